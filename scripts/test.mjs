@@ -1,0 +1,43 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { runAsMain, start } from './setup/process.mjs';
+import { setup } from './setup.mjs';
+import { build } from './build.mjs';
+
+await runAsMain(import.meta.url, async () => {
+  const env = await setup({ needServer: true });
+  await build();
+  const directory = mkdtempSync(join(tmpdir(), 'test-results-'));
+  try {
+    const results = join(directory, 'results.json');
+    const jest = [
+      'node_modules/jest/bin/jest.js',
+      '--json',
+      `--outputFile=${results}`,
+      ...process.argv.slice(2),
+    ];
+    const exitCode = await start(process.execPath, jest, { env });
+    console.log(summary(read(results), exitCode));
+    return exitCode;
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+});
+
+/** Whatever makes Jest fail is counted: also a suite that did not run, or a run that broke off without results. */
+function summary(results, exitCode) {
+  const passed = results?.numPassedTests ?? 0;
+  const skipped = (results?.numPendingTests ?? 0) + (results?.numTodoTests ?? 0);
+  const failed = (results?.numFailedTests ?? 0) + (results?.numRuntimeErrorTestSuites ?? 0);
+  return `${passed} passed, ${failed === 0 && exitCode !== 0 ? 1 : failed} failed, ${skipped} skipped`;
+}
+
+function read(file) {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8'));
+  } catch (error) {
+    if (error.code === 'ENOENT') return null;
+    throw error;
+  }
+}
