@@ -1,0 +1,20 @@
+/** The options as given to `forRoot` or `forRootAsync`. */
+export const GIVEN_OPTIONS = Symbol('nestjs-atomic-redis:given-options');
+
+/** The options after checks and defaults. */
+export const OPTIONS = Symbol('nestjs-atomic-redis:options');
+
+/** The name of the registration a provider belongs to. */
+export const REGISTRATION_NAME = Symbol('nestjs-atomic-redis:registration-name');
+
+export const DEFAULT_REGISTRATION = 'default';
+
+/** The injection token of a registration's `AtomicRedis` façade. */
+export function getAtomicRedisToken(name: string = DEFAULT_REGISTRATION): symbol {
+  return Symbol.for(`nestjs-atomic-redis:${name}`);
+}
+
+/** The injection token of a registration's current `Transaction`. */
+export function getTransactionToken(name: string = DEFAULT_REGISTRATION): symbol {
+  return Symbol.for(`nestjs-atomic-redis:${name}:transaction`);
+}

@@ -1,0 +1,110 @@
+/**
+ * What is known about an operation's effect on Redis when an error is thrown.
+ * `unknown` is used only where Redis stayed unreachable until the deadline or the evidence is gone.
+ */
+export type Outcome = 'applied' | 'not-applied' | 'unknown';
+
+/**
+ * Base of every error this library throws by itself. It knows nothing of HTTP; see `AtomicRedisExceptionFilter`.
+ * An error thrown by user code is never wrapped in one of these.
+ */
+export abstract class AtomicRedisError extends Error {
+  /** Stable, machine-readable name of the cause, such as `TRANSACTION_CONFLICT`. */
+  abstract readonly code: string;
+  /** Whether the operation took effect. */
+  abstract readonly outcome: Outcome;
+  /** Whether the same call may be made again without risk of doing its work twice. */
+  abstract readonly retryable: boolean;
+
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = new.target.name;
+  }
+}
+
+/** An option or argument is wrong. Thrown before any I/O. */
+export class InvalidArgumentError extends AtomicRedisError {
+  readonly code = 'INVALID_ARGUMENT';
+  readonly outcome = 'not-applied';
+  readonly retryable = false;
+
+  constructor(
+    /** The option or argument, as a path: `forRoot.counters.batchSize`. */
+    readonly argument: string,
+    /** What would have been accepted. */
+    readonly expected: string,
+    /** The value received. */
+    readonly received: unknown,
+  ) {
+    super(`${argument} must be ${expected}, received ${describe(received)}`);
+  }
+}
+
+/** A decorator or module is used in a way that cannot work. Thrown while the application starts. */
+export class ConfigurationError extends AtomicRedisError {
+  readonly code = 'CONFIGURATION';
+  readonly outcome = 'not-applied';
+  readonly retryable = false;
+}
+
+/** Redis could not be reached in time, and nothing of the operation took effect. */
+export class RedisUnavailableError extends AtomicRedisError {
+  readonly code = 'REDIS_UNAVAILABLE';
+  readonly outcome = 'not-applied';
+  readonly retryable = true;
+}
+
+/**
+ * The operation was sent, no answer arrived, and whether it took effect could not be found out before the deadline.
+ * It will not take effect later than its time-out.
+ */
+export class OutcomeUnknownError extends AtomicRedisError {
+  readonly code = 'OUTCOME_UNKNOWN';
+  readonly outcome = 'unknown';
+  readonly retryable = false;
+}
+
+/** Keys that must be changed together hash to different slots of a Redis Cluster. Thrown before any I/O. */
+export class CrossSlotError extends AtomicRedisError {
+  readonly code = 'CROSS_SLOT';
+  readonly outcome = 'not-applied';
+  readonly retryable = false;
+
+  constructor(readonly keys: readonly string[], readonly slots: readonly number[]) {
+    const list = keys.map((key, i) => `${describe(key)} (slot ${slots[i]})`).join(', ');
+    super(
+      `Keys of one atomic operation must share a hash slot, received ${list}. ` +
+        `Give them a common hash tag, for example "{42}:balance" and "{42}:history": only the part in braces is hashed.`,
+    );
+  }
+}
+
+/** Redis answered with an error; nothing was written. `reply` is the first word of the answer, such as `WRONGTYPE` or `OOM`. */
+export class RedisReplyError extends AtomicRedisError {
+  readonly code = 'REDIS_REPLY';
+  readonly outcome = 'not-applied';
+  readonly retryable: boolean;
+
+  constructor(readonly reply: string, message: string, options: ErrorOptions & { retryable?: boolean } = {}) {
+    super(message, options);
+    this.retryable = options.retryable ?? false;
+  }
+}
+
+/** The module was closed before or while the operation ran, and nothing of it took effect. */
+export class ModuleClosedError extends AtomicRedisError {
+  readonly code = 'MODULE_CLOSED';
+  readonly outcome = 'not-applied';
+  readonly retryable = true;
+}
+
+/** A short, safe rendering of any value for an error message. */
+export function describe(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value.length > 80 ? `${value.slice(0, 80)}…` : value);
+  if (typeof value === 'bigint') return `${value}n`;
+  if (typeof value === 'function') return value.name ? `function ${value.name}` : 'a function';
+  if (value === null || typeof value !== 'object') return String(value);
+  if (Array.isArray(value)) return `an array of ${value.length}`;
+  const name = (Object.getPrototypeOf(value) as { constructor?: { name?: string } } | null)?.constructor?.name;
+  return name && name !== 'Object' ? `an instance of ${name}` : `an object with keys [${Object.keys(value).slice(0, 5).join(', ')}]`;
+}

@@ -1,0 +1,65 @@
+import { ConfigurableModuleBuilder, type Provider } from '@nestjs/common';
+import { APP_FILTER } from '@nestjs/core';
+import { DEFAULT_REGISTRATION, getAtomicRedisToken, getTransactionToken, GIVEN_OPTIONS, OPTIONS, REGISTRATION_NAME } from './atomic-redis.constants.js';
+import { resolveOptions, type AtomicRedisOptions, type ResolvedOptions } from './atomic-redis.options.js';
+import { AtomicRedis } from './atomic-redis.js';
+import { CounterService } from './counters/counter.service.js';
+import { IdempotencyService } from './idempotency/idempotency.service.js';
+import { AtomicRedisExceptionFilter } from './problem-details/atomic-redis-exception.filter.js';
+import { RedisConnection } from './redis/redis-connection.js';
+import { ScriptRunner } from './redis/script-runner.js';
+import { WorkInFlight } from './redis/work-in-flight.js';
+import { CurrentTransaction } from './transactions/current-transaction.js';
+import { TransactionService } from './transactions/transaction.service.js';
+
+/** What stands beside the options in `forRoot` and `forRootAsync`, outside the factory. */
+export interface AtomicRedisModuleExtras {
+  /** Make the services injectable everywhere without importing the module again. @default true */
+  isGlobal?: boolean;
+  /** Names the registration, to have several side by side; it is then injected by `@InjectAtomicRedis(name)`. */
+  name?: string;
+  /** Answer this library's errors over HTTP as RFC 9457 problem details. @default true */
+  exceptionFilter?: boolean;
+}
+
+const SERVICES = [TransactionService, IdempotencyService, CounterService];
+
+const PROVIDERS: Provider[] = [
+  { provide: OPTIONS, useFactory: resolveOptions, inject: [GIVEN_OPTIONS] },
+  {
+    provide: RedisConnection,
+    useFactory: (options: ResolvedOptions, name: string) => new RedisConnection({ ...options, name }),
+    inject: [OPTIONS, REGISTRATION_NAME],
+  },
+  { provide: ScriptRunner, useFactory: (connection: RedisConnection) => new ScriptRunner(connection), inject: [RedisConnection] },
+  WorkInFlight,
+  AtomicRedis,
+  CurrentTransaction,
+  ...SERVICES,
+];
+
+export const { ConfigurableModuleClass } = new ConfigurableModuleBuilder<AtomicRedisOptions>({ optionsInjectionToken: GIVEN_OPTIONS })
+  .setClassMethodName('forRoot')
+  .setFactoryMethodName('createAtomicRedisOptions')
+  .setExtras<AtomicRedisModuleExtras>(
+    { isGlobal: true, name: DEFAULT_REGISTRATION, exceptionFilter: true },
+    (definition, { isGlobal, name, exceptionFilter }) => {
+      const isDefault = name === DEFAULT_REGISTRATION;
+      const token = getAtomicRedisToken(name);
+      return {
+        ...definition,
+        global: isGlobal,
+        providers: [
+          ...(definition.providers ?? []),
+          ...PROVIDERS,
+          { provide: REGISTRATION_NAME, useValue: name },
+          { provide: token, useExisting: AtomicRedis },
+          { provide: getTransactionToken(name), useExisting: CurrentTransaction },
+          ...(exceptionFilter ? [{ provide: APP_FILTER, useClass: AtomicRedisExceptionFilter }] : []),
+        ],
+        // A named registration shows only its façade, so that it cannot be taken for the default one.
+        exports: [token, getTransactionToken(name), ...(isDefault ? [AtomicRedis, ...SERVICES] : [])],
+      };
+    },
+  )
+  .build();

@@ -1,0 +1,52 @@
+import { Inject, Logger, Module, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
+import { OPTIONS } from './atomic-redis.constants.js';
+import { ConfigurableModuleClass } from './atomic-redis.module-definition.js';
+import type { ResolvedOptions } from './atomic-redis.options.js';
+import { Deadline } from './redis/deadline.js';
+import { RedisConnection } from './redis/redis-connection.js';
+import { WorkInFlight } from './redis/work-in-flight.js';
+import { TransactionService } from './transactions/transaction.service.js';
+
+/**
+ * Makes the services and decorators of this library available.
+ *
+ * ```ts
+ * AtomicRedisModule.forRoot({ connection: 'redis://localhost:6379' })
+ * AtomicRedisModule.forRootAsync({ inject: [ConfigService], useFactory: (config) => ({ connection: config.get('REDIS_URL') }) })
+ * ```
+ *
+ * The application does not start when an option is wrong (`InvalidArgumentError`) or Redis cannot be reached within
+ * `timeoutMs` (`RedisUnavailableError`), unless `lazyConnect` is set.
+ */
+@Module({})
+export class AtomicRedisModule extends ConfigurableModuleClass implements OnModuleInit, OnApplicationShutdown {
+  private readonly logger = new Logger(AtomicRedisModule.name);
+
+  constructor(
+    @Inject(OPTIONS) private readonly options: ResolvedOptions,
+    private readonly connection: RedisConnection,
+    private readonly work: WorkInFlight,
+    private readonly transactions: TransactionService,
+  ) {
+    super();
+  }
+
+  async onModuleInit(): Promise<void> {
+    if (this.options.lazyConnect) return;
+    try {
+      await this.connection.ready(Deadline.in(this.options.timeoutMs));
+    } catch (error) {
+      await this.connection.close();
+      throw error;
+    }
+  }
+
+  /** Runs after the HTTP server has closed: what is still in flight is given `shutdownTimeoutMs`, then the connections close. */
+  async onApplicationShutdown(): Promise<void> {
+    if (!(await this.work.drain(this.options.shutdownTimeoutMs))) {
+      this.logger.warn(`Operations were still in flight after ${this.options.shutdownTimeoutMs} ms; closing their connections`);
+    }
+    await this.transactions.close();
+    await this.connection.close();
+  }
+}

@@ -1,0 +1,76 @@
+import { InvalidArgumentError } from './atomic-redis.errors.js';
+import * as check from './atomic-redis.validation.js';
+import { counterOptionChecks, counterDefaults, type CounterModuleOptions } from './counters/counter.options.js';
+import {
+  idempotencyDefaults,
+  idempotencyOptionChecks,
+  type IdempotencyModuleOptions,
+} from './idempotency/idempotency.options.js';
+import type { ConnectionOption } from './redis/client.js';
+import {
+  transactionDefaults,
+  transactionOptionChecks,
+  type TransactionModuleOptions,
+} from './transactions/transaction.options.js';
+
+/** What `AtomicRedisModule.forRoot` takes and a `forRootAsync` factory returns. */
+export interface AtomicRedisOptions {
+  /**
+   * How to reach Redis: a URL, ioredis's `RedisOptions` (TLS, Sentinel), `{ nodes, options }` for a Cluster, or an existing
+   * ioredis client, whose settings are taken and which is otherwise left alone.
+   */
+  connection: ConnectionOption;
+  /** In front of every key the library invents; no braces. @default 'atomic:' */
+  namespace?: string;
+  /** Time for one operation on Redis, connecting included, in milliseconds. @default 5000 */
+  timeoutMs?: number;
+  /** Start the application before Redis is reachable; the first operation connects. @default false */
+  lazyConnect?: boolean;
+  /** How long shutdown waits for operations in flight before it closes the connections, in milliseconds. @default 10000 */
+  shutdownTimeoutMs?: number;
+  transactions?: TransactionModuleOptions;
+  idempotency?: IdempotencyModuleOptions;
+  counters?: CounterModuleOptions;
+}
+
+export interface ResolvedOptions extends Required<AtomicRedisOptions> {
+  transactions: Required<TransactionModuleOptions>;
+  idempotency: Required<IdempotencyModuleOptions>;
+  counters: Required<CounterModuleOptions>;
+}
+
+const checkOptions = check.options({
+  // Checked where the client is made from it.
+  connection: () => undefined,
+  namespace: check.nonEmptyString,
+  timeoutMs: check.milliseconds(),
+  lazyConnect: check.boolean,
+  shutdownTimeoutMs: check.milliseconds(0),
+  transactions: check.options(transactionOptionChecks),
+  idempotency: check.options(idempotencyOptionChecks),
+  counters: check.options(counterOptionChecks),
+});
+
+/** @throws InvalidArgumentError naming the option, what it may be, and the value received */
+export function resolveOptions(given: AtomicRedisOptions): ResolvedOptions {
+  checkOptions('forRoot', given);
+  if (given.connection === undefined) {
+    throw new InvalidArgumentError('forRoot.connection', 'a URL, ioredis options, { nodes, options } or an ioredis client', undefined);
+  }
+  return {
+    connection: given.connection,
+    namespace: given.namespace ?? 'atomic:',
+    timeoutMs: given.timeoutMs ?? 5_000,
+    lazyConnect: given.lazyConnect ?? false,
+    shutdownTimeoutMs: given.shutdownTimeoutMs ?? 10_000,
+    transactions: withDefaults(transactionDefaults, given.transactions),
+    idempotency: withDefaults(idempotencyDefaults, given.idempotency),
+    counters: withDefaults(counterDefaults, given.counters),
+  };
+}
+
+/** A property given as undefined counts as not given. */
+function withDefaults<T extends object>(defaults: Required<T>, given: T | undefined): Required<T> {
+  const present = Object.entries(given ?? {}).filter(([, value]) => value !== undefined);
+  return { ...defaults, ...Object.fromEntries(present) };
+}

@@ -1,0 +1,14 @@
+import { Injectable } from '@nestjs/common';
+import { CounterService } from './counters/counter.service.js';
+import { IdempotencyService } from './idempotency/idempotency.service.js';
+import { TransactionService } from './transactions/transaction.service.js';
+
+/** All services of one registration. Injected by `@InjectAtomicRedis(name)`. */
+@Injectable()
+export class AtomicRedis {
+  constructor(
+    readonly transactions: TransactionService,
+    readonly idempotency: IdempotencyService,
+    readonly counters: CounterService,
+  ) {}
+}

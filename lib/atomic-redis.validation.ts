@@ -1,0 +1,77 @@
+import { InvalidArgumentError } from './atomic-redis.errors.js';
+
+/** Checks one value; throws {@link InvalidArgumentError} naming `path`, the bound and the value received. */
+export type Check = (path: string, value: unknown) => void;
+
+/** A decade in milliseconds: the longest time any option accepts, so that every sum of times stays an exact integer. */
+export const MAX_TIME_MS = 315_576_000_000;
+
+/** An integer within the bounds, both included. */
+export const integer =
+  (min: number, max: number = Number.MAX_SAFE_INTEGER): Check =>
+  (path, value) => {
+    if (!Number.isSafeInteger(value) || (value as number) < min || (value as number) > max) {
+      throw new InvalidArgumentError(path, `an integer from ${min} to ${max}`, value);
+    }
+  };
+
+/** A time in whole milliseconds. */
+export const milliseconds = (min = 1): Check => integer(min, MAX_TIME_MS);
+
+export const boolean: Check = (path, value) => {
+  if (typeof value !== 'boolean') throw new InvalidArgumentError(path, 'a boolean', value);
+};
+
+export const func: Check = (path, value) => {
+  if (typeof value !== 'function') throw new InvalidArgumentError(path, 'a function', value);
+};
+
+export const nonEmptyString: Check = (path, value) => {
+  if (typeof value !== 'string' || value === '') throw new InvalidArgumentError(path, 'a non-empty string', value);
+};
+
+/** A Redis key as users give it. */
+export const key: Check = nonEmptyString;
+
+export const oneOf =
+  (...values: readonly string[]): Check =>
+  (path, value) => {
+    if (!values.includes(value as string)) {
+      throw new InvalidArgumentError(path, values.map((v) => JSON.stringify(v)).join(' or '), value);
+    }
+  };
+
+export const either =
+  (expected: string, ...checks: readonly Check[]): Check =>
+  (path, value) => {
+    for (const check of checks) {
+      try {
+        return check(path, value);
+      } catch (error) {
+        if (!(error instanceof InvalidArgumentError)) throw error;
+      }
+    }
+    throw new InvalidArgumentError(path, expected, value);
+  };
+
+export const instanceOf =
+  (type: abstract new (...args: never[]) => unknown): Check =>
+  (path, value) => {
+    if (!(value instanceof type)) throw new InvalidArgumentError(path, `an instance of ${type.name}`, value);
+  };
+
+/** An object with only the named properties, each checked where it is present. */
+export const options =
+  (checks: Readonly<Record<string, Check>>): Check =>
+  (path, value) => {
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+      throw new InvalidArgumentError(path, 'an options object', value);
+    }
+    for (const [name, given] of Object.entries(value)) {
+      const check = Object.hasOwn(checks, name) ? checks[name] : undefined;
+      if (!check) {
+        throw new InvalidArgumentError(`${path}.${name}`, `absent: the known options are ${Object.keys(checks).join(', ')}`, given);
+      }
+      if (given !== undefined) check(`${path}.${name}`, given);
+    }
+  };

@@ -1,0 +1,89 @@
+import { Inject } from '@nestjs/common';
+import 'reflect-metadata';
+import { DEFAULT_REGISTRATION, getAtomicRedisToken } from '../atomic-redis.constants.js';
+import { ConfigurationError, describe } from '../atomic-redis.errors.js';
+import type { AtomicRedis } from '../atomic-redis.js';
+import { assertDecoratorOrder, type AtomicDecorator } from './decorator-order.js';
+
+/** One call of a decorated method. */
+export interface MethodCall {
+  readonly instance: object;
+  readonly args: unknown[];
+  /** Runs what is below the decorator: the method, or the next wrapper. Passes its errors on untouched. */
+  proceed(): unknown;
+}
+
+/** Where a decorator stands, for messages and for naming operations: `OrdersService.create`. */
+export interface MethodSite {
+  readonly decorator: AtomicDecorator;
+  readonly className: string;
+  readonly methodName: string;
+}
+
+export interface WrapOptions {
+  decorator: AtomicDecorator;
+  /** The registration to take the services of. */
+  name?: string | undefined;
+  around: (redis: AtomicRedis, call: MethodCall, site: MethodSite) => unknown;
+}
+
+/**
+ * A decorator for methods whose parameters begin with those of the callbacks `A` and `B`. A callback that annotates another
+ * type than the method's does not compile.
+ */
+export type CheckedMethodDecorator<A extends unknown[] = [], B extends unknown[] = []> = <
+  Parameters extends [...A, ...unknown[]] & [...B, ...unknown[]],
+  Result,
+>(
+  target: object,
+  key: string | symbol,
+  descriptor: TypedPropertyDescriptor<(...args: Parameters) => Result>,
+) => void;
+
+type AnyMethod = (...args: unknown[]) => unknown;
+
+/**
+ * The one place that wraps a method. Reaches the services by property injection, so that two applications in one process, inheritance
+ * and request scope each get their own, and an application that forgot to import the module refuses to boot.
+ *
+ * The wrapper is a Proxy, which keeps the method's name and length, and carries the metadata that decorators below have set.
+ *
+ * @throws ConfigurationError on anything but a method of a class, and on decorators in the wrong order
+ */
+export function wrapMethod(options: WrapOptions, target: object, key: string | symbol, descriptor: PropertyDescriptor | undefined): void {
+  const site = siteOf(options.decorator, target, key);
+  const method: unknown = descriptor?.value;
+  if (typeof target === 'function' || typeof method !== 'function' || !descriptor) {
+    const found = typeof target === 'function' ? 'a static member' : describe(method);
+    throw new ConfigurationError(`@${site.decorator}() goes on a method of a class, but ${nameOf(site)} is ${found}`);
+  }
+  assertDecoratorOrder(site, method);
+
+  const name = options.name ?? DEFAULT_REGISTRATION;
+  const token = getAtomicRedisToken(name);
+  Inject(token)(target, token);
+
+  const wrapper = new Proxy(method as AnyMethod, {
+    apply(original, self: object, args: unknown[]) {
+      const redis = (self as Record<symbol, AtomicRedis | undefined> | undefined)?.[token];
+      if (!redis) {
+        throw new ConfigurationError(
+          `${nameOf(site)} was called on an object that Nest did not create, so @${site.decorator}() has no Redis. ` +
+            `Inject the class instead of making it with new.`,
+        );
+      }
+      return options.around(redis, { instance: self, args, proceed: () => Reflect.apply(original, self, args) }, site);
+    },
+  });
+  for (const metadataKey of Reflect.getOwnMetadataKeys(method)) {
+    Reflect.defineMetadata(metadataKey, Reflect.getOwnMetadata(metadataKey, method), wrapper);
+  }
+  descriptor.value = wrapper;
+}
+
+export const nameOf = (site: MethodSite): string => `${site.className}.${site.methodName}`;
+
+function siteOf(decorator: AtomicDecorator, target: object, key: string | symbol): MethodSite {
+  const owner = typeof target === 'function' ? target : target.constructor;
+  return { decorator, className: owner.name || 'an anonymous class', methodName: String(key) };
+}

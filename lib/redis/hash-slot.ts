@@ -1,0 +1,66 @@
+import { CrossSlotError } from '../atomic-redis.errors.js';
+
+export const SLOT_COUNT = 16_384;
+
+/** CRC-16/XMODEM, the checksum that the Redis Cluster specification assigns keys to slots by. */
+const CRC16_TABLE = Uint16Array.from({ length: 256 }, (_, byte) => {
+  let crc = byte << 8;
+  for (let bit = 0; bit < 8; bit++) crc = crc & 0x8000 ? (crc << 1) ^ 0x1021 : crc << 1;
+  return crc;
+});
+
+function crc16(bytes: Uint8Array): number {
+  let crc = 0;
+  for (const byte of bytes) crc = ((crc << 8) ^ CRC16_TABLE[(crc >> 8) ^ byte]!) & 0xffff;
+  return crc;
+}
+
+/**
+ * The part of a key that is hashed, when it is not the whole key: what stands between the first `{` and the first `}`
+ * after it, unless nothing does. (The `cluster-key-slot` package, which ioredis routes by, goes on to a later `}` where the
+ * specification stops, so a key such as `a{}b}` has another slot there; hence our own.)
+ * https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags
+ */
+export function hashTagOf(key: string): string | undefined {
+  const open = key.indexOf('{');
+  if (open < 0) return undefined;
+  const close = key.indexOf('}', open + 1);
+  return close > open + 1 ? key.slice(open + 1, close) : undefined;
+}
+
+export function hashSlot(key: string): number {
+  return crc16(Buffer.from(hashTagOf(key) ?? key)) % SLOT_COUNT;
+}
+
+/** The common slot of the keys as they go over the wire. */
+export function commonSlot(keys: readonly string[]): number {
+  const slots = keys.map(hashSlot);
+  const [first] = slots;
+  if (first === undefined || slots.some((slot) => slot !== first)) throw new CrossSlotError(keys, slots);
+  return first;
+}
+
+let tags: readonly string[] | undefined;
+
+/**
+ * A hash tag of the library's own choosing for a slot: the smallest decimal number whose text hashes there.
+ * The same in every process and version, since keys that outlive the process are named by it.
+ */
+export function tagForSlot(slot: number): string {
+  tags ??= makeTags();
+  return tags[slot]!;
+}
+
+function makeTags(): readonly string[] {
+  const found: string[] = [];
+  let missing = SLOT_COUNT;
+  for (let n = 0; missing > 0; n++) {
+    const tag = String(n);
+    const slot = hashSlot(tag);
+    if (found[slot] === undefined) {
+      found[slot] = tag;
+      missing--;
+    }
+  }
+  return found;
+}

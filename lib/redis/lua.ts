@@ -1,0 +1,10 @@
+/**
+ * Lua that several scripts share, pasted into their text. Kept to what Redis, Valkey and Dragonfly all run:
+ * TIME may answer in strings or numbers, and a float never reaches a reply.
+ */
+export const luaNow = `
+local function now_ms()
+  local t = redis.call('TIME')
+  return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+end
+`;

@@ -1,0 +1,186 @@
+import type { Redis } from 'ioredis';
+import { ModuleClosedError, RedisUnavailableError } from '../atomic-redis.errors.js';
+import {
+  addressOf,
+  isClusterClient,
+  openDedicatedClient,
+  openSharedClient,
+  type ConnectionOption,
+  type RedisClient,
+} from './client.js';
+import type { Deadline } from './deadline.js';
+import { KeySpace } from './key-space.js';
+import type { Script } from './script.js';
+import { ServerClock } from './server-clock.js';
+
+export interface RedisConnectionOptions {
+  connection: ConnectionOption;
+  namespace: string;
+  /** Of the registration; goes into CLIENT LIST. */
+  name: string;
+  timeoutMs: number;
+}
+
+/**
+ * The library's own way to one Redis, Sentinel group or Cluster: the shared client for commands and scripts, and
+ * dedicated connections for who must be alone on one.
+ */
+export class RedisConnection {
+  readonly client: RedisClient;
+  readonly keys: KeySpace;
+  readonly isCluster: boolean;
+  private readonly name: string;
+  private readonly scripts = new Set<Script>();
+  private readonly clocks = new WeakMap<Redis, ServerClock>();
+  private readonly waiting = new Set<() => void>();
+  private lastError: Error | undefined;
+  private state: 'idle' | 'open' | 'closed' = 'idle';
+
+  constructor(options: RedisConnectionOptions) {
+    this.name = `nestjs-atomic-redis:${options.name}`;
+    this.client = openSharedClient(options.connection, { connectionName: this.name, socketTimeoutMs: options.timeoutMs });
+    this.isCluster = isClusterClient(this.client);
+    this.keys = new KeySpace(options.namespace, this.client.options.keyPrefix);
+    this.client.on('error', (error: Error) => (this.lastError = error));
+    this.client.on('ready', () => {
+      for (const wake of this.waiting) wake();
+    });
+    if (isClusterClient(this.client)) this.client.on('+node', (node: Redis) => this.prepareOnConnect(node));
+    else this.prepareOnConnect(this.client);
+  }
+
+  get address(): string {
+    return addressOf(this.client);
+  }
+
+  /** Loads the scripts on every connect from now on, ahead of their first use. */
+  preload(scripts: readonly Script[]): void {
+    for (const script of scripts) this.scripts.add(script);
+  }
+
+  /** Starts connecting, and keeps reconnecting until closed. */
+  open(): void {
+    if (this.state !== 'idle') return;
+    this.state = 'open';
+    // What goes wrong arrives as 'error'; the client goes on trying.
+    this.client.connect().catch(() => undefined);
+  }
+
+  /** Whether a command written in this tick goes to a live connection. */
+  get isReady(): boolean {
+    return this.client.status === 'ready';
+  }
+
+  /** @throws RedisUnavailableError when there is no connection by the deadline; ModuleClosedError after {@link close} */
+  async ready(deadline: Deadline): Promise<void> {
+    this.open();
+    while (!this.isReady) {
+      if (this.state === 'closed') throw this.closedError();
+      if (deadline.passed) throw this.unavailable();
+      await this.untilReady(deadline);
+    }
+  }
+
+  /**
+   * The deadline in the time of the server that has the slot.
+   * @throws RedisUnavailableError when that server does not tell its time before the deadline
+   */
+  async inServerTime(deadline: Deadline, slot: number): Promise<number> {
+    for (;;) {
+      await this.ready(deadline);
+      const clock = this.clockOf(this.nodeOf(slot));
+      const known = clock.at(deadline);
+      if (known !== undefined) return known;
+      await deadline.race(clock.learn(), () => this.unavailable()).catch((error: Error) => {
+        if (deadline.passed) throw this.unavailable(error);
+      });
+    }
+  }
+
+  /** Reads the clock of the slot's server again, which may have been stepped. */
+  async relearnClock(slot: number, deadline: Deadline): Promise<void> {
+    await deadline.race(this.clockOf(this.nodeOf(slot)).learn(), () => this.unavailable());
+  }
+
+  /** A connection of its own to the server that has the slot. The caller closes it; it never reconnects. */
+  async openDedicated(slot: number, purpose: string, deadline: Deadline): Promise<Redis> {
+    await this.ready(deadline);
+    const client = openDedicatedClient(this.nodeOf(slot), `${this.name}:${purpose}`, this.keys.keyPrefix);
+    let cause: Error | undefined;
+    client.on('error', (error: Error) => (cause = error));
+    try {
+      await deadline.race(client.connect(), () => this.unavailable(cause));
+      return client;
+    } catch (error) {
+      client.disconnect();
+      throw error instanceof RedisUnavailableError ? error : this.unavailable(cause ?? (error as Error));
+    }
+  }
+
+  /** Names the server that has the slot; changes when the slot moves or its server fails over. */
+  ownerOf(slot: number): string {
+    return isClusterClient(this.client) ? (this.client.slots[slot]?.[0] ?? 'unassigned') : 'standalone';
+  }
+
+  /** Reads again which server has which slot, after one of them said it has not. */
+  async refreshTopology(): Promise<void> {
+    const { client } = this;
+    if (isClusterClient(client)) await new Promise<void>((resolve) => client.refreshSlotsCache(() => resolve()));
+  }
+
+  /** Closes what it opened. Waiting callers get a ModuleClosedError. */
+  async close(): Promise<void> {
+    const wasOpen = this.state === 'open';
+    this.state = 'closed';
+    for (const wake of this.waiting) wake();
+    if (!wasOpen) return;
+    if (this.isReady) await this.client.quit().catch(() => undefined);
+    this.client.disconnect();
+  }
+
+  unavailable(cause: Error | undefined = this.lastError): RedisUnavailableError {
+    return new RedisUnavailableError(`Redis at ${this.address} could not be reached in time${cause ? `: ${cause.message}` : ''}`, {
+      cause,
+    });
+  }
+
+  closedError(): ModuleClosedError {
+    return new ModuleClosedError('AtomicRedisModule was closed');
+  }
+
+  private nodeOf(slot: number): Redis {
+    if (!isClusterClient(this.client)) return this.client;
+    const owner = this.ownerOf(slot);
+    const node = this.client.nodes('master').find(({ options }) => `${options.host}:${options.port}` === owner);
+    if (!node) throw this.unavailable(new Error(`no known master has slot ${slot}`));
+    return node;
+  }
+
+  private clockOf(node: Redis): ServerClock {
+    let clock = this.clocks.get(node);
+    if (!clock) this.clocks.set(node, (clock = new ServerClock(node)));
+    return clock;
+  }
+
+  private prepareOnConnect(node: Redis): void {
+    const clock = this.clockOf(node);
+    node.on('close', () => clock.forget());
+    node.on('ready', () => {
+      clock.learn().catch(() => undefined);
+      // A script that could not be loaded ahead is loaded at its first call.
+      for (const { lua } of this.scripts) node.script('LOAD', lua).catch(() => undefined);
+    });
+  }
+
+  private untilReady(deadline: Deadline): Promise<void> {
+    return new Promise((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer);
+        this.waiting.delete(done);
+        resolve();
+      };
+      const timer = setTimeout(done, deadline.remainingMs);
+      this.waiting.add(done);
+    });
+  }
+}

@@ -1,0 +1,31 @@
+import { AtomicRedisError, RedisReplyError } from '../atomic-redis.errors.js';
+
+/** Answers by which Redis says it did nothing now but may later, or that another node should be asked. */
+const TRANSIENT = new Set(['LOADING', 'READONLY', 'CLUSTERDOWN', 'TRYAGAIN', 'MASTERDOWN', 'MOVED', 'ASK', 'NOREPLICAS', 'BUSY']);
+
+/** The first word of an error that Redis answered with; undefined for an error of the client or of the network. */
+export function replyCode(error: unknown): string | undefined {
+  if (!(error instanceof Error) || error.name !== 'ReplyError') return undefined;
+  return /^[A-Z][A-Z0-9]*/.exec(error.message)?.[0] ?? 'ERR';
+}
+
+/**
+ * Whether the server does not know the script, so that nothing of it ran. Only the start of the text counts: a script's own
+ * error may contain the word after it has written.
+ */
+export const isUnknownScript = (error: unknown): boolean => replyCode(error) === 'NOSCRIPT';
+
+/** Whether Redis refused a command before doing any of it, for a reason that passes. */
+export const isTransientRefusal = (error: unknown): boolean => TRANSIENT.has(replyCode(error) ?? '');
+
+/** Whether the error came from the connection, not from the server: what was sent may or may not have been done. */
+export const isConnectionLoss = (error: unknown): boolean =>
+  error instanceof Error && !(error instanceof AtomicRedisError) && replyCode(error) === undefined;
+
+/** The server's refusal as an error of ours. */
+export function toReplyError(error: Error, what: string): RedisReplyError {
+  return new RedisReplyError(replyCode(error) ?? 'ERR', `Redis refused ${what}: ${error.message}`, {
+    cause: error,
+    retryable: isTransientRefusal(error),
+  });
+}

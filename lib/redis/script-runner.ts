@@ -1,0 +1,99 @@
+import { AtomicRedisError, OutcomeUnknownError, RedisUnavailableError } from '../atomic-redis.errors.js';
+import { fullJitter, sleep, type Deadline } from './deadline.js';
+import type { RedisConnection } from './redis-connection.js';
+import { isConnectionLoss, isTransientRefusal, isUnknownScript, toReplyError } from './reply-errors.js';
+import {
+  NOT_AFTER,
+  orderedArguments,
+  orderedKeys,
+  TOO_LATE,
+  type ArgumentsOf,
+  type NamedValues,
+  type Script,
+} from './script.js';
+
+/**
+ * Sends scripts over the shared connection, by EVALSHA, until they are answered or their deadline has passed.
+ *
+ * A script may therefore arrive twice or late. It must have the effect of once: by a token or a sequence number in its
+ * arguments, and by doing nothing past its `notAfterMs`, which the runner derives from the deadline.
+ */
+export class ScriptRunner {
+  constructor(private readonly connection: RedisConnection) {}
+
+  /**
+   * @throws InvalidArgumentError, CrossSlotError before any I/O
+   * @throws RedisUnavailableError when it was never sent, or arrived too late and did nothing
+   * @throws OutcomeUnknownError when it was sent and no answer came by the deadline
+   * @throws RedisReplyError when Redis refused it
+   */
+  async run<Keys extends readonly string[], Args extends readonly string[], Reply>(
+    script: Script<Keys, Args, Reply>,
+    keys: NamedValues<Keys, string>,
+    args: ArgumentsOf<Args>,
+    deadline: Deadline,
+  ): Promise<Reply> {
+    const keyList = orderedKeys(script as Script, keys);
+    const hasTimeLimit = script.args.includes(NOT_AFTER);
+    // Before any I/O: a placeholder stands for the time limit that is filled in below.
+    const argumentList = orderedArguments(script as Script, hasTimeLimit ? { ...args, [NOT_AFTER]: 0 } : args);
+    const slot = this.connection.isCluster ? this.connection.keys.commonSlotOf(keyList) : 0;
+
+    let loadWithCall = false;
+    let unanswered = false;
+    let cause: Error | undefined;
+    for (let attempt = 1; ; attempt++) {
+      if (!this.connection.isReady || deadline.passed) await this.ready(script, deadline, unanswered, cause);
+      if (hasTimeLimit) {
+        argumentList[script.args.indexOf(NOT_AFTER)] = String(await this.connection.inServerTime(deadline, slot));
+        if (!this.connection.isReady) continue;
+      }
+      try {
+        const raw = await deadline.race(this.send(script as Script, keyList, argumentList, loadWithCall), () => this.unknown(script, cause));
+        if (!isTooLate(raw)) return script.reply(raw);
+        // Earlier sends were judged by the same limit: none of them took effect, nor will.
+        unanswered = false;
+        cause = new Error(`${script.name} arrived after its time limit`);
+        await this.connection.relearnClock(slot, deadline).catch(() => undefined);
+      } catch (error) {
+        if (error instanceof AtomicRedisError || !(error instanceof Error)) throw error;
+        if (isUnknownScript(error)) {
+          loadWithCall = true;
+          continue;
+        }
+        if (isConnectionLoss(error)) unanswered = true;
+        else if (!isTransientRefusal(error)) throw toReplyError(error, script.name);
+        cause = error;
+        await sleep(Math.min(fullJitter(attempt, 1, 100), deadline.remainingMs));
+      }
+    }
+  }
+
+  private send(script: Script, keys: readonly string[], args: readonly (string | Buffer)[], withText: boolean): Promise<unknown> {
+    const { client } = this.connection;
+    const rest = [keys.length, ...keys, ...args];
+    if (script.binary) return client.callBuffer(withText ? 'EVAL' : 'EVALSHA', withText ? script.lua : script.sha, ...rest);
+    return withText ? client.eval(script.lua, keys.length, ...keys, ...args) : client.evalsha(script.sha, keys.length, ...keys, ...args);
+  }
+
+  private async ready(script: { name: string }, deadline: Deadline, unanswered: boolean, cause?: Error): Promise<void> {
+    try {
+      if (deadline.passed) throw this.connection.unavailable(cause);
+      await this.connection.ready(deadline);
+    } catch (error) {
+      throw unanswered && error instanceof RedisUnavailableError ? this.unknown(script, error) : error;
+    }
+  }
+
+  private unknown(script: { name: string }, cause?: Error): OutcomeUnknownError {
+    return new OutcomeUnknownError(
+      `${script.name} was sent to Redis at ${this.connection.address} and not answered in time; it may have taken effect`,
+      { cause },
+    );
+  }
+}
+
+const isTooLate = (raw: unknown): boolean => {
+  const first: unknown = Array.isArray(raw) ? raw[0] : raw;
+  return first === TOO_LATE || (Buffer.isBuffer(first) && first.toString() === TOO_LATE);
+};

@@ -1,0 +1,103 @@
+import { createHash } from 'node:crypto';
+import { ConfigurationError, InvalidArgumentError } from '../atomic-redis.errors.js';
+
+/** What may be sent as an argument: text, bytes, or an integer, which is sent in decimal. */
+export type ScriptArgument = string | Buffer | number | bigint;
+
+/** One value for each name; a last name with `...` in front takes a list. */
+export type NamedValues<Names extends readonly string[], Value> = {
+  readonly [Name in Names[number] as Name extends `...${infer Rest}` ? Rest : Name]: Name extends `...${string}`
+    ? readonly Value[]
+    : Value;
+};
+
+/** The argument that the runner fills in by itself: Redis's time, in milliseconds, past which the script must do nothing. */
+export const NOT_AFTER = 'notAfterMs';
+
+/** What a script returns, alone or as the first element, when it came after its `notAfterMs` and did nothing. */
+export const TOO_LATE = 'TOO_LATE';
+
+export type ArgumentsOf<Names extends readonly string[]> = Omit<NamedValues<Names, ScriptArgument>, typeof NOT_AFTER>;
+
+export interface ScriptSpecification<Keys extends readonly string[], Args extends readonly string[], Reply> {
+  /** For error messages and events: `counters.apply`. */
+  name: string;
+  /** Names of KEYS[1], KEYS[2], …; a last name with `...` in front takes the rest. Every key the script touches is here. */
+  keys: Keys;
+  /** Names of ARGV[1], ARGV[2], …; likewise. `notAfterMs` is filled in by the library from the call's deadline. */
+  args: Args;
+  lua: string;
+  /** Turns what Redis replied into the script's own result. */
+  reply: (raw: unknown) => Reply;
+  /** Receive bulk strings as Buffers, for results that hold bytes. Default: false. */
+  binary?: boolean;
+}
+
+/** A Lua script with the types of its keys, arguments and reply. Made by {@link defineScript}. */
+export interface Script<
+  Keys extends readonly string[] = readonly string[],
+  Args extends readonly string[] = readonly string[],
+  Reply = unknown,
+> extends Readonly<Required<ScriptSpecification<Keys, Args, Reply>>> {
+  /** SHA-1 of the text, by which EVALSHA calls it. */
+  readonly sha: string;
+}
+
+/**
+ * Defines a Lua script: its text, and the names and types of what goes in and comes out.
+ *
+ * @throws ConfigurationError when a name is repeated, a list is not last, or a part is missing
+ */
+export function defineScript<const Keys extends readonly string[], const Args extends readonly string[], Reply>(
+  specification: ScriptSpecification<Keys, Args, Reply>,
+): Script<Keys, Args, Reply> {
+  const { name, lua, keys, args } = specification;
+  if (typeof name !== 'string' || name === '' || typeof lua !== 'string' || lua.trim() === '') {
+    throw new ConfigurationError('defineScript needs a name and the Lua text');
+  }
+  for (const [what, names] of [['key', keys], ['argument', args]] as const) {
+    const bare = names.map((one) => one.replace(/^\.\.\./, ''));
+    if (new Set(bare).size !== bare.length) throw new ConfigurationError(`Script ${name} names a ${what} twice: ${names.join(', ')}`);
+    if (names.slice(0, -1).some((one) => one.startsWith('...'))) {
+      throw new ConfigurationError(`Script ${name}: only the last ${what} may be a list: ${names.join(', ')}`);
+    }
+  }
+  return Object.freeze({ binary: false, ...specification, sha: createHash('sha1').update(lua).digest('hex') });
+}
+
+/** KEYS in their order. @throws InvalidArgumentError for a key that is not a non-empty string */
+export function orderedKeys(script: Script, keys: Readonly<Record<string, unknown>>): string[] {
+  return inOrder(script, script.keys, keys, (path, value) => {
+    if (typeof value !== 'string' || value === '') throw new InvalidArgumentError(path, 'a non-empty string', value);
+    return value;
+  });
+}
+
+/** ARGV in their order. @throws InvalidArgumentError for what Redis would be sent as "" or "[object Object]" */
+export function orderedArguments(script: Script, args: Readonly<Record<string, unknown>>): (string | Buffer)[] {
+  return inOrder(script, script.args, args, (path, value) => {
+    if (typeof value === 'string' || Buffer.isBuffer(value)) return value;
+    if (typeof value === 'bigint' || Number.isSafeInteger(value)) return String(value);
+    throw new InvalidArgumentError(path, 'a string, a Buffer, a bigint or a safe integer', value);
+  });
+}
+
+function inOrder<T>(
+  script: Script,
+  names: readonly string[],
+  given: Readonly<Record<string, unknown>>,
+  check: (path: string, value: unknown) => T,
+): T[] {
+  const ordered: T[] = [];
+  for (const name of names) {
+    if (name.startsWith('...')) {
+      const rest = name.slice(3);
+      const values = given[rest];
+      if (!Array.isArray(values)) throw new InvalidArgumentError(`${script.name}.${rest}`, 'an array', values);
+      values.forEach((value, i) => ordered.push(check(`${script.name}.${rest}[${i}]`, value)));
+    } else {
+      ordered.push(check(`${script.name}.${name}`, given[name]));
+    }
+  }
+  return ordered;
+}

@@ -1,0 +1,79 @@
+import type { Redis } from 'ioredis';
+import { Pool } from 'tarn';
+import { Deadline } from '../redis/deadline.js';
+import type { RedisConnection } from '../redis/redis-connection.js';
+
+export interface ConnectionPoolOptions {
+  maxConnections: number;
+  idleTimeoutMs: number;
+  /** For opening one connection. */
+  openTimeoutMs: number;
+}
+
+/** A connection lent to one transaction. */
+export interface Lease {
+  readonly client: Redis;
+  release(): void;
+}
+
+/**
+ * Connections of which each serves one transaction at a time, in a bounded pool for every server. A connection that is lost is
+ * thrown away, never reconnected: what it watched is gone.
+ */
+export class ConnectionPools {
+  private readonly pools = new Map<string, Pool<Redis>>();
+
+  constructor(
+    private readonly connection: RedisConnection,
+    private readonly options: ConnectionPoolOptions,
+  ) {}
+
+  /**
+   * A connection to the server that has the slot, once it is the caller's turn for one. It was alive a moment ago: its status is for the
+   * caller to check in the tick that it writes.
+   *
+   * @throws RedisUnavailableError when none could be had by the deadline
+   */
+  async lease(slot: number, deadline: Deadline): Promise<Lease> {
+    await this.connection.ready(deadline);
+    const pool = this.poolOf(slot);
+    const pending = pool.acquire();
+    try {
+      const client = await deadline.race(pending.promise, () =>
+        this.connection.unavailable(new Error(`all ${this.options.maxConnections} transaction connections were in use`)),
+      );
+      return { client, release: () => pool.release(client) };
+    } catch (error) {
+      pending.abort();
+      throw error;
+    }
+  }
+
+  async close(): Promise<void> {
+    const pools = [...this.pools.values()];
+    this.pools.clear();
+    await Promise.all(pools.map((pool) => pool.destroy()));
+  }
+
+  private poolOf(slot: number): Pool<Redis> {
+    const owner = this.connection.ownerOf(slot);
+    let pool = this.pools.get(owner);
+    if (!pool) {
+      const { maxConnections, idleTimeoutMs, openTimeoutMs } = this.options;
+      pool = new Pool<Redis>({
+        min: 0,
+        max: maxConnections,
+        idleTimeoutMillis: idleTimeoutMs,
+        // Callers bring their own deadline; the pool's only has to be later.
+        acquireTimeoutMillis: 2 ** 31 - 1,
+        createTimeoutMillis: openTimeoutMs * 2,
+        propagateCreateError: true,
+        create: () => this.connection.openDedicated(slot, 'transaction', Deadline.in(openTimeoutMs)),
+        validate: (client) => client.status === 'ready',
+        destroy: (client) => client.disconnect(),
+      });
+      this.pools.set(owner, pool);
+    }
+    return pool;
+  }
+}

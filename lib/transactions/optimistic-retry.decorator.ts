@@ -1,0 +1,56 @@
+import * as check from '../atomic-redis.validation.js';
+import { wrapMethod, type CheckedMethodDecorator } from '../method-wrapping/wrap-method.js';
+import { backoffChecks } from './transaction.options.js';
+import type { TransactionOptions } from './transaction.service.js';
+
+export interface OptimisticRetryOptions<Args extends unknown[]> extends Omit<TransactionOptions, 'signal' | 'onReplies'> {
+  /** The keys that the method reads and that must not change until its writes are applied; a callback takes the method's arguments. */
+  watch: string | readonly string[] | ((...args: Args) => string | readonly string[]);
+  /** The registration to use. Default: the unnamed one. */
+  name?: string;
+}
+
+const checkOptions = check.options({
+  watch: check.either('a key, an array of keys or a function', check.key, arrayOfKeys, check.func),
+  name: check.nonEmptyString,
+  maxAttempts: check.integer(1, 1_000_000),
+  timeoutMs: check.milliseconds(),
+  backoff: check.options(backoffChecks),
+} satisfies Record<keyof OptimisticRetryOptions<unknown[]>, check.Check>);
+
+/**
+ * Runs the method as an optimistic transaction, by `TransactionService.run`: its reads and writes through the injected
+ * `Transaction` take effect as one step, and it runs again from the start when a watched key was changed meanwhile.
+ * What it does outside Redis is repeated with it. The method then returns a promise.
+ *
+ * ```ts
+ * @OptimisticRetry({ watch: (id: string) => `account:{${id}}:balance` })
+ * async withdraw(id: string, amount: number) { … this.tx.read.get(…) … this.tx.write.set(…) }
+ * ```
+ *
+ * @throws InvalidArgumentError at once for a wrong option; a call throws what `TransactionService.run` does
+ */
+export function OptimisticRetry<Args extends unknown[]>(options: OptimisticRetryOptions<Args>): CheckedMethodDecorator<Args> {
+  checkOptions('@OptimisticRetry', options);
+  const { watch, name, ...transactionOptions } = options;
+  if (watch === undefined) check.func('@OptimisticRetry.watch', watch);
+  return (target, key, descriptor) =>
+    wrapMethod(
+      {
+        decorator: 'OptimisticRetry',
+        name,
+        around: ({ transactions }, call) => {
+          const keys = typeof watch === 'function' ? watch(...(call.args as Args)) : watch;
+          return transactions.run(typeof keys === 'string' ? [keys] : keys, () => call.proceed(), transactionOptions);
+        },
+      },
+      target,
+      key,
+      descriptor,
+    );
+}
+
+function arrayOfKeys(path: string, value: unknown): void {
+  check.instanceOf(Array)(path, value);
+  (value as unknown[]).forEach((key, i) => check.key(`${path}[${i}]`, key));
+}

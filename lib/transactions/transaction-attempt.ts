@@ -1,0 +1,150 @@
+import { Command, type Redis } from 'ioredis';
+import { InvalidArgumentError, type AtomicRedisError } from '../atomic-redis.errors.js';
+import { isConnectionLoss, isTransientRefusal, toReplyError } from '../redis/reply-errors.js';
+import type { RedisConnection } from '../redis/redis-connection.js';
+import { OBJECT_COMMANDS, READ_COMMANDS, WRITE_COMMANDS, type TransactionReads, type TransactionWrites } from './transaction-commands.js';
+import { TransactionMisuseError } from './transaction.errors.js';
+import { Transaction } from './transaction.js';
+
+export interface QueuedCommand {
+  readonly name: string;
+  readonly args: readonly unknown[];
+}
+
+/** One attempt of a transaction: its connection, what it watches, and the writes queued for EXEC. */
+export class TransactionAttempt extends Transaction {
+  readonly read: TransactionReads;
+  readonly write: TransactionWrites;
+  readonly queued: QueuedCommand[] = [];
+  /** Settles when Redis has answered the WATCH; MULTI is never written before. */
+  watching: Promise<unknown>;
+  /** Why the attempt cannot be committed although the work may go on: its connection was lost, or a node refused. */
+  failure: AtomicRedisError | undefined;
+  private readonly queuedKeys = new Set<string>();
+  private open = true;
+
+  constructor(
+    private readonly client: Redis,
+    private readonly connection: RedisConnection,
+    private readonly slot: number,
+    keys: readonly string[],
+    readonly attempt: number,
+    readonly signal: AbortSignal,
+  ) {
+    super();
+    this.read = new Reads((name, args) => this.sendRead(name, args)) as unknown as TransactionReads;
+    this.write = new Writes((name, args) => this.enqueue(name, args)) as unknown as TransactionWrites;
+    // One write to the socket for WATCH and the reads that the work begins with.
+    client.stream.cork();
+    process.nextTick(() => client.stream.uncork());
+    this.watching = this.settle(client.watch(...keys), 'WATCH');
+    this.watching.catch(() => undefined);
+  }
+
+  /** The work is done or has failed: from here on every use is a mistake. */
+  end(): void {
+    this.open = false;
+  }
+
+  async watch(...keys: string[]): Promise<void> {
+    this.assertOpen('watch');
+    for (const key of keys) if (typeof key !== 'string' || key === '') throw new InvalidArgumentError('tx.watch', 'given non-empty strings', key);
+    if (keys.length === 0) return;
+    if (this.connection.isCluster && this.connection.keys.commonSlotOf(keys) !== this.slot) {
+      throw new InvalidArgumentError('tx.watch', `given keys in slot ${this.slot} of the transaction`, keys.join(', '));
+    }
+    const watched = this.settle(this.client.watch(...keys), 'WATCH');
+    this.watching = Promise.all([this.watching, watched]);
+    this.watching.catch(() => undefined);
+    await watched;
+  }
+
+  private sendRead(name: string, args: unknown[]): Promise<unknown> {
+    this.assertOpen(`read.${name}`);
+    assertArguments(`tx.read.${name}`, name, args);
+    if (this.queuedKeys.size > 0) {
+      const queued = keysOf(name, args).find((key) => this.queuedKeys.has(key));
+      if (queued !== undefined) {
+        throw new TransactionMisuseError(`tx.read.${name}: a write to ${JSON.stringify(queued)} is queued and has no value before EXEC; read first, then write`);
+      }
+    }
+    return this.settle((this.client as unknown as Record<string, (...a: unknown[]) => Promise<unknown>>)[name]!(...args), `tx.read.${name}`);
+  }
+
+  private enqueue(name: string, args: unknown[]): unknown {
+    this.assertOpen(`write.${name}`);
+    assertArguments(`tx.write.${name}`, name, args);
+    this.queued.push({ name, args });
+    for (const key of keysOf(name, args)) this.queuedKeys.add(key);
+    return new UnavailableUntilExec(name);
+  }
+
+  /** Turns an error of the connection or a passing refusal into one that starts the attempt again; any other is the caller's. */
+  private async settle<T>(reply: Promise<T>, what: string): Promise<T> {
+    try {
+      return await reply;
+    } catch (error) {
+      if (!(error instanceof Error)) throw error;
+      if (!isConnectionLoss(error) && !isTransientRefusal(error)) throw toReplyError(error, what);
+      throw (this.failure ??= this.connection.unavailable(error));
+    }
+  }
+
+  private assertOpen(what: string): void {
+    if (!this.open) {
+      throw new TransactionMisuseError(`tx.${what} was called after its attempt had ended; await everything inside the work`);
+    }
+  }
+}
+
+/** What a queued write returns: awaiting it is an error at once, since a promise of it could never settle before EXEC. */
+class UnavailableUntilExec {
+  constructor(private readonly name: string) {}
+
+  // oxlint-disable-next-line no-thenable -- so that awaiting it fails instead of going unnoticed
+  then(_: unknown, reject: (error: Error) => void): void {
+    reject(new TransactionMisuseError(`tx.write.${this.name} is queued until EXEC and cannot be awaited; take its reply from onReplies`));
+  }
+}
+
+/** A class with one method for each command; its methods are made once, not for each attempt. */
+function commandsClass(names: readonly string[]): new (send: Send) => object {
+  class Commands {
+    constructor(readonly send: Send) {}
+  }
+  for (const name of names) {
+    Object.defineProperty(Commands.prototype, name, {
+      value(this: Commands, ...args: unknown[]) {
+        return this.send(name, args);
+      },
+    });
+  }
+  return Commands;
+}
+
+type Send = (name: string, args: unknown[]) => unknown;
+
+const Reads = commandsClass(READ_COMMANDS.flatMap((name) => [name, `${name}Buffer`]));
+const Writes = commandsClass(WRITE_COMMANDS);
+
+function keysOf(name: string, args: readonly unknown[]): string[] {
+  const command = new Command(name.replace(/Buffer$/, ''), args as (string | Buffer | number)[]);
+  return command.getKeys().map(String);
+}
+
+/** ioredis would send undefined and null as "", and objects as "[object Object]". */
+function assertArguments(path: string, name: string, args: readonly unknown[]): void {
+  for (const value of args) {
+    if (typeof value === 'string' || Buffer.isBuffer(value) || typeof value === 'bigint' || Number.isFinite(value)) continue;
+    if (Array.isArray(value)) assertArguments(path, name, value);
+    else if (OBJECT_COMMANDS.has(name) && value instanceof Map) assertArguments(path, name, [...(value as Map<unknown, unknown>).entries()]);
+    else if (OBJECT_COMMANDS.has(name) && isPlainObject(value)) assertArguments(path, name, Object.values(value));
+    else throw new InvalidArgumentError(path, 'given strings, Buffers, finite numbers or bigints', value);
+  }
+}
+
+function isPlainObject(value: unknown): value is object {
+  if (typeof value !== 'object' || value === null) return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null;
+}
