@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { root, run } from './process.mjs';
 import { locked } from './lock.mjs';
+import { runNpm } from './npm.mjs';
+import { root } from './process.mjs';
 
 /** Installs what package-lock.json names, unless node_modules already holds exactly that. */
 export async function setUpDependencies() {
@@ -10,11 +11,7 @@ export async function setUpDependencies() {
     if (isInstalled()) return;
     console.error('Installing the dependencies …');
     // NODE_ENV=production would otherwise leave out what builds and tests need.
-    const args = ['ci', '--include=dev', '--no-fund', '--no-audit'];
-    const npmCli = process.env.npm_execpath;
-    if (npmCli?.endsWith('npm-cli.js')) await run(process.execPath, [npmCli, ...args]);
-    else if (process.platform === 'win32') await run('npm.cmd', args, { shell: true });
-    else await run('npm', args);
+    await runNpm(['ci', '--include=dev', '--no-fund', '--no-audit']);
   });
 }
 
