@@ -50,9 +50,9 @@ async function attempt(act) {
 
 async function installWithApt(asRoot) {
   const environment = ['DEBIAN_FRONTEND=noninteractive'];
-  const waitForOthers = ['-o', 'DPkg::Lock::Timeout=300'];
+  const common = ['-o', 'DPkg::Lock::Timeout=300', '-o', 'Dpkg::Use-Pty=0', '-qq'];
   // Old or partly unreachable lists may still do: the installation decides.
-  await attempt(() => run(...asRoot('env', [...environment, 'apt-get', ...waitForOthers, '-qq', 'update'])));
+  await attempt(() => run(...asRoot('env', [...environment, 'apt-get', ...common, 'update'])));
   const candidate = /^Version: (?:\d+:)?(\S+)/m.exec(
     output('apt-cache', ['show', '--no-all-versions', 'redis-server']) ?? '',
   );
@@ -60,7 +60,7 @@ async function installWithApt(asRoot) {
     throw new ScriptError(`apt-get offers redis-server ${candidate[1]} only, which is too old.`);
   }
   await withoutStartingServices(async (path) => {
-    const options = [...waitForOthers, '-o', `DPkg::Path=${path}`, '-qq', '-y', '--no-install-recommends'];
+    const options = [...common, '-o', `DPkg::Path=${path}`, '-y', '--no-install-recommends'];
     await run(...asRoot('env', [...environment, 'apt-get', ...options, 'install', 'redis-server']));
   });
 }

@@ -67,6 +67,6 @@ function problemOf(path) {
   const text = output(path, ['--version']);
   if (text === null) return `${path} --version fails.`;
   const [, product, version] = /^(Redis|Valkey) server v=(\d+\.\d+[^\s]*)/i.exec(text) ?? [];
-  if (!product) return `${path} is neither Redis nor Valkey: "${text.slice(0, 80)}".`;
+  if (!product) return `${path} is neither Redis nor Valkey: "${text.split('\n', 1)[0]}".`;
   return isNewEnough(product, version) ? null : `${path} is ${product} ${version}, which is too old.`;
 }
