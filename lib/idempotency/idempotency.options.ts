@@ -1,7 +1,10 @@
-import { boolean, milliseconds, oneOf, type Check } from '../atomic-redis.validation.js';
+import { boolean, integer, milliseconds, type Check } from '../atomic-redis.validation.js';
 
-/** What a call meets while the first run of its key is still going on: an error at once, or a wait for its result. */
-export type OnDuplicate = 'reject' | 'wait';
+/**
+ * What becomes of the key when the method throws: the error is kept and thrown again to repeated calls (`replay`), the next call runs
+ * (`release`), or no call runs again (`hold`).
+ */
+export type OnError = 'replay' | 'release' | 'hold';
 
 /** Defaults of `IdempotencyService` and `@Idempotent`, as the module's `idempotency` option. */
 export interface IdempotencyModuleOptions {
@@ -11,10 +14,8 @@ export interface IdempotencyModuleOptions {
   leaseMs?: number;
   /** Time for one step on Redis before the protected method is refused, in milliseconds. @default 800 */
   timeoutMs?: number;
-  /** @default 'reject' */
-  onDuplicate?: OnDuplicate;
-  /** How long `onDuplicate: 'wait'` waits, in milliseconds. @default 10000 */
-  waitTimeoutMs?: number;
+  /** Largest result that is kept, in bytes; a larger one is returned, but a repeated call gets an error. @default 1048576 */
+  maxResultBytes?: number;
   /** Refuse requests to a decorated route that have no idempotency key. @default true */
   required?: boolean;
 }
@@ -23,8 +24,7 @@ export const idempotencyDefaults: Required<IdempotencyModuleOptions> = {
   ttlMs: 86_400_000,
   leaseMs: 30_000,
   timeoutMs: 800,
-  onDuplicate: 'reject',
-  waitTimeoutMs: 10_000,
+  maxResultBytes: 1_048_576,
   required: true,
 };
 
@@ -32,7 +32,6 @@ export const idempotencyOptionChecks: Record<keyof IdempotencyModuleOptions, Che
   ttlMs: milliseconds(),
   leaseMs: milliseconds(100),
   timeoutMs: milliseconds(),
-  onDuplicate: oneOf('reject', 'wait'),
-  waitTimeoutMs: milliseconds(),
+  maxResultBytes: integer(0, 512 * 1_048_576),
   required: boolean,
 };

@@ -1,0 +1,50 @@
+import { defineScript } from '../redis/script.js';
+import { luaRecord } from './lua-record.js';
+
+export type ClaimReply =
+  | { readonly kind: 'claimed' | 'mismatch' | 'foreign' }
+  | { readonly kind: 'running'; readonly leaseLeftMs: number }
+  | { readonly kind: 'done'; readonly resultKind: string; readonly result: Buffer };
+
+/** Takes the key for a run, or tells what is there. Sent again, it recognises its own token. */
+export const claimScript = defineScript({
+  name: 'idempotency.claim',
+  keys: ['record'],
+  args: ['notAfterMs', 'token', 'fingerprint', 'leaseMs'],
+  binary: true,
+  lua: `
+-- KEYS[1] record
+-- ARGV[1] notAfterMs   server time in ms past which nothing is written
+-- ARGV[2] token        owner of the run
+-- ARGV[3] fingerprint  of the payload
+-- ARGV[4] leaseMs      time to live of the claim in ms
+-- returns {CLAIMED} | {RUNNING, ms left of the lease} | {DONE, kind, result} | {MISMATCH} | {FOREIGN} | {TOO_LATE}
+${luaRecord}
+local record = read_record(KEYS[1])
+if record == 'FOREIGN' then return { 'FOREIGN' } end
+if record then
+  if record.token == ARGV[2] then return { 'CLAIMED' } end
+  if record.fingerprint ~= ARGV[3] then return { 'MISMATCH' } end
+  if record.state == 'running' then return { 'RUNNING', tostring(redis.call('PTTL', KEYS[1])) } end
+  return { 'DONE', record.kind, record.result }
+end
+if now_ms() > tonumber(ARGV[1]) then return { 'TOO_LATE' } end
+write_running(KEYS[1], ARGV[2], ARGV[3], ARGV[4])
+return { 'CLAIMED' }
+`,
+  reply: (raw): ClaimReply => {
+    const [kind, second, third] = raw as [Buffer, Buffer?, Buffer?];
+    switch (kind.toString()) {
+      case 'CLAIMED':
+        return { kind: 'claimed' };
+      case 'RUNNING':
+        return { kind: 'running', leaseLeftMs: Math.max(0, Number(second?.toString())) };
+      case 'DONE':
+        return { kind: 'done', resultKind: second!.toString(), result: third! };
+      case 'MISMATCH':
+        return { kind: 'mismatch' };
+      default:
+        return { kind: 'foreign' };
+    }
+  },
+});

@@ -1,0 +1,91 @@
+import { AtomicRedisError, describe, type Outcome } from '../atomic-redis.errors.js';
+
+/** The call needs an idempotency key and has none. */
+export class IdempotencyKeyMissingError extends AtomicRedisError {
+  readonly code = 'IDEMPOTENCY_KEY_MISSING';
+  readonly outcome = 'not-applied';
+  readonly retryable = false;
+}
+
+/** The idempotency key is malformed. */
+export class IdempotencyKeyInvalidError extends AtomicRedisError {
+  readonly code = 'IDEMPOTENCY_KEY_INVALID';
+  readonly outcome = 'not-applied';
+  readonly retryable = false;
+
+  constructor(expected: string, received: unknown) {
+    super(`The idempotency key must be ${expected}, received ${describe(received)}`);
+  }
+}
+
+/** The first call with this key is still running. */
+export class IdempotencyInFlightError extends AtomicRedisError {
+  readonly code = 'IDEMPOTENCY_IN_FLIGHT';
+  readonly outcome = 'not-applied';
+  readonly retryable = true;
+
+  constructor(
+    /** What is left of the running call's lease, in milliseconds. */
+    readonly retryAfterMs: number,
+  ) {
+    super('A call with this idempotency key is still running');
+  }
+}
+
+/** The key was used before with another payload. */
+export class IdempotencyMismatchError extends AtomicRedisError {
+  readonly code = 'IDEMPOTENCY_MISMATCH';
+  readonly outcome = 'not-applied';
+  readonly retryable = false;
+
+  constructor() {
+    super('This idempotency key was used before with another payload');
+  }
+}
+
+/** Why a run that is over has no result to replay. */
+export type TombstoneReason = 'too-large' | 'not-serializable' | 'response-failed' | 'response-aborted' | 'outcome-unknown';
+
+const REASONS: Record<TombstoneReason, string> = {
+  'too-large': 'its result was too large to keep',
+  'not-serializable': 'its result cannot be kept',
+  'response-failed': 'its response could not be produced',
+  'response-aborted': 'its response broke off',
+  'outcome-unknown': 'it failed and what it changed is not known',
+};
+
+/** The first call with this key is over and is not run again, but there is no result to replay. */
+export class IdempotencyResultUnavailableError extends AtomicRedisError {
+  readonly code: 'IDEMPOTENCY_RESULT_UNAVAILABLE' | 'IDEMPOTENCY_OUTCOME_UNKNOWN';
+  readonly outcome: Outcome;
+  readonly retryable = false;
+
+  constructor(readonly reason: TombstoneReason) {
+    super(`A call with this idempotency key was made before and is not run again: ${REASONS[reason]}`);
+    const unknown = reason === 'outcome-unknown';
+    this.code = unknown ? 'IDEMPOTENCY_OUTCOME_UNKNOWN' : 'IDEMPOTENCY_RESULT_UNAVAILABLE';
+    this.outcome = unknown ? 'unknown' : 'applied';
+  }
+}
+
+/** Under the record's key lies something that this version did not write. It is left untouched. */
+export class IdempotencyRecordError extends AtomicRedisError {
+  readonly code = 'IDEMPOTENCY_RECORD';
+  readonly outcome = 'not-applied';
+  readonly retryable = false;
+
+  constructor() {
+    super('The idempotency record holds something this version cannot read; it was left untouched and the method was not run');
+  }
+}
+
+/** Reason of `run.signal`: the lease was lost, so another call may run. */
+export class LeaseLostError extends AtomicRedisError {
+  readonly code = 'LEASE_LOST';
+  readonly outcome = 'unknown';
+  readonly retryable = false;
+
+  constructor() {
+    super('The lease of this run was lost: another call with the same idempotency key may run');
+  }
+}

@@ -1,0 +1,116 @@
+import { HttpException, Inject, Injectable } from '@nestjs/common';
+import { OPTIONS } from '../atomic-redis.constants.js';
+import type { ResolvedOptions } from '../atomic-redis.options.js';
+import * as check from '../atomic-redis.validation.js';
+import { RedisConnection } from '../redis/redis-connection.js';
+import { ScriptRunner } from '../redis/script-runner.js';
+import { WorkInFlight } from '../redis/work-in-flight.js';
+import { claimScript } from './claim.script.js';
+import { completeScript } from './complete.script.js';
+import { decide, type OnErrorOption } from './error-policy.js';
+import type { IdempotencyModuleOptions } from './idempotency.options.js';
+import type { Claim, ClaimedRun, ClaimRequest, IdempotentRun } from './idempotent-run.js';
+import { fingerprintOf } from './record-key.js';
+import { releaseScript } from './release.script.js';
+import { renewScript } from './renew.script.js';
+import { RunClaimer } from './run-claimer.js';
+import { replayed, storedError, storedValue, tombstone } from './stored-result.js';
+
+export interface IdempotencyOptions extends Pick<IdempotencyModuleOptions, 'ttlMs' | 'leaseMs' | 'timeoutMs'> {
+  /** Separates equal keys of different tenants or users. @default '' */
+  scope?: string;
+  /** Separates equal keys of different operations: `orders.create`. @default '' */
+  operation?: string;
+  /** The payload, or what tells it from another: the same key with another one is an `IdempotencyMismatchError`. Default: not compared. */
+  fingerprint?: unknown;
+  /** Default: `hold` for an error whose outcome is unknown or applied, `replay` for an HttpException with a 4xx status, else `release`. */
+  onError?: OnErrorOption;
+}
+
+export const idempotencyCallChecks = {
+  scope: stringOfAnyLength,
+  operation: stringOfAnyLength,
+  fingerprint: () => undefined,
+  ttlMs: check.milliseconds(),
+  leaseMs: check.milliseconds(100),
+  timeoutMs: check.milliseconds(),
+  onError: check.either('"replay", "release", "hold" or a function', check.oneOf('replay', 'release', 'hold'), check.func),
+} satisfies Record<keyof IdempotencyOptions, check.Check>;
+
+const checkOptions = check.options(idempotencyCallChecks);
+
+/** Runs a piece of work once for each key, and gives its result to every later call with that key. */
+@Injectable()
+export class IdempotencyService {
+  readonly defaults: Required<IdempotencyModuleOptions>;
+  private readonly claimer: RunClaimer;
+
+  constructor(
+    connection: RedisConnection,
+    scripts: ScriptRunner,
+    private readonly inFlight: WorkInFlight,
+    @Inject(OPTIONS) options: ResolvedOptions,
+  ) {
+    this.defaults = options.idempotency;
+    this.claimer = new RunClaimer(scripts, connection.keys, inFlight);
+    connection.preload([claimScript, renewScript, completeScript, releaseScript]);
+  }
+
+  /**
+   * Runs `work` unless a call with this key has run before, whose result is then returned: JSON values there and back. Two round trips for
+   * the first call, one for a repeated one. While `work` runs its key is held by a lease that is renewed; `run.signal` aborts if it is lost.
+   *
+   * @throws whatever `work` throws, the same instance
+   * @throws IdempotencyInFlightError while the first call runs
+   * @throws IdempotencyMismatchError when the key was used with another `fingerprint`
+   * @throws IdempotencyResultUnavailableError when the first call is over and its result could not be kept
+   * @throws RedisUnavailableError, OutcomeUnknownError when the key could not be claimed; `work` did not run
+   */
+  async run<T>(key: string, work: (run: IdempotentRun) => Promise<T> | T, options: IdempotencyOptions = {}): Promise<T> {
+    check.key('key', key);
+    check.func('work', work);
+    checkOptions('options', options);
+    return await this.inFlight.track(async () => {
+      const claim = await this.claim(key, options);
+      if (claim.kind === 'replay') return replayed(claim.result) as T;
+      return await this.runClaimed(claim.run, work, options.onError);
+    });
+  }
+
+  /** Takes the key for a run, or finds the result of an earlier one. For callers that end the run by themselves. */
+  async claim(key: string, options: IdempotencyOptions): Promise<Claim> {
+    const request: ClaimRequest = {
+      key,
+      scope: options.scope ?? '',
+      operation: options.operation ?? '',
+      fingerprint: options.fingerprint === undefined ? '' : fingerprintOf(options.fingerprint),
+      ttlMs: options.ttlMs ?? this.defaults.ttlMs,
+      leaseMs: options.leaseMs ?? this.defaults.leaseMs,
+      stepTimeoutMs: options.timeoutMs ?? this.defaults.timeoutMs,
+    };
+    return await this.claimer.claim(request);
+  }
+
+  private async runClaimed<T>(run: ClaimedRun, work: (run: IdempotentRun) => Promise<T> | T, onError?: OnErrorOption): Promise<T> {
+    let value: T;
+    try {
+      value = await work(run);
+    } catch (error) {
+      await this.settleFailure(run, error, onError);
+      throw error;
+    }
+    await run.complete(storedValue(value, this.defaults.maxResultBytes));
+    return value;
+  }
+
+  private async settleFailure(run: ClaimedRun, error: unknown, onError?: OnErrorOption): Promise<void> {
+    const policy = decide(onError, error);
+    if (policy === 'release') await run.release();
+    else if (policy === 'replay' && error instanceof HttpException) await run.complete(storedError(error, this.defaults.maxResultBytes));
+    else await run.complete(tombstone('outcome-unknown'));
+  }
+}
+
+function stringOfAnyLength(path: string, value: unknown): void {
+  if (value !== '') check.nonEmptyString(path, value);
+}

@@ -1,0 +1,32 @@
+import type { StoredResult } from './stored-result.js';
+
+/** What an idempotent method may know of its own run. */
+export interface IdempotentRun {
+  /** Aborts, with a `LeaseLostError`, when the run has lost its key: another call may run from then on. */
+  readonly signal: AbortSignal;
+}
+
+/** A run that has claimed its key, and how it ends: exactly one of `complete` and `release`. */
+export interface ClaimedRun extends IdempotentRun {
+  /**
+   * Stores the result for replay. When Redis does not confirm in time, goes on trying while the lease lives.
+   * Never rejects: the caller is owed the result, whether or not it could be stored.
+   */
+  complete(result: StoredResult): Promise<void>;
+  /** Gives the key back, so that the next call runs. Never rejects. */
+  release(): Promise<void>;
+}
+
+/** What a claim came to. */
+export type Claim = { readonly kind: 'run'; readonly run: ClaimedRun } | { readonly kind: 'replay'; readonly result: StoredResult };
+
+export interface ClaimRequest {
+  readonly scope: string;
+  readonly operation: string;
+  readonly key: string;
+  readonly fingerprint: string;
+  readonly ttlMs: number;
+  readonly leaseMs: number;
+  /** For one step on Redis, in milliseconds. */
+  readonly stepTimeoutMs: number;
+}

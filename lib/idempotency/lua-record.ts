@@ -1,0 +1,25 @@
+import { luaNow } from '../redis/lua.js';
+
+/**
+ * Shared by the scripts on a record: a hash with `v` format version, `s` state (running | done), `t` owner token, `f` fingerprint of the
+ * payload, and once done `k` kind and `r` bytes of the result.
+ *
+ * `read_record` answers nil where there is none, and FOREIGN for anything that this format did not write.
+ */
+export const luaRecord = `${luaNow}
+local function read_record(key)
+  local r = redis.pcall('HMGET', key, 'v', 's', 't', 'f', 'k', 'r')
+  if r.err then return 'FOREIGN' end
+  if r[1] then
+    if r[1] ~= '1' or not r[2] or not r[3] or not r[4] then return 'FOREIGN' end
+    return { state = r[2], token = r[3], fingerprint = r[4], kind = r[5], result = r[6] }
+  end
+  if redis.call('EXISTS', key) == 1 then return 'FOREIGN' end
+  return nil
+end
+
+local function write_running(key, token, fingerprint, lease_ms)
+  redis.call('HSET', key, 'v', '1', 's', 'running', 't', token, 'f', fingerprint)
+  redis.call('PEXPIRE', key, lease_ms)
+end
+`;

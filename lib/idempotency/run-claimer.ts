@@ -1,0 +1,103 @@
+import { randomBytes } from 'node:crypto';
+import { Logger } from '@nestjs/common';
+import { OutcomeUnknownError } from '../atomic-redis.errors.js';
+import { Deadline } from '../redis/deadline.js';
+import type { KeySpace } from '../redis/key-space.js';
+import type { ScriptRunner } from '../redis/script-runner.js';
+import type { WorkInFlight } from '../redis/work-in-flight.js';
+import { claimScript } from './claim.script.js';
+import { completeScript } from './complete.script.js';
+import { IdempotencyInFlightError, IdempotencyMismatchError, IdempotencyRecordError, type LeaseLostError } from './idempotency.errors.js';
+import type { Claim, ClaimedRun, ClaimRequest } from './idempotent-run.js';
+import { LeaseKeeper, type Lease } from './lease-keeper.js';
+import { recordId } from './record-key.js';
+import { releaseScript } from './release.script.js';
+import { renewScript } from './renew.script.js';
+import type { ResultKind, StoredResult } from './stored-result.js';
+
+/** Claims keys and makes the runs that hold them. The one place that reads what the record scripts answer. */
+export class RunClaimer {
+  private readonly logger = new Logger('IdempotencyService');
+  private readonly leases = new LeaseKeeper();
+
+  constructor(
+    private readonly scripts: ScriptRunner,
+    private readonly keys: KeySpace,
+    private readonly work: WorkInFlight,
+  ) {}
+
+  /**
+   * One round trip.
+   *
+   * @throws IdempotencyInFlightError, IdempotencyMismatchError, IdempotencyRecordError
+   * @throws RedisUnavailableError, OutcomeUnknownError: nothing was claimed, or what was claimed is released again
+   */
+  async claim(request: ClaimRequest): Promise<Claim> {
+    const record = this.keys.own('idempotency', recordId(request.scope, request.operation, request.key));
+    const token = randomBytes(16).toString('hex');
+    const claimedAt = performance.now();
+    const { fingerprint, leaseMs, stepTimeoutMs } = request;
+    const reply = await this.scripts.run(claimScript, { record }, { token, fingerprint, leaseMs }, Deadline.in(stepTimeoutMs)).catch((error: unknown) => {
+      // It may have been applied, or be applied yet, up to its time limit: nobody will run under it.
+      if (error instanceof OutcomeUnknownError) this.inBackground(this.releaseRecord(record, token, leaseMs));
+      throw error;
+    });
+    switch (reply.kind) {
+      case 'claimed':
+        return { kind: 'run', run: this.startRun(record, token, claimedAt, request) };
+      case 'done':
+        return { kind: 'replay', result: { kind: reply.resultKind as ResultKind, bytes: reply.result } };
+      case 'running':
+        throw new IdempotencyInFlightError(reply.leaseLeftMs);
+      case 'mismatch':
+        throw new IdempotencyMismatchError();
+      default:
+        throw new IdempotencyRecordError();
+    }
+  }
+
+  private startRun(record: string, token: string, claimedAt: number, request: ClaimRequest): ClaimedRun {
+    const { fingerprint, leaseMs, ttlMs } = request;
+    const abort = new AbortController();
+    const lease: Lease = {
+      leaseMs,
+      renew: () => this.scripts.run(renewScript, { record }, { token, fingerprint, leaseMs }, Deadline.in(leaseMs / 3)),
+      lost: (reason: LeaseLostError) => abort.abort(reason),
+    };
+    this.leases.hold(lease, claimedAt);
+    return {
+      signal: abort.signal,
+      complete: async ({ kind, bytes }: StoredResult): Promise<void> => {
+        this.leases.letGo(lease);
+        const args = { token, fingerprint, ttlMs, kind, result: bytes };
+        const stored = this.scripts.run(completeScript, { record }, args, Deadline.in(leaseMs)).then((isOwner) => {
+          if (!isOwner) this.logger.warn('A run lost its lease to another before it was done; the result of the other one stands');
+        });
+        await this.waitOrGoOn(stored, request);
+      },
+      release: async (): Promise<void> => {
+        this.leases.letGo(lease);
+        await this.waitOrGoOn(this.releaseRecord(record, token, leaseMs), request);
+      },
+    };
+  }
+
+  private async releaseRecord(record: string, token: string, leaseMs: number): Promise<void> {
+    await this.scripts.run(releaseScript, { record }, { token }, Deadline.in(leaseMs));
+  }
+
+  /** Waits as long as one step may take, and leaves the rest to the background. */
+  private async waitOrGoOn(step: Promise<void>, { stepTimeoutMs }: Pick<ClaimRequest, 'stepTimeoutMs'>): Promise<void> {
+    this.inBackground(step);
+    const pass = (): undefined => undefined;
+    await Deadline.in(stepTimeoutMs)
+      .race(step, () => new Error())
+      .catch(pass);
+  }
+
+  private inBackground(step: Promise<void>): void {
+    void this.work.track(() => step).catch((error: Error) => {
+      this.logger.warn(`The end of a run could not be recorded; its key stays taken until its lease ends: ${error.message}`);
+    });
+  }
+}

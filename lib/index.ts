@@ -1,0 +1,55 @@
+export { AtomicRedisModule } from './atomic-redis.module.js';
+export type { AtomicRedisModuleExtras } from './atomic-redis.module-definition.js';
+export type { AtomicRedisOptions } from './atomic-redis.options.js';
+export { AtomicRedis } from './atomic-redis.js';
+export { getAtomicRedisToken, getTransactionToken } from './atomic-redis.constants.js';
+export { InjectAtomicRedis } from './inject-atomic-redis.decorator.js';
+export {
+  AtomicRedisError,
+  ConfigurationError,
+  CrossSlotError,
+  InvalidArgumentError,
+  ModuleClosedError,
+  OutcomeUnknownError,
+  RedisReplyError,
+  RedisUnavailableError,
+  type Outcome,
+} from './atomic-redis.errors.js';
+
+export type { ClusterConnection, ConnectionOption, RedisClient } from './redis/client.js';
+export { defineScript, type Script, type ScriptArgument, type ScriptSpecification } from './redis/script.js';
+
+export { OptimisticRetry, type OptimisticRetryOptions } from './transactions/optimistic-retry.decorator.js';
+export { InjectTransaction } from './transactions/current-transaction.js';
+export { Transaction } from './transactions/transaction.js';
+export type { QueuedWrite, TransactionReads, TransactionWrites } from './transactions/transaction-commands.js';
+export { TransactionService, type TransactionOptions } from './transactions/transaction.service.js';
+export type { BackoffOptions, TransactionModuleOptions } from './transactions/transaction.options.js';
+export {
+  PartialCommitError,
+  TransactionConflictError,
+  TransactionMisuseError,
+  TransactionTimeoutError,
+} from './transactions/transaction.errors.js';
+
+export { Idempotent, type IdempotentOptions } from './idempotency/idempotent.decorator.js';
+export { IdempotencyService, type IdempotencyOptions } from './idempotency/idempotency.service.js';
+export type { IdempotencyModuleOptions, OnError } from './idempotency/idempotency.options.js';
+export type { IdempotentRun } from './idempotency/idempotent-run.js';
+export {
+  IdempotencyInFlightError,
+  IdempotencyKeyInvalidError,
+  IdempotencyKeyMissingError,
+  IdempotencyMismatchError,
+  IdempotencyRecordError,
+  IdempotencyResultUnavailableError,
+  LeaseLostError,
+  type TombstoneReason,
+} from './idempotency/idempotency.errors.js';
+
+export { AtomicCounter, type AtomicCounterOptions } from './counters/atomic-counter.decorator.js';
+export { CounterService, type CounterAddOptions, type CounterResult } from './counters/counter.service.js';
+export type { CounterModuleOptions } from './counters/counter.options.js';
+export * from './counters/counter.errors.js';
+
+export { AtomicRedisExceptionFilter } from './problem-details/atomic-redis-exception.filter.js';

@@ -1,0 +1,47 @@
+import { STATUS_CODES } from 'node:http';
+import type { AtomicRedisError } from '../atomic-redis.errors.js';
+
+/** Problem details as RFC 9457 has them, with this library's `code`, `outcome` and `retryable` beside. */
+export interface Problem {
+  readonly title: string;
+  readonly status: number;
+  readonly detail: string;
+  readonly code: string;
+  readonly outcome: string;
+  readonly retryable: boolean;
+}
+
+/** What a client can act on keeps its message; anything else is a fault of the server, whose message is for the log. */
+const STATUS: Readonly<Record<string, number>> = {
+  IDEMPOTENCY_KEY_MISSING: 400,
+  IDEMPOTENCY_KEY_INVALID: 400,
+  TRANSACTION_CONFLICT: 409,
+  IDEMPOTENCY_IN_FLIGHT: 409,
+  IDEMPOTENCY_RESULT_UNAVAILABLE: 409,
+  COUNTER_LIMIT: 409,
+  IDEMPOTENCY_MISMATCH: 422,
+  REDIS_UNAVAILABLE: 503,
+  OUTCOME_UNKNOWN: 503,
+  IDEMPOTENCY_OUTCOME_UNKNOWN: 503,
+  TRANSACTION_TIMEOUT: 503,
+  MODULE_CLOSED: 503,
+};
+
+const DETAIL_OF_FAULTS: Readonly<Record<number, string>> = {
+  500: 'The request could not be processed',
+  503: 'The service cannot complete the request at the moment',
+};
+
+export function problemOf(error: AtomicRedisError & { retryAfterMs?: number }): { problem: Problem; retryAfterSeconds?: number } {
+  const status = STATUS[error.code] ?? 500;
+  const problem = {
+    title: STATUS_CODES[status] ?? 'Error',
+    status,
+    detail: DETAIL_OF_FAULTS[status] ?? error.message,
+    code: error.code,
+    outcome: error.outcome,
+    retryable: error.retryable,
+  };
+  const waitMs = error.retryAfterMs ?? (status === 503 ? 1_000 : undefined);
+  return waitMs === undefined ? { problem } : { problem, retryAfterSeconds: Math.max(1, Math.ceil(waitMs / 1_000)) };
+}
