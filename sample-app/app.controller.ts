@@ -1,0 +1,22 @@
+import { Controller, Get } from '@nestjs/common';
+
+@Controller()
+export class AppController {
+  @Get()
+  index(): object {
+    return {
+      'POST /orders': '{ sku, quantity }, Idempotency-Key header: one order for each key',
+      'GET /orders': 'how many orders there are',
+      'GET /orders/:id': 'one order',
+      'PUT /accounts/:id': '{ balance }',
+      'GET /accounts/:id': 'the balance',
+      'POST /accounts/:id/withdrawals': '{ amount }: never more than the balance',
+      'PUT /inventory/:sku': '{ stock }',
+      'GET /inventory/:sku': 'the stock, and how many reservations it has seen',
+      'POST /inventory/:sku/reservations': '{ quantity }: never more than the stock',
+      'POST /naive/orders': 'the same, done wrong',
+      'POST /naive/accounts/:id/withdrawals': 'the same, done wrong',
+      'POST /naive/inventory/:sku/reservations': 'the same, done wrong',
+    };
+  }
+}

@@ -1,0 +1,32 @@
+import { Module, ValidationPipe, type DynamicModule } from '@nestjs/common';
+import { APP_FILTER, APP_PIPE } from '@nestjs/core';
+import { AtomicRedisModule } from 'nestjs-atomic-redis';
+import { AccountsModule } from './accounts/accounts.module.js';
+import { AppController } from './app.controller.js';
+import { DemoData } from './demo-data.js';
+import { ProblemDetailsFilter } from './http/problem-details.filter.js';
+import { InventoryModule } from './inventory/inventory.module.js';
+import { NaiveModule } from './naive/naive.module.js';
+import { OrdersModule } from './orders/orders.module.js';
+import { ShopRedisModule } from './redis/shop-redis.module.js';
+
+@Module({
+  imports: [OrdersModule, AccountsModule, InventoryModule, NaiveModule],
+  controllers: [AppController],
+  providers: [
+    DemoData,
+    { provide: APP_FILTER, useClass: ProblemDetailsFilter },
+    { provide: APP_PIPE, useValue: new ValidationPipe({ whitelist: true, forbidNonWhitelisted: true }) },
+  ],
+})
+export class AppModule {
+  static withRedis(url: string): DynamicModule {
+    return {
+      module: AppModule,
+      imports: [
+        AtomicRedisModule.forRoot({ connection: url, namespace: 'shop:' }),
+        ShopRedisModule.forRoot(url),
+      ],
+    };
+  }
+}

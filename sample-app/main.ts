@@ -1,0 +1,92 @@
+import 'reflect-metadata';
+import { NestFactory } from '@nestjs/core';
+import { AtomicRedisError } from 'nestjs-atomic-redis';
+import {
+  RedisServerNotFoundError,
+  RedisServerStartError,
+  startRedisServer,
+  type RedisServer,
+} from 'nestjs-atomic-redis/testing';
+import { AppModule } from './app.module.js';
+
+/** What a person needs to know is in the message. */
+class StartError extends Error {}
+
+async function main(): Promise<void> {
+  const port = portFrom(process.env['PORT']);
+  const redisUrl = process.env['REDIS_URL'];
+  const embedded = redisUrl ? undefined : await startRedisServer();
+  try {
+    await openShop(redisUrl || embedded!.url, port, embedded);
+  } catch (error) {
+    await embedded?.stop();
+    throw error;
+  }
+}
+
+async function openShop(redisUrl: string, port: number, embedded: RedisServer | undefined): Promise<void> {
+  const app = await NestFactory.create(AppModule.withRedis(redisUrl), {
+    logger: ['warn', 'error', 'fatal'],
+    abortOnError: false,
+  });
+  try {
+    await app.listen(port);
+  } catch (error) {
+    await app.close();
+    throw (error as NodeJS.ErrnoException).code === 'EADDRINUSE'
+      ? new StartError(`Port ${port} is taken. Choose another by PORT, or any free one by PORT=0.`)
+      : error;
+  }
+
+  // app.enableShutdownHooks() is enough where there is no embedded Redis to stop last.
+  let closing: Promise<void> | undefined;
+  const shutDown = (): void => {
+    closing ??= app.close().then(() => embedded?.stop());
+  };
+  // On, not once: a Ctrl-C arrives twice, from the terminal and from the script that started the shop.
+  process.on('SIGINT', shutDown).on('SIGTERM', shutDown);
+  if (process.connected) {
+    process.on('disconnect', shutDown);
+    // The listener would keep the process alive when all else is closed.
+    process.channel?.unref();
+  }
+
+  const { port: actualPort } = app.getHttpServer().address() as { port: number };
+  greet(`http://localhost:${actualPort}`, embedded);
+}
+
+function portFrom(given: string | undefined): number {
+  const port = given ? Number(given) : 3000;
+  if (!Number.isInteger(port) || port < 0 || port > 65_535) {
+    throw new StartError(`PORT must be a number from 0 to 65535, received "${given}".`);
+  }
+  return port;
+}
+
+function greet(url: string, embedded: RedisServer | undefined): void {
+  const post = (path: string, body: object, header = ''): string =>
+    `  curl -i ${url}${path} ${header}-H 'Content-Type: application/json' -d '${JSON.stringify(body)}'`;
+  console.log(
+    [
+      embedded
+        ? `Redis: ${embedded.url}, process ${embedded.pid}, in memory, gone when the shop goes`
+        : 'Redis: the one in REDIS_URL',
+      `Shop: ${url}`,
+      '',
+      'Try each twice, or a hundred times at once:',
+      post('/orders', { sku: 'tea', quantity: 2 }, `-H 'Idempotency-Key: my-first-order' `),
+      post('/accounts/alice/withdrawals', { amount: 10 }),
+      post('/inventory/tea/reservations', { quantity: 1 }),
+    ].join('\n'),
+  );
+}
+
+try {
+  await main();
+} catch (error) {
+  const isSaidPlainly = [StartError, AtomicRedisError, RedisServerNotFoundError, RedisServerStartError].some(
+    (type) => error instanceof type,
+  );
+  console.error(isSaidPlainly ? (error as Error).message : error);
+  process.exitCode = 1;
+}

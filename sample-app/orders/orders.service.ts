@@ -1,0 +1,40 @@
+import { Injectable, NotFoundException } from '@nestjs/common';
+import { Redis } from 'ioredis';
+import { lastOrderIdKey, orderKey } from '../redis/keys.js';
+import type { CreateOrderDto } from './create-order.dto.js';
+
+export interface Order {
+  id: number;
+  sku: string;
+  quantity: number;
+  placedAt: string;
+}
+
+@Injectable()
+export class OrdersService {
+  constructor(private readonly redis: Redis) {}
+
+  /** Every call makes another order: it is the route that makes it run once for each Idempotency-Key. */
+  async create({ sku, quantity }: CreateOrderDto): Promise<Order> {
+    const order = {
+      id: await this.redis.incr(lastOrderIdKey),
+      sku,
+      quantity,
+      placedAt: new Date().toISOString(),
+    };
+    await this.redis.hset(orderKey(order.id), order);
+    return order;
+  }
+
+  async find(id: number): Promise<Order> {
+    const { sku, quantity, placedAt } = await this.redis.hgetall(orderKey(id));
+    if (sku === undefined || quantity === undefined || placedAt === undefined) {
+      throw new NotFoundException(`There is no order ${id}`);
+    }
+    return { id, sku, quantity: Number(quantity), placedAt };
+  }
+
+  async count(): Promise<number> {
+    return Number(await this.redis.get(lastOrderIdKey));
+  }
+}

@@ -1,0 +1,10 @@
+/**
+ * Every key of the shop's own. What is in braces is the hash tag: on a Redis Cluster all keys of one entity share a node, so that
+ * one transaction can change them together.
+ */
+export const lastOrderIdKey = 'orders:last-id';
+export const orderKey = (id: number): string => `order:{${id}}`;
+export const balanceKey = (accountId: string): string => `account:{${accountId}}:balance`;
+export const stockKey = (sku: string): string => `inventory:{${sku}}`;
+export const reservationsKey = (sku: string): string => `inventory:{${sku}}:reservations`;
+export const naiveReplyKey = (idempotencyKey: string): string => `naive:reply:{${idempotencyKey}}`;
