@@ -1,0 +1,206 @@
+import { Inject, Injectable, Module } from '@nestjs/common';
+import { Test } from '@nestjs/testing';
+import { Cluster, Redis } from 'ioredis';
+import {
+  AtomicRedis,
+  AtomicRedisModule,
+  AtomicCounter,
+  CounterService,
+  IdempotencyService,
+  InjectAtomicRedis,
+  InvalidArgumentError,
+  ModuleClosedError,
+  RedisUnavailableError,
+  TransactionService,
+  type AtomicRedisOptions,
+} from 'nestjs-atomic-redis';
+import { startCluster } from '../support/cluster.js';
+import { useRedis } from '../support/redis.js';
+
+/** A loopback port on which nothing listens. */
+const NOBODY = 'redis://127.0.0.1:1';
+
+describe('AtomicRedisModule', () => {
+  const redis = useRedis();
+
+  const start = (...modules: NonNullable<Parameters<typeof Test.createTestingModule>[0]['imports']>) =>
+    Test.createTestingModule({ imports: modules })
+      .compile()
+      .then((app) => app.init());
+
+  it('[MOD-1] makes every service injectable by its class and by the façade', async () => {
+    const app = await start(AtomicRedisModule.forRoot({ connection: redis.server.url }));
+    const facade = app.get(AtomicRedis);
+    expect(facade.transactions).toBe(app.get(TransactionService));
+    expect(facade.idempotency).toBe(app.get(IdempotencyService));
+    expect(facade.counters).toBe(app.get(CounterService));
+    await app.close();
+  });
+
+  it('[MOD-1] takes its options from a factory', async () => {
+    const config = { url: redis.server.url };
+    @Module({ providers: [{ provide: 'CONFIG', useValue: config }], exports: ['CONFIG'] })
+    class ConfigModule {}
+    const app = await start(
+      AtomicRedisModule.forRootAsync({
+        imports: [ConfigModule],
+        inject: ['CONFIG'],
+        useFactory: ({ url }: typeof config): AtomicRedisOptions => ({ connection: url, namespace: 'shop:' }),
+      }),
+    );
+    await app.get(IdempotencyService).run('k', () => 1);
+    expect(await redis.client.keys('shop:*')).toHaveLength(1);
+    await app.close();
+  });
+
+  it('[MOD-2] keeps named registrations apart', async () => {
+    @Injectable()
+    class Shop {
+      constructor(
+        @InjectAtomicRedis('orders') readonly orders: AtomicRedis,
+        @InjectAtomicRedis() readonly standard: AtomicRedis,
+        @Inject(CounterService) readonly counters: CounterService,
+      ) {}
+
+      @AtomicCounter({ key: 'calls', name: 'orders' })
+      async call(): Promise<void> {}
+    }
+    const { host, port } = redis.server;
+    const app = await Test.createTestingModule({
+      imports: [
+        AtomicRedisModule.forRoot({ connection: { host, port, db: 1 } }),
+        AtomicRedisModule.forRootAsync({ name: 'orders', useFactory: () => ({ connection: { host, port, db: 2 } }) }),
+      ],
+      providers: [Shop],
+    }).compile();
+    await app.init();
+    const shop = app.get(Shop);
+    expect(shop.standard.counters).toBe(shop.counters);
+    expect(shop.orders.counters).not.toBe(shop.counters);
+    await shop.call();
+    await shop.counters.add('calls', 10);
+    expect(await shop.orders.counters.get('calls')).toBe(1);
+    expect(await shop.standard.counters.get('calls')).toBe(10);
+    await app.close();
+  });
+
+  it.each<[string, unknown]>([
+    ['forRoot.connection', {}],
+    ['forRoot.connection', { connection: 'localhost:6379' }],
+    ['forRoot.connection', { connection: 'http://localhost' }],
+    ['forRoot.connection', { connection: 7 }],
+    ['forRoot.connection.nodes', { connection: { nodes: [] } }],
+    ['forRoot.connection.password', { connection: { nodes: [{ port: 1 }], password: 'x' } }],
+    ['forRoot.timeoutMs', { connection: NOBODY, timeoutMs: 0 }],
+    ['forRoot.timeoutMs', { connection: NOBODY, timeoutMs: '5000' }],
+    ['forRoot.namespace', { connection: NOBODY, namespace: '{a}' }],
+    ['forRoot.timeout', { connection: NOBODY, timeout: 5 }],
+    ['forRoot.transactions.maxConnections', { connection: NOBODY, transactions: { maxConnections: 0 } }],
+    ['forRoot.idempotency.ttl', { connection: NOBODY, idempotency: { ttl: 1 } }],
+    ['forRoot.counters.maxBatchSize', { connection: NOBODY, counters: { maxBatchSize: 513 } }],
+    ['connection.keyPrefix', { connection: { port: 1, keyPrefix: 'a{' } }],
+  ])('[MOD-3] refuses a wrong %s at boot: %p', async (argument, options) => {
+    const boot = start(AtomicRedisModule.forRoot(options as AtomicRedisOptions));
+    await expect(boot).rejects.toThrow(InvalidArgumentError);
+    await expect(boot).rejects.toMatchObject({ argument });
+  });
+
+  it('[MOD-3] never shows a password', async () => {
+    const boot = start(AtomicRedisModule.forRoot({ connection: 'http://user:hunter2@localhost' }));
+    await expect(boot).rejects.not.toThrow(/hunter2/);
+  });
+
+  it('[MOD-4] does not start without Redis, and says so within timeoutMs', async () => {
+    const startedAt = performance.now();
+    const boot = start(AtomicRedisModule.forRoot({ connection: NOBODY, timeoutMs: 300 }));
+    await expect(boot).rejects.toThrow(RedisUnavailableError);
+    await expect(boot).rejects.toThrow(/127\.0\.0\.1:1 .*ECONNREFUSED/);
+    expect(performance.now() - startedAt).toBeLessThan(2_000);
+  });
+
+  it('[MOD-4] starts without Redis when lazyConnect is set', async () => {
+    const app = await start(AtomicRedisModule.forRoot({ connection: NOBODY, timeoutMs: 200, lazyConnect: true }));
+    await expect(app.get(IdempotencyService).run('k', () => 1)).rejects.toThrow(RedisUnavailableError);
+    await app.close();
+  });
+
+  it('[MOD-5] takes the settings of an existing client, changes nothing on it, and does not close it', async () => {
+    const mine = new Redis(redis.server.url, { keyPrefix: 'mine:', enableAutoPipelining: true, commandTimeout: 50 });
+    await mine.select(3);
+    const listeners = () => mine.eventNames().map((name) => [name, mine.listenerCount(name)]);
+    const before = [Object.keys(mine), { ...mine.options }, listeners()];
+    const app = await start(AtomicRedisModule.forRoot({ connection: mine }));
+    await app.get(TransactionService).run(['k'], (tx) => void tx.write.set('k', 'through the library'));
+    await app.get(CounterService).add('n', 2);
+    expect(await mine.mget('k', 'n')).toEqual(['through the library', '2']);
+    expect([Object.keys(mine), { ...mine.options }, listeners()]).toEqual(before);
+    await app.close();
+    expect(mine.status).toBe('ready');
+    mine.disconnect();
+  });
+
+  it('[MOD-6] waits for work in flight, then closes everything it opened', async () => {
+    const app = await start(AtomicRedisModule.forRoot({ connection: redis.server.url }));
+    const transactions = app.get(TransactionService);
+    let finish = (): void => undefined;
+    const gate = new Promise<void>((resolve) => (finish = resolve));
+    let started = (): void => undefined;
+    const running = new Promise<void>((resolve) => (started = resolve));
+    const work = transactions.run(['k'], async (tx) => {
+      started();
+      await gate;
+      tx.write.set('k', 'done');
+    });
+    await running;
+    const closing = app.close();
+    finish();
+    await work;
+    await closing;
+    expect(await redis.client.get('k')).toBe('done');
+    expect(await redis.client.client('LIST')).not.toContain('nestjs-atomic-redis');
+    await expect(app.get(CounterService).add('n', 1)).rejects.toThrow(ModuleClosedError);
+    await expect(transactions.run(['k'], () => 1)).rejects.toThrow(ModuleClosedError);
+  });
+
+  it('[MOD-6] waits no longer than shutdownTimeoutMs', async () => {
+    const app = await start(AtomicRedisModule.forRoot({ connection: redis.server.url, shutdownTimeoutMs: 100 }));
+    app.useLogger(false);
+    let started = (): void => undefined;
+    const running = new Promise<void>((resolve) => (started = resolve));
+    const never = app.get(TransactionService).run(['k'], () => (started(), new Promise<void>(() => undefined)), { timeoutMs: 3_000 });
+    never.catch(() => undefined);
+    await running;
+    const startedAt = performance.now();
+    await app.close();
+    expect(performance.now() - startedAt).toBeLessThan(2_000);
+  });
+});
+
+describe('AtomicRedisModule on a Cluster', () => {
+  let cluster: Awaited<ReturnType<typeof startCluster>>;
+
+  beforeAll(async () => {
+    cluster = await startCluster({ masters: 3, replicasPerMaster: 0 });
+  }, 60_000);
+
+  afterAll(() => cluster.stop());
+
+  it.each(['nodes', 'an existing client'])('[MOD-7] works from %s', async (form) => {
+    const nodes = cluster.nodes.map(({ host, port }) => ({ host, port }));
+    const mine = new Cluster(nodes);
+    const connection = form === 'nodes' ? { nodes } : mine;
+    const app = await Test.createTestingModule({ imports: [AtomicRedisModule.forRoot({ connection })] }).compile();
+    await app.init();
+    for (let i = 0; i < 20; i++) {
+      const key = `${form}{${i}`;
+      await app.get(TransactionService).run([key], async (tx) => void tx.write.set(key, Number(await tx.read.get(key)) + 1));
+      await app.get(CounterService).add(key, 2);
+      await expect(app.get(IdempotencyService).run(key, () => i)).resolves.toBe(i);
+      expect(await mine.get(key)).toBe('3');
+    }
+    await expect(app.get(TransactionService).run(['a', 'b'], () => 1)).rejects.toMatchObject({ code: 'CROSS_SLOT', keys: ['a', 'b'] });
+    await app.close();
+    expect(mine.status).toBe('ready');
+    mine.disconnect();
+  });
+});

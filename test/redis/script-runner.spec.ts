@@ -1,0 +1,154 @@
+import {
+  ConfigurationError,
+  InvalidArgumentError,
+  OutcomeUnknownError,
+  RedisReplyError,
+  RedisUnavailableError,
+} from '../../lib/atomic-redis.errors.js';
+import { Deadline } from '../../lib/redis/deadline.js';
+import { luaNow } from '../../lib/redis/lua.js';
+import { RedisConnection } from '../../lib/redis/redis-connection.js';
+import { ScriptRunner } from '../../lib/redis/script-runner.js';
+import { defineScript } from '../../lib/redis/script.js';
+import { startFaultProxy, type FaultProxy } from '../../lib/testing/index.js';
+import { countCommands } from '../support/command-stats.js';
+import { useRedis } from '../support/redis.js';
+
+const number = (raw: unknown): number => Number(raw);
+
+/** Not safe to send again, so that every run of it shows. */
+const count = defineScript({
+  name: 'test.count',
+  keys: ['counter'],
+  args: ['by'],
+  lua: `return redis.call('INCRBY', KEYS[1], ARGV[1])`,
+  reply: number,
+});
+
+const countInTime = defineScript({
+  name: 'test.countInTime',
+  keys: ['counter'],
+  args: ['notAfterMs'],
+  lua: `${luaNow} if now_ms() > tonumber(ARGV[1]) then return 'TOO_LATE' end return redis.call('INCR', KEYS[1])`,
+  reply: number,
+});
+
+const echo = defineScript({
+  name: 'test.echo',
+  keys: ['...keys'],
+  args: ['first', '...rest'],
+  binary: true,
+  lua: `return { KEYS[1], ARGV[1], ARGV[#ARGV] }`,
+  reply: (raw) => raw as Buffer[],
+});
+
+const failAfterWriting = defineScript({
+  name: 'test.failAfterWriting',
+  keys: ['counter'],
+  args: [],
+  lua: `redis.call('INCR', KEYS[1]) return redis.error_reply('ERR something about NOSCRIPT here')`,
+  reply: number,
+});
+
+describe('ScriptRunner', () => {
+  const redis = useRedis();
+  let proxy: FaultProxy;
+  let connection: RedisConnection;
+  let scripts: ScriptRunner;
+
+  beforeEach(async () => {
+    proxy = await startFaultProxy({ target: redis.server });
+    connection = new RedisConnection({ connection: proxy.url, namespace: 'atomic:', name: 'test', timeoutMs: 2_000 });
+    connection.preload([count, countInTime, echo, failAfterWriting]);
+    scripts = new ScriptRunner(connection);
+    await connection.ready(Deadline.in(2_000));
+  });
+
+  afterEach(async () => {
+    await connection.close();
+    await proxy.stop();
+  });
+
+  const run = (by = 1, ms = 2_000) => scripts.run(count, { counter: 'n' }, { by }, Deadline.in(ms));
+
+  it('[SC-1] loads scripts on connect, so that the first call is one EVALSHA', async () => {
+    const sha = await redis.client.script('EXISTS', count.sha, echo.sha);
+    expect(sha).toEqual([1, 1]);
+    expect(await countCommands(redis.client, () => run())).toMatchObject({ evalsha: 1 });
+  });
+
+  it('[SC-1] runs once after SCRIPT FLUSH, between any two calls', async () => {
+    for (let n = 1; n <= 5; n++) {
+      expect(await run()).toBe(n);
+      await redis.client.script('FLUSH');
+    }
+    await Promise.all([run(), redis.client.script('FLUSH'), run(), run()]);
+    expect(await redis.client.get('n')).toBe('8');
+  });
+
+  it('[SC-1] goes on after a restart of the server', async () => {
+    await run();
+    await redis.server.restart();
+    expect(await run(1, 10_000)).toBe(1);
+  });
+
+  it('[SC-2] does not run a script again whose own error contains NOSCRIPT', async () => {
+    const failing = scripts.run(failAfterWriting, { counter: 'n' }, {}, Deadline.in(2_000));
+    await expect(failing).rejects.toThrow(RedisReplyError);
+    expect(await redis.client.get('n')).toBe('1');
+  });
+
+  it('[SC-3] sends again when the reply was lost', async () => {
+    proxy.loseReplies({ match: ({ name }) => name === 'EVALSHA' });
+    expect(await run()).toBe(2);
+  });
+
+  it('[SC-3] sends again when the connection was cut before the server saw the call', async () => {
+    proxy.cutBeforeServer({ match: ({ name }) => name === 'EVALSHA' });
+    expect(await run()).toBe(1);
+  });
+
+  it('[SC-3] tells what was never sent from what was sent and not answered', async () => {
+    proxy.blackHole();
+    await expect(run(1, 200)).rejects.toThrow(OutcomeUnknownError);
+    proxy.reset();
+    proxy.refuseConnections(true);
+    proxy.disconnectAll();
+    const never = run(1, 200);
+    await expect(never).rejects.toThrow(RedisUnavailableError);
+    await expect(never).rejects.toMatchObject({ outcome: 'not-applied', retryable: true });
+  });
+
+  it('[SC-3] has no effect when it arrives past its deadline', async () => {
+    const late = proxy.deliverLate(600, { match: ({ name }) => name === 'EVALSHA' });
+    proxy.refuseConnections(true);
+    await expect(scripts.run(countInTime, { counter: 'n' }, {}, Deadline.in(200))).rejects.toThrow(OutcomeUnknownError);
+    await late.delivered;
+    proxy.refuseConnections(false);
+    expect(await scripts.run(countInTime, { counter: 'n' }, {}, Deadline.in(5_000))).toBe(1);
+  });
+
+  it('passes keys, lists and bytes through as they are', async () => {
+    const bytes = Buffer.from([0, 255, 10, 13]);
+    const reply = await scripts.run(echo, { keys: ['é'] }, { first: bytes, rest: [2n ** 60n, -3] }, Deadline.in(2_000));
+    expect(reply).toEqual([Buffer.from('é'), bytes, Buffer.from('-3')]);
+  });
+
+  it.each([undefined, null, {}, Number.NaN, 1.5, Infinity, [1], true])('[ARG-1] refuses %p as an argument before any command', async (value) => {
+    const counts = await countCommands(redis.client, async () => {
+      await expect(run(value as never)).rejects.toThrow(InvalidArgumentError);
+      await expect(scripts.run(count, { counter: value as never }, { by: 1 }, Deadline.in(100))).rejects.toThrow(InvalidArgumentError);
+    });
+    expect(counts).toEqual({});
+  });
+});
+
+describe('defineScript', () => {
+  const script = { name: 's', lua: 'return 1', reply: (raw: unknown) => raw };
+
+  it('[ARG-1] refuses repeated names, a list that is not last, and missing text', () => {
+    expect(() => defineScript({ ...script, keys: ['a', 'a'], args: [] })).toThrow(ConfigurationError);
+    expect(() => defineScript({ ...script, keys: [], args: ['...a', 'b'] })).toThrow(/only the last argument may be a list/);
+    expect(() => defineScript({ ...script, lua: ' ', keys: [], args: [] })).toThrow(/Lua text/);
+  });
+});
