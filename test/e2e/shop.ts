@@ -1,0 +1,127 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
+import type { Readable } from 'node:stream';
+
+const main = resolve('dist/sample-app/main.js');
+
+/** The built shop in a process of its own. */
+export interface Shop {
+  readonly url: string;
+  /** What it printed so far. */
+  readonly output: string;
+  readonly process: ChildProcess;
+  /** Exit code, or the signal that ended it. */
+  readonly exited: Promise<number | NodeJS.Signals>;
+}
+
+export interface Answer {
+  readonly status: number;
+  /** Problem details, where it is of their media type. */
+  readonly problem?: { title: string; status: number; detail: string; code?: string };
+  readonly replayed: boolean;
+  readonly retryAfter: string | null;
+  /** As it came over the wire. */
+  readonly body: string;
+}
+
+/** Starts the shop on a free port. Its channel goes with this process, and the shop with the channel. */
+export async function startShop(env: Readonly<Record<string, string>> = {}): Promise<Shop> {
+  if (!existsSync(main))
+    throw new Error('dist/sample-app/main.js is missing: run npm test, or npm run build first');
+  const { REDIS_URL: _, ...inherited } = process.env;
+  const child = spawn(process.execPath, [main], {
+    env: { ...inherited, PORT: '0', ...env },
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+  });
+  let output = '';
+  const { stdout, stderr } = child as ChildProcess & { stdout: Readable; stderr: Readable };
+  // 'close' of the child never comes once its channel was closed from here.
+  const exited = Promise.all([once(child, 'exit'), once(stdout, 'close'), once(stderr, 'close')]).then(
+    ([[code, signal]]) => (code ?? signal) as number | NodeJS.Signals,
+  );
+  const url = await new Promise<string>((settle, reject) => {
+    const take = (chunk: string): void => {
+      output += chunk;
+      const [, found] = /^Shop: (\S+)$/m.exec(output) ?? [];
+      if (found) settle(found);
+    };
+    stdout.setEncoding('utf8').on('data', take);
+    stderr.setEncoding('utf8').on('data', take);
+    void exited.then((how) => reject(new ShopDidNotStart(how, output)));
+  });
+  return {
+    url,
+    process: child,
+    exited,
+    get output() {
+      return output;
+    },
+  };
+}
+
+export class ShopDidNotStart extends Error {
+  constructor(
+    readonly how: number | NodeJS.Signals,
+    readonly output: string,
+  ) {
+    super(`The shop ended (${how}) before it served:\n${output}`);
+  }
+}
+
+export async function stopShop(shop: Shop | undefined): Promise<void> {
+  shop?.process.kill('SIGTERM');
+  await shop?.exited;
+}
+
+export async function send(
+  method: string,
+  shop: Shop,
+  path: string,
+  body?: unknown,
+  headers: Readonly<Record<string, string>> = {},
+): Promise<Answer> {
+  const response = await fetch(shop.url + path, {
+    method,
+    headers: { 'Content-Type': 'application/json', ...headers },
+    body: typeof body === 'string' || body === undefined ? body : JSON.stringify(body),
+  });
+  const text = await response.text();
+  const isProblem = response.headers.get('content-type')?.startsWith('application/problem+json');
+  return {
+    status: response.status,
+    ...(isProblem && { problem: JSON.parse(text) as NonNullable<Answer['problem']> }),
+    replayed: response.headers.get('idempotency-replayed') === 'true',
+    retryAfter: response.headers.get('retry-after'),
+    body: text,
+  };
+}
+
+export const post = (
+  ...args: Parameters<typeof send> extends [string, ...infer Rest] ? Rest : never
+): Promise<Answer> => send('POST', ...args);
+
+export async function read<T>(shop: Shop, path: string): Promise<T> {
+  const { status, body } = await send('GET', shop, path);
+  if (status !== 200) throw new Error(`GET ${path} answered ${status}: ${body}`);
+  return JSON.parse(body) as T;
+}
+
+/** 200 requests at once, spread evenly over the shops. */
+export async function twoHundred(
+  shops: readonly Shop[],
+  request: (shop: Shop, index: number) => Promise<Answer>,
+): Promise<Answer[]> {
+  return await Promise.all(Array.from({ length: 200 }, (_, i) => request(shops[i % shops.length]!, i)));
+}
+
+/** How many answers there were of each kind: their status, with the code of problem details. */
+export function tally(answers: readonly Answer[]): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const { status, problem } of answers) {
+    const kind = [status, problem?.code].filter(Boolean).join(' ');
+    counts[kind] = (counts[kind] ?? 0) + 1;
+  }
+  return counts;
+}
