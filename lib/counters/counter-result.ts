@@ -15,5 +15,5 @@ export interface UndoableCount<N extends number | bigint = number | bigint> exte
    *
    * @throws as `add` does
    */
-  undo(): Promise<boolean>;
+  readonly undo: () => Promise<boolean>;
 }

@@ -1,0 +1,244 @@
+import { Test, type TestingModule } from '@nestjs/testing';
+import {
+  AtomicRedisModule,
+  CounterService,
+  NotAnIntegerError,
+  OutcomeUnknownError,
+  RedisUnavailableError,
+} from 'nestjs-atomic-redis';
+import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
+import { Deadline } from '../../lib/redis/deadline.js';
+import { CounterProducer } from '../../lib/counters/counter-producer.js';
+import { RedisConnection } from '../../lib/redis/redis-connection.js';
+import { ScriptRunner } from '../../lib/redis/script-runner.js';
+import { countCommands } from '../support/command-stats.js';
+import { useRedis } from '../support/redis.js';
+
+const times = <T>(count: number, make: (index: number) => T): T[] =>
+  Array.from({ length: count }, (_, index) => make(index));
+
+const scripts = { match: ({ name }: { name: string }): boolean => name === 'EVALSHA' };
+
+describe('counters over connections that fail', () => {
+  const redis = useRedis();
+  let proxy: FaultProxy;
+  let apps: TestingModule[];
+  /** Reaches Redis through the proxy. */
+  let counters: CounterService;
+  /** Another instance, straight to Redis: what another process is. */
+  let other: CounterService;
+
+  const start = async (connection: string): Promise<TestingModule> => {
+    const app = await Test.createTestingModule({
+      imports: [AtomicRedisModule.forRoot({ connection })],
+    }).compile();
+    app.useLogger(false);
+    return app.init();
+  };
+
+  beforeEach(async () => {
+    proxy = await startFaultProxy({ target: redis.server });
+    apps = await Promise.all([start(proxy.url), start(redis.server.url)]);
+    [counters, other] = apps.map((app) => app.get(CounterService)) as [CounterService, CounterService];
+  });
+
+  afterEach(async () => {
+    await Promise.all(apps.map((app) => app.close()));
+    await proxy.stop();
+  });
+
+  describe('a lost reply', () => {
+    it('[CT-2] counts once, and the caller gets the answer of that one run', async () => {
+      const fault = proxy.loseReplies(scripts);
+      const adding = counters.add('n', 3);
+      expect(await adding).toEqual({ value: 3, applied: 3, limited: false });
+      expect(fault.count).toBe(1);
+      expect(await redis.client.get('n')).toBe('3');
+    });
+
+    it('[CT-2] gives the answers of the first run though the counter has changed since', async () => {
+      const fault = proxy.loseReplies(scripts);
+      proxy.refuseConnections(true);
+      const adding = Promise.all([counters.add('n', 3, { max: 4 }), counters.add('n', 3, { max: 4 })]);
+      await until(async () => (await redis.client.get('n')) === '3');
+      await other.add('n', 100);
+      proxy.refuseConnections(false);
+      expect(await adding).toEqual([
+        { value: 3, applied: 3, limited: false },
+        { value: 3, applied: 0, limited: true },
+      ]);
+      expect(fault.count).toBe(1);
+      expect(await redis.client.get('n')).toBe('103');
+    });
+
+    it('[CT-2] resets and undoes once', async () => {
+      const { undo } = await counters.addUndoable('n', 5);
+      await other.add('n', 1);
+      proxy.loseReplies(scripts);
+      expect(await undo()).toBe(true);
+      expect(await redis.client.get('n')).toBe('1');
+      proxy.loseReplies(scripts);
+      expect(await counters.reset('n')).toBe(1);
+    });
+
+    it('[CT-2] refuses once too: a copy does not add to a key that has become a counter meanwhile', async () => {
+      await redis.client.set('n', 'garbage');
+      proxy.loseReplies(scripts);
+      proxy.refuseConnections(true);
+      const adding = Promise.allSettled([counters.add('n', 1)]);
+      await until(async () => (await redis.client.keys('atomic:producer:*')).length === 1);
+      await redis.client.set('n', 0);
+      proxy.refuseConnections(false);
+      expect(await adding).toMatchObject([{ reason: expect.any(NotAnIntegerError) }]);
+      expect(await redis.client.get('n')).toBe('0');
+    });
+
+    it('[CT-2] counts once when the server never saw the call', async () => {
+      proxy.cutBeforeServer(scripts);
+      expect(await counters.add('n', 3)).toEqual({ value: 3, applied: 3, limited: false });
+      expect(await redis.client.get('n')).toBe('3');
+    });
+  });
+
+  describe('an old batch that arrives late', () => {
+    it('[CT-3] changes nothing after the answer to its own copy', async () => {
+      const late = proxy.deliverLate(200, scripts);
+      expect(await counters.add('n', 1)).toMatchObject({ value: 1 });
+      await late.delivered;
+      expect(await redis.client.get('n')).toBe('1');
+    });
+
+    it('[CT-3] changes nothing after a newer batch', async () => {
+      const late = proxy.deliverLate(300, scripts);
+      await counters.add('n', 1);
+      expect(await counters.add('n', 10)).toMatchObject({ value: 11 });
+      await late.delivered;
+      expect(await redis.client.get('n')).toBe('11');
+    });
+
+    it('[CT-3] changes nothing after its time-out, and the caller was told that the outcome is unknown', async () => {
+      const late = proxy.deliverLate(500, scripts);
+      proxy.refuseConnections(true);
+      const adding = counters.add('n', 1, { timeoutMs: 200 });
+      await expect(adding).rejects.toThrow(OutcomeUnknownError);
+      await late.delivered;
+      expect(await redis.client.exists('n')).toBe(0);
+    });
+
+    it('[CT-3] changes nothing after its time-out and a newer batch of the same instance', async () => {
+      const late = proxy.deliverLate(800, scripts);
+      proxy.refuseConnections(true);
+      await expect(counters.add('n', 1, { timeoutMs: 100 })).rejects.toThrow(OutcomeUnknownError);
+      proxy.refuseConnections(false);
+      expect(await counters.add('n', 10)).toMatchObject({ value: 10 });
+      await late.delivered;
+      expect(await redis.client.get('n')).toBe('10');
+    });
+
+    it('[CT-3] is known for longer than it may take, whatever the time to live of the counter', async () => {
+      await counters.add('n', 1, { ttlMs: 1, timeoutMs: 20_000 });
+      const [state] = await redis.client.keys('atomic:producer:*');
+      expect(await redis.client.pttl(state!)).toBeGreaterThan(70_000);
+    });
+
+    it('[CT-3] keeps to the time-out of each operation, whoever shares its batch', async () => {
+      proxy.cutBeforeServer(scripts);
+      proxy.refuseConnections(true);
+      const [hasty, patient] = [
+        counters.add('n', 1, { timeoutMs: 200 }),
+        counters.add('n', 10, { timeoutMs: 10_000 }),
+      ];
+      await expect(hasty).rejects.toThrow(OutcomeUnknownError);
+      proxy.refuseConnections(false);
+      expect(await patient).toEqual({ value: 10, applied: 10, limited: false });
+      expect(await redis.client.get('n')).toBe('10');
+    });
+  });
+
+  it('[CT-4] never gives one instance the answers of another', async () => {
+    proxy.loseReplies({ ...scripts, times: 5 });
+    const adds = times(200, (i) => ({ service: i % 2 ? counters : other, amount: i % 2 ? 1 : 1_000 }));
+    const results = await Promise.all(
+      adds.map(async ({ service, amount }, i) => {
+        // Over several ticks, for many batches.
+        for (let tick = 0; tick < i / 10; tick++) await new Promise(setImmediate);
+        return { amount, ...(await service.add('n', amount)) };
+      }),
+    );
+    expect(await redis.client.get('n')).toBe('100100');
+    let before = 0;
+    for (const { amount, applied, value } of results.toSorted((a, b) => a.value - b.value)) {
+      expect(applied).toBe(amount);
+      expect(value).toBe(before + amount);
+      before = value;
+    }
+  });
+
+  describe('without Redis', () => {
+    it('[CT-2] says that nothing was added when nothing was sent, and adds nothing later', async () => {
+      proxy.refuseConnections(true);
+      proxy.disconnectAll();
+      await until(async () => !apps[0]!.get(RedisConnection).isReady);
+      const started = performance.now();
+      const adds = times(10, (i) => counters.add('n', 1, { timeoutMs: 100 + 10 * i }));
+      for (const adding of await Promise.allSettled(adds)) {
+        expect(adding).toMatchObject({ reason: expect.any(RedisUnavailableError) });
+        expect(adding).toMatchObject({ reason: { outcome: 'not-applied', retryable: true } });
+      }
+      expect(performance.now() - started).toBeLessThan(1_000);
+      await expect(counters.get('n', { timeoutMs: 50 })).rejects.toThrow(RedisUnavailableError);
+      proxy.refuseConnections(false);
+      expect(await counters.add('n', 5)).toMatchObject({ value: 5 });
+    });
+
+    it('[CT-2] answers reads that hang by their time-out', async () => {
+      proxy.blackHole();
+      await expect(counters.get('n', { timeoutMs: 100 })).rejects.toThrow(RedisUnavailableError);
+      proxy.reset();
+      proxy.disconnectAll();
+    });
+  });
+
+  it('[CT-3] tells an operation that never left the queue from one that may have been done', async () => {
+    await counters.add('n', 0);
+    proxy.blackHole();
+    const inFlight = counters.add('n', 1, { timeoutMs: 300 });
+    await Promise.resolve();
+    const queued = counters.add('n', 10, { timeoutMs: 200 });
+    await expect(queued).rejects.toThrow(RedisUnavailableError);
+    await expect(inFlight).rejects.toThrow(OutcomeUnknownError);
+    proxy.reset();
+    proxy.disconnectAll();
+    expect(await counters.add('n', 100)).toMatchObject({ value: 100 });
+  });
+
+  it('[CT-10] remembers no key that has nothing under way, and sends at most one batch per key at a time', async () => {
+    const connection = new RedisConnection({
+      connection: redis.server.url,
+      namespace: 'atomic:',
+      name: 'test',
+      timeoutMs: 2_000,
+    });
+    const options = { maxBatchSize: 2, undoWindowMs: 1_000 };
+    const producer = new CounterProducer(connection, new ScriptRunner(connection), options);
+    const add = (key: string): Promise<string> =>
+      producer.perform(key, ['add', '1', '', '', '', 'n'], Deadline.in(2_000));
+    try {
+      await add('warm');
+      const counts = await countCommands(redis.client, async () => {
+        const adding = Promise.all(times(9, (i) => add(`k${i % 3}`)));
+        expect(producer.busyKeys).toBe(3);
+        expect(await adding).toEqual([1, 1, 1, 2, 2, 2, 3, 3, 3].map((value) => `${value}:1:0:`));
+      });
+      expect(counts).toMatchObject({ evalsha: 6 });
+      expect(producer.busyKeys).toBe(0);
+    } finally {
+      await connection.close();
+    }
+  });
+});
+
+/** Waits for what another process has to do first. */
+async function until(condition: () => Promise<boolean>): Promise<void> {
+  while (!(await condition())) await new Promise(setImmediate);
+}
