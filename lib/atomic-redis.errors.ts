@@ -70,7 +70,10 @@ export class CrossSlotError extends AtomicRedisError {
   readonly outcome = 'not-applied';
   readonly retryable = false;
 
-  constructor(readonly keys: readonly string[], readonly slots: readonly number[]) {
+  constructor(
+    readonly keys: readonly string[],
+    readonly slots: readonly number[],
+  ) {
     const list = keys.map((key, i) => `${describe(key)} (slot ${slots[i]})`).join(', ');
     super(
       `Keys of one atomic operation must share a hash slot, received ${list}. ` +
@@ -85,7 +88,11 @@ export class RedisReplyError extends AtomicRedisError {
   readonly outcome = 'not-applied';
   readonly retryable: boolean;
 
-  constructor(readonly reply: string, message: string, options: ErrorOptions & { retryable?: boolean } = {}) {
+  constructor(
+    readonly reply: string,
+    message: string,
+    options: ErrorOptions & { retryable?: boolean } = {},
+  ) {
     super(message, options);
     this.retryable = options.retryable ?? false;
   }
@@ -105,6 +112,9 @@ export function describe(value: unknown): string {
   if (typeof value === 'function') return value.name ? `function ${value.name}` : 'a function';
   if (value === null || typeof value !== 'object') return String(value);
   if (Array.isArray(value)) return `an array of ${value.length}`;
-  const name = (Object.getPrototypeOf(value) as { constructor?: { name?: string } } | null)?.constructor?.name;
-  return name && name !== 'Object' ? `an instance of ${name}` : `an object with keys [${Object.keys(value).slice(0, 5).join(', ')}]`;
+  const name = (Object.getPrototypeOf(value) as { constructor?: { name?: string } } | null)?.constructor
+    ?.name;
+  return name && name !== 'Object'
+    ? `an instance of ${name}`
+    : `an object with keys [${Object.keys(value).slice(0, 5).join(', ')}]`;
 }

@@ -1,6 +1,13 @@
 import { ConfigurableModuleBuilder, type Provider } from '@nestjs/common';
 import { APP_FILTER } from '@nestjs/core';
-import { DEFAULT_REGISTRATION, getAtomicRedisToken, getTransactionToken, GIVEN_OPTIONS, OPTIONS, REGISTRATION_NAME } from './atomic-redis.constants.js';
+import {
+  DEFAULT_REGISTRATION,
+  getAtomicRedisToken,
+  getTransactionToken,
+  GIVEN_OPTIONS,
+  OPTIONS,
+  REGISTRATION_NAME,
+} from './atomic-redis.constants.js';
 import { resolveOptions, type AtomicRedisOptions, type ResolvedOptions } from './atomic-redis.options.js';
 import { AtomicRedis } from './atomic-redis.js';
 import { CounterService } from './counters/counter.service.js';
@@ -31,14 +38,20 @@ const PROVIDERS: Provider[] = [
     useFactory: (options: ResolvedOptions, name: string) => new RedisConnection({ ...options, name }),
     inject: [OPTIONS, REGISTRATION_NAME],
   },
-  { provide: ScriptRunner, useFactory: (connection: RedisConnection) => new ScriptRunner(connection), inject: [RedisConnection] },
+  {
+    provide: ScriptRunner,
+    useFactory: (connection: RedisConnection) => new ScriptRunner(connection),
+    inject: [RedisConnection],
+  },
   WorkInFlight,
   AtomicRedis,
   CurrentTransaction,
   ...SERVICES,
 ];
 
-export const { ConfigurableModuleClass } = new ConfigurableModuleBuilder<AtomicRedisOptions>({ optionsInjectionToken: GIVEN_OPTIONS })
+export const { ConfigurableModuleClass } = new ConfigurableModuleBuilder<AtomicRedisOptions>({
+  optionsInjectionToken: GIVEN_OPTIONS,
+})
   .setClassMethodName('forRoot')
   .setFactoryMethodName('createAtomicRedisOptions')
   .setExtras<AtomicRedisModuleExtras>(

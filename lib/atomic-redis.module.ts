@@ -19,7 +19,10 @@ import { TransactionService } from './transactions/transaction.service.js';
  * `timeoutMs` (`RedisUnavailableError`), unless `lazyConnect` is set.
  */
 @Module({})
-export class AtomicRedisModule extends ConfigurableModuleClass implements OnModuleInit, OnApplicationShutdown {
+export class AtomicRedisModule
+  extends ConfigurableModuleClass
+  implements OnModuleInit, OnApplicationShutdown
+{
   private readonly logger = new Logger(AtomicRedisModule.name);
 
   constructor(
@@ -44,7 +47,9 @@ export class AtomicRedisModule extends ConfigurableModuleClass implements OnModu
   /** Runs after the HTTP server has closed: what is still in flight is given `shutdownTimeoutMs`, then the connections close. */
   async onApplicationShutdown(): Promise<void> {
     if (!(await this.work.drain(this.options.shutdownTimeoutMs))) {
-      this.logger.warn(`Operations were still in flight after ${this.options.shutdownTimeoutMs} ms; closing their connections`);
+      this.logger.warn(
+        `Operations were still in flight after ${this.options.shutdownTimeoutMs} ms; closing their connections`,
+      );
     }
     await this.transactions.close();
     await this.connection.close();

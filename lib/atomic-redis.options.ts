@@ -1,6 +1,10 @@
 import { InvalidArgumentError } from './atomic-redis.errors.js';
 import * as check from './atomic-redis.validation.js';
-import { counterOptionChecks, counterDefaults, type CounterModuleOptions } from './counters/counter.options.js';
+import {
+  counterOptionChecks,
+  counterDefaults,
+  type CounterModuleOptions,
+} from './counters/counter.options.js';
 import {
   idempotencyDefaults,
   idempotencyOptionChecks,
@@ -55,7 +59,11 @@ const checkOptions = check.options({
 export function resolveOptions(given: AtomicRedisOptions): ResolvedOptions {
   checkOptions('forRoot', given);
   if (given.connection === undefined) {
-    throw new InvalidArgumentError('forRoot.connection', 'a URL, ioredis options, { nodes, options } or an ioredis client', undefined);
+    throw new InvalidArgumentError(
+      'forRoot.connection',
+      'a URL, ioredis options, { nodes, options } or an ioredis client',
+      undefined,
+    );
   }
   return {
     connection: given.connection,

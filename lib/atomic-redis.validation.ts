@@ -27,7 +27,8 @@ export const func: Check = (path, value) => {
 };
 
 export const nonEmptyString: Check = (path, value) => {
-  if (typeof value !== 'string' || value === '') throw new InvalidArgumentError(path, 'a non-empty string', value);
+  if (typeof value !== 'string' || value === '')
+    throw new InvalidArgumentError(path, 'a non-empty string', value);
 };
 
 /** A Redis key as users give it. */
@@ -70,7 +71,11 @@ export const options =
     for (const [name, given] of Object.entries(value)) {
       const check = Object.hasOwn(checks, name) ? checks[name] : undefined;
       if (!check) {
-        throw new InvalidArgumentError(`${path}.${name}`, `absent: the known options are ${Object.keys(checks).join(', ')}`, given);
+        throw new InvalidArgumentError(
+          `${path}.${name}`,
+          `absent: the known options are ${Object.keys(checks).join(', ')}`,
+          given,
+        );
       }
       if (given !== undefined) check(`${path}.${name}`, given);
     }

@@ -22,7 +22,11 @@ export { defineScript, type Script, type ScriptArgument, type ScriptSpecificatio
 export { OptimisticRetry, type OptimisticRetryOptions } from './transactions/optimistic-retry.decorator.js';
 export { InjectTransaction } from './transactions/current-transaction.js';
 export { Transaction } from './transactions/transaction.js';
-export type { QueuedWrite, TransactionReads, TransactionWrites } from './transactions/transaction-commands.js';
+export type {
+  QueuedWrite,
+  TransactionReads,
+  TransactionWrites,
+} from './transactions/transaction-commands.js';
 export { TransactionService, type TransactionOptions } from './transactions/transaction.service.js';
 export type { BackoffOptions, TransactionModuleOptions } from './transactions/transaction.options.js';
 export {

@@ -44,7 +44,8 @@ export class IdempotencyMismatchError extends AtomicRedisError {
 }
 
 /** Why a run that is over has no result to replay. */
-export type TombstoneReason = 'too-large' | 'not-serializable' | 'response-failed' | 'response-aborted' | 'outcome-unknown';
+export type TombstoneReason =
+  'too-large' | 'not-serializable' | 'response-failed' | 'response-aborted' | 'outcome-unknown';
 
 const REASONS: Record<TombstoneReason, string> = {
   'too-large': 'its result was too large to keep',
@@ -75,7 +76,9 @@ export class IdempotencyRecordError extends AtomicRedisError {
   readonly retryable = false;
 
   constructor() {
-    super('The idempotency record holds something this version cannot read; it was left untouched and the method was not run');
+    super(
+      'The idempotency record holds something this version cannot read; it was left untouched and the method was not run',
+    );
   }
 }
 

@@ -16,7 +16,10 @@ import { renewScript } from './renew.script.js';
 import { RunClaimer } from './run-claimer.js';
 import { replayed, storedError, storedValue, tombstone } from './stored-result.js';
 
-export interface IdempotencyOptions extends Pick<IdempotencyModuleOptions, 'ttlMs' | 'leaseMs' | 'timeoutMs'> {
+export interface IdempotencyOptions extends Pick<
+  IdempotencyModuleOptions,
+  'ttlMs' | 'leaseMs' | 'timeoutMs'
+> {
   /** Separates equal keys of different tenants or users. @default '' */
   scope?: string;
   /** Separates equal keys of different operations: `orders.create`. @default '' */
@@ -34,7 +37,11 @@ export const idempotencyCallChecks = {
   ttlMs: check.milliseconds(),
   leaseMs: check.milliseconds(100),
   timeoutMs: check.milliseconds(),
-  onError: check.either('"replay", "release", "hold" or a function', check.oneOf('replay', 'release', 'hold'), check.func),
+  onError: check.either(
+    '"replay", "release", "hold" or a function',
+    check.oneOf('replay', 'release', 'hold'),
+    check.func,
+  ),
 } satisfies Record<keyof IdempotencyOptions, check.Check>;
 
 const checkOptions = check.options(idempotencyCallChecks);
@@ -66,7 +73,11 @@ export class IdempotencyService {
    * @throws IdempotencyResultUnavailableError when the first call is over and its result could not be kept
    * @throws RedisUnavailableError, OutcomeUnknownError when the key could not be claimed; `work` did not run
    */
-  async run<T>(key: string, work: (run: IdempotentRun) => Promise<T> | T, options: IdempotencyOptions = {}): Promise<T> {
+  async run<T>(
+    key: string,
+    work: (run: IdempotentRun) => Promise<T> | T,
+    options: IdempotencyOptions = {},
+  ): Promise<T> {
     check.key('key', key);
     check.func('work', work);
     checkOptions('options', options);
@@ -91,7 +102,11 @@ export class IdempotencyService {
     return await this.claimer.claim(request);
   }
 
-  private async runClaimed<T>(run: ClaimedRun, work: (run: IdempotentRun) => Promise<T> | T, onError?: OnErrorOption): Promise<T> {
+  private async runClaimed<T>(
+    run: ClaimedRun,
+    work: (run: IdempotentRun) => Promise<T> | T,
+    onError?: OnErrorOption,
+  ): Promise<T> {
     let value: T;
     try {
       value = await work(run);
@@ -106,7 +121,8 @@ export class IdempotencyService {
   private async settleFailure(run: ClaimedRun, error: unknown, onError?: OnErrorOption): Promise<void> {
     const policy = decide(onError, error);
     if (policy === 'release') await run.release();
-    else if (policy === 'replay' && error instanceof HttpException) await run.complete(storedError(error, this.defaults.maxResultBytes));
+    else if (policy === 'replay' && error instanceof HttpException)
+      await run.complete(storedError(error, this.defaults.maxResultBytes));
     else await run.complete(tombstone('outcome-unknown'));
   }
 }

@@ -18,7 +18,9 @@ export interface ClaimedRun extends IdempotentRun {
 }
 
 /** What a claim came to. */
-export type Claim = { readonly kind: 'run'; readonly run: ClaimedRun } | { readonly kind: 'replay'; readonly result: StoredResult };
+export type Claim =
+  | { readonly kind: 'run'; readonly run: ClaimedRun }
+  | { readonly kind: 'replay'; readonly result: StoredResult };
 
 export interface ClaimRequest {
   readonly scope: string;

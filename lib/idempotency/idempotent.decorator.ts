@@ -1,15 +1,26 @@
 import { UseInterceptors } from '@nestjs/common';
 import { ConfigurationError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
-import { nameOf, wrapMethod, type CheckedMethodDecorator, type MethodSite } from '../method-wrapping/wrap-method.js';
+import {
+  nameOf,
+  wrapMethod,
+  type CheckedMethodDecorator,
+  type MethodSite,
+} from '../method-wrapping/wrap-method.js';
 import { HttpExchangeInterceptor, type HttpExchange } from './http/http-exchange.js';
 import { callerOf, keyFromHeader, payloadOf } from './http/http-request.js';
 import { answer } from './http/idempotent-exchange.js';
 import { IdempotencyKeyMissingError } from './idempotency.errors.js';
-import { idempotencyCallChecks, type IdempotencyOptions, type IdempotencyService } from './idempotency.service.js';
+import {
+  idempotencyCallChecks,
+  type IdempotencyOptions,
+  type IdempotencyService,
+} from './idempotency.service.js';
 
-export interface IdempotentOptions<KeyArgs extends unknown[], ScopeArgs extends unknown[]>
-  extends Omit<IdempotencyOptions, 'scope' | 'fingerprint'> {
+export interface IdempotentOptions<KeyArgs extends unknown[], ScopeArgs extends unknown[]> extends Omit<
+  IdempotencyOptions,
+  'scope' | 'fingerprint'
+> {
   /** The key, from the method's arguments. Default, on a route: the request's header. */
   key?: (...args: KeyArgs) => string;
   /** Separates equal keys of different callers, from the method's arguments. Default: the caller on a route, none elsewhere. */
@@ -58,14 +69,26 @@ export function Idempotent<KeyArgs extends unknown[] = [], ScopeArgs extends unk
         name: options.name,
         around: ({ idempotency }, call, site) => {
           const exchange = exchanges.take();
-          if (exchange) return overHttp(idempotency, exchange, options as AnyOptions, call.args, () => call.proceed(), site);
+          if (exchange)
+            return overHttp(
+              idempotency,
+              exchange,
+              options as AnyOptions,
+              call.args,
+              () => call.proceed(),
+              site,
+            );
           if (!options.key) {
             throw new ConfigurationError(
               `${nameOf(site)} was called outside of an HTTP request, so its idempotency key must come from its arguments: @Idempotent({ key: (…) => … })`,
             );
           }
           const run = (): unknown => call.proceed();
-          return idempotency.run(options.key(...(call.args as KeyArgs)), run, callOptions(options as AnyOptions, call.args, site));
+          return idempotency.run(
+            options.key(...(call.args as KeyArgs)),
+            run,
+            callOptions(options as AnyOptions, call.args, site),
+          );
         },
       },
       target,
@@ -90,7 +113,8 @@ async function overHttp(
   const header = options.header ?? 'Idempotency-Key';
   const key = options.key ? options.key(...args) : keyFromHeader(request, header);
   if (key === undefined) {
-    if (options.required ?? idempotency.defaults.required) throw new IdempotencyKeyMissingError(`The request needs an ${header} header`);
+    if (options.required ?? idempotency.defaults.required)
+      throw new IdempotencyKeyMissingError(`The request needs an ${header} header`);
     return await handler();
   }
   check.key('key', key);
@@ -99,7 +123,10 @@ async function overHttp(
     scope: options.scope ? options.scope(...args) : callerOf(request),
     fingerprint: payloadOf(request),
   });
-  return await answer(exchange, claim, handler, { maxResultBytes: idempotency.defaults.maxResultBytes, onError: options.onError });
+  return await answer(exchange, claim, handler, {
+    maxResultBytes: idempotency.defaults.maxResultBytes,
+    onError: options.onError,
+  });
 }
 
 function callOptions(options: AnyOptions, args: unknown[], site: MethodSite): IdempotencyOptions {

@@ -7,7 +7,12 @@ import type { ScriptRunner } from '../redis/script-runner.js';
 import type { WorkInFlight } from '../redis/work-in-flight.js';
 import { claimScript } from './claim.script.js';
 import { completeScript } from './complete.script.js';
-import { IdempotencyInFlightError, IdempotencyMismatchError, IdempotencyRecordError, type LeaseLostError } from './idempotency.errors.js';
+import {
+  IdempotencyInFlightError,
+  IdempotencyMismatchError,
+  IdempotencyRecordError,
+  type LeaseLostError,
+} from './idempotency.errors.js';
 import type { Claim, ClaimedRun, ClaimRequest } from './idempotent-run.js';
 import { LeaseKeeper, type Lease } from './lease-keeper.js';
 import { recordId } from './record-key.js';
@@ -37,11 +42,14 @@ export class RunClaimer {
     const token = randomBytes(16).toString('hex');
     const claimedAt = performance.now();
     const { fingerprint, leaseMs, stepTimeoutMs } = request;
-    const reply = await this.scripts.run(claimScript, { record }, { token, fingerprint, leaseMs }, Deadline.in(stepTimeoutMs)).catch((error: unknown) => {
-      // It may have been applied, or be applied yet, up to its time limit: nobody will run under it.
-      if (error instanceof OutcomeUnknownError) this.inBackground(this.releaseRecord(record, token, leaseMs));
-      throw error;
-    });
+    const reply = await this.scripts
+      .run(claimScript, { record }, { token, fingerprint, leaseMs }, Deadline.in(stepTimeoutMs))
+      .catch((error: unknown) => {
+        // It may have been applied, or be applied yet, up to its time limit: nobody will run under it.
+        if (error instanceof OutcomeUnknownError)
+          this.inBackground(this.releaseRecord(record, token, leaseMs));
+        throw error;
+      });
     switch (reply.kind) {
       case 'claimed':
         return { kind: 'run', run: this.startRun(record, token, claimedAt, request) };
@@ -61,7 +69,8 @@ export class RunClaimer {
     const abort = new AbortController();
     const lease: Lease = {
       leaseMs,
-      renew: () => this.scripts.run(renewScript, { record }, { token, fingerprint, leaseMs }, Deadline.in(leaseMs / 3)),
+      renew: () =>
+        this.scripts.run(renewScript, { record }, { token, fingerprint, leaseMs }, Deadline.in(leaseMs / 3)),
       lost: (reason: LeaseLostError) => abort.abort(reason),
     };
     this.leases.hold(lease, claimedAt);
@@ -70,9 +79,14 @@ export class RunClaimer {
       complete: async ({ kind, bytes }: StoredResult): Promise<void> => {
         this.leases.letGo(lease);
         const args = { token, fingerprint, ttlMs, kind, result: bytes };
-        const stored = this.scripts.run(completeScript, { record }, args, Deadline.in(leaseMs)).then((isOwner) => {
-          if (!isOwner) this.logger.warn('A run lost its lease to another before it was done; the result of the other one stands');
-        });
+        const stored = this.scripts
+          .run(completeScript, { record }, args, Deadline.in(leaseMs))
+          .then((isOwner) => {
+            if (!isOwner)
+              this.logger.warn(
+                'A run lost its lease to another before it was done; the result of the other one stands',
+              );
+          });
         await this.waitOrGoOn(stored, request);
       },
       release: async (): Promise<void> => {
@@ -87,7 +101,10 @@ export class RunClaimer {
   }
 
   /** Waits as long as one step may take, and leaves the rest to the background. */
-  private async waitOrGoOn(step: Promise<void>, { stepTimeoutMs }: Pick<ClaimRequest, 'stepTimeoutMs'>): Promise<void> {
+  private async waitOrGoOn(
+    step: Promise<void>,
+    { stepTimeoutMs }: Pick<ClaimRequest, 'stepTimeoutMs'>,
+  ): Promise<void> {
     this.inBackground(step);
     const pass = (): undefined => undefined;
     await Deadline.in(stepTimeoutMs)
@@ -96,8 +113,12 @@ export class RunClaimer {
   }
 
   private inBackground(step: Promise<void>): void {
-    void this.work.track(() => step).catch((error: Error) => {
-      this.logger.warn(`The end of a run could not be recorded; its key stays taken until its lease ends: ${error.message}`);
-    });
+    void this.work
+      .track(() => step)
+      .catch((error: Error) => {
+        this.logger.warn(
+          `The end of a run could not be recorded; its key stays taken until its lease ends: ${error.message}`,
+        );
+      });
   }
 }

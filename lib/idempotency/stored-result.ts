@@ -1,5 +1,9 @@
 import { HttpException } from '@nestjs/common';
-import { IdempotencyRecordError, IdempotencyResultUnavailableError, type TombstoneReason } from './idempotency.errors.js';
+import {
+  IdempotencyRecordError,
+  IdempotencyResultUnavailableError,
+  type TombstoneReason,
+} from './idempotency.errors.js';
 
 /** How a result's bytes are to be read: a value, a thrown HttpException, a response as it went over the wire, or none at all. */
 export type ResultKind = 'value' | 'undefined' | 'error' | 'http' | 'tombstone';
@@ -9,7 +13,10 @@ export interface StoredResult {
   readonly bytes: Buffer;
 }
 
-export const tombstone = (reason: TombstoneReason): StoredResult => ({ kind: 'tombstone', bytes: Buffer.from(reason) });
+export const tombstone = (reason: TombstoneReason): StoredResult => ({
+  kind: 'tombstone',
+  bytes: Buffer.from(reason),
+});
 
 /** Of a returned value; a tombstone when JSON would not give the same value back. */
 export function storedValue(value: unknown, maxBytes: number): StoredResult {
@@ -20,7 +27,10 @@ export function storedValue(value: unknown, maxBytes: number): StoredResult {
 
 /** Of a thrown HttpException. */
 export function storedError(error: HttpException, maxBytes: number): StoredResult {
-  return limited({ kind: 'error', bytes: Buffer.from(JSON.stringify([error.getStatus(), error.getResponse()])) }, maxBytes);
+  return limited(
+    { kind: 'error', bytes: Buffer.from(JSON.stringify([error.getStatus(), error.getResponse()])) },
+    maxBytes,
+  );
 }
 
 export function limited(result: StoredResult, maxBytes: number): StoredResult {
@@ -58,7 +68,9 @@ function isJson(value: unknown, above: Set<object>): boolean {
   if (!Array.isArray(value) && prototype !== Object.prototype && prototype !== null) return false;
   if ('toJSON' in value) return false;
   above.add(value);
-  const children: unknown[] = Array.isArray(value) ? Array.from(value) : Object.values(value).filter((child) => child !== undefined);
+  const children: unknown[] = Array.isArray(value)
+    ? Array.from(value)
+    : Object.values(value).filter((child) => child !== undefined);
   const all = children.every((child) => isJson(child, above));
   above.delete(value);
   return all;

@@ -29,16 +29,20 @@ export interface WrapOptions {
 
 /**
  * A decorator for methods whose parameters begin with those of the callbacks `A` and `B`. A callback that annotates another
- * type than the method's does not compile.
+ * type than the method's, or more parameters than it has, does not compile.
  */
 export type CheckedMethodDecorator<A extends unknown[] = [], B extends unknown[] = []> = <
-  Parameters extends [...A, ...unknown[]] & [...B, ...unknown[]],
-  Result,
+  Method extends (...args: never[]) => unknown,
 >(
   target: object,
   key: string | symbol,
-  descriptor: TypedPropertyDescriptor<(...args: Parameters) => Result>,
+  descriptor: TypedPropertyDescriptor<Method> &
+    Matching<Parameters<Method>, [...A, ...unknown[]] & [...B, ...unknown[]]>,
 ) => void;
+
+type Matching<Given extends unknown[], Wanted> = Given extends Wanted
+  ? unknown
+  : { 'a callback of the decorator takes other parameters than the method': Wanted };
 
 type AnyMethod = (...args: unknown[]) => unknown;
 
@@ -50,12 +54,19 @@ type AnyMethod = (...args: unknown[]) => unknown;
  *
  * @throws ConfigurationError on anything but a method of a class, and on decorators in the wrong order
  */
-export function wrapMethod(options: WrapOptions, target: object, key: string | symbol, descriptor: PropertyDescriptor | undefined): void {
+export function wrapMethod(
+  options: WrapOptions,
+  target: object,
+  key: string | symbol,
+  descriptor: PropertyDescriptor | undefined,
+): void {
   const site = siteOf(options.decorator, target, key);
   const method: unknown = descriptor?.value;
   if (typeof target === 'function' || typeof method !== 'function' || !descriptor) {
     const found = typeof target === 'function' ? 'a static member' : describe(method);
-    throw new ConfigurationError(`@${site.decorator}() goes on a method of a class, but ${nameOf(site)} is ${found}`);
+    throw new ConfigurationError(
+      `@${site.decorator}() goes on a method of a class, but ${nameOf(site)} is ${found}`,
+    );
   }
   assertDecoratorOrder(site, method);
 
@@ -72,7 +83,11 @@ export function wrapMethod(options: WrapOptions, target: object, key: string | s
             `Inject the class instead of making it with new.`,
         );
       }
-      return options.around(redis, { instance: self, args, proceed: () => Reflect.apply(original, self, args) }, site);
+      return options.around(
+        redis,
+        { instance: self, args, proceed: () => Reflect.apply(original, self, args) },
+        site,
+      );
     },
   });
   for (const metadataKey of Reflect.getOwnMetadataKeys(method)) {

@@ -28,7 +28,8 @@ export class AtomicRedisExceptionFilter implements ExceptionFilter<AtomicRedisEr
       return undefined;
     }
     httpAdapter.setHeader(response, 'Content-Type', 'application/problem+json');
-    if (retryAfterSeconds !== undefined) httpAdapter.setHeader(response, 'Retry-After', String(retryAfterSeconds));
+    if (retryAfterSeconds !== undefined)
+      httpAdapter.setHeader(response, 'Retry-After', String(retryAfterSeconds));
     httpAdapter.reply(response, problem, problem.status);
     return undefined;
   }

@@ -32,7 +32,10 @@ const DETAIL_OF_FAULTS: Readonly<Record<number, string>> = {
   503: 'The service cannot complete the request at the moment',
 };
 
-export function problemOf(error: AtomicRedisError & { retryAfterMs?: number }): { problem: Problem; retryAfterSeconds?: number } {
+export function problemOf(error: AtomicRedisError & { retryAfterMs?: number }): {
+  problem: Problem;
+  retryAfterSeconds?: number;
+} {
   const status = STATUS[error.code] ?? 500;
   const problem = {
     title: STATUS_CODES[status] ?? 'Error',
@@ -43,5 +46,7 @@ export function problemOf(error: AtomicRedisError & { retryAfterMs?: number }): 
     retryable: error.retryable,
   };
   const waitMs = error.retryAfterMs ?? (status === 503 ? 1_000 : undefined);
-  return waitMs === undefined ? { problem } : { problem, retryAfterSeconds: Math.max(1, Math.ceil(waitMs / 1_000)) };
+  return waitMs === undefined
+    ? { problem }
+    : { problem, retryAfterSeconds: Math.max(1, Math.ceil(waitMs / 1_000)) };
 }

@@ -60,17 +60,28 @@ export function openSharedClient(connection: ConnectionOption, settings: SharedC
   };
   if (typeof connection === 'string') return new Redis(checkUrl(connection), shared);
   if (typeof connection !== 'object' || connection === null) {
-    throw new InvalidArgumentError('forRoot.connection', 'a URL, ioredis options, { nodes, options } or an ioredis client', connection);
+    throw new InvalidArgumentError(
+      'forRoot.connection',
+      'a URL, ioredis options, { nodes, options } or an ioredis client',
+      connection,
+    );
   }
   if (isClient(connection)) {
-    if (!isClusterClient(connection)) return connection.duplicate({ ...shared, ...currentDatabase(connection) });
+    if (!isClusterClient(connection))
+      return connection.duplicate({ ...shared, ...currentDatabase(connection) });
     return connection.duplicate([], clusterOptions(connection.options, shared));
   }
   if ('nodes' in connection) {
     const { nodes, options, ...unknown } = connection;
-    if (!Array.isArray(nodes) || nodes.length === 0) throw new InvalidArgumentError('forRoot.connection.nodes', 'a non-empty array', nodes);
+    if (!Array.isArray(nodes) || nodes.length === 0)
+      throw new InvalidArgumentError('forRoot.connection.nodes', 'a non-empty array', nodes);
     const [stray] = Object.keys(unknown);
-    if (stray) throw new InvalidArgumentError(`forRoot.connection.${stray}`, 'inside connection.options, beside the nodes', unknown[stray as never]);
+    if (stray)
+      throw new InvalidArgumentError(
+        `forRoot.connection.${stray}`,
+        'inside connection.options, beside the nodes',
+        unknown[stray as never],
+      );
     return new Cluster(nodes, clusterOptions(options ?? {}, shared));
   }
   return new Redis({ ...connection, ...shared });
@@ -117,10 +128,18 @@ function checkUrl(url: string): string {
   try {
     scheme = new URL(url).protocol;
   } catch {
-    throw new InvalidArgumentError('forRoot.connection', 'a URL such as redis://localhost:6379', withoutPassword(url));
+    throw new InvalidArgumentError(
+      'forRoot.connection',
+      'a URL such as redis://localhost:6379',
+      withoutPassword(url),
+    );
   }
   if (scheme !== 'redis:' && scheme !== 'rediss:') {
-    throw new InvalidArgumentError('forRoot.connection', 'a URL that begins with redis:// or rediss://', withoutPassword(url));
+    throw new InvalidArgumentError(
+      'forRoot.connection',
+      'a URL that begins with redis:// or rediss://',
+      withoutPassword(url),
+    );
   }
   return url;
 }
@@ -129,7 +148,8 @@ const withoutPassword = (url: string): string => url.replace(/\/\/[^@]*@/, '//**
 
 /** Where a client connects to, for messages; never a password. */
 export function addressOf(client: RedisClient): string {
-  if (isClusterClient(client)) return `the Cluster of ${client.nodes().map(addressOf).join(', ') || 'no known nodes'}`;
+  if (isClusterClient(client))
+    return `the Cluster of ${client.nodes().map(addressOf).join(', ') || 'no known nodes'}`;
   const { host = 'localhost', port = 6379, path, sentinels, name } = client.options;
   if (sentinels) return `Sentinel group ${name}`;
   return path ?? `${host}:${port}`;

@@ -14,10 +14,18 @@ export class KeySpace {
     readonly keyPrefix: string = '',
   ) {
     if (/[{}]/.test(namespace)) {
-      throw new InvalidArgumentError('forRoot.namespace', 'free of { and }, which would decide the hash slot', namespace);
+      throw new InvalidArgumentError(
+        'forRoot.namespace',
+        'free of { and }, which would decide the hash slot',
+        namespace,
+      );
     }
     if (keyPrefix.includes('{') && hashTagOf(keyPrefix) === undefined) {
-      throw new InvalidArgumentError('connection.keyPrefix', 'free of {, or hold one whole hash tag such as "{shop}:"', keyPrefix);
+      throw new InvalidArgumentError(
+        'connection.keyPrefix',
+        'free of {, or hold one whole hash tag such as "{shop}:"',
+        keyPrefix,
+      );
     }
   }
 
@@ -42,7 +50,8 @@ export class KeySpace {
    */
   companion(kind: string, key: string): string {
     const onTheWire = this.keyPrefix + key;
-    const tag = hashTagOf(onTheWire) ?? (onTheWire.includes('}') ? tagForSlot(hashSlot(onTheWire)) : onTheWire);
+    const tag =
+      hashTagOf(onTheWire) ?? (onTheWire.includes('}') ? tagForSlot(hashSlot(onTheWire)) : onTheWire);
     return `${this.namespace}${kind}:{${tag}}:${key}`;
   }
 }

@@ -38,7 +38,10 @@ export class RedisConnection {
 
   constructor(options: RedisConnectionOptions) {
     this.name = `nestjs-atomic-redis:${options.name}`;
-    this.client = openSharedClient(options.connection, { connectionName: this.name, socketTimeoutMs: options.timeoutMs });
+    this.client = openSharedClient(options.connection, {
+      connectionName: this.name,
+      socketTimeoutMs: options.timeoutMs,
+    });
     this.isCluster = isClusterClient(this.client);
     this.keys = new KeySpace(options.namespace, this.client.options.keyPrefix);
     this.client.on('error', (error: Error) => (this.lastError = error));
@@ -91,9 +94,11 @@ export class RedisConnection {
       const clock = this.clockOf(this.nodeOf(slot));
       const known = clock.at(deadline);
       if (known !== undefined) return known;
-      await deadline.race(clock.learn(), () => this.unavailable()).catch((error: Error) => {
-        if (deadline.passed) throw this.unavailable(error);
-      });
+      await deadline
+        .race(clock.learn(), () => this.unavailable())
+        .catch((error: Error) => {
+          if (deadline.passed) throw this.unavailable(error);
+        });
     }
   }
 
@@ -125,7 +130,8 @@ export class RedisConnection {
   /** Reads again which server has which slot, after one of them said it has not. */
   async refreshTopology(): Promise<void> {
     const { client } = this;
-    if (isClusterClient(client)) await new Promise<void>((resolve) => client.refreshSlotsCache(() => resolve()));
+    if (isClusterClient(client))
+      await new Promise<void>((resolve) => client.refreshSlotsCache(() => resolve()));
   }
 
   /** Closes what it opened. Waiting callers get a ModuleClosedError. */
@@ -139,9 +145,12 @@ export class RedisConnection {
   }
 
   unavailable(cause: Error | undefined = this.lastError): RedisUnavailableError {
-    return new RedisUnavailableError(`Redis at ${this.address} could not be reached in time${cause ? `: ${cause.message}` : ''}`, {
-      cause,
-    });
+    return new RedisUnavailableError(
+      `Redis at ${this.address} could not be reached in time${cause ? `: ${cause.message}` : ''}`,
+      {
+        cause,
+      },
+    );
   }
 
   closedError(): ModuleClosedError {
@@ -151,7 +160,9 @@ export class RedisConnection {
   private nodeOf(slot: number): Redis {
     if (!isClusterClient(this.client)) return this.client;
     const owner = this.ownerOf(slot);
-    const node = this.client.nodes('master').find(({ options }) => `${options.host}:${options.port}` === owner);
+    const node = this.client
+      .nodes('master')
+      .find(({ options }) => `${options.host}:${options.port}` === owner);
     if (!node) throw this.unavailable(new Error(`no known master has slot ${slot}`));
     return node;
   }

@@ -1,7 +1,17 @@
 import { AtomicRedisError, RedisReplyError } from '../atomic-redis.errors.js';
 
 /** Answers by which Redis says it did nothing now but may later, or that another node should be asked. */
-const TRANSIENT = new Set(['LOADING', 'READONLY', 'CLUSTERDOWN', 'TRYAGAIN', 'MASTERDOWN', 'MOVED', 'ASK', 'NOREPLICAS', 'BUSY']);
+const TRANSIENT = new Set([
+  'LOADING',
+  'READONLY',
+  'CLUSTERDOWN',
+  'TRYAGAIN',
+  'MASTERDOWN',
+  'MOVED',
+  'ASK',
+  'NOREPLICAS',
+  'BUSY',
+]);
 
 /** The first word of an error that Redis answered with; undefined for an error of the client or of the network. */
 export function replyCode(error: unknown): string | undefined {

@@ -36,7 +36,10 @@ export class ScriptRunner {
     const keyList = orderedKeys(script as Script, keys);
     const hasTimeLimit = script.args.includes(NOT_AFTER);
     // Before any I/O: a placeholder stands for the time limit that is filled in below.
-    const argumentList = orderedArguments(script as Script, hasTimeLimit ? { ...args, [NOT_AFTER]: 0 } : args);
+    const argumentList = orderedArguments(
+      script as Script,
+      hasTimeLimit ? { ...args, [NOT_AFTER]: 0 } : args,
+    );
     const slot = this.connection.isCluster ? this.connection.keys.commonSlotOf(keyList) : 0;
 
     let loadWithCall = false;
@@ -45,11 +48,16 @@ export class ScriptRunner {
     for (let attempt = 1; ; attempt++) {
       if (!this.connection.isReady || deadline.passed) await this.ready(script, deadline, unanswered, cause);
       if (hasTimeLimit) {
-        argumentList[script.args.indexOf(NOT_AFTER)] = String(await this.connection.inServerTime(deadline, slot));
+        argumentList[script.args.indexOf(NOT_AFTER)] = String(
+          await this.connection.inServerTime(deadline, slot),
+        );
         if (!this.connection.isReady) continue;
       }
       try {
-        const raw = await deadline.race(this.send(script as Script, keyList, argumentList, loadWithCall), () => this.unknown(script, cause));
+        const raw = await deadline.race(
+          this.send(script as Script, keyList, argumentList, loadWithCall),
+          () => this.unknown(script, cause),
+        );
         if (!isTooLate(raw)) return script.reply(raw);
         // Earlier sends were judged by the same limit: none of them took effect, nor will.
         unanswered = false;
@@ -69,14 +77,27 @@ export class ScriptRunner {
     }
   }
 
-  private send(script: Script, keys: readonly string[], args: readonly (string | Buffer)[], withText: boolean): Promise<unknown> {
+  private send(
+    script: Script,
+    keys: readonly string[],
+    args: readonly (string | Buffer)[],
+    withText: boolean,
+  ): Promise<unknown> {
     const { client } = this.connection;
     const rest = [keys.length, ...keys, ...args];
-    if (script.binary) return client.callBuffer(withText ? 'EVAL' : 'EVALSHA', withText ? script.lua : script.sha, ...rest);
-    return withText ? client.eval(script.lua, keys.length, ...keys, ...args) : client.evalsha(script.sha, keys.length, ...keys, ...args);
+    if (script.binary)
+      return client.callBuffer(withText ? 'EVAL' : 'EVALSHA', withText ? script.lua : script.sha, ...rest);
+    return withText
+      ? client.eval(script.lua, keys.length, ...keys, ...args)
+      : client.evalsha(script.sha, keys.length, ...keys, ...args);
   }
 
-  private async ready(script: { name: string }, deadline: Deadline, unanswered: boolean, cause?: Error): Promise<void> {
+  private async ready(
+    script: { name: string },
+    deadline: Deadline,
+    unanswered: boolean,
+    cause?: Error,
+  ): Promise<void> {
     try {
       if (deadline.passed) throw this.connection.unavailable(cause);
       await this.connection.ready(deadline);

@@ -6,9 +6,9 @@ export type ScriptArgument = string | Buffer | number | bigint;
 
 /** One value for each name; a last name with `...` in front takes a list. */
 export type NamedValues<Names extends readonly string[], Value> = {
-  readonly [Name in Names[number] as Name extends `...${infer Rest}` ? Rest : Name]: Name extends `...${string}`
-    ? readonly Value[]
-    : Value;
+  readonly [
+    Name in Names[number] as Name extends `...${infer Rest}` ? Rest : Name
+  ]: Name extends `...${string}` ? readonly Value[] : Value;
 };
 
 /** The argument that the runner fills in by itself: Redis's time, in milliseconds, past which the script must do nothing. */
@@ -17,7 +17,10 @@ export const NOT_AFTER = 'notAfterMs';
 /** What a script returns, alone or as the first element, when it came after its `notAfterMs` and did nothing. */
 export const TOO_LATE = 'TOO_LATE';
 
-export type ArgumentsOf<Names extends readonly string[]> = Omit<NamedValues<Names, ScriptArgument>, typeof NOT_AFTER>;
+export type ArgumentsOf<Names extends readonly string[]> = Omit<
+  NamedValues<Names, ScriptArgument>,
+  typeof NOT_AFTER
+>;
 
 export interface ScriptSpecification<Keys extends readonly string[], Args extends readonly string[], Reply> {
   /** For error messages and events: `counters.apply`. */
@@ -48,33 +51,49 @@ export interface Script<
  *
  * @throws ConfigurationError when a name is repeated, a list is not last, or a part is missing
  */
-export function defineScript<const Keys extends readonly string[], const Args extends readonly string[], Reply>(
-  specification: ScriptSpecification<Keys, Args, Reply>,
-): Script<Keys, Args, Reply> {
+export function defineScript<
+  const Keys extends readonly string[],
+  const Args extends readonly string[],
+  Reply,
+>(specification: ScriptSpecification<Keys, Args, Reply>): Script<Keys, Args, Reply> {
   const { name, lua, keys, args } = specification;
   if (typeof name !== 'string' || name === '' || typeof lua !== 'string' || lua.trim() === '') {
     throw new ConfigurationError('defineScript needs a name and the Lua text');
   }
-  for (const [what, names] of [['key', keys], ['argument', args]] as const) {
+  for (const [what, names] of [
+    ['key', keys],
+    ['argument', args],
+  ] as const) {
     const bare = names.map((one) => one.replace(/^\.\.\./, ''));
-    if (new Set(bare).size !== bare.length) throw new ConfigurationError(`Script ${name} names a ${what} twice: ${names.join(', ')}`);
+    if (new Set(bare).size !== bare.length)
+      throw new ConfigurationError(`Script ${name} names a ${what} twice: ${names.join(', ')}`);
     if (names.slice(0, -1).some((one) => one.startsWith('...'))) {
-      throw new ConfigurationError(`Script ${name}: only the last ${what} may be a list: ${names.join(', ')}`);
+      throw new ConfigurationError(
+        `Script ${name}: only the last ${what} may be a list: ${names.join(', ')}`,
+      );
     }
   }
-  return Object.freeze({ binary: false, ...specification, sha: createHash('sha1').update(lua).digest('hex') });
+  return Object.freeze({
+    binary: false,
+    ...specification,
+    sha: createHash('sha1').update(lua).digest('hex'),
+  });
 }
 
 /** KEYS in their order. @throws InvalidArgumentError for a key that is not a non-empty string */
 export function orderedKeys(script: Script, keys: Readonly<Record<string, unknown>>): string[] {
   return inOrder(script, script.keys, keys, (path, value) => {
-    if (typeof value !== 'string' || value === '') throw new InvalidArgumentError(path, 'a non-empty string', value);
+    if (typeof value !== 'string' || value === '')
+      throw new InvalidArgumentError(path, 'a non-empty string', value);
     return value;
   });
 }
 
 /** ARGV in their order. @throws InvalidArgumentError for what Redis would be sent as "" or "[object Object]" */
-export function orderedArguments(script: Script, args: Readonly<Record<string, unknown>>): (string | Buffer)[] {
+export function orderedArguments(
+  script: Script,
+  args: Readonly<Record<string, unknown>>,
+): (string | Buffer)[] {
   return inOrder(script, script.args, args, (path, value) => {
     if (typeof value === 'string' || Buffer.isBuffer(value)) return value;
     if (typeof value === 'bigint' || Number.isSafeInteger(value)) return String(value);
@@ -93,7 +112,8 @@ function inOrder<T>(
     if (name.startsWith('...')) {
       const rest = name.slice(3);
       const values = given[rest];
-      if (!Array.isArray(values)) throw new InvalidArgumentError(`${script.name}.${rest}`, 'an array', values);
+      if (!Array.isArray(values))
+        throw new InvalidArgumentError(`${script.name}.${rest}`, 'an array', values);
       values.forEach((value, i) => ordered.push(check(`${script.name}.${rest}[${i}]`, value)));
     } else {
       ordered.push(check(`${script.name}.${name}`, given[name]));

@@ -18,8 +18,14 @@ export type CommitResult =
  * @throws PartialCommitError when a command failed inside EXEC
  * @throws RedisReplyError when Redis refused a command at queue time: nothing was applied
  */
-export async function commit(client: Redis, queued: readonly QueuedCommand[], deadline: Deadline): Promise<CommitResult> {
-  const multi = client.multi() as unknown as Record<string, (...args: unknown[]) => unknown> & { exec(): Promise<MultiReplies> };
+export async function commit(
+  client: Redis,
+  queued: readonly QueuedCommand[],
+  deadline: Deadline,
+): Promise<CommitResult> {
+  const multi = client.multi() as unknown as Record<string, (...args: unknown[]) => unknown> & {
+    exec(): Promise<MultiReplies>;
+  };
   for (const { name, args } of queued) multi[name]!(...args);
   let replies: MultiReplies;
   try {
@@ -39,14 +45,18 @@ type MultiReplies = [error: Error | null, value: unknown][] | null;
 function notExecuted(error: Error & { previousErrors?: Error[] }): CommitResult {
   if (error instanceof OutcomeUnknownError) throw error;
   if (isConnectionLoss(error)) throw unknown(error);
-  const refusals = replyCode(error) === 'EXECABORT' && error.previousErrors?.length ? error.previousErrors : [error];
+  const refusals =
+    replyCode(error) === 'EXECABORT' && error.previousErrors?.length ? error.previousErrors : [error];
   const final = refusals.find((refusal) => !isTransientRefusal(refusal));
   if (final) throw toReplyError(final, 'a command of the transaction, so none was applied');
   return { kind: 'refused', cause: refusals[0]! };
 }
 
 function unknown(cause: Error): OutcomeUnknownError {
-  return new OutcomeUnknownError(`The transaction was sent, but its EXEC was not answered (${cause.message}); it may have been applied`, {
-    cause,
-  });
+  return new OutcomeUnknownError(
+    `The transaction was sent, but its EXEC was not answered (${cause.message}); it may have been applied`,
+    {
+      cause,
+    },
+  );
 }

@@ -40,7 +40,9 @@ export class ConnectionPools {
     const pending = pool.acquire();
     try {
       const client = await deadline.race(pending.promise, () =>
-        this.connection.unavailable(new Error(`all ${this.options.maxConnections} transaction connections were in use`)),
+        this.connection.unavailable(
+          new Error(`all ${this.options.maxConnections} transaction connections were in use`),
+        ),
       );
       return { client, release: () => pool.release(client) };
     } catch (error) {

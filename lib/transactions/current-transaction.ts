@@ -33,4 +33,5 @@ export class CurrentTransaction extends Transaction {
 }
 
 /** Injects the {@link Transaction} that the calling `@OptimisticRetry` method runs in. */
-export const InjectTransaction = (name?: string): PropertyDecorator & ParameterDecorator => Inject(getTransactionToken(name));
+export const InjectTransaction = (name?: string): PropertyDecorator & ParameterDecorator =>
+  Inject(getTransactionToken(name));

@@ -3,7 +3,10 @@ import { wrapMethod, type CheckedMethodDecorator } from '../method-wrapping/wrap
 import { backoffChecks } from './transaction.options.js';
 import type { TransactionOptions } from './transaction.service.js';
 
-export interface OptimisticRetryOptions<Args extends unknown[]> extends Omit<TransactionOptions, 'signal' | 'onReplies'> {
+export interface OptimisticRetryOptions<Args extends unknown[]> extends Omit<
+  TransactionOptions,
+  'signal' | 'onReplies'
+> {
   /** The keys that the method reads and that must not change until its writes are applied; a callback takes the method's arguments. */
   watch: string | readonly string[] | ((...args: Args) => string | readonly string[]);
   /** The registration to use. Default: the unnamed one. */
@@ -30,7 +33,9 @@ const checkOptions = check.options({
  *
  * @throws InvalidArgumentError at once for a wrong option; a call throws what `TransactionService.run` does
  */
-export function OptimisticRetry<Args extends unknown[]>(options: OptimisticRetryOptions<Args>): CheckedMethodDecorator<Args> {
+export function OptimisticRetry<Args extends unknown[]>(
+  options: OptimisticRetryOptions<Args>,
+): CheckedMethodDecorator<Args> {
   checkOptions('@OptimisticRetry', options);
   const { watch, name, ...transactionOptions } = options;
   if (watch === undefined) check.func('@OptimisticRetry.watch', watch);
@@ -41,7 +46,11 @@ export function OptimisticRetry<Args extends unknown[]>(options: OptimisticRetry
         name,
         around: ({ transactions }, call) => {
           const keys = typeof watch === 'function' ? watch(...(call.args as Args)) : watch;
-          return transactions.run(typeof keys === 'string' ? [keys] : keys, () => call.proceed(), transactionOptions);
+          return transactions.run(
+            typeof keys === 'string' ? [keys] : keys,
+            () => call.proceed(),
+            transactionOptions,
+          );
         },
       },
       target,

@@ -2,7 +2,13 @@ import { Command, type Redis } from 'ioredis';
 import { InvalidArgumentError, type AtomicRedisError } from '../atomic-redis.errors.js';
 import { isConnectionLoss, isTransientRefusal, toReplyError } from '../redis/reply-errors.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
-import { OBJECT_COMMANDS, READ_COMMANDS, WRITE_COMMANDS, type TransactionReads, type TransactionWrites } from './transaction-commands.js';
+import {
+  OBJECT_COMMANDS,
+  READ_COMMANDS,
+  WRITE_COMMANDS,
+  type TransactionReads,
+  type TransactionWrites,
+} from './transaction-commands.js';
 import { TransactionMisuseError } from './transaction.errors.js';
 import { Transaction } from './transaction.js';
 
@@ -48,10 +54,16 @@ export class TransactionAttempt extends Transaction {
 
   async watch(...keys: string[]): Promise<void> {
     this.assertOpen('watch');
-    for (const key of keys) if (typeof key !== 'string' || key === '') throw new InvalidArgumentError('tx.watch', 'given non-empty strings', key);
+    for (const key of keys)
+      if (typeof key !== 'string' || key === '')
+        throw new InvalidArgumentError('tx.watch', 'given non-empty strings', key);
     if (keys.length === 0) return;
     if (this.connection.isCluster && this.connection.keys.commonSlotOf(keys) !== this.slot) {
-      throw new InvalidArgumentError('tx.watch', `given keys in slot ${this.slot} of the transaction`, keys.join(', '));
+      throw new InvalidArgumentError(
+        'tx.watch',
+        `given keys in slot ${this.slot} of the transaction`,
+        keys.join(', '),
+      );
     }
     const watched = this.settle(this.client.watch(...keys), 'WATCH');
     this.watching = Promise.all([this.watching, watched]);
@@ -65,10 +77,15 @@ export class TransactionAttempt extends Transaction {
     if (this.queuedKeys.size > 0) {
       const queued = keysOf(name, args).find((key) => this.queuedKeys.has(key));
       if (queued !== undefined) {
-        throw new TransactionMisuseError(`tx.read.${name}: a write to ${JSON.stringify(queued)} is queued and has no value before EXEC; read first, then write`);
+        throw new TransactionMisuseError(
+          `tx.read.${name}: a write to ${JSON.stringify(queued)} is queued and has no value before EXEC; read first, then write`,
+        );
       }
     }
-    return this.settle((this.client as unknown as Record<string, (...a: unknown[]) => Promise<unknown>>)[name]!(...args), `tx.read.${name}`);
+    return this.settle(
+      (this.client as unknown as Record<string, (...a: unknown[]) => Promise<unknown>>)[name]!(...args),
+      `tx.read.${name}`,
+    );
   }
 
   private enqueue(name: string, args: unknown[]): unknown {
@@ -92,7 +109,9 @@ export class TransactionAttempt extends Transaction {
 
   private assertOpen(what: string): void {
     if (!this.open) {
-      throw new TransactionMisuseError(`tx.${what} was called after its attempt had ended; await everything inside the work`);
+      throw new TransactionMisuseError(
+        `tx.${what} was called after its attempt had ended; await everything inside the work`,
+      );
     }
   }
 }
@@ -103,7 +122,11 @@ class UnavailableUntilExec {
 
   // oxlint-disable-next-line no-thenable -- so that awaiting it fails instead of going unnoticed
   then(_: unknown, reject: (error: Error) => void): void {
-    reject(new TransactionMisuseError(`tx.write.${this.name} is queued until EXEC and cannot be awaited; take its reply from onReplies`));
+    reject(
+      new TransactionMisuseError(
+        `tx.write.${this.name} is queued until EXEC and cannot be awaited; take its reply from onReplies`,
+      ),
+    );
   }
 }
 
@@ -135,10 +158,18 @@ function keysOf(name: string, args: readonly unknown[]): string[] {
 /** ioredis would send undefined and null as "", and objects as "[object Object]". */
 function assertArguments(path: string, name: string, args: readonly unknown[]): void {
   for (const value of args) {
-    if (typeof value === 'string' || Buffer.isBuffer(value) || typeof value === 'bigint' || Number.isFinite(value)) continue;
+    if (
+      typeof value === 'string' ||
+      Buffer.isBuffer(value) ||
+      typeof value === 'bigint' ||
+      Number.isFinite(value)
+    )
+      continue;
     if (Array.isArray(value)) assertArguments(path, name, value);
-    else if (OBJECT_COMMANDS.has(name) && value instanceof Map) assertArguments(path, name, [...(value as Map<unknown, unknown>).entries()]);
-    else if (OBJECT_COMMANDS.has(name) && isPlainObject(value)) assertArguments(path, name, Object.values(value));
+    else if (OBJECT_COMMANDS.has(name) && value instanceof Map)
+      assertArguments(path, name, [...(value as Map<unknown, unknown>).entries()]);
+    else if (OBJECT_COMMANDS.has(name) && isPlainObject(value))
+      assertArguments(path, name, Object.values(value));
     else throw new InvalidArgumentError(path, 'given strings, Buffers, finite numbers or bigints', value);
   }
 }

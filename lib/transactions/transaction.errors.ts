@@ -13,7 +13,10 @@ export class TransactionConflictError extends AtomicRedisError {
     options?: ErrorOptions,
   ) {
     const list = keys.map(describe).join(', ');
-    super(`Transaction on ${list} met conflicting changes in ${attempts} attempts over ${Math.round(elapsedMs)} ms`, options);
+    super(
+      `Transaction on ${list} met conflicting changes in ${attempts} attempts over ${Math.round(elapsedMs)} ms`,
+      options,
+    );
   }
 }
 
@@ -28,7 +31,10 @@ export class TransactionTimeoutError extends AtomicRedisError {
     readonly timeoutMs: number,
     options?: ErrorOptions,
   ) {
-    super(`Transaction on ${keys.map(describe).join(', ')} was not done within its timeoutMs of ${timeoutMs}`, options);
+    super(
+      `Transaction on ${keys.map(describe).join(', ')} was not done within its timeoutMs of ${timeoutMs}`,
+      options,
+    );
   }
 }
 
@@ -53,6 +59,9 @@ export class PartialCommitError extends AtomicRedisError {
     readonly replies: readonly unknown[],
   ) {
     const cause = replies[index] as Error;
-    super(`Command ${index} (${command}) of the transaction failed while the others were applied: ${cause.message}`, { cause });
+    super(
+      `Command ${index} (${command}) of the transaction failed while the others were applied: ${cause.message}`,
+      { cause },
+    );
   }
 }

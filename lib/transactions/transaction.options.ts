@@ -31,7 +31,10 @@ export const transactionDefaults: Required<TransactionModuleOptions> = {
   backoff: backoffDefaults,
 };
 
-export const backoffChecks: Record<keyof BackoffOptions, Check> = { minMs: milliseconds(0), maxMs: milliseconds() };
+export const backoffChecks: Record<keyof BackoffOptions, Check> = {
+  minMs: milliseconds(0),
+  maxMs: milliseconds(),
+};
 
 export const transactionOptionChecks: Record<keyof TransactionModuleOptions, Check> = {
   maxConnections: integer(1, 10_000),

@@ -12,8 +12,17 @@ import { commit } from './commit.js';
 import { ConnectionPools, type Lease } from './connection-pools.js';
 import { KeyTurns } from './key-turns.js';
 import { TransactionAttempt } from './transaction-attempt.js';
-import { TransactionConflictError, TransactionMisuseError, TransactionTimeoutError } from './transaction.errors.js';
-import { backoffChecks, backoffDefaults, type BackoffOptions, type TransactionModuleOptions } from './transaction.options.js';
+import {
+  TransactionConflictError,
+  TransactionMisuseError,
+  TransactionTimeoutError,
+} from './transaction.errors.js';
+import {
+  backoffChecks,
+  backoffDefaults,
+  type BackoffOptions,
+  type TransactionModuleOptions,
+} from './transaction.options.js';
 import type { Transaction } from './transaction.js';
 
 export interface TransactionOptions extends Pick<TransactionModuleOptions, 'maxAttempts' | 'timeoutMs'> {
@@ -33,7 +42,9 @@ const checkOptions = check.options({
 } satisfies Record<keyof TransactionOptions, check.Check>);
 
 /** What one attempt came to, when it did not fail for good. */
-type AttemptResult<T> = { readonly done: true; readonly value: T } | { readonly done: false; readonly conflict: boolean; readonly cause?: Error };
+type AttemptResult<T> =
+  | { readonly done: true; readonly value: T }
+  | { readonly done: false; readonly conflict: boolean; readonly cause?: Error };
 
 /** One run of `work` to its end: everything its attempts share. */
 interface Run<T> {
@@ -81,8 +92,13 @@ export class TransactionService {
    * @throws OutcomeUnknownError when EXEC was sent and its answer was lost
    * @throws CrossSlotError on a Cluster, before any I/O, when the keys do not share a hash slot
    */
-  async run<T>(keys: readonly string[], work: (tx: Transaction) => Promise<T> | T, options: TransactionOptions = {}): Promise<T> {
-    if (!Array.isArray(keys) || keys.length === 0) throw new InvalidArgumentError('keys', 'a non-empty array', keys);
+  async run<T>(
+    keys: readonly string[],
+    work: (tx: Transaction) => Promise<T> | T,
+    options: TransactionOptions = {},
+  ): Promise<T> {
+    if (!Array.isArray(keys) || keys.length === 0)
+      throw new InvalidArgumentError('keys', 'a non-empty array', keys);
     keys.forEach((key, i) => check.key(`keys[${i}]`, key));
     check.func('work', work);
     checkOptions('options', options);
@@ -100,7 +116,9 @@ export class TransactionService {
   currentTransaction(): Transaction {
     const current = this.current.getStore();
     if (!current) {
-      throw new TransactionMisuseError('There is no open transaction: use it inside @OptimisticRetry() or TransactionService.run()');
+      throw new TransactionMisuseError(
+        'There is no open transaction: use it inside @OptimisticRetry() or TransactionService.run()',
+      );
     }
     return current;
   }
@@ -110,7 +128,12 @@ export class TransactionService {
     await this.pools.close();
   }
 
-  private async runOutermost<T>(keys: readonly string[], work: Run<T>['work'], slot: number, options: TransactionOptions): Promise<T> {
+  private async runOutermost<T>(
+    keys: readonly string[],
+    work: Run<T>['work'],
+    slot: number,
+    options: TransactionOptions,
+  ): Promise<T> {
     const timeoutMs = options.timeoutMs ?? this.defaults.timeoutMs;
     const timedOut = new TransactionTimeoutError(keys, timeoutMs);
     const timeout = new AbortController();
@@ -172,7 +195,10 @@ export class TransactionService {
     const attempt = new TransactionAttempt(client, this.connection, run.slot, run.keys, number, run.stop);
     let value: T;
     try {
-      value = await untilAborted(this.current.run(attempt, async () => run.work(attempt)), run.stop);
+      value = await untilAborted(
+        this.current.run(attempt, async () => run.work(attempt)),
+        run.stop,
+      );
       attempt.end();
       await untilAborted(attempt.watching, run.stop);
     } catch (error) {

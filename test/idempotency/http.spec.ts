@@ -144,12 +144,17 @@ describe.each(['express', 'fastify'])('@Idempotent over HTTP on %s', (platform) 
 
   beforeEach(async () => {
     const module = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, idempotency: { maxResultBytes: 50_000 } })],
+      imports: [
+        AtomicRedisModule.forRoot({ connection: redis.server.url, idempotency: { maxResultBytes: 50_000 } }),
+      ],
       controllers: [OrdersController],
       providers: [{ provide: APP_INTERCEPTOR, useClass: ClassSerializerInterceptor }],
     }).compile();
     module.useLogger(false);
-    app = platform === 'fastify' ? module.createNestApplication(new FastifyAdapter()) : module.createNestApplication();
+    app =
+      platform === 'fastify'
+        ? module.createNestApplication(new FastifyAdapter())
+        : module.createNestApplication();
     app.useGlobalPipes(new ValidationPipe());
     await app.listen(0, '127.0.0.1');
     base = (await app.getUrl()).replace('[::1]', '127.0.0.1');
@@ -188,17 +193,27 @@ describe.each(['express', 'fastify'])('@Idempotent over HTTP on %s', (platform) 
     expect(orders.runs).toBe(2);
   });
 
-  it.each(['void', 'null', 'empty', 'zero', 'false', 'array', 'text', 'user', 'buffer', 'stream', 'conflict', 'object'])(
-    '[ID-2] replays a %s as it went over the wire',
-    async (kind) => {
-      const first = await wire(await post(`/kinds/${kind}`, { 'idempotency-key': 'k' }));
-      const replay = await post(`/kinds/${kind}`, { 'idempotency-key': 'k' });
-      expect(replay.headers.get('idempotency-replayed')).toBe('true');
-      expect(await wire(replay)).toEqual(first);
-      expect(first.body).not.toContain('secret');
-      expect(orders.runs).toBe(1);
-    },
-  );
+  it.each([
+    'void',
+    'null',
+    'empty',
+    'zero',
+    'false',
+    'array',
+    'text',
+    'user',
+    'buffer',
+    'stream',
+    'conflict',
+    'object',
+  ])('[ID-2] replays a %s as it went over the wire', async (kind) => {
+    const first = await wire(await post(`/kinds/${kind}`, { 'idempotency-key': 'k' }));
+    const replay = await post(`/kinds/${kind}`, { 'idempotency-key': 'k' });
+    expect(replay.headers.get('idempotency-replayed')).toBe('true');
+    expect(await wire(replay)).toEqual(first);
+    expect(first.body).not.toContain('secret');
+    expect(orders.runs).toBe(1);
+  });
 
   it('[ID-2] never keeps an excluded field', async () => {
     await post('/kinds/user', { 'idempotency-key': 'k' });
@@ -235,7 +250,11 @@ describe.each(['express', 'fastify'])('@Idempotent over HTTP on %s', (platform) 
     expect((await first.text()).length).toBe(100_000);
     const repeat = await post('/kinds/large', { 'idempotency-key': 'k' });
     expect(repeat.status).toBe(409);
-    expect(await repeat.json()).toMatchObject({ code: 'IDEMPOTENCY_RESULT_UNAVAILABLE', outcome: 'applied', retryable: false });
+    expect(await repeat.json()).toMatchObject({
+      code: 'IDEMPOTENCY_RESULT_UNAVAILABLE',
+      outcome: 'applied',
+      retryable: false,
+    });
     expect(orders.runs).toBe(1);
   });
 
@@ -249,12 +268,18 @@ describe.each(['express', 'fastify'])('@Idempotent over HTTP on %s', (platform) 
     expect(duplicate.status).toBe(409);
     expect(duplicate.headers.get('content-type')).toContain('application/problem+json');
     expect(Number(duplicate.headers.get('retry-after'))).toBeGreaterThan(0);
-    expect(await duplicate.json()).toMatchObject({ code: 'IDEMPOTENCY_IN_FLIGHT', status: 409, retryable: true });
+    expect(await duplicate.json()).toMatchObject({
+      code: 'IDEMPOTENCY_IN_FLIGHT',
+      status: 409,
+      retryable: true,
+    });
     expect((await post('', { 'idempotency-key': 'k' }, { quantity: 2 })).status).toBe(422);
     open();
     expect((await first).status).toBe(201);
     expect((await post('', { 'idempotency-key': 'k' }, { quantity: 2 })).status).toBe(422);
-    expect((await post('', { 'idempotency-key': 'k' }, { quantity: 1 })).headers.get('idempotency-replayed')).toBe('true');
+    expect(
+      (await post('', { 'idempotency-key': 'k' }, { quantity: 1 })).headers.get('idempotency-replayed'),
+    ).toBe('true');
   });
 
   it('[ID-5] gives one caller’s response to no other, and none to a caller the guard rejects', async () => {
@@ -262,7 +287,11 @@ describe.each(['express', 'fastify'])('@Idempotent over HTTP on %s', (platform) 
     const other = await post('', { 'idempotency-key': 'k', 'x-user': 'bob' }, { quantity: 1 });
     expect(other.headers.get('idempotency-replayed')).toBeNull();
     expect(orders.runs).toBe(2);
-    const banned = await post('', { 'idempotency-key': 'k', 'x-user': 'ada', 'x-banned': '1' }, { quantity: 1 });
+    const banned = await post(
+      '',
+      { 'idempotency-key': 'k', 'x-user': 'ada', 'x-banned': '1' },
+      { quantity: 1 },
+    );
     expect(banned.status).toBe(403);
   });
 
@@ -271,15 +300,22 @@ describe.each(['express', 'fastify'])('@Idempotent over HTTP on %s', (platform) 
     expect((await post('', { 'idempotency-key': 'k' }, { quantity: 2 })).status).toBe(201);
   });
 
-  it.each([undefined, '', '   ', 'a,b', 'é', 'a b', 'x'.repeat(256), '"open'])('[ID-7] refuses the key %j before any command', async (key) => {
-    const counts = await countCommands(redis.client, async () => {
-      const response = await post('', key === undefined ? {} : { 'idempotency-key': Buffer.from(key).toString('latin1') }, { quantity: 1 });
-      expect(response.status).toBe(400);
-      expect(response.headers.get('content-type')).toContain('application/problem+json');
-    });
-    expect(counts.evalsha ?? 0).toBe(0);
-    expect(orders.runs).toBe(0);
-  });
+  it.each([undefined, '', '   ', 'a,b', 'é', 'a b', 'x'.repeat(256), '"open'])(
+    '[ID-7] refuses the key %j before any command',
+    async (key) => {
+      const counts = await countCommands(redis.client, async () => {
+        const response = await post(
+          '',
+          key === undefined ? {} : { 'idempotency-key': Buffer.from(key).toString('latin1') },
+          { quantity: 1 },
+        );
+        expect(response.status).toBe(400);
+        expect(response.headers.get('content-type')).toContain('application/problem+json');
+      });
+      expect(counts.evalsha ?? 0).toBe(0);
+      expect(orders.runs).toBe(0);
+    },
+  );
 
   it('[ID-7] runs unprotected without a key where that is allowed', async () => {
     expect(await (await post('/optional')).json()).toEqual({ run: 1 });

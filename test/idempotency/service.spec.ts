@@ -72,8 +72,12 @@ describe('IdempotencyService', () => {
   });
 
   it('[ID-1] takes 2 round trips for the first call and 1 for a repeated one', async () => {
-    expect(await countCommands(redis.client, () => idempotency.run('k', () => 1))).toMatchObject({ evalsha: 2 });
-    expect(await countCommands(redis.client, () => idempotency.run('k', () => 2))).toMatchObject({ evalsha: 1 });
+    expect(await countCommands(redis.client, () => idempotency.run('k', () => 1))).toMatchObject({
+      evalsha: 2,
+    });
+    expect(await countCommands(redis.client, () => idempotency.run('k', () => 2))).toMatchObject({
+      evalsha: 1,
+    });
   });
 
   it('[ID-4] runs once of 200 calls at once; the others learn that it is running', async () => {
@@ -92,14 +96,18 @@ describe('IdempotencyService', () => {
     const results = await settled;
     expect(runs).toBe(1);
     expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
-    for (const result of results) if (result.status === 'rejected') expect(result.reason).toBeInstanceOf(IdempotencyInFlightError);
+    for (const result of results)
+      if (result.status === 'rejected') expect(result.reason).toBeInstanceOf(IdempotencyInFlightError);
     expect(await redis.client.pttl(await recordOf())).toBeGreaterThan(0);
   });
 
-  it.each([undefined, null, '', 0, false, [], {}, 'text', { a: [1, { b: null }] }])('[ID-2] replays %j', async (value) => {
-    await expect(idempotency.run('k', () => value)).resolves.toEqual(value);
-    await expect(idempotency.run('k', () => 'another')).resolves.toEqual(value);
-  });
+  it.each([undefined, null, '', 0, false, [], {}, 'text', { a: [1, { b: null }] }])(
+    '[ID-2] replays %j',
+    async (value) => {
+      await expect(idempotency.run('k', () => value)).resolves.toEqual(value);
+      await expect(idempotency.run('k', () => 'another')).resolves.toEqual(value);
+    },
+  );
 
   it.each([new Date(), new Map(), 10n, Number.NaN, -0, { nested: new Set() }, () => 1])(
     '[ID-3] returns %p, which JSON cannot give back, and refuses to run again',
@@ -112,7 +120,10 @@ describe('IdempotencyService', () => {
   it('[ID-3] passes the method’s own error through, replays a 4xx, gives the key back otherwise, holds it when the outcome is unknown', async () => {
     const conflict = new ConflictException('sold out');
     await expect(idempotency.run('4xx', () => Promise.reject(conflict))).rejects.toBe(conflict);
-    await expect(idempotency.run('4xx', () => 'ran')).rejects.toMatchObject({ status: 409, message: 'sold out' });
+    await expect(idempotency.run('4xx', () => 'ran')).rejects.toMatchObject({
+      status: 409,
+      message: 'sold out',
+    });
 
     const crash = new Error('boom');
     await expect(idempotency.run('crash', () => Promise.reject(crash))).rejects.toBe(crash);
@@ -120,13 +131,18 @@ describe('IdempotencyService', () => {
 
     const unknown = new OutcomeUnknownError('lost');
     await expect(idempotency.run('unknown', () => Promise.reject(unknown))).rejects.toBe(unknown);
-    await expect(idempotency.run('unknown', () => 'ran')).rejects.toMatchObject({ code: 'IDEMPOTENCY_OUTCOME_UNKNOWN', outcome: 'unknown' });
+    await expect(idempotency.run('unknown', () => 'ran')).rejects.toMatchObject({
+      code: 'IDEMPOTENCY_OUTCOME_UNKNOWN',
+      outcome: 'unknown',
+    });
   });
 
   it('[ID-4] refuses another payload, and one that differs only in the order of its keys is the same', async () => {
     await idempotency.run('k', () => 1, { fingerprint: { a: 1, b: 2 } });
     await expect(idempotency.run('k', () => 2, { fingerprint: { b: 2, a: 1 } })).resolves.toBe(1);
-    await expect(idempotency.run('k', () => 2, { fingerprint: { a: 1, b: 3 } })).rejects.toThrow(IdempotencyMismatchError);
+    await expect(idempotency.run('k', () => 2, { fingerprint: { a: 1, b: 3 } })).rejects.toThrow(
+      IdempotencyMismatchError,
+    );
   });
 
   it('[ID-5] keeps scopes and operations apart, however they are spelled', async () => {

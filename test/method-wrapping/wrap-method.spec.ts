@@ -1,7 +1,12 @@
 import { Injectable, Scope, SetMetadata, type Type } from '@nestjs/common';
-import { ModuleRef } from '@nestjs/core';
 import { Test } from '@nestjs/testing';
-import { AtomicCounter, AtomicRedisModule, ConfigurationError, Idempotent, OptimisticRetry } from 'nestjs-atomic-redis';
+import {
+  AtomicCounter,
+  AtomicRedisModule,
+  ConfigurationError,
+  Idempotent,
+  OptimisticRetry,
+} from 'nestjs-atomic-redis';
 import { useRedis } from '../support/redis.js';
 
 const Below = SetMetadata('below', 'kept');
@@ -32,7 +37,11 @@ describe('method wrapping', () => {
 
   const start = (providers: Type[], options: { keyPrefix?: string } = {}) =>
     Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: { host: redis.server.host, port: redis.server.port, ...options } })],
+      imports: [
+        AtomicRedisModule.forRoot({
+          connection: { host: redis.server.host, port: redis.server.port, ...options },
+        }),
+      ],
       providers,
     }).compile();
 
@@ -50,14 +59,17 @@ describe('method wrapping', () => {
   it('[WRAP-1] works in a subclass and in a request-scoped provider', async () => {
     const app = await start([Derived, PerRequest]);
     await expect(app.get(Derived).greet('Ada', 1)).resolves.toBe('ahoy Ada');
-    const perRequest = await app.get(ModuleRef).resolve(PerRequest);
+    const perRequest = await app.resolve(PerRequest);
     await expect(perRequest.greet('Bob', 1)).resolves.toBe('hello Bob');
     expect(await redis.client.get('calls')).toBe('2');
     await app.close();
   });
 
   it('[WRAP-1] gives two applications in one process each their own Redis', async () => {
-    const [first, second] = await Promise.all([start([Base], { keyPrefix: 'one:' }), start([Base], { keyPrefix: 'two:' })]);
+    const [first, second] = await Promise.all([
+      start([Base], { keyPrefix: 'one:' }),
+      start([Base], { keyPrefix: 'two:' }),
+    ]);
     await first.get(Base).greet('Ada', 1);
     await first.get(Base).greet('Ada', 1);
     await second.get(Base).greet('Ada', 1);
@@ -129,7 +141,9 @@ describe('method wrapping', () => {
     const idempotent = () => Idempotent({ key: () => 'k' }) as unknown as MethodDecorator;
     const counter = () => AtomicCounter({ key: 'k' }) as unknown as MethodDecorator;
     const retry = () => OptimisticRetry({ watch: 'k' }) as unknown as MethodDecorator;
-    expect(() => wrong(retry(), idempotent())).toThrow(/Shop\.order: @Idempotent\(\) must stand above @OptimisticRetry\(\)/);
+    expect(() => wrong(retry(), idempotent())).toThrow(
+      /Shop\.order: @Idempotent\(\) must stand above @OptimisticRetry\(\)/,
+    );
     expect(() => wrong(counter(), idempotent())).toThrow(ConfigurationError);
     expect(() => wrong(retry(), counter())).toThrow(ConfigurationError);
     expect(() => wrong(idempotent(), Above, retry(), counter())).toThrow(ConfigurationError);

@@ -69,7 +69,10 @@ describe('AtomicRedisModule', () => {
     const app = await Test.createTestingModule({
       imports: [
         AtomicRedisModule.forRoot({ connection: { host, port, db: 1 } }),
-        AtomicRedisModule.forRootAsync({ name: 'orders', useFactory: () => ({ connection: { host, port, db: 2 } }) }),
+        AtomicRedisModule.forRootAsync({
+          name: 'orders',
+          useFactory: () => ({ connection: { host, port, db: 2 } }),
+        }),
       ],
       providers: [Shop],
     }).compile();
@@ -119,13 +122,19 @@ describe('AtomicRedisModule', () => {
   });
 
   it('[MOD-4] starts without Redis when lazyConnect is set', async () => {
-    const app = await start(AtomicRedisModule.forRoot({ connection: NOBODY, timeoutMs: 200, lazyConnect: true }));
+    const app = await start(
+      AtomicRedisModule.forRoot({ connection: NOBODY, timeoutMs: 200, lazyConnect: true }),
+    );
     await expect(app.get(IdempotencyService).run('k', () => 1)).rejects.toThrow(RedisUnavailableError);
     await app.close();
   });
 
   it('[MOD-5] takes the settings of an existing client, changes nothing on it, and does not close it', async () => {
-    const mine = new Redis(redis.server.url, { keyPrefix: 'mine:', enableAutoPipelining: true, commandTimeout: 50 });
+    const mine = new Redis(redis.server.url, {
+      keyPrefix: 'mine:',
+      enableAutoPipelining: true,
+      commandTimeout: 50,
+    });
     await mine.select(3);
     const listeners = () => mine.eventNames().map((name) => [name, mine.listenerCount(name)]);
     const before = [Object.keys(mine), { ...mine.options }, listeners()];
@@ -163,11 +172,15 @@ describe('AtomicRedisModule', () => {
   });
 
   it('[MOD-6] waits no longer than shutdownTimeoutMs', async () => {
-    const app = await start(AtomicRedisModule.forRoot({ connection: redis.server.url, shutdownTimeoutMs: 100 }));
+    const app = await start(
+      AtomicRedisModule.forRoot({ connection: redis.server.url, shutdownTimeoutMs: 100 }),
+    );
     app.useLogger(false);
     let started = (): void => undefined;
     const running = new Promise<void>((resolve) => (started = resolve));
-    const never = app.get(TransactionService).run(['k'], () => (started(), new Promise<void>(() => undefined)), { timeoutMs: 3_000 });
+    const never = app
+      .get(TransactionService)
+      .run(['k'], () => (started(), new Promise<void>(() => undefined)), { timeoutMs: 3_000 });
     never.catch(() => undefined);
     await running;
     const startedAt = performance.now();
@@ -189,16 +202,23 @@ describe('AtomicRedisModule on a Cluster', () => {
     const nodes = cluster.nodes.map(({ host, port }) => ({ host, port }));
     const mine = new Cluster(nodes);
     const connection = form === 'nodes' ? { nodes } : mine;
-    const app = await Test.createTestingModule({ imports: [AtomicRedisModule.forRoot({ connection })] }).compile();
+    const app = await Test.createTestingModule({
+      imports: [AtomicRedisModule.forRoot({ connection })],
+    }).compile();
     await app.init();
     for (let i = 0; i < 20; i++) {
       const key = `${form}{${i}`;
-      await app.get(TransactionService).run([key], async (tx) => void tx.write.set(key, Number(await tx.read.get(key)) + 1));
+      await app
+        .get(TransactionService)
+        .run([key], async (tx) => void tx.write.set(key, Number(await tx.read.get(key)) + 1));
       await app.get(CounterService).add(key, 2);
       await expect(app.get(IdempotencyService).run(key, () => i)).resolves.toBe(i);
       expect(await mine.get(key)).toBe('3');
     }
-    await expect(app.get(TransactionService).run(['a', 'b'], () => 1)).rejects.toMatchObject({ code: 'CROSS_SLOT', keys: ['a', 'b'] });
+    await expect(app.get(TransactionService).run(['a', 'b'], () => 1)).rejects.toMatchObject({
+      code: 'CROSS_SLOT',
+      keys: ['a', 'b'],
+    });
     await app.close();
     expect(mine.status).toBe('ready');
     mine.disconnect();

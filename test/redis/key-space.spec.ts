@@ -27,7 +27,11 @@ describe('hash slots', () => {
   });
 });
 
-const braced = fc.string({ unit: fc.constantFrom('{', '}', 'a', 'b', ':', 'é', '\0'), minLength: 1, maxLength: 12 });
+const braced = fc.string({
+  unit: fc.constantFrom('{', '}', 'a', 'b', ':', 'é', '\0'),
+  minLength: 1,
+  maxLength: 12,
+});
 
 describe('KeySpace', () => {
   it('[KEY-1] names companion keys in the slot of every key, also of keys with stray braces', () => {

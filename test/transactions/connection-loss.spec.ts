@@ -1,5 +1,10 @@
 import { Test, type TestingModule } from '@nestjs/testing';
-import { AtomicRedisModule, OutcomeUnknownError, TransactionService } from 'nestjs-atomic-redis';
+import {
+  AtomicRedisModule,
+  OutcomeUnknownError,
+  RedisUnavailableError,
+  TransactionService,
+} from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
 import { useRedis } from '../support/redis.js';
 
@@ -11,7 +16,9 @@ describe('a transaction whose connection dies', () => {
 
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });
-    app = await Test.createTestingModule({ imports: [AtomicRedisModule.forRoot({ connection: proxy.url })] }).compile();
+    app = await Test.createTestingModule({
+      imports: [AtomicRedisModule.forRoot({ connection: proxy.url })],
+    }).compile();
     app.useLogger(false);
     await app.init();
     transactions = app.get(TransactionService);
@@ -30,6 +37,8 @@ describe('a transaction whose connection dies', () => {
       if (seen.length === 1) {
         await redis.client.set('k', 'written by another');
         proxy.disconnectAll();
+        // Noticed by now, and swallowed by the work: the attempt must not be committed all the same.
+        await expect(tx.read.get('k')).rejects.toThrow(RedisUnavailableError);
       }
       tx.write.set('k', `${seen.at(-1)}, then this`);
     });

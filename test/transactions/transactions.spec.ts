@@ -45,7 +45,9 @@ describe('TransactionService', () => {
 
   const start = () =>
     Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, transactions: { maxConnections: 5 } })],
+      imports: [
+        AtomicRedisModule.forRoot({ connection: redis.server.url, transactions: { maxConnections: 5 } }),
+      ],
       providers: [Accounts],
     }).compile();
 
@@ -70,11 +72,16 @@ describe('TransactionService', () => {
     const unrelated = (async () => {
       for (let n = 0; going; n++) {
         const replies = await shared.multi().set('unrelated', n).get('unrelated').exec();
-        expect(replies).toEqual([[null, 'OK'], [null, String(n)]]);
+        expect(replies).toEqual([
+          [null, 'OK'],
+          [null, String(n)],
+        ]);
       }
     })();
     const results = await Promise.all(
-      Array.from({ length: 64 }, (_, i) => increment(i % 2 ? transactions : other.get(TransactionService), 'counter')),
+      Array.from({ length: 64 }, (_, i) =>
+        increment(i % 2 ? transactions : other.get(TransactionService), 'counter'),
+      ),
     );
     going = false;
     await unrelated;
@@ -84,7 +91,9 @@ describe('TransactionService', () => {
   });
 
   it('[TX-1] keeps callers of one process from aborting each other', async () => {
-    const counts = await countCommands(redis.client, () => Promise.all(Array.from({ length: 200 }, () => increment(transactions, 'counter'))));
+    const counts = await countCommands(redis.client, () =>
+      Promise.all(Array.from({ length: 200 }, () => increment(transactions, 'counter'))),
+    );
     expect(await redis.client.get('counter')).toBe('200');
     expect(counts.exec).toBe(200);
   });
@@ -132,7 +141,12 @@ describe('TransactionService', () => {
       { maxAttempts: 3 },
     );
     await expect(running).rejects.toThrow(TransactionConflictError);
-    await expect(running).rejects.toMatchObject({ keys: ['k'], attempts: 3, outcome: 'not-applied', retryable: true });
+    await expect(running).rejects.toMatchObject({
+      keys: ['k'],
+      attempts: 3,
+      outcome: 'not-applied',
+      retryable: true,
+    });
     expect(await redis.client.get('k')).toBe('3');
   });
 
@@ -163,7 +177,12 @@ describe('TransactionService', () => {
       tx.write.set('b', 2);
     });
     await expect(running).rejects.toThrow(PartialCommitError);
-    await expect(running).rejects.toMatchObject({ index: 1, command: 'incr', outcome: 'applied', replies: ['OK', expect.any(Error), 'OK'] });
+    await expect(running).rejects.toMatchObject({
+      index: 1,
+      command: 'incr',
+      outcome: 'applied',
+      replies: ['OK', expect.any(Error), 'OK'],
+    });
   });
 
   it('[TX-5] applies nothing when Redis refuses a command at queue time', async () => {
@@ -196,16 +215,21 @@ describe('TransactionService', () => {
   });
 
   it('[TX-6] finishes 200 transactions on 5 connections', async () => {
-    const before = (await redis.client.client('LIST') as string).split('\n').filter((line) => line.includes(':transaction')).length;
+    const before = ((await redis.client.client('LIST')) as string)
+      .split('\n')
+      .filter((line) => line.includes(':transaction')).length;
     await Promise.all(Array.from({ length: 200 }, (_, i) => increment(transactions, `k:${i}`)));
-    const list = (await redis.client.client('LIST') as string).split('\n').filter((line) => line.includes(':transaction'));
+    const list = ((await redis.client.client('LIST')) as string)
+      .split('\n')
+      .filter((line) => line.includes(':transaction'));
     expect(before).toBeLessThanOrEqual(10);
     expect(list.length).toBeLessThanOrEqual(10);
     expect(await redis.client.exists(...Array.from({ length: 200 }, (_, i) => `k:${i}`))).toBe(200);
   });
 
   it('[TX-7] makes misuse an error at once', async () => {
-    const misuse = (work: (tx: Transaction) => unknown) => expect(transactions.run(['k'], work)).rejects.toThrow(TransactionMisuseError);
+    const misuse = (work: (tx: Transaction) => unknown) =>
+      expect(transactions.run(['k'], work)).rejects.toThrow(TransactionMisuseError);
     await misuse(async (tx) => await tx.write.set('k', 1));
     await misuse(async (tx) => {
       tx.write.set('k', 1);
@@ -264,10 +288,15 @@ describe('TransactionService', () => {
     expect(counts).toEqual({});
   });
 
-  it.each([undefined, null, {}, Number.NaN, [undefined], () => 1, new Date()])('[ARG-1] refuses %p in a command of a transaction', async (value) => {
-    const write = transactions.run(['k'], (tx) => void tx.write.set('k', value as never));
-    await expect(write).rejects.toThrow(InvalidArgumentError);
-    await expect(transactions.run(['k'], (tx) => tx.read.get(value as never))).rejects.toThrow(InvalidArgumentError);
-    expect(await redis.client.exists('k')).toBe(0);
-  });
+  it.each([undefined, null, {}, Number.NaN, [undefined], () => 1, new Date()])(
+    '[ARG-1] refuses %p in a command of a transaction',
+    async (value) => {
+      const write = transactions.run(['k'], (tx) => void tx.write.set('k', value as never));
+      await expect(write).rejects.toThrow(InvalidArgumentError);
+      await expect(transactions.run(['k'], (tx) => tx.read.get(value as never))).rejects.toThrow(
+        InvalidArgumentError,
+      );
+      expect(await redis.client.exists('k')).toBe(0);
+    },
+  );
 });

@@ -35,11 +35,16 @@ export class HttpExchangeInterceptor implements NestInterceptor {
     if (context.getType() !== 'http') return next.handle();
     const http = context.switchToHttp();
     const response = http.getResponse<ServerResponse & { raw?: ServerResponse }>();
-    const exchange: HttpExchange = { request: http.getRequest<HttpRequest>(), tap: new ResponseTap(response.raw ?? response) };
+    const exchange: HttpExchange = {
+      request: http.getRequest<HttpRequest>(),
+      tap: new ResponseTap(response.raw ?? response),
+    };
     const handled = new Observable<unknown>((subscriber) =>
       this.current.run({ exchange }, () => next.handle().subscribe(subscriber)),
     );
-    return sendsByItself(context) ? handled.pipe(tap({ complete: () => exchange.tap.sendReplay() })) : handled;
+    return sendsByItself(context)
+      ? handled.pipe(tap({ complete: () => exchange.tap.sendReplay() }))
+      : handled;
   }
 
   /** The exchange that called the route's handler; once, so that a call of the same method from inside is not taken for it. */
@@ -57,13 +62,10 @@ const NEXT_ARGUMENT = 2;
 
 /** Whether the handler takes `@Res()` or `@Next()`, so that Nest sends nothing for it. */
 function sendsByItself(context: ExecutionContext): boolean {
-  const args = (Reflect.getMetadata(ROUTE_ARGUMENTS, context.getClass(), context.getHandler().name) ?? {}) as Record<
-    string,
-    { data?: { passthrough?: boolean } }
-  >;
+  const args = (Reflect.getMetadata(ROUTE_ARGUMENTS, context.getClass(), context.getHandler().name) ??
+    {}) as Record<string, { data?: { passthrough?: boolean } }>;
   return Object.entries(args).some(([type, { data }]) => {
     const kind = Number(type.split(':')[0]);
     return (kind === RESPONSE_ARGUMENT || kind === NEXT_ARGUMENT) && !data?.passthrough;
   });
 }
-

@@ -14,11 +14,20 @@ export function keyFromHeader(request: HttpRequest, header: string): string | un
   const values = (request.raw ?? request).headersDistinct?.[header.toLowerCase()];
   const [value] = values ?? [];
   if (!values || value === undefined) return undefined;
-  if (values.length > 1) throw new IdempotencyKeyInvalidError('sent once', `${values.length} ${header} headers`);
+  if (values.length > 1)
+    throw new IdempotencyKeyInvalidError('sent once', `${values.length} ${header} headers`);
   const quoted = /^"((?:[^"\\]|\\["\\])*)"$/.exec(value.trim());
   const key = quoted ? quoted[1]!.replace(/\\(["\\])/g, '$1') : value.trim();
-  if (!/^[\x21-\x7e]+$/.test(key) || key.includes(',') || (!quoted && key.includes('"')) || key.length > MAX_KEY_LENGTH) {
-    throw new IdempotencyKeyInvalidError(`1 to ${MAX_KEY_LENGTH} printable ASCII characters without spaces or commas`, value);
+  if (
+    !/^[\x21-\x7e]+$/.test(key) ||
+    key.includes(',') ||
+    (!quoted && key.includes('"')) ||
+    key.length > MAX_KEY_LENGTH
+  ) {
+    throw new IdempotencyKeyInvalidError(
+      `1 to ${MAX_KEY_LENGTH} printable ASCII characters without spaces or commas`,
+      value,
+    );
   }
   return key;
 }
@@ -40,7 +49,8 @@ export function callerOf(request: HttpRequest): string {
   if (typeof user === 'object' && user !== null) {
     for (const name of PRINCIPAL_IDS) {
       const id = (user as Record<string, unknown>)[name];
-      if (typeof id === 'string' || typeof id === 'number' || typeof id === 'bigint') return `user:${name}:${id}`;
+      if (typeof id === 'string' || typeof id === 'number' || typeof id === 'bigint')
+        return `user:${name}:${id}`;
     }
   }
   const credential = request.headers.authorization ?? request.headers.cookie;

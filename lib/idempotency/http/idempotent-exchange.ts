@@ -14,11 +14,18 @@ export interface ExchangeOptions {
  * Runs a route's handler under its claim, or answers with the response of the first run. What is stored is what went over the wire; the
  * client gets the end of it only once it is stored, or storing has failed.
  */
-export async function answer({ tap }: HttpExchange, claim: Claim, handler: () => unknown, options: ExchangeOptions): Promise<unknown> {
+export async function answer(
+  { tap }: HttpExchange,
+  claim: Claim,
+  handler: () => unknown,
+  options: ExchangeOptions,
+): Promise<unknown> {
   if (claim.kind === 'replay') {
     if (claim.result.kind !== 'http') return replayed(claim.result);
-    tap.replay(decodeWire(claim.result.bytes));
-    return undefined;
+    const response = decodeWire(claim.result.bytes);
+    tap.replay(response);
+    // What is returned here is dropped on the way out, but a @Redirect() route asks it for its url first.
+    return response.headers.location ? { url: response.headers.location } : undefined;
   }
   const { run } = claim;
   // Before the handler: one that takes @Res() may send its response before it returns.

@@ -4,12 +4,15 @@ import { REPLAYED_HEADERS } from './wire-response.js';
 
 /** How a recorded response ended. */
 export type Recording =
-  | { readonly kind: 'complete'; readonly response: WireResponse }
-  | { readonly kind: 'too-large' | 'aborted' };
+  { readonly kind: 'complete'; readonly response: WireResponse } | { readonly kind: 'too-large' | 'aborted' };
 
 type Mode =
   | { readonly kind: 'pass' }
-  | { readonly kind: 'record'; readonly maxBytes: number; readonly done: (recording: Recording) => Promise<void> }
+  | {
+      readonly kind: 'record';
+      readonly maxBytes: number;
+      readonly done: (recording: Recording) => Promise<void>;
+    }
   | { readonly kind: 'replay'; readonly response: WireResponse };
 
 /** How long a response whose client has gone may still be finished by the handler, before it counts as broken off. */
@@ -107,9 +110,10 @@ export class ResponseTap {
     // Too large to keep: let it flow, and hold only its end back.
     const held = this.chunks;
     this.chunks = [];
-    this.response.write = this.original.write;
-    this.response.flushHeaders = this.original.flushHeaders;
-    for (const one of held) this.original.write(one);
+    const { end } = this.response;
+    this.restore();
+    this.response.end = end;
+    for (const one of held) this.response.write(one);
   }
 
   private takeEnd(args: unknown[]): void {
@@ -150,7 +154,8 @@ export class ResponseTap {
 function sendWire(response: ServerResponse, { status, headers, body }: WireResponse): void {
   response.statusCode = status;
   response.statusMessage = '';
-  for (const name of [...REPLAYED_HEADERS, 'content-length', 'transfer-encoding']) response.removeHeader(name);
+  for (const name of [...REPLAYED_HEADERS, 'content-length', 'transfer-encoding'])
+    response.removeHeader(name);
   for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
   response.setHeader('Idempotency-Replayed', 'true');
   if (status !== 204 && status !== 304) response.setHeader('Content-Length', body.length);
@@ -161,7 +166,10 @@ function parseWrite(args: unknown[]): { chunk?: Buffer; callback?: () => void } 
   const callback = args.find((arg) => typeof arg === 'function') as (() => void) | undefined;
   const [chunk, encoding] = args;
   if (typeof chunk === 'string') {
-    return { chunk: Buffer.from(chunk, typeof encoding === 'string' ? (encoding as BufferEncoding) : 'utf8'), callback };
+    return {
+      chunk: Buffer.from(chunk, typeof encoding === 'string' ? (encoding as BufferEncoding) : 'utf8'),
+      callback,
+    };
   }
   // A copy: its owner may use the memory again once the write is called back.
   return chunk instanceof Uint8Array ? { chunk: Buffer.from(chunk), callback } : { callback };

@@ -32,7 +32,10 @@ export function decodeWire(bytes: Buffer): WireResponse {
   const newline = bytes.indexOf(10);
   const bodyAt = newline + 1 + Number(bytes.subarray(0, newline).toString());
   try {
-    const [status, headers] = JSON.parse(bytes.subarray(newline + 1, bodyAt).toString()) as [number, WireResponse['headers']];
+    const [status, headers] = JSON.parse(bytes.subarray(newline + 1, bodyAt).toString()) as [
+      number,
+      WireResponse['headers'],
+    ];
     return { status, headers, body: bytes.subarray(bodyAt) };
   } catch {
     throw new IdempotencyRecordError();
