@@ -3,6 +3,7 @@ import { Logger } from '@nestjs/common';
 import { OutcomeUnknownError } from '../atomic-redis.errors.js';
 import { Deadline } from '../redis/deadline.js';
 import type { KeySpace } from '../redis/key-space.js';
+import type { ArgumentsOf } from '../redis/script.js';
 import type { ScriptRunner } from '../redis/script-runner.js';
 import type { WorkInFlight } from '../redis/work-in-flight.js';
 import { claimScript } from './claim.script.js';
@@ -79,21 +80,24 @@ export class RunClaimer {
       complete: async ({ kind, bytes }: StoredResult): Promise<void> => {
         this.leases.letGo(lease);
         const args = { token, fingerprint, ttlMs, kind, result: bytes };
-        const stored = this.scripts
-          .run(completeScript, { record }, args, Deadline.in(leaseMs))
-          .then((isOwner) => {
-            if (!isOwner)
-              this.logger.warn(
-                'A run lost its lease to another before it was done; the result of the other one stands',
-              );
-          });
-        await this.waitOrGoOn(stored, request);
+        await this.waitOrGoOn(this.storeResult(record, args, leaseMs), request);
       },
       release: async (): Promise<void> => {
         this.leases.letGo(lease);
         await this.waitOrGoOn(this.releaseRecord(record, token, leaseMs), request);
       },
     };
+  }
+
+  private async storeResult(
+    record: string,
+    args: ArgumentsOf<typeof completeScript.args>,
+    leaseMs: number,
+  ): Promise<void> {
+    if (await this.scripts.run(completeScript, { record }, args, Deadline.in(leaseMs))) return;
+    this.logger.warn(
+      'A run lost its lease to another before it was done; the result of the other one stands',
+    );
   }
 
   private async releaseRecord(record: string, token: string, leaseMs: number): Promise<void> {

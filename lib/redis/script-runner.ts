@@ -33,13 +33,10 @@ export class ScriptRunner {
     args: ArgumentsOf<Args>,
     deadline: Deadline,
   ): Promise<Reply> {
-    const keyList = orderedKeys(script as Script, keys);
+    const keyList = orderedKeys(script, keys);
     const hasTimeLimit = script.args.includes(NOT_AFTER);
     // Before any I/O: a placeholder stands for the time limit that is filled in below.
-    const argumentList = orderedArguments(
-      script as Script,
-      hasTimeLimit ? { ...args, [NOT_AFTER]: 0 } : args,
-    );
+    const argumentList = orderedArguments(script, hasTimeLimit ? { ...args, [NOT_AFTER]: 0 } : args);
     const slot = this.connection.isCluster ? this.connection.keys.commonSlotOf(keyList) : 0;
 
     let loadWithCall = false;
@@ -54,9 +51,8 @@ export class ScriptRunner {
         if (!this.connection.isReady) continue;
       }
       try {
-        const raw = await deadline.race(
-          this.send(script as Script, keyList, argumentList, loadWithCall),
-          () => this.unknown(script, cause),
+        const raw = await deadline.race(this.send(script, keyList, argumentList, loadWithCall), () =>
+          this.unknown(script, cause),
         );
         if (!isTooLate(raw)) return script.reply(raw);
         // Earlier sends were judged by the same limit: none of them took effect, nor will.

@@ -163,7 +163,7 @@ export class TransactionService {
       }
     } catch (error) {
       if (error !== timedOut) throw error;
-      if (conflicts === 0) throw cause ?? error;
+      if (conflicts === 0) throw cause ?? timedOut;
     }
     throw new TransactionConflictError(run.keys, conflicts, performance.now() - startedAt);
   }

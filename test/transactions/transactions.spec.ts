@@ -230,6 +230,7 @@ describe('TransactionService', () => {
   it('[TX-7] makes misuse an error at once', async () => {
     const misuse = (work: (tx: Transaction) => unknown) =>
       expect(transactions.run(['k'], work)).rejects.toThrow(TransactionMisuseError);
+    // oxlint-disable-next-line typescript/await-thenable -- the mistake itself
     await misuse(async (tx) => await tx.write.set('k', 1));
     await misuse(async (tx) => {
       tx.write.set('k', 1);

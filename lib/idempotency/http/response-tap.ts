@@ -38,7 +38,7 @@ export class ResponseTap {
       write: response.write.bind(response),
       end: response.end.bind(response),
       flushHeaders: response.flushHeaders.bind(response),
-    } as ResponseTap['original'];
+    };
   }
 
   /** From here on the response is buffered up to `maxBytes`; `done` is awaited before the client gets its end. */
@@ -70,16 +70,13 @@ export class ResponseTap {
 
   private takeOver(): void {
     const { response } = this;
-    response.writeHead = ((...args: unknown[]) => {
+    response.writeHead = (...args: unknown[]) => {
       this.takeHead(args);
       return response;
-    }) as ServerResponse['writeHead'];
+    };
     response.flushHeaders = () => undefined;
     response.write = ((...args: unknown[]) => this.takeWrite(args)) as ServerResponse['write'];
-    response.end = ((...args: unknown[]) => {
-      this.takeEnd(args);
-      return response;
-    }) as ServerResponse['end'];
+    response.end = (...args: unknown[]) => this.takeEnd(args);
   }
 
   private restore(): void {
@@ -110,24 +107,24 @@ export class ResponseTap {
     // Too large to keep: let it flow, and hold only its end back.
     const held = this.chunks;
     this.chunks = [];
-    const { end } = this.response;
     this.restore();
-    this.response.end = end;
+    this.response.end = (...args: unknown[]) => this.takeEnd(args);
     for (const one of held) this.response.write(one);
   }
 
-  private takeEnd(args: unknown[]): void {
+  private takeEnd(args: unknown[]): ServerResponse {
     const { chunk, callback } = parseWrite(args);
     if (callback) this.response.once('finish', callback);
     if (this.mode.kind === 'replay') {
       this.ended = true;
       this.restore();
       sendWire(this.response, this.mode.response);
-      return;
+      return this.response;
     }
     if (chunk) this.take(chunk);
     const tooLarge = this.mode.kind === 'record' && this.size > this.mode.maxBytes;
     this.finish(tooLarge ? { kind: 'too-large' } : { kind: 'complete', response: this.wireResponse() });
+    return this.response;
   }
 
   private finish(recording: Recording): void {
