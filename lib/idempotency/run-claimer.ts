@@ -104,25 +104,22 @@ export class RunClaimer {
     await this.scripts.run(releaseScript, { record }, { token }, Deadline.in(leaseMs));
   }
 
-  /** Waits as long as one step may take, and leaves the rest to the background. */
+  /** Waits as long as one step may take, and leaves the rest to the background; shutdown waits for it. */
   private async waitOrGoOn(
     step: Promise<void>,
     { stepTimeoutMs }: Pick<ClaimRequest, 'stepTimeoutMs'>,
   ): Promise<void> {
-    this.inBackground(step);
-    const pass = (): undefined => undefined;
+    this.inBackground(this.work.track(() => step));
     await Deadline.in(stepTimeoutMs)
-      .race(step, () => new Error())
-      .catch(pass);
+      .race(step, () => new Error('left to the background'))
+      .catch(() => undefined);
   }
 
   private inBackground(step: Promise<void>): void {
-    void this.work
-      .track(() => step)
-      .catch((error: Error) => {
-        this.logger.warn(
-          `The end of a run could not be recorded; its key stays taken until its lease ends: ${error.message}`,
-        );
-      });
+    step.catch((error: Error) => {
+      this.logger.warn(
+        `The end of a run could not be recorded; its key stays taken until its lease ends: ${error.message}`,
+      );
+    });
   }
 }

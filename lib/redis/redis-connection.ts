@@ -8,10 +8,16 @@ import {
   type ConnectionOption,
   type RedisClient,
 } from './client.js';
-import type { Deadline } from './deadline.js';
+import { Deadline } from './deadline.js';
 import { KeySpace } from './key-space.js';
 import type { Script } from './script.js';
 import { ServerClock } from './server-clock.js';
+
+/** A connection with commands in flight that stays silent this long is taken for dead and replaced; not longer than one operation may take. */
+const SILENCE_MS = 2_000;
+
+/** How long closing waits for a connection's last answers. */
+const QUIT_TIMEOUT_MS = 500;
 
 export interface RedisConnectionOptions {
   connection: ConnectionOption;
@@ -40,7 +46,7 @@ export class RedisConnection {
     this.name = `nestjs-atomic-redis:${options.name}`;
     this.client = openSharedClient(options.connection, {
       connectionName: this.name,
-      socketTimeoutMs: options.timeoutMs,
+      socketTimeoutMs: Math.min(options.timeoutMs, SILENCE_MS),
     });
     this.isCluster = isClusterClient(this.client);
     this.keys = new KeySpace(options.namespace, this.client.options.keyPrefix);
@@ -140,7 +146,13 @@ export class RedisConnection {
     this.state = 'closed';
     for (const wake of this.waiting) wake();
     if (!wasOpen) return;
-    if (this.isReady) await this.client.quit().catch(() => undefined);
+    // What was written before is still answered, unless nothing is any more.
+    if (this.isReady) {
+      const quit = this.client.quit().then(() => undefined);
+      await Deadline.in(QUIT_TIMEOUT_MS)
+        .race(quit, () => this.unavailable())
+        .catch(() => undefined);
+    }
     this.client.disconnect();
   }
 

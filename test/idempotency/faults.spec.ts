@@ -1,0 +1,136 @@
+import { Controller, Post, type INestApplication } from '@nestjs/common';
+import { Test } from '@nestjs/testing';
+import {
+  AtomicRedisModule,
+  Idempotent,
+  IdempotencyService,
+  OutcomeUnknownError,
+  RedisUnavailableError,
+} from 'nestjs-atomic-redis';
+import { startFaultProxy, type FaultOptions, type FaultProxy } from 'nestjs-atomic-redis/testing';
+import { claimScript } from '../../lib/idempotency/claim.script.js';
+import { completeScript } from '../../lib/idempotency/complete.script.js';
+import { useRedis } from '../support/redis.js';
+
+let runs = 0;
+
+@Controller()
+class Orders {
+  @Post('orders')
+  @Idempotent()
+  create(): object {
+    return { run: ++runs };
+  }
+}
+
+/** Strikes the given script, by its SHA. */
+const on = ({ sha }: { sha: string }): FaultOptions => ({
+  match: ({ name, args }) => name === 'EVALSHA' && args[0]?.toString() === sha,
+});
+
+describe('an idempotent run whose connection fails', () => {
+  const redis = useRedis();
+  let proxy: FaultProxy;
+  let app: INestApplication;
+  let idempotency: IdempotencyService;
+
+  beforeEach(async () => {
+    runs = 0;
+    proxy = await startFaultProxy({ target: redis.server });
+    const module = await Test.createTestingModule({
+      imports: [AtomicRedisModule.forRoot({ connection: proxy.url })],
+      controllers: [Orders],
+    }).compile();
+    module.useLogger(false);
+    app = module.createNestApplication();
+    await app.listen(0, '127.0.0.1');
+    idempotency = app.get(IdempotencyService);
+    await idempotency.run('warm-up', () => 1);
+  });
+
+  afterEach(async () => {
+    await app.close();
+    await proxy.stop();
+  });
+
+  const run = (): Promise<number> => idempotency.run('k', () => ++runs);
+
+  it('[ID-10] recognises its own claim when the reply to it was lost, and runs once', async () => {
+    const fault = proxy.loseReplies(on(claimScript));
+    await expect(run()).resolves.toBe(1);
+    expect(fault.count).toBe(1);
+    await expect(run()).resolves.toBe(1);
+  });
+
+  it('[ID-10] runs once when the claim was cut off before Redis saw it', async () => {
+    proxy.cutBeforeServer(on(claimScript));
+    await expect(run()).resolves.toBe(1);
+    await expect(run()).resolves.toBe(1);
+  });
+
+  it('[ID-10] keeps the result when the reply to its completion was lost', async () => {
+    const fault = proxy.loseReplies(on(completeScript));
+    await expect(run()).resolves.toBe(1);
+    expect(fault.count).toBe(1);
+    await expect(run()).resolves.toBe(1);
+  });
+
+  it('[ID-10] keeps the result when its completion never reached Redis', async () => {
+    const fault = proxy.cutBeforeServer(on(completeScript));
+    await expect(run()).resolves.toBe(1);
+    expect(fault.count).toBe(1);
+    await expect(run()).resolves.toBe(1);
+  });
+
+  it('[ID-10] returns the result while Redis is away at completion, and stores it when Redis is back within the lease', async () => {
+    const result = await idempotency.run('k', () => {
+      proxy.refuseConnections(true);
+      proxy.disconnectAll();
+      return ++runs;
+    });
+    expect(result).toBe(1);
+    proxy.refuseConnections(false);
+    for (;;) {
+      const records = await redis.client.keys('atomic:idempotency:*');
+      const states = await Promise.all(records.map((record) => redis.client.hget(record, 's')));
+      if (!states.includes('running')) break;
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    await expect(run()).resolves.toBe(1);
+  });
+
+  it('[ID-10] runs nothing when Redis is away, within the idempotency time-out', async () => {
+    proxy.refuseConnections(true);
+    proxy.disconnectAll();
+    // The first of them notices that the connection is gone.
+    await expect(run()).rejects.toMatchObject({ code: expect.stringMatching(/UNAVAILABLE|UNKNOWN/) });
+    const startedAt = performance.now();
+    await expect(run()).rejects.toThrow(RedisUnavailableError);
+    expect(performance.now() - startedAt).toBeLessThan(2_000);
+    expect(runs).toBe(0);
+  });
+
+  it('[ID-10] answers 503 with Retry-After over HTTP when Redis does not answer, and runs nothing', async () => {
+    proxy.blackHoleNow();
+    const response = await fetch(`${await app.getUrl()}/orders`, {
+      method: 'POST',
+      headers: { 'idempotency-key': 'k' },
+    });
+    expect(response.status).toBe(503);
+    expect(response.headers.get('retry-after')).toBe('1');
+    expect(response.headers.get('content-type')).toContain('application/problem+json');
+    expect(runs).toBe(0);
+  });
+
+  it('[ID-10] gives back a claim that was applied after its caller had given up', async () => {
+    const fault = proxy.blackHole({ ...on(claimScript), deliver: true });
+    await expect(run()).rejects.toThrow(OutcomeUnknownError);
+    expect(fault.count).toBe(1);
+    for (;;) {
+      const left = await redis.client.keys('atomic:idempotency:*');
+      if (left.length === 1) break;
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    await expect(idempotency.run('k', () => ++runs, { timeoutMs: 10_000 })).resolves.toBe(1);
+  });
+});
