@@ -206,6 +206,14 @@ describe('@AtomicCounter', () => {
         },
         50,
       ],
+      [
+        'reset and set anew by another client',
+        async () => {
+          await counters.reset('inventory:{a}');
+          await redis.client.set('inventory:{a}', 50);
+        },
+        50,
+      ],
       ['deleted', () => redis.client.del('inventory:{a}'), null],
       [
         'deleted and begun again',
