@@ -1,5 +1,6 @@
 import { InvalidArgumentError } from './atomic-redis.errors.js';
 import * as check from './atomic-redis.validation.js';
+import { withDefaults } from './atomic-redis.validation.js';
 import {
   counterOptionChecks,
   counterDefaults,
@@ -12,8 +13,9 @@ import {
 } from './idempotency/idempotency.options.js';
 import type { ConnectionOption } from './redis/client.js';
 import {
-  transactionDefaults,
+  resolveTransactionModuleOptions,
   transactionOptionChecks,
+  type ResolvedTransactionModuleOptions,
   type TransactionModuleOptions,
 } from './transactions/transaction.options.js';
 
@@ -38,7 +40,7 @@ export interface AtomicRedisOptions {
 }
 
 export interface ResolvedOptions extends Required<AtomicRedisOptions> {
-  transactions: Required<TransactionModuleOptions>;
+  transactions: ResolvedTransactionModuleOptions;
   idempotency: Required<IdempotencyModuleOptions>;
   counters: Required<CounterModuleOptions>;
 }
@@ -71,14 +73,8 @@ export function resolveOptions(given: AtomicRedisOptions): ResolvedOptions {
     timeoutMs: given.timeoutMs ?? 5_000,
     lazyConnect: given.lazyConnect ?? false,
     shutdownTimeoutMs: given.shutdownTimeoutMs ?? 10_000,
-    transactions: withDefaults(transactionDefaults, given.transactions),
+    transactions: resolveTransactionModuleOptions(given.transactions),
     idempotency: withDefaults(idempotencyDefaults, given.idempotency),
     counters: withDefaults(counterDefaults, given.counters),
   };
-}
-
-/** A property given as undefined counts as not given. */
-function withDefaults<T extends object>(defaults: Required<T>, given: T | undefined): Required<T> {
-  const present = Object.entries(given ?? {}).filter(([, value]) => value !== undefined);
-  return { ...defaults, ...Object.fromEntries(present) };
 }

@@ -80,3 +80,9 @@ export const options =
       if (given !== undefined) check(`${path}.${name}`, given);
     }
   };
+
+/** Fills in what is not given; a property given as undefined counts as not given. */
+export function withDefaults<T extends object>(defaults: T, given: Partial<T> | undefined): T {
+  const present = Object.entries(given ?? {}).filter(([, value]) => value !== undefined);
+  return { ...defaults, ...Object.fromEntries(present) };
+}

@@ -27,10 +27,15 @@ export type {
   TransactionReads,
   TransactionWrites,
 } from './transactions/transaction-commands.js';
-export { TransactionService, type TransactionOptions } from './transactions/transaction.service.js';
-export type { BackoffOptions, TransactionModuleOptions } from './transactions/transaction.options.js';
+export { TransactionService } from './transactions/transaction.service.js';
+export type {
+  BackoffOptions,
+  TransactionModuleOptions,
+  TransactionOptions,
+} from './transactions/transaction.options.js';
 export {
   PartialCommitError,
+  RepliesLostError,
   TransactionConflictError,
   TransactionMisuseError,
   TransactionTimeoutError,

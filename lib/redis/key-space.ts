@@ -43,6 +43,11 @@ export class KeySpace {
     return `${this.namespace}${kind}:${id}`;
   }
 
+  /** A key of the library's own in a slot of its choosing: `id` must hold no braces. */
+  inSlot(kind: string, slot: number, id: string): string {
+    return `${this.namespace}${kind}:{${tagForSlot(slot)}}:${id}`;
+  }
+
   /**
    * A key that serves the user's `key`, in the same slot for every key whatever braces it has, and different for
    * different keys. A key without a hash tag is hashed whole, so the whole becomes the tag; where it has a `}` that would

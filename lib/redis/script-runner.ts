@@ -1,4 +1,4 @@
-import { AtomicRedisError, OutcomeUnknownError, RedisUnavailableError } from '../atomic-redis.errors.js';
+import { AtomicRedisError, OutcomeUnknownError } from '../atomic-redis.errors.js';
 import { fullJitter, sleep, type Deadline } from './deadline.js';
 import type { RedisConnection } from './redis-connection.js';
 import { isConnectionLoss, isTransientRefusal, isUnknownScript, toReplyError } from './reply-errors.js';
@@ -43,12 +43,17 @@ export class ScriptRunner {
     let unanswered = false;
     let cause: Error | undefined;
     for (let attempt = 1; ; attempt++) {
-      if (!this.connection.isReady || deadline.passed) await this.ready(script, deadline, unanswered, cause);
-      if (hasTimeLimit) {
-        argumentList[script.args.indexOf(NOT_AFTER)] = String(
-          await this.connection.inServerTime(deadline, slot),
-        );
-        if (!this.connection.isReady) continue;
+      try {
+        if (!this.connection.isReady || deadline.passed) await this.ready(deadline, cause);
+        if (hasTimeLimit) {
+          argumentList[script.args.indexOf(NOT_AFTER)] = String(
+            await this.connection.inServerTime(deadline, slot),
+          );
+          if (!this.connection.isReady) continue;
+        }
+      } catch (error) {
+        // This attempt was not sent, but one before it may have taken effect.
+        throw unanswered ? this.unknown(script, error as Error) : error;
       }
       try {
         const raw = await deadline.race(this.send(script, keyList, argumentList, loadWithCall), () =>
@@ -88,18 +93,9 @@ export class ScriptRunner {
       : client.evalsha(script.sha, keys.length, ...keys, ...args);
   }
 
-  private async ready(
-    script: { name: string },
-    deadline: Deadline,
-    unanswered: boolean,
-    cause?: Error,
-  ): Promise<void> {
-    try {
-      if (deadline.passed) throw this.connection.unavailable(cause);
-      await this.connection.ready(deadline);
-    } catch (error) {
-      throw unanswered && error instanceof RedisUnavailableError ? this.unknown(script, error) : error;
-    }
+  private async ready(deadline: Deadline, cause?: Error): Promise<void> {
+    if (deadline.passed) throw this.connection.unavailable(cause);
+    await this.connection.ready(deadline);
   }
 
   private unknown(script: { name: string }, cause?: Error): OutcomeUnknownError {

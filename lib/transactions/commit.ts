@@ -1,62 +1,116 @@
-import type { Redis } from 'ioredis';
-import { OutcomeUnknownError } from '../atomic-redis.errors.js';
-import type { Deadline } from '../redis/deadline.js';
+import { AtomicRedisError, OutcomeUnknownError } from '../atomic-redis.errors.js';
+import { Deadline } from '../redis/deadline.js';
+import type { RedisConnection } from '../redis/redis-connection.js';
 import { isConnectionLoss, isTransientRefusal, replyCode, toReplyError } from '../redis/reply-errors.js';
+import type { ScriptRunner } from '../redis/script-runner.js';
+import { CommitMarker } from './commit-marker.js';
+import type { TransactionConnection } from './connection-pools.js';
+import { resolveScript } from './resolve.script.js';
 import { PartialCommitError } from './transaction.errors.js';
 import type { QueuedCommand } from './transaction-attempt.js';
 
-/** What EXEC came to: applied with its replies, a conflict, or refused for a reason that passes. */
-export type CommitResult =
-  | { readonly kind: 'applied'; readonly replies: readonly unknown[] }
-  | { readonly kind: 'conflict' }
-  | { readonly kind: 'refused'; readonly cause: Error };
-
 /**
- * Sends MULTI, the queued commands and EXEC in one write. The caller has seen WATCH answered and the connection ready, in this tick.
- *
- * @throws OutcomeUnknownError when the connection was lost or the deadline passed before EXEC was answered
- * @throws PartialCommitError when a command failed inside EXEC
- * @throws RedisReplyError when Redis refused a command at queue time: nothing was applied
+ * What EXEC came to: applied with its replies (null where they were lost), a conflict, or not applied for a reason that passes.
  */
-export async function commit(
-  client: Redis,
-  queued: readonly QueuedCommand[],
-  deadline: Deadline,
-): Promise<CommitResult> {
-  const multi = client.multi() as unknown as Record<string, (...args: unknown[]) => unknown> & {
-    exec(): Promise<MultiReplies>;
-  };
-  for (const { name, args } of queued) multi[name]!(...args);
-  let replies: MultiReplies;
-  try {
-    replies = await deadline.race(multi.exec(), () => unknown(new Error('the deadline passed')));
-  } catch (error) {
-    return notExecuted(error as Error);
+export type CommitResult =
+  | { readonly kind: 'applied'; readonly replies: readonly unknown[] | null }
+  | { readonly kind: 'conflict' }
+  | { readonly kind: 'not-applied'; readonly cause: Error };
+
+export interface Commit {
+  readonly lease: TransactionConnection;
+  readonly slot: number;
+  readonly queued: readonly QueuedCommand[];
+  readonly timeoutMs: number;
+  readonly deadline: Deadline;
+}
+
+/** An EXEC that is not answered this long is looked into from another connection; it is decided there, whatever became of it. */
+const EXEC_PATIENCE_MS = 2_000;
+
+/** Commits transactions, and finds out what became of those whose connection died. */
+export class Committer {
+  constructor(
+    private readonly connection: RedisConnection,
+    private readonly scripts: ScriptRunner,
+  ) {
+    connection.preload([resolveScript]);
   }
-  if (replies === null) return { kind: 'conflict' };
+
+  /**
+   * Sends MULTI, the queued commands, the marker and EXEC in one write. The caller has seen WATCH answered, the marker's included, and
+   * the connection ready, in this tick.
+   *
+   * @throws PartialCommitError when a command failed inside EXEC
+   * @throws RedisReplyError when Redis refused a command at queue time: nothing was applied
+   * @throws OutcomeUnknownError when EXEC was not answered, and Redis could not be asked by the deadline or its evidence is gone
+   */
+  async commit({ lease, slot, queued, timeoutMs, deadline }: Commit): Promise<CommitResult> {
+    const { client, marker } = lease;
+    const attempt = marker.nextAttempt();
+    const ttlMs = CommitMarker.ttlMs(timeoutMs);
+    const sentAt = performance.now();
+    const multi = client.multi() as unknown as Multi;
+    for (const { name, args } of queued) multi[name]!(...args);
+    multi.set(marker.keyIn(slot), attempt, 'PX', ttlMs);
+    let replies: MultiReplies;
+    try {
+      const patience = Deadline.in(Math.min(EXEC_PATIENCE_MS, deadline.remainingMs / 2));
+      replies = await patience.race(multi.exec(), () => new Error('EXEC was not answered'));
+    } catch (error) {
+      if (!isConnectionLoss(error)) return refused(error as Error);
+      client.disconnect();
+      return await this.resolve(marker.keyIn(slot), attempt, ttlMs, error as Error, deadline);
+    }
+    if (replies === null) return { kind: 'conflict' };
+    marker.confirm(slot, sentAt, ttlMs);
+    return applied(queued, replies.slice(0, -1));
+  }
+
+  /** The reply to EXEC was lost. Whether it was applied, or never will be, is decided from another connection. */
+  private async resolve(
+    marker: string,
+    attempt: string,
+    ttlMs: number,
+    cause: Error,
+    deadline: Deadline,
+  ): Promise<CommitResult> {
+    let resolution;
+    try {
+      await deadline.race(this.connection.refreshTopology(), () => this.connection.unavailable(cause));
+      resolution = await this.scripts.run(resolveScript, { marker }, { attempt, ttlMs }, deadline);
+    } catch (error) {
+      if (!(error instanceof AtomicRedisError)) throw error;
+      throw unknown('and Redis could not be asked before the deadline', error);
+    }
+    if (resolution === 'applied') return { kind: 'applied', replies: null };
+    if (resolution === 'not-applied') return { kind: 'not-applied', cause };
+    throw unknown('and its commit marker is gone (expired, evicted or flushed)', cause);
+  }
+}
+
+type Multi = Record<string, (...args: unknown[]) => unknown> & {
+  set(key: string, value: string, px: 'PX', ms: number): unknown;
+  exec(): Promise<MultiReplies>;
+};
+
+type MultiReplies = [error: Error | null, value: unknown][] | null;
+
+function applied(queued: readonly QueuedCommand[], replies: NonNullable<MultiReplies>): CommitResult {
   const failed = replies.findIndex(([error]) => error !== null);
   const values = replies.map(([error, value]) => error ?? value);
   if (failed >= 0) throw new PartialCommitError(failed, queued[failed]!.name, values);
   return { kind: 'applied', replies: values };
 }
 
-type MultiReplies = [error: Error | null, value: unknown][] | null;
-
-function notExecuted(error: Error & { previousErrors?: Error[] }): CommitResult {
-  if (error instanceof OutcomeUnknownError) throw error;
-  if (isConnectionLoss(error)) throw unknown(error);
+function refused(error: Error & { previousErrors?: Error[] }): CommitResult {
   const refusals =
     replyCode(error) === 'EXECABORT' && error.previousErrors?.length ? error.previousErrors : [error];
   const final = refusals.find((refusal) => !isTransientRefusal(refusal));
   if (final) throw toReplyError(final, 'a command of the transaction, so none was applied');
-  return { kind: 'refused', cause: refusals[0]! };
+  return { kind: 'not-applied', cause: refusals[0]! };
 }
 
-function unknown(cause: Error): OutcomeUnknownError {
-  return new OutcomeUnknownError(
-    `The transaction was sent, but its EXEC was not answered (${cause.message}); it may have been applied`,
-    {
-      cause,
-    },
-  );
+function unknown(why: string, cause: Error): OutcomeUnknownError {
+  return new OutcomeUnknownError(`The transaction was sent, its EXEC was not answered, ${why}`, { cause });
 }

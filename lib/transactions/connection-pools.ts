@@ -1,5 +1,6 @@
 import type { Redis } from 'ioredis';
 import { Pool } from 'tarn';
+import { CommitMarker } from './commit-marker.js';
 import { Deadline } from '../redis/deadline.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 
@@ -10,9 +11,14 @@ export interface ConnectionPoolOptions {
   openTimeoutMs: number;
 }
 
-/** A connection lent to one transaction. */
-export interface Lease {
+/** A connection that transactions take turns on, with the marker that goes with it. */
+export interface TransactionConnection {
   readonly client: Redis;
+  readonly marker: CommitMarker;
+}
+
+/** A connection lent to one transaction. */
+export interface Lease extends TransactionConnection {
   release(): void;
 }
 
@@ -21,7 +27,7 @@ export interface Lease {
  * thrown away, never reconnected: what it watched is gone.
  */
 export class ConnectionPools {
-  private readonly pools = new Map<string, Pool<Redis>>();
+  private readonly pools = new Map<string, Pool<TransactionConnection>>();
 
   constructor(
     private readonly connection: RedisConnection,
@@ -39,12 +45,12 @@ export class ConnectionPools {
     const pool = this.poolOf(slot);
     const pending = pool.acquire();
     try {
-      const client = await deadline.race(pending.promise, () =>
+      const connection = await deadline.race(pending.promise, () =>
         this.connection.unavailable(
           new Error(`all ${this.options.maxConnections} transaction connections were in use`),
         ),
       );
-      return { client, release: () => pool.release(client) };
+      return { ...connection, release: () => pool.release(connection) };
     } catch (error) {
       pending.abort();
       throw error;
@@ -57,12 +63,12 @@ export class ConnectionPools {
     await Promise.all(pools.map((pool) => pool.destroy()));
   }
 
-  private poolOf(slot: number): Pool<Redis> {
+  private poolOf(slot: number): Pool<TransactionConnection> {
     const owner = this.connection.ownerOf(slot);
     let pool = this.pools.get(owner);
     if (!pool) {
       const { maxConnections, idleTimeoutMs, openTimeoutMs } = this.options;
-      pool = new Pool<Redis>({
+      pool = new Pool<TransactionConnection>({
         min: 0,
         max: maxConnections,
         idleTimeoutMillis: idleTimeoutMs,
@@ -70,9 +76,12 @@ export class ConnectionPools {
         acquireTimeoutMillis: 2 ** 31 - 1,
         createTimeoutMillis: openTimeoutMs * 2,
         propagateCreateError: true,
-        create: () => this.connection.openDedicated(slot, 'transaction', Deadline.in(openTimeoutMs)),
-        validate: (client) => client.status === 'ready',
-        destroy: (client) => client.disconnect(),
+        create: async () => ({
+          client: await this.connection.openDedicated(slot, 'transaction', Deadline.in(openTimeoutMs)),
+          marker: new CommitMarker(this.connection.keys),
+        }),
+        validate: ({ client }) => client.status === 'ready',
+        destroy: ({ client }) => client.disconnect(),
       });
       this.pools.set(owner, pool);
     }

@@ -1,7 +1,6 @@
 import * as check from '../atomic-redis.validation.js';
 import { wrapMethod, type CheckedMethodDecorator } from '../method-wrapping/wrap-method.js';
-import { backoffChecks } from './transaction.options.js';
-import type { TransactionOptions } from './transaction.service.js';
+import { transactionOptionChecks, type TransactionOptions } from './transaction.options.js';
 
 export interface OptimisticRetryOptions<Args extends unknown[]> extends Omit<
   TransactionOptions,
@@ -16,9 +15,10 @@ export interface OptimisticRetryOptions<Args extends unknown[]> extends Omit<
 const checkOptions = check.options({
   watch: check.either('a key, an array of keys or a function', check.key, arrayOfKeys, check.func),
   name: check.nonEmptyString,
-  maxAttempts: check.integer(1, 1_000_000),
-  timeoutMs: check.milliseconds(),
-  backoff: check.options(backoffChecks),
+  maxAttempts: transactionOptionChecks.maxAttempts,
+  timeoutMs: transactionOptionChecks.timeoutMs,
+  backoff: transactionOptionChecks.backoff,
+  requireReplies: check.boolean,
 } satisfies Record<keyof OptimisticRetryOptions<unknown[]>, check.Check>);
 
 /**

@@ -9,6 +9,8 @@ import {
   type TransactionReads,
   type TransactionWrites,
 } from './transaction-commands.js';
+import { ARMED, CommitMarker } from './commit-marker.js';
+import type { TransactionConnection } from './connection-pools.js';
 import { TransactionMisuseError } from './transaction.errors.js';
 import { Transaction } from './transaction.js';
 
@@ -17,39 +19,56 @@ export interface QueuedCommand {
   readonly args: readonly unknown[];
 }
 
+/** What all attempts of a transaction share. */
+export interface AttemptScope {
+  readonly keys: readonly string[];
+  readonly slot: number;
+  readonly timeoutMs: number;
+  /** Aborts when the deadline passes or the caller's signal aborts. */
+  readonly stop: AbortSignal;
+}
+
 /** One attempt of a transaction: its connection, what it watches, and the writes queued for EXEC. */
 export class TransactionAttempt extends Transaction {
   readonly read: TransactionReads;
   readonly write: TransactionWrites;
+  readonly signal: AbortSignal;
   readonly queued: QueuedCommand[] = [];
-  /** Settles when Redis has answered the WATCH; MULTI is never written before. */
+  /**
+   * Settles when Redis has answered the WATCH. MULTI is never written before: a WATCH that arrives late could start on a marker that a
+   * resolver has touched already, and EXEC would commit.
+   */
   watching: Promise<unknown>;
   /** Why the attempt cannot be committed although the work may go on: its connection was lost, or a node refused. */
   failure: AtomicRedisError | undefined;
   private readonly queuedKeys = new Set<string>();
-  private open = true;
+  isOpen = true;
+
+  private readonly client: Redis;
 
   constructor(
-    private readonly client: Redis,
+    { client, marker }: TransactionConnection,
     private readonly connection: RedisConnection,
-    private readonly slot: number,
-    keys: readonly string[],
+    private readonly scope: AttemptScope,
     readonly attempt: number,
-    readonly signal: AbortSignal,
   ) {
     super();
+    this.client = client;
+    this.signal = scope.stop;
     this.read = new Reads((name, args) => this.sendRead(name, args)) as unknown as TransactionReads;
     this.write = new Writes((name, args) => this.enqueue(name, args)) as unknown as TransactionWrites;
-    // One write to the socket for WATCH and the reads that the work begins with.
+    // One write to the socket for the marker, WATCH and the reads that the work begins with.
     client.stream.cork();
     process.nextTick(() => client.stream.uncork());
-    this.watching = this.settle(client.watch(...keys), 'WATCH');
+    const armed = this.arm(marker);
+    const watched = this.settle(client.watch(...scope.keys, marker.keyIn(scope.slot)), 'WATCH');
+    this.watching = Promise.all([armed, watched]);
     this.watching.catch(() => undefined);
   }
 
   /** The work is done or has failed: from here on every use is a mistake. */
   end(): void {
-    this.open = false;
+    this.isOpen = false;
   }
 
   async watch(...keys: string[]): Promise<void> {
@@ -58,10 +77,10 @@ export class TransactionAttempt extends Transaction {
       if (typeof key !== 'string' || key === '')
         throw new InvalidArgumentError('tx.watch', 'given non-empty strings', key);
     if (keys.length === 0) return;
-    if (this.connection.isCluster && this.connection.keys.commonSlotOf(keys) !== this.slot) {
+    if (this.connection.isCluster && this.connection.keys.commonSlotOf(keys) !== this.scope.slot) {
       throw new InvalidArgumentError(
         'tx.watch',
-        `given keys in slot ${this.slot} of the transaction`,
+        `given keys in slot ${this.scope.slot} of the transaction`,
         keys.join(', '),
       );
     }
@@ -69,6 +88,16 @@ export class TransactionAttempt extends Transaction {
     this.watching = Promise.all([this.watching, watched]);
     this.watching.catch(() => undefined);
     await watched;
+  }
+
+  /** Sees to it that the marker exists when it is watched and does not expire before the deadline: absent, it is no evidence. */
+  private async arm(marker: CommitMarker): Promise<void> {
+    const { slot, timeoutMs } = this.scope;
+    if (marker.isArmed(slot, timeoutMs)) return;
+    const ttlMs = CommitMarker.ttlMs(timeoutMs);
+    const sentAt = performance.now();
+    await this.settle(this.client.set(marker.keyIn(slot), ARMED, 'PX', ttlMs), 'the commit marker');
+    marker.confirm(slot, sentAt, ttlMs);
   }
 
   private sendRead(name: string, args: unknown[]): Promise<unknown> {
@@ -108,7 +137,7 @@ export class TransactionAttempt extends Transaction {
   }
 
   private assertOpen(what: string): void {
-    if (!this.open) {
+    if (!this.isOpen) {
       throw new TransactionMisuseError(
         `tx.${what} was called after its attempt had ended; await everything inside the work`,
       );

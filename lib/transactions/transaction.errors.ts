@@ -65,3 +65,16 @@ export class PartialCommitError extends AtomicRedisError {
     );
   }
 }
+
+/** The transaction was applied, and what EXEC answered was lost with its connection. Thrown only where `requireReplies` is set. */
+export class RepliesLostError extends AtomicRedisError {
+  readonly code = 'REPLIES_LOST';
+  readonly outcome = 'applied';
+  readonly retryable = false;
+
+  constructor(readonly keys: readonly string[]) {
+    super(
+      `Transaction on ${keys.map(describe).join(', ')} was applied, but what EXEC answered was lost with its connection`,
+    );
+  }
+}

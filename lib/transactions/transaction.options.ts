@@ -1,4 +1,13 @@
-import { integer, milliseconds, options, type Check } from '../atomic-redis.validation.js';
+import {
+  boolean,
+  func,
+  instanceOf,
+  integer,
+  milliseconds,
+  options,
+  withDefaults,
+  type Check,
+} from '../atomic-redis.validation.js';
 
 /** Full-jitter backoff between attempts: a random delay up to a ceiling that doubles from `minMs` to `maxMs`. */
 export interface BackoffOptions {
@@ -21,9 +30,13 @@ export interface TransactionModuleOptions {
   backoff?: BackoffOptions;
 }
 
-export const backoffDefaults: Required<BackoffOptions> = { minMs: 1, maxMs: 200 };
+const backoffDefaults: Required<BackoffOptions> = { minMs: 1, maxMs: 200 };
 
-export const transactionDefaults: Required<TransactionModuleOptions> = {
+export interface ResolvedTransactionModuleOptions extends Required<TransactionModuleOptions> {
+  backoff: Required<BackoffOptions>;
+}
+
+const transactionDefaults: ResolvedTransactionModuleOptions = {
   maxConnections: 10,
   idleTimeoutMs: 30_000,
   maxAttempts: 50,
@@ -31,7 +44,7 @@ export const transactionDefaults: Required<TransactionModuleOptions> = {
   backoff: backoffDefaults,
 };
 
-export const backoffChecks: Record<keyof BackoffOptions, Check> = {
+const backoffChecks: Record<keyof BackoffOptions, Check> = {
   minMs: milliseconds(0),
   maxMs: milliseconds(),
 };
@@ -43,3 +56,53 @@ export const transactionOptionChecks: Record<keyof TransactionModuleOptions, Che
   timeoutMs: milliseconds(),
   backoff: options(backoffChecks),
 };
+
+export function resolveTransactionModuleOptions(
+  given: TransactionModuleOptions | undefined,
+): ResolvedTransactionModuleOptions {
+  const { backoff, ...rest } = given ?? {};
+  return { ...withDefaults(transactionDefaults, rest), backoff: withDefaults(backoffDefaults, backoff) };
+}
+
+/** Options of one transaction. */
+export interface TransactionOptions extends Pick<
+  TransactionModuleOptions,
+  'maxAttempts' | 'timeoutMs' | 'backoff'
+> {
+  /** Gives the transaction up, unless EXEC was already sent; the call rejects with the signal's reason. */
+  signal?: AbortSignal;
+  /**
+   * Receives what EXEC answered, one value for each queued write, before the call resolves; null when the writes were applied but the
+   * answer was lost with its connection. Whether a command failed inside that EXEC is not known then.
+   */
+  onReplies?: (replies: readonly unknown[] | null) => void;
+  /** Throw a `RepliesLostError` instead of resolving when the writes were applied but the answer was lost. @default false */
+  requireReplies?: boolean;
+}
+
+export const checkTransactionOptions = options({
+  maxAttempts: transactionOptionChecks.maxAttempts,
+  timeoutMs: transactionOptionChecks.timeoutMs,
+  backoff: transactionOptionChecks.backoff,
+  signal: instanceOf(AbortSignal),
+  onReplies: func,
+  requireReplies: boolean,
+} satisfies Record<keyof TransactionOptions, Check>);
+
+export interface ResolvedTransactionOptions extends TransactionOptions {
+  maxAttempts: number;
+  timeoutMs: number;
+  backoff: Required<BackoffOptions>;
+}
+
+export function resolveTransactionOptions(
+  { maxAttempts, timeoutMs, backoff }: ResolvedTransactionModuleOptions,
+  given: TransactionOptions,
+): ResolvedTransactionOptions {
+  return {
+    ...given,
+    maxAttempts: given.maxAttempts ?? maxAttempts,
+    timeoutMs: given.timeoutMs ?? timeoutMs,
+    backoff: withDefaults(backoff, given.backoff),
+  };
+}

@@ -3,10 +3,20 @@ import {
   AtomicRedisModule,
   OutcomeUnknownError,
   RedisUnavailableError,
+  RepliesLostError,
   TransactionService,
+  type TransactionOptions,
 } from 'nestjs-atomic-redis';
-import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
+import { startFaultProxy, type FaultProxy, type RedisCommand } from 'nestjs-atomic-redis/testing';
+import { resolveScript } from '../../lib/transactions/resolve.script.js';
+import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
+
+const onExec = { match: ({ name }: RedisCommand) => name === 'EXEC' };
+const onWatch = { match: ({ name }: RedisCommand) => name === 'WATCH' };
+const onResolve = {
+  match: ({ name, args }: RedisCommand) => name === 'EVALSHA' && args[0]?.toString() === resolveScript.sha,
+};
 
 describe('a transaction whose connection dies', () => {
   const redis = useRedis();
@@ -17,20 +27,37 @@ describe('a transaction whose connection dies', () => {
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });
     app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: proxy.url })],
+      imports: [AtomicRedisModule.forRoot({ connection: proxy.url, shutdownTimeoutMs: 1_000 })],
     }).compile();
     app.useLogger(false);
     await app.init();
     transactions = app.get(TransactionService);
+    await redis.client.set('k', 0);
   });
 
   afterEach(async () => {
+    await redis.client.config('SET', 'maxmemory', '0');
     await app.close();
     await proxy.stop();
   });
 
+  let attempts = 0;
+  const increment = (options?: TransactionOptions): Promise<number> => {
+    attempts = 0;
+    return transactions.run(
+      ['k'],
+      async (tx) => {
+        attempts++;
+        const next = Number(await tx.read.get('k')) + 1;
+        tx.write.set('k', next);
+        return next;
+      },
+      options,
+    );
+  };
+  const markers = (): Promise<string[]> => redis.client.keys('atomic:transaction:*');
+
   it('[TX-10] never commits unwatched: cut between read and EXEC, it runs again on the fresh value', async () => {
-    await redis.client.set('k', 'old');
     const seen: (string | null)[] = [];
     await transactions.run(['k'], async (tx) => {
       seen.push(await tx.read.get('k'));
@@ -42,26 +69,153 @@ describe('a transaction whose connection dies', () => {
       }
       tx.write.set('k', `${seen.at(-1)}, then this`);
     });
-    expect(seen).toEqual(['old', 'written by another']);
+    expect(seen).toEqual(['0', 'written by another']);
     expect(await redis.client.get('k')).toBe('written by another, then this');
   });
 
-  it('[TX-10] says that the outcome is unknown when EXEC was not answered, and does not apply it again', async () => {
-    await redis.client.set('k', 0);
-    proxy.loseReplies({ match: ({ name }) => name === 'EXEC' });
-    const running = transactions.run(['k'], async (tx) => {
-      const value = Number(await tx.read.get('k'));
-      tx.write.set('k', value + 1);
+  it('[TX-10] runs again when the connection died unnoticed before EXEC was written', async () => {
+    const seen: (string | null)[] = [];
+    await transactions.run(['k'], async (tx) => {
+      seen.push(await tx.read.get('k'));
+      if (seen.length === 1) {
+        await redis.client.set('k', 'written by another');
+        proxy.disconnectAll();
+      }
+      tx.write.set('k', `${seen.at(-1)}, then this`);
     });
-    await expect(running).rejects.toThrow(OutcomeUnknownError);
-    await expect(running).rejects.toMatchObject({ outcome: 'unknown', retryable: false });
+    expect(await redis.client.get('k')).toBe('written by another, then this');
+  });
+
+  it('[TX-10] is applied once when the reply to EXEC was lost, and says so', async () => {
+    const fault = proxy.loseReplies(onExec);
+    const replies: unknown[] = [];
+    await expect(increment({ onReplies: (all) => replies.push(all) })).resolves.toBe(1);
+    expect(fault.count).toBe(1);
+    expect(attempts).toBe(1);
+    expect(replies).toEqual([null]);
     expect(await redis.client.get('k')).toBe('1');
   });
 
-  it('[TX-10] never writes MULTI before WATCH was answered', async () => {
-    const fault = proxy.cutBeforeServer({ match: ({ name }) => name === 'WATCH' });
-    await transactions.run(['k'], (tx) => void tx.write.incr('k'));
-    expect(fault.count).toBe(1);
+  it('[TX-10] throws RepliesLostError instead, where replies are required', async () => {
+    proxy.loseReplies(onExec);
+    const running = increment({ requireReplies: true });
+    await expect(running).rejects.toThrow(RepliesLostError);
+    await expect(running).rejects.toMatchObject({ outcome: 'applied', retryable: false });
     expect(await redis.client.get('k')).toBe('1');
+  });
+
+  it('[TX-10] runs again, once, when EXEC never reached the server', async () => {
+    proxy.cutBeforeServer(onExec);
+    await expect(increment()).resolves.toBe(1);
+    expect(attempts).toBe(2);
+    expect(await redis.client.get('k')).toBe('1');
+  });
+
+  it('[TX-10] fences an EXEC that arrives after its connection was given up', async () => {
+    const late = proxy.deliverLate(400, onExec);
+    await expect(increment()).resolves.toBe(1);
+    expect(attempts).toBe(2);
+    await late.delivered;
+    await redis.client.ping();
+    expect(await redis.client.get('k')).toBe('1');
+  });
+
+  it('[TX-10] fences it also when memory is full', async () => {
+    await increment();
+    const late = proxy.deliverLate(400, onExec);
+    const refused = transactions.run(['k', 'list'], async (tx) => {
+      await tx.read.get('k');
+      await redis.client.config('SET', 'maxmemory', '1');
+      tx.write.del('k');
+    });
+    // Deleting needs no memory, but marking the commit does: the second attempt is refused, and not applied.
+    await expect(refused).rejects.toMatchObject({ reply: 'OOM', outcome: 'not-applied' });
+    await redis.client.config('SET', 'maxmemory', '0');
+    await late.delivered;
+    await redis.client.ping();
+    expect(await redis.client.get('k')).toBe('1');
+  });
+
+  it('[TX-10] decides again when the reply to the decision itself was lost', async () => {
+    proxy.loseReplies(onExec);
+    const lost = proxy.loseReplies(onResolve);
+    await expect(increment()).resolves.toBe(1);
+    proxy.cutBeforeServer(onExec);
+    const again = proxy.loseReplies(onResolve);
+    await expect(increment()).resolves.toBe(2);
+    expect([lost.count, again.count]).toEqual([1, 1]);
+    expect(await redis.client.get('k')).toBe('2');
+  });
+
+  it('[TX-10] asks from another connection when EXEC is not answered, without waiting for the deadline', async () => {
+    proxy.blackHole({ ...onExec, deliver: true });
+    const startedAt = performance.now();
+    await expect(increment()).resolves.toBe(1);
+    expect(performance.now() - startedAt).toBeLessThan(6_000);
+    expect(await redis.client.get('k')).toBe('1');
+  });
+
+  it('[TX-10] says that the outcome is unknown when Redis stays away until the deadline', async () => {
+    const fault = proxy.loseReplies(onExec);
+    void fault.triggered.then(() => proxy.refuseConnections(true)).then(() => proxy.disconnectAll());
+    const startedAt = performance.now();
+    const running = increment({ timeoutMs: 600 });
+    await expect(running).rejects.toThrow(OutcomeUnknownError);
+    expect(performance.now() - startedAt).toBeGreaterThan(500);
+    expect(performance.now() - startedAt).toBeLessThan(1_500);
+    await expect(running).rejects.toMatchObject({ outcome: 'unknown', retryable: false });
+  });
+
+  it('[TX-10] says that the outcome is unknown when the evidence is gone, and never that it was not applied', async () => {
+    await increment();
+    const late = proxy.deliverLate(300, onExec);
+    void late.triggered.then(async () => redis.client.del(...(await markers())));
+    proxy.delay({ ...onResolve, requestMs: 100 });
+    await expect(increment()).rejects.toThrow(OutcomeUnknownError);
+  });
+
+  it('[TX-10] never writes MULTI before WATCH was answered, not even for a work without reads', async () => {
+    const held = proxy.delay({ ...onWatch, replyMs: 200 });
+    const running = transactions.run(['k'], (tx) => void tx.write.incr('k'));
+    await held.triggered;
+    const counts = await countCommands(
+      redis.client,
+      () => new Promise((resolve) => setTimeout(resolve, 100)),
+    );
+    expect(counts.multi).toBeUndefined();
+    await running;
+    expect(await redis.client.get('k')).toBe('1');
+  });
+
+  it('[TX-10] arms its marker before WATCH, and again when it may not outlive the transaction', async () => {
+    const first = await countCommands(redis.client, () => increment());
+    const second = await countCommands(redis.client, () => increment());
+    expect([first.set, second.set]).toEqual([3, 2]);
+    const longer = await countCommands(redis.client, () => increment({ timeoutMs: 3_600_000 }));
+    expect(longer.set).toBe(3);
+    const [marker, ...others] = await markers();
+    expect(others).toEqual([]);
+    expect(await redis.client.pttl(marker!)).toBeGreaterThan(3_600_000);
+  });
+
+  it('[TX-10] starts again when its marker expires on the way', async () => {
+    await increment();
+    await transactions.run(['k'], async (tx) => {
+      await tx.read.get('k');
+      const [marker] = await markers();
+      if (tx.attempt === 1) {
+        await redis.client.pexpire(marker!, 1);
+        while (await redis.client.exists(marker!)) await new Promise((resolve) => setTimeout(resolve, 2));
+      }
+      tx.write.set('k', `attempt ${tx.attempt}`);
+    });
+    expect(await redis.client.get('k')).toBe('attempt 2');
+  });
+
+  it('[TX-10] keeps one marker for each connection, with a time to live, whatever the number of transactions', async () => {
+    for (let i = 0; i < 50; i++) await increment();
+    const [marker, ...others] = await markers();
+    expect(others).toEqual([]);
+    expect(await redis.client.pttl(marker!)).toBeGreaterThan(0);
   });
 });

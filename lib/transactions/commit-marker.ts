@@ -1,0 +1,48 @@
+import { randomBytes } from 'node:crypto';
+import type { KeySpace } from '../redis/key-space.js';
+
+/** How much longer than the transaction a marker lives, at least. */
+const MARGIN_MS = 60_000;
+
+/** What an armed marker holds until a commit puts the number of its attempt there. */
+export const ARMED = 'armed';
+
+/**
+ * The key by which a lost EXEC reply is decided. It belongs to one connection: its name holds a random id that is never used again, so
+ * memory grows with connections (on a Cluster: times the slots they served lately), not with transactions.
+ *
+ * It is watched with the user's keys and set to the number of the attempt by that attempt's own EXEC. Whoever finds another
+ * value there touches it, and a late EXEC can no longer commit. See docs/connection-loss.md.
+ */
+export class CommitMarker {
+  private readonly id = randomBytes(16).toString('hex');
+  /** Monotonic time up to which a slot's marker surely lives. */
+  private readonly expiresAt = new Map<number, number>();
+  private attempts = 0;
+
+  constructor(private readonly keys: KeySpace) {}
+
+  keyIn(slot: number): string {
+    return this.keys.inSlot('transaction', slot, this.id);
+  }
+
+  /** The value that the next attempt's EXEC sets; no two attempts of a connection share one. */
+  nextAttempt(): string {
+    return String(++this.attempts);
+  }
+
+  /** Time to live for a transaction with this time-out, in milliseconds: half of it is longer than the transaction. */
+  static ttlMs(timeoutMs: number): number {
+    return 2 * (timeoutMs + MARGIN_MS);
+  }
+
+  /** Whether the marker is known to exist and to outlive a transaction with this time-out. */
+  isArmed(slot: number, timeoutMs: number): boolean {
+    return performance.now() + CommitMarker.ttlMs(timeoutMs) / 2 < (this.expiresAt.get(slot) ?? 0);
+  }
+
+  /** Notes that Redis has set the marker with the given time to live. @param sentAt monotonic time before it was sent */
+  confirm(slot: number, sentAt: number, ttlMs: number): void {
+    this.expiresAt.set(slot, sentAt + ttlMs);
+  }
+}

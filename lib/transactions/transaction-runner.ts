@@ -1,0 +1,139 @@
+import { RedisUnavailableError } from '../atomic-redis.errors.js';
+import { Deadline, fullJitter, sleep, untilAborted } from '../redis/deadline.js';
+import type { RedisConnection } from '../redis/redis-connection.js';
+import type { Committer } from './commit.js';
+import type { ConnectionPools, Lease } from './connection-pools.js';
+import { KeyTurns } from './key-turns.js';
+import { TransactionAttempt, type AttemptScope } from './transaction-attempt.js';
+import { RepliesLostError, TransactionConflictError, TransactionTimeoutError } from './transaction.errors.js';
+import type { ResolvedTransactionOptions } from './transaction.options.js';
+
+/** What one attempt came to, when it did not fail for good. */
+type AttemptResult<T> =
+  | { readonly done: true; readonly value: T }
+  | { readonly done: false; readonly conflict: boolean; readonly cause?: Error };
+
+/** One transaction to its end. */
+interface Run<T> extends AttemptScope {
+  readonly work: (attempt: TransactionAttempt) => Promise<T>;
+  readonly deadline: Deadline;
+  readonly options: ResolvedTransactionOptions;
+}
+
+/** Runs attempts of a transaction until one is committed, fails for good, or the attempts or the time run out. */
+export class TransactionRunner {
+  private readonly turns = new KeyTurns();
+
+  constructor(
+    private readonly connection: RedisConnection,
+    private readonly pools: ConnectionPools,
+    private readonly committer: Committer,
+  ) {}
+
+  async run<T>(
+    keys: readonly string[],
+    slot: number,
+    work: (attempt: TransactionAttempt) => Promise<T>,
+    options: ResolvedTransactionOptions,
+  ): Promise<T> {
+    const { timeoutMs, signal } = options;
+    const timedOut = new TransactionTimeoutError(keys, timeoutMs);
+    const timeout = new AbortController();
+    const timer = setTimeout(() => timeout.abort(timedOut), timeoutMs);
+    const stop = signal ? AbortSignal.any([signal, timeout.signal]) : timeout.signal;
+    try {
+      const run = { keys, slot, timeoutMs, stop, work, deadline: Deadline.in(timeoutMs), options };
+      return await this.attemptUntilDone(run, timedOut);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.pools.close();
+  }
+
+  private async attemptUntilDone<T>(run: Run<T>, timedOut: Error): Promise<T> {
+    const startedAt = performance.now();
+    const { maxAttempts, backoff } = run.options;
+    let conflicts = 0;
+    let cause: Error | undefined;
+    try {
+      for (let attempt = 1; ; attempt++) {
+        const result = await this.attemptInTurn(run, conflicts + 1);
+        if (result.done) return result.value;
+        cause = result.cause;
+        if (result.conflict && ++conflicts >= maxAttempts) break;
+        await sleep(fullJitter(attempt, backoff.minMs, backoff.maxMs), run.stop);
+      }
+    } catch (error) {
+      if (error !== timedOut) throw error;
+      if (conflicts === 0) throw cause ?? timedOut;
+    }
+    throw new TransactionConflictError(run.keys, conflicts, performance.now() - startedAt);
+  }
+
+  private async attemptInTurn<T>(run: Run<T>, number: number): Promise<AttemptResult<T>> {
+    const turn = this.turns.take(run.keys);
+    const endTurn = await untilAborted(turn, run.stop).catch((error: unknown) => {
+      void turn.then((end) => end());
+      throw error;
+    });
+    let lease: Lease | undefined;
+    try {
+      lease = await this.pools.lease(run.slot, run.deadline);
+      return await this.attemptOn(lease, run, number);
+    } catch (error) {
+      // Without a lease the error is ours; with one it is for the caller.
+      if (!lease && error instanceof RedisUnavailableError) return again(error);
+      throw error;
+    } finally {
+      lease?.release();
+      endTurn();
+    }
+  }
+
+  private async attemptOn<T>(lease: Lease, run: Run<T>, number: number): Promise<AttemptResult<T>> {
+    const { client } = lease;
+    if (client.status !== 'ready') return again(this.connection.unavailable());
+    const attempt = new TransactionAttempt(lease, this.connection, run, number);
+    let value: T;
+    try {
+      value = await untilAborted(run.work(attempt), run.stop);
+      attempt.end();
+      await untilAborted(attempt.watching, run.stop);
+    } catch (error) {
+      attempt.end();
+      forgetWatches(lease, run.stop);
+      if (error === attempt.failure) return await this.againElsewhere(attempt.failure as Error);
+      throw error;
+    }
+    if (attempt.failure) return await this.againElsewhere(attempt.failure);
+    if (attempt.queued.length === 0) {
+      forgetWatches(lease, run.stop);
+      return { done: true, value };
+    }
+    // In the same tick as EXEC is written: the connection that watched is still the one that commits.
+    if (client.status !== 'ready') return again(this.connection.unavailable());
+    const { slot, timeoutMs, deadline, options } = run;
+    const result = await this.committer.commit({ lease, slot, queued: attempt.queued, timeoutMs, deadline });
+    if (result.kind === 'conflict') return { done: false, conflict: true };
+    if (result.kind === 'not-applied') return await this.againElsewhere(result.cause);
+    if (result.replies === null && options.requireReplies) throw new RepliesLostError(run.keys);
+    options.onReplies?.(result.replies);
+    return { done: true, value };
+  }
+
+  private async againElsewhere(cause: Error): Promise<AttemptResult<never>> {
+    await this.connection.refreshTopology();
+    return again(cause);
+  }
+}
+
+/** Leaves the connection fit for the next transaction without waiting for it; one that is stuck is thrown away. */
+function forgetWatches({ client }: Lease, stop: AbortSignal): void {
+  if (stop.aborted) client.disconnect();
+  else client.unwatch().catch(() => client.disconnect());
+}
+
+const again = (cause: Error): AttemptResult<never> => ({ done: false, conflict: false, cause });
