@@ -93,6 +93,16 @@ describe('counters over connections that fail', () => {
       expect(await redis.client.get('n')).toBe('0');
     });
 
+    it('[CT-2] leaves the outcome unknown, not denied, when the module closes before the answer came', async () => {
+      proxy.loseReplies(scripts);
+      proxy.refuseConnections(true);
+      const adding = Promise.allSettled([counters.add('n', 1)]);
+      const connection = apps[0]!.get(RedisConnection);
+      await until(async () => (await redis.client.get('n')) === '1' && !connection.isReady);
+      await connection.close();
+      expect(await adding).toMatchObject([{ reason: expect.any(OutcomeUnknownError) }]);
+    });
+
     it('[CT-2] counts once when the server never saw the call', async () => {
       proxy.cutBeforeServer(scripts);
       expect(await counters.add('n', 3)).toEqual({ value: 3, applied: 3, limited: false });
