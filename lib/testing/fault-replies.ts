@@ -1,0 +1,83 @@
+import type { ArmedFault } from './fault-rules.js';
+import { FrameReader, isResp2Push, readReply } from './resp-frames.js';
+
+/** What becomes of one reply that is awaited. */
+export interface AwaitedReply {
+  /** How many of its bytes reach the client. */
+  keep: number;
+  delayMs?: number;
+  /** Closes the client's side after what was kept. */
+  closes?: ArmedFault;
+  answered?: () => void;
+}
+
+export interface ReplyReceiver {
+  /** Pushes reach the client as long as no fault has struck its connection. */
+  readonly passesPushes: boolean;
+  toClient(bytes: Buffer): void;
+  closeClient(fault: ArmedFault): void;
+  /** Called when replies have been dealt with. */
+  onProgress(): void;
+}
+
+/** Pairs the server's replies with the requests they answer, in order, and does to each what its request's fault says. */
+export class ReplyStream {
+  readonly #frames = new FrameReader(readReply);
+  #awaited: AwaitedReply[] = [];
+  #queue: { bytes: Buffer; awaited: AwaitedReply | undefined }[] = [];
+  #delayed = false;
+  #subscriber = false;
+
+  constructor(private readonly receiver: ReplyReceiver) {}
+
+  /** Nothing is awaited, held back or on its way to the client. */
+  get idle(): boolean {
+    return this.#awaited.length === 0 && this.#queue.length === 0;
+  }
+
+  await(reply: AwaitedReply): void {
+    this.#awaited.push(reply);
+  }
+
+  /** A subscription is answered by pushes, one per channel, and not by a reply. */
+  awaitPushes(): void {
+    this.#subscriber = true;
+  }
+
+  /** No more replies will come; those held back still go out. */
+  end(): void {
+    this.#awaited = [];
+    this.#drain();
+  }
+
+  push(chunk: Buffer): void {
+    for (const { value: kind, bytes } of this.#frames.push(chunk)) {
+      const push = kind === 'push' || (this.#subscriber && isResp2Push(bytes));
+      this.#queue.push({ bytes, awaited: push ? undefined : this.#awaited.shift() });
+    }
+    this.#drain();
+  }
+
+  #drain(): void {
+    while (!this.#delayed) {
+      const reply = this.#queue[0];
+      if (reply === undefined) break;
+      const { bytes, awaited } = reply;
+      if (awaited?.delayMs !== undefined && awaited.delayMs > 0) {
+        this.#delayed = true;
+        setTimeout(() => {
+          this.#delayed = false;
+          awaited.delayMs = 0;
+          this.#drain();
+        }, awaited.delayMs);
+        break;
+      }
+      this.#queue.shift();
+      const keep = awaited?.keep ?? (this.receiver.passesPushes ? Infinity : 0);
+      if (keep > 0) this.receiver.toClient(bytes.subarray(0, keep));
+      if (awaited?.closes !== undefined) this.receiver.closeClient(awaited.closes);
+      awaited?.answered?.();
+    }
+    this.receiver.onProgress();
+  }
+}
