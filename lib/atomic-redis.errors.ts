@@ -82,19 +82,23 @@ export class CrossSlotError extends AtomicRedisError {
   }
 }
 
-/** Redis answered with an error; nothing was written. `reply` is the first word of the answer, such as `WRONGTYPE` or `OOM`. */
+/**
+ * Redis answered with an error; `reply` is its first word, such as `WRONGTYPE` or `OOM`. Nothing was written, unless a script of the
+ * user's own failed on its way: then the outcome is unknown.
+ */
 export class RedisReplyError extends AtomicRedisError {
   readonly code = 'REDIS_REPLY';
-  readonly outcome = 'not-applied';
+  readonly outcome: Outcome;
   readonly retryable: boolean;
 
   constructor(
     readonly reply: string,
     message: string,
-    options: ErrorOptions & { retryable?: boolean } = {},
+    options: ErrorOptions & { retryable?: boolean; outcome?: Outcome } = {},
   ) {
     super(message, options);
     this.retryable = options.retryable ?? false;
+    this.outcome = options.outcome ?? 'not-applied';
   }
 }
 

@@ -49,9 +49,9 @@ const checkOptions = check.options({
   // Checked where the client is made from it.
   connection: () => undefined,
   namespace: check.nonEmptyString,
-  timeoutMs: check.milliseconds(),
+  timeoutMs: check.waitMs(),
   lazyConnect: check.boolean,
-  shutdownTimeoutMs: check.milliseconds(0),
+  shutdownTimeoutMs: check.waitMs(0),
   transactions: check.options(transactionOptionChecks),
   idempotency: check.options(idempotencyOptionChecks),
   counters: check.options(counterOptionChecks),

@@ -18,6 +18,9 @@ export const integer =
 /** A time in whole milliseconds. */
 export const milliseconds = (min = 1): Check => integer(min, MAX_TIME_MS);
 
+/** A time that is waited for, in whole milliseconds: up to the longest that a timer of Node.js can wait, some 24 days. */
+export const waitMs = (min = 1): Check => integer(min, 2 ** 31 - 1);
+
 export const boolean: Check = (path, value) => {
   if (typeof value !== 'boolean') throw new InvalidArgumentError(path, 'a boolean', value);
 };

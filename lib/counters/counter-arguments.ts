@@ -37,7 +37,7 @@ export const int64: check.Check = (path, value) => {
   if (!fits) throw new InvalidArgumentError(path, 'a safe integer, or a bigint of 64 bits', value);
 };
 
-const callOptionChecks = { timeoutMs: check.milliseconds() } satisfies Record<
+const callOptionChecks = { timeoutMs: check.waitMs() } satisfies Record<
   keyof CounterCallOptions,
   check.Check
 >;

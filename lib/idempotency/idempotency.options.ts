@@ -1,4 +1,4 @@
-import { boolean, integer, milliseconds, type Check } from '../atomic-redis.validation.js';
+import { boolean, integer, milliseconds, waitMs, type Check } from '../atomic-redis.validation.js';
 
 /**
  * What becomes of the key when the method throws: the error is kept and thrown again to repeated calls (`replay`), the next call runs
@@ -30,8 +30,8 @@ export const idempotencyDefaults: Required<IdempotencyModuleOptions> = {
 
 export const idempotencyOptionChecks: Record<keyof IdempotencyModuleOptions, Check> = {
   ttlMs: milliseconds(),
-  leaseMs: milliseconds(100),
-  timeoutMs: milliseconds(),
+  leaseMs: waitMs(100),
+  timeoutMs: waitMs(),
   maxResultBytes: integer(0, 512 * 1_048_576),
   required: boolean,
 };

@@ -35,8 +35,8 @@ export const idempotencyCallChecks = {
   operation: stringOfAnyLength,
   fingerprint: () => undefined,
   ttlMs: check.milliseconds(),
-  leaseMs: check.milliseconds(100),
-  timeoutMs: check.milliseconds(),
+  leaseMs: check.waitMs(100),
+  timeoutMs: check.waitMs(),
   onError: check.either(
     '"replay", "release", "hold" or a function',
     check.oneOf('replay', 'release', 'hold'),

@@ -36,6 +36,8 @@ const OWN = {
   monitor: false,
   readOnly: false,
   role: 'master',
+  // How long a closed socket may linger; it would keep the process alive.
+  disconnectTimeout: 200,
 } as const satisfies RedisOptions;
 
 export interface SharedClientSettings {

@@ -32,7 +32,28 @@ export const isTransientRefusal = (error: unknown): boolean => TRANSIENT.has(rep
 export const isConnectionLoss = (error: unknown): boolean =>
   error instanceof Error && !(error instanceof AtomicRedisError) && replyCode(error) === undefined;
 
-/** The server's refusal as an error of ours. */
+/** Errors by which Redis refuses a script or command before it runs; any other may come from within a script that has written. */
+const REFUSED_BEFOREHAND = new Set([
+  ...TRANSIENT,
+  'OOM',
+  'NOPERM',
+  'NOAUTH',
+  'MISCONF',
+  'EXECABORT',
+  'CROSSSLOT',
+]);
+
+/** An error of a script: unless Redis refused to run it at all, it may have written before it failed. */
+export function toScriptError(error: Error, script: string): RedisReplyError {
+  const code = replyCode(error) ?? 'ERR';
+  return new RedisReplyError(code, `Redis refused ${script}: ${error.message}`, {
+    cause: error,
+    retryable: isTransientRefusal(error),
+    outcome: REFUSED_BEFOREHAND.has(code) ? 'not-applied' : 'unknown',
+  });
+}
+
+/** The server's refusal of a command as an error of ours. */
 export function toReplyError(error: Error, what: string): RedisReplyError {
   return new RedisReplyError(replyCode(error) ?? 'ERR', `Redis refused ${what}: ${error.message}`, {
     cause: error,

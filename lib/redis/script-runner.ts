@@ -1,7 +1,7 @@
 import { AtomicRedisError, OutcomeUnknownError } from '../atomic-redis.errors.js';
 import { fullJitter, sleep, type Deadline } from './deadline.js';
 import type { RedisConnection } from './redis-connection.js';
-import { isConnectionLoss, isTransientRefusal, isUnknownScript, toReplyError } from './reply-errors.js';
+import { isConnectionLoss, isTransientRefusal, isUnknownScript, toScriptError } from './reply-errors.js';
 import {
   NOT_AFTER,
   orderedArguments,
@@ -55,15 +55,11 @@ export class ScriptRunner {
         // This attempt was not sent, but one before it may have taken effect.
         throw unanswered ? this.unknown(script, error as Error) : error;
       }
+      let raw: unknown;
       try {
-        const raw = await deadline.race(this.send(script, keyList, argumentList, loadWithCall), () =>
+        raw = await deadline.race(this.send(script, keyList, argumentList, loadWithCall), () =>
           this.unknown(script, cause),
         );
-        if (!isTooLate(raw)) return script.reply(raw);
-        // Earlier sends were judged by the same limit: none of them took effect, nor will.
-        unanswered = false;
-        cause = new Error(`${script.name} arrived after its time limit`);
-        await this.connection.relearnClock(slot, deadline).catch(() => undefined);
       } catch (error) {
         if (error instanceof AtomicRedisError || !(error instanceof Error)) throw error;
         if (isUnknownScript(error)) {
@@ -71,10 +67,16 @@ export class ScriptRunner {
           continue;
         }
         if (isConnectionLoss(error)) unanswered = true;
-        else if (!isTransientRefusal(error)) throw toReplyError(error, script.name);
+        else if (!isTransientRefusal(error))
+          throw unanswered ? this.unknown(script, error) : toScriptError(error, script.name);
         cause = error;
         await sleep(Math.min(fullJitter(attempt, 1, 100), deadline.remainingMs));
+        continue;
       }
+      if (!isTooLate(raw)) return script.reply(raw);
+      // The clock that gave the limit may have been stepped since.
+      cause = new Error(`${script.name} arrived after its time limit`);
+      await this.connection.relearnClock(slot, deadline).catch(() => undefined);
     }
   }
 

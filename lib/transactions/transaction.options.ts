@@ -3,8 +3,8 @@ import {
   func,
   instanceOf,
   integer,
-  milliseconds,
   options,
+  waitMs,
   withDefaults,
   type Check,
 } from '../atomic-redis.validation.js';
@@ -45,15 +45,15 @@ const transactionDefaults: ResolvedTransactionModuleOptions = {
 };
 
 const backoffChecks: Record<keyof BackoffOptions, Check> = {
-  minMs: milliseconds(0),
-  maxMs: milliseconds(),
+  minMs: waitMs(0),
+  maxMs: waitMs(),
 };
 
 export const transactionOptionChecks: Record<keyof TransactionModuleOptions, Check> = {
   maxConnections: integer(1, 10_000),
-  idleTimeoutMs: milliseconds(),
+  idleTimeoutMs: waitMs(),
   maxAttempts: integer(1, 1_000_000),
-  timeoutMs: milliseconds(),
+  timeoutMs: waitMs(),
   backoff: options(backoffChecks),
 };
 

@@ -101,6 +101,7 @@ describe('ScriptRunner', () => {
   it('[SC-2] does not run a script again whose own error contains NOSCRIPT', async () => {
     const failing = scripts.run(failAfterWriting, { counter: 'n' }, {}, Deadline.in(2_000));
     await expect(failing).rejects.toThrow(RedisReplyError);
+    await expect(failing).rejects.toMatchObject({ reply: 'ERR', outcome: 'unknown' });
     expect(await redis.client.get('n')).toBe('1');
   });
 

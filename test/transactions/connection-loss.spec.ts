@@ -120,6 +120,18 @@ describe('a transaction whose connection dies', () => {
     expect(await redis.client.get('k')).toBe('1');
   });
 
+  it('[TX-10] never applies what it reported as not applied, though EXEC arrives later', async () => {
+    await increment();
+    const late = proxy.deliverLate(400, onExec);
+    const reason = new Error('the caller gave up');
+    const abort = new AbortController();
+    void late.triggered.then(() => abort.abort(reason));
+    // EXEC is decided first; only then is the caller's signal heeded, and nobody has written the key since.
+    await expect(increment({ signal: abort.signal })).rejects.toBe(reason);
+    expect(await late.delivered).toBe(true);
+    expect(await redis.client.get('k')).toBe('1');
+  });
+
   it('[TX-10] fences it also when memory is full', async () => {
     await increment();
     const late = proxy.deliverLate(400, onExec);
