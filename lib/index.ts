@@ -57,8 +57,20 @@ export {
 } from './idempotency/idempotency.errors.js';
 
 export { AtomicCounter, type AtomicCounterOptions } from './counters/atomic-counter.decorator.js';
-export { CounterService, type CounterAddOptions, type CounterResult } from './counters/counter.service.js';
+export {
+  CounterService,
+  type CounterAddOptions,
+  type CounterCallOptions,
+  type CounterResult,
+  type CounterRunOptions,
+  type UndoableCount,
+} from './counters/counter.service.js';
 export type { CounterModuleOptions } from './counters/counter.options.js';
-export * from './counters/counter.errors.js';
+export {
+  CounterLimitError,
+  CounterOverflowError,
+  InexactResultError,
+  NotAnIntegerError,
+} from './counters/counter.errors.js';
 
 export { AtomicRedisExceptionFilter } from './problem-details/atomic-redis-exception.filter.js';
