@@ -23,6 +23,7 @@ interface Run<T> extends AttemptScope {
 /** Runs attempts of a transaction until one is committed, fails for good, or the attempts or the time run out. */
 export class TransactionRunner {
   private readonly turns = new KeyTurns();
+  private readonly running = new Set<AbortController>();
 
   constructor(
     private readonly connection: RedisConnection,
@@ -38,18 +39,22 @@ export class TransactionRunner {
   ): Promise<T> {
     const { timeoutMs, signal } = options;
     const timedOut = new TransactionTimeoutError(keys, timeoutMs);
-    const timeout = new AbortController();
-    const timer = setTimeout(() => timeout.abort(timedOut), timeoutMs);
-    const stop = signal ? AbortSignal.any([signal, timeout.signal]) : timeout.signal;
+    const stopping = new AbortController();
+    const timer = setTimeout(() => stopping.abort(timedOut), timeoutMs);
+    const stop = signal ? AbortSignal.any([signal, stopping.signal]) : stopping.signal;
+    this.running.add(stopping);
     try {
       const run = { keys, slot, timeoutMs, stop, work, deadline: Deadline.in(timeoutMs), options };
       return await this.attemptUntilDone(run, timedOut);
     } finally {
       clearTimeout(timer);
+      this.running.delete(stopping);
     }
   }
 
+  /** Gives up what still runs, with a ModuleClosedError, and closes the connections. */
   async close(): Promise<void> {
+    for (const stopping of this.running) stopping.abort(this.connection.closedError());
     await this.pools.close();
   }
 

@@ -181,11 +181,12 @@ describe('AtomicRedisModule', () => {
     const never = app
       .get(TransactionService)
       .run(['k'], () => (started(), new Promise<void>(() => undefined)), { timeoutMs: 3_000 });
-    never.catch(() => undefined);
+    const outcome = never.catch((error: unknown) => error);
     await running;
     const startedAt = performance.now();
     await app.close();
     expect(performance.now() - startedAt).toBeLessThan(2_000);
+    expect(await outcome).toBeInstanceOf(ModuleClosedError);
   });
 });
 
