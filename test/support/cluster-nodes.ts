@@ -1,0 +1,91 @@
+import { createServer } from 'node:net';
+import { Redis } from 'ioredis';
+import { RedisServerStartError, startRedisServer, type RedisServer } from '../../lib/testing/index.js';
+
+export interface ClusterNode {
+  /** The node's id in the cluster. */
+  readonly id: string;
+  readonly host: string;
+  readonly port: number;
+  readonly url: string;
+  readonly server: RedisServer;
+  /** To this node only: it follows no redirection. */
+  readonly client: Redis;
+}
+
+export interface NodeView {
+  readonly role: 'master' | 'replica';
+  /** Id of the node it replicates. */
+  readonly masterId: string | undefined;
+  readonly epoch: number;
+  owns(slot: number): boolean;
+}
+
+const BUS_OFFSET = 10_000;
+/** Port and bus port both stay below the range from which the system takes ports for outgoing connections. */
+const PORTS = { from: 10_000, to: 22_000 };
+const PORT_ATTEMPTS = 20;
+
+export async function startClusterNode(options: {
+  binary: string | undefined;
+  nodeTimeoutMs: number;
+}): Promise<ClusterNode> {
+  const args = [
+    ['--cluster-enabled', 'yes'],
+    ['--cluster-node-timeout', String(options.nodeTimeoutMs)],
+    // A replica's first copy would otherwise wait for company.
+    ['--repl-diskless-sync-delay', '0'],
+  ].flat();
+  for (let attempt = 1; ; attempt++) {
+    const port = PORTS.from + Math.floor(Math.random() * (PORTS.to - PORTS.from));
+    if (!(await isFree(port)) || !(await isFree(port + BUS_OFFSET))) continue;
+    try {
+      const server = await startRedisServer({ binary: options.binary, args, port });
+      const client = new Redis(server.url, { maxRetriesPerRequest: 0, retryStrategy: () => 50 });
+      // A node that a test killed: what is asked of it fails by itself.
+      client.on('error', () => {});
+      const id = (await client.call('CLUSTER', 'MYID')) as string;
+      return { id, host: server.host, port, url: server.url, server, client };
+    } catch (error) {
+      const taken = error instanceof RedisServerStartError && error.portTaken;
+      if (!taken || attempt === PORT_ATTEMPTS) throw error;
+    }
+  }
+}
+
+async function isFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const probe = createServer();
+    probe.once('error', () => resolve(false));
+    probe.listen(port, '127.0.0.1', () => probe.close(() => resolve(true)));
+  });
+}
+
+/** What the node says of itself, which is the first to be true. */
+export async function viewOf(node: ClusterNode): Promise<NodeView> {
+  const table = (await node.client.call('CLUSTER', 'NODES')) as string;
+  const own = table.split('\n').find((line) => line.includes('myself'));
+  const [, , flags = '', masterId, , , epoch, , ...slots] = own?.split(' ') ?? [];
+  const role = flags.includes('master') ? 'master' : 'replica';
+  return {
+    role,
+    masterId: role === 'replica' ? masterId : undefined,
+    epoch: Number(epoch),
+    // Slots being moved are listed again in brackets.
+    owns: (slot) =>
+      slots.some((range) => {
+        const [first, last = first] = range.split('-').map(Number);
+        return first !== undefined && last !== undefined && first <= slot && slot <= last;
+      }),
+  };
+}
+
+/** Serves every slot and, as a replica, holds its master's data. */
+export async function isSettled(node: ClusterNode, size: number): Promise<boolean> {
+  const info = (await node.client.call('CLUSTER', 'INFO')) as string;
+  const served = ['cluster_state:ok', 'cluster_slots_ok:16384', `cluster_known_nodes:${size}`].every((line) =>
+    info.includes(`${line}\r\n`),
+  );
+  const replication = await node.client.info('replication');
+  return served && (replication.includes('role:master') || replication.includes('master_link_status:up'));
+}
