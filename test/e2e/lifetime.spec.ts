@@ -6,7 +6,7 @@ describe("the shop's lifetime", () => {
   let shop: Shop | undefined;
 
   afterEach(async () => {
-    await stopShop(shop);
+    if (shop) await stopShop(shop);
     shop = undefined;
   });
 

@@ -35,6 +35,8 @@ export async function startShop(env: Readonly<Record<string, string>> = {}): Pro
     env: { ...inherited, PORT: '0', ...env },
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   });
+  // A shop that neither serves nor ends is ended, so that its output is seen.
+  const force = setTimeout(() => child.kill('SIGKILL'), 15_000);
   let output = '';
   const { stdout, stderr } = child as ChildProcess & { stdout: Readable; stderr: Readable };
   // 'close' of the child never comes once its channel was closed from here.
@@ -50,7 +52,7 @@ export async function startShop(env: Readonly<Record<string, string>> = {}): Pro
     stdout.setEncoding('utf8').on('data', take);
     stderr.setEncoding('utf8').on('data', take);
     void exited.then((how) => reject(new ShopDidNotStart(how, output)));
-  });
+  }).finally(() => clearTimeout(force));
   return {
     url,
     process: child,
@@ -70,9 +72,12 @@ export class ShopDidNotStart extends Error {
   }
 }
 
-export async function stopShop(shop: Shop | undefined): Promise<void> {
-  shop?.process.kill('SIGTERM');
-  await shop?.exited;
+/** Whatever state it is in: how it ends is for a test to look at, not for the clean-up to wait for. */
+export async function stopShop({ process: child, exited }: Shop): Promise<void> {
+  child.kill('SIGTERM');
+  const force = setTimeout(() => child.kill('SIGKILL'), 5_000);
+  await exited;
+  clearTimeout(force);
 }
 
 export async function send(
