@@ -109,6 +109,13 @@ export class ModuleClosedError extends AtomicRedisError {
   readonly retryable = true;
 }
 
+/** The transaction was used in a way that cannot be right. Nothing was written. */
+export class TransactionMisuseError extends AtomicRedisError {
+  readonly code = 'TRANSACTION_MISUSE';
+  readonly outcome = 'not-applied';
+  readonly retryable = false;
+}
+
 /** A short, safe rendering of any value for an error message. */
 export function describe(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 80 ? `${value.slice(0, 80)}…` : value);

@@ -13,10 +13,12 @@ export {
   OutcomeUnknownError,
   RedisReplyError,
   RedisUnavailableError,
+  TransactionMisuseError,
   type Outcome,
 } from './atomic-redis.errors.js';
 
 export type { ClusterConnection, ConnectionOption, RedisClient } from './redis/client.js';
+export { Propagation } from './redis/retried-work.js';
 export { defineScript, type Script, type ScriptArgument, type ScriptSpecification } from './redis/script.js';
 
 export { OptimisticRetry, type OptimisticRetryOptions } from './transactions/optimistic-retry.decorator.js';
@@ -37,7 +39,6 @@ export {
   PartialCommitError,
   RepliesLostError,
   TransactionConflictError,
-  TransactionMisuseError,
   TransactionTimeoutError,
 } from './transactions/transaction.errors.js';
 
@@ -63,6 +64,7 @@ export {
   type CounterCallOptions,
   type CounterResult,
   type CounterRunOptions,
+  type CounterWriteOptions,
   type UndoableCount,
 } from './counters/counter.service.js';
 export type { CounterModuleOptions } from './counters/counter.options.js';

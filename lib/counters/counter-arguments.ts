@@ -1,12 +1,19 @@
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
+import { Propagation } from '../redis/retried-work.js';
 
 export interface CounterCallOptions {
   /** Time for the call, in milliseconds. Default: the module's `timeoutMs`. */
   timeoutMs?: number;
 }
 
-export interface CounterAddOptions extends CounterCallOptions {
+/** Of calls that change a counter. */
+export interface CounterWriteOptions extends CounterCallOptions {
+  /** Inside a transaction, `outside` makes the change all the same, once for each attempt; without it the call is refused. */
+  propagation?: `${Propagation.Outside}`;
+}
+
+export interface CounterAddOptions extends CounterWriteOptions {
   /** Lowest value that adding a negative amount may lead to. Default: that of 64 bits, where crossing it is an error. */
   min?: number | bigint;
   /** Highest value that adding a positive amount may lead to. Default: likewise. */
@@ -42,8 +49,13 @@ const callOptionChecks = { timeoutMs: check.waitMs() } satisfies Record<
   check.Check
 >;
 
-const addOptionChecks = {
+const writeOptionChecks = {
   ...callOptionChecks,
+  propagation: check.oneOf(Propagation.Outside),
+} satisfies Record<keyof CounterWriteOptions, check.Check>;
+
+const addOptionChecks = {
+  ...writeOptionChecks,
   min: int64,
   max: int64,
   onLimit: check.oneOf('reject', 'clamp'),
@@ -57,6 +69,8 @@ export const runOptionChecks = {
 } satisfies Record<keyof CounterRunOptions, check.Check>;
 
 export const checkCallOptions: check.Check = check.options(callOptionChecks);
+
+export const checkWriteOptions: check.Check = check.options(writeOptionChecks);
 
 export const checkAddOptions = (path: string, options: CounterAddOptions): void => {
   check.options(addOptionChecks)(path, options);

@@ -6,16 +6,19 @@ import * as check from '../atomic-redis.validation.js';
 import { Deadline } from '../redis/deadline.js';
 import { RedisConnection } from '../redis/redis-connection.js';
 import { ScriptRunner } from '../redis/script-runner.js';
+import { assertNotRetried } from '../redis/retried-work.js';
 import { WorkInFlight } from '../redis/work-in-flight.js';
 import { ABSENT, applyScript, Refusal } from './apply.script.js';
 import {
   checkAddOptions,
   checkCallOptions,
   checkRunOptions,
+  checkWriteOptions,
   int64,
   type CounterAddOptions,
   type CounterCallOptions,
   type CounterRunOptions,
+  type CounterWriteOptions,
 } from './counter-arguments.js';
 import { assertCounter, CounterProducer } from './counter-producer.js';
 import type { OperationFields } from './counter-queue.js';
@@ -23,7 +26,12 @@ import { CounterLimitError, CounterOverflowError, InexactResultError } from './c
 import type { CounterResult, UndoableCount } from './counter-result.js';
 import { readScript } from './read.script.js';
 
-export type { CounterAddOptions, CounterCallOptions, CounterRunOptions } from './counter-arguments.js';
+export type {
+  CounterAddOptions,
+  CounterCallOptions,
+  CounterRunOptions,
+  CounterWriteOptions,
+} from './counter-arguments.js';
 export type { CounterResult, UndoableCount } from './counter-result.js';
 
 /**
@@ -170,19 +178,19 @@ export class CounterService {
    * @throws InexactResultError when that value is beyond 2^53 - 1 either way; nothing was deleted: use {@link resetBigInt}
    * @throws as {@link add} does
    */
-  async reset(key: string, options: CounterCallOptions = {}): Promise<number | null> {
+  async reset(key: string, options: CounterWriteOptions = {}): Promise<number | null> {
     const previous = await this.resetTo(key, options, 'n');
     return previous === null ? null : Number(previous);
   }
 
   /** As {@link reset}, exact whatever the value. */
-  resetBigInt(key: string, options: CounterCallOptions = {}): Promise<bigint | null> {
+  resetBigInt(key: string, options: CounterWriteOptions = {}): Promise<bigint | null> {
     return this.resetTo(key, options, '');
   }
 
-  private async resetTo(key: string, options: CounterCallOptions, detail: string): Promise<bigint | null> {
+  private async resetTo(key: string, options: CounterWriteOptions, detail: string): Promise<bigint | null> {
     check.key('key', key);
-    checkCallOptions('options', options);
+    checkWriteOptions('options', options);
     const answer = await this.perform(key, ['reset', '', '', '', '', detail], options);
     if (answer === Refusal.Inexact) throw new InexactResultError(key, 'resetBigInt');
     return valueOrNull(key, answer);
@@ -209,8 +217,9 @@ export class CounterService {
     return { result: { value: convert(value), applied: convert(applied), limited: limited === '1' }, life };
   }
 
-  private perform(key: string, fields: OperationFields, options: CounterCallOptions): Promise<string> {
-    return this.inFlight.track(() => this.producer.perform(key, fields, this.deadlineOf(options)));
+  private async perform(key: string, fields: OperationFields, options: CounterWriteOptions): Promise<string> {
+    assertNotRetried(`Changing counter ${describe(key)}`, options.propagation);
+    return await this.inFlight.track(() => this.producer.perform(key, fields, this.deadlineOf(options)));
   }
 
   private async undoAfter(error: unknown, key: string, count: UndoableCount): Promise<void> {

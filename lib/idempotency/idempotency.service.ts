@@ -2,6 +2,7 @@ import { HttpException, Inject, Injectable } from '@nestjs/common';
 import { OPTIONS } from '../atomic-redis.constants.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
+import { assertNotRetried, Propagation } from '../redis/retried-work.js';
 import { RedisConnection } from '../redis/redis-connection.js';
 import { ScriptRunner } from '../redis/script-runner.js';
 import { WorkInFlight } from '../redis/work-in-flight.js';
@@ -28,6 +29,8 @@ export interface IdempotencyOptions extends Pick<
   fingerprint?: unknown;
   /** Default: `hold` for an error whose outcome is unknown or applied, `replay` for an HttpException with a 4xx status, else `release`. */
   onError?: OnErrorOption;
+  /** Inside a transaction, `outside` makes the run all the same, by each attempt; without it the call is refused. */
+  propagation?: `${Propagation.Outside}`;
 }
 
 export const idempotencyCallChecks = {
@@ -42,6 +45,7 @@ export const idempotencyCallChecks = {
     check.oneOf('replay', 'release', 'hold'),
     check.func,
   ),
+  propagation: check.oneOf(Propagation.Outside),
 } satisfies Record<keyof IdempotencyOptions, check.Check>;
 
 const checkOptions = check.options(idempotencyCallChecks);
@@ -90,6 +94,7 @@ export class IdempotencyService {
 
   /** Takes the key for a run, or finds the result of an earlier one. For callers that end the run by themselves. */
   async claim(key: string, options: IdempotencyOptions): Promise<Claim> {
+    assertNotRetried('An idempotent run', options.propagation);
     const request: ClaimRequest = {
       key,
       scope: options.scope ?? '',

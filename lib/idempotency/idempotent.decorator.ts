@@ -84,11 +84,10 @@ export function Idempotent<KeyArgs extends unknown[] = [], ScopeArgs extends unk
             );
           }
           const run = (): unknown => call.proceed();
-          return idempotency.run(
-            options.key(...(call.args as KeyArgs)),
-            run,
-            callOptions(options as AnyOptions, call.args, site),
-          );
+          return idempotency.run(options.key(...(call.args as KeyArgs)), run, {
+            ...callOptions(options as AnyOptions, site),
+            scope: options.scope?.(...(call.args as ScopeArgs)),
+          });
         },
       },
       target,
@@ -119,8 +118,8 @@ async function overHttp(
   }
   check.key('key', key);
   const claim = await idempotency.claim(key, {
-    ...callOptions(options, args, site),
-    scope: options.scope ? options.scope(...args) : callerOf(request),
+    ...callOptions(options, site),
+    scope: options.scope?.(...args) ?? callerOf(request),
     fingerprint: payloadOf(request),
   });
   return await answer(exchange, claim, handler, {
@@ -129,8 +128,7 @@ async function overHttp(
   });
 }
 
-function callOptions(options: AnyOptions, args: unknown[], site: MethodSite): IdempotencyOptions {
-  const { ttlMs, leaseMs, timeoutMs, onError } = options;
-  const scope = options.scope?.(...args);
-  return { ttlMs, leaseMs, timeoutMs, onError, scope, operation: options.operation ?? nameOf(site) };
+function callOptions(options: AnyOptions, site: MethodSite): IdempotencyOptions {
+  const { ttlMs, leaseMs, timeoutMs, onError, propagation } = options;
+  return { ttlMs, leaseMs, timeoutMs, onError, propagation, operation: options.operation ?? nameOf(site) };
 }

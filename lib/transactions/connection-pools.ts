@@ -38,11 +38,18 @@ export class ConnectionPools {
    * A connection to the server that has the slot, once it is the caller's turn for one. It was alive a moment ago: its status is for the
    * caller to check in the tick that it writes.
    *
+   * A nested transaction does not wait for one, since the transaction around it holds one: when all are in use it gets a connection that
+   * is closed after it.
+   *
    * @throws RedisUnavailableError when none could be had by the deadline
    */
-  async lease(slot: number, deadline: Deadline): Promise<Lease> {
+  async lease(slot: number, deadline: Deadline, isNested: boolean): Promise<Lease> {
     await this.connection.ready(deadline);
     const pool = this.poolOf(slot);
+    if (isNested && pool.numUsed() + pool.numPendingCreates() >= this.options.maxConnections) {
+      const connection = await this.open(slot, deadline);
+      return { ...connection, release: () => connection.client.disconnect() };
+    }
     const pending = pool.acquire();
     try {
       const connection = await deadline.race(pending.promise, () =>
@@ -63,6 +70,11 @@ export class ConnectionPools {
     await Promise.all(pools.map((pool) => pool.destroy()));
   }
 
+  private async open(slot: number, deadline: Deadline): Promise<TransactionConnection> {
+    const client = await this.connection.openDedicated(slot, 'transaction', deadline);
+    return { client, marker: new CommitMarker(this.connection.keys) };
+  }
+
   private poolOf(slot: number): Pool<TransactionConnection> {
     const owner = this.connection.ownerOf(slot);
     let pool = this.pools.get(owner);
@@ -76,10 +88,7 @@ export class ConnectionPools {
         acquireTimeoutMillis: 2 ** 31 - 1,
         createTimeoutMillis: openTimeoutMs * 2,
         propagateCreateError: true,
-        create: async () => ({
-          client: await this.connection.openDedicated(slot, 'transaction', Deadline.in(openTimeoutMs)),
-          marker: new CommitMarker(this.connection.keys),
-        }),
+        create: () => this.open(slot, Deadline.in(openTimeoutMs)),
         validate: ({ client }) => client.status === 'ready',
         destroy: ({ client }) => client.disconnect(),
       });

@@ -1,4 +1,5 @@
 import * as check from '../atomic-redis.validation.js';
+import { Propagation } from '../redis/retried-work.js';
 import { wrapMethod, type CheckedMethodDecorator } from '../method-wrapping/wrap-method.js';
 import { transactionOptionChecks, type TransactionOptions } from './transaction.options.js';
 
@@ -19,6 +20,7 @@ const checkOptions = check.options({
   timeoutMs: transactionOptionChecks.timeoutMs,
   backoff: transactionOptionChecks.backoff,
   requireReplies: check.boolean,
+  propagation: check.oneOf(Propagation.Join, Propagation.New),
 } satisfies Record<keyof OptimisticRetryOptions<unknown[]>, check.Check>);
 
 /**

@@ -1,5 +1,9 @@
 import { Command, type Redis } from 'ioredis';
-import { InvalidArgumentError, type AtomicRedisError } from '../atomic-redis.errors.js';
+import {
+  InvalidArgumentError,
+  TransactionMisuseError,
+  type AtomicRedisError,
+} from '../atomic-redis.errors.js';
 import { isConnectionLoss, isTransientRefusal, toReplyError } from '../redis/reply-errors.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import {
@@ -11,7 +15,6 @@ import {
 } from './transaction-commands.js';
 import { ARMED, CommitMarker } from './commit-marker.js';
 import type { TransactionConnection } from './connection-pools.js';
-import { TransactionMisuseError } from './transaction.errors.js';
 import { Transaction } from './transaction.js';
 
 export interface QueuedCommand {

@@ -4,7 +4,7 @@ import type { RedisConnection } from '../redis/redis-connection.js';
 import type { Committer } from './commit.js';
 import type { ConnectionPools, Lease } from './connection-pools.js';
 import { KeyTurns } from './key-turns.js';
-import { TransactionAttempt, type AttemptScope } from './transaction-attempt.js';
+import { TransactionAttempt } from './transaction-attempt.js';
 import { RepliesLostError, TransactionConflictError, TransactionTimeoutError } from './transaction.errors.js';
 import type { ResolvedTransactionOptions } from './transaction.options.js';
 
@@ -13,11 +13,20 @@ type AttemptResult<T> =
   | { readonly done: true; readonly value: T }
   | { readonly done: false; readonly conflict: boolean; readonly cause?: Error };
 
-/** One transaction to its end. */
-interface Run<T> extends AttemptScope {
+/** A transaction to be run. */
+export interface TransactionRequest<T> extends Omit<ResolvedTransactionOptions, 'propagation'> {
+  readonly keys: readonly string[];
+  readonly slot: number;
   readonly work: (attempt: TransactionAttempt) => Promise<T>;
+  /** Whether it was called from inside another transaction, which must not be made to wait for itself. */
+  readonly isNested: boolean;
+}
+
+/** One transaction to its end. */
+interface Run<T> extends TransactionRequest<T> {
+  /** Aborts when the deadline passes, the caller's signal aborts, or the module is closed. */
+  readonly stop: AbortSignal;
   readonly deadline: Deadline;
-  readonly options: ResolvedTransactionOptions;
 }
 
 /** Runs attempts of a transaction until one is committed, fails for good, or the attempts or the time run out. */
@@ -31,21 +40,15 @@ export class TransactionRunner {
     private readonly committer: Committer,
   ) {}
 
-  async run<T>(
-    keys: readonly string[],
-    slot: number,
-    work: (attempt: TransactionAttempt) => Promise<T>,
-    options: ResolvedTransactionOptions,
-  ): Promise<T> {
-    const { timeoutMs, signal } = options;
+  async run<T>(request: TransactionRequest<T>): Promise<T> {
+    const { keys, timeoutMs, signal } = request;
     const timedOut = new TransactionTimeoutError(keys, timeoutMs);
     const stopping = new AbortController();
     const timer = setTimeout(() => stopping.abort(timedOut), timeoutMs);
     const stop = signal ? AbortSignal.any([signal, stopping.signal]) : stopping.signal;
     this.running.add(stopping);
     try {
-      const run = { keys, slot, timeoutMs, stop, work, deadline: Deadline.in(timeoutMs), options };
-      return await this.attemptUntilDone(run, timedOut);
+      return await this.attemptUntilDone({ ...request, stop, deadline: Deadline.in(timeoutMs) }, timedOut);
     } finally {
       clearTimeout(timer);
       this.running.delete(stopping);
@@ -60,7 +63,7 @@ export class TransactionRunner {
 
   private async attemptUntilDone<T>(run: Run<T>, timedOut: Error): Promise<T> {
     const startedAt = performance.now();
-    const { maxAttempts, backoff } = run.options;
+    const { maxAttempts, backoff } = run;
     let conflicts = 0;
     let cause: Error | undefined;
     try {
@@ -79,14 +82,14 @@ export class TransactionRunner {
   }
 
   private async attemptInTurn<T>(run: Run<T>, number: number): Promise<AttemptResult<T>> {
-    const turn = this.turns.take(run.keys);
+    const turn = run.isNested ? Promise.resolve(() => undefined) : this.turns.take(run.keys);
     const endTurn = await untilAborted(turn, run.stop).catch((error: unknown) => {
       void turn.then((end) => end());
       throw error;
     });
     let lease: Lease | undefined;
     try {
-      lease = await this.pools.lease(run.slot, run.deadline);
+      lease = await this.pools.lease(run.slot, run.deadline, run.isNested);
       return await this.attemptOn(lease, run, number);
     } catch (error) {
       // Without a lease the error is ours; with one it is for the caller.
@@ -120,12 +123,12 @@ export class TransactionRunner {
     }
     // In the same tick as EXEC is written: the connection that watched is still the one that commits.
     if (client.status !== 'ready') return again(this.connection.unavailable());
-    const { slot, timeoutMs, deadline, options } = run;
+    const { slot, timeoutMs, deadline } = run;
     const result = await this.committer.commit({ lease, slot, queued: attempt.queued, timeoutMs, deadline });
     if (result.kind === 'conflict') return { done: false, conflict: true };
     if (result.kind === 'not-applied') return await this.againElsewhere(result.cause);
-    if (result.replies === null && options.requireReplies) throw new RepliesLostError(run.keys);
-    options.onReplies?.(result.replies);
+    if (result.replies === null && run.requireReplies) throw new RepliesLostError(run.keys);
+    run.onReplies?.(result.replies);
     return { done: true, value };
   }
 

@@ -38,13 +38,6 @@ export class TransactionTimeoutError extends AtomicRedisError {
   }
 }
 
-/** The transaction was used in a way that cannot be right. Nothing was written. */
-export class TransactionMisuseError extends AtomicRedisError {
-  readonly code = 'TRANSACTION_MISUSE';
-  readonly outcome = 'not-applied';
-  readonly retryable = false;
-}
-
 /** One command failed inside EXEC; Redis does not roll back, so the others took effect. */
 export class PartialCommitError extends AtomicRedisError {
   readonly code = 'PARTIAL_COMMIT';

@@ -3,11 +3,13 @@ import {
   func,
   instanceOf,
   integer,
+  oneOf,
   options,
   waitMs,
   withDefaults,
   type Check,
 } from '../atomic-redis.validation.js';
+import { Propagation } from '../redis/retried-work.js';
 
 /** Full-jitter backoff between attempts: a random delay up to a ceiling that doubles from `minMs` to `maxMs`. */
 export interface BackoffOptions {
@@ -78,6 +80,8 @@ export interface TransactionOptions extends Pick<
   onReplies?: (replies: readonly unknown[] | null) => void;
   /** Throw a `RepliesLostError` instead of resolving when the writes were applied but the answer was lost. @default false */
   requireReplies?: boolean;
+  /** Inside another transaction: become part of it, or be one of its own. @default 'join' */
+  propagation?: `${Propagation.Join | Propagation.New}`;
 }
 
 export const checkTransactionOptions = options({
@@ -87,6 +91,7 @@ export const checkTransactionOptions = options({
   signal: instanceOf(AbortSignal),
   onReplies: func,
   requireReplies: boolean,
+  propagation: oneOf(Propagation.Join, Propagation.New),
 } satisfies Record<keyof TransactionOptions, Check>);
 
 export interface ResolvedTransactionOptions extends TransactionOptions {

@@ -1,16 +1,15 @@
-import { AsyncLocalStorage } from 'node:async_hooks';
 import { Inject, Injectable } from '@nestjs/common';
 import { OPTIONS } from '../atomic-redis.constants.js';
-import { InvalidArgumentError } from '../atomic-redis.errors.js';
+import { InvalidArgumentError, TransactionMisuseError } from '../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
+import { asRetriedWork, isRetried, Propagation, retriedWorkOf } from '../redis/retried-work.js';
 import { RedisConnection } from '../redis/redis-connection.js';
 import { ScriptRunner } from '../redis/script-runner.js';
 import { WorkInFlight } from '../redis/work-in-flight.js';
 import { Committer } from './commit.js';
 import { ConnectionPools } from './connection-pools.js';
 import type { TransactionAttempt } from './transaction-attempt.js';
-import { TransactionMisuseError } from './transaction.errors.js';
 import {
   checkTransactionOptions,
   resolveTransactionOptions,
@@ -26,7 +25,6 @@ import type { Transaction } from './transaction.js';
  */
 @Injectable()
 export class TransactionService {
-  private readonly current = new AsyncLocalStorage<TransactionAttempt>();
   private readonly runner: TransactionRunner;
   private readonly defaults: ResolvedTransactionModuleOptions;
 
@@ -48,7 +46,8 @@ export class TransactionService {
 
   /**
    * Runs `work` so that its reads of `keys` and its writes take effect as one step. `work` runs once for each attempt: what it does outside
-   * Redis is repeated with it. A call inside the work of another joins that one: its keys are watched too, and there is one commit.
+   * Redis is repeated with it. A call inside the work of another joins that one, unless
+   * `propagation` is `new`: its keys are watched too, and there is one commit.
    *
    * @returns what `work` returned, once its writes are applied
    * @throws whatever `work` throws, the same instance; nothing is written then
@@ -70,23 +69,24 @@ export class TransactionService {
     check.func('work', work);
     checkTransactionOptions('options', options);
 
-    const outer = this.current.getStore();
+    const outer = this.openAttempt();
     // What was started inside a transaction may outlive it; then this is a transaction of its own.
-    if (outer?.isOpen) {
+    if (outer?.isOpen && options.propagation !== Propagation.New) {
       await outer.watch(...keys);
       return await work(outer);
     }
     const slot = this.connection.isCluster ? this.connection.keys.commonSlotOf(keys) : 0;
     const inContext = (attempt: TransactionAttempt): Promise<T> =>
-      this.current.run(attempt, async () => work(attempt));
+      asRetriedWork(this, attempt, async () => work(attempt));
+    const resolved = resolveTransactionOptions(this.defaults, options);
     return await this.inFlight.track(() =>
-      this.runner.run(keys, slot, inContext, resolveTransactionOptions(this.defaults, options)),
+      this.runner.run({ keys, slot, work: inContext, isNested: isRetried(), ...resolved }),
     );
   }
 
   /** The transaction that the calling code runs in. @throws TransactionMisuseError outside of one */
   currentTransaction(): Transaction {
-    const current = this.current.getStore();
+    const current = this.openAttempt();
     if (!current) {
       throw new TransactionMisuseError(
         'There is no open transaction: use it inside @OptimisticRetry() or TransactionService.run()',
@@ -98,5 +98,9 @@ export class TransactionService {
   /** Closes the connections. Called by the module once nothing is in flight. */
   async close(): Promise<void> {
     await this.runner.close();
+  }
+
+  private openAttempt(): TransactionAttempt | undefined {
+    return retriedWorkOf(this) as TransactionAttempt | undefined;
   }
 }

@@ -1,11 +1,15 @@
+import { EventEmitter, once } from 'node:events';
 import { Injectable } from '@nestjs/common';
 import { Test, type TestingModule } from '@nestjs/testing';
 import {
   AtomicRedisModule,
+  CounterService,
+  IdempotencyService,
   InjectTransaction,
   InvalidArgumentError,
   OptimisticRetry,
   PartialCommitError,
+  Propagation,
   RedisReplyError,
   Transaction,
   TransactionConflictError,
@@ -226,6 +230,56 @@ describe('TransactionService', () => {
     expect(before).toBeLessThanOrEqual(10);
     expect(list.length).toBeLessThanOrEqual(10);
     expect(await redis.client.exists(...Array.from({ length: 200 }, (_, i) => `k:${i}`))).toBe(200);
+  });
+
+  it('[TX-6] commits one of its own inside another with propagation new, with a single connection too', async () => {
+    const single = await Test.createTestingModule({
+      imports: [
+        AtomicRedisModule.forRoot({ connection: redis.server.url, transactions: { maxConnections: 1 } }),
+      ],
+    }).compile();
+    await single.init();
+    const service = single.get(TransactionService);
+    const mine = new Error('the outer one fails');
+    const outer = Array.from({ length: 5 }, (_, i) =>
+      service.run([`outer:${i}`], async (tx) => {
+        tx.write.set(`outer:${i}`, 1);
+        await service.run(['inner'], async (inner) => void inner.write.incr('inner'), {
+          propagation: Propagation.New,
+        });
+        throw mine;
+      }),
+    );
+    for (const { status } of await Promise.allSettled(outer)) expect(status).toBe('rejected');
+    expect(await redis.client.get('inner')).toBe('5');
+    expect(await redis.client.exists('outer:0')).toBe(0);
+    await single.close();
+  });
+
+  it('[TX-6] is a transaction of its own when it was started inside one that has ended', async () => {
+    let late: Promise<number> | undefined;
+    const gate = new EventEmitter();
+    await transactions.run(['a'], (tx) => {
+      tx.write.set('a', 1);
+      late = once(gate, 'open').then(() => increment(transactions, 'b'));
+    });
+    gate.emit('open');
+    await expect(late).resolves.toBe(1);
+    expect(await redis.client.mget('a', 'b')).toEqual(['1', '1']);
+  });
+
+  it('[TX-7] refuses other operations inside a transaction, which each attempt would repeat, unless told', async () => {
+    const counters = app.get(CounterService);
+    const idempotency = app.get(IdempotencyService);
+    const inside = (work: () => Promise<unknown>) => transactions.run(['k'], work);
+    await expect(inside(() => counters.add('n', 1))).rejects.toThrow(TransactionMisuseError);
+    await expect(inside(() => counters.reset('n'))).rejects.toThrow(/propagation: 'outside'/);
+    await expect(inside(() => idempotency.run('key', () => 1))).rejects.toThrow(TransactionMisuseError);
+    await expect(inside(() => other.get(CounterService).add('n', 1))).rejects.toThrow(TransactionMisuseError);
+    expect(await redis.client.keys('*n*')).not.toContain('n');
+    await inside(() => counters.get('n'));
+    await inside(() => counters.add('n', 1, { propagation: Propagation.Outside }));
+    expect(await redis.client.get('n')).toBe('1');
   });
 
   it('[TX-7] makes misuse an error at once', async () => {

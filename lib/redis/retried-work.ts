@@ -1,0 +1,58 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { TransactionMisuseError } from '../atomic-redis.errors.js';
+
+/** How a call relates to the transaction that the calling code runs in. */
+export enum Propagation {
+  /** A transaction becomes part of the open one: its keys are watched too, and there is one commit. */
+  Join = 'join',
+  /** A transaction of its own, committed by itself, even if the open one is not. */
+  New = 'new',
+  /** Another operation is made on its own, and again by each attempt of the open transaction. */
+  Outside = 'outside',
+}
+
+/** One attempt's work, which may be run again. */
+export interface RetriedWork {
+  /** Whether it is still running. */
+  readonly isOpen: boolean;
+}
+
+interface Frame {
+  readonly owner: object;
+  readonly work: RetriedWork;
+  readonly outer: Frame | undefined;
+}
+
+// Of the whole process: what one registration's transaction runs again, it runs again whichever registration it calls.
+const frames = new AsyncLocalStorage<Frame>();
+
+/** Runs `body` as retried work of `owner`. */
+export function asRetriedWork<T>(owner: object, work: RetriedWork, body: () => T): T {
+  return frames.run({ owner, work, outer: frames.getStore() }, body);
+}
+
+/** The innermost work of `owner` that the calling code runs in. */
+export function retriedWorkOf(owner: object): RetriedWork | undefined {
+  for (let frame = frames.getStore(); frame; frame = frame.outer)
+    if (frame.owner === owner) return frame.work;
+  return undefined;
+}
+
+/** Whether the calling code is part of work that is still running, and may run again. */
+export function isRetried(): boolean {
+  for (let frame = frames.getStore(); frame; frame = frame.outer) if (frame.work.isOpen) return true;
+  return false;
+}
+
+/**
+ * Guards an operation that takes effect by itself: inside a transaction it would do so once for each attempt.
+ *
+ * @throws TransactionMisuseError inside an open transaction, unless `propagation` is `outside`
+ */
+export function assertNotRetried(operation: string, propagation: `${Propagation.Outside}` | undefined): void {
+  if (propagation === Propagation.Outside || !isRetried()) return;
+  throw new TransactionMisuseError(
+    `${operation} inside a transaction would take effect once for each attempt. Use tx.write, or make the call after the ` +
+      `transaction; if repeating it is right, pass propagation: 'outside'`,
+  );
+}
