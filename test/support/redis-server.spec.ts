@@ -95,6 +95,11 @@ describe('redis server', () => {
     server.resume();
     expect(await ping).toBe('PONG');
     server.pause();
+    const started = performance.now();
+    await server.restart();
+    // Less than the grace after which SIGKILL ends what did not react to SIGTERM.
+    expect(performance.now() - started).toBeLessThan(4_000);
+    server.pause();
     await server.stop();
     expect(await isGone(server)).toBe(true);
   });
