@@ -27,6 +27,12 @@ export interface IdempotencyOptions extends Pick<
   operation?: string;
   /** The payload, or what tells it from another: the same key with another one is an `IdempotencyMismatchError`. Default: not compared. */
   fingerprint?: unknown;
+  /**
+   * On a Cluster: a key whose hash slot the record is put into, so that a transaction on that slot can commit the run (`completesRun`). Only
+   * what is fixed for the idempotency key may decide it (a path, a principal), never the payload: the same key with another payload would
+   * look for its record elsewhere.
+   */
+  colocateWith?: string;
   /** Default: `hold` for an error whose outcome is unknown or applied, `replay` for an HttpException with a 4xx status, else `release`. */
   onError?: OnErrorOption;
   /** Inside a transaction, `outside` makes the run all the same, by each attempt; without it the call is refused. */
@@ -37,6 +43,7 @@ export const idempotencyCallChecks = {
   scope: stringOfAnyLength,
   operation: stringOfAnyLength,
   fingerprint: () => undefined,
+  colocateWith: check.key,
   ttlMs: check.milliseconds(),
   leaseMs: check.waitMs(100),
   timeoutMs: check.waitMs(),
@@ -63,7 +70,7 @@ export class IdempotencyService {
     @Inject(OPTIONS) options: ResolvedOptions,
   ) {
     this.defaults = options.idempotency;
-    this.claimer = new RunClaimer(scripts, connection.keys, inFlight);
+    this.claimer = new RunClaimer(scripts, connection, inFlight, options.idempotency.maxResultBytes);
     connection.preload([claimScript, renewScript, completeScript, releaseScript]);
   }
 
@@ -75,7 +82,7 @@ export class IdempotencyService {
    * @throws IdempotencyInFlightError while the first call runs
    * @throws IdempotencyMismatchError when the key was used with another `fingerprint`
    * @throws IdempotencyResultUnavailableError when the first call is over and its result could not be kept
-   * @throws RedisUnavailableError, OutcomeUnknownError when the key could not be claimed; `work` did not run
+   * @throws RedisUnavailableError when the key could not be claimed in time; `work` did not run
    */
   async run<T>(
     key: string,
@@ -100,6 +107,7 @@ export class IdempotencyService {
       scope: options.scope ?? '',
       operation: options.operation ?? '',
       fingerprint: options.fingerprint === undefined ? '' : fingerprintOf(options.fingerprint),
+      colocateWith: options.colocateWith,
       ttlMs: options.ttlMs ?? this.defaults.ttlMs,
       leaseMs: options.leaseMs ?? this.defaults.leaseMs,
       stepTimeoutMs: options.timeoutMs ?? this.defaults.timeoutMs,
@@ -114,7 +122,7 @@ export class IdempotencyService {
   ): Promise<T> {
     let value: T;
     try {
-      value = await work(run);
+      value = await run.within(() => work(run));
     } catch (error) {
       await this.settleFailure(run, error, onError);
       throw error;

@@ -8,6 +8,8 @@ export interface IdempotentRun {
 
 /** A run that has claimed its key, and how it ends: exactly one of `complete` and `release`. */
 export interface ClaimedRun extends IdempotentRun {
+  /** Runs the method as part of this run, so that a transaction inside can commit it. */
+  within<T>(method: () => T): T;
   /**
    * Stores the result for replay. When Redis does not confirm in time, goes on trying while the lease lives.
    * Never rejects: the caller is owed the result, whether or not it could be stored.
@@ -27,6 +29,8 @@ export interface ClaimRequest {
   readonly operation: string;
   readonly key: string;
   readonly fingerprint: string;
+  /** A key whose hash slot the record is to share. */
+  readonly colocateWith: string | undefined;
   readonly ttlMs: number;
   readonly leaseMs: number;
   /** For one step on Redis, in milliseconds. */

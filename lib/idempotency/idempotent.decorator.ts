@@ -19,12 +19,16 @@ import {
 
 export interface IdempotentOptions<KeyArgs extends unknown[], ScopeArgs extends unknown[]> extends Omit<
   IdempotencyOptions,
-  'scope' | 'fingerprint'
+  'scope' | 'fingerprint' | 'colocateWith'
 > {
   /** The key, from the method's arguments. Default, on a route: the request's header. */
   key?: (...args: KeyArgs) => string;
   /** Separates equal keys of different callers, from the method's arguments. Default: the caller on a route, none elsewhere. */
   scope?: (...args: ScopeArgs) => string;
+  /**
+   * On a Cluster: a key, from the method's arguments, whose hash slot the record is put into; see `IdempotencyOptions.colocateWith`.
+   */
+  colocateWith?: (...args: ScopeArgs) => string;
   /** The request header that holds the key. @default 'Idempotency-Key' */
   header?: string;
   /** Whether a request without a key is refused; else it runs unprotected. Default: the module's `idempotency.required`. */
@@ -37,6 +41,7 @@ const checkOptions = check.options({
   ...idempotencyCallChecks,
   key: check.func,
   scope: check.func,
+  colocateWith: check.func,
   header: check.nonEmptyString,
   required: check.boolean,
   name: check.nonEmptyString,
@@ -85,7 +90,7 @@ export function Idempotent<KeyArgs extends unknown[] = [], ScopeArgs extends unk
           }
           const run = (): unknown => call.proceed();
           return idempotency.run(options.key(...(call.args as KeyArgs)), run, {
-            ...callOptions(options as AnyOptions, site),
+            ...callOptions(options as AnyOptions, call.args, site),
             scope: options.scope?.(...(call.args as ScopeArgs)),
           });
         },
@@ -118,7 +123,7 @@ async function overHttp(
   }
   check.key('key', key);
   const claim = await idempotency.claim(key, {
-    ...callOptions(options, site),
+    ...callOptions(options, args, site),
     scope: options.scope?.(...args) ?? callerOf(request),
     fingerprint: payloadOf(request),
   });
@@ -128,7 +133,9 @@ async function overHttp(
   });
 }
 
-function callOptions(options: AnyOptions, site: MethodSite): IdempotencyOptions {
+function callOptions(options: AnyOptions, args: unknown[], site: MethodSite): IdempotencyOptions {
   const { ttlMs, leaseMs, timeoutMs, onError, propagation } = options;
-  return { ttlMs, leaseMs, timeoutMs, onError, propagation, operation: options.operation ?? nameOf(site) };
+  const colocateWith = options.colocateWith?.(...args);
+  const operation = options.operation ?? nameOf(site);
+  return { ttlMs, leaseMs, timeoutMs, onError, propagation, colocateWith, operation };
 }

@@ -12,36 +12,68 @@ interface Held {
   readonly lease: Lease;
   /** Monotonic time at which the last renewal that Redis confirmed was sent. */
   confirmedAt: number;
-  renewing: boolean;
+  renewing: Promise<boolean> | undefined;
+  /** Monotonic time before which no renewal is sent. */
+  pausedUntil: number;
+  /** Renewals sent so far. */
+  renewals: number;
 }
 
+/** Ticks in the length of the shortest lease; a lease is renewed at a third of it, and tried again at each tick. */
+const TICKS = 6;
+
 /**
- * Renews the leases of all runs of this process from one timer, each at a third of its time. The renewals of a tick leave together.
+ * Renews the leases of all runs of this process from one timer. The renewals of a tick leave together.
  *
- * A lease counts as lost when Redis says so, and also when none of its renewals was confirmed for its whole length by this process's
- * monotonic clock: Redis has let it expire by then.
+ * A lease counts as lost when Redis says so, and also when it would be unconfirmed for its whole length, by this process's monotonic
+ * clock, before the next tick: rather early than after Redis has let it expire.
  */
 export class LeaseKeeper {
   private readonly held = new Map<Lease, Held>();
   private timer: NodeJS.Timeout | undefined;
-  private timerMs = Infinity;
+  private tickMs = Infinity;
 
   /** @param claimedAt monotonic time at which the claim was sent */
   hold(lease: Lease, claimedAt: number): void {
-    this.held.set(lease, { lease, confirmedAt: claimedAt, renewing: false });
-    if (lease.leaseMs / 3 < this.timerMs) this.startTimer(lease.leaseMs / 3);
+    const fresh = { lease, confirmedAt: claimedAt, renewing: undefined, pausedUntil: 0, renewals: 0 };
+    this.held.set(lease, fresh);
+    if (lease.leaseMs / TICKS < this.tickMs) this.startTimer(lease.leaseMs / TICKS);
   }
 
   letGo(lease: Lease): void {
     this.held.delete(lease);
     if (this.held.size > 0) return;
     clearInterval(this.timer);
-    this.timerMs = Infinity;
+    this.tickMs = Infinity;
+  }
+
+  /**
+   * Renews at once, and then not before {@link resume}, or a third of the lease has passed. A renewal that is under way is waited for.
+   *
+   * @returns whether the run still has the key
+   */
+  async renewAndPause(lease: Lease): Promise<boolean> {
+    const held = this.held.get(lease);
+    if (!held) return false;
+    await held.renewing?.catch(() => undefined);
+    const now = performance.now();
+    held.pausedUntil = now + lease.leaseMs / 3;
+    return await this.renew(held, now);
+  }
+
+  resume(lease: Lease): void {
+    const held = this.held.get(lease);
+    if (held) held.pausedUntil = 0;
+  }
+
+  /** How many renewals were sent for the lease. */
+  renewalsOf(lease: Lease): number {
+    return this.held.get(lease)?.renewals ?? 0;
   }
 
   private startTimer(ms: number): void {
     clearInterval(this.timer);
-    this.timerMs = ms;
+    this.tickMs = ms;
     this.timer = setInterval(() => this.tick(), ms);
   }
 
@@ -49,21 +81,24 @@ export class LeaseKeeper {
     const now = performance.now();
     for (const held of this.held.values()) {
       const age = now - held.confirmedAt;
-      if (age >= held.lease.leaseMs) this.lose(held);
-      // Half a tick early rather than a tick late.
-      else if (age >= held.lease.leaseMs / 3 - this.timerMs / 2 && !held.renewing) void this.renew(held, now);
+      if (age + this.tickMs > held.lease.leaseMs) this.lose(held);
+      else if (age > held.lease.leaseMs / 3 - this.tickMs / 2 && now >= held.pausedUntil && !held.renewing) {
+        // Not answered: the next tick tries again.
+        this.renew(held, now).catch(() => undefined);
+      }
     }
   }
 
-  private async renew(held: Held, sentAt: number): Promise<void> {
-    held.renewing = true;
+  private async renew(held: Held, sentAt: number): Promise<boolean> {
+    held.renewals++;
+    held.renewing = held.lease.renew();
     try {
-      if (await held.lease.renew()) held.confirmedAt = sentAt;
+      const isOwner = await held.renewing;
+      if (isOwner) held.confirmedAt = sentAt;
       else this.lose(held);
-    } catch {
-      // Not answered: the next tick tries again, and the lease's length bounds how long that may go on.
+      return isOwner;
     } finally {
-      held.renewing = false;
+      held.renewing = undefined;
     }
   }
 

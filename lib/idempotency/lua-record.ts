@@ -1,7 +1,7 @@
 import { luaNow } from '../redis/lua.js';
 
 /**
- * Shared by the scripts on a record: a hash with `v` format version, `s` state (running | done), `t` owner token, `f` fingerprint of the
+ * Shared by the scripts on a record: a hash with `v` format version, `s` state (running | committed, by a transaction of the run | done), `t` owner token, `f` fingerprint of the
  * payload, and once done `k` kind and `r` bytes of the result.
  *
  * `read_record` answers nil where there is none, and FOREIGN for anything that this format did not write.

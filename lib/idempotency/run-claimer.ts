@@ -2,7 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { Logger } from '@nestjs/common';
 import { OutcomeUnknownError } from '../atomic-redis.errors.js';
 import { Deadline } from '../redis/deadline.js';
-import type { KeySpace } from '../redis/key-space.js';
+import { withParticipant } from '../redis/commit-participant.js';
+import type { RedisConnection } from '../redis/redis-connection.js';
 import type { ArgumentsOf } from '../redis/script.js';
 import type { ScriptRunner } from '../redis/script-runner.js';
 import type { WorkInFlight } from '../redis/work-in-flight.js';
@@ -19,6 +20,7 @@ import { LeaseKeeper, type Lease } from './lease-keeper.js';
 import { recordId } from './record-key.js';
 import { releaseScript } from './release.script.js';
 import { renewScript } from './renew.script.js';
+import { RunCommit } from './run-commit.js';
 import type { ResultKind, StoredResult } from './stored-result.js';
 
 /** Claims keys and makes the runs that hold them. The one place that reads what the record scripts answer. */
@@ -28,18 +30,19 @@ export class RunClaimer {
 
   constructor(
     private readonly scripts: ScriptRunner,
-    private readonly keys: KeySpace,
+    private readonly connection: RedisConnection,
     private readonly work: WorkInFlight,
+    private readonly maxResultBytes: number,
   ) {}
 
   /**
    * One round trip.
    *
    * @throws IdempotencyInFlightError, IdempotencyMismatchError, IdempotencyRecordError
-   * @throws RedisUnavailableError, OutcomeUnknownError: nothing was claimed, or what was claimed is released again
+   * @throws RedisUnavailableError when the key could not be claimed in time; what may have been claimed is released again
    */
   async claim(request: ClaimRequest): Promise<Claim> {
-    const record = this.keys.own('idempotency', recordId(request.scope, request.operation, request.key));
+    const record = this.recordKey(request);
     const token = randomBytes(16).toString('hex');
     const claimedAt = performance.now();
     const { fingerprint, leaseMs, stepTimeoutMs } = request;
@@ -47,9 +50,9 @@ export class RunClaimer {
       .run(claimScript, { record }, { token, fingerprint, leaseMs }, Deadline.in(stepTimeoutMs))
       .catch((error: unknown) => {
         // It may have been applied, or be applied yet, up to its time limit: nobody will run under it.
-        if (error instanceof OutcomeUnknownError)
-          this.inBackground(this.releaseRecord(record, token, leaseMs));
-        throw error;
+        if (!(error instanceof OutcomeUnknownError)) throw error;
+        this.inBackground(this.releaseRecord(record, token, leaseMs));
+        throw this.connection.unavailable(error);
       });
     switch (reply.kind) {
       case 'claimed':
@@ -65,6 +68,15 @@ export class RunClaimer {
     }
   }
 
+  /** In a slot of its own, or in that of the keys it is to be committed with. */
+  private recordKey({ scope, operation, key, colocateWith }: ClaimRequest): string {
+    const { keys } = this.connection;
+    const id = recordId(scope, operation, key);
+    return colocateWith === undefined
+      ? keys.own('idempotency', id)
+      : keys.inSlot('idempotency', keys.slotOf(colocateWith), id);
+  }
+
   private startRun(record: string, token: string, claimedAt: number, request: ClaimRequest): ClaimedRun {
     const { fingerprint, leaseMs, ttlMs } = request;
     const abort = new AbortController();
@@ -75,8 +87,11 @@ export class RunClaimer {
       lost: (reason: LeaseLostError) => abort.abort(reason),
     };
     this.leases.hold(lease, claimedAt);
+    const run = { record, token, fingerprint, ttlMs, lease };
+    const commit = new RunCommit(this.connection, this.leases, run, this.maxResultBytes);
     return {
       signal: abort.signal,
+      within: (method) => withParticipant(commit, method),
       complete: async ({ kind, bytes }: StoredResult): Promise<void> => {
         this.leases.letGo(lease);
         const args = { token, fingerprint, ttlMs, kind, result: bytes };

@@ -27,7 +27,13 @@ const STATUS: Readonly<Record<string, number>> = {
   MODULE_CLOSED: 503,
 };
 
-const DETAIL_OF_FAULTS: Readonly<Record<number, string>> = {
+/** For errors whose message names keys or values in Redis, which are no business of an HTTP client. */
+const DETAIL_OF_CODE: Readonly<Record<string, string>> = {
+  TRANSACTION_CONFLICT: 'Others keep changing what this request is to change',
+  COUNTER_LIMIT: 'A limit has been reached',
+};
+
+const DETAIL_OF_STATUS: Readonly<Record<number, string>> = {
   500: 'The request could not be processed',
   503: 'The service cannot complete the request at the moment',
 };
@@ -40,12 +46,13 @@ export function problemOf(error: AtomicRedisError & { retryAfterMs?: number }): 
   const problem = {
     title: STATUS_CODES[status] ?? 'Error',
     status,
-    detail: DETAIL_OF_FAULTS[status] ?? error.message,
+    detail: DETAIL_OF_CODE[error.code] ?? DETAIL_OF_STATUS[status] ?? error.message,
     code: error.code,
     outcome: error.outcome,
     retryable: error.retryable,
   };
-  const waitMs = error.retryAfterMs ?? (status === 503 ? 1_000 : undefined);
+  // Generic clients take Retry-After for leave to send the request again.
+  const waitMs = error.retryAfterMs ?? (status === 503 && error.retryable ? 1_000 : undefined);
   return waitMs === undefined
     ? { problem }
     : { problem, retryAfterSeconds: Math.max(1, Math.ceil(waitMs / 1_000)) };

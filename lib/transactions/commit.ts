@@ -1,4 +1,5 @@
 import { AtomicRedisError, OutcomeUnknownError } from '../atomic-redis.errors.js';
+import type { QueuedCommand } from '../redis/commit-participant.js';
 import { Deadline } from '../redis/deadline.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import { isConnectionLoss, isTransientRefusal, replyCode, toReplyError } from '../redis/reply-errors.js';
@@ -7,7 +8,6 @@ import { CommitMarker } from './commit-marker.js';
 import type { TransactionConnection } from './connection-pools.js';
 import { resolveScript } from './resolve.script.js';
 import { PartialCommitError } from './transaction.errors.js';
-import type { QueuedCommand } from './transaction-attempt.js';
 
 /**
  * What EXEC came to: applied with its replies (null where they were lost), a conflict, or not applied for a reason that passes.
@@ -21,6 +21,8 @@ export interface Commit {
   readonly lease: TransactionConnection;
   readonly slot: number;
   readonly queued: readonly QueuedCommand[];
+  /** Of the library's own, behind the queued ones. */
+  readonly accompanying: readonly QueuedCommand[];
   readonly timeoutMs: number;
   readonly deadline: Deadline;
 }
@@ -45,13 +47,13 @@ export class Committer {
    * @throws RedisReplyError when Redis refused a command at queue time: nothing was applied
    * @throws OutcomeUnknownError when EXEC was not answered, and Redis could not be asked by the deadline or its evidence is gone
    */
-  async commit({ lease, slot, queued, timeoutMs, deadline }: Commit): Promise<CommitResult> {
+  async commit({ lease, slot, queued, accompanying, timeoutMs, deadline }: Commit): Promise<CommitResult> {
     const { client, marker } = lease;
     const attempt = marker.nextAttempt();
     const ttlMs = CommitMarker.ttlMs(timeoutMs);
     const sentAt = performance.now();
     const multi = client.multi() as unknown as Multi;
-    for (const { name, args } of queued) multi[name]!(...args);
+    for (const { name, args } of [...queued, ...accompanying]) multi[name]!(...args);
     multi.set(marker.keyIn(slot), attempt, 'PX', ttlMs);
     let replies: MultiReplies;
     try {
@@ -64,7 +66,7 @@ export class Committer {
     }
     if (replies === null) return { kind: 'conflict' };
     marker.confirm(slot, sentAt, ttlMs);
-    return applied(queued, replies.slice(0, -1));
+    return applied(queued, replies.slice(0, queued.length));
   }
 
   /** The reply to EXEC was lost. Whether it was applied, or never will be, is decided from another connection. */

@@ -21,6 +21,7 @@ const checkOptions = check.options({
   backoff: transactionOptionChecks.backoff,
   requireReplies: check.boolean,
   propagation: check.oneOf(Propagation.Join, Propagation.New),
+  completesRun: check.func,
 } satisfies Record<keyof OptimisticRetryOptions<unknown[]>, check.Check>);
 
 /**

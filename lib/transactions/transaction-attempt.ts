@@ -5,6 +5,7 @@ import {
   type AtomicRedisError,
 } from '../atomic-redis.errors.js';
 import { isConnectionLoss, isTransientRefusal, toReplyError } from '../redis/reply-errors.js';
+import type { CommitParticipant, QueuedCommand } from '../redis/commit-participant.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import {
   OBJECT_COMMANDS,
@@ -17,11 +18,6 @@ import { ARMED, CommitMarker } from './commit-marker.js';
 import type { TransactionConnection } from './connection-pools.js';
 import { Transaction } from './transaction.js';
 
-export interface QueuedCommand {
-  readonly name: string;
-  readonly args: readonly unknown[];
-}
-
 /** What all attempts of a transaction share. */
 export interface AttemptScope {
   readonly keys: readonly string[];
@@ -29,6 +25,8 @@ export interface AttemptScope {
   readonly timeoutMs: number;
   /** Aborts when the deadline passes or the caller's signal aborts. */
   readonly stop: AbortSignal;
+  /** What the transaction's EXEC is to commit beside its own writes. */
+  readonly participant: CommitParticipant | undefined;
 }
 
 /** One attempt of a transaction: its connection, what it watches, and the writes queued for EXEC. */
@@ -64,8 +62,11 @@ export class TransactionAttempt extends Transaction {
     client.stream.cork();
     process.nextTick(() => client.stream.uncork());
     const armed = this.arm(marker);
-    const watched = this.settle(client.watch(...scope.keys, marker.keyIn(scope.slot)), 'WATCH');
-    this.watching = Promise.all([armed, watched]);
+    const { keys, slot, participant } = scope;
+    const watchedKeys = participant ? [...keys, participant.key] : keys;
+    const watched = this.settle(client.watch(...watchedKeys, marker.keyIn(slot)), 'WATCH');
+    const verified = participant && this.settle(participant.verify(client), 'the check of the run');
+    this.watching = Promise.all([armed, watched, verified]);
     this.watching.catch(() => undefined);
   }
 

@@ -1,4 +1,5 @@
 import { RedisUnavailableError } from '../atomic-redis.errors.js';
+import type { CommitParticipant, QueuedCommand } from '../redis/commit-participant.js';
 import { Deadline, fullJitter, sleep, untilAborted } from '../redis/deadline.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import type { Committer } from './commit.js';
@@ -18,6 +19,8 @@ export interface TransactionRequest<T> extends Omit<ResolvedTransactionOptions, 
   readonly keys: readonly string[];
   readonly slot: number;
   readonly work: (attempt: TransactionAttempt) => Promise<T>;
+  /** What its EXEC commits beside its own writes. */
+  readonly participant: CommitParticipant | undefined;
   /** Whether it was called from inside another transaction, which must not be made to wait for itself. */
   readonly isNested: boolean;
 }
@@ -102,6 +105,22 @@ export class TransactionRunner {
   }
 
   private async attemptOn<T>(lease: Lease, run: Run<T>, number: number): Promise<AttemptResult<T>> {
+    const { participant } = run;
+    if (!participant) return await this.attemptWith(lease, run, number);
+    await participant.begin(run.deadline);
+    let result: AttemptResult<T> | undefined;
+    try {
+      result = await this.attemptWith(lease, run, number);
+    } finally {
+      const { touched } = participant.end(result?.done ?? false);
+      // The participant's own touch made EXEC refuse: nobody else's change, so no attempt of the caller's.
+      if (touched && result && !result.done && result.conflict)
+        result = again(new Error('the lease was renewed meanwhile'));
+    }
+    return result;
+  }
+
+  private async attemptWith<T>(lease: Lease, run: Run<T>, number: number): Promise<AttemptResult<T>> {
     const { client } = lease;
     if (client.status !== 'ready') return again(this.connection.unavailable());
     const attempt = new TransactionAttempt(lease, this.connection, run, number);
@@ -117,14 +136,25 @@ export class TransactionRunner {
       throw error;
     }
     if (attempt.failure) return await this.againElsewhere(attempt.failure);
-    if (attempt.queued.length === 0) {
+    const accompanying = run.participant?.writes(run.completesRun?.(value)) ?? [];
+    if (attempt.queued.length + accompanying.length === 0) {
       forgetWatches(lease, run.stop);
       return { done: true, value };
     }
+    return await this.commit(lease, run, attempt, accompanying, value);
+  }
+
+  private async commit<T>(
+    lease: Lease,
+    run: Run<T>,
+    { queued }: TransactionAttempt,
+    accompanying: readonly QueuedCommand[],
+    value: T,
+  ): Promise<AttemptResult<T>> {
     // In the same tick as EXEC is written: the connection that watched is still the one that commits.
-    if (client.status !== 'ready') return again(this.connection.unavailable());
+    if (lease.client.status !== 'ready') return again(this.connection.unavailable());
     const { slot, timeoutMs, deadline } = run;
-    const result = await this.committer.commit({ lease, slot, queued: attempt.queued, timeoutMs, deadline });
+    const result = await this.committer.commit({ lease, slot, queued, accompanying, timeoutMs, deadline });
     if (result.kind === 'conflict') return { done: false, conflict: true };
     if (result.kind === 'not-applied') return await this.againElsewhere(result.cause);
     if (result.replies === null && run.requireReplies) throw new RepliesLostError(run.keys);

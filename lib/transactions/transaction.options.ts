@@ -82,6 +82,12 @@ export interface TransactionOptions extends Pick<
   requireReplies?: boolean;
   /** Inside another transaction: become part of it, or be one of its own. @default 'join' */
   propagation?: `${Propagation.Join | Propagation.New}`;
+  /**
+   * Commits the idempotent run that the transaction is part of by its own EXEC, once per run: its effects and the record of the run
+   * are one step. Returns the value that a later call with the same idempotency key gets if this process does not live to store the result;
+   * undefined for none.
+   */
+  completesRun?: (result: unknown) => unknown;
 }
 
 export const checkTransactionOptions = options({
@@ -92,6 +98,7 @@ export const checkTransactionOptions = options({
   onReplies: func,
   requireReplies: boolean,
   propagation: oneOf(Propagation.Join, Propagation.New),
+  completesRun: func,
 } satisfies Record<keyof TransactionOptions, Check>);
 
 export interface ResolvedTransactionOptions extends TransactionOptions {

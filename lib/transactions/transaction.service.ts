@@ -3,6 +3,7 @@ import { OPTIONS } from '../atomic-redis.constants.js';
 import { InvalidArgumentError, TransactionMisuseError } from '../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
+import { currentParticipant, type CommitParticipant } from '../redis/commit-participant.js';
 import { asRetriedWork, isRetried, Propagation, retriedWorkOf } from '../redis/retried-work.js';
 import { RedisConnection } from '../redis/redis-connection.js';
 import { ScriptRunner } from '../redis/script-runner.js';
@@ -72,15 +73,22 @@ export class TransactionService {
     const outer = this.openAttempt();
     // What was started inside a transaction may outlive it; then this is a transaction of its own.
     if (outer?.isOpen && options.propagation !== Propagation.New) {
+      if (options.completesRun) {
+        throw new TransactionMisuseError(
+          'completesRun belongs to the outermost transaction, whose EXEC it is',
+        );
+      }
       await outer.watch(...keys);
       return await work(outer);
     }
-    const slot = this.connection.isCluster ? this.connection.keys.commonSlotOf(keys) : 0;
+    const participant = options.completesRun && this.participant();
+    const watched = participant ? [...keys, participant.key] : keys;
+    const slot = this.connection.isCluster ? this.connection.keys.commonSlotOf(watched) : 0;
     const inContext = (attempt: TransactionAttempt): Promise<T> =>
       asRetriedWork(this, attempt, async () => work(attempt));
     const resolved = resolveTransactionOptions(this.defaults, options);
     return await this.inFlight.track(() =>
-      this.runner.run({ keys, slot, work: inContext, isNested: isRetried(), ...resolved }),
+      this.runner.run({ keys, slot, work: inContext, participant, isNested: isRetried(), ...resolved }),
     );
   }
 
@@ -98,6 +106,16 @@ export class TransactionService {
   /** Closes the connections. Called by the module once nothing is in flight. */
   async close(): Promise<void> {
     await this.runner.close();
+  }
+
+  /** The idempotent run that the calling code is part of. */
+  private participant(): CommitParticipant {
+    const participant = currentParticipant();
+    if (participant?.connection === this.connection) return participant;
+    throw new TransactionMisuseError(
+      'completesRun needs an idempotent run around the transaction, of the same registration: ' +
+        'use it inside @Idempotent() or IdempotencyService.run()',
+    );
   }
 
   private openAttempt(): TransactionAttempt | undefined {

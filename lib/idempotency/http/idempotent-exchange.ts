@@ -31,7 +31,7 @@ export async function answer(
   // Before the handler: one that takes @Res() may send its response before it returns.
   tap.record(options.maxResultBytes, (recording) => keep(run, recording, options.maxResultBytes));
   try {
-    return await handler();
+    return await run.within(handler);
   } catch (error) {
     const policy = decide(options.onError, error);
     if (policy === 'release') {

@@ -1,0 +1,39 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
+import type { Redis } from 'ioredis';
+import type { Deadline } from './deadline.js';
+import type { RedisConnection } from './redis-connection.js';
+
+/** A write to be made inside a transaction's MULTI. */
+export interface QueuedCommand {
+  readonly name: string;
+  readonly args: readonly unknown[];
+}
+
+/**
+ * Something around a transaction that can be committed by the transaction's own EXEC, as one step with its writes, as long as it is still
+ * entitled to: an idempotent run and its record.
+ */
+export interface CommitParticipant {
+  /** Whose Redis it lives in. */
+  readonly connection: RedisConnection;
+  /** Watched with the transaction's keys, so that EXEC fails when the right to commit was lost after it was verified. */
+  readonly key: string;
+  /** Before WATCH. @throws when the participant may not be committed any more */
+  begin(deadline: Deadline): Promise<void>;
+  /** Written right behind WATCH, on its connection. Rejects when the participant may not be committed any more. */
+  verify(client: Redis): Promise<void>;
+  /** What goes into the MULTI when the transaction's work came to `value`. */
+  writes(value: unknown): readonly QueuedCommand[];
+  /** After EXEC, and after an attempt that did not come to it. Tells whether the participant itself touched its key since `begin`. */
+  end(applied: boolean): { touched: boolean };
+}
+
+const participants = new AsyncLocalStorage<CommitParticipant>();
+
+/** Runs `body` as part of what `participant` stands for. */
+export function withParticipant<T>(participant: CommitParticipant, body: () => T): T {
+  return participants.run(participant, body);
+}
+
+/** The innermost participant that the calling code is part of. */
+export const currentParticipant = (): CommitParticipant | undefined => participants.getStore();
