@@ -3,13 +3,13 @@ import { setUpDependencies } from './setup/dependencies.mjs';
 import { setUpRedis } from './setup/redis.mjs';
 
 /**
- * Makes a fresh checkout ready to build and run: dependencies and, with `needServer`, a Redis server program. Does
- * nothing where all is there. Returns the environment for the commands that follow.
+ * Makes a fresh checkout ready to build and run: dependencies and, with `needServer`, a Redis server program, which with
+ * `ownServer` REDIS_URL does not stand in for. Does nothing where all is there. Returns the environment for the commands that follow.
  */
-export async function setup({ needServer }) {
+export async function setup({ needServer, ownServer = false }) {
   checkNode(process.versions.node);
   await setUpDependencies();
-  const server = needServer ? await setUpRedis() : null;
+  const server = needServer ? await setUpRedis({ ownServer }) : null;
   return server ? { ...process.env, REDIS_SERVER_BINARY: server } : { ...process.env };
 }
 

@@ -6,7 +6,8 @@ import { setup } from './setup.mjs';
 import { build } from './build.mjs';
 
 await runAsMain(import.meta.url, async () => {
-  const env = await setup({ needServer: true });
+  // Tests kill, restart and empty servers: never one that REDIS_URL names.
+  const env = await setup({ needServer: true, ownServer: true });
   await build();
   const directory = mkdtempSync(join(tmpdir(), 'test-results-'));
   try {

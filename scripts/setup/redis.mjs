@@ -3,9 +3,12 @@ import { locked } from './lock.mjs';
 import { findRedisServer } from './redis-binary.mjs';
 import { installRedisServer } from './package-manager.mjs';
 
-/** The path of a Redis or Valkey server program, installed if need be; null when REDIS_URL names a running one. */
-export async function setUpRedis() {
-  if (process.env.REDIS_URL) return null;
+/**
+ * The path of a Redis or Valkey server program, installed if need be; null when REDIS_URL names a running one, unless the program is
+ * needed all the same.
+ */
+export async function setUpRedis({ ownServer }) {
+  if (process.env.REDIS_URL && !ownServer) return null;
   const { path } = findRedisServer();
   return path ?? locked(findOrInstall);
 }
