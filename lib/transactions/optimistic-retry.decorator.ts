@@ -20,6 +20,7 @@ const checkOptions = check.options({
   timeoutMs: transactionOptionChecks.timeoutMs,
   backoff: transactionOptionChecks.backoff,
   requireReplies: check.boolean,
+  validateReads: check.boolean,
   propagation: check.oneOf(Propagation.Join, Propagation.New),
   completesRun: check.func,
 } satisfies Record<keyof OptimisticRetryOptions<unknown[]>, check.Check>);

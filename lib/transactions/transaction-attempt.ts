@@ -1,5 +1,7 @@
 import { Command, type Redis } from 'ioredis';
 import {
+  CrossSlotError,
+  describe,
   InvalidArgumentError,
   TransactionMisuseError,
   type AtomicRedisError,
@@ -22,6 +24,8 @@ import { Transaction } from './transaction.js';
 export interface AttemptScope {
   readonly keys: readonly string[];
   readonly slot: number;
+  /** Whether every key must lie in that slot: on a Cluster, or where the module asks for it. */
+  readonly sameSlot: boolean;
   readonly timeoutMs: number;
   /** Aborts when the deadline passes or the caller's signal aborts. */
   readonly stop: AbortSignal;
@@ -81,13 +85,7 @@ export class TransactionAttempt extends Transaction {
       if (typeof key !== 'string' || key === '')
         throw new InvalidArgumentError('tx.watch', 'given non-empty strings', key);
     if (keys.length === 0) return;
-    if (this.connection.isCluster && this.connection.keys.commonSlotOf(keys) !== this.scope.slot) {
-      throw new InvalidArgumentError(
-        'tx.watch',
-        `given keys in slot ${this.scope.slot} of the transaction`,
-        keys.join(', '),
-      );
-    }
+    this.assertSameSlot(keys);
     const watched = this.settle(this.client.watch(...keys), 'WATCH');
     this.watching = Promise.all([this.watching, watched]);
     this.watching.catch(() => undefined);
@@ -107,26 +105,40 @@ export class TransactionAttempt extends Transaction {
   private sendRead(name: string, args: unknown[]): Promise<unknown> {
     this.assertOpen(`read.${name}`);
     assertArguments(`tx.read.${name}`, name, args);
-    if (this.queuedKeys.size > 0) {
-      const queued = keysOf(name, args).find((key) => this.queuedKeys.has(key));
+    if (name.startsWith('xread') && args.some((arg) => String(arg).toUpperCase() === 'BLOCK')) {
+      throw new TransactionMisuseError('tx.read.xread: BLOCK would hold the transaction open');
+    }
+    if (this.queuedKeys.size > 0 || this.scope.sameSlot) {
+      const keys = keysOf(name, args);
+      this.assertSameSlot(keys);
+      const queued = keys.find((key) => this.queuedKeys.has(key));
       if (queued !== undefined) {
         throw new TransactionMisuseError(
-          `tx.read.${name}: a write to ${JSON.stringify(queued)} is queued and has no value before EXEC; read first, then write`,
+          `tx.read.${name}: a write to ${describe(queued)} is queued and has no value before EXEC; read first, then write`,
         );
       }
     }
-    return this.settle(
-      (this.client as unknown as Record<string, (...a: unknown[]) => Promise<unknown>>)[name]!(...args),
-      `tx.read.${name}`,
-    );
+    const client = this.client as unknown as Record<string, (...a: unknown[]) => Promise<unknown>>;
+    return this.settle(client[name]!(...args), `tx.read.${name}`);
   }
 
   private enqueue(name: string, args: unknown[]): unknown {
     this.assertOpen(`write.${name}`);
     assertArguments(`tx.write.${name}`, name, args);
+    const keys = keysOf(name, args);
+    this.assertSameSlot(keys);
     this.queued.push({ name, args });
-    for (const key of keysOf(name, args)) this.queuedKeys.add(key);
+    for (const key of keys) this.queuedKeys.add(key);
     return new UnavailableUntilExec(name);
+  }
+
+  /** @throws CrossSlotError for a key outside the slot of the declared ones, which the server would only redirect */
+  private assertSameSlot(keys: readonly string[]): void {
+    const { sameSlot, slot, keys: declared } = this.scope;
+    if (!sameSlot) return;
+    const stray = keys.find((key) => this.connection.keys.slotOf(key) !== slot);
+    if (stray === undefined) return;
+    throw new CrossSlotError([declared[0]!, stray], [slot, this.connection.keys.slotOf(stray)]);
   }
 
   /** Turns an error of the connection or a passing refusal into one that starts the attempt again; any other is the caller's. */

@@ -1,6 +1,9 @@
 import type { RedisCommander } from 'ioredis';
 
-/** Commands that read keys and neither write nor block. */
+/**
+ * Commands that read keys and neither write nor block (XREAD without BLOCK). What names no key, such as SCAN or DBSIZE, cannot be watched and
+ * is not here.
+ */
 export const READ_COMMANDS = [
   ...['exists', 'type', 'ttl', 'pttl', 'expiretime', 'pexpiretime', 'dump', 'object', 'sort_ro', 'touch'],
   ...['get', 'mget', 'getrange', 'substr', 'strlen', 'lcs', 'getbit', 'bitcount', 'bitpos', 'bitfield_ro'],
@@ -43,7 +46,7 @@ export const READ_COMMANDS = [
     'zintercard',
   ],
   ...['geodist', 'geohash', 'geopos', 'geosearch', 'georadius_ro', 'georadiusbymember_ro', 'pfcount'],
-  ...['xlen', 'xrange', 'xrevrange', 'xinfo', 'xpending'],
+  ...['xlen', 'xrange', 'xrevrange', 'xinfo', 'xpending', 'xread'],
 ] as const;
 
 /** Commands that write keys of their own slot and do not block, and PUBLISH. Each runs inside MULTI/EXEC. */

@@ -18,6 +18,7 @@ type AttemptResult<T> =
 export interface TransactionRequest<T> extends Omit<ResolvedTransactionOptions, 'propagation'> {
   readonly keys: readonly string[];
   readonly slot: number;
+  readonly sameSlot: boolean;
   readonly work: (attempt: TransactionAttempt) => Promise<T>;
   /** What its EXEC commits beside its own writes. */
   readonly participant: CommitParticipant | undefined;
@@ -137,7 +138,7 @@ export class TransactionRunner {
     }
     if (attempt.failure) return await this.againElsewhere(attempt.failure);
     const accompanying = run.participant?.writes(run.completesRun?.(value)) ?? [];
-    if (attempt.queued.length + accompanying.length === 0) {
+    if (attempt.queued.length + accompanying.length === 0 && !run.validateReads) {
       forgetWatches(lease, run.stop);
       return { done: true, value };
     }

@@ -30,6 +30,8 @@ export interface TransactionModuleOptions {
   /** Time for all attempts together, in milliseconds. @default 10000 */
   timeoutMs?: number;
   backoff?: BackoffOptions;
+  /** Refuse keys in different hash slots on a standalone server too, as a Cluster would. @default false */
+  requireSameSlot?: boolean;
 }
 
 const backoffDefaults: Required<BackoffOptions> = { minMs: 1, maxMs: 200 };
@@ -43,6 +45,7 @@ const transactionDefaults: ResolvedTransactionModuleOptions = {
   idleTimeoutMs: 30_000,
   maxAttempts: 50,
   timeoutMs: 10_000,
+  requireSameSlot: false,
   backoff: backoffDefaults,
 };
 
@@ -57,6 +60,7 @@ export const transactionOptionChecks: Record<keyof TransactionModuleOptions, Che
   maxAttempts: integer(1, 1_000_000),
   timeoutMs: waitMs(),
   backoff: options(backoffChecks),
+  requireSameSlot: boolean,
 };
 
 export function resolveTransactionModuleOptions(
@@ -80,6 +84,11 @@ export interface TransactionOptions extends Pick<
   onReplies?: (replies: readonly unknown[] | null) => void;
   /** Throw a `RepliesLostError` instead of resolving when the writes were applied but the answer was lost. @default false */
   requireReplies?: boolean;
+  /**
+   * When the work queues no write, check all the same that nothing it read was changed until it was done, and run it again if so. One round
+   * trip more. @default false
+   */
+  validateReads?: boolean;
   /** Inside another transaction: become part of it, or be one of its own. @default 'join' */
   propagation?: `${Propagation.Join | Propagation.New}`;
   /**
@@ -97,6 +106,7 @@ export const checkTransactionOptions = options({
   signal: instanceOf(AbortSignal),
   onReplies: func,
   requireReplies: boolean,
+  validateReads: boolean,
   propagation: oneOf(Propagation.Join, Propagation.New),
   completesRun: func,
 } satisfies Record<keyof TransactionOptions, Check>);

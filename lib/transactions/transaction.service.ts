@@ -83,12 +83,21 @@ export class TransactionService {
     }
     const participant = options.completesRun && this.participant();
     const watched = participant ? [...keys, participant.key] : keys;
-    const slot = this.connection.isCluster ? this.connection.keys.commonSlotOf(watched) : 0;
+    const sameSlot = this.connection.isCluster || this.defaults.requireSameSlot;
+    const slot = sameSlot ? this.connection.keys.commonSlotOf(watched) : 0;
     const inContext = (attempt: TransactionAttempt): Promise<T> =>
       asRetriedWork(this, attempt, async () => work(attempt));
     const resolved = resolveTransactionOptions(this.defaults, options);
     return await this.inFlight.track(() =>
-      this.runner.run({ keys, slot, work: inContext, participant, isNested: isRetried(), ...resolved }),
+      this.runner.run({
+        keys,
+        slot,
+        sameSlot,
+        work: inContext,
+        participant,
+        isNested: isRetried(),
+        ...resolved,
+      }),
     );
   }
 
