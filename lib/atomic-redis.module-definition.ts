@@ -9,6 +9,7 @@ import {
   REGISTRATION_NAME,
 } from './atomic-redis.constants.js';
 import { resolveOptions, type AtomicRedisOptions, type ResolvedOptions } from './atomic-redis.options.js';
+import * as check from './atomic-redis.validation.js';
 import { AtomicRedis } from './atomic-redis.js';
 import { CounterService } from './counters/counter.service.js';
 import { IdempotencyService } from './idempotency/idempotency.service.js';
@@ -28,6 +29,12 @@ export interface AtomicRedisModuleExtras {
   /** Answer this library's errors over HTTP as RFC 9457 problem details. @default true */
   exceptionFilter?: boolean;
 }
+
+const checkExtras = check.options({
+  isGlobal: check.boolean,
+  name: check.nonEmptyString,
+  exceptionFilter: check.boolean,
+} satisfies Record<keyof AtomicRedisModuleExtras, check.Check>);
 
 const SERVICES = [TransactionService, IdempotencyService, CounterService];
 
@@ -56,7 +63,8 @@ export const { ConfigurableModuleClass } = new ConfigurableModuleBuilder<AtomicR
   .setFactoryMethodName('createAtomicRedisOptions')
   .setExtras<AtomicRedisModuleExtras>(
     { isGlobal: true, name: DEFAULT_REGISTRATION, exceptionFilter: true },
-    (definition, { isGlobal, name, exceptionFilter }) => {
+    (definition, { isGlobal = true, name = DEFAULT_REGISTRATION, exceptionFilter = true }) => {
+      checkExtras('forRoot', { isGlobal, name, exceptionFilter });
       const isDefault = name === DEFAULT_REGISTRATION;
       const token = getAtomicRedisToken(name);
       return {

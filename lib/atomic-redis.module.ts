@@ -1,5 +1,7 @@
 import { Inject, Logger, Module, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
-import { OPTIONS } from './atomic-redis.constants.js';
+import { ModulesContainer } from '@nestjs/core';
+import { OPTIONS, REGISTRATION_NAME } from './atomic-redis.constants.js';
+import { ConfigurationError, describe } from './atomic-redis.errors.js';
 import { ConfigurableModuleClass } from './atomic-redis.module-definition.js';
 import type { ResolvedOptions } from './atomic-redis.options.js';
 import { Deadline } from './redis/deadline.js';
@@ -27,19 +29,27 @@ export class AtomicRedisModule
 
   constructor(
     @Inject(OPTIONS) private readonly options: ResolvedOptions,
+    @Inject(REGISTRATION_NAME) private readonly name: string,
     private readonly connection: RedisConnection,
     private readonly work: WorkInFlight,
     private readonly transactions: TransactionService,
+    private readonly modules: ModulesContainer,
   ) {
     super();
   }
 
   async onModuleInit(): Promise<void> {
-    if (this.options.lazyConnect) return;
+    const registrations = this.registrations();
     try {
-      await this.connection.ready(Deadline.in(this.options.timeoutMs));
+      if (registrations.filter(({ name }) => name === this.name).length > 1) {
+        throw new ConfigurationError(
+          `AtomicRedisModule is registered twice as ${describe(this.name)}; give one of them another name`,
+        );
+      }
+      if (!this.options.lazyConnect) await this.connection.ready(Deadline.in(this.options.timeoutMs));
     } catch (error) {
-      await this.connection.close();
+      // The application will not start, and nobody will shut it down.
+      await Promise.all(registrations.map(({ connection }) => connection.close()));
       throw error;
     }
   }
@@ -53,5 +63,12 @@ export class AtomicRedisModule
     }
     await this.transactions.close();
     await this.connection.close();
+  }
+
+  /** All of this application. */
+  private registrations(): AtomicRedisModule[] {
+    return [...this.modules.values()].flatMap(({ instance }) =>
+      (instance as unknown) instanceof AtomicRedisModule ? [instance as unknown as AtomicRedisModule] : [],
+    );
   }
 }

@@ -121,10 +121,28 @@ export class CounterService {
    * @throws CounterLimitError at a bound with `onLimit: 'reject'`; `work` does not run
    * @throws as {@link add} does; `work` does not run
    */
-  async run<T>(
+  run<T>(
+    key: string,
+    amount: number,
+    work: (count: CounterResult<number>) => T,
+    options?: CounterRunOptions,
+  ): Promise<Awaited<T>>;
+  run<T>(
+    key: string,
+    amount: bigint,
+    work: (count: CounterResult<bigint>) => T,
+    options?: CounterRunOptions,
+  ): Promise<Awaited<T>>;
+  run<T>(
     key: string,
     amount: number | bigint,
     work: (count: CounterResult) => T,
+    options?: CounterRunOptions,
+  ): Promise<Awaited<T>>;
+  async run<T>(
+    key: string,
+    amount: number | bigint,
+    work: (count: never) => T,
     options: CounterRunOptions = {},
   ): Promise<Awaited<T>> {
     checkRunOptions('options', options);
@@ -137,7 +155,7 @@ export class CounterService {
         throw new CounterLimitError(key, count.value, amount, (amount < 0 ? options.min : options.max) ?? 0);
       }
       try {
-        return await work(count);
+        return await work(count as never);
       } catch (error) {
         if (undoable) await this.undoAfter(error, key, undoable);
         throw error;

@@ -90,13 +90,18 @@ export function openSharedClient(connection: ConnectionOption, settings: SharedC
 }
 
 /** Opens a connection for one owner: when it is lost it is lost, and never comes back under a WATCH or a blocking command. */
-export function openDedicatedClient(near: Redis, connectionName: string, keyPrefix: string): Redis {
+export function openDedicatedClient(
+  near: Redis,
+  connectionName: string,
+  keyPrefix: string,
+  socketTimeoutMs: number,
+): Redis {
   return near.duplicate({
     ...OWN,
     ...currentDatabase(near),
     connectionName,
     keyPrefix,
-    socketTimeout: undefined,
+    socketTimeout: socketTimeoutMs,
     maxRetriesPerRequest: 0,
     enableOfflineQueue: false,
     autoResendUnfulfilledCommands: false,

@@ -65,6 +65,8 @@ export function fullJitter(attempt: number, minMs: number, maxMs: number): numbe
 
 /** Settles as `promise` does, or rejects with the signal's reason as soon as it aborts. */
 export async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  // Left behind, it may still reject with nobody listening.
+  promise.catch(() => undefined);
   signal.throwIfAborted();
   let onAbort = (): void => undefined;
   const aborted = new Promise<never>((_, reject) => {

@@ -8,8 +8,9 @@ import {
   type ConnectionOption,
   type RedisClient,
 } from './client.js';
-import { Deadline } from './deadline.js';
+import { Deadline, sleep } from './deadline.js';
 import { KeySpace } from './key-space.js';
+import { isConnectionLoss, isTransientRefusal, toReplyError } from './reply-errors.js';
 import type { Script } from './script.js';
 import { ServerClock } from './server-clock.js';
 
@@ -100,11 +101,14 @@ export class RedisConnection {
       const clock = this.clockOf(this.nodeOf(slot));
       const known = clock.at(deadline);
       if (known !== undefined) return known;
-      await deadline
-        .race(clock.learn(), () => this.unavailable())
-        .catch((error: Error) => {
-          if (deadline.passed) throw this.unavailable(error);
-        });
+      try {
+        await deadline.race(clock.learn(), () => this.unavailable());
+      } catch (error) {
+        if (deadline.passed || !(error instanceof Error)) throw this.unavailable(error as Error);
+        if (!isConnectionLoss(error) && !isTransientRefusal(error))
+          throw toReplyError(error, 'TIME, which time limits need');
+        await sleep(Math.min(20, deadline.remainingMs));
+      }
     }
   }
 
@@ -116,7 +120,8 @@ export class RedisConnection {
   /** A connection of its own to the server that has the slot. The caller closes it; it never reconnects. */
   async openDedicated(slot: number, purpose: string, deadline: Deadline): Promise<Redis> {
     await this.ready(deadline);
-    const client = openDedicatedClient(this.nodeOf(slot), `${this.name}:${purpose}`, this.keys.keyPrefix);
+    const name = `${this.name}:${purpose}`;
+    const client = openDedicatedClient(this.nodeOf(slot), name, this.keys.keyPrefix, SILENCE_MS);
     let cause: Error | undefined;
     client.on('error', (error: Error) => (cause = error));
     try {

@@ -14,7 +14,7 @@ export interface OptimisticRetryOptions<Args extends unknown[]> extends Omit<
 }
 
 const checkOptions = check.options({
-  watch: check.either('a key, an array of keys or a function', check.key, arrayOfKeys, check.func),
+  watch: check.either('a key, a non-empty array of keys or a function', check.key, arrayOfKeys, check.func),
   name: check.nonEmptyString,
   maxAttempts: transactionOptionChecks.maxAttempts,
   timeoutMs: transactionOptionChecks.timeoutMs,
@@ -48,9 +48,9 @@ export function OptimisticRetry<Args extends unknown[]>(
       {
         decorator: 'OptimisticRetry',
         name,
-        around: ({ transactions }, call) => {
+        around: async ({ transactions }, call) => {
           const keys = typeof watch === 'function' ? watch(...(call.args as Args)) : watch;
-          return transactions.run(
+          return await transactions.run(
             typeof keys === 'string' ? [keys] : keys,
             () => call.proceed(),
             transactionOptions,
@@ -65,5 +65,6 @@ export function OptimisticRetry<Args extends unknown[]>(
 
 function arrayOfKeys(path: string, value: unknown): void {
   check.instanceOf(Array)(path, value);
+  check.integer(1)(`${path}.length`, (value as unknown[]).length);
   (value as unknown[]).forEach((key, i) => check.key(`${path}[${i}]`, key));
 }

@@ -18,7 +18,10 @@ import {
 } from './transaction-commands.js';
 import { ARMED, CommitMarker } from './commit-marker.js';
 import type { TransactionConnection } from './connection-pools.js';
+import type { TransactionOptions } from './transaction.options.js';
 import { Transaction } from './transaction.js';
+
+type JoinOptions = Pick<TransactionOptions, 'onReplies' | 'requireReplies'>;
 
 /** What all attempts of a transaction share. */
 export interface AttemptScope {
@@ -38,7 +41,7 @@ export class TransactionAttempt extends Transaction {
   readonly read: TransactionReads;
   readonly write: TransactionWrites;
   readonly signal: AbortSignal;
-  readonly queued: QueuedCommand[] = [];
+  readonly queued: (QueuedCommand & { readonly keys: readonly string[] })[] = [];
   /**
    * Settles when Redis has answered the WATCH. MULTI is never written before: a WATCH that arrives late could start on a marker that a
    * resolver has touched already, and EXEC would commit.
@@ -46,7 +49,9 @@ export class TransactionAttempt extends Transaction {
   watching: Promise<unknown>;
   /** Why the attempt cannot be committed although the work may go on: its connection was lost, or a node refused. */
   failure: AtomicRedisError | undefined;
-  private readonly queuedKeys = new Set<string>();
+  /** Whether a transaction that joined this one needs the replies. */
+  requireReplies = false;
+  private readonly replyListeners: ((replies: readonly unknown[] | null) => void)[] = [];
   isOpen = true;
 
   private readonly client: Redis;
@@ -72,6 +77,30 @@ export class TransactionAttempt extends Transaction {
     const verified = participant && this.settle(participant.verify(client), 'the check of the run');
     this.watching = Promise.all([armed, watched, verified]);
     this.watching.catch(() => undefined);
+  }
+
+  /**
+   * Runs the work of a transaction that joins this one. When it throws, its writes are dropped, whatever the work around it makes of that.
+   */
+  async join<T>(work: (tx: Transaction) => Promise<T> | T, options: JoinOptions): Promise<T> {
+    const from = this.queued.length;
+    let value: T;
+    try {
+      value = await work(this);
+    } catch (error) {
+      this.queued.length = from;
+      throw error;
+    }
+    const to = this.queued.length;
+    const { onReplies } = options;
+    if (onReplies) this.replyListeners.push((replies) => onReplies(replies && replies.slice(from, to)));
+    this.requireReplies ||= options.requireReplies ?? false;
+    return value;
+  }
+
+  /** Tells those that joined what EXEC answered to their part. */
+  committed(replies: readonly unknown[] | null): void {
+    for (const listener of this.replyListeners) listener(replies);
   }
 
   /** The work is done or has failed: from here on every use is a mistake. */
@@ -108,10 +137,10 @@ export class TransactionAttempt extends Transaction {
     if (name.startsWith('xread') && args.some((arg) => String(arg).toUpperCase() === 'BLOCK')) {
       throw new TransactionMisuseError('tx.read.xread: BLOCK would hold the transaction open');
     }
-    if (this.queuedKeys.size > 0 || this.scope.sameSlot) {
+    if (this.queued.length > 0 || this.scope.sameSlot) {
       const keys = keysOf(name, args);
       this.assertSameSlot(keys);
-      const queued = keys.find((key) => this.queuedKeys.has(key));
+      const queued = keys.find((key) => this.queued.some((command) => command.keys.includes(key)));
       if (queued !== undefined) {
         throw new TransactionMisuseError(
           `tx.read.${name}: a write to ${describe(queued)} is queued and has no value before EXEC; read first, then write`,
@@ -127,8 +156,7 @@ export class TransactionAttempt extends Transaction {
     assertArguments(`tx.write.${name}`, name, args);
     const keys = keysOf(name, args);
     this.assertSameSlot(keys);
-    this.queued.push({ name, args });
-    for (const key of keys) this.queuedKeys.add(key);
+    this.queued.push({ name, args, keys });
     return new UnavailableUntilExec(name);
   }
 
@@ -162,14 +190,14 @@ export class TransactionAttempt extends Transaction {
 }
 
 /** What a queued write returns: awaiting it is an error at once, since a promise of it could never settle before EXEC. */
-class UnavailableUntilExec {
+export class UnavailableUntilExec {
   constructor(private readonly name: string) {}
 
   // oxlint-disable-next-line no-thenable -- so that awaiting it fails instead of going unnoticed
   then(_: unknown, reject: (error: Error) => void): void {
     reject(
       new TransactionMisuseError(
-        `tx.write.${this.name} is queued until EXEC and cannot be awaited; take its reply from onReplies`,
+        `tx.write.${this.name} is queued until EXEC, so it can neither be awaited nor returned from an async function; take its reply from onReplies`,
       ),
     );
   }

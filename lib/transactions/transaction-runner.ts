@@ -93,7 +93,7 @@ export class TransactionRunner {
     });
     let lease: Lease | undefined;
     try {
-      lease = await this.pools.lease(run.slot, run.deadline, run.isNested);
+      lease = await this.lease(run);
       return await this.attemptOn(lease, run, number);
     } catch (error) {
       // Without a lease the error is ours; with one it is for the caller.
@@ -103,6 +103,17 @@ export class TransactionRunner {
       lease?.release();
       endTurn();
     }
+  }
+
+  private async lease({ slot, deadline, isNested, stop }: Run<unknown>): Promise<Lease> {
+    const leasing = this.pools.lease(slot, deadline, isNested);
+    return await untilAborted(leasing, stop).catch((error: unknown) => {
+      leasing.then(
+        (late) => late.release(),
+        () => undefined,
+      );
+      throw error;
+    });
   }
 
   private async attemptOn<T>(lease: Lease, run: Run<T>, number: number): Promise<AttemptResult<T>> {
@@ -123,6 +134,7 @@ export class TransactionRunner {
 
   private async attemptWith<T>(lease: Lease, run: Run<T>, number: number): Promise<AttemptResult<T>> {
     const { client } = lease;
+    run.stop.throwIfAborted();
     if (client.status !== 'ready') return again(this.connection.unavailable());
     const attempt = new TransactionAttempt(lease, this.connection, run, number);
     let value: T;
@@ -148,17 +160,20 @@ export class TransactionRunner {
   private async commit<T>(
     lease: Lease,
     run: Run<T>,
-    { queued }: TransactionAttempt,
+    attempt: TransactionAttempt,
     accompanying: readonly QueuedCommand[],
     value: T,
   ): Promise<AttemptResult<T>> {
     // In the same tick as EXEC is written: the connection that watched is still the one that commits.
     if (lease.client.status !== 'ready') return again(this.connection.unavailable());
+    const { queued } = attempt;
     const { slot, timeoutMs, deadline } = run;
     const result = await this.committer.commit({ lease, slot, queued, accompanying, timeoutMs, deadline });
     if (result.kind === 'conflict') return { done: false, conflict: true };
     if (result.kind === 'not-applied') return await this.againElsewhere(result.cause);
-    if (result.replies === null && run.requireReplies) throw new RepliesLostError(run.keys);
+    if (result.replies === null && (run.requireReplies || attempt.requireReplies))
+      throw new RepliesLostError(run.keys);
+    attempt.committed(result.replies);
     run.onReplies?.(result.replies);
     return { done: true, value };
   }

@@ -10,7 +10,7 @@ import { ScriptRunner } from '../redis/script-runner.js';
 import { WorkInFlight } from '../redis/work-in-flight.js';
 import { Committer } from './commit.js';
 import { ConnectionPools } from './connection-pools.js';
-import type { TransactionAttempt } from './transaction-attempt.js';
+import { UnavailableUntilExec, type TransactionAttempt } from './transaction-attempt.js';
 import {
   checkTransactionOptions,
   resolveTransactionOptions,
@@ -48,7 +48,8 @@ export class TransactionService {
   /**
    * Runs `work` so that its reads of `keys` and its writes take effect as one step. `work` runs once for each attempt: what it does outside
    * Redis is repeated with it. A call inside the work of another joins that one, unless
-   * `propagation` is `new`: its keys are watched too, and there is one commit.
+   * `propagation` is `new`: its keys are watched too, there is one commit, and attempts and
+   * time are those of the transaction around it. When its work throws, its writes are dropped.
    *
    * @returns what `work` returned, once its writes are applied
    * @throws whatever `work` throws, the same instance; nothing is written then
@@ -79,14 +80,18 @@ export class TransactionService {
         );
       }
       await outer.watch(...keys);
-      return await work(outer);
+      return await outer.join(work, options);
     }
     const participant = options.completesRun && this.participant();
     const watched = participant ? [...keys, participant.key] : keys;
     const sameSlot = this.connection.isCluster || this.defaults.requireSameSlot;
     const slot = sameSlot ? this.connection.keys.commonSlotOf(watched) : 0;
     const inContext = (attempt: TransactionAttempt): Promise<T> =>
-      asRetriedWork(this, attempt, async () => work(attempt));
+      asRetriedWork(this, attempt, async () => {
+        const value = work(attempt);
+        // Returned by an expression such as (tx) => tx.write.incr(key): it stands for no value.
+        return value instanceof UnavailableUntilExec ? (undefined as T) : value;
+      });
     const resolved = resolveTransactionOptions(this.defaults, options);
     return await this.inFlight.track(() =>
       this.runner.run({

@@ -87,6 +87,29 @@ describe('AtomicRedisModule', () => {
     await app.close();
   });
 
+  it('[MOD-2] refuses two registrations of one name, and takes an undefined name for none', async () => {
+    const { url } = redis.server;
+    const twice = start(
+      AtomicRedisModule.forRoot({ connection: url, name: undefined }),
+      AtomicRedisModule.forRoot({ connection: url, namespace: 'b:' }),
+    );
+    await expect(twice).rejects.toThrow(/registered twice as "default"/);
+    const app = await start(
+      AtomicRedisModule.forRoot({ connection: url, name: undefined, isGlobal: undefined }),
+    );
+    expect(app.get(AtomicRedis)).toBeDefined();
+    await app.close();
+  });
+
+  it('[MOD-4] leaves nothing open when another registration keeps the application from starting', async () => {
+    const boot = start(
+      AtomicRedisModule.forRoot({ connection: redis.server.url }),
+      AtomicRedisModule.forRoot({ connection: NOBODY, name: 'other', timeoutMs: 200 }),
+    );
+    await expect(boot).rejects.toThrow(RedisUnavailableError);
+    expect(await redis.client.client('LIST')).not.toContain('nestjs-atomic-redis');
+  });
+
   it.each<[string, unknown]>([
     ['forRoot.connection', {}],
     ['forRoot.connection', { connection: 'localhost:6379' }],
@@ -101,9 +124,11 @@ describe('AtomicRedisModule', () => {
     ['forRoot.transactions.maxConnections', { connection: NOBODY, transactions: { maxConnections: 0 } }],
     ['forRoot.idempotency.ttl', { connection: NOBODY, idempotency: { ttl: 1 } }],
     ['forRoot.counters.maxBatchSize', { connection: NOBODY, counters: { maxBatchSize: 513 } }],
+    ['forRoot.name', { connection: NOBODY, name: '' }],
+    ['forRoot.name', { connection: NOBODY, name: 5 }],
     ['connection.keyPrefix', { connection: { port: 1, keyPrefix: 'a{' } }],
   ])('[MOD-3] refuses a wrong %s at boot: %p', async (argument, options) => {
-    const boot = start(AtomicRedisModule.forRoot(options as AtomicRedisOptions));
+    const boot = (async () => start(AtomicRedisModule.forRoot(options as AtomicRedisOptions)))();
     await expect(boot).rejects.toThrow(InvalidArgumentError);
     await expect(boot).rejects.toMatchObject({ argument });
   });

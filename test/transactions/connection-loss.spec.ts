@@ -186,6 +186,14 @@ describe('a transaction whose connection dies', () => {
     await expect(increment()).rejects.toThrow(OutcomeUnknownError);
   });
 
+  it('[TX-10] runs again on another connection when a read is not answered, long before the deadline', async () => {
+    await increment();
+    proxy.blackHole({ match: ({ name }) => name === 'GET' });
+    const startedAt = performance.now();
+    await expect(increment()).resolves.toBe(2);
+    expect(performance.now() - startedAt).toBeLessThan(6_000);
+  });
+
   it('[TX-10] never writes MULTI before WATCH was answered, not even for a work without reads', async () => {
     const held = proxy.delay({ ...onWatch, replyMs: 200 });
     const running = transactions.run(['k'], (tx) => void tx.write.incr('k'));

@@ -166,6 +166,29 @@ describe('transactions at the edges', () => {
     await expect(transactions.run(['b'], () => 1)).resolves.toBe(1);
   });
 
+  it('[TX-8] heeds its signal while it waits for a connection, and runs no work afterwards', async () => {
+    const transactions = await start(undefined, { transactions: { maxConnections: 1 } });
+    const unhandled: unknown[] = [];
+    const listener = (error: unknown): void => void unhandled.push(error);
+    process.on('unhandledRejection', listener);
+    let release = (): void => undefined;
+    const gate = new Promise<void>((resolve) => (release = resolve));
+    const holder = transactions.run(['a'], () => gate);
+    const reason = new Error('enough');
+    const abort = new AbortController();
+    let ran = false;
+    const waiting = transactions.run(['b'], () => (ran = true), { signal: abort.signal });
+    await new Promise((resolve) => setImmediate(resolve));
+    abort.abort(reason);
+    await expect(waiting).rejects.toBe(reason);
+    release();
+    await holder;
+    await expect(transactions.run(['b'], () => 1)).resolves.toBe(1);
+    expect(ran).toBe(false);
+    expect(unhandled).toEqual([]);
+    process.off('unhandledRejection', listener);
+  });
+
   it('[TX-8] recovers by itself when the server restarts between attempts', async () => {
     const transactions = await start();
     await redis.client.set('k', 1);

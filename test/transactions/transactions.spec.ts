@@ -232,6 +232,30 @@ describe('TransactionService', () => {
     expect(await redis.client.exists(...Array.from({ length: 200 }, (_, i) => `k:${i}`))).toBe(200);
   });
 
+  it('[TX-6] drops the writes of one that joined and failed, and hands each its own replies', async () => {
+    const inner: unknown[] = [];
+    const outer: unknown[] = [];
+    await transactions.run(
+      ['a'],
+      async (tx) => {
+        tx.write.set('a', 1);
+        await transactions.run(['b'], (joined) => void joined.write.incr('b'), {
+          onReplies: (replies) => inner.push(replies),
+        });
+        const failing = transactions.run(['c'], (joined) => {
+          joined.write.set('c', 'partial');
+          throw new Error('inner');
+        });
+        await expect(failing).rejects.toThrow('inner');
+        tx.write.set('d', 1);
+      },
+      { onReplies: (replies) => outer.push(replies) },
+    );
+    expect(await redis.client.mget('a', 'b', 'c', 'd')).toEqual(['1', '1', null, '1']);
+    expect(inner).toEqual([[1]]);
+    expect(outer).toEqual([['OK', 1, 'OK']]);
+  });
+
   it('[TX-6] commits one of its own inside another with propagation new, with a single connection too', async () => {
     const single = await Test.createTestingModule({
       imports: [
@@ -296,6 +320,12 @@ describe('TransactionService', () => {
     expect(() => escaped!.write.set('k', 1)).toThrow(/after its attempt had ended/);
     expect(() => app.get(Accounts).outside()).toThrow(TransactionMisuseError);
     expect(await redis.client.exists('k')).toBe(0);
+  });
+
+  it('[TX-7] takes a write that the work returns for no value', async () => {
+    await expect(transactions.run(['k'], (tx) => tx.write.set('k', 1))).resolves.toBeUndefined();
+    await expect(transactions.run(['k'], async (tx) => tx.write.set('k', 2))).rejects.toThrow(/onReplies/);
+    expect(await redis.client.get('k')).toBe('1');
   });
 
   it('[TX-8] stops at its deadline and at its caller’s signal, with nothing written', async () => {
