@@ -11,6 +11,7 @@ import { completeScript } from './complete.script.js';
 import { decide, type OnErrorOption } from './error-policy.js';
 import type { IdempotencyModuleOptions } from './idempotency.options.js';
 import type { Claim, ClaimedRun, ClaimRequest, IdempotentRun } from './idempotent-run.js';
+import { OperationRegistry } from './operation-registry.js';
 import { fingerprintOf } from './record-key.js';
 import { releaseScript } from './release.script.js';
 import { renewScript } from './renew.script.js';
@@ -61,6 +62,8 @@ const checkOptions = check.options(idempotencyCallChecks);
 @Injectable()
 export class IdempotencyService {
   readonly defaults: Required<IdempotencyModuleOptions>;
+  /** Which method each operation of `@Idempotent` stands for. */
+  readonly operations = new OperationRegistry();
   private readonly claimer: RunClaimer;
 
   constructor(
@@ -97,6 +100,11 @@ export class IdempotencyService {
       if (claim.kind === 'replay') return replayed(claim.result) as T;
       return await this.runClaimed(claim.run, work, options.onError);
     });
+  }
+
+  /** Makes shutdown wait for `work`, up to its bound. For callers that end the run by themselves. */
+  async track<T>(work: () => Promise<T>): Promise<T> {
+    return await this.inFlight.track(work);
   }
 
   /** Takes the key for a run, or finds the result of an earlier one. For callers that end the run by themselves. */
