@@ -53,10 +53,10 @@ export function toScriptError(error: Error, script: string): RedisReplyError {
   });
 }
 
-/** The server's refusal of a command as an error of ours. */
-export function toReplyError(error: Error, what: string): RedisReplyError {
+/** The server's refusal of a command as an error of ours; `cause` where more than the refusal itself is known. */
+export function toReplyError(error: Error, what: string, cause: Error = error): RedisReplyError {
   return new RedisReplyError(replyCode(error) ?? 'ERR', `Redis refused ${what}: ${error.message}`, {
-    cause: error,
+    cause,
     retryable: isTransientRefusal(error),
   });
 }

@@ -109,7 +109,7 @@ function refused(error: Error & { previousErrors?: Error[] }): CommitResult {
   const refusals =
     replyCode(error) === 'EXECABORT' && error.previousErrors?.length ? error.previousErrors : [error];
   const final = refusals.find((refusal) => !isTransientRefusal(refusal));
-  if (final) throw toReplyError(final, 'a command of the transaction, so none was applied');
+  if (final) throw toReplyError(final, 'a command of the transaction, so none was applied', error);
   return { kind: 'not-applied', cause: refusals[0]! };
 }
 

@@ -8,7 +8,10 @@ import {
   type TransactionOptions,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy, type RedisCommand } from 'nestjs-atomic-redis/testing';
-import { resolveScript } from '../../lib/transactions/resolve.script.js';
+import { Deadline } from '../../lib/redis/deadline.js';
+import { RedisConnection } from '../../lib/redis/redis-connection.js';
+import { ScriptRunner } from '../../lib/redis/script-runner.js';
+import { resolveScript, type Resolution } from '../../lib/transactions/resolve.script.js';
 import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
 
@@ -158,6 +161,26 @@ describe('a transaction whose connection dies', () => {
     expect([lost.count, again.count]).toEqual([1, 1]);
     expect(await redis.client.get('k')).toBe('2');
   });
+
+  it.each([
+    ['a commit', '7', 'applied'],
+    ['another attempt', '6', 'not-applied'],
+    ['nothing, as after its time to live', undefined, 'unknown'],
+  ])(
+    '[TX-10] decides the same for any number of askers when the marker holds %s',
+    async (_, value, expected) => {
+      const connection = app.get(RedisConnection);
+      const scripts = new ScriptRunner(connection);
+      if (value !== undefined) await redis.client.set('marker', value);
+      const ask = (): Promise<Resolution> =>
+        scripts.run(resolveScript, { marker: 'marker' }, { attempt: '7', ttlMs: 60_000 }, Deadline.in(2_000));
+      const answers = await Promise.all([ask(), ask(), ask()]);
+      expect([...answers, await ask()]).toEqual(Array(4).fill(expected));
+      // Whatever is left behind goes by itself; what was committed has its own time to live.
+      expect((await redis.client.pttl('marker')) > 0).toBe(value !== '7');
+      expect(await redis.client.get('marker')).toBe(value ?? 'lost');
+    },
+  );
 
   it('[TX-10] asks from another connection when EXEC is not answered, without waiting for the deadline', async () => {
     proxy.blackHole({ ...onExec, deliver: true });

@@ -196,7 +196,11 @@ describe('TransactionService', () => {
       (tx.write.set as (...args: unknown[]) => unknown)('k');
     });
     await expect(running).rejects.toThrow(RedisReplyError);
-    await expect(running).rejects.toMatchObject({ outcome: 'not-applied' });
+    // What Redis said of each refused command is in the cause.
+    await expect(running).rejects.toMatchObject({
+      outcome: 'not-applied',
+      cause: { previousErrors: [expect.any(Error)] },
+    });
     expect(await redis.client.exists('k')).toBe(0);
   });
 
