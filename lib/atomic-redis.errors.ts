@@ -73,12 +73,10 @@ export class CrossSlotError extends AtomicRedisError {
   constructor(
     readonly keys: readonly string[],
     readonly slots: readonly number[],
+    advice = 'Give them a common hash tag, for example "{42}:balance" and "{42}:history": only the part in braces is hashed.',
   ) {
     const list = keys.map((key, i) => `${describe(key)} (slot ${slots[i]})`).join(', ');
-    super(
-      `Keys of one atomic operation must share a hash slot, received ${list}. ` +
-        `Give them a common hash tag, for example "{42}:balance" and "{42}:history": only the part in braces is hashed.`,
-    );
+    super(`Keys of one atomic operation must share a hash slot, received ${list}. ${advice}`);
   }
 }
 

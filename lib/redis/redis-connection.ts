@@ -97,8 +97,7 @@ export class RedisConnection {
    */
   async inServerTime(deadline: Deadline, slot: number): Promise<number> {
     for (;;) {
-      await this.ready(deadline);
-      const clock = this.clockOf(this.nodeOf(slot));
+      const clock = this.clockOf(await this.nodeOf(slot, deadline));
       const known = clock.at(deadline);
       if (known !== undefined) return known;
       try {
@@ -114,14 +113,26 @@ export class RedisConnection {
 
   /** Reads the clock of the slot's server again, which may have been stepped. */
   async relearnClock(slot: number, deadline: Deadline): Promise<void> {
-    await deadline.race(this.clockOf(this.nodeOf(slot)).learn(), () => this.unavailable());
+    const clock = this.clockOf(await this.nodeOf(slot, deadline));
+    await deadline.race(clock.learn(), () => this.unavailable());
   }
 
-  /** A connection of its own to the server that has the slot. The caller closes it; it never reconnects. */
-  async openDedicated(slot: number, purpose: string, deadline: Deadline): Promise<Redis> {
-    await this.ready(deadline);
-    const name = `${this.name}:${purpose}`;
-    const client = openDedicatedClient(this.nodeOf(slot), name, this.keys.keyPrefix, SILENCE_MS);
+  /**
+   * Names the server that has the slot; it changes when the slot moves or its server fails over.
+   * @throws RedisUnavailableError when none is known by the deadline
+   */
+  async ownerOf(slot: number, deadline: Deadline): Promise<string> {
+    return nameOf(await this.nodeOf(slot, deadline));
+  }
+
+  /**
+   * A connection of its own to the server of that name. The caller closes it; it never reconnects.
+   * @throws RedisUnavailableError when it is not a master any more, or cannot be reached by the deadline
+   */
+  async openDedicated(owner: string, purpose: string, deadline: Deadline): Promise<Redis> {
+    const node = this.masters().find((master) => nameOf(master) === owner);
+    if (!node) throw this.unavailable(new Error(`${owner} is no known master`));
+    const client = openDedicatedClient(node, `${this.name}:${purpose}`, this.keys.keyPrefix, SILENCE_MS);
     let cause: Error | undefined;
     client.on('error', (error: Error) => (cause = error));
     try {
@@ -131,11 +142,6 @@ export class RedisConnection {
       client.disconnect();
       throw error instanceof RedisUnavailableError ? error : this.unavailable(cause ?? (error as Error));
     }
-  }
-
-  /** Names the server that has the slot; changes when the slot moves or its server fails over. */
-  ownerOf(slot: number): string {
-    return isClusterClient(this.client) ? (this.client.slots[slot]?.[0] ?? 'unassigned') : 'standalone';
   }
 
   /** Reads again which server has which slot, after one of them said it has not. */
@@ -174,14 +180,27 @@ export class RedisConnection {
     return new ModuleClosedError('AtomicRedisModule was closed');
   }
 
-  private nodeOf(slot: number): Redis {
-    if (!isClusterClient(this.client)) return this.client;
-    const owner = this.ownerOf(slot);
-    const node = this.client
-      .nodes('master')
-      .find(({ options }) => `${options.host}:${options.port}` === owner);
-    if (!node) throw this.unavailable(new Error(`no known master has slot ${slot}`));
-    return node;
+  /**
+   * The server that has the slot. While a failover or a migration leaves it without a known one, the topology is read again.
+   * @throws RedisUnavailableError when none is known by the deadline
+   */
+  private async nodeOf(slot: number, deadline: Deadline): Promise<Redis> {
+    for (;;) {
+      await this.ready(deadline);
+      const { client } = this;
+      if (!isClusterClient(client)) return client;
+      const owner = client.slots[slot]?.[0];
+      const node = this.masters().find((master) => nameOf(master) === owner);
+      if (node) return node;
+      const cause = new Error(`no known master has slot ${slot}`);
+      await deadline.race(this.refreshTopology(), () => this.unavailable(cause));
+      await sleep(Math.min(50, deadline.remainingMs));
+      if (deadline.passed) throw this.unavailable(cause);
+    }
+  }
+
+  private masters(): Redis[] {
+    return isClusterClient(this.client) ? this.client.nodes('master') : [this.client];
   }
 
   private clockOf(node: Redis): ServerClock {
@@ -212,3 +231,6 @@ export class RedisConnection {
     });
   }
 }
+
+/** As ioredis names a node in its table of slots. */
+const nameOf = ({ options }: Redis): string => `${options.host}:${options.port}`;

@@ -44,10 +44,10 @@ export class ConnectionPools {
    * @throws RedisUnavailableError when none could be had by the deadline
    */
   async lease(slot: number, deadline: Deadline, isNested: boolean): Promise<Lease> {
-    await this.connection.ready(deadline);
-    const pool = this.poolOf(slot);
+    const owner = await this.connection.ownerOf(slot, deadline);
+    const pool = this.poolOf(owner);
     if (isNested && pool.numUsed() + pool.numPendingCreates() >= this.options.maxConnections) {
-      const connection = await this.open(slot, deadline);
+      const connection = await this.open(owner, deadline);
       return { ...connection, release: () => connection.client.disconnect() };
     }
     const pending = pool.acquire();
@@ -60,6 +60,11 @@ export class ConnectionPools {
       return { ...connection, release: () => pool.release(connection) };
     } catch (error) {
       pending.abort();
+      // It may have been granted in the same moment.
+      pending.promise.then(
+        (granted) => pool.release(granted),
+        () => undefined,
+      );
       throw error;
     }
   }
@@ -70,15 +75,15 @@ export class ConnectionPools {
     await Promise.all(pools.map((pool) => pool.destroy()));
   }
 
-  private async open(slot: number, deadline: Deadline): Promise<TransactionConnection> {
-    const client = await this.connection.openDedicated(slot, 'transaction', deadline);
+  private async open(owner: string, deadline: Deadline): Promise<TransactionConnection> {
+    const client = await this.connection.openDedicated(owner, 'transaction', deadline);
     return { client, marker: new CommitMarker(this.connection.keys) };
   }
 
-  private poolOf(slot: number): Pool<TransactionConnection> {
-    const owner = this.connection.ownerOf(slot);
+  private poolOf(owner: string): Pool<TransactionConnection> {
     let pool = this.pools.get(owner);
     if (!pool) {
+      this.dropEmptyPools();
       const { maxConnections, idleTimeoutMs, openTimeoutMs } = this.options;
       pool = new Pool<TransactionConnection>({
         min: 0,
@@ -88,12 +93,21 @@ export class ConnectionPools {
         acquireTimeoutMillis: 2 ** 31 - 1,
         createTimeoutMillis: openTimeoutMs * 2,
         propagateCreateError: true,
-        create: () => this.open(slot, Deadline.in(openTimeoutMs)),
+        create: () => this.open(owner, Deadline.in(openTimeoutMs)),
         validate: ({ client }) => client.status === 'ready',
         destroy: ({ client }) => client.disconnect(),
       });
       this.pools.set(owner, pool);
     }
     return pool;
+  }
+  /** Servers come and go; what served one that is gone must not stay for ever. */
+  private dropEmptyPools(): void {
+    for (const [owner, pool] of this.pools) {
+      const uses = pool.numUsed() + pool.numFree() + pool.numPendingCreates() + pool.numPendingAcquires();
+      if (uses > 0) continue;
+      this.pools.delete(owner);
+      void pool.destroy();
+    }
   }
 }

@@ -97,7 +97,7 @@ export class TransactionRunner {
       return await this.attemptOn(lease, run, number);
     } catch (error) {
       // Without a lease the error is ours; with one it is for the caller.
-      if (!lease && error instanceof RedisUnavailableError) return again(error);
+      if (!lease && error instanceof RedisUnavailableError) return await this.againElsewhere(error);
       throw error;
     } finally {
       lease?.release();

@@ -1,6 +1,6 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { OPTIONS } from '../atomic-redis.constants.js';
-import { InvalidArgumentError, TransactionMisuseError } from '../atomic-redis.errors.js';
+import { CrossSlotError, InvalidArgumentError, TransactionMisuseError } from '../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import { currentParticipant, type CommitParticipant } from '../redis/commit-participant.js';
@@ -83,9 +83,8 @@ export class TransactionService {
       return await outer.join(work, options);
     }
     const participant = options.completesRun && this.participant();
-    const watched = participant ? [...keys, participant.key] : keys;
     const sameSlot = this.connection.isCluster || this.defaults.requireSameSlot;
-    const slot = sameSlot ? this.connection.keys.commonSlotOf(watched) : 0;
+    const slot = sameSlot ? this.commonSlot(keys, participant) : 0;
     const inContext = (attempt: TransactionAttempt): Promise<T> =>
       asRetriedWork(this, attempt, async () => {
         const value = work(attempt);
@@ -120,6 +119,18 @@ export class TransactionService {
   /** Closes the connections. Called by the module once nothing is in flight. */
   async close(): Promise<void> {
     await this.runner.close();
+  }
+
+  private commonSlot(keys: readonly string[], participant: CommitParticipant | undefined): number {
+    const slot = this.connection.keys.commonSlotOf(keys);
+    if (participant && this.connection.keys.slotOf(participant.key) !== slot) {
+      throw new CrossSlotError(
+        [...keys, participant.key],
+        [...keys, participant.key].map((key) => this.connection.keys.slotOf(key)),
+        'The last is the record of the idempotent run: put it there with colocateWith on @Idempotent() or IdempotencyService.run().',
+      );
+    }
+    return slot;
   }
 
   /** The idempotent run that the calling code is part of. */

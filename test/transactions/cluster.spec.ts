@@ -1,6 +1,11 @@
 import type { Cluster } from 'ioredis';
 import { Test, type TestingModule } from '@nestjs/testing';
-import { AtomicRedisModule, CrossSlotError, TransactionService } from 'nestjs-atomic-redis';
+import {
+  AtomicRedisModule,
+  CrossSlotError,
+  IdempotencyService,
+  TransactionService,
+} from 'nestjs-atomic-redis';
 import { startCluster, type TestCluster } from '../support/cluster.js';
 
 describe('transactions on a Cluster', () => {
@@ -108,6 +113,26 @@ describe('transactions on a Cluster', () => {
     await expect(running).resolves.toBe(3);
     expect(await client.get('cancelled')).toBe('3');
   }, 60_000);
+
+  it('[TX-14] commits a run whose record lies in the slot of its keys, and says how when it does not', async () => {
+    const idempotency = app.get(IdempotencyService);
+    const deposit = (): Promise<number> =>
+      transactions.run(
+        ['{acct}:balance'],
+        async (tx) => {
+          const balance = Number(await tx.read.get('{acct}:balance')) + 5;
+          tx.write.set('{acct}:balance', balance);
+          return balance;
+        },
+        { completesRun: (balance) => balance },
+      );
+    await expect(idempotency.run('far', deposit)).rejects.toThrow(/colocateWith/);
+    expect(await client.exists('{acct}:balance')).toBe(0);
+    const near = (): Promise<number> => idempotency.run('near', deposit, { colocateWith: '{acct}:balance' });
+    await expect(near()).resolves.toBe(5);
+    await expect(near()).resolves.toBe(5);
+    expect(await client.get('{acct}:balance')).toBe('5');
+  });
 
   it('[TX-11] goes on at the new owner after the master was killed', async () => {
     await increment('failover');
