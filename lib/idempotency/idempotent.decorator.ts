@@ -2,14 +2,16 @@ import { UseInterceptors } from '@nestjs/common';
 import { ConfigurationError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import {
-  nameOf,
   wrapMethod,
   type CheckedMethodDecorator,
+  type MethodCall,
   type MethodSite,
 } from '../method-wrapping/wrap-method.js';
-import { HttpExchangeInterceptor, type HttpExchange } from './http/http-exchange.js';
-import { callerOf, keyFromHeader, payloadOf } from './http/http-request.js';
-import { answer } from './http/idempotent-exchange.js';
+import { callId, currentCall, enclosingRun, withinCall } from './current-call.js';
+import { callerOf } from './http/caller.js';
+import { HttpExchangeInterceptor, refuseEvents, type HttpExchange } from './http/http-exchange.js';
+import { isSafe, keyFromHeader, payloadOf, routeOf } from './http/http-request.js';
+import { answer } from './http/route-call.js';
 import { IdempotencyKeyMissingError } from './idempotency.errors.js';
 import {
   idempotencyCallChecks,
@@ -19,12 +21,21 @@ import {
 
 export interface IdempotentOptions<KeyArgs extends unknown[], ScopeArgs extends unknown[]> extends Omit<
   IdempotencyOptions,
-  'scope' | 'fingerprint' | 'colocateWith'
+  'scope' | 'operation' | 'fingerprint' | 'colocateWith'
 > {
   /** The key, from the method's arguments. Default, on a route: the request's header. */
   key?: (...args: KeyArgs) => string;
-  /** Separates equal keys of different callers, from the method's arguments. Default: the caller on a route, none elsewhere. */
+  /**
+   * Separates equal keys of different callers, from the method's arguments. Default, on a route: `request.user` by its id and its tenant or
+   * issuer, else the Authorization header, else the session, else all callers are one. Elsewhere: none.
+   */
   scope?: (...args: ScopeArgs) => string;
+  /**
+   * Names what the method does: `orders.create`. Equal keys of different operations are different. Default: the class and method, and on a
+   * route the HTTP method and path pattern; a name of its own survives renaming them. Two methods of a registration with one operation would
+   * answer each other's calls: the first call of the second is a `ConfigurationError`.
+   */
+  operation?: string;
   /**
    * On a Cluster: a key, from the method's arguments, whose hash slot the record is put into; see `IdempotencyOptions.colocateWith`.
    */
@@ -51,91 +62,132 @@ const checkOptions = check.options({
  * Runs the method once for each idempotency key, and answers every later call with the result of the first.
  *
  * On a route the key comes from the `Idempotency-Key` header and the result is the response as it went over the wire; guards and
- * pipes come first. On any other method of a provider, `key` takes it from the arguments, and the result is the returned JSON value.
- * The method then returns a promise.
+ * pipes come first. GET, HEAD and OPTIONS requests pass through, unless `key` is given. On any other method of a provider, `key` takes it
+ * from the arguments, and the result is the returned JSON value. The method then returns a promise.
  *
  * ```ts
  * @Post() @Idempotent() create(@Body() dto: CreateOrderDto) { … }
  * @Idempotent({ key: (job: ShipOrder) => job.orderId }) async ship(job: ShipOrder) { … }
  * ```
  *
- * @throws InvalidArgumentError at once for a wrong option; a call throws what `IdempotencyService.run` does, and
- * `IdempotencyKeyMissingError` or `IdempotencyKeyInvalidError` over HTTP
+ * A call inside a run that needs no other key is part of that run: `super.create()` in a route's handler, or a call with the very key of the
+ * run it is made in.
+ *
+ * @throws InvalidArgumentError at once for a wrong option, ConfigurationError for an `@Sse()` route (by the first request, when `@Sse()` stands
+ * above); a call throws what `IdempotencyService.run` does; over HTTP also `IdempotencyKeyMissingError` or `IdempotencyKeyInvalidError`, and
+ * `ConfigurationError` for a `request.user` without a recognised id, which needs `scope`
  */
 export function Idempotent<KeyArgs extends unknown[] = [], ScopeArgs extends unknown[] = []>(
   options: IdempotentOptions<KeyArgs, ScopeArgs> = {},
 ): CheckedMethodDecorator<KeyArgs, ScopeArgs> {
   checkOptions('@Idempotent', options);
   return (target, key, descriptor) => {
-    const exchanges = new HttpExchangeInterceptor();
+    const route = new HttpExchangeInterceptor();
     wrapMethod(
       {
         decorator: 'Idempotent',
         name: options.name,
-        around: ({ idempotency }, call, site) => {
-          const exchange = exchanges.take();
-          if (exchange)
-            return overHttp(
-              idempotency,
-              exchange,
-              options as AnyOptions,
-              call.args,
-              () => call.proceed(),
-              site,
-            );
-          if (!options.key) {
-            throw new ConfigurationError(
-              `${nameOf(site)} was called outside of an HTTP request, so its idempotency key must come from its arguments: @Idempotent({ key: (…) => … })`,
-            );
-          }
-          const run = (): unknown => call.proceed();
-          return idempotency.run(options.key(...(call.args as KeyArgs)), run, {
-            ...callOptions(options as AnyOptions, call.args, site),
-            scope: options.scope?.(...(call.args as ScopeArgs)),
-          });
+        // Async, so that what a callback throws rejects.
+        around: async ({ idempotency }, methodCall, site) => {
+          const exchange = route.current();
+          const call = callOf(idempotency, options as AnyOptions, methodCall, site);
+          return await (exchange ? overHttp(call, exchange) : byArguments(call));
         },
       },
       target,
       key,
       descriptor,
     );
-    UseInterceptors(exchanges)(target, key, descriptor);
+    refuseEvents(descriptor.value as object, `${target.constructor.name}.${String(key)}`);
+    UseInterceptors(route)(target, key, descriptor);
   };
 }
 
 type AnyOptions = IdempotentOptions<unknown[], unknown[]>;
 
-async function overHttp(
+interface IdempotentCall {
+  readonly idempotency: IdempotencyService;
+  readonly options: AnyOptions;
+  readonly args: unknown[];
+  /** `OrdersService.create`, by the class of the instance: a method that two classes inherit is two operations. */
+  readonly name: string;
+  readonly type: object;
+  readonly proceed: () => unknown;
+}
+
+const callOf = (
   idempotency: IdempotencyService,
-  exchange: HttpExchange,
   options: AnyOptions,
-  args: unknown[],
-  handler: () => unknown,
+  call: MethodCall,
   site: MethodSite,
-): Promise<unknown> {
+): IdempotentCall => ({
+  idempotency,
+  options,
+  args: call.args,
+  name: `${call.instance.constructor.name || site.className}.${site.methodName}`,
+  type: call.instance.constructor,
+  proceed: () => call.proceed(),
+});
+
+async function overHttp(call: IdempotentCall, exchange: HttpExchange): Promise<unknown> {
+  const { options, args, idempotency, proceed } = call;
   const { request } = exchange;
+  if (!options.key && isSafe(request)) return await proceed();
   const header = options.header ?? 'Idempotency-Key';
   const key = options.key ? options.key(...args) : keyFromHeader(request, header);
   if (key === undefined) {
     if (options.required ?? idempotency.defaults.required)
       throw new IdempotencyKeyMissingError(`The request needs an ${header} header`);
-    return await handler();
+    return await proceed();
   }
   check.key('key', key);
-  const claim = await idempotency.claim(key, {
-    ...callOptions(options, args, site),
+  const claimOf = () => ({
+    ...claimOptions(call, `${call.name} ${routeOf(request)}`),
+    key,
     scope: options.scope?.(...args) ?? callerOf(request),
     fingerprint: payloadOf(request),
   });
-  return await answer(exchange, claim, handler, {
-    maxResultBytes: idempotency.defaults.maxResultBytes,
-    onError: options.onError,
-  });
+  return await answer(idempotency, exchange, claimOf, proceed);
 }
 
-function callOptions(options: AnyOptions, args: unknown[], site: MethodSite): IdempotencyOptions {
+async function byArguments(call: IdempotentCall): Promise<unknown> {
+  const { options, args, idempotency, proceed } = call;
+  if (!options.key) {
+    if (enclosingRun((run) => run.idempotency === idempotency && run.exchange !== undefined))
+      return await proceed();
+    throw new ConfigurationError(
+      `${call.name} was not called for an HTTP request, so its idempotency key must come from its arguments: @Idempotent({ key: (…) => … })`,
+    );
+  }
+  const key = options.key(...args);
+  const scope = options.scope?.(...args) ?? '';
+  const claim = claimOptions(call, call.name);
+  const id = callId(scope, claim.operation, key);
+  if (enclosingRun((run) => run.idempotency === idempotency && run.id === id)) return await proceed();
+
+  let isRunning = true;
+  const running = {
+    kind: 'run',
+    idempotency,
+    id,
+    exchange: undefined,
+    isRunning: () => isRunning,
+    outer: currentCall(),
+  } as const;
+  try {
+    return await idempotency.run(key, () => withinCall(running, proceed), { ...claim, scope });
+  } finally {
+    isRunning = false;
+  }
+}
+
+function claimOptions(
+  { options, args, idempotency, name, type }: IdempotentCall,
+  defaultOperation: string,
+): IdempotencyOptions & { operation: string } {
   const { ttlMs, leaseMs, timeoutMs, onError, propagation } = options;
   const colocateWith = options.colocateWith?.(...args);
-  const operation = options.operation ?? nameOf(site);
+  const operation = options.operation ?? defaultOperation;
+  idempotency.operations.claim(operation, { type, name });
   return { ttlMs, leaseMs, timeoutMs, onError, propagation, colocateWith, operation };
 }

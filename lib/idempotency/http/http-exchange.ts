@@ -1,27 +1,28 @@
-import { AsyncLocalStorage } from 'node:async_hooks';
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { ServerResponse } from 'node:http';
 import type { CallHandler, ExecutionContext, NestInterceptor } from '@nestjs/common';
 import { Observable, tap } from 'rxjs';
+import { ConfigurationError } from '../../atomic-redis.errors.js';
+import { currentCall, withinCall } from '../current-call.js';
+import type { StoredResult } from '../stored-result.js';
+import type { ExchangeRun } from './exchange-run.js';
+import type { HttpRequest } from './http-request.js';
 import { ResponseTap } from './response-tap.js';
 
-/** What Express and Fastify both put on a request. */
-export interface HttpRequest {
-  readonly method: string;
-  readonly originalUrl?: string;
-  readonly url: string;
-  readonly headers: IncomingMessage['headers'];
-  readonly body?: unknown;
-  readonly user?: unknown;
-  readonly session?: unknown;
-  /** Node's own request behind Fastify's. */
-  readonly raw?: IncomingMessage;
-  readonly headersDistinct?: IncomingMessage['headersDistinct'];
-}
+/** What the claim of a request came to. */
+export type ExchangeClaim =
+  | { readonly kind: 'run'; readonly run: ExchangeRun }
+  | { readonly kind: 'replay'; readonly result: StoredResult };
 
 /** One request to a decorated route, from before its handler to the end of its response. */
 export interface HttpExchange {
+  /** The interceptor of the route: that of the decorator which is to answer the request. */
+  readonly route: HttpExchangeInterceptor;
   readonly request: HttpRequest;
   readonly tap: ResponseTap;
+  /** Whether the handler is given the response. */
+  readonly takesResponse: boolean;
+  /** Made once, however often interceptors call the handler. */
+  claim?: Promise<ExchangeClaim> | undefined;
 }
 
 /**
@@ -29,43 +30,52 @@ export interface HttpExchange {
  * and pipes have let the request through.
  */
 export class HttpExchangeInterceptor implements NestInterceptor {
-  private readonly current = new AsyncLocalStorage<{ exchange: HttpExchange | undefined }>();
-
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
     if (context.getType() !== 'http') return next.handle();
+    refuseEvents(context.getHandler(), `${context.getClass().name}.${context.getHandler().name}`);
     const http = context.switchToHttp();
     const response = http.getResponse<ServerResponse & { raw?: ServerResponse }>();
+    const { takesResponse, sendsByItself } = responseUse(context);
     const exchange: HttpExchange = {
+      route: this,
       request: http.getRequest<HttpRequest>(),
       tap: new ResponseTap(response.raw ?? response),
+      takesResponse,
     };
+    const call = { kind: 'request', exchange, outer: currentCall() } as const;
     const handled = new Observable<unknown>((subscriber) =>
-      this.current.run({ exchange }, () => next.handle().subscribe(subscriber)),
+      withinCall(call, () => next.handle().subscribe(subscriber)),
     );
-    return sendsByItself(context)
-      ? handled.pipe(tap({ complete: () => exchange.tap.sendReplay() }))
-      : handled;
+    return sendsByItself ? handled.pipe(tap({ complete: () => exchange.tap.sendReplay() })) : handled;
   }
 
-  /** The exchange that called the route's handler; once, so that a call of the same method from inside is not taken for it. */
-  take(): HttpExchange | undefined {
-    const store = this.current.getStore();
-    const exchange = store?.exchange;
-    if (store) store.exchange = undefined;
-    return exchange;
+  /** The request that calls this decorator's method as its handler; none for a call from inside a handler. */
+  current(): HttpExchange | undefined {
+    const call = currentCall();
+    return call?.kind === 'request' && call.exchange.route === this ? call.exchange : undefined;
   }
 }
 
+const SSE = '__sse__';
+
+/** @throws ConfigurationError when `method` sends events, which have no end to keep and replay */
+export function refuseEvents(method: object, name: string): void {
+  if (Reflect.getMetadata(SSE, method) === undefined) return;
+  throw new ConfigurationError(
+    `${name} is an @Sse() route: a stream of events cannot be replayed, so it cannot be @Idempotent()`,
+  );
+}
+
 const ROUTE_ARGUMENTS = '__routeArguments__';
+const RESPONSE_PASSTHROUGH = '__responsePassthrough__';
 const RESPONSE_ARGUMENT = 1;
 const NEXT_ARGUMENT = 2;
 
-/** Whether the handler takes `@Res()` or `@Next()`, so that Nest sends nothing for it. */
-function sendsByItself(context: ExecutionContext): boolean {
-  const args = (Reflect.getMetadata(ROUTE_ARGUMENTS, context.getClass(), context.getHandler().name) ??
-    {}) as Record<string, { data?: { passthrough?: boolean } }>;
-  return Object.entries(args).some(([type, { data }]) => {
-    const kind = Number(type.split(':')[0]);
-    return (kind === RESPONSE_ARGUMENT || kind === NEXT_ARGUMENT) && !data?.passthrough;
-  });
+/** Whether the handler takes `@Res()` or `@Next()`, and whether Nest therefore sends nothing for it. */
+function responseUse(context: ExecutionContext): { takesResponse: boolean; sendsByItself: boolean } {
+  const read = (key: string): unknown =>
+    Reflect.getMetadata(key, context.getClass(), context.getHandler().name);
+  const args = Object.keys(read(ROUTE_ARGUMENTS) ?? {}).map((key) => Number(key.split(':')[0]));
+  const takesResponse = args.some((kind) => kind === RESPONSE_ARGUMENT || kind === NEXT_ARGUMENT);
+  return { takesResponse, sendsByItself: takesResponse && !read(RESPONSE_PASSTHROUGH) };
 }

@@ -1,6 +1,29 @@
 import { createHash } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
 import { IdempotencyKeyInvalidError } from '../idempotency.errors.js';
-import type { HttpRequest } from './http-exchange.js';
+
+/** What Express and Fastify, and what is common on them, put on a request. */
+export interface HttpRequest {
+  readonly method: string;
+  readonly originalUrl?: string;
+  readonly url: string;
+  readonly headers: IncomingMessage['headers'];
+  readonly body?: unknown;
+  readonly user?: unknown;
+  readonly session?: unknown;
+  readonly sessionID?: unknown;
+  /** Uploads, as multer puts them here. */
+  readonly file?: unknown;
+  readonly files?: unknown;
+  /** Express: the route, below the path that its router is mounted at. */
+  readonly route?: { readonly path?: unknown };
+  readonly baseUrl?: string;
+  /** Fastify: the route. */
+  readonly routeOptions?: { readonly url?: string };
+  /** Node's own request behind Fastify's. */
+  readonly raw?: IncomingMessage;
+  readonly headersDistinct?: IncomingMessage['headersDistinct'];
+}
 
 const MAX_KEY_LENGTH = 255;
 
@@ -32,27 +55,39 @@ export function keyFromHeader(request: HttpRequest, header: string): string | un
   return key;
 }
 
-/** What tells one payload from another. The parsed body stands for the bytes: the order of its keys and white space do not count. */
-export function payloadOf(request: HttpRequest): unknown {
-  return [request.method, request.originalUrl ?? request.url, request.body ?? null];
+/** Whether the method asks for nothing to be changed, so that the request may be repeated as it is. */
+export const isSafe = ({ method }: HttpRequest): boolean => ['GET', 'HEAD', 'OPTIONS'].includes(method);
+
+/** Method and path pattern, `POST /orders/:id`: the same for every request to the route. */
+export function routeOf({ method, routeOptions, route, baseUrl }: HttpRequest): string {
+  const path = routeOptions?.url ?? `${baseUrl ?? ''}${typeof route?.path === 'string' ? route.path : ''}`;
+  return `${method} ${path}`;
 }
 
-const PRINCIPAL_IDS = ['id', 'sub', 'userId', 'uid', '_id', 'username', 'email'] as const;
+/** What tells one payload from another. The parsed body stands for the bytes: the order of its keys and white space do not count. */
+export function payloadOf(request: HttpRequest): unknown {
+  const files = filesOf(request);
+  const payload = [request.method, request.originalUrl ?? request.url, request.body ?? null];
+  return files.length > 0 ? [...payload, files] : payload;
+}
 
-/**
- * Who calls: the authenticated principal, else the credential's hash, else anonymous. One caller must never be given another's response, so
- * what is not recognised is told apart rather than thrown together.
- */
-export function callerOf(request: HttpRequest): string {
-  const user = request.user;
-  if (typeof user === 'string' || typeof user === 'number') return `user:${user}`;
-  if (typeof user === 'object' && user !== null) {
-    for (const name of PRINCIPAL_IDS) {
-      const id = (user as Record<string, unknown>)[name];
-      if (typeof id === 'string' || typeof id === 'number' || typeof id === 'bigint')
-        return `user:${name}:${id}`;
-    }
-  }
-  const credential = request.headers.authorization ?? request.headers.cookie;
-  return credential ? `credential:${createHash('sha256').update(credential).digest('hex')}` : 'anonymous';
+interface UploadedFile {
+  readonly fieldname?: unknown;
+  readonly originalname?: unknown;
+  readonly size?: unknown;
+  readonly buffer?: unknown;
+}
+
+/** What was uploaded: its content where it is in memory, else its size. */
+function filesOf({ file, files }: HttpRequest): unknown[] {
+  // Multer gives one file, a list, or lists by field name. Fastify's plugin has functions here.
+  return [file, files]
+    .filter((given): given is object => typeof given === 'object' && given !== null)
+    .flatMap((given): unknown[] => (given === file ? [given] : Object.values(given).flat()))
+    .map((one) => {
+      const { fieldname, originalname, size, buffer } = (one ?? {}) as UploadedFile;
+      const content =
+        buffer instanceof Uint8Array ? createHash('sha256').update(buffer).digest('base64url') : size;
+      return [fieldname ?? null, originalname ?? null, content ?? null];
+    });
 }

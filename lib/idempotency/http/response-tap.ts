@@ -1,180 +1,240 @@
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
-import type { WireResponse } from './wire-response.js';
-import { REPLAYED_HEADERS } from './wire-response.js';
+import { Logger } from '@nestjs/common';
+import { overrideWithTrue, parseWrite, pairsOf } from './raw-response.js';
+import { REPLAYED_HEADERS, type WireResponse } from './wire-response.js';
 
 /** How a recorded response ended. */
 export type Recording =
-  { readonly kind: 'complete'; readonly response: WireResponse } | { readonly kind: 'too-large' | 'aborted' };
+  { readonly kind: 'complete'; readonly response: WireResponse } | { readonly kind: 'too-large' };
 
+export interface Recorder {
+  /** The longest body that is kept, in bytes. A longer one flows to the client as it comes. */
+  readonly maxBytes: number;
+  /** The response has ended, once; its end goes to the client when this has resolved. */
+  ended(recording: Recording): Promise<void>;
+  /** Something was written, and the response has not ended. */
+  wrote(): void;
+}
+
+/**
+ * `flow` holds only the end back; `ended` is recorded whole and nothing can change it any more, though its end has not been sent.
+ */
 type Mode =
   | { readonly kind: 'pass' }
-  | {
-      readonly kind: 'record';
-      readonly maxBytes: number;
-      readonly done: (recording: Recording) => Promise<void>;
-    }
+  | { readonly kind: 'record' | 'flow' | 'ended'; readonly recorder: Recorder }
   | { readonly kind: 'replay'; readonly response: WireResponse };
 
-/** How long a response whose client has gone may still be finished by the handler, before it counts as broken off. */
-const ABORT_GRACE_MS = 1_000;
+const METHODS = [
+  'writeHead',
+  'write',
+  'end',
+  'flushHeaders',
+  'setHeader',
+  'setHeaders',
+  'appendHeader',
+  'removeHeader',
+] as const;
+
+type Method = (typeof METHODS)[number];
+type AnyMethod = (...args: unknown[]) => unknown;
+
+const SAYS_IT_ENDED = ['headersSent', 'writableEnded', 'finished'] as const;
 
 /**
  * Stands between the web framework and one raw response: records what goes over the wire and holds its end back until the recording
  * is kept, or drops what the framework sends and sends a recorded response instead. Until told so, it passes everything on.
  *
- * Taking over `writeHead`, `write` and `end` of `http.ServerResponse` sees the same on Express and Fastify, whatever serializers, filters,
- * interceptors, `@Res()` or streams produced it.
+ * Taking over the methods of `http.ServerResponse` sees the same on Express and Fastify, whatever serializers, filters, interceptors,
+ * `@Res()` or streams produced it. Once taken over they stay so, passing on what is not for the tap: others may have wrapped them since.
  */
 export class ResponseTap {
+  private readonly logger = new Logger('Idempotent');
   private mode: Mode = { kind: 'pass' };
   private chunks: Buffer[] = [];
   private size = 0;
-  private ended = false;
-  private readonly original: Pick<ServerResponse, 'writeHead' | 'write' | 'end' | 'flushHeaders'>;
+  private readonly original = {} as Record<Method, AnyMethod>;
+  private hasTakenOver = false;
 
-  constructor(private readonly response: ServerResponse) {
-    this.original = {
-      writeHead: response.writeHead.bind(response),
-      write: response.write.bind(response),
-      end: response.end.bind(response),
-      flushHeaders: response.flushHeaders.bind(response),
-    };
-  }
+  constructor(readonly response: ServerResponse) {}
 
-  /** From here on the response is buffered up to `maxBytes`; `done` is awaited before the client gets its end. */
-  record(maxBytes: number, done: (recording: Recording) => Promise<void>): void {
-    this.mode = { kind: 'record', maxBytes, done };
+  /** From here on the response is recorded. */
+  record(recorder: Recorder): void {
     this.takeOver();
-    this.response.once('close', () => {
-      if (this.ended) return;
-      setTimeout(() => this.finish({ kind: 'aborted' }), ABORT_GRACE_MS).unref();
-    });
+    this.mode = { kind: 'record', recorder };
   }
 
   /** From here on the framework's own response is dropped for the recorded one. */
   replay(response: WireResponse): void {
-    this.mode = { kind: 'replay', response };
     this.takeOver();
+    this.mode = { kind: 'replay', response };
   }
 
   /** Sends the recorded response now, where the framework sends none by itself. */
   sendReplay(): void {
-    if (this.mode.kind === 'replay' && !this.ended) this.response.end();
+    if (this.mode.kind === 'replay') this.response.end();
   }
 
-  /** Stops recording: the response is nothing to keep. */
+  /** Forgets what was written of a body that has not ended, and has not begun to flow: another one takes its place. */
+  discard(): void {
+    if (this.mode.kind === 'record') this.reset();
+  }
+
+  /** Stops recording. What was held back goes out, and the rest as it comes. */
   pass(): void {
-    this.restore();
+    if (this.mode.kind !== 'record' && this.mode.kind !== 'flow') return;
     this.mode = { kind: 'pass' };
+    this.send(() => this.sendHeld());
   }
 
   private takeOver(): void {
-    const { response } = this;
-    response.writeHead = (...args: unknown[]) => {
-      this.takeHead(args);
-      return response;
-    };
-    response.flushHeaders = () => undefined;
-    response.write = ((...args: unknown[]) => this.takeWrite(args)) as ServerResponse['write'];
-    response.end = (...args: unknown[]) => this.takeEnd(args);
+    if (this.hasTakenOver) return;
+    this.hasTakenOver = true;
+    for (const name of METHODS) {
+      this.original[name] = (this.response[name] as AnyMethod).bind(this.response);
+      Object.assign(this.response, { [name]: (...args: unknown[]) => this.call(name, args) });
+    }
   }
 
-  private restore(): void {
-    Object.assign(this.response, this.original);
+  private call(name: Method, args: unknown[]): unknown {
+    const { mode } = this;
+    if (mode.kind === 'pass') return this.original[name](...args);
+    if (name === 'end') return this.takeEnd(args);
+    if (mode.kind === 'ended') return this.ignore(name, args);
+    if (name === 'write') return this.takeWrite(args);
+    if (mode.kind !== 'flow' && name === 'writeHead') return this.takeHead(args);
+    if (mode.kind !== 'flow' && name === 'flushHeaders') return undefined;
+    return this.original[name](...args);
+  }
+
+  /** After its end: a response that is out by all it says would fail here, but the caller is no longer heard. */
+  private ignore(name: Method, args: unknown[]): unknown {
+    if (name !== 'write') return this.response;
+    const { callback } = parseWrite(args);
+    if (callback) process.nextTick(callback);
+    return false;
   }
 
   /** Notes status and headers where `getHeaders` will find them; they go out with the first byte. */
-  private takeHead([status, ...rest]: unknown[]): void {
-    this.response.statusCode = status as number;
-    if (typeof rest[0] === 'string') this.response.statusMessage = rest.shift() as string;
+  private takeHead([status, ...rest]: unknown[]): ServerResponse {
+    const { response } = this;
+    response.statusCode = status as number;
+    if (typeof rest[0] === 'string') response.statusMessage = rest.shift() as string;
     const headers = rest[0] as OutgoingHttpHeaders | unknown[] | undefined;
-    const pairs = Array.isArray(headers) ? pairsOf(headers) : Object.entries(headers ?? {});
-    for (const [name, value] of pairs) if (value !== undefined) this.response.setHeader(name, value);
+    if (Array.isArray(headers)) {
+      const pairs = pairsOf(headers);
+      for (const [name] of pairs) response.removeHeader(name);
+      for (const [name, value] of pairs) response.appendHeader(name, value);
+    } else {
+      for (const [name, value] of Object.entries(headers ?? {}))
+        if (value !== undefined) response.setHeader(name, value);
+    }
+    return response;
   }
 
-  private takeWrite(args: unknown[]): boolean {
+  private takeWrite(args: unknown[]): unknown {
+    const { mode } = this;
+    if (mode.kind === 'record' || mode.kind === 'flow') mode.recorder.wrote();
+    if (mode.kind === 'flow') return this.original.write(...args);
     const { chunk, callback } = parseWrite(args);
-    if (chunk) this.take(chunk);
+    if (chunk && !this.keep(chunk)) return this.original.write(chunk, callback);
     if (callback) process.nextTick(callback);
     return true;
   }
 
-  private take(chunk: Buffer): void {
-    if (this.mode.kind !== 'record' || this.ended) return;
-    this.chunks.push(chunk);
+  /** Whether the chunk was kept; if not, what was kept has been sent, and the chunk is to be. */
+  private keep(chunk: Uint8Array): boolean {
+    if (this.mode.kind !== 'record') return true;
+    const { recorder } = this.mode;
     this.size += chunk.length;
-    if (this.size <= this.mode.maxBytes) return;
-    // Too large to keep: let it flow, and hold only its end back.
-    const held = this.chunks;
-    this.chunks = [];
-    this.restore();
-    this.response.end = (...args: unknown[]) => this.takeEnd(args);
-    for (const one of held) this.response.write(one);
+    if (this.size <= recorder.maxBytes) {
+      // A copy: its owner may use the memory again once the write is called back.
+      this.chunks.push(Buffer.from(chunk));
+      return true;
+    }
+    this.mode = { kind: 'flow', recorder };
+    this.sendHeld();
+    return false;
   }
 
   private takeEnd(args: unknown[]): ServerResponse {
+    const { response, mode } = this;
     const { chunk, callback } = parseWrite(args);
-    if (callback) this.response.once('finish', callback);
-    if (this.mode.kind === 'replay') {
-      this.ended = true;
-      this.restore();
-      sendWire(this.response, this.mode.response);
-      return this.response;
+    if (callback) response.once('finish', callback);
+    if (mode.kind === 'replay') {
+      this.mode = { kind: 'pass' };
+      this.send(() => this.sendWire(mode.response));
+    } else if (mode.kind === 'record' || mode.kind === 'flow') {
+      if (chunk && (mode.kind === 'flow' || !this.keep(chunk))) this.original.write(chunk);
+      this.holdEnd(mode.recorder);
     }
-    if (chunk) this.take(chunk);
-    const tooLarge = this.mode.kind === 'record' && this.size > this.mode.maxBytes;
-    this.finish(tooLarge ? { kind: 'too-large' } : { kind: 'complete', response: this.wireResponse() });
-    return this.response;
+    return response;
   }
 
-  private finish(recording: Recording): void {
-    if (this.mode.kind !== 'record' || this.ended) return;
-    this.ended = true;
-    const { done } = this.mode;
-    void done(recording).finally(() => {
-      this.restore();
-      if (recording.kind === 'complete') this.response.end(recording.response.body);
-      else if (recording.kind === 'too-large') this.response.end();
+  private holdEnd(recorder: Recorder): void {
+    const { response } = this;
+    const { statusCode, statusMessage } = response;
+    const whole = this.mode.kind === 'record';
+    const body = Buffer.concat(this.chunks);
+    this.mode = { kind: 'ended', recorder };
+    const unsay = SAYS_IT_ENDED.map((name) => overrideWithTrue(response, name));
+
+    const recording: Recording = whole
+      ? { kind: 'complete', response: { status: statusCode, headers: this.replayedHeaders(), body } }
+      : { kind: 'too-large' };
+    const release = (): void => {
+      this.mode = { kind: 'pass' };
+      this.reset();
+      for (const undo of unsay) undo();
+      this.send(() => {
+        if (whole) Object.assign(response, { statusCode, statusMessage });
+        this.original.end(...(whole && body.length > 0 ? [body] : []));
+      });
+    };
+    recorder.ended(recording).then(release, (error: unknown) => {
+      this.logger.error('A response could not be recorded', error);
+      release();
     });
   }
 
-  private wireResponse(): WireResponse {
+  private sendWire({ status, headers, body }: WireResponse): void {
+    const { response } = this;
+    response.statusCode = status;
+    response.statusMessage = '';
+    for (const name of [...REPLAYED_HEADERS, 'content-length', 'transfer-encoding'])
+      response.removeHeader(name);
+    for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
+    response.setHeader('Idempotency-Replayed', 'true');
+    if (status !== 204 && status !== 304) response.setHeader('Content-Length', body.length);
+    this.original.end(body);
+  }
+
+  /** Nobody is left to tell when Node refuses what is sent late, a status message it cannot write say: the client sees the connection end. */
+  private send(write: () => void): void {
+    try {
+      write();
+    } catch (error) {
+      this.logger.error('A response could not be sent', error);
+      this.response.destroy();
+    }
+  }
+
+  private sendHeld(): void {
+    const held = this.chunks;
+    this.chunks = [];
+    for (const chunk of held) this.original.write(chunk);
+  }
+
+  private reset(): void {
+    this.chunks = [];
+    this.size = 0;
+  }
+
+  private replayedHeaders(): WireResponse['headers'] {
     const headers: Record<string, string | string[]> = {};
     for (const name of REPLAYED_HEADERS) {
       const value = this.response.getHeader(name);
       if (value !== undefined) headers[name] = Array.isArray(value) ? value : String(value);
     }
-    return { status: this.response.statusCode, headers, body: Buffer.concat(this.chunks) };
+    return headers;
   }
-}
-
-function sendWire(response: ServerResponse, { status, headers, body }: WireResponse): void {
-  response.statusCode = status;
-  response.statusMessage = '';
-  for (const name of [...REPLAYED_HEADERS, 'content-length', 'transfer-encoding'])
-    response.removeHeader(name);
-  for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
-  response.setHeader('Idempotency-Replayed', 'true');
-  if (status !== 204 && status !== 304) response.setHeader('Content-Length', body.length);
-  response.end(body);
-}
-
-function parseWrite(args: unknown[]): { chunk?: Buffer; callback?: () => void } {
-  const callback = args.find((arg) => typeof arg === 'function') as (() => void) | undefined;
-  const [chunk, encoding] = args;
-  if (typeof chunk === 'string') {
-    return {
-      chunk: Buffer.from(chunk, typeof encoding === 'string' ? (encoding as BufferEncoding) : 'utf8'),
-      callback,
-    };
-  }
-  // A copy: its owner may use the memory again once the write is called back.
-  return chunk instanceof Uint8Array ? { chunk: Buffer.from(chunk), callback } : { callback };
-}
-
-function pairsOf(flat: unknown[]): [string, string][] {
-  if (Array.isArray(flat[0])) return flat as [string, string][];
-  const pairs: [string, string][] = [];
-  for (let i = 0; i + 1 < flat.length; i += 2) pairs.push([flat[i] as string, flat[i + 1] as string]);
-  return pairs;
 }
