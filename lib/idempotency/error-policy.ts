@@ -1,6 +1,8 @@
-import { HttpException } from '@nestjs/common';
-import { AtomicRedisError } from '../atomic-redis.errors.js';
+import { HttpException, Logger } from '@nestjs/common';
+import { AtomicRedisError, describe } from '../atomic-redis.errors.js';
 import type { OnError } from './idempotency.options.js';
+
+const logger = new Logger('IdempotencyService');
 
 /**
  * What becomes of the key when the method threw and the caller did not say. An error that may have taken effect holds it; a 4xx is the
@@ -17,5 +19,30 @@ export const isClientError = (error: unknown): error is HttpException =>
 
 export type OnErrorOption = OnError | ((error: unknown) => OnError);
 
-export const decide = (option: OnErrorOption | undefined, error: unknown): OnError =>
-  typeof option === 'function' ? option(error) : (option ?? defaultOnError(error));
+const POLICIES: ReadonlySet<unknown> = new Set<OnError>(['replay', 'release', 'hold']);
+
+/**
+ * The caller's own policy, else the default. Never throws, since a run that cannot be settled would keep its key as long as the process
+ * lives: a callback that throws, or answers anything but a policy, is logged and the default is taken in its place.
+ */
+export function decide(option: OnErrorOption | undefined, error: unknown): OnError {
+  if (typeof option === 'string') return option;
+  try {
+    const chosen: unknown = option?.(error);
+    if (POLICIES.has(chosen)) return chosen as OnError;
+    if (option)
+      logger.error(`onError must return "replay", "release" or "hold", but returned ${describe(chosen)}`);
+  } catch (failure) {
+    logger.error('onError threw', failure);
+  }
+  return totalDefault(error);
+}
+
+/** An error of the application may throw when it is asked for its status; what it changed is then not known either. */
+function totalDefault(error: unknown): OnError {
+  try {
+    return defaultOnError(error);
+  } catch {
+    return 'hold';
+  }
+}

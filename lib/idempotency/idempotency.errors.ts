@@ -56,6 +56,8 @@ const REASONS: Record<TombstoneReason, string> = {
   'outcome-unknown': 'it failed and what it changed is not known',
 };
 
+export const isTombstoneReason = (text: string): text is TombstoneReason => Object.hasOwn(REASONS, text);
+
 /** The first call with this key is over and is not run again, but there is no result to replay. */
 export class IdempotencyResultUnavailableError extends AtomicRedisError {
   readonly code: 'IDEMPOTENCY_RESULT_UNAVAILABLE' | 'IDEMPOTENCY_OUTCOME_UNKNOWN';
@@ -67,6 +69,21 @@ export class IdempotencyResultUnavailableError extends AtomicRedisError {
     const unknown = reason === 'outcome-unknown';
     this.code = unknown ? 'IDEMPOTENCY_OUTCOME_UNKNOWN' : 'IDEMPOTENCY_RESULT_UNAVAILABLE';
     this.outcome = unknown ? 'unknown' : 'applied';
+  }
+}
+
+/**
+ * What a repeated call throws in place of an Error that the first call threw under `onError: 'replay'`: with its `name` and `message`, which is
+ * all of it that is kept. An HttpException is replayed as one, and does not become this. Not an `AtomicRedisError`: it is the method's own error.
+ */
+export class ReplayedError extends Error {
+  constructor(
+    /** Of the error that was thrown: `TypeError`, `PaymentDeclined`. */
+    name: string,
+    message: string,
+  ) {
+    super(message);
+    this.name = name;
   }
 }
 
@@ -83,7 +100,7 @@ export class IdempotencyRecordError extends AtomicRedisError {
   }
 }
 
-/** Reason of `run.signal`: the lease was lost, so another call may run. */
+/** A reason of `run.signal`: the lease was lost, so another call may run. */
 export class LeaseLostError extends AtomicRedisError {
   readonly code = 'LEASE_LOST';
   readonly outcome = 'unknown';

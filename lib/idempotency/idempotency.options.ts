@@ -2,7 +2,8 @@ import { boolean, integer, milliseconds, waitMs, type Check } from '../atomic-re
 
 /**
  * What becomes of the key when the method throws: the error is kept and thrown again to repeated calls (`replay`), the next call runs
- * (`release`), or no call runs again (`hold`).
+ * (`release`), or no call runs again (`hold`). The first caller gets the error itself in any case. `replay` keeps status and response of an
+ * HttpException, name and message of another Error (thrown again as a `ReplayedError`), and the JSON value of what is no Error.
  */
 export type OnError = 'replay' | 'release' | 'hold';
 

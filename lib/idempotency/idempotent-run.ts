@@ -2,7 +2,10 @@ import type { StoredResult } from './stored-result.js';
 
 /** What an idempotent method may know of its own run. */
 export interface IdempotentRun {
-  /** Aborts, with a `LeaseLostError`, when the run has lost its key: another call may run from then on. */
+  /**
+   * Aborts when the run can no longer count on its key, so that another call may run: with a `LeaseLostError` when the lease was lost, with a
+   * `ModuleClosedError` when the module was closed and the lease is renewed no more.
+   */
   readonly signal: AbortSignal;
 }
 

@@ -5,7 +5,8 @@ export interface Lease {
   readonly leaseMs: number;
   /** Resolves with whether the run still has the key. */
   renew(): Promise<boolean>;
-  lost(reason: LeaseLostError): void;
+  /** Called at most once, after which nothing is renewed. */
+  lost(reason: Error): void;
 }
 
 interface Held {
@@ -32,12 +33,23 @@ export class LeaseKeeper {
   private readonly held = new Map<Lease, Held>();
   private timer: NodeJS.Timeout | undefined;
   private tickMs = Infinity;
+  private closedBy: Error | undefined;
 
   /** @param claimedAt monotonic time at which the claim was sent */
   hold(lease: Lease, claimedAt: number): void {
+    if (this.closedBy) return lease.lost(this.closedBy);
     const fresh = { lease, confirmedAt: claimedAt, renewing: undefined, pausedUntil: 0, renewals: 0 };
     this.held.set(lease, fresh);
     if (lease.leaseMs / TICKS < this.tickMs) this.startTimer(lease.leaseMs / TICKS);
+  }
+
+  /** Stops renewing for good and tells every run so. What they hold is left to its lease: a method that has not settled may yet write. */
+  close(reason: Error): void {
+    this.closedBy ??= reason;
+    for (const { lease } of [...this.held.values()]) {
+      this.letGo(lease);
+      lease.lost(reason);
+    }
   }
 
   letGo(lease: Lease): void {

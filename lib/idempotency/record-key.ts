@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { InvalidArgumentError } from '../atomic-redis.errors.js';
 
 /**
  * What names a record: the hash of scope, operation and client key, each with its length in front, so that no two different triples run
@@ -10,18 +11,49 @@ export function recordId(scope: string, operation: string, key: string): string 
   return hash.digest('hex');
 }
 
-/** The hash of a payload: equal for JSON that differs only in the order of its keys. */
+/**
+ * The hash of a payload: equal for JSON that differs only in the order of its keys. A Date counts as its ISO string, `toJSON` as what it
+ * returns, a property that is undefined as absent; bytes and bigints are told from every text.
+ *
+ * @throws InvalidArgumentError naming `options.fingerprint` for what JSON would drop or turn into something else (a Map, a Set, a class
+ * instance, a function, NaN, a cycle): two payloads that differ in it would pass for the same
+ */
 export function fingerprintOf(payload: unknown): string {
-  return createHash('sha256').update(canonical(payload)).digest('base64url');
+  let text: string;
+  try {
+    text = canonical(payload, new Set());
+  } catch (error) {
+    // Of the recursion below.
+    throw error instanceof RangeError ? refused(payload, 'less deeply nested') : error;
+  }
+  return createHash('sha256').update(text).digest('base64url');
 }
 
-function canonical(value: unknown): string {
-  if (Buffer.isBuffer(value)) return `bytes:${value.toString('base64')}`;
-  return JSON.stringify(value, sortKeys) ?? 'undefined';
-}
-
-function sortKeys(_: string, value: unknown): unknown {
+/** @param above the objects around `value`: to meet one of them again is a cycle */
+function canonical(value: unknown, above: Set<object>): string {
+  if (value === null || typeof value === 'string' || typeof value === 'boolean') return JSON.stringify(value);
+  if (typeof value === 'number' && Number.isFinite(value)) return JSON.stringify(value);
   if (typeof value === 'bigint') return `${value}n`;
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
-  return Object.fromEntries(Object.entries(value).toSorted(([a], [b]) => (a < b ? -1 : 1)));
+  if (typeof value !== 'object') throw refused(value);
+  if (value instanceof Uint8Array) return `bytes:${Buffer.from(value).toString('base64')}`;
+  if (above.has(value)) throw refused(value, 'free of cycles');
+  above.add(value);
+  const text = canonicalObject(value, (child) => canonical(child, above));
+  above.delete(value);
+  return text;
 }
+
+function canonicalObject(value: object, child: (value: unknown) => string): string {
+  if (Array.isArray(value)) return `[${Array.from(value, child).join()}]`;
+  if (value instanceof Date && Number.isNaN(value.getTime())) throw refused(value, 'free of invalid dates');
+  if ('toJSON' in value && typeof value.toJSON === 'function') return child(value.toJSON());
+  // Plain, whichever realm made it: its prototype, if any, is the root of all.
+  const prototype: unknown = Object.getPrototypeOf(value);
+  if (prototype !== null && Object.getPrototypeOf(prototype) !== null) throw refused(value);
+  const present = Object.entries(value).filter(([, item]) => item !== undefined);
+  const sorted = present.toSorted(([a], [b]) => (a < b ? -1 : 1));
+  return `{${sorted.map(([name, item]) => `${JSON.stringify(name)}:${child(item)}`).join()}}`;
+}
+
+const refused = (value: unknown, expected = 'made of JSON values, bytes, bigints and dates'): Error =>
+  new InvalidArgumentError('options.fingerprint', expected, value);

@@ -13,7 +13,6 @@ import {
   IdempotencyInFlightError,
   IdempotencyMismatchError,
   IdempotencyRecordError,
-  type LeaseLostError,
 } from './idempotency.errors.js';
 import type { Claim, ClaimedRun, ClaimRequest } from './idempotent-run.js';
 import { LeaseKeeper, type Lease } from './lease-keeper.js';
@@ -68,6 +67,11 @@ export class RunClaimer {
     }
   }
 
+  /** Renews nothing from now on, and releases nothing: a run that has not settled is left to its lease. */
+  close(): void {
+    this.leases.close(this.connection.closedError());
+  }
+
   /** In a slot of its own, or in that of the keys it is to be committed with. */
   private recordKey({ scope, operation, key, colocateWith }: ClaimRequest): string {
     const { keys } = this.connection;
@@ -84,7 +88,7 @@ export class RunClaimer {
       leaseMs,
       renew: () =>
         this.scripts.run(renewScript, { record }, { token, fingerprint, leaseMs }, Deadline.in(leaseMs / 3)),
-      lost: (reason: LeaseLostError) => abort.abort(reason),
+      lost: (reason) => abort.abort(reason),
     };
     this.leases.hold(lease, claimedAt);
     const run = { record, token, fingerprint, ttlMs, lease };

@@ -68,7 +68,7 @@ describe('IdempotencyService', () => {
     await expect(shipping.ship({ orderId: 'o-1' })).resolves.toEqual({ orderId: 'o-1', parcel: 1 });
     await expect(shipping.ship({ orderId: 'o-1' })).resolves.toEqual({ orderId: 'o-1', parcel: 1 });
     await expect(shipping.ship({ orderId: 'o-2' })).resolves.toEqual({ orderId: 'o-2', parcel: 2 });
-    expect(() => shipping.withoutKey()).toThrow(/must come from its arguments/);
+    await expect((async () => shipping.withoutKey())()).rejects.toThrow(/must come from its arguments/);
   });
 
   it('[ID-1] takes 2 round trips for the first call and 1 for a repeated one', async () => {

@@ -1,0 +1,166 @@
+import { Test, type TestingModule } from '@nestjs/testing';
+import {
+  AtomicRedisModule,
+  IdempotencyMismatchError,
+  IdempotencyRecordError,
+  IdempotencyService,
+  InvalidArgumentError,
+} from 'nestjs-atomic-redis';
+import { countCommands } from '../support/command-stats.js';
+import { useRedis } from '../support/redis.js';
+
+class Money {
+  constructor(readonly amount: number) {}
+}
+
+/** Says itself what stands for it in JSON. */
+class ObjectId {
+  constructor(private readonly hex: string) {}
+
+  toJSON(): string {
+    return this.hex;
+  }
+}
+
+const shared = {};
+
+function cyclic(): object {
+  const cycle: unknown[] = [];
+  cycle.push({ cycle });
+  return cycle;
+}
+
+describe('idempotency records', () => {
+  const redis = useRedis();
+  let app: TestingModule;
+  let idempotency: IdempotencyService;
+
+  beforeAll(async () => {
+    app = await Test.createTestingModule({
+      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url })],
+    }).compile();
+    app.useLogger(false);
+    await app.init();
+    idempotency = app.get(IdempotencyService);
+  });
+
+  afterAll(() => app.close());
+
+  const recordOf = async (): Promise<string> => (await redis.client.keys('atomic:idempotency:*'))[0]!;
+
+  const expectRefused = async (record: string): Promise<void> => {
+    const before = await redis.client.dumpBuffer(record);
+    let ran = false;
+    await expect(idempotency.run('k', () => (ran = true))).rejects.toThrow(IdempotencyRecordError);
+    expect(ran).toBe(false);
+    expect(await redis.client.dumpBuffer(record)).toEqual(before);
+  };
+
+  it.each<[string, Record<string, string | undefined>]>([
+    ['no kind', { k: undefined }],
+    ['no result', { r: undefined }],
+    ['a committed state but no result', { s: 'committed', r: undefined }],
+    ['a state of a newer version', { s: 'waiting' }],
+    ['no state', { s: undefined }],
+    ['another version', { v: '2' }],
+    ['a kind of a newer version', { k: 'msgpack' }],
+    ['bytes that are no JSON', { r: '{oops' }],
+    ['an error that is no JSON', { k: 'error', r: '[400' }],
+    ['an error of another shape', { k: 'error', r: '{"status":400}' }],
+    ['an error without a status', { k: 'error', r: '["400","bad"]' }],
+    ['an error of no shape at all', { k: 'error', r: 'null' }],
+    ['a plain error of another shape', { k: 'plain-error', r: '["TypeError"]' }],
+    ['a thrown value that is no JSON', { k: 'thrown', r: '' }],
+    ['a reason of a newer version', { k: 'tombstone', r: 'retired' }],
+    ['a reason that every object has', { k: 'tombstone', r: 'constructor' }],
+  ])('[ID-9] refuses a record with %s, and leaves it untouched', async (_, damage) => {
+    await expect(idempotency.run('k', () => 1)).resolves.toBe(1);
+    const record = await recordOf();
+    for (const [field, value] of Object.entries(damage)) {
+      if (value === undefined) await redis.client.hdel(record, field);
+      else await redis.client.hset(record, field, value);
+    }
+    await expectRefused(record);
+  });
+
+  it('[ID-9] neither completes, renews nor releases over a record that turned foreign under a run', async () => {
+    for (const fail of [false, true]) {
+      await redis.client.flushall();
+      let record = '';
+      let before: Buffer | null = null;
+      const run = idempotency.run(
+        'k',
+        async (current) => {
+          record = await recordOf();
+          await redis.client.hset(record, 's', 'waiting');
+          before = await redis.client.dumpBuffer(record);
+          await new Promise<void>((resolve) => current.signal.addEventListener('abort', () => resolve()));
+          if (fail) throw new Error('mine');
+        },
+        { leaseMs: 300 },
+      );
+      await run.catch(() => undefined);
+      expect(await redis.client.dumpBuffer(record)).toEqual(before);
+    }
+  });
+
+  it.each<[string, unknown]>([
+    ['a Map', new Map([[1, 2]])],
+    ['a Set', new Set([1])],
+    ['a class instance', new Money(3)],
+    ['a class instance inside', { order: [{ total: new Money(3) }] }],
+    ['a RegExp', /a/],
+    ['an Error', new Error('a')],
+    ['a function', () => 1],
+    ['a symbol', { a: Symbol('a') }],
+    ['NaN', { a: Number.NaN }],
+    ['Infinity', [Infinity]],
+    ['undefined in an array', [undefined]],
+    ['an invalid date', new Date(Number.NaN)],
+    ['numbers of other than bytes', new Float32Array(1)],
+    ['a promise', Promise.resolve(1)],
+    ['a cycle', cyclic()],
+    ['a boxed number', Object(1)],
+    ['a payload nested too deep', JSON.parse('['.repeat(50_000) + ']'.repeat(50_000))],
+  ])('[ARG-1] refuses %s as a fingerprint before any command', async (_, fingerprint) => {
+    let ran = false;
+    const counts = await countCommands(redis.client, async () => {
+      const run = idempotency.run('k', () => (ran = true), { fingerprint });
+      await expect(run).rejects.toThrow(InvalidArgumentError);
+      await expect(run).rejects.toMatchObject({ argument: 'options.fingerprint' });
+    });
+    expect(counts).toEqual({});
+    expect(ran).toBe(false);
+  });
+
+  it.each<[string, unknown, unknown]>([
+    ['keys in another order', { a: 1, b: { c: 2, d: 3 } }, { b: { d: 3, c: 2 }, a: 1 }],
+    ['a property that is undefined', { a: 1, b: undefined }, { a: 1 }],
+    ['a Date and its ISO string', new Date(0), '1970-01-01T00:00:00.000Z'],
+    ['what toJSON stands for', { id: new ObjectId('f00') }, { id: 'f00' }],
+    ['a Buffer and a Uint8Array', Buffer.from([1, 2]), new Uint8Array([1, 2])],
+    ['an object without a prototype', Object.assign(Object.create(null), { a: 1 }), { a: 1 }],
+    ['one object at two places', [shared, shared], [{}, {}]],
+    ['zeros', -0, 0],
+  ])('[ID-4] takes %s for the same payload', async (_, first, second) => {
+    await idempotency.run('k', () => 1, { fingerprint: first });
+    await expect(idempotency.run('k', () => 2, { fingerprint: second })).resolves.toBe(1);
+  });
+
+  it.each<[string, unknown, unknown]>([
+    ['a bigint and its text', 1n, '1n'],
+    ['a bigint and a number', 1n, 1],
+    ['bytes and their text', Buffer.from('a'), 'bytes:YQ=='],
+    ['bytes inside', { file: Buffer.from('a') }, { file: Buffer.from('b') }],
+    ['null and nothing', { a: null }, {}],
+    ['an array and an object', [1], { 0: 1 }],
+    ['text with quotes in it', { a: 'b","c":"d' }, { a: 'b', c: 'd' }],
+    ['a property named __proto__', JSON.parse('{"__proto__":{"a":1}}'), {}],
+    ['dates a millisecond apart', new Date(0), new Date(1)],
+  ])('[ID-4] tells %s apart', async (_, first, second) => {
+    await idempotency.run('k', () => 1, { fingerprint: first });
+    await expect(idempotency.run('k', () => 2, { fingerprint: second })).rejects.toThrow(
+      IdempotencyMismatchError,
+    );
+  });
+});
