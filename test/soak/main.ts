@@ -1,0 +1,70 @@
+import { parseArgs } from 'node:util';
+import { startRedisServer } from '../../lib/testing/index.js';
+import { contend } from './contention.js';
+import { render } from './report.js';
+import { soakTransactions } from './transactions.js';
+import { isClean } from './verdict.js';
+
+const USAGE = `Usage: npm run soak -- transactions [--transactions 20000] [--faults 500] [--restarts 5] [--seed n]
+       npm run soak -- contention [--increments 200]`;
+
+/** Long runs of what the specs of the same names run shortly. */
+const soaks: Record<string, () => Promise<boolean>> = { transactions, contention };
+
+async function transactions(): Promise<boolean> {
+  const given = numbers({ transactions: 20_000, faults: 500, restarts: 5, seed: Date.now() % 1_000_000 });
+  console.info(`seed ${given.seed}: it chooses the calls and the faults, not their timing\n`);
+  const report = await soakTransactions({ ...given, limitMs: 600_000 });
+  console.info(render(report));
+  const reached = report.applied >= given.transactions && report.struck >= given.faults;
+  if (!reached) console.error('\nToo few transactions or faults in the time given.');
+  return reached && isClean(report);
+}
+
+async function contention(): Promise<boolean> {
+  const { increments } = numbers({ increments: 200 });
+  const server = await startRedisServer({ binary: process.env['TEST_REDIS_BINARY'] });
+  try {
+    const [workers, callers] = [4, 16];
+    const report = await contend({ url: server.url, key: 'counter', workers, callers, increments });
+    console.info(`${workers} processes × ${callers} callers × ${increments} increments of one key`);
+    const { p50, p95, p99, max, counted, failed } = report;
+    console.info(`attempts: p50 ${p50}, p95 ${p95}, p99 ${p99}, max ${max}`);
+    console.info(`succeeded ${counted}, failed ${failed.length} ${[...new Set(failed)].join(' ')}`.trimEnd());
+    return failed.length === 0 && counted === workers * callers * increments;
+  } finally {
+    await server.stop();
+  }
+}
+
+/** The options as whole numbers; none but those with a default are known. */
+function numbers<Name extends string>(defaults: Record<Name, number>): Record<Name, number> {
+  const names = Object.keys(defaults) as Name[];
+  const { values } = parseArgs({
+    args: process.argv.slice(3),
+    options: Object.fromEntries(names.map((name) => [name, { type: 'string' as const }])),
+  });
+  const result = { ...defaults };
+  for (const name of names) {
+    const value = values[name];
+    if (value === undefined) continue;
+    if (!/^\d+$/.test(value)) throw new Error(`--${name} must be a whole number, got ${value}`);
+    result[name] = Number(value);
+  }
+  return result;
+}
+
+void (async () => {
+  const soak = soaks[process.argv[2] ?? ''];
+  if (!soak) {
+    console.error(USAGE);
+    process.exitCode = 1;
+    return;
+  }
+  try {
+    if (!(await soak())) process.exitCode = 1;
+  } catch (error) {
+    console.error(error);
+    process.exitCode = 1;
+  }
+})();
