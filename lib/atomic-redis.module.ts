@@ -3,6 +3,7 @@ import { ModulesContainer } from '@nestjs/core';
 import { OPTIONS, REGISTRATION_NAME } from './atomic-redis.constants.js';
 import { ConfigurationError, describe } from './atomic-redis.errors.js';
 import { ConfigurableModuleClass } from './atomic-redis.module-definition.js';
+import { IdempotencyService } from './idempotency/idempotency.service.js';
 import type { ResolvedOptions } from './atomic-redis.options.js';
 import { Deadline } from './redis/deadline.js';
 import { RedisConnection } from './redis/redis-connection.js';
@@ -33,6 +34,7 @@ export class AtomicRedisModule
     private readonly connection: RedisConnection,
     private readonly work: WorkInFlight,
     private readonly transactions: TransactionService,
+    private readonly idempotency: IdempotencyService,
     private readonly modules: ModulesContainer,
   ) {
     super();
@@ -61,6 +63,7 @@ export class AtomicRedisModule
         `Operations were still in flight after ${this.options.shutdownTimeoutMs} ms; closing their connections`,
       );
     }
+    this.idempotency.close();
     await this.transactions.close();
     await this.connection.close();
   }
