@@ -56,12 +56,12 @@ describe('how an idempotent run is settled', () => {
   afterEach(() => logged.mockRestore());
   afterAll(() => app.close());
 
-  const throwing = async (error: unknown, options?: IdempotencyOptions): Promise<unknown> => {
+  const throwing = async (what: unknown, options?: IdempotencyOptions): Promise<unknown> => {
     const fails = async (): Promise<never> => {
-      throw error;
+      throw what;
     };
     const thrown: unknown = await idempotency.run('k', fails, options).catch((caught: unknown) => caught);
-    expect(thrown).toBe(error);
+    expect(thrown).toBe(what);
     return await idempotency.run('k', () => 'ran again');
   };
   const stateOfRecord = async (): Promise<string | null> => {

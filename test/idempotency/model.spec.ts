@@ -1,0 +1,232 @@
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Test, type TestingModule } from '@nestjs/testing';
+import * as fc from 'fast-check';
+import { AtomicRedisModule, IdempotencyService } from 'nestjs-atomic-redis';
+import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
+import { claimScript } from '../../lib/idempotency/claim.script.js';
+import { completeScript } from '../../lib/idempotency/complete.script.js';
+import { releaseScript } from '../../lib/idempotency/release.script.js';
+import { renewScript } from '../../lib/idempotency/renew.script.js';
+import { Deadline } from '../../lib/redis/deadline.js';
+import { RedisConnection } from '../../lib/redis/redis-connection.js';
+import { ScriptRunner } from '../../lib/redis/script-runner.js';
+import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
+
+const ACTORS = 3;
+const LEASE_MS = 60_000;
+const TTL_MS = 600_000;
+
+type Step =
+  | { op: 'claim'; actor: number; fingerprint: string }
+  | { op: 'renew' | 'complete' | 'release'; actor: number }
+  | { op: 'expire' };
+
+const actor = fc.nat({ max: ACTORS - 1 });
+const step: fc.Arbitrary<Step> = fc.oneof(
+  {
+    weight: 4,
+    arbitrary: fc.record({ op: fc.constant('claim'), actor, fingerprint: fc.constantFrom('x', 'x', 'y') }),
+  },
+  { weight: 6, arbitrary: fc.record({ op: fc.constantFrom('renew', 'complete', 'release'), actor }) },
+  { weight: 2, arbitrary: fc.record({ op: fc.constant('expire') }) },
+);
+
+interface Attempt {
+  token: string;
+  fingerprint: string;
+}
+
+/** What the record should be: the owner's, or none. */
+type Model = (Attempt & { state: 'running' | 'done' }) | undefined;
+
+interface Move {
+  workMs: number;
+  /** How long Redis is out of reach from the beginning of the work on; short ones are left out. */
+  cutMs: number;
+  fails: boolean;
+}
+
+/** From the beginning of a run to its end, or to when it was told that it lost its key. */
+interface Interval {
+  from: number;
+  to: number;
+}
+
+describe('the lease of a key, against a model', () => {
+  const redis = useRedis();
+  const apps: TestingModule[] = [];
+  let proxies: FaultProxy[] = [];
+
+  const start = async (url: string): Promise<TestingModule> => {
+    const app = await Test.createTestingModule({
+      imports: [AtomicRedisModule.forRoot({ connection: url, timeoutMs: 2_000 })],
+    }).compile();
+    app.useLogger(false);
+    await app.init();
+    apps.push(app);
+    return app;
+  };
+
+  afterEach(async () => {
+    for (const proxy of proxies) proxy.reset();
+    await Promise.all(apps.splice(0).map((app) => app.close()));
+    await Promise.all(proxies.map((proxy) => proxy.stop()));
+    proxies = [];
+  });
+
+  it('[ID-8] [ID-4] whatever 3 actors do in whatever order, one owns the key, and what it completed stays', async () => {
+    const app = await start(redis.server.url);
+    const scripts = new ScriptRunner(app.get(RedisConnection));
+    const record = 'record';
+    const send = {
+      claim: ({ token, fingerprint }: Attempt) =>
+        scripts.run(claimScript, { record }, { token, fingerprint, leaseMs: LEASE_MS }, Deadline.in(5_000)),
+      renew: ({ token, fingerprint }: Attempt) =>
+        scripts.run(renewScript, { record }, { token, fingerprint, leaseMs: LEASE_MS }, Deadline.in(5_000)),
+      complete: ({ token, fingerprint }: Attempt) => {
+        const args = { token, fingerprint, ttlMs: TTL_MS, kind: 'value', result: `"${token}"` };
+        return scripts.run(completeScript, { record }, args, Deadline.in(5_000));
+      },
+      release: ({ token }: Attempt) => scripts.run(releaseScript, { record }, { token }, Deadline.in(5_000)),
+    };
+
+    const expectClaimed = async (model: Model, attempt: Attempt): Promise<Model> => {
+      const reply = await send.claim(attempt);
+      if (!model) {
+        expect(reply).toEqual({ kind: 'claimed' });
+        return { ...attempt, state: 'running' };
+      }
+      if (model.fingerprint !== attempt.fingerprint) expect(reply).toEqual({ kind: 'mismatch' });
+      else if (model.state === 'running') expect(reply).toMatchObject({ kind: 'running' });
+      else expect(reply).toMatchObject({ kind: 'done', result: Buffer.from(`"${model.token}"`) });
+      return model;
+    };
+
+    /** By the last attempt of an actor, whether or not it was told that it has the key. */
+    const expectEnded = async (
+      model: Model,
+      op: 'renew' | 'complete' | 'release',
+      attempt: Attempt,
+    ): Promise<Model> => {
+      const isOwner = !model || model.token === attempt.token;
+      const isDone = model?.state === 'done';
+      expect(await send[op](attempt)).toBe(op === 'release' ? isOwner && !isDone : isOwner);
+      if (!isOwner || isDone) return model;
+      if (op === 'release') return undefined;
+      return { ...attempt, state: op === 'renew' ? 'running' : 'done' };
+    };
+
+    const expectRecord = async (model: Model): Promise<void> => {
+      const [fields, ttlMs] = await Promise.all([redis.client.hgetall(record), redis.client.pttl(record)]);
+      if (!model) return expect(fields).toEqual({});
+      expect(fields).toMatchObject({ v: '1', s: model.state, t: model.token, f: model.fingerprint });
+      expect(fields.r).toBe(model.state === 'done' ? `"${model.token}"` : undefined);
+      const full = model.state === 'done' ? TTL_MS : LEASE_MS;
+      expect(ttlMs).toBeGreaterThan(full - 30_000);
+      expect(ttlMs).toBeLessThanOrEqual(full);
+    };
+
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 30 }), async (steps) => {
+        await redis.client.del(record);
+        let model: Model;
+        let claims = 0;
+        const attempts: (Attempt | undefined)[] = [];
+        for (const one of steps) {
+          if (one.op === 'expire') {
+            // Of a lease only: a result would have to be shown to outlive everything else.
+            if (model?.state !== 'running') continue;
+            await redis.client.del(record);
+            model = undefined;
+          } else if (one.op === 'claim') {
+            const attempt = { token: `token ${++claims}`, fingerprint: one.fingerprint };
+            attempts[one.actor] = attempt;
+            model = await expectClaimed(model, attempt);
+          } else {
+            const attempt = attempts[one.actor];
+            if (attempt) model = await expectEnded(model, one.op, attempt);
+          }
+          await expectRecord(model);
+        }
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  it('[ID-8] with real leases and real partitions, no two signals are unaborted at once, and a result stays', async () => {
+    const leaseMs = 300;
+    const started = await Promise.all(
+      Array.from({ length: ACTORS }, async () => {
+        const proxy = await startFaultProxy({ target: redis.server });
+        proxies.push(proxy);
+        return { proxy, idempotency: (await start(proxy.url)).get(IdempotencyService) };
+      }),
+    );
+    // What this process itself was late by, its timers and signals were too.
+    const stalls = monitorEventLoopDelay({ resolution: 5 });
+    stalls.enable();
+    let keys = 0;
+    let cuts = 0;
+
+    /** Calls until there is a result; a run may be cut off from Redis for a while, and may fail. */
+    const act = async (
+      key: string,
+      index: number,
+      moves: readonly Move[],
+      valid: Interval[],
+    ): Promise<void> => {
+      const { proxy, idempotency } = started[index]!;
+      for (const { workMs, cutMs, fails } of moves) {
+        const call = idempotency.run(
+          key,
+          async ({ signal }) => {
+            const mine = { from: performance.now(), to: Infinity };
+            valid.push(mine);
+            signal.addEventListener('abort', () => (mine.to = performance.now()));
+            if (cutMs > leaseMs) {
+              cuts++;
+              proxy.refuseConnections(true);
+              proxy.disconnectAll();
+              setTimeout(() => proxy.refuseConnections(false), cutMs);
+            }
+            await sleep(workMs);
+            mine.to = Math.min(mine.to, performance.now());
+            if (fails) throw new Error('gives the key back');
+            return `by ${index}`;
+          },
+          { leaseMs },
+        );
+        // In flight, out of reach, or failed as told.
+        const isOver = await call.then(
+          () => true,
+          () => false,
+        );
+        if (isOver) return;
+        await sleep(20);
+      }
+    };
+
+    const move = fc.record({ workMs: fc.nat(500), cutMs: fc.nat(900), fails: fc.boolean() });
+    const moves = fc.array(move, { minLength: 8, maxLength: 8 });
+    await fc.assert(
+      fc.asyncProperty(fc.tuple(moves, moves, moves), async (perActor) => {
+        const key = `key ${++keys}`;
+        const valid: Interval[] = [];
+        await Promise.all(perActor.map((of, index) => act(key, index, of, valid)));
+        valid.sort((a, b) => a.from - b.from);
+        for (const [i, { to }] of valid.entries())
+          for (const later of valid.slice(i + 1))
+            expect(to - later.from).toBeLessThanOrEqual(stalls.max / 1e6);
+        const read = ({ idempotency }: (typeof started)[number]): Promise<string> =>
+          waitFor('a result', () => idempotency.run(key, () => 'nobody had a result'));
+        const first = await read(started[0]!);
+        expect(await Promise.all(started.map(read))).toEqual(started.map(() => first));
+      }),
+      { numRuns: 3, endOnFailure: true },
+    );
+    stalls.disable();
+    expect(cuts).toBeGreaterThan(0);
+  });
+});
