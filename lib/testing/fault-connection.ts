@@ -194,6 +194,8 @@ export class FaultConnection implements ReplyReceiver {
   #deliverLate(): void {
     const late = this.#late;
     if (late === undefined) return;
+    // Closed before the request came to be held: no answer will.
+    if (this.#serverGone) return this.#settleLate(false);
     this.#mode = 'drop';
     const last = late.bytes.length - 1;
     for (const index of late.bytes.keys()) {

@@ -189,10 +189,10 @@ describe('the shop under load', () => {
     it('[SHOP-5] refuses to reserve more than there is, or what there never was, and takes nothing', async () => {
       await send('PUT', shop, '/inventory/mate', { stock: 10 });
       const tooMany = await post(shop, '/inventory/mate/reservations', { quantity: 11 });
-      expect(tooMany).toMatchObject(problem(409, /minimum/, 'COUNTER_LIMIT'));
+      expect(tooMany).toMatchObject(problem(409, /limit has been reached/, 'COUNTER_LIMIT'));
       expect(await read(shop, '/inventory/mate')).toEqual({ sku: 'mate', stock: 10, reservations: 0 });
       expect(await post(shop, '/inventory/unheard-of/reservations', { quantity: 1 })).toMatchObject(
-        problem(409, /minimum/),
+        problem(409, /limit has been reached/),
       );
     });
 
