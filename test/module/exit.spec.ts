@@ -1,0 +1,16 @@
+import { startWorker } from '../support/workers.js';
+import { useRedis } from '../support/redis.js';
+
+describe('a process that has closed its application', () => {
+  const redis = useRedis();
+
+  it('[MOD-6] ends by itself, though work was left hanging', async () => {
+    const process = startWorker<string>({
+      script: require.resolve('./exit.worker.ts'),
+      data: { url: redis.server.url },
+      timeoutMs: 15_000,
+    });
+    await expect(process.result).resolves.toBe('closed');
+    await expect(process.exited).resolves.toEqual({ code: 0, signal: null });
+  });
+});
