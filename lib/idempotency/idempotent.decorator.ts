@@ -156,7 +156,7 @@ async function byArguments(call: IdempotentCall): Promise<unknown> {
     if (enclosingRun((run) => run.idempotency === idempotency && run.exchange !== undefined))
       return await proceed();
     throw new ConfigurationError(
-      `${call.name} was not called for an HTTP request, so its idempotency key must come from its arguments: @Idempotent({ key: (…) => … })`,
+      `${call.name} was called by other code than Nest for a request of its own, so its idempotency key must come from its arguments: @Idempotent({ key: (…) => … })`,
     );
   }
   const key = options.key(...args);

@@ -20,8 +20,10 @@ export interface ExchangeRunOptions {
   onError?: OnErrorOption | undefined;
 }
 
-/** How long the response to a client that has gone is waited for once its handler has settled, in milliseconds. */
-const GONE_CLIENT_GRACE_MS = 1_000;
+/**
+ * How long the response to a client that has gone is waited for once its handler has settled, in milliseconds; the least for any client.
+ */
+const GRACE_MS = 1_000;
 
 /** Room for the status and headers beside the body, in bytes. */
 const MAX_HEAD_BYTES = 65_536;
@@ -113,13 +115,12 @@ export class ExchangeRun {
   private waitForResponse(): void {
     if (this.handling > 0 || this.ended || this.settling) return;
     clearTimeout(this.waiting);
-    const gone = this.exchange.tap.response.closed || this.exchange.tap.response.destroyed;
     this.waiting = setTimeout(
       () => {
         this.exchange.tap.pass();
         void this.settle();
       },
-      gone ? GONE_CLIENT_GRACE_MS : this.options.leaseMs,
+      this.exchange.tap.response.destroyed ? GRACE_MS : Math.max(this.options.leaseMs, GRACE_MS),
     ).unref();
   }
 
@@ -130,10 +131,8 @@ export class ExchangeRun {
 
   private async record(): Promise<void> {
     const { failure, ended } = this;
-    // What the handler has told the client before it failed stands, unless the application says otherwise.
-    const isAnswered = ended?.early && ended.byHandler && this.options.onError === undefined;
     let mayBe5xx = false;
-    if (failure && !isAnswered) {
+    if (failure && !this.hasAnswered()) {
       const { error } = failure;
       const policy = decide(this.options.onError, error);
       if (policy === 'release') return await this.run.release();
@@ -149,6 +148,13 @@ export class ExchangeRun {
     if (response.status >= 500 && !mayBe5xx) return await this.run.complete(tombstone('response-failed'));
     const bytes = encodeWire(response);
     await this.run.complete(limited({ kind: 'http', bytes }, this.options.maxResultBytes + MAX_HEAD_BYTES));
+  }
+
+  /** Whether the handler told the client how it went before it failed. That stands, unless the application says otherwise. */
+  private hasAnswered(): boolean {
+    if (!this.ended?.early || !this.ended.byHandler || this.options.onError !== undefined) return false;
+    const { recording } = this.ended;
+    return recording.kind === 'too-large' || recording.response.status < 500;
   }
 }
 

@@ -1,0 +1,247 @@
+import { Controller, Get, Options, Post, Req } from '@nestjs/common';
+import { Idempotent } from 'nestjs-atomic-redis';
+import { useRedis } from '../support/redis.js';
+import { PLATFORMS, send, startApp, type AnyRequest, type Answer, type HttpApp } from './http-app.js';
+
+let runs = 0;
+
+@Controller()
+class CallersController {
+  @Post('orders')
+  @Idempotent()
+  create(): object {
+    return { run: ++runs };
+  }
+
+  @Post('scoped')
+  @Idempotent({ scope: (request: AnyRequest) => String(request.headers['x-scope']) })
+  scoped(@Req() _request: AnyRequest): object {
+    return { run: ++runs };
+  }
+
+  @Post('throws')
+  @Idempotent({
+    scope: () => {
+      throw new Error('no scope');
+    },
+  })
+  throws(): object {
+    return { run: ++runs };
+  }
+
+  @Get('read')
+  @Idempotent()
+  read(): object {
+    return { run: ++runs };
+  }
+
+  @Options('read')
+  @Idempotent()
+  options(): object {
+    return { run: ++runs };
+  }
+
+  @Get('keyed')
+  @Idempotent({ key: () => 'the key' })
+  keyed(): object {
+    return { run: ++runs };
+  }
+}
+
+abstract class ResourceController {
+  @Post(':id')
+  @Idempotent()
+  create(): object {
+    return { run: ++runs, by: this.constructor.name };
+  }
+}
+
+@Controller('apples')
+class ApplesController extends ResourceController {}
+
+@Controller('pears')
+class PearsController extends ResourceController {}
+
+const twin = (path: string) => {
+  @Controller(path)
+  class TwinController {
+    @Post()
+    @Idempotent({ operation: 'twins.create' })
+    create(): object {
+      return { run: ++runs };
+    }
+  }
+  return TwinController;
+};
+
+describe.each(PLATFORMS)('whose idempotent request it is on %s', (platform) => {
+  const redis = useRedis();
+  let http: HttpApp;
+
+  const start = (prepare: (request: AnyRequest) => void): Promise<HttpApp> =>
+    startApp(
+      platform,
+      { connection: redis.server.url },
+      {
+        controllers: [CallersController, ApplesController, PearsController, twin('twin-a'), twin('twin-b')],
+        prepare,
+      },
+    );
+
+  beforeAll(async () => {
+    http = await start((request) => {
+      for (const name of ['user', 'session', 'sessionID', 'file', 'files'] as const) {
+        const given = request.headers[`x-${name.toLowerCase()}`];
+        if (given) request[name] = JSON.parse(String(given), revive) as unknown;
+      }
+    });
+  });
+
+  beforeEach(() => {
+    runs = 0;
+  });
+
+  afterAll(() => http.app.close());
+
+  const as = (user: unknown): Promise<Answer> =>
+    send(http, '/orders', { headers: { 'x-user': JSON.stringify(user) } });
+
+  it.each([
+    [
+      { id: 1, tenantId: 'a' },
+      { id: 1, tenantId: 'b' },
+    ],
+    [{ id: 1, tenantId: 'a' }, { id: 1 }],
+    [
+      { id: 1, orgId: 'a' },
+      { id: 1, tenantId: 'a' },
+    ],
+    [
+      { sub: '1', iss: 'https://a' },
+      { sub: '1', iss: 'https://b' },
+    ],
+    [
+      { id: 1, tenant: { id: 7, name: 'x' } },
+      { id: 1, tenant: { id: 8, name: 'x' } },
+    ],
+    [{ id: 1 }, { id: '1' }],
+    [{ id: 'a","b' }, { id: 'a', tenantId: 'b' }],
+    [{ id: 'ada' }, { username: 'ada' }],
+    ['ada', { id: 'ada' }],
+    ['anonymous', null],
+  ])('[ID-5] tells %j from %j', async (one, other) => {
+    expect(await as(one)).toMatchObject({ status: 201, replayed: false });
+    expect(await as(other)).toMatchObject({ status: 201, replayed: false });
+    expect(await as(one)).toMatchObject({ status: 201, replayed: true });
+    expect(runs).toBe(2);
+  });
+
+  it('[ID-5] knows a caller by its id, whatever else changes', async () => {
+    await as({ _id: { $id: 'abc' }, lastSeen: 1 });
+    expect(await as({ _id: { $id: 'abc' }, lastSeen: 2 })).toMatchObject({ replayed: true });
+    expect(await as({ _id: { $id: 'abd' } })).toMatchObject({ replayed: false });
+  });
+
+  it.each([[{ name: 'ada' }], [{ id: {} }], [{ id: 1, tenant: { name: 'x' } }], [true], [[]]])(
+    '[ID-5] refuses the principal %j, which it cannot tell from others',
+    async (user) => {
+      const answer = await as(user);
+      expect(answer.status).toBe(500);
+      expect(JSON.parse(answer.body)).toMatchObject({ code: 'CONFIGURATION' });
+      expect(runs).toBe(0);
+    },
+  );
+
+  it('[ID-5] takes the scope that the application gives', async () => {
+    const from = (scope: string): Promise<Answer> =>
+      send(http, '/scoped', { headers: { 'x-scope': scope, 'x-user': '{"name":"ada"}' } });
+    expect(await from('a')).toMatchObject({ status: 201, replayed: false });
+    expect(await from('b')).toMatchObject({ status: 201, replayed: false });
+    expect(await from('a')).toMatchObject({ replayed: true });
+  });
+
+  it('[ID-5] answers an error of the scope callback, and does not run', async () => {
+    expect(await send(http, '/throws')).toMatchObject({ status: 500 });
+    expect(runs).toBe(0);
+  });
+
+  it('[ID-5] tells credentials apart, then sessions, and no one by other cookies', async () => {
+    const sends = async (headers: Record<string, string>): Promise<boolean> =>
+      (await send(http, '/orders', { headers })).replayed;
+    expect(await sends({ authorization: 'Bearer a' })).toBe(false);
+    expect(await sends({ authorization: 'Bearer b' })).toBe(false);
+    expect(await sends({ authorization: 'Bearer a', cookie: '_ga=1' })).toBe(true);
+    expect(await sends({ cookie: 'sid=1; _ga=1', 'x-session': '{"id":"1"}' })).toBe(false);
+    expect(await sends({ cookie: 'sid=1; _ga=2', 'x-session': '{"id":"1"}' })).toBe(true);
+    expect(await sends({ cookie: 'sid=1; _ga=2', 'x-sessionid': '"1"' })).toBe(true);
+    expect(await sends({ cookie: 'sid=2', 'x-session': '{"sessionId":"2"}' })).toBe(false);
+    expect(await sends({ cookie: '_ga=1' })).toBe(false);
+    expect(await sends({ cookie: '_ga=2' })).toBe(true);
+    // A session that middleware made for this request alone.
+    expect(await sends({ 'x-session': '{"id":"3"}' })).toBe(true);
+    expect(runs).toBe(5);
+  });
+
+  it('[ID-5] keeps the records of a base controller’s routes apart, and one per route whatever its parameters', async () => {
+    expect(await send(http, '/apples/1')).toMatchObject({ body: '{"run":1,"by":"ApplesController"}' });
+    expect(await send(http, '/pears/1')).toMatchObject({ body: '{"run":2,"by":"PearsController"}' });
+    expect(await send(http, '/apples/1')).toMatchObject({ replayed: true });
+    expect(await send(http, '/apples/2')).toMatchObject({ status: 422 });
+  });
+
+  it('[ID-5] refuses a second method with an operation that another one has', async () => {
+    expect(await send(http, '/twin-a')).toMatchObject({ status: 201 });
+    const refused = await send(http, '/twin-b', { headers: { 'idempotency-key': 'another' } });
+    expect(refused.status).toBe(500);
+    expect(JSON.parse(refused.body)).toMatchObject({ code: 'CONFIGURATION' });
+    expect(await send(http, '/twin-a')).toMatchObject({ replayed: true });
+    expect(runs).toBe(1);
+  });
+
+  it.each(['GET', 'HEAD', 'OPTIONS'])(
+    '[ID-7] lets a %s request through, with or without a key',
+    async (method) => {
+      for (const key of ['k', ''])
+        expect(await send(http, '/read', { method, headers: { 'idempotency-key': key } })).toMatchObject({
+          replayed: false,
+        });
+      expect(runs).toBe(2);
+      expect(await redis.client.keys('atomic:idempotency:*')).toEqual([]);
+    },
+  );
+
+  it('[ID-1] protects a GET request whose key comes from its arguments', async () => {
+    expect(await send(http, '/keyed', { method: 'GET' })).toMatchObject({ body: '{"run":1}' });
+    expect(await send(http, '/keyed', { method: 'GET' })).toMatchObject({
+      body: '{"run":1}',
+      replayed: true,
+    });
+  });
+
+  it.each([
+    ['x-file', { fieldname: 'f', originalname: 'a', size: 1, buffer: { $bytes: 'a' } }, { $bytes: 'b' }],
+    ['x-files', [{ fieldname: 'f', originalname: 'a', size: 1, buffer: { $bytes: 'a' } }], { $bytes: 'b' }],
+    ['x-files', { f: [{ fieldname: 'f', originalname: 'a', size: 1, path: '/tmp/1' }] }, undefined],
+  ])('[ID-4] takes another upload for another payload: %s %j', async (header, upload, buffer) => {
+    const sends = (given: unknown): Promise<Answer> =>
+      send(http, '/orders', { headers: { [header]: JSON.stringify(given) } });
+    expect(await sends(upload)).toMatchObject({ status: 201 });
+    expect(await sends(JSON.parse(JSON.stringify(upload).replace('/tmp/1', '/tmp/2')))).toMatchObject({
+      replayed: true,
+    });
+    const other = JSON.stringify(upload);
+    expect(
+      await sends(
+        JSON.parse(buffer ? other.replace('"a"}}', '"b"}}') : other.replace('"size":1', '"size":2')),
+      ),
+    ).toMatchObject({ status: 422 });
+  });
+});
+
+/** What JSON cannot say of a request: bytes, and the id object of a database. */
+function revive(_: string, value: unknown): unknown {
+  if (typeof value !== 'object' || value === null) return value;
+  const { $bytes, $id } = value as { $bytes?: string; $id?: string };
+  if ($bytes !== undefined) return Buffer.from($bytes);
+  return $id === undefined ? value : { toJSON: () => $id, toString: () => $id };
+}

@@ -1,0 +1,256 @@
+import {
+  ConflictException,
+  Controller,
+  Injectable,
+  Post,
+  Sse,
+  UseInterceptors,
+  type CallHandler,
+  type ExecutionContext,
+  type NestInterceptor,
+} from '@nestjs/common';
+import { Test } from '@nestjs/testing';
+import { AtomicRedisModule, ConfigurationError, Idempotent } from 'nestjs-atomic-redis';
+import { EMPTY, retry, type Observable } from 'rxjs';
+import { useRedis } from '../support/redis.js';
+import { PLATFORMS, send, startApp, type HttpApp } from './http-app.js';
+
+let runs = 0;
+let jobs = 0;
+
+class RetryInterceptor implements NestInterceptor {
+  intercept(_: ExecutionContext, next: CallHandler): Observable<unknown> {
+    return next.handle().pipe(retry(1));
+  }
+}
+
+@Injectable()
+class Jobs {
+  @Idempotent({ key: (id: string) => id })
+  async run(_id: string): Promise<number> {
+    return ++jobs;
+  }
+
+  @Idempotent()
+  async keyless(): Promise<number> {
+    return ++jobs;
+  }
+
+  @Idempotent({ name: 'other' })
+  async keylessElsewhere(): Promise<number> {
+    return ++jobs;
+  }
+
+  @Idempotent({
+    key: () => {
+      throw new Error('no key');
+    },
+  })
+  async badKey(): Promise<number> {
+    return ++jobs;
+  }
+}
+
+@Injectable()
+class LoudJobs extends Jobs {
+  @Idempotent({ key: (id: string) => id })
+  override async run(id: string): Promise<number> {
+    return (await super.run(id)) * 10;
+  }
+}
+
+@Controller('base')
+class BaseController {
+  constructor(readonly provider: Jobs) {}
+
+  @Post()
+  @Idempotent()
+  async create(): Promise<object> {
+    return { base: ++runs };
+  }
+}
+
+@Controller('sub')
+class SubController extends BaseController {
+  @Post()
+  @Idempotent()
+  override async create(): Promise<object> {
+    return { sub: await super.create() };
+  }
+
+  @Post('jobs')
+  @Idempotent()
+  async callJobs(): Promise<object> {
+    return [await this.provider.keyless(), await this.provider.run('a'), await this.provider.run('a')];
+  }
+
+  @Post('elsewhere')
+  @Idempotent()
+  async callElsewhere(): Promise<number> {
+    return await this.provider.keylessElsewhere();
+  }
+
+  @Post('retried')
+  @UseInterceptors(RetryInterceptor)
+  @Idempotent()
+  async retried(): Promise<object> {
+    if (++runs % 2 === 1) throw new ConflictException('at first');
+    return { run: runs };
+  }
+
+  @Post('retried-error')
+  @UseInterceptors(RetryInterceptor)
+  @Idempotent()
+  async retriedError(): Promise<object> {
+    throw new Error(`boom ${++runs}`);
+  }
+
+  @Sse('events')
+  @Idempotent({ required: false })
+  events(): Observable<never> {
+    runs++;
+    return EMPTY;
+  }
+}
+
+describe.each(PLATFORMS)('idempotent calls inside a request on %s', (platform) => {
+  const redis = useRedis();
+  let http: HttpApp;
+
+  beforeEach(async () => {
+    runs = 0;
+    jobs = 0;
+    http = await startApp(
+      platform,
+      { connection: redis.server.url },
+      {
+        controllers: [BaseController, SubController],
+        providers: [Jobs, LoudJobs],
+        imports: [AtomicRedisModule.forRoot({ name: 'other', connection: redis.server.url })],
+      },
+    );
+  });
+
+  afterEach(() => http.app.close());
+
+  it('[ID-1] a handler that calls the decorated one of its base class is one run', async () => {
+    expect(await send(http, '/sub')).toMatchObject({ status: 201, body: '{"sub":{"base":1}}' });
+    expect(await send(http, '/sub')).toMatchObject({ body: '{"sub":{"base":1}}', replayed: true });
+    expect(runs).toBe(1);
+  });
+
+  it('[ID-1] a call without a key is part of the run, one with a key runs once for that key', async () => {
+    expect(await send(http, '/sub/jobs')).toMatchObject({ status: 201, body: '[1,2,2]' });
+  });
+
+  it('[ID-1] a call without a key is no part of another registration’s run', async () => {
+    const answer = await send(http, '/sub/elsewhere');
+    expect(answer.status).toBe(500);
+    expect(JSON.parse(answer.body)).toMatchObject({ code: 'CONFIGURATION' });
+    expect(jobs).toBe(0);
+  });
+
+  it('[ID-1] an interceptor that calls the handler again does so in the same run', async () => {
+    expect(await send(http, '/sub/retried')).toEqual({ status: 201, body: '{"run":2}', replayed: false });
+    expect(await send(http, '/sub/retried')).toEqual({ status: 201, body: '{"run":2}', replayed: true });
+    expect(runs).toBe(2);
+  });
+
+  it('[ID-3] the last of the handler’s failures decides', async () => {
+    expect(await send(http, '/sub/retried-error')).toMatchObject({ status: 500 });
+    expect(runs).toBe(2);
+    expect(await redis.client.keys('atomic:idempotency:*')).toEqual([]);
+  });
+
+  it('[ID-2] refuses a route of events before anything runs', async () => {
+    const answer = await send(http, '/sub/events', { method: 'GET' });
+    expect(answer).toMatchObject({ status: 500, body: expect.stringContaining('CONFIGURATION') as string });
+    expect(runs).toBe(0);
+  });
+
+  it('[ID-2] refuses a route of events when it is decorated, naming it', () => {
+    expect(() => {
+      class EventsController {
+        @Idempotent()
+        @Sse('events')
+        events(): Observable<never> {
+          return EMPTY;
+        }
+      }
+      return EventsController;
+    }).toThrow(/^EventsController\.events is an @Sse\(\) route/);
+  });
+});
+
+describe('idempotent calls of providers', () => {
+  const redis = useRedis();
+
+  const start = async (...providers: (new () => unknown)[]) => {
+    const module = await Test.createTestingModule({
+      imports: [
+        AtomicRedisModule.forRoot({ connection: redis.server.url }),
+        AtomicRedisModule.forRoot({ name: 'other', connection: redis.server.url }),
+      ],
+      providers,
+    }).compile();
+    await module.init();
+    return module;
+  };
+
+  beforeEach(() => {
+    jobs = 0;
+  });
+
+  it('[ID-1] a method that calls the decorated one of its base class with its key is one run', async () => {
+    const module = await start(Jobs, LoudJobs);
+    try {
+      expect(await module.get(LoudJobs).run('a')).toBe(10);
+      expect(await module.get(LoudJobs).run('a')).toBe(10);
+      expect(await module.get(Jobs).run('a')).toBe(2);
+    } finally {
+      await module.close();
+    }
+  });
+
+  it('[ID-1] rejects, and does not throw, what a callback throws', async () => {
+    const module = await start(Jobs);
+    try {
+      const call = module.get(Jobs).badKey();
+      await expect(call).rejects.toThrow('no key');
+      expect(jobs).toBe(0);
+    } finally {
+      await module.close();
+    }
+  });
+
+  it('[ID-5] tells a method apart that two classes inherit, and refuses two classes of one name', async () => {
+    abstract class Shared {
+      @Idempotent({ key: (id: string) => id })
+      async run(_id: string): Promise<string> {
+        return `${this.constructor.name} ${++jobs}`;
+      }
+    }
+    const subclass = (name: string): new () => Shared => {
+      const made = { [name]: class extends Shared {} }[name]!;
+      Injectable()(made);
+      return made;
+    };
+    const [First, Second, Namesake] = [subclass('First'), subclass('Second'), subclass('First')];
+    const module = await start(First, Second, Namesake);
+    try {
+      expect(await module.get(First).run('a')).toBe('First 1');
+      expect(await module.get(Second).run('a')).toBe('Second 2');
+      const refused = await module
+        .get(Namesake)
+        .run('b')
+        .catch((error: unknown) => error);
+      expect(refused).toBeInstanceOf(ConfigurationError);
+      expect(String(refused)).toMatch(
+        /First\.run and First\.run of another class .*@Idempotent\(\{ operation/,
+      );
+      expect(jobs).toBe(2);
+    } finally {
+      await module.close();
+    }
+  });
+});
