@@ -23,6 +23,7 @@ export { defineScript, type Script, type ScriptArgument, type ScriptSpecificatio
 
 export { OptimisticRetry, type OptimisticRetryOptions } from './transactions/optimistic-retry.decorator.js';
 export { InjectTransaction } from './transactions/current-transaction.js';
+export type { ExecReplies } from './transactions/exec-replies.js';
 export { Transaction } from './transactions/transaction.js';
 export type {
   QueuedWrite,
@@ -54,6 +55,7 @@ export {
   IdempotencyRecordError,
   IdempotencyResultUnavailableError,
   LeaseLostError,
+  ReplayedError,
   type TombstoneReason,
 } from './idempotency/idempotency.errors.js';
 

@@ -17,6 +17,7 @@ import {
   type TransactionWrites,
 } from './transaction-commands.js';
 import { ARMED, CommitMarker } from './commit-marker.js';
+import { execReplies, UnavailableUntilExec } from './exec-replies.js';
 import type { TransactionConnection } from './connection-pools.js';
 import type { TransactionOptions } from './transaction.options.js';
 import { Transaction } from './transaction.js';
@@ -93,7 +94,7 @@ export class TransactionAttempt extends Transaction {
     }
     const to = this.queued.length;
     const { onReplies } = options;
-    if (onReplies) this.replyListeners.push((replies) => onReplies(replies && replies.slice(from, to)));
+    if (onReplies) this.replyListeners.push((all) => onReplies(execReplies(all, from, to)));
     this.requireReplies ||= options.requireReplies ?? false;
     return value;
   }
@@ -157,7 +158,7 @@ export class TransactionAttempt extends Transaction {
     const keys = keysOf(name, args);
     this.assertSameSlot(keys);
     this.queued.push({ name, args, keys });
-    return new UnavailableUntilExec(name);
+    return new UnavailableUntilExec(name, this.queued.length - 1);
   }
 
   /** @throws CrossSlotError for a key outside the slot of the declared ones, which the server would only redirect */
@@ -186,20 +187,6 @@ export class TransactionAttempt extends Transaction {
         `tx.${what} was called after its attempt had ended; await everything inside the work`,
       );
     }
-  }
-}
-
-/** What a queued write returns: awaiting it is an error at once, since a promise of it could never settle before EXEC. */
-export class UnavailableUntilExec {
-  constructor(private readonly name: string) {}
-
-  // oxlint-disable-next-line no-thenable -- so that awaiting it fails instead of going unnoticed
-  then(_: unknown, reject: (error: Error) => void): void {
-    reject(
-      new TransactionMisuseError(
-        `tx.write.${this.name} is queued until EXEC, so it can neither be awaited nor returned from an async function; take its reply from onReplies`,
-      ),
-    );
   }
 }
 

@@ -4,6 +4,7 @@ import { Deadline, fullJitter, sleep, untilAborted } from '../redis/deadline.js'
 import type { RedisConnection } from '../redis/redis-connection.js';
 import type { Committer } from './commit.js';
 import type { ConnectionPools, Lease } from './connection-pools.js';
+import { execReplies } from './exec-replies.js';
 import { KeyTurns } from './key-turns.js';
 import { TransactionAttempt } from './transaction-attempt.js';
 import { RepliesLostError, TransactionConflictError, TransactionTimeoutError } from './transaction.errors.js';
@@ -174,7 +175,7 @@ export class TransactionRunner {
     if (result.replies === null && (run.requireReplies || attempt.requireReplies))
       throw new RepliesLostError(run.keys);
     attempt.committed(result.replies);
-    run.onReplies?.(result.replies);
+    run.onReplies?.(execReplies(result.replies, 0, queued.length));
     return { done: true, value };
   }
 

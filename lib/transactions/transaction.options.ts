@@ -9,6 +9,7 @@ import {
   withDefaults,
   type Check,
 } from '../atomic-redis.validation.js';
+import type { ExecReplies } from './exec-replies.js';
 import { Propagation } from '../redis/retried-work.js';
 
 /** Full-jitter backoff between attempts: a random delay up to a ceiling that doubles from `minMs` to `maxMs`. */
@@ -78,10 +79,10 @@ export interface TransactionOptions extends Pick<
   /** Gives the transaction up, unless EXEC was already sent; the call rejects with the signal's reason. */
   signal?: AbortSignal;
   /**
-   * Receives what EXEC answered, one value for each queued write, before the call resolves; null when the writes were applied but the
+   * Receives what EXEC answered, one value for each queued write (`replies.of(write)` has its type), before the call resolves; null when the writes were applied but the
    * answer was lost with its connection. Whether a command failed inside that EXEC is not known then.
    */
-  onReplies?: (replies: readonly unknown[] | null) => void;
+  onReplies?: (replies: ExecReplies | null) => void;
   /** Throw a `RepliesLostError` instead of resolving when the writes were applied but the answer was lost. @default false */
   requireReplies?: boolean;
   /**

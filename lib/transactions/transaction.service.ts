@@ -10,7 +10,8 @@ import { ScriptRunner } from '../redis/script-runner.js';
 import { WorkInFlight } from '../redis/work-in-flight.js';
 import { Committer } from './commit.js';
 import { ConnectionPools } from './connection-pools.js';
-import { UnavailableUntilExec, type TransactionAttempt } from './transaction-attempt.js';
+import { UnavailableUntilExec } from './exec-replies.js';
+import type { TransactionAttempt } from './transaction-attempt.js';
 import {
   checkTransactionOptions,
   resolveTransactionOptions,

@@ -16,6 +16,7 @@ import {
   TransactionMisuseError,
   TransactionService,
   TransactionTimeoutError,
+  type QueuedWrite,
 } from 'nestjs-atomic-redis';
 import { Redis } from 'ioredis';
 import { countCommands } from '../support/command-stats.js';
@@ -212,6 +213,29 @@ describe('TransactionService', () => {
     expect(replies).toEqual([1, 2]);
   });
 
+  it('[TX-5] gives each write its reply, with its type', async () => {
+    let write: QueuedWrite<number> | undefined;
+    let joined: QueuedWrite<string | null> | undefined;
+    const got: unknown[] = [];
+    await transactions.run(
+      ['k'],
+      async (tx) => {
+        tx.write.set('k', 5);
+        write = tx.write.incr('k');
+        await transactions.run(['other'], (inner) => void (joined = inner.write.getset('other', 'new')), {
+          onReplies: (replies) => got.push(replies?.length, replies?.of(joined!)),
+        });
+      },
+      {
+        onReplies: (replies) => {
+          const count: number | undefined = replies?.of(write!);
+          got.push(count);
+        },
+      },
+    );
+    expect(got).toEqual([1, null, 6]);
+  });
+
   it('[TX-6] joins a transaction inside another: one commit, the inner keys watched too', async () => {
     const counts = await countCommands(redis.client, () =>
       transactions.run(['a'], async (outer) => {
@@ -244,7 +268,7 @@ describe('TransactionService', () => {
       async (tx) => {
         tx.write.set('a', 1);
         await transactions.run(['b'], (joined) => void joined.write.incr('b'), {
-          onReplies: (replies) => inner.push(replies),
+          onReplies: (replies) => inner.push([...(replies ?? [])]),
         });
         const failing = transactions.run(['c'], (joined) => {
           joined.write.set('c', 'partial');
@@ -253,7 +277,7 @@ describe('TransactionService', () => {
         await expect(failing).rejects.toThrow('inner');
         tx.write.set('d', 1);
       },
-      { onReplies: (replies) => outer.push(replies) },
+      { onReplies: (replies) => outer.push([...(replies ?? [])]) },
     );
     expect(await redis.client.mget('a', 'b', 'c', 'd')).toEqual(['1', '1', null, '1']);
     expect(inner).toEqual([[1]]);
