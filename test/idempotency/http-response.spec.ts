@@ -40,7 +40,7 @@ interface AnyResponse extends ServerResponse {
 class TimeoutInterceptor implements NestInterceptor {
   intercept(_: ExecutionContext, next: CallHandler): Observable<unknown> {
     return next.handle().pipe(
-      timeout(100),
+      timeout(300),
       catchError((error: unknown) =>
         throwError(() => (error instanceof TimeoutError ? new RequestTimeoutException() : error)),
       ),
@@ -50,7 +50,7 @@ class TimeoutInterceptor implements NestInterceptor {
 
 class FallbackInterceptor implements NestInterceptor {
   intercept(_: ExecutionContext, next: CallHandler): Observable<unknown> {
-    return next.handle().pipe(timeout({ each: 100, with: () => of({ pending: true }) }));
+    return next.handle().pipe(timeout({ each: 300, with: () => of({ pending: true }) }));
   }
 }
 
@@ -67,6 +67,17 @@ async function work(outcome: () => unknown = () => ({ run: runs })): Promise<unk
   started();
   await gate;
   return outcome();
+}
+
+class OddError extends HttpException {
+  constructor(private readonly sent: ServerResponse) {
+    super('odd', 409);
+  }
+
+  override getStatus(): number {
+    if (this.sent.writableEnded) throw new Error('no status');
+    return super.getStatus();
+  }
 }
 
 function* chunks(): Generator<Buffer> {
@@ -158,6 +169,13 @@ class ResponsesController {
   async awaitFinish(@Res() response: AnyResponse): Promise<void> {
     runs++;
     await pipeline(Readable.from([Buffer.from('run '), Buffer.from(`${runs}`)]), response.raw ?? response);
+  }
+
+  @Post('odd-error')
+  @Idempotent({ onError: 'replay' })
+  oddError(@Res({ passthrough: true }) response: AnyResponse): never {
+    runs++;
+    throw new OddError(response.raw ?? response);
   }
 
   @Post('never')
@@ -350,6 +368,13 @@ describe.each(PLATFORMS)('the end of an idempotent response on %s', (platform) =
     expect(await send(http, '/await-finish')).toMatchObject({ body: 'run 1', replayed: false });
     await waitFor('the run to end', isDone);
     expect(await send(http, '/await-finish')).toMatchObject({ body: 'run 1', replayed: true });
+  });
+
+  it('[ID-3] holds the key of a failure that cannot be asked what it is', async () => {
+    expect(await send(http, '/odd-error')).toMatchObject({ status: 409 });
+    const repeat = await send(http, '/odd-error');
+    expect(JSON.parse(repeat.body)).toMatchObject({ code: 'IDEMPOTENCY_OUTCOME_UNKNOWN' });
+    expect(runs).toBe(1);
   });
 
   it('[ID-3] gives up on a response that never comes', async () => {

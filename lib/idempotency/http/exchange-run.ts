@@ -1,4 +1,4 @@
-import { HttpException } from '@nestjs/common';
+import { HttpException, Logger } from '@nestjs/common';
 import { from, isObservable, lastValueFrom, toArray } from 'rxjs';
 import { currentCall, withinCall } from '../current-call.js';
 import { decide, type OnErrorOption } from '../error-policy.js';
@@ -35,6 +35,7 @@ const MAX_HEAD_BYTES = 65_536;
  * The client gets the end of the response once the run has ended, unless the response came first.
  */
 export class ExchangeRun {
+  private readonly logger = new Logger('Idempotent');
   /** Calls of the handler under way: an interceptor may call it again. */
   private handling = 0;
   private failure: { readonly error: unknown } | undefined;
@@ -125,7 +126,13 @@ export class ExchangeRun {
   }
 
   private async settle(): Promise<void> {
-    this.settling ??= this.record().finally(this.finish);
+    this.settling ??= this.record()
+      .catch(async (error: unknown) => {
+        // An error of the application may throw when it is asked for its status.
+        this.logger.error('How a run ended could not be told; its key is held', error);
+        await this.run.complete(tombstone('outcome-unknown'));
+      })
+      .finally(this.finish);
     await this.settling;
   }
 
