@@ -14,6 +14,7 @@ import { AtomicRedis } from './atomic-redis.js';
 import { CounterService } from './counters/counter.service.js';
 import { IdempotencyService } from './idempotency/idempotency.service.js';
 import { AtomicRedisExceptionFilter } from './problem-details/atomic-redis-exception.filter.js';
+import { OperationRunner } from './redis/operation-runner.js';
 import { RedisConnection } from './redis/redis-connection.js';
 import { ScriptRunner } from './redis/script-runner.js';
 import { WorkInFlight } from './redis/work-in-flight.js';
@@ -51,6 +52,7 @@ const PROVIDERS: Provider[] = [
     inject: [RedisConnection],
   },
   WorkInFlight,
+  OperationRunner,
   AtomicRedis,
   CurrentTransaction,
   ...SERVICES,

@@ -121,6 +121,8 @@ function clusterOptions(options: ClusterOptions, shared: RedisOptions): ClusterO
     enableOfflineQueue: true,
     scripts: undefined,
     clusterRetryStrategy: reconnectDelayMs,
+    // What was in flight when its connection was lost is settled, not sent again behind the library's back.
+    retryDelayOnFailover: 0,
     redisOptions: { ...options.redisOptions, ...perNode },
   };
 }

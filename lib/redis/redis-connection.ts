@@ -144,11 +144,12 @@ export class RedisConnection {
     }
   }
 
-  /** Reads again which server has which slot, after one of them said it has not. */
-  async refreshTopology(): Promise<void> {
+  /** Reads again which server has which slot, after one of them was lost or said it has not. Gives up silently at the deadline. */
+  async refreshTopology(deadline: Deadline): Promise<void> {
     const { client } = this;
-    if (isClusterClient(client))
-      await new Promise<void>((resolve) => client.refreshSlotsCache(() => resolve()));
+    if (!isClusterClient(client)) return;
+    const refreshed = new Promise<void>((resolve) => client.refreshSlotsCache(() => resolve()));
+    await deadline.race(refreshed, () => new Error('not in time')).catch(() => undefined);
   }
 
   /** Closes what it opened. Waiting callers get a ModuleClosedError. */
@@ -193,7 +194,7 @@ export class RedisConnection {
       const node = this.masters().find((master) => nameOf(master) === owner);
       if (node) return node;
       const cause = new Error(`no known master has slot ${slot}`);
-      await deadline.race(this.refreshTopology(), () => this.unavailable(cause));
+      await this.refreshTopology(deadline);
       await sleep(Math.min(50, deadline.remainingMs));
       if (deadline.passed) throw this.unavailable(cause);
     }

@@ -12,6 +12,14 @@ import {
   type Script,
 } from './script.js';
 
+export interface SendOptions {
+  /**
+   * Whether a script whose connection was lost before it answered is sent again. Without, it must not recognise itself, and is at once
+   * reported as unknown. @default true
+   */
+  resend?: boolean;
+}
+
 /**
  * Sends scripts over the shared connection, by EVALSHA, until they are answered or their deadline has passed.
  *
@@ -24,7 +32,7 @@ export class ScriptRunner {
   /**
    * @throws InvalidArgumentError, CrossSlotError before any I/O
    * @throws RedisUnavailableError when it was never sent, or arrived too late and did nothing
-   * @throws OutcomeUnknownError when it was sent and no answer came by the deadline
+   * @throws OutcomeUnknownError when it was sent and no answer came by the deadline, or before its connection was lost and it is not to be sent again
    * @throws RedisReplyError when Redis refused it
    */
   async run<Keys extends readonly string[], Args extends readonly string[], Reply>(
@@ -32,6 +40,7 @@ export class ScriptRunner {
     keys: NamedValues<Keys, string>,
     args: ArgumentsOf<Args>,
     deadline: Deadline,
+    { resend = true }: SendOptions = {},
   ): Promise<Reply> {
     const keyList = orderedKeys(script, keys);
     const hasTimeLimit = script.args.includes(NOT_AFTER);
@@ -66,8 +75,11 @@ export class ScriptRunner {
           loadWithCall = true;
           continue;
         }
-        if (isConnectionLoss(error)) unanswered = true;
-        else if (!isTransientRefusal(error))
+        if (isConnectionLoss(error)) {
+          if (!resend) throw this.unknown(script, error);
+          unanswered = true;
+          await this.connection.refreshTopology(deadline);
+        } else if (!isTransientRefusal(error))
           throw unanswered ? this.unknown(script, error) : toScriptError(error, script.name);
         cause = error;
         await sleep(Math.min(fullJitter(attempt, 1, 100), deadline.remainingMs));

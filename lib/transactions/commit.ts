@@ -79,7 +79,7 @@ export class Committer {
   ): Promise<CommitResult> {
     let resolution;
     try {
-      await deadline.race(this.connection.refreshTopology(), () => this.connection.unavailable(cause));
+      await this.connection.refreshTopology(deadline);
       resolution = await this.scripts.run(resolveScript, { marker }, { attempt, ttlMs }, deadline);
     } catch (error) {
       if (!(error instanceof AtomicRedisError)) throw error;

@@ -98,7 +98,7 @@ export class TransactionRunner {
       return await this.attemptOn(lease, run, number);
     } catch (error) {
       // Without a lease the error is ours; with one it is for the caller.
-      if (!lease && error instanceof RedisUnavailableError) return await this.againElsewhere(error);
+      if (!lease && error instanceof RedisUnavailableError) return await this.againElsewhere(error, run.deadline);
       throw error;
     } finally {
       lease?.release();
@@ -146,10 +146,10 @@ export class TransactionRunner {
     } catch (error) {
       attempt.end();
       forgetWatches(lease, run.stop);
-      if (error === attempt.failure) return await this.againElsewhere(attempt.failure as Error);
+      if (error === attempt.failure) return await this.againElsewhere(attempt.failure as Error, run.deadline);
       throw error;
     }
-    if (attempt.failure) return await this.againElsewhere(attempt.failure);
+    if (attempt.failure) return await this.againElsewhere(attempt.failure, run.deadline);
     const accompanying = run.participant?.writes(run.completesRun?.(value)) ?? [];
     if (attempt.queued.length + accompanying.length === 0 && !run.validateReads) {
       forgetWatches(lease, run.stop);
@@ -171,7 +171,7 @@ export class TransactionRunner {
     const { slot, timeoutMs, deadline } = run;
     const result = await this.committer.commit({ lease, slot, queued, accompanying, timeoutMs, deadline });
     if (result.kind === 'conflict') return { done: false, conflict: true };
-    if (result.kind === 'not-applied') return await this.againElsewhere(result.cause);
+    if (result.kind === 'not-applied') return await this.againElsewhere(result.cause, deadline);
     if (result.replies === null && (run.requireReplies || attempt.requireReplies))
       throw new RepliesLostError(run.keys);
     attempt.committed(result.replies);
@@ -179,8 +179,8 @@ export class TransactionRunner {
     return { done: true, value };
   }
 
-  private async againElsewhere(cause: Error): Promise<AttemptResult<never>> {
-    await this.connection.refreshTopology();
+  private async againElsewhere(cause: Error, deadline: Deadline): Promise<AttemptResult<never>> {
+    await this.connection.refreshTopology(deadline);
     return again(cause);
   }
 }

@@ -1,0 +1,80 @@
+import { randomBytes } from 'node:crypto';
+import { Inject, Injectable } from '@nestjs/common';
+import { OPTIONS } from '../atomic-redis.constants.js';
+import * as check from '../atomic-redis.validation.js';
+import { Deadline } from './deadline.js';
+import { RedisConnection } from './redis-connection.js';
+import { assertNotRetried, Propagation } from './retried-work.js';
+import type { ArgumentsOf, NamedValues, Script } from './script.js';
+import { ScriptRunner } from './script-runner.js';
+import { WorkInFlight } from './work-in-flight.js';
+
+/** Of every call that changes something by one script. */
+export interface OperationOptions {
+  /** Time for the call, in milliseconds. Default: the module's `timeoutMs`. */
+  timeoutMs?: number;
+  /**
+   * Keep the answer in Redis, in a key of some 150 bytes for a minute beyond the time-out, so that the call can be sent again when its reply is lost,
+   * and has the effect of once. Without it, a lost reply is an `OutcomeUnknownError` at once. @default true
+   */
+  marker?: boolean;
+  /** Inside a transaction, `outside` makes the change all the same, once for each attempt; without it the call is refused. */
+  propagation?: `${Propagation.Outside}`;
+}
+
+export const operationOptionChecks = {
+  timeoutMs: check.waitMs(),
+  marker: check.boolean,
+  propagation: check.oneOf(Propagation.Outside),
+} satisfies Record<keyof OperationOptions, check.Check>;
+
+/** A script that recognises copies of itself by a marker; its text begins with `luaOperation`. */
+export type OperationScript<Keys extends readonly string[], Args extends readonly string[], Reply> = Script<
+  readonly ['marker', ...Keys],
+  readonly ['notAfterMs', 'keepMarker', ...Args],
+  Reply
+>;
+
+/** Runs operations that are one script each, with the effect of once. */
+@Injectable()
+export class OperationRunner {
+  constructor(
+    private readonly connection: RedisConnection,
+    private readonly scripts: ScriptRunner,
+    private readonly inFlight: WorkInFlight,
+    @Inject(OPTIONS) private readonly defaults: { readonly timeoutMs: number },
+  ) {}
+
+  /**
+   * @param what for the message when it is refused inside a transaction: `Moving a balance`
+   * @param near the key that the operation is about, in whose slot the marker is put
+   * @throws TransactionMisuseError inside an open transaction
+   * @throws InvalidArgumentError, CrossSlotError before any I/O
+   * @throws RedisUnavailableError when Redis could not be reached in time; nothing was done
+   * @throws OutcomeUnknownError when it was sent and not answered in time; if it was not done by then, it never will be
+   * @throws RedisReplyError when Redis refused it
+   */
+  async run<Keys extends readonly string[], Args extends readonly string[], Reply>(
+    what: string,
+    script: OperationScript<Keys, Args, Reply>,
+    near: string,
+    keys: NamedValues<Keys, string>,
+    args: ArgumentsOf<Args>,
+    { timeoutMs = this.defaults.timeoutMs, marker = true, propagation }: OperationOptions,
+  ): Promise<Reply> {
+    assertNotRetried(what, propagation);
+    const space = this.connection.keys;
+    const markerKey = space.inSlot('operation', space.slotOf(near), randomBytes(16).toString('hex'));
+    return await this.inFlight.track(() =>
+      this.scripts.run(
+        script,
+        { ...keys, marker: markerKey } as NamedValues<readonly ['marker', ...Keys], string>,
+        { ...args, keepMarker: marker ? '1' : '' } as ArgumentsOf<
+          readonly ['notAfterMs', 'keepMarker', ...Args]
+        >,
+        Deadline.in(timeoutMs),
+        { resend: marker },
+      ),
+    );
+  }
+}

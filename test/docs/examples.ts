@@ -1,0 +1,94 @@
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import type { INestApplication, Type } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { useRedis } from '../support/redis.js';
+
+const ROOT = path.join(__dirname, '../..');
+
+/** README.md and every page of docs/. */
+export const pages = (): string[] => [
+  'README.md',
+  ...readdirSync(path.join(ROOT, 'docs'))
+    .filter((file) => file.endsWith('.md'))
+    .map((file) => `docs/${file}`),
+];
+
+/** The TypeScript blocks of a page that stand by themselves, which are those that begin with an import, as they stand there. */
+export function examplesOf(page: string): string[] {
+  const text = readFileSync(path.join(ROOT, page), 'utf8');
+  return [...text.matchAll(/```ts\n([\s\S]*?)```/g)]
+    .map(([, block]) => block!)
+    .filter((block) => block.startsWith('import '));
+}
+
+/** Writes examples where they resolve their imports as a test does. Call `remove` afterwards. */
+export function extract(
+  name: string,
+  examples: readonly string[],
+): { readonly files: string[]; remove(): void } {
+  const folder = path.join(__dirname, 'extracted', name);
+  mkdirSync(folder, { recursive: true });
+  const files = examples.map((example, i) => {
+    const file = path.join(folder, `example-${i + 1}.ts`);
+    writeFileSync(file, example);
+    return file;
+  });
+  return { files, remove: () => rmSync(folder, { recursive: true, force: true }) };
+}
+
+/**
+ * Runs the first example of a page, which exports `AppModule` and takes its Redis from `REDIS_URL`, as an HTTP application on a server of its own.
+ * Call it inside `describe`.
+ */
+export function useExample(page: string) {
+  const redis = useRedis();
+  let app: INestApplication | undefined;
+  let url = '';
+  let remove = (): void => undefined;
+
+  beforeAll(async () => {
+    const [example] = examplesOf(page);
+    if (!example) throw new Error(`${page} has no TypeScript example that begins with an import`);
+    const extracted = extract(page.replaceAll(/\W/g, '-'), [example]);
+    remove = extracted.remove;
+    process.env.REDIS_URL = redis.server.url;
+    // oxlint-disable-next-line typescript/no-require-imports -- the file was made a moment ago
+    const { AppModule } = require(extracted.files[0]!) as { AppModule: Type };
+    delete process.env.REDIS_URL;
+    app = await NestFactory.create(AppModule, { logger: false });
+    await app.listen(0, '127.0.0.1');
+    url = await app.getUrl();
+  });
+
+  afterAll(async () => {
+    await app?.close();
+    remove();
+  });
+
+  return {
+    redis,
+    /** Sends a request with a JSON body to the application. */
+    async send(
+      method: string,
+      pathname: string,
+      body?: unknown,
+      headers: Readonly<Record<string, string>> = {},
+    ): Promise<{ status: number; body: unknown; headers: Headers }> {
+      const response = await fetch(url + pathname, {
+        method,
+        headers: { 'content-type': 'application/json', ...headers },
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      });
+      const text = await response.text();
+      return {
+        status: response.status,
+        headers: response.headers,
+        body: text === '' ? undefined : (JSON.parse(text) as unknown),
+      };
+    },
+    get app() {
+      return app!;
+    },
+  };
+}

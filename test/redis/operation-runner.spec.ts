@@ -1,0 +1,159 @@
+import {
+  OutcomeUnknownError,
+  RedisUnavailableError,
+  TransactionMisuseError,
+} from '../../lib/atomic-redis.errors.js';
+import { luaOperation } from '../../lib/redis/lua-operation.js';
+import { OperationRunner, type OperationOptions } from '../../lib/redis/operation-runner.js';
+import { RedisConnection } from '../../lib/redis/redis-connection.js';
+import { asRetriedWork } from '../../lib/redis/retried-work.js';
+import { ScriptRunner } from '../../lib/redis/script-runner.js';
+import { defineScript } from '../../lib/redis/script.js';
+import { WorkInFlight } from '../../lib/redis/work-in-flight.js';
+import { startFaultProxy, type FaultProxy } from '../../lib/testing/index.js';
+import { startCluster } from '../support/cluster.js';
+import { countCommands } from '../support/command-stats.js';
+import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
+
+const increment = defineScript({
+  name: 'test.increment',
+  keys: ['marker', 'counter'],
+  args: ['notAfterMs', 'keepMarker', 'by'],
+  lua: `${luaOperation}
+local stored = recall()
+if stored then return stored end
+if is_late() then return 'TOO_LATE' end
+local next = tonumber(redis.call('GET', KEYS[2]) or '0') + tonumber(ARGV[3])
+local answer = remember(string.format('%.0f', next))
+redis.call('SET', KEYS[2], answer)
+return answer`,
+  reply: Number,
+});
+
+const isScript = { match: ({ name }: { name: string }) => name === 'EVALSHA' || name === 'EVAL' };
+
+function operationsOn(connection: RedisConnection) {
+  const runner = new OperationRunner(connection, new ScriptRunner(connection), new WorkInFlight(), {
+    timeoutMs: 2_000,
+  });
+  return (counter = 'n', options: OperationOptions = {}) =>
+    runner.run('Incrementing', increment, counter, { counter }, { by: 1 }, options);
+}
+
+describe('OperationRunner', () => {
+  const redis = useRedis();
+  let proxy: FaultProxy;
+  let connection: RedisConnection;
+  let add: ReturnType<typeof operationsOn>;
+
+  beforeEach(async () => {
+    proxy = await startFaultProxy({ target: redis.server });
+    connection = new RedisConnection({
+      connection: proxy.url,
+      namespace: 'atomic:',
+      name: 'test',
+      timeoutMs: 2_000,
+    });
+    add = operationsOn(connection);
+    await add('warm-up');
+  });
+
+  afterEach(async () => {
+    await connection.close();
+    await proxy.stop();
+  });
+
+  it('[SC-4] takes one round trip and leaves a marker with a time to live', async () => {
+    const counts = await countCommands(redis.client, async () => expect(await add()).toBe(1));
+    expect(counts['evalsha']).toBe(1);
+    const [marker] = await redis.client.keys('atomic:operation:*');
+    const ttl = await redis.client.pttl(marker!);
+    expect(ttl).toBeGreaterThan(59_000);
+    expect(ttl).toBeLessThan(63_000);
+  });
+
+  it('[SC-4] has the effect of once when its reply is lost, and gives the answer of that one time', async () => {
+    const lost = proxy.loseReplies(isScript);
+    expect(await add()).toBe(1);
+    expect(lost.count).toBe(1);
+    expect(await redis.client.get('n')).toBe('1');
+  });
+
+  it('[SC-4] does nothing when a copy arrives after another one was answered', async () => {
+    const late = proxy.deliverLate(300, isScript);
+    expect(await add()).toBe(1);
+    expect(await late.delivered).toBe(true);
+    expect(await redis.client.get('n')).toBe('1');
+  });
+
+  it('[SC-4] does nothing when it arrives after its time', async () => {
+    const late = proxy.deliverLate(600, isScript);
+    void late.triggered.then(() => proxy.refuseConnections(true));
+    await expect(add('n', { timeoutMs: 200 })).rejects.toThrow(OutcomeUnknownError);
+    expect(await late.delivered).toBe(true);
+    expect(await redis.client.get('n')).toBeNull();
+  });
+
+  it('[SC-4] without a marker keeps nothing, and a lost reply is unknown at once', async () => {
+    expect(await add('n', { marker: false })).toBe(1);
+    const before = await redis.client.keys('atomic:operation:*');
+    proxy.loseReplies(isScript);
+    const error = await add('n', { marker: false }).catch((failure: unknown) => failure);
+    expect(error).toBeInstanceOf(OutcomeUnknownError);
+    expect(await redis.client.get('n')).toBe('2');
+    expect(await redis.client.keys('atomic:operation:*')).toEqual(before);
+  });
+
+  it('[SC-4] is not applied when Redis was never reached', async () => {
+    proxy.refuseConnections(true);
+    proxy.disconnectAll();
+    await waitFor('the connection is gone', () => !connection.isReady);
+    await expect(add('n', { timeoutMs: 200 })).rejects.toThrow(RedisUnavailableError);
+  });
+
+  it('is refused inside a transaction, where it would run once for each attempt', async () => {
+    const inside = (options?: OperationOptions) =>
+      asRetriedWork({}, { isOpen: true }, () => add('n', options));
+    await expect(inside()).rejects.toThrow(TransactionMisuseError);
+    expect(await inside({ propagation: 'outside' })).toBe(1);
+  });
+});
+
+describe('OperationRunner on a Cluster', () => {
+  it('[SC-4] runs once when replies are lost, and is not sent again behind the library’s back', async () => {
+    const cluster = await startCluster();
+    const proxies = await Promise.all(cluster.nodes.map((target) => startFaultProxy({ target })));
+    const natMap = Object.fromEntries(
+      cluster.nodes.map(({ host, port }, i) => [
+        `${host}:${port}`,
+        { host: '127.0.0.1', port: proxies[i]!.port },
+      ]),
+    );
+    const nodes = proxies.map(({ port }) => ({ host: '127.0.0.1', port }));
+    const connection = new RedisConnection({
+      connection: { nodes, options: { natMap } },
+      namespace: 'atomic:',
+      name: 'test',
+      timeoutMs: 5_000,
+    });
+    const client = cluster.connect();
+    try {
+      const add = operationsOn(connection);
+      for (const key of ['a', 'b', 'c', 'd', 'e', 'f']) {
+        expect(await add(key, { timeoutMs: 5_000 })).toBe(1);
+        for (const proxy of proxies) proxy.loseReplies(isScript);
+        expect(await add(key, { timeoutMs: 5_000 })).toBe(2);
+        for (const proxy of proxies) proxy.loseReplies(isScript);
+        await expect(add(key, { marker: false, timeoutMs: 5_000 })).rejects.toThrow(OutcomeUnknownError);
+        for (const proxy of proxies) proxy.reset();
+        expect(await client.get(key)).toBe('3');
+      }
+    } finally {
+      client.disconnect();
+      await connection.close();
+      await Promise.all(proxies.map((proxy) => proxy.stop()));
+      await cluster.stop();
+    }
+  }, 90_000);
+});
