@@ -13,6 +13,7 @@ import * as check from './atomic-redis.validation.js';
 import { AtomicRedis } from './atomic-redis.js';
 import { CounterService } from './counters/counter.service.js';
 import { IdempotencyService } from './idempotency/idempotency.service.js';
+import { AtomicRedisEvents } from './observability/events.js';
 import { AtomicRedisExceptionFilter } from './problem-details/atomic-redis-exception.filter.js';
 import { OperationRunner } from './redis/operation-runner.js';
 import { RedisConnection } from './redis/redis-connection.js';
@@ -37,7 +38,7 @@ const checkExtras = check.options({
   exceptionFilter: check.boolean,
 } satisfies Record<keyof AtomicRedisModuleExtras, check.Check>);
 
-const SERVICES = [TransactionService, IdempotencyService, CounterService];
+const SERVICES = [TransactionService, IdempotencyService, CounterService, AtomicRedisEvents];
 
 const PROVIDERS: Provider[] = [
   { provide: OPTIONS, useFactory: resolveOptions, inject: [GIVEN_OPTIONS] },

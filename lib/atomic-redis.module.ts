@@ -3,6 +3,7 @@ import { ModulesContainer } from '@nestjs/core';
 import { OPTIONS, REGISTRATION_NAME } from './atomic-redis.constants.js';
 import { ConfigurationError, describe } from './atomic-redis.errors.js';
 import { ConfigurableModuleClass } from './atomic-redis.module-definition.js';
+import { checkIdempotentMethods } from './idempotency/boot-check.js';
 import { IdempotencyService } from './idempotency/idempotency.service.js';
 import type { ResolvedOptions } from './atomic-redis.options.js';
 import { Deadline } from './redis/deadline.js';
@@ -48,6 +49,7 @@ export class AtomicRedisModule
           `AtomicRedisModule is registered twice as ${describe(this.name)}; give one of them another name`,
         );
       }
+      checkIdempotentMethods(this.modules, this.name, this.idempotency.operations);
       if (!this.options.lazyConnect) await this.connection.ready(Deadline.in(this.options.timeoutMs));
     } catch (error) {
       // The application will not start, and nobody will shut it down.

@@ -7,9 +7,10 @@ import {
   type CounterModuleOptions,
 } from './counters/counter.options.js';
 import {
-  idempotencyDefaults,
   idempotencyOptionChecks,
+  resolveIdempotencyOptions,
   type IdempotencyModuleOptions,
+  type ResolvedIdempotencyOptions,
 } from './idempotency/idempotency.options.js';
 import type { ConnectionOption } from './redis/client.js';
 import {
@@ -41,7 +42,7 @@ export interface AtomicRedisOptions {
 
 export interface ResolvedOptions extends Required<AtomicRedisOptions> {
   transactions: ResolvedTransactionModuleOptions;
-  idempotency: Required<IdempotencyModuleOptions>;
+  idempotency: ResolvedIdempotencyOptions;
   counters: Required<CounterModuleOptions>;
 }
 
@@ -74,7 +75,7 @@ export function resolveOptions(given: AtomicRedisOptions): ResolvedOptions {
     lazyConnect: given.lazyConnect ?? false,
     shutdownTimeoutMs: given.shutdownTimeoutMs ?? 10_000,
     transactions: resolveTransactionModuleOptions(given.transactions),
-    idempotency: withDefaults(idempotencyDefaults, given.idempotency),
+    idempotency: resolveIdempotencyOptions(given.idempotency),
     counters: withDefaults(counterDefaults, given.counters),
   };
 }

@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { CounterService } from './counters/counter.service.js';
 import { IdempotencyService } from './idempotency/idempotency.service.js';
+import { AtomicRedisEvents } from './observability/events.js';
 import { TransactionService } from './transactions/transaction.service.js';
 
 /** All services of one registration. Injected by `@InjectAtomicRedis(name)`. */
@@ -10,5 +11,6 @@ export class AtomicRedis {
     readonly transactions: TransactionService,
     readonly idempotency: IdempotencyService,
     readonly counters: CounterService,
+    readonly events: AtomicRedisEvents,
   ) {}
 }

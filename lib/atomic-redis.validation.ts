@@ -64,9 +64,19 @@ export const instanceOf =
     if (!(value instanceof type)) throw new InvalidArgumentError(path, `an instance of ${type.name}`, value);
   };
 
-/** An object with only the named properties, each checked where it is present. */
+/** An object, or an instance of a class, that has these methods. */
+export const methods =
+  (...names: readonly string[]): Check =>
+  (path, value) => {
+    const has = (name: string): boolean =>
+      typeof value === 'object' && value !== null && typeof Reflect.get(value, name) === 'function';
+    if (!names.every(has))
+      throw new InvalidArgumentError(path, `an object with the methods ${names.join(' and ')}`, value);
+  };
+
+/** An object with only the named properties, each checked where it is present; the `required` ones must be. */
 export const options =
-  (checks: Readonly<Record<string, Check>>): Check =>
+  (checks: Readonly<Record<string, Check>>, ...required: readonly string[]): Check =>
   (path, value) => {
     if (typeof value !== 'object' || value === null || Array.isArray(value)) {
       throw new InvalidArgumentError(path, 'an options object', value);
@@ -82,6 +92,8 @@ export const options =
       }
       if (given !== undefined) check(`${path}.${name}`, given);
     }
+    for (const name of required)
+      if (Reflect.get(value, name) === undefined) checks[name]!(`${path}.${name}`, undefined);
   };
 
 /** Fills in what is not given; a property given as undefined counts as not given. */

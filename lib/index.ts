@@ -44,8 +44,20 @@ export {
 } from './transactions/transaction.errors.js';
 
 export { Idempotent, type IdempotentOptions } from './idempotency/idempotent.decorator.js';
-export { IdempotencyService, type IdempotencyOptions } from './idempotency/idempotency.service.js';
-export type { IdempotencyModuleOptions, OnError } from './idempotency/idempotency.options.js';
+export {
+  IdempotencyService,
+  type IdempotencyKeyOptions,
+  type IdempotencyOptions,
+  type IdempotencyRecord,
+} from './idempotency/idempotency.service.js';
+export type {
+  IdempotencyDefaults,
+  IdempotencyModuleOptions,
+  OnError,
+  ReplayCacheOptions,
+} from './idempotency/idempotency.options.js';
+export type { ResultCodec, ResultEncryption } from './idempotency/result-codec.js';
+export { callerScope, type Caller } from './idempotency/http/caller.js';
 export type { IdempotentRun } from './idempotency/idempotent-run.js';
 export {
   IdempotencyInFlightError,
@@ -56,6 +68,7 @@ export {
   IdempotencyResultUnavailableError,
   LeaseLostError,
   ReplayedError,
+  RunTimeoutError,
   type TombstoneReason,
 } from './idempotency/idempotency.errors.js';
 
@@ -77,4 +90,12 @@ export {
   NotAnIntegerError,
 } from './counters/counter.errors.js';
 
+export {
+  AtomicRedisEvents,
+  type AtomicRedisEvent,
+  type AtomicRedisEventListener,
+  type IdempotencyDuplicateEvent,
+  type IdempotencyRunEvent,
+  type IdempotencyUnprotectedEvent,
+} from './observability/events.js';
 export { AtomicRedisExceptionFilter } from './problem-details/atomic-redis-exception.filter.js';

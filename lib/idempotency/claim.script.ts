@@ -4,7 +4,13 @@ import { luaRecord } from './lua-record.js';
 export type ClaimReply =
   | { readonly kind: 'claimed' | 'mismatch' | 'foreign' }
   | { readonly kind: 'running'; readonly leaseLeftMs: number }
-  | { readonly kind: 'done'; readonly resultKind: string; readonly result: Buffer };
+  | {
+      readonly kind: 'done';
+      readonly resultKind: string;
+      readonly result: Buffer;
+      /** How long it is kept yet, in milliseconds. */
+      readonly ttlMs: number;
+    };
 
 /** Takes the key for a run, or tells what is there. Sent again, it recognises its own token. */
 export const claimScript = defineScript({
@@ -18,29 +24,40 @@ export const claimScript = defineScript({
 -- ARGV[2] token        owner of the run
 -- ARGV[3] fingerprint  of the payload
 -- ARGV[4] leaseMs      time to live of the claim in ms
--- returns {CLAIMED} | {RUNNING, ms left of the lease} | {DONE, kind, result} | {MISMATCH} | {FOREIGN} | {TOO_LATE}
+-- returns {CLAIMED} | {RUNNING, ms left of the lease} | {DONE, kind, result, ms it is kept} | {MISMATCH} | {FOREIGN} | {TOO_LATE}
 ${luaRecord}
 local record = read_record(KEYS[1])
 if record == 'FOREIGN' then return { 'FOREIGN' } end
+local now = now_ms()
 if record then
   if record.token == ARGV[2] then return { 'CLAIMED' } end
   if record.fingerprint ~= ARGV[3] then return { 'MISMATCH' } end
-  if record.state == 'running' then return { 'RUNNING', tostring(redis.call('PTTL', KEYS[1])) } end
-  return { 'DONE', record.kind, record.result }
+  local ttl = redis.call('PTTL', KEYS[1])
+  if record.state == 'running' then return { 'RUNNING', string.format('%.0f', ttl) } end
+  if record.state == 'committed' and now < record.alive_until then
+    return { 'RUNNING', string.format('%.0f', record.alive_until - now) }
+  end
+  return { 'DONE', record.kind, record.result, string.format('%.0f', ttl) }
 end
-if now_ms() > tonumber(ARGV[1]) then return { 'TOO_LATE' } end
-write_running(KEYS[1], ARGV[2], ARGV[3], ARGV[4])
+if now > tonumber(ARGV[1]) then return { 'TOO_LATE' } end
+local written = write_running(KEYS[1], ARGV[2], ARGV[3], ARGV[4])
+if written.err then return written end
 return { 'CLAIMED' }
 `,
   reply: (raw): ClaimReply => {
-    const [kind, second, third] = raw as [Buffer, Buffer?, Buffer?];
+    const [kind, second, third, fourth] = raw as [Buffer, Buffer?, Buffer?, Buffer?];
     switch (kind.toString()) {
       case 'CLAIMED':
         return { kind: 'claimed' };
       case 'RUNNING':
         return { kind: 'running', leaseLeftMs: Math.max(0, Number(second?.toString())) };
       case 'DONE':
-        return { kind: 'done', resultKind: second!.toString(), result: third! };
+        return {
+          kind: 'done',
+          resultKind: second!.toString(),
+          result: third!,
+          ttlMs: Number(fourth!.toString()),
+        };
       case 'MISMATCH':
         return { kind: 'mismatch' };
       default:

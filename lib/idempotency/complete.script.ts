@@ -24,11 +24,17 @@ if record then
   if record == 'FOREIGN' or record.token ~= ARGV[2] then return 'STALE' end
   if record.state == 'done' then return 'STORED' end
   -- What was committed with the effects stands, unless there is a real answer to put in its place.
-  if record.state == 'committed' and ARGV[5] == 'tombstone' then return 'STORED' end
+  if record.state == 'committed' and ARGV[5] == 'tombstone' then
+    redis.call('HDEL', KEYS[1], 'u')
+    signal_end(KEYS[1])
+    return 'STORED'
+  end
 end
 if now_ms() > tonumber(ARGV[1]) then return 'TOO_LATE' end
 redis.call('HSET', KEYS[1], 'v', '1', 's', 'done', 't', ARGV[2], 'f', ARGV[3], 'k', ARGV[5], 'r', ARGV[6])
+redis.call('HDEL', KEYS[1], 'u')
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
+signal_end(KEYS[1])
 return 'STORED'
 `,
   reply: (raw): boolean => raw === 'STORED',

@@ -87,15 +87,16 @@ export class ReplayedError extends Error {
   }
 }
 
-/** Under the record's key lies something that this version did not write. It is left untouched. */
+/** Under the record's key lies something that this version did not write, or that its codec or encryption cannot read. It is left untouched. */
 export class IdempotencyRecordError extends AtomicRedisError {
   readonly code = 'IDEMPOTENCY_RECORD';
   readonly outcome = 'not-applied';
   readonly retryable = false;
 
-  constructor() {
+  constructor(options?: ErrorOptions) {
     super(
       'The idempotency record holds something this version cannot read; it was left untouched and the method was not run',
+      options,
     );
   }
 }
@@ -108,5 +109,18 @@ export class LeaseLostError extends AtomicRedisError {
 
   constructor() {
     super('The lease of this run was lost: another call with the same idempotency key may run');
+  }
+}
+
+/** A reason of `run.signal`: the run went on for longer than `maxRunMs`, and its lease is renewed no more. */
+export class RunTimeoutError extends AtomicRedisError {
+  readonly code = 'RUN_TIMEOUT';
+  readonly outcome = 'unknown';
+  readonly retryable = false;
+
+  constructor(readonly maxRunMs: number) {
+    super(
+      `This idempotent run went on for more than ${maxRunMs} ms (maxRunMs): its lease is renewed no more, and another call may run`,
+    );
   }
 }

@@ -1,4 +1,6 @@
-import { boolean, integer, milliseconds, waitMs, type Check } from '../atomic-redis.validation.js';
+import * as check from '../atomic-redis.validation.js';
+import { withDefaults } from '../atomic-redis.validation.js';
+import { jsonCodec, type ResultCodec, type ResultEncryption } from './result-codec.js';
 
 /**
  * What becomes of the key when the method throws: the error is kept and thrown again to repeated calls (`replay`), the next call runs
@@ -7,32 +9,103 @@ import { boolean, integer, milliseconds, waitMs, type Check } from '../atomic-re
  */
 export type OnError = 'replay' | 'release' | 'hold';
 
-/** Defaults of `IdempotencyService` and `@Idempotent`, as the module's `idempotency` option. */
-export interface IdempotencyModuleOptions {
+export interface ReplayCacheOptions {
+  /** What all its entries may take together, in bytes. */
+  maxBytes: number;
+  /**
+   * How long an entry is used without asking Redis, in milliseconds, and never longer than Redis keeps the result. A result that another process forgets
+   * (`IdempotencyService.forget`) may be replayed here for as long. @default 60000
+   */
+  ttlMs?: number;
+}
+
+/** Defaults of `IdempotencyService` and `@Idempotent` that single calls may change. */
+export interface IdempotencyDefaults {
   /** How long a result is kept for replay, in milliseconds. @default 86400000 (24 hours) */
   ttlMs?: number;
   /** How long a run holds its key without being heard of; renewed at a third of it, in milliseconds. @default 30000 */
   leaseMs?: number;
+  /**
+   * How long a run's lease is renewed, in milliseconds: a method that hangs does not keep its key for ever. After it `run.signal` aborts, and once the lease
+   * has ended another call may run. @default 3600000 (an hour)
+   */
+  maxRunMs?: number;
   /** Time for one step on Redis before the protected method is refused, in milliseconds. @default 800 */
   timeoutMs?: number;
+  /**
+   * What a call does that finds the first one running: `reject` throws an `IdempotencyInFlightError` at once; `wait` waits for the result, or for its turn
+   * when the first one gives the key back. @default 'reject'
+   */
+  onDuplicate?: 'reject' | 'wait';
+  /** How long a waiting call waits before it throws an `IdempotencyInFlightError`, in milliseconds. @default 10000 */
+  waitTimeoutMs?: number;
+  /**
+   * What becomes of a call while Redis cannot be reached: `refuse` throws a `RedisUnavailableError`; `run` runs the method without any protection, and says so by
+   * an `idempotency.unprotected` event and in the log. @default 'refuse'
+   */
+  onUnavailable?: 'refuse' | 'run';
+  /**
+   * How returned values become bytes and values again. What goes over HTTP is kept as it went, and errors as JSON. @default JSON, for values that it gives back
+   * as they were
+   */
+  codec?: ResultCodec;
+}
+
+/** Of `IdempotencyService` and `@Idempotent`, as the module's `idempotency` option. */
+export interface IdempotencyModuleOptions extends IdempotencyDefaults {
   /** Largest result that is kept, in bytes; a larger one is returned, but a repeated call gets an error. @default 1048576 */
   maxResultBytes?: number;
   /** Refuse requests to a decorated route that have no idempotency key. @default true */
   required?: boolean;
+  /** Keep results of completed runs in this process too, to replay them without asking Redis. Default: none are. */
+  replayCache?: ReplayCacheOptions;
+  /** Encrypts all that is stored of a result: values, errors and responses. Default: stored as it is. */
+  encryption?: ResultEncryption;
 }
 
-export const idempotencyDefaults: Required<IdempotencyModuleOptions> = {
+type Optional = 'replayCache' | 'encryption';
+
+export type ResolvedIdempotencyOptions = Required<Omit<IdempotencyModuleOptions, Optional>> &
+  Pick<IdempotencyModuleOptions, Optional>;
+
+const idempotencyDefaults: Omit<ResolvedIdempotencyOptions, Optional> = {
   ttlMs: 86_400_000,
   leaseMs: 30_000,
+  maxRunMs: 3_600_000,
   timeoutMs: 800,
+  onDuplicate: 'reject',
+  waitTimeoutMs: 10_000,
+  onUnavailable: 'refuse',
+  codec: jsonCodec,
   maxResultBytes: 1_048_576,
   required: true,
 };
 
-export const idempotencyOptionChecks: Record<keyof IdempotencyModuleOptions, Check> = {
-  ttlMs: milliseconds(),
-  leaseMs: waitMs(100),
-  timeoutMs: waitMs(),
-  maxResultBytes: integer(0, 512 * 1_048_576),
-  required: boolean,
+export const resolveIdempotencyOptions = (
+  given: IdempotencyModuleOptions | undefined,
+): ResolvedIdempotencyOptions => withDefaults<ResolvedIdempotencyOptions>(idempotencyDefaults, given);
+
+export const idempotencyDefaultChecks = {
+  ttlMs: check.milliseconds(),
+  leaseMs: check.waitMs(100),
+  maxRunMs: check.waitMs(),
+  timeoutMs: check.waitMs(),
+  onDuplicate: check.oneOf('reject', 'wait'),
+  waitTimeoutMs: check.waitMs(),
+  onUnavailable: check.oneOf('refuse', 'run'),
+  codec: check.methods('encode', 'decode'),
+} satisfies Record<keyof IdempotencyDefaults, check.Check>;
+
+export const idempotencyOptionChecks: Record<keyof IdempotencyModuleOptions, check.Check> = {
+  ...idempotencyDefaultChecks,
+  maxResultBytes: check.integer(0, 512 * 1_048_576),
+  required: check.boolean,
+  replayCache: check.options(
+    { maxBytes: check.integer(1), ttlMs: check.milliseconds() } satisfies Record<
+      keyof ReplayCacheOptions,
+      check.Check
+    >,
+    'maxBytes',
+  ),
+  encryption: check.methods('encrypt', 'decrypt'),
 };

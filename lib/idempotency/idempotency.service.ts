@@ -2,43 +2,51 @@ import { Inject, Injectable } from '@nestjs/common';
 import { isObservable, lastValueFrom, type Observable } from 'rxjs';
 import { OPTIONS } from '../atomic-redis.constants.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
+import { OutcomeUnknownError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
+import { Deadline } from '../redis/deadline.js';
 import { assertNotRetried, Propagation } from '../redis/retried-work.js';
 import { RedisConnection } from '../redis/redis-connection.js';
 import { ScriptRunner } from '../redis/script-runner.js';
 import { WorkInFlight } from '../redis/work-in-flight.js';
-import { claimScript } from './claim.script.js';
-import { completeScript } from './complete.script.js';
+import { AtomicRedisEvents } from '../observability/events.js';
 import { decide, type OnErrorOption } from './error-policy.js';
-import type { IdempotencyModuleOptions } from './idempotency.options.js';
+import { IdempotencyInFlightError } from './idempotency.errors.js';
+import {
+  idempotencyDefaultChecks,
+  type IdempotencyDefaults,
+  type ResolvedIdempotencyOptions,
+} from './idempotency.options.js';
 import type { Claim, ClaimedRun, ClaimRequest, IdempotentRun } from './idempotent-run.js';
 import { OperationRegistry } from './operation-registry.js';
-import { fingerprintOf } from './record-key.js';
-import { releaseScript } from './release.script.js';
-import { renewScript } from './renew.script.js';
+import { fingerprintOf, recordId } from './record-key.js';
+import { RecordStore } from './record-store.js';
+import type { RecordSummary } from './inspect.script.js';
+import type { ResultCodec } from './result-codec.js';
 import { RunClaimer } from './run-claimer.js';
 import { replayed, storedError, storedValue, tombstone } from './stored-result.js';
 
-export interface IdempotencyOptions extends Pick<
-  IdempotencyModuleOptions,
-  'ttlMs' | 'leaseMs' | 'timeoutMs'
-> {
+/** Which record is meant. */
+export interface IdempotencyKeyOptions {
   /** Separates equal keys of different tenants or users. @default '' */
   scope?: string;
   /** Separates equal keys of different operations: `orders.create`. @default '' */
   operation?: string;
-  /**
-   * The payload, or what tells it from another: the same key with another one is an `IdempotencyMismatchError`. Made of JSON values, bytes
-   * (`Buffer`, `Uint8Array`), bigints, dates (as their ISO strings) and objects with a `toJSON`; properties that are undefined do not count.
-   * Default: not compared.
-   */
-  fingerprint?: unknown;
   /**
    * On a Cluster: a key whose hash slot the record is put into, so that a transaction on that slot can commit the run (`completesRun`). Only
    * what is fixed for the idempotency key may decide it (a path, a principal), never the payload: the same key with another payload would
    * look for its record elsewhere.
    */
   colocateWith?: string;
+}
+
+export interface IdempotencyOptions extends IdempotencyKeyOptions, IdempotencyDefaults {
+  /**
+   * The payload, or what tells it from another: the same key with another one is an `IdempotencyMismatchError`. Made of JSON values, bytes
+   * (`Buffer`, `Uint8Array`), bigints, dates (as their ISO strings) and objects with a `toJSON`; properties that are undefined do not count.
+   * Default: not compared.
+   */
+  fingerprint?: unknown;
   /**
    * What becomes of the key when the work throws. Default, also in place of a callback that itself throws: `hold` for an error whose outcome is
    * unknown or applied, `replay` for an HttpException with a 4xx status, else `release`.
@@ -48,14 +56,16 @@ export interface IdempotencyOptions extends Pick<
   propagation?: `${Propagation.Outside}`;
 }
 
-export const idempotencyCallChecks = {
+const keyChecks = {
   scope: stringOfAnyLength,
   operation: stringOfAnyLength,
-  fingerprint: () => undefined,
   colocateWith: check.key,
-  ttlMs: check.milliseconds(),
-  leaseMs: check.waitMs(100),
-  timeoutMs: check.waitMs(),
+} satisfies Record<keyof IdempotencyKeyOptions, check.Check>;
+
+export const idempotencyCallChecks = {
+  ...keyChecks,
+  ...idempotencyDefaultChecks,
+  fingerprint: () => undefined,
   onError: check.either(
     '"replay", "release", "hold" or a function',
     check.oneOf('replay', 'release', 'hold'),
@@ -65,6 +75,17 @@ export const idempotencyCallChecks = {
 } satisfies Record<keyof IdempotencyOptions, check.Check>;
 
 const checkOptions = check.options(idempotencyCallChecks);
+const checkKeyOptions = check.options(keyChecks);
+
+/** What is known of a key. */
+export interface IdempotencyRecord {
+  /** `running`: a call holds the key; `completed`: its result is kept; `held`: it is kept that a call was made, and there is no result to replay. */
+  readonly state: 'running' | 'completed' | 'held';
+  /** How long until the key is free again unless something happens: what is left of the lease, or of the result's time to live; in milliseconds. */
+  readonly expiresInMs: number;
+  /** Of what is kept of the result, in bytes. */
+  readonly resultBytes: number;
+}
 
 /**
  * Runs a piece of work once for each key, and gives its result to every later call with that key. In the memory of Redis 7.0, by `MEMORY USAGE`:
@@ -74,35 +95,37 @@ const checkOptions = check.options(idempotencyCallChecks);
  */
 @Injectable()
 export class IdempotencyService {
-  readonly defaults: Required<IdempotencyModuleOptions>;
+  readonly defaults: ResolvedIdempotencyOptions;
   /** Which method each operation of `@Idempotent` stands for. */
   readonly operations = new OperationRegistry();
+  private readonly store: RecordStore;
   private readonly claimer: RunClaimer;
 
   constructor(
-    connection: RedisConnection,
+    private readonly connection: RedisConnection,
     scripts: ScriptRunner,
     private readonly inFlight: WorkInFlight,
+    events: AtomicRedisEvents,
     @Inject(OPTIONS) options: ResolvedOptions,
   ) {
     this.defaults = options.idempotency;
-    this.claimer = new RunClaimer(scripts, connection, inFlight, options.idempotency.maxResultBytes);
-    connection.preload([claimScript, renewScript, completeScript, releaseScript]);
+    this.store = new RecordStore(connection, scripts, this.defaults.encryption);
+    this.claimer = new RunClaimer(this.store, connection, inFlight, events, this.defaults);
   }
 
   /**
-   * Runs `work` unless a call with this key has run before, whose result is then returned: JSON values there and back. Two round trips for
+   * Runs `work` unless a call with this key has run before, whose result is then returned: JSON values, or what `codec` carries. Two round trips for
    * the first call, one for a repeated one. While `work` runs its key is held by a lease that is renewed; `run.signal` aborts if it is lost.
    *
    * Of an Observable the last value is the result, for the first caller too; undefined if it ends without one.
    *
    * @throws whatever `work` throws, the same instance; on repeated calls what `onError` makes of it
    * @throws InvalidArgumentError before any command, for a wrong option and for a `fingerprint` that JSON would drop something of
-   * @throws IdempotencyInFlightError while the first call runs
+   * @throws IdempotencyInFlightError while the first call runs; with `onDuplicate: 'wait'`, once `waitTimeoutMs` have passed
    * @throws IdempotencyMismatchError when the key was used with another `fingerprint`
    * @throws IdempotencyResultUnavailableError when the first call is over and its result could not be kept
    * @throws IdempotencyRecordError when something else, or a newer version's record, lies under the record's key
-   * @throws RedisUnavailableError when the key could not be claimed in time; `work` did not run
+   * @throws RedisUnavailableError when the key could not be claimed in time; `work` did not run, unless `onUnavailable` is `'run'`
    */
   async run<T>(
     key: string,
@@ -114,9 +137,42 @@ export class IdempotencyService {
     checkOptions('options', options);
     return await this.inFlight.track(async () => {
       const claim = await this.claim(key, options);
-      if (claim.kind === 'replay') return replayed(claim.result) as T;
-      return await this.runClaimed(claim.run, work, options.onError);
+      if (claim.kind === 'replay') return replayed(claim.result, this.codecOf(options)) as T;
+      return await this.runClaimed(claim.run, work, options);
     });
+  }
+
+  /**
+   * What is known of a key, or null when there is nothing: no call was made with it, or its time is over. For what `@Idempotent` protects, give its `operation`
+   * and the caller's `scope`, which is `callerScope(request)` unless the decorator has its own.
+   *
+   * @throws InvalidArgumentError, IdempotencyRecordError, RedisUnavailableError
+   */
+  async inspect(key: string, options: IdempotencyKeyOptions = {}): Promise<IdempotencyRecord | null> {
+    const found = await this.lookUp(key, options);
+    if (!found) return null;
+    const { state, kind, ttlMs, aliveMs, resultBytes } = found.summary;
+    if (state === 'running' || aliveMs > 0)
+      return { state: 'running', expiresInMs: state === 'running' ? ttlMs : aliveMs, resultBytes };
+    return { state: kind === 'tombstone' ? 'held' : 'completed', expiresInMs: ttlMs, resultBytes };
+  }
+
+  /**
+   * Deletes what is kept of a key whose run has ended, so that the next call with it runs. For a key that is held since the outcome of its run was unknown, once
+   * somebody has found out. Replay caches of other processes may go on replaying for their own `ttlMs`.
+   *
+   * @returns whether there was something
+   * @throws IdempotencyInFlightError while a run holds the key, which would not keep it from going on
+   * @throws InvalidArgumentError, IdempotencyRecordError, RedisUnavailableError
+   */
+  async forget(key: string, options: IdempotencyKeyOptions = {}): Promise<boolean> {
+    const found = await this.lookUp(key, options);
+    if (!found) return false;
+    const { record, summary } = found;
+    if (summary.state === 'running') throw new IdempotencyInFlightError(summary.ttlMs);
+    if (summary.aliveMs > 0) throw new IdempotencyInFlightError(summary.aliveMs);
+    this.claimer.forget(record);
+    return await this.asked(this.store.forget(record, summary, this.deadline()));
   }
 
   /** Makes shutdown wait for `work`, up to its bound. For callers that end the run by themselves. */
@@ -127,15 +183,20 @@ export class IdempotencyService {
   /** Takes the key for a run, or finds the result of an earlier one. For callers that end the run by themselves. */
   async claim(key: string, options: IdempotencyOptions): Promise<Claim> {
     assertNotRetried('An idempotent run', options.propagation);
+    const { operation = '', fingerprint } = options;
+    const defaults = this.defaults;
     const request: ClaimRequest = {
-      key,
-      scope: options.scope ?? '',
-      operation: options.operation ?? '',
-      fingerprint: options.fingerprint === undefined ? '' : fingerprintOf(options.fingerprint),
-      colocateWith: options.colocateWith,
-      ttlMs: options.ttlMs ?? this.defaults.ttlMs,
-      leaseMs: options.leaseMs ?? this.defaults.leaseMs,
-      stepTimeoutMs: options.timeoutMs ?? this.defaults.timeoutMs,
+      record: this.recordOf(key, options),
+      operation,
+      fingerprint: fingerprint === undefined ? '' : fingerprintOf(fingerprint),
+      ttlMs: options.ttlMs ?? defaults.ttlMs,
+      leaseMs: options.leaseMs ?? defaults.leaseMs,
+      maxRunMs: options.maxRunMs ?? defaults.maxRunMs,
+      timeoutMs: options.timeoutMs ?? defaults.timeoutMs,
+      onDuplicate: options.onDuplicate ?? defaults.onDuplicate,
+      waitTimeoutMs: options.waitTimeoutMs ?? defaults.waitTimeoutMs,
+      onUnavailable: options.onUnavailable ?? defaults.onUnavailable,
+      codec: this.codecOf(options),
     };
     return await this.claimer.claim(request);
   }
@@ -151,16 +212,16 @@ export class IdempotencyService {
   private async runClaimed<T>(
     run: ClaimedRun,
     work: (run: IdempotentRun) => Promise<T> | Observable<T> | T,
-    onError?: OnErrorOption,
+    options: IdempotencyOptions,
   ): Promise<T> {
     let value: T;
     try {
       value = await run.within(async () => await settled(work(run)));
     } catch (error) {
-      await this.settleFailure(run, error, onError);
+      await this.settleFailure(run, error, options.onError);
       throw error;
     }
-    await run.complete(storedValue(value, this.defaults.maxResultBytes));
+    await run.complete(storedValue(value, this.codecOf(options), this.defaults.maxResultBytes));
     return value;
   }
 
@@ -169,6 +230,43 @@ export class IdempotencyService {
     if (policy === 'release') await run.release();
     else if (policy === 'replay') await run.complete(storedError(error, this.defaults.maxResultBytes));
     else await run.complete(tombstone('outcome-unknown'));
+  }
+
+  /** In a slot of its own, or in that of the keys it is to be committed with. */
+  private recordOf(key: string, { scope = '', operation = '', colocateWith }: IdempotencyKeyOptions): string {
+    const { keys } = this.connection;
+    const id = recordId(scope, operation, key);
+    return colocateWith === undefined
+      ? keys.own('idempotency', id)
+      : keys.inSlot('idempotency', keys.slotOf(colocateWith), id);
+  }
+
+  private async lookUp(
+    key: string,
+    options: IdempotencyKeyOptions,
+  ): Promise<{ record: string; summary: RecordSummary } | undefined> {
+    check.key('key', key);
+    checkKeyOptions('options', options);
+    const record = this.recordOf(key, options);
+    const summary = await this.asked(this.store.inspect(record, this.deadline()));
+    return summary ? { record, summary } : undefined;
+  }
+
+  /** What only asks has no outcome to be unknown; nor has `forget`, which may be asked again. */
+  private async asked<T>(step: Promise<T>): Promise<T> {
+    return await this.inFlight
+      .track(() => step)
+      .catch((error: unknown) => {
+        throw error instanceof OutcomeUnknownError ? this.connection.unavailable(error) : error;
+      });
+  }
+
+  private deadline(): Deadline {
+    return Deadline.in(this.defaults.timeoutMs);
+  }
+
+  private codecOf({ codec }: Pick<IdempotencyOptions, 'codec'>): ResultCodec {
+    return codec ?? this.defaults.codec;
   }
 }
 

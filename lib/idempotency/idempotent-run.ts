@@ -1,10 +1,11 @@
+import type { ResultCodec } from './result-codec.js';
 import type { StoredResult } from './stored-result.js';
 
 /** What an idempotent method may know of its own run. */
 export interface IdempotentRun {
   /**
    * Aborts when the run can no longer count on its key, so that another call may run: with a `LeaseLostError` when the lease was lost, with a
-   * `ModuleClosedError` when the module was closed and the lease is renewed no more.
+   * `RunTimeoutError` after `maxRunMs`, with a `ModuleClosedError` when the module was closed and the lease is renewed no more.
    */
   readonly signal: AbortSignal;
 }
@@ -28,14 +29,18 @@ export type Claim =
   | { readonly kind: 'replay'; readonly result: StoredResult };
 
 export interface ClaimRequest {
-  readonly scope: string;
+  /** The key in Redis. */
+  readonly record: string;
+  /** For events. */
   readonly operation: string;
-  readonly key: string;
   readonly fingerprint: string;
-  /** A key whose hash slot the record is to share. */
-  readonly colocateWith: string | undefined;
   readonly ttlMs: number;
   readonly leaseMs: number;
+  readonly maxRunMs: number;
   /** For one step on Redis, in milliseconds. */
-  readonly stepTimeoutMs: number;
+  readonly timeoutMs: number;
+  readonly onDuplicate: 'reject' | 'wait';
+  readonly waitTimeoutMs: number;
+  readonly onUnavailable: 'refuse' | 'run';
+  readonly codec: ResultCodec;
 }

@@ -1,4 +1,5 @@
 import { UseInterceptors } from '@nestjs/common';
+import { DEFAULT_REGISTRATION } from '../atomic-redis.constants.js';
 import { ConfigurationError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import {
@@ -7,8 +8,9 @@ import {
   type MethodCall,
   type MethodSite,
 } from '../method-wrapping/wrap-method.js';
+import { markIdempotent } from './boot-check.js';
 import { callId, currentCall, enclosingRun, withinCall } from './current-call.js';
-import { callerOf } from './http/caller.js';
+import { callerScope } from './http/caller.js';
 import { HttpExchangeInterceptor, refuseEvents, type HttpExchange } from './http/http-exchange.js';
 import { isSafe, keyFromHeader, payloadOf, routeOf } from './http/http-request.js';
 import { answer } from './http/route-call.js';
@@ -33,13 +35,18 @@ export interface IdempotentOptions<KeyArgs extends unknown[], ScopeArgs extends 
   /**
    * Names what the method does: `orders.create`. Equal keys of different operations are different. Default: the class and method, and on a
    * route the HTTP method and path pattern; a name of its own survives renaming them. Two methods of a registration with one operation would
-   * answer each other's calls: the first call of the second is a `ConfigurationError`.
+   * answer each other's calls, and do not boot.
    */
   operation?: string;
   /**
    * On a Cluster: a key, from the method's arguments, whose hash slot the record is put into; see `IdempotencyOptions.colocateWith`.
    */
   colocateWith?: (...args: ScopeArgs) => string;
+  /**
+   * The payload, or what tells it from another, from the method's arguments: the same key with another one is refused. Default, on a route: HTTP method, URL, body
+   * and uploaded files; a body that was not parsed does not count. Elsewhere: not compared.
+   */
+  fingerprint?: (...args: ScopeArgs) => unknown;
   /** The request header that holds the key. @default 'Idempotency-Key' */
   header?: string;
   /** Whether a request without a key is refused; else it runs unprotected. Default: the module's `idempotency.required`. */
@@ -53,6 +60,7 @@ const checkOptions = check.options({
   key: check.func,
   scope: check.func,
   colocateWith: check.func,
+  fingerprint: check.func,
   header: check.nonEmptyString,
   required: check.boolean,
   name: check.nonEmptyString,
@@ -73,8 +81,8 @@ const checkOptions = check.options({
  * A call inside a run that needs no other key is part of that run: `super.create()` in a route's handler, or a call with the very key of the
  * run it is made in.
  *
- * @throws InvalidArgumentError at once for a wrong option, ConfigurationError for an `@Sse()` route (by the first request, when `@Sse()` stands
- * above); a call throws what `IdempotencyService.run` does; over HTTP also `IdempotencyKeyMissingError` or `IdempotencyKeyInvalidError`, and
+ * @throws InvalidArgumentError at once for a wrong option; the application does not boot (`ConfigurationError`) with an `@Sse()` route,
+ * with a method that is no route and has no `key`, nor with two methods of one operation; a call throws what `IdempotencyService.run` does; over HTTP also `IdempotencyKeyMissingError` or `IdempotencyKeyInvalidError`, and
  * `ConfigurationError` for a `request.user` without a recognised id, which needs `scope`
  */
 export function Idempotent<KeyArgs extends unknown[] = [], ScopeArgs extends unknown[] = []>(
@@ -83,6 +91,7 @@ export function Idempotent<KeyArgs extends unknown[] = [], ScopeArgs extends unk
   checkOptions('@Idempotent', options);
   return (target, key, descriptor) => {
     const route = new HttpExchangeInterceptor();
+    const { name: registration = DEFAULT_REGISTRATION, operation } = options;
     wrapMethod(
       {
         decorator: 'Idempotent',
@@ -98,7 +107,9 @@ export function Idempotent<KeyArgs extends unknown[] = [], ScopeArgs extends unk
       key,
       descriptor,
     );
-    refuseEvents(descriptor.value as object, `${target.constructor.name}.${String(key)}`);
+    const method = descriptor.value as object;
+    markIdempotent(method, { registration, operation, hasKey: options.key !== undefined });
+    refuseEvents(method, `${target.constructor.name}.${String(key)}`);
     UseInterceptors(route)(target, key, descriptor);
   };
 }
@@ -144,10 +155,10 @@ async function overHttp(call: IdempotentCall, exchange: HttpExchange): Promise<u
   const claimOf = () => ({
     ...claimOptions(call, `${call.name} ${routeOf(request)}`),
     key,
-    scope: options.scope?.(...args) ?? callerOf(request),
-    fingerprint: payloadOf(request),
+    scope: options.scope?.(...args) ?? callerScope(request),
+    fingerprint: options.fingerprint ? options.fingerprint(...args) : payloadOf(request),
   });
-  return await answer(idempotency, exchange, claimOf, proceed);
+  return await answer(idempotency, exchange, claimOf, proceed, options.codec ?? idempotency.defaults.codec);
 }
 
 async function byArguments(call: IdempotentCall): Promise<unknown> {
@@ -161,7 +172,7 @@ async function byArguments(call: IdempotentCall): Promise<unknown> {
   }
   const key = options.key(...args);
   const scope = options.scope?.(...args) ?? '';
-  const claim = claimOptions(call, call.name);
+  const claim = { ...claimOptions(call, call.name), fingerprint: options.fingerprint?.(...args) };
   const id = callId(scope, claim.operation, key);
   if (enclosingRun((run) => run.idempotency === idempotency && run.id === id)) return await proceed();
 
@@ -181,13 +192,28 @@ async function byArguments(call: IdempotentCall): Promise<unknown> {
   }
 }
 
+/** What goes to the service as it is, and what the call says for itself. */
 function claimOptions(
   { options, args, idempotency, name, type }: IdempotentCall,
   defaultOperation: string,
 ): IdempotencyOptions & { operation: string } {
-  const { ttlMs, leaseMs, timeoutMs, onError, propagation } = options;
+  const { ttlMs, leaseMs, maxRunMs, timeoutMs, onDuplicate, waitTimeoutMs, onUnavailable, codec } = options;
+  const { onError, propagation } = options;
   const colocateWith = options.colocateWith?.(...args);
   const operation = options.operation ?? defaultOperation;
   idempotency.operations.claim(operation, { type, name });
-  return { ttlMs, leaseMs, timeoutMs, onError, propagation, colocateWith, operation };
+  return {
+    ttlMs,
+    leaseMs,
+    maxRunMs,
+    timeoutMs,
+    onDuplicate,
+    waitTimeoutMs,
+    onUnavailable,
+    codec,
+    onError,
+    propagation,
+    colocateWith,
+    operation,
+  };
 }

@@ -1,19 +1,28 @@
-import { LeaseLostError } from './idempotency.errors.js';
+import { LeaseLostError, RunTimeoutError } from './idempotency.errors.js';
+import type { Renewal } from './renew.script.js';
 
 /** A run's hold on its key. */
 export interface Lease {
+  readonly record: string;
+  readonly token: string;
+  readonly fingerprint: string;
   readonly leaseMs: number;
-  /** Resolves with whether the run still has the key. */
-  renew(): Promise<boolean>;
+  /** After this long the lease is renewed no more, in milliseconds. */
+  readonly maxRunMs: number;
   /** Called at most once, after which nothing is renewed. */
   lost(reason: Error): void;
 }
 
+/** Renews leases together. Resolves with what became of each; rejects when none was answered. */
+export type RenewLeases = (leases: readonly Lease[]) => Promise<readonly Renewal[]>;
+
 interface Held {
   readonly lease: Lease;
+  /** Monotonic time at which the claim was sent. */
+  readonly claimedAt: number;
   /** Monotonic time at which the last renewal that Redis confirmed was sent. */
   confirmedAt: number;
-  renewing: Promise<boolean> | undefined;
+  renewing: Promise<unknown> | undefined;
   /** Monotonic time before which no renewal is sent. */
   pausedUntil: number;
   /** Renewals sent so far. */
@@ -24,7 +33,7 @@ interface Held {
 const TICKS = 6;
 
 /**
- * Renews the leases of all runs of this process from one timer. The renewals of a tick leave together.
+ * Renews the leases of all runs of one service from one timer. The renewals of a tick leave together.
  *
  * A lease counts as lost when Redis says so, and also when it would be unconfirmed for its whole length, by this process's monotonic
  * clock, before the next tick: rather early than after Redis has let it expire.
@@ -35,12 +44,22 @@ export class LeaseKeeper {
   private tickMs = Infinity;
   private closedBy: Error | undefined;
 
+  constructor(private readonly renewLeases: RenewLeases) {}
+
   /** @param claimedAt monotonic time at which the claim was sent */
   hold(lease: Lease, claimedAt: number): void {
     if (this.closedBy) return lease.lost(this.closedBy);
-    const fresh = { lease, confirmedAt: claimedAt, renewing: undefined, pausedUntil: 0, renewals: 0 };
+    const fresh = {
+      lease,
+      claimedAt,
+      confirmedAt: claimedAt,
+      renewing: undefined,
+      pausedUntil: 0,
+      renewals: 0,
+    };
     this.held.set(lease, fresh);
-    if (lease.leaseMs / TICKS < this.tickMs) this.startTimer(lease.leaseMs / TICKS);
+    const tickMs = Math.min(lease.leaseMs / TICKS, lease.maxRunMs);
+    if (tickMs < this.tickMs) this.startTimer(tickMs);
   }
 
   /** Stops renewing for good and tells every run so. What they hold is left to its lease: a method that has not settled may yet write. */
@@ -70,7 +89,8 @@ export class LeaseKeeper {
     await held.renewing?.catch(() => undefined);
     const now = performance.now();
     held.pausedUntil = now + lease.leaseMs / 3;
-    return await this.renew(held, now);
+    await this.renew([held], now);
+    return this.held.has(lease) && held.confirmedAt >= now;
   }
 
   resume(lease: Lease): void {
@@ -91,32 +111,39 @@ export class LeaseKeeper {
 
   private tick(): void {
     const now = performance.now();
+    const due: Held[] = [];
     for (const held of this.held.values()) {
+      const { leaseMs, maxRunMs } = held.lease;
       const age = now - held.confirmedAt;
-      if (age + this.tickMs > held.lease.leaseMs) this.lose(held);
-      else if (age > held.lease.leaseMs / 3 - this.tickMs / 2 && now >= held.pausedUntil && !held.renewing) {
-        // Not answered: the next tick tries again.
-        this.renew(held, now).catch(() => undefined);
-      }
+      if (now - held.claimedAt > maxRunMs) this.lose(held, new RunTimeoutError(maxRunMs));
+      else if (age + this.tickMs > leaseMs) this.lose(held, new LeaseLostError());
+      else if (age > leaseMs / 3 - this.tickMs / 2 && now >= held.pausedUntil && !held.renewing)
+        due.push(held);
     }
+    // Not answered: the next tick tries again.
+    if (due.length > 0) this.renew(due, now).catch(() => undefined);
   }
 
-  private async renew(held: Held, sentAt: number): Promise<boolean> {
-    held.renewals++;
-    held.renewing = held.lease.renew();
+  private async renew(due: readonly Held[], sentAt: number): Promise<void> {
+    const renewing = this.renewLeases(due.map(({ lease }) => lease));
+    for (const held of due) {
+      held.renewals++;
+      held.renewing = renewing;
+    }
     try {
-      const isOwner = await held.renewing;
-      if (isOwner) held.confirmedAt = sentAt;
-      else this.lose(held);
-      return isOwner;
+      const answers = await renewing;
+      due.forEach((held, i) => {
+        if (answers[i] === 'renewed') held.confirmedAt = sentAt;
+        else if (answers[i] === 'lost') this.lose(held, new LeaseLostError());
+      });
     } finally {
-      held.renewing = undefined;
+      for (const held of due) held.renewing = undefined;
     }
   }
 
-  private lose(held: Held): void {
+  private lose(held: Held, reason: Error): void {
     if (!this.held.has(held.lease)) return;
     this.letGo(held.lease);
-    held.lease.lost(new LeaseLostError());
+    held.lease.lost(reason);
   }
 }

@@ -9,7 +9,7 @@ export interface OperationOwner {
 
 /**
  * Whose operation is whose, within one registration. Two methods with one operation would answer each other's calls, so the second is
- * refused. A class says what it is only once Nest has made it, so this shows when the second method is called first, not at boot.
+ * refused: at boot, or for a class that Nest makes later, when its method is first called.
  */
 export class OperationRegistry {
   private readonly owners = new Map<string, OperationOwner>();

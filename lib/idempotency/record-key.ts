@@ -56,4 +56,8 @@ function canonicalObject(value: object, child: (value: unknown) => string): stri
 }
 
 const refused = (value: unknown, expected = 'made of JSON values, bytes, bigints and dates'): Error =>
-  new InvalidArgumentError('options.fingerprint', expected, value);
+  new InvalidArgumentError(
+    'options.fingerprint',
+    `${expected} (on a route, it is made of the body unless @Idempotent({ fingerprint: (…) => … }) makes it of the method's arguments)`,
+    value,
+  );

@@ -1,28 +1,50 @@
 import { defineScript } from '../redis/script.js';
 import { luaRecord } from './lua-record.js';
 
-/** Prolongs a run's lease, and takes its key again when the record vanished and nobody else has it. */
+/** How many arguments describe one lease. */
+export const FIELDS_PER_LEASE = 3;
+
+/** What became of one lease; `failed` when Redis had no memory to take a vanished record again. */
+export type Renewal = 'renewed' | 'lost' | 'failed';
+
+/** Prolongs the leases of several runs, and takes a key again when its record vanished and nobody else has it. */
 export const renewScript = defineScript({
   name: 'idempotency.renew',
-  keys: ['record'],
-  args: ['notAfterMs', 'token', 'fingerprint', 'leaseMs'],
+  keys: ['...records'],
+  args: ['notAfterMs', '...leases'],
   lua: `
--- KEYS[1] record
--- ARGV[1] notAfterMs   server time in ms past which nothing is written
--- ARGV[2] token        owner of the run
--- ARGV[3] fingerprint  of the payload
--- ARGV[4] leaseMs      time to live of the claim in ms, from now
--- returns RENEWED | LOST | TOO_LATE
+-- KEYS[1…] records
+-- ARGV[1] notAfterMs  server time in ms past which nothing is written
+-- ARGV[2…] leases, per record:
+--   +0 token        owner of the run
+--   +1 fingerprint  of the payload
+--   +2 leaseMs      time to live of the claim in ms, from now
+-- returns TOO_LATE | per record, joined by commas: renewed | lost | failed
 ${luaRecord}
-local record = read_record(KEYS[1])
-if record and (record == 'FOREIGN' or record.token ~= ARGV[2]) then return 'LOST' end
-if now_ms() > tonumber(ARGV[1]) then return 'TOO_LATE' end
-if not record then
-  write_running(KEYS[1], ARGV[2], ARGV[3], ARGV[4])
-elseif record.state == 'running' then
-  redis.call('PEXPIRE', KEYS[1], ARGV[4])
+local now = now_ms()
+if now > tonumber(ARGV[1]) then return 'TOO_LATE' end
+
+local function renew(key, token, fingerprint, lease_ms)
+  local record = read_record(key)
+  if not record then
+    -- One record that Redis has no memory for must not keep the others from being renewed.
+    if write_running(key, token, fingerprint, lease_ms).err then return 'failed' end
+  elseif record == 'FOREIGN' or record.token ~= token then
+    return 'lost'
+  elseif record.state == 'running' then
+    redis.call('PEXPIRE', key, lease_ms)
+  elseif record.state == 'committed' then
+    redis.call('HSET', key, 'u', string.format('%.0f', now + tonumber(lease_ms)))
+  end
+  return 'renewed'
 end
-return 'RENEWED'
+
+local answers = {}
+for i = 1, #KEYS do
+  local at = 2 + (i - 1) * ${FIELDS_PER_LEASE}
+  answers[i] = renew(KEYS[i], ARGV[at], ARGV[at + 1], ARGV[at + 2])
+end
+return table.concat(answers, ',')
 `,
-  reply: (raw): boolean => raw === 'RENEWED',
+  reply: (raw): Renewal[] => String(raw).split(',') as Renewal[],
 });

@@ -1,140 +1,148 @@
 import { randomBytes } from 'node:crypto';
 import { Logger } from '@nestjs/common';
-import { OutcomeUnknownError } from '../atomic-redis.errors.js';
+import { OutcomeUnknownError, RedisUnavailableError } from '../atomic-redis.errors.js';
+import type { AtomicRedisEvents, IdempotencyDuplicateEvent } from '../observability/events.js';
 import { Deadline } from '../redis/deadline.js';
-import { withParticipant } from '../redis/commit-participant.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
-import type { ArgumentsOf } from '../redis/script.js';
-import type { ScriptRunner } from '../redis/script-runner.js';
 import type { WorkInFlight } from '../redis/work-in-flight.js';
-import { claimScript } from './claim.script.js';
-import { completeScript } from './complete.script.js';
-import {
-  IdempotencyInFlightError,
-  IdempotencyMismatchError,
-  IdempotencyRecordError,
-} from './idempotency.errors.js';
+import { DuplicateWaits } from './duplicate-waits.js';
+import { IdempotencyInFlightError, IdempotencyMismatchError } from './idempotency.errors.js';
+import type { ResolvedIdempotencyOptions } from './idempotency.options.js';
 import type { Claim, ClaimedRun, ClaimRequest } from './idempotent-run.js';
-import { LeaseKeeper, type Lease } from './lease-keeper.js';
-import { recordId } from './record-key.js';
-import { releaseScript } from './release.script.js';
-import { renewScript } from './renew.script.js';
-import { RunCommit } from './run-commit.js';
-import type { ResultKind, StoredResult } from './stored-result.js';
+import { LeaseKeeper } from './lease-keeper.js';
+import { RecordSignals } from './record-signals.js';
+import type { Found, Owner, RecordStore } from './record-store.js';
+import { ReplayCache } from './replay-cache.js';
+import { runOf, unprotectedRun } from './claimed-run.js';
 
-/** Claims keys and makes the runs that hold them. The one place that reads what the record scripts answer. */
+type Outcome = IdempotencyDuplicateEvent['outcome'];
+
+/** Claims keys for runs, or finds what became of the run that has the key. */
 export class RunClaimer {
   private readonly logger = new Logger('IdempotencyService');
-  private readonly leases = new LeaseKeeper();
+  private readonly leases: LeaseKeeper;
+  private readonly waits: DuplicateWaits<ClaimedRun>;
+  private readonly cache: ReplayCache | undefined;
 
   constructor(
-    private readonly scripts: ScriptRunner,
+    private readonly store: RecordStore,
     private readonly connection: RedisConnection,
     private readonly work: WorkInFlight,
-    private readonly maxResultBytes: number,
-  ) {}
+    private readonly events: AtomicRedisEvents,
+    private readonly options: Pick<ResolvedIdempotencyOptions, 'maxResultBytes' | 'replayCache'>,
+  ) {
+    this.leases = new LeaseKeeper((leases) => store.renew(leases));
+    this.waits = new DuplicateWaits(new RecordSignals(connection), (run) => run.release());
+    if (options.replayCache) this.cache = new ReplayCache(options.replayCache);
+  }
 
   /**
-   * One round trip.
+   * One round trip, or none where this process's cache has the result.
    *
    * @throws IdempotencyInFlightError, IdempotencyMismatchError, IdempotencyRecordError
    * @throws RedisUnavailableError when the key could not be claimed in time; what may have been claimed is released again
    */
   async claim(request: ClaimRequest): Promise<Claim> {
-    const record = this.recordKey(request);
-    const token = randomBytes(16).toString('hex');
-    const claimedAt = performance.now();
-    const { fingerprint, leaseMs, stepTimeoutMs } = request;
-    const reply = await this.scripts
-      .run(claimScript, { record }, { token, fingerprint, leaseMs }, Deadline.in(stepTimeoutMs))
-      .catch((error: unknown) => {
-        // It may have been applied, or be applied yet, up to its time limit: nobody will run under it.
-        if (!(error instanceof OutcomeUnknownError)) throw error;
-        this.inBackground(this.releaseRecord(record, token, leaseMs));
-        throw this.connection.unavailable(error);
-      });
-    switch (reply.kind) {
-      case 'claimed':
-        return { kind: 'run', run: this.startRun(record, token, claimedAt, request) };
-      case 'done':
-        return { kind: 'replay', result: { kind: reply.resultKind as ResultKind, bytes: reply.result } };
-      case 'running':
-        throw new IdempotencyInFlightError(reply.leaseLeftMs);
-      case 'mismatch':
-        throw new IdempotencyMismatchError();
-      default:
-        throw new IdempotencyRecordError();
+    const { record, fingerprint, onDuplicate, onUnavailable } = request;
+    const began = performance.now();
+    const report = (outcome: Outcome, waited = false, cached = false): void => {
+      const waitedMs = waited ? performance.now() - began : 0;
+      const { operation } = request;
+      this.events.emit(() => ({
+        type: 'idempotency.duplicate',
+        outcome,
+        operation,
+        record,
+        waitedMs,
+        cached,
+      }));
+    };
+    let waited = false;
+    try {
+      const cached = this.cache?.get(record, fingerprint);
+      if (cached) {
+        report('replayed', false, true);
+        return { kind: 'replay', result: cached };
+      }
+      let found = await this.tryClaim(request);
+      if (found.kind === 'running') {
+        if (onDuplicate === 'reject') throw new IdempotencyInFlightError(found.leaseLeftMs);
+        waited = true;
+        const waiter = { fingerprint, claim: () => this.tryClaim(request) };
+        const { leaseLeftMs } = found;
+        found = await this.waits.wait(record, waiter, { leaseLeftMs, timeoutMs: request.waitTimeoutMs });
+      }
+      if (found.kind === 'replay') report('replayed', waited);
+      return found;
+    } catch (error) {
+      if (error instanceof IdempotencyInFlightError) report('in-flight', waited);
+      else if (error instanceof IdempotencyMismatchError) report('mismatch', waited);
+      else if (error instanceof RedisUnavailableError && onUnavailable === 'run')
+        return this.unprotected(request, error);
+      throw error;
     }
   }
 
-  /** Renews nothing from now on, and releases nothing: a run that has not settled is left to its lease. */
+  /** Forgets what this process knows of the record. */
+  forget(record: string): void {
+    this.cache?.delete(record);
+  }
+
+  /** Renews nothing from now on, and releases nothing: a run that has not settled is left to its lease. Whoever waits is told. */
   close(): void {
-    this.leases.close(this.connection.closedError());
+    const reason = this.connection.closedError();
+    this.leases.close(reason);
+    this.waits.close(reason);
+    this.cache?.clear();
   }
 
-  /** In a slot of its own, or in that of the keys it is to be committed with. */
-  private recordKey({ scope, operation, key, colocateWith }: ClaimRequest): string {
-    const { keys } = this.connection;
-    const id = recordId(scope, operation, key);
-    return colocateWith === undefined
-      ? keys.own('idempotency', id)
-      : keys.inSlot('idempotency', keys.slotOf(colocateWith), id);
+  private async tryClaim(request: ClaimRequest): Promise<Claim | (Found & { kind: 'running' })> {
+    const { record, fingerprint, leaseMs, timeoutMs } = request;
+    const owner: Owner = { record, fingerprint, token: randomBytes(16).toString('hex') };
+    const claimedAt = performance.now();
+    const found = await this.store.claim(owner, leaseMs, Deadline.in(timeoutMs)).catch((error: unknown) => {
+      if (!(error instanceof OutcomeUnknownError)) throw error;
+      // It may have been applied, or be applied yet, up to its time limit: nobody will run under it.
+      this.inBackground(this.store.release(owner, Deadline.in(leaseMs)));
+      throw this.connection.unavailable(error);
+    });
+    if (found.kind === 'running') return found;
+    if (found.kind === 'done') {
+      this.cache?.set(record, fingerprint, found.result, found.ttlMs);
+      return { kind: 'replay', result: found.result };
+    }
+    return { kind: 'run', run: this.startRun(owner, claimedAt, request) };
   }
 
-  private startRun(record: string, token: string, claimedAt: number, request: ClaimRequest): ClaimedRun {
-    const { fingerprint, leaseMs, ttlMs } = request;
-    const abort = new AbortController();
-    const lease: Lease = {
-      leaseMs,
-      renew: () =>
-        this.scripts.run(renewScript, { record }, { token, fingerprint, leaseMs }, Deadline.in(leaseMs / 3)),
-      lost: (reason) => abort.abort(reason),
-    };
-    this.leases.hold(lease, claimedAt);
-    const run = { record, token, fingerprint, ttlMs, lease };
-    const commit = new RunCommit(this.connection, this.leases, run, this.maxResultBytes);
-    return {
-      signal: abort.signal,
-      within: (method) => withParticipant(commit, method),
-      complete: async ({ kind, bytes }: StoredResult): Promise<void> => {
-        this.leases.letGo(lease);
-        const args = { token, fingerprint, ttlMs, kind, result: bytes };
-        await this.waitOrGoOn(this.storeResult(record, args, leaseMs), request);
-      },
-      release: async (): Promise<void> => {
-        this.leases.letGo(lease);
-        await this.waitOrGoOn(this.releaseRecord(record, token, leaseMs), request);
-      },
-    };
+  private startRun(owner: Owner, claimedAt: number, request: ClaimRequest): ClaimedRun {
+    return runOf(owner, claimedAt, request, {
+      connection: this.connection,
+      store: this.store,
+      leases: this.leases,
+      cache: this.cache,
+      events: this.events,
+      maxResultBytes: this.options.maxResultBytes,
+      finish: (step) => this.finish(step, request),
+    });
   }
 
-  private async storeResult(
-    record: string,
-    args: ArgumentsOf<typeof completeScript.args>,
-    leaseMs: number,
-  ): Promise<void> {
-    if (await this.scripts.run(completeScript, { record }, args, Deadline.in(leaseMs))) return;
+  private unprotected({ operation, record }: ClaimRequest, error: RedisUnavailableError): Claim {
     this.logger.warn(
-      'A run lost its lease to another before it was done; the result of the other one stands',
+      `${operation || 'A call'} runs without protection against being repeated (onUnavailable: 'run'): ${error.message}`,
     );
-  }
-
-  private async releaseRecord(record: string, token: string, leaseMs: number): Promise<void> {
-    await this.scripts.run(releaseScript, { record }, { token }, Deadline.in(leaseMs));
+    this.events.emit(() => ({ type: 'idempotency.unprotected', operation, record }));
+    return { kind: 'run', run: unprotectedRun() };
   }
 
   /** Waits as long as one step may take, and leaves the rest to the background; shutdown waits for it. */
-  private async waitOrGoOn(
-    step: Promise<void>,
-    { stepTimeoutMs }: Pick<ClaimRequest, 'stepTimeoutMs'>,
-  ): Promise<void> {
+  private async finish(step: Promise<unknown>, { timeoutMs }: ClaimRequest): Promise<void> {
     this.inBackground(this.work.track(() => step));
-    await Deadline.in(stepTimeoutMs)
+    await Deadline.in(timeoutMs)
       .race(step, () => new Error('left to the background'))
       .catch(() => undefined);
   }
 
-  private inBackground(step: Promise<void>): void {
+  private inBackground(step: Promise<unknown>): void {
     step.catch((error: Error) => {
       this.logger.warn(
         `The end of a run could not be recorded; its key stays taken until its lease ends: ${error.message}`,

@@ -1,19 +1,20 @@
 import type { Redis } from 'ioredis';
 import { TransactionMisuseError } from '../atomic-redis.errors.js';
 import type { CommitParticipant, QueuedCommand } from '../redis/commit-participant.js';
-import type { Deadline } from '../redis/deadline.js';
+import { Deadline } from '../redis/deadline.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import { LeaseLostError } from './idempotency.errors.js';
 import type { Lease, LeaseKeeper } from './lease-keeper.js';
+import type { RecordStore } from './record-store.js';
+import type { ResultCodec } from './result-codec.js';
 import { storedValue, tombstone } from './stored-result.js';
 
 /** What of a run its commit needs. */
 export interface CommittedRun {
-  readonly record: string;
-  readonly token: string;
-  readonly fingerprint: string;
-  readonly ttlMs: number;
+  readonly store: RecordStore;
   readonly lease: Lease;
+  readonly ttlMs: number;
+  readonly codec: ResultCodec;
 }
 
 /**
@@ -23,6 +24,8 @@ export interface CommittedRun {
 export class RunCommit implements CommitParticipant {
   private committed = false;
   private renewalsAtBegin = 0;
+  /** In the server's time, milliseconds: until then the run is taken to be alive, and its own answer is waited for. */
+  private aliveUntil = 0;
 
   constructor(
     readonly connection: RedisConnection,
@@ -32,41 +35,56 @@ export class RunCommit implements CommitParticipant {
   ) {}
 
   get key(): string {
-    return this.run.record;
+    return this.run.lease.record;
   }
 
   /** Renews the lease and holds further renewals back: each would touch the watched record and abort the run's own EXEC. */
   async begin(deadline: Deadline): Promise<void> {
     if (this.committed) throw committedBefore();
-    const isOwner = await deadline.race(this.leases.renewAndPause(this.run.lease), () =>
-      this.connection.unavailable(),
-    );
+    const { lease } = this.run;
+    const inTime = <T>(step: Promise<T>): Promise<T> =>
+      deadline.race(step, () => this.connection.unavailable());
+    const isOwner = await inTime(this.leases.renewAndPause(lease));
     if (!isOwner) throw new LeaseLostError();
-    this.renewalsAtBegin = this.leases.renewalsOf(this.run.lease);
+    this.renewalsAtBegin = this.leases.renewalsOf(lease);
+    const slot = this.connection.keys.slotOf(this.key);
+    this.aliveUntil = await inTime(this.connection.inServerTime(Deadline.in(lease.leaseMs), slot));
   }
 
   async verify(client: Redis): Promise<void> {
-    const [state, token] = await client.hmget(this.run.record, 's', 't');
-    if (state === 'committed' && token === this.run.token) throw committedBefore();
-    if (state !== 'running' || token !== this.run.token) throw new LeaseLostError();
+    const [state, token] = await client.hmget(this.key, 's', 't');
+    const isMine = token === this.run.lease.token;
+    if (state === 'committed' && isMine) throw committedBefore();
+    if (state !== 'running' || !isMine) throw new LeaseLostError();
   }
 
   /** A retry after a crash gets this value; without one, the answer that the call is done and its result not available. */
   writes(value: unknown): readonly QueuedCommand[] {
-    const { record, token, fingerprint, ttlMs } = this.run;
-    const { kind, bytes } =
-      value === undefined ? tombstone('not-kept') : storedValue(value, this.maxResultBytes);
-    const fields = ['v', '1', 's', 'committed', 't', token, 'f', fingerprint, 'k', kind, 'r', bytes];
+    const { store, ttlMs, codec, lease } = this.run;
+    const { record, token, fingerprint } = lease;
+    const result =
+      value === undefined ? tombstone('not-kept') : storedValue(value, codec, this.maxResultBytes);
+    const { kind, bytes } = store.seal(record, result);
+    const fields = {
+      v: '1',
+      s: 'committed',
+      t: token,
+      f: fingerprint,
+      k: kind,
+      r: bytes,
+      u: String(this.aliveUntil),
+    };
     return [
-      { name: 'hset', args: [record, ...fields] },
+      { name: 'hset', args: [record, ...Object.entries(fields).flat()] },
       { name: 'pexpire', args: [record, ttlMs] },
     ];
   }
 
   end(applied: boolean): { touched: boolean } {
     this.committed ||= applied;
-    const touched = this.leases.renewalsOf(this.run.lease) !== this.renewalsAtBegin;
-    this.leases.resume(this.run.lease);
+    const { lease } = this.run;
+    const touched = this.leases.renewalsOf(lease) !== this.renewalsAtBegin;
+    this.leases.resume(lease);
     return { touched };
   }
 }

@@ -1,4 +1,5 @@
-import { HttpException } from '@nestjs/common';
+import { HttpException, Logger } from '@nestjs/common';
+import { describe } from '../atomic-redis.errors.js';
 import {
   IdempotencyRecordError,
   IdempotencyResultUnavailableError,
@@ -6,6 +7,9 @@ import {
   ReplayedError,
   type TombstoneReason,
 } from './idempotency.errors.js';
+import { jsonCodec, type ResultCodec } from './result-codec.js';
+
+const logger = new Logger('IdempotencyService');
 
 /**
  * How a result's bytes are to be read: a returned value, a thrown HttpException (`error`), another thrown Error (`plain-error`), anything else
@@ -24,9 +28,11 @@ export const tombstone = (reason: TombstoneReason): StoredResult => ({
   bytes: Buffer.from(reason),
 });
 
-/** Of a returned value; a tombstone when JSON would not give the same value back, or cannot be made of it at all. Never throws. */
-export function storedValue(value: unknown, maxBytes: number): StoredResult {
-  return orTombstone(maxBytes, () => ofValue(value, 'value', 'undefined'));
+/** Of a returned value; a tombstone when the codec cannot carry it. Never throws. */
+export function storedValue(value: unknown, codec: ResultCodec, maxBytes: number): StoredResult {
+  return orTombstone(maxBytes, () =>
+    value === undefined ? nothing('undefined') : encoded('value', value, codec),
+  );
 }
 
 /**
@@ -35,34 +41,42 @@ export function storedValue(value: unknown, maxBytes: number): StoredResult {
  */
 export function storedError(error: unknown, maxBytes: number): StoredResult {
   return orTombstone(maxBytes, () => {
-    if (error instanceof HttpException) return json('error', [error.getStatus(), error.getResponse()]);
+    if (error instanceof HttpException) return plain('error', [error.getStatus(), error.getResponse()]);
     if (error instanceof Error) {
       const { name, message }: Record<'name' | 'message', unknown> = error;
-      return json('plain-error', [String(name), String(message)]);
+      return plain('plain-error', [String(name), String(message)]);
     }
-    return ofValue(error, 'thrown', 'thrown-undefined');
+    return error === undefined ? nothing('thrown-undefined') : encoded('thrown', error, jsonCodec);
   });
 }
 
-function ofValue(value: unknown, kind: ResultKind, kindOfUndefined: ResultKind): StoredResult | undefined {
-  if (value === undefined) return { kind: kindOfUndefined, bytes: Buffer.alloc(0) };
-  return isJson(value, new Set()) ? json(kind, value) : undefined;
-}
+const nothing = (kind: ResultKind): StoredResult => ({ kind, bytes: Buffer.alloc(0) });
 
-const json = (kind: ResultKind, value: unknown): StoredResult => ({
+const encoded = (kind: ResultKind, value: unknown, codec: ResultCodec): StoredResult => ({
+  kind,
+  bytes: toBuffer(codec.encode(value)),
+});
+
+const plain = (kind: ResultKind, value: unknown): StoredResult => ({
   kind,
   bytes: Buffer.from(JSON.stringify(value)),
 });
 
+/** @throws TypeError for anything but text and bytes, such as the promise of an asynchronous codec */
+export function toBuffer(bytes: string | Uint8Array): Buffer {
+  if (typeof bytes === 'string') return Buffer.from(bytes);
+  if (bytes instanceof Uint8Array) return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  throw new TypeError(`it must become a string or bytes at once, not ${describe(bytes)}`);
+}
+
 /** A value may throw when it is looked at, be nested too deep, or make a text too long; its run has to be settled all the same. */
-function orTombstone(maxBytes: number, make: () => StoredResult | undefined): StoredResult {
+function orTombstone(maxBytes: number, make: () => StoredResult): StoredResult {
   try {
-    const result = make();
-    if (result) return limited(result, maxBytes);
-  } catch {
-    // As if JSON could not give it back.
+    return limited(make(), maxBytes);
+  } catch (error) {
+    logger.warn(`A result cannot be kept, so repeated calls will get an error: ${String(error)}`);
+    return tombstone('not-serializable');
   }
-  return tombstone('not-serializable');
 }
 
 export function limited(result: StoredResult, maxBytes: number): StoredResult {
@@ -76,18 +90,18 @@ export function limited(result: StoredResult, maxBytes: number): StoredResult {
  * @throws IdempotencyResultUnavailableError for a tombstone
  * @throws IdempotencyRecordError for bytes or a kind that this version did not write, and for a response that was not called for over HTTP
  */
-export function replayed({ kind, bytes }: StoredResult): unknown {
+export function replayed({ kind, bytes }: StoredResult, codec: ResultCodec): unknown {
   switch (kind) {
     case 'undefined':
       return undefined;
     case 'value':
-      return parsed(bytes);
+      return decoded(codec, bytes);
     case 'error':
-      throw httpException(parsed(bytes));
+      throw httpException(decoded(jsonCodec, bytes));
     case 'plain-error':
-      throw replayedError(parsed(bytes));
+      throw replayedError(decoded(jsonCodec, bytes));
     case 'thrown':
-      throw parsed(bytes);
+      throw decoded(jsonCodec, bytes);
     case 'thrown-undefined':
       throw undefined as unknown;
     case 'tombstone': {
@@ -101,11 +115,11 @@ export function replayed({ kind, bytes }: StoredResult): unknown {
   }
 }
 
-function parsed(bytes: Buffer): unknown {
+function decoded(codec: ResultCodec, bytes: Buffer): unknown {
   try {
-    return JSON.parse(bytes.toString());
-  } catch {
-    throw new IdempotencyRecordError();
+    return codec.decode(bytes);
+  } catch (error) {
+    throw new IdempotencyRecordError({ cause: error });
   }
 }
 
@@ -120,21 +134,4 @@ function replayedError(stored: unknown): Error {
   const [name, message] = (Array.isArray(stored) ? stored : []) as [unknown, unknown];
   if (typeof name !== 'string' || typeof message !== 'string') return new IdempotencyRecordError();
   return new ReplayedError(name, message);
-}
-
-/** Whether JSON carries the value there and back: no class instances, no NaN, no cycles, nothing that would be lost in silence. */
-function isJson(value: unknown, above: Set<object>): boolean {
-  if (value === null || typeof value === 'string' || typeof value === 'boolean') return true;
-  if (typeof value === 'number') return Number.isFinite(value) && !Object.is(value, -0);
-  if (typeof value !== 'object' || above.has(value)) return false;
-  const prototype: unknown = Object.getPrototypeOf(value);
-  if (!Array.isArray(value) && prototype !== Object.prototype && prototype !== null) return false;
-  if ('toJSON' in value) return false;
-  above.add(value);
-  const children: unknown[] = Array.isArray(value)
-    ? Array.from(value)
-    : Object.values(value).filter((child) => child !== undefined);
-  const all = children.every((child) => isJson(child, above));
-  above.delete(value);
-  return all;
 }

@@ -28,12 +28,16 @@ export interface CommitParticipant {
   end(applied: boolean): { touched: boolean };
 }
 
-const participants = new AsyncLocalStorage<CommitParticipant>();
+/** Stands for something that would have been committed, had it not been allowed to run without: there is nothing to write. */
+export const UNPROTECTED = Symbol('unprotected');
+
+const participants = new AsyncLocalStorage<CommitParticipant | typeof UNPROTECTED>();
 
 /** Runs `body` as part of what `participant` stands for. */
-export function withParticipant<T>(participant: CommitParticipant, body: () => T): T {
+export function withParticipant<T>(participant: CommitParticipant | typeof UNPROTECTED, body: () => T): T {
   return participants.run(participant, body);
 }
 
 /** The innermost participant that the calling code is part of. */
-export const currentParticipant = (): CommitParticipant | undefined => participants.getStore();
+export const currentParticipant = (): CommitParticipant | typeof UNPROTECTED | undefined =>
+  participants.getStore();

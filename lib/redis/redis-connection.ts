@@ -9,6 +9,7 @@ import {
   type RedisClient,
 } from './client.js';
 import { Deadline, sleep } from './deadline.js';
+import { warnOfEviction } from './eviction-warning.js';
 import { KeySpace } from './key-space.js';
 import { isConnectionLoss, isTransientRefusal, toReplyError } from './reply-errors.js';
 import type { Script } from './script.js';
@@ -213,6 +214,7 @@ export class RedisConnection {
   private prepareOnConnect(node: Redis): void {
     const clock = this.clockOf(node);
     node.on('close', () => clock.forget());
+    node.once('ready', () => void warnOfEviction(node, addressOf(node)).catch(() => undefined));
     node.on('ready', () => {
       clock.learn().catch(() => undefined);
       // A script that could not be loaded ahead is loaded at its first call.

@@ -98,7 +98,8 @@ export class TransactionRunner {
       return await this.attemptOn(lease, run, number);
     } catch (error) {
       // Without a lease the error is ours; with one it is for the caller.
-      if (!lease && error instanceof RedisUnavailableError) return await this.againElsewhere(error, run.deadline);
+      if (!lease && error instanceof RedisUnavailableError)
+        return await this.againElsewhere(error, run.deadline);
       throw error;
     } finally {
       lease?.release();

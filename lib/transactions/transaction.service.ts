@@ -3,7 +3,7 @@ import { OPTIONS } from '../atomic-redis.constants.js';
 import { CrossSlotError, InvalidArgumentError, TransactionMisuseError } from '../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
-import { currentParticipant, type CommitParticipant } from '../redis/commit-participant.js';
+import { currentParticipant, UNPROTECTED, type CommitParticipant } from '../redis/commit-participant.js';
 import { asRetriedWork, isRetried, Propagation, retriedWorkOf } from '../redis/retried-work.js';
 import { RedisConnection } from '../redis/redis-connection.js';
 import { ScriptRunner } from '../redis/script-runner.js';
@@ -134,9 +134,10 @@ export class TransactionService {
     return slot;
   }
 
-  /** The idempotent run that the calling code is part of. */
-  private participant(): CommitParticipant {
+  /** The idempotent run that the calling code is part of; none when that runs without protection. */
+  private participant(): CommitParticipant | undefined {
     const participant = currentParticipant();
+    if (participant === UNPROTECTED) return undefined;
     if (participant?.connection === this.connection) return participant;
     throw new TransactionMisuseError(
       'completesRun needs an idempotent run around the transaction, of the same registration: ' +

@@ -62,18 +62,6 @@ class ApplesController extends ResourceController {}
 @Controller('pears')
 class PearsController extends ResourceController {}
 
-const twin = (path: string) => {
-  @Controller(path)
-  class TwinController {
-    @Post()
-    @Idempotent({ operation: 'twins.create' })
-    create(): object {
-      return { run: ++runs };
-    }
-  }
-  return TwinController;
-};
-
 describe.each(PLATFORMS)('whose idempotent request it is on %s', (platform) => {
   const redis = useRedis();
   let http: HttpApp;
@@ -83,7 +71,7 @@ describe.each(PLATFORMS)('whose idempotent request it is on %s', (platform) => {
       platform,
       { connection: redis.server.url },
       {
-        controllers: [CallersController, ApplesController, PearsController, twin('twin-a'), twin('twin-b')],
+        controllers: [CallersController, ApplesController, PearsController],
         prepare,
       },
     );
@@ -187,15 +175,6 @@ describe.each(PLATFORMS)('whose idempotent request it is on %s', (platform) => {
     expect(await send(http, '/pears/1')).toMatchObject({ body: '{"run":2,"by":"PearsController"}' });
     expect(await send(http, '/apples/1')).toMatchObject({ replayed: true });
     expect(await send(http, '/apples/2')).toMatchObject({ status: 422 });
-  });
-
-  it('[ID-5] refuses a second method with an operation that another one has', async () => {
-    expect(await send(http, '/twin-a')).toMatchObject({ status: 201 });
-    const refused = await send(http, '/twin-b', { headers: { 'idempotency-key': 'another' } });
-    expect(refused.status).toBe(500);
-    expect(JSON.parse(refused.body)).toMatchObject({ code: 'CONFIGURATION' });
-    expect(await send(http, '/twin-a')).toMatchObject({ replayed: true });
-    expect(runs).toBe(1);
   });
 
   it.each(['GET', 'HEAD', 'OPTIONS'])(

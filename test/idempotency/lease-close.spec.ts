@@ -7,6 +7,7 @@ import {
   ModuleClosedError,
 } from 'nestjs-atomic-redis';
 import { LeaseKeeper, type Lease } from '../../lib/idempotency/lease-keeper.js';
+import type { Renewal } from '../../lib/idempotency/renew.script.js';
 import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
@@ -70,12 +71,15 @@ describe('closing while runs hold their keys', () => {
   it('[ID-8] keeps no timer, and what a renewal under way answers is not heard', async () => {
     const timers = (): number => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
     const before = timers();
-    const leases = new LeaseKeeper();
+    let answer: (renewals: Renewal[]) => void = () => undefined;
+    const leases = new LeaseKeeper(() => new Promise((resolve) => (answer = resolve)));
     const reasons: Error[] = [];
-    let answer: (isOwner: boolean) => void = () => undefined;
     const lease: Lease = {
+      record: 'r',
+      token: 't',
+      fingerprint: '',
       leaseMs: 100,
-      renew: () => new Promise((resolve) => (answer = resolve)),
+      maxRunMs: 60_000,
       lost: (reason) => reasons.push(reason),
     };
     leases.hold(lease, performance.now());
@@ -84,7 +88,7 @@ describe('closing while runs hold their keys', () => {
     await new Promise((resolve) => setImmediate(resolve));
     const closed = new Error('closed');
     leases.close(closed);
-    answer(false);
+    answer(['lost']);
     await renewal;
     expect(timers()).toBe(before);
     expect(reasons).toEqual([closed]);

@@ -83,13 +83,17 @@ describe('the lease of a key, against a model', () => {
     const send = {
       claim: ({ token, fingerprint }: Attempt) =>
         scripts.run(claimScript, { record }, { token, fingerprint, leaseMs: LEASE_MS }, Deadline.in(5_000)),
-      renew: ({ token, fingerprint }: Attempt) =>
-        scripts.run(renewScript, { record }, { token, fingerprint, leaseMs: LEASE_MS }, Deadline.in(5_000)),
+      renew: async ({ token, fingerprint }: Attempt) => {
+        const args = { leases: [token, fingerprint, LEASE_MS] };
+        const [renewal] = await scripts.run(renewScript, { records: [record] }, args, Deadline.in(5_000));
+        return renewal === 'renewed';
+      },
       complete: ({ token, fingerprint }: Attempt) => {
         const args = { token, fingerprint, ttlMs: TTL_MS, kind: 'value', result: `"${token}"` };
         return scripts.run(completeScript, { record }, args, Deadline.in(5_000));
       },
-      release: ({ token }: Attempt) => scripts.run(releaseScript, { record }, { token }, Deadline.in(5_000)),
+      release: async ({ token }: Attempt) =>
+        (await scripts.run(releaseScript, { record }, { token }, Deadline.in(5_000))) === 'released',
     };
 
     const expectClaimed = async (model: Model, attempt: Attempt): Promise<Model> => {

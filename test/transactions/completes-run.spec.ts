@@ -3,6 +3,7 @@ import { Test } from '@nestjs/testing';
 import {
   AtomicRedisModule,
   Idempotent,
+  IdempotencyInFlightError,
   IdempotencyResultUnavailableError,
   IdempotencyService,
   InjectTransaction,
@@ -99,9 +100,12 @@ describe('a transaction that completes the idempotent run around it', () => {
 
   it('[TX-14] gives a retry the committed value when the run did not live to store its result', async () => {
     proxy.cutBeforeServer(on(completeScript, Infinity));
-    await idempotency.run('key', () => increment(keep), { timeoutMs: 100 });
-    proxy.reset();
-    await expect(idempotency.run('key', () => 'ran again')).resolves.toBeDefined();
+    await idempotency.run('key', () => increment(keep), { timeoutMs: 100, leaseMs: 1_000 });
+    const again = (onDuplicate: 'reject' | 'wait') =>
+      idempotency.run('key', () => 'ran again', { onDuplicate, timeoutMs: 5_000 });
+    // Until its lease ends it may yet store more than was committed.
+    await expect(again('reject')).rejects.toThrow(IdempotencyInFlightError);
+    await expect(again('wait')).resolves.toEqual({ committed: 1 });
     expect(await redis.client.get('k')).toBe('1');
   });
 
@@ -118,7 +122,7 @@ describe('a transaction that completes the idempotent run around it', () => {
       await worker.next();
       await worker.kill();
       await worker.result.catch(() => undefined);
-      const retry = idempotency.run('key', () => increment());
+      const retry = idempotency.run('key', () => increment(), { onDuplicate: 'wait' });
       if (typeof expected === 'function') await expect(retry).rejects.toThrow(expected);
       else await expect(retry).resolves.toEqual(expected);
       expect(await redis.client.get('k')).toBe('1');

@@ -8,11 +8,15 @@ worker<{ url: string; value: unknown }>(async ({ data, send }) => {
     imports: [AtomicRedisModule.forRoot({ connection: data.url })],
   }).compile();
   await app.init();
-  await app.get(IdempotencyService).run('key', async () => {
-    await app.get(TransactionService).run(['k'], (tx) => void tx.write.incr('k'), {
-      completesRun: () => data.value ?? undefined,
-    });
-    send('committed');
-    await new Promise(() => undefined);
-  });
+  await app.get(IdempotencyService).run(
+    'key',
+    async () => {
+      await app.get(TransactionService).run(['k'], (tx) => void tx.write.incr('k'), {
+        completesRun: () => data.value ?? undefined,
+      });
+      send('committed');
+      await new Promise(() => undefined);
+    },
+    { leaseMs: 2_000 },
+  );
 });

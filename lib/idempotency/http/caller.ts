@@ -2,6 +2,9 @@ import { createHash } from 'node:crypto';
 import { ConfigurationError, describe } from '../../atomic-redis.errors.js';
 import type { HttpRequest } from './http-request.js';
 
+/** What of a request tells who calls. */
+export type Caller = Pick<HttpRequest, 'user' | 'headers' | 'session' | 'sessionID'>;
+
 const PRINCIPAL_IDS = ['id', 'sub', 'userId', 'uid', '_id', 'username', 'email'] as const;
 
 /** What an id may be unique within only. */
@@ -23,13 +26,13 @@ const REALMS = [
 ] as const;
 
 /**
- * Who calls: the authenticated principal with its tenant, else the hash of the credential, else the session, else anonymous. One caller must
- * never be given another's response, so a principal that is not recognised is refused rather than taken for nobody. Cookies as such say
- * nothing: they change for reasons of their own.
+ * The scope that `@Idempotent` gives a request by default, which says who calls: the authenticated principal (`request.user`) by its id and its tenant or
+ * issuer, else the hash of the credential, else the session, else anonymous. One caller must never be given another's response, so a principal that is not
+ * recognised is refused rather than taken for nobody. Cookies as such say nothing: they change for reasons of their own.
  *
  * @throws ConfigurationError when the request has a principal that cannot be told from others
  */
-export function callerOf(request: HttpRequest): string {
+export function callerScope(request: Caller): string {
   const { user } = request;
   // Fastify applications declare `user` beforehand, as null or ''.
   if (user !== undefined && user !== null && user !== '' && user !== false)
@@ -79,7 +82,7 @@ function simpleValue(value: unknown): [type: string, value: string] | undefined 
 }
 
 /** Of a session that the client brought: middleware makes a new one for each request that has none. */
-function sessionId({ session, sessionID, headers }: HttpRequest): string | undefined {
+function sessionId({ session, sessionID, headers }: Caller): string | undefined {
   if (headers.cookie === undefined) return undefined;
   const { id, sessionId: fastifyId } = (typeof session === 'object' && session !== null ? session : {}) as {
     id?: unknown;

@@ -1,3 +1,4 @@
+import type { ResultCodec } from '../result-codec.js';
 import { replayed } from '../stored-result.js';
 import type { IdempotencyOptions, IdempotencyService } from '../idempotency.service.js';
 import { callId } from '../current-call.js';
@@ -21,6 +22,7 @@ export async function answer(
   exchange: HttpExchange,
   claimOf: () => RouteClaim,
   handler: () => unknown,
+  codec: ResultCodec,
 ): Promise<unknown> {
   return await idempotency.track(async () => {
     exchange.claim ??= claim(idempotency, exchange, claimOf);
@@ -29,7 +31,7 @@ export async function answer(
       exchange.claim = undefined;
       throw error;
     });
-    return claimed.kind === 'run' ? await claimed.run.handle(handler) : replay(exchange, claimed);
+    return claimed.kind === 'run' ? await claimed.run.handle(handler) : replay(exchange, claimed, codec);
   });
 }
 
@@ -51,8 +53,12 @@ async function claim(
   return { kind: 'run', run };
 }
 
-function replay({ tap }: HttpExchange, { result }: ExchangeClaim & { kind: 'replay' }): unknown {
-  if (result.kind !== 'http') return replayed(result);
+function replay(
+  { tap }: HttpExchange,
+  { result }: ExchangeClaim & { kind: 'replay' },
+  codec: ResultCodec,
+): unknown {
+  if (result.kind !== 'http') return replayed(result, codec);
   const response = decodeWire(result.bytes);
   tap.replay(response);
   // What is returned here is dropped on the way out, but a @Redirect() route asks it for its url first.

@@ -1,0 +1,139 @@
+import { Deadline } from '../redis/deadline.js';
+import type { RedisConnection } from '../redis/redis-connection.js';
+import type { ScriptRunner } from '../redis/script-runner.js';
+import { claimScript } from './claim.script.js';
+import { completeScript } from './complete.script.js';
+import { forgetScript } from './forget.script.js';
+import { IdempotencyMismatchError, IdempotencyRecordError } from './idempotency.errors.js';
+import { inspectScript, type RecordSummary } from './inspect.script.js';
+import type { Lease } from './lease-keeper.js';
+import { releaseScript, type Release } from './release.script.js';
+import { renewScript, type Renewal } from './renew.script.js';
+import type { ResultEncryption } from './result-codec.js';
+import { toBuffer, tombstone, type ResultKind, type StoredResult } from './stored-result.js';
+
+/** How many leases one call renews. */
+const LEASES_PER_CALL = 256;
+
+/** What a claim found. */
+export type Found =
+  | { readonly kind: 'claimed' }
+  | { readonly kind: 'running'; readonly leaseLeftMs: number }
+  | { readonly kind: 'done'; readonly result: StoredResult; readonly ttlMs: number };
+
+/** Who holds a record, or is about to. */
+export type Owner = Pick<Lease, 'record' | 'token' | 'fingerprint'>;
+
+/** The records in Redis: the one place that sends their scripts, reads what they answer, and encrypts what is in them. */
+export class RecordStore {
+  constructor(
+    private readonly connection: RedisConnection,
+    private readonly scripts: ScriptRunner,
+    private readonly encryption: ResultEncryption | undefined,
+  ) {
+    connection.preload([
+      claimScript,
+      renewScript,
+      completeScript,
+      releaseScript,
+      inspectScript,
+      forgetScript,
+    ]);
+  }
+
+  /**
+   * One round trip.
+   *
+   * @throws IdempotencyMismatchError, IdempotencyRecordError
+   * @throws RedisUnavailableError, OutcomeUnknownError
+   */
+  async claim({ record, token, fingerprint }: Owner, leaseMs: number, deadline: Deadline): Promise<Found> {
+    const reply = await this.scripts.run(claimScript, { record }, { token, fingerprint, leaseMs }, deadline);
+    switch (reply.kind) {
+      case 'claimed':
+      case 'running':
+        return reply as Found;
+      case 'done': {
+        const result = this.open(record, { kind: reply.resultKind as ResultKind, bytes: reply.result });
+        return { kind: 'done', result, ttlMs: reply.ttlMs };
+      }
+      case 'mismatch':
+        throw new IdempotencyMismatchError();
+      default:
+        throw new IdempotencyRecordError();
+    }
+  }
+
+  /** One round trip for all; on a Cluster, one for each slot, at the same time. Rejects when none was answered. */
+  async renew(leases: readonly Lease[]): Promise<readonly Renewal[]> {
+    const deadline = Deadline.in(Math.min(...leases.map(({ leaseMs }) => leaseMs)) / 3);
+    const answers = new Map<Lease, Renewal>();
+    const batches = this.batchesOf(leases).map(async (batch) => {
+      const fields = batch.flatMap(({ token, fingerprint, leaseMs }) => [token, fingerprint, leaseMs]);
+      const records = batch.map(({ record }) => record);
+      const renewed = await this.scripts.run(renewScript, { records }, { leases: fields }, deadline);
+      batch.forEach((lease, i) => answers.set(lease, renewed[i]!));
+    });
+    const [first] = await Promise.allSettled(batches);
+    if (answers.size === 0 && first?.status === 'rejected') throw first.reason;
+    return leases.map((lease) => answers.get(lease) ?? 'failed');
+  }
+
+  /** @returns whether the result stands; not when another run has the record */
+  async complete(owner: Owner, result: StoredResult, ttlMs: number, deadline: Deadline): Promise<boolean> {
+    const { record, token, fingerprint } = owner;
+    const { kind, bytes } = this.seal(record, result);
+    const args = { token, fingerprint, ttlMs, kind, result: bytes };
+    return await this.scripts.run(completeScript, { record }, args, deadline);
+  }
+
+  async release({ record, token }: Owner, deadline: Deadline): Promise<Release> {
+    return await this.scripts.run(releaseScript, { record }, { token }, deadline);
+  }
+
+  /** @throws IdempotencyRecordError */
+  async inspect(record: string, deadline: Deadline): Promise<RecordSummary | null> {
+    const found = await this.scripts.run(inspectScript, { record }, {}, deadline);
+    if (found === 'foreign') throw new IdempotencyRecordError();
+    return found;
+  }
+
+  /** Deletes what is there if it is what was seen. @returns false when it is something else by now */
+  async forget(record: string, { token }: RecordSummary, deadline: Deadline): Promise<boolean> {
+    return await this.scripts.run(forgetScript, { record }, { token }, deadline);
+  }
+
+  /** As it is to be stored. A result that cannot be encrypted is not stored at all. */
+  seal(record: string, result: StoredResult): StoredResult {
+    if (!this.encryption || result.kind === 'tombstone') return result;
+    try {
+      return { kind: result.kind, bytes: toBuffer(this.encryption.encrypt(result.bytes, record)) };
+    } catch {
+      return tombstone('not-serializable');
+    }
+  }
+
+  private open(record: string, result: StoredResult): StoredResult {
+    if (!this.encryption || result.kind === 'tombstone') return result;
+    try {
+      return { kind: result.kind, bytes: toBuffer(this.encryption.decrypt(result.bytes, record)) };
+    } catch (error) {
+      throw new IdempotencyRecordError({ cause: error });
+    }
+  }
+
+  private batchesOf(leases: readonly Lease[]): Lease[][] {
+    const bySlot = new Map<number, Lease[]>();
+    for (const lease of leases) {
+      const slot = this.connection.isCluster ? this.connection.keys.slotOf(lease.record) : 0;
+      const together = bySlot.get(slot);
+      if (together) together.push(lease);
+      else bySlot.set(slot, [lease]);
+    }
+    return [...bySlot.values()].flatMap((together) =>
+      Array.from({ length: Math.ceil(together.length / LEASES_PER_CALL) }, (_, i) =>
+        together.slice(i * LEASES_PER_CALL, (i + 1) * LEASES_PER_CALL),
+      ),
+    );
+  }
+}

@@ -1,0 +1,49 @@
+import { LRUCache } from 'lru-cache';
+import { IdempotencyMismatchError } from './idempotency.errors.js';
+import type { ReplayCacheOptions } from './idempotency.options.js';
+import type { StoredResult } from './stored-result.js';
+
+interface Cached {
+  readonly fingerprint: string;
+  readonly result: StoredResult;
+}
+
+/** What an entry takes beside its result: names, links and objects, in bytes. */
+const ENTRY_BYTES = 512;
+
+/** Results of completed runs, kept in this process as bytes: nobody can change what the next caller gets. */
+export class ReplayCache {
+  private readonly entries: LRUCache<string, Cached>;
+  private readonly maxTtlMs: number;
+
+  constructor({ maxBytes, ttlMs = 60_000 }: ReplayCacheOptions) {
+    this.maxTtlMs = ttlMs;
+    this.entries = new LRUCache({
+      maxSize: maxBytes,
+      sizeCalculation: ({ result, fingerprint }, record) =>
+        result.bytes.length + fingerprint.length + record.length + ENTRY_BYTES,
+    });
+  }
+
+  /** @throws IdempotencyMismatchError when it is another payload's */
+  get(record: string, fingerprint: string): StoredResult | undefined {
+    const cached = this.entries.get(record);
+    if (cached && cached.fingerprint !== fingerprint) throw new IdempotencyMismatchError();
+    return cached?.result;
+  }
+
+  /** Not longer than Redis keeps it. */
+  set(record: string, fingerprint: string, result: StoredResult, ttlMs: number): void {
+    const ttl = Math.min(ttlMs, this.maxTtlMs);
+    // To the cache, 0 means for ever.
+    if (ttl > 0) this.entries.set(record, { fingerprint, result }, { ttl });
+  }
+
+  delete(record: string): void {
+    this.entries.delete(record);
+  }
+
+  clear(): void {
+    this.entries.clear();
+  }
+}

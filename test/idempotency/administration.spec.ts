@@ -1,0 +1,269 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  AtomicRedisEvents,
+  IdempotencyInFlightError,
+  IdempotencyMismatchError,
+  IdempotencyRecordError,
+  OutcomeUnknownError,
+  RedisUnavailableError,
+  RunTimeoutError,
+  TransactionService,
+} from 'nestjs-atomic-redis';
+import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
+import { renewScript } from '../../lib/idempotency/renew.script.js';
+import { countCommands } from '../support/command-stats.js';
+import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
+import { gate, useInstances } from './support.js';
+
+describe('looking at keys and forgetting them', () => {
+  const redis = useRedis();
+  const instances = useInstances(() => ({ connection: redis.server.url }));
+
+  it('[ID-16] tells nothing, running, completed and held apart', async () => {
+    const { idempotency } = await instances.start();
+    const options = { scope: 's', operation: 'o' };
+    expect(await idempotency.inspect('k', options)).toBeNull();
+    await idempotency.run(
+      'k',
+      async () => {
+        const running = await idempotency.inspect('k', options);
+        expect(running).toEqual({
+          state: 'running',
+          expiresInMs: expect.any(Number) as number,
+          resultBytes: 0,
+        });
+        expect(running!.expiresInMs).toBeLessThanOrEqual(30_000);
+        await expect(idempotency.forget('k', options)).rejects.toThrow(IdempotencyInFlightError);
+        return 'ten chars';
+      },
+      options,
+    );
+    const completed = await idempotency.inspect('k', options);
+    expect(completed).toMatchObject({ state: 'completed', resultBytes: 11 });
+    expect(completed!.expiresInMs).toBeGreaterThan(80_000_000);
+    expect(await idempotency.inspect('k')).toBeNull();
+    expect(await idempotency.forget('k')).toBe(false);
+  });
+
+  it('[ID-16] frees a key that was held since its outcome was unknown', async () => {
+    const { idempotency } = await instances.start();
+    const lost = () => {
+      throw new OutcomeUnknownError('lost');
+    };
+    await idempotency.run('k', lost).catch(() => undefined);
+    expect(await idempotency.inspect('k')).toMatchObject({ state: 'held' });
+    expect(await idempotency.forget('k')).toBe(true);
+    expect(await idempotency.forget('k')).toBe(false);
+    expect(await idempotency.run('k', () => 'ran')).toBe('ran');
+  });
+
+  it('[ID-16] takes a run that a transaction committed for running as long as it goes on', async () => {
+    const { idempotency, module } = await instances.start();
+    await idempotency.run('k', async () => {
+      await module
+        .get(TransactionService)
+        .run(['n'], (tx) => void tx.write.incr('n'), { completesRun: () => 1 });
+      expect(await idempotency.inspect('k')).toMatchObject({ state: 'running' });
+      await expect(idempotency.forget('k')).rejects.toThrow(IdempotencyInFlightError);
+    });
+    expect(await idempotency.inspect('k')).toMatchObject({ state: 'completed' });
+  });
+
+  it('[ID-16] leaves what is foreign untouched', async () => {
+    const { idempotency } = await instances.start();
+    await idempotency.run('k', () => 1);
+    const [record] = await redis.client.keys('atomic:idempotency:*');
+    await redis.client.set(record!, 'foreign');
+    await expect(idempotency.inspect('k')).rejects.toThrow(IdempotencyRecordError);
+    await expect(idempotency.forget('k')).rejects.toThrow(IdempotencyRecordError);
+    expect(await redis.client.get(record!)).toBe('foreign');
+  });
+});
+
+describe('runs over time', () => {
+  const redis = useRedis();
+  const instances = useInstances(() => ({ connection: redis.server.url }));
+
+  it('[ID-12] 100 leases are renewed by one call', async () => {
+    const { idempotency } = await instances.start();
+    const { promise, resolve } = gate();
+    const runs = Array.from({ length: 100 }, (_, i) =>
+      idempotency.run(`k${i}`, () => promise, { leaseMs: 1_500 }),
+    );
+    await waitFor('all claims', async () => (await redis.client.dbsize()) === 100);
+    const counts = await countCommands(redis.client, () => sleep(1_600));
+    const ttls = await Promise.all((await redis.client.keys('*')).map((key) => redis.client.pttl(key)));
+    expect(ttls).toHaveLength(100);
+    // Every half second.
+    expect(counts.evalsha).toBeLessThanOrEqual(8);
+    expect(counts.evalsha).toBeGreaterThanOrEqual(1);
+    expect(counts.hmget).toBeGreaterThanOrEqual(200);
+    resolve();
+    await Promise.all(runs);
+  });
+
+  it('[ID-12] one lost record keeps no other from being renewed', async () => {
+    const { idempotency } = await instances.start();
+    const { promise, resolve } = gate();
+    const reasons: unknown[] = [];
+    const run = (key: string) =>
+      idempotency.run(
+        key,
+        async ({ signal }) => {
+          signal.addEventListener('abort', () => reasons.push([key, (signal.reason as Error).name]));
+          await promise;
+        },
+        { leaseMs: 1_500 },
+      );
+    const lost = run('lost');
+    const [record] = await waitFor('the first', async () => {
+      const keys = await redis.client.keys('*');
+      return keys.length === 1 && keys;
+    });
+    const others = Array.from({ length: 5 }, (_, i) => run(`k${i}`));
+    await waitFor('the others', async () => (await redis.client.dbsize()) === 6);
+    await redis.client.hset(record!, 't', 'another owner');
+    await sleep(2_500);
+    expect(reasons).toEqual([['lost', 'LeaseLostError']]);
+    resolve();
+    await Promise.all([lost, ...others]);
+  });
+
+  it('[ID-12] a run that goes on for longer than maxRunMs is told, and its key is free once its lease has ended', async () => {
+    const { idempotency } = await instances.start();
+    const { promise, resolve } = gate<string>();
+    const reason = gate<unknown>();
+    const hanging = idempotency.run(
+      'k',
+      async ({ signal }) => {
+        signal.addEventListener('abort', () => reason.resolve(signal.reason));
+        return await promise;
+      },
+      { leaseMs: 600, maxRunMs: 1_000 },
+    );
+    expect(await reason.promise).toBeInstanceOf(RunTimeoutError);
+    expect(await idempotency.run('k', () => 'second', { onDuplicate: 'wait' })).toBe('second');
+    resolve('first');
+    expect(await hanging).toBe('first');
+    expect(await idempotency.run('k', () => 'third')).toBe('second');
+  });
+});
+
+describe('events and an unreachable Redis', () => {
+  const redis = useRedis();
+  let proxy: FaultProxy;
+  const instances = useInstances(() => ({ connection: proxy.url }));
+
+  beforeEach(async () => {
+    proxy = await startFaultProxy({ target: redis.server });
+  });
+
+  afterEach(() => proxy.stop());
+
+  it('[ID-17] one for each run and each duplicate, whatever listeners do', async () => {
+    const { idempotency, events, module } = await instances.start();
+    const throwing = module.get(AtomicRedisEvents).subscribe(() => {
+      throw new Error('from a listener');
+    });
+    module.get(AtomicRedisEvents).subscribe(async () => {
+      throw new Error('from an asynchronous listener');
+    });
+    const run = (key: string, work: () => unknown, fingerprint?: string) =>
+      idempotency.run(key, work, { operation: 'orders.create', fingerprint }).catch(() => undefined);
+    await run('secret-1', () => 1, 'a');
+    await run('secret-1', () => 1, 'a');
+    await run('secret-1', () => 1, 'b');
+    await run('secret-2', () => {
+      throw new Error('failed');
+    });
+    await run('secret-2', () => run('secret-2', () => 1));
+    await run('secret-3', () => {
+      throw new OutcomeUnknownError('lost');
+    });
+    await run('secret-3', () => 1);
+    await run('secret-4', async () => {
+      for (const key of await redis.client.keys('*')) await redis.client.hset(key, 't', 'another owner');
+    });
+    throwing();
+    await waitFor('the events', () => events.length === 9);
+    await sleep(20);
+    const told = events.map((event) => ('outcome' in event ? event.outcome : event.type));
+    expect(told).toEqual([
+      'completed',
+      'replayed',
+      'mismatch',
+      'released',
+      'in-flight',
+      'completed',
+      'held',
+      'replayed',
+      'stale',
+    ]);
+    for (const event of events) {
+      expect(event.operation).toBe('orders.create');
+      expect(event.record).toMatch(/^atomic:idempotency:[0-9a-f]{64}$/);
+    }
+    expect(JSON.stringify(events)).not.toContain('secret');
+  });
+
+  it('[ID-17] a run whose end could not be recorded is told of as such', async () => {
+    const { idempotency, events } = await instances.start();
+    await idempotency.run(
+      'k',
+      () => {
+        proxy.refuseConnections(true);
+        proxy.disconnectAll();
+      },
+      { leaseMs: 500, timeoutMs: 100 },
+    );
+    await waitFor('the event', () => events.length === 1);
+    expect(events).toMatchObject([{ type: 'idempotency.run', outcome: 'unrecorded' }]);
+  });
+
+  it('[ID-10] runs nothing while Redis is away, or runs unprotected and says so where that is asked for', async () => {
+    const { idempotency, events, module } = await instances.start();
+    proxy.refuseConnections(true);
+    proxy.disconnectAll();
+    const began = performance.now();
+    const ran = jest.fn(() => 'ran');
+    await expect(idempotency.run('k', ran)).rejects.toThrow(RedisUnavailableError);
+    expect(performance.now() - began).toBeLessThan(1_500);
+    expect(ran).not.toHaveBeenCalled();
+
+    const open = { onUnavailable: 'run', timeoutMs: 100, operation: 'orders.create' } as const;
+    await expect(idempotency.run('k', ran, open)).resolves.toBe('ran');
+    await waitFor('the event', () => events.length === 1);
+    expect(events).toMatchObject([{ type: 'idempotency.unprotected', operation: 'orders.create' }]);
+
+    // What it would have been committed with still is.
+    const committed = idempotency.run(
+      'k',
+      async () => {
+        proxy.reset();
+        return await module
+          .get(TransactionService)
+          .run(['n'], (tx) => void tx.write.incr('n'), { completesRun: () => 1, timeoutMs: 5_000 });
+      },
+      open,
+    );
+    await committed;
+    expect(await redis.client.get('n')).toBe('1');
+    // Refused for another reason than an unreachable Redis, nothing runs.
+    await idempotency.run('m', () => 1, { fingerprint: 'a' });
+    await expect(idempotency.run('m', ran, { ...open, operation: '', fingerprint: 'b' })).rejects.toThrow(
+      IdempotencyMismatchError,
+    );
+  });
+
+  it('[ID-12] renews by one call on each tick though one before was lost', async () => {
+    const { idempotency } = await instances.start();
+    const isRenewal = {
+      match: ({ args }: { args: readonly Buffer[] }) => args[0]?.toString() === renewScript.sha,
+    };
+    const lost = proxy.loseReplies(isRenewal);
+    await idempotency.run('k', () => sleep(1_200), { leaseMs: 600 });
+    expect(lost.count).toBe(1);
+    await expect(idempotency.run('k', () => 'again')).resolves.toBeUndefined();
+  });
+});

@@ -1,0 +1,207 @@
+import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
+import { deserialize, serialize } from 'node:v8';
+import { BadRequestException } from '@nestjs/common';
+import {
+  IdempotencyMismatchError,
+  IdempotencyRecordError,
+  IdempotencyResultUnavailableError,
+  InvalidArgumentError,
+  type ResultCodec,
+  type ResultEncryption,
+} from 'nestjs-atomic-redis';
+import { countCommands } from '../support/command-stats.js';
+import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
+import { useInstances } from './support.js';
+
+const structured: ResultCodec = {
+  encode: (value) => serialize(value),
+  decode: (bytes) => deserialize(bytes),
+};
+
+function aes(key: Buffer): ResultEncryption {
+  return {
+    encrypt: (bytes, record) => {
+      const iv = randomBytes(12);
+      const cipher = createCipheriv('aes-256-gcm', key, iv).setAAD(Buffer.from(record));
+      return Buffer.concat([iv, cipher.update(bytes), cipher.final(), cipher.getAuthTag()]);
+    },
+    decrypt: (bytes, record) => {
+      const decipher = createDecipheriv('aes-256-gcm', key, bytes.subarray(0, 12))
+        .setAAD(Buffer.from(record))
+        .setAuthTag(bytes.subarray(-16));
+      return Buffer.concat([decipher.update(bytes.subarray(12, -16)), decipher.final()]);
+    },
+  };
+}
+
+describe('what is kept of a result', () => {
+  const redis = useRedis();
+  const instances = useInstances(() => ({ connection: redis.server.url }));
+  const records = (): Promise<string[]> => redis.client.keys('atomic:idempotency:*');
+
+  it.each([
+    ['a Date', new Date(0)],
+    ['a Map', new Map([['a', 1n]])],
+    ['NaN', Number.NaN],
+    ['bytes', Buffer.from([0, 255, 128])],
+    ['undefined', undefined],
+    ['nothing inside', { a: undefined, b: null }],
+  ])('[ID-14] goes through the codec: %s', async (_, value) => {
+    const { idempotency } = await instances.start({ idempotency: { codec: structured } });
+    const first = await idempotency.run('k', () => value);
+    const again: unknown = await idempotency.run<unknown>('k', () => 'ran again');
+    expect(first).toBe(value);
+    expect(again).toEqual(value);
+  });
+
+  it('[ID-14] goes through a call’s own codec rather than the module’s', async () => {
+    const { idempotency } = await instances.start({ idempotency: { codec: structured } });
+    const codec: ResultCodec = { encode: (value) => String(value), decode: (bytes) => `read ${bytes.toString()}` };
+    await idempotency.run('k', () => 7, { codec });
+    await expect(idempotency.run('k', () => 8, { codec })).resolves.toBe('read 7');
+  });
+
+  it.each<[string, Partial<ResultCodec>]>([
+    [
+      'throws',
+      {
+        encode: () => {
+          throw new Error('no');
+        },
+      },
+    ],
+    ['is asynchronous', { encode: (async () => 'text') as never }],
+  ])('[ID-14] is not kept when the codec %s, and nothing runs again', async (_, broken) => {
+    const { idempotency } = await instances.start({ idempotency: { codec: { ...structured, ...broken } } });
+    await expect(idempotency.run('k', () => 1)).resolves.toBe(1);
+    await expect(idempotency.run('k', () => 2)).rejects.toThrow(IdempotencyResultUnavailableError);
+  });
+
+  it('[ID-14] is left untouched when the codec cannot read it', async () => {
+    const { idempotency } = await instances.start();
+    await idempotency.run('k', () => 1);
+    const codec: ResultCodec = {
+      ...structured,
+      decode: () => {
+        throw new Error('another format');
+      },
+    };
+    const error = await idempotency.run('k', () => 2, { codec }).catch((failure: unknown) => failure);
+    expect(error).toBeInstanceOf(IdempotencyRecordError);
+    expect((error as Error).cause).toEqual(new Error('another format'));
+    await expect(idempotency.run('k', () => 2)).resolves.toBe(1);
+  });
+
+  it('[ID-14] is encrypted, values and errors alike, and bound to its record', async () => {
+    const key = randomBytes(32);
+    const { idempotency } = await instances.start({ idempotency: { encryption: aes(key) } });
+    await idempotency.run('value', () => 'a secret');
+    const [record] = await records();
+    await idempotency
+      .run('error', () => {
+        throw new BadRequestException('a secret');
+      })
+      .catch(() => undefined);
+    for (const one of await records()) {
+      const stored = await redis.client.hgetallBuffer(one);
+      expect(Buffer.concat(Object.values(stored)).includes('a secret')).toBe(false);
+    }
+    await expect(idempotency.run('value', () => 2)).resolves.toBe('a secret');
+    await expect(idempotency.run('error', () => 2)).rejects.toThrow('a secret');
+
+    // Passed off as another one's.
+    await idempotency.run('other', () => 'another');
+    const foreign = (await redis.client.hgetBuffer(record!, 'r'))!;
+    for (const one of await records()) if (one !== record) await redis.client.hset(one, 'r', foreign);
+    await expect(idempotency.run('other', () => 2)).rejects.toThrow(IdempotencyRecordError);
+
+    const elsewhere = await instances.start({ idempotency: { encryption: aes(randomBytes(32)) } });
+    await expect(elsewhere.idempotency.run('value', () => 2)).rejects.toThrow(IdempotencyRecordError);
+    await expect(idempotency.run('value', () => 2)).resolves.toBe('a secret');
+  });
+
+  it.each([
+    ['codec', { codec: {} }],
+    ['encryption', { encryption: { encrypt: () => Buffer.alloc(0) } }],
+    ['replayCache.maxBytes', { replayCache: {} }],
+    ['replayCache.maxBytes', { replayCache: { maxBytes: 0 } }],
+    ['onDuplicate', { onDuplicate: 'queue' }],
+    ['onUnavailable', { onUnavailable: 'open' }],
+    ['maxRunMs', { maxRunMs: 0 }],
+    ['waitTimeoutMs', { waitTimeoutMs: -1 }],
+  ])('[ARG-1] refuses a wrong idempotency.%s at boot', async (name, idempotency) => {
+    const refused = await instances
+      .start({ idempotency: idempotency as never })
+      .catch((error: unknown) => error);
+    expect(refused).toBeInstanceOf(InvalidArgumentError);
+    expect((refused as InvalidArgumentError).argument).toBe(`forRoot.idempotency.${name}`);
+  });
+});
+
+describe('the replay cache', () => {
+  const redis = useRedis();
+  const instances = useInstances(() => ({
+    connection: redis.server.url,
+    idempotency: { replayCache: { maxBytes: 100_000 } },
+  }));
+
+  it('[ID-15] replays without asking Redis, to the same payload only, and what was changed meanwhile as it was', async () => {
+    const { idempotency, events } = await instances.start();
+    const first = await idempotency.run('k', () => ({ list: [1] }), { fingerprint: 'a' });
+    const counts = await countCommands(redis.client, async () => {
+      const again = await idempotency.run('k', () => ({ list: [2] }), { fingerprint: 'a' });
+      expect(again).toEqual({ list: [1] });
+      again.list.push(9);
+      first.list.push(8);
+      expect(await idempotency.run('k', () => ({ list: [3] }), { fingerprint: 'a' })).toEqual({ list: [1] });
+      await expect(idempotency.run('k', () => 1, { fingerprint: 'b' })).rejects.toThrow(
+        IdempotencyMismatchError,
+      );
+    });
+    expect(counts.evalsha).toBeUndefined();
+    await waitFor('the events', () => events.length === 4);
+    expect(events.slice(1)).toMatchObject([
+      { outcome: 'replayed', cached: true },
+      { outcome: 'replayed', cached: true },
+      { outcome: 'mismatch' },
+    ]);
+  });
+
+  it('[ID-15] learns what another process completed, and never what runs', async () => {
+    const [first, second] = await Promise.all([instances.start(), instances.start()]);
+    await first.idempotency.run('k', async () => {
+      await expect(second.idempotency.run('k', () => 2)).rejects.toThrow('still running');
+      return 1;
+    });
+    const ask = () => second.idempotency.run('k', () => 2);
+    expect((await countCommands(redis.client, ask)).evalsha).toBe(1);
+    expect((await countCommands(redis.client, ask)).evalsha).toBeUndefined();
+  });
+
+  it('[ID-15] keeps within its bytes, and no longer than its time and the record’s', async () => {
+    const { idempotency } = await instances.start({
+      idempotency: { replayCache: { maxBytes: 20_000, ttlMs: 300 } },
+    });
+    const run = (key: string, ttlMs = 60_000) => idempotency.run(key, () => 'x'.repeat(4_000), { ttlMs });
+    const asks = async (key: string) =>
+      ((await countCommands(redis.client, () => run(key))).evalsha ?? 0) > 0;
+    for (let i = 0; i < 10; i++) await run(`k${i}`);
+    expect(await asks('k9')).toBe(false);
+    expect(await asks('k0')).toBe(true);
+    await waitFor('the end of its time', () => asks('k9'));
+    await run('short', 100);
+    let ran = false;
+    await waitFor('the end of the record', async () => {
+      await idempotency.run('short', () => (ran = true), { ttlMs: 100 });
+      return ran;
+    });
+  });
+
+  it('[ID-15] [ID-16] forgets what is forgotten', async () => {
+    const { idempotency } = await instances.start();
+    await idempotency.run('k', () => 1);
+    expect(await idempotency.forget('k')).toBe(true);
+    expect(await idempotency.run('k', () => 2)).toBe(2);
+  });
+});

@@ -1,0 +1,55 @@
+import { Test, type TestingModule } from '@nestjs/testing';
+import {
+  AtomicRedisEvents,
+  AtomicRedisModule,
+  IdempotencyService,
+  type AtomicRedisEvent,
+  type AtomicRedisOptions,
+} from 'nestjs-atomic-redis';
+
+export interface Instance {
+  readonly idempotency: IdempotencyService;
+  /** All so far. They arrive a little after what they tell of. */
+  readonly events: AtomicRedisEvent[];
+  readonly module: TestingModule;
+}
+
+/** Instances of the module, as processes of their own would have. Call it inside `describe`. */
+export function useInstances(defaults: () => AtomicRedisOptions): {
+  start(options?: Partial<AtomicRedisOptions>): Promise<Instance>;
+} {
+  const modules: TestingModule[] = [];
+
+  afterEach(async () => {
+    await Promise.all(modules.splice(0).map((module) => module.close()));
+  });
+
+  return {
+    start: async (options = {}) => {
+      const module = await Test.createTestingModule({
+        imports: [AtomicRedisModule.forRoot({ shutdownTimeoutMs: 500, ...defaults(), ...options })],
+      }).compile();
+      module.useLogger(false);
+      modules.push(module);
+      await module.init();
+      const events: AtomicRedisEvent[] = [];
+      module.get(AtomicRedisEvents).subscribe((event) => events.push(event));
+      return { module, events, idempotency: module.get(IdempotencyService) };
+    },
+  };
+}
+
+/** A promise and the functions that settle it. */
+export function gate<T = void>(): {
+  readonly promise: Promise<T>;
+  readonly resolve: (value: T) => void;
+  readonly reject: (error: unknown) => void;
+} {
+  let resolve!: (value: T) => void;
+  let reject!: (error: unknown) => void;
+  const promise = new Promise<T>((resolvePromise, rejectPromise) => {
+    resolve = resolvePromise;
+    reject = rejectPromise;
+  });
+  return { promise, resolve, reject };
+}

@@ -1,0 +1,221 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Test } from '@nestjs/testing';
+import {
+  AtomicRedisModule,
+  IdempotencyInFlightError,
+  IdempotencyMismatchError,
+  IdempotencyService,
+  ModuleClosedError,
+} from 'nestjs-atomic-redis';
+import { startFaultProxy } from 'nestjs-atomic-redis/testing';
+import { startCluster } from '../support/cluster.js';
+import { countCommands } from '../support/command-stats.js';
+import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
+import { gate, useInstances } from './support.js';
+
+describe('duplicates that wait', () => {
+  const redis = useRedis();
+  const instances = useInstances(() => ({
+    connection: redis.server.url,
+    idempotency: { onDuplicate: 'wait', leaseMs: 30_000 },
+  }));
+
+  const recordOf = async (): Promise<string> => (await redis.client.keys('atomic:idempotency:*'))[0]!;
+  /** Waiters of all instances, by what is subscribed to. */
+  const subscribed = async (count: number): Promise<void> => {
+    await waitFor(`${count} subscriptions`, async () => {
+      const [, subscriptions] = (await redis.client.call('PUBSUB', 'SHARDNUMSUB', await recordOf())) as [
+        string,
+        number,
+      ];
+      return subscriptions === count;
+    });
+  };
+
+  it('[ID-11] 200 calls at two instances run once, and all get the one result', async () => {
+    const both = await Promise.all([instances.start(), instances.start()]);
+    let runs = 0;
+    const work = async (): Promise<object> => {
+      runs++;
+      await sleep(200);
+      return { run: runs };
+    };
+    const calls = Array.from({ length: 200 }, (_, i) => both[i % 2]!.idempotency.run('k', work));
+    const results = await Promise.all(calls);
+    expect(runs).toBe(1);
+    expect(new Set(results.map((result) => JSON.stringify(result)))).toEqual(new Set(['{"run":1}']));
+    expect(await redis.client.pttl(await recordOf())).toBeGreaterThan(0);
+  });
+
+  it('[ID-11] are woken when the result is there, and ask no more often than they must', async () => {
+    const [first, second] = await Promise.all([instances.start(), instances.start()]);
+    const { promise, resolve } = gate<string>();
+    const holder = first.idempotency.run('k', () => promise);
+    await waitFor('the run', recordOf);
+    const counts = await countCommands(redis.client, async () => {
+      const waiting = Array.from({ length: 50 }, () => second.idempotency.run('k', () => 'another'));
+      await subscribed(1);
+      await sleep(300);
+      resolve('the one');
+      const began = performance.now();
+      expect(await Promise.all(waiting)).toEqual(Array<string>(50).fill('the one'));
+      // Far below the time between two questions.
+      expect(performance.now() - began).toBeLessThan(700);
+    });
+    await holder;
+    expect(counts.ssubscribe).toBe(1);
+    // 50 that found it running; then for all of them together one when subscribed, one when woken; and the holder's completion.
+    expect(counts.evalsha).toBeLessThanOrEqual(54);
+  });
+
+  it('[ID-11] one takes over when the first run gives the key back, and the others wait for it', async () => {
+    const both = await Promise.all([instances.start(), instances.start()]);
+    const { promise, reject } = gate<string>();
+    const holder = both[0].idempotency.run('k', () => promise);
+    await waitFor('the run', recordOf);
+    let runs = 0;
+    const waiting = Array.from({ length: 20 }, (_, i) =>
+      both[i % 2]!.idempotency.run('k', async () => {
+        runs++;
+        await sleep(50);
+        return `run ${runs}`;
+      }),
+    );
+    await subscribed(2);
+    reject(new Error('failed'));
+    await expect(holder).rejects.toThrow('failed');
+    expect(new Set(await Promise.all(waiting))).toEqual(new Set(['run 1']));
+    expect(runs).toBe(1);
+  });
+
+  it('[ID-11] one that gives up leaves the owner as it is', async () => {
+    const { idempotency, events } = await instances.start();
+    const { promise, resolve } = gate<string>();
+    const holder = idempotency.run('k', () => promise, { leaseMs: 60_000 });
+    const record = await waitFor('the run', recordOf);
+    const before = await redis.client.hgetall(record);
+    const waiting = idempotency.run('k', () => 'another', { waitTimeoutMs: 150 });
+    const error = await waiting.catch((failure: unknown) => failure);
+    expect(error).toBeInstanceOf(IdempotencyInFlightError);
+    expect((error as IdempotencyInFlightError).retryAfterMs).toBeGreaterThan(50_000);
+    expect(await redis.client.hgetall(record)).toEqual(before);
+    resolve('the one');
+    expect(await holder).toBe('the one');
+    await waitFor('the events', () => events.length === 2);
+    expect(events).toMatchObject([
+      { type: 'idempotency.duplicate', outcome: 'in-flight' },
+      { type: 'idempotency.run', outcome: 'completed' },
+    ]);
+  });
+
+  it('[ID-11] tells another payload from the first one’s, before it waits and after', async () => {
+    const { idempotency } = await instances.start();
+    const { promise, reject } = gate<string>();
+    const run = (fingerprint: string, work: () => unknown = () => fingerprint) =>
+      idempotency.run('k', work, { fingerprint });
+    const holder = run('a', () => promise);
+    await waitFor('the run', recordOf);
+    await expect(run('b')).rejects.toThrow(IdempotencyMismatchError);
+    const waiting = run('a');
+    await subscribed(1);
+    reject(new Error('failed'));
+    await holder.catch(() => undefined);
+    expect(await waiting).toBe('a');
+    await expect(run('b')).rejects.toThrow(IdempotencyMismatchError);
+  });
+
+  it('[ID-11] take over when the lease of a dead owner ends', async () => {
+    const [dead, alive] = await Promise.all([instances.start({ shutdownTimeoutMs: 1 }), instances.start()]);
+    const never = dead.idempotency.run('k', () => new Promise(() => undefined), { leaseMs: 1_000 });
+    never.catch(() => undefined);
+    await waitFor('the run', recordOf);
+    await dead.module.close();
+    expect(await alive.idempotency.run('k', () => 'taken over')).toBe('taken over');
+  });
+
+  it('[ID-11] are woken though the subscription is lost on the way', async () => {
+    const proxy = await startFaultProxy({ target: redis.server });
+    const holding = await instances.start();
+    const waiting = await instances.start({ connection: proxy.url });
+    const { promise, resolve } = gate<string>();
+    const holder = holding.idempotency.run('k', () => promise);
+    await waitFor('the run', recordOf);
+    const call = waiting.idempotency.run('k', () => 'another');
+    await subscribed(1);
+    proxy.disconnectAll();
+    await sleep(100);
+    resolve('the one');
+    expect(await call).toBe('the one');
+    await holder;
+    await waiting.module.close();
+    await proxy.stop();
+  });
+
+  it('[ID-11] do without signals where the user may not subscribe', async () => {
+    await redis.client.call('ACL', 'SETUSER', 'quiet', 'on', '>quiet', '~*', '+@all', 'resetchannels');
+    const { host, port } = redis.server;
+    const { idempotency } = await instances.start({ connection: `redis://quiet:quiet@${host}:${port}` });
+    const { promise, resolve } = gate<string>();
+    const holder = idempotency.run('k', () => promise);
+    await waitFor('the run', recordOf);
+    const call = idempotency.run('k', () => 'another');
+    await sleep(50);
+    resolve('the one');
+    expect(await Promise.all([holder, call])).toEqual(['the one', 'the one']);
+    await redis.client.call('ACL', 'DELUSER', 'quiet');
+  });
+
+  it('[ID-11] are told when the module closes', async () => {
+    const { idempotency, module } = await instances.start({ shutdownTimeoutMs: 50 });
+    const holder = idempotency.run('k', () => new Promise(() => undefined));
+    holder.catch(() => undefined);
+    await waitFor('the run', recordOf);
+    const call = idempotency.run('k', () => 'another').catch((error: unknown) => error);
+    await subscribed(1);
+    await module.close();
+    expect(await call).toBeInstanceOf(ModuleClosedError);
+  });
+});
+
+describe('duplicates that wait on a Cluster', () => {
+  it('[ID-11] are woken by the server of their record’s slot', async () => {
+    const cluster = await startCluster();
+    const client = cluster.connect();
+    const nodes = cluster.nodes.map(({ host, port }) => ({ host, port }));
+    const module = await Test.createTestingModule({
+      imports: [
+        AtomicRedisModule.forRoot({
+          connection: { nodes },
+          idempotency: { onDuplicate: 'wait', timeoutMs: 5_000 },
+        }),
+      ],
+    }).compile();
+    await module.init();
+    try {
+      const idempotency = module.get(IdempotencyService);
+      let runs = 0;
+      const ended = new Map<string, number>();
+      const keys = Array.from({ length: 12 }, (_, i) => `key {${i}} *?`);
+      const calls = keys.flatMap((key) =>
+        Array.from({ length: 10 }, () =>
+          idempotency
+            .run(key, async () => {
+              runs++;
+              await sleep(300);
+              ended.set(key, performance.now());
+              return key;
+            })
+            // By asking again it would know at about 700 ms.
+            .finally(() => expect(performance.now() - ended.get(key)!).toBeLessThan(600)),
+        ),
+      );
+      expect(await Promise.all(calls)).toEqual(keys.flatMap((key) => Array<string>(10).fill(key)));
+      expect(runs).toBe(12);
+    } finally {
+      await module.close();
+      client.disconnect();
+      await cluster.stop();
+    }
+  }, 60_000);
+});
