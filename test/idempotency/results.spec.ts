@@ -57,7 +57,10 @@ describe('what is kept of a result', () => {
 
   it('[ID-14] goes through a call’s own codec rather than the module’s', async () => {
     const { idempotency } = await instances.start({ idempotency: { codec: structured } });
-    const codec: ResultCodec = { encode: (value) => String(value), decode: (bytes) => `read ${bytes.toString()}` };
+    const codec: ResultCodec = {
+      encode: (value) => String(value),
+      decode: (bytes) => `read ${bytes.toString()}`,
+    };
     await idempotency.run('k', () => 7, { codec });
     await expect(idempotency.run('k', () => 8, { codec })).resolves.toBe('read 7');
   });

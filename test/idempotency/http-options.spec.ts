@@ -1,0 +1,149 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { BadRequestException, Body, Controller, Get, Post } from '@nestjs/common';
+import {
+  AtomicRedisEvents,
+  callerScope,
+  IdempotencyService,
+  Idempotent,
+  type AtomicRedisEvent,
+} from 'nestjs-atomic-redis';
+import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
+import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
+import { PLATFORMS, send, startApp, type HttpApp } from './http-app.js';
+
+let runs = 0;
+
+@Controller()
+class OptionsController {
+  @Post('waiting')
+  @Idempotent({ onDuplicate: 'wait' })
+  async waiting(): Promise<object> {
+    runs++;
+    await sleep(200);
+    return { run: runs };
+  }
+
+  @Post('failing')
+  @Idempotent({ onDuplicate: 'wait' })
+  async failing(): Promise<object> {
+    runs++;
+    await sleep(100);
+    if (runs === 1) throw new Error('at first');
+    return { run: runs };
+  }
+
+  @Post('hasty')
+  @Idempotent({ onDuplicate: 'wait', waitTimeoutMs: 50 })
+  async hasty(): Promise<object> {
+    runs++;
+    await sleep(500);
+    return { run: runs };
+  }
+
+  @Post('by-amount')
+  @Idempotent({ fingerprint: (body: { amount: number }) => body.amount })
+  byAmount(@Body() _: { amount: number }): object {
+    return { run: ++runs };
+  }
+
+  @Post('open')
+  @Idempotent({ onUnavailable: 'run', timeoutMs: 100, operation: 'open' })
+  open(): object {
+    return { run: ++runs };
+  }
+
+  @Post('refusing')
+  @Idempotent({ operation: 'refusing' })
+  refusing(): never {
+    runs++;
+    throw new BadRequestException('no');
+  }
+
+  @Get('unrelated')
+  unrelated(): string {
+    return 'fine';
+  }
+}
+
+describe.each(PLATFORMS)('options of idempotent routes on %s', (platform) => {
+  const redis = useRedis();
+  let proxy: FaultProxy;
+  let http: HttpApp;
+  let events: AtomicRedisEvent[];
+
+  beforeEach(async () => {
+    runs = 0;
+    events = [];
+    proxy = await startFaultProxy({ target: redis.server });
+    http = await startApp(
+      platform,
+      { connection: proxy.url, shutdownTimeoutMs: 500 },
+      { controllers: [OptionsController] },
+    );
+    http.app.get(AtomicRedisEvents).subscribe((event) => events.push(event));
+  });
+
+  afterEach(async () => {
+    await http.app.close();
+    await proxy.stop();
+  });
+
+  it('[ID-11] gives duplicates that wait the first one’s response', async () => {
+    const answers = await Promise.all(Array.from({ length: 20 }, () => send(http, '/waiting')));
+    expect(runs).toBe(1);
+    expect(answers.map(({ status, body }) => [status, body])).toEqual(Array(20).fill([201, '{"run":1}']));
+    expect(answers.filter(({ replayed }) => replayed)).toHaveLength(19);
+    await waitFor('the events', () => events.length === 20);
+    expect(events.filter(({ type }) => type === 'idempotency.run')).toHaveLength(1);
+  });
+
+  it('[ID-11] lets one waiter run when the first one fails', async () => {
+    const answers = await Promise.all(Array.from({ length: 10 }, () => send(http, '/failing')));
+    expect(runs).toBe(2);
+    expect(answers.filter(({ status }) => status === 500)).toHaveLength(1);
+    expect(answers.filter(({ body }) => body === '{"run":2}')).toHaveLength(9);
+  });
+
+  it('[ID-11] refuses a duplicate that has waited long enough, and the first one’s response stays', async () => {
+    const first = send(http, '/hasty');
+    await waitFor('the run', () => runs === 1);
+    const second = await send(http, '/hasty');
+    expect(second.status).toBe(409);
+    expect(JSON.parse(second.body)).toMatchObject({ code: 'IDEMPOTENCY_IN_FLIGHT' });
+    expect(await first).toMatchObject({ status: 201, body: '{"run":1}' });
+    expect(await send(http, '/hasty')).toMatchObject({ body: '{"run":1}', replayed: true });
+  });
+
+  it('[ID-4] tells payloads apart by the application’s own fingerprint', async () => {
+    const pay = (body: object) => send(http, '/by-amount', { body });
+    expect(await pay({ amount: 1, note: 'a' })).toMatchObject({ status: 201 });
+    expect(await pay({ amount: 1, note: 'b' })).toMatchObject({ replayed: true });
+    expect(await pay({ amount: 2, note: 'a' })).toMatchObject({ status: 422 });
+    // What nobody can compare.
+    const nothing = await send(http, '/by-amount', { headers: { 'idempotency-key': 'other' }, body: {} });
+    expect(nothing.status).toBe(201);
+  });
+
+  it('[ID-10] runs unprotected while Redis is away where that is asked for, and every time', async () => {
+    proxy.refuseConnections(true);
+    proxy.disconnectAll();
+    expect(await send(http, '/open')).toMatchObject({ status: 201, body: '{"run":1}', replayed: false });
+    expect(await send(http, '/open')).toMatchObject({ status: 201, body: '{"run":2}', replayed: false });
+    await waitFor('the events', () => events.length === 2);
+    expect(events[0]).toMatchObject({ type: 'idempotency.unprotected', operation: 'open' });
+    expect(await send(http, '/unrelated', { method: 'GET' })).toMatchObject({ body: 'fine' });
+  });
+
+  it('[ID-16] looks up and forgets the key of a caller', async () => {
+    const headers = { authorization: 'Bearer ada' };
+    expect(await send(http, '/refusing', { headers })).toMatchObject({ status: 400 });
+    expect(await send(http, '/refusing', { headers })).toMatchObject({ status: 400, replayed: true });
+    const idempotency = http.app.get(IdempotencyService);
+    const options = { operation: 'refusing', scope: callerScope({ headers }) };
+    expect(await idempotency.inspect('k', options)).toMatchObject({ state: 'completed' });
+    expect(await idempotency.forget('k', options)).toBe(true);
+    expect(await send(http, '/refusing', { headers })).toMatchObject({ replayed: false });
+    expect(runs).toBe(2);
+  });
+});
