@@ -64,6 +64,31 @@ export class OutcomeUnknownError extends AtomicRedisError {
   readonly retryable = false;
 }
 
+/**
+ * The operation was made, and answered by `result`, but not enough replicas had it in time (`durability`). It stands unless the master fails before they do.
+ */
+export class NotReplicatedError extends AtomicRedisError {
+  readonly code = 'NOT_REPLICATED';
+  readonly outcome = 'applied';
+  readonly retryable = false;
+
+  constructor(
+    what: string,
+    /** How many replicas were asked for. */
+    readonly requested: number,
+    /** How many had it when the time was over; -1 when that could not be found out, or the master itself did not have it on disk. */
+    readonly acknowledged: number,
+    /** What the call would have returned. */
+    readonly result: unknown,
+    options?: ErrorOptions,
+  ) {
+    super(
+      `${what} was done, but ${acknowledged < 0 ? 'whether replicas have it could not be found out' : `only ${acknowledged} of ${requested} replicas had it`} in time`,
+      options,
+    );
+  }
+}
+
 /** Keys that must be changed together hash to different slots of a Redis Cluster. Thrown before any I/O. */
 export class CrossSlotError extends AtomicRedisError {
   readonly code = 'CROSS_SLOT';

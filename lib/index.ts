@@ -10,6 +10,7 @@ export {
   CrossSlotError,
   InvalidArgumentError,
   ModuleClosedError,
+  NotReplicatedError,
   OutcomeUnknownError,
   RedisReplyError,
   RedisUnavailableError,
@@ -18,6 +19,7 @@ export {
 } from './atomic-redis.errors.js';
 
 export type { ClusterConnection, ConnectionOption, RedisClient } from './redis/client.js';
+export type { DurabilityOptions } from './redis/durability.js';
 export { Propagation } from './redis/retried-work.js';
 export { defineScript, type Script, type ScriptArgument, type ScriptSpecification } from './redis/script.js';
 

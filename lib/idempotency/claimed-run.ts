@@ -1,4 +1,5 @@
 import { Logger } from '@nestjs/common';
+import { NotReplicatedError } from '../atomic-redis.errors.js';
 import type { AtomicRedisEvents, IdempotencyRunEvent } from '../observability/events.js';
 import { UNPROTECTED, withParticipant } from '../redis/commit-participant.js';
 import { Deadline } from '../redis/deadline.js';
@@ -31,7 +32,7 @@ export function runOf(
   request: ClaimRequest,
   { connection, store, leases, cache, events, maxResultBytes, finish }: RunSurroundings,
 ): ClaimedRun {
-  const { ttlMs, leaseMs, maxRunMs, operation, codec } = request;
+  const { ttlMs, leaseMs, maxRunMs, operation, codec, durability } = request;
   const { record, fingerprint } = owner;
   const abort = new AbortController();
   const lease: Lease = { ...owner, leaseMs, maxRunMs, lost: (reason) => abort.abort(reason) };
@@ -39,12 +40,13 @@ export function runOf(
   const commit = new RunCommit(connection, leases, { store, lease, ttlMs, codec }, maxResultBytes);
 
   type Outcome = IdempotencyRunEvent['outcome'];
+  let replicated = true;
   const end = async (step: (deadline: Deadline) => Promise<Outcome>): Promise<void> => {
     leases.letGo(lease);
     const ended = step(Deadline.in(leaseMs));
     const report = (outcome: Outcome): void => {
       const durationMs = performance.now() - claimedAt;
-      events.emit(() => ({ type: 'idempotency.run', outcome, operation, record, durationMs }));
+      events.emit(() => ({ type: 'idempotency.run', outcome, operation, record, durationMs, replicated }));
     };
     ended.then(report, () => report('unrecorded'));
     await finish(ended);
@@ -55,7 +57,15 @@ export function runOf(
     within: (method) => withParticipant(commit, method),
     complete: (result: StoredResult) =>
       end(async (deadline) => {
-        if (!(await store.complete(owner, result, ttlMs, deadline))) {
+        const stands = await store
+          .complete(owner, result, ttlMs, deadline, durability)
+          .catch((error: unknown) => {
+            if (!(error instanceof NotReplicatedError)) throw error;
+            replicated = false;
+            logger.warn(`The result of a run was stored, but ${error.message}`);
+            return error.result as boolean;
+          });
+        if (!stands) {
           logger.warn(
             'A run lost its lease to another before it was done; the result of the other one stands',
           );

@@ -1,5 +1,6 @@
 import * as check from '../atomic-redis.validation.js';
 import { withDefaults } from '../atomic-redis.validation.js';
+import { checkDurability, type DurabilityOptions } from '../redis/durability.js';
 import { jsonCodec, type ResultCodec, type ResultEncryption } from './result-codec.js';
 
 /**
@@ -49,6 +50,11 @@ export interface IdempotencyDefaults {
    * as they were
    */
   codec?: ResultCodec;
+  /**
+   * Wait until replicas have the claim, or the method does not run (`RedisUnavailableError`), and until they have the result before the caller gets it; when they do not in time, the caller gets it all the same and
+   * the run's event says `replicated: false`. Default: not waited for.
+   */
+  durability?: DurabilityOptions;
 }
 
 /** Of `IdempotencyService` and `@Idempotent`, as the module's `idempotency` option. */
@@ -63,7 +69,7 @@ export interface IdempotencyModuleOptions extends IdempotencyDefaults {
   encryption?: ResultEncryption;
 }
 
-type Optional = 'replayCache' | 'encryption';
+type Optional = 'replayCache' | 'encryption' | 'durability';
 
 export type ResolvedIdempotencyOptions = Required<Omit<IdempotencyModuleOptions, Optional>> &
   Pick<IdempotencyModuleOptions, Optional>;
@@ -94,6 +100,7 @@ export const idempotencyDefaultChecks = {
   waitTimeoutMs: check.waitMs(),
   onUnavailable: check.oneOf('refuse', 'run'),
   codec: check.methods('encode', 'decode'),
+  durability: checkDurability,
 } satisfies Record<keyof IdempotencyDefaults, check.Check>;
 
 export const idempotencyOptionChecks: Record<keyof IdempotencyModuleOptions, check.Check> = {

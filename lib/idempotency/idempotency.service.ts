@@ -197,6 +197,7 @@ export class IdempotencyService {
       waitTimeoutMs: options.waitTimeoutMs ?? defaults.waitTimeoutMs,
       onUnavailable: options.onUnavailable ?? defaults.onUnavailable,
       codec: this.codecOf(options),
+      durability: options.durability ?? defaults.durability,
     };
     return await this.claimer.claim(request);
   }

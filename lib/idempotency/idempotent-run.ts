@@ -1,3 +1,4 @@
+import type { DurabilityOptions } from '../redis/durability.js';
 import type { ResultCodec } from './result-codec.js';
 import type { StoredResult } from './stored-result.js';
 
@@ -43,4 +44,5 @@ export interface ClaimRequest {
   readonly waitTimeoutMs: number;
   readonly onUnavailable: 'refuse' | 'run';
   readonly codec: ResultCodec;
+  readonly durability: DurabilityOptions | undefined;
 }

@@ -198,7 +198,7 @@ function claimOptions(
   defaultOperation: string,
 ): IdempotencyOptions & { operation: string } {
   const { ttlMs, leaseMs, maxRunMs, timeoutMs, onDuplicate, waitTimeoutMs, onUnavailable, codec } = options;
-  const { onError, propagation } = options;
+  const { onError, propagation, durability } = options;
   const colocateWith = options.colocateWith?.(...args);
   const operation = options.operation ?? defaultOperation;
   idempotency.operations.claim(operation, { type, name });
@@ -211,6 +211,7 @@ function claimOptions(
     waitTimeoutMs,
     onUnavailable,
     codec,
+    durability,
     onError,
     propagation,
     colocateWith,

@@ -1,7 +1,9 @@
 import { Deadline } from '../redis/deadline.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import type { ScriptRunner } from '../redis/script-runner.js';
-import { claimScript } from './claim.script.js';
+import { NotReplicatedError } from '../atomic-redis.errors.js';
+import type { DurabilityOptions } from '../redis/durability.js';
+import { claimScript, type ClaimReply } from './claim.script.js';
 import { completeScript } from './complete.script.js';
 import { forgetScript } from './forget.script.js';
 import { IdempotencyMismatchError, IdempotencyRecordError } from './idempotency.errors.js';
@@ -45,10 +47,24 @@ export class RecordStore {
    * One round trip.
    *
    * @throws IdempotencyMismatchError, IdempotencyRecordError
+   * @throws NotReplicatedError when the record was claimed, and replicas did not have it in time
    * @throws RedisUnavailableError, OutcomeUnknownError
    */
-  async claim({ record, token, fingerprint }: Owner, leaseMs: number, deadline: Deadline): Promise<Found> {
-    const reply = await this.scripts.run(claimScript, { record }, { token, fingerprint, leaseMs }, deadline);
+  async claim(
+    { record, token, fingerprint }: Owner,
+    leaseMs: number,
+    deadline: Deadline,
+    durability: DurabilityOptions | undefined,
+  ): Promise<Found> {
+    const args = { token, fingerprint, leaseMs };
+    const reply = await this.scripts
+      .run(claimScript, { record }, args, deadline, { durability })
+      .catch((error: unknown) => {
+        // What was found there and not changed need not be replicated.
+        const found = error instanceof NotReplicatedError ? (error.result as ClaimReply) : undefined;
+        if (!found || found.kind === 'claimed') throw error;
+        return found;
+      });
     switch (reply.kind) {
       case 'claimed':
       case 'running':
@@ -79,12 +95,21 @@ export class RecordStore {
     return leases.map((lease) => answers.get(lease) ?? 'failed');
   }
 
-  /** @returns whether the result stands; not when another run has the record */
-  async complete(owner: Owner, result: StoredResult, ttlMs: number, deadline: Deadline): Promise<boolean> {
+  /**
+   * @returns whether the result stands; not when another run has the record
+   * @throws NotReplicatedError when it stands, and replicas did not have it in time
+   */
+  async complete(
+    owner: Owner,
+    result: StoredResult,
+    ttlMs: number,
+    deadline: Deadline,
+    durability: DurabilityOptions | undefined,
+  ): Promise<boolean> {
     const { record, token, fingerprint } = owner;
     const { kind, bytes } = this.seal(record, result);
     const args = { token, fingerprint, ttlMs, kind, result: bytes };
-    return await this.scripts.run(completeScript, { record }, args, deadline);
+    return await this.scripts.run(completeScript, { record }, args, deadline, { durability });
   }
 
   async release({ record, token }: Owner, deadline: Deadline): Promise<Release> {

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { Logger } from '@nestjs/common';
-import { OutcomeUnknownError, RedisUnavailableError } from '../atomic-redis.errors.js';
+import { NotReplicatedError, OutcomeUnknownError, RedisUnavailableError } from '../atomic-redis.errors.js';
 import type { AtomicRedisEvents, IdempotencyDuplicateEvent } from '../observability/events.js';
 import { Deadline } from '../redis/deadline.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
@@ -97,12 +97,13 @@ export class RunClaimer {
   }
 
   private async tryClaim(request: ClaimRequest): Promise<Claim | (Found & { kind: 'running' })> {
-    const { record, fingerprint, leaseMs, timeoutMs } = request;
+    const { record, fingerprint, leaseMs, timeoutMs, durability } = request;
     const owner: Owner = { record, fingerprint, token: randomBytes(16).toString('hex') };
     const claimedAt = performance.now();
-    const found = await this.store.claim(owner, leaseMs, Deadline.in(timeoutMs)).catch((error: unknown) => {
-      if (!(error instanceof OutcomeUnknownError)) throw error;
-      // It may have been applied, or be applied yet, up to its time limit: nobody will run under it.
+    const claim = this.store.claim(owner, leaseMs, Deadline.in(timeoutMs), durability);
+    const found = await claim.catch((error: unknown) => {
+      if (!(error instanceof OutcomeUnknownError || error instanceof NotReplicatedError)) throw error;
+      // It was applied, or may have been, or be applied yet, up to its time limit: nobody will run under it.
       this.inBackground(this.store.release(owner, Deadline.in(leaseMs)));
       throw this.connection.unavailable(error);
     });

@@ -21,6 +21,8 @@ export interface IdempotencyRunEvent extends IdempotencyEvent {
   readonly outcome: 'completed' | 'held' | 'released' | 'stale' | 'unrecorded';
   /** From the claim to the end, in milliseconds. */
   readonly durationMs: number;
+  /** False when the replicas asked for by `durability` did not have the result in time. */
+  readonly replicated: boolean;
 }
 
 /** A call that found its key taken. Exactly one for each. */

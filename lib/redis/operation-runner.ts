@@ -3,6 +3,7 @@ import { Inject, Injectable } from '@nestjs/common';
 import { OPTIONS } from '../atomic-redis.constants.js';
 import * as check from '../atomic-redis.validation.js';
 import { Deadline } from './deadline.js';
+import { checkDurability, type DurabilityOptions } from './durability.js';
 import { RedisConnection } from './redis-connection.js';
 import { assertNotRetried, Propagation } from './retried-work.js';
 import type { ArgumentsOf, NamedValues, Script } from './script.js';
@@ -20,12 +21,15 @@ export interface OperationOptions {
   marker?: boolean;
   /** Inside a transaction, `outside` makes the change all the same, once for each attempt; without it the call is refused. */
   propagation?: `${Propagation.Outside}`;
+  /** Wait until replicas have the change; else a `NotReplicatedError` that holds the result. Default: not waited for. */
+  durability?: DurabilityOptions;
 }
 
 export const operationOptionChecks = {
   timeoutMs: check.waitMs(),
   marker: check.boolean,
   propagation: check.oneOf(Propagation.Outside),
+  durability: checkDurability,
 } satisfies Record<keyof OperationOptions, check.Check>;
 
 /** A script that recognises copies of itself by a marker; its text begins with `luaOperation`. */
@@ -52,6 +56,7 @@ export class OperationRunner {
    * @throws InvalidArgumentError, CrossSlotError before any I/O
    * @throws RedisUnavailableError when Redis could not be reached in time; nothing was done
    * @throws OutcomeUnknownError when it was sent and not answered in time; if it was not done by then, it never will be
+   * @throws NotReplicatedError when it was done, and `durability` was not reached in time
    * @throws RedisReplyError when Redis refused it
    */
   async run<Keys extends readonly string[], Args extends readonly string[], Reply>(
@@ -60,7 +65,7 @@ export class OperationRunner {
     near: string,
     keys: NamedValues<Keys, string>,
     args: ArgumentsOf<Args>,
-    { timeoutMs = this.defaults.timeoutMs, marker = true, propagation }: OperationOptions,
+    { timeoutMs = this.defaults.timeoutMs, marker = true, propagation, durability }: OperationOptions,
   ): Promise<Reply> {
     assertNotRetried(what, propagation);
     const space = this.connection.keys;
@@ -73,7 +78,7 @@ export class OperationRunner {
           readonly ['notAfterMs', 'keepMarker', ...Args]
         >,
         Deadline.in(timeoutMs),
-        { resend: marker },
+        { resend: marker, durability },
       ),
     );
   }

@@ -10,6 +10,8 @@ import {
 } from './client.js';
 import { Deadline, sleep } from './deadline.js';
 import { warnOfEviction } from './eviction-warning.js';
+import { DurableChannel } from './durable-channel.js';
+import type { DurabilityOptions } from './durability.js';
 import { KeySpace } from './key-space.js';
 import { isConnectionLoss, isTransientRefusal, toReplyError } from './reply-errors.js';
 import type { Script } from './script.js';
@@ -40,6 +42,7 @@ export class RedisConnection {
   private readonly name: string;
   private readonly scripts = new Set<Script>();
   private readonly clocks = new WeakMap<Redis, ServerClock>();
+  private readonly durableChannels = new Map<string, DurableChannel>();
   private readonly waiting = new Set<() => void>();
   private lastError: Error | undefined;
   private state: 'idle' | 'open' | 'closed' = 'idle';
@@ -145,6 +148,22 @@ export class RedisConnection {
     }
   }
 
+  /** For commands to the slot's server that are to be replicated. Closed with this. */
+  async durableChannel(
+    slot: number,
+    durability: DurabilityOptions,
+    deadline: Deadline,
+  ): Promise<DurableChannel> {
+    const owner = await this.ownerOf(slot, deadline);
+    const id = [owner, durability.replicas, durability.fsync ?? false].join();
+    let channel = this.durableChannels.get(id);
+    if (!channel) {
+      channel = new DurableChannel((until) => this.openDedicated(owner, 'durable', until), durability);
+      this.durableChannels.set(id, channel);
+    }
+    return channel;
+  }
+
   /** Reads again which server has which slot, after one of them was lost or said it has not. Gives up silently at the deadline. */
   async refreshTopology(deadline: Deadline): Promise<void> {
     const { client } = this;
@@ -158,6 +177,7 @@ export class RedisConnection {
     const wasOpen = this.state === 'open';
     this.state = 'closed';
     for (const wake of this.waiting) wake();
+    for (const channel of this.durableChannels.values()) channel.close();
     if (!wasOpen) return;
     // What was written before is still answered, unless nothing is any more.
     if (this.isReady) {

@@ -1,5 +1,13 @@
-import { AtomicRedisError, OutcomeUnknownError } from '../atomic-redis.errors.js';
-import { fullJitter, sleep, type Deadline } from './deadline.js';
+import {
+  AtomicRedisError,
+  NotReplicatedError,
+  OutcomeUnknownError,
+  RedisUnavailableError,
+} from '../atomic-redis.errors.js';
+import type { RedisClient } from './client.js';
+import { Deadline, fullJitter, sleep } from './deadline.js';
+import { patienceOf, type DurabilityOptions } from './durability.js';
+import type { Acknowledged } from './durable-channel.js';
 import type { RedisConnection } from './redis-connection.js';
 import { isConnectionLoss, isTransientRefusal, isUnknownScript, toScriptError } from './reply-errors.js';
 import {
@@ -18,6 +26,18 @@ export interface SendOptions {
    * reported as unknown. @default true
    */
   resend?: boolean;
+  /** Answers only once replicas have what the script did. Default: not waited for. */
+  durability?: DurabilityOptions | undefined;
+}
+
+/** Where a script goes, and how. */
+interface Sending {
+  readonly script: Script;
+  readonly keys: readonly string[];
+  readonly args: readonly (string | Buffer)[];
+  readonly slot: number;
+  readonly deadline: Deadline;
+  readonly durability: DurabilityOptions | undefined;
 }
 
 /**
@@ -33,6 +53,7 @@ export class ScriptRunner {
    * @throws InvalidArgumentError, CrossSlotError before any I/O
    * @throws RedisUnavailableError when it was never sent, or arrived too late and did nothing
    * @throws OutcomeUnknownError when it was sent and no answer came by the deadline, or before its connection was lost and it is not to be sent again
+   * @throws NotReplicatedError when it was answered, and `durability` was not reached in time
    * @throws RedisReplyError when Redis refused it
    */
   async run<Keys extends readonly string[], Args extends readonly string[], Reply>(
@@ -40,13 +61,14 @@ export class ScriptRunner {
     keys: NamedValues<Keys, string>,
     args: ArgumentsOf<Args>,
     deadline: Deadline,
-    { resend = true }: SendOptions = {},
+    { resend = true, durability }: SendOptions = {},
   ): Promise<Reply> {
     const keyList = orderedKeys(script, keys);
     const hasTimeLimit = script.args.includes(NOT_AFTER);
     // Before any I/O: a placeholder stands for the time limit that is filled in below.
     const argumentList = orderedArguments(script, hasTimeLimit ? { ...args, [NOT_AFTER]: 0 } : args);
     const slot = this.connection.isCluster ? this.connection.keys.commonSlotOf(keyList) : 0;
+    const sending = { script, keys: keyList, args: argumentList, slot, deadline, durability };
 
     let loadWithCall = false;
     let unanswered = false;
@@ -64,12 +86,11 @@ export class ScriptRunner {
         // This attempt was not sent, but one before it may have taken effect.
         throw unanswered ? this.unknown(script, error as Error) : error;
       }
-      let raw: unknown;
+      let answer: Acknowledged;
       try {
-        raw = await deadline.race(this.send(script, keyList, argumentList, loadWithCall), () =>
-          this.unknown(script, cause),
-        );
+        answer = await this.send(sending, loadWithCall, () => this.unknown(script, cause));
       } catch (error) {
+        if (error instanceof RedisUnavailableError && unanswered) throw this.unknown(script, error);
         if (error instanceof AtomicRedisError || !(error instanceof Error)) throw error;
         if (isUnknownScript(error)) {
           loadWithCall = true;
@@ -79,32 +100,39 @@ export class ScriptRunner {
           if (!resend) throw this.unknown(script, error);
           unanswered = true;
           await this.connection.refreshTopology(deadline);
+        } else if (durability && isTransientRefusal(error)) {
+          // Nobody follows redirections on a connection to one server.
+          await this.connection.refreshTopology(deadline);
         } else if (!isTransientRefusal(error))
           throw unanswered ? this.unknown(script, error) : toScriptError(error, script.name);
         cause = error;
         await sleep(Math.min(fullJitter(attempt, 1, 100), deadline.remainingMs));
         continue;
       }
-      if (!isTooLate(raw)) return script.reply(raw);
+      if (!isTooLate(answer.reply)) {
+        const reply = script.reply(answer.reply);
+        if (!durability || answer.replicas >= durability.replicas) return reply;
+        throw new NotReplicatedError(script.name, durability.replicas, answer.replicas, reply, {
+          cause: answer.cause,
+        });
+      }
       // The clock that gave the limit may have been stepped since.
       cause = new Error(`${script.name} arrived after its time limit`);
       await this.connection.relearnClock(slot, deadline).catch(() => undefined);
     }
   }
 
-  private send(
-    script: Script,
-    keys: readonly string[],
-    args: readonly (string | Buffer)[],
+  /** @throws what `late` makes when there is no answer in time */
+  private async send(
+    { script, keys, args, slot, deadline, durability }: Sending,
     withText: boolean,
-  ): Promise<unknown> {
-    const { client } = this.connection;
-    const rest = [keys.length, ...keys, ...args];
-    if (script.binary)
-      return client.callBuffer(withText ? 'EVAL' : 'EVALSHA', withText ? script.lua : script.sha, ...rest);
-    return withText
-      ? client.eval(script.lua, keys.length, ...keys, ...args)
-      : client.evalsha(script.sha, keys.length, ...keys, ...args);
+    late: () => Error,
+  ): Promise<Acknowledged> {
+    const call = (client: RedisClient): Promise<unknown> => callScript(client, script, keys, args, withText);
+    if (!durability) return { reply: await deadline.race(call(this.connection.client), late), replicas: 0 };
+    const channel = await this.connection.durableChannel(slot, durability, deadline);
+    const until = patienceOf(durability);
+    return await Deadline.latest([deadline, until]).race(channel.send(call, until), late);
   }
 
   private async ready(deadline: Deadline, cause?: Error): Promise<void> {
@@ -118,6 +146,21 @@ export class ScriptRunner {
       { cause },
     );
   }
+}
+
+function callScript(
+  client: RedisClient,
+  script: Script,
+  keys: readonly string[],
+  args: readonly (string | Buffer)[],
+  withText: boolean,
+): Promise<unknown> {
+  const rest = [keys.length, ...keys, ...args];
+  if (script.binary)
+    return client.callBuffer(withText ? 'EVAL' : 'EVALSHA', withText ? script.lua : script.sha, ...rest);
+  return withText
+    ? client.eval(script.lua, keys.length, ...keys, ...args)
+    : client.evalsha(script.sha, keys.length, ...keys, ...args);
 }
 
 const isTooLate = (raw: unknown): boolean => {

@@ -1,19 +1,26 @@
-import { AtomicRedisError, OutcomeUnknownError } from '../atomic-redis.errors.js';
+import { AtomicRedisError, NotReplicatedError, OutcomeUnknownError } from '../atomic-redis.errors.js';
 import type { QueuedCommand } from '../redis/commit-participant.js';
 import { Deadline } from '../redis/deadline.js';
+import { patienceOf, type DurabilityOptions } from '../redis/durability.js';
+import { replicasOf, type Acknowledged } from '../redis/durable-channel.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import { isConnectionLoss, isTransientRefusal, replyCode, toReplyError } from '../redis/reply-errors.js';
 import type { ScriptRunner } from '../redis/script-runner.js';
 import { CommitMarker } from './commit-marker.js';
 import type { TransactionConnection } from './connection-pools.js';
-import { resolveScript } from './resolve.script.js';
+import { resolveScript, type Resolution } from './resolve.script.js';
 import { PartialCommitError } from './transaction.errors.js';
 
 /**
  * What EXEC came to: applied with its replies (null where they were lost), a conflict, or not applied for a reason that passes.
  */
 export type CommitResult =
-  | { readonly kind: 'applied'; readonly replies: readonly unknown[] | null }
+  | {
+      readonly kind: 'applied';
+      readonly replies: readonly unknown[] | null;
+      /** Of those asked for; absent when none were. */
+      readonly acknowledged?: Omit<Acknowledged, 'reply'>;
+    }
   | { readonly kind: 'conflict' }
   | { readonly kind: 'not-applied'; readonly cause: Error };
 
@@ -25,6 +32,7 @@ export interface Commit {
   readonly accompanying: readonly QueuedCommand[];
   readonly timeoutMs: number;
   readonly deadline: Deadline;
+  readonly durability: DurabilityOptions | undefined;
 }
 
 /** An EXEC that is not answered this long is looked into from another connection; it is decided there, whatever became of it. */
@@ -47,7 +55,8 @@ export class Committer {
    * @throws RedisReplyError when Redis refused a command at queue time: nothing was applied
    * @throws OutcomeUnknownError when EXEC was not answered, and Redis could not be asked by the deadline or its evidence is gone
    */
-  async commit({ lease, slot, queued, accompanying, timeoutMs, deadline }: Commit): Promise<CommitResult> {
+  async commit(commit: Commit): Promise<CommitResult> {
+    const { lease, slot, queued, accompanying, timeoutMs, deadline, durability } = commit;
     const { client, marker } = lease;
     const attempt = marker.nextAttempt();
     const ttlMs = CommitMarker.ttlMs(timeoutMs);
@@ -62,30 +71,40 @@ export class Committer {
     } catch (error) {
       if (!isConnectionLoss(error)) return refused(error as Error);
       client.disconnect();
-      return await this.resolve(marker.keyIn(slot), attempt, ttlMs, error as Error, deadline);
+      return await this.resolve(commit, attempt, ttlMs, error as Error);
     }
     if (replies === null) return { kind: 'conflict' };
     marker.confirm(slot, sentAt, ttlMs);
-    return applied(queued, replies.slice(0, queued.length));
+    const result = applied(queued, replies.slice(0, queued.length));
+    if (!durability) return result;
+    return { ...result, acknowledged: await replicasOf(client, durability, patienceOf(durability)) };
   }
 
   /** The reply to EXEC was lost. Whether it was applied, or never will be, is decided from another connection. */
   private async resolve(
-    marker: string,
+    { lease, slot, deadline, durability }: Commit,
     attempt: string,
     ttlMs: number,
     cause: Error,
-    deadline: Deadline,
   ): Promise<CommitResult> {
+    const marker = lease.marker.keyIn(slot);
     let resolution;
+    let acknowledged: Omit<Acknowledged, 'reply'> | undefined;
     try {
       await this.connection.refreshTopology(deadline);
-      resolution = await this.scripts.run(resolveScript, { marker }, { attempt, ttlMs }, deadline);
+      resolution = await this.scripts.run(resolveScript, { marker }, { attempt, ttlMs }, deadline, {
+        durability,
+      });
+      if (durability) acknowledged = { replicas: durability.replicas };
     } catch (error) {
       if (!(error instanceof AtomicRedisError)) throw error;
-      throw unknown('and Redis could not be asked before the deadline', error);
+      if (!(error instanceof NotReplicatedError))
+        throw unknown('and Redis could not be asked before the deadline', error);
+      resolution = error.result as Resolution;
+      acknowledged = { replicas: error.acknowledged, cause: error.cause };
     }
-    if (resolution === 'applied') return { kind: 'applied', replies: null };
+    if (resolution === 'applied')
+      return { kind: 'applied', replies: null, ...(acknowledged && { acknowledged }) };
     if (resolution === 'not-applied') return { kind: 'not-applied', cause };
     throw unknown('and its commit marker is gone (expired, evicted or flushed)', cause);
   }
@@ -98,7 +117,10 @@ type Multi = Record<string, (...args: unknown[]) => unknown> & {
 
 type MultiReplies = [error: Error | null, value: unknown][] | null;
 
-function applied(queued: readonly QueuedCommand[], replies: NonNullable<MultiReplies>): CommitResult {
+function applied(
+  queued: readonly QueuedCommand[],
+  replies: NonNullable<MultiReplies>,
+): CommitResult & { kind: 'applied' } {
   const failed = replies.findIndex(([error]) => error !== null);
   const values = replies.map(([error, value]) => error ?? value);
   if (failed >= 0) throw new PartialCommitError(failed, queued[failed]!.name, values);

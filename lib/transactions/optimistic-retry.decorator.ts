@@ -19,6 +19,7 @@ const checkOptions = check.options({
   maxAttempts: transactionOptionChecks.maxAttempts,
   timeoutMs: transactionOptionChecks.timeoutMs,
   backoff: transactionOptionChecks.backoff,
+  durability: transactionOptionChecks.durability,
   requireReplies: check.boolean,
   validateReads: check.boolean,
   propagation: check.oneOf(Propagation.Join, Propagation.New),

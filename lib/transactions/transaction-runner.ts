@@ -1,4 +1,4 @@
-import { RedisUnavailableError } from '../atomic-redis.errors.js';
+import { NotReplicatedError, RedisUnavailableError } from '../atomic-redis.errors.js';
 import type { CommitParticipant, QueuedCommand } from '../redis/commit-participant.js';
 import { Deadline, fullJitter, sleep, untilAborted } from '../redis/deadline.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
@@ -12,7 +12,12 @@ import type { ResolvedTransactionOptions } from './transaction.options.js';
 
 /** What one attempt came to, when it did not fail for good. */
 type AttemptResult<T> =
-  | { readonly done: true; readonly value: T }
+  | {
+      readonly done: true;
+      readonly value: T;
+      /** What the caller is told of a transaction that was applied all the same. */
+      readonly failure?: Error;
+    }
   | { readonly done: false; readonly conflict: boolean; readonly cause?: Error };
 
 /** A transaction to be run. */
@@ -74,6 +79,7 @@ export class TransactionRunner {
     try {
       for (let attempt = 1; ; attempt++) {
         const result = await this.attemptInTurn(run, conflicts + 1);
+        if (result.done && result.failure) throw result.failure;
         if (result.done) return result.value;
         cause = result.cause;
         if (result.conflict && ++conflicts >= maxAttempts) break;
@@ -169,14 +175,30 @@ export class TransactionRunner {
     // In the same tick as EXEC is written: the connection that watched is still the one that commits.
     if (lease.client.status !== 'ready') return again(this.connection.unavailable());
     const { queued } = attempt;
-    const { slot, timeoutMs, deadline } = run;
-    const result = await this.committer.commit({ lease, slot, queued, accompanying, timeoutMs, deadline });
+    const { slot, timeoutMs, deadline, durability } = run;
+    const result = await this.committer.commit({
+      lease,
+      slot,
+      queued,
+      accompanying,
+      timeoutMs,
+      deadline,
+      durability,
+    });
     if (result.kind === 'conflict') return { done: false, conflict: true };
     if (result.kind === 'not-applied') return await this.againElsewhere(result.cause, deadline);
     if (result.replies === null && (run.requireReplies || attempt.requireReplies))
-      throw new RepliesLostError(run.keys);
+      return { done: true, value, failure: new RepliesLostError(run.keys) };
     attempt.committed(result.replies);
     run.onReplies?.(execReplies(result.replies, 0, queued.length));
+    const { acknowledged } = result;
+    if (durability && acknowledged && acknowledged.replicas < durability.replicas) {
+      const { replicas, cause } = acknowledged;
+      const failure = new NotReplicatedError('A transaction', durability.replicas, replicas, value, {
+        cause,
+      });
+      return { done: true, value, failure };
+    }
     return { done: true, value };
   }
 

@@ -10,6 +10,7 @@ import {
   type Check,
 } from '../atomic-redis.validation.js';
 import type { ExecReplies } from './exec-replies.js';
+import { checkDurability, type DurabilityOptions } from '../redis/durability.js';
 import { Propagation } from '../redis/retried-work.js';
 
 /** Full-jitter backoff between attempts: a random delay up to a ceiling that doubles from `minMs` to `maxMs`. */
@@ -33,12 +34,19 @@ export interface TransactionModuleOptions {
   backoff?: BackoffOptions;
   /** Refuse keys in different hash slots on a standalone server too, as a Cluster would. @default false */
   requireSameSlot?: boolean;
+  /**
+   * Wait until replicas have what was applied; else the call rejects with a `NotReplicatedError` that holds its result. Default: not waited for.
+   */
+  durability?: DurabilityOptions;
 }
 
 const backoffDefaults: Required<BackoffOptions> = { minMs: 1, maxMs: 200 };
 
-export interface ResolvedTransactionModuleOptions extends Required<TransactionModuleOptions> {
+export interface ResolvedTransactionModuleOptions extends Required<
+  Omit<TransactionModuleOptions, 'durability'>
+> {
   backoff: Required<BackoffOptions>;
+  durability?: DurabilityOptions | undefined;
 }
 
 const transactionDefaults: ResolvedTransactionModuleOptions = {
@@ -62,6 +70,7 @@ export const transactionOptionChecks: Record<keyof TransactionModuleOptions, Che
   timeoutMs: waitMs(),
   backoff: options(backoffChecks),
   requireSameSlot: boolean,
+  durability: checkDurability,
 };
 
 export function resolveTransactionModuleOptions(
@@ -74,7 +83,7 @@ export function resolveTransactionModuleOptions(
 /** Options of one transaction. */
 export interface TransactionOptions extends Pick<
   TransactionModuleOptions,
-  'maxAttempts' | 'timeoutMs' | 'backoff'
+  'maxAttempts' | 'timeoutMs' | 'backoff' | 'durability'
 > {
   /** Gives the transaction up, unless EXEC was already sent; the call rejects with the signal's reason. */
   signal?: AbortSignal;
@@ -104,6 +113,7 @@ export const checkTransactionOptions = options({
   maxAttempts: transactionOptionChecks.maxAttempts,
   timeoutMs: transactionOptionChecks.timeoutMs,
   backoff: transactionOptionChecks.backoff,
+  durability: checkDurability,
   signal: instanceOf(AbortSignal),
   onReplies: func,
   requireReplies: boolean,
@@ -119,13 +129,14 @@ export interface ResolvedTransactionOptions extends TransactionOptions {
 }
 
 export function resolveTransactionOptions(
-  { maxAttempts, timeoutMs, backoff }: ResolvedTransactionModuleOptions,
+  { maxAttempts, timeoutMs, backoff, durability }: ResolvedTransactionModuleOptions,
   given: TransactionOptions,
 ): ResolvedTransactionOptions {
   return {
     ...given,
     maxAttempts: given.maxAttempts ?? maxAttempts,
     timeoutMs: given.timeoutMs ?? timeoutMs,
+    durability: given.durability ?? durability,
     backoff: withDefaults(backoff, given.backoff),
   };
 }

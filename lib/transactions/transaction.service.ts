@@ -80,6 +80,11 @@ export class TransactionService {
           'completesRun belongs to the outermost transaction, whose EXEC it is',
         );
       }
+      if (options.durability) {
+        throw new TransactionMisuseError(
+          'durability belongs to the outermost transaction, whose EXEC it is about',
+        );
+      }
       await outer.watch(...keys);
       return await outer.join(work, options);
     }

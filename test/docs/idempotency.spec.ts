@@ -21,7 +21,7 @@ describe('docs/idempotency.md', () => {
 
     const print = () => example.send('POST', '/parcels/labels', { orderId: 'o-1' });
     const labels = await Promise.all([print(), print(), print()]);
-    expect(labels.map(({ body }) => body)).toEqual(Array(3).fill({ label: 'o-1' }));
+    expect(labels.map(({ body }) => body)).toEqual(Array.from({ length: 3 }, () => ({ label: 'o-1' })));
   });
 
   it('[ID-14] shows an encryption that gives back what it was given, and only in its place', () => {
@@ -34,7 +34,7 @@ describe('docs/idempotency.md', () => {
       const sealed = Buffer.from(encrypt(Buffer.from('a secret'), 'record'));
       expect(sealed.includes('a secret')).toBe(false);
       expect(Buffer.from(decrypt(sealed, 'record')).toString()).toBe('a secret');
-      expect(() => decrypt(sealed, 'another record')).toThrow();
+      expect(() => decrypt(sealed, 'another record')).toThrow(/authenticate/);
     } finally {
       remove();
     }

@@ -43,7 +43,7 @@ class OptionsController {
 
   @Post('by-amount')
   @Idempotent({ fingerprint: (body: { amount: number }) => body.amount })
-  byAmount(@Body() _: { amount: number }): object {
+  byAmount(@Body() _body: { amount: number }): object {
     return { run: ++runs };
   }
 
@@ -92,7 +92,9 @@ describe.each(PLATFORMS)('options of idempotent routes on %s', (platform) => {
   it('[ID-11] gives duplicates that wait the first one’s response', async () => {
     const answers = await Promise.all(Array.from({ length: 20 }, () => send(http, '/waiting')));
     expect(runs).toBe(1);
-    expect(answers.map(({ status, body }) => [status, body])).toEqual(Array(20).fill([201, '{"run":1}']));
+    expect(answers.map(({ status, body }) => [status, body])).toEqual(
+      Array.from({ length: 20 }, () => [201, '{"run":1}']),
+    );
     expect(answers.filter(({ replayed }) => replayed)).toHaveLength(19);
     await waitFor('the events', () => events.length === 20);
     expect(events.filter(({ type }) => type === 'idempotency.run')).toHaveLength(1);

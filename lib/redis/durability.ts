@@ -1,0 +1,35 @@
+import * as check from '../atomic-redis.validation.js';
+import { Deadline } from './deadline.js';
+
+/**
+ * Waits for replicas before a change is reported as made, by Redis's WAIT. It narrows the window in which a failover loses what was acknowledged; it does not close it: the replica that is promoted may be one that had not
+ * answered. https://redis.io/docs/latest/commands/wait/
+ */
+export interface DurabilityOptions {
+  /** How many replicas must have the change. */
+  replicas: number;
+  /** How long they are waited for, in milliseconds. @default 1000 */
+  timeoutMs?: number;
+  /**
+   * Also until master and replicas have it on disk, by WAITAOF: needs Redis 7.2 or Valkey, with `appendonly yes`. Then `replicas` may be 0. @default false
+   */
+  fsync?: boolean;
+}
+
+const checkProperties = check.options(
+  {
+    replicas: check.integer(0, 1_000),
+    timeoutMs: check.waitMs(),
+    fsync: check.boolean,
+  } satisfies Record<keyof DurabilityOptions, check.Check>,
+  'replicas',
+);
+
+export const checkDurability: check.Check = (path, value) => {
+  checkProperties(path, value);
+  const { replicas, fsync } = value as DurabilityOptions;
+  if (!fsync) check.integer(1, 1_000)(`${path}.replicas`, replicas);
+};
+
+/** How long replicas are waited for, from now. */
+export const patienceOf = ({ timeoutMs = 1_000 }: DurabilityOptions): Deadline => Deadline.in(timeoutMs);
