@@ -12,6 +12,7 @@ import { resolveOptions, type AtomicRedisOptions, type ResolvedOptions } from '.
 import * as check from './atomic-redis.validation.js';
 import { AtomicRedis } from './atomic-redis.js';
 import { CounterService } from './counters/counter.service.js';
+import { ReservationService } from './counters/reservations/reservation.service.js';
 import { IdempotencyService } from './idempotency/idempotency.service.js';
 import { AtomicRedisEvents } from './observability/events.js';
 import { AtomicRedisExceptionFilter } from './problem-details/atomic-redis-exception.filter.js';
@@ -38,7 +39,13 @@ const checkExtras = check.options({
   exceptionFilter: check.boolean,
 } satisfies Record<keyof AtomicRedisModuleExtras, check.Check>);
 
-const SERVICES = [TransactionService, IdempotencyService, CounterService, AtomicRedisEvents];
+const SERVICES = [
+  TransactionService,
+  IdempotencyService,
+  CounterService,
+  ReservationService,
+  AtomicRedisEvents,
+];
 
 const PROVIDERS: Provider[] = [
   { provide: OPTIONS, useFactory: resolveOptions, inject: [GIVEN_OPTIONS] },

@@ -20,6 +20,7 @@ export {
 
 export type { ClusterConnection, ConnectionOption, RedisClient } from './redis/client.js';
 export type { DurabilityOptions } from './redis/durability.js';
+export type { OperationOptions } from './redis/operation-runner.js';
 export { Propagation } from './redis/retried-work.js';
 export { defineScript, type Script, type ScriptArgument, type ScriptSpecification } from './redis/script.js';
 
@@ -75,15 +76,22 @@ export {
 } from './idempotency/idempotency.errors.js';
 
 export { AtomicCounter, type AtomicCounterOptions } from './counters/atomic-counter.decorator.js';
-export {
-  CounterService,
-  type CounterAddOptions,
-  type CounterCallOptions,
-  type CounterResult,
-  type CounterRunOptions,
-  type CounterWriteOptions,
-  type UndoableCount,
-} from './counters/counter.service.js';
+export { CounterValue } from './counters/counter-value.decorator.js';
+export { CounterService } from './counters/counter.service.js';
+export type {
+  CounterAddition,
+  CounterAddOptions,
+  CounterBounds,
+  CounterCallOptions,
+  CounterRunOptions,
+  CounterWriteOptions,
+} from './counters/counter-arguments.js';
+export type {
+  CounterResult,
+  CountersResult,
+  UndoableCount,
+  UndoableCounts,
+} from './counters/counter-result.js';
 export type { CounterModuleOptions } from './counters/counter.options.js';
 export {
   CounterLimitError,
@@ -91,6 +99,12 @@ export {
   InexactResultError,
   NotAnIntegerError,
 } from './counters/counter.errors.js';
+export {
+  ReservationService,
+  type HeldQuantity,
+  type Hold,
+  type HoldOptions,
+} from './counters/reservations/reservation.service.js';
 
 export {
   AtomicRedisEvents,

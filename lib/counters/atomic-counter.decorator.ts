@@ -1,6 +1,8 @@
 import * as check from '../atomic-redis.validation.js';
 import { wrapMethod, type CheckedMethodDecorator } from '../method-wrapping/wrap-method.js';
+import { counterValueOf } from './counter-value.decorator.js';
 import { checkTogether, int64, runOptionChecks, type CounterRunOptions } from './counter-arguments.js';
+import type { CounterResult } from './counter-result.js';
 
 export interface AtomicCounterOptions<
   KeyArgs extends unknown[] = [],
@@ -30,6 +32,8 @@ const checkOptions = check.options({
  * async reserve(sku: string, dto: ReserveDto) { … }
  * ```
  *
+ * The method gets the new value by a parameter with `@CounterValue()`.
+ *
  * @throws InvalidArgumentError at once for a wrong option; a call throws what `CounterService.run` does
  */
 export function AtomicCounter<KeyArgs extends unknown[] = [], ByArgs extends unknown[] = []>(
@@ -39,7 +43,8 @@ export function AtomicCounter<KeyArgs extends unknown[] = [], ByArgs extends unk
   checkTogether('@AtomicCounter', options);
   const { key, by = 1, name, ...runOptions } = options;
   if (key === undefined) check.func('@AtomicCounter.key', key);
-  return (target, methodKey, descriptor) =>
+  return (target, methodKey, descriptor) => {
+    const giveValue = counterValueOf(target, methodKey);
     wrapMethod(
       {
         decorator: 'AtomicCounter',
@@ -48,11 +53,16 @@ export function AtomicCounter<KeyArgs extends unknown[] = [], ByArgs extends unk
           const { args } = call;
           const amount = typeof by === 'function' ? by(...(args as ByArgs)) : by;
           const counter = typeof key === 'function' ? key(...(args as KeyArgs)) : key;
-          return await counters.run(counter, amount, () => call.proceed(), runOptions);
+          const work = (count: CounterResult): unknown => {
+            giveValue(args, count);
+            return call.proceed();
+          };
+          return await counters.run(counter, amount, work, runOptions);
         },
       },
       target,
       methodKey,
       descriptor,
     );
+  };
 }

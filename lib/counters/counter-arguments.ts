@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
-import { Propagation } from '../redis/retried-work.js';
+import { operationOptionChecks, type OperationOptions } from '../redis/operation-runner.js';
 
 export interface CounterCallOptions {
   /** Time for the call, in milliseconds. Default: the module's `timeoutMs`. */
@@ -8,12 +8,17 @@ export interface CounterCallOptions {
 }
 
 /** Of calls that change a counter. */
-export interface CounterWriteOptions extends CounterCallOptions {
-  /** Inside a transaction, `outside` makes the change all the same, once for each attempt; without it the call is refused. */
-  propagation?: `${Propagation.Outside}`;
+export interface CounterWriteOptions extends OperationOptions {
+  /**
+   * Keep the answer in Redis for a minute beyond the time-out, so that the call can be sent again when its reply is lost, and counts once. It takes one
+   * key for each counter and service, of the size of the last answers, however many calls there are. Without it, a lost reply is an
+   * `OutcomeUnknownError` at once. @default true
+   */
+  marker?: boolean;
 }
 
-export interface CounterAddOptions extends CounterWriteOptions {
+/** How much may be added, and for how long the counter lasts. */
+export interface CounterBounds {
   /** Lowest value that adding a negative amount may lead to. Default: that of 64 bits, where crossing it is an error. */
   min?: number | bigint;
   /** Highest value that adding a positive amount may lead to. Default: likewise. */
@@ -29,10 +34,22 @@ export interface CounterAddOptions extends CounterWriteOptions {
   ttl?: 'onCreate' | 'sliding';
 }
 
+export interface CounterAddOptions extends CounterWriteOptions, CounterBounds {}
+
+/** One counter's part of `addAll`. */
+export interface CounterAddition<N extends number | bigint = number | bigint> extends CounterBounds {
+  key: string;
+  /** What to add, negative to count down. */
+  amount: N;
+}
+
 export interface CounterRunOptions extends CounterAddOptions {
   /** What becomes of the count when the work throws: `undo` takes back what was applied. @default 'undo' */
   onError?: 'undo' | 'keep';
 }
+
+/** How many counters one `addAll` takes. */
+const MAX_ADDITIONS = 512;
 
 const INT64_MIN = -(2n ** 63n);
 const INT64_MAX = 2n ** 63n - 1n;
@@ -49,19 +66,20 @@ const callOptionChecks = { timeoutMs: check.waitMs() } satisfies Record<
   check.Check
 >;
 
-const writeOptionChecks = {
-  ...callOptionChecks,
-  propagation: check.oneOf(Propagation.Outside),
-} satisfies Record<keyof CounterWriteOptions, check.Check>;
-
-const addOptionChecks = {
-  ...writeOptionChecks,
+const boundChecks = {
   min: int64,
   max: int64,
   onLimit: check.oneOf('reject', 'clamp'),
   ttlMs: check.milliseconds(),
   ttl: check.oneOf('onCreate', 'sliding'),
-} satisfies Record<keyof CounterAddOptions, check.Check>;
+} satisfies Record<keyof CounterBounds, check.Check>;
+
+const addOptionChecks = { ...operationOptionChecks, ...boundChecks } satisfies Record<
+  keyof CounterAddOptions,
+  check.Check
+>;
+
+const checkAddition = check.options({ key: check.key, amount: int64, ...boundChecks });
 
 export const runOptionChecks = {
   ...addOptionChecks,
@@ -70,7 +88,7 @@ export const runOptionChecks = {
 
 export const checkCallOptions: check.Check = check.options(callOptionChecks);
 
-export const checkWriteOptions: check.Check = check.options(writeOptionChecks);
+export const checkWriteOptions: check.Check = check.options(operationOptionChecks);
 
 export const checkAddOptions = (path: string, options: CounterAddOptions): void => {
   check.options(addOptionChecks)(path, options);
@@ -82,8 +100,26 @@ export const checkRunOptions = (path: string, options: CounterRunOptions): void 
   checkTogether(path, options);
 };
 
+/** Keys and amounts, each counter once. */
+export function checkAdditions(adds: readonly CounterAddition[]): void {
+  if (!Array.isArray(adds) || adds.length === 0 || adds.length > MAX_ADDITIONS) {
+    throw new InvalidArgumentError('adds', `an array of 1 to ${MAX_ADDITIONS} additions`, adds);
+  }
+  const seen = new Set<string>();
+  for (const [i, add] of adds.entries()) {
+    const path = `adds[${i}]`;
+    checkAddition(path, add);
+    check.key(`${path}.key`, add.key);
+    int64(`${path}.amount`, add.amount);
+    checkTogether(path, add);
+    if (seen.has(add.key))
+      throw new InvalidArgumentError(`${path}.key`, 'a counter that is there once', add.key);
+    seen.add(add.key);
+  }
+}
+
 /** What the checks of single options cannot see. */
-export function checkTogether(path: string, { min, max, ttl, ttlMs }: CounterAddOptions): void {
+export function checkTogether(path: string, { min, max, ttl, ttlMs }: CounterBounds): void {
   if (min !== undefined && max !== undefined && min > max) {
     throw new InvalidArgumentError(`${path}.min`, `at most ${path}.max, which is ${max}`, min);
   }
@@ -91,3 +127,7 @@ export function checkTogether(path: string, { min, max, ttl, ttlMs }: CounterAdd
     throw new InvalidArgumentError(`${path}.ttlMs`, `given when ${path}.ttl is "sliding"`, ttlMs);
   }
 }
+
+/** What the scripts are told of an add, in letters. */
+export const addFlags = (amount: number | bigint, { onLimit, ttl }: CounterBounds): string =>
+  `${onLimit === 'clamp' ? 'c' : ''}${ttl === 'sliding' ? 's' : ''}${typeof amount === 'number' ? 'n' : ''}`;

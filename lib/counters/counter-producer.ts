@@ -1,12 +1,14 @@
 import { randomBytes } from 'node:crypto';
 import { OutcomeUnknownError, RedisUnavailableError } from '../atomic-redis.errors.js';
 import type { Deadline } from '../redis/deadline.js';
+import type { KeySpace } from '../redis/key-space.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import type { ScriptRunner } from '../redis/script-runner.js';
-import { applyScript, BatchAnswer, FIELDS_PER_OPERATION, Refusal } from './apply.script.js';
+import { applyScript, FIELDS_PER_OPERATION, STALE } from './apply.script.js';
 import { CounterQueue, type OperationFields } from './counter-queue.js';
 import { NotAnIntegerError } from './counter.errors.js';
 import type { CounterModuleOptions } from './counter.options.js';
+import { CounterState, Refusal } from './lua-counter.js';
 
 /** By how much a producer's state outlives the last moment at which a copy of its batch could be applied. */
 const STATE_TTL_MARGIN_MS = 60_000;
@@ -18,21 +20,24 @@ const STATE_TTL_MARGIN_MS = 60_000;
 export class CounterProducer {
   private readonly id = randomBytes(16).toString('hex');
   private sequence = 0;
-  private readonly queue: CounterQueue;
+  /** Of batches that are remembered, and of those that are not: these are sent once, and take no part in the sequence. */
+  private readonly queues: Readonly<Record<'marked' | 'unmarked', CounterQueue>>;
 
   constructor(
     private readonly connection: RedisConnection,
     private readonly scripts: ScriptRunner,
     private readonly options: Required<CounterModuleOptions>,
   ) {
-    this.queue = new CounterQueue(connection, options.maxBatchSize, (key, operations, deadline) =>
-      this.send(key, operations, deadline),
-    );
+    const queueOf = (marked: boolean): CounterQueue =>
+      new CounterQueue(connection, options.maxBatchSize, (key, operations, deadline) =>
+        this.send(key, operations, deadline, marked),
+      );
+    this.queues = { marked: queueOf(true), unmarked: queueOf(false) };
   }
 
   /** Keys with operations under way. */
   get busyKeys(): number {
-    return this.queue.size;
+    return this.queues.marked.size + this.queues.unmarked.size;
   }
 
   /**
@@ -40,8 +45,8 @@ export class CounterProducer {
    *
    * @throws NotAnIntegerError, RedisUnavailableError, OutcomeUnknownError, RedisReplyError
    */
-  async perform(key: string, fields: OperationFields, deadline: Deadline): Promise<string> {
-    const answer = await this.queue.add(key, fields, deadline);
+  async perform(key: string, fields: OperationFields, deadline: Deadline, marker = true): Promise<string> {
+    const answer = await this.queues[marker ? 'marked' : 'unmarked'].add(key, fields, deadline);
     assertCounter(key, answer);
     if (answer === Refusal.Late) {
       throw new RedisUnavailableError(
@@ -51,40 +56,61 @@ export class CounterProducer {
     return answer;
   }
 
-  private async send(key: string, operations: string[], deadline: Deadline): Promise<readonly string[]> {
+  private async send(
+    key: string,
+    operations: string[],
+    deadline: Deadline,
+    marked: boolean,
+  ): Promise<readonly string[]> {
+    let answer: string;
+    do answer = await this.sendOnce(key, operations, deadline, marked);
+    while (answer === CounterState.More);
+    if (answer === STALE) {
+      throw new OutcomeUnknownError(
+        `A later batch of operations on counter ${key} was applied before this one was answered`,
+      );
+    }
+    const isForAll = answer === CounterState.NotAnInteger || answer === CounterState.WrongType;
+    return isForAll
+      ? Array<string>(operations.length / FIELDS_PER_OPERATION).fill(answer)
+      : answer.split(',');
+  }
+
+  private sendOnce(key: string, operations: string[], deadline: Deadline, marked: boolean): Promise<string> {
     // Numbered when its turn has come, so that the batches of each key have growing numbers.
     const sequence = ++this.sequence;
     const { keys } = this.connection;
-    const answer = await this.scripts.run(
+    return this.scripts.run(
       applyScript,
       {
-        counter: key,
+        ...companionsOf(keys, key),
         producer: keys.companion(`producer:${this.id}`, key),
-        life: keys.companion('life', key),
       },
       {
-        sequence,
+        sequence: marked ? sequence : '',
         stateTtlMarginMs: STATE_TTL_MARGIN_MS,
         lifeId: `${this.id}.${sequence}`,
         lifeTtlMs: this.options.undoWindowMs,
         operations,
       },
       deadline,
+      { resend: marked },
     );
-    if (answer === BatchAnswer.Stale) {
-      throw new OutcomeUnknownError(
-        `A later batch of operations on counter ${key} was applied before this one was answered`,
-      );
-    }
-    const isForAll = answer === BatchAnswer.NotAnInteger || answer === BatchAnswer.WrongType;
-    return isForAll
-      ? Array<string>(operations.length / FIELDS_PER_OPERATION).fill(answer)
-      : answer.split(',');
   }
 }
 
+/** A counter and the keys that serve it whoever changes it. */
+export const companionsOf = (
+  keys: KeySpace,
+  counter: string,
+): { readonly counter: string; readonly life: string; readonly holds: string } => ({
+  counter,
+  life: keys.companion('life', counter),
+  holds: keys.companion('holds', counter),
+});
+
 /** @throws NotAnIntegerError when the script found something else than a counter */
 export function assertCounter(key: string, answer: string): void {
-  if (answer === BatchAnswer.NotAnInteger) throw new NotAnIntegerError(key, 'other-string');
-  if (answer === BatchAnswer.WrongType) throw new NotAnIntegerError(key, 'other-type');
+  if (answer === CounterState.NotAnInteger) throw new NotAnIntegerError(key, 'other-string');
+  if (answer === CounterState.WrongType) throw new NotAnIntegerError(key, 'other-type');
 }

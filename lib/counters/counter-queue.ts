@@ -76,9 +76,11 @@ export class CounterQueue {
       const queued = queue.filter(({ state }) => state === 'queued');
       queue.splice(0, queue.length, ...queued);
       if (queued.length === 0) break;
-      if (!this.connection.isReady) {
-        // Not taken into a batch before there is a connection: one that gives up until then is known not to have been sent.
-        await this.connection.ready(latestOf(queued)).catch((error: unknown) => fail(queued, error));
+      try {
+        // Not taken into a batch before it can be written in this same tick: one that gives up until then is known not to have been sent.
+        await this.connection.inServerTime(latestOf(queued), this.slotOf(key));
+      } catch (error) {
+        fail(queued, error);
         continue;
       }
       const batch = queue.splice(0, this.maxBatchSize);
@@ -110,6 +112,10 @@ export class CounterQueue {
     } catch (error) {
       fail(batch, error);
     }
+  }
+
+  private slotOf(key: string): number {
+    return this.connection.isCluster ? this.connection.keys.slotOf(key) : 0;
   }
 
   private tooLate({ state }: Waiting): Error {

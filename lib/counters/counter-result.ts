@@ -1,3 +1,5 @@
+import { AtomicRedisError } from '../atomic-redis.errors.js';
+
 /** Numbers where the amount was a number, bigints where it was a bigint. */
 export interface CounterResult<N extends number | bigint = number | bigint> {
   /** The counter's value after the add. */
@@ -16,4 +18,44 @@ export interface UndoableCount<N extends number | bigint = number | bigint> exte
    * @throws as `add` does
    */
   readonly undo: () => Promise<boolean>;
+}
+
+/** What became of an `addAll`. */
+export interface CountersResult<N extends number | bigint = number | bigint> {
+  /** Whether all was added; if not, nothing was. */
+  readonly applied: boolean;
+  /** For each counter, in the order given. When nothing was applied, `limited` tells which are at a bound, and `value` what is there. */
+  readonly counters: readonly (CounterResult<N> & { readonly key: string })[];
+}
+
+export interface UndoableCounts<N extends number | bigint = number | bigint> extends CountersResult<N> {
+  /**
+   * Takes back exactly what was applied to each counter, whatever `min` and `max`. Repeating it changes nothing.
+   * Resolves with false when one of them has expired, was deleted or reset meanwhile; the others are undone all the same.
+   *
+   * @throws as `add` does; repeating it then takes back what is not known to be taken back
+   */
+  readonly undo: () => Promise<boolean>;
+}
+
+/** A result as scripts spell it: `<value>:<applied>:<1 if limited>:<life to undo it in>`. */
+export function parseResult(
+  answer: string,
+  amount: number | bigint,
+): { readonly result: CounterResult; readonly life: string } {
+  const [value = '', applied = '', limited, life = ''] = answer.split(':');
+  const convert = typeof amount === 'bigint' ? BigInt : Number;
+  return { result: { value: convert(value), applied: convert(applied), limited: limited === '1' }, life };
+}
+
+/** Does `work` the first time it is called, and again only when it is known to have done nothing. */
+export function once<T>(work: () => Promise<T>): () => Promise<T> {
+  let done: Promise<T> | undefined;
+  return () => {
+    done ??= work().catch((error: unknown) => {
+      if (error instanceof AtomicRedisError && error.outcome === 'not-applied') done = undefined;
+      throw error;
+    });
+    return done;
+  };
 }

@@ -1,38 +1,27 @@
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import { OPTIONS } from '../atomic-redis.constants.js';
-import { AtomicRedisError, describe, OutcomeUnknownError } from '../atomic-redis.errors.js';
+import { AtomicRedisError, describe } from '../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
-import { Deadline } from '../redis/deadline.js';
+import { OperationRunner } from '../redis/operation-runner.js';
 import { RedisConnection } from '../redis/redis-connection.js';
 import { ScriptRunner } from '../redis/script-runner.js';
-import { assertNotRetried } from '../redis/retried-work.js';
 import { WorkInFlight } from '../redis/work-in-flight.js';
-import { ABSENT, applyScript, Refusal } from './apply.script.js';
+import { CounterAdder } from './add-all.js';
+import { addAllScript } from './add-all.script.js';
+import { applyScript } from './apply.script.js';
 import {
-  checkAddOptions,
-  checkCallOptions,
   checkRunOptions,
-  checkWriteOptions,
-  int64,
+  type CounterAddition,
   type CounterAddOptions,
   type CounterCallOptions,
   type CounterRunOptions,
   type CounterWriteOptions,
 } from './counter-arguments.js';
-import { assertCounter, CounterProducer } from './counter-producer.js';
-import type { OperationFields } from './counter-queue.js';
-import { CounterLimitError, CounterOverflowError, InexactResultError } from './counter.errors.js';
-import type { CounterResult, UndoableCount } from './counter-result.js';
+import { CounterOperations } from './counter-operations.js';
+import { CounterLimitError, InexactResultError } from './counter.errors.js';
+import type { CounterResult, CountersResult, UndoableCount, UndoableCounts } from './counter-result.js';
 import { readScript } from './read.script.js';
-
-export type {
-  CounterAddOptions,
-  CounterCallOptions,
-  CounterRunOptions,
-  CounterWriteOptions,
-} from './counter-arguments.js';
-export type { CounterResult, UndoableCount } from './counter-result.js';
 
 /**
  * Counters with bounds, exact over the whole range of a signed 64-bit integer. A counter is an ordinary Redis string; one that does
@@ -43,16 +32,19 @@ export type { CounterResult, UndoableCount } from './counter-result.js';
 @Injectable()
 export class CounterService {
   private readonly logger = new Logger(CounterService.name);
-  private readonly producer: CounterProducer;
+  private readonly operations: CounterOperations;
+  private readonly adder: CounterAdder;
 
   constructor(
-    private readonly connection: RedisConnection,
-    private readonly scripts: ScriptRunner,
+    connection: RedisConnection,
+    scripts: ScriptRunner,
     private readonly inFlight: WorkInFlight,
-    @Inject(OPTIONS) private readonly options: ResolvedOptions,
+    runner: OperationRunner,
+    @Inject(OPTIONS) options: ResolvedOptions,
   ) {
-    connection.preload([applyScript, readScript]);
-    this.producer = new CounterProducer(connection, scripts, options.counters);
+    connection.preload([applyScript, addAllScript, readScript]);
+    this.operations = new CounterOperations(connection, scripts, inFlight, options);
+    this.adder = new CounterAdder(connection, runner, options);
   }
 
   /**
@@ -75,7 +67,7 @@ export class CounterService {
   add(key: string, amount: bigint, options?: CounterAddOptions): Promise<CounterResult<bigint>>;
   add(key: string, amount: number | bigint, options?: CounterAddOptions): Promise<CounterResult>;
   async add(key: string, amount: number | bigint, options: CounterAddOptions = {}): Promise<CounterResult> {
-    return (await this.apply(key, amount, options, '')).result;
+    return (await this.operations.add(key, amount, options, '')).result;
   }
 
   /**
@@ -90,26 +82,64 @@ export class CounterService {
     amount: number | bigint,
     options: CounterAddOptions = {},
   ): Promise<UndoableCount> {
-    const { result, life } = await this.apply(key, amount, options, 'u');
-    const fields: OperationFields = ['undo', String(result.applied), '', '', '', life];
-    let undone: Promise<boolean> | undefined;
+    const { result, life } = await this.operations.add(key, amount, options, 'u');
+    return { ...result, undo: this.operations.undoOf(key, result.applied, life, options) };
+  }
+
+  /**
+   * Adds to several counters of one hash slot in one step, to all of them or to none: a cart of articles. When one of them is at a bound, nothing is
+   * added and the result tells which; an add with `onLimit: 'clamp'` keeps no other from being applied.
+   *
+   * ```ts
+   * const { applied, counters: lines } = await counters.addAll(cart.map(({ sku, n }) => ({ key: `stock:{shop}:${sku}`, amount: -n, min: 0 })));
+   * ```
+   *
+   * @throws InvalidArgumentError before any I/O: also for a key that is there twice, or more than 512
+   * @throws CrossSlotError before any I/O, on a Cluster
+   * @throws as {@link add} does; nothing was added to any of them
+   */
+  addAll(
+    adds: readonly CounterAddition<number>[],
+    options?: CounterWriteOptions,
+  ): Promise<CountersResult<number>>;
+  addAll(
+    adds: readonly CounterAddition<bigint>[],
+    options?: CounterWriteOptions,
+  ): Promise<CountersResult<bigint>>;
+  addAll(adds: readonly CounterAddition[], options?: CounterWriteOptions): Promise<CountersResult>;
+  async addAll(adds: readonly CounterAddition[], options: CounterWriteOptions = {}): Promise<CountersResult> {
+    const { applied, counters } = await this.adder.addAll(adds, options, '');
+    return { applied, counters };
+  }
+
+  /**
+   * As {@link addAll}, and the result can take back what was applied.
+   * @throws as `addAll` does
+   */
+  addAllUndoable(
+    adds: readonly CounterAddition<number>[],
+    options?: CounterWriteOptions,
+  ): Promise<UndoableCounts<number>>;
+  addAllUndoable(
+    adds: readonly CounterAddition<bigint>[],
+    options?: CounterWriteOptions,
+  ): Promise<UndoableCounts<bigint>>;
+  addAllUndoable(adds: readonly CounterAddition[], options?: CounterWriteOptions): Promise<UndoableCounts>;
+  async addAllUndoable(
+    adds: readonly CounterAddition[],
+    options: CounterWriteOptions = {},
+  ): Promise<UndoableCounts> {
+    const { applied, counters, lives } = await this.adder.addAll(adds, options, 'u');
+    const undos = counters.map((count, i) =>
+      this.operations.undoOf(count.key, count.applied, lives[i]!, options),
+    );
     const undo = async (): Promise<boolean> => {
-      if (BigInt(result.applied) === 0n) return true;
-      const answer = await this.perform(key, fields, options);
-      if (answer === Refusal.Overflow) throw new CounterOverflowError(key, -result.applied);
-      return answer !== Refusal.Gone;
+      const settled = await Promise.allSettled(undos.map((one) => one()));
+      const failed = settled.find((one) => one.status === 'rejected');
+      if (failed) throw failed.reason;
+      return settled.every((one) => one.status === 'fulfilled' && one.value);
     };
-    return {
-      ...result,
-      undo: () => {
-        // Only one that is known to have done nothing may be made again.
-        undone ??= undo().catch((error: unknown) => {
-          if (error instanceof AtomicRedisError && error.outcome === 'not-applied') undone = undefined;
-          throw error;
-        });
-        return undone;
-      },
-    };
+    return { applied, counters, undo };
   }
 
   /**
@@ -177,16 +207,8 @@ export class CounterService {
   }
 
   /** As {@link get}, exact whatever the value. */
-  async getBigInt(key: string, options: CounterCallOptions = {}): Promise<bigint | null> {
-    check.key('key', key);
-    checkCallOptions('options', options);
-    const answer = await this.inFlight.track(() =>
-      this.scripts.run(readScript, { counter: key }, {}, this.deadlineOf(options)).catch((error: unknown) => {
-        // A read has no outcome to be unknown.
-        throw error instanceof OutcomeUnknownError ? this.connection.unavailable(error) : error;
-      }),
-    );
-    return valueOrNull(key, answer);
+  getBigInt(key: string, options: CounterCallOptions = {}): Promise<bigint | null> {
+    return this.operations.read(key, options);
   }
 
   /**
@@ -197,47 +219,13 @@ export class CounterService {
    * @throws as {@link add} does
    */
   async reset(key: string, options: CounterWriteOptions = {}): Promise<number | null> {
-    const previous = await this.resetTo(key, options, 'n');
+    const previous = await this.operations.reset(key, options, 'n');
     return previous === null ? null : Number(previous);
   }
 
   /** As {@link reset}, exact whatever the value. */
   resetBigInt(key: string, options: CounterWriteOptions = {}): Promise<bigint | null> {
-    return this.resetTo(key, options, '');
-  }
-
-  private async resetTo(key: string, options: CounterWriteOptions, detail: string): Promise<bigint | null> {
-    check.key('key', key);
-    checkWriteOptions('options', options);
-    const answer = await this.perform(key, ['reset', '', '', '', '', detail], options);
-    if (answer === Refusal.Inexact) throw new InexactResultError(key, 'resetBigInt');
-    return valueOrNull(key, answer);
-  }
-
-  private async apply(
-    key: string,
-    amount: number | bigint,
-    options: CounterAddOptions,
-    detail: '' | 'u',
-  ): Promise<{ result: CounterResult; life: string }> {
-    check.key('key', key);
-    int64('amount', amount);
-    checkAddOptions('options', options);
-    const { min = '', max = '', ttlMs = '', onLimit, ttl } = options;
-    const flags = `${detail}${onLimit === 'clamp' ? 'c' : ''}${ttl === 'sliding' ? 's' : ''}${typeof amount === 'number' ? 'n' : ''}`;
-    const fields = ['add', String(amount), String(min), String(max), String(ttlMs), flags] as const;
-    const answer = await this.perform(key, fields, options);
-    if (answer === Refusal.Overflow) throw new CounterOverflowError(key, amount);
-    if (answer === Refusal.Inexact) throw new InexactResultError(key, 'a bigint amount');
-
-    const [value = '', applied = '', limited, life = ''] = answer.split(':');
-    const convert = typeof amount === 'bigint' ? BigInt : Number;
-    return { result: { value: convert(value), applied: convert(applied), limited: limited === '1' }, life };
-  }
-
-  private async perform(key: string, fields: OperationFields, options: CounterWriteOptions): Promise<string> {
-    assertNotRetried(`Changing counter ${describe(key)}`, options.propagation);
-    return await this.inFlight.track(() => this.producer.perform(key, fields, this.deadlineOf(options)));
+    return this.operations.reset(key, options, '');
   }
 
   private async undoAfter(error: unknown, key: string, count: UndoableCount): Promise<void> {
@@ -257,13 +245,4 @@ export class CounterService {
       );
     }
   }
-
-  private deadlineOf({ timeoutMs = this.options.timeoutMs }: CounterCallOptions): Deadline {
-    return Deadline.in(timeoutMs);
-  }
-}
-
-function valueOrNull(key: string, answer: string): bigint | null {
-  assertCounter(key, answer);
-  return answer === ABSENT ? null : BigInt(answer);
 }

@@ -110,6 +110,47 @@ describe('counters over connections that fail', () => {
     });
   });
 
+  describe('without a marker', () => {
+    const marker = false;
+
+    it('[CT-13] keeps nothing in Redis but the counter, and shares script calls all the same', async () => {
+      await counters.get('warm');
+      const counts = await countCommands(redis.client, () =>
+        Promise.all(times(50, () => counters.add('n', 1, { marker }))),
+      );
+      expect(counts).toMatchObject({ evalsha: 1 });
+      expect(await redis.client.keys('*')).toEqual(['n']);
+      const { undo } = await counters.addUndoable('n', 5, { marker, ttlMs: 50_000 });
+      expect(await undo()).toBe(true);
+      await Promise.all([counters.add('n', 1, { marker }), counters.add('n', 1)]);
+      expect(await counters.reset('n', { marker })).toBe(52);
+    });
+
+    it.each<[string, 'loseReplies' | 'cutBeforeServer', number]>([
+      ['applied', 'loseReplies', 1],
+      ['not applied', 'cutBeforeServer', 0],
+    ])(
+      '[CT-13] reports a lost reply as unknown at once, and sends nothing again (%s)',
+      async (_, fault, value) => {
+        await counters.get('warm');
+        const calls = await countCommands(redis.client, async () => {
+          proxy[fault](scripts);
+          await expect(counters.add('n', 1, { marker })).rejects.toThrow(OutcomeUnknownError);
+        });
+        expect(calls.evalsha ?? 0).toBe(value);
+        expect(Number(await redis.client.get('n'))).toBe(value);
+        expect(await counters.add('n', 1, { marker })).toMatchObject({ value: value + 1 });
+      },
+    );
+
+    it('[CT-13] reports a lost reply of several counters as unknown too', async () => {
+      proxy.loseReplies(scripts);
+      const adding = counters.addAll([{ key: 'n', amount: 1 }], { marker });
+      await expect(adding).rejects.toThrow(OutcomeUnknownError);
+      expect(await redis.client.keys('*')).toEqual(['n']);
+    });
+  });
+
   describe('an old batch that arrives late', () => {
     it('[CT-3] changes nothing after the answer to its own copy', async () => {
       const late = proxy.deliverLate(200, scripts);
@@ -201,6 +242,19 @@ describe('counters over connections that fail', () => {
       expect(await counters.add('n', 5)).toMatchObject({ value: 5 });
     });
 
+    it('[CT-2] says that nothing was added when only the clock was waited for, which a connection has to learn first', async () => {
+      proxy.delay({ match: ({ name }) => name === 'TIME', replyMs: 60_000, times: Infinity });
+      const connection = apps[0]!.get(RedisConnection);
+      proxy.disconnectAll();
+      await until(async () => !connection.isReady);
+      await until(async () => connection.isReady);
+      const adds = [100, 200].map((timeoutMs) => counters.add('n', 1, { timeoutMs }));
+      for (const adding of await Promise.allSettled(adds))
+        expect(adding).toMatchObject({ reason: expect.any(RedisUnavailableError) });
+      proxy.reset();
+      expect(await counters.add('n', 5)).toMatchObject({ value: 5 });
+    });
+
     it('[CT-2] answers reads that hang by their time-out', async () => {
       proxy.blackHole();
       await expect(counters.get('n', { timeoutMs: 100 })).rejects.toThrow(RedisUnavailableError);
@@ -213,7 +267,7 @@ describe('counters over connections that fail', () => {
     await counters.add('n', 0);
     proxy.blackHole();
     const inFlight = counters.add('n', 1, { timeoutMs: 300 });
-    await Promise.resolve();
+    await new Promise(setImmediate);
     const queued = counters.add('n', 10, { timeoutMs: 200 });
     await expect(queued).rejects.toThrow(RedisUnavailableError);
     await expect(inFlight).rejects.toThrow(OutcomeUnknownError);

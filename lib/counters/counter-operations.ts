@@ -1,0 +1,118 @@
+import { describe, OutcomeUnknownError } from '../atomic-redis.errors.js';
+import type { ResolvedOptions } from '../atomic-redis.options.js';
+import * as check from '../atomic-redis.validation.js';
+import { Deadline } from '../redis/deadline.js';
+import type { RedisConnection } from '../redis/redis-connection.js';
+import { assertNotRetried } from '../redis/retried-work.js';
+import type { ScriptRunner } from '../redis/script-runner.js';
+import type { WorkInFlight } from '../redis/work-in-flight.js';
+import {
+  addFlags,
+  checkAddOptions,
+  checkCallOptions,
+  checkWriteOptions,
+  int64,
+  type CounterAddOptions,
+  type CounterCallOptions,
+  type CounterWriteOptions,
+} from './counter-arguments.js';
+import { assertCounter, companionsOf, CounterProducer } from './counter-producer.js';
+import type { OperationFields } from './counter-queue.js';
+import { once, parseResult, type CounterResult } from './counter-result.js';
+import { CounterOverflowError, InexactResultError } from './counter.errors.js';
+import { ABSENT, CounterState, Refusal } from './lua-counter.js';
+import { readScript } from './read.script.js';
+
+/** What can be done with one counter: arguments checked, sent, and answers turned into results or errors. */
+export class CounterOperations {
+  private readonly producer: CounterProducer;
+
+  constructor(
+    private readonly connection: RedisConnection,
+    private readonly scripts: ScriptRunner,
+    private readonly inFlight: WorkInFlight,
+    private readonly options: ResolvedOptions,
+  ) {
+    this.producer = new CounterProducer(connection, scripts, options.counters);
+  }
+
+  /** @param detail `u` for one that can be undone: in the life that is returned */
+  async add(
+    key: string,
+    amount: number | bigint,
+    options: CounterAddOptions,
+    detail: '' | 'u',
+  ): Promise<{ result: CounterResult; life: string }> {
+    check.key('key', key);
+    int64('amount', amount);
+    checkAddOptions('options', options);
+    const { min = '', max = '', ttlMs = '' } = options;
+    const flags = detail + addFlags(amount, options);
+    const fields = ['add', String(amount), String(min), String(max), String(ttlMs), flags] as const;
+    const answer = await this.perform(key, fields, options);
+    if (answer === Refusal.Overflow) throw new CounterOverflowError(key, amount);
+    if (answer === Refusal.Inexact) throw new InexactResultError(key, 'a bigint amount');
+    return parseResult(answer, amount);
+  }
+
+  /** The undo of what was applied to a counter in that life; it takes effect once. */
+  undoOf(
+    key: string,
+    applied: number | bigint,
+    life: string,
+    options: CounterWriteOptions,
+  ): () => Promise<boolean> {
+    const fields: OperationFields = ['undo', String(applied), '', '', '', life];
+    return once(async () => {
+      if (BigInt(applied) === 0n) return true;
+      const answer = await this.perform(key, fields, options);
+      if (answer === Refusal.Overflow) throw new CounterOverflowError(key, -applied);
+      return answer !== Refusal.Gone;
+    });
+  }
+
+  /** @param detail `n` for a value that must be exact as a number */
+  async reset(key: string, options: CounterWriteOptions, detail: 'n' | ''): Promise<bigint | null> {
+    check.key('key', key);
+    checkWriteOptions('options', options);
+    const answer = await this.perform(key, ['reset', '', '', '', '', detail], options);
+    if (answer === Refusal.Inexact) throw new InexactResultError(key, 'resetBigInt');
+    return valueOrNull(key, answer);
+  }
+
+  async read(key: string, options: CounterCallOptions): Promise<bigint | null> {
+    check.key('key', key);
+    checkCallOptions('options', options);
+    const { counter, holds } = companionsOf(this.connection.keys, key);
+    const deadline = this.deadlineOf(options);
+    const read = async (): Promise<string> => {
+      for (;;) {
+        const answer = await this.scripts.run(readScript, { counter, holds }, {}, deadline);
+        if (answer !== CounterState.More) return answer;
+        // More has expired than a read may count: an add of nothing gives it back.
+        await this.producer.perform(key, ['add', '0', '', '', '', ''], deadline);
+      }
+    };
+    const answer = await this.inFlight.track(read).catch((error: unknown) => {
+      // A read has no outcome to be unknown.
+      throw error instanceof OutcomeUnknownError ? this.connection.unavailable(error) : error;
+    });
+    return valueOrNull(key, answer);
+  }
+
+  private async perform(key: string, fields: OperationFields, options: CounterWriteOptions): Promise<string> {
+    assertNotRetried(`Changing counter ${describe(key)}`, options.propagation);
+    return await this.inFlight.track(() =>
+      this.producer.perform(key, fields, this.deadlineOf(options), options.marker),
+    );
+  }
+
+  private deadlineOf({ timeoutMs = this.options.timeoutMs }: CounterCallOptions): Deadline {
+    return Deadline.in(timeoutMs);
+  }
+}
+
+function valueOrNull(key: string, answer: string): bigint | null {
+  assertCounter(key, answer);
+  return answer === ABSENT ? null : BigInt(answer);
+}
