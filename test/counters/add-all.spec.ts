@@ -184,7 +184,12 @@ describe('CounterService.addAll', () => {
     await fc.assert(
       fc.asyncProperty(fc.array(line, { minLength: 1, maxLength: 6 }), async (lines) => {
         const run = runs++;
-        const adds = lines.map(({ start: _, ...rest }, i) => ({ key: `${run}:${i}`, ...rest }));
+        const adds = lines.map(({ amount, max, onLimit }, i) => ({
+          key: `${run}:${i}`,
+          amount,
+          max,
+          onLimit,
+        }));
         for (const [i, { start }] of lines.entries())
           if (start !== null) await redis.client.set(`${run}:${i}`, String(start));
 

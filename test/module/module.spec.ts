@@ -11,6 +11,7 @@ import {
   InvalidArgumentError,
   ModuleClosedError,
   RedisUnavailableError,
+  ReservationService,
   TransactionService,
   type AtomicRedisOptions,
 } from 'nestjs-atomic-redis';
@@ -34,6 +35,7 @@ describe('AtomicRedisModule', () => {
     expect(facade.transactions).toBe(app.get(TransactionService));
     expect(facade.idempotency).toBe(app.get(IdempotencyService));
     expect(facade.counters).toBe(app.get(CounterService));
+    expect(facade.reservations).toBe(app.get(ReservationService));
     await app.close();
   });
 

@@ -34,6 +34,9 @@ interface Real {
   loseReply(): void;
 }
 
+/** The kinds of commands that were run. */
+const done = new Set<string>();
+
 type Command = fc.AsyncCommand<Model, Real>;
 
 /** Whatever was done, the answers to all questions are those of the model. */
@@ -58,6 +61,7 @@ const command = (
 ): Command => ({
   check,
   run: async (model, real) => {
+    done.add(text.replaceAll(/ -?\d+/g, ''));
     await run(model, real);
     await verify(model, real);
   },
@@ -81,10 +85,9 @@ const hold = (quantity: number, min: number, isLost: boolean): Command =>
     async (model, { key, reservations, loseReply }) => {
       if (isLost) loseReply();
       const left = (model.available ?? 0) - quantity;
-      const holding: Promise<Hold | unknown> = reservations
+      const answer: unknown = await reservations
         .hold(key, quantity, { ...LONG, min })
         .catch((error: unknown) => error);
-      const answer = await holding;
       if (left < min) {
         expect(answer).toBeInstanceOf(CounterLimitError);
         return;
@@ -175,13 +178,13 @@ describe('reservations, against a model', () => {
     // A connection costs some milliseconds to make anew.
     const isLost = fc.nat(9).map((n) => n === 0);
     const which = fc.nat(50);
-    const commands = fc.commands<Model, Real>(
+    const commands = fc.commands(
       [
         fc.tuple(quantity, fc.constantFrom(0, 0, 2, -3), isLost).map((args) => hold(...args)),
         fc.tuple(quantity, fc.constant(0), isLost).map((args) => hold(...args)),
         fc
           .tuple(fc.constantFrom('confirm', 'release', 'extend'), which, isLost)
-          .map((args) => settle(...(args as Parameters<typeof settle>))),
+          .map((args) => settle(...args)),
         which.map(expire),
         fc.tuple(fc.integer({ min: -5, max: 5 }), fc.boolean()).map((args) => add(...args)),
         fc.integer({ min: -5, max: 5 }).map(undone),
@@ -208,5 +211,20 @@ describe('reservations, against a model', () => {
       }),
       { numRuns: 150, endOnFailure: true },
     );
+    expect([...done].toSorted()).toEqual([
+      'add',
+      'add and undo',
+      'add with others',
+      'confirm',
+      'confirm (reply lost)',
+      'expire',
+      'extend',
+      'extend (reply lost)',
+      'hold down to',
+      'hold down to (reply lost)',
+      'release',
+      'release (reply lost)',
+      'reset',
+    ]);
   }, 120_000);
 });

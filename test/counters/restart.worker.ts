@@ -1,0 +1,17 @@
+import { Test } from '@nestjs/testing';
+import { AtomicRedisModule, CounterService } from '../../lib/index.js';
+import { worker } from '../support/worker.js';
+
+/** Adds once, and returns the result. */
+worker<{ url: string; amount: number; timeoutMs: number }>(async ({ data, send }) => {
+  const app = await Test.createTestingModule({
+    imports: [AtomicRedisModule.forRoot({ connection: data.url })],
+  }).compile();
+  await app.init();
+  const counters = app.get(CounterService);
+  await counters.get('warm');
+  send('adding');
+  const result = await counters.add('n', data.amount, { timeoutMs: data.timeoutMs });
+  await app.close();
+  return result;
+});
