@@ -1,4 +1,16 @@
-import { IsInt, Max, Min } from 'class-validator';
+import { Type } from 'class-transformer';
+import {
+  ArrayMaxSize,
+  ArrayMinSize,
+  ArrayUnique,
+  IsArray,
+  IsInt,
+  IsString,
+  Matches,
+  Max,
+  Min,
+  ValidateNested,
+} from 'class-validator';
 
 export class SetStockDto {
   @IsInt()
@@ -12,4 +24,32 @@ export class ReserveDto {
   @Min(1)
   @Max(1_000)
   quantity!: number;
+}
+
+export class CartLineDto {
+  @IsString()
+  @Matches(/^[\w-]{1,64}$/, { message: 'sku must have 1 to 64 letters, digits, underscores or hyphens' })
+  sku!: string;
+
+  @IsInt()
+  @Min(1)
+  @Max(1_000)
+  quantity!: number;
+}
+
+export class CartDto {
+  @IsArray()
+  @ArrayMinSize(1)
+  @ArrayMaxSize(50)
+  @ArrayUnique((line: CartLineDto) => line?.sku, { message: 'every sku may be in lines once' })
+  @ValidateNested({ each: true })
+  @Type(() => CartLineDto)
+  lines!: CartLineDto[];
+}
+
+export class HoldDto extends ReserveDto {
+  @IsInt()
+  @Min(1)
+  @Max(3_600)
+  seconds!: number;
 }

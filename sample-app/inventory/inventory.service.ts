@@ -1,9 +1,17 @@
 import { randomUUID } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
 import { Redis } from 'ioredis';
-import { AtomicCounter } from 'nestjs-atomic-redis';
+import {
+  AtomicCounter,
+  CounterService,
+  CounterValue,
+  ReservationService,
+  type CounterResult,
+  type Hold,
+} from 'nestjs-atomic-redis';
 import { reservationsKey, stockKey } from '../redis/keys.js';
-import type { ReserveDto } from './inventory.dto.js';
+import type { CartLineDto, HoldDto, ReserveDto } from './inventory.dto.js';
+import { CartNotInStockException, HoldGoneException } from './inventory.errors.js';
 
 export interface Inventory {
   sku: string;
@@ -16,19 +24,27 @@ export interface Reservation {
   id: string;
   sku: string;
   quantity: number;
+  /** What is left after it. */
+  left: number;
 }
 
 @Injectable()
 export class InventoryService {
-  constructor(private readonly redis: Redis) {}
+  constructor(
+    private readonly redis: Redis,
+    private readonly counters: CounterService,
+    private readonly reservations: ReservationService,
+  ) {}
 
   async setStock(sku: string, stock: number): Promise<Inventory> {
+    // What is held of the old stock is not to come back into the new one.
+    await this.counters.reset(stockKey(sku));
     await this.redis.multi().set(stockKey(sku), stock).del(reservationsKey(sku)).exec();
     return { sku, stock, reservations: 0 };
   }
 
   async find(sku: string): Promise<Inventory> {
-    const stock = Number(await this.redis.get(stockKey(sku)));
+    const stock = await this.reservations.available(stockKey(sku));
     return { sku, stock, reservations: await this.redis.llen(reservationsKey(sku)) };
   }
 
@@ -38,9 +54,34 @@ export class InventoryService {
     by: (_sku: string, dto: ReserveDto) => -dto.quantity,
     min: 0,
   })
-  async reserve(sku: string, dto: ReserveDto): Promise<Reservation> {
-    const reservation = { id: randomUUID(), sku, quantity: dto.quantity };
+  async reserve(
+    sku: string,
+    dto: ReserveDto,
+    @CounterValue() count?: CounterResult<number>,
+  ): Promise<Reservation> {
+    const reservation = { id: randomUUID(), sku, quantity: dto.quantity, left: count!.value };
     await this.redis.rpush(reservationsKey(sku), JSON.stringify(reservation));
     return reservation;
+  }
+
+  /** All of the cart or nothing. On a Cluster the articles would have to share a hash tag. */
+  async reserveCart(lines: CartLineDto[]): Promise<{ left: Record<string, number> }> {
+    const adds = lines.map(({ sku, quantity }) => ({ key: stockKey(sku), amount: -quantity, min: 0 }));
+    const { applied, counters } = await this.counters.addAll(adds);
+    if (!applied) throw new CartNotInStockException(lines.filter((_, i) => counters[i]!.limited));
+    return { left: Object.fromEntries(lines.map(({ sku }, i) => [sku, counters[i]!.value])) };
+  }
+
+  /** Kept for a while, and then given back unless it was bought. */
+  async hold(sku: string, { quantity, seconds }: HoldDto): Promise<Hold> {
+    return await this.reservations.hold(stockKey(sku), quantity, { ttlMs: seconds * 1_000 });
+  }
+
+  async buy(holdId: string): Promise<void> {
+    if (!(await this.reservations.confirm(holdId))) throw new HoldGoneException();
+  }
+
+  async release(holdId: string): Promise<void> {
+    if (!(await this.reservations.release(holdId))) throw new HoldGoneException();
   }
 }

@@ -44,7 +44,7 @@ export class NaiveService {
     if (stock < quantity) throw new ConflictException(`There are ${stock} left of ${sku}`);
     // The race: two that read 1 both write 0, and the last piece is sold twice.
     await this.redis.set(stockKey(sku), stock - quantity);
-    const reservation = { id: randomUUID(), sku, quantity };
+    const reservation = { id: randomUUID(), sku, quantity, left: stock - quantity };
     await this.redis.rpush(reservationsKey(sku), JSON.stringify(reservation));
     return reservation;
   }
