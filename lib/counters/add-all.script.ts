@@ -16,7 +16,7 @@ export const addAllScript = defineScript({
 -- KEYS[2…] counters, for each: the counter, its life and its holds, as in counters.apply
 -- ARGV[1]  notAfterMs: time limit, milliseconds of Redis's clock
 -- ARGV[2]  keepMarker: 1, or '' for none
--- ARGV[3]  lifeId: prefix of ids for lives that begin here, never used before
+-- ARGV[3]  lifeId: of lives that begin here, never used before
 -- ARGV[4]  lifeTtlMs: how long an add can be undone
 -- ARGV[5…] adds, for each counter:
 --   +0 amount  to add
@@ -58,7 +58,7 @@ local answers = {all_fit and 'applied' or 'limited'}
 for n, c in ipairs(counters) do
   local i = 5 + (n - 1) * ${FIELDS_PER_ADD}
   if all_fit then
-    local applied, life = counter_move(c, targets[n], ARGV[i + 3], ARGV[i + 4], ARGV[3] .. '.' .. string.format('%.0f', n))
+    local applied, life = counter_move(c, targets[n], ARGV[i + 3], ARGV[i + 4], ARGV[3])
     answers[n + 1] = counter_answer(targets[n], applied, at_bound[n], life)
   else
     local value = c.value or INT64_ZERO

@@ -102,14 +102,15 @@ describe('CounterService.addAll', () => {
     expect(await counters.addAll([{ key: 'a', amount: 1n }, take('b', 1)])).toMatchObject({
       counters: [{ value: big + 1n }, { value: 0 }],
     });
-    for (const adds of [
-      [take('b', -5), { key: 'a', amount: 1 }],
-      // Nothing would be added to it, but its value is part of the answer.
-      [take('b', 5), { key: 'a', amount: -Number(2n ** 52n) }],
-    ]) {
+    await redis.client.set('c', String(2n ** 53n + 5n));
+    for (const [key, adds] of [
+      ['a', [take('b', -5), { key: 'a', amount: 1 }]],
+      // It would become exact, but another at its bound keeps it as it is.
+      ['c', [take('b', 5), { key: 'c', amount: -10 }]],
+    ] as const) {
       const inexact = counters.addAll(adds);
       await expect(inexact).rejects.toThrow(InexactResultError);
-      await expect(inexact).rejects.toMatchObject({ key: 'a' });
+      await expect(inexact).rejects.toMatchObject({ key });
     }
     const overflow = counters.addAll([take('b', -5), { key: 'a', amount: 2n ** 62n }]);
     await expect(overflow).rejects.toThrow(CounterOverflowError);
