@@ -2,6 +2,8 @@ import { RequestMethod, type Type } from '@nestjs/common';
 import { MetadataScanner, type ModulesContainer } from '@nestjs/core';
 import { ConfigurationError } from '../atomic-redis.errors.js';
 import { refuseEvents } from './http/http-exchange.js';
+import { versionOf } from './http/http-request.js';
+import type { MethodSite } from '../method-wrapping/wrap-method.js';
 import type { OperationRegistry } from './operation-registry.js';
 
 const MARK = Symbol('nestjs-atomic-redis:idempotent');
@@ -12,6 +14,7 @@ export interface IdempotentMark {
   readonly operation: string | undefined;
   /** Whether the key comes from the arguments. */
   readonly hasKey: boolean;
+  readonly site: MethodSite;
 }
 
 export const markIdempotent = (method: object, mark: IdempotentMark): void =>
@@ -19,6 +22,12 @@ export const markIdempotent = (method: object, mark: IdempotentMark): void =>
 
 const PATH = 'path';
 const METHOD = 'method';
+const CONTROLLER_WATERMARK = '__controller__';
+const MODULE_PATH = '__module_path__';
+
+/** `OrdersService.create`, by the class of the instance: a method that two classes inherit is two operations. */
+export const operationName = (type: { name: string }, { owner, className, methodName }: MethodSite): string =>
+  `${type === owner ? className : type.name || className}.${methodName}`;
 
 /**
  * Looks at every decorated method of the application before it starts.
@@ -31,15 +40,15 @@ export function checkIdempotentMethods(
   operations: OperationRegistry,
 ): void {
   const scanner = new MetadataScanner();
-  for (const { type, isController } of classesOf(modules)) {
+  for (const { type, isController, modulePath } of classesOf(modules)) {
     const prototype = type.prototype as Record<string, unknown>;
     for (const methodName of scanner.getAllMethodNames(prototype)) {
       const method = prototype[methodName] as object;
       const mark = Reflect.getMetadata(MARK, method) as IdempotentMark | undefined;
       if (mark?.registration !== registration) continue;
-      const name = `${type.name}.${methodName}`;
+      const name = operationName(type, mark.site);
       refuseEvents(method, name);
-      const route = isController ? routeOf(type, method) : undefined;
+      const route = isController ? routeOf(type, method, modulePath) : undefined;
       if (route === undefined && !mark.hasKey) {
         throw new ConfigurationError(
           `${name} is not an HTTP route, so its idempotency key must come from its arguments: @Idempotent({ key: (…) => … })`,
@@ -50,27 +59,39 @@ export function checkIdempotentMethods(
   }
 }
 
-function classesOf(modules: ModulesContainer): Set<{ type: Type; isController: boolean }> {
-  const classes = new Map<Type, { type: Type; isController: boolean }>();
-  for (const { controllers, providers } of modules.values()) {
-    for (const [wrappers, isController] of [
-      [controllers, true],
-      [providers, false],
-    ] as const) {
-      for (const { metatype, isNotMetatype, instance } of wrappers.values()) {
-        const type: unknown = isNotMetatype ? (instance as object | undefined)?.constructor : metatype;
-        if (typeof type === 'function' && type.prototype)
-          classes.set(type as Type, { type: type as Type, isController });
-      }
+interface FoundClass {
+  readonly type: Type;
+  readonly isController: boolean;
+  /** That `RouterModule` puts in front. */
+  readonly modulePath: string;
+}
+
+function classesOf(modules: ModulesContainer): Iterable<FoundClass> {
+  const classes = new Map<Type, FoundClass>();
+  for (const { controllers, providers, metatype: module } of modules.values()) {
+    const modulePath = modulePathOf(module);
+    for (const { metatype, isNotMetatype, instance } of [...providers.values(), ...controllers.values()]) {
+      const type: unknown = isNotMetatype ? (instance as object | undefined)?.constructor : metatype;
+      if (typeof type !== 'function' || !type.prototype) continue;
+      const isController = Reflect.hasMetadata(CONTROLLER_WATERMARK, type);
+      classes.set(type as Type, { type: type as Type, isController, modulePath });
     }
   }
-  return new Set(classes.values());
+  return classes.values();
+}
+
+function modulePathOf(module: object): string {
+  const keys = (Reflect.getMetadataKeys(module) as unknown[]).filter(
+    (key) => typeof key === 'string' && key.startsWith(MODULE_PATH),
+  );
+  return keys.map((key) => String(Reflect.getMetadata(key, module))).join();
 }
 
 /** HTTP method and paths as they stand in the decorators; undefined for what is no route. */
-function routeOf(type: Type, method: object): string | undefined {
+function routeOf(type: Type, method: object, modulePath: string): string | undefined {
   const path: unknown = Reflect.getMetadata(PATH, method);
   const verb = Reflect.getMetadata(METHOD, method) as RequestMethod | undefined;
   if (path === undefined || verb === undefined) return undefined;
-  return JSON.stringify([RequestMethod[verb], Reflect.getMetadata(PATH, type), path]);
+  const paths = JSON.stringify([RequestMethod[verb], modulePath, Reflect.getMetadata(PATH, type), path]);
+  return paths + versionOf(type, method);
 }

@@ -12,6 +12,9 @@ export type ClaimReply =
       readonly ttlMs: number;
     };
 
+/** One that somebody made persistent is asked for again in a while. */
+const leaseLeft = (ttlMs: number): number => (ttlMs < 0 ? 1_000 : ttlMs);
+
 /** Takes the key for a run, or tells what is there. Sent again, it recognises its own token. */
 export const claimScript = defineScript({
   name: 'idempotency.claim',
@@ -30,7 +33,12 @@ local record = read_record(KEYS[1])
 if record == 'FOREIGN' then return { 'FOREIGN' } end
 local now = now_ms()
 if record then
-  if record.token == ARGV[2] then return { 'CLAIMED' } end
+  local is_own = record.token == ARGV[2]
+  -- Nobody waits for the answer to a claim that was given back.
+  if is_own and record.state == 'released' then return { 'TOO_LATE' } end
+  if is_own then return { 'CLAIMED' } end
+end
+if record and record.state ~= 'released' then
   if record.fingerprint ~= ARGV[3] then return { 'MISMATCH' } end
   local ttl = redis.call('PTTL', KEYS[1])
   if record.state == 'running' then return { 'RUNNING', string.format('%.0f', ttl) } end
@@ -40,7 +48,7 @@ if record then
   return { 'DONE', record.kind, record.result, string.format('%.0f', ttl) }
 end
 if now > tonumber(ARGV[1]) then return { 'TOO_LATE' } end
-local written = write_running(KEYS[1], ARGV[2], ARGV[3], ARGV[4])
+local written = write_state(KEYS[1], 'running', ARGV[2], ARGV[3], ARGV[4])
 if written.err then return written end
 return { 'CLAIMED' }
 `,
@@ -50,7 +58,7 @@ return { 'CLAIMED' }
       case 'CLAIMED':
         return { kind: 'claimed' };
       case 'RUNNING':
-        return { kind: 'running', leaseLeftMs: Math.max(0, Number(second?.toString())) };
+        return { kind: 'running', leaseLeftMs: leaseLeft(Number(second?.toString())) };
       case 'DONE':
         return {
           kind: 'done',

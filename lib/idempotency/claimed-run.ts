@@ -35,53 +35,77 @@ export function runOf(
   const { ttlMs, leaseMs, maxRunMs, operation, codec, durability } = request;
   const { record, fingerprint } = owner;
   const abort = new AbortController();
-  const lease: Lease = { ...owner, leaseMs, maxRunMs, lost: (reason) => abort.abort(reason) };
+  let hasEnded = false;
+  const lease: Lease = {
+    ...owner,
+    leaseMs,
+    maxRunMs,
+    lost: (reason) => {
+      if (!hasEnded) abort.abort(reason);
+    },
+  };
   leases.hold(lease, claimedAt);
   const commit = new RunCommit(connection, leases, { store, lease, ttlMs, codec }, maxResultBytes);
 
   type Outcome = IdempotencyRunEvent['outcome'];
   let replicated = true;
-  const end = async (step: (deadline: Deadline) => Promise<Outcome>): Promise<void> => {
+  const report = (outcome: Outcome): void => {
+    const durationMs = performance.now() - claimedAt;
+    events.emit(() => ({ type: 'idempotency.run', outcome, operation, record, durationMs, replicated }));
+  };
+
+  /** The lease is kept up meanwhile. */
+  const storeResult = async (result: StoredResult): Promise<Outcome> => {
+    try {
+      return await store.complete(owner, result, ttlMs, Deadline.in(leaseMs), durability);
+    } catch (error) {
+      if (!(error instanceof NotReplicatedError)) throw error;
+      replicated = false;
+      logger.warn(`The result of a run was stored, but ${error.message}`);
+      return error.result as Outcome;
+    } finally {
+      leases.letGo(lease);
+    }
+  };
+
+  const giveBack = (): Promise<Outcome> => {
     leases.letGo(lease);
-    const ended = step(Deadline.in(leaseMs));
-    const report = (outcome: Outcome): void => {
-      const durationMs = performance.now() - claimedAt;
-      events.emit(() => ({ type: 'idempotency.run', outcome, operation, record, durationMs, replicated }));
-    };
-    ended.then(report, () => report('unrecorded'));
-    await finish(ended);
+    return store.release(owner, memoryMsOf(request), Deadline.in(leaseMs));
   };
 
   return {
     signal: abort.signal,
     within: (method) => withParticipant(commit, method),
-    complete: (result: StoredResult) =>
-      end(async (deadline) => {
-        const stands = await store
-          .complete(owner, result, ttlMs, deadline, durability)
-          .catch((error: unknown) => {
-            if (!(error instanceof NotReplicatedError)) throw error;
-            replicated = false;
-            logger.warn(`The result of a run was stored, but ${error.message}`);
-            return error.result as boolean;
-          });
-        if (!stands) {
-          logger.warn(
-            'A run lost its lease to another before it was done; the result of the other one stands',
-          );
-          return 'stale';
-        }
-        if (result.kind === 'tombstone') return 'held';
-        cache?.set(record, fingerprint, result, ttlMs);
-        return 'completed';
-      }),
-    release: () =>
-      end(async (deadline) => {
-        const release = await store.release(owner, deadline);
-        return release === 'kept' ? 'held' : release;
-      }),
+    complete: async (result) => {
+      hasEnded = true;
+      const sealed = store.seal(record, result);
+      const stored = storeResult(sealed);
+      stored.then(
+        (outcome) => {
+          if (outcome === 'stale')
+            logger.warn(
+              'A run lost its lease to another before it was done; the result of the other one stands',
+            );
+          if (outcome === 'completed' && sealed.kind !== 'tombstone')
+            cache?.set(record, fingerprint, result, ttlMs);
+          report(outcome);
+        },
+        () => report('unrecorded'),
+      );
+      await finish(stored);
+    },
+    release: async () => {
+      const released = giveBack();
+      released.then(report, () => report('unrecorded'));
+      await finish(released);
+    },
+    abandon: () => finish(giveBack()),
   };
 }
+
+/** For how long copies of a run's claim and renewals may yet arrive after its end, in milliseconds. */
+export const memoryMsOf = ({ leaseMs, timeoutMs }: Pick<ClaimRequest, 'leaseMs' | 'timeoutMs'>): number =>
+  Math.max(leaseMs, timeoutMs) + 1_000;
 
 /** A run without a record: nothing is known of other calls, and nothing is kept of this one. */
 export function unprotectedRun(): ClaimedRun {
@@ -90,5 +114,6 @@ export function unprotectedRun(): ClaimedRun {
     within: (method) => withParticipant(UNPROTECTED, method),
     complete: () => Promise.resolve(),
     release: () => Promise.resolve(),
+    abandon: () => Promise.resolve(),
   };
 }

@@ -1,6 +1,9 @@
 import { defineScript } from '../redis/script.js';
 import { luaRecord } from './lua-record.js';
 
+/** What a run ended as: its result is kept, it is kept that it ran, or another run has the record. */
+export type Completion = 'completed' | 'held' | 'stale';
+
 /**
  * Stores a run's result for replay. A record that vanished and that nobody took is stored all the same; one that another owner took is
  * left alone.
@@ -17,25 +20,31 @@ export const completeScript = defineScript({
 -- ARGV[4] ttlMs        how long the result is kept, in ms
 -- ARGV[5] kind         how to read the result
 -- ARGV[6] result       bytes
--- returns STORED | STALE | TOO_LATE
+-- returns completed | held | stale | TOO_LATE
 ${luaRecord}
+local function outcome(kind)
+  return kind == 'tombstone' and 'held' or 'completed'
+end
+
 local record = read_record(KEYS[1])
-if record then
-  if record == 'FOREIGN' or record.token ~= ARGV[2] then return 'STALE' end
-  if record.state == 'done' then return 'STORED' end
+if record and record ~= 'FOREIGN' and record.token == ARGV[2] then
+  if record.state == 'done' then return outcome(record.kind) end
+  if record.state == 'released' then return 'stale' end
   -- What was committed with the effects stands, unless there is a real answer to put in its place.
   if record.state == 'committed' and ARGV[5] == 'tombstone' then
     redis.call('HDEL', KEYS[1], 'u')
     signal_end(KEYS[1])
-    return 'STORED'
+    return outcome(record.kind)
   end
+elseif record and (record == 'FOREIGN' or record.state ~= 'released') then
+  return 'stale'
 end
 if now_ms() > tonumber(ARGV[1]) then return 'TOO_LATE' end
 redis.call('HSET', KEYS[1], 'v', '1', 's', 'done', 't', ARGV[2], 'f', ARGV[3], 'k', ARGV[5], 'r', ARGV[6])
 redis.call('HDEL', KEYS[1], 'u')
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 signal_end(KEYS[1])
-return 'STORED'
+return outcome(ARGV[5])
 `,
-  reply: (raw): boolean => raw === 'STORED',
+  reply: (raw) => raw as Completion,
 });

@@ -118,7 +118,10 @@ export class DuplicateWaits<Run> {
         .listen(
           record,
           (lost) => {
-            if (lost) unsubscribe = undefined;
+            if (lost) {
+              unsubscribe?.();
+              unsubscribe = undefined;
+            }
             room.wake();
           },
           POLL_MS,

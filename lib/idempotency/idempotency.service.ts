@@ -163,16 +163,21 @@ export class IdempotencyService {
    *
    * @returns whether there was something
    * @throws IdempotencyInFlightError while a run holds the key, which would not keep it from going on
+   * @throws TransactionMisuseError inside an open transaction
    * @throws InvalidArgumentError, IdempotencyRecordError, RedisUnavailableError
    */
   async forget(key: string, options: IdempotencyKeyOptions = {}): Promise<boolean> {
+    assertNotRetried('Forgetting an idempotency key', undefined);
     const found = await this.lookUp(key, options);
     if (!found) return false;
     const { record, summary } = found;
     if (summary.state === 'running') throw new IdempotencyInFlightError(summary.ttlMs);
     if (summary.aliveMs > 0) throw new IdempotencyInFlightError(summary.aliveMs);
-    this.claimer.forget(record);
-    return await this.asked(this.store.forget(record, summary, this.deadline()));
+    try {
+      return await this.asked(this.store.forget(record, summary, this.deadline()));
+    } finally {
+      this.claimer.forget(record);
+    }
   }
 
   /** Makes shutdown wait for `work`, up to its bound. For callers that end the run by themselves. */

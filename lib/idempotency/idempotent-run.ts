@@ -22,6 +22,8 @@ export interface ClaimedRun extends IdempotentRun {
   complete(result: StoredResult): Promise<void>;
   /** Gives the key back, so that the next call runs. Never rejects. */
   release(): Promise<void>;
+  /** Likewise, for a run that nobody wants any more and that never began: no event tells of it. */
+  abandon(): Promise<void>;
 }
 
 /** What a claim came to. */

@@ -3,12 +3,13 @@ import { DEFAULT_REGISTRATION } from '../atomic-redis.constants.js';
 import { ConfigurationError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import {
+  siteOf,
   wrapMethod,
   type CheckedMethodDecorator,
   type MethodCall,
   type MethodSite,
 } from '../method-wrapping/wrap-method.js';
-import { markIdempotent } from './boot-check.js';
+import { markIdempotent, operationName } from './boot-check.js';
 import { callId, currentCall, enclosingRun, withinCall } from './current-call.js';
 import { callerScope } from './http/caller.js';
 import { HttpExchangeInterceptor, refuseEvents, type HttpExchange } from './http/http-exchange.js';
@@ -35,7 +36,8 @@ export interface IdempotentOptions<KeyArgs extends unknown[], ScopeArgs extends 
   /**
    * Names what the method does: `orders.create`. Equal keys of different operations are different. Default: the class and method, and on a
    * route the HTTP method and path pattern; a name of its own survives renaming them. Two methods of a registration with one operation would
-   * answer each other's calls, and do not boot.
+   * answer each other's calls, and do not boot; nor do two subclasses that inherit one name. Two instances of one class are one
+   * operation: where they must not be (a dynamic module registered for each tenant), give each call a `scope`.
    */
   operation?: string;
   /**
@@ -92,12 +94,13 @@ export function Idempotent<KeyArgs extends unknown[] = [], ScopeArgs extends unk
   return (target, key, descriptor) => {
     const route = new HttpExchangeInterceptor();
     const { name: registration = DEFAULT_REGISTRATION, operation } = options;
+    const site = siteOf('Idempotent', target, key);
     wrapMethod(
       {
         decorator: 'Idempotent',
         name: options.name,
         // Async, so that what a callback throws rejects.
-        around: async ({ idempotency }, methodCall, site) => {
+        around: async ({ idempotency }, methodCall) => {
           const exchange = route.current();
           const call = callOf(idempotency, options as AnyOptions, methodCall, site);
           return await (exchange ? overHttp(call, exchange) : byArguments(call));
@@ -108,7 +111,7 @@ export function Idempotent<KeyArgs extends unknown[] = [], ScopeArgs extends unk
       descriptor,
     );
     const method = descriptor.value as object;
-    markIdempotent(method, { registration, operation, hasKey: options.key !== undefined });
+    markIdempotent(method, { registration, operation, hasKey: options.key !== undefined, site });
     refuseEvents(method, `${target.constructor.name}.${String(key)}`);
     UseInterceptors(route)(target, key, descriptor);
   };
@@ -135,7 +138,7 @@ const callOf = (
   idempotency,
   options,
   args: call.args,
-  name: `${call.instance.constructor.name || site.className}.${site.methodName}`,
+  name: operationName(call.instance.constructor, site),
   type: call.instance.constructor,
   proceed: () => call.proceed(),
 });
@@ -153,7 +156,7 @@ async function overHttp(call: IdempotentCall, exchange: HttpExchange): Promise<u
   }
   check.key('key', key);
   const claimOf = () => ({
-    ...claimOptions(call, `${call.name} ${routeOf(request)}`),
+    ...claimOptions(call, `${call.name} ${routeOf(request)}${exchange.version}`),
     key,
     scope: options.scope?.(...args) ?? callerScope(request),
     fingerprint: options.fingerprint ? options.fingerprint(...args) : payloadOf(request),

@@ -19,11 +19,11 @@ export const inspectScript = defineScript({
   args: [],
   lua: `
 -- KEYS[1] record
--- returns '' when there is none | FOREIGN | {state, token, kind of result or '', its bytes, ms it is kept, ms its run is taken to be alive}
+-- returns '' when the key is free | FOREIGN | {state, token, kind of result or '', its bytes, ms it is kept, ms its run is taken to be alive}
 ${luaRecord}
 local record = read_record(KEYS[1])
-if not record then return '' end
 if record == 'FOREIGN' then return 'FOREIGN' end
+if not record or record.state == 'released' then return '' end
 local alive = math.max(0, record.alive_until - now_ms())
 return {
   record.state, record.token, record.kind or '', string.format('%.0f', #(record.result or '')),

@@ -27,6 +27,7 @@ export class RecordSignals {
   async listen(record: string, listener: SignalListener, timeoutMs: number): Promise<() => void> {
     const deadline = Deadline.in(timeoutMs);
     const { keys } = this.connection;
+    // As it goes over the wire: the client puts the prefix in front of channels too.
     const channel = keys.keyPrefix + record;
     const owner = await this.connection.ownerOf(keys.slotOf(record), deadline);
     const listeners = this.listeners.get(channel) ?? new Set<SignalListener>();
@@ -35,11 +36,11 @@ export class RecordSignals {
     const stop = (): void => {
       if (!listeners.delete(listener) || listeners.size > 0) return;
       if (this.listeners.get(channel) === listeners) this.listeners.delete(channel);
-      server?.sunsubscribe(channel).catch(() => undefined);
+      server?.sunsubscribe(record).catch(() => undefined);
     };
     try {
       server = await this.serverOf(owner, deadline);
-      await deadline.race(server.ssubscribe(channel), () => this.connection.unavailable());
+      await deadline.race(server.ssubscribe(record), () => this.connection.unavailable());
       return stop;
     } catch (error) {
       stop();

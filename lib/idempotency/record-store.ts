@@ -1,10 +1,11 @@
-import { Deadline } from '../redis/deadline.js';
+import { Deadline, fullJitter, sleep } from '../redis/deadline.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import type { ScriptRunner } from '../redis/script-runner.js';
-import { NotReplicatedError } from '../atomic-redis.errors.js';
+import { Logger } from '@nestjs/common';
+import { NotReplicatedError, RedisReplyError } from '../atomic-redis.errors.js';
 import type { DurabilityOptions } from '../redis/durability.js';
 import { claimScript, type ClaimReply } from './claim.script.js';
-import { completeScript } from './complete.script.js';
+import { completeScript, type Completion } from './complete.script.js';
 import { forgetScript } from './forget.script.js';
 import { IdempotencyMismatchError, IdempotencyRecordError } from './idempotency.errors.js';
 import { inspectScript, type RecordSummary } from './inspect.script.js';
@@ -28,6 +29,8 @@ export type Owner = Pick<Lease, 'record' | 'token' | 'fingerprint'>;
 
 /** The records in Redis: the one place that sends their scripts, reads what they answer, and encrypts what is in them. */
 export class RecordStore {
+  private readonly logger = new Logger('IdempotencyService');
+
   constructor(
     private readonly connection: RedisConnection,
     private readonly scripts: ScriptRunner,
@@ -96,8 +99,10 @@ export class RecordStore {
   }
 
   /**
-   * @returns whether the result stands; not when another run has the record
-   * @throws NotReplicatedError when it stands, and replicas did not have it in time
+   * Goes on trying while Redis refuses it for want of memory or disk.
+   *
+   * @param result as {@link seal} made it
+   * @throws NotReplicatedError when it was stored, and replicas did not have it in time
    */
   async complete(
     owner: Owner,
@@ -105,15 +110,23 @@ export class RecordStore {
     ttlMs: number,
     deadline: Deadline,
     durability: DurabilityOptions | undefined,
-  ): Promise<boolean> {
+  ): Promise<Completion> {
     const { record, token, fingerprint } = owner;
-    const { kind, bytes } = this.seal(record, result);
-    const args = { token, fingerprint, ttlMs, kind, result: bytes };
-    return await this.scripts.run(completeScript, { record }, args, deadline, { durability });
+    const args = { token, fingerprint, ttlMs, kind: result.kind, result: result.bytes };
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.scripts.run(completeScript, { record }, args, deadline, { durability });
+      } catch (error) {
+        const mayYet = error instanceof RedisReplyError && error.retryable && error.outcome === 'not-applied';
+        if (!mayYet || deadline.passed) throw error;
+        await sleep(Math.min(fullJitter(attempt, 10, 500), deadline.remainingMs));
+      }
+    }
   }
 
-  async release({ record, token }: Owner, deadline: Deadline): Promise<Release> {
-    return await this.scripts.run(releaseScript, { record }, { token }, deadline);
+  /** @param memoryMs for how long copies of the owner's claim and renewals may yet arrive, in milliseconds */
+  async release({ record, token }: Owner, memoryMs: number, deadline: Deadline): Promise<Release> {
+    return await this.scripts.run(releaseScript, { record }, { token, memoryMs }, deadline);
   }
 
   /** @throws IdempotencyRecordError */
@@ -133,7 +146,8 @@ export class RecordStore {
     if (!this.encryption || result.kind === 'tombstone') return result;
     try {
       return { kind: result.kind, bytes: toBuffer(this.encryption.encrypt(result.bytes, record)) };
-    } catch {
+    } catch (error) {
+      this.logger.error('A result cannot be encrypted, so repeated calls will get an error', error);
       return tombstone('not-serializable');
     }
   }

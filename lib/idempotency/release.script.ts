@@ -1,31 +1,34 @@
 import { defineScript } from '../redis/script.js';
 import { luaRecord } from './lua-record.js';
 
-/** `kept`: a transaction has committed the run, so its key is not given back. */
-export type Release = 'released' | 'kept' | 'stale';
+/** What a run that gave its key back ended as: `completed` or `held` where a transaction had committed it, so that its key is not free. */
+export type Release = 'released' | 'completed' | 'held' | 'stale';
 
-/** Gives the key back without a result, if the run still has it: the next call with it runs. */
+/**
+ * Gives the key back without a result, if the run still has it: the next call with it runs. It is kept for a while that this owner's run is over, also where
+ * its claim has not arrived yet.
+ */
 export const releaseScript = defineScript({
   name: 'idempotency.release',
   keys: ['record'],
-  args: ['token'],
+  args: ['token', 'memoryMs'],
   lua: `
 -- KEYS[1] record
--- ARGV[1] token  owner of the run
--- returns released | kept | stale
+-- ARGV[1] token     owner of the run
+-- ARGV[2] memoryMs  for which copies of the owner's claim and renewals may yet arrive, in ms
+-- returns released | completed | held | stale
 ${luaRecord}
 local record = read_record(KEYS[1])
-if not record then return 'released' end
-if record == 'FOREIGN' or record.token ~= ARGV[1] or record.state == 'done' then return 'stale' end
-local answer = 'released'
-if record.state == 'committed' then
+if record and (record == 'FOREIGN' or record.token ~= ARGV[1] or record.state == 'done') then return 'stale' end
+if record and record.state == 'committed' then
   redis.call('HDEL', KEYS[1], 'u')
-  answer = 'kept'
-else
-  redis.call('DEL', KEYS[1])
+  signal_end(KEYS[1])
+  return record.kind == 'tombstone' and 'held' or 'completed'
 end
+-- Without memory for that, free is what it has to be.
+if write_state(KEYS[1], 'released', ARGV[1], '', ARGV[2]).err then redis.call('DEL', KEYS[1]) end
 signal_end(KEYS[1])
-return answer
+return 'released'
 `,
   reply: (raw) => raw as Release,
 });

@@ -28,13 +28,14 @@ local function renew(key, token, fingerprint, lease_ms)
   local record = read_record(key)
   if not record then
     -- One record that Redis has no memory for must not keep the others from being renewed.
-    if write_running(key, token, fingerprint, lease_ms).err then return 'failed' end
-  elseif record == 'FOREIGN' or record.token ~= token then
+    if write_state(key, 'running', token, fingerprint, lease_ms).err then return 'failed' end
+  elseif record == 'FOREIGN' or record.token ~= token or record.state == 'released' then
     return 'lost'
   elseif record.state == 'running' then
     redis.call('PEXPIRE', key, lease_ms)
   elseif record.state == 'committed' then
-    redis.call('HSET', key, 'u', string.format('%.0f', now + tonumber(lease_ms)))
+    -- Without memory for it, duplicates are given what was committed; nobody can run again.
+    redis.pcall('HSET', key, 'u', string.format('%.0f', now + tonumber(lease_ms)))
   end
   return 'renewed'
 end

@@ -14,6 +14,7 @@ const ENTRY_BYTES = 512;
 /** Results of completed runs, kept in this process as bytes: nobody can change what the next caller gets. */
 export class ReplayCache {
   private readonly entries: LRUCache<string, Cached>;
+  private forgotten = 0;
   private readonly maxTtlMs: number;
 
   constructor({ maxBytes, ttlMs = 60_000 }: ReplayCacheOptions) {
@@ -32,14 +33,22 @@ export class ReplayCache {
     return cached?.result;
   }
 
+  /** Changes whenever something is forgotten: what was asked for before is not to be kept then. */
+  get generation(): number {
+    return this.forgotten;
+  }
+
   /** Not longer than Redis keeps it. */
-  set(record: string, fingerprint: string, result: StoredResult, ttlMs: number): void {
+  set(record: string, fingerprint: string, { kind, bytes }: StoredResult, ttlMs: number): void {
     const ttl = Math.min(ttlMs, this.maxTtlMs);
     // To the cache, 0 means for ever.
-    if (ttl > 0) this.entries.set(record, { fingerprint, result }, { ttl });
+    if (ttl <= 0) return;
+    // A copy, so that an entry keeps no more memory than its own.
+    this.entries.set(record, { fingerprint, result: { kind, bytes: Buffer.from(bytes) } }, { ttl });
   }
 
   delete(record: string): void {
+    this.forgotten++;
     this.entries.delete(record);
   }
 

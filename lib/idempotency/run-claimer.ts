@@ -6,14 +6,18 @@ import { Deadline } from '../redis/deadline.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import type { WorkInFlight } from '../redis/work-in-flight.js';
 import { DuplicateWaits } from './duplicate-waits.js';
-import { IdempotencyInFlightError, IdempotencyMismatchError } from './idempotency.errors.js';
+import {
+  IdempotencyInFlightError,
+  IdempotencyMismatchError,
+  IdempotencyRecordError,
+} from './idempotency.errors.js';
 import type { ResolvedIdempotencyOptions } from './idempotency.options.js';
 import type { Claim, ClaimedRun, ClaimRequest } from './idempotent-run.js';
 import { LeaseKeeper } from './lease-keeper.js';
 import { RecordSignals } from './record-signals.js';
 import type { Found, Owner, RecordStore } from './record-store.js';
 import { ReplayCache } from './replay-cache.js';
-import { runOf, unprotectedRun } from './claimed-run.js';
+import { memoryMsOf, runOf, unprotectedRun } from './claimed-run.js';
 
 type Outcome = IdempotencyDuplicateEvent['outcome'];
 
@@ -32,7 +36,7 @@ export class RunClaimer {
     private readonly options: Pick<ResolvedIdempotencyOptions, 'maxResultBytes' | 'replayCache'>,
   ) {
     this.leases = new LeaseKeeper((leases) => store.renew(leases));
-    this.waits = new DuplicateWaits(new RecordSignals(connection), (run) => run.release());
+    this.waits = new DuplicateWaits(new RecordSignals(connection), (run) => run.abandon());
     if (options.replayCache) this.cache = new ReplayCache(options.replayCache);
   }
 
@@ -58,12 +62,14 @@ export class RunClaimer {
       }));
     };
     let waited = false;
+    let asked = false;
     try {
       const cached = this.cache?.get(record, fingerprint);
       if (cached) {
         report('replayed', false, true);
         return { kind: 'replay', result: cached };
       }
+      asked = true;
       let found = await this.tryClaim(request);
       if (found.kind === 'running') {
         if (onDuplicate === 'reject') throw new IdempotencyInFlightError(found.leaseLeftMs);
@@ -76,7 +82,9 @@ export class RunClaimer {
       return found;
     } catch (error) {
       if (error instanceof IdempotencyInFlightError) report('in-flight', waited);
-      else if (error instanceof IdempotencyMismatchError) report('mismatch', waited);
+      else if (error instanceof IdempotencyMismatchError) report('mismatch', waited, !asked);
+      else if (waited || error instanceof IdempotencyRecordError) report('failed', waited);
+      // Who waited knows of a run that may be going on.
       else if (error instanceof RedisUnavailableError && onUnavailable === 'run')
         return this.unprotected(request, error);
       throw error;
@@ -100,19 +108,31 @@ export class RunClaimer {
     const { record, fingerprint, leaseMs, timeoutMs, durability } = request;
     const owner: Owner = { record, fingerprint, token: randomBytes(16).toString('hex') };
     const claimedAt = performance.now();
+    const generation = this.cache?.generation;
     const claim = this.store.claim(owner, leaseMs, Deadline.in(timeoutMs), durability);
     const found = await claim.catch((error: unknown) => {
       if (!(error instanceof OutcomeUnknownError || error instanceof NotReplicatedError)) throw error;
       // It was applied, or may have been, or be applied yet, up to its time limit: nobody will run under it.
-      this.inBackground(this.store.release(owner, Deadline.in(leaseMs)));
+      this.giveBack(owner, request);
       throw this.connection.unavailable(error);
     });
     if (found.kind === 'running') return found;
     if (found.kind === 'done') {
-      this.cache?.set(record, fingerprint, found.result, found.ttlMs);
+      if (generation === this.cache?.generation)
+        this.cache?.set(record, fingerprint, found.result, found.ttlMs);
       return { kind: 'replay', result: found.result };
     }
+    if (performance.now() - claimedAt > leaseMs / 2) {
+      // Answered so late, or this process stood still so long, that the lease may end before it is renewed.
+      this.giveBack(owner, request);
+      throw this.connection.unavailable(new Error('the claim was answered too late for its lease'));
+    }
     return { kind: 'run', run: this.startRun(owner, claimedAt, request) };
+  }
+
+  private giveBack(owner: Owner, request: ClaimRequest): void {
+    const release = this.store.release(owner, memoryMsOf(request), Deadline.in(request.leaseMs));
+    this.inBackground(this.work.track(() => release));
   }
 
   private startRun(owner: Owner, claimedAt: number, request: ClaimRequest): ClaimedRun {

@@ -41,7 +41,8 @@ export function storedValue(value: unknown, codec: ResultCodec, maxBytes: number
  */
 export function storedError(error: unknown, maxBytes: number): StoredResult {
   return orTombstone(maxBytes, () => {
-    if (error instanceof HttpException) return plain('error', [error.getStatus(), error.getResponse()]);
+    if (error instanceof HttpException)
+      return plain('error', [error.getStatus(), error.getResponse() ?? null]);
     if (error instanceof Error) {
       const { name, message }: Record<'name' | 'message', unknown> = error;
       return plain('plain-error', [String(name), String(message)]);
@@ -65,7 +66,8 @@ const plain = (kind: ResultKind, value: unknown): StoredResult => ({
 /** @throws TypeError for anything but text and bytes, such as the promise of an asynchronous codec */
 export function toBuffer(bytes: string | Uint8Array): Buffer {
   if (typeof bytes === 'string') return Buffer.from(bytes);
-  if (bytes instanceof Uint8Array) return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  // A copy: who made them may change them.
+  if (bytes instanceof Uint8Array) return Buffer.from(bytes);
   throw new TypeError(`it must become a string or bytes at once, not ${describe(bytes)}`);
 }
 
@@ -117,7 +119,8 @@ export function replayed({ kind, bytes }: StoredResult, codec: ResultCodec): unk
 
 function decoded(codec: ResultCodec, bytes: Buffer): unknown {
   try {
-    return codec.decode(bytes);
+    // A copy: the value may be made of it, and belongs to this caller alone.
+    return codec.decode(Buffer.from(bytes));
   } catch (error) {
     throw new IdempotencyRecordError({ cause: error });
   }
@@ -125,9 +128,9 @@ function decoded(codec: ResultCodec, bytes: Buffer): unknown {
 
 function httpException(stored: unknown): Error {
   const [status, response] = (Array.isArray(stored) ? stored : []) as [unknown, unknown];
-  const isResponse = typeof response === 'string' || (typeof response === 'object' && response !== null);
+  const isResponse = typeof response === 'string' || typeof response === 'object';
   if (!Number.isInteger(status) || !isResponse) return new IdempotencyRecordError();
-  return new HttpException(response, status as number);
+  return new HttpException(response as string | object, status as number);
 }
 
 function replayedError(stored: unknown): Error {

@@ -17,6 +17,8 @@ export interface MethodCall {
 export interface MethodSite {
   readonly decorator: AtomicDecorator;
   readonly className: string;
+  /** The class that the decorator stands in. Its own name may be changed later, as Nest's `mixin` does. */
+  readonly owner: object;
   readonly methodName: string;
 }
 
@@ -24,7 +26,7 @@ export interface WrapOptions {
   decorator: AtomicDecorator;
   /** The registration to take the services of. */
   name?: string | undefined;
-  around: (redis: AtomicRedis, call: MethodCall, site: MethodSite) => unknown;
+  around: (redis: AtomicRedis, call: MethodCall) => unknown;
 }
 
 /**
@@ -83,11 +85,11 @@ export function wrapMethod(
             `Inject the class instead of making it with new.`,
         );
       }
-      return options.around(
-        redis,
-        { instance: self, args, proceed: () => Reflect.apply(original, self, args) },
-        site,
-      );
+      return options.around(redis, {
+        instance: self,
+        args,
+        proceed: () => Reflect.apply(original, self, args),
+      });
     },
   });
   for (const metadataKey of Reflect.getOwnMetadataKeys(method)) {
@@ -98,7 +100,7 @@ export function wrapMethod(
 
 export const nameOf = (site: MethodSite): string => `${site.className}.${site.methodName}`;
 
-function siteOf(decorator: AtomicDecorator, target: object, key: string | symbol): MethodSite {
+export function siteOf(decorator: AtomicDecorator, target: object, key: string | symbol): MethodSite {
   const owner = typeof target === 'function' ? target : target.constructor;
-  return { decorator, className: owner.name || 'an anonymous class', methodName: String(key) };
+  return { decorator, owner, className: owner.name || 'an anonymous class', methodName: String(key) };
 }

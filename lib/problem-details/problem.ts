@@ -42,7 +42,8 @@ export function problemOf(error: AtomicRedisError & { retryAfterMs?: number }): 
   problem: Problem;
   retryAfterSeconds?: number;
 } {
-  const status = STATUS[error.code] ?? 500;
+  const refusedForNow = error.code === 'REDIS_REPLY' && error.retryable && error.outcome === 'not-applied';
+  const status = refusedForNow ? 503 : (STATUS[error.code] ?? 500);
   const problem = {
     title: STATUS_CODES[status] ?? 'Error',
     status,

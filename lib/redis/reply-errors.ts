@@ -43,20 +43,26 @@ const REFUSED_BEFOREHAND = new Set([
   'CROSSSLOT',
 ]);
 
+/** Refusals that pass once Redis has memory or disk again; not at once, so they are for the caller to repeat. */
+const PASSES_LATER = new Set(['OOM', 'MISCONF']);
+
+const mayBeRepeated = (code: string): boolean => TRANSIENT.has(code) || PASSES_LATER.has(code);
+
 /** An error of a script: unless Redis refused to run it at all, it may have written before it failed. */
 export function toScriptError(error: Error, script: string): RedisReplyError {
   const code = replyCode(error) ?? 'ERR';
   return new RedisReplyError(code, `Redis refused ${script}: ${error.message}`, {
     cause: error,
-    retryable: isTransientRefusal(error),
+    retryable: mayBeRepeated(code),
     outcome: REFUSED_BEFOREHAND.has(code) ? 'not-applied' : 'unknown',
   });
 }
 
 /** The server's refusal of a command as an error of ours; `cause` where more than the refusal itself is known. */
 export function toReplyError(error: Error, what: string, cause: Error = error): RedisReplyError {
-  return new RedisReplyError(replyCode(error) ?? 'ERR', `Redis refused ${what}: ${error.message}`, {
+  const code = replyCode(error) ?? 'ERR';
+  return new RedisReplyError(code, `Redis refused ${what}: ${error.message}`, {
     cause,
-    retryable: isTransientRefusal(error),
+    retryable: mayBeRepeated(code),
   });
 }

@@ -10,6 +10,7 @@ import { startFaultProxy, type FaultOptions, type FaultProxy } from 'nestjs-atom
 import { claimScript } from '../../lib/idempotency/claim.script.js';
 import { completeScript } from '../../lib/idempotency/complete.script.js';
 import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
 
 let runs = 0;
 
@@ -124,11 +125,11 @@ describe('an idempotent run whose connection fails', () => {
     await expect(run()).rejects.toThrow(RedisUnavailableError);
     expect(runs).toBe(0);
     expect(fault.count).toBe(1);
-    for (;;) {
-      const left = await redis.client.keys('atomic:idempotency:*');
-      if (left.length === 1) break;
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    }
+    await waitFor('the claim to be given back', async () => {
+      const records = await redis.client.keys('atomic:idempotency:*');
+      const states = await Promise.all(records.map((record) => redis.client.hget(record, 's')));
+      return states.includes('released') && !states.includes('running');
+    });
     await expect(idempotency.run('k', () => ++runs, { timeoutMs: 10_000 })).resolves.toBe(1);
   });
 });

@@ -5,7 +5,7 @@ import { ConfigurationError } from '../../atomic-redis.errors.js';
 import { currentCall, withinCall } from '../current-call.js';
 import type { StoredResult } from '../stored-result.js';
 import type { ExchangeRun } from './exchange-run.js';
-import type { HttpRequest } from './http-request.js';
+import { versionOf, type HttpRequest } from './http-request.js';
 import { ResponseTap } from './response-tap.js';
 
 /** What the claim of a request came to. */
@@ -18,6 +18,8 @@ export interface HttpExchange {
   /** The interceptor of the route: that of the decorator which is to answer the request. */
   readonly route: HttpExchangeInterceptor;
   readonly request: HttpRequest;
+  /** Of the route, as part of its operation. */
+  readonly version: string;
   readonly tap: ResponseTap;
   /** Whether the handler is given the response. */
   readonly takesResponse: boolean;
@@ -39,6 +41,7 @@ export class HttpExchangeInterceptor implements NestInterceptor {
     const exchange: HttpExchange = {
       route: this,
       request: http.getRequest<HttpRequest>(),
+      version: versionOf(context.getClass(), context.getHandler()),
       tap: new ResponseTap(response.raw ?? response),
       takesResponse,
     };
