@@ -139,6 +139,35 @@ export class TransactionMisuseError extends AtomicRedisError {
   readonly retryable = false;
 }
 
+/** A key holds another type than the call is for. It was left as it was. */
+export class WrongTypeError extends AtomicRedisError {
+  readonly code = 'WRONG_TYPE';
+  readonly outcome = 'not-applied';
+  readonly retryable = false;
+
+  constructor(
+    readonly key: string,
+    /** The type it should have: `string`, `hash`, `stream`, … */
+    readonly expected: string,
+  ) {
+    super(`${describe(key)} holds another type than a ${expected}`);
+  }
+}
+
+/** What Redis answered with is not UTF-8 text, and the call did not ask for bytes. They are in `bytes`, so that nothing is lost. */
+export class NotTextError extends AtomicRedisError {
+  readonly code = 'NOT_TEXT';
+  readonly retryable = false;
+
+  constructor(
+    readonly key: string,
+    readonly bytes: Buffer,
+    readonly outcome: Outcome,
+  ) {
+    super(`${describe(key)} holds bytes that are not UTF-8 text: pass encoding: 'buffer'`);
+  }
+}
+
 /** A short, safe rendering of any value for an error message. */
 export function describe(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 80 ? `${value.slice(0, 80)}…` : value);

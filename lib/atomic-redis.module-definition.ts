@@ -11,6 +11,7 @@ import {
 import { resolveOptions, type AtomicRedisOptions, type ResolvedOptions } from './atomic-redis.options.js';
 import * as check from './atomic-redis.validation.js';
 import { AtomicRedis } from './atomic-redis.js';
+import { AuditedHashService } from './audited-hashes/audited-hash.service.js';
 import { CounterService } from './counters/counter.service.js';
 import { ReservationService } from './counters/reservations/reservation.service.js';
 import { IdempotencyService } from './idempotency/idempotency.service.js';
@@ -22,6 +23,7 @@ import { ScriptRunner } from './redis/script-runner.js';
 import { WorkInFlight } from './redis/work-in-flight.js';
 import { CurrentTransaction } from './transactions/current-transaction.js';
 import { TransactionService } from './transactions/transaction.service.js';
+import { ValueService } from './values/value.service.js';
 
 /** What stands beside the options in `forRoot` and `forRootAsync`, outside the factory. */
 export interface AtomicRedisModuleExtras {
@@ -44,6 +46,8 @@ const SERVICES = [
   IdempotencyService,
   CounterService,
   ReservationService,
+  ValueService,
+  AuditedHashService,
   AtomicRedisEvents,
 ];
 

@@ -1,9 +1,11 @@
 import { Injectable } from '@nestjs/common';
+import { AuditedHashService } from './audited-hashes/audited-hash.service.js';
 import { CounterService } from './counters/counter.service.js';
 import { ReservationService } from './counters/reservations/reservation.service.js';
 import { IdempotencyService } from './idempotency/idempotency.service.js';
 import { AtomicRedisEvents } from './observability/events.js';
 import { TransactionService } from './transactions/transaction.service.js';
+import { ValueService } from './values/value.service.js';
 
 /** All services of one registration. Injected by `@InjectAtomicRedis(name)`. */
 @Injectable()
@@ -13,6 +15,8 @@ export class AtomicRedis {
     readonly idempotency: IdempotencyService,
     readonly counters: CounterService,
     readonly reservations: ReservationService,
+    readonly values: ValueService,
+    readonly auditedHashes: AuditedHashService,
     readonly events: AtomicRedisEvents,
   ) {}
 }

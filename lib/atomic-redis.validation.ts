@@ -34,6 +34,12 @@ export const nonEmptyString: Check = (path, value) => {
     throw new InvalidArgumentError(path, 'a non-empty string', value);
 };
 
+/** Text or bytes that arrive in Redis as they are: half of a surrogate pair would not. */
+export const bytes: Check = (path, value) => {
+  const fits = typeof value === 'string' ? !/\p{Surrogate}/u.test(value) : Buffer.isBuffer(value);
+  if (!fits) throw new InvalidArgumentError(path, 'a well-formed string or a Buffer', value);
+};
+
 /** A Redis key as users give it. */
 export const key: Check = nonEmptyString;
 

@@ -11,15 +11,18 @@ export {
   InvalidArgumentError,
   ModuleClosedError,
   NotReplicatedError,
+  NotTextError,
   OutcomeUnknownError,
   RedisReplyError,
   RedisUnavailableError,
   TransactionMisuseError,
+  WrongTypeError,
   type Outcome,
 } from './atomic-redis.errors.js';
 
 export type { ClusterConnection, ConnectionOption, RedisClient } from './redis/client.js';
 export type { DurabilityOptions } from './redis/durability.js';
+export type { BinaryValue, Encoding } from './redis/encoding.js';
 export type { OperationOptions } from './redis/operation-runner.js';
 export { Propagation } from './redis/retried-work.js';
 export { defineScript, type Script, type ScriptArgument, type ScriptSpecification } from './redis/script.js';
@@ -107,6 +110,21 @@ export {
 } from './counters/reservations/reservation.service.js';
 
 export {
+  ValueService,
+  type CompareAndDeleteResult,
+  type CompareAndSetResult,
+} from './values/value.service.js';
+export type { Expiry, ValueOptions, ValueWriteOptions } from './values/value.options.js';
+
+export {
+  AuditedHashService,
+  type AuditEntry,
+  type AuditHistory,
+} from './audited-hashes/audited-hash.service.js';
+export type { AuditHistoryOptions, AuditOptions } from './audited-hashes/audited-hash.options.js';
+export { NotAnAuditLogError } from './audited-hashes/audited-hash.errors.js';
+
+export {
   AtomicRedisEvents,
   type AtomicRedisEvent,
   type AtomicRedisEventListener,
@@ -114,4 +132,5 @@ export {
   type IdempotencyRunEvent,
   type IdempotencyUnprotectedEvent,
 } from './observability/events.js';
+
 export { AtomicRedisExceptionFilter } from './problem-details/atomic-redis-exception.filter.js';

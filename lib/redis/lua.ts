@@ -8,3 +8,12 @@ local function now_ms()
   return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 end
 `;
+
+/** `type_of(key)`: string, hash, list, …, or none. Tells a wrong type without an error that would have to be told by its text. */
+export const luaTypeOf = `
+local function type_of(key)
+  local found = redis.call('TYPE', key)
+  if type(found) == 'table' then return found.ok end
+  return found
+end
+`;

@@ -1,0 +1,74 @@
+import { InvalidArgumentError } from '../atomic-redis.errors.js';
+import * as check from '../atomic-redis.validation.js';
+import { encodingOptionChecks, type Encoding, type EncodingOptions } from '../redis/encoding.js';
+import { operationOptionChecks, type OperationOptions } from '../redis/operation-runner.js';
+
+/** Of calls that change a hash. */
+export interface AuditOptions<E extends Encoding = Encoding> extends OperationOptions, EncodingOptions<E> {
+  /** The log's key. On a Cluster it must be in the hash's slot: give both a common hash tag. */
+  log: string;
+  /** What a new log is: a stream, or a list with the encoding that docs/audited-hashes.md describes. @default 'stream' */
+  logType?: 'stream' | 'list';
+  /** How many entries the log keeps; the oldest go first. @default 1000 */
+  maxEntries?: number;
+  /** Who makes the change, for the log. Default: not said. */
+  actor?: string;
+}
+
+/** Of reading a log. */
+export interface AuditHistoryOptions<E extends Encoding = Encoding> extends EncodingOptions<E> {
+  /** How many entries to read, 1 to 1000. @default 100 */
+  limit?: number;
+  /** Only entries older than the one with this id: `next` of the page before. Null or absent: from the newest on. */
+  before?: string | null;
+  /** Time for the call, in milliseconds. Default: the module's `timeoutMs`. */
+  timeoutMs?: number;
+}
+
+/** Ids of either kind of log: milliseconds of Redis's clock and a number. Up to 19 digits are within 64 bits; 0-0 is no entry's. */
+const entryIdOrNull: check.Check = (path, value) => {
+  if (value === null) return;
+  if (typeof value !== 'string' || !/^(?!0+-0+$)\d{1,19}-\d{1,19}$/.test(value))
+    throw new InvalidArgumentError(path, 'null or the id of an entry, such as "1700000000000-0"', value);
+};
+
+/** Text that is to be kept as it is. */
+const text: check.Check = (path, value) => {
+  check.nonEmptyString(path, value);
+  check.bytes(path, value);
+};
+
+const optionChecks = check.options({
+  ...operationOptionChecks,
+  ...encodingOptionChecks,
+  log: check.key,
+  logType: check.oneOf('stream', 'list'),
+  maxEntries: check.integer(1),
+  actor: text,
+} satisfies Record<keyof AuditOptions, check.Check>);
+
+export const checkHistoryOptions = check.options({
+  ...encodingOptionChecks,
+  limit: check.integer(1, 1_000),
+  before: entryIdOrNull,
+  timeoutMs: check.waitMs(),
+} satisfies Record<keyof AuditHistoryOptions, check.Check>);
+
+export function checkAuditOptions(key: string, options: AuditOptions): void {
+  optionChecks('options', options);
+  check.key('options.log', options.log);
+  if (options.log === key)
+    throw new InvalidArgumentError('options.log', 'another key than the hash', options.log);
+}
+
+/** @throws InvalidArgumentError for what is no object of fields, a field that is no well-formed string, or a value that is neither bytes nor null */
+export function checkChanges(changes: unknown): void {
+  if (typeof changes !== 'object' || changes === null || Array.isArray(changes))
+    throw new InvalidArgumentError('changes', 'an object of fields and values', changes);
+  const entries = Object.entries(changes);
+  if (entries.length === 0) throw new InvalidArgumentError('changes', 'at least one field', changes);
+  for (const [field, value] of entries) {
+    check.bytes('field', field);
+    if (value !== null) check.bytes(`changes.${field}`, value);
+  }
+}

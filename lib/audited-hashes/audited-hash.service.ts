@@ -1,0 +1,189 @@
+import { Inject, Injectable } from '@nestjs/common';
+import { OPTIONS } from '../atomic-redis.constants.js';
+import {
+  describe,
+  InvalidArgumentError,
+  OutcomeUnknownError,
+  WrongTypeError,
+} from '../atomic-redis.errors.js';
+import * as check from '../atomic-redis.validation.js';
+import { Deadline } from '../redis/deadline.js';
+import { decoded, type BinaryValue, type Decoded, type Encoding } from '../redis/encoding.js';
+import { OperationRunner } from '../redis/operation-runner.js';
+import { RedisConnection } from '../redis/redis-connection.js';
+import { ScriptRunner } from '../redis/script-runner.js';
+import { WorkInFlight } from '../redis/work-in-flight.js';
+import { readListEntry, readStreamEntry, type AuditEntry } from './audit-entry.js';
+import { NotAnAuditLogError } from './audited-hash.errors.js';
+import {
+  checkAuditOptions,
+  checkChanges,
+  checkHistoryOptions,
+  type AuditHistoryOptions,
+  type AuditOptions,
+} from './audited-hash.options.js';
+import { historyScript } from './history.script.js';
+import { readNetstrings } from './netstrings.js';
+import { UpdateRefusal, updateScript } from './update.script.js';
+
+export type { AuditEntry } from './audit-entry.js';
+
+/** A page of a log. `V` is a string, or with `encoding: 'buffer'` a Buffer. */
+export interface AuditHistory<V extends BinaryValue = string> {
+  /** Newest first. */
+  readonly entries: readonly AuditEntry<V>[];
+  /** `before` of the next, older page; null when there is none. */
+  readonly next: string | null;
+}
+
+/**
+ * Hashes whose every change leaves an entry in a log: field, old and new value, Redis's time, and who made it. Change and entry are one step:
+ * neither is ever there without the other. The hash is an ordinary Redis hash, the log an ordinary stream or list.
+ *
+ * Each call takes one round trip and has the effect of once, also when its reply is lost and it is sent again.
+ */
+@Injectable()
+export class AuditedHashService {
+  constructor(
+    private readonly operations: OperationRunner,
+    private readonly connection: RedisConnection,
+    private readonly scripts: ScriptRunner,
+    private readonly inFlight: WorkInFlight,
+    @Inject(OPTIONS) private readonly defaults: { readonly timeoutMs: number },
+  ) {
+    connection.preload([updateScript, historyScript]);
+  }
+
+  /**
+   * Sets a field. What it held already is set, and logged, all the same.
+   *
+   * ```ts
+   * const before = await auditedHashes.set('product:{tea}', 'price', '450', { log: 'product:{tea}:log', maxEntries: 100, actor: 'ada' });
+   * ```
+   *
+   * @returns the value before, or null when there was none
+   * @throws InvalidArgumentError, CrossSlotError, TransactionMisuseError before any I/O
+   * @throws WrongTypeError when the hash or the log holds another type; nothing was changed
+   * @throws NotAnAuditLogError when the log is a list whose newest entry this library did not write; nothing was changed
+   * @throws NotTextError when the value before is no text, and `encoding` is not `buffer`; the change was made
+   * @throws RedisUnavailableError when Redis could not be reached in time; nothing was changed
+   * @throws OutcomeUnknownError when it was sent and not answered in time; if it was not done by then, it never will be
+   * @throws RedisReplyError when Redis refused it, as when it is out of memory
+   */
+  async set<E extends Encoding = 'utf8'>(
+    key: string,
+    field: string,
+    value: BinaryValue,
+    options: AuditOptions<E>,
+  ): Promise<Decoded<E> | null> {
+    check.bytes('value', value);
+    return await this.change(key, field, value, options);
+  }
+
+  /**
+   * Deletes a field. Where there is none, nothing is logged.
+   * @returns the value before, or null when there was none
+   * @throws as {@link set} does
+   */
+  async delete<E extends Encoding = 'utf8'>(
+    key: string,
+    field: string,
+    options: AuditOptions<E>,
+  ): Promise<Decoded<E> | null> {
+    return await this.change(key, field, null, options);
+  }
+
+  /**
+   * Changes several fields in one step; null deletes one. Each has an entry of its own in the log.
+   * @returns the value before of each field, null where there was none
+   * @throws as {@link set} does
+   */
+  async update<E extends Encoding = 'utf8', Field extends string = string>(
+    key: string,
+    changes: Readonly<Record<Field, BinaryValue | null>>,
+    options: AuditOptions<E>,
+  ): Promise<Record<Field, Decoded<E> | null>> {
+    check.key('key', key);
+    checkChanges(changes);
+    checkAuditOptions(key, options);
+    const { log, logType = 'stream', maxEntries = 1_000, actor } = options;
+    const entries = Object.entries<BinaryValue | null>(changes);
+    const answer = await this.operations.run(
+      `Changing ${describe(key)}`,
+      updateScript,
+      key,
+      { hash: key, log },
+      {
+        logType,
+        maxEntries,
+        hasActor: actor === undefined ? '' : '1',
+        actor: actor ?? '',
+        changes: entries.flatMap(([field, value]) => [field, value === null ? 'delete' : 'set', value ?? '']),
+      },
+      options,
+    );
+    const before = readNetstrings(answer);
+    if (!before) throw refusal(answer.toString(), key, log, logType);
+    return Object.fromEntries(
+      entries.map(([field], i) => {
+        const value = before[i];
+        return [field, value ? decoded(value, options, { key, outcome: 'applied' }) : null];
+      }),
+    ) as Record<Field, Decoded<E> | null>;
+  }
+
+  /**
+   * Reads a log, newest entries first, page by page.
+   *
+   * ```ts
+   * let before: string | null = null;
+   * do {
+   *   const page = await auditedHashes.history('product:{tea}:log', { before });
+   *   …
+   *   before = page.next;
+   * } while (before !== null);
+   * ```
+   *
+   * @throws InvalidArgumentError before any I/O
+   * @throws WrongTypeError when the key holds neither a stream nor a list
+   * @throws NotAnAuditLogError for an entry that this library did not write
+   * @throws NotTextError for a value that is no text, when `encoding` is not `buffer`
+   * @throws RedisUnavailableError, RedisReplyError
+   */
+  async history<E extends Encoding = 'utf8'>(
+    log: string,
+    options: AuditHistoryOptions<E> = {},
+  ): Promise<AuditHistory<Decoded<E>>> {
+    check.key('log', log);
+    checkHistoryOptions('options', options);
+    const { limit = 100, before, timeoutMs = this.defaults.timeoutMs } = options;
+    // One more than the page tells whether there is a next one.
+    const read = { before: before ?? '', count: limit + 1 };
+    const { kind, entries } = await this.inFlight.track(() =>
+      this.scripts.run(historyScript, { log }, read, Deadline.in(timeoutMs)).catch((error: unknown) => {
+        // A read has no outcome to be unknown.
+        throw error instanceof OutcomeUnknownError ? this.connection.unavailable(error) : error;
+      }),
+    );
+    if (!['stream', 'list', 'none'].includes(kind)) throw new WrongTypeError(log, 'stream or list');
+    const newestFirst = kind === 'list' ? entries.toReversed() : entries;
+    const readEntry = kind === 'list' ? readListEntry : readStreamEntry;
+    const page = newestFirst.slice(0, limit).map((entry) => readEntry(log, entry, options));
+    return { entries: page, next: entries.length > limit ? page.at(-1)!.id : null };
+  }
+
+  private async change<E extends Encoding>(
+    key: string,
+    field: string,
+    value: BinaryValue | null,
+    options: AuditOptions<E>,
+  ): Promise<Decoded<E> | null> {
+    if (typeof field !== 'string') throw new InvalidArgumentError('field', 'a well-formed string', field);
+    return (await this.update(key, { [field]: value }, options))[field] ?? null;
+  }
+}
+
+function refusal(answer: string, key: string, log: string, logType: string): Error {
+  if (answer === UpdateRefusal.HashType) return new WrongTypeError(key, 'hash');
+  return answer === UpdateRefusal.LogType ? new WrongTypeError(log, logType) : new NotAnAuditLogError(log);
+}

@@ -1,0 +1,63 @@
+import { TextDecoder } from 'node:util';
+import { InvalidArgumentError, NotTextError, type Outcome } from '../atomic-redis.errors.js';
+import * as check from '../atomic-redis.validation.js';
+
+/** Bytes as users give them: a string goes over the wire as UTF-8. */
+export type BinaryValue = string | Buffer;
+
+/** How values come back: `utf8` as strings, `buffer` as Buffers. */
+export type Encoding = 'utf8' | 'buffer';
+
+export type Decoded<E extends Encoding> = E extends 'buffer' ? Buffer : string;
+
+/** Of every call that returns what a key holds. */
+export interface EncodingOptions<E extends Encoding = Encoding> {
+  /** How values come back: `utf8` as strings, where bytes that are no UTF-8 are a `NotTextError`; `buffer` as Buffers. @default 'utf8' */
+  encoding?: E;
+}
+
+export const encodingOptionChecks = {
+  encoding: check.oneOf('utf8', 'buffer'),
+} satisfies Record<keyof EncodingOptions, check.Check>;
+
+// Strict, and no byte is taken for a mark and dropped.
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+const textOf = (bytes: Buffer): string | undefined => {
+  try {
+    return utf8.decode(bytes);
+  } catch {
+    return undefined;
+  }
+};
+
+/**
+ * What Redis answered, as the caller wants it.
+ * @throws NotTextError when it is no text and text is wanted
+ */
+export function decoded<E extends Encoding>(
+  bytes: Buffer,
+  { encoding = 'utf8' as E }: EncodingOptions<E>,
+  { key, outcome }: { key: string; outcome: Outcome },
+): Decoded<E> {
+  const value = encoding === 'buffer' ? bytes : textOf(bytes);
+  if (value === undefined) throw new NotTextError(key, bytes, outcome);
+  return value as Decoded<E>;
+}
+
+/**
+ * What the caller gave, as the call returns it.
+ * @throws InvalidArgumentError when it is no text and text is wanted
+ */
+export function asReturned<E extends Encoding>(
+  path: string,
+  given: BinaryValue,
+  { encoding = 'utf8' as E }: EncodingOptions<E>,
+): Decoded<E> {
+  let value: BinaryValue | undefined = given;
+  if (encoding === 'buffer') value = Buffer.from(given as string);
+  else if (typeof given !== 'string') value = textOf(given);
+  if (value === undefined)
+    throw new InvalidArgumentError(path, `UTF-8 text, unless options.encoding is "buffer"`, given);
+  return value as Decoded<E>;
+}

@@ -1,0 +1,328 @@
+import { Test, type TestingModule } from '@nestjs/testing';
+import type { Redis } from 'ioredis';
+import {
+  AtomicRedisModule,
+  OutcomeUnknownError,
+  RedisReplyError,
+  RedisUnavailableError,
+  TransactionMisuseError,
+  TransactionService,
+  ValueService,
+  WrongTypeError,
+} from 'nestjs-atomic-redis';
+import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
+import { countCommands } from '../support/command-stats.js';
+import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
+
+const isScript = { match: ({ name }: { name: string }): boolean => name === 'EVALSHA' || name === 'EVAL' };
+
+/** A call, what it must answer, and what somebody else then does that a copy of it must leave alone. */
+interface Case {
+  readonly title: string;
+  readonly before?: (client: Redis) => Promise<unknown>;
+  readonly call: (
+    values: ValueService,
+    options?: { timeoutMs?: number; marker?: boolean },
+  ) => Promise<unknown>;
+  readonly answer: unknown;
+  readonly since: (client: Redis) => Promise<unknown>;
+  /** Where it says what is there now, and not what was: after `since`. */
+  readonly answerSince?: unknown;
+}
+
+const CASES: Case[] = [
+  {
+    title: 'compareAndSet that swaps',
+    before: (client) => client.set('k', 'a'),
+    call: (values, options) => values.compareAndSet('k', 'a', 'b', options),
+    answer: { swapped: true, current: 'b' },
+    since: (client) => client.set('k', 'a'),
+  },
+  {
+    title: 'compareAndSet that creates',
+    call: (values, options) => values.compareAndSet('k', null, 'b', options),
+    answer: { swapped: true, current: 'b' },
+    since: (client) => client.del('k'),
+  },
+  {
+    title: 'compareAndSet that is refused',
+    before: (client) => client.set('k', 'z'),
+    call: (values, options) => values.compareAndSet('k', 'a', 'b', options),
+    answer: { swapped: false, current: 'z' },
+    since: (client) => client.set('k', 'a'),
+    answerSince: { swapped: false, current: 'a' },
+  },
+  {
+    title: 'compareAndDelete that deletes',
+    before: (client) => client.set('k', 'a'),
+    call: (values, options) => values.compareAndDelete('k', 'a', options),
+    answer: { deleted: true, current: null },
+    since: (client) => client.set('k', 'a'),
+  },
+  {
+    title: 'compareAndDelete that is refused',
+    call: (values, options) => values.compareAndDelete('k', 'a', options),
+    answer: { deleted: false, current: null },
+    since: (client) => client.set('k', 'a'),
+    answerSince: { deleted: false, current: 'a' },
+  },
+  {
+    title: 'compareAndSetField that swaps',
+    before: (client) => client.hset('k', 'f', 'a'),
+    call: (values, options) => values.compareAndSetField('k', 'f', 'a', 'b', options),
+    answer: { swapped: true, current: 'b' },
+    since: (client) => client.hset('k', 'f', 'a'),
+  },
+  {
+    title: 'compareAndSetField that is refused',
+    before: (client) => client.hset('k', 'f', 'z'),
+    call: (values, options) => values.compareAndSetField('k', 'f', 'a', 'b', options),
+    answer: { swapped: false, current: 'z' },
+    since: (client) => client.hset('k', 'f', 'a'),
+    answerSince: { swapped: false, current: 'a' },
+  },
+  {
+    title: 'compareAndDeleteField that deletes',
+    before: (client) => client.hset('k', { f: 'a', g: 'b' }),
+    call: (values, options) => values.compareAndDeleteField('k', 'f', 'a', options),
+    answer: { deleted: true, current: null },
+    since: (client) => client.hset('k', 'f', 'a'),
+  },
+  {
+    title: 'getAndSet',
+    before: (client) => client.set('k', 'a'),
+    call: (values, options) => values.getAndSet('k', 'b', options),
+    answer: 'a',
+    since: (client) => client.set('k', 'c'),
+  },
+  {
+    title: 'getAndSet that creates',
+    call: (values, options) => values.getAndSet('k', 'b', options),
+    answer: null,
+    since: (client) => client.set('k', 'c'),
+  },
+  {
+    title: 'getAndDelete',
+    before: (client) => client.set('k', 'a'),
+    call: (values, options) => values.getAndDelete('k', options),
+    answer: 'a',
+    since: (client) => client.set('k', 'c'),
+  },
+  {
+    title: 'getAndDelete that finds nothing',
+    call: (values, options) => values.getAndDelete('k', options),
+    answer: null,
+    since: (client) => client.set('k', 'c'),
+  },
+  {
+    title: 'getAndExpire',
+    before: (client) => client.set('k', 'a'),
+    call: (values, options) => values.getAndExpire('k', { ttlMs: 100_000, ...options }),
+    answer: 'a',
+    since: (client) => client.set('k', 'c'),
+  },
+  {
+    title: 'getAndExpire of a value that is over at once',
+    before: (client) => client.set('k', 'a'),
+    call: (values, options) => values.getAndExpire('k', { expireAt: 0, ...options }),
+    answer: 'a',
+    since: (client) => client.set('k', 'c'),
+  },
+  {
+    title: 'getAndExpire that finds nothing',
+    call: (values, options) => values.getAndExpire('k', { ttlMs: 100_000, ...options }),
+    answer: null,
+    since: (client) => client.set('k', 'c'),
+  },
+];
+
+describe('values over connections that fail', () => {
+  const redis = useRedis();
+  let proxy: FaultProxy;
+  let app: TestingModule;
+  let values: ValueService;
+
+  beforeEach(async () => {
+    proxy = await startFaultProxy({ target: redis.server });
+    app = await Test.createTestingModule({
+      imports: [AtomicRedisModule.forRoot({ connection: proxy.url, timeoutMs: 10_000 })],
+    }).compile();
+    await app.init();
+    values = app.get(ValueService);
+  });
+
+  afterEach(async () => {
+    await app.close();
+    await proxy.stop();
+  });
+
+  const state = async (): Promise<unknown> => [
+    await redis.client.call('DUMP', 'k'),
+    (await redis.client.pttl('k')) > 0,
+  ];
+
+  describe.each(CASES)('$title', ({ before, call, answer, since, answerSince = answer }) => {
+    beforeEach(async () => {
+      await before?.(redis.client);
+    });
+
+    it('[VAL-5] has the effect of once when its reply is lost, and gives the answer of that one time', async () => {
+      const fault = proxy.loseReplies(isScript);
+      proxy.refuseConnections(true);
+      const calling = call(values);
+      await fault.triggered;
+      await since(redis.client);
+      const left = await state();
+      proxy.refuseConnections(false);
+      expect(await calling).toEqual(answerSince);
+      expect(fault.count).toBe(1);
+      expect(await state()).toEqual(left);
+    });
+
+    it('[VAL-5] does nothing when a copy arrives after another one was answered', async () => {
+      const late = proxy.deliverLate(300, isScript);
+      expect(await call(values)).toEqual(answer);
+      await since(redis.client);
+      const left = await state();
+      expect(await late.delivered).toBe(true);
+      expect(await state()).toEqual(left);
+    });
+
+    it('[VAL-5] does nothing when it arrives after its time', async () => {
+      const left = await state();
+      const late = proxy.deliverLate(600, isScript);
+      proxy.refuseConnections(true);
+      await expect(call(values, { timeoutMs: 200 })).rejects.toThrow(OutcomeUnknownError);
+      expect(await late.delivered).toBe(true);
+      expect(await state()).toEqual(left);
+    });
+
+    it('[VAL-6] takes one round trip, also where it is refused, and leaves nothing without a time to live', async () => {
+      const counts = await countCommands(redis.client, async () =>
+        expect(await call(values)).toEqual(answer),
+      );
+      expect(counts['evalsha']).toBe(1);
+      const [marker, ...more] = await redis.client.keys('atomic:operation:*');
+      expect(more).toEqual([]);
+      const ttl = await redis.client.pttl(marker!);
+      expect(ttl).toBeGreaterThan(60_000);
+      expect(ttl).toBeLessThan(71_000);
+    });
+
+    it('[VAL-6] does the same without a marker, and leaves none', async () => {
+      expect(await call(values, { marker: false })).toEqual(answer);
+      expect(await redis.client.keys('atomic:*')).toEqual([]);
+    });
+  });
+
+  it('[VAL-5] stays refused when the key has another type, though it is of the right one since', async () => {
+    await redis.client.rpush('k', 'a');
+    const fault = proxy.loseReplies(isScript);
+    proxy.refuseConnections(true);
+    const calling = Promise.allSettled([values.getAndDelete('k')]);
+    await fault.triggered;
+    await redis.client.set('k', 'a');
+    proxy.refuseConnections(false);
+    expect(await calling).toMatchObject([{ reason: expect.any(WrongTypeError) }]);
+    expect(await redis.client.get('k')).toBe('a');
+  });
+
+  it('[VAL-5] says that nothing was done when Redis was never reached', async () => {
+    proxy.refuseConnections(true);
+    proxy.disconnectAll();
+    await expect(values.getAndDelete('k', { timeoutMs: 200 })).rejects.toMatchObject({
+      outcome: 'not-applied',
+    });
+  });
+
+  it('[VAL-5] runs once when the server forgets its scripts', async () => {
+    for (const { before, call, answer } of CASES) {
+      await redis.client.flushall();
+      await before?.(redis.client);
+      await redis.client.script('FLUSH');
+      expect(await call(values)).toEqual(answer);
+    }
+  });
+
+  it('waits while another client’s script keeps Redis busy, and gives up with nothing done', async () => {
+    await redis.client.config('SET', 'busy-reply-threshold', 10);
+    await redis.client.set('k', 'a');
+    const busy = redis.client.duplicate();
+    const spinning = busy.eval('while true do end', 0).catch((error: unknown) => error);
+    try {
+      await waitFor('Redis is busy', () =>
+        redis.client.ping().then(
+          () => false,
+          (error: Error) => error.message.startsWith('BUSY'),
+        ),
+      );
+      await expect(values.compareAndSet('k', 'a', 'b', { timeoutMs: 300 })).rejects.toThrow(
+        RedisUnavailableError,
+      );
+      const calling = values.compareAndSet('k', 'a', 'b', { timeoutMs: 20_000 });
+      await redis.client.script('KILL');
+      expect(await calling).toEqual({ swapped: true, current: 'b' });
+    } finally {
+      await spinning;
+      busy.disconnect();
+    }
+  });
+
+  it('is refused inside a transaction, where it would take effect once for each attempt', async () => {
+    const inside = app.get(TransactionService).run(['k'], () => values.getAndSet('k', 'b'));
+    await expect(inside).rejects.toThrow(TransactionMisuseError);
+    const outside = app
+      .get(TransactionService)
+      .run(['k'], () => values.getAndSet('k', 'b', { propagation: 'outside' }));
+    expect(await outside).toBeNull();
+  });
+
+  describe('memory', () => {
+    const LARGE = Buffer.alloc(5_000_000, 1);
+    const usage = async (): Promise<number> =>
+      Number(/used_memory_dataset:(\d+)/.exec(await redis.client.info('memory'))![1]);
+    const markerBytes = async (): Promise<number> => {
+      const [marker] = await redis.client.keys('atomic:operation:*');
+      return (await redis.client.call('MEMORY', 'USAGE', marker!)) as number;
+    };
+
+    it('[VAL-7] is all or nothing where Redis has none left', async () => {
+      for (const { before, call, title } of CASES) {
+        for (const marker of [true, false]) {
+          await redis.client.flushall();
+          await before?.(redis.client);
+          const left = [await state(), await redis.client.dbsize()];
+          await redis.client.config('SET', 'maxmemory', 1);
+          const [settled] = await Promise.allSettled([call(values, { marker })]);
+          await redis.client.config('SET', 'maxmemory', 0);
+          const now = [await state(), await redis.client.dbsize()];
+          if (settled.status === 'rejected') {
+            expect([title, settled.reason]).toEqual([title, expect.any(RedisReplyError)]);
+            expect(settled.reason).toMatchObject({ reply: 'OOM', outcome: 'not-applied' });
+            expect([title, now]).toEqual([title, left]);
+          }
+          // What frees memory works.
+          if (title === 'getAndDelete') expect(settled).toEqual({ status: 'fulfilled', value: 'a' });
+          else if (marker) expect([title, settled.status]).toEqual([title, 'rejected']);
+        }
+      }
+    });
+
+    it('[VAL-7] does not hold a value twice that was taken away', async () => {
+      await redis.client.set('k', LARGE);
+      await redis.client.set('l', LARGE);
+      const before = await usage();
+      expect(await values.getAndDelete('k', { encoding: 'buffer' })).toEqual(LARGE);
+      expect(await values.getAndSet('l', 'small', { encoding: 'buffer' })).toEqual(LARGE);
+      expect((await usage()) - before).toBeLessThan(2_000_000);
+      expect(await redis.client.get('l')).toBe('small');
+    });
+
+    it('[VAL-7] does not copy a value that a comparison refuses', async () => {
+      await redis.client.set('k', LARGE);
+      expect((await values.compareAndSet('k', 'a', 'b', { encoding: 'buffer' })).current).toEqual(LARGE);
+      expect(await markerBytes()).toBeLessThan(300);
+    });
+  });
+});
