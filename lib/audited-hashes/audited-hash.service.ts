@@ -138,7 +138,7 @@ export class AuditedHashService {
    * ```ts
    * let before: string | null = null;
    * do {
-   *   const page = await auditedHashes.history('product:{tea}:log', { before });
+   *   const page: AuditHistory = await auditedHashes.history('product:{tea}:log', { before });
    *   …
    *   before = page.next;
    * } while (before !== null);

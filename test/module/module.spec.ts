@@ -5,6 +5,7 @@ import {
   AtomicRedis,
   AtomicRedisModule,
   AtomicCounter,
+  AuditedHashService,
   CounterService,
   IdempotencyService,
   InjectAtomicRedis,
@@ -13,6 +14,7 @@ import {
   RedisUnavailableError,
   ReservationService,
   TransactionService,
+  ValueService,
   type AtomicRedisOptions,
 } from 'nestjs-atomic-redis';
 import { startCluster } from '../support/cluster.js';
@@ -36,6 +38,8 @@ describe('AtomicRedisModule', () => {
     expect(facade.idempotency).toBe(app.get(IdempotencyService));
     expect(facade.counters).toBe(app.get(CounterService));
     expect(facade.reservations).toBe(app.get(ReservationService));
+    expect(facade.values).toBe(app.get(ValueService));
+    expect(facade.auditedHashes).toBe(app.get(AuditedHashService));
     await app.close();
   });
 
