@@ -18,6 +18,11 @@ export class AppController {
       'POST /inventory/:sku/holds': '{ quantity, seconds }: given back unless bought by then',
       'PUT /inventory/holds/:id/purchase': 'buys what is held',
       'DELETE /inventory/holds/:id': 'gives it back',
+      'PUT /products/:sku/price': '{ cents, changedBy }: answers with the price before',
+      'GET /products/:sku/price/history': 'who changed the price, when, and from what to what',
+      'PUT /products/:sku/description':
+        '{ text }, If-Match or If-None-Match header: never over a text that the client has not seen',
+      'GET /products/:sku/description': 'the text, with its ETag',
       'POST /naive/orders': 'the same, done wrong',
       'POST /naive/accounts/:id/withdrawals': 'the same, done wrong',
       'POST /naive/inventory/:sku/reservations': 'the same, done wrong',

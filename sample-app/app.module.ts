@@ -8,10 +8,11 @@ import { ProblemDetailsFilter } from './http/problem-details.filter.js';
 import { InventoryModule } from './inventory/inventory.module.js';
 import { NaiveModule } from './naive/naive.module.js';
 import { OrdersModule } from './orders/orders.module.js';
+import { ProductsModule } from './products/products.module.js';
 import { ShopRedisModule } from './redis/shop-redis.module.js';
 
 @Module({
-  imports: [OrdersModule, AccountsModule, InventoryModule, NaiveModule],
+  imports: [OrdersModule, AccountsModule, InventoryModule, ProductsModule, NaiveModule],
   controllers: [AppController],
   providers: [
     DemoData,

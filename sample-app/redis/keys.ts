@@ -7,4 +7,7 @@ export const orderKey = (id: number): string => `order:{${id}}`;
 export const balanceKey = (accountId: string): string => `account:{${accountId}}:balance`;
 export const stockKey = (sku: string): string => `inventory:{${sku}}`;
 export const reservationsKey = (sku: string): string => `inventory:{${sku}}:reservations`;
+export const productKey = (sku: string): string => `product:{${sku}}`;
+export const priceLogKey = (sku: string): string => `product:{${sku}}:price-log`;
+export const descriptionKey = (sku: string): string => `product:{${sku}}:description`;
 export const naiveReplyKey = (idempotencyKey: string): string => `naive:reply:{${idempotencyKey}}`;

@@ -1,0 +1,75 @@
+import { createHash } from 'node:crypto';
+import { Injectable } from '@nestjs/common';
+import { Redis } from 'ioredis';
+import { AuditedHashService, ValueService } from 'nestjs-atomic-redis';
+import { descriptionKey, priceLogKey, productKey } from '../redis/keys.js';
+import { DescriptionChangedException, NoSuchDescriptionException } from './products.errors.js';
+
+export interface Price {
+  sku: string;
+  cents: number;
+  /** What it was before; null for the first price. */
+  before: number | null;
+}
+
+export interface PriceHistory {
+  /** Newest first. */
+  changes: { time: Date; from: number | null; to: number | null; by: string | null }[];
+  /** `before` of the page with older changes. */
+  next: string | null;
+}
+
+export interface Description {
+  text: string;
+  etag: string;
+}
+
+@Injectable()
+export class ProductsService {
+  constructor(
+    private readonly redis: Redis,
+    private readonly values: ValueService,
+    private readonly auditedHashes: AuditedHashService,
+  ) {}
+
+  /** Price and log entry are one step: no change is missing in the log, and none is in it that was not made. */
+  async setPrice(sku: string, cents: number, changedBy: string): Promise<Price> {
+    const before = await this.auditedHashes.set(productKey(sku), 'cents', String(cents), {
+      log: priceLogKey(sku),
+      maxEntries: 1_000,
+      actor: changedBy,
+    });
+    return { sku, cents, before: toCents(before) };
+  }
+
+  async priceHistory(sku: string, before: string | undefined): Promise<PriceHistory> {
+    const { entries, next } = await this.auditedHashes.history(priceLogKey(sku), { limit: 20, before });
+    const changes = entries.map((entry) => ({
+      time: entry.time,
+      from: toCents(entry.old),
+      to: toCents(entry.new),
+      by: entry.actor,
+    }));
+    return { changes, next };
+  }
+
+  async findDescription(sku: string): Promise<Description> {
+    const text = await this.redis.get(descriptionKey(sku));
+    if (text === null) throw new NoSuchDescriptionException(sku);
+    return { text, etag: etagOf(text) };
+  }
+
+  /** @param ifMatch ETag of the text that was changed; null when there should be none */
+  async setDescription(sku: string, ifMatch: string | null, text: string): Promise<Description> {
+    const current = await this.redis.get(descriptionKey(sku));
+    if ((current === null ? null : etagOf(current)) !== ifMatch) throw new DescriptionChangedException();
+    // Somebody may change it just now: then it is not the expected one any more.
+    const { swapped } = await this.values.compareAndSet(descriptionKey(sku), current, text);
+    if (!swapped) throw new DescriptionChangedException();
+    return { text, etag: etagOf(text) };
+  }
+}
+
+const toCents = (value: string | null): number | null => (value === null ? null : Number(value));
+
+const etagOf = (text: string): string => `"${createHash('sha256').update(text).digest('base64url')}"`;
