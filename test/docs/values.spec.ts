@@ -8,8 +8,8 @@ describe('the example of docs/values.md', () => {
       example.send('PUT', '/settings/greeting', { expected, next });
     expect(await save(null, 'hello')).toMatchObject({ status: 200, body: { current: 'hello' } });
     const both = await Promise.all([save('hello', 'hi'), save('hello', 'hey')]);
-    expect(both.map(({ status }) => status).toSorted()).toEqual([200, 409]);
     const [saved, refused] = both.toSorted((a, b) => a.status - b.status);
+    expect([saved!.status, refused!.status]).toEqual([200, 409]);
     expect(refused!.body).toMatchObject({ current: (saved!.body as { current: string }).current });
   });
 

@@ -18,15 +18,22 @@ describe('arguments of values', () => {
 
   afterAll(() => app.close());
 
-  const refused = async (argument: string, message: RegExp, call: () => Promise<unknown>): Promise<void> => {
-    const counts = await countCommands(redis.client, async () => {
-      const error = await call().catch((thrown: unknown) => thrown);
-      expect(error).toBeInstanceOf(InvalidArgumentError);
-      expect((error as InvalidArgumentError).argument).toBe(argument);
-      expect((error as InvalidArgumentError).message).toMatch(message);
+  /** What the call is refused with, and the commands that were sent for it. */
+  const refusal = async (call: () => Promise<unknown>): Promise<object> => {
+    let error: unknown;
+    const commands = await countCommands(redis.client, async () => {
+      error = await call().catch((thrown: unknown) => thrown);
     });
-    expect(counts).toEqual({});
+    const { name, argument, message } = error as InvalidArgumentError;
+    return { name, argument, message, commands };
   };
+
+  const refusedFor = (argument: string, message: RegExp): object => ({
+    name: InvalidArgumentError.name,
+    argument,
+    message: expect.stringMatching(message),
+    commands: {},
+  });
 
   const NOT_BYTES: [string, never][] = [
     ['a number beyond 2^53', (2 ** 53 + 2) as never],
@@ -43,47 +50,69 @@ describe('arguments of values', () => {
   ];
 
   it.each(NOT_BYTES)('[ARG-1] %s is no value', async (_, value) => {
-    await refused('next', /must be a well-formed string or a Buffer/, () =>
-      values.compareAndSet('k', null, value),
+    expect(await refusal(() => values.compareAndSet('k', null, value))).toEqual(
+      refusedFor('next', /must be a well-formed string or a Buffer/),
     );
-    await refused('expected', /must be/, () => values.compareAndSet('k', value, 'a'));
-    await refused('expected', /must be/, () => values.compareAndDelete('k', value));
-    await refused('field', /must be/, () => values.compareAndSetField('k', value, null, 'a'));
-    await refused('next', /must be/, () => values.compareAndSetField('k', 'f', null, value));
-    await refused('expected', /must be/, () => values.compareAndDeleteField('k', 'f', value));
-    await refused('next', /must be/, () => values.getAndSet('k', value));
+    expect(await refusal(() => values.compareAndSet('k', value, 'a'))).toEqual(
+      refusedFor('expected', /must be/),
+    );
+    expect(await refusal(() => values.compareAndDelete('k', value))).toEqual(
+      refusedFor('expected', /must be/),
+    );
+    expect(await refusal(() => values.compareAndSetField('k', value, null, 'a'))).toEqual(
+      refusedFor('field', /must be/),
+    );
+    expect(await refusal(() => values.compareAndSetField('k', 'f', null, value))).toEqual(
+      refusedFor('next', /must be/),
+    );
+    expect(await refusal(() => values.compareAndDeleteField('k', 'f', value))).toEqual(
+      refusedFor('expected', /must be/),
+    );
+    expect(await refusal(() => values.getAndSet('k', value))).toEqual(refusedFor('next', /must be/));
   });
 
   it('[ARG-1] null stands for no value only where one is expected', async () => {
-    await refused('next', /null/, () => values.compareAndSet('k', 'a', null as never));
-    await refused('expected', /null/, () => values.compareAndDelete('k', null as never));
+    expect(await refusal(() => values.compareAndSet('k', 'a', null as never))).toEqual(
+      refusedFor('next', /null/),
+    );
+    expect(await refusal(() => values.compareAndDelete('k', null as never))).toEqual(
+      refusedFor('expected', /null/),
+    );
   });
 
   it('[ARG-1] keys, options and combinations of them are checked', async () => {
-    await refused('key', /non-empty string, received ""/, () => values.getAndDelete(''));
-    await refused('options.ttlMs', /from 1 to/, () => values.getAndSet('k', 'a', { ttlMs: 0 }));
-    await refused('options.keepTtl', /absent or false when options.ttlMs is given/, () =>
-      values.compareAndSet('k', null, 'a', { ttlMs: 1, keepTtl: true }),
+    expect(await refusal(() => values.getAndDelete(''))).toEqual(
+      refusedFor('key', /non-empty string, received ""/),
     );
-    await refused('options.ttl', /known options are/, () =>
-      values.compareAndSet('k', null, 'a', { ttl: 1 } as never),
+    expect(await refusal(() => values.getAndSet('k', 'a', { ttlMs: 0 }))).toEqual(
+      refusedFor('options.ttlMs', /from 1 to/),
     );
-    await refused('options.encoding', /"utf8" or "buffer"/, () =>
-      values.getAndDelete('k', { encoding: 'latin1' as never }),
+    expect(await refusal(() => values.compareAndSet('k', null, 'a', { ttlMs: 1, keepTtl: true }))).toEqual(
+      refusedFor('options.keepTtl', /absent or false when options.ttlMs is given/),
     );
-    await refused('options', /exactly one of/, () => values.getAndExpire('k', {} as never));
-    await refused('options', /exactly one of/, () =>
-      values.getAndExpire('k', { ttlMs: 1, persist: true } as never),
+    expect(await refusal(() => values.compareAndSet('k', null, 'a', { ttl: 1 } as never))).toEqual(
+      refusedFor('options.ttl', /known options are/),
     );
-    await refused('options.expireAt', /valid Date/, () =>
-      values.getAndExpire('k', { expireAt: new Date(Number.NaN) }),
+    expect(await refusal(() => values.getAndDelete('k', { encoding: 'latin1' as never }))).toEqual(
+      refusedFor('options.encoding', /"utf8" or "buffer"/),
     );
-    await refused('options.expireAt', /valid Date/, () => values.getAndExpire('k', { expireAt: -1 }));
-    await refused('options.persist', /true or absent/, () =>
-      values.getAndExpire('k', { persist: false as never }),
+    expect(await refusal(() => values.getAndExpire('k', {} as never))).toEqual(
+      refusedFor('options', /exactly one of/),
     );
-    await refused('next', /UTF-8 text, unless options.encoding is "buffer"/, () =>
-      values.compareAndSet('k', null, Buffer.from([0xff])),
+    expect(await refusal(() => values.getAndExpire('k', { ttlMs: 1, persist: true } as never))).toEqual(
+      refusedFor('options', /exactly one of/),
+    );
+    expect(await refusal(() => values.getAndExpire('k', { expireAt: new Date(Number.NaN) }))).toEqual(
+      refusedFor('options.expireAt', /valid Date/),
+    );
+    expect(await refusal(() => values.getAndExpire('k', { expireAt: -1 }))).toEqual(
+      refusedFor('options.expireAt', /valid Date/),
+    );
+    expect(await refusal(() => values.getAndExpire('k', { persist: false as never }))).toEqual(
+      refusedFor('options.persist', /true or absent/),
+    );
+    expect(await refusal(() => values.compareAndSet('k', null, Buffer.from([0xff])))).toEqual(
+      refusedFor('next', /UTF-8 text, unless options.encoding is "buffer"/),
     );
   });
 
