@@ -89,7 +89,9 @@ describe.each(SERVERS)('audited hashes on %s', (kind) => {
       expect(await hashes.set(KEY, field, '', asBytes)).toEqual(BYTES);
       expect(await hashes.delete(KEY, field, asBytes)).toEqual(Buffer.alloc(0));
       const { entries } = await hashes.history(LOG, { encoding: 'buffer' });
-      expect(entries).toMatchObject([
+      expect(
+        entries.map((entry) => ({ field: entry.field, old: entry.old, new: entry.new, actor: entry.actor })),
+      ).toEqual([
         { field, old: Buffer.alloc(0), new: null, actor: null },
         { field, old: BYTES, new: Buffer.alloc(0), actor: null },
         { field, old: null, new: BYTES, actor: '-,4:ä' },
