@@ -11,6 +11,7 @@ import { Deadline } from '../redis/deadline.js';
 import { decoded, type BinaryValue, type Decoded, type Encoding } from '../redis/encoding.js';
 import { OperationRunner } from '../redis/operation-runner.js';
 import { RedisConnection } from '../redis/redis-connection.js';
+import { withResult } from '../redis/script.js';
 import { ScriptRunner } from '../redis/script-runner.js';
 import { WorkInFlight } from '../redis/work-in-flight.js';
 import { readListEntry, readStreamEntry, type AuditEntry } from './audit-entry.js';
@@ -77,7 +78,8 @@ export class AuditedHashService {
     options: AuditOptions<E>,
   ): Promise<Decoded<E> | null> {
     check.bytes('value', value);
-    return await this.change(key, field, value, options);
+    checkField(field);
+    return await this.change(key, { [field]: value }, options, ([before]) => before ?? null);
   }
 
   /**
@@ -90,7 +92,8 @@ export class AuditedHashService {
     field: string,
     options: AuditOptions<E>,
   ): Promise<Decoded<E> | null> {
-    return await this.change(key, field, null, options);
+    checkField(field);
+    return await this.change(key, { [field]: null }, options, ([before]) => before ?? null);
   }
 
   /**
@@ -103,33 +106,16 @@ export class AuditedHashService {
     changes: Readonly<Record<Field, BinaryValue | null>>,
     options: AuditOptions<E>,
   ): Promise<Record<Field, Decoded<E> | null>> {
-    check.key('key', key);
-    checkChanges(changes);
-    checkAuditOptions(key, options);
-    const { log, logType = 'stream', maxEntries = 1_000, actor } = options;
-    const entries = Object.entries<BinaryValue | null>(changes);
-    const answer = await this.operations.run(
-      `Changing ${describe(key)}`,
-      updateScript,
+    return await this.change(
       key,
-      { hash: key, log },
-      {
-        logType,
-        maxEntries,
-        hasActor: actor === undefined ? '' : '1',
-        actor: actor ?? '',
-        changes: entries.flatMap(([field, value]) => [field, value === null ? 'delete' : 'set', value ?? '']),
-      },
+      changes,
       options,
+      (before) =>
+        Object.fromEntries(Object.keys(changes).map((field, n) => [field, before[n] ?? null])) as Record<
+          Field,
+          Decoded<E> | null
+        >,
     );
-    const before = readNetstrings(answer);
-    if (!before) throw refusal(answer.toString(), key, log, logType);
-    return Object.fromEntries(
-      entries.map(([field], i) => {
-        const value = before[i];
-        return [field, value ? decoded(value, options, { key, outcome: 'applied' }) : null];
-      }),
-    ) as Record<Field, Decoded<E> | null>;
   }
 
   /**
@@ -172,15 +158,47 @@ export class AuditedHashService {
     return { entries: page, next: entries.length > limit ? page.at(-1)!.id : null };
   }
 
-  private async change<E extends Encoding>(
+  /** @param toResult makes the call's result of the values before, in the order of the fields */
+  private async change<E extends Encoding, Result>(
     key: string,
-    field: string,
-    value: BinaryValue | null,
+    changes: Readonly<Record<string, BinaryValue | null>>,
     options: AuditOptions<E>,
-  ): Promise<Decoded<E> | null> {
-    if (typeof field !== 'string') throw new InvalidArgumentError('field', 'a well-formed string', field);
-    return (await this.update(key, { [field]: value }, options))[field] ?? null;
+    toResult: (before: readonly (Decoded<E> | null)[]) => Result,
+  ): Promise<Result> {
+    check.key('key', key);
+    checkChanges(changes);
+    checkAuditOptions(key, options);
+    const { log, logType = 'stream', maxEntries = 1_000, actor } = options;
+    const args = {
+      logType,
+      maxEntries,
+      hasActor: actor === undefined ? '' : '1',
+      actor: actor ?? '',
+      changes: Object.entries(changes).flatMap(([field, value]) => [
+        field,
+        value === null ? 'delete' : 'set',
+        value ?? '',
+      ]),
+    };
+    return await this.operations.run(
+      `Changing ${describe(key)}`,
+      withResult(updateScript, (answer) => {
+        const before = readNetstrings(answer);
+        if (!before) throw refusal(answer.toString(), key, log, logType);
+        return toResult(
+          before.map((value) => (value ? decoded(value, options, { key, outcome: 'applied' }) : null)),
+        );
+      }),
+      key,
+      { hash: key, log },
+      args,
+      options,
+    );
   }
+}
+
+function checkField(field: unknown): void {
+  if (typeof field !== 'string') throw new InvalidArgumentError('field', 'a well-formed string', field);
 }
 
 function refusal(answer: string, key: string, log: string, logType: string): Error {

@@ -80,6 +80,12 @@ export function defineScript<
   });
 }
 
+/** The same script, for a caller who makes something else of its reply. */
+export const withResult = <Keys extends readonly string[], Args extends readonly string[], Reply, Result>(
+  script: Script<Keys, Args, Reply>,
+  toResult: (reply: Reply) => Result,
+): Script<Keys, Args, Result> => ({ ...script, reply: (raw) => toResult(script.reply(raw)) });
+
 /** KEYS in their order. @throws InvalidArgumentError for a key that is not a non-empty string */
 export function orderedKeys(script: Script, keys: Readonly<Record<string, unknown>>): string[] {
   return inOrder(script, script.keys, keys, (path, value) => {

@@ -24,10 +24,8 @@ export interface CompareAndDeleteResult<V extends BinaryValue = string> {
   readonly current: V | null;
 }
 
-export interface Swap<V> {
-  readonly done: boolean;
-  readonly current: V | null;
-}
+/** Makes a call's result of whether it changed anything and what is there now. */
+export type SwapResult<V, Result> = (done: boolean, current: V | null) => Result;
 
 export const swapArguments = (expected: BinaryValue | null, next: BinaryValue | null) => ({
   hasExpected: expected === null ? '' : '1',
@@ -36,16 +34,17 @@ export const swapArguments = (expected: BinaryValue | null, next: BinaryValue | 
   next: next ?? '',
 });
 
-export function swapResult<E extends Encoding>(
+export function swapResult<E extends Encoding, Result>(
   key: string,
   { answer, value }: ValueAnswer,
   type: 'string' | 'hash',
-  swapped: Decoded<E> | null,
+  after: Decoded<E> | null,
   options: EncodingOptions<E>,
-): Swap<Decoded<E>> {
+  toResult: SwapResult<Decoded<E>, Result>,
+): Result {
   if (answer === Answer.WrongType) throw new WrongTypeError(key, type);
-  if (answer === Answer.Swapped) return { done: true, current: swapped };
-  return { done: false, current: value ? decoded(value, options, { key, outcome: 'not-applied' }) : null };
+  if (answer === Answer.Swapped) return toResult(true, after);
+  return toResult(false, value ? decoded(value, options, { key, outcome: 'not-applied' }) : null);
 }
 
 export function found<E extends Encoding>(

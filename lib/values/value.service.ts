@@ -4,6 +4,7 @@ import * as check from '../atomic-redis.validation.js';
 import { asReturned, type BinaryValue, type Decoded, type Encoding } from '../redis/encoding.js';
 import { OperationRunner } from '../redis/operation-runner.js';
 import { RedisConnection } from '../redis/redis-connection.js';
+import { withResult } from '../redis/script.js';
 import { compareAndSwapFieldScript } from './compare-and-swap-field.script.js';
 import { compareAndSwapScript } from './compare-and-swap.script.js';
 import { getAndDeleteScript } from './get-and-delete.script.js';
@@ -23,7 +24,7 @@ import {
   swapResult,
   type CompareAndDeleteResult,
   type CompareAndSetResult,
-  type Swap,
+  type SwapResult,
 } from './value-result.js';
 
 export type { CompareAndDeleteResult, CompareAndSetResult } from './value-result.js';
@@ -74,8 +75,7 @@ export class ValueService {
     const ttl = checkWriteOptions('options', options);
     if (expected !== null) check.bytes('expected', expected);
     check.bytes('next', next);
-    const { done, current } = await this.swap(key, expected, next, ttl, options);
-    return { swapped: done, current };
+    return await this.swap(key, expected, next, ttl, options, (swapped, current) => ({ swapped, current }));
   }
 
   /**
@@ -89,8 +89,7 @@ export class ValueService {
   ): Promise<CompareAndDeleteResult<Decoded<E>>> {
     checkOptions('options', options);
     check.bytes('expected', expected);
-    const { done, current } = await this.swap(key, expected, null, '', options);
-    return { deleted: done, current };
+    return await this.swap(key, expected, null, '', options, (deleted, current) => ({ deleted, current }));
   }
 
   /**
@@ -106,8 +105,10 @@ export class ValueService {
   ): Promise<CompareAndSetResult<Decoded<E>>> {
     if (expected !== null) check.bytes('expected', expected);
     check.bytes('next', next);
-    const { done, current } = await this.swapField(key, field, expected, next, options);
-    return { swapped: done, current };
+    return await this.swapField(key, field, expected, next, options, (swapped, current) => ({
+      swapped,
+      current,
+    }));
   }
 
   /**
@@ -121,8 +122,10 @@ export class ValueService {
     options: ValueOptions<E> = {},
   ): Promise<CompareAndDeleteResult<Decoded<E>>> {
     check.bytes('expected', expected);
-    const { done, current } = await this.swapField(key, field, expected, null, options);
-    return { deleted: done, current };
+    return await this.swapField(key, field, expected, null, options, (deleted, current) => ({
+      deleted,
+      current,
+    }));
   }
 
   /**
@@ -140,15 +143,14 @@ export class ValueService {
     check.key('key', key);
     check.bytes('next', next);
     const ttl = checkWriteOptions('options', options);
-    const answer = await this.operations.run(
+    return await this.operations.run(
       `Setting ${describe(key)}`,
-      getAndSetScript,
+      withResult(getAndSetScript, (answer) => found(key, answer, options)),
       key,
       { value: key },
       { next, ttl },
       options,
     );
-    return found(key, answer, options);
   }
 
   /**
@@ -163,15 +165,14 @@ export class ValueService {
   ): Promise<Decoded<E> | null> {
     check.key('key', key);
     checkOptions('options', options);
-    const answer = await this.operations.run(
+    return await this.operations.run(
       `Deleting ${describe(key)}`,
-      getAndDeleteScript,
+      withResult(getAndDeleteScript, (answer) => found(key, answer, options)),
       key,
       { value: key },
       {},
       options,
     );
-    return found(key, answer, options);
   }
 
   /**
@@ -190,58 +191,61 @@ export class ValueService {
   ): Promise<Decoded<E> | null> {
     check.key('key', key);
     const expiry = checkExpiry('options', options);
-    const answer = await this.operations.run(
+    return await this.operations.run(
       `Expiring ${describe(key)}`,
-      getAndExpireScript,
+      withResult(getAndExpireScript, (answer) => found(key, answer, options)),
       key,
       { value: key },
       expiry,
       options,
     );
-    return found(key, answer, options);
   }
 
-  private async swap<E extends Encoding>(
+  private async swap<E extends Encoding, Result>(
     key: string,
     expected: BinaryValue | null,
     next: BinaryValue | null,
     ttl: string,
     options: ValueOptions<E>,
-  ): Promise<Swap<Decoded<E>>> {
+    toResult: SwapResult<Decoded<E>, Result>,
+  ): Promise<Result> {
     check.key('key', key);
-    const swapped = next === null ? null : asReturned('next', next, options);
+    const after = next === null ? null : asReturned('next', next, options);
     const args = { ...swapArguments(expected, next), ttl };
-    const answer = await this.operations.run(
+    return await this.operations.run(
       `Changing ${describe(key)}`,
-      compareAndSwapScript,
+      withResult(compareAndSwapScript, (answer) =>
+        swapResult(key, answer, 'string', after, options, toResult),
+      ),
       key,
       { value: key },
       args,
       options,
     );
-    return swapResult(key, answer, 'string', swapped, options);
   }
 
-  private async swapField<E extends Encoding>(
+  private async swapField<E extends Encoding, Result>(
     key: string,
     field: BinaryValue,
     expected: BinaryValue | null,
     next: BinaryValue | null,
     options: ValueOptions<E>,
-  ): Promise<Swap<Decoded<E>>> {
+    toResult: SwapResult<Decoded<E>, Result>,
+  ): Promise<Result> {
     check.key('key', key);
     check.bytes('field', field);
     checkOptions('options', options);
-    const swapped = next === null ? null : asReturned('next', next, options);
+    const after = next === null ? null : asReturned('next', next, options);
     const args = { ...swapArguments(expected, next), field };
-    const answer = await this.operations.run(
+    return await this.operations.run(
       `Changing a field of ${describe(key)}`,
-      compareAndSwapFieldScript,
+      withResult(compareAndSwapFieldScript, (answer) =>
+        swapResult(key, answer, 'hash', after, options, toResult),
+      ),
       key,
       { hash: key },
       args,
       options,
     );
-    return swapResult(key, answer, 'hash', swapped, options);
   }
 }

@@ -160,6 +160,15 @@ describe('audited hashes over connections that fail', () => {
     });
   });
 
+  it('waits for replicas when told to, and its result is not lost when they do not come', async () => {
+    const options = { log: LOG, durability: { replicas: 1, timeoutMs: 50 } };
+    await redis.client.hset(KEY, 'a', '1');
+    const set = await hashes.set(KEY, 'a', '2', options).catch((error: unknown) => error);
+    expect(set).toMatchObject({ code: 'NOT_REPLICATED', outcome: 'applied', result: '1' });
+    const update = await hashes.update(KEY, { a: null, b: '3' }, options).catch((error: unknown) => error);
+    expect(update).toMatchObject({ code: 'NOT_REPLICATED', result: { a: '2', b: null } });
+  });
+
   it('is refused inside a transaction, where it would be logged once for each attempt', async () => {
     const inside = app.get(TransactionService).run([KEY], () => hashes.set(KEY, 'a', '1', { log: LOG }));
     await expect(inside).rejects.toThrow(TransactionMisuseError);

@@ -3,6 +3,7 @@ import type { Redis } from 'ioredis';
 import {
   AtomicRedisError,
   AtomicRedisModule,
+  NotReplicatedError,
   OutcomeUnknownError,
   RedisReplyError,
   TransactionMisuseError,
@@ -270,6 +271,15 @@ describe('values over connections that fail', () => {
       await spinning;
       busy.disconnect();
     }
+  });
+
+  it('waits for replicas when told to, and its result is not lost when they do not come', async () => {
+    const durability = { replicas: 1, timeoutMs: 50 };
+    const swap = await values.compareAndSet('k', null, 'a', { durability }).catch((error: unknown) => error);
+    expect(swap).toBeInstanceOf(NotReplicatedError);
+    expect(swap).toMatchObject({ outcome: 'applied', result: { swapped: true, current: 'a' } });
+    const taken = await values.getAndDelete('k', { durability }).catch((error: unknown) => error);
+    expect(taken).toMatchObject({ outcome: 'applied', result: 'a' });
   });
 
   it('is refused inside a transaction, where it would take effect once for each attempt', async () => {
