@@ -54,6 +54,17 @@ export function runOf(
     events.emit(() => ({ type: 'idempotency.run', outcome, operation, record, durationMs, replicated }));
   };
 
+  const told = async (step: Promise<Outcome>, known?: (outcome: Outcome) => void): Promise<void> => {
+    let outcome: Outcome = 'unrecorded';
+    try {
+      outcome = await step;
+      known?.(outcome);
+    } catch {
+      // `finish` says why.
+    }
+    report(outcome);
+  };
+
   /** The lease is kept up meanwhile. */
   const storeResult = async (result: StoredResult): Promise<Outcome> => {
     try {
@@ -80,23 +91,19 @@ export function runOf(
       hasEnded = true;
       const sealed = store.seal(record, result);
       const stored = storeResult(sealed);
-      stored.then(
-        (outcome) => {
-          if (outcome === 'stale')
-            logger.warn(
-              'A run lost its lease to another before it was done; the result of the other one stands',
-            );
-          if (outcome === 'completed' && sealed.kind !== 'tombstone')
-            cache?.set(record, fingerprint, result, ttlMs);
-          report(outcome);
-        },
-        () => report('unrecorded'),
-      );
+      void told(stored, (outcome) => {
+        if (outcome === 'stale')
+          logger.warn(
+            'A run lost its lease to another before it was done; the result of the other one stands',
+          );
+        if (outcome === 'completed' && sealed.kind !== 'tombstone')
+          cache?.set(record, fingerprint, result, ttlMs);
+      });
       await finish(stored);
     },
     release: async () => {
       const released = giveBack();
-      released.then(report, () => report('unrecorded'));
+      void told(released);
       await finish(released);
     },
     abandon: () => finish(giveBack()),

@@ -69,7 +69,9 @@ const VERSION = '__version__';
 /** Of a route: part of its operation, since two versions may share a path. */
 export function versionOf(type: object, method: object): string {
   const version: unknown = Reflect.getMetadata(VERSION, method) ?? Reflect.getMetadata(VERSION, type);
-  return version === undefined ? '' : ` version ${String(version)}`;
+  return version === undefined
+    ? ''
+    : ` version ${typeof version === 'symbol' ? 'neutral' : JSON.stringify(version)}`;
 }
 
 /** What tells one payload from another. The parsed body stands for the bytes: the order of its keys and white space do not count. */
