@@ -112,6 +112,13 @@ export class ScriptRunner {
       if (!isTooLate(answer.reply)) {
         const reply = script.reply(answer.reply);
         if (!durability || answer.replicas >= durability.replicas) return reply;
+        if (resend && isConnectionLoss(answer.cause) && !deadline.passed) {
+          // Lost while it waited: whoever has the slot now is asked again, and knows it or does it.
+          unanswered = true;
+          cause = answer.cause as Error;
+          await this.connection.refreshTopology(deadline);
+          continue;
+        }
         throw new NotReplicatedError(script.name, durability.replicas, answer.replicas, reply, {
           cause: answer.cause,
         });

@@ -77,7 +77,13 @@ export class Committer {
     marker.confirm(slot, sentAt, ttlMs);
     const result = applied(queued, replies.slice(0, queued.length));
     if (!durability) return result;
-    return { ...result, acknowledged: await replicasOf(client, durability, patienceOf(durability)) };
+    const acknowledged = await replicasOf(client, durability, patienceOf(durability));
+    if (!isConnectionLoss(acknowledged.cause)) return { ...result, acknowledged };
+    // Lost while it waited. What replicas have of it is asked where it is found by its marker.
+    const found = await this.resolve(commit, attempt, ttlMs, acknowledged.cause as Error).catch(() => result);
+    return found.kind === 'applied'
+      ? { acknowledged, ...found, replies: result.replies }
+      : { ...result, acknowledged };
   }
 
   /** The reply to EXEC was lost. Whether it was applied, or never will be, is decided from another connection. */

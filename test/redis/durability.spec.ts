@@ -1,0 +1,218 @@
+import { Test, type TestingModule } from '@nestjs/testing';
+import { Redis } from 'ioredis';
+import {
+  AtomicRedisEvents,
+  AtomicRedisModule,
+  IdempotencyService,
+  InvalidArgumentError,
+  NotReplicatedError,
+  RedisUnavailableError,
+  TransactionMisuseError,
+  TransactionService,
+  ValueService,
+  type AtomicRedisEvent,
+  type DurabilityOptions,
+} from 'nestjs-atomic-redis';
+import {
+  startFaultProxy,
+  startRedisServer,
+  type FaultProxy,
+  type RedisServer,
+} from 'nestjs-atomic-redis/testing';
+import { waitFor } from '../support/wait-for.js';
+
+const binary = process.env.TEST_REDIS_BINARY;
+
+describe('durability', () => {
+  let master: RedisServer;
+  let replicas: RedisServer[];
+  let client: Redis;
+  let proxy: FaultProxy;
+  let module: TestingModule;
+  let transactions: TransactionService;
+  let idempotency: IdempotencyService;
+  let values: ValueService;
+  let events: AtomicRedisEvent[];
+
+  beforeAll(async () => {
+    master = await startRedisServer({ binary, args: ['--repl-diskless-sync-delay', '0'] });
+    client = new Redis(master.url);
+    const of = ['--replicaof', master.host, String(master.port)];
+    replicas = await Promise.all([1, 2].map(() => startRedisServer({ binary, args: of })));
+    await waitFor('the replicas', async () => (await client.wait(2, 100)) === 2);
+  }, 30_000);
+
+  afterAll(async () => {
+    client.disconnect();
+    await Promise.all([master, ...replicas].map((server) => server.stop()));
+  });
+
+  beforeEach(async () => {
+    await client.flushall();
+    proxy = await startFaultProxy({ target: master });
+    module = await Test.createTestingModule({
+      imports: [AtomicRedisModule.forRoot({ connection: proxy.url, shutdownTimeoutMs: 500 })],
+    }).compile();
+    module.useLogger(false);
+    await module.init();
+    transactions = module.get(TransactionService);
+    idempotency = module.get(IdempotencyService);
+    values = module.get(ValueService);
+    events = [];
+    module.get(AtomicRedisEvents).subscribe((event) => events.push(event));
+  });
+
+  afterEach(async () => {
+    for (const replica of replicas) replica.resume();
+    await module.close();
+    await proxy.stop();
+  });
+
+  const both: DurabilityOptions = { replicas: 2, timeoutMs: 5_000 };
+  const impatient: DurabilityOptions = { replicas: 2, timeoutMs: 300 };
+  const failureOf = (step: Promise<unknown>): Promise<unknown> => step.catch((error: unknown) => error);
+  const set = (durability: DurabilityOptions): Promise<string> =>
+    transactions.run(['k'], (tx) => (tx.write.set('k', 'v'), 'done'), { durability });
+
+  /** As they would be found if the master were gone now. */
+  const onReplicas = async (key: string): Promise<(string | null)[]> =>
+    await Promise.all(
+      replicas.map(async ({ url }) => {
+        const replica = new Redis(url);
+        try {
+          return await replica.get(key);
+        } finally {
+          replica.disconnect();
+        }
+      }),
+    );
+
+  it('[DUR-1] a transaction, a script and a run are there on the replicas when they are answered', async () => {
+    for (let i = 0; i < 20; i++) {
+      expect(await set(both)).toBe('done');
+      expect(await onReplicas('k')).toEqual(['v', 'v']);
+      await values.compareAndSet('n', i === 0 ? null : String(i - 1), String(i), { durability: both });
+      expect(await onReplicas('n')).toEqual([String(i), String(i)]);
+      await client.del('k');
+    }
+    await idempotency.run('run', () => 'result', { durability: both });
+    const [record] = await client.keys('atomic:idempotency:*');
+    for (const { url } of replicas) {
+      const replica = new Redis(url);
+      expect(await replica.hget(record!, 's')).toBe('done');
+      replica.disconnect();
+    }
+  });
+
+  it('[DUR-2] what the replicas did not have in time is said to be applied, with its result and their number', async () => {
+    replicas[1]!.pause();
+    const began = performance.now();
+    const ofTransaction = await failureOf(set(impatient));
+    expect(performance.now() - began).toBeGreaterThan(250);
+    expect(ofTransaction).toBeInstanceOf(NotReplicatedError);
+    expect(ofTransaction).toMatchObject({
+      outcome: 'applied',
+      requested: 2,
+      acknowledged: 1,
+      result: 'done',
+    });
+    expect(await client.get('k')).toBe('v');
+    const ofScript = await failureOf(values.compareAndSet('n', null, '1', { durability: impatient }));
+    expect(ofScript).toMatchObject({ code: 'NOT_REPLICATED', acknowledged: 1, result: { swapped: true } });
+    expect(await set({ replicas: 1 })).toBe('done');
+    replicas[1]!.resume();
+    expect(await set(both)).toBe('done');
+  });
+
+  it('[DUR-2] a claim that replicas do not have is given back and its method does not run; a result that they do not have is given to the caller', async () => {
+    replicas[0]!.pause();
+    replicas[1]!.pause();
+    const ran = jest.fn(() => 'ran');
+    const refused = await failureOf(idempotency.run('k', ran, { durability: impatient }));
+    expect(refused).toBeInstanceOf(RedisUnavailableError);
+    expect(ran).not.toHaveBeenCalled();
+    await waitFor('the key to be free', async () => (await idempotency.inspect('k')) === null);
+    for (const replica of replicas) replica.resume();
+
+    const pausing = async () => {
+      for (const replica of replicas) replica.pause();
+      return 'result';
+    };
+    expect(await idempotency.run('k', pausing, { durability: impatient })).toBe('result');
+    expect(await idempotency.run('k', ran)).toBe('result');
+    await waitFor('the events', () => events.length === 2);
+    expect(events[0]).toMatchObject({ outcome: 'completed', replicated: false });
+  });
+
+  it('[DUR-1] one who waits does not delay others, and those who wait together share it', async () => {
+    replicas[1]!.pause();
+    const waiting = failureOf(
+      values.compareAndSet('slow', null, '1', { durability: { replicas: 2, timeoutMs: 2_000 } }),
+    );
+    const began = performance.now();
+    await values.compareAndSet('fast', null, '1');
+    await transactions.run(['k'], (tx) => void tx.write.set('k', 'v'));
+    expect(performance.now() - began).toBeLessThan(1_000);
+    replicas[1]!.resume();
+    await waiting;
+    await client.config('RESETSTAT');
+    await Promise.all(
+      Array.from({ length: 100 }, (_, i) =>
+        values.compareAndSet(`key ${i}`, null, '1', { durability: both }),
+      ),
+    );
+    const waits = Number(/cmdstat_wait:calls=(\d+)/.exec(await client.info('commandstats'))?.[1]);
+    expect(waits).toBeLessThan(20);
+  });
+
+  it('[DUR-1] holds when replies are lost and connections cut', async () => {
+    for (const name of ['EXEC', 'EVALSHA', 'WAIT']) {
+      await client.del('k', 'n');
+      proxy.loseReplies({ match: (command) => command.name === name });
+      expect(await failureOf(set(both))).toBe('done');
+      proxy.reset();
+      proxy.loseReplies({ match: (command) => command.name === name });
+      const answer = await failureOf(values.compareAndSet('n', null, '1', { durability: both }));
+      expect(answer).toMatchObject({ swapped: true });
+      proxy.reset();
+      expect(await onReplicas('k')).toEqual(['v', 'v']);
+    }
+  });
+
+  it('[DUR-3] with fsync, waits for the disk where the server can, and says so where it cannot', async () => {
+    const canWait = (await client.call('COMMAND', 'INFO', 'waitaof')) as unknown[];
+    const onDisk = set({ replicas: 0, fsync: true, timeoutMs: 300 });
+    const failure = await failureOf(onDisk);
+    // Without an append-only file there is nothing to wait for.
+    expect(failure).toMatchObject({ code: 'NOT_REPLICATED', acknowledged: -1 });
+    if (!canWait[0]) return;
+    for (const server of [master, ...replicas]) {
+      const each = new Redis(server.url);
+      await each.config('SET', 'appendonly', 'yes');
+      each.disconnect();
+    }
+    try {
+      expect(await set({ replicas: 2, fsync: true, timeoutMs: 10_000 })).toBe('done');
+    } finally {
+      for (const server of [master, ...replicas]) {
+        const each = new Redis(server.url);
+        await each.config('SET', 'appendonly', 'no');
+        each.disconnect();
+      }
+    }
+  });
+
+  it.each([
+    ['no number', {}],
+    ['none', { replicas: 0 }],
+    ['a fraction', { replicas: 1.5 }],
+    ['no time', { replicas: 1, timeoutMs: 0 }],
+  ])('[ARG-1] refuses %s of replicas before any command', async (_, durability) => {
+    await expect(set(durability as DurabilityOptions)).rejects.toThrow(InvalidArgumentError);
+  });
+
+  it('[DUR-2] belongs to the outermost transaction', async () => {
+    const nested = transactions.run(['k'], () => set(both));
+    await expect(nested).rejects.toThrow(TransactionMisuseError);
+  });
+});
