@@ -1,3 +1,5 @@
+import type { Script } from './redis/script.js';
+
 /** The options as given to `forRoot` or `forRootAsync`. */
 export const GIVEN_OPTIONS = Symbol('nestjs-atomic-redis:given-options');
 
@@ -17,4 +19,15 @@ export function getAtomicRedisToken(name: string = DEFAULT_REGISTRATION): symbol
 /** The injection token of a registration's current `Transaction`. */
 export function getTransactionToken(name: string = DEFAULT_REGISTRATION): symbol {
   return Symbol.for(`nestjs-atomic-redis:${name}:transaction`);
+}
+
+const scriptTokens = new WeakMap<Script, Map<string, symbol>>();
+
+/** The injection token of the function that runs a script of `AtomicRedisModule.forFeature`. */
+export function getScriptToken(script: Script, name: string = DEFAULT_REGISTRATION): symbol {
+  const tokens = scriptTokens.get(script) ?? new Map<string, symbol>();
+  scriptTokens.set(script, tokens);
+  const token = tokens.get(name) ?? Symbol(`nestjs-atomic-redis:${name}:script:${script.name}`);
+  tokens.set(name, token);
+  return token;
 }

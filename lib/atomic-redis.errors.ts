@@ -168,6 +168,41 @@ export class NotTextError extends AtomicRedisError {
   }
 }
 
+/** The key holds something other than a signed 64-bit integer. It was left as it was. */
+export class NotAnIntegerError extends AtomicRedisError {
+  readonly code = 'NOT_AN_INTEGER';
+  readonly outcome = 'not-applied';
+  readonly retryable = false;
+
+  constructor(
+    readonly key: string,
+    /** A string that is no integer as Redis spells one, or another type, such as a list. */
+    readonly found: 'other-string' | 'other-type',
+  ) {
+    super(
+      `${describe(key)} does not hold an integer, but ` +
+        (found === 'other-type'
+          ? 'another type than a string'
+          : 'a string that is not a signed 64-bit integer'),
+    );
+  }
+}
+
+/** The result is an integer that a JavaScript number cannot hold exactly. Nothing was changed. */
+export class InexactResultError extends AtomicRedisError {
+  readonly code = 'INEXACT_RESULT';
+  readonly outcome = 'not-applied';
+  readonly retryable = false;
+
+  constructor(
+    readonly key: string,
+    /** The call that gives the exact result, such as `getBigInt`. */
+    readonly instead: string,
+  ) {
+    super(`${describe(key)} is beyond what a number holds exactly (2^53 - 1): use ${instead}`);
+  }
+}
+
 /** A short, safe rendering of any value for an error message. */
 export function describe(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 80 ? `${value.slice(0, 80)}…` : value);

@@ -21,9 +21,11 @@ import { OperationRunner } from './redis/operation-runner.js';
 import { RedisConnection } from './redis/redis-connection.js';
 import { ScriptRunner } from './redis/script-runner.js';
 import { WorkInFlight } from './redis/work-in-flight.js';
+import { ScriptService } from './scripts/script.service.js';
 import { CurrentTransaction } from './transactions/current-transaction.js';
 import { TransactionService } from './transactions/transaction.service.js';
 import { ValueService } from './values/value.service.js';
+import { TransferService } from './transfers/transfer.service.js';
 
 /** What stands beside the options in `forRoot` and `forRootAsync`, outside the factory. */
 export interface AtomicRedisModuleExtras {
@@ -48,6 +50,8 @@ const SERVICES = [
   ReservationService,
   ValueService,
   AuditedHashService,
+  TransferService,
+  ScriptService,
   AtomicRedisEvents,
 ];
 

@@ -1,4 +1,11 @@
-import { Inject, Logger, Module, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
+import {
+  Inject,
+  Logger,
+  Module,
+  type DynamicModule,
+  type OnApplicationShutdown,
+  type OnModuleInit,
+} from '@nestjs/common';
 import { ModulesContainer } from '@nestjs/core';
 import { OPTIONS, REGISTRATION_NAME } from './atomic-redis.constants.js';
 import { ConfigurationError, describe } from './atomic-redis.errors.js';
@@ -8,7 +15,10 @@ import { IdempotencyService } from './idempotency/idempotency.service.js';
 import type { ResolvedOptions } from './atomic-redis.options.js';
 import { Deadline } from './redis/deadline.js';
 import { RedisConnection } from './redis/redis-connection.js';
+import type { Script } from './redis/script.js';
 import { WorkInFlight } from './redis/work-in-flight.js';
+import { ScriptFeatureModule } from './scripts/script-feature.module.js';
+import { ScriptService } from './scripts/script.service.js';
 import { TransactionService } from './transactions/transaction.service.js';
 
 /**
@@ -19,7 +29,7 @@ import { TransactionService } from './transactions/transaction.service.js';
  * AtomicRedisModule.forRootAsync({ inject: [ConfigService], useFactory: (config) => ({ connection: config.get('REDIS_URL') }) })
  * ```
  *
- * The application does not start when an option is wrong (`InvalidArgumentError`) or Redis cannot be reached within
+ * The application does not start when an option is wrong (`InvalidArgumentError`), a script of `forFeature` is no Lua (`ConfigurationError`) or Redis cannot be reached within
  * `timeoutMs` (`RedisUnavailableError`), unless `lazyConnect` is set.
  */
 @Module({})
@@ -36,9 +46,21 @@ export class AtomicRedisModule
     private readonly work: WorkInFlight,
     private readonly transactions: TransactionService,
     private readonly idempotency: IdempotencyService,
+    private readonly scripts: ScriptService,
     private readonly modules: ModulesContainer,
   ) {
     super();
+  }
+
+  /**
+   * Makes scripts injectable by `@InjectScript(script)`: each is checked while the application starts, and loaded on every connect. The registration must be
+   * visible to the importing module, as a global one is.
+   *
+   * @param name of the registration. Default: the unnamed one.
+   * @throws ConfigurationError for what is no script
+   */
+  static forFeature(scripts: readonly Script[], name?: string): DynamicModule {
+    return ScriptFeatureModule.of(scripts, name);
   }
 
   async onModuleInit(): Promise<void> {
@@ -50,7 +72,11 @@ export class AtomicRedisModule
         );
       }
       checkIdempotentMethods(this.modules, this.name, this.idempotency.operations);
-      if (!this.options.lazyConnect) await this.connection.ready(Deadline.in(this.options.timeoutMs));
+      if (!this.options.lazyConnect) {
+        const deadline = Deadline.in(this.options.timeoutMs);
+        await this.connection.ready(deadline);
+        await this.scripts.verify(deadline);
+      }
     } catch (error) {
       // The application will not start, and nobody will shut it down.
       await Promise.all(registrations.map(({ connection }) => connection.close()));

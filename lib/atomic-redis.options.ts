@@ -13,6 +13,7 @@ import {
   type ResolvedIdempotencyOptions,
 } from './idempotency/idempotency.options.js';
 import type { ConnectionOption } from './redis/client.js';
+import { scriptDefaults, scriptOptionChecks, type ScriptModuleOptions } from './scripts/script.options.js';
 import {
   resolveTransactionModuleOptions,
   transactionOptionChecks,
@@ -38,12 +39,14 @@ export interface AtomicRedisOptions {
   transactions?: TransactionModuleOptions;
   idempotency?: IdempotencyModuleOptions;
   counters?: CounterModuleOptions;
+  scripts?: ScriptModuleOptions;
 }
 
 export interface ResolvedOptions extends Required<AtomicRedisOptions> {
   transactions: ResolvedTransactionModuleOptions;
   idempotency: ResolvedIdempotencyOptions;
   counters: Required<CounterModuleOptions>;
+  scripts: Required<ScriptModuleOptions>;
 }
 
 const checkOptions = check.options({
@@ -56,6 +59,7 @@ const checkOptions = check.options({
   transactions: check.options(transactionOptionChecks),
   idempotency: check.options(idempotencyOptionChecks),
   counters: check.options(counterOptionChecks),
+  scripts: check.options(scriptOptionChecks),
 });
 
 /** @throws InvalidArgumentError naming the option, what it may be, and the value received */
@@ -77,5 +81,6 @@ export function resolveOptions(given: AtomicRedisOptions): ResolvedOptions {
     transactions: resolveTransactionModuleOptions(given.transactions),
     idempotency: resolveIdempotencyOptions(given.idempotency),
     counters: withDefaults(counterDefaults, given.counters),
+    scripts: withDefaults(scriptDefaults(), given.scripts),
   };
 }

@@ -4,8 +4,10 @@ import { CounterService } from './counters/counter.service.js';
 import { ReservationService } from './counters/reservations/reservation.service.js';
 import { IdempotencyService } from './idempotency/idempotency.service.js';
 import { AtomicRedisEvents } from './observability/events.js';
+import { ScriptService } from './scripts/script.service.js';
 import { TransactionService } from './transactions/transaction.service.js';
 import { ValueService } from './values/value.service.js';
+import { TransferService } from './transfers/transfer.service.js';
 
 /** All services of one registration. Injected by `@InjectAtomicRedis(name)`. */
 @Injectable()
@@ -17,6 +19,8 @@ export class AtomicRedis {
     readonly reservations: ReservationService,
     readonly values: ValueService,
     readonly auditedHashes: AuditedHashService,
+    readonly transfers: TransferService,
+    readonly scripts: ScriptService,
     readonly events: AtomicRedisEvents,
   ) {}
 }

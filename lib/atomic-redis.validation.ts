@@ -15,6 +15,16 @@ export const integer =
     }
   };
 
+const INT64_MIN = -(2n ** 63n);
+const INT64_MAX = 2n ** 63n - 1n;
+
+/** A safe integer, or a bigint of 64 bits. */
+export const int64: Check = (path, value) => {
+  const fits =
+    typeof value === 'bigint' ? value >= INT64_MIN && value <= INT64_MAX : Number.isSafeInteger(value);
+  if (!fits) throw new InvalidArgumentError(path, 'a safe integer, or a bigint of 64 bits', value);
+};
+
 /** A time in whole milliseconds. */
 export const milliseconds = (min = 1): Check => integer(min, MAX_TIME_MS);
 

@@ -2,14 +2,16 @@ export { AtomicRedisModule } from './atomic-redis.module.js';
 export type { AtomicRedisModuleExtras } from './atomic-redis.module-definition.js';
 export type { AtomicRedisOptions } from './atomic-redis.options.js';
 export { AtomicRedis } from './atomic-redis.js';
-export { getAtomicRedisToken, getTransactionToken } from './atomic-redis.constants.js';
+export { getAtomicRedisToken, getScriptToken, getTransactionToken } from './atomic-redis.constants.js';
 export { InjectAtomicRedis } from './inject-atomic-redis.decorator.js';
 export {
   AtomicRedisError,
   ConfigurationError,
   CrossSlotError,
+  InexactResultError,
   InvalidArgumentError,
   ModuleClosedError,
+  NotAnIntegerError,
   NotReplicatedError,
   NotTextError,
   OutcomeUnknownError,
@@ -96,18 +98,23 @@ export type {
   UndoableCounts,
 } from './counters/counter-result.js';
 export type { CounterModuleOptions } from './counters/counter.options.js';
-export {
-  CounterLimitError,
-  CounterOverflowError,
-  InexactResultError,
-  NotAnIntegerError,
-} from './counters/counter.errors.js';
+export { CounterLimitError, CounterOverflowError } from './counters/counter.errors.js';
 export {
   ReservationService,
   type HeldQuantity,
   type Hold,
   type HoldOptions,
 } from './counters/reservations/reservation.service.js';
+
+
+export { TransferService } from './transfers/transfer.service.js';
+export type { Balances, Transfer, TransferAudit, TransferOptions } from './transfers/transfer.options.js';
+export { BalanceOverflowError, InsufficientFundsError } from './transfers/transfer.errors.js';
+
+export { InjectScript } from './scripts/script-feature.module.js';
+export { ScriptService, type ScriptFunction, type ScriptInput } from './scripts/script.service.js';
+export type { ScriptModuleOptions } from './scripts/script.options.js';
+export { UndeclaredKeyError } from './scripts/script.errors.js';
 
 export {
   ValueService,

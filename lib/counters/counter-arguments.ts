@@ -51,15 +51,7 @@ export interface CounterRunOptions extends CounterAddOptions {
 /** How many counters one `addAll` takes. */
 const MAX_ADDITIONS = 512;
 
-const INT64_MIN = -(2n ** 63n);
-const INT64_MAX = 2n ** 63n - 1n;
-
-/** A safe integer, or a bigint of 64 bits. */
-export const int64: check.Check = (path, value) => {
-  const fits =
-    typeof value === 'bigint' ? value >= INT64_MIN && value <= INT64_MAX : Number.isSafeInteger(value);
-  if (!fits) throw new InvalidArgumentError(path, 'a safe integer, or a bigint of 64 bits', value);
-};
+export const { int64 } = check;
 
 const callOptionChecks = { timeoutMs: check.waitMs() } satisfies Record<
   keyof CounterCallOptions,

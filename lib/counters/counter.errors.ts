@@ -1,5 +1,7 @@
 import { AtomicRedisError, describe } from '../atomic-redis.errors.js';
 
+export { InexactResultError, NotAnIntegerError } from '../atomic-redis.errors.js';
+
 /** A counter stands at a bound, and the decorated method or `run` was told to reject then. The method was not run. */
 export class CounterLimitError extends AtomicRedisError {
   readonly code = 'COUNTER_LIMIT';
@@ -31,40 +33,5 @@ export class CounterOverflowError extends AtomicRedisError {
     readonly requested: number | bigint,
   ) {
     super(`Counter ${describe(key)} would leave the range of a signed 64-bit integer by adding ${requested}`);
-  }
-}
-
-/** The result is an integer that a JavaScript number cannot hold exactly. Nothing was changed. */
-export class InexactResultError extends AtomicRedisError {
-  readonly code = 'INEXACT_RESULT';
-  readonly outcome = 'not-applied';
-  readonly retryable = false;
-
-  constructor(
-    readonly key: string,
-    /** The call that gives the exact result, such as `getBigInt`. */
-    readonly instead: string,
-  ) {
-    super(`Counter ${describe(key)} is beyond what a number holds exactly (2^53 - 1): use ${instead}`);
-  }
-}
-
-/** The key holds something other than a signed 64-bit integer. It was left as it was. */
-export class NotAnIntegerError extends AtomicRedisError {
-  readonly code = 'NOT_AN_INTEGER';
-  readonly outcome = 'not-applied';
-  readonly retryable = false;
-
-  constructor(
-    readonly key: string,
-    /** A string that is no integer as Redis spells one, or another type, such as a list. */
-    readonly found: 'other-string' | 'other-type',
-  ) {
-    super(
-      `${describe(key)} is not a counter: it holds ` +
-        (found === 'other-type'
-          ? 'another type than a string'
-          : 'a string that is not a signed 64-bit integer'),
-    );
   }
 }

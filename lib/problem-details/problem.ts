@@ -19,6 +19,7 @@ const STATUS: Readonly<Record<string, number>> = {
   IDEMPOTENCY_IN_FLIGHT: 409,
   IDEMPOTENCY_RESULT_UNAVAILABLE: 409,
   COUNTER_LIMIT: 409,
+  INSUFFICIENT_FUNDS: 409,
   IDEMPOTENCY_MISMATCH: 422,
   REDIS_UNAVAILABLE: 503,
   OUTCOME_UNKNOWN: 503,
@@ -31,6 +32,7 @@ const STATUS: Readonly<Record<string, number>> = {
 const DETAIL_OF_CODE: Readonly<Record<string, string>> = {
   TRANSACTION_CONFLICT: 'Others keep changing what this request is to change',
   COUNTER_LIMIT: 'A limit has been reached',
+  INSUFFICIENT_FUNDS: 'The balance is too low',
 };
 
 const DETAIL_OF_STATUS: Readonly<Record<number, string>> = {

@@ -69,6 +69,9 @@ export class OperationRunner {
   ): Promise<Reply> {
     assertNotRetried(what, propagation);
     const space = this.connection.keys;
+    // Before the marker joins them, which is no key of the caller's and should not be in the error.
+    const given = Object.values<string | readonly string[]>(keys).flat();
+    if (this.connection.isCluster && given.length > 0) space.commonSlotOf(given);
     const markerKey = space.inSlot('operation', space.slotOf(near), randomBytes(16).toString('hex'));
     return await this.inFlight.track(() =>
       this.scripts.run(

@@ -72,6 +72,12 @@ export class RedisConnection {
     for (const script of scripts) this.scripts.add(script);
   }
 
+  /** Loads a script now, and resolves with what the server has against it. One that could not be loaded is loaded at its first call. */
+  async load({ lua }: Script, deadline: Deadline): Promise<Error | undefined> {
+    const loading = this.client.script('LOAD', lua).then(() => undefined);
+    return await deadline.race(loading, () => this.unavailable()).catch((error: unknown) => error as Error);
+  }
+
   /** Starts connecting, and keeps reconnecting until closed. */
   open(): void {
     if (this.state !== 'idle') return;

@@ -49,12 +49,12 @@ const PASSES_LATER = new Set(['OOM', 'MISCONF']);
 const mayBeRepeated = (code: string): boolean => TRANSIENT.has(code) || PASSES_LATER.has(code);
 
 /** An error of a script: unless Redis refused to run it at all, it may have written before it failed. */
-export function toScriptError(error: Error, script: string): RedisReplyError {
+export function toScriptError(error: Error, script: { name: string; readOnly: boolean }): RedisReplyError {
   const code = replyCode(error) ?? 'ERR';
-  return new RedisReplyError(code, `Redis refused ${script}: ${error.message}`, {
+  return new RedisReplyError(code, `Redis refused ${script.name}: ${error.message}`, {
     cause: error,
     retryable: mayBeRepeated(code),
-    outcome: REFUSED_BEFOREHAND.has(code) ? 'not-applied' : 'unknown',
+    outcome: script.readOnly || REFUSED_BEFOREHAND.has(code) ? 'not-applied' : 'unknown',
   });
 }
 

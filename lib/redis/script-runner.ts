@@ -67,7 +67,8 @@ export class ScriptRunner {
     const hasTimeLimit = script.args.includes(NOT_AFTER);
     // Before any I/O: a placeholder stands for the time limit that is filled in below.
     const argumentList = orderedArguments(script, hasTimeLimit ? { ...args, [NOT_AFTER]: 0 } : args);
-    const slot = this.connection.isCluster ? this.connection.keys.commonSlotOf(keyList) : 0;
+    const slot =
+      this.connection.isCluster && keyList.length > 0 ? this.connection.keys.commonSlotOf(keyList) : 0;
     const sending = { script, keys: keyList, args: argumentList, slot, deadline, durability };
 
     let loadWithCall = false;
@@ -98,13 +99,13 @@ export class ScriptRunner {
         }
         if (isConnectionLoss(error)) {
           if (!resend) throw this.unknown(script, error);
-          unanswered = true;
+          unanswered = !script.readOnly;
           await this.connection.refreshTopology(deadline);
         } else if (durability && isTransientRefusal(error)) {
           // Nobody follows redirections on a connection to one server.
           await this.connection.refreshTopology(deadline);
         } else if (!isTransientRefusal(error))
-          throw unanswered ? this.unknown(script, error) : toScriptError(error, script.name);
+          throw unanswered ? this.unknown(script, error) : toScriptError(error, script);
         cause = error;
         await sleep(Math.min(fullJitter(attempt, 1, 100), deadline.remainingMs));
         continue;
@@ -147,7 +148,8 @@ export class ScriptRunner {
     await this.connection.ready(deadline);
   }
 
-  private unknown(script: { name: string }, cause?: Error): OutcomeUnknownError {
+  private unknown(script: Script, cause?: Error): AtomicRedisError {
+    if (script.readOnly) return this.connection.unavailable(cause);
     return new OutcomeUnknownError(
       `${script.name} was sent to Redis at ${this.connection.address} and not answered in time; it may have taken effect`,
       { cause },
@@ -162,12 +164,9 @@ function callScript(
   args: readonly (string | Buffer)[],
   withText: boolean,
 ): Promise<unknown> {
-  const rest = [keys.length, ...keys, ...args];
-  if (script.binary)
-    return client.callBuffer(withText ? 'EVAL' : 'EVALSHA', withText ? script.lua : script.sha, ...rest);
-  return withText
-    ? client.eval(script.lua, keys.length, ...keys, ...args)
-    : client.evalsha(script.sha, keys.length, ...keys, ...args);
+  const command = `${withText ? 'EVAL' : 'EVALSHA'}${script.readOnly ? '_RO' : ''}`;
+  const rest = [withText ? script.lua : script.sha, keys.length, ...keys, ...args];
+  return script.binary ? client.callBuffer(command, ...rest) : client.call(command, ...rest);
 }
 
 const isTooLate = (raw: unknown): boolean => {

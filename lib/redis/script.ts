@@ -32,8 +32,10 @@ export interface ScriptSpecification<Keys extends readonly string[], Args extend
   lua: string;
   /** Turns what Redis replied into the script's own result. */
   reply: (raw: unknown) => Reply;
-  /** Receive bulk strings as Buffers, for results that hold bytes. Default: false. */
+  /** Receive bulk strings as Buffers, for results that hold bytes. @default false */
   binary?: boolean;
+  /** It writes nothing: Redis refuses its writes, it may be sent any number of times, and it has no outcome to be unknown. @default false */
+  readOnly?: boolean;
 }
 
 /** A Lua script with the types of its keys, arguments and reply. Made by {@link defineScript}. */
@@ -49,7 +51,7 @@ export interface Script<
 /**
  * Defines a Lua script: its text, and the names and types of what goes in and comes out.
  *
- * @throws ConfigurationError when a name is repeated, a list is not last, or a part is missing
+ * @throws ConfigurationError when a name is repeated, a list is not last, the text begins with `#!`, or a part is missing
  */
 export function defineScript<
   const Keys extends readonly string[],
@@ -59,6 +61,11 @@ export function defineScript<
   const { name, lua, keys, args } = specification;
   if (typeof name !== 'string' || name === '' || typeof lua !== 'string' || lua.trim() === '') {
     throw new ConfigurationError('defineScript needs a name and the Lua text');
+  }
+  if (lua.trimStart().startsWith('#!')) {
+    throw new ConfigurationError(
+      `Script ${name} begins with a #! line, which not every server knows; leave it out`,
+    );
   }
   for (const [what, names] of [
     ['key', keys],
@@ -75,6 +82,7 @@ export function defineScript<
   }
   return Object.freeze({
     binary: false,
+    readOnly: false,
     ...specification,
     sha: createHash('sha1').update(lua).digest('hex'),
   });

@@ -1,0 +1,126 @@
+import { luaOperation } from '../redis/lua-operation.js';
+import type { OperationScript } from '../redis/operation-runner.js';
+import { defineScript, type Script } from '../redis/script.js';
+import { decodeReply, luaEncode } from './script-reply.js';
+
+type AnyScript<Reply> = Script<readonly string[], readonly string[], Reply>;
+
+/** A user's read-only script as it is sent. */
+export type PreparedRead<Reply = unknown> = Script<readonly ['...keys'], readonly ['...args'], Reply>;
+
+/** Any other script of the user's as it is sent. */
+export type PreparedOperation<Reply = unknown> = OperationScript<
+  readonly ['...keys'],
+  readonly ['...args'],
+  Reply
+>;
+
+/** A read-only script is run as it is, and its reply encoded. */
+export const prepareRead = <Reply>(script: AnyScript<Reply>, checkKeys: boolean): PreparedRead<Reply> =>
+  defineScript({
+    name: script.name,
+    keys: ['...keys'],
+    args: ['...args'],
+    binary: true,
+    readOnly: true,
+    lua: `${runBody(script.lua, checkKeys)}
+return run_body(0, 0)
+`,
+    reply: (raw) => script.reply(decodeReply(script, raw as Buffer)),
+  });
+
+/**
+ * Any other script is run once, and its encoded reply kept in the marker. The marker is set ahead of the user's text as well: where Redis has
+ * no memory left for it, the script is refused before it did anything.
+ */
+export const prepareOperation = <Reply>(
+  script: AnyScript<Reply>,
+  checkKeys: boolean,
+): PreparedOperation<Reply> =>
+  defineScript({
+    name: script.name,
+    keys: ['marker', '...keys'],
+    args: ['notAfterMs', 'keepMarker', '...args'],
+    binary: true,
+    lua: `${runBody(script.lua, checkKeys)}${luaOperation}
+local stored = recall()
+if stored then return stored end
+if is_late() then return 'TOO_LATE' end
+remember(encode({ err = 'ERR it was started and did not end' }))
+return remember(run_body(1, 2))
+`,
+    reply: (raw) => script.reply(decodeReply(script, raw as Buffer)),
+  });
+
+/**
+ * Lua that makes a function of the user's text, and `run_body(skip_keys, skip_args)`, which answers with its encoded reply.
+ *
+ * The user's text stands first, so that Lua's errors count its lines as the user does, and nothing of the library's is in its scope. It is given
+ * KEYS and ARGV of its own, without those of the library. Whatever it raises becomes a reply: neither ioredis nor the script runner can then
+ * take a word in it for a reason to send the script again.
+ */
+const runBody = (text: string, checkKeys: boolean): string => `local body = function(KEYS, ARGV${
+  checkKeys ? ', redis, server' : ''
+}) ${text}
+end
+${luaEncode}
+-- A text that Lua raised has its line in front. To what a command raised it is added, if a line of the user's is on the stack: it is not after a tail call.
+local function explain(failure)
+  if type(failure) ~= 'table' then return tostring(failure) end
+  local text = tostring(failure.err)
+  for level = 3, 9 do
+    local _, place = pcall(error, '', level)
+    local line = tonumber(string.match(place, ':(%d+):') or '')
+    if line and line <= ${text.split('\n').length} then return text .. ' (line ' .. line .. ')' end
+  end
+  return text
+end
+
+local function run_body(skip_keys, skip_args)
+  local keys, args = {}, {}
+  for i = skip_keys + 1, #KEYS do keys[#keys + 1] = KEYS[i] end
+  for i = skip_args + 1, #ARGV do args[#args + 1] = ARGV[i] end
+${checkKeys ? luaCheckedRun : luaRun}
+  if done then return result end
+  return encode({ err = result })
+end
+`;
+
+const luaRun = `
+  local done, result = xpcall(function() return encode(body(keys, args)) end, explain)
+`;
+
+/**
+ * Asks Redis for the keys of each command before it is sent. COMMAND GETKEYS answers with an error where a command has no keys, and where a server
+ * does not let scripts ask; then there is nothing to check.
+ */
+const luaCheckedRun = `
+  local declared, undeclared = {}, nil
+  for i = 1, #keys do declared[keys[i]] = true end
+  local function check(name, ...)
+    local found = redis.pcall('COMMAND', 'GETKEYS', name, ...)
+    if type(found) ~= 'table' or found.err then return end
+    for i = 1, #found do
+      if not declared[found[i]] then
+        undeclared = 'u' .. encode(name) .. encode(found[i])
+        error('a key that is not declared')
+      end
+    end
+  end
+  local checked = setmetatable({
+    call = function(...)
+      check(...)
+      local reply = redis.pcall(...)
+      if type(reply) == 'table' and reply.err then error(reply) end
+      return reply
+    end,
+    pcall = function(...)
+      check(...)
+      return redis.pcall(...)
+    end,
+  }, { __index = redis })
+  -- Valkey's other name for it, which Redis does not have.
+  local server = rawget(_G, 'server') and checked
+  local done, result = xpcall(function() return encode(body(keys, args, checked, server)) end, explain)
+  if undeclared then return undeclared end
+`;

@@ -1,0 +1,165 @@
+import { Inject, Injectable } from '@nestjs/common';
+import { OPTIONS } from '../atomic-redis.constants.js';
+import { ConfigurationError, InvalidArgumentError } from '../atomic-redis.errors.js';
+import type { ResolvedOptions } from '../atomic-redis.options.js';
+import * as check from '../atomic-redis.validation.js';
+import { Deadline } from '../redis/deadline.js';
+import { operationOptionChecks, OperationRunner, type OperationOptions } from '../redis/operation-runner.js';
+import { RedisConnection } from '../redis/redis-connection.js';
+import {
+  NOT_AFTER,
+  orderedArguments,
+  orderedKeys,
+  type ArgumentsOf,
+  type NamedValues,
+  type Script,
+} from '../redis/script.js';
+import { ScriptRunner } from '../redis/script-runner.js';
+import { WorkInFlight } from '../redis/work-in-flight.js';
+import {
+  prepareOperation,
+  prepareRead,
+  type PreparedOperation,
+  type PreparedRead,
+} from './prepared-script.js';
+
+/** `Values` under the name `Name`, which may be left out where there are none. */
+type Part<Name extends string, Values> = [keyof Values] extends [never]
+  ? { readonly [N in Name]?: Values }
+  : { readonly [N in Name]: Values };
+
+/** What goes into one run of a script: its keys and its arguments by their names, each part left out where the script has none. */
+export type ScriptInput<Keys extends readonly string[], Args extends readonly string[]> = Part<
+  'keys',
+  NamedValues<Keys, string>
+> &
+  Part<'args', ArgumentsOf<Args>>;
+
+/** Runs one script; what `@InjectScript` injects. Rejects as `ScriptService.run` does. */
+export type ScriptFunction<S extends Script> =
+  S extends Script<infer Keys, infer Args, infer Reply>
+    ? (input: ScriptInput<Keys, Args>, options?: OperationOptions) => Promise<Reply>
+    : never;
+
+/** A script as it is sent, and whether as a read. */
+type Prepared =
+  | { readonly readOnly: true; readonly sent: PreparedRead }
+  | { readonly readOnly: false; readonly sent: PreparedOperation };
+
+const checkOptions = check.options(operationOptionChecks);
+
+/** Runs your own Lua scripts, with the effect of once. */
+@Injectable()
+export class ScriptService {
+  private readonly prepared = new Map<Script, Prepared>();
+
+  constructor(
+    private readonly connection: RedisConnection,
+    private readonly runner: ScriptRunner,
+    private readonly operations: OperationRunner,
+    private readonly inFlight: WorkInFlight,
+    @Inject(OPTIONS) private readonly options: ResolvedOptions,
+  ) {}
+
+  /**
+   * Runs a script, once, even when its reply is lost and it is sent again: its reply is kept in Redis, in a key of some 150 bytes and the reply's own for a
+   * minute beyond the time-out, unless `marker` is false. A read-only script keeps nothing; `marker` and `propagation` make no difference to it.
+   *
+   * ```ts
+   * const take = defineScript({ name: 'bucket.take', keys: ['bucket'], args: ['capacity'], lua: '…', reply: Number });
+   * const left = await scripts.run(take, { keys: { bucket: 'bucket:{7}' }, args: { capacity: 10 } });
+   * ```
+   *
+   * @returns what the script's `reply` makes of its answer
+   * @throws InvalidArgumentError, and on a Cluster CrossSlotError, before any I/O
+   * @throws RedisReplyError when the script failed, outcome unknown, for Lua takes nothing back; or when Redis refused to run it
+   * @throws UndeclaredKeyError when it was about to touch a key that it does not declare, where `checkKeys` is on
+   * @throws TransactionMisuseError inside a transaction, unless `propagation` is `'outside'` or the script read-only
+   * @throws RedisUnavailableError when Redis could not be reached in time; nothing was done
+   * @throws OutcomeUnknownError when it was sent and not answered in time; if it was not run by then, it never will be
+   */
+  async run<const Keys extends readonly string[], const Args extends readonly string[], Reply>(
+    script: Script<Keys, Args, Reply>,
+    input: ScriptInput<Keys, Args>,
+    options: OperationOptions = {},
+  ): Promise<Reply> {
+    const { readOnly, sent } = this.preparedOf(script);
+    checkOptions('options', options);
+    const { keys: givenKeys = {}, args: givenArgs = {} } = checkInput(input);
+    const keys = orderedKeys(script, givenKeys);
+    const args = orderedArguments(script, givenArgs);
+    const reply = readOnly
+      ? this.inFlight.track(() =>
+          this.runner.run(sent, { keys }, { args }, Deadline.in(options.timeoutMs ?? this.options.timeoutMs)),
+        )
+      : this.operations.run(
+          `Running ${script.name}`,
+          sent,
+          keys[0] ?? script.name,
+          { keys },
+          { args },
+          options,
+        );
+    return (await reply) as Reply;
+  }
+
+  /**
+   * Loads a script on every connect from now on, ahead of its first use, and returns a function that runs it. `AtomicRedisModule.forFeature` does it for
+   * scripts that are injected.
+   *
+   * @throws ConfigurationError for what is no script
+   */
+  prepare<S extends Script>(script: S): ScriptFunction<S> {
+    this.preparedOf(script);
+    const run = (input: ScriptInput<readonly string[], readonly string[]>, options?: OperationOptions) =>
+      this.run(script, input, options);
+    return run as ScriptFunction<S>;
+  }
+
+  /**
+   * Loads the scripts that are prepared by now, so that one that is no Lua is told of while the application starts.
+   * @throws ConfigurationError for a script that does not compile
+   */
+  async verify(deadline: Deadline): Promise<void> {
+    for (const [{ name }, { sent }] of this.prepared) {
+      const problem = await this.connection.load(sent, deadline);
+      if (problem && /compil/i.test(problem.message))
+        throw new ConfigurationError(`Script ${name} is not valid Lua: ${problem.message}`);
+    }
+  }
+
+  private preparedOf(script: Script): Prepared {
+    let prepared = this.prepared.get(script);
+    if (!prepared) {
+      checkScript(script);
+      const { checkKeys } = this.options.scripts;
+      prepared = script.readOnly
+        ? { readOnly: true, sent: prepareRead(script, checkKeys) }
+        : { readOnly: false, sent: prepareOperation(script, checkKeys) };
+      this.prepared.set(script, prepared);
+      this.connection.preload([prepared.sent]);
+    }
+    return prepared;
+  }
+}
+
+function checkScript(script: Script): void {
+  if (typeof script !== 'object' || script === null || typeof script.sha !== 'string')
+    throw new InvalidArgumentError('script', 'a script made by defineScript', script);
+  if (script.args.includes(NOT_AFTER))
+    throw new ConfigurationError(
+      `Script ${script.name} names an argument ${NOT_AFTER}: its time limit is added when it is run, and kept for it`,
+    );
+}
+
+function checkInput(input: unknown): {
+  keys?: Readonly<Record<string, unknown>>;
+  args?: Readonly<Record<string, unknown>>;
+} {
+  const anObject: check.Check = (path, value) => {
+    if (typeof value !== 'object' || value === null)
+      throw new InvalidArgumentError(path, 'an object of names and values', value);
+  };
+  check.options({ keys: anObject, args: anObject })('input', input);
+  return input as object;
+}

@@ -1,0 +1,79 @@
+import { InvalidArgumentError } from '../atomic-redis.errors.js';
+import * as check from '../atomic-redis.validation.js';
+import { operationOptionChecks, type OperationOptions } from '../redis/operation-runner.js';
+
+/** How many legs go into one `transferAll`: Redis does nothing else while it moves them. */
+export const MAX_LEGS = 10_000;
+
+/** One movement from a balance to another. */
+export interface Transfer<N extends number | bigint = number | bigint> {
+  /** Key of the balance to take from; one that does not exist counts as 0. */
+  from: string;
+  /** Key of the balance to add to; likewise. */
+  to: string;
+  /** An integer above 0. */
+  amount: N;
+  /** What must be left in `from`; below 0 to allow an overdraft. @default 0 */
+  minimum?: number | bigint;
+}
+
+/** Both balances after a leg. Numbers where its amount was a number, bigints where it was a bigint. */
+export interface Balances<N extends number | bigint = number | bigint> {
+  readonly from: N;
+  readonly to: N;
+}
+
+/** One entry for each leg, appended to a stream in the same step: `from`, `to`, `amount`, `fromBalance`, `toBalance`, `atMs`, `reference`. */
+export interface TransferAudit {
+  /** Key of the stream, in the slot of the balances. */
+  log: string;
+  /** How many entries are kept; older ones are deleted. Default: all. */
+  maxEntries?: number;
+  /** What the caller knows the transfer by, such as the id of a payment. Default: the entries have no such field. */
+  reference?: string;
+}
+
+export interface TransferOptions extends OperationOptions {
+  /** Default: nothing is logged. */
+  audit?: TransferAudit;
+}
+
+const checkLeg = check.options({
+  from: check.key,
+  to: check.key,
+  amount: (path, value) => {
+    check.int64(path, value);
+    if ((value as number | bigint) <= 0) throw new InvalidArgumentError(path, 'an integer above 0', value);
+  },
+  minimum: check.int64,
+} satisfies Record<keyof Transfer, check.Check>);
+
+const checkOptions = check.options({
+  ...operationOptionChecks,
+  audit: check.options({
+    log: check.key,
+    maxEntries: check.integer(1),
+    reference: check.nonEmptyString,
+  } satisfies Record<keyof TransferAudit, check.Check>),
+} satisfies Record<keyof TransferOptions, check.Check>);
+
+/** @throws InvalidArgumentError */
+export function checkTransfer(path: string, leg: Transfer): void {
+  checkLeg(path, leg);
+  // The options' checks pass over what is absent.
+  check.key(`${path}.from`, leg.from);
+  check.key(`${path}.to`, leg.to);
+  check.int64(`${path}.amount`, leg.amount);
+  if (leg.from === leg.to)
+    throw new InvalidArgumentError(`${path}.to`, `another key than ${path}.from`, leg.to);
+}
+
+/** @throws InvalidArgumentError */
+export function checkTransferOptions(options: TransferOptions, legs: readonly Transfer[]): void {
+  checkOptions('options', options);
+  if (!options.audit) return;
+  const { log } = options.audit;
+  check.key('options.audit.log', log);
+  if (legs.some(({ from, to }) => from === log || to === log))
+    throw new InvalidArgumentError('options.audit.log', 'another key than the balances', log);
+}
