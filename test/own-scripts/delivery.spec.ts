@@ -15,7 +15,7 @@ import { startCluster } from '../support/cluster.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 
-const isScript = { match: ({ name }: { name: string }): boolean => /^EVAL/.test(name) };
+const isScript = { match: ({ name }: { name: string }): boolean => name.startsWith('EVAL') };
 
 const add = defineScript({
   name: 'test.add',
