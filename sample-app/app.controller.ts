@@ -11,6 +11,9 @@ export class AppController {
       'PUT /accounts/:id': '{ balance }',
       'GET /accounts/:id': 'the balance',
       'POST /accounts/:id/withdrawals': '{ amount }: never more than the balance',
+      'POST /accounts/:id/transfers': '{ to, amount }: never more than the balance, and no cent is lost',
+      'POST /accounts/:id/statements':
+        'balance and latest transfers; three of them, then one each ten seconds',
       'PUT /inventory/:sku': '{ stock }',
       'GET /inventory/:sku': 'the stock, and how many reservations it has seen',
       'POST /inventory/:sku/reservations': '{ quantity }: never more than the stock',

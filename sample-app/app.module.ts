@@ -10,9 +10,10 @@ import { NaiveModule } from './naive/naive.module.js';
 import { OrdersModule } from './orders/orders.module.js';
 import { ProductsModule } from './products/products.module.js';
 import { ShopRedisModule } from './redis/shop-redis.module.js';
+import { StatementsModule } from './statements/statements.module.js';
 
 @Module({
-  imports: [OrdersModule, AccountsModule, InventoryModule, ProductsModule, NaiveModule],
+  imports: [OrdersModule, AccountsModule, StatementsModule, InventoryModule, ProductsModule, NaiveModule],
   controllers: [AppController],
   providers: [
     DemoData,

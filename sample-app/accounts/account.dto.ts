@@ -1,4 +1,4 @@
-import { IsInt, Max, Min } from 'class-validator';
+import { IsInt, IsString, Matches, Max, Min } from 'class-validator';
 
 /** Money is in whole cents. */
 const MOST = 1_000_000_000;
@@ -15,4 +15,10 @@ export class WithdrawDto {
   @Min(1)
   @Max(MOST)
   amount!: number;
+}
+
+export class TransferDto extends WithdrawDto {
+  @IsString()
+  @Matches(/^[\w-]{1,64}$/, { message: 'to must have 1 to 64 letters, digits, underscores or hyphens' })
+  to!: string;
 }

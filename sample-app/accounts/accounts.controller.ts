@@ -1,6 +1,6 @@
 import { Body, Controller, Get, Param, Post, Put } from '@nestjs/common';
 import { IdPipe } from '../http/id.pipe.js';
-import { SetBalanceDto, WithdrawDto } from './account.dto.js';
+import { SetBalanceDto, TransferDto, WithdrawDto } from './account.dto.js';
 import { AccountsService, type Account } from './accounts.service.js';
 
 @Controller('accounts')
@@ -20,5 +20,13 @@ export class AccountsController {
   @Post(':id/withdrawals')
   async withdraw(@Param('id', IdPipe) id: string, @Body() dto: WithdrawDto): Promise<Account> {
     return await this.accounts.withdraw(id, dto.amount);
+  }
+
+  @Post(':id/transfers')
+  async transfer(
+    @Param('id', IdPipe) id: string,
+    @Body() dto: TransferDto,
+  ): Promise<{ from: Account; to: Account }> {
+    return await this.accounts.transfer(id, dto.to, dto.amount);
   }
 }

@@ -1,7 +1,7 @@
-import { Injectable } from '@nestjs/common';
+import { BadRequestException, Injectable } from '@nestjs/common';
 import { Redis } from 'ioredis';
-import { InjectTransaction, OptimisticRetry, Transaction } from 'nestjs-atomic-redis';
-import { balanceKey } from '../redis/keys.js';
+import { InjectTransaction, OptimisticRetry, Transaction, TransferService } from 'nestjs-atomic-redis';
+import { balanceKey, transfersKey } from '../redis/keys.js';
 import { InsufficientFundsException, NoSuchAccountException } from './accounts.errors.js';
 
 export interface Account {
@@ -13,6 +13,7 @@ export interface Account {
 export class AccountsService {
   constructor(
     private readonly redis: Redis,
+    private readonly transfers: TransferService,
     @InjectTransaction() private readonly tx: Transaction,
   ) {}
 
@@ -36,5 +37,15 @@ export class AccountsService {
     if (balance < amount) throw new InsufficientFundsException(balance, amount);
     this.tx.write.set(balanceKey(id), balance - amount);
     return { id, balance: balance - amount };
+  }
+
+  /** Both balances and the entry of the log change in one step, or none of them. */
+  async transfer(id: string, to: string, amount: number): Promise<{ from: Account; to: Account }> {
+    if (to === id) throw new BadRequestException('to must be another account');
+    const balances = await this.transfers.transfer(
+      { from: balanceKey(id), to: balanceKey(to), amount },
+      { audit: { log: transfersKey, maxEntries: 10_000 } },
+    );
+    return { from: { id, balance: balances.from }, to: { id: to, balance: balances.to } };
   }
 }

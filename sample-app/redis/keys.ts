@@ -4,7 +4,10 @@
  */
 export const lastOrderIdKey = 'orders:last-id';
 export const orderKey = (id: number): string => `order:{${id}}`;
-export const balanceKey = (accountId: string): string => `account:{${accountId}}:balance`;
+/** All accounts share a tag: a transfer changes any two of them, and its log, in one step. */
+export const balanceKey = (accountId: string): string => `account:{bank}:${accountId}`;
+export const transfersKey = 'transfers:{bank}';
+export const statementsKey = (accountId: string): string => `statements:{${accountId}}`;
 export const stockKey = (sku: string): string => `inventory:{${sku}}`;
 export const reservationsKey = (sku: string): string => `inventory:{${sku}}:reservations`;
 export const productKey = (sku: string): string => `product:{${sku}}`;

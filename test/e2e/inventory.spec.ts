@@ -24,7 +24,7 @@ describe('carts and holds of the shop, in two processes', () => {
 
   const setStock = (sku: string, amount: number) => send('PUT', shop, `/inventory/${sku}`, { stock: amount });
 
-  it('[SHOP-3a] reserves 200 carts whole or not at all', async () => {
+  it('[SHOP-9] reserves 200 carts whole or not at all', async () => {
     await Promise.all([setStock('tea', 50), setStock('milk', 80)]);
     const lines = [
       { sku: 'tea', quantity: 1 },
@@ -38,7 +38,7 @@ describe('carts and holds of the shop, in two processes', () => {
     expect(answers.find(({ status }) => status === 409)?.problem?.detail).toMatch(/too little of milk/);
   });
 
-  it('[SHOP-3a] holds for a while, for whoever has the id', async () => {
+  it('[SHOP-9] holds for a while, for whoever has the id', async () => {
     await setStock('tea', 10);
     const hold = async (quantity: number, seconds: number): Promise<string> => {
       const { status, body } = await post(shop, '/inventory/tea/holds', { quantity, seconds });
@@ -61,7 +61,7 @@ describe('carts and holds of the shop, in two processes', () => {
     expect(await stock('tea')).toBe(7);
   });
 
-  it('[SHOP-3a] gives nothing back into a stock that was set anew', async () => {
+  it('[SHOP-9] gives nothing back into a stock that was set anew', async () => {
     await setStock('tea', 10);
     const { body } = await post(shop, '/inventory/tea/holds', { quantity: 3, seconds: 600 });
     await setStock('tea', 20);

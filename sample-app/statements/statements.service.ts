@@ -1,0 +1,49 @@
+import { HttpException, HttpStatus, Injectable } from '@nestjs/common';
+import { Redis } from 'ioredis';
+import { InjectScript, type ScriptFunction } from 'nestjs-atomic-redis';
+import { AccountsService, type Account } from '../accounts/accounts.service.js';
+import { balanceKey, statementsKey, transfersKey } from '../redis/keys.js';
+import { takeTokenScript } from './take-token.script.js';
+
+/** Three at once, and then one every ten seconds. */
+const LIMIT = { capacity: 3, refillMs: 10_000 };
+
+/** How far back the log of transfers is read. */
+const ENTRIES = 1_000;
+
+export interface Statement extends Account {
+  /** Latest first; what was paid out is negative. */
+  transfers: { amount: number; balance: number; at: string }[];
+}
+
+@Injectable()
+export class StatementsService {
+  constructor(
+    private readonly redis: Redis,
+    private readonly accounts: AccountsService,
+    @InjectScript(takeTokenScript) private readonly takeToken: ScriptFunction<typeof takeTokenScript>,
+  ) {}
+
+  async create(id: string): Promise<Statement> {
+    const account = await this.accounts.find(id);
+    const { taken, waitMs } = await this.takeToken({ keys: { bucket: statementsKey(id) }, args: LIMIT });
+    if (!taken) {
+      const seconds = Math.ceil(waitMs / 1000);
+      throw new HttpException(`The next statement can be had in ${seconds} s`, HttpStatus.TOO_MANY_REQUESTS);
+    }
+    return { ...account, transfers: await this.transfersOf(balanceKey(id)) };
+  }
+
+  private async transfersOf(key: string): Promise<Statement['transfers']> {
+    const entries = await this.redis.xrevrange(transfersKey, '+', '-', 'COUNT', ENTRIES);
+    return entries.flatMap(([, fields]) => {
+      const value = (name: string): string => fields[fields.indexOf(name) + 1]!;
+      const at = new Date(Number(value('atMs'))).toISOString();
+      if (value('from') === key)
+        return [{ amount: -Number(value('amount')), balance: Number(value('fromBalance')), at }];
+      if (value('to') === key)
+        return [{ amount: Number(value('amount')), balance: Number(value('toBalance')), at }];
+      return [];
+    });
+  }
+}
