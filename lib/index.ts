@@ -106,7 +106,6 @@ export {
   type HoldOptions,
 } from './counters/reservations/reservation.service.js';
 
-
 export { TransferService } from './transfers/transfer.service.js';
 export type { Balances, Transfer, TransferAudit, TransferOptions } from './transfers/transfer.options.js';
 export { BalanceOverflowError, InsufficientFundsError } from './transfers/transfer.errors.js';

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { describe } from '../atomic-redis.errors.js';
+import { describe, InexactResultError } from '../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import type { OperationRunner } from '../redis/operation-runner.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
@@ -13,7 +13,7 @@ import {
 } from './counter-arguments.js';
 import { assertCounter, companionsOf } from './counter-producer.js';
 import { parseResult, type CountersResult } from './counter-result.js';
-import { CounterOverflowError, InexactResultError } from './counter.errors.js';
+import { CounterOverflowError } from './counter.errors.js';
 import { Refusal } from './lua-counter.js';
 import { untilSwept } from './until-swept.js';
 

@@ -1,7 +1,7 @@
 import * as check from '../atomic-redis.validation.js';
 import { wrapMethod, type CheckedMethodDecorator } from '../method-wrapping/wrap-method.js';
 import { counterValueOf } from './counter-value.decorator.js';
-import { checkTogether, int64, runOptionChecks, type CounterRunOptions } from './counter-arguments.js';
+import { checkTogether, runOptionChecks, type CounterRunOptions } from './counter-arguments.js';
 import type { CounterResult } from './counter-result.js';
 
 export interface AtomicCounterOptions<
@@ -19,7 +19,7 @@ export interface AtomicCounterOptions<
 const checkOptions = check.options({
   ...runOptionChecks,
   key: check.either('a key or a function', check.key, check.func),
-  by: check.either('a safe integer, a bigint of 64 bits or a function', int64, check.func),
+  by: check.either('a safe integer, a bigint of 64 bits or a function', check.int64, check.func),
   name: check.nonEmptyString,
 } satisfies Record<keyof AtomicCounterOptions, check.Check>);
 

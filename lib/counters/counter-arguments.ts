@@ -51,16 +51,14 @@ export interface CounterRunOptions extends CounterAddOptions {
 /** How many counters one `addAll` takes. */
 const MAX_ADDITIONS = 512;
 
-export const { int64 } = check;
-
 const callOptionChecks = { timeoutMs: check.waitMs() } satisfies Record<
   keyof CounterCallOptions,
   check.Check
 >;
 
 const boundChecks = {
-  min: int64,
-  max: int64,
+  min: check.int64,
+  max: check.int64,
   onLimit: check.oneOf('reject', 'clamp'),
   ttlMs: check.milliseconds(),
   ttl: check.oneOf('onCreate', 'sliding'),
@@ -71,7 +69,7 @@ const addOptionChecks = { ...operationOptionChecks, ...boundChecks } satisfies R
   check.Check
 >;
 
-const checkAddition = check.options({ key: check.key, amount: int64, ...boundChecks });
+const checkAddition = check.options({ key: check.key, amount: check.int64, ...boundChecks });
 
 export const runOptionChecks = {
   ...addOptionChecks,
@@ -102,7 +100,7 @@ export function checkAdditions(adds: readonly CounterAddition[]): void {
     const path = `adds[${i}]`;
     checkAddition(path, add);
     check.key(`${path}.key`, add.key);
-    int64(`${path}.amount`, add.amount);
+    check.int64(`${path}.amount`, add.amount);
     checkTogether(path, add);
     if (seen.has(add.key))
       throw new InvalidArgumentError(`${path}.key`, 'a counter that is there once', add.key);

@@ -1,4 +1,4 @@
-import { describe, OutcomeUnknownError } from '../atomic-redis.errors.js';
+import { describe, InexactResultError, OutcomeUnknownError } from '../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import { Deadline } from '../redis/deadline.js';
@@ -11,7 +11,6 @@ import {
   checkAddOptions,
   checkCallOptions,
   checkWriteOptions,
-  int64,
   type CounterAddOptions,
   type CounterCallOptions,
   type CounterWriteOptions,
@@ -19,7 +18,7 @@ import {
 import { assertCounter, companionsOf, CounterProducer } from './counter-producer.js';
 import type { OperationFields } from './counter-queue.js';
 import { once, parseResult, type CounterResult } from './counter-result.js';
-import { CounterOverflowError, InexactResultError } from './counter.errors.js';
+import { CounterOverflowError } from './counter.errors.js';
 import { ABSENT, CounterState, Refusal } from './lua-counter.js';
 import { readScript } from './read.script.js';
 
@@ -44,7 +43,7 @@ export class CounterOperations {
     detail: '' | 'u',
   ): Promise<{ result: CounterResult; life: string }> {
     check.key('key', key);
-    int64('amount', amount);
+    check.int64('amount', amount);
     checkAddOptions('options', options);
     const { min = '', max = '', ttlMs = '' } = options;
     const flags = detail + addFlags(amount, options);

@@ -1,12 +1,11 @@
 import { randomBytes } from 'node:crypto';
-import { OutcomeUnknownError, RedisUnavailableError } from '../atomic-redis.errors.js';
+import { NotAnIntegerError, OutcomeUnknownError, RedisUnavailableError } from '../atomic-redis.errors.js';
 import type { Deadline } from '../redis/deadline.js';
 import type { KeySpace } from '../redis/key-space.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import type { ScriptRunner } from '../redis/script-runner.js';
 import { applyScript, FIELDS_PER_OPERATION, STALE } from './apply.script.js';
 import { CounterQueue, type OperationFields } from './counter-queue.js';
-import { NotAnIntegerError } from './counter.errors.js';
 import type { CounterModuleOptions } from './counter.options.js';
 import { CounterState, Refusal } from './lua-counter.js';
 

@@ -1,6 +1,6 @@
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import { OPTIONS } from '../atomic-redis.constants.js';
-import { AtomicRedisError, describe } from '../atomic-redis.errors.js';
+import { AtomicRedisError, describe, InexactResultError } from '../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import { OperationRunner } from '../redis/operation-runner.js';
@@ -19,7 +19,7 @@ import {
   type CounterWriteOptions,
 } from './counter-arguments.js';
 import { CounterOperations } from './counter-operations.js';
-import { CounterLimitError, InexactResultError } from './counter.errors.js';
+import { CounterLimitError } from './counter.errors.js';
 import type { CounterResult, CountersResult, UndoableCount, UndoableCounts } from './counter-result.js';
 import { readScript } from './read.script.js';
 

@@ -63,7 +63,7 @@ export class ScriptService {
 
   /**
    * Runs a script, once, even when its reply is lost and it is sent again: its reply is kept in Redis, in a key of some 150 bytes and the reply's own for a
-   * minute beyond the time-out, unless `marker` is false. A read-only script keeps nothing; `marker` and `propagation` make no difference to it.
+   * minute beyond the time-out, unless `marker` is false. A read-only script keeps nothing; `marker`, `propagation` and `durability` make no difference to it.
    *
    * ```ts
    * const take = defineScript({ name: 'bucket.take', keys: ['bucket'], args: ['capacity'], lua: '…', reply: Number });
@@ -77,6 +77,7 @@ export class ScriptService {
    * @throws TransactionMisuseError inside a transaction, unless `propagation` is `'outside'` or the script read-only
    * @throws RedisUnavailableError when Redis could not be reached in time; nothing was done
    * @throws OutcomeUnknownError when it was sent and not answered in time; if it was not run by then, it never will be
+   * @throws NotReplicatedError when it ran, and `durability` was not reached in time; `result` holds what it returned
    */
   async run<const Keys extends readonly string[], const Args extends readonly string[], Reply>(
     script: Script<Keys, Args, Reply>,

@@ -38,32 +38,37 @@ export interface TransferOptions extends OperationOptions {
   audit?: TransferAudit;
 }
 
-const checkLeg = check.options({
-  from: check.key,
-  to: check.key,
-  amount: (path, value) => {
-    check.int64(path, value);
-    if ((value as number | bigint) <= 0) throw new InvalidArgumentError(path, 'an integer above 0', value);
-  },
-  minimum: check.int64,
-} satisfies Record<keyof Transfer, check.Check>);
+const amount: check.Check = (path, value) => {
+  check.int64(path, value);
+  if ((value as number | bigint) <= 0) throw new InvalidArgumentError(path, 'an integer above 0', value);
+};
 
-const checkOptions = check.options({
-  ...operationOptionChecks,
-  audit: check.options({
-    log: check.key,
-    maxEntries: check.integer(1),
-    reference: check.nonEmptyString,
-  } satisfies Record<keyof TransferAudit, check.Check>),
-} satisfies Record<keyof TransferOptions, check.Check>);
+const checkLeg = check.options(
+  { from: check.key, to: check.key, amount, minimum: check.int64 } satisfies Record<
+    keyof Transfer,
+    check.Check
+  >,
+  'from',
+  'to',
+  'amount',
+);
+
+const checkAudit = check.options(
+  { log: check.key, maxEntries: check.integer(1), reference: check.nonEmptyString } satisfies Record<
+    keyof TransferAudit,
+    check.Check
+  >,
+  'log',
+);
+
+const checkOptions = check.options({ ...operationOptionChecks, audit: checkAudit } satisfies Record<
+  keyof TransferOptions,
+  check.Check
+>);
 
 /** @throws InvalidArgumentError */
 export function checkTransfer(path: string, leg: Transfer): void {
   checkLeg(path, leg);
-  // The options' checks pass over what is absent.
-  check.key(`${path}.from`, leg.from);
-  check.key(`${path}.to`, leg.to);
-  check.int64(`${path}.amount`, leg.amount);
   if (leg.from === leg.to)
     throw new InvalidArgumentError(`${path}.to`, `another key than ${path}.from`, leg.to);
 }
@@ -73,7 +78,6 @@ export function checkTransferOptions(options: TransferOptions, legs: readonly Tr
   checkOptions('options', options);
   if (!options.audit) return;
   const { log } = options.audit;
-  check.key('options.audit.log', log);
   if (legs.some(({ from, to }) => from === log || to === log))
     throw new InvalidArgumentError('options.audit.log', 'another key than the balances', log);
 }

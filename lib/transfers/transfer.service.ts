@@ -7,6 +7,7 @@ import {
 } from '../atomic-redis.errors.js';
 import { OperationRunner } from '../redis/operation-runner.js';
 import { RedisConnection } from '../redis/redis-connection.js';
+import { withResult } from '../redis/script.js';
 import { BalanceOverflowError, InsufficientFundsError } from './transfer.errors.js';
 import {
   checkTransfer,
@@ -47,14 +48,14 @@ export class TransferService {
    * @throws TransactionMisuseError inside a transaction, unless `propagation` is `'outside'`
    * @throws RedisUnavailableError when Redis could not be reached in time; nothing was moved
    * @throws OutcomeUnknownError when it was sent and not answered in time; if it was not done by then, it never will be
+   * @throws NotReplicatedError when it was done, and `durability` was not reached in time; `result` holds the balances
    */
   transfer(transfer: Transfer<number>, options?: TransferOptions): Promise<Balances<number>>;
   transfer(transfer: Transfer<bigint>, options?: TransferOptions): Promise<Balances<bigint>>;
   transfer(transfer: Transfer, options?: TransferOptions): Promise<Balances>;
   async transfer(transfer: Transfer, options: TransferOptions = {}): Promise<Balances> {
     checkTransfer('transfer', transfer);
-    const [balances] = await this.move([transfer], options);
-    return balances!;
+    return await this.move([transfer], options, ([balances]) => balances!);
   }
 
   /**
@@ -72,18 +73,22 @@ export class TransferService {
     if (!Array.isArray(legs) || legs.length === 0 || legs.length > MAX_LEGS)
       throw new InvalidArgumentError('legs', `an array of 1 to ${MAX_LEGS} transfers`, legs);
     legs.forEach((leg: Transfer, i) => checkTransfer(`legs[${i}]`, leg));
-    return await this.move(legs, options);
+    return await this.move(legs, options, (balances) => balances);
   }
 
-  private async move(legs: readonly Transfer[], options: TransferOptions): Promise<Balances[]> {
+  private async move<T>(
+    legs: readonly Transfer[],
+    options: TransferOptions,
+    result: (balances: Balances[]) => T,
+  ): Promise<T> {
     checkTransferOptions(options, legs);
     const { audit, ...callOptions } = options;
     const balances = [...new Set(legs.flatMap(({ from, to }) => [from, to]))];
     const positions = new Map(balances.map((key, i) => [key, i + 1]));
     const keys = audit ? [...balances, audit.log] : balances;
-    const answer = await this.operations.run(
+    return await this.operations.run(
       'Moving an amount between balances',
-      transferScript,
+      withResult(transferScript, (answer) => result(read(answer, legs, keys))),
       keys[0]!,
       { keys },
       {
@@ -101,7 +106,6 @@ export class TransferService {
       },
       callOptions,
     );
-    return read(answer, legs, keys);
   }
 }
 

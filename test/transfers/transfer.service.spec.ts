@@ -7,6 +7,7 @@ import {
   InsufficientFundsError,
   InvalidArgumentError,
   NotAnIntegerError,
+  NotReplicatedError,
   RedisReplyError,
   TransactionMisuseError,
   TransactionService,
@@ -300,6 +301,18 @@ describe('TransferService', () => {
     }
     expect(await balances('a', 'b')).toEqual(['10', '10']);
     expect((await redis.client.keys('*')).toSorted()).toEqual(['a', 'b']);
+  });
+
+  it('[TR-1] tells when replicas did not have it in time, with the balances; a refusal is a refusal', async () => {
+    await redis.client.set('a', 10);
+    const durability = { replicas: 1, timeoutMs: 50 };
+    const leg = { from: 'a', to: 'b', amount: 6 };
+    await expect(transfers.transfer(leg, { durability })).rejects.toMatchObject({
+      constructor: NotReplicatedError,
+      result: { from: 4, to: 6 },
+      outcome: 'applied',
+    });
+    await expect(transfers.transfer(leg, { durability })).rejects.toThrow(InsufficientFundsError);
   });
 
   it('[TR-9] is refused inside a transaction, unless told', async () => {

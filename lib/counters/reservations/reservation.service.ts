@@ -1,6 +1,6 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { OPTIONS } from '../../atomic-redis.constants.js';
-import { describe, OutcomeUnknownError } from '../../atomic-redis.errors.js';
+import { describe, InexactResultError, OutcomeUnknownError } from '../../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../../atomic-redis.options.js';
 import * as check from '../../atomic-redis.validation.js';
 import { Deadline } from '../../redis/deadline.js';
@@ -12,9 +12,9 @@ import {
 import { RedisConnection } from '../../redis/redis-connection.js';
 import { ScriptRunner } from '../../redis/script-runner.js';
 import { WorkInFlight } from '../../redis/work-in-flight.js';
-import { checkCallOptions, int64, type CounterCallOptions } from '../counter-arguments.js';
+import { checkCallOptions, type CounterCallOptions } from '../counter-arguments.js';
 import { assertCounter, companionsOf } from '../counter-producer.js';
-import { CounterLimitError, CounterOverflowError, InexactResultError } from '../counter.errors.js';
+import { CounterLimitError, CounterOverflowError } from '../counter.errors.js';
 import { CounterService } from '../counter.service.js';
 import { Refusal } from '../lua-counter.js';
 import { untilSwept } from '../until-swept.js';
@@ -47,7 +47,7 @@ export interface Hold extends HeldQuantity {
 const checkHoldOptions = check.options({
   ...operationOptionChecks,
   ttlMs: check.milliseconds(),
-  min: int64,
+  min: check.int64,
 } satisfies Record<keyof HoldOptions, check.Check>);
 
 const checkOptions = check.options(operationOptionChecks);
