@@ -73,7 +73,7 @@ export class NotReplicatedError extends AtomicRedisError {
   readonly retryable = false;
 
   constructor(
-    what: string,
+    private readonly what: string,
     /** How many replicas were asked for. */
     readonly requested: number,
     /** How many had it when the time was over; -1 when that could not be found out, or the master itself did not have it on disk. */
@@ -86,6 +86,12 @@ export class NotReplicatedError extends AtomicRedisError {
       `${what} was done, but ${acknowledged < 0 ? 'whether replicas have it could not be found out' : `only ${acknowledged} of ${requested} replicas had it`} in time`,
       options,
     );
+  }
+
+  /** The same, of a call that returns something else. */
+  withResult(result: unknown): NotReplicatedError {
+    const { what, requested, acknowledged, cause } = this;
+    return new NotReplicatedError(what, requested, acknowledged, result, { cause });
   }
 }
 

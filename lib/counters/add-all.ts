@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { describe, InexactResultError } from '../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import type { OperationRunner } from '../redis/operation-runner.js';
+import { resultOf } from '../redis/durability.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import { addAllScript } from './add-all.script.js';
 import {
@@ -17,7 +18,7 @@ import { CounterOverflowError } from './counter.errors.js';
 import { Refusal } from './lua-counter.js';
 import { untilSwept } from './until-swept.js';
 
-interface AddedToAll extends CountersResult {
+export interface AddedToAll extends CountersResult {
   /** In which each counter's part can be undone. */
   readonly lives: readonly string[];
 }
@@ -50,7 +51,7 @@ export class CounterAdder {
     const fields = adds.flatMap(({ amount, min = '', max = '', ttlMs = '', ...rest }) =>
       [amount, min, max, ttlMs, detail + addFlags(amount, rest)].map(String),
     );
-    const answer = await untilSwept(options.timeoutMs ?? this.options.timeoutMs, (timeoutMs) =>
+    const answered = untilSwept(options.timeoutMs ?? this.options.timeoutMs, (timeoutMs) =>
       this.operations.run(
         `Changing ${adds.length} counters, ${describe(names[0])} first,`,
         addAllScript,
@@ -64,15 +65,24 @@ export class CounterAdder {
         { ...options, timeoutMs },
       ),
     );
-    const [what, ...answers] = answer.split(',');
-    if (what !== 'applied' && what !== 'limited') throw refusal(what!, adds[Number(answers[0])]!);
-    const parsed = adds.map(({ key, amount }, i) => ({ key, ...parseResult(answers[i]!, amount) }));
-    return {
-      applied: what === 'applied',
-      counters: parsed.map(({ key, result }) => ({ key, ...result })),
-      lives: parsed.map(({ life }) => life),
-    };
+    return await resultOf(
+      answered,
+      (answer) => read(answer, adds),
+      ({ applied }) => applied,
+    );
   }
+}
+
+/** @throws what the script refused it for */
+function read(answer: string, adds: readonly CounterAddition[]): AddedToAll {
+  const [what, ...answers] = answer.split(',');
+  if (what !== 'applied' && what !== 'limited') throw refusal(what!, adds[Number(answers[0])]!);
+  const parsed = adds.map(({ key, amount }, i) => ({ key, ...parseResult(answers[i]!, amount) }));
+  return {
+    applied: what === 'applied',
+    counters: parsed.map(({ key, result }) => ({ key, ...result })),
+    lives: parsed.map(({ life }) => life),
+  };
 }
 
 function refusal(what: string, { key, amount }: CounterAddition): Error {

@@ -2,6 +2,7 @@ import { describe, InexactResultError, OutcomeUnknownError } from '../atomic-red
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import { Deadline } from '../redis/deadline.js';
+import { resultOf } from '../redis/durability.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import { assertNotRetried } from '../redis/retried-work.js';
 import type { ScriptRunner } from '../redis/script-runner.js';
@@ -48,10 +49,15 @@ export class CounterOperations {
     const { min = '', max = '', ttlMs = '' } = options;
     const flags = detail + addFlags(amount, options);
     const fields = ['add', String(amount), String(min), String(max), String(ttlMs), flags] as const;
-    const answer = await this.perform(key, fields, options);
-    if (answer === Refusal.Overflow) throw new CounterOverflowError(key, amount);
-    if (answer === Refusal.Inexact) throw new InexactResultError(key, 'a bigint amount');
-    return parseResult(answer, amount);
+    return await resultOf(
+      this.perform(key, fields, options),
+      (answer) => {
+        if (answer === Refusal.Overflow) throw new CounterOverflowError(key, amount);
+        if (answer === Refusal.Inexact) throw new InexactResultError(key, 'a bigint amount');
+        return parseResult(answer, amount);
+      },
+      ({ result }) => BigInt(result.applied) !== 0n,
+    );
   }
 
   /** The undo of what was applied to a counter in that life; it takes effect once. */
@@ -64,9 +70,14 @@ export class CounterOperations {
     const fields: OperationFields = ['undo', String(applied), '', '', '', life];
     return once(async () => {
       if (BigInt(applied) === 0n) return true;
-      const answer = await this.perform(key, fields, options);
-      if (answer === Refusal.Overflow) throw new CounterOverflowError(key, -applied);
-      return answer !== Refusal.Gone;
+      return await resultOf(
+        this.perform(key, fields, options),
+        (answer) => {
+          if (answer === Refusal.Overflow) throw new CounterOverflowError(key, -applied);
+          return answer !== Refusal.Gone;
+        },
+        (undone) => undone,
+      );
     });
   }
 
@@ -74,9 +85,10 @@ export class CounterOperations {
   async reset(key: string, options: CounterWriteOptions, detail: 'n' | ''): Promise<bigint | null> {
     check.key('key', key);
     checkWriteOptions('options', options);
-    const answer = await this.perform(key, ['reset', '', '', '', '', detail], options);
-    if (answer === Refusal.Inexact) throw new InexactResultError(key, 'resetBigInt');
-    return valueOrNull(key, answer);
+    return await resultOf(this.perform(key, ['reset', '', '', '', '', detail], options), (answer) => {
+      if (answer === Refusal.Inexact) throw new InexactResultError(key, 'resetBigInt');
+      return valueOrNull(key, answer);
+    });
   }
 
   async read(key: string, options: CounterCallOptions): Promise<bigint | null> {
@@ -102,7 +114,7 @@ export class CounterOperations {
   private async perform(key: string, fields: OperationFields, options: CounterWriteOptions): Promise<string> {
     assertNotRetried(`Changing counter ${describe(key)}`, options.propagation);
     return await this.inFlight.track(() =>
-      this.producer.perform(key, fields, this.deadlineOf(options), options.marker),
+      this.producer.perform(key, fields, this.deadlineOf(options), options),
     );
   }
 

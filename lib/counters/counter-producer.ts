@@ -1,11 +1,18 @@
 import { randomBytes } from 'node:crypto';
-import { NotAnIntegerError, OutcomeUnknownError, RedisUnavailableError } from '../atomic-redis.errors.js';
+import {
+  NotAnIntegerError,
+  NotReplicatedError,
+  OutcomeUnknownError,
+  RedisUnavailableError,
+} from '../atomic-redis.errors.js';
 import type { Deadline } from '../redis/deadline.js';
+import { resultOf } from '../redis/durability.js';
 import type { KeySpace } from '../redis/key-space.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
-import type { ScriptRunner } from '../redis/script-runner.js';
+import type { OperationOptions } from '../redis/operation-runner.js';
+import type { ScriptRunner, SendOptions } from '../redis/script-runner.js';
 import { applyScript, FIELDS_PER_OPERATION, STALE } from './apply.script.js';
-import { CounterQueue, type OperationFields } from './counter-queue.js';
+import { CounterQueue, type BatchAnswer, type OperationFields } from './counter-queue.js';
 import type { CounterModuleOptions } from './counter.options.js';
 import { CounterState, Refusal } from './lua-counter.js';
 
@@ -28,8 +35,8 @@ export class CounterProducer {
     private readonly options: Required<CounterModuleOptions>,
   ) {
     const queueOf = (marked: boolean): CounterQueue =>
-      new CounterQueue(connection, options.maxBatchSize, (key, operations, deadline) =>
-        this.send(key, operations, deadline, marked),
+      new CounterQueue(connection, options.maxBatchSize, (key, operations, deadline, durability) =>
+        this.send(key, operations, deadline, { resend: marked, durability }),
       );
     this.queues = { marked: queueOf(true), unmarked: queueOf(false) };
   }
@@ -43,39 +50,55 @@ export class CounterProducer {
    * Resolves with the script's answer to the operation: a result, or a refusal that only its caller can explain.
    *
    * @throws NotAnIntegerError, RedisUnavailableError, OutcomeUnknownError, RedisReplyError
+   * @throws NotReplicatedError with the answer
    */
-  async perform(key: string, fields: OperationFields, deadline: Deadline, marker = true): Promise<string> {
-    const answer = await this.queues[marker ? 'marked' : 'unmarked'].add(key, fields, deadline);
-    assertCounter(key, answer);
-    if (answer === Refusal.Late) {
-      throw new RedisUnavailableError(
-        `Redis at ${this.connection.address} was reached after the operation's time-out`,
-      );
-    }
-    return answer;
+  async perform(
+    key: string,
+    fields: OperationFields,
+    deadline: Deadline,
+    { marker = true, durability }: Pick<OperationOptions, 'marker' | 'durability'> = {},
+  ): Promise<string> {
+    const queue = this.queues[marker ? 'marked' : 'unmarked'];
+    return await resultOf(queue.add(key, fields, deadline, durability), (answer) => {
+      assertCounter(key, answer);
+      if (answer === Refusal.Late) {
+        throw new RedisUnavailableError(
+          `Redis at ${this.connection.address} was reached after the operation's time-out`,
+        );
+      }
+      return answer;
+    });
   }
 
   private async send(
     key: string,
     operations: string[],
     deadline: Deadline,
-    marked: boolean,
-  ): Promise<readonly string[]> {
+    how: SendOptions,
+  ): Promise<BatchAnswer> {
     let answer: string;
-    do answer = await this.sendOnce(key, operations, deadline, marked);
-    while (answer === CounterState.More);
+    let unreplicated: NotReplicatedError | undefined;
+    do {
+      unreplicated = undefined;
+      answer = await this.sendOnce(key, operations, deadline, how).catch((error: unknown) => {
+        if (!(error instanceof NotReplicatedError)) throw error;
+        unreplicated = error;
+        return error.result as string;
+      });
+    } while (answer === CounterState.More);
     if (answer === STALE) {
       throw new OutcomeUnknownError(
         `A later batch of operations on counter ${key} was applied before this one was answered`,
       );
     }
     const isForAll = answer === CounterState.NotAnInteger || answer === CounterState.WrongType;
-    return isForAll
+    const answers = isForAll
       ? Array<string>(operations.length / FIELDS_PER_OPERATION).fill(answer)
       : answer.split(',');
+    return { answers, unreplicated };
   }
 
-  private sendOnce(key: string, operations: string[], deadline: Deadline, marked: boolean): Promise<string> {
+  private sendOnce(key: string, operations: string[], deadline: Deadline, how: SendOptions): Promise<string> {
     // Numbered when its turn has come, so that the batches of each key have growing numbers.
     const sequence = ++this.sequence;
     const { keys } = this.connection;
@@ -86,14 +109,14 @@ export class CounterProducer {
         producer: keys.companion(`producer:${this.id}`, key),
       },
       {
-        sequence: marked ? sequence : '',
+        sequence: how.resend ? sequence : '',
         stateTtlMarginMs: STATE_TTL_MARGIN_MS,
         lifeId: `${this.id}.${sequence}`,
         lifeTtlMs: this.options.undoWindowMs,
         operations,
       },
       deadline,
-      { resend: marked },
+      how,
     );
   }
 }

@@ -1,5 +1,6 @@
-import { OutcomeUnknownError } from '../atomic-redis.errors.js';
+import { OutcomeUnknownError, type NotReplicatedError } from '../atomic-redis.errors.js';
 import { Deadline } from '../redis/deadline.js';
+import { strongestOf, type DurabilityOptions } from '../redis/durability.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 
 /** One operation on a counter as the script takes it, without its time limit. */
@@ -12,12 +13,26 @@ export type OperationFields = readonly [
   detail: string,
 ];
 
-/** Sends one batch. `operations` are the script's arguments; resolves with one answer for each operation. */
-export type SendBatch = (key: string, operations: string[], deadline: Deadline) => Promise<readonly string[]>;
+/** What was answered to a batch. */
+export interface BatchAnswer {
+  /** One for each operation. */
+  readonly answers: readonly string[];
+  /** When replicas did not have it in time. */
+  readonly unreplicated?: NotReplicatedError | undefined;
+}
+
+/** Sends one batch. `operations` are the script's arguments. */
+export type SendBatch = (
+  key: string,
+  operations: string[],
+  deadline: Deadline,
+  durability: DurabilityOptions | undefined,
+) => Promise<BatchAnswer>;
 
 interface Waiting {
   readonly fields: OperationFields;
   readonly deadline: Deadline;
+  readonly durability: DurabilityOptions | undefined;
   state: 'queued' | 'sent' | 'settled';
   readonly resolve: (answer: string) => void;
   readonly reject: (error: unknown) => void;
@@ -48,11 +63,17 @@ export class CounterQueue {
    *
    * @throws RedisUnavailableError when the deadline passes before it is sent
    * @throws OutcomeUnknownError when the deadline passes after it was sent
+   * @throws NotReplicatedError with that answer, when replicas did not have it in time
    */
-  async add(key: string, fields: OperationFields, deadline: Deadline): Promise<string> {
+  async add(
+    key: string,
+    fields: OperationFields,
+    deadline: Deadline,
+    durability: DurabilityOptions | undefined,
+  ): Promise<string> {
     let waiting!: Waiting;
     const answer = new Promise<string>((resolve, reject) => {
-      waiting = { fields, deadline, state: 'queued', resolve, reject };
+      waiting = { fields, deadline, durability, state: 'queued', resolve, reject };
     });
     const queue = this.queues.get(key);
     if (queue) {
@@ -102,13 +123,19 @@ export class CounterQueue {
       operations.push(...operation.fields, String(Math.ceil(deadline.at - operation.deadline.at)));
     }
     try {
-      const answers = await this.send(key, operations, deadline);
+      const durability = strongestOf(batch.map((operation) => operation.durability));
+      const { answers, unreplicated } = await this.send(key, operations, deadline, durability);
       if (answers.length !== batch.length) {
         throw new OutcomeUnknownError(
           `Redis gave ${answers.length} answers to ${batch.length} operations on counter ${key}`,
         );
       }
-      batch.forEach(({ resolve }, i) => resolve(answers[i]!));
+      batch.forEach((operation, i) => {
+        const missed = operation.durability && unreplicated;
+        if (missed && missed.acknowledged < operation.durability.replicas)
+          operation.reject(missed.withResult(answers[i]));
+        else operation.resolve(answers[i]!);
+      });
     } catch (error) {
       fail(batch, error);
     }

@@ -1,13 +1,19 @@
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import { OPTIONS } from '../atomic-redis.constants.js';
-import { AtomicRedisError, describe, InexactResultError } from '../atomic-redis.errors.js';
+import {
+  AtomicRedisError,
+  describe,
+  InexactResultError,
+  NotReplicatedError,
+} from '../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
+import { resultOf } from '../redis/durability.js';
 import { OperationRunner } from '../redis/operation-runner.js';
 import { RedisConnection } from '../redis/redis-connection.js';
 import { ScriptRunner } from '../redis/script-runner.js';
 import { WorkInFlight } from '../redis/work-in-flight.js';
-import { CounterAdder } from './add-all.js';
+import { CounterAdder, type AddedToAll } from './add-all.js';
 import { addAllScript } from './add-all.script.js';
 import { applyScript } from './apply.script.js';
 import {
@@ -36,7 +42,7 @@ export class CounterService {
   private readonly adder: CounterAdder;
 
   constructor(
-    connection: RedisConnection,
+    private readonly connection: RedisConnection,
     scripts: ScriptRunner,
     private readonly inFlight: WorkInFlight,
     runner: OperationRunner,
@@ -67,7 +73,7 @@ export class CounterService {
   add(key: string, amount: bigint, options?: CounterAddOptions): Promise<CounterResult<bigint>>;
   add(key: string, amount: number | bigint, options?: CounterAddOptions): Promise<CounterResult>;
   async add(key: string, amount: number | bigint, options: CounterAddOptions = {}): Promise<CounterResult> {
-    return (await this.operations.add(key, amount, options, '')).result;
+    return await resultOf(this.operations.add(key, amount, options, ''), ({ result }) => result);
   }
 
   /**
@@ -82,8 +88,10 @@ export class CounterService {
     amount: number | bigint,
     options: CounterAddOptions = {},
   ): Promise<UndoableCount> {
-    const { result, life } = await this.operations.add(key, amount, options, 'u');
-    return { ...result, undo: this.operations.undoOf(key, result.applied, life, options) };
+    return await resultOf(this.operations.add(key, amount, options, 'u'), ({ result, life }) => ({
+      ...result,
+      undo: this.operations.undoOf(key, result.applied, life, options),
+    }));
   }
 
   /**
@@ -108,8 +116,10 @@ export class CounterService {
   ): Promise<CountersResult<bigint>>;
   addAll(adds: readonly CounterAddition[], options?: CounterWriteOptions): Promise<CountersResult>;
   async addAll(adds: readonly CounterAddition[], options: CounterWriteOptions = {}): Promise<CountersResult> {
-    const { applied, counters } = await this.adder.addAll(adds, options, '');
-    return { applied, counters };
+    return await resultOf(this.adder.addAll(adds, options, ''), ({ applied, counters }) => ({
+      applied,
+      counters,
+    }));
   }
 
   /**
@@ -129,7 +139,10 @@ export class CounterService {
     adds: readonly CounterAddition[],
     options: CounterWriteOptions = {},
   ): Promise<UndoableCounts> {
-    const { applied, counters, lives } = await this.adder.addAll(adds, options, 'u');
+    return await resultOf(this.adder.addAll(adds, options, 'u'), (added) => this.undoable(added, options));
+  }
+
+  private undoable({ applied, counters, lives }: AddedToAll, options: CounterWriteOptions): UndoableCounts {
     const undos = counters.map((count, i) =>
       this.operations.undoOf(count.key, count.applied, lives[i]!, options),
     );
@@ -149,6 +162,7 @@ export class CounterService {
    * @returns what `work` returns
    * @throws whatever `work` throws, the same instance, also when the count could not be taken back; that is logged
    * @throws CounterLimitError at a bound with `onLimit: 'reject'`; `work` does not run
+   * @throws RedisUnavailableError when replicas do not have the count in time (`durability`) and it was taken back; `work` does not run
    * @throws as {@link add} does; `work` does not run
    */
   run<T>(
@@ -179,7 +193,7 @@ export class CounterService {
     check.func('work', work);
     const { onError = 'undo', ...addOptions } = options;
     return await this.inFlight.track(async () => {
-      const undoable = onError === 'undo' ? await this.addUndoable(key, amount, addOptions) : undefined;
+      const undoable = onError === 'undo' ? await this.addOrTakeBack(key, amount, addOptions) : undefined;
       const count = undoable ?? (await this.add(key, amount, addOptions));
       if (count.limited && addOptions.onLimit !== 'clamp') {
         throw new CounterLimitError(key, count.value, amount, (amount < 0 ? options.min : options.max) ?? 0);
@@ -226,6 +240,22 @@ export class CounterService {
   /** As {@link reset}, exact whatever the value. */
   resetBigInt(key: string, options: CounterWriteOptions = {}): Promise<bigint | null> {
     return this.operations.reset(key, options, '');
+  }
+
+  private async addOrTakeBack(
+    key: string,
+    amount: number | bigint,
+    options: CounterAddOptions,
+  ): Promise<UndoableCount> {
+    try {
+      return await this.addUndoable(key, amount, options);
+    } catch (error) {
+      if (!(error instanceof NotReplicatedError)) throw error;
+      const { undo } = error.result as UndoableCount;
+      // Replicas that do not have the count need not have its undo.
+      const isUndone = await undo().catch((failure: unknown) => failure instanceof NotReplicatedError);
+      throw isUndone ? this.connection.unavailable(error) : error;
+    }
   }
 
   private async undoAfter(error: unknown, key: string, count: UndoableCount): Promise<void> {

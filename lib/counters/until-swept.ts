@@ -1,3 +1,4 @@
+import { NotReplicatedError } from '../atomic-redis.errors.js';
 import { Deadline } from '../redis/deadline.js';
 import { CounterState } from './lua-counter.js';
 
@@ -8,7 +9,11 @@ export async function untilSwept(
 ): Promise<string> {
   const deadline = Deadline.in(timeoutMs);
   for (;;) {
-    const answer = await call(Math.max(1, Math.ceil(deadline.remainingMs)));
+    const answer = await call(Math.max(1, Math.ceil(deadline.remainingMs))).catch((error: unknown) => {
+      // Called again, it is waited for again.
+      if (error instanceof NotReplicatedError && error.result === CounterState.More) return CounterState.More;
+      throw error;
+    });
     if (answer !== CounterState.More) return answer;
   }
 }

@@ -1,4 +1,5 @@
 import * as check from '../atomic-redis.validation.js';
+import { NotReplicatedError } from '../atomic-redis.errors.js';
 import { Deadline } from './deadline.js';
 
 /**
@@ -33,3 +34,36 @@ export const checkDurability: check.Check = (path, value) => {
 
 /** How long replicas are waited for, from now. */
 export const patienceOf = ({ timeoutMs = 1_000 }: DurabilityOptions): Deadline => Deadline.in(timeoutMs);
+
+/**
+ * What a call makes of the reply of its script, also where replicas did not have it in time: then its error holds that result, unless nothing was changed.
+ *
+ * @throws NotReplicatedError, and what `step` and `toResult` throw
+ */
+export async function resultOf<Reply, Result>(
+  step: Promise<Reply>,
+  toResult: (reply: Reply) => Result,
+  isChange: (result: Result) => boolean = () => true,
+): Promise<Result> {
+  try {
+    return toResult(await step);
+  } catch (error) {
+    if (!(error instanceof NotReplicatedError)) throw error;
+    const result = toResult(error.result as Reply);
+    if (!isChange(result)) return result;
+    throw error.withResult(result);
+  }
+}
+
+/** What satisfies all of them. */
+export function strongestOf(
+  durabilities: readonly (DurabilityOptions | undefined)[],
+): DurabilityOptions | undefined {
+  const asked = durabilities.filter((one) => one !== undefined);
+  if (asked.length === 0) return undefined;
+  return {
+    replicas: Math.max(...asked.map(({ replicas }) => replicas)),
+    timeoutMs: Math.max(...asked.map(({ timeoutMs = 1_000 }) => timeoutMs)),
+    fsync: asked.some(({ fsync }) => fsync),
+  };
+}

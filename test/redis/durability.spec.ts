@@ -3,10 +3,13 @@ import { Redis } from 'ioredis';
 import {
   AtomicRedisEvents,
   AtomicRedisModule,
+  CounterLimitError,
+  CounterService,
   IdempotencyService,
   InvalidArgumentError,
   NotReplicatedError,
   RedisUnavailableError,
+  ReservationService,
   TransactionMisuseError,
   TransactionService,
   ValueService,
@@ -142,6 +145,41 @@ describe('durability', () => {
     expect(await idempotency.run('k', ran)).toBe('result');
     await waitFor('the events', () => events.length === 2);
     expect(events[0]).toMatchObject({ outcome: 'completed', replicated: false });
+  });
+
+  it('[DUR-2] counters and holds say so with their own results, and what changed nothing is answered as ever', async () => {
+    const counters = module.get(CounterService);
+    const reservations = module.get(ReservationService);
+    await counters.add('stock', 10, { durability: both });
+    expect(await onReplicas('stock')).toEqual(['10', '10']);
+    replicas[1]!.pause();
+    const durability = impatient;
+    const [asked, unasked] = await Promise.all([
+      failureOf(counters.add('stock', -1, { durability })),
+      counters.add('stock', -1),
+    ]);
+    expect(asked).toMatchObject({ code: 'NOT_REPLICATED', result: { value: 9, applied: -1 } });
+    expect(unasked).toMatchObject({ value: 8 });
+    const limited = await counters.add('stock', -100, { min: 0, durability });
+    expect(limited).toMatchObject({ value: 8, limited: true });
+    const adds = [
+      { key: 'stock', amount: -1 },
+      { key: 'other', amount: 1 },
+    ];
+    expect(await failureOf(counters.addAll(adds, { durability }))).toMatchObject({
+      result: { applied: true, counters: [{ value: 7 }, { value: 1 }] },
+    });
+    expect(await failureOf(reservations.hold('stock', 2, { ttlMs: 60_000, durability }))).toMatchObject({
+      result: { quantity: 2, available: 5 },
+    });
+    await expect(reservations.hold('stock', 20, { ttlMs: 60_000, durability })).rejects.toThrow(
+      CounterLimitError,
+    );
+
+    const work = jest.fn();
+    await expect(counters.run('stock', -1, work, { durability })).rejects.toThrow(RedisUnavailableError);
+    expect(work).not.toHaveBeenCalled();
+    expect(await counters.get('stock')).toBe(5);
   });
 
   it('[DUR-1] one who waits does not delay others, and those who wait together share it', async () => {

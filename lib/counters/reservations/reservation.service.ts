@@ -4,6 +4,7 @@ import { describe, InexactResultError, OutcomeUnknownError } from '../../atomic-
 import type { ResolvedOptions } from '../../atomic-redis.options.js';
 import * as check from '../../atomic-redis.validation.js';
 import { Deadline } from '../../redis/deadline.js';
+import { resultOf } from '../../redis/durability.js';
 import {
   OperationRunner,
   operationOptionChecks,
@@ -93,7 +94,7 @@ export class ReservationService {
     check.milliseconds()('options.ttlMs', options.ttlMs);
     const { ttlMs, min = 0, ...operation } = options;
     const hold = newHold(quantity);
-    const answer = await untilSwept(this.timeoutOf(options), (timeoutMs) =>
+    const answered = untilSwept(this.timeoutOf(options), (timeoutMs) =>
       this.operations.run(
         `Holding of counter ${describe(key)}`,
         holdScript,
@@ -103,17 +104,19 @@ export class ReservationService {
         { ...operation, timeoutMs },
       ),
     );
-    assertCounter(key, answer);
-    if (answer === Refusal.Overflow) throw new CounterOverflowError(key, -quantity);
-    if (answer === Refusal.Inexact) throw new InexactResultError(key, 'CounterService with bigints');
-    const [what, value, expiresAtMs] = answer.split(':');
-    if (what === LIMITED) throw new CounterLimitError(key, Number(value), -quantity, min);
-    return {
-      id: idOf({ counter: key, hold }),
-      quantity,
-      available: Number(value),
-      expiresAtMs: Number(expiresAtMs),
-    };
+    return await resultOf(answered, (answer): Hold => {
+      assertCounter(key, answer);
+      if (answer === Refusal.Overflow) throw new CounterOverflowError(key, -quantity);
+      if (answer === Refusal.Inexact) throw new InexactResultError(key, 'CounterService with bigints');
+      const [what, value, expiresAtMs] = answer.split(':');
+      if (what === LIMITED) throw new CounterLimitError(key, Number(value), -quantity, min);
+      return {
+        id: idOf({ counter: key, hold }),
+        quantity,
+        available: Number(value),
+        expiresAtMs: Number(expiresAtMs),
+      };
+    });
   }
 
   /**
@@ -188,7 +191,7 @@ export class ReservationService {
     const reference = parseId(id);
     if (!reference) return false;
     const { counter, holds } = companionsOf(this.connection.keys, reference.counter);
-    const answer = await untilSwept(this.timeoutOf(options), (timeoutMs) =>
+    const answered = untilSwept(this.timeoutOf(options), (timeoutMs) =>
       this.operations.run(
         `Changing a hold of counter ${describe(counter)}`,
         settleScript,
@@ -198,9 +201,15 @@ export class ReservationService {
         { ...options, timeoutMs },
       ),
     );
-    assertCounter(counter, answer);
-    if (answer === Refusal.Overflow) throw new CounterOverflowError(counter, quantityOf(reference.hold));
-    return answer !== Refusal.Gone;
+    return await resultOf(
+      answered,
+      (answer) => {
+        assertCounter(counter, answer);
+        if (answer === Refusal.Overflow) throw new CounterOverflowError(counter, quantityOf(reference.hold));
+        return answer !== Refusal.Gone;
+      },
+      (changed) => changed,
+    );
   }
 
   private timeoutOf({ timeoutMs = this.options.timeoutMs }: CounterCallOptions): number {
