@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
-  AtomicRedisEvents,
   IdempotencyInFlightError,
   IdempotencyMismatchError,
   IdempotencyRecordError,
   OutcomeUnknownError,
   RedisUnavailableError,
   RunTimeoutError,
+  TransactionMisuseError,
   TransactionService,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
@@ -14,7 +14,7 @@ import { renewScript } from '../../lib/idempotency/renew.script.js';
 import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
-import { gate, useInstances } from './support.js';
+import { gate, on, useInstances } from './support.js';
 
 describe('looking at keys and forgetting them', () => {
   const redis = useRedis();
@@ -68,6 +68,14 @@ describe('looking at keys and forgetting them', () => {
       await expect(idempotency.forget('k')).rejects.toThrow(IdempotencyInFlightError);
     });
     expect(await idempotency.inspect('k')).toMatchObject({ state: 'completed' });
+  });
+
+  it('[ID-16] forgets nothing inside a transaction, whose attempts would each do so', async () => {
+    const { idempotency, module } = await instances.start();
+    await idempotency.run('k', () => 1);
+    const forgetting = module.get(TransactionService).run(['n'], () => idempotency.forget('k'));
+    await expect(forgetting).rejects.toThrow(TransactionMisuseError);
+    expect(await idempotency.run('k', () => 2)).toBe(1);
   });
 
   it('[ID-16] leaves what is foreign untouched', async () => {
@@ -150,7 +158,7 @@ describe('runs over time', () => {
   });
 });
 
-describe('events and an unreachable Redis', () => {
+describe('an unreachable Redis', () => {
   const redis = useRedis();
   let proxy: FaultProxy;
   const instances = useInstances(() => ({ connection: proxy.url }));
@@ -160,66 +168,6 @@ describe('events and an unreachable Redis', () => {
   });
 
   afterEach(() => proxy.stop());
-
-  it('[ID-17] one for each run and each duplicate, whatever listeners do', async () => {
-    const { idempotency, events, module } = await instances.start();
-    const throwing = module.get(AtomicRedisEvents).subscribe(() => {
-      throw new Error('from a listener');
-    });
-    module.get(AtomicRedisEvents).subscribe(async () => {
-      throw new Error('from an asynchronous listener');
-    });
-    const run = (key: string, work: () => unknown, fingerprint?: string) =>
-      idempotency.run(key, work, { operation: 'orders.create', fingerprint }).catch(() => undefined);
-    await run('secret-1', () => 1, 'a');
-    await run('secret-1', () => 1, 'a');
-    await run('secret-1', () => 1, 'b');
-    await run('secret-2', () => {
-      throw new Error('failed');
-    });
-    await run('secret-2', () => run('secret-2', () => 1));
-    await run('secret-3', () => {
-      throw new OutcomeUnknownError('lost');
-    });
-    await run('secret-3', () => 1);
-    await run('secret-4', async () => {
-      for (const key of await redis.client.keys('*')) await redis.client.hset(key, 't', 'another owner');
-    });
-    throwing();
-    await waitFor('the events', () => events.length === 9);
-    await sleep(20);
-    const told = events.map((event) => ('outcome' in event ? event.outcome : event.type));
-    expect(told).toEqual([
-      'completed',
-      'replayed',
-      'mismatch',
-      'released',
-      'in-flight',
-      'completed',
-      'held',
-      'replayed',
-      'stale',
-    ]);
-    for (const event of events) {
-      expect(event.operation).toBe('orders.create');
-      expect(event.record).toMatch(/^atomic:idempotency:[0-9a-f]{64}$/);
-    }
-    expect(JSON.stringify(events)).not.toContain('secret');
-  });
-
-  it('[ID-17] a run whose end could not be recorded is told of as such', async () => {
-    const { idempotency, events } = await instances.start();
-    await idempotency.run(
-      'k',
-      () => {
-        proxy.refuseConnections(true);
-        proxy.disconnectAll();
-      },
-      { leaseMs: 500, timeoutMs: 100 },
-    );
-    await waitFor('the event', () => events.length === 1);
-    expect(events).toMatchObject([{ type: 'idempotency.run', outcome: 'unrecorded' }]);
-  });
 
   it('[ID-10] runs nothing while Redis is away, or runs unprotected and says so where that is asked for', async () => {
     const { idempotency, events, module } = await instances.start();
@@ -258,10 +206,7 @@ describe('events and an unreachable Redis', () => {
 
   it('[ID-12] renews by one call on each tick though one before was lost', async () => {
     const { idempotency } = await instances.start();
-    const isRenewal = {
-      match: ({ args }: { args: readonly Buffer[] }) => args[0]?.toString() === renewScript.sha,
-    };
-    const lost = proxy.loseReplies(isRenewal);
+    const lost = proxy.loseReplies(on(renewScript));
     await idempotency.run('k', () => sleep(1_200), { leaseMs: 600 });
     expect(lost.count).toBe(1);
     await expect(idempotency.run('k', () => 'again')).resolves.toBeUndefined();

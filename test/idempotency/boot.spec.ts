@@ -1,6 +1,15 @@
-import { Controller, Injectable, Logger, Post, Sse, type Type } from '@nestjs/common';
+import {
+  Controller,
+  Injectable,
+  Logger,
+  Post,
+  Scope,
+  Sse,
+  type ModuleMetadata,
+  type Type,
+} from '@nestjs/common';
 import { MessagePattern } from '@nestjs/microservices';
-import { Test } from '@nestjs/testing';
+import { Test, type TestingModuleBuilder } from '@nestjs/testing';
 import { AtomicRedisModule, ConfigurationError, Idempotent } from 'nestjs-atomic-redis';
 import { EMPTY, type Observable } from 'rxjs';
 import { useRedis } from '../support/redis.js';
@@ -56,17 +65,45 @@ class Elsewhere {
   send(_id: string): void {}
 }
 
+abstract class Shippers {
+  @Idempotent({ key: (id: string) => id, operation: 'orders.ship' })
+  ship(_id: string): void {}
+}
+
+@Injectable()
+class Fast extends Shippers {}
+
+@Injectable()
+class Slow extends Shippers {}
+
+@Injectable({ scope: Scope.REQUEST })
+class PerRequest {
+  @Idempotent({ key: (id: string) => id })
+  run(_id: string): void {}
+}
+
+@Injectable()
+class Unreadable {
+  get value(): never {
+    throw new Error('not now');
+  }
+}
+
+const TwinController = twin('twins');
+
 describe('what is found out at boot', () => {
   const redis = useRedis();
 
-  const boot = async (parts: { controllers?: Type[]; providers?: Type[] }): Promise<void> => {
-    const module = await Test.createTestingModule({
+  const application = (parts: Pick<ModuleMetadata, 'controllers' | 'providers'>): TestingModuleBuilder =>
+    Test.createTestingModule({
       imports: [
         AtomicRedisModule.forRoot({ connection: redis.server.url }),
         AtomicRedisModule.forRoot({ connection: redis.server.url, name: 'other' }),
       ],
       ...parts,
-    }).compile();
+    });
+  const boot = async (builder: TestingModuleBuilder): Promise<void> => {
+    const module = await builder.compile();
     await module.init();
     await module.close();
   };
@@ -81,6 +118,11 @@ describe('what is found out at boot', () => {
       'two methods with one operation',
       { providers: [First, Second] },
       /Second\.send and First\.ship are both .*"orders\.ship"/,
+    ],
+    [
+      'two classes that inherit one operation',
+      { providers: [Fast, Slow] },
+      /Slow\.ship and Fast\.ship are both .*"orders\.ship"/,
     ],
     [
       'two routes with one operation',
@@ -103,14 +145,42 @@ describe('what is found out at boot', () => {
       /KeylessProvider\.run is not an HTTP route/,
     ],
   ])('[ID-13] refuses %s', async (_, parts, message) => {
-    const refused = await boot(parts).catch((error: unknown) => error);
+    const refused = await boot(application(parts)).catch((error: unknown) => error);
     expect(refused).toBeInstanceOf(ConfigurationError);
     expect(String(refused)).toMatch(message);
   });
 
-  it('[ID-13] lets equal names in other routes, and equal operations of other registrations, be', async () => {
-    const booted = boot({ controllers: [twin('a'), twin('b')], providers: [First, Elsewhere] });
-    await expect(booted).resolves.toBeUndefined();
+  it.each<[string, Pick<ModuleMetadata, 'controllers' | 'providers'>]>([
+    [
+      'equal names in other routes, and equal operations of other registrations',
+      { controllers: [twin('a'), twin('b')], providers: [First, Elsewhere] },
+    ],
+    ['a controller that is a provider too', { controllers: [TwinController], providers: [TwinController] }],
+    [
+      'providers of every kind',
+      {
+        providers: [
+          Unreadable,
+          PerRequest,
+          { provide: 'alias', useExisting: PerRequest },
+          { provide: 'class', useValue: Unreadable },
+          { provide: 'null', useValue: null },
+          { provide: 'text', useValue: 'text' },
+          { provide: 'no prototype', useValue: Object.create(null) as object },
+          { provide: 'odd constructor', useValue: { constructor: 'coach builder' } },
+          { provide: 'nothing', useFactory: () => undefined },
+          { provide: 'per request', useFactory: () => new Unreadable(), scope: Scope.REQUEST },
+        ],
+      },
+    ],
+  ])('[ID-13] lets %s be', async (_, parts) => {
+    await expect(boot(application(parts))).resolves.toBeUndefined();
+  });
+
+  it('[ID-13] counts what a provider was overridden with in its place', async () => {
+    const overridden = () => application({ providers: [First, Fast] }).overrideProvider(First);
+    await expect(boot(overridden().useValue({ ship: () => 1 }))).resolves.toBeUndefined();
+    await expect(boot(overridden().useClass(Slow))).rejects.toThrow(/Fast\.ship/);
   });
 });
 

@@ -6,11 +6,12 @@ import {
   IdempotencyService,
   RedisUnavailableError,
 } from 'nestjs-atomic-redis';
-import { startFaultProxy, type FaultOptions, type FaultProxy } from 'nestjs-atomic-redis/testing';
+import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
 import { claimScript } from '../../lib/idempotency/claim.script.js';
 import { completeScript } from '../../lib/idempotency/complete.script.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
+import { on } from './support.js';
 
 let runs = 0;
 
@@ -22,11 +23,6 @@ class Orders {
     return { run: ++runs };
   }
 }
-
-/** Strikes the given script, by its SHA. */
-const on = ({ sha }: { sha: string }): FaultOptions => ({
-  match: ({ name, args }) => name === 'EVALSHA' && args[0]?.toString() === sha,
-});
 
 describe('an idempotent run whose connection fails', () => {
   const redis = useRedis();

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { BadRequestException, Body, Controller, Get, Post } from '@nestjs/common';
+import { BadRequestException, Body, Controller, Get, Post, Res } from '@nestjs/common';
 import {
   AtomicRedisEvents,
   callerScope,
@@ -8,11 +8,15 @@ import {
   type AtomicRedisEvent,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
+import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
-import { PLATFORMS, send, startApp, type HttpApp } from './http-app.js';
+import { PLATFORMS, send, sendAndLeave, startApp, type HttpApp } from './http-app.js';
+import { gate } from './support.js';
 
 let runs = 0;
+/** Of the runs of the held route. */
+let ends = [gate(), gate()];
 
 @Controller()
 class OptionsController {
@@ -60,6 +64,20 @@ class OptionsController {
     throw new BadRequestException('no');
   }
 
+  @Post('open-sent')
+  @Idempotent({ onUnavailable: 'run', timeoutMs: 100, operation: 'open-sent' })
+  openSent(@Res() response: { send(body: object): unknown }): void {
+    response.send({ run: ++runs });
+  }
+
+  @Post('held')
+  @Idempotent({ onDuplicate: 'wait' })
+  async held(): Promise<object> {
+    const run = ++runs;
+    await ends[run - 1]!.promise;
+    return { run };
+  }
+
   @Get('unrelated')
   unrelated(): string {
     return 'fine';
@@ -74,6 +92,7 @@ describe.each(PLATFORMS)('options of idempotent routes on %s', (platform) => {
 
   beforeEach(async () => {
     runs = 0;
+    ends = [gate(), gate()];
     events = [];
     proxy = await startFaultProxy({ target: redis.server });
     http = await startApp(
@@ -117,6 +136,27 @@ describe.each(PLATFORMS)('options of idempotent routes on %s', (platform) => {
     expect(await send(http, '/hasty')).toMatchObject({ body: '{"run":1}', replayed: true });
   });
 
+  it('[ID-11] a waiter whose client has gone takes over, and its response is kept', async () => {
+    const first = send(http, '/held');
+    await waitFor('the run', () => runs === 1);
+    const subscribed = waitFor('the subscription', async () => {
+      const channels = (await redis.client.call('PUBSUB', 'SHARDCHANNELS')) as string[];
+      return channels.length === 1;
+    });
+    await sendAndLeave(http, '/held', subscribed);
+    ends[0]!.reject(new Error('failed'));
+    expect(await first).toMatchObject({ status: 500 });
+    await waitFor('the take-over', () => runs === 2);
+    ends[1]!.resolve();
+    expect(await send(http, '/held')).toEqual({ status: 201, body: '{"run":2}', replayed: true });
+    await waitFor('the events', () => events.length === 3);
+    expect(events).toMatchObject([
+      { type: 'idempotency.run', outcome: 'released' },
+      { type: 'idempotency.run', outcome: 'completed' },
+      { type: 'idempotency.duplicate', outcome: 'replayed' },
+    ]);
+  });
+
   it('[ID-4] tells payloads apart by the application’s own fingerprint', async () => {
     const pay = (body: object) => send(http, '/by-amount', { body });
     expect(await pay({ amount: 1, note: 'a' })).toMatchObject({ status: 201 });
@@ -127,14 +167,45 @@ describe.each(PLATFORMS)('options of idempotent routes on %s', (platform) => {
     expect(nothing.status).toBe(201);
   });
 
-  it('[ID-10] runs unprotected while Redis is away where that is asked for, and every time', async () => {
-    proxy.refuseConnections(true);
-    proxy.disconnectAll();
-    expect(await send(http, '/open')).toMatchObject({ status: 201, body: '{"run":1}', replayed: false });
-    expect(await send(http, '/open')).toMatchObject({ status: 201, body: '{"run":2}', replayed: false });
-    await waitFor('the events', () => events.length === 2);
-    expect(events[0]).toMatchObject({ type: 'idempotency.unprotected', operation: 'open' });
-    expect(await send(http, '/unrelated', { method: 'GET' })).toMatchObject({ body: 'fine' });
+  it.each(['/open', '/open-sent'])(
+    '[ID-10] runs unprotected while Redis is away where that is asked for, and protected when it is back: %s',
+    async (path) => {
+      expect(await send(http, path)).toMatchObject({ status: 201, body: '{"run":1}' });
+      proxy.refuseConnections(true);
+      proxy.disconnectAll();
+      expect(await send(http, path)).toMatchObject({ status: 201, body: '{"run":2}', replayed: false });
+      expect(await send(http, path)).toMatchObject({ status: 201, body: '{"run":3}', replayed: false });
+      await waitFor('the events', () => events.length === 3);
+      expect(events).toMatchObject([
+        { type: 'idempotency.run', outcome: 'completed' },
+        { type: 'idempotency.unprotected', operation: path.slice(1) },
+        { type: 'idempotency.unprotected', operation: path.slice(1) },
+      ]);
+      expect(await send(http, '/unrelated', { method: 'GET' })).toMatchObject({ body: 'fine' });
+      proxy.reset();
+      const replay = await waitFor('Redis', async () => {
+        const answer = await send(http, path);
+        return answer.replayed && answer;
+      });
+      expect(replay).toEqual({ status: 201, body: '{"run":1}', replayed: true });
+    },
+  );
+
+  it('[ID-15] replays a response without asking Redis', async () => {
+    const cached = await startApp(
+      platform,
+      { connection: redis.server.url, idempotency: { replayCache: { maxBytes: 100_000 } } },
+      { controllers: [OptionsController] },
+    );
+    try {
+      expect(await send(cached, '/open')).toMatchObject({ body: '{"run":1}', replayed: false });
+      const counts = await countCommands(redis.client, async () => {
+        expect(await send(cached, '/open')).toEqual({ status: 201, body: '{"run":1}', replayed: true });
+      });
+      expect(counts.evalsha).toBeUndefined();
+    } finally {
+      await cached.app.close();
+    }
   });
 
   it('[ID-16] looks up and forgets the key of a caller', async () => {

@@ -2,17 +2,15 @@ import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
 import { deserialize, serialize } from 'node:v8';
 import { BadRequestException } from '@nestjs/common';
 import {
-  IdempotencyMismatchError,
   IdempotencyRecordError,
   IdempotencyResultUnavailableError,
   InvalidArgumentError,
   type ResultCodec,
   type ResultEncryption,
 } from 'nestjs-atomic-redis';
-import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
-import { useInstances } from './support.js';
+import { gate, rawBytes, useInstances } from './support.js';
 
 const structured: ResultCodec = {
   encode: (value) => serialize(value),
@@ -124,6 +122,37 @@ describe('what is kept of a result', () => {
     await expect(idempotency.run('value', () => 2)).resolves.toBe('a secret');
   });
 
+  it('[ID-14] that cannot be encrypted is not kept, and nothing runs again', async () => {
+    const encryption: ResultEncryption = {
+      encrypt: () => {
+        throw new Error('no key');
+      },
+      decrypt: (bytes) => bytes,
+    };
+    const { idempotency, events } = await instances.start({
+      idempotency: { encryption, replayCache: { maxBytes: 100_000 } },
+    });
+    await expect(idempotency.run('k', () => 1)).resolves.toBe(1);
+    await waitFor('the event', () => events.length === 1);
+    expect(events).toMatchObject([{ type: 'idempotency.run', outcome: 'held' }]);
+    expect(await idempotency.inspect('k')).toMatchObject({ state: 'held' });
+    await expect(idempotency.run('k', () => 2)).rejects.toThrow(IdempotencyResultUnavailableError);
+  });
+
+  it('[ID-14] goes to each of several waiters as bytes of its own', async () => {
+    const { idempotency } = await instances.start({ idempotency: { codec: rawBytes, onDuplicate: 'wait' } });
+    const { promise, resolve } = gate<Buffer>();
+    const calls = [1, 2, 3].map(() => idempotency.run('k', () => promise));
+    await waitFor('the subscription', async () => {
+      const channels = (await redis.client.call('PUBSUB', 'SHARDCHANNELS')) as string[];
+      return channels.length === 1;
+    });
+    resolve(Buffer.from('secret'));
+    const [, second, third] = await Promise.all(calls);
+    second!.fill(0);
+    expect(third!.toString()).toBe('secret');
+  });
+
   it.each([
     ['codec', { codec: {} }],
     ['encryption', { encryption: { encrypt: () => Buffer.alloc(0) } }],
@@ -139,72 +168,5 @@ describe('what is kept of a result', () => {
       .catch((error: unknown) => error);
     expect(refused).toBeInstanceOf(InvalidArgumentError);
     expect((refused as InvalidArgumentError).argument).toBe(`forRoot.idempotency.${name}`);
-  });
-});
-
-describe('the replay cache', () => {
-  const redis = useRedis();
-  const instances = useInstances(() => ({
-    connection: redis.server.url,
-    idempotency: { replayCache: { maxBytes: 100_000 } },
-  }));
-
-  it('[ID-15] replays without asking Redis, to the same payload only, and what was changed meanwhile as it was', async () => {
-    const { idempotency, events } = await instances.start();
-    const first = await idempotency.run('k', () => ({ list: [1] }), { fingerprint: 'a' });
-    const counts = await countCommands(redis.client, async () => {
-      const again = await idempotency.run('k', () => ({ list: [2] }), { fingerprint: 'a' });
-      expect(again).toEqual({ list: [1] });
-      again.list.push(9);
-      first.list.push(8);
-      expect(await idempotency.run('k', () => ({ list: [3] }), { fingerprint: 'a' })).toEqual({ list: [1] });
-      await expect(idempotency.run('k', () => 1, { fingerprint: 'b' })).rejects.toThrow(
-        IdempotencyMismatchError,
-      );
-    });
-    expect(counts.evalsha).toBeUndefined();
-    await waitFor('the events', () => events.length === 4);
-    expect(events.slice(1)).toMatchObject([
-      { outcome: 'replayed', cached: true },
-      { outcome: 'replayed', cached: true },
-      { outcome: 'mismatch' },
-    ]);
-  });
-
-  it('[ID-15] learns what another process completed, and never what runs', async () => {
-    const [first, second] = await Promise.all([instances.start(), instances.start()]);
-    await first.idempotency.run('k', async () => {
-      await expect(second.idempotency.run('k', () => 2)).rejects.toThrow('still running');
-      return 1;
-    });
-    const ask = () => second.idempotency.run('k', () => 2);
-    expect((await countCommands(redis.client, ask)).evalsha).toBe(1);
-    expect((await countCommands(redis.client, ask)).evalsha).toBeUndefined();
-  });
-
-  it('[ID-15] keeps within its bytes, and no longer than its time and the record’s', async () => {
-    const { idempotency } = await instances.start({
-      idempotency: { replayCache: { maxBytes: 20_000, ttlMs: 300 } },
-    });
-    const run = (key: string, ttlMs = 60_000) => idempotency.run(key, () => 'x'.repeat(4_000), { ttlMs });
-    const asks = async (key: string) =>
-      ((await countCommands(redis.client, () => run(key))).evalsha ?? 0) > 0;
-    for (let i = 0; i < 10; i++) await run(`k${i}`);
-    expect(await asks('k9')).toBe(false);
-    expect(await asks('k0')).toBe(true);
-    await waitFor('the end of its time', () => asks('k9'));
-    await run('short', 100);
-    let ran = false;
-    await waitFor('the end of the record', async () => {
-      await idempotency.run('short', () => (ran = true), { ttlMs: 100 });
-      return ran;
-    });
-  });
-
-  it('[ID-15] [ID-16] forgets what is forgotten', async () => {
-    const { idempotency } = await instances.start();
-    await idempotency.run('k', () => 1);
-    expect(await idempotency.forget('k')).toBe(true);
-    expect(await idempotency.run('k', () => 2)).toBe(2);
   });
 });

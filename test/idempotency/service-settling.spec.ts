@@ -114,6 +114,12 @@ describe('how an idempotent run is settled', () => {
     expect(await stateOfRecord()).toBe('done');
   });
 
+  it('[ID-3] replays a 4xx that was made without a response', async () => {
+    const retry = throwing(new HttpException(undefined as never, 404));
+    await expect(retry).rejects.toBeInstanceOf(HttpException);
+    await expect(retry).rejects.toMatchObject({ status: 404 });
+  });
+
   it('[ID-3] holds the key after an exception that cannot be asked for its status', async () => {
     await expect(throwing(new Unaskable('mine', 400))).rejects.toMatchObject({ reason: 'outcome-unknown' });
   });

@@ -5,7 +5,9 @@ import {
   IdempotencyService,
   type AtomicRedisEvent,
   type AtomicRedisOptions,
+  type ResultCodec,
 } from 'nestjs-atomic-redis';
+import type { FaultOptions } from 'nestjs-atomic-redis/testing';
 
 export interface Instance {
   readonly idempotency: IdempotencyService;
@@ -53,3 +55,14 @@ export function gate<T = void>(): {
   });
   return { promise, resolve, reject };
 }
+
+/** Strikes the calls of a script, by its SHA. */
+export const on = ({ sha }: { sha: string }): FaultOptions => ({
+  match: ({ name, args }) => name === 'EVALSHA' && args[0]?.toString() === sha,
+});
+
+/** Of bytes, which it neither copies nor changes. */
+export const rawBytes: ResultCodec = {
+  encode: (value) => value as Buffer,
+  decode: (bytes) => bytes,
+};

@@ -1,18 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Test } from '@nestjs/testing';
-import {
-  AtomicRedisModule,
-  IdempotencyInFlightError,
-  IdempotencyMismatchError,
-  IdempotencyService,
-  ModuleClosedError,
-} from 'nestjs-atomic-redis';
+import { IdempotencyInFlightError, IdempotencyMismatchError, ModuleClosedError } from 'nestjs-atomic-redis';
 import { startFaultProxy } from 'nestjs-atomic-redis/testing';
-import { startCluster } from '../support/cluster.js';
+import { claimScript } from '../../lib/idempotency/claim.script.js';
 import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
-import { gate, useInstances } from './support.js';
+import { gate, on, useInstances } from './support.js';
 
 describe('duplicates that wait', () => {
   const redis = useRedis();
@@ -134,21 +127,27 @@ describe('duplicates that wait', () => {
     expect(await alive.idempotency.run('k', () => 'taken over')).toBe('taken over');
   });
 
-  it('[ID-11] are woken though the subscription is lost on the way', async () => {
+  it('[ID-11] are woken where the client puts a prefix before every key', async () => {
     const proxy = await startFaultProxy({ target: redis.server });
-    const holding = await instances.start();
-    const waiting = await instances.start({ connection: proxy.url });
-    const { promise, resolve } = gate<string>();
-    const holder = holding.idempotency.run('k', () => promise);
-    await waitFor('the run', recordOf);
-    const call = waiting.idempotency.run('k', () => 'another');
-    await subscribed(1);
-    proxy.disconnectAll();
-    await sleep(100);
-    resolve('the one');
-    expect(await call).toBe('the one');
-    await holder;
-    await waiting.module.close();
+    const { host, port } = proxy;
+    const { idempotency, module } = await instances.start({ connection: { host, port, keyPrefix: 'app:' } });
+    const took: number[] = [];
+    for (const key of ['a', 'b', 'c']) {
+      const { promise, resolve } = gate<string>();
+      // The first call's, and the second's before and after it has subscribed.
+      const claims = proxy.delay({ ...on(claimScript), times: 3 });
+      const holder = idempotency.run(key, () => promise);
+      await waitFor('the run', () => claims.count === 1);
+      const call = idempotency.run(key, () => 'another');
+      await waitFor('the question', () => claims.count === 3);
+      const began = performance.now();
+      resolve('the one');
+      expect(await Promise.all([holder, call])).toEqual(['the one', 'the one']);
+      took.push(performance.now() - began);
+    }
+    // By asking again each would know after a second.
+    expect(Math.min(...took)).toBeLessThan(700);
+    await module.close();
     await proxy.stop();
   });
 
@@ -167,7 +166,7 @@ describe('duplicates that wait', () => {
   });
 
   it('[ID-11] are told when the module closes', async () => {
-    const { idempotency, module } = await instances.start({ shutdownTimeoutMs: 50 });
+    const { idempotency, events, module } = await instances.start({ shutdownTimeoutMs: 50 });
     const holder = idempotency.run('k', () => new Promise(() => undefined));
     holder.catch(() => undefined);
     await waitFor('the run', recordOf);
@@ -175,47 +174,7 @@ describe('duplicates that wait', () => {
     await subscribed(1);
     await module.close();
     expect(await call).toBeInstanceOf(ModuleClosedError);
+    await waitFor('the event', () => events.length === 1);
+    expect(events).toMatchObject([{ type: 'idempotency.duplicate', outcome: 'failed' }]);
   });
-});
-
-describe('duplicates that wait on a Cluster', () => {
-  it('[ID-11] are woken by the server of their record’s slot', async () => {
-    const cluster = await startCluster();
-    const client = cluster.connect();
-    const nodes = cluster.nodes.map(({ host, port }) => ({ host, port }));
-    const module = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({
-          connection: { nodes },
-          idempotency: { onDuplicate: 'wait', timeoutMs: 5_000 },
-        }),
-      ],
-    }).compile();
-    await module.init();
-    try {
-      const idempotency = module.get(IdempotencyService);
-      let runs = 0;
-      const ended = new Map<string, number>();
-      const keys = Array.from({ length: 12 }, (_, i) => `key {${i}} *?`);
-      const calls = keys.flatMap((key) =>
-        Array.from({ length: 10 }, () =>
-          idempotency
-            .run(key, async () => {
-              runs++;
-              await sleep(300);
-              ended.set(key, performance.now());
-              return key;
-            })
-            // By asking again it would know at about 700 ms.
-            .finally(() => expect(performance.now() - ended.get(key)!).toBeLessThan(600)),
-        ),
-      );
-      expect(await Promise.all(calls)).toEqual(keys.flatMap((key) => Array<string>(10).fill(key)));
-      expect(runs).toBe(12);
-    } finally {
-      await module.close();
-      client.disconnect();
-      await cluster.stop();
-    }
-  }, 60_000);
 });

@@ -1,0 +1,121 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { AtomicRedisEvents, OutcomeUnknownError, TransactionService } from 'nestjs-atomic-redis';
+import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
+import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
+import { useInstances } from './support.js';
+
+describe('events of runs and duplicates', () => {
+  const redis = useRedis();
+  let proxy: FaultProxy;
+  const instances = useInstances(() => ({ connection: proxy.url }));
+
+  beforeEach(async () => {
+    proxy = await startFaultProxy({ target: redis.server });
+  });
+
+  afterEach(() => proxy.stop());
+
+  it('[ID-17] one for each run and each duplicate, whatever listeners do', async () => {
+    const { idempotency, events, module } = await instances.start();
+    const throwing = module.get(AtomicRedisEvents).subscribe(() => {
+      throw new Error('from a listener');
+    });
+    module.get(AtomicRedisEvents).subscribe(async () => {
+      throw new Error('from an asynchronous listener');
+    });
+    const run = (key: string, work: () => unknown, fingerprint?: string) =>
+      idempotency.run(key, work, { operation: 'orders.create', fingerprint }).catch(() => undefined);
+    await run('secret-1', () => 1, 'a');
+    await run('secret-1', () => 1, 'a');
+    await run('secret-1', () => 1, 'b');
+    await run('secret-2', () => {
+      throw new Error('failed');
+    });
+    await run('secret-2', () => run('secret-2', () => 1));
+    await run('secret-3', () => {
+      throw new OutcomeUnknownError('lost');
+    });
+    await run('secret-3', () => 1);
+    await run('secret-4', async () => {
+      for (const key of await redis.client.keys('*')) await redis.client.hset(key, 't', 'another owner');
+    });
+    throwing();
+    await waitFor('the events', () => events.length === 9);
+    await sleep(20);
+    const told = events.map((event) => ('outcome' in event ? event.outcome : event.type));
+    expect(told).toEqual([
+      'completed',
+      'replayed',
+      'mismatch',
+      'released',
+      'in-flight',
+      'completed',
+      'held',
+      'replayed',
+      'stale',
+    ]);
+    for (const event of events) {
+      expect(event.operation).toBe('orders.create');
+      expect(event.record).toMatch(/^atomic:idempotency:[0-9a-f]{64}$/);
+    }
+    expect(JSON.stringify(events)).not.toContain('secret');
+  });
+
+  it('[ID-17] a run whose end could not be recorded is told of as such', async () => {
+    const { idempotency, events } = await instances.start();
+    await idempotency.run(
+      'k',
+      () => {
+        proxy.refuseConnections(true);
+        proxy.disconnectAll();
+      },
+      { leaseMs: 500, timeoutMs: 100 },
+    );
+    await waitFor('the event', () => events.length === 1);
+    expect(events).toMatchObject([{ type: 'idempotency.run', outcome: 'unrecorded' }]);
+  });
+
+  it('[ID-17] a run that fails after a transaction has committed it is one that completed', async () => {
+    const { idempotency, events, module } = await instances.start();
+    const transactions = module.get(TransactionService);
+    const run = idempotency.run('k', async () => {
+      await transactions.run(['n'], (tx) => void tx.write.incr('n'), { completesRun: () => 1 });
+      throw new Error('later');
+    });
+    await expect(run).rejects.toThrow('later');
+    await waitFor('the event', () => events.length === 1);
+    expect(events).toMatchObject([{ type: 'idempotency.run', outcome: 'completed' }]);
+    expect(await idempotency.inspect('k')).toMatchObject({ state: 'completed' });
+  });
+
+  it('[ID-17] a duplicate whose result cannot be read is told of once, as such', async () => {
+    const encryption = {
+      encrypt: (bytes: Buffer) => bytes,
+      decrypt: () => {
+        throw new Error('another key');
+      },
+    };
+    const { idempotency, events } = await instances.start({ idempotency: { encryption } });
+    await idempotency.run('k', () => 1);
+    await idempotency.run('k', () => 2).catch(() => undefined);
+    await idempotency.run('next', () => 3);
+    await waitFor('the events', () => events.length >= 3);
+    expect(events).toMatchObject([
+      { type: 'idempotency.run', outcome: 'completed' },
+      { type: 'idempotency.duplicate', outcome: 'failed' },
+      { type: 'idempotency.run', outcome: 'completed' },
+    ]);
+  });
+
+  it('[ID-17] a listener that has unsubscribed hears nothing more, not even what is on its way', async () => {
+    const { idempotency, events, module } = await instances.start();
+    const heard: unknown[] = [];
+    const unsubscribe = module.get(AtomicRedisEvents).subscribe((event) => heard.push(event));
+    await idempotency.run('k', () => 1);
+    unsubscribe();
+    await idempotency.run('k', () => 2);
+    await waitFor('the events', () => events.length === 2);
+    expect(heard).toEqual([]);
+  });
+});

@@ -1,0 +1,67 @@
+import { RedisUnavailableError } from 'nestjs-atomic-redis';
+import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
+import { claimScript } from '../../lib/idempotency/claim.script.js';
+import { renewScript } from '../../lib/idempotency/renew.script.js';
+import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
+import { gate, on, useInstances, type Instance } from './support.js';
+
+describe('what arrives late', () => {
+  const redis = useRedis();
+  let proxy: FaultProxy;
+  let far: Instance;
+  const instances = useInstances(() => ({ connection: redis.server.url }));
+
+  beforeEach(async () => {
+    proxy = await startFaultProxy({ target: redis.server });
+    far = await instances.start({ connection: proxy.url, idempotency: { timeoutMs: 10_000 } });
+    await far.idempotency.run('warm-up', () => 1);
+  });
+
+  afterEach(() => proxy.stop());
+
+  it('[ID-3] a copy of the claim does not take a key again that its run gave back', async () => {
+    const { idempotency } = far;
+    const fault = proxy.deliverLate(400, on(claimScript));
+    const run = idempotency.run('k', () => {
+      throw new Error('failed');
+    });
+    await expect(run).rejects.toThrow('failed');
+    expect(await fault.delivered).toBe(true);
+    expect(await idempotency.inspect('k')).toBeNull();
+    expect(await idempotency.run('k', () => 'ran')).toBe('ran');
+  });
+
+  it('[ID-3] a copy of a renewal does not take a key again that its run gave back', async () => {
+    const { idempotency } = far;
+    const fault = proxy.deliverLate(500, on(renewScript));
+    const run = idempotency.run(
+      'k',
+      async () => {
+        await waitFor('the renewal', () => fault.count === 1);
+        throw new Error('failed');
+      },
+      { leaseMs: 3_000 },
+    );
+    await expect(run).rejects.toThrow('failed');
+    expect(await fault.delivered).toBe(true);
+    expect(await idempotency.inspect('k')).toBeNull();
+    expect(await idempotency.run('k', () => 'ran')).toBe('ran');
+  });
+
+  it('[ID-8] no work starts under a lease that may have ended before its claim was answered', async () => {
+    const near = await instances.start();
+    proxy.delay({ ...on(claimScript), replyMs: 1_800 });
+    const ran = jest.fn();
+    const late = far.idempotency.run('k', ran, { leaseMs: 1_000 }).catch((error: unknown) => error);
+    await waitFor('the claim', async () => (await near.idempotency.inspect('k')) !== null);
+    const { promise, resolve } = gate<string>();
+    // Its turn comes when the lease has ended.
+    const next = near.idempotency.run('k', () => promise, { onDuplicate: 'wait' });
+    expect(await late).toBeInstanceOf(RedisUnavailableError);
+    expect(ran).not.toHaveBeenCalled();
+    resolve('of the next');
+    expect(await next).toBe('of the next');
+    expect(await near.idempotency.run('k', ran)).toBe('of the next');
+  });
+});

@@ -1,0 +1,75 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { startCluster, type TestCluster } from '../support/cluster.js';
+import { waitFor } from '../support/wait-for.js';
+import { gate, useInstances } from './support.js';
+
+describe('duplicates that wait on a Cluster', () => {
+  let cluster: TestCluster;
+  const connection = (keyPrefix = '') => ({
+    nodes: cluster.nodes.map(({ host, port }) => ({ host, port })),
+    options: { keyPrefix },
+  });
+  const instances = useInstances(() => ({
+    connection: connection(),
+    idempotency: { onDuplicate: 'wait', timeoutMs: 5_000 },
+  }));
+
+  beforeAll(async () => {
+    cluster = await startCluster({ replicasPerMaster: 0 });
+  }, 60_000);
+
+  afterAll(() => cluster.stop());
+
+  it.each(['', 'app:'])(
+    '[ID-11] are woken by the server of their record’s slot, with key prefix %j',
+    async (prefix) => {
+      const { idempotency } = await instances.start({ connection: connection(prefix) });
+      let runs = 0;
+      const ended = new Map<string, number>();
+      const keys = Array.from({ length: 12 }, (_, i) => `key {${i}} *?`);
+      const calls = keys.flatMap((key) =>
+        Array.from({ length: 10 }, () =>
+          idempotency
+            .run(key, async () => {
+              runs++;
+              await sleep(300);
+              ended.set(key, performance.now());
+              return key;
+            })
+            // By asking again it would know at about 700 ms.
+            .finally(() => expect(performance.now() - ended.get(key)!).toBeLessThan(600)),
+        ),
+      );
+      expect(await Promise.all(calls)).toEqual(keys.flatMap((key) => Array<string>(10).fill(key)));
+      expect(runs).toBe(12);
+    },
+  );
+
+  it('[ID-11] get the result though their record’s slot moves while they wait, and others after it', async () => {
+    const [first, second] = await Promise.all([instances.start(), instances.start()]);
+    const options = { colocateWith: 'moving' };
+    const from = await cluster.masterOf('moving');
+    const move = async (): Promise<void> => {
+      await waitFor('the subscription', async () => {
+        const channels = (await from.client.call('PUBSUB', 'SHARDCHANNELS')) as string[];
+        return channels.length === 1;
+      });
+      await cluster.migrateSlot(
+        'moving',
+        cluster.nodes.find((node) => node !== from)!,
+      );
+    };
+    for (const [key, meanwhile] of [
+      ['before', move],
+      ['after', async () => undefined],
+    ] as const) {
+      const { promise, resolve } = gate<string>();
+      const holder = first.idempotency.run(key, () => promise, options);
+      await waitFor('the run', async () => (await second.idempotency.inspect(key, options)) !== null);
+      const call = second.idempotency.run(key, () => 'another', options);
+      await meanwhile();
+      resolve(key);
+      expect(await Promise.all([holder, call])).toEqual([key, key]);
+    }
+  }, 60_000);
+});

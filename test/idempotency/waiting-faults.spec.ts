@@ -1,0 +1,92 @@
+import { IdempotencyInFlightError, RedisUnavailableError } from 'nestjs-atomic-redis';
+import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
+import { claimScript } from '../../lib/idempotency/claim.script.js';
+import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
+import { gate, on, useInstances, type Instance } from './support.js';
+
+describe('duplicates that wait while their connection fails', () => {
+  const redis = useRedis();
+  let proxy: FaultProxy;
+  let holding: Instance;
+  const instances = useInstances(() => ({ connection: proxy.url, idempotency: { onDuplicate: 'wait' } }));
+
+  beforeEach(async () => {
+    proxy = await startFaultProxy({ target: redis.server });
+    holding = await instances.start({ connection: redis.server.url });
+  });
+
+  afterEach(() => proxy.stop());
+
+  const subscriptions = async (count: number): Promise<void> => {
+    await waitFor(`${count} subscriptions`, async () => {
+      const channels = (await redis.client.call('PUBSUB', 'SHARDCHANNELS')) as string[];
+      return channels.length === count;
+    });
+  };
+  /** A run by the instance whose connection is sound, until its end is given. */
+  const hold = async () => {
+    const end = gate<string>();
+    const holder = holding.idempotency.run('k', () => end.promise);
+    await waitFor('the run', async () => (await holding.idempotency.inspect('k')) !== null);
+    return { ...end, holder };
+  };
+
+  it.each(['before', 'after'])(
+    '[ID-11] get a result that is there %s a lost subscription is made again, and leave none behind',
+    async (when) => {
+      const { idempotency } = await instances.start();
+      const { holder, resolve } = await hold();
+      const call = idempotency.run('k', () => 'another');
+      await subscriptions(1);
+      proxy.disconnectAll();
+      await subscriptions(0);
+      if (when === 'after') await subscriptions(1);
+      resolve('the one');
+      expect(await Promise.all([holder, call])).toEqual(['the one', 'the one']);
+      await subscriptions(0);
+    },
+  );
+
+  it('[ID-10] [ID-11] do not run beside the first call because Redis is away when they give up', async () => {
+    const { idempotency, events } = await instances.start({
+      idempotency: { onDuplicate: 'wait', onUnavailable: 'run', waitTimeoutMs: 1_500, timeoutMs: 300 },
+    });
+    const { holder, resolve } = await hold();
+    const ran = jest.fn();
+    const call = idempotency.run('k', ran).catch((error: unknown) => error);
+    await subscriptions(1);
+    proxy.refuseConnections(true);
+    proxy.disconnectAll();
+    expect(await call).toBeInstanceOf(RedisUnavailableError);
+    expect(ran).not.toHaveBeenCalled();
+    await waitFor('the event', () => events.length === 1);
+    expect(events).toMatchObject([{ type: 'idempotency.duplicate', outcome: 'failed' }]);
+    proxy.reset();
+    resolve('the one');
+    await holder;
+  });
+
+  it('[ID-11] [ID-17] give a key back that comes after they have given up, and no run is told of', async () => {
+    const { idempotency, events } = await instances.start({
+      idempotency: { onDuplicate: 'wait', waitTimeoutMs: 1_500, timeoutMs: 10_000 },
+    });
+    const { holder, reject } = await hold();
+    // Before and after it has subscribed.
+    const questions = proxy.delay({ ...on(claimScript), times: 2 });
+    const call = idempotency.run('k', () => 'ran').catch((error: unknown) => error);
+    await waitFor('the questions', () => questions.count === 2);
+    proxy.delay({ ...on(claimScript), replyMs: 2_000 });
+    reject(new Error('failed'));
+    await expect(holder).rejects.toThrow('failed');
+    expect(await call).toBeInstanceOf(IdempotencyInFlightError);
+    expect(await holding.idempotency.inspect('k')).toMatchObject({ state: 'running' });
+    await waitFor('the key', async () => (await holding.idempotency.inspect('k')) === null);
+    expect(await idempotency.run('k', () => 'next')).toBe('next');
+    await waitFor('the events', () => events.length >= 2);
+    expect(events).toMatchObject([
+      { type: 'idempotency.duplicate', outcome: 'in-flight' },
+      { type: 'idempotency.run', outcome: 'completed' },
+    ]);
+  });
+});
