@@ -137,7 +137,8 @@ export class IdempotencyService {
     checkOptions('options', options);
     return await this.inFlight.track(async () => {
       const claim = await this.claim(key, options);
-      if (claim.kind === 'replay') return replayed(claim.result, this.codecOf(options)) as T;
+      if (claim.kind === 'replay')
+        return claim.read((result) => replayed(result, this.codecOf(options))) as T;
       return await this.runClaimed(claim.run, work, options);
     });
   }

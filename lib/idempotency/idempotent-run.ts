@@ -27,9 +27,14 @@ export interface ClaimedRun extends IdempotentRun {
 }
 
 /** What a claim came to. */
-export type Claim =
-  | { readonly kind: 'run'; readonly run: ClaimedRun }
-  | { readonly kind: 'replay'; readonly result: StoredResult };
+export type Claim = { readonly kind: 'run'; readonly run: ClaimedRun } | Replay;
+
+/** The result of the run that had the key. */
+export interface Replay {
+  readonly kind: 'replay';
+  /** Reads the result, and reports by an event that this was done; once, however often it is read. */
+  readonly read: <T>(reader: (result: StoredResult) => T) => T;
+}
 
 export interface ClaimRequest {
   /** The key in Redis. */

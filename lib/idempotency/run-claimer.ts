@@ -5,18 +5,19 @@ import type { AtomicRedisEvents, IdempotencyDuplicateEvent } from '../observabil
 import { Deadline } from '../redis/deadline.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import type { WorkInFlight } from '../redis/work-in-flight.js';
-import { DuplicateWaits } from './duplicate-waits.js';
+import { DuplicateWaits, type WaitOutcome } from './duplicate-waits.js';
 import {
   IdempotencyInFlightError,
   IdempotencyMismatchError,
   IdempotencyRecordError,
 } from './idempotency.errors.js';
 import type { ResolvedIdempotencyOptions } from './idempotency.options.js';
-import type { Claim, ClaimedRun, ClaimRequest } from './idempotent-run.js';
+import type { Claim, ClaimedRun, ClaimRequest, Replay } from './idempotent-run.js';
 import { LeaseKeeper } from './lease-keeper.js';
 import { RecordSignals } from './record-signals.js';
 import type { Found, Owner, RecordStore } from './record-store.js';
 import { ReplayCache } from './replay-cache.js';
+import type { StoredResult } from './stored-result.js';
 import { memoryMsOf, runOf, unprotectedRun } from './claimed-run.js';
 
 type Outcome = IdempotencyDuplicateEvent['outcome'];
@@ -65,10 +66,7 @@ export class RunClaimer {
     let asked = false;
     try {
       const cached = this.cache?.get(record, fingerprint);
-      if (cached) {
-        report('replayed', false, true);
-        return { kind: 'replay', result: cached };
-      }
+      if (cached) return replayOf(cached, (outcome) => report(outcome, false, true));
       asked = true;
       let found = await this.tryClaim(request);
       if (found.kind === 'running') {
@@ -78,8 +76,7 @@ export class RunClaimer {
         const { leaseLeftMs } = found;
         found = await this.waits.wait(record, waiter, { leaseLeftMs, timeoutMs: request.waitTimeoutMs });
       }
-      if (found.kind === 'replay') report('replayed', waited);
-      return found;
+      return found.kind === 'replay' ? replayOf(found.result, (outcome) => report(outcome, waited)) : found;
     } catch (error) {
       if (error instanceof IdempotencyInFlightError) report('in-flight', waited);
       else if (error instanceof IdempotencyMismatchError) report('mismatch', waited, !asked);
@@ -104,7 +101,9 @@ export class RunClaimer {
     this.cache?.clear();
   }
 
-  private async tryClaim(request: ClaimRequest): Promise<Claim | (Found & { kind: 'running' })> {
+  private async tryClaim(
+    request: ClaimRequest,
+  ): Promise<WaitOutcome<ClaimedRun> | (Found & { kind: 'running' })> {
     const { record, fingerprint, leaseMs, timeoutMs, durability } = request;
     const owner: Owner = { record, fingerprint, token: randomBytes(16).toString('hex') };
     const claimedAt = performance.now();
@@ -170,4 +169,27 @@ export class RunClaimer {
       );
     });
   }
+}
+
+/** @param report called at the first reading, with what came of it */
+function replayOf(result: StoredResult, report: (outcome: Outcome) => void): Replay {
+  let isReported = false;
+  const reportOnce = (outcome: Outcome): void => {
+    if (!isReported) report(outcome);
+    isReported = true;
+  };
+  return {
+    kind: 'replay',
+    read: (reader) => {
+      try {
+        const read = reader(result);
+        reportOnce('replayed');
+        return read;
+      } catch (error) {
+        // Anything else is what the first call came to.
+        reportOnce(error instanceof IdempotencyRecordError ? 'failed' : 'replayed');
+        throw error;
+      }
+    },
+  };
 }

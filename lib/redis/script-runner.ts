@@ -30,6 +30,9 @@ export interface SendOptions {
   durability?: DurabilityOptions | undefined;
 }
 
+/** How long the answer to a WAIT that has run out may take, in milliseconds. */
+const ANSWER_GRACE_MS = 500;
+
 /** Where a script goes, and how. */
 interface Sending {
   readonly script: Script;
@@ -140,7 +143,9 @@ export class ScriptRunner {
     if (!durability) return { reply: await deadline.race(call(this.connection.client), late), replicas: 0 };
     const channel = await this.connection.durableChannel(slot, durability, deadline);
     const until = patienceOf(durability);
-    return await Deadline.latest([deadline, until]).race(channel.send(call, until), late);
+    // Past the last WAIT, whose answer says how many there were.
+    const answered = Deadline.in(Math.max(deadline.remainingMs, until.remainingMs + ANSWER_GRACE_MS));
+    return await answered.race(channel.send(call, until), late);
   }
 
   private async ready(deadline: Deadline, cause?: Error): Promise<void> {

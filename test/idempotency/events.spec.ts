@@ -96,16 +96,20 @@ describe('events of runs and duplicates', () => {
         throw new Error('another key');
       },
     };
-    const { idempotency, events } = await instances.start({ idempotency: { encryption } });
-    await idempotency.run('k', () => 1);
-    await idempotency.run('k', () => 2).catch(() => undefined);
-    await idempotency.run('next', () => 3);
-    await waitFor('the events', () => events.length >= 3);
-    expect(events).toMatchObject([
-      { type: 'idempotency.run', outcome: 'completed' },
-      { type: 'idempotency.duplicate', outcome: 'failed' },
-      { type: 'idempotency.run', outcome: 'completed' },
-    ]);
+    const codec = { encode: () => 'x', decode: encryption.decrypt };
+    for (const unreadable of [{ encryption }, { codec }]) {
+      const { idempotency, events } = await instances.start({ idempotency: unreadable });
+      await redis.client.flushall();
+      await idempotency.run('k', () => 1);
+      await idempotency.run('k', () => 2).catch(() => undefined);
+      await idempotency.run('next', () => 3);
+      await waitFor('the events', () => events.length >= 3);
+      expect(events).toMatchObject([
+        { type: 'idempotency.run', outcome: 'completed' },
+        { type: 'idempotency.duplicate', outcome: 'failed' },
+        { type: 'idempotency.run', outcome: 'completed' },
+      ]);
+    }
   });
 
   it('[ID-17] a listener that has unsubscribed hears nothing more, not even what is on its way', async () => {

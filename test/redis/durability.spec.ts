@@ -137,14 +137,20 @@ describe('durability', () => {
     await waitFor('the key to be free', async () => (await idempotency.inspect('k')) === null);
     for (const replica of replicas) replica.resume();
 
+    await idempotency.run('done', () => 'kept');
+    replicas[0]!.pause();
+    // What is there already needs no replica, with the default times too.
+    expect(await idempotency.run('done', ran, { durability: { replicas: 2 } })).toBe('kept');
+    replicas[0]!.resume();
+
     const pausing = async () => {
       for (const replica of replicas) replica.pause();
       return 'result';
     };
     expect(await idempotency.run('k', pausing, { durability: impatient })).toBe('result');
     expect(await idempotency.run('k', ran)).toBe('result');
-    await waitFor('the events', () => events.length === 2);
-    expect(events[0]).toMatchObject({ outcome: 'completed', replicated: false });
+    await waitFor('the events', () => events.length === 4);
+    expect(events[2]).toMatchObject({ outcome: 'completed', replicated: false });
   });
 
   it('[DUR-2] counters and holds say so with their own results, and what changed nothing is answered as ever', async () => {

@@ -3,15 +3,13 @@ import type { CallHandler, ExecutionContext, NestInterceptor } from '@nestjs/com
 import { Observable, tap } from 'rxjs';
 import { ConfigurationError } from '../../atomic-redis.errors.js';
 import { currentCall, withinCall } from '../current-call.js';
-import type { StoredResult } from '../stored-result.js';
+import type { Replay } from '../idempotent-run.js';
 import type { ExchangeRun } from './exchange-run.js';
 import { versionOf, type HttpRequest } from './http-request.js';
 import { ResponseTap } from './response-tap.js';
 
 /** What the claim of a request came to. */
-export type ExchangeClaim =
-  | { readonly kind: 'run'; readonly run: ExchangeRun }
-  | { readonly kind: 'replay'; readonly result: StoredResult };
+export type ExchangeClaim = { readonly kind: 'run'; readonly run: ExchangeRun } | Replay;
 
 /** One request to a decorated route, from before its handler to the end of its response. */
 export interface HttpExchange {

@@ -1,5 +1,5 @@
 import type { ResultCodec } from '../result-codec.js';
-import { replayed } from '../stored-result.js';
+import { replayed, type StoredResult } from '../stored-result.js';
 import type { IdempotencyOptions, IdempotencyService } from '../idempotency.service.js';
 import { callId } from '../current-call.js';
 import { ExchangeRun } from './exchange-run.js';
@@ -31,7 +31,9 @@ export async function answer(
       exchange.claim = undefined;
       throw error;
     });
-    return claimed.kind === 'run' ? await claimed.run.handle(handler) : replay(exchange, claimed, codec);
+    return claimed.kind === 'run'
+      ? await claimed.run.handle(handler)
+      : claimed.read((result) => replay(exchange, result, codec));
   });
 }
 
@@ -53,11 +55,7 @@ async function claim(
   return { kind: 'run', run };
 }
 
-function replay(
-  { tap }: HttpExchange,
-  { result }: ExchangeClaim & { kind: 'replay' },
-  codec: ResultCodec,
-): unknown {
+function replay({ tap }: HttpExchange, result: StoredResult, codec: ResultCodec): unknown {
   if (result.kind !== 'http') return replayed(result, codec);
   const response = decodeWire(result.bytes);
   tap.replay(response);
