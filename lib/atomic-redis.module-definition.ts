@@ -22,6 +22,7 @@ import { RedisConnection } from './redis/redis-connection.js';
 import { ScriptRunner } from './redis/script-runner.js';
 import { WorkInFlight } from './redis/work-in-flight.js';
 import { ScriptService } from './scripts/script.service.js';
+import { ShadowKeyService } from './shadow-keys/shadow-key.service.js';
 import { CurrentTransaction } from './transactions/current-transaction.js';
 import { TransactionService } from './transactions/transaction.service.js';
 import { ValueService } from './values/value.service.js';
@@ -52,6 +53,7 @@ const SERVICES = [
   AuditedHashService,
   TransferService,
   ScriptService,
+  ShadowKeyService,
   AtomicRedisEvents,
 ];
 

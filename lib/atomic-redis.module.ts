@@ -19,6 +19,7 @@ import type { Script } from './redis/script.js';
 import { WorkInFlight } from './redis/work-in-flight.js';
 import { ScriptFeatureModule } from './scripts/script-feature.module.js';
 import { ScriptService } from './scripts/script.service.js';
+import { ShadowKeyService } from './shadow-keys/shadow-key.service.js';
 import { TransactionService } from './transactions/transaction.service.js';
 
 /**
@@ -47,6 +48,7 @@ export class AtomicRedisModule
     private readonly transactions: TransactionService,
     private readonly idempotency: IdempotencyService,
     private readonly scripts: ScriptService,
+    private readonly shadowKeys: ShadowKeyService,
     private readonly modules: ModulesContainer,
   ) {
     super();
@@ -92,6 +94,7 @@ export class AtomicRedisModule
       );
     }
     this.idempotency.close();
+    await this.shadowKeys.close();
     await this.transactions.close();
     await this.connection.close();
   }

@@ -5,6 +5,7 @@ import { ReservationService } from './counters/reservations/reservation.service.
 import { IdempotencyService } from './idempotency/idempotency.service.js';
 import { AtomicRedisEvents } from './observability/events.js';
 import { ScriptService } from './scripts/script.service.js';
+import { ShadowKeyService } from './shadow-keys/shadow-key.service.js';
 import { TransactionService } from './transactions/transaction.service.js';
 import { ValueService } from './values/value.service.js';
 import { TransferService } from './transfers/transfer.service.js';
@@ -21,6 +22,7 @@ export class AtomicRedis {
     readonly auditedHashes: AuditedHashService,
     readonly transfers: TransferService,
     readonly scripts: ScriptService,
+    readonly shadowKeys: ShadowKeyService,
     readonly events: AtomicRedisEvents,
   ) {}
 }

@@ -130,6 +130,13 @@ export {
 export type { AuditHistoryOptions, AuditOptions } from './audited-hashes/audited-hash.options.js';
 export { NotAnAuditLogError } from './audited-hashes/audited-hash.errors.js';
 
+export { ShadowKeyService, type ReplaceResult } from './shadow-keys/shadow-key.service.js';
+export type { ReplaceOptions, ShadowProgress } from './shadow-keys/shadow-key.options.js';
+export type { ShadowItem, ShadowSource } from './shadow-keys/shadow-source.js';
+export type { ShadowType } from './shadow-keys/shadow-type.js';
+export type { ShadowEntry, ShadowValue, ShadowWriter } from './shadow-keys/shadow-writer.js';
+export { ShadowBuildEndedError, ShadowEmptyError, ShadowLostError } from './shadow-keys/shadow-key.errors.js';
+
 export {
   AtomicRedisEvents,
   type AtomicRedisEvent,

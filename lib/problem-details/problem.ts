@@ -26,6 +26,7 @@ const STATUS: Readonly<Record<string, number>> = {
   IDEMPOTENCY_OUTCOME_UNKNOWN: 503,
   TRANSACTION_TIMEOUT: 503,
   MODULE_CLOSED: 503,
+  SHADOW_LOST: 503,
 };
 
 /** For errors whose message names keys or values in Redis, which are no business of an HTTP client. */

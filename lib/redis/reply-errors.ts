@@ -66,3 +66,17 @@ export function toReplyError(error: Error, what: string, cause: Error = error): 
     retryable: mayBeRepeated(code),
   });
 }
+
+/**
+ * Why Redis refused a MULTI or one of its commands, so that none was applied: the first reason that does not pass. Undefined when every one
+ * of them may be gone the next time.
+ */
+export function finalRefusal(error: Error & { previousErrors?: Error[] }): Error | undefined {
+  return refusalsOf(error).find((refusal) => !isTransientRefusal(refusal));
+}
+
+/** What was refused at queue time; else the error itself. */
+export const refusalsOf = (error: Error & { previousErrors?: Error[] }): readonly [Error, ...Error[]] =>
+  replyCode(error) === 'EXECABORT' && error.previousErrors?.length
+    ? (error.previousErrors as [Error, ...Error[]])
+    : [error];

@@ -4,7 +4,7 @@ import { Deadline } from '../redis/deadline.js';
 import { patienceOf, type DurabilityOptions } from '../redis/durability.js';
 import { replicasOf, type Acknowledged } from '../redis/durable-channel.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
-import { isConnectionLoss, isTransientRefusal, replyCode, toReplyError } from '../redis/reply-errors.js';
+import { finalRefusal, isConnectionLoss, refusalsOf, toReplyError } from '../redis/reply-errors.js';
 import type { ScriptRunner } from '../redis/script-runner.js';
 import { CommitMarker } from './commit-marker.js';
 import type { TransactionConnection } from './connection-pools.js';
@@ -133,12 +133,10 @@ function applied(
   return { kind: 'applied', replies: values };
 }
 
-function refused(error: Error & { previousErrors?: Error[] }): CommitResult {
-  const refusals =
-    replyCode(error) === 'EXECABORT' && error.previousErrors?.length ? error.previousErrors : [error];
-  const final = refusals.find((refusal) => !isTransientRefusal(refusal));
+function refused(error: Error): CommitResult {
+  const final = finalRefusal(error);
   if (final) throw toReplyError(final, 'a command of the transaction, so none was applied', error);
-  return { kind: 'not-applied', cause: refusals[0]! };
+  return { kind: 'not-applied', cause: refusalsOf(error)[0] };
 }
 
 function unknown(why: string, cause: Error): OutcomeUnknownError {

@@ -3,6 +3,7 @@ import {
   AtomicRedisModule,
   CounterService,
   IdempotencyService,
+  ShadowKeyService,
   TransactionService,
 } from '../../lib/index.js';
 import { worker } from '../support/worker.js';
@@ -17,6 +18,7 @@ worker<{ url: string }>(async ({ data }) => {
   await app.get(CounterService).add('n', 1);
   await app.get(TransactionService).run(['k'], (tx) => void tx.write.incr('k'));
   await app.get(IdempotencyService).run('done', () => 1);
+  await app.get(ShadowKeyService).replace('shadowed', { a: 1 });
   const never = new Promise<void>(() => undefined);
   app
     .get(TransactionService)
@@ -25,6 +27,10 @@ worker<{ url: string }>(async ({ data }) => {
   app
     .get(IdempotencyService)
     .run('hanging', () => never)
+    .catch(() => undefined);
+  app
+    .get(ShadowKeyService)
+    .replace('hanging', (writer) => writer.hset({ a: 1 }).then(() => never))
     .catch(() => undefined);
   await app.close();
   return 'closed';

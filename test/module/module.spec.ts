@@ -13,6 +13,7 @@ import {
   ModuleClosedError,
   RedisUnavailableError,
   ReservationService,
+  ShadowKeyService,
   TransactionService,
   ValueService,
   type AtomicRedisOptions,
@@ -40,6 +41,7 @@ describe('AtomicRedisModule', () => {
     expect(facade.reservations).toBe(app.get(ReservationService));
     expect(facade.values).toBe(app.get(ValueService));
     expect(facade.auditedHashes).toBe(app.get(AuditedHashService));
+    expect(facade.shadowKeys).toBe(app.get(ShadowKeyService));
     await app.close();
   });
 

@@ -1,0 +1,245 @@
+import type { Redis } from 'ioredis';
+import { RedisUnavailableError } from '../atomic-redis.errors.js';
+import { Deadline, sleep, untilAborted } from '../redis/deadline.js';
+import type { RedisConnection } from '../redis/redis-connection.js';
+import { finalRefusal, isConnectionLoss, toReplyError } from '../redis/reply-errors.js';
+import type { ScriptRunner } from '../redis/script-runner.js';
+import { discardScript } from './discard.script.js';
+import { ShadowLostError } from './shadow-key.errors.js';
+import { SIZE_COMMAND, type Shadow } from './shadow-type.js';
+
+export interface ShadowConnectionSettings {
+  /** The live keys that are to be replaced. */
+  readonly liveKeys: readonly string[];
+  /** Of the shadows while they are built. */
+  readonly ttlMs: number;
+  /** For connecting, and for the answer to each chunk. */
+  readonly timeoutMs: number;
+  /** Told after each confirmed chunk how much was written in all. */
+  readonly onProgress: (written: number) => void;
+}
+
+export type ShadowCommand = readonly [name: string, args: readonly (string | Buffer)[]];
+
+/** Chunks on their way at the same time: one is worked on, others travel. */
+const WINDOW = 4;
+
+/** How long removing a shadow may take. */
+const DISCARD_TIMEOUT_MS = 1_000;
+
+/**
+ * Writes the shadows of one call, in chunks over a connection of their own, where nothing is ever sent twice. A chunk is one MULTI that begins by
+ * renewing the shadow's time to live: where there is none to renew, what was written before has expired, and the chunk would make a part
+ * of it look like the whole.
+ */
+export class ShadowConnection {
+  private readonly stop = new AbortController();
+  private readonly begun: Shadow[] = [];
+  private client: Redis | undefined;
+  private refreshing: NodeJS.Timeout | undefined;
+  private isClosed = false;
+  private inFlight = 0;
+  private confirmed = 0;
+  private waiting: (() => void)[] = [];
+
+  constructor(
+    private readonly connection: RedisConnection,
+    private readonly scripts: ScriptRunner,
+    private readonly settings: ShadowConnectionSettings,
+  ) {}
+
+  /** Aborts when the build cannot go on, with the error that its caller gets. */
+  get signal(): AbortSignal {
+    return this.stop.signal;
+  }
+
+  /** What was confirmed so far, of all shadows. */
+  get written(): number {
+    return this.confirmed;
+  }
+
+  /** The first error counts. */
+  fail(error: unknown): void {
+    if (this.isClosed || this.signal.aborted) return;
+    clearInterval(this.refreshing);
+    this.stop.abort(error);
+    this.wake();
+  }
+
+  /** @throws RedisUnavailableError */
+  async open(slot: number): Promise<void> {
+    const opening = this.connect(slot, Deadline.in(this.settings.timeoutMs));
+    try {
+      this.client = await untilAborted(opening, this.signal);
+    } catch (error) {
+      opening.then(
+        (client) => client.disconnect(),
+        () => undefined,
+      );
+      throw error;
+    }
+    this.client.once('end', () => this.fail(this.lost('its connection was closed')));
+    this.refreshing = setInterval(() => void this.refresh(), this.settings.ttlMs / 3);
+  }
+
+  /** Sends a chunk without waiting for its answer; a chunk that comes to nothing makes the build fail. */
+  send(shadow: Shadow, commands: readonly ShadowCommand[], written: number): void {
+    this.track(async () => {
+      await this.exchange(shadow, commands);
+      this.confirmed += written;
+      this.settings.onProgress(this.confirmed);
+    });
+  }
+
+  /** Asks how much is in the shadow, behind all its chunks. */
+  measure(shadow: Shadow): void {
+    this.track(async () => {
+      shadow.size = Number(await this.answer(this.client!.call(SIZE_COMMAND[shadow.type!], shadow.key)));
+    });
+  }
+
+  /** Undefined while another chunk may be sent, else resolves when one may. */
+  room(): Promise<void> | undefined {
+    return this.inFlight < WINDOW && !this.signal.aborted ? undefined : this.untilAtMost(WINDOW - 1);
+  }
+
+  /** Resolves when every chunk was confirmed. Rejects with what made the build fail. */
+  settled(): Promise<void> {
+    return this.untilAtMost(0);
+  }
+
+  /** The shadows have been swapped in: nothing of them is to be removed. */
+  handOver(): void {
+    this.begun.length = 0;
+  }
+
+  /** Removes the shadows, as far as that is possible in a moment: they go by themselves otherwise. */
+  async discard(): Promise<void> {
+    const keys = this.begun.map(({ key }) => key);
+    if (keys.length === 0) return;
+    try {
+      // Behind the chunks that may still be on their way.
+      await Deadline.in(DISCARD_TIMEOUT_MS).race(this.client!.unlink(keys), () => new Error('not in time'));
+    } catch {
+      this.close();
+      await this.scripts
+        .run(discardScript, { shadows: keys }, {}, Deadline.in(DISCARD_TIMEOUT_MS))
+        .catch(() => undefined);
+    }
+  }
+
+  /** Nothing is renewed any more. */
+  close(): void {
+    this.isClosed = true;
+    clearInterval(this.refreshing);
+    this.client?.disconnect();
+  }
+
+  private async connect(slot: number, deadline: Deadline): Promise<Redis> {
+    for (;;) {
+      const owner = await this.connection.ownerOf(slot, deadline);
+      this.signal.throwIfAborted();
+      try {
+        return await this.connection.openDedicated(owner, 'shadow', deadline);
+      } catch (error) {
+        if (deadline.passed || !(error instanceof RedisUnavailableError)) throw error;
+      }
+      // Another server may have its slot by now.
+      await this.connection.refreshTopology(deadline);
+      await sleep(Math.min(50, deadline.remainingMs));
+    }
+  }
+
+  private track(exchange: () => Promise<void>): void {
+    if (this.signal.aborted) return;
+    this.inFlight++;
+    void exchange()
+      .catch((error: unknown) => this.fail(error))
+      .finally(() => {
+        this.inFlight--;
+        this.wake();
+      });
+  }
+
+  private async exchange(shadow: Shadow, commands: readonly ShadowCommand[]): Promise<void> {
+    const isFirst = !shadow.hasBegun;
+    if (isFirst) this.begun.push(shadow);
+    shadow.hasBegun = true;
+    const replies = await this.answer(this.multi(shadow.key, commands));
+    if (!isFirst && replies[0]?.[1] !== 1) throw this.lost('it expired or was deleted');
+    const failed = replies.find(([error]) => error !== null)?.[0];
+    if (failed) throw this.refused(failed);
+  }
+
+  /** Written command by command, in one tick on a connection that is nobody else's: a pipeline of ioredis takes a sixth longer. */
+  private multi(key: string, commands: readonly ShadowCommand[]): Promise<[Error | null, unknown][]> {
+    const client = this.client!;
+    const { ttlMs } = this.settings;
+    const refusals: Error[] = [];
+    const queue = (queued: Promise<unknown>): void =>
+      void queued.catch((error: Error) => refusals.push(error));
+    queue(client.multi({ pipeline: false }));
+    queue(client.pexpire(key, ttlMs, 'XX'));
+    for (const [name, args] of commands) queue(client.call(name, args as (string | Buffer)[]));
+    queue(client.pexpire(key, ttlMs));
+    return client.exec().then(
+      (replies) => replies ?? [],
+      (error: Error) => {
+        throw Object.assign(error, { previousErrors: refusals });
+      },
+    );
+  }
+
+  private async refresh(): Promise<void> {
+    if (this.begun.length === 0) return;
+    try {
+      const pipeline = this.client!.pipeline();
+      for (const { key } of this.begun) pipeline.pexpire(key, this.settings.ttlMs, 'XX');
+      const replies = await this.answer(pipeline.exec());
+      if (replies?.some(([, renewed]) => renewed !== 1)) throw this.lost('it expired or was deleted');
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  private async answer<T>(pending: Promise<T>): Promise<T> {
+    const { timeoutMs } = this.settings;
+    try {
+      return await Deadline.in(timeoutMs).race(
+        pending,
+        () => new Error(`Redis did not answer within ${timeoutMs} ms`),
+      );
+    } catch (error) {
+      throw this.refused(error as Error);
+    }
+  }
+
+  /** A lost connection, and a server that is not the right one any more, lose the shadow; anything else is wrong for good. */
+  private refused(error: Error): Error {
+    if (isConnectionLoss(error)) return this.lost(error.message, error);
+    const refusal = finalRefusal(error);
+    if (!refusal) return this.lost(`its server refused a write (${error.message})`, error);
+    return toReplyError(
+      refusal,
+      'a write of what was to replace a live value, which was left as it was',
+      error,
+    );
+  }
+
+  private lost(why: string, cause?: unknown): ShadowLostError {
+    return new ShadowLostError(this.settings.liveKeys, why, { cause });
+  }
+
+  private async untilAtMost(limit: number): Promise<void> {
+    while (this.inFlight > limit && !this.signal.aborted) {
+      await new Promise<void>((resolve) => this.waiting.push(resolve));
+    }
+    this.signal.throwIfAborted();
+  }
+
+  private wake(): void {
+    const { waiting } = this;
+    this.waiting = [];
+    for (const resume of waiting) resume();
+  }
+}

@@ -1,0 +1,76 @@
+import { InvalidArgumentError } from '../atomic-redis.errors.js';
+import * as check from '../atomic-redis.validation.js';
+import { operationOptionChecks, type OperationOptions } from '../redis/operation-runner.js';
+import { SHADOW_TYPES, type ShadowType } from './shadow-type.js';
+
+/** How far a build has come. */
+export interface ShadowProgress {
+  /** What Redis has confirmed so far: fields, elements, members or entries; bytes for a string. */
+  readonly written: number;
+  /** Since the call. */
+  readonly elapsedMs: number;
+}
+
+export interface ReplaceOptions extends Pick<OperationOptions, 'timeoutMs' | 'propagation' | 'durability'> {
+  /**
+   * Time for each step by itself, in milliseconds: connecting, the answer to a chunk, and the swap. A build as a whole has no limit but its
+   * `signal`. Default: the module's `timeoutMs`.
+   */
+  timeoutMs?: number;
+  /** Time to live of the new value, in milliseconds. Default: none, whatever the old value had. */
+  ttlMs?: number;
+  /** When the source writes nothing: `reject` throws a `ShadowEmptyError`, `delete` deletes the live key. @default 'reject' */
+  onEmpty?: 'reject' | 'delete';
+  /**
+   * Version of the new value, from 0 to 2^63 - 1: it is not swapped in where a newer one was before. Kept as long as the live key. Default: the
+   * last swap wins.
+   */
+  version?: number | bigint;
+  /** Keep the value that is replaced, with the time to live it has left, for `rollback`, until the next swap. @default false */
+  keepPrevious?: boolean;
+  /**
+   * How the new value takes its place: `rename` moves it, at once whatever its size. `copy` copies it, which keeps Redis busy for as long, and
+   * leaves the shadow under the name in the result until `shadowTtlMs` is over. @default 'rename'
+   */
+  mode?: 'rename' | 'copy';
+  /** What becomes of an iterable or an object, as Redis names types. A function decides by what it writes. @default 'hash' */
+  type?: ShadowType;
+  /**
+   * Time to live of what is being built, in milliseconds; renewed while the build lives, so that it bounds what a crashed process leaves
+   * behind. @default 60000
+   */
+  shadowTtlMs?: number;
+  /** Called after each confirmed chunk. What it throws ends the build and reaches the caller. */
+  onProgress?: (progress: ShadowProgress) => void;
+  /** Ends the build, unless the swap was already sent; the call rejects with the signal's reason. */
+  signal?: AbortSignal;
+}
+
+const MAX_VERSION = 2n ** 63n - 1n;
+
+const version: check.Check = (path, value) => {
+  const fits =
+    typeof value === 'bigint'
+      ? value >= 0n && value <= MAX_VERSION
+      : Number.isSafeInteger(value) && Number(value) >= 0;
+  if (!fits) throw new InvalidArgumentError(path, 'a safe integer or a bigint, from 0 to 2^63 - 1', value);
+};
+
+const { timeoutMs, propagation, durability } = operationOptionChecks;
+
+export const checkReplaceOptions = check.options({
+  timeoutMs,
+  propagation,
+  durability,
+  ttlMs: check.milliseconds(),
+  onEmpty: check.oneOf('reject', 'delete'),
+  version,
+  keepPrevious: check.boolean,
+  mode: check.oneOf('rename', 'copy'),
+  type: check.oneOf(...SHADOW_TYPES),
+  shadowTtlMs: check.integer(1_000, 2 ** 31 - 1),
+  onProgress: check.func,
+  signal: check.instanceOf(AbortSignal),
+} satisfies Record<keyof ReplaceOptions, check.Check>);
+
+export const checkRollbackOptions = check.options(operationOptionChecks);

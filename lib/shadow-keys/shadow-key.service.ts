@@ -1,0 +1,275 @@
+import { randomBytes } from 'node:crypto';
+import { Inject, Injectable } from '@nestjs/common';
+import { OPTIONS } from '../atomic-redis.constants.js';
+import { describe, InvalidArgumentError } from '../atomic-redis.errors.js';
+import type { ResolvedOptions } from '../atomic-redis.options.js';
+import * as check from '../atomic-redis.validation.js';
+import { untilAborted } from '../redis/deadline.js';
+import { OperationRunner, type OperationOptions } from '../redis/operation-runner.js';
+import { RedisConnection } from '../redis/redis-connection.js';
+import { assertNotRetried } from '../redis/retried-work.js';
+import { withResult } from '../redis/script.js';
+import { ScriptRunner } from '../redis/script-runner.js';
+import { WorkInFlight } from '../redis/work-in-flight.js';
+import { ChunkingWriter } from './chunking-writer.js';
+import { discardScript } from './discard.script.js';
+import { rollbackScript } from './rollback.script.js';
+import { ShadowConnection } from './shadow-connection.js';
+import { ShadowEmptyError, ShadowLostError } from './shadow-key.errors.js';
+import { checkReplaceOptions, checkRollbackOptions, type ReplaceOptions } from './shadow-key.options.js';
+import { checkSource, fill, type ShadowSource } from './shadow-source.js';
+import { SIZE_COMMAND, type Shadow } from './shadow-type.js';
+import { swapScript } from './swap.script.js';
+
+export interface ReplaceResult {
+  /** False when a newer version was there before; the live value was left as it was. */
+  readonly swapped: boolean;
+  /** What was built: fields, elements, members or entries; bytes for a string. */
+  readonly written: number;
+  /** With mode `copy`, the keys that hold the new values beside the live ones, in their order, until `shadowTtlMs` is over. */
+  readonly shadowKeys: readonly string[];
+}
+
+const DEFAULT_SHADOW_TTL_MS = 60_000;
+
+const NOT_AS_BUILT = 'when it was to be swapped in, it was not what had been built';
+
+/** As many as one script can name keys of. */
+const MAX_TARGETS = 500;
+
+/**
+ * Replaces large values as one step: the new one is built under another key, the shadow, and then takes the live key's place. Readers
+ * see the old value or the new one, whole.
+ */
+@Injectable()
+export class ShadowKeyService {
+  private readonly builds = new Map<ShadowConnection, Promise<unknown>>();
+  private isClosed = false;
+
+  constructor(
+    private readonly connection: RedisConnection,
+    private readonly scripts: ScriptRunner,
+    private readonly operations: OperationRunner,
+    private readonly inFlight: WorkInFlight,
+    @Inject(OPTIONS) private readonly options: ResolvedOptions,
+  ) {
+    connection.preload([swapScript, rollbackScript, discardScript]);
+  }
+
+  /**
+   * Builds a new value from `source`, in chunks over a connection of its own, and swaps it in by one atomic step.
+   *
+   * ```ts
+   * await shadowKeys.replace('catalog:{shop}', async (writer) => {
+   *   for await (const product of products()) await writer.hset({ [product.sku]: JSON.stringify(product) });
+   * }, { version: importedAt, onProgress: ({ written }) => … });
+   * ```
+   *
+   * @throws whatever the source or `onProgress` throws, the same instance, or the reason of `signal`. The live value is left as it was then, as
+   * with every error but `OutcomeUnknownError` and `NotReplicatedError`
+   * @throws InvalidArgumentError for a wrong argument, before any I/O; for a value that cannot be written, when it comes to it
+   * @throws ShadowEmptyError when the source wrote nothing, unless `onEmpty` is `'delete'`
+   * @throws ShadowLostError when the shadow or its connection was lost on the way: the call may be repeated
+   * @throws RedisUnavailableError when Redis could not be reached in time
+   * @throws RedisReplyError when Redis refused a write or the swap: out of memory, for example
+   * @throws NotReplicatedError when it was swapped in, and `durability` was not reached in time
+   * @throws OutcomeUnknownError when the swap was sent and not answered in time; if it was not done by then, it never will be
+   */
+  async replace(key: string, source: ShadowSource, options: ReplaceOptions = {}): Promise<ReplaceResult> {
+    check.key('key', key);
+    checkReplaceOptions('options', options);
+    checkSource('source', source, options.type);
+    return await this.swapIn([[key, source]], options);
+  }
+
+  /**
+   * As {@link replace}, for several keys at once: all are swapped by one step, or none. Their sources are read one after the other. On a Cluster
+   * the keys must share a hash slot.
+   *
+   * @throws CrossSlotError before any I/O, and as {@link replace} does
+   */
+  async replaceAll(
+    sources: Readonly<Record<string, ShadowSource>>,
+    options: ReplaceOptions = {},
+  ): Promise<ReplaceResult> {
+    if (typeof sources !== 'object' || sources === null)
+      throw new InvalidArgumentError('sources', 'an object of keys and their sources', sources);
+    const entries = Object.entries(sources);
+    checkTargets('sources', entries.length);
+    checkReplaceOptions('options', options);
+    for (const [key, source] of entries) {
+      check.key('sources: a key', key);
+      checkSource(`sources[${describe(key)}]`, source, options.type);
+    }
+    return await this.swapIn(entries, options);
+  }
+
+  /**
+   * Puts back what the last swap replaced, if that swap was told to keep it (`keepPrevious`), with the time to live that it has left. What was live
+   * is freed. Of several keys all go back, or none. The version stays that of the last swap.
+   *
+   * @returns false when there is nothing to go back to, and nothing was changed
+   * @throws InvalidArgumentError, CrossSlotError before any I/O
+   * @throws RedisUnavailableError, RedisReplyError when nothing was changed; OutcomeUnknownError, NotReplicatedError
+   */
+  async rollback(keys: string | readonly string[], options: OperationOptions = {}): Promise<boolean> {
+    const list = typeof keys === 'string' ? [keys] : keys;
+    if (!Array.isArray(list)) throw new InvalidArgumentError('keys', 'a key or an array of keys', keys);
+    list.forEach((key, i) => check.key(typeof keys === 'string' ? 'keys' : `keys[${i}]`, key));
+    const unique = [...new Set(list as string[])];
+    checkTargets('keys', unique.length);
+    checkRollbackOptions('options', options);
+    const targets = unique.flatMap((key) => [key, this.previousOf(key), this.versionOf(key)]);
+    return await this.operations.run(
+      `Rolling back ${describe(unique[0])}`,
+      rollbackScript,
+      unique[0]!,
+      { targets },
+      {},
+      options,
+    );
+  }
+
+  /** Ends the builds under way, whose callers get a ModuleClosedError. Resolves when they have cleaned up. */
+  async close(): Promise<void> {
+    this.isClosed = true;
+    const ending = [...this.builds.values()];
+    for (const build of this.builds.keys()) build.fail(this.connection.closedError());
+    await Promise.allSettled(ending);
+  }
+
+  private async swapIn(
+    sources: readonly (readonly [key: string, source: ShadowSource])[],
+    options: ReplaceOptions,
+  ): Promise<ReplaceResult> {
+    const keys = sources.map(([key]) => key);
+    assertNotRetried(`Replacing ${describe(keys[0])}`, options.propagation);
+    const slot = this.connection.isCluster ? this.connection.keys.commonSlotOf(keys) : 0;
+    const {
+      signal,
+      onProgress,
+      timeoutMs = this.options.timeoutMs,
+      shadowTtlMs: ttlMs = DEFAULT_SHADOW_TTL_MS,
+    } = options;
+    signal?.throwIfAborted();
+    if (this.isClosed) throw this.connection.closedError();
+
+    const startedAt = performance.now();
+    const build = new ShadowConnection(this.connection, this.scripts, {
+      liveKeys: keys,
+      ttlMs,
+      timeoutMs,
+      onProgress: (written) => onProgress?.({ written, elapsedMs: performance.now() - startedAt }),
+    });
+    const onAbort = (): void => build.fail(signal?.reason);
+    signal?.addEventListener('abort', onAbort, { once: true });
+    const running = this.inFlight.track(() => this.buildAndSwap(build, slot, sources, options));
+    this.builds.set(build, running);
+    try {
+      return await running;
+    } finally {
+      this.builds.delete(build);
+      signal?.removeEventListener('abort', onAbort);
+    }
+  }
+
+  private async buildAndSwap(
+    build: ShadowConnection,
+    slot: number,
+    sources: readonly (readonly [key: string, source: ShadowSource])[],
+    options: ReplaceOptions,
+  ): Promise<ReplaceResult> {
+    try {
+      await build.open(slot);
+      const shadows: Shadow[] = [];
+      for (const [key, source] of sources) shadows.push(await this.build(build, key, source, options));
+      return await this.swap(build, shadows, options);
+    } finally {
+      await build.discard();
+      build.close();
+    }
+  }
+
+  private async build(
+    build: ShadowConnection,
+    liveKey: string,
+    source: ShadowSource,
+    { type = 'hash', onEmpty = 'reject' }: ReplaceOptions,
+  ): Promise<Shadow> {
+    const id = randomBytes(16).toString('hex');
+    const shadow: Shadow = {
+      liveKey,
+      key: `${this.connection.keys.companion('shadow', liveKey)}:${id}`,
+      type: undefined,
+      hasBegun: false,
+      size: 0,
+    };
+    const writer = new ChunkingWriter(shadow, build);
+    try {
+      await untilAborted(fill(source, type, writer), build.signal);
+      await writer.end();
+    } catch (error) {
+      // Writes that it left behind learn so too.
+      build.fail(error);
+      throw error;
+    }
+    if (!shadow.hasBegun && onEmpty === 'reject') throw new ShadowEmptyError(liveKey);
+    return shadow;
+  }
+
+  private async swap(
+    build: ShadowConnection,
+    shadows: readonly Shadow[],
+    options: ReplaceOptions,
+  ): Promise<ReplaceResult> {
+    const { mode = 'rename', ttlMs = '', version = '', shadowTtlMs = DEFAULT_SHADOW_TTL_MS } = options;
+    const { propagation, timeoutMs, durability } = options;
+    const near = shadows[0]!.liveKey;
+    return await this.operations.run(
+      `Replacing ${describe(near)}`,
+      withResult(swapScript, (answer) => {
+        if (answer.kind === 'lost')
+          throw new ShadowLostError([shadows[answer.target]!.liveKey], NOT_AS_BUILT);
+        const swapped = answer.kind === 'swapped';
+        const { written } = build;
+        if (!swapped) return { swapped, written, shadowKeys: [] };
+        build.handOver();
+        const kept = mode === 'copy' ? shadows.filter(({ hasBegun }) => hasBegun) : [];
+        return { swapped, written, shadowKeys: kept.map(({ key }) => key) };
+      }),
+      near,
+      {
+        targets: shadows.flatMap(({ liveKey, key }) => [
+          liveKey,
+          key,
+          this.previousOf(liveKey),
+          this.versionOf(liveKey),
+        ]),
+      },
+      {
+        mode,
+        ttlMs,
+        version,
+        keepPrevious: options.keepPrevious ? '1' : '',
+        shadowTtlMs,
+        sizes: shadows.flatMap(({ hasBegun, type, size }) =>
+          hasBegun ? [SIZE_COMMAND[type!], String(size)] : ['', ''],
+        ),
+      },
+      { propagation, timeoutMs, durability },
+    );
+  }
+
+  private previousOf(key: string): string {
+    return this.connection.keys.companion('shadow-previous', key);
+  }
+
+  private versionOf(key: string): string {
+    return this.connection.keys.companion('shadow-version', key);
+  }
+}
+
+function checkTargets(path: string, count: number): void {
+  if (count === 0 || count > MAX_TARGETS)
+    throw new InvalidArgumentError(path, `of 1 to ${MAX_TARGETS} keys`, count);
+}

@@ -1,0 +1,28 @@
+/** What can be written: text, bytes, or a number, which is sent in decimal. */
+export type ShadowValue = string | Buffer | number | bigint;
+
+/** A field and its value, or a member and its score. */
+export type ShadowEntry<Value = ShadowValue> = readonly [name: ShadowValue, value: Value];
+
+/**
+ * Builds the new value. The first write decides its type, and all others must be of that type. A write resolves when there is room for the
+ * next: awaiting each one keeps little in memory. What a write throws ends the build.
+ */
+export interface ShadowWriter {
+  /** Aborts when the build cannot go on: it lost its shadow, or the caller gave it up. */
+  readonly signal: AbortSignal;
+  /** Fields of a hash: an object, a Map, or any iterable of pairs. */
+  hset(fields: Readonly<Record<string, ShadowValue>> | Iterable<ShadowEntry>): Promise<void>;
+  /** Elements at the end of a list. */
+  rpush(...elements: readonly ShadowValue[]): Promise<void>;
+  /** Members of a set. */
+  sadd(...members: readonly ShadowValue[]): Promise<void>;
+  /** Members of a sorted set with their scores: an object, a Map, or any iterable of pairs. */
+  zadd(scores: Readonly<Record<string, number>> | Iterable<ShadowEntry<number>>): Promise<void>;
+  /** One entry of a stream. @default '*' for the id: Redis chooses it */
+  xadd(fields: Readonly<Record<string, ShadowValue>> | Iterable<ShadowEntry>, id?: string): Promise<void>;
+  /** A whole string. */
+  set(value: ShadowValue): Promise<void>;
+  /** Adds to the end of a string. */
+  append(value: ShadowValue): Promise<void>;
+}
