@@ -2,14 +2,20 @@ import { parseArgs } from 'node:util';
 import { startRedisServer } from '../../lib/testing/index.js';
 import { contend } from './contention.js';
 import { render } from './report.js';
+import { judgeShadowSwap, measureShadowSwap } from './shadow-swap.js';
 import { soakTransactions } from './transactions.js';
 import { isClean } from './verdict.js';
 
 const USAGE = `Usage: npm run soak -- transactions [--transactions 20000] [--faults 500] [--restarts 5] [--seed n]
-       npm run soak -- contention [--increments 200]`;
+       npm run soak -- contention [--increments 200]
+       npm run soak -- shadow-swap [--fields 1000000] [--rounds 5] [--pause 20]`;
 
 /** Long runs of what the specs of the same names run shortly. */
-const soaks: Record<string, () => Promise<boolean>> = { transactions, contention };
+const soaks: Record<string, () => Promise<boolean>> = {
+  transactions,
+  contention,
+  'shadow-swap': shadowSwap,
+};
 
 async function transactions(): Promise<boolean> {
   const given = numbers({ transactions: 20_000, faults: 500, restarts: 5, seed: Date.now() % 1_000_000 });
@@ -35,6 +41,16 @@ async function contention(): Promise<boolean> {
   } finally {
     await server.stop();
   }
+}
+
+async function shadowSwap(): Promise<boolean> {
+  const { fields, rounds, pause } = numbers({ fields: 1_000_000, rounds: 5, pause: 20 });
+  console.info(
+    `a hash of ${fields} fields, ${rounds} rounds; bounds hold on a machine with nothing else to do\n`,
+  );
+  const { table, isWithin } = judgeShadowSwap(await measureShadowSwap({ fields, rounds, pauseMs: pause }));
+  console.info(table);
+  return isWithin;
 }
 
 /** The options as whole numbers; none but those with a default are known. */
