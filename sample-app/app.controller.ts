@@ -26,6 +26,11 @@ export class AppController {
       'PUT /products/:sku/description':
         '{ text }, If-Match or If-None-Match header: never over a text that the client has not seen',
       'GET /products/:sku/description': 'the text, with its ETag',
+      'POST /catalog/imports': '{ edition, products }: seen whole, once it is all there',
+      'GET /catalog/imports/latest': 'how far it has come',
+      'POST /catalog/rollback': 'back to the catalogue before',
+      'GET /catalog': 'how many products there are',
+      'GET /catalog/:sku': 'one product',
       'POST /naive/orders': 'the same, done wrong',
       'POST /naive/accounts/:id/withdrawals': 'the same, done wrong',
       'POST /naive/inventory/:sku/reservations': 'the same, done wrong',

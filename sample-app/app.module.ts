@@ -3,6 +3,7 @@ import { APP_FILTER, APP_PIPE } from '@nestjs/core';
 import { AtomicRedisModule } from 'nestjs-atomic-redis';
 import { AccountsModule } from './accounts/accounts.module.js';
 import { AppController } from './app.controller.js';
+import { CatalogModule } from './catalog/catalog.module.js';
 import { DemoData } from './demo-data.js';
 import { ProblemDetailsFilter } from './http/problem-details.filter.js';
 import { InventoryModule } from './inventory/inventory.module.js';
@@ -13,7 +14,15 @@ import { ShopRedisModule } from './redis/shop-redis.module.js';
 import { StatementsModule } from './statements/statements.module.js';
 
 @Module({
-  imports: [OrdersModule, AccountsModule, StatementsModule, InventoryModule, ProductsModule, NaiveModule],
+  imports: [
+    OrdersModule,
+    AccountsModule,
+    StatementsModule,
+    InventoryModule,
+    ProductsModule,
+    CatalogModule,
+    NaiveModule,
+  ],
   controllers: [AppController],
   providers: [
     DemoData,

@@ -1,0 +1,72 @@
+import { Injectable, Logger, NotFoundException } from '@nestjs/common';
+import { Redis } from 'ioredis';
+import { ShadowKeyService } from 'nestjs-atomic-redis';
+import { catalogKey } from '../redis/keys.js';
+import type { ImportCatalogDto } from './import-catalog.dto.js';
+import { productsOf, type Product } from './supplier.js';
+
+export interface CatalogImport {
+  edition: number;
+  /** Products that are in Redis, though nobody sees them before the swap. */
+  written: number;
+  state: 'running' | 'live' | 'older than the live one' | 'failed';
+}
+
+@Injectable()
+export class CatalogService {
+  private readonly logger = new Logger(CatalogService.name);
+  private latest: CatalogImport | undefined;
+
+  constructor(
+    private readonly redis: Redis,
+    private readonly shadowKeys: ShadowKeyService,
+  ) {}
+
+  /** Readers see the whole catalogue that was, until they see the whole new one; also when the import breaks off. */
+  async import(dto: ImportCatalogDto): Promise<CatalogImport> {
+    const running: CatalogImport = { edition: dto.edition, written: 0, state: 'running' };
+    this.latest = running;
+    try {
+      const { swapped } = await this.shadowKeys.replace(
+        catalogKey,
+        async (writer) => {
+          for await (const product of productsOf(dto))
+            await writer.hset([[product.sku, JSON.stringify(product)]]);
+        },
+        {
+          version: dto.edition,
+          keepPrevious: true,
+          onProgress: ({ written, elapsedMs }) => {
+            running.written = written;
+            this.logger.log(`${written} of ${dto.products} products after ${Math.round(elapsedMs)} ms`);
+          },
+        },
+      );
+      running.state = swapped ? 'live' : 'older than the live one';
+      return running;
+    } catch (error) {
+      running.state = 'failed';
+      throw error;
+    }
+  }
+
+  /** Back to the catalogue before the live one. */
+  async rollback(): Promise<{ rolledBack: boolean }> {
+    return { rolledBack: await this.shadowKeys.rollback(catalogKey) };
+  }
+
+  latestImport(): CatalogImport {
+    if (!this.latest) throw new NotFoundException('No catalogue was imported by this process');
+    return this.latest;
+  }
+
+  async count(): Promise<{ products: number }> {
+    return { products: await this.redis.hlen(catalogKey) };
+  }
+
+  async find(sku: string): Promise<Product> {
+    const stored = await this.redis.hget(catalogKey, sku);
+    if (stored === null) throw new NotFoundException(`The catalogue has no ${sku}`);
+    return JSON.parse(stored) as Product;
+  }
+}

@@ -1,0 +1,15 @@
+import { IsInt, Max, Min } from 'class-validator';
+
+export class ImportCatalogDto {
+  /** A later edition replaces an earlier one, never the other way round. */
+  @IsInt()
+  @Min(0)
+  @Max(Number.MAX_SAFE_INTEGER)
+  edition!: number;
+
+  /** How many products the supplier is to send. */
+  @IsInt()
+  @Min(1)
+  @Max(1_000_000)
+  products!: number;
+}

@@ -1,0 +1,16 @@
+import { setImmediate } from 'node:timers/promises';
+import type { ImportCatalogDto } from './import-catalog.dto.js';
+
+export interface Product {
+  sku: string;
+  edition: number;
+  price: number;
+}
+
+/** A made-up supplier's feed: products arrive one after the other, and never are all of them in memory. */
+export async function* productsOf({ edition, products }: ImportCatalogDto): AsyncIterable<Product> {
+  for (let i = 0; i < products; i++) {
+    if (i % 1_000 === 0) await setImmediate();
+    yield { sku: `sku-${i}`, edition, price: 100 + (i % 900) };
+  }
+}
