@@ -1,5 +1,4 @@
-import { startRedisServer, type RedisServer } from '../../lib/testing/index.js';
-import { post, read, send, startShop, stopShop, type Shop } from './shop.js';
+import { post, read, send, useShops, type Shop } from './shop.js';
 
 interface CatalogImport {
   edition: number;
@@ -8,19 +7,12 @@ interface CatalogImport {
 }
 
 describe("the shop's catalogue", () => {
-  let redis: RedisServer;
-  let shops: Shop[];
+  const running = useShops();
   let shop: Shop;
+  let shops: readonly Shop[];
 
-  beforeAll(async () => {
-    redis = await startRedisServer();
-    shops = await Promise.all([startShop({ REDIS_URL: redis.url }), startShop({ REDIS_URL: redis.url })]);
-    shop = shops[0]!;
-  });
-
-  afterAll(async () => {
-    await Promise.all((shops ?? []).map(stopShop));
-    await redis?.stop();
+  beforeAll(() => {
+    ({ shop, shops } = running);
   });
 
   const importCatalog = async (edition: number, products: number): Promise<CatalogImport> => {

@@ -1,22 +1,15 @@
-import { startRedisServer, type RedisServer } from '../../lib/testing/index.js';
 import { waitFor } from '../support/wait-for.js';
-import { post, read, send, startShop, stopShop, tally, twoHundred, type Shop } from './shop.js';
+import { post, read, send, tally, twoHundred, useShops, type Shop } from './shop.js';
 
 describe('carts and holds of the shop, in two processes', () => {
-  let redis: RedisServer;
-  let shops: Shop[];
+  const running = useShops();
   let shop: Shop;
+  let shops: readonly Shop[];
   let other: Shop;
 
-  beforeAll(async () => {
-    redis = await startRedisServer();
-    shops = await Promise.all([startShop({ REDIS_URL: redis.url }), startShop({ REDIS_URL: redis.url })]);
-    [shop, other] = shops as [Shop, Shop];
-  });
-
-  afterAll(async () => {
-    await Promise.all((shops ?? []).map(stopShop));
-    await redis?.stop();
+  beforeAll(() => {
+    ({ shop, shops } = running);
+    other = running.shops[1]!;
   });
 
   const stock = async (sku: string, of: Shop = shop): Promise<number> =>

@@ -1,24 +1,16 @@
 import { randomUUID } from 'node:crypto';
-import { startRedisServer, type RedisServer } from '../../lib/testing/index.js';
-import { post, read, send, startShop, stopShop, twoHundred, type Answer, type Shop } from './shop.js';
+import { post, read, send, twoHundred, type Answer, useShops, type Shop } from './shop.js';
 
 /** The same load as in shop.spec.ts. A race need not show in every round; if none of these shows it, something is wrong here. */
 const ROUNDS = 20;
 
 describe('the naive twins under load', () => {
-  let redis: RedisServer;
-  let shops: Shop[];
+  const running = useShops();
   let shop: Shop;
+  let shops: readonly Shop[];
 
-  beforeAll(async () => {
-    redis = await startRedisServer();
-    shops = await Promise.all([startShop({ REDIS_URL: redis.url }), startShop({ REDIS_URL: redis.url })]);
-    shop = shops[0]!;
-  });
-
-  afterAll(async () => {
-    await Promise.all((shops ?? []).map(stopShop));
-    await redis?.stop();
+  beforeAll(() => {
+    ({ shop, shops } = running);
   });
 
   const successes = (answers: Answer[]): number => answers.filter(({ status }) => status === 201).length;

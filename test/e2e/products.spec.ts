@@ -1,5 +1,4 @@
-import { startRedisServer, type RedisServer } from '../../lib/testing/index.js';
-import { read, send, startShop, stopShop, tally, twoHundred, type Shop } from './shop.js';
+import { read, send, tally, twoHundred, useShops, type Shop } from './shop.js';
 
 interface Change {
   from: number | null;
@@ -8,19 +7,12 @@ interface Change {
 }
 
 describe('products of the shop', () => {
-  let redis: RedisServer;
-  let shops: Shop[];
+  const running = useShops();
   let shop: Shop;
+  let shops: readonly Shop[];
 
-  beforeAll(async () => {
-    redis = await startRedisServer();
-    shops = await Promise.all([startShop({ REDIS_URL: redis.url }), startShop({ REDIS_URL: redis.url })]);
-    shop = shops[0]!;
-  });
-
-  afterAll(async () => {
-    await Promise.all((shops ?? []).map(stopShop));
-    await redis?.stop();
+  beforeAll(() => {
+    ({ shop, shops } = running);
   });
 
   const describeTea = (text: string, headers: Record<string, string>, one = shop) =>

@@ -1,23 +1,15 @@
 import { randomUUID } from 'node:crypto';
 import { STATUS_CODES } from 'node:http';
-import { startRedisServer, type RedisServer } from '../../lib/testing/index.js';
-import { post, read, send, startShop, stopShop, tally, twoHundred, type Answer, type Shop } from './shop.js';
+import { post, read, send, tally, twoHundred, type Answer, useShops, type Shop } from './shop.js';
 
 /** Two processes of the built shop on one Redis; their wire is all that is looked at. */
 describe('the shop under load', () => {
-  let redis: RedisServer;
-  let shops: Shop[];
+  const running = useShops();
   let shop: Shop;
+  let shops: readonly Shop[];
 
-  beforeAll(async () => {
-    redis = await startRedisServer();
-    shops = await Promise.all([startShop({ REDIS_URL: redis.url }), startShop({ REDIS_URL: redis.url })]);
-    shop = shops[0]!;
-  });
-
-  afterAll(async () => {
-    await Promise.all((shops ?? []).map(stopShop));
-    await redis?.stop();
+  beforeAll(() => {
+    ({ shop, shops } = running);
   });
 
   const tea = { sku: 'tea', quantity: 2 };
@@ -213,12 +205,12 @@ describe('the shop under load', () => {
   it('[SHOP-5] answers 503 while Redis does, not run anything unprotected, and goes on afterwards', async () => {
     const before = await countOrders();
     const headers = { 'Idempotency-Key': randomUUID() };
-    redis.pause();
+    running.redis.pause();
     let stuck: Answer;
     try {
       stuck = await post(shop, '/orders', tea, headers);
     } finally {
-      redis.resume();
+      running.redis.resume();
     }
     expect(stuck).toMatchObject({ status: 503, problem: { status: 503 } });
     expect(Number(stuck.retryAfter)).toBeGreaterThan(0);

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Readable } from 'node:stream';
+import { startRedisServer, type RedisServer } from '../../lib/testing/index.js';
 
 const main = resolve('dist/sample-app/main.js');
 
@@ -129,4 +130,37 @@ export function tally(answers: readonly Answer[]): Record<string, number> {
     counts[kind] = (counts[kind] ?? 0) + 1;
   }
   return counts;
+}
+
+/** Two processes of the built shop on one Redis, for the spec file. Call it inside `describe`. */
+export function useShops(): {
+  readonly redis: RedisServer;
+  readonly shops: readonly Shop[];
+  readonly shop: Shop;
+} {
+  let redis: RedisServer | undefined;
+  let shops: Shop[] = [];
+
+  beforeAll(async () => {
+    const server = await startRedisServer({ binary: process.env.TEST_REDIS_BINARY });
+    redis = server;
+    shops = await Promise.all([1, 2].map(() => startShop({ REDIS_URL: server.url })));
+  });
+
+  afterAll(async () => {
+    await Promise.all(shops.map(stopShop));
+    await redis?.stop();
+  });
+
+  return {
+    get redis() {
+      return redis!;
+    },
+    get shops() {
+      return shops;
+    },
+    get shop() {
+      return shops[0]!;
+    },
+  };
 }

@@ -1,21 +1,13 @@
-import { startRedisServer, type RedisServer } from '../../lib/testing/index.js';
-import { post, read, send, startShop, stopShop, tally, twoHundred, type Shop } from './shop.js';
+import { post, read, send, tally, twoHundred, useShops, type Shop } from './shop.js';
 
 /** Two processes of the built shop on one Redis. */
 describe('transfers and statements of the shop', () => {
-  let redis: RedisServer;
-  let shops: Shop[];
+  const running = useShops();
   let shop: Shop;
+  let shops: readonly Shop[];
 
-  beforeAll(async () => {
-    redis = await startRedisServer({ binary: process.env.TEST_REDIS_BINARY });
-    shops = await Promise.all([startShop({ REDIS_URL: redis.url }), startShop({ REDIS_URL: redis.url })]);
-    shop = shops[0]!;
-  });
-
-  afterAll(async () => {
-    await Promise.all((shops ?? []).map(stopShop));
-    await redis?.stop();
+  beforeAll(() => {
+    ({ shop, shops } = running);
   });
 
   const balanceOf = async (id: string): Promise<number> =>
