@@ -34,7 +34,7 @@ export interface AtomicRedisModuleExtras {
   isGlobal?: boolean;
   /** Names the registration, to have several side by side; it is then injected by `@InjectAtomicRedis(name)`. */
   name?: string;
-  /** Answer this library's errors over HTTP as RFC 9457 problem details. @default true */
+  /** Answer this library's errors in the form of each transport, over HTTP as RFC 9457 problem details. @default true */
   exceptionFilter?: boolean;
 }
 

@@ -2,11 +2,16 @@ import { Catch, Logger, type ArgumentsHost, type ExceptionFilter } from '@nestjs
 import { HttpAdapterHost } from '@nestjs/core';
 import { throwError } from 'rxjs';
 import { AtomicRedisError } from '../atomic-redis.errors.js';
-import { problemOf } from './problem.js';
+import { errorMessageOf, problemOf } from './problem.js';
+import { sendException } from './ws-exception.js';
 
 /**
- * Answers this library's errors over HTTP as problem details, `application/problem+json`. Other transports get the error itself.
- * https://www.rfc-editor.org/rfc/rfc9457
+ * Answers this library's errors in the form of each transport, with their `code`, `outcome` and `retryable`: over HTTP as problem details,
+ * `application/problem+json`; to a microservice's client as the error object; over GraphQL in the error's `extensions`; over a WebSocket as an
+ * `exception` message. Elsewhere the caller gets the error itself. https://www.rfc-editor.org/rfc/rfc9457
+ *
+ * The module sets it for the whole application. Nest has no filters for all gateways, so a gateway needs
+ * `@UseFilters(AtomicRedisExceptionFilter)`, and a microservice that is connected to an HTTP application `{ inheritAppConfig: true }`.
  */
 @Catch(AtomicRedisError)
 export class AtomicRedisExceptionFilter implements ExceptionFilter<AtomicRedisError> {
@@ -15,22 +20,38 @@ export class AtomicRedisExceptionFilter implements ExceptionFilter<AtomicRedisEr
   constructor(private readonly adapterHost: HttpAdapterHost) {}
 
   catch(error: AtomicRedisError, host: ArgumentsHost): unknown {
-    const type: string = host.getType();
-    if (type === 'rpc' || type === 'ws') return throwError(() => error);
-    if (type !== 'http') return error;
+    if (problemOf(error).problem.status >= 500) this.logger.error(error.message, error.stack);
+    switch (host.getType<string>()) {
+      case 'http':
+        return this.answer(error, host);
+      case 'rpc':
+        return throwError(() => errorMessageOf(error));
+      case 'ws':
+        return sendException(errorMessageOf(error), host);
+      case 'graphql':
+        return graphqlError(error);
+      default:
+        return error;
+    }
+  }
 
+  private answer(error: AtomicRedisError, host: ArgumentsHost): void {
     const { httpAdapter } = this.adapterHost;
     const response: unknown = host.switchToHttp().getResponse();
-    const { problem, retryAfterSeconds } = problemOf(error);
-    if (problem.status >= 500) this.logger.error(error.message, error.stack);
+    const { problem, retryAfterMs } = problemOf(error);
     if (httpAdapter.isHeadersSent(response)) {
       httpAdapter.end(response);
-      return undefined;
+      return;
     }
     httpAdapter.setHeader(response, 'Content-Type', 'application/problem+json');
-    if (retryAfterSeconds !== undefined)
-      httpAdapter.setHeader(response, 'Retry-After', String(retryAfterSeconds));
+    if (retryAfterMs !== undefined)
+      httpAdapter.setHeader(response, 'Retry-After', String(Math.max(1, Math.ceil(retryAfterMs / 1_000))));
     httpAdapter.reply(response, problem, problem.status);
-    return undefined;
   }
+}
+
+/** What is returned for a resolver counts as thrown if it is an Error; `extensions` go to the client. */
+function graphqlError(error: AtomicRedisError): Error {
+  const { message, status: _, ...extensions } = errorMessageOf(error);
+  return Object.assign(new Error(message, { cause: error }), { extensions });
 }

@@ -43,7 +43,8 @@ const DETAIL_OF_STATUS: Readonly<Record<number, string>> = {
 
 export function problemOf(error: AtomicRedisError & { retryAfterMs?: number }): {
   problem: Problem;
-  retryAfterSeconds?: number;
+  /** When the call may be repeated, where that is known or as good as. */
+  retryAfterMs?: number;
 } {
   const refusedForNow = error.code === 'REDIS_REPLY' && error.retryable && error.outcome === 'not-applied';
   const status = refusedForNow ? 503 : (STATUS[error.code] ?? 500);
@@ -56,8 +57,22 @@ export function problemOf(error: AtomicRedisError & { retryAfterMs?: number }): 
     retryable: error.retryable,
   };
   // Generic clients take Retry-After for leave to send the request again.
-  const waitMs = error.retryAfterMs ?? (status === 503 && error.retryable ? 1_000 : undefined);
-  return waitMs === undefined
-    ? { problem }
-    : { problem, retryAfterSeconds: Math.max(1, Math.ceil(waitMs / 1_000)) };
+  const retryAfterMs = error.retryAfterMs ?? (status === 503 && error.retryable ? 1_000 : undefined);
+  return retryAfterMs === undefined ? { problem } : { problem, retryAfterMs };
+}
+
+/** The same for transports without problem details, in the form in which Nest itself tells their clients of errors. */
+export interface ErrorMessage {
+  readonly status: 'error';
+  readonly message: string;
+  readonly code: string;
+  readonly outcome: string;
+  readonly retryable: boolean;
+  readonly retryAfterMs?: number;
+}
+
+export function errorMessageOf(error: AtomicRedisError): ErrorMessage {
+  const { problem, ...retryAfter } = problemOf(error);
+  const { detail, code, outcome, retryable } = problem;
+  return { status: 'error', message: detail, code, outcome, retryable, ...retryAfter };
 }
