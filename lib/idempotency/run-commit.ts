@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis';
-import { TransactionMisuseError } from '../atomic-redis.errors.js';
+import { OutcomeUnknownError, TransactionMisuseError } from '../atomic-redis.errors.js';
 import type { CommitParticipant, QueuedCommand } from '../redis/commit-participant.js';
 import { Deadline } from '../redis/deadline.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
@@ -44,18 +44,24 @@ export class RunCommit implements CommitParticipant {
     const { lease } = this.run;
     const inTime = <T>(step: Promise<T>): Promise<T> =>
       deadline.race(step, () => this.connection.unavailable());
-    const isOwner = await inTime(this.leases.renewAndPause(lease));
-    if (!isOwner) throw new LeaseLostError();
-    this.renewalsAtBegin = this.leases.renewalsOf(lease);
-    const slot = this.connection.keys.slotOf(this.key);
-    this.aliveUntil = await inTime(this.connection.inServerTime(Deadline.in(lease.leaseMs), slot));
+    try {
+      const isOwner = await inTime(this.leases.renewAndPause(lease));
+      if (!isOwner) throw new LeaseLostError('not-applied');
+      this.renewalsAtBegin = this.leases.renewalsOf(lease);
+      const slot = this.connection.keys.slotOf(this.key);
+      this.aliveUntil = await inTime(this.connection.inServerTime(Deadline.in(lease.leaseMs), slot));
+    } catch (error) {
+      this.leases.resume(lease);
+      // Whether the lease was renewed is not known; that nothing of the transaction was applied is.
+      throw error instanceof OutcomeUnknownError ? this.connection.unavailable(error) : error;
+    }
   }
 
   async verify(client: Redis): Promise<void> {
     const [state, token] = await client.hmget(this.key, 's', 't');
     const isMine = token === this.run.lease.token;
     if (state === 'committed' && isMine) throw committedBefore();
-    if (state !== 'running' || !isMine) throw new LeaseLostError();
+    if (state !== 'running' || !isMine) throw new LeaseLostError('not-applied');
   }
 
   /** A retry after a crash gets this value; without one, the answer that the call is done and its result not available. */

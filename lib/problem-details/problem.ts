@@ -27,6 +27,7 @@ const STATUS: Readonly<Record<string, number>> = {
   TRANSACTION_TIMEOUT: 503,
   MODULE_CLOSED: 503,
   SHADOW_LOST: 503,
+  LEASE_LOST: 503,
 };
 
 /** For errors whose message names keys or values in Redis, which are no business of an HTTP client. */

@@ -18,7 +18,7 @@ export interface CommitParticipant {
   readonly connection: RedisConnection;
   /** Watched with the transaction's keys, so that EXEC fails when the right to commit was lost after it was verified. */
   readonly key: string;
-  /** Before WATCH. @throws when the participant may not be committed any more */
+  /** Before WATCH. @throws RedisUnavailableError when that may be tried again, another error when the participant may not be committed any more */
   begin(deadline: Deadline): Promise<void>;
   /** Written right behind WATCH, on its connection. Rejects when the participant may not be committed any more. */
   verify(client: Redis): Promise<void>;

@@ -1,10 +1,10 @@
 import { Command, type Redis } from 'ioredis';
 import {
+  AtomicRedisError,
   CrossSlotError,
   describe,
   InvalidArgumentError,
   TransactionMisuseError,
-  type AtomicRedisError,
 } from '../atomic-redis.errors.js';
 import { isConnectionLoss, isTransientRefusal, toReplyError } from '../redis/reply-errors.js';
 import type { CommitParticipant, QueuedCommand } from '../redis/commit-participant.js';
@@ -175,7 +175,8 @@ export class TransactionAttempt extends Transaction {
     try {
       return await reply;
     } catch (error) {
-      if (!(error instanceof Error)) throw error;
+      // The participant's own, or nothing that Redis said.
+      if (error instanceof AtomicRedisError || !(error instanceof Error)) throw error;
       if (!isConnectionLoss(error) && !isTransientRefusal(error)) throw toReplyError(error, what);
       throw (this.failure ??= this.connection.unavailable(error));
     }

@@ -127,7 +127,12 @@ export class TransactionRunner {
   private async attemptOn<T>(lease: Lease, run: Run<T>, number: number): Promise<AttemptResult<T>> {
     const { participant } = run;
     if (!participant) return await this.attemptWith(lease, run, number);
-    await participant.begin(run.deadline);
+    try {
+      await participant.begin(run.deadline);
+    } catch (error) {
+      if (error instanceof RedisUnavailableError) return await this.againElsewhere(error, run.deadline);
+      throw error;
+    }
     let result: AttemptResult<T> | undefined;
     try {
       result = await this.attemptWith(lease, run, number);

@@ -1,0 +1,100 @@
+import { Test, type TestingModule } from '@nestjs/testing';
+import {
+  AtomicRedisModule,
+  IdempotencyService,
+  LeaseLostError,
+  TransactionService,
+} from 'nestjs-atomic-redis';
+import { startFaultProxy, type FaultProxy, type RedisCommand } from 'nestjs-atomic-redis/testing';
+import { renewScript } from '../../lib/idempotency/renew.script.js';
+import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
+
+const LEASE_MS = 3_000;
+const NOTHING_APPLIED = { code: 'LEASE_LOST', outcome: 'not-applied', retryable: true };
+
+describe('a transaction that completes a run whose lease is in danger', () => {
+  const redis = useRedis();
+  let proxy: FaultProxy;
+  let app: TestingModule;
+  let idempotency: IdempotencyService;
+  let transactions: TransactionService;
+
+  beforeEach(async () => {
+    proxy = await startFaultProxy({ target: redis.server });
+    app = await Test.createTestingModule({
+      imports: [AtomicRedisModule.forRoot({ connection: proxy.url, shutdownTimeoutMs: 500 })],
+    }).compile();
+    app.useLogger(false);
+    await app.init();
+    idempotency = app.get(IdempotencyService);
+    transactions = app.get(TransactionService);
+  });
+
+  afterEach(async () => {
+    proxy.reset();
+    await app.close();
+    await proxy.stop();
+  });
+
+  const increment = (): Promise<number> =>
+    transactions.run(
+      ['n'],
+      async (tx) => {
+        const next = Number(await tx.read.get('n')) + 1;
+        tx.write.set('n', next);
+        return next;
+      },
+      { completesRun: (value) => value },
+    );
+  const run = (work: () => Promise<number>, leaseMs = LEASE_MS): Promise<number> =>
+    idempotency.run('key', work, { leaseMs });
+  const recordOf = async (): Promise<string> => (await redis.client.keys('atomic:idempotency:*'))[0]!;
+  const failureOf = (running: Promise<unknown>): Promise<unknown> =>
+    running.then(
+      () => undefined,
+      (error: unknown) => error,
+    );
+
+  it('[TX-14] renews again when the renewal was not answered in time, and is applied once', async () => {
+    // A renewal is given a third of the lease.
+    const late = proxy.delay({
+      replyMs: LEASE_MS / 3 + 300,
+      match: ({ name, args }: RedisCommand) => name === 'EVALSHA' && args[0]?.toString() === renewScript.sha,
+    });
+    await expect(run(increment)).resolves.toBe(1);
+    expect(late.count).toBe(1);
+    expect(await redis.client.get('n')).toBe('1');
+  });
+
+  it('[TX-14] says that nothing was applied when the key was lost before WATCH, and does not hold it', async () => {
+    const failure = await failureOf(
+      run(async () => {
+        proxy.refuseConnections(true);
+        proxy.disconnectAll();
+        // Until the lease has ended and nobody has taken the key.
+        await waitFor('the end of the lease', async () => (await redis.client.dbsize()) === 0);
+        proxy.refuseConnections(false);
+        return await increment();
+      }, 600),
+    );
+    expect(failure).toBeInstanceOf(LeaseLostError);
+    expect(failure).toMatchObject(NOTHING_APPLIED);
+    await expect(run(increment)).resolves.toBe(1);
+  });
+
+  it('[TX-14] says so when the key was lost between the renewal and WATCH', async () => {
+    const failure = await failureOf(
+      run(async () => {
+        const watch = proxy.delay({ requestMs: 500, match: ({ name }) => name === 'WATCH' });
+        const taken = watch.triggered.then(async () => {
+          await redis.client.hset(await recordOf(), 't', 'another owner');
+        });
+        return await increment().finally(() => taken);
+      }),
+    );
+    expect(failure).toBeInstanceOf(LeaseLostError);
+    expect(failure).toMatchObject(NOTHING_APPLIED);
+    expect(await redis.client.exists('n')).toBe(0);
+  });
+});
