@@ -113,6 +113,8 @@ export class RedisConnection {
       try {
         await deadline.race(clock.learn(), () => this.unavailable());
       } catch (error) {
+        // Not by the deadline: a timer may end a little before it.
+        if (error instanceof RedisUnavailableError) throw error;
         if (deadline.passed || !(error instanceof Error)) throw this.unavailable(error as Error);
         if (!isConnectionLoss(error) && !isTransientRefusal(error))
           throw toReplyError(error, 'TIME, which time limits need');

@@ -127,6 +127,19 @@ describe('ScriptRunner', () => {
     await expect(never).rejects.toMatchObject({ outcome: 'not-applied', retryable: true });
   });
 
+  it('[SC-3] says that Redis could not be reached when the server does not tell its time', async () => {
+    const silent = proxy.blackHole({ match: ({ name }) => name === 'TIME', times: Infinity });
+    proxy.disconnectAll();
+    await silent.triggered;
+    // At any point between two ticks of a timer.
+    const deadlines = Array.from({ length: 50 }, (_, i) => Deadline.in(200 + i / 7));
+    const failures = deadlines.map((deadline) =>
+      scripts.run(countInTime, { counter: 'counter' }, {}, deadline).catch((error: unknown) => error),
+    );
+    for (const failure of await Promise.all(failures)) expect(failure).toBeInstanceOf(RedisUnavailableError);
+    proxy.reset();
+  });
+
   it('[SC-3] has no effect when it arrives past its deadline', async () => {
     const late = proxy.deliverLate(600, { match: ({ name }) => name === 'EVALSHA' });
     proxy.refuseConnections(true);
