@@ -1,26 +1,55 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
-import type { Fault, FaultProxy, LateFault, RedisCommand, RedisServer } from '../../lib/testing/index.js';
-import { integerBetween, shuffled } from './random.js';
+import type { Fault, LateFault, RedisServer } from '../../lib/testing/index.js';
+import { shuffled } from './random.js';
 
-/** Long enough for a transaction that runs again, or for its caller's next one, to be done by then. */
-const LATE_MS = 800;
+/** A fault that waits for a command to meet it. */
+export interface SetFault {
+  readonly fault: Fault;
+  /** Whether it did harm; known once it was met, or later. */
+  readonly struck: Promise<boolean>;
+}
 
-/** A pack of faults is dealt to its end before the next. Kills are rare: they take with them what is still to be delivered late. */
-const PACK = {
-  'EXEC: reply lost': 25,
-  'cut before EXEC': 25,
-  [`EXEC ${LATE_MS} ms late`]: 30,
-  'SCRIPT FLUSH': 4,
-  'CLIENT PAUSE': 2,
-  'CLIENT KILL': 1,
-};
-const RESTART = 'kill -9 and restart';
+/** One way to do harm. */
+export interface FaultKind {
+  /** How many of it there are in a pack; with none it is only injected by name. */
+  readonly times: number;
+  /** Sets a fault; or does harm at once, and tells whether it did any. */
+  readonly inject: () => SetFault | Promise<boolean>;
+}
+
+/** Strikes when a command meets it. */
+export const whenMet = (fault: Fault): SetFault => ({
+  fault,
+  struck: fault.triggered.then(() => true),
+});
+
+/** Strikes when the server gets what was held up. */
+export const whenDelivered = (fault: LateFault): SetFault => ({ fault, struck: fault.delivered });
+
+export const RESTART = 'kill -9 and restart';
+
+/** What is done to the server itself. Kills of connections are rare: they take with them what is still to be delivered late. */
+export const serverFaults = (server: RedisServer, admin: Redis) =>
+  ({
+    'SCRIPT FLUSH': { times: 4, inject: async () => (await admin.script('FLUSH')) === 'OK' },
+    'CLIENT KILL': {
+      times: 1,
+      inject: async () => (await admin.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')) !== 0,
+    },
+    [RESTART]: {
+      times: 0,
+      inject: async () => {
+        await server.kill();
+        await server.restart();
+        return true;
+      },
+    },
+  }) satisfies Record<string, FaultKind>;
 
 export interface FaultCount {
   readonly kind: string;
   readonly injected: number;
-  /** A transaction's command met it; for a late EXEC: the server got it; for CLIENT KILL: a connection was killed. */
   readonly struck: number;
 }
 
@@ -29,30 +58,27 @@ interface Tally {
   struck: number;
 }
 
-/** Does one fault after the other to workers that reach the server through a proxy each. */
-export class FaultInjector {
-  private readonly tallies = new Map<string, Tally>(
-    [...Object.keys(PACK), RESTART].map((kind) => [kind, { injected: 0, struck: 0 }]),
-  );
-  private pack: string[] = [];
+/** Does one fault after the other. A pack of them is dealt to its end before the next, so that none is left out. */
+export class FaultInjector<Kind extends string> {
+  private readonly tallies: ReadonlyMap<Kind, Tally>;
+  private pack: Kind[] = [];
   private readonly armed = new Set<Fault>();
   private readonly deliveries = new Set<Promise<boolean>>();
 
   constructor(
-    private readonly server: RedisServer,
-    private readonly proxies: readonly FaultProxy[],
-    /** To the server itself, past the proxies. */
-    private readonly admin: Redis,
+    private readonly kinds: Readonly<Record<Kind, FaultKind>>,
     private readonly random: () => number,
-  ) {}
+  ) {
+    this.tallies = new Map(this.names().map((kind) => [kind, { injected: 0, struck: 0 }]));
+  }
 
   get struck(): number {
     return [...this.tallies.values()].reduce((sum, { struck }) => sum + struck, 0);
   }
 
-  /** Whether faults of every kind have struck. */
+  /** Whether faults of every kind that is in a pack have struck. */
   get hasStruckWithAll(): boolean {
-    return [...this.tallies].every(([kind, { struck }]) => struck > 0 || kind === RESTART);
+    return [...this.tallies].every(([kind, { struck }]) => struck > 0 || this.kinds[kind].times === 0);
   }
 
   get counts(): FaultCount[] {
@@ -61,68 +87,37 @@ export class FaultInjector {
 
   async injectNext(): Promise<void> {
     if (this.pack.length === 0) {
-      const kinds = Object.entries(PACK).flatMap(([kind, times]) =>
-        Array.from({ length: times }, () => kind),
-      );
-      this.pack = shuffled(this.random, kinds);
+      const all = this.names().flatMap((kind) => Array.from({ length: this.kinds[kind].times }, () => kind));
+      this.pack = shuffled(this.random, all);
     }
-    const kind = this.pack.pop()!;
+    await this.inject(this.pack.pop()!);
+  }
+
+  async inject(kind: Kind): Promise<void> {
     const tally = this.tallies.get(kind)!;
     tally.injected++;
-    const proxy = this.proxies[integerBetween(this.random, 0, this.proxies.length - 1)]!;
-    switch (kind) {
-      case 'EXEC: reply lost':
-        return void this.arm(proxy.loseReplies(named('EXEC')), tally);
-      case 'cut before EXEC':
-        // Between the reads and MULTI, or with all of the transaction but EXEC at the server.
-        return void this.arm(proxy.cutBeforeServer(named(this.random() < 0.5 ? 'MULTI' : 'EXEC')), tally);
-      case 'SCRIPT FLUSH':
-        await this.admin.script('FLUSH');
-        tally.struck++;
-        return;
-      case 'CLIENT PAUSE':
-        await this.admin.call('CLIENT', 'PAUSE', integerBetween(this.random, 10, 100), 'ALL');
-        tally.struck++;
-        return;
-      case 'CLIENT KILL':
-        if ((await this.admin.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')) !== 0)
-          tally.struck++;
-        return;
-      default:
-        void this.deliverLate(proxy.deliverLate(LATE_MS, named('EXEC')), tally);
-    }
+    const fault = await this.kinds[kind].inject();
+    if (typeof fault === 'object') void this.arm(fault, tally);
+    else if (fault) tally.struck++;
   }
 
-  async restart(): Promise<void> {
-    const tally = this.tallies.get(RESTART)!;
-    tally.injected++;
-    await this.server.kill();
-    await this.server.restart();
-    tally.struck++;
-  }
-
-  /** Cancels what has struck nothing yet. Resolves once every late EXEC has been delivered, or can no longer be. */
-  async end(): Promise<void> {
+  /** Cancels what has struck nothing yet. Resolves once everything late has been delivered, or can no longer be, `lateMs` after it was held up. */
+  async end(lateMs: number): Promise<void> {
     for (const fault of this.armed) fault.cancel();
-    // A delivery to a server that was gone when EXEC was struck is never told of.
-    await Promise.race([Promise.all(this.deliveries), sleep(LATE_MS + 1_000)]);
+    // A delivery to a server that was gone when the request was struck is never told of.
+    await Promise.race([Promise.all(this.deliveries), sleep(lateMs + 1_000)]);
   }
 
-  private async arm(fault: Fault, tally: Tally): Promise<void> {
+  private names(): Kind[] {
+    return Object.keys(this.kinds) as Kind[];
+  }
+
+  private async arm({ fault, struck }: SetFault, tally: Tally): Promise<void> {
     this.armed.add(fault);
     await fault.triggered;
     this.armed.delete(fault);
-    tally.struck++;
-  }
-
-  private async deliverLate(fault: LateFault, tally: Tally): Promise<void> {
-    this.armed.add(fault);
-    await fault.triggered;
-    this.armed.delete(fault);
-    this.deliveries.add(fault.delivered);
-    if (await fault.delivered) tally.struck++;
-    this.deliveries.delete(fault.delivered);
+    this.deliveries.add(struck);
+    if (await struck) tally.struck++;
+    this.deliveries.delete(struck);
   }
 }
-
-const named = (name: string) => ({ match: (command: RedisCommand): boolean => command.name === name });

@@ -1,18 +1,22 @@
 import { parseArgs } from 'node:util';
 import { startRedisServer } from '../../lib/testing/index.js';
 import { contend } from './contention.js';
-import { render } from './report.js';
+import { soakIdempotency } from './idempotency.js';
+import { render, renderIdempotency } from './report.js';
 import { judgeShadowSwap, measureShadowSwap } from './shadow-swap.js';
 import { soakTransactions } from './transactions.js';
+import { isRight } from './effects.js';
 import { isClean } from './verdict.js';
 
 const USAGE = `Usage: npm run soak -- transactions [--transactions 20000] [--faults 500] [--restarts 5] [--seed n]
+       npm run soak -- idempotency [--keys 5000] [--kills 40] [--pauses 80] [--restarts 5] [--seed n]
        npm run soak -- contention [--increments 200]
        npm run soak -- shadow-swap [--fields 1000000] [--rounds 5] [--pause 20]`;
 
 /** Long runs of what the specs of the same names run shortly. */
 const soaks: Record<string, () => Promise<boolean>> = {
   transactions,
+  idempotency,
   contention,
   'shadow-swap': shadowSwap,
 };
@@ -25,6 +29,14 @@ async function transactions(): Promise<boolean> {
   const reached = report.applied >= given.transactions && report.struck >= given.faults;
   if (!reached) console.error('\nToo few transactions or faults in the time given.');
   return reached && isClean(report);
+}
+
+async function idempotency(): Promise<boolean> {
+  const given = numbers({ keys: 5_000, kills: 40, pauses: 80, restarts: 5, seed: Date.now() % 1_000_000 });
+  console.info(`seed ${given.seed}: it chooses the calls and the faults, not their timing\n`);
+  const report = await soakIdempotency({ ...given, limitMs: 1_200_000 });
+  console.info(renderIdempotency(report));
+  return isRight(report);
 }
 
 async function contention(): Promise<boolean> {

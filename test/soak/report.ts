@@ -1,20 +1,16 @@
+import type { FaultCount } from './faults.js';
+import type { IdempotencySoakReport } from './idempotency.js';
 import type { SoakReport } from './transactions.js';
 
 /** The report as a table for people. */
 export function render(report: SoakReport): string {
   const { faults, struck, elapsedMs, applied, errors } = report;
-  const injected = faults.reduce((sum, fault) => sum + fault.injected, 0);
-  const seconds = elapsedMs / 1_000;
   return [
-    row('faults', 'injected', 'struck'),
-    ...faults.map((fault) => row(fault.kind, fault.injected, fault.struck)),
-    row('all', injected, struck),
+    ...faultRows(faults, struck),
     '',
     row('applied', applied),
     row('not applied', report.notApplied),
-    ...Object.entries(errors)
-      .filter(([name]) => name !== 'none')
-      .map(([name, times]) => row(`  ${name}`, times)),
+    ...errorRows(errors),
     row('unknown', report.unknown),
     row('unexpected errors', report.unexpected),
     '',
@@ -26,10 +22,49 @@ export function render(report: SoakReport): string {
     row('sum before', report.sumBefore),
     row('sum after', report.sumAfter),
     '',
-    row('elapsed, s', seconds.toFixed(1)),
-    row('applied per s', Math.round(applied / seconds)),
+    ...timeRows('applied', applied, elapsedMs),
     ...report.examples.map((example) => `\n${example}`),
   ].join('\n');
+}
+
+/** Likewise. */
+export function renderIdempotency(report: IdempotencySoakReport): string {
+  const { faults, struck, elapsedMs, answers, errors } = report;
+  return [
+    ...faultRows(faults, struck),
+    '',
+    row('keys', report.keys),
+    row('answers', answers),
+    ...errorRows(errors),
+    '',
+    row('effects missing', report.missing),
+    row('effects doubled', report.doubled),
+    row('keys with other answers', report.contradicted),
+    row('clients without an answer', report.unanswered),
+    row('records left over', report.leftovers),
+    '',
+    ...timeRows('answers', answers, elapsedMs),
+    ...[...report.examples, ...report.final.slice(0, 5)].map((example) => `\n${example}`),
+  ].join('\n');
+}
+
+function faultRows(faults: readonly FaultCount[], struck: number): string[] {
+  const injected = faults.reduce((sum, fault) => sum + fault.injected, 0);
+  return [
+    row('faults', 'injected', 'struck'),
+    ...faults.map((fault) => row(fault.kind, fault.injected, fault.struck)),
+    row('all', injected, struck),
+  ];
+}
+
+const errorRows = (errors: Readonly<Record<string, number>>): string[] =>
+  Object.entries(errors)
+    .filter(([name]) => name !== 'none')
+    .map(([name, times]) => row(`  ${name}`, times));
+
+function timeRows(what: string, times: number, elapsedMs: number): string[] {
+  const seconds = elapsedMs / 1_000;
+  return [row('elapsed, s', seconds.toFixed(1)), row(`${what} per s`, Math.round(times / seconds))];
 }
 
 const row = (label: string, ...cells: (string | number)[]): string =>

@@ -5,12 +5,21 @@ import {
   startFaultProxy,
   startRedisServer,
   type FaultProxy,
+  type RedisCommand,
   type RedisServer,
 } from '../../lib/testing/index.js';
 import { startWorker, type WorkerProcess } from '../support/workers.js';
 import { accountKey, ACCOUNTS, AUDIT_KEY, OPENING_BALANCE } from './bank.js';
 import type { CallReport } from './calls.js';
-import { FaultInjector, type FaultCount } from './faults.js';
+import {
+  FaultInjector,
+  RESTART,
+  serverFaults,
+  whenDelivered,
+  whenMet,
+  type FaultCount,
+  type FaultKind,
+} from './faults.js';
 import { integerBetween, seededRandom } from './random.js';
 import type { TransferJob } from './transfers.worker.js';
 import { judge, type Verdict } from './verdict.js';
@@ -37,6 +46,8 @@ const WORKERS = 4;
 const CALLERS = 16;
 /** Milliseconds from one fault to the next. */
 const PACE = { least: 2, most: 20 };
+/** Long enough for a transaction that runs again, or for its caller's next one, to be done by then. */
+const LATE_MS = 800;
 /** For calls under way at the end, whose time-out is 30 s. */
 const ENDING_MS = 45_000;
 
@@ -72,9 +83,10 @@ interface Scene {
   readonly workers: readonly WorkerProcess<CallReport[]>[];
 }
 
-async function soak({ server, admin, proxies, workers }: Scene, options: SoakOptions): Promise<SoakReport> {
+async function soak(scene: Scene, options: SoakOptions): Promise<SoakReport> {
+  const { admin, workers } = scene;
   const random = seededRandom(options.seed);
-  const faults = new FaultInjector(server, proxies, admin, random);
+  const faults = new FaultInjector(kindsOfFaults(scene, random), random);
   const startedAt = performance.now();
   let stopped = false;
   const injecting = (async () => {
@@ -89,7 +101,7 @@ async function soak({ server, admin, proxies, workers }: Scene, options: SoakOpt
         applied > (options.transactions * (restarts + 1)) / (options.restarts + 1)
       ) {
         restarts++;
-        await faults.restart();
+        await faults.inject(RESTART);
       }
       await faults.injectNext();
       await sleep(integerBetween(random, PACE.least, PACE.most));
@@ -108,10 +120,33 @@ async function soak({ server, admin, proxies, workers }: Scene, options: SoakOpt
   const elapsedMs = performance.now() - startedAt;
   for (const worker of workers) worker.send({ stop: true });
   const reports = (await results).flat();
-  await faults.end();
+  await faults.end(LATE_MS);
   const balances = await admin.mget(accountKeys());
   const verdict = judge(reports, await admin.lrange(AUDIT_KEY, 0, -1), balances.map(Number));
   return { ...verdict, faults: faults.counts, struck: faults.struck, elapsedMs };
+}
+
+function kindsOfFaults({ server, admin, proxies }: Scene, random: () => number) {
+  const proxy = (): FaultProxy => proxies[integerBetween(random, 0, proxies.length - 1)]!;
+  const on = (name: string) => ({ match: (command: RedisCommand): boolean => command.name === name });
+  return {
+    'EXEC: reply lost': { times: 25, inject: () => whenMet(proxy().loseReplies(on('EXEC'))) },
+    'cut before EXEC': {
+      times: 25,
+      // Between the reads and MULTI, or with all of the transaction but EXEC at the server.
+      inject: () => whenMet(proxy().cutBeforeServer(on(random() < 0.5 ? 'MULTI' : 'EXEC'))),
+    },
+    [`EXEC ${LATE_MS} ms late`]: {
+      times: 30,
+      inject: () => whenDelivered(proxy().deliverLate(LATE_MS, on('EXEC'))),
+    },
+    'CLIENT PAUSE': {
+      times: 2,
+      inject: async () =>
+        (await admin.call('CLIENT', 'PAUSE', integerBetween(random, 10, 100), 'ALL')) === 'OK',
+    },
+    ...serverFaults(server, admin),
+  } satisfies Record<string, FaultKind>;
 }
 
 function startWorkers(proxies: readonly FaultProxy[], { seed, limitMs }: SoakOptions) {

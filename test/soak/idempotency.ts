@@ -1,0 +1,220 @@
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Redis } from 'ioredis';
+import { startFaultProxy, startRedisServer } from '../../lib/testing/index.js';
+import { startWorker } from '../support/workers.js';
+import { EFFECTS_KEY, judgeEffects, type IdempotencyVerdict, type KeyReport } from './effects.js';
+import { FaultInjector, RESTART, type FaultCount } from './faults.js';
+import { KILL, kindsOfFaults, LATE_MS, LEASE_MS, PAUSE, type Scene } from './idempotency-faults.js';
+import type { CallReply, IdempotencyJob, IdempotentCall } from './idempotency.worker.js';
+import { integerBetween, seededRandom } from './random.js';
+import { WorkerDied, WorkerPool } from './worker-pool.js';
+
+export interface IdempotencySoakOptions {
+  keys: number;
+  /** Of the server, by kill -9. */
+  restarts: number;
+  /** Of processes, by kill -9. */
+  kills: number;
+  /** Of processes, by SIGSTOP, past the lease. */
+  pauses: number;
+  seed: number;
+  /** After this no client tries again. */
+  limitMs: number;
+}
+
+export interface IdempotencySoakReport extends IdempotencyVerdict {
+  readonly faults: readonly FaultCount[];
+  readonly struck: number;
+  readonly elapsedMs: number;
+  /** What calls came to, other than an answer, by the name of the error. */
+  readonly errors: Readonly<Record<string, number>>;
+  /** Errors that said that the call is not to be repeated. */
+  readonly final: readonly string[];
+  /** Records that have no time to live, or hold no result after all. */
+  readonly leftovers: number;
+}
+
+const WORKERS = 4;
+/** Keys that are sent at the same time. */
+const KEYS_AT_ONCE = 48;
+const CLIENTS = { least: 3, most: 10 };
+/** Milliseconds from one fault to the next. */
+const PACE = { least: 20, most: 120 };
+/** How long a client waits for an answer before it asks another process. */
+const PATIENCE_MS = { least: 500, most: 4_000 };
+
+/** Keys, each sent several times to several processes, while faults are injected, until every client has its answer. */
+export async function soakIdempotency(options: IdempotencySoakOptions): Promise<IdempotencySoakReport> {
+  // Synced before it is answered: what was acknowledged survives a crash.
+  const args = ['--appendonly', 'yes', '--appendfsync', 'always'];
+  const server = await startRedisServer({ binary: process.env['TEST_REDIS_BINARY'], args });
+  const admin = new Redis(server.url, { maxRetriesPerRequest: null, retryStrategy: () => 20 });
+  // It is restarted on purpose.
+  admin.on('error', () => {});
+  const proxies = await Promise.all(
+    Array.from({ length: WORKERS }, () => startFaultProxy({ target: server })),
+  );
+  const script = join(__dirname, 'idempotency.worker.ts');
+  const data: IdempotencyJob = { urls: proxies.map(({ url }) => url), leaseMs: LEASE_MS };
+  const timeoutMs = options.limitMs + 60_000;
+  const pool = new WorkerPool<CallReply>(WORKERS, (index) => startWorker({ script, data, index, timeoutMs }));
+  try {
+    await pool.ready();
+    return await new Soak({ server, admin, proxies, pool }, options).run();
+  } finally {
+    await pool.stop();
+    admin.disconnect();
+    await Promise.all(proxies.map((proxy) => proxy.stop()));
+    await server.stop();
+  }
+}
+
+class Soak {
+  private readonly random: () => number;
+  private readonly faults: FaultInjector<string>;
+  private readonly errors: Record<string, number> = {};
+  private readonly final: string[] = [];
+  private readonly reports: KeyReport[] = [];
+  private readonly deadline: number;
+
+  constructor(
+    private readonly scene: Scene & { pool: WorkerPool<CallReply> },
+    private readonly options: IdempotencySoakOptions,
+  ) {
+    this.random = seededRandom(options.seed);
+    this.faults = new FaultInjector<string>(kindsOfFaults(scene, this.random), this.random);
+    this.deadline = performance.now() + options.limitMs;
+  }
+
+  async run(): Promise<IdempotencySoakReport> {
+    const { admin, pool } = this.scene;
+    const startedAt = performance.now();
+    const keys = Array.from({ length: this.options.keys }, (_, n) => `key ${n}`).values();
+    const sending = Promise.all(
+      Array.from({ length: KEYS_AT_ONCE }, async () => {
+        // Each takes the next one.
+        for (const key of keys) this.reports.push(await this.send(key));
+      }),
+    );
+    let sent = false;
+    const [, injected] = await Promise.allSettled([
+      sending.finally(() => (sent = true)),
+      this.inject(() => sent),
+    ]);
+    await sending;
+    if (injected.status === 'rejected') throw injected.reason;
+    const elapsedMs = performance.now() - startedAt;
+    await pool.settled();
+    await this.faults.end(LATE_MS);
+    return {
+      ...judgeEffects(this.reports, await admin.lrange(EFFECTS_KEY, 0, -1)),
+      faults: this.faults.counts,
+      struck: this.faults.struck,
+      elapsedMs,
+      errors: this.errors,
+      final: this.final,
+      leftovers: await countLeftovers(admin),
+    };
+  }
+
+  private async inject(over: () => boolean): Promise<void> {
+    const { keys, restarts, kills, pauses } = this.options;
+    // Spread over the run: each when so many keys are done.
+    const at = (kind: string, times: number) =>
+      Array.from({ length: times }, (_, i) => ({ kind, keys: (keys * (i + 1)) / (times + 1) }));
+    const due = [...at(RESTART, restarts), ...at(KILL, kills), ...at(PAUSE, pauses)].toSorted(
+      (a, b) => a.keys - b.keys,
+    );
+    while (!over()) {
+      while (due[0] && due[0].keys <= this.reports.length) await this.faults.inject(due.shift()!.kind);
+      await this.faults.injectNext();
+      await sleep(this.between(PACE));
+    }
+  }
+
+  /** All but one client at about the same time, and the last one when the others have been answered. */
+  private async send(key: string): Promise<KeyReport> {
+    const answers: string[] = [];
+    let unanswered = 0;
+    const client = async (): Promise<void> => {
+      if (!(await this.askUntilAnswered(key, answers))) unanswered++;
+    };
+    const count = this.between(CLIENTS);
+    await Promise.all(
+      Array.from({ length: count - 1 }, async () => {
+        await sleep(this.between({ least: 0, most: 150 }));
+        await client();
+      }),
+    );
+    await client();
+    return { key, answers, unanswered };
+  }
+
+  /** Asks one process after the other, as long as an error says that it may, or none comes. Answers that come late count too. */
+  private async askUntilAnswered(key: string, answers: string[]): Promise<boolean> {
+    let index = this.between({ least: 0, most: WORKERS - 1 });
+    while (performance.now() < this.deadline) {
+      const asked = this.ask(index, key, answers);
+      const reply = await Promise.race([asked, this.patience()]);
+      if ('answer' in reply) return true;
+      this.errors[reply.error] = (this.errors[reply.error] ?? 0) + 1;
+      if (!reply.retryable) {
+        this.final.push(`${key}: ${reply.details ?? reply.error}`);
+        return false;
+      }
+      index = (index + this.between({ least: 1, most: WORKERS - 1 })) % WORKERS;
+      await sleep(this.between({ least: 5, most: 100 }));
+    }
+    return false;
+  }
+
+  private async ask(index: number, key: string, answers: string[]): Promise<CallReply> {
+    try {
+      const reply = await this.scene.pool.call(index, this.callOf(key));
+      if ('answer' in reply) answers.push(reply.answer);
+      return reply;
+    } catch (error) {
+      if (!(error instanceof WorkerDied)) throw error;
+      return { error: error.name, retryable: true };
+    }
+  }
+
+  private async patience(): Promise<CallReply> {
+    await sleep(this.between(PATIENCE_MS), undefined, { ref: false });
+    return { error: 'no answer in time', retryable: true };
+  }
+
+  private callOf(key: string): IdempotentCall {
+    const { random } = this;
+    // Most runs are short, and some outlive their first lease.
+    const long = random() < 0.02;
+    return {
+      key,
+      onDuplicate: random() < 0.5 ? 'reject' : 'wait',
+      beforeMs: long ? LEASE_MS * 1.5 : this.between({ least: 0, most: 20 }),
+      insideMs: random() < 0.5 ? 0 : this.between({ least: 0, most: 50 }),
+      afterMs: random() < 0.5 ? 0 : this.between({ least: 0, most: 50 }),
+      fails: random() < 0.05,
+    };
+  }
+
+  private between({ least, most }: { least: number; most: number }): number {
+    return integerBetween(this.random, least, most);
+  }
+}
+
+/** Once every lease has ended. */
+async function countLeftovers(admin: Redis): Promise<number> {
+  await sleep(LEASE_MS);
+  let leftovers = 0;
+  for await (const keys of admin.scanStream({ match: 'atomic:idempotency:*', count: 1_000 }) as AsyncIterable<
+    string[]
+  >) {
+    for (const key of keys) {
+      const [state, ttlMs] = await Promise.all([admin.hget(key, 's'), admin.pttl(key)]);
+      if (ttlMs === -1 || (state === 'running' && ttlMs > 0)) leftovers++;
+    }
+  }
+  return leftovers;
+}
