@@ -5,18 +5,28 @@ import { output, run, ScriptError } from './process.mjs';
 import { isNewEnough, which } from './redis-binary.mjs';
 
 const managers = [
-  { command: 'apt-get', needsRoot: true, install: installWithApt },
+  {
+    command: 'apt-get',
+    needsRoot: true,
+    install: { redis: installRedisWithApt, curl: installCurlWithApt },
+  },
   {
     command: 'apk',
     needsRoot: true,
-    install: (asRoot) => run(...asRoot('apk', ['add', '--no-cache', 'redis'])),
+    install: each((asRoot, name) => run(...asRoot('apk', ['add', '--no-cache', name]))),
   },
-  { command: 'dnf', needsRoot: true, install: installWithDnf },
-  { command: 'brew', needsRoot: false, install: () => run('brew', ['install', 'redis']) },
+  {
+    command: 'dnf',
+    needsRoot: true,
+    install: { redis: installRedisWithDnf, curl: (asRoot) => installWithDnf(asRoot, 'curl') },
+  },
+  { command: 'brew', needsRoot: false, install: each((_, name) => run('brew', ['install', name])) },
 ];
 
-/** Installs a Redis server with the first package manager that runs without asking. Returns why each other one could not. */
-export async function installRedisServer() {
+/**
+ * Installs `redis` (a server) or `curl` with the first package manager that runs without asking. Returns why each other one could not.
+ */
+export async function installPackage(what) {
   const obstacles = [];
   for (const { command, needsRoot, install } of managers) {
     if (!which(command)) continue;
@@ -26,14 +36,18 @@ export async function installRedisServer() {
     } else if (!needsRoot && isRoot) {
       obstacles.push(`${command} is here, but it does not run as root.`);
     } else {
-      console.error(`No Redis server found: installing one with ${command} …`);
+      console.error(`No ${what === 'redis' ? 'Redis server' : what} found: installing one with ${command} …`);
       const asRoot = (program, args) => (isRoot ? [program, args] : ['sudo', ['-n', program, ...args]]);
-      const obstacle = await attempt(() => install(asRoot));
+      const obstacle = await attempt(() => install[what](asRoot));
       if (!obstacle) return obstacles;
       obstacles.push(obstacle);
     }
   }
   return obstacles;
+}
+
+function each(install) {
+  return { redis: (asRoot) => install(asRoot, 'redis'), curl: (asRoot) => install(asRoot, 'curl') };
 }
 
 /** Null, or why the command failed. */
@@ -48,11 +62,28 @@ async function attempt(act) {
   }
 }
 
-async function installWithApt(asRoot) {
-  const environment = ['DEBIAN_FRONTEND=noninteractive'];
-  const common = ['-o', 'DPkg::Lock::Timeout=300', '-o', 'Dpkg::Use-Pty=0', '-qq'];
-  // Old or partly unreachable lists may still do: the installation decides.
-  await attempt(() => run(...asRoot('env', [...environment, 'apt-get', ...common, 'update'])));
+const aptOptions = ['-o', 'DPkg::Lock::Timeout=300', '-o', 'Dpkg::Use-Pty=0', '-qq'];
+
+function apt(asRoot, args) {
+  return run(...asRoot('env', ['DEBIAN_FRONTEND=noninteractive', 'apt-get', ...aptOptions, ...args]));
+}
+
+/** Old or partly unreachable lists may still do: the installation decides. */
+function updateWithApt(asRoot) {
+  return attempt(() => apt(asRoot, ['update']));
+}
+
+async function installWithApt(asRoot, name, options = []) {
+  await apt(asRoot, [...options, '-y', '--no-install-recommends', 'install', name]);
+}
+
+async function installCurlWithApt(asRoot) {
+  await updateWithApt(asRoot);
+  await installWithApt(asRoot, 'curl');
+}
+
+async function installRedisWithApt(asRoot) {
+  await updateWithApt(asRoot);
   const candidate = /^Version: (?:\d+:)?(\S+)/m.exec(
     output('apt-cache', ['show', '--no-all-versions', 'redis-server']) ?? '',
   );
@@ -60,15 +91,18 @@ async function installWithApt(asRoot) {
     throw new ScriptError(`apt-get offers redis-server ${candidate[1]} only, which is too old.`);
   }
   await withoutStartingServices(async (path) => {
-    const options = [...common, '-o', `DPkg::Path=${path}`, '-y', '--no-install-recommends'];
-    await run(...asRoot('env', [...environment, 'apt-get', ...options, 'install', 'redis-server']));
+    await installWithApt(asRoot, 'redis-server', ['-o', `DPkg::Path=${path}`]);
   });
 }
 
-async function installWithDnf(asRoot) {
+function installWithDnf(asRoot, name) {
+  return run(...asRoot('dnf', ['install', '-y', name]));
+}
+
+async function installRedisWithDnf(asRoot) {
   // Newer releases have Valkey in Redis's place.
-  const obstacle = await attempt(() => run(...asRoot('dnf', ['install', '-y', 'redis'])));
-  if (obstacle) await run(...asRoot('dnf', ['install', '-y', 'valkey']));
+  const obstacle = await attempt(() => installWithDnf(asRoot, 'redis'));
+  if (obstacle) await installWithDnf(asRoot, 'valkey');
 }
 
 /**

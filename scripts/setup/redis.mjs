@@ -1,7 +1,7 @@
 import { ScriptError } from './process.mjs';
 import { locked } from './lock.mjs';
 import { findRedisServer } from './redis-binary.mjs';
-import { installRedisServer } from './package-manager.mjs';
+import { installPackage } from './package-manager.mjs';
 
 /**
  * The path of a Redis or Valkey server program, installed if need be; null when REDIS_URL names a running one, unless the program is
@@ -17,7 +17,7 @@ async function findOrInstall() {
   const before = findRedisServer();
   if (before.path) return before.path;
   // A package manager would replace a server that something else here may be running on: that is the owner's choice.
-  const obstacles = before.rejected.length > 0 ? [] : await installRedisServer();
+  const obstacles = before.rejected.length > 0 ? [] : await installPackage('redis');
   const after = findRedisServer();
   if (after.path) return after.path;
   throw new ScriptError(advice([...new Set([...after.rejected, ...obstacles])]));
