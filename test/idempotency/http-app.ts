@@ -15,7 +15,10 @@ export interface HttpApp {
   readonly port: number;
 }
 
-/** An application with controllers under test; `prepare` sees each request before guards do, as middleware would. */
+/**
+ * An application with controllers under test; `prepare` sees each request before guards do, as middleware would, and `configure` the application
+ * before it listens.
+ */
 export async function startApp(
   platform: string,
   options: Partial<AtomicRedisOptions>,
@@ -24,9 +27,10 @@ export async function startApp(
     providers?: Provider[];
     imports?: DynamicModule[];
     prepare?: (request: AnyRequest) => void;
+    configure?: (app: INestApplication) => void;
   },
 ): Promise<HttpApp> {
-  const { controllers, providers = [], imports = [], prepare = () => undefined } = parts;
+  const { controllers, providers = [], imports = [], prepare = () => undefined, configure } = parts;
   const module = await Test.createTestingModule({
     imports: [AtomicRedisModule.forRoot(options as AtomicRedisOptions), ...imports],
     controllers,
@@ -48,6 +52,7 @@ export async function startApp(
       next();
     });
   }
+  configure?.(app);
   await app.listen(0, '127.0.0.1');
   const { port } = (app.getHttpServer() as { address(): AddressInfo }).address();
   return { app, port };

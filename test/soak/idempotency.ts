@@ -70,6 +70,8 @@ export async function soakIdempotency(options: IdempotencySoakOptions): Promise<
   }
 }
 
+type Asked = Pick<IdempotentCall, 'key' | 'commits'>;
+
 class Soak {
   private readonly random: () => number;
   private readonly faults: FaultInjector<string>;
@@ -136,9 +138,10 @@ class Soak {
   /** All but one client at about the same time, and the last one when the others have been answered. */
   private async send(key: string): Promise<KeyReport> {
     const answers: string[] = [];
+    const commits = this.random() < 0.8;
     let unanswered = 0;
     const client = async (): Promise<void> => {
-      if (!(await this.askUntilAnswered(key, answers))) unanswered++;
+      if (!(await this.askUntilAnswered({ key, commits }, answers))) unanswered++;
     };
     const count = this.between(CLIENTS);
     await Promise.all(
@@ -148,19 +151,19 @@ class Soak {
       }),
     );
     await client();
-    return { key, answers, unanswered };
+    return { key, commits, answers, unanswered };
   }
 
   /** Asks one process after the other, as long as an error says that it may, or none comes. Answers that come late count too. */
-  private async askUntilAnswered(key: string, answers: string[]): Promise<boolean> {
+  private async askUntilAnswered(of: Asked, answers: string[]): Promise<boolean> {
     let index = this.between({ least: 0, most: WORKERS - 1 });
     while (performance.now() < this.deadline) {
-      const asked = this.ask(index, key, answers);
+      const asked = this.ask(index, of, answers);
       const reply = await Promise.race([asked, this.patience()]);
       if ('answer' in reply) return true;
       this.errors[reply.error] = (this.errors[reply.error] ?? 0) + 1;
       if (!reply.retryable) {
-        this.final.push(`${key}: ${reply.details ?? reply.error}`);
+        this.final.push(`${of.key}: ${reply.details ?? reply.error}`);
         return false;
       }
       index = (index + this.between({ least: 1, most: WORKERS - 1 })) % WORKERS;
@@ -169,9 +172,9 @@ class Soak {
     return false;
   }
 
-  private async ask(index: number, key: string, answers: string[]): Promise<CallReply> {
+  private async ask(index: number, of: Asked, answers: string[]): Promise<CallReply> {
     try {
-      const reply = await this.scene.pool.call(index, this.callOf(key));
+      const reply = await this.scene.pool.call(index, this.callOf(of));
       if ('answer' in reply) answers.push(reply.answer);
       return reply;
     } catch (error) {
@@ -185,12 +188,13 @@ class Soak {
     return { error: 'no answer in time', retryable: true };
   }
 
-  private callOf(key: string): IdempotentCall {
+  private callOf({ key, commits }: Asked): IdempotentCall {
     const { random } = this;
     // Most runs are short, and some outlive their first lease.
     const long = random() < 0.02;
     return {
       key,
+      commits,
       onDuplicate: random() < 0.5 ? 'reject' : 'wait',
       beforeMs: long ? LEASE_MS * 1.5 : this.between({ least: 0, most: 20 }),
       insideMs: random() < 0.5 ? 0 : this.between({ least: 0, most: 50 }),
