@@ -32,7 +32,10 @@ describe('idempotent runs across processes', () => {
   });
   afterAll(() => app.close());
 
-  const start = <Result>(count: number, job: Omit<LeaseJob, 'url' | 'leaseMs'>): WorkerProcess<Result>[] => {
+  const start = <Result>(
+    count: number,
+    job: Omit<LeaseJob, 'url' | 'leaseMs'> & { leaseMs?: number },
+  ): WorkerProcess<Result>[] => {
     const started = Array.from({ length: count }, (_, index) =>
       startWorker<Result>({
         script: require.resolve('./lease.worker.ts'),
@@ -47,20 +50,27 @@ describe('idempotent runs across processes', () => {
     await Promise.all(some.map((one) => one.next()));
   const tellAll = (some: WorkerProcess[]): void => some.forEach((one) => one.send({ go: true }));
 
-  it('[ID-1] [ID-4] runs once of 50 calls each by 4 processes, and all of them replay it', async () => {
-    const callers = start<CallsReport>(4, { task: 'calls' });
-    await allSay(callers);
-    tellAll(callers);
-    await allSay(callers);
-    tellAll(callers);
-    const reports = await Promise.all(callers.map(({ result }) => result));
-    expect(reports.reduce((sum, { runs }) => sum + runs, 0)).toBe(1);
-    const winner = `by ${reports.findIndex(({ runs }) => runs === 1)}`;
-    for (const { results, inFlight } of reports) {
-      expect(new Set(results)).toEqual(new Set([winner]));
-      expect(results.length + inFlight).toBe(51);
-    }
-  });
+  it.each(['reject', 'wait'] as const)(
+    '[ID-1] [ID-4] [ID-11] runs once of 50 calls each by 4 processes, and all of them replay it: %s',
+    async (onDuplicate) => {
+      const callers = start<CallsReport>(4, { task: 'calls', onDuplicate });
+      await allSay(callers);
+      tellAll(callers);
+      await allSay(callers);
+      tellAll(callers);
+      const reports = await Promise.all(callers.map(({ result }) => result));
+      expect(reports.reduce((sum, { runs }) => sum + runs, 0)).toBe(1);
+      const winner = `by ${reports.findIndex(({ runs }) => runs === 1)}`;
+      for (const { results, inFlight } of reports) {
+        expect(new Set(results)).toEqual(new Set([winner]));
+        expect(results.length + inFlight).toBe(51);
+        if (onDuplicate === 'wait') expect(inFlight).toBe(0);
+      }
+      const keys = await redis.client.keys('*');
+      expect(keys).toHaveLength(1);
+      expect(await redis.client.pttl(keys[0]!)).toBeGreaterThan(0);
+    },
+  );
 
   it('[ID-8] runs again within one lease after kill -9 of the holder, once, and not before', async () => {
     const [holder] = start(1, { task: 'hold' });
@@ -114,4 +124,19 @@ describe('idempotent runs across processes', () => {
       await expect(idempotency.run('k', () => 'third')).resolves.toBe('of the second');
     },
   );
+
+  it('[ID-8] [MOD-6] on SIGTERM a run that settles in time is recorded, and one that does not is left to its lease', async () => {
+    const [served] = start(1, { task: 'serve', leaseMs: 5_000 });
+    await served!.next();
+    process.kill(served!.pid, 'SIGTERM');
+    // By itself, some time after shutdownTimeoutMs.
+    expect(await served!.exited).toEqual({ code: null, signal: 'SIGTERM' });
+    await expect(idempotency.run('settles', () => 'ran again')).resolves.toBe('settled');
+    await expect(idempotency.run('never settles', () => 'ran again')).rejects.toThrow(
+      IdempotencyInFlightError,
+    );
+    await expect(idempotency.run('never settles', () => 'ran again', { onDuplicate: 'wait' })).resolves.toBe(
+      'ran again',
+    );
+  });
 });

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Test } from '@nestjs/testing';
+import { Test, type TestingModule } from '@nestjs/testing';
 import { AtomicRedisModule, IdempotencyInFlightError, IdempotencyService } from '../../lib/index.js';
 import { worker, type WorkerContext } from '../support/worker.js';
 
@@ -9,6 +9,8 @@ export interface LeaseJob {
   leaseMs: number;
   /** Of `hold`: the method fails at its end. */
   fails?: boolean;
+  /** Of `calls`. */
+  onDuplicate?: 'reject' | 'wait';
 }
 
 export interface CallsReport {
@@ -17,11 +19,11 @@ export interface CallsReport {
   inFlight: number;
 }
 
-type Context = WorkerContext<LeaseJob> & { idempotency: IdempotencyService };
+type Context = WorkerContext<LeaseJob> & { idempotency: IdempotencyService; app: TestingModule };
 
 const tasks = {
   /** 50 calls at once, and one after them. */
-  calls: async ({ idempotency, data: { leaseMs }, index, send, next }: Context): Promise<CallsReport> => {
+  calls: async ({ idempotency, data, index, send, next }: Context): Promise<CallsReport> => {
     const report: CallsReport = { runs: 0, results: [], inFlight: 0 };
     const call = async (): Promise<void> => {
       try {
@@ -32,7 +34,7 @@ const tasks = {
             await sleep(100);
             return `by ${index}`;
           },
-          { leaseMs },
+          { leaseMs: data.leaseMs, onDuplicate: data.onDuplicate, timeoutMs: 10_000 },
         );
         report.results.push(result);
       } catch (error) {
@@ -65,6 +67,25 @@ const tasks = {
     }
   },
 
+  /** As an application that is told to shut down while two runs are under way, one of which settles. Says when they are, and ends. */
+  serve: async ({ data: { leaseMs }, app, send }: Context) => {
+    const idempotency = app.get(IdempotencyService);
+    app.enableShutdownHooks();
+    const told = new Promise((resolve) => process.once('SIGTERM', resolve));
+    const settles = idempotency.run('settles', async () => {
+      await told;
+      await sleep(300);
+      return 'settled';
+    });
+    const never = idempotency.run('never settles', () => new Promise<void>(() => undefined), { leaseMs });
+    never.catch(() => undefined);
+    await idempotency.run('warm-up', () => 1);
+    send('running');
+    await settles;
+    // Nothing here keeps the process any longer: it ends when the module has closed, by the signal.
+    await new Promise(() => undefined);
+  },
+
   /** Holds the key until told to end. Says when it began, and with what its signal aborted. */
   hold: async ({ idempotency, data: { leaseMs, fails }, send, next }: Context) =>
     await idempotency.run(
@@ -82,12 +103,12 @@ const tasks = {
 
 worker<LeaseJob>(async (context) => {
   const app = await Test.createTestingModule({
-    imports: [AtomicRedisModule.forRoot({ connection: context.data.url })],
+    imports: [AtomicRedisModule.forRoot({ connection: context.data.url, shutdownTimeoutMs: 1_500 })],
   }).compile();
   app.useLogger(false);
   await app.init();
   try {
-    return await tasks[context.data.task]({ ...context, idempotency: app.get(IdempotencyService) });
+    return await tasks[context.data.task]({ ...context, app, idempotency: app.get(IdempotencyService) });
   } finally {
     await app.close();
   }

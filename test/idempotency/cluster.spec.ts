@@ -1,0 +1,140 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Logger, type LoggerService } from '@nestjs/common';
+import type { Cluster } from 'ioredis';
+import { IdempotencyInFlightError, RedisUnavailableError } from 'nestjs-atomic-redis';
+import { startCluster, type ClusterNode, type TestCluster } from '../support/cluster.js';
+import { waitFor } from '../support/wait-for.js';
+import { gate, useInstances } from './support.js';
+
+const ODD_KEYS = [
+  'plain',
+  '{}',
+  '{x}',
+  'a{x}b',
+  '}{',
+  '*?[a-z]',
+  'with spaces \t\n',
+  'snow ☃ and 😀',
+  'a NUL \0 inside',
+  'x'.repeat(1_048_576),
+];
+
+describe('idempotent runs on a Cluster', () => {
+  let cluster: TestCluster;
+  let client: Cluster;
+  const instances = useInstances(() => ({
+    connection: { nodes: cluster.nodes.map(({ host, port }) => ({ host, port })) },
+    idempotency: { timeoutMs: 10_000 },
+  }));
+
+  beforeAll(async () => {
+    cluster = await startCluster();
+    client = cluster.connect();
+  }, 60_000);
+
+  beforeEach(async () => {
+    await Promise.all((await masters()).map((node) => node.client.flushall()));
+  });
+
+  afterAll(async () => {
+    client?.disconnect();
+    await cluster?.stop();
+  });
+
+  const masters = async (): Promise<ClusterNode[]> => {
+    const owners = [0, 1, 2].map((i) => cluster.masterOf(Math.floor((i * 16_384) / 3)));
+    return [...new Set(await Promise.all(owners))];
+  };
+  const records = async (): Promise<string[]> =>
+    (await Promise.all((await masters()).map((node) => node.client.keys('*idempotency*')))).flat();
+
+  it('[ID-5] take any key there is, spread over the slots, and show it to nobody', async () => {
+    const lines: string[] = [];
+    const log = (...parts: unknown[]): void => void lines.push(parts.map(String).join(' '));
+    const logger: LoggerService = { log, error: log, warn: log, debug: log, verbose: log, fatal: log };
+    const { idempotency, events } = await instances.start();
+    Logger.overrideLogger(logger);
+    for (const key of ODD_KEYS) {
+      const run = () => idempotency.run(key, () => 'ran', { scope: `of ${key}`, fingerprint: key });
+      expect(await run()).toBe('ran');
+      expect(await idempotency.run(key, () => 'again', { scope: `of ${key}`, fingerprint: key })).toBe('ran');
+      // What is logged: a result that cannot be kept, with its error.
+      await idempotency.run(`${key} unkept`, () => 1n, { scope: key });
+      expect(await idempotency.inspect(key, { scope: `of ${key}` })).toMatchObject({ state: 'completed' });
+    }
+    await waitFor('the events', () => events.length === 3 * ODD_KEYS.length);
+    const found = await records();
+    expect(found).toHaveLength(2 * ODD_KEYS.length);
+    for (const record of found) expect(record).toMatch(/^atomic:idempotency:[0-9a-f]{64}$/);
+    const slots = await Promise.all(found.map((record) => cluster.slotOf(record)));
+    expect(new Set(slots).size).toBeGreaterThan(ODD_KEYS.length);
+    const owners = new Set(await Promise.all(slots.map(async (slot) => (await cluster.masterOf(slot)).id)));
+    expect(owners.size).toBe(3);
+    expect(lines.length).toBeGreaterThan(0);
+    const seen = [...found, ...lines, JSON.stringify(events)].join('\n');
+    for (const shown of ['snow', 'with spaces', '*?[', 'a{x}b', 'xxxx']) expect(seen).not.toContain(shown);
+  });
+
+  /** A run that is under way while `meanwhile` changes where its record lies. */
+  async function runThrough(meanwhile: (record: string) => Promise<void>): Promise<void> {
+    const { idempotency } = await instances.start();
+    const { promise, resolve } = gate<string>();
+    let runs = 0;
+    const run = () => idempotency.run('k', () => (runs++, promise), { leaseMs: 6_000 });
+    const running = run();
+    const [record] = await waitFor('the record', async () => {
+      const found = await records();
+      return found.length === 1 && found;
+    });
+    await meanwhile(record!);
+    await expect(run()).rejects.toThrow(IdempotencyInFlightError);
+    resolve('done');
+    expect(await running).toBe('done');
+    await waitFor('the result to be stored', async () => (await client.hget(record!, 's')) === 'done');
+    expect(await run()).toBe('done');
+    expect(runs).toBe(1);
+  }
+
+  it('[ID-20] follow their record to another node, and complete there', async () => {
+    await runThrough(async (record) => {
+      const from = await cluster.masterOf(record);
+      const to = (await masters()).find((node) => node !== from)!;
+      await cluster.migrateSlot(record, to);
+    });
+  }, 60_000);
+
+  it('[ID-20] complete at the replica that takes over when the master of their record dies', async () => {
+    await runThrough(async (record) => {
+      const master = await cluster.masterOf(record);
+      const replicas = await cluster.replicasOf(master);
+      // What a master has not replicated is lost with it.
+      await waitFor('the copy', async () => (await master.client.call('WAIT', 1, 100)) === 1);
+      expect(replicas).toHaveLength(1);
+      await master.server.kill();
+      await waitFor('the failover', async () => (await cluster.masterOf(record)) === replicas[0], 30_000);
+      await sleep(100);
+    });
+  }, 90_000);
+
+  it('[ID-10] run nothing when the slot of their record has no server, and say so in time', async () => {
+    const { idempotency } = await instances.start({ idempotency: { timeoutMs: 800 } });
+    const master = await cluster.masterOf(0);
+    const replicas = await cluster.replicasOf(master);
+    await Promise.all([master, ...replicas].map(({ server }) => server.kill()));
+    let runs = 0;
+    const outcomes = await Promise.all(
+      Array.from({ length: 30 }, (_, i) =>
+        idempotency
+          .run(`key ${i}`, () => ++runs)
+          .then(
+            () => 'ran',
+            (error: unknown) => error,
+          ),
+      ),
+    );
+    const refused = outcomes.filter((outcome) => outcome !== 'ran');
+    expect(refused.length).toBeGreaterThan(0);
+    for (const refusal of refused) expect(refusal).toBeInstanceOf(RedisUnavailableError);
+    expect(runs).toBe(30 - refused.length);
+  }, 60_000);
+});

@@ -1,0 +1,176 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  IdempotencyInFlightError,
+  IdempotencyMismatchError,
+  IdempotencyResultUnavailableError,
+  OutcomeUnknownError,
+  RedisReplyError,
+  RedisUnavailableError,
+} from 'nestjs-atomic-redis';
+import { countCommands } from '../support/command-stats.js';
+import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
+import { gate, useInstances } from './support.js';
+
+describe('idempotent runs while Redis refuses', () => {
+  const redis = useRedis();
+  const instances = useInstances(() => ({ connection: redis.server.url }));
+  const recordOf = async (): Promise<string> => (await redis.client.keys('*idempotency*'))[0]!;
+  const isFull = (full: boolean) => redis.client.config('SET', 'maxmemory', full ? 1 : 0);
+
+  afterEach(async () => {
+    await isFull(false);
+    await redis.client.call('REPLICAOF', 'NO', 'ONE');
+  });
+
+  it('[ID-10] runs nothing when Redis is out of memory, says that nothing was done, and runs afterwards', async () => {
+    const { idempotency } = await instances.start();
+    await isFull(true);
+    const ran = jest.fn(() => 'ran');
+    const failure = await idempotency.run('k', ran).catch((error: unknown) => error);
+    expect(failure).toBeInstanceOf(RedisReplyError);
+    expect(failure).toMatchObject({ reply: 'OOM', outcome: 'not-applied' });
+    expect(ran).not.toHaveBeenCalled();
+    await isFull(false);
+    expect(await redis.client.dbsize()).toBe(0);
+    expect(await idempotency.run('k', ran)).toBe('ran');
+  });
+
+  it('[ID-10] gives its caller a result that Redis has no memory for, and runs again when the lease has ended', async () => {
+    const { idempotency, events } = await instances.start();
+    const fill = async (): Promise<string> => {
+      await isFull(true);
+      return 'ran';
+    };
+    const result = await idempotency.run('k', fill, { leaseMs: 1_000 });
+    expect(result).toBe('ran');
+    await waitFor('the event', () => events.length === 1);
+    expect(events).toMatchObject([{ outcome: 'unrecorded' }]);
+    await expect(idempotency.run('k', () => 'again')).rejects.toThrow(IdempotencyInFlightError);
+    await isFull(false);
+    expect(await idempotency.run('k', () => 'again', { onDuplicate: 'wait' })).toBe('again');
+  });
+
+  it('[ID-10] runs nothing at a replica, within its time, and goes on when it is a master', async () => {
+    const { idempotency } = await instances.start();
+    await idempotency.run('warm-up', () => 1);
+    // Of a master that is not there: it keeps its data, and refuses to write.
+    await redis.client.config('SET', 'replica-serve-stale-data', 'yes');
+    await redis.client.call('REPLICAOF', '127.0.0.1', 1);
+    const ran = jest.fn(() => 'ran');
+    await expect(idempotency.run('k', ran)).rejects.toThrow(RedisUnavailableError);
+    expect(ran).not.toHaveBeenCalled();
+    await redis.client.call('REPLICAOF', 'NO', 'ONE');
+    expect(await idempotency.run('k', ran)).toBe('ran');
+  });
+
+  it('[ID-10] stores a result that a replica refused, once it is a master again', async () => {
+    const { idempotency } = await instances.start();
+    const beReplica = async (): Promise<string> => {
+      await redis.client.call('REPLICAOF', '127.0.0.1', 1);
+      return 'ran';
+    };
+    expect(await idempotency.run('k', beReplica, { timeoutMs: 200 })).toBe('ran');
+    await redis.client.call('REPLICAOF', 'NO', 'ONE');
+    await waitFor('the result', async () => (await redis.client.hget(await recordOf(), 's')) === 'done');
+    expect(await idempotency.run('k', () => 'again')).toBe('ran');
+  });
+});
+
+describe('idempotent runs and time', () => {
+  const redis = useRedis();
+  const instances = useInstances(() => ({ connection: redis.server.url }));
+
+  afterEach(() => void jest.restoreAllMocks());
+
+  it.each([
+    ['an hour ahead', 3_600_000],
+    ['an hour back', -3_600_000],
+  ])(
+    '[ID-8] a system clock that is set %s changes nothing of leases and times to live',
+    async (_, stepMs) => {
+      const [stepped, other] = [await instances.start(), await instances.start()];
+      const { promise, resolve } = gate();
+      let signal: AbortSignal | undefined;
+      const running = stepped.idempotency.run(
+        'k',
+        async (run) => {
+          signal = run.signal;
+          await promise;
+          return 'the one';
+        },
+        { leaseMs: 900 },
+      );
+      await waitFor('the run', () => signal);
+      const clock = Date.now;
+      jest.spyOn(Date, 'now').mockImplementation(() => clock.call(Date) + stepMs);
+      // Through several renewals.
+      const until = performance.now() + 2_500;
+      while (performance.now() < until) {
+        const refusal = await other.idempotency.run('k', () => 'another').catch((error: unknown) => error);
+        expect(refusal).toBeInstanceOf(IdempotencyInFlightError);
+        expect((refusal as IdempotencyInFlightError).retryAfterMs).toBeLessThanOrEqual(900);
+        await sleep(100);
+      }
+      expect(signal!.aborted).toBe(false);
+      resolve();
+      expect(await running).toBe('the one');
+      const [record] = await redis.client.keys('*idempotency*');
+      const ttlMs = await redis.client.pttl(record!);
+      expect(ttlMs).toBeGreaterThan(86_400_000 - 60_000);
+      expect(ttlMs).toBeLessThanOrEqual(86_400_000);
+      expect(await other.idempotency.run('k', () => 'another')).toBe('the one');
+    },
+  );
+
+  it('[ID-1] take 2 round trips for a first call and 1 for a replay under load too', async () => {
+    const { idempotency } = await instances.start({ idempotency: { timeoutMs: 10_000 } });
+    await idempotency.run('warm-up', () => 1);
+    const load = async (): Promise<void> => {
+      const keys = Array.from({ length: 1_000 }, (_, n) => `key ${n}`).values();
+      const callers = Array.from({ length: 50 }, async () => {
+        for (const key of keys) await idempotency.run(key, () => key);
+      });
+      await Promise.all(callers);
+    };
+    expect((await countCommands(redis.client, load)).evalsha).toBe(2_000);
+    expect((await countCommands(redis.client, load)).evalsha).toBe(1_000);
+  });
+});
+
+describe('an idempotent run inside another', () => {
+  const redis = useRedis();
+  const instances = useInstances(() => ({ connection: redis.server.url }));
+
+  it('[ID-3] that is refused refuses the outer one, which runs again when it is called again, and not before', async () => {
+    const { idempotency } = await instances.start();
+    const { promise, resolve } = gate();
+    const holder = idempotency.run('inner', () => promise);
+    const outer = jest.fn(() => idempotency.run('inner', () => 'inner'));
+    await expect(idempotency.run('outer', outer)).rejects.toThrow(IdempotencyInFlightError);
+    expect(outer).toHaveBeenCalledTimes(1);
+    expect(await idempotency.inspect('outer')).toBeNull();
+    resolve();
+    await holder;
+    expect(await idempotency.run('outer', outer)).toBeUndefined();
+    expect(outer).toHaveBeenCalledTimes(2);
+
+    await idempotency.run('payload', () => 1, { fingerprint: 'a' });
+    const other = () => idempotency.run('payload', () => 1, { fingerprint: 'b' });
+    await expect(idempotency.run('outer 2', other)).rejects.toThrow(IdempotencyMismatchError);
+    expect(await idempotency.inspect('outer 2')).toBeNull();
+  });
+
+  it('[ID-3] whose outcome is not known, or whose result is not available, holds the outer one', async () => {
+    const { idempotency } = await instances.start();
+    const fails = (): never => {
+      throw new OutcomeUnknownError('lost');
+    };
+    await idempotency.run('inner', fails).catch(() => undefined);
+    const outer = jest.fn(() => idempotency.run('inner', () => 'inner'));
+    await expect(idempotency.run('outer', outer)).rejects.toThrow(IdempotencyResultUnavailableError);
+    expect(await idempotency.inspect('outer')).toMatchObject({ state: 'held' });
+    await expect(idempotency.run('outer', outer)).rejects.toThrow(IdempotencyResultUnavailableError);
+    expect(outer).toHaveBeenCalledTimes(1);
+  });
+});
