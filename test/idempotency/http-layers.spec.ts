@@ -212,6 +212,30 @@ describe.each(PLATFORMS)('what lies around an idempotent route on %s', (platform
     expect(runs).toBe(1);
   });
 
+  it('[ID-4] the same JSON in another order is the same payload, another query string is another', async () => {
+    await start();
+    const first = await send(http, '/plain/changes-its-body', { body: { amount: 7, note: { a: 1, b: 2 } } });
+    const again = await send(http, '/plain/changes-its-body', { body: { note: { b: 2, a: 1 }, amount: 7 } });
+    expect(again).toEqual({ ...first, replayed: true });
+    const body = { amount: 7, note: { a: 1, b: 2 } };
+    expect((await send(http, '/plain/changes-its-body?draft=1', { body })).status).toBe(422);
+    expect(runs).toBe(1);
+  });
+
+  it('[ID-6] a body that cannot be parsed leaves the key free for the corrected request', async () => {
+    await start();
+    const post = (body: string) =>
+      fetch(`http://127.0.0.1:${http.port}/plain/changes-its-body`, {
+        method: 'POST',
+        headers: { 'idempotency-key': 'k', 'content-type': 'application/json' },
+        body,
+      });
+    expect((await post('{"amount": 7')).status).toBe(400);
+    expect(await redis.client.dbsize()).toBe(0);
+    expect((await post('{"amount": 7}')).status).toBe(201);
+    expect(runs).toBe(1);
+  });
+
   it('[ID-3] a response of 20 MB reaches its client whole, costs Redis no memory, and is not made again', async () => {
     await start();
     const memory = async (): Promise<number> =>

@@ -77,6 +77,56 @@ describe('idempotent runs while Redis refuses', () => {
   });
 });
 
+describe('idempotent runs while Redis starts anew', () => {
+  const redis = useRedis();
+  const instances = useInstances(() => ({
+    connection: redis.server.url,
+    idempotency: { timeoutMs: 10_000 },
+  }));
+
+  it('[SC-1] do not notice that it has forgotten their scripts between any two steps', async () => {
+    const { idempotency, events } = await instances.start();
+    const forget = () => redis.client.script('FLUSH');
+    for (let n = 0; n < 3; n++) {
+      await forget();
+      const work = async (): Promise<string> => {
+        await forget();
+        // Renewed by a script that is not there either.
+        await sleep(700);
+        await forget();
+        return `result ${n}`;
+      };
+      expect(await idempotency.run(`k${n}`, work, { leaseMs: 900 })).toBe(`result ${n}`);
+      await forget();
+      expect(await idempotency.run(`k${n}`, () => 'again')).toBe(`result ${n}`);
+      await forget();
+      const fail = async (): Promise<void> => {
+        await forget();
+        throw new Error('gives the key back');
+      };
+      await expect(idempotency.run(`failing ${n}`, fail)).rejects.toThrow('gives the key back');
+      expect(await idempotency.run(`failing ${n}`, () => 'ran')).toBe('ran');
+    }
+    await waitFor('the events', () => events.length === 12);
+    const ends = events.map((event) => 'outcome' in event && event.outcome);
+    expect(ends.filter((end) => end === 'completed')).toHaveLength(6);
+    expect(ends.filter((end) => end === 'replayed' || end === 'released')).toHaveLength(6);
+  });
+
+  it('[ID-8] store their result in one that has restarted empty, if nobody took their key', async () => {
+    const { idempotency } = await instances.start();
+    const ran = jest.fn(async () => {
+      await redis.server.kill();
+      await redis.server.restart();
+      return 'through a restart';
+    });
+    expect(await idempotency.run('k', ran)).toBe('through a restart');
+    expect(await redis.client.dbsize()).toBe(1);
+    expect(await idempotency.run('k', ran)).toBe('through a restart');
+    expect(ran).toHaveBeenCalledTimes(1);
+  });
+});
+
 describe('idempotent runs and time', () => {
   const redis = useRedis();
   const instances = useInstances(() => ({ connection: redis.server.url }));
