@@ -22,7 +22,7 @@ export class WorkerPool<Reply> {
   private readonly slots: Slot<Reply>[];
   private readonly changing = new Set<Promise<unknown>>();
   private calls = 0;
-  private failed: unknown;
+  private failed: Error | undefined;
 
   constructor(
     size: number,
@@ -78,10 +78,11 @@ export class WorkerPool<Reply> {
     slot.paused = true;
     worker.pause();
     this.inBackground(
-      sleep(ms).then(() => {
+      (async () => {
+        await sleep(ms);
         worker.resume();
         if (slot.worker === worker) slot.paused = false;
-      }),
+      })(),
     );
     return true;
   }
@@ -99,7 +100,7 @@ export class WorkerPool<Reply> {
 
   private inBackground(step: Promise<unknown>): void {
     const done = step
-      .catch((error: unknown) => (this.failed ??= error))
+      .catch((error: Error) => (this.failed ??= error))
       .finally(() => this.changing.delete(done));
     this.changing.add(done);
   }
@@ -114,7 +115,7 @@ export class WorkerPool<Reply> {
         slot.waiting.get(id)?.resolve(reply);
         slot.waiting.delete(id);
       }
-    })().catch((error: unknown) => {
+    })().catch((error: Error) => {
       // Unless it was killed on purpose.
       if (slot.worker === worker && slot.ready) this.failed ??= error;
     });

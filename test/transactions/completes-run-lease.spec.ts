@@ -87,10 +87,11 @@ describe('a transaction that completes a run whose lease is in danger', () => {
     const failure = await failureOf(
       run(async () => {
         const watch = proxy.delay({ requestMs: 500, match: ({ name }) => name === 'WATCH' });
-        const taken = watch.triggered.then(async () => {
-          await redis.client.hset(await recordOf(), 't', 'another owner');
-        });
-        return await increment().finally(() => taken);
+        const incrementing = increment();
+        incrementing.catch(() => undefined);
+        await watch.triggered;
+        await redis.client.hset(await recordOf(), 't', 'another owner');
+        return await incrementing;
       }),
     );
     expect(failure).toBeInstanceOf(LeaseLostError);
