@@ -1,3 +1,4 @@
+import { request, type IncomingMessage } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BadRequestException, Body, Controller, Get, Post, Res } from '@nestjs/common';
 import {
@@ -8,6 +9,7 @@ import {
   type AtomicRedisEvent,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
+import { countCommands } from '../support/command-stats.js';
 import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
@@ -155,6 +157,20 @@ describe.each(PLATFORMS)('options of idempotent routes on %s', (platform) => {
       { type: 'idempotency.run', outcome: 'completed' },
       { type: 'idempotency.duplicate', outcome: 'replayed' },
     ]);
+  });
+
+  it('[ID-7] refuses two keys in one request, before any command', async () => {
+    const counts = await countCommands(redis.client, async () => {
+      const response = await new Promise<IncomingMessage>((resolve, reject) => {
+        const { port } = http;
+        const outgoing = request({ port, host: '127.0.0.1', path: '/waiting', method: 'POST' }, resolve);
+        outgoing.on('error', reject).setHeader('idempotency-key', ['a', 'b']).end();
+      });
+      expect(response.statusCode).toBe(400);
+      response.resume();
+    });
+    expect(counts).toEqual({});
+    expect(runs).toBe(0);
   });
 
   it('[ID-4] tells payloads apart by the application’s own fingerprint', async () => {
