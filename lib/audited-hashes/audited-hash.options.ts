@@ -1,6 +1,11 @@
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
-import { encodingOptionChecks, type Encoding, type EncodingOptions } from '../redis/encoding.js';
+import {
+  encodingOptionChecks,
+  type BinaryValue,
+  type Encoding,
+  type EncodingOptions,
+} from '../redis/encoding.js';
 import { operationOptionChecks, type OperationOptions } from '../redis/operation-runner.js';
 
 /** Of calls that change a hash. */
@@ -61,14 +66,18 @@ export function checkAuditOptions(key: string, options: AuditOptions): void {
     throw new InvalidArgumentError('options.log', 'another key than the hash', options.log);
 }
 
-/** @throws InvalidArgumentError for what is no object of fields, a field that is no well-formed string, or a value that is neither bytes nor null */
-export function checkChanges(changes: unknown): void {
+/**
+ * @returns the fields and values, read once: the caller's object may change before the answer comes
+ * @throws InvalidArgumentError for what is no object of fields, a field that is no well-formed string, or a value that is neither bytes nor null
+ */
+export function checkChanges(changes: unknown): [field: string, value: BinaryValue | null][] {
   if (typeof changes !== 'object' || changes === null || Array.isArray(changes))
     throw new InvalidArgumentError('changes', 'an object of fields and values', changes);
-  const entries = Object.entries(changes);
+  const entries: [string, BinaryValue | null][] = Object.entries(changes);
   if (entries.length === 0) throw new InvalidArgumentError('changes', 'at least one field', changes);
   for (const [field, value] of entries) {
     check.bytes('field', field);
     if (value !== null) check.bytes(`changes.${field}`, value);
   }
+  return entries;
 }

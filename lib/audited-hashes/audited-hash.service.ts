@@ -110,8 +110,8 @@ export class AuditedHashService {
       key,
       changes,
       options,
-      (before) =>
-        Object.fromEntries(Object.keys(changes).map((field, n) => [field, before[n] ?? null])) as Record<
+      (before, fields) =>
+        Object.fromEntries(fields.map((field, n) => [field, before[n] ?? null])) as Record<
           Field,
           Decoded<E> | null
         >,
@@ -163,10 +163,10 @@ export class AuditedHashService {
     key: string,
     changes: Readonly<Record<string, BinaryValue | null>>,
     options: AuditOptions<E>,
-    toResult: (before: readonly (Decoded<E> | null)[]) => Result,
+    toResult: (before: readonly (Decoded<E> | null)[], fields: readonly string[]) => Result,
   ): Promise<Result> {
     check.key('key', key);
-    checkChanges(changes);
+    const entries = checkChanges(changes);
     checkAuditOptions(key, options);
     const { log, logType = 'stream', maxEntries = 1_000, actor } = options;
     const args = {
@@ -174,11 +174,7 @@ export class AuditedHashService {
       maxEntries,
       hasActor: actor === undefined ? '' : '1',
       actor: actor ?? '',
-      changes: Object.entries(changes).flatMap(([field, value]) => [
-        field,
-        value === null ? 'delete' : 'set',
-        value ?? '',
-      ]),
+      changes: entries.flatMap(([field, value]) => [field, value === null ? 'delete' : 'set', value ?? '']),
     };
     return await this.operations.run(
       `Changing ${describe(key)}`,
@@ -187,6 +183,7 @@ export class AuditedHashService {
         if (!before) throw refusal(answer.toString(), key, log, logType);
         return toResult(
           before.map((value) => (value ? decoded(value, options, { key, outcome: 'applied' }) : null)),
+          entries.map(([field]) => field),
         );
       }),
       key,

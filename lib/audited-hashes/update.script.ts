@@ -85,15 +85,18 @@ end
 
 local append = ARGV[3] == 'list' and append_to_list or append_to_stream
 -- The log before the hash: an append needs memory, and is refused before anything was done where Redis has none left; deleting a field does not.
+local deleted = {}
 for i = 7, #ARGV, 3 do
   local field, value = ARGV[i], ARGV[i + 1] == 'set' and ARGV[i + 2]
   if old[i] or value then append(field, old[i], value) end
   if value then
     redis.call('HSET', KEYS[2], field, value)
   elseif old[i] then
-    redis.call('HDEL', KEYS[2], field)
+    deleted[#deleted + 1] = field
   end
 end
+-- Last of all: a hash without fields is gone, and its time to live with it.
+for _, field in ipairs(deleted) do redis.call('HDEL', KEYS[2], field) end
 if ARGV[3] == 'list' then redis.call('LTRIM', KEYS[3], '-' .. ARGV[4], '-1') end
 return answer
 `,

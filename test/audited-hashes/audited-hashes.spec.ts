@@ -159,6 +159,23 @@ describe.each(SERVERS)('audited hashes on %s', (kind) => {
       await redis.client.pexpire(KEY, 100_000);
       await hashes.set(KEY, 'f', 'b', options);
       expect(await redis.client.pttl(KEY)).toBeGreaterThan(90_000);
+      // Never without fields in between, or the time to live were gone.
+      await hashes.update(KEY, { f: null, g: 'c' }, options);
+      expect(await redis.client.hgetall(KEY)).toEqual({ g: 'c' });
+      expect(await redis.client.pttl(KEY)).toBeGreaterThan(90_000);
+    });
+
+    it('[AUD-1] changes what it was given, though the object is changed before the answer comes', async () => {
+      await redis.client.hset(KEY, { a: '1', b: '2' });
+      const changes: Record<string, string> = { a: 'x', b: 'y' };
+      const changing = hashes.update(KEY, changes, options);
+      delete changes['a'];
+      changes['c'] = 'z';
+      expect(await changing).toEqual({ a: '1', b: '2' });
+      let reads = 0;
+      const once = Object.defineProperty({}, 'a', { enumerable: true, get: () => (reads++ ? 5 : 'once') });
+      expect(await hashes.update(KEY, once, options)).toEqual({ a: 'x' });
+      expect(await redis.client.hgetall(KEY)).toEqual({ a: 'once', b: 'y' });
     });
   });
 
