@@ -170,8 +170,9 @@ function callScript(
   withText: boolean,
 ): Promise<unknown> {
   const command = `${withText ? 'EVAL' : 'EVALSHA'}${script.readOnly ? '_RO' : ''}`;
+  // As one list: a hundred thousand and more would not all fit onto the stack.
   const rest = [withText ? script.lua : script.sha, keys.length, ...keys, ...args];
-  return script.binary ? client.callBuffer(command, ...rest) : client.call(command, ...rest);
+  return script.binary ? client.callBuffer(command, rest) : client.call(command, rest);
 }
 
 const isTooLate = (raw: unknown): boolean => {

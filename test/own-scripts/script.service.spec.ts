@@ -180,6 +180,12 @@ return { redis.call('HGETALL', KEYS[1]), redis.call('ZSCORE', KEYS[2], 'm'), { d
     );
   });
 
+  it('[OS-2] takes a quarter of a million arguments', async () => {
+    const items = Array.from({ length: 250_000 }, (_, i) => i);
+    const count = returning(`return { #ARGV, ARGV[#ARGV] }`);
+    expect(await scripts.run(count, { args: { args: items } })).toEqual([250_000, '249999']);
+  });
+
   describe('a script that fails', () => {
     const failing = (lua: string) =>
       scripts.run(defineScript({ name: 'test.failing', keys: ['a', 'b'], args: [], lua, reply: identity }), {
