@@ -44,14 +44,20 @@ export const nonEmptyString: Check = (path, value) => {
     throw new InvalidArgumentError(path, 'a non-empty string', value);
 };
 
-/** Text or bytes that arrive in Redis as they are: half of a surrogate pair would not. */
+/** Whether it is text or bytes that arrive in Redis as they are: half of a surrogate pair would not. */
+export const isBytes = (value: unknown): value is string | Buffer =>
+  typeof value === 'string' ? !/\p{Surrogate}/u.test(value) : Buffer.isBuffer(value);
+
+/** Text or bytes that arrive in Redis as they are. */
 export const bytes: Check = (path, value) => {
-  const fits = typeof value === 'string' ? !/\p{Surrogate}/u.test(value) : Buffer.isBuffer(value);
-  if (!fits) throw new InvalidArgumentError(path, 'a well-formed string or a Buffer', value);
+  if (!isBytes(value)) throw new InvalidArgumentError(path, 'a well-formed string or a Buffer', value);
 };
 
-/** A Redis key as users give it. */
-export const key: Check = nonEmptyString;
+/** A Redis key as users give it: of two with half of a surrogate pair, one would be the other. */
+export const key: Check = (path, value) => {
+  nonEmptyString(path, value);
+  if (!isBytes(value)) throw new InvalidArgumentError(path, 'a well-formed string', value);
+};
 
 export const oneOf =
   (...values: readonly string[]): Check =>

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { ConfigurationError, InvalidArgumentError } from '../atomic-redis.errors.js';
+import * as check from '../atomic-redis.validation.js';
 
 /** What may be sent as an argument: text, bytes, or an integer, which is sent in decimal. */
 export type ScriptArgument = string | Buffer | number | bigint;
@@ -94,12 +95,11 @@ export const withResult = <Keys extends readonly string[], Args extends readonly
   toResult: (reply: Reply) => Result,
 ): Script<Keys, Args, Result> => ({ ...script, reply: (raw) => toResult(script.reply(raw)) });
 
-/** KEYS in their order. @throws InvalidArgumentError for a key that is not a non-empty string */
+/** KEYS in their order. @throws InvalidArgumentError for a key that is not a well-formed string, or empty */
 export function orderedKeys(script: Script, keys: Readonly<Record<string, unknown>>): string[] {
   return inOrder(script, script.keys, keys, (path, value) => {
-    if (typeof value !== 'string' || value === '')
-      throw new InvalidArgumentError(path, 'a non-empty string', value);
-    return value;
+    check.key(path, value);
+    return value as string;
   });
 }
 
@@ -109,9 +109,14 @@ export function orderedArguments(
   args: Readonly<Record<string, unknown>>,
 ): (string | Buffer)[] {
   return inOrder(script, script.args, args, (path, value) => {
-    if (typeof value === 'string' || Buffer.isBuffer(value)) return value;
     if (typeof value === 'bigint' || Number.isSafeInteger(value)) return String(value);
-    throw new InvalidArgumentError(path, 'a string, a Buffer, a bigint or a safe integer', value);
+    if (!check.isBytes(value))
+      throw new InvalidArgumentError(
+        path,
+        'a well-formed string, a Buffer, a bigint or a safe integer',
+        value,
+      );
+    return value;
   });
 }
 
@@ -119,7 +124,7 @@ function inOrder<T>(
   script: Script,
   names: readonly string[],
   given: Readonly<Record<string, unknown>>,
-  check: (path: string, value: unknown) => T,
+  take: (path: string, value: unknown) => T,
 ): T[] {
   const ordered: T[] = [];
   for (const name of names) {
@@ -128,9 +133,10 @@ function inOrder<T>(
       const values = given[rest];
       if (!Array.isArray(values))
         throw new InvalidArgumentError(`${script.name}.${rest}`, 'an array', values);
-      values.forEach((value, i) => ordered.push(check(`${script.name}.${rest}[${i}]`, value)));
+      // Not by forEach, which passes over holes.
+      for (const [i, value] of values.entries()) ordered.push(take(`${script.name}.${rest}[${i}]`, value));
     } else {
-      ordered.push(check(`${script.name}.${name}`, given[name]));
+      ordered.push(take(`${script.name}.${name}`, given[name]));
     }
   }
   return ordered;

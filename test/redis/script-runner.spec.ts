@@ -162,7 +162,7 @@ describe('ScriptRunner', () => {
     expect(reply).toEqual([Buffer.from('é'), bytes, Buffer.from('-3')]);
   });
 
-  it.each([undefined, null, {}, Number.NaN, 1.5, Infinity, [1], true])(
+  it.each([undefined, null, {}, Number.NaN, 1.5, Infinity, [1], true, '\ud800 half of a pair'])(
     '[ARG-1] refuses %p as an argument before any command',
     async (value) => {
       const counts = await countCommands(redis.client, async () => {
@@ -172,10 +172,20 @@ describe('ScriptRunner', () => {
         await expect(
           scripts.run(count, { counter: value as never }, { by: 1 }, Deadline.in(100)),
         ).rejects.toThrow(InvalidArgumentError);
+        await expect(
+          scripts.run(echo, { keys: ['k', value as never] }, { first: 'a', rest: [] }, Deadline.in(100)),
+        ).rejects.toThrow(/test\.echo\.keys\[1\]/);
       });
       expect(counts).toEqual({});
     },
   );
+
+  it('[ARG-1] refuses a list with holes, whose values would move up', async () => {
+    const rest = [];
+    rest[2] = 'x';
+    const refused = scripts.run(echo, { keys: ['k'] }, { first: 'a', rest }, Deadline.in(100));
+    await expect(refused).rejects.toThrow(/test\.echo\.rest\[0\] must be .*, received undefined/);
+  });
 });
 
 describe('defineScript', () => {

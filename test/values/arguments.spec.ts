@@ -84,6 +84,9 @@ describe('arguments of values', () => {
     expect(await refusal(() => values.getAndDelete(''))).toEqual(
       refusedFor('key', /non-empty string, received ""/),
     );
+    expect(await refusal(() => values.getAndDelete('half \ud800 of a pair'))).toEqual(
+      refusedFor('key', /well-formed string, received/),
+    );
     expect(await refusal(() => values.getAndSet('k', 'a', { ttlMs: 0 }))).toEqual(
       refusedFor('options.ttlMs', /from 1 to/),
     );
