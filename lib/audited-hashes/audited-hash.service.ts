@@ -8,10 +8,10 @@ import {
 } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import { Deadline } from '../redis/deadline.js';
+import { resultOf } from '../redis/durability.js';
 import { decoded, type BinaryValue, type Decoded, type Encoding } from '../redis/encoding.js';
 import { OperationRunner } from '../redis/operation-runner.js';
 import { RedisConnection } from '../redis/redis-connection.js';
-import { withResult } from '../redis/script.js';
 import { ScriptRunner } from '../redis/script-runner.js';
 import { WorkInFlight } from '../redis/work-in-flight.js';
 import { readListEntry, readStreamEntry, type AuditEntry } from './audit-entry.js';
@@ -70,6 +70,7 @@ export class AuditedHashService {
    * @throws RedisUnavailableError when Redis could not be reached in time; nothing was changed
    * @throws OutcomeUnknownError when it was sent and not answered in time; if it was not done by then, it never will be
    * @throws RedisReplyError when Redis refused it, as when it is out of memory
+   * @throws NotReplicatedError when it changed something, and `durability` was not reached in time; `result` holds what it would have returned
    */
   async set<E extends Encoding = 'utf8'>(
     key: string,
@@ -176,20 +177,33 @@ export class AuditedHashService {
       actor: actor ?? '',
       changes: entries.flatMap(([field, value]) => [field, value === null ? 'delete' : 'set', value ?? '']),
     };
-    return await this.operations.run(
+    const answered = this.operations.run(
       `Changing ${describe(key)}`,
-      withResult(updateScript, (answer) => {
-        const before = readNetstrings(answer);
-        if (!before) throw refusal(answer.toString(), key, log, logType);
-        return toResult(
-          before.map((value) => (value ? decoded(value, options, { key, outcome: 'applied' }) : null)),
-          entries.map(([field]) => field),
-        );
-      }),
+      updateScript,
       key,
       { hash: key, log },
       args,
       options,
+    );
+    const valuesBefore = (answer: Buffer): (Buffer | null)[] => {
+      const before = readNetstrings(answer);
+      if (!before) throw refusal(answer.toString(), key, log, logType);
+      return before;
+    };
+    return await resultOf(
+      answered,
+      (answer) =>
+        toResult(
+          valuesBefore(answer).map((value) =>
+            value ? decoded(value, options, { key, outcome: 'applied' }) : null,
+          ),
+          entries.map(([field]) => field),
+        ),
+      // Only to delete what is not there is no change.
+      (_, answer) => {
+        const before = valuesBefore(answer);
+        return entries.some(([, value], n) => value !== null || before[n] !== null);
+      },
     );
   }
 }

@@ -43,14 +43,15 @@ export const patienceOf = ({ timeoutMs = 1_000 }: DurabilityOptions): Deadline =
 export async function resultOf<Reply, Result>(
   step: Promise<Reply>,
   toResult: (reply: Reply) => Result,
-  isChange: (result: Result) => boolean = () => true,
+  isChange: (result: Result, reply: Reply) => boolean = () => true,
 ): Promise<Result> {
   try {
     return toResult(await step);
   } catch (error) {
     if (!(error instanceof NotReplicatedError)) throw error;
-    const result = toResult(error.result as Reply);
-    if (!isChange(result)) return result;
+    const reply = error.result as Reply;
+    const result = toResult(reply);
+    if (!isChange(result, reply)) return result;
     throw error.withResult(result);
   }
 }

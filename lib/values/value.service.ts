@@ -1,15 +1,16 @@
 import { Injectable } from '@nestjs/common';
 import { describe } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
+import { resultOf } from '../redis/durability.js';
 import { asReturned, type BinaryValue, type Decoded, type Encoding } from '../redis/encoding.js';
 import { OperationRunner } from '../redis/operation-runner.js';
 import { RedisConnection } from '../redis/redis-connection.js';
-import { withResult } from '../redis/script.js';
 import { compareAndSwapFieldScript } from './compare-and-swap-field.script.js';
 import { compareAndSwapScript } from './compare-and-swap.script.js';
 import { getAndDeleteScript } from './get-and-delete.script.js';
 import { getAndExpireScript } from './get-and-expire.script.js';
 import { getAndSetScript } from './get-and-set.script.js';
+import { Answer, type ValueAnswer } from './value-answer.js';
 import {
   checkExpiry,
   checkOptions,
@@ -65,6 +66,7 @@ export class ValueService {
    * @throws RedisUnavailableError when Redis could not be reached in time; nothing was done
    * @throws OutcomeUnknownError when it was sent and not answered in time; if it was not done by then, it never will be
    * @throws RedisReplyError when Redis refused it, as when it is out of memory
+   * @throws NotReplicatedError when it changed something, and `durability` was not reached in time; `result` holds what it would have returned
    */
   async compareAndSet<E extends Encoding = 'utf8'>(
     key: string,
@@ -143,14 +145,15 @@ export class ValueService {
     check.key('key', key);
     check.bytes('next', next);
     const ttl = checkWriteOptions('options', options);
-    return await this.operations.run(
+    const answered = this.operations.run(
       `Setting ${describe(key)}`,
-      withResult(getAndSetScript, (answer) => found(key, answer, options)),
+      getAndSetScript,
       key,
       { value: key },
       { next, ttl },
       options,
     );
+    return await resultOf(answered, (answer) => found(key, answer, options));
   }
 
   /**
@@ -165,14 +168,15 @@ export class ValueService {
   ): Promise<Decoded<E> | null> {
     check.key('key', key);
     checkOptions('options', options);
-    return await this.operations.run(
+    const answered = this.operations.run(
       `Deleting ${describe(key)}`,
-      withResult(getAndDeleteScript, (answer) => found(key, answer, options)),
+      getAndDeleteScript,
       key,
       { value: key },
       {},
       options,
     );
+    return await resultOf(answered, (answer) => found(key, answer, options), isThere);
   }
 
   /**
@@ -191,14 +195,15 @@ export class ValueService {
   ): Promise<Decoded<E> | null> {
     check.key('key', key);
     const expiry = checkExpiry('options', options);
-    return await this.operations.run(
+    const answered = this.operations.run(
       `Expiring ${describe(key)}`,
-      withResult(getAndExpireScript, (answer) => found(key, answer, options)),
+      getAndExpireScript,
       key,
       { value: key },
       expiry,
       options,
     );
+    return await resultOf(answered, (answer) => found(key, answer, options), isThere);
   }
 
   private async swap<E extends Encoding, Result>(
@@ -212,15 +217,18 @@ export class ValueService {
     check.key('key', key);
     const after = next === null ? null : asReturned('next', next, options);
     const args = { ...swapArguments(expected, next), ttl };
-    return await this.operations.run(
+    const answered = this.operations.run(
       `Changing ${describe(key)}`,
-      withResult(compareAndSwapScript, (answer) =>
-        swapResult(key, answer, 'string', after, options, toResult),
-      ),
+      compareAndSwapScript,
       key,
       { value: key },
       args,
       options,
+    );
+    return await resultOf(
+      answered,
+      (answer) => swapResult(key, answer, 'string', after, options, toResult),
+      isSwap,
     );
   }
 
@@ -237,15 +245,22 @@ export class ValueService {
     checkOptions('options', options);
     const after = next === null ? null : asReturned('next', next, options);
     const args = { ...swapArguments(expected, next), field };
-    return await this.operations.run(
+    const answered = this.operations.run(
       `Changing a field of ${describe(key)}`,
-      withResult(compareAndSwapFieldScript, (answer) =>
-        swapResult(key, answer, 'hash', after, options, toResult),
-      ),
+      compareAndSwapFieldScript,
       key,
       { hash: key },
       args,
       options,
     );
+    return await resultOf(
+      answered,
+      (answer) => swapResult(key, answer, 'hash', after, options, toResult),
+      isSwap,
+    );
   }
 }
+
+/** Whether the call changed anything, so that replicas are to have it. */
+const isSwap = (_: unknown, { answer }: ValueAnswer): boolean => answer === Answer.Swapped;
+const isThere = (_: unknown, { answer }: ValueAnswer): boolean => answer === Answer.Value;

@@ -3,6 +3,7 @@ import { Redis } from 'ioredis';
 import {
   AtomicRedisEvents,
   AtomicRedisModule,
+  AuditedHashService,
   CounterLimitError,
   CounterService,
   IdempotencyService,
@@ -186,6 +187,45 @@ describe('durability', () => {
     await expect(counters.run('stock', -1, work, { durability })).rejects.toThrow(RedisUnavailableError);
     expect(work).not.toHaveBeenCalled();
     expect(await counters.get('stock')).toBe(5);
+  });
+
+  it('[DUR-2] values and audited hashes answer as ever where they changed nothing', async () => {
+    const hashes = module.get(AuditedHashService);
+    await client.set('k', 'a');
+    await client.hset('h', 'f', '1');
+    replicas[1]!.pause();
+    const durability: DurabilityOptions = { replicas: 2, timeoutMs: 50 };
+    const log = { log: 'h:log', durability };
+    expect(await values.compareAndSet('k', 'x', 'y', { durability })).toEqual({
+      swapped: false,
+      current: 'a',
+    });
+    expect(await values.compareAndDelete('none', 'x', { durability })).toEqual({
+      deleted: false,
+      current: null,
+    });
+    expect(await values.compareAndSetField('h', 'f', null, 'y', { durability })).toMatchObject({
+      current: '1',
+    });
+    expect(await values.getAndDelete('none', { durability })).toBeNull();
+    expect(await values.getAndExpire('none', { ttlMs: 1_000, durability })).toBeNull();
+    expect(await hashes.delete('h', 'none', log)).toBeNull();
+    expect(await hashes.update('h', { g: null, i: null }, log)).toEqual({ g: null, i: null });
+
+    const notReplicated = (result: unknown) => expect.objectContaining({ code: 'NOT_REPLICATED', result });
+    expect(await failureOf(values.compareAndSet('k', 'a', 'b', { durability }))).toEqual(
+      notReplicated({ swapped: true, current: 'b' }),
+    );
+    expect(await failureOf(values.getAndSet('new', 'c', { durability }))).toEqual(notReplicated(null));
+    expect(await failureOf(values.getAndExpire('k', { persist: true, durability }))).toEqual(
+      notReplicated('b'),
+    );
+    expect(await failureOf(values.getAndDelete('k', { durability }))).toEqual(notReplicated('b'));
+    expect(await failureOf(hashes.set('h', 'f', '1', log))).toEqual(notReplicated('1'));
+    expect(await failureOf(hashes.update('h', { g: null, f: null }, log))).toEqual(
+      notReplicated({ g: null, f: '1' }),
+    );
+    expect(await failureOf(hashes.set('h', 'f', '2', log))).toEqual(notReplicated(null));
   });
 
   it('[DUR-1] one who waits does not delay others, and those who wait together share it', async () => {
