@@ -1,11 +1,6 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { OPTIONS } from '../atomic-redis.constants.js';
-import {
-  describe,
-  InvalidArgumentError,
-  OutcomeUnknownError,
-  WrongTypeError,
-} from '../atomic-redis.errors.js';
+import { describe, InvalidArgumentError, WrongTypeError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import { Deadline } from '../redis/deadline.js';
 import { resultOf } from '../redis/durability.js';
@@ -47,7 +42,7 @@ export interface AuditHistory<V extends BinaryValue = string> {
 export class AuditedHashService {
   constructor(
     private readonly operations: OperationRunner,
-    private readonly connection: RedisConnection,
+    connection: RedisConnection,
     private readonly scripts: ScriptRunner,
     private readonly inFlight: WorkInFlight,
     @Inject(OPTIONS) private readonly defaults: { readonly timeoutMs: number },
@@ -147,10 +142,7 @@ export class AuditedHashService {
     // One more than the page tells whether there is a next one.
     const read = { before: before ?? '', count: limit + 1 };
     const { kind, entries } = await this.inFlight.track(() =>
-      this.scripts.run(historyScript, { log }, read, Deadline.in(timeoutMs)).catch((error: unknown) => {
-        // A read has no outcome to be unknown.
-        throw error instanceof OutcomeUnknownError ? this.connection.unavailable(error) : error;
-      }),
+      this.scripts.run(historyScript, { log }, read, Deadline.in(timeoutMs)),
     );
     if (!['stream', 'list', 'none'].includes(kind)) throw new WrongTypeError(log, 'stream or list');
     const newestFirst = kind === 'list' ? entries.toReversed() : entries;

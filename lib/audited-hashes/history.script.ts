@@ -12,6 +12,7 @@ export const historyScript = defineScript({
   name: 'auditedHashes.history',
   keys: ['log'],
   args: ['before', 'count'],
+  readOnly: true,
   binary: true,
   reply: (raw): RawHistory => {
     const [kind, entries] = raw as [Buffer, unknown[]];
