@@ -1,23 +1,43 @@
 import type { Redis } from 'ioredis';
 import { Deadline } from './deadline.js';
-import type { DurabilityOptions } from './durability.js';
+import { patienceOf, type DurabilityOptions } from './durability.js';
 
 /** The longest single WAIT, in milliseconds: a connection that is silent for longer is taken for dead. */
 const WAIT_STEP_MS = 500;
 
-/** What a command was answered, and how many replicas then have what its server holds. */
-export interface Acknowledged {
-  readonly reply: unknown;
+/** The same where others share the connection: what they send in the meantime is done after it. */
+const SHARED_WAIT_STEP_MS = 100;
+
+/** How many replicas have what their server holds. */
+export interface Replicated {
   /** -1 when that could not be asked, or the server itself does not have it on disk in time. */
   readonly replicas: number;
   readonly cause?: unknown;
 }
 
+/** What a command was answered, and how many replicas then have what its server holds. */
+export interface Acknowledged extends Replicated {
+  readonly reply: unknown;
+}
+
+interface Answered {
+  readonly reply: unknown;
+  /** Never rejects. */
+  readonly replicated: Promise<Replicated>;
+}
+
 interface Queued {
   readonly send: (client: Redis) => Promise<unknown>;
-  readonly until: Deadline;
-  readonly resolve: (answer: Acknowledged) => void;
+  readonly durability: DurabilityOptions;
+  readonly deadline: Deadline;
+  readonly resolve: (answer: Answered) => void;
   readonly reject: (error: unknown) => void;
+}
+
+/** One whose command was sent. */
+interface Waiting {
+  until: Deadline;
+  readonly resolve: (replicated: Replicated) => void;
 }
 
 /**
@@ -35,14 +55,29 @@ export class DurableChannel {
   ) {}
 
   /**
-   * @param until how long replicas are waited for
+   * @param durability how long replicas are waited for, once the command was sent; the rest of it is the channel's
+   * @param deadline of the command's own answer
+   * @param late what to reject with when there is none, and the command was sent or not
    * @throws what `send` rejects with, and RedisUnavailableError when there is no connection in time
    */
-  send(send: Queued['send'], until: Deadline): Promise<Acknowledged> {
-    return new Promise((resolve, reject) => {
-      this.queued.push({ send, until, resolve, reject });
-      if (!this.running) void this.run();
+  async send(
+    send: Queued['send'],
+    durability: DurabilityOptions,
+    deadline: Deadline,
+    late: (wasSent: boolean) => Error,
+  ): Promise<Acknowledged> {
+    let command!: Queued;
+    const answered = new Promise<Answered>((resolve, reject) => {
+      command = { send, durability, deadline, resolve, reject };
     });
+    this.queued.push(command);
+    if (!this.running) void this.run();
+    const { reply, replicated } = await deadline.race(answered, () => {
+      const at = this.queued.indexOf(command);
+      if (at >= 0) this.queued.splice(at, 1);
+      return late(at < 0);
+    });
+    return { reply, ...(await replicated) };
   }
 
   close(): void {
@@ -52,33 +87,62 @@ export class DurableChannel {
   /** Never rejects: errors go to those who sent. */
   private async run(): Promise<void> {
     this.running = true;
-    while (this.queued.length > 0) {
-      const until = Deadline.latest(this.queued.map((command) => command.until));
-      try {
-        if (this.client?.status !== 'ready') this.client = await this.open(until);
-      } catch (error) {
-        for (const { reject } of this.queued.splice(0)) reject(error);
-        continue;
-      }
-      // What arrived while it was opened comes along.
-      await this.sendBatch(this.client, this.queued.splice(0));
+    let waiting: Waiting[] = [];
+    while (this.queued.length > 0 || waiting.length > 0) {
+      if (waiting.length === 0 && !(await this.connect())) continue;
+      const client = this.client!;
+      // What arrived while it was opened, or during the last WAIT, comes along.
+      if (client.status === 'ready')
+        waiting = waiting.concat(this.queued.splice(0).map((command) => transmit(command, client)));
+      // In the same write as the commands.
+      waiting = await this.serve(waiting, client);
     }
     this.running = false;
   }
 
-  private async sendBatch(client: Redis, batch: readonly Queued[]): Promise<void> {
-    const until = Deadline.latest(batch.map((command) => command.until));
-    const replies = batch.map(({ send }) => send(client));
-    // In the same write as the commands.
-    const waits = replicasOf(client, this.durability, until);
-    const settled = await Promise.allSettled(replies);
-    const acknowledged = await waits;
-    batch.forEach(({ resolve, reject }, i) => {
-      const reply = settled[i]!;
-      if (reply.status === 'fulfilled') resolve({ reply: reply.value, ...acknowledged });
-      else reject(reply.reason);
+  /** @returns whether there is a connection; if not, those who queued know */
+  private async connect(): Promise<boolean> {
+    if (this.client?.status === 'ready') return true;
+    try {
+      this.client = await this.open(Deadline.latest(this.queued.map(({ deadline }) => deadline)));
+      return true;
+    } catch (error) {
+      for (const { reject } of this.queued.splice(0)) reject(error);
+      return false;
+    }
+  }
+
+  /** WAITs once. @returns those who are still to wait: replicas do not have it, and their time is not over */
+  private async serve(waiting: Waiting[], client: Redis): Promise<Waiting[]> {
+    const shortest = waiting.reduce((ms, { until }) => Math.min(ms, until.remainingMs), SHARED_WAIT_STEP_MS);
+    let replicated: Replicated;
+    try {
+      replicated = { replicas: await wait(client, this.durability, shortest) };
+    } catch (cause) {
+      replicated = { replicas: -1, cause };
+    }
+    const isOver = replicated.cause || replicated.replicas >= this.durability.replicas;
+    return waiting.filter(({ until, resolve }) => {
+      if (!isOver && !until.passed) return true;
+      resolve(replicated);
+      return false;
     });
   }
+}
+
+function transmit({ send, durability, resolve, reject }: Queued, client: Redis): Waiting {
+  let told!: Waiting['resolve'];
+  const replicated = new Promise<Replicated>((done) => (told = done));
+  const waiting: Waiting = { until: patienceOf(durability), resolve: told };
+  send(client).then(
+    (reply) => resolve({ reply, replicated }),
+    (error: unknown) => {
+      // Nothing to wait for.
+      waiting.until = Deadline.in(0);
+      reject(error);
+    },
+  );
+  return waiting;
 }
 
 /** Waits on a connection until enough replicas have what it was answered last, or the time is over. */
@@ -86,10 +150,10 @@ export async function replicasOf(
   client: Redis,
   durability: DurabilityOptions,
   until: Deadline,
-): Promise<Omit<Acknowledged, 'reply'>> {
+): Promise<Replicated> {
   for (;;) {
     try {
-      const replicas = await wait(client, durability, until);
+      const replicas = await wait(client, durability, Math.min(WAIT_STEP_MS, until.remainingMs));
       if (replicas >= durability.replicas || until.passed) return { replicas };
     } catch (cause) {
       return { replicas: -1, cause };
@@ -97,9 +161,9 @@ export async function replicasOf(
   }
 }
 
-async function wait(client: Redis, { replicas, fsync }: DurabilityOptions, until: Deadline): Promise<number> {
+async function wait(client: Redis, { replicas, fsync }: DurabilityOptions, forMs: number): Promise<number> {
   // 0 would be for ever.
-  const ms = Math.max(1, Math.min(WAIT_STEP_MS, Math.ceil(until.remainingMs)));
+  const ms = Math.max(1, Math.ceil(forMs));
   if (!fsync) return await client.wait(replicas, ms);
   const [local, remote] = (await client.call('WAITAOF', 1, replicas, ms)) as [number, number];
   return local === 1 ? remote : -1;

@@ -139,7 +139,7 @@ export class RedisConnection {
 
   /**
    * A connection of its own to the server of that name. The caller closes it; it never reconnects.
-   * @throws RedisUnavailableError when it is not a master any more, or cannot be reached by the deadline
+   * @throws RedisUnavailableError when it is not a master any more, or cannot be reached by the deadline; ModuleClosedError after {@link close}
    */
   async openDedicated(owner: string, purpose: string, deadline: Deadline): Promise<Redis> {
     const node = this.masters().find((master) => nameOf(master) === owner);
@@ -149,11 +149,13 @@ export class RedisConnection {
     client.on('error', (error: Error) => (cause = error));
     try {
       await deadline.race(client.connect(), () => this.unavailable(cause));
-      return client;
     } catch (error) {
       client.disconnect();
       throw error instanceof RedisUnavailableError ? error : this.unavailable(cause ?? (error as Error));
     }
+    if (this.state !== 'closed') return client;
+    client.disconnect();
+    throw this.closedError();
   }
 
   /** For commands to the slot's server that are to be replicated. Closed with this. */

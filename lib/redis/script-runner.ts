@@ -6,7 +6,7 @@ import {
 } from '../atomic-redis.errors.js';
 import type { RedisClient } from './client.js';
 import { Deadline, fullJitter, sleep } from './deadline.js';
-import { patienceOf, type DurabilityOptions } from './durability.js';
+import type { DurabilityOptions } from './durability.js';
 import type { Acknowledged } from './durable-channel.js';
 import type { RedisConnection } from './redis-connection.js';
 import { isConnectionLoss, isTransientRefusal, isUnknownScript, toScriptError } from './reply-errors.js';
@@ -29,9 +29,6 @@ export interface SendOptions {
   /** Answers only once replicas have what the script did. Default: not waited for. */
   durability?: DurabilityOptions | undefined;
 }
-
-/** How long the answer to a WAIT that has run out may take, in milliseconds. */
-const ANSWER_GRACE_MS = 500;
 
 /** Where a script goes, and how. */
 interface Sending {
@@ -77,6 +74,10 @@ export class ScriptRunner {
     let loadWithCall = false;
     let unanswered = false;
     let cause: Error | undefined;
+    let notReplicated: NotReplicatedError | undefined;
+    // This attempt was not made, but one before it may have taken effect, or has.
+    const notMade = (error: Error): Error =>
+      notReplicated ?? (unanswered ? this.unknown(script, error) : error);
     for (let attempt = 1; ; attempt++) {
       try {
         if (!this.connection.isReady || deadline.passed) await this.ready(deadline, cause);
@@ -87,45 +88,48 @@ export class ScriptRunner {
           if (!this.connection.isReady) continue;
         }
       } catch (error) {
-        // This attempt was not sent, but one before it may have taken effect.
-        throw unanswered ? this.unknown(script, error as Error) : error;
+        throw notMade(error as Error);
       }
       let answer: Acknowledged;
       try {
-        answer = await this.send(sending, loadWithCall, () => this.unknown(script, cause));
+        answer = await this.send(sending, loadWithCall, () => notReplicated ?? this.unknown(script, cause));
       } catch (error) {
-        if (error instanceof RedisUnavailableError && unanswered) throw this.unknown(script, error);
-        if (error instanceof AtomicRedisError || !(error instanceof Error)) throw error;
-        if (isUnknownScript(error)) {
+        if (!(error instanceof Error)) throw error;
+        cause = error;
+        if (error instanceof RedisUnavailableError && durability && !deadline.passed) {
+          // There is no connection of its own to that server yet, or another has the slot.
+          if (error.cause instanceof Error) cause = error.cause;
+          await this.connection.refreshTopology(deadline);
+        } else if (error instanceof AtomicRedisError) {
+          throw error.outcome === 'not-applied' ? notMade(error) : error;
+        } else if (isUnknownScript(error)) {
           loadWithCall = true;
           continue;
-        }
-        if (isConnectionLoss(error)) {
+        } else if (isConnectionLoss(error)) {
           if (!resend) throw this.unknown(script, error);
           unanswered = !script.readOnly;
           await this.connection.refreshTopology(deadline);
-        } else if (durability && isTransientRefusal(error)) {
+        } else if (!isTransientRefusal(error)) {
+          throw notMade(toScriptError(error, script));
+        } else if (durability) {
           // Nobody follows redirections on a connection to one server.
           await this.connection.refreshTopology(deadline);
-        } else if (!isTransientRefusal(error))
-          throw unanswered ? this.unknown(script, error) : toScriptError(error, script);
-        cause = error;
+        }
         await sleep(Math.min(fullJitter(attempt, 1, 100), deadline.remainingMs));
         continue;
       }
       if (!isTooLate(answer.reply)) {
         const reply = script.reply(answer.reply);
         if (!durability || answer.replicas >= durability.replicas) return reply;
-        if (resend && isConnectionLoss(answer.cause) && !deadline.passed) {
-          // Lost while it waited: whoever has the slot now is asked again, and knows it or does it.
-          unanswered = true;
-          cause = answer.cause as Error;
-          await this.connection.refreshTopology(deadline);
-          continue;
-        }
-        throw new NotReplicatedError(script.name, durability.replicas, answer.replicas, reply, {
+        notReplicated = new NotReplicatedError(script.name, durability.replicas, answer.replicas, reply, {
           cause: answer.cause,
         });
+        if (!resend || !isConnectionLoss(answer.cause) || deadline.passed) throw notReplicated;
+        // Lost while it waited: whoever has the slot now is asked again, and knows it or does it.
+        unanswered = true;
+        cause = answer.cause as Error;
+        await this.connection.refreshTopology(deadline);
+        continue;
       }
       // The clock that gave the limit may have been stepped since.
       cause = new Error(`${script.name} arrived after its time limit`);
@@ -142,10 +146,9 @@ export class ScriptRunner {
     const call = (client: RedisClient): Promise<unknown> => callScript(client, script, keys, args, withText);
     if (!durability) return { reply: await deadline.race(call(this.connection.client), late), replicas: 0 };
     const channel = await this.connection.durableChannel(slot, durability, deadline);
-    const until = patienceOf(durability);
-    // Past the last WAIT, whose answer says how many there were.
-    const answered = Deadline.in(Math.max(deadline.remainingMs, until.remainingMs + ANSWER_GRACE_MS));
-    return await answered.race(channel.send(call, until), late);
+    return await channel.send(call, durability, deadline, (wasSent) =>
+      wasSent ? late() : this.connection.unavailable(),
+    );
   }
 
   private async ready(deadline: Deadline, cause?: Error): Promise<void> {

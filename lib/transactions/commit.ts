@@ -2,7 +2,7 @@ import { AtomicRedisError, NotReplicatedError, OutcomeUnknownError } from '../at
 import type { QueuedCommand } from '../redis/commit-participant.js';
 import { Deadline } from '../redis/deadline.js';
 import { patienceOf, type DurabilityOptions } from '../redis/durability.js';
-import { replicasOf, type Acknowledged } from '../redis/durable-channel.js';
+import { replicasOf, type Replicated } from '../redis/durable-channel.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import { finalRefusal, isConnectionLoss, refusalsOf, toReplyError } from '../redis/reply-errors.js';
 import type { ScriptRunner } from '../redis/script-runner.js';
@@ -19,7 +19,7 @@ export type CommitResult =
       readonly kind: 'applied';
       readonly replies: readonly unknown[] | null;
       /** Of those asked for; absent when none were. */
-      readonly acknowledged?: Omit<Acknowledged, 'reply'>;
+      readonly acknowledged?: Replicated;
     }
   | { readonly kind: 'conflict' }
   | { readonly kind: 'not-applied'; readonly cause: Error };
@@ -95,7 +95,7 @@ export class Committer {
   ): Promise<CommitResult> {
     const marker = lease.marker.keyIn(slot);
     let resolution;
-    let acknowledged: Omit<Acknowledged, 'reply'> | undefined;
+    let acknowledged: Replicated | undefined;
     try {
       await this.connection.refreshTopology(deadline);
       resolution = await this.scripts.run(resolveScript, { marker }, { attempt, ttlMs }, deadline, {

@@ -23,6 +23,7 @@ import {
   type FaultProxy,
   type RedisServer,
 } from 'nestjs-atomic-redis/testing';
+import { RedisConnection } from '../../lib/redis/redis-connection.js';
 import { waitFor } from '../support/wait-for.js';
 
 const binary = process.env.TEST_REDIS_BINARY;
@@ -261,6 +262,63 @@ describe('durability', () => {
       proxy.reset();
       expect(await onReplicas('k')).toEqual(['v', 'v']);
     }
+  });
+
+  it('[DUR-1] goes on until its deadline where connections are refused for a while, however short it waits for replicas', async () => {
+    const durability: DurabilityOptions = { replicas: 2, timeoutMs: 1_000 };
+    await values.compareAndSet('a', null, '1', { durability });
+    proxy.loseReplies({ match: ({ name }) => name === 'EVALSHA' });
+    proxy.refuseConnections(true);
+    setTimeout(() => proxy.refuseConnections(false), 300);
+    expect(await failureOf(values.compareAndSet('b', null, '1', { durability, timeoutMs: 20_000 }))).toEqual({
+      swapped: true,
+      current: '1',
+    });
+    proxy.disconnectAll();
+    await waitFor('the connection is back', () => module.get(RedisConnection).isReady);
+    proxy.pause();
+    setTimeout(() => proxy.resume(), 600);
+    const patient = values.compareAndSet('c', null, '1', { durability: { replicas: 2, timeoutMs: 500 } });
+    expect(await failureOf(patient)).toMatchObject({ swapped: true });
+  });
+
+  it('[DUR-2] who waits for a short time is told in time, beside one who waits for long', async () => {
+    replicas[1]!.pause();
+    const swap = (key: string, timeoutMs: number) =>
+      failureOf(
+        values.compareAndSet(key, null, '1', { timeoutMs: 2_000, durability: { replicas: 2, timeoutMs } }),
+      );
+    let longIsOver = false;
+    const long = swap('long', 4_000).finally(() => (longIsOver = true));
+    const shorts = [swap('short', 100)];
+    await waitFor('the long one to be done', async () => (await client.get('long')) === '1');
+    shorts.push(swap('later', 100));
+    const told = { code: 'NOT_REPLICATED', acknowledged: 1, result: { swapped: true } };
+    expect(await Promise.all(shorts)).toMatchObject([told, told]);
+    expect(longIsOver).toBe(false);
+    expect(await long).toMatchObject(told);
+  });
+
+  it('[DUR-2] a lost WAIT after which Redis is not reached again is no unknown outcome', async () => {
+    await values.compareAndSet('a', null, '1', { durability: both });
+    const lost = proxy.loseReplies({ match: ({ name }) => name === 'WAIT' });
+    void lost.triggered.then(() => proxy.refuseConnections(true));
+    const swap = values.compareAndSet('b', null, '1', { durability: both, timeoutMs: 500 });
+    expect(await failureOf(swap)).toMatchObject({
+      code: 'NOT_REPLICATED',
+      acknowledged: -1,
+      result: { swapped: true },
+    });
+  });
+
+  it('leaves no connection behind that was being opened when the module closed', async () => {
+    await values.compareAndSet('a', null, '0');
+    proxy.pause();
+    const swap = failureOf(values.compareAndSet('a', '0', '1', { durability: both, timeoutMs: 20_000 }));
+    await module.close();
+    proxy.resume();
+    expect(await swap).toMatchObject({ code: 'MODULE_CLOSED' });
+    await waitFor('no connection', async () => !String(await client.client('LIST')).includes(':durable'));
   });
 
   it('[DUR-3] with fsync, waits for the disk where the server can, and says so where it cannot', async () => {
