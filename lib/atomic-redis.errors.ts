@@ -138,6 +138,21 @@ export class ModuleClosedError extends AtomicRedisError {
   readonly retryable = true;
 }
 
+/**
+ * A lease was lost, by time or to another, so the same work may be done elsewhere. As the reason of an idempotent run's `signal`, or of a job's, its outcome is
+ * unknown: only the method can tell what it has done. A transaction with `completesRun` throws it with the outcome `not-applied`: nothing of the transaction was
+ * applied, and the call may be repeated.
+ */
+export class LeaseLostError extends AtomicRedisError {
+  readonly code = 'LEASE_LOST';
+  readonly retryable: boolean;
+
+  constructor(readonly outcome: 'unknown' | 'not-applied' = 'unknown') {
+    super('The lease was lost: another process may do the same work');
+    this.retryable = outcome === 'not-applied';
+  }
+}
+
 /** The transaction was used in a way that cannot be right. Nothing was written. */
 export class TransactionMisuseError extends AtomicRedisError {
   readonly code = 'TRANSACTION_MISUSE';

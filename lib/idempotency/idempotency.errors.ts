@@ -101,20 +101,6 @@ export class IdempotencyRecordError extends AtomicRedisError {
   }
 }
 
-/**
- * The lease of a run was lost, so another call may run. As the reason of `run.signal` its outcome is unknown: only the method can tell what it has done. A
- * transaction with `completesRun` throws it with the outcome `not-applied`: nothing of the transaction was applied, and the call may be repeated.
- */
-export class LeaseLostError extends AtomicRedisError {
-  readonly code = 'LEASE_LOST';
-  readonly retryable: boolean;
-
-  constructor(readonly outcome: 'unknown' | 'not-applied' = 'unknown') {
-    super('The lease of this run was lost: another call with the same idempotency key may run');
-    this.retryable = outcome === 'not-applied';
-  }
-}
-
 /** A reason of `run.signal`: the run went on for longer than `maxRunMs`, and its lease is renewed no more. */
 export class RunTimeoutError extends AtomicRedisError {
   readonly code = 'RUN_TIMEOUT';

@@ -1,4 +1,5 @@
-import { LeaseLostError, RunTimeoutError } from './idempotency.errors.js';
+import { LeaseLostError } from '../atomic-redis.errors.js';
+import { RunTimeoutError } from './idempotency.errors.js';
 import type { Renewal } from './renew.script.js';
 
 /** A run's hold on its key. */

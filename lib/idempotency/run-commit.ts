@@ -1,9 +1,8 @@
 import type { Redis } from 'ioredis';
-import { OutcomeUnknownError, TransactionMisuseError } from '../atomic-redis.errors.js';
+import { LeaseLostError, OutcomeUnknownError, TransactionMisuseError } from '../atomic-redis.errors.js';
 import type { CommitParticipant, QueuedCommand } from '../redis/commit-participant.js';
 import { Deadline } from '../redis/deadline.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
-import { LeaseLostError } from './idempotency.errors.js';
 import type { Lease, LeaseKeeper } from './lease-keeper.js';
 import type { RecordStore } from './record-store.js';
 import type { ResultCodec } from './result-codec.js';
