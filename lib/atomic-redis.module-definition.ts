@@ -15,8 +15,11 @@ import { AuditedHashService } from './audited-hashes/audited-hash.service.js';
 import { CounterService } from './counters/counter.service.js';
 import { ReservationService } from './counters/reservations/reservation.service.js';
 import { IdempotencyService } from './idempotency/idempotency.service.js';
+import { ListService } from './lists/list.service.js';
 import { AtomicRedisEvents } from './observability/events.js';
 import { AtomicRedisExceptionFilter } from './problem-details/atomic-redis-exception.filter.js';
+import { DeclaredConsumers } from './queues/declared-consumers.js';
+import { ReliableQueueService } from './queues/reliable-queue.service.js';
 import { OperationRunner } from './redis/operation-runner.js';
 import { RedisConnection } from './redis/redis-connection.js';
 import { ScriptRunner } from './redis/script-runner.js';
@@ -54,6 +57,8 @@ const SERVICES = [
   TransferService,
   ScriptService,
   ShadowKeyService,
+  ReliableQueueService,
+  ListService,
   AtomicRedisEvents,
 ];
 
@@ -73,6 +78,7 @@ const PROVIDERS: Provider[] = [
   OperationRunner,
   AtomicRedis,
   CurrentTransaction,
+  DeclaredConsumers,
   ...SERVICES,
 ];
 

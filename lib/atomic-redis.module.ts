@@ -3,7 +3,9 @@ import {
   Logger,
   Module,
   type DynamicModule,
+  type OnApplicationBootstrap,
   type OnApplicationShutdown,
+  type OnModuleDestroy,
   type OnModuleInit,
 } from '@nestjs/common';
 import { ModulesContainer } from '@nestjs/core';
@@ -13,6 +15,9 @@ import { ConfigurableModuleClass } from './atomic-redis.module-definition.js';
 import { checkIdempotentMethods } from './idempotency/boot-check.js';
 import { IdempotencyService } from './idempotency/idempotency.service.js';
 import type { ResolvedOptions } from './atomic-redis.options.js';
+import { ListService } from './lists/list.service.js';
+import { DeclaredConsumers } from './queues/declared-consumers.js';
+import { ReliableQueueService } from './queues/reliable-queue.service.js';
 import { Deadline } from './redis/deadline.js';
 import { RedisConnection } from './redis/redis-connection.js';
 import type { Script } from './redis/script.js';
@@ -36,7 +41,7 @@ import { TransactionService } from './transactions/transaction.service.js';
 @Module({})
 export class AtomicRedisModule
   extends ConfigurableModuleClass
-  implements OnModuleInit, OnApplicationShutdown
+  implements OnModuleInit, OnApplicationBootstrap, OnModuleDestroy, OnApplicationShutdown
 {
   private readonly logger = new Logger(AtomicRedisModule.name);
 
@@ -49,6 +54,9 @@ export class AtomicRedisModule
     private readonly idempotency: IdempotencyService,
     private readonly scripts: ScriptService,
     private readonly shadowKeys: ShadowKeyService,
+    private readonly queues: ReliableQueueService,
+    private readonly lists: ListService,
+    private readonly consumers: DeclaredConsumers,
     private readonly modules: ModulesContainer,
   ) {
     super();
@@ -74,6 +82,7 @@ export class AtomicRedisModule
         );
       }
       checkIdempotentMethods(this.modules, this.name, this.idempotency.operations);
+      this.consumers.find();
       if (!this.options.lazyConnect) {
         const deadline = Deadline.in(this.options.timeoutMs);
         await this.connection.ready(deadline);
@@ -86,8 +95,19 @@ export class AtomicRedisModule
     }
   }
 
+  onApplicationBootstrap(): void {
+    this.consumers.start();
+  }
+
+  /** Jobs in hand may need what others close in `onApplicationShutdown`: they end before it, or go back. */
+  async onModuleDestroy(): Promise<void> {
+    await this.queues.stopConsumers(this.options.shutdownTimeoutMs);
+  }
+
   /** Runs after the HTTP server has closed: what is still in flight is given `shutdownTimeoutMs`, then the connections close. */
   async onApplicationShutdown(): Promise<void> {
+    this.lists.close();
+    await this.queues.close();
     if (!(await this.work.drain(this.options.shutdownTimeoutMs))) {
       this.logger.warn(
         `Operations were still in flight after ${this.options.shutdownTimeoutMs} ms; closing their connections`,

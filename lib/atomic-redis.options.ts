@@ -12,6 +12,7 @@ import {
   type IdempotencyModuleOptions,
   type ResolvedIdempotencyOptions,
 } from './idempotency/idempotency.options.js';
+import { queueDefaults, queueModuleOptionChecks, type QueueModuleOptions } from './queues/queue.options.js';
 import type { ConnectionOption } from './redis/client.js';
 import { scriptDefaults, scriptOptionChecks, type ScriptModuleOptions } from './scripts/script.options.js';
 import {
@@ -34,12 +35,16 @@ export interface AtomicRedisOptions {
   timeoutMs?: number;
   /** Start the application before Redis is reachable; the first operation connects. @default false */
   lazyConnect?: boolean;
-  /** How long shutdown waits for operations in flight before it closes the connections, in milliseconds. @default 10000 */
+  /**
+   * How long shutdown waits for jobs in hand, and then for operations in flight before it closes the connections, in milliseconds.
+   * @default 10000
+   */
   shutdownTimeoutMs?: number;
   transactions?: TransactionModuleOptions;
   idempotency?: IdempotencyModuleOptions;
   counters?: CounterModuleOptions;
   scripts?: ScriptModuleOptions;
+  queues?: QueueModuleOptions;
 }
 
 export interface ResolvedOptions extends Required<AtomicRedisOptions> {
@@ -47,6 +52,7 @@ export interface ResolvedOptions extends Required<AtomicRedisOptions> {
   idempotency: ResolvedIdempotencyOptions;
   counters: Required<CounterModuleOptions>;
   scripts: Required<ScriptModuleOptions>;
+  queues: Required<QueueModuleOptions>;
 }
 
 const checkOptions = check.options({
@@ -60,6 +66,7 @@ const checkOptions = check.options({
   idempotency: check.options(idempotencyOptionChecks),
   counters: check.options(counterOptionChecks),
   scripts: check.options(scriptOptionChecks),
+  queues: check.options(queueModuleOptionChecks),
 });
 
 /** @throws InvalidArgumentError naming the option, what it may be, and the value received */
@@ -82,5 +89,6 @@ export function resolveOptions(given: AtomicRedisOptions): ResolvedOptions {
     idempotency: resolveIdempotencyOptions(given.idempotency),
     counters: withDefaults(counterDefaults, given.counters),
     scripts: withDefaults(scriptDefaults(), given.scripts),
+    queues: withDefaults(queueDefaults, given.queues),
   };
 }

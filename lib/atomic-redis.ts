@@ -3,6 +3,8 @@ import { AuditedHashService } from './audited-hashes/audited-hash.service.js';
 import { CounterService } from './counters/counter.service.js';
 import { ReservationService } from './counters/reservations/reservation.service.js';
 import { IdempotencyService } from './idempotency/idempotency.service.js';
+import { ListService } from './lists/list.service.js';
+import { ReliableQueueService } from './queues/reliable-queue.service.js';
 import { AtomicRedisEvents } from './observability/events.js';
 import { ScriptService } from './scripts/script.service.js';
 import { ShadowKeyService } from './shadow-keys/shadow-key.service.js';
@@ -24,5 +26,7 @@ export class AtomicRedis {
     readonly scripts: ScriptService,
     readonly shadowKeys: ShadowKeyService,
     readonly events: AtomicRedisEvents,
+    readonly queues: ReliableQueueService,
+    readonly lists: ListService,
   ) {}
 }

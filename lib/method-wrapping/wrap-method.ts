@@ -14,8 +14,8 @@ export interface MethodCall {
 }
 
 /** Where a decorator stands, for messages and for naming operations: `OrdersService.create`. */
-export interface MethodSite {
-  readonly decorator: AtomicDecorator;
+export interface MethodSite<Decorator extends string = AtomicDecorator> {
+  readonly decorator: Decorator;
   readonly className: string;
   /** The class that the decorator stands in. Its own name may be changed later, as Nest's `mixin` does. */
   readonly owner: object;
@@ -62,21 +62,11 @@ export function wrapMethod(
   key: string | symbol,
   descriptor: PropertyDescriptor | undefined,
 ): void {
-  const site = siteOf(options.decorator, target, key);
-  const method: unknown = descriptor?.value;
-  if (typeof target === 'function' || typeof method !== 'function' || !descriptor) {
-    const found = typeof target === 'function' ? 'a static member' : describe(method);
-    throw new ConfigurationError(
-      `@${site.decorator}() goes on a method of a class, but ${nameOf(site)} is ${found}`,
-    );
-  }
+  const { site, method, at } = decoratedMethod(options.decorator, target, key, descriptor);
   assertDecoratorOrder(site, method);
+  const token = injectRegistration(target, options.name);
 
-  const name = options.name ?? DEFAULT_REGISTRATION;
-  const token = getAtomicRedisToken(name);
-  Inject(token)(target, token);
-
-  const wrapper = new Proxy(method as AnyMethod, {
+  const wrapper = new Proxy(method, {
     apply(original, self: object, args: unknown[]) {
       const redis = (self as Record<symbol, AtomicRedis | undefined> | undefined)?.[token];
       if (!redis) {
@@ -95,12 +85,45 @@ export function wrapMethod(
   for (const metadataKey of Reflect.getOwnMetadataKeys(method)) {
     Reflect.defineMetadata(metadataKey, Reflect.getOwnMetadata(metadataKey, method), wrapper);
   }
-  descriptor.value = wrapper;
+  at.value = wrapper;
 }
 
-export const nameOf = (site: MethodSite): string => `${site.className}.${site.methodName}`;
+/**
+ * Makes Nest inject the registration into instances of the class, so that an application without it does not start.
+ * @returns the property that holds it
+ */
+export function injectRegistration(target: object, name: string = DEFAULT_REGISTRATION): symbol {
+  const token = getAtomicRedisToken(name);
+  Inject(token)(target, token);
+  return token;
+}
 
-export function siteOf(decorator: AtomicDecorator, target: object, key: string | symbol): MethodSite {
+/** @throws ConfigurationError on anything but a method of a class, naming class and member */
+export function decoratedMethod<Decorator extends string>(
+  decorator: Decorator,
+  target: object,
+  key: string | symbol,
+  descriptor: PropertyDescriptor | undefined,
+): { site: MethodSite<Decorator>; method: AnyMethod; at: PropertyDescriptor } {
+  const isStatic = typeof target === 'function';
+  const site = siteOf(decorator, target, key);
+  const method: unknown = descriptor?.value;
+  if (isStatic || typeof method !== 'function' || !descriptor) {
+    const found = isStatic ? 'a static member' : describe(method);
+    throw new ConfigurationError(
+      `@${decorator}() goes on a method of a class, but ${nameOf(site)} is ${found}`,
+    );
+  }
+  return { site, method: method as AnyMethod, at: descriptor };
+}
+
+export const nameOf = (site: MethodSite<string>): string => `${site.className}.${site.methodName}`;
+
+export function siteOf<Decorator extends string>(
+  decorator: Decorator,
+  target: object,
+  key: string | symbol,
+): MethodSite<Decorator> {
   const owner = typeof target === 'function' ? target : target.constructor;
   return { decorator, owner, className: owner.name || 'an anonymous class', methodName: String(key) };
 }

@@ -1,0 +1,147 @@
+import { Injectable } from '@nestjs/common';
+import type { Redis } from 'ioredis';
+import { describe, OutcomeUnknownError, RedisReplyError } from '../atomic-redis.errors.js';
+import * as check from '../atomic-redis.validation.js';
+import { Deadline } from '../redis/deadline.js';
+import { OperationRunner, operationOptionChecks, type OperationOptions } from '../redis/operation-runner.js';
+import { RedisConnection } from '../redis/redis-connection.js';
+import { isConnectionLoss, isTransientRefusal, toReplyError } from '../redis/reply-errors.js';
+import { WorkInFlight } from '../redis/work-in-flight.js';
+import { moveScript } from './move.script.js';
+
+export type ListEnd = 'left' | 'right';
+
+export interface MoveOptions extends Omit<OperationOptions, 'timeoutMs' | 'durability'> {
+  /** Which end of the source to take from. @default 'left' */
+  from?: ListEnd;
+  /** Which end of the destination to put it at. @default 'right' */
+  to?: ListEnd;
+  /** How long to wait for an element when the source is empty, in milliseconds; 0 does not wait. @default 0 */
+  timeoutMs?: number;
+}
+
+/** Longest that one BLMOVE blocks, so that a connection that died is noticed by its silence. */
+const BLOCK_MS = 1_000;
+
+const checkOptions = check.options({
+  from: check.oneOf('left', 'right'),
+  to: check.oneOf('left', 'right'),
+  timeoutMs: check.waitMs(0),
+  marker: operationOptionChecks.marker,
+  propagation: operationOptionChecks.propagation,
+} satisfies Record<keyof MoveOptions, check.Check>);
+
+/** For opening a connection; closing may have to wait for it. */
+const OPEN_TIMEOUT_MS = 2_000;
+
+/** Moves between lists of your own. For work that must not be lost, take `ReliableQueueService`. */
+@Injectable()
+export class ListService {
+  private readonly closing = new AbortController();
+
+  constructor(
+    private readonly connection: RedisConnection,
+    private readonly operations: OperationRunner,
+    private readonly inFlight: WorkInFlight,
+  ) {
+    connection.preload([moveScript]);
+  }
+
+  /**
+   * Moves an element from one list to another, or to another end of the same one, in one step (LMOVE).
+   *
+   * Without `timeoutMs` it has the effect of once, also when the reply is lost and the command sent again. With it, it first does the same, and if the
+   * source is empty waits by BLMOVE on a connection of its own. Redis moves the element there before it answers, and nothing tells a lost answer
+   * from a wait that moved nothing: it is an `OutcomeUnknownError`, and the element, if one was moved, is in the destination.
+   *
+   * @returns the element as text, or null when there was none
+   * @throws InvalidArgumentError, CrossSlotError before any I/O
+   * @throws RedisUnavailableError when Redis could not be reached in time; nothing was moved
+   * @throws OutcomeUnknownError when an element may have been moved
+   * @throws RedisReplyError when Redis refused it: `WRONGTYPE` for a key that is no list, `OOM` when its memory is full; nothing was moved
+   * @throws TransactionMisuseError inside an open transaction
+   * @throws ModuleClosedError when the module is closed while it waits
+   */
+  async move(source: string, destination: string, options: MoveOptions = {}): Promise<string | null> {
+    return (await this.moveBuffer(source, destination, options))?.toString() ?? null;
+  }
+
+  /** As {@link move}, with the element's bytes. */
+  async moveBuffer(source: string, destination: string, options: MoveOptions = {}): Promise<Buffer | null> {
+    check.key('source', source);
+    check.key('destination', destination);
+    checkOptions('options', options);
+    const { from = 'left', to = 'right', timeoutMs = 0, ...rest } = options;
+    const ends = { from: from.toUpperCase(), to: to.toUpperCase() };
+    const { keys, isCluster } = this.connection;
+    if (isCluster) keys.commonSlotOf([source, destination]);
+    const until = Deadline.in(timeoutMs);
+    const answer = await this.operations.run(
+      `Moving from list ${describe(source)}`,
+      moveScript,
+      source,
+      { source, destination },
+      ends,
+      rest,
+    );
+    if ('refused' in answer) {
+      const key = answer.refused === 'SOURCE_IS_NO_LIST' ? source : destination;
+      throw new RedisReplyError('WRONGTYPE', `${describe(key)} holds something else than a list`);
+    }
+    if (answer.element || until.passed) return answer.element;
+    return await this.inFlight.track(() => this.waitAndMove(source, destination, ends, until));
+  }
+
+  /** Ends every wait, once the BLMOVE that is under way has been answered, within about a second; what it moves is returned. */
+  close(): void {
+    this.closing.abort(this.connection.closedError());
+  }
+
+  private async waitAndMove(
+    source: string,
+    destination: string,
+    ends: { from: string; to: string },
+    until: Deadline,
+  ): Promise<Buffer | null> {
+    const { signal } = this.closing;
+    let client: Redis | undefined;
+    try {
+      while (!until.passed) {
+        signal.throwIfAborted();
+        if (client?.status !== 'ready') {
+          client?.disconnect();
+          client = await this.open(source);
+        }
+        const seconds = Math.max(10, Math.min(BLOCK_MS, until.remainingMs)) / 1_000;
+        try {
+          // By its name: the typed method wants each pair of ends by itself.
+          const element = await client.callBuffer('BLMOVE', source, destination, ends.from, ends.to, seconds);
+          if (element) return element as Buffer;
+        } catch (error) {
+          if (isConnectionLoss(error)) throw this.lost(source, error as Error);
+          if (!isTransientRefusal(error))
+            throw toReplyError(error as Error, `BLMOVE from ${describe(source)}`);
+          // The slot has moved, or its master has changed.
+          await this.connection.refreshTopology(Deadline.in(OPEN_TIMEOUT_MS));
+          client.disconnect();
+        }
+      }
+      return null;
+    } finally {
+      client?.disconnect();
+    }
+  }
+
+  private async open(source: string): Promise<Redis> {
+    const deadline = Deadline.in(OPEN_TIMEOUT_MS);
+    const owner = await this.connection.ownerOf(this.connection.keys.slotOf(source), deadline);
+    return await this.connection.openDedicated(owner, 'list', deadline);
+  }
+
+  private lost(source: string, cause: Error): OutcomeUnknownError {
+    return new OutcomeUnknownError(
+      `The connection was lost while an element of ${describe(source)} was waited for; it may have been moved`,
+      { cause },
+    );
+  }
+}

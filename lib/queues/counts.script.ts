@@ -1,0 +1,20 @@
+import { defineScript } from '../redis/script.js';
+
+/** Counts a queue's jobs by where they are, at one moment. */
+export const countsScript = defineScript({
+  name: 'queues.counts',
+  keys: ['pending', 'jobs', 'dead'],
+  args: [],
+  lua: `
+-- KEYS[1] pending   KEYS[2] jobs   KEYS[3] dead: see queue-keys.ts
+-- returns {pending, all, dead} in decimal
+local function digits(number) return string.format('%.0f', number) end
+return {
+  digits(redis.call('LLEN', KEYS[1])), digits(redis.call('HLEN', KEYS[2])), digits(redis.call('ZCARD', KEYS[3])),
+}
+`,
+  reply: (raw) => {
+    const [pending = 0, all = 0, dead = 0] = (raw as string[]).map(Number);
+    return { pending, processing: Math.max(0, all - pending - dead), dead };
+  },
+});

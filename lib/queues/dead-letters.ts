@@ -1,0 +1,117 @@
+import { InvalidArgumentError } from '../atomic-redis.errors.js';
+import * as check from '../atomic-redis.validation.js';
+import type { PayloadFormat } from './payload-format.js';
+import type { QueueCommands } from './queue-commands.js';
+import { queueCallOptionChecks, type QueueCallOptions } from './queue.options.js';
+
+/** A job that was given up. */
+export interface DeadLetter<T = unknown> {
+  readonly id: string;
+  /** Undefined when the bytes cannot be read. */
+  readonly payload: T | undefined;
+  /** As they are in Redis. */
+  readonly bytes: Buffer;
+  readonly deliveries: number;
+  /** Why its last delivery failed. */
+  readonly reason: string;
+  /** By Redis's clock. */
+  readonly diedAt: Date;
+}
+
+export interface ListOptions {
+  /** How many to leave out, the oldest first. @default 0 */
+  offset?: number;
+  /** How many at the most, 1 to 1,000. @default 100 */
+  limit?: number;
+  /** Time for the call, in milliseconds. Default: the module's `timeoutMs`. */
+  timeoutMs?: number;
+}
+
+/** Dead letters that one script call takes, so that no call holds Redis up for long. */
+const CHUNK = 1_000;
+
+const checkOptions = check.options(queueCallOptionChecks);
+const checkListOptions = check.options({
+  offset: check.integer(0),
+  limit: check.integer(1, CHUNK),
+  timeoutMs: check.waitMs(),
+} satisfies Record<keyof ListOptions, check.Check>);
+
+/** The jobs of a queue that were given up. They stay until they are requeued or purged. */
+export class DeadLetters<T = unknown> {
+  constructor(
+    private readonly commands: QueueCommands,
+    private readonly format: PayloadFormat,
+  ) {}
+
+  /**
+   * In the order they died.
+   * @throws InvalidArgumentError, RedisUnavailableError
+   */
+  async list(options: ListOptions = {}): Promise<DeadLetter<T>[]> {
+    checkListOptions('options', options);
+    const { offset = 0, limit = 100, ...rest } = options;
+    const letters = await this.commands.listDead(offset, limit, rest);
+    return letters.map((letter) => ({ ...letter, payload: this.read(letter.bytes) }));
+  }
+
+  /**
+   * Puts jobs back at the end of the queue, with as many deliveries before them as a new one has.
+   *
+   * @param ids of the jobs; without, all that are there now
+   * @returns how many were requeued; ids that are not in the dead letters are left out
+   * @throws InvalidArgumentError, RedisUnavailableError, OutcomeUnknownError, TransactionMisuseError; of many jobs some may have been requeued
+   */
+  async requeue(ids?: readonly string[], options: QueueCallOptions = {}): Promise<number> {
+    return await this.take('requeue', ids, options);
+  }
+
+  /**
+   * Deletes jobs.
+   *
+   * @param ids of the jobs; without, all that are there now
+   * @returns how many were deleted; ids that are not in the dead letters are left out
+   * @throws as {@link requeue} does
+   */
+  async purge(ids?: readonly string[], options: QueueCallOptions = {}): Promise<number> {
+    return await this.take('purge', ids, options);
+  }
+
+  private async take(
+    action: 'requeue' | 'purge',
+    ids: readonly string[] | undefined,
+    options: QueueCallOptions,
+  ): Promise<number> {
+    checkOptions('options', options);
+    let taken = 0;
+    if (ids) {
+      checkIds(ids);
+      for (let i = 0; i < ids.length; i += CHUNK) {
+        taken += await this.commands.takeDead(action, ids.slice(i, i + CHUNK), options);
+      }
+      return taken;
+    }
+    // As many as there are now: jobs may go on dying meanwhile.
+    let left = (await this.commands.counts(options.timeoutMs ? { timeoutMs: options.timeoutMs } : {})).dead;
+    while (left > 0) {
+      const some = await this.commands.takeDead(action, Math.min(left, CHUNK), options);
+      if (some === 0) break;
+      taken += some;
+      left -= some;
+    }
+    return taken;
+  }
+
+  private read(bytes: Buffer): T | undefined {
+    try {
+      return this.format.decode(bytes) as T;
+    } catch {
+      return undefined;
+    }
+  }
+}
+
+function checkIds(ids: readonly string[]): void {
+  if (!Array.isArray(ids)) throw new InvalidArgumentError('ids', 'an array of job ids', ids);
+  ids.forEach((id, i) => check.nonEmptyString(`ids[${i}]`, id));
+}

@@ -1,0 +1,69 @@
+import { Inject, Injectable } from '@nestjs/common';
+import { MetadataScanner, ModulesContainer } from '@nestjs/core';
+import type { InstanceWrapper } from '@nestjs/core/injector/instance-wrapper.js';
+import { REGISTRATION_NAME } from '../atomic-redis.constants.js';
+import { ConfigurationError } from '../atomic-redis.errors.js';
+import { consumersAt, type ConsumerMetadata } from './queue-consumer.decorator.js';
+import type { QueueJob } from './queue-job.js';
+import { ReliableQueueService } from './reliable-queue.service.js';
+
+interface DeclaredConsumer {
+  readonly instance: Record<string, (job: QueueJob) => unknown>;
+  readonly method: string;
+  readonly metadata: ConsumerMetadata;
+}
+
+/** Finds the methods under `@QueueConsumer` in the whole application, those of this registration. */
+@Injectable()
+export class DeclaredConsumers {
+  private found: readonly DeclaredConsumer[] = [];
+
+  constructor(
+    private readonly modules: ModulesContainer,
+    private readonly queues: ReliableQueueService,
+    @Inject(REGISTRATION_NAME) private readonly registration: string,
+  ) {}
+
+  /** @throws ConfigurationError for one that no job could be given to */
+  find(): void {
+    const wrappers = [...this.modules.values()].flatMap(({ providers, controllers }) => [
+      ...providers.values(),
+      ...controllers.values(),
+    ]);
+    // An alias shares the instance of what it stands for.
+    const seen = new Set<unknown>();
+    this.found = wrappers.flatMap((wrapper) => {
+      const instance: unknown = wrapper.instance;
+      if (typeof instance !== 'object' || instance === null || seen.has(instance)) return [];
+      seen.add(instance);
+      return this.consumersOf(instance, wrapper);
+    });
+  }
+
+  start(): void {
+    for (const { instance, method, metadata } of this.found) {
+      const { concurrency, format, ...options } = metadata.options;
+      const queue =
+        format === 'bytes'
+          ? this.queues.get(metadata.queue, { ...options, format })
+          : this.queues.get(metadata.queue, options);
+      queue.consume((job: QueueJob) => instance[method]!(job), concurrency ? { concurrency } : {});
+    }
+  }
+
+  private consumersOf(instance: object, wrapper: InstanceWrapper): DeclaredConsumer[] {
+    const prototype = Object.getPrototypeOf(instance) as Record<string, unknown> | null;
+    return new MetadataScanner().getAllMethodNames(prototype).flatMap((method) =>
+      consumersAt(prototype?.[method])
+        .filter(({ registration }) => registration === this.registration)
+        .map((metadata) => {
+          if (!wrapper.isDependencyTreeStatic() || wrapper.isTransient)
+            throw new ConfigurationError(
+              `${wrapper.name}.${method} has @QueueConsumer(), but there is no one instance to give jobs to: ${wrapper.name} must have the ` +
+                `default scope, and so must what it injects`,
+            );
+          return { instance: instance as DeclaredConsumer['instance'], method, metadata };
+        }),
+    );
+  }
+}

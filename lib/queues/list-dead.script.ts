@@ -1,0 +1,36 @@
+import { defineScript } from '../redis/script.js';
+import { luaDeliveries } from './lua-queue.js';
+
+/** Reads dead letters in the order they died. */
+export const listDeadScript = defineScript({
+  name: 'queues.listDead',
+  keys: ['dead', 'jobs', 'deliveries', 'failures'],
+  args: ['offset', 'limit'],
+  binary: true,
+  lua: `
+-- KEYS[1] dead   KEYS[2] jobs   KEYS[3] deliveries   KEYS[4] failures: see queue-keys.ts
+-- ARGV[1] offset  how many to leave out, the oldest first
+-- ARGV[2] limit   how many at the most
+-- returns for each {id, moment it died in ms, deliveries that count, reason, payload}
+${luaDeliveries}
+local letters = {}
+local last = string.format('%.0f', tonumber(ARGV[1]) + tonumber(ARGV[2]) - 1)
+for _, id in ipairs(redis.call('ZRANGE', KEYS[1], ARGV[1], last)) do
+  local payload = redis.call('HGET', KEYS[2], id)
+  if payload then
+    local fence, forgiven = deliveries_of(KEYS[3], id)
+    local died = digits(tonumber(redis.call('ZSCORE', KEYS[1], id)))
+    letters[#letters + 1] = {id, died, digits(fence - forgiven), redis.call('HGET', KEYS[4], id) or '', payload}
+  end
+end
+return letters
+`,
+  reply: (raw) =>
+    (raw as Buffer[][]).map(([id, died, deliveries, reason, payload]) => ({
+      id: String(id),
+      diedAt: new Date(Number(died)),
+      deliveries: Number(deliveries),
+      reason: String(reason),
+      bytes: payload!,
+    })),
+});

@@ -1,0 +1,31 @@
+import { luaOperation } from '../redis/lua-operation.js';
+import { defineScript } from '../redis/script.js';
+
+/** Puts jobs at the end of a queue, all or none. Their marker outlives the push, so that a copy of it does nothing even when the jobs are done. */
+export const pushScript = defineScript({
+  name: 'queues.push',
+  keys: ['marker', 'pending', 'jobs'],
+  args: ['notAfterMs', 'keepMarker', '...idsAndPayloads'],
+  lua: `
+-- KEYS[1] marker      KEYS[2] pending   KEYS[3] jobs: see queue-keys.ts
+-- ARGV[1] notAfterMs  server time in ms past which nothing is done
+-- ARGV[2] keepMarker  '1' or ''
+-- ARGV[3…] for each job: its id, its payload
+-- returns PUSHED | TOO_LATE
+${luaOperation}
+local stored = recall()
+if stored then return stored end
+if is_late() then return 'TOO_LATE' end
+-- A key of another type fails here, ahead of the first write.
+redis.call('LLEN', KEYS[2])
+redis.call('HLEN', KEYS[3])
+
+remember('PUSHED')
+for i = 3, #ARGV, 2 do
+  redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1])
+  redis.call('RPUSH', KEYS[2], ARGV[i])
+end
+return 'PUSHED'
+`,
+  reply: () => undefined,
+});

@@ -1,0 +1,176 @@
+import { LeaseLostError } from '../atomic-redis.errors.js';
+import * as check from '../atomic-redis.validation.js';
+import { Settled, Verdict } from './advance.script.js';
+import type { Delivery } from './queue-commands.js';
+import type { QueueReader } from './queue-reader.js';
+import { leaseMsCheck, queueCallOptionChecks, type QueueCallOptions } from './queue.options.js';
+
+export interface RetryOptions extends QueueCallOptions {
+  /** Why, for whoever reads the dead letters; cut after 500 characters. */
+  reason?: string;
+}
+
+export interface ExtendOptions extends QueueCallOptions {
+  /** From now, in milliseconds. Default: the queue's `leaseMs`. */
+  leaseMs?: number;
+}
+
+const checkOptions = check.options(queueCallOptionChecks);
+const checkRetryOptions = check.options({
+  ...queueCallOptionChecks,
+  reason: check.nonEmptyString,
+} satisfies Record<keyof RetryOptions, check.Check>);
+const checkExtendOptions = check.options({
+  ...queueCallOptionChecks,
+  leaseMs: leaseMsCheck,
+} satisfies Record<keyof ExtendOptions, check.Check>);
+
+/**
+ * A job that was taken from a queue, and one delivery of it: once its lease is lost, the job may be delivered again, and what this object
+ * is asked to do has no effect.
+ */
+export class QueueJob<T = unknown> {
+  /** As `push` answered it. The same in every delivery, so fit for an idempotency key. */
+  readonly id: string;
+  readonly payload: T;
+  /** How often the job was delivered, this time included; counted anew when it is requeued from the dead letters. */
+  readonly deliveries: number;
+  /** Aborts with a `LeaseLostError` as soon as it is known that the lease was lost. */
+  readonly signal: AbortSignal;
+
+  constructor(private readonly taken: TakenJob<T>) {
+    ({ id: this.id, deliveries: this.deliveries } = taken.delivery);
+    this.payload = taken.payload;
+    this.signal = taken.signal;
+  }
+
+  /**
+   * The job is done, and leaves the queue.
+   *
+   * @returns false when the lease had been lost: the job is delivered again, or was
+   * @throws InvalidArgumentError, RedisUnavailableError, OutcomeUnknownError, TransactionMisuseError; it may be called again
+   */
+  async ack(options: QueueCallOptions = {}): Promise<boolean> {
+    checkOptions('options', options);
+    return (await this.taken.end(Verdict.Ack, undefined, options)) !== Settled.Lost;
+  }
+
+  /**
+   * As {@link ack}, and takes the next job in the same round trip, if there is one. It does not wait for one.
+   * @throws as `ack` does
+   */
+  async ackAndTakeNext(
+    options: QueueCallOptions = {},
+  ): Promise<{ acked: boolean; next: QueueJob<T> | null }> {
+    checkOptions('options', options);
+    const { settled, next } = await this.taken.endAndTakeNext(Verdict.Ack, undefined, options);
+    return { acked: settled !== Settled.Lost, next: next?.job ?? null };
+  }
+
+  /**
+   * The delivery failed: the job goes to the end of the queue at once, or to the dead letters after `maxDeliveries`.
+   *
+   * @returns false when the lease had been lost
+   * @throws as {@link ack} does
+   */
+  async retry(options: RetryOptions = {}): Promise<boolean> {
+    checkRetryOptions('options', options);
+    const { reason, ...rest } = options;
+    return (await this.taken.end(Verdict.Retry, reason, rest)) !== Settled.Lost;
+  }
+
+  /**
+   * Prolongs the lease. A consumer does so by itself.
+   *
+   * @returns false when the lease had been lost
+   * @throws as {@link ack} does
+   */
+  async extend(options: ExtendOptions = {}): Promise<boolean> {
+    checkExtendOptions('options', options);
+    const { leaseMs, ...rest } = options;
+    return await this.taken.extend(leaseMs, rest);
+  }
+}
+
+/** What the library does with a job that was taken. */
+export class TakenJob<T> {
+  readonly job: QueueJob<T>;
+  private readonly abort = new AbortController();
+  private ending: { verdict: Verdict; settled: Promise<Settled> } | undefined;
+
+  constructor(
+    private readonly reader: QueueReader<T>,
+    readonly delivery: Delivery,
+    readonly payload: T,
+    /** Monotonic time at which it was asked for: the lease began no earlier. */
+    readonly askedAt: number,
+  ) {
+    this.job = new QueueJob(this);
+  }
+
+  get signal(): AbortSignal {
+    return this.abort.signal;
+  }
+
+  /** What became of the delivery, once it was ended or while it is being ended. */
+  get settled(): Promise<Settled> | undefined {
+    return this.ending?.settled;
+  }
+
+  /** A delivery ends once: the same end again gets the same answer, another one finds the job gone. An end that failed may be tried again. */
+  async end(verdict: Verdict, failure: string | undefined, options: QueueCallOptions): Promise<Settled> {
+    if (this.ending) return await this.endedAlready(verdict, this.ending);
+    const { delivery } = this;
+    return await this.endBy(verdict, () => this.reader.end({ verdict, delivery, failure }, options));
+  }
+
+  async endAndTakeNext(
+    verdict: Verdict,
+    failure: string | undefined,
+    options: QueueCallOptions,
+  ): Promise<{ settled: Settled; next: TakenJob<T> | undefined }> {
+    if (this.ending) {
+      const settled = await this.endedAlready(verdict, this.ending);
+      return { settled, next: await this.reader.takeNow(undefined, false, options) };
+    }
+    const { delivery } = this;
+    let next: TakenJob<T> | undefined;
+    const settled = await this.endBy(verdict, async () => {
+      const both = await this.reader.endAndTake({ verdict, delivery, failure }, options);
+      next = both.next;
+      return both.settled;
+    });
+    return { settled, next };
+  }
+
+  async extend(leaseMs: number | undefined, options: QueueCallOptions): Promise<boolean> {
+    const isHeld = !this.ending && (await this.reader.extend(this.delivery, leaseMs, options));
+    if (!isHeld && !this.ending) this.lose();
+    return isHeld;
+  }
+
+  lose(): void {
+    this.abort.abort(new LeaseLostError());
+  }
+
+  private async endBy(verdict: Verdict, run: () => Promise<Settled>): Promise<Settled> {
+    const settled = run();
+    const ending = (this.ending = { verdict, settled });
+    try {
+      const answer = await settled;
+      if (answer === Settled.Lost) this.lose();
+      return answer;
+    } catch (error) {
+      if (this.ending === ending) this.ending = undefined;
+      throw error;
+    }
+  }
+
+  private async endedAlready(
+    verdict: Verdict,
+    ending: { verdict: Verdict; settled: Promise<Settled> },
+  ): Promise<Settled> {
+    const settled = await ending.settled;
+    return verdict === ending.verdict ? settled : Settled.Lost;
+  }
+}

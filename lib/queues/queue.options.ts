@@ -1,0 +1,47 @@
+import { integer, oneOf, waitMs, type Check } from '../atomic-redis.validation.js';
+import { operationOptionChecks, type OperationOptions } from '../redis/operation-runner.js';
+
+/** Defaults of `ReliableQueueService`, as the module's `queues` option. */
+export interface QueueModuleOptions {
+  /**
+   * How long a job belongs to who took it, in milliseconds. After that it is given to another, unless its lease was prolonged. A consumer prolongs
+   * the leases of its jobs by itself, so for it this is how soon the jobs of a process that died are run again. @default 30000
+   */
+  leaseMs?: number;
+  /**
+   * How often a job is delivered before it goes to the dead letters. To be the same for all that take from a queue: whoever ends a delivery
+   * judges it. @default 5
+   */
+  maxDeliveries?: number;
+}
+
+export interface QueueOptions extends QueueModuleOptions {
+  /** `json` sends what `JSON.stringify` makes of a payload; `bytes` takes and gives Buffers as they are. @default 'json' */
+  format?: 'json' | 'bytes';
+}
+
+export const queueDefaults: Required<QueueModuleOptions> = { leaseMs: 30_000, maxDeliveries: 5 };
+
+/** A shorter lease could not be renewed in time. */
+export const leaseMsCheck: Check = waitMs(100);
+
+export const queueModuleOptionChecks: Record<keyof QueueModuleOptions, Check> = {
+  leaseMs: leaseMsCheck,
+  maxDeliveries: integer(1, 1_000_000),
+};
+
+export const queueOptionChecks: Record<keyof QueueOptions, Check> = {
+  ...queueModuleOptionChecks,
+  format: oneOf('json', 'bytes'),
+};
+
+/** Of calls on jobs and dead letters. */
+export type QueueCallOptions = Omit<OperationOptions, 'durability'>;
+
+const { timeoutMs, marker, propagation } = operationOptionChecks;
+
+export const queueCallOptionChecks: Record<keyof QueueCallOptions, Check> = {
+  timeoutMs,
+  marker,
+  propagation,
+};

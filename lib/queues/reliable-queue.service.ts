@@ -1,0 +1,90 @@
+import { Inject, Injectable } from '@nestjs/common';
+import { OPTIONS } from '../atomic-redis.constants.js';
+import type { ResolvedOptions } from '../atomic-redis.options.js';
+import * as check from '../atomic-redis.validation.js';
+import { OperationRunner } from '../redis/operation-runner.js';
+import { RedisConnection } from '../redis/redis-connection.js';
+import { ScriptRunner } from '../redis/script-runner.js';
+import { WorkInFlight } from '../redis/work-in-flight.js';
+import { Arrivals } from './arrivals.js';
+import { payloadFormats } from './payload-format.js';
+import { QUEUE_SCRIPTS, QueueCommands } from './queue-commands.js';
+import { QueueReader } from './queue-reader.js';
+import { queueOptionChecks, type QueueOptions } from './queue.options.js';
+import { ReliableQueue } from './reliable-queue.js';
+import { RunningConsumer } from './running-consumer.js';
+
+const checkOptions = check.options(queueOptionChecks);
+
+/** Queues that lose no job: what a process took and did not finish comes back. */
+@Injectable()
+export class ReliableQueueService {
+  /** This process's share in each queue. */
+  private readonly shares = new Map<string, { commands: QueueCommands; arrivals: Arrivals }>();
+  private readonly consumers = new Set<Pick<RunningConsumer, 'stop'>>();
+  private isClosed = false;
+
+  constructor(
+    private readonly connection: RedisConnection,
+    private readonly operations: OperationRunner,
+    private readonly scripts: ScriptRunner,
+    private readonly inFlight: WorkInFlight,
+    @Inject(OPTIONS) private readonly options: ResolvedOptions,
+  ) {
+    connection.preload(QUEUE_SCRIPTS);
+  }
+
+  /**
+   * The queue of that name; it begins to exist with its first job. Does no I/O.
+   *
+   * ```ts
+   * const emails = queues.get<Email>('emails');
+   * await emails.push({ to: 'ada@example.org', subject: 'Your order' });
+   * ```
+   *
+   * @throws InvalidArgumentError
+   */
+  get(name: string, options: QueueOptions & { format: 'bytes' }): ReliableQueue<Buffer>;
+  get<T = unknown>(name: string, options?: QueueOptions & { format?: 'json' }): ReliableQueue<T>;
+  get<T>(name: string, options: QueueOptions = {}): ReliableQueue<T> {
+    check.key('name', name);
+    checkOptions('options', options);
+    const { commands, arrivals } = this.shareIn(name);
+    const { queues } = this.options;
+    const format = payloadFormats[options.format ?? 'json'];
+    const reader = new QueueReader<T>(commands, arrivals, format, {
+      leaseMs: options.leaseMs ?? queues.leaseMs,
+      maxDeliveries: options.maxDeliveries ?? queues.maxDeliveries,
+    });
+    return new ReliableQueue<T>(commands, reader, format, (handler, concurrency, from) => {
+      if (this.isClosed) throw this.connection.closedError();
+      const { shutdownTimeoutMs } = this.options;
+      const consumer = new RunningConsumer(from, handler, concurrency, shutdownTimeoutMs);
+      this.consumers.add(consumer);
+      void consumer.ended().then(() => this.consumers.delete(consumer));
+      return consumer;
+    });
+  }
+
+  /** Stops every consumer of this service: jobs in hand are waited for up to `timeoutMs`, the rest go back. */
+  async stopConsumers(timeoutMs: number): Promise<void> {
+    await Promise.all([...this.consumers].map((consumer) => consumer.stop({ timeoutMs })));
+  }
+
+  /** Ends every wait for a job. After it no job is moved. */
+  async close(): Promise<void> {
+    this.isClosed = true;
+    await Promise.all([...this.shares.values()].map(({ arrivals }) => arrivals.close()));
+  }
+
+  private shareIn(queue: string): { commands: QueueCommands; arrivals: Arrivals } {
+    let share = this.shares.get(queue);
+    if (!share) {
+      const { connection, operations, scripts, inFlight } = this;
+      const { timeoutMs } = this.options;
+      const commands = new QueueCommands(queue, { connection, operations, scripts, inFlight, timeoutMs });
+      this.shares.set(queue, (share = { commands, arrivals: new Arrivals(connection, commands) }));
+    }
+    return share;
+  }
+}

@@ -1,0 +1,174 @@
+import { randomBytes } from 'node:crypto';
+import { InvalidArgumentError, NotReplicatedError } from '../atomic-redis.errors.js';
+import * as check from '../atomic-redis.validation.js';
+import { operationOptionChecks, type OperationOptions } from '../redis/operation-runner.js';
+import { Propagation } from '../redis/retried-work.js';
+import { DeadLetters } from './dead-letters.js';
+import type { PayloadFormat } from './payload-format.js';
+import type { QueueCommands } from './queue-commands.js';
+import type { QueueJob } from './queue-job.js';
+import type { QueueReader } from './queue-reader.js';
+import { leaseMsCheck } from './queue.options.js';
+import type { JobHandler, RunningConsumer } from './running-consumer.js';
+
+export interface TakeOptions {
+  /** How long to wait for a job, in milliseconds; 0 does not wait. @default 0 */
+  timeoutMs?: number;
+  /** How long the job belongs to its taker, in milliseconds. Default: the queue's `leaseMs`. */
+  leaseMs?: number;
+  /** Ends the wait: `take` rejects with its reason. */
+  signal?: AbortSignal;
+  /** Inside a transaction, `outside` takes a job all the same, once for each attempt; without it the call is refused. */
+  propagation?: `${Propagation.Outside}`;
+}
+
+export interface ConsumeOptions {
+  /** How many jobs are run at the same time. @default 1 */
+  concurrency?: number;
+}
+
+/** Where a queue's jobs are, at one moment. */
+export interface QueueCounts {
+  /** To be taken. */
+  readonly pending: number;
+  /** Taken and not ended. */
+  readonly processing: number;
+  /** In the dead letters. */
+  readonly dead: number;
+}
+
+/** Jobs that one push takes, so that it does not hold Redis up for long. */
+const MAX_JOBS_PER_PUSH = 10_000;
+
+const checkOptions = check.options(operationOptionChecks);
+const checkTakeOptions = check.options({
+  timeoutMs: check.waitMs(0),
+  leaseMs: leaseMsCheck,
+  signal: check.instanceOf(AbortSignal),
+  propagation: check.oneOf(Propagation.Outside),
+} satisfies Record<keyof TakeOptions, check.Check>);
+const checkCountsOptions = check.options({ timeoutMs: check.waitMs() });
+export const consumeOptionChecks = { concurrency: check.integer(1, 10_000) } satisfies Record<
+  keyof ConsumeOptions,
+  check.Check
+>;
+const checkConsumeOptions = check.options(consumeOptionChecks);
+
+/**
+ * A queue whose jobs are delivered at least once: each is given to one taker at a time, for the time of its lease, until it is acknowledged.
+ * Made by `ReliableQueueService.get`.
+ */
+export class ReliableQueue<T = unknown> {
+  /** The jobs that were given up. */
+  readonly deadLetters: DeadLetters<T>;
+
+  constructor(
+    private readonly commands: QueueCommands,
+    private readonly reader: QueueReader<T>,
+    private readonly format: PayloadFormat,
+    private readonly startConsumer: (
+      handler: JobHandler<T>,
+      concurrency: number,
+      reader: QueueReader<T>,
+    ) => RunningConsumer<T>,
+  ) {
+    this.deadLetters = new DeadLetters(commands, format);
+  }
+
+  get name(): string {
+    return this.commands.queue;
+  }
+
+  /**
+   * Puts a job at the end of the queue, once, even when the reply is lost and the command sent again. Equal payloads are different jobs.
+   *
+   * @returns the job's id
+   * @throws InvalidArgumentError before any I/O
+   * @throws RedisUnavailableError when Redis could not be reached in time; nothing was pushed
+   * @throws OutcomeUnknownError when it was sent and not answered in time; if it was not pushed by then, it never will be
+   * @throws RedisReplyError when Redis refused it, as when its memory is full; nothing was pushed
+   * @throws TransactionMisuseError inside an open transaction
+   * @throws NotReplicatedError when it was pushed, and `durability` was not reached in time; its `result` is the id
+   */
+  async push(payload: T, options: OperationOptions = {}): Promise<string> {
+    checkOptions('options', options);
+    const id = newId();
+    return await answering(id, this.commands.push([[id, this.format.encode('payload', payload)]], options));
+  }
+
+  /**
+   * As {@link push} for up to 10,000 jobs, all or none.
+   * @returns the jobs' ids, in the order of the payloads
+   */
+  async pushMany(payloads: readonly T[], options: OperationOptions = {}): Promise<string[]> {
+    checkOptions('options', options);
+    if (!Array.isArray(payloads) || payloads.length > MAX_JOBS_PER_PUSH)
+      throw new InvalidArgumentError('payloads', `an array of at most ${MAX_JOBS_PER_PUSH}`, payloads);
+    const jobs = Array.from(
+      payloads,
+      (payload, i) => [newId(), this.format.encode(`payloads[${i}]`, payload)] as const,
+    );
+    const ids = jobs.map(([id]) => id);
+    return ids.length === 0 ? ids : await answering(ids, this.commands.push(jobs, options));
+  }
+
+  /**
+   * Takes a job: the one at the head, or one whose lease has ended. With `timeoutMs` it waits for one, on a connection of its own.
+   *
+   * ```ts
+   * const job = await queue.take({ timeoutMs: 5_000 });
+   * if (job) { await send(job.payload); await job.ack(); }
+   * ```
+   *
+   * @returns null when there was none in time
+   * @throws InvalidArgumentError, RedisUnavailableError, TransactionMisuseError
+   * @throws OutcomeUnknownError when it was sent and not answered in time; a job that was taken comes back when its lease ends
+   * @throws ModuleClosedError when the module is closed while it waits
+   */
+  async take(options: TakeOptions = {}): Promise<QueueJob<T> | null> {
+    checkTakeOptions('options', options);
+    const { timeoutMs = 0, leaseMs, signal, propagation } = options;
+    const taken = await this.reader.take({
+      waitMs: timeoutMs,
+      leaseMs,
+      signal,
+      ...(propagation && { propagation }),
+    });
+    return taken?.job ?? null;
+  }
+
+  /**
+   * Takes jobs and runs them until it is stopped, at the latest by the application's shutdown. Their leases are renewed while they run.
+   *
+   * @throws InvalidArgumentError, ModuleClosedError
+   */
+  consume(handler: JobHandler<T>, options: ConsumeOptions = {}): RunningConsumer<T> {
+    check.func('handler', handler);
+    checkConsumeOptions('options', options);
+    return this.startConsumer(handler, options.concurrency ?? 1, this.reader);
+  }
+
+  /**
+   * How many jobs there are.
+   * @throws InvalidArgumentError, RedisUnavailableError
+   */
+  async counts(options: { timeoutMs?: number } = {}): Promise<QueueCounts> {
+    checkCountsOptions('options', options);
+    return await this.commands.counts(options);
+  }
+}
+
+const newId = (): string => randomBytes(16).toString('base64url');
+
+/** What was pushed is there also when too few replicas have it. */
+async function answering<R>(result: R, pushed: Promise<void>): Promise<R> {
+  try {
+    await pushed;
+    return result;
+  } catch (error) {
+    if (!(error instanceof NotReplicatedError)) throw error;
+    throw new NotReplicatedError('A push', error.requested, error.acknowledged, result, {
+      cause: error.cause,
+    });
+  }
+}

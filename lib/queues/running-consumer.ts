@@ -1,0 +1,168 @@
+import { Logger } from '@nestjs/common';
+import { describe } from '../atomic-redis.errors.js';
+import * as check from '../atomic-redis.validation.js';
+import { Deadline, fullJitter, sleep } from '../redis/deadline.js';
+import { Settled, Verdict } from './advance.script.js';
+import { keepRenewed } from './lease-renewal.js';
+import type { QueueJob, TakenJob } from './queue-job.js';
+import type { QueueReader } from './queue-reader.js';
+
+/** What runs a job: when it settles the job is acknowledged, when it throws it is retried, unless it did so itself. */
+export type JobHandler<T> = (job: QueueJob<T>) => unknown;
+
+/** How long one wait for a job lasts. */
+const WAIT_MS = 60_000;
+
+/** For giving back one job at the end. */
+const RELEASE_TIMEOUT_MS = 2_000;
+
+const checkStopOptions = check.options({ timeoutMs: check.waitMs(0) });
+
+/** Takes jobs and runs them, as many at a time as its concurrency says, until it is stopped. */
+export class RunningConsumer<T = unknown> {
+  private readonly logger = new Logger('QueueConsumer');
+  private readonly stopping = new AbortController();
+  /** Jobs whose handler has not settled, and what ends the renewal of their leases. */
+  private readonly running = new Map<TakenJob<T>, () => void>();
+  private readonly loops: Promise<unknown>;
+  private stopped: Promise<void> | undefined;
+
+  constructor(
+    private readonly reader: QueueReader<T>,
+    private readonly handler: JobHandler<T>,
+    concurrency: number,
+    private readonly defaultStopTimeoutMs: number,
+  ) {
+    this.loops = Promise.all(Array.from({ length: concurrency }, () => this.loop()));
+  }
+
+  /** Resolves when it is stopped and no job is running any more. */
+  async ended(): Promise<void> {
+    await this.loops;
+  }
+
+  /**
+   * Takes no more jobs, waits for those in hand, and when the time is up gives back the rest, whose `signal` then aborts. Repeating it waits for the
+   * first.
+   *
+   * @param options.timeoutMs how long to wait for jobs in hand. Default: the module's `shutdownTimeoutMs`
+   * @throws InvalidArgumentError
+   */
+  async stop(options: { timeoutMs?: number } = {}): Promise<void> {
+    checkStopOptions('options', options);
+    this.stopped ??= this.stopWithin(options.timeoutMs ?? this.defaultStopTimeoutMs);
+    await this.stopped;
+  }
+
+  private async stopWithin(timeoutMs: number): Promise<void> {
+    this.stopping.abort(new Error('stopped'));
+    try {
+      await Deadline.in(timeoutMs).race(this.loops, () => new Error('not in time'));
+    } catch {
+      const left = [...this.running.keys()];
+      for (const stopRenewing of this.running.values()) stopRenewing();
+      this.running.clear();
+      await Promise.all(left.map((taken) => this.release(taken)));
+      if (left.length > 0)
+        this.logger.warn(
+          `${left.length} jobs of queue ${this.name} were still running after ${timeoutMs} ms and go back to it`,
+        );
+    }
+  }
+
+  private async loop(): Promise<void> {
+    const { signal } = this.stopping;
+    let taken: TakenJob<T> | undefined;
+    for (let failures = 0; taken !== undefined || !signal.aborted;) {
+      try {
+        taken ??= await this.reader.take({ waitMs: WAIT_MS, signal, propagation: 'outside' });
+        if (taken) taken = await this.process(taken);
+        failures = 0;
+      } catch (error) {
+        taken = undefined;
+        if (signal.aborted) return;
+        // Once for each outage.
+        if (++failures === 1)
+          this.logger.warn(
+            `Queue ${this.name} cannot be worked on, and is tried again: ${(error as Error).message}`,
+          );
+        await sleep(fullJitter(failures, 50, 5_000), signal).catch(() => undefined);
+      }
+    }
+  }
+
+  /** Runs one job. Resolves with the next, when there is one. */
+  private async process(taken: TakenJob<T>): Promise<TakenJob<T> | undefined> {
+    // It arrived in the moment of the stop.
+    if (this.stopping.signal.aborted) return await this.release(taken);
+    const failure = await this.run(taken);
+    // Given back when the time was up.
+    if (!this.running.delete(taken)) return undefined;
+    if (taken.settled) {
+      await taken.settled.catch(() => undefined);
+      return undefined;
+    }
+
+    const verdict = failure ? Verdict.Retry : Verdict.Ack;
+    const reason = failure && messageOf(failure.error);
+    // As long as the lease lasts: after that it would be in vain.
+    const options = { timeoutMs: this.reader.settings.leaseMs, propagation: 'outside' } as const;
+    const { settled, next } = this.stopping.signal.aborted
+      ? { settled: await taken.end(verdict, reason, options), next: undefined }
+      : await taken.endAndTakeNext(verdict, reason, options);
+    this.report(taken, settled, failure);
+    return next;
+  }
+
+  /** Resolves with what the handler threw, if it did. Its lease is renewed meanwhile. */
+  private async run(taken: TakenJob<T>): Promise<{ error: unknown } | undefined> {
+    const { leaseMs } = this.reader.settings;
+    const stopRenewing = keepRenewed({
+      leaseMs,
+      askedAt: taken.askedAt,
+      renew: () => taken.extend(leaseMs, { timeoutMs: Math.ceil(leaseMs / 3), propagation: 'outside' }),
+      lost: () => taken.lose(),
+    });
+    this.running.set(taken, stopRenewing);
+    try {
+      await this.handler(taken.job);
+      return undefined;
+    } catch (error) {
+      return { error };
+    } finally {
+      stopRenewing();
+    }
+  }
+
+  private async release(taken: TakenJob<T>): Promise<undefined> {
+    try {
+      await taken.end(Verdict.Release, undefined, {
+        timeoutMs: RELEASE_TIMEOUT_MS,
+        propagation: 'outside',
+      });
+    } catch {
+      // It comes back when its lease ends.
+    }
+    taken.lose();
+  }
+
+  private report(taken: TakenJob<T>, settled: Settled, failure: { error: unknown } | undefined): void {
+    const { id, deliveries } = taken.delivery;
+    const job = `Job ${id} of queue ${this.name}`;
+    if (settled === Settled.Lost) {
+      this.logger.warn(`${job} lost its lease before it ended, and is delivered again`);
+    } else if (failure) {
+      const how = `${job} failed at delivery ${deliveries} of ${this.reader.settings.maxDeliveries}`;
+      const stack = failure.error instanceof Error ? failure.error.stack : undefined;
+      if (settled === Settled.Dead) this.logger.error(`${how} and is in the dead letters`, stack);
+      else this.logger.warn(`${how}: ${messageOf(failure.error)}`);
+    }
+  }
+
+  private get name(): string {
+    return describe(this.reader.commands.queue);
+  }
+}
+
+const messageOf = (error: unknown): string =>
+  error instanceof Error ? `${error.name}: ${error.message}` : `threw ${describe(error)}`;
