@@ -88,7 +88,8 @@ export class RedisConnection {
 
   /** Whether a command written in this tick goes to a live connection. */
   get isReady(): boolean {
-    return this.client.status === 'ready';
+    // A closed client goes on being 'ready' until its socket has ended.
+    return this.state === 'open' && this.client.status === 'ready';
   }
 
   /** @throws RedisUnavailableError when there is no connection by the deadline; ModuleClosedError after {@link close} */
@@ -190,7 +191,7 @@ export class RedisConnection {
     for (const channel of this.durableChannels.values()) channel.close();
     if (!wasOpen) return;
     // What was written before is still answered, unless nothing is any more.
-    if (this.isReady) {
+    if (this.client.status === 'ready') {
       const quit = this.client.quit().then(() => undefined);
       await Deadline.in(QUIT_TIMEOUT_MS)
         .race(quit, () => this.unavailable())

@@ -1,0 +1,412 @@
+import {
+  InvalidArgumentError,
+  LeaseLostError,
+  ModuleClosedError,
+  TransactionMisuseError,
+  TransactionService,
+  type ReliableQueue,
+  type ReliableQueueService,
+} from '../../lib/index.js';
+import { Test } from '@nestjs/testing';
+import { AtomicRedisModule } from '../../lib/index.js';
+import { countCommands } from '../support/command-stats.js';
+import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
+import { openQueues, type TestQueues } from './queues.js';
+
+interface Email {
+  to: string;
+}
+
+describe('ReliableQueue', () => {
+  const redis = useRedis();
+  let app: TestQueues;
+  let queues: ReliableQueueService;
+  let emails: ReliableQueue<Email>;
+
+  beforeAll(async () => {
+    app = await openQueues(redis.server.url);
+    ({ queues } = app);
+    emails = queues.get<Email>('emails');
+  });
+  afterAll(() => app.close());
+
+  /** A lease that is over, without waiting for it. */
+  const endLeases = async (queue = 'emails'): Promise<void> => {
+    const leases = `atomic:queue:leases:{${queue}}:${queue}`;
+    for (const id of await redis.client.zrange(leases, 0, -1)) await redis.client.zadd(leases, 1, id);
+  };
+
+  it('[QU-1] gives jobs out in their order, once each, and an acknowledged one never again', async () => {
+    const id = await emails.push({ to: 'a' });
+    const [second, third] = await emails.pushMany([{ to: 'b' }, { to: 'c' }]);
+    expect(await emails.counts()).toEqual({ pending: 3, processing: 0, dead: 0 });
+
+    const first = (await emails.take())!;
+    expect({ ...first }).toMatchObject({ id, payload: { to: 'a' }, deliveries: 1 });
+    expect((await emails.take())?.id).toBe(second);
+    expect((await emails.take())?.id).toBe(third);
+    expect(await emails.take()).toBeNull();
+    expect(await emails.counts()).toEqual({ pending: 0, processing: 3, dead: 0 });
+
+    expect(await first.ack()).toBe(true);
+    expect(await emails.counts()).toEqual({ pending: 0, processing: 2, dead: 0 });
+    await endLeases();
+    expect([(await emails.take())?.id, (await emails.take())?.id, await emails.take()]).toEqual([
+      ...[second!, third!].toSorted(),
+      null,
+    ]);
+  });
+
+  it('[QU-1] leaves nothing behind of jobs that are done but what expires by itself', async () => {
+    await emails.pushMany([{ to: 'a' }, { to: 'b' }]);
+    const first = (await emails.take())!;
+    await first.retry({ reason: 'once' });
+    for (let job = await emails.take(); job; job = await emails.take()) await job.ack();
+    const left = await redis.client.keys('*');
+    for (const key of left)
+      expect({ key, ttl: await redis.client.pttl(key) }).toEqual({ key, ttl: expect.any(Number) });
+    expect(left.filter((key) => !key.startsWith('atomic:operation:'))).toEqual([]);
+    for (const key of left) expect(await redis.client.pttl(key)).toBeGreaterThan(0);
+  });
+
+  it('[QU-2] takes equal payloads for different jobs', async () => {
+    await emails.pushMany([{ to: 'a' }, { to: 'a' }]);
+    const [one, other] = [(await emails.take())!, (await emails.take())!];
+    expect(one.id).not.toBe(other.id);
+    expect(await one.ack()).toBe(true);
+    await endLeases();
+    expect((await emails.take())?.id).toBe(other.id);
+  });
+
+  it('[QU-3] gives a job to another when its lease has ended, and the first can do nothing to it any more', async () => {
+    await emails.push({ to: 'a' });
+    const stale = (await emails.take())!;
+    await endLeases();
+    const fresh = (await emails.take())!;
+    expect(fresh).toMatchObject({ id: stale.id, deliveries: 2 });
+
+    expect(await stale.extend()).toBe(false);
+    expect(stale.signal.reason).toBeInstanceOf(LeaseLostError);
+    expect(await stale.retry()).toBe(false);
+    expect(await stale.ack()).toBe(false);
+    expect((await stale.ackAndTakeNext()).acked).toBe(false);
+    expect(await emails.counts()).toEqual({ pending: 0, processing: 1, dead: 0 });
+    expect(fresh.signal.aborted).toBe(false);
+    expect(await fresh.ack()).toBe(true);
+    expect(await emails.counts()).toEqual({ pending: 0, processing: 0, dead: 0 });
+  });
+
+  it('[QU-3] accepts the end of a delivery whose lease is over, as long as nobody was given the job', async () => {
+    await emails.push({ to: 'a' });
+    const job = (await emails.take())!;
+    await endLeases();
+    expect(await job.extend()).toBe(true);
+    expect(await emails.take()).toBeNull();
+    await endLeases();
+    expect(await job.ack()).toBe(true);
+  });
+
+  it('[QU-3] measures leases by Redis’s clock', async () => {
+    await emails.push({ to: 'a' });
+    const job = (await emails.take({ leaseMs: 100 }))!;
+    const again = await emails.take({ timeoutMs: 10_000 });
+    expect(again).toMatchObject({ id: job.id, deliveries: 2 });
+  });
+
+  it('[QU-4] puts a failed job at the end, and after maxDeliveries into the dead letters with the reason', async () => {
+    const three = queues.get<Email>('emails', { maxDeliveries: 3 });
+    const id = await three.push({ to: 'poison' });
+    const other = await three.push({ to: 'fine' });
+    expect(await (await three.take())!.retry({ reason: 'first' })).toBe(true);
+    const fine = (await three.take())!;
+    expect(fine.id).toBe(other);
+    await fine.ack();
+    await (await three.take())!.retry({ reason: 'second' });
+    const last = (await three.take())!;
+    expect(last).toMatchObject({ id, deliveries: 3 });
+    expect(await last.retry({ reason: 'x'.repeat(600) })).toBe(true);
+    expect(await three.take()).toBeNull();
+    expect(await three.counts()).toEqual({ pending: 0, processing: 0, dead: 1 });
+    const [letter, ...rest] = await three.deadLetters.list();
+    expect(rest).toEqual([]);
+    expect(letter).toEqual({
+      id,
+      payload: { to: 'poison' },
+      bytes: Buffer.from('{"to":"poison"}'),
+      deliveries: 3,
+      reason: 'x'.repeat(500),
+      diedAt: expect.any(Date),
+    });
+    const [seconds] = await redis.client.time();
+    expect(Math.abs(letter!.diedAt.getTime() / 1_000 - Number(seconds))).toBeLessThan(60);
+  });
+
+  it('[QU-4] puts a job whose process dies each time into the dead letters too', async () => {
+    const two = queues.get<Email>('emails', { maxDeliveries: 2 });
+    const id = await two.push({ to: 'killer' });
+    await two.take();
+    await endLeases();
+    expect((await two.take())?.deliveries).toBe(2);
+    await endLeases();
+    expect(await two.take()).toBeNull();
+    expect(await two.deadLetters.list()).toMatchObject([
+      { id, deliveries: 2, reason: 'its lease ended before it was acknowledged' },
+    ]);
+  });
+
+  it('[QU-4] puts a job that cannot be read into the dead letters, and takes the next', async () => {
+    const bytes = queues.get('emails', { format: 'bytes' });
+    const broken = await bytes.push(Buffer.from('{"to":'));
+    const alsoBroken = await bytes.push(Buffer.from([0xff]));
+    const whole = await emails.push({ to: 'a' });
+    expect((await emails.take())?.id).toBe(whole);
+    const letters = await emails.deadLetters.list();
+    expect(letters).toMatchObject([
+      { id: broken, payload: undefined, deliveries: 1 },
+      { id: alsoBroken, payload: undefined },
+    ]);
+    expect(letters[0]!.reason).toMatch(/^its payload could not be read: /);
+    expect(letters[1]!.bytes).toEqual(Buffer.from([0xff]));
+  });
+
+  describe('dead letters', () => {
+    const kill = async (count: number): Promise<string[]> => {
+      const one = queues.get<Email>('emails', { maxDeliveries: 1 });
+      const ids = await one.pushMany(Array.from({ length: count }, (_, i) => ({ to: String(i) })));
+      for (let i = 0; i < count; i++) await (await one.take())!.retry({ reason: `reason ${i}` });
+      return ids;
+    };
+
+    it('[QU-5] lists them page by page, in the order they died', async () => {
+      await kill(3);
+      const all = await emails.deadLetters.list();
+      expect(all.map(({ payload }) => payload?.to).toSorted()).toEqual(['0', '1', '2']);
+      expect(all.map(({ diedAt }) => +diedAt)).toEqual(
+        all.map(({ diedAt }) => +diedAt).toSorted((a, b) => a - b),
+      );
+      expect(await emails.deadLetters.list({ limit: 2 })).toEqual(all.slice(0, 2));
+      expect(await emails.deadLetters.list({ offset: 2 })).toEqual(all.slice(2));
+    });
+
+    it('[QU-5] requeues named ones with all their deliveries before them, and no old holder can touch them', async () => {
+      const one = queues.get<Email>('emails', { maxDeliveries: 1 });
+      await one.push({ to: 'a' });
+      const old = (await one.take())!;
+      await endLeases();
+      expect(await one.take()).toBeNull();
+      expect(await emails.deadLetters.requeue([old.id, 'unknown'])).toBe(1);
+      expect(await emails.deadLetters.list()).toEqual([]);
+      const again = (await emails.take())!;
+      expect(again).toMatchObject({ id: old.id, deliveries: 1 });
+      expect(await old.ack()).toBe(false);
+      expect(await again.retry()).toBe(true);
+      expect((await emails.take())?.deliveries).toBe(2);
+    });
+
+    it('[QU-5] requeues and purges all, any number of them', async () => {
+      await kill(12);
+      await redis.client.zadd(
+        'atomic:queue:dead:{emails}:emails',
+        ...Array.from({ length: 2_000 }, (_, i) => [i, `stray${i}`]).flat(),
+      );
+      expect(await emails.deadLetters.purge()).toBe(2_012);
+      expect(await emails.counts()).toEqual({ pending: 0, processing: 0, dead: 0 });
+      await kill(2);
+      expect(await emails.deadLetters.requeue()).toBe(2);
+      expect(await emails.counts()).toEqual({ pending: 2, processing: 0, dead: 0 });
+      expect(await emails.deadLetters.requeue([])).toBe(0);
+      expect(await emails.deadLetters.purge()).toBe(0);
+    });
+
+    it('[QU-5] purges named ones and nothing else', async () => {
+      const [first, second] = await kill(2);
+      expect(await emails.deadLetters.purge([first!])).toBe(1);
+      expect(await emails.deadLetters.list()).toMatchObject([{ id: second }]);
+      expect(await redis.client.hkeys('atomic:queue:jobs:{emails}:emails')).toEqual([second]);
+    });
+  });
+
+  it('[QU-6] takes bytes as they are', async () => {
+    const raw = queues.get('raw', { format: 'bytes' });
+    const all = Buffer.from(Array.from({ length: 256 }, (_, i) => i));
+    await raw.pushMany([all, Buffer.alloc(0), Buffer.from([0xc3, 0x28, 0x00])]);
+    const payloads = [];
+    for (let job = await raw.take(); job; job = await raw.take()) payloads.push(job.payload);
+    expect(payloads).toEqual([all, Buffer.alloc(0), Buffer.from([0xc3, 0x28, 0x00])]);
+  });
+
+  it('[QU-6] pushes 10,000 jobs at once', async () => {
+    const ids = await emails.pushMany(Array.from({ length: 10_000 }, (_, i) => ({ to: String(i) })));
+    expect(new Set(ids).size).toBe(10_000);
+    expect((await emails.counts()).pending).toBe(10_000);
+    expect((await emails.take())?.payload).toEqual({ to: '0' });
+    expect(await emails.pushMany([])).toEqual([]);
+  });
+
+  it('[QU-6] keeps queues apart, whatever their names', async () => {
+    const names = ['a', 'a:b', '{a}', 'a}', '{', 'ä 💡', 'a:{b}:c', 'pending'];
+    for (const name of names) await queues.get<string>(name).push(name);
+    for (const name of names) {
+      const queue = queues.get<string>(name);
+      expect(await queue.counts()).toEqual({ pending: 1, processing: 0, dead: 0 });
+      expect((await queue.take())?.payload).toBe(name);
+      expect(await queue.take()).toBeNull();
+    }
+  });
+
+  it('[QU-7] takes one round trip each to push, take and end, and to end and take the next', async () => {
+    await emails.pushMany([{ to: 'warm' }, { to: 'up' }]);
+    await (await emails.take())!.ack();
+    await (await emails.take())!.ack();
+    const own = await openQueues(redis.server.url);
+    const queue = own.queues.get<Email>('emails');
+    await queue.counts();
+    const used = await countCommands(redis.client, async () => {
+      await queue.push({ to: 'a' });
+      await queue.push({ to: 'b' });
+      const job = (await queue.take())!;
+      const { acked, next } = await job.ackAndTakeNext();
+      expect([acked, next?.payload]).toEqual([true, { to: 'b' }]);
+      await next!.ackAndTakeNext();
+    });
+    expect(used.evalsha).toBe(5);
+    expect(Object.keys(used).filter((name) => name === 'eval' || name === 'blmove')).toEqual([]);
+    await own.close();
+  });
+
+  it('[QU-8] waits for a job without keeping others from the connection', async () => {
+    const waiting = emails.take({ timeoutMs: 20_000 });
+    await waitFor('BLMOVE blocks', async () =>
+      (await redis.client.info('clients')).includes('blocked_clients:1'),
+    );
+    const began = performance.now();
+    await emails.counts();
+    // Well under the second for which BLMOVE blocks.
+    expect(performance.now() - began).toBeLessThan(700);
+    const id = await emails.push({ to: 'a' });
+    const job = (await waiting)!;
+    expect(job.id).toBe(id);
+    expect(await job.ack()).toBe(true);
+  });
+
+  it('[QU-8] serves many who wait, in turn, over one connection', async () => {
+    const waiting = Array.from({ length: 20 }, () => emails.take({ timeoutMs: 20_000 }));
+    await waitFor('BLMOVE blocks', async () =>
+      (await redis.client.info('clients')).includes('blocked_clients:1'),
+    );
+    const ids = await emails.pushMany(Array.from({ length: 20 }, (_, i) => ({ to: String(i) })));
+    const jobs = await Promise.all(waiting);
+    expect(jobs.map((job) => job?.id).toSorted()).toEqual(ids.toSorted());
+    const list = (await redis.client.client('LIST')) as string;
+    expect(list.match(/name=nestjs-atomic-redis:default:queue/g)).toHaveLength(1);
+  });
+
+  it('[QU-8] stops waiting when the time is up, its signal aborts, or the module closes', async () => {
+    expect(await emails.take({ timeoutMs: 100 })).toBeNull();
+    const abort = new AbortController();
+    const aborted = emails.take({ timeoutMs: 60_000, signal: abort.signal });
+    const why = new Error('enough');
+    abort.abort(why);
+    await expect(aborted).rejects.toBe(why);
+    await expect(emails.take({ signal: abort.signal })).rejects.toBe(why);
+
+    const own = await openQueues(redis.server.url);
+    const waiting = own.queues.get('emails').take({ timeoutMs: 60_000 });
+    const refused = expect(waiting).rejects.toBeInstanceOf(ModuleClosedError);
+    await waitFor(
+      'it waits',
+      async () => (await redis.client.zcard('atomic:queue:consumers:{emails}:emails')) > 0,
+    );
+    await own.close();
+    await refused;
+    await expect(own.queues.get('emails').take({ timeoutMs: 10 })).rejects.toBeInstanceOf(ModuleClosedError);
+    expect(() => own.queues.get('emails').consume(() => 1)).toThrow(ModuleClosedError);
+  });
+
+  it('[QU-8] gives back a job that arrives for nobody', async () => {
+    const abort = new AbortController();
+    const waiting = emails.take({ timeoutMs: 60_000, signal: abort.signal }).catch(() => undefined);
+    await waitFor('BLMOVE blocks', async () =>
+      (await redis.client.info('clients')).includes('blocked_clients:1'),
+    );
+    abort.abort();
+    await waiting;
+    const id = await emails.push({ to: 'a' });
+    const other = await openQueues(redis.server.url);
+    expect((await other.queues.get('emails').take({ timeoutMs: 10_000 }))?.id).toBe(id);
+    await other.close();
+  });
+
+  it('[QU-9] ends a delivery once, whichever end comes first', async () => {
+    await emails.pushMany([{ to: 'a' }, { to: 'b' }]);
+    const job = (await emails.take())!;
+    expect(await Promise.all([job.ack(), job.ack(), job.retry()])).toEqual([true, true, false]);
+    expect(await job.ack()).toBe(true);
+    expect(await job.extend()).toBe(false);
+    expect(job.signal.aborted).toBe(false);
+    expect((await job.ackAndTakeNext()).next?.payload).toEqual({ to: 'b' });
+  });
+
+  it('[ARG-1] refuses bad input before any command', async () => {
+    const used = await countCommands(redis.client, async () => {
+      const bad: [argument: string, call: () => unknown][] = [
+        ['name', () => queues.get('')],
+        ['options.leaseMs', () => queues.get('q', { leaseMs: 99 })],
+        ['options.maxDeliveries', () => queues.get('q', { maxDeliveries: 0 })],
+        ['options.format', () => queues.get('q', { format: 'xml' as never })],
+        ['options.lease', () => queues.get('q', { lease: 1 } as never)],
+        ['payload', () => emails.push(undefined as never)],
+        ['payload', () => emails.push(1n as never)],
+        ['payload', () => queues.get('q', { format: 'bytes' }).push('text' as never)],
+        ['payloads[1]', () => emails.pushMany([{ to: 'a' }, (() => 1) as never])],
+        ['payloads', () => emails.pushMany({} as never)],
+        ['payloads', () => emails.pushMany(Array.from({ length: 10_001 }, () => ({ to: '' })))],
+        ['options.timeoutMs', () => emails.push({ to: 'a' }, { timeoutMs: 0 })],
+        ['options.timeoutMs', () => emails.take({ timeoutMs: -1 })],
+        ['options.leaseMs', () => emails.take({ leaseMs: 1.5 })],
+        ['options.signal', () => emails.take({ signal: {} as never })],
+        ['handler', () => emails.consume(undefined as never)],
+        ['options.concurrency', () => emails.consume(() => 1, { concurrency: 0 })],
+        ['options.limit', () => emails.deadLetters.list({ limit: 1_001 })],
+        ['options.offset', () => emails.deadLetters.list({ offset: -1 })],
+        ['ids', () => emails.deadLetters.purge('all' as never)],
+        ['ids[0]', () => emails.deadLetters.requeue([1 as never])],
+      ];
+      for (const [argument, call] of bad) {
+        const error = await (async () => call())().then(
+          () => undefined,
+          (reason: unknown) => reason,
+        );
+        expect(error).toBeInstanceOf(InvalidArgumentError);
+        expect((error as InvalidArgumentError).argument).toBe(argument);
+      }
+    });
+    expect(used).toEqual({});
+  });
+
+  it('[QU-9] is refused inside a transaction, unless it is to be made outside', async () => {
+    const own = await Test.createTestingModule({
+      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url })],
+    }).compile();
+    await own.init();
+    const queue = own.get<ReliableQueueService>(queues.constructor as never).get<Email>('emails');
+    await queue.push({ to: 'a' });
+    const job = (await queue.take())!;
+    await own.get(TransactionService).run(['k'], async () => {
+      for (const call of [
+        () => queue.push({ to: 'b' }),
+        () => queue.take(),
+        () => job.ack(),
+        () => job.retry(),
+        () => job.extend(),
+        () => queue.deadLetters.purge(['x']),
+      ])
+        await expect(call()).rejects.toBeInstanceOf(TransactionMisuseError);
+      await queue.push({ to: 'c' }, { propagation: 'outside' });
+      expect((await queue.take({ propagation: 'outside' }))?.payload).toEqual({ to: 'c' });
+      expect(await job.ack({ propagation: 'outside' })).toBe(true);
+    });
+    await own.close();
+  });
+});
