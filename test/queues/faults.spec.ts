@@ -1,0 +1,224 @@
+import {
+  OutcomeUnknownError,
+  RedisReplyError,
+  RedisUnavailableError,
+  type ReliableQueue,
+} from '../../lib/index.js';
+import { startFaultProxy, startRedisServer, type FaultProxy } from '../../lib/testing/index.js';
+import { Redis } from 'ioredis';
+import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
+import { openQueues, type TestQueues } from './queues.js';
+
+const isScript = { match: ({ name }: { name: string }) => name === 'EVALSHA' || name === 'EVAL' };
+const isMove = { match: ({ name }: { name: string }) => name === 'BLMOVE' };
+
+describe('a queue whose connection fails', () => {
+  const redis = useRedis();
+  let proxy: FaultProxy;
+  let app: TestQueues;
+  let other: TestQueues;
+  let queue: ReliableQueue<string>;
+  /** Of another process, past the proxy. */
+  let elsewhere: ReliableQueue<string>;
+
+  beforeEach(async () => {
+    proxy = await startFaultProxy({ target: redis.server });
+    app = await openQueues(proxy.url);
+    other = await openQueues(redis.server.url);
+    queue = app.queues.get<string>('q');
+    elsewhere = other.queues.get<string>('q');
+    await queue.counts();
+  });
+  afterEach(async () => {
+    proxy.reset();
+    await Promise.all([app.close(), other.close()]);
+    await proxy.stop();
+  });
+
+  const counts = () => elsewhere.counts();
+  const blocked = () =>
+    waitFor('BLMOVE blocks', async () => (await redis.client.info('clients')).includes('blocked_clients:1'));
+
+  it('[QU-10] pushes once when the reply is lost, and nothing again when the job is done meanwhile', async () => {
+    const fault = proxy.loseReplies(isScript);
+    await queue.push('a');
+    expect(fault.count).toBe(1);
+    expect(await counts()).toEqual({ pending: 1, processing: 0, dead: 0 });
+
+    const late = proxy.deliverLate(600, isScript);
+    await queue.pushMany(['b', 'c']);
+    for (let job = await elsewhere.take(); job; job = await elsewhere.take()) await job.ack();
+    expect(await late.delivered).toBe(true);
+    expect(await counts()).toEqual({ pending: 0, processing: 0, dead: 0 });
+  });
+
+  it('[QU-10] pushes nothing past the time-out', async () => {
+    const late = proxy.deliverLate(700, isScript);
+    proxy.refuseConnections(true);
+    const pushed = queue.push('a', { timeoutMs: 300 });
+    await expect(pushed).rejects.toBeInstanceOf(OutcomeUnknownError);
+    expect(await late.delivered).toBe(true);
+    expect(await counts()).toEqual({ pending: 0, processing: 0, dead: 0 });
+  });
+
+  it('[QU-10] takes one job when the reply is lost, and none with a copy that comes later', async () => {
+    await elsewhere.pushMany(['a', 'b', 'c']);
+    proxy.loseReplies(isScript);
+    expect(await queue.take()).toMatchObject({ payload: 'a', deliveries: 1 });
+    const late = proxy.deliverLate(400, isScript);
+    expect(await queue.take()).toMatchObject({ payload: 'b', deliveries: 1 });
+    await late.delivered;
+    expect(await counts()).toEqual({ pending: 1, processing: 2, dead: 0 });
+  });
+
+  it('[QU-10] answers the truth about an end whose reply was lost', async () => {
+    await elsewhere.pushMany(['a', 'b', 'c']);
+    const [a, b, c] = [await queue.take(), await queue.take(), await queue.take()];
+    const fault = proxy.loseReplies({ ...isScript, times: 4 });
+    expect(await a!.extend()).toBe(true);
+    expect(await a!.ack()).toBe(true);
+    expect(await b!.retry()).toBe(true);
+    expect(await c!.ackAndTakeNext()).toMatchObject({ acked: true, next: { payload: 'b', deliveries: 2 } });
+    expect(fault.count).toBe(4);
+    expect(await counts()).toEqual({ pending: 0, processing: 1, dead: 0 });
+  });
+
+  it('[QU-10] retries once: a late copy does not put the job back a second time', async () => {
+    await elsewhere.push('a');
+    const job = (await queue.take())!;
+    const late = proxy.deliverLate(500, isScript);
+    expect(await job.retry()).toBe(true);
+    const again = (await elsewhere.take())!;
+    expect(await again.ack()).toBe(true);
+    expect(await late.delivered).toBe(true);
+    expect(await counts()).toEqual({ pending: 0, processing: 0, dead: 0 });
+    expect(await elsewhere.take()).toBeNull();
+  });
+
+  it('[QU-11] delivers a job whose BLMOVE reply was lost at once, without waiting for a lease', async () => {
+    const fault = proxy.loseReplies(isMove);
+    const waiting = queue.take({ timeoutMs: 60_000 });
+    await blocked();
+    const id = await elsewhere.push('a');
+    const began = performance.now();
+    expect(await waiting).toMatchObject({ id, deliveries: 1 });
+    expect(fault.count).toBe(1);
+    // The grace of a consumer that died is 5 s, the lease 30 s.
+    expect(performance.now() - began).toBeLessThan(4_000);
+    expect(await counts()).toEqual({ pending: 0, processing: 1, dead: 0 });
+  });
+
+  it('[QU-11] finds a job that a BLMOVE of a lost connection moves long after', async () => {
+    const late = proxy.deliverLate(1_500, isMove);
+    const waiting = queue.take({ timeoutMs: 60_000 });
+    await late.triggered;
+    const first = await elsewhere.push('a');
+    expect((await waiting)!.id).toBe(first);
+    const second = await elsewhere.push('b');
+    expect(await late.delivered).toBe(true);
+    // Now in the list of a consumer that is not waiting any more: it takes it itself, or others after a while.
+    expect((await queue.take({ timeoutMs: 60_000 }))!.id).toBe(second);
+  });
+
+  it('[QU-11] goes on within seconds on another connection when the one it waits on is dead but open', async () => {
+    const waiting = queue.take({ timeoutMs: 60_000 });
+    await blocked();
+    proxy.blackHoleNow();
+    const began = performance.now();
+    const id = await elsewhere.push('a');
+    expect((await waiting)!.id).toBe(id);
+    // Silence is noticed after 2 s; the rest is for a busy machine.
+    expect(performance.now() - began).toBeLessThan(10_000);
+  });
+
+  it('[QU-11] goes on after a restart of Redis', async () => {
+    const server = await startRedisServer({
+      binary: process.env.TEST_REDIS_BINARY,
+      args: ['--appendonly', 'yes', '--appendfsync', 'always'],
+    });
+    const own = await openQueues(server.url);
+    const jobs = own.queues.get<string>('q');
+    const before = await jobs.push('before');
+    const held = (await jobs.take())!;
+    const waiting = jobs.take({ timeoutMs: 60_000 });
+    const outside = new Redis(server.url);
+    await waitFor('BLMOVE blocks', async () => (await outside.info('clients')).includes('blocked_clients:1'));
+    await server.kill();
+    await server.restart();
+    const after = await waitFor('a push', () => jobs.push('after'));
+    expect((await waiting)!.id).toBe(after);
+    expect(held.id).toBe(before);
+    expect(await held.ack()).toBe(true);
+    outside.disconnect();
+    await own.close();
+    await server.stop();
+  });
+
+  it('[QU-11] does not notice SCRIPT FLUSH', async () => {
+    await queue.push('a');
+    await redis.client.script('FLUSH');
+    const job = (await queue.take())!;
+    await redis.client.script('FLUSH');
+    expect(await job.extend()).toBe(true);
+    await redis.client.script('FLUSH');
+    expect((await job.ackAndTakeNext()).acked).toBe(true);
+    expect(await counts()).toEqual({ pending: 0, processing: 0, dead: 0 });
+  });
+
+  it('[QU-12] without Redis says so in time: nothing was pushed, or it is not known', async () => {
+    const job = (await queue.push('a').then(() => queue.take()))!;
+    proxy.refuseConnections(true);
+    proxy.disconnectAll();
+    // Written to a connection of which it is not known yet that it is gone.
+    const first = await queue.push('b', { timeoutMs: 200 }).catch((error: unknown) => error);
+    expect([RedisUnavailableError, OutcomeUnknownError]).toContain((first as Error).constructor);
+    await expect(queue.push('c', { timeoutMs: 200 })).rejects.toBeInstanceOf(RedisUnavailableError);
+    await expect(job.ack({ timeoutMs: 200 })).rejects.toBeInstanceOf(RedisUnavailableError);
+    proxy.refuseConnections(false);
+    expect(await job.ack()).toBe(true);
+    expect(await counts()).toEqual({ pending: 0, processing: 0, dead: 0 });
+  });
+
+  it('[QU-12] with its memory full refuses pushes whole, and lets the queue be emptied', async () => {
+    const deadly = queue.push.bind(queue);
+    await elsewhere.pushMany(Array.from({ length: 5 }, (_, i) => String(i)));
+    const [a, b] = [(await queue.take())!, (await queue.take())!];
+    const once = app.queues.get<string>('q', { maxDeliveries: 1 });
+    const dying = (await once.take())!;
+    await redis.client.config('SET', 'maxmemory', '1');
+    try {
+      const refused = await deadly('x').catch((error: unknown) => error);
+      expect(refused).toBeInstanceOf(RedisReplyError);
+      expect(refused).toMatchObject({ reply: 'OOM', outcome: 'not-applied' });
+      await expect(queue.pushMany(['y', 'z'])).rejects.toBeInstanceOf(RedisReplyError);
+      expect(await counts()).toEqual({ pending: 2, processing: 3, dead: 0 });
+
+      expect(await a.extend()).toBe(true);
+      expect(await a.ack()).toBe(true);
+      expect(await b.retry({ reason: 'why' })).toBe(true);
+      expect(await dying.retry()).toBe(true);
+      expect(await elsewhere.deadLetters.requeue()).toBe(1);
+      const { next } = await (await queue.take())!.ackAndTakeNext();
+      expect(await next!.ack()).toBe(true);
+      for (let left = 2; left > 0; left--) expect(await (await queue.take())!.ack()).toBe(true);
+      expect(await counts()).toEqual({ pending: 0, processing: 0, dead: 0 });
+    } finally {
+      await redis.client.config('SET', 'maxmemory', '0');
+    }
+  });
+
+  it('[QU-12] leaves what is no queue untouched, and what it has itself', async () => {
+    const id = await queue.push('a');
+    const parts = ['leases', 'dead', 'failures', 'deliveries', 'consumers'];
+    for (const part of parts) {
+      const key = `atomic:queue:${part}:{q}:q`;
+      await redis.client.set(key, 'foreign');
+      await expect(queue.take()).rejects.toMatchObject({ reply: 'WRONGTYPE' });
+      expect(await redis.client.get(key)).toBe('foreign');
+      expect(await redis.client.lrange('atomic:queue:pending:{q}:q', 0, -1)).toEqual([id]);
+      await redis.client.del(key);
+    }
+    expect((await queue.take())?.id).toBe(id);
+  });
+});

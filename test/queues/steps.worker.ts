@@ -1,0 +1,66 @@
+import { QueueCommands } from '../../lib/queues/queue-commands.js';
+import { worker, type WorkerContext } from '../support/worker.js';
+import { openQueues } from './queues.js';
+
+/** A moment in a job's life at which the worker says so and stands still, to be killed. */
+export type Step =
+  | 'pushed'
+  | 'moved by BLMOVE, not leased'
+  | 'leased, not known to the consumer'
+  | 'running'
+  | 'done, not acknowledged'
+  | 'acknowledged, not known to the consumer'
+  | 'failed, not retried'
+  | 'retried, not known to the consumer'
+  | 'dead, not known to the consumer'
+  | 'extended';
+
+export interface StepJob {
+  url: string;
+  step: Step;
+  leaseMs: number;
+}
+
+/** Works on the queue until it gets to its step. */
+worker<StepJob>(async ({ data, send }: WorkerContext<StepJob>) => {
+  const standStill = (): Promise<never> => {
+    send('there');
+    return new Promise(() => undefined);
+  };
+  const { step } = data;
+  const original = QueueCommands.prototype.advance;
+  let waited = false;
+  QueueCommands.prototype.advance = async function (...args) {
+    const [settlement, take] = args;
+    if (step === 'done, not acknowledged' && settlement?.verdict === 'ack') await standStill();
+    if (step === 'failed, not retried' && settlement?.verdict === 'retry') await standStill();
+    // The queue was empty when it first looked: by the second time BLMOVE has moved the job.
+    if (step === 'moved by BLMOVE, not leased' && take?.willWait && waited) await standStill();
+    waited ||= take?.willWait === true;
+    const answer = await original.apply(this, args);
+    if (step === 'leased, not known to the consumer' && answer.taken) await standStill();
+    if (step === 'acknowledged, not known to the consumer' && settlement?.verdict === 'ack')
+      await standStill();
+    if (step === 'retried, not known to the consumer' && settlement?.verdict === 'retry') await standStill();
+    if (step === 'dead, not known to the consumer' && answer.settled === 'dead') await standStill();
+    return answer;
+  };
+
+  const { queues } = await openQueues(data.url);
+  const isDeadly = step === 'dead, not known to the consumer';
+  const queue = queues.get<string>('q', { leaseMs: data.leaseMs, maxDeliveries: isDeadly ? 1 : 100 });
+  if (step === 'pushed') {
+    await queue.push('from the worker');
+    await standStill();
+  }
+  queue.consume(async (job) => {
+    if (step === 'running') await standStill();
+    if (step === 'extended') {
+      await job.extend();
+      await standStill();
+    }
+    if (step.startsWith('failed') || step.startsWith('retried') || isDeadly) throw new Error('on purpose');
+  });
+  send('ready');
+  await new Promise(() => undefined);
+});
