@@ -1,0 +1,180 @@
+import { Test } from '@nestjs/testing';
+import {
+  AtomicRedisModule,
+  InvalidArgumentError,
+  ListService,
+  ModuleClosedError,
+  OutcomeUnknownError,
+  RedisReplyError,
+  TransactionMisuseError,
+  TransactionService,
+} from '../../lib/index.js';
+import { startFaultProxy, type FaultProxy } from '../../lib/testing/index.js';
+import { countCommands } from '../support/command-stats.js';
+import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
+
+describe('ListService', () => {
+  const redis = useRedis();
+  let proxy: FaultProxy;
+  let lists: ListService;
+  let transactions: TransactionService;
+  let close: () => Promise<void>;
+
+  beforeEach(async () => {
+    proxy = await startFaultProxy({ target: redis.server });
+    const app = await Test.createTestingModule({
+      imports: [AtomicRedisModule.forRoot({ connection: proxy.url })],
+    }).compile();
+    app.useLogger(false);
+    await app.init();
+    [lists, transactions] = [app.get(ListService), app.get(TransactionService)];
+    let closed: Promise<void> | undefined;
+    close = () => (closed ??= app.close());
+  });
+  afterEach(async () => {
+    proxy.reset();
+    await close();
+    await proxy.stop();
+  });
+
+  const all = (key: string) => redis.client.lrange(key, 0, -1);
+  const blocked = () =>
+    waitFor('BLMOVE blocks', async () => (await redis.client.info('clients')).includes('blocked_clients:1'));
+
+  it.each([
+    [{}, '1', ['2', '3'], ['x', '1']],
+    [{ from: 'right' }, '3', ['1', '2'], ['x', '3']],
+    [{ to: 'left' }, '1', ['2', '3'], ['1', 'x']],
+    [{ from: 'right', to: 'left' }, '3', ['1', '2'], ['3', 'x']],
+  ] as const)('[LI-1] moves with %j in one step', async (options, moved, source, destination) => {
+    await redis.client.rpush('a', '1', '2', '3');
+    await redis.client.rpush('b', 'x');
+    await lists.move('warm', 'up');
+    const used = await countCommands(redis.client, async () => {
+      expect(await lists.move('a', 'b', options)).toBe(moved);
+    });
+    expect(used.evalsha).toBe(1);
+    expect([await all('a'), await all('b')]).toEqual([source, destination]);
+  });
+
+  it('[LI-1] turns a list, answers null for an empty one, and keeps bytes', async () => {
+    await redis.client.rpush('a', '1', '2');
+    expect(await lists.move('a', 'a')).toBe('1');
+    expect(await all('a')).toEqual(['2', '1']);
+    expect(await lists.move('none', 'a')).toBeNull();
+    const bytes = Buffer.from(Array.from({ length: 256 }, (_, i) => i));
+    await redis.client.rpush('raw', bytes, '', 'EMPTY', 'TOO_LATE');
+    expect(await lists.moveBuffer('raw', 'b')).toEqual(bytes);
+    expect(await redis.client.lrangeBuffer('b', 0, 0)).toEqual([bytes]);
+    for (const text of ['', 'EMPTY', 'TOO_LATE']) expect(await lists.move('raw', 'b')).toBe(text);
+  });
+
+  it('[LI-2] moves one element when the reply is lost, and none with a late copy', async () => {
+    await redis.client.rpush('a', '1', '2', '3');
+    const match = ({ name }: { name: string }) => name.startsWith('EVAL');
+    proxy.loseReplies({ match });
+    expect(await lists.move('a', 'b')).toBe('1');
+    const late = proxy.deliverLate(400, { match });
+    expect(await lists.move('a', 'b')).toBe('2');
+    expect(await late.delivered).toBe(true);
+    expect([await all('a'), await all('b')]).toEqual([['3'], ['1', '2']]);
+  });
+
+  it('[LI-3] waits for an element, and gives up in time', async () => {
+    expect(await lists.move('a', 'b', { timeoutMs: 60 })).toBeNull();
+    const waiting = lists.move('a', 'b', { from: 'right', to: 'left', timeoutMs: 60_000 });
+    await blocked();
+    await redis.client.rpush('a', '1');
+    expect(await waiting).toBe('1');
+    expect([await all('a'), await all('b')]).toEqual([[], ['1']]);
+    await redis.client.rpush('a', '2');
+    expect(await lists.move('a', 'b', { timeoutMs: 60_000 })).toBe('2');
+  });
+
+  it('[LI-3] waits longer than one BLMOVE does', async () => {
+    const waiting = lists.move('a', 'b', { timeoutMs: 60_000 });
+    const rounds = await waitFor('three rounds', async () => {
+      const [, calls] = /cmdstat_blmove:calls=(\d+)/.exec(await redis.client.info('commandstats')) ?? [];
+      return Number(calls) >= 3 && calls;
+    });
+    expect(Number(rounds)).toBeGreaterThanOrEqual(3);
+    await redis.client.rpush('a', '1');
+    expect(await waiting).toBe('1');
+  });
+
+  it('[LI-3] says that it does not know when the connection is lost while it waits', async () => {
+    const match = ({ name }: { name: string }) => name === 'BLMOVE';
+    const fault = proxy.loseReplies({ match });
+    const waiting = lists.move('a', 'b', { timeoutMs: 60_000 });
+    const refused = expect(waiting).rejects.toBeInstanceOf(OutcomeUnknownError);
+    await blocked();
+    await redis.client.rpush('a', '1');
+    await refused;
+    expect(fault.count).toBe(1);
+    // As the error says: it may be there.
+    expect(await all('b')).toEqual(['1']);
+  });
+
+  it('[LI-3] ends its waits when the module closes, and moves nothing afterwards', async () => {
+    const waiting = lists.move('a', 'b', { timeoutMs: 60_000 });
+    const refused = expect(waiting).rejects.toBeInstanceOf(ModuleClosedError);
+    await blocked();
+    await close();
+    await refused;
+    await redis.client.rpush('a', '1');
+    expect([await all('a'), await all('b')]).toEqual([['1'], []]);
+  });
+
+  it('[LI-4] leaves what is no list untouched', async () => {
+    await redis.client.rpush('a', '1');
+    await redis.client.set('s', 'text');
+    for (const [from, to] of [
+      ['s', 'a'],
+      ['a', 's'],
+    ] as const) {
+      const error = await lists.move(from, to).catch((reason: unknown) => reason);
+      expect(error).toBeInstanceOf(RedisReplyError);
+      expect(error).toMatchObject({ reply: 'WRONGTYPE', outcome: 'not-applied' });
+      expect((error as Error).message).toBe('"s" holds something else than a list');
+    }
+    await expect(lists.move('e', 's', { timeoutMs: 100 })).resolves.toBeNull();
+    expect([await all('a'), await redis.client.get('s')]).toEqual([['1'], 'text']);
+  });
+
+  it('[LI-4] does nothing when memory is full', async () => {
+    await redis.client.rpush('a', '1');
+    await redis.client.config('SET', 'maxmemory', '1');
+    const error = await lists.move('a', 'b').catch((reason: unknown) => reason);
+    await redis.client.config('SET', 'maxmemory', '0');
+    expect(error).toMatchObject({ reply: 'OOM', outcome: 'not-applied' });
+    expect([await all('a'), await all('b')]).toEqual([['1'], []]);
+  });
+
+  it('[ARG-1] refuses bad input before any command', async () => {
+    await lists.move('warm', 'up');
+    const used = await countCommands(redis.client, async () => {
+      const bad: [argument: string, call: () => Promise<unknown>][] = [
+        ['source', () => lists.move('', 'b')],
+        ['destination', () => lists.move('a', undefined as never)],
+        ['options.from', () => lists.move('a', 'b', { from: 'top' as never })],
+        ['options.timeoutMs', () => lists.move('a', 'b', { timeoutMs: -1 })],
+        ['options.seconds', () => lists.move('a', 'b', { seconds: 1 } as never)],
+      ];
+      for (const [argument, call] of bad) {
+        const error = await call().catch((reason: unknown) => reason);
+        expect(error).toBeInstanceOf(InvalidArgumentError);
+        expect((error as InvalidArgumentError).argument).toBe(argument);
+      }
+    });
+    expect(used).toEqual({});
+  });
+
+  it('[LI-4] is refused inside a transaction, unless it is to be made outside', async () => {
+    await redis.client.rpush('a', '1');
+    await transactions.run(['k'], async () => {
+      await expect(lists.move('a', 'b')).rejects.toBeInstanceOf(TransactionMisuseError);
+      expect(await lists.move('a', 'b', { propagation: 'outside' })).toBe('1');
+    });
+  });
+});
