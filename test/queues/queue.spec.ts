@@ -34,7 +34,7 @@ describe('ReliableQueue', () => {
   /** A lease that is over, without waiting for it. */
   const endLeases = async (queue = 'emails'): Promise<void> => {
     const leases = `atomic:queue:leases:{${queue}}:${queue}`;
-    for (const id of await redis.client.zrange(leases, 0, -1)) await redis.client.zadd(leases, 1, id);
+    for (const id of await redis.client.zrange(leases, '0', '-1')) await redis.client.zadd(leases, 1, id);
   };
 
   it('[QU-1] gives jobs out in their order, once each, and an acknowledged one never again', async () => {

@@ -88,11 +88,11 @@ describe('a queue whose consumers die', () => {
     await redis.client.zadd(key('consumers'), hourAgo, 'long dead', hourAgo + 200_000, 'dead');
     const queue = await open();
     await queue.take({ timeoutMs: 4_000 });
-    const left = await redis.client.zrange(key('consumers'), 0, -1);
+    const left = await redis.client.zrange(key('consumers'), '0', '-1');
     expect(left).toHaveLength(2);
     expect(left).toContain('dead');
     await apps.pop()!.close();
-    expect(await redis.client.zrange(key('consumers'), 0, -1)).toEqual(['dead']);
+    expect(await redis.client.zrange(key('consumers'), '0', '-1')).toEqual(['dead']);
   });
 
   it('[QU-14] gives each of many ended leases to one of several recovering at once', async () => {
@@ -142,6 +142,6 @@ describe('a queue whose consumers die', () => {
     await redis.client.hdel(key('jobs'), leased!);
     await redis.client.zadd(key('leases'), 1, leased!);
     expect((await queue.take())!.id).toBe(kept);
-    expect(await redis.client.zrange(key('leases'), 0, -1)).toEqual([kept]);
+    expect(await redis.client.zrange(key('leases'), '0', '-1')).toEqual([kept]);
   });
 });

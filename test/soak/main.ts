@@ -2,6 +2,7 @@ import { parseArgs } from 'node:util';
 import { startRedisServer } from '../../lib/testing/index.js';
 import { contend } from './contention.js';
 import { soakIdempotency } from './idempotency.js';
+import { soakQueues } from './queues.js';
 import { render, renderIdempotency } from './report.js';
 import { judgeShadowSwap, measureShadowSwap } from './shadow-swap.js';
 import { soakTransactions } from './transactions.js';
@@ -11,13 +12,15 @@ import { isClean } from './verdict.js';
 const USAGE = `Usage: npm run soak -- transactions [--transactions 20000] [--faults 500] [--restarts 5] [--seed n]
        npm run soak -- idempotency [--keys 5000] [--kills 40] [--pauses 80] [--restarts 5] [--seed n]
        npm run soak -- contention [--increments 200]
-       npm run soak -- shadow-swap [--fields 1000000] [--rounds 5] [--pause 20]`;
+       npm run soak -- shadow-swap [--fields 1000000] [--rounds 5] [--pause 20]
+       npm run soak -- queues [--jobs 50000] [--kills 60] [--kill-every 600] [--seed n]`;
 
 /** Long runs of what the specs of the same names run shortly. */
 const soaks: Record<string, () => Promise<boolean>> = {
   transactions,
   idempotency,
   contention,
+  queues,
   'shadow-swap': shadowSwap,
 };
 
@@ -63,6 +66,17 @@ async function shadowSwap(): Promise<boolean> {
   const { table, isWithin } = judgeShadowSwap(await measureShadowSwap({ fields, rounds, pauseMs: pause }));
   console.info(table);
   return isWithin;
+}
+
+async function queues(): Promise<boolean> {
+  const given = numbers({ jobs: 50_000, kills: 60, 'kill-every': 600, seed: Date.now() % 1_000_000 });
+  const { jobs, kills, seed } = given;
+  console.info(`seed ${seed}: it chooses whom and what the faults strike, not their timing\n`);
+  const report = await soakQueues({ jobs, kills, killEveryMs: given['kill-every'], seed, limitMs: 900_000 });
+  for (const [name, value] of Object.entries(report)) console.info(`${name}: ${Math.round(value as number)}`);
+  const { lost, shared, wronglyJudged, left } = report;
+  const reached = report.pushed === jobs && report.kills >= kills;
+  return reached && [lost, shared, wronglyJudged, left].every((count) => count === 0);
 }
 
 /** The options as whole numbers; none but those with a default are known. */
