@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
-import { startFaultProxy, startRedisServer, type FaultProxy } from '../../lib/testing/index.js';
+import { startFaultProxy, startRedisServer, type Fault, type FaultProxy } from '../../lib/testing/index.js';
 import { openQueues } from '../queues/queues.js';
 import { startWorker, type WorkerProcess } from '../support/workers.js';
 import { LOG_KEY, type ConsumerData, type QueueSoakJob } from './queue-jobs.js';
@@ -206,10 +206,11 @@ class Consumers {
   }
 }
 
-/** Loses a reply of one kind or another, or cuts every connection. */
+/** Loses a reply of a script or of a BLMOVE, one of each at a time, or cuts every connection. */
 class Faults {
   cuts = 0;
-  private readonly armed: ReturnType<FaultProxy['loseReplies']>[] = [];
+  private readonly armed: Fault[] = [];
+  private readonly current = new Map<string, Fault>();
 
   constructor(
     private readonly proxy: FaultProxy,
@@ -221,17 +222,16 @@ class Faults {
   }
 
   next(): void {
-    const dice = integerBetween(this.random, 1, 100);
-    if (dice === 1) {
+    if (integerBetween(this.random, 1, 100) === 1) {
       this.cuts++;
       this.proxy.disconnectAll();
-    } else {
-      const names = dice <= 30 ? ['BLMOVE'] : ['EVALSHA', 'EVAL'];
-      const match = ({ name }: { name: string }): boolean => names.includes(name);
-      // One of each kind at a time.
-      if (this.armed.slice(-2).every(({ count }) => count > 0))
-        this.armed.push(this.proxy.loseReplies({ match }));
+      return;
     }
+    const command = integerBetween(this.random, 1, 2) === 1 ? 'BLMOVE' : 'EVALSHA';
+    if (this.current.get(command)?.count === 0) return;
+    const fault = this.proxy.loseReplies({ match: ({ name }) => name === command });
+    this.current.set(command, fault);
+    this.armed.push(fault);
   }
 
   end(): void {
