@@ -8,6 +8,7 @@ export class AppController {
       'POST /orders': '{ sku, quantity }, Idempotency-Key header: one order for each key',
       'GET /orders': 'how many orders there are',
       'GET /orders/:id': 'one order',
+      'GET /mails': 'of orders: waiting in the queue, being sent, given up, sent',
       'PUT /accounts/:id': '{ balance }',
       'GET /accounts/:id': 'the balance',
       'POST /accounts/:id/withdrawals': '{ amount }: never more than the balance',

@@ -1,5 +1,6 @@
 import { Injectable, NotFoundException } from '@nestjs/common';
 import { Redis } from 'ioredis';
+import { MailsService } from '../mails/mails.service.js';
 import { lastOrderIdKey, orderKey } from '../redis/keys.js';
 import type { CreateOrderDto } from './create-order.dto.js';
 
@@ -12,7 +13,10 @@ export interface Order {
 
 @Injectable()
 export class OrdersService {
-  constructor(private readonly redis: Redis) {}
+  constructor(
+    private readonly redis: Redis,
+    private readonly mails: MailsService,
+  ) {}
 
   /** Every call makes another order: it is the route that makes it run once for each Idempotency-Key. */
   async create({ sku, quantity }: CreateOrderDto): Promise<Order> {
@@ -23,6 +27,7 @@ export class OrdersService {
       placedAt: new Date().toISOString(),
     };
     await this.redis.hset(orderKey(order.id), order);
+    await this.mails.enqueue({ orderId: order.id, text: `Thank you for your order of ${quantity} ${sku}` });
     return order;
   }
 

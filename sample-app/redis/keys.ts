@@ -8,6 +8,7 @@ export const orderKey = (id: number): string => `order:{${id}}`;
 export const balanceKey = (accountId: string): string => `account:{bank}:${accountId}`;
 export const transfersKey = 'transfers:{bank}';
 export const statementsKey = (accountId: string): string => `statements:{${accountId}}`;
+export const sentMailsKey = 'mails:sent';
 export const stockKey = (sku: string): string => `inventory:{${sku}}`;
 export const reservationsKey = (sku: string): string => `inventory:{${sku}}:reservations`;
 export const productKey = (sku: string): string => `product:{${sku}}`;
