@@ -6,9 +6,9 @@ export interface RenewedLease {
   /** Monotonic time at which it was asked for. */
   readonly askedAt: number;
   /** Resolves with whether it is still held. */
-  renew(): Promise<boolean>;
+  renew: () => Promise<boolean>;
   /** Called at most once, after which nothing is renewed. */
-  lost(): void;
+  lost: () => void;
 }
 
 /**

@@ -3,6 +3,8 @@ import {
   AtomicRedisModule,
   CounterService,
   IdempotencyService,
+  ListService,
+  ReliableQueueService,
   ShadowKeyService,
   TransactionService,
 } from '../../lib/index.js';
@@ -32,6 +34,19 @@ worker<{ url: string }>(async ({ data }) => {
     .get(ShadowKeyService)
     .replace('hanging', (writer) => writer.hset({ a: 1 }).then(() => never))
     .catch(() => undefined);
+  const jobs = app.get(ReliableQueueService).get('jobs');
+  await jobs.push('hanging');
+  jobs.consume(() => never);
+  app
+    .get(ReliableQueueService)
+    .get('none')
+    .take({ timeoutMs: 600_000 })
+    .catch(() => undefined);
+  app
+    .get(ListService)
+    .move('none', 'none', { timeoutMs: 600_000 })
+    .catch(() => undefined);
+  while ((await jobs.counts()).processing === 0);
   await app.close();
   return 'closed';
 });

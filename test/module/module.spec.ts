@@ -10,8 +10,10 @@ import {
   IdempotencyService,
   InjectAtomicRedis,
   InvalidArgumentError,
+  ListService,
   ModuleClosedError,
   RedisUnavailableError,
+  ReliableQueueService,
   ReservationService,
   ShadowKeyService,
   TransactionService,
@@ -38,6 +40,8 @@ describe('AtomicRedisModule', () => {
     expect(facade.transactions).toBe(app.get(TransactionService));
     expect(facade.idempotency).toBe(app.get(IdempotencyService));
     expect(facade.counters).toBe(app.get(CounterService));
+    expect(facade.queues).toBe(app.get(ReliableQueueService));
+    expect(facade.lists).toBe(app.get(ListService));
     expect(facade.reservations).toBe(app.get(ReservationService));
     expect(facade.values).toBe(app.get(ValueService));
     expect(facade.auditedHashes).toBe(app.get(AuditedHashService));

@@ -1,4 +1,5 @@
 import {
+  NotReplicatedError,
   OutcomeUnknownError,
   RedisReplyError,
   RedisUnavailableError,
@@ -178,6 +179,15 @@ describe('a queue whose connection fails', () => {
     proxy.refuseConnections(false);
     expect(await job.ack()).toBe(true);
     expect(await counts()).toEqual({ pending: 0, processing: 0, dead: 0 });
+  });
+
+  it('[QU-12] says which job it pushed when too few replicas have it', async () => {
+    const durability = { replicas: 1, timeoutMs: 50 };
+    const one = await queue.push('a', { durability }).catch((error: unknown) => error);
+    expect(one).toBeInstanceOf(NotReplicatedError);
+    expect((await queue.take())!.id).toBe((one as NotReplicatedError).result);
+    const many = await queue.pushMany(['b', 'c'], { durability }).catch((error: unknown) => error);
+    expect([(await queue.take())!.id, (await queue.take())!.id]).toEqual((many as NotReplicatedError).result);
   });
 
   it('[QU-12] with its memory full refuses pushes whole, and lets the queue be emptied', async () => {

@@ -2,10 +2,10 @@ import {
   InvalidArgumentError,
   LeaseLostError,
   ModuleClosedError,
+  ReliableQueueService,
   TransactionMisuseError,
   TransactionService,
   type ReliableQueue,
-  type ReliableQueueService,
 } from '../../lib/index.js';
 import { Test } from '@nestjs/testing';
 import { AtomicRedisModule } from '../../lib/index.js';
@@ -43,7 +43,7 @@ describe('ReliableQueue', () => {
     expect(await emails.counts()).toEqual({ pending: 3, processing: 0, dead: 0 });
 
     const first = (await emails.take())!;
-    expect({ ...first }).toMatchObject({ id, payload: { to: 'a' }, deliveries: 1 });
+    expect(first).toMatchObject({ id, payload: { to: 'a' }, deliveries: 1 });
     expect((await emails.take())?.id).toBe(second);
     expect((await emails.take())?.id).toBe(third);
     expect(await emails.take()).toBeNull();
@@ -181,7 +181,7 @@ describe('ReliableQueue', () => {
     it('[QU-5] lists them page by page, in the order they died', async () => {
       await kill(3);
       const all = await emails.deadLetters.list();
-      expect(all.map(({ payload }) => payload?.to).toSorted()).toEqual(['0', '1', '2']);
+      expect(new Set(all.map(({ payload }) => payload?.to))).toEqual(new Set(['0', '1', '2']));
       expect(all.map(({ diedAt }) => +diedAt)).toEqual(
         all.map(({ diedAt }) => +diedAt).toSorted((a, b) => a - b),
       );
@@ -297,7 +297,7 @@ describe('ReliableQueue', () => {
     );
     const ids = await emails.pushMany(Array.from({ length: 20 }, (_, i) => ({ to: String(i) })));
     const jobs = await Promise.all(waiting);
-    expect(jobs.map((job) => job?.id).toSorted()).toEqual(ids.toSorted());
+    expect(new Set(jobs.map((job) => job?.id))).toEqual(new Set(ids));
     const list = (await redis.client.client('LIST')) as string;
     expect(list.match(/name=nestjs-atomic-redis:default:queue/g)).toHaveLength(1);
   });
@@ -313,13 +313,13 @@ describe('ReliableQueue', () => {
 
     const own = await openQueues(redis.server.url);
     const waiting = own.queues.get('emails').take({ timeoutMs: 60_000 });
-    const refused = expect(waiting).rejects.toBeInstanceOf(ModuleClosedError);
+    const refused = waiting.catch((error: unknown) => error);
     await waitFor(
       'it waits',
       async () => (await redis.client.zcard('atomic:queue:consumers:{emails}:emails')) > 0,
     );
     await own.close();
-    await refused;
+    expect(await refused).toBeInstanceOf(ModuleClosedError);
     await expect(own.queues.get('emails').take({ timeoutMs: 10 })).rejects.toBeInstanceOf(ModuleClosedError);
     expect(() => own.queues.get('emails').consume(() => 1)).toThrow(ModuleClosedError);
   });
@@ -390,7 +390,7 @@ describe('ReliableQueue', () => {
       imports: [AtomicRedisModule.forRoot({ connection: redis.server.url })],
     }).compile();
     await own.init();
-    const queue = own.get<ReliableQueueService>(queues.constructor as never).get<Email>('emails');
+    const queue = own.get(ReliableQueueService).get<Email>('emails');
     await queue.push({ to: 'a' });
     const job = (await queue.take())!;
     await own.get(TransactionService).run(['k'], async () => {

@@ -73,12 +73,12 @@ describe('a queue whose consumers die', () => {
     for (let i = 0; i < 2; i++)
       await redis.client.lmove(key('pending'), key('processing:dead'), 'LEFT', 'RIGHT');
     const others = await Promise.all([open(), open(), open()]);
-    expect((await others[0]!.take())!.id).toBe(ids[2]);
+    expect((await others[0].take())!.id).toBe(ids[2]);
     const began = performance.now();
     const got = await Promise.all(others.map((queue) => queue.take({ timeoutMs: 15_000, leaseMs: 60_000 })));
     expect(performance.now() - began).toBeGreaterThan(3_000);
     // Whose lease of a second had ended is there too.
-    expect(got.map((job) => job?.id).toSorted()).toEqual(ids.toSorted());
+    expect(new Set(got.map((job) => job?.id))).toEqual(new Set(ids));
     expect(got.filter((job) => job?.deliveries === 1)).toHaveLength(2);
     expect(await redis.client.exists(key('processing:dead'))).toBe(0);
   });
@@ -97,9 +97,9 @@ describe('a queue whose consumers die', () => {
 
   it('[QU-14] gives each of many ended leases to one of several recovering at once', async () => {
     const queues = await Promise.all([open(), open(), open(), open()]);
-    const ids = await queues[0]!.pushMany(Array.from({ length: 300 }, (_, i) => String(i)));
+    const ids = await queues[0].pushMany(Array.from({ length: 300 }, (_, i) => String(i)));
     for (const id of ids) {
-      const job = (await queues[0]!.take({ leaseMs: 600_000 }))!;
+      const job = (await queues[0].take({ leaseMs: 600_000 }))!;
       expect(job.id).toBe(id);
     }
     await Promise.all(ids.map((id) => redis.client.zadd(key('leases'), 1, id)));

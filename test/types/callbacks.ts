@@ -1,4 +1,12 @@
-import { AtomicCounter, Idempotent, OptimisticRetry, type Transaction } from 'nestjs-atomic-redis';
+import {
+  AtomicCounter,
+  Idempotent,
+  OptimisticRetry,
+  QueueConsumer,
+  type QueueJob,
+  type ReliableQueueService,
+  type Transaction,
+} from 'nestjs-atomic-redis';
 
 interface Order {
   id: string;
@@ -28,6 +36,36 @@ export class Accepted {
 
   @Idempotent({ key: (order: { id: string }) => order.id })
   widerParameter(_order: Order): void {}
+}
+
+export class AcceptedConsumers {
+  @QueueConsumer('orders', { concurrency: 4 })
+  async ship(_job: QueueJob<Order>): Promise<void> {}
+
+  @QueueConsumer('orders')
+  withoutJob(): void {}
+
+  @Idempotent({ key: (job: QueueJob<Order>) => job.id })
+  @QueueConsumer('orders')
+  async shipOnce(_job: QueueJob<Order>): Promise<void> {}
+}
+
+export class RefusedConsumers {
+  // @ts-expect-error a consumer is given a job, not its payload
+  @QueueConsumer('orders')
+  ship(_order: Order): void {}
+
+  // @ts-expect-error there is nothing for the second parameter
+  @QueueConsumer('orders')
+  ship2(_job: QueueJob<Order>, _more: number): void {}
+}
+
+export async function queuesOf(queues: ReliableQueueService): Promise<void> {
+  await queues.get<Order>('orders').push({ id: '1', quantity: 1 });
+  // @ts-expect-error a payload of another type
+  await queues.get<Order>('orders').push({ id: 1 });
+  // @ts-expect-error text, where the queue is of bytes
+  await queues.get('raw', { format: 'bytes' }).push('text');
 }
 
 export class Refused {
