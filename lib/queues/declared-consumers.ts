@@ -1,11 +1,17 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { MetadataScanner, ModulesContainer } from '@nestjs/core';
-import type { InstanceWrapper } from '@nestjs/core/injector/instance-wrapper.js';
 import { REGISTRATION_NAME } from '../atomic-redis.constants.js';
 import { ConfigurationError } from '../atomic-redis.errors.js';
 import { consumersAt, type ConsumerMetadata } from './queue-consumer.decorator.js';
 import type { QueueJob } from './queue-job.js';
 import { ReliableQueueService } from './reliable-queue.service.js';
+
+/** What is looked at of Nest's record of a provider. */
+interface ProviderRecord {
+  readonly name: unknown;
+  readonly isTransient: boolean;
+  isDependencyTreeStatic(): boolean;
+}
 
 interface DeclaredConsumer {
   readonly instance: Record<string, (job: QueueJob) => unknown>;
@@ -51,7 +57,7 @@ export class DeclaredConsumers {
     }
   }
 
-  private consumersOf(instance: object, wrapper: InstanceWrapper): DeclaredConsumer[] {
+  private consumersOf(instance: object, wrapper: ProviderRecord): DeclaredConsumer[] {
     const prototype = Object.getPrototypeOf(instance) as Record<string, unknown> | null;
     return new MetadataScanner().getAllMethodNames(prototype).flatMap((method) =>
       consumersAt(prototype?.[method])
@@ -59,7 +65,7 @@ export class DeclaredConsumers {
         .map((metadata) => {
           if (!wrapper.isDependencyTreeStatic() || wrapper.isTransient)
             throw new ConfigurationError(
-              `${wrapper.name}.${method} has @QueueConsumer(), but there is no one instance to give jobs to: ${wrapper.name} must have the ` +
+              `${String(wrapper.name)}.${method} has @QueueConsumer(), but there is no one instance to give jobs to: the class must have the ` +
                 `default scope, and so must what it injects`,
             );
           return { instance: instance as DeclaredConsumer['instance'], method, metadata };
