@@ -1,8 +1,15 @@
 import { Injectable } from '@nestjs/common';
 import type { Redis } from 'ioredis';
-import { describe, OutcomeUnknownError, RedisReplyError } from '../atomic-redis.errors.js';
+import { describe, OutcomeUnknownError, WrongTypeError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import { Deadline } from '../redis/deadline.js';
+import {
+  decoded,
+  encodingOptionChecks,
+  type Decoded,
+  type Encoding,
+  type EncodingOptions,
+} from '../redis/encoding.js';
 import { OperationRunner, operationOptionChecks, type OperationOptions } from '../redis/operation-runner.js';
 import { RedisConnection } from '../redis/redis-connection.js';
 import { isConnectionLoss, isTransientRefusal, toReplyError } from '../redis/reply-errors.js';
@@ -11,7 +18,8 @@ import { moveScript } from './move.script.js';
 
 export type ListEnd = 'left' | 'right';
 
-export interface MoveOptions extends Omit<OperationOptions, 'timeoutMs' | 'durability'> {
+export interface MoveOptions<E extends Encoding = Encoding>
+  extends Omit<OperationOptions, 'timeoutMs' | 'durability'>, EncodingOptions<E> {
   /** Which end of the source to take from. @default 'left' */
   from?: ListEnd;
   /** Which end of the destination to put it at. @default 'right' */
@@ -27,6 +35,7 @@ const checkOptions = check.options({
   from: check.oneOf('left', 'right'),
   to: check.oneOf('left', 'right'),
   timeoutMs: check.waitMs(0),
+  ...encodingOptionChecks,
   marker: operationOptionChecks.marker,
   propagation: operationOptionChecks.propagation,
 } satisfies Record<keyof MoveOptions, check.Check>);
@@ -54,24 +63,25 @@ export class ListService {
    * source is empty waits by BLMOVE on a connection of its own. Redis moves the element there before it answers, and nothing tells a lost answer
    * from a wait that moved nothing: it is an `OutcomeUnknownError`, and the element, if one was moved, is in the destination.
    *
-   * @returns the element as text, or null when there was none
+   * @returns the element, or null when there was none
    * @throws InvalidArgumentError, CrossSlotError before any I/O
    * @throws RedisUnavailableError when Redis could not be reached in time; nothing was moved
    * @throws OutcomeUnknownError when an element may have been moved
-   * @throws RedisReplyError when Redis refused it: `WRONGTYPE` for a key that is no list, `OOM` when its memory is full; nothing was moved
+   * @throws WrongTypeError for a key that is no list; nothing was moved
+   * @throws NotTextError when the element is no text, and `encoding` is not `buffer`; it was moved
+   * @throws RedisReplyError when Redis refused it, as when its memory is full; nothing was moved
    * @throws TransactionMisuseError inside an open transaction
    * @throws ModuleClosedError when the module is closed while it waits
    */
-  async move(source: string, destination: string, options: MoveOptions = {}): Promise<string | null> {
-    return (await this.moveBuffer(source, destination, options))?.toString() ?? null;
-  }
-
-  /** As {@link move}, with the element's bytes. */
-  async moveBuffer(source: string, destination: string, options: MoveOptions = {}): Promise<Buffer | null> {
+  async move<E extends Encoding = 'utf8'>(
+    source: string,
+    destination: string,
+    options: MoveOptions<E> = {},
+  ): Promise<Decoded<E> | null> {
     check.key('source', source);
     check.key('destination', destination);
     checkOptions('options', options);
-    const { from = 'left', to = 'right', timeoutMs = 0, ...rest } = options;
+    const { from = 'left', to = 'right', timeoutMs = 0, encoding, ...rest } = options;
     const ends = { from: from.toUpperCase(), to: to.toUpperCase() };
     const { keys, isCluster } = this.connection;
     if (isCluster) keys.commonSlotOf([source, destination]);
@@ -84,12 +94,15 @@ export class ListService {
       ends,
       rest,
     );
-    if ('refused' in answer) {
-      const key = answer.refused === 'SOURCE_IS_NO_LIST' ? source : destination;
-      throw new RedisReplyError('WRONGTYPE', `${describe(key)} holds something else than a list`);
-    }
-    if (answer.element || until.passed) return answer.element;
-    return await this.inFlight.track(() => this.waitAndMove(source, destination, ends, until));
+    if ('refused' in answer)
+      throw new WrongTypeError(answer.refused === 'SOURCE_IS_NO_LIST' ? source : destination, 'list');
+    const element =
+      answer.element || until.passed
+        ? answer.element
+        : await this.inFlight.track(() => this.waitAndMove(source, destination, ends, until));
+    return (
+      element && decoded(element, { encoding } as EncodingOptions<E>, { key: source, outcome: 'applied' })
+    );
   }
 
   /** Ends every wait, once the BLMOVE that is under way has been answered, within about a second; what it moves is returned. */

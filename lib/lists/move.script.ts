@@ -11,10 +11,13 @@ export const moveScript = defineScript({
   args: ['notAfterMs', 'keepMarker', 'from', 'to'],
   binary: true,
   lua: `
--- KEYS[1] marker        KEYS[2] source   KEYS[3] destination: lists
--- ARGV[1] notAfterMs    server time in ms past which nothing is done
--- ARGV[2] keepMarker    '1' or ''
--- ARGV[3] from, ARGV[4] to: LEFT | RIGHT
+-- KEYS[1] marker       kept answer, by which a copy is known
+-- KEYS[2] source       list
+-- KEYS[3] destination  list
+-- ARGV[1] notAfterMs   server time in ms past which nothing is done
+-- ARGV[2] keepMarker   '1' or ''
+-- ARGV[3] from         LEFT | RIGHT: the end of the source
+-- ARGV[4] to           LEFT | RIGHT: the end of the destination
 -- returns '=' .. element | EMPTY | TOO_LATE | SOURCE_IS_NO_LIST | DESTINATION_IS_NO_LIST
 ${luaOperation}
 local stored = recall()

@@ -61,7 +61,15 @@ export const advanceScript = defineScript({
   ],
   binary: true,
   lua: `
--- KEYS[1] marker      KEYS[2…9]: see queue-keys.ts
+-- KEYS[1] marker      kept answer, by which a copy is known
+-- KEYS[2] processing  list of the ids that BLMOVE gave the caller
+-- KEYS[3] pending     list of the ids of jobs to be taken
+-- KEYS[4] jobs        hash of job id to payload
+-- KEYS[5] deliveries  hash of job id to <fence>:<deliveries that count no longer>
+-- KEYS[6] leases      sorted set of job id by the end of its lease, server time in ms
+-- KEYS[7] dead        sorted set of job id by its death, server time in ms
+-- KEYS[8] failures    hash of job id to why its last delivery failed
+-- KEYS[9] consumers   sorted set of consumer by when it last showed, server time in ms
 -- ARGV[1] notAfterMs  server time in ms past which nothing is done
 -- ARGV[2] keepMarker  '1' or ''
 -- ARGV[3] verdict     ack | retry | release | bury, or '' to end no delivery

@@ -6,7 +6,9 @@ export const countsScript = defineScript({
   keys: ['pending', 'jobs', 'dead'],
   args: [],
   lua: `
--- KEYS[1] pending   KEYS[2] jobs   KEYS[3] dead: see queue-keys.ts
+-- KEYS[1] pending     list of the ids of jobs to be taken
+-- KEYS[2] jobs        hash of job id to payload
+-- KEYS[3] dead        sorted set of job id by its death, server time in ms
 -- returns {pending, all, dead} in decimal
 local function digits(number) return string.format('%.0f', number) end
 return {

@@ -8,7 +8,9 @@ export const extendScript = defineScript({
   keys: ['marker', 'deliveries', 'leases'],
   args: ['notAfterMs', 'keepMarker', 'id', 'fence', 'leaseMs'],
   lua: `
--- KEYS[1] marker      KEYS[2] deliveries   KEYS[3] leases: see queue-keys.ts
+-- KEYS[1] marker      kept answer, by which a copy is known
+-- KEYS[2] deliveries  hash of job id to <fence>:<deliveries that count no longer>
+-- KEYS[3] leases      sorted set of job id by the end of its lease, server time in ms
 -- ARGV[1] notAfterMs  server time in ms past which nothing is done
 -- ARGV[2] keepMarker  '1' or ''
 -- ARGV[3] id          of the job

@@ -7,7 +7,7 @@ export const lapsedScript = defineScript({
   keys: ['consumers'],
   args: ['graceMs', 'limit', 'random'],
   lua: `
--- KEYS[1] consumers: see queue-keys.ts
+-- KEYS[1] consumers   sorted set of consumer by when it last showed, server time in ms
 -- ARGV[1] graceMs  how long a consumer may not show, in ms
 -- ARGV[2] limit    how many to name at the most
 -- ARGV[3] random   an integer: where to begin when there are more

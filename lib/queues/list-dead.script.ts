@@ -8,7 +8,10 @@ export const listDeadScript = defineScript({
   args: ['offset', 'limit'],
   binary: true,
   lua: `
--- KEYS[1] dead   KEYS[2] jobs   KEYS[3] deliveries   KEYS[4] failures: see queue-keys.ts
+-- KEYS[1] dead        sorted set of job id by its death, server time in ms
+-- KEYS[2] jobs        hash of job id to payload
+-- KEYS[3] deliveries  hash of job id to <fence>:<deliveries that count no longer>
+-- KEYS[4] failures    hash of job id to why its last delivery failed
 -- ARGV[1] offset  how many to leave out, the oldest first
 -- ARGV[2] limit   how many at the most
 -- returns for each {id, moment it died in ms, deliveries that count, reason, payload}

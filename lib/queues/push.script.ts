@@ -7,10 +7,12 @@ export const pushScript = defineScript({
   keys: ['marker', 'pending', 'jobs'],
   args: ['notAfterMs', 'keepMarker', '...idsAndPayloads'],
   lua: `
--- KEYS[1] marker      KEYS[2] pending   KEYS[3] jobs: see queue-keys.ts
+-- KEYS[1] marker      kept answer, by which a copy is known
+-- KEYS[2] pending     list of the ids of jobs to be taken
+-- KEYS[3] jobs        hash of job id to payload
 -- ARGV[1] notAfterMs  server time in ms past which nothing is done
 -- ARGV[2] keepMarker  '1' or ''
--- ARGV[3…] for each job: its id, its payload
+-- ARGV[3…] idsAndPayloads  for each job its id, then its payload
 -- returns PUSHED | TOO_LATE
 ${luaOperation}
 local stored = recall()

@@ -13,11 +13,13 @@ export const reclaimScript = defineScript({
   keys: ['pending', 'registry', '...processing'],
   args: ['notAfterMs', 'graceMs', 'forgetMs', '...consumers'],
   lua: `
--- KEYS[1] pending   KEYS[2] consumers   KEYS[3…] processing list of each consumer: see queue-keys.ts
+-- KEYS[1] pending     list of the ids of jobs to be taken
+-- KEYS[2] registry    sorted set of consumer by when it last showed, server time in ms
+-- KEYS[3…] processing lists, one for each consumer
 -- ARGV[1] notAfterMs  server time in ms past which nothing is done
 -- ARGV[2] graceMs     consumers that have shown within this time, in ms, are left alone; -1 for none
 -- ARGV[3] forgetMs    those that have not shown for this long, in ms, are forgotten; -1 for all
--- ARGV[4…] consumers, in the order of KEYS
+-- ARGV[4…] consumers  in the order of their lists
 -- returns how many jobs were given back, or TOO_LATE
 ${luaNow}
 local now = now_ms()

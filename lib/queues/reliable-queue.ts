@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import { InvalidArgumentError, NotReplicatedError } from '../atomic-redis.errors.js';
+import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
+import { resultOf } from '../redis/durability.js';
 import { operationOptionChecks, type OperationOptions } from '../redis/operation-runner.js';
 import { Propagation } from '../redis/retried-work.js';
 import { DeadLetters } from './dead-letters.js';
@@ -93,7 +94,10 @@ export class ReliableQueue<T = unknown> {
   async push(payload: T, options: OperationOptions = {}): Promise<string> {
     checkOptions('options', options);
     const id = newId();
-    return await answering(id, this.commands.push([[id, this.format.encode('payload', payload)]], options));
+    return await resultOf(
+      this.commands.push([[id, this.format.encode('payload', payload)]], options),
+      () => id,
+    );
   }
 
   /**
@@ -109,7 +113,7 @@ export class ReliableQueue<T = unknown> {
       (payload, i) => [newId(), this.format.encode(`payloads[${i}]`, payload)] as const,
     );
     const ids = jobs.map(([id]) => id);
-    return ids.length === 0 ? ids : await answering(ids, this.commands.push(jobs, options));
+    return ids.length === 0 ? ids : await resultOf(this.commands.push(jobs, options), () => ids);
   }
 
   /**
@@ -159,16 +163,3 @@ export class ReliableQueue<T = unknown> {
 }
 
 const newId = (): string => randomBytes(16).toString('base64url');
-
-/** What was pushed is there also when too few replicas have it. */
-async function answering<R>(result: R, pushed: Promise<void>): Promise<R> {
-  try {
-    await pushed;
-    return result;
-  } catch (error) {
-    if (!(error instanceof NotReplicatedError)) throw error;
-    throw new NotReplicatedError('A push', error.requested, error.acknowledged, result, {
-      cause: error.cause,
-    });
-  }
-}

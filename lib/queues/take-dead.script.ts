@@ -8,7 +8,12 @@ export const takeDeadScript = defineScript({
   keys: ['marker', 'dead', 'pending', 'jobs', 'deliveries', 'failures'],
   args: ['notAfterMs', 'keepMarker', 'action', 'limit', '...ids'],
   lua: `
--- KEYS[1] marker      KEYS[2…6]: see queue-keys.ts
+-- KEYS[1] marker      kept answer, by which a copy is known
+-- KEYS[2] dead        sorted set of job id by its death, server time in ms
+-- KEYS[3] pending     list of the ids of jobs to be taken
+-- KEYS[4] jobs        hash of job id to payload
+-- KEYS[5] deliveries  hash of job id to <fence>:<deliveries that count no longer>
+-- KEYS[6] failures    hash of job id to why its last delivery failed
 -- ARGV[1] notAfterMs  server time in ms past which nothing is done
 -- ARGV[2] keepMarker  '1' or ''
 -- ARGV[3] action      requeue | purge

@@ -4,10 +4,11 @@ import {
   InvalidArgumentError,
   ListService,
   ModuleClosedError,
+  NotTextError,
   OutcomeUnknownError,
-  RedisReplyError,
   TransactionMisuseError,
   TransactionService,
+  WrongTypeError,
 } from '../../lib/index.js';
 import { startFaultProxy, type FaultProxy } from '../../lib/testing/index.js';
 import { countCommands } from '../support/command-stats.js';
@@ -65,8 +66,11 @@ describe('ListService', () => {
     expect(await lists.move('none', 'a')).toBeNull();
     const bytes = Buffer.from(Array.from({ length: 256 }, (_, i) => i));
     await redis.client.rpush('raw', bytes, '', 'EMPTY', 'TOO_LATE');
-    expect(await lists.moveBuffer('raw', 'b')).toEqual(bytes);
+    expect(await lists.move('raw', 'b', { encoding: 'buffer' })).toEqual(bytes);
     expect(await redis.client.lrangeBuffer('b', 0, 0)).toEqual([bytes]);
+    const refused = await lists.move('b', 'raw').catch((error: unknown) => error);
+    expect(refused).toBeInstanceOf(NotTextError);
+    expect(refused).toMatchObject({ bytes, outcome: 'applied' });
     for (const text of ['', 'EMPTY', 'TOO_LATE']) expect(await lists.move('raw', 'b')).toBe(text);
   });
 
@@ -134,9 +138,8 @@ describe('ListService', () => {
       ['a', 's'],
     ] as const) {
       const error = await lists.move(from, to).catch((reason: unknown) => reason);
-      expect(error).toBeInstanceOf(RedisReplyError);
-      expect(error).toMatchObject({ reply: 'WRONGTYPE', outcome: 'not-applied' });
-      expect((error as Error).message).toBe('"s" holds something else than a list');
+      expect(error).toBeInstanceOf(WrongTypeError);
+      expect(error).toMatchObject({ key: 's', expected: 'list' });
     }
     await expect(lists.move('e', 's', { timeoutMs: 100 })).resolves.toBeNull();
     expect([await all('a'), await redis.client.get('s')]).toEqual([['1'], 'text']);
@@ -159,6 +162,7 @@ describe('ListService', () => {
         ['destination', () => lists.move('a', undefined as never)],
         ['options.from', () => lists.move('a', 'b', { from: 'top' as never })],
         ['options.timeoutMs', () => lists.move('a', 'b', { timeoutMs: -1 })],
+        ['options.encoding', () => lists.move('a', 'b', { encoding: 'hex' as never })],
         ['options.seconds', () => lists.move('a', 'b', { seconds: 1 } as never)],
       ];
       for (const [argument, call] of bad) {
