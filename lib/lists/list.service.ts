@@ -100,9 +100,7 @@ export class ListService {
       answer.element || until.passed
         ? answer.element
         : await this.inFlight.track(() => this.waitAndMove(source, destination, ends, until));
-    return (
-      element && decoded(element, { encoding } as EncodingOptions<E>, { key: source, outcome: 'applied' })
-    );
+    return element && decoded(element, { encoding }, { key: source, outcome: 'applied' });
   }
 
   /** Ends every wait, once the BLMOVE that is under way has been answered, within about a second; what it moves is returned. */

@@ -37,12 +37,12 @@ describe('the mails of the shop, in two processes', () => {
       25_000,
     );
 
-  it('[SHOP-3b] sends one mail for each of 200 orders', async () => {
+  it('[SHOP-12] sends one mail for each of 200 orders', async () => {
     expect(tally(await twoHundred(shops, order))).toEqual({ 201: 200 });
     expect(await allSent(200, shops[0]!)).toEqual({ pending: 0, processing: 0, dead: 0, sent: 200 });
   });
 
-  it('[SHOP-3b] sends them also when one of two shops is killed on the way', async () => {
+  it('[SHOP-12] sends them also when one of two shops is killed on the way', async () => {
     const { sent: before } = await read<Counts>(shops[0]!, '/mails');
     const [survivor, victim] = shops as [Shop, Shop];
     const orders = Promise.all(Array.from({ length: 100 }, (_, i) => order(survivor, i)));
