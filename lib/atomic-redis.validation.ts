@@ -53,11 +53,14 @@ export const bytes: Check = (path, value) => {
   if (!isBytes(value)) throw new InvalidArgumentError(path, 'a well-formed string or a Buffer', value);
 };
 
-/** A Redis key as users give it: of two with half of a surrogate pair, one would be the other. */
-export const key: Check = (path, value) => {
+/** Text that is not empty, and arrives in Redis as it is. */
+export const text: Check = (path, value) => {
   nonEmptyString(path, value);
   if (!isBytes(value)) throw new InvalidArgumentError(path, 'a well-formed string', value);
 };
+
+/** A Redis key as users give it: two that differ here must not be one there. */
+export const key: Check = text;
 
 export const oneOf =
   (...values: readonly string[]): Check =>

@@ -37,19 +37,13 @@ const entryIdOrNull: check.Check = (path, value) => {
     throw new InvalidArgumentError(path, 'null or the id of an entry, such as "1700000000000-0"', value);
 };
 
-/** Text that is to be kept as it is. */
-const text: check.Check = (path, value) => {
-  check.nonEmptyString(path, value);
-  check.bytes(path, value);
-};
-
 const optionChecks = check.options({
   ...operationOptionChecks,
   ...encodingOptionChecks,
   log: check.key,
   logType: check.oneOf('stream', 'list'),
   maxEntries: check.integer(1),
-  actor: text,
+  actor: check.text,
 } satisfies Record<keyof AuditOptions, check.Check>);
 
 export const checkHistoryOptions = check.options({

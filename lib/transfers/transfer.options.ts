@@ -54,7 +54,7 @@ const checkLeg = check.options(
 );
 
 const checkAudit = check.options(
-  { log: check.key, maxEntries: check.integer(1), reference: check.nonEmptyString } satisfies Record<
+  { log: check.key, maxEntries: check.integer(1), reference: check.text } satisfies Record<
     keyof TransferAudit,
     check.Check
   >,

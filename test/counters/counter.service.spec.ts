@@ -282,7 +282,7 @@ describe('CounterService', () => {
       expect(counts).toEqual({});
     });
 
-    it.each([undefined, null, '', 5, {}])('[CT-9] refuses %p as a key before any command', async (key) => {
+    it.each([undefined, null, '', 5, {}, 'n\ud800'])('[CT-9] refuses %p as a key before any command', async (key) => {
       const counts = await countCommands(redis.client, async () => {
         for (const call of [
           counters.add(any(key), 1),
@@ -292,6 +292,7 @@ describe('CounterService', () => {
           counters.reset(any(key)),
           counters.resetBigInt(any(key)),
           counters.run(any(key), 1, () => 1),
+          counters.addAll([{ key: any(key), amount: 1 }]),
         ]) {
           await expect(call).rejects.toThrow(InvalidArgumentError);
         }

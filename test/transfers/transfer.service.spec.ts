@@ -341,6 +341,17 @@ describe('TransferService', () => {
     ['an inexact number', () => transfers.transfer({ ...leg, amount: 2 ** 53 }), /transfer\.amount/],
     ['no amount', () => transfers.transfer({ from: 'a', to: 'b' } as never), /transfer\.amount/],
     ['an empty key', () => transfers.transfer({ ...leg, from: '' }), /transfer\.from/],
+    // In Redis the two would be one key, and the amount would come from nowhere.
+    [
+      'halves of surrogate pairs',
+      () => transfers.transfer({ ...leg, from: 'a\ud800', to: 'a\ud801' }),
+      /transfer\.from must be a well-formed string, received "a\\ud800"/,
+    ],
+    [
+      'half of a surrogate pair as reference',
+      () => transfers.transfer(leg, { audit: { log: 'l', reference: '\udfff' } }),
+      /audit\.reference/,
+    ],
     ['no key', () => transfers.transfer({ amount: 1, to: 'b' } as never), /transfer\.from/],
     ['a wrong minimum', () => transfers.transfer({ ...leg, minimum: 0.5 }), /transfer\.minimum/],
     [
