@@ -106,19 +106,20 @@ export const options =
     if (typeof value !== 'object' || value === null || Array.isArray(value)) {
       throw new InvalidArgumentError(path, 'an options object', value);
     }
-    for (const [name, given] of Object.entries(value)) {
-      const check = Object.hasOwn(checks, name) ? checks[name] : undefined;
-      if (!check) {
+    for (const name of Object.keys(value)) {
+      if (!Object.hasOwn(checks, name)) {
         throw new InvalidArgumentError(
           `${path}.${name}`,
           `absent: the known options are ${Object.keys(checks).join(', ')}`,
-          given,
+          Reflect.get(value, name),
         );
       }
-      if (given !== undefined) check(`${path}.${name}`, given);
     }
-    for (const name of required)
-      if (Reflect.get(value, name) === undefined) checks[name]!(`${path}.${name}`, undefined);
+    // Also what it has from its class, such as a getter, since that is what is used.
+    for (const [name, check] of Object.entries(checks)) {
+      const given: unknown = Reflect.get(value, name);
+      if (given !== undefined || required.includes(name)) check(`${path}.${name}`, given);
+    }
   };
 
 /** Fills in what is not given; a property given as undefined counts as not given. */

@@ -282,23 +282,26 @@ describe('CounterService', () => {
       expect(counts).toEqual({});
     });
 
-    it.each([undefined, null, '', 5, {}, 'n\ud800'])('[CT-9] refuses %p as a key before any command', async (key) => {
-      const counts = await countCommands(redis.client, async () => {
-        for (const call of [
-          counters.add(any(key), 1),
-          counters.addUndoable(any(key), 1),
-          counters.get(any(key)),
-          counters.getBigInt(any(key)),
-          counters.reset(any(key)),
-          counters.resetBigInt(any(key)),
-          counters.run(any(key), 1, () => 1),
-          counters.addAll([{ key: any(key), amount: 1 }]),
-        ]) {
-          await expect(call).rejects.toThrow(InvalidArgumentError);
-        }
-      });
-      expect(counts).toEqual({});
-    });
+    it.each([undefined, null, '', 5, {}, 'n\ud800'])(
+      '[CT-9] refuses %p as a key before any command',
+      async (key) => {
+        const counts = await countCommands(redis.client, async () => {
+          for (const call of [
+            counters.add(any(key), 1),
+            counters.addUndoable(any(key), 1),
+            counters.get(any(key)),
+            counters.getBigInt(any(key)),
+            counters.reset(any(key)),
+            counters.resetBigInt(any(key)),
+            counters.run(any(key), 1, () => 1),
+            counters.addAll([{ key: any(key), amount: 1 }]),
+          ]) {
+            await expect(call).rejects.toThrow(InvalidArgumentError);
+          }
+        });
+        expect(counts).toEqual({});
+      },
+    );
 
     it.each([
       [{ min: 2, max: 1 }, 'options.min'],
@@ -311,6 +314,7 @@ describe('CounterService', () => {
       [{ onLimit: 'throw' }, 'options.onLimit'],
       [{ maximum: 5 }, 'options.maximum'],
       [{ onError: 'undo' }, 'options.onError'],
+      [Object.create({ ttlMs: -5 }), 'options.ttlMs'],
       [null, 'options'],
     ])('[CT-9] refuses the options %j before any command, naming the option', async (options, argument) => {
       const counts = await countCommands(redis.client, async () => {
