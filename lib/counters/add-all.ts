@@ -7,7 +7,7 @@ import type { RedisConnection } from '../redis/redis-connection.js';
 import { addAllScript } from './add-all.script.js';
 import {
   addFlags,
-  checkAdditions,
+  checkedAdditions,
   checkWriteOptions,
   type CounterAddition,
   type CounterWriteOptions,
@@ -35,11 +35,11 @@ export class CounterAdder {
   ) {}
 
   async addAll(
-    adds: readonly CounterAddition[],
+    given: readonly CounterAddition[],
     options: CounterWriteOptions,
     detail: '' | 'u',
   ): Promise<AddedToAll> {
-    checkAdditions(adds);
+    const adds = checkedAdditions(given);
     checkWriteOptions('options', options);
     const { keys, isCluster } = this.connection;
     const names = adds.map(({ key }) => key);

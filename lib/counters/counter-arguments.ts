@@ -69,7 +69,14 @@ const addOptionChecks = { ...operationOptionChecks, ...boundChecks } satisfies R
   check.Check
 >;
 
-const checkAddition = check.options({ key: check.key, amount: check.int64, ...boundChecks });
+const checkAddition = check.options(
+  { key: check.key, amount: check.int64, ...boundChecks } satisfies Record<
+    keyof CounterAddition,
+    check.Check
+  >,
+  'key',
+  'amount',
+);
 
 export const runOptionChecks = {
   ...addOptionChecks,
@@ -90,22 +97,24 @@ export const checkRunOptions = (path: string, options: CounterRunOptions): void 
   checkTogether(path, options);
 };
 
-/** Keys and amounts, each counter once. */
-export function checkAdditions(adds: readonly CounterAddition[]): void {
+/**
+ * A copy of the additions, each counter once, which stay as they were checked while the call is under way.
+ * @throws InvalidArgumentError
+ */
+export function checkedAdditions(adds: readonly CounterAddition[]): CounterAddition[] {
   if (!Array.isArray(adds) || adds.length === 0 || adds.length > MAX_ADDITIONS) {
     throw new InvalidArgumentError('adds', `an array of 1 to ${MAX_ADDITIONS} additions`, adds);
   }
   const seen = new Set<string>();
-  for (const [i, add] of adds.entries()) {
+  return Array.from(adds as readonly CounterAddition[], (add, i) => {
     const path = `adds[${i}]`;
     checkAddition(path, add);
-    check.key(`${path}.key`, add.key);
-    check.int64(`${path}.amount`, add.amount);
     checkTogether(path, add);
-    if (seen.has(add.key))
-      throw new InvalidArgumentError(`${path}.key`, 'a counter that is there once', add.key);
-    seen.add(add.key);
-  }
+    const { key, amount, min, max, onLimit, ttlMs, ttl } = add;
+    if (seen.has(key)) throw new InvalidArgumentError(`${path}.key`, 'a counter that is there once', key);
+    seen.add(key);
+    return { key, amount, min, max, onLimit, ttlMs, ttl };
+  });
 }
 
 /** What the checks of single options cannot see. */

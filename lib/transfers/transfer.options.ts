@@ -38,13 +38,13 @@ export interface TransferOptions extends OperationOptions {
   audit?: TransferAudit;
 }
 
-const amount: check.Check = (path, value) => {
+const positive: check.Check = (path, value) => {
   check.int64(path, value);
   if ((value as number | bigint) <= 0) throw new InvalidArgumentError(path, 'an integer above 0', value);
 };
 
 const checkLeg = check.options(
-  { from: check.key, to: check.key, amount, minimum: check.int64 } satisfies Record<
+  { from: check.key, to: check.key, amount: positive, minimum: check.int64 } satisfies Record<
     keyof Transfer,
     check.Check
   >,
@@ -66,11 +66,15 @@ const checkOptions = check.options({ ...operationOptionChecks, audit: checkAudit
   check.Check
 >);
 
-/** @throws InvalidArgumentError */
-export function checkTransfer(path: string, leg: Transfer): void {
+/**
+ * A copy of the leg, which stays as it was checked while the call is under way.
+ * @throws InvalidArgumentError
+ */
+export function checkedTransfer(path: string, leg: Transfer): Required<Transfer> {
   checkLeg(path, leg);
-  if (leg.from === leg.to)
-    throw new InvalidArgumentError(`${path}.to`, `another key than ${path}.from`, leg.to);
+  const { from, to, amount, minimum = 0 } = leg;
+  if (from === to) throw new InvalidArgumentError(`${path}.to`, `another key than ${path}.from`, to);
+  return { from, to, amount, minimum };
 }
 
 /** @throws InvalidArgumentError */

@@ -10,7 +10,7 @@ import { RedisConnection } from '../redis/redis-connection.js';
 import { withResult } from '../redis/script.js';
 import { BalanceOverflowError, InsufficientFundsError } from './transfer.errors.js';
 import {
-  checkTransfer,
+  checkedTransfer,
   checkTransferOptions,
   MAX_LEGS,
   type Balances,
@@ -54,8 +54,7 @@ export class TransferService {
   transfer(transfer: Transfer<bigint>, options?: TransferOptions): Promise<Balances<bigint>>;
   transfer(transfer: Transfer, options?: TransferOptions): Promise<Balances>;
   async transfer(transfer: Transfer, options: TransferOptions = {}): Promise<Balances> {
-    checkTransfer('transfer', transfer);
-    return await this.move([transfer], options, ([balances]) => balances!);
+    return await this.move([checkedTransfer('transfer', transfer)], options, ([balances]) => balances!);
   }
 
   /**
@@ -72,12 +71,13 @@ export class TransferService {
   async transferAll(legs: readonly Transfer[], options: TransferOptions = {}): Promise<Balances[]> {
     if (!Array.isArray(legs) || legs.length === 0 || legs.length > MAX_LEGS)
       throw new InvalidArgumentError('legs', `an array of 1 to ${MAX_LEGS} transfers`, legs);
-    legs.forEach((leg: Transfer, i) => checkTransfer(`legs[${i}]`, leg));
-    return await this.move(legs, options, (balances) => balances);
+    // Not by map, which passes over the holes of an array.
+    const checked = Array.from(legs as readonly Transfer[], (leg, i) => checkedTransfer(`legs[${i}]`, leg));
+    return await this.move(checked, options, (balances) => balances);
   }
 
   private async move<T>(
-    legs: readonly Transfer[],
+    legs: readonly Required<Transfer>[],
     options: TransferOptions,
     result: (balances: Balances[]) => T,
   ): Promise<T> {
@@ -96,7 +96,7 @@ export class TransferService {
         keyPrefixBytes: Buffer.byteLength(this.connection.keys.keyPrefix),
         maxEntries: audit?.maxEntries ?? '',
         reference: audit?.reference ?? '',
-        legs: legs.flatMap(({ from, to, amount, minimum = 0 }) => [
+        legs: legs.flatMap(({ from, to, amount, minimum }) => [
           positions.get(from)!,
           positions.get(to)!,
           amount,
@@ -110,7 +110,7 @@ export class TransferService {
 }
 
 /** @throws what a refusal stands for */
-function read(answer: string, legs: readonly Transfer[], keys: readonly string[]): Balances[] {
+function read(answer: string, legs: readonly Required<Transfer>[], keys: readonly string[]): Balances[] {
   const [kind, ...rest] = answer.split(',');
   if (kind === Answer.Moved) {
     return rest.map((balances, i) => {
@@ -127,7 +127,7 @@ function read(answer: string, legs: readonly Transfer[], keys: readonly string[]
     throw isLog ? new WrongTypeError(key, 'stream') : new NotAnIntegerError(key, 'other-type');
   }
   const leg = Number(index);
-  const { from, to, amount, minimum = 0 } = legs[leg]!;
+  const { from, to, amount, minimum } = legs[leg]!;
   if (kind === Answer.InsufficientFunds) {
     const isExact = typeof amount === 'number' && Number.isSafeInteger(Number(detail));
     const balance = isExact ? Number(detail) : BigInt(detail);

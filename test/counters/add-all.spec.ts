@@ -66,6 +66,14 @@ describe('CounterService.addAll', () => {
     expect(await redis.client.pttl('c')).toBeGreaterThan(40_000);
   });
 
+  it('[CT-11] adds what it was given, whatever becomes of the array meanwhile', async () => {
+    const adds = [{ key: 'a', amount: 1 }];
+    const adding = counters.addAll(adds);
+    adds[0]!.amount = 5;
+    adds.length = 0;
+    expect(await adding).toMatchObject({ counters: [{ key: 'a', value: 1, applied: 1 }] });
+  });
+
   it('[CT-11] adds to none when some are at a bound, says which, creates no key and touches no time to live', async () => {
     await redis.client.mset({ a: 5, b: 1 });
     const adds = [

@@ -143,6 +143,15 @@ describe('TransferService', () => {
     expect(await redis.client.xlen('log')).toBe(10_000);
   });
 
+  it('[TR-3] moves what it was given, whatever becomes of the array meanwhile', async () => {
+    await redis.client.set('a', 10);
+    const legs = [{ from: 'a', to: 'b', amount: 4 }];
+    const moving = transfers.transferAll(legs);
+    legs[0]!.amount = 5;
+    legs.length = 0;
+    expect(await moving).toEqual([{ from: 6, to: 4 }]);
+  });
+
   it('[TR-4] keeps times to live', async () => {
     await redis.client.set('a', 10, 'PX', 60_000);
     await redis.client.set('b', 10, 'PX', 90_000);
@@ -326,6 +335,13 @@ describe('TransferService', () => {
   });
 
   const leg = { from: 'a', to: 'b', amount: 1 };
+  class Refund {
+    readonly from = 'a';
+    readonly to = 'b';
+    get amount(): number {
+      return -5;
+    }
+  }
   it.each([
     ['the same key twice', () => transfers.transfer({ ...leg, to: 'a' }), /transfer\.to must be another key/],
     [
@@ -334,6 +350,11 @@ describe('TransferService', () => {
       /transfer\.amount must be an integer above 0/,
     ],
     ['a negative amount', () => transfers.transfer({ ...leg, amount: -1n }), /received -1n/],
+    [
+      'a negative amount from a getter of its class',
+      () => transfers.transfer(new Refund()),
+      /transfer\.amount must be an integer above 0, received -5/,
+    ],
     ['half an amount', () => transfers.transfer({ ...leg, amount: 1.5 }), /transfer\.amount/],
     ['NaN', () => transfers.transfer({ ...leg, amount: Number.NaN }), /transfer\.amount/],
     ['an amount as text', () => transfers.transfer({ ...leg, amount: '1' as never }), /transfer\.amount/],
@@ -362,6 +383,11 @@ describe('TransferService', () => {
     ['nothing', () => transfers.transfer(undefined as never), /transfer must be an options object/],
     ['no legs', () => transfers.transferAll([]), /legs must be an array of 1 to 10000/],
     ['a wrong leg', () => transfers.transferAll([leg, { ...leg, to: 'a' }]), /legs\[1\]\.to/],
+    [
+      'a hole among the legs',
+      () => transfers.transferAll(Object.assign([], { 1: leg })),
+      /legs\[0\] must be/,
+    ],
     ['no log', () => transfers.transfer(leg, { audit: {} as never }), /audit\.log/],
     [
       'a balance as log',
