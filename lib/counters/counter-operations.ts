@@ -2,7 +2,7 @@ import { describe, InexactResultError, OutcomeUnknownError } from '../atomic-red
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import { Deadline } from '../redis/deadline.js';
-import { resultOf } from '../redis/durability.js';
+import { resultOf, type DurabilityOptions } from '../redis/durability.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import { assertNotRetried } from '../redis/retried-work.js';
 import type { ScriptRunner } from '../redis/script-runner.js';
@@ -25,16 +25,15 @@ import { readScript } from './read.script.js';
 
 /** What can be done with one counter: arguments checked, sent, and answers turned into results or errors. */
 export class CounterOperations {
-  private readonly producer: CounterProducer;
+  /** One for each durability that is asked for: those who wait for replicas share batches with none who do not. */
+  private readonly producers = new Map<string, CounterProducer>();
 
   constructor(
     private readonly connection: RedisConnection,
     private readonly scripts: ScriptRunner,
     private readonly inFlight: WorkInFlight,
     private readonly options: ResolvedOptions,
-  ) {
-    this.producer = new CounterProducer(connection, scripts, options.counters);
-  }
+  ) {}
 
   /** @param detail `u` for one that can be undone: in the life that is returned */
   async add(
@@ -101,7 +100,7 @@ export class CounterOperations {
         const answer = await this.scripts.run(readScript, { counter, holds }, {}, deadline);
         if (answer !== CounterState.More) return answer;
         // More has expired than a read may count: an add of nothing gives it back.
-        await this.producer.perform(key, ['add', '0', '', '', '', ''], deadline);
+        await this.producerFor(undefined).perform(key, ['add', '0', '', '', '', ''], deadline);
       }
     };
     const answer = await this.inFlight.track(read).catch((error: unknown) => {
@@ -114,8 +113,18 @@ export class CounterOperations {
   private async perform(key: string, fields: OperationFields, options: CounterWriteOptions): Promise<string> {
     assertNotRetried(`Changing counter ${describe(key)}`, options.propagation);
     return await this.inFlight.track(() =>
-      this.producer.perform(key, fields, this.deadlineOf(options), options),
+      this.producerFor(options.durability).perform(key, fields, this.deadlineOf(options), options.marker),
     );
+  }
+
+  private producerFor(durability: DurabilityOptions | undefined): CounterProducer {
+    const id = [durability?.replicas, durability?.timeoutMs, durability?.fsync].join();
+    let producer = this.producers.get(id);
+    if (!producer) {
+      producer = new CounterProducer(this.connection, this.scripts, this.options.counters, durability);
+      this.producers.set(id, producer);
+    }
+    return producer;
   }
 
   private deadlineOf({ timeoutMs = this.options.timeoutMs }: CounterCallOptions): Deadline {

@@ -1,15 +1,15 @@
 import { randomBytes } from 'node:crypto';
 import {
+  describe,
   NotAnIntegerError,
   NotReplicatedError,
   OutcomeUnknownError,
   RedisUnavailableError,
 } from '../atomic-redis.errors.js';
 import type { Deadline } from '../redis/deadline.js';
-import { resultOf } from '../redis/durability.js';
+import { resultOf, type DurabilityOptions } from '../redis/durability.js';
 import type { KeySpace } from '../redis/key-space.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
-import type { OperationOptions } from '../redis/operation-runner.js';
 import type { ScriptRunner, SendOptions } from '../redis/script-runner.js';
 import { applyScript, FIELDS_PER_OPERATION, STALE } from './apply.script.js';
 import { CounterQueue, type BatchAnswer, type OperationFields } from './counter-queue.js';
@@ -33,9 +33,11 @@ export class CounterProducer {
     private readonly connection: RedisConnection,
     private readonly scripts: ScriptRunner,
     private readonly options: Required<CounterModuleOptions>,
+    /** Of all it sends. */
+    durability?: DurabilityOptions,
   ) {
     const queueOf = (marked: boolean): CounterQueue =>
-      new CounterQueue(connection, options.maxBatchSize, (key, operations, deadline, durability) =>
+      new CounterQueue(connection, options.maxBatchSize, durability, (key, operations, deadline) =>
         this.send(key, operations, deadline, { resend: marked, durability }),
       );
     this.queues = { marked: queueOf(true), unmarked: queueOf(false) };
@@ -52,14 +54,9 @@ export class CounterProducer {
    * @throws NotAnIntegerError, RedisUnavailableError, OutcomeUnknownError, RedisReplyError
    * @throws NotReplicatedError with the answer
    */
-  async perform(
-    key: string,
-    fields: OperationFields,
-    deadline: Deadline,
-    { marker = true, durability }: Pick<OperationOptions, 'marker' | 'durability'> = {},
-  ): Promise<string> {
+  async perform(key: string, fields: OperationFields, deadline: Deadline, marker = true): Promise<string> {
     const queue = this.queues[marker ? 'marked' : 'unmarked'];
-    return await resultOf(queue.add(key, fields, deadline, durability), (answer) => {
+    return await resultOf(queue.add(key, fields, deadline), (answer) => {
       assertCounter(key, answer);
       if (answer === Refusal.Late) {
         throw new RedisUnavailableError(
@@ -88,7 +85,7 @@ export class CounterProducer {
     } while (answer === CounterState.More);
     if (answer === STALE) {
       throw new OutcomeUnknownError(
-        `A later batch of operations on counter ${key} was applied before this one was answered`,
+        `A later batch of operations on counter ${describe(key)} was applied before this one was answered`,
       );
     }
     const isForAll = answer === CounterState.NotAnInteger || answer === CounterState.WrongType;

@@ -1,6 +1,6 @@
-import { OutcomeUnknownError, type NotReplicatedError } from '../atomic-redis.errors.js';
+import { describe, OutcomeUnknownError, type NotReplicatedError } from '../atomic-redis.errors.js';
 import { Deadline } from '../redis/deadline.js';
-import { strongestOf, type DurabilityOptions } from '../redis/durability.js';
+import { answeredBy, patienceOf, type DurabilityOptions } from '../redis/durability.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 
 /** One operation on a counter as the script takes it, without its time limit. */
@@ -22,17 +22,11 @@ export interface BatchAnswer {
 }
 
 /** Sends one batch. `operations` are the script's arguments. */
-export type SendBatch = (
-  key: string,
-  operations: string[],
-  deadline: Deadline,
-  durability: DurabilityOptions | undefined,
-) => Promise<BatchAnswer>;
+export type SendBatch = (key: string, operations: string[], deadline: Deadline) => Promise<BatchAnswer>;
 
 interface Waiting {
   readonly fields: OperationFields;
   readonly deadline: Deadline;
-  readonly durability: DurabilityOptions | undefined;
   state: 'queued' | 'sent' | 'settled';
   readonly resolve: (answer: string) => void;
   readonly reject: (error: unknown) => void;
@@ -50,6 +44,8 @@ export class CounterQueue {
   constructor(
     private readonly connection: RedisConnection,
     private readonly maxBatchSize: number,
+    /** Of every batch. */
+    private readonly durability: DurabilityOptions | undefined,
     private readonly send: SendBatch,
   ) {}
 
@@ -65,15 +61,10 @@ export class CounterQueue {
    * @throws OutcomeUnknownError when the deadline passes after it was sent
    * @throws NotReplicatedError with that answer, when replicas did not have it in time
    */
-  async add(
-    key: string,
-    fields: OperationFields,
-    deadline: Deadline,
-    durability: DurabilityOptions | undefined,
-  ): Promise<string> {
+  async add(key: string, fields: OperationFields, deadline: Deadline): Promise<string> {
     let waiting!: Waiting;
     const answer = new Promise<string>((resolve, reject) => {
-      waiting = { fields, deadline, durability, state: 'queued', resolve, reject };
+      waiting = { fields, deadline, state: 'queued', resolve, reject };
     });
     const queue = this.queues.get(key);
     if (queue) {
@@ -86,6 +77,10 @@ export class CounterQueue {
     }
     try {
       return await deadline.race(answer, () => this.tooLate(waiting));
+    } catch (error) {
+      if (!this.durability || waiting.state !== 'sent') throw error;
+      // Answered perhaps, and waiting for replicas.
+      return await answeredBy(patienceOf(this.durability)).race(answer, () => error as Error);
     } finally {
       waiting.state = 'settled';
     }
@@ -123,17 +118,14 @@ export class CounterQueue {
       operations.push(...operation.fields, String(Math.ceil(deadline.at - operation.deadline.at)));
     }
     try {
-      const durability = strongestOf(batch.map((operation) => operation.durability));
-      const { answers, unreplicated } = await this.send(key, operations, deadline, durability);
+      const { answers, unreplicated } = await this.send(key, operations, deadline);
       if (answers.length !== batch.length) {
         throw new OutcomeUnknownError(
-          `Redis gave ${answers.length} answers to ${batch.length} operations on counter ${key}`,
+          `Redis gave ${answers.length} answers to ${batch.length} operations on counter ${describe(key)}`,
         );
       }
       batch.forEach((operation, i) => {
-        const missed = operation.durability && unreplicated;
-        if (missed && missed.acknowledged < operation.durability.replicas)
-          operation.reject(missed.withResult(answers[i]));
+        if (unreplicated) operation.reject(unreplicated.withResult(answers[i]));
         else operation.resolve(answers[i]!);
       });
     } catch (error) {

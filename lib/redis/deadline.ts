@@ -16,6 +16,10 @@ export class Deadline {
     return new Deadline(Math.max(...deadlines.map((deadline) => deadline.at)));
   }
 
+  plus(ms: number): Deadline {
+    return new Deadline(this.at + ms);
+  }
+
   get remainingMs(): number {
     return Math.max(0, this.at - performance.now());
   }

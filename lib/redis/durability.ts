@@ -35,6 +35,12 @@ export const checkDurability: check.Check = (path, value) => {
 /** How long replicas are waited for, from now. */
 export const patienceOf = ({ timeoutMs = 1_000 }: DurabilityOptions): Deadline => Deadline.in(timeoutMs);
 
+/** How long the answer to the last WAIT, which ends no sooner than the patience does, may take to arrive. */
+const LAST_ANSWER_MS = 500;
+
+/** By when a call that was sent is answered, if it waits for replicas until then. */
+export const answeredBy = (patience: Deadline): Deadline => patience.plus(LAST_ANSWER_MS);
+
 /**
  * What a call makes of the reply of its script, also where replicas did not have it in time: then its error holds that result, unless nothing was changed.
  *
@@ -54,17 +60,4 @@ export async function resultOf<Reply, Result>(
     if (!isChange(result, reply)) return result;
     throw error.withResult(result);
   }
-}
-
-/** What satisfies all of them. */
-export function strongestOf(
-  durabilities: readonly (DurabilityOptions | undefined)[],
-): DurabilityOptions | undefined {
-  const asked = durabilities.filter((one) => one !== undefined);
-  if (asked.length === 0) return undefined;
-  return {
-    replicas: Math.max(...asked.map(({ replicas }) => replicas)),
-    timeoutMs: Math.max(...asked.map(({ timeoutMs = 1_000 }) => timeoutMs)),
-    fsync: asked.some(({ fsync }) => fsync),
-  };
 }
