@@ -25,11 +25,12 @@ if is_late() then return 'TOO_LATE' end
 
 local now = now_ms()
 local c = counter_open(KEYS[2], nil, KEYS[3], now, ${SWEEP_LIMIT})
-if c.problem then return remember(c.problem) end
+local expires = tonumber(redis.call('ZSCORE', KEYS[3], ARGV[4]) or nil)
+-- An id that was never given may name any key: there, too, is no such hold.
+if c.problem then return remember(expires and c.problem or '${Refusal.Gone}') end
 
 local function settle()
-  local expires = c.value and tonumber(redis.call('ZSCORE', KEYS[3], ARGV[4]) or nil)
-  if not expires or expires <= now then return '${Refusal.Gone}' end
+  if not c.value or not expires or expires <= now then return '${Refusal.Gone}' end
   if ARGV[3] == 'extend' then
     c.hold, c.hold_until = ARGV[4], math.max(expires, now + tonumber(ARGV[5]))
     return 'done'

@@ -330,6 +330,8 @@ describe('ReservationService', () => {
       expect(await reservations.release(encode(forged))).toBe(false);
     expect(await stored()).toBe(7);
     expect(await redis.client.exists('other')).toBe(0);
+    await redis.client.rpush('list', 'x');
+    expect(await reservations.confirm(encode(text.replace(/:stock$/, ':list')))).toBe(false);
   });
 
   it('[RS-7] takes one round trip for each call', async () => {
