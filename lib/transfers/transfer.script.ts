@@ -1,4 +1,5 @@
 import { luaInt64 } from '../redis/lua-int64.js';
+import { luaTypeOf } from '../redis/lua.js';
 import { luaOperation } from '../redis/lua-operation.js';
 import { defineScript } from '../redis/script.js';
 
@@ -43,7 +44,7 @@ export const transferScript = defineScript({
 -- Returns a string: TOO_LATE | moved,<from>:<to>,… (the balances after each leg)
 --   | insufficient,<leg from 0>,<balance> | overflow,<leg> | inexact,<leg>,<from or to>
 --   | not-an-integer,<which key> | wrong-type,<which key>
-${luaOperation}${luaInt64}
+${luaOperation}${luaInt64}${luaTypeOf}
 local stored = recall()
 if stored then return stored end
 if is_late() then return 'TOO_LATE' end
@@ -59,7 +60,8 @@ for i = 1, count do
   if not balance then return remember('${Answer.NotAnInteger},' .. i) end
   balances[i] = balance
 end
-if log and type(redis.pcall('XLEN', log)) == 'table' then
+local log_type = log and type_of(log)
+if log and log_type ~= 'stream' and log_type ~= 'none' then
   return remember('${Answer.WrongType},' .. (count + 1))
 end
 

@@ -225,6 +225,41 @@ describe('TransferService', () => {
     },
   );
 
+  it('[TR-6] does not take a right that its user lacks for a wrong type', async () => {
+    await redis.client.call(
+      'ACL',
+      'SETUSER',
+      'clerk',
+      'reset',
+      'on',
+      '>p',
+      '~*',
+      '&*',
+      '+@all',
+      '-type',
+      '-xlen',
+    );
+    const { port } = redis.server;
+    const clerk = await Test.createTestingModule({
+      imports: [
+        AtomicRedisModule.forRoot({
+          connection: { host: '127.0.0.1', port, username: 'clerk', password: 'p' },
+        }),
+      ],
+    }).compile();
+    await clerk.init();
+    try {
+      await redis.client.set('a', 10);
+      const moving = clerk
+        .get(TransferService)
+        .transfer({ from: 'a', to: 'b', amount: 1 }, { audit: { log: 'log' } });
+      await expect(moving).rejects.toThrow(RedisReplyError);
+      expect(await balances('a', 'b')).toEqual(['10', null]);
+    } finally {
+      await clerk.close();
+    }
+  });
+
   it('[TR-6] leaves keys of other types alone', async () => {
     await redis.client.set('good', 10);
     await redis.client.rpush('list', 'x');
