@@ -192,6 +192,19 @@ describe('durability', () => {
     expect(await counters.get('stock')).toBe(5);
   });
 
+  it('[DUR-2] counters say so too where replicas are waited for longer than the call has', async () => {
+    const counters = module.get(CounterService);
+    replicas[1]!.pause();
+    const durability = { replicas: 2, timeoutMs: 1_500 };
+    const counts = [1_000, 900].map((timeoutMs) =>
+      failureOf(counters.add('c', 1, { timeoutMs, durability })),
+    );
+    expect(await Promise.all(counts)).toMatchObject([
+      { code: 'NOT_REPLICATED', acknowledged: 1, result: { value: 1, applied: 1 } },
+      { code: 'NOT_REPLICATED', acknowledged: 1, result: { value: 2, applied: 1 } },
+    ]);
+  });
+
   it('[DUR-2] values and audited hashes answer as ever where they changed nothing', async () => {
     const hashes = module.get(AuditedHashService);
     await client.set('k', 'a');
@@ -239,9 +252,14 @@ describe('durability', () => {
     const began = performance.now();
     await values.compareAndSet('fast', null, '1');
     await transactions.run(['k'], (tx) => void tx.write.set('k', 'v'));
+    const counters = module.get(CounterService);
+    const counted = counters.add('c', 1, { durability: { replicas: 2, timeoutMs: 2_000 } });
+    await Promise.all([counters.add('c', 1), counters.add('c', 1)]);
+    await counters.add('c', 1);
     expect(performance.now() - began).toBeLessThan(1_000);
     replicas[1]!.resume();
-    await waiting;
+    await Promise.all([waiting, counted]);
+    expect(await counters.get('c')).toBe(4);
     await client.config('RESETSTAT');
     await Promise.all(
       Array.from({ length: 100 }, (_, i) =>
