@@ -29,6 +29,7 @@ import { ShadowKeyService } from './shadow-keys/shadow-key.service.js';
 import { CurrentTransaction } from './transactions/current-transaction.js';
 import { TransactionService } from './transactions/transaction.service.js';
 import { ValueService } from './values/value.service.js';
+import { AcrossSlotsTransfers } from './transfers/across-slots/across-slots-transfers.js';
 import { TransferService } from './transfers/transfer.service.js';
 
 /** What stands beside the options in `forRoot` and `forRootAsync`, outside the factory. */
@@ -79,6 +80,7 @@ const PROVIDERS: Provider[] = [
   AtomicRedis,
   CurrentTransaction,
   DeclaredConsumers,
+  AcrossSlotsTransfers,
   ...SERVICES,
 ];
 

@@ -108,7 +108,21 @@ export {
 
 export { TransferService } from './transfers/transfer.service.js';
 export type { Balances, Transfer, TransferAudit, TransferOptions } from './transfers/transfer.options.js';
-export { BalanceOverflowError, InsufficientFundsError } from './transfers/transfer.errors.js';
+export type {
+  AcrossSlotsBalances,
+  AcrossSlotsOptions,
+  AcrossSlotsTransfer,
+  PendingTransfers,
+  PendingTransfersOptions,
+  RecoverOptions,
+  Recovery,
+} from './transfers/across-slots/across-slots.options.js';
+export type { PendingTransfer, TransferState } from './transfers/across-slots/pending-transfer.js';
+export {
+  BalanceOverflowError,
+  InsufficientFundsError,
+  TransferPendingError,
+} from './transfers/transfer.errors.js';
 
 export { InjectScript } from './scripts/script-feature.module.js';
 export { ScriptService, type ScriptFunction, type ScriptInput } from './scripts/script.service.js';

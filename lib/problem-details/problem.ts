@@ -23,6 +23,7 @@ const STATUS: Readonly<Record<string, number>> = {
   IDEMPOTENCY_MISMATCH: 422,
   REDIS_UNAVAILABLE: 503,
   OUTCOME_UNKNOWN: 503,
+  TRANSFER_PENDING: 503,
   IDEMPOTENCY_OUTCOME_UNKNOWN: 503,
   TRANSACTION_TIMEOUT: 503,
   MODULE_CLOSED: 503,
@@ -35,6 +36,7 @@ const DETAIL_OF_CODE: Readonly<Record<string, string>> = {
   TRANSACTION_CONFLICT: 'Others keep changing what this request is to change',
   COUNTER_LIMIT: 'A limit has been reached',
   INSUFFICIENT_FUNDS: 'The balance is too low',
+  TRANSFER_PENDING: 'The transfer may be under way, and is then completed or returned later',
 };
 
 const DETAIL_OF_STATUS: Readonly<Record<number, string>> = {

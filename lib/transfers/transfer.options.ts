@@ -38,7 +38,7 @@ export interface TransferOptions extends OperationOptions {
   audit?: TransferAudit;
 }
 
-const positive: check.Check = (path, value) => {
+export const positive: check.Check = (path, value) => {
   check.int64(path, value);
   if ((value as number | bigint) <= 0) throw new InvalidArgumentError(path, 'an integer above 0', value);
 };
@@ -73,8 +73,13 @@ const checkOptions = check.options({ ...operationOptionChecks, audit: checkAudit
 export function checkedTransfer(path: string, leg: Transfer): Required<Transfer> {
   checkLeg(path, leg);
   const { from, to, amount, minimum = 0 } = leg;
-  if (from === to) throw new InvalidArgumentError(`${path}.to`, `another key than ${path}.from`, to);
+  assertTwoBalances(path, from, to);
   return { from, to, amount, minimum };
+}
+
+/** @throws InvalidArgumentError */
+export function assertTwoBalances(path: string, from: string, to: string): void {
+  if (from === to) throw new InvalidArgumentError(`${path}.to`, `another key than ${path}.from`, to);
 }
 
 /** @throws InvalidArgumentError */

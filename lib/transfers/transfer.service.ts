@@ -8,7 +8,21 @@ import {
 import { OperationRunner } from '../redis/operation-runner.js';
 import { RedisConnection } from '../redis/redis-connection.js';
 import { withResult } from '../redis/script.js';
-import { BalanceOverflowError, InsufficientFundsError } from './transfer.errors.js';
+import {
+  checkedAcrossSlots,
+  checkAcrossSlotsOptions,
+  checkPendingOptions,
+  checkRecoverOptions,
+  type AcrossSlotsBalances,
+  type AcrossSlotsOptions,
+  type AcrossSlotsTransfer,
+  type PendingTransfers,
+  type PendingTransfersOptions,
+  type RecoverOptions,
+  type Recovery,
+} from './across-slots/across-slots.options.js';
+import { AcrossSlotsTransfers } from './across-slots/across-slots-transfers.js';
+import { BalanceOverflowError, insufficientFunds } from './transfer.errors.js';
 import {
   checkedTransfer,
   checkTransferOptions,
@@ -21,13 +35,14 @@ import { Answer, transferScript } from './transfer.script.js';
 
 /**
  * Moves integer amounts between balances, exact over the whole range of a signed 64-bit integer. A balance is an ordinary Redis string, and
- * keeps its time to live; one that does not exist counts as 0. On a Cluster, all keys of a call share a hash slot.
+ * keeps its time to live; one that does not exist counts as 0. On a Cluster, all keys of a call share a hash slot, but for {@link acrossSlots}.
  */
 @Injectable()
 export class TransferService {
   constructor(
     private readonly connection: RedisConnection,
     private readonly operations: OperationRunner,
+    private readonly acrossSlotsTransfers: AcrossSlotsTransfers,
   ) {
     connection.preload([transferScript]);
   }
@@ -74,6 +89,67 @@ export class TransferService {
     // Not by map, which passes over the holes of an array.
     const checked = Array.from(legs as readonly Transfer[], (leg, i) => checkedTransfer(`legs[${i}]`, leg));
     return await this.move(checked, options, (balances) => balances);
+  }
+
+  /**
+   * Moves an amount between balances in any two slots of a Cluster: not in one step, but in steps of which each can be repeated by anyone. The amount is taken and noted, the
+   * target decides once whether it is paid in, and only when it refused is the amount given back. What is interrupted is brought to its end by {@link recover}.
+   *
+   * ```ts
+   * await transfers.acrossSlots({ from: `account:{${alice}}`, to: `account:{${bob}}`, amount: 30, reference: payment.id });
+   * ```
+   *
+   * @returns each balance as it was right after its own change
+   * @throws InvalidArgumentError before any I/O
+   * @throws InsufficientFundsError when less than `minimum` would be left; nothing was moved
+   * @throws BalanceOverflowError when the sum would not fit into 64 bits; the amount was given back
+   * @throws InexactResultError when the amount is a number and a balance would not be exact as one; the amount was not taken, or given back
+   * @throws NotAnIntegerError when a key holds something else; the amount was not taken, or given back
+   * @throws TransactionMisuseError inside a transaction, unless `propagation` is `'outside'`
+   * @throws RedisUnavailableError when Redis could not be reached in time; nothing was moved
+   * @throws TransferPendingError when it was or may have been begun, and how it ends is up to {@link recover}
+   * @throws NotReplicatedError when it was done, and the target's replicas did not have it in time; `result` holds what would have been returned
+   */
+  acrossSlots(
+    transfer: AcrossSlotsTransfer<number>,
+    options?: AcrossSlotsOptions,
+  ): Promise<AcrossSlotsBalances<number>>;
+  acrossSlots(
+    transfer: AcrossSlotsTransfer<bigint>,
+    options?: AcrossSlotsOptions,
+  ): Promise<AcrossSlotsBalances<bigint>>;
+  acrossSlots(transfer: AcrossSlotsTransfer, options?: AcrossSlotsOptions): Promise<AcrossSlotsBalances>;
+  async acrossSlots(
+    transfer: AcrossSlotsTransfer,
+    options: AcrossSlotsOptions = {},
+  ): Promise<AcrossSlotsBalances> {
+    const checked = checkedAcrossSlots('transfer', transfer);
+    checkAcrossSlotsOptions('options', options);
+    return await this.acrossSlotsTransfers.transfer(checked, options);
+  }
+
+  /**
+   * Reads which transfers across slots are under way or were interrupted, page by page. They are listed in the slot of the balance they take from.
+   *
+   * @throws InvalidArgumentError before any I/O
+   * @throws RedisUnavailableError when a list could not be read in time
+   */
+  async pending(options: PendingTransfersOptions = {}): Promise<PendingTransfers> {
+    checkPendingOptions('options', options);
+    return await this.acrossSlotsTransfers.pending(options);
+  }
+
+  /**
+   * Brings interrupted transfers across slots to their end: paid in, or given back where the target refuses. Any process may do so, at any time, several at once and while those
+   * transfers are still worked at. Have it done every minute or so, by one process or by all.
+   *
+   * @throws InvalidArgumentError before any I/O
+   * @throws TransactionMisuseError inside a transaction, unless `propagation` is `'outside'`
+   * @throws RedisUnavailableError when a list could not be read in time; what was settled until then is settled
+   */
+  async recover(options: RecoverOptions = {}): Promise<Recovery> {
+    checkRecoverOptions('options', options);
+    return await this.acrossSlotsTransfers.recover(options);
   }
 
   private async move<T>(
@@ -127,12 +203,8 @@ function read(answer: string, legs: readonly Required<Transfer>[], keys: readonl
     throw isLog ? new WrongTypeError(key, 'stream') : new NotAnIntegerError(key, 'other-type');
   }
   const leg = Number(index);
-  const { from, to, amount, minimum } = legs[leg]!;
-  if (kind === Answer.InsufficientFunds) {
-    const isExact = typeof amount === 'number' && Number.isSafeInteger(Number(detail));
-    const balance = isExact ? Number(detail) : BigInt(detail);
-    throw new InsufficientFundsError(from, balance, minimum, amount, leg);
-  }
+  const { from, to, amount } = legs[leg]!;
+  if (kind === Answer.InsufficientFunds) throw insufficientFunds(detail, legs[leg]!, leg);
   if (kind === Answer.Overflow) throw new BalanceOverflowError(to, amount, leg);
   throw new InexactResultError(detail === 'from' ? from : to, 'a bigint amount');
 }

@@ -1,0 +1,235 @@
+import { randomBytes } from 'node:crypto';
+import { Inject, Injectable } from '@nestjs/common';
+import { OPTIONS } from '../../atomic-redis.constants.js';
+import {
+  AtomicRedisError,
+  InexactResultError,
+  ModuleClosedError,
+  NotAnIntegerError,
+  NotReplicatedError,
+  OutcomeUnknownError,
+} from '../../atomic-redis.errors.js';
+import { Deadline } from '../../redis/deadline.js';
+import { OperationRunner } from '../../redis/operation-runner.js';
+import { RedisConnection } from '../../redis/redis-connection.js';
+import { assertNotRetried } from '../../redis/retried-work.js';
+import { withResult } from '../../redis/script.js';
+import { ScriptRunner } from '../../redis/script-runner.js';
+import { WorkInFlight } from '../../redis/work-in-flight.js';
+import { insufficientFunds, TransferPendingError } from '../transfer.errors.js';
+import { Answer } from '../transfer.script.js';
+import type {
+  AcrossSlotsBalances,
+  AcrossSlotsOptions,
+  AcrossSlotsTransfer,
+  PendingTransfers,
+  PendingTransfersOptions,
+  RecoverOptions,
+  Recovery,
+} from './across-slots.options.js';
+import { beginScript } from './begin.script.js';
+import { listScript } from './list.script.js';
+import { PendingTransferList } from './pending-transfer-list.js';
+import { detailsOf, type PendingTransfer, type TransferState } from './pending-transfer.js';
+import { parseDecision, refusalOf, TransferSteps, type DecisionOfTarget } from './transfer-steps.js';
+
+/** How many errors a recovery keeps. */
+const MOST_ERRORS = 100;
+
+/** Transfers between balances that no single script can reach, and their recovery. */
+@Injectable()
+export class AcrossSlotsTransfers {
+  private readonly steps: TransferSteps;
+  private readonly list: PendingTransferList;
+
+  constructor(
+    connection: RedisConnection,
+    scripts: ScriptRunner,
+    private readonly operations: OperationRunner,
+    private readonly inFlight: WorkInFlight,
+    @Inject(OPTIONS) private readonly defaults: { readonly timeoutMs: number },
+  ) {
+    connection.preload([beginScript, listScript]);
+    this.steps = new TransferSteps(connection, scripts);
+    this.list = new PendingTransferList(connection, scripts);
+  }
+
+  /** Whatever goes wrong from the moment the amount was taken is either told as what the target decided, or as pending. */
+  async transfer(
+    transfer: AcrossSlotsTransfer,
+    { timeoutMs = this.defaults.timeoutMs, durability, propagation }: AcrossSlotsOptions,
+  ): Promise<AcrossSlotsBalances> {
+    assertNotRetried('Moving an amount across slots', propagation);
+    return await this.inFlight.track(async () => {
+      const { to, amount } = transfer;
+      const options = { deadline: Deadline.in(timeoutMs), durability };
+      const validUntilMs = await this.steps.validUntilMs(to, timeoutMs);
+      const begun = await this.begin(transfer, { timeoutMs, durability, propagation });
+      const pending = { ...transfer, id: begun.id };
+      const convert = typeof amount === 'bigint' ? BigInt : Number;
+      const resultOf = (balance: string): AcrossSlotsBalances => ({
+        id: begun.id,
+        from: convert(begun.balance),
+        to: convert(balance),
+      });
+
+      let decision: DecisionOfTarget | undefined;
+      try {
+        decision = await this.steps.decide(pending, validUntilMs, options);
+      } catch (error) {
+        const decided = error instanceof NotReplicatedError && parseDecision(error.result as string);
+        if (decided && 'balance' in decided)
+          throw (error as NotReplicatedError).withResult(resultOf(decided.balance));
+        throw asPending(pending, error);
+      }
+      if (!decision) throw pendingError(pending);
+      if ('balance' in decision) {
+        // The money has arrived; what could not be noted or removed is left to recovery.
+        await this.conclude(pending, decision, options).catch(ignoreOurs);
+        return resultOf(decision.balance);
+      }
+      try {
+        await this.steps.close(pending, decision, options);
+        await this.steps.tidyUp(pending, options).catch(ignoreOurs);
+      } catch (error) {
+        // Given back, and if a failover loses that, recovery gives it back again.
+        if (!(error instanceof NotReplicatedError)) throw asPending(pending, error);
+      }
+      throw refusalOf(decision.refusal, to, amount);
+    });
+  }
+
+  async pending(options: PendingTransfersOptions): Promise<PendingTransfers> {
+    return await this.inFlight.track(() =>
+      this.list.page(options, options.timeoutMs ?? this.defaults.timeoutMs),
+    );
+  }
+
+  async recover({
+    from,
+    minAgeMs = 10_000,
+    timeoutMs = this.defaults.timeoutMs,
+    durability,
+    propagation,
+  }: RecoverOptions): Promise<Recovery> {
+    assertNotRetried('Recovering transfers', propagation);
+    const count = { credited: 0, refunded: 0, failed: 0 };
+    const errors: TransferPendingError[] = [];
+    const settle = async (transfer: PendingTransfer): Promise<void> => {
+      try {
+        const became = await this.settle(transfer, timeoutMs, durability);
+        if (became) count[became]++;
+      } catch (error) {
+        if (error instanceof ModuleClosedError) throw error;
+        const pending = asPending(transfer, error);
+        if (!(pending instanceof TransferPendingError)) throw pending;
+        count.failed++;
+        if (errors.length < MOST_ERRORS) errors.push(pending);
+      }
+    };
+    let cursor: string | undefined;
+    do {
+      const read = {
+        minAgeMs,
+        timeoutMs,
+        ...(from !== undefined && { from }),
+        ...(cursor !== undefined && { cursor }),
+      };
+      const page: PendingTransfers = await this.pending(read);
+      await this.inFlight.track(() => Promise.all(page.transfers.map(settle)));
+      cursor = page.cursor;
+    } while (cursor !== undefined);
+    return { ...count, errors };
+  }
+
+  /** Takes the amount. @throws TransferPendingError when it is not known whether it was taken, or not whether replicas know */
+  private async begin(
+    transfer: AcrossSlotsTransfer,
+    options: AcrossSlotsOptions,
+  ): Promise<{ id: string; balance: string }> {
+    const { from, amount, minimum = 0 } = transfer;
+    try {
+      return await this.operations.run(
+        'Moving an amount across slots',
+        withResult(beginScript, (answer) => readBegun(answer, transfer)),
+        from,
+        { from, ...this.steps.keysOf(from) },
+        {
+          nonce: randomBytes(16).toString('hex'),
+          amount,
+          minimum,
+          exact: typeof amount === 'number' ? 'n' : '',
+          details: detailsOf(transfer),
+        },
+        options,
+      );
+    } catch (error) {
+      if (error instanceof OutcomeUnknownError) throw asPending(transfer, error);
+      if (error instanceof NotReplicatedError) {
+        const { id } = error.result as { id: string };
+        throw asPending({ ...transfer, id }, error);
+      }
+      throw error;
+    }
+  }
+
+  /** Brings to its end what someone else has begun. @returns what became of it; undefined when it was gone */
+  private async settle(
+    listed: PendingTransfer,
+    timeoutMs: number,
+    durability: AcrossSlotsOptions['durability'],
+  ): Promise<Exclude<TransferState, 'open'> | undefined> {
+    const options = { deadline: Deadline.in(timeoutMs), durability };
+    const validUntilMs = await this.steps.validUntilMs(listed.to, timeoutMs);
+    const transfer = await this.steps.read(listed, options);
+    if (!transfer) return undefined;
+    if (transfer.state !== 'open') {
+      await this.steps.tidyUp(transfer, options);
+      return transfer.state;
+    }
+    const decision = await this.steps.decide(transfer, validUntilMs, options);
+    if (!decision) throw pendingError(transfer);
+    await this.conclude(transfer, decision, options);
+    return 'balance' in decision ? 'credited' : 'refunded';
+  }
+
+  private async conclude(
+    transfer: PendingTransfer | (AcrossSlotsTransfer & { id: string }),
+    decision: DecisionOfTarget,
+    options: Parameters<TransferSteps['tidyUp']>[1],
+  ): Promise<void> {
+    await this.steps.close(transfer, decision, options);
+    await this.steps.tidyUp(transfer, options);
+  }
+}
+
+const ignoreOurs = (error: unknown): void => {
+  if (!(error instanceof AtomicRedisError)) throw error;
+};
+
+/** @param cause what kept it from its end */
+function pendingError(
+  { id, from, to, amount, reference }: TransferPendingError['transfer'],
+  cause?: AtomicRedisError,
+): TransferPendingError {
+  const given = { ...(id !== undefined && { id }), ...(reference !== undefined && { reference }) };
+  return new TransferPendingError({ from, to, amount, ...given }, cause && { cause });
+}
+
+/** What kept a transfer from its end; an error that is none of Redis or the way to it, as it is. */
+const asPending = (transfer: TransferPendingError['transfer'], error: unknown): unknown =>
+  error instanceof AtomicRedisError && !(error instanceof TransferPendingError)
+    ? pendingError(transfer, error)
+    : error;
+
+/** @throws what a refusal stands for */
+function readBegun(answer: string, transfer: AcrossSlotsTransfer): { id: string; balance: string } {
+  const [kind, ...rest] = answer.split(',');
+  const [first = '', second = ''] = rest;
+  if (kind === Answer.InsufficientFunds) throw insufficientFunds(first, transfer);
+  const { from } = transfer;
+  if (kind === Answer.Inexact) throw new InexactResultError(from, 'a bigint amount');
+  if (kind === Answer.NotAnInteger) throw new NotAnIntegerError(from, 'other-string');
+  if (kind === Answer.WrongType) throw new NotAnIntegerError(from, 'other-type');
+  return { id: first, balance: second };
+}

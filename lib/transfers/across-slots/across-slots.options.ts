@@ -1,0 +1,105 @@
+import * as check from '../../atomic-redis.validation.js';
+import { operationOptionChecks, type OperationOptions } from '../../redis/operation-runner.js';
+import type { Balances, Transfer } from '../transfer.options.js';
+import { assertTwoBalances, positive } from '../transfer.options.js';
+import type { TransferPendingError } from '../transfer.errors.js';
+import type { PendingTransfer } from './pending-transfer.js';
+
+/** One movement from a balance to another, whichever slots they are in. */
+export interface AcrossSlotsTransfer<N extends number | bigint = number | bigint> extends Transfer<N> {
+  /** What the caller knows the transfer by, such as the id of a payment; kept with it while it is under way. */
+  reference?: string;
+}
+
+export type AcrossSlotsOptions = Omit<OperationOptions, 'marker'>;
+
+/** Each balance as it was right after its own change; the two changes are not made at the same time. */
+export interface AcrossSlotsBalances<N extends number | bigint = number | bigint> extends Balances<N> {
+  readonly id: string;
+}
+
+export interface PendingTransfersOptions {
+  /** Only those that take from balances in the slot of this key: one round trip. Default: all of the 16,384 slots are asked. */
+  from?: string;
+  /** Leave out younger ones. @default 0 */
+  minAgeMs?: number;
+  /** How many at most, up to 1,000. @default 100 */
+  limit?: number;
+  /** Where to go on: what the page before had. */
+  cursor?: string;
+  /** Time for the call, in milliseconds. Default: the module's `timeoutMs`. */
+  timeoutMs?: number;
+}
+
+/** A page of transfers that are under way. */
+export interface PendingTransfers {
+  /** Oldest first, of each slot. */
+  readonly transfers: readonly PendingTransfer[];
+  /** For the next page; absent when there is none. */
+  readonly cursor?: string;
+}
+
+export interface RecoverOptions extends AcrossSlotsOptions {
+  /** Only those that take from balances in the slot of this key. Default: of all slots. */
+  from?: string;
+  /** Leave younger ones to those who began them, who are likely still at it. @default 10000 */
+  minAgeMs?: number;
+  /** Time for each step, a page of transfers read or a transfer settled, in milliseconds. Default: the module's `timeoutMs`. */
+  timeoutMs?: number;
+}
+
+/** What a recovery came to. */
+export interface Recovery {
+  /** How many transfers it found credited, or credited itself. */
+  readonly credited: number;
+  /** How many it gave back, or found given back. */
+  readonly refunded: number;
+  /** How many are still open. */
+  readonly failed: number;
+  /** Why, of the first 100 of them. */
+  readonly errors: readonly TransferPendingError[];
+}
+
+const { marker: _, ...optionChecks } = operationOptionChecks;
+
+const checkProperties = check.options(
+  {
+    from: check.key,
+    to: check.key,
+    amount: positive,
+    minimum: check.int64,
+    reference: check.text,
+  } satisfies Record<keyof AcrossSlotsTransfer, check.Check>,
+  'from',
+  'to',
+  'amount',
+);
+
+export const checkAcrossSlotsOptions = check.options(
+  optionChecks satisfies Record<keyof AcrossSlotsOptions, check.Check>,
+);
+
+export const checkPendingOptions = check.options({
+  from: check.key,
+  minAgeMs: check.milliseconds(0),
+  limit: check.integer(1, 1_000),
+  cursor: check.nonEmptyString,
+  timeoutMs: check.waitMs(),
+} satisfies Record<keyof PendingTransfersOptions, check.Check>);
+
+export const checkRecoverOptions = check.options({
+  ...optionChecks,
+  from: check.key,
+  minAgeMs: check.milliseconds(0),
+} satisfies Record<keyof RecoverOptions, check.Check>);
+
+/** As it was when it was checked, whatever becomes of the caller's object. */
+export type CheckedAcrossSlots = Required<Transfer> & Pick<AcrossSlotsTransfer, 'reference'>;
+
+/** @throws InvalidArgumentError */
+export function checkedAcrossSlots(path: string, transfer: AcrossSlotsTransfer): CheckedAcrossSlots {
+  checkProperties(path, transfer);
+  const { from, to, amount, minimum = 0, reference } = transfer;
+  assertTwoBalances(path, from, to);
+  return { from, to, amount, minimum, ...(reference !== undefined && { reference }) };
+}

@@ -1,0 +1,72 @@
+import { InvalidArgumentError } from '../../atomic-redis.errors.js';
+import { Deadline } from '../../redis/deadline.js';
+import { SLOT_COUNT } from '../../redis/hash-slot.js';
+import type { RedisConnection } from '../../redis/redis-connection.js';
+import type { ScriptRunner } from '../../redis/script-runner.js';
+import type { PendingTransfers, PendingTransfersOptions } from './across-slots.options.js';
+import { listScript } from './list.script.js';
+import { keysOfSlot, parseTransfer, type PendingTransfer } from './pending-transfer.js';
+
+/** How many slots are asked at the same time. */
+const SLOTS_AT_ONCE = 1_024;
+
+/** How much is read of one slot at once: all of them together are in memory. */
+const MOST_OF_SLOT = 100;
+
+const CURSOR = /^(\d{1,5}):(\d+-[\w-]+)$/;
+
+/** Reads what is under way, from one list in each slot. */
+export class PendingTransferList {
+  constructor(
+    private readonly connection: RedisConnection,
+    private readonly scripts: ScriptRunner,
+  ) {}
+
+  /** @throws InvalidArgumentError for a cursor that is none */
+  async page(
+    { from, cursor, minAgeMs = 0, limit = 100 }: PendingTransfersOptions,
+    timeoutMs: number,
+  ): Promise<PendingTransfers> {
+    const only = from === undefined ? undefined : this.connection.keys.slotOf(from);
+    const last = only ?? SLOT_COUNT - 1;
+    let { slot, after } = cursor === undefined ? { slot: only ?? 0, after: '' } : parseCursor(cursor, only);
+    const deadline = Deadline.in(timeoutMs);
+    const transfers: PendingTransfer[] = [];
+    for (; slot <= last; slot += SLOTS_AT_ONCE, after = '') {
+      const first = slot;
+      const count = Math.min(SLOTS_AT_ONCE, last - first + 1);
+      const most = Math.min(limit - transfers.length, MOST_OF_SLOT);
+      const lists = await Promise.all(
+        Array.from({ length: count }, (_, i) =>
+          this.read(first + i, i === 0 ? after : '', minAgeMs, most, deadline),
+        ),
+      );
+      for (const [i, list] of lists.entries()) {
+        transfers.push(...list.slice(0, limit - transfers.length));
+        // Of this slot there may be more.
+        if (transfers.length === limit || list.length === most)
+          return { transfers, cursor: `${first + i}:${transfers.at(-1)!.id}` };
+      }
+    }
+    return { transfers };
+  }
+
+  private async read(
+    slot: number,
+    after: string,
+    minAgeMs: number,
+    limit: number,
+    deadline: Deadline,
+  ): Promise<PendingTransfer[]> {
+    const keys = keysOfSlot(this.connection.keys, slot);
+    const found = await this.scripts.run(listScript, keys, { after, minAgeMs, limit }, deadline);
+    return found.map(({ id, intent }) => parseTransfer(id, intent));
+  }
+}
+
+function parseCursor(cursor: string, only: number | undefined): { slot: number; after: string } {
+  const [, slot, after] = CURSOR.exec(cursor) ?? [];
+  if (after === undefined || Number(slot) >= SLOT_COUNT || (only !== undefined && Number(slot) !== only))
+    throw new InvalidArgumentError('options.cursor', 'the cursor of the page before', cursor);
+  return { slot: Number(slot), after };
+}
