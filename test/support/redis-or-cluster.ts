@@ -14,14 +14,23 @@ export const SERVERS = ['one server', 'a Cluster'] as const;
 export function useRedisOrCluster(kind: (typeof SERVERS)[number]): {
   readonly client: Redis;
   readonly app: TestingModule;
+  /** One more application, to be closed by the caller. */
+  another(): Promise<TestingModule>;
 } {
   let server: RedisServer | undefined;
   let cluster: TestCluster | undefined;
   let client: Redis | Cluster | undefined;
   let app: TestingModule | undefined;
+  let connection: AtomicRedisOptions['connection'];
+
+  const another = async (): Promise<TestingModule> => {
+    const started = await Test.createTestingModule({
+      imports: [AtomicRedisModule.forRoot({ connection })],
+    }).compile();
+    return await started.init();
+  };
 
   beforeAll(async () => {
-    let connection: AtomicRedisOptions['connection'];
     if (kind === 'a Cluster') {
       cluster = await startCluster({ replicasPerMaster: 0 });
       client = cluster.connect();
@@ -31,8 +40,7 @@ export function useRedisOrCluster(kind: (typeof SERVERS)[number]): {
       client = new Redis(server.url);
       connection = server.url;
     }
-    app = await Test.createTestingModule({ imports: [AtomicRedisModule.forRoot({ connection })] }).compile();
-    await app.init();
+    app = await another();
   }, 60_000);
 
   beforeEach(async () => {
@@ -55,5 +63,6 @@ export function useRedisOrCluster(kind: (typeof SERVERS)[number]): {
     get app() {
       return app!;
     },
+    another,
   };
 }

@@ -1,0 +1,53 @@
+import { Test } from '@nestjs/testing';
+import { AtomicRedisModule, TransferService, type ConnectionOption } from '../../../lib/index.js';
+import { RedisConnection } from '../../../lib/redis/redis-connection.js';
+import { Deadline } from '../../../lib/redis/deadline.js';
+import { worker } from '../../support/worker.js';
+import { hookSteps, type Step } from './support.js';
+
+/** Makes one transfer, or recovers what is under way from `from`, and stops before or after one step until it is told to go on. */
+export interface StepJob {
+  connection: ConnectionOption;
+  does: 'transfer' | 'recover';
+  from: string;
+  to: string;
+  amount: number;
+  stopAt: { step: Step; when: 'before' | 'after' };
+  /** For how long after it was seen open it asks the target to decide. Default: as ever. */
+  validForMs?: number;
+}
+
+worker<StepJob>(async ({ data, send, next }) => {
+  const app = await Test.createTestingModule({
+    imports: [AtomicRedisModule.forRoot({ connection: data.connection })],
+  }).compile();
+  app.useLogger(false);
+  await app.init();
+  const stop = async (): Promise<void> => {
+    send('stopped');
+    await next();
+  };
+  hookSteps(app, async (step, run) => {
+    if (step !== data.stopAt.step) return await run();
+    if (data.stopAt.when === 'before') await stop();
+    const result = await run();
+    if (data.stopAt.when === 'after') await stop();
+    return result;
+  });
+  if (data.validForMs !== undefined) {
+    const connection = app.get(RedisConnection);
+    const inServerTime = connection.inServerTime.bind(connection);
+    connection.inServerTime = async (deadline, slot) => {
+      await inServerTime(deadline, slot);
+      return await inServerTime(Deadline.in(data.validForMs!), slot);
+    };
+  }
+  const transfers = app.get(TransferService);
+  const { from, to, amount } = data;
+  const result =
+    data.does === 'transfer'
+      ? await transfers.acrossSlots({ from, to, amount })
+      : await transfers.recover({ from, minAgeMs: 0 });
+  await app.close();
+  return result;
+});

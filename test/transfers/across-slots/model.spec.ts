@@ -1,0 +1,184 @@
+import { Test, type TestingModule } from '@nestjs/testing';
+import * as fc from 'fast-check';
+import { AtomicRedisModule, TransferPendingError, TransferService } from 'nestjs-atomic-redis';
+import { RedisConnection } from '../../../lib/redis/redis-connection.js';
+import { parseTransfer } from '../../../lib/transfers/across-slots/pending-transfer.js';
+import { useRedis } from '../../support/redis.js';
+import { hookSteps, left, never } from './support.js';
+
+const DAY_MS = 86_400_000;
+const KEYS = ['a', 'b', 'c'];
+
+/** What may happen next. Numbers choose among what there is. */
+type Event =
+  | { readonly kind: 'transfer'; from: number; by: number; amount: number }
+  | { readonly kind: 'recover'; from: number }
+  /** Makes one of the steps that are asked for. */
+  | { readonly kind: 'step'; which: number }
+  /** The same, but its reply is lost, and whoever asked for it is gone; or it asks again. */
+  | { readonly kind: 'lose'; which: number }
+  | { readonly kind: 'resend'; which: number }
+  /** Whoever asks for one of the steps ends before it is sent. */
+  | { readonly kind: 'crash'; which: number }
+  /** One of the steps that were made long ago is delivered once more. */
+  | { readonly kind: 'late copy'; which: number }
+  /** Decisions that expire are forgotten, and what was valid for a minute is valid no more. */
+  | { readonly kind: 'time passes' };
+
+const which = fc.nat(1_000);
+const event: fc.Arbitrary<Event> = fc.oneof(
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      kind: fc.constant('transfer' as const),
+      from: fc.nat(2),
+      by: fc.integer({ min: 1, max: 2 }),
+      amount: fc.integer({ min: 1, max: 60 }),
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant('recover' as const), from: fc.nat(2) }) },
+  { weight: 12, arbitrary: fc.record({ kind: fc.constant('step' as const), which }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constantFrom('lose' as const, 'resend' as const), which }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('crash' as const), which }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant('late copy' as const), which }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('time passes' as const) }) },
+);
+
+interface Asked {
+  /** Delivers it to Redis. */
+  readonly make: () => Promise<unknown>;
+  readonly settle: (made: Promise<unknown>) => void;
+}
+
+describe('transfers across slots and their model', () => {
+  const redis = useRedis();
+  let app: TestingModule;
+  let transfers: TransferService;
+  let asked: Asked[] = [];
+  let made: Asked['make'][] = [];
+  /** How many days have passed. */
+  let day = 0;
+  let free = false;
+
+  beforeAll(async () => {
+    app = await Test.createTestingModule({
+      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, timeoutMs: 60_000 })],
+    }).compile();
+    await app.init();
+    transfers = app.get(TransferService);
+    // The clock is Redis's own, which cannot be set: what a step is given as its time limit counts the days, and is held against the day on which it is made.
+    const connection = app.get(RedisConnection);
+    const inServerTime = connection.inServerTime.bind(connection);
+    hookSteps(app, async (step, run, args) => {
+      if (free) return await run();
+      const answer: unknown = await new Promise((resolve) => {
+        const limit = args['validUntilMs'] as number | undefined;
+        asked.push({
+          make: async () => {
+            if (limit !== undefined) args['validUntilMs'] = limit - day * DAY_MS;
+            return await run().catch((error: unknown) => error);
+          },
+          settle: resolve,
+        });
+      });
+      if (answer instanceof Error) throw answer;
+      return answer;
+    });
+    // Only those who ask for the limit by which the target decides are on this side of the hook.
+    connection.inServerTime = async (deadline, slot) => {
+      const isOfDecision = new Error().stack!.includes('validUntilMs');
+      return (await inServerTime(deadline, slot)) + (isOfDecision && !free ? day * DAY_MS : 0);
+    };
+  });
+
+  afterAll(() => app.close());
+
+  /** No money is made or lost at any moment: what is not in a balance is in an open transfer that its target has not been paid. */
+  const total = async (): Promise<bigint> => {
+    const balances = (await redis.client.mget(KEYS)).map((text) => BigInt(text!));
+    for (const balance of balances) expect(balance >= 0n).toBe(true);
+    let sum = balances.reduce((a, b) => a + b, 0n);
+    for (const key of await redis.client.keys('atomic:transfers:*:intents')) {
+      for (const [id, intent] of Object.entries(await redis.client.hgetall(key))) {
+        const { state, amount } = parseTransfer(id, intent);
+        const [decision] = await redis.client.keys(`atomic:transfer:*:${id}`);
+        const decided = decision && (await redis.client.get(decision));
+        if (state === 'open' && !decided?.startsWith('credited')) sum += BigInt(amount);
+      }
+    }
+    return sum;
+  };
+
+  it('[TR-17] conserve money at every moment, and do what their callers were told, in any order of steps, crashes, copies and time', async () => {
+    const seen = { credited: 0, refunded: 0, pending: 0, late: 0, refusedFunds: 0 };
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(event, { minLength: 10, maxLength: 60 }),
+        // What fits into c: it may refuse.
+        fc.integer({ min: 0, max: 120 }),
+        async (events, room) => {
+          await redis.client.flushdb();
+          asked = [];
+          made = [];
+          day = 0;
+          free = false;
+          const full = Number.MAX_SAFE_INTEGER - room;
+          await redis.client.mset('a', 100, 'b', 100, 'c', full);
+          const start = [100, 100, full];
+          const before = start.reduce((x, y) => x + BigInt(y), 0n);
+          const told: { from: number; to: number; amount: number; moved: boolean }[] = [];
+
+          for (const next of events) {
+            if (next.kind === 'transfer') {
+              const to = (next.from + next.by) % 3;
+              void transfers.acrossSlots({ from: KEYS[next.from]!, to: KEYS[to]!, amount: next.amount }).then(
+                () => told.push({ from: next.from, to, amount: next.amount, moved: true }),
+                (error: unknown) => {
+                  if (error instanceof TransferPendingError) seen.pending++;
+                },
+              );
+            } else if (next.kind === 'recover') {
+              void transfers.recover({ from: KEYS[next.from]!, minAgeMs: 0 }).then(({ credited, refunded }) => {
+                seen.credited += credited;
+                seen.refunded += refunded;
+              });
+            } else if (next.kind === 'time passes') {
+              day++;
+              for (const { key, ttlMs } of (await left(redis)).decisions)
+                if (ttlMs > 0) await redis.client.del(key);
+            } else if (next.kind === 'late copy') {
+              const make = made[next.which % Math.max(1, made.length)];
+              const answer = await make?.();
+              if (answer === 'late') seen.late++;
+            } else {
+              const i = next.which % Math.max(1, asked.length);
+              const one = asked[i];
+              if (one) {
+                if (next.kind === 'resend') await one.make();
+                if (next.kind !== 'crash') {
+                  const answer = one.make();
+                  if ((await answer) === 'late') seen.late++;
+                  made.push(one.make);
+                  one.settle(next.kind === 'lose' ? never : answer);
+                } else one.settle(never);
+                asked.splice(i, 1);
+              }
+            }
+            // Those who were answered go on to what they ask for next.
+            await new Promise((resolve) => setTimeout(resolve, 2));
+            expect(await total()).toBe(before);
+          }
+
+          free = true;
+          for (const from of KEYS) await transfers.recover({ from, minAgeMs: 0 });
+          expect(await total()).toBe(before);
+          const { decisions, others } = await left(redis);
+          expect(others).toEqual([]);
+          expect(decisions.filter(({ ttlMs }) => ttlMs < 0)).toEqual([]);
+        },
+      ),
+      { numRuns: 60 },
+    );
+    console.log(seen);
+  }, 240_000);
+});
