@@ -6,7 +6,7 @@ import {
   TransferPendingError,
   TransferService,
 } from 'nestjs-atomic-redis';
-import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
+import { startFaultProxy, type Fault, type FaultProxy, type LateFault } from 'nestjs-atomic-redis/testing';
 import { RedisConnection } from '../../../lib/redis/redis-connection.js';
 import { useRedis } from '../../support/redis.js';
 import { waitFor } from '../../support/wait-for.js';
@@ -64,19 +64,19 @@ describe('transfers across slots over connections that fail', () => {
   };
 
   describe.each(STEPS)('at %s', (step) => {
-    it.each([
+    it.each<[what: string, strike: () => Fault]>([
       ['the reply is lost', () => proxy.loseReplies(only(step))],
       ['the reply is cut', () => proxy.deliverPartOfReply(3, only(step))],
       ['the request is lost', () => proxy.cutBeforeServer(only(step))],
       ['the request arrives late, after its copy', () => proxy.deliverLate(300, only(step))],
-    ])('[TR-16] %s: moved or returned once, and the caller is told', async (_, strike) => {
+    ])('[TR-16] %s: moved or returned once, and the caller is told', async (what, strike) => {
       for (const fits of [true, false]) {
         const fault = strike();
         const moving = transfers.acrossSlots({ from: 'a', to: fits ? 'b' : 'full', amount: 30 });
         if (fits) expect(await moving).toMatchObject({ from: 70, to: 30 });
         else await expect(moving).rejects.toThrow(InexactResultError);
         expect(fault.count).toBe(1);
-        if ('delivered' in fault) await fault.delivered;
+        if (what.includes('late')) await (fault as LateFault).delivered;
         expect(await balances()).toEqual(['70', '30', FULL]);
         await transfers.recover({ from: 'a', minAgeMs: 0 });
         await expectTidy();
@@ -101,7 +101,9 @@ describe('transfers across slots over connections that fail', () => {
     expect(await balances()).toEqual(['70', '0', FULL]);
     proxy.refuseConnections(false);
     const { id } = (error as TransferPendingError).transfer;
-    expect((await transfers.pending({ from: 'a' })).transfers).toMatchObject([{ id, state: 'open', amount: 30 }]);
+    expect((await transfers.pending({ from: 'a' })).transfers).toMatchObject([
+      { id, state: 'open', amount: 30 },
+    ]);
     expect(await transfers.recover({ from: 'a', minAgeMs: 0 })).toMatchObject({ credited: 1, failed: 0 });
     expect(await balances()).toEqual(['70', '30', FULL]);
     await expectTidy();

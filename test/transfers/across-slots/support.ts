@@ -23,16 +23,20 @@ export const STEPS = ['begin', 'decide', 'close', 'expire-decision', 'forget'] a
 export type Step = (typeof STEPS)[number] | 'read';
 
 /** What happens at a step: `run` makes it. */
-export type StepHook = (step: Step, run: () => Promise<unknown>, args: Record<string, unknown>) => unknown;
+export type StepHook = (
+  step: Step,
+  run: () => Promise<unknown>,
+  script: { readonly keys: Record<string, string>; readonly args: Record<string, unknown> },
+) => unknown;
 
 /** Puts `hook` around each script by which an application makes the steps of transfers across slots. */
 export function hookSteps(app: INestApplicationContext, hook: StepHook): void {
   const runner = app.get(ScriptRunner);
   const run = runner.run.bind(runner) as (...args: unknown[]) => Promise<unknown>;
-  runner.run = (async (...all: [{ name: string }, unknown, Record<string, unknown>]) => {
+  runner.run = (async (...all: [{ name: string }, Record<string, string>, Record<string, unknown>]) => {
     const step = all[0].name.replace('transfers.', '') as Step;
     if (step !== 'read' && !(STEPS as readonly string[]).includes(step)) return await run(...all);
-    return await hook(step, () => run(...all), all[2]);
+    return await hook(step, () => run(...all), { keys: all[1], args: all[2] });
   }) as unknown as ScriptRunner['run'];
 }
 
