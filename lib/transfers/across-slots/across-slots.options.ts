@@ -19,7 +19,7 @@ export interface AcrossSlotsBalances<N extends number | bigint = number | bigint
 }
 
 export interface PendingTransfersOptions {
-  /** Only those that take from balances in the slot of this key: one round trip. Default: all of the 16,384 slots are asked. */
+  /** Only those that take from balances in the slot of this key: one round trip. Default: of all slots, which are asked one by one, all 16,384. */
   from?: string;
   /** Leave out younger ones. @default 0 */
   minAgeMs?: number;
@@ -27,7 +27,7 @@ export interface PendingTransfersOptions {
   limit?: number;
   /** Where to go on: what the page before had. */
   cursor?: string;
-  /** Time for the call, in milliseconds. Default: the module's `timeoutMs`. */
+  /** Time for each round of reads, in which up to 1,024 slots are asked, in milliseconds. Default: the module's `timeoutMs`. */
   timeoutMs?: number;
 }
 
@@ -44,7 +44,7 @@ export interface RecoverOptions extends AcrossSlotsOptions {
   from?: string;
   /** Leave younger ones to those who began them, who are likely still at it. @default 10000 */
   minAgeMs?: number;
-  /** Time for each step, a page of transfers read or a transfer settled, in milliseconds. Default: the module's `timeoutMs`. */
+  /** Time for each round of reads, as of `pending`, and for each transfer, in milliseconds. Default: the module's `timeoutMs`. */
   timeoutMs?: number;
 }
 

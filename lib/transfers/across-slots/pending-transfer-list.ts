@@ -22,7 +22,10 @@ export class PendingTransferList {
     private readonly scripts: ScriptRunner,
   ) {}
 
-  /** @throws InvalidArgumentError for a cursor that is none */
+  /**
+   * @param timeoutMs for each round of reads
+   * @throws InvalidArgumentError for a cursor that is none
+   */
   async page(
     { from, cursor, minAgeMs = 0, limit = 100 }: PendingTransfersOptions,
     timeoutMs: number,
@@ -30,11 +33,11 @@ export class PendingTransferList {
     const only = from === undefined ? undefined : this.connection.keys.slotOf(from);
     const last = only ?? SLOT_COUNT - 1;
     let { slot, after } = cursor === undefined ? { slot: only ?? 0, after: '' } : parseCursor(cursor, only);
-    const deadline = Deadline.in(timeoutMs);
     const transfers: PendingTransfer[] = [];
     for (; slot <= last; slot += SLOTS_AT_ONCE, after = '') {
       const first = slot;
       const count = Math.min(SLOTS_AT_ONCE, last - first + 1);
+      const deadline = Deadline.in(timeoutMs);
       const most = Math.min(limit - transfers.length, MOST_OF_SLOT);
       const lists = await Promise.all(
         Array.from({ length: count }, (_, i) =>

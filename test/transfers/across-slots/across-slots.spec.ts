@@ -10,10 +10,14 @@ import {
   TransactionService,
   TransferPendingError,
   TransferService,
+  type AcrossSlotsOptions,
+  type RecoverOptions,
 } from 'nestjs-atomic-redis';
+import { startRedisServer } from 'nestjs-atomic-redis/testing';
 import { SERVERS, useRedisOrCluster } from '../../support/redis-or-cluster.js';
 import { countCommands } from '../../support/command-stats.js';
-import { hookSteps, left } from './support.js';
+import { waitFor } from '../../support/wait-for.js';
+import { hookSteps, left, type Step } from './support.js';
 
 const MAX = 2n ** 63n - 1n;
 
@@ -142,5 +146,161 @@ describe.each(SERVERS)('transfers across slots on %s', (kind) => {
     await env.client.set('a', 1);
     expect(await transfers().recover({ minAgeMs: 0 })).toMatchObject({ failed: 0, refunded: 1 });
     expect(await balances('a', 'b')).toEqual(['5', 'garbage']);
+  });
+
+  it('[TR-12] takes five round trips, and what a crash leaves is listed by one of its slot', async () => {
+    if (kind === 'a Cluster') return;
+    await env.client.set('a', 10);
+    const transfer = { from: 'a', to: 'b', amount: 1 };
+    await transfers().acrossSlots(transfer);
+    const moving = await countCommands(env.client, () => transfers().acrossSlots(transfer));
+    expect(moving['evalsha']).toBe(5);
+    expect(moving['eval']).toBeUndefined();
+    const listing = await countCommands(env.client, () => transfers().pending({ from: 'a' }));
+    expect(listing['evalsha_ro']).toBe(1);
+  });
+
+  it('[TR-12] is refused inside a transaction, unless told', async () => {
+    await env.client.set('a', 10);
+    const inside = (propagation?: 'outside') =>
+      env.app
+        .get(TransactionService)
+        .run(['x'], () =>
+          transfers().acrossSlots({ from: 'a', to: 'b', amount: 1 }, propagation && { propagation }),
+        );
+    await expect(inside()).rejects.toThrow(TransactionMisuseError);
+    const recovering = env.app.get(TransactionService).run(['x'], () => transfers().recover());
+    await expect(recovering).rejects.toThrow(TransactionMisuseError);
+    expect(await inside('outside')).toMatchObject({ from: 9, to: 1 });
+  });
+
+  const transfer = { from: 'a', to: 'b', amount: 1 };
+  it.each<[what: string, call: () => Promise<unknown>, message: RegExp]>([
+    [
+      'the same key twice',
+      () => transfers().acrossSlots({ ...transfer, to: 'a' }),
+      /transfer\.to must be another/,
+    ],
+    [
+      'an amount of 0',
+      () => transfers().acrossSlots({ ...transfer, amount: 0 }),
+      /transfer\.amount must be an integer above 0/,
+    ],
+    ['no amount', () => transfers().acrossSlots({ from: 'a', to: 'b' } as never), /transfer\.amount/],
+    ['an empty key', () => transfers().acrossSlots({ ...transfer, from: '' }), /transfer\.from/],
+    [
+      'an empty reference',
+      () => transfers().acrossSlots({ ...transfer, reference: '' }),
+      /transfer\.reference/,
+    ],
+    [
+      'going without a marker',
+      () => transfers().acrossSlots(transfer, { marker: false } as never),
+      /options\.marker must be absent/,
+    ],
+    ['a limit of 0', () => transfers().pending({ limit: 0 }), /options\.limit/],
+    ['a limit above 1,000', () => transfers().pending({ limit: 1_001 }), /options\.limit/],
+    ['a wrong cursor', () => transfers().pending({ cursor: 'x' }), /options\.cursor must be the cursor/],
+    ['a slot that there is not', () => transfers().pending({ cursor: `16384:1-a` }), /options\.cursor/],
+    ["another slot's cursor", () => transfers().pending({ from: 'a', cursor: '1:1-a' }), /options\.cursor/],
+    ['a negative age', () => transfers().recover({ minAgeMs: -1 }), /options\.minAgeMs/],
+    ['timeoutMs 0', () => transfers().recover({ timeoutMs: 0 }), /options\.timeoutMs/],
+  ])('[ARG-1] refuses %s before any command', async (_, call, message) => {
+    const error = await Promise.resolve()
+      .then(call)
+      .catch((e: unknown) => e);
+    expect(error).toBeInstanceOf(InvalidArgumentError);
+    expect((error as Error).message).toMatch(message);
+  });
+});
+
+describe('transfers across slots', () => {
+  const env = useRedisOrCluster('one server');
+  const balances = async () => await env.client.mget('a', 'b', 'full');
+
+  beforeEach(() => env.client.mset('a', 100, 'b', 0, 'full', String(Number.MAX_SAFE_INTEGER)));
+
+  /** A transfer by an application of its own, with `hook` ahead of each of its steps. */
+  const transferWith = async (
+    before: (step: Step) => unknown,
+    to: string,
+    options?: AcrossSlotsOptions,
+  ): Promise<unknown> => {
+    const app = await env.another();
+    hookSteps(app, async (step, run) => {
+      await before(step);
+      return await run();
+    });
+    const moving = app.get(TransferService).acrossSlots({ from: 'a', to, amount: 30 }, options);
+    return await moving.catch((error: unknown) => error).finally(() => app.close());
+  };
+  const recover = async (options?: RecoverOptions) =>
+    await env.app.get(TransferService).recover({ from: 'a', minAgeMs: 0, ...options });
+
+  it('[TR-16] each step does all or nothing when memory is full, and recovery goes on from there', async () => {
+    for (const full of ['begin', 'decide', 'close'] as const) {
+      for (const to of ['b', 'full']) {
+        await env.client.mset('a', 100, 'b', 0);
+        const error = await transferWith(async (step) => {
+          if (step === full) await env.client.config('SET', 'maxmemory', 1);
+        }, to).finally(() => env.client.config('SET', 'maxmemory', 0));
+        const oom = { constructor: RedisReplyError, reply: 'OOM', outcome: 'not-applied' };
+        if (full === 'begin') expect(error).toMatchObject(oom);
+        else if (full === 'decide' || to === 'full')
+          expect(error).toMatchObject({ constructor: TransferPendingError, cause: oom });
+        else expect(error).toMatchObject({ from: 70, to: 30 });
+        const taken = full === 'begin' ? 0 : 30;
+        const paidIn = full === 'close' && to === 'b' ? 30 : 0;
+        expect((await balances()).slice(0, 2)).toEqual([String(100 - taken), String(paidIn)]);
+        expect(await recover()).toMatchObject({ failed: 0 });
+        const moved = full !== 'begin' && to === 'b' ? 30 : 0;
+        expect(await balances()).toEqual([
+          String(100 - moved),
+          String(moved),
+          String(Number.MAX_SAFE_INTEGER),
+        ]);
+      }
+    }
+    expect((await left(env)).others).toEqual([]);
+  });
+
+  it('[TR-18] with durability, goes on from a step only when replicas have it', async () => {
+    const durability = { replicas: 1, timeoutMs: 50 };
+    const steps: Step[] = [];
+    expect(await transferWith((step) => steps.push(step), 'b', { durability })).toMatchObject({
+      constructor: TransferPendingError,
+      transfer: { id: expect.any(String) as string, from: 'a', to: 'b', amount: 30 },
+      cause: { constructor: NotReplicatedError },
+    });
+    expect(steps).toEqual(['begin']);
+    expect(await balances()).toEqual(['70', '0', String(Number.MAX_SAFE_INTEGER)]);
+    expect(await recover({ durability })).toMatchObject({ credited: 0, failed: 1 });
+    expect(await balances()).toEqual(['70', '0', String(Number.MAX_SAFE_INTEGER)]);
+    expect(await recover()).toMatchObject({ credited: 1, failed: 0 });
+    expect(await balances()).toEqual(['70', '30', String(Number.MAX_SAFE_INTEGER)]);
+  });
+
+  it('[TR-18] tells what the target decided when its replicas did not have that in time', async () => {
+    for (const to of ['b', 'full']) {
+      await env.client.mset('a', 100, 'b', 0);
+      const { host, port } = env.client.options as { host: string; port: number };
+      const replica = await startRedisServer({
+        binary: process.env['TEST_REDIS_BINARY'],
+        args: ['--replicaof', host, String(port)],
+      });
+      await waitFor('the replica is there', async () =>
+        (await env.client.info('replication')).includes('state=online'),
+      );
+      const durability = { replicas: 1, timeoutMs: 500 };
+      const result = await transferWith((step) => step === 'decide' && replica.stop(), to, { durability });
+      if (to === 'b')
+        expect(result).toMatchObject({ constructor: NotReplicatedError, result: { from: 70, to: 30 } });
+      else expect(result).toBeInstanceOf(TransferPendingError);
+      expect((await env.app.get(TransferService).pending({ from: 'a' })).transfers).toMatchObject([
+        { state: 'open' },
+      ]);
+      expect(await recover()).toMatchObject({ failed: 0 });
+      expect((await balances()).slice(0, 2)).toEqual(to === 'b' ? ['70', '30'] : ['100', '0']);
+    }
   });
 });
