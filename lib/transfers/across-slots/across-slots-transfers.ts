@@ -78,8 +78,7 @@ export class AcrossSlotsTransfers {
         decision = await this.steps.decide(pending, validUntilMs, options);
       } catch (error) {
         const decided = error instanceof NotReplicatedError && parseDecision(error.result as string);
-        if (decided && 'balance' in decided)
-          throw (error as NotReplicatedError).withResult(resultOf(decided.balance));
+        if (decided && 'balance' in decided) throw error.withResult(resultOf(decided.balance));
         throw asPending(pending, error);
       }
       if (!decision) throw pendingError(pending);

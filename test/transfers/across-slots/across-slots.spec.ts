@@ -231,8 +231,13 @@ describe('transfers across slots', () => {
       await before(step);
       return await run();
     });
-    const moving = app.get(TransferService).acrossSlots({ from: 'a', to, amount: 30 }, options);
-    return await moving.catch((error: unknown) => error).finally(() => app.close());
+    try {
+      return await app.get(TransferService).acrossSlots({ from: 'a', to, amount: 30 }, options);
+    } catch (error) {
+      return error;
+    } finally {
+      await app.close();
+    }
   };
   const recover = async (options?: RecoverOptions) =>
     await env.app.get(TransferService).recover({ from: 'a', minAgeMs: 0, ...options });
@@ -243,7 +248,8 @@ describe('transfers across slots', () => {
         await env.client.mset('a', 100, 'b', 0);
         const error = await transferWith(async (step) => {
           if (step === full) await env.client.config('SET', 'maxmemory', 1);
-        }, to).finally(() => env.client.config('SET', 'maxmemory', 0));
+        }, to);
+        await env.client.config('SET', 'maxmemory', 0);
         const oom = { constructor: RedisReplyError, reply: 'OOM', outcome: 'not-applied' };
         if (full === 'begin') expect(error).toMatchObject(oom);
         else if (full === 'decide' || to === 'full')

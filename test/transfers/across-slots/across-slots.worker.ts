@@ -1,7 +1,6 @@
 import { Test } from '@nestjs/testing';
 import { AtomicRedisModule, TransferService, type ConnectionOption } from '../../../lib/index.js';
-import { RedisConnection } from '../../../lib/redis/redis-connection.js';
-import { Deadline } from '../../../lib/redis/deadline.js';
+import { TransferSteps } from '../../../lib/transfers/across-slots/transfer-steps.js';
 import { worker } from '../../support/worker.js';
 import { hookSteps, type Step } from './support.js';
 
@@ -35,11 +34,11 @@ worker<StepJob>(async ({ data, send, next }) => {
     return result;
   });
   if (data.validForMs !== undefined) {
-    const connection = app.get(RedisConnection);
-    const inServerTime = connection.inServerTime.bind(connection);
-    connection.inServerTime = async (deadline, slot) => {
-      await inServerTime(deadline, slot);
-      return await inServerTime(Deadline.in(data.validForMs!), slot);
+    const { validUntilMs } = TransferSteps.prototype;
+    TransferSteps.prototype.validUntilMs = async function (to, timeoutMs) {
+      // Learns the clock, if it is not known yet, in more time than that.
+      await validUntilMs.call(this, to, timeoutMs);
+      return await validUntilMs.call(this, to, data.validForMs!);
     };
   }
   const transfers = app.get(TransferService);

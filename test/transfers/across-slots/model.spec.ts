@@ -6,8 +6,8 @@ import {
   TransferPendingError,
   TransferService,
 } from 'nestjs-atomic-redis';
-import { RedisConnection } from '../../../lib/redis/redis-connection.js';
 import { parseTransfer } from '../../../lib/transfers/across-slots/pending-transfer.js';
+import { TransferSteps } from '../../../lib/transfers/across-slots/transfer-steps.js';
 import { useRedis } from '../../support/redis.js';
 import { hookSteps, left, never, type Step } from './support.js';
 
@@ -73,8 +73,6 @@ describe('transfers across slots and their model', () => {
     await app.init();
     transfers = app.get(TransferService);
     // The clock is Redis's own, which cannot be set: what a step is given as its time limit counts the days, and is held against the day on which it is made.
-    const connection = app.get(RedisConnection);
-    const inServerTime = connection.inServerTime.bind(connection);
     hookSteps(app, async (step, run, { keys, args }) => {
       const make = async (): Promise<unknown> => {
         const answer = await run().catch((error: unknown) => error);
@@ -96,14 +94,20 @@ describe('transfers across slots and their model', () => {
       if (answer instanceof Error) throw answer;
       return answer;
     });
-    // Only those who ask for the limit by which the target decides are on this side of the hook.
-    connection.inServerTime = async (deadline, slot) => {
-      const isOfDecision = new Error().stack!.includes('validUntilMs');
-      return (await inServerTime(deadline, slot)) + (isOfDecision && !free ? day * DAY_MS : 0);
-    };
+    const { validUntilMs } = TransferSteps.prototype;
+    jest.spyOn(TransferSteps.prototype, 'validUntilMs').mockImplementation(async function (
+      this: TransferSteps,
+      to,
+      timeoutMs,
+    ) {
+      return (await validUntilMs.call(this, to, timeoutMs)) + (free ? 0 : day * DAY_MS);
+    });
   });
 
-  afterAll(() => app.close());
+  afterAll(async () => {
+    jest.restoreAllMocks();
+    await app.close();
+  });
 
   /** What Redis answered, by the id of the transfer: the amount was taken, and the target decided. */
   const begun = new Map<string, { from: string; amount: number }>();
@@ -135,8 +139,8 @@ describe('transfers across slots and their model', () => {
       for (const [id, intent] of Object.entries(await redis.client.hgetall(key))) {
         const { state, amount } = parseTransfer(id, intent);
         const [decision] = await redis.client.keys(`atomic:transfer:*:${id}`);
-        const decided = decision && (await redis.client.get(decision));
-        if (state === 'open' && !decided?.startsWith('credited')) sum += BigInt(amount);
+        const answer = decision && (await redis.client.get(decision));
+        if (state === 'open' && !answer?.startsWith('credited')) sum += BigInt(amount);
       }
     }
     return sum;

@@ -115,4 +115,15 @@ describe.each(SERVERS)('recovery of transfers across slots on %s', (kind) => {
     ]);
     expect(await env.client.get('to')).toBe('1');
   });
+
+  it('[TR-19] keeps keys and references of any text', async () => {
+    const [from, to] = ['a,}"\n😀{', '{"to"},\u0000 \'x\''];
+    await env.client.set(from, 3);
+    await abandon([from], to);
+    expect((await transfers().pending({ from: from })).transfers).toMatchObject([
+      { from, to, reference: `of ${from}`, amount: 1n },
+    ]);
+    expect(await transfers().recover({ from: from, minAgeMs: 0 })).toMatchObject({ credited: 1 });
+    expect([await env.client.get(from), await env.client.get(to)]).toEqual(['2', '1']);
+  });
 });
