@@ -270,6 +270,27 @@ describe('transfers across slots', () => {
     expect((await left(env)).others).toEqual([]);
   });
 
+  it('[TR-18] a closing that a failover loses is made again, and no amount with it, whatever was done after it', async () => {
+    for (const to of ['b', 'full']) {
+      await env.client.mset('a', 100, 'b', 0);
+      let open: Record<string, string> = {};
+      await transferWith(async (step) => {
+        const [intents] = await env.client.keys('atomic:transfers:*:intents');
+        if (step === 'close')
+          open = { ...(await env.client.hgetall(intents!)), from: (await env.client.get('a'))! };
+        if (step !== 'forget') return;
+        const { from, ...intent } = open;
+        await env.client.multi().hset(intents!, intent).set('a', from!).exec();
+      }, to);
+      expect((await env.app.get(TransferService).pending({ from: 'a' })).transfers).toMatchObject([
+        { to, state: 'open' },
+      ]);
+      expect(await recover()).toMatchObject({ failed: 0 });
+      expect((await balances()).slice(0, 2)).toEqual(to === 'b' ? ['70', '30'] : ['100', '0']);
+    }
+    expect((await left(env)).others).toEqual([]);
+  });
+
   it('[TR-18] with durability, goes on from a step only when replicas have it', async () => {
     const durability = { replicas: 1, timeoutMs: 50 };
     const steps: Step[] = [];

@@ -133,10 +133,16 @@ describe('transfers across slots whose process ends or stops, on a Cluster', () 
   );
 
   it('[TR-15] a process that was stopped while it paid in does nothing when it goes on after all is forgotten', async () => {
-    for (const does of ['recover', 'transfer'] as const) {
-      const pair = await accounts(does, true);
+    const points = [
+      { does: 'recover', step: 'read', when: 'after' },
+      { does: 'recover', step: 'decide', when: 'before' },
+      { does: 'transfer', step: 'begin', when: 'after' },
+      { does: 'transfer', step: 'decide', when: 'before' },
+    ] as const;
+    for (const { does, ...stopAt } of points) {
+      const pair = await accounts(`${does} ${stopAt.step}`, true);
       if (does === 'recover') await abandon(pair);
-      const stalled = start({ does, ...pair, stopAt: { step: 'decide', when: 'before' }, validForMs: 300 });
+      const stalled = start({ does, ...pair, stopAt, validForMs: 300 });
       expect(await stalled.next()).toBe('stopped');
       stalled.pause();
       try {
@@ -156,7 +162,7 @@ describe('transfers across slots whose process ends or stops, on a Cluster', () 
       await expectSettled(pair, true);
       await expectTidy();
     }
-  }, 60_000);
+  }, 120_000);
 
   it.each(['close', 'expire-decision', 'forget'] as const)(
     '[TR-15] a process that was stopped before %s does nothing when it goes on after others have finished',
