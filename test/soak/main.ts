@@ -1,9 +1,11 @@
 import { parseArgs } from 'node:util';
 import { startRedisServer } from '../../lib/testing/index.js';
+import { soakCluster } from './cluster.js';
+import { wrongOnCluster } from './cluster-verdict.js';
 import { contend } from './contention.js';
 import { soakIdempotency } from './idempotency.js';
 import { soakQueues } from './queues.js';
-import { render, renderIdempotency } from './report.js';
+import { render, renderCluster, renderIdempotency } from './report.js';
 import { judgeShadowSwap, measureShadowSwap } from './shadow-swap.js';
 import { soakTransactions } from './transactions.js';
 import { isRight } from './effects.js';
@@ -13,6 +15,7 @@ const USAGE = `Usage: npm run soak -- transactions [--transactions 20000] [--fau
        npm run soak -- idempotency [--keys 5000] [--kills 40] [--pauses 80] [--restarts 5] [--seed n]
        npm run soak -- contention [--increments 200]
        npm run soak -- shadow-swap [--fields 1000000] [--rounds 5] [--pause 20]
+       npm run soak -- cluster [--moves 60] [--failovers 20] [--kills 16] [--seed n]
        npm run soak -- queues [--jobs 50000] [--kills 60] [--kill-every 600] [--seed n]`;
 
 /** Long runs of what the specs of the same names run shortly. */
@@ -21,6 +24,7 @@ const soaks: Record<string, () => Promise<boolean>> = {
   idempotency,
   contention,
   queues,
+  cluster,
   'shadow-swap': shadowSwap,
 };
 
@@ -77,6 +81,28 @@ async function queues(): Promise<boolean> {
   const { lost, shared, wronglyJudged, left } = report;
   const reached = report.pushed === jobs && report.kills >= kills;
   return reached && [lost, shared, wronglyJudged, left].every((count) => count === 0);
+}
+
+/** Three times: without deaths, with them, and with them where every call waits for a replica. */
+async function cluster(): Promise<boolean> {
+  const { kills, ...given } = numbers({ moves: 60, failovers: 20, kills: 16, seed: Date.now() % 1_000_000 });
+  console.info(`seed ${given.seed}: it chooses the calls and the faults, not their timing\n`);
+  const durability = { replicas: 1, timeoutMs: 5_000 };
+  const parts = {
+    'nodes change in an orderly way': { ...given, kills: 0 },
+    'masters are killed': { ...given, kills },
+    'masters are killed, and every call waits for a replica': { ...given, kills, durability },
+  };
+  let allRight = true;
+  for (const [title, options] of Object.entries(parts)) {
+    const report = await soakCluster(options);
+    console.info(renderCluster(title, report));
+    const wrong = wrongOnCluster(report, { deaths: options.kills > 0, durable: 'durability' in options });
+    if (Object.keys(wrong).length === 0) continue;
+    allRight = false;
+    console.error('wrong:', wrong);
+  }
+  return allRight;
 }
 
 /** The options as whole numbers; none but those with a default are known. */

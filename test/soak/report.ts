@@ -1,3 +1,5 @@
+import type { ClusterSoakReport } from './cluster.js';
+import type { KindVerdict } from './cluster-verdict.js';
 import type { FaultCount } from './faults.js';
 import type { IdempotencySoakReport } from './idempotency.js';
 import type { SoakReport } from './transactions.js';
@@ -69,3 +71,37 @@ function timeRows(what: string, times: number, elapsedMs: number): string[] {
 
 const row = (label: string, ...cells: (string | number)[]): string =>
   label.padEnd(28) + cells.map((cell) => String(cell).padStart(10)).join('');
+
+/** Likewise. */
+export function renderCluster(
+  title: string,
+  { verdict, recovery, leftovers, elapsedMs }: ClusterSoakReport,
+): string {
+  const { examples, ...kinds } = verdict;
+  const columns = ['pair', 'wallets', 'counter', 'run'] as const;
+  const line = (label: string, of: (kind: KindVerdict) => number) =>
+    row(label, ...columns.map((kind) => of(kinds[kind])));
+  return [
+    row(title),
+    row('', 'pairs', 'wallets', 'counters', 'requests'),
+    line('calls', ({ calls }) => calls),
+    line('applied', ({ applied }) => applied),
+    line('  not on replicas in time', ({ notDurable }) => notDurable),
+    line('not applied', ({ notApplied }) => notApplied),
+    line('unknown', ({ unknown }) => unknown),
+    line('unexpected errors', ({ unexpected }) => unexpected),
+    line('lost', ({ lost }) => lost),
+    line('  not by a master’s death', ({ lostOtherwise }) => lostOtherwise),
+    line('doubled', ({ doubled }) => doubled),
+    line('wrong balances, or units', ({ wrong }) => wrong),
+    row('left to recovery', recovery.credited + recovery.refunded + recovery.failed),
+    row('left over', leftovers),
+    ...timeRows(
+      'calls',
+      columns.reduce((sum, kind) => sum + kinds[kind].calls, 0),
+      elapsedMs,
+    ),
+    ...examples.map((example) => `\n${example}`),
+    '',
+  ].join('\n');
+}

@@ -192,6 +192,10 @@ async function moveKeys(slot: number, from: ClusterNode, to: ClusterNode): Promi
   for (;;) {
     const keys = (await from.client.call('CLUSTER', 'GETKEYSINSLOT', slot, 100)) as string[];
     if (keys.length === 0) return;
-    await from.client.call('MIGRATE', to.host, to.port, '', 0, 5_000, 'REPLACE', 'KEYS', ...keys);
+    // A busy node may believe for a moment that the Cluster is down.
+    await waitFor(`node ${to.port} takes keys of slot ${slot}`, async () => {
+      await from.client.call('MIGRATE', to.host, to.port, '', 0, 5_000, 'REPLACE', 'KEYS', ...keys);
+      return true;
+    });
   }
 }

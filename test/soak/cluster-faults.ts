@@ -1,0 +1,96 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { ClusterNode, TestCluster } from '../support/cluster.js';
+import { waitFor } from '../support/wait-for.js';
+import { integerBetween } from './random.js';
+
+/** When a master was losing what it acknowledged, in milliseconds since 1970. */
+export interface LossWindow {
+  readonly fromMs: number;
+  readonly toMs: number;
+}
+
+const SLOTS = 16_384;
+/** For how long a master answers without its replica hearing of it, before it dies. */
+const CUT_OFF_MS = { least: 50, most: 400 };
+/** The same where nobody cuts the two off from each other. */
+const LAG_MS = 250;
+
+/** What happens to the nodes, one thing after the other; each ends with a Cluster that serves all slots, all replicas in step. */
+export class ClusterFaults {
+  readonly windows: LossWindow[] = [];
+
+  constructor(
+    private readonly cluster: TestCluster,
+    private readonly random: () => number,
+  ) {}
+
+  /** A slot, with what is in it, moves to another master; for a while both answer for it. */
+  async moveSlot(key: string): Promise<void> {
+    const from = await this.cluster.masterOf(key);
+    const others = (await this.masters()).filter((node) => node !== from);
+    const migration = await this.cluster.beginMigration(key, this.oneOf(others));
+    await migration.moveKeys();
+    await sleep(integerBetween(this.random, 20, 200));
+    await migration.finish();
+  }
+
+  /** A replica takes over in an orderly way: its master waits until it has everything. */
+  async failOver(): Promise<void> {
+    const [master, replica] = await this.masterAndReplica();
+    await replica.client.call('CLUSTER', 'FAILOVER');
+    await this.takenOver(master, replica);
+    await this.cluster.settled();
+  }
+
+  /** A master is killed (kill -9), its replica is promoted, and it comes back as a replica, with nothing of what it had. */
+  async kill({ cutOff }: { cutOff: boolean }): Promise<void> {
+    const [master, replica] = await this.masterAndReplica();
+    const fromMs = Date.now() - (cutOff ? 0 : LAG_MS);
+    if (cutOff) {
+      // It would be back at once; a master without a password refuses it now.
+      await replica.client.config('SET', 'masterauth', 'refused');
+      await master.client.call('CLIENT', 'KILL', 'TYPE', 'replica');
+      await sleep(integerBetween(this.random, CUT_OFF_MS.least, CUT_OFF_MS.most));
+    }
+    await master.server.kill();
+    await this.takenOver(master, replica);
+    this.windows.push({ fromMs, toMs: Date.now() });
+    await replica.client.config('SET', 'masterauth', '');
+    await master.server.restart();
+    await this.cluster.settled(30_000);
+  }
+
+  async flushScripts(): Promise<void> {
+    await this.oneOf(await this.masters()).client.script('FLUSH');
+  }
+
+  async killClients(): Promise<void> {
+    const { client } = this.oneOf(await this.masters());
+    await client.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+  }
+
+  private async masterAndReplica(): Promise<[ClusterNode, ClusterNode]> {
+    const master = await this.cluster.masterOf(integerBetween(this.random, 0, SLOTS - 1));
+    const replica = await waitFor('a replica', async () => (await this.cluster.replicasOf(master))[0]);
+    return [master, replica];
+  }
+
+  private async takenOver(master: ClusterNode, replica: ClusterNode): Promise<void> {
+    await waitFor(
+      `node ${replica.port} takes over from ${master.port}`,
+      async () => (await replica.client.role())[0] === 'master',
+      30_000,
+    );
+  }
+
+  private async masters(): Promise<ClusterNode[]> {
+    const roles = await Promise.all(
+      this.cluster.nodes.map(async (node) => ({ node, role: (await node.client.role())[0] })),
+    );
+    return roles.flatMap(({ node, role }) => (role === 'master' ? [node] : []));
+  }
+
+  private oneOf<T>(items: readonly T[]): T {
+    return items[integerBetween(this.random, 0, items.length - 1)]!;
+  }
+}

@@ -1,0 +1,163 @@
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Test } from '@nestjs/testing';
+import type { Cluster } from 'ioredis';
+import { AtomicRedisModule, TransferService, type DurabilityOptions } from '../../lib/index.js';
+import { startCluster, type TestCluster } from '../support/cluster.js';
+import { startWorker, type WorkerProcess } from '../support/workers.js';
+import {
+  counters,
+  effectLists,
+  OPENING_BALANCE,
+  pairs,
+  wallets,
+  type ClusterReport,
+} from './cluster-bank.js';
+import { ClusterFaults } from './cluster-faults.js';
+import { judgeCluster, type ClusterState, type ClusterOutcome } from './cluster-verdict.js';
+import type { ClusterJob } from './cluster.worker.js';
+import { integerBetween, seededRandom, shuffled } from './random.js';
+
+export interface ClusterSoakOptions {
+  /** Slots that are moved. */
+  moves: number;
+  /** Replicas that are promoted in an orderly way. */
+  failovers: number;
+  /** Masters that are killed; every other one is cut off from its replica first. */
+  kills: number;
+  /** Of every call. */
+  durability?: DurabilityOptions;
+  seed: number;
+}
+
+export interface ClusterSoakReport extends ClusterOutcome {
+  readonly elapsedMs: number;
+}
+
+const WORKERS = 3;
+const CALLERS = { runs: 3, others: 6 };
+/** Milliseconds from one fault to the next. */
+const PACE = { least: 100, most: 600 };
+
+/** Calls of several processes on a Cluster of three masters with a replica each, while its nodes change. */
+export async function soakCluster(options: ClusterSoakOptions): Promise<ClusterSoakReport> {
+  const cluster = await startCluster();
+  const client = cluster.connect();
+  let workers: WorkerProcess<ClusterReport[]>[] = [];
+  try {
+    await open(client);
+    workers = startWorkers(cluster, options);
+    await Promise.all(workers.map((worker) => worker.next()));
+    const startedAt = performance.now();
+    const results = Promise.all(workers.map(({ result }) => result));
+    results.catch(() => {});
+    const random = seededRandom(options.seed);
+    const faults = new ClusterFaults(cluster, random);
+    // A worker that ends before it is told to has failed.
+    await Promise.race([injectAll(faults, options, random), results]);
+    for (const worker of workers) worker.send({ stop: true });
+    const reports = (await results).flat();
+    const elapsedMs = performance.now() - startedAt;
+    const recovery = await recover(cluster, options);
+    const verdict = judgeCluster(reports, await read(client), faults.windows);
+    return { verdict, recovery, leftovers: await countLeftovers(cluster), elapsedMs };
+  } finally {
+    await Promise.all(workers.map((worker) => worker.kill()));
+    client.disconnect();
+    await cluster.stop();
+  }
+}
+
+async function injectAll(
+  faults: ClusterFaults,
+  { moves, failovers, kills }: ClusterSoakOptions,
+  random: () => number,
+): Promise<void> {
+  const busy = [...pairs.map(({ audit }) => audit), ...wallets, ...counters, ...effectLists];
+  const times = (count: number, fault: (n: number) => Promise<void>) =>
+    Array.from({ length: count }, (_, n) => () => fault(n));
+  const all = shuffled(random, [
+    ...times(moves, () => faults.moveSlot(busy[integerBetween(random, 0, busy.length - 1)]!)),
+    ...times(failovers, () => faults.failOver()),
+    ...times(kills, (n) => faults.kill({ cutOff: n % 2 === 0 })),
+    ...times(Math.ceil(moves / 4), () => faults.flushScripts()),
+    ...times(Math.ceil(moves / 4), () => faults.killClients()),
+  ]);
+  for (const inject of all) {
+    await sleep(integerBetween(random, PACE.least, PACE.most));
+    await inject();
+  }
+  await sleep(PACE.most);
+}
+
+function startWorkers(
+  cluster: TestCluster,
+  { moves, failovers, kills, durability, seed }: ClusterSoakOptions,
+) {
+  const nodes = cluster.nodes.map(({ host, port }) => ({ host, port }));
+  const data: ClusterJob = { nodes, callers: CALLERS, durability, seed };
+  const timeoutMs = 120_000 + (moves + failovers + kills) * 15_000;
+  const script = join(__dirname, 'cluster.worker.ts');
+  return Array.from({ length: WORKERS }, (_, index) =>
+    startWorker<ClusterReport[]>({ script, data, index, timeoutMs }),
+  );
+}
+
+async function open(client: Cluster): Promise<void> {
+  const balances = [...pairs.flatMap(({ accounts }) => accounts), ...wallets];
+  await Promise.all(balances.map((key) => client.set(key, OPENING_BALANCE)));
+}
+
+async function recover(
+  cluster: TestCluster,
+  { durability }: ClusterSoakOptions,
+): Promise<ClusterOutcome['recovery']> {
+  const app = await Test.createTestingModule({
+    imports: [
+      AtomicRedisModule.forRoot({
+        connection: { nodes: cluster.nodes.map(({ host, port }) => ({ host, port })) },
+        timeoutMs: 30_000,
+      }),
+    ],
+  }).compile();
+  app.useLogger(false);
+  await app.init();
+  try {
+    const { credited, refunded, failed } = await app
+      .get(TransferService)
+      .recover({ minAgeMs: 0, durability });
+    return { credited, refunded, failed };
+  } finally {
+    await app.close();
+  }
+}
+
+async function read(client: Cluster): Promise<ClusterState> {
+  const number = async (key: string) => Number(await client.get(key));
+  const list = (key: string) => client.lrange(key, 0, -1);
+  return {
+    pairs: await Promise.all(
+      pairs.map(async ({ accounts: [first, second], audit }) => ({
+        balances: [await number(first), await number(second)] as const,
+        audit: await list(audit),
+      })),
+    ),
+    wallets: await Promise.all(wallets.map(number)),
+    counters: await Promise.all(counters.map(number)),
+    effects: await Promise.all(effectLists.map(list)),
+  };
+}
+
+async function countLeftovers(cluster: TestCluster): Promise<number> {
+  let leftovers = 0;
+  for (const { client } of cluster.nodes) {
+    if ((await client.role())[0] !== 'master') continue;
+    for await (const keys of client.scanStream({ match: 'atomic:*', count: 1_000 }) as AsyncIterable<
+      string[]
+    >) {
+      const ttls = await Promise.all(keys.map((key) => client.pttl(key)));
+      leftovers += ttls.filter((ttl) => ttl === -1).length;
+    }
+  }
+  return leftovers;
+}
