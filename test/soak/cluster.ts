@@ -41,7 +41,8 @@ const PACE = { least: 100, most: 600 };
 
 /** Calls of several processes on a Cluster of three masters with a replica each, while its nodes change. */
 export async function soakCluster(options: ClusterSoakOptions): Promise<ClusterSoakReport> {
-  const cluster = await startCluster();
+  // Long enough for no node to be taken for dead because the machine is busy.
+  const cluster = await startCluster({ nodeTimeoutMs: 5_000 });
   const client = cluster.connect();
   let workers: WorkerProcess<ClusterReport[]>[] = [];
   try {
