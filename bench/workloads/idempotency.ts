@@ -1,0 +1,183 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { IdempotencyConfig, makeIdempotent } from '@aws-lambda-powertools/idempotency';
+import { CachePersistenceLayer } from '@aws-lambda-powertools/idempotency/cache';
+import { Idempotency } from '@node-idempotency/core';
+import { RedisStorageAdapter } from '@node-idempotency/storage-adapter-redis';
+import { Redis } from 'ioredis';
+import { IdempotencyService } from 'nestjs-atomic-redis';
+import { createClient } from 'redis';
+import { startApp } from '../app.js';
+import type { Contestant } from '../harness.js';
+import type { Bench } from '../workload.js';
+
+/** What is asked for, by a key, and what it comes to. */
+type Asker = (key: string, payload: Payload) => Promise<unknown>;
+
+const payload = {
+  sku: 'chair-42',
+  quantity: 3,
+  note: 'leave it with the neighbour',
+  address: 'Long Street 7',
+};
+type Payload = typeof payload;
+const result = { id: 'order-4711', status: 'accepted', total: 129_00, lines: [payload] };
+const LEASE_MS = 30_000;
+const TTL_MS = 86_400_000;
+/** Keys that were answered before, for replays. */
+const KNOWN_KEYS = 512;
+
+const CLAIM = `
+local record = redis.call('HMGET', KEYS[1], 'token', 'fingerprint', 'result')
+if not record[1] then
+  redis.call('HSET', KEYS[1], 'token', ARGV[1], 'fingerprint', ARGV[2])
+  redis.call('PEXPIRE', KEYS[1], ARGV[3])
+  return 'claimed'
+end
+if record[2] ~= ARGV[2] then return redis.error_reply('MISMATCH') end
+return record[3] or (record[1] == ARGV[1] and 'claimed') or redis.error_reply('RUNNING')`;
+
+const COMPLETE = `
+if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 'lost' end
+redis.call('HSET', KEYS[1], 'result', ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return 'done'`;
+
+const sha256 = (text: string): string => createHash('sha256').update(text).digest('base64url');
+
+/** Claim and completion by a script each, with what the guarantee needs: a hash of the key, a fingerprint, an owner, JSON. */
+async function floor({ url }: Bench): Promise<Asked> {
+  const client = new Redis(url);
+  const [claim, complete] = (await Promise.all([
+    client.script('LOAD', CLAIM),
+    client.script('LOAD', COMPLETE),
+  ])) as [string, string];
+  return {
+    name: 'floor: scripts by hand, ioredis',
+    async ask(key, about) {
+      const record = `floor:${sha256(`orders.create\0${key}`)}`;
+      const token = randomBytes(16).toString('base64url');
+      const fingerprint = sha256(JSON.stringify(about));
+      const answer = (await client.evalsha(claim, 1, record, token, fingerprint, LEASE_MS)) as string;
+      if (answer !== 'claimed') return JSON.parse(answer) as unknown;
+      await client.evalsha(complete, 1, record, token, JSON.stringify(result), TTL_MS);
+      return result;
+    },
+    close: async () => client.disconnect(),
+  };
+}
+
+async function ours(
+  { url }: Bench,
+  name: string,
+  replayCache?: { maxBytes: number; ttlMs: number },
+): Promise<Asked> {
+  const app = await startApp(url, replayCache && { idempotency: { replayCache } });
+  const idempotency = app.get(IdempotencyService);
+  return {
+    name,
+    ask: (key, about) =>
+      idempotency.run(key, () => result, { operation: 'orders.create', fingerprint: about }),
+    close: () => app.close(),
+  };
+}
+
+async function nodeIdempotency({ url }: Bench): Promise<Asked> {
+  const storage = new RedisStorageAdapter({ url });
+  await storage.connect();
+  const idempotency = new Idempotency(storage);
+  return {
+    name: '@node-idempotency',
+    async ask(key, about) {
+      const request = { headers: { 'idempotency-key': key }, path: '/orders', method: 'POST', body: about };
+      const stored = await idempotency.onRequest(request);
+      if (stored) return stored.body;
+      await idempotency.onResponse(request, { body: result });
+      return result;
+    },
+    close: () => storage.disconnect(),
+  };
+}
+
+async function powertools({ url }: Bench): Promise<Asked> {
+  const client = createClient({ url });
+  await client.connect();
+  // Its own payload validation refuses every replay in this layer, which stores no hash of the payload with the result; so the payload is hashed into the key.
+  const config = new IdempotencyConfig({ eventKeyJmesPath: '[key, about]' });
+  const create = makeIdempotent(async (_event: { key: string; about: Payload }) => result, {
+    persistenceStore: new CachePersistenceLayer({ client: client as never }),
+    config,
+  });
+  // Without it each call warns that it has no Lambda context.
+  config.registerLambdaContext({ getRemainingTimeInMillis: () => LEASE_MS } as never);
+  return {
+    name: 'Powertools, node-redis',
+    ask: (key, about) => create({ key, about }),
+    close: async () => client.destroy(),
+  };
+}
+
+interface Asked {
+  readonly name: string;
+  readonly ask: Asker;
+  close(): Promise<void>;
+}
+
+/** Every operation is under a key of its own. */
+const first = ({ name, ask, close }: Asked): Contestant => ({
+  name,
+  op: (n) => ask(`key ${name} ${n}`, payload),
+  close,
+});
+
+/** Every operation is under a key that was answered before. */
+async function replay({ name, ask, close }: Asked): Promise<Contestant> {
+  const key = (n: number): string => `known ${name} ${n % KNOWN_KEYS}`;
+  await Promise.all(Array.from({ length: KNOWN_KEYS }, (_, n) => ask(key(n), payload)));
+  return { name, op: (n) => ask(key(n), payload), close };
+}
+
+const NAMES = { ours: 'nestjs-atomic-redis', cached: 'nestjs-atomic-redis, replay cache' };
+const FLOOR = 'floor: scripts by hand, ioredis';
+
+export const idempotentFirst = {
+  name: 'idempotent-first',
+  title: 'Idempotent first call',
+  about:
+    'A call under a new key: claim, an empty method, result stored. All hash the payload and store a result of some 200 bytes as JSON.',
+  callers: [1, 64],
+  bars: [
+    { contestant: NAMES.ours, against: FLOOR, least: 0.9 },
+    { contestant: NAMES.ours, against: '@node-idempotency', least: 1 },
+    { contestant: NAMES.ours, against: 'Powertools, node-redis', least: 1.5 },
+  ],
+  start: async (bench: Bench) =>
+    (
+      await Promise.all([floor(bench), ours(bench, NAMES.ours), nodeIdempotency(bench), powertools(bench)])
+    ).map(first),
+};
+
+export const idempotentReplay = {
+  name: 'idempotent-replay',
+  title: 'Idempotent replay',
+  about:
+    'A call under one of 512 keys that were answered before: the method does not run, and the stored result is returned.',
+  callers: [1, 64],
+  bars: [
+    { contestant: NAMES.ours, against: FLOOR, least: 0.9 },
+    { contestant: NAMES.ours, against: '@node-idempotency', least: 1.2, at: [1] },
+    { contestant: NAMES.ours, against: 'Powertools, node-redis', least: 3 },
+    { contestant: NAMES.cached, against: '@node-idempotency', least: 5 },
+  ],
+  start: async (bench: Bench) =>
+    await Promise.all(
+      (
+        await Promise.all([
+          floor(bench),
+          ours(bench, NAMES.ours),
+          ours(bench, NAMES.cached, { maxBytes: 10_000_000, ttlMs: 3_600_000 }),
+          nodeIdempotency(bench),
+          powertools(bench),
+        ])
+      ).map(replay),
+    ),
+};
