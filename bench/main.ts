@@ -7,6 +7,7 @@ import { heading, markdown, table } from './report.js';
 import { comparison, type Workload } from './workload.js';
 import { transactionContended } from './workloads/contended.js';
 import { counterHot, counterKeys } from './workloads/counters.js';
+import { endpoint } from './workloads/endpoint.js';
 import { idempotentFirst, idempotentReplay } from './workloads/idempotency.js';
 import { queues } from './workloads/queues.js';
 import { transactionDistinct, transactionHot } from './workloads/transactions.js';
@@ -21,6 +22,7 @@ const workloads: readonly Workload[] = [
   comparison(transactionDistinct, measure),
   comparison(transactionHot, measure),
   transactionContended,
+  endpoint,
   comparison(queues, measure),
 ];
 

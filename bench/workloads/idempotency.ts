@@ -9,38 +9,14 @@ import { createClient } from 'redis';
 import { startApp } from '../app.js';
 import type { Contestant } from '../harness.js';
 import type { Bench } from '../workload.js';
+import { CLAIM, COMPLETE, LEASE_MS, payload, result, TTL_MS } from './idempotent-scripts.js';
 
 /** What is asked for, by a key, and what it comes to. */
 type Asker = (key: string, payload: Payload) => Promise<unknown>;
 
-const payload = {
-  sku: 'chair-42',
-  quantity: 3,
-  note: 'leave it with the neighbour',
-  address: 'Long Street 7',
-};
 type Payload = typeof payload;
-const result = { id: 'order-4711', status: 'accepted', total: 129_00, lines: [payload] };
-const LEASE_MS = 30_000;
-const TTL_MS = 86_400_000;
 /** Keys that were answered before, for replays. */
 const KNOWN_KEYS = 512;
-
-const CLAIM = `
-local record = redis.call('HMGET', KEYS[1], 'token', 'fingerprint', 'result')
-if not record[1] then
-  redis.call('HSET', KEYS[1], 'token', ARGV[1], 'fingerprint', ARGV[2])
-  redis.call('PEXPIRE', KEYS[1], ARGV[3])
-  return 'claimed'
-end
-if record[2] ~= ARGV[2] then return redis.error_reply('MISMATCH') end
-return record[3] or (record[1] == ARGV[1] and 'claimed') or redis.error_reply('RUNNING')`;
-
-const COMPLETE = `
-if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 'lost' end
-redis.call('HSET', KEYS[1], 'result', ARGV[2])
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
-return 'done'`;
 
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('base64url');
 

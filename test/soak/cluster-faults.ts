@@ -3,10 +3,13 @@ import type { ClusterNode, TestCluster } from '../support/cluster.js';
 import { waitFor } from '../support/wait-for.js';
 import { integerBetween } from './random.js';
 
-/** When a master was losing what it acknowledged, in milliseconds since 1970. */
-export interface LossWindow {
+/** What happened to the nodes, and when, in milliseconds since 1970. */
+export interface ClusterEvent {
+  readonly what: string;
   readonly fromMs: number;
   readonly toMs: number;
+  /** Whether a master died, and with it what it had acknowledged and its replica did not have. */
+  readonly loses: boolean;
 }
 
 const SLOTS = 16_384;
@@ -17,7 +20,7 @@ const LAG_MS = 250;
 
 /** What happens to the nodes, one thing after the other; each ends with a Cluster that serves all slots, all replicas in step. */
 export class ClusterFaults {
-  readonly windows: LossWindow[] = [];
+  readonly events: ClusterEvent[] = [];
 
   constructor(
     private readonly cluster: TestCluster,
@@ -29,14 +32,17 @@ export class ClusterFaults {
     const from = await this.cluster.masterOf(key);
     const others = (await this.masters()).filter((node) => node !== from);
     const migration = await this.cluster.beginMigration(key, this.oneOf(others));
+    const fromMs = Date.now();
     await migration.moveKeys();
     await sleep(integerBetween(this.random, 20, 200));
     await migration.finish();
+    this.note(`slot of ${key} moves from ${from.port} to ${migration.to.port}`, fromMs);
   }
 
   /** A replica takes over in an orderly way: its master waits until it has everything. */
   async failOver(): Promise<void> {
     const [master, replica] = await this.masterAndReplica();
+    const fromMs = Date.now();
     // On a busy machine a server may give up after some 5 s.
     for (let asked = 1; ; asked++) {
       await replica.client.call('CLUSTER', 'FAILOVER');
@@ -47,6 +53,7 @@ export class ClusterFaults {
         if (asked === 4) throw error;
       }
     }
+    this.note(`${replica.port} takes over from ${master.port}`, fromMs);
     await this.cluster.settled();
   }
 
@@ -62,10 +69,12 @@ export class ClusterFaults {
     }
     await master.server.kill();
     await this.takenOver(master, replica, 60_000);
-    this.windows.push({ fromMs, toMs: Date.now() });
+    this.note(`${master.port} dies${cutOff ? ', cut off from' : ''} ${replica.port}`, fromMs, true);
     await replica.client.config('SET', 'masterauth', '');
     await master.server.restart();
+    const restartedMs = Date.now();
     await this.cluster.settled(30_000);
+    this.note(`${master.port} comes back`, restartedMs);
   }
 
   async flushScripts(): Promise<void> {
@@ -75,6 +84,10 @@ export class ClusterFaults {
   async killClients(): Promise<void> {
     const { client } = this.oneOf(await this.masters());
     await client.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+  }
+
+  private note(what: string, fromMs: number, loses = false): void {
+    this.events.push({ what, fromMs, toMs: Date.now(), loses });
   }
 
   private async masterAndReplica(): Promise<[ClusterNode, ClusterNode]> {

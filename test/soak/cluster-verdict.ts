@@ -1,5 +1,5 @@
 import type { Recovery } from '../../lib/index.js';
-import type { LossWindow } from './cluster-faults.js';
+import type { ClusterEvent } from './cluster-faults.js';
 import { counters, effectLists, OPENING_BALANCE, pairs, wallets } from './cluster-bank.js';
 import type { ClusterReport, PairEntry } from './cluster-bank.js';
 
@@ -53,11 +53,20 @@ const NOTED_WITHIN_MS = 1_000;
 export function judgeCluster(
   reports: readonly ClusterReport[],
   state: ClusterState,
-  windows: readonly LossWindow[],
+  events: readonly ClusterEvent[],
 ): ClusterVerdict {
   const of = (on: ClusterReport['on']) => reports.filter((report) => report.on === on);
   const inWindow = ({ atMs }: ClusterReport): boolean =>
-    windows.some(({ fromMs, toMs }) => fromMs <= atMs && atMs <= toMs + NOTED_WITHIN_MS);
+    events.some(({ fromMs, toMs, loses }) => loses && fromMs <= atMs && atMs <= toMs + NOTED_WITHIN_MS);
+  const around = (report: ClusterReport) => ({
+    ...report,
+    events: events
+      .filter(
+        ({ fromMs, toMs }) =>
+          Math.abs(fromMs - report.atMs) < 10_000 || Math.abs(toMs - report.atMs) < 10_000,
+      )
+      .map(({ what, fromMs, toMs }) => `${what}: ${fromMs - report.atMs} to ${toMs - report.atMs} ms`),
+  });
   const examples: string[] = [];
   const show = (what: string, shown: readonly unknown[]) =>
     examples.push(...shown.slice(0, 3).map((one) => `${what}: ${JSON.stringify(one)}`));
@@ -69,7 +78,7 @@ export function judgeCluster(
     const all = of(on);
     const count = (outcome: ClusterReport['outcome']) => all.filter((one) => one.outcome === outcome).length;
     const lostOtherwise = typeof found.lost === 'number' ? [] : found.lost.filter((one) => !inWindow(one));
-    show(`${on} lost otherwise`, lostOtherwise);
+    show(`${on} lost otherwise`, lostOtherwise.map(around));
     if (typeof found.doubled !== 'number') show(`${on} doubled`, found.doubled);
     show(
       `${on} unexpected`,
@@ -190,7 +199,8 @@ export function wrongOnCluster(
   });
   const all = Object.assign({}, ...Object.entries(kinds).map(of), {
     'not recovered': recovery.failed,
-    'left over': leftovers,
+    // Where the taking of an amount was lost and its paying in was not, the target's decision stays.
+    'left over': mayLose ? 0 : leftovers,
   }) as Record<string, number>;
   return Object.fromEntries(Object.entries(all).filter(([, times]) => times > 0));
 }

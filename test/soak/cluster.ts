@@ -60,7 +60,7 @@ export async function soakCluster(options: ClusterSoakOptions): Promise<ClusterS
     const reports = (await results).flat();
     const elapsedMs = performance.now() - startedAt;
     const recovery = await recover(cluster, options);
-    const verdict = judgeCluster(reports, await read(client), faults.windows);
+    const verdict = judgeCluster(reports, await read(client), faults.events);
     return { verdict, recovery, leftovers: await countLeftovers(cluster), elapsedMs };
   } finally {
     await Promise.all(workers.map((worker) => worker.kill()));
