@@ -4,10 +4,8 @@ import type { Redis } from 'ioredis';
 export interface Contestant {
   readonly name: string;
   /** @param n never the same twice */
-  op(n: number): Promise<unknown>;
-  /** Before each of its rounds, not measured. */
-  prepare?(): Promise<void>;
-  close(): Promise<void>;
+  readonly op: (n: number) => Promise<unknown>;
+  readonly close: () => Promise<void>;
 }
 
 export interface Settings {
@@ -57,7 +55,6 @@ export async function measure(
   for (let round = 0; round < rounds; round++) {
     for (let i = 0; i < contestants.length; i++) {
       const contestant = contestants[(round + i) % contestants.length]!;
-      await contestant.prepare?.();
       globalThis.gc?.();
       samples.get(contestant)!.push(await sampleOf(contestant, concurrency, admin, roundMs));
     }

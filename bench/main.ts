@@ -2,28 +2,31 @@ import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { Redis } from 'ioredis';
 import { startRedisServer } from 'nestjs-atomic-redis/testing';
-import { measure } from './harness.js';
 import { heading, markdown, table } from './report.js';
 import { comparison, type Workload } from './workload.js';
 import { transactionContended } from './workloads/contended.js';
 import { counterHot, counterKeys } from './workloads/counters.js';
 import { endpoint } from './workloads/endpoint.js';
+import { growth } from './workloads/growth.js';
 import { idempotentFirst, idempotentReplay } from './workloads/idempotency.js';
 import { queues } from './workloads/queues.js';
+import { sizing } from './workloads/sizing.js';
 import { transactionDistinct, transactionHot } from './workloads/transactions.js';
 
 const USAGE = `Usage: npm run bench [-- name…] [--short] [--rounds 9] [--round-ms 1000]`;
 
 const workloads: readonly Workload[] = [
-  comparison(idempotentFirst, measure),
-  comparison(idempotentReplay, measure),
-  comparison(counterHot, measure),
-  comparison(counterKeys, measure),
-  comparison(transactionDistinct, measure),
-  comparison(transactionHot, measure),
+  comparison(idempotentFirst),
+  comparison(idempotentReplay),
+  comparison(counterHot),
+  comparison(counterKeys),
+  comparison(transactionDistinct),
+  comparison(transactionHot),
   transactionContended,
   endpoint,
-  comparison(queues, measure),
+  comparison(queues),
+  growth,
+  sizing,
 ];
 
 const { values, positionals } = parseArgs({

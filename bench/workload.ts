@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis';
-import type { Contestant, Measured, Settings } from './harness.js';
+import { measure, type Contestant, type Measured, type Settings } from './harness.js';
 
 /** What ours has to reach beside another contestant of the same run. */
 export interface Bar {
@@ -43,27 +43,26 @@ export interface Workload {
   run(bench: Bench): Promise<Result>;
 }
 
-/** Of a workload that is the same contestants at several numbers of callers. */
-export function comparison(
-  description: Omit<Workload, 'run'> & {
-    readonly callers: readonly number[];
-    start(bench: Bench): Promise<readonly Contestant[]>;
-  },
-  measure: (
-    contestants: readonly Contestant[],
-    callers: number,
-    admin: Redis,
-    settings: Settings,
-  ) => Promise<Measured[]>,
-): Workload {
-  const { callers, start, ...rest } = description;
+/** The same contestants at several numbers of callers. */
+export interface Comparison extends Omit<Workload, 'run'> {
+  readonly callers: readonly number[];
+  /** Name of the contestant that is the fewest commands by hand. */
+  readonly floor: string;
+  start(bench: Bench): Promise<readonly Contestant[]>;
+}
+
+export function comparison(subject: Comparison): Workload {
+  const { name, title, about, bars, callers } = subject;
   return {
-    ...rest,
+    name,
+    title,
+    about,
+    bars,
     async run(bench) {
       const tables = [];
       for (const count of callers) {
         await bench.admin.flushall();
-        const contestants = await start(bench);
+        const contestants = await subject.start(bench);
         try {
           tables.push({
             callers: count,

@@ -3,7 +3,7 @@ import { CounterService } from 'nestjs-atomic-redis';
 import { RateLimiterRedis } from 'rate-limiter-flexible';
 import { startApp } from '../app.js';
 import type { Contestant } from '../harness.js';
-import type { Bench } from '../workload.js';
+import type { Bench, Comparison } from '../workload.js';
 
 const KEYS = 10_000;
 const MAX = 1_000_000_000_000;
@@ -67,7 +67,8 @@ const contestants = (bench: Bench, keyOf: (n: number) => string): Promise<Contes
 const OURS = 'nestjs-atomic-redis';
 const FLOOR = 'floor: EVALSHA for each, ioredis';
 
-export const counterHot = {
+export const counterHot: Comparison = {
+  floor: FLOOR,
   name: 'counter-hot',
   title: 'Bounded counter, one key',
   about:
@@ -80,7 +81,8 @@ export const counterHot = {
   start: (bench: Bench) => contestants(bench, () => 'hot'),
 };
 
-export const counterKeys = {
+export const counterKeys: Comparison = {
+  floor: FLOOR,
   name: 'counter-keys',
   title: 'Bounded counters, 10,000 keys',
   about: 'The same, spread over 10,000 counters in turn: nothing to be batched.',

@@ -8,7 +8,7 @@ import { IdempotencyService } from 'nestjs-atomic-redis';
 import { createClient } from 'redis';
 import { startApp } from '../app.js';
 import type { Contestant } from '../harness.js';
-import type { Bench } from '../workload.js';
+import type { Bench, Comparison } from '../workload.js';
 import { CLAIM, COMPLETE, LEASE_MS, payload, result, TTL_MS } from './idempotent-scripts.js';
 
 /** What is asked for, by a key, and what it comes to. */
@@ -80,11 +80,11 @@ async function powertools({ url }: Bench): Promise<Asked> {
   // Its own payload validation refuses every replay in this layer, which stores no hash of the payload with the result; so the payload is hashed into the key.
   const config = new IdempotencyConfig({ eventKeyJmesPath: '[key, about]' });
   const create = makeIdempotent(async (_event: { key: string; about: Payload }) => result, {
-    persistenceStore: new CachePersistenceLayer({ client: client as never }),
+    persistenceStore: new CachePersistenceLayer({ client }),
     config,
   });
   // Without it each call warns that it has no Lambda context.
-  config.registerLambdaContext({ getRemainingTimeInMillis: () => LEASE_MS } as never);
+  config.registerLambdaContext({ getRemainingTimeInMillis: () => LEASE_MS });
   return {
     name: 'Powertools, node-redis',
     ask: (key, about) => create({ key, about }),
@@ -95,7 +95,7 @@ async function powertools({ url }: Bench): Promise<Asked> {
 interface Asked {
   readonly name: string;
   readonly ask: Asker;
-  close(): Promise<void>;
+  readonly close: () => Promise<void>;
 }
 
 /** Every operation is under a key of its own. */
@@ -115,7 +115,8 @@ async function replay({ name, ask, close }: Asked): Promise<Contestant> {
 const NAMES = { ours: 'nestjs-atomic-redis', cached: 'nestjs-atomic-redis, replay cache' };
 const FLOOR = 'floor: scripts by hand, ioredis';
 
-export const idempotentFirst = {
+export const idempotentFirst: Comparison = {
+  floor: FLOOR,
   name: 'idempotent-first',
   title: 'Idempotent first call',
   about:
@@ -132,7 +133,8 @@ export const idempotentFirst = {
     ).map(first),
 };
 
-export const idempotentReplay = {
+export const idempotentReplay: Comparison = {
+  floor: FLOOR,
   name: 'idempotent-replay',
   title: 'Idempotent replay',
   about:

@@ -4,7 +4,7 @@ import { Redis } from 'ioredis';
 import { ReliableQueueService } from 'nestjs-atomic-redis';
 import { startApp } from '../app.js';
 import type { Contestant } from '../harness.js';
-import type { Bench } from '../workload.js';
+import type { Bench, Comparison } from '../workload.js';
 
 const job = { to: 'ada@example.org', subject: 'Your order', order: 4711 };
 const LEASE_MS = 30_000;
@@ -95,7 +95,7 @@ async function bullmq({ port }: Bench): Promise<Contestant> {
       await queue.add('mail', job);
       const token = String(n);
       const taken = await worker.getNextJob(token, { block: false });
-      await taken?.moveToCompleted(undefined as never, token, false);
+      await taken?.moveToCompleted(undefined, token, false);
     },
     async close() {
       await worker.close();
@@ -106,7 +106,8 @@ async function bullmq({ port }: Bench): Promise<Contestant> {
 
 const OURS = 'nestjs-atomic-redis';
 
-export const queues = {
+export const queues: Comparison = {
+  floor: 'floor: scripts by hand, ioredis',
   name: 'queue',
   title: 'Queue: push, take, acknowledge',
   about: 'One job is pushed, and one is taken and acknowledged, step by step, by each caller.',

@@ -1,7 +1,7 @@
 import { TransactionService } from 'nestjs-atomic-redis';
 import { startApp } from '../app.js';
 import type { Contestant } from '../harness.js';
-import type { Bench } from '../workload.js';
+import type { Bench, Comparison } from '../workload.js';
 import { lockLoop, nodeRedisLoop, watchLoop, type Incrementer } from './watch-loops.js';
 
 /** As many as ours has by default. */
@@ -34,7 +34,8 @@ const on =
 
 const OURS = 'nestjs-atomic-redis';
 
-export const transactionDistinct = {
+export const transactionDistinct: Comparison = {
+  floor: 'floor: WATCH loop with a marker, ioredis',
   name: 'transaction',
   title: 'Transaction, each on a key of its own',
   about: 'WATCH, GET, MULTI, SET, EXEC, without conflicts, on 10 connections each.',
@@ -55,7 +56,8 @@ export const transactionDistinct = {
     ).map(on((n) => `distinct:${n % 100_000}`)),
 };
 
-export const transactionHot = {
+export const transactionHot: Comparison = {
+  floor: 'floor: WATCH loop with a marker, ioredis',
   name: 'transaction-hot',
   title: 'Transaction, all on one key, one process',
   about: 'The same on one key: every caller reads what another one changes.',

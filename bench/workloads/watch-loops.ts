@@ -6,8 +6,8 @@ import { createLock, IoredisAdapter } from 'redlock-universal';
 /** Adds 1 to the number under a key by reading it, and tells how often it had to try. */
 export interface Incrementer {
   readonly name: string;
-  increment(key: string): Promise<number>;
-  close(): Promise<void>;
+  readonly increment: (key: string) => Promise<number>;
+  readonly close: () => Promise<void>;
 }
 
 const MARKER_TTL_MS = 130_000;
