@@ -10,6 +10,7 @@ import { endpoint } from './workloads/endpoint.js';
 import { growth } from './workloads/growth.js';
 import { idempotentFirst, idempotentReplay } from './workloads/idempotency.js';
 import { queues } from './workloads/queues.js';
+import { shadowSwap } from './workloads/shadow-swap.js';
 import { sizing } from './workloads/sizing.js';
 import { transactionDistinct, transactionHot } from './workloads/transactions.js';
 
@@ -25,6 +26,7 @@ const workloads: readonly Workload[] = [
   transactionContended,
   endpoint,
   comparison(queues),
+  shadowSwap,
   growth,
   sizing,
 ];
