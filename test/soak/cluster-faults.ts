@@ -77,6 +77,22 @@ export class ClusterFaults {
     this.note(`${master.port} comes back`, restartedMs);
   }
 
+  /** A master stands still (SIGSTOP) until its replica was promoted, and then goes on, not knowing. */
+  async stall(): Promise<void> {
+    const [master, replica] = await this.masterAndReplica();
+    const fromMs = Date.now() - LAG_MS;
+    master.server.pause();
+    await this.takenOver(master, replica, 60_000);
+    master.server.resume();
+    await waitFor(
+      `node ${master.port} hears of it`,
+      async () => (await master.client.role())[0] === 'slave',
+      30_000,
+    );
+    this.note(`${master.port} stands still, ${replica.port} takes over`, fromMs, true);
+    await this.cluster.settled(30_000);
+  }
+
   async flushScripts(): Promise<void> {
     await this.oneOf(await this.masters()).client.script('FLUSH');
   }

@@ -25,6 +25,8 @@ export interface ClusterSoakOptions {
   failovers: number;
   /** Masters that are killed; every other one is cut off from its replica first. */
   kills: number;
+  /** Masters that stand still until they are replaced. */
+  stalls: number;
   /** Of every call. */
   durability?: DurabilityOptions;
   seed: number;
@@ -71,7 +73,7 @@ export async function soakCluster(options: ClusterSoakOptions): Promise<ClusterS
 
 async function injectAll(
   faults: ClusterFaults,
-  { moves, failovers, kills }: ClusterSoakOptions,
+  { moves, failovers, kills, stalls }: ClusterSoakOptions,
   random: () => number,
 ): Promise<void> {
   const busy = [...pairs.map(({ audit }) => audit), ...wallets, ...counters, ...effectLists];
@@ -81,6 +83,7 @@ async function injectAll(
     ...times(moves, () => faults.moveSlot(busy[integerBetween(random, 0, busy.length - 1)]!)),
     ...times(failovers, () => faults.failOver()),
     ...times(kills, (n) => faults.kill({ cutOff: n % 2 === 0 })),
+    ...times(stalls, () => faults.stall()),
     ...times(Math.ceil(moves / 4), () => faults.flushScripts()),
     ...times(Math.ceil(moves / 4), () => faults.killClients()),
   ]);
@@ -93,11 +96,11 @@ async function injectAll(
 
 function startWorkers(
   cluster: TestCluster,
-  { moves, failovers, kills, durability, seed }: ClusterSoakOptions,
+  { moves, failovers, kills, stalls, durability, seed }: ClusterSoakOptions,
 ) {
   const nodes = cluster.nodes.map(({ host, port }) => ({ host, port }));
   const data: ClusterJob = { nodes, callers: CALLERS, durability, seed };
-  const timeoutMs = 120_000 + (moves + failovers + kills) * 15_000;
+  const timeoutMs = 120_000 + (moves + failovers + kills + stalls) * 20_000;
   const script = join(__dirname, 'cluster.worker.ts');
   return Array.from({ length: WORKERS }, (_, index) =>
     startWorker<ClusterReport[]>({ script, data, index, timeoutMs }),

@@ -15,7 +15,7 @@ const USAGE = `Usage: npm run soak -- transactions [--transactions 20000] [--fau
        npm run soak -- idempotency [--keys 5000] [--kills 40] [--pauses 80] [--restarts 5] [--seed n]
        npm run soak -- contention [--increments 200]
        npm run soak -- shadow-swap [--fields 1000000] [--rounds 5] [--pause 20]
-       npm run soak -- cluster [--moves 60] [--failovers 20] [--kills 16] [--seed n]
+       npm run soak -- cluster [--moves 60] [--failovers 20] [--kills 12] [--stalls 6] [--seed n]
        npm run soak -- queues [--jobs 50000] [--kills 60] [--kill-every 600] [--seed n]`;
 
 /** Long runs of what the specs of the same names run shortly. */
@@ -85,13 +85,19 @@ async function queues(): Promise<boolean> {
 
 /** Three times: without deaths, with them, and with them where every call waits for a replica. */
 async function cluster(): Promise<boolean> {
-  const { kills, ...given } = numbers({ moves: 60, failovers: 20, kills: 16, seed: Date.now() % 1_000_000 });
+  const { kills, stalls, ...given } = numbers({
+    moves: 60,
+    failovers: 20,
+    kills: 12,
+    stalls: 6,
+    seed: Date.now() % 1_000_000,
+  });
   console.info(`seed ${given.seed}: it chooses the calls and the faults, not their timing\n`);
   const durability = { replicas: 1, timeoutMs: 5_000 };
   const parts = {
-    'nodes change in an orderly way': { ...given, kills: 0 },
-    'masters are killed': { ...given, kills },
-    'masters are killed, and every call waits for a replica': { ...given, kills, durability },
+    'nodes change in an orderly way': { ...given, kills: 0, stalls: 0 },
+    'masters die, or stand still until they are replaced': { ...given, kills, stalls },
+    'the same, and every call waits for a replica': { ...given, kills, stalls, durability },
   };
   let allRight = true;
   for (const [title, options] of Object.entries(parts)) {

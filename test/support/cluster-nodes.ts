@@ -80,12 +80,45 @@ export async function viewOf(node: ClusterNode): Promise<NodeView> {
   };
 }
 
-/** Serves every slot and, as a replica, holds its master's data. */
-export async function isSettled(node: ClusterNode, size: number): Promise<boolean> {
+/** What a node believes of the whole Cluster: of each slot range, who serves it, and who replicates whom. */
+export async function beliefOf(node: ClusterNode): Promise<{
+  /** The same text for all nodes that believe the same. */
+  readonly text: string;
+  /** Ids of those who replicate, by the id of their master. */
+  readonly replicas: ReadonlyMap<string, readonly string[]>;
+  readonly isWhole: boolean;
+}> {
+  const table = (await node.client.call('CLUSTER', 'NODES')) as string;
+  const masters: string[] = [];
+  const replicas = new Map<string, string[]>();
+  let served = 0;
+  for (const line of table.trim().split('\n')) {
+    const [id, , flags = '', masterId, , , , link, ...slots] = line.split(' ');
+    // Of itself a node says no link.
+    if (/fail|handshake|noaddr/.test(flags) || link !== 'connected') continue;
+    if (!flags.includes('master')) {
+      replicas.set(masterId!, [...(replicas.get(masterId!) ?? []), id!]);
+      continue;
+    }
+    const own = slots.filter((range) => !range.startsWith('['));
+    for (const [first, last = first] of own.map((range) => range.split('-').map(Number)))
+      served += last! - first! + 1;
+    masters.push(`${id} ${own.join(' ')}`);
+  }
+  const followers = [...replicas].map(([master, ids]) => `${master} < ${ids.toSorted().join(' ')}`);
+  return {
+    text: [...masters.toSorted(), ...followers.toSorted()].join('\n'),
+    replicas,
+    isWhole: served === 16_384,
+  };
+}
+
+/** Serves, and as a replica holds its master's data. */
+export async function isInStep(node: ClusterNode): Promise<boolean> {
   const info = (await node.client.call('CLUSTER', 'INFO')) as string;
-  const served = ['cluster_state:ok', 'cluster_slots_ok:16384', `cluster_known_nodes:${size}`].every((line) =>
-    info.includes(`${line}\r\n`),
-  );
   const replication = await node.client.info('replication');
-  return served && (replication.includes('role:master') || replication.includes('master_link_status:up'));
+  return (
+    info.includes('cluster_state:ok\r\n') &&
+    (replication.includes('role:master') || replication.includes('master_link_status:up'))
+  );
 }

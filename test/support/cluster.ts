@@ -1,5 +1,5 @@
 import { Cluster, type ClusterOptions } from 'ioredis';
-import { isSettled, startClusterNode, viewOf, type ClusterNode } from './cluster-nodes.js';
+import { beliefOf, isInStep, startClusterNode, viewOf, type ClusterNode } from './cluster-nodes.js';
 import { waitFor } from './wait-for.js';
 
 export type { ClusterNode } from './cluster-nodes.js';
@@ -34,7 +34,7 @@ export interface TestCluster {
   beginMigration(slotOrKey: number | string, to: ClusterNode): Promise<SlotMigration>;
   /** A whole migration. */
   migrateSlot(slotOrKey: number | string, to: ClusterNode): Promise<void>;
-  /** Every running node serves all slots, and every running replica holds its master's data. */
+  /** All running nodes agree on who serves what, all slots are served, and every running replica holds its master's data. */
   settled(timeoutMs?: number): Promise<void>;
   stop(): Promise<void>;
 }
@@ -72,10 +72,13 @@ export async function startCluster(
 }
 
 class LoopbackCluster implements TestCluster {
+  #masters = 0;
+
   constructor(readonly nodes: readonly ClusterNode[]) {}
 
   async form(masters: number): Promise<void> {
     const { nodes } = this;
+    this.#masters = masters;
     // Epochs before the nodes meet: afterwards they would have to be fought out.
     await Promise.all(
       nodes.map(({ client }, index) => client.call('CLUSTER', 'SET-CONFIG-EPOCH', index + 1)),
@@ -164,10 +167,15 @@ class LoopbackCluster implements TestCluster {
 
   async settled(timeoutMs?: number): Promise<void> {
     const everyNodeIs = async () => {
-      const answers = await Promise.all(this.#running().map((node) => isSettled(node, this.nodes.length)));
-      return answers.every(Boolean);
+      const running = this.#running();
+      const [first, ...others] = await Promise.all(running.map((node) => beliefOf(node)));
+      const agreed = first!.isWhole && others.every(({ text }) => text === first!.text);
+      // One that has just come back, and believes itself to be what it was, is not yet among them.
+      const followers = [...first!.replicas.values()].flat().length;
+      if (!agreed || followers !== running.length - this.#masters) return false;
+      return (await Promise.all(running.map((node) => isInStep(node)))).every(Boolean);
     };
-    await waitFor('all nodes serve all slots', everyNodeIs, timeoutMs);
+    await waitFor('all nodes agree and serve', everyNodeIs, timeoutMs);
   }
 
   async stop(): Promise<void> {
