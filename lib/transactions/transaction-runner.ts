@@ -1,4 +1,4 @@
-import { NotReplicatedError, RedisUnavailableError } from '../atomic-redis.errors.js';
+import { AtomicRedisError, NotReplicatedError, RedisUnavailableError } from '../atomic-redis.errors.js';
 import type { CommitParticipant, QueuedCommand } from '../redis/commit-participant.js';
 import { Deadline, fullJitter, sleep, untilAborted } from '../redis/deadline.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
@@ -87,9 +87,14 @@ export class TransactionRunner {
       }
     } catch (error) {
       if (error !== timedOut) throw error;
-      if (conflicts === 0) throw cause ?? timedOut;
+      if (conflicts === 0) throw this.whyNot(cause) ?? timedOut;
     }
     throw new TransactionConflictError(run.keys, conflicts, performance.now() - startedAt);
+  }
+
+  /** Why no attempt could be made until the time was over. The last reason may be an error of the client or a refusal as Redis words it. */
+  private whyNot(cause: Error | undefined): AtomicRedisError | undefined {
+    return !cause || cause instanceof AtomicRedisError ? cause : this.connection.unavailable(cause);
   }
 
   private async attemptInTurn<T>(run: Run<T>, number: number): Promise<AttemptResult<T>> {

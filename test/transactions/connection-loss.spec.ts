@@ -114,6 +114,14 @@ describe('a transaction whose connection dies', () => {
     expect(await redis.client.get('k')).toBe('1');
   });
 
+  it('[TX-10] says that Redis could not be reached when EXEC never does, until the deadline', async () => {
+    proxy.cutBeforeServer({ ...onExec, times: Infinity });
+    const running = increment({ timeoutMs: 500 });
+    await expect(running).rejects.toThrow(RedisUnavailableError);
+    await expect(running).rejects.toMatchObject({ outcome: 'not-applied', retryable: true });
+    expect(await redis.client.get('k')).toBe('0');
+  });
+
   it('[TX-10] fences an EXEC that arrives after its connection was given up', async () => {
     const late = proxy.deliverLate(400, onExec);
     await expect(increment()).resolves.toBe(1);
