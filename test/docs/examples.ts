@@ -1,26 +1,36 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { INestApplication, Type } from '@nestjs/common';
-import { NestFactory } from '@nestjs/core';
+import { NestFactory, type AbstractHttpAdapter } from '@nestjs/core';
 import { useRedis } from '../support/redis.js';
 
 const ROOT = path.join(__dirname, '../..');
 
-/** README.md and every page of docs/. */
+/** README.md and every page below docs/. */
 export const pages = (): string[] => [
   'README.md',
-  ...readdirSync(path.join(ROOT, 'docs'))
+  ...readdirSync(path.join(ROOT, 'docs'), { recursive: true, encoding: 'utf8' })
     .filter((file) => file.endsWith('.md'))
-    .map((file) => `docs/${file}`),
+    .map((file) => `docs/${file}`)
+    .toSorted(),
 ];
 
-/** The TypeScript blocks of a page that stand by themselves, which are those that begin with an import, as they stand there. */
-export function examplesOf(page: string): string[] {
-  const text = readFileSync(path.join(ROOT, page), 'utf8');
-  return [...text.matchAll(/```ts\n([\s\S]*?)```/g)]
+export const textOf = (page: string): string => readFileSync(path.join(ROOT, page), 'utf8');
+
+/** What stands under a heading, up to the next one of its level or above. */
+export function sectionOf(page: string, heading: string): string {
+  const [, section] = textOf(page).split(`\n## ${heading}\n`);
+  if (section === undefined) throw new Error(`${page} has no section "${heading}"`);
+  return section.split(/^## /m, 1)[0]!;
+}
+
+/** The TypeScript blocks of a text that stand by themselves, which are those that begin with an import, as they stand there. */
+export const examplesIn = (text: string): string[] =>
+  [...text.matchAll(/```ts\n([\s\S]*?)```/g)]
     .map(([, block]) => block!)
     .filter((block) => block.startsWith('import '));
-}
+
+export const examplesOf = (page: string): string[] => examplesIn(textOf(page));
 
 /** Writes examples where they resolve their imports as a test does. Call `remove` afterwards. */
 export function extract(
@@ -40,8 +50,10 @@ export function extract(
 /**
  * Runs the first example of a page, which exports `AppModule` and takes its Redis from `REDIS_URL`, as an HTTP application on a server of its own.
  * Call it inside `describe`.
+ *
+ * @param adapter of the platform; default: Express
  */
-export function useExample(page: string) {
+export function useExample(page: string, adapter?: () => AbstractHttpAdapter) {
   const redis = useRedis();
   let app: INestApplication | undefined;
   let url = '';
@@ -56,7 +68,9 @@ export function useExample(page: string) {
     // oxlint-disable-next-line typescript/no-require-imports -- the file was made a moment ago
     const { AppModule } = require(extracted.files[0]!) as { AppModule: Type };
     delete process.env.REDIS_URL;
-    app = await NestFactory.create(AppModule, { logger: false });
+    app = await (adapter
+      ? NestFactory.create(AppModule, adapter(), { logger: false })
+      : NestFactory.create(AppModule, { logger: false }));
     await app.listen(0, '127.0.0.1');
     url = await app.getUrl();
   });

@@ -1,0 +1,36 @@
+import { useRedis } from '../support/redis.js';
+import { useAtomicRedis } from './app.js';
+import { useMistake } from './mistakes.js';
+
+interface Test {
+  sellsWhatIsThere(buy: () => Promise<boolean>, stock: () => Promise<number>): Promise<void>;
+}
+
+describe('tests that call one after the other', () => {
+  const redis = useRedis();
+  const atomic = useAtomicRedis(() => ({ connection: redis.server.url }));
+  const mistake = useMistake<Test, Test>('Tests that call one after the other');
+  const stock = async (): Promise<number> => Number(await redis.client.get('stock'));
+  const naive = async (): Promise<boolean> => {
+    if ((await stock()) < 1) return false;
+    await redis.client.decr('stock');
+    return true;
+  };
+  const bounded = async (): Promise<boolean> =>
+    !(await atomic.services.counters.add('stock', -1, { min: 0 })).limited;
+
+  beforeEach(() => redis.client.set('stock', 10));
+
+  it('pass what is wrong', async () => {
+    await expect(mistake.wrong.sellsWhatIsThere(naive, stock)).resolves.toBeUndefined();
+  });
+
+  it('find it when they call at the same time', async () => {
+    await expect(mistake.right.sellsWhatIsThere(naive, stock)).rejects.toThrow(/deep-equal/);
+    expect(await stock()).toBe(-10);
+  });
+
+  it('pass what is right', async () => {
+    await expect(mistake.right.sellsWhatIsThere(bounded, stock)).resolves.toBeUndefined();
+  });
+});
