@@ -1,0 +1,108 @@
+import * as library from 'nestjs-atomic-redis';
+import { AtomicRedisError } from 'nestjs-atomic-redis';
+import { problemOf } from '../../lib/problem-details/problem.js';
+import { sectionOf } from './examples.js';
+
+const bytes = Buffer.from([0xff]);
+
+/** One of each kind: where the outcome, the code or the status depends on how it came about, one for each. */
+const KINDS: readonly AtomicRedisError[] = [
+  new library.RedisUnavailableError(''),
+  new library.OutcomeUnknownError(''),
+  new library.NotReplicatedError('It', 1, 0, null),
+  new library.ModuleClosedError(''),
+  new library.RedisReplyError('OOM', '', { retryable: true }),
+  new library.RedisReplyError('NOPERM', ''),
+  new library.RedisReplyError('ERR', '', { outcome: 'unknown' }),
+  new library.InvalidArgumentError('key', 'a string', 1),
+  new library.ConfigurationError(''),
+  new library.CrossSlotError(['a', 'b'], [1, 2]),
+  new library.WrongTypeError('key', 'string'),
+  new library.NotTextError('key', bytes, 'not-applied'),
+  new library.NotTextError('key', bytes, 'applied'),
+  new library.NotAnIntegerError('key', 'other-type'),
+  new library.InexactResultError('key', 'getBigInt'),
+  new library.TransactionConflictError(['key'], 1, 1),
+  new library.TransactionTimeoutError(['key'], 1),
+  new library.PartialCommitError(0, 'SET', [new Error('refused')]),
+  new library.RepliesLostError(['key']),
+  new library.TransactionMisuseError(''),
+  new library.IdempotencyKeyMissingError(''),
+  new library.IdempotencyKeyInvalidError('a string', 1),
+  new library.IdempotencyInFlightError(1),
+  new library.IdempotencyMismatchError(),
+  new library.IdempotencyResultUnavailableError('too-large'),
+  new library.IdempotencyResultUnavailableError('outcome-unknown'),
+  new library.IdempotencyRecordError(),
+  new library.LeaseLostError(),
+  new library.LeaseLostError('not-applied'),
+  new library.RunTimeoutError(1),
+  new library.CounterLimitError('key', 1, 1, 1),
+  new library.CounterOverflowError('key', 1),
+  new library.InsufficientFundsError('key', 1, 1, 1, 0),
+  new library.BalanceOverflowError('key', 1, 0),
+  new library.TransferPendingError({ from: 'a', to: 'b', amount: 1 }),
+  new library.NotAnAuditLogError('log'),
+  new library.ShadowLostError(['key'], 'it expired'),
+  new library.ShadowEmptyError('key'),
+  new library.ShadowBuildEndedError('key'),
+  new library.UndeclaredKeyError('script', 'key', 'GET'),
+];
+
+const httpOf = (error: AtomicRedisError): string => {
+  const { problem, retryAfterMs } = problemOf(error);
+  return `${problem.status}${retryAfterMs === undefined ? '' : ', Retry-After'}`;
+};
+
+/** Cells of the rows of a page's tables whose first cell begins with the name of an error. */
+function rowsOf(page: string, heading: string): string[][] {
+  return sectionOf(page, heading)
+    .split('\n')
+    .filter((line) => /^\| `\w+Error`/.test(line))
+    .map((line) =>
+      line
+        .split('|')
+        .slice(1, -1)
+        .map((cell) => cell.trim()),
+    );
+}
+
+const plain = (cell: string): string => cell.replaceAll('`', '');
+
+describe('the errors', () => {
+  it('are all in docs/errors.md, as they are', () => {
+    const documented = rowsOf('docs/errors.md', 'All of them').map(([name, code, outcome, repeat, http]) => ({
+      name: /\w+/.exec(name!)![0],
+      code: plain(code!),
+      outcome,
+      retryable: repeat === 'yes',
+      http: plain(http!),
+    }));
+    const actual = KINDS.map((error) => {
+      const { name, code, outcome, retryable } = error;
+      return { name, code, outcome, retryable, http: httpOf(error) };
+    });
+    expect(documented).toEqual(actual);
+    const exported = Object.values(library as Record<string, unknown>).filter(
+      (value) => typeof value === 'function' && value.prototype instanceof AtomicRedisError,
+    ) as (typeof AtomicRedisError)[];
+    expect([...new Set(documented.map(({ name }) => name))].toSorted()).toEqual(
+      exported.map(({ name }) => name).toSorted(),
+    );
+  });
+
+  it('that may be repeated have done nothing', () => {
+    const wrong = KINDS.filter(({ retryable, outcome }) => retryable && outcome !== 'not-applied');
+    expect(wrong).toEqual([]);
+  });
+
+  it('in README.md are told as in docs/errors.md', () => {
+    const rows = rowsOf('README.md', 'Errors');
+    expect(rows.length).toBeGreaterThan(0);
+    const told = rows.flatMap(([names, outcome, http]) =>
+      [...names!.matchAll(/`(\w+)`/g)].map(([, name]) => `${name}: ${outcome}, ${plain(http!)}`),
+    );
+    const actual = KINDS.map((error) => `${error.name}: ${error.outcome}, ${httpOf(error)}`);
+    expect(told.filter((one) => !actual.includes(one))).toEqual([]);
+  });
+});
