@@ -54,10 +54,17 @@ export function extract(
  * @param adapter of the platform; default: Express
  */
 export function useExample(page: string, adapter?: () => AbstractHttpAdapter) {
-  const redis = useRedis();
   let app: INestApplication | undefined;
   let url = '';
+  let classes: Record<string, Type> = {};
   let remove = (): void => undefined;
+
+  // Before the server's own, which comes next: hooks run in this order, and an application may need its Redis to close.
+  afterAll(async () => {
+    await app?.close();
+    remove();
+  });
+  const redis = useRedis();
 
   beforeAll(async () => {
     const [example] = examplesOf(page);
@@ -66,18 +73,13 @@ export function useExample(page: string, adapter?: () => AbstractHttpAdapter) {
     remove = extracted.remove;
     process.env.REDIS_URL = redis.server.url;
     // oxlint-disable-next-line typescript/no-require-imports -- the file was made a moment ago
-    const { AppModule } = require(extracted.files[0]!) as { AppModule: Type };
+    classes = require(extracted.files[0]!) as Record<string, Type>;
     delete process.env.REDIS_URL;
     app = await (adapter
-      ? NestFactory.create(AppModule, adapter(), { logger: false })
-      : NestFactory.create(AppModule, { logger: false }));
+      ? NestFactory.create(classes['AppModule'], adapter(), { logger: false })
+      : NestFactory.create(classes['AppModule'], { logger: false }));
     await app.listen(0, '127.0.0.1');
     url = await app.getUrl();
-  });
-
-  afterAll(async () => {
-    await app?.close();
-    remove();
   });
 
   return {
@@ -104,5 +106,7 @@ export function useExample(page: string, adapter?: () => AbstractHttpAdapter) {
     get app() {
       return app!;
     },
+    /** The instance of a class that the example exports. */
+    instanceOf: <T>(name: string): T => app!.get<T>(classes[name]!),
   };
 }

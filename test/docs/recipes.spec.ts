@@ -1,0 +1,165 @@
+import { FastifyAdapter } from '@nestjs/platform-fastify';
+import { ReliableQueueService } from 'nestjs-atomic-redis';
+import { waitFor } from '../support/wait-for.js';
+import { useExample } from './examples.js';
+
+describe('docs/recipes/payments.md', () => {
+  const example = useExample('docs/recipes/payments.md');
+  const pay = (key: string, body: object) =>
+    example.send('POST', '/payments', body, { 'idempotency-key': key });
+
+  it('charges a card once, also when the provider’s answer was lost', async () => {
+    const order = { orderId: '7', card: 'slow', cents: 100 };
+    expect((await pay('a', order)).status).toBe(500);
+    const retry = await pay('a', order);
+    expect(retry).toMatchObject({ status: 201, body: { charge: 'ch-order-7' } });
+    expect((await pay('a', order)).headers.get('idempotency-replayed')).toBe('true');
+    const { charges } = example.instanceOf<{ charges: Map<string, number> }>('CardProvider');
+    expect([...charges]).toEqual([['order-7', 100]]);
+  });
+
+  it('replays that a card was declined', async () => {
+    const order = { orderId: '8', card: 'declined', cents: 100 };
+    expect((await pay('b', order)).status).toBe(402);
+    const retry = await pay('b', order);
+    expect(retry.status).toBe(402);
+    expect(retry.headers.get('idempotency-replayed')).toBe('true');
+  });
+
+  it('does not send a payout again of which it is not known whether it was made, until somebody has looked', async () => {
+    const { sent } = example.instanceOf<{ sent: string[] }>('Bank');
+    const send = () => example.send('POST', '/payouts/slow-1');
+    const first = await send();
+    expect(first).toMatchObject({ status: 503, body: { code: 'OUTCOME_UNKNOWN' } });
+    expect(first.headers.get('retry-after')).toBeNull();
+    expect(await send()).toMatchObject({ status: 503, body: { code: 'IDEMPOTENCY_OUTCOME_UNKNOWN' } });
+    expect(sent).toEqual(['slow-1']);
+    const freed = await example.send('POST', '/payouts/slow-1/was-not-made');
+    expect(freed.body).toEqual({ freed: true });
+    await send();
+    expect(sent).toEqual(['slow-1', 'slow-1']);
+  });
+});
+
+describe('docs/recipes/inventory.md', () => {
+  const { send } = useExample('docs/recipes/inventory.md');
+  let keys = 0;
+  const post = (pathname: string, body: object = {}, key = `k${++keys}`) =>
+    send('POST', `/inventory/${pathname}`, body, { 'idempotency-key': key });
+
+  it('sells and holds what is there, and no more', async () => {
+    for (let i = 0; i < 2; i++) await post('deliveries', { sku: 'tea', quantity: 5 }, 'delivery');
+    expect((await send('GET', '/inventory/tea')).body).toEqual({ available: 5 });
+    const holds = await Promise.all([1, 2, 3].map(() => post('holds', { sku: 'tea', quantity: 2 })));
+    expect(holds.filter(({ status }) => status === 409)).toHaveLength(1);
+    const { id } = holds.find(({ status }) => status === 201)!.body as { id: string };
+    const confirm = () => post(`holds/${id}/confirmation`, {}, 'confirmation');
+    expect([(await confirm()).body, (await confirm()).body]).toEqual([{ sold: 1 }, { sold: 1 }]);
+    expect(await post('sales', { lines: [{ sku: 'tea', quantity: 2 }] })).toMatchObject({
+      status: 409,
+      body: { missing: ['tea'] },
+    });
+    expect((await post('sales', { lines: [{ sku: 'tea', quantity: 1 }] })).status).toBe(201);
+    expect((await send('GET', '/inventory/tea')).body).toEqual({ available: 0 });
+  });
+});
+
+describe('docs/recipes/webhooks.md', () => {
+  const example = useExample('docs/recipes/webhooks.md');
+
+  it('handles a message once at each consumer', async () => {
+    const event = { id: 'evt-1', orderId: '7' };
+    const deliveries = await Promise.all(
+      [1, 2, 3].map(() => example.send('POST', '/webhooks/payments', event)),
+    );
+    expect(deliveries.some(({ status }) => status === 200)).toBe(true);
+    expect(deliveries.every(({ status }) => status === 200 || status === 409)).toBe(true);
+    expect((await example.send('POST', '/webhooks/payments', event)).body).toEqual({ received: true });
+    for (const name of ['Shipping', 'Billing']) {
+      const consumer = example.instanceOf<{ onPaid(message: object): Promise<void> }>(name);
+      await Promise.all([1, 2].map(() => consumer.onPaid(event)));
+    }
+    expect(example.instanceOf<{ entries: string[] }>('Ledger').entries).toEqual([
+      'paid 7',
+      'shipped 7',
+      'billed 7',
+    ]);
+  });
+});
+
+describe('docs/recipes/cron.md', () => {
+  const example = useExample('docs/recipes/cron.md');
+
+  it('runs once for each tick', async () => {
+    const reports = providerOf<{ sent: string[]; hourly(): Promise<{ sent: number }> }>(example, 'Reports');
+    const hour = () => Math.round(Date.now() / 3_600_000);
+    const before = hour();
+    const results = await Promise.all([1, 2, 3].map(() => reports.hourly()));
+    await example.send('POST', '/reports');
+    expect(results[0]).toMatchObject({ sent: expect.any(Number) as number });
+    expect(reports.sent).toHaveLength(1 + hour() - before);
+  });
+});
+
+describe('docs/recipes/bullmq.md', () => {
+  const { send } = useExample('docs/recipes/bullmq.md');
+
+  it('sends a mail once that was queued twice', async () => {
+    for (const messageId of ['m1', 'm1', 'm2']) {
+      await send('POST', '/emails', { messageId, to: `${messageId}@example.org` });
+    }
+    const state = await waitFor('all jobs', async () => {
+      const { body } = await send('GET', '/emails');
+      return (body as { completed: number }).completed === 3 && (body as { sent: string[] });
+    });
+    expect(state.sent.toSorted()).toEqual(['m1@example.org', 'm2@example.org']);
+  });
+});
+
+describe('docs/recipes/graphql.md', () => {
+  const { send } = useExample('docs/recipes/graphql.md', () => new FastifyAdapter());
+
+  it('places an order once for each key of a user', async () => {
+    const query = 'mutation ($key: ID!, $sku: String!) { placeOrder(key: $key, sku: $sku) { number sku } }';
+    const place = async (user: string, key: string, sku: string): Promise<unknown> =>
+      (await send('POST', '/graphql', { query, variables: { key, sku } }, { 'x-user': user })).body;
+    const first = { data: { placeOrder: { number: 1, sku: 'tea' } } };
+    expect(await place('ada', 'k', 'tea')).toEqual(first);
+    expect(await place('ada', 'k', 'tea')).toEqual(first);
+    expect(await place('ada', 'k', 'jam')).toMatchObject({
+      errors: [{ extensions: { code: 'IDEMPOTENCY_MISMATCH' } }],
+    });
+    expect(await place('grace', 'k', 'tea')).toEqual({ data: { placeOrder: { number: 2, sku: 'tea' } } });
+  });
+});
+
+describe('docs/recipes/checkout.md', () => {
+  const example = useExample('docs/recipes/checkout.md');
+
+  it('brings every order to its end, once, however often it is begun', async () => {
+    const { client } = example.redis;
+    await client.mset('stock:tea', 2, 'balance:ada', 100, 'balance:ben', 5);
+    const orders = ['1', '2', '3'].map((orderId) => ({ orderId, sku: 'tea', customer: 'ada', cents: 40 }));
+    const poor = { orderId: '4', sku: 'tea', customer: 'ben', cents: 40 };
+    const stateOf = async (id: string) =>
+      ((await example.send('GET', `/checkouts/${id}`)).body as { state: string }).state;
+    const end = (id: string) =>
+      waitFor(`the end of order ${id}`, async () => {
+        const state = await stateOf(id);
+        return state !== 'under way' && state;
+      });
+
+    await example.send('POST', '/checkouts', poor);
+    expect(await end('4')).toBe('not paid');
+    await Promise.all([...orders, ...orders].map((order) => example.send('POST', '/checkouts', order)));
+    const states = await Promise.all(orders.map(({ orderId }) => end(orderId)));
+    expect(states.toSorted()).toEqual(['paid', 'paid', 'sold out']);
+    await example.send('POST', '/checkouts', poor);
+    const queue = example.app.get(ReliableQueueService).get('checkouts');
+    await waitFor('the copies', async () => {
+      const { pending, processing } = await queue.counts();
+      return pending + processing === 0;
+    });
+    expect(await client.mget('stock:tea', 'balance:ada', 'balance:ben')).toEqual(['0', '20', '5']);
+  });
+});
