@@ -75,9 +75,10 @@ export function useExample(page: string, adapter?: () => AbstractHttpAdapter) {
     // oxlint-disable-next-line typescript/no-require-imports -- the file was made a moment ago
     classes = require(extracted.files[0]!) as Record<string, Type>;
     delete process.env.REDIS_URL;
+    const AppModule = classes['AppModule']!;
     app = await (adapter
-      ? NestFactory.create(classes['AppModule'], adapter(), { logger: false })
-      : NestFactory.create(classes['AppModule'], { logger: false }));
+      ? NestFactory.create(AppModule, adapter(), { logger: false })
+      : NestFactory.create(AppModule, { logger: false }));
     await app.listen(0, '127.0.0.1');
     url = await app.getUrl();
   });

@@ -91,7 +91,7 @@ describe('docs/recipes/cron.md', () => {
   const example = useExample('docs/recipes/cron.md');
 
   it('runs once for each tick', async () => {
-    const reports = providerOf<{ sent: string[]; hourly(): Promise<{ sent: number }> }>(example, 'Reports');
+    const reports = example.instanceOf<{ sent: string[]; hourly(): Promise<{ sent: number }> }>('Reports');
     const hour = () => Math.round(Date.now() / 3_600_000);
     const before = hour();
     const results = await Promise.all([1, 2, 3].map(() => reports.hourly()));

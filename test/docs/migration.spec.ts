@@ -1,0 +1,177 @@
+import { randomUUID } from 'node:crypto';
+import { Idempotency, IdempotencyErrorCodes, type IdempotencyParams } from '@node-idempotency/core';
+import { RedisStorageAdapter } from '@node-idempotency/storage-adapter-redis';
+import { Redis } from 'ioredis';
+import { createLock, IoredisAdapter } from 'redlock-universal';
+import { gate } from '../idempotency/support.js';
+import { useAtomicRedis } from '../mistakes/app.js';
+import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
+
+const redis = useRedis();
+const atomic = useAtomicRedis(() => ({ connection: redis.server.url }));
+
+describe('what docs/migration.md says of @node-idempotency/core', () => {
+  let storage: RedisStorageAdapter;
+  let peer: Idempotency;
+
+  beforeAll(async () => {
+    storage = new RedisStorageAdapter({ url: redis.server.url });
+    await storage.connect();
+    peer = new Idempotency(storage);
+  });
+  afterAll(() => storage.disconnect());
+
+  const request = (key: string, rest: Partial<IdempotencyParams> = {}): IdempotencyParams => {
+    const { headers, ...others } = rest;
+    return {
+      method: 'POST',
+      path: '/orders',
+      body: { sku: 'tea' },
+      headers: { 'idempotency-key': key, ...headers },
+      ...others,
+    };
+  };
+  const codeOf = async (answer: Promise<unknown>): Promise<unknown> =>
+    await answer.then(
+      () => 'no error',
+      (error: { code: string }) => error.code,
+    );
+
+  it('a key whose process died is in progress for the whole time to live; here for the lease', async () => {
+    await peer.onRequest(request('k'));
+    const left = await redis.client.pttl('node-idempotency:POST:/orders:k');
+    expect(left).toBeGreaterThan(23 * 3_600_000);
+    expect(await codeOf(peer.onRequest(request('k')))).toBe(IdempotencyErrorCodes.REQUEST_IN_PROGRESS);
+
+    const { promise, resolve } = gate();
+    const running = atomic.services.idempotency.run('k', () => promise);
+    const record = await waitFor('the record', async () => (await redis.client.keys('atomic:*'))[0]);
+    const lease = await redis.client.pttl(record);
+    expect(lease).toBeGreaterThan(0);
+    expect(lease).toBeLessThanOrEqual(30_000);
+    resolve();
+    await running;
+  });
+
+  it('its key is that of every caller of the path', async () => {
+    await peer.onRequest(request('k', { headers: { authorization: 'ada' } }));
+    await peer.onResponse(request('k', { headers: { authorization: 'ada' } }), { body: { secret: 'ada’s' } });
+    const answer = await peer.onRequest(request('k', { headers: { authorization: 'ben' } }));
+    expect(answer).toEqual({ body: { secret: 'ada’s' } });
+  });
+
+  it('another payload is told as in progress while the first one runs, and the order of JSON keys counts', async () => {
+    await peer.onRequest(request('k', { body: { a: 1, b: 2 } }));
+    expect(await codeOf(peer.onRequest(request('k', { body: { a: 2, b: 2 } })))).toBe(
+      IdempotencyErrorCodes.REQUEST_IN_PROGRESS,
+    );
+    await peer.onResponse(request('k', { body: { a: 1, b: 2 } }), { body: 'done' });
+    expect(await codeOf(peer.onRequest(request('k', { body: { b: 2, a: 1 } })))).toBe(
+      IdempotencyErrorCodes.IDEMPOTENCY_FINGERPRINT_MISSMATCH,
+    );
+  });
+
+  describe('side by side', () => {
+    let runs = 0;
+    const work = async (): Promise<object> => ({ run: ++runs });
+    /** The old version: @node-idempotency around the handler. */
+    const before = async (key: string, handler = work): Promise<unknown> => {
+      const known = await peer.onRequest(request(key));
+      if (known) return known.body;
+      const body = await handler();
+      await peer.onResponse(request(key), { body });
+      return body;
+    };
+    /** The new version: the library alone. */
+    const after = (key: string): Promise<unknown> =>
+      atomic.services.idempotency.run(key, work, { operation: 'orders.create', onDuplicate: 'wait' });
+    /** The version between them: both, the old one outside. */
+    const between = (key: string): Promise<unknown> => before(key, () => after(key) as Promise<object>);
+
+    beforeEach(() => void (runs = 0));
+
+    it.each([
+      ['before, then between', before, between],
+      ['between, then before', between, before],
+      ['between, then after', between, after],
+      ['after, then between', after, between],
+    ])('%s: one run and one answer', async (_name, first, second) => {
+      expect(await first('k')).toEqual({ run: 1 });
+      expect(await second('k')).toEqual({ run: 1 });
+      expect(await first('k')).toEqual({ run: 1 });
+      expect(runs).toBe(1);
+    });
+
+    it('before and after without between do not know each other', async () => {
+      await before('k');
+      await after('k');
+      expect(runs).toBe(2);
+    });
+  });
+});
+
+describe('what docs/migration.md says of redlock-universal', () => {
+  it('nothing refuses a write of a holder whose lock has expired', async () => {
+    const adapter = new IoredisAdapter(redis.client);
+    const lock = () => createLock({ adapter, key: 'lock', ttl: 1_000 });
+    await redis.client.set('balance', 100);
+    const slow = lock();
+    await slow.acquire();
+    const balance = Number(await redis.client.get('balance'));
+    await waitFor('the end of the lock', async () => (await redis.client.exists('lock')) === 0);
+    const next = lock();
+    const handle = await next.acquire();
+    await redis.client.decrby('balance', 10);
+    await next.release(handle);
+    await redis.client.set('balance', balance - 50);
+    expect(await redis.client.get('balance')).toBe('50'); // 40 would be right
+  });
+});
+
+describe('what docs/migration.md says of hand-written code', () => {
+  it('a right WATCH loop and transactions lose nothing side by side', async () => {
+    const own = new Redis(redis.server.url);
+    const byHand = async (): Promise<void> => {
+      for (;;) {
+        await own.watch('n');
+        const n = Number(await own.get('n'));
+        const replies = await own
+          .multi()
+          .set('n', n + 1)
+          .exec();
+        if (replies !== null) return;
+      }
+    };
+    const byLibrary = (): Promise<void> =>
+      atomic.services.transactions.run(['n'], async (tx) => {
+        tx.write.set('n', Number(await tx.read.get('n')) + 1);
+      });
+    const repeat = async (what: () => Promise<void>): Promise<void> => {
+      for (let i = 0; i < 40; i++) await what();
+    };
+    try {
+      await Promise.all([repeat(byHand), repeat(byLibrary)]);
+    } finally {
+      own.disconnect();
+    }
+    expect(await redis.client.get('n')).toBe('80');
+  });
+
+  it('a lock does not keep a transaction out, and its plain SET overwrites', async () => {
+    await redis.client.set('n', 0);
+    await redis.client.set('lock:n', randomUUID(), 'PX', 60_000, 'NX');
+    const n = Number(await redis.client.get('n'));
+    await atomic.services.transactions.run(['n'], (tx) => tx.write.incr('n'));
+    await redis.client.set('n', n + 1);
+    expect(await redis.client.get('n')).toBe('1'); // 2 would be right
+  });
+
+  it('INCRBY and CounterService work on one number', async () => {
+    const { counters } = atomic.services;
+    await redis.client.incrby('n', 5);
+    expect(await counters.add('n', -2, { min: 0 })).toMatchObject({ value: 3 });
+    expect(await redis.client.incrby('n', 1)).toBe(4);
+    expect(await counters.get('n')).toBe(4);
+  });
+});
