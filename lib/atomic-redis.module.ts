@@ -73,6 +73,7 @@ export class AtomicRedisModule
     return ScriptFeatureModule.of(scripts, name);
   }
 
+  /** @internal */
   async onModuleInit(): Promise<void> {
     const registrations = this.registrations();
     try {
@@ -95,16 +96,17 @@ export class AtomicRedisModule
     }
   }
 
+  /** @internal */
   onApplicationBootstrap(): void {
     this.consumers.start();
   }
 
-  /** Jobs in hand may need what others close in `onApplicationShutdown`: they end before it, or go back. */
+  /** Jobs in hand may need what others close in `onApplicationShutdown`: they end before it, or go back. @internal */
   async onModuleDestroy(): Promise<void> {
     await this.queues.stopConsumers(this.options.shutdownTimeoutMs);
   }
 
-  /** Runs after the HTTP server has closed: what is still in flight is given `shutdownTimeoutMs`, then the connections close. */
+  /** Runs after the HTTP server has closed: what is still in flight is given `shutdownTimeoutMs`, then the connections close. @internal */
   async onApplicationShutdown(): Promise<void> {
     this.lists.close();
     await this.queues.close();

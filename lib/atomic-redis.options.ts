@@ -40,10 +40,15 @@ export interface AtomicRedisOptions {
    * @default 10000
    */
   shutdownTimeoutMs?: number;
+  /** Defaults of transactions, and how many connections they have. */
   transactions?: TransactionModuleOptions;
+  /** Defaults of idempotent runs. */
   idempotency?: IdempotencyModuleOptions;
+  /** How counters batch, and how long they can be undone. */
   counters?: CounterModuleOptions;
+  /** How scripts of the application's own are checked. */
   scripts?: ScriptModuleOptions;
+  /** Defaults of queues. */
   queues?: QueueModuleOptions;
 }
 

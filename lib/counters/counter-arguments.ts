@@ -2,6 +2,7 @@ import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import { operationOptionChecks, type OperationOptions } from '../redis/operation-runner.js';
 
+/** Of every call on a counter. */
 export interface CounterCallOptions {
   /** Time for the call, in milliseconds. Default: the module's `timeoutMs`. */
   timeoutMs?: number;

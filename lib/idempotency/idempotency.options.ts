@@ -10,6 +10,7 @@ import { jsonCodec, type ResultCodec, type ResultEncryption } from './result-cod
  */
 export type OnError = 'replay' | 'release' | 'hold';
 
+/** Of the cache of results in this process. */
 export interface ReplayCacheOptions {
   /** What all its entries may take together, in bytes. */
   maxBytes: number;

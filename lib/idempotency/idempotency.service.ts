@@ -15,6 +15,7 @@ import { IdempotencyInFlightError } from './idempotency.errors.js';
 import {
   idempotencyDefaultChecks,
   type IdempotencyDefaults,
+  type OnError,
   type ResolvedIdempotencyOptions,
 } from './idempotency.options.js';
 import type { Claim, ClaimedRun, ClaimRequest, IdempotentRun } from './idempotent-run.js';
@@ -51,7 +52,7 @@ export interface IdempotencyOptions extends IdempotencyKeyOptions, IdempotencyDe
    * What becomes of the key when the work throws. Default, also in place of a callback that itself throws: `hold` for an error whose outcome is
    * unknown or applied, `replay` for an HttpException with a 4xx status, else `release`.
    */
-  onError?: OnErrorOption;
+  onError?: OnError | ((error: unknown) => OnError);
   /** Inside a transaction, `outside` makes the run all the same, by each attempt; without it the call is refused. */
   propagation?: `${Propagation.Outside}`;
 }
@@ -95,8 +96,9 @@ export interface IdempotencyRecord {
  */
 @Injectable()
 export class IdempotencyService {
+  /** @internal */
   readonly defaults: ResolvedIdempotencyOptions;
-  /** Which method each operation of `@Idempotent` stands for. */
+  /** Which method each operation of `@Idempotent` stands for. @internal */
   readonly operations = new OperationRegistry();
   private readonly store: RecordStore;
   private readonly claimer: RunClaimer;
@@ -186,7 +188,7 @@ export class IdempotencyService {
     return await this.inFlight.track(work);
   }
 
-  /** Takes the key for a run, or finds the result of an earlier one. For callers that end the run by themselves. */
+  /** Takes the key for a run, or finds the result of an earlier one. For callers that end the run by themselves. @internal */
   async claim(key: string, options: IdempotencyOptions): Promise<Claim> {
     assertNotRetried('An idempotent run', options.propagation);
     const { operation = '', fingerprint } = options;

@@ -22,6 +22,7 @@ import {
   type IdempotencyService,
 } from './idempotency.service.js';
 
+/** Of `@Idempotent`. The callbacks take the arguments of the method. */
 export interface IdempotentOptions<KeyArgs extends unknown[], ScopeArgs extends unknown[]> extends Omit<
   IdempotencyOptions,
   'scope' | 'operation' | 'fingerprint' | 'colocateWith'

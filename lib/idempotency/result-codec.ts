@@ -12,6 +12,8 @@ export interface ResultCodec {
 /** Keeps what is stored from those who can read Redis: values, errors and responses alike. */
 export interface ResultEncryption {
   /**
+   * Makes of a result what is stored.
+   *
    * @param record the key in Redis; bind the result to it (as additional authenticated data), so that it cannot be passed off as another's
    */
   encrypt(bytes: Buffer, record: string): Uint8Array;

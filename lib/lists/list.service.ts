@@ -16,8 +16,10 @@ import { isConnectionLoss, isTransientRefusal, toReplyError } from '../redis/rep
 import { WorkInFlight } from '../redis/work-in-flight.js';
 import { moveScript } from './move.script.js';
 
+/** `left` is the head of the list, `right` its tail. */
 export type ListEnd = 'left' | 'right';
 
+/** Of `ListService.move`. */
 export interface MoveOptions<E extends Encoding = Encoding>
   extends Omit<OperationOptions, 'timeoutMs' | 'durability'>, EncodingOptions<E> {
   /** Which end of the source to take from. @default 'left' */

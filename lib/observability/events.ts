@@ -46,8 +46,10 @@ export interface IdempotencyUnprotectedEvent extends IdempotencyEvent {
   readonly type: 'idempotency.unprotected';
 }
 
+/** Told apart by `type`. */
 export type AtomicRedisEvent = IdempotencyRunEvent | IdempotencyDuplicateEvent | IdempotencyUnprotectedEvent;
 
+/** What it returns is not waited for; what it throws is logged. */
 export type AtomicRedisEventListener = (event: AtomicRedisEvent) => unknown;
 
 /**

@@ -18,6 +18,7 @@ export interface DeadLetter<T = unknown> {
   readonly diedAt: Date;
 }
 
+/** A page of dead letters. */
 export interface ListOptions {
   /** How many to leave out, the oldest first. @default 0 */
   offset?: number;

@@ -12,6 +12,7 @@ import type { QueueReader } from './queue-reader.js';
 import { leaseMsCheck } from './queue.options.js';
 import type { JobHandler, RunningConsumer } from './running-consumer.js';
 
+/** Of `ReliableQueue.take`. */
 export interface TakeOptions {
   /** How long to wait for a job, in milliseconds; 0 does not wait. @default 0 */
   timeoutMs?: number;
@@ -23,6 +24,7 @@ export interface TakeOptions {
   propagation?: `${Propagation.Outside}`;
 }
 
+/** Of `ReliableQueue.consume`. */
 export interface ConsumeOptions {
   /** How many jobs are run at the same time. @default 1 */
   concurrency?: number;
@@ -76,6 +78,7 @@ export class ReliableQueue<T = unknown> {
     this.deadLetters = new DeadLetters(commands, format);
   }
 
+  /** As given to `queues.get`. */
   get name(): string {
     return this.commands.queue;
   }

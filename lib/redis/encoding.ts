@@ -8,6 +8,7 @@ export type BinaryValue = string | Buffer;
 /** How values come back: `utf8` as strings, `buffer` as Buffers. */
 export type Encoding = 'utf8' | 'buffer';
 
+/** A value as its `Encoding` says. */
 export type Decoded<E extends Encoding> = E extends 'buffer' ? Buffer : string;
 
 /** Of every call that returns what a key holds. */

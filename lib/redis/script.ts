@@ -23,6 +23,7 @@ export type ArgumentsOf<Names extends readonly string[]> = Omit<
   typeof NOT_AFTER
 >;
 
+/** What `defineScript` makes a script of. */
 export interface ScriptSpecification<Keys extends readonly string[], Args extends readonly string[], Reply> {
   /** For error messages and events: `counters.apply`. */
   name: string;

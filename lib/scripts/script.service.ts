@@ -120,6 +120,7 @@ export class ScriptService {
   /**
    * Loads the scripts that are prepared by now, so that one that is no Lua is told of while the application starts.
    * @throws ConfigurationError for a script that does not compile
+   * @internal
    */
   async verify(deadline: Deadline): Promise<void> {
     for (const [{ name }, { sent }] of this.prepared) {

@@ -11,6 +11,7 @@ export interface ShadowProgress {
   readonly elapsedMs: number;
 }
 
+/** Of `ShadowKeyService.replace` and `replaceAll`. */
 export interface ReplaceOptions extends Pick<OperationOptions, 'timeoutMs' | 'propagation' | 'durability'> {
   /**
    * Time for each step by itself, in milliseconds: connecting, the answer to a chunk, and the swap. A build as a whole has no limit but its

@@ -21,6 +21,7 @@ import { checkSource, fill, type ShadowSource } from './shadow-source.js';
 import { SIZE_COMMAND, type Shadow } from './shadow-type.js';
 import { swapScript } from './swap.script.js';
 
+/** What became of a replacement. */
 export interface ReplaceResult {
   /** False when a newer version was there before; the live value was left as it was. */
   readonly swapped: boolean;

@@ -1,14 +1,15 @@
-/** What a shadow can be, as Redis names types, and the command that tells how much is in it. */
-export const SIZE_COMMAND = {
+/** What a shadow can be, as Redis names types. */
+export type ShadowType = 'string' | 'list' | 'set' | 'zset' | 'hash' | 'stream';
+
+/** Tells how much is in it. */
+export const SIZE_COMMAND: Readonly<Record<ShadowType, string>> = {
   string: 'STRLEN',
   list: 'LLEN',
   set: 'SCARD',
   zset: 'ZCARD',
   hash: 'HLEN',
   stream: 'XLEN',
-} as const;
-
-export type ShadowType = keyof typeof SIZE_COMMAND;
+};
 
 export const SHADOW_TYPES = Object.keys(SIZE_COMMAND) as ShadowType[];
 

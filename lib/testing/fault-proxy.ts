@@ -51,6 +51,7 @@ export interface FaultProxy {
   deliverLate(afterMs: number, options?: FaultOptions): LateFault;
   /** Holds all bytes in both directions until `resume()`. */
   pause(): void;
+  /** Ends `pause()`. */
   resume(): void;
   /** Closes every open connection on both sides. */
   disconnectAll(): void;
@@ -58,6 +59,7 @@ export interface FaultProxy {
   refuseConnections(refuse: boolean): void;
   /** Back to passing everything: faults, pause and refusal end; zombies and deliveries still to come are destroyed. */
   reset(): void;
+  /** Closes every connection and the port. */
   stop(): Promise<void>;
 }
 

@@ -34,6 +34,7 @@ export class FrameReader<T> {
   }
 }
 
+/** A request as it went over the wire. */
 export interface RedisCommand {
   /** Upper case. */
   readonly name: string;

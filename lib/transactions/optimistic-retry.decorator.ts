@@ -3,6 +3,7 @@ import { Propagation } from '../redis/retried-work.js';
 import { wrapMethod, type CheckedMethodDecorator } from '../method-wrapping/wrap-method.js';
 import { transactionOptionChecks, type TransactionOptions } from './transaction.options.js';
 
+/** Of `@OptimisticRetry`. */
 export interface OptimisticRetryOptions<Args extends unknown[]> extends Omit<
   TransactionOptions,
   'signal' | 'onReplies'

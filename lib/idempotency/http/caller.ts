@@ -3,7 +3,12 @@ import { ConfigurationError, describe } from '../../atomic-redis.errors.js';
 import type { HttpRequest } from './http-request.js';
 
 /** What of a request tells who calls. */
-export type Caller = Pick<HttpRequest, 'user' | 'headers' | 'session' | 'sessionID'>;
+export interface Caller {
+  readonly headers: HttpRequest['headers'];
+  readonly user?: unknown;
+  readonly session?: unknown;
+  readonly sessionID?: unknown;
+}
 
 const PRINCIPAL_IDS = ['id', 'sub', 'userId', 'uid', '_id', 'username', 'email'] as const;
 

@@ -11,6 +11,7 @@ export interface AcrossSlotsTransfer<N extends number | bigint = number | bigint
   reference?: string;
 }
 
+/** Of every call about transfers across slots. */
 export type AcrossSlotsOptions = Omit<OperationOptions, 'marker'>;
 
 /** Each balance as it was right after its own change; the two changes are not made at the same time. */
@@ -18,6 +19,7 @@ export interface AcrossSlotsBalances<N extends number | bigint = number | bigint
   readonly id: string;
 }
 
+/** Of `TransferService.pending`. */
 export interface PendingTransfersOptions {
   /** Only those that take from balances in the slot of this key: one round trip. Default: of all slots, which are asked one by one, all 16,384. */
   from?: string;
@@ -39,6 +41,7 @@ export interface PendingTransfers {
   readonly cursor?: string;
 }
 
+/** Of `TransferService.recover`. */
 export interface RecoverOptions extends AcrossSlotsOptions {
   /** Only those that take from balances in the slot of this key. Default: of all slots. */
   from?: string;
