@@ -3,7 +3,7 @@ import ts from 'typescript';
 import { examplesOf, extract, pages } from './examples.js';
 
 describe('the examples of the documentation', () => {
-  it('compile', () => {
+  it('[DOC-1] compile', () => {
     const root = path.join(__dirname, '../..');
     const config = ts.getParsedCommandLineOfConfigFile(
       path.join(root, 'tsconfig.json'),

@@ -70,7 +70,7 @@ function rowsOf(page: string, heading: string): string[][] {
 const plain = (cell: string): string => cell.replaceAll('`', '');
 
 describe('the errors', () => {
-  it('are all in docs/errors.md, as they are', () => {
+  it('[DOC-3] are all in docs/errors.md, as they are', () => {
     const documented = rowsOf('docs/errors.md', 'All of them').map(([name, code, outcome, repeat, http]) => ({
       name: /\w+/.exec(name!)![0],
       code: plain(code!),
@@ -96,7 +96,7 @@ describe('the errors', () => {
     expect(wrong).toEqual([]);
   });
 
-  it('in README.md are told as in docs/errors.md', () => {
+  it('[DOC-3] in README.md are told as in docs/errors.md', () => {
     const rows = rowsOf('README.md', 'Errors');
     expect(rows.length).toBeGreaterThan(0);
     const told = rows.flatMap(([names, outcome, http]) =>

@@ -46,7 +46,7 @@ const linksOf = (page: string): Link[] =>
 describe('the documentation', () => {
   const links = pages().flatMap((page) => linksOf(page));
 
-  it('has no dead link', () => {
+  it('[DOC-4] has no dead link', () => {
     const dead = links.filter(
       ({ file, anchor }) =>
         !existsSync(path.join(ROOT, file)) ||
@@ -56,7 +56,7 @@ describe('the documentation', () => {
     expect(links.length).toBeGreaterThan(100);
   });
 
-  it('has no page that its index does not name, and an index that README.md names', () => {
+  it('[DOC-4] has no page that its index does not name, and an index that README.md names', () => {
     const named = new Set(links.filter(({ page }) => page === 'docs/README.md').map(({ file }) => file));
     const orphans = pages().filter(
       (page) => !['README.md', 'docs/README.md'].includes(page) && !named.has(page),

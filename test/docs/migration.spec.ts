@@ -11,7 +11,7 @@ import { waitFor } from '../support/wait-for.js';
 const redis = useRedis();
 const atomic = useAtomicRedis(() => ({ connection: redis.server.url }));
 
-describe('what docs/migration.md says of @node-idempotency/core', () => {
+describe('[DOC-5] what docs/migration.md says of @node-idempotency/core', () => {
   let storage: RedisStorageAdapter;
   let peer: Idempotency;
 
@@ -111,7 +111,7 @@ describe('what docs/migration.md says of @node-idempotency/core', () => {
   });
 });
 
-describe('what docs/migration.md says of redlock-universal', () => {
+describe('[DOC-5] what docs/migration.md says of redlock-universal', () => {
   it('nothing refuses a write of a holder whose lock has expired', async () => {
     const adapter = new IoredisAdapter(redis.client);
     const lock = () => createLock({ adapter, key: 'lock', ttl: 1_000 });
@@ -129,7 +129,7 @@ describe('what docs/migration.md says of redlock-universal', () => {
   });
 });
 
-describe('what docs/migration.md says of hand-written code', () => {
+describe('[DOC-5] what docs/migration.md says of hand-written code', () => {
   it('a right WATCH loop and transactions lose nothing side by side', async () => {
     const own = new Redis(redis.server.url);
     const byHand = async (): Promise<void> => {

@@ -3,7 +3,7 @@ import { ReliableQueueService } from 'nestjs-atomic-redis';
 import { waitFor } from '../support/wait-for.js';
 import { useExample } from './examples.js';
 
-describe('docs/recipes/payments.md', () => {
+describe('[DOC-1] docs/recipes/payments.md', () => {
   const example = useExample('docs/recipes/payments.md');
   const pay = (key: string, body: object) =>
     example.send('POST', '/payments', body, { 'idempotency-key': key });
@@ -41,7 +41,7 @@ describe('docs/recipes/payments.md', () => {
   });
 });
 
-describe('docs/recipes/inventory.md', () => {
+describe('[DOC-1] docs/recipes/inventory.md', () => {
   const { send } = useExample('docs/recipes/inventory.md');
   let keys = 0;
   const post = (pathname: string, body: object = {}, key = `k${++keys}`) =>
@@ -64,7 +64,7 @@ describe('docs/recipes/inventory.md', () => {
   });
 });
 
-describe('docs/recipes/webhooks.md', () => {
+describe('[DOC-1] docs/recipes/webhooks.md', () => {
   const example = useExample('docs/recipes/webhooks.md');
 
   it('handles a message once at each consumer', async () => {
@@ -87,7 +87,7 @@ describe('docs/recipes/webhooks.md', () => {
   });
 });
 
-describe('docs/recipes/cron.md', () => {
+describe('[DOC-1] docs/recipes/cron.md', () => {
   const example = useExample('docs/recipes/cron.md');
 
   it('runs once for each tick', async () => {
@@ -101,7 +101,7 @@ describe('docs/recipes/cron.md', () => {
   });
 });
 
-describe('docs/recipes/bullmq.md', () => {
+describe('[DOC-1] docs/recipes/bullmq.md', () => {
   const { send } = useExample('docs/recipes/bullmq.md');
 
   it('sends a mail once that was queued twice', async () => {
@@ -116,7 +116,7 @@ describe('docs/recipes/bullmq.md', () => {
   });
 });
 
-describe('docs/recipes/graphql.md', () => {
+describe('[DOC-1] docs/recipes/graphql.md', () => {
   const { send } = useExample('docs/recipes/graphql.md', () => new FastifyAdapter());
 
   it('places an order once for each key of a user', async () => {
@@ -133,7 +133,7 @@ describe('docs/recipes/graphql.md', () => {
   });
 });
 
-describe('docs/recipes/checkout.md', () => {
+describe('[DOC-1] docs/recipes/checkout.md', () => {
   const example = useExample('docs/recipes/checkout.md');
 
   it('brings every order to its end, once, however often it is begun', async () => {

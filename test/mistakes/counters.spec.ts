@@ -17,7 +17,7 @@ function dyingAfter(command: 'incr' | 'decr'): Redis {
   return interrupted(client, command, () => client.disconnect());
 }
 
-describe('take first, give back later', () => {
+describe('[DOC-2] take first, give back later', () => {
   const mistake = useMistake<
     { reserve(redis: Redis, key: string): Promise<void> },
     { reserve(counters: CounterService, key: string): Promise<void> }
@@ -42,7 +42,7 @@ describe('take first, give back later', () => {
   });
 });
 
-describe('INCR, then EXPIRE', () => {
+describe('[DOC-2] INCR, then EXPIRE', () => {
   const mistake = useMistake<
     { allow(redis: Redis, user: string): Promise<boolean> },
     { allow(counters: CounterService, user: string): Promise<boolean> }

@@ -8,7 +8,7 @@ import { interrupted, meddledWith, useMistake } from './mistakes.js';
 const redis = useRedis();
 const atomic = useAtomicRedis(() => ({ connection: redis.server.url }));
 
-describe('a lock without a fence', () => {
+describe('[DOC-2] a lock without a fence', () => {
   const mistake = useMistake<
     { withdraw(redis: Redis, key: string, amount: number, lockMs: number): Promise<void> },
     { withdraw(transactions: TransactionService, key: string, amount: number): Promise<void> }
@@ -34,7 +34,7 @@ describe('a lock without a fence', () => {
   });
 });
 
-describe('SET NX without a result', () => {
+describe('[DOC-2] SET NX without a result', () => {
   const mistake = useMistake<
     { createOrder(redis: Redis, requestId: string, create: () => Promise<string>): Promise<object> },
     {

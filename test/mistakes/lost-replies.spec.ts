@@ -5,7 +5,7 @@ import { useRedis } from '../support/redis.js';
 import { useAtomicRedis } from './app.js';
 import { useMistake } from './mistakes.js';
 
-describe('what is sent again after a lost reply', () => {
+describe('[DOC-2] what is sent again after a lost reply', () => {
   const redis = useRedis();
   let proxy: FaultProxy;
   beforeAll(async () => void (proxy = await startFaultProxy({ target: redis.server })));

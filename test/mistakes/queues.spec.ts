@@ -12,7 +12,7 @@ beforeAll(async () => void (proxy = await startFaultProxy({ target: redis.server
 afterAll(() => proxy.stop());
 const atomic = useAtomicRedis(() => ({ connection: proxy.url }));
 
-describe('pop, then work', () => {
+describe('[DOC-2] pop, then work', () => {
   interface Working<Service> {
     workOff(service: Service, send: (mail: string) => Promise<void>): Promise<void>;
   }
@@ -45,7 +45,7 @@ describe('pop, then work', () => {
   });
 });
 
-describe('LREM by payload', () => {
+describe('[DOC-2] LREM by payload', () => {
   const mistake = useMistake<
     { take(redis: Redis): Promise<string>; acknowledge(redis: Redis, mail: string): Promise<number> },
     {

@@ -6,7 +6,7 @@ interface Test {
   sellsWhatIsThere(buy: () => Promise<boolean>, stock: () => Promise<number>): Promise<void>;
 }
 
-describe('tests that call one after the other', () => {
+describe('[DOC-2] tests that call one after the other', () => {
   const redis = useRedis();
   const atomic = useAtomicRedis(() => ({ connection: redis.server.url }));
   const mistake = useMistake<Test, Test>('Tests that call one after the other');

@@ -16,7 +16,7 @@ afterAll(() => shared.disconnect());
 const meddledOnce = (meddle: () => unknown): TransactionService =>
   meddledWith(atomic.services.transactions, (attempt) => attempt === 1 && meddle());
 
-describe('GET, then SET', () => {
+describe('[DOC-2] GET, then SET', () => {
   const mistake = useMistake<
     { withdraw(redis: Redis, key: string, amount: number): Promise<void> },
     { withdraw(transactions: TransactionService, key: string, amount: number): Promise<void> }
@@ -44,7 +44,7 @@ describe('GET, then SET', () => {
   });
 });
 
-describe('EXEC’s null, ignored', () => {
+describe('[DOC-2] EXEC’s null, ignored', () => {
   interface Renaming<Service> {
     rename(service: Service, key: string, name: string): Promise<{ renamed: boolean }>;
   }
@@ -70,7 +70,7 @@ describe('EXEC’s null, ignored', () => {
   });
 });
 
-describe('WATCH on a shared connection', () => {
+describe('[DOC-2] WATCH on a shared connection', () => {
   interface Adding<Service> {
     add(service: Service, key: string, amount: number): Promise<number>;
   }
@@ -92,7 +92,7 @@ describe('WATCH on a shared connection', () => {
   });
 });
 
-describe('watching too much', () => {
+describe('[DOC-2] watching too much', () => {
   interface Buying {
     buy(transactions: TransactionService, sku: string): Promise<void>;
   }
@@ -122,7 +122,7 @@ describe('watching too much', () => {
   });
 });
 
-describe('side effects inside a retried body', () => {
+describe('[DOC-2] side effects inside a retried body', () => {
   interface Ordering {
     order(
       transactions: TransactionService,

@@ -4,7 +4,7 @@ import { useRedis } from '../support/redis.js';
 import { useAtomicRedis } from './app.js';
 import { useMistake } from './mistakes.js';
 
-describe('a time to live that SET loses', () => {
+describe('[DOC-2] a time to live that SET loses', () => {
   const redis = useRedis();
   const atomic = useAtomicRedis(() => ({ connection: redis.server.url }));
   interface Adding<Service> {
