@@ -33,11 +33,7 @@ export function useMistake<Wrong, Right>(heading: string): { readonly wrong: Wro
 }
 
 /** The same client, but that after the reply to `command` something else happens before its caller goes on. */
-export function interrupted(
-  client: Redis,
-  command: 'get' | 'incr' | 'decr' | 'lpop',
-  then: () => unknown,
-): Redis {
+export function interrupted(client: Redis, command: 'get' | 'incr' | 'decr', then: () => unknown): Redis {
   return new Proxy(client, {
     get(target, name) {
       const value: unknown = Reflect.get(target, name, target);
