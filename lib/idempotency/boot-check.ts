@@ -4,21 +4,30 @@ import { ConfigurationError } from '../atomic-redis.errors.js';
 import { refuseEvents } from './http/http-exchange.js';
 import { versionOf } from './http/http-request.js';
 import type { MethodSite } from '../method-wrapping/wrap-method.js';
+import type { IdempotencyDefaults } from './idempotency.options.js';
 import type { OperationRegistry } from './operation-registry.js';
 
 const MARK = Symbol('nestjs-atomic-redis:idempotent');
 
-/** What `@Idempotent` notes on the method it decorates, for the check at boot. */
+/** What `@Idempotent` notes on the method it decorates, for the check at boot and for descriptions of the route. */
 export interface IdempotentMark {
   readonly registration: string;
   readonly operation: string | undefined;
   /** Whether the key comes from the arguments. */
   readonly hasKey: boolean;
   readonly site: MethodSite;
+  /** What a description of the route may say; undefined is the module's default. */
+  readonly header: string | undefined;
+  readonly required: boolean | undefined;
+  readonly onDuplicate: IdempotencyDefaults['onDuplicate'];
+  readonly onUnavailable: IdempotencyDefaults['onUnavailable'];
 }
 
 export const markIdempotent = (method: object, mark: IdempotentMark): void =>
   Reflect.defineMetadata(MARK, mark, method);
+
+export const idempotentMarkOf = (method: object): IdempotentMark | undefined =>
+  Reflect.getMetadata(MARK, method) as IdempotentMark | undefined;
 
 const PATH = 'path';
 const METHOD = 'method';
@@ -44,7 +53,7 @@ export function checkIdempotentMethods(
     const prototype = type.prototype as Record<string, unknown>;
     for (const methodName of scanner.getAllMethodNames(prototype)) {
       const method = prototype[methodName] as object;
-      const mark = Reflect.getMetadata(MARK, method) as IdempotentMark | undefined;
+      const mark = idempotentMarkOf(method);
       if (mark?.registration !== registration) continue;
       const name = operationName(type, mark.site);
       refuseEvents(method, name);

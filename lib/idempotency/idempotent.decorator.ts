@@ -13,7 +13,7 @@ import { markIdempotent, operationName } from './boot-check.js';
 import { callId, currentCall, enclosingRun, withinCall } from './current-call.js';
 import { callerScope } from './http/caller.js';
 import { HttpExchangeInterceptor, refuseEvents, type HttpExchange } from './http/http-exchange.js';
-import { isSafe, keyFromHeader, payloadOf, routeOf } from './http/http-request.js';
+import { IDEMPOTENCY_HEADER, isSafe, keyFromHeader, payloadOf, routeOf } from './http/http-request.js';
 import { answer } from './http/route-call.js';
 import { IdempotencyKeyMissingError } from './idempotency.errors.js';
 import {
@@ -94,7 +94,8 @@ export function Idempotent<KeyArgs extends unknown[] = [], ScopeArgs extends unk
   checkOptions('@Idempotent', options);
   return (target, key, descriptor) => {
     const route = new HttpExchangeInterceptor();
-    const { name: registration = DEFAULT_REGISTRATION, operation } = options;
+    const { name: registration = DEFAULT_REGISTRATION } = options;
+    const { operation, header, required, onDuplicate, onUnavailable } = options;
     const site = siteOf('Idempotent', target, key);
     wrapMethod(
       {
@@ -112,7 +113,14 @@ export function Idempotent<KeyArgs extends unknown[] = [], ScopeArgs extends unk
       descriptor,
     );
     const method = descriptor.value as object;
-    markIdempotent(method, { registration, operation, hasKey: options.key !== undefined, site });
+    const described = { header, required, onDuplicate, onUnavailable };
+    markIdempotent(method, {
+      registration,
+      operation,
+      hasKey: options.key !== undefined,
+      site,
+      ...described,
+    });
     refuseEvents(method, `${target.constructor.name}.${String(key)}`);
     UseInterceptors(route)(target, key, descriptor);
   };
@@ -148,7 +156,7 @@ async function overHttp(call: IdempotentCall, exchange: HttpExchange): Promise<u
   const { options, args, idempotency, proceed } = call;
   const { request } = exchange;
   if (!options.key && isSafe(request)) return await proceed();
-  const header = options.header ?? 'Idempotency-Key';
+  const header = options.header ?? IDEMPOTENCY_HEADER;
   const key = options.key ? options.key(...args) : keyFromHeader(request, header);
   if (key === undefined) {
     if (options.required ?? idempotency.defaults.required)

@@ -1,0 +1,92 @@
+import { ApiHeader } from '@nestjs/swagger';
+import { ConfigurationError } from '../atomic-redis.errors.js';
+import * as check from '../atomic-redis.validation.js';
+import { idempotentMarkOf, type IdempotentMark } from '../idempotency/boot-check.js';
+import { IDEMPOTENCY_HEADER, KEY_PATTERN } from '../idempotency/http/http-request.js';
+import { documentProblems, responsesOf, setResponses } from './problem-responses.js';
+import type { ProblemCode } from './problem-examples.js';
+
+/** The module's `idempotency` options, where they are not the library's defaults: a decorator cannot see them. */
+export interface ApiIdempotentOptions {
+  /** @default true */
+  required?: boolean;
+  /** @default 'reject' */
+  onDuplicate?: 'reject' | 'wait';
+  /** @default 'refuse' */
+  onUnavailable?: 'refuse' | 'run';
+}
+
+const checkOptions = check.options({
+  required: check.boolean,
+  onDuplicate: check.oneOf('reject', 'wait'),
+  onUnavailable: check.oneOf('refuse', 'run'),
+} satisfies Record<keyof ApiIdempotentOptions, check.Check>);
+
+/**
+ * Documents a route with `@Idempotent()`, from that decorator's own options: the header of the key, the header that marks a replay, and the problems it answers
+ * with. It stands above `@Idempotent()`, and above `@ApiResponse()` for success, to whose response it adds the header of a replay; without one it adds a
+ * response `2XX`.
+ *
+ * ```ts
+ * @Post() @ApiIdempotent() @Idempotent()
+ * create(@Body() dto: CreateOrderDto) {}
+ * ```
+ *
+ * @throws ConfigurationError at once when the method has no `@Idempotent()` below
+ * @throws InvalidArgumentError for a wrong option
+ */
+export function ApiIdempotent(options: ApiIdempotentOptions = {}): MethodDecorator {
+  checkOptions('@ApiIdempotent', options);
+  return (target, key, descriptor: PropertyDescriptor): void => {
+    const method = descriptor.value as object;
+    const mark = idempotentMarkOf(method);
+    if (!mark) {
+      throw new ConfigurationError(
+        `${target.constructor.name}.${String(key)}: @ApiIdempotent() describes @Idempotent(), and must stand above it`,
+      );
+    }
+    const {
+      required = options.required ?? true,
+      onDuplicate = options.onDuplicate ?? 'reject',
+      onUnavailable = options.onUnavailable ?? 'refuse',
+    } = mark;
+    if (!mark.hasKey) ApiHeader(headerOf(mark, required))(target, key, descriptor);
+    documentReplay(method, onDuplicate);
+    const problems: ProblemCode[] = [
+      'IDEMPOTENCY_IN_FLIGHT',
+      'IDEMPOTENCY_RESULT_UNAVAILABLE',
+      'IDEMPOTENCY_MISMATCH',
+      'IDEMPOTENCY_OUTCOME_UNKNOWN',
+    ];
+    if (!mark.hasKey) problems.unshift('IDEMPOTENCY_KEY_INVALID');
+    if (!mark.hasKey && required) problems.unshift('IDEMPOTENCY_KEY_MISSING');
+    if (onUnavailable === 'refuse') problems.push('REDIS_UNAVAILABLE');
+    documentProblems(problems, target, key, descriptor);
+  };
+}
+
+const headerOf = ({ header = IDEMPOTENCY_HEADER }: IdempotentMark, required: boolean) => ({
+  name: header,
+  required,
+  description:
+    'Chosen by the client, a UUID say: a request that is sent again with the key of an earlier one is not processed again, but gets the first response. ' +
+    `The same key with another payload is refused.${required ? '' : ' A request without a key is processed each time.'}`,
+  schema: { type: 'string', pattern: KEY_PATTERN.source },
+});
+
+/** Marks the responses of success, since those to errors are replayed too, but described elsewhere. */
+function documentReplay(method: object, onDuplicate: 'reject' | 'wait'): void {
+  const responses = { ...responsesOf(method) };
+  const successes = Object.keys(responses).filter((status) => status.startsWith('2'));
+  const replayed = {
+    description:
+      'Only there when this is the response to an earlier request with the same key' +
+      (onDuplicate === 'wait' ? ', which may have been waited for' : ''),
+    schema: { type: 'string', enum: ['true'] },
+  };
+  for (const status of successes.length > 0 ? successes : ['2XX']) {
+    const { description = 'Success', headers, ...rest } = responses[status] ?? {};
+    responses[status] = { ...rest, description, headers: { ...headers, 'Idempotency-Replayed': replayed } };
+  }
+  setResponses(method, responses);
+}

@@ -1,0 +1,27 @@
+import { ApiProperty } from '@nestjs/swagger';
+import type { Outcome } from '../atomic-redis.errors.js';
+import type { Problem } from '../problem-details/problem.js';
+
+/** The schema of the problem details that the module's exception filter answers with. https://www.rfc-editor.org/rfc/rfc9457 */
+export class ProblemDetails implements Problem {
+  @ApiProperty({ type: String, description: 'What the HTTP status says', example: 'Conflict' })
+  readonly title!: string;
+
+  @ApiProperty({ type: 'integer', description: 'The HTTP status', example: 409 })
+  readonly status!: number;
+
+  @ApiProperty({ type: String, description: 'What went wrong, for people' })
+  readonly detail!: string;
+
+  @ApiProperty({ type: String, description: 'What went wrong, for programs', example: 'TRANSACTION_CONFLICT' })
+  readonly code!: string;
+
+  @ApiProperty({
+    enum: ['applied', 'not-applied', 'unknown'] satisfies Outcome[],
+    description: 'Whether the request took effect',
+  })
+  readonly outcome!: string;
+
+  @ApiProperty({ type: Boolean, description: 'Whether the same request may be sent again' })
+  readonly retryable!: boolean;
+}
