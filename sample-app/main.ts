@@ -8,6 +8,7 @@ import {
   type RedisServer,
 } from 'nestjs-atomic-redis/testing';
 import { AppModule } from './app.module.js';
+import { serveOpenApi } from './http/open-api.js';
 
 /** What a person needs to know is in the message. */
 class StartError extends Error {}
@@ -29,6 +30,7 @@ async function openShop(redisUrl: string, port: number, embedded: RedisServer | 
     logger: ['warn', 'error', 'fatal'],
     abortOnError: false,
   });
+  serveOpenApi(app);
   try {
     await app.listen(port);
   } catch (error) {

@@ -76,7 +76,7 @@ const headerOf = ({ header = IDEMPOTENCY_HEADER }: IdempotentMark, required: boo
 
 /** Marks the responses of success, since those to errors are replayed too, but described elsewhere. */
 function documentReplay(method: object, onDuplicate: 'reject' | 'wait'): void {
-  const responses = { ...responsesOf(method) };
+  const responses = responsesOf(method);
   const successes = Object.keys(responses).filter((status) => status.startsWith('2'));
   const replayed = {
     description:

@@ -13,7 +13,11 @@ export class ProblemDetails implements Problem {
   @ApiProperty({ type: String, description: 'What went wrong, for people' })
   readonly detail!: string;
 
-  @ApiProperty({ type: String, description: 'What went wrong, for programs', example: 'TRANSACTION_CONFLICT' })
+  @ApiProperty({
+    type: String,
+    description: 'What went wrong, for programs',
+    example: 'TRANSACTION_CONFLICT',
+  })
   readonly code!: string;
 
   @ApiProperty({

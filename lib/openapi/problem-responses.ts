@@ -6,52 +6,73 @@ import { exampleOf, type ProblemCode } from './problem-examples.js';
 /** Where @nestjs/swagger keeps what its `@ApiResponse` was told. That decorator joins what two of them say, or drops it, as its version goes. */
 const RESPONSES = 'swagger/apiResponse';
 
-/** Codes that were documented on a method or class. */
-const CODES = Symbol('nestjs-atomic-redis:documented-problems');
+type Response = Omit<ApiResponseOptions, 'status'>;
 
-type Responses = Record<string, Omit<ApiResponseOptions, 'status'>>;
+export const responsesOf = (target: object): Record<string, Response> => ({
+  ...(Reflect.getMetadata(RESPONSES, target) as Record<string, Response> | undefined),
+});
 
-export const responsesOf = (target: object): Responses =>
-  (Reflect.getMetadata(RESPONSES, target) as Responses | undefined) ?? {};
-
-export const setResponses = (target: object, responses: Responses): void =>
+export const setResponses = (target: object, responses: Record<string, Response>): void =>
   Reflect.defineMetadata(RESPONSES, responses, target);
 
-/** Adds a response for each status that the codes have, with an example of each code; to a method, or to a class for all of its routes. */
+/** What was documented here of one status. */
+interface Documented {
+  readonly codes: readonly ProblemCode[];
+  /** What the application had said of the status before. */
+  readonly own: Response | undefined;
+}
+
+const DOCUMENTED = Symbol('nestjs-atomic-redis:documented-problems');
+
+/**
+ * Adds a response for each status that the codes have, with an example of each code; to a method, or to a class for all of its routes. What the application has
+ * said of a status by then stays beside it.
+ */
 export function documentProblems(
   codes: readonly ProblemCode[],
   target: object,
   key?: string | symbol,
   descriptor?: PropertyDescriptor,
 ): void {
-  const documented = (descriptor?.value ?? target) as object;
-  const known = (Reflect.getOwnMetadata(CODES, documented) as ProblemCode[] | undefined) ?? [];
-  const all = [...new Set([...known, ...codes])];
-  Reflect.defineMetadata(CODES, all, documented);
-  const responses = { ...responsesOf(documented) };
-  for (const status of new Set(all.map(statusOf))) {
-    responses[status] = problemResponse(
-      status,
-      all.filter((code) => statusOf(code) === status),
-    );
+  const site = (descriptor?.value ?? target) as object;
+  const responses = responsesOf(site);
+  const documented = new Map(Reflect.getOwnMetadata(DOCUMENTED, site) as Map<number, Documented> | undefined);
+  for (const code of codes) {
+    const { status } = exampleOf(code).problem;
+    const { codes: known = [], own = responses[status] } = documented.get(status) ?? {};
+    documented.set(status, { codes: [...new Set([...known, code])], own });
   }
-  setResponses(documented, responses);
+  for (const [status, one] of documented) responses[status] = problemResponse(status, one);
+  setResponses(site, responses);
+  Reflect.defineMetadata(DOCUMENTED, documented, site);
   const addModel = ApiExtraModels(ProblemDetails);
   if (key !== undefined && descriptor) addModel(target, key, descriptor);
   else (addModel as ClassDecorator)(target as () => void);
 }
 
-const statusOf = (code: ProblemCode): number => exampleOf(code).problem.status;
+const MEDIA_TYPE = 'application/problem+json';
 
-function problemResponse(status: number, codes: readonly ProblemCode[]): Responses[string] {
+function problemResponse(status: number, { codes, own }: Documented): Response {
+  const ownProblem = own?.content?.[MEDIA_TYPE];
+  const schema = { $ref: getSchemaPath(ProblemDetails) };
   const examples = Object.fromEntries(codes.map((code) => [code, { value: exampleOf(code).problem }]));
   const retryAfter = {
     description: 'In how many seconds the request may be sent again, where it may',
     schema: { type: 'integer', minimum: 1 },
   };
+  const said = `${STATUS_CODES[status]}: ${codes.map((code) => `\`${code}\``).join(', ')}`;
   return {
-    description: `${STATUS_CODES[status]}: ${codes.map((code) => `\`${code}\``).join(', ')}`,
-    ...(codes.some((code) => exampleOf(code).hasRetryAfter) ? { headers: { 'Retry-After': retryAfter } } : {}),
-    content: { 'application/problem+json': { schema: { $ref: getSchemaPath(ProblemDetails) }, examples } },
+    description: own?.description ? `${own.description}; ${said}` : said,
+    headers: {
+      ...own?.headers,
+      ...(codes.some((code) => exampleOf(code).hasRetryAfter) ? { 'Retry-After': retryAfter } : {}),
+    },
+    content: {
+      ...own?.content,
+      [MEDIA_TYPE]: {
+        schema: ownProblem?.schema ? { oneOf: [ownProblem.schema, schema] } : schema,
+        examples: { ...ownProblem?.examples, ...examples },
+      },
+    },
   };
 }

@@ -22,3 +22,13 @@ export class TransferDto extends WithdrawDto {
   @Matches(/^[\w-]{1,64}$/, { message: 'to must have 1 to 64 letters, digits, underscores or hyphens' })
   to!: string;
 }
+
+export class Account {
+  id!: string;
+  balance!: number;
+}
+
+export class TransferredAccounts {
+  from!: Account;
+  to!: Account;
+}

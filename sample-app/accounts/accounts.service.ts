@@ -2,12 +2,8 @@ import { BadRequestException, Injectable } from '@nestjs/common';
 import { Redis } from 'ioredis';
 import { InjectTransaction, OptimisticRetry, Transaction, TransferService } from 'nestjs-atomic-redis';
 import { balanceKey, transfersKey } from '../redis/keys.js';
+import type { Account, TransferredAccounts } from './account.dto.js';
 import { InsufficientFundsException, NoSuchAccountException } from './accounts.errors.js';
-
-export interface Account {
-  id: string;
-  balance: number;
-}
 
 @Injectable()
 export class AccountsService {
@@ -40,7 +36,7 @@ export class AccountsService {
   }
 
   /** Both balances and the entry of the log change in one step, or none of them. */
-  async transfer(id: string, to: string, amount: number): Promise<{ from: Account; to: Account }> {
+  async transfer(id: string, to: string, amount: number): Promise<TransferredAccounts> {
     if (to === id) throw new BadRequestException('to must be another account');
     const balances = await this.transfers.transfer(
       { from: balanceKey(id), to: balanceKey(to), amount },

@@ -2,15 +2,14 @@ import { Injectable, Logger, NotFoundException } from '@nestjs/common';
 import { Redis } from 'ioredis';
 import { ShadowKeyService } from 'nestjs-atomic-redis';
 import { catalogKey } from '../redis/keys.js';
-import type { ImportCatalogDto } from './import-catalog.dto.js';
-import { productsOf, type Product } from './supplier.js';
-
-export interface CatalogImport {
-  edition: number;
-  /** Products that are in Redis, though nobody sees them before the swap. */
-  written: number;
-  state: 'running' | 'live' | 'older than the live one' | 'failed';
-}
+import type {
+  CatalogImport,
+  CatalogRollback,
+  CatalogSize,
+  ImportCatalogDto,
+  Product,
+} from './catalog.dto.js';
+import { productsOf } from './supplier.js';
 
 @Injectable()
 export class CatalogService {
@@ -51,7 +50,7 @@ export class CatalogService {
   }
 
   /** Back to the catalogue before the live one. */
-  async rollback(): Promise<{ rolledBack: boolean }> {
+  async rollback(): Promise<CatalogRollback> {
     return { rolledBack: await this.shadowKeys.rollback(catalogKey) };
   }
 
@@ -60,7 +59,7 @@ export class CatalogService {
     return this.latest;
   }
 
-  async count(): Promise<{ products: number }> {
+  async count(): Promise<CatalogSize> {
     return { products: await this.redis.hlen(catalogKey) };
   }
 

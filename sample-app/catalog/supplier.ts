@@ -1,11 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
-import type { ImportCatalogDto } from './import-catalog.dto.js';
-
-export interface Product {
-  sku: string;
-  edition: number;
-  price: number;
-}
+import type { ImportCatalogDto, Product } from './catalog.dto.js';
 
 /** A made-up supplier's feed: products arrive one after the other, and never are all of them in memory. */
 export async function* productsOf({ edition, products }: ImportCatalogDto): AsyncIterable<Product> {

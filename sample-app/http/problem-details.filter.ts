@@ -1,6 +1,7 @@
 import { STATUS_CODES } from 'node:http';
 import { Catch, HttpException, type ArgumentsHost, type ExceptionFilter } from '@nestjs/common';
 import type { Response } from 'express';
+import type { Problem } from './problem.dto.js';
 
 /** The shop's own errors as RFC 9457 problem details; the library's filter does the same for the library's. */
 @Catch(HttpException)
@@ -12,12 +13,12 @@ export class ProblemDetailsFilter implements ExceptionFilter<HttpException> {
       message?: string | string[];
       code?: string;
     };
-    const problem = {
+    const problem: Problem = {
       title: STATUS_CODES[status] ?? 'Error',
       status,
       // A ValidationPipe has one message for each thing that is wrong.
       detail: Array.isArray(message) ? message.join('; ') : (message ?? exception.message),
-      code,
+      ...(code === undefined ? {} : { code }),
     };
     host.switchToHttp().getResponse<Response>().status(status).type('application/problem+json').json(problem);
   }

@@ -53,3 +53,32 @@ export class HoldDto extends ReserveDto {
   @Max(3_600)
   seconds!: number;
 }
+
+export class Inventory {
+  sku!: string;
+  stock!: number;
+  /** How many reservations were accepted since the stock was set. */
+  reservations!: number;
+}
+
+export class Reservation {
+  id!: string;
+  sku!: string;
+  quantity!: number;
+  /** What is left after it. */
+  left!: number;
+}
+
+export class ReservedCart {
+  /** What is left of each article. */
+  left!: Record<string, number>;
+}
+
+export class HeldStock {
+  id!: string;
+  quantity!: number;
+  /** When it is given back, in milliseconds since 1970. */
+  expiresAtMs!: number;
+  /** What is left for others. */
+  available!: number;
+}

@@ -7,26 +7,18 @@ import {
   CounterValue,
   ReservationService,
   type CounterResult,
-  type Hold,
 } from 'nestjs-atomic-redis';
 import { reservationsKey, stockKey } from '../redis/keys.js';
-import type { CartLineDto, HoldDto, ReserveDto } from './inventory.dto.js';
+import type {
+  CartLineDto,
+  HeldStock,
+  HoldDto,
+  Inventory,
+  Reservation,
+  ReservedCart,
+  ReserveDto,
+} from './inventory.dto.js';
 import { CartNotInStockException, HoldGoneException } from './inventory.errors.js';
-
-export interface Inventory {
-  sku: string;
-  stock: number;
-  /** How many reservations were accepted since the stock was set. */
-  reservations: number;
-}
-
-export interface Reservation {
-  id: string;
-  sku: string;
-  quantity: number;
-  /** What is left after it. */
-  left: number;
-}
 
 @Injectable()
 export class InventoryService {
@@ -65,7 +57,7 @@ export class InventoryService {
   }
 
   /** All of the cart or nothing. On a Cluster the articles would have to share a hash tag. */
-  async reserveCart(lines: CartLineDto[]): Promise<{ left: Record<string, number> }> {
+  async reserveCart(lines: CartLineDto[]): Promise<ReservedCart> {
     const adds = lines.map(({ sku, quantity }) => ({ key: stockKey(sku), amount: -quantity, min: 0 }));
     const { applied, counters } = await this.counters.addAll(adds);
     if (!applied) throw new CartNotInStockException(lines.filter((_, i) => counters[i]!.limited));
@@ -73,7 +65,7 @@ export class InventoryService {
   }
 
   /** Kept for a while, and then given back unless it was bought. */
-  async hold(sku: string, { quantity, seconds }: HoldDto): Promise<Hold> {
+  async hold(sku: string, { quantity, seconds }: HoldDto): Promise<HeldStock> {
     return await this.reservations.hold(stockKey(sku), quantity, { ttlMs: seconds * 1_000 });
   }
 

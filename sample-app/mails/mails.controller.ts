@@ -1,4 +1,6 @@
 import { Controller, Get } from '@nestjs/common';
+import { ApiAtomicProblems } from 'nestjs-atomic-redis/openapi';
+import { MailCounts } from './mail.dto.js';
 import { MailsService } from './mails.service.js';
 
 @Controller('mails')
@@ -6,7 +8,8 @@ export class MailsController {
   constructor(private readonly mails: MailsService) {}
 
   @Get()
-  async counts(): ReturnType<MailsService['counts']> {
+  @ApiAtomicProblems()
+  async counts(): Promise<MailCounts> {
     return await this.mails.counts();
   }
 }

@@ -1,7 +1,8 @@
 import { Injectable } from '@nestjs/common';
 import { Redis } from 'ioredis';
-import { QueueConsumer, ReliableQueueService, type QueueCounts, type QueueJob } from 'nestjs-atomic-redis';
+import { QueueConsumer, ReliableQueueService, type QueueJob } from 'nestjs-atomic-redis';
 import { sentMailsKey } from '../redis/keys.js';
+import type { MailCounts } from './mail.dto.js';
 
 export interface OrderMail {
   orderId: number;
@@ -27,7 +28,7 @@ export class MailsService {
     await this.redis.hset(sentMailsKey, job.id, job.payload.text);
   }
 
-  async counts(): Promise<QueueCounts & { sent: number }> {
+  async counts(): Promise<MailCounts> {
     const [counts, sent] = await Promise.all([
       this.queues.get(QUEUE).counts(),
       this.redis.hlen(sentMailsKey),

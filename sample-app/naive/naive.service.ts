@@ -2,11 +2,10 @@ import { randomUUID } from 'node:crypto';
 import { ConflictException, Injectable } from '@nestjs/common';
 import { Redis } from 'ioredis';
 import { InsufficientFundsException, NoSuchAccountException } from '../accounts/accounts.errors.js';
-import type { Account } from '../accounts/accounts.service.js';
-import type { ReserveDto } from '../inventory/inventory.dto.js';
-import type { Reservation } from '../inventory/inventory.service.js';
-import type { CreateOrderDto } from '../orders/create-order.dto.js';
-import { OrdersService, type Order } from '../orders/orders.service.js';
+import type { Account } from '../accounts/account.dto.js';
+import type { Reservation, ReserveDto } from '../inventory/inventory.dto.js';
+import type { CreateOrderDto, Order } from '../orders/order.dto.js';
+import { OrdersService } from '../orders/orders.service.js';
 import { balanceKey, naiveReplyKey, reservationsKey, stockKey } from '../redis/keys.js';
 
 /**

@@ -1,7 +1,9 @@
 import { Body, Controller, Get, Param, ParseIntPipe, Post } from '@nestjs/common';
 import { Idempotent } from 'nestjs-atomic-redis';
-import { CreateOrderDto } from './create-order.dto.js';
-import { OrdersService, type Order } from './orders.service.js';
+import { ApiIdempotent } from 'nestjs-atomic-redis/openapi';
+import { ApiProblem } from '../http/api-problem.decorator.js';
+import { CreateOrderDto, Order, OrderCount } from './order.dto.js';
+import { OrdersService } from './orders.service.js';
 
 @Controller('orders')
 export class OrdersController {
@@ -9,17 +11,20 @@ export class OrdersController {
 
   /** However often and wherever a request with the same Idempotency-Key arrives: one order, and the first answer for all. */
   @Post()
+  @ApiIdempotent()
+  @ApiProblem(400)
   @Idempotent()
   async create(@Body() dto: CreateOrderDto): Promise<Order> {
     return await this.orders.create(dto);
   }
 
   @Get()
-  async count(): Promise<{ count: number }> {
+  async count(): Promise<OrderCount> {
     return { count: await this.orders.count() };
   }
 
   @Get(':id')
+  @ApiProblem(404)
   async find(@Param('id', ParseIntPipe) id: number): Promise<Order> {
     return await this.orders.find(id);
   }

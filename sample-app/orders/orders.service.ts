@@ -2,14 +2,7 @@ import { Injectable, NotFoundException } from '@nestjs/common';
 import { Redis } from 'ioredis';
 import { MailsService } from '../mails/mails.service.js';
 import { lastOrderIdKey, orderKey } from '../redis/keys.js';
-import type { CreateOrderDto } from './create-order.dto.js';
-
-export interface Order {
-  id: number;
-  sku: string;
-  quantity: number;
-  placedAt: string;
-}
+import type { CreateOrderDto, Order } from './order.dto.js';
 
 @Injectable()
 export class OrdersService {

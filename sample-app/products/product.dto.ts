@@ -28,3 +28,28 @@ export class HistoryQueryDto {
   @Matches(/^[1-9]\d{0,18}-\d{1,19}$/, { message: 'before must be the next of another page' })
   before?: string;
 }
+
+export class Price {
+  sku!: string;
+  cents!: number;
+  /** What it was before; null for the first price. */
+  before!: number | null;
+}
+
+export class PriceChange {
+  time!: Date;
+  from!: number | null;
+  to!: number | null;
+  by!: string | null;
+}
+
+export class PriceHistory {
+  /** Newest first. */
+  changes!: PriceChange[];
+  /** `before` of the page with older changes. */
+  next!: string | null;
+}
+
+export class Description {
+  text!: string;
+}

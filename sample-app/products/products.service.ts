@@ -3,24 +3,10 @@ import { Injectable } from '@nestjs/common';
 import { Redis } from 'ioredis';
 import { AuditedHashService, ValueService } from 'nestjs-atomic-redis';
 import { descriptionKey, priceLogKey, productKey } from '../redis/keys.js';
+import type { Description, Price, PriceHistory } from './product.dto.js';
 import { DescriptionChangedException, NoSuchDescriptionException } from './products.errors.js';
 
-export interface Price {
-  sku: string;
-  cents: number;
-  /** What it was before; null for the first price. */
-  before: number | null;
-}
-
-export interface PriceHistory {
-  /** Newest first. */
-  changes: { time: Date; from: number | null; to: number | null; by: string | null }[];
-  /** `before` of the page with older changes. */
-  next: string | null;
-}
-
-export interface Description {
-  text: string;
+export interface TaggedDescription extends Description {
   etag: string;
 }
 
@@ -53,14 +39,14 @@ export class ProductsService {
     return { changes, next };
   }
 
-  async findDescription(sku: string): Promise<Description> {
+  async findDescription(sku: string): Promise<TaggedDescription> {
     const text = await this.redis.get(descriptionKey(sku));
     if (text === null) throw new NoSuchDescriptionException(sku);
     return { text, etag: etagOf(text) };
   }
 
   /** @param ifMatch ETag of the text that was changed; null when there should be none */
-  async setDescription(sku: string, ifMatch: string | null, text: string): Promise<Description> {
+  async setDescription(sku: string, ifMatch: string | null, text: string): Promise<TaggedDescription> {
     const current = await this.redis.get(descriptionKey(sku));
     if ((current === null ? null : etagOf(current)) !== ifMatch) throw new DescriptionChangedException();
     // Somebody may change it just now: then it is not the expected one any more.

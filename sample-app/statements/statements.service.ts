@@ -1,8 +1,9 @@
 import { HttpException, HttpStatus, Injectable } from '@nestjs/common';
 import { Redis } from 'ioredis';
 import { InjectScript, type ScriptFunction } from 'nestjs-atomic-redis';
-import { AccountsService, type Account } from '../accounts/accounts.service.js';
+import { AccountsService } from '../accounts/accounts.service.js';
 import { balanceKey, statementsKey, transfersKey } from '../redis/keys.js';
+import type { Statement, StatementEntry } from './statement.dto.js';
 import { takeTokenScript } from './take-token.script.js';
 
 /** Three at once, and then one every ten seconds. */
@@ -10,11 +11,6 @@ const LIMIT = { capacity: 3, refillMs: 10_000 };
 
 /** How far back the log of transfers is read. */
 const ENTRIES = 1_000;
-
-export interface Statement extends Account {
-  /** Latest first; what was paid out is negative. */
-  transfers: { amount: number; balance: number; at: string }[];
-}
 
 @Injectable()
 export class StatementsService {
@@ -34,7 +30,7 @@ export class StatementsService {
     return { ...account, transfers: await this.transfersOf(balanceKey(id)) };
   }
 
-  private async transfersOf(key: string): Promise<Statement['transfers']> {
+  private async transfersOf(key: string): Promise<StatementEntry[]> {
     const entries = await this.redis.xrevrange(transfersKey, '+', '-', 'COUNT', ENTRIES);
     return entries.flatMap(([, fields]) => {
       const value = (name: string): string => fields[fields.indexOf(name) + 1]!;

@@ -10,3 +10,14 @@ export class CreateOrderDto {
   @Max(1_000)
   quantity!: number;
 }
+
+export class Order {
+  id!: number;
+  sku!: string;
+  quantity!: number;
+  placedAt!: string;
+}
+
+export class OrderCount {
+  count!: number;
+}
