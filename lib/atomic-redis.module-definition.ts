@@ -17,6 +17,7 @@ import { ReservationService } from './counters/reservations/reservation.service.
 import { IdempotencyService } from './idempotency/idempotency.service.js';
 import { ListService } from './lists/list.service.js';
 import { AtomicRedisEvents } from './observability/events.js';
+import { StatusReader } from './atomic-redis.status.js';
 import { AtomicRedisExceptionFilter } from './problem-details/atomic-redis-exception.filter.js';
 import { DeclaredConsumers } from './queues/declared-consumers.js';
 import { ReliableQueueService } from './queues/reliable-queue.service.js';
@@ -78,6 +79,7 @@ const PROVIDERS: Provider[] = [
   WorkInFlight,
   OperationRunner,
   AtomicRedis,
+  StatusReader,
   CurrentTransaction,
   DeclaredConsumers,
   AcrossSlotsTransfers,

@@ -6,6 +6,7 @@ import { IdempotencyService } from './idempotency/idempotency.service.js';
 import { ListService } from './lists/list.service.js';
 import { ReliableQueueService } from './queues/reliable-queue.service.js';
 import { AtomicRedisEvents } from './observability/events.js';
+import { StatusReader, type AtomicRedisStatus, type StatusOptions } from './atomic-redis.status.js';
 import { ScriptService } from './scripts/script.service.js';
 import { ShadowKeyService } from './shadow-keys/shadow-key.service.js';
 import { TransactionService } from './transactions/transaction.service.js';
@@ -28,5 +29,15 @@ export class AtomicRedis {
     readonly events: AtomicRedisEvents,
     readonly queues: ReliableQueueService,
     readonly lists: ListService,
+    private readonly statusReader: StatusReader,
   ) {}
+
+  /**
+   * How the registration is: whether its servers answer, and what is under way. For health checks; takes one round trip.
+   *
+   * @throws InvalidArgumentError for a wrong option; what is wrong with Redis is in the `error` of what comes back
+   */
+  async status(options?: StatusOptions): Promise<AtomicRedisStatus> {
+    return await this.statusReader.read(options);
+  }
 }

@@ -160,6 +160,11 @@ export {
   type IdempotencyUnprotectedEvent,
 } from './observability/events.js';
 
+export type { AtomicRedisStatus, StatusOptions } from './atomic-redis.status.js';
+export type { ServerInfo } from './redis/server-info.js';
+export type { ServerStatus } from './redis/server-status.js';
+export type { PoolStatus } from './transactions/connection-pools.js';
+
 export { QueueConsumer, type QueueConsumerOptions } from './queues/queue-consumer.decorator.js';
 export { ReliableQueueService } from './queues/reliable-queue.service.js';
 export {

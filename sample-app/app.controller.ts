@@ -32,6 +32,8 @@ export class AppController {
       'POST /catalog/rollback': 'back to the catalogue before',
       'GET /catalog': 'how many products there are',
       'GET /catalog/:sku': 'one product',
+      'GET /health': 'whether Redis answers, and how the connections are',
+      'GET /docs': 'all of this with bodies, headers and problems, to try out; GET /docs-json for programs',
       'POST /naive/orders': 'the same, done wrong',
       'POST /naive/accounts/:id/withdrawals': 'the same, done wrong',
       'POST /naive/inventory/:sku/reservations': 'the same, done wrong',

@@ -5,6 +5,7 @@ import { AccountsModule } from './accounts/accounts.module.js';
 import { AppController } from './app.controller.js';
 import { CatalogModule } from './catalog/catalog.module.js';
 import { DemoData } from './demo-data.js';
+import { HealthModule } from './health/health.module.js';
 import { ProblemDetailsFilter } from './http/problem-details.filter.js';
 import { InventoryModule } from './inventory/inventory.module.js';
 import { NaiveModule } from './naive/naive.module.js';
@@ -22,6 +23,7 @@ import { StatementsModule } from './statements/statements.module.js';
     ProductsModule,
     CatalogModule,
     NaiveModule,
+    HealthModule,
   ],
   controllers: [AppController],
   providers: [

@@ -1,5 +1,6 @@
 import { Logger } from '@nestjs/common';
 import type { Redis } from 'ioredis';
+import { parseServerInfo } from './server-info.js';
 
 const logger = new Logger('AtomicRedisModule');
 
@@ -8,12 +9,10 @@ const logger = new Logger('AtomicRedisModule');
  * marker leaves an outcome unknown.
  */
 export async function warnOfEviction(server: Redis, address: string): Promise<void> {
-  const info = await server.info('memory');
-  const policy = /^maxmemory_policy:(\S+)/m.exec(info)?.[1];
-  const limit = Number(/^maxmemory:(\d+)/m.exec(info)?.[1]);
-  if (!policy || policy === 'noeviction' || !(limit > 0)) return;
+  const { evictionPolicy } = parseServerInfo(await server.info());
+  if (!evictionPolicy) return;
   logger.warn(
-    `Redis at ${address} evicts keys when its memory is full (maxmemory-policy ${policy}). An evicted idempotency record lets its method run again, and an ` +
+    `Redis at ${address} evicts keys when its memory is full (maxmemory-policy ${evictionPolicy}). An evicted idempotency record lets its method run again, and an ` +
       `evicted marker leaves an outcome unknown. Use maxmemory-policy noeviction, or a Redis of its own for these keys.`,
   );
 }

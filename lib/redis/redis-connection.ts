@@ -16,6 +16,7 @@ import { KeySpace } from './key-space.js';
 import { isConnectionLoss, isTransientRefusal, toReplyError } from './reply-errors.js';
 import type { Script } from './script.js';
 import { ServerClock } from './server-clock.js';
+import { askStatus, type ServerStatus } from './server-status.js';
 
 /** A connection with commands in flight that stays silent this long is taken for dead and replaced; not longer than one operation may take. */
 const SILENCE_MS = 2_000;
@@ -157,6 +158,26 @@ export class RedisConnection {
     if (this.state !== 'closed') return client;
     client.disconnect();
     throw this.closedError();
+  }
+
+  /**
+   * Asks the server, or every master of a Cluster, for its state.
+   * @throws RedisUnavailableError when one of them does not answer by the deadline; RedisReplyError when it refuses a PING; ModuleClosedError after {@link close}
+   */
+  async statusOfServers(deadline: Deadline): Promise<ServerStatus[]> {
+    await this.ready(deadline);
+    return await Promise.all(
+      this.masters().map(async (server) => {
+        try {
+          const silent = (): Error => this.unavailable(new Error(`${addressOf(server)} did not answer`));
+          return await deadline.race(askStatus(server, [...this.scripts]), silent);
+        } catch (error) {
+          if (error instanceof RedisUnavailableError) throw error;
+          if (isConnectionLoss(error)) throw this.unavailable(error as Error);
+          throw toReplyError(error as Error, 'a PING');
+        }
+      }),
+    );
   }
 
   /** For commands to the slot's server that are to be replicated. Closed with this. */

@@ -5,6 +5,10 @@ export class WorkInFlight {
   private count = 0;
   private readonly idleListeners = new Set<() => void>();
 
+  get inFlight(): number {
+    return this.count;
+  }
+
   async track<T>(work: () => Promise<T>): Promise<T> {
     this.count++;
     try {

@@ -11,6 +11,16 @@ export interface ConnectionPoolOptions {
   openTimeoutMs: number;
 }
 
+/** Of the connections that transactions take turns on. */
+export interface PoolStatus {
+  /** How many there may be for each server. */
+  readonly maxConnections: number;
+  readonly open: number;
+  readonly inUse: number;
+  /** Transactions that wait for one. */
+  readonly waiting: number;
+}
+
 /** A connection that transactions take turns on, with the marker that goes with it. */
 export interface TransactionConnection {
   readonly client: Redis;
@@ -69,6 +79,18 @@ export class ConnectionPools {
     }
   }
 
+  get status(): PoolStatus {
+    const pools = [...this.pools.values()];
+    const total = (count: (pool: Pool<TransactionConnection>) => number): number =>
+      pools.reduce((sum, pool) => sum + count(pool), 0);
+    return {
+      maxConnections: this.options.maxConnections,
+      open: total((pool) => pool.numUsed() + pool.numFree()),
+      inUse: total((pool) => pool.numUsed()),
+      waiting: total((pool) => pool.numPendingAcquires()),
+    };
+  }
+
   async close(): Promise<void> {
     const pools = [...this.pools.values()];
     this.pools.clear();
@@ -101,6 +123,7 @@ export class ConnectionPools {
     }
     return pool;
   }
+
   /** Servers come and go; what served one that is gone must not stay for ever. */
   private dropEmptyPools(): void {
     for (const [owner, pool] of this.pools) {

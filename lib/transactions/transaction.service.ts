@@ -9,7 +9,7 @@ import { RedisConnection } from '../redis/redis-connection.js';
 import { ScriptRunner } from '../redis/script-runner.js';
 import { WorkInFlight } from '../redis/work-in-flight.js';
 import { Committer } from './commit.js';
-import { ConnectionPools } from './connection-pools.js';
+import { ConnectionPools, type PoolStatus } from './connection-pools.js';
 import { UnavailableUntilExec } from './exec-replies.js';
 import type { TransactionAttempt } from './transaction-attempt.js';
 import {
@@ -27,6 +27,7 @@ import type { Transaction } from './transaction.js';
  */
 @Injectable()
 export class TransactionService {
+  private readonly pools: ConnectionPools;
   private readonly runner: TransactionRunner;
   private readonly defaults: ResolvedTransactionModuleOptions;
 
@@ -38,12 +39,12 @@ export class TransactionService {
   ) {
     this.defaults = options.transactions;
     const { maxConnections, idleTimeoutMs } = options.transactions;
-    const pools = new ConnectionPools(connection, {
+    this.pools = new ConnectionPools(connection, {
       maxConnections,
       idleTimeoutMs,
       openTimeoutMs: options.timeoutMs,
     });
-    this.runner = new TransactionRunner(connection, pools, new Committer(connection, scripts));
+    this.runner = new TransactionRunner(connection, this.pools, new Committer(connection, scripts));
   }
 
   /**
@@ -120,6 +121,11 @@ export class TransactionService {
       );
     }
     return current;
+  }
+
+  /** The connections that transactions take turns on. */
+  get pool(): PoolStatus {
+    return this.pools.status;
   }
 
   /** Closes the connections. Called by the module once nothing is in flight. */

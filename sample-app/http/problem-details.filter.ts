@@ -9,9 +9,10 @@ export class ProblemDetailsFilter implements ExceptionFilter<HttpException> {
   catch(exception: HttpException, host: ArgumentsHost): void {
     const status = exception.getStatus();
     const given = exception.getResponse();
-    const { message, code } = (typeof given === 'string' ? { message: given } : given) as {
+    const { message, code, details } = (typeof given === 'string' ? { message: given } : given) as {
       message?: string | string[];
       code?: string;
+      details?: object;
     };
     const problem: Problem = {
       title: STATUS_CODES[status] ?? 'Error',
@@ -19,6 +20,8 @@ export class ProblemDetailsFilter implements ExceptionFilter<HttpException> {
       // A ValidationPipe has one message for each thing that is wrong.
       detail: Array.isArray(message) ? message.join('; ') : (message ?? exception.message),
       ...(code === undefined ? {} : { code }),
+      // Of a health check: what is wrong with which part.
+      ...(details === undefined ? {} : { details }),
     };
     host.switchToHttp().getResponse<Response>().status(status).type('application/problem+json').json(problem);
   }

@@ -5,4 +5,6 @@ export class Problem {
   detail!: string;
   /** Of problems that a program may tell from others of the same status. */
   code?: string;
+  /** Of a health check: how each part is. */
+  details?: object;
 }

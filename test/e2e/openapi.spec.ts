@@ -17,10 +17,8 @@ describe('the OpenAPI document of the shop', () => {
     for (const [name, { responses }] of operations) {
       const [status, success] = Object.entries(responses).find(([one]) => one.startsWith('2'))!;
       const schema = success.content?.['application/json']?.schema;
-      expect([name, status === '204' || typeof schema?.$ref === 'string' || name === 'GET /']).toEqual([
-        name,
-        true,
-      ]);
+      if (status === '204' || name === 'GET /') continue;
+      expect([name, schema?.$ref ?? schema?.properties]).toEqual([name, expect.anything()]);
     }
   });
 

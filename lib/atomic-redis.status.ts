@@ -1,0 +1,55 @@
+import { Inject, Injectable } from '@nestjs/common';
+import { OPTIONS } from './atomic-redis.constants.js';
+import type { AtomicRedisError } from './atomic-redis.errors.js';
+import type { ResolvedOptions } from './atomic-redis.options.js';
+import * as check from './atomic-redis.validation.js';
+import { Deadline } from './redis/deadline.js';
+import { RedisConnection } from './redis/redis-connection.js';
+import type { ServerStatus } from './redis/server-status.js';
+import { WorkInFlight } from './redis/work-in-flight.js';
+import type { PoolStatus } from './transactions/connection-pools.js';
+import { TransactionService } from './transactions/transaction.service.js';
+
+export interface StatusOptions {
+  /** Time for all servers to answer, connecting included, in milliseconds. @default the module's `timeoutMs` */
+  timeoutMs?: number;
+}
+
+/** How a registration is. */
+export interface AtomicRedisStatus {
+  /** Why it cannot work at the moment; undefined when every server answered. */
+  readonly error: AtomicRedisError | undefined;
+  /** Of the server, or of all masters of a Cluster; empty unless all of them answered. */
+  readonly servers: readonly ServerStatus[];
+  /** The connections that transactions take turns on, of all servers together. */
+  readonly transactions: PoolStatus;
+  /** Operations under way, which shutdown would wait for. */
+  readonly operationsInFlight: number;
+}
+
+const checkOptions = check.options({
+  timeoutMs: check.waitMs(),
+} satisfies Record<keyof StatusOptions, check.Check>);
+
+@Injectable()
+export class StatusReader {
+  constructor(
+    private readonly connection: RedisConnection,
+    private readonly transactions: TransactionService,
+    private readonly work: WorkInFlight,
+    @Inject(OPTIONS) private readonly options: ResolvedOptions,
+  ) {}
+
+  async read(options: StatusOptions = {}): Promise<AtomicRedisStatus> {
+    checkOptions('options', options);
+    const { timeoutMs = this.options.timeoutMs } = options;
+    let servers: ServerStatus[] = [];
+    let error: AtomicRedisError | undefined;
+    try {
+      servers = await this.connection.statusOfServers(Deadline.in(timeoutMs));
+    } catch (caught) {
+      error = caught as AtomicRedisError;
+    }
+    return { error, servers, transactions: this.transactions.pool, operationsInFlight: this.work.inFlight };
+  }
+}
