@@ -46,7 +46,8 @@ export class AtomicRedisExceptionFilter implements ExceptionFilter<AtomicRedisEr
     httpAdapter.setHeader(response, 'Content-Type', 'application/problem+json');
     if (retryAfterMs !== undefined)
       httpAdapter.setHeader(response, 'Retry-After', String(Math.max(1, Math.ceil(retryAfterMs / 1_000))));
-    httpAdapter.reply(response, problem, problem.status);
+    // As text: for an object, Nest 11 on Express changes the content type to application/json, and warns of it.
+    httpAdapter.reply(response, JSON.stringify(problem), problem.status);
   }
 }
 

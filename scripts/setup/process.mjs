@@ -56,11 +56,12 @@ export async function run(command, args, options) {
 }
 
 /** The trimmed output of a short command, or null when it cannot run or fails. */
-export function output(command, args) {
+export function output(command, args, options) {
   const result = spawnSync(command, args, {
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'ignore'],
     timeout: 10_000,
+    ...options,
   });
   return result.status === 0 ? result.stdout.trim() : null;
 }

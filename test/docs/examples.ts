@@ -24,11 +24,11 @@ export function sectionOf(page: string, heading: string): string {
   return section.split(/^## /m, 1)[0]!;
 }
 
-/** The TypeScript blocks of a text that stand by themselves, which are those that begin with an import, as they stand there. */
+/** The TypeScript blocks of a text that stand by themselves, as they stand there: those that begin with an import, and import no other file. */
 export const examplesIn = (text: string): string[] =>
   [...text.matchAll(/```ts\n([\s\S]*?)```/g)]
     .map(([, block]) => block!)
-    .filter((block) => block.startsWith('import '));
+    .filter((block) => block.startsWith('import ') && !/ from '\.{1,2}\//.test(block));
 
 export const examplesOf = (page: string): string[] => examplesIn(textOf(page));
 

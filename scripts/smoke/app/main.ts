@@ -1,19 +1,62 @@
 import 'reflect-metadata';
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { Module } from '@nestjs/common';
-import { NestFactory } from '@nestjs/core';
-import { AtomicRedisError, AtomicRedisModule, CounterService, TransactionService } from 'nestjs-atomic-redis';
+import { Body, Controller, Module, Post, type INestApplication } from '@nestjs/common';
+import {
+  AtomicRedisError,
+  AtomicRedisModule,
+  CounterService,
+  Idempotent,
+  TransactionService,
+} from 'nestjs-atomic-redis';
+import { startFaultProxy } from 'nestjs-atomic-redis/testing';
+import { createApplication } from './adapter.js';
+import { ApiIdempotent, optional, tryOptional } from './peers.js';
 import { balanceKey, Shop, stockKey } from './shop.js';
 
-const url = process.env['REDIS_URL'];
-assert(url, 'REDIS_URL is set by the smoke test');
+const redisUrl = process.env['REDIS_URL'];
+assert(redisUrl, 'REDIS_URL is set by the smoke test');
 
-@Module({ imports: [AtomicRedisModule.forRoot({ connection: url })], providers: [Shop] })
-class AppModule {}
+@Controller('orders')
+class OrdersController {
+  private orders = 0;
+
+  @Post()
+  @ApiIdempotent()
+  @Idempotent()
+  create(@Body() { sku }: { sku: string }) {
+    return { id: ++this.orders, sku };
+  }
+}
 
 async function main(): Promise<void> {
-  const app = await NestFactory.createApplicationContext(AppModule, { logger: ['error', 'warn'] });
+  const proxy = await startFaultProxy({ target: redisUrl! });
+
+  @Module({
+    imports: [AtomicRedisModule.forRoot({ connection: proxy.url }), ...optional.imports],
+    controllers: [OrdersController, ...optional.controllers],
+    providers: [Shop, ...optional.providers],
+  })
+  class AppModule {}
+
+  const app = await createApplication(AppModule);
+  await app.listen(0, '127.0.0.1');
+  const url = await app.getUrl();
+  await tryServices(app);
+  await tryRoute(url);
+  await tryOptional(app, url);
+
+  const lost = proxy.loseReplies();
+  assert.equal((await app.get(CounterService).add(randomUUID(), 1)).value, 1);
+  assert.equal(lost.count, 1);
+  console.log('A counter whose reply was lost counts once');
+
+  // Nothing ends this process from here on: it must end by itself.
+  await app.close();
+  await proxy.stop();
+}
+
+async function tryServices(app: INestApplication): Promise<void> {
   const shop = app.get(Shop);
   const unique = randomUUID();
 
@@ -37,9 +80,28 @@ async function main(): Promise<void> {
   assert(refused[0] instanceof AtomicRedisError, String(refused[0]));
   assert.equal(refused[0].outcome, 'not-applied');
   console.log('@AtomicCounter: of three reservations on a stock of 2 one is refused');
+}
 
-  // Nothing ends this process from here on: it must end by itself.
-  await app.close();
+async function tryRoute(url: string): Promise<void> {
+  const key = randomUUID();
+  const send = (headers: Record<string, string>): Promise<Response> =>
+    fetch(`${url}/orders`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', ...headers },
+      body: JSON.stringify({ sku: 'tea' }),
+    });
+  const order = async (headers: Record<string, string>) => {
+    const response = await send(headers);
+    const replayed = response.headers.get('idempotency-replayed');
+    return { status: response.status, replayed, body: await response.json() };
+  };
+  const created = { status: 201, body: { id: 1, sku: 'tea' } };
+  assert.deepEqual(await order({ 'idempotency-key': key }), { ...created, replayed: null });
+  assert.deepEqual(await order({ 'idempotency-key': key }), { ...created, replayed: 'true' });
+  const refused = await send({});
+  assert.equal(refused.status, 400);
+  assert.match(refused.headers.get('content-type') ?? '', /^application\/problem\+json/);
+  console.log('POST /orders: the second answer is a replay of the first');
 }
 
 main().catch((error: unknown) => {
