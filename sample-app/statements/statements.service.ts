@@ -21,13 +21,13 @@ export class StatementsService {
   ) {}
 
   async create(id: string): Promise<Statement> {
-    const account = await this.accounts.find(id);
+    const { balance } = await this.accounts.find(id);
     const { taken, waitMs } = await this.takeToken({ keys: { bucket: statementsKey(id) }, args: LIMIT });
     if (!taken) {
       const seconds = Math.ceil(waitMs / 1000);
       throw new HttpException(`The next statement can be had in ${seconds} s`, HttpStatus.TOO_MANY_REQUESTS);
     }
-    return { ...account, transfers: await this.transfersOf(balanceKey(id)) };
+    return { id, balance, transfers: await this.transfersOf(balanceKey(id)) };
   }
 
   private async transfersOf(key: string): Promise<StatementEntry[]> {

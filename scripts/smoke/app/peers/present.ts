@@ -28,7 +28,7 @@ export const optional = {
 
 export async function tryOptional(app: INestApplication, url: string): Promise<void> {
   const { paths } = SwaggerModule.createDocument(app, new DocumentBuilder().build());
-  const { responses } = paths['/orders']!.post!;
+  const responses = paths['/orders']?.post?.responses ?? {};
   assert.deepEqual(Object.keys(responses).toSorted(), ['2XX', '400', '409', '422', '503']);
   const health = (await (await fetch(`${url}/health`)).json()) as { details: { redis: { status: string } } };
   assert.equal(health.details.redis.status, 'up');
