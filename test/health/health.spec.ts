@@ -128,9 +128,8 @@ describe('nestjs-atomic-redis/health', () => {
     const before = performance.now();
     expect(await isHealthy({ timeoutMs: 300 })).toEqual({
       status: 'down',
-      message: expect.stringContaining(
-        `127.0.0.1:${redis.server.port} could not be reached in time`,
-      ) as string,
+      // Its own deadline passed: the connection, which is given up after two seconds of silence, was still there.
+      message: expect.stringMatching(`127.0.0.1:${redis.server.port} .* did not answer`) as string,
       code: 'REDIS_UNAVAILABLE',
       transactions: expect.anything() as unknown,
       operationsInFlight: 0,

@@ -13,12 +13,7 @@ import {
   type OpenAPIObject,
 } from '@nestjs/swagger';
 import * as fc from 'fast-check';
-import {
-  AtomicCounter,
-  AtomicRedisModule,
-  Idempotent,
-  InvalidArgumentError,
-} from 'nestjs-atomic-redis';
+import { AtomicCounter, AtomicRedisModule, Idempotent, InvalidArgumentError } from 'nestjs-atomic-redis';
 import { ApiAtomicProblems, ApiIdempotent, ProblemDetails } from 'nestjs-atomic-redis/openapi';
 import { keyFromHeader } from '../../lib/idempotency/http/http-request.js';
 import { useRedis } from '../support/redis.js';
@@ -247,6 +242,17 @@ describe('nestjs-atomic-redis/openapi', () => {
     for (const length of [0, 1, 255, 256])
       for (const value of ['k'.repeat(length), `"${'\\"'.repeat(length)}"`])
         expect([pattern.test(value), accepts(value)]).toEqual(Array(2).fill(length > 0 && length < 256));
+  });
+
+  it('[API-3] brings its schema along, also to a document that has it from a controller alone', async () => {
+    @Module({
+      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, lazyConnect: true })],
+      controllers: [CatalogController],
+    })
+    class CatalogModule {}
+    const catalog = await NestFactory.create(CatalogModule, { logger: false });
+    expect(faultsOf(SwaggerModule.createDocument(catalog, new DocumentBuilder().build()))).toEqual([]);
+    await catalog.close();
   });
 
   it('[API-5] refuses what cannot be documented, at once', () => {
