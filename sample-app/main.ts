@@ -74,6 +74,7 @@ function greet(url: string, embedded: RedisServer | undefined): void {
         ? `Redis: ${embedded.url}, process ${embedded.pid}, in memory, gone when the shop goes`
         : 'Redis: the one in REDIS_URL',
       `Shop: ${url}`,
+      `API: ${url}/docs`,
       '',
       'Try each twice, or a hundred times at once:',
       post('/orders', { sku: 'tea', quantity: 2 }, `-H 'Idempotency-Key: my-first-order' `),
