@@ -46,6 +46,7 @@ await runAsMain(import.meta.url, async () => {
     intentionallyNotExported: [
       ...['CheckedMethodDecorator', 'ConsumerDecorator'],
       ...['ArgumentsOf', 'NamedValues', 'Part'],
+      ...['EXAMPLES', 'Problem'],
       ...['QueueingCommander', 'ReadName', 'WithBuffer', 'WriteName'],
     ],
   });
