@@ -7,7 +7,7 @@ const isWanted = [
   /^package\.json$/,
   /^(?:README|CHANGELOG)\.md$/,
   /^LICENSE$/,
-  /^docs\/[\w-]+\.md$/,
+  /^docs\/(?:recipes\/)?[\w-]+\.md$/,
   /^dist\/lib\/(?:[\w-]+\/)*[\w.-]+\.(?:js|d\.ts)$/,
 ];
 const largestBytes = 1_000_000;
