@@ -2,7 +2,8 @@ import { Controller, Get } from '@nestjs/common';
 
 @Controller()
 export class AppController {
-  @Get()
+  /** Where the race lab runs, its page is at `/`. */
+  @Get(['/', 'endpoints'])
   index(): object {
     return {
       'POST /orders': '{ sku, quantity }, Idempotency-Key header: one order for each key',
@@ -22,6 +23,7 @@ export class AppController {
       'POST /inventory/:sku/holds': '{ quantity, seconds }: given back unless bought by then',
       'PUT /inventory/holds/:id/purchase': 'buys what is held',
       'DELETE /inventory/holds/:id': 'gives it back',
+      'POST /products/:sku/views': 'counts a view',
       'PUT /products/:sku/price': '{ cents, changedBy }: answers with the price before',
       'GET /products/:sku/price/history': 'who changed the price, when, and from what to what',
       'PUT /products/:sku/description':
@@ -35,6 +37,9 @@ export class AppController {
       'POST /naive/orders': 'the same, done wrong',
       'POST /naive/accounts/:id/withdrawals': 'the same, done wrong',
       'POST /naive/inventory/:sku/reservations': 'the same, done wrong',
+      'POST /naive/products/:sku/views': 'the same, done wrong',
+      'POST /naive/catalog/imports': 'the same, done wrong',
+      'GET /naive/catalog': 'the same, done wrong',
     };
   }
 }

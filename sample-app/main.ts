@@ -1,5 +1,6 @@
 import 'reflect-metadata';
 import { NestFactory } from '@nestjs/core';
+import type { NestExpressApplication } from '@nestjs/platform-express';
 import { AtomicRedisError } from 'nestjs-atomic-redis';
 import {
   RedisServerNotFoundError,
@@ -8,6 +9,7 @@ import {
   type RedisServer,
 } from 'nestjs-atomic-redis/testing';
 import { AppModule } from './app.module.js';
+import { serveLabPage } from './lab/serve-page.js';
 
 /** What a person needs to know is in the message. */
 class StartError extends Error {}
@@ -25,10 +27,13 @@ async function main(): Promise<void> {
 }
 
 async function openShop(redisUrl: string, port: number, embedded: RedisServer | undefined): Promise<void> {
-  const app = await NestFactory.create(AppModule.withRedis(redisUrl), {
+  // The lab breaks connections and empties a database: never those of a Redis that is not the shop's own.
+  const root = AppModule.withRedis(redisUrl, { lab: embedded !== undefined });
+  const app = await NestFactory.create<NestExpressApplication>(root, {
     logger: ['warn', 'error', 'fatal'],
     abortOnError: false,
   });
+  if (embedded) serveLabPage(app);
   try {
     await app.listen(port);
   } catch (error) {
@@ -72,6 +77,7 @@ function greet(url: string, embedded: RedisServer | undefined): void {
         ? `Redis: ${embedded.url}, process ${embedded.pid}, in memory, gone when the shop goes`
         : 'Redis: the one in REDIS_URL',
       `Shop: ${url}`,
+      ...(embedded ? ['Race lab: open the same address in a browser'] : []),
       '',
       'Try each twice, or a hundred times at once:',
       post('/orders', { sku: 'tea', quantity: 2 }, `-H 'Idempotency-Key: my-first-order' `),

@@ -1,11 +1,13 @@
-import { BadRequestException, Body, Controller, Headers, Param, Post } from '@nestjs/common';
+import { BadRequestException, Body, Controller, Get, Headers, Param, Post } from '@nestjs/common';
 import { WithdrawDto } from '../accounts/account.dto.js';
 import type { Account } from '../accounts/accounts.service.js';
+import { ImportCatalogDto } from '../catalog/import-catalog.dto.js';
 import { IdPipe } from '../http/id.pipe.js';
 import { ReserveDto } from '../inventory/inventory.dto.js';
 import type { Reservation } from '../inventory/inventory.service.js';
 import { CreateOrderDto } from '../orders/create-order.dto.js';
 import type { Order } from '../orders/orders.service.js';
+import type { Views } from '../products/products.service.js';
 import { NaiveService } from './naive.service.js';
 
 /** The wrong way, under load: see NaiveService. */
@@ -30,5 +32,20 @@ export class NaiveController {
   @Post('inventory/:sku/reservations')
   async reserve(@Param('sku', IdPipe) sku: string, @Body() dto: ReserveDto): Promise<Reservation> {
     return await this.naive.reserve(sku, dto);
+  }
+
+  @Post('products/:sku/views')
+  async countView(@Param('sku', IdPipe) sku: string): Promise<Views> {
+    return await this.naive.countView(sku);
+  }
+
+  @Post('catalog/imports')
+  async importCatalog(@Body() dto: ImportCatalogDto): Promise<void> {
+    await this.naive.importCatalog(dto);
+  }
+
+  @Get('catalog')
+  async countCatalog(): Promise<{ products: number }> {
+    return await this.naive.countCatalog();
   }
 }

@@ -9,7 +9,7 @@ export class OrdersController {
 
   /** However often and wherever a request with the same Idempotency-Key arrives: one order, and the first answer for all. */
   @Post()
-  @Idempotent()
+  @Idempotent({ leaseMs: 3_000 }) // after a process was killed, its keys are free again this soon
   async create(@Body() dto: CreateOrderDto): Promise<Order> {
     return await this.orders.create(dto);
   }

@@ -1,9 +1,15 @@
-import { Body, Controller, Get, Headers, Param, Put, Query, Res } from '@nestjs/common';
+import { Body, Controller, Get, Headers, Param, Post, Put, Query, Res } from '@nestjs/common';
 import type { Response } from 'express';
 import { IdPipe } from '../http/id.pipe.js';
 import { HistoryQueryDto, SetDescriptionDto, SetPriceDto } from './product.dto.js';
 import { PreconditionRequiredException } from './products.errors.js';
-import { ProductsService, type Description, type Price, type PriceHistory } from './products.service.js';
+import {
+  ProductsService,
+  type Description,
+  type Price,
+  type PriceHistory,
+  type Views,
+} from './products.service.js';
 
 @Controller('products/:sku')
 export class ProductsController {
@@ -41,6 +47,11 @@ export class ProductsController {
   ): Promise<{ text: string }> {
     if (ifMatch === undefined && ifNoneMatch !== '*') throw new PreconditionRequiredException();
     return answer(response, await this.products.setDescription(sku, ifMatch ?? null, dto.text));
+  }
+
+  @Post('views')
+  async countView(@Param('sku', IdPipe) sku: string): Promise<Views> {
+    return await this.products.countView(sku);
   }
 }
 

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
 import { Redis } from 'ioredis';
-import { AuditedHashService, ValueService } from 'nestjs-atomic-redis';
-import { descriptionKey, priceLogKey, productKey } from '../redis/keys.js';
+import { AuditedHashService, CounterService, ValueService } from 'nestjs-atomic-redis';
+import { descriptionKey, priceLogKey, productKey, viewsKey } from '../redis/keys.js';
 import { DescriptionChangedException, NoSuchDescriptionException } from './products.errors.js';
 
 export interface Price {
@@ -19,6 +19,11 @@ export interface PriceHistory {
   next: string | null;
 }
 
+export interface Views {
+  sku: string;
+  views: number;
+}
+
 export interface Description {
   text: string;
   etag: string;
@@ -30,6 +35,7 @@ export class ProductsService {
     private readonly redis: Redis,
     private readonly values: ValueService,
     private readonly auditedHashes: AuditedHashService,
+    private readonly counters: CounterService,
   ) {}
 
   /** Price and log entry are one step: no change is missing in the log, and none is in it that was not made. */
@@ -67,6 +73,12 @@ export class ProductsService {
     const { swapped } = await this.values.compareAndSet(descriptionKey(sku), current, text);
     if (!swapped) throw new DescriptionChangedException();
     return { text, etag: etagOf(text) };
+  }
+
+  /** Each view is counted once, also when Redis's reply is lost and the command is sent again. */
+  async countView(sku: string): Promise<Views> {
+    const { value } = await this.counters.add(viewsKey(sku), 1);
+    return { sku, views: value };
   }
 }
 

@@ -14,5 +14,7 @@ export const reservationsKey = (sku: string): string => `inventory:{${sku}}:rese
 export const productKey = (sku: string): string => `product:{${sku}}`;
 export const priceLogKey = (sku: string): string => `product:{${sku}}:price-log`;
 export const descriptionKey = (sku: string): string => `product:{${sku}}:description`;
+export const viewsKey = (sku: string): string => `product:{${sku}}:views`;
 export const catalogKey = 'catalog';
+export const naiveCatalogKey = 'naive:catalog';
 export const naiveReplyKey = (idempotencyKey: string): string => `naive:reply:{${idempotencyKey}}`;

@@ -1,0 +1,77 @@
+import { Inject, Injectable, type OnModuleDestroy } from '@nestjs/common';
+import { Redis } from 'ioredis';
+import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
+import type { RunDto } from './lab.dto.js';
+import { RunInProgressException } from './lab.errors.js';
+import { run, type RunEvent } from './run.js';
+import { Workers } from './workers.js';
+
+/** Where the shop's embedded Redis is. */
+export const EMBEDDED_REDIS_URL = Symbol('EMBEDDED_REDIS_URL');
+
+/** Apart from the shop's own data, so that it can be emptied. */
+const DATABASE = 1;
+
+interface Equipment {
+  redis: Redis;
+  proxy: FaultProxy;
+  workers: Workers;
+}
+
+/** One run at a time, on processes, a fault proxy and a database that serve nothing else. They begin when somebody looks at the lab. */
+@Injectable()
+export class LabService implements OnModuleDestroy {
+  #equipment: Promise<Equipment> | undefined;
+  #busy = false;
+
+  constructor(@Inject(EMBEDDED_REDIS_URL) private readonly redisUrl: string) {}
+
+  /** So that the first run need not wait for it. A failure is the run's to tell. */
+  warmUp(): void {
+    this.equipment()
+      .then(({ workers }) => workers.ready())
+      .catch(() => {});
+  }
+
+  async *run(options: RunDto): AsyncGenerator<RunEvent> {
+    if (this.#busy) throw new RunInProgressException();
+    this.#busy = true;
+    try {
+      yield* this.runOn(await this.equipment(), options);
+    } finally {
+      this.#busy = false;
+      this.warmUp();
+    }
+  }
+
+  private async *runOn({ redis, proxy, workers }: Equipment, options: RunDto): AsyncGenerator<RunEvent> {
+    let isOver = false;
+    try {
+      const serving = await workers.ready();
+      await redis.flushdb();
+      yield* run(options, { redis, proxy, workers: serving });
+      isOver = true;
+    } finally {
+      // Of a run that was broken off, requests may still be at work in the processes.
+      if (!isOver) workers.killAll();
+      proxy.reset();
+      await redis.flushdb();
+    }
+  }
+
+  async onModuleDestroy(): Promise<void> {
+    if (!this.#equipment) return;
+    const { redis, proxy, workers } = await this.#equipment;
+    workers.killAll();
+    redis.disconnect();
+    await proxy.stop();
+  }
+
+  private equipment(): Promise<Equipment> {
+    return (this.#equipment ??= (async () => {
+      const proxy = await startFaultProxy({ target: this.redisUrl });
+      const redis = new Redis(this.redisUrl, { db: DATABASE });
+      return { redis, proxy, workers: new Workers(`${proxy.url}/${DATABASE}`) };
+    })());
+  }
+}
