@@ -11,6 +11,7 @@ import { LabModule } from './lab/lab.module.js';
 import { NaiveModule } from './naive/naive.module.js';
 import { OrdersModule } from './orders/orders.module.js';
 import { ProductsModule } from './products/products.module.js';
+import { NAMESPACE } from './redis/keys.js';
 import { ShopRedisModule } from './redis/shop-redis.module.js';
 import { StatementsModule } from './statements/statements.module.js';
 
@@ -37,7 +38,7 @@ export class AppModule {
     return {
       module: AppModule,
       imports: [
-        AtomicRedisModule.forRoot({ connection: url, namespace: 'shop:' }),
+        AtomicRedisModule.forRoot({ connection: url, namespace: NAMESPACE }),
         ShopRedisModule.forRoot(url),
         ...(lab ? [LabModule.on(url)] : []),
       ],

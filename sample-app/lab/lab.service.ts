@@ -1,6 +1,7 @@
 import { Inject, Injectable, type OnModuleDestroy } from '@nestjs/common';
 import { Redis } from 'ioredis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
+import { NAMESPACE } from '../redis/keys.js';
 import type { RunDto } from './lab.dto.js';
 import { RunInProgressException } from './lab.errors.js';
 import { run, type RunEvent } from './run.js';
@@ -9,7 +10,7 @@ import { Workers } from './workers.js';
 /** Where the shop's embedded Redis is. */
 export const EMBEDDED_REDIS_URL = Symbol('EMBEDDED_REDIS_URL');
 
-/** Apart from the shop's own data, so that it can be emptied. */
+/** Apart from the shop's own data. */
 const DATABASE = 1;
 
 interface Equipment {
@@ -23,6 +24,7 @@ interface Equipment {
 export class LabService implements OnModuleDestroy {
   #equipment: Promise<Equipment> | undefined;
   #busy = false;
+  #runs = 0;
 
   constructor(@Inject(EMBEDDED_REDIS_URL) private readonly redisUrl: string) {}
 
@@ -48,14 +50,13 @@ export class LabService implements OnModuleDestroy {
     let isOver = false;
     try {
       const serving = await workers.ready();
-      await redis.flushdb();
-      yield* run(options, { redis, proxy, workers: serving });
+      yield* run(options, { number: ++this.#runs, redis, proxy, workers: serving });
       isOver = true;
     } finally {
       // Of a run that was broken off, requests may still be at work in the processes.
       if (!isOver) workers.killAll();
       proxy.reset();
-      await redis.flushdb();
+      await removeOwnKeys(redis);
     }
   }
 
@@ -73,5 +74,13 @@ export class LabService implements OnModuleDestroy {
       const redis = new Redis(this.redisUrl, { db: DATABASE });
       return { redis, proxy, workers: new Workers(`${proxy.url}/${DATABASE}`) };
     })());
+  }
+}
+
+/** The keys of the library have a time to live, and open connections rely on them: flushing the database would take evidence away. */
+async function removeOwnKeys(redis: Redis): Promise<void> {
+  for await (const keys of redis.scanStream({ count: 1_000 }) as AsyncIterable<string[]>) {
+    const own = keys.filter((key) => !key.startsWith(NAMESPACE));
+    if (own.length > 0) await redis.unlink(own);
   }
 }

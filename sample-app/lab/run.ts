@@ -30,8 +30,9 @@ export type RunEvent =
   | { type: 'sample'; atMs: number; faults: number; naive: SideSample; atomic: SideSample }
   | { type: 'result'; verdict: string; faults: number; naive: SideResult; atomic: SideResult };
 
-/** What a run needs, all of it for this run alone. */
 export interface Bench {
+  /** Of no other run. */
+  number: number;
   /** Straight to Redis, into the database that the workers use. */
   redis: Redis;
   proxy: FaultProxy;
@@ -46,6 +47,7 @@ export async function* run({ scenario, callers, fault }: RunDto, bench: Bench): 
   const over = new AbortController();
   const calls = callers * callsPerCaller;
   const race = await begin({
+    id: (side) => `${side}-${bench.number}`,
     calls,
     redis: bench.redis,
     closing: closing.signal,

@@ -1,3 +1,6 @@
+/** In front of every key of the library. */
+export const NAMESPACE = 'shop:';
+
 /**
  * Every key of the shop's own. What is in braces is the hash tag: on a Redis Cluster all keys of one entity share a node, so that
  * one transaction can change them together.

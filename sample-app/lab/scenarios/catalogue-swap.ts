@@ -19,7 +19,8 @@ export const catalogueSwap: Scenario = {
 
   async begin({ redis, request, closing }) {
     const reads = { naive: { all: 0, torn: 0 }, atomic: { all: 0, torn: 0 } };
-    let edition = 0;
+    // Later than those of all runs before.
+    let edition = Date.now();
     const importOne = async (side: Side): Promise<Answer> =>
       await request(side, {
         method: 'POST',

@@ -14,14 +14,14 @@ export const counter: Scenario = {
   },
   callsPerCaller: 20,
 
-  async begin({ redis, request, accepted }) {
+  async begin({ id, redis, request, accepted }) {
     return {
       async call(side) {
-        await request(side, { method: 'POST', path: `/products/${side}/views` });
+        await request(side, { method: 'POST', path: `/products/${id(side)}/views` });
       },
       async audit(side) {
         const told = accepted(side);
-        const held = Number(await redis.get(viewsKey(side)));
+        const held = Number(await redis.get(viewsKey(id(side))));
         return { told, held, lost: Math.max(0, told - held), of: told, oversold: null };
       },
     };

@@ -15,13 +15,13 @@ export const orderRetry: Scenario = {
   },
   callsPerCaller: 5,
 
-  async begin({ redis, request, closing }) {
+  async begin({ id, redis, request, closing }) {
     const asked = { naive: new Set<string>(), atomic: new Set<string>() };
     return {
       /** A customer who clicks twice, and whose client sends the request again until there is an answer. */
       async call(side, index) {
         // An article of its own, by which the order is found again.
-        const sku = `${side}-${index}`;
+        const sku = `${id(side)}-${index}`;
         asked[side].add(sku);
         const order = async (): Promise<boolean> => {
           const headers = { 'Idempotency-Key': sku };

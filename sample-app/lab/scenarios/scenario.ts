@@ -26,6 +26,8 @@ export interface LabRequest {
 
 /** What a scenario has to do with: requests to the shop, and Redis itself, past the fault proxy. */
 export interface Stage {
+  /** Of the account or article that this side's callers share, in this run alone. */
+  id(side: Side): string;
   /** How many calls each side's callers make at most. */
   readonly calls: number;
   readonly redis: Redis;

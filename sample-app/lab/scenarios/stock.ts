@@ -14,22 +14,22 @@ export const stock: Scenario = {
   },
   callsPerCaller: 20,
 
-  async begin({ calls, redis, request }) {
+  async begin({ id, calls, redis, request }) {
     // Enough for half of the calls.
     const opening = Math.ceil(calls / 2);
-    for (const side of SIDES) await redis.set(stockKey(side), opening);
+    for (const side of SIDES) await redis.set(stockKey(id(side)), opening);
     return {
       async call(side) {
         await request(side, {
           method: 'POST',
-          path: `/inventory/${side}/reservations`,
+          path: `/inventory/${id(side)}/reservations`,
           body: { quantity: 1 },
         });
       },
       async audit(side) {
         // Reservations first: each was taken from the stock before it was written down.
-        const of = await redis.hlen(reservationsKey(side));
-        const held = Number(await redis.get(stockKey(side)));
+        const of = await redis.hlen(reservationsKey(id(side)));
+        const held = Number(await redis.get(stockKey(id(side))));
         const told = opening - of;
         return { told, held, lost: Math.max(0, held - told), of, oversold: Math.max(0, -told) };
       },

@@ -14,18 +14,18 @@ export const withdraw: Scenario = {
   },
   callsPerCaller: 20,
 
-  async begin({ calls, redis, request, accepted }) {
+  async begin({ id, calls, redis, request, accepted }) {
     // Enough for half of the calls.
     const opening = Math.ceil(calls / 2);
-    for (const side of SIDES) await redis.set(balanceKey(side), opening);
+    for (const side of SIDES) await redis.set(balanceKey(id(side)), opening);
     return {
       async call(side) {
-        await request(side, { method: 'POST', path: `/accounts/${side}/withdrawals`, body: { amount: 1 } });
+        await request(side, { method: 'POST', path: `/accounts/${id(side)}/withdrawals`, body: { amount: 1 } });
       },
       async audit(side) {
         // The answers first: a withdrawal that is answered later may not be in the balance that is read now.
         const of = accepted(side);
-        const held = Number(await redis.get(balanceKey(side)));
+        const held = Number(await redis.get(balanceKey(id(side))));
         const told = opening - of;
         return { told, held, lost: Math.max(0, held - told), of, oversold: Math.max(0, -told) };
       },
