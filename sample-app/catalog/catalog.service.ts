@@ -39,7 +39,10 @@ export class CatalogService {
   }
 
   /** Readers see the whole catalogue that was, until they see the whole new one; also when the import breaks off. */
-  private async replaceCatalog(dto: ImportCatalogDto, onProgress: (progress: ShadowProgress) => void): Promise<boolean> {
+  private async replaceCatalog(
+    dto: ImportCatalogDto,
+    onProgress: (progress: ShadowProgress) => void,
+  ): Promise<boolean> {
     const build = async (writer: ShadowWriter): Promise<void> => {
       for await (const product of productsOf(dto)) {
         await writer.hset([[product.sku, JSON.stringify(product)]]);

@@ -37,7 +37,8 @@ export function requester(
   let turn = 0;
   return async (side, { method, path, body, headers, to, counted = true }) => {
     const alive = workers.filter((worker) => worker.alive);
-    const worker = to === 'first process' ? workers[0]! : alive[turn++ % alive.length]!;
+    const worker = to === 'first process' ? workers[0] : alive[turn++ % alive.length];
+    if (!worker) throw new Error('None of the processes is left');
     const began = performance.now();
     const answer = await send(`${worker.url}${side === 'naive' ? '/naive' : ''}${path}`, {
       method,

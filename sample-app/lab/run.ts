@@ -5,7 +5,14 @@ import { percentile, requester, Tally } from './callers.js';
 import { FAULTS, type LabFault } from './faults.js';
 import type { RunDto } from './lab.dto.js';
 import { SCENARIOS } from './scenarios/index.js';
-import { SIDES, type Audit, type Outcome, type Race, type Scenario, type Side } from './scenarios/scenario.js';
+import {
+  SIDES,
+  type Audit,
+  type Outcome,
+  type Race,
+  type Scenario,
+  type Side,
+} from './scenarios/scenario.js';
 import type { Worker } from './workers.js';
 
 const SAMPLE_MS = 100;
@@ -40,30 +47,28 @@ export interface Bench {
 }
 
 /** Drives both sides at once and says every so often how they stand; at the end, what Redis holds. Who stops listening stops it. */
-export async function* run({ scenario, callers, fault }: RunDto, bench: Bench): AsyncGenerator<RunEvent> {
-  const { callsPerCaller, begin, verdict }: Scenario = SCENARIOS[scenario];
+export async function* run(options: RunDto, bench: Bench): AsyncGenerator<RunEvent> {
+  const scenario: Scenario = SCENARIOS[options.scenario];
   const tallies = { naive: new Tally(), atomic: new Tally() };
   const closing = new AbortController();
   const over = new AbortController();
-  const calls = callers * callsPerCaller;
-  const race = await begin({
-    id: (side) => `${side}-${bench.number}`,
-    calls,
-    redis: bench.redis,
-    closing: closing.signal,
-    request: requester(bench.workers, tallies, over.signal),
-    accepted: (side) => tallies[side].outcomes.accepted,
-  });
-
-  const { arm }: LabFault = FAULTS[fault];
-  const armed = arm?.(bench.proxy);
-  const timers = [
-    setTimeout(() => closing.abort(), CALLS_MS),
-    setTimeout(() => over.abort(), RUN_MS),
-  ];
-  const began = performance.now();
+  const timers = [setTimeout(() => closing.abort(), CALLS_MS), setTimeout(() => over.abort(), RUN_MS)];
+  const calls = options.callers * scenario.callsPerCaller;
   try {
-    const callersOf = async (side: Side): Promise<void> => {
+    const race = await scenario.begin({
+      id: (side) => `${side}-${bench.number}`,
+      calls,
+      redis: bench.redis,
+      closing: closing.signal,
+      request: requester(bench.workers, tallies, over.signal),
+      accepted: (side) => tallies[side].outcomes.accepted,
+    });
+    const { arm }: LabFault = FAULTS[options.fault];
+    const armed = arm?.(bench.proxy);
+    const victim = options.fault === 'killed-worker' ? bench.workers[0] : undefined;
+
+    const began = performance.now();
+    const drive = async (side: Side): Promise<void> => {
       let next = 0;
       const caller = async (): Promise<void> => {
         while (next < calls && !closing.signal.aborted) {
@@ -71,50 +76,51 @@ export async function* run({ scenario, callers, fault }: RunDto, bench: Bench): 
           tallies[side].callsDone += 1;
         }
       };
-      await Promise.all(Array.from({ length: callers }, caller));
+      await Promise.all(Array.from({ length: options.callers }, caller));
     };
-    let killed = 0;
-    const killer = async (): Promise<void> => {
-      const third = (): boolean =>
-        tallies.naive.callsDone + tallies.atomic.callsDone >= (2 * calls) / 3;
-      while (!third() || !((await race.inTheMiddle?.()) ?? true)) {
-        if (closing.signal.aborted) return;
-        await sleep(2);
-      }
-      bench.workers[0]!.kill();
-      killed = 1;
-    };
-    const beside = Promise.all(SIDES.map((side) => race.beside?.(side)));
-    const all = Promise.all(SIDES.map(callersOf)).finally(() => closing.abort());
-    const work = Promise.all([all, beside, fault === 'killed-worker' && killer()]);
+    const callsDone = (): number => tallies.naive.callsDone + tallies.atomic.callsDone;
+    const work = Promise.all([
+      Promise.all(SIDES.map(drive)).finally(() => closing.abort()),
+      ...SIDES.map(async (side) => await race.beside?.(side)),
+      victim && killMidway(victim, race, () => callsDone() >= (2 * calls) / 3, closing.signal),
+    ]);
+    // Whoever waits for it below gets it all the same.
+    work.catch(() => {});
 
-    const faults = (): number => armed?.count ?? killed;
-    let isDone = false;
-    const done = work.finally(() => (isDone = true));
-    done.catch(() => {});
-    while (!isDone) {
-      yield {
-        type: 'sample',
-        atMs: Math.round(performance.now() - began),
-        faults: faults(),
-        ...(await eachSide((side) => sample(race, side, tallies[side]))),
-      };
-      await Promise.race([done, sleep(SAMPLE_MS)]);
-    }
-    await done;
+    const faults = (): number => armed?.count ?? (victim?.alive === false ? 1 : 0);
+    const now = async (): Promise<RunEvent> => ({
+      type: 'sample',
+      atMs: Math.round(performance.now() - began),
+      faults: faults(),
+      ...(await eachSide((side) => sample(race, side, tallies[side]))),
+    });
+    do {
+      yield await now();
+    } while (!(await Promise.race([work.then(() => true), sleep(SAMPLE_MS, false)])));
+    yield await now();
 
     const sides = await eachSide((side) => result(race, side, tallies[side]));
-    yield {
-      type: 'result',
-      verdict: `Naive ${verdict(sides.naive)}. Atomic ${verdict(sides.atomic)}.`,
-      faults: faults(),
-      ...sides,
-    };
+    const verdict = `Naive ${scenario.verdict(sides.naive)}. Atomic ${scenario.verdict(sides.atomic)}.`;
+    yield { type: 'result', verdict, faults: faults(), ...sides };
   } finally {
     timers.forEach(clearTimeout);
     closing.abort();
     over.abort();
   }
+}
+
+/** Once enough calls are done, and in the middle of something. */
+async function killMidway(
+  victim: Worker,
+  race: Race,
+  isTime: () => boolean,
+  closing: AbortSignal,
+): Promise<void> {
+  while (!isTime() || !((await race.inTheMiddle?.()) ?? true)) {
+    if (closing.aborted) return;
+    await sleep(2);
+  }
+  victim.kill();
 }
 
 async function eachSide<T>(ask: (side: Side) => Promise<T>): Promise<Record<Side, T>> {

@@ -1,7 +1,9 @@
-import uPlot from '/uplot/uPlot.esm.js';
+import uPlot from './uplot/uPlot.esm.js';
 
 const SIDES = ['naive', 'atomic'];
 const SYNC = uPlot.sync('lab');
+/** Who wants no motion sees the plots once they are complete. */
+const STILL = matchMedia('(prefers-reduced-motion: reduce)');
 
 /** One small plot for each measure, both sides in each, on one time axis. */
 export class Charts {
@@ -23,12 +25,11 @@ export class Charts {
 
   add(sample) {
     this.#samples.push(sample);
-    this.#draw();
+    if (!STILL.matches) this.#draw();
   }
 
-  /** Sizes of plots that were hidden are not known until they are shown. */
-  refresh() {
-    this.#resize();
+  finish() {
+    this.#draw();
   }
 
   #build() {
@@ -77,7 +78,13 @@ function options(box) {
     },
     axes: [
       { ...axis, size: 24, gap: 4, values: (_, ticks) => ticks.map((tick) => `${tick} s`), space: 60 },
-      { ...axis, size: 44, gap: 6, space: 28, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000] },
+      {
+        ...axis,
+        size: 44,
+        gap: 6,
+        space: 28,
+        incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000],
+      },
     ],
     series: [
       {},

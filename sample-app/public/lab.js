@@ -3,9 +3,12 @@ import { showHandlers } from './code.js';
 import { run } from './run.js';
 
 const ABOUT = {
-  withdraw: 'Each caller withdraws one cent, again and again, from an account that has enough for half of the calls.',
-  stock: 'Each caller reserves one unit, again and again, of an article that has enough for half of the calls.',
-  'order-retry': 'Each order is sent twice at once under one Idempotency-Key, and again until it is answered.',
+  withdraw:
+    'Each caller withdraws one cent, again and again, from an account that has enough for half of the calls.',
+  stock:
+    'Each caller reserves one unit, again and again, of an article that has enough for half of the calls.',
+  'order-retry':
+    'Each order is sent twice at once under one Idempotency-Key, and again until it is answered.',
   counter: 'Each call counts one view of a product.',
   'catalogue-swap': 'Callers count the products of a catalogue while new editions are imported.',
   none: 'Nothing goes wrong besides.',
@@ -44,11 +47,11 @@ function showChoice() {
   document.querySelector('#about').textContent = `${ABOUT[scenario]} ${ABOUT[fault]}`;
   if (!lab) return;
   const { labels, handlers } = lab.scenarios[scenario];
-  for (const place of document.querySelectorAll('[data-lost-label]')) place.textContent = labels.lost.toLowerCase();
+  for (const place of document.querySelectorAll('[data-lost-label]'))
+    place.textContent = labels.lost.toLowerCase();
   document.querySelector('[data-chart-label="lost"]').textContent = labels.lost;
   const oversold = document.querySelector('[data-chart-label="oversold"]');
-  oversold.textContent = labels.oversold ?? 'Oversold: nothing to sell here';
-  oversold.parentElement.classList.toggle('idle', labels.oversold === null);
+  oversold.textContent = labels.oversold ?? 'Oversold (nothing is sold here)';
   for (const side of SIDES) showHandlers(document.querySelector(`[data-source="${side}"]`), handlers[side]);
   clear();
 }
@@ -77,10 +80,9 @@ function showNumbers(numbers) {
     ['held', held],
     ...ROWS,
   ];
-  const body = rows.map(([measure, label]) =>
-    row(label, ...SIDES.map((side) => numbers?.[side][measure])),
-  );
-  if (fault !== 'none') body.push(row(`${lab.faults[fault].label}, on both sides`, numbers?.faults, numbers?.faults));
+  const body = rows.map(([measure, label]) => row(label, ...SIDES.map((side) => numbers?.[side][measure])));
+  if (fault !== 'none')
+    body.push(row(`${lab.faults[fault].label} (shared)`, numbers?.faults, numbers?.faults));
   document.querySelector('#numbers tbody').replaceChildren(...body);
 }
 
@@ -95,7 +97,10 @@ function showPoints() {
   ];
   const columns = measures.flatMap(([measure, label]) => SIDES.map((side) => ({ side, measure, label })));
   const head = document.createElement('tr');
-  head.append(heading('col', 'Second'), ...columns.map(({ side, label }) => heading('col', `${label}, ${side}`)));
+  head.append(
+    heading('col', 'Second'),
+    ...columns.map(({ side, label }) => heading('col', `${label}, ${side}`)),
+  );
   document.querySelector('#points thead').replaceChildren(head);
   const rows = points.map((point) =>
     row((point.atMs / 1_000).toFixed(1), ...columns.map(({ side, measure }) => point[side][measure])),
@@ -129,6 +134,7 @@ function show(event) {
     showNumbers(event);
     return;
   }
+  charts.finish();
   showNumbers(event);
   showPoints();
   verdict.textContent = event.verdict;

@@ -14,6 +14,7 @@ export async function* run(choice, signal) {
     text = events.pop();
     for (const event of events) {
       const [, data] = /^data: (.*)$/m.exec(event) ?? [];
+      if (/^event: error$/m.test(event)) throw new Error(data);
       if (data) yield JSON.parse(data);
     }
   }

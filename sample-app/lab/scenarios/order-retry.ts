@@ -23,22 +23,22 @@ export const orderRetry: Scenario = {
         // An article of its own, by which the order is found again.
         const sku = `${id(side)}-${index}`;
         asked[side].add(sku);
-        const order = async (): Promise<boolean> => {
+        const send = async (): Promise<boolean> => {
           const headers = { 'Idempotency-Key': sku };
           const body = { sku, quantity: 1 };
           const { outcome } = await request(side, { method: 'POST', path: '/orders', body, headers });
           return outcome === 'accepted';
         };
-        let isAnswered = (await Promise.all([order(), order()])).includes(true);
+        let isAnswered = (await Promise.all([send(), send()])).includes(true);
         while (!isAnswered && !closing.aborted) {
           await sleep(200);
-          isAnswered = await order();
+          isAnswered = await send();
         }
       },
       async audit(side) {
         const lookUp = redis.pipeline();
         const last = Number(await redis.get(lastOrderIdKey));
-        for (let id = 1; id <= last; id++) lookUp.hget(orderKey(id), 'sku');
+        for (let order = 1; order <= last; order++) lookUp.hget(orderKey(order), 'sku');
         const skus = (await lookUp.exec())!.map(([, sku]) => sku as string | null);
         const orders = skus.filter((sku) => sku !== null && asked[side].has(sku));
         const of = asked[side].size;

@@ -27,15 +27,15 @@ export interface LabRequest {
 /** What a scenario has to do with: requests to the shop, and Redis itself, past the fault proxy. */
 export interface Stage {
   /** Of the account or article that this side's callers share, in this run alone. */
-  id(side: Side): string;
+  readonly id: (side: Side) => string;
   /** How many calls each side's callers make at most. */
   readonly calls: number;
   readonly redis: Redis;
   /** Aborted when the callers are done, or their time is up: nothing more is to begin. */
   readonly closing: AbortSignal;
-  request(side: Side, request: LabRequest): Promise<Answer>;
+  readonly request: (side: Side, request: LabRequest) => Promise<Answer>;
   /** How many of the callers' requests were accepted so far. */
-  accepted(side: Side): number;
+  readonly accepted: (side: Side) => number;
 }
 
 /** What Redis holds against what the callers were told. */

@@ -20,7 +20,11 @@ export const withdraw: Scenario = {
     for (const side of SIDES) await redis.set(balanceKey(id(side)), opening);
     return {
       async call(side) {
-        await request(side, { method: 'POST', path: `/accounts/${id(side)}/withdrawals`, body: { amount: 1 } });
+        await request(side, {
+          method: 'POST',
+          path: `/accounts/${id(side)}/withdrawals`,
+          body: { amount: 1 },
+        });
       },
       async audit(side) {
         // The answers first: a withdrawal that is answered later may not be in the balance that is read now.
