@@ -129,6 +129,7 @@ function heading(scope, text) {
 function show(event) {
   for (const side of SIDES) showReadout(side, event[side].lost.toLocaleString('en'));
   if (event.type === 'sample') {
+    if (points.length === 0) verdict.textContent = 'Running.';
     points.push(event);
     charts.add(event);
     showNumbers(event);
@@ -146,7 +147,7 @@ async function start() {
   for (const field of fields) field.disabled = true;
   go.textContent = 'Stop';
   clear();
-  verdict.textContent = 'Running.';
+  verdict.textContent = 'Starting.';
   try {
     for await (const event of run(choice, control.signal)) show(event);
   } catch (error) {
