@@ -1,4 +1,13 @@
-import { Body, Controller, Get, HttpCode, RequestMethod, Sse, type MessageEvent } from '@nestjs/common';
+import {
+  Body,
+  Controller,
+  Get,
+  HttpCode,
+  RequestMethod,
+  Sse,
+  SseSignal,
+  type MessageEvent,
+} from '@nestjs/common';
 import { defer, from, map, type Observable } from 'rxjs';
 import { FAULTS, type FaultName } from './faults.js';
 import { sourceOf, type HandlerSource } from './handler-source.js';
@@ -31,8 +40,8 @@ export class LabController {
   /** The run lasts as long as its answer: a client that goes away ends it. */
   @Sse('runs', { method: RequestMethod.POST })
   @HttpCode(200)
-  run(@Body() dto: RunDto): Observable<MessageEvent> {
-    return defer(() => from(this.lab.run(dto))).pipe(map((event) => ({ data: event })));
+  run(@Body() dto: RunDto, @SseSignal() gone: AbortSignal): Observable<MessageEvent> {
+    return defer(() => from(this.lab.run(dto, gone))).pipe(map((event) => ({ data: event })));
   }
 }
 

@@ -23,7 +23,7 @@ interface Equipment {
 @Injectable()
 export class LabService implements OnModuleDestroy {
   #equipment: Promise<Equipment> | undefined;
-  #busy = false;
+  #current: { gone: AbortSignal; over: Promise<void> } | undefined;
   #runs = 0;
 
   constructor(@Inject(EMBEDDED_REDIS_URL) private readonly redisUrl: string) {}
@@ -35,22 +35,30 @@ export class LabService implements OnModuleDestroy {
       .catch(() => {});
   }
 
-  async *run(options: RunDto): AsyncGenerator<RunEvent> {
-    if (this.#busy) throw new RunInProgressException();
-    this.#busy = true;
+  /** @param gone aborted when nobody listens any more, which ends the run */
+  async *run(options: RunDto, gone: AbortSignal): AsyncGenerator<RunEvent> {
+    if (this.#current?.gone.aborted) await this.#current.over;
+    if (this.#current) throw new RunInProgressException();
+    let end!: () => void;
+    this.#current = { gone, over: new Promise((resolve) => (end = resolve)) };
     try {
-      yield* this.runOn(await this.equipment(), options);
+      yield* this.runOn(await this.equipment(), options, gone);
     } finally {
-      this.#busy = false;
+      this.#current = undefined;
+      end();
       this.warmUp();
     }
   }
 
-  private async *runOn({ redis, proxy, workers }: Equipment, options: RunDto): AsyncGenerator<RunEvent> {
+  private async *runOn(
+    { redis, proxy, workers }: Equipment,
+    options: RunDto,
+    gone: AbortSignal,
+  ): AsyncGenerator<RunEvent> {
     let isOver = false;
     try {
       const serving = await workers.ready();
-      yield* run(options, { number: ++this.#runs, redis, proxy, workers: serving });
+      yield* run(options, { number: ++this.#runs, redis, proxy, workers: serving }, gone);
       isOver = true;
     } finally {
       // Of a run that was broken off, requests may still be at work in the processes.

@@ -46,21 +46,21 @@ export interface Bench {
   workers: readonly Worker[];
 }
 
-/** Drives both sides at once and says every so often how they stand; at the end, what Redis holds. Who stops listening stops it. */
-export async function* run(options: RunDto, bench: Bench): AsyncGenerator<RunEvent> {
+/** Drives both sides at once and says every so often how they stand; at the end, what Redis holds. `gone` stops it. */
+export async function* run(options: RunDto, bench: Bench, gone: AbortSignal): AsyncGenerator<RunEvent> {
   const scenario: Scenario = SCENARIOS[options.scenario];
   const tallies = { naive: new Tally(), atomic: new Tally() };
-  const closing = new AbortController();
-  const over = new AbortController();
-  const timers = [setTimeout(() => closing.abort(), CALLS_MS), setTimeout(() => over.abort(), RUN_MS)];
+  const ending = new AbortController();
+  const over = AbortSignal.any([gone, AbortSignal.timeout(RUN_MS)]);
+  const closing = AbortSignal.any([over, ending.signal, AbortSignal.timeout(CALLS_MS)]);
   const calls = options.callers * scenario.callsPerCaller;
   try {
     const race = await scenario.begin({
       id: (side) => `${side}-${bench.number}`,
       calls,
       redis: bench.redis,
-      closing: closing.signal,
-      request: requester(bench.workers, tallies, over.signal),
+      closing,
+      request: requester(bench.workers, tallies, over),
       accepted: (side) => tallies[side].outcomes.accepted,
     });
     const { arm }: LabFault = FAULTS[options.fault];
@@ -71,7 +71,7 @@ export async function* run(options: RunDto, bench: Bench): AsyncGenerator<RunEve
     const drive = async (side: Side): Promise<void> => {
       let next = 0;
       const caller = async (): Promise<void> => {
-        while (next < calls && !closing.signal.aborted) {
+        while (next < calls && !closing.aborted) {
           await race.call(side, next++);
           tallies[side].callsDone += 1;
         }
@@ -80,9 +80,9 @@ export async function* run(options: RunDto, bench: Bench): AsyncGenerator<RunEve
     };
     const callsDone = (): number => tallies.naive.callsDone + tallies.atomic.callsDone;
     const work = Promise.all([
-      Promise.all(SIDES.map(drive)).finally(() => closing.abort()),
+      Promise.all(SIDES.map(drive)).finally(() => ending.abort()),
       ...SIDES.map(async (side) => await race.beside?.(side)),
-      victim && killMidway(victim, race, () => callsDone() >= (2 * calls) / 3, closing.signal),
+      victim && killMidway(victim, race, () => callsDone() >= (2 * calls) / 3, closing),
     ]);
     // Whoever waits for it below gets it all the same.
     work.catch(() => {});
@@ -103,9 +103,7 @@ export async function* run(options: RunDto, bench: Bench): AsyncGenerator<RunEve
     const verdict = `Naive ${scenario.verdict(sides.naive)}. Atomic ${scenario.verdict(sides.atomic)}.`;
     yield { type: 'result', verdict, faults: faults(), ...sides };
   } finally {
-    timers.forEach(clearTimeout);
-    closing.abort();
-    over.abort();
+    ending.abort();
   }
 }
 

@@ -43,7 +43,7 @@ function showChoice() {
   const data = new FormData(form);
   const [scenario, fault, callers] = ['scenario', 'fault', 'callers'].map((name) => data.get(name));
   choice = { scenario, fault, callers: Number(callers) };
-  document.querySelector('#callers-shown').value = callers;
+  document.querySelector('#callers-shown').textContent = callers;
   document.querySelector('#about').textContent = `${ABOUT[scenario]} ${ABOUT[fault]}`;
   if (!lab) return;
   const { labels, handlers } = lab.scenarios[scenario];
