@@ -126,19 +126,24 @@ function heading(scope, text) {
   return element;
 }
 
-function show(event) {
-  for (const side of SIDES) showReadout(side, event[side].lost.toLocaleString('en'));
-  if (event.type === 'sample') {
-    if (points.length === 0) verdict.textContent = 'Running.';
-    points.push(event);
-    charts.add(event);
-    showNumbers(event);
-    return;
-  }
+function showSample(sample) {
+  if (points.length === 0) verdict.textContent = 'Running.';
+  points.push(sample);
+  charts.add(sample);
+  showLost(sample);
+  showNumbers(sample);
+}
+
+function showResult(result) {
   charts.finish();
-  showNumbers(event);
+  showLost(result);
+  showNumbers(result);
   showPoints();
-  verdict.textContent = event.verdict;
+  verdict.textContent = result.verdict;
+}
+
+function showLost(numbers) {
+  for (const side of SIDES) showReadout(side, numbers[side].lost.toLocaleString('en'));
 }
 
 async function start() {
@@ -149,7 +154,14 @@ async function start() {
   clear();
   verdict.textContent = 'Starting.';
   try {
-    for await (const event of run(choice, control.signal)) show(event);
+    let last;
+    for await (const event of run(choice, control.signal)) {
+      last = event;
+      if (event.type === 'sample') showSample(event);
+    }
+    // Once all is cleared away, and the next run may begin.
+    if (last?.type === 'result') showResult(last);
+    else throw new Error('it broke off');
   } catch (error) {
     verdict.textContent = control.signal.aborted ? 'Stopped.' : `The run failed: ${error.message}`;
   }
