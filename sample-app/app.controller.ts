@@ -2,6 +2,7 @@ import { Controller, Get } from '@nestjs/common';
 
 @Controller()
 export class AppController {
+  /** Where the race lab runs, its page is here instead, and the endpoints are at /docs. */
   @Get()
   index(): object {
     return {
@@ -22,6 +23,7 @@ export class AppController {
       'POST /inventory/:sku/holds': '{ quantity, seconds }: given back unless bought by then',
       'PUT /inventory/holds/:id/purchase': 'buys what is held',
       'DELETE /inventory/holds/:id': 'gives it back',
+      'POST /products/:sku/views': 'counts a view',
       'PUT /products/:sku/price': '{ cents, changedBy }: answers with the price before',
       'GET /products/:sku/price/history': 'who changed the price, when, and from what to what',
       'PUT /products/:sku/description':
@@ -37,6 +39,9 @@ export class AppController {
       'POST /naive/orders': 'the same, done wrong',
       'POST /naive/accounts/:id/withdrawals': 'the same, done wrong',
       'POST /naive/inventory/:sku/reservations': 'the same, done wrong',
+      'POST /naive/products/:sku/views': 'the same, done wrong',
+      'POST /naive/catalog/imports': 'the same, done wrong',
+      'GET /naive/catalog': 'the same, done wrong',
     };
   }
 }

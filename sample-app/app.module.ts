@@ -8,9 +8,11 @@ import { DemoData } from './demo-data.js';
 import { HealthModule } from './health/health.module.js';
 import { ProblemDetailsFilter } from './http/problem-details.filter.js';
 import { InventoryModule } from './inventory/inventory.module.js';
+import { LabModule } from './lab/lab.module.js';
 import { NaiveModule } from './naive/naive.module.js';
 import { OrdersModule } from './orders/orders.module.js';
 import { ProductsModule } from './products/products.module.js';
+import { NAMESPACE } from './redis/keys.js';
 import { ShopRedisModule } from './redis/shop-redis.module.js';
 import { StatementsModule } from './statements/statements.module.js';
 
@@ -33,12 +35,14 @@ import { StatementsModule } from './statements/statements.module.js';
   ],
 })
 export class AppModule {
-  static withRedis(url: string): DynamicModule {
+  /** @param options.lab whether the race lab is there, which starts processes and breaks their connections to that Redis */
+  static withRedis(url: string, { lab = false } = {}): DynamicModule {
     return {
       module: AppModule,
       imports: [
-        AtomicRedisModule.forRoot({ connection: url, namespace: 'shop:' }),
+        AtomicRedisModule.forRoot({ connection: url, namespace: NAMESPACE }),
         ShopRedisModule.forRoot(url),
+        ...(lab ? [LabModule.on(url)] : []),
       ],
     };
   }

@@ -1,5 +1,6 @@
 import 'reflect-metadata';
 import { NestFactory } from '@nestjs/core';
+import type { NestExpressApplication } from '@nestjs/platform-express';
 import { AtomicRedisError } from 'nestjs-atomic-redis';
 import {
   RedisServerNotFoundError,
@@ -9,6 +10,7 @@ import {
 } from 'nestjs-atomic-redis/testing';
 import { AppModule } from './app.module.js';
 import { serveOpenApi } from './http/open-api.js';
+import { serveLabPage } from './lab/serve-page.js';
 
 /** What a person needs to know is in the message. */
 class StartError extends Error {}
@@ -26,11 +28,14 @@ async function main(): Promise<void> {
 }
 
 async function openShop(redisUrl: string, port: number, embedded: RedisServer | undefined): Promise<void> {
-  const app = await NestFactory.create(AppModule.withRedis(redisUrl), {
+  // The lab breaks connections and empties a database: never those of a Redis that is not the shop's own.
+  const root = AppModule.withRedis(redisUrl, { lab: embedded !== undefined });
+  const app = await NestFactory.create<NestExpressApplication>(root, {
     logger: ['warn', 'error', 'fatal'],
     abortOnError: false,
   });
   serveOpenApi(app);
+  if (embedded) serveLabPage(app);
   try {
     await app.listen(port);
   } catch (error) {
@@ -75,6 +80,7 @@ function greet(url: string, embedded: RedisServer | undefined): void {
         : 'Redis: the one in REDIS_URL',
       `Shop: ${url}`,
       `API: ${url}/docs`,
+      ...(embedded ? ['Race lab: open the same address in a browser'] : []),
       '',
       'Try each twice, or a hundred times at once:',
       post('/orders', { sku: 'tea', quantity: 2 }, `-H 'Idempotency-Key: my-first-order' `),

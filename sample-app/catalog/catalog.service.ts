@@ -1,6 +1,6 @@
 import { Injectable, Logger, NotFoundException } from '@nestjs/common';
 import { Redis } from 'ioredis';
-import { ShadowKeyService } from 'nestjs-atomic-redis';
+import { ShadowKeyService, type ShadowProgress, type ShadowWriter } from 'nestjs-atomic-redis';
 import { catalogKey } from '../redis/keys.js';
 import type {
   CatalogImport,
@@ -21,32 +21,35 @@ export class CatalogService {
     private readonly shadowKeys: ShadowKeyService,
   ) {}
 
-  /** Readers see the whole catalogue that was, until they see the whole new one; also when the import breaks off. */
   async import(dto: ImportCatalogDto): Promise<CatalogImport> {
     const running: CatalogImport = { edition: dto.edition, written: 0, state: 'running' };
     this.latest = running;
     try {
-      const { swapped } = await this.shadowKeys.replace(
-        catalogKey,
-        async (writer) => {
-          for await (const product of productsOf(dto))
-            await writer.hset([[product.sku, JSON.stringify(product)]]);
-        },
-        {
-          version: dto.edition,
-          keepPrevious: true,
-          onProgress: ({ written, elapsedMs }) => {
-            running.written = written;
-            this.logger.log(`${written} of ${dto.products} products after ${Math.round(elapsedMs)} ms`);
-          },
-        },
-      );
+      const swapped = await this.replaceCatalog(dto, ({ written, elapsedMs }) => {
+        running.written = written;
+        this.logger.log(`${written} of ${dto.products} products after ${Math.round(elapsedMs)} ms`);
+      });
       running.state = swapped ? 'live' : 'older than the live one';
       return running;
     } catch (error) {
       running.state = 'failed';
       throw error;
     }
+  }
+
+  /** Readers see the whole catalogue that was, until they see the whole new one; also when the import breaks off. */
+  private async replaceCatalog(
+    dto: ImportCatalogDto,
+    onProgress: (progress: ShadowProgress) => void,
+  ): Promise<boolean> {
+    const build = async (writer: ShadowWriter): Promise<void> => {
+      for await (const product of productsOf(dto)) {
+        await writer.hset([[product.sku, JSON.stringify(product)]]);
+      }
+    };
+    const options = { version: dto.edition, keepPrevious: true, onProgress };
+    const { swapped } = await this.shadowKeys.replace(catalogKey, build, options);
+    return swapped;
   }
 
   /** Back to the catalogue before the live one. */

@@ -37,7 +37,7 @@ export class InventoryService {
 
   async find(sku: string): Promise<Inventory> {
     const stock = await this.reservations.available(stockKey(sku));
-    return { sku, stock, reservations: await this.redis.llen(reservationsKey(sku)) };
+    return { sku, stock, reservations: await this.redis.hlen(reservationsKey(sku)) };
   }
 
   /** Starts with the stock already taken, or does not start when there is too little; an error gives the stock back. */
@@ -52,7 +52,7 @@ export class InventoryService {
     @CounterValue() count?: CounterResult<number>,
   ): Promise<Reservation> {
     const reservation = { id: randomUUID(), sku, quantity: dto.quantity, left: count!.value };
-    await this.redis.rpush(reservationsKey(sku), JSON.stringify(reservation));
+    await this.redis.hset(reservationsKey(sku), reservation.id, JSON.stringify(reservation));
     return reservation;
   }
 

@@ -1,9 +1,11 @@
-import { BadRequestException, Body, Controller, Headers, Param, Post } from '@nestjs/common';
+import { BadRequestException, Body, Controller, Get, Headers, HttpCode, Param, Post } from '@nestjs/common';
 import { Account, WithdrawDto } from '../accounts/account.dto.js';
+import { CatalogSize, ImportCatalogDto } from '../catalog/catalog.dto.js';
 import { ApiProblem } from '../http/api-problem.decorator.js';
 import { IdPipe } from '../http/id.pipe.js';
 import { Reservation, ReserveDto } from '../inventory/inventory.dto.js';
 import { CreateOrderDto, Order } from '../orders/order.dto.js';
+import { Views } from '../products/product.dto.js';
 import { NaiveService } from './naive.service.js';
 
 /** The wrong way, under load: see NaiveService. */
@@ -34,5 +36,22 @@ export class NaiveController {
   @ApiProblem(409, 'There is too little')
   async reserve(@Param('sku', IdPipe) sku: string, @Body() dto: ReserveDto): Promise<Reservation> {
     return await this.naive.reserve(sku, dto);
+  }
+
+  @Post('products/:sku/views')
+  async countView(@Param('sku', IdPipe) sku: string): Promise<Views> {
+    return await this.naive.countView(sku);
+  }
+
+  @Post('catalog/imports')
+  @HttpCode(204)
+  @ApiProblem(400)
+  async importCatalog(@Body() dto: ImportCatalogDto): Promise<void> {
+    await this.naive.importCatalog(dto);
+  }
+
+  @Get('catalog')
+  async countCatalog(): Promise<CatalogSize> {
+    return await this.naive.countCatalog();
   }
 }

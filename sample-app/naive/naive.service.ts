@@ -6,7 +6,18 @@ import type { Account } from '../accounts/account.dto.js';
 import type { Reservation, ReserveDto } from '../inventory/inventory.dto.js';
 import type { CreateOrderDto, Order } from '../orders/order.dto.js';
 import { OrdersService } from '../orders/orders.service.js';
-import { balanceKey, naiveReplyKey, reservationsKey, stockKey } from '../redis/keys.js';
+import type { ImportCatalogDto } from '../catalog/catalog.dto.js';
+import { productsOf } from '../catalog/supplier.js';
+import type { Views } from '../products/product.dto.js';
+import {
+  balanceKey,
+  naiveCatalogKey,
+  naiveReplyKey,
+  orderKey,
+  reservationsKey,
+  stockKey,
+  viewsKey,
+} from '../redis/keys.js';
 
 /**
  * THE WRONG WAY, kept for comparison: read, decide, write, with nothing to hold the three together. Each method works on the
@@ -22,8 +33,9 @@ export class NaiveService {
   async createOrder(idempotencyKey: string, dto: CreateOrderDto): Promise<Order> {
     const earlier = await this.redis.get(naiveReplyKey(idempotencyKey));
     if (earlier !== null) return JSON.parse(earlier) as Order;
-    // The race: whoever reads before the first SET below is done creates an order of its own.
-    const order = await this.orders.create(dto);
+    // The race: whoever reads before the SET below is done creates an order of its own.
+    const order = await this.orders.prepare(dto);
+    await this.redis.hset(orderKey(order.id), order);
     await this.redis.set(naiveReplyKey(idempotencyKey), JSON.stringify(order));
     return order;
   }
@@ -44,7 +56,26 @@ export class NaiveService {
     // The race: two that read 1 both write 0, and the last piece is sold twice.
     await this.redis.set(stockKey(sku), stock - quantity);
     const reservation = { id: randomUUID(), sku, quantity, left: stock - quantity };
-    await this.redis.rpush(reservationsKey(sku), JSON.stringify(reservation));
+    await this.redis.hset(reservationsKey(sku), reservation.id, JSON.stringify(reservation));
     return reservation;
+  }
+
+  async countView(sku: string): Promise<Views> {
+    const views = Number(await this.redis.get(viewsKey(sku))) + 1;
+    // The race: two that read 41 both write 42, and one view was never counted.
+    await this.redis.set(viewsKey(sku), views);
+    return { sku, views };
+  }
+
+  async importCatalog(dto: ImportCatalogDto): Promise<void> {
+    await this.redis.del(naiveCatalogKey);
+    // The race: until the last product is there, readers see a part of the catalogue; for good, if the import breaks off.
+    for await (const product of productsOf(dto)) {
+      await this.redis.hset(naiveCatalogKey, product.sku, JSON.stringify(product));
+    }
+  }
+
+  async countCatalog(): Promise<{ products: number }> {
+    return { products: await this.redis.hlen(naiveCatalogKey) };
   }
 }

@@ -13,7 +13,7 @@ export class OrdersController {
   @Post()
   @ApiIdempotent()
   @ApiProblem(400)
-  @Idempotent()
+  @Idempotent({ leaseMs: 3_000 }) // after a process was killed, its keys are free again this soon
   async create(@Body() dto: CreateOrderDto): Promise<Order> {
     return await this.orders.create(dto);
   }

@@ -1,5 +1,6 @@
 import { Injectable, NotFoundException } from '@nestjs/common';
 import { Redis } from 'ioredis';
+import { TransactionService } from 'nestjs-atomic-redis';
 import { MailsService } from '../mails/mails.service.js';
 import { lastOrderIdKey, orderKey } from '../redis/keys.js';
 import type { CreateOrderDto, Order } from './order.dto.js';
@@ -9,19 +10,30 @@ export class OrdersService {
   constructor(
     private readonly redis: Redis,
     private readonly mails: MailsService,
+    private readonly transactions: TransactionService,
   ) {}
 
-  /** Every call makes another order: it is the route that makes it run once for each Idempotency-Key. */
-  async create({ sku, quantity }: CreateOrderDto): Promise<Order> {
-    const order = {
-      id: await this.redis.incr(lastOrderIdKey),
-      sku,
-      quantity,
-      placedAt: new Date().toISOString(),
-    };
-    await this.redis.hset(orderKey(order.id), order);
-    await this.mails.enqueue({ orderId: order.id, text: `Thank you for your order of ${quantity} ${sku}` });
-    return order;
+  /** One EXEC keeps the order and marks its Idempotency-Key as used: a process that is killed leaves both or neither. */
+  async create(dto: CreateOrderDto): Promise<Order> {
+    const order = await this.prepare(dto);
+    return await this.transactions.run(
+      [orderKey(order.id)],
+      async (tx) => {
+        tx.write.hset(orderKey(order.id), order);
+        return order;
+      },
+      { completesRun: (kept) => kept },
+    );
+  }
+
+  /**
+   * An order with a number of its own, which is not kept yet. Its mail goes first: who is killed in between leaves a mail too many, and
+   * never an order without one.
+   */
+  async prepare({ sku, quantity }: CreateOrderDto): Promise<Order> {
+    const id = await this.redis.incr(lastOrderIdKey);
+    await this.mails.enqueue({ orderId: id, text: `Thank you for your order of ${quantity} ${sku}` });
+    return { id, sku, quantity, placedAt: new Date().toISOString() };
   }
 
   async find(id: number): Promise<Order> {

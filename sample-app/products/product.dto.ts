@@ -50,6 +50,11 @@ export class PriceHistory {
   next!: string | null;
 }
 
+export class Views {
+  sku!: string;
+  views!: number;
+}
+
 export class Description {
   text!: string;
 }

@@ -1,4 +1,4 @@
-import { Body, Controller, Get, Headers, Param, Put, Query, Res } from '@nestjs/common';
+import { Body, Controller, Get, Headers, Param, Post, Put, Query, Res } from '@nestjs/common';
 import type { Response } from 'express';
 import { ApiAtomicProblems } from 'nestjs-atomic-redis/openapi';
 import { ApiProblem } from '../http/api-problem.decorator.js';
@@ -10,6 +10,7 @@ import {
   PriceHistory,
   SetDescriptionDto,
   SetPriceDto,
+  Views,
 } from './product.dto.js';
 import { PreconditionRequiredException } from './products.errors.js';
 import { ProductsService, type TaggedDescription } from './products.service.js';
@@ -59,6 +60,12 @@ export class ProductsController {
   ): Promise<Description> {
     if (ifMatch === undefined && ifNoneMatch !== '*') throw new PreconditionRequiredException();
     return answer(response, await this.products.setDescription(sku, ifMatch ?? null, dto.text));
+  }
+
+  @Post('views')
+  @ApiAtomicProblems()
+  async countView(@Param('sku', IdPipe) sku: string): Promise<Views> {
+    return await this.products.countView(sku);
   }
 }
 

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
 import { Redis } from 'ioredis';
-import { AuditedHashService, ValueService } from 'nestjs-atomic-redis';
-import { descriptionKey, priceLogKey, productKey } from '../redis/keys.js';
-import type { Description, Price, PriceHistory } from './product.dto.js';
+import { AuditedHashService, CounterService, ValueService } from 'nestjs-atomic-redis';
+import { descriptionKey, priceLogKey, productKey, viewsKey } from '../redis/keys.js';
+import type { Description, Price, PriceHistory, Views } from './product.dto.js';
 import { DescriptionChangedException, NoSuchDescriptionException } from './products.errors.js';
 
 export interface TaggedDescription extends Description {
@@ -16,6 +16,7 @@ export class ProductsService {
     private readonly redis: Redis,
     private readonly values: ValueService,
     private readonly auditedHashes: AuditedHashService,
+    private readonly counters: CounterService,
   ) {}
 
   /** Price and log entry are one step: no change is missing in the log, and none is in it that was not made. */
@@ -53,6 +54,12 @@ export class ProductsService {
     const { swapped } = await this.values.compareAndSet(descriptionKey(sku), current, text);
     if (!swapped) throw new DescriptionChangedException();
     return { text, etag: etagOf(text) };
+  }
+
+  /** Each view is counted once, also when Redis's reply is lost and the command is sent again. */
+  async countView(sku: string): Promise<Views> {
+    const { value } = await this.counters.add(viewsKey(sku), 1);
+    return { sku, views: value };
   }
 }
 

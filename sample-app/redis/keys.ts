@@ -1,3 +1,6 @@
+/** In front of every key of the library. */
+export const NAMESPACE = 'shop:';
+
 /**
  * Every key of the shop's own. What is in braces is the hash tag: on a Redis Cluster all keys of one entity share a node, so that
  * one transaction can change them together.
@@ -14,5 +17,7 @@ export const reservationsKey = (sku: string): string => `inventory:{${sku}}:rese
 export const productKey = (sku: string): string => `product:{${sku}}`;
 export const priceLogKey = (sku: string): string => `product:{${sku}}:price-log`;
 export const descriptionKey = (sku: string): string => `product:{${sku}}:description`;
+export const viewsKey = (sku: string): string => `product:{${sku}}:views`;
 export const catalogKey = 'catalog';
+export const naiveCatalogKey = 'naive:catalog';
 export const naiveReplyKey = (idempotencyKey: string): string => `naive:reply:{${idempotencyKey}}`;

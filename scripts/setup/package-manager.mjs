@@ -8,7 +8,11 @@ const managers = [
   {
     command: 'apt-get',
     needsRoot: true,
-    install: { redis: installRedisWithApt, curl: installCurlWithApt },
+    install: {
+      redis: installRedisWithApt,
+      curl: (asRoot) => updateAndInstallWithApt(asRoot, 'curl'),
+      chromium: (asRoot) => updateAndInstallWithApt(asRoot, 'chromium'),
+    },
   },
   {
     command: 'apk',
@@ -18,13 +22,17 @@ const managers = [
   {
     command: 'dnf',
     needsRoot: true,
-    install: { redis: installRedisWithDnf, curl: (asRoot) => installWithDnf(asRoot, 'curl') },
+    install: {
+      redis: installRedisWithDnf,
+      curl: (asRoot) => installWithDnf(asRoot, 'curl'),
+      chromium: (asRoot) => installWithDnf(asRoot, 'chromium'),
+    },
   },
   { command: 'brew', needsRoot: false, install: each((_, name) => run('brew', ['install', name])) },
 ];
 
 /**
- * Installs `redis` (a server) or `curl` with the first package manager that runs without asking. Returns why each other one could not.
+ * Installs `redis` (a server), `curl` or `chromium` with the first package manager that runs without asking. Returns why each other one could not.
  */
 export async function installPackage(what) {
   const obstacles = [];
@@ -47,7 +55,8 @@ export async function installPackage(what) {
 }
 
 function each(install) {
-  return { redis: (asRoot) => install(asRoot, 'redis'), curl: (asRoot) => install(asRoot, 'curl') };
+  const names = ['redis', 'curl', 'chromium'];
+  return Object.fromEntries(names.map((name) => [name, (asRoot) => install(asRoot, name)]));
 }
 
 /** Null, or why the command failed. */
@@ -77,9 +86,9 @@ async function installWithApt(asRoot, name, options = []) {
   await apt(asRoot, [...options, '-y', '--no-install-recommends', 'install', name]);
 }
 
-async function installCurlWithApt(asRoot) {
+async function updateAndInstallWithApt(asRoot, name) {
   await updateWithApt(asRoot);
-  await installWithApt(asRoot, 'curl');
+  await installWithApt(asRoot, name);
 }
 
 async function installRedisWithApt(asRoot) {

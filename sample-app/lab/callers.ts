@@ -1,0 +1,66 @@
+import type { Answer, LabRequest, Outcome, Side } from './scenarios/scenario.js';
+import type { Worker } from './workers.js';
+
+/** What one side's callers have seen so far. */
+export class Tally {
+  readonly outcomes: Record<Outcome, number> = { accepted: 0, conflict: 0, failed: 0, unanswered: 0 };
+  readonly latenciesMs: number[] = [];
+  /** Calls that are over; a call may take several requests. */
+  callsDone = 0;
+  #reported = 0;
+
+  count(outcome: Outcome, latencyMs: number): void {
+    this.outcomes[outcome] += 1;
+    this.latenciesMs.push(latencyMs);
+  }
+
+  /** Of the requests since it was last asked for; null when there were none. */
+  latestP95Ms(): number | null {
+    const latest = this.latenciesMs.slice(this.#reported);
+    this.#reported = this.latenciesMs.length;
+    return percentile(latest, 0.95);
+  }
+}
+
+export function percentile(values: readonly number[], part: number): number | null {
+  const sorted = values.toSorted((a, b) => a - b);
+  const value = sorted[Math.ceil(sorted.length * part) - 1];
+  return value === undefined ? null : Math.round(value * 10) / 10;
+}
+
+/** Sends over HTTP, as a load balancer would: to each process that is alive in turn. */
+export function requester(
+  workers: readonly Worker[],
+  tallies: Record<Side, Tally>,
+  signal: AbortSignal,
+): (side: Side, request: LabRequest) => Promise<Answer> {
+  let turn = 0;
+  return async (side, { method, path, body, headers, to, counted = true }) => {
+    const alive = workers.filter((worker) => worker.alive);
+    const worker = to === 'first process' ? workers[0] : alive[turn++ % alive.length];
+    if (!worker) throw new Error('None of the processes is left');
+    const began = performance.now();
+    const answer = await send(`${worker.url}${side === 'naive' ? '/naive' : ''}${path}`, {
+      method,
+      headers: { ...(body && { 'Content-Type': 'application/json' }), ...headers },
+      body: body && JSON.stringify(body),
+      signal,
+    });
+    if (counted) tallies[side].count(answer.outcome, performance.now() - began);
+    return answer;
+  };
+}
+
+async function send(url: string, init: RequestInit): Promise<Answer> {
+  let response: Response;
+  let text: string;
+  try {
+    response = await fetch(url, init);
+    text = await response.text();
+  } catch {
+    // Its process was killed, or the run is over: nobody knows what became of it.
+    return { outcome: 'unanswered' };
+  }
+  if (!response.ok) return { outcome: response.status === 409 ? 'conflict' : 'failed' };
+  return { outcome: 'accepted', ...(text && { body: JSON.parse(text) as Record<string, unknown> }) };
+}

@@ -1,0 +1,35 @@
+import type { Fault, FaultProxy } from 'nestjs-atomic-redis/testing';
+
+const WRITES = new Set(['SET', 'HSET', 'INCR', 'EVALSHA', 'EXEC']);
+
+export interface LabFault {
+  /** What is counted of it. */
+  readonly label: string;
+  readonly arm?: (proxy: FaultProxy) => Fault;
+}
+
+/** What goes wrong between the shop's processes and Redis, for as long as a run lasts. */
+export const FAULTS = {
+  none: { label: 'Faults' },
+
+  'lost-reply': {
+    label: 'Replies lost',
+    /** Every 25th write is applied, its reply is lost, and its connection closes with all that waits on it. */
+    arm: (proxy) => {
+      let writes = 0;
+      const match = ({ name }: { name: string }): boolean => WRITES.has(name) && ++writes % 25 === 0;
+      return proxy.loseReplies({ match, times: Infinity });
+    },
+  },
+
+  'slow-redis': {
+    label: 'Commands held back',
+    /** And with each those behind it on its connection. */
+    arm: (proxy) => proxy.delay({ requestMs: 2, times: Infinity }),
+  },
+
+  /** By the run itself, which knows when. */
+  'killed-worker': { label: 'Processes killed' },
+} satisfies Record<string, LabFault>;
+
+export type FaultName = keyof typeof FAULTS;

@@ -1,0 +1,94 @@
+import { Inject, Injectable, type OnModuleDestroy } from '@nestjs/common';
+import { Redis } from 'ioredis';
+import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
+import { NAMESPACE } from '../redis/keys.js';
+import type { RunDto } from './lab.dto.js';
+import { RunInProgressException } from './lab.errors.js';
+import { run, type RunEvent } from './run.js';
+import { Workers } from './workers.js';
+
+/** Where the shop's embedded Redis is. */
+export const EMBEDDED_REDIS_URL = Symbol('EMBEDDED_REDIS_URL');
+
+/** Apart from the shop's own data. */
+const DATABASE = 1;
+
+interface Equipment {
+  redis: Redis;
+  proxy: FaultProxy;
+  workers: Workers;
+}
+
+/** One run at a time, on processes, a fault proxy and a database that serve nothing else. They begin when somebody looks at the lab. */
+@Injectable()
+export class LabService implements OnModuleDestroy {
+  #equipment: Promise<Equipment> | undefined;
+  #current: { gone: AbortSignal; over: Promise<void> } | undefined;
+  #runs = 0;
+
+  constructor(@Inject(EMBEDDED_REDIS_URL) private readonly redisUrl: string) {}
+
+  /** So that the first run need not wait for it. A failure is the run's to tell. */
+  warmUp(): void {
+    this.equipment()
+      .then(({ workers }) => workers.ready())
+      .catch(() => {});
+  }
+
+  /** @param gone aborted when nobody listens any more, which ends the run */
+  async *run(options: RunDto, gone: AbortSignal): AsyncGenerator<RunEvent> {
+    if (this.#current?.gone.aborted) await this.#current.over;
+    if (this.#current) throw new RunInProgressException();
+    let end!: () => void;
+    this.#current = { gone, over: new Promise((resolve) => (end = resolve)) };
+    try {
+      yield* this.runOn(await this.equipment(), options, gone);
+    } finally {
+      this.#current = undefined;
+      end();
+      this.warmUp();
+    }
+  }
+
+  private async *runOn(
+    { redis, proxy, workers }: Equipment,
+    options: RunDto,
+    gone: AbortSignal,
+  ): AsyncGenerator<RunEvent> {
+    let isOver = false;
+    try {
+      const serving = await workers.ready();
+      yield* run(options, { number: ++this.#runs, redis, proxy, workers: serving }, gone);
+      isOver = true;
+    } finally {
+      // Of a run that was broken off, requests may still be at work in the processes.
+      if (!isOver) workers.killAll();
+      proxy.reset();
+      await removeOwnKeys(redis);
+    }
+  }
+
+  async onModuleDestroy(): Promise<void> {
+    if (!this.#equipment) return;
+    const { redis, proxy, workers } = await this.#equipment;
+    workers.killAll();
+    redis.disconnect();
+    await proxy.stop();
+  }
+
+  private equipment(): Promise<Equipment> {
+    return (this.#equipment ??= (async () => {
+      const proxy = await startFaultProxy({ target: this.redisUrl });
+      const redis = new Redis(this.redisUrl, { db: DATABASE });
+      return { redis, proxy, workers: new Workers(`${proxy.url}/${DATABASE}`) };
+    })());
+  }
+}
+
+/** The keys of the library have a time to live, and open connections rely on them: flushing the database would take evidence away. */
+async function removeOwnKeys(redis: Redis): Promise<void> {
+  for await (const keys of redis.scanStream({ count: 1_000 }) as AsyncIterable<string[]>) {
+    const own = keys.filter((key) => !key.startsWith(NAMESPACE));
+    if (own.length > 0) await redis.unlink(own);
+  }
+}

@@ -1,0 +1,167 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { Redis } from 'ioredis';
+import { startRedisServer } from '../../lib/testing/index.js';
+import type { LabDescription } from '../../sample-app/lab/lab.controller.js';
+import type { RunEvent } from '../../sample-app/lab/run.js';
+import { waitFor } from '../support/wait-for.js';
+import { post, read, send, startShop, stopShop, type Shop } from './shop.js';
+
+describe('the race lab behind its page', () => {
+  let shop: Shop;
+  let redis: Redis;
+
+  beforeAll(async () => {
+    shop = await startShop();
+    const [, url] = /^Redis: (redis:\S+),/m.exec(shop.output) ?? [];
+    redis = new Redis(url!, { db: 1 });
+  });
+
+  afterAll(async () => {
+    redis?.disconnect();
+    if (shop) await stopShop(shop);
+  });
+
+  const begin = (choice: object, signal?: AbortSignal): Promise<Response> =>
+    fetch(`${shop.url}/lab/runs`, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify(choice),
+      ...(signal && { signal }),
+    });
+
+  async function run(choice: object): Promise<RunEvent[]> {
+    const text = await (await begin(choice)).text();
+    return [...text.matchAll(/^data: (.*)$/gm)].map(([, data]) => JSON.parse(data!) as RunEvent);
+  }
+
+  const ownKeys = async (): Promise<string[]> =>
+    (await redis.keys('*')).filter((key) => !key.startsWith('shop:') && key !== 'mails:sent');
+
+  /** Processes that the lab has started. */
+  function workers(): number[] {
+    const { pid } = shop.process;
+    // Slim images of Linux have no ps, and macOS has no /proc.
+    const processes = existsSync('/proc/self/task')
+      ? readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8')
+          .split(' ')
+          .filter(Boolean)
+          .map((child) => `${child} ${readFileSync(`/proc/${child}/cmdline`, 'utf8')}`)
+      : execFileSync('ps', ['-axo', 'pid=,ppid=,args='], { encoding: 'utf8' })
+          .split('\n')
+          .filter((line) => line.trim().split(/\s+/)[1] === String(pid));
+    return processes
+      .filter((line) => line.includes('lab/worker.js'))
+      .map((line) => Number.parseInt(line, 10));
+  }
+
+  it('[LAB-2] tells what it saw on the way and what Redis holds in the end, and leaves no keys of its own', async () => {
+    const events = await run({ scenario: 'counter', callers: 5, fault: 'none' });
+    const result = events.at(-1)!;
+    expect(events.slice(0, -1).every(({ type }) => type === 'sample')).toBe(true);
+    expect(result).toMatchObject({
+      type: 'result',
+      naive: { accepted: 100, told: 100 },
+      atomic: { accepted: 100, told: 100, held: 100, lost: 0, oversold: null },
+    });
+    const { naive } = result as Extract<RunEvent, { type: 'result' }>;
+    expect(naive.lost).toBe(naive.told - naive.held);
+    expect(await ownKeys()).toEqual([]);
+  });
+
+  it('[LAB-2] is right on both sides when there is one caller', async () => {
+    const result = (await run({ scenario: 'withdraw', callers: 1, fault: 'none' })).at(-1);
+    const right = { accepted: 10, conflict: 10, told: 0, held: 0, lost: 0, oversold: 0 };
+    expect(result).toMatchObject({ type: 'result', naive: right, atomic: right });
+  });
+
+  it('[LAB-2] runs once at a time, and ends a run whose client goes away', async () => {
+    const leaving = new AbortController();
+    const first = await begin({ scenario: 'withdraw', callers: 100, fault: 'slow-redis' }, leaving.signal);
+    await first.body!.getReader().read();
+    expect(await post(shop, '/lab/runs', { scenario: 'counter', callers: 1, fault: 'none' })).toMatchObject({
+      status: 409,
+      problem: { code: 'RUN_IN_PROGRESS' },
+    });
+    leaving.abort();
+    const next = await waitFor('the next run', async () => {
+      const events = await run({ scenario: 'counter', callers: 1, fault: 'none' });
+      return events.at(-1)?.type === 'result' && events;
+    });
+    expect(next.at(-1)).toMatchObject({ naive: { held: 20 }, atomic: { held: 20 } });
+    expect(await ownKeys()).toEqual([]);
+  });
+
+  it.each([
+    [{ scenario: 'nothing', callers: 1, fault: 'none' }, /scenario/],
+    [{ scenario: 'counter', callers: 0, fault: 'none' }, /callers/],
+    [{ scenario: 'counter', callers: 201, fault: 'none' }, /callers/],
+    [{ scenario: 'counter', callers: 1.5, fault: 'none' }, /callers/],
+    [{ scenario: 'counter', callers: 1, fault: 'fire' }, /fault/],
+    [{}, /scenario/],
+  ])('[LAB-2] refuses %j', async (choice, detail) => {
+    expect(await post(shop, '/lab/runs', choice)).toMatchObject({
+      status: 400,
+      problem: { detail: expect.stringMatching(detail) },
+    });
+  });
+
+  it('[LAB-2] shows the code that runs: each handler is in its file word for word', async () => {
+    const { scenarios } = await read<LabDescription>(shop, '/lab');
+    const shown = Object.values(scenarios).flatMap(({ handlers: { naive, atomic } }) => [
+      ...naive,
+      ...atomic,
+    ]);
+    expect(shown).toHaveLength(11);
+    for (const { file, code } of shown) {
+      const indented = code.replaceAll(/^(?=.)/gm, '  ');
+      expect(readFileSync(file, 'utf8')).toContain(`\n${indented}\n`);
+      expect(code).toMatch(/^\}$/m);
+    }
+    const [, order] = scenarios['order-retry'].handlers.atomic;
+    expect(order!.code).toMatch(/^\/\*\* .*\nasync create\(dto: CreateOrderDto\)/);
+    expect(scenarios.stock.handlers.atomic[0]!.code).toMatch(/^@AtomicCounter\(\{$/m);
+  });
+
+  it('[LAB-2] leaves the data of the shop alone', async () => {
+    await run({ scenario: 'stock', callers: 2, fault: 'none' });
+    expect(await read(shop, '/accounts/alice')).toEqual({ id: 'alice', balance: 100 });
+    expect(await read(shop, '/orders')).toEqual({ count: 0 });
+  });
+
+  it('[LAB-2] ends its processes with the shop, also when the shop is killed', async () => {
+    await run({ scenario: 'counter', callers: 1, fault: 'none' });
+    const pids = workers();
+    expect(pids).toHaveLength(2);
+    shop.process.kill('SIGKILL');
+    await shop.exited;
+    for (const pid of pids) {
+      await waitFor(`the end of ${pid}`, () => {
+        try {
+          return !process.kill(pid, 0);
+        } catch {
+          return true;
+        }
+      });
+    }
+  });
+});
+
+describe('a shop on a Redis of its owner', () => {
+  it('[LAB-2] has no lab: neither page nor runs', async () => {
+    const server = await startRedisServer();
+    const shop = await startShop({ REDIS_URL: server.url });
+    try {
+      expect(await send('GET', shop, '/lab')).toMatchObject({ status: 404 });
+      expect(await post(shop, '/lab/runs', { scenario: 'counter', callers: 1, fault: 'none' })).toMatchObject(
+        { status: 404 },
+      );
+      expect(await send('GET', shop, '/lab.js')).toMatchObject({ status: 404 });
+      expect(await read(shop, '/')).toMatchObject({ 'POST /orders': expect.any(String) });
+      expect(shop.output).not.toContain('Race lab');
+    } finally {
+      await stopShop(shop);
+      await server.stop();
+    }
+  });
+});
