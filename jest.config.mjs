@@ -23,6 +23,7 @@ export default {
   moduleNameMapper: {
     '^nestjs-atomic-redis$': '<rootDir>/lib/index.ts',
     '^nestjs-atomic-redis/(openapi|health|testing)$': '<rootDir>/lib/$1/index.ts',
+    '^nestjs-atomic-redis/opentelemetry$': '<rootDir>/lib/observability/opentelemetry/index.ts',
     '^(\\.{1,2}/.*)\\.js$': '$1',
   },
   testTimeout: 30_000,

@@ -17,6 +17,7 @@ import { ReservationService } from './counters/reservations/reservation.service.
 import { IdempotencyService } from './idempotency/idempotency.service.js';
 import { ListService } from './lists/list.service.js';
 import { AtomicRedisEvents } from './observability/events.js';
+import { Observer } from './observability/observer.js';
 import { StatusReader } from './atomic-redis.status.js';
 import { AtomicRedisExceptionFilter } from './problem-details/atomic-redis-exception.filter.js';
 import { DeclaredConsumers } from './queues/declared-consumers.js';
@@ -68,14 +69,16 @@ const PROVIDERS: Provider[] = [
   { provide: OPTIONS, useFactory: resolveOptions, inject: [GIVEN_OPTIONS] },
   {
     provide: RedisConnection,
-    useFactory: (options: ResolvedOptions, name: string) => new RedisConnection({ ...options, name }),
-    inject: [OPTIONS, REGISTRATION_NAME],
+    useFactory: (options: ResolvedOptions, name: string, observer: Observer) =>
+      new RedisConnection({ ...options, name, observer }),
+    inject: [OPTIONS, REGISTRATION_NAME, Observer],
   },
   {
     provide: ScriptRunner,
     useFactory: (connection: RedisConnection) => new ScriptRunner(connection),
     inject: [RedisConnection],
   },
+  Observer,
   WorkInFlight,
   OperationRunner,
   AtomicRedis,

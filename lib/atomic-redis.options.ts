@@ -13,6 +13,7 @@ import {
   type ResolvedIdempotencyOptions,
 } from './idempotency/idempotency.options.js';
 import { queueDefaults, queueModuleOptionChecks, type QueueModuleOptions } from './queues/queue.options.js';
+import type { Telemetry } from './observability/telemetry.js';
 import type { ConnectionOption } from './redis/client.js';
 import { scriptDefaults, scriptOptionChecks, type ScriptModuleOptions } from './scripts/script.options.js';
 import {
@@ -40,6 +41,8 @@ export interface AtomicRedisOptions {
    * @default 10000
    */
   shutdownTimeoutMs?: number;
+  /** What follows every operation: `openTelemetry()` of `nestjs-atomic-redis/opentelemetry`. Default: nothing. */
+  telemetry?: Telemetry;
   /** Defaults of transactions, and how many connections they have. */
   transactions?: TransactionModuleOptions;
   /** Defaults of idempotent runs. */
@@ -52,7 +55,8 @@ export interface AtomicRedisOptions {
   queues?: QueueModuleOptions;
 }
 
-export interface ResolvedOptions extends Required<AtomicRedisOptions> {
+export interface ResolvedOptions extends Required<Omit<AtomicRedisOptions, 'telemetry'>> {
+  telemetry: Telemetry | undefined;
   transactions: ResolvedTransactionModuleOptions;
   idempotency: ResolvedIdempotencyOptions;
   counters: Required<CounterModuleOptions>;
@@ -67,6 +71,7 @@ const checkOptions = check.options({
   timeoutMs: check.waitMs(),
   lazyConnect: check.boolean,
   shutdownTimeoutMs: check.waitMs(0),
+  telemetry: check.methods('follow'),
   transactions: check.options(transactionOptionChecks),
   idempotency: check.options(idempotencyOptionChecks),
   counters: check.options(counterOptionChecks),
@@ -90,6 +95,7 @@ export function resolveOptions(given: AtomicRedisOptions): ResolvedOptions {
     timeoutMs: given.timeoutMs ?? 5_000,
     lazyConnect: given.lazyConnect ?? false,
     shutdownTimeoutMs: given.shutdownTimeoutMs ?? 10_000,
+    telemetry: given.telemetry,
     transactions: resolveTransactionModuleOptions(given.transactions),
     idempotency: resolveIdempotencyOptions(given.idempotency),
     counters: withDefaults(counterDefaults, given.counters),

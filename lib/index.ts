@@ -151,14 +151,24 @@ export type { ShadowType } from './shadow-keys/shadow-type.js';
 export type { ShadowEntry, ShadowValue, ShadowWriter } from './shadow-keys/shadow-writer.js';
 export { ShadowBuildEndedError, ShadowEmptyError, ShadowLostError } from './shadow-keys/shadow-key.errors.js';
 
-export {
-  AtomicRedisEvents,
-  type AtomicRedisEvent,
-  type AtomicRedisEventListener,
-  type IdempotencyDuplicateEvent,
-  type IdempotencyRunEvent,
-  type IdempotencyUnprotectedEvent,
-} from './observability/events.js';
+export { AtomicRedisEvents, type AtomicRedisEventListener } from './observability/events.js';
+export type {
+  AtomicRedisEvent,
+  IdempotencyDuplicateEvent,
+  IdempotencyRunEvent,
+  IdempotencyUnclaimedEvent,
+  IdempotencyUnprotectedEvent,
+  LeaseLostEvent,
+  OccurrenceEvent,
+  OperationEvent,
+  OperationType,
+  OutcomeResolvedEvent,
+  PoolWaitEvent,
+  QueueProcessEvent,
+  TerminalEvent,
+  TransactionEvent,
+} from './observability/event-types.js';
+export type { Telemetry } from './observability/telemetry.js';
 
 export type { AtomicRedisStatus, StatusOptions } from './atomic-redis.status.js';
 export type { ServerInfo } from './redis/server-info.js';

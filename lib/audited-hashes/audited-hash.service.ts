@@ -2,6 +2,8 @@ import { Inject, Injectable } from '@nestjs/common';
 import { OPTIONS } from '../atomic-redis.constants.js';
 import { describe, InvalidArgumentError, WrongTypeError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
+import { Observed, READ } from '../observability/observed.decorator.js';
+import { Observer } from '../observability/observer.js';
 import { Deadline } from '../redis/deadline.js';
 import { resultOf } from '../redis/durability.js';
 import { decoded, type BinaryValue, type Decoded, type Encoding } from '../redis/encoding.js';
@@ -32,6 +34,10 @@ export interface AuditHistory<V extends BinaryValue = string> {
   readonly next: string | null;
 }
 
+/** Not when it only was to delete what is not there. */
+const hasChanged = (before: Record<string, unknown>, [, changes]: readonly unknown[]): boolean =>
+  Object.entries(changes as object).some(([field, value]) => value !== null || before[field] !== null);
+
 /**
  * Hashes whose every change leaves an entry in a log: field, old and new value, Redis's time, and who made it. Change and entry are one step:
  * neither is ever there without the other. The hash is an ordinary Redis hash, the log an ordinary stream or list.
@@ -42,6 +48,7 @@ export interface AuditHistory<V extends BinaryValue = string> {
 export class AuditedHashService {
   constructor(
     private readonly operations: OperationRunner,
+    protected readonly observer: Observer,
     connection: RedisConnection,
     private readonly scripts: ScriptRunner,
     private readonly inFlight: WorkInFlight,
@@ -67,6 +74,7 @@ export class AuditedHashService {
    * @throws RedisReplyError when Redis refused it, as when it is out of memory
    * @throws NotReplicatedError when it changed something, and `durability` was not reached in time; `result` holds what it would have returned
    */
+  @Observed('auditedHashes.set')
   async set<E extends Encoding = 'utf8'>(
     key: string,
     field: string,
@@ -83,6 +91,7 @@ export class AuditedHashService {
    * @returns the value before, or null when there was none
    * @throws as {@link set} does
    */
+  @Observed('auditedHashes.delete', { changed: (before: unknown) => before !== null })
   async delete<E extends Encoding = 'utf8'>(
     key: string,
     field: string,
@@ -97,6 +106,7 @@ export class AuditedHashService {
    * @returns the value before of each field, null where there was none
    * @throws as {@link set} does
    */
+  @Observed('auditedHashes.update', { changed: hasChanged })
   async update<E extends Encoding = 'utf8', Field extends string = string>(
     key: string,
     changes: Readonly<Record<Field, BinaryValue | null>>,
@@ -132,6 +142,7 @@ export class AuditedHashService {
    * @throws NotTextError for a value that is no text, when `encoding` is not `buffer`
    * @throws RedisUnavailableError, RedisReplyError
    */
+  @Observed('auditedHashes.history', READ)
   async history<E extends Encoding = 'utf8'>(
     log: string,
     options: AuditHistoryOptions<E> = {},

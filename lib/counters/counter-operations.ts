@@ -1,6 +1,7 @@
 import { describe, InexactResultError, OutcomeUnknownError } from '../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
+import type { Observer } from '../observability/observer.js';
 import { Deadline } from '../redis/deadline.js';
 import { resultOf, type DurabilityOptions } from '../redis/durability.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
@@ -32,6 +33,7 @@ export class CounterOperations {
     private readonly connection: RedisConnection,
     private readonly scripts: ScriptRunner,
     private readonly inFlight: WorkInFlight,
+    private readonly observer: Observer,
     private readonly options: ResolvedOptions,
   ) {}
 
@@ -67,9 +69,8 @@ export class CounterOperations {
     options: CounterWriteOptions,
   ): () => Promise<boolean> {
     const fields: OperationFields = ['undo', String(applied), '', '', '', life];
-    return once(async () => {
-      if (BigInt(applied) === 0n) return true;
-      return await resultOf(
+    const undo = (): Promise<boolean> =>
+      resultOf(
         this.perform(key, fields, options),
         (answer) => {
           if (answer === Refusal.Overflow) throw new CounterOverflowError(key, -applied);
@@ -77,6 +78,9 @@ export class CounterOperations {
         },
         (undone) => undone,
       );
+    return once(async () => {
+      if (BigInt(applied) === 0n) return true;
+      return await this.observer.operation('counters.undo', undo, { changed: Boolean });
     });
   }
 

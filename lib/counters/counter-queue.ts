@@ -111,6 +111,7 @@ export class CounterQueue {
 
   private async sendBatch(key: string, batch: readonly Waiting[]): Promise<void> {
     const deadline = latestOf(batch);
+    this.connection.observer.batch(batch.length);
     const operations: string[] = [];
     for (const operation of batch) {
       operation.state = 'sent';

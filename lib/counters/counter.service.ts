@@ -8,6 +8,8 @@ import {
 } from '../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
+import { Observed, READ } from '../observability/observed.decorator.js';
+import { Observer } from '../observability/observer.js';
 import { resultOf } from '../redis/durability.js';
 import { OperationRunner } from '../redis/operation-runner.js';
 import { RedisConnection } from '../redis/redis-connection.js';
@@ -29,6 +31,11 @@ import { CounterLimitError } from './counter.errors.js';
 import type { CounterResult, CountersResult, UndoableCount, UndoableCounts } from './counter-result.js';
 import { readScript } from './read.script.js';
 
+const hasApplied = ({ applied }: { applied: number | bigint }): boolean => BigInt(applied) !== 0n;
+const hasAppliedAny = ({ applied, counters }: CountersResult): boolean =>
+  applied && counters.some(hasApplied);
+const wasThere = (value: number | bigint | null): boolean => value !== null;
+
 /**
  * Counters with bounds, exact over the whole range of a signed 64-bit integer. A counter is an ordinary Redis string; one that does
  * not exist counts as 0.
@@ -43,13 +50,14 @@ export class CounterService {
 
   constructor(
     private readonly connection: RedisConnection,
+    protected readonly observer: Observer,
     scripts: ScriptRunner,
     private readonly inFlight: WorkInFlight,
     runner: OperationRunner,
     @Inject(OPTIONS) options: ResolvedOptions,
   ) {
     connection.preload([applyScript, addAllScript, readScript]);
-    this.operations = new CounterOperations(connection, scripts, inFlight, options);
+    this.operations = new CounterOperations(connection, scripts, inFlight, observer, options);
     this.adder = new CounterAdder(connection, runner, options);
   }
 
@@ -72,6 +80,7 @@ export class CounterService {
   add(key: string, amount: number, options?: CounterAddOptions): Promise<CounterResult<number>>;
   add(key: string, amount: bigint, options?: CounterAddOptions): Promise<CounterResult<bigint>>;
   add(key: string, amount: number | bigint, options?: CounterAddOptions): Promise<CounterResult>;
+  @Observed('counters.add', { changed: hasApplied })
   async add(key: string, amount: number | bigint, options: CounterAddOptions = {}): Promise<CounterResult> {
     return await resultOf(this.operations.add(key, amount, options, ''), ({ result }) => result);
   }
@@ -83,6 +92,7 @@ export class CounterService {
   addUndoable(key: string, amount: number, options?: CounterAddOptions): Promise<UndoableCount<number>>;
   addUndoable(key: string, amount: bigint, options?: CounterAddOptions): Promise<UndoableCount<bigint>>;
   addUndoable(key: string, amount: number | bigint, options?: CounterAddOptions): Promise<UndoableCount>;
+  @Observed('counters.add', { changed: hasApplied })
   async addUndoable(
     key: string,
     amount: number | bigint,
@@ -115,6 +125,7 @@ export class CounterService {
     options?: CounterWriteOptions,
   ): Promise<CountersResult<bigint>>;
   addAll(adds: readonly CounterAddition[], options?: CounterWriteOptions): Promise<CountersResult>;
+  @Observed('counters.addAll', { changed: hasAppliedAny })
   async addAll(adds: readonly CounterAddition[], options: CounterWriteOptions = {}): Promise<CountersResult> {
     return await resultOf(this.adder.addAll(adds, options, ''), ({ applied, counters }) => ({
       applied,
@@ -135,6 +146,7 @@ export class CounterService {
     options?: CounterWriteOptions,
   ): Promise<UndoableCounts<bigint>>;
   addAllUndoable(adds: readonly CounterAddition[], options?: CounterWriteOptions): Promise<UndoableCounts>;
+  @Observed('counters.addAll', { changed: hasAppliedAny })
   async addAllUndoable(
     adds: readonly CounterAddition[],
     options: CounterWriteOptions = {},
@@ -213,14 +225,16 @@ export class CounterService {
    * @throws InexactResultError when it is beyond 2^53 - 1 either way: use {@link getBigInt}
    * @throws InvalidArgumentError, NotAnIntegerError, RedisUnavailableError
    */
+  @Observed('counters.get', READ)
   async get(key: string, options: CounterCallOptions = {}): Promise<number | null> {
-    const value = await this.getBigInt(key, options);
+    const value = await this.operations.read(key, options);
     if (value === null) return null;
     if (!Number.isSafeInteger(Number(value))) throw new InexactResultError(key, 'getBigInt');
     return Number(value);
   }
 
   /** As {@link get}, exact whatever the value. */
+  @Observed('counters.get', READ)
   getBigInt(key: string, options: CounterCallOptions = {}): Promise<bigint | null> {
     return this.operations.read(key, options);
   }
@@ -232,12 +246,14 @@ export class CounterService {
    * @throws InexactResultError when that value is beyond 2^53 - 1 either way; nothing was deleted: use {@link resetBigInt}
    * @throws as {@link add} does
    */
+  @Observed('counters.reset', { changed: wasThere })
   async reset(key: string, options: CounterWriteOptions = {}): Promise<number | null> {
     const previous = await this.operations.reset(key, options, 'n');
     return previous === null ? null : Number(previous);
   }
 
   /** As {@link reset}, exact whatever the value. */
+  @Observed('counters.reset', { changed: wasThere })
   resetBigInt(key: string, options: CounterWriteOptions = {}): Promise<bigint | null> {
     return this.operations.reset(key, options, '');
   }

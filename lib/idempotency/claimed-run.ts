@@ -1,6 +1,7 @@
 import { Logger } from '@nestjs/common';
-import { NotReplicatedError } from '../atomic-redis.errors.js';
-import type { AtomicRedisEvents, IdempotencyRunEvent } from '../observability/events.js';
+import { ModuleClosedError, NotReplicatedError } from '../atomic-redis.errors.js';
+import type { IdempotencyRunEvent } from '../observability/event-types.js';
+import { errorName, type Operation } from '../observability/observer.js';
 import { UNPROTECTED, withParticipant } from '../redis/commit-participant.js';
 import { Deadline } from '../redis/deadline.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
@@ -19,7 +20,6 @@ export interface RunSurroundings {
   readonly store: RecordStore;
   readonly leases: LeaseKeeper;
   readonly cache: ReplayCache | undefined;
-  readonly events: AtomicRedisEvents;
   readonly maxResultBytes: number;
   /** Waits for the last step of a run as long as its caller may be kept waiting. */
   readonly finish: (step: Promise<unknown>) => Promise<void>;
@@ -30,9 +30,9 @@ export function runOf(
   owner: Owner,
   claimedAt: number,
   request: ClaimRequest,
-  { connection, store, leases, cache, events, maxResultBytes, finish }: RunSurroundings,
+  { connection, store, leases, cache, maxResultBytes, finish }: RunSurroundings,
 ): ClaimedRun {
-  const { ttlMs, leaseMs, maxRunMs, operation, codec, durability } = request;
+  const { observed, ttlMs, leaseMs, maxRunMs, operation, codec, durability } = request;
   const { record, fingerprint } = owner;
   const abort = new AbortController();
   let hasEnded = false;
@@ -41,7 +41,18 @@ export function runOf(
     leaseMs,
     maxRunMs,
     lost: (reason) => {
-      if (!hasEnded) abort.abort(reason);
+      if (hasEnded) return;
+      // That the module closes is no loss: the lease is left to itself.
+      if (!(reason instanceof ModuleClosedError))
+        observed.within(() =>
+          connection.observer.occurred({
+            type: 'lease.lost',
+            pattern: 'idempotency',
+            name: operation,
+            error: errorName(reason),
+          }),
+        );
+      abort.abort(reason);
     },
   };
   leases.hold(lease, claimedAt);
@@ -49,10 +60,16 @@ export function runOf(
 
   type Outcome = IdempotencyRunEvent['outcome'];
   let replicated = true;
-  const report = (outcome: Outcome): void => {
-    const durationMs = performance.now() - claimedAt;
-    events.emit(() => ({ type: 'idempotency.run', outcome, operation, record, durationMs, replicated }));
-  };
+  const { within, failure } = observedMethod(observed, commit);
+  const report = (outcome: Outcome): void =>
+    observed.end(() => ({
+      type: 'idempotency.run',
+      outcome,
+      operation,
+      record,
+      replicated,
+      ...failure(),
+    }));
 
   const told = async (step: Promise<Outcome>, known?: (outcome: Outcome) => void): Promise<void> => {
     let outcome: Outcome = 'unrecorded';
@@ -86,7 +103,7 @@ export function runOf(
 
   return {
     signal: abort.signal,
-    within: (method) => withParticipant(commit, method),
+    within,
     complete: async (result) => {
       hasEnded = true;
       const sealed = store.seal(record, result);
@@ -115,12 +132,31 @@ export const memoryMsOf = ({ leaseMs, timeoutMs }: Pick<ClaimRequest, 'leaseMs' 
   Math.max(leaseMs, timeoutMs) + 1_000;
 
 /** A run without a record: nothing is known of other calls, and nothing is kept of this one. */
-export function unprotectedRun(): ClaimedRun {
+export function unprotectedRun({ observed, operation, record }: ClaimRequest): ClaimedRun {
+  const { within, failure } = observedMethod(observed, UNPROTECTED);
+  const end = (): Promise<void> => {
+    observed.end(() => ({ type: 'idempotency.unprotected', operation, record, ...failure() }));
+    return Promise.resolve();
+  };
+  return { signal: new AbortController().signal, within, complete: end, release: end, abandon: end };
+}
+
+/** Runs methods as part of a run, and keeps how the last one failed. */
+function observedMethod(
+  observed: Operation,
+  participant: Parameters<typeof withParticipant>[0],
+): Pick<ClaimedRun, 'within'> & { failure: () => { error?: string } } {
+  let failed: { error: unknown } | undefined;
   return {
-    signal: new AbortController().signal,
-    within: (method) => withParticipant(UNPROTECTED, method),
-    complete: () => Promise.resolve(),
-    release: () => Promise.resolve(),
-    abandon: () => Promise.resolve(),
+    within: async (method) => {
+      failed = undefined;
+      try {
+        return await observed.within(() => withParticipant(participant, method));
+      } catch (error) {
+        failed = { error };
+        throw error;
+      }
+    },
+    failure: () => (failed ? { error: errorName(failed.error) } : {}),
   };
 }

@@ -9,7 +9,8 @@ import { assertNotRetried, Propagation } from '../redis/retried-work.js';
 import { RedisConnection } from '../redis/redis-connection.js';
 import { ScriptRunner } from '../redis/script-runner.js';
 import { WorkInFlight } from '../redis/work-in-flight.js';
-import { AtomicRedisEvents } from '../observability/events.js';
+import { Observed, READ } from '../observability/observed.decorator.js';
+import { errorName, Observer, type Operation } from '../observability/observer.js';
 import { decide, type OnErrorOption } from './error-policy.js';
 import { IdempotencyInFlightError } from './idempotency.errors.js';
 import {
@@ -107,12 +108,12 @@ export class IdempotencyService {
     private readonly connection: RedisConnection,
     scripts: ScriptRunner,
     private readonly inFlight: WorkInFlight,
-    events: AtomicRedisEvents,
+    protected readonly observer: Observer,
     @Inject(OPTIONS) options: ResolvedOptions,
   ) {
     this.defaults = options.idempotency;
     this.store = new RecordStore(connection, scripts, this.defaults.encryption);
-    this.claimer = new RunClaimer(this.store, connection, inFlight, events, this.defaults);
+    this.claimer = new RunClaimer(this.store, connection, inFlight, this.defaults);
   }
 
   /**
@@ -134,11 +135,8 @@ export class IdempotencyService {
     work: (run: IdempotentRun) => Promise<T> | Observable<T> | T,
     options: IdempotencyOptions = {},
   ): Promise<T> {
-    check.key('key', key);
-    check.func('work', work);
-    checkOptions('options', options);
     return await this.inFlight.track(async () => {
-      const claim = await this.claim(key, options);
+      const claim = await this.claim(key, options, () => check.func('work', work));
       if (claim.kind === 'replay')
         return claim.read((result) => replayed(result, this.codecOf(options))) as T;
       return await this.runClaimed(claim.run, work, options);
@@ -151,6 +149,7 @@ export class IdempotencyService {
    *
    * @throws InvalidArgumentError, IdempotencyRecordError, RedisUnavailableError
    */
+  @Observed('idempotency.inspect', READ)
   async inspect(key: string, options: IdempotencyKeyOptions = {}): Promise<IdempotencyRecord | null> {
     const found = await this.lookUp(key, options);
     if (!found) return null;
@@ -169,6 +168,7 @@ export class IdempotencyService {
    * @throws TransactionMisuseError inside an open transaction
    * @throws InvalidArgumentError, IdempotencyRecordError, RedisUnavailableError
    */
+  @Observed('idempotency.forget', { changed: Boolean })
   async forget(key: string, options: IdempotencyKeyOptions = {}): Promise<boolean> {
     assertNotRetried('Forgetting an idempotency key', undefined);
     const found = await this.lookUp(key, options);
@@ -188,26 +188,31 @@ export class IdempotencyService {
     return await this.inFlight.track(work);
   }
 
-  /** Takes the key for a run, or finds the result of an earlier one. For callers that end the run by themselves. @internal */
-  async claim(key: string, options: IdempotencyOptions): Promise<Claim> {
-    assertNotRetried('An idempotent run', options.propagation);
-    const { operation = '', fingerprint } = options;
-    const defaults = this.defaults;
-    const request: ClaimRequest = {
-      record: this.recordOf(key, options),
-      operation,
-      fingerprint: fingerprint === undefined ? '' : fingerprintOf(fingerprint),
-      ttlMs: options.ttlMs ?? defaults.ttlMs,
-      leaseMs: options.leaseMs ?? defaults.leaseMs,
-      maxRunMs: options.maxRunMs ?? defaults.maxRunMs,
-      timeoutMs: options.timeoutMs ?? defaults.timeoutMs,
-      onDuplicate: options.onDuplicate ?? defaults.onDuplicate,
-      waitTimeoutMs: options.waitTimeoutMs ?? defaults.waitTimeoutMs,
-      onUnavailable: options.onUnavailable ?? defaults.onUnavailable,
-      codec: this.codecOf(options),
-      durability: options.durability ?? defaults.durability,
-    };
-    return await this.claimer.claim(request);
+  /**
+   * Takes the key for a run, or finds the result of an earlier one. For callers that end the run by themselves.
+   * @param checkMore of the caller's own arguments
+   * @internal
+   */
+  async claim(key: string, options: IdempotencyOptions, checkMore?: () => void): Promise<Claim> {
+    const given: unknown = (options as IdempotencyOptions | null)?.operation;
+    const operation = typeof given === 'string' ? given : '';
+    const observed = this.observer.begin('idempotency.run', operation);
+    return await observed.within(async () => {
+      let record = '';
+      try {
+        check.key('key', key);
+        checkMore?.();
+        checkOptions('options', options);
+        assertNotRetried('An idempotent run', options.propagation);
+        const request = this.requestOf(key, options, observed);
+        record = request.record;
+        return await this.claimer.claim(request);
+      } catch (error) {
+        // Unless it was told of as a duplicate.
+        observed.end(() => ({ type: 'idempotency.unclaimed', operation, record, error: errorName(error) }));
+        throw error;
+      }
+    });
   }
 
   /**
@@ -239,6 +244,26 @@ export class IdempotencyService {
     if (policy === 'release') await run.release();
     else if (policy === 'replay') await run.complete(storedError(error, this.defaults.maxResultBytes));
     else await run.complete(tombstone('outcome-unknown'));
+  }
+
+  private requestOf(key: string, options: IdempotencyOptions, observed: Operation): ClaimRequest {
+    const { operation = '', fingerprint } = options;
+    const defaults = this.defaults;
+    return {
+      observed,
+      record: this.recordOf(key, options),
+      operation,
+      fingerprint: fingerprint === undefined ? '' : fingerprintOf(fingerprint),
+      ttlMs: options.ttlMs ?? defaults.ttlMs,
+      leaseMs: options.leaseMs ?? defaults.leaseMs,
+      maxRunMs: options.maxRunMs ?? defaults.maxRunMs,
+      timeoutMs: options.timeoutMs ?? defaults.timeoutMs,
+      onDuplicate: options.onDuplicate ?? defaults.onDuplicate,
+      waitTimeoutMs: options.waitTimeoutMs ?? defaults.waitTimeoutMs,
+      onUnavailable: options.onUnavailable ?? defaults.onUnavailable,
+      codec: this.codecOf(options),
+      durability: options.durability ?? defaults.durability,
+    };
   }
 
   /** In a slot of its own, or in that of the keys it is to be committed with. */

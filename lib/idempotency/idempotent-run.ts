@@ -1,3 +1,4 @@
+import type { Operation } from '../observability/observer.js';
 import type { DurabilityOptions } from '../redis/durability.js';
 import type { ResultCodec } from './result-codec.js';
 import type { StoredResult } from './stored-result.js';
@@ -14,7 +15,7 @@ export interface IdempotentRun {
 /** A run that has claimed its key, and how it ends: exactly one of `complete` and `release`. */
 export interface ClaimedRun extends IdempotentRun {
   /** Runs the method as part of this run, so that a transaction inside can commit it. */
-  within<T>(method: () => T): T;
+  within<T>(method: () => Promise<T>): Promise<T>;
   /**
    * Stores the result for replay. When Redis does not confirm in time, goes on trying while the lease lives.
    * Never rejects: the caller is owed the result, whether or not it could be stored.
@@ -37,6 +38,8 @@ export interface Replay {
 }
 
 export interface ClaimRequest {
+  /** The call, as it is told of. */
+  readonly observed: Operation;
   /** The key in Redis. */
   readonly record: string;
   /** For events. */

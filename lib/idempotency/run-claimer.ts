@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { Logger } from '@nestjs/common';
 import { NotReplicatedError, OutcomeUnknownError, RedisUnavailableError } from '../atomic-redis.errors.js';
-import type { AtomicRedisEvents, IdempotencyDuplicateEvent } from '../observability/events.js';
+import type { IdempotencyDuplicateEvent } from '../observability/event-types.js';
+import { errorName } from '../observability/observer.js';
 import { Deadline } from '../redis/deadline.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import type { WorkInFlight } from '../redis/work-in-flight.js';
@@ -33,7 +34,6 @@ export class RunClaimer {
     private readonly store: RecordStore,
     private readonly connection: RedisConnection,
     private readonly work: WorkInFlight,
-    private readonly events: AtomicRedisEvents,
     private readonly options: Pick<ResolvedIdempotencyOptions, 'maxResultBytes' | 'replayCache'>,
   ) {
     this.leases = new LeaseKeeper((leases) => store.renew(leases));
@@ -50,23 +50,25 @@ export class RunClaimer {
   async claim(request: ClaimRequest): Promise<Claim> {
     const { record, fingerprint, onDuplicate, onUnavailable } = request;
     const began = performance.now();
-    const report = (outcome: Outcome, waited = false, cached = false): void => {
+    let waited = false;
+    let asked = false;
+    const report = (outcome: Outcome, failure?: { error: unknown }): void => {
       const waitedMs = waited ? performance.now() - began : 0;
       const { operation } = request;
-      this.events.emit(() => ({
+      const error = failure && { error: errorName(failure.error) };
+      request.observed.end(() => ({
         type: 'idempotency.duplicate',
         outcome,
         operation,
         record,
         waitedMs,
-        cached,
+        cached: !asked,
+        ...error,
       }));
     };
-    let waited = false;
-    let asked = false;
     try {
       const cached = this.cache?.get(record, fingerprint);
-      if (cached) return replayOf(cached, (outcome) => report(outcome, false, true));
+      if (cached) return replayOf(cached, report);
       asked = true;
       let found = await this.tryClaim(request);
       if (found.kind === 'running') {
@@ -76,11 +78,11 @@ export class RunClaimer {
         const { leaseLeftMs } = found;
         found = await this.waits.wait(record, waiter, { leaseLeftMs, timeoutMs: request.waitTimeoutMs });
       }
-      return found.kind === 'replay' ? replayOf(found.result, (outcome) => report(outcome, waited)) : found;
+      return found.kind === 'replay' ? replayOf(found.result, report) : found;
     } catch (error) {
-      if (error instanceof IdempotencyInFlightError) report('in-flight', waited);
-      else if (error instanceof IdempotencyMismatchError) report('mismatch', waited, !asked);
-      else if (waited || error instanceof IdempotencyRecordError) report('failed', waited);
+      if (error instanceof IdempotencyInFlightError) report('in-flight', { error });
+      else if (error instanceof IdempotencyMismatchError) report('mismatch', { error });
+      else if (waited || error instanceof IdempotencyRecordError) report('failed', { error });
       // Who waited knows of a run that may be going on.
       else if (error instanceof RedisUnavailableError && onUnavailable === 'run')
         return this.unprotected(request, error);
@@ -140,18 +142,16 @@ export class RunClaimer {
       store: this.store,
       leases: this.leases,
       cache: this.cache,
-      events: this.events,
       maxResultBytes: this.options.maxResultBytes,
       finish: (step) => this.finish(step, request),
     });
   }
 
-  private unprotected({ operation, record }: ClaimRequest, error: RedisUnavailableError): Claim {
+  private unprotected(request: ClaimRequest, error: RedisUnavailableError): Claim {
     this.logger.warn(
-      `${operation || 'A call'} runs without protection against being repeated (onUnavailable: 'run'): ${error.message}`,
+      `${request.operation || 'A call'} runs without protection against being repeated (onUnavailable: 'run'): ${error.message}`,
     );
-    this.events.emit(() => ({ type: 'idempotency.unprotected', operation, record }));
-    return { kind: 'run', run: unprotectedRun() };
+    return { kind: 'run', run: unprotectedRun(request) };
   }
 
   /** Waits as long as one step may take, and leaves the rest to the background; shutdown waits for it. */
@@ -172,22 +172,21 @@ export class RunClaimer {
 }
 
 /** @param report called at the first reading, with what came of it */
-function replayOf(result: StoredResult, report: (outcome: Outcome) => void): Replay {
-  let isReported = false;
-  const reportOnce = (outcome: Outcome): void => {
-    if (!isReported) report(outcome);
-    isReported = true;
-  };
+function replayOf(
+  result: StoredResult,
+  report: (outcome: Outcome, failure?: { error: unknown }) => void,
+): Replay {
   return {
     kind: 'replay',
     read: (reader) => {
       try {
         const read = reader(result);
-        reportOnce('replayed');
+        report('replayed');
         return read;
       } catch (error) {
         // Anything else is what the first call came to.
-        reportOnce(error instanceof IdempotencyRecordError ? 'failed' : 'replayed');
+        if (error instanceof IdempotencyRecordError) report('failed', { error });
+        else report('replayed');
         throw error;
       }
     },

@@ -2,6 +2,8 @@ import { Injectable } from '@nestjs/common';
 import type { Redis } from 'ioredis';
 import { describe, OutcomeUnknownError, WrongTypeError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
+import { Observed } from '../observability/observed.decorator.js';
+import { Observer } from '../observability/observer.js';
 import { Deadline } from '../redis/deadline.js';
 import {
   decoded,
@@ -52,6 +54,7 @@ export class ListService {
 
   constructor(
     private readonly connection: RedisConnection,
+    protected readonly observer: Observer,
     private readonly operations: OperationRunner,
     private readonly inFlight: WorkInFlight,
   ) {
@@ -75,6 +78,7 @@ export class ListService {
    * @throws TransactionMisuseError inside an open transaction
    * @throws ModuleClosedError when the module is closed while it waits
    */
+  @Observed('lists.move', { changed: (element: unknown) => element !== null })
   async move<E extends Encoding = 'utf8'>(
     source: string,
     destination: string,

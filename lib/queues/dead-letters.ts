@@ -50,10 +50,13 @@ export class DeadLetters<T = unknown> {
    * @throws InvalidArgumentError, RedisUnavailableError
    */
   async list(options: ListOptions = {}): Promise<DeadLetter<T>[]> {
-    checkListOptions('options', options);
-    const { offset = 0, limit = 100, ...rest } = options;
-    const letters = await this.commands.listDead(offset, limit, rest);
-    return letters.map((letter) => ({ ...letter, payload: this.read(letter.bytes) }));
+    const list = async (): Promise<DeadLetter<T>[]> => {
+      checkListOptions('options', options);
+      const { offset = 0, limit = 100, ...rest } = options;
+      const letters = await this.commands.listDead(offset, limit, rest);
+      return letters.map((letter) => ({ ...letter, payload: this.read(letter.bytes) }));
+    };
+    return await this.commands.observe('queues.listDead', list, () => false);
   }
 
   /**
@@ -64,7 +67,11 @@ export class DeadLetters<T = unknown> {
    * @throws InvalidArgumentError, RedisUnavailableError, OutcomeUnknownError, TransactionMisuseError; of many jobs some may have been requeued
    */
   async requeue(ids?: readonly string[], options: QueueCallOptions = {}): Promise<number> {
-    return await this.take('requeue', ids, options);
+    return await this.commands.observe(
+      'queues.requeueDead',
+      () => this.take('requeue', ids, options),
+      Boolean,
+    );
   }
 
   /**
@@ -75,7 +82,7 @@ export class DeadLetters<T = unknown> {
    * @throws as {@link requeue} does
    */
   async purge(ids?: readonly string[], options: QueueCallOptions = {}): Promise<number> {
-    return await this.take('purge', ids, options);
+    return await this.commands.observe('queues.purgeDead', () => this.take('purge', ids, options), Boolean);
   }
 
   private async take(

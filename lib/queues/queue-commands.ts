@@ -1,5 +1,7 @@
 import { randomBytes, randomInt } from 'node:crypto';
-import { describe, OutcomeUnknownError } from '../atomic-redis.errors.js';
+import { describe, OutcomeUnknownError, type LeaseLostError } from '../atomic-redis.errors.js';
+import type { OperationType } from '../observability/event-types.js';
+import type { Observer, Operation } from '../observability/observer.js';
 import { Deadline } from '../redis/deadline.js';
 import type { OperationOptions, OperationRunner } from '../redis/operation-runner.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
@@ -63,6 +65,7 @@ export interface RedisAccess {
   readonly operations: OperationRunner;
   readonly scripts: ScriptRunner;
   readonly inFlight: WorkInFlight;
+  readonly observer: Observer;
   readonly timeoutMs: number;
 }
 
@@ -80,6 +83,22 @@ export class QueueCommands {
   ) {
     this.keys = queueKeys(redis.connection.keys, queue);
     this.processing = this.keys.processing(this.consumer);
+  }
+
+  /** Runs an operation of the queue, and tells of its end. */
+  observe<T>(type: OperationType, work: () => Promise<T>, changed?: (result: T) => boolean): Promise<T> {
+    const { observer } = this.redis;
+    return observer.operation(type, work, { name: this.queue, ...(changed && { changed }) });
+  }
+
+  /** For a delivery, whose end is elsewhere. */
+  beginProcessing(): Operation {
+    return this.redis.observer.begin('queues.process', this.queue);
+  }
+
+  /** Tells that a job's lease was lost. */
+  leaseLost({ code }: LeaseLostError): void {
+    this.redis.observer.occurred({ type: 'lease.lost', pattern: 'queues', name: this.queue, error: code });
   }
 
   async push(jobs: readonly (readonly [id: string, payload: string | Buffer])[], options: OperationOptions) {

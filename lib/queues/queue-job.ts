@@ -1,7 +1,7 @@
 import { LeaseLostError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import { Settled, Verdict } from './advance.script.js';
-import type { Delivery } from './queue-commands.js';
+import type { Delivery, QueueCommands } from './queue-commands.js';
 import type { QueueReader } from './queue-reader.js';
 import { leaseMsCheck, queueCallOptionChecks, type QueueCallOptions } from './queue.options.js';
 
@@ -51,8 +51,11 @@ export class QueueJob<T = unknown> {
    * @throws InvalidArgumentError, RedisUnavailableError, OutcomeUnknownError, TransactionMisuseError; it may be called again
    */
   async ack(options: QueueCallOptions = {}): Promise<boolean> {
-    checkOptions('options', options);
-    return (await this.taken.end(Verdict.Ack, undefined, options)) !== Settled.Lost;
+    const ack = async (): Promise<boolean> => {
+      checkOptions('options', options);
+      return (await this.taken.end(Verdict.Ack, undefined, options)) !== Settled.Lost;
+    };
+    return await this.taken.commands.observe('queues.ack', ack, Boolean);
   }
 
   /**
@@ -62,9 +65,14 @@ export class QueueJob<T = unknown> {
   async ackAndTakeNext(
     options: QueueCallOptions = {},
   ): Promise<{ acked: boolean; next: QueueJob<T> | null }> {
-    checkOptions('options', options);
-    const { settled, next } = await this.taken.endAndTakeNext(Verdict.Ack, undefined, options);
-    return { acked: settled !== Settled.Lost, next: next?.job ?? null };
+    const ackAndTakeNext = async (): Promise<{ acked: boolean; next: QueueJob<T> | null }> => {
+      checkOptions('options', options);
+      const { settled, next } = await this.taken.endAndTakeNext(Verdict.Ack, undefined, options);
+      return { acked: settled !== Settled.Lost, next: next?.job ?? null };
+    };
+    const hasChanged = ({ acked, next }: { acked: boolean; next: unknown }): boolean =>
+      acked || next !== null;
+    return await this.taken.commands.observe('queues.ackAndTakeNext', ackAndTakeNext, hasChanged);
   }
 
   /**
@@ -74,9 +82,12 @@ export class QueueJob<T = unknown> {
    * @throws as {@link ack} does
    */
   async retry(options: RetryOptions = {}): Promise<boolean> {
-    checkRetryOptions('options', options);
-    const { reason, ...rest } = options;
-    return (await this.taken.end(Verdict.Retry, reason, rest)) !== Settled.Lost;
+    const retry = async (): Promise<boolean> => {
+      checkRetryOptions('options', options);
+      const { reason, ...rest } = options;
+      return (await this.taken.end(Verdict.Retry, reason, rest)) !== Settled.Lost;
+    };
+    return await this.taken.commands.observe('queues.retry', retry, Boolean);
   }
 
   /**
@@ -86,17 +97,26 @@ export class QueueJob<T = unknown> {
    * @throws as {@link ack} does
    */
   async extend(options: ExtendOptions = {}): Promise<boolean> {
-    checkExtendOptions('options', options);
-    const { leaseMs, ...rest } = options;
-    return await this.taken.extend(leaseMs, rest);
+    const extend = async (): Promise<boolean> => {
+      checkExtendOptions('options', options);
+      const { leaseMs, ...rest } = options;
+      return await this.taken.extend(leaseMs, rest);
+    };
+    return await this.taken.commands.observe('queues.extend', extend, Boolean);
   }
+}
+
+interface Ending {
+  readonly verdict: Verdict;
+  /** What becomes of the delivery. */
+  readonly settled: Promise<Settled>;
 }
 
 /** What the library does with a job that was taken. */
 export class TakenJob<T> {
   readonly job: QueueJob<T>;
   private readonly abort = new AbortController();
-  private ending: { verdict: Verdict; settled: Promise<Settled> } | undefined;
+  private current: Ending | undefined;
 
   constructor(
     private readonly reader: QueueReader<T>,
@@ -112,9 +132,13 @@ export class TakenJob<T> {
     return this.abort.signal;
   }
 
-  /** What became of the delivery, once it was ended or while it is being ended. */
-  get settled(): Promise<Settled> | undefined {
-    return this.ending?.settled;
+  get commands(): QueueCommands {
+    return this.reader.commands;
+  }
+
+  /** How the delivery was ended, or is being ended. */
+  get ending(): Ending | undefined {
+    return this.current;
   }
 
   /** A delivery ends once: the same end again gets the same answer, another one finds the job gone. An end that failed may be tried again. */
@@ -150,26 +174,31 @@ export class TakenJob<T> {
   }
 
   lose(): void {
+    if (this.abort.signal.aborted) return;
+    const lost = new LeaseLostError();
+    this.commands.leaseLost(lost);
+    this.abort.abort(lost);
+  }
+
+  /** It was given back: its work is to end. */
+  abandon(): void {
     this.abort.abort(new LeaseLostError());
   }
 
   private async endBy(verdict: Verdict, run: () => Promise<Settled>): Promise<Settled> {
     const settled = run();
-    const ending = (this.ending = { verdict, settled });
+    const ending = (this.current = { verdict, settled });
     try {
       const answer = await settled;
       if (answer === Settled.Lost) this.lose();
       return answer;
     } catch (error) {
-      if (this.ending === ending) this.ending = undefined;
+      if (this.current === ending) this.current = undefined;
       throw error;
     }
   }
 
-  private async endedAlready(
-    verdict: Verdict,
-    ending: { verdict: Verdict; settled: Promise<Settled> },
-  ): Promise<Settled> {
+  private async endedAlready(verdict: Verdict, ending: Ending): Promise<Settled> {
     const settled = await ending.settled;
     return verdict === ending.verdict ? settled : Settled.Lost;
   }

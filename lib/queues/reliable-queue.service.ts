@@ -2,6 +2,7 @@ import { Inject, Injectable } from '@nestjs/common';
 import { OPTIONS } from '../atomic-redis.constants.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
+import { Observer } from '../observability/observer.js';
 import { OperationRunner } from '../redis/operation-runner.js';
 import { RedisConnection } from '../redis/redis-connection.js';
 import { ScriptRunner } from '../redis/script-runner.js';
@@ -29,6 +30,7 @@ export class ReliableQueueService {
     private readonly operations: OperationRunner,
     private readonly scripts: ScriptRunner,
     private readonly inFlight: WorkInFlight,
+    private readonly observer: Observer,
     @Inject(OPTIONS) private readonly options: ResolvedOptions,
   ) {
     connection.preload(QUEUE_SCRIPTS);
@@ -80,9 +82,16 @@ export class ReliableQueueService {
   private shareIn(queue: string): { commands: QueueCommands; arrivals: Arrivals } {
     let share = this.shares.get(queue);
     if (!share) {
-      const { connection, operations, scripts, inFlight } = this;
+      const { connection, operations, scripts, inFlight, observer } = this;
       const { timeoutMs } = this.options;
-      const commands = new QueueCommands(queue, { connection, operations, scripts, inFlight, timeoutMs });
+      const commands = new QueueCommands(queue, {
+        connection,
+        operations,
+        scripts,
+        inFlight,
+        observer,
+        timeoutMs,
+      });
       this.shares.set(queue, (share = { commands, arrivals: new Arrivals(connection, commands) }));
     }
     return share;

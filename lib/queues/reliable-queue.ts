@@ -95,12 +95,14 @@ export class ReliableQueue<T = unknown> {
    * @throws NotReplicatedError when it was pushed, and `durability` was not reached in time; its `result` is the id
    */
   async push(payload: T, options: OperationOptions = {}): Promise<string> {
-    checkOptions('options', options);
-    const id = newId();
-    return await resultOf(
-      this.commands.push([[id, this.format.encode('payload', payload)]], options),
-      () => id,
-    );
+    return await this.commands.observe('queues.push', async () => {
+      checkOptions('options', options);
+      const id = newId();
+      return await resultOf(
+        this.commands.push([[id, this.format.encode('payload', payload)]], options),
+        () => id,
+      );
+    });
   }
 
   /**
@@ -108,15 +110,12 @@ export class ReliableQueue<T = unknown> {
    * @returns the jobs' ids, in the order of the payloads
    */
   async pushMany(payloads: readonly T[], options: OperationOptions = {}): Promise<string[]> {
-    checkOptions('options', options);
-    if (!Array.isArray(payloads) || payloads.length > MAX_JOBS_PER_PUSH)
-      throw new InvalidArgumentError('payloads', `an array of at most ${MAX_JOBS_PER_PUSH}`, payloads);
-    const jobs = Array.from(
-      payloads,
-      (payload, i) => [newId(), this.format.encode(`payloads[${i}]`, payload)] as const,
+    const { commands } = this;
+    return await commands.observe(
+      'queues.pushMany',
+      () => this.pushAll(payloads, options),
+      (ids) => ids.length > 0,
     );
-    const ids = jobs.map(([id]) => id);
-    return ids.length === 0 ? ids : await resultOf(this.commands.push(jobs, options), () => ids);
   }
 
   /**
@@ -133,15 +132,18 @@ export class ReliableQueue<T = unknown> {
    * @throws ModuleClosedError when the module is closed while it waits
    */
   async take(options: TakeOptions = {}): Promise<QueueJob<T> | null> {
-    checkTakeOptions('options', options);
-    const { timeoutMs = 0, leaseMs, signal, propagation } = options;
-    const taken = await this.reader.take({
-      waitMs: timeoutMs,
-      leaseMs,
-      signal,
-      ...(propagation && { propagation }),
-    });
-    return taken?.job ?? null;
+    const take = async (): Promise<QueueJob<T> | null> => {
+      checkTakeOptions('options', options);
+      const { timeoutMs = 0, leaseMs, signal, propagation } = options;
+      const taken = await this.reader.take({
+        waitMs: timeoutMs,
+        leaseMs,
+        signal,
+        ...(propagation && { propagation }),
+      });
+      return taken?.job ?? null;
+    };
+    return await this.commands.observe('queues.take', take, (job) => job !== null);
   }
 
   /**
@@ -160,8 +162,23 @@ export class ReliableQueue<T = unknown> {
    * @throws InvalidArgumentError, RedisUnavailableError
    */
   async counts(options: { timeoutMs?: number } = {}): Promise<QueueCounts> {
-    checkCountsOptions('options', options);
-    return await this.commands.counts(options);
+    const count = async (): Promise<QueueCounts> => {
+      checkCountsOptions('options', options);
+      return await this.commands.counts(options);
+    };
+    return await this.commands.observe('queues.counts', count, () => false);
+  }
+
+  private async pushAll(payloads: readonly T[], options: OperationOptions): Promise<string[]> {
+    checkOptions('options', options);
+    if (!Array.isArray(payloads) || payloads.length > MAX_JOBS_PER_PUSH)
+      throw new InvalidArgumentError('payloads', `an array of at most ${MAX_JOBS_PER_PUSH}`, payloads);
+    const jobs = Array.from(
+      payloads,
+      (payload, i) => [newId(), this.format.encode(`payloads[${i}]`, payload)] as const,
+    );
+    const ids = jobs.map(([id]) => id);
+    return ids.length === 0 ? ids : await resultOf(this.commands.push(jobs, options), () => ids);
   }
 }
 

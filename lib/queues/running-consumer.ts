@@ -1,6 +1,8 @@
 import { Logger } from '@nestjs/common';
-import { describe } from '../atomic-redis.errors.js';
+import { describe, type Outcome } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
+import type { QueueProcessEvent } from '../observability/event-types.js';
+import { failureOf, type Operation } from '../observability/observer.js';
 import { Deadline, fullJitter, sleep } from '../redis/deadline.js';
 import { Settled, Verdict } from './advance.script.js';
 import { keepRenewed } from './lease-renewal.js';
@@ -9,6 +11,11 @@ import type { QueueReader } from './queue-reader.js';
 
 /** What runs a job: when it settles the job is acknowledged, when it throws it is retried, unless it did so itself. */
 export type JobHandler<T> = (job: QueueJob<T>) => unknown;
+
+interface Running {
+  readonly operation: Operation;
+  readonly stopRenewing: () => void;
+}
 
 /** How long one wait for a job lasts. */
 const WAIT_MS = 60_000;
@@ -22,8 +29,8 @@ const checkStopOptions = check.options({ timeoutMs: check.waitMs(0) });
 export class RunningConsumer<T = unknown> {
   private readonly logger = new Logger('QueueConsumer');
   private readonly stopping = new AbortController();
-  /** Jobs whose handler has not settled, and what ends the renewal of their leases. */
-  private readonly running = new Map<TakenJob<T>, () => void>();
+  /** Jobs whose handler has not settled. */
+  private readonly running = new Map<TakenJob<T>, Running>();
   private readonly loops: Promise<unknown>;
   private stopped: Promise<void> | undefined;
 
@@ -59,10 +66,10 @@ export class RunningConsumer<T = unknown> {
     try {
       await Deadline.in(timeoutMs).race(this.loops, () => new Error('not in time'));
     } catch {
-      const left = [...this.running.keys()];
-      for (const stopRenewing of this.running.values()) stopRenewing();
+      const left = [...this.running];
+      for (const [, { stopRenewing }] of left) stopRenewing();
       this.running.clear();
-      await Promise.all(left.map((taken) => this.release(taken)));
+      await Promise.all(left.map(([taken, { operation }]) => this.release(taken, operation)));
       if (left.length > 0)
         this.logger.warn(
           `${left.length} jobs of queue ${this.name} were still running after ${timeoutMs} ms and go back to it`,
@@ -93,13 +100,22 @@ export class RunningConsumer<T = unknown> {
 
   /** Runs one job. Resolves with the next, when there is one. */
   private async process(taken: TakenJob<T>): Promise<TakenJob<T> | undefined> {
+    const operation = this.reader.commands.beginProcessing();
+    return await operation.within(() => this.processAs(operation, taken));
+  }
+
+  private async processAs(operation: Operation, taken: TakenJob<T>): Promise<TakenJob<T> | undefined> {
     // It arrived in the moment of the stop.
-    if (this.stopping.signal.aborted) return await this.release(taken);
-    const failure = await this.run(taken);
+    if (this.stopping.signal.aborted) return await this.release(taken, operation);
+    const failure = await this.run(taken, operation);
     // Given back when the time was up.
     if (!this.running.delete(taken)) return undefined;
-    if (taken.settled) {
-      await taken.settled.catch(() => undefined);
+    if (taken.ending) {
+      const { verdict: chosen, settled: settling } = taken.ending;
+      await settling.then(
+        (became) => this.tell(operation, taken, endOf(chosen, became), failure),
+        (error: unknown) => this.tell(operation, taken, 'unrecorded', { error }),
+      );
       return undefined;
     }
 
@@ -107,15 +123,37 @@ export class RunningConsumer<T = unknown> {
     const reason = failure && messageOf(failure.error);
     // As long as the lease lasts: after that it would be in vain.
     const options = { timeoutMs: this.reader.settings.leaseMs, propagation: 'outside' } as const;
-    const { settled, next } = this.stopping.signal.aborted
-      ? { settled: await taken.end(verdict, reason, options), next: undefined }
-      : await taken.endAndTakeNext(verdict, reason, options);
-    this.report(taken, settled, failure);
-    return next;
+    try {
+      const { settled, next } = this.stopping.signal.aborted
+        ? { settled: await taken.end(verdict, reason, options), next: undefined }
+        : await taken.endAndTakeNext(verdict, reason, options);
+      this.report(taken, settled, failure);
+      this.tell(operation, taken, endOf(verdict, settled), failure);
+      return next;
+    } catch (error) {
+      this.tell(operation, taken, 'unrecorded', { error });
+      throw error;
+    }
+  }
+
+  private tell(
+    operation: Operation,
+    { delivery: { deliveries } }: TakenJob<T>,
+    ended: QueueProcessEvent['ended'],
+    failure?: { error: unknown },
+  ): void {
+    operation.end(() => {
+      const outcome: Outcome = ended === 'lost' ? 'not-applied' : 'applied';
+      const failed = failure && failureOf(failure.error);
+      // What the handler threw says nothing of what became of the job.
+      const how = ended === 'unrecorded' ? failed : { ...failed, outcome };
+      const name = this.reader.commands.queue;
+      return { type: 'queues.process', name, outcome, ...how, ended, deliveries };
+    });
   }
 
   /** Resolves with what the handler threw, if it did. Its lease is renewed meanwhile. */
-  private async run(taken: TakenJob<T>): Promise<{ error: unknown } | undefined> {
+  private async run(taken: TakenJob<T>, operation: Operation): Promise<{ error: unknown } | undefined> {
     const { leaseMs } = this.reader.settings;
     const stopRenewing = keepRenewed({
       leaseMs,
@@ -123,7 +161,7 @@ export class RunningConsumer<T = unknown> {
       renew: () => taken.extend(leaseMs, { timeoutMs: Math.ceil(leaseMs / 3), propagation: 'outside' }),
       lost: () => taken.lose(),
     });
-    this.running.set(taken, stopRenewing);
+    this.running.set(taken, { operation, stopRenewing });
     try {
       await this.handler(taken.job);
       return undefined;
@@ -134,16 +172,20 @@ export class RunningConsumer<T = unknown> {
     }
   }
 
-  private async release(taken: TakenJob<T>): Promise<undefined> {
+  private async release(taken: TakenJob<T>, operation: Operation): Promise<undefined> {
     try {
       await taken.end(Verdict.Release, undefined, {
         timeoutMs: RELEASE_TIMEOUT_MS,
         propagation: 'outside',
       });
-    } catch {
+      // The handler may have ended it before.
+      const { verdict, settled } = taken.ending!;
+      this.tell(operation, taken, endOf(verdict, await settled));
+    } catch (error) {
       // It comes back when its lease ends.
+      this.tell(operation, taken, 'unrecorded', { error });
     }
-    taken.lose();
+    taken.abandon();
   }
 
   private report(taken: TakenJob<T>, settled: Settled, failure: { error: unknown } | undefined): void {
@@ -162,6 +204,18 @@ export class RunningConsumer<T = unknown> {
   private get name(): string {
     return describe(this.reader.commands.queue);
   }
+}
+
+const ENDS = {
+  [Verdict.Ack]: 'acknowledged',
+  [Verdict.Retry]: 'retried',
+  [Verdict.Release]: 'released',
+  [Verdict.Bury]: 'dead',
+} as const;
+
+function endOf(verdict: Verdict, settled: Settled): QueueProcessEvent['ended'] {
+  if (settled === Settled.Lost) return 'lost';
+  return settled === Settled.Dead ? 'dead' : ENDS[verdict];
 }
 
 const messageOf = (error: unknown): string =>

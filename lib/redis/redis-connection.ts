@@ -1,5 +1,6 @@
 import type { Redis } from 'ioredis';
 import { ModuleClosedError, RedisUnavailableError } from '../atomic-redis.errors.js';
+import type { Observer } from '../observability/observer.js';
 import {
   addressOf,
   isClusterClient,
@@ -30,6 +31,7 @@ export interface RedisConnectionOptions {
   /** Of the registration; goes into CLIENT LIST. */
   name: string;
   timeoutMs: number;
+  observer: Observer;
 }
 
 /**
@@ -40,6 +42,8 @@ export class RedisConnection {
   readonly client: RedisClient;
   readonly keys: KeySpace;
   readonly isCluster: boolean;
+  /** Is told of round trips, waits and lost replies. */
+  readonly observer: Observer;
   private readonly name: string;
   private readonly scripts = new Set<Script>();
   private readonly clocks = new WeakMap<Redis, ServerClock>();
@@ -50,6 +54,7 @@ export class RedisConnection {
 
   constructor(options: RedisConnectionOptions) {
     this.name = `nestjs-atomic-redis:${options.name}`;
+    this.observer = options.observer;
     this.client = openSharedClient(options.connection, {
       connectionName: this.name,
       socketTimeoutMs: Math.min(options.timeoutMs, SILENCE_MS),

@@ -120,6 +120,12 @@ export class ScriptRunner {
       }
       if (!isTooLate(answer.reply)) {
         const reply = script.reply(answer.reply);
+        if (unanswered)
+          this.connection.observer.occurred({
+            type: 'outcome.resolved',
+            command: script.name,
+            outcome: 'applied',
+          });
         if (!durability || answer.replicas >= durability.replicas) return reply;
         notReplicated = new NotReplicatedError(script.name, durability.replicas, answer.replicas, reply, {
           cause: answer.cause,
@@ -143,7 +149,11 @@ export class ScriptRunner {
     withText: boolean,
     late: () => Error,
   ): Promise<Acknowledged> {
-    const call = (client: RedisClient): Promise<unknown> => callScript(client, script, keys, args, withText);
+    const command = `${withText ? 'EVAL' : 'EVALSHA'}${script.readOnly ? '_RO' : ''}`;
+    const call = (client: RedisClient): Promise<unknown> =>
+      this.connection.observer.roundTrip(command, () =>
+        callScript(client, command, withText ? script.lua : script.sha, script.binary, keys, args),
+      );
     if (!durability) return { reply: await deadline.race(call(this.connection.client), late), replicas: 0 };
     const channel = await this.connection.durableChannel(slot, durability, deadline);
     return await channel.send(call, durability, deadline, (wasSent) =>
@@ -167,15 +177,15 @@ export class ScriptRunner {
 
 function callScript(
   client: RedisClient,
-  script: Script,
+  command: string,
+  textOrSha: string,
+  binary: boolean,
   keys: readonly string[],
   args: readonly (string | Buffer)[],
-  withText: boolean,
 ): Promise<unknown> {
-  const command = `${withText ? 'EVAL' : 'EVALSHA'}${script.readOnly ? '_RO' : ''}`;
   // As one list: a hundred thousand and more would not all fit onto the stack.
-  const rest = [withText ? script.lua : script.sha, keys.length, ...keys, ...args];
-  return script.binary ? client.callBuffer(command, rest) : client.call(command, rest);
+  const rest = [textOrSha, keys.length, ...keys, ...args];
+  return binary ? client.callBuffer(command, rest) : client.call(command, rest);
 }
 
 const isTooLate = (raw: unknown): boolean => {

@@ -3,6 +3,7 @@ import { OPTIONS } from '../atomic-redis.constants.js';
 import { ConfigurationError, InvalidArgumentError } from '../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
+import { Observer } from '../observability/observer.js';
 import { Deadline } from '../redis/deadline.js';
 import { operationOptionChecks, OperationRunner, type OperationOptions } from '../redis/operation-runner.js';
 import { RedisConnection } from '../redis/redis-connection.js';
@@ -58,6 +59,7 @@ export class ScriptService {
     private readonly runner: ScriptRunner,
     private readonly operations: OperationRunner,
     private readonly inFlight: WorkInFlight,
+    private readonly observer: Observer,
     @Inject(OPTIONS) private readonly options: ResolvedOptions,
   ) {}
 
@@ -83,6 +85,18 @@ export class ScriptService {
     script: Script<Keys, Args, Reply>,
     input: ScriptInput<Keys, Args>,
     options: OperationOptions = {},
+  ): Promise<Reply> {
+    return await this.observer.operation('scripts.run', () => this.send(script, input, options), {
+      // What is no script is refused below.
+      name: (script as Partial<Script> | undefined)?.name,
+      changed: () => !script.readOnly,
+    });
+  }
+
+  private async send<Keys extends readonly string[], Args extends readonly string[], Reply>(
+    script: Script<Keys, Args, Reply>,
+    input: ScriptInput<Keys, Args>,
+    options: OperationOptions,
   ): Promise<Reply> {
     const { readOnly, sent } = this.preparedOf(script);
     checkOptions('options', options);

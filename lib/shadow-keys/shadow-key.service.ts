@@ -4,6 +4,8 @@ import { OPTIONS } from '../atomic-redis.constants.js';
 import { describe, InvalidArgumentError } from '../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
+import { Observed } from '../observability/observed.decorator.js';
+import { Observer } from '../observability/observer.js';
 import { untilAborted } from '../redis/deadline.js';
 import { OperationRunner, type OperationOptions } from '../redis/operation-runner.js';
 import { RedisConnection } from '../redis/redis-connection.js';
@@ -31,6 +33,8 @@ export interface ReplaceResult {
   readonly shadowKeys: readonly string[];
 }
 
+const wasSwapped = ({ swapped }: ReplaceResult): boolean => swapped;
+
 const DEFAULT_SHADOW_TTL_MS = 60_000;
 
 const NOT_AS_BUILT = 'when it was to be swapped in, it was not what had been built';
@@ -49,6 +53,7 @@ export class ShadowKeyService {
 
   constructor(
     private readonly connection: RedisConnection,
+    protected readonly observer: Observer,
     private readonly scripts: ScriptRunner,
     private readonly operations: OperationRunner,
     private readonly inFlight: WorkInFlight,
@@ -76,6 +81,7 @@ export class ShadowKeyService {
    * @throws NotReplicatedError when it was swapped in, and `durability` was not reached in time
    * @throws OutcomeUnknownError when the swap was sent and not answered in time; if it was not done by then, it never will be
    */
+  @Observed('shadowKeys.replace', { changed: wasSwapped })
   async replace(key: string, source: ShadowSource, options: ReplaceOptions = {}): Promise<ReplaceResult> {
     check.key('key', key);
     checkReplaceOptions('options', options);
@@ -89,6 +95,7 @@ export class ShadowKeyService {
    *
    * @throws CrossSlotError before any I/O, and as {@link replace} does
    */
+  @Observed('shadowKeys.replaceAll', { changed: wasSwapped })
   async replaceAll(
     sources: Readonly<Record<string, ShadowSource>>,
     options: ReplaceOptions = {},
@@ -113,6 +120,7 @@ export class ShadowKeyService {
    * @throws InvalidArgumentError, CrossSlotError before any I/O
    * @throws RedisUnavailableError, RedisReplyError when nothing was changed; OutcomeUnknownError, NotReplicatedError
    */
+  @Observed('shadowKeys.rollback', { changed: Boolean })
   async rollback(keys: string | readonly string[], options: OperationOptions = {}): Promise<boolean> {
     const list = typeof keys === 'string' ? [keys] : keys;
     if (!Array.isArray(list)) throw new InvalidArgumentError('keys', 'a key or an array of keys', keys);

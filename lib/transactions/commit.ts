@@ -67,7 +67,8 @@ export class Committer {
     let replies: MultiReplies;
     try {
       const patience = Deadline.in(Math.min(EXEC_PATIENCE_MS, deadline.remainingMs / 2));
-      replies = await patience.race(multi.exec(), () => new Error('EXEC was not answered'));
+      const answer = this.connection.observer.roundTrip('EXEC', () => multi.exec());
+      replies = await patience.race(answer, () => new Error('EXEC was not answered'));
     } catch (error) {
       if (!isConnectionLoss(error)) return refused(error as Error);
       client.disconnect();
@@ -109,6 +110,8 @@ export class Committer {
       resolution = error.result as Resolution;
       acknowledged = { replicas: error.acknowledged, cause: error.cause };
     }
+    if (resolution === 'applied' || resolution === 'not-applied')
+      this.connection.observer.occurred({ type: 'outcome.resolved', command: 'EXEC', outcome: resolution });
     if (resolution === 'applied')
       return { kind: 'applied', replies: null, ...(acknowledged && { acknowledged }) };
     if (resolution === 'not-applied') return { kind: 'not-applied', cause };

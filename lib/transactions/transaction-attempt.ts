@@ -74,7 +74,10 @@ export class TransactionAttempt extends Transaction {
     const armed = this.arm(marker);
     const { keys, slot, participant } = scope;
     const watchedKeys = participant ? [...keys, participant.key] : keys;
-    const watched = this.settle(client.watch(...watchedKeys, marker.keyIn(slot)), 'WATCH');
+    const watch = connection.observer.roundTrip('WATCH', () =>
+      client.watch(...watchedKeys, marker.keyIn(slot)),
+    );
+    const watched = this.settle(watch, 'WATCH');
     const verified = participant && this.settle(participant.verify(client), 'the check of the run');
     this.watching = Promise.all([armed, watched, verified]);
     this.watching.catch(() => undefined);

@@ -20,6 +20,12 @@ type AttemptResult<T> =
     }
   | { readonly done: false; readonly conflict: boolean; readonly cause?: Error };
 
+/** What of a transaction its event tells. */
+export interface TransactionTally {
+  attempts: number;
+  conflicts: number;
+}
+
 /** A transaction to be run. */
 export interface TransactionRequest<T> extends Omit<ResolvedTransactionOptions, 'propagation'> {
   readonly keys: readonly string[];
@@ -28,6 +34,8 @@ export interface TransactionRequest<T> extends Omit<ResolvedTransactionOptions, 
   readonly work: (attempt: TransactionAttempt) => Promise<T>;
   /** What its EXEC commits beside its own writes. */
   readonly participant: CommitParticipant | undefined;
+  /** Is counted up as it goes on. */
+  readonly tally: TransactionTally;
   /** Whether it was called from inside another transaction, which must not be made to wait for itself. */
   readonly isNested: boolean;
 }
@@ -73,23 +81,22 @@ export class TransactionRunner {
 
   private async attemptUntilDone<T>(run: Run<T>, timedOut: Error): Promise<T> {
     const startedAt = performance.now();
-    const { maxAttempts, backoff } = run;
-    let conflicts = 0;
+    const { maxAttempts, backoff, tally } = run;
     let cause: Error | undefined;
     try {
       for (let attempt = 1; ; attempt++) {
-        const result = await this.attemptInTurn(run, conflicts + 1);
+        const result = await this.attemptInTurn(run, tally.conflicts + 1);
         if (result.done && result.failure) throw result.failure;
         if (result.done) return result.value;
         cause = result.cause;
-        if (result.conflict && ++conflicts >= maxAttempts) break;
+        if (result.conflict && ++tally.conflicts >= maxAttempts) break;
         await sleep(fullJitter(attempt, backoff.minMs, backoff.maxMs), run.stop);
       }
     } catch (error) {
       if (error !== timedOut) throw error;
-      if (conflicts === 0) throw this.whyNot(cause) ?? timedOut;
+      if (tally.conflicts === 0) throw this.whyNot(cause) ?? timedOut;
     }
-    throw new TransactionConflictError(run.keys, conflicts, performance.now() - startedAt);
+    throw new TransactionConflictError(run.keys, tally.conflicts, performance.now() - startedAt);
   }
 
   /** Why no attempt could be made until the time was over. The last reason may be an error of the client or a refusal as Redis words it. */
@@ -119,14 +126,17 @@ export class TransactionRunner {
   }
 
   private async lease({ slot, deadline, isNested, stop }: Run<unknown>): Promise<Lease> {
+    const askedAt = performance.now();
     const leasing = this.pools.lease(slot, deadline, isNested);
-    return await untilAborted(leasing, stop).catch((error: unknown) => {
+    const lease = await untilAborted(leasing, stop).catch((error: unknown) => {
       leasing.then(
         (late) => late.release(),
         () => undefined,
       );
       throw error;
     });
+    this.connection.observer.poolWaited(askedAt);
+    return lease;
   }
 
   private async attemptOn<T>(lease: Lease, run: Run<T>, number: number): Promise<AttemptResult<T>> {
@@ -154,6 +164,7 @@ export class TransactionRunner {
     const { client } = lease;
     run.stop.throwIfAborted();
     if (client.status !== 'ready') return again(this.connection.unavailable());
+    run.tally.attempts++;
     const attempt = new TransactionAttempt(lease, this.connection, run, number);
     let value: T;
     try {

@@ -3,6 +3,7 @@ import { OPTIONS } from '../atomic-redis.constants.js';
 import { CrossSlotError, InvalidArgumentError, TransactionMisuseError } from '../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
+import { Observer } from '../observability/observer.js';
 import { currentParticipant, UNPROTECTED, type CommitParticipant } from '../redis/commit-participant.js';
 import { asRetriedWork, isRetried, Propagation, retriedWorkOf } from '../redis/retried-work.js';
 import { RedisConnection } from '../redis/redis-connection.js';
@@ -18,7 +19,7 @@ import {
   type ResolvedTransactionModuleOptions,
   type TransactionOptions,
 } from './transaction.options.js';
-import { TransactionRunner } from './transaction-runner.js';
+import { TransactionRunner, type TransactionTally } from './transaction-runner.js';
 import type { Transaction } from './transaction.js';
 
 /**
@@ -35,6 +36,7 @@ export class TransactionService {
     private readonly connection: RedisConnection,
     scripts: ScriptRunner,
     private readonly inFlight: WorkInFlight,
+    private readonly observer: Observer,
     @Inject(OPTIONS) options: ResolvedOptions,
   ) {
     this.defaults = options.transactions;
@@ -67,48 +69,20 @@ export class TransactionService {
     work: (tx: Transaction) => Promise<T> | T,
     options: TransactionOptions = {},
   ): Promise<T> {
-    if (!Array.isArray(keys) || keys.length === 0)
-      throw new InvalidArgumentError('keys', 'a non-empty array', keys);
-    keys.forEach((key, i) => check.key(`keys[${i}]`, key));
-    check.func('work', work);
-    checkTransactionOptions('options', options);
-
     const outer = this.openAttempt();
     // What was started inside a transaction may outlive it; then this is a transaction of its own.
-    if (outer?.isOpen && options.propagation !== Propagation.New) {
-      if (options.completesRun) {
-        throw new TransactionMisuseError(
-          'completesRun belongs to the outermost transaction, whose EXEC it is',
-        );
-      }
-      if (options.durability) {
-        throw new TransactionMisuseError(
-          'durability belongs to the outermost transaction, whose EXEC it is about',
-        );
-      }
-      await outer.watch(...keys);
-      return await outer.join(work, options);
+    if (outer?.isOpen) {
+      checkArguments(keys, work, options);
+      if (options.propagation !== Propagation.New) return await this.join(outer, keys, work, options);
     }
-    const participant = options.completesRun && this.participant();
-    const sameSlot = this.connection.isCluster || this.defaults.requireSameSlot;
-    const slot = sameSlot ? this.commonSlot(keys, participant) : 0;
-    const inContext = (attempt: TransactionAttempt): Promise<T> =>
-      asRetriedWork(this, attempt, async () => {
-        const value = work(attempt);
-        // Returned by an expression such as (tx) => tx.write.incr(key): it stands for no value.
-        return value instanceof UnavailableUntilExec ? (undefined as T) : value;
-      });
-    const resolved = resolveTransactionOptions(this.defaults, options);
-    return await this.inFlight.track(() =>
-      this.runner.run({
-        keys,
-        slot,
-        sameSlot,
-        work: inContext,
-        participant,
-        isNested: isRetried(),
-        ...resolved,
-      }),
+    const tally: TransactionTally = { attempts: 0, conflicts: 0 };
+    return await this.observer.operation(
+      'transactions.run',
+      async () => {
+        checkArguments(keys, work, options);
+        return await this.runOwn(keys, work, options, tally);
+      },
+      { details: () => tally },
     );
   }
 
@@ -131,6 +105,54 @@ export class TransactionService {
   /** Closes the connections. Called by the module once nothing is in flight. */
   async close(): Promise<void> {
     await this.runner.close();
+  }
+
+  private async join<T>(
+    outer: TransactionAttempt,
+    keys: readonly string[],
+    work: (tx: Transaction) => Promise<T> | T,
+    options: TransactionOptions,
+  ): Promise<T> {
+    if (options.completesRun) {
+      throw new TransactionMisuseError('completesRun belongs to the outermost transaction, whose EXEC it is');
+    }
+    if (options.durability) {
+      throw new TransactionMisuseError(
+        'durability belongs to the outermost transaction, whose EXEC it is about',
+      );
+    }
+    await outer.watch(...keys);
+    return await outer.join(work, options);
+  }
+
+  private async runOwn<T>(
+    keys: readonly string[],
+    work: (tx: Transaction) => Promise<T> | T,
+    options: TransactionOptions,
+    tally: TransactionTally,
+  ): Promise<T> {
+    const participant = options.completesRun && this.participant();
+    const sameSlot = this.connection.isCluster || this.defaults.requireSameSlot;
+    const slot = sameSlot ? this.commonSlot(keys, participant) : 0;
+    const inContext = (attempt: TransactionAttempt): Promise<T> =>
+      asRetriedWork(this, attempt, async () => {
+        const value = work(attempt);
+        // Returned by an expression such as (tx) => tx.write.incr(key): it stands for no value.
+        return value instanceof UnavailableUntilExec ? (undefined as T) : value;
+      });
+    const resolved = resolveTransactionOptions(this.defaults, options);
+    return await this.inFlight.track(() =>
+      this.runner.run({
+        keys,
+        slot,
+        sameSlot,
+        work: inContext,
+        participant,
+        tally,
+        isNested: isRetried(),
+        ...resolved,
+      }),
+    );
   }
 
   private commonSlot(keys: readonly string[], participant: CommitParticipant | undefined): number {
@@ -159,4 +181,12 @@ export class TransactionService {
   private openAttempt(): TransactionAttempt | undefined {
     return retriedWorkOf(this) as TransactionAttempt | undefined;
   }
+}
+
+function checkArguments(keys: unknown, work: unknown, options: TransactionOptions): void {
+  if (!Array.isArray(keys) || keys.length === 0)
+    throw new InvalidArgumentError('keys', 'a non-empty array', keys);
+  keys.forEach((key, i) => check.key(`keys[${i}]`, key));
+  check.func('work', work);
+  checkTransactionOptions('options', options);
 }

@@ -5,6 +5,8 @@ import {
   NotAnIntegerError,
   WrongTypeError,
 } from '../atomic-redis.errors.js';
+import { Observed, READ } from '../observability/observed.decorator.js';
+import { Observer } from '../observability/observer.js';
 import { OperationRunner } from '../redis/operation-runner.js';
 import { RedisConnection } from '../redis/redis-connection.js';
 import { withResult } from '../redis/script.js';
@@ -42,6 +44,7 @@ export class TransferService {
   constructor(
     private readonly connection: RedisConnection,
     private readonly operations: OperationRunner,
+    protected readonly observer: Observer,
     private readonly acrossSlotsTransfers: AcrossSlotsTransfers,
   ) {
     connection.preload([transferScript]);
@@ -68,6 +71,7 @@ export class TransferService {
   transfer(transfer: Transfer<number>, options?: TransferOptions): Promise<Balances<number>>;
   transfer(transfer: Transfer<bigint>, options?: TransferOptions): Promise<Balances<bigint>>;
   transfer(transfer: Transfer, options?: TransferOptions): Promise<Balances>;
+  @Observed('transfers.transfer')
   async transfer(transfer: Transfer, options: TransferOptions = {}): Promise<Balances> {
     return await this.move([checkedTransfer('transfer', transfer)], options, ([balances]) => balances!);
   }
@@ -83,6 +87,7 @@ export class TransferService {
   transferAll(legs: readonly Transfer<number>[], options?: TransferOptions): Promise<Balances<number>[]>;
   transferAll(legs: readonly Transfer<bigint>[], options?: TransferOptions): Promise<Balances<bigint>[]>;
   transferAll(legs: readonly Transfer[], options?: TransferOptions): Promise<Balances[]>;
+  @Observed('transfers.transferAll')
   async transferAll(legs: readonly Transfer[], options: TransferOptions = {}): Promise<Balances[]> {
     if (!Array.isArray(legs) || legs.length === 0 || legs.length > MAX_LEGS)
       throw new InvalidArgumentError('legs', `an array of 1 to ${MAX_LEGS} transfers`, legs);
@@ -119,6 +124,7 @@ export class TransferService {
     options?: AcrossSlotsOptions,
   ): Promise<AcrossSlotsBalances<bigint>>;
   acrossSlots(transfer: AcrossSlotsTransfer, options?: AcrossSlotsOptions): Promise<AcrossSlotsBalances>;
+  @Observed('transfers.acrossSlots')
   async acrossSlots(
     transfer: AcrossSlotsTransfer,
     options: AcrossSlotsOptions = {},
@@ -134,6 +140,7 @@ export class TransferService {
    * @throws InvalidArgumentError before any I/O
    * @throws RedisUnavailableError when a list could not be read in time
    */
+  @Observed('transfers.pending', READ)
   async pending(options: PendingTransfersOptions = {}): Promise<PendingTransfers> {
     checkPendingOptions('options', options);
     return await this.acrossSlotsTransfers.pending(options);
@@ -147,6 +154,7 @@ export class TransferService {
    * @throws TransactionMisuseError inside a transaction, unless `propagation` is `'outside'`
    * @throws RedisUnavailableError when a list could not be read in time; what was settled until then is settled
    */
+  @Observed('transfers.recover', { changed: ({ credited, refunded }: Recovery) => credited + refunded > 0 })
   async recover(options: RecoverOptions = {}): Promise<Recovery> {
     checkRecoverOptions('options', options);
     return await this.acrossSlotsTransfers.recover(options);

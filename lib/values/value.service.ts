@@ -1,6 +1,8 @@
 import { Injectable } from '@nestjs/common';
 import { describe } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
+import { Observed } from '../observability/observed.decorator.js';
+import { Observer } from '../observability/observer.js';
 import { resultOf } from '../redis/durability.js';
 import { asReturned, type BinaryValue, type Decoded, type Encoding } from '../redis/encoding.js';
 import { OperationRunner } from '../redis/operation-runner.js';
@@ -30,6 +32,10 @@ import {
 
 export type { CompareAndDeleteResult, CompareAndSetResult } from './value-result.js';
 
+const SWAPPED = { changed: ({ swapped }: { swapped: boolean }): boolean => swapped };
+const DELETED = { changed: ({ deleted }: { deleted: boolean }): boolean => deleted };
+const FOUND = { changed: (value: unknown): boolean => value !== null };
+
 /**
  * Reads and writes of one value, as one step: an ordinary Redis string, or a field of an ordinary hash. Values are compared byte by byte.
  *
@@ -39,6 +45,7 @@ export type { CompareAndDeleteResult, CompareAndSetResult } from './value-result
 export class ValueService {
   constructor(
     private readonly operations: OperationRunner,
+    protected readonly observer: Observer,
     connection: RedisConnection,
   ) {
     connection.preload([
@@ -68,6 +75,7 @@ export class ValueService {
    * @throws RedisReplyError when Redis refused it, as when it is out of memory
    * @throws NotReplicatedError when it changed something, and `durability` was not reached in time; `result` holds what it would have returned
    */
+  @Observed('values.compareAndSet', SWAPPED)
   async compareAndSet<E extends Encoding = 'utf8'>(
     key: string,
     expected: BinaryValue | null,
@@ -84,6 +92,7 @@ export class ValueService {
    * Deletes the key if it holds exactly `expected`; otherwise nothing changes. For a lock that only its holder may release, for example.
    * @throws as {@link compareAndSet} does
    */
+  @Observed('values.compareAndDelete', DELETED)
   async compareAndDelete<E extends Encoding = 'utf8'>(
     key: string,
     expected: BinaryValue,
@@ -98,6 +107,7 @@ export class ValueService {
    * As {@link compareAndSet}, for a field of the hash under `key`. The hash keeps its time to live.
    * @throws as `compareAndSet` does; WrongTypeError when the key holds another type than a hash
    */
+  @Observed('values.compareAndSetField', SWAPPED)
   async compareAndSetField<E extends Encoding = 'utf8'>(
     key: string,
     field: BinaryValue,
@@ -117,6 +127,7 @@ export class ValueService {
    * As {@link compareAndDelete}, for a field of the hash under `key`.
    * @throws as `compareAndSet` does; WrongTypeError when the key holds another type than a hash
    */
+  @Observed('values.compareAndDeleteField', DELETED)
   async compareAndDeleteField<E extends Encoding = 'utf8'>(
     key: string,
     field: BinaryValue,
@@ -137,6 +148,7 @@ export class ValueService {
    * @returns the value before, or null when there was none
    * @throws as {@link compareAndSet} does
    */
+  @Observed('values.getAndSet')
   async getAndSet<E extends Encoding = 'utf8'>(
     key: string,
     next: BinaryValue,
@@ -162,6 +174,7 @@ export class ValueService {
    * @returns the value, or null when there was none
    * @throws as {@link compareAndSet} does
    */
+  @Observed('values.getAndDelete', FOUND)
   async getAndDelete<E extends Encoding = 'utf8'>(
     key: string,
     options: ValueOptions<E> = {},
@@ -189,6 +202,7 @@ export class ValueService {
    * @returns the value, or null when there is none
    * @throws as {@link compareAndSet} does
    */
+  @Observed('values.getAndExpire', FOUND)
   async getAndExpire<E extends Encoding = 'utf8'>(
     key: string,
     options: Expiry & ValueOptions<E>,

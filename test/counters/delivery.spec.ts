@@ -12,6 +12,7 @@ import { CounterProducer } from '../../lib/counters/counter-producer.js';
 import { RedisConnection } from '../../lib/redis/redis-connection.js';
 import { ScriptRunner } from '../../lib/redis/script-runner.js';
 import { countCommands } from '../support/command-stats.js';
+import { unobserved } from '../support/observer.js';
 import { useRedis } from '../support/redis.js';
 
 const times = <T>(count: number, make: (index: number) => T): T[] =>
@@ -278,6 +279,7 @@ describe('counters over connections that fail', () => {
 
   it('[CT-10] remembers no key that has nothing under way, and sends at most one batch per key at a time', async () => {
     const connection = new RedisConnection({
+      observer: unobserved(),
       connection: redis.server.url,
       namespace: 'atomic:',
       name: 'test',

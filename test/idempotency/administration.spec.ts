@@ -181,8 +181,11 @@ describe('an unreachable Redis', () => {
 
     const open = { onUnavailable: 'run', timeoutMs: 100, operation: 'orders.create' } as const;
     await expect(idempotency.run('k', ran, open)).resolves.toBe('ran');
-    await waitFor('the event', () => events.length === 1);
-    expect(events).toMatchObject([{ type: 'idempotency.unprotected', operation: 'orders.create' }]);
+    await waitFor('the events', () => events.length === 2);
+    expect(events).toMatchObject([
+      { type: 'idempotency.unclaimed', error: 'REDIS_UNAVAILABLE' },
+      { type: 'idempotency.unprotected', operation: 'orders.create' },
+    ]);
 
     // What it would have been committed with still is.
     const committed = idempotency.run(

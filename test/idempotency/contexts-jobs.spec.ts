@@ -3,10 +3,10 @@ import { Injectable, Module, type DynamicModule, type Type } from '@nestjs/commo
 import { Cron, Interval, ScheduleModule } from '@nestjs/schedule';
 import { Test, type TestingModule } from '@nestjs/testing';
 import { Queue, type Job } from 'bullmq';
-import { AtomicRedisEvents, AtomicRedisModule, Idempotent, type AtomicRedisEvent } from 'nestjs-atomic-redis';
+import { AtomicRedisEvents, AtomicRedisModule, Idempotent } from 'nestjs-atomic-redis';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
-import { gate } from './support.js';
+import { gate, isRunEvent, type RunEvent } from './support.js';
 
 const redis = useRedis();
 const apps: TestingModule[] = [];
@@ -16,12 +16,8 @@ afterEach(async () => {
 });
 
 /** Applications side by side, as the replicas of a deployment are. */
-async function startReplicas(
-  count: number,
-  provider: Type,
-  imports: DynamicModule[],
-): Promise<AtomicRedisEvent[]> {
-  const events: AtomicRedisEvent[] = [];
+async function startReplicas(count: number, provider: Type, imports: DynamicModule[]): Promise<RunEvent[]> {
+  const events: RunEvent[] = [];
   for (let i = 0; i < count; i++) {
     // Of its own class: Nest takes equal dynamic modules for one, and each test has a server of its own.
     @Module({ imports: [AtomicRedisModule.forRoot({ connection: redis.server.url }), ...imports] })
@@ -29,7 +25,7 @@ async function startReplicas(
 
     const app = await Test.createTestingModule({ imports: [Replica], providers: [provider] }).compile();
     app.useLogger(false);
-    app.get(AtomicRedisEvents).subscribe((event) => events.push(event));
+    app.get(AtomicRedisEvents).subscribe((event) => isRunEvent(event) && events.push(event));
     apps.push(app);
     await app.init();
   }
@@ -109,7 +105,7 @@ describe('idempotent jobs of a schedule', () => {
     }
 
     const events = await startReplicas(3, Reports, [ScheduleModule.forRoot()]);
-    const recordsOf = (type: AtomicRedisEvent['type'], job: string): string[] =>
+    const recordsOf = (type: RunEvent['type'], job: string): string[] =>
       events
         .filter((event) => event.type === type && event.operation === `Reports.${job}`)
         .map(({ record }) => record);

@@ -9,10 +9,15 @@ import {
 } from 'nestjs-atomic-redis';
 import type { FaultOptions } from 'nestjs-atomic-redis/testing';
 
+/** Of calls of `IdempotencyService.run` and of methods with `@Idempotent`. */
+export type RunEvent = Extract<AtomicRedisEvent, { record: string }>;
+
+export const isRunEvent = (event: AtomicRedisEvent): event is RunEvent => 'record' in event;
+
 export interface Instance {
   readonly idempotency: IdempotencyService;
-  /** All so far. They arrive a little after what they tell of. */
-  readonly events: AtomicRedisEvent[];
+  /** Of runs and duplicates, all so far. They arrive a little after what they tell of. */
+  readonly events: RunEvent[];
   readonly module: TestingModule;
 }
 
@@ -34,8 +39,8 @@ export function useInstances(defaults: () => AtomicRedisOptions): {
       module.useLogger(false);
       modules.push(module);
       await module.init();
-      const events: AtomicRedisEvent[] = [];
-      module.get(AtomicRedisEvents).subscribe((event) => events.push(event));
+      const events: RunEvent[] = [];
+      module.get(AtomicRedisEvents).subscribe((event) => isRunEvent(event) && events.push(event));
       return { module, events, idempotency: module.get(IdempotencyService) };
     },
   };

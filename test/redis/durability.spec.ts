@@ -64,7 +64,7 @@ describe('durability', () => {
     idempotency = module.get(IdempotencyService);
     values = module.get(ValueService);
     events = [];
-    module.get(AtomicRedisEvents).subscribe((event) => events.push(event));
+    module.get(AtomicRedisEvents).subscribe((event) => 'replicated' in event && events.push(event));
   });
 
   afterEach(async () => {
@@ -151,8 +151,8 @@ describe('durability', () => {
     };
     expect(await idempotency.run('k', pausing, { durability: impatient })).toBe('result');
     expect(await idempotency.run('k', ran)).toBe('result');
-    await waitFor('the events', () => events.length === 4);
-    expect(events[2]).toMatchObject({ outcome: 'completed', replicated: false });
+    await waitFor('the events', () => events.length === 2);
+    expect(events[1]).toMatchObject({ outcome: 'completed', replicated: false });
   });
 
   it('[DUR-2] counters and holds say so with their own results, and what changed nothing is answered as ever', async () => {

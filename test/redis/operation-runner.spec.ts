@@ -13,6 +13,7 @@ import { WorkInFlight } from '../../lib/redis/work-in-flight.js';
 import { startFaultProxy, type FaultProxy } from '../../lib/testing/index.js';
 import { startCluster } from '../support/cluster.js';
 import { countCommands } from '../support/command-stats.js';
+import { unobserved } from '../support/observer.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 
@@ -50,6 +51,7 @@ describe('OperationRunner', () => {
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });
     connection = new RedisConnection({
+      observer: unobserved(),
       connection: proxy.url,
       namespace: 'atomic:',
       name: 'test',
@@ -132,6 +134,7 @@ describe('OperationRunner on a Cluster', () => {
     );
     const nodes = proxies.map(({ port }) => ({ host: '127.0.0.1', port }));
     const connection = new RedisConnection({
+      observer: unobserved(),
       connection: { nodes, options: { natMap } },
       namespace: 'atomic:',
       name: 'test',

@@ -12,6 +12,7 @@ import { ScriptRunner } from '../../lib/redis/script-runner.js';
 import { defineScript } from '../../lib/redis/script.js';
 import { startFaultProxy, type FaultProxy } from '../../lib/testing/index.js';
 import { countCommands } from '../support/command-stats.js';
+import { unobserved } from '../support/observer.js';
 import { useRedis } from '../support/redis.js';
 
 const number = (raw: unknown): number => Number(raw);
@@ -59,6 +60,7 @@ describe('ScriptRunner', () => {
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });
     connection = new RedisConnection({
+      observer: unobserved(),
       connection: proxy.url,
       namespace: 'atomic:',
       name: 'test',

@@ -3,6 +3,8 @@ import { OPTIONS } from '../../atomic-redis.constants.js';
 import { describe, InexactResultError, OutcomeUnknownError } from '../../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../../atomic-redis.options.js';
 import * as check from '../../atomic-redis.validation.js';
+import { Observed, READ } from '../../observability/observed.decorator.js';
+import { Observer } from '../../observability/observer.js';
 import { Deadline } from '../../redis/deadline.js';
 import { resultOf } from '../../redis/durability.js';
 import {
@@ -64,6 +66,7 @@ const checkOptions = check.options(operationOptionChecks);
 export class ReservationService {
   constructor(
     private readonly connection: RedisConnection,
+    protected readonly observer: Observer,
     private readonly scripts: ScriptRunner,
     private readonly operations: OperationRunner,
     private readonly counters: CounterService,
@@ -87,6 +90,7 @@ export class ReservationService {
    * @throws RedisUnavailableError when Redis could not be reached in time; nothing was taken
    * @throws OutcomeUnknownError when it was sent and not answered in time; what it may have taken is given back after `ttlMs`
    */
+  @Observed('reservations.hold')
   async hold(key: string, quantity: number, options: HoldOptions): Promise<Hold> {
     check.key('key', key);
     check.integer(1)('quantity', quantity);
@@ -125,6 +129,7 @@ export class ReservationService {
    * @returns false, and nothing changes, when there is no such hold: expired, released or confirmed before, or its counter was reset or has expired
    * @throws as {@link hold} does
    */
+  @Observed('reservations.confirm', { changed: Boolean })
   async confirm(id: string, options: OperationOptions = {}): Promise<boolean> {
     return await this.settle('confirm', id, '', options);
   }
@@ -136,6 +141,7 @@ export class ReservationService {
    * @throws CounterOverflowError when the counter was raised so far meanwhile that it cannot be given back; it stays held
    * @throws as {@link hold} does
    */
+  @Observed('reservations.release', { changed: Boolean })
   async release(id: string, options: OperationOptions = {}): Promise<boolean> {
     return await this.settle('release', id, '', options);
   }
@@ -146,6 +152,7 @@ export class ReservationService {
    * @returns false, and nothing changes, when there is no such hold: as for {@link confirm}
    * @throws as {@link hold} does
    */
+  @Observed('reservations.extend', { changed: Boolean })
   async extend(id: string, ttlMs: number, options: OperationOptions = {}): Promise<boolean> {
     check.milliseconds()('ttlMs', ttlMs);
     return await this.settle('extend', id, ttlMs, options);
@@ -155,6 +162,7 @@ export class ReservationService {
    * What is held of a counter, soonest to expire first. It reads all of it at once.
    * @throws InvalidArgumentError, RedisUnavailableError
    */
+  @Observed('reservations.list', READ)
   async list(key: string, options: CounterCallOptions = {}): Promise<HeldQuantity[]> {
     check.key('key', key);
     checkCallOptions('options', options);

@@ -1,0 +1,184 @@
+import type { Outcome } from '../atomic-redis.errors.js';
+
+/** One call of a service, as `<field of the façade>.<method>`; what differs only in the type of its result has one name. */
+export type OperationType =
+  | 'transactions.run'
+  | 'idempotency.inspect'
+  | 'idempotency.forget'
+  | 'counters.add'
+  | 'counters.addAll'
+  | 'counters.undo'
+  | 'counters.get'
+  | 'counters.reset'
+  | 'reservations.hold'
+  | 'reservations.confirm'
+  | 'reservations.release'
+  | 'reservations.extend'
+  | 'reservations.list'
+  | 'values.compareAndSet'
+  | 'values.compareAndDelete'
+  | 'values.compareAndSetField'
+  | 'values.compareAndDeleteField'
+  | 'values.getAndSet'
+  | 'values.getAndDelete'
+  | 'values.getAndExpire'
+  | 'auditedHashes.set'
+  | 'auditedHashes.delete'
+  | 'auditedHashes.update'
+  | 'auditedHashes.history'
+  | 'transfers.transfer'
+  | 'transfers.transferAll'
+  | 'transfers.acrossSlots'
+  | 'transfers.pending'
+  | 'transfers.recover'
+  | 'scripts.run'
+  | 'shadowKeys.replace'
+  | 'shadowKeys.replaceAll'
+  | 'shadowKeys.rollback'
+  | 'queues.push'
+  | 'queues.pushMany'
+  | 'queues.take'
+  | 'queues.ack'
+  | 'queues.ackAndTakeNext'
+  | 'queues.retry'
+  | 'queues.extend'
+  | 'queues.process'
+  | 'queues.counts'
+  | 'queues.listDead'
+  | 'queues.requeueDead'
+  | 'queues.purgeDead'
+  | 'lists.move';
+
+interface RegistrationEvent {
+  /** The name of the registration. */
+  readonly registration: string;
+}
+
+/** The end of an operation. Exactly one for each. Never holds a key or a value. */
+export interface OperationEvent<Type extends OperationType = OperationType> extends RegistrationEvent {
+  readonly type: Type;
+  /** Of the queue, or of the script. Other operations have none. */
+  readonly name?: string;
+  /** Whether it changed anything in Redis, as errors say it: what was only read, was refused, or found nothing to do is `not-applied`. */
+  readonly outcome: Outcome;
+  /** What it threw, or what the work threw that it ran: the error's `code`, or the name of its class where it is not the library's. Absent when nothing was thrown. */
+  readonly error?: string;
+  /** In milliseconds. */
+  readonly durationMs: number;
+}
+
+/** The end of a transaction. One that joined another is part of that one. */
+export interface TransactionEvent extends OperationEvent<'transactions.run'> {
+  /** How often its work was begun. */
+  readonly attempts: number;
+  /** How many of the attempts ended since a watched key had changed. */
+  readonly conflicts: number;
+}
+
+/** The end of one delivery to a consumer. */
+export interface QueueProcessEvent extends OperationEvent<'queues.process'> {
+  /**
+   * - `acknowledged`: the job is done
+   * - `retried`: it goes to the end of the queue
+   * - `dead`: it goes to the dead letters
+   * - `released`: the consumer was stopped, and the job goes back to the head of the queue
+   * - `lost`: its lease was lost
+   * - `unrecorded`: Redis could not be told; the job comes back when its lease ends, unless it was told after all
+   */
+  readonly ended: 'acknowledged' | 'retried' | 'dead' | 'released' | 'lost' | 'unrecorded';
+  /** Which delivery of the job it was, from 1. */
+  readonly deliveries: number;
+}
+
+/** What became of one call under an idempotency key. Never holds the key itself. */
+interface IdempotencyEvent extends RegistrationEvent {
+  /** Which method it was: `orders.create`. Empty for calls of `IdempotencyService.run` that name none. */
+  readonly operation: string;
+  /** The key in Redis: a hash of scope, operation and idempotency key. */
+  readonly record: string;
+  /** What was thrown, as in `OperationEvent`. Absent when nothing was. */
+  readonly error?: string;
+  /** From the claim to the end, in milliseconds. */
+  readonly durationMs: number;
+}
+
+/** The end of a run that had claimed its key. Exactly one for each. */
+export interface IdempotencyRunEvent extends IdempotencyEvent {
+  readonly type: 'idempotency.run';
+  /**
+   * - `completed`: its result is kept for replay
+   * - `held`: it is kept that it ran, without a result
+   * - `released`: it failed and gave its key back
+   * - `stale`: it had lost its key to another run, and changed nothing of that one's
+   * - `unrecorded`: Redis could not be told in time; the key is taken until the lease ends
+   */
+  readonly outcome: 'completed' | 'held' | 'released' | 'stale' | 'unrecorded';
+  /** False when the replicas asked for by `durability` did not have the result in time. */
+  readonly replicated: boolean;
+}
+
+/** A call that found its key taken. Exactly one for each. */
+export interface IdempotencyDuplicateEvent extends IdempotencyEvent {
+  readonly type: 'idempotency.duplicate';
+  /**
+   * - `replayed`: it was given the first call's result, or the answer that there is none to give
+   * - `in-flight`: refused, since the first call is running
+   * - `mismatch`: refused, since its payload is another one
+   * - `failed`: the result could not be read, or Redis or the module went away while it waited
+   */
+  readonly outcome: 'replayed' | 'in-flight' | 'mismatch' | 'failed';
+  /** How long it waited for the first call, in milliseconds; 0 when it did not. */
+  readonly waitedMs: number;
+  /** Whether the answer came from this process's own cache. */
+  readonly cached: boolean;
+}
+
+/** The end of a run without protection: Redis could not be reached, and `onUnavailable` is `'run'`. Exactly one for each. */
+export interface IdempotencyUnprotectedEvent extends IdempotencyEvent {
+  readonly type: 'idempotency.unprotected';
+}
+
+/** The key could not be claimed, and the method did not run; `error` says why. Exactly one for each such call. */
+export interface IdempotencyUnclaimedEvent extends IdempotencyEvent {
+  readonly type: 'idempotency.unclaimed';
+}
+
+/** The end of an operation, in one event. */
+export type TerminalEvent =
+  | OperationEvent<Exclude<OperationType, 'transactions.run' | 'queues.process'>>
+  | TransactionEvent
+  | QueueProcessEvent
+  | IdempotencyRunEvent
+  | IdempotencyDuplicateEvent
+  | IdempotencyUnprotectedEvent
+  | IdempotencyUnclaimedEvent;
+
+/** The lease of an idempotent run or of a job was lost while its work went on, so another may do the same. */
+export interface LeaseLostEvent extends RegistrationEvent {
+  readonly type: 'lease.lost';
+  readonly pattern: 'idempotency' | 'queues';
+  /** The run's operation, or the queue. */
+  readonly name: string;
+  /** The `code` of the error that its signal aborts with. */
+  readonly error: string;
+}
+
+/** A reply was lost, and what had become of its command was found out: the operation goes on as if it had arrived. */
+export interface OutcomeResolvedEvent extends RegistrationEvent {
+  readonly type: 'outcome.resolved';
+  /** `EXEC`, or the name of the script. */
+  readonly command: string;
+  readonly outcome: 'applied' | 'not-applied';
+}
+
+/** A transaction waited long for a connection of its own: `transactions.maxConnections` may be too low, or Redis slow. */
+export interface PoolWaitEvent extends RegistrationEvent {
+  readonly type: 'pool.wait';
+  /** Over 100. */
+  readonly waitedMs: number;
+}
+
+/** What happens now and then on the way. */
+export type OccurrenceEvent = LeaseLostEvent | OutcomeResolvedEvent | PoolWaitEvent;
+
+export type AtomicRedisEvent = TerminalEvent | OccurrenceEvent;

@@ -1,0 +1,32 @@
+import type { OccurrenceEvent, OperationType, TerminalEvent } from './event-types.js';
+
+/** Follows the operations of registrations from their beginning, as traces and metrics need it. `openTelemetry()` makes one. */
+export interface Telemetry {
+  /** Called once for each registration, when its services are made. */
+  follow(source: TelemetrySource): Follower;
+}
+
+/** Whose operations are followed. */
+export interface TelemetrySource {
+  readonly registration: string;
+  readonly namespace: string;
+}
+
+/** What follows the operations of one registration. What it throws is logged and changes nothing. */
+export interface Follower {
+  begin(type: OperationType | 'idempotency.run', name: string | undefined): FollowedOperation;
+  /** Called as part of the operation that it happens in. */
+  occurred(event: OccurrenceEvent): void;
+  /** One command or script was answered, or failed with the error of that name. */
+  roundTrip(command: string, durationMs: number, error: string | undefined): void;
+  /** A transaction has got a connection. */
+  poolWait(durationMs: number): void;
+  /** Adds to one counter travel together. */
+  batch(size: number): void;
+}
+
+export interface FollowedOperation {
+  /** Calls `body`, once, as part of the operation. */
+  within<T>(body: () => T): T;
+  end(event: TerminalEvent): void;
+}
