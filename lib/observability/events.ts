@@ -39,6 +39,7 @@ export class AtomicRedisEvents {
 
   /** For the library. */
   emit(event: AtomicRedisEvent): void {
+    if (this.listeners.size === 0) return;
     Object.freeze(event);
     for (const listener of this.listeners) setImmediate(() => void this.deliver(listener, event));
   }

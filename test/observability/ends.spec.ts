@@ -38,6 +38,7 @@ describe('the ends of operations', () => {
       redis.transactions.run(
         ['k'],
         async (tx) => {
+          await tx.read.get('k');
           await disturb();
           tx.write.set('k', 'x');
         },

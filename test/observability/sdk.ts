@@ -19,7 +19,7 @@ export function useSdk() {
   const spans = new InMemorySpanExporter();
   const points = new InMemoryMetricExporter(AggregationTemporality.CUMULATIVE);
   const reader = new PeriodicExportingMetricReader({ exporter: points, exportIntervalMillis: 3_600_000 });
-  const tracers = new TracerProvider({ spanProcessors: [new SimpleSpanProcessor(spans)] });
+  const tracers = new TracerProvider({ spanProcessors: [new SimpleSpanProcessor({ exporter: spans })] });
   const meters = new MeterProvider({ readers: [reader] });
 
   beforeAll(() => {
@@ -46,7 +46,9 @@ export function useSdk() {
     async metrics(): Promise<MetricData[]> {
       points.reset();
       await reader.forceFlush();
-      return points.getMetrics().flatMap(({ scopeMetrics }) => scopeMetrics.flatMap((scope) => scope.metrics));
+      return points
+        .getMetrics()
+        .flatMap(({ scopeMetrics }) => scopeMetrics.flatMap((scope) => scope.metrics));
     },
   };
 }

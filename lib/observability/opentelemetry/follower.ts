@@ -1,18 +1,9 @@
-import {
-  context,
-  SpanKind,
-  SpanStatusCode,
-  trace,
-  type Attributes,
-  type Meter,
-  type Span,
-  type Tracer,
-} from '@opentelemetry/api';
+import { context, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api';
+import type { Attributes, Meter, Span, Tracer } from '@opentelemetry/api';
 import type { OccurrenceEvent, TerminalEvent } from '../event-types.js';
 import type { FollowedOperation, Follower, TelemetrySource } from '../telemetry.js';
+import { detailsOf, endOf, KeptAttributes, nameOf, occurrenceOf, operationOf, SYSTEM } from './attributes.js';
 import { Instruments } from './instruments.js';
-
-const SYSTEM = { 'db.system.name': 'redis' } as const;
 
 /** Operations that run code of the application's own. Whatever else there is, is a client's call. */
 const RUNS_WORK: ReadonlySet<string> = new Set([
@@ -27,6 +18,9 @@ export class OpenTelemetryFollower implements Follower {
   private readonly instruments: Instruments;
   private readonly registration: Attributes;
   private readonly namespace: Attributes;
+  private readonly begun = new KeptAttributes();
+  private readonly ended = new KeptAttributes();
+  private readonly sent = new KeptAttributes();
 
   constructor(
     private readonly tracer: Tracer,
@@ -41,11 +35,15 @@ export class OpenTelemetryFollower implements Follower {
   begin(type: string, name: string | undefined): FollowedOperation {
     // Of a job: it belongs to no request of this process, whoever started the consumer.
     const root = type === 'queues.process';
-    const span = this.tracer.startSpan(name ? `${type} ${name}` : type, {
-      root,
-      kind: root ? SpanKind.CONSUMER : RUNS_WORK.has(type) ? SpanKind.INTERNAL : SpanKind.CLIENT,
-      attributes: { ...SYSTEM, ...this.registration, ...this.namespace, ...operationOf(type, name) },
-    });
+    const spanName = name ? `${type} ${name}` : type;
+    const attributes = this.begun.of(spanName, () => ({
+      ...SYSTEM,
+      ...this.registration,
+      ...this.namespace,
+      ...operationOf(type, name),
+    }));
+    const kind = root ? SpanKind.CONSUMER : RUNS_WORK.has(type) ? SpanKind.INTERNAL : SpanKind.CLIENT;
+    const span = this.tracer.startSpan(spanName, { root, kind, attributes });
     const within = trace.setSpan(context.active(), span);
     return {
       within: (body) => context.with(within, body),
@@ -54,23 +52,24 @@ export class OpenTelemetryFollower implements Follower {
   }
 
   occurred(event: OccurrenceEvent): void {
-    const { registration } = this;
-    const attributes = attributesOf(event);
+    const { instruments, registration } = this;
+    const attributes = occurrenceOf(event);
     // That of the operation; in the background there is none, or one that has ended.
     const span = trace.getActiveSpan();
     if (span?.isRecording()) span.addEvent(event.type, attributes);
-    if (event.type === 'lease.lost') this.instruments.leaseLosses.add(1, { ...registration, ...attributes });
+    if (event.type === 'lease.lost') instruments.leaseLosses.add(1, { ...registration, ...attributes });
     else if (event.type === 'outcome.resolved')
-      this.instruments.outcomesResolved.add(1, { ...registration, ...attributes });
+      instruments.outcomesResolved.add(1, { ...registration, ...attributes });
   }
 
   roundTrip(command: string, durationMs: number, error: string | undefined): void {
-    this.instruments.roundTripDuration.record(durationMs / 1_000, {
+    const attributes = this.sent.of(`${command} ${error}`, () => ({
       ...SYSTEM,
       ...this.registration,
       'db.operation.name': command,
       ...(error !== undefined && { 'error.type': error }),
-    });
+    }));
+    this.instruments.roundTripDuration.record(durationMs / 1_000, attributes);
   }
 
   poolWait(durationMs: number): void {
@@ -85,60 +84,28 @@ export class OpenTelemetryFollower implements Follower {
   }
 
   private end(span: Span, event: TerminalEvent): void {
-    const { instruments, registration } = this;
-    const attributes = attributesOf(event);
-    if (event.error !== undefined) span.setStatus({ code: SpanStatusCode.ERROR });
-    span.setAttributes({ ...attributes, ...detailsOf(event) });
+    const { instruments } = this;
+    const { type, error } = event;
+    const how = [type, nameOf(event), 'outcome' in event && event.outcome, 'ended' in event && event.ended];
+    const attributes = this.ended.of([...how, error].join('\0'), () => ({
+      ...this.registration,
+      ...endOf(event),
+    }));
+    if (span.isRecording()) {
+      if (error !== undefined) span.setStatus({ code: SpanStatusCode.ERROR });
+      span.setAttributes(attributes);
+      const details = detailsOf(event);
+      if (details) span.setAttributes(details);
+    }
     span.end();
 
-    const labels = { ...registration, ...attributes };
-    instruments.operationDuration.record(event.durationMs / 1_000, labels);
-    if (event.type === 'transactions.run') {
-      instruments.attempts.record(event.attempts, labels);
-      if (event.conflicts > 0) instruments.conflicts.add(event.conflicts, labels);
-    } else if (event.type === 'idempotency.duplicate') {
+    instruments.operationDuration.record(event.durationMs / 1_000, attributes);
+    if (type === 'transactions.run') {
+      instruments.attempts.record(event.attempts, attributes);
+      if (event.conflicts > 0) instruments.conflicts.add(event.conflicts, attributes);
+    } else if (type === 'idempotency.duplicate') {
       const counter = event.outcome === 'replayed' ? instruments.replays : instruments.duplicates;
-      counter.add(1, labels);
+      counter.add(1, attributes);
     }
   }
-}
-
-/** `counters.add` is the operation `add` of the pattern `counters`. */
-function operationOf(type: string, name: string | undefined): Attributes {
-  const [pattern = '', operation = ''] = type.split('.');
-  return {
-    'atomic_redis.pattern': pattern,
-    'atomic_redis.operation': operation,
-    ...(name ? { 'atomic_redis.name': name } : {}),
-  };
-}
-
-/** Of few values each, so fit for metrics. */
-function attributesOf(event: TerminalEvent | OccurrenceEvent): Attributes {
-  const { type } = event;
-  const attributes: Attributes = {};
-  if (type === 'lease.lost') {
-    Object.assign(attributes, { 'atomic_redis.pattern': event.pattern });
-    if (event.name) attributes['atomic_redis.name'] = event.name;
-  } else if (type === 'outcome.resolved') attributes['db.operation.name'] = event.command;
-  else if (type !== 'pool.wait') {
-    const name = 'operation' in event ? event.operation : 'name' in event ? event.name : undefined;
-    Object.assign(attributes, operationOf(type, name));
-  }
-  if ('outcome' in event) attributes['atomic_redis.outcome'] = event.outcome;
-  if ('ended' in event) attributes['atomic_redis.ended'] = event.ended;
-  if ('error' in event && event.error !== undefined) attributes['error.type'] = event.error;
-  return attributes;
-}
-
-/** Of any value, so for spans only. */
-function detailsOf(event: TerminalEvent): Attributes {
-  const details: Attributes = {};
-  if ('attempts' in event) {
-    details['atomic_redis.attempts'] = event.attempts;
-    details['atomic_redis.conflicts'] = event.conflicts;
-  }
-  if ('deliveries' in event) details['atomic_redis.deliveries'] = event.deliveries;
-  if ('cached' in event) details['atomic_redis.cached'] = event.cached;
-  return details;
 }

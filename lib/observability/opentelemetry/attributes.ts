@@ -1,0 +1,65 @@
+import type { Attributes } from '@opentelemetry/api';
+import type { OccurrenceEvent, TerminalEvent } from '../event-types.js';
+
+export const SYSTEM = { 'db.system.name': 'redis' } as const;
+
+/** More would come only of names that are made at run time. */
+const MAX_KEPT = 2_000;
+
+/** Attributes that are made once for all operations they are the same of: to make them is most of what telemetry costs. */
+export class KeptAttributes {
+  private readonly kept = new Map<string, Attributes>();
+
+  of(id: string, make: () => Attributes): Attributes {
+    let attributes = this.kept.get(id);
+    if (!attributes) {
+      if (this.kept.size >= MAX_KEPT) this.kept.clear();
+      this.kept.set(id, (attributes = make()));
+    }
+    return attributes;
+  }
+}
+
+/** `counters.add` is the operation `add` of the pattern `counters`. */
+export function operationOf(type: string, name: string | undefined): Attributes {
+  const [pattern = '', operation = ''] = type.split('.');
+  return {
+    'atomic_redis.pattern': pattern,
+    'atomic_redis.operation': operation,
+    ...(name ? { 'atomic_redis.name': name } : {}),
+  };
+}
+
+/** What the idempotent operation, the script or the queue is called. */
+export const nameOf = (event: TerminalEvent): string | undefined =>
+  'operation' in event ? event.operation : 'name' in event ? event.name : undefined;
+
+/** Of few values each, so fit for metrics. */
+export function endOf(event: TerminalEvent): Attributes {
+  const attributes = operationOf(event.type, nameOf(event));
+  if ('outcome' in event) attributes['atomic_redis.outcome'] = event.outcome;
+  if ('ended' in event) attributes['atomic_redis.ended'] = event.ended;
+  if (event.error !== undefined) attributes['error.type'] = event.error;
+  return attributes;
+}
+
+/** Of any value, so for spans only. */
+export function detailsOf(event: TerminalEvent): Attributes | undefined {
+  if (event.type === 'transactions.run')
+    return { 'atomic_redis.attempts': event.attempts, 'atomic_redis.conflicts': event.conflicts };
+  if (event.type === 'queues.process') return { 'atomic_redis.deliveries': event.deliveries };
+  if (event.type === 'idempotency.duplicate') return { 'atomic_redis.cached': event.cached };
+  return undefined;
+}
+
+export function occurrenceOf(event: OccurrenceEvent): Attributes {
+  if (event.type === 'pool.wait') return {};
+  if (event.type === 'outcome.resolved')
+    return { 'db.operation.name': event.command, 'atomic_redis.outcome': event.outcome };
+  const { pattern, name, error } = event;
+  return {
+    'atomic_redis.pattern': pattern,
+    ...(name && { 'atomic_redis.name': name }),
+    'error.type': error,
+  };
+}
