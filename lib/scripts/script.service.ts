@@ -87,8 +87,7 @@ export class ScriptService {
     options: OperationOptions = {},
   ): Promise<Reply> {
     return await this.observer.operation('scripts.run', () => this.send(script, input, options), {
-      // What is no script is refused below.
-      name: (script as Partial<Script> | undefined)?.name,
+      name: nameOf(script),
       changed: () => !script.readOnly,
     });
   }
@@ -157,6 +156,12 @@ export class ScriptService {
     }
     return prepared;
   }
+}
+
+/** What is no script is refused when it comes to it. */
+function nameOf(script: unknown): string | undefined {
+  const name: unknown = (script as Script | undefined)?.name;
+  return typeof name === 'string' ? name : undefined;
 }
 
 function checkScript(script: Script): void {
