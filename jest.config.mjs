@@ -22,8 +22,7 @@ export default {
   transformIgnorePatterns: ['/node_modules/(?!@nestjs/|mercurius/|quick-lru/|.*content-disposition/)'],
   moduleNameMapper: {
     '^nestjs-atomic-redis$': '<rootDir>/lib/index.ts',
-    '^nestjs-atomic-redis/(openapi|health|testing)$': '<rootDir>/lib/$1/index.ts',
-    '^nestjs-atomic-redis/opentelemetry$': '<rootDir>/lib/observability/opentelemetry/index.ts',
+    '^nestjs-atomic-redis/(openapi|health|opentelemetry|testing)$': '<rootDir>/lib/$1/index.ts',
     '^(\\.{1,2}/.*)\\.js$': '$1',
   },
   testTimeout: 30_000,

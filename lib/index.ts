@@ -168,7 +168,7 @@ export type {
   TerminalEvent,
   TransactionEvent,
 } from './observability/event-types.js';
-export type { Telemetry } from './observability/telemetry.js';
+export type { FollowedOperation, Follower, Telemetry, TelemetrySource } from './observability/telemetry.js';
 
 export type { AtomicRedisStatus, StatusOptions } from './atomic-redis.status.js';
 export type { ServerInfo } from './redis/server-info.js';

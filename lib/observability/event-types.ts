@@ -181,4 +181,5 @@ export interface PoolWaitEvent extends RegistrationEvent {
 /** What happens now and then on the way. */
 export type OccurrenceEvent = LeaseLostEvent | OutcomeResolvedEvent | PoolWaitEvent;
 
+/** Told apart by `type`. */
 export type AtomicRedisEvent = TerminalEvent | OccurrenceEvent;

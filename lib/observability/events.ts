@@ -32,12 +32,12 @@ export class AtomicRedisEvents {
     return () => void this.listeners.delete(own);
   }
 
-  /** For the library: whether anybody listens. */
+  /** Whether anybody listens. @internal */
   get hasListeners(): boolean {
     return this.listeners.size > 0;
   }
 
-  /** For the library. */
+  /** @internal */
   emit(event: AtomicRedisEvent): void {
     if (this.listeners.size === 0) return;
     Object.freeze(event);

@@ -14,6 +14,7 @@ export interface TelemetrySource {
 
 /** What follows the operations of one registration. What it throws is logged and changes nothing. */
 export interface Follower {
+  /** An operation begins. @param name of the idempotent operation, the script or the queue */
   begin(type: OperationType | 'idempotency.run', name: string | undefined): FollowedOperation;
   /** Called as part of the operation that it happens in. */
   occurred(event: OccurrenceEvent): void;
@@ -25,8 +26,10 @@ export interface Follower {
   batch(size: number): void;
 }
 
+/** An operation under way, as its follower sees it. */
 export interface FollowedOperation {
   /** Calls `body`, once, as part of the operation. */
   within<T>(body: () => T): T;
+  /** Called once. */
   end(event: TerminalEvent): void;
 }

@@ -14,7 +14,7 @@ const others = pick('@types/node', 'reflect-metadata', 'rxjs');
  */
 export const apps = [
   {
-    name: 'Nest 12, ES modules, Express, ioredis 6, with @nestjs/swagger and @nestjs/terminus',
+    name: 'Nest 12, ES modules, Express, ioredis 6, with @nestjs/swagger, @nestjs/terminus and @opentelemetry/api',
     type: 'module',
     platform: 'express',
     peers: 'present',
@@ -26,7 +26,14 @@ export const apps = [
     dependencies: {
       ...nest12,
       ...others,
-      ...pick('typescript', 'ioredis', '@nestjs/platform-express', '@nestjs/swagger', '@nestjs/terminus'),
+      ...pick(
+        'typescript',
+        'ioredis',
+        '@nestjs/platform-express',
+        '@nestjs/swagger',
+        '@nestjs/terminus',
+        '@opentelemetry/api',
+      ),
     },
   },
   {
@@ -54,6 +61,7 @@ export const apps = [
       '@nestjs/platform-express': '11.2.10',
       '@nestjs/swagger': '11.4.0',
       '@nestjs/terminus': '11.1.1',
+      ...pick('@opentelemetry/api'),
       ioredis: '5.9.2',
       typescript: '5.9.3',
     },

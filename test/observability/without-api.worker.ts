@@ -26,6 +26,6 @@ worker<{ url: string }>(async ({ data }) => {
   await redis.counters.add('n', 3);
   await redis.idempotency.run('k', () => redis.transactions.run(['k'], (tx) => void tx.write.incr('k')));
   await app.close();
-  const problem = await import('../../lib/observability/opentelemetry/index.js').then(() => 'none', String);
+  const problem = await import('../../lib/opentelemetry/index.js').then(() => 'none', String);
   return { events: events.length, problem: problem.replace(/^Error: /, '') };
 });

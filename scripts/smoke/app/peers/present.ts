@@ -3,6 +3,7 @@ import { Controller, Get, type INestApplication } from '@nestjs/common';
 import { DocumentBuilder, SwaggerModule } from '@nestjs/swagger';
 import { HealthCheck, HealthCheckService, TerminusModule } from '@nestjs/terminus';
 import { AtomicRedisHealthIndicator } from 'nestjs-atomic-redis/health';
+import { openTelemetry } from 'nestjs-atomic-redis/opentelemetry';
 
 export { ApiIdempotent } from 'nestjs-atomic-redis/openapi';
 
@@ -32,5 +33,6 @@ export async function tryOptional(app: INestApplication, url: string): Promise<v
   assert.deepEqual(Object.keys(responses).toSorted(), ['2XX', '400', '409', '422', '503']);
   const health = (await (await fetch(`${url}/health`)).json()) as { details: { redis: { status: string } } };
   assert.equal(health.details.redis.status, 'up');
-  console.log('OpenAPI and health: the route is documented, and Redis is up');
+  assert.equal(typeof openTelemetry().follow, 'function');
+  console.log('OpenAPI, health and OpenTelemetry: the route is documented, and Redis is up');
 }

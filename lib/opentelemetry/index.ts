@@ -1,5 +1,5 @@
 import { metrics, trace } from '@opentelemetry/api';
-import type { Telemetry } from '../telemetry.js';
+import type { Telemetry } from '../observability/telemetry.js';
 import { OpenTelemetryFollower } from './follower.js';
 
 const SCOPE = 'nestjs-atomic-redis';

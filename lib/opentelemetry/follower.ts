@@ -1,7 +1,7 @@
 import { context, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api';
 import type { Attributes, Meter, Span, Tracer } from '@opentelemetry/api';
-import type { OccurrenceEvent, TerminalEvent } from '../event-types.js';
-import type { FollowedOperation, Follower, TelemetrySource } from '../telemetry.js';
+import type { OccurrenceEvent, TerminalEvent } from '../observability/event-types.js';
+import type { FollowedOperation, Follower, TelemetrySource } from '../observability/telemetry.js';
 import { detailsOf, endOf, KeptAttributes, nameOf, occurrenceOf, operationOf, SYSTEM } from './attributes.js';
 import { Instruments } from './instruments.js';
 

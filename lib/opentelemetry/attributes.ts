@@ -1,5 +1,5 @@
 import type { Attributes } from '@opentelemetry/api';
-import type { OccurrenceEvent, TerminalEvent } from '../event-types.js';
+import type { OccurrenceEvent, TerminalEvent } from '../observability/event-types.js';
 
 export const SYSTEM = { 'db.system.name': 'redis' } as const;
 
