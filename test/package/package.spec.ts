@@ -67,6 +67,7 @@ describe('the package', () => {
       '.': [],
       './openapi': ['@nestjs/swagger'],
       './health': ['@nestjs/terminus'],
+      './opentelemetry': ['@opentelemetry/api'],
       './testing': [],
     });
     const ofTesting = packagesOf(entries.find(([name]) => name === './testing')![1]);
