@@ -22,6 +22,12 @@ const records: Record<string, (app: INestApplicationContext) => (n: number) => P
     return (n) =>
       idempotency.run(`key ${n}`, () => result, { operation: 'orders.create', fingerprint: payload });
   },
+  'idempotent call, done, with a result of 30 bytes': (app) => {
+    const idempotency = app.get(IdempotencyService);
+    const result = 'r'.repeat(28);
+    return (n) =>
+      idempotency.run(`key ${n}`, () => result, { operation: 'orders.create', fingerprint: payload });
+  },
   'counter, within the minute after it was changed': (app) => {
     const counters = app.get(CounterService);
     return (n) => counters.add(`counter:{${n}}`, 1);
