@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis';
-import { ModuleClosedError, RedisUnavailableError } from '../atomic-redis.errors.js';
+import { ConfigurationError, ModuleClosedError, RedisUnavailableError } from '../atomic-redis.errors.js';
 import {
   addressOf,
   isClusterClient,
@@ -9,12 +9,12 @@ import {
   type RedisClient,
 } from './client.js';
 import { Deadline, sleep } from './deadline.js';
-import { warnOfEviction } from './eviction-warning.js';
 import { DurableChannel } from './durable-channel.js';
 import type { DurabilityOptions } from './durability.js';
 import { KeySpace } from './key-space.js';
 import { isConnectionLoss, isTransientRefusal, toReplyError } from './reply-errors.js';
 import type { Script } from './script.js';
+import { checkServer } from './server-check.js';
 import { ServerClock } from './server-clock.js';
 import { askStatus, type ServerStatus } from './server-status.js';
 
@@ -45,6 +45,7 @@ export class RedisConnection {
   private readonly clocks = new WeakMap<Redis, ServerClock>();
   private readonly durableChannels = new Map<string, DurableChannel>();
   private readonly waiting = new Set<() => void>();
+  private readonly serverChecks = new WeakMap<Redis, Promise<string | undefined>>();
   private lastError: Error | undefined;
   private state: 'idle' | 'open' | 'closed' = 'idle';
 
@@ -101,6 +102,17 @@ export class RedisConnection {
       if (deadline.passed) throw this.unavailable();
       await this.untilReady(deadline);
     }
+  }
+
+  /**
+   * Waits for what there is to say of the servers, up to the deadline.
+   * @throws ConfigurationError when one of them cannot be used
+   */
+  async verifyServers(deadline: Deadline): Promise<void> {
+    const checks = Promise.all(this.masters().map((node) => this.checkServer(node)));
+    const found = await deadline.race(checks, () => this.unavailable()).catch(() => []);
+    const problem = found.find((one) => one !== undefined);
+    if (problem) throw new ConfigurationError(problem);
   }
 
   /**
@@ -266,12 +278,24 @@ export class RedisConnection {
   private prepareOnConnect(node: Redis): void {
     const clock = this.clockOf(node);
     node.on('close', () => clock.forget());
-    node.once('ready', () => void warnOfEviction(node, addressOf(node)).catch(() => undefined));
+    node.once('ready', () => void this.checkServer(node));
     node.on('ready', () => {
       clock.learn().catch(() => undefined);
       // A script that could not be loaded ahead is loaded at its first call.
       for (const { lua } of this.scripts) node.script('LOAD', lua).catch(() => undefined);
     });
+  }
+
+  /** Once for each server. */
+  private checkServer(node: Redis): Promise<string | undefined> {
+    let check = this.serverChecks.get(node);
+    if (!check) {
+      const { isCluster, keys, scripts } = this;
+      const namespace = keys.keyPrefix + keys.namespace;
+      const expected = { address: addressOf(node), isCluster, namespace, scripts };
+      this.serverChecks.set(node, (check = checkServer(node, expected).catch(() => undefined)));
+    }
+    return check;
   }
 
   private untilReady(deadline: Deadline): Promise<void> {
