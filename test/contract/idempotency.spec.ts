@@ -4,7 +4,7 @@ import { targetOfEnvironment, useTarget } from '../support/target.js';
 import { gate } from '../support/gate.js';
 
 describe('idempotency', () => {
-  const target = useTarget(targetOfEnvironment(), { asUser: true });
+  const target = useTarget(targetOfEnvironment(), { asUser: true, replicasPerMaster: 1 });
   let idempotency: IdempotencyService;
 
   beforeAll(() => {

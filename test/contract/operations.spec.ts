@@ -19,7 +19,7 @@ return length
 });
 
 describe('operations', () => {
-  const target = useTarget(targetOfEnvironment(), { asUser: true });
+  const target = useTarget(targetOfEnvironment(), { asUser: true, replicasPerMaster: 1 });
 
   it('[SRV-1] counters: many adds within a bound, all or nothing over several, and undone', async () => {
     const { counters } = target.redis;

@@ -25,7 +25,7 @@ class Accounts {
 }
 
 describe('transactions', () => {
-  const target = useTarget(targetOfEnvironment(), { asUser: true });
+  const target = useTarget(targetOfEnvironment(), { asUser: true, replicasPerMaster: 1 });
   let app: TestingModule;
   let transactions: TransactionService;
 
