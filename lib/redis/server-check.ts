@@ -1,6 +1,7 @@
 import { Logger } from '@nestjs/common';
 import type { Redis } from 'ioredis';
-import { defineScript, type Script } from './script.js';
+import { permissionsScript } from './permissions.script.js';
+import type { Script } from './script.js';
 
 const logger = new Logger('AtomicRedisModule');
 
@@ -14,35 +15,6 @@ const COMMANDS = [
 
 /** Commands that are nothing without a subcommand, which a script may make up as it runs. */
 const CONTAINERS = new Set(['COMMAND', 'XGROUP', 'XINFO', 'OBJECT', 'MEMORY', 'FUNCTION', 'SCRIPT']);
-
-/**
- * Writes nothing: it asks Redis what the user may, and for what there is no such command. Servers that cannot be asked answer nothing.
- *
- * Whatever place in a command keys and channels have, there must be something: without arguments `acl_check_cmd` ends the server (SIGSEGV, Redis 7.0 to 8.0 and
- * Valkey 8.1 to 9.1), since it looks for keys without counting the arguments first.
- */
-const permissions = defineScript({
-  name: 'server-check.permissions',
-  keys: [],
-  args: ['name', '...commands'],
-  readOnly: true,
-  lua: `
--- ARGV[1]   name       of a key and channel in the namespace
--- ARGV[2…]  commands   each of one or two words
--- returns the commands that are unknown or refused
-if not redis.acl_check_cmd then return {} end
-local refused = {}
-for i = 2, #ARGV do
-  local words = {}
-  for word in string.gmatch(ARGV[i], '[^ ]+') do words[#words + 1] = word end
-  for n = #words + 1, 16 do words[n] = ARGV[1] end
-  local known, allowed = pcall(redis.acl_check_cmd, (table.unpack or unpack)(words))
-  if not known or not allowed then refused[#refused + 1] = ARGV[i] end
-end
-return refused
-`,
-  reply: (raw) => raw as string[],
-});
 
 export interface ServerExpectations {
   /** For messages. */
@@ -60,10 +32,7 @@ export interface ServerExpectations {
  *
  * @returns why it cannot be used at all
  */
-export async function checkServer(
-  server: Redis,
-  expected: ServerExpectations,
-): Promise<string | undefined> {
+export async function checkServer(server: Redis, expected: ServerExpectations): Promise<string | undefined> {
   const { address } = expected;
   const [info, refused] = await Promise.all([
     server.info().catch((error: Error) => error),
@@ -90,18 +59,15 @@ export async function checkServer(
   return undefined;
 }
 
-async function refusedCommands(
-  server: Redis,
-  { namespace, scripts }: ServerExpectations,
-): Promise<string[]> {
+async function refusedCommands(server: Redis, { namespace, scripts }: ServerExpectations): Promise<string[]> {
   const commands = new Set([...COMMANDS, ...[...scripts].flatMap(({ lua }) => commandsOf(lua))]);
   try {
-    return permissions.reply(
-      await server.call('EVAL_RO', permissions.lua, 0, `${namespace}check`, ...commands),
+    return permissionsScript.reply(
+      await server.call('EVAL_RO', permissionsScript.lua, 0, `${namespace}check`, ...commands),
     );
   } catch (error) {
     // Asking is a right of its own.
-    return /^NOPERM/.test((error as Error).message) ? ['EVAL_RO'] : [];
+    return (error as Error).message.startsWith('NOPERM') ? ['EVAL_RO'] : [];
   }
 }
 

@@ -7,7 +7,7 @@ import {
 } from 'nestjs-atomic-redis';
 import { startCluster, type TestCluster } from '../support/cluster.js';
 import { useRedis } from '../support/redis.js';
-import { startSentinel, type SentinelSetup } from '../support/sentinel.js';
+import { startSentinelGroup, type SentinelGroup } from '../support/sentinel.js';
 import { waitFor } from '../support/wait-for.js';
 import { gate, useInstances, type Instance } from './support.js';
 
@@ -127,17 +127,19 @@ describe('idempotent runs with a Cluster client of the application', () => {
 });
 
 describe('idempotent runs behind Sentinel', () => {
-  let setup: SentinelSetup;
+  let setup: SentinelGroup;
 
   beforeAll(async () => {
-    setup = await startSentinel();
+    setup = await startSentinelGroup();
   }, 60_000);
 
   afterAll(() => setup?.stop());
 
   it('[ID-20] work, and one under way completes at the server that takes over', async () => {
-    const { sentinel, name, master, replica } = setup;
-    const connection: AtomicRedisOptions['connection'] = { sentinels: [sentinel], name };
+    const {
+      connection,
+      servers: [master, replica],
+    } = setup;
     const instance = await instances.start({ connection });
     await useEverything(instance);
     const { idempotency } = instance;

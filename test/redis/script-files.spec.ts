@@ -1,20 +1,12 @@
-import { readdirSync } from 'node:fs';
-import path from 'node:path';
-import type { Script } from '../../lib/redis/script.js';
+import { commandsOf } from '../../lib/redis/server-check.js';
+import { LIBRARY_SCRIPTS as SCRIPTS } from '../support/library-scripts.js';
 import { useRedis } from '../support/redis.js';
 
-const LIB = path.join(__dirname, '../../lib');
-
-/** Every script of the library, by the file it is in: all `*.script.ts` under lib. */
-const SCRIPTS = readdirSync(LIB, { recursive: true, encoding: 'utf8' })
-  .filter((file) => file.endsWith('.script.ts'))
-  .toSorted()
-  .flatMap((file) =>
-    // oxlint-disable-next-line typescript/no-require-imports -- which files there are is known only now
-    Object.values(require(path.join(LIB, file)) as Record<string, Partial<Script> | undefined>)
-      .filter((value): value is Script => typeof value?.sha === 'string')
-      .map((script) => [file, script] as const),
-  );
+/** Commands of which a copy may come at any time. */
+const READING = new Set([
+  ...['EXISTS', 'GET', 'HGET', 'HMGET', 'LINDEX', 'LRANGE', 'PTTL', 'TIME', 'TYPE'],
+  ...['XLEN', 'XREVRANGE', 'ZRANGEBYSCORE', 'ZSCORE'],
+]);
 
 const isComment = (line: string): boolean => line.trimStart().startsWith('--');
 const codeOf = (lua: string): string =>
@@ -77,6 +69,29 @@ describe('the scripts of the library', () => {
         if (/^redis\.p?call\(\s*'(TIME|PUBLISH|SPUBLISH)'/.test(call)) continue;
         expect(key).not.toMatch(/['"]|\.\./);
       }
+    });
+
+    it('[SC-5] leaves numbers to nobody’s rounding, and long lists off the stack', () => {
+      const code = codeOf(script.lua);
+      const main = code.replaceAll(/^local function[\s\S]*?^end$/gm, '');
+      // A number as a reply is cut by Redis and sent as a double by others: strings go out.
+      expect(main).not.toMatch(/return\s+(-?\d|tonumber|math\.|#)/);
+      // Spread out by hand, in parts, or of a length that the script knows.
+      expect(code).not.toMatch(/unpack\((KEYS|ARGV)/);
+      // An error is known by its being one; its text is each server's own.
+      expect(code).not.toMatch(/string\.(find|match)\(\s*\w+\.err/);
+      expect(code).not.toMatch(/redis\.error_reply|\{\s*err\s*=/);
+    });
+
+    it('[SC-5] writes nothing when it comes late, or only what its token fences', () => {
+      const code = codeOf(script.lua);
+      const reads = commandsOf(code).every((command) => READING.has(command));
+      // One that is given nothing only reads, whatever the Lua that it shares with others could do.
+      if (script.readOnly || reads || script.args.length === 0) return;
+      const fenced = script.args.includes('token') || script.args.includes('attempt');
+      if (fenced && !script.args.includes('notAfterMs')) return;
+      expect(script.args).toContain('notAfterMs');
+      expect(code).toMatch(/TOO_LATE/);
     });
 
     it('[SC-5] uses nothing that only some servers or one Lua version have', () => {

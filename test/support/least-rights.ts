@@ -9,8 +9,5 @@ export function leastRights(): string[] {
   const page = readFileSync(path.join(__dirname, '../../docs/servers.md'), 'utf8');
   const [, rule] = /^ACL SETUSER ([\s\S]*?)```/m.exec(page) ?? [];
   if (!rule) throw new Error('docs/servers.md has no rule that begins with ACL SETUSER');
-  return rule
-    .replaceAll('\\\n', ' ')
-    .trim()
-    .split(/\s+/);
+  return rule.replaceAll('\\\n', ' ').trim().split(/\s+/);
 }

@@ -24,14 +24,14 @@ export function targetOfEnvironment(): (typeof SERVERS)[number] {
  */
 export function useTarget(
   kind: (typeof SERVERS)[number],
-  { asUser = false, ...options }: { replicasPerMaster?: number; asUser?: boolean } = {},
+  { asUser = false, replicasPerMaster = 0 }: { replicasPerMaster?: number; asUser?: boolean } = {},
 ) {
   let server: RedisServer | undefined;
   let cluster: TestCluster | undefined;
   let client: Redis | Cluster | undefined;
   let app: TestingModule | undefined;
   const login: RedisOptions = asUser ? { username: USER, password: PASSWORD } : {};
-  const nodes = (): Redis[] => cluster ? cluster.nodes.map((node) => node.client) : [client as Redis];
+  const nodes = (): Redis[] => (cluster ? cluster.nodes.map((node) => node.client) : [client as Redis]);
 
   const connection = (options: RedisOptions = {}): ClusterConnection | RedisOptions => {
     const { keyPrefix, ...perNode } = { ...login, ...options };
@@ -45,7 +45,7 @@ export function useTarget(
 
   beforeAll(async () => {
     if (kind === 'a Cluster') {
-      cluster = await startCluster({ replicasPerMaster: 0, ...options });
+      cluster = await startCluster({ replicasPerMaster });
       client = cluster.connect();
     } else {
       server = await startRedisServer({ binary: process.env['TEST_REDIS_BINARY'] });

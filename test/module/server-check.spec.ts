@@ -1,0 +1,124 @@
+import { Logger } from '@nestjs/common';
+import { Test, type TestingModule } from '@nestjs/testing';
+import { Redis } from 'ioredis';
+import { AtomicRedisModule, ConfigurationError, TransactionService } from 'nestjs-atomic-redis';
+import { commandsOf } from '../../lib/redis/server-check.js';
+import { startRedisServer, type RedisServer } from '../../lib/testing/index.js';
+import { countCommands } from '../support/command-stats.js';
+import { LIBRARY_SCRIPTS } from '../support/library-scripts.js';
+import { leastRights, PASSWORD, USER } from '../support/least-rights.js';
+import { useRedis } from '../support/redis.js';
+
+/** What the module logs while it starts and stops with this connection, and how that ended. */
+async function boot(connection: object | string, work?: (app: TestingModule) => Promise<unknown>) {
+  const lines: string[] = [];
+  const spies = (['log', 'warn', 'error'] as const).map((level) =>
+    jest.spyOn(Logger.prototype, level).mockImplementation((...[message]: unknown[]) => {
+      if (!String(message).endsWith('dependencies initialized')) lines.push(`${level}: ${String(message)}`);
+    }),
+  );
+  const module = await Test.createTestingModule({
+    imports: [AtomicRedisModule.forRoot({ connection })],
+  }).compile();
+  try {
+    await module.init();
+    await work?.(module);
+    return { lines, error: undefined };
+  } catch (error) {
+    return { lines, error: error as Error };
+  } finally {
+    await module.close();
+    for (const spy of spies) spy.mockRestore();
+  }
+}
+
+describe('what is checked of a server at boot', () => {
+  const redis = useRedis();
+  const asUser = () => ({
+    host: redis.server.host,
+    port: redis.server.port,
+    username: USER,
+    password: PASSWORD,
+  });
+
+  it('[SRV-5] kind and version are told in one line', async () => {
+    const { lines, error } = await boot(redis.server.url);
+    expect(error).toBeUndefined();
+    expect(lines).toEqual([expect.stringMatching(/^log: Connected to (Redis|Valkey) \d+\.\d+\.\d+ at 127/)]);
+  });
+
+  it('[SRV-4] a user with the documented rights is all right, and those are no more than the library uses', async () => {
+    await redis.client.call('ACL', 'SETUSER', ...leastRights());
+    const { lines, error } = await boot(asUser());
+    expect(error).toBeUndefined();
+    expect(lines).toEqual([expect.stringContaining('log: Connected')]);
+
+    const granted = leastRights()
+      .filter((word) => word.startsWith('+'))
+      .map((word) => word.slice(1));
+    const sent = ['hello', 'select', 'ping', 'quit', 'client|setname', 'info', 'time', 'script|load', 'wait'];
+    const scripts = ['eval', 'evalsha', 'eval_ro', 'evalsha_ro'];
+    const transactions = ['watch', 'unwatch', 'multi', 'exec', 'discard'];
+    const signals = ['ssubscribe', 'sunsubscribe', 'cluster|slots', 'cluster|info'];
+    const inScripts = LIBRARY_SCRIPTS.flatMap(([, { lua }]) => commandsOf(lua)).map((name) =>
+      name.toLowerCase(),
+    );
+    expect(granted.toSorted()).toEqual(
+      [...new Set([...sent, ...scripts, ...transactions, ...signals, ...inScripts])].toSorted(),
+    );
+  });
+
+  it('[SRV-5] missing rights are one line that names them, and the server goes on', async () => {
+    await redis.client.call('ACL', 'SETUSER', ...leastRights(), '-zadd', '-watch', '-script|load');
+    const { lines, error } = await boot(asUser());
+    expect(error).toBeUndefined();
+    const told = lines.filter((line) => line.startsWith('error:'));
+    expect(told).toEqual([expect.stringMatching(/: WATCH, SCRIPT LOAD, ZADD\. /)]);
+    expect(await redis.client.ping()).toBe('PONG');
+  });
+
+  it('[SRV-5] a namespace that is not allowed is told of', async () => {
+    await redis.client.call('ACL', 'SETUSER', ...leastRights(), 'resetkeys', '~other:*');
+    const { lines } = await boot(asUser());
+    expect(lines.join('\n')).toMatch(/error: .*WATCH.*atomic:/);
+  });
+
+  it('[SRV-5] without the right to ask, that is told', async () => {
+    await redis.client.call('ACL', 'SETUSER', ...leastRights(), '-eval_ro', '-info');
+    const { lines, error } = await boot(asUser());
+    expect(error).toBeUndefined();
+    expect(lines.join('\n')).toMatch(/error: .*EVAL_RO/);
+    expect(lines.join('\n')).toMatch(/warn: .*INFO failed/);
+  });
+
+  it('[SRV-5] takes one INFO and one script, and nothing for calls', async () => {
+    const control = new Redis(redis.server.url);
+    const counts = await countCommands(control, () =>
+      boot(redis.server.url, async (app) => {
+        const transactions = app.get(TransactionService);
+        for (let i = 0; i < 10; i++) await transactions.run(['k'], (tx) => void tx.write.set('k', i));
+      }),
+    );
+    control.disconnect();
+    expect(counts['eval_ro']).toBe(1);
+    expect(counts['exec']).toBe(10);
+  });
+
+  describe('of a node of a Cluster', () => {
+    let node: RedisServer;
+    beforeAll(async () => {
+      node = await startRedisServer({
+        binary: process.env.TEST_REDIS_BINARY,
+        args: ['--cluster-enabled', 'yes'],
+      });
+    });
+    afterAll(() => node?.stop());
+
+    it('[SRV-5] the application does not start with a connection to it alone', async () => {
+      const { lines, error } = await boot(node.url);
+      expect(error).toBeInstanceOf(ConfigurationError);
+      expect(error?.message).toMatch(/node of a Cluster.*nodes/);
+      expect(lines).toHaveLength(1);
+    });
+  });
+});
