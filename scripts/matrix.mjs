@@ -83,7 +83,9 @@ function read(file) {
 
 /** Suites down, servers across: passed/failed/skipped. */
 function printTable(rows) {
-  const folders = [...new Set(rows.flatMap(({ suites }) => [...(suites?.keys() ?? [])]))].toSorted();
+  const folders = [...new Set(rows.flatMap(({ suites }) => [...(suites?.keys() ?? [])]))].toSorted((a, b) =>
+    a < b ? -1 : 1,
+  );
   const cell = ({ suites }, folder) => {
     if (!suites) return folder === 'all' ? 'not found' : '';
     const counts = folder === 'all' ? total([suites]) : suites.get(folder);
@@ -94,7 +96,9 @@ function printTable(rows) {
     ...[...folders, 'all'].map((folder) => [folder, ...rows.map((row) => cell(row, folder))]),
   ];
   const widths = lines[0].map((_, column) => Math.max(...lines.map((line) => line[column].length)));
-  console.log(`\n${lines.map((line) => line.map((text, i) => text.padEnd(widths[i])).join('  ')).join('\n')}\n`);
+  console.log(
+    `\n${lines.map((line) => line.map((text, i) => text.padEnd(widths[i])).join('  ')).join('\n')}\n`,
+  );
   const { passed, failed, skipped } = total(rows.flatMap(({ suites }) => suites ?? []));
   const missing = rows.filter(({ suites }) => !suites).length;
   console.log(`${passed} passed, ${failed} failed, ${skipped + missing} skipped`);

@@ -20,7 +20,8 @@ const SERVERS = [
 await runAsMain(import.meta.url, async () => {
   const names = process.argv.slice(2);
   const unknown = names.find((name) => !SERVERS.some((server) => server.name === name));
-  if (unknown) throw new ScriptError(`Unknown server ${unknown}: ${SERVERS.map(({ name }) => name).join(', ')}`);
+  if (unknown)
+    throw new ScriptError(`Unknown server ${unknown}: ${SERVERS.map(({ name }) => name).join(', ')}`);
   const directory = resolve(serversDirectory());
   for (const server of SERVERS)
     if (names.length === 0 || names.includes(server.name)) await unpack(directory, server);
@@ -49,7 +50,10 @@ function aptOptions(directory, suite) {
   for (const folder of ['lists/partial', 'cache/archives/partial', 'empty'])
     mkdirSync(join(directory, folder), { recursive: true });
   const sources = join(directory, 'sources.list');
-  writeFileSync(sources, `deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${mirror()} ${suite} main\n`);
+  writeFileSync(
+    sources,
+    `deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${mirror()} ${suite} main\n`,
+  );
   const options = {
     'Dir::Etc::SourceList': sources,
     'Dir::Etc::SourceParts': join(directory, 'empty'),

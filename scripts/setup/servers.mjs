@@ -20,7 +20,9 @@ export function findServers() {
   const found = new Map();
   for (const kind of KINDS) {
     const candidates = [process.env[kind.variable], join(serversDirectory(), kind.name), installed];
-    const path = candidates.find((candidate) => candidate && existsSync(candidate) && isKind(candidate, kind));
+    const path = candidates.find(
+      (candidate) => candidate && existsSync(candidate) && isKind(candidate, kind),
+    );
     if (path) found.set(kind.name, path);
   }
   return found;
