@@ -1,10 +1,5 @@
 import { Redis, type Cluster, type RedisOptions } from 'ioredis';
-import {
-  IdempotencyInFlightError,
-  IdempotencyMismatchError,
-  TransactionService,
-  type AtomicRedisOptions,
-} from 'nestjs-atomic-redis';
+import { IdempotencyInFlightError, IdempotencyMismatchError, TransactionService } from 'nestjs-atomic-redis';
 import { startCluster, type TestCluster } from '../support/cluster.js';
 import { useRedis } from '../support/redis.js';
 import { startSentinelGroup, type SentinelGroup } from '../support/sentinel.js';
