@@ -1,11 +1,24 @@
-import { commandsOf } from '../../lib/redis/server-check.js';
+import { commandsOf } from '../support/library-commands.js';
 import { LIBRARY_SCRIPTS as SCRIPTS } from '../support/library-scripts.js';
 import { useRedis } from '../support/redis.js';
 
 /** Commands of which a copy may come at any time. */
 const READING = new Set([
-  ...['EXISTS', 'GET', 'HGET', 'HMGET', 'LINDEX', 'LRANGE', 'PTTL', 'TIME', 'TYPE'],
-  ...['XLEN', 'XREVRANGE', 'ZRANGEBYSCORE', 'ZSCORE'],
+  ...[
+    'EXISTS',
+    'GET',
+    'HEXISTS',
+    'HGET',
+    'HLEN',
+    'HMGET',
+    'LINDEX',
+    'LLEN',
+    'LRANGE',
+    'PTTL',
+    'TIME',
+    'TYPE',
+  ],
+  ...['XREVRANGE', 'ZCARD', 'ZCOUNT', 'ZRANGE', 'ZRANGEBYLEX', 'ZRANGEBYSCORE', 'ZSCORE'],
 ]);
 
 const isComment = (line: string): boolean => line.trimStart().startsWith('--');
