@@ -1,6 +1,6 @@
 import { Test, type TestingModule } from '@nestjs/testing';
 import { Cluster, Redis, type RedisOptions } from 'ioredis';
-import { AtomicRedis, AtomicRedisModule, type ClusterConnection } from '../../lib/index.js';
+import { AtomicRedis, AtomicRedisModule, type AtomicRedisOptions, type ClusterConnection } from '../../lib/index.js';
 import { startRedisServer, type RedisServer } from '../../lib/testing/index.js';
 import { startCluster, type TestCluster } from './cluster.js';
 import { leastRights, PASSWORD, USER } from './least-rights.js';
@@ -43,6 +43,13 @@ export function useTarget(
       : { host: server!.host, port: server!.port, ...login, ...options };
   };
 
+  const another = async (options: Partial<AtomicRedisOptions> = {}): Promise<TestingModule> => {
+    const started = await Test.createTestingModule({
+      imports: [AtomicRedisModule.forRoot({ connection: connection(), ...options })],
+    }).compile();
+    return await started.init();
+  };
+
   beforeAll(async () => {
     if (kind === 'a Cluster') {
       cluster = await startCluster({ replicasPerMaster });
@@ -52,10 +59,7 @@ export function useTarget(
       client = new Redis(server.url);
     }
     if (asUser) for (const node of nodes()) await node.call('ACL', 'SETUSER', ...leastRights());
-    app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: connection() })],
-    }).compile();
-    await app.init();
+    app = await another();
   }, 60_000);
 
   beforeEach(async () => {
@@ -91,6 +95,8 @@ export function useTarget(
     get app() {
       return app!;
     },
+    /** One more application, to be closed by the caller. */
+    another,
     get redis(): AtomicRedis {
       return app!.get(AtomicRedis);
     },
