@@ -51,6 +51,7 @@ const others = (key: string): Command[] => [
   ['ZCARD', key],
   ['ZCOUNT', key, '0', '0'],
   ['ZRANGE', key, '0', '0'],
+  ['ZRANGEBYLEX', key, '-', '+'],
   ['ZRANGEBYSCORE', key, '0', '0'],
   ['ZREM', key, ''],
   ['ZREMRANGEBYRANK', key, '0', '0'],

@@ -1,7 +1,7 @@
 import { IdempotencyInFlightError, IdempotencyMismatchError, IdempotencyService } from 'nestjs-atomic-redis';
 import { AWKWARD_KEYS } from '../support/awkward-keys.js';
 import { targetOfEnvironment, useTarget } from '../support/target.js';
-import { gate } from '../support/gate.js';
+import { gate } from '../idempotency/support.js';
 
 describe('idempotency', () => {
   const target = useTarget(targetOfEnvironment(), { asUser: true, replicasPerMaster: 1 });
@@ -21,31 +21,31 @@ describe('idempotency', () => {
   });
 
   it('[SRV-1] refuses a duplicate of a running call, and another payload', async () => {
-    const opened = gate();
-    const running = idempotency.run('busy', () => opened.passed, { fingerprint: 'a' });
-    await opened.reached;
+    const [begun, opened] = [gate(), gate()];
+    const running = idempotency.run('busy', () => (begun.resolve(), opened.promise), { fingerprint: 'a' });
+    await begun.promise;
     await expect(idempotency.run('busy', () => 1, { fingerprint: 'a' })).rejects.toThrow(
       IdempotencyInFlightError,
     );
     await expect(idempotency.run('busy', () => 1, { fingerprint: 'b' })).rejects.toThrow(
       IdempotencyMismatchError,
     );
-    opened.open();
+    opened.resolve();
     await running;
   });
 
   it('[SRV-1] wakes duplicates that wait for it', async () => {
-    const opened = gate('done');
-    const running = idempotency.run('slow', () => opened.passed);
-    await opened.reached;
+    const [begun, opened] = [gate(), gate<string>()];
+    const running = idempotency.run('slow', () => (begun.resolve(), opened.promise));
+    await begun.promise;
     const waiting = Array.from({ length: 5 }, () =>
       idempotency.run('slow', () => Promise.resolve('again'), { onDuplicate: 'wait' }),
     );
-    opened.open();
+    opened.resolve('done');
     expect(await Promise.all([running, ...waiting])).toEqual(Array.from({ length: 6 }, () => 'done'));
   });
 
-  it('[SRV-2] takes keys of every kind, spreads them over the servers, and shows none of them', async () => {
+  it('[SRV-2] (I13) takes keys of every kind, spreads them over the servers, and shows none of them', async () => {
     const keys = [...AWKWARD_KEYS, ...Array.from({ length: 60 }, (_, i) => `{same}:${i}`)];
     for (const key of keys) {
       await expect(idempotency.run(key, () => Promise.resolve(1))).resolves.toBe(1);

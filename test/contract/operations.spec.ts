@@ -102,6 +102,39 @@ describe('operations', () => {
     expect(await target.client.get('app:{t}:b')).toBe('50');
   });
 
+  it('[SRV-1] transfers across slots: each is made whole, none overdraws, and nothing stays under way', async () => {
+    const { transfers } = target.redis;
+    const accounts = Array.from({ length: 12 }, (_, i) => `app:{account-${i}}`);
+    await Promise.all(accounts.map((key) => target.client.set(key, '10')));
+    const made = await Promise.allSettled(
+      Array.from({ length: 90 }, (_, i) =>
+        transfers.acrossSlots({
+          from: accounts[i % 12]!,
+          to: accounts[(i * 5 + 1) % 12]!,
+          amount: 1 + (i % 4),
+          reference: `payment ${i}`,
+        }),
+      ),
+    );
+    for (const one of made)
+      if (one.status === 'rejected') expect(one.reason).toBeInstanceOf(InsufficientFundsError);
+    const balances = await Promise.all(accounts.map(async (key) => Number(await target.client.get(key))));
+    expect(Math.min(...balances)).toBeGreaterThanOrEqual(0);
+    expect(balances.reduce((sum, balance) => sum + balance, 0)).toBe(120);
+    expect((await transfers.pending()).transfers).toEqual([]);
+  });
+
+  it('[SRV-1] transfers across slots: one that could not be paid in is given back by whoever recovers it', async () => {
+    const { transfers } = target.redis;
+    await target.client.mset('app:{x}:from', '5');
+    await target.client.rpush('app:{y}:to', 'no balance');
+    const refused = transfers.acrossSlots({ from: 'app:{x}:from', to: 'app:{y}:to', amount: 5 });
+    await expect(refused).rejects.toMatchObject({ outcome: 'not-applied' });
+    await transfers.recover({ minAgeMs: 0 });
+    expect(await target.client.get('app:{x}:from')).toBe('5');
+    expect((await transfers.pending()).transfers).toEqual([]);
+  });
+
   it('[SRV-1] a script of one’s own, also after the servers have forgotten it', async () => {
     const { scripts } = target.redis;
     const call = (): Promise<number> =>
@@ -111,7 +144,7 @@ describe('operations', () => {
     expect(await call()).toBe(2);
   });
 
-  it('[SRV-3] one call takes ten thousand items', async () => {
+  it('[SRV-3] (T27) one call takes ten thousand items', async () => {
     const { counters, scripts, transfers } = target.redis;
     const items = Array.from({ length: MANY }, (_, i) => String(i));
     const keys = { list: 'app:{many}', copies: items.map((i) => `app:{many}:${i}`) };

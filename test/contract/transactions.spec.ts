@@ -51,7 +51,7 @@ describe('transactions', () => {
     for (let i = 0; i < 20; i++) expect(await target.client.get(`app:account:{a${i}}`)).toBe('10');
   });
 
-  it('[SRV-1] keys of two slots are refused before any command', async () => {
+  it('[SRV-1] (T16) keys of two slots are refused before any command', async () => {
     const counts = await Promise.all(
       (await target.masters()).map((node) =>
         countCommands(node, async () => {

@@ -66,7 +66,7 @@ describe('idempotent runs with a client of the application', () => {
     ['replies of its own kind', { stringNumbers: true }],
     [
       'no offline queue, no retries and a short time-out',
-      { enableOfflineQueue: false, maxRetriesPerRequest: 0, commandTimeout: 50 },
+      { enableOfflineQueue: false, maxRetriesPerRequest: 0, commandTimeout: 1, lazyConnect: true },
     ],
   ])('[ID-20] work with %s, and leave the client as it was', async (_, options) => {
     const { keyPrefix: prefix = '' } = options;

@@ -170,7 +170,6 @@ describe('AtomicRedisModule', () => {
     const mine = new Redis(redis.server.url, {
       keyPrefix: 'mine:',
       enableAutoPipelining: true,
-      commandTimeout: 50,
     });
     await mine.select(3);
     const listeners = () => mine.eventNames().map((name) => [name, mine.listenerCount(name)]);
@@ -183,6 +182,17 @@ describe('AtomicRedisModule', () => {
     await app.close();
     expect(mine.status).toBe('ready');
     mine.disconnect();
+  });
+
+  it('[MOD-5] waits longer for answers than an existing client does', async () => {
+    // Any command of this client would time out; it is not even connected.
+    const mine = new Redis(redis.server.url, { lazyConnect: true, commandTimeout: 1 });
+    const app = await start(AtomicRedisModule.forRoot({ connection: mine }));
+    await redis.client.call('CLIENT', 'PAUSE', 100, 'ALL');
+    expect((await app.get(CounterService).add('n', 2)).value).toBe(2);
+    await app.get(TransactionService).run(['k'], (tx) => void tx.write.set('k', 1));
+    await app.close();
+    expect(mine.status).toBe('wait');
   });
 
   it('[MOD-6] waits for work in flight, then closes everything it opened', async () => {

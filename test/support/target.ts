@@ -1,19 +1,29 @@
 import { Test, type TestingModule } from '@nestjs/testing';
 import { Cluster, Redis, type RedisOptions } from 'ioredis';
-import { AtomicRedis, AtomicRedisModule, type AtomicRedisOptions, type ClusterConnection } from '../../lib/index.js';
+import {
+  AtomicRedis,
+  AtomicRedisModule,
+  type AtomicRedisOptions,
+  type ClusterConnection,
+} from '../../lib/index.js';
 import { startRedisServer, type RedisServer } from '../../lib/testing/index.js';
 import { startCluster, type TestCluster } from './cluster.js';
-import { leastRights, PASSWORD, USER } from './least-rights.js';
+import { leastRightsAndShadowKeys, PASSWORD, USER } from './least-rights.js';
 
 /** For behaviours that are the same on both: `describe.each(SERVERS)('… on %s', (kind) => { const env = useTarget(kind); … })`. */
 export const SERVERS = ['one server', 'a Cluster'] as const;
 
-/** What `TEST_TARGET` names: `standalone`, the default, or `cluster`. */
-export function targetOfEnvironment(): (typeof SERVERS)[number] {
+const GIVEN = 'the server at DRAGONFLY_URL';
+
+type Kind = (typeof SERVERS)[number] | typeof GIVEN;
+
+/** What `TEST_TARGET` names: `standalone`, the default, `cluster`, or `url`: the server at `DRAGONFLY_URL`, which is emptied. */
+export function targetOfEnvironment(): Kind {
   const { TEST_TARGET = 'standalone' } = process.env;
   if (TEST_TARGET === 'standalone') return 'one server';
   if (TEST_TARGET === 'cluster') return 'a Cluster';
-  throw new Error(`TEST_TARGET is ${TEST_TARGET}; it may be standalone or cluster`);
+  if (TEST_TARGET === 'url') return GIVEN;
+  throw new Error(`TEST_TARGET is ${TEST_TARGET}; it may be standalone, cluster or url`);
 }
 
 /**
@@ -23,14 +33,15 @@ export function targetOfEnvironment(): (typeof SERVERS)[number] {
  * @param options `asUser`: the application connects as a user that may do what docs/servers.md says the library needs, and no more
  */
 export function useTarget(
-  kind: (typeof SERVERS)[number],
+  kind: Kind,
   { asUser = false, replicasPerMaster = 0 }: { replicasPerMaster?: number; asUser?: boolean } = {},
 ) {
   let server: RedisServer | undefined;
   let cluster: TestCluster | undefined;
   let client: Redis | Cluster | undefined;
   let app: TestingModule | undefined;
-  const login: RedisOptions = asUser ? { username: USER, password: PASSWORD } : {};
+  // Of a server that is not ours, the user of its URL.
+  const login: RedisOptions = asUser && kind !== GIVEN ? { username: USER, password: PASSWORD } : {};
   const nodes = (): Redis[] => (cluster ? cluster.nodes.map((node) => node.client) : [client as Redis]);
 
   const connection = (options: RedisOptions = {}): ClusterConnection | RedisOptions => {
@@ -40,7 +51,7 @@ export function useTarget(
           nodes: cluster.nodes.map(({ host, port }) => ({ host, port })),
           options: { redisOptions: perNode, ...(keyPrefix === undefined ? {} : { keyPrefix }) },
         }
-      : { host: server!.host, port: server!.port, ...login, ...options };
+      : { ...placeOf(client as Redis), ...login, ...options };
   };
 
   const another = async (options: Partial<AtomicRedisOptions> = {}): Promise<TestingModule> => {
@@ -54,11 +65,14 @@ export function useTarget(
     if (kind === 'a Cluster') {
       cluster = await startCluster({ replicasPerMaster });
       client = cluster.connect();
+    } else if (kind === GIVEN) {
+      client = new Redis(givenUrl());
     } else {
       server = await startRedisServer({ binary: process.env['TEST_REDIS_BINARY'] });
       client = new Redis(server.url);
     }
-    if (asUser) for (const node of nodes()) await node.call('ACL', 'SETUSER', ...leastRights());
+    if (login.username)
+      for (const node of nodes()) await node.call('ACL', 'SETUSER', ...leastRightsAndShadowKeys());
     app = await another();
   }, 60_000);
 
@@ -83,6 +97,8 @@ export function useTarget(
 
   return {
     isCluster: kind === 'a Cluster',
+    /** Whether it may be reconfigured, filled up and killed. */
+    isOurs: kind !== GIVEN,
     /** A client of either that may do everything; the commands are the same. */
     get client() {
       return client as Redis;
@@ -110,4 +126,14 @@ export function useTarget(
       return new Cluster([...given.nodes], { ...given.options, lazyConnect, enableAutoPipelining });
     },
   };
+}
+
+function givenUrl(): string {
+  const url = process.env['DRAGONFLY_URL'];
+  if (!url) throw new Error('TEST_TARGET is url, but DRAGONFLY_URL is not set');
+  return url;
+}
+
+function placeOf({ options: { host, port, username, password, db, tls } }: Redis): RedisOptions {
+  return { host, port, username, password, db, ...(tls && { tls }) };
 }
