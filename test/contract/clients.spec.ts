@@ -1,22 +1,11 @@
 import { Test } from '@nestjs/testing';
 import type { RedisOptions } from 'ioredis';
-import {
-  AtomicRedis,
-  AtomicRedisModule,
-  IdempotencyService,
-  RedisReplyError,
-  RedisUnavailableError,
-  type AtomicRedisOptions,
-} from 'nestjs-atomic-redis';
+import { AtomicRedis, AtomicRedisModule, type AtomicRedisOptions } from 'nestjs-atomic-redis';
 import { USER } from '../support/least-rights.js';
 import { targetOfEnvironment, useTarget } from '../support/target.js';
-import { waitFor } from '../support/wait-for.js';
 
 describe('clients', () => {
   const target = useTarget(targetOfEnvironment(), { asUser: true, replicasPerMaster: 1 });
-
-  const itIfOurs = target.isOurs ? it : it.skip;
-  const itIfCluster = target.isCluster ? it : it.skip;
 
   // With a key prefix, channels begin with it too.
   beforeAll(async () => {
@@ -66,94 +55,4 @@ describe('clients', () => {
     expect(await target.client.get('app:k')).toBe('7');
     own.disconnect();
   });
-
-  itIfOurs(
-    '[SRV-7] (I41) a server out of memory refuses before anything was done, and the method does not run',
-    async () => {
-      const { counters, idempotency, transactions, transfers } = target.redis;
-      await counters.add('app:k', 1);
-      await target.client.set('app:{t}:a', '5');
-      const masters = await target.masters();
-      await Promise.all(masters.map((node) => node.config('SET', 'maxmemory', '1')));
-      try {
-        let ran = 0;
-        const refused = await Promise.allSettled([
-          counters.add('app:k', 1),
-          transfers.transfer({ from: 'app:{t}:a', to: 'app:{t}:b', amount: 1 }),
-          idempotency.run('oom', () => Promise.resolve(++ran)),
-          transactions.run(['app:k'], (tx) => void tx.write.set('app:k', 9)),
-        ]);
-        for (const one of refused) {
-          const { reason } = one as PromiseRejectedResult;
-          expect(reason).toBeInstanceOf(RedisReplyError);
-          expect(reason).toMatchObject({ outcome: 'not-applied', retryable: true });
-        }
-        expect(ran).toBe(0);
-      } finally {
-        await Promise.all(masters.map((node) => node.config('SET', 'maxmemory', '0')));
-      }
-      expect(await target.client.get('app:k')).toBe('1');
-      expect(await target.client.get('app:{t}:a')).toBe('5');
-    },
-  );
-
-  itIfOurs(
-    '[SRV-7] (I41) a server that refuses writes for now is waited for, up to the time-out',
-    async () => {
-      const node = (await target.masters())[0]!;
-      // On a Cluster: some key that it has.
-      const key = await keyOn(node);
-      const { counters } = target.redis;
-      await node.config('SET', 'min-replicas-to-write', '9');
-      try {
-        const options = { timeoutMs: 1_000, durability: { replicas: 1 } };
-        for (const one of [
-          counters.add(key, 1, { timeoutMs: 1_000 }),
-          counters.add(`${key}:durable`, 1, options),
-        ]) {
-          const refused: unknown = await one.catch((error: unknown) => error);
-          expect(refused).toBeInstanceOf(RedisUnavailableError);
-          expect(refused).toMatchObject({
-            outcome: 'not-applied',
-            message: expect.stringContaining('NOREPLICAS'),
-          });
-        }
-        const waiting = counters.add(key, 1, { timeoutMs: 20_000 });
-        await node.config('SET', 'min-replicas-to-write', '0');
-        expect((await waiting).value).toBe(1);
-      } finally {
-        await node.config('SET', 'min-replicas-to-write', '0');
-      }
-    },
-  );
-
-  async function keyOn(node: { exists(key: string): Promise<number> }): Promise<string> {
-    for (let i = 0; ; i++) {
-      const found = await node.exists(`app:{${i}}`).then(
-        () => true,
-        () => false,
-      );
-      if (found) return `app:{${i}}`;
-    }
-  }
-
-  itIfCluster(
-    '[SRV-7] (I41) where a Cluster has been failed over, the new master is asked, and the method runs once',
-    async () => {
-      const cluster = target.cluster!;
-      const { counters } = target.redis;
-      const idempotency = target.app.get(IdempotencyService);
-      const key = 'app:{over}';
-      await counters.add(key, 1);
-      const before = await cluster.masterOf(key);
-      const [replica] = await cluster.replicasOf(before);
-      let runs = 0;
-      await idempotency.run('over', () => Promise.resolve(++runs), { colocateWith: key });
-      await replica!.client.call('CLUSTER', 'FAILOVER');
-      await waitFor('the replica is the master', async () => (await cluster.masterOf(key)) === replica);
-      expect((await counters.add(key, 1, { timeoutMs: 20_000 })).value).toBe(2);
-      await idempotency.run('over', () => Promise.resolve(++runs), { colocateWith: key, timeoutMs: 20_000 });
-      expect(runs).toBe(1);
-    },
-  );
 });

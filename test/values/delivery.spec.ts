@@ -234,7 +234,7 @@ describe('values over connections that fail', () => {
     proxy.refuseConnections(true);
     proxy.disconnectAll();
     // One that may have been written before the end of the connection was noticed.
-    await expect(values.getAndDelete('k', { timeoutMs: 50 })).rejects.toThrow();
+    await expect(values.getAndDelete('k', { timeoutMs: 50 })).rejects.toBeInstanceOf(AtomicRedisError);
     await expect(values.getAndDelete('k', { timeoutMs: 200 })).rejects.toMatchObject({
       outcome: 'not-applied',
     });
