@@ -8,8 +8,12 @@ import { build } from './build.mjs';
 
 const TARGETS = ['standalone', 'cluster'];
 
+/** A server that is there already; it is emptied. */
+const GIVEN = { name: 'dragonfly', variable: 'DRAGONFLY_URL' };
+
 const usage = `Usage: npm run test:matrix -- [--contract] [server[/target]…]
-  server      ${KINDS.map(({ name }) => name).join(', ')}; all of them by default
+  server      ${KINDS.map(({ name }) => name).join(', ')}; all of them by default,
+              and ${GIVEN.name}: test/contract on the server at ${GIVEN.variable}, which is emptied, where that is set
   target      ${TARGETS.join(' or ')}; both by default
   --contract  only test/contract, which runs unchanged on either target; without it every test runs on a standalone server
 A server that is not on this machine is skipped. "npm run servers" unpacks them; or name one's program: ${KINDS.map(({ variable }) => variable).join(', ')}.`;
@@ -22,20 +26,29 @@ await runAsMain(import.meta.url, async () => {
   // The tests of the shop run what is built.
   if (!contractOnly) await build();
   const servers = findServers();
+  const suitesOf = async (server, target) => {
+    if (server === GIVEN.name) {
+      // One server for all: one file at a time.
+      const args = ['test/contract', '--runInBand'];
+      return process.env[GIVEN.variable] && (await runJest(args, { ...env, TEST_TARGET: target }));
+    }
+    const path = servers.get(server);
+    const args = target === 'cluster' || contractOnly ? ['test/contract'] : [];
+    return path && (await runJest(args, { ...env, TEST_REDIS_BINARY: path, TEST_TARGET: target }));
+  };
   const rows = [];
   for (const { server, target } of cells) {
-    const path = servers.get(server);
-    const paths = target === 'cluster' || contractOnly ? ['test/contract'] : [];
-    const suites = path && (await runJest(paths, { ...env, TEST_REDIS_BINARY: path, TEST_TARGET: target }));
-    rows.push({ name: `${server}/${target}`, suites });
+    rows.push({ name: `${server}/${target}`, suites: await suitesOf(server, target) });
   }
   printTable(rows);
   return rows.some(({ suites }) => suites && total([suites]).failed > 0) ? 1 : 0;
 });
 
 function cellsOf(names) {
-  const wanted = names.length > 0 ? names : KINDS.map(({ name }) => name);
+  const given = process.env[GIVEN.variable] ? [GIVEN.name] : [];
+  const wanted = names.length > 0 ? names : [...KINDS.map(({ name }) => name), ...given];
   return wanted.flatMap((name) => {
+    if (name === GIVEN.name) return [{ server: name, target: 'url' }];
     const [server, target] = name.split('/');
     const known = KINDS.some((kind) => kind.name === server) && (!target || TARGETS.includes(target));
     if (!known) throw new ScriptError(`Unknown: ${name}\n${usage}`);
@@ -44,11 +57,11 @@ function cellsOf(names) {
 }
 
 /** Counts by folder of test/. A run that broke off, or a file that did not run, counts as a failure. */
-async function runJest(paths, env) {
+async function runJest(chosen, env) {
   const directory = mkdtempSync(join(tmpdir(), 'test-matrix-'));
   try {
     const file = join(directory, 'results.json');
-    const args = ['node_modules/jest/bin/jest.js', '--silent', '--json', `--outputFile=${file}`, ...paths];
+    const args = ['node_modules/jest/bin/jest.js', '--silent', '--json', `--outputFile=${file}`, ...chosen];
     const exitCode = await start(process.execPath, args, { env });
     const suites = countsOf(read(file));
     if (exitCode !== 0 && total([suites]).failed === 0)
@@ -99,7 +112,7 @@ function printTable(rows) {
   console.log(
     `\n${lines.map((line) => line.map((text, i) => text.padEnd(widths[i])).join('  ')).join('\n')}\n`,
   );
-  const { passed, failed, skipped } = total(rows.flatMap(({ suites }) => suites ?? []));
+  const { passed, failed, skipped } = total(rows.flatMap(({ suites }) => suites || []));
   const missing = rows.filter(({ suites }) => !suites).length;
   console.log(`${passed} passed, ${failed} failed, ${skipped + missing} skipped`);
 }

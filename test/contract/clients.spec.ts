@@ -1,3 +1,4 @@
+import { Logger } from '@nestjs/common';
 import { Test } from '@nestjs/testing';
 import type { RedisOptions } from 'ioredis';
 import { AtomicRedis, AtomicRedisModule, type AtomicRedisOptions } from 'nestjs-atomic-redis';
@@ -37,6 +38,7 @@ describe('clients', () => {
     const own = target.ownClient(options);
     if (!options.lazyConnect) await own.ping();
     const listeners = own.eventNames().map((name) => [name, own.listenerCount(name)]);
+    const errors = jest.spyOn(Logger.prototype, 'error');
     const { keyPrefix = '' } = options;
     const key = keyPrefix ? 'k' : 'app:k';
     await withRedis({ connection: own }, async (redis) => {
@@ -54,5 +56,8 @@ describe('clients', () => {
     expect(await own.get(key)).toBe('7');
     expect(await target.client.get('app:k')).toBe('7');
     own.disconnect();
+    // No right was missing.
+    expect(errors).not.toHaveBeenCalled();
+    errors.mockRestore();
   });
 });

@@ -84,6 +84,14 @@ describe('what is checked of a server at boot', () => {
     expect(lines.join('\n')).toMatch(/error: .*atomic:.*WATCH/);
   });
 
+  it('[SRV-4] with a key prefix, all that is needed begins with it', async () => {
+    const rights = leastRights().map((word) => (word === '&atomic:*' ? '&app:*' : word));
+    await redis.client.call('ACL', 'SETUSER', ...rights.filter((word) => word !== '~atomic:*'));
+    const { lines, error } = await boot({ ...asUser(), keyPrefix: 'app:' });
+    expect(error).toBeUndefined();
+    expect(lines).toEqual([expect.stringContaining('log: Connected')]);
+  });
+
   it('[SRV-5] a user who may not queue commands is told that, and nothing is done', async () => {
     await redis.client.call('ACL', 'SETUSER', ...leastRights(), '-multi', '-info');
     const { lines, error } = await boot(asUser());
