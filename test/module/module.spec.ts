@@ -190,6 +190,7 @@ describe('AtomicRedisModule', () => {
     const app = await start(AtomicRedisModule.forRoot({ connection: mine }));
     await redis.client.call('CLIENT', 'PAUSE', 100, 'ALL');
     expect((await app.get(CounterService).add('n', 2)).value).toBe(2);
+    await redis.client.call('CLIENT', 'PAUSE', 100, 'ALL');
     await app.get(TransactionService).run(['k'], (tx) => void tx.write.set('k', 1));
     await app.close();
     expect(mine.status).toBe('wait');
