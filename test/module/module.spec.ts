@@ -21,6 +21,7 @@ import {
   type AtomicRedisOptions,
 } from 'nestjs-atomic-redis';
 import { startCluster } from '../support/cluster.js';
+import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
 
 /** A loopback port on which nothing listens. */
@@ -188,10 +189,14 @@ describe('AtomicRedisModule', () => {
     // Any command of this client would time out; it is not even connected.
     const mine = new Redis(redis.server.url, { lazyConnect: true, commandTimeout: 1 });
     const app = await start(AtomicRedisModule.forRoot({ connection: mine }));
-    await redis.client.call('CLIENT', 'PAUSE', 100, 'ALL');
-    expect((await app.get(CounterService).add('n', 2)).value).toBe(2);
-    await redis.client.call('CLIENT', 'PAUSE', 100, 'ALL');
-    await app.get(TransactionService).run(['k'], (tx) => void tx.write.set('k', 1));
+    // A command that timed out would be sent again.
+    const counts = await countCommands(redis.client, async () => {
+      await redis.client.call('CLIENT', 'PAUSE', 100, 'ALL');
+      expect((await app.get(CounterService).add('n', 2)).value).toBe(2);
+      await redis.client.call('CLIENT', 'PAUSE', 100, 'ALL');
+      await app.get(TransactionService).run(['k'], (tx) => void tx.write.set('k', 1));
+    });
+    expect(counts).toMatchObject({ evalsha: 1, watch: 1, exec: 1 });
     await app.close();
     expect(mine.status).toBe('wait');
   });

@@ -85,8 +85,8 @@ describe('what is checked of a server at boot', () => {
   });
 
   it('[SRV-4] with a key prefix, all that is needed begins with it', async () => {
-    const rights = leastRights().map((word) => (word === '&atomic:*' ? '&app:*' : word));
-    await redis.client.call('ACL', 'SETUSER', ...rights.filter((word) => word !== '~atomic:*'));
+    const rights = leastRights().map((word) => word.replace(/^([~&])atomic:/, '$1app:atomic:'));
+    await redis.client.call('ACL', 'SETUSER', ...rights.filter((word) => word !== '~app:*'));
     const { lines, error } = await boot({ ...asUser(), keyPrefix: 'app:' });
     expect(error).toBeUndefined();
     expect(lines).toEqual([expect.stringContaining('log: Connected')]);
