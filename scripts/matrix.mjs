@@ -29,12 +29,12 @@ await runAsMain(import.meta.url, async () => {
   const suitesOf = async (server, target) => {
     if (server === GIVEN.name) {
       // One server for all: one file at a time.
-      const args = ['test/contract', '--runInBand'];
-      return process.env[GIVEN.variable] && (await runJest(args, { ...env, TEST_TARGET: target }));
+      const chosen = ['test/contract', '--runInBand'];
+      return process.env[GIVEN.variable] && (await runJest(chosen, { ...env, TEST_TARGET: target }));
     }
     const path = servers.get(server);
-    const args = target === 'cluster' || contractOnly ? ['test/contract'] : [];
-    return path && (await runJest(args, { ...env, TEST_REDIS_BINARY: path, TEST_TARGET: target }));
+    const chosen = target === 'cluster' || contractOnly ? ['test/contract'] : [];
+    return path && (await runJest(chosen, { ...env, TEST_REDIS_BINARY: path, TEST_TARGET: target }));
   };
   const rows = [];
   for (const { server, target } of cells) {
