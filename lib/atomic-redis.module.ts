@@ -35,7 +35,7 @@ import { TransactionService } from './transactions/transaction.service.js';
  * AtomicRedisModule.forRootAsync({ inject: [ConfigService], useFactory: (config) => ({ connection: config.get('REDIS_URL') }) })
  * ```
  *
- * The application does not start when an option is wrong (`InvalidArgumentError`), a script of `forFeature` is no Lua (`ConfigurationError`) or Redis cannot be reached within
+ * The application does not start when an option is wrong (`InvalidArgumentError`), a script of `forFeature` is no Lua or the server too old (`ConfigurationError`), or Redis cannot be reached within
  * `timeoutMs` (`RedisUnavailableError`), unless `lazyConnect` is set.
  */
 @Module({})
@@ -87,6 +87,7 @@ export class AtomicRedisModule
       if (!this.options.lazyConnect) {
         const deadline = Deadline.in(this.options.timeoutMs);
         await this.connection.ready(deadline);
+        await this.connection.verifyServers(deadline);
         await this.scripts.verify(deadline);
       }
     } catch (error) {

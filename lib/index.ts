@@ -26,6 +26,7 @@ export {
 export type { ClusterConnection, ConnectionOption, RedisClient } from './redis/client.js';
 export type { DurabilityOptions } from './redis/durability.js';
 export type { BinaryValue, Decoded, Encoding } from './redis/encoding.js';
+export { hashTag } from './redis/hash-slot.js';
 export type { OperationOptions } from './redis/operation-runner.js';
 export { Propagation } from './redis/retried-work.js';
 export { defineScript, type Script, type ScriptArgument, type ScriptSpecification } from './redis/script.js';

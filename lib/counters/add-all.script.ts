@@ -34,7 +34,7 @@ if is_late() then return 'TOO_LATE' end
 local now, room = now_ms(), ${SWEEP_LIMIT}
 local counters, targets, at_bound = {}, {}, {}
 local all_fit, more = true, false
-for n = 1, (#KEYS - 1) / 3 do
+for n = 1, math.floor((#KEYS - 1) / 3) do
   local k = 3 * n - 1
   local c = counter_open(KEYS[k], KEYS[k + 1], KEYS[k + 2], now, room)
   if c.problem then return remember(c.problem .. ',' .. string.format('%.0f', n - 1)) end

@@ -20,6 +20,27 @@ export interface Acknowledged extends Replicated {
   readonly reply: unknown;
 }
 
+/** One to each server for each kind of {@link DurabilityOptions}, opened when it is first needed. */
+export class DurableChannels {
+  private readonly channels = new Map<string, DurableChannel>();
+
+  constructor(private readonly open: (owner: string, deadline: Deadline) => Promise<Redis>) {}
+
+  to(owner: string, durability: DurabilityOptions): DurableChannel {
+    const id = [owner, durability.replicas, durability.fsync ?? false].join();
+    let channel = this.channels.get(id);
+    if (!channel) {
+      channel = new DurableChannel((deadline) => this.open(owner, deadline), durability);
+      this.channels.set(id, channel);
+    }
+    return channel;
+  }
+
+  close(): void {
+    for (const channel of this.channels.values()) channel.close();
+  }
+}
+
 interface Answered {
   readonly reply: unknown;
   /** Never rejects. */

@@ -1,4 +1,4 @@
-import { CrossSlotError } from '../atomic-redis.errors.js';
+import { CrossSlotError, InvalidArgumentError } from '../atomic-redis.errors.js';
 
 export const SLOT_COUNT = 16_384;
 
@@ -26,6 +26,17 @@ export function hashTagOf(key: string): string | undefined {
   if (open < 0) return undefined;
   const close = key.indexOf('}', open + 1);
   return close > open + 1 ? key.slice(open + 1, close) : undefined;
+}
+
+/**
+ * A hash tag for keys that are to lie in one slot of a Cluster: `` `account:${hashTag(id)}:balance` ``.
+ *
+ * @throws InvalidArgumentError for what would not be hashed as a whole: an empty string, or one that holds `{` or `}`
+ */
+export function hashTag(id: string | number | bigint): string {
+  if (!['string', 'number', 'bigint'].includes(typeof id) || !/^[^{}]+$/.test(String(id)))
+    throw new InvalidArgumentError('hashTag', 'a non-empty string without { and }, or a number', id);
+  return `{${id}}`;
 }
 
 export function hashSlot(key: string): number {

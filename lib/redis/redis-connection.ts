@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis';
-import { ModuleClosedError, RedisUnavailableError } from '../atomic-redis.errors.js';
+import { ConfigurationError, ModuleClosedError, RedisUnavailableError } from '../atomic-redis.errors.js';
 import type { Observer } from '../observability/observer.js';
 import {
   addressOf,
@@ -10,14 +10,14 @@ import {
   type RedisClient,
 } from './client.js';
 import { Deadline, sleep } from './deadline.js';
-import { warnOfEviction } from './eviction-warning.js';
-import { DurableChannel } from './durable-channel.js';
+import { DurableChannels, type DurableChannel } from './durable-channel.js';
 import type { DurabilityOptions } from './durability.js';
 import { KeySpace } from './key-space.js';
-import { isConnectionLoss, isTransientRefusal, toReplyError } from './reply-errors.js';
 import type { Script } from './script.js';
-import { ServerClock } from './server-clock.js';
-import { askStatus, type ServerStatus } from './server-status.js';
+import { ServerChecks } from './server-check.js';
+import { ServerClocks } from './server-clock.js';
+import { askStatuses, type ServerStatus } from './server-status.js';
+import { nameOf, Topology } from './topology.js';
 
 /** A connection with commands in flight that stays silent this long is taken for dead and replaced; not longer than one operation may take. */
 const SILENCE_MS = 2_000;
@@ -46,9 +46,13 @@ export class RedisConnection {
   readonly observer: Observer;
   private readonly name: string;
   private readonly scripts = new Set<Script>();
-  private readonly clocks = new WeakMap<Redis, ServerClock>();
-  private readonly durableChannels = new Map<string, DurableChannel>();
+  private readonly clocks = new ServerClocks();
+  private readonly durableChannels = new DurableChannels((owner, deadline) =>
+    this.openDedicated(owner, 'durable', deadline),
+  );
   private readonly waiting = new Set<() => void>();
+  private readonly topology: Topology;
+  private readonly serverChecks: ServerChecks;
   private lastError: Error | undefined;
   private state: 'idle' | 'open' | 'closed' = 'idle';
 
@@ -61,6 +65,8 @@ export class RedisConnection {
     });
     this.isCluster = isClusterClient(this.client);
     this.keys = new KeySpace(options.namespace, this.client.options.keyPrefix);
+    this.topology = new Topology(this.client);
+    this.serverChecks = new ServerChecks(this.isCluster, this.keys);
     this.client.on('error', (error: Error) => (this.lastError = error));
     this.client.on('ready', () => {
       for (const wake of this.waiting) wake();
@@ -109,30 +115,31 @@ export class RedisConnection {
   }
 
   /**
+   * Waits for what there is to say of the servers, up to the deadline.
+   * @throws ConfigurationError when one of them cannot be used
+   */
+  async verifyServers(deadline: Deadline): Promise<void> {
+    const checked = this.serverChecks.problemOf(this.topology.masters());
+    const problem = await deadline.race(checked, () => this.unavailable()).catch(() => undefined);
+    if (problem) throw new ConfigurationError(problem);
+  }
+
+  /**
    * The deadline in the time of the server that has the slot.
    * @throws RedisUnavailableError when that server does not tell its time before the deadline
    */
   async inServerTime(deadline: Deadline, slot: number): Promise<number> {
     for (;;) {
-      const clock = this.clockOf(await this.nodeOf(slot, deadline));
+      const clock = this.clocks.of(await this.nodeOf(slot, deadline));
       const known = clock.at(deadline);
       if (known !== undefined) return known;
-      try {
-        await deadline.race(clock.learn(), () => this.unavailable());
-      } catch (error) {
-        // Not by the deadline: a timer may end a little before it.
-        if (error instanceof RedisUnavailableError) throw error;
-        if (deadline.passed || !(error instanceof Error)) throw this.unavailable(error as Error);
-        if (!isConnectionLoss(error) && !isTransientRefusal(error))
-          throw toReplyError(error, 'TIME, which time limits need');
-        await sleep(Math.min(20, deadline.remainingMs));
-      }
+      await clock.tryToLearn(deadline, (cause) => this.unavailable(cause));
     }
   }
 
   /** Reads the clock of the slot's server again, which may have been stepped. */
   async relearnClock(slot: number, deadline: Deadline): Promise<void> {
-    const clock = this.clockOf(await this.nodeOf(slot, deadline));
+    const clock = this.clocks.of(await this.nodeOf(slot, deadline));
     await deadline.race(clock.learn(), () => this.unavailable());
   }
 
@@ -149,7 +156,7 @@ export class RedisConnection {
    * @throws RedisUnavailableError when it is not a master any more, or cannot be reached by the deadline; ModuleClosedError after {@link close}
    */
   async openDedicated(owner: string, purpose: string, deadline: Deadline): Promise<Redis> {
-    const node = this.masters().find((master) => nameOf(master) === owner);
+    const node = this.topology.named(owner);
     if (!node) throw this.unavailable(new Error(`${owner} is no known master`));
     const client = openDedicatedClient(node, `${this.name}:${purpose}`, this.keys.keyPrefix, SILENCE_MS);
     let cause: Error | undefined;
@@ -171,18 +178,8 @@ export class RedisConnection {
    */
   async statusOfServers(deadline: Deadline): Promise<ServerStatus[]> {
     await this.ready(deadline);
-    return await Promise.all(
-      this.masters().map(async (server) => {
-        try {
-          const silent = (): Error => this.unavailable(new Error(`${addressOf(server)} did not answer`));
-          return await deadline.race(askStatus(server, [...this.scripts]), silent);
-        } catch (error) {
-          if (error instanceof RedisUnavailableError) throw error;
-          if (isConnectionLoss(error)) throw this.unavailable(error as Error);
-          throw toReplyError(error as Error, 'a PING');
-        }
-      }),
-    );
+    const servers = this.topology.masters();
+    return await askStatuses(servers, [...this.scripts], deadline, (cause) => this.unavailable(cause));
   }
 
   /** For commands to the slot's server that are to be replicated. Closed with this. */
@@ -191,22 +188,12 @@ export class RedisConnection {
     durability: DurabilityOptions,
     deadline: Deadline,
   ): Promise<DurableChannel> {
-    const owner = await this.ownerOf(slot, deadline);
-    const id = [owner, durability.replicas, durability.fsync ?? false].join();
-    let channel = this.durableChannels.get(id);
-    if (!channel) {
-      channel = new DurableChannel((until) => this.openDedicated(owner, 'durable', until), durability);
-      this.durableChannels.set(id, channel);
-    }
-    return channel;
+    return this.durableChannels.to(await this.ownerOf(slot, deadline), durability);
   }
 
   /** Reads again which server has which slot, after one of them was lost or said it has not. Gives up silently at the deadline. */
   async refreshTopology(deadline: Deadline): Promise<void> {
-    const { client } = this;
-    if (!isClusterClient(client)) return;
-    const refreshed = new Promise<void>((resolve) => client.refreshSlotsCache(() => resolve()));
-    await deadline.race(refreshed, () => new Error('not in time')).catch(() => undefined);
+    await this.topology.refresh(deadline);
   }
 
   /** Closes what it opened. Waiting callers get a ModuleClosedError. */
@@ -214,7 +201,7 @@ export class RedisConnection {
     const wasOpen = this.state === 'open';
     this.state = 'closed';
     for (const wake of this.waiting) wake();
-    for (const channel of this.durableChannels.values()) channel.close();
+    this.durableChannels.close();
     if (!wasOpen) return;
     // What was written before is still answered, unless nothing is any more.
     if (this.client.status === 'ready') {
@@ -246,10 +233,7 @@ export class RedisConnection {
   private async nodeOf(slot: number, deadline: Deadline): Promise<Redis> {
     for (;;) {
       await this.ready(deadline);
-      const { client } = this;
-      if (!isClusterClient(client)) return client;
-      const owner = client.slots[slot]?.[0];
-      const node = this.masters().find((master) => nameOf(master) === owner);
+      const node = this.topology.ownerOf(slot);
       if (node) return node;
       const cause = new Error(`no known master has slot ${slot}`);
       await this.refreshTopology(deadline);
@@ -258,21 +242,11 @@ export class RedisConnection {
     }
   }
 
-  private masters(): Redis[] {
-    return isClusterClient(this.client) ? this.client.nodes('master') : [this.client];
-  }
-
-  private clockOf(node: Redis): ServerClock {
-    let clock = this.clocks.get(node);
-    if (!clock) this.clocks.set(node, (clock = new ServerClock(node)));
-    return clock;
-  }
-
   private prepareOnConnect(node: Redis): void {
-    const clock = this.clockOf(node);
+    const clock = this.clocks.of(node);
     node.on('close', () => clock.forget());
-    node.once('ready', () => void warnOfEviction(node, addressOf(node)).catch(() => undefined));
     node.on('ready', () => {
+      void this.serverChecks.of(node);
       clock.learn().catch(() => undefined);
       // A script that could not be loaded ahead is loaded at its first call.
       for (const { lua } of this.scripts) node.script('LOAD', lua).catch(() => undefined);
@@ -291,6 +265,3 @@ export class RedisConnection {
     });
   }
 }
-
-/** As ioredis names a node in its table of slots. */
-const nameOf = ({ options }: Redis): string => `${options.host}:${options.port}`;

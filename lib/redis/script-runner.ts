@@ -30,6 +30,11 @@ export interface SendOptions {
   durability?: DurabilityOptions | undefined;
 }
 
+/**
+ * Nothing that was refused is sent again when less than this is left: not answered in time, its outcome would be unknown, where that of the refused one is known.
+ */
+const ANSWER_MS = 20;
+
 /** Where a script goes, and how. */
 interface Sending {
   readonly script: Script;
@@ -115,7 +120,10 @@ export class ScriptRunner {
           // Nobody follows redirections on a connection to one server.
           await this.connection.refreshTopology(deadline);
         }
-        await sleep(Math.min(fullJitter(attempt, 1, 100), deadline.remainingMs));
+        const leftMs = deadline.remainingMs - (isTransientRefusal(error) ? ANSWER_MS : 0);
+        const pauseMs = fullJitter(attempt, 1, 100);
+        await sleep(Math.min(pauseMs, Math.max(0, leftMs)));
+        if (isTransientRefusal(error) && pauseMs >= leftMs) throw notMade(this.connection.unavailable(cause));
         continue;
       }
       if (!isTooLate(answer.reply)) {

@@ -1,5 +1,7 @@
 import type { Redis } from 'ioredis';
-import type { Deadline } from './deadline.js';
+import { RedisUnavailableError } from '../atomic-redis.errors.js';
+import { sleep, type Deadline } from './deadline.js';
+import { isConnectionLoss, isTransientRefusal, toReplyError } from './reply-errors.js';
 
 /** After this long the clock is read again, so that a step of the server's clock is noticed. */
 const REFRESH_AFTER_MS = 30_000;
@@ -27,6 +29,25 @@ export class ServerClock {
     return this.learning;
   }
 
+  /**
+   * Learns, or waits a little where that may be possible before long.
+   *
+   * @param unavailable what to throw when it was not possible by the deadline
+   * @throws RedisReplyError when the server refuses for good
+   */
+  async tryToLearn(deadline: Deadline, unavailable: (cause?: Error) => RedisUnavailableError): Promise<void> {
+    try {
+      await deadline.race(this.learn(), unavailable);
+    } catch (error) {
+      // Not by the deadline: a timer may end a little before it.
+      if (error instanceof RedisUnavailableError) throw error;
+      if (deadline.passed || !(error instanceof Error)) throw unavailable(error as Error);
+      if (!isConnectionLoss(error) && !isTransientRefusal(error))
+        throw toReplyError(error, 'TIME, which time limits need');
+      await sleep(Math.min(20, deadline.remainingMs));
+    }
+  }
+
   /** The deadline in the server's time, whole milliseconds; undefined until the clock is learned. */
   at(deadline: Deadline): number | undefined {
     if (this.offsetMs === undefined) return undefined;
@@ -38,5 +59,16 @@ export class ServerClock {
     const [seconds, microseconds] = await this.server.time();
     this.learnedAt = performance.now();
     this.offsetMs = Number(seconds) * 1000 + Number(microseconds) / 1000 - this.learnedAt;
+  }
+}
+
+/** One for each server. */
+export class ServerClocks {
+  private readonly clocks = new WeakMap<Redis, ServerClock>();
+
+  of(server: Redis): ServerClock {
+    let clock = this.clocks.get(server);
+    if (!clock) this.clocks.set(server, (clock = new ServerClock(server)));
+    return clock;
   }
 }

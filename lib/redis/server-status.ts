@@ -1,5 +1,8 @@
 import type { Redis } from 'ioredis';
+import { RedisUnavailableError } from '../atomic-redis.errors.js';
 import { addressOf } from './client.js';
+import type { Deadline } from './deadline.js';
+import { isConnectionLoss, toReplyError } from './reply-errors.js';
 import type { Script } from './script.js';
 import { parseServerInfo, type ServerInfo } from './server-info.js';
 
@@ -14,8 +17,29 @@ export interface ServerStatus {
   readonly missingScripts: readonly string[];
 }
 
+/** @throws what `unavailable` makes when one of them does not answer by the deadline; RedisReplyError when it refuses a PING */
+export async function askStatuses(
+  servers: readonly Redis[],
+  scripts: readonly Script[],
+  deadline: Deadline,
+  unavailable: (cause: Error) => RedisUnavailableError,
+): Promise<ServerStatus[]> {
+  return await Promise.all(
+    servers.map(async (server) => {
+      try {
+        const silent = (): Error => unavailable(new Error(`${addressOf(server)} did not answer`));
+        return await deadline.race(askStatus(server, scripts), silent);
+      } catch (error) {
+        if (error instanceof RedisUnavailableError) throw error;
+        if (isConnectionLoss(error)) throw unavailable(error as Error);
+        throw toReplyError(error as Error, 'a PING');
+      }
+    }),
+  );
+}
+
 /** @throws what the server or the connection has against PING */
-export async function askStatus(server: Redis, scripts: readonly Script[]): Promise<ServerStatus> {
+async function askStatus(server: Redis, scripts: readonly Script[]): Promise<ServerStatus> {
   const sentAt = performance.now();
   const ping = server.ping().then(() => performance.now() - sentAt);
   // Written with the PING: one round trip. What the user may not ask for is left out.

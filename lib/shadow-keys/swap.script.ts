@@ -45,7 +45,7 @@ local function is_less(a, b)
 end
 
 local copies, ttl, version = ARGV[3] == 'copy', ARGV[4], ARGV[5]
-local targets = (#KEYS - 1) / 4
+local targets = math.floor((#KEYS - 1) / 4)
 
 for i = 0, targets - 1 do
   local shadow, command, size = KEYS[i * 4 + 3], ARGV[i * 2 + 8], ARGV[i * 2 + 9]

@@ -8,14 +8,14 @@ import {
   type AuditHistory,
   type AuditOptions,
 } from 'nestjs-atomic-redis';
-import { SERVERS, useRedisOrCluster } from '../support/redis-or-cluster.js';
+import { SERVERS, useTarget } from '../support/target.js';
 
 const BYTES = Buffer.from([0, 0xff, 0x2c, 0x3a, 0x31, 0x2d, 0x2c, 10, 13]);
 const KEY = 'product:{tea}';
 const LOG = 'product:{tea}:log';
 
 describe.each(SERVERS)('audited hashes on %s', (kind) => {
-  const redis = useRedisOrCluster(kind);
+  const redis = useTarget(kind);
   let hashes: AuditedHashService;
 
   beforeAll(() => {

@@ -1,13 +1,8 @@
 import { Redis, type Cluster, type RedisOptions } from 'ioredis';
-import {
-  IdempotencyInFlightError,
-  IdempotencyMismatchError,
-  TransactionService,
-  type AtomicRedisOptions,
-} from 'nestjs-atomic-redis';
+import { IdempotencyInFlightError, IdempotencyMismatchError, TransactionService } from 'nestjs-atomic-redis';
 import { startCluster, type TestCluster } from '../support/cluster.js';
 import { useRedis } from '../support/redis.js';
-import { startSentinel, type SentinelSetup } from '../support/sentinel.js';
+import { startSentinelGroup, type SentinelGroup } from '../support/sentinel.js';
 import { waitFor } from '../support/wait-for.js';
 import { gate, useInstances, type Instance } from './support.js';
 
@@ -71,7 +66,7 @@ describe('idempotent runs with a client of the application', () => {
     ['replies of its own kind', { stringNumbers: true }],
     [
       'no offline queue, no retries and a short time-out',
-      { enableOfflineQueue: false, maxRetriesPerRequest: 0, commandTimeout: 50 },
+      { enableOfflineQueue: false, maxRetriesPerRequest: 0, commandTimeout: 1, lazyConnect: true },
     ],
   ])('[ID-20] work with %s, and leave the client as it was', async (_, options) => {
     const { keyPrefix: prefix = '' } = options;
@@ -127,17 +122,19 @@ describe('idempotent runs with a Cluster client of the application', () => {
 });
 
 describe('idempotent runs behind Sentinel', () => {
-  let setup: SentinelSetup;
+  let setup: SentinelGroup;
 
   beforeAll(async () => {
-    setup = await startSentinel();
+    setup = await startSentinelGroup();
   }, 60_000);
 
   afterAll(() => setup?.stop());
 
   it('[ID-20] work, and one under way completes at the server that takes over', async () => {
-    const { sentinel, name, master, replica } = setup;
-    const connection: AtomicRedisOptions['connection'] = { sentinels: [sentinel], name };
+    const {
+      connection,
+      servers: [master, replica],
+    } = setup;
     const instance = await instances.start({ connection });
     await useEverything(instance);
     const { idempotency } = instance;

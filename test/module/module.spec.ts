@@ -21,6 +21,7 @@ import {
   type AtomicRedisOptions,
 } from 'nestjs-atomic-redis';
 import { startCluster } from '../support/cluster.js';
+import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
 
 /** A loopback port on which nothing listens. */
@@ -170,7 +171,6 @@ describe('AtomicRedisModule', () => {
     const mine = new Redis(redis.server.url, {
       keyPrefix: 'mine:',
       enableAutoPipelining: true,
-      commandTimeout: 50,
     });
     await mine.select(3);
     const listeners = () => mine.eventNames().map((name) => [name, mine.listenerCount(name)]);
@@ -183,6 +183,22 @@ describe('AtomicRedisModule', () => {
     await app.close();
     expect(mine.status).toBe('ready');
     mine.disconnect();
+  });
+
+  it('[MOD-5] waits longer for answers than an existing client does', async () => {
+    // Any command of this client would time out; it is not even connected.
+    const mine = new Redis(redis.server.url, { lazyConnect: true, commandTimeout: 1 });
+    const app = await start(AtomicRedisModule.forRoot({ connection: mine }));
+    // A command that timed out would be sent again.
+    const counts = await countCommands(redis.client, async () => {
+      await redis.client.call('CLIENT', 'PAUSE', 100, 'ALL');
+      expect((await app.get(CounterService).add('n', 2)).value).toBe(2);
+      await redis.client.call('CLIENT', 'PAUSE', 100, 'ALL');
+      await app.get(TransactionService).run(['k'], (tx) => void tx.write.set('k', 1));
+    });
+    expect(counts).toMatchObject({ evalsha: 1, watch: 1, exec: 1 });
+    await app.close();
+    expect(mine.status).toBe('wait');
   });
 
   it('[MOD-6] waits for work in flight, then closes everything it opened', async () => {

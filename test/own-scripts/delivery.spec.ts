@@ -146,6 +146,8 @@ describe('own scripts over connections that fail', () => {
   it('[OS-7] wait while another client’s script keeps Redis busy, then run once', async () => {
     const other = new Redis(redis.server.url);
     const watch = new Redis(redis.server.url, { retryStrategy: null });
+    // Connected before: a busy Redis answers no ready check.
+    await Promise.all([other.ping(), watch.ping()]);
     await redis.client.config('SET', 'busy-reply-threshold', 50);
     try {
       const busy = other.eval('while true do end', 0).catch((e: unknown) => e);

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { CrossSlotError, InvalidArgumentError } from '../../lib/atomic-redis.errors.js';
-import { hashSlot, hashTagOf, SLOT_COUNT, tagForSlot } from '../../lib/redis/hash-slot.js';
+import { hashSlot, hashTag, hashTagOf, SLOT_COUNT, tagForSlot } from '../../lib/redis/hash-slot.js';
 import { KeySpace } from '../../lib/redis/key-space.js';
 import { useRedis } from '../support/redis.js';
 
@@ -89,3 +89,16 @@ function catchError(work: () => unknown): unknown {
   }
   throw new Error('nothing was thrown');
 }
+
+describe('hashTag', () => {
+  it('[KEY-2] puts keys into one slot', () => {
+    const keys = new KeySpace('atomic:');
+    expect(keys.commonSlotOf([`a:${hashTag(42)}:x`, `b:${hashTag(42n)}`, hashTag('42')])).toBe(
+      keys.slotOf('42'),
+    );
+  });
+
+  it.each(['', '}', 'a}b', '{', null, undefined])('[KEY-2] refuses %p', (id) => {
+    expect(() => hashTag(id as string)).toThrow(InvalidArgumentError);
+  });
+});

@@ -1,20 +1,43 @@
-import { readdirSync } from 'node:fs';
-import path from 'node:path';
-import type { Script } from '../../lib/redis/script.js';
+import { luaNow } from '../../lib/redis/lua.js';
+import { commandsOf } from '../support/library-commands.js';
+import { LIBRARY_SCRIPTS as SCRIPTS } from '../support/library-scripts.js';
 import { useRedis } from '../support/redis.js';
 
-const LIB = path.join(__dirname, '../../lib');
+/** Commands of which a copy may come at any time. */
+const READING = new Set([
+  ...[
+    'EXISTS',
+    'GET',
+    'HEXISTS',
+    'HGET',
+    'HLEN',
+    'HMGET',
+    'LINDEX',
+    'LLEN',
+    'LRANGE',
+    'PTTL',
+    'TIME',
+    'TYPE',
+  ],
+  ...['XREVRANGE', 'ZCARD', 'ZCOUNT', 'ZRANGE', 'ZRANGEBYLEX', 'ZRANGEBYSCORE', 'ZSCORE'],
+]);
 
-/** Every script of the library, by the file it is in: all `*.script.ts` under lib. */
-const SCRIPTS = readdirSync(LIB, { recursive: true, encoding: 'utf8' })
-  .filter((file) => file.endsWith('.script.ts'))
-  .toSorted()
-  .flatMap((file) =>
-    // oxlint-disable-next-line typescript/no-require-imports -- which files there are is known only now
-    Object.values(require(path.join(LIB, file)) as Record<string, Partial<Script> | undefined>)
-      .filter((value): value is Script => typeof value?.sha === 'string')
-      .map((script) => [file, script] as const),
-  );
+/** Not on Dragonfly, or only on newer ones of the servers that are supported. */
+const NOT_EVERYWHERE = [
+  ...[
+    'FCALL',
+    'FUNCTION',
+    'OBJECT',
+    'WAITAOF',
+    'DEBUG',
+    'HGETDEL',
+    'HGETEX',
+    'HSETEX',
+    'HEXPIRE',
+    'HPEXPIRE',
+  ],
+  ...['DELEX', 'DELIFEQ', 'INCREX', 'MSETEX'],
+];
 
 const isComment = (line: string): boolean => line.trimStart().startsWith('--');
 const codeOf = (lua: string): string =>
@@ -60,7 +83,7 @@ describe('the scripts of the library', () => {
     it.each([
       ['KEYS', script.keys],
       ['ARGV', script.args],
-    ] as const)('[SC-5] takes no %s that it does not declare', (table, declared) => {
+    ] as const)('[SC-5] (T27) takes no %s that it does not declare', (table, declared) => {
       const places = [...codeOf(script.lua).matchAll(new RegExp(`${table}\\[(\\d+)\\]`, 'g'))];
       const highest = Math.max(0, ...places.map(([, place]) => Number(place)));
       const most = declared.at(-1)?.startsWith('...') ? Infinity : declared.length;
@@ -71,7 +94,7 @@ describe('the scripts of the library', () => {
       expect(script.lua).toMatch(/^-- returns /im);
     });
 
-    it('[SC-5] names no key in its text, and builds none', () => {
+    it('[SC-5] (T27) names no key in its text, and builds none', () => {
       const calls = [...codeOf(script.lua).matchAll(/redis\.p?call\(\s*'([A-Z ]+)'\s*(?:,\s*([^,()]+))?/g)];
       for (const [call, , key = ''] of calls) {
         if (/^redis\.p?call\(\s*'(TIME|PUBLISH|SPUBLISH)'/.test(call)) continue;
@@ -79,12 +102,55 @@ describe('the scripts of the library', () => {
       }
     });
 
+    it('[SC-5] leaves numbers to nobody’s rounding, and long lists off the stack', () => {
+      const code = codeOf(script.lua);
+      const main = code.replaceAll(/^local function[\s\S]*?^end$/gm, '');
+      // A number as a reply is cut by Redis and sent as a double by others: strings go out.
+      expect(main).not.toMatch(/return\s+(-?\d|tonumber|math\.|#)/);
+      // Spread out by hand, in parts, or of a length that the script knows.
+      expect(code).not.toMatch(/unpack\((KEYS|ARGV)/);
+      // An error is known by its being one; its text is each server's own.
+      expect(code).not.toMatch(/string\.(find|match)\(\s*\w+\.err/);
+      expect(code).not.toMatch(/redis\.error_reply|\{\s*err\s*=/);
+    });
+
+    it('[SC-5] writes nothing when it comes late, or only what its token fences', () => {
+      const code = codeOf(script.lua);
+      const reads = commandsOf(code).every((command) => READING.has(command));
+      // One that is given nothing only reads, whatever the Lua that it shares with others could do.
+      if (script.readOnly || reads || script.args.length === 0) return;
+      const fenced = script.args.includes('token') || script.args.includes('attempt');
+      if (fenced && !script.args.includes('notAfterMs')) return;
+      const limit = script.args.findIndex((name) => name === 'notAfterMs' || name === 'validUntilMs');
+      expect(limit).toBeGreaterThanOrEqual(0);
+      const isLate = new RegExp(`now(_ms\\(\\))? > (tonumber\\(ARGV\\[${limit + 1}\\]\\)|not_after)`);
+      expect(code).toMatch(isLate);
+    });
+
     it('[SC-5] uses nothing that only some servers or one Lua version have', () => {
       const code = codeOf(script.lua);
       expect(code).not.toMatch(/^\s*#!/);
+      expect(code).not.toMatch(/cjson|cmsgpack|struct\.|bit\.|redis\.(replicate|setresp|acl_check_cmd)/);
       expect(code).not.toMatch(
-        /cjson|cmsgpack|struct\.|bit\.|loadstring|table\.getn|setfenv|redis\.(replicate|setresp)/,
+        /loadstring|[sg]etfenv|table\.(getn|maxn|foreach)|math\.(pow|mod|log10)|gfind/,
       );
+      expect(code.replaceAll('table.unpack or unpack', '')).not.toMatch(/unpack/);
+      for (const command of commandsOf(code)) expect(NOT_EVERYWHERE).not.toContain(command);
+    });
+
+    it('[SC-5] makes no text of a number but by a format, nor of a quotient that is not floored', () => {
+      const code = codeOf(script.lua);
+      // 10 / 2 is 5.0 in Lua 5.4.
+      expect(code.replaceAll(/math\.floor\([^\n]*/g, '')).not.toMatch(/[\w)\]] \/ [\w(]/);
+      expect(code).not.toMatch(/\.\. *\(?(now\b|tonumber|math)/);
+      expect(code).not.toMatch(/tostring\([^)]*[-+*/]/);
+    });
+
+    it('[SC-5] takes the time and scores as text or as numbers', () => {
+      const code = codeOf(script.lua);
+      // TIME is a table of texts, or of numbers.
+      expect(code.replaceAll(codeOf(luaNow).trim(), '')).not.toContain("'TIME'");
+      expect(code.match(/redis\.call\('(ZSCORE|INCRBYFLOAT)'[^\n]*\.\./)).toBeNull();
     });
   });
 

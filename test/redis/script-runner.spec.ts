@@ -68,6 +68,8 @@ describe('ScriptRunner', () => {
     });
     connection.preload([count, countInTime, echo, failAfterWriting]);
     scripts = new ScriptRunner(connection);
+    await connection.ready(Deadline.in(2_000));
+    await connection.verifyServers(Deadline.in(2_000));
     // Behind the SCRIPT LOADs that went out on connect.
     await scripts.run(count, { counter: 'warm-up' }, { by: 0 }, Deadline.in(2_000));
   });

@@ -1,63 +1,112 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Redis } from 'ioredis';
-import { findServerBinary, freePort } from '../../lib/testing/redis-server-process.js';
+import { Redis, type RedisOptions } from 'ioredis';
 import { startRedisServer, type RedisServer } from '../../lib/testing/index.js';
 import { waitFor } from './wait-for.js';
 
-/** A master, its replica, and a Sentinel that makes the one the other when it dies. */
-export interface SentinelSetup {
-  readonly sentinel: { readonly host: string; readonly port: number };
-  /** Of the group. */
-  readonly name: string;
-  readonly master: RedisServer;
-  readonly replica: RedisServer;
+const GROUP = 'shop';
+
+export interface SentinelGroup {
+  /** As `connection` of the module, or for a client. */
+  readonly connection: RedisOptions;
+  /** Two, the master first, as started. */
+  readonly servers: readonly [RedisServer, RedisServer];
+  /** Every Sentinel and server is there, and the replica has its master's data. */
+  settled(): Promise<unknown>;
+  /** Kills the master, and resolves when the Sentinels name another one that is one. The old one is started again, as its replica. */
+  failOver(): Promise<void>;
   stop(): Promise<void>;
 }
 
-const NAME = 'group';
-
-export async function startSentinel(): Promise<SentinelSetup> {
+/** A master, a replica and three Sentinels. A dead master is replaced within some seconds. */
+export async function startSentinelGroup(): Promise<SentinelGroup> {
   const binary = process.env['TEST_REDIS_BINARY'];
-  const master = await startRedisServer({ binary });
-  const copies = ['--replicaof', `${master.host} ${master.port}`, '--repl-diskless-sync-delay', '0'];
-  const replica = await startRedisServer({ binary, args: copies });
-  const directory = await mkdtemp(join(tmpdir(), 'sentinel-'));
-  const host = master.host;
-  const port = await freePort();
-  const file = join(directory, 'sentinel.conf');
-  // It writes to its file what it finds out.
-  const lines = [
-    `port ${port}`,
-    `bind ${host}`,
-    `dir ${directory}`,
-    `sentinel monitor ${NAME} ${host} ${master.port} 1`,
-    `sentinel down-after-milliseconds ${NAME} 500`,
-    `sentinel failover-timeout ${NAME} 5000`,
-  ];
-  await writeFile(file, `${lines.join('\n')}\n`);
-  const child = spawn(findServerBinary(binary), [file, '--sentinel'], { stdio: 'ignore' });
-  const exited = once(child, 'exit');
-  const client = new Redis({ host, port, retryStrategy: () => 50, maxRetriesPerRequest: null });
-  client.on('error', () => {});
-  await waitFor('the Sentinel to know the replica', async () => {
-    const replicas = (await client.call('SENTINEL', 'REPLICAS', NAME)) as unknown[][];
-    return replicas.length === 1 && JSON.stringify(replicas).includes('"master-link-status","ok"');
+  const args = ['--repl-diskless-sync-delay', '0', '--appendonly', 'yes'];
+  const first = await startRedisServer({ binary, args });
+  const second = await startRedisServer({
+    binary,
+    args: [...args, '--replicaof', `${first.host} ${first.port}`],
   });
-  client.disconnect();
+  const servers = [first, second] as const;
+  const directories: string[] = [];
+  const sentinels = await Promise.all(
+    [1, 2, 3].map(async () => {
+      const directory = await mkdtemp(join(tmpdir(), 'sentinel-'));
+      directories.push(directory);
+      const file = join(directory, 'sentinel.conf');
+      await writeFile(
+        file,
+        [
+          `sentinel monitor ${GROUP} ${first.host} ${first.port} 2`,
+          `sentinel down-after-milliseconds ${GROUP} 1000`,
+          `sentinel failover-timeout ${GROUP} 4000`,
+          '',
+        ].join('\n'),
+      );
+      return startRedisServer({ binary, args: [file, '--sentinel'] });
+    }),
+  );
+  const asked = new Redis(sentinels[0]!.url);
+  const byPort = (port: string) => servers.find((server) => server.port === Number(port));
+  const infoOf = async (server: RedisServer): Promise<string> => {
+    const client = new Redis(server.url, { maxRetriesPerRequest: 0, retryStrategy: null });
+    client.on('error', () => {});
+    try {
+      return await client.info('replication');
+    } finally {
+      client.disconnect();
+    }
+  };
+  const named = async (): Promise<RedisServer | undefined> => {
+    const address = (await asked.call('SENTINEL', 'GET-MASTER-ADDR-BY-NAME', GROUP)) as string[];
+    return byPort(address[1]!);
+  };
+  const settled = (): Promise<unknown> =>
+    waitFor(
+      'the Sentinels know each other and the replica',
+      async () => {
+        const fields = (await asked.call('SENTINEL', 'MASTER', GROUP)) as string[];
+        const value = (name: string) => fields[fields.indexOf(name) + 1];
+        const master = await named();
+        const replica = servers.find((server) => server !== master)!;
+        return (
+          value('num-other-sentinels') === '2' &&
+          value('num-slaves') === '1' &&
+          value('flags') === 'master' &&
+          /role:slave[\s\S]*master_link_status:up/.test(await infoOf(replica))
+        );
+      },
+      30_000,
+    );
+  await settled();
+
   return {
-    sentinel: { host, port },
-    name: NAME,
-    master,
-    replica,
-    stop: async () => {
-      child.kill('SIGKILL');
-      await exited;
-      await Promise.all([master.stop(), replica.stop()]);
-      await rm(directory, { recursive: true, force: true });
+    connection: {
+      name: GROUP,
+      sentinels: sentinels.map(({ host, port }) => ({ host, port })),
+      sentinelRetryStrategy: () => 100,
+    },
+    servers,
+    settled,
+    async failOver() {
+      await settled();
+      const old = (await named())!;
+      await old.kill();
+      await waitFor(
+        'another master',
+        async () => {
+          const now = await named();
+          return now !== undefined && now !== old && (await infoOf(now)).includes('role:master');
+        },
+        30_000,
+      );
+      await old.restart();
+    },
+    async stop() {
+      asked.disconnect();
+      await Promise.all([...sentinels, ...servers].map((server) => server.stop()));
+      await Promise.all(directories.map((directory) => rm(directory, { recursive: true, force: true })));
     },
   };
 }

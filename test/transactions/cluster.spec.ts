@@ -46,7 +46,7 @@ describe('transactions on a Cluster', () => {
     return masters.find((master) => master !== owner)!;
   };
 
-  it('[TX-11] runs on the owner of the keys’ slot, for keys all over the slots', async () => {
+  it('[TX-11] (T16) runs on the owner of the keys’ slot, for keys all over the slots', async () => {
     await Promise.all(Array.from({ length: 100 }, (_, i) => increment(`key:${i}`)));
     expect(await client.get('key:99')).toBe('1');
     await transactions.run(
@@ -55,13 +55,13 @@ describe('transactions on a Cluster', () => {
     );
   });
 
-  it('[TX-11] refuses keys in different slots before any I/O, and says how to mend it', async () => {
+  it('[TX-11] (T16) refuses keys in different slots before any I/O, and says how to mend it', async () => {
     const refused = transactions.run(['a', 'b'], () => 1);
     await expect(refused).rejects.toThrow(CrossSlotError);
     await expect(refused).rejects.toThrow(/hash tag/);
   });
 
-  it('[TX-11] follows a slot that moved, also on the way', async () => {
+  it('[TX-11] (T16) follows a slot that moved, also on the way', async () => {
     await increment('moved');
     await cluster.migrateSlot('moved', await otherMaster('moved'));
     await expect(increment('moved')).resolves.toBe(2);
@@ -74,7 +74,7 @@ describe('transactions on a Cluster', () => {
     expect(await client.get('moved')).toBe('3');
   }, 60_000);
 
-  it('[TX-11] waits out a migration, and writes nothing in part', async () => {
+  it('[TX-11] (T16) waits out a migration, and writes nothing in part', async () => {
     await client.mset('{m}:a', 0, '{m}:b', 0);
     const both = (): Promise<void> =>
       transactions.run(['{m}:a', '{m}:b'], async (tx) => {
@@ -134,7 +134,7 @@ describe('transactions on a Cluster', () => {
     expect(await client.get('{acct}:balance')).toBe('5');
   });
 
-  it('[TX-11] goes on at the new owner after the master was killed', async () => {
+  it('[TX-11] (T16) goes on at the new owner after the master was killed', async () => {
     await increment('failover');
     await cluster.settled();
     const owner = await cluster.masterOf('failover');

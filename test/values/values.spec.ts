@@ -1,10 +1,10 @@
 import { InvalidArgumentError, NotTextError, ValueService, WrongTypeError } from 'nestjs-atomic-redis';
-import { SERVERS, useRedisOrCluster } from '../support/redis-or-cluster.js';
+import { SERVERS, useTarget } from '../support/target.js';
 
 const BYTES = Buffer.from([0, 0xff, 0xfe, 0x80, 10, 13, 0]);
 
 describe.each(SERVERS)('values on %s', (kind) => {
-  const redis = useRedisOrCluster(kind);
+  const redis = useTarget(kind);
   let values: ValueService;
 
   beforeAll(() => {

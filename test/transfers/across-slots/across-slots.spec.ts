@@ -14,7 +14,7 @@ import {
   type RecoverOptions,
 } from 'nestjs-atomic-redis';
 import { startRedisServer } from 'nestjs-atomic-redis/testing';
-import { SERVERS, useRedisOrCluster } from '../../support/redis-or-cluster.js';
+import { SERVERS, useTarget } from '../../support/target.js';
 import { countCommands } from '../../support/command-stats.js';
 import { waitFor } from '../../support/wait-for.js';
 import { hookSteps, left, type Step } from './support.js';
@@ -22,7 +22,7 @@ import { hookSteps, left, type Step } from './support.js';
 const MAX = 2n ** 63n - 1n;
 
 describe.each(SERVERS)('transfers across slots on %s', (kind) => {
-  const env = useRedisOrCluster(kind);
+  const env = useTarget(kind);
   const transfers = () => env.app.get(TransferService);
   const balances = async (...keys: string[]) =>
     await Promise.all(keys.map(async (key) => await env.client.get(key)));
@@ -215,7 +215,7 @@ describe.each(SERVERS)('transfers across slots on %s', (kind) => {
 });
 
 describe('transfers across slots', () => {
-  const env = useRedisOrCluster('one server');
+  const env = useTarget('one server');
   const balances = async () => await env.client.mget('a', 'b', 'full');
 
   beforeEach(() => env.client.mset('a', 100, 'b', 0, 'full', String(Number.MAX_SAFE_INTEGER)));

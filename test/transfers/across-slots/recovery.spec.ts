@@ -1,10 +1,10 @@
 import { TransferService, type PendingTransfer } from 'nestjs-atomic-redis';
-import { SERVERS, useRedisOrCluster } from '../../support/redis-or-cluster.js';
+import { SERVERS, useTarget } from '../../support/target.js';
 import { waitFor } from '../../support/wait-for.js';
 import { hookSteps, left, never } from './support.js';
 
 describe.each(SERVERS)('recovery of transfers across slots on %s', (kind) => {
-  const env = useRedisOrCluster(kind);
+  const env = useTarget(kind);
   const transfers = () => env.app.get(TransferService);
 
   /** Begins transfers of 1 from each of the sources to `to`, and leaves them there. */

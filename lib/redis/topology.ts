@@ -1,0 +1,34 @@
+import type { Redis } from 'ioredis';
+import { isClusterClient, type RedisClient } from './client.js';
+import type { Deadline } from './deadline.js';
+
+/** Which master has which slot, as last read; one server alone has them all. */
+export class Topology {
+  constructor(private readonly client: RedisClient) {}
+
+  masters(): Redis[] {
+    return isClusterClient(this.client) ? this.client.nodes('master') : [this.client];
+  }
+
+  /** Undefined where a failover or a migration leaves the slot without a known one. */
+  ownerOf(slot: number): Redis | undefined {
+    if (!isClusterClient(this.client)) return this.client;
+    const owner = this.client.slots[slot]?.[0];
+    return owner === undefined ? undefined : this.named(owner);
+  }
+
+  named(name: string): Redis | undefined {
+    return this.masters().find((master) => nameOf(master) === name);
+  }
+
+  /** Reads it again. Gives up silently at the deadline. */
+  async refresh(deadline: Deadline): Promise<void> {
+    const { client } = this;
+    if (!isClusterClient(client)) return;
+    const refreshed = new Promise<void>((resolve) => client.refreshSlotsCache(() => resolve()));
+    await deadline.race(refreshed, () => new Error('not in time')).catch(() => undefined);
+  }
+}
+
+/** As ioredis names a node in its table of slots. */
+export const nameOf = ({ options }: Redis): string => `${options.host}:${options.port}`;

@@ -1,0 +1,125 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, relative } from 'node:path';
+import { root, runAsMain, ScriptError, start } from './setup/process.mjs';
+import { findServers, KINDS } from './setup/servers.mjs';
+import { setup } from './setup.mjs';
+import { build } from './build.mjs';
+
+const TARGETS = ['standalone', 'cluster'];
+
+/** A server that is there already; it is emptied. */
+const GIVEN = { name: 'dragonfly', variable: 'DRAGONFLY_URL' };
+
+const usage = `Usage: npm run test:matrix -- [--contract] [server[/target]…]
+  server      ${KINDS.map(({ name }) => name).join(', ')}; all of them by default,
+              and ${GIVEN.name}: test/contract on the server at ${GIVEN.variable}, which is emptied, where that is set
+  target      ${TARGETS.join(' or ')}; both by default
+  --contract  only test/contract, which runs unchanged on either target; without it every test runs on a standalone server
+A server that is not on this machine is skipped. "npm run servers" unpacks them; or name one's program: ${KINDS.map(({ variable }) => variable).join(', ')}.`;
+
+await runAsMain(import.meta.url, async () => {
+  const args = process.argv.slice(2);
+  const contractOnly = args.includes('--contract');
+  const cells = cellsOf(args.filter((arg) => arg !== '--contract'));
+  const env = await setup({ needServer: true, ownServer: true });
+  // The tests of the shop run what is built.
+  if (!contractOnly) await build();
+  const servers = findServers();
+  const suitesOf = async (server, target) => {
+    if (server === GIVEN.name) {
+      // One server for all: one file at a time.
+      const chosen = ['test/contract', '--runInBand'];
+      return process.env[GIVEN.variable] && (await runJest(chosen, { ...env, TEST_TARGET: target }));
+    }
+    const path = servers.get(server);
+    const chosen = target === 'cluster' || contractOnly ? ['test/contract'] : [];
+    return path && (await runJest(chosen, { ...env, TEST_REDIS_BINARY: path, TEST_TARGET: target }));
+  };
+  const rows = [];
+  for (const { server, target } of cells) {
+    rows.push({ name: `${server}/${target}`, suites: await suitesOf(server, target) });
+  }
+  printTable(rows);
+  return rows.some(({ suites }) => suites && total([suites]).failed > 0) ? 1 : 0;
+});
+
+function cellsOf(names) {
+  const given = process.env[GIVEN.variable] ? [GIVEN.name] : [];
+  const wanted = names.length > 0 ? names : [...KINDS.map(({ name }) => name), ...given];
+  return wanted.flatMap((name) => {
+    if (name === GIVEN.name) return [{ server: name, target: 'url' }];
+    const [server, target] = name.split('/');
+    const known = KINDS.some((kind) => kind.name === server) && (!target || TARGETS.includes(target));
+    if (!known) throw new ScriptError(`Unknown: ${name}\n${usage}`);
+    return (target ? [target] : TARGETS).map((one) => ({ server, target: one }));
+  });
+}
+
+/** Counts by folder of test/. A run that broke off, or a file that did not run, counts as a failure. */
+async function runJest(chosen, env) {
+  const directory = mkdtempSync(join(tmpdir(), 'test-matrix-'));
+  try {
+    const file = join(directory, 'results.json');
+    const args = ['node_modules/jest/bin/jest.js', '--silent', '--json', `--outputFile=${file}`, ...chosen];
+    const exitCode = await start(process.execPath, args, { env });
+    const suites = countsOf(read(file));
+    if (exitCode !== 0 && total([suites]).failed === 0)
+      suites.set('(run)', { passed: 0, failed: 1, skipped: 0 });
+    return suites;
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+function countsOf(results) {
+  const suites = new Map();
+  for (const { name, assertionResults, status } of results?.testResults ?? []) {
+    const folder = relative(join(root, 'test'), name).split(/[\\/]/)[0];
+    const counts = suites.get(folder) ?? { passed: 0, failed: 0, skipped: 0 };
+    for (const test of assertionResults)
+      counts[test.status === 'passed' || test.status === 'failed' ? test.status : 'skipped']++;
+    if (assertionResults.length === 0 && status === 'failed') counts.failed++;
+    suites.set(folder, counts);
+  }
+  return suites;
+}
+
+function read(file) {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8'));
+  } catch (error) {
+    if (error.code === 'ENOENT') return null;
+    throw error;
+  }
+}
+
+/** Suites down, servers across: passed/failed/skipped. */
+function printTable(rows) {
+  const folders = [...new Set(rows.flatMap(({ suites }) => [...(suites?.keys() ?? [])]))].toSorted((a, b) =>
+    a < b ? -1 : 1,
+  );
+  const cell = ({ suites }, folder) => {
+    if (!suites) return folder === 'all' ? 'not found' : '';
+    const counts = folder === 'all' ? total([suites]) : suites.get(folder);
+    return counts ? `${counts.passed}/${counts.failed}/${counts.skipped}` : '–';
+  };
+  const lines = [
+    ['passed/failed/skipped', ...rows.map(({ name }) => name)],
+    ...[...folders, 'all'].map((folder) => [folder, ...rows.map((row) => cell(row, folder))]),
+  ];
+  const widths = lines[0].map((_, column) => Math.max(...lines.map((line) => line[column].length)));
+  console.log(
+    `\n${lines.map((line) => line.map((text, i) => text.padEnd(widths[i])).join('  ')).join('\n')}\n`,
+  );
+  const { passed, failed, skipped } = total(rows.flatMap(({ suites }) => suites || []));
+  const missing = rows.filter(({ suites }) => !suites).length;
+  console.log(`${passed} passed, ${failed} failed, ${skipped + missing} skipped`);
+}
+
+function total(maps) {
+  const sum = { passed: 0, failed: 0, skipped: 0 };
+  for (const map of maps)
+    for (const counts of map.values()) for (const key of Object.keys(sum)) sum[key] += counts[key];
+  return sum;
+}

@@ -1,0 +1,120 @@
+import { IdempotencyService, RedisReplyError, RedisUnavailableError } from 'nestjs-atomic-redis';
+import { targetOfEnvironment, useTarget } from '../support/target.js';
+import { waitFor } from '../support/wait-for.js';
+
+const kind = targetOfEnvironment();
+// Others are not for us to fill up and to reconfigure.
+const ofOurs = kind === 'one server' || kind === 'a Cluster' ? describe : describe.skip;
+const ofClusters = kind === 'a Cluster' ? describe : describe.skip;
+
+ofOurs('servers that refuse', () => {
+  const target = useTarget(kind, { asUser: true, replicasPerMaster: 1 });
+
+  it('[SRV-7] (I41) because they are out of memory: nothing was done, and the method does not run', async () => {
+    const { counters, idempotency, transactions, transfers } = target.redis;
+    await counters.add('app:k', 1);
+    await target.client.set('app:{t}:a', '5');
+    const masters = await target.masters();
+    await Promise.all(masters.map((node) => node.config('SET', 'maxmemory', '1')));
+    try {
+      let ran = 0;
+      const refused = await Promise.allSettled([
+        counters.add('app:k', 1),
+        transfers.transfer({ from: 'app:{t}:a', to: 'app:{t}:b', amount: 1 }),
+        idempotency.run('oom', () => Promise.resolve(++ran)),
+        transactions.run(['app:k'], (tx) => void tx.write.set('app:k', 9)),
+      ]);
+      for (const one of refused) {
+        const { reason } = one as PromiseRejectedResult;
+        expect(reason).toBeInstanceOf(RedisReplyError);
+        expect(reason).toMatchObject({ outcome: 'not-applied', retryable: true });
+      }
+      expect(ran).toBe(0);
+    } finally {
+      await Promise.all(masters.map((node) => node.config('SET', 'maxmemory', '0')));
+    }
+    expect(await target.client.get('app:k')).toBe('1');
+    expect(await target.client.get('app:{t}:a')).toBe('5');
+  });
+
+  it('[SRV-7] (I41) for now: they are waited for, up to the time-out, and nothing was done', async () => {
+    const node = (await target.masters())[0]!;
+    // On a Cluster: some key that it has.
+    const key = await keyOn(node);
+    const { counters, transactions, transfers } = target.redis;
+    const durable = { timeoutMs: 1_000, durability: { replicas: 1 } };
+    await node.config('SET', 'min-replicas-to-write', '9');
+    try {
+      const calls = await Promise.allSettled([
+        counters.add(`${key}:a`, 1, { timeoutMs: 1_000 }),
+        counters.add(`${key}:b`, 1, durable),
+        transfers.transfer({ from: `${key}:c`, to: `${key}:d`, amount: 1, minimum: -1 }, durable),
+        transactions.run([`${key}:e`], (tx) => void tx.write.set(`${key}:e`, 1), durable),
+      ]);
+      for (const one of calls) {
+        const { reason } = one as PromiseRejectedResult;
+        expect(reason).toBeInstanceOf(RedisUnavailableError);
+        expect(reason).toMatchObject({ outcome: 'not-applied', retryable: true });
+      }
+      const waiting = counters.add(key, 1, { timeoutMs: 20_000 });
+      await node.config('SET', 'min-replicas-to-write', '0');
+      expect((await waiting).value).toBe(1);
+    } finally {
+      await node.config('SET', 'min-replicas-to-write', '0');
+    }
+  });
+
+  async function keyOn(node: { exists(key: string): Promise<number> }): Promise<string> {
+    for (let i = 0; ; i++) {
+      const found = await node.exists(`app:{${i}}`).then(
+        () => true,
+        () => false,
+      );
+      if (found) return `app:{${i}}`;
+    }
+  }
+});
+
+ofClusters('Clusters that send elsewhere', () => {
+  const target = useTarget(kind, { asUser: true, replicasPerMaster: 1 });
+  const key = 'app:{over}';
+  const patient = { timeoutMs: 20_000 };
+
+  const everything = async (round: number, run: () => Promise<number>): Promise<void> => {
+    const { counters, transactions } = target.redis;
+    expect((await counters.add(key, 1, patient)).value).toBe(round);
+    await transactions.run([`${key}:t`], (tx) => void tx.write.set(`${key}:t`, round), patient);
+    expect(await target.client.get(`${key}:t`)).toBe(String(round));
+    await target.app.get(IdempotencyService).run('over', run, { colocateWith: key, ...patient });
+  };
+
+  it('[SRV-7] (I41) since the slot has moved: there it goes on, and the method runs once', async () => {
+    const cluster = target.cluster!;
+    let runs = 0;
+    const run = (): Promise<number> => Promise.resolve(++runs);
+    await everything(1, run);
+    const owner = await cluster.masterOf(key);
+    const masters = await Promise.all(
+      cluster.nodes.map(async (node) => (await node.client.role())[0] === 'master' && node),
+    );
+    const to = masters.find((node) => node && node !== owner);
+    const migration = await cluster.beginMigration(key, to as (typeof cluster.nodes)[number]);
+    const meanwhile = everything(2, run);
+    await migration.finish();
+    await meanwhile;
+    await everything(3, run);
+    expect(runs).toBe(1);
+  });
+
+  it('[SRV-7] (I41) since they have been failed over: the new master is asked, and the method runs once', async () => {
+    const cluster = target.cluster!;
+    let runs = 0;
+    const run = (): Promise<number> => Promise.resolve(++runs);
+    await everything(1, run);
+    const [replica] = await cluster.replicasOf(await cluster.masterOf(key));
+    await replica!.client.call('CLUSTER', 'FAILOVER');
+    await waitFor('the replica is the master', async () => (await cluster.masterOf(key)) === replica);
+    await everything(2, run);
+    expect(runs).toBe(1);
+  });
+});

@@ -1,0 +1,129 @@
+import { Test, type TestingModule } from '@nestjs/testing';
+import { Redis } from 'ioredis';
+import { AtomicRedis, AtomicRedisError, AtomicRedisModule } from 'nestjs-atomic-redis';
+import { startSentinelGroup, type SentinelGroup } from '../support/sentinel.js';
+
+const PATIENT = { timeoutMs: 20_000 } as const;
+const DURABLE = { ...PATIENT, durability: { replicas: 1, timeoutMs: 20_000 } } as const;
+
+describe('a Sentinel group whose master is killed', () => {
+  let group: SentinelGroup;
+  let app: TestingModule;
+  let redis: AtomicRedis;
+  let client: Redis;
+
+  beforeAll(async () => {
+    group = await startSentinelGroup();
+    app = await Test.createTestingModule({
+      imports: [AtomicRedisModule.forRoot({ connection: group.connection })],
+    }).compile();
+    app.useLogger(false);
+    await app.init();
+    redis = app.get(AtomicRedis);
+    client = new Redis(group.connection);
+    client.on('error', () => {});
+  }, 60_000);
+
+  afterAll(async () => {
+    await app?.close();
+    client?.disconnect();
+    await group?.stop();
+  });
+
+  /**
+   * Makes the step again and again, by several callers, until the master has been killed and another one answers. Steps end within their time-outs.
+   *
+   * @returns how many are sure to be there, and how many may be
+   */
+  async function during(
+    step: (options: object) => Promise<unknown>,
+  ): Promise<{ replicated: number; mayBe: number }> {
+    await group.settled();
+    let [replicated, mayBe] = [0, 0];
+    // What replicas had before the kill cannot be lost by it.
+    for (let i = 0; i < 20; i++, replicated++, mayBe++) await step(DURABLE);
+    let over = false;
+    const failed: unknown[] = [];
+    const caller = async (): Promise<void> => {
+      while (!over) {
+        try {
+          await step(PATIENT);
+          mayBe++;
+        } catch (error) {
+          failed.push(error);
+          if (!(error instanceof AtomicRedisError) || error.outcome !== 'not-applied') mayBe++;
+        }
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+    };
+    const callers = Promise.all([caller(), caller(), caller()]);
+    try {
+      await group.failOver();
+    } finally {
+      over = true;
+      await callers;
+    }
+    for (const error of failed) expect(error).toBeInstanceOf(AtomicRedisError);
+    // The new master serves.
+    await step(PATIENT);
+    return { replicated: replicated + 1, mayBe: mayBe + 1 };
+  }
+
+  it('[SRV-8] transactions', async () => {
+    const { replicated, mayBe } = await during((options) =>
+      redis.transactions.run(
+        ['n'],
+        async (tx) => {
+          tx.write.set('n', Number(await tx.read.get('n')) + 1);
+        },
+        options,
+      ),
+    );
+    const value = Number(await client.get('n'));
+    expect(value).toBeGreaterThanOrEqual(replicated);
+    expect(value).toBeLessThanOrEqual(mayBe);
+  }, 90_000);
+
+  it('[SRV-8] idempotent runs', async () => {
+    const runs = new Map<string, number>();
+    const keys: string[] = [];
+    const run = (key: string, options: object): Promise<number> =>
+      redis.idempotency.run(
+        key,
+        () => {
+          runs.set(key, (runs.get(key) ?? 0) + 1);
+          return Promise.resolve(7);
+        },
+        options,
+      );
+    const { replicated } = await during(async (options) => {
+      const key = `order:${keys.length}`;
+      keys.push(key);
+      await run(key, options);
+    });
+    for (const key of keys) expect(runs.get(key) ?? 0).toBeLessThanOrEqual(1);
+    // Asked again at the new master: what a replica had is replayed.
+    for (const key of keys.slice(0, replicated - 1)) {
+      expect(await run(key, PATIENT)).toBe(7);
+      expect(runs.get(key)).toBe(1);
+    }
+  }, 90_000);
+
+  it('[SRV-8] counters', async () => {
+    const { replicated, mayBe } = await during((options) => redis.counters.add('count', 1, options));
+    const value = Number(await client.get('count'));
+    expect(value).toBeGreaterThanOrEqual(replicated);
+    expect(value).toBeLessThanOrEqual(mayBe);
+  }, 90_000);
+
+  it('[SRV-8] transfers', async () => {
+    await client.set('{t}:a', '100000');
+    const { replicated, mayBe } = await during((options) =>
+      redis.transfers.transfer({ from: '{t}:a', to: '{t}:b', amount: 1, minimum: 0 }, options),
+    );
+    const [from, to] = (await client.mget('{t}:a', '{t}:b')).map(Number);
+    expect(from! + to!).toBe(100_000);
+    expect(to).toBeGreaterThanOrEqual(replicated);
+    expect(to).toBeLessThanOrEqual(mayBe);
+  }, 90_000);
+});
