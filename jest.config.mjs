@@ -1,3 +1,5 @@
+import { availableParallelism } from 'node:os';
+
 /** Nest 12 is ESM-only; tests run it lowered to CommonJS by swc. The smoke test loads the built package as it ships. */
 export default {
   rootDir: '.',
@@ -25,5 +27,7 @@ export default {
     '^nestjs-atomic-redis/(openapi|health|opentelemetry|testing)$': '<rootDir>/lib/$1/index.ts',
     '^(\\.{1,2}/.*)\\.js$': '$1',
   },
+  // Most of the time tests wait for servers: on two cores, two at once take little more than half as long.
+  maxWorkers: Math.max(2, availableParallelism() - 1),
   testTimeout: 30_000,
 };
