@@ -14,6 +14,8 @@ export interface StepJob {
   stopAt: { step: Step; when: 'before' | 'after' };
   /** For how long after it was seen open it asks the target to decide. Default: as ever. */
   validForMs?: number;
+  /** Of the transfer; stopped time counts. Default: as ever. */
+  timeoutMs?: number;
 }
 
 worker<StepJob>(async ({ data, send, next }) => {
@@ -42,10 +44,10 @@ worker<StepJob>(async ({ data, send, next }) => {
     };
   }
   const transfers = app.get(TransferService);
-  const { from, to, amount } = data;
+  const { from, to, amount, timeoutMs } = data;
   const result =
     data.does === 'transfer'
-      ? await transfers.acrossSlots({ from, to, amount })
+      ? await transfers.acrossSlots({ from, to, amount }, timeoutMs === undefined ? {} : { timeoutMs })
       : await transfers.recover({ from, minAgeMs: 0 });
   await app.close();
   return result;

@@ -21,7 +21,10 @@ describe('transfers across slots whose process ends or stops, on a Cluster', () 
     cluster = await startCluster({ replicasPerMaster: 0 });
     client = cluster.connect();
     connection = { nodes: cluster.nodes.map(({ host, port }) => ({ host, port })) };
-    app = await Test.createTestingModule({ imports: [AtomicRedisModule.forRoot({ connection })] }).compile();
+    // It looks at every slot, again and again.
+    app = await Test.createTestingModule({
+      imports: [AtomicRedisModule.forRoot({ connection, timeoutMs: 30_000 })],
+    }).compile();
     await app.init();
     transfers = app.get(TransferService);
   }, 60_000);
@@ -169,7 +172,13 @@ describe('transfers across slots whose process ends or stops, on a Cluster', () 
     async (step) => {
       for (const fits of [true, false]) {
         const pair = await accounts(`${step}${fits}`, fits);
-        const stalled = start({ does: 'transfer', ...pair, stopAt: { step, when: 'before' } });
+        const stalled = start({
+          does: 'transfer',
+          ...pair,
+          stopAt: { step, when: 'before' },
+          // Others look at every slot meanwhile.
+          timeoutMs: 60_000,
+        });
         expect(await stalled.next()).toBe('stopped');
         stalled.pause();
         try {
