@@ -12,6 +12,7 @@ import { idempotentFirst, idempotentReplay } from './workloads/idempotency.js';
 import { queues } from './workloads/queues.js';
 import { shadowSwap } from './workloads/shadow-swap.js';
 import { sizing } from './workloads/sizing.js';
+import { telemetry, tracing } from './workloads/telemetry.js';
 import { transactionDistinct, transactionHot } from './workloads/transactions.js';
 
 const USAGE = `Usage: npm run bench [-- name…] [--short] [--rounds 9] [--round-ms 1000]`;
@@ -29,6 +30,8 @@ const workloads: readonly Workload[] = [
   shadowSwap,
   growth,
   sizing,
+  comparison(telemetry),
+  comparison(tracing),
 ];
 
 const { values, positionals } = parseArgs({
