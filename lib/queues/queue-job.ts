@@ -1,4 +1,4 @@
-import { LeaseLostError } from '../atomic-redis.errors.js';
+import { LeaseLostError, OutcomeUnknownError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import { Settled, Verdict } from './advance.script.js';
 import type { Delivery, QueueCommands } from './queue-commands.js';
@@ -48,7 +48,9 @@ export class QueueJob<T = unknown> {
    * The job is done, and leaves the queue.
    *
    * @returns false when the lease had been lost: the job is delivered again, or was
-   * @throws InvalidArgumentError, RedisUnavailableError, OutcomeUnknownError, TransactionMisuseError; it may be called again
+   * @throws InvalidArgumentError, RedisUnavailableError, TransactionMisuseError; it may be called again
+   * @throws OutcomeUnknownError when it was sent and not answered in time. Called again it acknowledges the job if it was not; else it throws the same, since
+   * a job that was acknowledged cannot be told from one whose lease was lost
    */
   async ack(options: QueueCallOptions = {}): Promise<boolean> {
     const ack = async (): Promise<boolean> => {
@@ -117,6 +119,8 @@ export class TakenJob<T> {
   readonly job: QueueJob<T>;
   private readonly abort = new AbortController();
   private current: Ending | undefined;
+  /** Of an acknowledgement that was not answered. */
+  private unknownAck: OutcomeUnknownError | undefined;
 
   constructor(
     private readonly reader: QueueReader<T>,
@@ -153,8 +157,8 @@ export class TakenJob<T> {
     failure: string | undefined,
     options: QueueCallOptions,
   ): Promise<{ settled: Settled; next: TakenJob<T> | undefined }> {
-    if (this.ending) {
-      const settled = await this.endedAlready(verdict, this.ending);
+    if (this.ending || this.unknownAck) {
+      const settled = await this.end(verdict, failure, options);
       return { settled, next: await this.reader.takeNow(undefined, false, options) };
     }
     const { delivery } = this;
@@ -180,6 +184,12 @@ export class TakenJob<T> {
     this.abort.abort(lost);
   }
 
+  /** Its time is over. Where its holder is ending it, that end says whether it was lost. */
+  loseUnlessEnded(): void {
+    if (this.ending) this.ending.settled.catch(() => this.lose());
+    else this.lose();
+  }
+
   /** It was given back: its work is to end. */
   abandon(): void {
     this.abort.abort(new LeaseLostError());
@@ -190,10 +200,15 @@ export class TakenJob<T> {
     const ending = (this.current = { verdict, settled });
     try {
       const answer = await settled;
-      if (answer === Settled.Lost) this.lose();
+      if (answer === Settled.Lost) {
+        // What looks lost may have been acknowledged by the call before, and then nobody is given it.
+        if (this.unknownAck) throw this.unknownAck;
+        this.lose();
+      }
       return answer;
     } catch (error) {
       if (this.current === ending) this.current = undefined;
+      if (verdict === Verdict.Ack && error instanceof OutcomeUnknownError) this.unknownAck = error;
       throw error;
     }
   }

@@ -91,7 +91,13 @@ export class QueueReader<T> {
         payload = this.format.decode(taken.payload) as T;
       } catch (error) {
         const failure = `its payload could not be read: ${(error as Error).message}`;
-        ({ taken, askedAt } = await step({ verdict: Verdict.Bury, delivery: taken, failure }));
+        try {
+          ({ taken, askedAt } = await step({ verdict: Verdict.Bury, delivery: taken, failure }));
+        } catch (failed) {
+          // What was ended before is ended; this one comes back when its lease ends.
+          if (settlement) return { settled, next: undefined };
+          throw failed;
+        }
         continue;
       }
       return { settled, next: new TakenJob(this, taken, payload, askedAt) };

@@ -76,6 +76,8 @@ export class ReliableQueueService {
   /** Ends every wait for a job. After it no job is moved. */
   async close(): Promise<void> {
     this.isClosed = true;
+    // Those that were begun since the others were stopped.
+    await this.stopConsumers(this.options.shutdownTimeoutMs);
     await Promise.all([...this.shares.values()].map(({ arrivals }) => arrivals.close()));
   }
 

@@ -71,8 +71,10 @@ export class RunningConsumer<T = unknown> {
       this.running.clear();
       await Promise.all(left.map(([taken, { operation }]) => this.release(taken, operation)));
       if (left.length > 0)
-        this.logger.warn(
-          `${left.length} jobs of queue ${this.name} were still running after ${timeoutMs} ms and go back to it`,
+        this.log(() =>
+          this.logger.warn(
+            `${left.length} jobs of queue ${this.name} were still running after ${timeoutMs} ms and go back to it`,
+          ),
         );
     }
   }
@@ -90,8 +92,10 @@ export class RunningConsumer<T = unknown> {
         if (signal.aborted) return;
         // Once for each outage.
         if (++failures === 1)
-          this.logger.warn(
-            `Queue ${this.name} cannot be worked on, and is tried again: ${(error as Error).message}`,
+          this.log(() =>
+            this.logger.warn(
+              `Queue ${this.name} cannot be worked on, and is tried again: ${(error as Error).message}`,
+            ),
           );
         await sleep(fullJitter(failures, 50, 5_000), signal).catch(() => undefined);
       }
@@ -127,7 +131,7 @@ export class RunningConsumer<T = unknown> {
       const { settled, next } = this.stopping.signal.aborted
         ? { settled: await taken.end(verdict, reason, options), next: undefined }
         : await taken.endAndTakeNext(verdict, reason, options);
-      this.report(taken, settled, failure);
+      this.log(() => this.report(taken, settled, failure));
       this.tell(operation, taken, endOf(verdict, settled), failure);
       return next;
     } catch (error) {
@@ -158,8 +162,12 @@ export class RunningConsumer<T = unknown> {
     const stopRenewing = keepRenewed({
       leaseMs,
       askedAt: taken.askedAt,
-      renew: () => taken.extend(leaseMs, { timeoutMs: Math.ceil(leaseMs / 3), propagation: 'outside' }),
-      lost: () => taken.lose(),
+      renew: async () => {
+        // The handler may be ending it, which may fail.
+        await taken.ending?.settled.catch(() => undefined);
+        return await taken.extend(leaseMs, { timeoutMs: Math.ceil(leaseMs / 3), propagation: 'outside' });
+      },
+      lost: () => taken.loseUnlessEnded(),
     });
     this.running.set(taken, { operation, stopRenewing });
     try {
@@ -201,6 +209,15 @@ export class RunningConsumer<T = unknown> {
     }
   }
 
+  /** A logger that fails, or an error that has no text, must not cost the job that was taken meanwhile. */
+  private log(write: () => void): void {
+    try {
+      write();
+    } catch {
+      // There is nobody left to tell.
+    }
+  }
+
   private get name(): string {
     return describe(this.reader.commands.queue);
   }
@@ -218,5 +235,10 @@ function endOf(verdict: Verdict, settled: Settled): QueueProcessEvent['ended'] {
   return settled === Settled.Dead ? 'dead' : ENDS[verdict];
 }
 
-const messageOf = (error: unknown): string =>
-  error instanceof Error ? `${error.name}: ${error.message}` : `threw ${describe(error)}`;
+function messageOf(error: unknown): string {
+  try {
+    return error instanceof Error ? `${error.name}: ${error.message}` : `threw ${describe(error)}`;
+  } catch {
+    return 'threw what has no text';
+  }
+}

@@ -1,7 +1,17 @@
-import { Controller, Inject, Injectable, Module, Scope, type Type } from '@nestjs/common';
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  Controller,
+  Inject,
+  Injectable,
+  Module,
+  Scope,
+  type BeforeApplicationShutdown,
+  type Type,
+} from '@nestjs/common';
 import { Test } from '@nestjs/testing';
 import {
   AtomicRedis,
+  AtomicRedisEvents,
   AtomicRedisModule,
   ConfigurationError,
   Idempotent,
@@ -12,6 +22,7 @@ import {
   type AtomicRedisOptions,
   type QueueJob,
   type ReliableQueue,
+  type RunningConsumer,
 } from '../../lib/index.js';
 import { startFaultProxy } from '../../lib/testing/index.js';
 import { useRedis } from '../support/redis.js';
@@ -162,6 +173,75 @@ describe('@QueueConsumer', () => {
     expect(await emails.deadLetters.list()).toMatchObject([
       { payload: 'retry', deliveries: 2, reason: 'myself' },
     ]);
+  });
+
+  it('[QU-15] does not call a lease lost that its method has ended', async () => {
+    const { queues, app } = await start([]);
+    const events: string[] = [];
+    app.get(AtomicRedisEvents).subscribe(({ type }) => events.push(type));
+    const queue = queues.get<string>('q', { leaseMs: 300 });
+    const done = gate();
+    let job: QueueJob<string> | undefined;
+    queue.consume(async (given) => {
+      await given.ack();
+      job = given;
+      await done.passed;
+    });
+    await queue.push('a');
+    await waitFor('it is acknowledged', () => job !== undefined);
+    // Longer than the lease, in which it would be renewed several times.
+    await sleep(600);
+    expect(job!.signal.aborted).toBe(false);
+    done.open();
+    await waitFor('its end is told', () => events.includes('queues.process'));
+    expect(events).not.toContain('lease.lost');
+  });
+
+  it('[QU-15] retries at once also what throws something without text, and when the logger fails', async () => {
+    const { queues, app } = await start([]);
+    const fail = (): never => {
+      throw new Error('from the logger');
+    };
+    const unspeakable = Object.assign(new Error(), { message: Symbol('no text') });
+    const queue = queues.get<string>('q', { maxDeliveries: 2 });
+    const handler = (): never => {
+      throw unspeakable;
+    };
+    const first = queue.consume(handler);
+    await queue.pushMany(['a', 'b']);
+    await idle(queue);
+    await first.stop();
+    app.useLogger({ log: fail, warn: fail, error: fail });
+    try {
+      queue.consume(handler);
+      await queue.pushMany(['c', 'd']);
+      await idle(queue);
+    } finally {
+      app.useLogger(false);
+    }
+    const letters = await queue.deadLetters.list();
+    expect(letters.map(({ payload, deliveries }) => `${payload} ${deliveries}`).toSorted()).toEqual([
+      'a 2',
+      'b 2',
+      'c 2',
+      'd 2',
+    ]);
+  });
+
+  it('[QU-17] ends a consumer that is started while the application shuts down', async () => {
+    let consumer: RunningConsumer<unknown> | undefined;
+    @Injectable()
+    class Late implements BeforeApplicationShutdown {
+      constructor(private readonly queues: ReliableQueueService) {}
+      beforeApplicationShutdown(): void {
+        consumer = this.queues.get('q').consume(() => undefined);
+      }
+    }
+    const { close } = await start([Late]);
+    await close();
+    let hasEnded = false;
+    void consumer!.ended().then(() => (hasEnded = true));
+    await waitFor('it has ended', () => hasEnded);
   });
 
   it('[QU-16] renews the lease of a job that takes long', async () => {

@@ -105,6 +105,39 @@ describe('a queue whose connection fails', () => {
     expect(await counts()).toEqual({ pending: 0, processing: 1, dead: 0 });
   });
 
+  it('[QU-10] does not call a job lost when it may have been acknowledged by a call before', async () => {
+    await elsewhere.pushMany(['a', 'b']);
+    const [a, b] = [await queue.take(), await queue.take()];
+    proxy.loseReplies(isScript);
+    proxy.refuseConnections(true);
+    await expect(a!.ack({ timeoutMs: 300 })).rejects.toBeInstanceOf(OutcomeUnknownError);
+    proxy.refuseConnections(false);
+    expect(await counts()).toEqual({ pending: 0, processing: 1, dead: 0 });
+    // The first was applied, which nothing tells any more.
+    await expect(a!.ack()).rejects.toBeInstanceOf(OutcomeUnknownError);
+    expect(a!.signal.aborted).toBe(false);
+
+    // One that never arrived may be made up for.
+    proxy.refuseConnections(true);
+    const late = proxy.deliverLate(400, isScript);
+    await expect(b!.ack({ timeoutMs: 200 })).rejects.toBeInstanceOf(OutcomeUnknownError);
+    await late.delivered;
+    proxy.refuseConnections(false);
+    expect(await b!.ack()).toBe(true);
+    expect(await counts()).toEqual({ pending: 0, processing: 0, dead: 0 });
+  });
+
+  it('[QU-10] says that a job was acknowledged though the next one that it took cannot be read', async () => {
+    await elsewhere.push('a');
+    await other.queues.get('q', { format: 'bytes' }).push(Buffer.from('{'));
+    const job = (await queue.take())!;
+    let scripts = 0;
+    const second = { match: ({ name }: { name: string }) => name === 'EVALSHA' && ++scripts === 2 };
+    proxy.loseReplies({ ...second, times: 1 });
+    const both = job.ackAndTakeNext({ marker: false });
+    expect(await both).toEqual({ acked: true, next: null });
+  });
+
   it('[QU-10] retries once: a late copy does not put the job back a second time', async () => {
     await elsewhere.push('a');
     const job = (await queue.take())!;
