@@ -66,7 +66,7 @@ export class Observer {
     const startedAt = performance.now();
     let hasEnded = false;
     return {
-      within: (body) => (followed ? followed.within(body) : body()),
+      within: (body) => (followed ? this.within(followed, body) : body()),
       end: (make) => {
         if (hasEnded) return;
         hasEnded = true;
@@ -129,6 +129,28 @@ export class Observer {
     return result;
   }
 
+  /** Runs `body` once, with its own answer, whatever the follower makes of it. */
+  private within<T>(followed: FollowedOperation, body: () => T): T {
+    let ran: { value: T } | { error: unknown } | undefined;
+    const once = (): T => {
+      ran ??= attempt(body);
+      if ('error' in ran) throw ran.error;
+      return ran.value;
+    };
+    let made: unknown;
+    this.quietly(() => {
+      try {
+        made = followed.within<unknown>(once);
+      } catch (error) {
+        if (!ran || 'value' in ran) throw error;
+      }
+    });
+    const own = once();
+    // The follower's own promise, which nobody waits for.
+    if (made !== own) void Promise.resolve(made).catch(() => undefined);
+    return own;
+  }
+
   private ended(followed: FollowedOperation | undefined, ending: Ending, durationMs: number): void {
     const event = { ...ending, registration: this.registration, durationMs };
     this.quietly(() => followed?.end(event));
@@ -142,6 +164,14 @@ export class Observer {
       this.logger.error('The telemetry failed', error);
       return undefined;
     }
+  }
+}
+
+function attempt<T>(body: () => T): { value: T } | { error: unknown } {
+  try {
+    return { value: body() };
+  } catch (error) {
+    return { error };
   }
 }
 

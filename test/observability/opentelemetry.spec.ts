@@ -322,4 +322,40 @@ describe('a telemetry that fails', () => {
     expect(logged).toHaveBeenCalledWith('The telemetry failed', expect.any(Error));
     logged.mockRestore();
   });
+
+  it('[OBS-3] runs an operation once, and gives its answer, whatever the telemetry does around it', async () => {
+    const logged = jest.spyOn(Logger.prototype, 'error').mockImplementation();
+    const fail = (): never => {
+      throw new Error('from the telemetry');
+    };
+    const ways: ((body: () => unknown) => unknown)[] = [
+      fail,
+      (body) => (body(), fail()),
+      () => undefined,
+      (body) => void body(),
+      (body) => [body(), body()][1],
+      async (body) => await body(),
+      async (body) => (await Promise.resolve(), body()),
+    ];
+    for (const way of ways) {
+      await observed.server.client.flushall();
+      const within = way as <T>(body: () => T) => T;
+      const { redis } = await observed.start({
+        telemetry: {
+          follow: () => ({
+            begin: () => ({ within, end: () => undefined }),
+            occurred: () => undefined,
+            roundTrip: () => undefined,
+            poolWait: () => undefined,
+            batch: () => undefined,
+          }),
+        },
+      });
+      expect(await redis.counters.add('n', 1)).toMatchObject({ value: 1 });
+      expect(await redis.counters.get('n')).toBe(1);
+      const refused = new Error('of the work');
+      await expect(redis.transactions.run(['k'], () => Promise.reject(refused))).rejects.toBe(refused);
+    }
+    logged.mockRestore();
+  });
 });
