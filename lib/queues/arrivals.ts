@@ -41,6 +41,8 @@ export class Arrivals {
   constructor(
     private readonly connection: RedisConnection,
     private readonly commands: QueueCommands,
+    /** Told when somebody waits: from then on it is to be closed. */
+    private readonly used: () => void,
   ) {}
 
   /**
@@ -51,6 +53,7 @@ export class Arrivals {
     if (this.closing.signal.aborted) throw this.connection.closedError();
     signal?.throwIfAborted();
     this.wasUsed = true;
+    this.used();
     return await new Promise<boolean>((resolve, reject) => {
       const leave = (): void => {
         clearTimeout(timer);

@@ -24,11 +24,15 @@ export interface TakeCall extends QueueCallOptions {
 /** Takes and ends jobs of one queue, with payloads of one format. */
 export class QueueReader<T> {
   constructor(
-    readonly commands: QueueCommands,
-    private readonly arrivals: Arrivals,
+    /** Held as a whole: it is the process's share in the queue for as long as anybody has it. */
+    private readonly share: { readonly commands: QueueCommands; readonly arrivals: Arrivals },
     private readonly format: PayloadFormat,
     readonly settings: ReaderSettings,
   ) {}
+
+  get commands(): QueueCommands {
+    return this.share.commands;
+  }
 
   async take({ waitMs, leaseMs, signal, ...options }: TakeCall): Promise<TakenJob<T> | undefined> {
     const until = Deadline.in(waitMs);
@@ -37,7 +41,7 @@ export class QueueReader<T> {
       await this.commands.reclaimWhenDue();
       const taken = await this.takeNow(leaseMs, waitMs > 0, options);
       if (taken || until.passed) return taken;
-      if (!(await this.arrivals.turn(until, signal))) return undefined;
+      if (!(await this.share.arrivals.turn(until, signal))) return undefined;
     }
   }
 

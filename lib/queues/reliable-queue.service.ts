@@ -17,11 +17,23 @@ import { RunningConsumer } from './running-consumer.js';
 
 const checkOptions = check.options(queueOptionChecks);
 
+interface Share {
+  readonly commands: QueueCommands;
+  readonly arrivals: Arrivals;
+}
+
 /** Queues that lose no job: what a process took and did not finish comes back. */
 @Injectable()
 export class ReliableQueueService {
-  /** This process's share in each queue. */
-  private readonly shares = new Map<string, { commands: QueueCommands; arrivals: Arrivals }>();
+  /**
+   * This process's share in each queue that is in use: its name may be made at run time, so what nobody holds any more goes. One that was waited for
+   * stays, since closing takes it out of Redis.
+   */
+  private readonly shares = new Map<string, WeakRef<Share>>();
+  private readonly waitedFor = new Set<Share>();
+  private readonly collected = new FinalizationRegistry<string>((queue) => {
+    if (!this.shares.get(queue)?.deref()) this.shares.delete(queue);
+  });
   private readonly consumers = new Set<Pick<RunningConsumer, 'stop'>>();
   private isClosed = false;
 
@@ -51,10 +63,11 @@ export class ReliableQueueService {
   get<T>(name: string, options: QueueOptions = {}): ReliableQueue<T> {
     check.key('name', name);
     checkOptions('options', options);
-    const { commands, arrivals } = this.shareIn(name);
+    const share = this.shareIn(name);
+    const { commands } = share;
     const { queues } = this.options;
     const format = payloadFormats[options.format ?? 'json'];
-    const reader = new QueueReader<T>(commands, arrivals, format, {
+    const reader = new QueueReader<T>(share, format, {
       leaseMs: options.leaseMs ?? queues.leaseMs,
       maxDeliveries: options.maxDeliveries ?? queues.maxDeliveries,
     });
@@ -78,11 +91,11 @@ export class ReliableQueueService {
     this.isClosed = true;
     // Those that were begun since the others were stopped.
     await this.stopConsumers(this.options.shutdownTimeoutMs);
-    await Promise.all([...this.shares.values()].map(({ arrivals }) => arrivals.close()));
+    await Promise.all([...this.shares.values()].map((share) => share.deref()?.arrivals.close()));
   }
 
-  private shareIn(queue: string): { commands: QueueCommands; arrivals: Arrivals } {
-    let share = this.shares.get(queue);
+  private shareIn(queue: string): Share {
+    let share = this.shares.get(queue)?.deref();
     if (!share) {
       const { connection, operations, scripts, inFlight, observer } = this;
       const { timeoutMs } = this.options;
@@ -94,7 +107,14 @@ export class ReliableQueueService {
         observer,
         timeoutMs,
       });
-      this.shares.set(queue, (share = { commands, arrivals: new Arrivals(connection, commands) }));
+      const made: Share = {
+        commands,
+        arrivals: new Arrivals(connection, commands, () => this.waitedFor.add(made)),
+      };
+      if (this.isClosed) void made.arrivals.close();
+      this.shares.set(queue, new WeakRef(made));
+      this.collected.register(made, queue);
+      share = made;
     }
     return share;
   }

@@ -16,6 +16,7 @@ import {
   ConfigurationError,
   Idempotent,
   LeaseLostError,
+  ModuleClosedError,
   RedisUnavailableError,
   QueueConsumer,
   ReliableQueueService,
@@ -242,6 +243,21 @@ describe('@QueueConsumer', () => {
     let hasEnded = false;
     void consumer!.ended().then(() => (hasEnded = true));
     await waitFor('it has ended', () => hasEnded);
+  });
+
+  it('[QU-17] waits for no job of a queue that is named for the first time while the application shuts down', async () => {
+    const { queues, close, app } = await start([]);
+    const slow = gate();
+    // Keeps the connection open for as long as it runs.
+    const work = app.get(AtomicRedis).transactions.run(['k'], () => slow.passed);
+    const known = queues.get('known').take({ timeoutMs: 60_000 });
+    const closed = close();
+    await expect(known).rejects.toBeInstanceOf(ModuleClosedError);
+    const first = queues.get('never-named-before').take({ timeoutMs: 60_000 });
+    await expect(first).rejects.toBeInstanceOf(ModuleClosedError);
+    slow.open();
+    await Promise.all([closed, work]);
+    expect(await redis.client.info('clients')).toContain('blocked_clients:0');
   });
 
   it('[QU-16] renews the lease of a job that takes long', async () => {

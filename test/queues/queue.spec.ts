@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import {
   InvalidArgumentError,
   LeaseLostError,
@@ -272,6 +274,23 @@ describe('ReliableQueue', () => {
     expect(used.evalsha).toBe(5);
     expect(Object.keys(used).filter((name) => name === 'eval' || name === 'blmove')).toEqual([]);
     await own.close();
+  });
+
+  it('[QU-6] keeps nothing in the process of queues whose names are not used any more', async () => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const settled = async (): Promise<number> => {
+      for (let i = 0; i < 3; i++) {
+        await new Promise((resolve) => setTimeout(resolve, 10));
+        collect();
+      }
+      return process.memoryUsage().heapUsed;
+    };
+    const names = 20_000;
+    const before = await settled();
+    for (let i = 0; i < names; i++) queues.get(`user:${i}`);
+    // Some 2 kB each, if they were kept.
+    expect((await settled()) - before).toBeLessThan(names * 500);
   });
 
   it('[QU-8] waits for a job without keeping others from the connection', async () => {
