@@ -46,7 +46,7 @@ export const nonEmptyString: Check = (path, value) => {
 
 /** Whether it is text or bytes that arrive in Redis as they are: half of a surrogate pair would not. */
 export const isBytes = (value: unknown): value is string | Buffer =>
-  typeof value === 'string' ? !/\p{Surrogate}/u.test(value) : Buffer.isBuffer(value);
+  typeof value === 'string' ? value.isWellFormed() : Buffer.isBuffer(value);
 
 /** Text or bytes that arrive in Redis as they are. */
 export const bytes: Check = (path, value) => {

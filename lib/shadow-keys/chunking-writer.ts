@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
+import { isBytes } from '../atomic-redis.validation.js';
 import type { ShadowCommand, ShadowConnection } from './shadow-connection.js';
 import { ShadowBuildEndedError } from './shadow-key.errors.js';
 import type { Shadow, ShadowType } from './shadow-type.js';
@@ -210,6 +211,7 @@ export class ChunkingWriter implements ShadowWriter {
 /** Adds an argument. Returns about how many characters that is. */
 function push(args: (string | Buffer)[], method: string, value: unknown, field?: unknown): number {
   const argument = typeof value === 'string' || Buffer.isBuffer(value) ? value : toText(method, value, field);
+  if (!isBytes(argument)) throw notWritable(method, 'well-formed text', value, field);
   args.push(argument);
   return argument.length;
 }

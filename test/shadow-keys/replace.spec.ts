@@ -557,6 +557,12 @@ describe('ShadowKeyService', () => {
       ['writer.zadd.a', (w) => w.zadd({ a: '1' as never })],
       ['writer.xadd', (w) => w.xadd({})],
       ['writer.set', (w) => w.set(true as never)],
+      // Half of a surrogate pair would arrive as another character: two fields would be one.
+      ['writer.hset', (w) => w.hset({ '\ud800': 1 })],
+      ['writer.hset.a', (w) => w.hset({ a: 'x\udfff' })],
+      ['writer.sadd', (w) => w.sadd('\ud800', '\ud801')],
+      ['writer.zadd', (w) => w.zadd({ '\ud800': 1 })],
+      ['writer.append', (w) => w.append('\ud83d')],
       ['writer', async (w) => [await w.hset({ a: 1 }), await w.rpush('a')]],
     ])('[SK-8] refuses what cannot be written: %s', async (argument, build) => {
       await redis.client.set('k', 'old');
