@@ -71,7 +71,7 @@ export class LabService implements OnModuleDestroy {
   async onModuleDestroy(): Promise<void> {
     if (!this.#equipment) return;
     const { redis, proxy, workers } = await this.#equipment;
-    workers.killAll();
+    workers.close();
     redis.disconnect();
     await proxy.stop();
   }

@@ -17,6 +17,7 @@ export class Workers {
   #serving: Worker[] = [];
   #filling: Promise<void> = Promise.resolve();
   readonly #children = new Set<ChildProcess>();
+  #isClosed = false;
 
   constructor(private readonly redisUrl: string) {}
 
@@ -27,11 +28,19 @@ export class Workers {
     return this.#serving;
   }
 
+  /** Those that serve; they count as dead at once, not when the system has told of it. */
   killAll(): void {
+    for (const worker of this.#serving) worker.kill();
+  }
+
+  /** Kills every process, and starts none any more. */
+  close(): void {
+    this.#isClosed = true;
     for (const child of this.#children) child.kill('SIGKILL');
   }
 
   async #fill(): Promise<void> {
+    if (this.#isClosed) throw new Error('The lab is closed');
     const alive = this.#serving.filter((worker) => worker.alive);
     const missing = Array.from({ length: PROCESSES - alive.length }, () => this.#start());
     this.#serving = [...alive, ...(await Promise.all(missing))];

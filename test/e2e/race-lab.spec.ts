@@ -106,6 +106,42 @@ describe('the race lab behind its page', () => {
     });
   });
 
+  it('[LAB-2] plays a run however hastily clients went away before it', async () => {
+    const choice = { scenario: 'order-retry', callers: 20, fault: 'lost-reply' };
+    for (let i = 0; i < 2; i++) {
+      // Some go while a run is being prepared, some in the middle of one.
+      await begin(choice, AbortSignal.timeout(700))
+        .then((response) => response.text())
+        .catch(() => undefined);
+      const events = await waitFor('the next run may begin', async () => {
+        const answer = await begin({ scenario: 'counter', callers: 5, fault: 'killed-worker' });
+        return answer.status === 200 && (await answer.text());
+      });
+      expect(events).not.toContain('event: error');
+    }
+  }, 60_000);
+
+  it('[LAB-2] starts no process anew when the shop ends in the middle of a run', async () => {
+    const other = await startShop();
+    try {
+      const client = new AbortController();
+      const response = await fetch(`${other.url}/lab/runs`, {
+        method: 'POST',
+        headers: { 'Content-Type': 'application/json' },
+        body: JSON.stringify({ scenario: 'order-retry', callers: 20, fault: 'lost-reply' }),
+        signal: client.signal,
+      });
+      await response.body!.getReader().read();
+      other.process.kill('SIGTERM');
+      expect(await other.exited).toBe(0);
+      // One would look for the proxy in vain, and say so.
+      expect(other.output).not.toContain('REDIS_UNAVAILABLE');
+      client.abort();
+    } finally {
+      await stopShop(other);
+    }
+  });
+
   it('[LAB-2] shows the code that runs: each handler is in its file word for word', async () => {
     const { scenarios } = await read<LabDescription>(shop, '/lab');
     const shown = Object.values(scenarios).flatMap(({ handlers: { naive, atomic } }) => [

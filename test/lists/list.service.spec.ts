@@ -145,6 +145,19 @@ describe('ListService', () => {
     expect([await all('a'), await redis.client.get('s')]).toEqual([['1'], 'text']);
   });
 
+  it('[LI-4] tells of what is no list also when it turns out while an element is waited for', async () => {
+    await redis.client.set('s', 'text');
+    const moved = lists.move('e', 's', { timeoutMs: 20_000 }).catch((reason: unknown) => reason);
+    await waitFor('BLMOVE blocks', async () =>
+      (await redis.client.info('clients')).includes('blocked_clients:1'),
+    );
+    await redis.client.rpush('e', '1');
+    const error = await moved;
+    expect(error).toBeInstanceOf(WrongTypeError);
+    expect(error).toMatchObject({ key: 's', expected: 'list', outcome: 'not-applied' });
+    expect([await all('e'), await redis.client.get('s')]).toEqual([['1'], 'text']);
+  });
+
   it('[LI-4] does nothing when memory is full', async () => {
     await redis.client.rpush('a', '1');
     await redis.client.config('SET', 'maxmemory', '1');

@@ -240,9 +240,7 @@ describe('@QueueConsumer', () => {
     }
     const { close } = await start([Late]);
     await close();
-    let hasEnded = false;
-    void consumer!.ended().then(() => (hasEnded = true));
-    await waitFor('it has ended', () => hasEnded);
+    await expect(consumer!.ended()).resolves.toBeUndefined();
   });
 
   it('[QU-17] waits for no job of a queue that is named for the first time while the application shuts down', async () => {
