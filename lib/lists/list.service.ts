@@ -136,6 +136,11 @@ export class ListService {
           if (element) return element as Buffer;
         } catch (error) {
           if (isConnectionLoss(error)) throw this.lost(source, error as Error);
+          if ((error as Error).message.startsWith('WRONGTYPE')) {
+            // Of two keys, one: the element, if there is any, was left where it is.
+            const type = await client.type(source).catch(() => 'list');
+            throw new WrongTypeError(type === 'list' || type === 'none' ? destination : source, 'list');
+          }
           if (!isTransientRefusal(error))
             throw toReplyError(error as Error, `BLMOVE from ${describe(source)}`);
           // The slot has moved, or its master has changed.
