@@ -91,7 +91,7 @@ export class ReliableQueueService {
     this.isClosed = true;
     // Those that were begun since the others were stopped.
     await this.stopConsumers(this.options.shutdownTimeoutMs);
-    await Promise.all([...this.shares.values()].map((share) => share.deref()?.arrivals.close()));
+    await Promise.all([...this.shares.values()].map(async (share) => await share.deref()?.arrivals.close()));
   }
 
   private shareIn(queue: string): Share {

@@ -20,7 +20,7 @@ interface Running {
 /** How long one wait for a job lasts. */
 const WAIT_MS = 60_000;
 
-/** For giving back one job at the end. */
+/** For giving back one job at the end, and for ends that are under way then. */
 const RELEASE_TIMEOUT_MS = 2_000;
 
 const checkStopOptions = check.options({ timeoutMs: check.waitMs(0) });
@@ -31,6 +31,8 @@ export class RunningConsumer<T = unknown> {
   private readonly stopping = new AbortController();
   /** Jobs whose handler has not settled. */
   private readonly running = new Map<TakenJob<T>, Running>();
+  /** Ends under way, of jobs whose handler has settled. */
+  private readonly ends = new Set<Promise<unknown>>();
   private readonly loops: Promise<unknown>;
   private stopped: Promise<void> | undefined;
 
@@ -69,7 +71,13 @@ export class RunningConsumer<T = unknown> {
       const left = [...this.running];
       for (const [, { stopRenewing }] of left) stopRenewing();
       this.running.clear();
-      await Promise.all(left.map(([taken, { operation }]) => this.release(taken, operation)));
+      const ends = Promise.allSettled(this.ends);
+      await Promise.all([
+        ...left.map(([taken, { operation }]) => this.release(taken, operation)),
+        Deadline.in(RELEASE_TIMEOUT_MS)
+          .race(ends, () => new Error('not in time'))
+          .catch(() => undefined),
+      ]);
       if (left.length > 0)
         this.log(() =>
           this.logger.warn(
@@ -114,6 +122,21 @@ export class RunningConsumer<T = unknown> {
     const failure = await this.run(taken, operation);
     // Given back when the time was up.
     if (!this.running.delete(taken)) return undefined;
+    const ending = this.settle(operation, taken, failure);
+    this.ends.add(ending);
+    try {
+      return await ending;
+    } finally {
+      this.ends.delete(ending);
+    }
+  }
+
+  /** Ends a delivery whose handler has settled. Resolves with the next job, when there is one. */
+  private async settle(
+    operation: Operation,
+    taken: TakenJob<T>,
+    failure: { error: unknown } | undefined,
+  ): Promise<TakenJob<T> | undefined> {
     if (taken.ending) {
       const { verdict: chosen, settled: settling } = taken.ending;
       await settling.then(
@@ -133,7 +156,8 @@ export class RunningConsumer<T = unknown> {
         : await taken.endAndTakeNext(verdict, reason, options);
       this.log(() => this.report(taken, settled, failure));
       this.tell(operation, taken, endOf(verdict, settled), failure);
-      return next;
+      // Stopped meanwhile: it goes back, as part of this end.
+      return next && this.stopping.signal.aborted ? await this.process(next) : next;
     } catch (error) {
       this.tell(operation, taken, 'unrecorded', { error });
       throw error;

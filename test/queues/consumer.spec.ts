@@ -230,7 +230,7 @@ describe('@QueueConsumer', () => {
   });
 
   it('[QU-17] ends a consumer that is started while the application shuts down', async () => {
-    let consumer: RunningConsumer<unknown> | undefined;
+    let consumer: RunningConsumer | undefined;
     @Injectable()
     class Late implements BeforeApplicationShutdown {
       constructor(private readonly queues: ReliableQueueService) {}
@@ -256,6 +256,29 @@ describe('@QueueConsumer', () => {
     slow.open();
     await Promise.all([closed, work]);
     expect(await redis.client.info('clients')).toContain('blocked_clients:0');
+  });
+
+  it('[QU-17] gives back what an end that came late has taken with it', async () => {
+    const proxy = await startFaultProxy({ target: redis.server });
+    closing.push(() => proxy.stop());
+    const { queues, close } = await start([], { connection: proxy.url, shutdownTimeoutMs: 300 });
+    const queue = queues.get<string>('q');
+    const done = gate();
+    let runs = 0;
+    queue.consume(async () => {
+      runs++;
+      await done.passed;
+    });
+    await queue.pushMany(['a', 'b']);
+    await waitFor('it runs', () => runs === 1);
+    // The end of the first job takes the second one, and is answered only after the time is up.
+    const slow = proxy.delay({ replyMs: 900, match: ({ name }) => name === 'EVALSHA', times: 1 });
+    done.open();
+    await waitFor('the end is on its way', () => slow.count === 1);
+    await close();
+    expect(runs).toBe(1);
+    const later = (await start([])).queues.get('q');
+    expect(await later.counts()).toEqual({ pending: 1, processing: 0, dead: 0 });
   });
 
   it('[QU-16] renews the lease of a job that takes long', async () => {
