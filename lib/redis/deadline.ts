@@ -29,16 +29,20 @@ export class Deadline {
   }
 
   /** Settles as `promise` does, or rejects with what `onPassed` makes once the deadline has passed. */
-  async race<T>(promise: Promise<T>, onPassed: () => Error): Promise<T> {
-    let timer: NodeJS.Timeout | undefined;
-    const passed = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(onPassed()), this.remainingMs);
+  race<T>(promise: Promise<T>, onPassed: () => Error): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => reject(onPassed()), this.remainingMs);
+      promise.then(
+        (value) => {
+          clearTimeout(timer);
+          resolve(value);
+        },
+        (error: unknown) => {
+          clearTimeout(timer);
+          reject(error as Error);
+        },
+      );
     });
-    try {
-      return await Promise.race([promise, passed]);
-    } finally {
-      clearTimeout(timer);
-    }
   }
 }
 

@@ -143,6 +143,12 @@ export class RedisConnection {
     await deadline.race(clock.learn(), () => this.unavailable());
   }
 
+  /** {@link ownerOf}, where it is known now. */
+  knownOwnerOf(slot: number): string | undefined {
+    const node = this.isReady ? this.topology.ownerOf(slot) : undefined;
+    return node && nameOf(node);
+  }
+
   /**
    * Names the server that has the slot; it changes when the slot moves or its server fails over.
    * @throws RedisUnavailableError when none is known by the deadline

@@ -7,7 +7,7 @@ import type { RedisConnection } from '../redis/redis-connection.js';
 import { finalRefusal, isConnectionLoss, refusalsOf, toReplyError } from '../redis/reply-errors.js';
 import type { ScriptRunner } from '../redis/script-runner.js';
 import { CommitMarker } from './commit-marker.js';
-import type { TransactionConnection } from './connection-pools.js';
+import type { Lease } from './connection-pools.js';
 import { resolveScript, type Resolution } from './resolve.script.js';
 import { PartialCommitError } from './transaction.errors.js';
 
@@ -25,7 +25,9 @@ export type CommitResult =
   | { readonly kind: 'not-applied'; readonly cause: Error };
 
 export interface Commit {
-  readonly lease: TransactionConnection;
+  readonly lease: Lease;
+  /** Called when EXEC is written and nothing more will be: who waits for the connection or the keys need not wait for the answer. */
+  readonly onWritten: () => void;
   readonly slot: number;
   readonly queued: readonly QueuedCommand[];
   /** Of the library's own, behind the queued ones. */
@@ -56,11 +58,13 @@ export class Committer {
    * @throws OutcomeUnknownError when EXEC was not answered, and Redis could not be asked by the deadline or its evidence is gone
    */
   async commit(commit: Commit): Promise<CommitResult> {
-    const { lease, slot, queued, accompanying, timeoutMs, deadline, durability } = commit;
-    const { client, marker } = lease;
+    const { slot, queued, accompanying, timeoutMs, deadline, durability } = commit;
+    const { connection } = commit.lease;
+    const { client, marker } = connection;
     const attempt = marker.nextAttempt();
     const ttlMs = CommitMarker.ttlMs(timeoutMs);
     const sentAt = performance.now();
+    connection.corkForThisTick();
     const multi = client.multi() as unknown as Multi;
     for (const { name, args } of [...queued, ...accompanying]) multi[name]!(...args);
     multi.set(marker.keyIn(slot), attempt, 'PX', ttlMs);
@@ -68,10 +72,11 @@ export class Committer {
     try {
       const patience = Deadline.in(Math.min(EXEC_PATIENCE_MS, deadline.remainingMs / 2));
       const answer = this.connection.observer.roundTrip('EXEC', () => multi.exec());
+      if (!durability) commit.onWritten();
       replies = await patience.race(answer, () => new Error('EXEC was not answered'));
     } catch (error) {
       if (!isConnectionLoss(error)) return refused(error as Error);
-      client.disconnect();
+      connection.discard();
       return await this.resolve(commit, attempt, ttlMs, error as Error);
     }
     if (replies === null) return { kind: 'conflict' };
@@ -94,7 +99,7 @@ export class Committer {
     ttlMs: number,
     cause: Error,
   ): Promise<CommitResult> {
-    const marker = lease.marker.keyIn(slot);
+    const marker = lease.connection.marker.keyIn(slot);
     let resolution;
     let acknowledged: Replicated | undefined;
     try {

@@ -1,8 +1,8 @@
-import type { Redis } from 'ioredis';
-import { Pool } from 'tarn';
 import { CommitMarker } from './commit-marker.js';
+import { ConnectionPool, TransactionConnection } from './connection-pool.js';
 import { Deadline } from '../redis/deadline.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
+import type { Stop } from './stop.js';
 
 export interface ConnectionPoolOptions {
   maxConnections: number;
@@ -21,15 +21,45 @@ export interface PoolStatus {
   readonly waiting: number;
 }
 
-/** A connection that transactions take turns on, with the marker that goes with it. */
-export interface TransactionConnection {
-  readonly client: Redis;
-  readonly marker: CommitMarker;
-}
-
 /** A connection lent to one transaction. */
-export interface Lease extends TransactionConnection {
-  release(): void;
+export class Lease {
+  private isHandedOn = false;
+  private isReleased = false;
+
+  constructor(
+    readonly connection: TransactionConnection,
+    /** None for a connection that is closed after this one transaction. */
+    private readonly pool: ConnectionPool | undefined,
+  ) {}
+
+  /**
+   * EXEC is written: what another transaction writes now comes behind it, so that the connection need not wait for its answer. The WATCH of
+   * the next shares a write with the EXEC of this one, and is answered after it.
+   */
+  handOn(): void {
+    if (this.isHandedOn || !this.pool) return;
+    this.isHandedOn = true;
+    this.pool.handOn(this.connection);
+  }
+
+  /** The transaction is done with it. */
+  release(): void {
+    if (this.isReleased) return;
+    this.isReleased = true;
+    if (!this.pool) return this.connection.discard();
+    this.pool.leave(this.connection);
+    this.handOn();
+  }
+
+  /**
+   * Leaves the connection fit for the next transaction without waiting for it.
+   * @param isSuspect it may be stuck: it is thrown away, unless another transaction waits for an answer on it and will see to that
+   */
+  forgetWatches(isSuspect: boolean): void {
+    const { connection } = this;
+    if (isSuspect && connection.users === 1) connection.discard();
+    else connection.client.unwatch().catch(() => connection.discard());
+  }
 }
 
 /**
@@ -37,100 +67,89 @@ export interface Lease extends TransactionConnection {
  * thrown away, never reconnected: what it watched is gone.
  */
 export class ConnectionPools {
-  private readonly pools = new Map<string, Pool<TransactionConnection>>();
+  private readonly pools = new Map<string, ConnectionPool>();
 
   constructor(
     private readonly connection: RedisConnection,
     private readonly options: ConnectionPoolOptions,
   ) {}
 
+  /** A connection to the server that has the slot, where one is free now. It was alive a moment ago: its status is for the caller to check in the tick that it writes. */
+  take(slot: number): Lease | undefined {
+    const owner = this.connection.knownOwnerOf(slot);
+    const pool = owner === undefined ? undefined : this.pools.get(owner);
+    const connection = pool?.take();
+    return connection && new Lease(connection, pool);
+  }
+
   /**
-   * A connection to the server that has the slot, once it is the caller's turn for one. It was alive a moment ago: its status is for the
-   * caller to check in the tick that it writes.
+   * The same, once it is the caller's turn for one.
    *
    * A nested transaction does not wait for one, since the transaction around it holds one: when all are in use it gets a connection that
    * is closed after it.
    *
-   * @throws RedisUnavailableError when none could be had by the deadline
+   * @throws RedisUnavailableError when none could be had by the deadline, and what ends the transaction before
    */
-  async lease(slot: number, deadline: Deadline, isNested: boolean): Promise<Lease> {
-    const owner = await this.connection.ownerOf(slot, deadline);
+  async lease(slot: number, deadline: Deadline, isNested: boolean, stop: Stop): Promise<Lease> {
+    const owner = await stop.until(this.connection.ownerOf(slot, deadline));
     const pool = this.poolOf(owner);
-    if (isNested && pool.numUsed() + pool.numPendingCreates() >= this.options.maxConnections) {
-      const connection = await this.open(owner, deadline);
-      return { ...connection, release: () => connection.client.disconnect() };
+    const free = pool.take();
+    if (free) return new Lease(free, pool);
+    if (isNested && pool.isExhausted) {
+      const extra = await this.open(owner, deadline);
+      extra.users++;
+      return new Lease(extra, undefined);
     }
-    const pending = pool.acquire();
+    const place = pool.queue();
     try {
-      const connection = await deadline.race(pending.promise, () =>
-        this.connection.unavailable(
-          new Error(`all ${this.options.maxConnections} transaction connections were in use`),
-        ),
-      );
-      return { ...connection, release: () => pool.release(connection) };
+      return new Lease(await stop.until(place.granted), pool);
     } catch (error) {
-      pending.abort();
+      place.leave();
       // It may have been granted in the same moment.
-      pending.promise.then(
-        (granted) => pool.release(granted),
+      place.granted.then(
+        (connection) => new Lease(connection, pool).release(),
         () => undefined,
       );
-      throw error;
+      if (!stop.isTimedOut) throw error;
+      throw this.connection.unavailable(
+        new Error(`all ${this.options.maxConnections} transaction connections were in use`),
+      );
     }
   }
 
   get status(): PoolStatus {
     const pools = [...this.pools.values()];
-    const total = (count: (pool: Pool<TransactionConnection>) => number): number =>
+    const total = (count: (pool: ConnectionPool) => number): number =>
       pools.reduce((sum, pool) => sum + count(pool), 0);
     return {
       maxConnections: this.options.maxConnections,
-      open: total((pool) => pool.numUsed() + pool.numFree()),
-      inUse: total((pool) => pool.numUsed()),
-      waiting: total((pool) => pool.numPendingAcquires()),
+      open: total((pool) => pool.size),
+      inUse: total((pool) => pool.inUse),
+      waiting: total((pool) => pool.waiting),
     };
   }
 
   async close(): Promise<void> {
     const pools = [...this.pools.values()];
     this.pools.clear();
-    await Promise.all(pools.map((pool) => pool.destroy()));
+    await Promise.all(pools.map((pool) => pool.close()));
   }
 
   private async open(owner: string, deadline: Deadline): Promise<TransactionConnection> {
     const client = await this.connection.openDedicated(owner, 'transaction', deadline);
-    return { client, marker: new CommitMarker(this.connection.keys) };
+    return new TransactionConnection(client, new CommitMarker(this.connection.keys));
   }
 
-  private poolOf(owner: string): Pool<TransactionConnection> {
+  private poolOf(owner: string): ConnectionPool {
     let pool = this.pools.get(owner);
     if (!pool) {
-      this.dropEmptyPools();
+      // Servers come and go; what served one that is gone must not stay for ever.
+      for (const [name, unused] of this.pools) if (unused.isEmpty) this.pools.delete(name);
       const { maxConnections, idleTimeoutMs, openTimeoutMs } = this.options;
-      pool = new Pool<TransactionConnection>({
-        min: 0,
-        max: maxConnections,
-        idleTimeoutMillis: idleTimeoutMs,
-        // Callers bring their own deadline; the pool's only has to be later.
-        acquireTimeoutMillis: 2 ** 31 - 1,
-        createTimeoutMillis: openTimeoutMs * 2,
-        propagateCreateError: true,
-        create: () => this.open(owner, Deadline.in(openTimeoutMs)),
-        validate: ({ client }) => client.status === 'ready',
-        destroy: ({ client }) => client.disconnect(),
-      });
+      const open = (): Promise<TransactionConnection> => this.open(owner, Deadline.in(openTimeoutMs));
+      pool = new ConnectionPool(open, maxConnections, idleTimeoutMs);
       this.pools.set(owner, pool);
     }
     return pool;
-  }
-
-  /** Servers come and go; what served one that is gone must not stay for ever. */
-  private dropEmptyPools(): void {
-    for (const [owner, pool] of this.pools) {
-      const uses = pool.numUsed() + pool.numFree() + pool.numPendingCreates() + pool.numPendingAcquires();
-      if (uses > 0) continue;
-      this.pools.delete(owner);
-      void pool.destroy();
-    }
   }
 }

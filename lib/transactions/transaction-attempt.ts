@@ -18,7 +18,8 @@ import {
 } from './transaction-commands.js';
 import { ARMED, CommitMarker } from './commit-marker.js';
 import { execReplies, UnavailableUntilExec } from './exec-replies.js';
-import type { TransactionConnection } from './connection-pools.js';
+import type { TransactionConnection } from './connection-pool.js';
+import type { Stop } from './stop.js';
 import type { TransactionOptions } from './transaction.options.js';
 import { Transaction } from './transaction.js';
 
@@ -31,8 +32,7 @@ export interface AttemptScope {
   /** Whether every key must lie in that slot: on a Cluster, or where the module asks for it. */
   readonly sameSlot: boolean;
   readonly timeoutMs: number;
-  /** Aborts when the deadline passes or the caller's signal aborts. */
-  readonly stop: AbortSignal;
+  readonly stop: Stop;
   /** What the transaction's EXEC is to commit beside its own writes. */
   readonly participant: CommitParticipant | undefined;
 }
@@ -41,13 +41,12 @@ export interface AttemptScope {
 export class TransactionAttempt extends Transaction {
   readonly read: TransactionReads;
   readonly write: TransactionWrites;
-  readonly signal: AbortSignal;
-  readonly queued: (QueuedCommand & { readonly keys: readonly string[] })[] = [];
+  readonly queued: QueuedCommand[] = [];
   /**
-   * Settles when Redis has answered the WATCH. MULTI is never written before: a WATCH that arrives late could start on a marker that a
+   * Settles when Redis has answered the WATCH; undefined once it has. MULTI is never written before: a WATCH that arrives late could start on a marker that a
    * resolver has touched already, and EXEC would commit.
    */
-  watching: Promise<unknown>;
+  watching: Promise<unknown> | undefined;
   /** Why the attempt cannot be committed although the work may go on: its connection was lost, or a node refused. */
   failure: AtomicRedisError | undefined;
   /** Whether a transaction that joined this one needs the replies. */
@@ -58,29 +57,30 @@ export class TransactionAttempt extends Transaction {
   private readonly client: Redis;
 
   constructor(
-    { client, marker }: TransactionConnection,
+    lent: TransactionConnection,
     private readonly connection: RedisConnection,
     private readonly scope: AttemptScope,
     readonly attempt: number,
   ) {
     super();
+    const { client, marker } = lent;
     this.client = client;
-    this.signal = scope.stop;
     this.read = new Reads((name, args) => this.sendRead(name, args)) as unknown as TransactionReads;
     this.write = new Writes((name, args) => this.enqueue(name, args)) as unknown as TransactionWrites;
     // One write to the socket for the marker, WATCH and the reads that the work begins with.
-    client.stream.cork();
-    process.nextTick(() => client.stream.uncork());
-    const armed = this.arm(marker);
-    const { keys, slot, participant } = scope;
+    lent.corkForThisTick();
+    const { keys, slot, timeoutMs, participant } = scope;
+    if (!marker.isArmed(slot, timeoutMs)) this.awaitBeforeExec(this.arm(marker));
     const watchedKeys = participant ? [...keys, participant.key] : keys;
     const watch = connection.observer.roundTrip('WATCH', () =>
       client.watch(...watchedKeys, marker.keyIn(slot)),
     );
-    const watched = this.settle(watch, 'WATCH');
-    const verified = participant && this.settle(participant.verify(client), 'the check of the run');
-    this.watching = Promise.all([armed, watched, verified]);
-    this.watching.catch(() => undefined);
+    this.awaitBeforeExec(this.settle(watch, 'WATCH'));
+    if (participant) this.awaitBeforeExec(this.settle(participant.verify(client), 'the check of the run'));
+  }
+
+  override get signal(): AbortSignal {
+    return this.scope.stop.signal;
   }
 
   /**
@@ -120,15 +120,24 @@ export class TransactionAttempt extends Transaction {
     if (keys.length === 0) return;
     this.assertSameSlot(keys);
     const watched = this.settle(this.client.watch(...keys), 'WATCH');
-    this.watching = Promise.all([this.watching, watched]);
-    this.watching.catch(() => undefined);
+    this.awaitBeforeExec(watched);
     await watched;
+  }
+
+  private awaitBeforeExec(step: Promise<unknown>): void {
+    const both = this.watching ? Promise.all([this.watching, step]) : step;
+    this.watching = both;
+    both.then(
+      () => {
+        if (this.watching === both) this.watching = undefined;
+      },
+      () => undefined,
+    );
   }
 
   /** Sees to it that the marker exists when it is watched and does not expire before the deadline: absent, it is no evidence. */
   private async arm(marker: CommitMarker): Promise<void> {
     const { slot, timeoutMs } = this.scope;
-    if (marker.isArmed(slot, timeoutMs)) return;
     const ttlMs = CommitMarker.ttlMs(timeoutMs);
     const sentAt = performance.now();
     await this.settle(this.client.set(marker.keyIn(slot), ARMED, 'PX', ttlMs), 'the commit marker');
@@ -144,7 +153,7 @@ export class TransactionAttempt extends Transaction {
     if (this.queued.length > 0 || this.scope.sameSlot) {
       const keys = keysOf(name, args);
       this.assertSameSlot(keys);
-      const queued = keys.find((key) => this.queued.some((command) => command.keys.includes(key)));
+      const queued = keys.find((key) => this.queued.some((command) => keysOf(command.name, command.args).includes(key)));
       if (queued !== undefined) {
         throw new TransactionMisuseError(
           `tx.read.${name}: a write to ${describe(queued)} is queued and has no value before EXEC; read first, then write`,
@@ -158,9 +167,8 @@ export class TransactionAttempt extends Transaction {
   private enqueue(name: string, args: unknown[]): unknown {
     this.assertOpen(`write.${name}`);
     assertArguments(`tx.write.${name}`, name, args);
-    const keys = keysOf(name, args);
-    this.assertSameSlot(keys);
-    this.queued.push({ name, args, keys });
+    if (this.scope.sameSlot) this.assertSameSlot(keysOf(name, args));
+    this.queued.push({ name, args });
     return new UnavailableUntilExec(name, this.queued.length - 1);
   }
 
@@ -174,15 +182,13 @@ export class TransactionAttempt extends Transaction {
   }
 
   /** Turns an error of the connection or a passing refusal into one that starts the attempt again; any other is the caller's. */
-  private async settle<T>(reply: Promise<T>, what: string): Promise<T> {
-    try {
-      return await reply;
-    } catch (error) {
+  private settle<T>(reply: Promise<T>, what: string): Promise<T> {
+    return reply.catch((error: unknown) => {
       // The participant's own, or nothing that Redis said.
       if (error instanceof AtomicRedisError || !(error instanceof Error)) throw error;
       if (!isConnectionLoss(error) && !isTransientRefusal(error)) throw toReplyError(error, what);
       throw (this.failure ??= this.connection.unavailable(error));
-    }
+    });
   }
 
   private assertOpen(what: string): void {

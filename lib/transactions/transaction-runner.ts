@@ -1,11 +1,12 @@
 import { AtomicRedisError, NotReplicatedError, RedisUnavailableError } from '../atomic-redis.errors.js';
 import type { CommitParticipant, QueuedCommand } from '../redis/commit-participant.js';
-import { Deadline, fullJitter, sleep, untilAborted } from '../redis/deadline.js';
+import { Deadline, fullJitter, sleep } from '../redis/deadline.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import type { Committer } from './commit.js';
 import type { ConnectionPools, Lease } from './connection-pools.js';
 import { execReplies } from './exec-replies.js';
 import { KeyTurns } from './key-turns.js';
+import { Stop } from './stop.js';
 import { TransactionAttempt } from './transaction-attempt.js';
 import { RepliesLostError, TransactionConflictError, TransactionTimeoutError } from './transaction.errors.js';
 import type { ResolvedTransactionOptions } from './transaction.options.js';
@@ -31,7 +32,7 @@ export interface TransactionRequest<T> extends Omit<ResolvedTransactionOptions, 
   readonly keys: readonly string[];
   readonly slot: number;
   readonly sameSlot: boolean;
-  readonly work: (attempt: TransactionAttempt) => Promise<T>;
+  readonly work: (attempt: TransactionAttempt) => PromiseLike<T> | T;
   /** What its EXEC commits beside its own writes. */
   readonly participant: CommitParticipant | undefined;
   /** Is counted up as it goes on. */
@@ -42,15 +43,14 @@ export interface TransactionRequest<T> extends Omit<ResolvedTransactionOptions, 
 
 /** One transaction to its end. */
 interface Run<T> extends TransactionRequest<T> {
-  /** Aborts when the deadline passes, the caller's signal aborts, or the module is closed. */
-  readonly stop: AbortSignal;
+  readonly stop: Stop;
   readonly deadline: Deadline;
 }
 
 /** Runs attempts of a transaction until one is committed, fails for good, or the attempts or the time run out. */
 export class TransactionRunner {
   private readonly turns = new KeyTurns();
-  private readonly running = new Set<AbortController>();
+  private readonly running = new Set<Stop>();
 
   constructor(
     private readonly connection: RedisConnection,
@@ -60,28 +60,25 @@ export class TransactionRunner {
 
   async run<T>(request: TransactionRequest<T>): Promise<T> {
     const { keys, timeoutMs, signal } = request;
-    const timedOut = new TransactionTimeoutError(keys, timeoutMs);
-    const stopping = new AbortController();
-    const timer = setTimeout(() => stopping.abort(timedOut), timeoutMs);
-    const stop = signal ? AbortSignal.any([signal, stopping.signal]) : stopping.signal;
-    this.running.add(stopping);
+    const stop = new Stop(timeoutMs, () => new TransactionTimeoutError(keys, timeoutMs), signal);
+    this.running.add(stop);
     try {
-      return await this.attemptUntilDone({ ...request, stop, deadline: Deadline.in(timeoutMs) }, timedOut);
+      return await this.attemptUntilDone({ ...request, stop, deadline: Deadline.in(timeoutMs) });
     } finally {
-      clearTimeout(timer);
-      this.running.delete(stopping);
+      stop.end();
+      this.running.delete(stop);
     }
   }
 
   /** Gives up what still runs, with a ModuleClosedError, and closes the connections. */
   async close(): Promise<void> {
-    for (const stopping of this.running) stopping.abort(this.connection.closedError());
+    for (const stop of this.running) stop.stop(this.connection.closedError());
     await this.pools.close();
   }
 
-  private async attemptUntilDone<T>(run: Run<T>, timedOut: Error): Promise<T> {
+  private async attemptUntilDone<T>(run: Run<T>): Promise<T> {
     const startedAt = performance.now();
-    const { maxAttempts, backoff, tally } = run;
+    const { maxAttempts, backoff, tally, stop } = run;
     let cause: Error | undefined;
     try {
       for (let attempt = 1; ; attempt++) {
@@ -90,11 +87,11 @@ export class TransactionRunner {
         if (result.done) return result.value;
         cause = result.cause;
         if (result.conflict && ++tally.conflicts >= maxAttempts) break;
-        await sleep(fullJitter(attempt, backoff.minMs, backoff.maxMs), run.stop);
+        await sleep(fullJitter(attempt, backoff.minMs, backoff.maxMs), stop.signal);
       }
     } catch (error) {
-      if (error !== timedOut) throw error;
-      if (tally.conflicts === 0) throw this.whyNot(cause) ?? timedOut;
+      if (!stop.isTimedOut || error !== stop.reason) throw error;
+      if (tally.conflicts === 0) throw this.whyNot(cause) ?? error;
     }
     throw new TransactionConflictError(run.keys, tally.conflicts, performance.now() - startedAt);
   }
@@ -105,15 +102,11 @@ export class TransactionRunner {
   }
 
   private async attemptInTurn<T>(run: Run<T>, number: number): Promise<AttemptResult<T>> {
-    const turn = run.isNested ? Promise.resolve(() => undefined) : this.turns.take(run.keys);
-    const endTurn = await untilAborted(turn, run.stop).catch((error: unknown) => {
-      void turn.then((end) => end());
-      throw error;
-    });
+    const endTurn = await this.turn(run);
     let lease: Lease | undefined;
     try {
       lease = await this.lease(run);
-      return await this.attemptOn(lease, run, number);
+      return await this.attemptOn(lease, run, number, endTurn);
     } catch (error) {
       // Without a lease the error is ours; with one it is for the caller.
       if (!lease && error instanceof RedisUnavailableError)
@@ -125,23 +118,46 @@ export class TransactionRunner {
     }
   }
 
-  private async lease({ slot, deadline, isNested, stop }: Run<unknown>): Promise<Lease> {
-    const askedAt = performance.now();
-    const leasing = this.pools.lease(slot, deadline, isNested);
-    const lease = await untilAborted(leasing, stop).catch((error: unknown) => {
-      leasing.then(
-        (late) => late.release(),
-        () => undefined,
-      );
+  private turn({ keys, isNested, stop }: Run<unknown>): (() => void) | Promise<() => void> {
+    stop.throwIfStopped();
+    const turn = isNested ? () => undefined : this.turns.take(keys);
+    if (!(turn instanceof Promise)) return turn;
+    return stop.until(turn).catch((error: unknown) => {
+      void turn.then((end) => end());
       throw error;
     });
-    this.connection.observer.poolWaited(askedAt);
-    return lease;
   }
 
-  private async attemptOn<T>(lease: Lease, run: Run<T>, number: number): Promise<AttemptResult<T>> {
+  private lease({ slot, deadline, isNested, stop }: Run<unknown>): Lease | Promise<Lease> {
+    const { observer } = this.connection;
+    const askedAt = performance.now();
+    const free = this.pools.take(slot);
+    const waited = <L>(lease: L): L => {
+      observer.poolWaited(askedAt);
+      return lease;
+    };
+    return free ? waited(free) : this.pools.lease(slot, deadline, isNested, stop).then(waited);
+  }
+
+  private attemptOn<T>(
+    lease: Lease,
+    run: Run<T>,
+    number: number,
+    endTurn: () => void,
+  ): Promise<AttemptResult<T>> {
     const { participant } = run;
-    if (!participant) return await this.attemptWith(lease, run, number);
+    return participant
+      ? this.attemptFor(participant, lease, run, number, endTurn)
+      : this.attemptWith(lease, run, number, endTurn);
+  }
+
+  private async attemptFor<T>(
+    participant: CommitParticipant,
+    lease: Lease,
+    run: Run<T>,
+    number: number,
+    endTurn: () => void,
+  ): Promise<AttemptResult<T>> {
     try {
       await participant.begin(run.deadline);
     } catch (error) {
@@ -150,7 +166,7 @@ export class TransactionRunner {
     }
     let result: AttemptResult<T> | undefined;
     try {
-      result = await this.attemptWith(lease, run, number);
+      result = await this.attemptWith(lease, run, number, endTurn);
     } finally {
       const { touched } = participant.end(result?.done ?? false);
       // The participant's own touch made EXEC refuse: nobody else's change, so no attempt of the caller's.
@@ -160,30 +176,36 @@ export class TransactionRunner {
     return result;
   }
 
-  private async attemptWith<T>(lease: Lease, run: Run<T>, number: number): Promise<AttemptResult<T>> {
-    const { client } = lease;
-    run.stop.throwIfAborted();
-    if (client.status !== 'ready') return again(this.connection.unavailable());
+  private async attemptWith<T>(
+    lease: Lease,
+    run: Run<T>,
+    number: number,
+    endTurn: () => void,
+  ): Promise<AttemptResult<T>> {
+    const { stop } = run;
+    stop.throwIfStopped();
+    if (!lease.connection.isReady) return again(this.connection.unavailable());
     run.tally.attempts++;
-    const attempt = new TransactionAttempt(lease, this.connection, run, number);
+    const attempt = new TransactionAttempt(lease.connection, this.connection, run, number);
     let value: T;
     try {
-      value = await untilAborted(run.work(attempt), run.stop);
+      value = await stop.until(Promise.resolve(run.work(attempt)));
       attempt.end();
-      await untilAborted(attempt.watching, run.stop);
+      if (attempt.watching) await stop.until(attempt.watching);
     } catch (error) {
       attempt.end();
-      forgetWatches(lease, run.stop);
-      if (error === attempt.failure) return await this.againElsewhere(attempt.failure as Error, run.deadline);
+      lease.forgetWatches(stop.isStopped);
+      if (attempt.failure && error === attempt.failure)
+        return await this.againElsewhere(attempt.failure, run.deadline);
       throw error;
     }
     if (attempt.failure) return await this.againElsewhere(attempt.failure, run.deadline);
     const accompanying = run.participant?.writes(run.completesRun?.(value)) ?? [];
     if (attempt.queued.length + accompanying.length === 0 && !run.validateReads) {
-      forgetWatches(lease, run.stop);
+      lease.forgetWatches(stop.isStopped);
       return { done: true, value };
     }
-    return await this.commit(lease, run, attempt, accompanying, value);
+    return await this.commit(lease, run, attempt, accompanying, value, endTurn);
   }
 
   private async commit<T>(
@@ -192,13 +214,19 @@ export class TransactionRunner {
     attempt: TransactionAttempt,
     accompanying: readonly QueuedCommand[],
     value: T,
+    endTurn: () => void,
   ): Promise<AttemptResult<T>> {
     // In the same tick as EXEC is written: the connection that watched is still the one that commits.
-    if (lease.client.status !== 'ready') return again(this.connection.unavailable());
+    if (!lease.connection.isReady) return again(this.connection.unavailable());
     const { queued } = attempt;
     const { slot, timeoutMs, deadline, durability } = run;
     const result = await this.committer.commit({
       lease,
+      onWritten: () => {
+        // In this order: the next in turn comes to this connection, so that its WATCH stands behind this EXEC.
+        lease.handOn();
+        endTurn();
+      },
       slot,
       queued,
       accompanying,
@@ -227,12 +255,6 @@ export class TransactionRunner {
     await this.connection.refreshTopology(deadline);
     return again(cause);
   }
-}
-
-/** Leaves the connection fit for the next transaction without waiting for it; one that is stuck is thrown away. */
-function forgetWatches({ client }: Lease, stop: AbortSignal): void {
-  if (stop.aborted) client.disconnect();
-  else client.unwatch().catch(() => client.disconnect());
 }
 
 const again = (cause: Error): AttemptResult<never> => ({ done: false, conflict: false, cause });

@@ -78,9 +78,9 @@ export class TransactionService {
     const tally: TransactionTally = { attempts: 0, conflicts: 0 };
     return await this.observer.operation(
       'transactions.run',
-      async () => {
+      () => {
         checkArguments(keys, work, options);
-        return await this.runOwn(keys, work, options, tally);
+        return this.runOwn(keys, work, options, tally);
       },
       { details: () => tally },
     );
@@ -125,7 +125,7 @@ export class TransactionService {
     return await outer.join(work, options);
   }
 
-  private async runOwn<T>(
+  private runOwn<T>(
     keys: readonly string[],
     work: (tx: Transaction) => Promise<T> | T,
     options: TransactionOptions,
@@ -134,14 +134,13 @@ export class TransactionService {
     const participant = options.completesRun && this.participant();
     const sameSlot = this.connection.isCluster || this.defaults.requireSameSlot;
     const slot = sameSlot ? this.commonSlot(keys, participant) : 0;
-    const inContext = (attempt: TransactionAttempt): Promise<T> =>
-      asRetriedWork(this, attempt, async () => {
-        const value = work(attempt);
-        // Returned by an expression such as (tx) => tx.write.incr(key): it stands for no value.
-        return value instanceof UnavailableUntilExec ? (undefined as T) : value;
-      });
+    const inContext = (attempt: TransactionAttempt): Promise<T> | T => {
+      const value = asRetriedWork(this, attempt, () => work(attempt));
+      // Returned by an expression such as (tx) => tx.write.incr(key): it stands for no value.
+      return value instanceof UnavailableUntilExec ? (undefined as T) : value;
+    };
     const resolved = resolveTransactionOptions(this.defaults, options);
-    return await this.inFlight.track(() =>
+    return this.inFlight.track(() =>
       this.runner.run({
         keys,
         slot,
