@@ -100,9 +100,9 @@ export const methods =
   };
 
 /** An object with only the named properties, each checked where it is present; the `required` ones must be. */
-export const options =
-  (checks: Readonly<Record<string, Check>>, ...required: readonly string[]): Check =>
-  (path, value) => {
+export const options = (checks: Readonly<Record<string, Check>>, ...required: readonly string[]): Check => {
+  const entries = Object.entries(checks);
+  return (path, value) => {
     if (typeof value !== 'object' || value === null || Array.isArray(value)) {
       throw new InvalidArgumentError(path, 'an options object', value);
     }
@@ -116,11 +116,12 @@ export const options =
       }
     }
     // Also what it has from its class, such as a getter, since that is what is used.
-    for (const [name, check] of Object.entries(checks)) {
+    for (const [name, check] of entries) {
       const given: unknown = Reflect.get(value, name);
       if (given !== undefined || required.includes(name)) check(`${path}.${name}`, given);
     }
   };
+};
 
 /** Fills in what is not given; a property given as undefined counts as not given. */
 export function withDefaults<T extends object>(defaults: T, given: Partial<T> | undefined): T {

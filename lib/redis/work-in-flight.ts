@@ -10,12 +10,21 @@ export class WorkInFlight {
   }
 
   async track<T>(work: () => Promise<T>): Promise<T> {
-    this.count++;
+    this.enter();
     try {
       return await work();
     } finally {
-      if (--this.count === 0) for (const wake of this.idleListeners) wake();
+      this.leave();
     }
+  }
+
+  /** For who sees to it that {@link leave} is called once the operation has settled. */
+  enter(): void {
+    this.count++;
+  }
+
+  leave(): void {
+    if (--this.count === 0) for (const wake of this.idleListeners) wake();
   }
 
   /** Resolves with true once nothing is under way, or with false after `timeoutMs`. */

@@ -91,7 +91,8 @@ export class ConnectionPools {
    * @throws RedisUnavailableError when none could be had by the deadline, and what ends the transaction before
    */
   async lease(slot: number, deadline: Deadline, isNested: boolean, stop: Stop): Promise<Lease> {
-    const owner = await stop.until(this.connection.ownerOf(slot, deadline));
+    const owner =
+      this.connection.knownOwnerOf(slot) ?? (await stop.until(this.connection.ownerOf(slot, deadline)));
     const pool = this.poolOf(owner);
     const free = pool.take();
     if (free) return new Lease(free, pool);

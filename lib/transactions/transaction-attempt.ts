@@ -153,7 +153,9 @@ export class TransactionAttempt extends Transaction {
     if (this.queued.length > 0 || this.scope.sameSlot) {
       const keys = keysOf(name, args);
       this.assertSameSlot(keys);
-      const queued = keys.find((key) => this.queued.some((command) => keysOf(command.name, command.args).includes(key)));
+      const queued = keys.find((key) =>
+        this.queued.some((command) => keysOf(command.name, command.args).includes(key)),
+      );
       if (queued !== undefined) {
         throw new TransactionMisuseError(
           `tx.read.${name}: a write to ${describe(queued)} is queued and has no value before EXEC; read first, then write`,

@@ -2,7 +2,8 @@ import { AtomicRedisError, NotReplicatedError, RedisUnavailableError } from '../
 import type { CommitParticipant, QueuedCommand } from '../redis/commit-participant.js';
 import { Deadline, fullJitter, sleep } from '../redis/deadline.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
-import type { Committer } from './commit.js';
+import type { WorkInFlight } from '../redis/work-in-flight.js';
+import type { Committer, CommitResult } from './commit.js';
 import type { ConnectionPools, Lease } from './connection-pools.js';
 import { execReplies } from './exec-replies.js';
 import { KeyTurns } from './key-turns.js';
@@ -56,30 +57,17 @@ export class TransactionRunner {
     private readonly connection: RedisConnection,
     private readonly pools: ConnectionPools,
     private readonly committer: Committer,
+    private readonly inFlight: WorkInFlight,
   ) {}
 
   async run<T>(request: TransactionRequest<T>): Promise<T> {
-    const { keys, timeoutMs, signal } = request;
-    const stop = new Stop(timeoutMs, () => new TransactionTimeoutError(keys, timeoutMs), signal);
-    this.running.add(stop);
-    try {
-      return await this.attemptUntilDone({ ...request, stop, deadline: Deadline.in(timeoutMs) });
-    } finally {
-      stop.end();
-      this.running.delete(stop);
-    }
-  }
-
-  /** Gives up what still runs, with a ModuleClosedError, and closes the connections. */
-  async close(): Promise<void> {
-    for (const stop of this.running) stop.stop(this.connection.closedError());
-    await this.pools.close();
-  }
-
-  private async attemptUntilDone<T>(run: Run<T>): Promise<T> {
+    const { keys, timeoutMs, signal, maxAttempts, backoff, tally } = request;
     const startedAt = performance.now();
-    const { maxAttempts, backoff, tally, stop } = run;
+    const stop = new Stop(timeoutMs, () => new TransactionTimeoutError(keys, timeoutMs), signal);
+    const run: Run<T> = { ...request, stop, deadline: Deadline.in(timeoutMs) };
     let cause: Error | undefined;
+    this.inFlight.enter();
+    this.running.add(stop);
     try {
       for (let attempt = 1; ; attempt++) {
         const result = await this.attemptInTurn(run, tally.conflicts + 1);
@@ -92,8 +80,18 @@ export class TransactionRunner {
     } catch (error) {
       if (!stop.isTimedOut || error !== stop.reason) throw error;
       if (tally.conflicts === 0) throw this.whyNot(cause) ?? error;
+    } finally {
+      stop.end();
+      this.running.delete(stop);
+      this.inFlight.leave();
     }
-    throw new TransactionConflictError(run.keys, tally.conflicts, performance.now() - startedAt);
+    throw new TransactionConflictError(keys, tally.conflicts, performance.now() - startedAt);
+  }
+
+  /** Gives up what still runs, with a ModuleClosedError, and closes the connections. */
+  async close(): Promise<void> {
+    for (const stop of this.running) stop.stop(this.connection.closedError());
+    await this.pools.close();
   }
 
   /** Why no attempt could be made until the time was over. The last reason may be an error of the client or a refusal as Redis words it. */
@@ -205,22 +203,22 @@ export class TransactionRunner {
       lease.forgetWatches(stop.isStopped);
       return { done: true, value };
     }
-    return await this.commit(lease, run, attempt, accompanying, value, endTurn);
-  }
-
-  private async commit<T>(
-    lease: Lease,
-    run: Run<T>,
-    attempt: TransactionAttempt,
-    accompanying: readonly QueuedCommand[],
-    value: T,
-    endTurn: () => void,
-  ): Promise<AttemptResult<T>> {
     // In the same tick as EXEC is written: the connection that watched is still the one that commits.
     if (!lease.connection.isReady) return again(this.connection.unavailable());
-    const { queued } = attempt;
-    const { slot, timeoutMs, deadline, durability } = run;
-    const result = await this.committer.commit({
+    const committed = await this.commit(lease, run, attempt.queued, accompanying, endTurn);
+    if (committed.kind === 'conflict') return { done: false, conflict: true };
+    if (committed.kind === 'not-applied') return await this.againElsewhere(committed.cause, run.deadline);
+    return applied(run, attempt, value, committed);
+  }
+
+  private commit(
+    lease: Lease,
+    { slot, timeoutMs, deadline, durability }: Run<unknown>,
+    queued: readonly QueuedCommand[],
+    accompanying: readonly QueuedCommand[],
+    endTurn: () => void,
+  ): Promise<CommitResult> {
+    return this.committer.commit({
       lease,
       onWritten: () => {
         // In this order: the next in turn comes to this connection, so that its WATCH stands behind this EXEC.
@@ -234,27 +232,31 @@ export class TransactionRunner {
       deadline,
       durability,
     });
-    if (result.kind === 'conflict') return { done: false, conflict: true };
-    if (result.kind === 'not-applied') return await this.againElsewhere(result.cause, deadline);
-    if (result.replies === null && (run.requireReplies || attempt.requireReplies))
-      return { done: true, value, failure: new RepliesLostError(run.keys) };
-    attempt.committed(result.replies);
-    run.onReplies?.(execReplies(result.replies, 0, queued.length));
-    const { acknowledged } = result;
-    if (durability && acknowledged && acknowledged.replicas < durability.replicas) {
-      const { replicas, cause } = acknowledged;
-      const failure = new NotReplicatedError('A transaction', durability.replicas, replicas, value, {
-        cause,
-      });
-      return { done: true, value, failure };
-    }
-    return { done: true, value };
   }
 
   private async againElsewhere(cause: Error, deadline: Deadline): Promise<AttemptResult<never>> {
     await this.connection.refreshTopology(deadline);
     return again(cause);
   }
+}
+
+/** Tells those who asked for it what EXEC answered. */
+function applied<T>(
+  run: Run<T>,
+  attempt: TransactionAttempt,
+  value: T,
+  { replies, acknowledged }: CommitResult & { kind: 'applied' },
+): AttemptResult<T> {
+  if (replies === null && (run.requireReplies || attempt.requireReplies))
+    return { done: true, value, failure: new RepliesLostError(run.keys) };
+  attempt.committed(replies);
+  run.onReplies?.(execReplies(replies, 0, attempt.queued.length));
+  const { durability } = run;
+  if (!durability || !acknowledged || acknowledged.replicas >= durability.replicas)
+    return { done: true, value };
+  const { replicas, cause } = acknowledged;
+  const failure = new NotReplicatedError('A transaction', durability.replicas, replicas, value, { cause });
+  return { done: true, value, failure };
 }
 
 const again = (cause: Error): AttemptResult<never> => ({ done: false, conflict: false, cause });

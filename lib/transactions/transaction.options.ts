@@ -137,6 +137,6 @@ export function resolveTransactionOptions(
     maxAttempts: given.maxAttempts ?? maxAttempts,
     timeoutMs: given.timeoutMs ?? timeoutMs,
     durability: given.durability ?? durability,
-    backoff: withDefaults(backoff, given.backoff),
+    backoff: given.backoff ? withDefaults(backoff, given.backoff) : backoff,
   };
 }

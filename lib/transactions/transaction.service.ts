@@ -35,7 +35,7 @@ export class TransactionService {
   constructor(
     private readonly connection: RedisConnection,
     scripts: ScriptRunner,
-    private readonly inFlight: WorkInFlight,
+    inFlight: WorkInFlight,
     private readonly observer: Observer,
     @Inject(OPTIONS) options: ResolvedOptions,
   ) {
@@ -46,7 +46,7 @@ export class TransactionService {
       idleTimeoutMs,
       openTimeoutMs: options.timeoutMs,
     });
-    this.runner = new TransactionRunner(connection, this.pools, new Committer(connection, scripts));
+    this.runner = new TransactionRunner(connection, this.pools, new Committer(connection, scripts), inFlight);
   }
 
   /**
@@ -140,18 +140,16 @@ export class TransactionService {
       return value instanceof UnavailableUntilExec ? (undefined as T) : value;
     };
     const resolved = resolveTransactionOptions(this.defaults, options);
-    return this.inFlight.track(() =>
-      this.runner.run({
-        keys,
-        slot,
-        sameSlot,
-        work: inContext,
-        participant,
-        tally,
-        isNested: isRetried(),
-        ...resolved,
-      }),
-    );
+    return this.runner.run({
+      ...resolved,
+      keys,
+      slot,
+      sameSlot,
+      work: inContext,
+      participant,
+      tally,
+      isNested: isRetried(),
+    });
   }
 
   private commonSlot(keys: readonly string[], participant: CommitParticipant | undefined): number {
