@@ -99,6 +99,36 @@ describe('a transaction whose connection dies', () => {
     expect(await redis.client.get('k')).toBe('1');
   });
 
+  it('[TX-10] decides for each of those that shared a connection when it was lost', async () => {
+    const lost = proxy.loseReplies({ ...onExec, times: 3 });
+    const results = await Promise.all(Array.from({ length: 30 }, () => increment()));
+    expect(lost.count).toBe(3);
+    expect(results.toSorted((a, b) => a - b)).toEqual(Array.from({ length: 30 }, (_, i) => i + 1));
+    expect(await redis.client.get('k')).toBe('30');
+  });
+
+  it('[TX-10] loses no answer of one transaction by the abort of the next on its connection', async () => {
+    await increment();
+    proxy.delay({ ...onExec, replyMs: 200 });
+    const replies: unknown[] = [];
+    const first = increment({ onReplies: (all) => replies.push(all && [...all]) });
+    const reason = new Error('enough');
+    const abort = new AbortController();
+    const second = transactions.run(
+      ['k'],
+      () => {
+        abort.abort(reason);
+        return new Promise(() => undefined);
+      },
+      { signal: abort.signal },
+    );
+    await expect(second).rejects.toBe(reason);
+    expect(replies).toEqual([]);
+    await first;
+    expect(replies).toEqual([['OK']]);
+    await expect(increment()).resolves.toBe(3);
+  });
+
   it('[TX-10] throws RepliesLostError instead, where replies are required', async () => {
     proxy.loseReplies(onExec);
     const running = increment({ requireReplies: true });
