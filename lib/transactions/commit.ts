@@ -9,6 +9,7 @@ import type { ScriptRunner } from '../redis/script-runner.js';
 import { CommitMarker } from './commit-marker.js';
 import type { Lease } from './connection-pools.js';
 import { resolveScript, type Resolution } from './resolve.script.js';
+import { multiExec } from './multi-exec.js';
 import { PartialCommitError } from './transaction.errors.js';
 
 /**
@@ -65,13 +66,13 @@ export class Committer {
     const ttlMs = CommitMarker.ttlMs(timeoutMs);
     const sentAt = performance.now();
     connection.corkForThisTick();
-    const multi = client.multi() as unknown as Multi;
-    for (const { name, args } of [...queued, ...accompanying]) multi[name]!(...args);
-    multi.set(marker.keyIn(slot), attempt, 'PX', ttlMs);
-    let replies: MultiReplies;
+    const mark = { name: 'set', args: [marker.keyIn(slot), attempt, 'PX', ttlMs] };
+    let replies: unknown[] | null;
     try {
       const patience = Deadline.in(Math.min(EXEC_PATIENCE_MS, deadline.remainingMs / 2));
-      const answer = this.connection.observer.roundTrip('EXEC', () => multi.exec());
+      const answer = this.connection.observer.roundTrip('EXEC', () =>
+        multiExec(client, [...queued, ...accompanying, mark]),
+      );
       if (!durability) commit.onWritten();
       replies = await patience.race(answer, () => new Error('EXEC was not answered'));
     } catch (error) {
@@ -124,21 +125,13 @@ export class Committer {
   }
 }
 
-type Multi = Record<string, (...args: unknown[]) => unknown> & {
-  set(key: string, value: string, px: 'PX', ms: number): unknown;
-  exec(): Promise<MultiReplies>;
-};
-
-type MultiReplies = [error: Error | null, value: unknown][] | null;
-
 function applied(
   queued: readonly QueuedCommand[],
-  replies: NonNullable<MultiReplies>,
+  replies: readonly unknown[],
 ): CommitResult & { kind: 'applied' } {
-  const failed = replies.findIndex(([error]) => error !== null);
-  const values = replies.map(([error, value]) => error ?? value);
-  if (failed >= 0) throw new PartialCommitError(failed, queued[failed]!.name, values);
-  return { kind: 'applied', replies: values };
+  const failed = replies.findIndex((reply) => reply instanceof Error);
+  if (failed >= 0) throw new PartialCommitError(failed, queued[failed]!.name, replies);
+  return { kind: 'applied', replies };
 }
 
 function refused(error: Error): CommitResult {

@@ -1,0 +1,37 @@
+import { Command, type Redis } from 'ioredis';
+import type { QueuedCommand } from '../redis/commit-participant.js';
+
+/**
+ * Sends MULTI, the commands and EXEC over a connection that nobody else writes to meanwhile. As ioredis's own `multi()` does, with a third of
+ * the promises.
+ *
+ * @returns what EXEC answered to each, an Error in the place of a command that failed; null when a watched key was changed
+ * @throws what Redis or the client has against it; where commands were refused at queue time, `previousErrors` says why
+ */
+export async function multiExec(
+  client: Redis,
+  commands: readonly QueuedCommand[],
+): Promise<unknown[] | null> {
+  const { keyPrefix } = client.options;
+  const refusals: Error[] = [];
+  const send = (command: Command): void => {
+    (client.sendCommand(command) as Promise<unknown>).catch((error: Error) => refusals.push(error));
+  };
+  send(new Command('multi'));
+  const queued = commands.map(
+    ({ name, args }) => new Command(name, args as string[], { keyPrefix, replyEncoding: 'utf8' }),
+  );
+  for (const command of queued) send(command);
+  let answers: unknown[] | null;
+  try {
+    answers = (await client.sendCommand(new Command('exec'))) as unknown[] | null;
+  } catch (error) {
+    throw Object.assign(error as Error, { previousErrors: refusals });
+  }
+  return (
+    answers &&
+    answers.map((answer, i) =>
+      answer instanceof Error ? answer : queued[i]!.transformReply(answer as Buffer),
+    )
+  );
+}
