@@ -13,18 +13,33 @@ export async function multiExec(
   commands: readonly QueuedCommand[],
 ): Promise<unknown[] | null> {
   const { keyPrefix } = client.options;
-  const refusals: Error[] = [];
-  const send = (command: Command): void => {
-    (client.sendCommand(command) as Promise<unknown>).catch((error: Error) => refusals.push(error));
-  };
-  send(new Command('multi'));
   const queued = commands.map(
     ({ name, args }) => new Command(name, args as string[], { keyPrefix, replyEncoding: 'utf8' }),
   );
+  const refusals: Error[] = [];
+  // In one piece: a Buffer or a string for each command would cost more than to put them together.
+  let text = '';
+  const flush = (): void => {
+    if (text !== '') client.stream.write(text);
+    text = '';
+  };
+  const sink = {
+    write(piece: string | Buffer) {
+      if (typeof piece === 'string') return void (text += piece);
+      flush();
+      client.stream.write(piece);
+    },
+  } as unknown as Redis['stream'];
+  const send = (command: Command): void => {
+    (client.sendCommand(command, sink) as Promise<unknown>).catch((error: Error) => refusals.push(error));
+  };
+  send(new Command('multi'));
   for (const command of queued) send(command);
+  const sent = client.sendCommand(new Command('exec'), sink) as Promise<unknown>;
+  flush();
   let answers: unknown[] | null;
   try {
-    answers = (await client.sendCommand(new Command('exec'))) as unknown[] | null;
+    answers = (await sent) as unknown[] | null;
   } catch (error) {
     throw Object.assign(error as Error, { previousErrors: refusals });
   }
