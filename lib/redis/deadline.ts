@@ -32,16 +32,13 @@ export class Deadline {
   race<T>(promise: Promise<T>, onPassed: () => Error): Promise<T> {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => reject(onPassed()), this.remainingMs);
-      promise.then(
-        (value) => {
+      const settle =
+        <V>(as: (value: V) => void) =>
+        (value: V): void => {
           clearTimeout(timer);
-          resolve(value);
-        },
-        (error: unknown) => {
-          clearTimeout(timer);
-          reject(error as Error);
-        },
-      );
+          as(value);
+        };
+      promise.then(settle(resolve), settle(reject));
     });
   }
 }

@@ -25,9 +25,11 @@ export async function multiExec(
   };
   const sink = {
     write(piece: string | Buffer) {
-      if (typeof piece === 'string') return void (text += piece);
-      flush();
-      client.stream.write(piece);
+      if (typeof piece === 'string') text += piece;
+      else {
+        flush();
+        client.stream.write(piece);
+      }
     },
   } as unknown as Redis['stream'];
   const send = (command: Command): void => {

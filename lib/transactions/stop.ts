@@ -59,7 +59,7 @@ export class Stop {
   until<T>(promise: PromiseLike<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       promise.then(resolve, reject);
-      if (this.stopped) reject(this.why as Error);
+      if (this.stopped) reject(this.why);
       else this.rejectWait = reject;
     });
   }

@@ -127,12 +127,10 @@ export class TransactionAttempt extends Transaction {
   private awaitBeforeExec(step: Promise<unknown>): void {
     const both = this.watching ? Promise.all([this.watching, step]) : step;
     this.watching = both;
-    both.then(
-      () => {
-        if (this.watching === both) this.watching = undefined;
-      },
-      () => undefined,
-    );
+    const answered = (): void => {
+      if (this.watching === both) this.watching = undefined;
+    };
+    both.then(answered, () => undefined);
   }
 
   /** Sees to it that the marker exists when it is watched and does not expire before the deadline: absent, it is no evidence. */
