@@ -87,10 +87,11 @@ export class ScriptRunner {
       try {
         if (!this.connection.isReady || deadline.passed) await this.ready(deadline, cause);
         if (hasTimeLimit) {
-          argumentList[script.args.indexOf(NOT_AFTER)] = String(
-            await this.connection.inServerTime(deadline, slot),
-          );
-          if (!this.connection.isReady) continue;
+          const { connection } = this;
+          const notAfterMs =
+            connection.knownServerTime(deadline, slot) ?? (await connection.inServerTime(deadline, slot));
+          argumentList[script.args.indexOf(NOT_AFTER)] = String(notAfterMs);
+          if (!connection.isReady) continue;
         }
       } catch (error) {
         throw notMade(error as Error);
@@ -162,7 +163,10 @@ export class ScriptRunner {
       this.connection.observer.roundTrip(command, () =>
         callScript(client, command, withText ? script.lua : script.sha, script.binary, keys, args),
       );
-    if (!durability) return { reply: await deadline.race(call(this.connection.client), late), replicas: 0 };
+    if (!durability) {
+      this.connection.gatherWrites();
+      return { reply: await deadline.race(call(this.connection.client), late), replicas: 0 };
+    }
     const channel = await this.connection.durableChannel(slot, durability, deadline);
     return await channel.send(call, durability, deadline, (wasSent) =>
       wasSent ? late() : this.connection.unavailable(),
