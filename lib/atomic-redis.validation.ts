@@ -101,7 +101,7 @@ export const methods =
 
 /** An object with only the named properties, each checked where it is present; the `required` ones must be. */
 export const options = (checks: Readonly<Record<string, Check>>, ...required: readonly string[]): Check => {
-  const entries = Object.entries(checks);
+  const known = Object.entries(checks);
   return (path, value) => {
     if (typeof value !== 'object' || value === null || Array.isArray(value)) {
       throw new InvalidArgumentError(path, 'an options object', value);
@@ -116,7 +116,7 @@ export const options = (checks: Readonly<Record<string, Check>>, ...required: re
       }
     }
     // Also what it has from its class, such as a getter, since that is what is used.
-    for (const [name, check] of entries) {
+    for (const [name, check] of known) {
       const given: unknown = Reflect.get(value, name);
       if (given !== undefined || required.includes(name)) check(`${path}.${name}`, given);
     }

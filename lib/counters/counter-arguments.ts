@@ -88,13 +88,16 @@ export const checkCallOptions: check.Check = check.options(callOptionChecks);
 
 export const checkWriteOptions: check.Check = check.options(operationOptionChecks);
 
+const checkAddProperties = check.options(addOptionChecks);
+const checkRunProperties = check.options(runOptionChecks);
+
 export const checkAddOptions = (path: string, options: CounterAddOptions): void => {
-  check.options(addOptionChecks)(path, options);
+  checkAddProperties(path, options);
   checkTogether(path, options);
 };
 
 export const checkRunOptions = (path: string, options: CounterRunOptions): void => {
-  check.options(runOptionChecks)(path, options);
+  checkRunProperties(path, options);
   checkTogether(path, options);
 };
 

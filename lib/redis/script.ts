@@ -98,8 +98,8 @@ export const withResult = <Keys extends readonly string[], Args extends readonly
 
 /** KEYS in their order. @throws InvalidArgumentError for a key that is not a well-formed string, or empty */
 export function orderedKeys(script: Script, keys: Readonly<Record<string, unknown>>): string[] {
-  return inOrder(script, script.keys, keys, (path, value) => {
-    check.key(path, value);
+  return inOrder(script, script.keys, keys, (value, path) => {
+    check.key(path(), value);
     return value as string;
   });
 }
@@ -109,11 +109,11 @@ export function orderedArguments(
   script: Script,
   args: Readonly<Record<string, unknown>>,
 ): (string | Buffer)[] {
-  return inOrder(script, script.args, args, (path, value) => {
+  return inOrder(script, script.args, args, (value, path) => {
     if (typeof value === 'bigint' || Number.isSafeInteger(value)) return String(value);
     if (!check.isBytes(value))
       throw new InvalidArgumentError(
-        path,
+        path(),
         'a well-formed string, a Buffer, a bigint or a safe integer',
         value,
       );
@@ -125,7 +125,7 @@ function inOrder<T>(
   script: Script,
   names: readonly string[],
   given: Readonly<Record<string, unknown>>,
-  take: (path: string, value: unknown) => T,
+  take: (value: unknown, path: () => string) => T,
 ): T[] {
   const ordered: T[] = [];
   for (const name of names) {
@@ -135,9 +135,10 @@ function inOrder<T>(
       if (!Array.isArray(values))
         throw new InvalidArgumentError(`${script.name}.${rest}`, 'an array', values);
       // Not by forEach, which passes over holes.
-      for (const [i, value] of values.entries()) ordered.push(take(`${script.name}.${rest}[${i}]`, value));
+      for (let i = 0; i < values.length; i++)
+        ordered.push(take(values[i], () => `${script.name}.${rest}[${i}]`));
     } else {
-      ordered.push(take(`${script.name}.${name}`, given[name]));
+      ordered.push(take(given[name], () => `${script.name}.${name}`));
     }
   }
   return ordered;
