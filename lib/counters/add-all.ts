@@ -1,8 +1,8 @@
-import { randomBytes } from 'node:crypto';
 import { describe, InexactResultError } from '../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import type { OperationRunner } from '../redis/operation-runner.js';
 import { resultOf } from '../redis/durability.js';
+import { randomId } from '../redis/random-id.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import { addAllScript } from './add-all.script.js';
 import {
@@ -58,7 +58,7 @@ export class CounterAdder {
         names[0]!,
         { counters },
         {
-          lifeId: randomBytes(16).toString('hex'),
+          lifeId: randomId('hex'),
           lifeTtlMs: this.options.counters.undoWindowMs,
           adds: fields,
         },

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import {
   describe,
   NotAnIntegerError,
@@ -9,6 +8,7 @@ import {
 import type { Deadline } from '../redis/deadline.js';
 import { resultOf, type DurabilityOptions } from '../redis/durability.js';
 import type { KeySpace } from '../redis/key-space.js';
+import { randomId } from '../redis/random-id.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import type { ScriptRunner, SendOptions } from '../redis/script-runner.js';
 import { applyScript, FIELDS_PER_OPERATION, STALE } from './apply.script.js';
@@ -24,7 +24,7 @@ const STATE_TTL_MARGIN_MS = 60_000;
  * keys. By these the script tells a copy of a batch from a new one.
  */
 export class CounterProducer {
-  private readonly id = randomBytes(16).toString('hex');
+  private readonly id = randomId('hex');
   private sequence = 0;
   /** Of batches that are remembered, and of those that are not: these are sent once, and take no part in the sequence. */
   private readonly queues: Readonly<Record<'marked' | 'unmarked', CounterQueue>>;

@@ -1,9 +1,9 @@
-import { randomBytes } from 'node:crypto';
 import { Logger } from '@nestjs/common';
 import { NotReplicatedError, OutcomeUnknownError, RedisUnavailableError } from '../atomic-redis.errors.js';
 import type { IdempotencyDuplicateEvent } from '../observability/event-types.js';
 import { errorName } from '../observability/observer.js';
 import { Deadline } from '../redis/deadline.js';
+import { randomId } from '../redis/random-id.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import type { WorkInFlight } from '../redis/work-in-flight.js';
 import { DuplicateWaits, type WaitOutcome } from './duplicate-waits.js';
@@ -107,7 +107,7 @@ export class RunClaimer {
     request: ClaimRequest,
   ): Promise<WaitOutcome<ClaimedRun> | (Found & { kind: 'running' })> {
     const { record, fingerprint, leaseMs, timeoutMs, durability } = request;
-    const owner: Owner = { record, fingerprint, token: randomBytes(16).toString('hex') };
+    const owner: Owner = { record, fingerprint, token: randomId('hex') };
     const claimedAt = performance.now();
     const generation = this.cache?.generation;
     const claim = this.store.claim(owner, leaseMs, Deadline.in(timeoutMs), durability);

@@ -1,9 +1,10 @@
-import { randomBytes, randomInt } from 'node:crypto';
+import { randomInt } from 'node:crypto';
 import { describe, OutcomeUnknownError, type LeaseLostError } from '../atomic-redis.errors.js';
 import type { OperationType } from '../observability/event-types.js';
 import type { Observer, Operation } from '../observability/observer.js';
 import { Deadline } from '../redis/deadline.js';
 import type { OperationOptions, OperationRunner } from '../redis/operation-runner.js';
+import { randomId } from '../redis/random-id.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import type { NamedValues, Script } from '../redis/script.js';
 import type { ScriptRunner } from '../redis/script-runner.js';
@@ -73,7 +74,7 @@ export interface RedisAccess {
 export class QueueCommands {
   readonly keys: QueueKeys;
   /** Never used before, so that nobody else's BLMOVE is under way into its list. */
-  private readonly consumer = randomBytes(16).toString('base64url');
+  private readonly consumer = randomId('base64url');
   readonly processing: string;
   private reclaimedAt = performance.now();
 

@@ -1,8 +1,8 @@
-import { randomBytes } from 'node:crypto';
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import { resultOf } from '../redis/durability.js';
 import { operationOptionChecks, type OperationOptions } from '../redis/operation-runner.js';
+import { randomId } from '../redis/random-id.js';
 import { Propagation } from '../redis/retried-work.js';
 import { DeadLetters } from './dead-letters.js';
 import type { PayloadFormat } from './payload-format.js';
@@ -182,4 +182,4 @@ export class ReliableQueue<T = unknown> {
   }
 }
 
-const newId = (): string => randomBytes(16).toString('base64url');
+const newId = (): string => randomId('base64url');

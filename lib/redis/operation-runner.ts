@@ -1,9 +1,9 @@
-import { randomBytes } from 'node:crypto';
 import { Inject, Injectable } from '@nestjs/common';
 import { OPTIONS } from '../atomic-redis.constants.js';
 import * as check from '../atomic-redis.validation.js';
 import { Deadline } from './deadline.js';
 import { checkDurability, type DurabilityOptions } from './durability.js';
+import { randomId } from './random-id.js';
 import { RedisConnection } from './redis-connection.js';
 import { assertNotRetried, Propagation } from './retried-work.js';
 import type { ArgumentsOf, NamedValues, Script } from './script.js';
@@ -72,7 +72,7 @@ export class OperationRunner {
     // Before the marker joins them, which is no key of the caller's and should not be in the error.
     const given = Object.values<string | readonly string[]>(keys).flat();
     if (this.connection.isCluster && given.length > 0) space.commonSlotOf(given);
-    const markerKey = space.inSlot('operation', space.slotOf(near), randomBytes(16).toString('hex'));
+    const markerKey = space.inSlot('operation', space.slotOf(near), randomId('hex'));
     return await this.inFlight.track(() =>
       this.scripts.run(
         script,
