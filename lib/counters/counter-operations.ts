@@ -3,7 +3,7 @@ import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import type { Observer } from '../observability/observer.js';
 import { Deadline } from '../redis/deadline.js';
-import { resultOf, type DurabilityOptions } from '../redis/durability.js';
+import type { DurabilityOptions } from '../redis/durability.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import { assertNotRetried } from '../redis/retried-work.js';
 import type { ScriptRunner } from '../redis/script-runner.js';
@@ -17,7 +17,7 @@ import {
   type CounterCallOptions,
   type CounterWriteOptions,
 } from './counter-arguments.js';
-import { assertCounter, companionsOf, CounterProducer } from './counter-producer.js';
+import { assertCounter, companionsOf, CounterProducer, type IsChange } from './counter-producer.js';
 import type { OperationFields } from './counter-queue.js';
 import { once, parseResult, type CounterResult } from './counter-result.js';
 import { CounterOverflowError } from './counter.errors.js';
@@ -37,27 +37,33 @@ export class CounterOperations {
     private readonly options: ResolvedOptions,
   ) {}
 
-  /** @param detail `u` for one that can be undone: in the life that is returned */
-  async add(
+  /**
+   * @param detail `u` for one that can be undone: in the life that `toResult` is given
+   * @throws InvalidArgumentError, TransactionMisuseError at once
+   */
+  add<Result extends CounterResult>(
     key: string,
     amount: number | bigint,
     options: CounterAddOptions,
     detail: '' | 'u',
-  ): Promise<{ result: CounterResult; life: string }> {
+    toResult: (added: CounterResult, life: string) => Result,
+  ): Promise<Result> {
     check.key('key', key);
     check.int64('amount', amount);
     checkAddOptions('options', options);
     const { min = '', max = '', ttlMs = '' } = options;
     const flags = detail + addFlags(amount, options);
-    const fields = ['add', String(amount), String(min), String(max), String(ttlMs), flags] as const;
-    return await resultOf(
-      this.perform(key, fields, options),
+    return this.perform(
+      key,
+      ['add', String(amount), String(min), String(max), String(ttlMs), flags],
+      options,
       (answer) => {
         if (answer === Refusal.Overflow) throw new CounterOverflowError(key, amount);
         if (answer === Refusal.Inexact) throw new InexactResultError(key, 'a bigint amount');
-        return parseResult(answer, amount);
+        const { result, life } = parseResult(answer, amount);
+        return toResult(result, life);
       },
-      ({ result }) => BigInt(result.applied) !== 0n,
+      ({ applied }) => BigInt(applied) !== 0n,
     );
   }
 
@@ -69,14 +75,16 @@ export class CounterOperations {
     options: CounterWriteOptions,
   ): () => Promise<boolean> {
     const fields: OperationFields = ['undo', String(applied), '', '', '', life];
-    const undo = (): Promise<boolean> =>
-      resultOf(
-        this.perform(key, fields, options),
+    const undo = async (): Promise<boolean> =>
+      await this.perform(
+        key,
+        fields,
+        options,
         (answer) => {
           if (answer === Refusal.Overflow) throw new CounterOverflowError(key, -applied);
           return answer !== Refusal.Gone;
         },
-        (undone) => undone,
+        Boolean,
       );
     return once(async () => {
       if (BigInt(applied) === 0n) return true;
@@ -88,7 +96,7 @@ export class CounterOperations {
   async reset(key: string, options: CounterWriteOptions, detail: 'n' | ''): Promise<bigint | null> {
     check.key('key', key);
     checkWriteOptions('options', options);
-    return await resultOf(this.perform(key, ['reset', '', '', '', '', detail], options), (answer) => {
+    return await this.perform(key, ['reset', '', '', '', '', detail], options, (answer) => {
       if (answer === Refusal.Inexact) throw new InexactResultError(key, 'resetBigInt');
       return valueOrNull(key, answer);
     });
@@ -104,7 +112,7 @@ export class CounterOperations {
         const answer = await this.scripts.run(readScript, { counter, holds }, {}, deadline);
         if (answer !== CounterState.More) return answer;
         // More has expired than a read may count: an add of nothing gives it back.
-        await this.producerFor(undefined).perform(key, ['add', '0', '', '', '', ''], deadline);
+        await this.producerFor(undefined).perform(key, ['add', '0', '', '', '', ''], deadline, String);
       }
     };
     const answer = await this.inFlight.track(read).catch((error: unknown) => {
@@ -114,15 +122,25 @@ export class CounterOperations {
     return valueOrNull(key, answer);
   }
 
-  private async perform(key: string, fields: OperationFields, options: CounterWriteOptions): Promise<string> {
-    assertNotRetried(`Changing counter ${describe(key)}`, options.propagation);
-    return await this.inFlight.track(() =>
-      this.producerFor(options.durability).perform(key, fields, this.deadlineOf(options), options.marker),
+  private perform<Result>(
+    key: string,
+    fields: OperationFields,
+    options: CounterWriteOptions,
+    toResult: (answer: string) => Result,
+    isChange?: IsChange<Result>,
+  ): Promise<Result> {
+    const { propagation, durability, marker } = options;
+    assertNotRetried(`Changing counter ${describe(key)}`, propagation);
+    return this.inFlight.track(() =>
+      this.producerFor(durability).perform(key, fields, this.deadlineOf(options), toResult, {
+        marker,
+        isChange,
+      }),
     );
   }
 
   private producerFor(durability: DurabilityOptions | undefined): CounterProducer {
-    const id = [durability?.replicas, durability?.timeoutMs, durability?.fsync].join();
+    const id = durability ? [durability.replicas, durability.timeoutMs, durability.fsync].join() : '';
     let producer = this.producers.get(id);
     if (!producer) {
       producer = new CounterProducer(this.connection, this.scripts, this.options.counters, durability);

@@ -16,6 +16,9 @@ import { CounterQueue, type BatchAnswer, type OperationFields } from './counter-
 import type { CounterModuleOptions } from './counter.options.js';
 import { CounterState, Refusal } from './lua-counter.js';
 
+/** Whether a result that replicas did not have in time is of a change at all. */
+export type IsChange<Result> = ((result: Result) => boolean) | undefined;
+
 /** By how much a producer's state outlives the last moment at which a copy of its batch could be applied. */
 const STATE_TTL_MARGIN_MS = 60_000;
 
@@ -49,22 +52,32 @@ export class CounterProducer {
   }
 
   /**
-   * Resolves with the script's answer to the operation: a result, or a refusal that only its caller can explain.
+   * Resolves with what `toResult` makes of the script's answer to the operation: a result, or a refusal that only its caller can explain.
    *
-   * @throws NotAnIntegerError, RedisUnavailableError, OutcomeUnknownError, RedisReplyError
-   * @throws NotReplicatedError with the answer
+   * @throws NotAnIntegerError, RedisUnavailableError, OutcomeUnknownError, RedisReplyError, and what `toResult` throws
+   * @throws NotReplicatedError with the result, where `isChange`
    */
-  async perform(key: string, fields: OperationFields, deadline: Deadline, marker = true): Promise<string> {
+  perform<Result>(
+    key: string,
+    fields: OperationFields,
+    deadline: Deadline,
+    toResult: (answer: string) => Result,
+    { marker = true, isChange }: { marker?: boolean | undefined; isChange?: IsChange<Result> } = {},
+  ): Promise<Result> {
     const queue = this.queues[marker ? 'marked' : 'unmarked'];
-    return await resultOf(queue.add(key, fields, deadline), (answer) => {
-      assertCounter(key, answer);
-      if (answer === Refusal.Late) {
-        throw new RedisUnavailableError(
-          `Redis at ${this.connection.address} was reached after the operation's time-out`,
-        );
-      }
-      return answer;
-    });
+    return resultOf(
+      queue.add(key, fields, deadline),
+      (answer) => {
+        assertCounter(key, answer);
+        if (answer === Refusal.Late) {
+          throw new RedisUnavailableError(
+            `Redis at ${this.connection.address} was reached after the operation's time-out`,
+          );
+        }
+        return toResult(answer);
+      },
+      isChange,
+    );
   }
 
   private async send(
@@ -77,11 +90,13 @@ export class CounterProducer {
     let unreplicated: NotReplicatedError | undefined;
     do {
       unreplicated = undefined;
-      answer = await this.sendOnce(key, operations, deadline, how).catch((error: unknown) => {
+      try {
+        answer = await this.sendOnce(key, operations, deadline, how);
+      } catch (error) {
         if (!(error instanceof NotReplicatedError)) throw error;
         unreplicated = error;
-        return error.result as string;
-      });
+        answer = error.result as string;
+      }
     } while (answer === CounterState.More);
     if (answer === STALE) {
       throw new OutcomeUnknownError(

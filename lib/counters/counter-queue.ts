@@ -61,7 +61,7 @@ export class CounterQueue {
    * @throws OutcomeUnknownError when the deadline passes after it was sent
    * @throws NotReplicatedError with that answer, when replicas did not have it in time
    */
-  async add(key: string, fields: OperationFields, deadline: Deadline): Promise<string> {
+  add(key: string, fields: OperationFields, deadline: Deadline): Promise<string> {
     let waiting!: Waiting;
     const answer = new Promise<string>((resolve, reject) => {
       waiting = { fields, deadline, state: 'queued', resolve, reject };
@@ -75,15 +75,8 @@ export class CounterQueue {
       // After what the caller does in this tick, so that adds made together travel together.
       queueMicrotask(() => void this.drain(key, started));
     }
-    try {
-      return await deadline.race(answer, () => this.tooLate(waiting));
-    } catch (error) {
-      if (!this.durability || waiting.state !== 'sent') throw error;
-      // Answered perhaps, and waiting for replicas.
-      return await answeredBy(patienceOf(this.durability)).race(answer, () => error as Error);
-    } finally {
-      waiting.state = 'settled';
-    }
+    const inTime = deadline.race(answer, () => this.tooLate(waiting));
+    return this.durability ? orReplicated(inTime, answer, waiting, this.durability) : inTime;
   }
 
   /** Sends batch after batch until nothing is queued. Never rejects: errors go to the callers they concern. */
@@ -94,7 +87,10 @@ export class CounterQueue {
       if (queued.length === 0) break;
       try {
         // Not taken into a batch before it can be written in this same tick: one that gives up until then is known not to have been sent.
-        await this.connection.inServerTime(latestOf(queued), this.slotOf(key));
+        const latest = latestOf(queued);
+        const slot = this.slotOf(key);
+        if (this.connection.knownServerTime(latest, slot) === undefined)
+          await this.connection.inServerTime(latest, slot);
       } catch (error) {
         fail(queued, error);
         continue;
@@ -126,6 +122,7 @@ export class CounterQueue {
         );
       }
       batch.forEach((operation, i) => {
+        operation.state = 'settled';
         if (unreplicated) operation.reject(unreplicated.withResult(answers[i]));
         else operation.resolve(answers[i]!);
       });
@@ -138,11 +135,29 @@ export class CounterQueue {
     return this.connection.isCluster ? this.connection.keys.slotOf(key) : 0;
   }
 
-  private tooLate({ state }: Waiting): Error {
-    if (state === 'queued') return this.connection.unavailable();
+  private tooLate(waiting: Waiting): Error {
+    if (waiting.state === 'queued') {
+      waiting.state = 'settled';
+      return this.connection.unavailable();
+    }
     return new OutcomeUnknownError(
       `An operation on a counter was sent to Redis at ${this.connection.address} and not answered in time; it may have taken effect`,
     );
+  }
+}
+
+/** One that was sent, and not answered in time, may be waiting for replicas. */
+async function orReplicated(
+  inTime: Promise<string>,
+  answer: Promise<string>,
+  waiting: Waiting,
+  durability: DurabilityOptions,
+): Promise<string> {
+  try {
+    return await inTime;
+  } catch (error) {
+    if (waiting.state !== 'sent') throw error;
+    return await answeredBy(patienceOf(durability)).race(answer, () => error as Error);
   }
 }
 

@@ -82,7 +82,7 @@ export class CounterService {
   add(key: string, amount: number | bigint, options?: CounterAddOptions): Promise<CounterResult>;
   @Observed('counters.add', { changed: hasApplied })
   async add(key: string, amount: number | bigint, options: CounterAddOptions = {}): Promise<CounterResult> {
-    return await resultOf(this.operations.add(key, amount, options, ''), ({ result }) => result);
+    return await this.operations.add(key, amount, options, '', (added) => added);
   }
 
   /**
@@ -98,9 +98,9 @@ export class CounterService {
     amount: number | bigint,
     options: CounterAddOptions = {},
   ): Promise<UndoableCount> {
-    return await resultOf(this.operations.add(key, amount, options, 'u'), ({ result, life }) => ({
-      ...result,
-      undo: this.operations.undoOf(key, result.applied, life, options),
+    return await this.operations.add(key, amount, options, 'u', (added, life) => ({
+      ...added,
+      undo: this.operations.undoOf(key, added.applied, life, options),
     }));
   }
 

@@ -35,6 +35,8 @@ export interface SendOptions {
  */
 const ANSWER_MS = 20;
 
+type Call = (client: RedisClient) => Promise<unknown>;
+
 /** Where a script goes, and how. */
 interface Sending {
   readonly script: Script;
@@ -42,7 +44,6 @@ interface Sending {
   readonly args: readonly (string | Buffer)[];
   readonly slot: number;
   readonly deadline: Deadline;
-  readonly durability: DurabilityOptions | undefined;
 }
 
 /**
@@ -74,7 +75,7 @@ export class ScriptRunner {
     const argumentList = orderedArguments(script, hasTimeLimit ? { ...args, [NOT_AFTER]: 0 } : args);
     const slot =
       this.connection.isCluster && keyList.length > 0 ? this.connection.keys.commonSlotOf(keyList) : 0;
-    const sending = { script, keys: keyList, args: argumentList, slot, deadline, durability };
+    const sending = { script, keys: keyList, args: argumentList, slot, deadline };
 
     let loadWithCall = false;
     let unanswered = false;
@@ -98,7 +99,11 @@ export class ScriptRunner {
       }
       let answer: Acknowledged;
       try {
-        answer = await this.send(sending, loadWithCall, () => notReplicated ?? this.unknown(script, cause));
+        const late = (): Error => notReplicated ?? this.unknown(script, cause);
+        const call = this.callOf(sending, loadWithCall);
+        answer = durability
+          ? await this.sendDurably(call, sending, durability, late)
+          : { reply: await this.sendShared(call, deadline, late), replicas: 0 };
       } catch (error) {
         if (!(error instanceof Error)) throw error;
         cause = error;
@@ -152,21 +157,27 @@ export class ScriptRunner {
     }
   }
 
-  /** @throws what `late` makes when there is no answer in time */
-  private async send(
-    { script, keys, args, slot, deadline, durability }: Sending,
-    withText: boolean,
-    late: () => Error,
-  ): Promise<Acknowledged> {
+  private callOf({ script, keys, args }: Sending, withText: boolean): Call {
     const command = `${withText ? 'EVAL' : 'EVALSHA'}${script.readOnly ? '_RO' : ''}`;
-    const call = (client: RedisClient): Promise<unknown> =>
+    return (client) =>
       this.connection.observer.roundTrip(command, () =>
         callScript(client, command, withText ? script.lua : script.sha, script.binary, keys, args),
       );
-    if (!durability) {
-      this.connection.gatherWrites();
-      return { reply: await deadline.race(call(this.connection.client), late), replicas: 0 };
-    }
+  }
+
+  /** @throws what `late` makes when there is no answer in time */
+  private sendShared(call: Call, deadline: Deadline, late: () => Error): Promise<unknown> {
+    this.connection.gatherWrites();
+    return deadline.race(call(this.connection.client), late);
+  }
+
+  /** @throws what `late` makes when there is no answer in time */
+  private async sendDurably(
+    call: Call,
+    { slot, deadline }: Sending,
+    durability: DurabilityOptions,
+    late: () => Error,
+  ): Promise<Acknowledged> {
     const channel = await this.connection.durableChannel(slot, durability, deadline);
     return await channel.send(call, durability, deadline, (wasSent) =>
       wasSent ? late() : this.connection.unavailable(),

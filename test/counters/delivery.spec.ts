@@ -288,7 +288,7 @@ describe('counters over connections that fail', () => {
     const options = { maxBatchSize: 2, undoWindowMs: 1_000 };
     const producer = new CounterProducer(connection, new ScriptRunner(connection), options);
     const add = (key: string): Promise<string> =>
-      producer.perform(key, ['add', '1', '', '', '', 'n'], Deadline.in(2_000));
+      producer.perform(key, ['add', '1', '', '', '', 'n'], Deadline.in(2_000), String);
     try {
       await add('warm');
       const counts = await countCommands(redis.client, async () => {
