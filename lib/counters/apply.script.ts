@@ -78,8 +78,10 @@ function judge.add(i)
   local detail = ARGV[i + 5]
   local target, limited = counter_judge(c, int64_parse(ARGV[i + 1]), ARGV[i + 2], ARGV[i + 3], detail)
   if not target then return limited end
+  local new_life
   -- With its position: a batch that resets and adds again begins two lives.
-  local applied, life = counter_move(c, target, ARGV[i + 4], detail, ARGV[4] .. '.' .. string.format('%.0f', i))
+  if string.find(detail, 'u', 1, true) then new_life = ARGV[4] .. '.' .. string.format('%.0f', i) end
+  local applied, life = counter_move(c, target, ARGV[i + 4], detail, new_life)
   return counter_answer(target, applied, limited, life)
 end
 

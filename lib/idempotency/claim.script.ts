@@ -31,7 +31,6 @@ export const claimScript = defineScript({
 ${luaRecord}
 local record = read_record(KEYS[1])
 if record == 'FOREIGN' then return { 'FOREIGN' } end
-local now = now_ms()
 if record then
   local is_own = record.token == ARGV[2]
   -- Nobody waits for the answer to a claim that was given back.
@@ -42,12 +41,13 @@ if record and record.state ~= 'released' then
   if record.fingerprint ~= ARGV[3] then return { 'MISMATCH' } end
   local ttl = redis.call('PTTL', KEYS[1])
   if record.state == 'running' then return { 'RUNNING', string.format('%.0f', ttl) } end
-  if record.state == 'committed' and now < record.alive_until then
-    return { 'RUNNING', string.format('%.0f', record.alive_until - now) }
+  if record.state == 'committed' then
+    local alive_ms = record.alive_until - now_ms()
+    if alive_ms > 0 then return { 'RUNNING', string.format('%.0f', alive_ms) } end
   end
   return { 'DONE', record.kind, record.result, string.format('%.0f', ttl) }
 end
-if now > tonumber(ARGV[1]) then return { 'TOO_LATE' } end
+if now_ms() > tonumber(ARGV[1]) then return { 'TOO_LATE' } end
 local written = write_state(KEYS[1], 'running', ARGV[2], ARGV[3], ARGV[4])
 if written.err then return written end
 return { 'CLAIMED' }

@@ -4,6 +4,7 @@ import type { IdempotencyRunEvent } from '../observability/event-types.js';
 import { errorName, type Operation } from '../observability/observer.js';
 import { UNPROTECTED, withParticipant } from '../redis/commit-participant.js';
 import { Deadline } from '../redis/deadline.js';
+import { LazyAbort } from '../redis/lazy-abort.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import type { ClaimedRun, ClaimRequest } from './idempotent-run.js';
 import type { Lease, LeaseKeeper } from './lease-keeper.js';
@@ -22,109 +23,123 @@ export interface RunSurroundings {
   readonly cache: ReplayCache | undefined;
   readonly maxResultBytes: number;
   /** Waits for the last step of a run as long as its caller may be kept waiting. */
-  readonly finish: (step: Promise<unknown>) => Promise<void>;
+  readonly finish: (step: Promise<unknown>, request: ClaimRequest) => Promise<void>;
 }
 
-/** The run of an owner who has just claimed the record. */
-export function runOf(
-  owner: Owner,
-  claimedAt: number,
-  request: ClaimRequest,
-  { connection, store, leases, cache, maxResultBytes, finish }: RunSurroundings,
-): ClaimedRun {
-  const { observed, ttlMs, leaseMs, maxRunMs, operation, codec, durability } = request;
-  const { record, fingerprint } = owner;
-  const abort = new AbortController();
-  let hasEnded = false;
-  const lease: Lease = {
-    ...owner,
-    leaseMs,
-    maxRunMs,
-    lost: (reason) => {
-      if (hasEnded) return;
-      // That the module closes is no loss: the lease is left to itself.
-      if (!(reason instanceof ModuleClosedError))
-        observed.within(() =>
-          connection.observer.occurred({
-            type: 'lease.lost',
-            pattern: 'idempotency',
-            name: operation,
-            error: errorName(reason),
-          }),
-        );
-      abort.abort(reason);
-    },
-  };
-  leases.hold(lease, claimedAt);
-  const commit = new RunCommit(connection, leases, { store, lease, ttlMs, codec }, maxResultBytes);
+type Outcome = IdempotencyRunEvent['outcome'];
 
-  type Outcome = IdempotencyRunEvent['outcome'];
-  let replicated = true;
-  const { within, failure } = observedMethod(observed, commit);
-  const report = (outcome: Outcome): void =>
+/** The run of an owner who has just claimed the record. */
+export class OwnedRun implements ClaimedRun {
+  private readonly abort = new LazyAbort();
+  private readonly lease: Lease;
+  private readonly method: ObservedMethod;
+  private hasEnded = false;
+  private replicated = true;
+
+  /** @param claimedAt monotonic time at which the claim was sent */
+  constructor(
+    private readonly owner: Owner,
+    claimedAt: number,
+    private readonly request: ClaimRequest,
+    private readonly surroundings: RunSurroundings,
+  ) {
+    const { connection, store, leases, maxResultBytes } = surroundings;
+    const { observed, ttlMs, leaseMs, maxRunMs, codec } = request;
+    const { record, token, fingerprint } = owner;
+    const lost = (reason: Error): void => this.lost(reason);
+    const lease = (this.lease = { record, token, fingerprint, leaseMs, maxRunMs, lost });
+    leases.hold(lease, claimedAt);
+    const commit = new RunCommit(connection, leases, { store, lease, ttlMs, codec }, maxResultBytes);
+    this.method = new ObservedMethod(observed, commit);
+  }
+
+  get signal(): AbortSignal {
+    return this.abort.signal;
+  }
+
+  within<T>(method: () => Promise<T>): Promise<T> {
+    return this.method.within(method);
+  }
+
+  async complete(result: StoredResult): Promise<void> {
+    this.hasEnded = true;
+    await this.surroundings.finish(this.storeResult(result), this.request);
+  }
+
+  async release(): Promise<void> {
+    await this.surroundings.finish(this.releaseKey(), this.request);
+  }
+
+  async abandon(): Promise<void> {
+    await this.surroundings.finish(this.giveBack(), this.request);
+  }
+
+  /** The lease is kept up meanwhile. */
+  private async storeResult(result: StoredResult): Promise<void> {
+    const { store, leases, cache } = this.surroundings;
+    const { record, fingerprint } = this.owner;
+    const { ttlMs, leaseMs, durability } = this.request;
+    const sealed = store.seal(record, result);
+    let outcome: Outcome = 'unrecorded';
+    try {
+      outcome = await store.complete(this.owner, sealed, ttlMs, Deadline.in(leaseMs), durability);
+    } catch (error) {
+      if (!(error instanceof NotReplicatedError)) throw error;
+      this.replicated = false;
+      logger.warn(`The result of a run was stored, but ${error.message}`);
+      outcome = error.result as Outcome;
+    } finally {
+      leases.letGo(this.lease);
+      if (outcome === 'stale')
+        logger.warn('A run lost its lease to another before it was done; the result of the other one stands');
+      if (outcome === 'completed' && sealed.kind !== 'tombstone')
+        cache?.set(record, fingerprint, result, ttlMs);
+      this.report(outcome);
+    }
+  }
+
+  private async releaseKey(): Promise<void> {
+    let outcome: Outcome = 'unrecorded';
+    try {
+      outcome = await this.giveBack();
+    } finally {
+      this.report(outcome);
+    }
+  }
+
+  private giveBack(): Promise<Outcome> {
+    const { store, leases } = this.surroundings;
+    leases.letGo(this.lease);
+    return store.release(this.owner, memoryMsOf(this.request), Deadline.in(this.request.leaseMs));
+  }
+
+  private lost(reason: Error): void {
+    if (this.hasEnded) return;
+    const { observed, operation } = this.request;
+    // That the module closes is no loss: the lease is left to itself.
+    if (!(reason instanceof ModuleClosedError))
+      observed.within(() =>
+        this.surroundings.connection.observer.occurred({
+          type: 'lease.lost',
+          pattern: 'idempotency',
+          name: operation,
+          error: errorName(reason),
+        }),
+      );
+    this.abort.abort(reason);
+  }
+
+  private report(outcome: Outcome): void {
+    const { observed, operation } = this.request;
     observed.end(() => ({
       type: 'idempotency.run',
       outcome,
       operation,
-      record,
-      replicated,
-      ...failure(),
+      record: this.owner.record,
+      replicated: this.replicated,
+      ...this.method.failure,
     }));
-
-  const told = async (step: Promise<Outcome>, known?: (outcome: Outcome) => void): Promise<void> => {
-    let outcome: Outcome = 'unrecorded';
-    try {
-      outcome = await step;
-      known?.(outcome);
-    } catch {
-      // `finish` says why.
-    }
-    report(outcome);
-  };
-
-  /** The lease is kept up meanwhile. */
-  const storeResult = async (result: StoredResult): Promise<Outcome> => {
-    try {
-      return await store.complete(owner, result, ttlMs, Deadline.in(leaseMs), durability);
-    } catch (error) {
-      if (!(error instanceof NotReplicatedError)) throw error;
-      replicated = false;
-      logger.warn(`The result of a run was stored, but ${error.message}`);
-      return error.result as Outcome;
-    } finally {
-      leases.letGo(lease);
-    }
-  };
-
-  const giveBack = (): Promise<Outcome> => {
-    leases.letGo(lease);
-    return store.release(owner, memoryMsOf(request), Deadline.in(leaseMs));
-  };
-
-  return {
-    signal: abort.signal,
-    within,
-    complete: async (result) => {
-      hasEnded = true;
-      const sealed = store.seal(record, result);
-      const stored = storeResult(sealed);
-      void told(stored, (outcome) => {
-        if (outcome === 'stale')
-          logger.warn(
-            'A run lost its lease to another before it was done; the result of the other one stands',
-          );
-        if (outcome === 'completed' && sealed.kind !== 'tombstone')
-          cache?.set(record, fingerprint, result, ttlMs);
-      });
-      await finish(stored);
-    },
-    release: async () => {
-      const released = giveBack();
-      void told(released);
-      await finish(released);
-    },
-    abandon: () => finish(giveBack()),
-  };
+  }
 }
 
 /** For how long copies of a run's claim and renewals may yet arrive after its end, in milliseconds. */
@@ -133,30 +148,40 @@ export const memoryMsOf = ({ leaseMs, timeoutMs }: Pick<ClaimRequest, 'leaseMs' 
 
 /** A run without a record: nothing is known of other calls, and nothing is kept of this one. */
 export function unprotectedRun({ observed, operation, record }: ClaimRequest): ClaimedRun {
-  const { within, failure } = observedMethod(observed, UNPROTECTED);
+  const method = new ObservedMethod(observed, UNPROTECTED);
   const end = (): Promise<void> => {
-    observed.end(() => ({ type: 'idempotency.unprotected', operation, record, ...failure() }));
+    observed.end(() => ({ type: 'idempotency.unprotected', operation, record, ...method.failure }));
     return Promise.resolve();
   };
-  return { signal: new AbortController().signal, within, complete: end, release: end, abandon: end };
+  return {
+    signal: new AbortController().signal,
+    within: (body) => method.within(body),
+    complete: end,
+    release: end,
+    abandon: end,
+  };
 }
 
 /** Runs methods as part of a run, and keeps how the last one failed. */
-function observedMethod(
-  observed: Operation,
-  participant: Parameters<typeof withParticipant>[0],
-): Pick<ClaimedRun, 'within'> & { failure: () => { error?: string } } {
-  let failed: { error: unknown } | undefined;
-  return {
-    within: async (method) => {
-      failed = undefined;
-      try {
-        return await observed.within(() => withParticipant(participant, method));
-      } catch (error) {
-        failed = { error };
-        throw error;
-      }
-    },
-    failure: () => (failed ? { error: errorName(failed.error) } : {}),
-  };
+class ObservedMethod {
+  private failed: { readonly error: unknown } | undefined;
+
+  constructor(
+    private readonly observed: Operation,
+    private readonly participant: Parameters<typeof withParticipant>[0],
+  ) {}
+
+  async within<T>(method: () => Promise<T>): Promise<T> {
+    this.failed = undefined;
+    try {
+      return await this.observed.within(() => withParticipant(this.participant, method));
+    } catch (error) {
+      this.failed = { error };
+      throw error;
+    }
+  }
+
+  get failure(): { error?: string } {
+    return this.failed ? { error: errorName(this.failed.error) } : {};
+  }
 }

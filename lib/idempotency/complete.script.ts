@@ -41,7 +41,7 @@ elseif record and (record == 'FOREIGN' or record.state ~= 'released') then
 end
 if now_ms() > tonumber(ARGV[1]) then return 'TOO_LATE' end
 redis.call('HSET', KEYS[1], 'v', '1', 's', 'done', 't', ARGV[2], 'f', ARGV[3], 'k', ARGV[5], 'r', ARGV[6])
-redis.call('HDEL', KEYS[1], 'u')
+if record and record.alive_until ~= 0 then redis.call('HDEL', KEYS[1], 'u') end
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 signal_end(KEYS[1])
 return outcome(ARGV[5])

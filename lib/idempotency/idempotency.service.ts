@@ -130,12 +130,12 @@ export class IdempotencyService {
    * @throws IdempotencyRecordError when something else, or a newer version's record, lies under the record's key
    * @throws RedisUnavailableError when the key could not be claimed in time; `work` did not run, unless `onUnavailable` is `'run'`
    */
-  async run<T>(
+  run<T>(
     key: string,
     work: (run: IdempotentRun) => Promise<T> | Observable<T> | T,
     options: IdempotencyOptions = {},
   ): Promise<T> {
-    return await this.inFlight.track(async () => {
+    return this.inFlight.track(async () => {
       const claim = await this.claim(key, options, () => check.func('work', work));
       if (claim.kind === 'replay')
         return claim.read((result) => replayed(result, this.codecOf(options))) as T;
@@ -193,11 +193,11 @@ export class IdempotencyService {
    * @param checkMore of the caller's own arguments
    * @internal
    */
-  async claim(key: string, options: IdempotencyOptions, checkMore?: () => void): Promise<Claim> {
+  claim(key: string, options: IdempotencyOptions, checkMore?: () => void): Promise<Claim> {
     const given: unknown = (options as IdempotencyOptions | null)?.operation;
     const operation = typeof given === 'string' ? given : '';
     const observed = this.observer.begin('idempotency.run', operation);
-    return await observed.within(async () => {
+    return observed.within(async () => {
       let record = '';
       try {
         check.key('key', key);
@@ -230,7 +230,7 @@ export class IdempotencyService {
   ): Promise<T> {
     let value: T;
     try {
-      value = await run.within(async () => await settled(work(run)));
+      value = await run.within(() => settled(() => work(run)));
     } catch (error) {
       await this.settleFailure(run, error, options.onError);
       throw error;
@@ -305,8 +305,8 @@ export class IdempotencyService {
 }
 
 /** What the work comes to. An Observable is subscribed to here, so that what it does is part of the run. */
-async function settled<T>(result: Promise<T> | Observable<T> | T): Promise<T> {
-  const value = await result;
+async function settled<T>(work: () => Promise<T> | Observable<T> | T): Promise<T> {
+  const value = await work();
   return isObservable(value) ? ((await lastValueFrom(value, { defaultValue: undefined })) as T) : value;
 }
 

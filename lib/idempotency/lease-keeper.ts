@@ -60,7 +60,9 @@ export class LeaseKeeper {
     };
     this.held.set(lease, fresh);
     const tickMs = Math.min(lease.leaseMs / TICKS, lease.maxRunMs);
-    if (tickMs < this.tickMs) this.startTimer(tickMs);
+    const isOnly = this.held.size === 1;
+    if (tickMs < this.tickMs || (isOnly && tickMs !== this.tickMs)) this.startTimer(tickMs);
+    else if (isOnly) this.timer?.ref();
   }
 
   /** Stops renewing for good and tells every run so. What they hold is left to its lease: a method that has not settled may yet write. */
@@ -70,13 +72,13 @@ export class LeaseKeeper {
       this.letGo(lease);
       lease.lost(reason);
     }
+    this.stopTimer();
   }
 
   letGo(lease: Lease): void {
     this.held.delete(lease);
-    if (this.held.size > 0) return;
-    clearInterval(this.timer);
-    this.tickMs = Infinity;
+    // It stops at its next tick; the next run is mostly there before.
+    if (this.held.size === 0) this.timer?.unref();
   }
 
   /**
@@ -110,7 +112,13 @@ export class LeaseKeeper {
     this.timer = setInterval(() => this.tick(), ms);
   }
 
+  private stopTimer(): void {
+    clearInterval(this.timer);
+    this.tickMs = Infinity;
+  }
+
   private tick(): void {
+    if (this.held.size === 0) return this.stopTimer();
     const now = performance.now();
     const due: Held[] = [];
     for (const held of this.held.values()) {

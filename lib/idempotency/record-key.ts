@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
 
 /**
@@ -6,9 +6,7 @@ import { InvalidArgumentError } from '../atomic-redis.errors.js';
  * into one. The raw values reach neither the keyspace nor a log.
  */
 export function recordId(scope: string, operation: string, key: string): string {
-  const hash = createHash('sha256');
-  for (const part of [scope, operation, key]) hash.update(`${Buffer.byteLength(part)}:`).update(part);
-  return hash.digest('hex');
+  return hash('sha256', [scope, operation, key].map((part) => `${Buffer.byteLength(part)}:${part}`).join(''));
 }
 
 /**
@@ -26,7 +24,7 @@ export function fingerprintOf(payload: unknown): string {
     // Of the recursion below.
     throw error instanceof RangeError ? refused(payload, 'less deeply nested') : error;
   }
-  return createHash('sha256').update(text).digest('base64url');
+  return hash('sha256', text, 'base64url');
 }
 
 /** @param above the objects around `value`: to meet one of them again is a cycle */
@@ -50,9 +48,13 @@ function canonicalObject(value: object, child: (value: unknown) => string): stri
   // Plain, whichever realm made it: its prototype, if any, is the root of all.
   const prototype: unknown = Object.getPrototypeOf(value);
   if (prototype !== null && Object.getPrototypeOf(prototype) !== null) throw refused(value);
-  const present = Object.entries(value).filter(([, item]) => item !== undefined);
-  const sorted = present.toSorted(([a], [b]) => (a < b ? -1 : 1));
-  return `{${sorted.map(([name, item]) => `${JSON.stringify(name)}:${child(item)}`).join()}}`;
+  const fields = value as Readonly<Record<string, unknown>>;
+  let text = '';
+  for (const name of Object.keys(fields).toSorted()) {
+    const item = fields[name];
+    if (item !== undefined) text += `${text && ','}${JSON.stringify(name)}:${child(item)}`;
+  }
+  return `{${text}}`;
 }
 
 const refused = (value: unknown, expected = 'made of JSON values, bytes, bigints and dates'): Error =>

@@ -60,14 +60,15 @@ export class RecordStore {
     durability: DurabilityOptions | undefined,
   ): Promise<Found> {
     const args = { token, fingerprint, leaseMs };
-    const reply = await this.scripts
-      .run(claimScript, { record }, args, deadline, { durability })
-      .catch((error: unknown) => {
-        // What was found there and not changed need not be replicated.
-        const found = error instanceof NotReplicatedError ? (error.result as ClaimReply) : undefined;
-        if (!found || found.kind === 'claimed') throw error;
-        return found;
-      });
+    let reply: ClaimReply;
+    try {
+      reply = await this.scripts.run(claimScript, { record }, args, deadline, { durability });
+    } catch (error) {
+      // What was found there and not changed need not be replicated.
+      const found = error instanceof NotReplicatedError ? (error.result as ClaimReply) : undefined;
+      if (!found || found.kind === 'claimed') throw error;
+      reply = found;
+    }
     switch (reply.kind) {
       case 'claimed':
       case 'running':
@@ -125,8 +126,8 @@ export class RecordStore {
   }
 
   /** @param memoryMs for how long copies of the owner's claim and renewals may yet arrive, in milliseconds */
-  async release({ record, token }: Owner, memoryMs: number, deadline: Deadline): Promise<Release> {
-    return await this.scripts.run(releaseScript, { record }, { token, memoryMs }, deadline);
+  release({ record, token }: Owner, memoryMs: number, deadline: Deadline): Promise<Release> {
+    return this.scripts.run(releaseScript, { record }, { token, memoryMs }, deadline);
   }
 
   /** @throws IdempotencyRecordError */

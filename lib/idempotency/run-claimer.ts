@@ -19,7 +19,7 @@ import { RecordSignals } from './record-signals.js';
 import type { Found, Owner, RecordStore } from './record-store.js';
 import { ReplayCache } from './replay-cache.js';
 import type { StoredResult } from './stored-result.js';
-import { memoryMsOf, runOf, unprotectedRun } from './claimed-run.js';
+import { memoryMsOf, OwnedRun, unprotectedRun, type RunSurroundings } from './claimed-run.js';
 
 type Outcome = IdempotencyDuplicateEvent['outcome'];
 
@@ -29,16 +29,27 @@ export class RunClaimer {
   private readonly leases: LeaseKeeper;
   private readonly waits: DuplicateWaits<ClaimedRun>;
   private readonly cache: ReplayCache | undefined;
+  private readonly surroundings: RunSurroundings;
 
   constructor(
     private readonly store: RecordStore,
     private readonly connection: RedisConnection,
     private readonly work: WorkInFlight,
-    private readonly options: Pick<ResolvedIdempotencyOptions, 'maxResultBytes' | 'replayCache'>,
+    options: Pick<ResolvedIdempotencyOptions, 'maxResultBytes' | 'replayCache'>,
   ) {
     this.leases = new LeaseKeeper((leases) => store.renew(leases));
     this.waits = new DuplicateWaits(new RecordSignals(connection), (run) => run.abandon());
     if (options.replayCache) this.cache = new ReplayCache(options.replayCache);
+    const { leases, cache } = this;
+    const finish = this.finish.bind(this);
+    this.surroundings = {
+      connection,
+      store,
+      leases,
+      cache,
+      maxResultBytes: options.maxResultBytes,
+      finish,
+    };
   }
 
   /**
@@ -110,13 +121,15 @@ export class RunClaimer {
     const owner: Owner = { record, fingerprint, token: randomId('hex') };
     const claimedAt = performance.now();
     const generation = this.cache?.generation;
-    const claim = this.store.claim(owner, leaseMs, Deadline.in(timeoutMs), durability);
-    const found = await claim.catch((error: unknown) => {
+    let found: Found;
+    try {
+      found = await this.store.claim(owner, leaseMs, Deadline.in(timeoutMs), durability);
+    } catch (error) {
       if (!(error instanceof OutcomeUnknownError || error instanceof NotReplicatedError)) throw error;
       // It was applied, or may have been, or be applied yet, up to its time limit: nobody will run under it.
       this.giveBack(owner, request);
       throw this.connection.unavailable(error);
-    });
+    }
     if (found.kind === 'running') return found;
     if (found.kind === 'done') {
       if (generation === this.cache?.generation)
@@ -128,23 +141,12 @@ export class RunClaimer {
       this.giveBack(owner, request);
       throw this.connection.unavailable(new Error('the claim was answered too late for its lease'));
     }
-    return { kind: 'run', run: this.startRun(owner, claimedAt, request) };
+    return { kind: 'run', run: new OwnedRun(owner, claimedAt, request, this.surroundings) };
   }
 
   private giveBack(owner: Owner, request: ClaimRequest): void {
     const release = this.store.release(owner, memoryMsOf(request), Deadline.in(request.leaseMs));
     this.inBackground(this.work.track(() => release));
-  }
-
-  private startRun(owner: Owner, claimedAt: number, request: ClaimRequest): ClaimedRun {
-    return runOf(owner, claimedAt, request, {
-      connection: this.connection,
-      store: this.store,
-      leases: this.leases,
-      cache: this.cache,
-      maxResultBytes: this.options.maxResultBytes,
-      finish: (step) => this.finish(step, request),
-    });
   }
 
   private unprotected(request: ClaimRequest, error: RedisUnavailableError): Claim {
@@ -156,10 +158,12 @@ export class RunClaimer {
 
   /** Waits as long as one step may take, and leaves the rest to the background; shutdown waits for it. */
   private async finish(step: Promise<unknown>, { timeoutMs }: ClaimRequest): Promise<void> {
-    this.inBackground(this.work.track(() => step));
-    await Deadline.in(timeoutMs)
-      .race(step, () => new Error('left to the background'))
-      .catch(() => undefined);
+    const tracked = this.work.track(() => step);
+    try {
+      await Deadline.in(timeoutMs).race(tracked, () => new Error('left to the background'));
+    } catch {
+      this.inBackground(tracked);
+    }
   }
 
   private inBackground(step: Promise<unknown>): void {

@@ -1,5 +1,6 @@
 import { LeaseLostError, OutcomeUnknownError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
+import { LazyAbort } from '../redis/lazy-abort.js';
 import { Settled, Verdict } from './advance.script.js';
 import type { Delivery, QueueCommands } from './queue-commands.js';
 import type { QueueReader } from './queue-reader.js';
@@ -117,7 +118,7 @@ interface Ending {
 /** What the library does with a job that was taken. */
 export class TakenJob<T> {
   readonly job: QueueJob<T>;
-  private readonly abort = new AbortController();
+  private readonly abort = new LazyAbort();
   private current: Ending | undefined;
   /** Of an acknowledgement that was not answered. */
   private unknownAck: OutcomeUnknownError | undefined;
@@ -178,7 +179,7 @@ export class TakenJob<T> {
   }
 
   lose(): void {
-    if (this.abort.signal.aborted) return;
+    if (this.abort.isAborted) return;
     const lost = new LeaseLostError();
     this.commands.leaseLost(lost);
     this.abort.abort(lost);

@@ -12,10 +12,8 @@ local INT64_MIN = {-922337204, 3145224192}
 local INT64_MAX = {922337203, 6854775807}
 
 local function int64_compare(a, b)
-  for limb = 1, 2 do
-    if a[limb] < b[limb] then return -1 end
-    if a[limb] > b[limb] then return 1 end
-  end
+  if a[1] ~= b[1] then return a[1] < b[1] and -1 or 1 end
+  if a[2] ~= b[2] then return a[2] < b[2] and -1 or 1 end
   return 0
 end
 
@@ -32,21 +30,31 @@ local function int64_add(a, b)
 end
 
 local function int64_subtract(a, b)
-  return int64_add(a, int64_negate(b))
+  local hi, lo = a[1] - b[1], a[2] - b[2]
+  if lo < 0 then return {hi - 1, lo + INT64_BASE} end
+  return {hi, lo}
 end
 
--- Whether it is within 64 bits.
+-- Whether it is within 64 bits. Mostly the high limb alone tells.
 local function int64_fits(a)
+  if a[1] > -922337204 and a[1] < 922337203 then return true end
   return int64_compare(a, INT64_MIN) >= 0 and int64_compare(a, INT64_MAX) <= 0
 end
 
 -- Whether a double, such as a JavaScript number, holds it and its neighbours exactly.
 local function int64_is_safe(a)
+  if a[1] > -900720 and a[1] < 900719 then return true end
   return int64_compare(a, {-900720, 745259009}) >= 0 and int64_compare(a, {900719, 9254740991}) <= 0
 end
 
 -- From the one decimal spelling that Redis gives an integer; nil for any other text.
 local function int64_parse(text)
+  -- Mostly it is small, and spelled as it would be formatted; so would be negative zero.
+  local small = tonumber(text)
+  if small and small > -INT64_BASE and small < INT64_BASE and text ~= '-0' and string.format('%.0f', small) == text then
+    if small >= 0 then return {0, small} end
+    return {-1, INT64_BASE + small}
+  end
   local sign, digits = string.match(text, '^(%-?)(%d+)$')
   if not digits or #digits > 19 then return nil end
   if string.sub(digits, 1, 1) == '0' and (sign == '-' or #digits > 1) then return nil end
@@ -59,6 +67,7 @@ local function int64_parse(text)
 end
 
 local function int64_format(a)
+  if a[1] == 0 then return string.format('%.0f', a[2]) end
   local sign = ''
   if a[1] < 0 then
     sign = '-'
