@@ -182,7 +182,7 @@ return reply(settled, taken, fence, count)
   reply: (raw) => {
     const [settled, id, fence, deliveries, payload] = raw as Buffer[];
     return {
-      settled: String(settled),
+      settled: String(settled) as Settled,
       taken: id?.length
         ? { id: String(id), fence: String(fence), deliveries: Number(deliveries), payload: payload! }
         : undefined,

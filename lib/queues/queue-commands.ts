@@ -76,6 +76,8 @@ export class QueueCommands {
   /** Never used before, so that nobody else's BLMOVE is under way into its list. */
   private readonly consumer = randomId('base64url');
   readonly processing: string;
+  /** For messages. */
+  private readonly name: string;
   private reclaimedAt = performance.now();
 
   constructor(
@@ -84,6 +86,7 @@ export class QueueCommands {
   ) {
     this.keys = queueKeys(redis.connection.keys, queue);
     this.processing = this.keys.processing(this.consumer);
+    this.name = `queue ${describe(queue)}`;
   }
 
   /** Runs an operation of the queue, and tells of its end. */
@@ -102,10 +105,13 @@ export class QueueCommands {
     this.redis.observer.occurred({ type: 'lease.lost', pattern: 'queues', name: this.queue, error: code });
   }
 
-  async push(jobs: readonly (readonly [id: string, payload: string | Buffer])[], options: OperationOptions) {
+  push(
+    jobs: readonly (readonly [id: string, payload: string | Buffer])[],
+    options: OperationOptions,
+  ): Promise<void> {
     const { pending, jobs: all } = this.keys;
     const args = { idsAndPayloads: jobs.flat() };
-    await this.redis.operations.run(
+    return this.redis.operations.run(
       `Pushing to ${this.name}`,
       pushScript,
       this.queue,
@@ -116,14 +122,14 @@ export class QueueCommands {
   }
 
   /** Ends a delivery, takes a job, or both, in one round trip. */
-  async advance(
+  advance(
     settlement: Settlement | undefined,
     take: TakeSettings | undefined,
     maxDeliveries: number,
     options: QueueCallOptions,
   ): Promise<{ settled: Settled; taken: Delivery | undefined }> {
     const { pending, jobs, deliveries, leases, dead, failures, consumers } = this.keys;
-    const answer = await this.redis.operations.run(
+    return this.redis.operations.run(
       `${settlement ? 'Ending a job of' : 'Taking from'} ${this.name}`,
       advanceScript,
       this.queue,
@@ -148,7 +154,6 @@ export class QueueCommands {
       },
       options,
     );
-    return { settled: answer.settled as Settled, taken: answer.taken };
   }
 
   async extend(
@@ -167,11 +172,14 @@ export class QueueCommands {
     );
   }
 
-  /** Now and then gives back what other consumers were given and did not lease. */
-  async reclaimWhenDue(): Promise<void> {
-    const now = performance.now();
-    if (now - this.reclaimedAt < GRACE_MS / 2) return;
-    this.reclaimedAt = now;
+  /** Whether it is time to {@link reclaim}, which is done now and then. */
+  get isReclaimDue(): boolean {
+    return performance.now() - this.reclaimedAt >= GRACE_MS / 2;
+  }
+
+  /** Gives back what other consumers were given and did not lease. */
+  async reclaim(): Promise<void> {
+    this.reclaimedAt = performance.now();
     const { consumers } = this.keys;
     const lapsed = await this.read(
       lapsedScript,
@@ -180,16 +188,16 @@ export class QueueCommands {
       {},
     );
     if (lapsed.length > 0) {
-      await this.reclaim(lapsed, GRACE_MS, FORGET_MS, Deadline.in(this.redis.timeoutMs));
+      await this.reclaimFrom(lapsed, GRACE_MS, FORGET_MS, Deadline.in(this.redis.timeoutMs));
     }
   }
 
   /** Gives back what this consumer was given and did not lease. `forget`: no BLMOVE of its own can arrive any more. */
   async giveBack(forget: boolean, deadline: Deadline): Promise<void> {
-    await this.reclaim([this.consumer], -1, forget ? -1 : FORGET_MS, deadline);
+    await this.reclaimFrom([this.consumer], -1, forget ? -1 : FORGET_MS, deadline);
   }
 
-  private async reclaim(
+  private async reclaimFrom(
     consumers: readonly string[],
     graceMs: number,
     forgetMs: number,
@@ -248,9 +256,5 @@ export class QueueCommands {
         throw error instanceof OutcomeUnknownError ? connection.unavailable(error) : error;
       }),
     );
-  }
-
-  private get name(): string {
-    return `queue ${describe(this.queue)}`;
   }
 }

@@ -38,7 +38,7 @@ export class QueueReader<T> {
     const until = Deadline.in(waitMs);
     signal?.throwIfAborted();
     for (;;) {
-      await this.commands.reclaimWhenDue();
+      if (this.commands.isReclaimDue) await this.commands.reclaim();
       const taken = await this.takeNow(leaseMs, waitMs > 0, options);
       if (taken || until.passed) return taken;
       if (!(await this.share.arrivals.turn(until, signal))) return undefined;

@@ -70,8 +70,10 @@ export class OperationRunner {
     assertNotRetried(what, propagation);
     const space = this.connection.keys;
     // Before the marker joins them, which is no key of the caller's and should not be in the error.
-    const given = Object.values<string | readonly string[]>(keys).flat();
-    if (this.connection.isCluster && given.length > 0) space.commonSlotOf(given);
+    if (this.connection.isCluster) {
+      const given = Object.values<string | readonly string[]>(keys).flat();
+      if (given.length > 0) space.commonSlotOf(given);
+    }
     const markerKey = space.inSlot('operation', space.slotOf(near), randomId('hex'));
     return await this.inFlight.track(() =>
       this.scripts.run(
