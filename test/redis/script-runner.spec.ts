@@ -79,6 +79,30 @@ describe('ScriptRunner', () => {
     await proxy.stop();
   });
 
+  it('writes what is sent in one turn of the event loop at once', async () => {
+    const straight = new RedisConnection({
+      observer: unobserved(),
+      connection: redis.server.url,
+      namespace: 'atomic:',
+      name: 'straight',
+      timeoutMs: 2_000,
+    });
+    const runner = new ScriptRunner(straight);
+    const counted = (): Promise<number> => runner.run(countInTime, { counter: 'c' }, {}, Deadline.in(5_000));
+    const reads = async (): Promise<number> =>
+      Number(/total_reads_processed:(\d+)/.exec(await redis.client.info('stats'))![1]);
+    try {
+      await counted();
+      const before = await reads();
+      const values = await Promise.all(Array.from({ length: 50 }, counted));
+      // The question itself is one.
+      expect((await reads()) - before).toBeLessThan(10);
+      expect(values).toEqual(Array.from({ length: 50 }, (_, i) => i + 2));
+    } finally {
+      await straight.close();
+    }
+  });
+
   const run = (by = 1, ms = 2_000) => scripts.run(count, { counter: 'n' }, { by }, Deadline.in(ms));
 
   it('[SC-1] loads scripts on connect, so that the first call is one EVALSHA', async () => {

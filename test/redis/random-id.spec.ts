@@ -1,0 +1,10 @@
+import { randomId } from '../../lib/redis/random-id.js';
+
+describe('randomId', () => {
+  it('is of 128 bits, and never the same', () => {
+    const ids = Array.from({ length: 10_000 }, () => randomId('hex'));
+    expect(new Set(ids).size).toBe(ids.length);
+    for (const id of ids) expect(id).toMatch(/^[0-9a-f]{32}$/);
+    expect(randomId('base64url')).toMatch(/^[\w-]{22}$/);
+  });
+});
