@@ -58,7 +58,8 @@ describe('transfers across slots that move', () => {
     };
     const work = Promise.all([caller(0), caller(1), caller(2), caller(3), recoverer()]);
     try {
-      for (let round = 0; round < 3; round++) {
+      // As often as it takes for transfers to have met moves.
+      for (let round = 0; round < 3 || count <= 20; round++) {
         for (const account of accounts) {
           const owner = await cluster.masterOf(account);
           const others = cluster.nodes.filter((node) => node !== owner);
@@ -72,7 +73,6 @@ describe('transfers across slots that move', () => {
     for (const from of accounts) await transfers.recover({ from, minAgeMs: 0 });
     const balances = await Promise.all(accounts.map(async (account) => Number(await client.get(account))));
     expect(balances.reduce((a, b) => a + b, 0)).toBe(3_000);
-    expect(count).toBeGreaterThan(20);
     // Each as its caller was told; Redis was never away for long.
     expect(pending).toBe(0);
     expect(balances).toEqual(accounts.map((account) => moved.get(account)));
