@@ -1,7 +1,7 @@
 /** An `AbortController` that is made when somebody asks for its signal: to make one costs as much as a good part of a call. */
 export class LazyAbort {
   private controller: AbortController | undefined;
-  private aborted: { readonly reason: Error } | undefined;
+  private aborted: { readonly reason: unknown } | undefined;
 
   get signal(): AbortSignal {
     if (!this.controller) {
@@ -15,9 +15,14 @@ export class LazyAbort {
     return this.aborted !== undefined;
   }
 
+  get reason(): unknown {
+    return this.aborted?.reason;
+  }
+
   /** The first reason stands. */
-  abort(reason: Error): void {
-    this.aborted ??= { reason };
+  abort(reason: unknown): void {
+    if (this.aborted) return;
+    this.aborted = { reason };
     this.controller?.abort(reason);
   }
 }

@@ -1,12 +1,12 @@
+import { LazyAbort } from '../redis/lazy-abort.js';
+
 /**
  * What ends a transaction before it is done: its time is over, its caller's signal aborts, or the module is closed. Costs a timer; an
  * `AbortSignal` is made only for who asks for it.
  */
 export class Stop {
   private readonly timer: NodeJS.Timeout;
-  private controller: AbortController | undefined;
-  private stopped = false;
-  private why: unknown;
+  private readonly abort = new LazyAbort();
   /** Of the one wait that is under way: a transaction waits for one thing at a time. */
   private rejectWait: ((reason: unknown) => void) | undefined;
   /** Whether the time was over before anything else ended it. */
@@ -18,7 +18,7 @@ export class Stop {
     private readonly callerSignal: AbortSignal | undefined,
   ) {
     this.timer = setTimeout(() => {
-      this.isTimedOut = !this.stopped;
+      this.isTimedOut = !this.isStopped;
       this.stop(makeTimeoutError());
     }, timeoutMs);
     if (callerSignal?.aborted) this.onCallerAbort();
@@ -26,40 +26,35 @@ export class Stop {
   }
 
   get isStopped(): boolean {
-    return this.stopped;
+    return this.abort.isAborted;
   }
 
   get reason(): unknown {
-    return this.why;
+    return this.abort.reason;
   }
 
   /** Aborts when the transaction is to end. */
   get signal(): AbortSignal {
-    if (!this.controller) {
-      this.controller = new AbortController();
-      if (this.stopped) this.controller.abort(this.why);
-    }
-    const { callerSignal, controller } = this;
-    return callerSignal ? AbortSignal.any([callerSignal, controller.signal]) : controller.signal;
+    const { callerSignal } = this;
+    const { signal } = this.abort;
+    return callerSignal ? AbortSignal.any([callerSignal, signal]) : signal;
   }
 
   stop(reason: unknown): void {
-    if (this.stopped) return;
-    this.stopped = true;
-    this.why = reason;
-    this.controller?.abort(reason);
+    if (this.isStopped) return;
+    this.abort.abort(reason);
     this.rejectWait?.(reason);
   }
 
   throwIfStopped(): void {
-    if (this.stopped) throw this.why;
+    if (this.isStopped) throw this.reason;
   }
 
   /** Settles as `promise` does, or rejects with the reason as soon as there is one. */
   until<T>(promise: PromiseLike<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       promise.then(resolve, reject);
-      if (this.stopped) reject(this.why);
+      if (this.isStopped) reject(this.reason);
       else this.rejectWait = reject;
     });
   }
