@@ -1,6 +1,9 @@
 import type { Redis } from 'ioredis';
 import { measure, type Contestant, type Measured, type Settings } from './harness.js';
 
+/** Name of the contestant that is this library. */
+export const OURS = 'nestjs-atomic-redis';
+
 /** What ours has to reach beside another contestant of the same run. */
 export interface Bar {
   readonly contestant: string;

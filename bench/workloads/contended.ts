@@ -2,12 +2,12 @@ import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { spreadOf, type Measured } from '../harness.js';
-import type { Bench, Finding, Result, Workload } from '../workload.js';
+import { OURS, type Bench, type Finding, type Result, type Workload } from '../workload.js';
 import type { ContenderReport } from './contender.js';
 
 const PROCESSES = 4;
 const CALLERS = 16;
-const CONTENDERS = ['nestjs-atomic-redis', 'node-redis, pool', 'redlock-universal'] as const;
+const CONTENDERS = [OURS, 'node-redis, pool', 'redlock-universal'] as const;
 export type ContenderName = (typeof CONTENDERS)[number];
 
 /** All in one round at the same time, each in a process of its own. */
@@ -28,7 +28,7 @@ export const transactionContended: Workload = {
   name: 'transaction-contended',
   title: `Transaction, all on one key, ${PROCESSES} processes`,
   about: `${PROCESSES} processes with ${CALLERS} callers each change one key.`,
-  bars: [{ contestant: 'nestjs-atomic-redis', against: 'node-redis, pool', least: 3 }],
+  bars: [{ contestant: OURS, against: 'node-redis, pool', least: 3 }],
   async run(bench): Promise<Result> {
     const { settings, admin } = bench;
     const rounds = Math.min(settings.rounds, 5);
@@ -68,7 +68,7 @@ function fairness(name: ContenderName, reports: readonly ContenderReport[]): Fin
   const p99 = attempts[Math.floor((attempts.length - 1) * 0.99)]!;
   const longest = Math.max(...reports.map(({ longestMs }) => longestMs));
   const least = Math.min(...reports.flatMap(({ perCaller }) => perCaller));
-  const isOurs = name === 'nestjs-atomic-redis';
+  const isOurs = name === OURS;
   return [
     {
       what: `${name}: attempts at the 99th percentile`,

@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { OURS } from '../workload.js';
 import type { ContenderName } from './contended.js';
 import { ours } from './transactions.js';
 import { lockLoop, nodeRedisLoop, type Incrementer } from './watch-loops.js';
@@ -14,7 +15,7 @@ export interface ContenderReport {
 }
 
 const starts: Record<ContenderName, (url: string) => Promise<Incrementer>> = {
-  'nestjs-atomic-redis': ours,
+  [OURS]: ours,
   'node-redis, pool': (url) => nodeRedisLoop(url, 16),
   'redlock-universal': lockLoop,
 };

@@ -3,7 +3,9 @@ import { CounterService } from 'nestjs-atomic-redis';
 import { RateLimiterRedis } from 'rate-limiter-flexible';
 import { startApp } from '../app.js';
 import type { Contestant } from '../harness.js';
-import type { Bench, Comparison } from '../workload.js';
+import { OURS, type Bench, type Comparison } from '../workload.js';
+
+const FLOOR = 'floor: EVALSHA for each, ioredis';
 
 const KEYS = 10_000;
 const MAX = 1_000_000_000_000;
@@ -31,7 +33,7 @@ async function floor({ url }: Bench, keyOf: (n: number) => string): Promise<Cont
   const script = (await client.script('LOAD', ADD)) as string;
   let sequence = 0;
   return {
-    name: 'floor: EVALSHA for each, ioredis',
+    name: FLOOR,
     async op(n) {
       const key = keyOf(n);
       const args = [Date.now() + 5_000, ++sequence, 1, MAX];
@@ -45,7 +47,7 @@ async function ours({ url }: Bench, keyOf: (n: number) => string): Promise<Conte
   const app = await startApp(url);
   const counters = app.get(CounterService);
   return {
-    name: 'nestjs-atomic-redis',
+    name: OURS,
     op: (n) => counters.add(keyOf(n), 1, { max: MAX }),
     close: () => app.close(),
   };
@@ -63,9 +65,6 @@ async function rateLimiter({ url }: Bench, keyOf: (n: number) => string): Promis
 
 const contestants = (bench: Bench, keyOf: (n: number) => string): Promise<Contestant[]> =>
   Promise.all([floor(bench, keyOf), ours(bench, keyOf), rateLimiter(bench, keyOf)]);
-
-const OURS = 'nestjs-atomic-redis';
-const FLOOR = 'floor: EVALSHA for each, ioredis';
 
 export const counterHot: Comparison = {
   floor: FLOOR,

@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis';
 import { measure } from '../harness.js';
-import type { Bench, Comparison, Finding, Result, Workload } from '../workload.js';
+import { OURS, type Bench, type Comparison, type Finding, type Result, type Workload } from '../workload.js';
 import { counterKeys } from './counters.js';
 import { idempotentFirst } from './idempotency.js';
 import { transactionDistinct } from './transactions.js';
@@ -10,7 +10,6 @@ const EXISTING = { few: 1_000, many: 1_000_000 };
 const PAST_OPERATIONS = 1_000_000;
 /** By how much the ratio to the floor may move. */
 const MAY_MOVE = 0.1;
-const OURS = 'nestjs-atomic-redis';
 
 const subjects: readonly Comparison[] = [counterKeys, idempotentFirst, transactionDistinct];
 

@@ -8,13 +8,15 @@ import { IdempotencyService } from 'nestjs-atomic-redis';
 import { createClient } from 'redis';
 import { startApp } from '../app.js';
 import type { Contestant } from '../harness.js';
-import type { Bench, Comparison } from '../workload.js';
+import { OURS, type Bench, type Comparison } from '../workload.js';
 import { CLAIM, COMPLETE, LEASE_MS, payload, result, TTL_MS } from './idempotent-scripts.js';
 
 /** What is asked for, by a key, and what it comes to. */
 type Asker = (key: string, payload: Payload) => Promise<unknown>;
 
 type Payload = typeof payload;
+const FLOOR = 'floor: scripts by hand, ioredis';
+const CACHED = `${OURS}, replay cache`;
 /** Keys that were answered before, for replays. */
 const KNOWN_KEYS = 512;
 
@@ -28,7 +30,7 @@ async function floor({ url }: Bench): Promise<Asked> {
     client.script('LOAD', COMPLETE),
   ])) as [string, string];
   return {
-    name: 'floor: scripts by hand, ioredis',
+    name: FLOOR,
     async ask(key, about) {
       const record = `floor:${sha256(`orders.create\0${key}`)}`;
       const token = randomBytes(16).toString('base64url');
@@ -112,9 +114,6 @@ async function replay({ name, ask, close }: Asked): Promise<Contestant> {
   return { name, op: (n) => ask(key(n), payload), close };
 }
 
-const NAMES = { ours: 'nestjs-atomic-redis', cached: 'nestjs-atomic-redis, replay cache' };
-const FLOOR = 'floor: scripts by hand, ioredis';
-
 export const idempotentFirst: Comparison = {
   floor: FLOOR,
   name: 'idempotent-first',
@@ -123,14 +122,14 @@ export const idempotentFirst: Comparison = {
     'A call under a new key: claim, an empty method, result stored. All hash the payload and store a result of some 200 bytes as JSON.',
   callers: [1, 64],
   bars: [
-    { contestant: NAMES.ours, against: FLOOR, least: 0.9 },
-    { contestant: NAMES.ours, against: '@node-idempotency', least: 1 },
-    { contestant: NAMES.ours, against: 'Powertools, node-redis', least: 1.5 },
+    { contestant: OURS, against: FLOOR, least: 0.9 },
+    { contestant: OURS, against: '@node-idempotency', least: 1 },
+    { contestant: OURS, against: 'Powertools, node-redis', least: 1.5 },
   ],
   start: async (bench: Bench) =>
-    (
-      await Promise.all([floor(bench), ours(bench, NAMES.ours), nodeIdempotency(bench), powertools(bench)])
-    ).map(first),
+    (await Promise.all([floor(bench), ours(bench, OURS), nodeIdempotency(bench), powertools(bench)])).map(
+      first,
+    ),
 };
 
 export const idempotentReplay: Comparison = {
@@ -141,18 +140,18 @@ export const idempotentReplay: Comparison = {
     'A call under one of 512 keys that were answered before: the method does not run, and the stored result is returned.',
   callers: [1, 64],
   bars: [
-    { contestant: NAMES.ours, against: FLOOR, least: 0.9 },
-    { contestant: NAMES.ours, against: '@node-idempotency', least: 1.2, at: [1] },
-    { contestant: NAMES.ours, against: 'Powertools, node-redis', least: 3 },
-    { contestant: NAMES.cached, against: '@node-idempotency', least: 5 },
+    { contestant: OURS, against: FLOOR, least: 0.9 },
+    { contestant: OURS, against: '@node-idempotency', least: 1.2, at: [1] },
+    { contestant: OURS, against: 'Powertools, node-redis', least: 3 },
+    { contestant: CACHED, against: '@node-idempotency', least: 5 },
   ],
   start: async (bench: Bench) =>
     await Promise.all(
       (
         await Promise.all([
           floor(bench),
-          ours(bench, NAMES.ours),
-          ours(bench, NAMES.cached, { maxBytes: 10_000_000, ttlMs: 3_600_000 }),
+          ours(bench, OURS),
+          ours(bench, CACHED, { maxBytes: 10_000_000, ttlMs: 3_600_000 }),
           nodeIdempotency(bench),
           powertools(bench),
         ])

@@ -4,7 +4,9 @@ import { Redis } from 'ioredis';
 import { ReliableQueueService } from 'nestjs-atomic-redis';
 import { startApp } from '../app.js';
 import type { Contestant } from '../harness.js';
-import type { Bench, Comparison } from '../workload.js';
+import { OURS, type Bench, type Comparison } from '../workload.js';
+
+const FLOOR = 'floor: scripts by hand, ioredis';
 
 const job = { to: 'ada@example.org', subject: 'Your order', order: 4711 };
 const LEASE_MS = 30_000;
@@ -46,7 +48,7 @@ async function floor({ url }: Bench): Promise<Contestant> {
     'deliveries',
   ].map(key) as [string, string, string, string, string];
   return {
-    name: 'floor: scripts by hand, ioredis',
+    name: FLOOR,
     async op() {
       const id = randomBytes(16).toString('base64url');
       await client.evalsha(push, 3, waiting, jobs, key(`marker:${id}`), id, JSON.stringify(job));
@@ -71,7 +73,7 @@ async function ours({ url }: Bench): Promise<Contestant> {
   const app = await startApp(url);
   const queue = app.get(ReliableQueueService).get<typeof job>('bench');
   return {
-    name: 'nestjs-atomic-redis',
+    name: OURS,
     async op() {
       await queue.push(job);
       const taken = await queue.take({ leaseMs: LEASE_MS });
@@ -104,16 +106,14 @@ async function bullmq({ port }: Bench): Promise<Contestant> {
   };
 }
 
-const OURS = 'nestjs-atomic-redis';
-
 export const queues: Comparison = {
-  floor: 'floor: scripts by hand, ioredis',
+  floor: FLOOR,
   name: 'queue',
   title: 'Queue: push, take, acknowledge',
   about: 'One job is pushed, and one is taken and acknowledged, step by step, by each caller.',
   callers: [1, 64],
   bars: [
-    { contestant: OURS, against: 'floor: scripts by hand, ioredis', least: 0.85 },
+    { contestant: OURS, against: FLOOR, least: 0.85 },
     { contestant: OURS, against: 'BullMQ', least: 2 },
   ],
   start: (bench: Bench) => Promise.all([floor(bench), ours(bench), bullmq(bench)]),

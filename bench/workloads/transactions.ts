@@ -1,8 +1,8 @@
 import { TransactionService } from 'nestjs-atomic-redis';
 import { startApp } from '../app.js';
 import type { Contestant } from '../harness.js';
-import type { Bench, Comparison } from '../workload.js';
-import { lockLoop, nodeRedisLoop, watchLoop, type Incrementer } from './watch-loops.js';
+import { OURS, type Bench, type Comparison } from '../workload.js';
+import { FLOORS, lockLoop, nodeRedisLoop, watchLoop, type Incrementer } from './watch-loops.js';
 
 /** As many as ours has by default. */
 const CONNECTIONS = 10;
@@ -11,7 +11,7 @@ export async function ours(url: string): Promise<Incrementer> {
   const app = await startApp(url, { transactions: { maxConnections: CONNECTIONS } });
   const transactions = app.get(TransactionService);
   return {
-    name: 'nestjs-atomic-redis',
+    name: OURS,
     async increment(key) {
       let attempts = 0;
       await transactions.run(
@@ -32,17 +32,15 @@ const on =
   (keyOf: (n: number) => string) =>
   ({ name, increment, close }: Incrementer): Contestant => ({ name, op: (n) => increment(keyOf(n)), close });
 
-const OURS = 'nestjs-atomic-redis';
-
 export const transactionDistinct: Comparison = {
-  floor: 'floor: WATCH loop with a marker, ioredis',
+  floor: FLOORS.marked,
   name: 'transaction',
   title: 'Transaction, each on a key of its own',
   about: 'WATCH, GET, MULTI, SET, EXEC, without conflicts, on 10 connections each.',
   callers: [1, 64],
   bars: [
-    { contestant: OURS, against: 'floor: WATCH loop, ioredis', least: 0.8 },
-    { contestant: OURS, against: 'floor: WATCH loop with a marker, ioredis', least: 0.9 },
+    { contestant: OURS, against: FLOORS.plain, least: 0.8 },
+    { contestant: OURS, against: FLOORS.marked, least: 0.9 },
     { contestant: OURS, against: 'node-redis, pool', least: 1 },
   ],
   start: async ({ url }: Bench) =>
@@ -57,7 +55,7 @@ export const transactionDistinct: Comparison = {
 };
 
 export const transactionHot: Comparison = {
-  floor: 'floor: WATCH loop with a marker, ioredis',
+  floor: FLOORS.marked,
   name: 'transaction-hot',
   title: 'Transaction, all on one key, one process',
   about: 'The same on one key: every caller reads what another one changes.',

@@ -10,6 +10,11 @@ export interface Incrementer {
   readonly close: () => Promise<void>;
 }
 
+export const FLOORS = {
+  plain: 'floor: WATCH loop, ioredis',
+  marked: 'floor: WATCH loop with a marker, ioredis',
+} as const;
+
 const MARKER_TTL_MS = 130_000;
 
 /** WATCH, GET, MULTI, SET, EXEC in two writes, on a pool of connections; with a marker, what it takes to know the outcome when the reply to EXEC is lost. */
@@ -48,7 +53,7 @@ export async function watchLoop(
     return (await multi.exec()) !== null;
   };
   return {
-    name: marker ? 'floor: WATCH loop with a marker, ioredis' : 'floor: WATCH loop, ioredis',
+    name: marker ? FLOORS.marked : FLOORS.plain,
     async increment(key) {
       const client = await take();
       try {
