@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { Inject, Injectable } from '@nestjs/common';
 import { OPTIONS } from '../atomic-redis.constants.js';
 import { describe, InvalidArgumentError } from '../atomic-redis.errors.js';
@@ -8,6 +7,7 @@ import { Observed } from '../observability/observed.decorator.js';
 import { Observer } from '../observability/observer.js';
 import { untilAborted } from '../redis/deadline.js';
 import { OperationRunner, type OperationOptions } from '../redis/operation-runner.js';
+import { randomId } from '../redis/random-id.js';
 import { RedisConnection } from '../redis/redis-connection.js';
 import { assertNotRetried } from '../redis/retried-work.js';
 import { withResult } from '../redis/script.js';
@@ -205,7 +205,7 @@ export class ShadowKeyService {
     source: ShadowSource,
     { type = 'hash', onEmpty = 'reject' }: ReplaceOptions,
   ): Promise<Shadow> {
-    const id = randomBytes(16).toString('hex');
+    const id = randomId('hex');
     const shadow: Shadow = {
       liveKey,
       key: `${this.connection.keys.companion('shadow', liveKey)}:${id}`,

@@ -1,5 +1,5 @@
-import { randomBytes } from 'node:crypto';
 import type { KeySpace } from '../redis/key-space.js';
+import { randomId } from '../redis/random-id.js';
 
 /** How much longer than the transaction a marker lives, at least. */
 const MARGIN_MS = 60_000;
@@ -15,7 +15,7 @@ export const ARMED = 'armed';
  * value there touches it, and a late EXEC can no longer commit. See docs/connection-loss.md.
  */
 export class CommitMarker {
-  private readonly id = randomBytes(16).toString('hex');
+  private readonly id = randomId('hex');
   /** Monotonic time up to which a slot's marker surely lives. */
   private readonly expiresAt = new Map<number, number>();
   private attempts = 0;

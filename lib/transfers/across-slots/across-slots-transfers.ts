@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { Inject, Injectable } from '@nestjs/common';
 import { OPTIONS } from '../../atomic-redis.constants.js';
 import {
@@ -11,6 +10,7 @@ import {
 } from '../../atomic-redis.errors.js';
 import { Deadline } from '../../redis/deadline.js';
 import { OperationRunner } from '../../redis/operation-runner.js';
+import { randomId } from '../../redis/random-id.js';
 import { RedisConnection } from '../../redis/redis-connection.js';
 import { assertNotRetried } from '../../redis/retried-work.js';
 import { withResult } from '../../redis/script.js';
@@ -154,7 +154,7 @@ export class AcrossSlotsTransfers {
         from,
         { from, ...this.steps.keysOf(from) },
         {
-          nonce: randomBytes(16).toString('hex'),
+          nonce: randomId('hex'),
           amount,
           minimum,
           exact: typeof amount === 'number' ? 'n' : '',
