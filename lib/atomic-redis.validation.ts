@@ -53,10 +53,15 @@ export const bytes: Check = (path, value) => {
   if (!isBytes(value)) throw new InvalidArgumentError(path, 'a well-formed string or a Buffer', value);
 };
 
+/** Whether it is text that is not empty, and arrives in Redis as it is. */
+export const isText = (value: unknown): value is string =>
+  typeof value === 'string' && value !== '' && value.isWellFormed();
+
 /** Text that is not empty, and arrives in Redis as it is. */
 export const text: Check = (path, value) => {
+  if (isText(value)) return;
   nonEmptyString(path, value);
-  if (!isBytes(value)) throw new InvalidArgumentError(path, 'a well-formed string', value);
+  throw new InvalidArgumentError(path, 'a well-formed string', value);
 };
 
 /** A Redis key as users give it: two that differ here must not be one there. */
@@ -101,25 +106,27 @@ export const methods =
 
 /** An object with only the named properties, each checked where it is present; the `required` ones must be. */
 export const options = (checks: Readonly<Record<string, Check>>, ...required: readonly string[]): Check => {
-  const known = Object.entries(checks);
+  const known = new Map(Object.entries(checks));
   return (path, value) => {
     if (typeof value !== 'object' || value === null || Array.isArray(value)) {
       throw new InvalidArgumentError(path, 'an options object', value);
     }
-    for (const name of Object.keys(value)) {
-      if (!Object.hasOwn(checks, name)) {
+    const given = value as Readonly<Record<string, unknown>>;
+    const own = Object.keys(given);
+    for (const name of own) {
+      if (!known.has(name)) {
         throw new InvalidArgumentError(
           `${path}.${name}`,
-          `absent: the known options are ${Object.keys(checks).join(', ')}`,
-          Reflect.get(value, name),
+          `absent: the known options are ${[...known.keys()].join(', ')}`,
+          given[name],
         );
       }
     }
-    // Also what it has from its class, such as a getter, since that is what is used.
-    for (const [name, check] of known) {
-      const given: unknown = Reflect.get(value, name);
-      if (given !== undefined || required.includes(name)) check(`${path}.${name}`, given);
-    }
+    // Of a class, also what it has from there, such as a getter, since that is what is used.
+    const names = Object.getPrototypeOf(given) === Object.prototype ? own : known.keys();
+    for (const name of names) if (given[name] !== undefined) known.get(name)!(`${path}.${name}`, given[name]);
+    for (const name of required)
+      if (given[name] === undefined) known.get(name)!(`${path}.${name}`, undefined);
   };
 };
 

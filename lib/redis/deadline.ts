@@ -1,3 +1,5 @@
+import { callOff, setAlarm } from './alarms.js';
+
 /**
  * A point on the process's monotonic clock by which an operation must have settled.
  * Wall-clock jumps on this machine do not move it.
@@ -31,14 +33,17 @@ export class Deadline {
   /** Settles as `promise` does, or rejects with what `onPassed` makes once the deadline has passed. */
   race<T>(promise: Promise<T>, onPassed: () => Error): Promise<T> {
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => reject(onPassed()), this.remainingMs);
-      const settle =
-        <V>(as: (value: V) => void) =>
-        (value: V): void => {
-          clearTimeout(timer);
-          as(value);
-        };
-      promise.then(settle(resolve), settle(reject));
+      const alarm = setAlarm(this.at, () => reject(onPassed()));
+      promise.then(
+        (value) => {
+          callOff(alarm);
+          resolve(value);
+        },
+        (error: unknown) => {
+          callOff(alarm);
+          reject(error as Error);
+        },
+      );
     });
   }
 }

@@ -59,7 +59,7 @@ export class OperationRunner {
    * @throws NotReplicatedError when it was done, and `durability` was not reached in time
    * @throws RedisReplyError when Redis refused it
    */
-  async run<Keys extends readonly string[], Args extends readonly string[], Reply>(
+  run<Keys extends readonly string[], Args extends readonly string[], Reply>(
     what: string,
     script: OperationScript<Keys, Args, Reply>,
     near: string,
@@ -67,16 +67,16 @@ export class OperationRunner {
     args: ArgumentsOf<Args>,
     { timeoutMs = this.defaults.timeoutMs, marker = true, propagation, durability }: OperationOptions,
   ): Promise<Reply> {
-    assertNotRetried(what, propagation);
-    const space = this.connection.keys;
-    // Before the marker joins them, which is no key of the caller's and should not be in the error.
-    if (this.connection.isCluster) {
-      const given = Object.values<string | readonly string[]>(keys).flat();
-      if (given.length > 0) space.commonSlotOf(given);
-    }
-    const markerKey = space.inSlot('operation', space.slotOf(near), randomId('hex'));
-    return await this.inFlight.track(() =>
-      this.scripts.run(
+    return this.inFlight.track(() => {
+      assertNotRetried(what, propagation);
+      const space = this.connection.keys;
+      // Before the marker joins them, which is no key of the caller's and should not be in the error.
+      if (this.connection.isCluster) {
+        const given = Object.values<string | readonly string[]>(keys).flat();
+        if (given.length > 0) space.commonSlotOf(given);
+      }
+      const markerKey = space.inSlot('operation', space.slotOf(near), randomId('hex'));
+      return this.scripts.run(
         script,
         { ...keys, marker: markerKey } as NamedValues<readonly ['marker', ...Keys], string>,
         { ...args, keepMarker: marker ? '1' : '' } as ArgumentsOf<
@@ -84,7 +84,7 @@ export class OperationRunner {
         >,
         Deadline.in(timeoutMs),
         { resend: marker, durability },
-      ),
-    );
+      );
+    });
   }
 }

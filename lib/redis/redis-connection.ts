@@ -22,6 +22,9 @@ import { nameOf, Topology } from './topology.js';
 /** A connection with commands in flight that stays silent this long is taken for dead and replaced; not longer than one operation may take. */
 const SILENCE_MS = 2_000;
 
+/** How many commands of one turn of the event loop leave in one write. */
+const COMMANDS_PER_WRITE = 16;
+
 /** How long closing waits for a connection's last answers. */
 const QUIT_TIMEOUT_MS = 500;
 
@@ -53,7 +56,8 @@ export class RedisConnection {
   private readonly waiting = new Set<() => void>();
   private readonly topology: Topology;
   private readonly serverChecks: ServerChecks;
-  private isGathering = false;
+  private gathering: readonly Pick<Redis['stream'], 'cork' | 'uncork'>[] | undefined;
+  private gathered = 0;
   private lastError: Error | undefined;
   private state: 'idle' | 'open' | 'closed' = 'idle';
 
@@ -105,16 +109,25 @@ export class RedisConnection {
     return this.state === 'open' && this.client.status === 'ready';
   }
 
-  /** What is written from now on in this turn of the event loop leaves in one system call for each server, and is read there in one. */
+  /**
+   * Announces a command that is written in this turn of the event loop: those of one turn leave together, in one system call for each server, and are read
+   * there in one; after some of them what is there leaves, so that the server has something to do meanwhile.
+   */
   gatherWrites(): void {
-    if (this.isGathering) return;
-    this.isGathering = true;
-    const streams = this.topology.masters().map(({ stream }) => stream as typeof stream | undefined);
-    for (const stream of streams) stream?.cork();
+    if (this.gathering) {
+      if (++this.gathered % COMMANDS_PER_WRITE === 0) {
+        for (const stream of this.gathering) stream.uncork();
+        for (const stream of this.gathering) stream.cork();
+      }
+      return;
+    }
+    this.gathered = 0;
+    this.gathering = this.topology.streams();
+    for (const stream of this.gathering) stream.cork();
     // Behind the microtasks, in which everybody goes on who was answered by the same read.
     process.nextTick(() => {
-      this.isGathering = false;
-      for (const stream of streams) stream?.uncork();
+      for (const stream of this.gathering ?? []) stream.uncork();
+      this.gathering = undefined;
     });
   }
 

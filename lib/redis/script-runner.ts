@@ -5,7 +5,8 @@ import {
   RedisUnavailableError,
 } from '../atomic-redis.errors.js';
 import type { RedisClient } from './client.js';
-import { Deadline, fullJitter, sleep } from './deadline.js';
+import { callOff, setAlarm } from './alarms.js';
+import { fullJitter, sleep, type Deadline } from './deadline.js';
 import type { DurabilityOptions } from './durability.js';
 import type { Acknowledged } from './durable-channel.js';
 import type { RedisConnection } from './redis-connection.js';
@@ -35,16 +36,31 @@ export interface SendOptions {
  */
 const ANSWER_MS = 20;
 
-type Call = (client: RedisClient) => Promise<unknown>;
-
-/** Where a script goes, and how. */
-interface Sending {
+/** One call of a script, and what has become of it so far. */
+interface ScriptCall {
   readonly script: Script;
   readonly keys: readonly string[];
-  readonly args: readonly (string | Buffer)[];
+  readonly args: (string | Buffer)[];
+  /** Where in `args` the time limit stands; -1 without one. */
+  readonly notAfterAt: number;
   readonly slot: number;
   readonly deadline: Deadline;
+  readonly resend: boolean;
+  readonly durability: DurabilityOptions | undefined;
+  /** The server does not know the script: its text is sent. */
+  withText: boolean;
+  /** It was sent, and not answered: it may have taken effect, or may yet, up to its time limit. */
+  unanswered: boolean;
+  /** Why the last attempt came to nothing. */
+  cause: Error | undefined;
+  /** It has taken effect, and replicas did not have it in time. */
+  notReplicated: NotReplicatedError | undefined;
 }
+
+/** What an attempt came to. */
+type Outcome =
+  | { readonly answer: Acknowledged; readonly error?: undefined }
+  | { readonly answer?: undefined; readonly error: unknown };
 
 /**
  * Sends scripts over the shared connection, by EVALSHA, until they are answered or their deadline has passed.
@@ -62,153 +78,208 @@ export class ScriptRunner {
    * @throws NotReplicatedError when it was answered, and `durability` was not reached in time
    * @throws RedisReplyError when Redis refused it
    */
-  async run<Keys extends readonly string[], Args extends readonly string[], Reply>(
+  run<Keys extends readonly string[], Args extends readonly string[], Reply>(
     script: Script<Keys, Args, Reply>,
     keys: NamedValues<Keys, string>,
     args: ArgumentsOf<Args>,
     deadline: Deadline,
     { resend = true, durability }: SendOptions = {},
   ): Promise<Reply> {
-    const keyList = orderedKeys(script, keys);
-    const hasTimeLimit = script.args.includes(NOT_AFTER);
-    // Before any I/O: a placeholder stands for the time limit that is filled in below.
-    const argumentList = orderedArguments(script, hasTimeLimit ? { ...args, [NOT_AFTER]: 0 } : args);
-    const slot =
-      this.connection.isCluster && keyList.length > 0 ? this.connection.keys.commonSlotOf(keyList) : 0;
-    const sending = { script, keys: keyList, args: argumentList, slot, deadline };
+    return new Promise((resolve, reject) => {
+      const keyList = orderedKeys(script, keys);
+      const { connection } = this;
+      const call: ScriptCall = {
+        script,
+        keys: keyList,
+        args: orderedArguments(script, args),
+        notAfterAt: script.args.indexOf(NOT_AFTER),
+        slot: connection.isCluster && keyList.length > 0 ? connection.keys.commonSlotOf(keyList) : 0,
+        deadline,
+        resend,
+        durability,
+        withText: false,
+        unanswered: false,
+        cause: undefined,
+        notReplicated: undefined,
+      };
+      if (durability || !this.canSendNow(call)) return resolve(this.persist(call) as Promise<Reply>);
+      // As nearly all calls go: sent at once, and answered, without a promise that nobody asked for.
+      let isOver = false;
+      const alarm = setAlarm(deadline.at, () => {
+        isOver = true;
+        reject(this.unknown(call));
+      });
+      const goOn = (outcome: Outcome): void => {
+        if (!isOver) resolve(this.persist(call, outcome) as Promise<Reply>);
+      };
+      this.send(call).then(
+        (reply) => {
+          callOff(alarm);
+          if (isTooLate(reply)) return goOn({ answer: { reply, replicas: 0 } });
+          try {
+            resolve(script.reply(reply));
+          } catch (error) {
+            reject(error as Error);
+          }
+        },
+        (error: unknown) => {
+          callOff(alarm);
+          goOn({ error });
+        },
+      );
+    });
+  }
 
-    let loadWithCall = false;
-    let unanswered = false;
-    let cause: Error | undefined;
-    let notReplicated: NotReplicatedError | undefined;
-    // This attempt was not made, but one before it may have taken effect, or has.
-    const notMade = (error: Error): Error =>
-      notReplicated ?? (unanswered ? this.unknown(script, error) : error);
+  /** Whether it can be written in this turn; its time limit is then filled in. */
+  private canSendNow({ args, notAfterAt, slot, deadline }: ScriptCall): boolean {
+    if (!this.connection.isReady || deadline.passed) return false;
+    if (notAfterAt === -1) return true;
+    const notAfterMs = this.connection.knownServerTime(deadline, slot);
+    if (notAfterMs === undefined) return false;
+    args[notAfterAt] = String(notAfterMs);
+    return true;
+  }
+
+  /** Goes on until the script is answered, or is known not to be by the deadline. */
+  private async persist(call: ScriptCall, first?: Outcome): Promise<unknown> {
     for (let attempt = 1; ; attempt++) {
-      try {
-        if (!this.connection.isReady || deadline.passed) await this.ready(deadline, cause);
-        if (hasTimeLimit) {
-          const { connection } = this;
-          const notAfterMs =
-            connection.knownServerTime(deadline, slot) ?? (await connection.inServerTime(deadline, slot));
-          argumentList[script.args.indexOf(NOT_AFTER)] = String(notAfterMs);
-          if (!connection.isReady) continue;
-        }
-      } catch (error) {
-        throw notMade(error as Error);
+      const { answer, error } = attempt === 1 && first ? first : await this.attempt(call);
+      if (!answer) {
+        await this.recover(call, error, attempt);
+      } else if (isTooLate(answer.reply)) {
+        // The clock that gave the limit may have been stepped since.
+        call.cause = new Error(`${call.script.name} arrived after its time limit`);
+        await this.connection.relearnClock(call.slot, call.deadline).catch(() => undefined);
+      } else {
+        const reply = this.accept(call, answer);
+        if (!call.durability || answer.replicas >= call.durability.replicas) return reply;
+        await this.replicateAgain(call, answer, reply);
       }
-      let answer: Acknowledged;
-      try {
-        const late = (): Error => notReplicated ?? this.unknown(script, cause);
-        const call = this.callOf(sending, loadWithCall);
-        answer = durability
-          ? await this.sendDurably(call, sending, durability, late)
-          : { reply: await this.sendShared(call, deadline, late), replicas: 0 };
-      } catch (error) {
-        if (!(error instanceof Error)) throw error;
-        cause = error;
-        if (error instanceof RedisUnavailableError && durability && !deadline.passed) {
-          // There is no connection of its own to that server yet, or another has the slot.
-          if (error.cause instanceof Error) cause = error.cause;
-          await this.connection.refreshTopology(deadline);
-        } else if (error instanceof AtomicRedisError) {
-          throw error.outcome === 'not-applied' ? notMade(error) : error;
-        } else if (isUnknownScript(error)) {
-          loadWithCall = true;
-          continue;
-        } else if (isConnectionLoss(error)) {
-          if (!resend) throw this.unknown(script, error);
-          unanswered = !script.readOnly;
-          await this.connection.refreshTopology(deadline);
-        } else if (!isTransientRefusal(error)) {
-          throw notMade(toScriptError(error, script));
-        } else if (durability) {
-          // Nobody follows redirections on a connection to one server.
-          await this.connection.refreshTopology(deadline);
-        }
-        const leftMs = deadline.remainingMs - (isTransientRefusal(error) ? ANSWER_MS : 0);
-        const pauseMs = fullJitter(attempt, 1, 100);
-        await sleep(Math.min(pauseMs, Math.max(0, leftMs)));
-        if (isTransientRefusal(error) && pauseMs >= leftMs) throw notMade(this.connection.unavailable(cause));
-        continue;
-      }
-      if (!isTooLate(answer.reply)) {
-        const reply = script.reply(answer.reply);
-        if (unanswered)
-          this.connection.observer.occurred({
-            type: 'outcome.resolved',
-            command: script.name,
-            outcome: 'applied',
-          });
-        if (!durability || answer.replicas >= durability.replicas) return reply;
-        notReplicated = new NotReplicatedError(script.name, durability.replicas, answer.replicas, reply, {
-          cause: answer.cause,
-        });
-        if (!resend || !isConnectionLoss(answer.cause) || deadline.passed) throw notReplicated;
-        // Lost while it waited: whoever has the slot now is asked again, and knows it or does it.
-        unanswered = true;
-        cause = answer.cause as Error;
-        await this.connection.refreshTopology(deadline);
-        continue;
-      }
-      // The clock that gave the limit may have been stepped since.
-      cause = new Error(`${script.name} arrived after its time limit`);
-      await this.connection.relearnClock(slot, deadline).catch(() => undefined);
     }
   }
 
-  private callOf({ script, keys, args }: Sending, withText: boolean): Call {
-    const command = `${withText ? 'EVAL' : 'EVALSHA'}${script.readOnly ? '_RO' : ''}`;
-    return (client) =>
-      this.connection.observer.roundTrip(command, () =>
-        callScript(client, command, withText ? script.lua : script.sha, script.binary, keys, args),
-      );
+  /** Waits until it can be sent, and sends it. @throws what {@link notMade} makes of it when it was not sent */
+  private async attempt(call: ScriptCall): Promise<Outcome> {
+    const { connection } = this;
+    const { deadline } = call;
+    try {
+      while (!this.canSendNow(call)) {
+        if (deadline.passed) throw connection.unavailable(call.cause);
+        await connection.ready(deadline);
+        if (call.notAfterAt !== -1) await connection.inServerTime(deadline, call.slot);
+      }
+    } catch (error) {
+      throw this.notMade(call, error as Error);
+    }
+    const late = (): Error => call.notReplicated ?? this.unknown(call, call.cause);
+    try {
+      if (call.durability) return { answer: await this.sendDurably(call, call.durability, late) };
+      return { answer: { reply: await deadline.race(this.send(call), late), replicas: 0 } };
+    } catch (error) {
+      return { error };
+    }
   }
 
-  /** @throws what `late` makes when there is no answer in time */
-  private sendShared(call: Call, deadline: Deadline, late: () => Error): Promise<unknown> {
+  /** Makes ready for the next attempt, where there may be one. @throws what the call comes to otherwise */
+  private async recover(call: ScriptCall, error: unknown, attempt: number): Promise<void> {
+    if (!(error instanceof Error)) throw error;
+    const { connection } = this;
+    const { script, deadline, durability } = call;
+    call.cause = error;
+    if (error instanceof RedisUnavailableError && durability && !deadline.passed) {
+      // There is no connection of its own to that server yet, or another has the slot.
+      if (error.cause instanceof Error) call.cause = error.cause;
+      await connection.refreshTopology(deadline);
+    } else if (error instanceof AtomicRedisError) {
+      throw error.outcome === 'not-applied' ? this.notMade(call, error) : error;
+    } else if (isUnknownScript(error)) {
+      call.withText = true;
+      return;
+    } else if (isConnectionLoss(error)) {
+      if (!call.resend) throw this.unknown(call, error);
+      call.unanswered = !script.readOnly;
+      await connection.refreshTopology(deadline);
+    } else if (!isTransientRefusal(error)) {
+      throw this.notMade(call, toScriptError(error, script));
+    } else if (durability) {
+      // Nobody follows redirections on a connection to one server.
+      await connection.refreshTopology(deadline);
+    }
+    const leftMs = deadline.remainingMs - (isTransientRefusal(error) ? ANSWER_MS : 0);
+    const pauseMs = fullJitter(attempt, 1, 100);
+    await sleep(Math.min(pauseMs, Math.max(0, leftMs)));
+    if (isTransientRefusal(error) && pauseMs >= leftMs)
+      throw this.notMade(call, connection.unavailable(call.cause));
+  }
+
+  /** What the caller is given. */
+  private accept({ script, unanswered }: ScriptCall, { reply }: Acknowledged): unknown {
+    const result = script.reply(reply);
+    if (unanswered)
+      this.connection.observer.occurred({
+        type: 'outcome.resolved',
+        command: script.name,
+        outcome: 'applied',
+      });
+    return result;
+  }
+
+  /** Makes ready to ask whoever has the slot now, who knows it or does it, where the wait for replicas was cut off. @throws NotReplicatedError otherwise */
+  private async replicateAgain(
+    call: ScriptCall,
+    { replicas, cause }: Acknowledged,
+    reply: unknown,
+  ): Promise<void> {
+    const { script, deadline, durability } = call;
+    call.notReplicated = new NotReplicatedError(script.name, durability!.replicas, replicas, reply, {
+      cause,
+    });
+    if (!call.resend || !isConnectionLoss(cause) || deadline.passed) throw call.notReplicated;
+    call.unanswered = true;
+    call.cause = cause as Error;
+    await this.connection.refreshTopology(deadline);
+  }
+
+  private send(call: ScriptCall): Promise<unknown> {
     this.connection.gatherWrites();
-    return deadline.race(call(this.connection.client), late);
+    return this.sendTo(this.connection.client, call);
   }
 
   /** @throws what `late` makes when there is no answer in time */
   private async sendDurably(
-    call: Call,
-    { slot, deadline }: Sending,
+    call: ScriptCall,
     durability: DurabilityOptions,
     late: () => Error,
   ): Promise<Acknowledged> {
+    const { slot, deadline } = call;
     const channel = await this.connection.durableChannel(slot, durability, deadline);
-    return await channel.send(call, durability, deadline, (wasSent) =>
+    const send = (client: RedisClient): Promise<unknown> => this.sendTo(client, call);
+    return await channel.send(send, durability, deadline, (wasSent) =>
       wasSent ? late() : this.connection.unavailable(),
     );
   }
 
-  private async ready(deadline: Deadline, cause?: Error): Promise<void> {
-    if (deadline.passed) throw this.connection.unavailable(cause);
-    await this.connection.ready(deadline);
+  private sendTo(client: RedisClient, { script, keys, args, withText }: ScriptCall): Promise<unknown> {
+    const command = `${withText ? 'EVAL' : 'EVALSHA'}${script.readOnly ? '_RO' : ''}`;
+    // As one list: a hundred thousand and more would not all fit onto the stack.
+    const rest = [withText ? script.lua : script.sha, keys.length, ...keys, ...args];
+    return this.connection.observer.roundTrip(command, () =>
+      script.binary ? client.callBuffer(command, rest) : client.call(command, rest),
+    );
   }
 
-  private unknown(script: Script, cause?: Error): AtomicRedisError {
+  /** For an attempt that was not made: one before it may have taken effect, or has. */
+  private notMade(call: ScriptCall, error: Error): Error {
+    return call.notReplicated ?? (call.unanswered ? this.unknown(call, error) : error);
+  }
+
+  private unknown({ script }: ScriptCall, cause?: Error): AtomicRedisError {
     if (script.readOnly) return this.connection.unavailable(cause);
     return new OutcomeUnknownError(
       `${script.name} was sent to Redis at ${this.connection.address} and not answered in time; it may have taken effect`,
       { cause },
     );
   }
-}
-
-function callScript(
-  client: RedisClient,
-  command: string,
-  textOrSha: string,
-  binary: boolean,
-  keys: readonly string[],
-  args: readonly (string | Buffer)[],
-): Promise<unknown> {
-  // As one list: a hundred thousand and more would not all fit onto the stack.
-  const rest = [textOrSha, keys.length, ...keys, ...args];
-  return binary ? client.callBuffer(command, rest) : client.call(command, rest);
 }
 
 const isTooLate = (raw: unknown): boolean => {

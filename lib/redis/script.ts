@@ -99,12 +99,15 @@ export const withResult = <Keys extends readonly string[], Args extends readonly
 /** KEYS in their order. @throws InvalidArgumentError for a key that is not a well-formed string, or empty */
 export function orderedKeys(script: Script, keys: Readonly<Record<string, unknown>>): string[] {
   return inOrder(script, script.keys, keys, (value, path) => {
-    check.key(path(), value);
+    if (!check.isText(value)) check.key(path(), value);
     return value as string;
   });
 }
 
-/** ARGV in their order. @throws InvalidArgumentError for what Redis would be sent as "" or "[object Object]" */
+/**
+ * ARGV in their order, with a placeholder for the time limit, which is known when they are sent.
+ * @throws InvalidArgumentError for what Redis would be sent as "" or "[object Object]"
+ */
 export function orderedArguments(
   script: Script,
   args: Readonly<Record<string, unknown>>,
@@ -138,7 +141,8 @@ function inOrder<T>(
       for (let i = 0; i < values.length; i++)
         ordered.push(take(values[i], () => `${script.name}.${rest}[${i}]`));
     } else {
-      ordered.push(take(given[name], () => `${script.name}.${name}`));
+      const value = name === NOT_AFTER ? '' : given[name];
+      ordered.push(take(value, () => `${script.name}.${name}`));
     }
   }
   return ordered;

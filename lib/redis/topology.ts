@@ -10,6 +10,12 @@ export class Topology {
     return isClusterClient(this.client) ? this.client.nodes('master') : [this.client];
   }
 
+  /** Of the connections to them. */
+  streams(): Redis['stream'][] {
+    const streams = this.masters().map(({ stream }) => stream as Redis['stream'] | undefined);
+    return streams.filter((stream) => stream !== undefined);
+  }
+
   /** Undefined where a failover or a migration leaves the slot without a known one. */
   ownerOf(slot: number): Redis | undefined {
     if (!isClusterClient(this.client)) return this.client;

@@ -1,0 +1,64 @@
+/** Something that is to be done at a time, unless it is called off before. */
+export interface Alarm {
+  /** On the scale of `performance.now()`, milliseconds. */
+  readonly at: number;
+  readonly ring: () => void;
+}
+
+/** The longest that a timer of Node.js can wait, in milliseconds. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/**
+ * Any number of alarms behind one timer. Nearly all of them are called off, and are then no more than an entry added to a set and deleted again: the timer goes off
+ * at the earliest time that anybody asked for, looks who is due, and is set anew for the rest.
+ *
+ * The timer keeps the process alive as long as somebody waits, and not longer.
+ */
+class Alarms {
+  private readonly waiting = new Set<Alarm>();
+  private timer: NodeJS.Timeout | undefined;
+  private goesOffAt = Infinity;
+
+  add(alarm: Alarm): void {
+    this.waiting.add(alarm);
+    if (alarm.at < this.goesOffAt) this.setTimer(alarm.at);
+    else if (this.waiting.size === 1) this.timer?.ref();
+  }
+
+  delete(alarm: Alarm): void {
+    if (this.waiting.delete(alarm) && this.waiting.size === 0) this.timer?.unref();
+  }
+
+  private setTimer(at: number): void {
+    clearTimeout(this.timer);
+    this.goesOffAt = at;
+    const ms = Math.min(MAX_TIMER_MS, Math.max(1, Math.ceil(at - performance.now())));
+    this.timer = setTimeout(() => this.goOff(), ms);
+  }
+
+  private goOff(): void {
+    this.timer = undefined;
+    this.goesOffAt = Infinity;
+    const now = performance.now();
+    const due: Alarm[] = [];
+    let next = Infinity;
+    for (const alarm of this.waiting) {
+      if (alarm.at <= now) due.push(alarm);
+      else if (alarm.at < next) next = alarm.at;
+    }
+    for (const alarm of due) this.waiting.delete(alarm);
+    if (next !== Infinity) this.setTimer(next);
+    for (const { ring } of due) ring();
+  }
+}
+
+const alarms = new Alarms();
+
+/** Calls `ring`, which must not throw, at `at` on the scale of `performance.now()`, unless it is called off by {@link callOff}. */
+export function setAlarm(at: number, ring: () => void): Alarm {
+  const alarm = { at, ring };
+  alarms.add(alarm);
+  return alarm;
+}
+
+export const callOff = (alarm: Alarm): void => alarms.delete(alarm);
