@@ -54,12 +54,8 @@ export {
 } from './transactions/transaction.errors.js';
 
 export { Idempotent, type IdempotentOptions } from './idempotency/idempotent.decorator.js';
-export {
-  IdempotencyService,
-  type IdempotencyKeyOptions,
-  type IdempotencyOptions,
-  type IdempotencyRecord,
-} from './idempotency/idempotency.service.js';
+export { IdempotencyService, type IdempotencyRecord } from './idempotency/idempotency.service.js';
+export type { IdempotencyKeyOptions, IdempotencyOptions } from './idempotency/idempotency-call.options.js';
 export type {
   IdempotencyDefaults,
   IdempotencyModuleOptions,

@@ -57,21 +57,21 @@ export class OwnedRun implements ClaimedRun {
     return this.abort.signal;
   }
 
-  within<T>(method: () => Promise<T>): Promise<T> {
+  within<T>(method: () => Promise<T> | T): Promise<T> {
     return this.method.within(method);
   }
 
-  async complete(result: StoredResult): Promise<void> {
+  complete(result: StoredResult): Promise<void> {
     this.hasEnded = true;
-    await this.surroundings.finish(this.storeResult(result), this.request);
+    return this.surroundings.finish(this.storeResult(result), this.request);
   }
 
-  async release(): Promise<void> {
-    await this.surroundings.finish(this.releaseKey(), this.request);
+  release(): Promise<void> {
+    return this.surroundings.finish(this.releaseKey(), this.request);
   }
 
-  async abandon(): Promise<void> {
-    await this.surroundings.finish(this.giveBack(), this.request);
+  abandon(): Promise<void> {
+    return this.surroundings.finish(this.giveBack(), this.request);
   }
 
   /** The lease is kept up meanwhile. */
@@ -171,7 +171,7 @@ class ObservedMethod {
     private readonly participant: Parameters<typeof withParticipant>[0],
   ) {}
 
-  async within<T>(method: () => Promise<T>): Promise<T> {
+  async within<T>(method: () => Promise<T> | T): Promise<T> {
     this.failed = undefined;
     try {
       return await this.observed.within(() => withParticipant(this.participant, method));

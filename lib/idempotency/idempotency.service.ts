@@ -5,7 +5,7 @@ import type { ResolvedOptions } from '../atomic-redis.options.js';
 import { OutcomeUnknownError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import { Deadline } from '../redis/deadline.js';
-import { assertNotRetried, Propagation } from '../redis/retried-work.js';
+import { assertNotRetried } from '../redis/retried-work.js';
 import { RedisConnection } from '../redis/redis-connection.js';
 import { ScriptRunner } from '../redis/script-runner.js';
 import { WorkInFlight } from '../redis/work-in-flight.js';
@@ -14,11 +14,12 @@ import { errorName, Observer, type Operation } from '../observability/observer.j
 import { decide, type OnErrorOption } from './error-policy.js';
 import { IdempotencyInFlightError } from './idempotency.errors.js';
 import {
-  idempotencyDefaultChecks,
-  type IdempotencyDefaults,
-  type OnError,
-  type ResolvedIdempotencyOptions,
-} from './idempotency.options.js';
+  checkCallOptions,
+  checkKeyOptions,
+  type IdempotencyKeyOptions,
+  type IdempotencyOptions,
+} from './idempotency-call.options.js';
+import type { ResolvedIdempotencyOptions } from './idempotency.options.js';
 import type { Claim, ClaimedRun, ClaimRequest, IdempotentRun } from './idempotent-run.js';
 import { OperationRegistry } from './operation-registry.js';
 import { fingerprintOf, recordId } from './record-key.js';
@@ -27,57 +28,6 @@ import type { RecordSummary } from './inspect.script.js';
 import type { ResultCodec } from './result-codec.js';
 import { RunClaimer } from './run-claimer.js';
 import { replayed, storedError, storedValue, tombstone } from './stored-result.js';
-
-/** Which record is meant. */
-export interface IdempotencyKeyOptions {
-  /** Separates equal keys of different tenants or users. @default '' */
-  scope?: string;
-  /** Separates equal keys of different operations: `orders.create`. @default '' */
-  operation?: string;
-  /**
-   * On a Cluster: a key whose hash slot the record is put into, so that a transaction on that slot can commit the run (`completesRun`). Only
-   * what is fixed for the idempotency key may decide it (a path, a principal), never the payload: the same key with another payload would
-   * look for its record elsewhere.
-   */
-  colocateWith?: string;
-}
-
-export interface IdempotencyOptions extends IdempotencyKeyOptions, IdempotencyDefaults {
-  /**
-   * The payload, or what tells it from another: the same key with another one is an `IdempotencyMismatchError`. Made of JSON values, bytes
-   * (`Buffer`, `Uint8Array`), bigints, dates (as their ISO strings) and objects with a `toJSON`; properties that are undefined do not count.
-   * Default: not compared.
-   */
-  fingerprint?: unknown;
-  /**
-   * What becomes of the key when the work throws. Default, also in place of a callback that itself throws: `hold` for an error whose outcome is
-   * unknown or applied, `replay` for an HttpException with a 4xx status, else `release`.
-   */
-  onError?: OnError | ((error: unknown) => OnError);
-  /** Inside a transaction, `outside` makes the run all the same, by each attempt; without it the call is refused. */
-  propagation?: `${Propagation.Outside}`;
-}
-
-const keyChecks = {
-  scope: stringOfAnyLength,
-  operation: stringOfAnyLength,
-  colocateWith: check.key,
-} satisfies Record<keyof IdempotencyKeyOptions, check.Check>;
-
-export const idempotencyCallChecks = {
-  ...keyChecks,
-  ...idempotencyDefaultChecks,
-  fingerprint: () => undefined,
-  onError: check.either(
-    '"replay", "release", "hold" or a function',
-    check.oneOf('replay', 'release', 'hold'),
-    check.func,
-  ),
-  propagation: check.oneOf(Propagation.Outside),
-} satisfies Record<keyof IdempotencyOptions, check.Check>;
-
-const checkOptions = check.options(idempotencyCallChecks);
-const checkKeyOptions = check.options(keyChecks);
 
 /** What is known of a key. */
 export interface IdempotencyRecord {
@@ -130,17 +80,20 @@ export class IdempotencyService {
    * @throws IdempotencyRecordError when something else, or a newer version's record, lies under the record's key
    * @throws RedisUnavailableError when the key could not be claimed in time; `work` did not run, unless `onUnavailable` is `'run'`
    */
-  run<T>(
+  async run<T>(
     key: string,
     work: (run: IdempotentRun) => Promise<T> | Observable<T> | T,
     options: IdempotencyOptions = {},
   ): Promise<T> {
-    return this.inFlight.track(async () => {
+    this.inFlight.enter();
+    try {
       const claim = await this.claim(key, options, () => check.func('work', work));
       if (claim.kind === 'replay')
         return claim.read((result) => replayed(result, this.codecOf(options))) as T;
       return await this.runClaimed(claim.run, work, options);
-    });
+    } finally {
+      this.inFlight.leave();
+    }
   }
 
   /**
@@ -197,22 +150,7 @@ export class IdempotencyService {
     const given: unknown = (options as IdempotencyOptions | null)?.operation;
     const operation = typeof given === 'string' ? given : '';
     const observed = this.observer.begin('idempotency.run', operation);
-    return observed.within(async () => {
-      let record = '';
-      try {
-        check.key('key', key);
-        checkMore?.();
-        checkOptions('options', options);
-        assertNotRetried('An idempotent run', options.propagation);
-        const request = this.requestOf(key, options, observed);
-        record = request.record;
-        return await this.claimer.claim(request);
-      } catch (error) {
-        // Unless it was told of as a duplicate.
-        observed.end(() => ({ type: 'idempotency.unclaimed', operation, record, error: errorName(error) }));
-        throw error;
-      }
-    });
+    return observed.within(() => this.claimObserved(key, options, operation, observed, checkMore));
   }
 
   /**
@@ -223,6 +161,29 @@ export class IdempotencyService {
     this.claimer.close();
   }
 
+  private async claimObserved(
+    key: string,
+    options: IdempotencyOptions,
+    operation: string,
+    observed: Operation,
+    checkMore?: () => void,
+  ): Promise<Claim> {
+    let record = '';
+    try {
+      check.key('key', key);
+      checkMore?.();
+      checkCallOptions('options', options);
+      assertNotRetried('An idempotent run', options.propagation);
+      const request = this.requestOf(key, options, observed);
+      record = request.record;
+      return await this.claimer.claim(request);
+    } catch (error) {
+      // Unless it was told of as a duplicate.
+      observed.end(() => ({ type: 'idempotency.unclaimed', operation, record, error: errorName(error) }));
+      throw error;
+    }
+  }
+
   private async runClaimed<T>(
     run: ClaimedRun,
     work: (run: IdempotentRun) => Promise<T> | Observable<T> | T,
@@ -230,7 +191,7 @@ export class IdempotencyService {
   ): Promise<T> {
     let value: T;
     try {
-      value = await run.within(() => settled(() => work(run)));
+      value = await run.within(() => settled(work(run)));
     } catch (error) {
       await this.settleFailure(run, error, options.onError);
       throw error;
@@ -304,12 +265,12 @@ export class IdempotencyService {
   }
 }
 
-/** What the work comes to. An Observable is subscribed to here, so that what it does is part of the run. */
-async function settled<T>(work: () => Promise<T> | Observable<T> | T): Promise<T> {
-  const value = await work();
-  return isObservable(value) ? ((await lastValueFrom(value, { defaultValue: undefined })) as T) : value;
+/** What the work comes to. What is lazy, an Observable or a thenable, begins here, so that what it does is part of the run. */
+function settled<T>(value: Promise<T> | Observable<T> | T): Promise<T> | T {
+  if (isObservable(value)) return lastValueFrom(value, { defaultValue: undefined }) as Promise<T>;
+  return typeof (value as Partial<Promise<T>> | null)?.then === 'function'
+    ? resolved(value as Promise<T>)
+    : (value as T);
 }
 
-function stringOfAnyLength(path: string, value: unknown): void {
-  if (value !== '') check.nonEmptyString(path, value);
-}
+const resolved = async <T>(value: Promise<T | Observable<T>>): Promise<T> => await settled(await value);

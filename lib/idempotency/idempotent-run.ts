@@ -15,7 +15,7 @@ export interface IdempotentRun {
 /** A run that has claimed its key, and how it ends: exactly one of `complete` and `release`. */
 export interface ClaimedRun extends IdempotentRun {
   /** Runs the method as part of this run, so that a transaction inside can commit it. */
-  within<T>(method: () => Promise<T>): Promise<T>;
+  within<T>(method: () => Promise<T> | T): Promise<T>;
   /**
    * Stores the result for replay. When Redis does not confirm in time, goes on trying while the lease lives.
    * Never rejects: the caller is owed the result, whether or not it could be stored.

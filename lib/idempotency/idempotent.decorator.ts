@@ -16,11 +16,8 @@ import { HttpExchangeInterceptor, refuseEvents, type HttpExchange } from './http
 import { IDEMPOTENCY_HEADER, isSafe, keyFromHeader, payloadOf, routeOf } from './http/http-request.js';
 import { answer } from './http/route-call.js';
 import { IdempotencyKeyMissingError } from './idempotency.errors.js';
-import {
-  idempotencyCallChecks,
-  type IdempotencyOptions,
-  type IdempotencyService,
-} from './idempotency.service.js';
+import { idempotencyCallChecks, type IdempotencyOptions } from './idempotency-call.options.js';
+import type { IdempotencyService } from './idempotency.service.js';
 
 /** Of `@Idempotent`. The callbacks take the arguments of the method. */
 export interface IdempotentOptions<KeyArgs extends unknown[], ScopeArgs extends unknown[]> extends Omit<

@@ -2,7 +2,7 @@ import { Deadline, fullJitter, sleep } from '../redis/deadline.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import type { ScriptRunner } from '../redis/script-runner.js';
 import { Logger } from '@nestjs/common';
-import { NotReplicatedError, RedisReplyError } from '../atomic-redis.errors.js';
+import { RedisReplyError } from '../atomic-redis.errors.js';
 import type { DurabilityOptions } from '../redis/durability.js';
 import { claimScript, type ClaimReply } from './claim.script.js';
 import { completeScript, type Completion } from './complete.script.js';
@@ -47,28 +47,24 @@ export class RecordStore {
   }
 
   /**
-   * One round trip.
+   * One round trip. What was answered is for {@link found} to read.
    *
-   * @throws IdempotencyMismatchError, IdempotencyRecordError
-   * @throws NotReplicatedError when the record was claimed, and replicas did not have it in time
+   * @throws NotReplicatedError with the reply, when replicas did not have the record in time
    * @throws RedisUnavailableError, OutcomeUnknownError
    */
-  async claim(
+  claim(
     { record, token, fingerprint }: Owner,
     leaseMs: number,
     deadline: Deadline,
     durability: DurabilityOptions | undefined,
-  ): Promise<Found> {
-    const args = { token, fingerprint, leaseMs };
-    let reply: ClaimReply;
-    try {
-      reply = await this.scripts.run(claimScript, { record }, args, deadline, { durability });
-    } catch (error) {
-      // What was found there and not changed need not be replicated.
-      const found = error instanceof NotReplicatedError ? (error.result as ClaimReply) : undefined;
-      if (!found || found.kind === 'claimed') throw error;
-      reply = found;
-    }
+  ): Promise<ClaimReply> {
+    return this.scripts.run(claimScript, { record }, { token, fingerprint, leaseMs }, deadline, {
+      durability,
+    });
+  }
+
+  /** What a claim found. @throws IdempotencyMismatchError, IdempotencyRecordError */
+  found(record: string, reply: ClaimReply): Found {
     switch (reply.kind) {
       case 'claimed':
       case 'running':

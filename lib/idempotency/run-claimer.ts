@@ -2,10 +2,12 @@ import { Logger } from '@nestjs/common';
 import { NotReplicatedError, OutcomeUnknownError, RedisUnavailableError } from '../atomic-redis.errors.js';
 import type { IdempotencyDuplicateEvent } from '../observability/event-types.js';
 import { errorName } from '../observability/observer.js';
+import { callOff, setAlarm } from '../redis/alarms.js';
 import { Deadline } from '../redis/deadline.js';
 import { randomId } from '../redis/random-id.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import type { WorkInFlight } from '../redis/work-in-flight.js';
+import type { ClaimReply } from './claim.script.js';
 import { DuplicateWaits, type WaitOutcome } from './duplicate-waits.js';
 import {
   IdempotencyInFlightError,
@@ -121,15 +123,21 @@ export class RunClaimer {
     const owner: Owner = { record, fingerprint, token: randomId('hex') };
     const claimedAt = performance.now();
     const generation = this.cache?.generation;
-    let found: Found;
+    let reply: ClaimReply;
     try {
-      found = await this.store.claim(owner, leaseMs, Deadline.in(timeoutMs), durability);
+      reply = await this.store.claim(owner, leaseMs, Deadline.in(timeoutMs), durability);
     } catch (error) {
       if (!(error instanceof OutcomeUnknownError || error instanceof NotReplicatedError)) throw error;
-      // It was applied, or may have been, or be applied yet, up to its time limit: nobody will run under it.
-      this.giveBack(owner, request);
-      throw this.connection.unavailable(error);
+      const seen = error instanceof NotReplicatedError ? (error.result as ClaimReply) : undefined;
+      if (!seen || seen.kind === 'claimed') {
+        // It was applied, or may have been, or be applied yet, up to its time limit: nobody will run under it.
+        this.giveBack(owner, request);
+        throw this.connection.unavailable(error);
+      }
+      // What was found there and not changed need not be replicated.
+      reply = seen;
     }
+    const found = this.store.found(record, reply);
     if (found.kind === 'running') return found;
     if (found.kind === 'done') {
       if (generation === this.cache?.generation)
@@ -145,8 +153,7 @@ export class RunClaimer {
   }
 
   private giveBack(owner: Owner, request: ClaimRequest): void {
-    const release = this.store.release(owner, memoryMsOf(request), Deadline.in(request.leaseMs));
-    this.inBackground(this.work.track(() => release));
+    void this.finish(this.store.release(owner, memoryMsOf(request), Deadline.in(request.leaseMs)), request);
   }
 
   private unprotected(request: ClaimRequest, error: RedisUnavailableError): Claim {
@@ -156,21 +163,22 @@ export class RunClaimer {
     return { kind: 'run', run: unprotectedRun(request) };
   }
 
-  /** Waits as long as one step may take, and leaves the rest to the background; shutdown waits for it. */
-  private async finish(step: Promise<unknown>, { timeoutMs }: ClaimRequest): Promise<void> {
-    const tracked = this.work.track(() => step);
-    try {
-      await Deadline.in(timeoutMs).race(tracked, () => new Error('left to the background'));
-    } catch {
-      this.inBackground(tracked);
-    }
-  }
-
-  private inBackground(step: Promise<unknown>): void {
-    step.catch((error: Error) => {
-      this.logger.warn(
-        `The end of a run could not be recorded; its key stays taken until its lease ends: ${error.message}`,
-      );
+  /** Waits as long as one step may take, and leaves the rest to the background; shutdown waits for it. Never rejects. */
+  private finish(step: Promise<unknown>, { timeoutMs }: ClaimRequest): Promise<void> {
+    this.work.enter();
+    return new Promise((resolve) => {
+      const alarm = setAlarm(Deadline.in(timeoutMs).at, resolve);
+      const ended = (): void => {
+        this.work.leave();
+        callOff(alarm);
+        resolve();
+      };
+      step.then(ended, (error: Error) => {
+        this.logger.warn(
+          `The end of a run could not be recorded; its key stays taken until its lease ends: ${error.message}`,
+        );
+        ended();
+      });
     });
   }
 }

@@ -1,6 +1,7 @@
 import type { ResultCodec } from '../result-codec.js';
 import { replayed, type StoredResult } from '../stored-result.js';
-import type { IdempotencyOptions, IdempotencyService } from '../idempotency.service.js';
+import type { IdempotencyOptions } from '../idempotency-call.options.js';
+import type { IdempotencyService } from '../idempotency.service.js';
 import { callId } from '../current-call.js';
 import { ExchangeRun } from './exchange-run.js';
 import type { ExchangeClaim, HttpExchange } from './http-exchange.js';

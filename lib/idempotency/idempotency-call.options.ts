@@ -1,0 +1,58 @@
+import * as check from '../atomic-redis.validation.js';
+import { Propagation } from '../redis/retried-work.js';
+import { idempotencyDefaultChecks, type IdempotencyDefaults, type OnError } from './idempotency.options.js';
+
+/** Which record is meant. */
+export interface IdempotencyKeyOptions {
+  /** Separates equal keys of different tenants or users. @default '' */
+  scope?: string;
+  /** Separates equal keys of different operations: `orders.create`. @default '' */
+  operation?: string;
+  /**
+   * On a Cluster: a key whose hash slot the record is put into, so that a transaction on that slot can commit the run (`completesRun`). Only
+   * what is fixed for the idempotency key may decide it (a path, a principal), never the payload: the same key with another payload would
+   * look for its record elsewhere.
+   */
+  colocateWith?: string;
+}
+
+export interface IdempotencyOptions extends IdempotencyKeyOptions, IdempotencyDefaults {
+  /**
+   * The payload, or what tells it from another: the same key with another one is an `IdempotencyMismatchError`. Made of JSON values, bytes
+   * (`Buffer`, `Uint8Array`), bigints, dates (as their ISO strings) and objects with a `toJSON`; properties that are undefined do not count.
+   * Default: not compared.
+   */
+  fingerprint?: unknown;
+  /**
+   * What becomes of the key when the work throws. Default, also in place of a callback that itself throws: `hold` for an error whose outcome is
+   * unknown or applied, `replay` for an HttpException with a 4xx status, else `release`.
+   */
+  onError?: OnError | ((error: unknown) => OnError);
+  /** Inside a transaction, `outside` makes the run all the same, by each attempt; without it the call is refused. */
+  propagation?: `${Propagation.Outside}`;
+}
+
+const keyChecks = {
+  scope: stringOfAnyLength,
+  operation: stringOfAnyLength,
+  colocateWith: check.key,
+} satisfies Record<keyof IdempotencyKeyOptions, check.Check>;
+
+export const idempotencyCallChecks = {
+  ...keyChecks,
+  ...idempotencyDefaultChecks,
+  fingerprint: () => undefined,
+  onError: check.either(
+    '"replay", "release", "hold" or a function',
+    check.oneOf('replay', 'release', 'hold'),
+    check.func,
+  ),
+  propagation: check.oneOf(Propagation.Outside),
+} satisfies Record<keyof IdempotencyOptions, check.Check>;
+
+export const checkCallOptions: check.Check = check.options(idempotencyCallChecks);
+export const checkKeyOptions: check.Check = check.options(keyChecks);
+
+function stringOfAnyLength(path: string, value: unknown): void {
+  if (value !== '') check.nonEmptyString(path, value);
+}
