@@ -12,6 +12,9 @@ export type ClaimReply =
       readonly ttlMs: number;
     };
 
+/** Longer than anything in front of a result: kinds are words, and times have 19 digits at most. */
+const HEAD_BYTES = 128;
+
 /** One that somebody made persistent is asked for again in a while. */
 const leaseLeft = (ttlMs: number): number => (ttlMs < 0 ? 1_000 : ttlMs);
 
@@ -27,45 +30,49 @@ export const claimScript = defineScript({
 -- ARGV[2] token        owner of the run
 -- ARGV[3] fingerprint  of the payload
 -- ARGV[4] leaseMs      time to live of the claim in ms
--- returns {CLAIMED} | {RUNNING, ms left of the lease} | {DONE, kind, result, ms it is kept} | {MISMATCH} | {FOREIGN} | {TOO_LATE}
+-- returns CLAIMED | RUNNING|<ms left of the lease> | DONE|<kind>|<ms it is kept>|<result> | MISMATCH | FOREIGN | TOO_LATE
 ${luaRecord}
 local record = read_record(KEYS[1])
-if record == 'FOREIGN' then return { 'FOREIGN' } end
+if record == 'FOREIGN' then return 'FOREIGN' end
 if record then
   local is_own = record.token == ARGV[2]
   -- Nobody waits for the answer to a claim that was given back.
-  if is_own and record.state == 'released' then return { 'TOO_LATE' } end
-  if is_own then return { 'CLAIMED' } end
+  if is_own and record.state == 'released' then return 'TOO_LATE' end
+  if is_own then return 'CLAIMED' end
 end
 if record and record.state ~= 'released' then
-  if record.fingerprint ~= ARGV[3] then return { 'MISMATCH' } end
+  if record.fingerprint ~= ARGV[3] then return 'MISMATCH' end
   local ttl = redis.call('PTTL', KEYS[1])
-  if record.state == 'running' then return { 'RUNNING', string.format('%.0f', ttl) } end
+  if record.state == 'running' then return 'RUNNING|' .. string.format('%.0f', ttl) end
   if record.state == 'committed' then
     local alive_ms = record.alive_until - now_ms()
-    if alive_ms > 0 then return { 'RUNNING', string.format('%.0f', alive_ms) } end
+    if alive_ms > 0 then return 'RUNNING|' .. string.format('%.0f', alive_ms) end
   end
-  return { 'DONE', record.kind, record.result, string.format('%.0f', ttl) }
+  return 'DONE|' .. record.kind .. '|' .. string.format('%.0f', ttl) .. '|' .. record.result
 end
-if now_ms() > tonumber(ARGV[1]) then return { 'TOO_LATE' } end
+if now_ms() > tonumber(ARGV[1]) then return 'TOO_LATE' end
 local written = write_state(KEYS[1], 'running', ARGV[2], ARGV[3], ARGV[4])
 if written.err then return written end
-return { 'CLAIMED' }
+return 'CLAIMED'
 `,
   reply: (raw): ClaimReply => {
-    const [kind, second, third, fourth] = raw as [Buffer, Buffer?, Buffer?, Buffer?];
-    switch (kind.toString()) {
+    const answer = raw as Buffer;
+    // Of a result, which may be long, and need not be text, as much as stands in front of it.
+    const [kind, second, third] = answer.toString('latin1', 0, HEAD_BYTES).split('|', 3);
+    switch (kind) {
       case 'CLAIMED':
         return { kind: 'claimed' };
       case 'RUNNING':
-        return { kind: 'running', leaseLeftMs: leaseLeft(Number(second?.toString())) };
-      case 'DONE':
+        return { kind: 'running', leaseLeftMs: leaseLeft(Number(second)) };
+      case 'DONE': {
+        const resultAt = `DONE|${second}|${third}|`.length;
         return {
           kind: 'done',
-          resultKind: second!.toString(),
-          result: third!,
-          ttlMs: Number(fourth!.toString()),
+          resultKind: second!,
+          result: answer.subarray(resultAt),
+          ttlMs: Number(third),
         };
+      }
       case 'MISMATCH':
         return { kind: 'mismatch' };
       default:

@@ -32,7 +32,8 @@ if record and record ~= 'FOREIGN' and record.token == ARGV[2] then
   if record.state == 'released' then return 'stale' end
   -- What was committed with the effects stands, unless there is a real answer to put in its place.
   if record.state == 'committed' and ARGV[5] == 'tombstone' then
-    redis.call('HDEL', KEYS[1], 'u')
+    local written = write_alive(KEYS[1], record, '')
+    if written.err then return written end
     signal_end(KEYS[1])
     return outcome(record.kind)
   end
@@ -40,9 +41,7 @@ elseif record and (record == 'FOREIGN' or record.state ~= 'released') then
   return 'stale'
 end
 if now_ms() > tonumber(ARGV[1]) then return 'TOO_LATE' end
-redis.call('HSET', KEYS[1], 'v', '1', 's', 'done', 't', ARGV[2], 'f', ARGV[3], 'k', ARGV[5], 'r', ARGV[6])
-if record and record.alive_until ~= 0 then redis.call('HDEL', KEYS[1], 'u') end
-redis.call('PEXPIRE', KEYS[1], ARGV[4])
+redis.call('SET', KEYS[1], record_text('done', ARGV[2], ARGV[3], ARGV[5], '', ARGV[6]), 'PX', ARGV[4])
 signal_end(KEYS[1])
 return outcome(ARGV[5])
 `,

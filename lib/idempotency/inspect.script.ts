@@ -26,7 +26,7 @@ if record == 'FOREIGN' then return 'FOREIGN' end
 if not record or record.state == 'released' then return '' end
 local alive = math.max(0, record.alive_until - now_ms())
 return {
-  record.state, record.token, record.kind or '', string.format('%.0f', #(record.result or '')),
+  record.state, record.token, record.kind, string.format('%.0f', #record.result),
   string.format('%.0f', redis.call('PTTL', KEYS[1])), string.format('%.0f', alive),
 }
 `,

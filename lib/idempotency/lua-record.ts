@@ -1,34 +1,41 @@
 import { luaNow } from '../redis/lua.js';
 
 /**
- * Shared by the scripts on a record: a hash with `v` format version, `s` state (running | committed, by a transaction of the run | done | released), `t` owner
- * token, `f` fingerprint of the payload, and once committed or done `k` kind and `r` bytes of the result. A committed record whose run goes on has `u`, the server
- * time in ms until which the run is taken to be alive. A released record is free for every other owner; its own claims and renewals, which may yet arrive, know by it
- * that their run is over.
+ * Shared by the scripts on a record: one string, `1|<state>|<token>|<fingerprint>|<kind>|<alive until>|<result>`, with the version of this format, state (running |
+ * committed, by a transaction of the run | done | released), owner token, fingerprint of the payload or nothing, and once committed or done kind and bytes of the
+ * result. A committed record whose run goes on has the server time in ms until which the run is taken to be alive. A released record is free for every other
+ * owner; its own claims and renewals, which may yet arrive, know by it that their run is over.
  *
  * `read_record` answers nil where there is none, and FOREIGN for anything that this format did not write: another type, another version,
- * a state it does not know, a result in part. `signal_end` wakes those who wait for the run, by a message on the sharded channel that is named
+ * a state it does not know, a result without a kind. `signal_end` wakes those who wait for the run, by a message on the sharded channel that is named
  * as the record, and hence lies in its slot; it is a courtesy, and fails in silence where the user may not publish.
  */
 export const luaRecord = `${luaNow}
 local function read_record(key)
-  local r = redis.pcall('HMGET', key, 'v', 's', 't', 'f', 'k', 'r', 'u')
-  if r.err then return 'FOREIGN' end
-  if r[1] then
-    local has_result = (r[2] == 'done' or r[2] == 'committed') and r[5] and r[6]
-    if r[1] ~= '1' or not r[3] or not r[4] or not (r[2] == 'running' or r[2] == 'released' or has_result) then return 'FOREIGN' end
-    return { state = r[2], token = r[3], fingerprint = r[4], kind = r[5], result = r[6], alive_until = tonumber(r[7] or '0') }
-  end
-  if redis.call('EXISTS', key) == 1 then return 'FOREIGN' end
-  return nil
+  local text = redis.pcall('GET', key)
+  if not text then return nil end
+  if type(text) == 'table' then return 'FOREIGN' end
+  local state, token, fingerprint, kind, alive_until, result_at = string.match(text, '^1|(%l+)|([^|]+)|([^|]*)|([^|]*)|(%d*)|()')
+  local has_result = state == 'done' or state == 'committed'
+  if not (has_result and kind ~= '' or state == 'running' or state == 'released') then return 'FOREIGN' end
+  return {
+    state = state, token = token, fingerprint = fingerprint, kind = kind,
+    alive_until = tonumber(alive_until) or 0, result = string.sub(text, result_at),
+  }
+end
+
+local function record_text(state, token, fingerprint, kind, alive_until, result)
+  return '1|' .. state .. '|' .. token .. '|' .. fingerprint .. '|' .. kind .. '|' .. alive_until .. '|' .. result
 end
 
 -- Of a record that has no result yet. Returns the error, where Redis refused; else a table without one.
 local function write_state(key, state, token, fingerprint, ttl_ms)
-  local written = redis.pcall('HSET', key, 'v', '1', 's', state, 't', token, 'f', fingerprint)
-  if type(written) == 'table' and written.err then return written end
-  redis.call('PEXPIRE', key, ttl_ms)
-  return {}
+  return redis.pcall('SET', key, record_text(state, token, fingerprint, '', '', ''), 'PX', ttl_ms)
+end
+
+-- Of a committed record, which keeps its result and its time. alive_until: '' once its run is over.
+local function write_alive(key, record, alive_until)
+  return redis.pcall('SET', key, record_text(record.state, record.token, record.fingerprint, record.kind, alive_until, record.result), 'KEEPTTL')
 end
 
 local function signal_end(key)

@@ -21,7 +21,8 @@ ${luaRecord}
 local record = read_record(KEYS[1])
 if record and (record == 'FOREIGN' or record.token ~= ARGV[1] or record.state == 'done') then return 'stale' end
 if record and record.state == 'committed' then
-  redis.call('HDEL', KEYS[1], 'u')
+  -- Without memory for it, the run is taken to go on for as long as it was going to be.
+  write_alive(KEYS[1], record, '')
   signal_end(KEYS[1])
   return record.kind == 'tombstone' and 'held' or 'completed'
 end

@@ -35,7 +35,7 @@ local function renew(key, token, fingerprint, lease_ms)
     redis.call('PEXPIRE', key, lease_ms)
   elseif record.state == 'committed' then
     -- Without memory for it, duplicates are given what was committed; nobody can run again.
-    redis.pcall('HSET', key, 'u', string.format('%.0f', now + tonumber(lease_ms)))
+    write_alive(key, record, string.format('%.0f', now + tonumber(lease_ms)))
   end
   return 'renewed'
 end

@@ -2,9 +2,11 @@ import type { Redis } from 'ioredis';
 import { LeaseLostError, OutcomeUnknownError, TransactionMisuseError } from '../atomic-redis.errors.js';
 import type { CommitParticipant, QueuedCommand } from '../redis/commit-participant.js';
 import { Deadline } from '../redis/deadline.js';
+import { replyCode } from '../redis/reply-errors.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import type { Lease, LeaseKeeper } from './lease-keeper.js';
 import type { RecordStore } from './record-store.js';
+import { committedRecord, ownerOf } from './record-text.js';
 import type { ResultCodec } from './result-codec.js';
 import { storedValue, tombstone } from './stored-result.js';
 
@@ -57,7 +59,12 @@ export class RunCommit implements CommitParticipant {
   }
 
   async verify(client: Redis): Promise<void> {
-    const [state, token] = await client.hmget(this.key, 's', 't');
+    const text = await client.get(this.key).catch((error: unknown) => {
+      // Something else than a record is nobody's.
+      if (replyCode(error) === 'WRONGTYPE') return null;
+      throw error;
+    });
+    const { state, token } = ownerOf(text);
     const isMine = token === this.run.lease.token;
     if (state === 'committed' && isMine) throw committedBefore();
     if (state !== 'running' || !isMine) throw new LeaseLostError('not-applied');
@@ -66,23 +73,10 @@ export class RunCommit implements CommitParticipant {
   /** A retry after a crash gets this value; without one, the answer that the call is done and its result not available. */
   writes(value: unknown): readonly QueuedCommand[] {
     const { store, ttlMs, codec, lease } = this.run;
-    const { record, token, fingerprint } = lease;
     const result =
       value === undefined ? tombstone('not-kept') : storedValue(value, codec, this.maxResultBytes);
-    const { kind, bytes } = store.seal(record, result);
-    const fields = {
-      v: '1',
-      s: 'committed',
-      t: token,
-      f: fingerprint,
-      k: kind,
-      r: bytes,
-      u: String(this.aliveUntil),
-    };
-    return [
-      { name: 'hset', args: [record, ...Object.entries(fields).flat()] },
-      { name: 'pexpire', args: [record, ttlMs] },
-    ];
+    const text = committedRecord(lease, store.seal(lease.record, result), this.aliveUntil);
+    return [{ name: 'set', args: [lease.record, text, 'PX', ttlMs] }];
   }
 
   end(applied: boolean): { touched: boolean } {

@@ -284,5 +284,8 @@ export class ScriptRunner {
 
 const isTooLate = (raw: unknown): boolean => {
   const first: unknown = Array.isArray(raw) ? raw[0] : raw;
-  return first === TOO_LATE || (Buffer.isBuffer(first) && first.toString() === TOO_LATE);
+  return (
+    first === TOO_LATE ||
+    (Buffer.isBuffer(first) && first.length === TOO_LATE.length && first.toString() === TOO_LATE)
+  );
 };

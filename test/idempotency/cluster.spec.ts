@@ -5,6 +5,7 @@ import { IdempotencyInFlightError, RedisUnavailableError } from 'nestjs-atomic-r
 import { startCluster, type ClusterNode, type TestCluster } from '../support/cluster.js';
 import { waitFor } from '../support/wait-for.js';
 import { gate, useInstances } from './support.js';
+import { stateOf } from '../support/idempotency-record.js';
 
 const ODD_KEYS = [
   'plain',
@@ -90,7 +91,7 @@ describe('idempotent runs on a Cluster', () => {
     await expect(run()).rejects.toThrow(IdempotencyInFlightError);
     resolve('done');
     expect(await running).toBe('done');
-    await waitFor('the result to be stored', async () => (await client.hget(record!, 's')) === 'done');
+    await waitFor('the result to be stored', async () => (await stateOf(client, record!)) === 'done');
     expect(await run()).toBe('done');
     return runs;
   }

@@ -4,6 +4,7 @@ import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 import { useInstances } from './support.js';
+import { damageRecord } from '../support/idempotency-record.js';
 
 describe('events of runs and duplicates', () => {
   const redis = useRedis();
@@ -38,7 +39,8 @@ describe('events of runs and duplicates', () => {
     });
     await run('secret-3', () => 1);
     await run('secret-4', async () => {
-      for (const key of await redis.client.keys('*')) await redis.client.hset(key, 't', 'another owner');
+      for (const key of await redis.client.keys('*'))
+        await damageRecord(redis.client, key, { token: 'another owner' });
     });
     throwing();
     await waitFor('the events', () => events.length === 9);

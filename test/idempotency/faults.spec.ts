@@ -12,6 +12,7 @@ import { completeScript } from '../../lib/idempotency/complete.script.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 import { on } from './support.js';
+import { stateOf } from '../support/idempotency-record.js';
 
 let runs = 0;
 
@@ -88,7 +89,7 @@ describe('an idempotent run whose connection fails', () => {
     proxy.refuseConnections(false);
     for (;;) {
       const records = await redis.client.keys('atomic:idempotency:*');
-      const states = await Promise.all(records.map((record) => redis.client.hget(record, 's')));
+      const states = await Promise.all(records.map((record) => stateOf(redis.client, record)));
       if (!states.includes('running')) break;
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
@@ -123,7 +124,7 @@ describe('an idempotent run whose connection fails', () => {
     expect(fault.count).toBe(1);
     await waitFor('the claim to be given back', async () => {
       const records = await redis.client.keys('atomic:idempotency:*');
-      const states = await Promise.all(records.map((record) => redis.client.hget(record, 's')));
+      const states = await Promise.all(records.map((record) => stateOf(redis.client, record)));
       return states.includes('released') && !states.includes('running');
     });
     await expect(idempotency.run('k', () => ++runs, { timeoutMs: 10_000 })).resolves.toBe(1);

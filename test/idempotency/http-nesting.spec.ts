@@ -15,6 +15,7 @@ import { AtomicRedisModule, Idempotent } from 'nestjs-atomic-redis';
 import { EMPTY, retry, type Observable } from 'rxjs';
 import { useRedis } from '../support/redis.js';
 import { PLATFORMS, send, startApp, type HttpApp } from './http-app.js';
+import { stateOf } from '../support/idempotency-record.js';
 
 let runs = 0;
 let jobs = 0;
@@ -150,7 +151,7 @@ describe.each(PLATFORMS)('idempotent calls inside a request on %s', (platform) =
     expect(await send(http, '/sub/retried-error')).toMatchObject({ status: 500 });
     expect(runs).toBe(2);
     const [record] = await redis.client.keys('atomic:idempotency:*');
-    expect(await redis.client.hget(record!, 's')).toBe('released');
+    expect(await stateOf(redis.client, record!)).toBe('released');
   });
 
   it('[ID-2] refuses a route of events when it is decorated, naming it', () => {

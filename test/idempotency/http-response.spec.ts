@@ -30,6 +30,7 @@ import {
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 import { PLATFORMS, send, sendAndLeave, startApp, type HttpApp } from './http-app.js';
+import { stateOf } from '../support/idempotency-record.js';
 
 interface AnyResponse extends ServerResponse {
   readonly raw?: ServerResponse;
@@ -271,7 +272,7 @@ describe.each(PLATFORMS)('the end of an idempotent response on %s', (platform) =
 
   const recordState = async (): Promise<string | undefined> => {
     const [record] = await redis.client.keys('atomic:idempotency:*');
-    return (record && (await redis.client.hget(record, 's'))) || undefined;
+    return record && (await stateOf(redis.client, record));
   };
 
   const isDone = async (): Promise<boolean> => (await recordState()) !== 'running';

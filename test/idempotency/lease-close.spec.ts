@@ -11,6 +11,7 @@ import type { Renewal } from '../../lib/idempotency/renew.script.js';
 import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
+import { stateOf } from '../support/idempotency-record.js';
 
 const LEASE_MS = 300;
 
@@ -50,7 +51,7 @@ describe('closing while runs hold their keys', () => {
     closing.close();
     expect(signal!.reason).toBeInstanceOf(ModuleClosedError);
     const [record] = await redis.client.keys('atomic:idempotency:*');
-    expect(await redis.client.hget(record!, 's')).toBe('running');
+    expect(await stateOf(redis.client, record!)).toBe('running');
     await expect(other.run('k', () => 'second')).rejects.toThrow(IdempotencyInFlightError);
     const counts = await countCommands(redis.client, () => sleep(LEASE_MS + 50));
     expect(counts).toEqual({});

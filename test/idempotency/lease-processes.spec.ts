@@ -5,6 +5,7 @@ import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 import { startWorker, type WorkerProcess } from '../support/workers.js';
 import type { CallsReport, LeaseJob } from './lease.worker.js';
+import { stateOf } from '../support/idempotency-record.js';
 
 const LEASE_MS = 600;
 
@@ -80,7 +81,7 @@ describe('idempotent runs across processes', () => {
     // The holder outlives its lease more than once; nobody else runs.
     await sleep(LEASE_MS * 2.5);
     const [record] = await redis.client.keys('atomic:idempotency:*');
-    expect(await redis.client.hget(record!, 's')).toBe('running');
+    expect(await stateOf(redis.client, record!)).toBe('running');
     await holder!.kill();
     const killedAt = performance.now();
     const reports = await Promise.all(contenders.map(({ result }) => result));

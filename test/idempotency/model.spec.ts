@@ -13,6 +13,7 @@ import { RedisConnection } from '../../lib/redis/redis-connection.js';
 import { ScriptRunner } from '../../lib/redis/script-runner.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
+import { readRecord } from '../support/idempotency-record.js';
 
 const ACTORS = 3;
 const LEASE_MS = 60_000;
@@ -130,10 +131,13 @@ describe('the lease of a key, against a model', () => {
     };
 
     const expectRecord = async (model: Model): Promise<void> => {
-      const [fields, ttlMs] = await Promise.all([redis.client.hgetall(record), redis.client.pttl(record)]);
-      if (!model) return expect(fields).toEqual({});
-      expect(fields).toMatchObject({ v: '1', s: model.state, t: model.token, f: model.fingerprint });
-      expect(fields.r).toBe(model.state === 'done' ? `"${model.token}"` : undefined);
+      const [fields, ttlMs] = await Promise.all([
+        readRecord(redis.client, record),
+        redis.client.pttl(record),
+      ]);
+      if (!model) return expect(fields).toBeUndefined();
+      expect(fields).toMatchObject({ version: '1', ...model });
+      expect(fields!.result).toBe(model.state === 'done' ? `"${model.token}"` : '');
       const full = model.state === 'done' ? TTL_MS : LEASE_MS;
       expect(ttlMs).toBeGreaterThan(full - 30_000);
       expect(ttlMs).toBeLessThanOrEqual(full);

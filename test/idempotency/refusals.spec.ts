@@ -11,6 +11,7 @@ import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 import { gate, useInstances } from './support.js';
+import { stateOf } from '../support/idempotency-record.js';
 
 describe('idempotent runs while Redis refuses', () => {
   const redis = useRedis();
@@ -72,7 +73,7 @@ describe('idempotent runs while Redis refuses', () => {
     };
     expect(await idempotency.run('k', beReplica, { timeoutMs: 200 })).toBe('ran');
     await redis.client.call('REPLICAOF', 'NO', 'ONE');
-    await waitFor('the result', async () => (await redis.client.hget(await recordOf(), 's')) === 'done');
+    await waitFor('the result', async () => (await stateOf(redis.client, await recordOf())) === 'done');
     expect(await idempotency.run('k', () => 'again')).toBe('ran');
   });
 });

@@ -8,6 +8,7 @@ import {
 } from 'nestjs-atomic-redis';
 import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
+import { damageRecord, type RecordFields } from '../support/idempotency-record.js';
 
 class Money {
   constructor(readonly amount: number) {}
@@ -56,30 +57,27 @@ describe('idempotency records', () => {
     expect(await redis.client.dumpBuffer(record)).toEqual(before);
   };
 
-  it.each<[string, Record<string, string | undefined>]>([
-    ['no kind', { k: undefined }],
-    ['no result', { r: undefined }],
-    ['a committed state but no result', { s: 'committed', r: undefined }],
-    ['a state of a newer version', { s: 'waiting' }],
-    ['no state', { s: undefined }],
-    ['another version', { v: '2' }],
-    ['a kind of a newer version', { k: 'msgpack' }],
-    ['bytes that are no JSON', { r: '{oops' }],
-    ['an error that is no JSON', { k: 'error', r: '[400' }],
-    ['an error of another shape', { k: 'error', r: '{"status":400}' }],
-    ['an error without a status', { k: 'error', r: '["400","bad"]' }],
-    ['an error of no shape at all', { k: 'error', r: 'null' }],
-    ['a plain error of another shape', { k: 'plain-error', r: '["TypeError"]' }],
-    ['a thrown value that is no JSON', { k: 'thrown', r: '' }],
-    ['a reason of a newer version', { k: 'tombstone', r: 'retired' }],
-    ['a reason that every object has', { k: 'tombstone', r: 'constructor' }],
+  it.each<[string, Partial<RecordFields>]>([
+    ['no kind', { kind: '' }],
+    ['no result', { result: '' }],
+    ['a committed state but no result', { state: 'committed', kind: '', result: '' }],
+    ['a state of a newer version', { state: 'waiting' }],
+    ['no state', { state: '' }],
+    ['another version', { version: '2' }],
+    ['a kind of a newer version', { kind: 'msgpack' }],
+    ['bytes that are no JSON', { result: '{oops' }],
+    ['an error that is no JSON', { kind: 'error', result: '[400' }],
+    ['an error of another shape', { kind: 'error', result: '{"status":400}' }],
+    ['an error without a status', { kind: 'error', result: '["400","bad"]' }],
+    ['an error of no shape at all', { kind: 'error', result: 'null' }],
+    ['a plain error of another shape', { kind: 'plain-error', result: '["TypeError"]' }],
+    ['a thrown value that is no JSON', { kind: 'thrown', result: '' }],
+    ['a reason of a newer version', { kind: 'tombstone', result: 'retired' }],
+    ['a reason that every object has', { kind: 'tombstone', result: 'constructor' }],
   ])('[ID-9] refuses a record with %s, and leaves it untouched', async (_, damage) => {
     await expect(idempotency.run('k', () => 1)).resolves.toBe(1);
     const record = await recordOf();
-    for (const [field, value] of Object.entries(damage)) {
-      if (value === undefined) await redis.client.hdel(record, field);
-      else await redis.client.hset(record, field, value);
-    }
+    await damageRecord(redis.client, record, damage);
     await expectRefused(record);
   });
 
@@ -92,7 +90,7 @@ describe('idempotency records', () => {
         'k',
         async (current) => {
           record = await recordOf();
-          await redis.client.hset(record, 's', 'waiting');
+          await damageRecord(redis.client, record, { state: 'waiting' });
           before = await redis.client.dumpBuffer(record);
           await new Promise<void>((resolve) => current.signal.addEventListener('abort', () => resolve()));
           if (fail) throw new Error('mine');

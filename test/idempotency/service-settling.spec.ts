@@ -11,6 +11,7 @@ import {
 import { concat, defer, EMPTY, of, throwError, timer, map } from 'rxjs';
 import { ReplayedError } from '../../lib/idempotency/idempotency.errors.js';
 import { useRedis } from '../support/redis.js';
+import { stateOf } from '../support/idempotency-record.js';
 
 class Declined extends Error {
   override name = 'Declined';
@@ -64,9 +65,9 @@ describe('how an idempotent run is settled', () => {
     expect(thrown).toBe(what);
     return await idempotency.run('k', () => 'ran again');
   };
-  const stateOfRecord = async (): Promise<string | null> => {
+  const stateOfRecord = async (): Promise<string | undefined> => {
     const [record] = await redis.client.keys('atomic:idempotency:*');
-    return record === undefined ? null : await redis.client.hget(record, 's');
+    return record === undefined ? undefined : await stateOf(redis.client, record);
   };
   const onErrorThrows = (): never => {
     throw new Error('onError itself');

@@ -199,8 +199,8 @@ describe('IdempotencyService', () => {
 
   it.each([
     ['a string', (key: string) => redis.client.set(key, 'mine')],
-    ['another hash', (key: string) => redis.client.hset(key, 'field', 'mine')],
-    ['a newer record', (key: string) => redis.client.hset(key, 'v', '2', 's', 'done')],
+    ['a hash', (key: string) => redis.client.hset(key, 'field', 'mine')],
+    ['a newer record', (key: string) => redis.client.set(key, '2|done|me||value||1')],
   ])('[ID-9] leaves %s under its key untouched and runs nothing', async (_, write) => {
     await idempotency.run('k', () => 1);
     const record = await recordOf();

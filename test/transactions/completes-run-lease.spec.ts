@@ -9,6 +9,7 @@ import { startFaultProxy, type FaultProxy, type RedisCommand } from 'nestjs-atom
 import { renewScript } from '../../lib/idempotency/renew.script.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
+import { damageRecord } from '../support/idempotency-record.js';
 
 const LEASE_MS = 3_000;
 const NOTHING_APPLIED = { code: 'LEASE_LOST', outcome: 'not-applied', retryable: true };
@@ -83,14 +84,18 @@ describe('a transaction that completes a run whose lease is in danger', () => {
     await expect(run(increment)).resolves.toBe(1);
   });
 
-  it('[TX-14] says so when the key was lost between the renewal and WATCH', async () => {
+  it.each([
+    ['another owner', (record: string) => damageRecord(redis.client, record, { token: 'another owner' })],
+    ['nobody', (record: string) => redis.client.del(record)],
+    ['another type', (record: string) => redis.client.multi().del(record).hset(record, 'field', 1).exec()],
+  ])('[TX-14] says so when the key was lost to %s between the renewal and WATCH', async (_, lose) => {
     const failure = await failureOf(
       run(async () => {
         const watch = proxy.delay({ requestMs: 500, match: ({ name }) => name === 'WATCH' });
         const incrementing = increment();
         incrementing.catch(() => undefined);
         await watch.triggered;
-        await redis.client.hset(await recordOf(), 't', 'another owner');
+        await lose(await recordOf());
         return await incrementing;
       }),
     );

@@ -18,6 +18,7 @@ import { completeScript } from '../../lib/idempotency/complete.script.js';
 import { renewScript } from '../../lib/idempotency/renew.script.js';
 import { startWorker } from '../support/workers.js';
 import { useRedis } from '../support/redis.js';
+import { damageRecord, readRecord } from '../support/idempotency-record.js';
 
 const onExec = { match: ({ name }: RedisCommand) => name === 'EXEC' };
 const on = ({ sha }: { sha: string }, times = 1) => ({
@@ -90,7 +91,10 @@ describe('a transaction that completes the idempotent run around it', () => {
   it('[TX-14] writes the record in its own EXEC, and the run’s own result completes it', async () => {
     const result = await idempotency.run('key', async () => {
       await increment(keep);
-      expect(await redis.client.hmget(await recordOf(), 's', 'k')).toEqual(['committed', 'value']);
+      expect(await readRecord(redis.client, await recordOf())).toMatchObject({
+        state: 'committed',
+        kind: 'value',
+      });
       return 'the whole result';
     });
     expect(result).toBe('the whole result');
@@ -142,7 +146,7 @@ describe('a transaction that completes the idempotent run around it', () => {
 
   it('[TX-14] writes nothing for a run that lost its key', async () => {
     const stale = idempotency.run('key', async () => {
-      await redis.client.hset(await recordOf(), 't', 'another owner');
+      await damageRecord(redis.client, await recordOf(), { token: 'another owner' });
       return await increment(keep);
     });
     await expect(stale).rejects.toThrow(LeaseLostError);
@@ -155,7 +159,7 @@ describe('a transaction that completes the idempotent run around it', () => {
         ['k'],
         async (tx) => {
           await tx.read.get('k');
-          await redis.client.hset(await recordOf(), 't', 'another owner');
+          await damageRecord(redis.client, await recordOf(), { token: 'another owner' });
           tx.write.set('k', 1);
         },
         { completesRun: keep },
