@@ -9,5 +9,5 @@ await runAsMain(import.meta.url, async () => {
   await build();
   const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
   await run(process.execPath, [tsc, '-p', 'bench/tsconfig.bench.json']);
-  return start(process.execPath, ['--expose-gc', 'dist/bench/main.js', ...process.argv.slice(2)], { env });
+  return start(process.execPath, ['dist/bench/main.js', ...process.argv.slice(2)], { env });
 });
