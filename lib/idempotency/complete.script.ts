@@ -26,19 +26,23 @@ local function outcome(kind)
   return kind == 'tombstone' and 'held' or 'completed'
 end
 
-local record = read_record(KEYS[1])
-if record and record ~= 'FOREIGN' and record.token == ARGV[2] then
-  if record.state == 'done' then return outcome(record.kind) end
-  if record.state == 'released' then return 'stale' end
-  -- What was committed with the effects stands, unless there is a real answer to put in its place.
-  if record.state == 'committed' and ARGV[5] == 'tombstone' then
-    local written = write_alive(KEYS[1], record, '')
-    if written.err then return written end
-    signal_end(KEYS[1])
-    return outcome(record.kind)
+local text = redis.pcall('GET', KEYS[1])
+-- Nearly always it is as its claim left it.
+if text ~= record_text('running', ARGV[2], ARGV[3], '', '', '') then
+  local record = parse_record(text)
+  if record and record ~= 'FOREIGN' and record.token == ARGV[2] then
+    if record.state == 'done' then return outcome(record.kind) end
+    if record.state == 'released' then return 'stale' end
+    -- What was committed with the effects stands, unless there is a real answer to put in its place.
+    if record.state == 'committed' and ARGV[5] == 'tombstone' then
+      local written = write_alive(KEYS[1], record, '')
+      if written.err then return written end
+      signal_end(KEYS[1])
+      return outcome(record.kind)
+    end
+  elseif record and (record == 'FOREIGN' or record.state ~= 'released') then
+    return 'stale'
   end
-elseif record and (record == 'FOREIGN' or record.state ~= 'released') then
-  return 'stale'
 end
 if now_ms() > tonumber(ARGV[1]) then return 'TOO_LATE' end
 redis.call('SET', KEYS[1], record_text('done', ARGV[2], ARGV[3], ARGV[5], '', ARGV[6]), 'PX', ARGV[4])

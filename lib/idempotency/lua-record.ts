@@ -6,13 +6,12 @@ import { luaNow } from '../redis/lua.js';
  * result. A committed record whose run goes on has the server time in ms until which the run is taken to be alive. A released record is free for every other
  * owner; its own claims and renewals, which may yet arrive, know by it that their run is over.
  *
- * `read_record` answers nil where there is none, and FOREIGN for anything that this format did not write: another type, another version,
- * a state it does not know, a result without a kind. `signal_end` wakes those who wait for the run, by a message on the sharded channel that is named
+ * `read_record(key)`, or `parse_record` of what GET answered, gives nil where there is none, and FOREIGN for anything that this format did not write: another
+ * type, another version, a state it does not know, a result without a kind. `signal_end` wakes those who wait for the run, by a message on the sharded channel that is named
  * as the record, and hence lies in its slot; it is a courtesy, and fails in silence where the user may not publish.
  */
 export const luaRecord = `${luaNow}
-local function read_record(key)
-  local text = redis.pcall('GET', key)
+local function parse_record(text)
   if not text then return nil end
   if type(text) == 'table' then return 'FOREIGN' end
   local state, token, fingerprint, kind, alive_until, result_at = string.match(text, '^1|(%l+)|([^|]+)|([^|]*)|([^|]*)|(%d*)|()')
@@ -36,6 +35,10 @@ end
 -- Of a committed record, which keeps its result and its time. alive_until: '' once its run is over.
 local function write_alive(key, record, alive_until)
   return redis.pcall('SET', key, record_text(record.state, record.token, record.fingerprint, record.kind, alive_until, record.result), 'KEEPTTL')
+end
+
+local function read_record(key)
+  return parse_record(redis.pcall('GET', key))
 end
 
 local function signal_end(key)
