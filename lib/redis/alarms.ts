@@ -25,8 +25,10 @@ class Alarms {
     else if (this.waiting.size === 1) this.timer?.ref();
   }
 
-  delete(alarm: Alarm): void {
-    if (this.waiting.delete(alarm) && this.waiting.size === 0) this.timer?.unref();
+  delete(alarm: Alarm): boolean {
+    const wasWaiting = this.waiting.delete(alarm);
+    if (wasWaiting && this.waiting.size === 0) this.timer?.unref();
+    return wasWaiting;
   }
 
   private setTimer(at: number): void {
@@ -61,4 +63,5 @@ export function setAlarm(at: number, ring: () => void): Alarm {
   return alarm;
 }
 
-export const callOff = (alarm: Alarm): void => alarms.delete(alarm);
+/** Whether it had not rung yet. */
+export const callOff = (alarm: Alarm): boolean => alarms.delete(alarm);

@@ -13,6 +13,7 @@ import { Deadline, sleep } from './deadline.js';
 import { DurableChannels, type DurableChannel } from './durable-channel.js';
 import type { DurabilityOptions } from './durability.js';
 import { KeySpace } from './key-space.js';
+import { batchOf } from './script-batch.js';
 import type { Script } from './script.js';
 import { ServerChecks } from './server-check.js';
 import { ServerClocks } from './server-clock.js';
@@ -21,9 +22,6 @@ import { nameOf, Topology } from './topology.js';
 
 /** A connection with commands in flight that stays silent this long is taken for dead and replaced; not longer than one operation may take. */
 const SILENCE_MS = 2_000;
-
-/** How many commands of one turn of the event loop leave in one write. */
-const COMMANDS_PER_WRITE = 16;
 
 /** How long closing waits for a connection's last answers. */
 const QUIT_TIMEOUT_MS = 500;
@@ -56,8 +54,6 @@ export class RedisConnection {
   private readonly waiting = new Set<() => void>();
   private readonly topology: Topology;
   private readonly serverChecks: ServerChecks;
-  private gathering: readonly Pick<Redis['stream'], 'cork' | 'uncork'>[] | undefined;
-  private gathered = 0;
   private lastError: Error | undefined;
   private state: 'idle' | 'open' | 'closed' = 'idle';
 
@@ -109,26 +105,13 @@ export class RedisConnection {
     return this.state === 'open' && this.client.status === 'ready';
   }
 
-  /**
-   * Announces a command that is written in this turn of the event loop: those of one turn leave together, in one system call for each server, and are read
-   * there in one; after some of them what is there leaves, so that the server has something to do meanwhile.
-   */
-  gatherWrites(): void {
-    if (this.gathering) {
-      if (++this.gathered % COMMANDS_PER_WRITE === 0) {
-        for (const stream of this.gathering) stream.uncork();
-        for (const stream of this.gathering) stream.cork();
-      }
-      return;
-    }
-    this.gathered = 0;
-    this.gathering = this.topology.streams();
-    for (const stream of this.gathering) stream.cork();
-    // Behind the microtasks, in which everybody goes on who was answered by the same read.
-    process.nextTick(() => {
-      for (const stream of this.gathering ?? []) stream.uncork();
-      this.gathering = undefined;
-    });
+  /** Holds back what is written from now on, to leave in one system call for each server when the function that is returned is called. */
+  holdWrites(): () => void {
+    const streams = this.topology.streams();
+    for (const stream of streams) stream.cork();
+    return () => {
+      for (const stream of streams) stream.uncork();
+    };
   }
 
   /** @throws RedisUnavailableError when there is no connection by the deadline; ModuleClosedError after {@link close} */
@@ -288,7 +271,9 @@ export class RedisConnection {
       void this.serverChecks.of(node);
       clock.learn().catch(() => undefined);
       // A script that could not be loaded ahead is loaded at its first call.
-      for (const { lua } of this.scripts) node.script('LOAD', lua).catch(() => undefined);
+      for (const script of this.scripts)
+        for (const { lua } of [script, batchOf(script) ?? []].flat())
+          node.script('LOAD', lua).catch(() => undefined);
     });
   }
 

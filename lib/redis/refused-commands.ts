@@ -29,7 +29,6 @@ const others = (key: string): Command[] => [
   ['PEXPIREAT', key, '1'],
   ['PTTL', key],
   ['HGET', key, ''],
-  ['HMGET', key, ''],
   ['HEXISTS', key, ''],
   ['HLEN', key],
   ['HSET', key, '', ''],

@@ -5,7 +5,7 @@ import {
   RedisUnavailableError,
 } from '../atomic-redis.errors.js';
 import type { RedisClient } from './client.js';
-import { callOff, setAlarm } from './alarms.js';
+import { callOff, setAlarm, type Alarm } from './alarms.js';
 import { fullJitter, sleep, type Deadline } from './deadline.js';
 import type { DurabilityOptions } from './durability.js';
 import type { Acknowledged } from './durable-channel.js';
@@ -20,6 +20,7 @@ import {
   type NamedValues,
   type Script,
 } from './script.js';
+import { NOT_SENT, ScriptSender, type Sendable } from './script-sender.js';
 
 export interface SendOptions {
   /**
@@ -37,17 +38,13 @@ export interface SendOptions {
 const ANSWER_MS = 20;
 
 /** One call of a script, and what has become of it so far. */
-interface ScriptCall {
-  readonly script: Script;
-  readonly keys: readonly string[];
+interface ScriptCall extends Sendable {
   readonly args: (string | Buffer)[];
   /** Where in `args` the time limit stands; -1 without one. */
   readonly notAfterAt: number;
-  readonly slot: number;
   readonly deadline: Deadline;
   readonly resend: boolean;
   readonly durability: DurabilityOptions | undefined;
-  /** The server does not know the script: its text is sent. */
   withText: boolean;
   /** It was sent, and not answered: it may have taken effect, or may yet, up to its time limit. */
   unanswered: boolean;
@@ -69,7 +66,11 @@ type Outcome =
  * arguments, and by doing nothing past its `notAfterMs`, which the runner derives from the deadline.
  */
 export class ScriptRunner {
-  constructor(private readonly connection: RedisConnection) {}
+  private readonly sender: ScriptSender;
+
+  constructor(private readonly connection: RedisConnection) {
+    this.sender = new ScriptSender(connection);
+  }
 
   /**
    * @throws InvalidArgumentError, CrossSlotError before any I/O
@@ -86,8 +87,13 @@ export class ScriptRunner {
     { resend = true, durability }: SendOptions = {},
   ): Promise<Reply> {
     return new Promise((resolve, reject) => {
-      const keyList = orderedKeys(script, keys);
       const { connection } = this;
+      const keyList = orderedKeys(script, keys);
+      let alarm: Alarm | undefined;
+      const goOn = (outcome?: Outcome): void => {
+        // Unless its deadline has passed, of which its caller was told.
+        if (!alarm || callOff(alarm)) resolve(this.persist(call, outcome) as Promise<Reply>);
+      };
       const call: ScriptCall = {
         script,
         keys: keyList,
@@ -101,32 +107,21 @@ export class ScriptRunner {
         unanswered: false,
         cause: undefined,
         notReplicated: undefined,
-      };
-      if (durability || !this.canSendNow(call)) return resolve(this.persist(call) as Promise<Reply>);
-      // As nearly all calls go: sent at once, and answered, without a promise that nobody asked for.
-      let isOver = false;
-      const alarm = setAlarm(deadline.at, () => {
-        isOver = true;
-        reject(this.unknown(call));
-      });
-      const goOn = (outcome: Outcome): void => {
-        if (!isOver) resolve(this.persist(call, outcome) as Promise<Reply>);
-      };
-      this.send(call).then(
-        (reply) => {
-          callOff(alarm);
+        answered: (reply) => {
           if (isTooLate(reply)) return goOn({ answer: { reply, replicas: 0 } });
+          callOff(alarm!);
           try {
             resolve(script.reply(reply));
           } catch (error) {
             reject(error as Error);
           }
         },
-        (error: unknown) => {
-          callOff(alarm);
-          goOn({ error });
-        },
-      );
+        failed: (error) => goOn({ error }),
+      };
+      if (durability || !this.canSendNow(call)) return goOn();
+      // As nearly all calls go: sent at once, and answered, without a promise that nobody asked for.
+      alarm = setAlarm(deadline.at, () => reject(this.unknown(call)));
+      this.sender.send(call);
     });
   }
 
@@ -174,7 +169,8 @@ export class ScriptRunner {
     const late = (): Error => call.notReplicated ?? this.unknown(call, call.cause);
     try {
       if (call.durability) return { answer: await this.sendDurably(call, call.durability, late) };
-      return { answer: { reply: await deadline.race(this.send(call), late), replicas: 0 } };
+      const reply = new Promise((answered, failed) => this.sender.send({ ...call, answered, failed }));
+      return { answer: { reply: await deadline.race(reply, late), replicas: 0 } };
     } catch (error) {
       return { error };
     }
@@ -183,6 +179,7 @@ export class ScriptRunner {
   /** Makes ready for the next attempt, where there may be one. @throws what the call comes to otherwise */
   private async recover(call: ScriptCall, error: unknown, attempt: number): Promise<void> {
     if (!(error instanceof Error)) throw error;
+    if (error === NOT_SENT) return;
     const { connection } = this;
     const { script, deadline, durability } = call;
     call.cause = error;
@@ -240,31 +237,18 @@ export class ScriptRunner {
     await this.connection.refreshTopology(deadline);
   }
 
-  private send(call: ScriptCall): Promise<unknown> {
-    this.connection.gatherWrites();
-    return this.sendTo(this.connection.client, call);
-  }
-
   /** @throws what `late` makes when there is no answer in time */
   private async sendDurably(
     call: ScriptCall,
     durability: DurabilityOptions,
     late: () => Error,
   ): Promise<Acknowledged> {
-    const { slot, deadline } = call;
+    const { script, keys, args, slot, deadline } = call;
     const channel = await this.connection.durableChannel(slot, durability, deadline);
-    const send = (client: RedisClient): Promise<unknown> => this.sendTo(client, call);
+    const send = (client: RedisClient): Promise<unknown> =>
+      this.sender.write(client, script, keys, args, call.withText);
     return await channel.send(send, durability, deadline, (wasSent) =>
       wasSent ? late() : this.connection.unavailable(),
-    );
-  }
-
-  private sendTo(client: RedisClient, { script, keys, args, withText }: ScriptCall): Promise<unknown> {
-    const command = `${withText ? 'EVAL' : 'EVALSHA'}${script.readOnly ? '_RO' : ''}`;
-    // As one list: a hundred thousand and more would not all fit onto the stack.
-    const rest = [withText ? script.lua : script.sha, keys.length, ...keys, ...args];
-    return this.connection.observer.roundTrip(command, () =>
-      script.binary ? client.callBuffer(command, rest) : client.call(command, rest),
     );
   }
 

@@ -11,6 +11,7 @@ import { Test } from '@nestjs/testing';
 import { gate } from '../idempotency/support.js';
 import { waitFor } from '../support/wait-for.js';
 import { isTerminal, useObserved } from './support.js';
+import { damageRecord } from '../support/idempotency-record.js';
 
 const typesOf = (events: readonly AtomicRedisEvent[]): string[] => events.map(({ type }) => type);
 
@@ -173,7 +174,7 @@ describe('the ends of operations', () => {
         'raw-key',
         async ({ signal }) => {
           const [record] = await observed.server.client.keys('atomic:idempotency:*');
-          await observed.server.client.hset(record!, 't', 'another owner');
+          await damageRecord(observed.server.client, record!, { token: 'another owner' });
           await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
         },
         { operation: 'orders.create', leaseMs: 300 },

@@ -25,6 +25,7 @@ import {
 } from 'nestjs-atomic-redis/testing';
 import { RedisConnection } from '../../lib/redis/redis-connection.js';
 import { waitFor } from '../support/wait-for.js';
+import { stateOf } from '../support/idempotency-record.js';
 
 const binary = process.env.TEST_REDIS_BINARY;
 
@@ -104,7 +105,7 @@ describe('durability', () => {
     const [record] = await client.keys('atomic:idempotency:*');
     for (const { url } of replicas) {
       const replica = new Redis(url);
-      expect(await replica.hget(record!, 's')).toBe('done');
+      expect(await stateOf(replica, record!)).toBe('done');
       replica.disconnect();
     }
   });

@@ -9,6 +9,7 @@ import { KILL, kindsOfFaults, LATE_MS, LEASE_MS, PAUSE, type Scene } from './ide
 import type { CallReply, IdempotencyJob, IdempotentCall } from './idempotency.worker.js';
 import { integerBetween, seededRandom } from './random.js';
 import { WorkerDied, WorkerPool } from './worker-pool.js';
+import { stateOf } from '../support/idempotency-record.js';
 
 export interface IdempotencySoakOptions {
   keys: number;
@@ -216,7 +217,7 @@ async function countLeftovers(admin: Redis): Promise<number> {
     string[]
   >) {
     for (const key of keys) {
-      const [state, ttlMs] = await Promise.all([admin.hget(key, 's'), admin.pttl(key)]);
+      const [state, ttlMs] = await Promise.all([stateOf(admin, key), admin.pttl(key)]);
       if (ttlMs === -1 || (state === 'running' && ttlMs > 0)) leftovers++;
     }
   }

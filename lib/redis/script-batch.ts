@@ -1,0 +1,46 @@
+import { defineScript, type Script } from './script.js';
+
+/** Several calls of one script by one EVALSHA: its keys and arguments are theirs, in turn. */
+export type ScriptBatch = Script<readonly ['...keys'], readonly ['...args'], readonly unknown[]>;
+
+const batches = new WeakMap<Script, ScriptBatch>();
+
+const isList = (name: string): boolean => name.startsWith('...');
+
+/** For scripts that all take the same number of keys and of arguments; undefined for any other. */
+export function batchOf(script: Script): ScriptBatch | undefined {
+  if (script.args.length === 0 || script.args.some(isList) || script.keys.some(isList)) return undefined;
+  let batch = batches.get(script);
+  if (!batch) batches.set(script, (batch = defineBatch(script)));
+  return batch;
+}
+
+/** What one call raises or returns is its own answer, and keeps no other from being made. */
+function defineBatch({ name, keys, args, lua, binary, readOnly }: Script): ScriptBatch {
+  const part = (table: string, names: readonly string[]): string =>
+    names.map((_, i) => `${table}[i * ${names.length} + ${i + 1}]`).join(', ');
+  return defineScript({
+    name: `${name} (several)`,
+    keys: ['...keys'],
+    args: ['...args'],
+    binary,
+    readOnly,
+    lua: `
+-- KEYS[1…] keys  those of each call, one call after the other
+-- ARGV[1…] args  likewise
+-- returns what each call returned, or the error that it raised
+local call = function(KEYS, ARGV)
+${lua}
+end
+local answers = {}
+for i = 0, #ARGV / ${args.length} - 1 do
+  local done, answer = pcall(call, { ${part('KEYS', keys)} }, { ${part('ARGV', args)} })
+  if not done then answer = { err = type(answer) == 'table' and answer.err or 'ERR ' .. tostring(answer) } end
+  if answer == nil then answer = false end
+  answers[i + 1] = answer
+end
+return answers
+`,
+    reply: (raw) => raw as readonly unknown[],
+  });
+}

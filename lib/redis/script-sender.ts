@@ -1,0 +1,138 @@
+import type { RedisClient } from './client.js';
+import type { RedisConnection } from './redis-connection.js';
+import { isUnknownScript } from './reply-errors.js';
+import { batchOf, type ScriptBatch } from './script-batch.js';
+import type { Script } from './script.js';
+
+/** A call that is to be written. Exactly one of `answered` and `failed` is called, not at once. */
+export interface Sendable {
+  readonly script: Script;
+  readonly keys: readonly string[];
+  readonly args: readonly (string | Buffer)[];
+  /** On a Cluster. */
+  readonly slot: number;
+  /** The server does not know the script: its text is sent. */
+  readonly withText: boolean;
+  answered(reply: unknown): void;
+  failed(error: unknown): void;
+}
+
+/** What a call fails with whose connection was lost before it was written: it is known not to have been sent. */
+export const NOT_SENT = new Error('not sent');
+
+/** How many calls leave in one write, and share one EVALSHA where they can: bounds how long the server is kept from others. */
+const CALLS_PER_WRITE = 16;
+
+/** Calls that bring more than this, in characters, leave by themselves. */
+const LARGE_CALL = 4_096;
+
+/**
+ * Writes calls of scripts to the shared connection. Those of one turn of the event loop leave together, in the order they came in; those of one script
+ * that came in a row, as one EVALSHA: a command costs client and server more than a call does.
+ */
+export class ScriptSender {
+  /** Calls of one script, and on a Cluster of one slot, that are not written yet. */
+  private row: Sendable[] = [];
+  /** Calls since the last write. */
+  private gathered = 0;
+  private releaseWrites: (() => void) | undefined;
+
+  constructor(private readonly connection: RedisConnection) {}
+
+  send(call: Sendable): void {
+    const [first] = this.row;
+    if (first && !canShare(first, call)) this.flush();
+    this.row.push(call);
+    if (!this.releaseWrites) this.gather();
+    else if (++this.gathered % CALLS_PER_WRITE === 0) {
+      // The server has something to do while the rest is put together.
+      this.flush();
+      this.releaseWrites();
+      this.releaseWrites = this.connection.holdWrites();
+    }
+  }
+
+  private gather(): void {
+    this.gathered = 1;
+    this.releaseWrites = this.connection.holdWrites();
+    // Behind the microtasks, in which everybody goes on who was answered by the same read.
+    process.nextTick(() => {
+      this.flush();
+      this.releaseWrites?.();
+      this.releaseWrites = undefined;
+    });
+  }
+
+  private flush(): void {
+    const calls = this.row;
+    const [first] = calls;
+    if (!first) return;
+    this.row = [];
+    const { connection } = this;
+    const batch = calls.length > 1 ? batchOf(first.script) : undefined;
+    if (!connection.isReady) for (const call of calls) call.failed(NOT_SENT);
+    else if (batch) this.writeBatch(batch, calls, false);
+    else this.writeOne(first);
+  }
+
+  private writeOne(call: Sendable): void {
+    this.write(this.connection.client, call.script, call.keys, call.args, call.withText).then(
+      (reply) => call.answered(reply),
+      (error: unknown) => call.failed(error),
+    );
+  }
+
+  private writeBatch(batch: ScriptBatch, calls: readonly Sendable[], withText: boolean): void {
+    const { connection } = this;
+    const keys = calls.flatMap((call) => call.keys);
+    const args = calls.flatMap((call) => call.args);
+    this.write(connection.client, batch, keys, args, withText).then(
+      (replies) => {
+        calls.forEach((call, i) => {
+          const reply = (replies as readonly unknown[])[i];
+          if (reply instanceof Error) call.failed(reply);
+          else call.answered(reply);
+        });
+      },
+      (error: unknown) => {
+        if (!withText && isUnknownScript(error) && connection.isReady)
+          return this.writeBatch(batch, calls, true);
+        for (const call of calls) call.failed(error);
+      },
+    );
+  }
+
+  /** Writes a call by itself, to a client of its caller's choice. */
+  write(
+    client: RedisClient,
+    script: Script<readonly string[], readonly string[]>,
+    keys: readonly string[],
+    args: readonly (string | Buffer)[],
+    withText: boolean,
+  ): Promise<unknown> {
+    const command = `${withText ? 'EVAL' : 'EVALSHA'}${script.readOnly ? '_RO' : ''}`;
+    // As one list: a hundred thousand and more would not all fit onto the stack.
+    const rest = [withText ? script.lua : script.sha, keys.length, ...keys, ...args];
+    return this.connection.observer.roundTrip(command, () =>
+      script.binary ? client.callBuffer(command, rest) : client.call(command, rest),
+    );
+  }
+}
+
+function canShare(first: Sendable, next: Sendable): boolean {
+  return (
+    next.script === first.script &&
+    next.slot === first.slot &&
+    !next.withText &&
+    !first.withText &&
+    batchOf(next.script) !== undefined &&
+    isSmall(first) &&
+    isSmall(next)
+  );
+}
+
+function isSmall({ args }: Sendable): boolean {
+  let size = 0;
+  for (const arg of args) size += arg.length;
+  return size <= LARGE_CALL;
+}
