@@ -34,16 +34,13 @@ export class Deadline {
   race<T>(promise: Promise<T>, onPassed: () => Error): Promise<T> {
     return new Promise((resolve, reject) => {
       const alarm = setAlarm(this.at, () => reject(onPassed()));
-      promise.then(
-        (value) => {
+      const settle =
+        <V>(as: (value: V) => void) =>
+        (value: V): void => {
           callOff(alarm);
-          resolve(value);
-        },
-        (error: unknown) => {
-          callOff(alarm);
-          reject(error as Error);
-        },
-      );
+          as(value);
+        };
+      promise.then(settle(resolve), settle(reject));
     });
   }
 }

@@ -86,20 +86,17 @@ export class ScriptSender {
     const { connection } = this;
     const keys = calls.flatMap((call) => call.keys);
     const args = calls.flatMap((call) => call.args);
-    this.write(connection.client, batch, keys, args, withText).then(
-      (replies) => {
-        calls.forEach((call, i) => {
-          const reply = (replies as readonly unknown[])[i];
-          if (reply instanceof Error) call.failed(reply);
-          else call.answered(reply);
-        });
-      },
-      (error: unknown) => {
-        if (!withText && isUnknownScript(error) && connection.isReady)
-          return this.writeBatch(batch, calls, true);
-        for (const call of calls) call.failed(error);
-      },
-    );
+    const answered = (replies: unknown): void => {
+      for (const [i, reply] of (replies as readonly unknown[]).entries()) {
+        if (reply instanceof Error) calls[i]!.failed(reply);
+        else calls[i]!.answered(reply);
+      }
+    };
+    const failed = (error: unknown): void => {
+      if (!withText && isUnknownScript(error) && connection.isReady) this.writeBatch(batch, calls, true);
+      else for (const call of calls) call.failed(error);
+    };
+    this.write(connection.client, batch, keys, args, withText).then(answered, failed);
   }
 
   /** Writes a call by itself, to a client of its caller's choice. */

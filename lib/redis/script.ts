@@ -98,10 +98,10 @@ export const withResult = <Keys extends readonly string[], Args extends readonly
 
 /** KEYS in their order. @throws InvalidArgumentError for a key that is not a well-formed string, or empty */
 export function orderedKeys(script: Script, keys: Readonly<Record<string, unknown>>): string[] {
-  return inOrder(script, script.keys, keys, (value, path) => {
-    if (!check.isText(value)) check.key(path(), value);
-    return value as string;
-  });
+  const ordered = inOrder(script, script.keys, keys);
+  for (const [i, value] of ordered.entries())
+    if (!check.isText(value)) check.key(pathOf(script, script.keys, i), value);
+  return ordered as string[];
 }
 
 /**
@@ -112,38 +112,43 @@ export function orderedArguments(
   script: Script,
   args: Readonly<Record<string, unknown>>,
 ): (string | Buffer)[] {
-  return inOrder(script, script.args, args, (value, path) => {
-    if (typeof value === 'bigint' || Number.isSafeInteger(value)) return String(value);
-    if (!check.isBytes(value))
+  const ordered = inOrder(script, script.args, args);
+  for (const [i, value] of ordered.entries()) {
+    if (check.isBytes(value)) continue;
+    if (typeof value !== 'bigint' && !Number.isSafeInteger(value))
       throw new InvalidArgumentError(
-        path(),
+        pathOf(script, script.args, i),
         'a well-formed string, a Buffer, a bigint or a safe integer',
         value,
       );
-    return value;
-  });
+    ordered[i] = String(value as bigint | number);
+  }
+  return ordered as (string | Buffer)[];
 }
 
-function inOrder<T>(
+function inOrder(
   script: Script,
   names: readonly string[],
   given: Readonly<Record<string, unknown>>,
-  take: (value: unknown, path: () => string) => T,
-): T[] {
-  const ordered: T[] = [];
+): unknown[] {
+  const ordered: unknown[] = [];
   for (const name of names) {
-    if (name.startsWith('...')) {
-      const rest = name.slice(3);
-      const values = given[rest];
-      if (!Array.isArray(values))
-        throw new InvalidArgumentError(`${script.name}.${rest}`, 'an array', values);
-      // Not by forEach, which passes over holes.
-      for (let i = 0; i < values.length; i++)
-        ordered.push(take(values[i], () => `${script.name}.${rest}[${i}]`));
-    } else {
-      const value = name === NOT_AFTER ? '' : given[name];
-      ordered.push(take(value, () => `${script.name}.${name}`));
+    if (!name.startsWith('...')) {
+      ordered.push(name === NOT_AFTER ? '' : given[name]);
+      continue;
     }
+    const rest = name.slice(3);
+    const values = given[rest];
+    if (!Array.isArray(values)) throw new InvalidArgumentError(`${script.name}.${rest}`, 'an array', values);
+    // Holes are values too, and refused.
+    for (let i = 0; i < values.length; i++) ordered.push(values[i]);
   }
   return ordered;
+}
+
+/** Names what stands at `index` of what {@link inOrder} makes: only the last name is a list. */
+function pathOf(script: Script, names: readonly string[], index: number): string {
+  const name = names[Math.min(index, names.length - 1)]!;
+  if (!name.startsWith('...')) return `${script.name}.${name}`;
+  return `${script.name}.${name.slice(3)}[${index - (names.length - 1)}]`;
 }
