@@ -7,7 +7,7 @@ import type { RedisConnection } from '../redis/redis-connection.js';
 import { finalRefusal, isConnectionLoss, refusalsOf, toReplyError } from '../redis/reply-errors.js';
 import type { ScriptRunner } from '../redis/script-runner.js';
 import { CommitMarker } from './commit-marker.js';
-import type { Lease } from './connection-pools.js';
+import type { TransactionConnection } from './connection-pool.js';
 import { resolveScript, type Resolution } from './resolve.script.js';
 import { multiExec } from './multi-exec.js';
 import { PartialCommitError } from './transaction.errors.js';
@@ -23,17 +23,29 @@ export type CommitResult =
       readonly acknowledged?: Replicated;
     }
   | { readonly kind: 'conflict' }
-  | { readonly kind: 'not-applied'; readonly cause: Error };
+  | { readonly kind: 'not-applied'; readonly cause: Error }
+  /** Not applied; what Redis has against it may be about another transaction of the same EXEC. */
+  | { readonly kind: 'refused-together'; readonly cause: Error };
 
-export interface Commit {
-  readonly lease: Lease;
-  /** Called when EXEC is written and nothing more will be: who waits for the connection or the keys need not wait for the answer. */
-  readonly onWritten: () => void;
+/** An EXEC that is written, and by what its outcome can be found. */
+export interface Sent {
+  readonly connection: TransactionConnection;
   readonly slot: number;
+  /** What it sets the marker to. */
+  readonly attempt: string;
+  readonly ttlMs: number;
+  /** Monotonic time. */
+  readonly sentAt: number;
+  readonly answer: Promise<unknown[] | null>;
+  /** Whether it commits several transactions. */
+  readonly isShared: boolean;
+}
+
+/** The part of an EXEC that is one transaction. */
+export interface Share {
   readonly queued: readonly QueuedCommand[];
-  /** Of the library's own, behind the queued ones. */
-  readonly accompanying: readonly QueuedCommand[];
-  readonly timeoutMs: number;
+  /** How many commands of others stand before. */
+  readonly from: number;
   readonly deadline: Deadline;
   readonly durability: DurabilityOptions | undefined;
 }
@@ -51,43 +63,53 @@ export class Committer {
   }
 
   /**
-   * Sends MULTI, the queued commands, the marker and EXEC in one write. The caller has seen WATCH answered, the marker's included, and
+   * Sends MULTI, the commands, the marker and EXEC in one write. The caller has seen WATCH answered, the marker's included, and
    * the connection ready, in this tick.
-   *
-   * @throws PartialCommitError when a command failed inside EXEC
-   * @throws RedisReplyError when Redis refused a command at queue time: nothing was applied
-   * @throws OutcomeUnknownError when EXEC was not answered, and Redis could not be asked by the deadline or its evidence is gone
    */
-  async commit(commit: Commit): Promise<CommitResult> {
-    const { slot, queued, accompanying, timeoutMs, deadline, durability } = commit;
-    const { connection } = commit.lease;
+  send(
+    connection: TransactionConnection,
+    slot: number,
+    commands: readonly QueuedCommand[],
+    timeoutMs: number,
+    isShared: boolean,
+  ): Sent {
     const { client, marker } = connection;
     const attempt = marker.nextAttempt();
     const ttlMs = CommitMarker.ttlMs(timeoutMs);
     const sentAt = performance.now();
     connection.corkForThisTick();
     const mark = { name: 'set', args: [marker.keyIn(slot), attempt, 'PX', ttlMs] };
+    const answer = this.connection.observer.roundTrip('EXEC', () => multiExec(client, [...commands, mark]));
+    return { connection, slot, attempt, ttlMs, sentAt, answer, isShared };
+  }
+
+  /**
+   * What became of a transaction that was sent.
+   *
+   * @throws PartialCommitError when a command of it failed inside EXEC
+   * @throws RedisReplyError when Redis refused a command of it at queue time: nothing was applied
+   * @throws OutcomeUnknownError when EXEC was not answered, and Redis could not be asked by the deadline or its evidence is gone
+   */
+  async outcomeOf(sent: Sent, share: Share): Promise<CommitResult> {
+    const { connection, slot } = sent;
+    const { queued, from, deadline, durability } = share;
     let replies: unknown[] | null;
     try {
       const patience = Deadline.in(Math.min(EXEC_PATIENCE_MS, deadline.remainingMs / 2));
-      const answer = this.connection.observer.roundTrip('EXEC', () =>
-        multiExec(client, [...queued, ...accompanying, mark]),
-      );
-      if (!durability) commit.onWritten();
-      replies = await patience.race(answer, () => new Error('EXEC was not answered'));
+      replies = await patience.race(sent.answer, () => new Error('EXEC was not answered'));
     } catch (error) {
-      if (!isConnectionLoss(error)) return refused(error as Error);
+      if (!isConnectionLoss(error)) return refused(error as Error, sent.isShared);
       connection.discard();
-      return await this.resolve(commit, attempt, ttlMs, error as Error);
+      return await this.resolve(sent, share, error as Error);
     }
     if (replies === null) return { kind: 'conflict' };
-    marker.confirm(slot, sentAt, ttlMs);
-    const result = applied(queued, replies.slice(0, queued.length));
+    connection.marker.confirm(slot, sent.sentAt, sent.ttlMs);
+    const result = applied(queued, replies.slice(from, from + queued.length));
     if (!durability) return result;
-    const acknowledged = await replicasOf(client, durability, patienceOf(durability));
+    const acknowledged = await replicasOf(connection.client, durability, patienceOf(durability));
     if (!isConnectionLoss(acknowledged.cause)) return { ...result, acknowledged };
     // Lost while it waited. What replicas have of it is asked where it is found by its marker.
-    const found = await this.resolve(commit, attempt, ttlMs, acknowledged.cause as Error).catch(() => result);
+    const found = await this.resolve(sent, share, acknowledged.cause as Error).catch(() => result);
     return found.kind === 'applied'
       ? { acknowledged, ...found, replies: result.replies }
       : { ...result, acknowledged };
@@ -95,12 +117,11 @@ export class Committer {
 
   /** The reply to EXEC was lost. Whether it was applied, or never will be, is decided from another connection. */
   private async resolve(
-    { lease, slot, deadline, durability }: Commit,
-    attempt: string,
-    ttlMs: number,
+    { connection, slot, attempt, ttlMs }: Sent,
+    { deadline, durability }: Share,
     cause: Error,
   ): Promise<CommitResult> {
-    const marker = lease.connection.marker.keyIn(slot);
+    const marker = connection.marker.keyIn(slot);
     let resolution;
     let acknowledged: Replicated | undefined;
     try {
@@ -134,7 +155,9 @@ function applied(
   return { kind: 'applied', replies };
 }
 
-function refused(error: Error): CommitResult {
+function refused(error: Error, isShared: boolean): CommitResult {
+  // It may be about a command of another one. By itself each will hear what is said of its own.
+  if (isShared) return { kind: 'refused-together', cause: error };
   const final = finalRefusal(error);
   if (final) throw toReplyError(final, 'a command of the transaction, so none was applied', error);
   return { kind: 'not-applied', cause: refusalsOf(error)[0] };

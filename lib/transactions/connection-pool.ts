@@ -23,6 +23,7 @@ export class TransactionConnection {
   }
 
   discard(): void {
+    if (this.isDiscarded) return;
     this.isDiscarded = true;
     this.client.disconnect();
   }

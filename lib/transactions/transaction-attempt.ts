@@ -1,12 +1,10 @@
-import { Command, type Redis } from 'ioredis';
+import { Command } from 'ioredis';
 import {
-  AtomicRedisError,
   CrossSlotError,
   describe,
   InvalidArgumentError,
   TransactionMisuseError,
 } from '../atomic-redis.errors.js';
-import { isConnectionLoss, isTransientRefusal, toReplyError } from '../redis/reply-errors.js';
 import type { CommitParticipant, QueuedCommand } from '../redis/commit-participant.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import {
@@ -16,9 +14,7 @@ import {
   type TransactionReads,
   type TransactionWrites,
 } from './transaction-commands.js';
-import { ARMED, CommitMarker } from './commit-marker.js';
 import { execReplies, UnavailableUntilExec } from './exec-replies.js';
-import type { TransactionConnection } from './connection-pool.js';
 import type { Stop } from './stop.js';
 import type { TransactionOptions } from './transaction.options.js';
 import { Transaction } from './transaction.js';
@@ -37,47 +33,31 @@ export interface AttemptScope {
   readonly participant: CommitParticipant | undefined;
 }
 
-/** One attempt of a transaction: its connection, what it watches, and the writes queued for EXEC. */
-export class TransactionAttempt extends Transaction {
+/** One attempt of a transaction: what its work sees, and the writes queued for EXEC. */
+export abstract class TransactionAttempt extends Transaction {
   readonly read: TransactionReads;
   readonly write: TransactionWrites;
   readonly queued: QueuedCommand[] = [];
-  /**
-   * Settles when Redis has answered the WATCH; undefined once it has. MULTI is never written before: a WATCH that arrives late could start on a marker that a
-   * resolver has touched already, and EXEC would commit.
-   */
-  watching: Promise<unknown> | undefined;
-  /** Why the attempt cannot be committed although the work may go on: its connection was lost, or a node refused. */
-  failure: AtomicRedisError | undefined;
   /** Whether a transaction that joined this one needs the replies. */
   requireReplies = false;
   private readonly replyListeners: ((replies: readonly unknown[] | null) => void)[] = [];
   isOpen = true;
 
-  private readonly client: Redis;
-
   constructor(
-    lent: TransactionConnection,
-    private readonly connection: RedisConnection,
-    private readonly scope: AttemptScope,
+    protected readonly connection: RedisConnection,
+    protected readonly scope: AttemptScope,
     readonly attempt: number,
   ) {
     super();
-    const { client, marker } = lent;
-    this.client = client;
     this.read = new Reads((name, args) => this.sendRead(name, args)) as unknown as TransactionReads;
     this.write = new Writes((name, args) => this.enqueue(name, args)) as unknown as TransactionWrites;
-    // One write to the socket for the marker, WATCH and the reads that the work begins with.
-    lent.corkForThisTick();
-    const { keys, slot, timeoutMs, participant } = scope;
-    if (!marker.isArmed(slot, timeoutMs)) this.awaitBeforeExec(this.arm(marker));
-    const watchedKeys = participant ? [...keys, participant.key] : keys;
-    const watch = connection.observer.roundTrip('WATCH', () =>
-      client.watch(...watchedKeys, marker.keyIn(slot)),
-    );
-    this.awaitBeforeExec(this.settle(watch, 'WATCH'));
-    if (participant) this.awaitBeforeExec(this.settle(participant.verify(client), 'the check of the run'));
   }
+
+  /** The answer to a command that reads. */
+  protected abstract ask(name: string, args: readonly unknown[]): Promise<unknown>;
+
+  /** Makes a change to these keys, from now on, a conflict. */
+  protected abstract protect(keys: readonly string[]): Promise<void>;
 
   override get signal(): AbortSignal {
     return this.scope.stop.signal;
@@ -119,27 +99,7 @@ export class TransactionAttempt extends Transaction {
         throw new InvalidArgumentError('tx.watch', 'given non-empty strings', key);
     if (keys.length === 0) return;
     this.assertSameSlot(keys);
-    const watched = this.settle(this.client.watch(...keys), 'WATCH');
-    this.awaitBeforeExec(watched);
-    await watched;
-  }
-
-  private awaitBeforeExec(step: Promise<unknown>): void {
-    const both = this.watching ? Promise.all([this.watching, step]) : step;
-    this.watching = both;
-    const answered = (): void => {
-      if (this.watching === both) this.watching = undefined;
-    };
-    both.then(answered, () => undefined);
-  }
-
-  /** Sees to it that the marker exists when it is watched and does not expire before the deadline: absent, it is no evidence. */
-  private async arm(marker: CommitMarker): Promise<void> {
-    const { slot, timeoutMs } = this.scope;
-    const ttlMs = CommitMarker.ttlMs(timeoutMs);
-    const sentAt = performance.now();
-    await this.settle(this.client.set(marker.keyIn(slot), ARMED, 'PX', ttlMs), 'the commit marker');
-    marker.confirm(slot, sentAt, ttlMs);
+    await this.protect(keys);
   }
 
   private sendRead(name: string, args: unknown[]): Promise<unknown> {
@@ -160,8 +120,7 @@ export class TransactionAttempt extends Transaction {
         );
       }
     }
-    const client = this.client as unknown as Record<string, (...a: unknown[]) => Promise<unknown>>;
-    return this.settle(client[name]!(...args), `tx.read.${name}`);
+    return this.ask(name, args);
   }
 
   private enqueue(name: string, args: unknown[]): unknown {
@@ -179,16 +138,6 @@ export class TransactionAttempt extends Transaction {
     const stray = keys.find((key) => this.connection.keys.slotOf(key) !== slot);
     if (stray === undefined) return;
     throw new CrossSlotError([declared[0]!, stray], [slot, this.connection.keys.slotOf(stray)]);
-  }
-
-  /** Turns an error of the connection or a passing refusal into one that starts the attempt again; any other is the caller's. */
-  private settle<T>(reply: Promise<T>, what: string): Promise<T> {
-    return reply.catch((error: unknown) => {
-      // The participant's own, or nothing that Redis said.
-      if (error instanceof AtomicRedisError || !(error instanceof Error)) throw error;
-      if (!isConnectionLoss(error) && !isTransientRefusal(error)) throw toReplyError(error, what);
-      throw (this.failure ??= this.connection.unavailable(error));
-    });
   }
 
   private assertOpen(what: string): void {

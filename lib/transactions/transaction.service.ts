@@ -19,7 +19,8 @@ import {
   type ResolvedTransactionModuleOptions,
   type TransactionOptions,
 } from './transaction.options.js';
-import { TransactionRunner, type TransactionTally } from './transaction-runner.js';
+import type { TransactionTally } from './attempt-runner.js';
+import { TransactionRunner } from './transaction-runner.js';
 import type { Transaction } from './transaction.js';
 
 /**

@@ -1,0 +1,293 @@
+import { Test, type TestingModule } from '@nestjs/testing';
+import fc from 'fast-check';
+import {
+  AtomicRedisModule,
+  PartialCommitError,
+  RedisReplyError,
+  TransactionService,
+  type Transaction,
+  type TransactionOptions,
+} from 'nestjs-atomic-redis';
+import { GroupCommit } from '../../lib/transactions/group-commit.js';
+import { countCommands } from '../support/command-stats.js';
+import { useRedis } from '../support/redis.js';
+
+describe('transactions of one process that wait for the same key', () => {
+  const redis = useRedis();
+  let app: TestingModule;
+  let transactions: TransactionService;
+
+  beforeAll(async () => {
+    app = await Test.createTestingModule({
+      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url })],
+    }).compile();
+    await app.init();
+    transactions = app.get(TransactionService);
+  });
+
+  afterAll(() => app.close());
+
+  const increment = async (tx: Transaction): Promise<number> => {
+    const next = Number(await tx.read.get('k')) + 1;
+    tx.write.set('k', next);
+    return next;
+  };
+
+  class InsufficientFunds extends Error {}
+  const withdraw = async (tx: Transaction): Promise<number> => {
+    const balance = Number(await tx.read.get('k')) - 10;
+    if (balance < 0) throw new InsufficientFunds();
+    tx.write.set('k', balance);
+    tx.write.rpush('history', -10);
+    return balance;
+  };
+
+  const times = <T>(count: number, make: (i: number) => Promise<T>): Promise<T>[] =>
+    Array.from({ length: count }, (_, i) => make(i));
+
+  /**
+   * The first of them to have the turn keeps it until `meanwhile` is done, so that the others wait; its key is then changed already, or not.
+   */
+  const behind = async <T>(
+    meanwhile: () => Promise<unknown>,
+    others: readonly (() => Promise<T>)[],
+  ): Promise<PromiseSettledResult<T>[]> => {
+    let first = true;
+    const leading = transactions.run(['k'], async (tx) => {
+      const value = Number(await tx.read.get('k'));
+      if (first) await meanwhile();
+      first = false;
+      tx.write.set('k', value);
+    });
+    const [, ...results] = await Promise.allSettled([leading, ...others.map((other) => other())]);
+    return results as PromiseSettledResult<T>[];
+  };
+
+  it('[TX-15] are committed by one EXEC, each on what the ones before it have written', async () => {
+    await redis.client.set('k', 0);
+    const results: number[] = [];
+    const counts = await countCommands(redis.client, async () => {
+      results.push(...(await Promise.all(times(64, () => transactions.run(['k'], increment)))));
+    });
+    expect(results).toEqual(Array.from({ length: 64 }, (_, i) => i + 1));
+    expect(await redis.client.get('k')).toBe('64');
+    // The others wait from the first one's WATCH on. A turn is given up when it takes long, as on a machine that stalls.
+    expect(counts.exec).toBeLessThan(5);
+    expect(counts.get).toBe(counts.exec);
+  });
+
+  it('[TX-15] are so by the hundreds', async () => {
+    await Promise.all(times(1_000, () => transactions.run(['k'], increment)));
+    expect(await redis.client.get('k')).toBe('1000');
+  });
+
+  it('[TX-15] each have the replies to their own writes', async () => {
+    const replies: unknown[][] = [];
+    await Promise.all(
+      times(5, (i) =>
+        transactions.run(['k'], (tx) => void [tx.write.rpush('list', i), tx.write.incr('k')], {
+          onReplies: (all) => (replies[i] = [...(all ?? [])]),
+        }),
+      ),
+    );
+    expect(replies).toEqual([
+      [1, 1],
+      [2, 2],
+      [3, 3],
+      [4, 4],
+      [5, 5],
+    ]);
+  });
+
+  it('[TX-15] throw what their work throws, and none of its writes are made', async () => {
+    await redis.client.set('k', 35);
+    const results = await Promise.allSettled(times(6, () => transactions.run(['k'], withdraw)));
+    expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(3);
+    for (const result of results)
+      if (result.status === 'rejected') expect(result.reason).toBeInstanceOf(InsufficientFunds);
+    expect(await redis.client.get('k')).toBe('5');
+    expect(await redis.client.lrange('history', 0, -1)).toEqual(['-10', '-10', '-10']);
+  });
+
+  it('[TX-15] run again together when their key was changed, those that threw or only read as well', async () => {
+    await redis.client.set('k', 0);
+    const read = (): Promise<unknown> => transactions.run(['k'], (tx) => tx.read.get('k'));
+    const results = await behind(
+      () => redis.client.set('k', 100),
+      [read, () => transactions.run(['k'], withdraw), () => transactions.run(['k'], increment)],
+    );
+    // What they saw first, 0, never came to be behind the other's 100.
+    expect(results).toEqual([
+      { status: 'fulfilled', value: expect.stringMatching(/^(100|90|101|91)$/) as unknown },
+      { status: 'fulfilled', value: expect.any(Number) as unknown },
+      { status: 'fulfilled', value: expect.any(Number) as unknown },
+    ]);
+    expect(await redis.client.get('k')).toBe('91');
+  });
+
+  it('[TX-15] hear only what Redis has against their own commands', async () => {
+    await redis.client.set('k', 1);
+    const wrong = (): Promise<void> =>
+      transactions.run(['k'], async (tx) => {
+        await tx.read.get('k');
+        (tx.write.set as (...args: unknown[]) => unknown)('k');
+      });
+    const results = await Promise.allSettled<unknown>([
+      transactions.run(['k'], increment),
+      transactions.run(['k'], increment),
+      wrong(),
+      transactions.run(['k'], increment),
+    ]);
+    expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'fulfilled', 'rejected', 'fulfilled']);
+    expect((results[2] as PromiseRejectedResult).reason).toBeInstanceOf(RedisReplyError);
+    expect(await redis.client.get('k')).toBe('4');
+  });
+
+  it('[TX-15] hear only of their own commands that failed inside EXEC', async () => {
+    await redis.client.set('text', 'abc');
+    const partial = (): Promise<void> =>
+      transactions.run(['k'], async (tx) => {
+        await tx.read.get('k');
+        tx.write.set('k', 7);
+        tx.write.incr('text');
+      });
+    const results = await Promise.allSettled<unknown>([
+      transactions.run(['k'], increment),
+      partial(),
+      transactions.run(['k'], increment),
+    ]);
+    expect(results).toMatchObject([{ value: 1 }, { status: 'rejected' }, { value: 8 }]);
+    const { reason } = results[1] as PromiseRejectedResult;
+    expect(reason).toBeInstanceOf(PartialCommitError);
+    expect(reason).toMatchObject({ index: 1, command: 'incr', replies: ['OK', expect.any(Error)] });
+  });
+
+  it('[TX-15] ask Redis, with an EXEC of their own, what cannot be known without', async () => {
+    const append = async (tx: Transaction): Promise<number> => {
+      const length = await tx.read.strlen('k');
+      tx.write.append('k', 'x');
+      return length;
+    };
+    const mixed = await Promise.all(
+      times(20, (i) => transactions.run<unknown>(['k'], i % 2 ? append : (tx) => tx.write.set('k', ''))),
+    );
+    expect(mixed).toHaveLength(20);
+    await redis.client.set('k', '');
+    const lengths = await Promise.all(times(20, () => transactions.run(['k'], append)));
+    expect(lengths).toEqual(Array.from({ length: 20 }, (_, i) => i));
+    const watching = times(10, (i) =>
+      transactions.run(['k'], async (tx) => {
+        tx.write.set('k', i);
+        await tx.watch(i % 2 ? 'k' : 'target');
+        tx.write.incr('target');
+      }),
+    );
+    await Promise.all(watching);
+    expect(await redis.client.get('target')).toBe('10');
+  });
+
+  it('[TX-15] do not wait for one whose work takes time', async () => {
+    await redis.client.set('k', 0);
+    let goOn = (): void => undefined;
+    const gate = new Promise<void>((resolve) => (goOn = resolve));
+    const quick = times(5, () => transactions.run(['k'], increment));
+    const slow = transactions.run(['k'], async (tx) => {
+      const next = Number(await tx.read.get('k')) + 1;
+      await gate;
+      tx.write.set('k', next);
+    });
+    const late = times(5, () => transactions.run(['k'], increment));
+    await Promise.all(quick);
+    await Promise.all(late);
+    goOn();
+    await slow;
+    expect(await redis.client.get('k')).toBe('11');
+  });
+
+  it('[TX-15] are committed without the one that was given up in the meantime, and without what was made of its writes', async () => {
+    await redis.client.set('k', 0);
+    const reason = new Error('enough');
+    const abort = new AbortController();
+    const run = (options: TransactionOptions = {}): Promise<number> =>
+      transactions.run(['k'], increment, options);
+    const results = await Promise.allSettled([
+      run(),
+      run(),
+      run({ signal: abort.signal }),
+      transactions.run(['k'], async (tx) => {
+        const value = await increment(tx);
+        abort.abort(reason);
+        return value;
+      }),
+      run(),
+    ]);
+    expect(results[2]).toEqual({ status: 'rejected', reason });
+    const values = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+    expect(values.toSorted((a, b) => a - b)).toEqual([1, 2, 3, 4]);
+    expect(await redis.client.get('k')).toBe('4');
+  });
+
+  it('[TX-15] wait no longer than their own time-outs, and no marker is relied on beyond its own', async () => {
+    const results = await Promise.all(
+      times(20, (i) => transactions.run(['k'], increment, { timeoutMs: i % 2 ? 10_000 : 600_000 })),
+    );
+    expect(new Set(results).size).toBe(20);
+    const [marker] = await redis.client.keys('atomic:transaction:*');
+    expect(await redis.client.pttl(marker!)).toBeGreaterThan(0);
+  });
+
+  it('[TX-15] may be joined, and have other keys beside', async () => {
+    await Promise.all(
+      times(20, (i) =>
+        transactions.run(i % 2 ? ['k'] : ['k', 'other'], async (tx) => {
+          await transactions.run(['k'], increment);
+          tx.write.incr('sum');
+        }),
+      ),
+    );
+    expect(await redis.client.mget('k', 'sum')).toEqual(['20', '20']);
+  });
+
+  it('[TX-15] are never told another value than Redis would tell', async () => {
+    const keys = fc.constantFrom('a', 'b', 'c', '\ud800', '\ufffd', '5');
+    const value = fc.oneof(
+      keys,
+      fc.string({ unit: 'binary' }),
+      fc.integer(),
+      fc.constantFrom(-0, 0.1, 1e-7, 1e21, 5n),
+    );
+    const command = fc.oneof(
+      { weight: 4, arbitrary: fc.record({ name: fc.constant('set'), args: fc.tuple(keys, value) }) },
+      fc.record({
+        name: fc.constant('set'),
+        args: fc.tuple(
+          keys.map((k) => Buffer.from(k)),
+          value,
+        ),
+      }),
+      fc.record({ name: fc.constant('set'), args: fc.tuple(keys, value, fc.constantFrom('NX', 'XX')) }),
+      fc.record({ name: fc.constantFrom('append', 'rename', 'rpush', 'getset'), args: fc.tuple(keys, keys) }),
+      fc.record({ name: fc.constantFrom('del', 'unlink', 'incr', 'getdel'), args: fc.tuple(keys) }),
+      fc.record({
+        name: fc.constant('mset'),
+        args: fc.tuple(fc.dictionary(keys, fc.string(), { minKeys: 1 })),
+      }),
+      fc.record({ name: fc.constant('mset'), args: fc.tuple(fc.tuple(keys, keys)) }),
+    );
+    await fc.assert(
+      fc.asyncProperty(fc.array(command, { maxLength: 8 }), async (commands) => {
+        await redis.client.flushall();
+        const group = new GroupCommit(commands, 1_000);
+        const multi = redis.client.multi();
+        for (const { name, args } of commands)
+          (multi as unknown as Record<string, (...a: unknown[]) => void>)[name]!(...args);
+        await multi.exec();
+        for (const key of ['a', 'b', 'c', '\ud800', '\ufffd', '5']) {
+          const known = group.answer('get', [key]);
+          if (known !== undefined) expect(known).toBe(await redis.client.get(key));
+        }
+      }),
+      { numRuns: 500 },
+    );
+  }, 60_000);
+});
