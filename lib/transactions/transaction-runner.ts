@@ -93,7 +93,7 @@ export class TransactionRunner {
     );
     if (!(turn instanceof Promise)) return turn;
     return stop.until(turn).catch((error: unknown) => {
-      void turn.then(({ end }) => end());
+      void turn.then((late) => late.end());
       throw error;
     });
   }
