@@ -7,9 +7,9 @@ import type { RedisConnection } from '../redis/redis-connection.js';
 import { finalRefusal, isConnectionLoss, refusalsOf, toReplyError } from '../redis/reply-errors.js';
 import type { ScriptRunner } from '../redis/script-runner.js';
 import { CommitMarker } from './commit-marker.js';
-import type { TransactionConnection } from './connection-pool.js';
 import { resolveScript, type Resolution } from './resolve.script.js';
 import { multiExec } from './multi-exec.js';
+import type { TransactionConnection } from './transaction-connection.js';
 import { PartialCommitError } from './transaction.errors.js';
 
 /**
@@ -73,13 +73,12 @@ export class Committer {
     timeoutMs: number,
     isShared: boolean,
   ): Sent {
-    const { client, marker } = connection;
+    const { marker } = connection;
     const attempt = marker.nextAttempt();
     const ttlMs = CommitMarker.ttlMs(timeoutMs);
     const sentAt = performance.now();
-    connection.corkForThisTick();
     const mark = { name: 'set', args: [marker.keyIn(slot), attempt, 'PX', ttlMs] };
-    const answer = this.connection.observer.roundTrip('EXEC', () => multiExec(client, [...commands, mark]));
+    const answer = this.connection.observer.roundTrip('EXEC', () => multiExec(connection, [...commands, mark]));
     return { connection, slot, attempt, ttlMs, sentAt, answer, isShared };
   }
 

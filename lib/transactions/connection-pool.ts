@@ -1,45 +1,4 @@
-import type { Redis } from 'ioredis';
-import type { CommitMarker } from './commit-marker.js';
-
-/** A connection that transactions take turns on, with the marker that goes with it. */
-export class TransactionConnection {
-  /**
-   * Those that are not done with it: at most two, the one that has written EXEC and handed it on, and the next, whose WATCH goes out behind that.
-   */
-  users = 0;
-  /** It is not lent any more, and closed as soon as it has no users. */
-  isDropped = false;
-  private isDiscarded = false;
-  private isCorked = false;
-
-  constructor(
-    readonly client: Redis,
-    readonly marker: CommitMarker,
-  ) {}
-
-  get isReady(): boolean {
-    // A closed client goes on being 'ready' until its socket has ended.
-    return !this.isDiscarded && this.client.status === 'ready';
-  }
-
-  discard(): void {
-    if (this.isDiscarded) return;
-    this.isDiscarded = true;
-    this.client.disconnect();
-  }
-
-  /** Sends what is written until the end of this tick in one piece. */
-  corkForThisTick(): void {
-    if (this.isCorked) return;
-    this.isCorked = true;
-    const { stream } = this.client;
-    stream.cork();
-    process.nextTick(() => {
-      this.isCorked = false;
-      stream.uncork();
-    });
-  }
-}
+import type { TransactionConnection } from './transaction-connection.js';
 
 interface Waiter {
   granted(connection: TransactionConnection): void;

@@ -1,8 +1,9 @@
 import { CommitMarker } from './commit-marker.js';
-import { ConnectionPool, TransactionConnection } from './connection-pool.js';
+import { ConnectionPool } from './connection-pool.js';
 import { Deadline } from '../redis/deadline.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import type { Stop } from './stop.js';
+import { TransactionConnection } from './transaction-connection.js';
 
 export interface ConnectionPoolOptions {
   maxConnections: number;

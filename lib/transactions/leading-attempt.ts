@@ -1,10 +1,9 @@
-import type { Redis } from 'ioredis';
 import { AtomicRedisError } from '../atomic-redis.errors.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import { isConnectionLoss, isTransientRefusal, toReplyError } from '../redis/reply-errors.js';
 import { ARMED, CommitMarker } from './commit-marker.js';
-import type { TransactionConnection } from './connection-pool.js';
 import { TransactionAttempt, type AttemptScope } from './transaction-attempt.js';
+import type { TransactionConnection } from './transaction-connection.js';
 
 /** An attempt on a connection of its own: it watches its keys there, and reads. */
 export class LeadingAttempt extends TransactionAttempt {
@@ -15,42 +14,47 @@ export class LeadingAttempt extends TransactionAttempt {
   watching: Promise<unknown> | undefined;
   /** Why the attempt cannot be committed although the work may go on: its connection was lost, or a node refused. */
   failure: AtomicRedisError | undefined;
-  private readonly client: Redis;
   /** What it has asked of Redis, beside the WATCH it began with. */
   readonly asked: { readonly name: string; readonly args: readonly unknown[] }[] = [];
 
   constructor(
-    lent: TransactionConnection,
+    private readonly lent: TransactionConnection,
     connection: RedisConnection,
     scope: AttemptScope,
     attempt: number,
   ) {
     super(connection, scope, attempt);
-    const { client, marker } = lent;
-    this.client = client;
-    // One write to the socket for the marker, WATCH and the reads that the work begins with.
-    lent.corkForThisTick();
     const { keys, slot, timeoutMs, participant } = scope;
+    const { marker } = lent;
     if (!marker.isArmed(slot, timeoutMs)) this.awaitBeforeExec(this.arm(marker));
     const watchedKeys = participant ? [...keys, participant.key] : keys;
     const watch = connection.observer.roundTrip('WATCH', () =>
-      client.watch(...watchedKeys, marker.keyIn(slot)),
+      this.send('watch', [...watchedKeys, marker.keyIn(slot)]),
     );
     this.awaitBeforeExec(this.settle(watch, 'WATCH'));
-    if (participant) this.awaitBeforeExec(this.settle(participant.verify(client), 'the check of the run'));
+    if (participant) {
+      const verified = participant.verify(lent.client);
+      this.awaitBeforeExec(this.settle(verified, 'the check of the run'));
+    }
   }
 
   protected override ask(name: string, args: readonly unknown[]): Promise<unknown> {
     this.asked.push({ name, args });
-    const client = this.client as unknown as Record<string, (...a: unknown[]) => Promise<unknown>>;
-    return this.settle(client[name]!(...args), `tx.read.${name}`);
+    const reply = name.endsWith('Buffer')
+      ? this.send(name.slice(0, -'Buffer'.length), args, null)
+      : this.send(name, args);
+    return this.settle(reply, `tx.read.${name}`);
   }
 
   protected override async protect(keys: readonly string[]): Promise<void> {
     this.asked.push({ name: 'watch', args: keys });
-    const watched = this.settle(this.client.watch(...keys), 'WATCH');
+    const watched = this.settle(this.send('watch', keys), 'WATCH');
     this.awaitBeforeExec(watched);
     await watched;
+  }
+
+  private send(name: string, args: readonly unknown[], replyEncoding?: null): Promise<unknown> {
+    return this.lent.send(this.lent.command(name, args, replyEncoding));
   }
 
   private awaitBeforeExec(step: Promise<unknown>): void {
@@ -67,7 +71,8 @@ export class LeadingAttempt extends TransactionAttempt {
     const { slot, timeoutMs } = this.scope;
     const ttlMs = CommitMarker.ttlMs(timeoutMs);
     const sentAt = performance.now();
-    await this.settle(this.client.set(marker.keyIn(slot), ARMED, 'PX', ttlMs), 'the commit marker');
+    const armed = this.send('set', [marker.keyIn(slot), ARMED, 'PX', ttlMs]);
+    await this.settle(armed, 'the commit marker');
     marker.confirm(slot, sentAt, ttlMs);
   }
 

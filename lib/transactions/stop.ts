@@ -1,11 +1,12 @@
+import { callOff, setAlarm, type Alarm } from '../redis/alarms.js';
 import { LazyAbort } from '../redis/lazy-abort.js';
 
 /**
- * What ends a transaction before it is done: its time is over, its caller's signal aborts, or the module is closed. Costs a timer; an
+ * What ends a transaction before it is done: its time is over, its caller's signal aborts, or the module is closed. An
  * `AbortSignal` is made only for who asks for it.
  */
 export class Stop {
-  private readonly timer: NodeJS.Timeout;
+  private readonly alarm: Alarm;
   private readonly abort = new LazyAbort();
   /** Of the one wait that is under way: a transaction waits for one thing at a time. */
   private rejectWait: ((reason: unknown) => void) | undefined;
@@ -17,10 +18,10 @@ export class Stop {
     makeTimeoutError: () => Error,
     private readonly callerSignal: AbortSignal | undefined,
   ) {
-    this.timer = setTimeout(() => {
+    this.alarm = setAlarm(performance.now() + timeoutMs, () => {
       this.isTimedOut = !this.isStopped;
       this.stop(makeTimeoutError());
-    }, timeoutMs);
+    });
     if (callerSignal?.aborted) this.onCallerAbort();
     else callerSignal?.addEventListener('abort', this.onCallerAbort, { once: true });
   }
@@ -59,9 +60,9 @@ export class Stop {
     });
   }
 
-  /** The transaction is done: leaves no timer and no listener behind. */
+  /** The transaction is done: leaves no alarm and no listener behind. */
   end(): void {
-    clearTimeout(this.timer);
+    callOff(this.alarm);
     this.callerSignal?.removeEventListener('abort', this.onCallerAbort);
   }
 
