@@ -9,10 +9,9 @@ import { FollowingAttempt } from './following-attempt.js';
 import { GroupCommit } from './group-commit.js';
 import type { Turn } from './key-turns.js';
 import { LeadingAttempt } from './leading-attempt.js';
-import type { Stop } from './stop.js';
 import type { TransactionAttempt } from './transaction-attempt.js';
 import { RepliesLostError } from './transaction.errors.js';
-import type { ResolvedTransactionOptions } from './transaction.options.js';
+import type { TransactionRun } from './transaction-run.js';
 
 /** What one attempt came to, when it did not fail for good. */
 export type AttemptResult<T> =
@@ -24,34 +23,6 @@ export type AttemptResult<T> =
     }
   | { readonly done: false; readonly conflict: boolean; readonly cause?: Error };
 
-/** What of a transaction its event tells. */
-export interface TransactionTally {
-  attempts: number;
-  conflicts: number;
-}
-
-/** A transaction to be run. */
-export interface TransactionRequest<T> extends Omit<ResolvedTransactionOptions, 'propagation'> {
-  readonly keys: readonly string[];
-  readonly slot: number;
-  readonly sameSlot: boolean;
-  readonly work: (attempt: TransactionAttempt) => PromiseLike<T> | T;
-  /** What its EXEC commits beside its own writes. */
-  readonly participant: CommitParticipant | undefined;
-  /** Is counted up as it goes on. */
-  readonly tally: TransactionTally;
-  /** Whether it was called from inside another transaction, which must not be made to wait for itself. */
-  readonly isNested: boolean;
-}
-
-/** One transaction to its end. */
-export interface Run<T> extends TransactionRequest<T> {
-  readonly stop: Stop;
-  readonly deadline: Deadline;
-  /** Whether it may be committed together with others. */
-  mayShare: boolean;
-}
-
 /** Runs one attempt of a transaction. */
 export class AttemptRunner {
   constructor(
@@ -60,7 +31,12 @@ export class AttemptRunner {
   ) {}
 
   /** On a connection of its own. */
-  lead<T>(lease: Lease, run: Run<T>, number: number, turn: Turn<GroupCommit>): Promise<AttemptResult<T>> {
+  lead<T>(
+    lease: Lease,
+    run: TransactionRun<T>,
+    number: number,
+    turn: Turn<GroupCommit>,
+  ): Promise<AttemptResult<T>> {
     const { participant } = run;
     return participant
       ? this.leadFor(participant, lease, run, number, turn)
@@ -70,7 +46,7 @@ export class AttemptRunner {
   /** As one of a group that another one leads: commits with it, or has to run again. */
   async follow<T>(
     group: GroupCommit,
-    run: Run<T>,
+    run: TransactionRun<T>,
     number: number,
     turn: Turn<GroupCommit>,
   ): Promise<AttemptResult<T>> {
@@ -119,7 +95,7 @@ export class AttemptRunner {
   private async leadFor<T>(
     participant: CommitParticipant,
     lease: Lease,
-    run: Run<T>,
+    run: TransactionRun<T>,
     number: number,
     turn: Turn<GroupCommit>,
   ): Promise<AttemptResult<T>> {
@@ -143,11 +119,12 @@ export class AttemptRunner {
 
   private async leadAlone<T>(
     lease: Lease,
-    run: Run<T>,
+    run: TransactionRun<T>,
     number: number,
     turn: Turn<GroupCommit>,
   ): Promise<AttemptResult<T>> {
-    const { stop, deadline, durability } = run;
+    const { stop, deadline } = run;
+    const { durability, completesRun, validateReads } = run.options;
     stop.throwIfStopped();
     if (!lease.connection.isReady) return again(this.connection.unavailable());
     run.tally.attempts++;
@@ -166,8 +143,8 @@ export class AttemptRunner {
     }
     if (attempt.failure) return await this.againElsewhere(attempt.failure, deadline);
     const { queued } = attempt;
-    const accompanying = run.participant?.writes(run.completesRun?.(value)) ?? [];
-    if (queued.length + accompanying.length === 0 && !run.validateReads) {
+    const accompanying = run.participant?.writes(completesRun?.(value)) ?? [];
+    if (queued.length + accompanying.length === 0 && !validateReads) {
       lease.forgetWatches(stop.isStopped);
       return { done: true, value };
     }
@@ -201,7 +178,7 @@ export class AttemptRunner {
 
   private async notApplied(
     committed: Exclude<CommitResult, { kind: 'applied' }>,
-    run: Run<unknown>,
+    run: TransactionRun<unknown>,
   ): Promise<AttemptResult<never>> {
     if (committed.kind === 'conflict') return { done: false, conflict: true };
     if (committed.kind === 'not-applied') return await this.againElsewhere(committed.cause, run.deadline);
@@ -213,7 +190,7 @@ export class AttemptRunner {
 /** The group that others may be part of whose work is likely to do what this one's did; none when they would need Redis for that. */
 function groupBehind(
   { queued, asked }: LeadingAttempt,
-  { timeoutMs }: Run<unknown>,
+  { timeoutMs }: TransactionRun<unknown>,
 ): GroupCommit | undefined {
   const group = new GroupCommit(queued, timeoutMs);
   return asked.every(({ name, args }) => group.answer(name, args) !== undefined) ? group : undefined;
@@ -227,16 +204,16 @@ async function gather(group: GroupCommit, turn: Turn<GroupCommit>): Promise<void
 
 /** Tells those who asked for it what EXEC answered. */
 function applied<T>(
-  run: Run<T>,
+  run: TransactionRun<T>,
   attempt: TransactionAttempt,
   value: T,
   { replies, acknowledged }: CommitResult & { kind: 'applied' },
 ): AttemptResult<T> {
-  if (replies === null && (run.requireReplies || attempt.requireReplies))
+  const { requireReplies, onReplies, durability } = run.options;
+  if (replies === null && (requireReplies || attempt.requireReplies))
     return { done: true, value, failure: new RepliesLostError(run.keys) };
   attempt.committed(replies);
-  run.onReplies?.(execReplies(replies, 0, attempt.queued.length));
-  const { durability } = run;
+  onReplies?.(execReplies(replies, 0, attempt.queued.length));
   if (!durability || !acknowledged || acknowledged.replicas >= durability.replicas)
     return { done: true, value };
   const { replicas, cause } = acknowledged;

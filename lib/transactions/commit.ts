@@ -78,7 +78,9 @@ export class Committer {
     const ttlMs = CommitMarker.ttlMs(timeoutMs);
     const sentAt = performance.now();
     const mark = { name: 'set', args: [marker.keyIn(slot), attempt, 'PX', ttlMs] };
-    const answer = this.connection.observer.roundTrip('EXEC', () => multiExec(connection, [...commands, mark]));
+    const answer = this.connection.observer.roundTrip('EXEC', () =>
+      multiExec(connection, [...commands, mark]),
+    );
     return { connection, slot, attempt, ttlMs, sentAt, answer, isShared };
   }
 

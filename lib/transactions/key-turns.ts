@@ -19,17 +19,6 @@ interface Waiter<Part> {
   readonly takes: (part: Part) => boolean;
 }
 
-/** A key's turn, and who waits for the next. */
-interface Line<Part> {
-  startedAt: number;
-  /** Runs only while somebody waits. */
-  timer: NodeJS.Timeout | undefined;
-  readonly next: Waiter<Part>[];
-  end: () => void;
-  /** Whether parts are offered. */
-  shares: boolean;
-}
-
 /**
  * Callers in this process that declare the same key take turns, first come first served, since letting them abort each other would
  * waste the round trips of all but one. Advisory: a turn that lasts longer than {@link TURN_MS} goes to the next in line, so
@@ -61,49 +50,78 @@ export class KeyTurns<Part> {
 
   private takeOne(key: string, takes: (part: Part) => boolean): Turn<Part> | Promise<Turn<Part>> {
     const line = this.lines.get(key);
-    if (!line) {
-      const fresh: Line<Part> = {
-        startedAt: 0,
-        timer: undefined,
-        next: [],
-        end: () => undefined,
-        shares: true,
-      };
-      this.lines.set(key, fresh);
-      return this.startTurn(key, fresh);
-    }
-    return new Promise((resolve) => {
-      line.next.push({ start: resolve, takes });
-      line.timer ??= endLater(line);
+    if (line) return new Promise((start) => line.join({ start, takes }));
+    const fresh = new Line<Part>(() => this.lines.delete(key));
+    this.lines.set(key, fresh);
+    return fresh.startTurn();
+  }
+}
+
+/** Who waits for a key, and whose turn it is. */
+class Line<Part> {
+  readonly waiting: Waiter<Part>[] = [];
+  current!: OwnTurn<Part>;
+  /** Whether parts are offered. */
+  shares = true;
+  private startedAt = 0;
+  /** Runs only while somebody waits. */
+  private timer: NodeJS.Timeout | undefined;
+
+  constructor(private readonly onEmpty: () => void) {}
+
+  join(waiter: Waiter<Part>): void {
+    this.waiting.push(waiter);
+    this.timer ??= this.limitTurn();
+  }
+
+  startTurn(): Turn<Part> {
+    this.startedAt = performance.now();
+    this.current = new OwnTurn(this);
+    if (this.waiting.length > 0) this.timer = this.limitTurn();
+    return this.current;
+  }
+
+  goOn(): void {
+    clearTimeout(this.timer);
+    this.timer = undefined;
+    const next = this.waiting.shift();
+    if (next) next.start(this.startTurn());
+    else this.onEmpty();
+  }
+
+  private limitTurn(): NodeJS.Timeout {
+    return setTimeout(() => this.current.end(), Math.max(0, this.startedAt + TURN_MS - performance.now()));
+  }
+}
+
+class OwnTurn<Part> implements Turn<Part> {
+  private isOver = false;
+
+  constructor(private readonly line: Line<Part>) {}
+
+  get isAwaited(): boolean {
+    return !this.isOver && this.line.waiting.length > 0;
+  }
+
+  end(): void {
+    if (this.isOver) return;
+    this.isOver = true;
+    this.line.goOn();
+  }
+
+  offer(part: Part): void {
+    const { line } = this;
+    if (this.isOver || !line.shares || !line.waiting[0]?.takes(part)) return;
+    line.waiting.shift()!.start({
+      ...ALONE,
+      part,
+      offer: (next) => this.offer(next),
+      offerNoMore: () => this.offerNoMore(),
     });
   }
 
-  private startTurn(key: string, line: Line<Part>): Turn<Part> {
-    let over = false;
-    line.startedAt = performance.now();
-    line.end = () => {
-      if (over) return;
-      over = true;
-      clearTimeout(line.timer);
-      line.timer = undefined;
-      const next = line.next.shift();
-      if (next) next.start(this.startTurn(key, line));
-      else this.lines.delete(key);
-    };
-    if (line.next.length > 0) line.timer = endLater(line);
-    const offerNoMore = (): void => void (line.shares = false);
-    const offer = (part: Part): void => {
-      if (over || !line.shares || !line.next[0]?.takes(part)) return;
-      line.next.shift()!.start({ ...ALONE, part, offer, offerNoMore });
-    };
-    return {
-      get isAwaited() {
-        return !over && line.next.length > 0;
-      },
-      end: line.end,
-      offer,
-      offerNoMore,
-    };
+  offerNoMore(): void {
+    this.line.shares = false;
   }
 }
 
@@ -114,6 +132,3 @@ export const ALONE: Turn<never> = {
   offer: () => undefined,
   offerNoMore: () => undefined,
 };
-
-const endLater = (line: Line<never>): NodeJS.Timeout =>
-  setTimeout(line.end, Math.max(0, line.startedAt + TURN_MS - performance.now()));

@@ -49,8 +49,8 @@ export abstract class TransactionAttempt extends Transaction {
     readonly attempt: number,
   ) {
     super();
-    this.read = new Reads((name, args) => this.sendRead(name, args)) as unknown as TransactionReads;
-    this.write = new Writes((name, args) => this.enqueue(name, args)) as unknown as TransactionWrites;
+    this.read = new Reads(this) as unknown as TransactionReads;
+    this.write = new Writes(this) as unknown as TransactionWrites;
   }
 
   /** The answer to a command that reads. */
@@ -102,7 +102,8 @@ export abstract class TransactionAttempt extends Transaction {
     await this.protect(keys);
   }
 
-  private sendRead(name: string, args: unknown[]): Promise<unknown> {
+  /** What `tx.read` has for each command. */
+  sendRead(name: string, args: unknown[]): Promise<unknown> {
     this.assertOpen(`read.${name}`);
     assertArguments(`tx.read.${name}`, name, args);
     if (name.startsWith('xread') && args.some((arg) => String(arg).toUpperCase() === 'BLOCK')) {
@@ -123,7 +124,8 @@ export abstract class TransactionAttempt extends Transaction {
     return this.ask(name, args);
   }
 
-  private enqueue(name: string, args: unknown[]): unknown {
+  /** What `tx.write` has for each command. */
+  enqueue(name: string, args: unknown[]): unknown {
     this.assertOpen(`write.${name}`);
     assertArguments(`tx.write.${name}`, name, args);
     if (this.scope.sameSlot) this.assertSameSlot(keysOf(name, args));
@@ -150,24 +152,28 @@ export abstract class TransactionAttempt extends Transaction {
 }
 
 /** A class with one method for each command; its methods are made once, not for each attempt. */
-function commandsClass(names: readonly string[]): new (send: Send) => object {
+function commandsClass(
+  names: readonly string[],
+  call: (attempt: TransactionAttempt, name: string, args: unknown[]) => unknown,
+): new (attempt: TransactionAttempt) => object {
   class Commands {
-    constructor(readonly send: Send) {}
+    constructor(readonly attempt: TransactionAttempt) {}
   }
   for (const name of names) {
     Object.defineProperty(Commands.prototype, name, {
       value(this: Commands, ...args: unknown[]) {
-        return this.send(name, args);
+        return call(this.attempt, name, args);
       },
     });
   }
   return Commands;
 }
 
-type Send = (name: string, args: unknown[]) => unknown;
-
-const Reads = commandsClass(READ_COMMANDS.flatMap((name) => [name, `${name}Buffer`]));
-const Writes = commandsClass(WRITE_COMMANDS);
+const Reads = commandsClass(
+  READ_COMMANDS.flatMap((name) => [name, `${name}Buffer`]),
+  (attempt, name, args) => attempt.sendRead(name, args),
+);
+const Writes = commandsClass(WRITE_COMMANDS, (attempt, name, args) => attempt.enqueue(name, args));
 
 function keysOf(name: string, args: readonly unknown[]): string[] {
   const command = new Command(name.replace(/Buffer$/, ''), args as (string | Buffer | number)[]);

@@ -40,7 +40,11 @@ export class TransactionConnection {
     this.redis.disconnect();
   }
 
-  command(name: string, args: readonly unknown[] = [], replyEncoding: BufferEncoding | null = 'utf8'): Command {
+  command(
+    name: string,
+    args: readonly unknown[] = [],
+    replyEncoding: BufferEncoding | null = 'utf8',
+  ): Command {
     const { keyPrefix } = this.redis.options;
     return new Command(name, args as string[], { keyPrefix, replyEncoding });
   }

@@ -1,14 +1,15 @@
 import { AtomicRedisError, RedisUnavailableError } from '../atomic-redis.errors.js';
-import { Deadline, fullJitter, sleep } from '../redis/deadline.js';
+import { fullJitter, sleep } from '../redis/deadline.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import type { WorkInFlight } from '../redis/work-in-flight.js';
-import { AttemptRunner, type AttemptResult, type Run, type TransactionRequest } from './attempt-runner.js';
+import { AttemptRunner, type AttemptResult } from './attempt-runner.js';
 import type { Committer } from './commit.js';
 import type { ConnectionPools, Lease } from './connection-pools.js';
 import type { GroupCommit } from './group-commit.js';
 import { ALONE, KeyTurns, type Turn } from './key-turns.js';
-import { Stop } from './stop.js';
-import { TransactionConflictError, TransactionTimeoutError } from './transaction.errors.js';
+import type { Stop } from './stop.js';
+import { TransactionConflictError } from './transaction.errors.js';
+import { TransactionRun, type TransactionRequest } from './transaction-run.js';
 
 /** Runs attempts of a transaction until one is committed, fails for good, or the attempts or the time run out. */
 export class TransactionRunner {
@@ -26,11 +27,10 @@ export class TransactionRunner {
   }
 
   async run<T>(request: TransactionRequest<T>): Promise<T> {
-    const { keys, timeoutMs, signal, maxAttempts, backoff, tally } = request;
     const startedAt = performance.now();
-    const stop = new Stop(timeoutMs, () => new TransactionTimeoutError(keys, timeoutMs), signal);
-    const mayShare = !request.participant && !request.durability;
-    const run: Run<T> = { ...request, stop, deadline: Deadline.in(timeoutMs), mayShare };
+    const run = new TransactionRun(request);
+    const { keys, stop, tally } = run;
+    const { maxAttempts, backoff } = run.options;
     let cause: Error | undefined;
     this.inFlight.enter();
     this.running.add(stop);
@@ -65,7 +65,7 @@ export class TransactionRunner {
     return !cause || cause instanceof AtomicRedisError ? cause : this.connection.unavailable(cause);
   }
 
-  private async attemptInTurn<T>(run: Run<T>, number: number): Promise<AttemptResult<T>> {
+  private async attemptInTurn<T>(run: TransactionRun<T>, number: number): Promise<AttemptResult<T>> {
     const turn = await this.turn(run);
     if (turn.part) return await this.attempts.follow(turn.part, run, number, turn);
     let lease: Lease | undefined;
@@ -83,7 +83,7 @@ export class TransactionRunner {
     }
   }
 
-  private turn(run: Run<unknown>): Turn<GroupCommit> | Promise<Turn<GroupCommit>> {
+  private turn(run: TransactionRun<unknown>): Turn<GroupCommit> | Promise<Turn<GroupCommit>> {
     const { keys, timeoutMs, isNested, stop } = run;
     stop.throwIfStopped();
     if (isNested) return ALONE;
@@ -98,7 +98,7 @@ export class TransactionRunner {
     });
   }
 
-  private lease({ slot, deadline, isNested, stop }: Run<unknown>): Lease | Promise<Lease> {
+  private lease({ slot, deadline, isNested, stop }: TransactionRun<unknown>): Lease | Promise<Lease> {
     const { observer } = this.connection;
     const askedAt = performance.now();
     const free = this.pools.take(slot);

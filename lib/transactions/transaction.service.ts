@@ -19,9 +19,11 @@ import {
   type ResolvedTransactionModuleOptions,
   type TransactionOptions,
 } from './transaction.options.js';
-import type { TransactionTally } from './attempt-runner.js';
+import type { TransactionTally } from './transaction-run.js';
 import { TransactionRunner } from './transaction-runner.js';
 import type { Transaction } from './transaction.js';
+
+const NONE: TransactionOptions = {};
 
 /**
  * Optimistic transactions: WATCH, read, MULTI/EXEC, and again from the start when a watched key was changed meanwhile.
@@ -68,7 +70,7 @@ export class TransactionService {
   async run<T>(
     keys: readonly string[],
     work: (tx: Transaction) => Promise<T> | T,
-    options: TransactionOptions = {},
+    options: TransactionOptions = NONE,
   ): Promise<T> {
     const outer = this.openAttempt();
     // What was started inside a transaction may outlive it; then this is a transaction of its own.
@@ -140,13 +142,12 @@ export class TransactionService {
       // Returned by an expression such as (tx) => tx.write.incr(key): it stands for no value.
       return value instanceof UnavailableUntilExec ? (undefined as T) : value;
     };
-    const resolved = resolveTransactionOptions(this.defaults, options);
     return this.runner.run({
-      ...resolved,
       keys,
       slot,
       sameSlot,
       work: inContext,
+      options: options === NONE ? this.defaults : resolveTransactionOptions(this.defaults, options),
       participant,
       tally,
       isNested: isRetried(),

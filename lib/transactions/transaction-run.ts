@@ -1,0 +1,61 @@
+import type { CommitParticipant } from '../redis/commit-participant.js';
+import { Deadline } from '../redis/deadline.js';
+import { Stop } from './stop.js';
+import type { AttemptScope, TransactionAttempt } from './transaction-attempt.js';
+import { TransactionTimeoutError } from './transaction.errors.js';
+import type { ResolvedTransactionOptions } from './transaction.options.js';
+
+/** What of a transaction its event tells. */
+export interface TransactionTally {
+  attempts: number;
+  conflicts: number;
+}
+
+/** A transaction to be run. */
+export interface TransactionRequest<T> {
+  readonly keys: readonly string[];
+  readonly slot: number;
+  /** Whether every key must lie in that slot. */
+  readonly sameSlot: boolean;
+  readonly work: (attempt: TransactionAttempt) => PromiseLike<T> | T;
+  readonly options: ResolvedTransactionOptions;
+  /** What its EXEC commits beside its own writes. */
+  readonly participant: CommitParticipant | undefined;
+  /** Is counted up as it goes on. */
+  readonly tally: TransactionTally;
+  /** Whether it was called from inside another transaction, which must not be made to wait for itself. */
+  readonly isNested: boolean;
+}
+
+/** One transaction, from its first attempt to its last. */
+export class TransactionRun<T> implements AttemptScope {
+  readonly keys: readonly string[];
+  readonly slot: number;
+  readonly sameSlot: boolean;
+  readonly timeoutMs: number;
+  readonly participant: CommitParticipant | undefined;
+  readonly work: (attempt: TransactionAttempt) => PromiseLike<T> | T;
+  readonly options: ResolvedTransactionOptions;
+  readonly tally: TransactionTally;
+  readonly isNested: boolean;
+  readonly stop: Stop;
+  readonly deadline: Deadline;
+  /** Whether it may be committed together with others. */
+  mayShare: boolean;
+
+  constructor({ keys, slot, sameSlot, work, options, participant, tally, isNested }: TransactionRequest<T>) {
+    const { timeoutMs, signal, durability } = options;
+    this.keys = keys;
+    this.slot = slot;
+    this.sameSlot = sameSlot;
+    this.timeoutMs = timeoutMs;
+    this.participant = participant;
+    this.work = work;
+    this.options = options;
+    this.tally = tally;
+    this.isNested = isNested;
+    this.stop = new Stop(timeoutMs, () => new TransactionTimeoutError(keys, timeoutMs), signal);
+    this.deadline = Deadline.in(timeoutMs);
+    this.mayShare = !participant && !durability;
+  }
+}
