@@ -148,7 +148,7 @@ export class AttemptRunner {
       lease.forgetWatches(stop.isStopped);
       return { done: true, value };
     }
-    const group = turn.isAwaited && run.mayShare ? groupBehind(attempt, run) : undefined;
+    const group = turn.canOffer && run.mayShare ? groupBehind(attempt, run) : undefined;
     let sent: Sent;
     try {
       if (group) await gather(group, turn);

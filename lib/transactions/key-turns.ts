@@ -5,8 +5,8 @@ const TURN_MS = 50;
 export interface Turn<Part> {
   /** The part that was offered and taken; undefined for a turn of its own. */
   readonly part?: Part;
-  /** Whether somebody waits for it to end. */
-  readonly isAwaited: boolean;
+  /** Whether somebody waits who may take a part. */
+  readonly canOffer: boolean;
   end(): void;
   /** Gives the next in line a part in this turn, if that one takes it, instead of a turn of its own. */
   offer(part: Part): void;
@@ -99,8 +99,8 @@ class OwnTurn<Part> implements Turn<Part> {
 
   constructor(private readonly line: Line<Part>) {}
 
-  get isAwaited(): boolean {
-    return !this.isOver && this.line.waiting.length > 0;
+  get canOffer(): boolean {
+    return !this.isOver && this.line.shares && this.line.waiting.length > 0;
   }
 
   end(): void {
@@ -111,7 +111,7 @@ class OwnTurn<Part> implements Turn<Part> {
 
   offer(part: Part): void {
     const { line } = this;
-    if (this.isOver || !line.shares || !line.waiting[0]?.takes(part)) return;
+    if (!this.canOffer || !line.waiting[0]!.takes(part)) return;
     line.waiting.shift()!.start({
       ...ALONE,
       part,
@@ -127,7 +127,7 @@ class OwnTurn<Part> implements Turn<Part> {
 
 /** A turn that nobody waits for. */
 export const ALONE: Turn<never> = {
-  isAwaited: false,
+  canOffer: false,
   end: () => undefined,
   offer: () => undefined,
   offerNoMore: () => undefined,
