@@ -20,9 +20,8 @@ export class FollowingAttempt extends TransactionAttempt {
     return this.group.answer(name, args) ?? this.giveUp();
   }
 
-  protected override async protect(keys: readonly string[]): Promise<void> {
-    // The group's own key is watched.
-    if (keys.some((key) => !this.scope.keys.includes(key))) this.giveUp();
+  protected override async protect(): Promise<void> {
+    this.giveUp();
   }
 
   private giveUp(): never {

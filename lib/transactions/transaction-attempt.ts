@@ -56,7 +56,7 @@ export abstract class TransactionAttempt extends Transaction {
   /** The answer to a command that reads. */
   protected abstract ask(name: string, args: readonly unknown[]): Promise<unknown>;
 
-  /** Makes a change to these keys, from now on, a conflict. */
+  /** Makes a change to these keys, which were not declared, a conflict from now on. */
   protected abstract protect(keys: readonly string[]): Promise<void>;
 
   override get signal(): AbortSignal {
@@ -97,9 +97,10 @@ export abstract class TransactionAttempt extends Transaction {
     for (const key of keys)
       if (typeof key !== 'string' || key === '')
         throw new InvalidArgumentError('tx.watch', 'given non-empty strings', key);
-    if (keys.length === 0) return;
-    this.assertSameSlot(keys);
-    await this.protect(keys);
+    const others = keys.filter((key) => !this.scope.keys.includes(key));
+    if (others.length === 0) return;
+    this.assertSameSlot(others);
+    await this.protect(others);
   }
 
   /** What `tx.read` has for each command. */

@@ -192,15 +192,25 @@ describe('transactions of one process that wait for the same key', () => {
     await redis.client.set('k', '');
     const lengths = await Promise.all(times(20, () => transactions.run(['k'], append)));
     expect(lengths).toEqual(Array.from({ length: 20 }, (_, i) => i));
-    const watching = times(10, (i) =>
-      transactions.run(['k'], async (tx) => {
-        tx.write.set('k', i);
-        await tx.watch(i % 2 ? 'k' : 'target');
-        tx.write.incr('target');
-      }),
+  });
+
+  it('[TX-15] watch other keys only with a connection of their own, and their own key without asking again', async () => {
+    const counts = await countCommands(redis.client, () =>
+      Promise.all([
+        transactions.run(['k'], increment),
+        transactions.run(['k'], async (tx) => {
+          await tx.watch('k');
+          return await increment(tx);
+        }),
+        transactions.run(['k'], async (tx) => {
+          await tx.watch('other');
+          tx.write.incr('other');
+        }),
+      ]),
     );
-    await Promise.all(watching);
-    expect(await redis.client.get('target')).toBe('10');
+    expect(counts.watch).toBeGreaterThanOrEqual(3);
+    expect(counts.watch).toBe(counts.exec! + 1);
+    expect(await redis.client.mget('k', 'other')).toEqual(['2', '1']);
   });
 
   it('[TX-15] do not wait for one whose work takes time', async () => {
