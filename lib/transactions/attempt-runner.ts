@@ -40,7 +40,7 @@ export class AttemptRunner {
     const { participant } = run;
     return participant
       ? this.leadFor(participant, lease, run, number, turn)
-      : this.leadAlone(lease, run, number, turn);
+      : this.leadOn(lease, run, number, turn);
   }
 
   /** As one of a group that another one leads: commits with it, or has to run again. */
@@ -107,7 +107,7 @@ export class AttemptRunner {
     }
     let result: AttemptResult<T> | undefined;
     try {
-      result = await this.leadAlone(lease, run, number, turn);
+      result = await this.leadOn(lease, run, number, turn);
     } finally {
       const { touched } = participant.end(result?.done ?? false);
       // The participant's own touch made EXEC refuse: nobody else's change, so no attempt of the caller's.
@@ -117,7 +117,7 @@ export class AttemptRunner {
     return result;
   }
 
-  private async leadAlone<T>(
+  private async leadOn<T>(
     lease: Lease,
     run: TransactionRun<T>,
     number: number,
@@ -158,10 +158,10 @@ export class AttemptRunner {
       }
       // In the same tick as EXEC is written: the connection that watched is still the one that commits.
       if (!lease.connection.isReady) return again(this.connection.unavailable());
-      const isShared = group?.isCommon ?? false;
-      const commands = isShared ? group!.queued : [...queued, ...accompanying];
-      sent = this.committer.send(lease.connection, run.slot, commands, run.timeoutMs, isShared);
-      if (isShared) group!.departed(sent);
+      const shared = group?.isCommon ? group : undefined;
+      const commands = shared?.queued ?? [...queued, ...accompanying];
+      sent = this.committer.send(lease.connection, run.slot, commands, run.timeoutMs, shared !== undefined);
+      shared?.departed(sent);
     } finally {
       group?.departed(undefined);
     }
