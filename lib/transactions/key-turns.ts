@@ -110,18 +110,32 @@ class OwnTurn<Part> implements Turn<Part> {
   }
 
   offer(part: Part): void {
-    const { line } = this;
-    if (!this.canOffer || !line.waiting[0]!.takes(part)) return;
-    line.waiting.shift()!.start({
-      ...ALONE,
-      part,
-      offer: (next) => this.offer(next),
-      offerNoMore: () => this.offerNoMore(),
-    });
+    const { waiting } = this.line;
+    if (this.canOffer && waiting[0]!.takes(part)) waiting.shift()!.start(new PartInTurn(this, part));
   }
 
   offerNoMore(): void {
     this.line.shares = false;
+  }
+}
+
+/** What is left of the turn is still its owner's to offer, and to end. */
+class PartInTurn<Part> implements Turn<Part> {
+  readonly canOffer = false;
+
+  constructor(
+    private readonly turn: Turn<Part>,
+    readonly part: Part,
+  ) {}
+
+  end(): void {}
+
+  offer(part: Part): void {
+    this.turn.offer(part);
+  }
+
+  offerNoMore(): void {
+    this.turn.offerNoMore();
   }
 }
 

@@ -51,10 +51,16 @@ export class Stop {
     if (this.isStopped) throw this.reason;
   }
 
-  /** Settles as `promise` does, or rejects with the reason as soon as there is one. */
-  until<T>(promise: PromiseLike<T>): Promise<T> {
+  /**
+   * Settles as `promise` does, or rejects with the reason as soon as there is one.
+   * @param onLate receives what came of the promise when nobody waited for it any more
+   */
+  until<T>(promise: PromiseLike<T>, onLate?: (value: T) => void): Promise<T> {
     return new Promise((resolve, reject) => {
-      promise.then(resolve, reject);
+      promise.then((value) => {
+        if (this.isStopped) onLate?.(value);
+        resolve(value);
+      }, reject);
       if (this.isStopped) reject(this.reason);
       else this.rejectWait = reject;
     });

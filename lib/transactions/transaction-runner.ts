@@ -91,11 +91,8 @@ export class TransactionRunner {
       keys,
       (group) => run.mayShare && group.isOpen && timeoutMs <= group.timeoutMs && !stop.isStopped,
     );
-    if (!(turn instanceof Promise)) return turn;
-    return stop.until(turn).catch((error: unknown) => {
-      void turn.then((late) => late.end());
-      throw error;
-    });
+    // Of who has given up waiting, it ends as soon as it begins.
+    return turn instanceof Promise ? stop.until(turn, (late) => late.end()) : turn;
   }
 
   private lease({ slot, deadline, isNested, stop }: TransactionRun<unknown>): Lease | Promise<Lease> {
