@@ -57,10 +57,11 @@ export class Stop {
    */
   until<T>(promise: PromiseLike<T>, onLate?: (value: T) => void): Promise<T> {
     return new Promise((resolve, reject) => {
-      promise.then((value) => {
+      const settle = (value: T): void => {
         if (this.isStopped) onLate?.(value);
         resolve(value);
-      }, reject);
+      };
+      promise.then(settle, reject);
       if (this.isStopped) reject(this.reason);
       else this.rejectWait = reject;
     });
