@@ -40,12 +40,10 @@ export class KeyTurns<Part> {
   private async takeAll(keys: readonly string[]): Promise<Turn<Part>> {
     const turns: Turn<Part>[] = [];
     for (const key of keys) turns.push(await this.takeOne(key, () => false));
-    return {
-      ...ALONE,
-      end() {
-        for (const turn of turns) turn.end();
-      },
+    const end = (): void => {
+      for (const turn of turns) turn.end();
     };
+    return { canOffer: false, end, offer: nothing, offerNoMore: nothing };
   }
 
   private takeOne(key: string, takes: (part: Part) => boolean): Turn<Part> | Promise<Turn<Part>> {
@@ -139,10 +137,7 @@ class PartInTurn<Part> implements Turn<Part> {
   }
 }
 
+const nothing = (): void => undefined;
+
 /** A turn that nobody waits for. */
-export const ALONE: Turn<never> = {
-  canOffer: false,
-  end: () => undefined,
-  offer: () => undefined,
-  offerNoMore: () => undefined,
-};
+export const ALONE: Turn<never> = { canOffer: false, end: nothing, offer: nothing, offerNoMore: nothing };
