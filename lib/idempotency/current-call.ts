@@ -1,37 +1,47 @@
-import { AsyncLocalStorage } from 'node:async_hooks';
+import { Surroundings } from '../redis/surroundings.js';
 import type { HttpExchange } from './http/http-exchange.js';
 import type { IdempotencyService } from './idempotency.service.js';
 
 /** What the calling code is part of: a request on its way to the handler, or a run of a decorated method. */
-export type CurrentCall =
-  | { readonly kind: 'request'; readonly exchange: HttpExchange; readonly outer: CurrentCall | undefined }
-  | RunningCall;
+export type CurrentCall = { readonly kind: 'request'; readonly exchange: HttpExchange } | RunningCall;
+
+/** What a run holds its key as. */
+export interface CallName {
+  readonly scope: string;
+  readonly operation: string;
+  readonly key: string;
+}
 
 export interface RunningCall {
   readonly kind: 'run';
   readonly idempotency: IdempotencyService;
-  /** Scope, operation and key, so written that no two triples are alike. */
-  readonly id: string;
+  readonly name: CallName;
   /** The request whose handler this is. */
   readonly exchange: HttpExchange | undefined;
   /** Whether the run has not come to its end: work that the method left behind is no part of it. */
-  readonly isRunning: () => boolean;
-  readonly outer: CurrentCall | undefined;
+  readonly isRunning: boolean;
 }
 
 // Of the whole process: a method of one registration may call one of another.
-const calls = new AsyncLocalStorage<CurrentCall>();
+const calls = new Surroundings<CurrentCall>();
 
-export const currentCall = (): CurrentCall | undefined => calls.getStore();
+/** The innermost request or run around the calling code. */
+export const currentCall = (): CurrentCall | undefined => calls.find();
 
 export const withinCall = <T>(call: CurrentCall, body: () => T): T => calls.run(call, body);
 
-export const callId = (scope: string, operation: string, key: string): string =>
-  JSON.stringify([scope, operation, key]);
+/** Whether the calling code, or what called it, is part of the handler of `exchange`. */
+export const isWithinHandler = (exchange: HttpExchange): boolean =>
+  calls.find((call) => call.kind === 'run' && call.exchange === exchange) !== undefined;
 
-/** The innermost run around the calling code that `accepts` takes for its own. */
-export function enclosingRun(accepts: (run: RunningCall) => boolean): RunningCall | undefined {
-  for (let call = calls.getStore(); call; call = call.outer)
-    if (call.kind === 'run' && call.isRunning() && accepts(call)) return call;
-  return undefined;
-}
+/** Whether there is a run of `idempotency` around the calling code that goes on, and that `accepts` takes for its own. */
+export const isPartOfRun = (
+  idempotency: IdempotencyService,
+  accepts: (run: RunningCall) => boolean,
+): boolean =>
+  calls.find(
+    (call) => call.kind === 'run' && call.isRunning && call.idempotency === idempotency && accepts(call),
+  ) !== undefined;
+
+export const isSameCall = (one: CallName, other: CallName): boolean =>
+  one.key === other.key && one.scope === other.scope && one.operation === other.operation;

@@ -10,11 +10,11 @@ import {
   type MethodSite,
 } from '../method-wrapping/wrap-method.js';
 import { markIdempotent, operationName } from './boot-check.js';
-import { callId, currentCall, enclosingRun, withinCall } from './current-call.js';
+import { isPartOfRun, isSameCall, withinCall } from './current-call.js';
 import { callerScope } from './http/caller.js';
 import { HttpExchangeInterceptor, refuseEvents, type HttpExchange } from './http/http-exchange.js';
 import { IDEMPOTENCY_HEADER, isSafe, keyFromHeader, payloadOf, routeOf } from './http/http-request.js';
-import { answer } from './http/route-call.js';
+import { claimOnce, replay } from './http/route-call.js';
 import { IdempotencyKeyMissingError } from './idempotency.errors.js';
 import { idempotencyCallChecks, type IdempotencyOptions } from './idempotency-call.options.js';
 import type { IdempotencyService } from './idempotency.service.js';
@@ -89,8 +89,9 @@ export function Idempotent<KeyArgs extends unknown[] = [], ScopeArgs extends unk
   options: IdempotentOptions<KeyArgs, ScopeArgs> = {},
 ): CheckedMethodDecorator<KeyArgs, ScopeArgs> {
   checkOptions('@Idempotent', options);
+  const fixed = fixedOptions(options as AnyOptions);
   return (target, key, descriptor) => {
-    const route = new HttpExchangeInterceptor();
+    const interceptor = new HttpExchangeInterceptor();
     const { name: registration = DEFAULT_REGISTRATION } = options;
     const { operation, header, required, onDuplicate, onUnavailable } = options;
     const site = siteOf('Idempotent', target, key);
@@ -98,11 +99,10 @@ export function Idempotent<KeyArgs extends unknown[] = [], ScopeArgs extends unk
       {
         decorator: 'Idempotent',
         name: options.name,
-        // Async, so that what a callback throws rejects.
-        around: async ({ idempotency }, methodCall) => {
-          const exchange = route.current();
-          const call = callOf(idempotency, options as AnyOptions, methodCall, site);
-          return await (exchange ? overHttp(call, exchange) : byArguments(call));
+        around: ({ idempotency }, call) => {
+          const exchange = interceptor.current();
+          const decorated = { idempotency, options: options as AnyOptions, fixed, call, site };
+          return exchange ? overHttp(decorated, exchange) : byArguments(decorated);
         },
       },
       target,
@@ -119,98 +119,83 @@ export function Idempotent<KeyArgs extends unknown[] = [], ScopeArgs extends unk
       ...described,
     });
     refuseEvents(method, `${target.constructor.name}.${String(key)}`);
-    UseInterceptors(route)(target, key, descriptor);
+    UseInterceptors(interceptor)(target, key, descriptor);
   };
 }
 
 type AnyOptions = IdempotentOptions<unknown[], unknown[]>;
 
+/** One call of a decorated method. */
 interface IdempotentCall {
   readonly idempotency: IdempotencyService;
   readonly options: AnyOptions;
-  readonly args: unknown[];
-  /** `OrdersService.create`, by the class of the instance: a method that two classes inherit is two operations. */
-  readonly name: string;
-  readonly type: object;
-  readonly proceed: () => unknown;
+  /** As {@link fixedOptions} made them. */
+  readonly fixed: ReturnType<typeof fixedOptions>;
+  readonly call: MethodCall;
+  readonly site: MethodSite;
 }
 
-const callOf = (
-  idempotency: IdempotencyService,
-  options: AnyOptions,
-  call: MethodCall,
-  site: MethodSite,
-): IdempotentCall => ({
-  idempotency,
-  options,
-  args: call.args,
-  name: operationName(call.instance.constructor, site),
-  type: call.instance.constructor,
-  proceed: () => call.proceed(),
-});
-
-async function overHttp(call: IdempotentCall, exchange: HttpExchange): Promise<unknown> {
-  const { options, args, idempotency, proceed } = call;
+/** Async, so that what a callback throws rejects. */
+async function overHttp(decorated: IdempotentCall, exchange: HttpExchange): Promise<unknown> {
+  const { options, fixed, call, idempotency } = decorated;
+  const { args } = call;
   const { request } = exchange;
-  if (!options.key && isSafe(request)) return await proceed();
+  if (!options.key && isSafe(request)) return await call.proceed();
   const header = options.header ?? IDEMPOTENCY_HEADER;
   const key = options.key ? options.key(...args) : keyFromHeader(request, header);
   if (key === undefined) {
     if (options.required ?? idempotency.defaults.required)
       throw new IdempotencyKeyMissingError(`The request needs an ${header} header`);
-    return await proceed();
+    return await call.proceed();
   }
   check.key('key', key);
-  const claimOf = () => ({
-    ...claimOptions(call, `${call.name} ${routeOf(request)}${exchange.version}`),
-    key,
+  const claimed = await claimOnce(idempotency, exchange, key, () => ({
+    ...fixed,
+    operation: operationOf(decorated, (name) => `${name} ${routeOf(request)}${exchange.route.version}`),
+    colocateWith: options.colocateWith?.(...args),
     scope: options.scope?.(...args) ?? callerScope(request),
     fingerprint: options.fingerprint ? options.fingerprint(...args) : payloadOf(request),
-  });
-  return await answer(idempotency, exchange, claimOf, proceed, options.codec ?? idempotency.defaults.codec);
+  }));
+  return claimed.kind === 'run'
+    ? await claimed.run.handle(() => call.proceed())
+    : claimed.read((result) => replay(exchange, result, options.codec ?? idempotency.defaults.codec));
 }
 
-async function byArguments(call: IdempotentCall): Promise<unknown> {
-  const { options, args, idempotency, proceed } = call;
+async function byArguments(decorated: IdempotentCall): Promise<unknown> {
+  const { options, fixed, call, idempotency, site } = decorated;
+  const { args } = call;
   if (!options.key) {
-    if (enclosingRun((run) => run.idempotency === idempotency && run.exchange !== undefined))
-      return await proceed();
+    if (isPartOfRun(idempotency, (run) => run.exchange !== undefined)) return await call.proceed();
     throw new ConfigurationError(
-      `${call.name} was called by other code than Nest for a request of its own, so its idempotency key must come from its arguments: @Idempotent({ key: (…) => … })`,
+      `${operationName(call.instance.constructor, site)} was called by other code than Nest for a request of its own, so its idempotency key must come from its arguments: @Idempotent({ key: (…) => … })`,
     );
   }
   const key = options.key(...args);
   const scope = options.scope?.(...args) ?? '';
-  const claim = { ...claimOptions(call, call.name), fingerprint: options.fingerprint?.(...args) };
-  const id = callId(scope, claim.operation, key);
-  if (enclosingRun((run) => run.idempotency === idempotency && run.id === id)) return await proceed();
+  const operation = operationOf(decorated, (name) => name);
+  const colocateWith = options.colocateWith?.(...args);
+  const fingerprint = options.fingerprint?.(...args);
+  const name = { scope, operation, key };
+  if (isPartOfRun(idempotency, (run) => isSameCall(run.name, name))) return await call.proceed();
 
-  let isRunning = true;
-  const running = {
-    kind: 'run',
-    idempotency,
-    id,
-    exchange: undefined,
-    isRunning: () => isRunning,
-    outer: currentCall(),
-  } as const;
+  const running = { kind: 'run' as const, idempotency, name, exchange: undefined, isRunning: true };
   try {
-    return await idempotency.run(key, () => withinCall(running, proceed), { ...claim, scope });
+    return await idempotency.run(key, () => withinCall(running, () => call.proceed()), {
+      ...fixed,
+      operation,
+      colocateWith,
+      scope,
+      fingerprint,
+    });
   } finally {
-    isRunning = false;
+    running.isRunning = false;
   }
 }
 
-/** What goes to the service as it is, and what the call says for itself. */
-function claimOptions(
-  { options, args, idempotency, name, type }: IdempotentCall,
-  defaultOperation: string,
-): IdempotencyOptions & { operation: string } {
+/** What goes to the service as it is, the same for every call. */
+function fixedOptions(options: AnyOptions) {
   const { ttlMs, leaseMs, maxRunMs, timeoutMs, onDuplicate, waitTimeoutMs, onUnavailable, codec } = options;
   const { onError, propagation, durability } = options;
-  const colocateWith = options.colocateWith?.(...args);
-  const operation = options.operation ?? defaultOperation;
-  idempotency.operations.claim(operation, { type, name });
   return {
     ttlMs,
     leaseMs,
@@ -223,7 +208,17 @@ function claimOptions(
     durability,
     onError,
     propagation,
-    colocateWith,
-    operation,
   };
+}
+
+/** @param byDefault makes it of class and method: `OrdersService.create` */
+function operationOf(
+  { options, call, idempotency, site }: IdempotentCall,
+  byDefault: (name: string) => string,
+): string {
+  const type = call.instance.constructor;
+  const name = operationName(type, site);
+  const operation = options.operation ?? byDefault(name);
+  idempotency.operations.claim(operation, { type, name });
+  return operation;
 }

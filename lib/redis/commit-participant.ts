@@ -1,7 +1,7 @@
-import { AsyncLocalStorage } from 'node:async_hooks';
 import type { Redis } from 'ioredis';
 import type { Deadline } from './deadline.js';
 import type { RedisConnection } from './redis-connection.js';
+import { Surroundings } from './surroundings.js';
 
 /** A write to be made inside a transaction's MULTI. */
 export interface QueuedCommand {
@@ -31,7 +31,7 @@ export interface CommitParticipant {
 /** Stands for something that would have been committed, had it not been allowed to run without: there is nothing to write. */
 export const UNPROTECTED = Symbol('unprotected');
 
-const participants = new AsyncLocalStorage<CommitParticipant | typeof UNPROTECTED>();
+const participants = new Surroundings<CommitParticipant | typeof UNPROTECTED>();
 
 /** Runs `body` as part of what `participant` stands for. */
 export function withParticipant<T>(participant: CommitParticipant | typeof UNPROTECTED, body: () => T): T {
@@ -40,4 +40,4 @@ export function withParticipant<T>(participant: CommitParticipant | typeof UNPRO
 
 /** The innermost participant that the calling code is part of. */
 export const currentParticipant = (): CommitParticipant | typeof UNPROTECTED | undefined =>
-  participants.getStore();
+  participants.find();

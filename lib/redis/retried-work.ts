@@ -1,5 +1,5 @@
-import { AsyncLocalStorage } from 'node:async_hooks';
 import { TransactionMisuseError } from '../atomic-redis.errors.js';
+import { Surroundings } from './surroundings.js';
 
 /** How a call relates to the transaction that the calling code runs in. */
 export enum Propagation {
@@ -17,32 +17,19 @@ export interface RetriedWork {
   readonly isOpen: boolean;
 }
 
-interface Frame {
-  readonly owner: object;
-  readonly work: RetriedWork;
-  readonly outer: Frame | undefined;
-}
-
 // Of the whole process: what one registration's transaction runs again, it runs again whichever registration it calls.
-const frames = new AsyncLocalStorage<Frame>();
+const works = new Surroundings<{ readonly owner: object; readonly work: RetriedWork }>();
 
 /** Runs `body` as retried work of `owner`. */
-export function asRetriedWork<T>(owner: object, work: RetriedWork, body: () => T): T {
-  return frames.run({ owner, work, outer: frames.getStore() }, body);
-}
+export const asRetriedWork = <T>(owner: object, work: RetriedWork, body: () => T): T =>
+  works.run({ owner, work }, body);
 
 /** The innermost work of `owner` that the calling code runs in. */
-export function retriedWorkOf(owner: object): RetriedWork | undefined {
-  for (let frame = frames.getStore(); frame; frame = frame.outer)
-    if (frame.owner === owner) return frame.work;
-  return undefined;
-}
+export const retriedWorkOf = (owner: object): RetriedWork | undefined =>
+  works.find((one) => one.owner === owner)?.work;
 
 /** Whether the calling code is part of work that is still running, and may run again. */
-export function isRetried(): boolean {
-  for (let frame = frames.getStore(); frame; frame = frame.outer) if (frame.work.isOpen) return true;
-  return false;
-}
+export const isRetried = (): boolean => works.find(({ work }) => work.isOpen) !== undefined;
 
 /**
  * Guards an operation that takes effect by itself: inside a transaction it would do so once for each attempt.

@@ -224,7 +224,7 @@ describe('nestjs-atomic-redis/openapi', () => {
     const pattern = new RegExp(operation('POST /orders').parameters[0]!.schema.pattern!, 'u');
     const accepts = (value: string): boolean => {
       try {
-        const request = { headersDistinct: { 'idempotency-key': [value] } };
+        const request = { rawHeaders: ['Idempotency-Key', value] };
         return keyFromHeader(request as never, 'Idempotency-Key') !== undefined;
       } catch {
         return false;

@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import type { CallHandler, ExecutionContext, NestInterceptor } from '@nestjs/common';
-import { Observable, tap } from 'rxjs';
+import { tap, type Observable } from 'rxjs';
 import { ConfigurationError } from '../../atomic-redis.errors.js';
 import { currentCall, withinCall } from '../current-call.js';
 import type { Replay } from '../idempotent-run.js';
@@ -11,18 +11,25 @@ import { ResponseTap } from './response-tap.js';
 /** What the claim of a request came to. */
 export type ExchangeClaim = { readonly kind: 'run'; readonly run: ExchangeRun } | Replay;
 
+/** What is the same for every request to a route. */
+interface Route {
+  /** As part of its operation. */
+  readonly version: string;
+  /** Whether the handler is given the response. */
+  readonly takesResponse: boolean;
+  /** Whether Nest therefore sends nothing for it. */
+  readonly sendsByItself: boolean;
+}
+
 /** One request to a decorated route, from before its handler to the end of its response. */
 export interface HttpExchange {
   /** The interceptor of the route: that of the decorator which is to answer the request. */
-  readonly route: HttpExchangeInterceptor;
+  readonly interceptor: HttpExchangeInterceptor;
+  readonly route: Route;
   readonly request: HttpRequest;
-  /** Of the route, as part of its operation. */
-  readonly version: string;
   readonly tap: ResponseTap;
-  /** Whether the handler is given the response. */
-  readonly takesResponse: boolean;
   /** Made once, however often interceptors call the handler. */
-  claim?: Promise<ExchangeClaim> | undefined;
+  claim: Promise<ExchangeClaim> | undefined;
 }
 
 /**
@@ -30,30 +37,43 @@ export interface HttpExchange {
  * and pipes have let the request through.
  */
 export class HttpExchangeInterceptor implements NestInterceptor {
+  /** By controller: several may inherit the method. */
+  private readonly routes = new WeakMap<object, Route>();
+
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
     if (context.getType() !== 'http') return next.handle();
-    refuseEvents(context.getHandler(), `${context.getClass().name}.${context.getHandler().name}`);
     const http = context.switchToHttp();
     const response = http.getResponse<ServerResponse & { raw?: ServerResponse }>();
-    const { takesResponse, sendsByItself } = responseUse(context);
     const exchange: HttpExchange = {
-      route: this,
+      interceptor: this,
+      route: this.routeOf(context),
       request: http.getRequest<HttpRequest>(),
-      version: versionOf(context.getClass(), context.getHandler()),
       tap: new ResponseTap(response.raw ?? response),
-      takesResponse,
+      claim: undefined,
     };
-    const call = { kind: 'request', exchange, outer: currentCall() } as const;
-    const handled = new Observable<unknown>((subscriber) =>
-      withinCall(call, () => next.handle().subscribe(subscriber)),
-    );
-    return sendsByItself ? handled.pipe(tap({ complete: () => exchange.tap.sendReplay() })) : handled;
+    // What comes next runs in the surroundings in which `handle` is called, whenever it is subscribed to.
+    const handled = withinCall({ kind: 'request', exchange }, () => next.handle());
+    return exchange.route.sendsByItself
+      ? handled.pipe(tap({ complete: () => exchange.tap.sendReplay() }))
+      : handled;
   }
 
   /** The request that calls this decorator's method as its handler; none for a call from inside a handler. */
   current(): HttpExchange | undefined {
     const call = currentCall();
-    return call?.kind === 'request' && call.exchange.route === this ? call.exchange : undefined;
+    return call?.kind === 'request' && call.exchange.interceptor === this ? call.exchange : undefined;
+  }
+
+  private routeOf(context: ExecutionContext): Route {
+    const type = context.getClass();
+    let route = this.routes.get(type);
+    if (!route) {
+      const handler = context.getHandler();
+      refuseEvents(handler, `${type.name}.${handler.name}`);
+      route = { version: versionOf(type, handler), ...responseUse(type, handler.name) };
+      this.routes.set(type, route);
+    }
+    return route;
   }
 }
 
@@ -73,9 +93,8 @@ const RESPONSE_ARGUMENT = 1;
 const NEXT_ARGUMENT = 2;
 
 /** Whether the handler takes `@Res()` or `@Next()`, and whether Nest therefore sends nothing for it. */
-function responseUse(context: ExecutionContext): { takesResponse: boolean; sendsByItself: boolean } {
-  const read = (key: string): unknown =>
-    Reflect.getMetadata(key, context.getClass(), context.getHandler().name);
+function responseUse(type: object, methodName: string): Omit<Route, 'version'> {
+  const read = (key: string): unknown => Reflect.getMetadata(key, type, methodName);
   const args = Object.keys(read(ROUTE_ARGUMENTS) ?? {}).map((key) => Number(key.split(':')[0]));
   const takesResponse = args.some((kind) => kind === RESPONSE_ARGUMENT || kind === NEXT_ARGUMENT);
   return { takesResponse, sendsByItself: takesResponse && !read(RESPONSE_PASSTHROUGH) };

@@ -22,7 +22,7 @@ export interface HttpRequest {
   readonly routeOptions?: { readonly url?: string };
   /** Node's own request behind Fastify's. */
   readonly raw?: IncomingMessage;
-  readonly headersDistinct?: IncomingMessage['headersDistinct'];
+  readonly rawHeaders: IncomingMessage['rawHeaders'];
 }
 
 export const IDEMPOTENCY_HEADER = 'Idempotency-Key';
@@ -39,9 +39,9 @@ export const KEY_PATTERN = /^(?:[!#-+\--~]{1,255}|"(?:[!#-+\--[\]-~]|\\["\\]){1,
  * @throws IdempotencyKeyInvalidError when it is empty, too long, sent twice, or holds other than printable ASCII
  */
 export function keyFromHeader(request: HttpRequest, header: string): string | undefined {
-  const values = (request.raw ?? request).headersDistinct?.[header.toLowerCase()];
-  const [value] = values ?? [];
-  if (!values || value === undefined) return undefined;
+  const values = valuesOf(header.toLowerCase(), (request.raw ?? request).rawHeaders);
+  const [value] = values;
+  if (value === undefined) return undefined;
   if (values.length > 1)
     throw new IdempotencyKeyInvalidError('sent once', `${values.length} ${header} headers`);
   const sent = value.trim();
@@ -52,6 +52,17 @@ export function keyFromHeader(request: HttpRequest, header: string): string | un
     );
   }
   return sent.startsWith('"') ? sent.slice(1, -1).replace(/\\(["\\])/g, '$1') : sent;
+}
+
+/** Of a header, each time it was sent: what `headersDistinct` says, which first makes an object of all headers. */
+function valuesOf(lowerCaseName: string, rawHeaders: readonly string[]): string[] {
+  const values: string[] = [];
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i]!;
+    if (name.length === lowerCaseName.length && name.toLowerCase() === lowerCaseName)
+      values.push(rawHeaders[i + 1]!);
+  }
+  return values;
 }
 
 /** Whether the method asks for nothing to be changed, so that the request may be repeated as it is. */

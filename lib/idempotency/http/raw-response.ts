@@ -1,5 +1,5 @@
-/** The arguments of `write` and `end` of a response, whose overloads leave out any of the three. */
-export function parseWrite(args: unknown[]): { chunk?: Uint8Array; callback?: () => void } {
+/** The arguments of `write` and `end` of a response, whose overloads leave out any of the three. The chunk is a copy: its owner may use the memory again. */
+export function parseWrite(args: unknown[]): { chunk?: Buffer; callback?: () => void } {
   const callback = args.find((arg) => typeof arg === 'function') as (() => void) | undefined;
   const [chunk, encoding] = args;
   if (typeof chunk === 'string') {
@@ -8,7 +8,7 @@ export function parseWrite(args: unknown[]): { chunk?: Uint8Array; callback?: ()
       callback,
     };
   }
-  return chunk instanceof Uint8Array ? { chunk, callback } : { callback };
+  return chunk instanceof Uint8Array ? { chunk: Buffer.from(chunk), callback } : { callback };
 }
 
 /** Headers as `writeHead` takes them in an array: pairs, or names and values in turn. */
@@ -18,14 +18,4 @@ export function pairsOf(headers: unknown[]): [string, string][] {
   for (let i = 0; i + 1 < headers.length; i += 2)
     pairs.push([headers[i] as string, headers[i + 1] as string]);
   return pairs;
-}
-
-/** Makes a property read as true. Gives back what undoes it. */
-export function overrideWithTrue(object: object, name: string): () => void {
-  const before = Object.getOwnPropertyDescriptor(object, name);
-  Object.defineProperty(object, name, { configurable: true, get: () => true });
-  return () => {
-    if (before) Object.defineProperty(object, name, before);
-    else Reflect.deleteProperty(object, name);
-  };
 }

@@ -1,7 +1,10 @@
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { Logger } from '@nestjs/common';
-import { overrideWithTrue, parseWrite, pairsOf } from './raw-response.js';
+import { parseWrite, pairsOf } from './raw-response.js';
+import { putInFront, type Method, type Methods, type Tap } from './tapped-response.js';
 import { REPLAYED_HEADERS, type WireResponse } from './wire-response.js';
+
+const logger = new Logger('Idempotent');
 
 /** How a recorded response ended. */
 export type Recording =
@@ -24,22 +27,6 @@ type Mode =
   | { readonly kind: 'record' | 'flow' | 'ended'; readonly recorder: Recorder }
   | { readonly kind: 'replay'; readonly response: WireResponse };
 
-const METHODS = [
-  'writeHead',
-  'write',
-  'end',
-  'flushHeaders',
-  'setHeader',
-  'setHeaders',
-  'appendHeader',
-  'removeHeader',
-] as const;
-
-type Method = (typeof METHODS)[number];
-type AnyMethod = (...args: unknown[]) => unknown;
-
-const SAYS_IT_ENDED = ['headersSent', 'writableEnded', 'finished'] as const;
-
 /**
  * Stands between the web framework and one raw response: records what goes over the wire and holds its end back until the recording
  * is kept, or drops what the framework sends and sends a recorded response instead. Until told so, it passes everything on.
@@ -47,13 +34,11 @@ const SAYS_IT_ENDED = ['headersSent', 'writableEnded', 'finished'] as const;
  * Taking over the methods of `http.ServerResponse` sees the same on Express and Fastify, whatever serializers, filters, interceptors,
  * `@Res()` or streams produced it. Once taken over they stay so, passing on what is not for the tap: others may have wrapped them since.
  */
-export class ResponseTap {
-  private readonly logger = new Logger('Idempotent');
+export class ResponseTap implements Tap {
   private mode: Mode = { kind: 'pass' };
   private chunks: Buffer[] = [];
   private size = 0;
-  private readonly original = {} as Record<Method, AnyMethod>;
-  private hasTakenOver = false;
+  private original: Methods | undefined;
 
   constructor(readonly response: ServerResponse) {}
 
@@ -86,24 +71,28 @@ export class ResponseTap {
     this.send(() => this.sendHeld());
   }
 
-  private takeOver(): void {
-    if (this.hasTakenOver) return;
-    this.hasTakenOver = true;
-    for (const name of METHODS) {
-      this.original[name] = (this.response[name] as AnyMethod).bind(this.response);
-      Object.assign(this.response, { [name]: (...args: unknown[]) => this.call(name, args) });
-    }
+  get hasEnded(): boolean {
+    return this.mode.kind === 'ended';
   }
 
-  private call(name: Method, args: unknown[]): unknown {
+  /** What was called on the response. */
+  call(name: Method, args: unknown[]): unknown {
     const { mode } = this;
-    if (mode.kind === 'pass') return this.original[name](...args);
+    if (mode.kind === 'pass') return this.passOn(name, args);
     if (name === 'end') return this.takeEnd(args);
     if (mode.kind === 'ended') return this.ignore(name, args);
     if (name === 'write') return this.takeWrite(args);
     if (mode.kind !== 'flow' && name === 'writeHead') return this.takeHead(args);
     if (mode.kind !== 'flow' && name === 'flushHeaders') return undefined;
-    return this.original[name](...args);
+    return this.passOn(name, args);
+  }
+
+  private takeOver(): void {
+    this.original ??= putInFront(this, this.response);
+  }
+
+  private passOn(name: Method, args: unknown[]): unknown {
+    return Reflect.apply(this.original![name], this.response, args);
   }
 
   /** After its end: a response that is out by all it says would fail here, but the caller is no longer heard. */
@@ -134,21 +123,20 @@ export class ResponseTap {
   private takeWrite(args: unknown[]): unknown {
     const { mode } = this;
     if (mode.kind === 'record' || mode.kind === 'flow') mode.recorder.wrote();
-    if (mode.kind === 'flow') return this.original.write(...args);
+    if (mode.kind === 'flow') return this.passOn('write', args);
     const { chunk, callback } = parseWrite(args);
-    if (chunk && !this.keep(chunk)) return this.original.write(chunk, callback);
+    if (chunk && !this.keep(chunk)) return this.passOn('write', [chunk, callback]);
     if (callback) process.nextTick(callback);
     return true;
   }
 
   /** Whether the chunk was kept; if not, what was kept has been sent, and the chunk is to be. */
-  private keep(chunk: Uint8Array): boolean {
+  private keep(chunk: Buffer): boolean {
     if (this.mode.kind !== 'record') return true;
     const { recorder } = this.mode;
     this.size += chunk.length;
     if (this.size <= recorder.maxBytes) {
-      // A copy: its owner may use the memory again once the write is called back.
-      this.chunks.push(Buffer.from(chunk));
+      this.chunks.push(chunk);
       return true;
     }
     this.mode = { kind: 'flow', recorder };
@@ -164,7 +152,7 @@ export class ResponseTap {
       this.mode = { kind: 'pass' };
       this.send(() => this.sendWire(mode.response));
     } else if (mode.kind === 'record' || mode.kind === 'flow') {
-      if (chunk && (mode.kind === 'flow' || !this.keep(chunk))) this.original.write(chunk);
+      if (chunk && (mode.kind === 'flow' || !this.keep(chunk))) this.passOn('write', [chunk]);
       this.holdEnd(mode.recorder);
     }
     return response;
@@ -174,9 +162,9 @@ export class ResponseTap {
     const { response } = this;
     const { statusCode, statusMessage } = response;
     const whole = this.mode.kind === 'record';
-    const body = Buffer.concat(this.chunks);
+    const body = this.chunks.length === 1 ? this.chunks[0]! : Buffer.concat(this.chunks);
     this.mode = { kind: 'ended', recorder };
-    const unsay = SAYS_IT_ENDED.map((name) => overrideWithTrue(response, name));
+    this.sayFinished(true);
 
     const recording: Recording = whole
       ? { kind: 'complete', response: { status: statusCode, headers: this.replayedHeaders(), body } }
@@ -184,16 +172,21 @@ export class ResponseTap {
     const release = (): void => {
       this.mode = { kind: 'pass' };
       this.reset();
-      for (const undo of unsay) undo();
+      this.sayFinished(false);
       this.send(() => {
         if (whole) Object.assign(response, { statusCode, statusMessage });
-        this.original.end(...(whole && body.length > 0 ? [body] : []));
+        this.passOn('end', whole && body.length > 0 ? [body] : []);
       });
     };
     recorder.ended(recording).then(release, (error: unknown) => {
-      this.logger.error('A response could not be recorded', error);
+      logger.error('A response could not be recorded', error);
       release();
     });
+  }
+
+  /** The one of Node's signs of an end that is a field, and not asked of the prototype. */
+  private sayFinished(finished: boolean): void {
+    Object.assign(this.response, { finished });
   }
 
   private sendWire({ status, headers, body }: WireResponse): void {
@@ -205,7 +198,7 @@ export class ResponseTap {
     for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
     response.setHeader('Idempotency-Replayed', 'true');
     if (status !== 204 && status !== 304) response.setHeader('Content-Length', body.length);
-    this.original.end(body);
+    this.passOn('end', [body]);
   }
 
   /** Nobody is left to tell when Node refuses what is sent late, a status message it cannot write say: the client sees the connection end. */
@@ -213,7 +206,7 @@ export class ResponseTap {
     try {
       write();
     } catch (error) {
-      this.logger.error('A response could not be sent', error);
+      logger.error('A response could not be sent', error);
       this.response.destroy();
     }
   }
@@ -221,7 +214,7 @@ export class ResponseTap {
   private sendHeld(): void {
     const held = this.chunks;
     this.chunks = [];
-    for (const chunk of held) this.original.write(chunk);
+    for (const chunk of held) this.passOn('write', [chunk]);
   }
 
   private reset(): void {

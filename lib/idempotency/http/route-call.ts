@@ -1,62 +1,47 @@
-import type { ResultCodec } from '../result-codec.js';
-import { replayed, type StoredResult } from '../stored-result.js';
 import type { IdempotencyOptions } from '../idempotency-call.options.js';
 import type { IdempotencyService } from '../idempotency.service.js';
-import { callId } from '../current-call.js';
+import type { ResultCodec } from '../result-codec.js';
+import { replayed, type StoredResult } from '../stored-result.js';
 import { ExchangeRun } from './exchange-run.js';
 import type { ExchangeClaim, HttpExchange } from './http-exchange.js';
 import { decodeWire } from './wire-response.js';
 
-/** What a request is to be claimed under. */
-export interface RouteClaim extends IdempotencyOptions {
-  key: string;
-  scope: string;
-  operation: string;
-}
+/** How a request is to be claimed. */
+export type RouteOptions = IdempotencyOptions & { readonly scope: string; readonly operation: string };
 
-/**
- * Runs a route's handler under its claim, or answers with the response of the first run. An interceptor that calls the handler again does
- * so under the same claim.
- */
-export async function answer(
+/** The claim of a request: an interceptor that calls the handler again does so under the same. */
+export function claimOnce(
   idempotency: IdempotencyService,
   exchange: HttpExchange,
-  claimOf: () => RouteClaim,
-  handler: () => unknown,
-  codec: ResultCodec,
-): Promise<unknown> {
-  return await idempotency.track(async () => {
-    exchange.claim ??= claim(idempotency, exchange, claimOf);
-    const claimed = await exchange.claim.catch((error: unknown) => {
-      // Nothing was claimed: who calls again may try again.
-      exchange.claim = undefined;
-      throw error;
-    });
-    return claimed.kind === 'run'
-      ? await claimed.run.handle(handler)
-      : claimed.read((result) => replay(exchange, result, codec));
-  });
+  key: string,
+  optionsOf: () => RouteOptions,
+): Promise<ExchangeClaim> {
+  if (!exchange.claim) {
+    const options = optionsOf();
+    exchange.claim = idempotency.track(() => claim(idempotency, exchange, key, options));
+  }
+  return exchange.claim;
 }
 
 async function claim(
   idempotency: IdempotencyService,
   exchange: HttpExchange,
-  claimOf: () => RouteClaim,
+  key: string,
+  options: RouteOptions,
 ): Promise<ExchangeClaim> {
-  const { key, ...options } = claimOf();
-  const claimed = await idempotency.claim(key, options);
-  if (claimed.kind === 'replay') return claimed;
-  const { maxResultBytes, leaseMs } = idempotency.defaults;
-  const run = new ExchangeRun(idempotency, exchange, claimed.run, {
-    id: callId(options.scope, options.operation, key),
-    maxResultBytes,
-    leaseMs: options.leaseMs ?? leaseMs,
-    onError: options.onError,
-  });
-  return { kind: 'run', run };
+  try {
+    const claimed = await idempotency.claim(key, options);
+    if (claimed.kind === 'replay') return claimed;
+    return { kind: 'run', run: new ExchangeRun(idempotency, exchange, key, options, claimed.run) };
+  } catch (error) {
+    // Nothing was claimed: who calls again may try again.
+    exchange.claim = undefined;
+    throw error;
+  }
 }
 
-function replay({ tap }: HttpExchange, result: StoredResult, codec: ResultCodec): unknown {
+/** Answers a request with the response of the first run. @returns what the handler is to return in its place */
+export function replay({ tap }: HttpExchange, result: StoredResult, codec: ResultCodec): unknown {
   if (result.kind !== 'http') return replayed(result, codec);
   const response = decodeWire(result.bytes);
   tap.replay(response);

@@ -23,8 +23,8 @@ export const REPLAYED_HEADERS = [
 
 /** Layout: length of the head in decimal, a newline, the head as JSON, the body. */
 export function encodeWire({ status, headers, body }: WireResponse): Buffer {
-  const head = Buffer.from(JSON.stringify([status, headers]));
-  return Buffer.concat([Buffer.from(`${head.length}\n`), head, body]);
+  const head = JSON.stringify([status, headers]);
+  return Buffer.concat([Buffer.from(`${Buffer.byteLength(head)}\n${head}`), body]);
 }
 
 /** @throws IdempotencyRecordError when the bytes are nothing that {@link encodeWire} makes */
