@@ -64,13 +64,13 @@ function newKind(before: ServerResponse): Kind {
   const prototype = Object.create(before) as Methods;
   for (const name of METHODS) {
     const method = function (this: Tapped, ...args: unknown[]): unknown {
-      return this[key]!.call(name, args);
+      return this[key].call(name, args);
     };
     Object.defineProperty(prototype, name, { value: method, writable: true, configurable: true });
   }
   for (const name of ['headersSent', 'writableEnded'] as const) {
     const get = function (this: Tapped): unknown {
-      return this[key]!.hasEnded || Reflect.get(before, name, this);
+      return this[key].hasEnded || Reflect.get(before, name, this);
     };
     Object.defineProperty(prototype, name, { get, configurable: true });
   }
