@@ -98,16 +98,15 @@ interface UploadedFile {
   readonly buffer?: unknown;
 }
 
-/** What was uploaded: its content where it is in memory, else its size. */
+/** What was uploaded: its content where it is in memory, else its size. Multer gives one file, a list, or lists by field name. */
 function filesOf({ file, files }: HttpRequest): unknown[] {
-  // Multer gives one file, a list, or lists by field name. Fastify's plugin has functions here.
-  return [file, files]
-    .filter((given): given is object => typeof given === 'object' && given !== null)
-    .flatMap((given): unknown[] => (given === file ? [given] : Object.values(given).flat()))
-    .map((one) => {
-      const { fieldname, originalname, size, buffer } = (one ?? {}) as UploadedFile;
-      const content =
-        buffer instanceof Uint8Array ? createHash('sha256').update(buffer).digest('base64url') : size;
-      return [fieldname ?? null, originalname ?? null, content ?? null];
-    });
+  // Fastify's plugin has functions here.
+  const uploaded: unknown[] = typeof file === 'object' && file !== null ? [file] : [];
+  if (typeof files === 'object' && files !== null) uploaded.push(...Object.values(files).flat());
+  return uploaded.map((one) => {
+    const { fieldname, originalname, size, buffer } = (one ?? {}) as UploadedFile;
+    const content =
+      buffer instanceof Uint8Array ? createHash('sha256').update(buffer).digest('base64url') : size;
+    return [fieldname ?? null, originalname ?? null, content ?? null];
+  });
 }

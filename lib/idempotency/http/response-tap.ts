@@ -186,7 +186,7 @@ export class ResponseTap implements Tap {
 
   /** The one of Node's signs of an end that is a field, and not asked of the prototype. */
   private sayFinished(finished: boolean): void {
-    Object.assign(this.response, { finished });
+    this.response.finished = finished;
   }
 
   private sendWire({ status, headers, body }: WireResponse): void {

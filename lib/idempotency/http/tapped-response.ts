@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http';
 
 /** Of a response, what a tap stands in for. */
-export const METHODS = [
+const METHODS = [
   'writeHead',
   'write',
   'end',
@@ -31,7 +31,7 @@ export interface Tap {
 export function putInFront(tap: Tap, response: ServerResponse): Methods {
   const before = Object.getPrototypeOf(response) as ServerResponse;
   const { key, prototype } = kindOf(before);
-  Object.assign(response, { [key]: tap });
+  (response as unknown as Tapped)[key] = tap;
   Object.setPrototypeOf(response, prototype);
   let original = before as Methods;
   for (const name of METHODS) {
@@ -43,6 +43,8 @@ export function putInFront(tap: Tap, response: ServerResponse): Methods {
   }
   return original;
 }
+
+type Tapped = Record<symbol, Tap>;
 
 interface Kind {
   /** Under which a response holds its tap: one for each kind, since a tapped response may be tapped again. */
@@ -60,17 +62,16 @@ function kindOf(before: ServerResponse): Kind {
 
 function newKind(before: ServerResponse): Kind {
   const key = Symbol('tap');
-  type Tapped = Record<typeof key, Tap>;
   const prototype = Object.create(before) as Methods;
   for (const name of METHODS) {
     const method = function (this: Tapped, ...args: unknown[]): unknown {
-      return this[key].call(name, args);
+      return this[key]!.call(name, args);
     };
     Object.defineProperty(prototype, name, { value: method, writable: true, configurable: true });
   }
   for (const name of ['headersSent', 'writableEnded'] as const) {
     const get = function (this: Tapped): unknown {
-      return this[key].hasEnded || Reflect.get(before, name, this);
+      return this[key]!.hasEnded || Reflect.get(before, name, this);
     };
     Object.defineProperty(prototype, name, { get, configurable: true });
   }
