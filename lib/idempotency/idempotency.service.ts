@@ -57,7 +57,8 @@ export class IdempotencyService {
   constructor(
     private readonly connection: RedisConnection,
     scripts: ScriptRunner,
-    private readonly inFlight: WorkInFlight,
+    /** What shutdown waits for. @internal */
+    readonly inFlight: WorkInFlight,
     protected readonly observer: Observer,
     @Inject(OPTIONS) options: ResolvedOptions,
   ) {
@@ -134,11 +135,6 @@ export class IdempotencyService {
     } finally {
       this.claimer.forget(record);
     }
-  }
-
-  /** Makes shutdown wait for `work`, up to its bound. For callers that end the run by themselves. */
-  async track<T>(work: () => Promise<T>): Promise<T> {
-    return await this.inFlight.track(work);
   }
 
   /**

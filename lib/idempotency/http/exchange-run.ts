@@ -38,7 +38,6 @@ export class ExchangeRun implements RunningCall, Recorder {
     { readonly recording: Recording; readonly byHandler: boolean; readonly early: boolean } | undefined;
   private waiting: NodeJS.Timeout | undefined;
   private settling: Promise<void> | undefined;
-  private finish!: () => void;
 
   constructor(
     readonly idempotency: IdempotencyService,
@@ -50,8 +49,7 @@ export class ExchangeRun implements RunningCall, Recorder {
     const { scope, operation } = options;
     this.name = { scope, operation, key };
     this.maxBytes = idempotency.defaults.maxResultBytes;
-    const done = new Promise<void>((resolve) => (this.finish = resolve));
-    void idempotency.track(() => done);
+    idempotency.inFlight.enter();
     exchange.tap.record(this);
   }
 
@@ -141,7 +139,7 @@ export class ExchangeRun implements RunningCall, Recorder {
       logger.error('How a run ended could not be told; its key is held', error);
       await this.run.complete(tombstone('outcome-unknown'));
     } finally {
-      this.finish();
+      this.idempotency.inFlight.leave();
     }
   }
 

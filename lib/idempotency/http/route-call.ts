@@ -18,7 +18,7 @@ export function claimOnce(
 ): Promise<ExchangeClaim> {
   if (!exchange.claim) {
     const options = optionsOf();
-    exchange.claim = idempotency.track(() => claim(idempotency, exchange, key, options));
+    exchange.claim = idempotency.inFlight.track(() => claim(idempotency, exchange, key, options));
   }
   return exchange.claim;
 }
