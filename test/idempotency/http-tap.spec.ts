@@ -1,0 +1,120 @@
+import { createServer, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ResponseTap, type Recording } from '../../lib/idempotency/http/response-tap.js';
+
+/** Keeps what a tap recorded, and has its end held back until it is told to let go. */
+class Recorder {
+  readonly maxBytes = 1_000;
+  readonly recordings: Recording[] = [];
+  letGo!: () => void;
+  private readonly kept = new Promise<void>((resolve) => (this.letGo = resolve));
+
+  ended(recording: Recording): Promise<void> {
+    this.recordings.push(recording);
+    return this.kept;
+  }
+
+  wrote(): void {}
+
+  get bodies(): string[] {
+    return this.recordings.map((one) => (one.kind === 'complete' ? one.response.body.toString() : one.kind));
+  }
+}
+
+const recorded = (response: ServerResponse): Recorder => {
+  const recorder = new Recorder();
+  new ResponseTap(response).record(recorder);
+  return recorder;
+};
+
+/** The body that a client gets when `handle` answers it. */
+async function bodyOf(handle: (response: ServerResponse) => void): Promise<string> {
+  const server = createServer((_, response) => handle(response));
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  try {
+    const { port } = server.address() as AddressInfo;
+    return await (await fetch(`http://127.0.0.1:${port}`, { signal: AbortSignal.timeout(5_000) })).text();
+  } finally {
+    server.closeAllConnections();
+    server.close();
+  }
+}
+
+/** What middleware does that changes bodies: it puts an `end` of its own onto the response. */
+function wrapEnd(response: ServerResponse, mark: string): void {
+  const { end } = response;
+  const wrapped = (chunk: Buffer): unknown => Reflect.apply(end, response, [`${mark}(${String(chunk)})`]);
+  Object.assign(response, { end: wrapped });
+}
+
+describe('the tap of a response', () => {
+  it('[ID-2] records what goes into middleware from before it, and what comes out of middleware from after it', async () => {
+    let recorder!: Recorder;
+    const body = await bodyOf((response) => {
+      wrapEnd(response, 'before');
+      recorder = recorded(response);
+      wrapEnd(response, 'after');
+      response.end('body');
+      recorder.letGo();
+    });
+    expect(recorder.bodies).toEqual(['after(body)']);
+    expect(body).toBe('before(after(body))');
+  });
+
+  it('[ID-2] lets two routes record one response, each before the client gets it', async () => {
+    let recorders: Recorder[] = [];
+    let gotAt = 0;
+    let letGoAt = 0;
+    const body = await bodyOf((response) => {
+      recorders = [recorded(response), recorded(response)];
+      response.end('body');
+      recorders[1]!.letGo();
+      void sleep(50).then(() => {
+        letGoAt = performance.now();
+        recorders[0]!.letGo();
+      });
+    }).finally(() => (gotAt = performance.now()));
+    expect(body).toBe('body');
+    expect(recorders.map(({ bodies }) => bodies)).toEqual([['body'], ['body']]);
+    expect(gotAt).toBeGreaterThan(letGoAt);
+  });
+
+  it('[ID-2] says that a response has ended while its end is held back, and not before', async () => {
+    const said: unknown[] = [];
+    await bodyOf((response) => {
+      const say = (): unknown =>
+        said.push([
+          response.headersSent,
+          response.writableEnded,
+          (response as { finished: boolean }).finished,
+        ]);
+      const recorder = recorded(response);
+      response.write('part');
+      say();
+      response.end('end');
+      say();
+      response.setHeader('Location', '/late');
+      said.push(response.getHeader('location'));
+      recorder.letGo();
+      response.on('finish', say);
+    });
+    expect(said).toEqual([[false, false, false], [true, true, true], undefined, [true, true, true]]);
+  });
+
+  it('[ID-2] leaves other responses as they are', async () => {
+    const prototypes = new Set<object | null>();
+    const plain = (response: ServerResponse): void => {
+      prototypes.add(Object.getPrototypeOf(response) as object);
+      response.end('plain');
+    };
+    await bodyOf(plain);
+    await bodyOf((response) => {
+      const recorder = recorded(response);
+      response.end('tapped');
+      recorder.letGo();
+    });
+    expect(await bodyOf(plain)).toBe('plain');
+    expect(prototypes.size).toBe(1);
+  });
+});
