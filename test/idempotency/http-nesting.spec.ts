@@ -19,6 +19,13 @@ import { stateOf } from '../support/idempotency-record.js';
 
 let runs = 0;
 let jobs = 0;
+let gate: Promise<unknown> = Promise.resolve();
+
+class PatientInterceptor implements NestInterceptor {
+  intercept(_: ExecutionContext, next: CallHandler): Observable<unknown> {
+    return next.handle().pipe(retry({ count: 100, delay: 20 }));
+  }
+}
 
 class RetryInterceptor implements NestInterceptor {
   intercept(_: ExecutionContext, next: CallHandler): Observable<unknown> {
@@ -88,6 +95,14 @@ class SubController extends BaseController {
     return await this.createElsewhere();
   }
 
+  @Post('patient')
+  @UseInterceptors(PatientInterceptor)
+  @Idempotent()
+  async patient(): Promise<object> {
+    await gate;
+    return { run: ++runs };
+  }
+
   @Post('retried')
   @UseInterceptors(RetryInterceptor)
   @Idempotent()
@@ -145,6 +160,16 @@ describe.each(PLATFORMS)('idempotent calls inside a request on %s', (platform) =
     expect(await send(http, '/sub/retried')).toEqual({ status: 201, body: '{"run":2}', replayed: false });
     expect(await send(http, '/sub/retried')).toEqual({ status: 201, body: '{"run":2}', replayed: true });
     expect(runs).toBe(2);
+  });
+
+  it('[ID-1] an interceptor that calls the handler again, since the key was taken, claims it again', async () => {
+    let open!: () => void;
+    gate = new Promise<void>((resolve) => (open = resolve));
+    const both = [send(http, '/sub/patient'), send(http, '/sub/patient')];
+    setTimeout(open, 200);
+    const answers = await Promise.all(both);
+    expect(answers.map(({ body }) => body)).toEqual(['{"run":1}', '{"run":1}']);
+    expect(answers.filter(({ replayed }) => replayed)).toHaveLength(1);
   });
 
   it('[ID-3] the last of the handler’s failures decides', async () => {

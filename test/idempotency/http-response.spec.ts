@@ -186,6 +186,14 @@ class ResponsesController {
     response.status(201);
   }
 
+  @Post('forgotten')
+  @Idempotent()
+  forgotten(@Res() response: AnyResponse): void {
+    runs++;
+    setTimeout(started, 100);
+    response.status(201);
+  }
+
   @Post('late')
   @Idempotent({ leaseMs: 1_000 })
   late(@Res() response: AnyResponse): void {
@@ -386,6 +394,13 @@ describe.each(PLATFORMS)('the end of an idempotent response on %s', (platform) =
     );
     const repeat = await send(http, '/never');
     expect(JSON.parse(repeat.body)).toMatchObject({ code: 'IDEMPOTENCY_RESULT_UNAVAILABLE' });
+    expect(runs).toBe(1);
+  });
+
+  it('[ID-3] does not wait for its response as long as the lease once the client has gone', async () => {
+    await sendAndLeave(http, '/forgotten', new Promise<void>((resolve) => (started = resolve)));
+    // The lease is one of half a minute.
+    await waitFor('the run to be given up', isDone);
     expect(runs).toBe(1);
   });
 
