@@ -40,6 +40,12 @@ class Jobs {
     return ++jobs;
   }
 
+  @Idempotent({ key: (id: string) => id })
+  async descend(id: string): Promise<number> {
+    if (id.length < 3) await this.descend(`${id}a`);
+    return ++jobs;
+  }
+
   @Idempotent({
     key: () => {
       throw new Error('no key');
@@ -218,6 +224,16 @@ describe('idempotent calls of providers', () => {
       expect(await module.get(LoudJobs).run('a')).toBe(10);
       expect(await module.get(LoudJobs).run('a')).toBe(10);
       expect(await module.get(Jobs).run('a')).toBe(2);
+    } finally {
+      await module.close();
+    }
+  });
+
+  it('[ID-1] a method that calls itself with another key is another run', async () => {
+    const module = await start(Jobs);
+    try {
+      expect(await module.get(Jobs).descend('a')).toBe(3);
+      expect(await module.get(Jobs).descend('aaa')).toBe(1);
     } finally {
       await module.close();
     }

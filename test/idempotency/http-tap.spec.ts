@@ -102,6 +102,21 @@ describe('the tap of a response', () => {
     expect(said).toEqual([[false, false, false], [true, true, true], undefined, [true, true, true]]);
   });
 
+  it('[ID-2] is not changed by a handler that uses the memory of a chunk again', async () => {
+    let recorder!: Recorder;
+    const body = await bodyOf((response) => {
+      recorder = recorded(response);
+      const chunk = Buffer.from('one ');
+      response.write(chunk);
+      chunk.write('two ');
+      response.end(chunk);
+      chunk.fill('x');
+      recorder.letGo();
+    });
+    expect(body).toBe('one two ');
+    expect(recorder.bodies).toEqual([body]);
+  });
+
   it('[ID-2] leaves other responses as they are', async () => {
     const prototypes = new Set<object | null>();
     const plain = (response: ServerResponse): void => {
