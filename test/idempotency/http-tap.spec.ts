@@ -83,12 +83,7 @@ describe('the tap of a response', () => {
   it('[ID-2] says that a response has ended while its end is held back, and not before', async () => {
     const said: unknown[] = [];
     await bodyOf((response) => {
-      const say = (): unknown =>
-        said.push([
-          response.headersSent,
-          response.writableEnded,
-          (response as { finished: boolean }).finished,
-        ]);
+      const say = (): unknown => said.push([response.headersSent, response.writableEnded, response.finished]);
       const recorder = recorded(response);
       response.write('part');
       say();
