@@ -1,6 +1,5 @@
 import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { ResponseTap, type Recording } from '../../lib/idempotency/http/response-tap.js';
 
 /** Keeps what a tap recorded, and has its end held back until it is told to let go. */
@@ -70,10 +69,10 @@ describe('the tap of a response', () => {
       recorders = [recorded(response), recorded(response)];
       response.end('body');
       recorders[1]!.letGo();
-      void sleep(50).then(() => {
+      setTimeout(() => {
         letGoAt = performance.now();
         recorders[0]!.letGo();
-      });
+      }, 50);
     }).finally(() => (gotAt = performance.now()));
     expect(body).toBe('body');
     expect(recorders.map(({ bodies }) => bodies)).toEqual([['body'], ['body']]);
