@@ -29,12 +29,13 @@ local function is_late()
   return now_ms() > tonumber(ARGV[1])
 end
 
-local function marker_ttl_ms()
-  return string.format('%.0f', tonumber(ARGV[1]) - now_ms() + ${MARKER_MARGIN_MS})
+-- In server time, ms.
+local function marker_end()
+  return string.format('%.0f', tonumber(ARGV[1]) + ${MARKER_MARGIN_MS})
 end
 
 local function remember(answer)
-  if ARGV[2] ~= '' then redis.call('SET', KEYS[1], answer, 'PX', marker_ttl_ms()) end
+  if ARGV[2] ~= '' then redis.call('SET', KEYS[1], answer, 'PXAT', marker_end()) end
   return answer
 end
 `;

@@ -37,7 +37,7 @@ else
       ttl = left < 0 and '${TtlChange.None}' or string.format('%.0f', math.max(left, 1))
     end
     -- The first write: it needs memory, so where Redis has none left it is refused before the old value was taken away.
-    redis.call('SET', KEYS[1], '', 'PX', marker_ttl_ms())
+    redis.call('SET', KEYS[1], '', 'PXAT', marker_end())
     take(KEYS[2])
   end
 end

@@ -18,7 +18,7 @@ end
 local function remember_answer(answer)
   if ARGV[2] ~= '' then
     for _, element in ipairs(answer) do redis.call('RPUSH', KEYS[1], element) end
-    redis.call('PEXPIRE', KEYS[1], marker_ttl_ms())
+    redis.call('PEXPIREAT', KEYS[1], marker_end())
   end
   return answer
 end
@@ -29,7 +29,7 @@ local function take(key)
     redis.call('DEL', key)
   else
     redis.call('RENAME', key, KEYS[1])
-    redis.call('PEXPIRE', KEYS[1], marker_ttl_ms())
+    redis.call('PEXPIREAT', KEYS[1], marker_end())
   end
 end
 
