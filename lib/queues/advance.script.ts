@@ -1,6 +1,6 @@
 import { luaOperation } from '../redis/lua-operation.js';
 import { defineScript } from '../redis/script.js';
-import { luaDeliveries } from './lua-queue.js';
+import { luaHistoryKept } from './lua-queue.js';
 
 /** How a delivery ends. */
 export const Verdict = {
@@ -27,6 +27,16 @@ export const Settled = {
 
 export type Settled = (typeof Settled)[keyof typeof Settled];
 
+/** A job that was taken, and its delivery. */
+export interface Delivery {
+  readonly id: string;
+  /** How many deliveries of the job had ended before. It only grows, so that with the job's id it names this one. */
+  readonly fence: string;
+  /** How often it was delivered, this time included; those that a requeue has forgiven count no longer. */
+  readonly deliveries: number;
+  readonly payload: Buffer;
+}
+
 /** Ended leases that one call looks at. */
 const MAX_ENDED_LEASES = 100;
 
@@ -37,7 +47,7 @@ const MAX_STRAY_IDS = 1_000;
 const LEASE_ENDED = 'its lease ended before it was acknowledged';
 
 /**
- * Ends a delivery, takes the next job, or both in one step. To take is to lease: the job, its lease and its delivery count change together.
+ * Ends deliveries, takes jobs, or both in one step. To take is to lease: the job, its lease and its delivery count change together.
  *
  * Taken is what BLMOVE has put into the caller's own processing list, known to the caller or not; else a job whose lease has ended; else the head
  * of the queue. Recovery so needs nobody else, and the work of a call is bounded.
@@ -47,145 +57,152 @@ const LEASE_ENDED = 'its lease ended before it was acknowledged';
  */
 export const advanceScript = defineScript({
   name: 'queues.advance',
-  keys: ['marker', 'processing', 'pending', 'jobs', 'deliveries', 'leases', 'dead', 'failures', 'consumers'],
-  args: [
-    'notAfterMs',
-    'keepMarker',
-    'verdict',
-    'id',
-    'fence',
-    'failure',
-    'maxDeliveries',
-    'leaseMs',
-    'consumer',
-  ],
+  keys: ['marker', 'processing', 'pending', 'jobs', 'history', 'leases', 'dead', 'consumers'],
+  args: ['notAfterMs', 'keepMarker', 'maxDeliveries', 'leaseMs', 'wanted', 'consumer', '...ends'],
   binary: true,
   lua: `
 -- KEYS[1] marker      kept answer, by which a copy is known
 -- KEYS[2] processing  list of the ids that BLMOVE gave the caller
 -- KEYS[3] pending     list of the ids of jobs to be taken
 -- KEYS[4] jobs        hash of job id to payload
--- KEYS[5] deliveries  hash of job id to <fence>:<deliveries that count no longer>
+-- KEYS[5] history     hash of job id to <deliveries that have ended>:<those that count no longer>:<why the last one failed>
 -- KEYS[6] leases      sorted set of job id by the end of its lease, server time in ms
 -- KEYS[7] dead        sorted set of job id by its death, server time in ms
--- KEYS[8] failures    hash of job id to why its last delivery failed
--- KEYS[9] consumers   sorted set of consumer by when it last showed, server time in ms
+-- KEYS[8] consumers   sorted set of consumer by when it last showed, server time in ms
 -- ARGV[1] notAfterMs  server time in ms past which nothing is done
 -- ARGV[2] keepMarker  '1' or ''
--- ARGV[3] verdict     ack | retry | release | bury, or '' to end no delivery
--- ARGV[4] id          of the job whose delivery ends, or ''
--- ARGV[5] fence       of the delivery that ends, or ''
--- ARGV[6] failure     why it failed, or ''
--- ARGV[7] maxDeliveries
--- ARGV[8] leaseMs     lease of the job to take, in ms, or '' to take none
--- ARGV[9] consumer    to be shown as alive, since it is about to wait by BLMOVE, or ''
--- returns {done | dead | lost | '', id, fence, deliveries that count, payload} with '' for all of the job when none was taken,
---   or {TOO_LATE}
-${luaOperation}${luaDeliveries}
-local PROCESSING, PENDING, JOBS, DELIVERIES = KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local LEASES, DEAD, FAILURES, CONSUMERS = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+-- ARGV[3] maxDeliveries
+-- ARGV[4] leaseMs     lease of the jobs to take, in ms
+-- ARGV[5] wanted      how many jobs to take, if there are
+-- ARGV[6] consumer    to be shown as alive, since it is about to wait by BLMOVE, or ''
+-- ARGV[7…] ends       for each delivery to be ended: ack | retry | release | bury, the job's id, its fence, why it failed or ''
+-- returns {answer, payload of the first job taken, …}, where answer is
+--   <done | dead | lost>,…|<id>:<deliveries that have ended>:<those that count no longer>,…
+--   with one for each delivery to be ended, then one for each job taken; or {TOO_LATE}
+${luaOperation}${luaHistoryKept}
+local PROCESSING, PENDING, JOBS, HISTORY, LEASES, DEAD, CONSUMERS = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local FIRST_END = 7
 
-local function reply(settled, id, fence, count)
-  local payload = id ~= '' and redis.call('HGET', JOBS, id)
-  if not payload then return {settled, '', '', '', ''} end
-  return {settled, id, fence, count, payload}
+-- Nobody was given the job after this delivery, and it was not given back. That its time is over does not end it.
+local function is_held(id, fence, ended)
+  return ended == tonumber(fence) and redis.call('ZSCORE', LEASES, id)
 end
 
 local stored = recall()
 if stored then
-  local settled, id, fence, count = string.match(stored, '^(%a*)|([^|]*)|(%d*)|(%d*)$')
-  -- A job that was lost again before this copy came is not given away a second time.
-  if id ~= '' and not is_held(DELIVERIES, LEASES, id, fence) then id = '' end
-  return reply(settled, id, fence, count)
-end
-if is_late() then return {'TOO_LATE'} end
--- A key of another type fails here, ahead of the first write; the others are read in any case.
-redis.call('LLEN', PROCESSING)
-redis.call('LLEN', PENDING)
-redis.call('HLEN', JOBS)
-redis.call('HLEN', DELIVERIES)
-redis.call('ZCARD', LEASES)
-redis.call('ZCARD', DEAD)
-redis.call('HLEN', FAILURES)
-redis.call('ZCARD', CONSUMERS)
-
-local now, max = now_ms(), tonumber(ARGV[7])
-
-local function bury(id, failure)
-  redis.call('ZADD', DEAD, digits(now), id)
-  if failure ~= '' then redis.call('HSET', FAILURES, id, failure) end
-end
-
-local function settle(verdict, id, fence, failure)
-  if not is_held(DELIVERIES, LEASES, id, fence) then return 'lost' end
-  redis.call('ZREM', LEASES, id)
-  if verdict == 'ack' then
-    redis.call('HDEL', JOBS, id)
-    redis.call('HDEL', DELIVERIES, id)
-    redis.call('HDEL', FAILURES, id)
-    return 'done'
-  end
-  if verdict == 'release' then
-    redis.call('LPUSH', PENDING, id)
-    return 'done'
-  end
-  local total, forgiven = deliveries_of(DELIVERIES, id)
-  if verdict == 'bury' or total - forgiven >= max then
-    bury(id, failure)
-    return 'dead'
-  end
-  if failure ~= '' then redis.call('HSET', FAILURES, id, failure) end
-  redis.call('RPUSH', PENDING, id)
-  return 'done'
-end
-
-local function is_job(id)
-  return redis.call('HEXISTS', JOBS, id) == 1
-end
-
-local function pop(list)
-  for _ = 1, ${MAX_STRAY_IDS} do
-    local id = redis.call('LPOP', list)
-    if not id then return nil end
-    if is_job(id) then return id end
-  end
-  return nil
-end
-
-local function next_ended()
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', digits(now), 'LIMIT', 0, ${MAX_ENDED_LEASES})) do
-    redis.call('ZREM', LEASES, id)
-    if is_job(id) then
-      local total, forgiven = deliveries_of(DELIVERIES, id)
-      if total - forgiven < max then return id end
-      bury(id, '${LEASE_ENDED}')
+  local settled, taken = string.match(stored, '^(.*)|(.*)$')
+  local kept, reply = {}, {''}
+  for delivery, id, fence in string.gmatch(taken, '(([^:,]+):(%d+):%d+)') do
+    -- A job that was lost again before this copy came is not given away a second time.
+    local payload = is_held(id, fence, (history_of(HISTORY, id))) and redis.call('HGET', JOBS, id)
+    if payload then
+      kept[#kept + 1] = delivery
+      reply[#reply + 1] = payload
     end
   end
-  return nil
+  reply[1] = settled .. '|' .. table.concat(kept, ',')
+  return reply
 end
 
-local settled, taken, fence, count = '', '', '', ''
-if ARGV[3] ~= '' then settled = settle(ARGV[3], ARGV[4], ARGV[5], ARGV[6]) end
-if ARGV[8] ~= '' then
-  local id = pop(PROCESSING) or next_ended() or pop(PENDING)
-  if id then
-    local total, forgiven = deliveries_of(DELIVERIES, id)
-    taken, fence, count = id, digits(total + 1), digits(total + 1 - forgiven)
-    redis.call('HSET', DELIVERIES, id, fence .. ':' .. digits(forgiven))
-    redis.call('ZADD', LEASES, digits(now + tonumber(ARGV[8])), id)
+local now, max, wanted = now_ms(), tonumber(ARGV[3]), tonumber(ARGV[5])
+if now > tonumber(ARGV[1]) then return {'TOO_LATE'} end
+
+-- A key of another type fails ahead of the first write. What is acknowledged and what is taken from the queue is read before, or written first; where there is
+-- more to do, this is called before.
+local function check_types()
+  redis.call('LLEN', PROCESSING)
+  redis.call('LLEN', PENDING)
+  redis.call('HLEN', JOBS)
+  redis.call('HLEN', HISTORY)
+  redis.call('ZCARD', LEASES)
+  redis.call('ZCARD', DEAD)
+end
+if ARGV[6] ~= '' then redis.call('ZCARD', CONSUMERS) end
+
+local settled, taken, reply = {}, {}, {''}
+
+if ARGV[FIRST_END] then
+  local only_acks = wanted == 0
+  for i = FIRST_END, #ARGV, 4 do only_acks = only_acks and ARGV[i] == '${Verdict.Ack}' end
+  if not only_acks then check_types() end
+  for i = FIRST_END, #ARGV, 4 do
+    local verdict, id, fence, failure = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+    local ended, forgiven, failure_before = history_of(HISTORY, id)
+    local became = '${Settled.Done}'
+    if not is_held(id, fence, ended) then
+      became = '${Settled.Lost}'
+    elseif verdict == '${Verdict.Ack}' then
+      redis.call('HDEL', JOBS, id)
+      redis.call('ZREM', LEASES, id)
+      if ended > 0 then redis.call('HDEL', HISTORY, id) end
+    else
+      redis.call('ZREM', LEASES, id)
+      keep_history(HISTORY, id, ended + 1, forgiven, failure ~= '' and failure or failure_before)
+      if verdict == '${Verdict.Release}' then
+        redis.call('LPUSH', PENDING, id)
+      elseif verdict == '${Verdict.Bury}' or ended + 1 - forgiven >= max then
+        redis.call('ZADD', DEAD, digits(now), id)
+        became = '${Settled.Dead}'
+      else
+        redis.call('RPUSH', PENDING, id)
+      end
+    end
+    settled[#settled + 1] = became
   end
 end
-if ARGV[9] ~= '' then redis.call('ZADD', CONSUMERS, digits(now), ARGV[9]) end
-remember(settled .. '|' .. taken .. '|' .. fence .. '|' .. count)
-return reply(settled, taken, fence, count)
+
+if wanted > 0 then
+  local moved, over = redis.call('LLEN', PROCESSING), redis.call('ZCOUNT', LEASES, '-inf', digits(now))
+  if moved > 0 or over > 0 then
+    check_types()
+    -- To the head of the queue, from where it is taken at once.
+    local first = {}
+    for _ = 1, math.min(moved, wanted) do first[#first + 1] = redis.call('LPOP', PROCESSING) end
+    for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', digits(now), 'LIMIT', 0, ${MAX_ENDED_LEASES})) do
+      if #first == wanted then break end
+      redis.call('ZREM', LEASES, id)
+      if redis.call('HEXISTS', JOBS, id) == 1 then
+        local ended, forgiven, failure = history_of(HISTORY, id)
+        if ended + 1 - forgiven < max then
+          keep_history(HISTORY, id, ended + 1, forgiven, failure)
+          first[#first + 1] = id
+        else
+          keep_history(HISTORY, id, ended + 1, forgiven, '${LEASE_ENDED}')
+          redis.call('ZADD', DEAD, digits(now), id)
+        end
+      end
+    end
+    for i = #first, 1, -1 do redis.call('LPUSH', PENDING, first[i]) end
+  end
+
+  local lease_end = digits(now + tonumber(ARGV[4]))
+  for _ = 1, wanted + ${MAX_STRAY_IDS} do
+    local id = #taken < wanted and redis.call('LINDEX', PENDING, 0)
+    if not id then break end
+    local payload, history = redis.call('HGET', JOBS, id), redis.call('HGET', HISTORY, id)
+    redis.call('LPOP', PENDING)
+    if payload then
+      redis.call('ZADD', LEASES, lease_end, id)
+      taken[#taken + 1] = id .. ':' .. (history and string.match(history, '^%d+:%d+') or '0:0')
+      reply[#reply + 1] = payload
+    end
+  end
+end
+
+if ARGV[6] ~= '' then redis.call('ZADD', CONSUMERS, digits(now), ARGV[6]) end
+reply[1] = remember(table.concat(settled, ',') .. '|' .. table.concat(taken, ','))
+return reply
 `,
   reply: (raw) => {
-    const [settled, id, fence, deliveries, payload] = raw as Buffer[];
+    const [answer, ...payloads] = raw as [Buffer, ...Buffer[]];
+    const [settled, taken] = answer.toString().split('|') as [string, string];
+    const deliveries = taken.split(',');
     return {
-      settled: String(settled) as Settled,
-      taken: id?.length
-        ? { id: String(id), fence: String(fence), deliveries: Number(deliveries), payload: payload! }
-        : undefined,
+      settled: settled.split(',') as Settled[],
+      taken: payloads.map((payload, i): Delivery => {
+        const [id, ended, forgiven] = deliveries[i]!.split(':') as [string, string, string];
+        return { id, fence: ended, deliveries: Number(ended) + 1 - Number(forgiven), payload };
+      }),
     };
   },
 });

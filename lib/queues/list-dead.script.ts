@@ -1,29 +1,28 @@
 import { defineScript } from '../redis/script.js';
-import { luaDeliveries } from './lua-queue.js';
+import { luaHistory } from './lua-queue.js';
 
 /** Reads dead letters in the order they died. */
 export const listDeadScript = defineScript({
   name: 'queues.listDead',
-  keys: ['dead', 'jobs', 'deliveries', 'failures'],
+  keys: ['dead', 'jobs', 'history'],
   args: ['offset', 'limit'],
   binary: true,
   lua: `
 -- KEYS[1] dead        sorted set of job id by its death, server time in ms
 -- KEYS[2] jobs        hash of job id to payload
--- KEYS[3] deliveries  hash of job id to <fence>:<deliveries that count no longer>
--- KEYS[4] failures    hash of job id to why its last delivery failed
+-- KEYS[3] history     hash of job id to <deliveries that have ended>:<those that count no longer>:<why the last one failed>
 -- ARGV[1] offset  how many to leave out, the oldest first
 -- ARGV[2] limit   how many at the most
 -- returns for each {id, moment it died in ms, deliveries that count, reason, payload}
-${luaDeliveries}
+${luaHistory}
 local letters = {}
 local last = string.format('%.0f', tonumber(ARGV[1]) + tonumber(ARGV[2]) - 1)
 for _, id in ipairs(redis.call('ZRANGE', KEYS[1], ARGV[1], last)) do
   local payload = redis.call('HGET', KEYS[2], id)
   if payload then
-    local fence, forgiven = deliveries_of(KEYS[3], id)
+    local ended, forgiven, failure = history_of(KEYS[3], id)
     local died = digits(tonumber(redis.call('ZSCORE', KEYS[1], id)))
-    letters[#letters + 1] = {id, died, digits(fence - forgiven), redis.call('HGET', KEYS[4], id) or '', payload}
+    letters[#letters + 1] = {id, died, digits(ended - forgiven), failure, payload}
   end
 end
 return letters

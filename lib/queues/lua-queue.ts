@@ -1,21 +1,23 @@
 /**
- * Shared by the scripts that look at a job's deliveries: `deliveries_of` answers its fence, which is how often it was delivered ever, and how many of
- * these count no longer, since it was requeued from the dead letters after them.
+ * Shared by the scripts that look at a job's deliveries: how many of them have ended without the job being done, how many of these count no longer, since
+ * it was requeued from the dead letters after them, and why the last one failed. A job that has none has no history.
  */
-export const luaDeliveries = `
-local function deliveries_of(deliveries_key, id)
-  local stored = redis.call('HGET', deliveries_key, id)
-  if not stored then return 0, 0 end
-  local fence, forgiven = string.match(stored, '^(%d+):(%d+)$')
-  return tonumber(fence), tonumber(forgiven)
-end
-
+export const luaHistory = `
 local function digits(number)
   return string.format('%.0f', number)
 end
 
--- Whether the delivery still holds its job: nobody was given the job after it, and it was not given back. That its time is over does not end it.
-local function is_held(deliveries_key, leases_key, id, fence)
-  return redis.call('ZSCORE', leases_key, id) and digits((deliveries_of(deliveries_key, id))) == fence
+local function history_of(history_key, id)
+  local stored = redis.call('HGET', history_key, id)
+  if not stored then return 0, 0, '' end
+  local ended, forgiven, failure = string.match(stored, '^(%d+):(%d+):(.*)$')
+  return tonumber(ended), tonumber(forgiven), failure
+end
+`;
+
+/** And for those that add to it. */
+export const luaHistoryKept = `${luaHistory}
+local function keep_history(history_key, id, ended, forgiven, failure)
+  redis.call('HSET', history_key, id, digits(ended) .. ':' .. digits(forgiven) .. ':' .. failure)
 end
 `;

@@ -18,16 +18,13 @@ ${luaOperation}
 local stored = recall()
 if stored then return stored end
 if is_late() then return 'TOO_LATE' end
--- A key of another type fails here, ahead of the first write.
+-- A key of another type fails here, or as the first write, which needs memory too: where there is none, nothing is pushed.
 redis.call('LLEN', KEYS[2])
-redis.call('HLEN', KEYS[3])
-
-remember('PUSHED')
 for i = 3, #ARGV, 2 do
   redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1])
   redis.call('RPUSH', KEYS[2], ARGV[i])
 end
-return 'PUSHED'
+return remember('PUSHED')
 `,
   reply: () => undefined,
 });

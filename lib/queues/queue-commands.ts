@@ -1,20 +1,20 @@
 import { randomInt } from 'node:crypto';
 import { describe, OutcomeUnknownError, type LeaseLostError } from '../atomic-redis.errors.js';
 import type { OperationType } from '../observability/event-types.js';
-import type { Observer, Operation } from '../observability/observer.js';
+import type { Operation } from '../observability/observer.js';
 import { Deadline } from '../redis/deadline.js';
-import type { OperationOptions, OperationRunner } from '../redis/operation-runner.js';
+import type { OperationOptions } from '../redis/operation-runner.js';
 import { randomId } from '../redis/random-id.js';
-import type { RedisConnection } from '../redis/redis-connection.js';
-import type { NamedValues, Script } from '../redis/script.js';
-import type { ScriptRunner } from '../redis/script-runner.js';
-import type { WorkInFlight } from '../redis/work-in-flight.js';
-import { advanceScript, type Settled, type Verdict } from './advance.script.js';
+import type { ArgumentsOf, NamedValues, Script } from '../redis/script.js';
+import { advanceScript, type Delivery } from './advance.script.js';
+import { Advances, type Advanced, type Settlement, type Take, type Terms } from './advances.js';
 import { countsScript } from './counts.script.js';
 import { extendScript } from './extend.script.js';
 import { lapsedScript } from './lapsed.script.js';
 import { listDeadScript } from './list-dead.script.js';
 import { pushScript } from './push.script.js';
+import { Pushes, type Job } from './pushes.js';
+import type { QueueAccess, RedisAccess } from './queue-access.js';
 import { queueKeys, type QueueKeys } from './queue-keys.js';
 import type { QueueCallOptions } from './queue.options.js';
 import { reclaimScript } from './reclaim.script.js';
@@ -40,120 +40,69 @@ const FORGET_MS = 3_600_000;
 /** Processing lists that are looked into at a time. */
 const MAX_LISTS = 100;
 
-/** One delivery of a job: no other has its id and fence. */
-export interface Delivery {
-  readonly id: string;
-  readonly fence: string;
-  readonly deliveries: number;
-  readonly payload: Buffer;
-}
-
-export interface Settlement {
-  readonly verdict: Verdict;
-  readonly delivery: Pick<Delivery, 'id' | 'fence'>;
-  /** Why it failed. */
-  readonly failure?: string | undefined;
-}
-
-export interface TakeSettings {
-  readonly leaseMs: number;
-  /** Whether the consumer waits by BLMOVE when there is nothing to take. */
-  readonly willWait: boolean;
-}
-
-export interface RedisAccess {
-  readonly connection: RedisConnection;
-  readonly operations: OperationRunner;
-  readonly scripts: ScriptRunner;
-  readonly inFlight: WorkInFlight;
-  readonly observer: Observer;
-  readonly timeoutMs: number;
-}
-
 /** The scripts on one queue, as one consumer: the process's share in the queue, with a processing list of its own. */
 export class QueueCommands {
-  readonly keys: QueueKeys;
-  /** Never used before, so that nobody else's BLMOVE is under way into its list. */
-  private readonly consumer = randomId('base64url');
-  readonly processing: string;
-  /** For messages. */
-  private readonly name: string;
+  private readonly access: QueueAccess;
+  private readonly pushes: Pushes;
+  private readonly advances: Advances;
   private reclaimedAt = performance.now();
 
-  constructor(
-    readonly queue: string,
-    private readonly redis: RedisAccess,
-  ) {
-    this.keys = queueKeys(redis.connection.keys, queue);
-    this.processing = this.keys.processing(this.consumer);
-    this.name = `queue ${describe(queue)}`;
+  constructor(queue: string, redis: RedisAccess) {
+    const keys = queueKeys(redis.connection.keys, queue);
+    // Never used before, so that nobody else's BLMOVE is under way into its list.
+    const consumer = randomId('base64url');
+    const title = `queue ${describe(queue)}`;
+    this.access = { redis, queue, title, keys, consumer, processing: keys.processing(consumer) };
+    this.pushes = new Pushes(this.access);
+    this.advances = new Advances(this.access);
+  }
+
+  get queue(): string {
+    return this.access.queue;
+  }
+
+  get keys(): QueueKeys {
+    return this.access.keys;
+  }
+
+  get processing(): string {
+    return this.access.processing;
   }
 
   /** Runs an operation of the queue, and tells of its end. */
   observe<T>(type: OperationType, work: () => Promise<T>, changed?: (result: T) => boolean): Promise<T> {
-    const { observer } = this.redis;
+    const { observer } = this.access.redis;
     return observer.operation(type, work, { name: this.queue, ...(changed && { changed }) });
   }
 
   /** For a delivery, whose end is elsewhere. */
   beginProcessing(): Operation {
-    return this.redis.observer.begin('queues.process', this.queue);
+    return this.access.redis.observer.begin('queues.process', this.queue);
   }
 
   /** Tells that a job's lease was lost. */
   leaseLost({ code }: LeaseLostError): void {
-    this.redis.observer.occurred({ type: 'lease.lost', pattern: 'queues', name: this.queue, error: code });
+    this.access.redis.observer.occurred({
+      type: 'lease.lost',
+      pattern: 'queues',
+      name: this.queue,
+      error: code,
+    });
   }
 
-  push(
-    jobs: readonly (readonly [id: string, payload: string | Buffer])[],
-    options: OperationOptions,
-  ): Promise<void> {
-    const { pending, jobs: all } = this.keys;
-    const args = { idsAndPayloads: jobs.flat() };
-    return this.redis.operations.run(
-      `Pushing to ${this.name}`,
-      pushScript,
-      this.queue,
-      { pending, jobs: all },
-      args,
-      options,
-    );
+  /** All or none of them. */
+  push(jobs: readonly Job[], options: OperationOptions): Promise<void> {
+    return this.pushes.push(jobs, options);
   }
 
   /** Ends a delivery, takes a job, or both, in one round trip. */
   advance(
     settlement: Settlement | undefined,
-    take: TakeSettings | undefined,
-    maxDeliveries: number,
+    take: Take | undefined,
+    terms: Terms,
     options: QueueCallOptions,
-  ): Promise<{ settled: Settled; taken: Delivery | undefined }> {
-    const { pending, jobs, deliveries, leases, dead, failures, consumers } = this.keys;
-    return this.redis.operations.run(
-      `${settlement ? 'Ending a job of' : 'Taking from'} ${this.name}`,
-      advanceScript,
-      this.queue,
-      {
-        processing: this.processing,
-        pending,
-        jobs,
-        deliveries,
-        leases,
-        dead,
-        failures,
-        consumers,
-      },
-      {
-        verdict: settlement?.verdict ?? '',
-        id: settlement?.delivery.id ?? '',
-        fence: settlement?.delivery.fence ?? '',
-        failure: settlement?.failure ?? '',
-        maxDeliveries,
-        leaseMs: take?.leaseMs ?? '',
-        consumer: take?.willWait ? this.consumer : '',
-      },
-      options,
-    );
+  ): Promise<Advanced> {
+    return this.advances.advance(settlement, take, terms, options);
   }
 
   async extend(
@@ -161,12 +110,12 @@ export class QueueCommands {
     leaseMs: number,
     options: QueueCallOptions,
   ): Promise<boolean> {
-    const { deliveries, leases } = this.keys;
-    return await this.redis.operations.run(
-      `Extending a lease of ${this.name}`,
+    const { history, leases } = this.keys;
+    return await this.access.redis.operations.run(
+      `Extending a lease of ${this.access.title}`,
       extendScript,
       this.queue,
-      { deliveries, leases },
+      { history, leases },
       { id, fence, leaseMs },
       options,
     );
@@ -188,13 +137,13 @@ export class QueueCommands {
       {},
     );
     if (lapsed.length > 0) {
-      await this.reclaimFrom(lapsed, GRACE_MS, FORGET_MS, Deadline.in(this.redis.timeoutMs));
+      await this.reclaimFrom(lapsed, GRACE_MS, FORGET_MS, Deadline.in(this.access.redis.timeoutMs));
     }
   }
 
   /** Gives back what this consumer was given and did not lease. `forget`: no BLMOVE of its own can arrive any more. */
   async giveBack(forget: boolean, deadline: Deadline): Promise<void> {
-    await this.reclaimFrom([this.consumer], -1, forget ? -1 : FORGET_MS, deadline);
+    await this.reclaimFrom([this.access.consumer], -1, forget ? -1 : FORGET_MS, deadline);
   }
 
   private async reclaimFrom(
@@ -203,7 +152,7 @@ export class QueueCommands {
     forgetMs: number,
     deadline: Deadline,
   ): Promise<void> {
-    const { scripts, inFlight } = this.redis;
+    const { scripts, inFlight } = this.access.redis;
     const { pending, consumers: registry } = this.keys;
     await inFlight.track(() =>
       scripts.run(
@@ -221,8 +170,8 @@ export class QueueCommands {
   }
 
   async listDead(offset: number, limit: number, options: { timeoutMs?: number }) {
-    const { dead, jobs, deliveries, failures } = this.keys;
-    return await this.read(listDeadScript, { dead, jobs, deliveries, failures }, { offset, limit }, options);
+    const { dead, jobs, history } = this.keys;
+    return await this.read(listDeadScript, { dead, jobs, history }, { offset, limit }, options);
   }
 
   /** @param which ids, or how many of those that died first */
@@ -231,13 +180,13 @@ export class QueueCommands {
     which: readonly string[] | number,
     options: QueueCallOptions,
   ): Promise<number> {
-    const { dead, pending, jobs, deliveries, failures } = this.keys;
+    const { dead, pending, jobs, history } = this.keys;
     const byNumber = typeof which === 'number';
-    return await this.redis.operations.run(
-      `Taking from the dead letters of ${this.name}`,
+    return await this.access.redis.operations.run(
+      `Taking from the dead letters of ${this.access.title}`,
       takeDeadScript,
       this.queue,
-      { dead, pending, jobs, deliveries, failures },
+      { dead, pending, jobs, history },
       { action, limit: byNumber ? which : '', ids: byNumber ? [] : which },
       options,
     );
@@ -246,10 +195,10 @@ export class QueueCommands {
   private async read<Keys extends readonly string[], Args extends readonly string[], Reply>(
     script: Script<Keys, Args, Reply>,
     keys: NamedValues<Keys, string>,
-    args: Parameters<typeof this.redis.scripts.run<Keys, Args, Reply>>[2],
-    { timeoutMs = this.redis.timeoutMs }: { timeoutMs?: number },
+    args: ArgumentsOf<Args>,
+    { timeoutMs = this.access.redis.timeoutMs }: { timeoutMs?: number },
   ): Promise<Reply> {
-    const { scripts, inFlight, connection } = this.redis;
+    const { scripts, inFlight, connection } = this.access.redis;
     return await inFlight.track(() =>
       scripts.run(script, keys, args, Deadline.in(timeoutMs)).catch((error: unknown) => {
         // A read has no outcome to be unknown.

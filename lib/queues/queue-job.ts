@@ -1,9 +1,10 @@
 import { LeaseLostError, OutcomeUnknownError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import { LazyAbort } from '../redis/lazy-abort.js';
-import { Settled, Verdict } from './advance.script.js';
-import type { Delivery, QueueCommands } from './queue-commands.js';
-import type { QueueReader } from './queue-reader.js';
+import { Settled, Verdict, type Delivery } from './advance.script.js';
+import type { Settlement, Take } from './advances.js';
+import type { QueueCommands } from './queue-commands.js';
+import type { Advanced, QueueReader } from './queue-reader.js';
 import { leaseMsCheck, queueCallOptionChecks, type QueueCallOptions } from './queue.options.js';
 
 export interface RetryOptions extends QueueCallOptions {
@@ -36,13 +37,15 @@ export class QueueJob<T = unknown> {
   readonly payload: T;
   /** How often the job was delivered, this time included; counted anew when it is requeued from the dead letters. */
   readonly deliveries: number;
-  /** Aborts with a `LeaseLostError` as soon as it is known that the lease was lost. */
-  readonly signal: AbortSignal;
 
   constructor(private readonly taken: TakenJob<T>) {
     ({ id: this.id, deliveries: this.deliveries } = taken.delivery);
     this.payload = taken.payload;
-    this.signal = taken.signal;
+  }
+
+  /** Aborts with a `LeaseLostError` as soon as it is known that the lease was lost. */
+  get signal(): AbortSignal {
+    return this.taken.signal;
   }
 
   /**
@@ -53,12 +56,12 @@ export class QueueJob<T = unknown> {
    * @throws OutcomeUnknownError when it was sent and not answered in time. Called again it acknowledges the job if it was not; else it throws the same, since
    * a job that was acknowledged cannot be told from one whose lease was lost
    */
-  async ack(options: QueueCallOptions = {}): Promise<boolean> {
+  ack(options: QueueCallOptions = {}): Promise<boolean> {
     const ack = async (): Promise<boolean> => {
       checkOptions('options', options);
       return (await this.taken.end(Verdict.Ack, undefined, options)) !== Settled.Lost;
     };
-    return await this.taken.commands.observe('queues.ack', ack, Boolean);
+    return this.taken.commands.observe('queues.ack', ack, Boolean);
   }
 
   /**
@@ -112,7 +115,7 @@ export class QueueJob<T = unknown> {
 interface Ending {
   readonly verdict: Verdict;
   /** What becomes of the delivery. */
-  readonly settled: Promise<Settled>;
+  readonly advanced: Promise<{ readonly settled: Settled }>;
 }
 
 /** What the library does with a job that was taken. */
@@ -149,27 +152,19 @@ export class TakenJob<T> {
   /** A delivery ends once: the same end again gets the same answer, another one finds the job gone. An end that failed may be tried again. */
   async end(verdict: Verdict, failure: string | undefined, options: QueueCallOptions): Promise<Settled> {
     if (this.ending) return await this.endedAlready(verdict, this.ending);
-    const { delivery } = this;
-    return await this.endBy(verdict, () => this.reader.end({ verdict, delivery, failure }, options));
+    return (await this.endBy({ verdict, delivery: this.delivery, failure }, undefined, options)).settled;
   }
 
   async endAndTakeNext(
     verdict: Verdict,
     failure: string | undefined,
     options: QueueCallOptions,
-  ): Promise<{ settled: Settled; next: TakenJob<T> | undefined }> {
-    if (this.ending || this.unknownAck) {
-      const settled = await this.end(verdict, failure, options);
-      return { settled, next: await this.reader.takeNow(undefined, false, options) };
-    }
-    const { delivery } = this;
-    let next: TakenJob<T> | undefined;
-    const settled = await this.endBy(verdict, async () => {
-      const both = await this.reader.endAndTake({ verdict, delivery, failure }, options);
-      next = both.next;
-      return both.settled;
-    });
-    return { settled, next };
+  ): Promise<Advanced<T>> {
+    const take = { willWait: false };
+    if (!this.ending && !this.unknownAck)
+      return await this.endBy({ verdict, delivery: this.delivery, failure }, take, options);
+    const settled = await this.end(verdict, failure, options);
+    return { ...(await this.reader.advance(undefined, take, options)), settled };
   }
 
   async extend(leaseMs: number | undefined, options: QueueCallOptions): Promise<boolean> {
@@ -187,7 +182,7 @@ export class TakenJob<T> {
 
   /** Its time is over. Where its holder is ending it, that end says whether it was lost. */
   loseUnlessEnded(): void {
-    if (this.ending) this.ending.settled.catch(() => this.lose());
+    if (this.ending) this.ending.advanced.catch(() => this.lose());
     else this.lose();
   }
 
@@ -196,12 +191,17 @@ export class TakenJob<T> {
     this.abort.abort(new LeaseLostError());
   }
 
-  private async endBy(verdict: Verdict, run: () => Promise<Settled>): Promise<Settled> {
-    const settled = run();
-    const ending = (this.current = { verdict, settled });
+  private async endBy(
+    settlement: Settlement,
+    take: Take | undefined,
+    options: QueueCallOptions,
+  ): Promise<Advanced<T>> {
+    const { verdict } = settlement;
+    const advanced = this.reader.advance(settlement, take, options);
+    const ending = (this.current = { verdict, advanced });
     try {
-      const answer = await settled;
-      if (answer === Settled.Lost) {
+      const answer = await advanced;
+      if (answer.settled === Settled.Lost) {
         // What looks lost may have been acknowledged by the call before, and then nobody is given it.
         if (this.unknownAck) throw this.unknownAck;
         this.lose();
@@ -215,7 +215,7 @@ export class TakenJob<T> {
   }
 
   private async endedAlready(verdict: Verdict, ending: Ending): Promise<Settled> {
-    const settled = await ending.settled;
+    const { settled } = await ending.advanced;
     return verdict === ending.verdict ? settled : Settled.Lost;
   }
 }

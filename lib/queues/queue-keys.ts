@@ -7,16 +7,14 @@ export interface QueueKeys {
   /** Hash of job id to payload, from push to acknowledgement or purge. */
   readonly jobs: string;
   /**
-   * Hash of job id to `<fence>:<forgiven>`: how often the job was delivered ever, and how often before it was last requeued from the dead letters.
-   * The first number only grows, so that with the job's id it names one delivery.
+   * Hash of job id to `<ended>:<forgiven>:<failure>`: how many of its deliveries have ended and did not do it, how many of these a requeue from the
+   * dead letters has forgiven, and why the last one failed. Only of jobs that have come back.
    */
-  readonly deliveries: string;
+  readonly history: string;
   /** Sorted set of job id by the moment its lease ends, in Redis's time. */
   readonly leases: string;
   /** Sorted set of job id by the moment it was given up, in Redis's time. */
   readonly dead: string;
-  /** Hash of job id to why its last delivery failed. */
-  readonly failures: string;
   /** Sorted set of consumer by the moment it last showed, in Redis's time: whose processing lists are to be looked into. */
   readonly consumers: string;
   /** List of the job ids that BLMOVE gave a consumer, until they are leased, which is its next step. */
@@ -28,10 +26,9 @@ export function queueKeys(space: KeySpace, queue: string): QueueKeys {
   return {
     pending: key('pending'),
     jobs: key('jobs'),
-    deliveries: key('deliveries'),
+    history: key('history'),
     leases: key('leases'),
     dead: key('dead'),
-    failures: key('failures'),
     consumers: key('consumers'),
     processing: (consumer) => key(`processing:${consumer}`),
   };

@@ -1,17 +1,17 @@
 import { Deadline } from '../redis/deadline.js';
-import { Verdict, type Settled } from './advance.script.js';
+import { Verdict, type Delivery, type Settled } from './advance.script.js';
+import type { Settlement, Take, Terms } from './advances.js';
 import type { Arrivals } from './arrivals.js';
 import type { PayloadFormat } from './payload-format.js';
-import type { Delivery, QueueCommands, Settlement } from './queue-commands.js';
+import type { QueueCommands } from './queue-commands.js';
 import { TakenJob } from './queue-job.js';
 import type { QueueCallOptions } from './queue.options.js';
 
-/** What is kept of why a delivery failed. */
-const MAX_FAILURE_CHARS = 500;
-
-export interface ReaderSettings {
-  readonly leaseMs: number;
-  readonly maxDeliveries: number;
+/** What became of a delivery, and the job taken. */
+export interface Advanced<T> {
+  /** `done` where there was none to end. */
+  readonly settled: Settled;
+  readonly next: TakenJob<T> | undefined;
 }
 
 export interface TakeCall extends QueueCallOptions {
@@ -27,7 +27,7 @@ export class QueueReader<T> {
     /** Held as a whole: it is the process's share in the queue for as long as anybody has it. */
     private readonly share: { readonly commands: QueueCommands; readonly arrivals: Arrivals },
     private readonly format: PayloadFormat,
-    readonly settings: ReaderSettings,
+    readonly terms: Terms,
   ) {}
 
   get commands(): QueueCommands {
@@ -36,75 +36,51 @@ export class QueueReader<T> {
 
   async take({ waitMs, leaseMs, signal, ...options }: TakeCall): Promise<TakenJob<T> | undefined> {
     const until = Deadline.in(waitMs);
+    const terms = leaseMs === undefined ? this.terms : { ...this.terms, leaseMs };
     signal?.throwIfAborted();
     for (;;) {
       if (this.commands.isReclaimDue) await this.commands.reclaim();
-      const taken = await this.takeNow(leaseMs, waitMs > 0, options);
-      if (taken || until.passed) return taken;
+      const { next } = await this.advance(undefined, { willWait: waitMs > 0 }, options, terms);
+      if (next || until.passed) return next;
       if (!(await this.share.arrivals.turn(until, signal))) return undefined;
     }
   }
 
-  async takeNow(
-    leaseMs: number | undefined,
-    willWait: boolean,
-    options: QueueCallOptions,
-  ): Promise<TakenJob<T> | undefined> {
-    return (await this.advance(undefined, { leaseMs: leaseMs ?? this.settings.leaseMs, willWait }, options))
-      .next;
-  }
-
-  async end(settlement: Settlement, options: QueueCallOptions): Promise<Settled> {
-    return (await this.advance(settlement, undefined, options)).settled;
-  }
-
-  async endAndTake(
-    settlement: Settlement,
-    options: QueueCallOptions,
-  ): Promise<{ settled: Settled; next: TakenJob<T> | undefined }> {
-    return await this.advance(settlement, { leaseMs: this.settings.leaseMs, willWait: false }, options);
-  }
-
   async extend(delivery: Delivery, leaseMs: number | undefined, options: QueueCallOptions): Promise<boolean> {
-    return await this.commands.extend(delivery, leaseMs ?? this.settings.leaseMs, options);
+    return await this.commands.extend(delivery, leaseMs ?? this.terms.leaseMs, options);
   }
 
-  /** A job whose payload cannot be read would be taken again and again: it goes to the dead letters, and the next one is taken. */
-  private async advance(
+  /** Ends a delivery, takes a job without waiting for one, or both. */
+  async advance(
     settlement: Settlement | undefined,
-    take: { leaseMs: number; willWait: boolean } | undefined,
+    take: Take | undefined,
     options: QueueCallOptions,
-  ): Promise<{ settled: Settled; next: TakenJob<T> | undefined }> {
-    const step = async (ending: Settlement | undefined) => {
-      const failure = ending?.failure?.slice(0, MAX_FAILURE_CHARS);
-      const askedAt = performance.now();
-      const { maxDeliveries } = this.settings;
-      const answer = await this.commands.advance(
-        ending && { ...ending, failure },
-        take,
-        maxDeliveries,
-        options,
-      );
-      return { ...answer, askedAt };
-    };
-    let { settled, taken, askedAt } = await step(settlement);
+    terms = this.terms,
+  ): Promise<Advanced<T>> {
+    let askedAt = performance.now();
+    let { settled, taken } = await this.commands.advance(settlement, take, terms, options);
     for (;;) {
       if (!taken) return { settled, next: undefined };
-      let payload: T;
+      const next = this.read(taken, askedAt);
+      if (next instanceof TakenJob) return { settled, next };
+      const bury: Settlement = { verdict: Verdict.Bury, delivery: taken, failure: next.failure };
+      askedAt = performance.now();
       try {
-        payload = this.format.decode(taken.payload) as T;
+        ({ taken } = await this.commands.advance(bury, take, terms, options));
       } catch (error) {
-        const failure = `its payload could not be read: ${(error as Error).message}`;
-        try {
-          ({ taken, askedAt } = await step({ verdict: Verdict.Bury, delivery: taken, failure }));
-        } catch (failed) {
-          // What was ended before is ended; this one comes back when its lease ends.
-          if (settlement) return { settled, next: undefined };
-          throw failed;
-        }
-        continue;
+        // What was ended before is ended; this one comes back when its lease ends.
+        if (settlement) return { settled, next: undefined };
+        throw error;
       }
-      return { settled, next: new TakenJob(this, taken, payload, askedAt) };
+    }
+  }
+
+  /** A job whose payload cannot be read would be taken again and again: it goes to the dead letters. */
+  private read(taken: Delivery, askedAt: number): TakenJob<T> | { failure: string } {
+    try {
+      return new TakenJob(this, taken, this.format.decode(taken.payload) as T, askedAt);
+    } catch (error) {
+      return { failure: `its payload could not be read: ${(error as Error).message}` };
     }
   }
 }

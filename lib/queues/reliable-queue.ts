@@ -94,14 +94,11 @@ export class ReliableQueue<T = unknown> {
    * @throws TransactionMisuseError inside an open transaction
    * @throws NotReplicatedError when it was pushed, and `durability` was not reached in time; its `result` is the id
    */
-  async push(payload: T, options: OperationOptions = {}): Promise<string> {
-    return await this.commands.observe('queues.push', async () => {
+  push(payload: T, options: OperationOptions = {}): Promise<string> {
+    return this.commands.observe('queues.push', async () => {
       checkOptions('options', options);
-      const id = newId();
-      return await resultOf(
-        this.commands.push([[id, this.format.encode('payload', payload)]], options),
-        () => id,
-      );
+      const job = { id: newId(), payload: this.format.encode('payload', payload) };
+      return await resultOf(this.commands.push([job], options), () => job.id);
     });
   }
 
@@ -131,7 +128,7 @@ export class ReliableQueue<T = unknown> {
    * @throws OutcomeUnknownError when it was sent and not answered in time; a job that was taken comes back when its lease ends
    * @throws ModuleClosedError when the module is closed while it waits
    */
-  async take(options: TakeOptions = {}): Promise<QueueJob<T> | null> {
+  take(options: TakeOptions = {}): Promise<QueueJob<T> | null> {
     const take = async (): Promise<QueueJob<T> | null> => {
       checkTakeOptions('options', options);
       const { timeoutMs = 0, leaseMs, signal, propagation } = options;
@@ -143,7 +140,7 @@ export class ReliableQueue<T = unknown> {
       });
       return taken?.job ?? null;
     };
-    return await this.commands.observe('queues.take', take, (job) => job !== null);
+    return this.commands.observe('queues.take', take, (job) => job !== null);
   }
 
   /**
@@ -173,11 +170,11 @@ export class ReliableQueue<T = unknown> {
     checkOptions('options', options);
     if (!Array.isArray(payloads) || payloads.length > MAX_JOBS_PER_PUSH)
       throw new InvalidArgumentError('payloads', `an array of at most ${MAX_JOBS_PER_PUSH}`, payloads);
-    const jobs = Array.from(
-      payloads,
-      (payload, i) => [newId(), this.format.encode(`payloads[${i}]`, payload)] as const,
-    );
-    const ids = jobs.map(([id]) => id);
+    const jobs = Array.from(payloads, (payload, i) => ({
+      id: newId(),
+      payload: this.format.encode(`payloads[${i}]`, payload),
+    }));
+    const ids = jobs.map(({ id }) => id);
     return ids.length === 0 ? ids : await resultOf(this.commands.push(jobs, options), () => ids);
   }
 }

@@ -138,9 +138,9 @@ export class RunningConsumer<T = unknown> {
     failure: { error: unknown } | undefined,
   ): Promise<TakenJob<T> | undefined> {
     if (taken.ending) {
-      const { verdict: chosen, settled: settling } = taken.ending;
-      await settling.then(
-        (became) => this.tell(operation, taken, endOf(chosen, became), failure),
+      const { verdict: chosen, advanced } = taken.ending;
+      await advanced.then(
+        ({ settled }) => this.tell(operation, taken, endOf(chosen, settled), failure),
         (error: unknown) => this.tell(operation, taken, 'unrecorded', { error }),
       );
       return undefined;
@@ -149,7 +149,7 @@ export class RunningConsumer<T = unknown> {
     const verdict = failure ? Verdict.Retry : Verdict.Ack;
     const reason = failure && messageOf(failure.error);
     // As long as the lease lasts: after that it would be in vain.
-    const options = { timeoutMs: this.reader.settings.leaseMs, propagation: 'outside' } as const;
+    const options = { timeoutMs: this.reader.terms.leaseMs, propagation: 'outside' } as const;
     try {
       const { settled, next } = this.stopping.signal.aborted
         ? { settled: await taken.end(verdict, reason, options), next: undefined }
@@ -182,13 +182,13 @@ export class RunningConsumer<T = unknown> {
 
   /** Resolves with what the handler threw, if it did. Its lease is renewed meanwhile. */
   private async run(taken: TakenJob<T>, operation: Operation): Promise<{ error: unknown } | undefined> {
-    const { leaseMs } = this.reader.settings;
+    const { leaseMs } = this.reader.terms;
     const stopRenewing = keepRenewed({
       leaseMs,
       askedAt: taken.askedAt,
       renew: async () => {
         // The handler may be ending it, which may fail.
-        await taken.ending?.settled.catch(() => undefined);
+        await taken.ending?.advanced.catch(() => undefined);
         return await taken.extend(leaseMs, { timeoutMs: Math.ceil(leaseMs / 3), propagation: 'outside' });
       },
       lost: () => taken.loseUnlessEnded(),
@@ -211,8 +211,8 @@ export class RunningConsumer<T = unknown> {
         propagation: 'outside',
       });
       // The handler may have ended it before.
-      const { verdict, settled } = taken.ending!;
-      this.tell(operation, taken, endOf(verdict, await settled));
+      const { verdict, advanced } = taken.ending!;
+      this.tell(operation, taken, endOf(verdict, (await advanced).settled));
     } catch (error) {
       // It comes back when its lease ends.
       this.tell(operation, taken, 'unrecorded', { error });
@@ -226,7 +226,7 @@ export class RunningConsumer<T = unknown> {
     if (settled === Settled.Lost) {
       this.logger.warn(`${job} lost its lease before it ended, and is delivered again`);
     } else if (failure) {
-      const how = `${job} failed at delivery ${deliveries} of ${this.reader.settings.maxDeliveries}`;
+      const how = `${job} failed at delivery ${deliveries} of ${this.reader.terms.maxDeliveries}`;
       const stack = failure.error instanceof Error ? failure.error.stack : undefined;
       if (settled === Settled.Dead) this.logger.error(`${how} and is in the dead letters`, stack);
       else this.logger.warn(`${how}: ${messageOf(failure.error)}`);

@@ -1,33 +1,31 @@
 import { luaOperation } from '../redis/lua-operation.js';
 import { defineScript } from '../redis/script.js';
-import { luaDeliveries } from './lua-queue.js';
+import { luaHistoryKept } from './lua-queue.js';
 
 /** Takes jobs out of the dead letters: back to the queue with their deliveries forgiven, or out of Redis. */
 export const takeDeadScript = defineScript({
   name: 'queues.takeDead',
-  keys: ['marker', 'dead', 'pending', 'jobs', 'deliveries', 'failures'],
+  keys: ['marker', 'dead', 'pending', 'jobs', 'history'],
   args: ['notAfterMs', 'keepMarker', 'action', 'limit', '...ids'],
   lua: `
 -- KEYS[1] marker      kept answer, by which a copy is known
 -- KEYS[2] dead        sorted set of job id by its death, server time in ms
 -- KEYS[3] pending     list of the ids of jobs to be taken
 -- KEYS[4] jobs        hash of job id to payload
--- KEYS[5] deliveries  hash of job id to <fence>:<deliveries that count no longer>
--- KEYS[6] failures    hash of job id to why its last delivery failed
+-- KEYS[5] history     hash of job id to <deliveries that have ended>:<those that count no longer>:<why the last one failed>
 -- ARGV[1] notAfterMs  server time in ms past which nothing is done
 -- ARGV[2] keepMarker  '1' or ''
 -- ARGV[3] action      requeue | purge
 -- ARGV[4] limit       without ids: how many, those that died first; '' with ids
 -- ARGV[5…] ids        of the jobs; those that are not in the dead letters are left out
 -- returns how many were taken, in decimal | TOO_LATE
-${luaOperation}${luaDeliveries}
+${luaOperation}${luaHistoryKept}
 local stored = recall()
 if stored then return stored end
 if is_late() then return 'TOO_LATE' end
 redis.call('LLEN', KEYS[3])
 redis.call('HLEN', KEYS[4])
 redis.call('HLEN', KEYS[5])
-redis.call('HLEN', KEYS[6])
 
 local ids = {}
 if ARGV[4] ~= '' then
@@ -41,10 +39,9 @@ for _, id in ipairs(ids) do
   -- The first write frees memory: dead letters can be taken out also when there is none left.
   if redis.call('ZREM', KEYS[2], id) == 1 then
     taken = taken + 1
-    redis.call('HDEL', KEYS[6], id)
     if ARGV[3] == 'requeue' then
-      local fence = deliveries_of(KEYS[5], id)
-      redis.call('HSET', KEYS[5], id, digits(fence) .. ':' .. digits(fence))
+      local ended = history_of(KEYS[5], id)
+      keep_history(KEYS[5], id, ended, ended, '')
       redis.call('RPUSH', KEYS[3], id)
     else
       redis.call('HDEL', KEYS[4], id)

@@ -3,6 +3,7 @@ import {
   OutcomeUnknownError,
   RedisReplyError,
   RedisUnavailableError,
+  type QueueJob,
   type ReliableQueue,
 } from '../../lib/index.js';
 import { startFaultProxy, startRedisServer, type FaultProxy } from '../../lib/testing/index.js';
@@ -138,6 +139,36 @@ describe('a queue whose connection fails', () => {
     expect(await both).toEqual({ acked: true, next: null });
   });
 
+  it('[QU-10] does so for every call of those that shared a script', async () => {
+    const losing = async <T>(calls: () => Promise<T>[]): Promise<T[]> => {
+      const fault = proxy.loseReplies(isScript);
+      const answers = await Promise.all(calls());
+      expect(fault.count).toBe(1);
+      return answers;
+    };
+    const ids = await losing(() => ['a', 'b', 'c', 'd'].map((payload) => queue.push(payload)));
+    expect(await counts()).toEqual({ pending: 4, processing: 0, dead: 0 });
+    const jobs = await losing(() => ids.map(() => queue.take()));
+    expect(jobs.map((job) => job!.id)).toEqual(ids);
+    const [a, b, c, d] = jobs.map((job) => job!);
+    await redis.client.zrem('atomic:queue:leases:{q}:q', b!.id);
+    expect(await losing(() => [a!.ack(), b!.ack(), c!.retry()])).toEqual([true, false, true]);
+    expect(await losing(() => [d!.ackAndTakeNext()])).toMatchObject([{ acked: true, next: { id: c!.id } }]);
+    expect(await counts()).toMatchObject({ pending: 0, dead: 0 });
+  });
+
+  it('[QU-10] gives what is left of a shared take to those who shared it', async () => {
+    const [first, second] = await elsewhere.pushMany(['a', 'b']);
+    const fault = proxy.loseReplies(isScript);
+    proxy.refuseConnections(true);
+    const taking = Promise.all([queue.take(), queue.take()]);
+    await fault.triggered;
+    await redis.client.zadd('atomic:queue:leases:{q}:q', 1, first!);
+    expect((await elsewhere.take())!.id).toBe(first);
+    proxy.refuseConnections(false);
+    expect((await taking).map((job) => job?.id)).toEqual([second, undefined]);
+  });
+
   it('[QU-10] retries once: a late copy does not put the job back a second time', async () => {
     await elsewhere.push('a');
     const job = (await queue.take())!;
@@ -239,6 +270,12 @@ describe('a queue whose connection fails', () => {
     const one = await queue.push('a', { durability }).catch((error: unknown) => error);
     expect(one).toBeInstanceOf(NotReplicatedError);
     expect((await queue.take())!.id).toBe((one as NotReplicatedError).result);
+    const [beside, without] = await Promise.all([
+      queue.push('beside', { durability }).catch((error: unknown) => error),
+      queue.push('without'),
+    ]);
+    expect((await queue.take())!.id).toBe((beside as NotReplicatedError).result);
+    expect((await queue.take())!.id).toBe(without);
     const many = await queue.pushMany(['b', 'c'], { durability }).catch((error: unknown) => error);
     expect([(await queue.take())!.id, (await queue.take())!.id]).toEqual((many as NotReplicatedError).result);
   });
@@ -271,17 +308,52 @@ describe('a queue whose connection fails', () => {
     }
   });
 
-  it('[QU-12] leaves what is no queue untouched, and what it has itself', async () => {
-    const id = await queue.push('a');
-    const parts = ['leases', 'dead', 'failures', 'deliveries', 'consumers'];
-    for (const part of parts) {
-      const key = `atomic:queue:${part}:{q}:q`;
-      await redis.client.set(key, 'foreign');
-      await expect(queue.take()).rejects.toMatchObject({ reply: 'WRONGTYPE' });
-      expect(await redis.client.get(key)).toBe('foreign');
-      expect(await redis.client.lrange('atomic:queue:pending:{q}:q', 0, -1)).toEqual([id]);
-      await redis.client.del(key);
-    }
-    expect((await queue.take())?.id).toBe(id);
-  });
+  const TAKE_OF_LOST = 'take of what another has lost';
+  const keyOf = (part: string): string => `atomic:queue:${part}:{q}:q`;
+  const refused: [call: string, run: (held: QueueJob<string>) => Promise<unknown>, parts: string[]][] = [
+    ['push', () => queue.push('x'), ['pending', 'jobs']],
+    ['pushMany', () => queue.pushMany(['x', 'y']), ['pending', 'jobs']],
+    ['take', () => queue.take(), ['pending', 'jobs', 'history', 'leases']],
+    [
+      'take, waiting',
+      () => queue.take({ timeoutMs: 1 }),
+      ['pending', 'jobs', 'history', 'leases', 'consumers'],
+    ],
+    [TAKE_OF_LOST, () => queue.take(), ['pending', 'jobs', 'history', 'leases', 'dead']],
+    ['ack', (held) => held.ack(), ['jobs', 'history', 'leases']],
+    ['retry', (held) => held.retry(), ['pending', 'jobs', 'history', 'leases', 'dead']],
+    ['ackAndTakeNext', (held) => held.ackAndTakeNext(), ['pending', 'jobs', 'history', 'leases', 'dead']],
+    ['extend', (held) => held.extend(), ['history', 'leases']],
+  ];
+
+  it.each(refused)(
+    '[QU-12] leaves what is no queue untouched, and what it has itself: %s',
+    async (call, run, parts) => {
+      for (const part of ['pending', 'jobs', 'history', 'leases', 'dead', 'consumers']) {
+        await redis.client.flushall();
+        await elsewhere.pushMany(['a', 'b', 'c']);
+        await (await elsewhere.take())!.retry();
+        const another = (await elsewhere.take())!;
+        const held = (await queue.take())!;
+        if (call === TAKE_OF_LOST) await redis.client.zadd(keyOf('leases'), 1, another.id);
+        await redis.client.set(keyOf(part), 'foreign');
+        const all = async (): Promise<unknown[]> => {
+          const keys = (await redis.client.keys('atomic:queue:*')).toSorted();
+          return await Promise.all(keys.map(async (key) => [key, await redis.client.dumpBuffer(key)]));
+        };
+        const before = await all();
+        const how = await run(held).then(
+          () => 'done',
+          (error: unknown) => error,
+        );
+        if (parts.includes(part)) {
+          expect([part, how]).toMatchObject([part, { reply: 'WRONGTYPE' }]);
+          expect(await all()).toEqual(before);
+        } else {
+          expect([part, how]).toEqual([part, 'done']);
+        }
+        expect(await redis.client.get(keyOf(part))).toBe('foreign');
+      }
+    },
+  );
 });

@@ -144,6 +144,22 @@ describe('ReliableQueue', () => {
     expect(Math.abs(letter!.diedAt.getTime() / 1_000 - Number(seconds))).toBeLessThan(60);
   });
 
+  it('[QU-4] keeps a reason whose cut would fall into a character', async () => {
+    const once = queues.get<Email>('emails', { maxDeliveries: 1 });
+    await once.pushMany([{ to: 'a' }, { to: 'b' }]);
+    const [a, b] = [(await once.take())!, (await once.take())!];
+    expect(await Promise.all([a.retry({ reason: `${'x'.repeat(499)}😀` }), b.ack()])).toEqual([true, true]);
+    expect((await once.deadLetters.list())[0]!.reason).toBe(`${'x'.repeat(499)}\uFFFD`);
+  });
+
+  it('[QU-4] keeps the last reason that was given', async () => {
+    const twice = queues.get<Email>('emails', { maxDeliveries: 2 });
+    await twice.push({ to: 'a' });
+    await (await twice.take())!.retry({ reason: 'why' });
+    await (await twice.take())!.retry();
+    expect(await twice.deadLetters.list()).toMatchObject([{ deliveries: 2, reason: 'why' }]);
+  });
+
   it('[QU-4] puts a job whose process dies each time into the dead letters too', async () => {
     const two = queues.get<Email>('emails', { maxDeliveries: 2 });
     const id = await two.push({ to: 'killer' });
@@ -274,6 +290,117 @@ describe('ReliableQueue', () => {
     expect(used.evalsha).toBe(5);
     expect(Object.keys(used).filter((name) => name === 'eval' || name === 'blmove')).toEqual([]);
     await own.close();
+  });
+
+  describe('calls of one turn', () => {
+    // Of its own, so that it is not due in the middle of a test to look after consumers that died.
+    let own: TestQueues;
+    let letters: ReliableQueue<Email>;
+    beforeEach(async () => {
+      own = await openQueues(redis.server.url);
+      letters = own.queues.get<Email>('emails');
+      await letters.counts();
+    });
+    afterEach(() => own.close());
+
+    const addresses = Array.from({ length: 40 }, (_, i) => ({ to: `to ${i}` }));
+    const together = <T, R>(list: readonly T[], call: (one: T, i: number) => Promise<R>): Promise<R[]> =>
+      Promise.all(list.map(call));
+
+    it('[QU-7] share one round trip, in their order, and each has its own answer', async () => {
+      const used = await countCommands(redis.client, async () => {
+        const ids = await together(addresses, (email) => letters.push(email));
+        expect(new Set(ids).size).toBe(40);
+        // Two more than there are jobs.
+        const jobs = await together([...addresses, 'none', 'none'], () => letters.take());
+        expect(jobs.map((job) => job?.id)).toEqual([...ids, undefined, undefined]);
+        expect(jobs.slice(0, 40).map((job) => job!.payload)).toEqual(addresses);
+        await redis.client.zrem('atomic:queue:leases:{emails}:emails', ids[7]!);
+        const ends = await together(jobs.slice(0, 40), (job, i) => (i % 2 ? job!.ack() : job!.retry()));
+        expect(ends).toEqual(addresses.map((_, i) => i !== 7));
+        expect(await letters.counts()).toEqual({ pending: 20, processing: 1, dead: 0 });
+        const again = await together(addresses.slice(0, 20), () => letters.take());
+        expect(again.map((job) => [job!.id, job!.deliveries])).toEqual(
+          ids.filter((_, i) => i % 2 === 0).map((id) => [id, 2]),
+        );
+        const next = await together(again, (job) => job!.ackAndTakeNext());
+        expect(next).toEqual(again.map(() => ({ acked: true, next: null })));
+      });
+      // And one to count.
+      expect(used.evalsha).toBe(6);
+    });
+
+    it('[QU-7] get their own answers also where some take, some end, and some do both', async () => {
+      await letters.pushMany(addresses.slice(0, 6));
+      const [a, b, c] = [(await letters.take())!, (await letters.take())!, (await letters.take())!];
+      const used = await countCommands(redis.client, async () => {
+        const [ended, taken, both, retried, last] = await Promise.all([
+          a.ack(),
+          letters.take(),
+          b.ackAndTakeNext(),
+          c.retry(),
+          letters.take(),
+        ]);
+        expect([ended, both.acked, retried]).toEqual([true, true, true]);
+        expect([taken, both.next, last].map((job) => job!.payload)).toEqual(addresses.slice(3, 6));
+      });
+      expect(used.evalsha).toBe(1);
+      expect((await letters.take())!.id).toBe(c.id);
+    });
+
+    it('[QU-7] share none with those on other terms', async () => {
+      const strict = own.queues.get<Email>('emails', { maxDeliveries: 1 });
+      await letters.pushMany(addresses.slice(0, 4));
+      const used = await countCommands(redis.client, async () => {
+        const takes = [letters.take(), letters.take({ leaseMs: 600_000 }), letters.take(), strict.take()];
+        const jobs = await Promise.all(takes);
+        expect(jobs.map((job) => job!.payload)).toEqual(addresses.slice(0, 4));
+        const leases = await together(jobs, (job) =>
+          redis.client.zscore('atomic:queue:leases:{emails}:emails', job!.id),
+        );
+        const [first, long, third] = leases.map(Number) as [number, number, number];
+        expect(long - first).toBeGreaterThan(500_000);
+        expect(Math.abs(third - first)).toBeLessThan(30_000);
+        expect(await together(jobs, (job) => job!.retry())).toEqual([true, true, true, true]);
+        expect(await letters.counts()).toEqual({ pending: 3, processing: 0, dead: 1 });
+      });
+      expect(used.evalsha).toBe(4 + 2 + 1);
+    });
+
+    it('[QU-7] share no more than a bounded part, in their order all the same', async () => {
+      const large = own.queues.get<string>('large');
+      const payloads = Array.from({ length: 8 }, (_, i) => String(i).repeat(100_000));
+      const used = await countCommands(redis.client, async () => {
+        await together(payloads, (payload) => large.push(payload));
+      });
+      expect(used.evalsha).toBe(3);
+      const jobs = await together(payloads, () => large.take());
+      expect(jobs.map((job) => job!.payload)).toEqual(payloads);
+      const many = Array.from({ length: 250 }, (_, i) => i);
+      const numbers = own.queues.get<number>('numbers');
+      await numbers.pushMany(many);
+      const taking = await countCommands(redis.client, async () => {
+        const taken = await together(many, () => numbers.take());
+        expect(taken.map((job) => job!.payload)).toEqual(many);
+      });
+      expect(taking.evalsha).toBe(3);
+    });
+
+    it('[QU-7] are given what others have lost in the order it was lost, ahead of the rest', async () => {
+      const [first, ...rest] = await letters.pushMany(addresses.slice(0, 4));
+      const lost = (await together(rest, () => letters.take())).map((job) => job!.id);
+      expect(lost).toEqual([first, ...rest.slice(0, 2)]);
+      await together(lost, (id, i) => redis.client.zadd('atomic:queue:leases:{emails}:emails', 9 - i, id));
+      const taken = await together(addresses.slice(0, 5), () => letters.take());
+      expect(taken.map((job) => job?.id)).toEqual([...lost.toReversed(), rest[2], undefined]);
+    });
+
+    it('[QU-7] are waited for by a shutdown in that turn', async () => {
+      await letters.push({ to: 'a' });
+      const pushing = letters.push({ to: 'b' });
+      await Promise.all([own.close(), expect(pushing).resolves.toEqual(expect.any(String))]);
+      expect(await queues.get('emails').counts()).toMatchObject({ pending: 2 });
+    });
   });
 
   it('[QU-6] keeps nothing in the process of queues whose names are not used any more', async () => {

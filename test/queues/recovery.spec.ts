@@ -126,7 +126,7 @@ describe('a queue whose consumers die', () => {
     // All at their last delivery.
     for (const id of ids) {
       await redis.client.zadd(key('leases'), 1, id);
-      await redis.client.hset(key('deliveries'), id, '100:0');
+      await redis.client.hset(key('history'), id, '99:0:');
     }
     for (const dead of [100, 200, 250]) {
       expect(await queue.take()).toBeNull();

@@ -1,0 +1,67 @@
+import type { WorkInFlight } from '../redis/work-in-flight.js';
+
+/** How the calls of one kind travel together. */
+export interface Gathered<Call, Settings, Answer> {
+  /** What the calls of one script may come to, by what each of them says is its size. */
+  readonly maxSize: number;
+  /** Whether two calls can be one script. */
+  isSame(settings: Settings, others: Settings): boolean;
+  /** Resolves with the answers, in the order of the calls. */
+  send(calls: readonly Call[], settings: Settings): Promise<readonly Answer[]>;
+}
+
+interface Batch<Call, Settings, Answer> {
+  readonly settings: Settings;
+  readonly calls: Call[];
+  readonly callers: {
+    readonly resolve: (answer: Answer) => void;
+    readonly reject: (error: unknown) => void;
+  }[];
+  size: number;
+}
+
+/** Calls that are made in one turn of the event loop leave as one script, in their order. One alone leaves as soon as any would. */
+export class Gathering<Call, Settings, Answer> {
+  private open: Batch<Call, Settings, Answer> | undefined;
+
+  constructor(
+    private readonly inFlight: WorkInFlight,
+    private readonly gathered: Gathered<Call, Settings, Answer>,
+  ) {}
+
+  call(call: Call, settings: Settings, size: number): Promise<Answer> {
+    if (this.open && !this.gathered.isSame(this.open.settings, settings)) void this.close(this.open);
+    const batch = this.open ?? this.begin(settings);
+    return new Promise((resolve, reject) => {
+      batch.calls.push(call);
+      batch.callers.push({ resolve, reject });
+      batch.size += size;
+      if (batch.size >= this.gathered.maxSize) void this.close(batch);
+    });
+  }
+
+  private begin(settings: Settings): Batch<Call, Settings, Answer> {
+    const batch: Batch<Call, Settings, Answer> = { settings, calls: [], callers: [], size: 0 };
+    this.open = batch;
+    // Shutdown waits for it from now on.
+    this.inFlight.enter();
+    // Behind the microtasks, in which everybody goes on who was answered by the same read.
+    process.nextTick(() => void this.close(batch));
+    return batch;
+  }
+
+  /** Sends it, if it was not sent before. */
+  private async close(batch: Batch<Call, Settings, Answer>): Promise<void> {
+    if (this.open !== batch) return;
+    this.open = undefined;
+    const { calls, callers, settings } = batch;
+    try {
+      const answers = await this.gathered.send(calls, settings);
+      callers.forEach(({ resolve }, i) => resolve(answers[i]!));
+    } catch (error) {
+      for (const { reject } of callers) reject(error);
+    } finally {
+      this.inFlight.leave();
+    }
+  }
+}

@@ -1,0 +1,55 @@
+import type { OperationOptions } from '../redis/operation-runner.js';
+import { assertNotRetried, Propagation } from '../redis/retried-work.js';
+import { Gathering } from './gathering.js';
+import { pushScript } from './push.script.js';
+import type { QueueAccess } from './queue-access.js';
+
+/** Payloads that the pushes of one script bring, so that none is held up for long by the others. */
+const MAX_BYTES = 256 * 1_024;
+
+/** What a job takes on the wire beside its payload. */
+const JOB_BYTES = 50;
+
+/** A job to be pushed. */
+export interface Job {
+  readonly id: string;
+  readonly payload: string | Buffer;
+}
+
+/** Pushes to one queue. Those of one turn of the event loop are one script. */
+export class Pushes {
+  private readonly gathering: Gathering<readonly Job[], OperationOptions, void>;
+
+  constructor(private readonly to: QueueAccess) {
+    this.gathering = new Gathering(to.redis.inFlight, {
+      maxSize: MAX_BYTES,
+      // What one waits for of the replicas is told to it alone.
+      isSame: (a, b) =>
+        a.timeoutMs === b.timeoutMs && a.marker === b.marker && !a.durability && !b.durability,
+      send: (pushes, options) => this.send(pushes, options),
+    });
+  }
+
+  push(jobs: readonly Job[], options: OperationOptions): Promise<void> {
+    assertNotRetried(`Pushing to ${this.to.title}`, options.propagation);
+    let bytes = 0;
+    for (const { payload } of jobs) bytes += payload.length + JOB_BYTES;
+    return this.gathering.call(jobs, options, bytes);
+  }
+
+  private async send(pushes: readonly (readonly Job[])[], options: OperationOptions): Promise<void[]> {
+    const { redis, title, queue, keys } = this.to;
+    const { pending, jobs } = keys;
+    const idsAndPayloads: (string | Buffer)[] = [];
+    for (const pushed of pushes) for (const { id, payload } of pushed) idsAndPayloads.push(id, payload);
+    await redis.operations.run(
+      `Pushing to ${title}`,
+      pushScript,
+      queue,
+      { pending, jobs },
+      { idsAndPayloads },
+      { ...options, propagation: Propagation.Outside },
+    );
+    return pushes.map(() => undefined);
+  }
+}

@@ -1,0 +1,28 @@
+import type { Observer } from '../observability/observer.js';
+import type { OperationRunner } from '../redis/operation-runner.js';
+import type { RedisConnection } from '../redis/redis-connection.js';
+import type { ScriptRunner } from '../redis/script-runner.js';
+import type { WorkInFlight } from '../redis/work-in-flight.js';
+import type { QueueKeys } from './queue-keys.js';
+
+/** What of the library is used to get at a queue. */
+export interface RedisAccess {
+  readonly connection: RedisConnection;
+  readonly operations: OperationRunner;
+  readonly scripts: ScriptRunner;
+  readonly inFlight: WorkInFlight;
+  readonly observer: Observer;
+  readonly timeoutMs: number;
+}
+
+/** One queue, as one consumer sees it. */
+export interface QueueAccess {
+  readonly redis: RedisAccess;
+  readonly queue: string;
+  /** For messages. */
+  readonly title: string;
+  readonly keys: QueueKeys;
+  readonly consumer: string;
+  /** The consumer's own list. */
+  readonly processing: string;
+}
