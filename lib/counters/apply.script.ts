@@ -1,116 +1,198 @@
 import { luaNow } from '../redis/lua.js';
 import { defineScript } from '../redis/script.js';
-import { ABSENT, luaCounter, Refusal, SWEEP_LIMIT } from './lua-counter.js';
+import { ABSENT, LIMITED, luaCounter, Refusal, SWEEP_LIMIT } from './lua-counter.js';
 
-/** How many arguments describe one operation. */
-export const FIELDS_PER_OPERATION = 7;
-
-/** The answer when a later batch of this producer was applied to this counter: this one is an old copy, and nothing was done. */
+/** The answer when a later batch of this lane was applied: this one is an old copy, and nothing was done. */
 export const STALE = 'STALE';
 
+/** How many characters an integer has at most that scripts compute with as it is: sums of a batch of them stay far below 2^53. */
+const PLAIN_LENGTH = 12;
+
 /**
- * Applies a batch of operations to one counter, in their order and with the effect of once.
+ * Applies a batch of operations on several counters, those on each in their order, with the effect of once.
  *
- * The batch is known again by its producer and sequence number: a second copy gets the first one's answers, one that comes
- * after a newer batch, or for the first time after its time limit, does nothing. Everything is judged before the first write.
+ * The batch is known again by its lane and sequence number: a second copy gets the first one's answers, one that comes after a newer batch, or for the
+ * first time after its time limit, does nothing. Everything is judged before the first write.
+ *
+ * Most batches are additions of small numbers to counters that are there and of which nothing is held. These are judged by Lua's own numbers; what it takes for the
+ * rest is not even defined before it is needed, since a script pays for each of its functions at every call.
  */
 export const applyScript = defineScript({
   name: 'counters.apply',
-  keys: ['counter', 'producer', 'life', 'holds'],
-  args: ['notAfterMs', 'sequence', 'stateTtlMarginMs', 'lifeId', 'lifeTtlMs', '...operations'],
+  keys: ['state', '...counters'],
+  args: ['notAfterMs', 'sequence', 'stateTtlMs', '...operations'],
   reply: String,
   lua: `
--- KEYS[1]  counter: a signed 64-bit integer in decimal
--- KEYS[2]  producer: the state of the producer, "<sequence>|<answers>" of its last batch on this counter
--- KEYS[3]  life: the id of the counter's present incarnation, kept as long as it may be undone in
--- KEYS[4]  holds: what is held of the counter, a sorted set of "<quantity>:<nonce>" by expiry
+-- KEYS[1]  state: of the lane, "<sequence>|<answers>" of its last batch
+-- KEYS[2…] counters: each a signed 64-bit integer in decimal; then for each its life, the id of its present incarnation, kept as long as it may be
+--   undone in; then for each its holds, a sorted set of "<quantity>:<nonce>" by expiry
 -- ARGV[1]  notAfterMs: time limit of the batch, milliseconds of Redis's clock
--- ARGV[2]  sequence: of the batch, an integer below 2^53, growing per producer; '' for a batch that is sent once and not remembered
--- ARGV[3]  stateTtlMarginMs: how long the producer's state outlives notAfterMs
--- ARGV[4]  lifeId: prefix of ids for lives that begin in this batch, never used before
--- ARGV[5]  lifeTtlMs: how long an add can be undone
--- ARGV[6…] operations, for each:
---   +0 kind         add | undo | reset
---   +1 amount       add: to add; undo: what was added; reset: ''
---   +2 min          add: lower bound or ''
---   +3 max          add: upper bound or ''
---   +4 ttlMs        add: time to live of a counter this creates, or ''
---   +5 detail       add: letters of c (clamp), s (sliding TTL), n (the result must be exact as a double), u (undoable)
---                   undo: the life that was added to; reset: 'n' or ''
---   +6 earlierByMs  how much earlier than the batch's the operation's own time limit is
--- Returns a string: STALE | TOO_LATE | NOT_AN_INTEGER | WRONG_TYPE | MORE, or the operations' answers joined by commas:
---   add    <value>:<applied>:<1 if limited, else 0>:<life if undoable and applied> | overflow | inexact | late
---   undo   <value> | gone | overflow | late
---   reset  <previous value> | absent | inexact | late
-${luaNow}${luaCounter}
-local sequence = tonumber(ARGV[2])
-local state = sequence and redis.call('GET', KEYS[2])
+-- ARGV[2]  sequence: of the batch, an integer below 2^53, growing in each lane
+-- ARGV[3]  stateTtlMs: how long the state is kept, or '' for a batch that is sent once and not remembered
+-- ARGV[4…] operations: for each counter, joined by ";", runs of equal operations, of each these fields joined by ",":
+--   count        how many they are
+--   earlierByMs  how much earlier than the batch's their own time limit is
+--   kind         add | undo | reset
+--   amount       add: to add; undo: what was added
+--   min          add: lower bound or ''
+--   max          add: upper bound or ''
+--   ttlMs        add: time to live of a counter this creates, or ''
+--   detail       add: letters of c (clamp), s (sliding TTL), n (the result must be exact as a double), u (undoable); reset: n or ''
+--   life         undo: the life that was added to; undoable add: the id of a life that it begins, never used before
+--   lifeTtlMs    undoable add: for how long
+-- Returns a string: STALE | TOO_LATE, or the runs' answers joined by commas, of each counter one after the other:
+--   any    late, or for all runs of a counter NOT_AN_INTEGER | WRONG_TYPE | MORE
+--   add    <value before> when all were added in full, none of them undoable; else
+--          <value before>:<how many were added in full>:<value after>:<what became of the others: '' | limited | overflow | inexact>:<life or ''>
+--   undo   <value> | gone | overflow
+--   reset  <previous value> | absent | inexact
+${luaNow}
+local state = ARGV[3] ~= '' and redis.call('GET', KEYS[1])
 if state then
   local bar = string.find(state, '|', 1, true)
-  local last = tonumber(string.sub(state, 1, bar - 1))
+  local last, sequence = tonumber(string.sub(state, 1, bar - 1)), tonumber(ARGV[2])
   if last > sequence then return '${STALE}' end
   if last == sequence then return string.sub(state, bar + 1) end
 end
-
 local now, not_after = now_ms(), tonumber(ARGV[1])
 if now > not_after then return 'TOO_LATE' end
 
+-- The runs of a counter, as tables. plain: whether they are additions that change nothing but a value, of small numbers.
+local function parse(text)
+  local runs = {plain = true}
+  local fields = '([^,;]*),([^,;]*),([^,;]*),([^,;]*),([^,;]*),([^,;]*),([^,;]*),([^,;]*),([^,;]*),([^,;]*)'
+  for count, earlier, kind, amount, min, max, ttl, detail, life, life_ttl in string.gmatch(text, fields) do
+    local run = {
+      count = tonumber(count), not_after = not_after - tonumber(earlier), kind = kind, amount = amount, min = min, max = max,
+      ttl = ttl, detail = detail, life = life, life_ttl = life_ttl,
+    }
+    runs[#runs + 1] = run
+    if kind == 'add' and #amount <= ${PLAIN_LENGTH} and not string.find(detail, '[su]') then
+      run.step, run.clamps = tonumber(amount), string.find(detail, 'c', 1, true)
+      -- Only the bound that the counter moves towards is judged.
+      local bound = (run.step > 0 and max) or (run.step < 0 and min) or ''
+      if #bound > ${PLAIN_LENGTH} then runs.plain = false end
+      run.bound = tonumber(bound)
+    else
+      runs.plain = false
+    end
+  end
+  return runs
+end
+
+-- What runs of plain additions come to, and what they are answered; nil where that takes more than they can tell.
+local function judge_plain(runs, value)
+  local answered = {}
+  for i, run in ipairs(runs) do
+    local step, bound = run.step, run.bound
+    local target = value + step * run.count
+    if now > run.not_after then
+      answered[i] = '${Refusal.Late}'
+    elseif bound and ((step > 0 and target > bound) or (step < 0 and target < bound)) then
+      if run.clamps then return nil end
+      local fits = math.max(0, math.floor((bound - value) / step))
+      target = value + step * fits
+      answered[i] = string.format('%.0f:%.0f:%.0f:${LIMITED}:', value, fits, target)
+      value = target
+    else
+      answered[i] = string.format('%.0f', value)
+      value = target
+    end
+  end
+  return value, table.concat(answered, ',')
+end
+
+-- Returns what opens a counter and judges its runs, whatever they are, and what stores it.
+local function in_full()
+  ${luaCounter}
+  local room = ${SWEEP_LIMIT}
+  local judge = {}
+
+  function judge.add(c, run)
+    local before, amount = c.value or INT64_ZERO, int64_parse(run.amount)
+    local fits, rest, life = 0, '', ''
+    while fits < run.count and rest == '' do
+      local target, limited = counter_judge(c, amount, run.min, run.max, run.detail)
+      if target then
+        local _, added_to = counter_move(c, target, run.ttl, run.detail, run.life)
+        if added_to ~= '' then life, c.life_ttl = added_to, run.life_ttl end
+      end
+      -- What one of them meets that is not added in full, the next meet too: nothing changes any more.
+      if not target then rest = limited elseif limited then rest = '${LIMITED}' else fits = fits + 1 end
+    end
+    local value = c.value or INT64_ZERO
+    return int64_format(before) .. ':' .. string.format('%.0f', fits) .. ':' .. int64_format(value) .. ':' .. rest .. ':' .. life
+  end
+
+  function judge.undo(c, run)
+    if not c.value or counter_life(c) ~= run.life then return '${Refusal.Gone}' end
+    local target = int64_subtract(c.value, int64_parse(run.amount))
+    if not int64_fits(target) then return '${Refusal.Overflow}' end
+    c.value, c.changed = target, true
+    return int64_format(target)
+  end
+
+  function judge.reset(c, run)
+    if not c.value then return '${ABSENT}' end
+    if run.detail == 'n' and not int64_is_safe(c.value) then return '${Refusal.Inexact}' end
+    local previous = int64_format(c.value)
+    c.value, c.changed, c.fresh, c.ttl = nil, true, false, nil
+    counter_end_life(c)
+    return previous
+  end
+
+  local function judge_counter(runs, key, life, holds)
+    local c = counter_open(key, life, holds, now, room)
+    room = room - c.swept
+    local answered, for_all = {}, c.problem or (c.more and 'MORE')
+    for i, run in ipairs(runs) do
+      answered[i] = for_all or (now > run.not_after and '${Refusal.Late}') or judge[run.kind](c, run)
+    end
+    return c, table.concat(answered, ',')
+  end
+  return judge_counter, counter_store
+end
+
+local spread = table.unpack or unpack
+local n = math.floor((#KEYS - 1) / 3)
+-- Nothing is held of any of them: mostly so, and asked for at once.
+local no_holds = redis.call('EXISTS', spread(KEYS, 2 * n + 2, 3 * n + 1)) == 0
+local judge_counter, store
+local known, answers, values, opened = {}, {}, {}, {}
+for k = 1, n do
+  local text = ARGV[3 + k]
+  local runs = known[text]
+  if not runs then
+    runs = parse(text)
+    known[text] = runs
+  end
+  local value, answer
+  if no_holds and runs.plain then
+    local stored = redis.pcall('GET', KEYS[k + 1])
+    if stored == '0' or (type(stored) == 'string' and #stored <= ${PLAIN_LENGTH} and string.find(stored, '^%-?[1-9]%d*$')) then
+      local before = tonumber(stored)
+      value, answer = judge_plain(runs, before)
+      if value ~= before then values[k] = value end
+    end
+  end
+  if not value then
+    if not store then judge_counter, store = in_full() end
+    opened[k], answer = judge_counter(runs, KEYS[k + 1], KEYS[n + k + 1], KEYS[2 * n + k + 1])
+  end
+  answers[k] = answer
+end
+
 -- The first write of all: it needs memory, so where Redis has none left it is refused before anything was done. A refusal of the whole
 -- batch is remembered too, or another copy of it could be applied after the caller was told that it was not.
-local function remember(answers)
-  if sequence then
-    redis.call('SET', KEYS[2], ARGV[2] .. '|' .. answers, 'PX', string.format('%.0f', not_after - now + tonumber(ARGV[3])))
+local answer = table.concat(answers, ',')
+if ARGV[3] ~= '' then redis.call('SET', KEYS[1], ARGV[2] .. '|' .. answer, 'PX', ARGV[3]) end
+for k = 1, n do
+  if opened[k] then
+    store(opened[k], opened[k].life_ttl)
+  elseif values[k] then
+    redis.call('SET', KEYS[k + 1], string.format('%.0f', values[k]), 'KEEPTTL')
   end
-  return answers
 end
-
-local c = counter_open(KEYS[1], KEYS[3], KEYS[4], now, ${SWEEP_LIMIT})
-if c.problem then return remember(c.problem) end
-if c.more then
-  remember('MORE')
-  counter_store(c)
-  return 'MORE'
-end
-
-local judge = {}
-
-function judge.add(i)
-  local detail = ARGV[i + 5]
-  local target, limited = counter_judge(c, int64_parse(ARGV[i + 1]), ARGV[i + 2], ARGV[i + 3], detail)
-  if not target then return limited end
-  local new_life
-  -- With its position: a batch that resets and adds again begins two lives.
-  if string.find(detail, 'u', 1, true) then new_life = ARGV[4] .. '.' .. string.format('%.0f', i) end
-  local applied, life = counter_move(c, target, ARGV[i + 4], detail, new_life)
-  return counter_answer(target, applied, limited, life)
-end
-
-function judge.undo(i)
-  if not c.value or counter_life(c) ~= ARGV[i + 5] then return '${Refusal.Gone}' end
-  local target = int64_subtract(c.value, int64_parse(ARGV[i + 1]))
-  if not int64_fits(target) then return '${Refusal.Overflow}' end
-  c.value, c.changed = target, true
-  return int64_format(target)
-end
-
-function judge.reset(i)
-  if not c.value then return '${ABSENT}' end
-  if ARGV[i + 5] == 'n' and not int64_is_safe(c.value) then return '${Refusal.Inexact}' end
-  local previous = int64_format(c.value)
-  c.value, c.changed, c.fresh, c.ttl = nil, true, false, nil
-  counter_end_life(c)
-  return previous
-end
-
-local answers = {}
-for i = 6, #ARGV, ${FIELDS_PER_OPERATION} do
-  local answer = '${Refusal.Late}'
-  if now <= not_after - tonumber(ARGV[i + 6]) then answer = judge[ARGV[i]](i) end
-  answers[#answers + 1] = answer
-end
-
-local answer = remember(table.concat(answers, ','))
-counter_store(c, ARGV[5])
 return answer
 `,
 });

@@ -5,7 +5,7 @@ import type { Observer } from '../observability/observer.js';
 import { Deadline } from '../redis/deadline.js';
 import type { DurabilityOptions } from '../redis/durability.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
-import { assertNotRetried } from '../redis/retried-work.js';
+import { assertNotRetried, isRetried } from '../redis/retried-work.js';
 import type { ScriptRunner } from '../redis/script-runner.js';
 import type { WorkInFlight } from '../redis/work-in-flight.js';
 import {
@@ -17,12 +17,16 @@ import {
   type CounterCallOptions,
   type CounterWriteOptions,
 } from './counter-arguments.js';
-import { assertCounter, companionsOf, CounterProducer, type IsChange } from './counter-producer.js';
-import type { OperationFields } from './counter-queue.js';
-import { once, parseResult, type CounterResult } from './counter-result.js';
+import type { Change } from './counter-batch.js';
+import { assertCounter, companionsOf, CounterProducer } from './counter-producer.js';
+import { once, resultInRun, type CounterResult } from './counter-result.js';
 import { CounterOverflowError } from './counter.errors.js';
 import { ABSENT, CounterState, Refusal } from './lua-counter.js';
 import { readScript } from './read.script.js';
+
+const NO_CHANGE = { amount: '', min: '', max: '', ttlMs: '', detail: '', life: '' } as const;
+
+const hasApplied = ({ applied }: CounterResult): boolean => BigInt(applied) !== 0n;
 
 /** What can be done with one counter: arguments checked, sent, and answers turned into results or errors. */
 export class CounterOperations {
@@ -39,7 +43,7 @@ export class CounterOperations {
 
   /**
    * @param detail `u` for one that can be undone: in the life that `toResult` is given
-   * @throws InvalidArgumentError, TransactionMisuseError at once
+   * @throws InvalidArgumentError, TransactionMisuseError
    */
   add<Result extends CounterResult>(
     key: string,
@@ -48,23 +52,31 @@ export class CounterOperations {
     detail: '' | 'u',
     toResult: (added: CounterResult, life: string) => Result,
   ): Promise<Result> {
-    check.key('key', key);
-    check.int64('amount', amount);
-    checkAddOptions('options', options);
-    const { min = '', max = '', ttlMs = '' } = options;
-    const flags = detail + addFlags(amount, options);
-    return this.perform(
-      key,
-      ['add', String(amount), String(min), String(max), String(ttlMs), flags],
-      options,
-      (answer) => {
-        if (answer === Refusal.Overflow) throw new CounterOverflowError(key, amount);
-        if (answer === Refusal.Inexact) throw new InexactResultError(key, 'a bigint amount');
-        const { result, life } = parseResult(answer, amount);
-        return toResult(result, life);
-      },
-      ({ applied }) => BigInt(applied) !== 0n,
-    );
+    // What is thrown in here rejects: the one promise is all that an addition takes.
+    return new Promise((resolve, reject) => {
+      check.key('key', key);
+      check.int64('amount', amount);
+      checkAddOptions('options', options);
+      const { min = '', max = '', ttlMs = '' } = options;
+      const change: Change = {
+        kind: 'add',
+        // Not -0.
+        amount: amount === 0 ? 0 : amount,
+        min,
+        max,
+        ttlMs,
+        detail: detail + addFlags(amount, options),
+        life: '',
+      };
+      const toAdded = (answer: string, place: number): Result => {
+        const added = resultInRun(answer, amount, place);
+        if ('result' in added) return toResult(added.result, added.life);
+        throw added.refusal === Refusal.Overflow
+          ? new CounterOverflowError(key, amount)
+          : new InexactResultError(key, 'a bigint amount');
+      };
+      this.perform(key, change, options, toAdded, hasApplied, resolve, reject);
+    });
   }
 
   /** The undo of what was applied to a counter in that life; it takes effect once. */
@@ -74,17 +86,14 @@ export class CounterOperations {
     life: string,
     options: CounterWriteOptions,
   ): () => Promise<boolean> {
-    const fields: OperationFields = ['undo', String(applied), '', '', '', life];
-    const undo = async (): Promise<boolean> =>
-      await this.perform(
-        key,
-        fields,
-        options,
-        (answer) => {
-          if (answer === Refusal.Overflow) throw new CounterOverflowError(key, -applied);
-          return answer !== Refusal.Gone;
-        },
-        Boolean,
+    const toUndone = (answer: string): boolean => {
+      if (answer === Refusal.Overflow) throw new CounterOverflowError(key, -applied);
+      return answer !== Refusal.Gone;
+    };
+    const change: Change = { ...NO_CHANGE, kind: 'undo', amount: applied, life };
+    const undo = (): Promise<boolean> =>
+      new Promise((resolve, reject) =>
+        this.perform(key, change, options, toUndone, Boolean, resolve, reject),
       );
     return once(async () => {
       if (BigInt(applied) === 0n) return true;
@@ -96,10 +105,21 @@ export class CounterOperations {
   async reset(key: string, options: CounterWriteOptions, detail: 'n' | ''): Promise<bigint | null> {
     check.key('key', key);
     checkWriteOptions('options', options);
-    return await this.perform(key, ['reset', '', '', '', '', detail], options, (answer) => {
+    const toPrevious = (answer: string): bigint | null => {
       if (answer === Refusal.Inexact) throw new InexactResultError(key, 'resetBigInt');
-      return valueOrNull(key, answer);
-    });
+      return answer === ABSENT ? null : BigInt(answer);
+    };
+    return await new Promise((resolve, reject) =>
+      this.perform(
+        key,
+        { ...NO_CHANGE, kind: 'reset', detail },
+        options,
+        toPrevious,
+        () => true,
+        resolve,
+        reject,
+      ),
+    );
   }
 
   async read(key: string, options: CounterCallOptions): Promise<bigint | null> {
@@ -111,39 +131,67 @@ export class CounterOperations {
       for (;;) {
         const answer = await this.scripts.run(readScript, { counter, holds }, {}, deadline);
         if (answer !== CounterState.More) return answer;
-        // More has expired than a read may count: an add of nothing gives it back.
-        await this.producerFor(undefined).perform(key, ['add', '0', '', '', '', ''], deadline, String);
+        // More has expired than a read may count: an addition of nothing gives it back.
+        await this.add(
+          key,
+          0n,
+          { ...options, timeoutMs: Math.max(1, Math.ceil(deadline.remainingMs)), propagation: 'outside' },
+          '',
+          (added) => added,
+        );
       }
     };
     const answer = await this.inFlight.track(read).catch((error: unknown) => {
       // A read has no outcome to be unknown.
       throw error instanceof OutcomeUnknownError ? this.connection.unavailable(error) : error;
     });
-    return valueOrNull(key, answer);
+    assertCounter(key, answer);
+    return answer === ABSENT ? null : BigInt(answer);
   }
 
   private perform<Result>(
     key: string,
-    fields: OperationFields,
+    change: Change,
     options: CounterWriteOptions,
-    toResult: (answer: string) => Result,
-    isChange?: IsChange<Result>,
-  ): Promise<Result> {
-    const { propagation, durability, marker } = options;
-    assertNotRetried(`Changing counter ${describe(key)}`, propagation);
-    return this.inFlight.track(() =>
-      this.producerFor(durability).perform(key, fields, this.deadlineOf(options), toResult, {
-        marker,
-        isChange,
-      }),
-    );
+    toResult: (answer: string, place: number) => Result,
+    isChange: (result: Result) => boolean,
+    resolve: (result: Result) => void,
+    reject: (error: unknown) => void,
+  ): void {
+    const { propagation, durability, marker = true } = options;
+    if (isRetried()) assertNotRetried(`Changing counter ${describe(key)}`, propagation);
+    this.producerFor(marker, durability).perform({
+      ...change,
+      key,
+      deadline: this.deadlineOf(options),
+      state: 'queued',
+      alone: false,
+      reject,
+      answer: (answer, place, unreplicated) => {
+        try {
+          assertCounter(key, answer);
+          const result = toResult(answer, place);
+          if (unreplicated && isChange(result)) throw unreplicated.withResult(result);
+          resolve(result);
+        } catch (error) {
+          reject(error);
+        }
+      },
+    });
   }
 
-  private producerFor(durability: DurabilityOptions | undefined): CounterProducer {
-    const id = durability ? [durability.replicas, durability.timeoutMs, durability.fsync].join() : '';
+  private producerFor(marker: boolean, durability: DurabilityOptions | undefined): CounterProducer {
+    const id = durability
+      ? [marker, durability.replicas, durability.timeoutMs, durability.fsync].join()
+      : marker
+        ? 'marker'
+        : '';
     let producer = this.producers.get(id);
     if (!producer) {
-      producer = new CounterProducer(this.connection, this.scripts, this.options.counters, durability);
+      producer = new CounterProducer(this.connection, this.scripts, this.inFlight, this.options.counters, {
+        marker,
+        durability,
+      });
       this.producers.set(id, producer);
     }
     return producer;
@@ -152,9 +200,4 @@ export class CounterOperations {
   private deadlineOf({ timeoutMs = this.options.timeoutMs }: CounterCallOptions): Deadline {
     return Deadline.in(timeoutMs);
   }
-}
-
-function valueOrNull(key: string, answer: string): bigint | null {
-  assertCounter(key, answer);
-  return answer === ABSENT ? null : BigInt(answer);
 }

@@ -1,137 +1,131 @@
-import {
-  describe,
-  NotAnIntegerError,
-  NotReplicatedError,
-  OutcomeUnknownError,
-  RedisUnavailableError,
-} from '../atomic-redis.errors.js';
-import type { Deadline } from '../redis/deadline.js';
-import { resultOf, type DurabilityOptions } from '../redis/durability.js';
+import { NotAnIntegerError, NotReplicatedError, OutcomeUnknownError } from '../atomic-redis.errors.js';
+import type { DurabilityOptions } from '../redis/durability.js';
 import type { KeySpace } from '../redis/key-space.js';
 import { randomId } from '../redis/random-id.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
-import type { ScriptRunner, SendOptions } from '../redis/script-runner.js';
-import { applyScript, FIELDS_PER_OPERATION, STALE } from './apply.script.js';
-import { CounterQueue, type BatchAnswer, type OperationFields } from './counter-queue.js';
+import type { ScriptRunner } from '../redis/script-runner.js';
+import type { WorkInFlight } from '../redis/work-in-flight.js';
+import { applyScript, STALE } from './apply.script.js';
+import type { CounterBatch, Operation } from './counter-batch.js';
+import { CounterLane, type BatchAnswer } from './counter-lane.js';
 import type { CounterModuleOptions } from './counter.options.js';
-import { CounterState, Refusal } from './lua-counter.js';
+import { CounterState } from './lua-counter.js';
 
-/** Whether a result that replicas did not have in time is of a change at all. */
-export type IsChange<Result> = ((result: Result) => boolean) | undefined;
-
-/** By how much a producer's state outlives the last moment at which a copy of its batch could be applied. */
+/** By how much a lane's state outlives the last moment at which a copy of its batch could be applied. */
 const STATE_TTL_MARGIN_MS = 60_000;
 
+/** To one server. While it works on the batch of one, the next of another is made. */
+const LANES = 2;
+
+/** How the operations of a producer are sent. */
+export interface ProducerOptions {
+  /** Whether batches are remembered, so that one whose answer was lost is sent again. */
+  readonly marker: boolean;
+  readonly durability: DurabilityOptions | undefined;
+}
+
 /**
- * Sends operations on counters with an identity of its own: the id, which no other producer has, and one sequence of batches over all
- * keys. By these the script tells a copy of a batch from a new one.
+ * Sends operations on counters with an identity of its own: the id, which no other producer has, and one sequence of batches over all its
+ * lanes. By these the script tells a copy of a batch from a new one.
  */
 export class CounterProducer {
   private readonly id = randomId('hex');
   private sequence = 0;
-  /** Of batches that are remembered, and of those that are not: these are sent once, and take no part in the sequence. */
-  private readonly queues: Readonly<Record<'marked' | 'unmarked', CounterQueue>>;
+  /** Those with something under way. */
+  private readonly lanes = new Map<number, CounterLane>();
 
   constructor(
     private readonly connection: RedisConnection,
     private readonly scripts: ScriptRunner,
+    private readonly inFlight: WorkInFlight,
     private readonly options: Required<CounterModuleOptions>,
-    /** Of all it sends. */
-    durability?: DurabilityOptions,
-  ) {
-    const queueOf = (marked: boolean): CounterQueue =>
-      new CounterQueue(connection, options.maxBatchSize, durability, (key, operations, deadline) =>
-        this.send(key, operations, deadline, { resend: marked, durability }),
-      );
-    this.queues = { marked: queueOf(true), unmarked: queueOf(false) };
-  }
+    private readonly how: ProducerOptions,
+  ) {}
 
-  /** Keys with operations under way. */
-  get busyKeys(): number {
-    return this.queues.marked.size + this.queues.unmarked.size;
+  /** Lanes with something under way. */
+  get busyLanes(): number {
+    return this.lanes.size;
   }
 
   /**
-   * Resolves with what `toResult` makes of the script's answer to the operation: a result, or a refusal that only its caller can explain.
-   *
-   * @throws NotAnIntegerError, RedisUnavailableError, OutcomeUnknownError, RedisReplyError, and what `toResult` throws
-   * @throws NotReplicatedError with the result, where `isChange`
+   * Sees to it that the operation is answered or rejected: with RedisUnavailableError, OutcomeUnknownError, RedisReplyError, or what its own answer
+   * comes to.
    */
-  perform<Result>(
-    key: string,
-    fields: OperationFields,
-    deadline: Deadline,
-    toResult: (answer: string) => Result,
-    { marker = true, isChange }: { marker?: boolean | undefined; isChange?: IsChange<Result> } = {},
-  ): Promise<Result> {
-    const queue = this.queues[marker ? 'marked' : 'unmarked'];
-    return resultOf(
-      queue.add(key, fields, deadline),
-      (answer) => {
-        assertCounter(key, answer);
-        if (answer === Refusal.Late) {
-          throw new RedisUnavailableError(
-            `Redis at ${this.connection.address} was reached after the operation's time-out`,
-          );
-        }
-        return toResult(answer);
+  perform(operation: Operation): void {
+    const number = this.laneOf(operation.key);
+    let lane = this.lanes.get(number);
+    if (!lane) {
+      lane = this.openLane(number);
+      this.lanes.set(number, lane);
+      this.inFlight.enter();
+    }
+    lane.add(operation);
+  }
+
+  /** On a Cluster the slot, since all that a script touches must be in one. */
+  private laneOf(key: string): number {
+    if (this.connection.isCluster) return this.connection.keys.slotOf(key);
+    let hash = 0;
+    for (let i = 0; i < key.length; i++) hash = (Math.imul(hash, 31) + key.charCodeAt(i)) | 0;
+    return (hash >>> 0) % LANES;
+  }
+
+  private openLane(number: number): CounterLane {
+    const { connection, how } = this;
+    const { keys, isCluster } = connection;
+    const state = isCluster
+      ? keys.inSlot('producer', number, this.id)
+      : keys.own('producer', `${this.id}:${number}`);
+    return new CounterLane(
+      connection,
+      isCluster ? number : 0,
+      this.options.maxBatchSize,
+      how.durability,
+      (batch) => this.send(state, batch),
+      () => {
+        this.lanes.delete(number);
+        this.inFlight.leave();
       },
-      isChange,
     );
   }
 
-  private async send(
-    key: string,
-    operations: string[],
-    deadline: Deadline,
-    how: SendOptions,
-  ): Promise<BatchAnswer> {
+  private async send(state: string, batch: CounterBatch): Promise<BatchAnswer> {
+    const { marker, durability } = this.how;
+    const { keys } = this.connection;
+    // Numbered when its turn has come, so that the batches of each lane have growing numbers.
+    const sequence = ++this.sequence;
     let answer: string;
     let unreplicated: NotReplicatedError | undefined;
-    do {
-      unreplicated = undefined;
-      try {
-        answer = await this.sendOnce(key, operations, deadline, how);
-      } catch (error) {
-        if (!(error instanceof NotReplicatedError)) throw error;
-        unreplicated = error;
-        answer = error.result as string;
-      }
-    } while (answer === CounterState.More);
-    if (answer === STALE) {
-      throw new OutcomeUnknownError(
-        `A later batch of operations on counter ${describe(key)} was applied before this one was answered`,
+    try {
+      answer = await this.scripts.run(
+        applyScript,
+        { state, counters: keysOf(keys, [...batch.counters]) },
+        {
+          sequence,
+          stateTtlMs: marker ? Math.ceil(batch.deadline.remainingMs) + STATE_TTL_MARGIN_MS : '',
+          operations: batch.arguments(`${this.id}.${sequence}`, this.options.undoWindowMs),
+        },
+        batch.deadline,
+        { resend: marker, durability },
       );
+    } catch (error) {
+      if (!(error instanceof NotReplicatedError)) throw error;
+      unreplicated = error;
+      answer = error.result as string;
     }
-    const isForAll = answer === CounterState.NotAnInteger || answer === CounterState.WrongType;
-    const answers = isForAll
-      ? Array<string>(operations.length / FIELDS_PER_OPERATION).fill(answer)
-      : answer.split(',');
-    return { answers, unreplicated };
-  }
-
-  private sendOnce(key: string, operations: string[], deadline: Deadline, how: SendOptions): Promise<string> {
-    // Numbered when its turn has come, so that the batches of each key have growing numbers.
-    const sequence = ++this.sequence;
-    const { keys } = this.connection;
-    return this.scripts.run(
-      applyScript,
-      {
-        ...companionsOf(keys, key),
-        producer: keys.companion(`producer:${this.id}`, key),
-      },
-      {
-        sequence: how.resend ? sequence : '',
-        stateTtlMarginMs: STATE_TTL_MARGIN_MS,
-        lifeId: `${this.id}.${sequence}`,
-        lifeTtlMs: this.options.undoWindowMs,
-        operations,
-      },
-      deadline,
-      how,
+    if (answer !== STALE) return { answer, unreplicated };
+    throw new OutcomeUnknownError(
+      'A later batch of operations on counters was applied before this one was answered',
     );
   }
 }
+
+/** As the script takes them: the counters, then what serves each. */
+const keysOf = (keys: KeySpace, counters: readonly string[]): string[] => [
+  ...counters,
+  ...counters.map((counter) => keys.companion('life', counter)),
+  ...counters.map((counter) => keys.companion('holds', counter)),
+];
 
 /** A counter and the keys that serve it whoever changes it. */
 export const companionsOf = (

@@ -1,4 +1,5 @@
 import { AtomicRedisError } from '../atomic-redis.errors.js';
+import { LIMITED } from './lua-counter.js';
 
 /** Numbers where the amount was a number, bigints where it was a bigint. */
 export interface CounterResult<N extends number | bigint = number | bigint> {
@@ -46,6 +47,39 @@ export function parseResult(
   const [value = '', applied = '', limited, life = ''] = answer.split(':');
   const convert = typeof amount === 'bigint' ? BigInt : Number;
   return { result: { value: convert(value), applied: convert(applied), limited: limited === '1' }, life };
+}
+
+/**
+ * Of equal additions, made one after the other and answered together, what the one in `place` came to. The answer is `<value before>` when all were added
+ * in full, else `<value before>:<how many were>:<value after>:<what became of the others>:<life to undo in>`.
+ */
+export function resultInRun(
+  answer: string,
+  amount: number | bigint,
+  place: number,
+): { readonly result: CounterResult; readonly life: string } | { readonly refusal: string } {
+  if (!answer.includes(':')) return { result: added(answer, amount, place), life: '' };
+  const [before = '', full, after = '', rest = '', life = ''] = answer.split(':');
+  const fullyAdded = Number(full);
+  if (place < fullyAdded) return { result: added(before, amount, place), life };
+  if (rest !== LIMITED) return { refusal: rest };
+  // Only the first of them may have added what fitted.
+  const partly = place === fullyAdded ? BigInt(after) - BigInt(before) - BigInt(amount) * BigInt(place) : 0n;
+  const convert = typeof amount === 'bigint' ? BigInt : Number;
+  return {
+    result: { value: convert(after), applied: convert(partly), limited: true },
+    life: partly === 0n ? '' : life,
+  };
+}
+
+function added(before: string, amount: number | bigint, place: number): CounterResult {
+  const times = place + 1;
+  if (typeof amount === 'bigint')
+    return { value: BigInt(before) + amount * BigInt(times), applied: amount, limited: false };
+  const [start, total] = [Number(before), amount * times];
+  const isExact = Number.isSafeInteger(start) && Number.isSafeInteger(total);
+  const value = isExact ? start + total : Number(BigInt(before) + BigInt(amount) * BigInt(times));
+  return { value, applied: amount, limited: false };
 }
 
 /** Does `work` the first time it is called, and again only when it is known to have done nothing. */

@@ -81,8 +81,8 @@ export class CounterService {
   add(key: string, amount: bigint, options?: CounterAddOptions): Promise<CounterResult<bigint>>;
   add(key: string, amount: number | bigint, options?: CounterAddOptions): Promise<CounterResult>;
   @Observed('counters.add', { changed: hasApplied })
-  async add(key: string, amount: number | bigint, options: CounterAddOptions = {}): Promise<CounterResult> {
-    return await this.operations.add(key, amount, options, '', (added) => added);
+  add(key: string, amount: number | bigint, options: CounterAddOptions = {}): Promise<CounterResult> {
+    return this.operations.add(key, amount, options, '', (added) => added);
   }
 
   /**
@@ -93,12 +93,8 @@ export class CounterService {
   addUndoable(key: string, amount: bigint, options?: CounterAddOptions): Promise<UndoableCount<bigint>>;
   addUndoable(key: string, amount: number | bigint, options?: CounterAddOptions): Promise<UndoableCount>;
   @Observed('counters.add', { changed: hasApplied })
-  async addUndoable(
-    key: string,
-    amount: number | bigint,
-    options: CounterAddOptions = {},
-  ): Promise<UndoableCount> {
-    return await this.operations.add(key, amount, options, 'u', (added, life) => ({
+  addUndoable(key: string, amount: number | bigint, options: CounterAddOptions = {}): Promise<UndoableCount> {
+    return this.operations.add(key, amount, options, 'u', (added, life) => ({
       ...added,
       undo: this.operations.undoOf(key, added.applied, life, options),
     }));

@@ -22,6 +22,9 @@ export const Refusal = {
   Gone: 'gone',
 } as const;
 
+/** What a script answers where a bound kept an addition from being made in full. */
+export const LIMITED = 'limited';
+
 /** The answer to a read or `reset` of a counter that does not exist. */
 export const ABSENT = 'absent';
 

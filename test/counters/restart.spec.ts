@@ -5,7 +5,7 @@ import { startWorker, type WorkerProcess } from '../support/workers.js';
 
 const addScript = {
   match: ({ name, args }: { name: string; args: readonly (string | Buffer)[] }): boolean =>
-    name === 'EVALSHA' && args.some((arg) => String(arg) === 'add'),
+    name === 'EVALSHA' && args.some((arg) => String(arg).includes(',add,')),
 };
 
 describe('a process that is killed and started again', () => {

@@ -1,9 +1,6 @@
 import { luaOperation } from '../../redis/lua-operation.js';
 import { defineScript } from '../../redis/script.js';
-import { luaCounter, SWEEP_LIMIT } from '../lua-counter.js';
-
-/** The answer when there is less than should be held. */
-export const LIMITED = 'limited';
+import { LIMITED, luaCounter, SWEEP_LIMIT } from '../lua-counter.js';
 
 /** Takes a quantity off a counter and notes that it is held. */
 export const holdScript = defineScript({

@@ -19,10 +19,10 @@ import { checkCallOptions, type CounterCallOptions } from '../counter-arguments.
 import { assertCounter, companionsOf } from '../counter-producer.js';
 import { CounterLimitError, CounterOverflowError } from '../counter.errors.js';
 import { CounterService } from '../counter.service.js';
-import { Refusal } from '../lua-counter.js';
+import { LIMITED, Refusal } from '../lua-counter.js';
 import { untilSwept } from '../until-swept.js';
 import { idOf, newHold, parseId, quantityOf } from './hold-id.js';
-import { holdScript, LIMITED } from './hold.script.js';
+import { holdScript } from './hold.script.js';
 import { listScript } from './list.script.js';
 import { settleScript } from './settle.script.js';
 

@@ -1,0 +1,236 @@
+import {
+  OutcomeUnknownError,
+  RedisReplyError,
+  RedisUnavailableError,
+  type NotReplicatedError,
+} from '../atomic-redis.errors.js';
+import type { Deadline } from '../redis/deadline.js';
+import { answeredBy, patienceOf, type DurabilityOptions } from '../redis/durability.js';
+import type { RedisConnection } from '../redis/redis-connection.js';
+import { CounterBatch, type Operation } from './counter-batch.js';
+import { CounterState, Refusal } from './lua-counter.js';
+
+/** What was answered to a batch. */
+export interface BatchAnswer {
+  readonly answer: string;
+  /** When replicas did not have it in time. */
+  readonly unreplicated: NotReplicatedError | undefined;
+}
+
+/** Sends one batch. */
+export type SendBatch = (batch: CounterBatch) => Promise<BatchAnswer>;
+
+/** How much later than its time-out an operation may be told of it, so that most need no timer: their batch has one. */
+const SLACK_MS = 10;
+
+/** That Node.js knows. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+/**
+ * A queue of operations, of which one batch at most is under way. That makes the sequence numbers of a lane's batches arrive in their order, so that any copy
+ * which arrives after a newer batch is known to be old; and it lets what comes meanwhile share the next round trip. A counter belongs to one lane, so that
+ * what is done to it is done in the order of the calls.
+ */
+export class CounterLane {
+  private queued: Operation[] = [];
+  private sent: readonly Operation[] = [];
+  private isBusy = false;
+  /** How long replicas may take beyond an operation's own time. */
+  private readonly patienceMs: number;
+  /** No operation under way has an earlier deadline. */
+  private earliest = Infinity;
+  /** When what is waited for ends at the latest, and deadlines are looked at. */
+  private endsAt = Infinity;
+  private timerAt = Infinity;
+  private timer: NodeJS.Timeout | undefined;
+
+  constructor(
+    private readonly connection: RedisConnection,
+    /** In which its counters are. */
+    private readonly slot: number,
+    private readonly maxBatchSize: number,
+    durability: DurabilityOptions | undefined,
+    private readonly send: SendBatch,
+    /** Called when nothing is under way any more. */
+    private readonly onIdle: () => void,
+  ) {
+    this.patienceMs = durability ? answeredBy(patienceOf(durability)).remainingMs : 0;
+  }
+
+  add(operation: Operation): void {
+    this.queued.push(operation);
+    this.earliest = Math.min(this.earliest, operation.deadline.at);
+    if (this.isBusy) return this.watch();
+    this.isBusy = true;
+    this.sendSoon();
+  }
+
+  /** Behind the microtasks, in which everybody goes on who was answered by the same read: what they ask for then travels together. */
+  private sendSoon(): void {
+    process.nextTick(() => this.sendNext());
+  }
+
+  private sendNext(): void {
+    this.endOverdue();
+    if (this.queued.length === 0) return this.rest();
+    const operations = this.takeBatch();
+    const batch = new CounterBatch(operations);
+    // Not taken before it can be written in this same tick: one that gives up until then is known not to have been sent.
+    if (this.connection.knownServerTime(batch.deadline, this.slot) === undefined) {
+      this.queued = [...operations, ...this.queued];
+      void this.untilReachable(batch.deadline);
+      return;
+    }
+    for (const operation of operations) operation.state = 'sent';
+    this.sent = operations;
+    this.endsAt = this.patienceMs > 0 ? Infinity : batch.deadline.at;
+    this.watch();
+    this.connection.observer.batch(operations.length);
+    this.send(batch).then(
+      (answer) => this.answered(batch, answer),
+      (error: unknown) => this.refused(batch, error),
+    );
+  }
+
+  private takeBatch(): Operation[] {
+    const { queued } = this;
+    const [first] = queued;
+    let size = Math.min(queued.length, this.maxBatchSize);
+    if (first!.alone) {
+      const end = queued.findIndex(({ key }) => key !== first!.key);
+      if (end > 0) size = Math.min(size, end);
+    }
+    if (size < queued.length) return queued.splice(0, size);
+    this.queued = [];
+    return queued;
+  }
+
+  private async untilReachable(deadline: Deadline): Promise<void> {
+    this.endsAt = deadline.at;
+    this.watch();
+    try {
+      await this.connection.inServerTime(deadline, this.slot);
+    } catch (error) {
+      const [waited, newer] = partition(this.queued, ({ deadline: { at } }) => at <= deadline.at);
+      this.queued = newer;
+      fail(waited, error);
+    }
+    this.sendNext();
+  }
+
+  private answered(batch: CounterBatch, { answer, unreplicated }: BatchAnswer): void {
+    const again: Operation[] = [];
+    try {
+      batch.answered(answer, (operations, ofRun) => {
+        if (ofRun === CounterState.More) again.push(...operations);
+        else this.settle(operations, ofRun, unreplicated);
+      });
+    } catch (error) {
+      fail(batch.operations, error);
+    }
+    this.sendAgain(again);
+  }
+
+  private settle(
+    operations: readonly Operation[],
+    answer: string,
+    unreplicated: NotReplicatedError | undefined,
+  ): void {
+    if (answer === Refusal.Late) {
+      const error = new RedisUnavailableError(
+        `Redis at ${this.connection.address} was reached after the operation's time-out`,
+      );
+      return fail(operations, error);
+    }
+    for (let place = 0; place < operations.length; place++) {
+      const operation = operations[place]!;
+      operation.state = 'settled';
+      operation.answer(answer, place, unreplicated);
+    }
+  }
+
+  private refused(batch: CounterBatch, error: unknown): void {
+    if (error instanceof RedisReplyError && error.reply === 'NOPERM' && batch.size > 1) {
+      // The user may not touch one of the keys, which is no reason to refuse the others.
+      for (const operation of batch.operations) operation.alone = true;
+      this.sendAgain(batch.operations);
+    } else {
+      fail(batch.operations, error);
+      this.sendAgain([]);
+    }
+  }
+
+  /** Goes on, first with what was sent and not done: of each counter all that was sent, so that the order stays. */
+  private sendAgain(operations: readonly Operation[]): void {
+    this.sent = [];
+    const again = operations.filter(({ state }) => state === 'sent');
+    for (const operation of again) operation.state = 'queued';
+    if (again.length > 0) this.queued = [...again, ...this.queued];
+    this.sendSoon();
+  }
+
+  private rest(): void {
+    this.isBusy = false;
+    this.earliest = this.endsAt = Infinity;
+    this.stopTimer();
+    this.onIdle();
+  }
+
+  /** Sees to it that each is told in time. What ends with the batch under way needs no timer: the batch has one. */
+  private watch(): void {
+    if (this.earliest >= Math.min(this.endsAt, this.timerAt) - SLACK_MS) return;
+    this.stopTimer();
+    this.timerAt = this.earliest;
+    const ms = Math.ceil(this.earliest - performance.now());
+    this.timer = setTimeout(
+      () => {
+        this.timerAt = Infinity;
+        this.endOverdue();
+        this.watch();
+      },
+      Math.min(Math.max(ms, 0), LONGEST_TIMER_MS),
+    );
+  }
+
+  private stopTimer(): void {
+    if (this.timerAt === Infinity) return;
+    clearTimeout(this.timer);
+    this.timerAt = Infinity;
+  }
+
+  /** Answers those whose time is over. */
+  private endOverdue(): void {
+    const now = performance.now();
+    if (this.earliest > now) return;
+    this.earliest = Infinity;
+    const isOverdue = (endsAt: number): boolean => {
+      if (endsAt > now) this.earliest = Math.min(this.earliest, endsAt);
+      return endsAt <= now;
+    };
+    const [late, inTime] = partition(this.queued, ({ deadline }) => isOverdue(deadline.at));
+    if (late.length > 0) fail(late, this.connection.unavailable());
+    this.queued = inTime;
+    const unanswered = this.sent.filter(
+      ({ state, deadline }) => state === 'sent' && isOverdue(deadline.at + this.patienceMs),
+    );
+    if (unanswered.length === 0) return;
+    const error = new OutcomeUnknownError(
+      `An operation on a counter was sent to Redis at ${this.connection.address} and not answered in time; it may have taken effect`,
+    );
+    fail(unanswered, error);
+  }
+}
+
+function partition<T>(all: readonly T[], isFirst: (one: T) => boolean): [T[], T[]] {
+  const parts: [T[], T[]] = [[], []];
+  for (const one of all) parts[isFirst(one) ? 0 : 1].push(one);
+  return parts;
+}
+
+/** Answers the callers that have not been answered yet. */
+function fail(operations: readonly Operation[], error: unknown): void {
+  for (const operation of operations) {
+    operation.state = 'settled';
+    operation.reject(error);
+  }
+}
