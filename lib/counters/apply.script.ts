@@ -5,8 +5,9 @@ import { ABSENT, LIMITED, luaCounter, Refusal, SWEEP_LIMIT } from './lua-counter
 /** The answer when a later batch of this lane was applied: this one is an old copy, and nothing was done. */
 export const STALE = 'STALE';
 
-/** How many characters an integer has at most that scripts compute with as it is: sums of a batch of them stay far below 2^53. */
-const PLAIN_LENGTH = 12;
+/** How many characters the integers have at most that this computes with as they are: what a batch comes to then stays far below 2^53. */
+const PLAIN_VALUE = 15;
+const PLAIN_AMOUNT = 12;
 
 /**
  * Applies a batch of operations on several counters, those on each in their order, with the effect of once.
@@ -37,9 +38,10 @@ export const applyScript = defineScript({
 --   min          add: lower bound or ''
 --   max          add: upper bound or ''
 --   ttlMs        add: time to live of a counter this creates, or ''
---   detail       add: letters of c (clamp), s (sliding TTL), n (the result must be exact as a double), u (undoable); reset: n or ''
---   life         undo: the life that was added to; undoable add: the id of a life that it begins, never used before
---   lifeTtlMs    undoable add: for how long
+--   detail       add: letters of c (clamp), s (sliding TTL), n (the result must be exact as a double), u (undoable); undo: the life that was added to;
+--                reset: n or ''
+--   life         undoable add: the id of a life that it begins, never used before; else ''
+--   lifeTtlMs    undoable add: how long it can be undone; else ''
 -- Returns a string: STALE | TOO_LATE, or the runs' answers joined by commas, of each counter one after the other:
 --   any    late, or for all runs of a counter NOT_AN_INTEGER | WRONG_TYPE | MORE
 --   add    <value before> when all were added in full, none of them undoable; else
@@ -67,11 +69,11 @@ local function parse(text)
       ttl = ttl, detail = detail, life = life, life_ttl = life_ttl,
     }
     runs[#runs + 1] = run
-    if kind == 'add' and #amount <= ${PLAIN_LENGTH} and not string.find(detail, '[su]') then
+    if kind == 'add' and #amount <= ${PLAIN_AMOUNT} and not string.find(detail, '[su]') then
       run.step, run.clamps = tonumber(amount), string.find(detail, 'c', 1, true)
       -- Only the bound that the counter moves towards is judged.
       local bound = (run.step > 0 and max) or (run.step < 0 and min) or ''
-      if #bound > ${PLAIN_LENGTH} then runs.plain = false end
+      if #bound > ${PLAIN_VALUE} then runs.plain = false end
       run.bound = tonumber(bound)
     else
       runs.plain = false
@@ -125,7 +127,7 @@ local function in_full()
   end
 
   function judge.undo(c, run)
-    if not c.value or counter_life(c) ~= run.life then return '${Refusal.Gone}' end
+    if not c.value or counter_life(c) ~= run.detail then return '${Refusal.Gone}' end
     local target = int64_subtract(c.value, int64_parse(run.amount))
     if not int64_fits(target) then return '${Refusal.Overflow}' end
     c.value, c.changed = target, true
@@ -169,7 +171,7 @@ for k = 1, n do
   local value, answer
   if no_holds and runs.plain then
     local stored = redis.pcall('GET', KEYS[k + 1])
-    if stored == '0' or (type(stored) == 'string' and #stored <= ${PLAIN_LENGTH} and string.find(stored, '^%-?[1-9]%d*$')) then
+    if stored == '0' or (type(stored) == 'string' and #stored <= ${PLAIN_VALUE} and string.find(stored, '^%-?[1-9]%d*$')) then
       local before = tonumber(stored)
       value, answer = judge_plain(runs, before)
       if value ~= before then values[k] = value end

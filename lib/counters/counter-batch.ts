@@ -1,34 +1,11 @@
-import { OutcomeUnknownError, type NotReplicatedError } from '../atomic-redis.errors.js';
+import { OutcomeUnknownError } from '../atomic-redis.errors.js';
 import type { Deadline } from '../redis/deadline.js';
-
-/** What the script is told of an operation, beside its counter. */
-export interface Change {
-  readonly kind: 'add' | 'undo' | 'reset';
-  readonly amount: number | bigint | '';
-  readonly min: number | bigint | '';
-  readonly max: number | bigint | '';
-  readonly ttlMs: number | '';
-  readonly detail: string;
-  /** To undo in. */
-  readonly life: string;
-}
-
-/** An operation on one counter that waits for its answer. */
-export interface Operation extends Change {
-  readonly key: string;
-  readonly deadline: Deadline;
-  state: 'queued' | 'sent' | 'settled';
-  /** Sent with no other counter: a batch that it was in was refused for the sake of one of its keys. */
-  alone: boolean;
-  /** @param place in its run, from 0 */
-  readonly answer: (answer: string, place: number, unreplicated: NotReplicatedError | undefined) => void;
-  readonly reject: (error: unknown) => void;
-}
+import type { CounterOperation } from './counter-operation.js';
 
 /** Equal operations on one counter, one after the other, which travel as one with their number. */
 interface Run {
-  readonly first: Operation;
-  readonly operations: Operation[];
+  readonly first: CounterOperation;
+  readonly operations: CounterOperation[];
 }
 
 /**
@@ -37,19 +14,9 @@ interface Run {
  */
 const SAME_TIME_MS = 10;
 
-/** What joins a run must be answered from the same answer. */
-function joins({ first }: Run, operation: Operation): boolean {
-  return (
-    first.kind === 'add' &&
-    operation.kind === 'add' &&
-    first.amount === operation.amount &&
-    first.min === operation.min &&
-    first.max === operation.max &&
-    first.ttlMs === operation.ttlMs &&
-    first.detail === operation.detail &&
-    operation.deadline.at >= first.deadline.at &&
-    operation.deadline.at <= first.deadline.at + SAME_TIME_MS
-  );
+function joins({ first }: Run, operation: CounterOperation): boolean {
+  const laterByMs = operation.deadline.at - first.deadline.at;
+  return laterByMs >= 0 && laterByMs <= SAME_TIME_MS && first.equals(operation);
 }
 
 /** Operations that travel together, as the script takes them: by counter, and of each counter in runs. */
@@ -58,7 +25,7 @@ export class CounterBatch {
   /** Of the one that may take longest. */
   readonly deadline: Deadline;
 
-  constructor(readonly operations: readonly Operation[]) {
+  constructor(readonly operations: readonly CounterOperation[]) {
     let latest = operations[0]!.deadline;
     let last: Run | undefined;
     for (const operation of operations) {
@@ -86,12 +53,12 @@ export class CounterBatch {
     for (const runs of this.runs.values()) {
       let text = '';
       for (const { first, operations } of runs) {
-        const { kind, amount, min, max, ttlMs, detail, deadline } = first;
+        const { kind, amount, min, max, ttlMs, detail } = first.change;
         // Rounded up, so that none takes effect after its caller gave up, whoever shares its batch.
-        const earlierByMs = Math.ceil(this.deadline.at - deadline.at);
-        const lifeFields = detail.includes('u') ? `${life}.${lives++},${lifeTtlMs}` : `${first.life},`;
-        const separator = text === '' ? '' : ';';
-        text += `${separator}${operations.length},${earlierByMs},${kind},${amount},${min},${max},${ttlMs},${detail},${lifeFields}`;
+        const earlierByMs = Math.ceil(this.deadline.at - first.deadline.at);
+        const newLife = first.isUndoable ? `${life}.${lives++},${lifeTtlMs}` : ',';
+        if (text !== '') text += ';';
+        text += `${operations.length},${earlierByMs},${kind},${amount},${min},${max},${ttlMs},${detail},${newLife}`;
       }
       texts.push(text);
     }
@@ -102,7 +69,7 @@ export class CounterBatch {
    * Tells the script's answer to each run.
    * @throws OutcomeUnknownError when there is not one for each
    */
-  answered(answer: string, toRun: (operations: readonly Operation[], answer: string) => void): void {
+  answered(answer: string, toRun: (operations: readonly CounterOperation[], answer: string) => void): void {
     const answers = answer.split(',');
     const runs = [...this.runs.values()].flat();
     if (answers.length !== runs.length) {
@@ -113,7 +80,7 @@ export class CounterBatch {
     runs.forEach(({ operations }, i) => toRun(operations, answers[i]!));
   }
 
-  private begin(operation: Operation): Run {
+  private begin(operation: CounterOperation): Run {
     const run = { first: operation, operations: [operation] };
     const runs = this.runs.get(operation.key);
     if (runs) runs.push(run);

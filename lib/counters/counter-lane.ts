@@ -7,7 +7,8 @@ import {
 import type { Deadline } from '../redis/deadline.js';
 import { answeredBy, patienceOf, type DurabilityOptions } from '../redis/durability.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
-import { CounterBatch, type Operation } from './counter-batch.js';
+import { CounterBatch } from './counter-batch.js';
+import type { CounterOperation } from './counter-operation.js';
 import { CounterState, Refusal } from './lua-counter.js';
 
 /** What was answered to a batch. */
@@ -32,8 +33,8 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1;
  * what is done to it is done in the order of the calls.
  */
 export class CounterLane {
-  private queued: Operation[] = [];
-  private sent: readonly Operation[] = [];
+  private queued: CounterOperation[] = [];
+  private sent: readonly CounterOperation[] = [];
   private isBusy = false;
   /** How long replicas may take beyond an operation's own time. */
   private readonly patienceMs: number;
@@ -57,7 +58,7 @@ export class CounterLane {
     this.patienceMs = durability ? answeredBy(patienceOf(durability)).remainingMs : 0;
   }
 
-  add(operation: Operation): void {
+  add(operation: CounterOperation): void {
     this.queued.push(operation);
     this.earliest = Math.min(this.earliest, operation.deadline.at);
     if (this.isBusy) return this.watch();
@@ -92,7 +93,7 @@ export class CounterLane {
     );
   }
 
-  private takeBatch(): Operation[] {
+  private takeBatch(): CounterOperation[] {
     const { queued } = this;
     const [first] = queued;
     let size = Math.min(queued.length, this.maxBatchSize);
@@ -119,7 +120,7 @@ export class CounterLane {
   }
 
   private answered(batch: CounterBatch, { answer, unreplicated }: BatchAnswer): void {
-    const again: Operation[] = [];
+    const again: CounterOperation[] = [];
     try {
       batch.answered(answer, (operations, ofRun) => {
         if (ofRun === CounterState.More) again.push(...operations);
@@ -132,7 +133,7 @@ export class CounterLane {
   }
 
   private settle(
-    operations: readonly Operation[],
+    operations: readonly CounterOperation[],
     answer: string,
     unreplicated: NotReplicatedError | undefined,
   ): void {
@@ -142,11 +143,7 @@ export class CounterLane {
       );
       return fail(operations, error);
     }
-    for (let place = 0; place < operations.length; place++) {
-      const operation = operations[place]!;
-      operation.state = 'settled';
-      operation.answer(answer, place, unreplicated);
-    }
+    operations.forEach((operation, place) => operation.answer(answer, place, unreplicated));
   }
 
   private refused(batch: CounterBatch, error: unknown): void {
@@ -161,7 +158,7 @@ export class CounterLane {
   }
 
   /** Goes on, first with what was sent and not done: of each counter all that was sent, so that the order stays. */
-  private sendAgain(operations: readonly Operation[]): void {
+  private sendAgain(operations: readonly CounterOperation[]): void {
     this.sent = [];
     const again = operations.filter(({ state }) => state === 'sent');
     for (const operation of again) operation.state = 'queued';
@@ -227,10 +224,6 @@ function partition<T>(all: readonly T[], isFirst: (one: T) => boolean): [T[], T[
   return parts;
 }
 
-/** Answers the callers that have not been answered yet. */
-function fail(operations: readonly Operation[], error: unknown): void {
-  for (const operation of operations) {
-    operation.state = 'settled';
-    operation.reject(error);
-  }
+function fail(operations: readonly CounterOperation[], error: unknown): void {
+  for (const operation of operations) operation.fail(error);
 }

@@ -17,14 +17,12 @@ import {
   type CounterCallOptions,
   type CounterWriteOptions,
 } from './counter-arguments.js';
-import type { Change } from './counter-batch.js';
+import { CounterOperation, type Caller, type Change } from './counter-operation.js';
 import { assertCounter, companionsOf, CounterProducer } from './counter-producer.js';
 import { once, resultInRun, type CounterResult } from './counter-result.js';
 import { CounterOverflowError } from './counter.errors.js';
 import { ABSENT, CounterState, Refusal } from './lua-counter.js';
 import { readScript } from './read.script.js';
-
-const NO_CHANGE = { amount: '', min: '', max: '', ttlMs: '', detail: '', life: '' } as const;
 
 const hasApplied = ({ applied }: CounterResult): boolean => BigInt(applied) !== 0n;
 
@@ -58,24 +56,24 @@ export class CounterOperations {
       check.int64('amount', amount);
       checkAddOptions('options', options);
       const { min = '', max = '', ttlMs = '' } = options;
-      const change: Change = {
-        kind: 'add',
-        // Not -0.
-        amount: amount === 0 ? 0 : amount,
-        min,
-        max,
-        ttlMs,
-        detail: detail + addFlags(amount, options),
-        life: '',
-      };
+      // Not -0.
+      const by = amount === 0 ? 0 : amount;
+      const flags = detail + addFlags(amount, options);
+      const change: Change = { kind: 'add', amount: by, min, max, ttlMs, detail: flags };
       const toAdded = (answer: string, place: number): Result => {
-        const added = resultInRun(answer, amount, place);
+        assertCounter(key, answer);
+        const added = resultInRun(answer, by, place);
         if ('result' in added) return toResult(added.result, added.life);
         throw added.refusal === Refusal.Overflow
           ? new CounterOverflowError(key, amount)
           : new InexactResultError(key, 'a bigint amount');
       };
-      this.perform(key, change, options, toAdded, hasApplied, resolve, reject);
+      this.perform<Result>(key, change, options, {
+        toResult: toAdded,
+        isChange: hasApplied,
+        resolve,
+        reject,
+      });
     });
   }
 
@@ -87,13 +85,14 @@ export class CounterOperations {
     options: CounterWriteOptions,
   ): () => Promise<boolean> {
     const toUndone = (answer: string): boolean => {
+      assertCounter(key, answer);
       if (answer === Refusal.Overflow) throw new CounterOverflowError(key, -applied);
       return answer !== Refusal.Gone;
     };
-    const change: Change = { ...NO_CHANGE, kind: 'undo', amount: applied, life };
+    const change: Change = { kind: 'undo', amount: applied, min: '', max: '', ttlMs: '', detail: life };
     const undo = (): Promise<boolean> =>
       new Promise((resolve, reject) =>
-        this.perform(key, change, options, toUndone, Boolean, resolve, reject),
+        this.perform(key, change, options, { toResult: toUndone, isChange: Boolean, resolve, reject }),
       );
     return once(async () => {
       if (BigInt(applied) === 0n) return true;
@@ -107,18 +106,11 @@ export class CounterOperations {
     checkWriteOptions('options', options);
     const toPrevious = (answer: string): bigint | null => {
       if (answer === Refusal.Inexact) throw new InexactResultError(key, 'resetBigInt');
-      return answer === ABSENT ? null : BigInt(answer);
+      return valueOrNull(key, answer);
     };
+    const change: Change = { kind: 'reset', amount: '', min: '', max: '', ttlMs: '', detail };
     return await new Promise((resolve, reject) =>
-      this.perform(
-        key,
-        { ...NO_CHANGE, kind: 'reset', detail },
-        options,
-        toPrevious,
-        () => true,
-        resolve,
-        reject,
-      ),
+      this.perform(key, change, options, { toResult: toPrevious, isChange: () => true, resolve, reject }),
     );
   }
 
@@ -145,39 +137,20 @@ export class CounterOperations {
       // A read has no outcome to be unknown.
       throw error instanceof OutcomeUnknownError ? this.connection.unavailable(error) : error;
     });
-    assertCounter(key, answer);
-    return answer === ABSENT ? null : BigInt(answer);
+    return valueOrNull(key, answer);
   }
 
   private perform<Result>(
     key: string,
     change: Change,
     options: CounterWriteOptions,
-    toResult: (answer: string, place: number) => Result,
-    isChange: (result: Result) => boolean,
-    resolve: (result: Result) => void,
-    reject: (error: unknown) => void,
+    caller: Caller<Result>,
   ): void {
     const { propagation, durability, marker = true } = options;
     if (isRetried()) assertNotRetried(`Changing counter ${describe(key)}`, propagation);
-    this.producerFor(marker, durability).perform({
-      ...change,
-      key,
-      deadline: this.deadlineOf(options),
-      state: 'queued',
-      alone: false,
-      reject,
-      answer: (answer, place, unreplicated) => {
-        try {
-          assertCounter(key, answer);
-          const result = toResult(answer, place);
-          if (unreplicated && isChange(result)) throw unreplicated.withResult(result);
-          resolve(result);
-        } catch (error) {
-          reject(error);
-        }
-      },
-    });
+    this.producerFor(marker, durability).perform(
+      new CounterOperation(key, change, this.deadlineOf(options), caller),
+    );
   }
 
   private producerFor(marker: boolean, durability: DurabilityOptions | undefined): CounterProducer {
@@ -200,4 +173,9 @@ export class CounterOperations {
   private deadlineOf({ timeoutMs = this.options.timeoutMs }: CounterCallOptions): Deadline {
     return Deadline.in(timeoutMs);
   }
+}
+
+function valueOrNull(key: string, answer: string): bigint | null {
+  assertCounter(key, answer);
+  return answer === ABSENT ? null : BigInt(answer);
 }

@@ -6,7 +6,8 @@ import type { RedisConnection } from '../redis/redis-connection.js';
 import type { ScriptRunner } from '../redis/script-runner.js';
 import type { WorkInFlight } from '../redis/work-in-flight.js';
 import { applyScript, STALE } from './apply.script.js';
-import type { CounterBatch, Operation } from './counter-batch.js';
+import type { CounterBatch } from './counter-batch.js';
+import type { CounterOperation } from './counter-operation.js';
 import { CounterLane, type BatchAnswer } from './counter-lane.js';
 import type { CounterModuleOptions } from './counter.options.js';
 import { CounterState } from './lua-counter.js';
@@ -51,7 +52,7 @@ export class CounterProducer {
    * Sees to it that the operation is answered or rejected: with RedisUnavailableError, OutcomeUnknownError, RedisReplyError, or what its own answer
    * comes to.
    */
-  perform(operation: Operation): void {
+  perform(operation: CounterOperation): void {
     const number = this.laneOf(operation.key);
     let lane = this.lanes.get(number);
     if (!lane) {

@@ -8,6 +8,7 @@ import {
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
 import { Deadline } from '../../lib/redis/deadline.js';
+import { CounterOperation } from '../../lib/counters/counter-operation.js';
 import { CounterProducer } from '../../lib/counters/counter-producer.js';
 import { RedisConnection } from '../../lib/redis/redis-connection.js';
 import { ScriptRunner } from '../../lib/redis/script-runner.js';
@@ -291,13 +292,12 @@ describe('counters over connections that fail', () => {
     const how = { marker: true, durability: undefined };
     const producer = new CounterProducer(connection, new ScriptRunner(connection), inFlight, options, how);
     const add = (key: string): Promise<string> =>
-      new Promise((resolve, reject) =>
-        producer.perform({
-          ...{ kind: 'add', amount: 1, min: '', max: '', ttlMs: '', detail: 'n', life: '' },
-          ...{ key, deadline: Deadline.in(2_000), state: 'queued', alone: false, reject },
-          answer: (answer, place) => resolve(`${answer} ${place}`),
-        }),
-      );
+      new Promise((resolve, reject) => {
+        const change = { kind: 'add', amount: 1, min: '', max: '', ttlMs: '', detail: 'n' } as const;
+        const toResult = (answer: string, place: number): string => `${answer} ${place}`;
+        const caller = { toResult, isChange: () => true, resolve, reject };
+        producer.perform(new CounterOperation(key, change, Deadline.in(2_000), caller));
+      });
     try {
       await redis.client.set('n', 5);
       await add('n');
