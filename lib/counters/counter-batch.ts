@@ -22,6 +22,7 @@ function joins({ first }: Run, operation: CounterOperation): boolean {
 /** Operations that travel together, as the script takes them: by counter, and of each counter in runs. */
 export class CounterBatch {
   private readonly runs = new Map<string, Run[]>();
+  private runCount = 0;
   /** Of the one that may take longest. */
   readonly deadline: Deadline;
 
@@ -71,17 +72,19 @@ export class CounterBatch {
    */
   answered(answer: string, toRun: (operations: readonly CounterOperation[], answer: string) => void): void {
     const answers = answer.split(',');
-    const runs = [...this.runs.values()].flat();
-    if (answers.length !== runs.length) {
+    if (answers.length !== this.runCount) {
       throw new OutcomeUnknownError(
-        `Redis gave ${answers.length} answers to ${runs.length} runs of operations on counters`,
+        `Redis gave ${answers.length} answers to ${this.runCount} runs of operations on counters`,
       );
     }
-    runs.forEach(({ operations }, i) => toRun(operations, answers[i]!));
+    let i = 0;
+    for (const runs of this.runs.values())
+      for (const { operations } of runs) toRun(operations, answers[i++]!);
   }
 
   private begin(operation: CounterOperation): Run {
     const run = { first: operation, operations: [operation] };
+    this.runCount++;
     const runs = this.runs.get(operation.key);
     if (runs) runs.push(run);
     else this.runs.set(operation.key, [run]);
