@@ -1,11 +1,17 @@
 import { OutcomeUnknownError } from '../atomic-redis.errors.js';
 import type { Deadline } from '../redis/deadline.js';
-import type { CounterOperation } from './counter-operation.js';
+import { areEqual, UNDOABLE, type CounterOperation } from './counter-operation.js';
 
 /** Equal operations on one counter, one after the other, which travel as one with their number. */
-interface Run {
-  readonly first: CounterOperation;
-  readonly operations: CounterOperation[];
+type Run = [first: CounterOperation, ...others: CounterOperation[]];
+
+/** Operations that travel together. */
+export interface CounterBatch {
+  readonly operations: readonly CounterOperation[];
+  /** As the script takes them: by counter, and of each counter in runs. */
+  readonly runsOf: ReadonlyMap<string, readonly Run[]>;
+  /** Of the operation that may take longest. */
+  readonly deadline: Deadline;
 }
 
 /**
@@ -14,80 +20,74 @@ interface Run {
  */
 const SAME_TIME_MS = 10;
 
-function joins({ first }: Run, operation: CounterOperation): boolean {
-  const laterByMs = operation.deadline.at - first.deadline.at;
-  return laterByMs >= 0 && laterByMs <= SAME_TIME_MS && first.equals(operation);
+/** @param operations at least one */
+export function batchOf(operations: readonly CounterOperation[]): CounterBatch {
+  const runsOf = new Map<string, Run[]>();
+  let { deadline } = operations[0]!;
+  let run: Run | undefined;
+  for (const operation of operations) {
+    const { key } = operation;
+    if (operation.deadline.at > deadline.at) ({ deadline } = operation);
+    if (run?.[0].key !== key) run = runsOf.get(key)?.at(-1);
+    if (run && joins(run[0], operation)) {
+      run.push(operation);
+    } else {
+      run = [operation];
+      const runs = runsOf.get(key);
+      if (runs) runs.push(run);
+      else runsOf.set(key, [run]);
+    }
+  }
+  return { operations, runsOf, deadline };
 }
 
-/** Operations that travel together, as the script takes them: by counter, and of each counter in runs. */
-export class CounterBatch {
-  private readonly runs = new Map<string, Run[]>();
-  private runCount = 0;
-  /** Of the one that may take longest. */
-  readonly deadline: Deadline;
+function joins(first: CounterOperation, operation: CounterOperation): boolean {
+  const laterByMs = operation.deadline.at - first.deadline.at;
+  return laterByMs >= 0 && laterByMs <= SAME_TIME_MS && areEqual(first.change, operation.change);
+}
 
-  constructor(readonly operations: readonly CounterOperation[]) {
-    let latest = operations[0]!.deadline;
-    let last: Run | undefined;
-    for (const operation of operations) {
-      if (operation.deadline.at > latest.at) latest = operation.deadline;
-      if (last?.first.key !== operation.key) last = this.runs.get(operation.key)?.at(-1);
-      if (last && joins(last, operation)) last.operations.push(operation);
-      else last = this.begin(operation);
+/** For each counter the script's argument. @param newLife of which an id that was never used before is made for each run that can be undone */
+export function argumentsOf(
+  { runsOf, deadline }: CounterBatch,
+  newLife: string,
+  lifeTtlMs: number,
+): string[] {
+  const texts: string[] = [];
+  let lives = 0;
+  for (const runs of runsOf.values()) {
+    let text = '';
+    for (const run of runs) {
+      const [first] = run;
+      const { kind, amount, min, max, ttlMs, detail } = first.change;
+      // Rounded up, so that none takes effect after its caller gave up, whoever shares its batch.
+      const earlierByMs = Math.ceil(deadline.at - first.deadline.at);
+      const isUndoable = kind === 'add' && detail.includes(UNDOABLE);
+      const life = isUndoable ? `${newLife}.${lives++},${lifeTtlMs}` : ',';
+      if (text !== '') text += ';';
+      text += `${run.length},${earlierByMs},${kind},${amount},${min},${max},${ttlMs},${detail},${life}`;
     }
-    this.deadline = latest;
+    texts.push(text);
   }
+  return texts;
+}
 
-  get counters(): Iterable<string> {
-    return this.runs.keys();
+/**
+ * Tells the script's answer to each run.
+ * @throws OutcomeUnknownError when there is not one for each; nobody was told any
+ */
+export function eachAnswer(
+  { runsOf }: CounterBatch,
+  answer: string,
+  tell: (run: readonly CounterOperation[], answer: string) => void,
+): void {
+  const answers = answer.split(',');
+  let expected = 0;
+  for (const runs of runsOf.values()) expected += runs.length;
+  if (answers.length !== expected) {
+    throw new OutcomeUnknownError(
+      `Redis gave ${answers.length} answers to ${expected} runs of operations on counters`,
+    );
   }
-
-  /** How many counters it is about. */
-  get size(): number {
-    return this.runs.size;
-  }
-
-  /** For each counter the script's argument. @param life of which an id that was never used before is made for each run */
-  arguments(life: string, lifeTtlMs: number): string[] {
-    const texts: string[] = [];
-    let lives = 0;
-    for (const runs of this.runs.values()) {
-      let text = '';
-      for (const { first, operations } of runs) {
-        const { kind, amount, min, max, ttlMs, detail } = first.change;
-        // Rounded up, so that none takes effect after its caller gave up, whoever shares its batch.
-        const earlierByMs = Math.ceil(this.deadline.at - first.deadline.at);
-        const newLife = first.isUndoable ? `${life}.${lives++},${lifeTtlMs}` : ',';
-        if (text !== '') text += ';';
-        text += `${operations.length},${earlierByMs},${kind},${amount},${min},${max},${ttlMs},${detail},${newLife}`;
-      }
-      texts.push(text);
-    }
-    return texts;
-  }
-
-  /**
-   * Tells the script's answer to each run.
-   * @throws OutcomeUnknownError when there is not one for each
-   */
-  answered(answer: string, toRun: (operations: readonly CounterOperation[], answer: string) => void): void {
-    const answers = answer.split(',');
-    if (answers.length !== this.runCount) {
-      throw new OutcomeUnknownError(
-        `Redis gave ${answers.length} answers to ${this.runCount} runs of operations on counters`,
-      );
-    }
-    let i = 0;
-    for (const runs of this.runs.values())
-      for (const { operations } of runs) toRun(operations, answers[i++]!);
-  }
-
-  private begin(operation: CounterOperation): Run {
-    const run = { first: operation, operations: [operation] };
-    this.runCount++;
-    const runs = this.runs.get(operation.key);
-    if (runs) runs.push(run);
-    else this.runs.set(operation.key, [run]);
-    return run;
-  }
+  let at = 0;
+  for (const runs of runsOf.values()) for (const run of runs) tell(run, answers[at++]!);
 }

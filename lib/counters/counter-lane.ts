@@ -4,11 +4,12 @@ import {
   RedisUnavailableError,
   type NotReplicatedError,
 } from '../atomic-redis.errors.js';
+import { callOff, setAlarm, type Alarm } from '../redis/alarms.js';
 import type { Deadline } from '../redis/deadline.js';
 import { answeredBy, patienceOf, type DurabilityOptions } from '../redis/durability.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
-import { CounterBatch } from './counter-batch.js';
-import type { CounterOperation } from './counter-operation.js';
+import { batchOf, eachAnswer, type CounterBatch } from './counter-batch.js';
+import { fail, settle, type CounterOperation } from './counter-operation.js';
 import { CounterState, Refusal } from './lua-counter.js';
 
 /** What was answered to a batch. */
@@ -21,11 +22,8 @@ export interface BatchAnswer {
 /** Sends one batch. */
 export type SendBatch = (batch: CounterBatch) => Promise<BatchAnswer>;
 
-/** How much later than its time-out an operation may be told of it, so that most need no timer: their batch has one. */
+/** How much later than its time-out an operation may be told of it, so that most need no alarm: their batch has one. */
 const SLACK_MS = 10;
-
-/** That Node.js knows. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /**
  * A queue of operations, of which one batch at most is under way. That makes the sequence numbers of a lane's batches arrive in their order, so that any copy
@@ -35,15 +33,15 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1;
 export class CounterLane {
   private queued: CounterOperation[] = [];
   private sent: readonly CounterOperation[] = [];
-  private isBusy = false;
+  /** Whether something is under way. */
+  isBusy = false;
   /** How long replicas may take beyond an operation's own time. */
   private readonly patienceMs: number;
   /** No operation under way has an earlier deadline. */
   private earliest = Infinity;
   /** When what is waited for ends at the latest, and deadlines are looked at. */
   private endsAt = Infinity;
-  private timerAt = Infinity;
-  private timer: NodeJS.Timeout | undefined;
+  private alarm: Alarm | undefined;
 
   constructor(
     private readonly connection: RedisConnection,
@@ -75,7 +73,7 @@ export class CounterLane {
     this.endOverdue();
     if (this.queued.length === 0) return this.rest();
     const operations = this.takeBatch();
-    const batch = new CounterBatch(operations);
+    const batch = batchOf(operations);
     // Not taken before it can be written in this same tick: one that gives up until then is known not to have been sent.
     if (this.connection.knownServerTime(batch.deadline, this.slot) === undefined) {
       this.queued = [...operations, ...this.queued];
@@ -97,7 +95,7 @@ export class CounterLane {
     const { queued } = this;
     const [first] = queued;
     let size = Math.min(queued.length, this.maxBatchSize);
-    if (first!.alone) {
+    if (first!.isAlone) {
       const end = queued.findIndex(({ key }) => key !== first!.key);
       if (end > 0) size = Math.min(size, end);
     }
@@ -122,9 +120,10 @@ export class CounterLane {
   private answered(batch: CounterBatch, { answer, unreplicated }: BatchAnswer): void {
     const again: CounterOperation[] = [];
     try {
-      batch.answered(answer, (operations, ofRun) => {
-        if (ofRun === CounterState.More) again.push(...operations);
-        else this.settle(operations, ofRun, unreplicated);
+      eachAnswer(batch, answer, (run, ofRun) => {
+        if (ofRun === CounterState.More) again.push(...run);
+        else if (ofRun === Refusal.Late) fail(run, this.cameLate());
+        else run.forEach((operation, place) => settle(operation, ofRun, place, unreplicated));
       });
     } catch (error) {
       fail(batch.operations, error);
@@ -132,24 +131,10 @@ export class CounterLane {
     this.sendAgain(again);
   }
 
-  private settle(
-    operations: readonly CounterOperation[],
-    answer: string,
-    unreplicated: NotReplicatedError | undefined,
-  ): void {
-    if (answer === Refusal.Late) {
-      const error = new RedisUnavailableError(
-        `Redis at ${this.connection.address} was reached after the operation's time-out`,
-      );
-      return fail(operations, error);
-    }
-    operations.forEach((operation, place) => operation.answer(answer, place, unreplicated));
-  }
-
   private refused(batch: CounterBatch, error: unknown): void {
-    if (error instanceof RedisReplyError && error.reply === 'NOPERM' && batch.size > 1) {
+    if (error instanceof RedisReplyError && error.reply === 'NOPERM' && batch.runsOf.size > 1) {
       // The user may not touch one of the keys, which is no reason to refuse the others.
-      for (const operation of batch.operations) operation.alone = true;
+      for (const operation of batch.operations) operation.isAlone = true;
       this.sendAgain(batch.operations);
     } else {
       fail(batch.operations, error);
@@ -169,30 +154,25 @@ export class CounterLane {
   private rest(): void {
     this.isBusy = false;
     this.earliest = this.endsAt = Infinity;
-    this.stopTimer();
+    this.stopWatching();
     this.onIdle();
   }
 
-  /** Sees to it that each is told in time. What ends with the batch under way needs no timer: the batch has one. */
+  /** Sees to it that each is told in time. What ends with the batch under way needs no alarm: the batch has one. */
   private watch(): void {
-    if (this.earliest >= Math.min(this.endsAt, this.timerAt) - SLACK_MS) return;
-    this.stopTimer();
-    this.timerAt = this.earliest;
-    const ms = Math.ceil(this.earliest - performance.now());
-    this.timer = setTimeout(
-      () => {
-        this.timerAt = Infinity;
-        this.endOverdue();
-        this.watch();
-      },
-      Math.min(Math.max(ms, 0), LONGEST_TIMER_MS),
-    );
+    const lookedAt = Math.min(this.endsAt, this.alarm?.at ?? Infinity);
+    if (this.earliest >= lookedAt - SLACK_MS) return;
+    this.stopWatching();
+    this.alarm = setAlarm(this.earliest, () => {
+      this.alarm = undefined;
+      this.endOverdue();
+      this.watch();
+    });
   }
 
-  private stopTimer(): void {
-    if (this.timerAt === Infinity) return;
-    clearTimeout(this.timer);
-    this.timerAt = Infinity;
+  private stopWatching(): void {
+    if (this.alarm) callOff(this.alarm);
+    this.alarm = undefined;
   }
 
   /** Answers those whose time is over. */
@@ -216,14 +196,16 @@ export class CounterLane {
     );
     fail(unanswered, error);
   }
+
+  private cameLate(): RedisUnavailableError {
+    return new RedisUnavailableError(
+      `Redis at ${this.connection.address} was reached after the operation's time-out`,
+    );
+  }
 }
 
 function partition<T>(all: readonly T[], isFirst: (one: T) => boolean): [T[], T[]] {
   const parts: [T[], T[]] = [[], []];
   for (const one of all) parts[isFirst(one) ? 0 : 1].push(one);
   return parts;
-}
-
-function fail(operations: readonly CounterOperation[], error: unknown): void {
-  for (const operation of operations) operation.fail(error);
 }

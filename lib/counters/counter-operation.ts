@@ -26,50 +26,47 @@ export interface Caller<Result = unknown> {
 }
 
 /** An operation on one counter that waits for its answer. */
-export class CounterOperation {
-  state: 'queued' | 'sent' | 'settled' = 'queued';
+export interface CounterOperation {
+  readonly key: string;
+  readonly change: Change;
+  readonly deadline: Deadline;
+  readonly caller: Caller;
+  state: 'queued' | 'sent' | 'settled';
   /** Whether to send it with no other counter: a batch that it was in was refused for the sake of one of its keys. */
-  alone = false;
+  isAlone: boolean;
+}
 
-  constructor(
-    readonly key: string,
-    readonly change: Change,
-    readonly deadline: Deadline,
-    private readonly caller: Caller,
-  ) {}
+/** Whether the two can travel as one: what each comes to can be told from what they come to together. */
+export const areEqual = (one: Change, other: Change): boolean =>
+  one.kind === 'add' &&
+  other.kind === 'add' &&
+  one.amount === other.amount &&
+  one.min === other.min &&
+  one.max === other.max &&
+  one.ttlMs === other.ttlMs &&
+  one.detail === other.detail;
 
-  get isUndoable(): boolean {
-    return this.change.kind === 'add' && this.change.detail.includes(UNDOABLE);
+/** Tells the caller of an operation what the script answered. */
+export function settle(
+  operation: CounterOperation,
+  answer: string,
+  place: number,
+  unreplicated: NotReplicatedError | undefined,
+): void {
+  const { caller } = operation;
+  operation.state = 'settled';
+  try {
+    const result = caller.toResult(answer, place);
+    if (unreplicated && caller.isChange(result)) caller.reject(unreplicated.withResult(result));
+    else caller.resolve(result);
+  } catch (error) {
+    caller.reject(error);
   }
+}
 
-  /** Whether the other one can travel with it as one: what each comes to can be told from what they come to together. */
-  equals({ change }: CounterOperation): boolean {
-    const own = this.change;
-    return (
-      own.kind === 'add' &&
-      change.kind === 'add' &&
-      own.amount === change.amount &&
-      own.min === change.min &&
-      own.max === change.max &&
-      own.ttlMs === change.ttlMs &&
-      own.detail === change.detail
-    );
-  }
-
-  answer(answer: string, place: number, unreplicated: NotReplicatedError | undefined): void {
-    this.state = 'settled';
-    const { caller } = this;
-    try {
-      const result = caller.toResult(answer, place);
-      if (unreplicated && caller.isChange(result)) caller.reject(unreplicated.withResult(result));
-      else caller.resolve(result);
-    } catch (error) {
-      caller.reject(error);
-    }
-  }
-
-  fail(error: unknown): void {
-    this.state = 'settled';
-    this.caller.reject(error);
+export function fail(operations: readonly CounterOperation[], error: unknown): void {
+  for (const operation of operations) {
+    operation.state = 'settled';
+    operation.caller.reject(error);
   }
 }

@@ -17,7 +17,7 @@ import {
   type CounterCallOptions,
   type CounterWriteOptions,
 } from './counter-arguments.js';
-import { CounterOperation, type Caller, type Change } from './counter-operation.js';
+import type { Caller, Change } from './counter-operation.js';
 import { assertCounter, companionsOf, CounterProducer } from './counter-producer.js';
 import { once, resultInRun, type CounterResult } from './counter-result.js';
 import { CounterOverflowError } from './counter.errors.js';
@@ -148,9 +148,14 @@ export class CounterOperations {
   ): void {
     const { propagation, durability, marker = true } = options;
     if (isRetried()) assertNotRetried(`Changing counter ${describe(key)}`, propagation);
-    this.producerFor(marker, durability).perform(
-      new CounterOperation(key, change, this.deadlineOf(options), caller),
-    );
+    this.producerFor(marker, durability).perform({
+      key,
+      change,
+      deadline: this.deadlineOf(options),
+      caller,
+      state: 'queued',
+      isAlone: false,
+    });
   }
 
   private producerFor(marker: boolean, durability: DurabilityOptions | undefined): CounterProducer {

@@ -6,7 +6,7 @@ import type { RedisConnection } from '../redis/redis-connection.js';
 import type { ScriptRunner } from '../redis/script-runner.js';
 import type { WorkInFlight } from '../redis/work-in-flight.js';
 import { applyScript, STALE } from './apply.script.js';
-import type { CounterBatch } from './counter-batch.js';
+import { argumentsOf, type CounterBatch } from './counter-batch.js';
 import type { CounterOperation } from './counter-operation.js';
 import { CounterLane, type BatchAnswer } from './counter-lane.js';
 import type { CounterModuleOptions } from './counter.options.js';
@@ -17,6 +17,9 @@ const STATE_TTL_MARGIN_MS = 60_000;
 
 /** To one server. While it works on the batch of one, the next of another is made. */
 const LANES = 2;
+
+/** How many lanes are kept though nothing is under way; of a Cluster's thousands the others are forgotten. */
+const KEPT_LANES = 64;
 
 /** How the operations of a producer are sent. */
 export interface ProducerOptions {
@@ -32,7 +35,6 @@ export interface ProducerOptions {
 export class CounterProducer {
   private readonly id = randomId('hex');
   private sequence = 0;
-  /** Those with something under way. */
   private readonly lanes = new Map<number, CounterLane>();
 
   constructor(
@@ -42,11 +44,6 @@ export class CounterProducer {
     private readonly options: Required<CounterModuleOptions>,
     private readonly how: ProducerOptions,
   ) {}
-
-  /** Lanes with something under way. */
-  get busyLanes(): number {
-    return this.lanes.size;
-  }
 
   /**
    * Sees to it that the operation is answered or rejected: with RedisUnavailableError, OutcomeUnknownError, RedisReplyError, or what its own answer
@@ -58,8 +55,8 @@ export class CounterProducer {
     if (!lane) {
       lane = this.openLane(number);
       this.lanes.set(number, lane);
-      this.inFlight.enter();
     }
+    if (!lane.isBusy) this.inFlight.enter();
     lane.add(operation);
   }
 
@@ -84,7 +81,7 @@ export class CounterProducer {
       how.durability,
       (batch) => this.send(state, batch),
       () => {
-        this.lanes.delete(number);
+        if (this.lanes.size > KEPT_LANES) this.lanes.delete(number);
         this.inFlight.leave();
       },
     );
@@ -100,11 +97,11 @@ export class CounterProducer {
     try {
       answer = await this.scripts.run(
         applyScript,
-        { state, counters: keysOf(keys, [...batch.counters]) },
+        { state, counters: keysOf(keys, [...batch.runsOf.keys()]) },
         {
           sequence,
           stateTtlMs: marker ? Math.ceil(batch.deadline.remainingMs) + STATE_TTL_MARGIN_MS : '',
-          operations: batch.arguments(`${this.id}.${sequence}`, this.options.undoWindowMs),
+          operations: argumentsOf(batch, `${this.id}.${sequence}`, this.options.undoWindowMs),
         },
         batch.deadline,
         { resend: marker, durability },
