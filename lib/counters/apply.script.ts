@@ -35,8 +35,7 @@ export const applyScript = defineScript({
 --   earlierByMs  how much earlier than the batch's their own time limit is
 --   kind         add | undo | reset
 --   amount       add: to add; undo: what was added
---   min          add: lower bound or ''
---   max          add: upper bound or ''
+--   bound        add: of the value, in the direction in which the amount moves it, or ''
 --   ttlMs        add: time to live of a counter this creates, or ''
 --   detail       add: letters of c (clamp), s (sliding TTL), n (the result must be exact as a double), u (undoable); undo: the life that was added to;
 --                reset: n or ''
@@ -59,49 +58,39 @@ end
 local now, not_after = now_ms(), tonumber(ARGV[1])
 if now > not_after then return 'TOO_LATE' end
 
--- The runs of a counter, as tables. plain: whether they are additions that change nothing but a value, of small numbers.
+-- The runs of a counter, as tables. plain: whether all are additions of small numbers that change nothing but a value.
 local function parse(text)
   local runs = {plain = true}
-  local fields = '([^,;]*),([^,;]*),([^,;]*),([^,;]*),([^,;]*),([^,;]*),([^,;]*),([^,;]*),([^,;]*),([^,;]*)'
-  for count, earlier, kind, amount, min, max, ttl, detail, life, life_ttl in string.gmatch(text, fields) do
-    local run = {
-      count = tonumber(count), not_after = not_after - tonumber(earlier), kind = kind, amount = amount, min = min, max = max,
-      ttl = ttl, detail = detail, life = life, life_ttl = life_ttl,
+  local fields = '([^,;]*),([^,;]*),([^,;]*),([^,;]*),([^,;]*),([^,;]*),([^,;]*),([^,;]*),([^,;]*)'
+  for count, earlier, kind, amount, bound, ttl, detail, life, life_ttl in string.gmatch(text, fields) do
+    runs[#runs + 1] = {
+      count = tonumber(count), not_after = not_after - tonumber(earlier), kind = kind, amount = amount, bound = bound, ttl = ttl, detail = detail,
+      life = life, life_ttl = life_ttl,
     }
-    runs[#runs + 1] = run
-    if kind == 'add' and #amount <= ${PLAIN_AMOUNT} and not string.find(detail, '[su]') then
-      run.step, run.clamps = tonumber(amount), string.find(detail, 'c', 1, true)
-      -- Only the bound that the counter moves towards is judged.
-      local bound = (run.step > 0 and max) or (run.step < 0 and min) or ''
-      if #bound > ${PLAIN_VALUE} then runs.plain = false end
-      run.bound = tonumber(bound)
-    else
-      runs.plain = false
-    end
+    if kind ~= 'add' or #amount > ${PLAIN_AMOUNT} or #bound > ${PLAIN_VALUE} or string.find(detail, '[su]') then runs.plain = false end
   end
   return runs
 end
 
 -- What runs of plain additions come to, and what they are answered; nil where that takes more than they can tell.
-local function judge_plain(runs, value)
-  local answered = {}
+local function judge_plain(runs, before)
+  local answers = {}
+  local value = tonumber(before)
   for i, run in ipairs(runs) do
-    local step, bound = run.step, run.bound
+    local step, bound = tonumber(run.amount), tonumber(run.bound)
     local target = value + step * run.count
+    answers[i] = before
     if now > run.not_after then
-      answered[i] = '${Refusal.Late}'
+      answers[i], target = '${Refusal.Late}', value
     elseif bound and ((step > 0 and target > bound) or (step < 0 and target < bound)) then
-      if run.clamps then return nil end
+      if string.find(run.detail, 'c', 1, true) then return nil end
       local fits = math.max(0, math.floor((bound - value) / step))
       target = value + step * fits
-      answered[i] = string.format('%.0f:%.0f:%.0f:${LIMITED}:', value, fits, target)
-      value = target
-    else
-      answered[i] = string.format('%.0f', value)
-      value = target
+      answers[i] = string.format('%s:%.0f:%.0f:${LIMITED}:', before, fits, target)
     end
+    if target ~= value then value, before = target, string.format('%.0f', target) end
   end
-  return value, table.concat(answered, ',')
+  return before, table.concat(answers, ',')
 end
 
 -- Returns what opens a counter and judges its runs, whatever they are, and what stores it.
@@ -114,7 +103,7 @@ local function in_full()
     local before, amount = c.value or INT64_ZERO, int64_parse(run.amount)
     local fits, rest, life = 0, '', ''
     while fits < run.count and rest == '' do
-      local target, limited = counter_judge(c, amount, run.min, run.max, run.detail)
+      local target, limited = counter_judge(c, amount, run.bound, run.bound, run.detail)
       if target then
         local _, added_to = counter_move(c, target, run.ttl, run.detail, run.life)
         if added_to ~= '' then life, c.life_ttl = added_to, run.life_ttl end
@@ -172,9 +161,8 @@ for k = 1, n do
   if no_holds and runs.plain then
     local stored = redis.pcall('GET', KEYS[k + 1])
     if stored == '0' or (type(stored) == 'string' and #stored <= ${PLAIN_VALUE} and string.find(stored, '^%-?[1-9]%d*$')) then
-      local before = tonumber(stored)
-      value, answer = judge_plain(runs, before)
-      if value ~= before then values[k] = value end
+      value, answer = judge_plain(runs, stored)
+      if value ~= stored then values[k] = value end
     end
   end
   if not value then
@@ -192,7 +180,7 @@ for k = 1, n do
   if opened[k] then
     store(opened[k], opened[k].life_ttl)
   elseif values[k] then
-    redis.call('SET', KEYS[k + 1], string.format('%.0f', values[k]), 'KEEPTTL')
+    redis.call('SET', KEYS[k + 1], values[k], 'KEEPTTL')
   end
 end
 return answer

@@ -59,12 +59,13 @@ export function argumentsOf(
     for (const run of runs) {
       const [first] = run;
       const { kind, amount, min, max, ttlMs, detail } = first.change;
+      const bound = amount === '' || Number(amount) === 0 ? '' : amount > 0 ? max : min;
       // Rounded up, so that none takes effect after its caller gave up, whoever shares its batch.
       const earlierByMs = Math.ceil(deadline.at - first.deadline.at);
       const isUndoable = kind === 'add' && detail.includes(UNDOABLE);
       const life = isUndoable ? `${newLife}.${lives++},${lifeTtlMs}` : ',';
       if (text !== '') text += ';';
-      text += `${run.length},${earlierByMs},${kind},${amount},${min},${max},${ttlMs},${detail},${life}`;
+      text += `${run.length},${earlierByMs},${kind},${amount},${bound},${ttlMs},${detail},${life}`;
     }
     texts.push(text);
   }
