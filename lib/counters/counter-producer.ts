@@ -65,7 +65,7 @@ export class CounterProducer {
     if (this.connection.isCluster) return this.connection.keys.slotOf(key);
     let hash = 0;
     for (let i = 0; i < key.length; i++) hash = (Math.imul(hash, 31) + key.charCodeAt(i)) | 0;
-    return (hash >>> 0) % LANES;
+    return ((hash ^ (hash >>> 16)) >>> 0) % LANES;
   }
 
   private openLane(number: number): CounterLane {
