@@ -84,7 +84,7 @@ export const counterKeys: Comparison = {
   floor: FLOOR,
   name: 'counter-keys',
   title: 'Bounded counters, 10,000 keys',
-  about: 'The same, spread over 10,000 counters in turn: nothing to be batched.',
+  about: 'The same, spread over 10,000 counters in turn.',
   callers: [64],
   bars: [{ contestant: OURS, against: FLOOR, least: 0.9 }],
   start: (bench: Bench) => contestants(bench, (n) => `counter:${n % KEYS}`),

@@ -11,8 +11,8 @@ export interface CounterCallOptions {
 /** Of calls that change a counter. */
 export interface CounterWriteOptions extends OperationOptions {
   /**
-   * Keep the answer in Redis for a minute beyond the time-out, so that the call can be sent again when its reply is lost, and counts once. It takes one
-   * key for each counter and service, of the size of the last answers, however many calls there are. Without it, a lost reply is an
+   * Keep the answer in Redis for a minute beyond the time-out, so that the call can be sent again when its reply is lost, and counts once. It takes a
+   * few keys for each service, on a Cluster one for each hash slot, of the size of the last answers, however many counters and calls there are. Without it, a lost reply is an
    * `OutcomeUnknownError` at once. @default true
    */
   marker?: boolean;

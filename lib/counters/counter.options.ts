@@ -2,7 +2,7 @@ import { integer, milliseconds, type Check } from '../atomic-redis.validation.js
 
 /** Defaults of `CounterService`, as the module's `counters` option. */
 export interface CounterModuleOptions {
-  /** How many operations on one key travel in one script call at the most. @default 512 */
+  /** How many operations, on one counter or several, travel in one script call at the most. @default 512 */
   maxBatchSize?: number;
   /**
    * How long after the last undoable add to a counter an add can still be undone, in milliseconds. It bounds how long a method under

@@ -40,7 +40,7 @@ const wasThere = (value: number | bigint | null): boolean => value !== null;
  * Counters with bounds, exact over the whole range of a signed 64-bit integer. A counter is an ordinary Redis string; one that does
  * not exist counts as 0.
  *
- * Adds to one key made at the same time by one service share a round trip, each judged on its own and in order.
+ * What one service is asked for at the same time shares a few round trips, each operation judged on its own, those on one counter in order.
  */
 @Injectable()
 export class CounterService {

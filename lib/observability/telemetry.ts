@@ -22,7 +22,7 @@ export interface Follower {
   roundTrip(command: string, durationMs: number, error: string | undefined): void;
   /** A transaction has got a connection. */
   poolWait(durationMs: number): void;
-  /** Adds to one counter travel together. */
+  /** Operations on counters travel together. */
   batch(size: number): void;
 }
 

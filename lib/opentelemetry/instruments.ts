@@ -79,7 +79,7 @@ export class Instruments {
     this.batchSize = histogram(
       'atomic_redis.counter.batch.size',
       '{operation}',
-      'Operations on one counter that travelled together',
+      'Operations on counters that travelled together',
       COUNTS,
     );
   }
