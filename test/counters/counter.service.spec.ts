@@ -240,6 +240,8 @@ describe('CounterService', () => {
         await expect(call).rejects.toThrow(NotAnIntegerError);
         await expect(call).rejects.toMatchObject({ key: 'n', found: 'other-string', outcome: 'not-applied' });
       }
+      // By itself, too, and not only beside a reset.
+      await expect(counters.add('n', 1)).rejects.toThrow(NotAnIntegerError);
       expect(await redis.client.get('n')).toBe(garbage);
       expect(await redis.client.pttl('n')).toBeGreaterThan(0);
     });

@@ -21,7 +21,9 @@ const scripts = { match: ({ name }: { name: string }): boolean => name === 'EVAL
 const USER = 'clerk';
 
 /** Of two counters whose operations travel together, and one that travels by itself. */
-const [A, B, ELSEWHERE] = ['n1', 'n3', 'n2'];
+const A = 'n1';
+const B = 'n3';
+const ELSEWHERE = 'n2';
 
 describe('operations on several counters that travel together', () => {
   const redis = useRedis();
@@ -65,20 +67,20 @@ describe('operations on several counters that travel together', () => {
       );
       return made.evalsha!;
     };
-    expect(await callsOf(A!, B!)).toBe(1);
-    expect(await callsOf(A!, ELSEWHERE!)).toBe(2);
+    expect(await callsOf(A, B)).toBe(1);
+    expect(await callsOf(A, ELSEWHERE)).toBe(2);
   });
 
   it('[CT-14] gives each operation its own answer, those on one counter in the order of the calls', async () => {
-    await redis.client.set(A!, 10);
+    await redis.client.set(A, 10);
     const results = await Promise.all([
-      counters.add(A!, 1),
-      counters.add(B!, 5, { max: 7 }),
-      counters.add(A!, 1),
-      counters.add(B!, 5, { max: 7 }),
-      counters.reset(A!),
-      counters.add(B!, 5, { max: 7, onLimit: 'clamp' }),
-      counters.add(A!, 1),
+      counters.add(A, 1),
+      counters.add(B, 5, { max: 7 }),
+      counters.add(A, 1),
+      counters.add(B, 5, { max: 7 }),
+      counters.reset(A),
+      counters.add(B, 5, { max: 7, onLimit: 'clamp' }),
+      counters.add(A, 1),
     ]);
     expect(results).toEqual([
       { value: 11, applied: 1, limited: false },
@@ -95,8 +97,8 @@ describe('operations on several counters that travel together', () => {
     ['set', 'abc'],
     ['rpush', 'abc'],
   ] as const)('[CT-14] refuses what is no counter (%s), and does the others', async (command, value) => {
-    await redis.client.call(command, A!, value);
-    const [refused, done] = await Promise.allSettled([counters.add(A!, 1), counters.add(B!, 1)]);
+    await redis.client.call(command, A, value);
+    const [refused, done] = await Promise.allSettled([counters.add(A, 1), counters.add(B, 1)]);
     expect(refused).toMatchObject({ reason: expect.any(NotAnIntegerError) });
     expect(refused).toMatchObject({ reason: { key: A } });
     expect(done).toMatchObject({ value: { value: 1 } });
@@ -111,12 +113,12 @@ describe('operations on several counters that travel together', () => {
       '>secret',
       '+@all',
       '~atomic:*',
-      `~${A!}`,
-      `~${ELSEWHERE!}`,
+      `~${A}`,
+      `~${ELSEWHERE}`,
     );
     const limited = await start(redis.server.url.replace('//', `//${USER}:secret@`));
     try {
-      const calls = [A!, B!, A!, ELSEWHERE!].map((key) => limited.get(CounterService).add(key, 1));
+      const calls = [A, B, A, ELSEWHERE].map((key) => limited.get(CounterService).add(key, 1));
       expect(await Promise.allSettled(calls)).toMatchObject([
         { value: { value: 1 } },
         { reason: expect.any(RedisReplyError) },
@@ -131,57 +133,65 @@ describe('operations on several counters that travel together', () => {
 
   it('[CT-14] lets a counter whose expired holds take more than one script wait alone, its operations in order', async () => {
     const reservations = app.get(ReservationService);
-    await redis.client.set(A!, 10_000);
-    await redis.client.set(B!, 1);
+    await redis.client.set(A, 10_000);
+    await redis.client.set(B, 1);
     const held = times(2_500, (i) => ['1', `1:${String(i).padStart(22, '0')}`]).flat();
-    await redis.client.zadd(`atomic:holds:{${A!}}:${A!}`, ...held);
+    await redis.client.zadd(`atomic:holds:{${A}}:${A}`, ...held);
     const order: string[] = [];
     const note = <T>(name: string, call: Promise<T>): Promise<T> => call.finally(() => order.push(name));
     const results = await Promise.all([
-      note('a1', counters.add(A!, 1)),
-      note('b', counters.add(B!, 1)),
-      note('a2', counters.add(A!, 2)),
+      note('a1', counters.add(A, 1)),
+      note('b', counters.add(B, 1)),
+      note('a2', counters.add(A, 2)),
     ]);
     expect(results.map(({ value }) => value)).toEqual([12_501, 2, 12_503]);
     expect(order).toEqual(['b', 'a1', 'a2']);
-    expect(await reservations.list(A!)).toEqual([]);
+    expect(await reservations.list(A)).toEqual([]);
   });
 
   it('[CT-14] counts each once when the reply is lost, whatever became of the counters since', async () => {
     const fault = proxy.loseReplies(scripts);
     proxy.refuseConnections(true);
-    const adding = Promise.all([counters.add(A!, 1), counters.add(B!, 10), counters.add(A!, 1)]);
-    await waitFor('the batch to be applied', async () => (await redis.client.get(B!)) === '10');
-    await redis.client.incrby(A!, 100);
+    const adding = Promise.all([counters.add(A, 1), counters.add(B, 10), counters.add(A, 1)]);
+    await waitFor('the batch to be applied', async () => (await redis.client.get(B)) === '10');
+    await redis.client.incrby(A, 100);
     proxy.refuseConnections(false);
     expect((await adding).map(({ value }) => value)).toEqual([1, 10, 2]);
     expect(fault.count).toBe(1);
-    expect(await redis.client.mget(A!, B!)).toEqual(['102', '10']);
+    expect(await redis.client.mget(A, B)).toEqual(['102', '10']);
+  });
+
+  it('[CT-14] [CT-3] a copy changes nothing after a batch on other counters', async () => {
+    const late = proxy.deliverLate(300, scripts);
+    await counters.add(A, 1);
+    await counters.add(B, 10);
+    await late.delivered;
+    expect(await redis.client.mget(A, B)).toEqual(['1', '10']);
   });
 
   it('[CT-14] [CT-3] an old batch changes nothing after one on other counters', async () => {
     const late = proxy.deliverLate(800, scripts);
     proxy.refuseConnections(true);
-    await expect(counters.add(A!, 1, { timeoutMs: 100 })).rejects.toThrow(OutcomeUnknownError);
+    await expect(counters.add(A, 1, { timeoutMs: 100 })).rejects.toThrow(OutcomeUnknownError);
     proxy.refuseConnections(false);
-    await counters.add(B!, 10);
+    await counters.add(B, 10);
     await late.delivered;
-    expect(await redis.client.mget(A!, B!)).toEqual([null, '10']);
+    expect(await redis.client.mget(A, B)).toEqual([null, '10']);
   });
 
   it('[CT-14] does all of a batch or, where Redis has no memory left, nothing', async () => {
-    await redis.client.mset(A!, 5, B!, 5);
+    await redis.client.mset(A, 5, B, 5);
     await redis.client.config('SET', 'maxmemory', '1');
     try {
       for (const marker of [true, false]) {
-        const calls = [counters.add(A!, 1, { marker }), counters.add(B!, 1, { marker })];
+        const calls = [counters.add(A, 1, { marker }), counters.add(B, 1, { marker })];
         for (const one of await Promise.allSettled(calls))
           expect(one).toMatchObject({ reason: { reply: 'OOM', outcome: 'not-applied', retryable: true } });
       }
     } finally {
       await redis.client.config('SET', 'maxmemory', '0');
     }
-    expect(await redis.client.mget(A!, B!)).toEqual(['5', '5']);
+    expect(await redis.client.mget(A, B)).toEqual(['5', '5']);
     expect(await redis.client.keys('atomic:*')).toEqual([]);
   });
 
@@ -200,6 +210,29 @@ describe('operations on several counters that travel together', () => {
       expect(results).toEqual([
         ...times(47, (i) => ({ value: 7 + 2 * i, applied: 2, limited: false })),
         ...times(253, () => ({ value: 99, applied: 0, limited: true })),
+      ]);
+    });
+
+    it.each(['reject', 'clamp'] as const)('[CT-15] are those with the same bounds (%s)', async (onLimit) => {
+      await redis.client.set('n', 1);
+      const maxima = [4, 4, 5, 9, 9];
+      const results = await Promise.all(maxima.map((max) => counters.add('n', 2, { max, onLimit })));
+      const [second, third] =
+        onLimit === 'clamp'
+          ? [
+              [4, 1],
+              [5, 1],
+            ]
+          : [
+              [3, 0],
+              [5, 2],
+            ];
+      expect(results.map(({ value, applied }) => [value, applied])).toEqual([
+        ...[[3, 2], second, third],
+        ...[
+          [7, 2],
+          [9, 2],
+        ],
       ]);
     });
 
