@@ -19,12 +19,10 @@ import {
 } from './counter-arguments.js';
 import type { Caller, Change } from './counter-operation.js';
 import { assertCounter, companionsOf, CounterProducer } from './counter-producer.js';
-import { once, resultInRun, type CounterResult } from './counter-result.js';
+import { hasApplied, once, resultInRun, type CounterResult } from './counter-result.js';
 import { CounterOverflowError } from './counter.errors.js';
 import { ABSENT, CounterState, Refusal } from './lua-counter.js';
 import { readScript } from './read.script.js';
-
-const hasApplied = ({ applied }: CounterResult): boolean => BigInt(applied) !== 0n;
 
 /** What can be done with one counter: arguments checked, sent, and answers turned into results or errors. */
 export class CounterOperations {

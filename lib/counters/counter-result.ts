@@ -39,6 +39,8 @@ export interface UndoableCounts<N extends number | bigint = number | bigint> ext
   readonly undo: () => Promise<boolean>;
 }
 
+export const hasApplied = ({ applied }: CounterResult): boolean => BigInt(applied) !== 0n;
+
 /** A result as scripts spell it: `<value>:<applied>:<1 if limited>:<life to undo it in>`. */
 export function parseResult(
   answer: string,

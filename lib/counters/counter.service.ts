@@ -28,10 +28,15 @@ import {
 } from './counter-arguments.js';
 import { CounterOperations } from './counter-operations.js';
 import { CounterLimitError } from './counter.errors.js';
-import type { CounterResult, CountersResult, UndoableCount, UndoableCounts } from './counter-result.js';
+import {
+  hasApplied,
+  type CounterResult,
+  type CountersResult,
+  type UndoableCount,
+  type UndoableCounts,
+} from './counter-result.js';
 import { readScript } from './read.script.js';
 
-const hasApplied = ({ applied }: { applied: number | bigint }): boolean => BigInt(applied) !== 0n;
 const hasAppliedAny = ({ applied, counters }: CountersResult): boolean =>
   applied && counters.some(hasApplied);
 const wasThere = (value: number | bigint | null): boolean => value !== null;
