@@ -266,7 +266,7 @@ function settled<T>(value: Promise<T> | Observable<T> | T): Promise<T> | T {
   if (isObservable(value)) return lastValueFrom(value, { defaultValue: undefined }) as Promise<T>;
   return typeof (value as Partial<Promise<T>> | null)?.then === 'function'
     ? resolved(value as Promise<T>)
-    : (value as T);
+    : value;
 }
 
 const resolved = async <T>(value: Promise<T | Observable<T>>): Promise<T> => await settled(await value);

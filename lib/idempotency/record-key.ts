@@ -6,8 +6,10 @@ import { InvalidArgumentError } from '../atomic-redis.errors.js';
  * into one. The raw values reach neither the keyspace nor a log.
  */
 export function recordId(scope: string, operation: string, key: string): string {
-  return hash('sha256', [scope, operation, key].map((part) => `${Buffer.byteLength(part)}:${part}`).join(''));
+  return hash('sha256', part(scope) + part(operation) + part(key), 'base64url');
 }
+
+const part = (text: string): string => `${Buffer.byteLength(text)}:${text}`;
 
 /**
  * The hash of a payload: equal for JSON that differs only in the order of its keys. A Date counts as its ISO string, `toJSON` as what it

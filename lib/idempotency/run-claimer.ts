@@ -120,7 +120,7 @@ export class RunClaimer {
     request: ClaimRequest,
   ): Promise<WaitOutcome<ClaimedRun> | (Found & { kind: 'running' })> {
     const { record, fingerprint, leaseMs, timeoutMs, durability } = request;
-    const owner: Owner = { record, fingerprint, token: randomId('hex') };
+    const owner: Owner = { record, fingerprint, token: randomId('base64url') };
     const claimedAt = performance.now();
     const generation = this.cache?.generation;
     let reply: ClaimReply;

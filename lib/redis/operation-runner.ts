@@ -75,13 +75,14 @@ export class OperationRunner {
         const given = Object.values<string | readonly string[]>(keys).flat();
         if (given.length > 0) space.commonSlotOf(given);
       }
-      const markerKey = space.inSlot('operation', space.slotOf(near), randomId('hex'));
+      const id = randomId('base64url');
+      const markerKey = this.connection.isCluster
+        ? space.inSlot('operation', space.slotOf(near), id)
+        : space.own('operation', id);
       return this.scripts.run(
         script,
-        { ...keys, marker: markerKey } as NamedValues<readonly ['marker', ...Keys], string>,
-        { ...args, keepMarker: marker ? '1' : '' } as ArgumentsOf<
-          readonly ['notAfterMs', 'keepMarker', ...Args]
-        >,
+        { ...keys, marker: markerKey },
+        { ...args, keepMarker: marker ? '1' : '' },
         Deadline.in(timeoutMs),
         { resend: marker, durability },
       );

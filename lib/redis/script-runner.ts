@@ -113,7 +113,7 @@ export class ScriptRunner {
           try {
             resolve(script.reply(reply));
           } catch (error) {
-            reject(error as Error);
+            reject(error);
           }
         },
         failed: (error) => goOn({ error }),

@@ -31,48 +31,39 @@ const LARGE_CALL = 4_096;
  * that came in a row, as one EVALSHA: a command costs client and server more than a call does.
  */
 export class ScriptSender {
-  /** Calls of one script, and on a Cluster of one slot, that are not written yet. */
-  private row: Sendable[] = [];
-  /** Calls since the last write. */
+  /** What is not written yet: calls that came in a row, of one script, and on a Cluster of one slot. */
+  private rows: Sendable[][] = [];
+  /** Calls in them. */
   private gathered = 0;
-  private releaseWrites: (() => void) | undefined;
 
   constructor(private readonly connection: RedisConnection) {}
 
   send(call: Sendable): void {
-    const [first] = this.row;
-    if (first && !canShare(first, call)) this.flush();
-    this.row.push(call);
-    if (!this.releaseWrites) this.gather();
-    else if (++this.gathered % CALLS_PER_WRITE === 0) {
-      // The server has something to do while the rest is put together.
-      this.flush();
-      this.releaseWrites();
-      this.releaseWrites = this.connection.holdWrites();
-    }
-  }
-
-  private gather(): void {
-    this.gathered = 1;
-    this.releaseWrites = this.connection.holdWrites();
+    const row = this.rows.at(-1);
+    if (row && canShare(row[0]!, call)) row.push(call);
+    else this.rows.push([call]);
+    this.gathered++;
     // Behind the microtasks, in which everybody goes on who was answered by the same read.
-    process.nextTick(() => {
-      this.flush();
-      this.releaseWrites?.();
-      this.releaseWrites = undefined;
-    });
+    if (this.gathered === 1) process.nextTick(() => this.flush());
+    // The server has something to do while the rest is put together.
+    else if (this.gathered === CALLS_PER_WRITE) this.flush();
   }
 
   private flush(): void {
-    const calls = this.row;
-    const [first] = calls;
-    if (!first) return;
-    this.row = [];
-    const { connection } = this;
-    const batch = calls.length > 1 ? batchOf(first.script) : undefined;
-    if (!connection.isReady) for (const call of calls) call.failed(NOT_SENT);
-    else if (batch) this.writeBatch(batch, calls, false);
-    else this.writeOne(first);
+    const { rows, connection } = this;
+    this.rows = [];
+    this.gathered = 0;
+    if (!connection.isReady) {
+      for (const call of rows.flat()) call.failed(NOT_SENT);
+      return;
+    }
+    const releaseWrites = rows.length > 1 ? connection.holdWrites() : undefined;
+    for (const calls of rows) {
+      const batch = calls.length > 1 ? batchOf(calls[0]!.script) : undefined;
+      if (batch) this.writeBatch(batch, calls, false);
+      else this.writeOne(calls[0]!);
+    }
+    releaseWrites?.();
   }
 
   private writeOne(call: Sendable): void {
@@ -102,7 +93,7 @@ export class ScriptSender {
   /** Writes a call by itself, to a client of its caller's choice. */
   write(
     client: RedisClient,
-    script: Script<readonly string[], readonly string[]>,
+    script: Script,
     keys: readonly string[],
     args: readonly (string | Buffer)[],
     withText: boolean,

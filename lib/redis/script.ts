@@ -121,7 +121,7 @@ export function orderedArguments(
         'a well-formed string, a Buffer, a bigint or a safe integer',
         value,
       );
-    ordered[i] = String(value as bigint | number);
+    ordered[i] = String(value);
   }
   return ordered as (string | Buffer)[];
 }

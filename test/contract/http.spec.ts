@@ -81,6 +81,6 @@ describe.each(PLATFORMS)('idempotent requests on %s', (platform) => {
     }
     const stored = (await Promise.all((await target.masters()).map((node) => node.keys('*')))).flat();
     expect(stored).toHaveLength(keys.length);
-    for (const name of stored) expect(name).toMatch(/^atomic:[\w:]+$/);
+    for (const name of stored) expect(name).toMatch(/^atomic:[\w:-]+$/);
   });
 });

@@ -54,7 +54,7 @@ describe('idempotency', () => {
     const stored = await Promise.all((await target.masters()).map((node) => node.keys('*')));
     expect(stored.every((names) => names.length > 0)).toBe(true);
     expect(stored.flat()).toHaveLength(new Set(keys).size);
-    for (const name of stored.flat()) expect(name).toMatch(/^atomic:[\w:]+$/);
+    for (const name of stored.flat()) expect(name).toMatch(/^atomic:[\w:-]+$/);
   });
 
   it('[SRV-1] commits with a transaction, in the slot of its keys', async () => {
