@@ -13,7 +13,7 @@ import type { Lease } from './lease-keeper.js';
 import { releaseScript, type Release } from './release.script.js';
 import { renewScript, type Renewal } from './renew.script.js';
 import type { ResultEncryption } from './result-codec.js';
-import { toBuffer, tombstone, type ResultKind, type StoredResult } from './stored-result.js';
+import { bytesOf, toBuffer, tombstone, type ResultKind, type StoredResult } from './stored-result.js';
 
 /** How many leases one call renews. */
 const LEASES_PER_CALL = 256;
@@ -142,7 +142,7 @@ export class RecordStore {
   seal(record: string, result: StoredResult): StoredResult {
     if (!this.encryption || result.kind === 'tombstone') return result;
     try {
-      return { kind: result.kind, bytes: toBuffer(this.encryption.encrypt(result.bytes, record)) };
+      return { kind: result.kind, bytes: toBuffer(this.encryption.encrypt(bytesOf(result), record)) };
     } catch (error) {
       this.logger.error('A result cannot be encrypted, so repeated calls will get an error', error);
       return tombstone('not-serializable');
@@ -152,7 +152,7 @@ export class RecordStore {
   private open(record: string, result: StoredResult): StoredResult {
     if (!this.encryption || result.kind === 'tombstone') return result;
     try {
-      return { kind: result.kind, bytes: toBuffer(this.encryption.decrypt(result.bytes, record)) };
+      return { kind: result.kind, bytes: toBuffer(this.encryption.decrypt(bytesOf(result), record)) };
     } catch (error) {
       throw new IdempotencyRecordError({ cause: error });
     }

@@ -1,4 +1,4 @@
-import type { StoredResult } from './stored-result.js';
+import { bytesOf, type StoredResult } from './stored-result.js';
 
 /**
  * A record that is committed by a transaction, as the scripts on records write it.
@@ -6,10 +6,13 @@ import type { StoredResult } from './stored-result.js';
  */
 export const committedRecord = (
   { token, fingerprint }: { readonly token: string; readonly fingerprint: string },
-  { kind, bytes }: StoredResult,
+  result: StoredResult,
   aliveUntilMs: number,
 ): Buffer =>
-  Buffer.concat([Buffer.from(`1|committed|${token}|${fingerprint}|${kind}|${aliveUntilMs}|`), bytes]);
+  Buffer.concat([
+    Buffer.from(`1|committed|${token}|${fingerprint}|${result.kind}|${aliveUntilMs}|`),
+    bytesOf(result),
+  ]);
 
 /** State and owner of a record; neither where there is none, or something else. */
 export function ownerOf(text: string | null): { readonly state?: string; readonly token?: string } {

@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import { IdempotencyMismatchError } from './idempotency.errors.js';
 import type { ReplayCacheOptions } from './idempotency.options.js';
-import type { StoredResult } from './stored-result.js';
+import { toBuffer, type StoredResult } from './stored-result.js';
 
 interface Cached {
   readonly fingerprint: string;
@@ -22,7 +22,7 @@ export class ReplayCache {
     this.entries = new LRUCache({
       maxSize: maxBytes,
       sizeCalculation: ({ result, fingerprint }, record) =>
-        result.bytes.length + fingerprint.length + record.length + ENTRY_BYTES,
+        Buffer.byteLength(result.bytes) + fingerprint.length + record.length + ENTRY_BYTES,
     });
   }
 
@@ -44,7 +44,7 @@ export class ReplayCache {
     // To the cache, 0 means for ever.
     if (ttl <= 0) return;
     // A copy, so that an entry keeps no more memory than its own.
-    this.entries.set(record, { fingerprint, result: { kind, bytes: Buffer.from(bytes) } }, { ttl });
+    this.entries.set(record, { fingerprint, result: { kind, bytes: toBuffer(bytes) } }, { ttl });
   }
 
   delete(record: string): void {

@@ -20,12 +20,13 @@ export type ResultKind =
 
 export interface StoredResult {
   readonly kind: ResultKind;
-  readonly bytes: Buffer;
+  /** Text stands for its UTF-8. */
+  readonly bytes: string | Buffer;
 }
 
 export const tombstone = (reason: TombstoneReason): StoredResult => ({
   kind: 'tombstone',
-  bytes: Buffer.from(reason),
+  bytes: reason,
 });
 
 /** Of a returned value; a tombstone when the codec cannot carry it. Never throws. */
@@ -51,16 +52,16 @@ export function storedError(error: unknown, maxBytes: number): StoredResult {
   });
 }
 
-const nothing = (kind: ResultKind): StoredResult => ({ kind, bytes: Buffer.alloc(0) });
+const nothing = (kind: ResultKind): StoredResult => ({ kind, bytes: '' });
 
-const encoded = (kind: ResultKind, value: unknown, codec: ResultCodec): StoredResult => ({
-  kind,
-  bytes: toBuffer(codec.encode(value)),
-});
+function encoded(kind: ResultKind, value: unknown, codec: ResultCodec): StoredResult {
+  const bytes = codec.encode(value);
+  return { kind, bytes: typeof bytes === 'string' && bytes.isWellFormed() ? bytes : toBuffer(bytes) };
+}
 
 const plain = (kind: ResultKind, value: unknown): StoredResult => ({
   kind,
-  bytes: Buffer.from(JSON.stringify(value)),
+  bytes: JSON.stringify(value),
 });
 
 /** @throws TypeError for anything but text and bytes, such as the promise of an asynchronous codec */
@@ -70,6 +71,10 @@ export function toBuffer(bytes: string | Uint8Array): Buffer {
   if (bytes instanceof Uint8Array) return Buffer.from(bytes);
   throw new TypeError(`it must become a string or bytes at once, not ${describe(bytes)}`);
 }
+
+/** Not a copy, where it is bytes already. */
+export const bytesOf = ({ bytes }: StoredResult): Buffer =>
+  typeof bytes === 'string' ? Buffer.from(bytes) : bytes;
 
 /** A value may throw when it is looked at, be nested too deep, or make a text too long; its run has to be settled all the same. */
 function orTombstone(maxBytes: number, make: () => StoredResult): StoredResult {
@@ -82,7 +87,7 @@ function orTombstone(maxBytes: number, make: () => StoredResult): StoredResult {
 }
 
 export function limited(result: StoredResult, maxBytes: number): StoredResult {
-  return result.bytes.length > maxBytes ? tombstone('too-large') : result;
+  return Buffer.byteLength(result.bytes) > maxBytes ? tombstone('too-large') : result;
 }
 
 /**
@@ -117,10 +122,10 @@ export function replayed({ kind, bytes }: StoredResult, codec: ResultCodec): unk
   }
 }
 
-function decoded(codec: ResultCodec, bytes: Buffer): unknown {
+function decoded(codec: ResultCodec, bytes: string | Buffer): unknown {
   try {
     // A copy: the value may be made of it, and belongs to this caller alone.
-    return codec.decode(Buffer.from(bytes));
+    return codec.decode(toBuffer(bytes));
   } catch (error) {
     throw new IdempotencyRecordError({ cause: error });
   }

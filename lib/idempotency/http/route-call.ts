@@ -1,7 +1,7 @@
 import type { IdempotencyOptions } from '../idempotency-call.options.js';
 import type { IdempotencyService } from '../idempotency.service.js';
 import type { ResultCodec } from '../result-codec.js';
-import { replayed, type StoredResult } from '../stored-result.js';
+import { bytesOf, replayed, type StoredResult } from '../stored-result.js';
 import { ExchangeRun } from './exchange-run.js';
 import type { ExchangeClaim, HttpExchange } from './http-exchange.js';
 import { decodeWire } from './wire-response.js';
@@ -43,7 +43,7 @@ async function claim(
 /** Answers a request with the response of the first run. @returns what the handler is to return in its place */
 export function replay({ tap }: HttpExchange, result: StoredResult, codec: ResultCodec): unknown {
   if (result.kind !== 'http') return replayed(result, codec);
-  const response = decodeWire(result.bytes);
+  const response = decodeWire(bytesOf(result));
   tap.replay(response);
   // What is returned here is dropped on the way out, but a @Redirect() route asks it for its url first.
   return response.headers.location ? { url: response.headers.location } : undefined;
