@@ -42,8 +42,8 @@ export interface IdempotencyRecord {
 /**
  * Runs a piece of work once for each key, and gives its result to every later call with that key. In the memory of Redis 7.0, by `MEMORY USAGE`:
  *
- * - some 230 bytes for a run under way, for the length of its lease unless renewed;
- * - some 460 bytes for a result of 200 bytes, for `ttlMs`.
+ * - some 220 bytes for a run under way, for the length of its lease unless renewed;
+ * - some 440 bytes for a result of 200 bytes, for `ttlMs`.
  */
 @Injectable()
 export class IdempotencyService {
