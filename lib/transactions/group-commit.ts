@@ -5,6 +5,9 @@ import type { Stop } from './stop.js';
 /** More of them would hold the event loop, and Redis, for too long at a time. */
 const MAX_FOLLOWERS = 100;
 
+/** Nobody joins writes of more than this, in characters, for the same reason: what one would do no harm with, a hundred might. */
+const MAX_CHARS = 256 * 1_024;
+
 /** A transaction whose writes leave behind those of the one that leads. */
 export interface Follower {
   readonly queued: readonly QueuedCommand[];
@@ -24,6 +27,7 @@ export class GroupCommit {
   /** What keys hold when the queued commands have been applied, where that is known. */
   private readonly values = new Map<string, string>();
   private readonly followers: Follower[] = [];
+  private chars = 0;
   private hasLeft = false;
   private leave!: (sent: Sent | undefined) => void;
   /** Resolves when the EXEC is written; with nothing when it is written without the followers, or not at all. */
@@ -38,7 +42,7 @@ export class GroupCommit {
   }
 
   get isOpen(): boolean {
-    return !this.hasLeft && this.followers.length < MAX_FOLLOWERS;
+    return !this.hasLeft && this.followers.length < MAX_FOLLOWERS && this.chars <= MAX_CHARS;
   }
 
   /** Whether others joined, and all of them still want to be committed. */
@@ -68,6 +72,7 @@ export class GroupCommit {
     const from = this.queued.length;
     for (const command of commands) {
       this.queued.push(command);
+      this.chars += charsOf(command.args);
       this.note(command);
     }
     return from;
@@ -95,3 +100,12 @@ const isText = (value: unknown): value is string | number | bigint =>
 
 /** As Redis gives it back: half a surrogate pair has no form in UTF-8. */
 const text = (value: string | number | bigint | Buffer): string => String(value).toWellFormed();
+
+function charsOf(value: unknown): number {
+  if (typeof value === 'string' || Buffer.isBuffer(value)) return value.length;
+  if (typeof value !== 'object' || value === null) return 1;
+  const parts = value instanceof Map ? [...value].flat() : Object.values(value);
+  let chars = 0;
+  for (const part of parts) chars += charsOf(part);
+  return chars;
+}

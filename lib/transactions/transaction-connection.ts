@@ -1,6 +1,9 @@
 import { Command, type Redis } from 'ioredis';
 import type { CommitMarker } from './commit-marker.js';
 
+/** What is put together before it is written, in characters: no string can hold any number of large values. */
+const MAX_TEXT = 1_024 * 1_024;
+
 /**
  * A connection that transactions take turns on, with the marker that goes with it. What is sent in one tick leaves as one piece of text: to
  * write it is what costs most, and a string or a Buffer for each command would cost more than to put them together.
@@ -63,8 +66,9 @@ export class TransactionConnection {
 
   private readonly sink = {
     write: (piece: string | Buffer): void => {
-      if (typeof piece === 'string') this.text += piece;
-      else this.client.stream.write(piece);
+      if (typeof piece !== 'string') return void this.client.stream.write(piece);
+      if (this.text.length + piece.length > MAX_TEXT) this.flush();
+      this.text += piece;
     },
   } as unknown as Redis['stream'];
 

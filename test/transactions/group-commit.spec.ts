@@ -268,6 +268,14 @@ describe('transactions of one process that wait for the same key', () => {
     expect(await redis.client.get('k')).toBe('4');
   });
 
+  it('[TX-15] are committed alone where they write much', async () => {
+    const megabyte = 'x'.repeat(1_024 * 1_024);
+    const counts = await countCommands(redis.client, () =>
+      Promise.all(times(8, (i) => transactions.run(['k'], (tx) => void tx.write.set('k', `${i}${megabyte}`)))),
+    );
+    expect(counts.exec).toBeGreaterThanOrEqual(8);
+  });
+
   it('[TX-15] rely on no marker that was armed for a shorter time-out than theirs', async () => {
     const results = await Promise.all(
       times(20, (i) => transactions.run(['k'], increment, { timeoutMs: i % 2 ? 600_000 : 10_000 })),
