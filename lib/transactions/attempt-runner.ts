@@ -64,7 +64,7 @@ export class AttemptRunner {
       attempt.end();
     }
     if (attempt.mustLead || !group.isOpen) {
-      run.mayShare = false;
+      run.shareNoMore();
       turn.offerNoMore();
       return again();
     }
@@ -182,7 +182,7 @@ export class AttemptRunner {
   ): Promise<AttemptResult<never>> {
     if (committed.kind === 'conflict') return { done: false, conflict: true };
     if (committed.kind === 'not-applied') return await this.againElsewhere(committed.cause, run.deadline);
-    run.mayShare = false;
+    run.shareNoMore();
     return again(committed.cause);
   }
 }

@@ -8,6 +8,12 @@ const MAX_FOLLOWERS = 100;
 /** Nobody joins writes of more than this, in characters, for the same reason: what one would do no harm with, a hundred might. */
 const MAX_CHARS = 256 * 1_024;
 
+/**
+ * Who has less time left is committed by itself, in milliseconds: it has EXEC looked into from another connection early, and that
+ * costs all whose EXEC it is their replies, or their attempt.
+ */
+export const MIN_SHARED_MS = 500;
+
 /** A transaction whose writes leave behind those of the one that leads. */
 export interface Follower {
   readonly queued: readonly QueuedCommand[];

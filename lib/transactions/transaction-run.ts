@@ -1,6 +1,7 @@
 import type { CommitParticipant } from '../redis/commit-participant.js';
 import { Deadline } from '../redis/deadline.js';
 import { Stop } from './stop.js';
+import { MIN_SHARED_MS } from './group-commit.js';
 import type { AttemptScope, TransactionAttempt } from './transaction-attempt.js';
 import { TransactionTimeoutError } from './transaction.errors.js';
 import type { ResolvedTransactionOptions } from './transaction.options.js';
@@ -40,8 +41,7 @@ export class TransactionRun<T> implements AttemptScope {
   readonly isNested: boolean;
   readonly stop: Stop;
   readonly deadline: Deadline;
-  /** Whether it may be committed together with others. */
-  mayShare: boolean;
+  private isShareable: boolean;
 
   constructor({ keys, slot, sameSlot, work, options, participant, tally, isNested }: TransactionRequest<T>) {
     const { timeoutMs, signal, durability } = options;
@@ -56,6 +56,15 @@ export class TransactionRun<T> implements AttemptScope {
     this.isNested = isNested;
     this.stop = new Stop(timeoutMs, () => new TransactionTimeoutError(keys, timeoutMs), signal);
     this.deadline = Deadline.in(timeoutMs);
-    this.mayShare = !participant && !durability;
+    this.isShareable = !participant && !durability;
+  }
+
+  /** Whether it may be committed together with others. */
+  get mayShare(): boolean {
+    return this.isShareable && this.deadline.remainingMs >= MIN_SHARED_MS;
+  }
+
+  shareNoMore(): void {
+    this.isShareable = false;
   }
 }

@@ -60,6 +60,17 @@ describe('a transaction whose connection dies', () => {
   };
   const markers = (): Promise<string[]> => redis.client.keys('atomic:transaction:*');
 
+  it('[TX-15] leaves the replies of others alone when little of its own time is left', async () => {
+    await increment();
+    proxy.delay({ ...onExec, replyMs: 150 });
+    const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+    const lead = transactions.run(['k'], (tx) => sleep(30).then(() => void tx.write.set('k', 1)), { requireReplies: true });
+    const hurried = transactions.run(['k'], (tx) => void tx.write.set('k', 2), { timeoutMs: 100 });
+    const other = transactions.run(['k'], (tx) => void tx.write.set('k', 3), { requireReplies: true });
+    const results = await Promise.allSettled([lead, hurried, other]);
+    expect([results[0], results[2]]).toMatchObject([{ status: 'fulfilled' }, { status: 'fulfilled' }]);
+  });
+
   it('[TX-10] never commits unwatched: cut between read and EXEC, it runs again on the fresh value', async () => {
     const seen: (string | null)[] = [];
     await transactions.run(['k'], async (tx) => {
