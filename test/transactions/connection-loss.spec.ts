@@ -64,7 +64,9 @@ describe('a transaction whose connection dies', () => {
     await increment();
     proxy.delay({ ...onExec, replyMs: 150 });
     const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
-    const lead = transactions.run(['k'], (tx) => sleep(30).then(() => void tx.write.set('k', 1)), { requireReplies: true });
+    const lead = transactions.run(['k'], (tx) => sleep(30).then(() => void tx.write.set('k', 1)), {
+      requireReplies: true,
+    });
     const hurried = transactions.run(['k'], (tx) => void tx.write.set('k', 2), { timeoutMs: 100 });
     const other = transactions.run(['k'], (tx) => void tx.write.set('k', 3), { requireReplies: true });
     const results = await Promise.allSettled([lead, hurried, other]);

@@ -271,7 +271,9 @@ describe('transactions of one process that wait for the same key', () => {
   it('[TX-15] are committed alone where they write much', async () => {
     const megabyte = 'x'.repeat(1_024 * 1_024);
     const counts = await countCommands(redis.client, () =>
-      Promise.all(times(8, (i) => transactions.run(['k'], (tx) => void tx.write.set('k', `${i}${megabyte}`)))),
+      Promise.all(
+        times(8, (i) => transactions.run(['k'], (tx) => void tx.write.set('k', `${i}${megabyte}`))),
+      ),
     );
     expect(counts.exec).toBeGreaterThanOrEqual(8);
   });
