@@ -34,18 +34,6 @@ describe('transactions at the edges', () => {
     await Promise.all(apps.splice(0).map((app) => app.close()));
   });
 
-  it('[TX-3] writes more in one EXEC than one string holds', async () => {
-    const transactions = await start();
-    const value = 'x'.repeat(60 * 1_024 * 1_024);
-    let attempts = 0;
-    await transactions.run(['k'], (tx) => {
-      attempts++;
-      for (let i = 0; i < 10; i++) tx.write.set('k', value);
-    });
-    await redis.client.del('k');
-    expect(attempts).toBe(1);
-  }, 20_000);
-
   it('[TX-3] counts a write of identical bytes as a conflict', async () => {
     const transactions = await start();
     await redis.client.set('k', 'same');
