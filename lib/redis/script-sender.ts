@@ -101,9 +101,14 @@ export class ScriptSender {
     const command = `${withText ? 'EVAL' : 'EVALSHA'}${script.readOnly ? '_RO' : ''}`;
     // As one list: a hundred thousand and more would not all fit onto the stack.
     const rest = [withText ? script.lua : script.sha, keys.length, ...keys, ...args];
-    return this.connection.observer.roundTrip(command, () =>
-      script.binary ? client.callBuffer(command, rest) : client.call(command, rest),
-    );
+    try {
+      return this.connection.observer.roundTrip(command, () =>
+        script.binary ? client.callBuffer(command, rest) : client.call(command, rest),
+      );
+    } catch (error) {
+      // Arguments too long for one text, or somebody's instrumentation of the client. Calls that wait behind this one are still to be written.
+      return Promise.reject(error as Error);
+    }
   }
 }
 

@@ -122,6 +122,24 @@ describe('calls of one script that are made together', () => {
     expect((together[6] as Error).message).toContain('on purpose');
   });
 
+  it('[SC-6] are made though one before them could not be written, as where instrumentation of the client throws', async () => {
+    const { client } = connection;
+    const send = client.sendCommand.bind(client);
+    const failOnce = ((...args: Parameters<typeof client.sendCommand>) => {
+      Object.assign(client, { sendCommand: send });
+      throw new TypeError(`on purpose, not ${args[0].name}`);
+    }) as typeof client.sendCommand;
+    Object.assign(client, { sendCommand: failOnce });
+    const first = scripts.run(append, { list: 'l' }, { value: 'a' }, Deadline.in(1_000), { resend: false });
+    const others = [ask('text'), push('b')];
+    await expect(first).rejects.toMatchObject({
+      outcome: 'unknown',
+      cause: expect.any(TypeError) as unknown,
+    });
+    expect(await Promise.all(others)).toEqual(['text', 1]);
+    expect(await push('c')).toBe(2);
+  });
+
   it('[SC-6] leave in the order they were made in, whatever else is called between them', async () => {
     const lengths = await Promise.all([
       push('a'),
