@@ -3,20 +3,14 @@ import type { OperationScript } from '../redis/operation-runner.js';
 import { defineScript, type Script } from '../redis/script.js';
 import { decodeReply, luaEncode } from './script-reply.js';
 
-type AnyScript<Reply> = Script<readonly string[], readonly string[], Reply>;
-
-/** A user's read-only script as it is sent. */
-export type PreparedRead<Reply = unknown> = Script<readonly ['...keys'], readonly ['...args'], Reply>;
+/** A user's read-only script as it is sent. What it replied is for the script's own `reply` to read, where its caller runs. */
+export type PreparedRead = Script<readonly ['...keys'], readonly ['...args']>;
 
 /** Any other script of the user's as it is sent. */
-export type PreparedOperation<Reply = unknown> = OperationScript<
-  readonly ['...keys'],
-  readonly ['...args'],
-  Reply
->;
+export type PreparedOperation = OperationScript<readonly ['...keys'], readonly ['...args'], unknown>;
 
 /** A read-only script is run as it is, and its reply encoded. */
-export const prepareRead = <Reply>(script: AnyScript<Reply>, checkKeys: boolean): PreparedRead<Reply> =>
+export const prepareRead = (script: Script, checkKeys: boolean): PreparedRead =>
   defineScript({
     name: script.name,
     keys: ['...keys'],
@@ -26,17 +20,14 @@ export const prepareRead = <Reply>(script: AnyScript<Reply>, checkKeys: boolean)
     lua: `${runBody(script.lua, checkKeys)}
 return run_body(0, 0)
 `,
-    reply: (raw) => script.reply(decodeReply(script, raw as Buffer)),
+    reply: (raw) => decodeReply(script, raw as Buffer),
   });
 
 /**
  * Any other script is run once, and its encoded reply kept in the marker. The marker is set ahead of the user's text as well: where Redis has
  * no memory left for it, the script is refused before it did anything.
  */
-export const prepareOperation = <Reply>(
-  script: AnyScript<Reply>,
-  checkKeys: boolean,
-): PreparedOperation<Reply> =>
+export const prepareOperation = (script: Script, checkKeys: boolean): PreparedOperation =>
   defineScript({
     name: script.name,
     keys: ['marker', '...keys'],
@@ -49,7 +40,7 @@ if is_late() then return 'TOO_LATE' end
 remember(encode({ err = 'ERR it was started and did not end' }))
 return remember(run_body(1, 2))
 `,
-    reply: (raw) => script.reply(decodeReply(script, raw as Buffer)),
+    reply: (raw) => decodeReply(script, raw as Buffer),
   });
 
 /**

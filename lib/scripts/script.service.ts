@@ -5,6 +5,7 @@ import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import { Observer } from '../observability/observer.js';
 import { Deadline } from '../redis/deadline.js';
+import { resultOf } from '../redis/durability.js';
 import { operationOptionChecks, OperationRunner, type OperationOptions } from '../redis/operation-runner.js';
 import { RedisConnection } from '../redis/redis-connection.js';
 import {
@@ -114,7 +115,7 @@ export class ScriptService {
           { args },
           options,
         );
-    return (await reply) as Reply;
+    return await resultOf(reply, (answer) => script.reply(answer));
   }
 
   /**

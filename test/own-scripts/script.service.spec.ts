@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { Test, type TestingModule } from '@nestjs/testing';
 import {
   AtomicRedisModule,
@@ -63,6 +64,22 @@ describe.each([true, false])('ScriptService, checkKeys: %p', (checkKeys) => {
 
   const evaluate = (lua: string, binary = false) =>
     scripts.run(returning(lua, binary), { args: { args: [] } });
+
+  it('[OS-1] reads an answer in the surroundings of its own caller', async () => {
+    const surroundings = new AsyncLocalStorage<number>();
+    const readIn = defineScript({
+      name: 'test.surroundings',
+      keys: [],
+      args: ['caller'],
+      lua: 'return ARGV[1]',
+      reply: (caller) => [caller, surroundings.getStore()],
+    });
+    const callers = [1, 2, 3];
+    const answers = await Promise.all(
+      callers.map((caller) => surroundings.run(caller, () => scripts.run(readIn, { args: { caller } }))),
+    );
+    expect(answers).toEqual(callers.map((caller) => [String(caller), caller]));
+  });
 
   it('[OS-1] runs a script with its keys, arguments and reply', async () => {
     expect(await scripts.run(add, { keys: { counter: 'n' }, args: { by: 5 } })).toBe(5);
