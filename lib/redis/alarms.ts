@@ -8,6 +8,9 @@ export interface Alarm {
 /** The longest that a timer of Node.js can wait, in milliseconds. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
+/** A timer that is overdue by more than this will not go off any more: it was set while a test had put timers of its own in place of Node's. */
+const LOST_MS = 1_000;
+
 /**
  * Any number of alarms behind one timer. Nearly all of them are called off, and are then no more than an entry added to a set and deleted again: the timer goes off
  * at the earliest time that anybody asked for, looks who is due, and is set anew for the rest.
@@ -21,7 +24,9 @@ class Alarms {
 
   add(alarm: Alarm): void {
     this.waiting.add(alarm);
+    const now = performance.now();
     if (alarm.at < this.goesOffAt) this.setTimer(alarm.at);
+    else if (now - this.goesOffAt > LOST_MS) this.setTimer(now);
     else if (this.waiting.size === 1) this.timer?.ref();
   }
 
