@@ -1,4 +1,5 @@
 import { createServer, type ServerResponse } from 'node:http';
+import * as http2 from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { ResponseTap, type Recording } from '../../lib/idempotency/http/response-tap.js';
 
@@ -59,6 +60,26 @@ describe('the tap of a response', () => {
     });
     expect(recorder.bodies).toEqual(['after(body)']);
     expect(body).toBe('before(after(body))');
+  });
+
+  it('[ID-2] records a response of HTTP/2', async () => {
+    let recorder!: Recorder;
+    const server = http2.createServer((_, response) => {
+      recorder = recorded(response as unknown as ServerResponse);
+      response.end('body');
+      recorder.letGo();
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const client = http2.connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+    try {
+      const body: Buffer[] = [];
+      for await (const chunk of client.request({ ':path': '/' })) body.push(chunk as Buffer);
+      expect(Buffer.concat(body).toString()).toBe('body');
+      expect(recorder.bodies).toEqual(['body']);
+    } finally {
+      client.destroy();
+      server.close();
+    }
   });
 
   it('[ID-2] lets two routes record one response, each before the client gets it', async () => {

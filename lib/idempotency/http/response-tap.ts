@@ -186,7 +186,8 @@ export class ResponseTap implements Tap {
 
   /** The one of Node's signs of an end that is a field, and not asked of the prototype. */
   private sayFinished(finished: boolean): void {
-    this.response.finished = finished;
+    // That of HTTP/2 cannot be set.
+    if (Object.hasOwn(this.response, 'finished')) this.response.finished = finished;
   }
 
   private sendWire({ status, headers, body }: WireResponse): void {
