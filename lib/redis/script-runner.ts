@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import {
   AtomicRedisError,
   NotReplicatedError,
@@ -90,9 +91,11 @@ export class ScriptRunner {
       const { connection } = this;
       const keyList = orderedKeys(script, keys);
       let alarm: Alarm | undefined;
+      // Calls that leave together are answered in the surroundings of the first; what happens on the way is told in those of each.
+      const inOwn: typeof here = connection.observer.isWatching ? AsyncLocalStorage.snapshot() : here;
       const goOn = (outcome?: Outcome): void => {
         // Unless its deadline has passed, of which its caller was told.
-        if (!alarm || callOff(alarm)) resolve(this.persist(call, outcome) as Promise<Reply>);
+        if (!alarm || callOff(alarm)) resolve(inOwn(() => this.persist(call, outcome)) as Promise<Reply>);
       };
       const call: ScriptCall = {
         script,
@@ -265,6 +268,8 @@ export class ScriptRunner {
     );
   }
 }
+
+const here = <R>(body: () => R): R => body();
 
 const isTooLate = (raw: unknown): boolean => {
   const first: unknown = Array.isArray(raw) ? raw[0] : raw;

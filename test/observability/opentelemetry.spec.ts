@@ -145,6 +145,15 @@ describe('OpenTelemetry', () => {
     ]);
   });
 
+  it('[OBS-4] what happens to calls that share a script is told in the span of each', async () => {
+    const { redis } = await start();
+    await redis.values.getAndSet('raw-key', '0');
+    observed.proxy.loseReplies({ match: ({ name }: { name: string }) => name.startsWith('EVALSHA') });
+    await Promise.all([redis.values.getAndSet('raw-key', '1'), redis.values.getAndSet('raw-key', '2')]);
+    const names = sdk.spans.slice(1).map(({ events }) => events.map(({ name }) => name));
+    expect(names).toEqual([['outcome.resolved'], ['outcome.resolved']]);
+  });
+
   it('[OBS-4] a duplicate that waits has a span of its own, and so has the run that it takes over', async () => {
     const { redis } = await start();
     let release!: () => void;
