@@ -123,6 +123,8 @@ function clusterOptions(options: ClusterOptions, shared: RedisOptions): ClusterO
     clusterRetryStrategy: reconnectDelayMs,
     // What was in flight when its connection was lost is settled, not sent again behind the library's back.
     retryDelayOnFailover: 0,
+    // The library tries again by itself, and knows what might be done instead.
+    retryDelayOnTryAgain: 1,
     redisOptions: { ...options.redisOptions, ...perNode },
   };
 }

@@ -1,6 +1,6 @@
 import type { RedisClient } from './client.js';
 import type { RedisConnection } from './redis-connection.js';
-import { isUnknownScript } from './reply-errors.js';
+import { isUnknownScript, replyCode } from './reply-errors.js';
 import { batchOf, type ScriptBatch } from './script-batch.js';
 import type { Script } from './script.js';
 
@@ -85,6 +85,8 @@ export class ScriptSender {
     };
     const failed = (error: unknown): void => {
       if (!withText && isUnknownScript(error) && connection.isReady) this.writeBatch(batch, calls, true);
+      // Their slot is being moved, and has some of their keys here, some there: each by itself finds its own.
+      else if (replyCode(error) === 'TRYAGAIN') for (const call of calls) this.writeOne(call);
       else for (const call of calls) call.failed(error);
     };
     this.write(connection.client, batch, keys, args, withText).then(answered, failed);

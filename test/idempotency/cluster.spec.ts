@@ -96,6 +96,26 @@ describe('idempotent runs on a Cluster', () => {
     return runs;
   }
 
+  it('[ID-20] runs that are claimed together go on while their slot is being moved', async () => {
+    const { idempotency } = await instances.start({ idempotency: { timeoutMs: 800 } });
+    const run = (key: string) => idempotency.run(key, () => key, { colocateWith: '{k}' });
+    await run('here');
+    const from = await cluster.masterOf('{k}');
+    const migration = await cluster.beginMigration(
+      '{k}',
+      (await masters()).find((node) => node !== from)!,
+    );
+    try {
+      expect(await Promise.all(['here', 'there', 'there too'].map(run))).toEqual([
+        'here',
+        'there',
+        'there too',
+      ]);
+    } finally {
+      await migration.finish();
+    }
+  });
+
   it('[ID-20] follow their record to another node, and complete there', async () => {
     const runs = await runsThrough(async (record) => {
       const from = await cluster.masterOf(record);
