@@ -86,7 +86,8 @@ export class ScriptSender {
     const failed = (error: unknown): void => {
       if (!withText && isUnknownScript(error) && connection.isReady) this.writeBatch(batch, calls, true);
       // Their slot is being moved, and has some of their keys here, some there: each by itself finds its own.
-      else if (replyCode(error) === 'TRYAGAIN') for (const call of calls) this.writeOne(call);
+      else if (replyCode(error) === 'TRYAGAIN' && connection.isReady)
+        for (const call of calls) this.writeOne(call);
       else for (const call of calls) call.failed(error);
     };
     this.write(connection.client, batch, keys, args, withText).then(answered, failed);
@@ -109,7 +110,7 @@ export class ScriptSender {
       );
     } catch (error) {
       // Arguments too long for one text, or somebody's instrumentation of the client. Calls that wait behind this one are still to be written.
-      return Promise.reject(error as Error);
+      return Promise.reject(error);
     }
   }
 }
