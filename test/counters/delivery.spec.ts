@@ -9,11 +9,11 @@ import {
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
 import { Deadline } from '../../lib/redis/deadline.js';
 import { CounterProducer } from '../../lib/counters/counter-producer.js';
-import { RedisConnection } from '../../lib/redis/redis-connection.js';
 import { ScriptRunner } from '../../lib/redis/script-runner.js';
 import { WorkInFlight } from '../../lib/redis/work-in-flight.js';
 import { countCommands } from '../support/command-stats.js';
-import { unobserved } from '../support/observer.js';
+import { RedisConnection } from '../../lib/redis/redis-connection.js';
+import { connectionTo } from '../support/library-connection.js';
 import { useRedis } from '../support/redis.js';
 
 const times = <T>(count: number, make: (index: number) => T): T[] =>
@@ -279,13 +279,7 @@ describe('counters over connections that fail', () => {
   });
 
   it('[CT-10] sends at most one batch of each lane at a time, and is idle once all are answered', async () => {
-    const connection = new RedisConnection({
-      observer: unobserved(),
-      connection: redis.server.url,
-      namespace: 'atomic:',
-      name: 'test',
-      timeoutMs: 2_000,
-    });
+    const connection = connectionTo(redis.server.url);
     const options = { maxBatchSize: 4, undoWindowMs: 1_000 };
     const inFlight = new WorkInFlight();
     const how = { marker: true, durability: undefined };

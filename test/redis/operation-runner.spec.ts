@@ -5,7 +5,7 @@ import {
 } from '../../lib/atomic-redis.errors.js';
 import { luaOperation } from '../../lib/redis/lua-operation.js';
 import { OperationRunner, type OperationOptions } from '../../lib/redis/operation-runner.js';
-import { RedisConnection } from '../../lib/redis/redis-connection.js';
+import type { RedisConnection } from '../../lib/redis/redis-connection.js';
 import { asRetriedWork } from '../../lib/redis/retried-work.js';
 import { ScriptRunner } from '../../lib/redis/script-runner.js';
 import { defineScript } from '../../lib/redis/script.js';
@@ -13,7 +13,7 @@ import { WorkInFlight } from '../../lib/redis/work-in-flight.js';
 import { startFaultProxy, type FaultProxy } from '../../lib/testing/index.js';
 import { startCluster } from '../support/cluster.js';
 import { countCommands } from '../support/command-stats.js';
-import { unobserved } from '../support/observer.js';
+import { connectionTo } from '../support/library-connection.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 
@@ -50,13 +50,7 @@ describe('OperationRunner', () => {
 
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });
-    connection = new RedisConnection({
-      observer: unobserved(),
-      connection: proxy.url,
-      namespace: 'atomic:',
-      name: 'test',
-      timeoutMs: 2_000,
-    });
+    connection = connectionTo(proxy.url);
     add = operationsOn(connection);
     await add('warm-up');
   });
@@ -133,13 +127,7 @@ describe('OperationRunner on a Cluster', () => {
       ]),
     );
     const nodes = proxies.map(({ port }) => ({ host: '127.0.0.1', port }));
-    const connection = new RedisConnection({
-      observer: unobserved(),
-      connection: { nodes, options: { natMap } },
-      namespace: 'atomic:',
-      name: 'test',
-      timeoutMs: 5_000,
-    });
+    const connection = connectionTo({ nodes, options: { natMap } }, 5_000);
     const client = cluster.connect();
     try {
       const add = operationsOn(connection);

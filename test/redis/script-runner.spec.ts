@@ -7,12 +7,12 @@ import {
 } from '../../lib/atomic-redis.errors.js';
 import { Deadline } from '../../lib/redis/deadline.js';
 import { luaNow } from '../../lib/redis/lua.js';
-import { RedisConnection } from '../../lib/redis/redis-connection.js';
+import type { RedisConnection } from '../../lib/redis/redis-connection.js';
 import { ScriptRunner } from '../../lib/redis/script-runner.js';
 import { defineScript } from '../../lib/redis/script.js';
 import { startFaultProxy, type FaultProxy } from '../../lib/testing/index.js';
 import { countCommands } from '../support/command-stats.js';
-import { unobserved } from '../support/observer.js';
+import { connectionTo } from '../support/library-connection.js';
 import { useRedis } from '../support/redis.js';
 
 const number = (raw: unknown): number => Number(raw);
@@ -59,13 +59,7 @@ describe('ScriptRunner', () => {
 
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });
-    connection = new RedisConnection({
-      observer: unobserved(),
-      connection: proxy.url,
-      namespace: 'atomic:',
-      name: 'test',
-      timeoutMs: 2_000,
-    });
+    connection = connectionTo(proxy.url);
     connection.preload([count, countInTime, echo, failAfterWriting]);
     scripts = new ScriptRunner(connection);
     await connection.ready(Deadline.in(2_000));
@@ -80,13 +74,7 @@ describe('ScriptRunner', () => {
   });
 
   it('writes what is sent in one turn of the event loop at once', async () => {
-    const straight = new RedisConnection({
-      observer: unobserved(),
-      connection: redis.server.url,
-      namespace: 'atomic:',
-      name: 'straight',
-      timeoutMs: 2_000,
-    });
+    const straight = connectionTo(redis.server.url);
     const runner = new ScriptRunner(straight);
     const counted = (): Promise<number> => runner.run(countInTime, { counter: 'c' }, {}, Deadline.in(5_000));
     const reads = async (): Promise<number> =>

@@ -1,14 +1,14 @@
 import { OutcomeUnknownError, RedisReplyError } from '../../lib/atomic-redis.errors.js';
 import { Deadline } from '../../lib/redis/deadline.js';
 import { luaNow } from '../../lib/redis/lua.js';
-import { RedisConnection } from '../../lib/redis/redis-connection.js';
+import type { RedisConnection } from '../../lib/redis/redis-connection.js';
 import { batchOf } from '../../lib/redis/script-batch.js';
 import { ScriptRunner } from '../../lib/redis/script-runner.js';
 import { defineScript } from '../../lib/redis/script.js';
 import { startFaultProxy, type FaultProxy } from '../../lib/testing/index.js';
 import { countCommands } from '../support/command-stats.js';
 import { LIBRARY_SCRIPTS } from '../support/library-scripts.js';
-import { unobserved } from '../support/observer.js';
+import { connectionTo } from '../support/library-connection.js';
 import { useRedis } from '../support/redis.js';
 
 const append = defineScript({
@@ -67,13 +67,7 @@ describe('calls of one script that are made together', () => {
 
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });
-    connection = new RedisConnection({
-      observer: unobserved(),
-      connection: proxy.url,
-      namespace: 'atomic:',
-      name: 'test',
-      timeoutMs: 2_000,
-    });
+    connection = connectionTo(proxy.url);
     connection.preload([append, length, answer, once]);
     scripts = new ScriptRunner(connection);
     await connection.ready(Deadline.in(2_000));

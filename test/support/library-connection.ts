@@ -1,0 +1,7 @@
+import type { ConnectionOption } from '../../lib/redis/client.js';
+import { RedisConnection } from '../../lib/redis/redis-connection.js';
+import { unobserved } from './observer.js';
+
+/** The library's way to a server, for parts of it that are tested by themselves. The caller closes it. */
+export const connectionTo = (connection: ConnectionOption, timeoutMs = 2_000): RedisConnection =>
+  new RedisConnection({ observer: unobserved(), connection, namespace: 'atomic:', name: 'test', timeoutMs });
