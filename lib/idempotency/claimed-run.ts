@@ -47,8 +47,8 @@ export class OwnedRun implements ClaimedRun {
     const { observed, ttlMs, leaseMs, maxRunMs, codec } = request;
     const { record, token, fingerprint } = owner;
     const lost = (reason: Error): void => this.lost(reason);
-    const lease = (this.lease = { record, token, fingerprint, leaseMs, maxRunMs, lost });
-    leases.hold(lease, claimedAt);
+    const lease = leases.hold({ record, token, fingerprint, leaseMs, maxRunMs, lost }, claimedAt);
+    this.lease = lease;
     const commit = new RunCommit(connection, leases, { store, lease, ttlMs, codec }, maxResultBytes);
     this.method = new ObservedMethod(observed, commit);
   }

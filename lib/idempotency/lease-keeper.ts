@@ -1,9 +1,10 @@
 import { LeaseLostError } from '../atomic-redis.errors.js';
+import { Bag, type BagMember } from '../redis/bag.js';
 import { RunTimeoutError } from './idempotency.errors.js';
 import type { Renewal } from './renew.script.js';
 
-/** A run's hold on its key. */
-export interface Lease {
+/** What a run holds its key by. */
+export interface LeaseTerms {
   readonly record: string;
   readonly token: string;
   readonly fingerprint: string;
@@ -17,8 +18,8 @@ export interface Lease {
 /** Renews leases together. Resolves with what became of each; rejects when none was answered. */
 export type RenewLeases = (leases: readonly Lease[]) => Promise<readonly Renewal[]>;
 
-interface Held {
-  readonly lease: Lease;
+/** A run's hold on its key. */
+export interface Lease extends LeaseTerms, BagMember {
   /** Monotonic time at which the claim was sent. */
   readonly claimedAt: number;
   /** Monotonic time at which the last renewal that Redis confirmed was sent. */
@@ -40,7 +41,7 @@ const TICKS = 6;
  * clock, before the next tick: rather early than after Redis has let it expire.
  */
 export class LeaseKeeper {
-  private readonly held = new Map<Lease, Held>();
+  private readonly held = new Bag<Lease>();
   private timer: NodeJS.Timeout | undefined;
   private tickMs = Infinity;
   private closedBy: Error | undefined;
@@ -48,17 +49,29 @@ export class LeaseKeeper {
   constructor(private readonly renewLeases: RenewLeases) {}
 
   /** @param claimedAt monotonic time at which the claim was sent */
-  hold(lease: Lease, claimedAt: number): void {
-    if (this.closedBy) return lease.lost(this.closedBy);
-    const fresh = {
-      lease,
+  hold(terms: LeaseTerms, claimedAt: number): Lease {
+    const { record, token, fingerprint, leaseMs, maxRunMs, lost } = terms;
+    const lease: Lease = {
+      record,
+      token,
+      fingerprint,
+      leaseMs,
+      maxRunMs,
+      lost,
       claimedAt,
       confirmedAt: claimedAt,
       renewing: undefined,
       pausedUntil: 0,
       renewals: 0,
+      place: -1,
     };
-    this.held.set(lease, fresh);
+    if (this.closedBy) lost(this.closedBy);
+    else this.add(lease);
+    return lease;
+  }
+
+  private add(lease: Lease): void {
+    this.held.add(lease);
     const tickMs = Math.min(lease.leaseMs / TICKS, lease.maxRunMs);
     const isOnly = this.held.size === 1;
     if (tickMs < this.tickMs || (isOnly && tickMs !== this.tickMs)) this.startTimer(tickMs);
@@ -68,10 +81,7 @@ export class LeaseKeeper {
   /** Stops renewing for good and tells every run so. What they hold is left to its lease: a method that has not settled may yet write. */
   close(reason: Error): void {
     this.closedBy ??= reason;
-    for (const { lease } of [...this.held.values()]) {
-      this.letGo(lease);
-      lease.lost(reason);
-    }
+    for (const lease of this.held) this.lose(lease, reason);
     this.stopTimer();
   }
 
@@ -87,23 +97,16 @@ export class LeaseKeeper {
    * @returns whether the run still has the key
    */
   async renewAndPause(lease: Lease): Promise<boolean> {
-    const held = this.held.get(lease);
-    if (!held) return false;
-    await held.renewing?.catch(() => undefined);
+    if (!isHeld(lease)) return false;
+    await lease.renewing?.catch(() => undefined);
     const now = performance.now();
-    held.pausedUntil = now + lease.leaseMs / 3;
-    await this.renew([held], now);
-    return this.held.has(lease) && held.confirmedAt >= now;
+    lease.pausedUntil = now + lease.leaseMs / 3;
+    await this.renew([lease], now);
+    return isHeld(lease) && lease.confirmedAt >= now;
   }
 
   resume(lease: Lease): void {
-    const held = this.held.get(lease);
-    if (held) held.pausedUntil = 0;
-  }
-
-  /** How many renewals were sent for the lease. */
-  renewalsOf(lease: Lease): number {
-    return this.held.get(lease)?.renewals ?? 0;
+    lease.pausedUntil = 0;
   }
 
   private startTimer(ms: number): void {
@@ -120,39 +123,42 @@ export class LeaseKeeper {
   private tick(): void {
     if (this.held.size === 0) return this.stopTimer();
     const now = performance.now();
-    const due: Held[] = [];
-    for (const held of this.held.values()) {
-      const { leaseMs, maxRunMs } = held.lease;
-      const age = now - held.confirmedAt;
-      if (now - held.claimedAt > maxRunMs) this.lose(held, new RunTimeoutError(maxRunMs));
-      else if (age + this.tickMs > leaseMs) this.lose(held, new LeaseLostError());
-      else if (age > leaseMs / 3 - this.tickMs / 2 && now >= held.pausedUntil && !held.renewing)
-        due.push(held);
+    const due: Lease[] = [];
+    for (const lease of this.held) {
+      const { leaseMs, maxRunMs } = lease;
+      const age = now - lease.confirmedAt;
+      if (now - lease.claimedAt > maxRunMs) this.lose(lease, new RunTimeoutError(maxRunMs));
+      else if (age + this.tickMs > leaseMs) this.lose(lease, new LeaseLostError());
+      else if (age > leaseMs / 3 - this.tickMs / 2 && now >= lease.pausedUntil && !lease.renewing)
+        due.push(lease);
     }
     // Not answered: the next tick tries again.
     if (due.length > 0) this.renew(due, now).catch(() => undefined);
   }
 
-  private async renew(due: readonly Held[], sentAt: number): Promise<void> {
-    const renewing = this.renewLeases(due.map(({ lease }) => lease));
-    for (const held of due) {
-      held.renewals++;
-      held.renewing = renewing;
+  private async renew(due: readonly Lease[], sentAt: number): Promise<void> {
+    const renewing = this.renewLeases(due);
+    for (const lease of due) {
+      lease.renewals++;
+      lease.renewing = renewing;
     }
     try {
       const answers = await renewing;
-      due.forEach((held, i) => {
-        if (answers[i] === 'renewed') held.confirmedAt = sentAt;
-        else if (answers[i] === 'lost') this.lose(held, new LeaseLostError());
+      due.forEach((lease, i) => {
+        if (answers[i] === 'renewed') lease.confirmedAt = sentAt;
+        else if (answers[i] === 'lost') this.lose(lease, new LeaseLostError());
       });
     } finally {
-      for (const held of due) held.renewing = undefined;
+      for (const lease of due) lease.renewing = undefined;
     }
   }
 
-  private lose(held: Held, reason: Error): void {
-    if (!this.held.has(held.lease)) return;
-    this.letGo(held.lease);
-    held.lease.lost(reason);
+  private lose(lease: Lease, reason: Error): void {
+    if (!isHeld(lease)) return;
+    this.letGo(lease);
+    lease.lost(reason);
   }
 }
+
+/** Whether it is renewed yet. */
+const isHeld = ({ place }: Lease): boolean => place !== -1;

@@ -48,7 +48,7 @@ export class RunCommit implements CommitParticipant {
     try {
       const isOwner = await inTime(this.leases.renewAndPause(lease));
       if (!isOwner) throw new LeaseLostError('not-applied');
-      this.renewalsAtBegin = this.leases.renewalsOf(lease);
+      this.renewalsAtBegin = lease.renewals;
       const slot = this.connection.keys.slotOf(this.key);
       this.aliveUntil = await inTime(this.connection.inServerTime(Deadline.in(lease.leaseMs), slot));
     } catch (error) {
@@ -82,7 +82,7 @@ export class RunCommit implements CommitParticipant {
   end(applied: boolean): { touched: boolean } {
     this.committed ||= applied;
     const { lease } = this.run;
-    const touched = this.leases.renewalsOf(lease) !== this.renewalsAtBegin;
+    const touched = lease.renewals !== this.renewalsAtBegin;
     this.leases.resume(lease);
     return { touched };
   }

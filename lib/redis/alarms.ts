@@ -1,5 +1,7 @@
+import { Bag, type BagMember } from './bag.js';
+
 /** Something that is to be done at a time, unless it is called off before. */
-export interface Alarm {
+export interface Alarm extends BagMember {
   /** On the scale of `performance.now()`, milliseconds. */
   readonly at: number;
   readonly ring: () => void;
@@ -18,7 +20,7 @@ const LOST_MS = 1_000;
  * The timer keeps the process alive as long as somebody waits, and not longer.
  */
 class Alarms {
-  private readonly waiting = new Set<Alarm>();
+  private readonly waiting = new Bag<Alarm>();
   private timer: NodeJS.Timeout | undefined;
   private goesOffAt = Infinity;
 
@@ -63,7 +65,7 @@ const alarms = new Alarms();
 
 /** Calls `ring`, which must not throw, at `at` on the scale of `performance.now()`, unless it is called off by {@link callOff}. */
 export function setAlarm(at: number, ring: () => void): Alarm {
-  const alarm = { at, ring };
+  const alarm = { at, ring, place: -1 };
   alarms.add(alarm);
   return alarm;
 }

@@ -6,7 +6,7 @@ import {
   IdempotencyService,
   ModuleClosedError,
 } from 'nestjs-atomic-redis';
-import { LeaseKeeper, type Lease } from '../../lib/idempotency/lease-keeper.js';
+import { LeaseKeeper } from '../../lib/idempotency/lease-keeper.js';
 import type { Renewal } from '../../lib/idempotency/renew.script.js';
 import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
@@ -75,15 +75,15 @@ describe('closing while runs hold their keys', () => {
     let answer: (renewals: Renewal[]) => void = () => undefined;
     const leases = new LeaseKeeper(() => new Promise((resolve) => (answer = resolve)));
     const reasons: Error[] = [];
-    const lease: Lease = {
+    const terms = {
       record: 'r',
       token: 't',
       fingerprint: '',
       leaseMs: 100,
       maxRunMs: 60_000,
-      lost: (reason) => reasons.push(reason),
+      lost: (reason: Error) => reasons.push(reason),
     };
-    leases.hold(lease, performance.now());
+    const lease = leases.hold(terms, performance.now());
     expect(timers()).toBe(before + 1);
     const renewal = leases.renewAndPause(lease);
     await new Promise((resolve) => setImmediate(resolve));
@@ -94,7 +94,7 @@ describe('closing while runs hold their keys', () => {
     expect(timers()).toBe(before);
     expect(reasons).toEqual([closed]);
     expect(await leases.renewAndPause(lease)).toBe(false);
-    leases.hold(lease, performance.now());
+    leases.hold(terms, performance.now());
     expect(timers()).toBe(before);
   });
 });
