@@ -20,7 +20,7 @@ export class ConnectionPool {
   private readonly members = new Set<TransactionConnection>();
   /** Those that nobody waits for, the one longest unused first. */
   private readonly idle: { readonly connection: TransactionConnection; readonly since: number }[] = [];
-  private readonly line = new Set<Waiter>();
+  private readonly line: Waiter[] = [];
   private opening = 0;
   private idleTimer: NodeJS.Timeout | undefined;
   private whenClosed: (() => void) | undefined;
@@ -42,7 +42,7 @@ export class ConnectionPool {
   }
 
   get waiting(): number {
-    return this.line.size;
+    return this.line.length;
   }
 
   get isEmpty(): boolean {
@@ -71,18 +71,21 @@ export class ConnectionPool {
     let waiter: Waiter;
     const granted = new Promise<TransactionConnection>((resolve, reject) => {
       waiter = { granted: resolve, failed: reject };
-      this.line.add(waiter);
+      this.line.push(waiter);
     });
     this.openMore();
-    return { granted, leave: () => void this.line.delete(waiter) };
+    const leave = (): void => {
+      const at = this.line.indexOf(waiter);
+      if (at !== -1) this.line.splice(at, 1);
+    };
+    return { granted, leave };
   }
 
   /** Lends it to the next in line, or keeps it. Who hands it on may still wait for an answer on it. */
   handOn(connection: TransactionConnection): void {
     if (!connection.isReady || this.whenClosed) return this.drop(connection);
-    const [next] = this.line;
+    const next = this.line.shift();
     if (next) {
-      this.line.delete(next);
       connection.users++;
       next.granted(connection);
       return;
@@ -112,7 +115,7 @@ export class ConnectionPool {
   }
 
   private openMore(): void {
-    while (this.hasRoom && this.opening < this.line.size) {
+    while (this.hasRoom && this.opening < this.line.length) {
       this.opening++;
       void this.openOne();
     }
@@ -126,11 +129,7 @@ export class ConnectionPool {
       this.handOn(connection);
     } catch (error) {
       this.opening--;
-      const [next] = this.line;
-      if (next) {
-        this.line.delete(next);
-        next.failed(error as Error);
-      }
+      this.line.shift()?.failed(error as Error);
       this.openMore();
       this.settleClose();
     }

@@ -1,11 +1,13 @@
 import { callOff, setAlarm, type Alarm } from '../redis/alarms.js';
+import type { BagMember } from '../redis/bag.js';
 import { LazyAbort } from '../redis/lazy-abort.js';
 
 /**
  * What ends a transaction before it is done: its time is over, its caller's signal aborts, or the module is closed. An
  * `AbortSignal` is made only for who asks for it.
  */
-export class Stop {
+export class Stop implements BagMember {
+  place = -1;
   private readonly alarm: Alarm;
   private readonly abort = new LazyAbort();
   /** Of the one wait that is under way: a transaction waits for one thing at a time. */

@@ -1,5 +1,6 @@
 import { AtomicRedisError, RedisUnavailableError } from '../atomic-redis.errors.js';
 import { fullJitter, sleep } from '../redis/deadline.js';
+import { Bag } from '../redis/bag.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import type { WorkInFlight } from '../redis/work-in-flight.js';
 import { AttemptRunner, type AttemptResult } from './attempt-runner.js';
@@ -15,7 +16,7 @@ import { TransactionRun, type TransactionRequest } from './transaction-run.js';
 export class TransactionRunner {
   private readonly turns = new KeyTurns<GroupCommit>();
   private readonly attempts: AttemptRunner;
-  private readonly running = new Set<Stop>();
+  private readonly running = new Bag<Stop>();
 
   constructor(
     private readonly connection: RedisConnection,

@@ -1,7 +1,7 @@
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { Logger } from '@nestjs/common';
 import { parseWrite, pairsOf } from './raw-response.js';
-import { putInFront, type Method, type Methods, type Tap } from './tapped-response.js';
+import { letEnd, putInFront, sayEnded, type Method, type Methods, type Tap } from './tapped-response.js';
 import { REPLAYED_HEADERS, type WireResponse } from './wire-response.js';
 
 const logger = new Logger('Idempotent');
@@ -69,10 +69,6 @@ export class ResponseTap implements Tap {
     if (this.mode.kind !== 'record' && this.mode.kind !== 'flow') return;
     this.mode = { kind: 'pass' };
     this.send(() => this.sendHeld());
-  }
-
-  get hasEnded(): boolean {
-    return this.mode.kind === 'ended';
   }
 
   /** What was called on the response. */
@@ -164,7 +160,7 @@ export class ResponseTap implements Tap {
     const whole = this.mode.kind === 'record';
     const body = this.chunks.length === 1 ? this.chunks[0]! : Buffer.concat(this.chunks);
     this.mode = { kind: 'ended', recorder };
-    this.sayFinished(true);
+    sayEnded(response);
 
     const recording: Recording = whole
       ? { kind: 'complete', response: { status: statusCode, headers: this.replayedHeaders(), body } }
@@ -172,9 +168,12 @@ export class ResponseTap implements Tap {
     const release = (): void => {
       this.mode = { kind: 'pass' };
       this.reset();
-      this.sayFinished(false);
       this.send(() => {
-        if (whole) Object.assign(response, { statusCode, statusMessage });
+        letEnd(response);
+        if (whole) {
+          response.statusCode = statusCode;
+          response.statusMessage = statusMessage;
+        }
         this.passOn('end', whole && body.length > 0 ? [body] : []);
       });
     };
@@ -182,12 +181,6 @@ export class ResponseTap implements Tap {
       logger.error('A response could not be recorded', error);
       release();
     });
-  }
-
-  /** The one of Node's signs of an end that is a field, and not asked of the prototype. */
-  private sayFinished(finished: boolean): void {
-    // That of HTTP/2 cannot be set.
-    if (Object.hasOwn(this.response, 'finished')) this.response.finished = finished;
   }
 
   private sendWire({ status, headers, body }: WireResponse): void {

@@ -17,63 +17,66 @@ export type Methods = Readonly<Record<Method, (...args: unknown[]) => unknown>>;
 
 /** Who is asked in the place of a response. */
 export interface Tap {
-  /** Whether the response is to say that it has ended. */
-  readonly hasEnded: boolean;
   call(name: Method, args: unknown[]): unknown;
 }
+
+type Tapped = Record<symbol, Tap | undefined>;
+
+/** The first tap of a response, the one that was put in front of that, and so on. */
+interface Level {
+  /** Under which a response holds this tap. */
+  readonly key: symbol;
+  readonly methods: Methods;
+}
+
+const levels: Level[] = [];
 
 /**
  * Puts a tap in front of one response, and gives what it stands in for.
  *
- * The response is given another prototype, which all of its kind share, and whose methods find the tap of the response they are called on. Methods and accessors of
- * its own for each response would cost more than the rest of the tap, and make everything slow that Node.js does with it.
+ * All tapped responses share the methods, which find the tap of the response they are called on: then they share the shape too. Closures or accessors of its own for
+ * each response, or another prototype, would cost more than the rest of the tap, and make everything slow that Node.js does with it.
  */
 export function putInFront(tap: Tap, response: ServerResponse): Methods {
-  const before = Object.getPrototypeOf(response) as ServerResponse;
-  const { key, prototype } = kindOf(before);
-  (response as unknown as Tapped)[key] = tap;
-  Object.setPrototypeOf(response, prototype);
-  let original = before as Methods;
+  const before = Object.getPrototypeOf(response) as Methods;
+  let original = before;
   for (const name of METHODS) {
     if (!Object.hasOwn(response, name)) continue;
     // What middleware has put onto the response itself comes before its prototype.
     if (original === before) original = Object.create(before) as Methods;
     Object.assign(original, { [name]: response[name] });
-    Object.assign(response, { [name]: prototype[name] });
   }
+  const { key, methods } = freeLevel(response as unknown as Tapped);
+  (response as unknown as Tapped)[key] = tap;
+  Object.assign(response, methods);
   return original;
 }
 
-type Tapped = Record<symbol, Tap>;
-
-interface Kind {
-  /** Under which a response holds its tap: one for each kind, since a tapped response may be tapped again. */
-  readonly key: symbol;
-  readonly prototype: Methods;
+/** From here on the response says that it has ended, to those who might answer in its place. {@link letEnd} and its end must follow. */
+export function sayEnded(response: ServerResponse): void {
+  Object.defineProperty(response, 'headersSent', { value: true, configurable: true });
+  // In HTTP/1 a field, which its end asks for; in HTTP/2 an accessor of what the stream says.
+  if (Object.hasOwn(response, 'finished')) response.finished = true;
+  else Object.defineProperty(response, 'writableEnded', { value: true, configurable: true });
 }
 
-const kinds = new WeakMap<object, Kind>();
-
-function kindOf(before: ServerResponse): Kind {
-  let kind = kinds.get(before);
-  if (!kind) kinds.set(before, (kind = newKind(before)));
-  return kind;
+/** What was said by {@link sayEnded} keeps it from being ended no more. */
+export function letEnd(response: ServerResponse): void {
+  if (Object.hasOwn(response, 'finished')) response.finished = false;
 }
 
-function newKind(before: ServerResponse): Kind {
+function freeLevel(response: Tapped): Level {
+  let depth = 0;
+  while (levels[depth] && response[levels[depth]!.key]) depth++;
+  return (levels[depth] ??= newLevel());
+}
+
+function newLevel(): Level {
   const key = Symbol('tap');
-  const prototype = Object.create(before) as Methods;
-  for (const name of METHODS) {
-    const method = function (this: Tapped, ...args: unknown[]): unknown {
+  const methodOf = (name: Method) =>
+    function (this: Tapped, ...args: unknown[]): unknown {
       return this[key]!.call(name, args);
     };
-    Object.defineProperty(prototype, name, { value: method, writable: true, configurable: true });
-  }
-  for (const name of ['headersSent', 'writableEnded'] as const) {
-    const get = function (this: Tapped): unknown {
-      return this[key]!.hasEnded || Reflect.get(before, name, this);
-    };
-    Object.defineProperty(prototype, name, { get, configurable: true });
-  }
-  return { key, prototype };
+  const methods = Object.fromEntries(METHODS.map((name) => [name, methodOf(name)])) as unknown as Methods;
+  return { key, methods };
 }
