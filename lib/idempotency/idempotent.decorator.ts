@@ -14,7 +14,7 @@ import { isPartOfRun, isSameCall, withinCall } from './current-call.js';
 import { callerScope } from './http/caller.js';
 import { HttpExchangeInterceptor, refuseEvents, type HttpExchange } from './http/http-exchange.js';
 import { IDEMPOTENCY_HEADER, isSafe, keyFromHeader, payloadOf, routeOf } from './http/http-request.js';
-import { claimOnce, replay } from './http/route-call.js';
+import { claimOnce, replay, type RouteOptions } from './http/route-call.js';
 import { IdempotencyKeyMissingError } from './idempotency.errors.js';
 import { idempotencyCallChecks, type IdempotencyOptions } from './idempotency-call.options.js';
 import type { IdempotencyService } from './idempotency.service.js';
@@ -89,7 +89,6 @@ export function Idempotent<KeyArgs extends unknown[] = [], ScopeArgs extends unk
   options: IdempotentOptions<KeyArgs, ScopeArgs> = {},
 ): CheckedMethodDecorator<KeyArgs, ScopeArgs> {
   checkOptions('@Idempotent', options);
-  const fixed = fixedOptions(options as AnyOptions);
   return (target, key, descriptor) => {
     const interceptor = new HttpExchangeInterceptor();
     const { name: registration = DEFAULT_REGISTRATION } = options;
@@ -101,7 +100,7 @@ export function Idempotent<KeyArgs extends unknown[] = [], ScopeArgs extends unk
         name: options.name,
         around: ({ idempotency }, call) => {
           const exchange = interceptor.current();
-          const decorated = { idempotency, options: options as AnyOptions, fixed, call, site };
+          const decorated = { idempotency, options: options as AnyOptions, call, site };
           return exchange ? overHttp(decorated, exchange) : byArguments(decorated);
         },
       },
@@ -129,15 +128,13 @@ type AnyOptions = IdempotentOptions<unknown[], unknown[]>;
 interface IdempotentCall {
   readonly idempotency: IdempotencyService;
   readonly options: AnyOptions;
-  /** As {@link fixedOptions} made them. */
-  readonly fixed: ReturnType<typeof fixedOptions>;
   readonly call: MethodCall;
   readonly site: MethodSite;
 }
 
 /** Async, so that what a callback throws rejects. */
 async function overHttp(decorated: IdempotentCall, exchange: HttpExchange): Promise<unknown> {
-  const { options, fixed, call, idempotency } = decorated;
+  const { options, call, idempotency } = decorated;
   const { args } = call;
   const { request } = exchange;
   if (!options.key && isSafe(request)) return await call.proceed();
@@ -149,20 +146,21 @@ async function overHttp(decorated: IdempotentCall, exchange: HttpExchange): Prom
     return await call.proceed();
   }
   check.key('key', key);
-  const claimed = await claimOnce(idempotency, exchange, key, () => ({
-    ...fixed,
-    operation: operationOf(decorated, (name) => `${name} ${routeOf(request)}${exchange.route.version}`),
-    colocateWith: options.colocateWith?.(...args),
-    scope: options.scope?.(...args) ?? callerScope(request),
-    fingerprint: options.fingerprint ? options.fingerprint(...args) : payloadOf(request),
-  }));
+  const claimed = await claimOnce(idempotency, exchange, key, () =>
+    runOptions(options, {
+      operation: operationOf(decorated, (name) => `${name} ${routeOf(request)}${exchange.route.version}`),
+      colocateWith: options.colocateWith?.(...args),
+      scope: options.scope?.(...args) ?? callerScope(request),
+      fingerprint: options.fingerprint ? options.fingerprint(...args) : payloadOf(request),
+    }),
+  );
   return claimed.kind === 'run'
     ? await claimed.run.handle(() => call.proceed())
     : claimed.read((result) => replay(exchange, result, options.codec ?? idempotency.defaults.codec));
 }
 
 async function byArguments(decorated: IdempotentCall): Promise<unknown> {
-  const { options, fixed, call, idempotency, site } = decorated;
+  const { options, call, idempotency, site } = decorated;
   const { args } = call;
   if (!options.key) {
     if (isPartOfRun(idempotency, (run) => run.exchange !== undefined)) return await call.proceed();
@@ -180,36 +178,38 @@ async function byArguments(decorated: IdempotentCall): Promise<unknown> {
 
   const running = { kind: 'run' as const, idempotency, name, exchange: undefined, isRunning: true };
   try {
-    return await idempotency.run(key, () => withinCall(running, () => call.proceed()), {
-      ...fixed,
-      operation,
-      colocateWith,
-      scope,
-      fingerprint,
-    });
+    const asked = runOptions(options, { operation, colocateWith, scope, fingerprint });
+    return await idempotency.run(key, () => withinCall(running, () => call.proceed()), asked);
   } finally {
     running.isRunning = false;
   }
 }
 
-/** What goes to the service as it is, the same for every call. */
-function fixedOptions(options: AnyOptions) {
-  const { ttlMs, leaseMs, maxRunMs, timeoutMs, onDuplicate, waitTimeoutMs, onUnavailable, codec } = options;
-  const { onError, propagation, durability } = options;
-  return {
-    ttlMs,
-    leaseMs,
-    maxRunMs,
-    timeoutMs,
-    onDuplicate,
-    waitTimeoutMs,
-    onUnavailable,
-    codec,
-    durability,
-    onError,
-    propagation,
-  };
-}
+/** What is known of one call only. */
+type OfCall = Pick<RouteOptions, 'operation' | 'scope'> &
+  Pick<IdempotencyOptions, 'colocateWith' | 'fingerprint'>;
+
+/** What goes to the service: the decorator's options as they are, and what belongs to the call. Written out, since a spread of as many fields costs more than a hash. */
+const runOptions = (
+  options: AnyOptions,
+  { operation, scope, colocateWith, fingerprint }: OfCall,
+): RouteOptions => ({
+  operation,
+  scope,
+  colocateWith,
+  fingerprint,
+  ttlMs: options.ttlMs,
+  leaseMs: options.leaseMs,
+  maxRunMs: options.maxRunMs,
+  timeoutMs: options.timeoutMs,
+  onDuplicate: options.onDuplicate,
+  waitTimeoutMs: options.waitTimeoutMs,
+  onUnavailable: options.onUnavailable,
+  codec: options.codec,
+  durability: options.durability,
+  onError: options.onError,
+  propagation: options.propagation,
+});
 
 /** @param byDefault makes it of class and method: `OrdersService.create` */
 function operationOf(

@@ -21,7 +21,7 @@ const part = (text: string): string => `${Buffer.byteLength(text)}:${text}`;
 export function fingerprintOf(payload: unknown): string {
   let text: string;
   try {
-    text = canonical(payload, new Set());
+    text = canonical(payload, []);
   } catch (error) {
     // Of the recursion below.
     throw error instanceof RangeError ? refused(payload, 'less deeply nested') : error;
@@ -30,16 +30,16 @@ export function fingerprintOf(payload: unknown): string {
 }
 
 /** @param above the objects around `value`: to meet one of them again is a cycle */
-function canonical(value: unknown, above: Set<object>): string {
+function canonical(value: unknown, above: object[]): string {
   if (value === null || typeof value === 'string' || typeof value === 'boolean') return JSON.stringify(value);
   if (typeof value === 'number' && Number.isFinite(value)) return JSON.stringify(value);
   if (typeof value === 'bigint') return `${value}n`;
   if (typeof value !== 'object') throw refused(value);
   if (value instanceof Uint8Array) return `bytes:${Buffer.from(value).toString('base64')}`;
-  if (above.has(value)) throw refused(value, 'free of cycles');
-  above.add(value);
+  if (above.includes(value)) throw refused(value, 'free of cycles');
+  above.push(value);
   const text = canonicalObject(value, (child) => canonical(child, above));
-  above.delete(value);
+  above.pop();
   return text;
 }
 

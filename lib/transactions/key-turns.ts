@@ -49,7 +49,7 @@ export class KeyTurns<Part> {
   private takeOne(key: string, takes: (part: Part) => boolean): Turn<Part> | Promise<Turn<Part>> {
     const line = this.lines.get(key);
     if (line) return new Promise((start) => line.join({ start, takes }));
-    const fresh = new Line<Part>(() => this.lines.delete(key));
+    const fresh = new Line<Part>(key, this.lines);
     this.lines.set(key, fresh);
     return fresh.startTurn();
   }
@@ -65,7 +65,10 @@ class Line<Part> {
   /** Runs only while somebody waits. */
   private timer: NodeJS.Timeout | undefined;
 
-  constructor(private readonly onEmpty: () => void) {}
+  constructor(
+    private readonly key: string,
+    private readonly lines: Map<string, Line<Part>>,
+  ) {}
 
   join(waiter: Waiter<Part>): void {
     this.waiting.push(waiter);
@@ -84,7 +87,7 @@ class Line<Part> {
     this.timer = undefined;
     const next = this.waiting.shift();
     if (next) next.start(this.startTurn());
-    else this.onEmpty();
+    else this.lines.delete(this.key);
   }
 
   private limitTurn(): NodeJS.Timeout {

@@ -79,7 +79,8 @@ export class ExchangeRun implements RunningCall, Recorder {
       if (this.handling > 0) {
         // Another call of the handler settles the run.
       } else if (this.end) void this.settle();
-      else this.waitForResponse();
+      // Behind the microtasks, by which most responses have ended.
+      else process.nextTick(() => this.waitForResponse());
     }
   }
 

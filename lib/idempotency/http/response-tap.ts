@@ -170,10 +170,9 @@ export class ResponseTap implements Tap {
       this.reset();
       this.send(() => {
         letEnd(response);
-        if (whole) {
-          response.statusCode = statusCode;
-          response.statusMessage = statusMessage;
-        }
+        // Only where it was changed: a field that is not there yet gives the response another shape.
+        if (whole && response.statusCode !== statusCode) response.statusCode = statusCode;
+        if (whole && response.statusMessage !== statusMessage) response.statusMessage = statusMessage;
         this.passOn('end', whole && body.length > 0 ? [body] : []);
       });
     };

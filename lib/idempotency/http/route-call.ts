@@ -18,7 +18,7 @@ export function claimOnce(
 ): Promise<ExchangeClaim> {
   if (!exchange.claim) {
     const options = optionsOf();
-    exchange.claim = idempotency.inFlight.track(() => claim(idempotency, exchange, key, options));
+    exchange.claim = claim(idempotency, exchange, key, options);
   }
   return exchange.claim;
 }
@@ -29,6 +29,7 @@ async function claim(
   key: string,
   options: RouteOptions,
 ): Promise<ExchangeClaim> {
+  idempotency.inFlight.enter();
   try {
     const claimed = await idempotency.claim(key, options);
     if (claimed.kind === 'replay') return claimed;
@@ -37,6 +38,8 @@ async function claim(
     // Nothing was claimed: who calls again may try again.
     exchange.claim = undefined;
     throw error;
+  } finally {
+    idempotency.inFlight.leave();
   }
 }
 
