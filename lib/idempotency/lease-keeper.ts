@@ -12,7 +12,7 @@ export interface LeaseTerms {
   /** After this long the lease is renewed no more, in milliseconds. */
   readonly maxRunMs: number;
   /** Called at most once, after which nothing is renewed. */
-  lost(reason: Error): void;
+  readonly lost: (reason: Error) => void;
 }
 
 /** Renews leases together. Resolves with what became of each; rejects when none was answered. */
