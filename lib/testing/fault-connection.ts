@@ -33,6 +33,8 @@ export class FaultConnection implements ReplyReceiver {
   readonly #requests = new FrameReader(readRequest);
   readonly #replies = new ReplyStream(this);
   #queue: Request[] = [];
+  /** What became due while the owner was paused. */
+  #held: (() => void)[] = [];
   #delayed = false;
   #mode: RequestMode = 'open';
   /** The client's end is kept from the server and the server's from the client. */
@@ -77,6 +79,12 @@ export class FaultConnection implements ReplyReceiver {
   applyPause(): void {
     this.#flow(this.client, this.server);
     this.#flow(this.server, this.client);
+    if (!this.owner.paused) for (const pass of this.#held.splice(0)) pass();
+  }
+
+  whenFlowing(pass: () => void): void {
+    if (this.owner.paused) this.#held.push(pass);
+    else pass();
   }
 
   becomeZombie(): void {
@@ -153,11 +161,11 @@ export class FaultConnection implements ReplyReceiver {
         break;
       case 'delay':
         this.#delayed = true;
-        setTimeout(() => {
+        this.#after(action.requestMs, () => {
           this.#delayed = false;
           this.#forward(request, { keep: Infinity, delayMs: action.replyMs });
           this.#handleRequests();
-        }, action.requestMs);
+        });
         fault.fire();
         break;
       case 'black-hole':
@@ -169,7 +177,7 @@ export class FaultConnection implements ReplyReceiver {
         break;
       case 'deliver-late': {
         this.#mode = 'hold';
-        const timer = setTimeout(() => this.#deliverLate(), action.afterMs).unref();
+        const timer = this.#after(action.afterMs, () => this.#deliverLate()).unref();
         this.#late = { fault, bytes: [request.bytes], timer };
         this.#closeWhenAnswered = fault;
         this.onProgress();
@@ -181,6 +189,10 @@ export class FaultConnection implements ReplyReceiver {
         this.onProgress();
         break;
     }
+  }
+
+  #after(ms: number, pass: () => void): NodeJS.Timeout {
+    return setTimeout(() => this.whenFlowing(pass), ms);
   }
 
   #forward({ value, bytes }: Request, awaited: AwaitedReply): void {

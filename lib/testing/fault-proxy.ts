@@ -49,7 +49,7 @@ export interface FaultProxy {
    * middlebox that kept it. The reply is dropped.
    */
   deliverLate(afterMs: number, options?: FaultOptions): LateFault;
-  /** Holds all bytes in both directions until `resume()`. */
+  /** Holds all bytes in both directions until `resume()`, also those whose delay ends meanwhile. */
   pause(): void;
   /** Ends `pause()`. */
   resume(): void;

@@ -18,6 +18,8 @@ export interface ReplyReceiver {
   closeClient(fault: ArmedFault): void;
   /** Called when replies have been dealt with. */
   onProgress(): void;
+  /** Calls `pass` now, or once a pause has ended. */
+  whenFlowing(pass: () => void): void;
 }
 
 /** Pairs the server's replies with the requests they answer, in order, and does to each what its request's fault says. */
@@ -65,11 +67,12 @@ export class ReplyStream {
       const { bytes, awaited } = reply;
       if (awaited?.delayMs !== undefined && awaited.delayMs > 0) {
         this.#delayed = true;
-        setTimeout(() => {
+        const pass = (): void => {
           this.#delayed = false;
           awaited.delayMs = 0;
           this.#drain();
-        }, awaited.delayMs);
+        };
+        setTimeout(() => this.receiver.whenFlowing(pass), awaited.delayMs);
         break;
       }
       this.#queue.shift();

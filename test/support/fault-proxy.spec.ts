@@ -1,9 +1,11 @@
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis, type RedisOptions } from 'ioredis';
 import { startFaultProxy, type FaultProxy, type RedisCommand } from '../../lib/testing/index.js';
 import { countCommands } from './command-stats.js';
 import { useRedis } from './redis.js';
+import { waitFor } from './wait-for.js';
 
 const named =
   (name: string) =>
@@ -240,6 +242,32 @@ describe('fault proxy', () => {
     const held = client.incr('n').finally(() => (settled = true));
     await roundTrips();
     expect(await redis.client.get('n')).toBeNull();
+    expect(settled).toBe(false);
+    proxy.resume();
+    expect(await held).toBe(1);
+  });
+
+  it.each([
+    ['delayed', () => proxy.delay({ requestMs: 50 })],
+    ['to be delivered late', () => proxy.deliverLate(50)],
+  ])('pause holds a request that is %s, also when its time has come', async (_, strike) => {
+    const fault = strike();
+    client.incr('n').catch(() => {});
+    await fault.triggered;
+    proxy.pause();
+    await sleep(100);
+    expect(await redis.client.get('n')).toBeNull();
+    proxy.resume();
+    await waitFor('the request', async () => (await redis.client.get('n')) === '1');
+  });
+
+  it('pause holds a reply that is delayed, also when its time has come', async () => {
+    proxy.delay({ replyMs: 1_000 });
+    let settled = false;
+    const held = client.incr('n').finally(() => (settled = true));
+    await waitFor('the request', async () => (await redis.client.get('n')) === '1');
+    proxy.pause();
+    await sleep(1_200);
     expect(settled).toBe(false);
     proxy.resume();
     expect(await held).toBe(1);
