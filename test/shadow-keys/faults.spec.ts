@@ -11,6 +11,7 @@ import {
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
 import { RedisConnection } from '../../lib/redis/redis-connection.js';
+import { holdRequest } from '../support/hold-request.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 import { startWorker } from '../support/workers.js';
@@ -143,9 +144,9 @@ describe('shadow keys over connections that fail', () => {
     ['a rollback', (timeoutMs) => shadowKeys.rollback('k', { timeoutMs })],
   ])('[SK-9] %s that arrives after its time-out does nothing, and is reported as unknown', async (_, act) => {
     await other.replace('k', { v: 'old' }, { keepPrevious: true });
-    const late = proxy.deliverLate(1_500, swaps);
+    const late = proxy.deliverLate(2_000, swaps);
     void late.triggered.then(() => proxy.refuseConnections(true));
-    await expect(act(500)).rejects.toThrow(OutcomeUnknownError);
+    await expect(act(1_000)).rejects.toThrow(OutcomeUnknownError);
     await late.delivered;
     expect(await live()).toEqual({ v: 'old' });
     expect(await redis.client.exists('atomic:shadow-previous:{k}:k')).toBe(1);
@@ -176,9 +177,9 @@ describe('shadow keys over connections that fail', () => {
 
     it('[SK-10] that hangs loses the shadow in time', async () => {
       proxy.blackHole(chunks);
-      const failure = await failureOf(shadowKeys.replace('k', { v: 'new' }, { timeoutMs: 300 }));
+      const failure = await failureOf(shadowKeys.replace('k', { v: 'new' }, { timeoutMs: 1_000 }));
       expect(failure).toEqual(lost);
-      expect(failure.error).toMatchObject({ message: expect.stringContaining('within 300 ms') });
+      expect(failure.error).toMatchObject({ message: expect.stringContaining('within 1000 ms') });
       proxy.reset();
     });
 
@@ -234,11 +235,10 @@ describe('shadow keys over connections that fail', () => {
       ['lost an element', (shadow) => redis.client.hdel(shadow, 'f7')],
       ['was replaced', (shadow) => redis.client.set(shadow, 'x', 'PX', 10_000)],
     ])('[SK-11] that %s between its last chunk and the swap never becomes live', async (_, lose) => {
-      const swap = proxy.delay({ ...swaps, requestMs: 200 });
+      const lostIt = holdRequest(proxy, swaps, async () => lose(await oneShadow()));
       const replacing = shadowKeys.replace('k', fieldsOf('new', 1_000));
-      await swap.triggered;
-      await lose(await oneShadow());
       expect(await failureOf(replacing)).toEqual(lost);
+      await lostIt;
       expect(await shadows()).toEqual([]);
     });
 
@@ -266,7 +266,7 @@ describe('shadow keys over connections that fail', () => {
     it('[SK-11] goes by itself when its process was killed', async () => {
       const builder = startWorker({
         script: require.resolve('./builder.worker.ts'),
-        data: { url: redis.server.url, shadowTtlMs: 1_000 },
+        data: { url: redis.server.url, shadowTtlMs: 3_000 },
       });
       await oneShadow();
       await builder.kill();
@@ -299,11 +299,10 @@ describe('shadow keys over connections that fail', () => {
       ['by rename', { keepPrevious: true, version: 1 }],
       ['by copy', { mode: 'copy' }],
     ])('[SK-12] that runs out before the swap, %s, changes nothing', async (_, options) => {
-      const swap = proxy.delay({ ...swaps, requestMs: 200 });
+      const full = holdRequest(proxy, swaps, () => redis.client.config('SET', 'maxmemory', 1));
       const replacing = shadowKeys.replace('k', fieldsOf('new', 1_000), options);
       replacing.catch(() => undefined);
-      await swap.triggered;
-      await redis.client.config('SET', 'maxmemory', 1);
+      await full;
       expect(await failureOf(replacing)).toEqual(refused);
       await redis.client.config('SET', 'maxmemory', 0);
       expect(await redis.client.keys('*')).toEqual(['k']);

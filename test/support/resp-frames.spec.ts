@@ -59,6 +59,7 @@ describe('RESP frames', () => {
       toClient: (bytes) => seen.push(bytes.toString()),
       closeClient: () => seen.push('closed'),
       onProgress: () => {},
+      whenFlowing: (pass) => pass(),
     });
     replies.awaitPushes();
     replies.await({ keep: 0, closes: fault });

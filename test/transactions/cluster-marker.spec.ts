@@ -1,8 +1,9 @@
 import { Test } from '@nestjs/testing';
 import { AtomicRedisModule, TransactionService } from 'nestjs-atomic-redis';
-import { startFaultProxy } from 'nestjs-atomic-redis/testing';
+import { startFaultProxy, type RedisCommand } from 'nestjs-atomic-redis/testing';
 import { resolveScript } from '../../lib/transactions/resolve.script.js';
 import { startCluster, type TestCluster } from '../support/cluster.js';
+import { holdRequest } from '../support/hold-request.js';
 
 describe('the commit marker on a Cluster', () => {
   let cluster: TestCluster;
@@ -31,15 +32,15 @@ describe('the commit marker on a Cluster', () => {
     await owner.client.set('k', 'before');
 
     const late = proxy.deliverLate(1_500, { match: ({ name }) => name === 'EXEC' });
-    // The decision is made while the migration is under way.
-    proxy.delay({
-      match: ({ name, args }) => name === 'EVALSHA' && args[0]?.toString() === resolveScript.sha,
-      requestMs: 200,
-    });
+    const decides = {
+      match: ({ name, args }: RedisCommand) =>
+        name === 'EVALSHA' && args[0]?.toString() === resolveScript.sha,
+    };
     const reason = new Error('the caller gave up');
     const abort = new AbortController();
-    // Under migration, a key that is absent at the owner is looked for, and would be fenced, at the other node.
-    const migration = late.triggered.then(() => cluster.beginMigration('k', target));
+    // The decision is made while the migration is under way.
+    // Then a key that is absent at the owner is looked for, and would be fenced, at the other node.
+    const migration = holdRequest(proxy, decides, () => cluster.beginMigration('k', target));
     void migration.then(() => abort.abort(reason));
     const running = transactions.run(['k'], (tx) => void tx.write.set('k', 'late'), { signal: abort.signal });
     await expect(running).rejects.toBe(reason);

@@ -7,6 +7,7 @@ import {
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy, type RedisCommand } from 'nestjs-atomic-redis/testing';
 import { renewScript } from '../../lib/idempotency/renew.script.js';
+import { holdRequest } from '../support/hold-request.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 import { damageRecord } from '../support/idempotency-record.js';
@@ -91,11 +92,11 @@ describe('a transaction that completes a run whose lease is in danger', () => {
   ])('[TX-14] says so when the key was lost to %s between the renewal and WATCH', async (_, lose) => {
     const failure = await failureOf(
       run(async () => {
-        const watch = proxy.delay({ requestMs: 500, match: ({ name }) => name === 'WATCH' });
+        const isWatch = { match: ({ name }: RedisCommand) => name === 'WATCH' };
+        const lost = holdRequest(proxy, isWatch, async () => lose(await recordOf()));
         const incrementing = increment();
         incrementing.catch(() => undefined);
-        await watch.triggered;
-        await lose(await recordOf());
+        await lost;
         return await incrementing;
       }),
     );

@@ -13,10 +13,10 @@ import { RedisConnection } from '../../lib/redis/redis-connection.js';
 import { ScriptRunner } from '../../lib/redis/script-runner.js';
 import { resolveScript, type Resolution } from '../../lib/transactions/resolve.script.js';
 import { countCommands } from '../support/command-stats.js';
+import { holdRequest } from '../support/hold-request.js';
 import { useRedis } from '../support/redis.js';
 
 const onExec = { match: ({ name }: RedisCommand) => name === 'EXEC' };
-const onWatch = { match: ({ name }: RedisCommand) => name === 'WATCH' };
 const onResolve = {
   match: ({ name, args }: RedisCommand) => name === 'EVALSHA' && args[0]?.toString() === resolveScript.sha,
 };
@@ -289,22 +289,24 @@ describe('a transaction whose connection dies', () => {
   });
 
   it('[TX-10] says that the outcome is unknown when Redis stays away until the deadline', async () => {
+    await increment();
     const fault = proxy.loseReplies(onExec);
     void fault.triggered.then(() => proxy.refuseConnections(true)).then(() => proxy.disconnectAll());
     const startedAt = performance.now();
-    const running = increment({ timeoutMs: 600 });
+    const running = increment({ timeoutMs: 1_000 });
     await expect(running).rejects.toThrow(OutcomeUnknownError);
-    expect(performance.now() - startedAt).toBeGreaterThan(500);
-    expect(performance.now() - startedAt).toBeLessThan(1_500);
+    expect(performance.now() - startedAt).toBeGreaterThan(900);
+    // Far from the ten seconds that it has by default.
+    expect(performance.now() - startedAt).toBeLessThan(6_000);
     await expect(running).rejects.toMatchObject({ outcome: 'unknown', retryable: false });
   });
 
   it('[TX-10] says that the outcome is unknown when the evidence is gone, and never that it was not applied', async () => {
     await increment();
-    const late = proxy.deliverLate(300, onExec);
-    void late.triggered.then(async () => redis.client.del(...(await markers())));
-    proxy.delay({ ...onResolve, requestMs: 100 });
+    proxy.deliverLate(300, onExec);
+    const gone = holdRequest(proxy, onResolve, async () => redis.client.del(...(await markers())));
     await expect(increment()).rejects.toThrow(OutcomeUnknownError);
+    expect(await gone).toBe(1);
   });
 
   it('[TX-10] runs again on another connection when a read is not answered, long before the deadline', async () => {
@@ -316,16 +318,16 @@ describe('a transaction whose connection dies', () => {
   });
 
   it('[TX-10] never writes MULTI before WATCH was answered, not even for a work without reads', async () => {
-    const held = proxy.delay({ ...onWatch, replyMs: 200 });
-    const running = transactions.run(['k'], (tx) => void tx.write.incr('k'));
-    await held.triggered;
-    const counts = await countCommands(
-      redis.client,
-      () => new Promise((resolve) => setTimeout(resolve, 100)),
-    );
-    expect(counts.multi).toBeUndefined();
-    await running;
+    const seenAt: Record<string, number> = {};
+    const note = ({ name }: RedisCommand): boolean => {
+      seenAt[name] = performance.now();
+      return name === 'WATCH';
+    };
+    proxy.delay({ match: note, replyMs: 200, times: Infinity });
+    await transactions.run(['k'], (tx) => void tx.write.incr('k'));
     expect(await redis.client.get('k')).toBe('1');
+    // Timers keep to whole milliseconds.
+    expect(seenAt['MULTI']! - seenAt['WATCH']!).toBeGreaterThan(198);
   });
 
   it('[TX-10] arms its marker before WATCH, and again when it may not outlive the transaction', async () => {
