@@ -104,7 +104,7 @@ describe('a transaction that completes the idempotent run around it', () => {
 
   it('[TX-14] gives a retry the committed value when the run did not live to store its result', async () => {
     proxy.cutBeforeServer(on(completeScript, Infinity));
-    await idempotency.run('key', () => increment(keep), { timeoutMs: 100, leaseMs: 1_000 });
+    await idempotency.run('key', () => increment(keep), { timeoutMs: 500, leaseMs: 2_500 });
     const again = (onDuplicate: 'reject' | 'wait') =>
       idempotency.run('key', () => 'ran again', { onDuplicate, timeoutMs: 5_000 });
     // Until its lease ends it may yet store more than was committed.
@@ -179,12 +179,12 @@ describe('a transaction that completes the idempotent run around it', () => {
           async (tx) => {
             attempts.push(tx.attempt);
             // Longer than the third of the lease for which renewal pauses; the second time the work is quick.
-            if (attempts.length === 1) await new Promise((resolve) => setTimeout(resolve, 400));
+            if (attempts.length === 1) await new Promise((resolve) => setTimeout(resolve, 1_800));
             tx.write.incr('k');
           },
           { completesRun: keep, maxAttempts: 1 },
         ),
-      { leaseMs: 600 },
+      { leaseMs: 2_400 },
     );
     expect(attempts).toEqual([1, 1]);
     expect(await redis.client.get('k')).toBe('1');

@@ -49,7 +49,8 @@ describe('transactions at the edges', () => {
 
   it('[TX-3] sees a key that expired on the way as missing, in a second attempt', async () => {
     const transactions = await start();
-    await redis.client.set('k', 'short-lived', 'PX', 50);
+    // Long enough for it to be there when it is read, on a new connection.
+    await redis.client.set('k', 'short-lived', 'PX', 1_500);
     const seen: (string | null)[] = [];
     await transactions.run(['k'], async (tx) => {
       seen.push(await tx.read.get('k'));
