@@ -149,7 +149,7 @@ describe('runs over time', () => {
         signal.addEventListener('abort', () => reason.resolve(signal.reason));
         return await promise;
       },
-      { leaseMs: 600, maxRunMs: 1_000 },
+      { leaseMs: 1_500, maxRunMs: 2_000 },
     );
     expect(await reason.promise).toBeInstanceOf(RunTimeoutError);
     expect(await idempotency.run('k', () => 'second', { onDuplicate: 'wait' })).toBe('second');
@@ -177,7 +177,8 @@ describe('an unreachable Redis', () => {
     const began = performance.now();
     const ran = jest.fn(() => 'ran');
     await expect(idempotency.run('k', ran)).rejects.toThrow(RedisUnavailableError);
-    expect(performance.now() - began).toBeLessThan(1_500);
+    // It has 800 ms, and other operations have five seconds.
+    expect(performance.now() - began).toBeLessThan(4_000);
     expect(ran).not.toHaveBeenCalled();
 
     const open = { onUnavailable: 'run', timeoutMs: 100, operation: 'orders.create' } as const;
@@ -211,7 +212,7 @@ describe('an unreachable Redis', () => {
   it('[ID-12] renews by one call on each tick though one before was lost', async () => {
     const { idempotency } = await instances.start();
     const lost = proxy.loseReplies(on(renewScript));
-    await idempotency.run('k', () => sleep(1_200), { leaseMs: 600 });
+    await idempotency.run('k', () => sleep(3_600), { leaseMs: 1_800 });
     expect(lost.count).toBe(1);
     await expect(idempotency.run('k', () => 'again')).resolves.toBeUndefined();
   });

@@ -16,7 +16,7 @@ async function useEverything({ idempotency, module }: Instance): Promise<void> {
     idempotency.run('k', async () => (runs++, await promise, { a: [1, 'two', null, 1.5] }), {
       fingerprint,
       onDuplicate,
-      leaseMs: 1_200,
+      leaseMs: 1_800,
       timeoutMs: 5_000,
     });
   const running = run('a', 'reject');
@@ -25,7 +25,7 @@ async function useEverything({ idempotency, module }: Instance): Promise<void> {
   await expect(run('b', 'reject')).rejects.toThrow(IdempotencyMismatchError);
   const waiting = run('a', 'wait');
   // Past its first lease.
-  const until = performance.now() + 1_500;
+  const until = performance.now() + 2_000;
   await waitFor('a renewal', () => performance.now() > until);
   await expect(run('a', 'reject')).rejects.toThrow(IdempotencyInFlightError);
   resolve();

@@ -72,7 +72,7 @@ describe('events of runs and duplicates', () => {
         proxy.refuseConnections(true);
         proxy.disconnectAll();
       },
-      { leaseMs: 500, timeoutMs: 100 },
+      { leaseMs: 2_000, timeoutMs: 500 },
     );
     await waitFor('the event', () => events.length === 1);
     expect(events).toMatchObject([{ type: 'idempotency.run', outcome: 'unrecorded' }]);

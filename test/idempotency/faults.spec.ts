@@ -101,7 +101,8 @@ describe('an idempotent run whose connection fails', () => {
     proxy.disconnectAll();
     const startedAt = performance.now();
     await expect(run()).rejects.toThrow(RedisUnavailableError);
-    expect(performance.now() - startedAt).toBeLessThan(2_000);
+    // It has 800 ms, and other operations have five seconds.
+    expect(performance.now() - startedAt).toBeLessThan(4_000);
     expect(runs).toBe(0);
   });
 

@@ -16,7 +16,7 @@ import { PLATFORMS, send, sendAndLeave, startApp, type HttpApp } from './http-ap
 import { gate } from './support.js';
 
 let runs = 0;
-/** Of the runs of the held route. */
+/** Of the runs of the routes that are held. */
 let ends = [gate(), gate()];
 
 @Controller()
@@ -41,9 +41,9 @@ class OptionsController {
   @Post('hasty')
   @Idempotent({ onDuplicate: 'wait', waitTimeoutMs: 50 })
   async hasty(): Promise<object> {
-    runs++;
-    await sleep(500);
-    return { run: runs };
+    const run = ++runs;
+    await ends[run - 1]!.promise;
+    return { run };
   }
 
   @Post('by-amount')
@@ -53,7 +53,7 @@ class OptionsController {
   }
 
   @Post('open')
-  @Idempotent({ onUnavailable: 'run', timeoutMs: 100, operation: 'open' })
+  @Idempotent({ onUnavailable: 'run', timeoutMs: 500, operation: 'open' })
   open(): object {
     return { run: ++runs };
   }
@@ -66,7 +66,7 @@ class OptionsController {
   }
 
   @Post('open-sent')
-  @Idempotent({ onUnavailable: 'run', timeoutMs: 100, operation: 'open-sent' })
+  @Idempotent({ onUnavailable: 'run', timeoutMs: 500, operation: 'open-sent' })
   openSent(@Res() response: { send(body: object): unknown }): void {
     response.send({ run: ++runs });
   }
@@ -133,6 +133,7 @@ describe.each(PLATFORMS)('options of idempotent routes on %s', (platform) => {
     const second = await send(http, '/hasty');
     expect(second.status).toBe(409);
     expect(JSON.parse(second.body)).toMatchObject({ code: 'IDEMPOTENCY_IN_FLIGHT' });
+    ends[0]!.resolve();
     expect(await first).toMatchObject({ status: 201, body: '{"run":1}' });
     expect(await send(http, '/hasty')).toMatchObject({ body: '{"run":1}', replayed: true });
   });

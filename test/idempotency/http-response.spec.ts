@@ -195,12 +195,12 @@ class ResponsesController {
   }
 
   @Post('late')
-  @Idempotent({ leaseMs: 1_000 })
+  @Idempotent({ leaseMs: 1_500 })
   late(@Res() response: AnyResponse): void {
     runs++;
     const raw = response.raw ?? response;
-    for (let i = 0; i < 4; i++) setTimeout(() => raw.write(`${i}`), i * 600);
-    setTimeout(() => raw.end('!'), 2_000);
+    for (let i = 0; i < 4; i++) setTimeout(() => raw.write(`${i}`), i * 900);
+    setTimeout(() => raw.end('!'), 3_000);
   }
 
   @Post('error$')

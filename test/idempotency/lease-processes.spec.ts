@@ -7,10 +7,10 @@ import { startWorker, type WorkerProcess } from '../support/workers.js';
 import type { CallsReport, LeaseJob } from './lease.worker.js';
 import { stateOf } from '../support/idempotency-record.js';
 
-const LEASE_MS = 600;
+const LEASE_MS = 1_500;
 
 /** For a process to be scheduled, in milliseconds; nothing is promised about it. */
-const SLACK_MS = 400;
+const SLACK_MS = 1_200;
 
 describe('idempotent runs across processes', () => {
   const redis = useRedis();

@@ -93,11 +93,11 @@ describe('idempotent runs while Redis starts anew', () => {
       const work = async (): Promise<string> => {
         await forget();
         // Renewed by a script that is not there either.
-        await sleep(700);
+        await sleep(1_400);
         await forget();
         return `result ${n}`;
       };
-      expect(await idempotency.run(`k${n}`, work, { leaseMs: 900 })).toBe(`result ${n}`);
+      expect(await idempotency.run(`k${n}`, work, { leaseMs: 1_800 })).toBe(`result ${n}`);
       await forget();
       expect(await idempotency.run(`k${n}`, () => 'again')).toBe(`result ${n}`);
       await forget();
@@ -150,17 +150,17 @@ describe('idempotent runs and time', () => {
           await promise;
           return 'the one';
         },
-        { leaseMs: 900 },
+        { leaseMs: 1_800 },
       );
       await waitFor('the run', () => signal);
       const clock = Date.now;
       jest.spyOn(Date, 'now').mockImplementation(() => clock.call(Date) + stepMs);
       // Through several renewals.
-      const until = performance.now() + 2_500;
+      const until = performance.now() + 4_000;
       while (performance.now() < until) {
         const refusal = await other.idempotency.run('k', () => 'another').catch((error: unknown) => error);
         expect(refusal).toBeInstanceOf(IdempotencyInFlightError);
-        expect((refusal as IdempotencyInFlightError).retryAfterMs).toBeLessThanOrEqual(900);
+        expect((refusal as IdempotencyInFlightError).retryAfterMs).toBeLessThanOrEqual(1_800);
         await sleep(100);
       }
       expect(signal!.aborted).toBe(false);

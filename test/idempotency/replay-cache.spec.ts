@@ -46,7 +46,7 @@ describe('the replay cache', () => {
 
   it('[ID-15] keeps within its bytes, and no longer than its time and the record’s', async () => {
     const { idempotency } = await instances.start({
-      idempotency: { replayCache: { maxBytes: 20_000, ttlMs: 300 } },
+      idempotency: { replayCache: { maxBytes: 20_000, ttlMs: 1_500 } },
     });
     const run = (key: string, ttlMs = 60_000) => idempotency.run(key, () => 'x'.repeat(4_000), { ttlMs });
     const asks = async (key: string) =>

@@ -95,7 +95,7 @@ describe('idempotency records', () => {
           await new Promise<void>((resolve) => current.signal.addEventListener('abort', () => resolve()));
           if (fail) throw new Error('mine');
         },
-        { leaseMs: 300 },
+        { leaseMs: 1_000 },
       );
       await run.catch(() => undefined);
       expect(await redis.client.dumpBuffer(record)).toEqual(before);

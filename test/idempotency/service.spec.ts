@@ -156,8 +156,8 @@ describe('IdempotencyService', () => {
 
   it('[ID-8] renews the lease of a run that takes longer than it', async () => {
     const { opened, open } = gate();
-    const running = idempotency.run('k', () => opened, { leaseMs: 150 });
-    const seen = Date.now() + 600;
+    const running = idempotency.run('k', () => opened, { leaseMs: 1_200 });
+    const seen = Date.now() + 3_000;
     while (Date.now() < seen) {
       await expect(idempotency.run('k', () => 'second')).rejects.toThrow(IdempotencyInFlightError);
       await new Promise((resolve) => setTimeout(resolve, 20));
@@ -176,7 +176,7 @@ describe('IdempotencyService', () => {
         await opened;
         return 'stale';
       },
-      { leaseMs: 150 },
+      { leaseMs: 1_200 },
     );
     while (!signal) await new Promise((resolve) => setImmediate(resolve));
     const aborted = new Promise<void>((resolve) => signal!.addEventListener('abort', () => resolve()));

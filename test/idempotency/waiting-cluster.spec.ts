@@ -25,23 +25,22 @@ describe('duplicates that wait on a Cluster', () => {
     async (prefix) => {
       const { idempotency } = await instances.start({ connection: connection(prefix) });
       let runs = 0;
-      const ended = new Map<string, number>();
-      const keys = Array.from({ length: 12 }, (_, i) => `key {${i}} *?`);
-      const calls = keys.flatMap((key) =>
-        Array.from({ length: 10 }, () =>
-          idempotency
-            .run(key, async () => {
-              runs++;
-              await sleep(300);
-              ended.set(key, performance.now());
-              return key;
-            })
-            // By asking again it would know at about 700 ms.
-            .finally(() => expect(performance.now() - ended.get(key)!).toBeLessThan(600)),
-        ),
-      );
-      expect(await Promise.all(calls)).toEqual(keys.flatMap((key) => Array<string>(10).fill(key)));
+      const took: number[] = [];
+      for (const key of Array.from({ length: 12 }, (_, i) => `key {${i}} *?`)) {
+        let endedAt = 0;
+        const run = async (): Promise<string> => {
+          runs++;
+          await sleep(100);
+          endedAt = performance.now();
+          return key;
+        };
+        const calls = Array.from({ length: 10 }, () => idempotency.run(key, run));
+        expect(await Promise.all(calls)).toEqual(Array<string>(10).fill(key));
+        took.push(performance.now() - endedAt);
+      }
       expect(runs).toBe(12);
+      // By asking again they would know after some 900 ms; each server has three keys or more. Two may be late where the machine stalls.
+      expect(took.filter((ms) => ms > 500).length).toBeLessThanOrEqual(2);
     },
   );
 

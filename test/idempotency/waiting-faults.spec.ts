@@ -57,7 +57,7 @@ describe('duplicates that wait while their connection fails', () => {
 
   it('[ID-10] [ID-11] do not run beside the first call because Redis is away when they give up', async () => {
     const { idempotency, events } = await instances.start({
-      idempotency: { onDuplicate: 'wait', onUnavailable: 'run', waitTimeoutMs: 1_500, timeoutMs: 300 },
+      idempotency: { onDuplicate: 'wait', onUnavailable: 'run', waitTimeoutMs: 4_000, timeoutMs: 1_000 },
     });
     const { holder, resolve } = await hold();
     const ran = jest.fn();
@@ -76,14 +76,14 @@ describe('duplicates that wait while their connection fails', () => {
 
   it('[ID-11] [ID-17] give a key back that comes after they have given up, and no run is told of', async () => {
     const { idempotency, events } = await instances.start({
-      idempotency: { onDuplicate: 'wait', waitTimeoutMs: 1_500, timeoutMs: 10_000 },
+      idempotency: { onDuplicate: 'wait', waitTimeoutMs: 2_000, timeoutMs: 20_000 },
     });
     const { holder, reject } = await hold();
     // Before and after it has subscribed.
     const questions = proxy.delay({ ...on(claimScript), times: 2 });
     const call = idempotency.run('k', () => 'ran').catch((error: unknown) => error);
     await waitFor('the questions', () => questions.count === 2);
-    proxy.delay({ ...on(claimScript), replyMs: 2_000 });
+    proxy.delay({ ...on(claimScript), replyMs: 5_000 });
     reject(new Error('failed'));
     await expect(holder).rejects.toThrow('failed');
     expect(await call).toBeInstanceOf(IdempotencyInFlightError);

@@ -43,23 +43,29 @@ describe('duplicates that wait', () => {
 
   it('[ID-11] are woken when the result is there, and ask no more often than they must', async () => {
     const [first, second] = await Promise.all([instances.start(), instances.start()]);
-    const { promise, resolve } = gate<string>();
-    const holder = first.idempotency.run('k', () => promise);
-    await waitFor('the run', recordOf);
-    const counts = await countCommands(redis.client, async () => {
-      const waiting = Array.from({ length: 50 }, () => second.idempotency.run('k', () => 'another'));
-      await subscribed(1);
-      await sleep(300);
-      resolve('the one');
-      const began = performance.now();
-      expect(await Promise.all(waiting)).toEqual(Array<string>(50).fill('the one'));
-      // Far below the time between two questions.
-      expect(performance.now() - began).toBeLessThan(700);
-    });
-    await holder;
-    expect(counts.ssubscribe).toBe(1);
-    // 50 that found it running; then for all of them together one when subscribed, one when woken; and the holder's completion.
-    expect(counts.evalsha).toBeLessThanOrEqual(54);
+    const took: number[] = [];
+    for (let round = 0; round < 3; round++) {
+      await redis.client.flushall();
+      const { promise, resolve } = gate<string>();
+      const holder = first.idempotency.run('k', () => promise);
+      await waitFor('the run', recordOf);
+      const counts = await countCommands(redis.client, async () => {
+        const waiting = Array.from({ length: 50 }, () => second.idempotency.run('k', () => 'another'));
+        await subscribed(1);
+        await sleep(100);
+        resolve('the one');
+        const began = performance.now();
+        expect(await Promise.all(waiting)).toEqual(Array<string>(50).fill('the one'));
+        took.push(performance.now() - began);
+      });
+      await holder;
+      expect(counts.ssubscribe).toBe(1);
+      // 50 that found it running; then for all of them together one when subscribed, one when woken; and the holder's completion.
+      // Others only where the machine stalls for longer than the second between two questions.
+      expect(counts.evalsha).toBeLessThanOrEqual(58);
+    }
+    // By asking again they would know after some 900 ms.
+    expect(Math.min(...took)).toBeLessThan(500);
   });
 
   it('[ID-11] one takes over when the first run gives the key back, and the others wait for it', async () => {

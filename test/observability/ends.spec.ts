@@ -180,7 +180,7 @@ describe('the ends of operations', () => {
           await damageRecord(observed.server.client, record!, { token: 'another owner' });
           await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
         },
-        { operation: 'orders.create', leaseMs: 300 },
+        { operation: 'orders.create', leaseMs: 1_000 },
       ),
     );
     expect(lost).toEqual([
