@@ -180,7 +180,7 @@ describe('@QueueConsumer', () => {
     const { queues, app } = await start([]);
     const events: string[] = [];
     app.get(AtomicRedisEvents).subscribe(({ type }) => events.push(type));
-    const queue = queues.get<string>('q', { leaseMs: 300 });
+    const queue = queues.get<string>('q', { leaseMs: 1_000 });
     const done = gate();
     let job: QueueJob<string> | undefined;
     queue.consume(async (given) => {
@@ -191,7 +191,7 @@ describe('@QueueConsumer', () => {
     await queue.push('a');
     await waitFor('it is acknowledged', () => job !== undefined);
     // Longer than the lease, in which it would be renewed several times.
-    await sleep(600);
+    await sleep(1_800);
     expect(job!.signal.aborted).toBe(false);
     done.open();
     await waitFor('its end is told', () => events.includes('queues.process'));
@@ -283,7 +283,7 @@ describe('@QueueConsumer', () => {
 
   it('[QU-16] renews the lease of a job that takes long', async () => {
     const { queues } = await start([]);
-    const slow = queues.get<string>('slow', { leaseMs: 300 });
+    const slow = queues.get<string>('slow', { leaseMs: 1_500 });
     const done = gate();
     let runs = 0;
     let signal: AbortSignal | undefined;
@@ -295,7 +295,7 @@ describe('@QueueConsumer', () => {
     await slow.push('a');
     await waitFor('it runs', () => runs === 1);
     const other = await start([]);
-    expect(await other.queues.get('slow').take({ timeoutMs: 1_500 })).toBeNull();
+    expect(await other.queues.get('slow').take({ timeoutMs: 3_500 })).toBeNull();
     done.open();
     await idle(slow);
     expect(runs).toBe(1);
@@ -305,7 +305,7 @@ describe('@QueueConsumer', () => {
   it('[QU-16] tells a job by its signal when its lease was lost, and leaves the new owner alone', async () => {
     const proxy = await startFaultProxy({ target: redis.server });
     const { queues } = await start([], { connection: proxy.url });
-    const mine = queues.get<string>('q', { leaseMs: 500 });
+    const mine = queues.get<string>('q', { leaseMs: 1_500 });
     const lost = gate();
     const finish = gate();
     let reason: unknown;
@@ -424,7 +424,7 @@ describe('@QueueConsumer', () => {
 
   it('[QU-15] goes on by itself after Redis was away', async () => {
     const proxy = await startFaultProxy({ target: redis.server });
-    const { queues } = await start([], { connection: proxy.url, timeoutMs: 500 });
+    const { queues } = await start([], { connection: proxy.url, timeoutMs: 1_000 });
     const queue = queues.get<string>('q');
     const seen: string[] = [];
     queue.consume((job) => void seen.push(job.payload), { concurrency: 2 });
