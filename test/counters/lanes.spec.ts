@@ -172,7 +172,7 @@ describe('operations on several counters that travel together', () => {
   it('[CT-14] [CT-3] an old batch changes nothing after one on other counters', async () => {
     const late = proxy.deliverLate(800, scripts);
     proxy.refuseConnections(true);
-    await expect(counters.add(A, 1, { timeoutMs: 100 })).rejects.toThrow(OutcomeUnknownError);
+    await expect(counters.add(A, 1, { timeoutMs: 300 })).rejects.toThrow(OutcomeUnknownError);
     proxy.refuseConnections(false);
     await counters.add(B, 10);
     await late.delivered;

@@ -36,7 +36,7 @@ class HealthController {
   @Get()
   @HealthCheck()
   check(): unknown {
-    return this.health.check([() => this.redis.isHealthy('redis', { timeoutMs: 300 })]);
+    return this.health.check([() => this.redis.isHealthy('redis', { timeoutMs: 1_000 })]);
   }
 }
 

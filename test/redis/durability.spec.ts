@@ -248,16 +248,16 @@ describe('durability', () => {
   it('[DUR-1] one who waits does not delay others, and those who wait together share it', async () => {
     replicas[1]!.pause();
     const waiting = failureOf(
-      values.compareAndSet('slow', null, '1', { durability: { replicas: 2, timeoutMs: 2_000 } }),
+      values.compareAndSet('slow', null, '1', { durability: { replicas: 2, timeoutMs: 8_000 } }),
     );
     const began = performance.now();
     await values.compareAndSet('fast', null, '1');
     await transactions.run(['k'], (tx) => void tx.write.set('k', 'v'));
     const counters = module.get(CounterService);
-    const counted = counters.add('c', 1, { durability: { replicas: 2, timeoutMs: 2_000 } });
+    const counted = counters.add('c', 1, { durability: { replicas: 2, timeoutMs: 8_000 } });
     await Promise.all([counters.add('c', 1), counters.add('c', 1)]);
     await counters.add('c', 1);
-    expect(performance.now() - began).toBeLessThan(1_000);
+    expect(performance.now() - began).toBeLessThan(5_000);
     replicas[1]!.resume();
     await Promise.all([waiting, counted]);
     expect(await counters.get('c')).toBe(4);
@@ -311,9 +311,9 @@ describe('durability', () => {
       );
     let longIsOver = false;
     const long = swap('long', 4_000).finally(() => (longIsOver = true));
-    const shorts = [swap('short', 100)];
+    const shorts = [swap('short', 500)];
     await waitFor('the long one to be done', async () => (await client.get('long')) === '1');
-    shorts.push(swap('later', 100));
+    shorts.push(swap('later', 500));
     const told = { code: 'NOT_REPLICATED', acknowledged: 1, result: { swapped: true } };
     expect(await Promise.all(shorts)).toMatchObject([told, told]);
     expect(longIsOver).toBe(false);
@@ -324,7 +324,7 @@ describe('durability', () => {
     await values.compareAndSet('a', null, '1', { durability: both });
     const lost = proxy.loseReplies({ match: ({ name }) => name === 'WAIT' });
     void lost.triggered.then(() => proxy.refuseConnections(true));
-    const swap = values.compareAndSet('b', null, '1', { durability: both, timeoutMs: 500 });
+    const swap = values.compareAndSet('b', null, '1', { durability: both, timeoutMs: 1_500 });
     expect(await failureOf(swap)).toMatchObject({
       code: 'NOT_REPLICATED',
       acknowledged: -1,

@@ -128,8 +128,8 @@ describe('ReservationService', () => {
     });
 
     it('[RS-2] gives itself back when its time has come', async () => {
-      const { id } = await reservations.hold('stock', 3, { ttlMs: 50 });
       const kept = await reservations.hold('stock', 1, LONG);
+      const { id } = await reservations.hold('stock', 3, { ttlMs: 50 });
       await waitFor('the expiry', async () => (await reservations.available('stock')) === 9);
       // Counted by a read, and not written by it.
       expect(await stored()).toBe(6);

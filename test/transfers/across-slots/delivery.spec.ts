@@ -85,10 +85,10 @@ describe('transfers across slots over connections that fail', () => {
   });
 
   it('[TR-16] is pending when the target does not answer in time, and what asked it then does nothing; recovery completes it', async () => {
-    const late = proxy.deliverLate(900, only('decide'));
+    const late = proxy.deliverLate(2_000, only('decide'));
     void late.triggered.then(() => proxy.refuseConnections(true));
     const error = await transfers
-      .acrossSlots({ from: 'a', to: 'b', amount: 30, reference: 'p-7' }, { timeoutMs: 400 })
+      .acrossSlots({ from: 'a', to: 'b', amount: 30, reference: 'p-7' }, { timeoutMs: 1_000 })
       .catch((e: unknown) => e);
     expect(error).toMatchObject({
       constructor: TransferPendingError,
@@ -112,7 +112,7 @@ describe('transfers across slots over connections that fail', () => {
   it('[TR-16] may be pending when it is not known whether it was begun, and recovery finds out', async () => {
     const lost = proxy.loseReplies(only('begin'));
     void lost.triggered.then(() => proxy.refuseConnections(true));
-    const moving = transfers.acrossSlots({ from: 'a', to: 'b', amount: 30 }, { timeoutMs: 400 });
+    const moving = transfers.acrossSlots({ from: 'a', to: 'b', amount: 30 }, { timeoutMs: 1_000 });
     const error = await moving.catch((e: unknown) => e);
     expect(error).toBeInstanceOf(TransferPendingError);
     expect((error as TransferPendingError).transfer).toEqual({ from: 'a', to: 'b', amount: 30 });
@@ -125,7 +125,7 @@ describe('transfers across slots over connections that fail', () => {
   it('[TR-16] was paid in when what follows the decision cannot be done in time', async () => {
     const cut = proxy.cutBeforeServer(only('close'));
     void cut.triggered.then(() => proxy.refuseConnections(true));
-    const moving = transfers.acrossSlots({ from: 'a', to: 'b', amount: 30 }, { timeoutMs: 400 });
+    const moving = transfers.acrossSlots({ from: 'a', to: 'b', amount: 30 }, { timeoutMs: 1_000 });
     expect(await moving).toMatchObject({ from: 70, to: 30 });
     proxy.refuseConnections(false);
     expect(await transfers.recover({ from: 'a', minAgeMs: 0 })).toMatchObject({ credited: 1 });
@@ -136,7 +136,7 @@ describe('transfers across slots over connections that fail', () => {
   it('[TR-16] is pending when the amount cannot be given back in time', async () => {
     const cut = proxy.cutBeforeServer(only('close'));
     void cut.triggered.then(() => proxy.refuseConnections(true));
-    const moving = transfers.acrossSlots({ from: 'a', to: 'full', amount: 30 }, { timeoutMs: 400 });
+    const moving = transfers.acrossSlots({ from: 'a', to: 'full', amount: 30 }, { timeoutMs: 1_000 });
     await expect(moving).rejects.toThrow(TransferPendingError);
     proxy.refuseConnections(false);
     expect(await transfers.recover({ from: 'a', minAgeMs: 0 })).toMatchObject({ refunded: 1 });
