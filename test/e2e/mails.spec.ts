@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { startRedisServer, type RedisServer } from '../../lib/testing/index.js';
 import { waitFor } from '../support/wait-for.js';
-import { post, read, startShop, stopShop, tally, twoHundred, type Shop } from './shop.js';
+import { many, post, read, startShop, stopShop, tally, twoHundred, type Shop } from './shop.js';
 
 interface Counts {
   pending: number;
@@ -45,7 +45,7 @@ describe('the mails of the shop, in two processes', () => {
   it('[SHOP-12] sends them also when one of two shops is killed on the way', async () => {
     const { sent: before } = await read<Counts>(shops[0]!, '/mails');
     const [survivor, victim] = shops as [Shop, Shop];
-    const orders = Promise.all(Array.from({ length: 100 }, (_, i) => order(survivor, i)));
+    const orders = many(100, [survivor], order);
     victim.process.kill('SIGKILL');
     expect(tally(await orders)).toEqual({ 201: 100 });
     expect(await allSent(before + 100, survivor)).toEqual({

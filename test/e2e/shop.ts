@@ -115,10 +115,11 @@ export async function read<T>(shop: Shop, path: string): Promise<T> {
 }
 
 /**
- * 200 requests at once, spread evenly over the shops. One that is told that Redis was not reached in its 800 ms, as happens on a machine that is busy
+ * Many requests at once, spread evenly over the shops. One that is told that Redis was not reached in its 800 ms, as happens on a machine that is busy
  * with other things, is sent again: that answer says that nothing was done.
  */
-export async function twoHundred(
+export async function many(
+  count: number,
   shops: readonly Shop[],
   request: (shop: Shop, index: number) => Promise<Answer>,
 ): Promise<Answer[]> {
@@ -128,8 +129,13 @@ export async function twoHundred(
       if (answer.problem?.code !== 'REDIS_UNAVAILABLE' || attempt === 10) return answer;
     }
   };
-  return await Promise.all(Array.from({ length: 200 }, (_, i) => untilReached(i)));
+  return await Promise.all(Array.from({ length: count }, (_, i) => untilReached(i)));
 }
+
+export const twoHundred = (
+  shops: readonly Shop[],
+  request: (shop: Shop, index: number) => Promise<Answer>,
+): Promise<Answer[]> => many(200, shops, request);
 
 /** How many answers there were of each kind: their status, with the code of problem details. */
 export function tally(answers: readonly Answer[]): Record<string, number> {
