@@ -13,9 +13,9 @@ import {
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
 import { startClusterBehindProxies } from '../support/cluster-behind-proxies.js';
 import { countCommands } from '../support/command-stats.js';
+import { isScript } from '../support/is-script.js';
 import { useRedis } from '../support/redis.js';
 
-const isScript = { match: ({ name }: { name: string }): boolean => name.startsWith('EVAL') };
 const KEY = 'product:{tea}';
 const LOG = 'product:{tea}:log';
 

@@ -12,10 +12,9 @@ import {
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
 import { RedisConnection } from '../../lib/redis/redis-connection.js';
 import { startCluster } from '../support/cluster.js';
+import { isScript } from '../support/is-script.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
-
-const isScript = { match: ({ name }: { name: string }): boolean => name.startsWith('EVAL') };
 
 const add = defineScript({
   name: 'test.add',

@@ -13,6 +13,7 @@ import { WorkInFlight } from '../../lib/redis/work-in-flight.js';
 import { startFaultProxy, type FaultProxy } from '../../lib/testing/index.js';
 import { startCluster } from '../support/cluster.js';
 import { countCommands } from '../support/command-stats.js';
+import { isScript } from '../support/is-script.js';
 import { connectionTo } from '../support/library-connection.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
@@ -31,8 +32,6 @@ redis.call('SET', KEYS[2], answer)
 return answer`,
   reply: Number,
 });
-
-const isScript = { match: ({ name }: { name: string }) => name === 'EVALSHA' || name === 'EVAL' };
 
 function operationsOn(connection: RedisConnection) {
   const runner = new OperationRunner(connection, new ScriptRunner(connection), new WorkInFlight(), {

@@ -14,10 +14,9 @@ import {
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
 import { startClusterBehindProxies } from '../support/cluster-behind-proxies.js';
 import { countCommands } from '../support/command-stats.js';
+import { isScript } from '../support/is-script.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
-
-const isScript = { match: ({ name }: { name: string }): boolean => name === 'EVALSHA' || name === 'EVAL' };
 
 /** A call, what it must answer, and what somebody else then does that a copy of it must leave alone. */
 interface Case {
