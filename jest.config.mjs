@@ -29,5 +29,6 @@ export default {
   },
   // Most of the time tests wait for servers: on two cores, two at once take little more than half as long.
   maxWorkers: Math.max(2, availableParallelism() - 1),
-  testTimeout: 30_000,
+  // These and the other deadlines of the tests only end what hangs: a busy machine may take ten times as long as an idle one.
+  testTimeout: 90_000,
 };

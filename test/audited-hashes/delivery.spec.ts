@@ -235,5 +235,5 @@ describe('audited hashes on a Cluster', () => {
       await app.close();
       await stop();
     }
-  }, 90_000);
+  });
 });

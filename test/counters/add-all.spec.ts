@@ -403,7 +403,7 @@ describe('CounterService.addAll on a Cluster', () => {
       imports: [AtomicRedisModule.forRoot({ connection: { nodes } })],
     }).compile();
     await app.init();
-  }, 60_000);
+  });
 
   afterAll(async () => {
     await app?.close();

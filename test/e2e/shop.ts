@@ -37,7 +37,7 @@ export async function startShop(env: Readonly<Record<string, string>> = {}): Pro
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   });
   // A shop that neither serves nor ends is ended, so that its output is seen.
-  const force = setTimeout(() => child.kill('SIGKILL'), 15_000);
+  const force = setTimeout(() => child.kill('SIGKILL'), 40_000);
   let output = '';
   const { stdout, stderr } = child as ChildProcess & { stdout: Readable; stderr: Readable };
   // 'close' of the child never comes once its channel was closed from here.

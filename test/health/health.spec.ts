@@ -234,7 +234,7 @@ describe('the health of a Cluster', () => {
 
   beforeAll(async () => {
     cluster = await startCluster({ replicasPerMaster: 0 });
-  }, 60_000);
+  });
 
   afterAll(() => cluster?.stop());
 

@@ -92,7 +92,7 @@ describe('idempotent runs with a Cluster client of the application', () => {
 
   beforeAll(async () => {
     cluster = await startCluster();
-  }, 60_000);
+  });
 
   afterAll(() => cluster?.stop());
 
@@ -126,7 +126,7 @@ describe('idempotent runs behind Sentinel', () => {
 
   beforeAll(async () => {
     setup = await startSentinelGroup();
-  }, 60_000);
+  });
 
   afterAll(() => setup?.stop());
 
@@ -154,5 +154,5 @@ describe('idempotent runs behind Sentinel', () => {
     expect(await running).toBe('done');
     expect(await run()).toBe('done');
     expect(runs).toBe(1);
-  }, 60_000);
+  });
 });

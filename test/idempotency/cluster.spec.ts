@@ -31,7 +31,7 @@ describe('idempotent runs on a Cluster', () => {
   beforeAll(async () => {
     cluster = await startCluster();
     client = cluster.connect();
-  }, 60_000);
+  });
 
   beforeEach(async () => {
     await Promise.all((await masters()).map((node) => node.client.flushall()));
@@ -123,7 +123,7 @@ describe('idempotent runs on a Cluster', () => {
       await cluster.migrateSlot(record, to);
     });
     expect(runs).toBe(1);
-  }, 60_000);
+  });
 
   it('[ID-20] complete at the replica that takes over when the master of their record dies', async () => {
     const runs = await runsThrough(async (record) => {
@@ -137,7 +137,7 @@ describe('idempotent runs on a Cluster', () => {
       await sleep(100);
     });
     expect(runs).toBe(1);
-  }, 90_000);
+  });
 
   it('[ID-10] run nothing when the slot of their record has no server, and say so in time', async () => {
     const { idempotency } = await instances.start({ idempotency: { timeoutMs: 800 } });
@@ -159,5 +159,5 @@ describe('idempotent runs on a Cluster', () => {
     expect(refused.length).toBeGreaterThan(0);
     for (const refusal of refused) expect(refusal).toBeInstanceOf(RedisUnavailableError);
     expect(runs).toBe(30 - refused.length);
-  }, 60_000);
+  });
 });

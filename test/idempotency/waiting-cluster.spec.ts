@@ -16,7 +16,7 @@ describe('duplicates that wait on a Cluster', () => {
 
   beforeAll(async () => {
     cluster = await startCluster({ replicasPerMaster: 0 });
-  }, 60_000);
+  });
 
   afterAll(() => cluster.stop());
 
@@ -70,5 +70,5 @@ describe('duplicates that wait on a Cluster', () => {
       resolve(key);
       expect(await Promise.all([holder, call])).toEqual([key, key]);
     }
-  }, 60_000);
+  });
 });

@@ -8,7 +8,7 @@ describe('a process that has closed its application', () => {
     const process = startWorker<string>({
       script: require.resolve('./exit.worker.ts'),
       data: { url: redis.server.url },
-      timeoutMs: 15_000,
+      timeoutMs: 40_000,
     });
     await expect(process.result).resolves.toBe('closed');
     await expect(process.exited).resolves.toEqual({ code: 0, signal: null });

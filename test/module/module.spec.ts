@@ -248,7 +248,7 @@ describe('AtomicRedisModule on a Cluster', () => {
 
   beforeAll(async () => {
     cluster = await startCluster({ masters: 3, replicasPerMaster: 0 });
-  }, 60_000);
+  });
 
   afterAll(() => cluster.stop());
 

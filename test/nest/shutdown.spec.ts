@@ -9,7 +9,7 @@ describe('an application with enableShutdownHooks() that is sent SIGTERM', () =>
     const shop = startWorker<never>({
       script: require.resolve('./shutdown.worker.ts'),
       data: { url: redis.server.url, platform },
-      timeoutMs: 25_000,
+      timeoutMs: 60_000,
     });
     const port = await shop.next<number>();
     const order = fetch(`http://127.0.0.1:${port}/`, {

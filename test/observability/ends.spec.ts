@@ -338,7 +338,7 @@ describe('the ends of operations', () => {
       ),
       { numRuns: 40 },
     );
-  }, 90_000);
+  });
 });
 
 describe('listeners', () => {

@@ -232,5 +232,5 @@ describe('own scripts on a Cluster', () => {
       await Promise.all(proxies.map((proxy) => proxy.stop()));
       await cluster.stop();
     }
-  }, 90_000);
+  });
 });

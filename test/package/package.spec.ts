@@ -46,7 +46,7 @@ describe('the package', () => {
     } finally {
       rmSync(directory, { recursive: true, force: true });
     }
-  }, 60_000);
+  });
 
   const { dependencies, peerDependencies, peerDependenciesMeta, exports } = manifest;
   const needed = Object.keys({ ...dependencies, ...peerDependencies }).filter(

@@ -13,7 +13,7 @@ describe('queues on a Cluster', () => {
   beforeAll(async () => {
     cluster = await startCluster({ replicasPerMaster: 0 });
     client = cluster.connect();
-  }, 60_000);
+  });
   afterAll(async () => {
     client?.disconnect();
     await cluster?.stop();
@@ -39,7 +39,7 @@ describe('queues on a Cluster', () => {
     }
     expect(slots.size).toBe(names.length);
     await app.close();
-  }, 60_000);
+  });
 
   it('[QU-19] follow their slot when it moves, with a consumer waiting', async () => {
     const app = await openQueues(client);
@@ -60,7 +60,7 @@ describe('queues on a Cluster', () => {
     await waitFor('the last is acknowledged', async () => (await queue.counts()).processing === 0);
     expect(await queue.counts()).toEqual({ pending: 0, processing: 0, dead: 0 });
     await app.close();
-  }, 60_000);
+  });
 
   it('[LI-5] lists move within a slot, and are refused across slots before any I/O', async () => {
     const app = await Test.createTestingModule({

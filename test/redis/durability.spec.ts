@@ -46,7 +46,7 @@ describe('durability', () => {
     const of = ['--replicaof', master.host, String(master.port)];
     replicas = await Promise.all([1, 2].map(() => startRedisServer({ binary, args: of })));
     await waitFor('the replicas', async () => (await client.wait(2, 100)) === 2);
-  }, 30_000);
+  });
 
   afterAll(async () => {
     client.disconnect();

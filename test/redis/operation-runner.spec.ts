@@ -145,5 +145,5 @@ describe('OperationRunner on a Cluster', () => {
       await Promise.all(proxies.map((proxy) => proxy.stop()));
       await cluster.stop();
     }
-  }, 90_000);
+  });
 });

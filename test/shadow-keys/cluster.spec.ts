@@ -17,7 +17,7 @@ describe('shadow keys on a Cluster', () => {
     const { host, port } = cluster.nodes[0]!;
     app = await startApp({ nodes: [{ host, port }], options: { keyPrefix: 'p:' } });
     shadowKeys = app.get(ShadowKeyService);
-  }, 60_000);
+  });
 
   afterAll(async () => {
     await app?.close();
@@ -78,7 +78,7 @@ describe('shadow keys on a Cluster', () => {
     expect(await client.hgetall(`p:${key}`)).toEqual({ v: 'old' });
     expect(await shadowKeys.replace(key, fieldsOf('new', 3_000))).toMatchObject({ swapped: true });
     expect(await client.hlen(`p:${key}`)).toBe(3_000);
-  }, 60_000);
+  });
 
   it('[SK-14] lose the shadow when its master dies in the middle, and succeed when asked again', async () => {
     const key = 'dying';
@@ -102,5 +102,5 @@ describe('shadow keys on a Cluster', () => {
     );
     expect(again).toMatchObject({ swapped: true });
     expect(await client.hlen(`p:${key}`)).toBe(3_000);
-  }, 90_000);
+  });
 });

@@ -9,7 +9,7 @@ describe('cluster', () => {
   beforeAll(async () => {
     cluster = await startCluster();
     client = cluster.connect();
-  }, 60_000);
+  });
 
   afterAll(async () => {
     client?.disconnect();

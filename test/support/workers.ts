@@ -28,14 +28,14 @@ export interface WorkerOptions {
   data?: unknown;
   /** @default 0 */
   index?: number;
-  /** After this the worker is killed. @default 20_000 */
+  /** After this the worker is killed. @default 60_000 */
   timeoutMs?: number;
 }
 
 const STDERR_TAIL_CHARS = 4_000;
 
 export function startWorker<Result>(options: WorkerOptions): WorkerProcess<Result> {
-  const { script, data = null, index = 0, timeoutMs = 20_000 } = options;
+  const { script, data = null, index = 0, timeoutMs = 60_000 } = options;
   const child = fork(join(__dirname, 'run-ts.cjs'), [script, JSON.stringify(data), JSON.stringify(index)], {
     stdio: ['ignore', 'inherit', 'pipe', 'ipc'],
   });

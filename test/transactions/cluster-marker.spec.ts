@@ -10,7 +10,7 @@ describe('the commit marker on a Cluster', () => {
 
   beforeAll(async () => {
     cluster = await startCluster({ replicasPerMaster: 0 });
-  }, 60_000);
+  });
 
   afterAll(() => cluster.stop());
 
@@ -50,5 +50,5 @@ describe('the commit marker on a Cluster', () => {
 
     await app.close();
     await proxy.stop();
-  }, 60_000);
+  });
 });

@@ -24,7 +24,7 @@ describe('transactions on a Cluster', () => {
     app.useLogger(false);
     await app.init();
     transactions = app.get(TransactionService);
-  }, 60_000);
+  });
 
   afterAll(async () => {
     await app.close();
@@ -72,7 +72,7 @@ describe('transactions on a Cluster', () => {
     };
     await expect(increment('moved', during)).resolves.toBe(3);
     expect(await client.get('moved')).toBe('3');
-  }, 60_000);
+  });
 
   it('[TX-11] (T16) waits out a migration, and writes nothing in part', async () => {
     await client.mset('{m}:a', 0, '{m}:b', 0);
@@ -94,7 +94,7 @@ describe('transactions on a Cluster', () => {
     await migration.finish();
     await running;
     expect(await client.mget('{m}:a', '{m}:b')).toEqual(['1', '1']);
-  }, 60_000);
+  });
 
   it('[TX-11] is not lost to a migration that was begun and cancelled on the way', async () => {
     await increment('cancelled');
@@ -112,7 +112,7 @@ describe('transactions on a Cluster', () => {
     await migration.cancel();
     await expect(running).resolves.toBe(3);
     expect(await client.get('cancelled')).toBe('3');
-  }, 60_000);
+  });
 
   it('[TX-14] commits a run whose record lies in the slot of its keys, and says how when it does not', async () => {
     const idempotency = app.get(IdempotencyService);
@@ -145,5 +145,5 @@ describe('transactions on a Cluster', () => {
     };
     await expect(increment('failover', during)).resolves.toBe(2);
     expect(await client.get('failover')).toBe('2');
-  }, 60_000);
+  });
 });

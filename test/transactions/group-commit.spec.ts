@@ -342,5 +342,5 @@ describe('transactions of one process that wait for the same key', () => {
       }),
       { numRuns: 500 },
     );
-  }, 60_000);
+  });
 });

@@ -502,5 +502,5 @@ describe('TransferService on a Cluster', () => {
       await app.close();
       await cluster.stop();
     }
-  }, 60_000);
+  });
 });

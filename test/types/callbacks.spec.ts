@@ -28,7 +28,7 @@ function errorLines(text: string): number[] {
 describe('types of the decorators and of transactions', () => {
   it('[WRAP-5] accepts what fits', () => {
     expect(errorLines(source)).toEqual([]);
-  }, 60_000);
+  });
 
   it('[WRAP-5] compiles no callback, command or option that does not fit', () => {
     const expected = source
@@ -39,5 +39,5 @@ describe('types of the decorators and of transactions', () => {
     const lines = errorLines(unsuppressed);
     for (const line of expected) expect(lines.some((found) => found > line && found <= line + 2)).toBe(true);
     expect(expected.length).toBeGreaterThan(10);
-  }, 60_000);
+  });
 });

@@ -364,5 +364,5 @@ describe('values on a Cluster', () => {
       await app.close();
       await stop();
     }
-  }, 90_000);
+  });
 });

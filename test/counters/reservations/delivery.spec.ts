@@ -204,7 +204,7 @@ describe('reservations on a Cluster', () => {
       ],
     }).compile();
     await app.init();
-  }, 60_000);
+  });
 
   afterAll(async () => {
     await app?.close();
@@ -237,5 +237,5 @@ describe('reservations on a Cluster', () => {
     );
     expect(await reservations.release(id)).toBe(true);
     expect(await reservations.available('moving')).toBe(10);
-  }, 60_000);
+  });
 });

@@ -27,7 +27,7 @@ describe('transfers across slots whose process ends or stops, on a Cluster', () 
     }).compile();
     await app.init();
     transfers = app.get(TransferService);
-  }, 60_000);
+  });
 
   beforeEach(() => Promise.all(cluster.nodes.map((node) => node.client.flushall())));
 
@@ -195,6 +195,6 @@ describe('transfers across slots whose process ends or stops, on a Cluster', () 
         await expectTidy();
       }
     },
-    60_000,
+    120_000,
   );
 });

@@ -23,7 +23,7 @@ describe('transfers across slots that move', () => {
       ],
     }).compile();
     await app.init();
-  }, 60_000);
+  });
 
   afterAll(async () => {
     await app?.close();
