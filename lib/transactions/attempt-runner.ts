@@ -1,5 +1,5 @@
 import { NotReplicatedError, OutcomeUnknownError, RedisUnavailableError } from '../atomic-redis.errors.js';
-import type { CommitParticipant } from '../redis/commit-participant.js';
+import type { CommitParticipant, QueuedCommand } from '../redis/commit-participant.js';
 import type { Deadline } from '../redis/deadline.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import type { Committer, CommitResult, Sent } from './commit.js';
@@ -130,10 +130,12 @@ export class AttemptRunner {
     run.tally.attempts++;
     const attempt = new LeadingAttempt(lease.connection, this.connection, run, number);
     let value: T;
+    let accompanying: readonly QueuedCommand[] = [];
     try {
       value = await stop.until(Promise.resolve(run.work(attempt)));
       attempt.end();
       if (attempt.watching) await stop.until(attempt.watching);
+      if (run.participant && !attempt.failure) accompanying = run.participant.writes(completesRun?.(value));
     } catch (error) {
       attempt.end();
       lease.forgetWatches(stop.isStopped);
@@ -143,7 +145,6 @@ export class AttemptRunner {
     }
     if (attempt.failure) return await this.againElsewhere(attempt.failure, deadline);
     const { queued } = attempt;
-    const accompanying = run.participant?.writes(completesRun?.(value)) ?? [];
     if (queued.length + accompanying.length === 0 && !validateReads) {
       lease.forgetWatches(stop.isStopped);
       return { done: true, value };

@@ -113,6 +113,22 @@ describe('a transaction that completes the idempotent run around it', () => {
     expect(await redis.client.get('k')).toBe('1');
   });
 
+  it('[TX-14] writes nothing when completesRun throws, and leaves nothing watched behind', async () => {
+    const broken = (): never => {
+      throw new Error('no result');
+    };
+    await expect(idempotency.run('key', () => increment(broken))).rejects.toThrow('no result');
+    expect(await redis.client.get('k')).toBeNull();
+    await redis.client.set('k', 'changed by somebody else');
+    let attempts = 0;
+    // The one connection of the pool, which is lent again.
+    await transactions.run(['other'], (tx) => {
+      attempts++;
+      tx.write.set('other', 'written');
+    });
+    expect(attempts).toBe(1);
+  });
+
   it.each([
     ['the value committed with it', keep, { committed: 1 }],
     ['that the answer is not available', () => undefined, IdempotencyResultUnavailableError],
