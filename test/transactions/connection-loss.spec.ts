@@ -160,13 +160,15 @@ describe('a transaction whose connection dies', () => {
 
   it('[TX-10] loses no answer of one transaction by the abort of the next on its connection', async () => {
     await increment();
-    proxy.delay({ ...onExec, replyMs: 200 });
+    // Longer than a connection that is closed waits for what it has asked.
+    const exec = proxy.delay({ ...onExec, replyMs: 600 });
     const replies: unknown[] = [];
     const first = increment({ onReplies: (all) => replies.push(all && [...all]) });
+    await exec.triggered;
     const reason = new Error('enough');
     const abort = new AbortController();
     const second = transactions.run(
-      ['k'],
+      ['other'],
       () => {
         abort.abort(reason);
         return new Promise(() => undefined);
