@@ -84,7 +84,8 @@ export function openSharedClient(connection: ConnectionOption, settings: SharedC
         'inside connection.options, beside the nodes',
         unknown[stray as never],
       );
-    return new Cluster(nodes, clusterOptions(options ?? {}, shared));
+    const cluster = new Cluster(nodes, clusterOptions(options ?? {}, shared));
+    return cluster.on('+node', hearOutAsking);
   }
   return new Redis({ ...connection, ...shared });
 }
@@ -107,6 +108,19 @@ export function openDedicatedClient(
     autoResendUnfulfilledCommands: false,
     retryStrategy: null,
   });
+}
+
+/**
+ * ioredis sends ASKING in front of a command that is redirected, and leaves its answer to nobody: refused, or lost with the connection, it would be a
+ * rejection that ends the process. What it was sent for is told by the answer to the command.
+ */
+function hearOutAsking(node: Redis): void {
+  const ask = node.asking.bind(node) as () => Promise<'OK'>;
+  node.asking = () => {
+    const answer = ask();
+    answer.catch(() => undefined);
+    return answer;
+  };
 }
 
 export const reconnectDelayMs = (attempt: number): number => Math.min(20 * 2 ** Math.min(attempt, 6), 1_000);

@@ -57,23 +57,27 @@ const others = (key: string): Command[] => [
   ['ZSCORE', key, ''],
 ];
 
+/** What ioredis sends for the library besides where the server is a node of a Cluster: to follow a key whose slot is being moved. */
+const ofClusters: readonly Command[] = [['ASKING']];
+
 /**
  * Asks the server for the commands that it does not know, or that the user may not use on the key and channel of that name, without doing any: it
  * judges commands when a MULTI queues them, and DISCARD drops them. What it cannot or may not do for other reasons, such as too little memory or another owner of the slot, is not told.
  */
-export async function refusedCommands(server: Redis, name: string): Promise<string[]> {
+export async function refusedCommands(server: Redis, name: string, isCluster: boolean): Promise<string[]> {
   const alone = await answersOf(server, transaction(name));
   const refused = alone.filter(({ code }) => code === 'NOPERM').map(({ command }) => command);
   // Commands that no MULTI queues would be done.
   if (alone.some(({ command, code }) => command === 'MULTI' && code)) return refused;
-  const queued = await answersOf(server, [['MULTI'], ...others(name), ['DISCARD']]);
+  const all = [...others(name), ...(isCluster ? ofClusters : [])];
+  const queued = await answersOf(server, [['MULTI'], ...all, ['DISCARD']]);
   // ERR: it knows no such command.
   return refused.concat(
     queued.filter(({ code }) => code === 'NOPERM' || code === 'ERR').map(({ command }) => command),
   );
 }
 
-/** Every command that is asked for. */
+/** Every command that is asked for, of any server. */
 export const commandsSent = (): string[] =>
   [...transaction(''), ...others(''), ['DISCARD'] as const].map(nameOf);
 

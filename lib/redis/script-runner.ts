@@ -36,7 +36,7 @@ export interface SendOptions {
 /**
  * Nothing that was refused is sent again when less than this is left: not answered in time, its outcome would be unknown, where that of the refused one is known.
  */
-const ANSWER_MS = 20;
+const ANSWER_MS = 50;
 
 /** One call of a script, and what has become of it so far. */
 interface ScriptCall extends Sendable {

@@ -48,7 +48,7 @@ export class ServerChecks {
         return error;
       }),
       // The Cluster client, not its nodes, puts the prefix in front.
-      refusedCommands(server, this.isCluster ? this.keys.keyPrefix + key : key),
+      refusedCommands(server, this.isCluster ? this.keys.keyPrefix + key : key, this.isCluster),
     ]);
     if (refused.length > 0) {
       logger.error(

@@ -1,4 +1,6 @@
 import { IdempotencyService, RedisReplyError, RedisUnavailableError } from 'nestjs-atomic-redis';
+import type { ClusterNode, TestCluster } from '../support/cluster.js';
+import { USER } from '../support/least-rights.js';
 import { targetOfEnvironment, useTarget } from '../support/target.js';
 import { waitFor } from '../support/wait-for.js';
 
@@ -88,22 +90,43 @@ ofClusters('Clusters that send elsewhere', () => {
     await target.app.get(IdempotencyService).run('over', run, { colocateWith: key, ...patient });
   };
 
+  const mastersOf = async ({ nodes }: TestCluster): Promise<ClusterNode[]> => {
+    const roles = await Promise.all(nodes.map(async (node) => (await node.client.role())[0]));
+    return nodes.filter((_, i) => roles[i] === 'master');
+  };
+
   it('[SRV-7] (I41) since the slot has moved: there it goes on, and the method runs once', async () => {
     const cluster = target.cluster!;
     let runs = 0;
     const run = (): Promise<number> => Promise.resolve(++runs);
     await everything(1, run);
     const owner = await cluster.masterOf(key);
-    const masters = await Promise.all(
-      cluster.nodes.map(async (node) => (await node.client.role())[0] === 'master' && node),
-    );
-    const to = masters.find((node) => node && node !== owner);
-    const migration = await cluster.beginMigration(key, to as (typeof cluster.nodes)[number]);
+    const to = (await mastersOf(cluster)).find((node) => node !== owner)!;
+    const migration = await cluster.beginMigration(key, to);
     const meanwhile = everything(2, run);
     await migration.finish();
     await meanwhile;
     await everything(3, run);
     expect(runs).toBe(1);
+  });
+
+  it('[SRV-7] (I41) since the slot is being moved, to a user who may not ask there: it goes on once the slot has moved', async () => {
+    const cluster = target.cluster!;
+    const allNodes = (rule: string) =>
+      Promise.all(cluster.nodes.map((node) => node.client.call('ACL', 'SETUSER', USER, rule)));
+    await allNodes('-asking');
+    try {
+      const owner = await cluster.masterOf(key);
+      const to = (await mastersOf(cluster)).find((node) => node !== owner)!;
+      const migration = await cluster.beginMigration(key, to);
+      // New keys are asked for at the new owner, who refuses.
+      const meanwhile = everything(1, () => Promise.resolve(1));
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      await migration.finish();
+      await meanwhile;
+    } finally {
+      await allNodes('+asking');
+    }
   });
 
   it('[SRV-7] (I41) since they have been failed over: the new master is asked, and the method runs once', async () => {
