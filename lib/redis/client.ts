@@ -115,7 +115,7 @@ export function openDedicatedClient(
  * rejection that ends the process. What it was sent for is told by the answer to the command.
  */
 function hearOutAsking(node: Redis): void {
-  const ask = node.asking.bind(node) as () => Promise<'OK'>;
+  const ask = node.asking.bind(node);
   node.asking = () => {
     const answer = ask();
     answer.catch(() => undefined);

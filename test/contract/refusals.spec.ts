@@ -120,10 +120,12 @@ ofClusters('Clusters that send elsewhere', () => {
       const to = (await mastersOf(cluster)).find((node) => node !== owner)!;
       const migration = await cluster.beginMigration(key, to);
       // New keys are asked for at the new owner, who refuses.
-      const meanwhile = everything(1, () => Promise.resolve(1));
+      let runs = 0;
+      const meanwhile = everything(1, () => Promise.resolve(++runs));
       await new Promise((resolve) => setTimeout(resolve, 300));
       await migration.finish();
       await meanwhile;
+      expect(runs).toBe(1);
     } finally {
       await allNodes('+asking');
     }
