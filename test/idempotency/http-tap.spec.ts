@@ -41,6 +41,26 @@ async function bodyOf(handle: (response: ServerResponse) => void): Promise<strin
   }
 }
 
+/** The same over HTTP/2. */
+async function bodyOfHttp2(handle: (response: ServerResponse) => void): Promise<string> {
+  const server = http2.createServer((_, response) => handle(response as unknown as ServerResponse));
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const client = http2.connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  try {
+    const body: Buffer[] = [];
+    for await (const chunk of client.request({ ':path': '/' })) body.push(chunk as Buffer);
+    return Buffer.concat(body).toString();
+  } finally {
+    client.destroy();
+    server.close();
+  }
+}
+
+const PROTOCOLS = [
+  ['HTTP/1', bodyOf],
+  ['HTTP/2', bodyOfHttp2],
+] as const;
+
 /** What middleware does that changes bodies: it puts an `end` of its own onto the response. */
 function wrapEnd(response: ServerResponse, mark: string): void {
   const { end } = response;
@@ -64,22 +84,13 @@ describe('the tap of a response', () => {
 
   it('[ID-2] records a response of HTTP/2', async () => {
     let recorder!: Recorder;
-    const server = http2.createServer((_, response) => {
-      recorder = recorded(response as unknown as ServerResponse);
+    const body = await bodyOfHttp2((response) => {
+      recorder = recorded(response);
       response.end('body');
       recorder.letGo();
     });
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    const client = http2.connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
-    try {
-      const body: Buffer[] = [];
-      for await (const chunk of client.request({ ':path': '/' })) body.push(chunk as Buffer);
-      expect(Buffer.concat(body).toString()).toBe('body');
-      expect(recorder.bodies).toEqual(['body']);
-    } finally {
-      client.destroy();
-      server.close();
-    }
+    expect(body).toBe('body');
+    expect(recorder.bodies).toEqual(['body']);
   });
 
   it('[ID-2] lets two routes record one response, each before the client gets it', async () => {
@@ -100,22 +111,54 @@ describe('the tap of a response', () => {
     expect(gotAt).toBeGreaterThan(letGoAt);
   });
 
-  it('[ID-2] says that a response has ended while its end is held back, and not before', async () => {
-    const said: unknown[] = [];
-    await bodyOf((response) => {
-      const say = (): unknown => said.push([response.headersSent, response.writableEnded, response.finished]);
-      const recorder = recorded(response);
-      response.write('part');
-      say();
-      response.end('end');
-      say();
-      response.setHeader('Location', '/late');
-      said.push(response.getHeader('location'));
-      recorder.letGo();
-      response.on('finish', say);
-    });
-    expect(said).toEqual([[false, false, false], [true, true, true], undefined, [true, true, true]]);
-  });
+  it.each(PROTOCOLS)(
+    '[ID-2] says that a response has ended while its end is held back, and not before: %s',
+    async (protocol, bodyBy) => {
+      const said: unknown[] = [];
+      let isFinished = false;
+      await bodyBy((response) => {
+        const say = (): unknown => said.push([response.headersSent, response.writableEnded]);
+        const recorder = recorded(response);
+        response.write('part');
+        say();
+        response.end('end');
+        say();
+        isFinished = response.finished;
+        response.setHeader('Location', '/late');
+        said.push(response.getHeader('location'));
+        recorder.letGo();
+        response.on('finish', say);
+      });
+      expect(said).toEqual([[false, false], [true, true], undefined, [true, true]]);
+      if (protocol === 'HTTP/1') expect(isFinished).toBe(true);
+    },
+  );
+
+  it.each(PROTOCOLS)(
+    '[ID-2] says to middleware that the end goes through, as compression asks it, that nothing has been sent: %s',
+    async (_, bodyBy) => {
+      const said: unknown[] = [];
+      const body = await bodyBy((response) => {
+        const { end } = response;
+        const say = (): unknown => said.push([response.headersSent, response.writableEnded]);
+        const compress = (chunk: Buffer): unknown => {
+          say();
+          if (!response.headersSent) response.writeHead(200);
+          say();
+          return Reflect.apply(end, response, [`compressed(${String(chunk)})`]);
+        };
+        Object.assign(response, { end: compress });
+        const recorder = recorded(response);
+        response.end('body');
+        recorder.letGo();
+      });
+      expect(body).toBe('compressed(body)');
+      expect(said).toEqual([
+        [false, false],
+        [true, false],
+      ]);
+    },
+  );
 
   it('[ID-2] is not changed by a handler that uses the memory of a chunk again', async () => {
     let recorder!: Recorder;

@@ -60,9 +60,11 @@ export function sayEnded(response: ServerResponse): void {
   else Object.defineProperty(response, 'writableEnded', { value: true, configurable: true });
 }
 
-/** What was said by {@link sayEnded} keeps it from being ended no more. */
+/** From here on it says again what is so: its end asks, and so does middleware that the end goes through, which writes no head where it was sent. */
 export function letEnd(response: ServerResponse): void {
+  Reflect.deleteProperty(response, 'headersSent');
   if (Object.hasOwn(response, 'finished')) response.finished = false;
+  else Reflect.deleteProperty(response, 'writableEnded');
 }
 
 function freeLevel(response: Tapped): Level {
