@@ -161,4 +161,4 @@ export class LeaseKeeper {
 }
 
 /** Whether it is renewed yet. */
-const isHeld = ({ place }: Lease): boolean => place !== -1;
+export const isHeld = ({ place }: Lease): boolean => place !== -1;

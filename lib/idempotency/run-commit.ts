@@ -4,7 +4,7 @@ import type { CommitParticipant, QueuedCommand } from '../redis/commit-participa
 import { Deadline } from '../redis/deadline.js';
 import { replyCode } from '../redis/reply-errors.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
-import type { Lease, LeaseKeeper } from './lease-keeper.js';
+import { isHeld, type Lease, type LeaseKeeper } from './lease-keeper.js';
 import type { RecordStore } from './record-store.js';
 import { committedRecord, ownerOf } from './record-text.js';
 import type { ResultCodec } from './result-codec.js';
@@ -82,7 +82,8 @@ export class RunCommit implements CommitParticipant {
   end(applied: boolean): { touched: boolean } {
     this.committed ||= applied;
     const { lease } = this.run;
-    const touched = lease.renewals !== this.renewalsAtBegin;
+    // Of a lease that was lost meanwhile, the next attempt's begin says so.
+    const touched = lease.renewals !== this.renewalsAtBegin || !isHeld(lease);
     this.leases.resume(lease);
     return { touched };
   }

@@ -24,7 +24,7 @@ export interface CommitParticipant {
   verify(client: Redis): Promise<void>;
   /** What goes into the MULTI when the transaction's work came to `value`. */
   writes(value: unknown): readonly QueuedCommand[];
-  /** After EXEC, and after an attempt that did not come to it. Tells whether the participant itself touched its key since `begin`. */
+  /** After EXEC, and after an attempt that did not come to it. Tells whether the participant itself touched its key since `begin`, or gave it up. */
   end(applied: boolean): { touched: boolean };
 }
 

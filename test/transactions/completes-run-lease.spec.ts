@@ -104,4 +104,27 @@ describe('a transaction that completes a run whose lease is in danger', () => {
     expect(failure).toMatchObject(NOTHING_APPLIED);
     expect(await redis.client.exists('n')).toBe(0);
   });
+
+  it('[TX-14] says so, and not that it was in conflict, when the key was lost between its reads and its only EXEC', async () => {
+    const failure = await failureOf(
+      idempotency.run(
+        'key',
+        ({ signal }) =>
+          transactions.run(
+            ['n'],
+            async (tx) => {
+              await tx.read.get('n');
+              await waitFor('the end of the run', () => signal.aborted);
+              await redis.client.del(await recordOf());
+              tx.write.set('n', 1);
+            },
+            { completesRun: () => 1, maxAttempts: 1 },
+          ),
+        { leaseMs: LEASE_MS, maxRunMs: LEASE_MS / 10 },
+      ),
+    );
+    expect(failure).toBeInstanceOf(LeaseLostError);
+    expect(failure).toMatchObject(NOTHING_APPLIED);
+    expect(await redis.client.exists('n')).toBe(0);
+  });
 });
