@@ -160,6 +160,20 @@ describe('the tap of a response', () => {
     },
   );
 
+  it('[ID-2] sends the status that a response had when it ended, whatever is set while that is held back', async () => {
+    const sent: unknown[] = [];
+    await bodyOf((response) => {
+      const recorder = recorded(response);
+      response.statusCode = 201;
+      response.end('body');
+      response.statusCode = 500;
+      response.statusMessage = 'Too Late';
+      recorder.letGo();
+      response.on('finish', () => sent.push(response.statusCode, response.statusMessage));
+    });
+    expect(sent).toEqual([201, 'Created']);
+  });
+
   it('[ID-2] is not changed by a handler that uses the memory of a chunk again', async () => {
     let recorder!: Recorder;
     const body = await bodyOf((response) => {
