@@ -189,11 +189,14 @@ async function byArguments(decorated: IdempotentCall): Promise<unknown> {
 type OfCall = Pick<RouteOptions, 'operation' | 'scope'> &
   Pick<IdempotencyOptions, 'colocateWith' | 'fingerprint'>;
 
+/** With no option left out. */
+type EveryOption = { [Name in keyof Required<RouteOptions>]: RouteOptions[Name] };
+
 /** What goes to the service: the decorator's options as they are, and what belongs to the call. Written out, since a spread of as many fields costs more than a hash. */
 const runOptions = (
   options: AnyOptions,
   { operation, scope, colocateWith, fingerprint }: OfCall,
-): RouteOptions => ({
+): EveryOption => ({
   operation,
   scope,
   colocateWith,
