@@ -1,4 +1,6 @@
+import { callOff, setAlarm } from '../../lib/redis/alarms.js';
 import { Deadline } from '../../lib/redis/deadline.js';
+import { waitFor } from '../support/wait-for.js';
 
 const never = new Promise<never>(() => undefined);
 
@@ -10,10 +12,42 @@ describe('the one timer of all deadlines', () => {
       Deadline.in(ms)
         .race(never, () => new Error('passed'))
         .catch((error: Error) => error.message);
+    // The time of the test's own timers begins at 0; what was to be then is long over.
+    await waitFor('a clock that is past it', () => performance.now() > 1_500);
     jest.useFakeTimers();
     void passed(50);
     jest.useRealTimers();
     const hung = new Promise((resolve) => setTimeout(resolve, 1_000, 'hung').unref());
     expect(await Promise.race([passed(20), hung])).toBe('passed');
+  });
+
+  it('[SC-3] rings what is due together, what is set by that, and what is due later, each once', async () => {
+    const rung: string[] = [];
+    const at = performance.now() + 20;
+    setAlarm(at, () => {
+      rung.push('first');
+      // It is on its way.
+      if (callOff(second)) rung.push('called off');
+      setAlarm(at, () => rung.push('set by the first'));
+    });
+    const second = setAlarm(at, () => rung.push('second'));
+    callOff(setAlarm(at, () => rung.push('nobody')));
+    setAlarm(at + 100, () => rung.push('later'));
+    await waitFor('all to ring', () => rung.length >= 4);
+    expect(rung.slice(0, 2)).toEqual(['first', 'second']);
+    // Whichever is first on a machine that was late for both.
+    expect(rung.slice(2).toSorted()).toEqual(['later', 'set by the first']);
+  });
+
+  it('[SC-3] keeps the process alive as long as somebody waits, and not longer', () => {
+    const timers = (): number => process.getActiveResourcesInfo().filter((one) => one === 'Timeout').length;
+    const before = timers();
+    const at = performance.now() + 60_000;
+    callOff(setAlarm(at, () => undefined));
+    expect(timers()).toBe(before);
+    const alarm = setAlarm(at + 1, () => undefined);
+    expect(timers()).toBe(before + 1);
+    callOff(alarm);
+    expect(timers()).toBe(before);
   });
 });
