@@ -76,7 +76,8 @@ export class ReplayTap implements Tap {
     const { response } = this;
     const { status, headers, body } = this.replayed;
     response.statusCode = status;
-    response.statusMessage = '';
+    // HTTP/2 has none, and warns.
+    if (Object.hasOwn(response, 'finished')) response.statusMessage = '';
     for (const name of OF_THE_DROPPED_BODY) response.removeHeader(name);
     for (const [name, value] of Object.entries(headers))
       response.setHeader(name, name === 'vary' ? united(response.getHeader(name), value) : value);

@@ -61,8 +61,9 @@ export interface Recorder {
  * | `begun` | held | held | – |
  * | `flowing` | sent | pass, but for the last byte of a Content-Length | – |
  * | `ended` | held, or sent | held, or sent | held until the recorder has kept the response |
+ * | `broken` | sent | dropped | dropped: the connection is about to be destroyed |
  */
-type State = 'passing' | 'open' | 'begun' | 'flowing' | 'ended';
+type State = 'passing' | 'open' | 'begun' | 'flowing' | 'ended' | 'broken';
 
 /** The status line of a response, as it was when the response began. */
 interface Head {
@@ -148,6 +149,7 @@ export class ResponseTap implements Tap {
   call(name: Method, args: unknown[]): unknown {
     const { state } = this;
     if (state === 'passing') return this.passOn(name, args);
+    if (state === 'broken') return this.callBroken(name, args);
     switch (name) {
       case 'writeHead':
       case 'flushHeaders':
@@ -188,14 +190,14 @@ export class ResponseTap implements Tap {
     if (!Number.isInteger(status) || (status as number) < 100 || (status as number) > 999)
       return this.passOn(name, args);
     const began = this.begin(name, {
+      by: name,
       status: status as number,
-      message: hasMessage ? second : response.statusMessage,
+      message: hasMessage || this.isHttp2 ? undefined : response.statusMessage,
       args,
       headers: (hasMessage ? third : second) as HeadHeaders,
     });
     if (!began) return this.passOn(name, args);
     response.statusCode = status as number;
-    if (hasMessage) response.statusMessage = second;
     return response;
   }
 
@@ -203,12 +205,15 @@ export class ResponseTap implements Tap {
    * Fixes the head.
    * @returns false where the call must be passed on: the response flows, or is another's
    */
-  private begin(by: Head['by'], given?: Omit<Head, 'by'>): boolean {
+  private begin(by: Head['by'], given?: Head): boolean {
     const { response, recorder } = this;
-    const { statusCode: status, statusMessage: message } = response;
-    const head: Head = given
-      ? { ...given, by }
-      : { by, status, message, args: NO_ARGUMENTS, headers: undefined };
+    const head: Head = given ?? {
+      by,
+      status: response.statusCode,
+      message: this.isHttp2 ? undefined : response.statusMessage,
+      args: NO_ARGUMENTS,
+      headers: undefined,
+    };
     if (!recorder.isOwn(head.status)) {
       this.giveUp('taken', head.status);
       return false;
@@ -393,14 +398,27 @@ export class ResponseTap implements Tap {
   }
 
   private takeDestroy(args: unknown[]): unknown {
-    const { state, recorder } = this;
-    const status = this.head?.status ?? this.response.statusCode;
+    const { state, recorder, response } = this;
+    const status = this.head?.status ?? response.statusCode;
+    const isHeld = state === 'begun' && !this.isGone;
     if (state === 'ended') this.release();
     else {
       this.pass();
       recorder.lost('broken', status);
     }
-    return this.passOn('destroy', args);
+    if (!isHeld) return this.passOn('destroy', args);
+    // Node.js writes what was held in the next tick; before that, it would be destroyed with the connection.
+    this.state = 'broken';
+    process.nextTick(() => this.passOn('destroy', args));
+    return response;
+  }
+
+  private callBroken(name: Method, args: unknown[]): unknown {
+    if (name === 'emit' || name === 'destroy') return this.passOn(name, args);
+    if (name !== 'write') return this.response;
+    const { callback } = parseWrite(args);
+    if (callback) process.nextTick(callback, writeAfterEndError());
+    return false;
   }
 
   private takeEvent(args: unknown[]): unknown {
@@ -455,7 +473,7 @@ export class ResponseTap implements Tap {
     const { by, status, message, args } = this.head!;
     // Only where it was changed: a field that is not there yet gives the response another shape.
     if (response.statusCode !== status) response.statusCode = status;
-    if (response.statusMessage !== message) response.statusMessage = message!;
+    if (!this.isHttp2 && response.statusMessage !== message) response.statusMessage = message!;
     if (by === 'writeHead' || by === 'flushHeaders') this.passOn(by, args);
   }
 
