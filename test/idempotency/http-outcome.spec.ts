@@ -23,7 +23,16 @@ import {
   RedisUnavailableError,
   type IdempotentOptions,
 } from 'nestjs-atomic-redis';
-import { catchError, map, of, retry, throwError, timeout, type Observable, type OperatorFunction } from 'rxjs';
+import {
+  catchError,
+  map,
+  of,
+  retry,
+  throwError,
+  timeout,
+  type Observable,
+  type OperatorFunction,
+} from 'rxjs';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 import { PLATFORMS, send, startApp, type Answer, type HttpApp } from './http-app.js';
@@ -52,7 +61,9 @@ const interceptor = (operator: OperatorFunction<unknown, unknown>): Type<NestInt
   return Operating;
 };
 
-const answersFirst = interceptor((source) => source.pipe(timeout({ each: 100, with: () => of({ is: 'pending' }) })));
+const answersFirst = interceptor((source) =>
+  source.pipe(timeout({ each: 100, with: () => of({ is: 'pending' }) })),
+);
 
 let runs = 0;
 let gate: Promise<void> = Promise.resolve();
@@ -79,7 +90,7 @@ const httpError = (status: number) => () => fail(new HttpException(`no ${runs}`,
 const sends = (status: number) => (response: AnyResponse) => response.status(status).send({ runs });
 
 const ROWS: Record<string, Row> = {
-  'resolves': { handle: () => ({ runs }), first: 201, second: 'replayed' },
+  resolves: { handle: () => ({ runs }), first: 201, second: 'replayed' },
   'resolves, and its stream fails': {
     handle: () =>
       new StreamableFile(
@@ -252,7 +263,9 @@ const ROWS: Record<string, Row> = {
   },
   'resolves, with an onResponse that releases': {
     handle: () => ({ runs }),
-    options: { onResponse: ({ status, body }) => (status === 201 && body.includes('runs') ? 'release' : 'hold') },
+    options: {
+      onResponse: ({ status, body }) => (status === 201 && body.includes('runs') ? 'release' : 'hold'),
+    },
     first: 201,
     second: 'again',
   },
@@ -320,7 +333,7 @@ describe.each(PLATFORMS)('how the run of a route ends on %s', (platform) => {
   afterAll(async () => {
     await http.app.close();
     process.off('unhandledRejection', noteStray);
-    expect(stray).toEqual([]);
+    if (stray.length > 0) throw new Error('unhandled rejections', { cause: stray });
   });
 
   const ended = (path: string): Promise<Answer> =>
