@@ -213,7 +213,11 @@ describe('nestjs-atomic-redis/openapi', () => {
       const documented = operation(name).responses[response.status]!.content!['application/problem+json']!;
       expect(response.headers.get('content-type')).toContain('application/problem+json');
       const example = documented.examples![problem.code]!.value;
-      expect(problem).toEqual({ ...example, detail: expect.any(String) as string });
+      expect(problem).toEqual({
+        ...example,
+        detail: expect.any(String) as string,
+        instance: expect.stringMatching(/^urn:uuid:/) as string,
+      });
       expect(Object.keys(problem).toSorted()).toEqual(
         (document.components!.schemas!.ProblemDetails as { required: string[] }).required.toSorted(),
       );

@@ -2,6 +2,7 @@ import type { ServerResponse } from 'node:http';
 import type { CallHandler, ExecutionContext, NestInterceptor } from '@nestjs/common';
 import { tap, type Observable } from 'rxjs';
 import { ConfigurationError } from '../../atomic-redis.errors.js';
+import { isOwnArgument } from '../../problem-details/route-edge.js';
 import { currentCall, withinCall } from '../current-call.js';
 import type { Replay } from '../idempotent-run.js';
 import type { ExchangeRun } from './exchange-run.js';
@@ -95,7 +96,9 @@ const NEXT_ARGUMENT = 2;
 /** Whether the handler takes `@Res()` or `@Next()`, and whether Nest therefore sends nothing for it. */
 function responseUse(type: object, methodName: string): Omit<Route, 'version'> {
   const read = (key: string): unknown => Reflect.getMetadata(key, type, methodName);
-  const args = Object.keys(read(ROUTE_ARGUMENTS) ?? {}).map((key) => Number(key.split(':')[0]));
+  const args = Object.keys(read(ROUTE_ARGUMENTS) ?? {})
+    .filter(isOwnArgument)
+    .map((key) => Number(key.split(':')[0]));
   const takesResponse = args.some((kind) => kind === RESPONSE_ARGUMENT || kind === NEXT_ARGUMENT);
   return { takesResponse, sendsByItself: takesResponse && !read(RESPONSE_PASSTHROUGH) };
 }
