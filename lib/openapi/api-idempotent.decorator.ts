@@ -1,7 +1,7 @@
 import { ApiHeader } from '@nestjs/swagger';
 import { ConfigurationError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
-import { idempotentMarkOf, type IdempotentMark } from '../idempotency/boot-check.js';
+import { idempotentMarkOf, type IdempotentMark } from '../idempotency/idempotent-mark.js';
 import { IDEMPOTENCY_HEADER, KEY_PATTERN } from '../idempotency/http/http-request.js';
 import { documentProblems, responsesOf, setResponses } from './problem-responses.js';
 import type { ProblemCode } from './problem-examples.js';

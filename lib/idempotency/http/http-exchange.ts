@@ -6,7 +6,7 @@ import { isOwnArgument } from '../../problem-details/route-edge.js';
 import { currentCall, withinCall } from '../current-call.js';
 import type { Replay } from '../idempotent-run.js';
 import type { ExchangeRun } from './exchange-run.js';
-import { versionOf, type HttpRequest } from './http-request.js';
+import type { HttpRequest } from './http-request.js';
 import { ResponseTap } from './response-tap.js';
 
 /** What the claim of a request came to. */
@@ -14,8 +14,6 @@ export type ExchangeClaim = { readonly kind: 'run'; readonly run: ExchangeRun } 
 
 /** What is the same for every request to a route. */
 interface Route {
-  /** As part of its operation. */
-  readonly version: string;
   /** Whether the handler is given the response. */
   readonly takesResponse: boolean;
   /** Whether Nest therefore sends nothing for it. */
@@ -71,7 +69,7 @@ export class HttpExchangeInterceptor implements NestInterceptor {
     if (!route) {
       const handler = context.getHandler();
       refuseEvents(handler, `${type.name}.${handler.name}`);
-      route = { version: versionOf(type, handler), ...responseUse(type, handler.name) };
+      route = responseUse(type, handler.name);
       this.routes.set(type, route);
     }
     return route;
@@ -94,7 +92,7 @@ const RESPONSE_ARGUMENT = 1;
 const NEXT_ARGUMENT = 2;
 
 /** Whether the handler takes `@Res()` or `@Next()`, and whether Nest therefore sends nothing for it. */
-function responseUse(type: object, methodName: string): Omit<Route, 'version'> {
+function responseUse(type: object, methodName: string): Route {
   const read = (key: string): unknown => Reflect.getMetadata(key, type, methodName);
   const args = Object.keys(read(ROUTE_ARGUMENTS) ?? {})
     .filter(isOwnArgument)
