@@ -12,7 +12,6 @@ import { WorkInFlight } from '../redis/work-in-flight.js';
 import { Observed, READ } from '../observability/observed.decorator.js';
 import { errorName, Observer, type Operation } from '../observability/observer.js';
 import { decide, type OnErrorOption } from './error-policy.js';
-import { IdempotencyInFlightError } from './idempotency.errors.js';
 import {
   checkCallOptions,
   checkKeyOptions,
@@ -149,8 +148,8 @@ export class IdempotencyService {
     const found = await this.lookUp(key, options);
     if (!found) return false;
     const { record, summary } = found;
-    if (summary.state === 'running') throw new IdempotencyInFlightError(summary.ttlMs);
-    if (summary.aliveMs > 0) throw new IdempotencyInFlightError(summary.aliveMs);
+    if (summary.state === 'running') throw this.claimer.inFlight(options.operation ?? '', summary.ttlMs);
+    if (summary.aliveMs > 0) throw this.claimer.inFlight(options.operation ?? '', summary.aliveMs);
     try {
       return await this.asked(this.store.forget(record, summary, this.deadline()));
     } finally {

@@ -1,6 +1,7 @@
 import { ConfigurationError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import type { MethodSite } from '../method-wrapping/wrap-method.js';
+import type { IdempotencyHeaders } from './http/idempotency-headers.js';
 import type { IdempotencyDefaults } from './idempotency.options.js';
 
 const MARK = Symbol('nestjs-atomic-redis:idempotent');
@@ -16,7 +17,7 @@ export interface IdempotentMark {
   readonly hasKey: boolean;
   readonly site: MethodSite;
   /** What a description of the route may say; undefined is the module's default. */
-  readonly header: string | undefined;
+  readonly headers: IdempotencyHeaders | undefined;
   readonly required: boolean | undefined;
   readonly onDuplicate: IdempotencyDefaults['onDuplicate'];
   readonly onUnavailable: IdempotencyDefaults['onUnavailable'];

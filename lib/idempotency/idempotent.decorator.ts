@@ -12,7 +12,8 @@ import {
 import { isPartOfRun, isSameCall, withinCall } from './current-call.js';
 import { callerScope } from './http/caller.js';
 import { HttpExchangeInterceptor, refuseEvents, type HttpExchange } from './http/http-exchange.js';
-import { IDEMPOTENCY_HEADER, isSafe, keyFromHeader, payloadOf } from './http/http-request.js';
+import { isSafe, keyFromHeader, payloadOf } from './http/http-request.js';
+import { checkHeaders, echoKey, headersOf, type IdempotencyHeaders } from './http/idempotency-headers.js';
 import { claimOnce, replay, type RouteOptions } from './http/route-call.js';
 import { IdempotencyKeyMissingError } from './idempotency.errors.js';
 import { idempotencyCallChecks, type IdempotencyOptions } from './idempotency-call.options.js';
@@ -49,8 +50,8 @@ export interface IdempotentOptions<
    * and uploaded files; a body that was not parsed does not count. Elsewhere: not compared.
    */
   fingerprint?: (...args: ScopeArgs) => unknown;
-  /** The request header that holds the key. @default 'Idempotency-Key' */
-  header?: string;
+  /** Names of the headers of key and replay, and whether the key is sent back. Default: the module's `idempotency.headers`. */
+  headers?: IdempotencyHeaders;
   /** Whether a request without a key is refused; else it runs unprotected. Default: the module's `idempotency.required`. */
   required?: boolean;
   /** The registration to use. Default: the unnamed one. */
@@ -64,7 +65,7 @@ const checkOptions = check.options({
   scope: check.func,
   colocateWith: check.func,
   fingerprint: check.func,
-  header: check.nonEmptyString,
+  headers: checkHeaders,
   required: check.boolean,
   name: check.nonEmptyString,
 });
@@ -99,7 +100,7 @@ export function Idempotent<
   return (target, key, descriptor) => {
     const interceptor = new HttpExchangeInterceptor();
     const { name: registration = DEFAULT_REGISTRATION } = options;
-    const { header, required, onDuplicate, onUnavailable } = options;
+    const { headers, required, onDuplicate, onUnavailable } = options;
     const site = siteOf('Idempotent', target, key);
     wrapMethod(
       {
@@ -116,7 +117,7 @@ export function Idempotent<
       descriptor,
     );
     const method = descriptor.value as object;
-    const described = { header, required, onDuplicate, onUnavailable };
+    const described = { headers, required, onDuplicate, onUnavailable };
     markIdempotent(method, {
       registration,
       operation: options.operation,
@@ -145,14 +146,15 @@ async function overHttp(decorated: IdempotentCall, exchange: HttpExchange): Prom
   const { args } = call;
   const { request } = exchange;
   if (!options.key && isSafe(request)) return await call.proceed();
-  const header = options.header ?? IDEMPOTENCY_HEADER;
-  const key = options.key ? options.key(...args) : keyFromHeader(request, header);
+  const headers = headersOf(options.headers, idempotency.defaults.headers);
+  const key = options.key ? options.key(...args) : keyFromHeader(request, headers.key);
   if (key === undefined) {
     if (options.required ?? idempotency.defaults.required)
-      throw new IdempotencyKeyMissingError(`The request needs an ${header} header`);
+      throw new IdempotencyKeyMissingError(`The request needs an ${headers.key} header`);
     return await call.proceed();
   }
   check.key('key', key);
+  if (!options.key) echoKey(exchange.tap.response, headers, key);
   const claimed = await claimOnce(idempotency, exchange, key, () =>
     runOptions(options, {
       operation: operationOf(decorated),
@@ -163,7 +165,9 @@ async function overHttp(decorated: IdempotentCall, exchange: HttpExchange): Prom
   );
   return claimed.kind === 'run'
     ? await claimed.run.handle(() => call.proceed())
-    : claimed.read((result) => replay(exchange, result, options.codec ?? idempotency.defaults.codec));
+    : claimed.read((result) =>
+        replay(exchange, result, { codec: options.codec ?? idempotency.defaults.codec, headers }),
+      );
 }
 
 async function byArguments(decorated: IdempotentCall): Promise<unknown> {

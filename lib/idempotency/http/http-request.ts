@@ -20,8 +20,6 @@ export interface HttpRequest {
   readonly rawHeaders: IncomingMessage['rawHeaders'];
 }
 
-export const IDEMPOTENCY_HEADER = 'Idempotency-Key';
-
 /**
  * A key as it may be sent: as it is, or as a structured-field string (`"abc"` is `abc`).
  * https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/

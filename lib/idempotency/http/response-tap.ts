@@ -189,7 +189,6 @@ export class ResponseTap implements Tap {
     for (const name of [...REPLAYED_HEADERS, 'content-length', 'transfer-encoding'])
       response.removeHeader(name);
     for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
-    response.setHeader('Idempotency-Replayed', 'true');
     if (status !== 204 && status !== 304) response.setHeader('Content-Length', body.length);
     this.passOn('end', [body]);
   }

@@ -4,6 +4,7 @@ import type { ResultCodec } from '../result-codec.js';
 import { bytesOf, replayed, type StoredResult } from '../stored-result.js';
 import { ExchangeRun } from './exchange-run.js';
 import type { ExchangeClaim, HttpExchange } from './http-exchange.js';
+import { markReplayed, type IdempotencyHeaders } from './idempotency-headers.js';
 import { decodeWire } from './wire-response.js';
 
 /** How a request is to be claimed. */
@@ -44,10 +45,14 @@ async function claim(
 }
 
 /** Answers a request with the response of the first run. @returns what the handler is to return in its place */
-export function replay({ tap }: HttpExchange, result: StoredResult, codec: ResultCodec): unknown {
+export function replay(
+  { tap }: HttpExchange,
+  result: StoredResult,
+  { codec, headers }: { codec: ResultCodec; headers: Required<IdempotencyHeaders> },
+): unknown {
   if (result.kind !== 'http') return replayed(result, codec);
   const response = decodeWire(bytesOf(result));
-  tap.replay(response);
+  tap.replay(markReplayed(response, headers));
   // What is returned here is dropped on the way out, but a @Redirect() route asks it for its url first.
   return response.headers.location ? { url: response.headers.location } : undefined;
 }
