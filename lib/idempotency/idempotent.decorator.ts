@@ -1,6 +1,6 @@
 import { UseInterceptors } from '@nestjs/common';
 import { DEFAULT_REGISTRATION } from '../atomic-redis.constants.js';
-import { ConfigurationError } from '../atomic-redis.errors.js';
+import { ConfigurationError, describe } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import {
   siteOf,
@@ -11,26 +11,34 @@ import {
 } from '../method-wrapping/wrap-method.js';
 import { markIdempotent, operationName } from './boot-check.js';
 import { isPartOfRun, isSameCall, withinCall } from './current-call.js';
-import { callerScope } from './http/caller.js';
+import { callerOf } from './http/caller.js';
 import { HttpExchangeInterceptor, refuseEvents, type HttpExchange } from './http/http-exchange.js';
-import { IDEMPOTENCY_HEADER, isSafe, keyFromHeader, payloadOf, routeOf } from './http/http-request.js';
+import {
+  IDEMPOTENCY_HEADER,
+  isSafe,
+  keyFromHeader,
+  payloadOf,
+  routeOf,
+  type HttpRequest,
+} from './http/http-request.js';
 import { claimOnce, replay, type RouteOptions } from './http/route-call.js';
-import { IdempotencyKeyMissingError } from './idempotency.errors.js';
+import { IdempotencyCallerUnknownError, IdempotencyKeyMissingError } from './idempotency.errors.js';
 import { idempotencyCallChecks, type IdempotencyOptions } from './idempotency-call.options.js';
 import type { IdempotencyService } from './idempotency.service.js';
 
 /** Of `@Idempotent`. The callbacks take the arguments of the method. */
 export interface IdempotentOptions<KeyArgs extends unknown[], ScopeArgs extends unknown[]> extends Omit<
   IdempotencyOptions,
-  'scope' | 'operation' | 'fingerprint' | 'colocateWith'
+  'scope' | 'operation' | 'evidence' | 'fingerprint' | 'colocateWith'
 > {
   /** The key, from the method's arguments. Default, on a route: the request's header. */
   key?: (...args: KeyArgs) => string;
   /**
-   * Separates equal keys of different callers, from the method's arguments. Default, on a route: `request.user` by its id and its tenant or
-   * issuer, else the Authorization header, else the session, else all callers are one. Elsewhere: none.
+   * Separates equal keys of different callers, from the method's arguments; it decides alone. Anything but a non-empty string is refused with a
+   * `ConfigurationError`, so name guests too. Default, on a route: the module's `idempotency.scope`, else `callerScope(request)` and
+   * `callerEvidence(request)`. Elsewhere: none.
    */
-  scope?: (...args: ScopeArgs) => string;
+  scope?: (...args: ScopeArgs) => string | Promise<string>;
   /**
    * Names what the method does: `orders.create`. Equal keys of different operations are different. Default: the class and method, and on a
    * route the HTTP method and path pattern; a name of its own survives renaming them. Two methods of a registration with one operation would
@@ -51,6 +59,8 @@ export interface IdempotentOptions<KeyArgs extends unknown[], ScopeArgs extends 
   header?: string;
   /** Whether a request without a key is refused; else it runs unprotected. Default: the module's `idempotency.required`. */
   required?: boolean;
+  /** Whether a request that nothing tells from those of others is refused. Default: the module's `idempotency.requireCaller`. */
+  requireCaller?: boolean;
   /** The registration to use. Default: the unnamed one. */
   name?: string;
 }
@@ -63,6 +73,7 @@ const checkOptions = check.options({
   fingerprint: check.func,
   header: check.nonEmptyString,
   required: check.boolean,
+  requireCaller: check.boolean,
   name: check.nonEmptyString,
 });
 
@@ -146,18 +157,54 @@ async function overHttp(decorated: IdempotentCall, exchange: HttpExchange): Prom
     return await call.proceed();
   }
   check.key('key', key);
-  const claimed = await claimOnce(idempotency, exchange, key, () =>
-    runOptions(options, {
+  const claimed = await claimOnce(idempotency, exchange, key, () => {
+    const ofCall = {
       operation: operationOf(decorated, (name) => `${name} ${routeOf(request)}${exchange.route.version}`),
       colocateWith: options.colocateWith?.(...args),
-      scope: options.scope?.(...args) ?? callerScope(request),
-      fingerprint: options.fingerprint ? options.fingerprint(...args) : payloadOf(request),
-    }),
-  );
+      fingerprint: options.fingerprint ? (options.fingerprint(...args) ?? null) : payloadOf(request),
+    };
+    const given = givenScope(decorated, request);
+    if (given === undefined)
+      return runOptions(options, { ...ofCall, ...callerOfRequest(decorated, request) });
+    return given.then((scope) => runOptions(options, { ...ofCall, scope, evidence: undefined }));
+  });
   return claimed.kind === 'run'
     ? await claimed.run.handle(() => call.proceed())
     : claimed.read((result) => replay(exchange, result, options.codec ?? idempotency.defaults.codec));
 }
+
+/** What the application says whose call it is; undefined where it leaves that to the library. */
+function givenScope(
+  { options, call, idempotency, site }: IdempotentCall,
+  request: HttpRequest,
+): Promise<string> | undefined {
+  if (options.scope)
+    return checkedScope(options.scope(...call.args), `@Idempotent({ scope }) of ${nameOf(call, site)}`);
+  const { scope } = idempotency.defaults;
+  return scope && checkedScope(scope(request), 'idempotency.scope of the module');
+}
+
+async function checkedScope(given: string | Promise<string>, from: string): Promise<string> {
+  const scope: unknown = await given;
+  if (check.isText(scope)) return scope;
+  throw new ConfigurationError(
+    `${from} must give a non-empty string, and gave ${describe(scope)}. Without one, callers would be taken for each other. ` +
+      `Give those without a name of their own one for all, such as 'guest', or refuse them in a guard`,
+  );
+}
+
+function callerOfRequest(
+  { options, idempotency }: IdempotentCall,
+  request: HttpRequest,
+): Pick<OfCall, 'scope' | 'evidence'> {
+  const { scope, evidence, isKnown } = callerOf(request);
+  if (!isKnown && (options.requireCaller ?? idempotency.defaults.requireCaller))
+    throw new IdempotencyCallerUnknownError();
+  return { scope, evidence };
+}
+
+const nameOf = ({ instance }: MethodCall, site: MethodSite): string =>
+  operationName(instance.constructor, site);
 
 async function byArguments(decorated: IdempotentCall): Promise<unknown> {
   const { options, call, idempotency, site } = decorated;
@@ -169,16 +216,18 @@ async function byArguments(decorated: IdempotentCall): Promise<unknown> {
     );
   }
   const key = options.key(...args);
-  const scope = options.scope?.(...args) ?? '';
+  const scope = options.scope
+    ? await checkedScope(options.scope(...args), `@Idempotent({ scope }) of ${nameOf(call, site)}`)
+    : '';
   const operation = operationOf(decorated, (name) => name);
   const colocateWith = options.colocateWith?.(...args);
-  const fingerprint = options.fingerprint?.(...args);
+  const fingerprint = options.fingerprint && (options.fingerprint(...args) ?? null);
   const name = { scope, operation, key };
   if (isPartOfRun(idempotency, (run) => isSameCall(run.name, name))) return await call.proceed();
 
   const running = { kind: 'run' as const, idempotency, name, exchange: undefined, isRunning: true };
   try {
-    const asked = runOptions(options, { operation, colocateWith, scope, fingerprint });
+    const asked = runOptions(options, { operation, colocateWith, scope, evidence: undefined, fingerprint });
     return await idempotency.run(key, () => withinCall(running, () => call.proceed()), asked);
   } finally {
     running.isRunning = false;
@@ -186,8 +235,7 @@ async function byArguments(decorated: IdempotentCall): Promise<unknown> {
 }
 
 /** What is known of one call only. */
-type OfCall = Pick<RouteOptions, 'operation' | 'scope'> &
-  Pick<IdempotencyOptions, 'colocateWith' | 'fingerprint'>;
+type OfCall = Pick<EveryOption, 'operation' | 'scope' | 'evidence' | 'colocateWith' | 'fingerprint'>;
 
 /** With no option left out. */
 type EveryOption = { [Name in keyof Required<RouteOptions>]: RouteOptions[Name] };
@@ -195,10 +243,11 @@ type EveryOption = { [Name in keyof Required<RouteOptions>]: RouteOptions[Name] 
 /** What goes to the service: the decorator's options as they are, and what belongs to the call. Written out, since a spread of as many fields costs more than a hash. */
 const runOptions = (
   options: AnyOptions,
-  { operation, scope, colocateWith, fingerprint }: OfCall,
+  { operation, scope, evidence, colocateWith, fingerprint }: OfCall,
 ): EveryOption => ({
   operation,
   scope,
+  evidence,
   colocateWith,
   fingerprint,
   ttlMs: options.ttlMs,

@@ -9,9 +9,25 @@ export interface HttpRequest {
   readonly url: string;
   readonly headers: IncomingMessage['headers'];
   readonly body?: unknown;
+  /** Who calls, as authentication puts it here. */
   readonly user?: unknown;
+  readonly auth?: unknown;
+  readonly oidc?: { readonly user?: unknown } | null;
   readonly session?: unknown;
   readonly sessionID?: unknown;
+  /** Of cookie-session: the name of its cookie. */
+  readonly sessionOptions?: unknown;
+  /** The tenant, as middleware puts it here. */
+  readonly tenant?: unknown;
+  readonly tenantId?: unknown;
+  readonly organization?: unknown;
+  readonly organizationId?: unknown;
+  readonly workspace?: unknown;
+  readonly workspaceId?: unknown;
+  /** The event of API Gateway, as adapters for AWS Lambda put it here. */
+  readonly requestContext?: GatewayContext;
+  readonly apiGateway?: { readonly event?: { readonly requestContext?: GatewayContext } };
+  readonly awsLambda?: { readonly event?: { readonly requestContext?: GatewayContext } };
   /** Uploads, as multer puts them here. */
   readonly file?: unknown;
   readonly files?: unknown;
@@ -21,8 +37,14 @@ export interface HttpRequest {
   /** Fastify: the route. */
   readonly routeOptions?: { readonly url?: string };
   /** Node's own request behind Fastify's. */
-  readonly raw?: IncomingMessage;
-  readonly rawHeaders: IncomingMessage['rawHeaders'];
+  readonly raw?: IncomingMessage & Partial<Omit<HttpRequest, keyof IncomingMessage | 'raw'>>;
+  /** Empty or missing where an adapter has made the request. */
+  readonly rawHeaders?: IncomingMessage['rawHeaders'];
+  readonly socket?: object;
+}
+
+interface GatewayContext {
+  readonly authorizer?: unknown;
 }
 
 export const IDEMPOTENCY_HEADER = 'Idempotency-Key';
@@ -34,16 +56,17 @@ export const IDEMPOTENCY_HEADER = 'Idempotency-Key';
 export const KEY_PATTERN = /^(?:[!#-+\--~]{1,255}|"(?:[!#-+\--[\]-~]|\\["\\]){1,255}")$/;
 
 /**
- * The key of a request's header; undefined when there is no such header.
+ * The key of a request's header, as the application sees it; undefined when there is no such header.
  *
  * @throws IdempotencyKeyInvalidError when it is empty, too long, sent twice, or holds other than printable ASCII
  */
 export function keyFromHeader(request: HttpRequest, header: string): string | undefined {
-  const values = valuesOf(header.toLowerCase(), (request.raw ?? request).rawHeaders);
-  const [value] = values;
-  if (value === undefined) return undefined;
-  if (values.length > 1)
-    throw new IdempotencyKeyInvalidError('sent once', `${values.length} ${header} headers`);
+  const lowerCaseName = header.toLowerCase();
+  const given = headerOf(request.headers, lowerCaseName);
+  if (given === undefined) return undefined;
+  const count = Array.isArray(given) ? given.length : timesSent(lowerCaseName, request);
+  if (count > 1) throw new IdempotencyKeyInvalidError('sent once', `${count} ${header} headers`);
+  const value = String(given);
   const sent = value.trim();
   if (!KEY_PATTERN.test(sent)) {
     throw new IdempotencyKeyInvalidError(
@@ -54,15 +77,29 @@ export function keyFromHeader(request: HttpRequest, header: string): string | un
   return sent.startsWith('"') ? sent.slice(1, -1).replace(/\\(["\\])/g, '$1') : sent;
 }
 
-/** Of a header, each time it was sent: what `headersDistinct` says, which first makes an object of all headers. */
-function valuesOf(lowerCaseName: string, rawHeaders: readonly string[]): string[] {
-  const values: string[] = [];
+/** Node writes names in lower case; what adapters and tests make need not. */
+function headerOf(headers: HttpRequest['headers'], lowerCaseName: string): string | string[] | undefined {
+  const value = headers[lowerCaseName];
+  if (value !== undefined) return value;
+  const { get } = headers as { get?: unknown };
+  if (typeof get === 'function')
+    return (Reflect.apply(get, headers, [lowerCaseName]) as string | null) ?? undefined;
+  for (const name in headers) {
+    if (name.length === lowerCaseName.length && name.toLowerCase() === lowerCaseName) return headers[name];
+  }
+  return undefined;
+}
+
+/** How often a header was sent, where the platform keeps headers as they came. `headersDistinct` would make an object of all of them. */
+function timesSent(lowerCaseName: string, request: HttpRequest): number {
+  const { rawHeaders } = request.raw ?? request;
+  if (!Array.isArray(rawHeaders)) return 1;
+  let times = 0;
   for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
     const name = rawHeaders[i]!;
-    if (name.length === lowerCaseName.length && name.toLowerCase() === lowerCaseName)
-      values.push(rawHeaders[i + 1]!);
+    if (name.length === lowerCaseName.length && name.toLowerCase() === lowerCaseName) times++;
   }
-  return values;
+  return times;
 }
 
 /** Whether the method asks for nothing to be changed, so that the request may be repeated as it is. */

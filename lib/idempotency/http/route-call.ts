@@ -14,13 +14,30 @@ export function claimOnce(
   idempotency: IdempotencyService,
   exchange: HttpExchange,
   key: string,
-  optionsOf: () => RouteOptions,
+  optionsOf: () => RouteOptions | Promise<RouteOptions>,
 ): Promise<ExchangeClaim> {
   if (!exchange.claim) {
     const options = optionsOf();
-    exchange.claim = claim(idempotency, exchange, key, options);
+    exchange.claim =
+      options instanceof Promise
+        ? claimLater(idempotency, exchange, key, options)
+        : claim(idempotency, exchange, key, options);
   }
   return exchange.claim;
+}
+
+async function claimLater(
+  idempotency: IdempotencyService,
+  exchange: HttpExchange,
+  key: string,
+  options: Promise<RouteOptions>,
+): Promise<ExchangeClaim> {
+  try {
+    return await claim(idempotency, exchange, key, await options);
+  } catch (error) {
+    exchange.claim = undefined;
+    throw error;
+  }
 }
 
 async function claim(
