@@ -13,14 +13,8 @@ import { markIdempotent, operationName } from './boot-check.js';
 import { isPartOfRun, isSameCall, withinCall } from './current-call.js';
 import { callerOf } from './http/caller.js';
 import { HttpExchangeInterceptor, refuseEvents, type HttpExchange } from './http/http-exchange.js';
-import {
-  IDEMPOTENCY_HEADER,
-  isSafe,
-  keyFromHeader,
-  payloadOf,
-  routeOf,
-  type HttpRequest,
-} from './http/http-request.js';
+import { IDEMPOTENCY_HEADER, isSafe, keyFromHeader, routeOf, type HttpRequest } from './http/http-request.js';
+import { payloadOf } from './http/request-payload.js';
 import { claimOnce, replay, type RouteOptions } from './http/route-call.js';
 import { IdempotencyCallerUnknownError, IdempotencyKeyMissingError } from './idempotency.errors.js';
 import { idempotencyCallChecks, type IdempotencyOptions } from './idempotency-call.options.js';

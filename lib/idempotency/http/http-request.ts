@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { IdempotencyKeyInvalidError } from '../idempotency.errors.js';
 
@@ -28,7 +27,7 @@ export interface HttpRequest {
   readonly requestContext?: GatewayContext;
   readonly apiGateway?: { readonly event?: { readonly requestContext?: GatewayContext } };
   readonly awsLambda?: { readonly event?: { readonly requestContext?: GatewayContext } };
-  /** Uploads, as multer puts them here. */
+  /** Uploads, as multer and middleware like it put them here. */
   readonly file?: unknown;
   readonly files?: unknown;
   /** Express: the route, below the path that its router is mounted at. */
@@ -119,31 +118,4 @@ export function versionOf(type: object, method: object): string {
   return version === undefined
     ? ''
     : ` version ${typeof version === 'symbol' ? 'neutral' : JSON.stringify(version)}`;
-}
-
-/** What tells one payload from another. The parsed body stands for the bytes: the order of its keys and white space do not count. */
-export function payloadOf(request: HttpRequest): unknown {
-  const files = filesOf(request);
-  const payload = [request.method, request.originalUrl ?? request.url, request.body ?? null];
-  return files.length > 0 ? [...payload, files] : payload;
-}
-
-interface UploadedFile {
-  readonly fieldname?: unknown;
-  readonly originalname?: unknown;
-  readonly size?: unknown;
-  readonly buffer?: unknown;
-}
-
-/** What was uploaded: its content where it is in memory, else its size. Multer gives one file, a list, or lists by field name. */
-function filesOf({ file, files }: HttpRequest): unknown[] {
-  // Fastify's plugin has functions here.
-  const uploaded: unknown[] = typeof file === 'object' && file !== null ? [file] : [];
-  if (typeof files === 'object' && files !== null) uploaded.push(...Object.values(files).flat());
-  return uploaded.map((one) => {
-    const { fieldname, originalname, size, buffer } = (one ?? {}) as UploadedFile;
-    const content =
-      buffer instanceof Uint8Array ? createHash('sha256').update(buffer).digest('base64url') : size;
-    return [fieldname ?? null, originalname ?? null, content ?? null];
-  });
 }
