@@ -18,6 +18,11 @@ export interface IdempotencyKeyOptions {
 
 export interface IdempotencyOptions extends IdempotencyKeyOptions, IdempotencyDefaults {
   /**
+   * What tells the caller from others and may not name it, such as a credential that is renewed: the same key with other evidence is an
+   * `IdempotencyCallerMismatchError`. Kept as a hash. Over HTTP, `callerEvidence(request)`. @default ''
+   */
+  evidence?: string;
+  /**
    * The payload, or what tells it from another: the same key with another one is an `IdempotencyMismatchError`. Made of JSON values, bytes
    * (`Buffer`, `Uint8Array`), bigints, dates (as their ISO strings) and objects with a `toJSON`; properties that are undefined do not count.
    * Default: not compared.
@@ -41,6 +46,7 @@ const keyChecks = {
 export const idempotencyCallChecks = {
   ...keyChecks,
   ...idempotencyDefaultChecks,
+  evidence: stringOfAnyLength,
   fingerprint: () => undefined,
   onError: check.either(
     '"replay", "release", "hold" or a function',

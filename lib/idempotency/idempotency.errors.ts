@@ -46,6 +46,31 @@ export class IdempotencyMismatchError extends AtomicRedisError {
   }
 }
 
+/**
+ * The key was used before by another caller: with another credential, session, tenant or host. The call was neither answered nor run. Where both
+ * are one caller's calls, a `scope` says how to recognise it.
+ */
+export class IdempotencyCallerMismatchError extends AtomicRedisError {
+  readonly code = 'IDEMPOTENCY_CALLER_MISMATCH';
+  readonly outcome = 'not-applied';
+  readonly retryable = false;
+
+  constructor() {
+    super('This idempotency key was used before by another caller');
+  }
+}
+
+/** Nothing in the request tells its caller from others, and `requireCaller` is set. */
+export class IdempotencyCallerUnknownError extends AtomicRedisError {
+  readonly code = 'IDEMPOTENCY_CALLER_UNKNOWN';
+  readonly outcome = 'not-applied';
+  readonly retryable = false;
+
+  constructor() {
+    super('The request does not say who sends it: it needs a credential or a session');
+  }
+}
+
 /** Why a run that is over has no result to replay. */
 export type TombstoneReason =
   | 'not-kept'

@@ -1,6 +1,7 @@
 import * as check from '../atomic-redis.validation.js';
 import { withDefaults } from '../atomic-redis.validation.js';
 import { checkDurability, type DurabilityOptions } from '../redis/durability.js';
+import type { CallerRequest } from './http/caller.js';
 import { checkReplayHeaders } from './http/replay-headers.js';
 import {
   checkHeaders,
@@ -88,13 +89,30 @@ export interface IdempotencyModuleOptions extends IdempotencyDefaults {
   preset?: IdempotencyPreset;
   /** Names of the headers of key and replay, and whether the key is sent back. Default: the preset's. */
   headers?: IdempotencyHeaders;
+  /**
+   * Refuse requests to a decorated route that nothing tells from those of others: no caller that the server names, no credential, no session. Else
+   * all such callers are one, and the key alone is their secret. A `scope` takes its place. @default false
+   */
+  requireCaller?: boolean;
+  /**
+   * Says whose call a request to a decorated route is, in place of what the library makes of it: equal keys of different scopes are different. It
+   * decides alone. May be async. Anything but a non-empty string refuses the request with a `ConfigurationError`, so name guests too.
+   *
+   * ```ts
+   * scope: (request: Request) => `${request.tenant.id}/${request.account?.id ?? 'guest'}`
+   * ```
+   */
+  scope?: RequestScope;
   /** Keep results of completed runs in this process too, to replay them without asking Redis. Default: none are. */
   replayCache?: ReplayCacheOptions;
   /** Encrypts all that is stored of a result: values, errors and responses. Default: stored as it is. */
   encryption?: ResultEncryption;
 }
 
-type Optional = 'replayCache' | 'encryption' | 'durability';
+/** Says whose call a request is. Its parameter may be annotated as the request of Express or of Fastify. */
+export type RequestScope = { of(request: CallerRequest): string | Promise<string> }['of'];
+
+type Optional = 'scope' | 'replayCache' | 'encryption' | 'durability';
 
 export type ResolvedIdempotencyOptions = Required<
   Omit<IdempotencyModuleOptions, Optional | 'preset' | 'headers'>
@@ -114,6 +132,7 @@ const idempotencyDefaults: Omit<ResolvedIdempotencyOptions, Optional | 'headers'
   maxRecordingBytes: 67_108_864,
   replayHeaders: [],
   required: true,
+  requireCaller: false,
 };
 
 export const resolveIdempotencyOptions = (
@@ -146,6 +165,8 @@ export const idempotencyOptionChecks: Record<keyof IdempotencyModuleOptions, che
   required: check.boolean,
   preset: checkPreset,
   headers: checkHeaders,
+  requireCaller: check.boolean,
+  scope: check.func,
   replayCache: check.options(
     { maxBytes: check.integer(1), ttlMs: check.milliseconds() } satisfies Record<
       keyof ReplayCacheOptions,

@@ -22,7 +22,8 @@ import {
 import type { ResolvedIdempotencyOptions } from './idempotency.options.js';
 import type { Claim, ClaimedRun, ClaimRequest, IdempotentRun } from './idempotent-run.js';
 import { OperationRegistry } from './operation-registry.js';
-import { fingerprintOf, recordId } from './record-key.js';
+import { fingerprintOf } from './fingerprint.js';
+import { identityOf, recordId } from './record-key.js';
 import { RecordStore } from './record-store.js';
 import type { RecordSummary } from './inspect.script.js';
 import type { ResultCodec } from './result-codec.js';
@@ -79,6 +80,7 @@ export class IdempotencyService {
    * @throws whatever `work` throws, the same instance; on repeated calls what `onError` makes of it
    * @throws InvalidArgumentError before any command, for a wrong option and for a `fingerprint` that JSON would drop something of
    * @throws IdempotencyInFlightError while the first call runs; with `onDuplicate: 'wait'`, once `waitTimeoutMs` have passed
+   * @throws IdempotencyCallerMismatchError when the key was used with other `evidence`
    * @throws IdempotencyMismatchError when the key was used with another `fingerprint`
    * @throws IdempotencyResultUnavailableError when the first call is over and its result could not be kept
    * @throws IdempotencyRecordError when something else, or a newer version's record, lies under the record's key
@@ -228,13 +230,15 @@ export class IdempotencyService {
   }
 
   private requestOf(key: string, options: IdempotencyOptions, observed: Operation): ClaimRequest {
-    const { operation = '', fingerprint } = options;
+    const { scope = '', operation = '', evidence = '', fingerprint } = options;
     const defaults = this.defaults;
+    const id = recordId(scope, operation, key);
+    const payload = fingerprint === undefined ? '' : fingerprintOf(fingerprint);
     return {
       observed,
-      record: this.recordOf(key, options),
+      record: this.recordOf(id, options),
       operation,
-      fingerprint: fingerprint === undefined ? '' : fingerprintOf(fingerprint),
+      fingerprint: identityOf(id, evidence, payload),
       ttlMs: options.ttlMs ?? defaults.ttlMs,
       leaseMs: options.leaseMs ?? defaults.leaseMs,
       maxRunMs: options.maxRunMs ?? defaults.maxRunMs,
@@ -248,9 +252,8 @@ export class IdempotencyService {
   }
 
   /** In a slot of its own, or in that of the keys it is to be committed with. */
-  private recordOf(key: string, { scope = '', operation = '', colocateWith }: IdempotencyKeyOptions): string {
+  private recordOf(id: string, { colocateWith }: IdempotencyKeyOptions): string {
     const { keys } = this.connection;
-    const id = recordId(scope, operation, key);
     return colocateWith === undefined
       ? keys.own('idempotency', id)
       : keys.inSlot('idempotency', keys.slotOf(colocateWith), id);
@@ -262,7 +265,8 @@ export class IdempotencyService {
   ): Promise<{ record: string; summary: RecordSummary } | undefined> {
     check.key('key', key);
     checkKeyOptions('options', options);
-    const record = this.recordOf(key, options);
+    const { scope = '', operation = '' } = options;
+    const record = this.recordOf(recordId(scope, operation, key), options);
     const summary = await this.asked(this.store.inspect(record, this.deadline()));
     return summary ? { record, summary } : undefined;
   }

@@ -1,6 +1,6 @@
 import { UseFilters, UseInterceptors } from '@nestjs/common';
 import { DEFAULT_REGISTRATION } from '../atomic-redis.constants.js';
-import { ConfigurationError } from '../atomic-redis.errors.js';
+import { ConfigurationError, describe } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import {
   siteOf,
@@ -10,15 +10,16 @@ import {
   type MethodSite,
 } from '../method-wrapping/wrap-method.js';
 import { isPartOfRun, isSameCall, withinCall } from './current-call.js';
-import { callerScope } from './http/caller.js';
+import { callerOf } from './http/caller.js';
 import { HttpExchangeInterceptor, markOurs, refuseEvents, type HttpExchange } from './http/http-exchange.js';
-import { isSafe, keyFromHeader, payloadOf } from './http/http-request.js';
+import { isSafe, keyFromHeader, type HttpRequest } from './http/http-request.js';
 import { checkHeaders, echoKey, headersOf, type IdempotencyHeaders } from './http/idempotency-headers.js';
 import type { OnResponse } from './http/outcome.js';
 import { ReplayFilter } from './http/replay-filter.js';
 import { checkReplayHeaders, recordedHeaders } from './http/replay-headers.js';
+import { payloadOf } from './http/request-payload.js';
 import { claimOnce, replay, type CaptureOptions, type RouteOptions } from './http/route-call.js';
-import { IdempotencyKeyMissingError } from './idempotency.errors.js';
+import { IdempotencyCallerUnknownError, IdempotencyKeyMissingError } from './idempotency.errors.js';
 import { idempotencyCallChecks, type IdempotencyOptions } from './idempotency-call.options.js';
 import {
   labelOf,
@@ -34,14 +35,15 @@ export interface IdempotentOptions<
   KeyArgs extends unknown[],
   ScopeArgs extends unknown[],
   Instance extends object = object,
-> extends Omit<IdempotencyOptions, 'scope' | 'operation' | 'fingerprint' | 'colocateWith'> {
+> extends Omit<IdempotencyOptions, 'scope' | 'operation' | 'evidence' | 'fingerprint' | 'colocateWith'> {
   /** The key, from the method's arguments. Default, on a route: the request's header. */
   key?: (...args: KeyArgs) => string;
   /**
-   * Separates equal keys of different callers, from the method's arguments. Default, on a route: `request.user` by its id and its tenant or
-   * issuer, else the Authorization header, else the session, else all callers are one. Elsewhere: none.
+   * Separates equal keys of different callers, from the method's arguments; it decides alone. Anything but a non-empty string is refused with a
+   * `ConfigurationError`, so name guests too. Default, on a route: the module's `idempotency.scope`, else `callerScope(request)` and
+   * `callerEvidence(request)`. Elsewhere: none.
    */
-  scope?: (...args: ScopeArgs) => string;
+  scope?: (...args: ScopeArgs) => string | Promise<string>;
   /**
    * Names what the method does: `orders.ship`. Equal keys of different operations are different. On a route the default is its HTTP method, path
    * and version, `POST /accounts/:id/deposits`; a name of your own survives a change of the path. On any other method it is required, since
@@ -77,6 +79,8 @@ export interface IdempotentOptions<
   headers?: IdempotencyHeaders;
   /** Whether a request without a key is refused; else it runs unprotected. Default: the module's `idempotency.required`. */
   required?: boolean;
+  /** Whether a request that nothing tells from those of others is refused. Default: the module's `idempotency.requireCaller`. */
+  requireCaller?: boolean;
   /** The registration to use. Default: the unnamed one. */
   name?: string;
 }
@@ -93,6 +97,7 @@ const checkOptions = check.options({
   replayHeaders: checkReplayHeaders,
   headers: checkHeaders,
   required: check.boolean,
+  requireCaller: check.boolean,
   name: check.nonEmptyString,
 });
 
@@ -216,13 +221,17 @@ async function overHttp(decorated: IdempotentCall, exchange: HttpExchange): Prom
     idempotency,
     exchange,
     key,
-    () =>
-      runOptions(options, {
+    () => {
+      const ofCall = {
         operation: operationOf(decorated),
         colocateWith: options.colocateWith?.(...args),
-        scope: options.scope?.(...args) ?? callerScope(request),
-        fingerprint: options.fingerprint ? options.fingerprint(...args) : payloadOf(request),
-      }),
+        fingerprint: options.fingerprint ? (options.fingerprint(...args) ?? null) : payloadOf(request),
+      };
+      const given = givenScope(decorated, request);
+      if (given === undefined)
+        return runOptions(options, { ...ofCall, ...callerOfRequest(decorated, request) });
+      return given.then((scope) => runOptions(options, { ...ofCall, scope, evidence: undefined }));
+    },
     decorated.captureOf(idempotency),
   );
   return claimed.kind === 'run'
@@ -230,6 +239,39 @@ async function overHttp(decorated: IdempotentCall, exchange: HttpExchange): Prom
     : claimed.read((result) =>
         replay(exchange, result, { codec: options.codec ?? idempotency.defaults.codec, headers }),
       );
+}
+
+/** What the application says whose call it is; undefined where it leaves that to the library. */
+function givenScope(
+  { options, call, idempotency, site }: IdempotentCall,
+  request: HttpRequest,
+): Promise<string> | undefined {
+  if (options.scope)
+    return checkedScope(
+      options.scope(...call.args),
+      `@Idempotent({ scope }) of ${labelOf(call.instance.constructor, site)}`,
+    );
+  const { scope } = idempotency.defaults;
+  return scope && checkedScope(scope(request), 'idempotency.scope of the module');
+}
+
+async function checkedScope(given: string | Promise<string>, from: string): Promise<string> {
+  const scope: unknown = await given;
+  if (check.isText(scope)) return scope;
+  throw new ConfigurationError(
+    `${from} must give a non-empty string, and gave ${describe(scope)}. Without one, callers would be taken for each other. ` +
+      `Give those without a name of their own one for all, such as 'guest', or refuse them in a guard`,
+  );
+}
+
+function callerOfRequest(
+  { options, idempotency }: IdempotentCall,
+  request: HttpRequest,
+): Pick<OfCall, 'scope' | 'evidence'> {
+  const { scope, evidence, isKnown } = callerOf(request);
+  if (!isKnown && (options.requireCaller ?? idempotency.defaults.requireCaller))
+    throw new IdempotencyCallerUnknownError();
+  return { scope, evidence };
 }
 
 /** @param lacksRequest whether the method is a route, and no request is known that calls it */
@@ -247,16 +289,21 @@ async function byArguments(decorated: IdempotentCall, lacksRequest: boolean): Pr
     );
   }
   const key = options.key(...args);
-  const scope = options.scope?.(...args) ?? '';
+  const scope = options.scope
+    ? await checkedScope(
+        options.scope(...args),
+        `@Idempotent({ scope }) of ${labelOf(call.instance.constructor, site)}`,
+      )
+    : '';
   const operation = operationOf(decorated);
   const colocateWith = options.colocateWith?.(...args);
-  const fingerprint = options.fingerprint?.(...args);
+  const fingerprint = options.fingerprint && (options.fingerprint(...args) ?? null);
   const name = { scope, operation, key };
   if (isPartOfRun(idempotency, (run) => isSameCall(run.name, name))) return await call.proceed();
 
   const running = { kind: 'run' as const, idempotency, name, exchange: undefined, isRunning: true };
   try {
-    const asked = runOptions(options, { operation, colocateWith, scope, fingerprint });
+    const asked = runOptions(options, { operation, colocateWith, scope, evidence: undefined, fingerprint });
     return await idempotency.run(key, () => withinCall(running, () => call.proceed()), asked);
   } finally {
     running.isRunning = false;
@@ -264,8 +311,7 @@ async function byArguments(decorated: IdempotentCall, lacksRequest: boolean): Pr
 }
 
 /** What is known of one call only. */
-type OfCall = Pick<RouteOptions, 'operation' | 'scope'> &
-  Pick<IdempotencyOptions, 'colocateWith' | 'fingerprint'>;
+type OfCall = Pick<EveryOption, 'operation' | 'scope' | 'evidence' | 'colocateWith' | 'fingerprint'>;
 
 /** With no option left out. */
 type EveryOption = { [Name in keyof Required<RouteOptions>]: RouteOptions[Name] };
@@ -273,10 +319,11 @@ type EveryOption = { [Name in keyof Required<RouteOptions>]: RouteOptions[Name] 
 /** What goes to the service: the decorator's options as they are, and what belongs to the call. Written out, since a spread of as many fields costs more than a hash. */
 const runOptions = (
   options: AnyOptions,
-  { operation, scope, colocateWith, fingerprint }: OfCall,
+  { operation, scope, evidence, colocateWith, fingerprint }: OfCall,
 ): EveryOption => ({
   operation,
   scope,
+  evidence,
   colocateWith,
   fingerprint,
   ttlMs: options.ttlMs,

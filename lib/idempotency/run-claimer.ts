@@ -10,6 +10,7 @@ import type { WorkInFlight } from '../redis/work-in-flight.js';
 import type { ClaimReply } from './claim.script.js';
 import { DuplicateWaits, type WaitOutcome } from './duplicate-waits.js';
 import {
+  IdempotencyCallerMismatchError,
   IdempotencyInFlightError,
   IdempotencyMismatchError,
   IdempotencyRecordError,
@@ -60,7 +61,7 @@ export class RunClaimer {
   /**
    * One round trip, or none where this process's cache has the result.
    *
-   * @throws IdempotencyInFlightError, IdempotencyMismatchError, IdempotencyRecordError
+   * @throws IdempotencyInFlightError, IdempotencyCallerMismatchError, IdempotencyMismatchError, IdempotencyRecordError
    * @throws RedisUnavailableError when the key could not be claimed in time; what may have been claimed is released again
    */
   async claim(request: ClaimRequest): Promise<Claim> {
@@ -102,7 +103,10 @@ export class RunClaimer {
     } catch (error) {
       if (error instanceof IdempotencyInFlightError) report('in-flight', { error });
       else if (error instanceof IdempotencyMismatchError) report('mismatch', { error });
-      else if (waited || error instanceof IdempotencyRecordError) report('failed', { error });
+      else if (error instanceof IdempotencyCallerMismatchError) {
+        report('caller-mismatch', { error });
+        this.warnOfCaller(request);
+      } else if (waited || error instanceof IdempotencyRecordError) report('failed', { error });
       // Who waited knows of a run that may be going on.
       else if (error instanceof RedisUnavailableError && onUnavailable === 'run')
         return this.unprotected(request, error);
@@ -166,6 +170,14 @@ export class RunClaimer {
 
   private giveBack(owner: Owner, request: ClaimRequest): void {
     void this.finish(this.store.release(owner, memoryMsOf(request), Deadline.in(request.leaseMs)), request);
+  }
+
+  /** The client is told no more than that another caller has the key; how to mend a refusal that is wrong is for the log. */
+  private warnOfCaller({ operation }: ClaimRequest): void {
+    this.logger.warn(
+      `A call${operation && ` of ${operation}`} was refused: its idempotency key was used before with another credential, session, tenant or host. ` +
+        `If both calls come from one caller, say how to recognise it: @Idempotent({ scope: (…) => … }), or idempotency: { scope: (request) => … } of the module`,
+    );
   }
 
   private unprotected(request: ClaimRequest, error: RedisUnavailableError): Claim {

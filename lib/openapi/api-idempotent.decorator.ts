@@ -70,6 +70,7 @@ export function ApiIdempotent(options: ApiIdempotentOptions = {}): MethodDecorat
       'IDEMPOTENCY_IN_FLIGHT',
       'IDEMPOTENCY_RESULT_UNAVAILABLE',
       'IDEMPOTENCY_MISMATCH',
+      'IDEMPOTENCY_CALLER_MISMATCH',
       'IDEMPOTENCY_OUTCOME_UNKNOWN',
     ];
     if (!mark.hasKey) problems.unshift('IDEMPOTENCY_KEY_INVALID');

@@ -1,6 +1,7 @@
 import { OutcomeUnknownError, RedisUnavailableError, type AtomicRedisError } from '../atomic-redis.errors.js';
 import { CounterLimitError } from '../counters/counter.errors.js';
 import {
+  IdempotencyCallerMismatchError,
   IdempotencyInFlightError,
   IdempotencyKeyInvalidError,
   IdempotencyKeyMissingError,
@@ -22,6 +23,7 @@ const EXAMPLES = {
   IDEMPOTENCY_RESULT_UNAVAILABLE: new IdempotencyResultUnavailableError('too-large'),
   IDEMPOTENCY_OUTCOME_UNKNOWN: new IdempotencyResultUnavailableError('outcome-unknown'),
   IDEMPOTENCY_MISMATCH: new IdempotencyMismatchError(),
+  IDEMPOTENCY_CALLER_MISMATCH: new IdempotencyCallerMismatchError(),
   TRANSACTION_CONFLICT: new TransactionConflictError(['key'], 50, 1_000),
   TRANSACTION_TIMEOUT: new TransactionTimeoutError(['key'], 10_000),
   COUNTER_LIMIT: new CounterLimitError('key', 0, -1, 0),

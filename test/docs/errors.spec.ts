@@ -32,6 +32,8 @@ const KINDS: readonly AtomicRedisError[] = [
   new library.IdempotencyKeyInvalidError('a string', 1),
   new library.IdempotencyInFlightError(1),
   new library.IdempotencyMismatchError(),
+  new library.IdempotencyCallerMismatchError(),
+  new library.IdempotencyCallerUnknownError(),
   new library.IdempotencyResultUnavailableError('too-large'),
   new library.IdempotencyResultUnavailableError('outcome-unknown'),
   new library.IdempotencyRecordError(),

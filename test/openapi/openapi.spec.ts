@@ -154,7 +154,7 @@ describe('nestjs-atomic-redis/openapi', () => {
     expect(codesOf('POST /orders')).toEqual({
       400: ['IDEMPOTENCY_KEY_MISSING', 'IDEMPOTENCY_KEY_INVALID'],
       409: ['IDEMPOTENCY_IN_FLIGHT', 'IDEMPOTENCY_RESULT_UNAVAILABLE'],
-      422: ['IDEMPOTENCY_MISMATCH'],
+      422: ['IDEMPOTENCY_MISMATCH', 'IDEMPOTENCY_CALLER_MISMATCH'],
       503: ['IDEMPOTENCY_OUTCOME_UNKNOWN', 'REDIS_UNAVAILABLE'],
     });
     for (const status of ['409', '503'])
@@ -237,7 +237,7 @@ describe('nestjs-atomic-redis/openapi', () => {
     const pattern = new RegExp(operation('POST /orders').parameters[0]!.schema.pattern!, 'u');
     const accepts = (value: string): boolean => {
       try {
-        const request = { rawHeaders: ['Idempotency-Key', value] };
+        const request = { headers: { 'idempotency-key': value } };
         return keyFromHeader(request as never, 'Idempotency-Key') !== undefined;
       } catch {
         return false;

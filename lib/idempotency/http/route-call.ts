@@ -24,14 +24,32 @@ export function claimOnce(
   idempotency: IdempotencyService,
   exchange: HttpExchange,
   key: string,
-  optionsOf: () => RouteOptions,
+  optionsOf: () => RouteOptions | Promise<RouteOptions>,
   capture: CaptureOptions,
 ): Promise<ExchangeClaim> {
   if (!exchange.claim) {
     const options = optionsOf();
-    exchange.claim = claim(idempotency, exchange, key, options, capture);
+    exchange.claim =
+      options instanceof Promise
+        ? claimLater(idempotency, exchange, key, options, capture)
+        : claim(idempotency, exchange, key, options, capture);
   }
   return exchange.claim;
+}
+
+async function claimLater(
+  idempotency: IdempotencyService,
+  exchange: HttpExchange,
+  key: string,
+  options: Promise<RouteOptions>,
+  capture: CaptureOptions,
+): Promise<ExchangeClaim> {
+  try {
+    return await claim(idempotency, exchange, key, await options, capture);
+  } catch (error) {
+    exchange.claim = undefined;
+    throw error;
+  }
 }
 
 async function claim(
