@@ -28,8 +28,9 @@ class ProblemException extends HttpException {
   constructor(error: AtomicRedisError, problem: Problem) {
     super(problem, problem.status, { cause: error });
     const { name, stack } = error;
+    const { status } = problem;
     // The message may go to the client, so it is that of the problem. The error's own may name keys; the log has it.
-    Object.assign(this, error, { name, message: problem.detail });
+    Object.assign(this, error, { name, message: problem.detail, response: problem, status });
     if (stack !== undefined) this.stack = stack;
     standInFor(error, this);
   }

@@ -52,14 +52,14 @@ function wrap(type: Handler, prototype: Record<string, Handler>, name: string): 
   const found = prototype[name]!;
   if (Object.hasOwn(prototype, name) && handlers.has(found)) return;
   const handler = handlers.get(found) ?? found;
-  const index = askForResponse(type, prototype, name, handler);
+  const { index, length } = askForResponse(type, prototype, name, handler);
   const edge = new Proxy(handler, {
     apply(inner, self: unknown, args: unknown[]) {
       const response = args.length > index ? args[index] : undefined;
       if (args.length === index + 1 && (response === undefined || response === null)) args.pop();
       // Other code than Nest's router: a service, super.create(), a message pattern on the same method.
       if (!isResponse(response)) return Reflect.apply(inner, self, args);
-      args.length = index;
+      args.length = length;
       beginAgain(response);
       let result: unknown;
       try {
@@ -80,14 +80,14 @@ function wrap(type: Handler, prototype: Record<string, Handler>, name: string): 
 
 /**
  * Has Nest give the handler the response behind its last argument, without leaving the sending to the handler.
- * @returns the index of it
+ * @returns the index of it, and how many arguments the handler has without it
  */
 function askForResponse(
   type: Handler,
   prototype: Record<string, Handler>,
   name: string,
   handler: Handler,
-): number {
+): { index: number; length: number } {
   // Nest takes a handler's parameters from the class that has the method, which a mixin may have copied it from.
   const owner = (prototype as { constructor?: unknown }).constructor as Handler & {
     prototype: Record<string, Handler>;
@@ -96,7 +96,8 @@ function askForResponse(
   const target = owner?.prototype === prototype ? owner : type;
   const given = (Reflect.getMetadata(ROUTE_ARGUMENTS, host, name) ?? {}) as RouteArguments;
   const own = Object.entries(given).filter(([key]) => isOwnArgument(key));
-  const index = Math.max(handler.length, ...own.map(([, argument]) => argument.index + 1));
+  const length = Math.max(0, ...own.map(([, argument]) => argument.index + 1));
+  const index = Math.max(handler.length, length);
   const edge = { index, data: undefined, pipes: [] };
   Reflect.defineMetadata(
     ROUTE_ARGUMENTS,
@@ -113,7 +114,7 @@ function askForResponse(
     const types: unknown = Reflect.getMetadata(PARAMETER_TYPES, host.prototype as object, name);
     if (types) Reflect.defineMetadata(PARAMETER_TYPES, types, prototype, name);
   }
-  return index;
+  return { index, length };
 }
 
 const isResponse = (value: unknown): value is RouteResponse => {

@@ -6,6 +6,7 @@ import {
   mixin,
   Module,
   Post,
+  Scope,
   VersioningType,
   type DynamicModule,
   type INestApplication,
@@ -188,6 +189,25 @@ describe('which methods are one operation', () => {
       expect(await app.get<Notifier>(channel, { strict: false }).send('7')).toBe(channel);
     expect(sent).toEqual(['email 7', 'sms 7']);
     expect(() => app.get(IdempotencyService).operationOf(Notifier, 'send')).toThrow(/one for all instances/);
+  });
+
+  it('[ID-21] keeps no name that a callback makes for each request', async () => {
+    let made = 0;
+    @Injectable({ scope: Scope.TRANSIENT })
+    class Tenants {
+      readonly name = `tenant ${++made}`;
+
+      @Idempotent({ operation: (self: Tenants) => self.name, key: () => 'k' })
+      async run(): Promise<string> {
+        return this.name;
+      }
+    }
+    const app = await start({ providers: [Tenants] });
+    const { operations } = app.get(IdempotencyService);
+    const names = new Set<string>();
+    for (let i = 0; i < 50; i++) names.add(await (await app.resolve(Tenants)).run());
+    expect(names.size).toBe(50);
+    expect((operations as unknown as { owners: Map<string, unknown> }).owners.size).toBe(0);
   });
 
   it('[ID-21] refuses a class that Nest makes later with a name that is taken, or with none', async () => {

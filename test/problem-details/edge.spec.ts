@@ -374,6 +374,48 @@ describe.each(['express', 'fastify'])('the edge of a route on %s', (platform) =>
     expect(await ask(app!, '/v2/feature/two/own')).toMatchObject({ status: 503, retryAfter: '1' });
   });
 
+  it('[ERR-1] is there in methods that a mixin copied, and in a class behind a Proxy, with their parameters', async () => {
+    class Mixed {
+      @Get(':id')
+      async mixed(@Param('id') id: string): Promise<never> {
+        throw new CounterLimitError(id, 3, 1, 3);
+      }
+    }
+    @Controller('copied')
+    class CopyController {}
+    for (const name of ['constructor', 'mixed']) {
+      const descriptor = Object.getOwnPropertyDescriptor(Mixed.prototype, name)!;
+      Object.defineProperty(CopyController.prototype, name, descriptor);
+    }
+    const behindProxy = <T extends object>(type: T): T => new Proxy(type, {});
+    @Controller('proxied')
+    @behindProxy
+    class ProxiedController extends Mixed {
+      @Get('own/:id')
+      async own(@Param('id') id: string): Promise<never> {
+        throw new CounterLimitError(id, 3, 1, 3);
+      }
+    }
+    const keys: unknown[] = [];
+    class Spy implements NestInterceptor {
+      intercept(_: unknown, next: CallHandler): Observable<unknown> {
+        return next.handle().pipe(
+          catchError((error: unknown) => {
+            keys.push(error instanceof CounterLimitError && error.key);
+            return throwError(() => error);
+          }),
+        );
+      }
+    }
+    await start({
+      controllers: [CopyController, ProxiedController],
+      configure: (one) => void one.useGlobalInterceptors(new Spy()),
+    });
+    for (const path of ['copied/a', 'proxied/b', 'proxied/own/c'])
+      expect(await ask(app!, `/${path}`)).toMatchObject({ status: 409, body: { code: 'COUNTER_LIMIT' } });
+    expect(keys).toEqual(['a', 'b', 'c']);
+  });
+
   it('[ERR-1] answers what a guard or an interceptor throws by the module’s own filter', async () => {
     class Guard implements CanActivate {
       canActivate(): boolean {
