@@ -1,6 +1,6 @@
 import { UseInterceptors } from '@nestjs/common';
 import { DEFAULT_REGISTRATION } from '../atomic-redis.constants.js';
-import { ConfigurationError, describe } from '../atomic-redis.errors.js';
+import { ConfigurationError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import {
   siteOf,
@@ -11,14 +11,14 @@ import {
 } from '../method-wrapping/wrap-method.js';
 import { markIdempotent, operationName } from './boot-check.js';
 import { isPartOfRun, isSameCall, withinCall } from './current-call.js';
-import { callerOf } from './http/caller.js';
 import { HttpExchangeInterceptor, refuseEvents, type HttpExchange } from './http/http-exchange.js';
-import { IDEMPOTENCY_HEADER, isSafe, keyFromHeader, routeOf, type HttpRequest } from './http/http-request.js';
+import { IDEMPOTENCY_HEADER, isSafe, keyFromHeader, routeOf } from './http/http-request.js';
 import { payloadOf } from './http/request-payload.js';
 import { claimOnce, replay, type RouteOptions } from './http/route-call.js';
-import { IdempotencyCallerUnknownError, IdempotencyKeyMissingError } from './idempotency.errors.js';
+import { IdempotencyKeyMissingError } from './idempotency.errors.js';
 import { idempotencyCallChecks, type IdempotencyOptions } from './idempotency-call.options.js';
 import type { IdempotencyService } from './idempotency.service.js';
+import { callerOfRequest, scopeOfArguments, type ScopeSource } from './request-scope.js';
 
 /** Of `@Idempotent`. The callbacks take the arguments of the method. */
 export interface IdempotentOptions<KeyArgs extends unknown[], ScopeArgs extends unknown[]> extends Omit<
@@ -157,48 +157,15 @@ async function overHttp(decorated: IdempotentCall, exchange: HttpExchange): Prom
       colocateWith: options.colocateWith?.(...args),
       fingerprint: options.fingerprint ? (options.fingerprint(...args) ?? null) : payloadOf(request),
     };
-    const given = givenScope(decorated, request);
-    if (given === undefined)
-      return runOptions(options, { ...ofCall, ...callerOfRequest(decorated, request) });
-    return given.then((scope) => runOptions(options, { ...ofCall, scope, evidence: undefined }));
+    const caller = callerOfRequest(scopeSourceOf(decorated), args, request);
+    return caller instanceof Promise
+      ? caller.then((scope) => runOptions(options, ofCall, scope, undefined))
+      : runOptions(options, ofCall, caller.scope, caller.evidence);
   });
   return claimed.kind === 'run'
     ? await claimed.run.handle(() => call.proceed())
     : claimed.read((result) => replay(exchange, result, options.codec ?? idempotency.defaults.codec));
 }
-
-/** What the application says whose call it is; undefined where it leaves that to the library. */
-function givenScope(
-  { options, call, idempotency, site }: IdempotentCall,
-  request: HttpRequest,
-): Promise<string> | undefined {
-  if (options.scope)
-    return checkedScope(options.scope(...call.args), `@Idempotent({ scope }) of ${nameOf(call, site)}`);
-  const { scope } = idempotency.defaults;
-  return scope && checkedScope(scope(request), 'idempotency.scope of the module');
-}
-
-async function checkedScope(given: string | Promise<string>, from: string): Promise<string> {
-  const scope: unknown = await given;
-  if (check.isText(scope)) return scope;
-  throw new ConfigurationError(
-    `${from} must give a non-empty string, and gave ${describe(scope)}. Without one, callers would be taken for each other. ` +
-      `Give those without a name of their own one for all, such as 'guest', or refuse them in a guard`,
-  );
-}
-
-function callerOfRequest(
-  { options, idempotency }: IdempotentCall,
-  request: HttpRequest,
-): Pick<OfCall, 'scope' | 'evidence'> {
-  const { scope, evidence, isKnown } = callerOf(request);
-  if (!isKnown && (options.requireCaller ?? idempotency.defaults.requireCaller))
-    throw new IdempotencyCallerUnknownError();
-  return { scope, evidence };
-}
-
-const nameOf = ({ instance }: MethodCall, site: MethodSite): string =>
-  operationName(instance.constructor, site);
 
 async function byArguments(decorated: IdempotentCall): Promise<unknown> {
   const { options, call, idempotency, site } = decorated;
@@ -210,9 +177,7 @@ async function byArguments(decorated: IdempotentCall): Promise<unknown> {
     );
   }
   const key = options.key(...args);
-  const scope = options.scope
-    ? await checkedScope(options.scope(...args), `@Idempotent({ scope }) of ${nameOf(call, site)}`)
-    : '';
+  const scope = (await scopeOfArguments(scopeSourceOf(decorated), args)) ?? '';
   const operation = operationOf(decorated, (name) => name);
   const colocateWith = options.colocateWith?.(...args);
   const fingerprint = options.fingerprint && (options.fingerprint(...args) ?? null);
@@ -221,7 +186,7 @@ async function byArguments(decorated: IdempotentCall): Promise<unknown> {
 
   const running = { kind: 'run' as const, idempotency, name, exchange: undefined, isRunning: true };
   try {
-    const asked = runOptions(options, { operation, colocateWith, scope, evidence: undefined, fingerprint });
+    const asked = runOptions(options, { operation, colocateWith, fingerprint }, scope, undefined);
     return await idempotency.run(key, () => withinCall(running, () => call.proceed()), asked);
   } finally {
     running.isRunning = false;
@@ -229,7 +194,7 @@ async function byArguments(decorated: IdempotentCall): Promise<unknown> {
 }
 
 /** What is known of one call only. */
-type OfCall = Pick<EveryOption, 'operation' | 'scope' | 'evidence' | 'colocateWith' | 'fingerprint'>;
+type OfCall = Pick<EveryOption, 'operation' | 'colocateWith' | 'fingerprint'>;
 
 /** With no option left out. */
 type EveryOption = { [Name in keyof Required<RouteOptions>]: RouteOptions[Name] };
@@ -237,7 +202,9 @@ type EveryOption = { [Name in keyof Required<RouteOptions>]: RouteOptions[Name] 
 /** What goes to the service: the decorator's options as they are, and what belongs to the call. Written out, since a spread of as many fields costs more than a hash. */
 const runOptions = (
   options: AnyOptions,
-  { operation, scope, evidence, colocateWith, fingerprint }: OfCall,
+  { operation, colocateWith, fingerprint }: OfCall,
+  scope: string,
+  evidence: string | undefined,
 ): EveryOption => ({
   operation,
   scope,
@@ -255,6 +222,13 @@ const runOptions = (
   durability: options.durability,
   onError: options.onError,
   propagation: options.propagation,
+});
+
+const scopeSourceOf = ({ options, idempotency, call, site }: IdempotentCall): ScopeSource => ({
+  scope: options.scope,
+  requireCaller: options.requireCaller,
+  defaults: idempotency.defaults,
+  nameOf: () => operationName(call.instance.constructor, site),
 });
 
 /** @param byDefault makes it of class and method: `OrdersService.create` */
