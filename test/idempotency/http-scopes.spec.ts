@@ -19,7 +19,7 @@ import { gate, useInstances } from './support.js';
 let runs = 0;
 
 /** As applications look users up: later, and none for guests. */
-const userOf = async (request: AnyRequest): Promise<string> => {
+const userOf = async (request: Pick<AnyRequest, 'headers'>): Promise<string> => {
   await Promise.resolve();
   return request.headers['set-user'] as string;
 };
@@ -79,7 +79,7 @@ describe.each(PLATFORMS)('the scope that an application gives on %s', (platform)
 
   it('[ID-5] of the module decides alone, also later, and the decorator’s goes first', async () => {
     const scope = jest.fn(userOf);
-    await start({ scope: (request) => scope(request as AnyRequest) });
+    await start({ scope: (request) => scope(request) });
     expect(await as('/default', 'ada', { authorization: 'Bearer 1' })).toMatchObject({ body: '{"run":1}' });
     expect(await as('/default', 'ada', { authorization: 'Bearer 2', 'x-tenant-id': 'blue' })).toMatchObject({
       status: 201,
@@ -100,7 +100,7 @@ describe.each(PLATFORMS)('the scope that an application gives on %s', (platform)
     ['/default', 'idempotency.scope of the module'],
     ['/guests', 'scope of @Idempotent() on OrdersController.guests'],
   ])('[ID-5] is refused on %s where it is none, and names itself', async (path, named) => {
-    await start({ scope: (request) => userOf(request as AnyRequest) });
+    await start({ scope: (request) => userOf(request) });
     const error = jest.spyOn(Logger.prototype, 'error').mockImplementation();
     try {
       const counts = await countCommands(redis.client, async () => {
