@@ -1,6 +1,6 @@
 import { UseFilters, UseInterceptors } from '@nestjs/common';
 import { DEFAULT_REGISTRATION } from '../atomic-redis.constants.js';
-import { ConfigurationError, describe } from '../atomic-redis.errors.js';
+import { ConfigurationError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import {
   siteOf,
@@ -10,16 +10,15 @@ import {
   type MethodSite,
 } from '../method-wrapping/wrap-method.js';
 import { isPartOfRun, isSameCall, withinCall } from './current-call.js';
-import { callerOf } from './http/caller.js';
 import { HttpExchangeInterceptor, markOurs, refuseEvents, type HttpExchange } from './http/http-exchange.js';
-import { isSafe, keyFromHeader, type HttpRequest } from './http/http-request.js';
+import { isSafe, keyFromHeader } from './http/http-request.js';
 import { checkHeaders, echoKey, headersOf, type IdempotencyHeaders } from './http/idempotency-headers.js';
 import type { OnResponse } from './http/outcome.js';
 import { ReplayFilter } from './http/replay-filter.js';
 import { checkReplayHeaders, recordedHeaders } from './http/replay-headers.js';
 import { payloadOf } from './http/request-payload.js';
 import { claimOnce, replay, type CaptureOptions, type RouteOptions } from './http/route-call.js';
-import { IdempotencyCallerUnknownError, IdempotencyKeyMissingError } from './idempotency.errors.js';
+import { IdempotencyKeyMissingError } from './idempotency.errors.js';
 import { idempotencyCallChecks, type IdempotencyOptions } from './idempotency-call.options.js';
 import {
   labelOf,
@@ -29,6 +28,7 @@ import {
   type IdempotentMark,
 } from './idempotent-mark.js';
 import type { IdempotencyService } from './idempotency.service.js';
+import { callerOfRequest, scopeOfArguments, type ScopeSource } from './request-scope.js';
 
 /** Of `@Idempotent`. The callbacks take the arguments of the method. */
 export interface IdempotentOptions<
@@ -227,10 +227,10 @@ async function overHttp(decorated: IdempotentCall, exchange: HttpExchange): Prom
         colocateWith: options.colocateWith?.(...args),
         fingerprint: options.fingerprint ? (options.fingerprint(...args) ?? null) : payloadOf(request),
       };
-      const given = givenScope(decorated, request);
-      if (given === undefined)
-        return runOptions(options, { ...ofCall, ...callerOfRequest(decorated, request) });
-      return given.then((scope) => runOptions(options, { ...ofCall, scope, evidence: undefined }));
+      const caller = callerOfRequest(scopeSourceOf(decorated), args, request);
+      return caller instanceof Promise
+        ? caller.then((scope) => runOptions(options, ofCall, scope, undefined))
+        : runOptions(options, ofCall, caller.scope, caller.evidence);
     },
     decorated.captureOf(idempotency),
   );
@@ -239,39 +239,6 @@ async function overHttp(decorated: IdempotentCall, exchange: HttpExchange): Prom
     : claimed.read((result) =>
         replay(exchange, result, { codec: options.codec ?? idempotency.defaults.codec, headers }),
       );
-}
-
-/** What the application says whose call it is; undefined where it leaves that to the library. */
-function givenScope(
-  { options, call, idempotency, site }: IdempotentCall,
-  request: HttpRequest,
-): Promise<string> | undefined {
-  if (options.scope)
-    return checkedScope(
-      options.scope(...call.args),
-      `@Idempotent({ scope }) of ${labelOf(call.instance.constructor, site)}`,
-    );
-  const { scope } = idempotency.defaults;
-  return scope && checkedScope(scope(request), 'idempotency.scope of the module');
-}
-
-async function checkedScope(given: string | Promise<string>, from: string): Promise<string> {
-  const scope: unknown = await given;
-  if (check.isText(scope)) return scope;
-  throw new ConfigurationError(
-    `${from} must give a non-empty string, and gave ${describe(scope)}. Without one, callers would be taken for each other. ` +
-      `Give those without a name of their own one for all, such as 'guest', or refuse them in a guard`,
-  );
-}
-
-function callerOfRequest(
-  { options, idempotency }: IdempotentCall,
-  request: HttpRequest,
-): Pick<OfCall, 'scope' | 'evidence'> {
-  const { scope, evidence, isKnown } = callerOf(request);
-  if (!isKnown && (options.requireCaller ?? idempotency.defaults.requireCaller))
-    throw new IdempotencyCallerUnknownError();
-  return { scope, evidence };
 }
 
 /** @param lacksRequest whether the method is a route, and no request is known that calls it */
@@ -289,12 +256,7 @@ async function byArguments(decorated: IdempotentCall, lacksRequest: boolean): Pr
     );
   }
   const key = options.key(...args);
-  const scope = options.scope
-    ? await checkedScope(
-        options.scope(...args),
-        `@Idempotent({ scope }) of ${labelOf(call.instance.constructor, site)}`,
-      )
-    : '';
+  const scope = (await scopeOfArguments(scopeSourceOf(decorated), args)) ?? '';
   const operation = operationOf(decorated);
   const colocateWith = options.colocateWith?.(...args);
   const fingerprint = options.fingerprint && (options.fingerprint(...args) ?? null);
@@ -303,7 +265,7 @@ async function byArguments(decorated: IdempotentCall, lacksRequest: boolean): Pr
 
   const running = { kind: 'run' as const, idempotency, name, exchange: undefined, isRunning: true };
   try {
-    const asked = runOptions(options, { operation, colocateWith, scope, evidence: undefined, fingerprint });
+    const asked = runOptions(options, { operation, colocateWith, fingerprint }, scope, undefined);
     return await idempotency.run(key, () => withinCall(running, () => call.proceed()), asked);
   } finally {
     running.isRunning = false;
@@ -311,7 +273,7 @@ async function byArguments(decorated: IdempotentCall, lacksRequest: boolean): Pr
 }
 
 /** What is known of one call only. */
-type OfCall = Pick<EveryOption, 'operation' | 'scope' | 'evidence' | 'colocateWith' | 'fingerprint'>;
+type OfCall = Pick<EveryOption, 'operation' | 'colocateWith' | 'fingerprint'>;
 
 /** With no option left out. */
 type EveryOption = { [Name in keyof Required<RouteOptions>]: RouteOptions[Name] };
@@ -319,7 +281,9 @@ type EveryOption = { [Name in keyof Required<RouteOptions>]: RouteOptions[Name] 
 /** What goes to the service: the decorator's options as they are, and what belongs to the call. Written out, since a spread of as many fields costs more than a hash. */
 const runOptions = (
   options: AnyOptions,
-  { operation, scope, evidence, colocateWith, fingerprint }: OfCall,
+  { operation, colocateWith, fingerprint }: OfCall,
+  scope: string,
+  evidence: string | undefined,
 ): EveryOption => ({
   operation,
   scope,
@@ -337,6 +301,13 @@ const runOptions = (
   durability: options.durability,
   onError: options.onError,
   propagation: options.propagation,
+});
+
+const scopeSourceOf = ({ options, idempotency, call, site }: IdempotentCall): ScopeSource => ({
+  scope: options.scope,
+  requireCaller: options.requireCaller,
+  defaults: idempotency.defaults,
+  nameOf: () => labelOf(call.instance.constructor, site),
 });
 
 function operationOf({ options, call, idempotency, site }: IdempotentCall): string {

@@ -4,7 +4,7 @@ import { callerEvidence, callerScope, ConfigurationError, type CallerRequest } f
 /** What middleware and adapters put on a request, of which the library declares only what it reads. */
 type Loose = { headers?: IncomingHttpHeaders } & Record<string, unknown>;
 
-const request = (given: Loose): CallerRequest => ({ headers: {}, ...given }) as CallerRequest;
+const request = (given: Loose): CallerRequest => ({ headers: {}, ...given });
 const scopeOf = (given: Loose): string => callerScope(request(given));
 const evidenceOf = (given: Loose): string => callerEvidence(request(given));
 

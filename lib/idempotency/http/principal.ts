@@ -229,9 +229,8 @@ function simpleValue(value: unknown): string | undefined {
     case 'bigint':
       return `bigint:${value}`;
     case 'object': {
-      const toJSON = (value as { toJSON?: unknown } | null)?.toJSON;
-      if (typeof toJSON !== 'function') return undefined;
-      const json: unknown = Reflect.apply(toJSON, value, []);
+      if (value === null || !('toJSON' in value) || typeof value.toJSON !== 'function') return undefined;
+      const json: unknown = value.toJSON();
       return typeof json === 'object' ? undefined : simpleValue(json);
     }
     default:
