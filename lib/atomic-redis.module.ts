@@ -12,7 +12,7 @@ import { ModulesContainer } from '@nestjs/core';
 import { OPTIONS, REGISTRATION_NAME } from './atomic-redis.constants.js';
 import { ConfigurationError, describe } from './atomic-redis.errors.js';
 import { ConfigurableModuleClass } from './atomic-redis.module-definition.js';
-import { checkIdempotentMethods } from './idempotency/boot-check.js';
+import { arrangeIdempotentRoutes, checkIdempotentMethods } from './idempotency/boot-check.js';
 import { IdempotencyService } from './idempotency/idempotency.service.js';
 import type { ResolvedOptions } from './atomic-redis.options.js';
 import { ListService } from './lists/list.service.js';
@@ -60,6 +60,7 @@ export class AtomicRedisModule
     private readonly modules: ModulesContainer,
   ) {
     super();
+    arrangeIdempotentRoutes(modules);
   }
 
   /**

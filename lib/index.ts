@@ -63,6 +63,8 @@ export type {
   ReplayCacheOptions,
 } from './idempotency/idempotency.options.js';
 export type { ResultCodec, ResultEncryption } from './idempotency/result-codec.js';
+export { isIdempotentReplay } from './idempotency/http/http-exchange.js';
+export type { AnsweredResponse, OnResponse } from './idempotency/http/outcome.js';
 export { callerScope, type Caller } from './idempotency/http/caller.js';
 export type { IdempotentRun } from './idempotency/idempotent-run.js';
 export {

@@ -1,7 +1,7 @@
 import { RequestMethod, type Type } from '@nestjs/common';
 import { MetadataScanner, type ModulesContainer } from '@nestjs/core';
 import { ConfigurationError } from '../atomic-redis.errors.js';
-import { refuseEvents } from './http/http-exchange.js';
+import { moveInnermost, refuseEvents } from './http/http-exchange.js';
 import { versionOf } from './http/http-request.js';
 import type { MethodSite } from '../method-wrapping/wrap-method.js';
 import type { IdempotencyDefaults } from './idempotency.options.js';
@@ -16,6 +16,8 @@ export interface IdempotentMark {
   /** Whether the key comes from the arguments. */
   readonly hasKey: boolean;
   readonly site: MethodSite;
+  /** Whether it is an HTTP route; found out at boot. */
+  isRoute: boolean;
   /** What a description of the route may say; undefined is the module's default. */
   readonly header: string | undefined;
   readonly required: boolean | undefined;
@@ -58,12 +60,28 @@ export function checkIdempotentMethods(
       const name = operationName(type, mark.site);
       refuseEvents(method, name);
       const route = isController ? routeOf(type, method, modulePath) : undefined;
+      if (route !== undefined) mark.isRoute = true;
       if (route === undefined && !mark.hasKey) {
         throw new ConfigurationError(
           `${name} is not an HTTP route, so its idempotency key must come from its arguments: @Idempotent({ key: (…) => … })`,
         );
       }
       operations.claim(mark.operation ?? (route === undefined ? name : `${name} ${route}`), { type, name });
+    }
+  }
+}
+
+/**
+ * Makes the interceptor of each `@Idempotent` route its innermost one. Must run before Nest makes the routes: while
+ * the providers of the module are made.
+ */
+export function arrangeIdempotentRoutes(modules: ModulesContainer): void {
+  const scanner = new MetadataScanner();
+  for (const { type } of classesOf(modules)) {
+    const prototype = type.prototype as Record<string, object>;
+    for (const methodName of scanner.getAllMethodNames(prototype)) {
+      const method = prototype[methodName]!;
+      if (idempotentMarkOf(method)) moveInnermost(method);
     }
   }
 }

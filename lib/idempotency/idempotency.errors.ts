@@ -45,12 +45,19 @@ export class IdempotencyMismatchError extends AtomicRedisError {
 
 /** Why a run that is over has no result to replay. */
 export type TombstoneReason =
-  'not-kept' | 'too-large' | 'not-serializable' | 'response-failed' | 'response-aborted' | 'outcome-unknown';
+  | 'not-kept'
+  | 'too-large'
+  | 'not-serializable'
+  | 'request-specific'
+  | 'response-failed'
+  | 'response-aborted'
+  | 'outcome-unknown';
 
 const REASONS: Record<TombstoneReason, string> = {
   'too-large': 'its result was too large to keep',
   'not-kept': 'its effects were committed before its result was known',
   'not-serializable': 'its result cannot be kept',
+  'request-specific': 'its response fits only the request that it was made for',
   'response-failed': 'its response could not be produced',
   'response-aborted': 'its response broke off',
   'outcome-unknown': 'it failed and what it changed is not known',

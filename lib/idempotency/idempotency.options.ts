@@ -1,6 +1,7 @@
 import * as check from '../atomic-redis.validation.js';
 import { withDefaults } from '../atomic-redis.validation.js';
 import { checkDurability, type DurabilityOptions } from '../redis/durability.js';
+import { checkReplayHeaders } from './http/replay-headers.js';
 import { jsonCodec, type ResultCodec, type ResultEncryption } from './result-codec.js';
 
 /**
@@ -62,6 +63,18 @@ export interface IdempotencyDefaults {
 export interface IdempotencyModuleOptions extends IdempotencyDefaults {
   /** Largest result that is kept, in bytes; a larger one is returned, but a repeated call gets an error. @default 1048576 */
   maxResultBytes?: number;
+  /**
+   * Memory for the responses that this process records at a time, over all registrations, in bytes. Beyond it a
+   * response goes to the client unrecorded, and a repeated request gets an error; one that cannot flow (HTTP/1.0)
+   * is broken off. @default 67108864 (64 MiB)
+   */
+  maxRecordingBytes?: number;
+  /**
+   * Headers of a response that a replay repeats beside `content-type`, `content-language`, `content-disposition`,
+   * `content-encoding`, `content-location`, `cache-control`, `etag`, `last-modified`, `link`, `location`,
+   * `retry-after` and `vary`. Cookies, dates, request ids and headers that frame a message are refused. @default []
+   */
+  replayHeaders?: readonly string[];
   /** Refuse requests to a decorated route that have no idempotency key. @default true */
   required?: boolean;
   /** Keep results of completed runs in this process too, to replay them without asking Redis. Default: none are. */
@@ -85,6 +98,8 @@ const idempotencyDefaults: Omit<ResolvedIdempotencyOptions, Optional> = {
   onUnavailable: 'refuse',
   codec: jsonCodec,
   maxResultBytes: 1_048_576,
+  maxRecordingBytes: 67_108_864,
+  replayHeaders: [],
   required: true,
 };
 
@@ -107,6 +122,8 @@ export const idempotencyDefaultChecks = {
 export const idempotencyOptionChecks: Record<keyof IdempotencyModuleOptions, check.Check> = {
   ...idempotencyDefaultChecks,
   maxResultBytes: check.integer(0, 512 * 1_048_576),
+  maxRecordingBytes: check.integer(0),
+  replayHeaders: checkReplayHeaders,
   required: check.boolean,
   replayCache: check.options(
     { maxBytes: check.integer(1), ttlMs: check.milliseconds() } satisfies Record<

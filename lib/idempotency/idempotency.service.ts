@@ -12,6 +12,7 @@ import { WorkInFlight } from '../redis/work-in-flight.js';
 import { Observed, READ } from '../observability/observed.decorator.js';
 import { errorName, Observer, type Operation } from '../observability/observer.js';
 import { decide, type OnErrorOption } from './error-policy.js';
+import { RecordingBudget } from './http/recording-budget.js';
 import { IdempotencyInFlightError } from './idempotency.errors.js';
 import {
   checkCallOptions,
@@ -51,6 +52,8 @@ export class IdempotencyService {
   readonly defaults: ResolvedIdempotencyOptions;
   /** Which method each operation of `@Idempotent` stands for. @internal */
   readonly operations = new OperationRegistry();
+  /** Bounds what is recorded of responses. @internal */
+  readonly recordingBudget: RecordingBudget;
   private readonly store: RecordStore;
   private readonly claimer: RunClaimer;
 
@@ -63,6 +66,7 @@ export class IdempotencyService {
     @Inject(OPTIONS) options: ResolvedOptions,
   ) {
     this.defaults = options.idempotency;
+    this.recordingBudget = new RecordingBudget(this.defaults.maxRecordingBytes);
     this.store = new RecordStore(connection, scripts, this.defaults.encryption);
     this.claimer = new RunClaimer(this.store, connection, inFlight, this.defaults);
   }

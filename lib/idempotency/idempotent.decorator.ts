@@ -1,4 +1,4 @@
-import { UseInterceptors } from '@nestjs/common';
+import { UseFilters, UseInterceptors } from '@nestjs/common';
 import { DEFAULT_REGISTRATION } from '../atomic-redis.constants.js';
 import { ConfigurationError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
@@ -9,12 +9,20 @@ import {
   type MethodCall,
   type MethodSite,
 } from '../method-wrapping/wrap-method.js';
-import { markIdempotent, operationName } from './boot-check.js';
+import { markIdempotent, operationName, type IdempotentMark } from './boot-check.js';
 import { isPartOfRun, isSameCall, withinCall } from './current-call.js';
 import { callerScope } from './http/caller.js';
-import { HttpExchangeInterceptor, refuseEvents, type HttpExchange } from './http/http-exchange.js';
+import {
+  HttpExchangeInterceptor,
+  markOurs,
+  refuseEvents,
+  type HttpExchange,
+} from './http/http-exchange.js';
 import { IDEMPOTENCY_HEADER, isSafe, keyFromHeader, payloadOf, routeOf } from './http/http-request.js';
-import { claimOnce, replay, type RouteOptions } from './http/route-call.js';
+import type { OnResponse } from './http/outcome.js';
+import { ReplayFilter } from './http/replay-filter.js';
+import { checkReplayHeaders, recordedHeaders } from './http/replay-headers.js';
+import { claimOnce, replay, type CaptureOptions, type RouteOptions } from './http/route-call.js';
 import { IdempotencyKeyMissingError } from './idempotency.errors.js';
 import { idempotencyCallChecks, type IdempotencyOptions } from './idempotency-call.options.js';
 import type { IdempotencyService } from './idempotency.service.js';
@@ -47,6 +55,20 @@ export interface IdempotentOptions<KeyArgs extends unknown[], ScopeArgs extends 
    * and uploaded files; a body that was not parsed does not count. Elsewhere: not compared.
    */
   fingerprint?: (...args: ScopeArgs) => unknown;
+  /**
+   * Decides, on a route, what becomes of the key when the handler answered: `replay` keeps the response, `release`
+   * gives the key back, `hold` lets no call run again. It is called with a response that is complete, before the
+   * client gets its end. Default, also where it throws: the response is kept; 408, 412, 425, 429 and statuses from
+   * 500 on that the handler sent give the key back.
+   */
+  onResponse?: OnResponse;
+  /**
+   * Lets the bytes of a route's response flow to the client as they come; only its end waits until the response
+   * is kept. For long streams. Over HTTP/1.0 a response is held whole all the same. @default false
+   */
+  stream?: boolean;
+  /** Headers of a route's response that a replay repeats, beside those of the module's `replayHeaders`. @default [] */
+  replayHeaders?: readonly string[];
   /** The request header that holds the key. @default 'Idempotency-Key' */
   header?: string;
   /** Whether a request without a key is refused; else it runs unprotected. Default: the module's `idempotency.required`. */
@@ -61,6 +83,9 @@ const checkOptions = check.options({
   scope: check.func,
   colocateWith: check.func,
   fingerprint: check.func,
+  onResponse: check.func,
+  stream: check.boolean,
+  replayHeaders: checkReplayHeaders,
   header: check.nonEmptyString,
   required: check.boolean,
   name: check.nonEmptyString,
@@ -90,18 +115,31 @@ export function Idempotent<KeyArgs extends unknown[] = [], ScopeArgs extends unk
 ): CheckedMethodDecorator<KeyArgs, ScopeArgs> {
   checkOptions('@Idempotent', options);
   return (target, key, descriptor) => {
-    const interceptor = new HttpExchangeInterceptor();
+    const interceptor = markOurs(new HttpExchangeInterceptor(String(key)));
     const { name: registration = DEFAULT_REGISTRATION } = options;
     const { operation, header, required, onDuplicate, onUnavailable } = options;
     const site = siteOf('Idempotent', target, key);
+    const captureOf = captureOptions(options);
+    const mark: IdempotentMark = {
+      registration,
+      operation,
+      hasKey: options.key !== undefined,
+      site,
+      isRoute: false,
+      header,
+      required,
+      onDuplicate,
+      onUnavailable,
+    };
     wrapMethod(
       {
         decorator: 'Idempotent',
         name: options.name,
         around: ({ idempotency }, call) => {
-          const exchange = interceptor.current();
-          const decorated = { idempotency, options: options as AnyOptions, call, site };
-          return exchange ? overHttp(decorated, exchange) : byArguments(decorated);
+          const from = interceptor.current();
+          const decorated = { idempotency, options: options as AnyOptions, captureOf, call, site };
+          if (typeof from === 'object') return overHttp(decorated, from);
+          return byArguments(decorated, mark.isRoute && from === undefined);
         },
       },
       target,
@@ -109,18 +147,14 @@ export function Idempotent<KeyArgs extends unknown[] = [], ScopeArgs extends unk
       descriptor,
     );
     const method = descriptor.value as object;
-    const described = { header, required, onDuplicate, onUnavailable };
-    markIdempotent(method, {
-      registration,
-      operation,
-      hasKey: options.key !== undefined,
-      site,
-      ...described,
-    });
+    markIdempotent(method, mark);
     refuseEvents(method, `${target.constructor.name}.${String(key)}`);
     UseInterceptors(interceptor)(target, key, descriptor);
+    UseFilters(replayFilter)(target, key, descriptor);
   };
 }
+
+const replayFilter = markOurs(new ReplayFilter());
 
 type AnyOptions = IdempotentOptions<unknown[], unknown[]>;
 
@@ -128,8 +162,27 @@ type AnyOptions = IdempotentOptions<unknown[], unknown[]>;
 interface IdempotentCall {
   readonly idempotency: IdempotencyService;
   readonly options: AnyOptions;
+  readonly captureOf: (idempotency: IdempotencyService) => CaptureOptions;
   readonly call: MethodCall;
   readonly site: MethodSite;
+}
+
+/** Returns the options of the decorator for recording a response, with the defaults of a registration; made once for each. */
+function captureOptions({
+  stream = false,
+  replayHeaders,
+  onResponse,
+}: Pick<AnyOptions, 'stream' | 'replayHeaders' | 'onResponse'>): (idempotency: IdempotencyService) => CaptureOptions {
+  const made = new WeakMap<IdempotencyService, CaptureOptions>();
+  return (idempotency) => {
+    let capture = made.get(idempotency);
+    if (!capture) {
+      const headers = recordedHeaders(idempotency.defaults.replayHeaders, replayHeaders);
+      capture = { stream, replayHeaders: headers, onResponse };
+      made.set(idempotency, capture);
+    }
+    return capture;
+  };
 }
 
 /** Async, so that what a callback throws rejects. */
@@ -153,19 +206,25 @@ async function overHttp(decorated: IdempotentCall, exchange: HttpExchange): Prom
       scope: options.scope?.(...args) ?? callerScope(request),
       fingerprint: options.fingerprint ? options.fingerprint(...args) : payloadOf(request),
     }),
+    decorated.captureOf(idempotency),
   );
   return claimed.kind === 'run'
     ? await claimed.run.handle(() => call.proceed())
     : claimed.read((result) => replay(exchange, result, options.codec ?? idempotency.defaults.codec));
 }
 
-async function byArguments(decorated: IdempotentCall): Promise<unknown> {
+/** @param lacksRequest whether the method is a route, and no request is known that calls it */
+async function byArguments(decorated: IdempotentCall, lacksRequest: boolean): Promise<unknown> {
   const { options, call, idempotency, site } = decorated;
   const { args } = call;
-  if (!options.key) {
+  // Without its request a route has no caller: equal keys of different callers would share one record.
+  if (!options.key || (lacksRequest && !options.scope)) {
     if (isPartOfRun(idempotency, (run) => run.exchange !== undefined)) return await call.proceed();
     throw new ConfigurationError(
-      `${operationName(call.instance.constructor, site)} was called by other code than Nest for a request of its own, so its idempotency key must come from its arguments: @Idempotent({ key: (…) => … })`,
+      `${operationName(call.instance.constructor, site)} was called without the request that Nest calls it for. ` +
+        (lacksRequest
+          ? 'A route that other code calls takes key and scope from its arguments: @Idempotent({ key: (…) => …, scope: (…) => … })'
+          : 'Its idempotency key must come from its arguments: @Idempotent({ key: (…) => … })'),
     );
   }
   const key = options.key(...args);
