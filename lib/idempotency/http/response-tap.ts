@@ -112,6 +112,9 @@ export class ResponseTap implements Tap {
   private records = true;
   private sources: Source[] | undefined;
   private isGone = false;
+  /** The number of held chunks that Node.js would have written by now. It writes at the end of a tick. */
+  private flushed = 0;
+  private isFlushing = false;
   /** Whether the real head is out, so that Node.js itself refuses late headers. */
   private flows = false;
   /** Of a response that flows: its Content-Length, what was written of it, and what waits for the end. */
@@ -238,8 +241,18 @@ export class ResponseTap implements Tap {
     if (this.state === 'open' && !this.begin('write') && !this.isFlowing()) return this.passOn('write', args);
     this.recorder.wrote();
     if (chunk && !this.hold(chunk)) return this.flow(chunk, callback);
+    this.flushLater();
     if (callback) process.nextTick(callback);
     return true;
+  }
+
+  private flushLater(): void {
+    if (this.isFlushing) return;
+    this.isFlushing = true;
+    process.nextTick(() => {
+      this.isFlushing = false;
+      this.flushed = this.chunks.length;
+    });
   }
 
   private isFlowing(): boolean {
@@ -400,17 +413,31 @@ export class ResponseTap implements Tap {
   private takeDestroy(args: unknown[]): unknown {
     const { state, recorder, response } = this;
     const status = this.head?.status ?? response.statusCode;
-    const isHeld = state === 'begun' && !this.isGone;
-    if (state === 'ended') this.release();
-    else {
-      this.pass();
-      recorder.lost('broken', status);
+    if (state === 'ended') {
+      this.release();
+      return this.passOn('destroy', args);
     }
-    if (!isHeld) return this.passOn('destroy', args);
-    // Node.js writes what was held in the next tick; before that, it would be destroyed with the connection.
+    // Without the tap, HTTP/1 would destroy what was written in this tick with the connection.
+    const hasSent = this.isHttp2 || this.flushed > 0 || this.head?.by === 'flushHeaders';
+    const isSent = state === 'begun' && !this.isGone && hasSent;
+    if (!this.isHttp2) this.chunks.length = Math.min(this.chunks.length, this.flushed);
+    if (isSent || state !== 'begun') this.pass();
+    else this.drop();
+    recorder.lost('broken', status);
+    if (!isSent) return this.passOn('destroy', args);
     this.state = 'broken';
-    process.nextTick(() => this.passOn('destroy', args));
+    const destroy = (): unknown => this.passOn('destroy', args);
+    if (this.isHttp2) setImmediate(destroy);
+    else process.nextTick(destroy);
     return response;
+  }
+
+  /** Lets the response pass without what was held. */
+  private drop(): void {
+    this.state = 'passing';
+    unmark(this.response);
+    if (this.isGone) this.tellGone();
+    this.reset();
   }
 
   private callBroken(name: Method, args: unknown[]): unknown {
