@@ -61,7 +61,7 @@ async function ending(script: Script, attempt: Attempt, reply: AnyReply | undefi
       if (attempt.status !== undefined) setStatus(reply!, attempt.status);
       return VALUES[how.value](textOf(how.size));
     case 'throw':
-      throw errorOf(how.error);
+      throw planned(script, how.error);
     case 'stream': {
       if (attempt.status !== undefined) setStatus(reply!, attempt.status);
       const length = how.hasLength ? how.size : undefined;
@@ -75,7 +75,7 @@ async function ending(script: Script, attempt: Attempt, reply: AnyReply | undefi
       await respond(how, reply!);
       if (how.thenThrows === undefined) return undefined;
       await script.untilEnded(300);
-      throw errorOf(how.thenThrows);
+      throw planned(script, how.thenThrows);
     case 'respond-partly': {
       const raw = reply!.raw ?? (reply as unknown as ServerResponse);
       raw.setHeader('content-type', 'text/plain');
@@ -92,7 +92,13 @@ async function ending(script: Script, attempt: Attempt, reply: AnyReply | undefi
       break;
   }
   await script.hang();
-  throw new Error('the case is over');
+  throw planned(script, { kind: 'plain' });
+}
+
+function planned(script: Script, kind: ErrorKind): unknown {
+  const error = errorOf(kind);
+  script.planned.add(error);
+  return error;
 }
 
 /** With headers of which some are replayed and some must not be. */

@@ -19,6 +19,8 @@ export interface Prediction {
   readonly fates: ReadonlySet<Fate>;
   /** The rule they follow from. */
   readonly because: string;
+  /** Whether the handler resolves and never answers. */
+  readonly mayHang: boolean;
   /** Whether the first client sees what it would see without the decorator. */
   readonly sameWire: boolean;
   /** Whether a kept response is the one that the first client saw. */
@@ -29,6 +31,7 @@ export interface Prediction {
 interface Story {
   /** Of the handler's last call. */
   last: Attempt;
+  settled: Settlement;
   calls: number;
   /** Somebody asked for the handler again after it had resolved, or while it ran. */
   askedAgain: 'never' | 'after' | 'beside';
@@ -47,37 +50,67 @@ const frees = (status: number): boolean => [408, 412, 425, 429].includes(status)
 /** Which statuses have no representation to give to another request. */
 const isPartial = (status: number): boolean => status === 206 || status === 304;
 
-/** @param twin the first answer of the same route without the decorator to a client that stays */
-export function predict(plan: Case, twin: WireAnswer | undefined, twinCalls: number): Prediction {
+/** What the same route without the decorator does for a client that stays. */
+export interface Twin {
+  readonly answer: WireAnswer | undefined;
+  /** Of the handler. */
+  readonly calls: number;
+  /** Those that rejected for another reason than planned. */
+  readonly brokenCalls: ReadonlySet<number>;
+}
+
+export function predict(plan: Case, { answer: twin, calls, brokenCalls }: Twin): Prediction {
   const { around, client, route } = plan;
-  if (twinCalls === 0) return always('released', 'the handler was never reached');
-  const story = tell(plan);
+  if (calls === 0) return always('released', 'the handler was never reached');
+  const story = tell(plan, brokenCalls);
   // What never ends is held for ever.
   const { ending } = story.last;
+  const mayHang =
+    ending.do === 'hang' ||
+    ending.do === 'answer-nothing' ||
+    (ending.do === 'respond-partly' && ending.next === 'nothing');
   const isHeld = ending.do === 'respond-partly' && ending.next === 'nothing' && !route.stream;
   const sameWire = story.askedAgain === 'never' && client.leaves === 'never' && !isHeld;
   const answeredBefore = around.before !== 'nothing';
   const answeredMeanwhile = story.timedOut || (around.answersAtPoint && reachedPoint(plan, story.calls));
   const isOthers = answeredBefore || answeredMeanwhile;
   const context: Context = { plan, story, twin, isOthers };
-  const settled = settlementOf(story.last);
+  const { settled } = story;
   const ruled =
     settled.kind === 'never'
       ? one('running', 'the handler goes on')
       : settled.kind === 'rejects'
         ? rejected(context, settled.error)
         : resolved(context);
-  // Who asks for the handler beside itself may get its answer or a refusal, which another interceptor may map.
-  const fates =
-    story.askedAgain === 'beside' && settled.kind !== 'never'
-      ? several(['kept', 'done', 'held', 'released', 'running'], `${ruled.because}; asked again beside it`)
-      : story.askedAgain === 'after' && settled.kind === 'resolves' && route.onResponse === 'default'
-        ? several([...ruled.fates, 'done'], `${ruled.because}; asked again after it resolved`)
-        : ruled;
-  return { ...fates, sameWire, replaysFirst: !isOthers && story.afterwards === 'nothing' };
+  const asksAgain = story.askedAgain !== 'never' && settled.kind !== 'never';
+  // Who asks again gets its answer or a refusal, which another interceptor may map.
+  const more: readonly Fate[] = !asksAgain
+    ? []
+    : story.askedAgain === 'after'
+      ? ['done']
+      : settled.kind === 'resolves' && !plan.attempts.some(({ status = 0 }) => frees(status))
+        ? ['kept', 'done', 'running']
+        : ['kept', 'done', 'held', 'released', 'running'];
+  return {
+    fates: new Set([...ruled.fates, ...more]),
+    because: ruled.because + (asksAgain ? `; asked again ${story.askedAgain} it` : ''),
+    sameWire,
+    mayHang,
+    replaysFirst:
+      !isOthers &&
+      story.afterwards === 'nothing' &&
+      ruled.mayReplayError !== true &&
+      story.askedAgain === 'never',
+  };
 
   function always(fate: Fate, because: string): Prediction {
-    return { fates: new Set([fate]), because, sameWire: client.leaves === 'never', replaysFirst: true };
+    return {
+      fates: new Set([fate]),
+      because,
+      mayHang: false,
+      sameWire: client.leaves === 'never',
+      replaysFirst: true,
+    };
   }
 }
 
@@ -92,6 +125,8 @@ interface Context {
 interface Ruled {
   readonly fates: ReadonlySet<Fate>;
   readonly because: string;
+  /** Whether what is replayed may be the error as a whole response, where the first client got a part of one. */
+  readonly mayReplayError?: boolean;
 }
 
 const several = (fates: readonly Fate[], because: string): Ruled => ({ fates: new Set(fates), because });
@@ -112,7 +147,8 @@ function rejected({ plan, story, twin, isOthers }: Context, error: ErrorKind): R
       const fate = onError === 'replay' ? keeps[0]! : BY_POLICY[onError];
       return one(fate, `rule 2: onError says ${onError}`);
     }
-    return several(['kept', 'done', 'held'], 'rule 2: onError says replay, but there is no whole answer');
+    const because = 'rule 2: onError says replay, but the first client got no whole answer of it';
+    return { ...several(['kept', 'done', 'held'], because), mayReplayError: true };
   }
   const { ending } = story.last;
   const isOwn = ending.do === 'respond' && !isOthers;
@@ -140,26 +176,36 @@ function resolved({ plan, story, twin, isOthers }: Context): Ruled {
   const { onResponse } = plan.route;
   const { ending } = story.last;
   const said: Fate[] = onResponse === 'default' ? [] : [BY_POLICY[onResponse]];
-  if (ending.do === 'answer-nothing' || (ending.do === 'respond-partly' && ending.next === 'nothing'))
-    return several(['running', 'done', ...said], 'rule 5: resolved, and never answers');
+  const meant = meantStatus(story.last);
   if (isOthers) return several(['done', ...said], 'rule 5: resolved, somebody else answered');
   if (story.afterwards !== 'nothing') {
-    const mayBeKept = ending.do === 'respond' || (twin?.status ?? 500) < 500;
+    const mayBeKept =
+      ending.do === 'respond' || ending.do === 'respond-partly' || (twin?.status ?? 500) < 500;
+    const mayBeFree = frees(meant ?? twin?.status ?? 500);
     return several(
-      mayBeKept ? ['done', 'kept', ...said] : ['done', ...said],
+      [
+        'done',
+        ...(mayBeKept ? (['kept'] as const) : []),
+        ...(mayBeFree ? (['released'] as const) : []),
+        ...said,
+      ],
       'rule 5: resolved, an interceptor failed',
     );
   }
-  if (!twin?.isComplete || fails(story.last))
-    return several(['done', ...said], 'rule 5: resolved, the response failed');
-  const meant = meantStatus(story.last);
-  if (twin.status >= 400 && meant !== undefined && meant < 400)
+  if (ending.do === 'answer-nothing' || (ending.do === 'respond-partly' && ending.next === 'nothing'))
+    return several(['running', 'done', ...said], 'rule 5: resolved, and never answers');
+  if (meant !== undefined && twin && twin.status !== meant)
     return several(['done', ...said], 'rule 5: resolved, the serializer or an operator failed');
-  if (onResponse === 'replay')
-    return several(canBeKept(plan, story.last, twin), 'rule 2: onResponse says replay');
-  if (onResponse !== 'default') return one(BY_POLICY[onResponse], `rule 2: onResponse says ${onResponse}`);
+  const isBroken = !twin?.isComplete || fails(story.last);
+  if (isBroken && onResponse === 'default' && frees(twin?.status ?? 0))
+    return one('released', `rule 4: sent ${twin?.status} by itself`);
+  if (isBroken) return several(['done', ...said], 'rule 5: resolved, the response failed');
+  const kept = canBeKept(plan, story.last, twin);
+  if (onResponse === 'replay') return several(kept, 'rule 2: onResponse says replay');
+  if (onResponse !== 'default')
+    return several(kept.length > 1 ? ['done', ...said] : said, `rule 2: onResponse says ${onResponse}`);
   if (frees(twin.status)) return one('released', `rule 4: sent ${twin.status} by itself`);
-  return several(canBeKept(plan, story.last, twin), `rule 5: resolved with ${twin.status}`);
+  return several(kept, `rule 5: resolved with ${twin.status}`);
 }
 
 /** `kept` where the response can be; `done` where not; both where the client's leaving may have broken it. */
@@ -224,10 +270,11 @@ const reachedPoint = ({ attempts }: Case, calls: number): boolean =>
   );
 
 /** Follows the first request through the interceptors. */
-function tell(plan: Case): Story {
+function tell(plan: Case, brokenCalls: ReadonlySet<number>): Story {
   const { interceptors } = plan.around;
   const story: Story = {
     last: plan.attempts[0]!,
+    settled: RESOLVES,
     calls: 0,
     askedAgain: 'never',
     timedOut: false,
@@ -242,23 +289,24 @@ function tell(plan: Case): Story {
 
   type Result = 'value' | 'error' | 'timed out' | 'never';
   const call = (): Result => {
-    if (hasResolved) {
-      if (story.askedAgain === 'never') story.askedAgain = 'after';
-      return settlementOf(story.last).kind === 'rejects' ? 'error' : 'value';
-    }
     if (isRunning) {
       story.askedAgain = 'beside';
       return 'never';
+    }
+    if (hasResolved) {
+      if (story.askedAgain === 'never') story.askedAgain = 'after';
+      return story.settled.kind === 'rejects' ? 'error' : 'value';
     }
     if (story.unknowns > 0) story.hasForgotten = true;
     story.last = plan.attempts[Math.min(story.calls, plan.attempts.length - 1)]!;
     story.calls++;
     story.afterwards = 'nothing';
-    const settled = settlementOf(story.last);
+    const settled = brokenCalls.has(story.calls - 1) ? rejects({ kind: 'plain' }) : settlementOf(story.last);
+    story.settled = settled;
     const { kind } = settled;
     if (kind === 'resolves') hasResolved = true;
     // Rule 3 ends the run as well.
-    if (ownAnswerBefore(story.last) !== undefined && plan.route.onError === 'default') hasResolved = true;
+    if (ownAnswerBefore(story.last) !== undefined && plan.route.onError !== 'release') hasResolved = true;
     if (kind === 'rejects' && isUnknown(settled.error)) story.unknowns++;
     if (armed > 0 && story.last.reachesPoint) {
       story.timedOut = true;

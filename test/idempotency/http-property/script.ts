@@ -1,3 +1,4 @@
+import { AsyncResource } from 'node:async_hooks';
 import type { ServerResponse } from 'node:http';
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
 import type { Attempt, Case } from './cases.js';
@@ -19,6 +20,10 @@ export class Script {
   starts = 0;
   /** Calls that began while another one went on, or after one had resolved. */
   readonly wrongStarts: string[] = [];
+  /** Calls that rejected for another reason than planned: an answer that somebody else gave before, say. */
+  readonly brokenCalls = new Set<number>();
+  /** Errors that the handler was to throw. */
+  readonly planned = new Set<unknown>();
   entered = false;
   /** The response of the latest request. */
   raw: ServerResponse | undefined;
@@ -50,13 +55,17 @@ export class Script {
     const attempt = attempts[Math.min(this.starts, attempts.length - 1)]!;
     this.starts++;
     if (this.handling > 0) this.wrongStarts.push('beside a call that went on');
-    if (this.resolved > 0) this.wrongStarts.push('after a call that had resolved');
+    if (this.resolved > 0 && this.phase === 'first') this.wrongStarts.push('after a call that had resolved');
+    const index = this.starts - 1;
     this.handling++;
     this.active++;
     try {
       const value = await work(attempt);
       this.resolved++;
       return value;
+    } catch (error) {
+      if (!this.planned.has(error)) this.brokenCalls.add(index);
+      throw error;
     } finally {
       this.handling--;
       this.active--;
@@ -82,7 +91,8 @@ export class Script {
   }
 
   onPoint(listener: () => unknown): void {
-    this.listeners.push(async () => listener());
+    // As a timer of its own would: not in the name of the handler.
+    this.listeners.push(AsyncResource.bind(async () => listener()));
   }
 
   /** Tells the surroundings that now is the time, and waits until they have done what they do. */
