@@ -44,6 +44,7 @@ import {
   Observable,
   of,
   retry,
+  Subscription,
   switchMap,
   takeLast,
   tap,
@@ -214,11 +215,19 @@ const isPlain = (value: unknown): boolean =>
 /** Fails in the handler's place when the handler is at its point, as `timeout` of rxjs does. */
 const timedOut = (script: Script, next: CallHandler, error: Error): Observable<unknown> =>
   new Observable((subscriber) => {
-    const handled = next.handle().subscribe(subscriber);
+    // Subscribed first: a handler may be at its point before it returns.
+    const handled = new Subscription();
     script.onPoint(() => {
       handled.unsubscribe();
       subscriber.error(error);
     });
+    handled.add(
+      next.handle().subscribe({
+        next: (value) => subscriber.next(value),
+        error: (failure: unknown) => subscriber.error(failure),
+        complete: () => subscriber.complete(),
+      }),
+    );
     return handled;
   });
 

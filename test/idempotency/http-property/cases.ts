@@ -64,6 +64,7 @@ export const STYLES = [
   'json',
   'status-send',
   'writes',
+  'flush',
   'writeHead',
   'writeHead-length',
   'end',
@@ -89,7 +90,12 @@ export type Ending =
       /** Thrown once the response has ended. */
       readonly thenThrows: ErrorKind | undefined;
     }
-  | { readonly do: 'respond-partly'; readonly next: 'throw' | 'nothing' | 'destroy' | 'end-late' }
+  | {
+      readonly do: 'respond-partly';
+      /** Writes some bytes, or the head only. */
+      readonly sends: 'bytes' | 'head';
+      readonly next: 'throw' | 'nothing' | 'destroy' | 'end-late';
+    }
   | { readonly do: 'answer-nothing' }
   | { readonly do: 'hang' };
 
@@ -245,6 +251,7 @@ const responded: fc.Arbitrary<Ending> = fc.oneof(
     weight: 4,
     arbitrary: fc.record({
       do: fc.constant('respond-partly' as const),
+      sends: fc.constantFrom('bytes', 'bytes', 'head'),
       next: fc.constantFrom('throw', 'throw', 'destroy', 'end-late', 'end-late', 'nothing'),
     }),
   },

@@ -79,7 +79,8 @@ async function ending(script: Script, attempt: Attempt, reply: AnyReply | undefi
     case 'respond-partly': {
       const raw = reply!.raw ?? (reply as unknown as ServerResponse);
       raw.setHeader('content-type', 'text/plain');
-      raw.write('a part');
+      if (how.sends === 'head') raw.flushHeaders();
+      else raw.write('a part');
       await sleep(5);
       if (how.next === 'throw') throw new Error('failed half-way');
       if (how.next === 'destroy') raw.destroy();
@@ -132,6 +133,12 @@ async function respond(
       await turn();
       raw.write(body);
       return void raw.end(' last');
+    case 'flush':
+      raw.statusCode = status;
+      raw.setHeader('content-type', 'text/plain');
+      raw.flushHeaders();
+      await turn();
+      return void raw.end(body);
     case 'writeHead':
       raw.writeHead(status, { 'content-type': 'text/plain', 'x-request-id': 'first' });
       return void raw.end(body);

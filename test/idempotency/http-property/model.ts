@@ -48,7 +48,7 @@ interface Story {
 const frees = (status: number): boolean => [408, 412, 425, 429].includes(status) || status >= 500;
 
 /** Which statuses have no representation to give to another request. */
-const isPartial = (status: number): boolean => status === 206 || status === 304;
+const isPartial = (status: number): boolean => [206, 304, 412].includes(status);
 
 /** What the same route without the decorator does for a client that stays. */
 export interface Twin {
@@ -57,9 +57,11 @@ export interface Twin {
   readonly calls: number;
   /** Those that rejected for another reason than planned. */
   readonly brokenCalls: ReadonlySet<number>;
+  /** Whether a call never settles, though it was not to hang: it waits for a response that somebody else ended. */
+  readonly goesOn: boolean;
 }
 
-export function predict(plan: Case, { answer: twin, calls, brokenCalls }: Twin): Prediction {
+export function predict(plan: Case, { answer: twin, calls, brokenCalls, goesOn }: Twin): Prediction {
   const { around, client, route } = plan;
   if (calls === 0) return always('released', 'the handler was never reached');
   const story = tell(plan, brokenCalls);
@@ -77,7 +79,7 @@ export function predict(plan: Case, { answer: twin, calls, brokenCalls }: Twin):
   const context: Context = { plan, story, twin, isOthers };
   const { settled } = story;
   const ruled =
-    settled.kind === 'never'
+    settled.kind === 'never' || (goesOn && sameWire)
       ? one('running', 'the handler goes on')
       : settled.kind === 'rejects'
         ? rejected(context, settled.error)
@@ -87,10 +89,8 @@ export function predict(plan: Case, { answer: twin, calls, brokenCalls }: Twin):
   const more: readonly Fate[] = !asksAgain
     ? []
     : story.askedAgain === 'after'
-      ? ['done']
-      : settled.kind === 'resolves' && !plan.attempts.some(({ status = 0 }) => frees(status))
-        ? ['kept', 'done', 'running']
-        : ['kept', 'done', 'held', 'released', 'running'];
+      ? ['done', 'kept']
+      : ['kept', 'done', 'held', 'released', 'running'];
   return {
     fates: new Set([...ruled.fates, ...more]),
     because: ruled.because + (asksAgain ? `; asked again ${story.askedAgain} it` : ''),
@@ -143,6 +143,8 @@ function rejected({ plan, story, twin, isOthers }: Context, error: ErrorKind): R
   const fellBack = story.afterwards === 'fell back';
   const keeps = isOthers || fellBack ? [] : canBeKept(plan, story.last, twin);
   if (onError !== 'default') {
+    if (onError === 'replay' && twin?.status === 412)
+      return several(['kept', 'done'], 'rule 2, and 412 is not kept');
     if (onError !== 'replay' || keeps.length === 1) {
       const fate = onError === 'replay' ? keeps[0]! : BY_POLICY[onError];
       return one(fate, `rule 2: onError says ${onError}`);
@@ -160,12 +162,16 @@ function rejected({ plan, story, twin, isOthers }: Context, error: ErrorKind): R
     const status = statusOf(error);
     if (error.kind === 'domain')
       return several(['released', 'kept', 'done'], 'rule 4: a domain error nobody mapped');
-    if (frees(status)) return one('released', `rule 4 judges its error: ${status}`);
+    // What an interceptor made of the failure may stand as the response: GAP, the design names no status below 400 here.
+    const fallen: readonly Fate[] = isOthers ? [] : ['kept', 'done'];
+    if (frees(status)) return several(['released', ...fallen], `rule 4 judges its error: ${status}`);
+    if (error.kind === 'status-object')
+      return several(['released', 'kept', 'done'], 'rule 4: no HttpException');
     return several(['kept', 'done', 'held'], `rule 4 judges its error: ${status}`);
   }
   if (!twin) return several(['released', 'done', 'held'], 'GAP: rejected, and nothing is on the wire');
   if (ending.do === 'respond-partly' || !twin.isComplete)
-    return several(['done', 'held'], `GAP: rejected after a part of its own ${twin.status}`);
+    return several(['done', 'held', 'released'], `GAP: rejected after a part of its own ${twin.status}`);
   if (frees(twin.status)) return one('released', `rule 4: ${twin.status} on the wire`);
   if (twin.status >= 400)
     return several(canBeKept(plan, story.last, twin), `rule 4: ${twin.status} on the wire`);
@@ -199,8 +205,18 @@ function resolved({ plan, story, twin, isOthers }: Context): Ruled {
   const isBroken = !twin?.isComplete || fails(story.last);
   if (isBroken && onResponse === 'default' && frees(twin?.status ?? 0))
     return one('released', `rule 4: sent ${twin?.status} by itself`);
-  if (isBroken) return several(['done', ...said], 'rule 5: resolved, the response failed');
+  // Fastify does not touch a source whose status has no body.
+  const isBodiless = twin?.isComplete && [204, 304].includes(twin.status);
+  if (isBroken)
+    return several(
+      ['done', ...(isBodiless ? (['kept'] as const) : []), ...said],
+      'rule 5: resolved, the response failed',
+    );
   const kept = canBeKept(plan, story.last, twin);
+  if (twin.status === 412) return several(['released', ...said], 'only 412 frees it');
+  // GAP: what was too large is not there for it to judge.
+  if (twin.body.length > MAX_RESULT_BYTES && !frees(twin.status))
+    return several(['done', ...said], 'rule 5: too large to keep');
   if (onResponse === 'replay') return several(kept, 'rule 2: onResponse says replay');
   if (onResponse !== 'default')
     return several(kept.length > 1 ? ['done', ...said] : said, `rule 2: onResponse says ${onResponse}`);
@@ -234,14 +250,6 @@ function settlementOf({ ending }: Attempt): Settlement {
   if (ending.do !== 'respond' || ending.late) return RESOLVES;
   if (ending.style === 'pipeline' && ending.source !== 'ends') return rejects({ kind: 'plain' });
   return ending.thenThrows ? rejects(ending.thenThrows) : RESOLVES;
-}
-
-/** The status of the whole answer that the handler sent before it rejected. */
-function ownAnswerBefore({ ending }: Attempt): number | undefined {
-  if (ending.do !== 'respond' || ending.late || !ending.thenThrows) return undefined;
-  if (['pipe', 'pipeline'].includes(ending.style) && ending.source !== 'ends') return undefined;
-  if (ending.style === 'redirect') return 302;
-  return ending.style === 'sendFile' ? 201 : ending.status;
 }
 
 /** Whether the source of the answer fails, or the handler breaks it off. */
@@ -287,8 +295,18 @@ function tell(plan: Case, brokenCalls: ReadonlySet<number>): Story {
   /** How many time-outs are armed around the call. */
   let armed = 0;
 
+  const hasOthersAnswer = () =>
+    story.timedOut ||
+    plan.around.before !== 'nothing' ||
+    (plan.around.answersAtPoint && reachedPoint(plan, story.calls));
+
   type Result = 'value' | 'error' | 'timed out' | 'never';
   const call = (): Result => {
+    if (story.calls > 0 && hasOthersAnswer()) {
+      // A run whose response is over ends with its handler: there is nothing left that another call could say.
+      story.askedAgain = 'beside';
+      return story.settled.kind === 'rejects' ? 'error' : 'value';
+    }
     if (isRunning) {
       story.askedAgain = 'beside';
       return 'never';
@@ -305,8 +323,8 @@ function tell(plan: Case, brokenCalls: ReadonlySet<number>): Story {
     story.settled = settled;
     const { kind } = settled;
     if (kind === 'resolves') hasResolved = true;
-    // Rule 3 ends the run as well.
-    if (ownAnswerBefore(story.last) !== undefined && plan.route.onError !== 'release') hasResolved = true;
+    // Rule 3 ends the run as well; so may whatever leaves nothing more to say on the wire.
+    if (story.last.ending.do === 'respond' && plan.route.onError !== 'release') hasResolved = true;
     if (kind === 'rejects' && isUnknown(settled.error)) story.unknowns++;
     if (armed > 0 && story.last.reachesPoint) {
       story.timedOut = true;

@@ -38,6 +38,7 @@ export async function judge({ app, twin }: Apps, plan: Case): Promise<string[]> 
   const expected = await visitFirst(twin, bare, QUIET_MS);
   await untilStill(bare, 30);
   const twinCalls = bare.starts;
+  const hangs = bare.isHandling;
   bare.dispose();
 
   const script = new Script(id, plan);
@@ -51,9 +52,13 @@ export async function judge({ app, twin }: Apps, plan: Case): Promise<string[]> 
       answer: expected.answers[0],
       calls: wasHeard ? twinCalls : 0,
       brokenCalls: bare.brokenCalls,
+      goesOn: hangs,
     });
-    if (prediction.sameWire) problems.push(...compared(expected, seen, calls, twinCalls));
-    else if (seen.gaveUp === 'deadline' && !prediction.mayHang) problems.push('the first request hangs');
+    if (prediction.sameWire) {
+      problems.push(...compared(expected, seen, calls, twinCalls));
+      const [want, got] = [bare, script].map(({ brokenCalls }) => [...brokenCalls].join(','));
+      if (want !== got) problems.push(`calls ${got} of the handler reject unplanned, without us ${want}`);
+    } else if (seen.gaveUp === 'deadline' && !prediction.mayHang) problems.push('the first request hangs');
     problems.push(
       ...(await judgeRetry(app, script, prediction, seen.answers[0] ?? expected.answers[0], leaves)),
     );

@@ -100,7 +100,7 @@ export class Script {
     const listeners = this.listeners.splice(0);
     if (listeners.length === 0) return;
     await Promise.all(listeners.map((listener) => listener()));
-    await this.untilEnded(30);
+    await this.untilEnded(150);
   }
 
   /** Resolves once the response has ended, and after `limitMs` at the latest. */
@@ -114,6 +114,11 @@ export class Script {
   /** Whether nothing goes on in the handler, or what goes on never ends. */
   get isStill(): boolean {
     return this.active === this.hung;
+  }
+
+  /** Whether a call of the handler has not settled. */
+  get isHandling(): boolean {
+    return this.handling > 0;
   }
 
   /** Ends what never ends by itself. */
