@@ -12,12 +12,7 @@ import {
 import { markIdempotent, operationName, type IdempotentMark } from './boot-check.js';
 import { isPartOfRun, isSameCall, withinCall } from './current-call.js';
 import { callerScope } from './http/caller.js';
-import {
-  HttpExchangeInterceptor,
-  markOurs,
-  refuseEvents,
-  type HttpExchange,
-} from './http/http-exchange.js';
+import { HttpExchangeInterceptor, markOurs, refuseEvents, type HttpExchange } from './http/http-exchange.js';
 import { IDEMPOTENCY_HEADER, isSafe, keyFromHeader, payloadOf, routeOf } from './http/http-request.js';
 import type { OnResponse } from './http/outcome.js';
 import { ReplayFilter } from './http/replay-filter.js';
@@ -172,7 +167,9 @@ function captureOptions({
   stream = false,
   replayHeaders,
   onResponse,
-}: Pick<AnyOptions, 'stream' | 'replayHeaders' | 'onResponse'>): (idempotency: IdempotencyService) => CaptureOptions {
+}: Pick<AnyOptions, 'stream' | 'replayHeaders' | 'onResponse'>): (
+  idempotency: IdempotencyService,
+) => CaptureOptions {
   const made = new WeakMap<IdempotencyService, CaptureOptions>();
   return (idempotency) => {
     let capture = made.get(idempotency);
@@ -199,13 +196,17 @@ async function overHttp(decorated: IdempotentCall, exchange: HttpExchange): Prom
     return await call.proceed();
   }
   check.key('key', key);
-  const claimed = await claimOnce(idempotency, exchange, key, () =>
-    runOptions(options, {
-      operation: operationOf(decorated, (name) => `${name} ${routeOf(request)}${exchange.route.version}`),
-      colocateWith: options.colocateWith?.(...args),
-      scope: options.scope?.(...args) ?? callerScope(request),
-      fingerprint: options.fingerprint ? options.fingerprint(...args) : payloadOf(request),
-    }),
+  const claimed = await claimOnce(
+    idempotency,
+    exchange,
+    key,
+    () =>
+      runOptions(options, {
+        operation: operationOf(decorated, (name) => `${name} ${routeOf(request)}${exchange.route.version}`),
+        colocateWith: options.colocateWith?.(...args),
+        scope: options.scope?.(...args) ?? callerScope(request),
+        fingerprint: options.fingerprint ? options.fingerprint(...args) : payloadOf(request),
+      }),
     decorated.captureOf(idempotency),
   );
   return claimed.kind === 'run'

@@ -205,7 +205,7 @@ export class ExchangeRun implements RunningCall, Recorder {
       }
       case 'keep-error':
         return run.complete(storedError(ending.error, this.maxBytes));
-      case 'done':
+      default:
         return run.complete(tombstone(ending.reason));
     }
   }

@@ -68,7 +68,8 @@ export class HttpExchangeInterceptor implements NestInterceptor {
   constructor(private readonly methodName: string) {}
 
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
-    if (context.getType() !== 'http') return withinCall({ kind: 'message', interceptor: this }, () => next.handle());
+    if (context.getType() !== 'http')
+      return withinCall({ kind: 'message', interceptor: this }, () => next.handle());
     const exchange = this.exchangeOf(context);
     // What comes next runs in the surroundings in which `handle` is called, whenever it is subscribed to.
     const handled = withinCall({ kind: 'request', exchange }, () => next.handle());
@@ -144,9 +145,13 @@ export const noteReplay = ({ request }: HttpExchange): void => void replays.add(
  * Sends a recorded response in place of the framework's own. A response that another has begun stays as it is.
  * @returns the value that stands for it until the interceptor sees it
  */
-export function sendRecorded(exchange: HttpExchange, recorded: WireResponse, marker: string): typeof REPLAYED {
+export function sendRecorded(
+  exchange: HttpExchange,
+  recorded: WireResponse,
+  marker: string,
+): typeof REPLAYED {
   noteReplay(exchange);
-  if (!isBegun(exchange.response)) new ReplayTap(exchange.response, recorded, marker);
+  if (!isBegun(exchange.response)) ReplayTap.of(exchange.response, recorded, marker);
   return REPLAYED;
 }
 

@@ -81,8 +81,7 @@ function endOfFailure({ answer, reason }: RunOver, error: unknown, { onError }: 
   const policy = chosenPolicy(onError, error);
   if (policy === 'release') return RELEASE;
   if (policy === 'hold') return done('outcome-unknown');
-  const kept = (): Ending =>
-    answer?.response ? keep(answer.response) : { kind: 'keep-error', error };
+  const kept = (): Ending => (answer?.response ? keep(answer.response) : { kind: 'keep-error', error });
   if (policy === 'replay') return kept();
   // The handler's own success, or one that was made of its failure.
   if (answer?.response && answer.status < 400) return keep(answer.response);

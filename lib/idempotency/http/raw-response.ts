@@ -1,5 +1,3 @@
-import type { OutgoingHttpHeaders } from 'node:http';
-
 /** The arguments of `write` and `end` of a response, whose overloads leave out any of the three. */
 export function parseWrite(args: unknown[]): { chunk?: Buffer; callback?: (error?: Error) => void } {
   const callback = args.find((arg) => typeof arg === 'function') as (() => void) | undefined;
@@ -14,9 +12,6 @@ export function parseWrite(args: unknown[]): { chunk?: Buffer; callback?: (error
   return { chunk: Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength), callback };
 }
 
-/** The headers that `writeHead` was given: an object, pairs, or names and values in turn. */
-export type HeadHeaders = OutgoingHttpHeaders | unknown[] | undefined;
-
 /** Headers of an array as pairs. */
 export function pairsOf(headers: unknown[]): [string, string][] {
   if (Array.isArray(headers[0])) return headers as [string, string][];
@@ -24,19 +19,6 @@ export function pairsOf(headers: unknown[]): [string, string][] {
   for (let i = 0; i + 1 < headers.length; i += 2)
     pairs.push([headers[i] as string, headers[i + 1] as string]);
   return pairs;
-}
-
-/** The value of one header, given in lower case, among those of `writeHead`. */
-export function headHeader(headers: HeadHeaders, name: string): number | string | string[] | undefined {
-  if (!headers) return undefined;
-  if (!Array.isArray(headers)) {
-    if (Object.hasOwn(headers, name)) return headers[name];
-    for (const given of Object.keys(headers))
-      if (given.length === name.length && given.toLowerCase() === name) return headers[given];
-    return undefined;
-  }
-  const values = pairsOf(headers).flatMap(([given, value]) => (given.toLowerCase() === name ? [value] : []));
-  return values.length > 1 ? values : values[0];
 }
 
 /** The error that Node.js throws where a header is set too late, by its version of HTTP. */

@@ -21,5 +21,8 @@ export function checkReplayHeaders(path: string, value: unknown): void {
 
 /** Returns the names of all headers that a route has recorded, in lower case. */
 export const recordedHeaders = (...given: (readonly string[] | undefined)[]): readonly string[] => [
-  ...new Set([...REPLAYED_HEADERS, ...given.flatMap((names) => names ?? []).map((name) => name.toLowerCase())]),
+  ...new Set([
+    ...REPLAYED_HEADERS,
+    ...given.flatMap((names) => names ?? []).map((name) => name.toLowerCase()),
+  ]),
 ];

@@ -1,6 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import { Logger } from '@nestjs/common';
-import { pairsOf, parseWrite, type HeadHeaders } from './raw-response.js';
+import { pairsOf, parseWrite } from './raw-response.js';
+import { isHttp2, type HeadHeaders } from './response-head.js';
 import { putInFront, type Method, type Methods, type Tap } from './tapped-response.js';
 import type { WireResponse } from './wire-response.js';
 
@@ -11,13 +12,17 @@ export class ReplayTap implements Tap {
   private readonly original: Methods;
   private isSent = false;
 
-  /** @param marker the header that marks a replay */
-  constructor(
+  private constructor(
     private readonly response: ServerResponse,
     private readonly replayed: WireResponse,
     private readonly marker: string,
   ) {
     this.original = putInFront(this, response);
+  }
+
+  /** Taps the response. @param marker the header that marks a replay */
+  static of(response: ServerResponse, replayed: WireResponse, marker: string): ReplayTap {
+    return new ReplayTap(response, replayed, marker);
   }
 
   call(name: Method, args: unknown[]): unknown {
@@ -76,8 +81,7 @@ export class ReplayTap implements Tap {
     const { response } = this;
     const { status, headers, body } = this.replayed;
     response.statusCode = status;
-    // HTTP/2 has none, and warns.
-    if (Object.hasOwn(response, 'finished')) response.statusMessage = '';
+    if (!isHttp2(response)) response.statusMessage = '';
     for (const name of OF_THE_DROPPED_BODY) response.removeHeader(name);
     for (const [name, value] of Object.entries(headers))
       response.setHeader(name, name === 'vary' ? united(response.getHeader(name), value) : value);

@@ -1,14 +1,10 @@
 import type { ServerResponse } from 'node:http';
 import { Logger } from '@nestjs/common';
 import type { TombstoneReason } from '../idempotency.errors.js';
-import {
-  headersSentError,
-  headHeader,
-  parseWrite,
-  writeAfterEndError,
-  type HeadHeaders,
-} from './raw-response.js';
+import { headersSentError, parseWrite, writeAfterEndError } from './raw-response.js';
+import { LastByte, RecordedBody } from './recorded-body.js';
 import type { RecordingBudget } from './recording-budget.js';
+import { isHttp2, ResponseHead } from './response-head.js';
 import {
   markBegun,
   markClosed,
@@ -65,16 +61,6 @@ export interface Recorder {
  */
 type State = 'passing' | 'open' | 'begun' | 'flowing' | 'ended' | 'broken';
 
-/** The status line of a response, as it was when the response began. */
-interface Head {
-  readonly status: number;
-  readonly message: string | undefined;
-  readonly by: 'writeHead' | 'flushHeaders' | 'write' | 'end';
-  /** The arguments of `writeHead`. */
-  readonly args: unknown[];
-  readonly headers: HeadHeaders;
-}
-
 /** What a stream that is piped into a response tells of its end. */
 interface Source {
   readonly readableEnded?: boolean;
@@ -101,31 +87,22 @@ const REFUSED_VERB: Partial<Record<Method, string>> = {
 export class ResponseTap implements Tap {
   private state: State = 'open';
   private readonly original: Methods;
-  private head: Head | undefined;
-  /** Written parts of the body, less what no recording needs any more; {@link sent} of them have been sent. */
-  private chunks: Buffer[] = [];
-  private sent = 0;
-  private size = 0;
-  /** The chunk that came with the end. */
-  private endChunk: Buffer | undefined;
-  /** Whether all that was written is in {@link chunks}, for the record. */
-  private records = true;
+  private readonly body: RecordedBody;
+  private head: ResponseHead | undefined;
   private sources: Source[] | undefined;
   private isGone = false;
   /** The number of held chunks that Node.js would have written by now. It writes at the end of a tick. */
   private flushed = 0;
   private isFlushing = false;
-  /** Whether the real head is out, so that Node.js itself refuses late headers. */
-  private flows = false;
-  /** Of a response that flows: its Content-Length, what was written of it, and what waits for the end. */
-  private contentLength: number | undefined;
-  private written = 0;
-  private lastBytes: Buffer | undefined;
+  /** Set once the response flows. Its real head is out then, and Node.js itself refuses late headers. */
+  private flow: LastByte | undefined;
+
   private constructor(
-    readonly response: ServerResponse,
+    private readonly response: ServerResponse,
     private readonly recorder: Recorder,
   ) {
     this.original = putInFront(this, response);
+    this.body = new RecordedBody(recorder.maxBytes, recorder.budget);
     if (response.destroyed) this.clientGone();
   }
 
@@ -142,10 +119,10 @@ export class ResponseTap implements Tap {
     this.send(() => {
       if (isHeld) unmark(this.response);
       if (this.isGone) this.tellGone();
-      else if (isHeld) this.sendBegun();
-      else if (this.lastBytes) this.passOn('write', [this.lastBytes]);
+      else if (isHeld) this.sendHeld();
+      else if (this.flow?.waiting) this.passOn('write', [this.flow.waiting]);
     });
-    this.reset();
+    this.body.clear();
   }
 
   /** Takes a call that was made on the response. */
@@ -166,7 +143,7 @@ export class ResponseTap implements Tap {
       case 'destroy':
         return this.takeDestroy(args);
       default:
-        if (state === 'open' || this.flows) return this.passOn(name, args);
+        if (state === 'open' || this.flow) return this.passOn(name, args);
         throw headersSentError(this.isHttp2, REFUSED_VERB[name]!);
     }
   }
@@ -176,7 +153,7 @@ export class ResponseTap implements Tap {
   }
 
   private get isHttp2(): boolean {
-    return !Object.hasOwn(this.response, 'finished');
+    return isHttp2(this.response);
   }
 
   private takeHead(name: 'writeHead' | 'flushHeaders', args: unknown[]): unknown {
@@ -186,21 +163,12 @@ export class ResponseTap implements Tap {
       if (name === 'writeHead') throw headersSentError(this.isHttp2, 'write');
       return undefined;
     }
-    if (name === 'flushHeaders') return this.begin(name) ? undefined : this.passOn(name, args);
-    const [status, second, third] = args;
-    const hasMessage = typeof second === 'string';
-    // Node.js refuses it, to the caller, as it would without the tap.
-    if (!Number.isInteger(status) || (status as number) < 100 || (status as number) > 999)
-      return this.passOn(name, args);
-    const began = this.begin(name, {
-      by: name,
-      status: status as number,
-      message: hasMessage || this.isHttp2 ? undefined : response.statusMessage,
-      args,
-      headers: (hasMessage ? third : second) as HeadHeaders,
-    });
-    if (!began) return this.passOn(name, args);
-    response.statusCode = status as number;
+    const head =
+      name === 'writeHead' ? ResponseHead.given(response, args) : ResponseHead.implied(response, name);
+    // A wrong status is refused to the caller, as it would be without the tap.
+    if (!head || !this.begin(head)) return this.passOn(name, args);
+    if (name === 'flushHeaders') return undefined;
+    response.statusCode = head.status;
     return response;
   }
 
@@ -208,23 +176,17 @@ export class ResponseTap implements Tap {
    * Fixes the head.
    * @returns false where the call must be passed on: the response flows, or is another's
    */
-  private begin(by: Head['by'], given?: Head): boolean {
+  private begin(head: ResponseHead): boolean {
     const { response, recorder } = this;
-    const head: Head = given ?? {
-      by,
-      status: response.statusCode,
-      message: this.isHttp2 ? undefined : response.statusMessage,
-      args: NO_ARGUMENTS,
-      headers: undefined,
-    };
     if (!recorder.isOwn(head.status)) {
       this.giveUp('taken', head.status);
       return false;
     }
     this.head = head;
-    if (by === 'end') return true;
+    if (head.by === 'end') return true;
     if (recorder.streams && this.mayFlow()) {
-      this.startFlow();
+      this.state = 'flowing';
+      this.flow = new LastByte(head.length);
       return false;
     }
     this.state = 'begun';
@@ -234,13 +196,13 @@ export class ResponseTap implements Tap {
 
   private takeWrite(args: unknown[]): unknown {
     const { callback, chunk } = parseWrite(args);
-    if (this.state === 'ended') {
-      if (callback) process.nextTick(callback, writeAfterEndError());
-      return false;
+    if (this.state === 'ended') return refuseWrite(callback);
+    if (this.state === 'open') {
+      const hasBegun = this.begin(ResponseHead.implied(this.response, 'write'));
+      if (!hasBegun && !this.flow) return this.passOn('write', args);
     }
-    if (this.state === 'open' && !this.begin('write') && !this.isFlowing()) return this.passOn('write', args);
     this.recorder.wrote();
-    if (chunk && !this.hold(chunk)) return this.flow(chunk, callback);
+    if (chunk && !this.hold(chunk)) return this.sendFlowing(chunk, callback);
     this.flushLater();
     if (callback) process.nextTick(callback);
     return true;
@@ -251,42 +213,22 @@ export class ResponseTap implements Tap {
     this.isFlushing = true;
     process.nextTick(() => {
       this.isFlushing = false;
-      this.flushed = this.chunks.length;
+      this.flushed = this.body.chunks.length;
     });
   }
 
-  private isFlowing(): boolean {
-    return this.state === 'flowing';
-  }
-
-  /** Records a part of the body, and holds it back where the response does not flow. @returns whether it was held back */
+  /** Records a part of the body. @returns whether it was held back; not where the response flows, or does from now on */
   private hold(chunk: Buffer): boolean {
-    const { recorder } = this;
-    if (this.records) {
-      this.records =
-        this.size + chunk.length <= recorder.maxBytes && recorder.budget.take(chunk.length) && this.add(chunk);
-      if (this.records && !this.isFlowing()) return true;
-    }
-    if (this.isFlowing()) {
-      if (this.records) this.sent++;
-      else this.reset();
+    const { body } = this;
+    const isRecorded = body.record(chunk);
+    if (!this.flow && isRecorded) return true;
+    if (!this.flow && this.mayFlow()) this.startFlow();
+    if (this.flow) {
+      if (!isRecorded) body.clear();
       return false;
     }
-    if (this.mayFlow()) {
-      this.startFlow();
-      this.reset();
-      return false;
-    }
-    // A response that can only be held whole.
-    if (this.isGone || (recorder.budget.take(chunk.length) && this.add(chunk))) return true;
-    this.breakOff();
-    return true;
-  }
-
-  /** Adds a copy: the owner of the chunk may use its memory again. */
-  private add(chunk: Buffer): true {
-    this.chunks.push(Buffer.from(chunk));
-    this.size += chunk.length;
+    // It can only be held whole.
+    if (!this.isGone && !body.hold(chunk)) this.breakOff();
     return true;
   }
 
@@ -297,41 +239,26 @@ export class ResponseTap implements Tap {
   private mayFlow(): boolean {
     if (this.isHttp2) return true;
     const { req } = this.response;
-    if (!req || req.httpVersionMajor < 1 || (req.httpVersionMajor === 1 && req.httpVersionMinor < 1)) return false;
+    if (!req || req.httpVersionMajor < 1 || (req.httpVersionMajor === 1 && req.httpVersionMinor < 1))
+      return false;
     const { _removedTE: closesAtEnd } = this.response as { _removedTE?: boolean };
-    return !closesAtEnd || this.lengthOf(this.head) !== undefined;
+    return !closesAtEnd || this.head?.length !== undefined;
   }
 
+  /** Lets a response flow that was held, with what was held of it. */
   private startFlow(): void {
-    const held = this.state === 'begun';
+    const { response, head } = this;
     this.state = 'flowing';
-    this.flows = true;
-    if (held) unmark(this.response);
-    this.contentLength = this.lengthOf(this.head);
+    this.flow = new LastByte(head!.length);
+    unmark(response);
     if (this.isGone) return;
-    // The call that begins a response passes by itself.
-    if (!held) return;
-    const chunks = this.chunks;
-    this.chunks = [];
-    this.send(() => this.sendHead());
-    for (const chunk of chunks) this.flow(chunk, undefined);
-    this.chunks = chunks;
-    this.sent = chunks.length;
+    this.send(() => head!.send((name, args) => this.passOn(name, args)));
+    for (const chunk of this.body.chunks) this.sendFlowing(chunk, undefined);
   }
 
-  /** Sends a part of the body. The last byte of a known length waits for the end, since it ends the response to the client. */
-  private flow(chunk: Buffer, callback: (() => void) | undefined): unknown {
-    if (this.isGone) {
-      if (callback) process.nextTick(callback);
-      return true;
-    }
-    const left = this.contentLength === undefined ? Infinity : this.contentLength - this.written;
-    this.written += chunk.length;
-    if (chunk.length < left) return this.passOn('write', [chunk, callback]);
-    const sendable = Math.max(left - 1, 0);
-    const waiting = Buffer.from(chunk.subarray(sendable));
-    this.lastBytes = this.lastBytes ? Buffer.concat([this.lastBytes, waiting]) : waiting;
-    if (sendable > 0) return this.passOn('write', [chunk.subarray(0, sendable), callback]);
+  private sendFlowing(chunk: Buffer, callback: (() => void) | undefined): unknown {
+    const sendable = this.isGone ? undefined : this.flow!.take(chunk);
+    if (sendable && sendable.length > 0) return this.passOn('write', [sendable, callback]);
     if (callback) process.nextTick(callback);
     return true;
   }
@@ -341,13 +268,16 @@ export class ResponseTap implements Tap {
     if (this.state === 'ended') return response;
     const { chunk, callback } = parseWrite(args);
     if (this.state === 'open') {
-      if (!this.begin('end')) return this.passOn('end', args);
+      if (!this.begin(ResponseHead.implied(response, 'end'))) return this.passOn('end', args);
     } else if (!this.recorder.isOwn(this.head!.status)) {
       this.giveUp('broken', this.head!.status);
       return this.passOn('end', args);
     }
     if (callback) response.once('finish', callback);
-    if (chunk && chunk.length > 0) this.takeEndChunk(chunk);
+    if (chunk && chunk.length > 0) {
+      if (!this.flow) this.body.recordLast(chunk);
+      else if (!this.hold(chunk)) this.sendFlowing(chunk, undefined);
+    }
     this.state = 'ended';
     markEnded(response);
     const release = (): void => this.release();
@@ -358,30 +288,17 @@ export class ResponseTap implements Tap {
     return response;
   }
 
-  private takeEndChunk(chunk: Buffer): void {
-    if (this.isFlowing()) {
-      if (!this.hold(chunk)) this.flow(chunk, undefined);
-      return;
-    }
-    const { maxBytes, budget } = this.recorder;
-    this.records &&= this.size + chunk.length <= maxBytes && budget.take(chunk.length);
-    if (this.records) this.size += chunk.length;
-    // Not a copy where it is not recorded: it was made, and goes out in a moment.
-    this.endChunk = this.records ? Buffer.from(chunk) : chunk;
-  }
-
   private ending(): Ended {
-    const { status } = this.head!;
-    const length = this.lengthOf(this.head);
-    const hasBody = status !== 204 && status !== 304 && this.response.req?.method !== 'HEAD';
-    if (!this.records) return { status, response: undefined, reason: 'too-large' };
-    const isWhole =
-      (this.sources ?? []).every(({ readableEnded, errored }) => readableEnded !== false && !errored) &&
-      (!hasBody || length === undefined || length === this.size);
-    if (!isWhole) return { status, response: undefined, reason: 'response-failed' };
-    const parts = this.endChunk ? [...this.chunks, this.endChunk] : this.chunks;
-    const body = parts.length === 1 ? parts[0]! : Buffer.concat(parts);
-    return { status, response: { status, headers: this.recordedHeaders(), body }, reason: 'response-failed' };
+    const { head, body, sources } = this;
+    const { status, length, hasBody } = head!;
+    if (!body.isWhole) return { status, response: undefined, reason: 'too-large' };
+    const hasEnded =
+      (!sources || sources.every(({ readableEnded, errored }) => readableEnded !== false && !errored)) &&
+      (!hasBody || length === undefined || length === body.size);
+    const response = hasEnded
+      ? { status, headers: head!.headersOf(this.recorder.replayHeaders), body: body.bytes }
+      : undefined;
+    return { status, response, reason: 'response-failed' };
   }
 
   private release(): void {
@@ -391,17 +308,17 @@ export class ResponseTap implements Tap {
       const { response } = this;
       unmark(response);
       if (this.isGone) {
-        if (this.isHttp2) this.passOn('end', NO_ARGUMENTS);
+        if (this.isHttp2) this.passOn('end', []);
         else response.finished = true;
         this.passOn('emit', ['finish']);
         this.tellGone();
         return;
       }
-      const rest = this.lastBytes ?? this.endChunk;
-      if (!this.flows) this.sendBegun();
-      this.passOn('end', rest ? [rest] : NO_ARGUMENTS);
+      const rest = this.flow ? this.flow.waiting : this.body.last;
+      if (!this.flow) this.sendHeld();
+      this.passOn('end', rest ? [rest] : []);
     });
-    this.reset();
+    this.body.clear();
   }
 
   /** Lets the response go on without a recording. */
@@ -420,7 +337,7 @@ export class ResponseTap implements Tap {
     // Without the tap, HTTP/1 would destroy what was written in this tick with the connection.
     const hasSent = this.isHttp2 || this.flushed > 0 || this.head?.by === 'flushHeaders';
     const isSent = state === 'begun' && !this.isGone && hasSent;
-    if (!this.isHttp2) this.chunks.length = Math.min(this.chunks.length, this.flushed);
+    if (!this.isHttp2) this.body.truncate(this.flushed);
     if (isSent || state !== 'begun') this.pass();
     else this.drop();
     recorder.lost('broken', status);
@@ -437,15 +354,12 @@ export class ResponseTap implements Tap {
     this.state = 'passing';
     unmark(this.response);
     if (this.isGone) this.tellGone();
-    this.reset();
+    this.body.clear();
   }
 
   private callBroken(name: Method, args: unknown[]): unknown {
     if (name === 'emit' || name === 'destroy') return this.passOn(name, args);
-    if (name !== 'write') return this.response;
-    const { callback } = parseWrite(args);
-    if (callback) process.nextTick(callback, writeAfterEndError());
-    return false;
+    return name === 'write' ? refuseWrite(parseWrite(args).callback) : this.response;
   }
 
   private takeEvent(args: unknown[]): unknown {
@@ -464,7 +378,7 @@ export class ResponseTap implements Tap {
     this.isGone = true;
     markClosed(this.response, false);
     // A source that waits for the client to read goes on.
-    if (this.isFlowing()) process.nextTick(() => this.passOn('emit', ['drain']));
+    if (this.flow) process.nextTick(() => this.passOn('emit', ['drain']));
     this.recorder.gone();
   }
 
@@ -475,9 +389,9 @@ export class ResponseTap implements Tap {
 
   /** Closes the connection of a response that is too large to hold and may not flow. The work goes on. */
   private breakOff(): void {
-    this.passOn('destroy', NO_ARGUMENTS);
+    this.passOn('destroy', []);
     this.clientGone();
-    this.reset();
+    this.body.clear();
   }
 
   /** A late write that Node.js refuses can only close the connection: the caller has returned. */
@@ -490,47 +404,17 @@ export class ResponseTap implements Tap {
     }
   }
 
-  private sendBegun(): void {
-    if (this.head) this.sendHead();
-    for (; this.sent < this.chunks.length; this.sent++) this.passOn('write', [this.chunks[this.sent]]);
-  }
-
-  private sendHead(): void {
-    const { response } = this;
-    const { by, status, message, args } = this.head!;
-    // Only where it was changed: a field that is not there yet gives the response another shape.
-    if (response.statusCode !== status) response.statusCode = status;
-    if (!this.isHttp2 && response.statusMessage !== message) response.statusMessage = message!;
-    if (by === 'writeHead' || by === 'flushHeaders') this.passOn(by, args);
-  }
-
-  private reset(): void {
-    if (this.size > 0) this.recorder.budget.give(this.size);
-    this.chunks = [];
-    this.sent = 0;
-    this.size = 0;
-  }
-
-  private header(name: string): number | string | string[] | undefined {
-    return headHeader(this.head?.headers, name) ?? this.response.getHeader(name);
-  }
-
-  private lengthOf(head: Head | undefined): number | undefined {
-    const length = headHeader(head?.headers, 'content-length') ?? this.response.getHeader('content-length');
-    return length === undefined ? undefined : Number(length);
-  }
-
-  private recordedHeaders(): WireResponse['headers'] {
-    const headers: Record<string, string | string[]> = {};
-    for (const name of this.recorder.replayHeaders) {
-      const value = this.header(name);
-      if (value !== undefined) headers[name] = Array.isArray(value) ? value : String(value);
-    }
-    return headers;
+  private sendHeld(): void {
+    this.head!.send((name, args) => this.passOn(name, args));
+    for (const chunk of this.body.chunks) this.passOn('write', [chunk]);
   }
 }
 
-const NO_ARGUMENTS: unknown[] = [];
+/** Refuses a write after the end. Node.js would emit an error as well, which ends a process that does not listen. */
+function refuseWrite(callback: ((error: Error) => void) | undefined): false {
+  if (callback) process.nextTick(callback, writeAfterEndError());
+  return false;
+}
 
 /** Returns whether a response has begun or is over, by whomever. */
 export const isBegun = (response: ServerResponse): boolean => response.headersSent || response.writableEnded;

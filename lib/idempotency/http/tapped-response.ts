@@ -78,18 +78,13 @@ export function unmark(response: ServerResponse): void {
   else Reflect.deleteProperty(response, 'writableEnded');
 }
 
-/** Node's own fields by which a response of HTTP/1 tells that its connection has closed. */
-interface ClosedFields {
-  destroyed: boolean;
-  _closed?: boolean;
-}
+/** The fields of Node.js by which a response of HTTP/1 tells that its connection has closed. */
+const CLOSED_FIELDS = ['destroyed', '_closed'] as const;
 
 /** Sets whether an HTTP/1 response says that its connection has closed. `pipeline` and `pipe` give up on one that has. */
-export function markClosed(response: ServerResponse, closed: boolean): void {
-  const fields = response as unknown as ClosedFields;
-  if (!Object.hasOwn(response, 'destroyed')) return;
-  fields.destroyed = closed;
-  if (Object.hasOwn(response, '_closed')) fields._closed = closed;
+export function markClosed(response: ServerResponse, isClosed: boolean): void {
+  for (const field of CLOSED_FIELDS)
+    if (Object.hasOwn(response, field)) Object.assign(response, { [field]: isClosed });
 }
 
 function freeLevel(response: Tapped): Level {
