@@ -71,7 +71,8 @@ export function predict(plan: Case, { answer: twin, calls, brokenCalls, goesOn }
     ending.do === 'hang' ||
     ending.do === 'answer-nothing' ||
     (ending.do === 'respond-partly' && ending.next === 'nothing');
-  const isHeld = ending.do === 'respond-partly' && ending.next === 'nothing' && !route.stream;
+  const isHeld =
+    ending.do === 'respond-partly' && ending.next === 'nothing' && (!route.stream || client.http === '1.0');
   const sameWire = story.askedAgain === 'never' && client.leaves === 'never' && !isHeld;
   const answeredBefore = around.before !== 'nothing';
   const answeredMeanwhile = story.timedOut || (around.answersAtPoint && reachedPoint(plan, story.calls));
@@ -141,7 +142,10 @@ function rejected({ plan, story, twin, isOthers }: Context, error: ErrorKind): R
   if (isUnknown(error)) return one('held', 'rule 1: outcome unknown');
   if (story.hasForgotten) return one('held', 'rule 1: the outcome of an earlier call is unknown');
   const fellBack = story.afterwards === 'fell back';
-  const keeps = isOthers || fellBack ? [] : canBeKept(plan, story.last, twin);
+  const keeps =
+    isOthers || fellBack || story.last.ending.do === 'respond-partly'
+      ? []
+      : canBeKept(plan, story.last, twin);
   if (onError !== 'default') {
     if (onError === 'replay' && twin?.status === 412)
       return several(['kept', 'done'], 'rule 2, and 412 is not kept');
@@ -157,7 +161,7 @@ function rejected({ plan, story, twin, isOthers }: Context, error: ErrorKind): R
   if (isOwn && ending.thenThrows !== undefined && twin?.isComplete && twin.status < 400)
     return several(canBeKept(plan, story.last, twin), 'rule 3: rejected after its own complete answer');
   const isRetryable = ['conflict', 'limit', 'unavailable'].includes(error.kind);
-  if (isRetryable) return one('released', 'rule 4: a retryable error of ours');
+  if (isRetryable && !fellBack) return one('released', 'rule 4: a retryable error of ours');
   if (isOthers || fellBack) {
     const status = statusOf(error);
     if (error.kind === 'domain')
@@ -183,6 +187,8 @@ function resolved({ plan, story, twin, isOthers }: Context): Ruled {
   const { ending } = story.last;
   const said: Fate[] = onResponse === 'default' ? [] : [BY_POLICY[onResponse]];
   const meant = meantStatus(story.last);
+  // GAP: a framework may send nothing to a client that has left, so that the status is never seen.
+  const left: readonly Fate[] = plan.client.leaves === 'never' ? [] : ['done'];
   if (isOthers) return several(['done', ...said], 'rule 5: resolved, somebody else answered');
   if (story.afterwards !== 'nothing') {
     const mayBeKept =
@@ -204,7 +210,7 @@ function resolved({ plan, story, twin, isOthers }: Context): Ruled {
     return several(['done', ...said], 'rule 5: resolved, the serializer or an operator failed');
   const isBroken = !twin?.isComplete || fails(story.last);
   if (isBroken && onResponse === 'default' && frees(twin?.status ?? 0))
-    return one('released', `rule 4: sent ${twin?.status} by itself`);
+    return several(['released', ...left], `rule 4: sent ${twin?.status} by itself`);
   // Fastify does not touch a source whose status has no body.
   const isBodiless = twin?.isComplete && [204, 304].includes(twin.status);
   if (isBroken)
@@ -215,18 +221,21 @@ function resolved({ plan, story, twin, isOthers }: Context): Ruled {
   const kept = canBeKept(plan, story.last, twin);
   if (twin.status === 412) return several(['released', ...said], 'only 412 frees it');
   // GAP: what was too large is not there for it to judge.
-  if (twin.body.length > MAX_RESULT_BYTES && !frees(twin.status))
-    return several(['done', ...said], 'rule 5: too large to keep');
+  if (kept.includes('done') && !frees(twin.status))
+    return several([...kept, ...said], 'rule 5: resolved, and its response may not be kept');
   if (onResponse === 'replay') return several(kept, 'rule 2: onResponse says replay');
   if (onResponse !== 'default')
     return several(kept.length > 1 ? ['done', ...said] : said, `rule 2: onResponse says ${onResponse}`);
-  if (frees(twin.status)) return one('released', `rule 4: sent ${twin.status} by itself`);
+  if (frees(twin.status)) return several(['released', ...left], `rule 4: sent ${twin.status} by itself`);
   return several(kept, `rule 5: resolved with ${twin.status}`);
 }
 
 /** `kept` where the response can be; `done` where not; both where the client's leaving may have broken it. */
 function canBeKept(plan: Case, { ending }: Attempt, twin: WireAnswer | undefined): readonly Fate[] {
   if (!twin?.isComplete || twin.body.length > MAX_RESULT_BYTES || isPartial(twin.status)) return ['done'];
+  const isLarge = ending.do === 'respond' && ending.size > MAX_RESULT_BYTES;
+  const isBodiless = [204, 304].includes(twin.status);
+  if (isBodiless && (isLarge || ending.do === 'stream' || ending.do === 'return')) return ['kept', 'done'];
   if (plan.client.leaves === 'never') return ['kept'];
   const isStreamed =
     ending.do === 'stream' ||
