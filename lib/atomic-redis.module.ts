@@ -8,8 +8,8 @@ import {
   type OnModuleDestroy,
   type OnModuleInit,
 } from '@nestjs/common';
-import { ModulesContainer } from '@nestjs/core';
-import { OPTIONS, REGISTRATION_NAME } from './atomic-redis.constants.js';
+import { HttpAdapterHost, ModulesContainer } from '@nestjs/core';
+import { DEFAULT_REGISTRATION, OPTIONS, REGISTRATION_NAME } from './atomic-redis.constants.js';
 import { ConfigurationError, describe } from './atomic-redis.errors.js';
 import { ConfigurableModuleClass } from './atomic-redis.module-definition.js';
 import { arrangeIdempotentRoutes, checkIdempotentMethods } from './idempotency/boot-check.js';
@@ -18,6 +18,8 @@ import type { ResolvedOptions } from './atomic-redis.options.js';
 import { ListService } from './lists/list.service.js';
 import { DeclaredConsumers } from './queues/declared-consumers.js';
 import { ReliableQueueService } from './queues/reliable-queue.service.js';
+import { setProblemType } from './problem-details/http-exception.js';
+import { giveRoutesAnEdge } from './problem-details/route-edge.js';
 import { Deadline } from './redis/deadline.js';
 import { RedisConnection } from './redis/redis-connection.js';
 import type { Script } from './redis/script.js';
@@ -58,9 +60,12 @@ export class AtomicRedisModule
     private readonly lists: ListService,
     private readonly consumers: DeclaredConsumers,
     private readonly modules: ModulesContainer,
+    private readonly adapterHost: HttpAdapterHost,
   ) {
     super();
+    // Here, since Nest makes its routes once all providers exist, and before any hook.
     arrangeIdempotentRoutes(modules);
+    giveRoutesAnEdge(modules);
   }
 
   /**
@@ -83,6 +88,7 @@ export class AtomicRedisModule
           `AtomicRedisModule is registered twice as ${describe(this.name)}; give one of them another name`,
         );
       }
+      this.setProblemType();
       checkIdempotentMethods(this.modules, this.name, this.idempotency.operations);
       this.consumers.find();
       if (!this.options.lazyConnect) {
@@ -121,6 +127,16 @@ export class AtomicRedisModule
     await this.shadowKeys.close();
     await this.transactions.close();
     await this.connection.close();
+  }
+
+  private setProblemType(): void {
+    // None where the application serves no HTTP.
+    const platform: unknown = (
+      this.adapterHost.httpAdapter as HttpAdapterHost['httpAdapter'] | undefined
+    )?.getInstance();
+    const registrations = this.registrations();
+    const [chosen] = [...registrations.filter(({ name }) => name === DEFAULT_REGISTRATION), ...registrations];
+    if (chosen === this && platform) setProblemType(platform, this.options.problemType);
   }
 
   /** All of this application. */

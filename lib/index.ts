@@ -53,6 +53,7 @@ export {
   TransactionTimeoutError,
 } from './transactions/transaction.errors.js';
 
+export type { IdempotencyHeaders, IdempotencyPreset } from './idempotency/http/idempotency-headers.js';
 export { Idempotent, type IdempotentOptions } from './idempotency/idempotent.decorator.js';
 export { IdempotencyService, type IdempotencyRecord } from './idempotency/idempotency.service.js';
 export type { IdempotencyKeyOptions, IdempotencyOptions } from './idempotency/idempotency-call.options.js';

@@ -1,5 +1,5 @@
 import { RedisUnavailableError } from '../atomic-redis.errors.js';
-import { IdempotencyInFlightError, IdempotencyMismatchError } from './idempotency.errors.js';
+import { IdempotencyMismatchError } from './idempotency.errors.js';
 import type { RecordSignals } from './record-signals.js';
 import type { StoredResult } from './stored-result.js';
 
@@ -15,6 +15,8 @@ export type WaitOutcome<Run> =
 /** A duplicate that waits. */
 export interface Waiter<Run> {
   readonly fingerprint: string;
+  /** Returns the error of a waiter whose time is over. */
+  readonly inFlight: (leaseLeftMs: number) => Error;
   /** Claims the record for this waiter, if it can be had. @throws IdempotencyMismatchError among others */
   readonly claim: () => Promise<
     WaitOutcome<Run> | { readonly kind: 'running'; readonly leaseLeftMs: number }
@@ -79,7 +81,7 @@ export class DuplicateWaits<Run> {
         },
       };
       const timer = setTimeout(() => {
-        mine.reject(room.unavailable ?? new IdempotencyInFlightError(room.leaseLeftMs));
+        mine.reject(room.unavailable ?? waiter.inFlight(room.leaseLeftMs));
         if (waiting.size === 0) room.wake();
       }, timeoutMs);
       waiting.add(mine);

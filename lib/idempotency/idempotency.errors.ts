@@ -25,7 +25,10 @@ export class IdempotencyInFlightError extends AtomicRedisError {
   readonly retryable = true;
 
   constructor(
-    /** What is left of the running call's lease, in milliseconds. */
+    /**
+     * When to call again, in milliseconds: what the operation usually takes in this process, at least a second, and no more than what is left of
+     * the running call's lease.
+     */
     readonly retryAfterMs: number,
   ) {
     super('A call with this idempotency key is still running');

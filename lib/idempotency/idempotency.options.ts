@@ -2,6 +2,13 @@ import * as check from '../atomic-redis.validation.js';
 import { withDefaults } from '../atomic-redis.validation.js';
 import { checkDurability, type DurabilityOptions } from '../redis/durability.js';
 import { checkReplayHeaders } from './http/replay-headers.js';
+import {
+  checkHeaders,
+  checkPreset,
+  resolveHeaders,
+  type IdempotencyHeaders,
+  type IdempotencyPreset,
+} from './http/idempotency-headers.js';
 import { jsonCodec, type ResultCodec, type ResultEncryption } from './result-codec.js';
 
 /**
@@ -77,6 +84,10 @@ export interface IdempotencyModuleOptions extends IdempotencyDefaults {
   replayHeaders?: readonly string[];
   /** Refuse requests to a decorated route that have no idempotency key. @default true */
   required?: boolean;
+  /** Names of headers as others have them. What `headers` says goes first. @default 'ietf' */
+  preset?: IdempotencyPreset;
+  /** Names of the headers of key and replay, and whether the key is sent back. Default: the preset's. */
+  headers?: IdempotencyHeaders;
   /** Keep results of completed runs in this process too, to replay them without asking Redis. Default: none are. */
   replayCache?: ReplayCacheOptions;
   /** Encrypts all that is stored of a result: values, errors and responses. Default: stored as it is. */
@@ -85,10 +96,12 @@ export interface IdempotencyModuleOptions extends IdempotencyDefaults {
 
 type Optional = 'replayCache' | 'encryption' | 'durability';
 
-export type ResolvedIdempotencyOptions = Required<Omit<IdempotencyModuleOptions, Optional>> &
-  Pick<IdempotencyModuleOptions, Optional>;
+export type ResolvedIdempotencyOptions = Required<
+  Omit<IdempotencyModuleOptions, Optional | 'preset' | 'headers'>
+> &
+  Pick<IdempotencyModuleOptions, Optional> & { readonly headers: Required<IdempotencyHeaders> };
 
-const idempotencyDefaults: Omit<ResolvedIdempotencyOptions, Optional> = {
+const idempotencyDefaults: Omit<ResolvedIdempotencyOptions, Optional | 'headers'> = {
   ttlMs: 86_400_000,
   leaseMs: 30_000,
   maxRunMs: 3_600_000,
@@ -105,7 +118,13 @@ const idempotencyDefaults: Omit<ResolvedIdempotencyOptions, Optional> = {
 
 export const resolveIdempotencyOptions = (
   given: IdempotencyModuleOptions | undefined,
-): ResolvedIdempotencyOptions => withDefaults<ResolvedIdempotencyOptions>(idempotencyDefaults, given);
+): ResolvedIdempotencyOptions => {
+  const { preset, headers, ...options } = given ?? {};
+  return withDefaults<ResolvedIdempotencyOptions>(
+    { ...idempotencyDefaults, headers: resolveHeaders(preset, headers) },
+    options,
+  );
+};
 
 export const idempotencyDefaultChecks = {
   ttlMs: check.milliseconds(),
@@ -125,6 +144,8 @@ export const idempotencyOptionChecks: Record<keyof IdempotencyModuleOptions, che
   maxRecordingBytes: check.integer(0),
   replayHeaders: checkReplayHeaders,
   required: check.boolean,
+  preset: checkPreset,
+  headers: checkHeaders,
   replayCache: check.options(
     { maxBytes: check.integer(1), ttlMs: check.milliseconds() } satisfies Record<
       keyof ReplayCacheOptions,

@@ -1,8 +1,8 @@
-import { Inject, Injectable } from '@nestjs/common';
+import { Inject, Injectable, type Type } from '@nestjs/common';
 import { isObservable, lastValueFrom, type Observable } from 'rxjs';
 import { OPTIONS } from '../atomic-redis.constants.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
-import { OutcomeUnknownError } from '../atomic-redis.errors.js';
+import { InvalidArgumentError, OutcomeUnknownError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import { Deadline } from '../redis/deadline.js';
 import { assertNotRetried } from '../redis/retried-work.js';
@@ -13,7 +13,6 @@ import { Observed, READ } from '../observability/observed.decorator.js';
 import { errorName, Observer, type Operation } from '../observability/observer.js';
 import { decide, type OnErrorOption } from './error-policy.js';
 import { RecordingBudget } from './http/recording-budget.js';
-import { IdempotencyInFlightError } from './idempotency.errors.js';
 import {
   checkCallOptions,
   checkKeyOptions,
@@ -102,8 +101,29 @@ export class IdempotencyService {
   }
 
   /**
-   * What is known of a key, or null when there is nothing: no call was made with it, or its time is over. For what `@Idempotent` protects, give its `operation`
-   * and the caller's `scope`, which is `callerScope(request)` unless the decorator has its own.
+   * Returns the operation of a method with `@Idempotent`, for `inspect` and `forget`: of a route without a name of its own,
+   * `POST /accounts/:id/deposits`. Known once the application has started.
+   *
+   * ```ts
+   * const operation = idempotency.operationOf(AccountsController, 'deposit');
+   * await idempotency.forget(key, { operation, scope });
+   * ```
+   *
+   * @throws InvalidArgumentError when this registration has no such method, and when a callback names each instance
+   */
+  operationOf<T extends object>(type: Type<T>, methodName: keyof T & string): string {
+    const operation = this.operations.nameOf(type.prototype as object, methodName);
+    if (typeof operation === 'string') return operation;
+    throw new InvalidArgumentError(
+      'methodName',
+      `a method of ${type.name} with @Idempotent(), whose operation is one for all instances`,
+      methodName,
+    );
+  }
+
+  /**
+   * What is known of a key, or null when there is nothing: no call was made with it, or its time is over. For what `@Idempotent` protects, give its `operation`,
+   * by `operationOf()` on a route, and the caller's `scope`, which is `callerScope(request)` unless the decorator has its own.
    *
    * @throws InvalidArgumentError, IdempotencyRecordError, RedisUnavailableError
    */
@@ -132,8 +152,8 @@ export class IdempotencyService {
     const found = await this.lookUp(key, options);
     if (!found) return false;
     const { record, summary } = found;
-    if (summary.state === 'running') throw new IdempotencyInFlightError(summary.ttlMs);
-    if (summary.aliveMs > 0) throw new IdempotencyInFlightError(summary.aliveMs);
+    if (summary.state === 'running') throw this.claimer.inFlight(options.operation ?? '', summary.ttlMs);
+    if (summary.aliveMs > 0) throw this.claimer.inFlight(options.operation ?? '', summary.aliveMs);
     try {
       return await this.asked(this.store.forget(record, summary, this.deadline()));
     } finally {

@@ -9,24 +9,32 @@ import {
   type MethodCall,
   type MethodSite,
 } from '../method-wrapping/wrap-method.js';
-import { markIdempotent, operationName, type IdempotentMark } from './boot-check.js';
 import { isPartOfRun, isSameCall, withinCall } from './current-call.js';
 import { callerScope } from './http/caller.js';
 import { HttpExchangeInterceptor, markOurs, refuseEvents, type HttpExchange } from './http/http-exchange.js';
-import { IDEMPOTENCY_HEADER, isSafe, keyFromHeader, payloadOf, routeOf } from './http/http-request.js';
+import { isSafe, keyFromHeader, payloadOf } from './http/http-request.js';
+import { checkHeaders, echoKey, headersOf, type IdempotencyHeaders } from './http/idempotency-headers.js';
 import type { OnResponse } from './http/outcome.js';
 import { ReplayFilter } from './http/replay-filter.js';
 import { checkReplayHeaders, recordedHeaders } from './http/replay-headers.js';
 import { claimOnce, replay, type CaptureOptions, type RouteOptions } from './http/route-call.js';
 import { IdempotencyKeyMissingError } from './idempotency.errors.js';
 import { idempotencyCallChecks, type IdempotencyOptions } from './idempotency-call.options.js';
+import {
+  labelOf,
+  markIdempotent,
+  operationMissing,
+  ownNameOf,
+  type IdempotentMark,
+} from './idempotent-mark.js';
 import type { IdempotencyService } from './idempotency.service.js';
 
 /** Of `@Idempotent`. The callbacks take the arguments of the method. */
-export interface IdempotentOptions<KeyArgs extends unknown[], ScopeArgs extends unknown[]> extends Omit<
-  IdempotencyOptions,
-  'scope' | 'operation' | 'fingerprint' | 'colocateWith'
-> {
+export interface IdempotentOptions<
+  KeyArgs extends unknown[],
+  ScopeArgs extends unknown[],
+  Instance extends object = object,
+> extends Omit<IdempotencyOptions, 'scope' | 'operation' | 'fingerprint' | 'colocateWith'> {
   /** The key, from the method's arguments. Default, on a route: the request's header. */
   key?: (...args: KeyArgs) => string;
   /**
@@ -35,12 +43,13 @@ export interface IdempotentOptions<KeyArgs extends unknown[], ScopeArgs extends 
    */
   scope?: (...args: ScopeArgs) => string;
   /**
-   * Names what the method does: `orders.create`. Equal keys of different operations are different. Default: the class and method, and on a
-   * route the HTTP method and path pattern; a name of its own survives renaming them. Two methods of a registration with one operation would
-   * answer each other's calls, and do not boot; nor do two subclasses that inherit one name. Two instances of one class are one
-   * operation: where they must not be (a dynamic module registered for each tenant), give each call a `scope`.
+   * Names what the method does: `orders.ship`. Equal keys of different operations are different. On a route the default is its HTTP method, path
+   * and version, `POST /accounts/:id/deposits`; a name of your own survives a change of the path. On any other method it is required, since
+   * names of classes change when they are renamed or minified. Two methods of a registration with one operation would answer each other's
+   * calls, as would two instances of a class: the application does not boot. A callback names each instance of a class, or each class that
+   * inherits the method: `(self: Notifier) => self.channel`. It is called at boot and with every call, and must return the same each time.
    */
-  operation?: string;
+  operation?: string | ((instance: Instance) => string);
   /**
    * On a Cluster: a key, from the method's arguments, whose hash slot the record is put into; see `IdempotencyOptions.colocateWith`.
    */
@@ -64,8 +73,8 @@ export interface IdempotentOptions<KeyArgs extends unknown[], ScopeArgs extends 
   stream?: boolean;
   /** Headers of a route's response that a replay repeats, beside those of the module's `replayHeaders`. @default [] */
   replayHeaders?: readonly string[];
-  /** The request header that holds the key. @default 'Idempotency-Key' */
-  header?: string;
+  /** Names of the headers of key and replay, and whether the key is sent back. Default: the module's `idempotency.headers`. */
+  headers?: IdempotencyHeaders;
   /** Whether a request without a key is refused; else it runs unprotected. Default: the module's `idempotency.required`. */
   required?: boolean;
   /** The registration to use. Default: the unnamed one. */
@@ -75,13 +84,14 @@ export interface IdempotentOptions<KeyArgs extends unknown[], ScopeArgs extends 
 const checkOptions = check.options({
   ...idempotencyCallChecks,
   key: check.func,
+  operation: check.either('a non-empty string or a function', check.nonEmptyString, check.func),
   scope: check.func,
   colocateWith: check.func,
   fingerprint: check.func,
   onResponse: check.func,
   stream: check.boolean,
   replayHeaders: checkReplayHeaders,
-  header: check.nonEmptyString,
+  headers: checkHeaders,
   required: check.boolean,
   name: check.nonEmptyString,
 });
@@ -95,33 +105,37 @@ const checkOptions = check.options({
  *
  * ```ts
  * @Post() @Idempotent() create(@Body() dto: CreateOrderDto) { … }
- * @Idempotent({ key: (job: ShipOrder) => job.orderId }) async ship(job: ShipOrder) { … }
+ * @Idempotent({ operation: 'orders.ship', key: (job: ShipOrder) => job.orderId }) async ship(job: ShipOrder) { … }
  * ```
  *
  * A call inside a run that needs no other key is part of that run: `super.create()` in a route's handler, or a call with the very key of the
  * run it is made in.
  *
  * @throws InvalidArgumentError at once for a wrong option; the application does not boot (`ConfigurationError`) with an `@Sse()` route,
- * with a method that is no route and has no `key`, nor with two methods of one operation; a call throws what `IdempotencyService.run` does; over HTTP also `IdempotencyKeyMissingError` or `IdempotencyKeyInvalidError`, and
+ * with a method that is no route and lacks `key` or `operation`, nor with two methods or two instances of one operation; a call throws what `IdempotencyService.run` does; over HTTP also `IdempotencyKeyMissingError` or `IdempotencyKeyInvalidError`, and
  * `ConfigurationError` for a `request.user` without a recognised id, which needs `scope`
  */
-export function Idempotent<KeyArgs extends unknown[] = [], ScopeArgs extends unknown[] = []>(
-  options: IdempotentOptions<KeyArgs, ScopeArgs> = {},
-): CheckedMethodDecorator<KeyArgs, ScopeArgs> {
+export function Idempotent<
+  KeyArgs extends unknown[] = [],
+  ScopeArgs extends unknown[] = [],
+  Instance extends object = object,
+>(
+  options: IdempotentOptions<KeyArgs, ScopeArgs, Instance> = {},
+): CheckedMethodDecorator<KeyArgs, ScopeArgs, Instance> {
   checkOptions('@Idempotent', options);
   return (target, key, descriptor) => {
     const interceptor = markOurs(new HttpExchangeInterceptor(String(key)));
     const { name: registration = DEFAULT_REGISTRATION } = options;
-    const { operation, header, required, onDuplicate, onUnavailable } = options;
+    const { headers, required, onDuplicate, onUnavailable } = options;
     const site = siteOf('Idempotent', target, key);
     const captureOf = captureOptions(options);
     const mark: IdempotentMark = {
       registration,
-      operation,
+      operation: options.operation,
       hasKey: options.key !== undefined,
       site,
-      isRoute: false,
-      header,
+      routes: new WeakSet(),
+      headers,
       required,
       onDuplicate,
       onUnavailable,
@@ -134,7 +148,8 @@ export function Idempotent<KeyArgs extends unknown[] = [], ScopeArgs extends unk
           const from = interceptor.current();
           const decorated = { idempotency, options: options as AnyOptions, captureOf, call, site };
           if (typeof from === 'object') return overHttp(decorated, from);
-          return byArguments(decorated, mark.isRoute && from === undefined);
+          const isRoute = mark.routes.has(Object.getPrototypeOf(call.instance) as object);
+          return byArguments(decorated, isRoute && from === undefined);
         },
       },
       target,
@@ -151,7 +166,7 @@ export function Idempotent<KeyArgs extends unknown[] = [], ScopeArgs extends unk
 
 const replayFilter = markOurs(new ReplayFilter());
 
-type AnyOptions = IdempotentOptions<unknown[], unknown[]>;
+type AnyOptions = IdempotentOptions<unknown[], unknown[], never>;
 
 /** One call of a decorated method. */
 interface IdempotentCall {
@@ -188,21 +203,22 @@ async function overHttp(decorated: IdempotentCall, exchange: HttpExchange): Prom
   const { args } = call;
   const { request } = exchange;
   if (!options.key && isSafe(request)) return await call.proceed();
-  const header = options.header ?? IDEMPOTENCY_HEADER;
-  const key = options.key ? options.key(...args) : keyFromHeader(request, header);
+  const headers = headersOf(options.headers, idempotency.defaults.headers);
+  const key = options.key ? options.key(...args) : keyFromHeader(request, headers.key);
   if (key === undefined) {
     if (options.required ?? idempotency.defaults.required)
-      throw new IdempotencyKeyMissingError(`The request needs an ${header} header`);
+      throw new IdempotencyKeyMissingError(`The request needs an ${headers.key} header`);
     return await call.proceed();
   }
   check.key('key', key);
+  if (!options.key) echoKey(exchange.response, headers, key);
   const claimed = await claimOnce(
     idempotency,
     exchange,
     key,
     () =>
       runOptions(options, {
-        operation: operationOf(decorated, (name) => `${name} ${routeOf(request)}${exchange.route.version}`),
+        operation: operationOf(decorated),
         colocateWith: options.colocateWith?.(...args),
         scope: options.scope?.(...args) ?? callerScope(request),
         fingerprint: options.fingerprint ? options.fingerprint(...args) : payloadOf(request),
@@ -211,7 +227,9 @@ async function overHttp(decorated: IdempotentCall, exchange: HttpExchange): Prom
   );
   return claimed.kind === 'run'
     ? await claimed.run.handle(() => call.proceed())
-    : claimed.read((result) => replay(exchange, result, options.codec ?? idempotency.defaults.codec));
+    : claimed.read((result) =>
+        replay(exchange, result, { codec: options.codec ?? idempotency.defaults.codec, headers }),
+      );
 }
 
 /** @param lacksRequest whether the method is a route, and no request is known that calls it */
@@ -222,7 +240,7 @@ async function byArguments(decorated: IdempotentCall, lacksRequest: boolean): Pr
   if (!options.key || (lacksRequest && !options.scope)) {
     if (isPartOfRun(idempotency, (run) => run.exchange !== undefined)) return await call.proceed();
     throw new ConfigurationError(
-      `${operationName(call.instance.constructor, site)} was called without the request that Nest calls it for. ` +
+      `${labelOf(call.instance.constructor, site)} was called without the request that Nest calls it for. ` +
         (lacksRequest
           ? 'A route that other code calls takes key and scope from its arguments: @Idempotent({ key: (…) => …, scope: (…) => … })'
           : 'Its idempotency key must come from its arguments: @Idempotent({ key: (…) => … })'),
@@ -230,7 +248,7 @@ async function byArguments(decorated: IdempotentCall, lacksRequest: boolean): Pr
   }
   const key = options.key(...args);
   const scope = options.scope?.(...args) ?? '';
-  const operation = operationOf(decorated, (name) => name);
+  const operation = operationOf(decorated);
   const colocateWith = options.colocateWith?.(...args);
   const fingerprint = options.fingerprint?.(...args);
   const name = { scope, operation, key };
@@ -274,14 +292,20 @@ const runOptions = (
   propagation: options.propagation,
 });
 
-/** @param byDefault makes it of class and method: `OrdersService.create` */
-function operationOf(
-  { options, call, idempotency, site }: IdempotentCall,
-  byDefault: (name: string) => string,
-): string {
-  const type = call.instance.constructor;
-  const name = operationName(type, site);
-  const operation = options.operation ?? byDefault(name);
-  idempotency.operations.claim(operation, { type, name });
-  return operation;
+function operationOf({ options, call, idempotency, site }: IdempotentCall): string {
+  const { operations } = idempotency;
+  const { instance } = call;
+  const owner = { prototype: Object.getPrototypeOf(instance) as object, site };
+  let operation = operations.nameOf(owner.prototype, site.methodName);
+  if (operation === undefined) {
+    // Nest has made the class since boot.
+    operation = options.operation;
+    if (operation === undefined) throw operationMissing(instance.constructor, site);
+    if (typeof operation === 'string') operations.claim(operation, owner);
+    operations.name(owner, operation);
+  }
+  if (typeof operation === 'string') return operation;
+  const name = ownNameOf(operation, instance);
+  operations.refuseTaken(name, owner);
+  return name;
 }

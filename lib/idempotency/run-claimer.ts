@@ -21,6 +21,7 @@ import { RecordSignals } from './record-signals.js';
 import type { Found, Owner, RecordStore } from './record-store.js';
 import { ReplayCache } from './replay-cache.js';
 import type { StoredResult } from './stored-result.js';
+import { UsualDurations } from './usual-durations.js';
 import { memoryMsOf, OwnedRun, unprotectedRun, type RunSurroundings } from './claimed-run.js';
 
 type Outcome = IdempotencyDuplicateEvent['outcome'];
@@ -32,6 +33,7 @@ export class RunClaimer {
   private readonly waits: DuplicateWaits<ClaimedRun>;
   private readonly cache: ReplayCache | undefined;
   private readonly surroundings: RunSurroundings;
+  private readonly durations = new UsualDurations();
 
   constructor(
     private readonly store: RecordStore,
@@ -42,7 +44,7 @@ export class RunClaimer {
     this.leases = new LeaseKeeper((leases) => store.renew(leases));
     this.waits = new DuplicateWaits(new RecordSignals(connection), (run) => run.abandon());
     if (options.replayCache) this.cache = new ReplayCache(options.replayCache);
-    const { leases, cache } = this;
+    const { leases, cache, durations } = this;
     const finish = this.finish.bind(this);
     this.surroundings = {
       connection,
@@ -50,6 +52,7 @@ export class RunClaimer {
       leases,
       cache,
       maxResultBytes: options.maxResultBytes,
+      durations,
       finish,
     };
   }
@@ -85,9 +88,13 @@ export class RunClaimer {
       asked = true;
       let found = await this.tryClaim(request);
       if (found.kind === 'running') {
-        if (onDuplicate === 'reject') throw new IdempotencyInFlightError(found.leaseLeftMs);
+        if (onDuplicate === 'reject') throw this.inFlight(request.operation, found.leaseLeftMs);
         waited = true;
-        const waiter = { fingerprint, claim: () => this.tryClaim(request) };
+        const waiter = {
+          fingerprint,
+          claim: () => this.tryClaim(request),
+          inFlight: (leaseLeftMs: number) => this.inFlight(request.operation, leaseLeftMs),
+        };
         const { leaseLeftMs } = found;
         found = await this.waits.wait(record, waiter, { leaseLeftMs, timeoutMs: request.waitTimeoutMs });
       }
@@ -101,6 +108,11 @@ export class RunClaimer {
         return this.unprotected(request, error);
       throw error;
     }
+  }
+
+  /** Tells a duplicate of a run under way when to come again. */
+  inFlight(operation: string, leaseLeftMs: number): IdempotencyInFlightError {
+    return new IdempotencyInFlightError(this.durations.retryAfterMs(operation, leaseLeftMs));
   }
 
   /** Forgets what this process knows of the record. */

@@ -7,7 +7,7 @@ import {
   IdempotencyMismatchError,
   IdempotencyResultUnavailableError,
 } from '../idempotency/idempotency.errors.js';
-import { problemOf, type Problem } from '../problem-details/problem.js';
+import { problemDetails, problemOf, type Problem } from '../problem-details/problem.js';
 import { TransactionConflictError, TransactionTimeoutError } from '../transactions/transaction.errors.js';
 import { InsufficientFundsError } from '../transfers/transfer.errors.js';
 
@@ -38,8 +38,11 @@ export const isProblemCode = (code: unknown): code is ProblemCode =>
 
 export const problemCodes = Object.keys(EXAMPLES);
 
+const EXAMPLE_INSTANCE = 'urn:uuid:0f8fad5b-d9cb-469f-a165-70867728950e';
+
 /** What a response with this code holds, and whether it has a Retry-After header. */
 export function exampleOf(code: ProblemCode): { problem: Problem; hasRetryAfter: boolean } {
-  const { problem, retryAfterMs } = problemOf(EXAMPLES[code]);
+  const { retryAfterMs } = problemOf(EXAMPLES[code]);
+  const problem = { ...problemDetails(EXAMPLES[code]), instance: EXAMPLE_INSTANCE };
   return { problem, hasRetryAfter: retryAfterMs !== undefined };
 }

@@ -1,7 +1,8 @@
-import { Catch, Logger, type ArgumentsHost, type ExceptionFilter } from '@nestjs/common';
+import { Catch, Logger, type HttpException, type ArgumentsHost, type ExceptionFilter } from '@nestjs/common';
 import { HttpAdapterHost } from '@nestjs/core';
 import { throwError } from 'rxjs';
-import { AtomicRedisError } from '../atomic-redis.errors.js';
+import { AtomicRedisError, withoutStandIn } from '../atomic-redis.errors.js';
+import { atEdge, type RouteResponse } from './http-exception.js';
 import { errorMessageOf, problemOf } from './problem.js';
 import { sendException } from './ws-exception.js';
 
@@ -19,11 +20,12 @@ export class AtomicRedisExceptionFilter implements ExceptionFilter<AtomicRedisEr
 
   constructor(private readonly adapterHost: HttpAdapterHost) {}
 
-  catch(error: AtomicRedisError, host: ArgumentsHost): unknown {
+  catch(caught: AtomicRedisError, host: ArgumentsHost): unknown {
+    const type = host.getType<string>();
+    if (type === 'http') return this.answer(caught, host);
+    const error = withoutStandIn(caught);
     if (problemOf(error).problem.status >= 500) this.logger.error(error.message, error.stack);
-    switch (host.getType<string>()) {
-      case 'http':
-        return this.answer(error, host);
+    switch (type) {
       case 'rpc':
         return throwError(() => errorMessageOf(error));
       case 'ws':
@@ -35,19 +37,18 @@ export class AtomicRedisExceptionFilter implements ExceptionFilter<AtomicRedisEr
     }
   }
 
+  /** An error from a guard or an interceptor comes as it was thrown; one from a handler as an HttpException. */
   private answer(error: AtomicRedisError, host: ArgumentsHost): void {
     const { httpAdapter } = this.adapterHost;
-    const response: unknown = host.switchToHttp().getResponse();
-    const { problem, retryAfterMs } = problemOf(error);
+    const response = host.switchToHttp().getResponse<RouteResponse>();
+    const exception = atEdge(error, response) as HttpException;
     if (httpAdapter.isHeadersSent(response)) {
       httpAdapter.end(response);
       return;
     }
     httpAdapter.setHeader(response, 'Content-Type', 'application/problem+json');
-    if (retryAfterMs !== undefined)
-      httpAdapter.setHeader(response, 'Retry-After', String(Math.max(1, Math.ceil(retryAfterMs / 1_000))));
     // As text: for an object, Nest 11 on Express changes the content type to application/json, and warns of it.
-    httpAdapter.reply(response, JSON.stringify(problem), problem.status);
+    httpAdapter.reply(response, JSON.stringify(exception.getResponse()), exception.getStatus());
   }
 }
 

@@ -42,7 +42,7 @@ describe('an idempotent processor of a queue', () => {
 
     @Processor('emails', { concurrency: 2 })
     class Emails extends WorkerHost {
-      @Idempotent({ key: (job: Job<Email>) => job.data.messageId })
+      @Idempotent({ operation: 'emails.send', key: (job: Job<Email>) => job.data.messageId })
       async process(job: Job<Email>): Promise<object> {
         runs.push(job.data.messageId);
         await promise;
@@ -92,13 +92,13 @@ describe('idempotent jobs of a schedule', () => {
     @Injectable()
     class Reports {
       @Cron('* * * * * *')
-      @Idempotent({ key: () => tick(1_000) })
+      @Idempotent({ operation: 'reports.report', key: () => tick(1_000) })
       async report(): Promise<void> {
         runs++;
       }
 
       @Interval(150)
-      @Idempotent({ key: () => tick(500) })
+      @Idempotent({ operation: 'reports.clean', key: () => tick(500) })
       async clean(): Promise<void> {
         runs++;
       }
@@ -107,7 +107,7 @@ describe('idempotent jobs of a schedule', () => {
     const events = await startReplicas(3, Reports, [ScheduleModule.forRoot()]);
     const recordsOf = (type: RunEvent['type'], job: string): string[] =>
       events
-        .filter((event) => event.type === type && event.operation === `Reports.${job}`)
+        .filter((event) => event.type === type && event.operation === `reports.${job}`)
         .map(({ record }) => record);
     // Ticks at which more than one replica called; how many do is up to their timers.
     const shared = (job: string): number => {

@@ -60,7 +60,7 @@ class OrdersController {
   }
 
   @MessagePattern('create')
-  @Idempotent({ key: (message: { id: string }) => message.id })
+  @Idempotent({ operation: 'orders.onMessage', key: (message: { id: string }) => message.id })
   async onMessage(@Payload() _message: { id: string }): Promise<{ order: number }> {
     return { order: ++this.runs };
   }

@@ -34,6 +34,11 @@ export class Accepted {
   @Idempotent()
   create(_order: Order): void {}
 
+  readonly channel: string = 'email';
+
+  @Idempotent({ operation: (self: Accepted) => self.channel, key: (order: Order) => order.id })
+  async send(_order: Order): Promise<void> {}
+
   @Idempotent({ key: (order: { id: string }) => order.id })
   widerParameter(_order: Order): void {}
 }
@@ -88,6 +93,10 @@ export class Refused {
   // @ts-expect-error a key is a string
   @Idempotent({ key: (order: Order) => order.quantity })
   async keyed(_order: Order): Promise<void> {}
+
+  // @ts-expect-error the callback takes another class
+  @Idempotent({ operation: (self: Accepted) => self.channel, key: (order: Order) => order.id })
+  async named(_order: Order): Promise<void> {}
 
   // @ts-expect-error not a method
   @Idempotent()

@@ -2,10 +2,11 @@ import type { ServerResponse } from 'node:http';
 import type { CallHandler, ExecutionContext, NestInterceptor } from '@nestjs/common';
 import { filter, type Observable } from 'rxjs';
 import { ConfigurationError } from '../../atomic-redis.errors.js';
+import { isOwnArgument } from '../../problem-details/route-edge.js';
 import { currentCall, withinCall } from '../current-call.js';
 import type { Replay } from '../idempotent-run.js';
 import type { ExchangeRun } from './exchange-run.js';
-import { versionOf, type HttpRequest } from './http-request.js';
+import type { HttpRequest } from './http-request.js';
 import { ReplayTap } from './replay-tap.js';
 import { isBegun } from './response-tap.js';
 import type { WireResponse } from './wire-response.js';
@@ -15,8 +16,6 @@ export type ExchangeClaim = { readonly kind: 'run'; readonly run: ExchangeRun } 
 
 /** The facts that are the same for every request to a route. */
 interface Route {
-  /** Part of its operation. */
-  readonly version: string;
   /** Whether Nest sends nothing for it, since the handler takes `@Res()` or `@Next()`. */
   readonly sendsByItself: boolean;
 }
@@ -106,7 +105,7 @@ export class HttpExchangeInterceptor implements NestInterceptor {
     if (!route) {
       const handler = context.getHandler();
       refuseEvents(handler, `${type.name}.${this.methodName}`);
-      route = { version: versionOf(type, handler), sendsByItself: sendsByItself(type, this.methodName) };
+      route = { sendsByItself: sendsByItself(type, this.methodName) };
       this.routes.set(type, route);
     }
     return route;
@@ -145,13 +144,9 @@ export const noteReplay = ({ request }: HttpExchange): void => void replays.add(
  * Sends a recorded response in place of the framework's own. A response that another has begun stays as it is.
  * @returns the value that stands for it until the interceptor sees it
  */
-export function sendRecorded(
-  exchange: HttpExchange,
-  recorded: WireResponse,
-  marker: string,
-): typeof REPLAYED {
+export function sendRecorded(exchange: HttpExchange, recorded: WireResponse): typeof REPLAYED {
   noteReplay(exchange);
-  if (!isBegun(exchange.response)) ReplayTap.of(exchange.response, recorded, marker);
+  if (!isBegun(exchange.response)) ReplayTap.of(exchange.response, recorded);
   return REPLAYED;
 }
 
@@ -173,7 +168,9 @@ const NEXT_ARGUMENT = 2;
 /** Whether Nest sends nothing for the handler, since it takes `@Res()` or `@Next()`. */
 function sendsByItself(type: object, methodName: string): boolean {
   const read = (key: string): unknown => Reflect.getMetadata(key, type, methodName);
-  const args = Object.keys(read(ROUTE_ARGUMENTS) ?? {}).map((key) => Number(key.split(':')[0]));
+  const args = Object.keys(read(ROUTE_ARGUMENTS) ?? {})
+    .filter(isOwnArgument)
+    .map((key) => Number(key.split(':')[0]));
   const takesResponse = args.some((kind) => kind === RESPONSE_ARGUMENT || kind === NEXT_ARGUMENT);
   return takesResponse && !read(RESPONSE_PASSTHROUGH);
 }

@@ -15,17 +15,10 @@ export interface HttpRequest {
   /** Uploads, as multer puts them here. */
   readonly file?: unknown;
   readonly files?: unknown;
-  /** Express: the route, below the path that its router is mounted at. */
-  readonly route?: { readonly path?: unknown };
-  readonly baseUrl?: string;
-  /** Fastify: the route. */
-  readonly routeOptions?: { readonly url?: string };
   /** Node's own request behind Fastify's. */
   readonly raw?: IncomingMessage;
   readonly rawHeaders: IncomingMessage['rawHeaders'];
 }
-
-export const IDEMPOTENCY_HEADER = 'Idempotency-Key';
 
 /**
  * A key as it may be sent: as it is, or as a structured-field string (`"abc"` is `abc`).
@@ -67,22 +60,6 @@ function valuesOf(lowerCaseName: string, rawHeaders: readonly string[]): string[
 
 /** Whether the method asks for nothing to be changed, so that the request may be repeated as it is. */
 export const isSafe = ({ method }: HttpRequest): boolean => ['GET', 'HEAD', 'OPTIONS'].includes(method);
-
-/** Method and path pattern, `POST /orders/:id`: the same for every request to the route. */
-export function routeOf({ method, routeOptions, route, baseUrl }: HttpRequest): string {
-  const path = routeOptions?.url ?? `${baseUrl ?? ''}${typeof route?.path === 'string' ? route.path : ''}`;
-  return `${method} ${path}`;
-}
-
-const VERSION = '__version__';
-
-/** Of a route: part of its operation, since two versions may share a path. */
-export function versionOf(type: object, method: object): string {
-  const version: unknown = Reflect.getMetadata(VERSION, method) ?? Reflect.getMetadata(VERSION, type);
-  return version === undefined
-    ? ''
-    : ` version ${typeof version === 'symbol' ? 'neutral' : JSON.stringify(version)}`;
-}
 
 /** What tells one payload from another. The parsed body stands for the bytes: the order of its keys and white space do not count. */
 export function payloadOf(request: HttpRequest): unknown {

@@ -15,14 +15,12 @@ export class ReplayTap implements Tap {
   private constructor(
     private readonly response: ServerResponse,
     private readonly replayed: WireResponse,
-    private readonly marker: string,
   ) {
     this.original = putInFront(this, response);
   }
 
-  /** Taps the response. @param marker the header that marks a replay */
-  static of(response: ServerResponse, replayed: WireResponse, marker: string): ReplayTap {
-    return new ReplayTap(response, replayed, marker);
+  static of(response: ServerResponse, replayed: WireResponse): ReplayTap {
+    return new ReplayTap(response, replayed);
   }
 
   call(name: Method, args: unknown[]): unknown {
@@ -85,7 +83,6 @@ export class ReplayTap implements Tap {
     for (const name of OF_THE_DROPPED_BODY) response.removeHeader(name);
     for (const [name, value] of Object.entries(headers))
       response.setHeader(name, name === 'vary' ? united(response.getHeader(name), value) : value);
-    response.setHeader(this.marker, 'true');
     if (status !== 204) response.setHeader('Content-Length', body.length);
     this.passOn('end', [body]);
   }

@@ -4,8 +4,9 @@ import type { ResultCodec } from '../result-codec.js';
 import { bytesOf, replayed, type StoredResult } from '../stored-result.js';
 import { ExchangeRun } from './exchange-run.js';
 import { noteReplay, sendRecorded, type ExchangeClaim, type HttpExchange } from './http-exchange.js';
-import { isBegun } from './response-tap.js';
+import { markReplayed, type IdempotencyHeaders } from './idempotency-headers.js';
 import type { OnResponse } from './outcome.js';
+import { isBegun } from './response-tap.js';
 import { acceptable, decodeWire } from './wire-response.js';
 
 /** The options of a request's claim. */
@@ -54,23 +55,25 @@ async function claim(
   }
 }
 
-/** The header that marks a replay. */
-const MARKER = 'Idempotency-Replayed';
-
 /**
  * Answers a request with the response of the first run, or with the error that stands for it.
  * @returns the value that the method's wrapper returns in place of the handler's
  */
-export function replay(exchange: HttpExchange, result: StoredResult, codec: ResultCodec): unknown {
+export function replay(
+  exchange: HttpExchange,
+  result: StoredResult,
+  { codec, headers }: { codec: ResultCodec; headers: Required<IdempotencyHeaders> },
+): unknown {
+  const { request, response } = exchange;
   if (result.kind === 'http') {
-    const recorded = acceptable(decodeWire(bytesOf(result)), exchange.request.headers['accept-encoding']);
+    const recorded = acceptable(decodeWire(bytesOf(result)), request.headers['accept-encoding']);
     return recorded instanceof Promise
-      ? recorded.then((response) => sendRecorded(exchange, response, MARKER))
-      : sendRecorded(exchange, recorded, MARKER);
+      ? recorded.then((decoded) => sendRecorded(exchange, markReplayed(decoded, headers)))
+      : sendRecorded(exchange, markReplayed(recorded, headers));
   }
-  if (result.kind !== 'tombstone' && !isBegun(exchange.response)) {
+  if (result.kind !== 'tombstone' && !isBegun(response)) {
     noteReplay(exchange);
-    exchange.response.setHeader(MARKER, 'true');
+    if (headers.replayed) response.setHeader(headers.replayed, 'true');
   }
   return replayed(result, codec);
 }
