@@ -59,9 +59,14 @@ export interface Twin {
   readonly brokenCalls: ReadonlySet<number>;
   /** Whether a call never settles, though it was not to hang: it waits for a response that somebody else ended. */
   readonly goesOn: boolean;
+  /** Whether the response never ended. */
+  readonly neverEnds: boolean;
 }
 
-export function predict(plan: Case, { answer: twin, calls, brokenCalls, goesOn }: Twin): Prediction {
+export function predict(
+  plan: Case,
+  { answer: twin, calls, brokenCalls, goesOn, neverEnds }: Twin,
+): Prediction {
   const { around, client, route } = plan;
   if (calls === 0) return always('released', 'the handler was never reached');
   const story = tell(plan, brokenCalls);
@@ -77,7 +82,7 @@ export function predict(plan: Case, { answer: twin, calls, brokenCalls, goesOn }
   const answeredBefore = around.before !== 'nothing';
   const answeredMeanwhile = story.timedOut || (around.answersAtPoint && reachedPoint(plan, story.calls));
   const isOthers = answeredBefore || answeredMeanwhile;
-  const context: Context = { plan, story, twin, isOthers };
+  const context: Context = { plan, story, twin, isOthers, neverEnds };
   const { settled } = story;
   const ruled =
     settled.kind === 'never' || (goesOn && sameWire)
@@ -86,6 +91,8 @@ export function predict(plan: Case, { answer: twin, calls, brokenCalls, goesOn }
         ? rejected(context, settled.error)
         : resolved(context);
   const asksAgain = story.askedAgain !== 'never' && settled.kind !== 'never';
+  // What a handler sees that writes to a response which somebody else ended depends on when the client left.
+  const late: readonly Fate[] = isOthers && client.leaves !== 'never' ? ['done', 'running'] : [];
   // Who asks again gets its answer or a refusal, which another interceptor may map.
   const more: readonly Fate[] = !asksAgain
     ? []
@@ -93,7 +100,7 @@ export function predict(plan: Case, { answer: twin, calls, brokenCalls, goesOn }
       ? ['done', 'kept']
       : ['kept', 'done', 'held', 'released', 'running'];
   return {
-    fates: new Set([...ruled.fates, ...more]),
+    fates: new Set([...ruled.fates, ...more, ...late]),
     because: ruled.because + (asksAgain ? `; asked again ${story.askedAgain} it` : ''),
     sameWire,
     mayHang,
@@ -121,6 +128,7 @@ interface Context {
   readonly twin: WireAnswer | undefined;
   /** Whether somebody else answered before the handler, or while it ran. */
   readonly isOthers: boolean;
+  readonly neverEnds: boolean;
 }
 
 interface Ruled {
@@ -137,7 +145,7 @@ const isUnknown = ({ kind }: ErrorKind): boolean => kind === 'unknown' || kind =
 
 const BY_POLICY: Readonly<Record<Policy, Fate>> = { replay: 'kept', release: 'released', hold: 'held' };
 
-function rejected({ plan, story, twin, isOthers }: Context, error: ErrorKind): Ruled {
+function rejected({ plan, story, twin, isOthers, neverEnds }: Context, error: ErrorKind): Ruled {
   const { onError } = plan.route;
   if (isUnknown(error)) return one('held', 'rule 1: outcome unknown');
   if (story.hasForgotten) return one('held', 'rule 1: the outcome of an earlier call is unknown');
@@ -149,7 +157,7 @@ function rejected({ plan, story, twin, isOthers }: Context, error: ErrorKind): R
   if (onError !== 'default') {
     if (onError === 'replay' && twin?.status === 412)
       return several(['kept', 'done'], 'rule 2, and 412 is not kept');
-    if (onError !== 'replay' || keeps.length === 1) {
+    if (onError !== 'replay' || keeps.join() === 'kept') {
       const fate = onError === 'replay' ? keeps[0]! : BY_POLICY[onError];
       return one(fate, `rule 2: onError says ${onError}`);
     }
@@ -162,6 +170,7 @@ function rejected({ plan, story, twin, isOthers }: Context, error: ErrorKind): R
     return several(canBeKept(plan, story.last, twin), 'rule 3: rejected after its own complete answer');
   const isRetryable = ['conflict', 'limit', 'unavailable'].includes(error.kind);
   if (isRetryable && !fellBack) return one('released', 'rule 4: a retryable error of ours');
+  if (neverEnds) return several(['running', 'released', 'done'], 'rule 4: rejected, and nobody answers');
   if (isOthers || fellBack) {
     const status = statusOf(error);
     if (error.kind === 'domain')
@@ -182,7 +191,7 @@ function rejected({ plan, story, twin, isOthers }: Context, error: ErrorKind): R
   return several(['kept', 'done', 'held'], `GAP: rejected with ${twin.status} on the wire`);
 }
 
-function resolved({ plan, story, twin, isOthers }: Context): Ruled {
+function resolved({ plan, story, twin, isOthers, neverEnds }: Context): Ruled {
   const { onResponse } = plan.route;
   const { ending } = story.last;
   const said: Fate[] = onResponse === 'default' ? [] : [BY_POLICY[onResponse]];
@@ -204,8 +213,7 @@ function resolved({ plan, story, twin, isOthers }: Context): Ruled {
       'rule 5: resolved, an interceptor failed',
     );
   }
-  if (ending.do === 'answer-nothing' || (ending.do === 'respond-partly' && ending.next === 'nothing'))
-    return several(['running', 'done', ...said], 'rule 5: resolved, and never answers');
+  if (neverEnds) return several(['running', 'done', ...said], 'rule 5: resolved, and never answers');
   if (meant !== undefined && twin && twin.status !== meant)
     return several(['done', ...said], 'rule 5: resolved, the serializer or an operator failed');
   const isBroken = !twin?.isComplete || fails(story.last);
@@ -221,8 +229,11 @@ function resolved({ plan, story, twin, isOthers }: Context): Ruled {
   const kept = canBeKept(plan, story.last, twin);
   if (twin.status === 412) return several(['released', ...said], 'only 412 frees it');
   // GAP: what was too large is not there for it to judge.
-  if (kept.includes('done') && !frees(twin.status))
-    return several([...kept, ...said], 'rule 5: resolved, and its response may not be kept');
+  if (kept.includes('done') && (onResponse !== 'default' || !frees(twin.status)))
+    return several(
+      [...kept, ...said, ...(frees(twin.status) ? (['released'] as const) : [])],
+      'rule 5: resolved, and its response may not be kept',
+    );
   if (onResponse === 'replay') return several(kept, 'rule 2: onResponse says replay');
   if (onResponse !== 'default')
     return several(kept.length > 1 ? ['done', ...said] : said, `rule 2: onResponse says ${onResponse}`);
@@ -311,7 +322,7 @@ function tell(plan: Case, brokenCalls: ReadonlySet<number>): Story {
 
   type Result = 'value' | 'error' | 'timed out' | 'never';
   const call = (): Result => {
-    if (story.calls > 0 && hasOthersAnswer()) {
+    if (story.calls > 0 && (hasOthersAnswer() || fails(story.last))) {
       // A run whose response is over ends with its handler: there is nothing left that another call could say.
       story.askedAgain = 'beside';
       return story.settled.kind === 'rejects' ? 'error' : 'value';
@@ -356,7 +367,9 @@ function tell(plan: Case, brokenCalls: ReadonlySet<number>): Story {
     catch: (inner) => {
       const result = inner();
       if (result !== 'error') return result;
-      if (!story.timedOut) story.afterwards = 'fell back';
+      // What a route sends that has the response, Nest does not.
+      if (story.timedOut && plan.route.takes === 'response') story.timedOut = false;
+      else if (!story.timedOut) story.afterwards = 'fell back';
       return 'value';
     },
     twice: (inner) => {

@@ -61,7 +61,7 @@ export class Script {
     this.active++;
     try {
       const value = await work(attempt);
-      this.resolved++;
+      if (attempt.ending.do !== 'return' || attempt.ending.value !== 'observable-fails') this.resolved++;
       return value;
     } catch (error) {
       if (!this.planned.has(error)) this.brokenCalls.add(index);
