@@ -71,7 +71,6 @@ worker<PropertyJob>(async ({ data }): Promise<PropertyResult> => {
       }
     };
     await Promise.all(Array.from({ length: abreast }, lane));
-    if (process.env['NOSHRINK']) return { cases: index, failed: failures.length, failures };
     const shrunk: PropertyFailure[] = [];
     const until = performance.now() + SHRINK_MS;
     for (const failure of failures) {
@@ -103,7 +102,7 @@ worker<PropertyJob>(async ({ data }): Promise<PropertyResult> => {
 });
 
 /** How long failing cases are made simpler, all in all. */
-const SHRINK_MS = 60_000;
+const SHRINK_MS = 30_000;
 
 /** What two failures of one kind have in common. */
 const kindOf = (problem: string): string => problem.replace(/\[HTTP.*|\d+|".*?"/g, '').slice(0, 120);
