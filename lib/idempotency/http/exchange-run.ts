@@ -137,9 +137,9 @@ export class ExchangeRun implements RunningCall, Recorder {
     return isEarly ? this.settleSoon() : this.settle();
   }
 
-  lost(how: 'taken' | 'broken', status: number): void {
+  lost(how: 'taken' | 'broken', status: number | undefined): void {
     this.noAnswer = how === 'taken' ? 'response-failed' : 'response-aborted';
-    if (how === 'broken')
+    if (how === 'broken' && status !== undefined)
       this.answer = { status, response: undefined, reason: this.noAnswer, isEarly: false, byHandler: false };
     clearTimeout(this.waiting);
     if (this.phase === 'settled') void this.settle();

@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http';
-import type { CallHandler, ExecutionContext, NestInterceptor } from '@nestjs/common';
-import { filter, type Observable } from 'rxjs';
+import type { ArgumentsHost, CallHandler, ExecutionContext, NestInterceptor } from '@nestjs/common';
+import { filter, tap, type Observable } from 'rxjs';
 import { ConfigurationError } from '../../atomic-redis.errors.js';
 import { isOwnArgument } from '../../problem-details/route-edge.js';
 import { currentCall, withinCall } from '../current-call.js';
@@ -72,7 +72,11 @@ export class HttpExchangeInterceptor implements NestInterceptor {
     const exchange = this.exchangeOf(context);
     // What comes next runs in the surroundings in which `handle` is called, whenever it is subscribed to.
     const handled = withinCall({ kind: 'request', exchange }, () => next.handle());
-    return handled.pipe(filter((value) => value !== REPLAYED));
+    const values = handled.pipe(filter((value) => value !== REPLAYED));
+    // Nest sends nothing for such a route, and an interceptor above may turn the missing value into one.
+    return exchange.route.sendsByItself
+      ? values.pipe(tap({ complete: () => answerReplay(exchange.request, context) }))
+      : values;
   }
 
   /** The request or message that calls this decorator's method as its handler; none for a call from inside a handler. */
@@ -110,6 +114,27 @@ export class HttpExchangeInterceptor implements NestInterceptor {
     }
     return route;
   }
+}
+
+interface AnyResponse {
+  send?(): unknown;
+  end(): unknown;
+  readonly headersSent?: boolean;
+  readonly sent?: boolean;
+}
+
+/**
+ * Has the framework send an empty response to a replayed request, with the headers of this exchange. The tap puts the
+ * recorded one in its place.
+ * @returns whether the request is a replay
+ */
+export function answerReplay(request: object, context: ArgumentsHost): boolean {
+  if (!isReplay(request)) return false;
+  const response = context.switchToHttp().getResponse<AnyResponse>();
+  if (response.sent ?? response.headersSent) return true;
+  if (response.send) response.send();
+  else response.end();
+  return true;
 }
 
 const INTERCEPTORS = '__interceptors__';

@@ -83,10 +83,11 @@ function endOfFailure({ answer, reason }: RunOver, error: unknown, { onError }: 
   if (policy === 'hold') return done('outcome-unknown');
   const kept = (): Ending => (answer?.response ? keep(answer.response) : { kind: 'keep-error', error });
   if (policy === 'replay') return kept();
-  // The handler's own success, or one that was made of its failure.
-  if (answer?.response && answer.status < 400) return keep(answer.response);
-  if (answer?.isEarly && answer.status < 400) return done(answer.reason);
+  if (answer?.isEarly && answer.status < 400)
+    return answer.response ? keep(answer.response) : done(answer.reason);
   if (error instanceof AtomicRedisError && error.retryable) return RELEASE;
+  // A success that an interceptor or a filter made of the failure.
+  if (answer?.response && answer.status < 400) return keep(answer.response);
   const status = answer && answer.status >= 400 ? answer.status : statusOf(error);
   if (isTransient(status)) return RELEASE;
   if (answer) return answer.response ? keep(answer.response) : done(answer.reason);

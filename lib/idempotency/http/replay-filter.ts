@@ -1,13 +1,6 @@
 import { Catch, type ArgumentsHost, type ExceptionFilter } from '@nestjs/common';
 import { throwError, type EmptyError } from 'rxjs';
-import { isReplay } from './http-exchange.js';
-
-interface AnyResponse {
-  send?(): unknown;
-  end(): unknown;
-  readonly headersSent?: boolean;
-  readonly sent?: boolean;
-}
+import { answerReplay } from './http-exchange.js';
 
 /** Matches the `EmptyError` of every copy of rxjs in the process. */
 abstract class NoElements {
@@ -18,8 +11,7 @@ abstract class NoElements {
 
 /**
  * Ends the way of a replay through Nest. A replayed call completes without a value, so that interceptors above
- * see none; Nest then rejects with an `EmptyError`, which is no error here. The framework sends an empty
- * response, with the headers of this exchange, and the tap puts the recorded one in its place.
+ * see none; Nest then rejects with an `EmptyError`, which is no error here.
  *
  * `@Idempotent` sets it on the method, before all other filters of the route.
  */
@@ -30,9 +22,7 @@ export class ReplayFilter implements ExceptionFilter<EmptyError> {
     if (type === 'rpc') return throwError(() => error);
     if (type !== 'http') return error;
     // An Observable of the application without a value: the filters for the whole application answer it.
-    if (!isReplay(host.switchToHttp().getRequest())) throw error;
-    const response = host.switchToHttp().getResponse<AnyResponse>();
-    if (response.sent ?? response.headersSent) return undefined;
-    return response.send ? response.send() : response.end();
+    if (!answerReplay(host.switchToHttp().getRequest(), host)) throw error;
+    return undefined;
   }
 }

@@ -34,8 +34,9 @@ export class ResponseHead {
     if (!Number.isInteger(status) || (status as number) < 100 || (status as number) > 999) return undefined;
     const hasMessage = typeof second === 'string';
     const message = hasMessage || isHttp2(response) ? undefined : response.statusMessage;
-    const headers = (hasMessage ? third : second) as HeadHeaders;
-    return new ResponseHead(response, 'writeHead', status as number, message, args, headers);
+    const headers = copyOf((hasMessage ? third : second) as HeadHeaders);
+    const copied = hasMessage ? [status, second, headers] : [status, headers];
+    return new ResponseHead(response, 'writeHead', status as number, message, copied, headers);
   }
 
   /** The Content-Length. */
@@ -70,6 +71,17 @@ export class ResponseHead {
   private header(name: string): HeaderValue {
     return headHeader(this.headers, name) ?? this.response.getHeader(name);
   }
+}
+
+/** Copies headers: a framework may go on with the object that it gave. */
+function copyOf(headers: HeadHeaders): HeadHeaders {
+  if (!headers || Array.isArray(headers)) return headers?.slice();
+  const copy: OutgoingHttpHeaders = {};
+  for (const name of Object.keys(headers)) {
+    const value = headers[name];
+    copy[name] = Array.isArray(value) ? [...value] : value;
+  }
+  return copy;
 }
 
 /** Returns the value of one header, given in lower case, among those of `writeHead`. */

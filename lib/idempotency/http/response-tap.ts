@@ -9,8 +9,10 @@ import {
   markBegun,
   markClosed,
   markEnded,
+  markFlowEnded,
   putInFront,
   unmark,
+  unmarkFlow,
   type Method,
   type Methods,
   type Tap,
@@ -43,8 +45,11 @@ export interface Recorder {
   wrote(): void;
   /** Called once, when the response has ended. Its end goes to the client when this has resolved. */
   ended(ended: Ended): Promise<void>;
-  /** Called once, in place of `ended`, when the response is `taken` by another or `broken`. It passes from then on. */
-  lost(how: 'taken' | 'broken', status: number): void;
+  /**
+   * Called once, in place of `ended`, when the response is `taken` by another or `broken`. It passes from then on.
+   * @param status the status that the client has, if it has one
+   */
+  lost(how: 'taken' | 'broken', status: number | undefined): void;
   /** Called when the client has gone. */
   gone(): void;
 }
@@ -184,7 +189,7 @@ export class ResponseTap implements Tap {
     }
     this.head = head;
     if (head.by === 'end') return true;
-    if (recorder.streams && this.mayFlow()) {
+    if (recorder.streams && !this.isGone && this.mayFlow()) {
       this.state = 'flowing';
       this.flow = new LastByte(head.length);
       return false;
@@ -258,7 +263,9 @@ export class ResponseTap implements Tap {
 
   private sendFlowing(chunk: Buffer, callback: (() => void) | undefined): unknown {
     const sendable = this.isGone ? undefined : this.flow!.take(chunk);
-    if (sendable && sendable.length > 0) return this.passOn('write', [sendable, callback]);
+    // An empty chunk sends the head.
+    if (sendable && (sendable.length > 0 || chunk.length === 0))
+      return this.passOn('write', [sendable, callback]);
     if (callback) process.nextTick(callback);
     return true;
   }
@@ -279,7 +286,8 @@ export class ResponseTap implements Tap {
       else if (!this.hold(chunk)) this.sendFlowing(chunk, undefined);
     }
     this.state = 'ended';
-    markEnded(response);
+    if (this.flow) markFlowEnded(response);
+    else markEnded(response);
     const release = (): void => this.release();
     this.recorder.ended(this.ending()).then(release, (error: unknown) => {
       logger.error('A response could not be recorded', error);
@@ -306,7 +314,8 @@ export class ResponseTap implements Tap {
     this.state = 'passing';
     this.send(() => {
       const { response } = this;
-      unmark(response);
+      if (this.flow) unmarkFlow(response);
+      else unmark(response);
       if (this.isGone) {
         if (this.isHttp2) this.passOn('end', []);
         else response.finished = true;
@@ -329,7 +338,6 @@ export class ResponseTap implements Tap {
 
   private takeDestroy(args: unknown[]): unknown {
     const { state, recorder, response } = this;
-    const status = this.head?.status ?? response.statusCode;
     if (state === 'ended') {
       this.release();
       return this.passOn('destroy', args);
@@ -340,7 +348,7 @@ export class ResponseTap implements Tap {
     if (!this.isHttp2) this.body.truncate(this.flushed);
     if (isSent || state !== 'begun') this.pass();
     else this.drop();
-    recorder.lost('broken', status);
+    recorder.lost('broken', isSent || this.flow ? this.head?.status : undefined);
     if (!isSent) return this.passOn('destroy', args);
     this.state = 'broken';
     const destroy = (): unknown => this.passOn('destroy', args);

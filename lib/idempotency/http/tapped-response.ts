@@ -69,6 +69,16 @@ export function markEnded(response: ServerResponse): void {
 }
 
 /**
+ * Makes a response that flows say that it has ended. Its field `finished` stays as it is: middleware below, such as
+ * compression, writes on, and Node.js reads it. {@link unmarkFlow} restores what is so.
+ */
+export const markFlowEnded = (response: ServerResponse): void =>
+  void Object.defineProperty(response, 'writableEnded', { value: true, configurable: true });
+
+export const unmarkFlow = (response: ServerResponse): void =>
+  void Reflect.deleteProperty(response, 'writableEnded');
+
+/**
  * Restores the real `headersSent` and `writableEnded`; `end()` and middleware such as compression
  * read them.
  */

@@ -76,9 +76,9 @@ const { zstdDecompress } = zlib as { zstdDecompress?: typeof zlib.gunzip };
 if (zstdDecompress) DECODERS.set('zstd', promisify(zstdDecompress));
 
 /** Whether a recorded body can be given to every client: it has no coding, or one that can be undone here. */
-export const isDecodable = ({ headers }: WireResponse): boolean => {
-  const coding = codingOf(headers);
-  return coding === undefined || DECODERS.has(coding);
+export const isDecodable = (response: WireResponse): boolean => {
+  const coding = codingOf(response);
+  return coding === undefined || response.body.length === 0 || DECODERS.has(coding);
 };
 
 /**
@@ -91,24 +91,27 @@ export function acceptable(
   response: WireResponse,
   acceptEncoding: string | string[] | undefined,
 ): WireResponse | Promise<WireResponse> {
-  const coding = codingOf(response.headers);
+  const coding = codingOf(response);
   return coding === undefined || accepts(String(acceptEncoding ?? ''), coding)
     ? response
     : decoded(response, coding);
 }
 
-async function decoded(response: WireResponse, coding: string): Promise<WireResponse> {
-  const { 'content-encoding': _, etag, ...headers } = response.headers;
-  try {
-    const body = await DECODERS.get(coding)!(response.body);
-    const weak = typeof etag === 'string' && !etag.startsWith('W/') ? `W/${etag}` : etag;
-    return { ...response, headers: weak === undefined ? headers : { ...headers, etag: weak }, body };
-  } catch (error) {
-    throw new IdempotencyRecordError({ cause: error });
-  }
+function decoded(response: WireResponse, coding: string): WireResponse | Promise<WireResponse> {
+  const { 'content-encoding': _, etag, ...rest } = response.headers;
+  const weak = typeof etag === 'string' && !etag.startsWith('W/') ? `W/${etag}` : etag;
+  const headers = weak === undefined ? rest : { ...rest, etag: weak };
+  // A 204 has no body, whatever its headers say.
+  if (response.body.length === 0) return { ...response, headers };
+  return DECODERS.get(coding)!(response.body).then(
+    (body) => ({ ...response, headers, body }),
+    (error: unknown) => {
+      throw new IdempotencyRecordError({ cause: error });
+    },
+  );
 }
 
-function codingOf(headers: WireResponse['headers']): string | undefined {
+function codingOf({ headers }: WireResponse): string | undefined {
   const coding = String(headers['content-encoding'] ?? '')
     .trim()
     .toLowerCase();

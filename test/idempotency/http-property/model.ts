@@ -182,7 +182,11 @@ function rejected({ plan, story, twin, isOthers, neverEnds }: Context, error: Er
       return several(['released', 'kept', 'done'], 'rule 4: no HttpException');
     return several(['kept', 'done', 'held'], `rule 4 judges its error: ${status}`);
   }
-  if (!twin) return several(['released', 'done', 'held'], 'GAP: rejected, and nothing is on the wire');
+  if (!twin)
+    return several(
+      frees(statusOf(error)) ? ['released', 'done', 'held'] : ['kept', 'done', 'held'],
+      'rule 4: nothing is on the wire, so its error is judged',
+    );
   if (ending.do === 'respond-partly' || !twin.isComplete)
     return several(['done', 'held', 'released'], `GAP: rejected after a part of its own ${twin.status}`);
   if (frees(twin.status)) return one('released', `rule 4: ${twin.status} on the wire`);
