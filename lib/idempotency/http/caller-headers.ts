@@ -65,13 +65,23 @@ export const SESSION_COOKIES: ReadonlySet<string> = new Set(
   ).split(' '),
 );
 
-/** In lower case, without port, final dot and spaces; several proxies write several. */
-export const hostName = (host: string): string =>
-  host
+const MAX_HOSTS = 500;
+const hosts = new Map<string, string>();
+
+/** In lower case, without port, final dot and spaces; several proxies write several. Kept, since most requests ask for the same. */
+export function hostName(host: string): string {
+  const known = hosts.get(host);
+  if (known !== undefined) return known;
+  const name = host
     .toLowerCase()
     .split(',')
     .map((one) => one.trim().replace(/:\d*$/, '').replace(/\.$/, ''))
     .join();
+  // Clients make them up: what they send must not fill memory.
+  if (hosts.size >= MAX_HOSTS) hosts.clear();
+  hosts.set(host, name);
+  return name;
+}
 
 /** The host that a proxy was asked for, of the Forwarded header (RFC 7239). */
 export const forwardedHost = (forwarded: string): string | undefined =>

@@ -43,10 +43,17 @@ export function callerOf(request: HttpRequest): Caller {
   const said = new Sayings(request, name === undefined);
   const secret = name === undefined ? said.secret() : undefined;
   return {
-    scope: name ? JSON.stringify(name) : (secret ?? NOBODY),
+    scope: name ? scopeOfName(name) : (secret ?? NOBODY),
     evidence: said.evidence(),
     isKnown: name !== undefined || secret !== undefined || said.tellsCaller,
   };
+}
+
+/** Each part with its length in front, so that no two names run into one. */
+function scopeOfName(name: readonly string[]): string {
+  let scope = '';
+  for (const part of name) scope += `${part.length}:${part}`;
+  return scope;
 }
 
 /** What the server has found out about the caller. */
@@ -114,7 +121,8 @@ class Sayings {
       if (given === undefined || given.length === 0) continue;
       this.read(name, use, String(given));
     }
-    this.readTenant();
+    this.readTenant(request);
+    this.readTenant(request.raw);
   }
 
   /** @returns the name made of it; undefined when there is none */
@@ -173,14 +181,11 @@ class Sayings {
   }
 
   /** That the server has found out, from a header or the host maybe. */
-  private readTenant(): void {
-    const { request } = this;
-    for (const from of [request, request.raw]) {
-      if (!from) continue;
-      const { tenant, tenantId, organization, organizationId, workspace, workspaceId } = from;
-      const found = tenant ?? tenantId ?? organization ?? organizationId ?? workspace ?? workspaceId;
-      const realm = found === undefined || found === null ? undefined : realmOf(found);
-      if (realm !== undefined) this.parts.push(`tenant:${realm}`);
-    }
+  private readTenant(from: Partial<HttpRequest> | undefined): void {
+    if (!from) return;
+    const { tenant, tenantId, organization, organizationId, workspace, workspaceId } = from;
+    const found = tenant ?? tenantId ?? organization ?? organizationId ?? workspace ?? workspaceId;
+    const realm = found === undefined || found === null ? undefined : realmOf(found);
+    if (realm !== undefined) this.parts.push(`tenant:${realm}`);
   }
 }
