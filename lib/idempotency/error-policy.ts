@@ -1,6 +1,7 @@
 import { HttpException, Logger } from '@nestjs/common';
 import { AtomicRedisError, describe } from '../atomic-redis.errors.js';
 import type { OnError } from './idempotency.options.js';
+import type { ResultNeed } from './result-handling.js';
 
 const logger = new Logger('IdempotencyService');
 
@@ -25,7 +26,11 @@ const POLICIES: ReadonlySet<unknown> = new Set<OnError>(['replay', 'release', 'h
  * The caller's own policy, else the default. Never throws, since a run that cannot be settled would keep its key as long as the process
  * lives: a callback that throws, or answers anything but a policy, is logged and the default is taken in its place.
  */
-export function decide(option: OnErrorOption | undefined, error: unknown): OnError {
+export function decide(
+  option: OnErrorOption | undefined,
+  error: unknown,
+  need: ResultNeed = 'required',
+): OnError {
   if (typeof option === 'string') return option;
   try {
     const chosen: unknown = option?.(error);
@@ -35,7 +40,9 @@ export function decide(option: OnErrorOption | undefined, error: unknown): OnErr
   } catch (failure) {
     logger.error('onError threw', failure);
   }
-  return totalDefault(error);
+  const policy = totalDefault(error);
+  // An error is an answer only where a caller takes it; a message that failed is to be delivered and handled again.
+  return policy === 'replay' && need === 'optional' ? 'release' : policy;
 }
 
 /** An error of the application may throw when it is asked for its status; what it changed is then not known either. */

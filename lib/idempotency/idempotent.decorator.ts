@@ -16,6 +16,10 @@ import { HttpExchangeInterceptor, refuseEvents, type HttpExchange } from './http
 import { IDEMPOTENCY_HEADER, isSafe, keyFromHeader, payloadOf, routeOf } from './http/http-request.js';
 import { claimOnce, replay, type RouteOptions } from './http/route-call.js';
 import { IdempotencyKeyMissingError } from './idempotency.errors.js';
+import { keyText } from './key-text.js';
+import { HandlerKinds } from './messages/handler-kind.js';
+import { readingMessage, runForMessage } from './messages/message-call.js';
+import { messageFor } from './messages/message-context.js';
 import { idempotencyCallChecks, type IdempotencyOptions } from './idempotency-call.options.js';
 import type { IdempotencyService } from './idempotency.service.js';
 
@@ -24,8 +28,11 @@ export interface IdempotentOptions<KeyArgs extends unknown[], ScopeArgs extends 
   IdempotencyOptions,
   'scope' | 'operation' | 'fingerprint' | 'colocateWith'
 > {
-  /** The key, from the method's arguments. Default, on a route: the request's header. */
-  key?: (...args: KeyArgs) => string;
+  /**
+   * The key, from the method's arguments: text, a safe integer or a bigint; anything else is an `IdempotencyKeyInvalidError`. Default, on a route: the request's
+   * header.
+   */
+  key?: (...args: KeyArgs) => string | number | bigint;
   /**
    * Separates equal keys of different callers, from the method's arguments. Default, on a route: `request.user` by its id and its tenant or
    * issuer, else the Authorization header, else the session, else all callers are one. Elsewhere: none.
@@ -91,6 +98,7 @@ export function Idempotent<KeyArgs extends unknown[] = [], ScopeArgs extends unk
   checkOptions('@Idempotent', options);
   return (target, key, descriptor) => {
     const interceptor = new HttpExchangeInterceptor();
+    const kinds = new HandlerKinds(String(key));
     const { name: registration = DEFAULT_REGISTRATION } = options;
     const { operation, header, required, onDuplicate, onUnavailable } = options;
     const site = siteOf('Idempotent', target, key);
@@ -101,7 +109,7 @@ export function Idempotent<KeyArgs extends unknown[] = [], ScopeArgs extends unk
         around: ({ idempotency }, call) => {
           const exchange = interceptor.current();
           const decorated = { idempotency, options: options as AnyOptions, call, site };
-          return exchange ? overHttp(decorated, exchange) : byArguments(decorated);
+          return exchange ? overHttp(decorated, exchange) : byArguments(decorated, kinds, interceptor);
         },
       },
       target,
@@ -139,19 +147,21 @@ async function overHttp(decorated: IdempotentCall, exchange: HttpExchange): Prom
   const { request } = exchange;
   if (!options.key && isSafe(request)) return await call.proceed();
   const header = options.header ?? IDEMPOTENCY_HEADER;
-  const key = options.key ? options.key(...args) : keyFromHeader(request, header);
-  if (key === undefined) {
+  const given = options.key ? options.key(...args) : keyFromHeader(request, header);
+  if (given === undefined) {
     if (options.required ?? idempotency.defaults.required)
       throw new IdempotencyKeyMissingError(`The request needs an ${header} header`);
     return await call.proceed();
   }
-  check.key('key', key);
+  const key = keyText(given);
   const claimed = await claimOnce(idempotency, exchange, key, () =>
     runOptions(options, {
       operation: operationOf(decorated, (name) => `${name} ${routeOf(request)}${exchange.route.version}`),
       colocateWith: options.colocateWith?.(...args),
       scope: options.scope?.(...args) ?? callerScope(request),
       fingerprint: options.fingerprint ? options.fingerprint(...args) : payloadOf(request),
+      codec: options.codec,
+      result: undefined,
     }),
   );
   return claimed.kind === 'run'
@@ -159,7 +169,11 @@ async function overHttp(decorated: IdempotentCall, exchange: HttpExchange): Prom
     : claimed.read((result) => replay(exchange, result, options.codec ?? idempotency.defaults.codec));
 }
 
-async function byArguments(decorated: IdempotentCall): Promise<unknown> {
+async function byArguments(
+  decorated: IdempotentCall,
+  kinds: HandlerKinds,
+  interceptor: object,
+): Promise<unknown> {
   const { options, call, idempotency, site } = decorated;
   const { args } = call;
   if (!options.key) {
@@ -168,18 +182,30 @@ async function byArguments(decorated: IdempotentCall): Promise<unknown> {
       `${operationName(call.instance.constructor, site)} was called by other code than Nest for a request of its own, so its idempotency key must come from its arguments: @Idempotent({ key: (…) => … })`,
     );
   }
-  const key = options.key(...args);
-  const scope = options.scope?.(...args) ?? '';
-  const operation = operationOf(decorated, (name) => name);
-  const colocateWith = options.colocateWith?.(...args);
-  const fingerprint = options.fingerprint?.(...args);
+  const message = messageFor(interceptor, args);
+  const kind = kinds.of(call.instance);
+  const { key, asked } = readingMessage(kind, message?.delivery, () => ({
+    key: keyText(options.key!(...args)),
+    asked: runOptions(options, {
+      operation: operationOf(decorated, (name) => name),
+      colocateWith: options.colocateWith?.(...args),
+      scope: options.scope?.(...args) ?? '',
+      fingerprint: options.fingerprint?.(...args),
+      codec: kind.codec(options.codec, idempotency.defaults.codec),
+      result: options.result ?? (kind.isUnawaited || message?.isAwaited === false ? 'optional' : 'required'),
+    }),
+  }));
+  const { scope = '', operation = '' } = asked;
   const name = { scope, operation, key };
   if (isPartOfRun(idempotency, (run) => isSameCall(run.name, name))) return await call.proceed();
 
   const running = { kind: 'run' as const, idempotency, name, exchange: undefined, isRunning: true };
+  const work = (): unknown => withinCall(running, () => call.proceed());
   try {
-    const asked = runOptions(options, { operation, colocateWith, scope, fingerprint });
-    return await idempotency.run(key, () => withinCall(running, () => call.proceed()), asked);
+    const { delivery } = message ?? {};
+    return delivery || kind.isGolevelup
+      ? await runForMessage({ idempotency, kind, delivery, key, options: asked }, work)
+      : await idempotency.run(key, work, asked);
   } finally {
     running.isRunning = false;
   }
@@ -187,7 +213,7 @@ async function byArguments(decorated: IdempotentCall): Promise<unknown> {
 
 /** What is known of one call only. */
 type OfCall = Pick<RouteOptions, 'operation' | 'scope'> &
-  Pick<IdempotencyOptions, 'colocateWith' | 'fingerprint'>;
+  Pick<IdempotencyOptions, 'colocateWith' | 'fingerprint' | 'codec' | 'result'>;
 
 /** With no option left out. */
 type EveryOption = { [Name in keyof Required<RouteOptions>]: RouteOptions[Name] };
@@ -195,7 +221,7 @@ type EveryOption = { [Name in keyof Required<RouteOptions>]: RouteOptions[Name] 
 /** What goes to the service: the decorator's options as they are, and what belongs to the call. Written out, since a spread of as many fields costs more than a hash. */
 const runOptions = (
   options: AnyOptions,
-  { operation, scope, colocateWith, fingerprint }: OfCall,
+  { operation, scope, colocateWith, fingerprint, codec, result }: OfCall,
 ): EveryOption => ({
   operation,
   scope,
@@ -208,7 +234,8 @@ const runOptions = (
   onDuplicate: options.onDuplicate,
   waitTimeoutMs: options.waitTimeoutMs,
   onUnavailable: options.onUnavailable,
-  codec: options.codec,
+  codec,
+  result,
   durability: options.durability,
   onError: options.onError,
   propagation: options.propagation,

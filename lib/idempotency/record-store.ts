@@ -63,7 +63,7 @@ export class RecordStore {
     });
   }
 
-  /** What a claim found. @throws IdempotencyMismatchError, IdempotencyRecordError */
+  /** Reads the answer to a claim. A result that cannot be decrypted is `unreadable`. @throws IdempotencyMismatchError, IdempotencyRecordError */
   found(record: string, reply: ClaimReply): Found {
     switch (reply.kind) {
       case 'claimed':
@@ -153,8 +153,8 @@ export class RecordStore {
     if (!this.encryption || result.kind === 'tombstone') return result;
     try {
       return { kind: result.kind, bytes: toBuffer(this.encryption.decrypt(bytesOf(result), record)) };
-    } catch (error) {
-      throw new IdempotencyRecordError({ cause: error });
+    } catch (cause) {
+      return { kind: 'unreadable', bytes: '', cause };
     }
   }
 

@@ -4,6 +4,7 @@ import { tap, type Observable } from 'rxjs';
 import { ConfigurationError } from '../../atomic-redis.errors.js';
 import { currentCall, withinCall } from '../current-call.js';
 import type { Replay } from '../idempotent-run.js';
+import { interceptMessage } from '../messages/message-context.js';
 import type { ExchangeRun } from './exchange-run.js';
 import { versionOf, type HttpRequest } from './http-request.js';
 import { ResponseTap } from './response-tap.js';
@@ -41,7 +42,7 @@ export class HttpExchangeInterceptor implements NestInterceptor {
   private readonly routes = new WeakMap<object, Route>();
 
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
-    if (context.getType() !== 'http') return next.handle();
+    if (context.getType() !== 'http') return interceptMessage(this, context, next);
     const http = context.switchToHttp();
     const response = http.getResponse<ServerResponse & { raw?: ServerResponse }>();
     const exchange: HttpExchange = {
