@@ -2,12 +2,13 @@ import { Catch, Logger, type ArgumentsHost, type ExceptionFilter } from '@nestjs
 import { HttpAdapterHost } from '@nestjs/core';
 import { throwError } from 'rxjs';
 import { AtomicRedisError } from '../atomic-redis.errors.js';
+import { grpcErrorOf } from './grpc-status.js';
 import { errorMessageOf, problemOf } from './problem.js';
 import { sendException } from './ws-exception.js';
 
 /**
  * Answers this library's errors in the form of each transport, with their `code`, `outcome` and `retryable`: over HTTP as problem details,
- * `application/problem+json`; to a microservice's client as the error object; over GraphQL in the error's `extensions`; over a WebSocket as an
+ * `application/problem+json`; over gRPC as a status with metadata; to another microservice's client as the error object; over GraphQL in the error's `extensions`; over a WebSocket as an
  * `exception` message. Elsewhere the caller gets the error itself. https://www.rfc-editor.org/rfc/rfc9457
  *
  * The module sets it for the whole application. Nest has no filters for all gateways, so a gateway needs
@@ -25,7 +26,7 @@ export class AtomicRedisExceptionFilter implements ExceptionFilter<AtomicRedisEr
       case 'http':
         return this.answer(error, host);
       case 'rpc':
-        return throwError(() => errorMessageOf(error));
+        return throwError(() => grpcErrorOf(error, host) ?? errorMessageOf(error));
       case 'ws':
         return sendException(errorMessageOf(error), host);
       case 'graphql':

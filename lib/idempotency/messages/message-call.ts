@@ -37,7 +37,10 @@ export async function runForMessage(call: MessageCall, work: () => unknown): Pro
   const handle = async (): Promise<unknown> => {
     hasRun = true;
     const value = await (delivery
-      ? delivery.watch(() => outsideOfMessage(work), (...seen) => handling.ran(...seen))
+      ? delivery.watch(
+          () => outsideOfMessage(work),
+          (...seen) => handling.ran(...seen),
+        )
       : work());
     if (delivery?.wasGivenBack || isNack(value)) throw new GivenBack(value);
     return value;
@@ -60,11 +63,7 @@ export async function runForMessage(call: MessageCall, work: () => unknown): Pro
 }
 
 /** Makes of a message what tells it from others. A message of which that cannot be made is rejected. */
-export function readingMessage<T>(
-  kind: HandlerKind,
-  delivery: RabbitDelivery | undefined,
-  read: () => T,
-): T {
+export function readingMessage<T>(kind: HandlerKind, delivery: RabbitDelivery | undefined, read: () => T): T {
   try {
     return read();
   } catch (error) {

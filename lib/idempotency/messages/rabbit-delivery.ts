@@ -154,7 +154,8 @@ export class RabbitDelivery {
     const observed: Channel = {
       ack: (message, allUpTo) => this.ack(message, allUpTo),
       nack: (message, allUpTo, requeue) => this.nack(message, allUpTo, requeue),
-      reject: (message, requeue) => this.once(message, false, 'given back', () => channel.reject(message, requeue)),
+      reject: (message, requeue) =>
+        this.once(message, false, 'given back', () => channel.reject(message, requeue)),
       ackAll: () => {
         this.outcome ??= 'acknowledged';
         channel.ackAll();
