@@ -1,0 +1,127 @@
+import { Controller, Module, NotFoundException } from '@nestjs/common';
+import { EventPattern, MessagePattern, Payload, ServerKafka, type CustomTransportStrategy } from '@nestjs/microservices';
+import { Test } from '@nestjs/testing';
+import { AtomicRedisModule, Idempotent, OutcomeUnknownError } from 'nestjs-atomic-redis';
+import { useRedis } from '../support/redis.js';
+
+interface Event {
+  readonly id: string;
+}
+
+class Parcel {
+  readonly shippedAt = new Date();
+  constructor(readonly id: string) {}
+}
+
+type EachMessage = (payload: object) => Promise<void>;
+
+/** Nest's own server, on a client that hands out what KafkaJS would call: a message is committed when it resolves, and comes again when it rejects. */
+class ServerWithoutKafka extends ServerKafka {
+  eachMessage: EachMessage = () => Promise.reject(new Error('not running'));
+  readonly replies: object[] = [];
+
+  override createClient<T>(): T {
+    const client = {
+      events: {},
+      on: () => undefined,
+      connect: async () => undefined,
+      disconnect: async () => undefined,
+      subscribe: async () => undefined,
+      send: async (record: object) => this.replies.push(record),
+      run: async ({ eachMessage }: { eachMessage: EachMessage }) => {
+        this.eachMessage = eachMessage;
+      },
+    };
+    return { consumer: () => client, producer: () => client } as T;
+  }
+}
+
+describe('handlers of messages from Kafka', () => {
+  const redis = useRedis();
+  const handled: string[] = [];
+  let failure: Error | undefined;
+  let server: ServerWithoutKafka;
+  let close: () => Promise<void>;
+
+  @Controller()
+  class Shipping {
+    @EventPattern<string>('orders.paid')
+    @Idempotent({ key: ({ id }: Event) => id, operation: 'shipping.paid' })
+    async onPaid(@Payload() { id }: Event): Promise<Parcel> {
+      handled.push(id);
+      if (failure) throw failure;
+      return new Parcel(id);
+    }
+
+    @MessagePattern<string>('orders.ship')
+    @Idempotent({ key: ({ id }: Event) => id, operation: 'shipping.ship' })
+    async ship(@Payload() { id }: Event): Promise<Parcel> {
+      handled.push(id);
+      return new Parcel(id);
+    }
+  }
+
+  beforeEach(async () => {
+    handled.length = 0;
+    failure = undefined;
+    @Module({
+      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url })],
+      controllers: [Shipping],
+    })
+    class AppModule {}
+    const module = await Test.createTestingModule({ imports: [AppModule] }).compile();
+    module.useLogger(false);
+    server = new ServerWithoutKafka({ client: { brokers: ['none'] } });
+    const app = module.createNestMicroservice({ strategy: server as CustomTransportStrategy });
+    await app.listen();
+    close = () => app.close();
+  });
+
+  afterEach(() => close());
+
+  const deliver = (topic: string, id: string, headers: object = {}): Promise<void> =>
+    server.eachMessage({
+      topic,
+      partition: 0,
+      heartbeat: async () => undefined,
+      message: { key: null, headers, value: Buffer.from(JSON.stringify({ id })) },
+    });
+
+  it.each(['orders.paid', 'orders.ship'])(
+    '[ID-41] a copy of a message that was handled is committed, whatever its handler returned: %s',
+    async (topic) => {
+      for (let i = 0; i < 3; i++) await deliver(topic, 'e1');
+      expect(handled).toEqual(['e1']);
+    },
+  );
+
+  it('[ID-41] a 4xx of a service is no answer to a message: it is delivered, and runs, again', async () => {
+    failure = new NotFoundException('no order e1 yet');
+    await expect(deliver('orders.paid', 'e1')).rejects.toBeDefined();
+    failure = undefined;
+    await deliver('orders.paid', 'e1');
+    expect(handled).toEqual(['e1', 'e1']);
+  });
+
+  it('[ID-41] a message whose outcome is unknown is told of, and does not run again', async () => {
+    failure = new OutcomeUnknownError('the carrier did not answer');
+    await expect(deliver('orders.paid', 'e1')).rejects.toMatchObject({ code: 'OUTCOME_UNKNOWN' });
+    await expect(deliver('orders.paid', 'e1')).rejects.toMatchObject({ code: 'IDEMPOTENCY_OUTCOME_UNKNOWN' });
+    expect(handled).toEqual(['e1']);
+  });
+
+  it('[ID-41] a sender that waits for a reply is told that it could not be kept', async () => {
+    const headers = { kafka_correlationId: '1', kafka_replyTopic: 'replies' };
+    for (let i = 0; i < 2; i++) await deliver('orders.ship', 'e1', headers);
+    const errors = (): unknown[] =>
+      server.replies.map((reply) => {
+        const [message] = (reply as { messages: { headers: Record<string, Buffer | undefined> }[] }).messages;
+        return message?.headers['kafka_nest-err']?.toString() ?? null;
+      });
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(handled).toEqual(['e1']);
+    expect(errors()).toEqual(
+      expect.arrayContaining([expect.stringContaining('IDEMPOTENCY_RESULT_UNAVAILABLE')]),
+    );
+  });
+});
