@@ -8,7 +8,7 @@ import {
   type OnModuleDestroy,
   type OnModuleInit,
 } from '@nestjs/common';
-import { ModulesContainer } from '@nestjs/core';
+import { HttpAdapterHost, ModulesContainer } from '@nestjs/core';
 import { OPTIONS, REGISTRATION_NAME } from './atomic-redis.constants.js';
 import { ConfigurationError, describe } from './atomic-redis.errors.js';
 import { ConfigurableModuleClass } from './atomic-redis.module-definition.js';
@@ -24,6 +24,7 @@ import type { Script } from './redis/script.js';
 import { WorkInFlight } from './redis/work-in-flight.js';
 import { ScriptFeatureModule } from './scripts/script-feature.module.js';
 import { ScriptService } from './scripts/script.service.js';
+import { ShutdownNotice } from './shutdown-notice.js';
 import { ShadowKeyService } from './shadow-keys/shadow-key.service.js';
 import { TransactionService } from './transactions/transaction.service.js';
 
@@ -44,6 +45,7 @@ export class AtomicRedisModule
   implements OnModuleInit, OnApplicationBootstrap, OnModuleDestroy, OnApplicationShutdown
 {
   private readonly logger = new Logger(AtomicRedisModule.name);
+  private readonly shutdownNotice: ShutdownNotice;
 
   constructor(
     @Inject(OPTIONS) private readonly options: ResolvedOptions,
@@ -58,8 +60,10 @@ export class AtomicRedisModule
     private readonly lists: ListService,
     private readonly consumers: DeclaredConsumers,
     private readonly modules: ModulesContainer,
+    adapterHost: HttpAdapterHost,
   ) {
     super();
+    this.shutdownNotice = new ShutdownNotice(modules, adapterHost, consumers);
   }
 
   /**
@@ -100,10 +104,12 @@ export class AtomicRedisModule
   /** @internal */
   onApplicationBootstrap(): void {
     this.consumers.start();
+    if (this.registrations()[0] === this) this.shutdownNotice.begin();
   }
 
   /** Jobs in hand may need what others close in `onApplicationShutdown`: they end before it, or go back. @internal */
   async onModuleDestroy(): Promise<void> {
+    this.shutdownNotice.end();
     await this.queues.stopConsumers(this.options.shutdownTimeoutMs);
   }
 

@@ -1,5 +1,11 @@
 import { Controller, Module, NotFoundException } from '@nestjs/common';
-import { EventPattern, MessagePattern, Payload, ServerKafka, type CustomTransportStrategy } from '@nestjs/microservices';
+import {
+  EventPattern,
+  MessagePattern,
+  Payload,
+  ServerKafka,
+  type CustomTransportStrategy,
+} from '@nestjs/microservices';
 import { Test } from '@nestjs/testing';
 import { AtomicRedisModule, Idempotent, OutcomeUnknownError } from 'nestjs-atomic-redis';
 import { useRedis } from '../support/redis.js';

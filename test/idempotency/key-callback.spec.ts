@@ -37,7 +37,10 @@ describe.each(PLATFORMS)('a key callback on %s', (platform) => {
 
   beforeEach(async () => {
     runs = 0;
-    @Module({ imports: [AtomicRedisModule.forRoot({ connection: redis.server.url })], controllers: [Webhooks] })
+    @Module({
+      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url })],
+      controllers: [Webhooks],
+    })
     class AppModule {}
     const module = await Test.createTestingModule({ imports: [AppModule] }).compile();
     const created = createApplication(module, platform);
