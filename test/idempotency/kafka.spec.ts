@@ -1,13 +1,8 @@
 import { Controller, Module, NotFoundException } from '@nestjs/common';
-import {
-  EventPattern,
-  MessagePattern,
-  Payload,
-  ServerKafka,
-  type CustomTransportStrategy,
-} from '@nestjs/microservices';
+import { EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
 import { Test } from '@nestjs/testing';
 import { AtomicRedisModule, Idempotent, OutcomeUnknownError } from 'nestjs-atomic-redis';
+import { FakeKafka } from '../support/fake-kafka.js';
 import { useRedis } from '../support/redis.js';
 
 interface Event {
@@ -19,34 +14,11 @@ class Parcel {
   constructor(readonly id: string) {}
 }
 
-type EachMessage = (payload: object) => Promise<void>;
-
-/** Nest's own server, on a client that hands out what KafkaJS would call: a message is committed when it resolves, and comes again when it rejects. */
-class ServerWithoutKafka extends ServerKafka {
-  eachMessage: EachMessage = () => Promise.reject(new Error('not running'));
-  readonly replies: object[] = [];
-
-  override createClient<T>(): T {
-    const client = {
-      events: {},
-      on: () => undefined,
-      connect: async () => undefined,
-      disconnect: async () => undefined,
-      subscribe: async () => undefined,
-      send: async (record: object) => this.replies.push(record),
-      run: async ({ eachMessage }: { eachMessage: EachMessage }) => {
-        this.eachMessage = eachMessage;
-      },
-    };
-    return { consumer: () => client, producer: () => client } as T;
-  }
-}
-
 describe('handlers of messages from Kafka', () => {
   const redis = useRedis();
   const handled: string[] = [];
   let failure: Error | undefined;
-  let server: ServerWithoutKafka;
+  let kafka: FakeKafka;
   let close: () => Promise<void>;
 
   @Controller()
@@ -77,8 +49,8 @@ describe('handlers of messages from Kafka', () => {
     class AppModule {}
     const module = await Test.createTestingModule({ imports: [AppModule] }).compile();
     module.useLogger(false);
-    server = new ServerWithoutKafka({ client: { brokers: ['none'] } });
-    const app = module.createNestMicroservice({ strategy: server as CustomTransportStrategy });
+    kafka = new FakeKafka();
+    const app = module.createNestMicroservice({ strategy: kafka.server });
     await app.listen();
     close = () => app.close();
   });
@@ -86,12 +58,7 @@ describe('handlers of messages from Kafka', () => {
   afterEach(() => close());
 
   const deliver = (topic: string, id: string, headers: object = {}): Promise<void> =>
-    server.eachMessage({
-      topic,
-      partition: 0,
-      heartbeat: async () => undefined,
-      message: { key: null, headers, value: Buffer.from(JSON.stringify({ id })) },
-    });
+    kafka.deliver(topic, { id }, headers);
 
   it.each(['orders.paid', 'orders.ship'])(
     '[ID-41] a copy of a message that was handled is committed, whatever its handler returned: %s',
@@ -120,7 +87,7 @@ describe('handlers of messages from Kafka', () => {
     const headers = { kafka_correlationId: '1', kafka_replyTopic: 'replies' };
     for (let i = 0; i < 2; i++) await deliver('orders.ship', 'e1', headers);
     const errors = (): unknown[] =>
-      server.replies.map((reply) => {
+      kafka.replies.map((reply) => {
         const [message] = (reply as { messages: { headers: Record<string, Buffer | undefined> }[] }).messages;
         return message?.headers['kafka_nest-err']?.toString() ?? null;
       });

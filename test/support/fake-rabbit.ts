@@ -54,6 +54,11 @@ export class FakeRabbit {
     return new Server({ urls: ['amqp://none'], queue: 'orders', noAck, prefetchCount: 1 });
   }
 
+  /** Whether each message was settled. */
+  get isEmpty(): boolean {
+    return this.waiting.length === 0 && this.channels.every(({ unsettled }) => unsettled.size === 0);
+  }
+
   publish(packet: object, properties: Readonly<Record<string, unknown>> = {}): void {
     this.waiting.push({ content: Buffer.from(JSON.stringify(packet)), properties, redelivered: false });
     this.dispatch();
