@@ -195,8 +195,7 @@ async function byArguments(
       result: options.result ?? (kind.isUnawaited || message?.isAwaited === false ? 'optional' : 'required'),
     }),
   }));
-  const { scope = '', operation = '' } = asked;
-  const name = { scope, operation, key };
+  const name = { scope: asked.scope, operation: asked.operation, key };
   if (isPartOfRun(idempotency, (run) => isSameCall(run.name, name))) return await call.proceed();
 
   const running = { kind: 'run' as const, idempotency, name, exchange: undefined, isRunning: true };

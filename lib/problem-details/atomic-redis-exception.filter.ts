@@ -32,7 +32,8 @@ export class AtomicRedisExceptionFilter implements ExceptionFilter<AtomicRedisEr
       case 'graphql':
         return graphqlError(error);
       default:
-        return error;
+        // What a filter returns is the handler's value to those who know no form of errors: a message would be acknowledged.
+        throw error;
     }
   }
 

@@ -52,16 +52,16 @@ describe('handlers of calls over gRPC', () => {
       runs++;
       await held;
       if (failure) throw failure;
-      const receipt = new Receipt(`p${runs}`, request.cents, Buffer.from([0, 255, runs]));
+      const [id, receipt] = [`p${runs}`, Buffer.from([0, 255, runs])];
       switch (request.mode) {
         case 'bigint':
-          return { ...receipt, cents: BigInt(String(request.cents)) };
+          return { id, receipt, cents: BigInt(String(request.cents)) };
         case 'class':
-          return receipt;
+          return new Receipt(id, request.cents, receipt);
         case 'negative':
-          return { ...receipt, cents: '-9223372036854775808' };
+          return { id, receipt, cents: '-9223372036854775808' };
         default:
-          return { ...receipt };
+          return { id, receipt, cents: request.cents };
       }
     }
   }

@@ -5,6 +5,10 @@ import { AtomicRedisModule, Idempotent, OutcomeUnknownError } from 'nestjs-atomi
 import { FakeKafka } from '../support/fake-kafka.js';
 import { useRedis } from '../support/redis.js';
 
+/** Of Nest's overloads, the one that leaves the types of the handler's parameters alone. */
+const OnEvent = EventPattern as (pattern: string) => MethodDecorator;
+const OnRequest = MessagePattern as (pattern: string) => MethodDecorator;
+
 interface Event {
   readonly id: string;
 }
@@ -23,7 +27,7 @@ describe('handlers of messages from Kafka', () => {
 
   @Controller()
   class Shipping {
-    @EventPattern<string>('orders.paid')
+    @OnEvent('orders.paid')
     @Idempotent({ key: ({ id }: Event) => id, operation: 'shipping.paid' })
     async onPaid(@Payload() { id }: Event): Promise<Parcel> {
       handled.push(id);
@@ -31,7 +35,7 @@ describe('handlers of messages from Kafka', () => {
       return new Parcel(id);
     }
 
-    @MessagePattern<string>('orders.ship')
+    @OnRequest('orders.ship')
     @Idempotent({ key: ({ id }: Event) => id, operation: 'shipping.ship' })
     async ship(@Payload() { id }: Event): Promise<Parcel> {
       handled.push(id);

@@ -12,6 +12,9 @@ import { EventPattern, Transport } from '@nestjs/microservices';
 import { AtomicRedisModule, QueueConsumer } from '../../lib/index.js';
 import { worker } from '../support/worker.js';
 
+/** Of Nest's overloads, the one that leaves the types of the handler's parameters alone. */
+const OnEvent = EventPattern as (pattern: string) => MethodDecorator;
+
 export interface NoticeJob {
   url: string;
   kind: 'HTTP' | 'messages' | 'jobs' | 'script' | 'initialised only';
@@ -38,7 +41,7 @@ worker<NoticeJob>(async ({ data: { url, kind, hooks, env } }) => {
 
   @Controller()
   class Shipping {
-    @EventPattern<string>('orders.paid')
+    @OnEvent('orders.paid')
     onPaid(): void {}
   }
 

@@ -7,7 +7,7 @@ import path from 'node:path';
 import { connect } from 'amqplib';
 import { waitFor } from './wait-for.js';
 
-/** Where packages put the program itself, below a script that only starts the system's own server. */
+/** Where packages put the program itself: the script on PATH starts the system's own server. */
 const PROGRAMS = [
   process.env.RABBITMQ_SERVER_BINARY,
   '/usr/lib/rabbitmq/bin/rabbitmq-server',
@@ -15,7 +15,7 @@ const PROGRAMS = [
   '/usr/local/opt/rabbitmq/sbin/rabbitmq-server',
 ];
 
-/** A RabbitMQ on this machine, which `npm run setup` installs where it can. */
+/** A RabbitMQ on this machine, which `npm test` installs where it can. */
 export const rabbitProgram = PROGRAMS.find((program) => program && existsSync(program));
 
 /** A RabbitMQ of its own: its own ports, directories and cookie, and an epmd that no other Erlang knows. Call it inside `describe`. */

@@ -67,7 +67,7 @@ function unmarked(value: unknown): unknown {
       const [low, high, unsigned] = held as [number, number, boolean];
       return new StoredLong(low, high, unsigned);
     }
-    case 'object':
+    default:
       return Object.fromEntries(held as [string, unknown][]);
   }
 }
@@ -78,15 +78,18 @@ const numberText = (value: number): string => (Object.is(value, -0) ? '-0' : Str
 
 const notWritten = (): TypeError => new TypeError('protobuf would not write this value');
 
-/** As `Long.isLong` tells. */
-const isLong = (value: object): value is LongLike => (value as { __isLong__?: unknown }).__isLong__ === true;
+/** By which `Long.isLong` tells. */
+const LONG_MARK = '__isLong__';
+
+const isLong = (value: object): value is LongLike =>
+  (value as { readonly [LONG_MARK]?: unknown })[LONG_MARK] === true;
 
 /** Whether a class reads some of its fields from elsewhere, as entities of mappers do: the fields of its own are not all then. */
 function hasAccessors(value: object): boolean {
   let prototype: unknown = Object.getPrototypeOf(value);
   while (prototype !== null && prototype !== Object.prototype) {
     const properties = Object.values(Object.getOwnPropertyDescriptors(prototype as object));
-    if (properties.some(({ get }) => get !== undefined)) return true;
+    if (properties.some((property) => property.get !== undefined)) return true;
     prototype = Object.getPrototypeOf(prototype);
   }
   return false;
@@ -94,8 +97,6 @@ function hasAccessors(value: object): boolean {
 
 /** A `Long` as far as protobuf looks at one. */
 class StoredLong implements LongLike {
-  declare readonly __isLong__: true;
-
   constructor(
     readonly low: number,
     readonly high: number,
@@ -115,4 +116,4 @@ class StoredLong implements LongLike {
     return String(this.toBigInt());
   }
 }
-Object.defineProperty(StoredLong.prototype, '__isLong__', { value: true });
+Object.defineProperty(StoredLong.prototype, LONG_MARK, { value: true });
