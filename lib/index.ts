@@ -63,6 +63,7 @@ export type {
   ReplayCacheOptions,
 } from './idempotency/idempotency.options.js';
 export type { ResultCodec, ResultEncryption } from './idempotency/result-codec.js';
+export type { ResultNeed } from './idempotency/result-handling.js';
 export { callerScope, type Caller } from './idempotency/http/caller.js';
 export type { IdempotentRun } from './idempotency/idempotent-run.js';
 export {

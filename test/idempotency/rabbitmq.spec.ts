@@ -362,6 +362,59 @@ describe.each(brokers)('handlers of messages that are acknowledged by hand, with
     expect(await handledOf(3)).toEqual(['e1 orders.paid', 'e2 orders.paid', 'e3 orders.paid']);
   });
 
+  it('[ID-40] an interceptor is left to acknowledge a copy in another process, before any run of its own', async () => {
+    @Injectable()
+    class Acknowledging implements NestInterceptor {
+      intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
+        const rmq = context.switchToRpc().getContext<RmqContext>();
+        const channel = rmq.getChannelRef() as Channel;
+        return next.handle().pipe(tap({ complete: () => channel.ack(rmq.getMessage() as ConsumeMessage) }));
+      }
+    }
+    @Controller()
+    class Shipping {
+      @OnEvent('orders.paid')
+      @UseInterceptors(Acknowledging)
+      @Idempotent({ key: keyOf, operation: 'shipping.paid' })
+      async onPaid(@Payload() event: Event, @Ctx() _context: RmqContext): Promise<void> {
+        handled.push(event.id);
+      }
+    }
+    class Successor extends Shipping {}
+    Controller()(Successor);
+    await broker.start(Shipping);
+    await broker.send('e1');
+    expect(await handledOf(1)).toEqual(['e1']);
+    broker = await makeBroker();
+    await broker.start(Successor);
+    for (const id of ['e1', 'e2']) await broker.send(id);
+    expect(await handledOf(2)).toEqual(['e1', 'e2']);
+  });
+
+  it('[ID-40] a copy is settled once where the handler takes the channel, and an interceptor acknowledges', async () => {
+    @Injectable()
+    class Acknowledging implements NestInterceptor {
+      intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
+        const rmq = context.switchToRpc().getContext<RmqContext>();
+        return next.handle().pipe(tap({ complete: () => acknowledge(rmq) }));
+      }
+    }
+    @Controller()
+    class Shipping {
+      @OnEvent('orders.paid')
+      @UseInterceptors(Acknowledging)
+      @Idempotent({ key: keyOf, operation: 'shipping.paid' })
+      async onPaid(@Payload() event: Event, @Ctx() context: RmqContext): Promise<void> {
+        const channel = context.getChannelRef() as Channel;
+        channel.sendToQueue('none', Buffer.from('{}'));
+        handled.push(event.id);
+      }
+    }
+    await broker.start(Shipping);
+    for (const id of ['e1', 'e1', 'e2']) await broker.send(id);
+    expect(await handledOf(2)).toEqual(['e1', 'e2']);
+  });
+
   it('[ID-40] a handler that acknowledges after it has returned is stood in for too', async () => {
     @Controller()
     class Shipping {
