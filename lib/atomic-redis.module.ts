@@ -26,6 +26,7 @@ import type { Script } from './redis/script.js';
 import { WorkInFlight } from './redis/work-in-flight.js';
 import { ScriptFeatureModule } from './scripts/script-feature.module.js';
 import { ScriptService } from './scripts/script.service.js';
+import { ShutdownNotice } from './shutdown-notice.js';
 import { ShadowKeyService } from './shadow-keys/shadow-key.service.js';
 import { TransactionService } from './transactions/transaction.service.js';
 
@@ -46,6 +47,7 @@ export class AtomicRedisModule
   implements OnModuleInit, OnApplicationBootstrap, OnModuleDestroy, OnApplicationShutdown
 {
   private readonly logger = new Logger(AtomicRedisModule.name);
+  private readonly shutdownNotice: ShutdownNotice;
 
   constructor(
     @Inject(OPTIONS) private readonly options: ResolvedOptions,
@@ -66,6 +68,7 @@ export class AtomicRedisModule
     // Here, since Nest makes its routes once all providers exist, and before any hook.
     arrangeIdempotentRoutes(modules);
     giveRoutesAnEdge(modules);
+    this.shutdownNotice = new ShutdownNotice(modules, adapterHost, consumers);
   }
 
   /**
@@ -107,10 +110,12 @@ export class AtomicRedisModule
   /** @internal */
   onApplicationBootstrap(): void {
     this.consumers.start();
+    if (this.registrations()[0] === this) this.shutdownNotice.begin();
   }
 
   /** Jobs in hand may need what others close in `onApplicationShutdown`: they end before it, or go back. @internal */
   async onModuleDestroy(): Promise<void> {
+    this.shutdownNotice.end();
     await this.queues.stopConsumers(this.options.shutdownTimeoutMs);
   }
 

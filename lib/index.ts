@@ -65,6 +65,7 @@ export type {
   RequestScope,
 } from './idempotency/idempotency.options.js';
 export type { ResultCodec, ResultEncryption } from './idempotency/result-codec.js';
+export type { ResultNeed } from './idempotency/result-handling.js';
 export { isIdempotentReplay } from './idempotency/http/http-exchange.js';
 export type { AnsweredResponse, OnResponse } from './idempotency/http/outcome.js';
 export { callerEvidence, callerScope, type CallerRequest } from './idempotency/http/caller.js';

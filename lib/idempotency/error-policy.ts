@@ -1,6 +1,7 @@
 import { HttpException, Logger } from '@nestjs/common';
 import { AtomicRedisError, describe } from '../atomic-redis.errors.js';
 import type { OnError } from './idempotency.options.js';
+import type { ResultNeed } from './result-handling.js';
 
 const logger = new Logger('IdempotencyService');
 
@@ -25,8 +26,16 @@ const POLICIES: ReadonlySet<unknown> = new Set<OnError>(['replay', 'release', 'h
  * Returns the caller's own policy, else the default. Never throws: a run that cannot be settled would
  * keep its key as long as the process lives.
  */
-export function decide(option: OnErrorOption | undefined, error: unknown): OnError {
-  return chosenPolicy(option, error) ?? totalDefault(error);
+export function decide(
+  option: OnErrorOption | undefined,
+  error: unknown,
+  need: ResultNeed = 'required',
+): OnError {
+  const chosen = chosenPolicy(option, error);
+  if (chosen) return chosen;
+  const policy = totalDefault(error);
+  // An error is an answer only where a caller takes it. A message that failed is delivered and handled again.
+  return policy === 'replay' && need === 'optional' ? 'release' : policy;
 }
 
 /**

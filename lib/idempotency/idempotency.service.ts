@@ -1,5 +1,5 @@
 import { Inject, Injectable, type Type } from '@nestjs/common';
-import { isObservable, lastValueFrom, type Observable } from 'rxjs';
+import type { Observable } from 'rxjs';
 import { OPTIONS } from '../atomic-redis.constants.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import { InvalidArgumentError, OutcomeUnknownError } from '../atomic-redis.errors.js';
@@ -11,7 +11,7 @@ import { ScriptRunner } from '../redis/script-runner.js';
 import { WorkInFlight } from '../redis/work-in-flight.js';
 import { Observed, READ } from '../observability/observed.decorator.js';
 import { errorName, Observer, type Operation } from '../observability/observer.js';
-import { decide, type OnErrorOption } from './error-policy.js';
+import { decide } from './error-policy.js';
 import { RecordingBudget } from './http/recording-budget.js';
 import {
   checkCallOptions,
@@ -28,7 +28,9 @@ import { RecordStore } from './record-store.js';
 import type { RecordSummary } from './inspect.script.js';
 import type { ResultCodec } from './result-codec.js';
 import { RunClaimer } from './run-claimer.js';
-import { replayed, storedError, storedValue, tombstone } from './stored-result.js';
+import { settled } from './settled.js';
+import { handlingOf, type ResultHandling } from './result-handling.js';
+import { storedError, storedValue, tombstone } from './stored-result.js';
 
 /** What is known of a key. */
 export interface IdempotencyRecord {
@@ -91,12 +93,22 @@ export class IdempotencyService {
     work: (run: IdempotentRun) => Promise<T> | Observable<T> | T,
     options: IdempotencyOptions = {},
   ): Promise<T> {
+    return await this.runAs(key, work, options, handlingOf(options?.result));
+  }
+
+  /** As `run`, with the result handled in a way of the caller's. @internal */
+  async runAs<T>(
+    key: string,
+    work: (run: IdempotentRun) => Promise<T> | Observable<T> | T,
+    options: IdempotencyOptions,
+    handling: ResultHandling,
+  ): Promise<T> {
     this.inFlight.enter();
     try {
       const claim = await this.claim(key, options, () => check.func('work', work));
       if (claim.kind === 'replay')
-        return claim.read((result) => replayed(result, this.codecOf(options))) as T;
-      return await this.runClaimed(claim.run, work, options);
+        return claim.read((result) => handling.read(result, this.codecOf(options))) as T;
+      return await this.runClaimed(claim.run, work, options, handling);
     } finally {
       this.inFlight.leave();
     }
@@ -210,22 +222,31 @@ export class IdempotencyService {
     run: ClaimedRun,
     work: (run: IdempotentRun) => Promise<T> | Observable<T> | T,
     options: IdempotencyOptions,
+    handling: ResultHandling,
   ): Promise<T> {
     let value: T;
     try {
       value = await run.within(() => settled(work(run)));
     } catch (error) {
-      await this.settleFailure(run, error, options.onError);
+      await this.settleFailure(run, error, options, handling);
       throw error;
     }
-    await run.complete(storedValue(value, this.codecOf(options), this.defaults.maxResultBytes));
+    const { maxResultBytes } = this.defaults;
+    const stored = storedValue(value, this.codecOf(options), maxResultBytes, options.result !== 'optional');
+    await run.complete(handling.keep(stored));
     return value;
   }
 
-  private async settleFailure(run: ClaimedRun, error: unknown, onError?: OnErrorOption): Promise<void> {
-    const policy = decide(onError, error);
+  private async settleFailure(
+    run: ClaimedRun,
+    error: unknown,
+    { onError, result }: IdempotencyOptions,
+    handling: ResultHandling,
+  ): Promise<void> {
+    const policy = decide(onError, error, result);
     if (policy === 'release') await run.release();
-    else if (policy === 'replay') await run.complete(storedError(error, this.defaults.maxResultBytes));
+    else if (policy === 'replay')
+      await run.complete(handling.keep(storedError(error, this.defaults.maxResultBytes)));
     else await run.complete(tombstone('outcome-unknown'));
   }
 
@@ -288,13 +309,3 @@ export class IdempotencyService {
     return codec ?? this.defaults.codec;
   }
 }
-
-/** What the work comes to. What is lazy, an Observable or a thenable, begins here, so that what it does is part of the run. */
-function settled<T>(value: Promise<T> | Observable<T> | T): Promise<T> | T {
-  if (isObservable(value)) return lastValueFrom(value, { defaultValue: undefined }) as Promise<T>;
-  return typeof (value as Partial<Promise<T>> | null)?.then === 'function'
-    ? resolved(value as Promise<T>)
-    : value;
-}
-
-const resolved = async <T>(value: Promise<T | Observable<T>>): Promise<T> => await settled(await value);

@@ -19,6 +19,10 @@ import { checkReplayHeaders, recordedHeaders } from './http/replay-headers.js';
 import { payloadOf } from './http/request-payload.js';
 import { claimOnce, replay, type CaptureOptions, type RouteOptions } from './http/route-call.js';
 import { IdempotencyKeyMissingError } from './idempotency.errors.js';
+import { keyText } from './key-text.js';
+import { HandlerKinds } from './messages/handler-kind.js';
+import { readingMessage, runForMessage } from './messages/message-call.js';
+import { messageFor } from './messages/message-context.js';
 import { idempotencyCallChecks, type IdempotencyOptions } from './idempotency-call.options.js';
 import {
   labelOf,
@@ -36,8 +40,11 @@ export interface IdempotentOptions<
   ScopeArgs extends unknown[],
   Instance extends object = object,
 > extends Omit<IdempotencyOptions, 'scope' | 'operation' | 'evidence' | 'fingerprint' | 'colocateWith'> {
-  /** The key, from the method's arguments. Default, on a route: the request's header. */
-  key?: (...args: KeyArgs) => string;
+  /**
+   * The key, from the method's arguments: text, a safe integer or a bigint; anything else is an `IdempotencyKeyInvalidError`. Default, on a route: the request's
+   * header.
+   */
+  key?: (...args: KeyArgs) => string | number | bigint;
   /**
    * Separates equal keys of different callers, from the method's arguments; it decides alone. Anything but a non-empty string is refused with a
    * `ConfigurationError`, so name guests too. Default, on a route: the module's `idempotency.scope`, else `callerScope(request)` and
@@ -130,6 +137,7 @@ export function Idempotent<
   checkOptions('@Idempotent', options);
   return (target, key, descriptor) => {
     const interceptor = markOurs(new HttpExchangeInterceptor(String(key)));
+    const kinds = new HandlerKinds(String(key));
     const { name: registration = DEFAULT_REGISTRATION } = options;
     const { headers, required, onDuplicate, onUnavailable } = options;
     const site = siteOf('Idempotent', target, key);
@@ -154,7 +162,7 @@ export function Idempotent<
           const decorated = { idempotency, options: options as AnyOptions, captureOf, call, site };
           if (typeof from === 'object') return overHttp(decorated, from);
           const isRoute = mark.routes.has(Object.getPrototypeOf(call.instance) as object);
-          return byArguments(decorated, isRoute && from === undefined);
+          return byArguments(decorated, { kinds, interceptor, lacksRequest: isRoute && from === undefined });
         },
       },
       target,
@@ -209,13 +217,13 @@ async function overHttp(decorated: IdempotentCall, exchange: HttpExchange): Prom
   const { request } = exchange;
   if (!options.key && isSafe(request)) return await call.proceed();
   const headers = headersOf(options.headers, idempotency.defaults.headers);
-  const key = options.key ? options.key(...args) : keyFromHeader(request, headers.key);
-  if (key === undefined) {
+  const given = options.key ? options.key(...args) : keyFromHeader(request, headers.key);
+  if (given === undefined) {
     if (options.required ?? idempotency.defaults.required)
       throw new IdempotencyKeyMissingError(`The request needs an ${headers.key} header`);
     return await call.proceed();
   }
-  check.key('key', key);
+  const key = keyText(given);
   if (!options.key) echoKey(exchange.response, headers, key);
   const claimed = await claimOnce(
     idempotency,
@@ -226,6 +234,8 @@ async function overHttp(decorated: IdempotentCall, exchange: HttpExchange): Prom
         operation: operationOf(decorated),
         colocateWith: options.colocateWith?.(...args),
         fingerprint: options.fingerprint ? (options.fingerprint(...args) ?? null) : payloadOf(request),
+        codec: options.codec,
+        result: undefined,
       };
       const caller = callerOfRequest(scopeSourceOf(decorated), args, request);
       return caller instanceof Promise
@@ -241,8 +251,18 @@ async function overHttp(decorated: IdempotentCall, exchange: HttpExchange): Prom
       );
 }
 
-/** @param lacksRequest whether the method is a route, and no request is known that calls it */
-async function byArguments(decorated: IdempotentCall, lacksRequest: boolean): Promise<unknown> {
+/** The surroundings of a call that is no request. */
+interface CalledAs {
+  readonly kinds: HandlerKinds;
+  readonly interceptor: object;
+  /** Whether the method is a route, and no request is known that calls it. */
+  readonly lacksRequest: boolean;
+}
+
+async function byArguments(
+  decorated: IdempotentCall,
+  { kinds, interceptor, lacksRequest }: CalledAs,
+): Promise<unknown> {
   const { options, call, idempotency, site } = decorated;
   const { args } = call;
   // Without its request a route has no caller: equal keys of different callers would share one record.
@@ -255,25 +275,36 @@ async function byArguments(decorated: IdempotentCall, lacksRequest: boolean): Pr
           : 'Its idempotency key must come from its arguments: @Idempotent({ key: (…) => … })'),
     );
   }
-  const key = options.key(...args);
-  const scope = (await scopeOfArguments(scopeSourceOf(decorated), args)) ?? '';
-  const operation = operationOf(decorated);
-  const colocateWith = options.colocateWith?.(...args);
-  const fingerprint = options.fingerprint && (options.fingerprint(...args) ?? null);
-  const name = { scope, operation, key };
+  const message = messageFor(interceptor, args);
+  const kind = kinds.of(call.instance);
+  const { key, asked } = await readingMessage(kind, message?.delivery, async () => {
+    const scope = (await scopeOfArguments(scopeSourceOf(decorated), args)) ?? '';
+    const ofCall = {
+      operation: operationOf(decorated),
+      colocateWith: options.colocateWith?.(...args),
+      fingerprint: options.fingerprint && (options.fingerprint(...args) ?? null),
+      codec: kind.codec(options.codec, idempotency.defaults.codec),
+      result: options.result ?? (kind.isUnawaited || message?.isAwaited === false ? 'optional' : 'required'),
+    } as const;
+    return { key: keyText(options.key!(...args)), asked: runOptions(options, ofCall, scope, undefined) };
+  });
+  const name = { scope: asked.scope, operation: asked.operation, key };
   if (isPartOfRun(idempotency, (run) => isSameCall(run.name, name))) return await call.proceed();
 
   const running = { kind: 'run' as const, idempotency, name, exchange: undefined, isRunning: true };
+  const work = (): unknown => withinCall(running, () => call.proceed());
   try {
-    const asked = runOptions(options, { operation, colocateWith, fingerprint }, scope, undefined);
-    return await idempotency.run(key, () => withinCall(running, () => call.proceed()), asked);
+    const { delivery } = message ?? {};
+    return delivery || kind.isGolevelup
+      ? await runForMessage({ idempotency, kind, delivery, key, options: asked }, work)
+      : await idempotency.run(key, work, asked);
   } finally {
     running.isRunning = false;
   }
 }
 
 /** What is known of one call only. */
-type OfCall = Pick<EveryOption, 'operation' | 'colocateWith' | 'fingerprint'>;
+type OfCall = Pick<EveryOption, 'operation' | 'colocateWith' | 'fingerprint' | 'codec' | 'result'>;
 
 /** With no option left out. */
 type EveryOption = { [Name in keyof Required<RouteOptions>]: RouteOptions[Name] };
@@ -281,7 +312,7 @@ type EveryOption = { [Name in keyof Required<RouteOptions>]: RouteOptions[Name] 
 /** What goes to the service: the decorator's options as they are, and what belongs to the call. Written out, since a spread of as many fields costs more than a hash. */
 const runOptions = (
   options: AnyOptions,
-  { operation, colocateWith, fingerprint }: OfCall,
+  { operation, colocateWith, fingerprint, codec, result }: OfCall,
   scope: string,
   evidence: string | undefined,
 ): EveryOption => ({
@@ -297,7 +328,8 @@ const runOptions = (
   onDuplicate: options.onDuplicate,
   waitTimeoutMs: options.waitTimeoutMs,
   onUnavailable: options.onUnavailable,
-  codec: options.codec,
+  codec,
+  result,
   durability: options.durability,
   onError: options.onError,
   propagation: options.propagation,

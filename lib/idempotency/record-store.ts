@@ -67,7 +67,10 @@ export class RecordStore {
     });
   }
 
-  /** Reads what a claim found. @throws IdempotencyCallerMismatchError, IdempotencyMismatchError, IdempotencyRecordError */
+  /**
+   * Reads the answer to a claim. A result that cannot be decrypted is `unreadable`.
+   * @throws IdempotencyCallerMismatchError, IdempotencyMismatchError, IdempotencyRecordError
+   */
   found(record: string, reply: ClaimReply): Found {
     switch (reply.kind) {
       case 'claimed':
@@ -159,8 +162,8 @@ export class RecordStore {
     if (!this.encryption || result.kind === 'tombstone') return result;
     try {
       return { kind: result.kind, bytes: toBuffer(this.encryption.decrypt(bytesOf(result), record)) };
-    } catch (error) {
-      throw new IdempotencyRecordError({ cause: error });
+    } catch (cause) {
+      return { kind: 'unreadable', bytes: '', cause };
     }
   }
 

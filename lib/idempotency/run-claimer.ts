@@ -156,7 +156,7 @@ export class RunClaimer {
     const found = this.store.found(record, reply);
     if (found.kind === 'running') return found;
     if (found.kind === 'done') {
-      if (generation === this.cache?.generation)
+      if (generation === this.cache?.generation && found.result.kind !== 'unreadable')
         this.cache?.set(record, fingerprint, found.result, found.ttlMs);
       return { kind: 'replay', result: found.result };
     }

@@ -2,13 +2,14 @@ import { Catch, Logger, type HttpException, type ArgumentsHost, type ExceptionFi
 import { HttpAdapterHost } from '@nestjs/core';
 import { throwError } from 'rxjs';
 import { AtomicRedisError, withoutStandIn } from '../atomic-redis.errors.js';
+import { grpcErrorOf } from './grpc-status.js';
 import { atEdge, type RouteResponse } from './http-exception.js';
 import { errorMessageOf, problemOf } from './problem.js';
 import { sendException } from './ws-exception.js';
 
 /**
  * Answers this library's errors in the form of each transport, with their `code`, `outcome` and `retryable`: over HTTP as problem details,
- * `application/problem+json`; to a microservice's client as the error object; over GraphQL in the error's `extensions`; over a WebSocket as an
+ * `application/problem+json`; over gRPC as a status with metadata; to another microservice's client as the error object; over GraphQL in the error's `extensions`; over a WebSocket as an
  * `exception` message. Elsewhere the caller gets the error itself. https://www.rfc-editor.org/rfc/rfc9457
  *
  * The module sets it for the whole application. Nest has no filters for all gateways, so a gateway needs
@@ -27,13 +28,14 @@ export class AtomicRedisExceptionFilter implements ExceptionFilter<AtomicRedisEr
     if (problemOf(error).problem.status >= 500) this.logger.error(error.message, error.stack);
     switch (type) {
       case 'rpc':
-        return throwError(() => errorMessageOf(error));
+        return throwError(() => grpcErrorOf(error, host) ?? errorMessageOf(error));
       case 'ws':
         return sendException(errorMessageOf(error), host);
       case 'graphql':
         return graphqlError(error);
       default:
-        return error;
+        // The value that a filter returns counts as the handler's where no form of errors is known: a message would be acknowledged.
+        throw error;
     }
   }
 

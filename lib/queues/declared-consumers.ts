@@ -46,6 +46,10 @@ export class DeclaredConsumers {
     });
   }
 
+  get count(): number {
+    return this.found.length;
+  }
+
   start(): void {
     for (const { instance, method, metadata } of this.found) {
       const { concurrency, format, ...options } = metadata.options;

@@ -80,7 +80,7 @@ class BalancesController {
   ) {}
 
   @Post(':id')
-  @Idempotent({ scope: () => '' })
+  @Idempotent({ scope: () => 'everybody' })
   @OptimisticRetry({ watch: (id: string) => id })
   async add(@Param('id') id: string): Promise<{ balance: number; by: string | undefined }> {
     const balance = Number(await this.tx.read.get(id)) + 1;

@@ -31,6 +31,9 @@ export class Accepted {
   @Idempotent({ key: (order: Order) => order.id })
   async ship(_order: Order): Promise<void> {}
 
+  @Idempotent({ key: (order: Order) => order.quantity })
+  byNumber(_order: Order): void {}
+
   @Idempotent()
   create(_order: Order): void {}
 
@@ -90,8 +93,8 @@ export class Refused {
   @AtomicCounter({ key: (sku: string) => sku, by: (_sku: string, by: number) => by })
   async reserve(_sku: string, _order: Order): Promise<void> {}
 
-  // @ts-expect-error a key is a string
-  @Idempotent({ key: (order: Order) => order.quantity })
+  // @ts-expect-error a key is text or an integer
+  @Idempotent({ key: (order: Order) => order })
   async keyed(_order: Order): Promise<void> {}
 
   // @ts-expect-error the callback takes another class

@@ -4,6 +4,7 @@ import { filter, tap, type Observable } from 'rxjs';
 import { ConfigurationError } from '../../atomic-redis.errors.js';
 import { isOwnArgument } from '../../problem-details/route-edge.js';
 import { currentCall, withinCall } from '../current-call.js';
+import { interceptMessage } from '../messages/message-context.js';
 import type { Replay } from '../idempotent-run.js';
 import type { ExchangeRun } from './exchange-run.js';
 import type { HttpRequest } from './http-request.js';
@@ -68,7 +69,7 @@ export class HttpExchangeInterceptor implements NestInterceptor {
 
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
     if (context.getType() !== 'http')
-      return withinCall({ kind: 'message', interceptor: this }, () => next.handle());
+      return withinCall({ kind: 'message', interceptor: this }, () => interceptMessage(this, context, next));
     const exchange = this.exchangeOf(context);
     // What comes next runs in the surroundings in which `handle` is called, whenever it is subscribed to.
     const handled = withinCall({ kind: 'request', exchange }, () => next.handle());

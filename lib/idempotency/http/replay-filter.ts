@@ -20,7 +20,8 @@ export class ReplayFilter implements ExceptionFilter<EmptyError> {
   catch(error: EmptyError, host: ArgumentsHost): unknown {
     const type = host.getType<string>();
     if (type === 'rpc') return throwError(() => error);
-    if (type !== 'http') return error;
+    if (type === 'graphql') return error;
+    if (type !== 'http') throw error;
     // An Observable of the application without a value: the filters for the whole application answer it.
     if (!answerReplay(host.switchToHttp().getRequest(), host)) throw error;
     return undefined;

@@ -73,6 +73,14 @@ async function claim(
   }
 }
 
+/** The kinds of result that a replay throws again. */
+const STORED_ERRORS: ReadonlySet<StoredResult['kind']> = new Set([
+  'error',
+  'plain-error',
+  'thrown',
+  'thrown-undefined',
+]);
+
 /**
  * Answers a request with the response of the first run, or with the error that stands for it.
  * @returns the value that the method's wrapper returns in place of the handler's
@@ -89,7 +97,7 @@ export function replay(
       ? recorded.then((decoded) => sendRecorded(exchange, markReplayed(decoded, headers)))
       : sendRecorded(exchange, markReplayed(recorded, headers));
   }
-  if (result.kind !== 'tombstone' && !isBegun(response)) {
+  if (STORED_ERRORS.has(result.kind) && !isBegun(response)) {
     noteReplay(exchange);
     if (headers.replayed) response.setHeader(headers.replayed, 'true');
   }

@@ -100,15 +100,17 @@ export function acceptable(
 function decoded(response: WireResponse, coding: string): WireResponse | Promise<WireResponse> {
   const { 'content-encoding': _, etag, ...rest } = response.headers;
   const weak = typeof etag === 'string' && !etag.startsWith('W/') ? `W/${etag}` : etag;
-  const headers = weak === undefined ? rest : { ...rest, etag: weak };
+  const plain = { ...response, headers: weak === undefined ? rest : { ...rest, etag: weak } };
   // A 204 has no body, whatever its headers say.
-  if (response.body.length === 0) return { ...response, headers };
-  return DECODERS.get(coding)!(response.body).then(
-    (body) => ({ ...response, headers, body }),
-    (error: unknown) => {
-      throw new IdempotencyRecordError({ cause: error });
-    },
-  );
+  return response.body.length === 0 ? plain : withDecodedBody(plain, coding);
+}
+
+async function withDecodedBody(response: WireResponse, coding: string): Promise<WireResponse> {
+  try {
+    return { ...response, body: await DECODERS.get(coding)!(response.body) };
+  } catch (error) {
+    throw new IdempotencyRecordError({ cause: error });
+  }
 }
 
 function codingOf({ headers }: WireResponse): string | undefined {
