@@ -17,13 +17,10 @@ export class Stop implements BagMember {
 
   constructor(
     timeoutMs: number,
-    makeTimeoutError: () => Error,
+    private readonly makeTimeoutError: () => Error,
     private readonly callerSignal: AbortSignal | undefined,
   ) {
-    this.alarm = setAlarm(performance.now() + timeoutMs, () => {
-      this.isTimedOut = !this.isStopped;
-      this.stop(makeTimeoutError());
-    });
+    this.alarm = setAlarm(performance.now() + timeoutMs, () => void this.timeOut());
     if (callerSignal?.aborted) this.onCallerAbort();
     else callerSignal?.addEventListener('abort', this.onCallerAbort, { once: true });
   }
@@ -47,6 +44,15 @@ export class Stop implements BagMember {
     if (this.isStopped) return;
     this.abort.abort(reason);
     this.rejectWait?.(reason);
+  }
+
+  /** Ends it since there is no time left, or too little. @returns why it has ended, which may be something that came before */
+  timeOut(): unknown {
+    if (!this.isStopped) {
+      this.isTimedOut = true;
+      this.stop(this.makeTimeoutError());
+    }
+    return this.reason;
   }
 
   throwIfStopped(): void {

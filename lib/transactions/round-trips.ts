@@ -1,0 +1,31 @@
+/** How many round trips are remembered. */
+const REMEMBERED = 16;
+
+/** The least time that is kept for one round trip, in milliseconds: a busy machine may stand still this long. */
+export const MIN_GRACE_MS = 50;
+
+/** How much slower than the slowest one remembered a round trip may be. */
+const FACTOR = 3;
+
+/** The latest round trips to one server. */
+export class RoundTrips {
+  private readonly ms = new Float64Array(REMEMBERED);
+  private count = 0;
+
+  note(ms: number): void {
+    this.ms[this.count++ % REMEMBERED] = ms;
+  }
+
+  /** Forgets all but this one: the others tell of a server that was slow once. */
+  startFrom(ms: number): void {
+    this.ms.fill(0);
+    this.note(ms);
+  }
+
+  /** Time within which an answer is expected, in milliseconds. */
+  get graceMs(): number {
+    let slowest = 0;
+    for (const ms of this.ms) if (ms > slowest) slowest = ms;
+    return Math.max(MIN_GRACE_MS, FACTOR * slowest);
+  }
+}
