@@ -79,7 +79,7 @@ export class ConnectionPool {
     // Each of those around it waits from now on, at whichever server.
     for (let around = parent; around; around = around.parent) around.pool.relieve();
     this.relieve();
-    return { granted, leave: () => void this.leaveLine(waiter) };
+    return { granted, leave: () => this.leaveLine(waiter) };
   }
 
   /** Lends it to the next in line, or keeps it. Who hands it on may still wait for an answer on it. */
@@ -118,7 +118,7 @@ export class ConnectionPool {
   /** Opens one more, where all of them wait for what waits in line. */
   relieve(): void {
     if (this.opening > 0 || this.hasRoom || this.idle.length > 0 || this.whenClosed) return;
-    if (this.stuck(this.members.size - this.maxConnections)) this.openOne();
+    if (this.stuck(this.members.size - this.maxConnections)) void this.openOne();
   }
 
   private get hasRoom(): boolean {
@@ -139,27 +139,25 @@ export class ConnectionPool {
   }
 
   private openMore(): void {
-    while (this.hasRoom && this.opening < this.line.length) this.openOne();
+    while (this.hasRoom && this.opening < this.line.length) void this.openOne();
   }
 
-  private openOne(): void {
+  private async openOne(): Promise<void> {
     this.opening++;
-    this.open().then(
-      (connection) => {
-        this.opening--;
-        this.members.add(connection);
-        this.handOn(connection);
-      },
-      (error: Error) => {
-        this.opening--;
-        const [next] = this.line;
-        if (next) this.leaveLine(next);
-        next?.failed(error);
-        this.openMore();
-        this.relieve();
-        this.settleClose();
-      },
-    );
+    try {
+      const connection = await this.open();
+      this.opening--;
+      this.members.add(connection);
+      this.handOn(connection);
+    } catch (error) {
+      this.opening--;
+      const [next] = this.line;
+      if (next) this.leaveLine(next);
+      next?.failed(error as Error);
+      this.openMore();
+      this.relieve();
+      this.settleClose();
+    }
   }
 
   /** Closes it once nobody waits for an answer on it. */

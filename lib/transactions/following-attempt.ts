@@ -28,7 +28,7 @@ export class FollowingAttempt extends TransactionAttempt {
 
   private giveUp(): Promise<never> {
     this.mustLead = true;
-    const again = Promise.reject<never>(new Error('The attempt runs again, on a connection of its own'));
+    const again = Promise.reject(new Error('The attempt runs again, on a connection of its own'));
     return handledAfter(handled(again));
   }
 }

@@ -150,7 +150,7 @@ export class LeadingAttempt extends TransactionAttempt implements Opening {
   private settle<T>(reply: Promise<T>, what: string): Promise<T> {
     const settled: Promise<T> = reply.catch((error: unknown) => {
       // A work need not wait for what it has asked.
-      handled(settled);
+      void handled(settled);
       return this.fail(error, what);
     });
     return settled;

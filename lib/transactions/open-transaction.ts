@@ -68,14 +68,15 @@ export abstract class OpenTransaction extends Transaction {
     return this === transaction || (this.outer?.isPartOf(transaction) ?? false);
   }
 
-  /** Runs what joins it; {@link joined} waits for that. */
-  track<T>(joining: Promise<T>): Promise<T> {
+  /** Waits for what joins it; {@link joined} does as well. */
+  async track<T>(joining: Promise<T>): Promise<T> {
     this.joining ??= new Set();
-    const { joining: all } = this;
-    all.add(joining);
-    const done = (): void => void all.delete(joining);
-    joining.then(done, done);
-    return joining;
+    this.joining.add(joining);
+    try {
+      return await joining;
+    } finally {
+      this.joining.delete(joining);
+    }
   }
 
   /** Whether something that joined it is not done. */
