@@ -12,8 +12,13 @@ import { OBJECT_COMMANDS } from './transaction-commands.js';
 export function ownArguments(path: string, name: string, args: unknown[]): unknown[] {
   for (let i = 0; i < args.length; i++) {
     const value = args[i];
-    if (typeof value === 'string' || Number.isFinite(value) || typeof value === 'bigint') continue;
-    args[i] = copyOf(path, name, value);
+    if (isPrimitive(value)) continue;
+    if (Array.isArray(value)) args[i] = ownValues(path, [...(value as unknown[])]);
+    else if (OBJECT_COMMANDS.has(name) && value instanceof Map)
+      args[i] = new Map([...value].map((entry) => ownValues(path, entry) as [unknown, unknown]));
+    else if (OBJECT_COMMANDS.has(name) && isPlainObject(value))
+      args[i] = Object.fromEntries(Object.entries(value).map((entry) => ownValues(path, entry)));
+    else args[i] = ownBytes(path, value);
   }
   return args;
 }
@@ -24,19 +29,19 @@ export function keysOf(name: string, args: readonly unknown[]): string[] {
   return command.getKeys().map(String);
 }
 
-function copyOf(path: string, name: string, value: unknown): unknown {
+/** Of an array or an object: ioredis takes no others inside of these. */
+function ownValues(path: string, values: unknown[]): unknown[] {
+  for (let i = 0; i < values.length; i++) if (!isPrimitive(values[i])) values[i] = ownBytes(path, values[i]);
+  return values;
+}
+
+function ownBytes(path: string, value: unknown): Buffer {
   if (Buffer.isBuffer(value)) return Buffer.from(value);
-  if (Array.isArray(value)) return ownArguments(path, name, [...(value as unknown[])]);
-  if (OBJECT_COMMANDS.has(name)) {
-    if (value instanceof Map) return new Map(ownArguments(path, name, [...value]) as [unknown, unknown][]);
-    if (isPlainObject(value)) {
-      const copy = Object.entries(value);
-      for (const entry of copy) ownArguments(path, name, entry);
-      return Object.fromEntries(copy);
-    }
-  }
   throw new InvalidArgumentError(path, 'given strings, Buffers, finite numbers or bigints', value);
 }
+
+const isPrimitive = (value: unknown): boolean =>
+  typeof value === 'string' || Number.isFinite(value) || typeof value === 'bigint';
 
 function isPlainObject(value: unknown): value is object {
   if (typeof value !== 'object' || value === null) return false;

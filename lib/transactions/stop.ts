@@ -1,4 +1,5 @@
 import { callOff, setAlarm, type Alarm } from '../redis/alarms.js';
+import { whenAborted } from '../redis/abort-listeners.js';
 import type { BagMember } from '../redis/bag.js';
 import { LazyAbort } from '../redis/lazy-abort.js';
 
@@ -12,6 +13,7 @@ export class Stop implements BagMember {
   private readonly abort = new LazyAbort();
   /** Of the one wait that is under way: a transaction waits for one thing at a time. */
   private rejectWait: ((reason: unknown) => void) | undefined;
+  private stopListening: (() => void) | undefined;
   /** Whether the time was over before anything else ended it. */
   isTimedOut = false;
 
@@ -22,7 +24,7 @@ export class Stop implements BagMember {
   ) {
     this.alarm = setAlarm(performance.now() + timeoutMs, () => void this.timeOut());
     if (callerSignal?.aborted) this.onCallerAbort();
-    else callerSignal?.addEventListener('abort', this.onCallerAbort, { once: true });
+    else if (callerSignal) this.stopListening = whenAborted(callerSignal, this.onCallerAbort);
   }
 
   get isStopped(): boolean {
@@ -78,7 +80,7 @@ export class Stop implements BagMember {
   /** The transaction is done: leaves no alarm and no listener behind. */
   end(): void {
     callOff(this.alarm);
-    this.callerSignal?.removeEventListener('abort', this.onCallerAbort);
+    this.stopListening?.();
   }
 
   private readonly onCallerAbort = (): void => this.stop(this.callerSignal?.reason);

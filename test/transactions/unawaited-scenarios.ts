@@ -115,7 +115,7 @@ export const scenarios: Record<string, (scene: Scene) => Promise<unknown>> = {
       ),
     );
     for (let i = 0; i < 10; i++) {
-      await client.client('KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+      await client.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
       await sleep(10);
     }
     await going;
