@@ -1,31 +1,18 @@
-import { NotReplicatedError, OutcomeUnknownError, RedisUnavailableError } from '../atomic-redis.errors.js';
+import { OutcomeUnknownError, RedisUnavailableError } from '../atomic-redis.errors.js';
 import type { CommitParticipant, QueuedCommand } from '../redis/commit-participant.js';
 import type { Deadline } from '../redis/deadline.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import { finalRefusal, isConnectionLoss, toReplyError } from '../redis/reply-errors.js';
 import type { Committer, CommitResult, Sent } from './commit.js';
-import { repliesTo } from './exec-replies.js';
+import { again, applied, type AttemptResult } from './attempt-result.js';
 import { FollowingAttempt } from './following-attempt.js';
 import { GroupCommit } from './group-commit.js';
 import type { Turn } from './key-turns.js';
 import { LeadingAttempt } from './leading-attempt.js';
 import type { Lease } from './lease.js';
-import type { OwnedCommand } from './open-transaction.js';
-import type { TransactionAttempt } from './transaction-attempt.js';
 import { MIN_GRACE_MS } from './round-trips.js';
-import { RepliesLostError } from './transaction.errors.js';
 import type { TransactionConnection } from './transaction-connection.js';
 import type { TransactionRun } from './transaction-run.js';
-
-/** What one attempt came to, when it did not fail for good. */
-export type AttemptResult<T> =
-  | {
-      readonly done: true;
-      readonly value: T;
-      /** What the caller is told of a transaction that was applied all the same. */
-      readonly failure?: Error;
-    }
-  | { readonly done: false; readonly conflict: boolean; readonly cause?: Error };
 
 /** Runs one attempt of a transaction. */
 export class AttemptRunner {
@@ -270,29 +257,3 @@ async function gather(group: GroupCommit, turn: Turn<GroupCommit>): Promise<void
   turn.offer(group);
   await new Promise((resolve) => setImmediate(resolve));
 }
-
-/** Tells those who asked for it what EXEC answered. */
-function applied<T>(
-  run: TransactionRun<T>,
-  attempt: TransactionAttempt,
-  queued: readonly OwnedCommand[],
-  value: T,
-  { replies, acknowledged }: CommitResult & { kind: 'applied' },
-): AttemptResult<T> {
-  const { requireReplies, onReplies, durability } = run.options;
-  if (replies === null && (requireReplies || attempt.requireReplies))
-    return { done: true, value, failure: new RepliesLostError(run.keys) };
-  attempt.committed(replies);
-  onReplies?.(repliesTo(queued, replies));
-  if (!durability || !acknowledged || acknowledged.replicas >= durability.replicas)
-    return { done: true, value };
-  const { replicas, cause } = acknowledged;
-  const failure = new NotReplicatedError('A transaction', durability.replicas, replicas, value, { cause });
-  return { done: true, value, failure };
-}
-
-export const again = (cause?: Error): AttemptResult<never> => ({
-  done: false,
-  conflict: false,
-  ...(cause && { cause }),
-});

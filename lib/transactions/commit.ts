@@ -136,22 +136,28 @@ export class Committer {
 
   /** The commands took effect, whatever became of the watched keys. The connection may be in any state. */
   private ranOutsideMulti(
-    { cause, replies }: RanOutsideMulti,
+    { cause, isMulti, replies }: RanOutsideMulti,
     { connection, isShared }: Sent,
     { queued, from }: Share,
   ): CommitResult {
     connection.retire();
-    connection.server.suspect(commandRefused(this.connection.address, 'MULTI', cause));
-    const error = toReplyError(cause, 'MULTI, so nothing was applied');
+    if (isMulti) connection.server.suspect(commandRefused(this.connection.address, 'MULTI', cause));
+    const error = toReplyError(cause, 'a transaction, of which nothing was applied');
     if (queued.length === 0 && isShared) return { kind: 'refused-together', cause: error };
     if (queued.length === 0) throw error;
     const own = replies?.slice(from, from + queued.length);
     if (own) {
       const failed = own.findIndex((reply) => reply instanceof Error);
-      throw new PartialCommitError(failed, queued[failed]?.name ?? 'multi', own, cause);
+      // Else the refusal of a command tells it all.
+      throw new PartialCommitError(
+        failed,
+        queued[failed]?.name ?? 'multi',
+        own,
+        isMulti || failed < 0 ? cause : undefined,
+      );
     }
     throw new OutcomeUnknownError(
-      `Redis refused MULTI, so the commands of the transaction were done one by one, or may have been, and the answers to them were lost: ${cause.message}`,
+      `Commands of the transaction were done one by one, or may have been, and the answers to them were lost, since Redis refused ${isMulti ? 'MULTI' : 'one of them'}: ${cause.message}`,
       { cause },
     );
   }

@@ -8,6 +8,8 @@ export class RanOutsideMulti extends Error {
   constructor(
     /** Why: what Redis has against MULTI, or against a command before those that ran. */
     override readonly cause: Error,
+    /** Whether that was MULTI, and not a command. */
+    readonly isMulti: boolean,
     /** What became of each command, an Error in the place of one that failed; undefined where that is not known. */
     readonly replies: readonly unknown[] | undefined,
   ) {
@@ -48,9 +50,10 @@ export async function multiExec(
       const [, ...toCommands] = answers;
       const ran = toCommands.some((answer) => !(answer instanceof Error) && !isQueued(answer));
       const areKnown = replyCode(error) !== undefined;
-      const mayHaveRun = refusal === answers[0] && !(areKnown && refusals.every(isRefusedBeforehand));
-      if (ran && areKnown) throw new RanOutsideMulti(refusal, decoded(queued, toCommands));
-      if (ran || mayHaveRun) throw new RanOutsideMulti(refusal, undefined);
+      const isMulti = refusal === answers[0];
+      const mayHaveRun = isMulti && !(areKnown && refusals.every(isRefusedBeforehand));
+      if (ran && areKnown) throw new RanOutsideMulti(refusal, isMulti, decoded(queued, toCommands));
+      if (ran || mayHaveRun) throw new RanOutsideMulti(refusal, isMulti, undefined);
     }
     throw Object.assign(error as Error, { previousErrors: refusals });
   }
@@ -58,6 +61,7 @@ export async function multiExec(
   if (answers[0] instanceof Error)
     throw new RanOutsideMulti(
       answers[0],
+      true,
       replies ? decoded(queued, replies.slice(-queued.length)) : undefined,
     );
   return replies && decoded(queued, replies);
