@@ -100,7 +100,7 @@ describe('a refusal of Redis, to transactions that share an EXEC', () => {
   const told = (result: PromiseSettledResult<unknown>): object => {
     if (result.status === 'fulfilled') return { applied: true };
     const { reason } = result as { reason: AtomicRedisError & { reply?: string } };
-    if (!(reason instanceof AtomicRedisError)) throw reason;
+    expect(reason).toBeInstanceOf(AtomicRedisError);
     const { code, reply, outcome, retryable } = reason;
     return { code, reply, outcome, retryable };
   };
