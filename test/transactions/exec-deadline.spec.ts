@@ -116,6 +116,31 @@ describe('the deadline of an EXEC', () => {
       expect(await redis.client.get('k')).toBe('0');
     });
 
+    it('[TX-16] takes no effect for one that had less time than the one that it waited for', async () => {
+      let begun = (): void => undefined;
+      const hasBegun = new Promise<void>((resolve) => (begun = resolve));
+      const patient = transactions.run(
+        ['k'],
+        async (tx) => {
+          const value = Number(await tx.read.get('k'));
+          begun();
+          await sleep(10);
+          tx.write.set('k', value + 1);
+        },
+        { timeoutMs: 60_000 },
+      );
+      await hasBegun;
+      // Waits for its turn when the other one's EXEC is written.
+      const hurried = failureOf(
+        transactions.run(['k'], (tx) => void tx.write.rpush('hurried', 1), { timeoutMs: 1_500 }),
+      );
+      let failure: unknown;
+      await holdRequest(proxy, on('EXEC'), async () => (failure = await hurried));
+      await patient;
+      expect(failure).toBeInstanceOf(Error);
+      expect(await redis.client.exists('hurried')).toBe(0);
+    });
+
     it('[TX-16] takes no effect with the time-out that they have by default', async () => {
       let failure: unknown;
       const running = failureOf(run());
