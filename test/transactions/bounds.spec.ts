@@ -62,7 +62,11 @@ describe('what transactions may take', () => {
         Promise.all(
           Array.from({ length: outers }, (_, o) =>
             service.run([`outer:${o}`], async (tx) => {
-              await Promise.all(Array.from({ length: 100 }, (__, i) => touch(service, `k:${o}:${i}`, 2)));
+              // Not all at once: others come while some have a connection.
+              const inside = Array.from({ length: 100 }, (__, i) =>
+                sleep(i % 60).then(() => touch(service, `k:${o}:${i}`, 2)),
+              );
+              await Promise.all(inside);
               tx.write.set(`outer:${o}`, 1);
             }),
           ),
