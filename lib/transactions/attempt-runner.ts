@@ -110,11 +110,15 @@ export class AttemptRunner {
     const { durability, completesRun } = run.options;
     stop.throwIfStopped();
     if (!connection.isReady) return again(this.connection.unavailable());
-    const known = graceOf(run, connection);
-    const graceMs = known ?? (await this.graceAfterAsking(run, lease));
+    let now = performance.now();
+    let graceMs = graceOf(run, connection, now);
+    if (graceMs === undefined) {
+      graceMs = await this.graceAfterAsking(run, lease);
+      now = performance.now();
+    }
     if (!connection.isReady) return again(this.connection.unavailable());
     const number = ++run.tally.attempts;
-    const attempt = new LeadingAttempt(lease, this.connection, run, number, graceMs, performance.now());
+    const attempt = new LeadingAttempt(lease, this.connection, run, number, graceMs, now);
     let value: T;
     let accompanying: readonly QueuedCommand[] = [];
     try {
@@ -151,12 +155,13 @@ export class AttemptRunner {
       // In the same tick as EXEC is written: the connection that watched is still the one that commits.
       if (!connection.isReady) return again(this.connection.unavailable());
       const lifetime = attempt.lifetime!;
-      if (deadline.remainingMs <= graceMs) {
+      const sendAt = performance.now();
+      if (deadline.at - sendAt <= graceMs) {
         lease.forgetWatches(false);
         throw stop.timeOut();
       }
       // EXEC would be refused.
-      if (performance.now() >= lifetime.endsBy) {
+      if (sendAt >= lifetime.endsBy) {
         lease.forgetWatches(false);
         return again();
       }
@@ -197,7 +202,7 @@ export class AttemptRunner {
     }
     connection.server.roundTrips.startFrom(performance.now() - askedAt);
     run.graceFactor = 1;
-    const graceMs = graceOf(run, connection);
+    const graceMs = graceOf(run, connection, performance.now());
     if (graceMs === undefined) throw stop.timeOut();
     return graceMs;
   }
@@ -237,9 +242,10 @@ export class AttemptRunner {
 function graceOf(
   { graceFactor, deadline }: TransactionRun<unknown>,
   { server }: TransactionConnection,
+  now: number,
 ): number | undefined {
   const graceMs = graceFactor * server.roundTrips.graceMs;
-  return 2 * graceMs <= deadline.remainingMs ? graceMs : undefined;
+  return 2 * graceMs <= deadline.at - now ? graceMs : undefined;
 }
 
 /** The group that others may be part of whose work is likely to do what this one's did; none when they would need Redis for that. */

@@ -29,13 +29,20 @@ export const lifetimeOf = (sentAt: number, answeredAt: number, ttlMs: number): L
  */
 export class DeadlineKey {
   private readonly id = randomId('hex');
+  // Of the slot that it was asked for last.
+  private slot = -1;
+  private key = '';
   private readonly lifetimes = new Map<number, Lifetime>();
   private sets = 0;
 
   constructor(private readonly keys: KeySpace) {}
 
   keyIn(slot: number): string {
-    return this.keys.inSlot('transaction-deadline', slot, this.id);
+    if (slot !== this.slot) {
+      this.slot = slot;
+      this.key = this.keys.inSlot('transaction-deadline', slot, this.id);
+    }
+    return this.key;
   }
 
   /**

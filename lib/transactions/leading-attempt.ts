@@ -53,7 +53,7 @@ export class LeadingAttempt extends TransactionAttempt implements Opening {
     const setting = lent.open(this, this.setsDeadline ? this.setDeadline() : undefined);
     if (setting) {
       this.set = deadlineKey.setting(slot);
-      setting.catch(this.refused);
+      setting.catch((error: Error) => this.refused(error));
     }
     if (!marker.isArmed(slot, timeoutMs)) this.arm(marker);
     const ownKeys = [marker.keyIn(slot), deadlineKey.keyIn(slot)];
@@ -137,14 +137,14 @@ export class LeadingAttempt extends TransactionAttempt implements Opening {
     const sentAt = performance.now();
     this.send('set', [marker.keyIn(slot), ARMED, 'PX', ttlMs]).then(
       () => marker.confirm(slot, sentAt, ttlMs),
-      this.refused,
+      (error: Error) => this.refused(error),
     );
   }
 
   /** Of a key of the library's own, as where memory is full: it matters only once an EXEC is due. */
-  private readonly refused = (error: Error): void => {
+  private refused(error: Error): void {
     this.refusal ??= error;
-  };
+  }
 
   /** Turns an error of the connection or a passing refusal into one that starts the attempt again; any other is the caller's. */
   private settle<T>(reply: Promise<T>, what: string): Promise<T> {

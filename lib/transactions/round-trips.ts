@@ -10,22 +10,26 @@ const FACTOR = 3;
 /** The latest round trips to one server. */
 export class RoundTrips {
   private readonly ms = new Float64Array(REMEMBERED);
-  private count = 0;
+  private at = 0;
+  private slowest = 0;
 
   note(ms: number): void {
-    this.ms[this.count++ % REMEMBERED] = ms;
+    const forgotten = this.ms[this.at]!;
+    this.ms[this.at] = ms;
+    this.at = (this.at + 1) % REMEMBERED;
+    if (ms >= this.slowest) this.slowest = ms;
+    else if (forgotten === this.slowest) this.slowest = Math.max(...this.ms);
   }
 
   /** Forgets all but this one: the others tell of a server that was slow once. */
   startFrom(ms: number): void {
     this.ms.fill(0);
+    this.slowest = 0;
     this.note(ms);
   }
 
   /** Time within which an answer is expected, in milliseconds. */
   get graceMs(): number {
-    let slowest = 0;
-    for (const ms of this.ms) if (ms > slowest) slowest = ms;
-    return Math.max(MIN_GRACE_MS, FACTOR * slowest);
+    return Math.max(MIN_GRACE_MS, FACTOR * this.slowest);
   }
 }
