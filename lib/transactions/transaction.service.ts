@@ -61,13 +61,15 @@ export class TransactionService {
    * Runs `work` so that its reads of `keys` and its writes take effect as one step. `work` runs once for each attempt: what it does outside
    * Redis is repeated with it. A call inside the work of another joins that one, unless
    * `propagation` is `new`: its keys are watched too, there is one commit, and attempts and
-   * time are those of the transaction around it. When its work throws, its writes are dropped.
+   * time are those of the transaction around it. When its work throws, its writes are dropped, and no other's. Keys and arguments are copied.
    *
    * @returns what `work` returned, once its writes are applied
    * @throws whatever `work` throws, the same instance; nothing is written then
    * @throws TransactionConflictError when others kept changing the keys until `maxAttempts` or `timeoutMs`
-   * @throws TransactionTimeoutError when `work` itself took longer than `timeoutMs`
-   * @throws PartialCommitError when a queued command failed inside EXEC while the others were applied
+   * @throws TransactionTimeoutError when `work` was not done in time for its writes to be applied within `timeoutMs`
+   * @throws ConfigurationError before anything is sent, when Redis refuses MULTI, EXEC, DISCARD or WATCH, or does not refuse an EXEC that is late
+   * @throws TransactionMisuseError for an option that a transaction inside of another one cannot have
+   * @throws PartialCommitError when a queued command failed inside EXEC while the others were applied, or MULTI was refused and they were done one by one
    * @throws RepliesLostError with `requireReplies`, when the writes were applied and what EXEC answered was lost
    * @throws OutcomeUnknownError when EXEC was sent, its answer was lost, and Redis could not be asked what became of it by the deadline
    * @throws CrossSlotError on a Cluster, before any I/O, when the keys do not share a hash slot
