@@ -63,7 +63,10 @@ export class InvalidArgumentError extends AtomicRedisError {
   }
 }
 
-/** A decorator or module is used in a way that cannot work. Thrown while the application starts. */
+/**
+ * A decorator or module is used in a way that cannot work, or a server cannot do what is needed. Thrown while the application starts, and by transactions at a
+ * server that cannot run them.
+ */
 export class ConfigurationError extends AtomicRedisError {
   readonly code = 'CONFIGURATION';
   readonly outcome = 'not-applied';

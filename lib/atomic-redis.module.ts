@@ -28,6 +28,7 @@ import { ScriptFeatureModule } from './scripts/script-feature.module.js';
 import { ScriptService } from './scripts/script.service.js';
 import { ShutdownNotice } from './shutdown-notice.js';
 import { ShadowKeyService } from './shadow-keys/shadow-key.service.js';
+import { hasOptimisticMethods } from './transactions/optimistic-methods.js';
 import { TransactionService } from './transactions/transaction.service.js';
 
 /**
@@ -98,6 +99,7 @@ export class AtomicRedisModule
         const deadline = Deadline.in(this.options.timeoutMs);
         await this.connection.ready(deadline);
         await this.connection.verifyServers(deadline);
+        await this.transactions.verify(() => hasOptimisticMethods(this.modules, this.name));
         await this.scripts.verify(deadline);
       }
     } catch (error) {

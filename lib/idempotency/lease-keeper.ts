@@ -26,14 +26,18 @@ export interface Lease extends LeaseTerms, BagMember {
   /** Monotonic time at which the last renewal that Redis confirmed was sent. */
   confirmedAt: number;
   renewing: Promise<unknown> | undefined;
-  /** Monotonic time before which no renewal is sent. */
-  pausedUntil: number;
+  /** How long it lasts from then on, in milliseconds; `leaseMs`, unless it was prolonged. */
+  lengthMs: number;
+  /** How long the next renewal makes it last, in milliseconds. */
+  nextLengthMs: number;
+  /** Whether no renewal is sent by itself. */
+  isPaused: boolean;
   /** Renewals sent so far. */
   renewals: number;
 }
 
 /** Ticks in the length of the shortest lease; a lease is renewed at a third of it, and tried again at each tick. */
-const TICKS = 6;
+export const TICKS = 6;
 
 /**
  * Renews the leases of all runs of one service from one timer. The renewals of a tick leave together.
@@ -62,7 +66,9 @@ export class LeaseKeeper {
       claimedAt,
       confirmedAt: claimedAt,
       renewing: undefined,
-      pausedUntil: 0,
+      lengthMs: leaseMs,
+      nextLengthMs: leaseMs,
+      isPaused: false,
       renewals: 0,
       place: -1,
     };
@@ -93,21 +99,28 @@ export class LeaseKeeper {
   }
 
   /**
-   * Renews at once, and then not before {@link resume}, or a third of the lease has passed. A renewal that is under way is waited for.
+   * Sees to it that the lease lasts until `until`, a monotonic time, and sends no renewal before {@link resume}. One that is under way is
+   * waited for; one is sent only where the lease would end before.
    *
-   * @returns whether the run still has the key
+   * @returns whether the run still has the key, and will then
    */
-  async renewAndPause(lease: Lease): Promise<boolean> {
-    if (!isHeld(lease)) return false;
+  async prolongAndPause(lease: Lease, until: number): Promise<boolean> {
+    lease.isPaused = true;
     await lease.renewing?.catch(() => undefined);
-    const now = performance.now();
-    lease.pausedUntil = now + lease.leaseMs / 3;
-    await this.renew([lease], now);
-    return isHeld(lease) && lease.confirmedAt >= now;
+    if (isHeld(lease) && endOf(lease) < until) {
+      const now = performance.now();
+      lease.nextLengthMs = Math.max(lease.leaseMs, Math.ceil(until - now));
+      try {
+        await this.renew([lease], now);
+      } finally {
+        lease.nextLengthMs = lease.leaseMs;
+      }
+    }
+    return isHeld(lease) && endOf(lease) >= until;
   }
 
   resume(lease: Lease): void {
-    lease.pausedUntil = 0;
+    lease.isPaused = false;
   }
 
   private startTimer(ms: number): void {
@@ -126,18 +139,18 @@ export class LeaseKeeper {
     const now = performance.now();
     const due: Lease[] = [];
     for (const lease of this.held) {
-      const { leaseMs, maxRunMs } = lease;
-      const age = now - lease.confirmedAt;
+      const { leaseMs, maxRunMs, isPaused, renewing } = lease;
+      const leftMs = endOf(lease) - now;
       if (now - lease.claimedAt > maxRunMs) this.lose(lease, new RunTimeoutError(maxRunMs));
-      else if (age + this.tickMs > leaseMs) this.lose(lease, new LeaseLostError());
-      else if (age > leaseMs / 3 - this.tickMs / 2 && now >= lease.pausedUntil && !lease.renewing)
-        due.push(lease);
+      else if (leftMs < this.tickMs) this.lose(lease, new LeaseLostError());
+      else if (leftMs < (leaseMs * 2) / 3 + this.tickMs / 2 && !isPaused && !renewing) due.push(lease);
     }
     // Not answered: the next tick tries again.
     if (due.length > 0) this.renew(due, now).catch(() => undefined);
   }
 
   private async renew(due: readonly Lease[], sentAt: number): Promise<void> {
+    const lengths = due.map(({ nextLengthMs }) => nextLengthMs);
     const renewing = this.renewLeases(due);
     for (const lease of due) {
       lease.renewals++;
@@ -146,8 +159,10 @@ export class LeaseKeeper {
     try {
       const answers = await renewing;
       due.forEach((lease, i) => {
-        if (answers[i] === 'renewed') lease.confirmedAt = sentAt;
-        else if (answers[i] === 'lost') this.lose(lease, new LeaseLostError());
+        if (answers[i] === 'renewed') {
+          lease.confirmedAt = sentAt;
+          lease.lengthMs = lengths[i]!;
+        } else if (answers[i] === 'lost') this.lose(lease, new LeaseLostError());
       });
     } finally {
       for (const lease of due) lease.renewing = undefined;
@@ -160,6 +175,9 @@ export class LeaseKeeper {
     lease.lost(reason);
   }
 }
+
+/** Monotonic time at which it ends, by what Redis has confirmed. */
+const endOf = ({ confirmedAt, lengthMs }: Lease): number => confirmedAt + lengthMs;
 
 /** Whether it is renewed yet. */
 export const isHeld = ({ place }: Lease): boolean => place !== -1;

@@ -94,7 +94,7 @@ export class RecordStore {
     const deadline = Deadline.in(Math.min(...leases.map(({ leaseMs }) => leaseMs)) / 3);
     const answers = new Map<Lease, Renewal>();
     const batches = this.batchesOf(leases).map(async (batch) => {
-      const fields = batch.flatMap(({ token, fingerprint, leaseMs }) => [token, fingerprint, leaseMs]);
+      const fields = batch.flatMap((lease) => [lease.token, lease.fingerprint, lease.nextLengthMs]);
       const records = batch.map(({ record }) => record);
       const renewed = await this.scripts.run(renewScript, { records }, { leases: fields }, deadline);
       batch.forEach((lease, i) => answers.set(lease, renewed[i]!));

@@ -4,11 +4,14 @@ import type { CommitParticipant, QueuedCommand } from '../redis/commit-participa
 import { Deadline } from '../redis/deadline.js';
 import { replyCode } from '../redis/reply-errors.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
-import { isHeld, type Lease, type LeaseKeeper } from './lease-keeper.js';
+import { isHeld, TICKS, type Lease, type LeaseKeeper } from './lease-keeper.js';
 import type { RecordStore } from './record-store.js';
 import { committedRecord, ownerOf } from './record-text.js';
 import type { ResultCodec } from './result-codec.js';
 import { storedValue, tombstone } from './stored-result.js';
+
+/** How much longer than the transaction its lease lasts, at least, in milliseconds: it is to be renewed again after EXEC was answered. */
+const MARGIN_MS = 1_000;
 
 /** What of a run its commit needs. */
 export interface CommittedRun {
@@ -39,14 +42,16 @@ export class RunCommit implements CommitParticipant {
     return this.run.lease.record;
   }
 
-  /** Renews the lease and holds further renewals back: each would touch the watched record and abort the run's own EXEC. */
+  /** Prolongs the lease where it would end before the transaction may, and holds renewals back: each would touch the watched record and abort the run's own EXEC. */
   async begin(deadline: Deadline): Promise<void> {
     if (this.committed) throw committedBefore();
     const { lease } = this.run;
     const inTime = <T>(step: Promise<T>): Promise<T> =>
       deadline.race(step, () => this.connection.unavailable());
     try {
-      const isOwner = await inTime(this.leases.renewAndPause(lease));
+      const isOwner = await inTime(
+        this.leases.prolongAndPause(lease, deadline.at + MARGIN_MS + lease.leaseMs / TICKS),
+      );
       if (!isOwner) throw new LeaseLostError('not-applied');
       this.renewalsAtBegin = lease.renewals;
       const slot = this.connection.keys.slotOf(this.key);

@@ -1,3 +1,4 @@
+import { whenAborted } from './abort-listeners.js';
 import { callOff, setAlarm } from './alarms.js';
 
 /**
@@ -75,14 +76,13 @@ export async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal):
   // Left behind, it may still reject with nobody listening.
   promise.catch(() => undefined);
   signal.throwIfAborted();
-  let onAbort = (): void => undefined;
+  let stopListening = (): void => undefined;
   const aborted = new Promise<never>((_, reject) => {
-    onAbort = () => reject(signal.reason as Error);
-    signal.addEventListener('abort', onAbort, { once: true });
+    stopListening = whenAborted(signal, () => reject(signal.reason as Error));
   });
   try {
     return await Promise.race([promise, aborted]);
   } finally {
-    signal.removeEventListener('abort', onAbort);
+    stopListening();
   }
 }

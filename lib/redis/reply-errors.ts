@@ -43,6 +43,10 @@ const REFUSED_BEFOREHAND = new Set([
   'CROSSSLOT',
 ]);
 
+/** Whether Redis refused the command before doing any of it. */
+export const isRefusedBeforehand = (error: unknown): boolean =>
+  REFUSED_BEFOREHAND.has(replyCode(error) ?? '');
+
 /** Refusals that pass once Redis has memory or disk again; not at once, so they are for the caller to repeat. */
 const PASSES_LATER = new Set(['OOM', 'MISCONF']);
 

@@ -28,8 +28,11 @@ export const asRetriedWork = <T>(owner: object, work: RetriedWork, body: () => T
 export const retriedWorkOf = (owner: object): RetriedWork | undefined =>
   works.find((one) => one.owner === owner)?.work;
 
+/** The innermost work that is still running, and may run again, with the calling code as a part of it. */
+export const openRetriedWork = (): RetriedWork | undefined => works.find(({ work }) => work.isOpen)?.work;
+
 /** Whether the calling code is part of work that is still running, and may run again. */
-export const isRetried = (): boolean => works.find(({ work }) => work.isOpen) !== undefined;
+export const isRetried = (): boolean => openRetriedWork() !== undefined;
 
 /**
  * Guards an operation that takes effect by itself: inside a transaction it would do so once for each attempt.

@@ -1,27 +1,18 @@
-import { NotReplicatedError, OutcomeUnknownError, RedisUnavailableError } from '../atomic-redis.errors.js';
+import { OutcomeUnknownError, RedisUnavailableError } from '../atomic-redis.errors.js';
 import type { CommitParticipant, QueuedCommand } from '../redis/commit-participant.js';
 import type { Deadline } from '../redis/deadline.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
+import { finalRefusal, isConnectionLoss, toReplyError } from '../redis/reply-errors.js';
 import type { Committer, CommitResult, Sent } from './commit.js';
-import type { Lease } from './connection-pools.js';
-import { execReplies } from './exec-replies.js';
+import { again, applied, type AttemptResult } from './attempt-result.js';
 import { FollowingAttempt } from './following-attempt.js';
 import { GroupCommit } from './group-commit.js';
 import type { Turn } from './key-turns.js';
 import { LeadingAttempt } from './leading-attempt.js';
-import type { TransactionAttempt } from './transaction-attempt.js';
-import { RepliesLostError } from './transaction.errors.js';
+import type { Lease } from './lease.js';
+import { MIN_GRACE_MS } from './round-trips.js';
+import type { TransactionConnection } from './transaction-connection.js';
 import type { TransactionRun } from './transaction-run.js';
-
-/** What one attempt came to, when it did not fail for good. */
-export type AttemptResult<T> =
-  | {
-      readonly done: true;
-      readonly value: T;
-      /** What the caller is told of a transaction that was applied all the same. */
-      readonly failure?: Error;
-    }
-  | { readonly done: false; readonly conflict: boolean; readonly cause?: Error };
 
 /** Runs one attempt of a transaction. */
 export class AttemptRunner {
@@ -31,32 +22,25 @@ export class AttemptRunner {
   ) {}
 
   /** On a connection of its own. */
-  lead<T>(
-    lease: Lease,
-    run: TransactionRun<T>,
-    number: number,
-    turn: Turn<GroupCommit>,
-  ): Promise<AttemptResult<T>> {
+  lead<T>(lease: Lease, run: TransactionRun<T>, turn: Turn<GroupCommit>): Promise<AttemptResult<T>> {
     const { participant } = run;
-    return participant
-      ? this.leadFor(participant, lease, run, number, turn)
-      : this.leadOn(lease, run, number, turn);
+    return participant ? this.leadFor(participant, lease, run, turn) : this.leadOn(lease, run, turn);
   }
 
   /** As one of a group that another one leads: commits with it, or has to run again. */
   async follow<T>(
     group: GroupCommit,
     run: TransactionRun<T>,
-    number: number,
     turn: Turn<GroupCommit>,
   ): Promise<AttemptResult<T>> {
     const { stop, deadline } = run;
     stop.throwIfStopped();
-    run.tally.attempts++;
-    const attempt = new FollowingAttempt(group, this.connection, run, number);
+    const attempt = new FollowingAttempt(group, this.connection, run, ++run.tally.attempts);
     let ended: { readonly value: T } | { readonly error: unknown };
     try {
-      ended = { value: await stop.until(Promise.resolve(run.work(attempt))) };
+      const value = await stop.until(Promise.resolve(run.work(attempt)));
+      if (attempt.isJoining) await stop.until(attempt.joined());
+      ended = { value };
     } catch (error) {
       stop.throwIfStopped();
       ended = { error };
@@ -68,8 +52,8 @@ export class AttemptRunner {
       turn.offerNoMore();
       return again();
     }
-    const queued = 'value' in ended ? attempt.queued : [];
-    const from = group.join({ queued, stop });
+    const queued = 'value' in ended ? attempt.commands() : [];
+    const from = group.join({ queued, stop, deadline });
     turn.offer(group);
     const sent = await group.departure;
     if (!sent) return again();
@@ -84,7 +68,7 @@ export class AttemptRunner {
     if (committed.kind !== 'applied') return await this.notApplied(committed, run);
     // It threw because of what it had read, and that is now so.
     if ('error' in ended) throw ended.error;
-    return applied(run, attempt, ended.value, committed);
+    return applied(run, attempt, queued, ended.value, committed);
   }
 
   async againElsewhere(cause: Error, deadline: Deadline): Promise<AttemptResult<never>> {
@@ -96,7 +80,6 @@ export class AttemptRunner {
     participant: CommitParticipant,
     lease: Lease,
     run: TransactionRun<T>,
-    number: number,
     turn: Turn<GroupCommit>,
   ): Promise<AttemptResult<T>> {
     try {
@@ -107,7 +90,7 @@ export class AttemptRunner {
     }
     let result: AttemptResult<T> | undefined;
     try {
-      result = await this.leadOn(lease, run, number, turn);
+      result = await this.leadOn(lease, run, turn);
     } finally {
       const { touched } = participant.end(result?.done ?? false);
       // The participant's own touch made EXEC refuse: nobody else's change, so no attempt of the caller's.
@@ -120,36 +103,48 @@ export class AttemptRunner {
   private async leadOn<T>(
     lease: Lease,
     run: TransactionRun<T>,
-    number: number,
     turn: Turn<GroupCommit>,
   ): Promise<AttemptResult<T>> {
     const { stop, deadline } = run;
-    const { durability, completesRun, validateReads } = run.options;
+    const { connection } = lease;
+    const { durability, completesRun } = run.options;
     stop.throwIfStopped();
-    if (!lease.connection.isReady) return again(this.connection.unavailable());
-    run.tally.attempts++;
-    const attempt = new LeadingAttempt(lease.connection, this.connection, run, number);
+    if (!connection.isReady) return again(this.connection.unavailable());
+    let now = performance.now();
+    let graceMs = graceOf(run, connection, now);
+    if (graceMs === undefined) {
+      graceMs = await this.graceAfterAsking(run, lease);
+      now = performance.now();
+    }
+    if (!connection.isReady) return again(this.connection.unavailable());
+    const number = ++run.tally.attempts;
+    const attempt = new LeadingAttempt(lease, this.connection, run, number, graceMs, now);
     let value: T;
     let accompanying: readonly QueuedCommand[] = [];
     try {
       value = await stop.until(Promise.resolve(run.work(attempt)));
+      if (attempt.isJoining) await stop.until(attempt.joined());
       attempt.end();
       if (attempt.watching) await stop.until(attempt.watching);
       if (run.participant && !attempt.failure) accompanying = run.participant.writes(completesRun?.(value));
     } catch (error) {
       attempt.end();
       lease.forgetWatches(stop.isStopped);
-      if (attempt.failure && error === attempt.failure)
-        return await this.againElsewhere(attempt.failure, deadline);
+      if (attempt.failure && error === attempt.failure) return await this.failed(attempt, run);
       throw error;
     }
-    if (attempt.failure) return await this.againElsewhere(attempt.failure, deadline);
-    const { queued } = attempt;
-    if (queued.length + accompanying.length === 0 && !validateReads) {
+    if (attempt.failure) {
+      lease.forgetWatches(false);
+      return await this.failed(attempt, run);
+    }
+    const queued = attempt.commands();
+    if (queued.length + accompanying.length === 0 && !run.options.validateReads && !attempt.validateReads) {
       lease.forgetWatches(stop.isStopped);
       return { done: true, value };
     }
-    const group = turn.canOffer && run.mayShare ? groupBehind(attempt, run) : undefined;
+    const refusal = attempt.refusal ?? connection.server.unverified;
+    if (refusal) return await this.refusedBeforeExec(refusal, lease, run);
+    const group = turn.canOffer && run.mayShare ? groupBehind(attempt, queued, run) : undefined;
     let sent: Sent;
     try {
       if (group) await gather(group, turn);
@@ -158,10 +153,21 @@ export class AttemptRunner {
         throw stop.reason;
       }
       // In the same tick as EXEC is written: the connection that watched is still the one that commits.
-      if (!lease.connection.isReady) return again(this.connection.unavailable());
-      const shared = group?.isCommon ? group : undefined;
+      if (!connection.isReady) return again(this.connection.unavailable());
+      const lifetime = attempt.lifetime!;
+      const sendAt = performance.now();
+      if (deadline.at - sendAt <= graceMs) {
+        lease.forgetWatches(false);
+        throw stop.timeOut();
+      }
+      // EXEC would be refused.
+      if (sendAt >= lifetime.endsBy) {
+        lease.forgetWatches(false);
+        return again();
+      }
+      const shared = group?.isCommon(graceMs) ? group : undefined;
       const commands = shared?.queued ?? [...queued, ...accompanying];
-      sent = this.committer.send(lease.connection, run.slot, commands, run.timeoutMs, shared !== undefined);
+      sent = this.committer.send(connection, run, commands, lifetime, shared !== undefined);
       shared?.departed(sent);
     } finally {
       group?.departed(undefined);
@@ -173,8 +179,51 @@ export class AttemptRunner {
     }
     const committed = await this.committer.outcomeOf(sent, { queued, from: 0, deadline, durability });
     return committed.kind === 'applied'
-      ? applied(run, attempt, value, committed)
+      ? applied(run, attempt, queued, value, committed)
       : await this.notApplied(committed, run);
+  }
+
+  /**
+   * What is kept of the deadline for an answer, where too little is left by what is known: the server may have been slow once, or the work have
+   * held the event loop, so it is asked whether that is over.
+   *
+   * @throws TransactionTimeoutError when an attempt cannot be made and answered in what is left
+   */
+  private async graceAfterAsking(run: TransactionRun<unknown>, lease: Lease): Promise<number> {
+    const { connection } = lease;
+    const { stop, deadline } = run;
+    if (2 * MIN_GRACE_MS > deadline.remainingMs) throw stop.timeOut();
+    const askedAt = performance.now();
+    try {
+      await stop.until(connection.client.ping().catch(() => undefined));
+    } catch (error) {
+      lease.forgetWatches(true);
+      throw error;
+    }
+    connection.server.roundTrips.startFrom(performance.now() - askedAt);
+    run.graceFactor = 1;
+    const graceMs = graceOf(run, connection, performance.now());
+    if (graceMs === undefined) throw stop.timeOut();
+    return graceMs;
+  }
+
+  private async failed(attempt: LeadingAttempt, run: TransactionRun<unknown>): Promise<AttemptResult<never>> {
+    if (!attempt.isLate) return await this.againElsewhere(attempt.failure!, run.deadline);
+    run.graceFactor *= 2;
+    return again(attempt.failure);
+  }
+
+  /** Redis refused a key of the library's own, without which nothing may be committed. */
+  private async refusedBeforeExec(
+    refusal: Error,
+    lease: Lease,
+    run: TransactionRun<unknown>,
+  ): Promise<AttemptResult<never>> {
+    lease.forgetWatches(false);
+    if (lease.connection.server.unverified) lease.connection.retire();
+    const final = isConnectionLoss(refusal) ? undefined : finalRefusal(refusal);
+    if (final) throw toReplyError(final, 'a key that the transaction needs, so nothing was applied');
+    return await this.againElsewhere(refusal, run.deadline);
   }
 
   private async notApplied(
@@ -182,18 +231,30 @@ export class AttemptRunner {
     run: TransactionRun<unknown>,
   ): Promise<AttemptResult<never>> {
     if (committed.kind === 'conflict') return { done: false, conflict: true };
+    if (committed.kind === 'too-late') return again();
     if (committed.kind === 'not-applied') return await this.againElsewhere(committed.cause, run.deadline);
     run.shareNoMore();
     return again(committed.cause);
   }
 }
 
+/** What is kept of the deadline for an answer to arrive, in milliseconds; undefined where an attempt cannot be made and answered in what is left. */
+function graceOf(
+  { graceFactor, deadline }: TransactionRun<unknown>,
+  { server }: TransactionConnection,
+  now: number,
+): number | undefined {
+  const graceMs = graceFactor * server.roundTrips.graceMs;
+  return 2 * graceMs <= deadline.at - now ? graceMs : undefined;
+}
+
 /** The group that others may be part of whose work is likely to do what this one's did; none when they would need Redis for that. */
 function groupBehind(
-  { queued, asked }: LeadingAttempt,
+  { asked, lifetime }: LeadingAttempt,
+  queued: readonly QueuedCommand[],
   { timeoutMs }: TransactionRun<unknown>,
 ): GroupCommit | undefined {
-  const group = new GroupCommit(queued, timeoutMs);
+  const group = new GroupCommit(queued, timeoutMs, lifetime!.endsBy);
   return asked.every(({ name, args }) => group.answer(name, args) !== undefined) ? group : undefined;
 }
 
@@ -202,28 +263,3 @@ async function gather(group: GroupCommit, turn: Turn<GroupCommit>): Promise<void
   turn.offer(group);
   await new Promise((resolve) => setImmediate(resolve));
 }
-
-/** Tells those who asked for it what EXEC answered. */
-function applied<T>(
-  run: TransactionRun<T>,
-  attempt: TransactionAttempt,
-  value: T,
-  { replies, acknowledged }: CommitResult & { kind: 'applied' },
-): AttemptResult<T> {
-  const { requireReplies, onReplies, durability } = run.options;
-  if (replies === null && (requireReplies || attempt.requireReplies))
-    return { done: true, value, failure: new RepliesLostError(run.keys) };
-  attempt.committed(replies);
-  onReplies?.(execReplies(replies, 0, attempt.queued.length));
-  if (!durability || !acknowledged || acknowledged.replicas >= durability.replicas)
-    return { done: true, value };
-  const { replicas, cause } = acknowledged;
-  const failure = new NotReplicatedError('A transaction', durability.replicas, replicas, value, { cause });
-  return { done: true, value, failure };
-}
-
-export const again = (cause?: Error): AttemptResult<never> => ({
-  done: false,
-  conflict: false,
-  ...(cause && { cause }),
-});

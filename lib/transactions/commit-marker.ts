@@ -16,6 +16,9 @@ export const ARMED = 'armed';
  */
 export class CommitMarker {
   private readonly id = randomId('hex');
+  // Of the slot that it was asked for last.
+  private slot = -1;
+  private key = '';
   /** Monotonic time up to which a slot's marker surely lives. */
   private readonly expiresAt = new Map<number, number>();
   private attempts = 0;
@@ -23,7 +26,11 @@ export class CommitMarker {
   constructor(private readonly keys: KeySpace) {}
 
   keyIn(slot: number): string {
-    return this.keys.inSlot('transaction', slot, this.id);
+    if (slot !== this.slot) {
+      this.slot = slot;
+      this.key = this.keys.inSlot('transaction', slot, this.id);
+    }
+    return this.key;
   }
 
   /** The value that the next attempt's EXEC sets; no two attempts of a connection share one. */

@@ -4,12 +4,21 @@ import { Deadline } from '../redis/deadline.js';
 import { patienceOf, type DurabilityOptions } from '../redis/durability.js';
 import { replicasOf, type Replicated } from '../redis/durable-channel.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
-import { finalRefusal, isConnectionLoss, refusalsOf, toReplyError } from '../redis/reply-errors.js';
+import {
+  finalRefusal,
+  isConnectionLoss,
+  isTransientRefusal,
+  refusalsOf,
+  replyCode,
+  toReplyError,
+} from '../redis/reply-errors.js';
 import type { ScriptRunner } from '../redis/script-runner.js';
 import { CommitMarker } from './commit-marker.js';
+import type { Lifetime } from './deadline-key.js';
 import { resolveScript, type Resolution } from './resolve.script.js';
-import { multiExec } from './multi-exec.js';
+import { multiExec, RanOutsideMulti } from './multi-exec.js';
 import type { TransactionConnection } from './transaction-connection.js';
+import { commandRefused } from './transaction-probe.js';
 import { PartialCommitError } from './transaction.errors.js';
 
 /**
@@ -23,6 +32,8 @@ export type CommitResult =
       readonly acknowledged?: Replicated;
     }
   | { readonly kind: 'conflict' }
+  /** Nothing was applied: the deadline key had expired, or may have, when EXEC was done. */
+  | { readonly kind: 'too-late' }
   | { readonly kind: 'not-applied'; readonly cause: Error }
   /** Not applied; what Redis has against it may be about another transaction of the same EXEC. */
   | { readonly kind: 'refused-together'; readonly cause: Error };
@@ -34,6 +45,8 @@ export interface Sent {
   /** What it sets the marker to. */
   readonly attempt: string;
   readonly ttlMs: number;
+  /** Of the deadline key that it is watched with. */
+  readonly lifetime: Lifetime;
   /** Monotonic time. */
   readonly sentAt: number;
   readonly answer: Promise<unknown[] | null>;
@@ -68,9 +81,9 @@ export class Committer {
    */
   send(
     connection: TransactionConnection,
-    slot: number,
+    { slot, timeoutMs }: { readonly slot: number; readonly timeoutMs: number },
     commands: readonly QueuedCommand[],
-    timeoutMs: number,
+    lifetime: Lifetime,
     isShared: boolean,
   ): Sent {
     const { marker } = connection;
@@ -81,13 +94,13 @@ export class Committer {
     const answer = this.connection.observer.roundTrip('EXEC', () =>
       multiExec(connection, [...commands, mark]),
     );
-    return { connection, slot, attempt, ttlMs, sentAt, answer, isShared };
+    return { connection, slot, attempt, ttlMs, lifetime, sentAt, answer, isShared };
   }
 
   /**
    * What became of a transaction that was sent.
    *
-   * @throws PartialCommitError when a command of it failed inside EXEC
+   * @throws PartialCommitError when a command of it failed inside EXEC, or its commands were done although MULTI was refused
    * @throws RedisReplyError when Redis refused a command of it at queue time: nothing was applied
    * @throws OutcomeUnknownError when EXEC was not answered, and Redis could not be asked by the deadline or its evidence is gone
    */
@@ -99,11 +112,16 @@ export class Committer {
       const patience = Deadline.in(Math.min(EXEC_PATIENCE_MS, deadline.remainingMs / 2));
       replies = await patience.race(sent.answer, () => new Error('EXEC was not answered'));
     } catch (error) {
-      if (!isConnectionLoss(error)) return refused(error as Error, sent.isShared);
-      connection.discard();
-      return await this.resolve(sent, share, error as Error);
+      if (error instanceof RanOutsideMulti) return this.ranOutsideMulti(error, sent, share);
+      if (isConnectionLoss(error)) {
+        connection.discard();
+        return await this.resolve(sent, share, error as Error);
+      }
+      if (!isDiscarded(error)) return await this.execRefused(error as ExecError, sent, share);
+      return refused(error as ExecError, sent.isShared);
     }
-    if (replies === null) return { kind: 'conflict' };
+    if (replies === null)
+      return performance.now() < sent.lifetime.livesUntil ? { kind: 'conflict' } : { kind: 'too-late' };
     connection.marker.confirm(slot, sent.sentAt, sent.ttlMs);
     const result = applied(queued, replies.slice(from, from + queued.length));
     if (!durability) return result;
@@ -114,6 +132,46 @@ export class Committer {
     return found.kind === 'applied'
       ? { acknowledged, ...found, replies: result.replies }
       : { ...result, acknowledged };
+  }
+
+  /** The commands took effect, whatever became of the watched keys. The connection may be in any state. */
+  private ranOutsideMulti(
+    { cause, isMulti, replies }: RanOutsideMulti,
+    { connection, isShared }: Sent,
+    { queued, from }: Share,
+  ): CommitResult {
+    connection.retire();
+    if (isMulti) connection.server.suspect(commandRefused(this.connection.address, 'MULTI', cause));
+    const error = toReplyError(cause, 'a transaction, of which nothing was applied');
+    if (queued.length === 0 && isShared) return { kind: 'refused-together', cause: error };
+    if (queued.length === 0) throw error;
+    const own = replies?.slice(from, from + queued.length);
+    if (own) {
+      const failed = own.findIndex((reply) => reply instanceof Error);
+      // Else the refusal of a command tells it all.
+      throw new PartialCommitError(
+        failed,
+        queued[failed]?.name ?? 'multi',
+        own,
+        isMulti || failed < 0 ? cause : undefined,
+      );
+    }
+    throw new OutcomeUnknownError(
+      `Commands of the transaction were done one by one, or may have been, and the answers to them were lost, since Redis refused ${isMulti ? 'MULTI' : 'one of them'}: ${cause.message}`,
+      { cause },
+    );
+  }
+
+  /** EXEC itself was refused, and its commands may be queued yet. The connection is thrown away, and the marker makes sure that they are not done. */
+  private async execRefused(error: ExecError, sent: Sent, share: Share): Promise<CommitResult> {
+    const { connection, isShared } = sent;
+    connection.retire();
+    const [refusal = error] = error.previousErrors;
+    connection.server.suspect(commandRefused(this.connection.address, 'EXEC', refusal));
+    const resolved = await this.resolve(sent, share, refusal);
+    return resolved.kind === 'not-applied'
+      ? refused(Object.assign(refusal, { previousErrors: [] }), isShared)
+      : resolved;
   }
 
   /** The reply to EXEC was lost. Whether it was applied, or never will be, is decided from another connection. */
@@ -156,7 +214,14 @@ function applied(
   return { kind: 'applied', replies };
 }
 
-function refused(error: Error, isShared: boolean): CommitResult {
+/** What Redis has against EXEC, and what it had against the commands before. */
+type ExecError = Error & { previousErrors: Error[] };
+
+/** Answers to EXEC by which Redis has dropped what was queued. */
+const isDiscarded = (error: unknown): boolean =>
+  replyCode(error) === 'EXECABORT' || isTransientRefusal(error);
+
+function refused(error: ExecError, isShared: boolean): CommitResult {
   // It may be about a command of another one. By itself each will hear what is said of its own.
   if (isShared) return { kind: 'refused-together', cause: error };
   const final = finalRefusal(error);

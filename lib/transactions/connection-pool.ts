@@ -1,6 +1,9 @@
+import type { Lease } from './lease.js';
 import type { TransactionConnection } from './transaction-connection.js';
 
 interface Waiter {
+  /** Of the transaction around it; none outside of one. */
+  readonly parent: Lease | undefined;
   granted(connection: TransactionConnection): void;
   failed(error: Error): void;
 }
@@ -15,6 +18,9 @@ export interface Place {
 /**
  * A bounded number of connections to one server, each lent to one transaction at a time. One that is lost is thrown away, one that nobody
  * used for long is closed.
+ *
+ * Transactions that hold all of them may wait for transactions inside of them, which wait in line. Then one more is opened, and goes to one of those;
+ * there are never more of these than transactions stand around the one that gets it.
  */
 export class ConnectionPool {
   private readonly members = new Set<TransactionConnection>();
@@ -49,11 +55,6 @@ export class ConnectionPool {
     return this.size + this.opening + this.waiting === 0;
   }
 
-  /** Whether it could neither lend a connection now nor open another one. */
-  get isExhausted(): boolean {
-    return this.idle.length === 0 && !this.hasRoom;
-  }
-
   /** A connection that is free. */
   take(): TransactionConnection | undefined {
     for (;;) {
@@ -67,29 +68,33 @@ export class ConnectionPool {
   }
 
   /** A place in the line for the next that is free, or that can be opened. */
-  queue(): Place {
+  queue(parent?: Lease): Place {
     let waiter: Waiter;
     const granted = new Promise<TransactionConnection>((resolve, reject) => {
-      waiter = { granted: resolve, failed: reject };
+      waiter = { parent, granted: resolve, failed: reject };
       this.line.push(waiter);
     });
+    for (let around = parent; around; around = around.parent) around.waitingInside++;
     this.openMore();
-    const leave = (): void => {
-      const at = this.line.indexOf(waiter);
-      if (at !== -1) this.line.splice(at, 1);
-    };
-    return { granted, leave };
+    // Each of those around it waits from now on, at whichever server.
+    for (let around = parent; around; around = around.parent) around.pool.relieve();
+    this.relieve();
+    return { granted, leave: () => this.leaveLine(waiter) };
   }
 
   /** Lends it to the next in line, or keeps it. Who hands it on may still wait for an answer on it. */
   handOn(connection: TransactionConnection): void {
+    connection.lease = undefined;
     if (!connection.isReady || this.whenClosed) return this.drop(connection);
-    const next = this.line.shift();
+    const extra = this.members.size - this.maxConnections;
+    const next = extra > 0 ? this.stuck(extra - 1, connection) : this.line[0];
     if (next) {
+      this.leaveLine(next);
       connection.users++;
       next.granted(connection);
       return;
     }
+    if (extra > 0) return this.drop(connection);
     this.idle.push({ connection, since: performance.now() });
     this.idleTimer ??= setTimeout(() => this.closeIdle(), this.idleTimeoutMs).unref();
   }
@@ -110,18 +115,35 @@ export class ConnectionPool {
     });
   }
 
+  /** Opens one more, where all of them wait for what waits in line. */
+  relieve(): void {
+    if (this.opening > 0 || this.hasRoom || this.idle.length > 0 || this.whenClosed) return;
+    if (this.stuck(this.members.size - this.maxConnections)) void this.openOne();
+  }
+
   private get hasRoom(): boolean {
     return this.members.size + this.opening < this.maxConnections;
   }
 
+  /** The first in line that has more transactions around it than there are extra connections, where nothing else makes room for it. */
+  private stuck(extra: number, free?: TransactionConnection): Waiter | undefined {
+    for (const member of this.members) if (member !== free && !member.lease?.waitingInside) return undefined;
+    return this.line.find(({ parent }) => (parent?.depth ?? 0) > extra);
+  }
+
+  private leaveLine(waiter: Waiter): void {
+    const at = this.line.indexOf(waiter);
+    if (at === -1) return;
+    this.line.splice(at, 1);
+    for (let around = waiter.parent; around; around = around.parent) around.waitingInside--;
+  }
+
   private openMore(): void {
-    while (this.hasRoom && this.opening < this.line.length) {
-      this.opening++;
-      void this.openOne();
-    }
+    while (this.hasRoom && this.opening < this.line.length) void this.openOne();
   }
 
   private async openOne(): Promise<void> {
+    this.opening++;
     try {
       const connection = await this.open();
       this.opening--;
@@ -129,8 +151,11 @@ export class ConnectionPool {
       this.handOn(connection);
     } catch (error) {
       this.opening--;
-      this.line.shift()?.failed(error as Error);
+      const [next] = this.line;
+      if (next) this.leaveLine(next);
+      next?.failed(error as Error);
       this.openMore();
+      this.relieve();
       this.settleClose();
     }
   }
@@ -142,6 +167,7 @@ export class ConnectionPool {
     this.members.delete(connection);
     connection.discard();
     this.openMore();
+    this.relieve();
     this.settleClose();
   }
 

@@ -1,9 +1,13 @@
-import { CommitMarker } from './commit-marker.js';
-import { ConnectionPool } from './connection-pool.js';
 import { Deadline } from '../redis/deadline.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
+import { CommitMarker } from './commit-marker.js';
+import { ConnectionPool } from './connection-pool.js';
+import { DeadlineKey } from './deadline-key.js';
+import { Lease } from './lease.js';
 import type { Stop } from './stop.js';
 import { TransactionConnection } from './transaction-connection.js';
+import type { TransactionServer } from './transaction-server.js';
+import { TransactionServers } from './transaction-servers.js';
 
 export interface ConnectionPoolOptions {
   maxConnections: number;
@@ -22,45 +26,10 @@ export interface PoolStatus {
   readonly waiting: number;
 }
 
-/** A connection lent to one transaction. */
-export class Lease {
-  private isHandedOn = false;
-  private isReleased = false;
-
-  constructor(
-    readonly connection: TransactionConnection,
-    /** None for a connection that is closed after this one transaction. */
-    private readonly pool: ConnectionPool | undefined,
-  ) {}
-
-  /**
-   * EXEC is written: what another transaction writes now comes behind it, so that the connection need not wait for its answer. The WATCH of
-   * the next shares a write with the EXEC of this one, and is answered after it.
-   */
-  handOn(): void {
-    if (this.isHandedOn || !this.pool) return;
-    this.isHandedOn = true;
-    this.pool.handOn(this.connection);
-  }
-
-  /** The transaction is done with it. */
-  release(): void {
-    if (this.isReleased) return;
-    this.isReleased = true;
-    if (!this.pool) return this.connection.discard();
-    this.pool.leave(this.connection);
-    this.handOn();
-  }
-
-  /**
-   * Leaves the connection fit for the next transaction without waiting for it.
-   * @param isSuspect it may be stuck: it is thrown away, unless another transaction waits for an answer on it and will see to that
-   */
-  forgetWatches(isSuspect: boolean): void {
-    const { connection } = this;
-    if (isSuspect && connection.users === 1) connection.discard();
-    else connection.client.unwatch().catch(() => connection.discard());
-  }
+/** The connections to one server. */
+interface ServerPool {
+  readonly pool: ConnectionPool;
+  readonly server: TransactionServer;
 }
 
 /**
@@ -68,48 +37,50 @@ export class Lease {
  * thrown away, never reconnected: what it watched is gone.
  */
 export class ConnectionPools {
-  private readonly pools = new Map<string, ConnectionPool>();
+  readonly servers: TransactionServers;
+  private readonly pools = new Map<string, ServerPool>();
 
   constructor(
     private readonly connection: RedisConnection,
     private readonly options: ConnectionPoolOptions,
-  ) {}
+  ) {
+    this.servers = new TransactionServers(connection, options.openTimeoutMs);
+  }
 
-  /** A connection to the server that has the slot, where one is free now. It was alive a moment ago: its status is for the caller to check in the tick that it writes. */
-  take(slot: number): Lease | undefined {
+  /**
+   * A connection to the server that has the slot, where one is free now. It was alive a moment ago: its status is for the caller to check in the tick that it writes.
+   * @throws ConfigurationError when transactions cannot be run at that server
+   */
+  take(slot: number, parent: Lease | undefined): Lease | undefined {
     const owner = this.connection.knownOwnerOf(slot);
-    const pool = owner === undefined ? undefined : this.pools.get(owner);
-    const connection = pool?.take();
-    return connection && new Lease(connection, pool);
+    const found = owner === undefined ? undefined : this.pools.get(owner);
+    if (!found) return undefined;
+    assertFit(found.server);
+    const connection = found.pool.take();
+    return connection && new Lease(connection, found.pool, parent);
   }
 
   /**
    * The same, once it is the caller's turn for one.
    *
-   * A nested transaction does not wait for one, since the transaction around it holds one: when all are in use it gets a connection that
-   * is closed after it.
-   *
    * @throws RedisUnavailableError when none could be had by the deadline, and what ends the transaction before
+   * @throws ConfigurationError when transactions cannot be run at that server
    */
-  async lease(slot: number, deadline: Deadline, isNested: boolean, stop: Stop): Promise<Lease> {
+  async lease(slot: number, deadline: Deadline, parent: Lease | undefined, stop: Stop): Promise<Lease> {
     const owner =
       this.connection.knownOwnerOf(slot) ?? (await stop.until(this.connection.ownerOf(slot, deadline)));
-    const pool = this.poolOf(owner);
+    const { pool, server } = this.poolOf(owner, slot);
+    assertFit(server);
     const free = pool.take();
-    if (free) return new Lease(free, pool);
-    if (isNested && pool.isExhausted) {
-      const extra = await this.open(owner, deadline);
-      extra.users++;
-      return new Lease(extra, undefined);
-    }
-    const place = pool.queue();
+    if (free) return new Lease(free, pool, parent);
+    const place = pool.queue(parent);
     try {
-      return new Lease(await stop.until(place.granted), pool);
+      return new Lease(await stop.until(place.granted), pool, parent);
     } catch (error) {
       place.leave();
       // It may have been granted in the same moment.
       place.granted.then(
-        (connection) => new Lease(connection, pool).release(),
+        (connection) => new Lease(connection, pool, parent).release(),
         () => undefined,
       );
       if (!stop.isTimedOut) throw error;
@@ -120,7 +91,7 @@ export class ConnectionPools {
   }
 
   get status(): PoolStatus {
-    const pools = [...this.pools.values()];
+    const pools = [...this.pools.values()].map(({ pool }) => pool);
     const total = (count: (pool: ConnectionPool) => number): number =>
       pools.reduce((sum, pool) => sum + count(pool), 0);
     return {
@@ -134,24 +105,38 @@ export class ConnectionPools {
   async close(): Promise<void> {
     const pools = [...this.pools.values()];
     this.pools.clear();
-    await Promise.all(pools.map((pool) => pool.close()));
+    await Promise.all(pools.map(({ pool }) => pool.close()));
   }
 
-  private async open(owner: string, deadline: Deadline): Promise<TransactionConnection> {
-    const client = await this.connection.openDedicated(owner, 'transaction', deadline);
-    return new TransactionConnection(client, new CommitMarker(this.connection.keys));
+  private async open(
+    owner: string,
+    server: TransactionServer,
+    deadline: Deadline,
+  ): Promise<TransactionConnection> {
+    const { connection } = this;
+    const fitness = await server.fitness();
+    if (fitness.kind === 'unfit') throw fitness.error;
+    const client = await connection.openDedicated(owner, 'transaction', deadline);
+    const { keys } = connection;
+    return new TransactionConnection(client, new CommitMarker(keys), new DeadlineKey(keys), server);
   }
 
-  private poolOf(owner: string): ConnectionPool {
-    let pool = this.pools.get(owner);
-    if (!pool) {
+  private poolOf(owner: string, slot: number): ServerPool {
+    let found = this.pools.get(owner);
+    if (!found) {
       // Servers come and go; what served one that is gone must not stay for ever.
-      for (const [name, unused] of this.pools) if (unused.isEmpty) this.pools.delete(name);
+      for (const [name, { pool }] of this.pools) if (pool.isEmpty) this.pools.delete(name);
       const { maxConnections, idleTimeoutMs, openTimeoutMs } = this.options;
-      const open = (): Promise<TransactionConnection> => this.open(owner, Deadline.in(openTimeoutMs));
-      pool = new ConnectionPool(open, maxConnections, idleTimeoutMs);
-      this.pools.set(owner, pool);
+      const server = this.servers.named(owner, slot);
+      const open = (): Promise<TransactionConnection> => this.open(owner, server, Deadline.in(openTimeoutMs));
+      found = { pool: new ConnectionPool(open, maxConnections, idleTimeoutMs), server };
+      this.pools.set(owner, found);
     }
-    return pool;
+    return found;
   }
+}
+
+function assertFit(server: TransactionServer): void {
+  const { refusal } = server;
+  if (refusal) throw refusal;
 }

@@ -1,4 +1,5 @@
 import { TransactionMisuseError } from '../atomic-redis.errors.js';
+import type { OwnedCommand } from './open-transaction.js';
 import type { QueuedWrite } from './transaction-commands.js';
 
 /** What EXEC answered, one value for each queued write, in their order. */
@@ -9,29 +10,31 @@ export interface ExecReplies extends ReadonlyArray<unknown> {
 
 /** What a queued write returns: awaiting it is an error at once, since a promise of it could never settle before EXEC. */
 export class UnavailableUntilExec {
-  constructor(
-    private readonly name: string,
-    /** Its place among the queued writes of the attempt. */
-    readonly index: number,
-  ) {}
+  constructor(readonly command: OwnedCommand) {}
 
   // oxlint-disable-next-line no-thenable -- so that awaiting it fails instead of going unnoticed
   then(_: unknown, reject: (error: Error) => void): void {
     reject(
       new TransactionMisuseError(
-        `tx.write.${this.name} is queued until EXEC, so it can neither be awaited nor returned from an async function; take its reply from onReplies`,
+        `tx.write.${this.command.name} is queued until EXEC, so it can neither be awaited nor returned from an async function; take its reply from onReplies`,
       ),
     );
   }
 }
 
-/** The part of `all` that answers the writes from `from` to `to`; null where the answer was lost. */
-export function execReplies(all: readonly unknown[] | null, from: number, to: number): ExecReplies | null {
+/** What of `all`, the replies to an attempt, answers these commands of it; null where the answer was lost. */
+export function repliesTo(
+  commands: readonly OwnedCommand[],
+  all: readonly unknown[] | null,
+): ExecReplies | null {
   if (all === null) return null;
   const of = <Result>(write: QueuedWrite<Result>): Result => {
     if (!(write instanceof UnavailableUntilExec))
       throw new TransactionMisuseError('replies.of takes what tx.write returned');
-    return all[write.index] as Result;
+    return all[write.command.at] as Result;
   };
-  return Object.assign(all.slice(from, to), { of });
+  return Object.assign(
+    commands.map(({ at }) => all[at]),
+    { of },
+  );
 }

@@ -1,5 +1,6 @@
 import type { RedisConnection } from '../redis/redis-connection.js';
 import type { GroupCommit } from './group-commit.js';
+import { handled, handledAfter } from './handled.js';
 import { TransactionAttempt, type AttemptScope } from './transaction-attempt.js';
 
 /** An attempt on what the group's writes make of its key, to be committed with them. */
@@ -13,19 +14,21 @@ export class FollowingAttempt extends TransactionAttempt {
     scope: AttemptScope,
     attempt: number,
   ) {
-    super(connection, scope, attempt);
+    super(connection, scope, attempt, undefined);
   }
 
-  protected override async ask(name: string, args: readonly unknown[]): Promise<unknown> {
-    return this.group.answer(name, args) ?? this.giveUp();
+  protected override ask(name: string, args: readonly unknown[]): Promise<unknown> {
+    const answer = this.group.answer(name, args);
+    return answer === undefined ? this.giveUp() : Promise.resolve(answer);
   }
 
-  protected override async protect(): Promise<void> {
-    this.giveUp();
+  protected override protect(): Promise<never> {
+    return this.giveUp();
   }
 
-  private giveUp(): never {
+  private giveUp(): Promise<never> {
     this.mustLead = true;
-    throw new Error('The attempt runs again, on a connection of its own');
+    const again = Promise.reject(new Error('The attempt runs again, on a connection of its own'));
+    return handledAfter(handled(again));
   }
 }

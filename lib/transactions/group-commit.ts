@@ -1,4 +1,5 @@
 import type { QueuedCommand } from '../redis/commit-participant.js';
+import type { Deadline } from '../redis/deadline.js';
 import type { Sent } from './commit.js';
 import type { Stop } from './stop.js';
 
@@ -18,6 +19,7 @@ export const MIN_SHARED_MS = 500;
 export interface Follower {
   readonly queued: readonly QueuedCommand[];
   readonly stop: Stop;
+  readonly deadline: Deadline;
 }
 
 /**
@@ -43,6 +45,8 @@ export class GroupCommit {
     queued: readonly QueuedCommand[],
     /** The time-out that its commit marker was armed for. */
     readonly timeoutMs: number,
+    /** Monotonic time by which its EXEC can take effect no more; a transaction whose deadline is before that must not join. */
+    readonly endsBy: number,
   ) {
     this.enqueue(queued);
   }
@@ -51,9 +55,15 @@ export class GroupCommit {
     return !this.hasLeft && this.followers.length < MAX_FOLLOWERS && this.chars <= MAX_CHARS;
   }
 
-  /** Whether others joined, and all of them still want to be committed. */
-  get isCommon(): boolean {
-    return this.followers.length > 0 && this.followers.every(({ stop }) => !stop.isStopped);
+  /**
+   * Whether others joined, and all of them still want to be committed.
+   * @param graceMs what an answer may take
+   */
+  isCommon(graceMs: number): boolean {
+    return (
+      this.followers.length > 0 &&
+      this.followers.every(({ stop, deadline }) => !stop.isStopped && deadline.remainingMs > graceMs)
+    );
   }
 
   /** @returns the place of its first command */

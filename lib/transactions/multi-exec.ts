@@ -1,34 +1,75 @@
+import type { Command } from 'ioredis';
 import type { QueuedCommand } from '../redis/commit-participant.js';
+import { isRefusedBeforehand, replyCode } from '../redis/reply-errors.js';
 import type { TransactionConnection } from './transaction-connection.js';
+
+/** MULTI was not in force: Redis did the commands one by one, whatever became of the watched keys. */
+export class RanOutsideMulti extends Error {
+  constructor(
+    /** Why: what Redis has against MULTI, or against a command before those that ran. */
+    override readonly cause: Error,
+    /** Whether that was MULTI, and not a command. */
+    readonly isMulti: boolean,
+    /** What became of each command, an Error in the place of one that failed; undefined where that is not known. */
+    readonly replies: readonly unknown[] | undefined,
+  ) {
+    super(`The commands ran one by one, since Redis refused one before them: ${cause.message}`);
+  }
+}
 
 /**
  * Sends MULTI, the commands and EXEC over a connection that nobody else writes to meanwhile. As ioredis's own `multi()` does, with a fraction of
  * the promises.
  *
  * @returns what EXEC answered to each, an Error in the place of a command that failed; null when a watched key was changed
- * @throws what Redis or the client has against it; where commands were refused at queue time, `previousErrors` says why
+ * @throws RanOutsideMulti when commands took effect outside of a transaction
+ * @throws what Redis or the client has against it, and then nothing took effect that was answered; where commands were refused at queue time, `previousErrors` says why
  */
 export async function multiExec(
   connection: TransactionConnection,
   commands: readonly QueuedCommand[],
 ): Promise<unknown[] | null> {
+  const multi = connection.command('multi');
   const queued = commands.map(({ name, args }) => connection.command(name, args));
-  const refusals: Error[] = [];
-  for (const command of [connection.command('multi'), ...queued]) {
+  // What each was answered, in the order they were sent.
+  const answers: unknown[] = [];
+  const answered = (answer: unknown): void => void answers.push(answer);
+  for (const command of [multi, ...queued]) {
     // Nobody waits for its promise: EXEC answers for all.
-    command.reject = (error) => refusals.push(error);
+    command.resolve = answered;
+    command.reject = answered;
     void connection.send(command);
   }
-  let answers: unknown[] | null;
+  let replies: unknown[] | null;
   try {
-    answers = (await connection.send(connection.command('exec', [], null))) as unknown[] | null;
+    replies = (await connection.send(connection.command('exec', [], null))) as unknown[] | null;
   } catch (error) {
+    const refusals = answers.filter((answer): answer is Error => answer instanceof Error);
+    const [refusal] = refusals;
+    if (refusal && replyCode(refusal) !== undefined) {
+      const [, ...toCommands] = answers;
+      const ran = toCommands.some((answer) => !(answer instanceof Error) && !isQueued(answer));
+      const areKnown = replyCode(error) !== undefined;
+      const isMulti = refusal === answers[0];
+      const mayHaveRun = isMulti && !(areKnown && refusals.every(isRefusedBeforehand));
+      if (ran && areKnown) throw new RanOutsideMulti(refusal, isMulti, decoded(queued, toCommands));
+      if (ran || mayHaveRun) throw new RanOutsideMulti(refusal, isMulti, undefined);
+    }
     throw Object.assign(error as Error, { previousErrors: refusals });
   }
-  return (
-    answers &&
-    answers.map((answer, i) =>
-      answer instanceof Error ? answer : queued[i]!.transformReply(answer as Buffer),
-    )
-  );
+  // Another MULTI was in force; ours are the last.
+  if (answers[0] instanceof Error)
+    throw new RanOutsideMulti(
+      answers[0],
+      true,
+      replies ? decoded(queued, replies.slice(-queued.length)) : undefined,
+    );
+  return replies && decoded(queued, replies);
 }
+
+const isQueued = (answer: unknown): boolean => String(answer) === 'QUEUED';
+
+const decoded = (commands: readonly Command[], answers: readonly unknown[]): unknown[] =>
+  answers.map((answer, i) =>
+    answer instanceof Error ? answer : commands[i]!.transformReply(answer as Buffer),
+  );

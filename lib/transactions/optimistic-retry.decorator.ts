@@ -1,6 +1,7 @@
 import * as check from '../atomic-redis.validation.js';
 import { Propagation } from '../redis/retried-work.js';
 import { wrapMethod, type CheckedMethodDecorator } from '../method-wrapping/wrap-method.js';
+import { markOptimistic } from './optimistic-methods.js';
 import { transactionOptionChecks, type TransactionOptions } from './transaction.options.js';
 
 /** Of `@OptimisticRetry`. */
@@ -45,7 +46,7 @@ export function OptimisticRetry<Args extends unknown[]>(
   checkOptions('@OptimisticRetry', options);
   const { watch, name, ...transactionOptions } = options;
   if (watch === undefined) check.func('@OptimisticRetry.watch', watch);
-  return (target, key, descriptor) =>
+  return (target, key, descriptor) => {
     wrapMethod(
       {
         decorator: 'OptimisticRetry',
@@ -63,6 +64,8 @@ export function OptimisticRetry<Args extends unknown[]>(
       key,
       descriptor,
     );
+    markOptimistic(descriptor.value as object, name);
+  };
 }
 
 function arrayOfKeys(path: string, value: unknown): void {

@@ -1,4 +1,5 @@
 import { callOff, setAlarm, type Alarm } from '../redis/alarms.js';
+import { whenAborted } from '../redis/abort-listeners.js';
 import type { BagMember } from '../redis/bag.js';
 import { LazyAbort } from '../redis/lazy-abort.js';
 
@@ -12,20 +13,18 @@ export class Stop implements BagMember {
   private readonly abort = new LazyAbort();
   /** Of the one wait that is under way: a transaction waits for one thing at a time. */
   private rejectWait: ((reason: unknown) => void) | undefined;
+  private stopListening: (() => void) | undefined;
   /** Whether the time was over before anything else ended it. */
   isTimedOut = false;
 
   constructor(
     timeoutMs: number,
-    makeTimeoutError: () => Error,
+    private readonly makeTimeoutError: () => Error,
     private readonly callerSignal: AbortSignal | undefined,
   ) {
-    this.alarm = setAlarm(performance.now() + timeoutMs, () => {
-      this.isTimedOut = !this.isStopped;
-      this.stop(makeTimeoutError());
-    });
+    this.alarm = setAlarm(performance.now() + timeoutMs, () => void this.timeOut());
     if (callerSignal?.aborted) this.onCallerAbort();
-    else callerSignal?.addEventListener('abort', this.onCallerAbort, { once: true });
+    else if (callerSignal) this.stopListening = whenAborted(callerSignal, this.onCallerAbort);
   }
 
   get isStopped(): boolean {
@@ -47,6 +46,15 @@ export class Stop implements BagMember {
     if (this.isStopped) return;
     this.abort.abort(reason);
     this.rejectWait?.(reason);
+  }
+
+  /** Ends it since there is no time left, or too little. @returns why it has ended, which may be something that came before */
+  timeOut(): unknown {
+    if (!this.isStopped) {
+      this.isTimedOut = true;
+      this.stop(this.makeTimeoutError());
+    }
+    return this.reason;
   }
 
   throwIfStopped(): void {
@@ -72,7 +80,7 @@ export class Stop implements BagMember {
   /** The transaction is done: leaves no alarm and no listener behind. */
   end(): void {
     callOff(this.alarm);
-    this.callerSignal?.removeEventListener('abort', this.onCallerAbort);
+    this.stopListening?.();
   }
 
   private readonly onCallerAbort = (): void => this.stop(this.callerSignal?.reason);

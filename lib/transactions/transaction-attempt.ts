@@ -1,25 +1,21 @@
-import { Command } from 'ioredis';
 import {
   CrossSlotError,
   describe,
   InvalidArgumentError,
   TransactionMisuseError,
 } from '../atomic-redis.errors.js';
-import type { CommitParticipant, QueuedCommand } from '../redis/commit-participant.js';
+import * as check from '../atomic-redis.validation.js';
+import type { CommitParticipant } from '../redis/commit-participant.js';
+import type { Deadline } from '../redis/deadline.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
-import {
-  OBJECT_COMMANDS,
-  READ_COMMANDS,
-  WRITE_COMMANDS,
-  type TransactionReads,
-  type TransactionWrites,
-} from './transaction-commands.js';
-import { execReplies, UnavailableUntilExec } from './exec-replies.js';
+import { keysOf, ownArguments } from './command-arguments.js';
+import type { Lease } from './lease.js';
+import { UnavailableUntilExec } from './exec-replies.js';
+import { OpenTransaction, type OwnedCommand } from './open-transaction.js';
 import type { Stop } from './stop.js';
-import type { TransactionOptions } from './transaction.options.js';
-import { Transaction } from './transaction.js';
 
-type JoinOptions = Pick<TransactionOptions, 'onReplies' | 'requireReplies'>;
+/** A server with Redis 7.0 takes time by the square of the number of keys: for this many some 5 ms, for ten times as many half a second. */
+export const MAX_WATCHED_KEYS = 1_000;
 
 /** What all attempts of a transaction share. */
 export interface AttemptScope {
@@ -28,29 +24,34 @@ export interface AttemptScope {
   /** Whether every key must lie in that slot: on a Cluster, or where the module asks for it. */
   readonly sameSlot: boolean;
   readonly timeoutMs: number;
+  readonly deadline: Deadline;
   readonly stop: Stop;
   /** What the transaction's EXEC is to commit beside its own writes. */
   readonly participant: CommitParticipant | undefined;
 }
 
 /** One attempt of a transaction: what its work sees, and the writes queued for EXEC. */
-export abstract class TransactionAttempt extends Transaction {
-  readonly read: TransactionReads;
-  readonly write: TransactionWrites;
-  readonly queued: QueuedCommand[] = [];
+export abstract class TransactionAttempt extends OpenTransaction {
+  /** Those that joined and failed included. */
+  private readonly queued: OwnedCommand[] = [];
   /** Whether a transaction that joined this one needs the replies. */
   requireReplies = false;
+  /** Whether a transaction that joined this one needs to know that nothing was changed which it has read. */
+  validateReads = false;
+  override isOpen = true;
+  override readonly isDropped = false;
+  override readonly outer = undefined;
   private readonly replyListeners: ((replies: readonly unknown[] | null) => void)[] = [];
-  isOpen = true;
+  private watched: number;
 
   constructor(
     protected readonly connection: RedisConnection,
     protected readonly scope: AttemptScope,
-    readonly attempt: number,
+    override readonly attempt: number,
+    override readonly lease: Lease | undefined,
   ) {
     super();
-    this.read = new Reads(this) as unknown as TransactionReads;
-    this.write = new Writes(this) as unknown as TransactionWrites;
+    this.watched = scope.keys.length;
   }
 
   /** The answer to a command that reads. */
@@ -63,23 +64,32 @@ export abstract class TransactionAttempt extends Transaction {
     return this.scope.stop.signal;
   }
 
-  /**
-   * Runs the work of a transaction that joins this one. When it throws, its writes are dropped, whatever the work around it makes of that.
-   */
-  async join<T>(work: (tx: Transaction) => Promise<T> | T, options: JoinOptions): Promise<T> {
-    const from = this.queued.length;
-    let value: T;
-    try {
-      value = await work(this);
-    } catch (error) {
-      this.queued.length = from;
-      throw error;
-    }
-    const to = this.queued.length;
-    const { onReplies } = options;
-    if (onReplies) this.replyListeners.push((all) => onReplies(execReplies(all, from, to)));
-    this.requireReplies ||= options.requireReplies ?? false;
-    return value;
+  /** The writes to be committed, in their order, each with its place. What failed after it had joined has none. */
+  commands(): readonly OwnedCommand[] {
+    const { queued } = this;
+    if (!queued.some(({ owner }) => owner.isDropped)) return queued;
+    const kept = queued.filter((command) => {
+      command.at = -1;
+      return !command.owner.isDropped;
+    });
+    kept.forEach((command, i) => (command.at = i));
+    return kept;
+  }
+
+  override commandsOf(part: OpenTransaction): readonly OwnedCommand[] {
+    return this.queued.filter(({ owner, at }) => at !== -1 && owner.isPartOf(part));
+  }
+
+  override onCommitted(listener: (replies: readonly unknown[] | null) => void): void {
+    this.replyListeners.push(listener);
+  }
+
+  override needReplies(): void {
+    this.requireReplies = true;
+  }
+
+  override needValidReads(): void {
+    this.validateReads = true;
   }
 
   /** Tells those that joined what EXEC answered to their part. */
@@ -92,21 +102,21 @@ export abstract class TransactionAttempt extends Transaction {
     this.isOpen = false;
   }
 
-  async watch(...keys: string[]): Promise<void> {
+  override async watchAll(keys: readonly string[]): Promise<void> {
     this.assertOpen('watch');
-    for (const key of keys)
-      if (typeof key !== 'string' || key === '')
-        throw new InvalidArgumentError('tx.watch', 'given non-empty strings', key);
-    const others = keys.filter((key) => !this.scope.keys.includes(key));
+    for (const key of keys) check.key('tx.watch', key);
+    const { keys: declared } = this.scope;
+    const others = keys.filter((key) => !declared.includes(key));
     if (others.length === 0) return;
     this.assertSameSlot(others);
+    this.watched += others.length;
+    assertFewKeys('tx.watch', this.watched);
     await this.protect(others);
   }
 
-  /** What `tx.read` has for each command. */
-  sendRead(name: string, args: unknown[]): Promise<unknown> {
+  override sendRead(name: string, args: unknown[]): Promise<unknown> {
     this.assertOpen(`read.${name}`);
-    assertArguments(`tx.read.${name}`, name, args);
+    ownArguments(`tx.read.${name}`, name, args);
     if (name.startsWith('xread') && args.some((arg) => String(arg).toUpperCase() === 'BLOCK')) {
       throw new TransactionMisuseError('tx.read.xread: BLOCK would hold the transaction open');
     }
@@ -114,7 +124,9 @@ export abstract class TransactionAttempt extends Transaction {
       const keys = keysOf(name, args);
       this.assertSameSlot(keys);
       const queued = keys.find((key) =>
-        this.queued.some((command) => keysOf(command.name, command.args).includes(key)),
+        this.queued.some(
+          (command) => !command.owner.isDropped && keysOf(command.name, command.args).includes(key),
+        ),
       );
       if (queued !== undefined) {
         throw new TransactionMisuseError(
@@ -125,13 +137,13 @@ export abstract class TransactionAttempt extends Transaction {
     return this.ask(name, args);
   }
 
-  /** What `tx.write` has for each command. */
-  enqueue(name: string, args: unknown[]): unknown {
+  override enqueue(name: string, args: unknown[], owner: OpenTransaction): unknown {
     this.assertOpen(`write.${name}`);
-    assertArguments(`tx.write.${name}`, name, args);
+    ownArguments(`tx.write.${name}`, name, args);
     if (this.scope.sameSlot) this.assertSameSlot(keysOf(name, args));
-    this.queued.push({ name, args });
-    return new UnavailableUntilExec(name, this.queued.length - 1);
+    const command = { name, args, owner, at: this.queued.length };
+    this.queued.push(command);
+    return new UnavailableUntilExec(command);
   }
 
   /** @throws CrossSlotError for a key outside the slot of the declared ones, which the server would only redirect */
@@ -152,56 +164,12 @@ export abstract class TransactionAttempt extends Transaction {
   }
 }
 
-/** A class with one method for each command; its methods are made once, not for each attempt. */
-function commandsClass(
-  names: readonly string[],
-  call: (attempt: TransactionAttempt, name: string, args: unknown[]) => unknown,
-): new (attempt: TransactionAttempt) => object {
-  class Commands {
-    constructor(readonly attempt: TransactionAttempt) {}
-  }
-  for (const name of names) {
-    Object.defineProperty(Commands.prototype, name, {
-      value(this: Commands, ...args: unknown[]) {
-        return call(this.attempt, name, args);
-      },
-    });
-  }
-  return Commands;
-}
-
-const Reads = commandsClass(
-  READ_COMMANDS.flatMap((name) => [name, `${name}Buffer`]),
-  (attempt, name, args) => attempt.sendRead(name, args),
-);
-const Writes = commandsClass(WRITE_COMMANDS, (attempt, name, args) => attempt.enqueue(name, args));
-
-function keysOf(name: string, args: readonly unknown[]): string[] {
-  const command = new Command(name.replace(/Buffer$/, ''), args as (string | Buffer | number)[]);
-  return command.getKeys().map(String);
-}
-
-/** ioredis would send undefined and null as "", and objects as "[object Object]". */
-function assertArguments(path: string, name: string, args: readonly unknown[]): void {
-  for (const value of args) {
-    if (
-      typeof value === 'string' ||
-      Buffer.isBuffer(value) ||
-      typeof value === 'bigint' ||
-      Number.isFinite(value)
-    )
-      continue;
-    if (Array.isArray(value)) assertArguments(path, name, value);
-    else if (OBJECT_COMMANDS.has(name) && value instanceof Map)
-      assertArguments(path, name, [...(value as Map<unknown, unknown>).entries()]);
-    else if (OBJECT_COMMANDS.has(name) && isPlainObject(value))
-      assertArguments(path, name, Object.values(value));
-    else throw new InvalidArgumentError(path, 'given strings, Buffers, finite numbers or bigints', value);
-  }
-}
-
-function isPlainObject(value: unknown): value is object {
-  if (typeof value !== 'object' || value === null) return false;
-  const prototype: unknown = Object.getPrototypeOf(value);
-  return prototype === Object.prototype || prototype === null;
+/** @throws InvalidArgumentError for more keys than one transaction may watch */
+export function assertFewKeys(path: string, count: number): void {
+  if (count <= MAX_WATCHED_KEYS) return;
+  throw new InvalidArgumentError(
+    path,
+    `at most ${MAX_WATCHED_KEYS} keys in one transaction: to watch them takes a server time by the square of their number, and 10,000 hold up everybody for half a second`,
+    count,
+  );
 }

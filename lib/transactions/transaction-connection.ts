@@ -1,8 +1,20 @@
 import { Command, type Redis } from 'ioredis';
 import type { CommitMarker } from './commit-marker.js';
+import type { DeadlineKey } from './deadline-key.js';
+import type { Lease } from './lease.js';
+import type { TransactionServer } from './transaction-server.js';
 
 /** What is put together before it is written, in characters: no string can hold any number of large values. */
 const MAX_TEXT = 1_024 * 1_024;
+
+/** What begins an attempt, and wants to know when it is written: the work may hold the event loop before that. */
+export interface Opening {
+  /**
+   * Called as it is written.
+   * @returns the command that it begins with, made anew; undefined where that is right as it is
+   */
+  written(now: number): Command | undefined;
+}
 
 /**
  * A connection that transactions take turns on, with the marker that goes with it. What is sent in one tick leaves as one piece of text: to
@@ -13,16 +25,25 @@ export class TransactionConnection {
    * Those that are not done with it: at most two, the one that has written EXEC and handed it on, and the next, whose WATCH goes out behind that.
    */
   users = 0;
+  /** Of the transaction that it is lent to. */
+  lease: Lease | undefined;
   /** It is not lent any more, and closed as soon as it has no users. */
   isDropped = false;
   private isDiscarded = false;
+  private isRetired = false;
   /** Sent in this tick, and not yet written. */
   private text = '';
   private isGathering = false;
+  private opening: Opening | undefined;
+  /** Where the command that it begins with stands in the text. */
+  private openingAt = 0;
+  private openingEnd = 0;
 
   constructor(
     private readonly redis: Redis,
     readonly marker: CommitMarker,
+    readonly deadlineKey: DeadlineKey,
+    readonly server: TransactionServer,
   ) {}
 
   /** For who sends something by itself, at once: it comes behind what was sent before. */
@@ -33,7 +54,14 @@ export class TransactionConnection {
 
   get isReady(): boolean {
     // A closed client goes on being 'ready' until its socket has ended.
-    return !this.isDiscarded && this.redis.status === 'ready';
+    return !this.isDiscarded && !this.isRetired && this.redis.status === 'ready';
+  }
+
+  /** Takes it out of use without losing the answers that are still to come on it. It commits nothing more. */
+  retire(): void {
+    this.isRetired = true;
+    this.isDropped = true;
+    if (this.users === 0) this.discard();
   }
 
   discard(): void {
@@ -64,6 +92,18 @@ export class TransactionConnection {
     return this.redis.sendCommand(command, this.sink) as Promise<unknown>;
   }
 
+  /** Sends what an attempt begins with; `command` where that is made anew as it is written. */
+  open(opening: Opening, command: Command | undefined): Promise<unknown> | undefined {
+    if (this.opening) this.flush();
+    const from = this.text.length;
+    const answer = command && this.send(command);
+    this.openingEnd = this.text.length;
+    // Shorter where there was no room for it: what stood before is written.
+    this.openingAt = this.openingEnd < from ? 0 : from;
+    this.opening = opening;
+    return answer;
+  }
+
   private readonly sink = {
     write: (piece: string | Buffer): void => {
       if (typeof piece !== 'string') return void this.client.stream.write(piece);
@@ -73,8 +113,19 @@ export class TransactionConnection {
   } as unknown as Redis['stream'];
 
   private flush(): void {
-    if (this.text === '') return;
-    this.redis.stream.write(this.text);
+    const { text, opening } = this;
+    if (text === '') return;
     this.text = '';
+    this.opening = undefined;
+    const anew = opening?.written(performance.now());
+    this.redis.stream.write(anew ? this.withOpening(text, anew) : text);
+  }
+
+  private withOpening(text: string, command: Command): string {
+    const { openingAt, openingEnd } = this;
+    // Refused by the client, it is not waited for.
+    if (openingAt === openingEnd) return text;
+    const piece = String(command.toWritable(this.redis.stream));
+    return text.slice(0, openingAt) + piece + text.slice(openingEnd);
   }
 }

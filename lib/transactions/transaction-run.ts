@@ -1,7 +1,8 @@
 import type { CommitParticipant } from '../redis/commit-participant.js';
 import { Deadline } from '../redis/deadline.js';
+import type { Lease } from './lease.js';
 import { Stop } from './stop.js';
-import { MIN_SHARED_MS } from './group-commit.js';
+import { MIN_SHARED_MS, type GroupCommit } from './group-commit.js';
 import type { AttemptScope, TransactionAttempt } from './transaction-attempt.js';
 import { TransactionTimeoutError } from './transaction.errors.js';
 import type { ResolvedTransactionOptions } from './transaction.options.js';
@@ -26,6 +27,8 @@ export interface TransactionRequest<T> {
   readonly tally: TransactionTally;
   /** Whether it was called from inside another transaction, which must not be made to wait for itself. */
   readonly isNested: boolean;
+  /** Of the transaction around it, while it runs. */
+  readonly parent: Lease | undefined;
 }
 
 /** One transaction, from its first attempt to its last. */
@@ -41,9 +44,13 @@ export class TransactionRun<T> implements AttemptScope {
   readonly isNested: boolean;
   readonly stop: Stop;
   readonly deadline: Deadline;
+  readonly parent: Lease | undefined;
+  /** By how much more time is kept for an answer than round trips tell. Doubled when that was too little. */
+  graceFactor = 1;
   private isShareable: boolean;
 
-  constructor({ keys, slot, sameSlot, work, options, participant, tally, isNested }: TransactionRequest<T>) {
+  constructor(request: TransactionRequest<T>) {
+    const { keys, slot, sameSlot, work, options, participant, tally, isNested, parent } = request;
     const { timeoutMs, signal, durability } = options;
     this.keys = keys;
     this.slot = slot;
@@ -54,9 +61,21 @@ export class TransactionRun<T> implements AttemptScope {
     this.options = options;
     this.tally = tally;
     this.isNested = isNested;
+    this.parent = parent;
     this.stop = new Stop(timeoutMs, () => new TransactionTimeoutError(keys, timeoutMs), signal);
     this.deadline = Deadline.in(timeoutMs);
     this.isShareable = !participant && !durability;
+  }
+
+  /** Whether it may be committed by the EXEC of that group. */
+  mayJoin({ isOpen, timeoutMs, endsBy }: GroupCommit): boolean {
+    return (
+      this.mayShare &&
+      isOpen &&
+      this.timeoutMs <= timeoutMs &&
+      this.deadline.at >= endsBy &&
+      !this.stop.isStopped
+    );
   }
 
   /** Whether it may be committed together with others. */

@@ -3,11 +3,13 @@ import { fullJitter, sleep } from '../redis/deadline.js';
 import { Bag } from '../redis/bag.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import type { WorkInFlight } from '../redis/work-in-flight.js';
-import { AttemptRunner, type AttemptResult } from './attempt-runner.js';
+import type { AttemptResult } from './attempt-result.js';
+import { AttemptRunner } from './attempt-runner.js';
 import type { Committer } from './commit.js';
-import type { ConnectionPools, Lease } from './connection-pools.js';
+import type { ConnectionPools } from './connection-pools.js';
 import type { GroupCommit } from './group-commit.js';
 import { ALONE, KeyTurns, type Turn } from './key-turns.js';
+import type { Lease } from './lease.js';
 import type { Stop } from './stop.js';
 import { TransactionConflictError } from './transaction.errors.js';
 import { TransactionRun, type TransactionRequest } from './transaction-run.js';
@@ -37,7 +39,7 @@ export class TransactionRunner {
     this.running.add(stop);
     try {
       for (let attempt = 1; ; attempt++) {
-        const result = await this.attemptInTurn(run, tally.conflicts + 1);
+        const result = await this.attemptInTurn(run);
         if (result.done && result.failure) throw result.failure;
         if (result.done) return result.value;
         cause = result.cause;
@@ -66,13 +68,13 @@ export class TransactionRunner {
     return !cause || cause instanceof AtomicRedisError ? cause : this.connection.unavailable(cause);
   }
 
-  private async attemptInTurn<T>(run: TransactionRun<T>, number: number): Promise<AttemptResult<T>> {
+  private async attemptInTurn<T>(run: TransactionRun<T>): Promise<AttemptResult<T>> {
     const turn = await this.turn(run);
-    if (turn.part) return await this.attempts.follow(turn.part, run, number, turn);
+    if (turn.part) return await this.attempts.follow(turn.part, run, turn);
     let lease: Lease | undefined;
     try {
       lease = await this.lease(run);
-      return await this.attempts.lead(lease, run, number, turn);
+      return await this.attempts.lead(lease, run, turn);
     } catch (error) {
       // Without a lease the error is ours; with one it is for the caller.
       if (!lease && error instanceof RedisUnavailableError)
@@ -85,25 +87,22 @@ export class TransactionRunner {
   }
 
   private turn(run: TransactionRun<unknown>): Turn<GroupCommit> | Promise<Turn<GroupCommit>> {
-    const { keys, timeoutMs, isNested, stop } = run;
+    const { keys, isNested, stop } = run;
     stop.throwIfStopped();
     if (isNested) return ALONE;
-    const turn = this.turns.take(
-      keys,
-      (group) => run.mayShare && group.isOpen && timeoutMs <= group.timeoutMs && !stop.isStopped,
-    );
+    const turn = this.turns.take(keys, (group) => run.mayJoin(group));
     // Of who has given up waiting, it ends as soon as it begins.
     return turn instanceof Promise ? stop.until(turn, (late) => late.end()) : turn;
   }
 
-  private lease({ slot, deadline, isNested, stop }: TransactionRun<unknown>): Lease | Promise<Lease> {
+  private lease({ slot, deadline, parent, stop }: TransactionRun<unknown>): Lease | Promise<Lease> {
     const { observer } = this.connection;
     const askedAt = performance.now();
-    const free = this.pools.take(slot);
+    const free = this.pools.take(slot, parent);
     const waited = <L>(lease: L): L => {
       observer.poolWaited(askedAt);
       return lease;
     };
-    return free ? waited(free) : this.pools.lease(slot, deadline, isNested, stop).then(waited);
+    return free ? waited(free) : this.pools.lease(slot, deadline, parent, stop).then(waited);
   }
 }

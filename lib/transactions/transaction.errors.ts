@@ -38,22 +38,30 @@ export class TransactionTimeoutError extends AtomicRedisError {
   }
 }
 
-/** One command failed inside EXEC; Redis does not roll back, so the others took effect. */
+/**
+ * One command failed inside EXEC; Redis does not roll back, so the others took effect. Or Redis refused MULTI, so that the commands were done one by
+ * one, also where a watched key had been changed.
+ */
 export class PartialCommitError extends AtomicRedisError {
   readonly code = 'PARTIAL_COMMIT';
   readonly outcome = 'applied';
   readonly retryable = false;
 
   constructor(
-    /** Of the first failed command, in the order they were queued. */
+    /** Of the first failed command, in the order they were queued; -1 where none failed, and MULTI was refused. */
     readonly index: number,
+    /** The name of that command, or `multi`. */
     readonly command: string,
-    /** What EXEC answered, an Error in the place of each failed command. */
+    /** What was answered, an Error in the place of each failed command. */
     readonly replies: readonly unknown[],
+    /** Why MULTI was refused. */
+    refusal?: Error,
   ) {
-    const cause = replies[index] as Error;
+    const cause = refusal ?? (replies[index] as Error);
     super(
-      `Command ${index} (${command}) of the transaction failed while the others were applied: ${cause.message}`,
+      refusal
+        ? `Redis refused MULTI, so the commands of the transaction were done one by one and unprotected: ${cause.message}`
+        : `Command ${index} (${command}) of the transaction failed while the others were applied: ${cause.message}`,
       { cause },
     );
   }

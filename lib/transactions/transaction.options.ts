@@ -29,7 +29,10 @@ export interface TransactionModuleOptions {
   idleTimeoutMs?: number;
   /** Attempts before a `TransactionConflictError`, the deadline permitting. @default 50 */
   maxAttempts?: number;
-  /** Time for all attempts together, in milliseconds. @default 10000 */
+  /**
+   * Time for all attempts together, in milliseconds; nothing takes effect later. Two answers' time is kept free, 100 ms at least: with less than that a
+   * transaction fails at once. @default 10000
+   */
   timeoutMs?: number;
   backoff?: BackoffOptions;
   /** Refuse keys in different hash slots on a standalone server too, as a Cluster would. @default false */
@@ -99,7 +102,10 @@ export interface TransactionOptions extends Pick<
    * trip more. @default false
    */
   validateReads?: boolean;
-  /** Inside another transaction: become part of it, or be one of its own. @default 'join' */
+  /**
+   * Inside another transaction: become part of it, or be one of its own. What becomes part of another one cannot have `timeoutMs`, `maxAttempts`, `backoff`,
+   * `durability` or `completesRun`. @default 'join'
+   */
   propagation?: `${Propagation.Join | Propagation.New}`;
   /**
    * Commits the idempotent run that the transaction is part of by its own EXEC, once per run: its effects and the record of the run
@@ -136,7 +142,7 @@ export function resolveTransactionOptions(
     ...given,
     maxAttempts: given.maxAttempts ?? maxAttempts,
     timeoutMs: given.timeoutMs ?? timeoutMs,
-    durability: given.durability ?? durability,
+    durability: given.durability ? { ...given.durability } : durability,
     backoff: given.backoff ? withDefaults(backoff, given.backoff) : backoff,
   };
 }

@@ -1,18 +1,21 @@
-import { Inject, Injectable } from '@nestjs/common';
+import { Inject, Injectable, Logger } from '@nestjs/common';
 import { OPTIONS } from '../atomic-redis.constants.js';
 import { CrossSlotError, InvalidArgumentError, TransactionMisuseError } from '../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import { Observer } from '../observability/observer.js';
 import { currentParticipant, UNPROTECTED, type CommitParticipant } from '../redis/commit-participant.js';
-import { asRetriedWork, isRetried, Propagation, retriedWorkOf } from '../redis/retried-work.js';
+import { asRetriedWork, openRetriedWork, Propagation, retriedWorkOf } from '../redis/retried-work.js';
 import { RedisConnection } from '../redis/redis-connection.js';
 import { ScriptRunner } from '../redis/script-runner.js';
 import { WorkInFlight } from '../redis/work-in-flight.js';
 import { Committer } from './commit.js';
 import { ConnectionPools, type PoolStatus } from './connection-pools.js';
 import { UnavailableUntilExec } from './exec-replies.js';
-import type { TransactionAttempt } from './transaction-attempt.js';
+import { handled } from './handled.js';
+import { checkJoinOptions, JoinedTransaction } from './joined-transaction.js';
+import { OpenTransaction } from './open-transaction.js';
+import { assertFewKeys } from './transaction-attempt.js';
 import {
   checkTransactionOptions,
   resolveTransactionOptions,
@@ -22,6 +25,8 @@ import {
 import type { TransactionTally } from './transaction-run.js';
 import { TransactionRunner } from './transaction-runner.js';
 import type { Transaction } from './transaction.js';
+
+const logger = new Logger('TransactionService');
 
 const NONE: TransactionOptions = {};
 
@@ -56,42 +61,52 @@ export class TransactionService {
    * Runs `work` so that its reads of `keys` and its writes take effect as one step. `work` runs once for each attempt: what it does outside
    * Redis is repeated with it. A call inside the work of another joins that one, unless
    * `propagation` is `new`: its keys are watched too, there is one commit, and attempts and
-   * time are those of the transaction around it. When its work throws, its writes are dropped.
+   * time are those of the transaction around it. When its work throws, its writes are dropped, and no other's. Keys and arguments are copied.
    *
    * @returns what `work` returned, once its writes are applied
    * @throws whatever `work` throws, the same instance; nothing is written then
    * @throws TransactionConflictError when others kept changing the keys until `maxAttempts` or `timeoutMs`
-   * @throws TransactionTimeoutError when `work` itself took longer than `timeoutMs`
-   * @throws PartialCommitError when a queued command failed inside EXEC while the others were applied
+   * @throws TransactionTimeoutError when `work` was not done in time for its writes to be applied within `timeoutMs`
+   * @throws ConfigurationError before anything is sent, when Redis refuses MULTI, EXEC, DISCARD or WATCH, or does not refuse an EXEC that is late
+   * @throws TransactionMisuseError for an option that a transaction inside of another one cannot have
+   * @throws PartialCommitError when a queued command failed inside EXEC while the others were applied, or MULTI was refused and they were done one by one
    * @throws RepliesLostError with `requireReplies`, when the writes were applied and what EXEC answered was lost
    * @throws OutcomeUnknownError when EXEC was sent, its answer was lost, and Redis could not be asked what became of it by the deadline
    * @throws CrossSlotError on a Cluster, before any I/O, when the keys do not share a hash slot
    */
-  async run<T>(
+  run<T>(
     keys: readonly string[],
     work: (tx: Transaction) => Promise<T> | T,
     options: TransactionOptions = NONE,
   ): Promise<T> {
-    const outer = this.openAttempt();
+    // The caller may change its array before the keys are sent.
+    const ownKeys = Array.isArray(keys) ? keys.slice() : keys;
+    const outer = openPartOf(this.innermost());
     // What was started inside a transaction may outlive it; then this is a transaction of its own.
-    if (outer?.isOpen) {
-      checkArguments(keys, work, options);
-      if (options.propagation !== Propagation.New) return await this.join(outer, keys, work, options);
-    }
-    const tally: TransactionTally = { attempts: 0, conflicts: 0 };
-    return await this.observer.operation(
-      'transactions.run',
-      () => {
-        checkArguments(keys, work, options);
-        return this.runOwn(keys, work, options, tally);
-      },
-      { details: () => tally },
+    if (!outer) return this.observe(ownKeys, work, options);
+    // A work need not wait for what it has begun.
+    return handled(
+      options?.propagation === Propagation.New
+        ? this.observe(ownKeys, work, options)
+        : this.join(outer, ownKeys, work, options),
     );
+  }
+
+  /**
+   * Finds out while the application starts whether the servers can run transactions; logs it where they cannot, and nothing needs them.
+   * @throws ConfigurationError where a method with `@OptimisticRetry` needs them
+   * @internal
+   */
+  async verify(isNeeded: () => boolean): Promise<void> {
+    const problem = await this.pools.servers.problem();
+    if (!problem) return;
+    if (isNeeded()) throw problem;
+    logger.warn(`${problem.message}. TransactionService.run() will reject`);
   }
 
   /** The transaction that the calling code runs in. @throws TransactionMisuseError outside of one */
   currentTransaction(): Transaction {
-    const current = this.openAttempt();
+    const current = this.innermost();
     if (!current) {
       throw new TransactionMisuseError(
         'There is no open transaction: use it inside @OptimisticRetry() or TransactionService.run()',
@@ -110,22 +125,32 @@ export class TransactionService {
     await this.runner.close();
   }
 
-  private async join<T>(
-    outer: TransactionAttempt,
+  private async observe<T>(
     keys: readonly string[],
     work: (tx: Transaction) => Promise<T> | T,
     options: TransactionOptions,
   ): Promise<T> {
-    if (options.completesRun) {
-      throw new TransactionMisuseError('completesRun belongs to the outermost transaction, whose EXEC it is');
-    }
-    if (options.durability) {
-      throw new TransactionMisuseError(
-        'durability belongs to the outermost transaction, whose EXEC it is about',
-      );
-    }
-    await outer.watch(...keys);
-    return await outer.join(work, options);
+    const tally: TransactionTally = { attempts: 0, conflicts: 0 };
+    return await this.observer.operation(
+      'transactions.run',
+      () => {
+        checkArguments(keys, work, options);
+        return this.runOwn(keys, work, options, tally);
+      },
+      { details: () => tally },
+    );
+  }
+
+  private async join<T>(
+    outer: OpenTransaction,
+    keys: readonly string[],
+    work: (tx: Transaction) => Promise<T> | T,
+    options: TransactionOptions,
+  ): Promise<T> {
+    checkArguments(keys, work, options);
+    checkJoinOptions(options);
+    const joined = new JoinedTransaction(outer, options);
+    return await outer.track(joined.run(keys, () => this.inContext(joined, work)));
   }
 
   private runOwn<T>(
@@ -137,21 +162,27 @@ export class TransactionService {
     const participant = options.completesRun && this.participant();
     const sameSlot = this.connection.isCluster || this.defaults.requireSameSlot;
     const slot = sameSlot ? this.commonSlot(keys, participant) : 0;
-    const inContext = (attempt: TransactionAttempt): Promise<T> | T => {
-      const value = asRetriedWork(this, attempt, () => work(attempt));
-      // Returned by an expression such as (tx) => tx.write.incr(key): it stands for no value.
-      return value instanceof UnavailableUntilExec ? (undefined as T) : value;
-    };
+    const around = openRetriedWork();
     return this.runner.run({
       keys,
       slot,
       sameSlot,
-      work: inContext,
+      work: (attempt) => this.inContext(attempt, work),
       options: options === NONE ? this.defaults : resolveTransactionOptions(this.defaults, options),
       participant,
       tally,
-      isNested: isRetried(),
+      isNested: around !== undefined,
+      parent: around instanceof OpenTransaction ? around.lease : undefined,
     });
+  }
+
+  private inContext<T>(
+    transaction: OpenTransaction,
+    work: (tx: Transaction) => Promise<T> | T,
+  ): Promise<T> | T {
+    const value = asRetriedWork(this, transaction, () => work(transaction));
+    // Returned by an expression such as (tx) => tx.write.incr(key): it stands for no value.
+    return value instanceof UnavailableUntilExec ? (undefined as T) : value;
   }
 
   private commonSlot(keys: readonly string[], participant: CommitParticipant | undefined): number {
@@ -177,15 +208,24 @@ export class TransactionService {
     );
   }
 
-  private openAttempt(): TransactionAttempt | undefined {
-    return retriedWorkOf(this) as TransactionAttempt | undefined;
+  /** The innermost transaction that the calling code was started in; it may have ended. */
+  private innermost(): OpenTransaction | undefined {
+    return retriedWorkOf(this) as OpenTransaction | undefined;
   }
+}
+
+/** The innermost that is open, of a transaction and those that it has joined. */
+function openPartOf(transaction: OpenTransaction | undefined): OpenTransaction | undefined {
+  let part = transaction;
+  while (part && !part.isOpen) part = part.outer;
+  return part;
 }
 
 function checkArguments(keys: unknown, work: unknown, options: TransactionOptions): void {
   if (!Array.isArray(keys) || keys.length === 0)
     throw new InvalidArgumentError('keys', 'a non-empty array', keys);
   keys.forEach((key, i) => check.key(`keys[${i}]`, key));
+  assertFewKeys('keys.length', keys.length);
   check.func('work', work);
   checkTransactionOptions('options', options);
 }

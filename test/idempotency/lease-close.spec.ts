@@ -85,7 +85,7 @@ describe('closing while runs hold their keys', () => {
     };
     const lease = leases.hold(terms, performance.now());
     expect(timers()).toBe(before + 1);
-    const renewal = leases.renewAndPause(lease);
+    const renewal = leases.prolongAndPause(lease, performance.now() + 60_000);
     await new Promise((resolve) => setImmediate(resolve));
     const closed = new Error('closed');
     leases.close(closed);
@@ -93,7 +93,7 @@ describe('closing while runs hold their keys', () => {
     await renewal;
     expect(timers()).toBe(before);
     expect(reasons).toEqual([closed]);
-    expect(await leases.renewAndPause(lease)).toBe(false);
+    expect(await leases.prolongAndPause(lease, performance.now())).toBe(false);
     leases.hold(terms, performance.now());
     expect(timers()).toBe(before);
   });

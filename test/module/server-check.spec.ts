@@ -112,7 +112,8 @@ describe('what is checked of a server at boot', () => {
       }),
     );
     control.disconnect();
-    expect(counts['exec']).toBe(10 + 1);
+    // Once each for the rights and for the deadline of transactions.
+    expect(counts['exec']).toBe(10 + 2);
     expect(Object.keys(counts)).toEqual(expect.not.arrayContaining(['hset', 'xadd', 'eval', 'unlink']));
     expect(await redis.client.keys('*check*')).toEqual([]);
   });

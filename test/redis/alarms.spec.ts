@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { connect, createServer, type AddressInfo } from 'node:net';
 import { callOff, setAlarm } from '../../lib/redis/alarms.js';
 import { Deadline } from '../../lib/redis/deadline.js';
 import { waitFor } from '../support/wait-for.js';
@@ -37,6 +39,27 @@ describe('the one timer of all deadlines', () => {
     expect(rung.slice(0, 2)).toEqual(['first', 'second']);
     // Whichever is first on a machine that was late for both.
     expect(rung.slice(2).toSorted()).toEqual(['later', 'set by the first']);
+  });
+
+  it('[SC-3] rings after the answers that came in while the event loop stood still', async () => {
+    const server = createServer((socket) => socket.pipe(socket));
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    const socket = connect((server.address() as AddressInfo).port, '127.0.0.1');
+    try {
+      await once(socket, 'connect');
+      const answered = once(socket, 'data').then(() => 'answered');
+      const told = Deadline.in(50).race(answered, () => new Error('passed'));
+      socket.write('question');
+      // It is on its way to the other side, or back, when the timer is due.
+      const until = performance.now() + 200;
+      setImmediate(() => {
+        while (performance.now() < until);
+      });
+      expect(await told).toBe('answered');
+    } finally {
+      socket.destroy();
+      server.close();
+    }
   });
 
   it('[SC-3] keeps the process alive as long as somebody waits, and not longer', () => {

@@ -1,18 +1,21 @@
 import { parseArgs } from 'node:util';
 import { startRedisServer } from '../../lib/testing/index.js';
+import { soakBodies } from './bodies.js';
+import { areBodiesRight } from './bodies-verdict.js';
 import { soakCluster } from './cluster.js';
 import { wrongOnCluster } from './cluster-verdict.js';
 import { contend } from './contention.js';
 import { soakHttp } from './http.js';
 import { soakIdempotency } from './idempotency.js';
 import { soakQueues } from './queues.js';
-import { render, renderCluster, renderIdempotency } from './report.js';
+import { render, renderBodies, renderCluster, renderIdempotency } from './report.js';
 import { judgeShadowSwap, measureShadowSwap } from './shadow-swap.js';
 import { soakTransactions } from './transactions.js';
 import { isRight } from './effects.js';
 import { isClean } from './verdict.js';
 
 const USAGE = `Usage: npm run soak -- transactions [--transactions 20000] [--faults 500] [--restarts 5] [--seed n]
+       npm run soak -- bodies [--transactions 100000] [--faults 500] [--restarts 5] [--seed n]
        npm run soak -- idempotency [--keys 5000] [--kills 40] [--pauses 80] [--restarts 5] [--seed n]
        npm run soak -- http [--cases 10000] [--seed n]
        npm run soak -- contention [--increments 200]
@@ -23,6 +26,7 @@ const USAGE = `Usage: npm run soak -- transactions [--transactions 20000] [--fau
 /** Long runs of what the specs of the same names run shortly. */
 const soaks: Record<string, () => Promise<boolean>> = {
   transactions,
+  bodies,
   idempotency,
   http,
   contention,
@@ -39,6 +43,16 @@ async function transactions(): Promise<boolean> {
   const reached = report.applied >= given.transactions && report.struck >= given.faults;
   if (!reached) console.error('\nToo few transactions or faults in the time given.');
   return reached && isClean(report);
+}
+
+async function bodies(): Promise<boolean> {
+  const given = numbers({ transactions: 100_000, faults: 500, restarts: 5, seed: Date.now() % 1_000_000 });
+  console.info(`seed ${given.seed}: it chooses the bodies and the faults, not their timing\n`);
+  const report = await soakBodies({ ...given, limitMs: 1_800_000 });
+  console.info(renderBodies(report));
+  const reached = report.transactions >= given.transactions && report.struck >= given.faults;
+  if (!reached) console.error('\nToo few transactions or faults in the time given.');
+  return reached && areBodiesRight(report);
 }
 
 async function idempotency(): Promise<boolean> {

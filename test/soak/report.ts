@@ -1,3 +1,4 @@
+import type { BodiesReport } from './bodies.js';
 import type { ClusterSoakReport } from './cluster.js';
 import type { KindVerdict } from './cluster-verdict.js';
 import type { FaultCount } from './faults.js';
@@ -47,6 +48,28 @@ export function renderIdempotency(report: IdempotencySoakReport): string {
     '',
     ...timeRows('answers', answers, elapsedMs),
     ...[...report.examples, ...report.final.slice(0, 5)].map((example) => `\n${example}`),
+  ].join('\n');
+}
+
+/** Likewise. */
+export function renderBodies(report: BodiesReport): string {
+  const { faults, struck, elapsedMs, applied, errors } = report;
+  return [
+    ...faultRows(faults, struck),
+    '',
+    row('transactions', report.transactions),
+    row('applied', applied),
+    row('not applied', report.notApplied),
+    row('unknown', report.unknown),
+    ...errorRows(errors),
+    '',
+    row('chains broken', report.broken),
+    row('links missing', report.missing),
+    row('links doubled', report.doubled),
+    row('links that must not be', report.stray),
+    '',
+    ...timeRows('applied', applied, elapsedMs),
+    ...report.examples.map((example) => `\n${example}`),
   ].join('\n');
 }
 

@@ -185,33 +185,56 @@ describe('a transaction that completes the idempotent run around it', () => {
     expect(await redis.client.exists('k')).toBe(0);
   });
 
-  it('[TX-14] is not disturbed by the renewal of its own lease, which counts as no attempt', async () => {
-    const attempts: number[] = [];
+  it.each([
+    ['less than the lease', 700],
+    ['longer than the lease', 2_500],
+  ])(
+    '[TX-14] commits at its first attempt though its work takes %s: no renewal of its own aborts it',
+    async (_, workMs) => {
+      const attempts: number[] = [];
+      const renewed = proxy.delay({ ...on(renewScript, Infinity), replyMs: 0 });
+      await idempotency.run(
+        'key',
+        () =>
+          transactions.run(
+            ['k'],
+            async (tx) => {
+              attempts.push(tx.attempt);
+              await new Promise((resolve) => setTimeout(resolve, workMs));
+              tx.write.incr('k');
+            },
+            { completesRun: keep, maxAttempts: 1 },
+          ),
+        { leaseMs: 1_200 },
+      );
+      expect(attempts).toEqual([1]);
+      expect(await redis.client.get('k')).toBe('1');
+      expect(renewed.count).toBe(1);
+    },
+  );
+
+  it.each([
+    ['prolongs a lease that would end before the transaction may', 3_000, 1],
+    ['leaves a lease alone that lasts longer than the transaction may', 60_000, 0],
+  ])('[TX-14] %s, before WATCH', async (_, leaseMs, renewals) => {
+    const renewed = proxy.delay({ ...on(renewScript, Infinity), replyMs: 0 });
+    let lasts = 0;
     await idempotency.run(
       'key',
       () =>
         transactions.run(
           ['k'],
           async (tx) => {
-            attempts.push(tx.attempt);
-            // Longer than the third of the lease for which renewal pauses; the second time the work is quick.
-            if (attempts.length === 1) await new Promise((resolve) => setTimeout(resolve, 1_800));
+            const [record] = await redis.client.keys('atomic:idempotency:*');
+            lasts = await redis.client.pttl(record!);
             tx.write.incr('k');
           },
-          { completesRun: keep, maxAttempts: 1 },
+          { completesRun: keep, timeoutMs: 10_000 },
         ),
-      { leaseMs: 2_400 },
+      { leaseMs },
     );
-    expect(attempts).toEqual([1, 1]);
-    expect(await redis.client.get('k')).toBe('1');
-  });
-
-  it('[TX-14] renews the lease before WATCH', async () => {
-    let seen = 0;
-    const fault = proxy.delay({ ...on(renewScript, Infinity), replyMs: 1 });
-    await idempotency.run('key', () => increment(keep));
-    seen = fault.count;
-    expect(seen).toBe(1);
+    expect(renewed.count).toBe(renewals);
+    expect(lasts).toBeGreaterThan(9_000);
   });
 
   it('[TX-14] completes a run once, and only inside one', async () => {

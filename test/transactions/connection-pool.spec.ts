@@ -1,6 +1,8 @@
 import { Redis } from 'ioredis';
 import type { CommitMarker } from '../../lib/transactions/commit-marker.js';
 import { ConnectionPool, type Place } from '../../lib/transactions/connection-pool.js';
+import type { DeadlineKey } from '../../lib/transactions/deadline-key.js';
+import type { TransactionServer } from '../../lib/transactions/transaction-server.js';
 import { TransactionConnection } from '../../lib/transactions/transaction-connection.js';
 import { useRedis } from '../support/redis.js';
 
@@ -15,7 +17,12 @@ describe('the line for a connection', () => {
   const open = async (): Promise<TransactionConnection> => {
     const client = new Redis(redis.server.url, { lazyConnect: true });
     await client.connect();
-    const connection = new TransactionConnection(client, {} as CommitMarker);
+    const connection = new TransactionConnection(
+      client,
+      {} as CommitMarker,
+      {} as DeadlineKey,
+      {} as TransactionServer,
+    );
     opened.push(connection);
     return connection;
   };

@@ -328,7 +328,7 @@ describe('transactions of one process that wait for the same key', () => {
     await fc.assert(
       fc.asyncProperty(fc.array(command, { maxLength: 8 }), async (commands) => {
         await redis.client.flushall();
-        const group = new GroupCommit(commands, 1_000);
+        const group = new GroupCommit(commands, 1_000, Infinity);
         const multi = redis.client.multi();
         for (const { name, args } of commands)
           (multi as unknown as Record<string, (...a: unknown[]) => void>)[name]!(...args);

@@ -1,0 +1,35 @@
+/** The callbacks that wait for a signal. They share one listener: Node.js warns of a leak where a signal has more than ten. */
+class AbortListeners {
+  private readonly callbacks = new Set<() => void>();
+
+  constructor(private readonly signal: AbortSignal) {}
+
+  add(callback: () => void): void {
+    if (this.callbacks.size === 0) this.signal.addEventListener('abort', this.onAbort, { once: true });
+    this.callbacks.add(callback);
+  }
+
+  delete(callback: () => void): void {
+    if (this.callbacks.delete(callback) && this.callbacks.size === 0)
+      this.signal.removeEventListener('abort', this.onAbort);
+  }
+
+  private readonly onAbort = (): void => {
+    const callbacks = [...this.callbacks];
+    this.callbacks.clear();
+    for (const callback of callbacks) callback();
+  };
+}
+
+const bySignal = new WeakMap<AbortSignal, AbortListeners>();
+
+/**
+ * Calls `callback`, which must not throw, once the signal aborts, unless the function that is returned is called before. For a signal that has aborted it
+ * is never called.
+ */
+export function whenAborted(signal: AbortSignal, callback: () => void): () => void {
+  let listeners = bySignal.get(signal);
+  if (!listeners) bySignal.set(signal, (listeners = new AbortListeners(signal)));
+  listeners.add(callback);
+  return () => listeners.delete(callback);
+}

@@ -1,0 +1,121 @@
+import { TransactionMisuseError } from '../atomic-redis.errors.js';
+import { untilAborted } from '../redis/deadline.js';
+import type { Lease } from './lease.js';
+import { repliesTo } from './exec-replies.js';
+import { OpenTransaction, type OwnedCommand } from './open-transaction.js';
+import type { TransactionOptions } from './transaction.options.js';
+
+/** Options that are about the one EXEC, or about the attempts, of the transaction that is joined. */
+const OF_THE_OUTERMOST = ['completesRun', 'durability', 'timeoutMs', 'maxAttempts', 'backoff'] as const;
+
+/** @throws TransactionMisuseError for an option that a transaction cannot have which joins another one */
+export function checkJoinOptions(options: TransactionOptions): void {
+  for (const option of OF_THE_OUTERMOST) {
+    if (options[option] === undefined) continue;
+    throw new TransactionMisuseError(
+      `${option} belongs to the outermost transaction, whose ${option === 'completesRun' || option === 'durability' ? 'EXEC it is about' : 'attempts it is about'}. ` +
+        `Set it there, or pass propagation: 'new'`,
+    );
+  }
+}
+
+/** A transaction that has become a part of another one. Its writes and replies are its own, wherever they stand among those of others. */
+export class JoinedTransaction extends OpenTransaction {
+  private hasEnded = false;
+  private hasFailed = false;
+
+  constructor(
+    override readonly outer: OpenTransaction,
+    private readonly options: TransactionOptions,
+  ) {
+    super();
+  }
+
+  /** Runs its work. When that throws, its writes are dropped, whatever the work around it makes of that. */
+  async run<T>(keys: readonly string[], work: (tx: JoinedTransaction) => Promise<T> | T): Promise<T> {
+    const { signal, onReplies, requireReplies, validateReads } = this.options;
+    const wholeWork = async (): Promise<T> => {
+      await this.outer.watchAll(keys);
+      signal?.throwIfAborted();
+      const value = await work(this);
+      if (this.isJoining) await this.joined();
+      return value;
+    };
+    try {
+      signal?.throwIfAborted();
+      const value = signal ? await untilAborted(wholeWork(), signal) : await wholeWork();
+      if (onReplies) this.onCommitted((all) => onReplies(repliesTo(this.commands, all)));
+      if (requireReplies) this.needReplies();
+      if (validateReads) this.needValidReads();
+      return value;
+    } catch (error) {
+      this.hasFailed = true;
+      throw error;
+    } finally {
+      this.hasEnded = true;
+    }
+  }
+
+  override get isOpen(): boolean {
+    return !this.hasEnded && this.outer.isOpen;
+  }
+
+  override get isDropped(): boolean {
+    return this.hasFailed || this.outer.isDropped;
+  }
+
+  override get lease(): Lease | undefined {
+    return this.outer.lease;
+  }
+
+  override get attempt(): number {
+    return this.outer.attempt;
+  }
+
+  override get signal(): AbortSignal {
+    const { signal } = this.options;
+    return signal ? AbortSignal.any([signal, this.outer.signal]) : this.outer.signal;
+  }
+
+  get commands(): readonly OwnedCommand[] {
+    return this.outer.commandsOf(this);
+  }
+
+  override commandsOf(part: OpenTransaction): readonly OwnedCommand[] {
+    return this.outer.commandsOf(part);
+  }
+
+  override sendRead(name: string, args: unknown[]): Promise<unknown> {
+    this.assertOpen(`read.${name}`);
+    return this.outer.sendRead(name, args);
+  }
+
+  override enqueue(name: string, args: unknown[], owner: OpenTransaction): unknown {
+    this.assertOpen(`write.${name}`);
+    return this.outer.enqueue(name, args, owner);
+  }
+
+  override async watchAll(keys: readonly string[]): Promise<void> {
+    this.assertOpen('watch');
+    await this.outer.watchAll(keys);
+  }
+
+  override onCommitted(listener: (replies: readonly unknown[] | null) => void): void {
+    this.outer.onCommitted(listener);
+  }
+
+  override needReplies(): void {
+    this.outer.needReplies();
+  }
+
+  override needValidReads(): void {
+    this.outer.needValidReads();
+  }
+
+  private assertOpen(what: string): void {
+    if (!this.hasEnded) return;
+    throw new TransactionMisuseError(
+      `tx.${what} was called after its transaction had ended, which had joined another one; await everything inside the work`,
+    );
+  }
+}

@@ -1,0 +1,117 @@
+import type { QueuedCommand } from '../redis/commit-participant.js';
+import { handled } from './handled.js';
+import type { Lease } from './lease.js';
+import {
+  READ_COMMANDS,
+  WRITE_COMMANDS,
+  type TransactionReads,
+  type TransactionWrites,
+} from './transaction-commands.js';
+import { Transaction } from './transaction.js';
+
+/** A write that waits for EXEC, and the transaction that it belongs to. */
+export interface OwnedCommand extends QueuedCommand {
+  readonly owner: OpenTransaction;
+  /** Its place among the commands of the attempt; -1 once it was dropped. */
+  at: number;
+}
+
+/** What a work sees: an attempt of a transaction, or one that has joined it. */
+export abstract class OpenTransaction extends Transaction {
+  readonly read: TransactionReads;
+  readonly write: TransactionWrites;
+  /** Those that have joined it, and are not done. */
+  private joining: Set<Promise<unknown>> | undefined;
+
+  constructor() {
+    super();
+    this.read = new Reads(this) as unknown as TransactionReads;
+    this.write = new Writes(this) as unknown as TransactionWrites;
+  }
+
+  /** Whether its work is still running. */
+  abstract readonly isOpen: boolean;
+
+  /** Whether what it has written is not to be committed. */
+  abstract readonly isDropped: boolean;
+
+  /** What it has joined. */
+  abstract readonly outer: OpenTransaction | undefined;
+
+  /** The connection that it holds, or will have to wait for. */
+  abstract readonly lease: Lease | undefined;
+
+  /** What `tx.read` has for each command. */
+  abstract sendRead(name: string, args: unknown[]): Promise<unknown>;
+
+  /** What `tx.write` has for each command. */
+  abstract enqueue(name: string, args: unknown[], owner: OpenTransaction): unknown;
+
+  /** The commands to be committed that belong to `part`, or to what has joined that. */
+  abstract commandsOf(part: OpenTransaction): readonly OwnedCommand[];
+
+  abstract watchAll(keys: readonly string[]): Promise<void>;
+
+  /** Receives what EXEC answered; null where that was lost. */
+  abstract onCommitted(listener: (replies: readonly unknown[] | null) => void): void;
+
+  abstract needReplies(): void;
+
+  abstract needValidReads(): void;
+
+  override watch(...keys: string[]): Promise<void> {
+    return handled(this.watchAll(keys));
+  }
+
+  /** Whether it is `transaction`, or has joined it. */
+  isPartOf(transaction: OpenTransaction): boolean {
+    return this === transaction || (this.outer?.isPartOf(transaction) ?? false);
+  }
+
+  /** Waits for what joins it; {@link joined} does as well. */
+  async track<T>(joining: Promise<T>): Promise<T> {
+    this.joining ??= new Set();
+    this.joining.add(joining);
+    try {
+      return await joining;
+    } finally {
+      this.joining.delete(joining);
+    }
+  }
+
+  /** Whether something that joined it is not done. */
+  get isJoining(): boolean {
+    return this.joining !== undefined && this.joining.size > 0;
+  }
+
+  /** Resolves once everything that joined it is done: what a work did not wait for is a part of it all the same. */
+  async joined(): Promise<void> {
+    while (this.isJoining) await Promise.allSettled(this.joining!);
+  }
+}
+
+/** A class with one method for each command; its methods are made once, not for each attempt. */
+function commandsClass(
+  names: readonly string[],
+  call: (transaction: OpenTransaction, name: string, args: unknown[]) => unknown,
+): new (transaction: OpenTransaction) => object {
+  class Commands {
+    constructor(readonly transaction: OpenTransaction) {}
+  }
+  for (const name of names) {
+    Object.defineProperty(Commands.prototype, name, {
+      value(this: Commands, ...args: unknown[]) {
+        return call(this.transaction, name, args);
+      },
+    });
+  }
+  return Commands;
+}
+
+const Reads = commandsClass(
+  READ_COMMANDS.flatMap((name) => [name, `${name}Buffer`]),
+  (transaction, name, args) => transaction.sendRead(name, args),
+);
+const Writes = commandsClass(WRITE_COMMANDS, (transaction, name, args) =>
+  transaction.enqueue(name, args, transaction),
+);

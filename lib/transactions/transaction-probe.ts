@@ -1,0 +1,71 @@
+import type { Redis } from 'ioredis';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ConfigurationError } from '../atomic-redis.errors.js';
+import { isConnectionLoss, isTransientRefusal } from '../redis/reply-errors.js';
+import type { Fitness } from './transaction-server.js';
+
+/** Times to live of the key that is to expire, in milliseconds: a longer one where WATCH was not answered while it lived. */
+const TTLS_MS = [20, 100, 500, 2_500];
+
+/** How much longer than its time to live a key is waited for, in milliseconds. */
+const MARGIN_MS = 20;
+
+/**
+ * Finds out whether a server does what transactions rest on: it does WATCH, MULTI, EXEC and DISCARD for this user, and an EXEC fails when a watched
+ * key has expired. The last is what keeps an EXEC that arrives late from taking effect.
+ *
+ * @param client of its own: it is not fit for anything else afterwards
+ * @param key that nobody else uses
+ */
+export async function probeTransactions(client: Redis, address: string, key: string): Promise<Fitness> {
+  try {
+    return await probe(client, address, key);
+  } finally {
+    // Expired, it may still be there until Redis comes to it.
+    await answers(client, ['DEL', key]);
+  }
+}
+
+async function probe(client: Redis, address: string, key: string): Promise<Fitness> {
+  for (const ttlMs of TTLS_MS) {
+    const sentAt = performance.now();
+    const [set, watch] = await answers(client, ['SET', key, '', 'PX', String(ttlMs)], ['WATCH', key]);
+    const isInTime = performance.now() - sentAt < ttlMs - 2;
+    if (watch instanceof Error) return refused(address, 'WATCH', watch);
+    if (set instanceof Error) return { kind: 'unknown', error: set };
+    await sleep(ttlMs + MARGIN_MS);
+    const [multi, exec] = await answers(client, ['MULTI'], ['EXEC']);
+    if (multi instanceof Error) return refused(address, 'MULTI', multi);
+    if (exec instanceof Error) return refused(address, 'EXEC', exec);
+    if (exec !== null) {
+      if (!isInTime) continue;
+      const error = new ConfigurationError(
+        `Redis at ${address} commits a transaction although a key that it watches has expired, so an EXEC could take effect after its deadline. Transactions cannot be run there`,
+      );
+      return { kind: 'unfit', error };
+    }
+    const [again, discard] = await answers(client, ['MULTI'], ['DISCARD']);
+    if (again instanceof Error) return refused(address, 'MULTI', again);
+    return discard instanceof Error ? refused(address, 'DISCARD', discard) : { kind: 'fit' };
+  }
+  return { kind: 'unknown', error: new Error('WATCH was answered too late') };
+}
+
+function refused(address: string, command: string, error: Error): Fitness {
+  if (isConnectionLoss(error) || isTransientRefusal(error)) return { kind: 'unknown', error };
+  return { kind: 'unfit', error: commandRefused(address, command, error) };
+}
+
+/** Transactions cannot be run where one of their commands is not there. */
+export const commandRefused = (address: string, command: string, cause: Error): ConfigurationError =>
+  new ConfigurationError(
+    `Redis at ${address} refuses ${command}, so transactions cannot be run there: ${cause.message}. docs/servers.md has the rights that they need`,
+    { cause },
+  );
+
+/** What each was answered, an Error in the place of one that was refused. They leave in one write. */
+function answers(client: Redis, ...commands: (readonly [string, ...string[]])[]): Promise<unknown[]> {
+  return Promise.all(
+    commands.map(([name, ...args]) => client.call(name, args).catch((error: Error) => error)),
+  );
+}

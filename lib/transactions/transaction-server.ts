@@ -1,0 +1,72 @@
+import { RoundTrips } from './round-trips.js';
+
+/** How often a server that refused transactions is looked at again, in milliseconds. */
+const LOOK_AGAIN_MS = 1_000;
+
+/** What a server is like for transactions. */
+export type Fitness =
+  | { readonly kind: 'fit' }
+  /** It does not do what transactions rest on. */
+  | { readonly kind: 'unfit'; readonly error: Error }
+  /** It could not be found out: Redis refused what is needed for that, or was not reached. */
+  | { readonly kind: 'unknown'; readonly error: Error };
+
+/** What is known of a server that transactions run at. */
+export class TransactionServer {
+  readonly roundTrips = new RoundTrips();
+  private known: Fitness | undefined;
+  private looking: Promise<Fitness> | undefined;
+  private lookedAt = -Infinity;
+
+  constructor(
+    private readonly look: (slot: number) => Promise<Fitness>,
+    /** One that it has, on a Cluster. */
+    public slot: number,
+  ) {}
+
+  /** What it is like, looked at where that is not known. */
+  async fitness(): Promise<Fitness> {
+    const { known } = this;
+    return known && known.kind !== 'unknown' ? known : await this.lookNow();
+  }
+
+  /**
+   * Why transactions cannot be run there: nothing is to be sent. It is looked at again now and then, since rights may be given back.
+   */
+  get refusal(): Error | undefined {
+    const { known } = this;
+    if (known?.kind !== 'unfit') return undefined;
+    if (performance.now() - this.lookedAt >= LOOK_AGAIN_MS) void this.lookNow();
+    return known.error;
+  }
+
+  /** Why nothing may be committed there yet. */
+  get unverified(): Error | undefined {
+    return this.known?.kind === 'unknown' ? this.known.error : undefined;
+  }
+
+  /** It refused what it had been found fit for. */
+  suspect(error: Error): void {
+    this.known = { kind: 'unfit', error };
+  }
+
+  private lookNow(): Promise<Fitness> {
+    this.lookedAt = performance.now();
+    this.looking ??= this.lookOnce();
+    return this.looking;
+  }
+
+  /** Never rejects. */
+  private async lookOnce(): Promise<Fitness> {
+    let found: Fitness;
+    try {
+      found = await this.look(this.slot);
+    } catch (error) {
+      found = { kind: 'unknown', error: error as Error };
+    }
+    this.looking = undefined;
+    // What is not known now does not make better what was known to be bad.
+    if (found.kind !== 'unknown' || this.known?.kind !== 'unfit') this.known = found;
+    return this.known ?? found;
+  }
+}

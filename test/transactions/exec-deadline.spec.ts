@@ -1,0 +1,295 @@
+import { Test, type TestingModule } from '@nestjs/testing';
+import {
+  AtomicRedisModule,
+  OutcomeUnknownError,
+  TransactionConflictError,
+  TransactionService,
+  TransactionTimeoutError,
+  type Transaction,
+  type TransactionOptions,
+} from 'nestjs-atomic-redis';
+import { startFaultProxy, type FaultProxy, type RedisCommand } from 'nestjs-atomic-redis/testing';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { holdRequest } from '../support/hold-request.js';
+import { useRedis } from '../support/redis.js';
+
+const on = (name: string) => ({ match: (command: RedisCommand) => command.name === name });
+
+/** Holds the event loop, so that no timer and no answer comes through. */
+const blockUntil = (at: number): void => {
+  while (performance.now() < at);
+};
+
+describe('the deadline of an EXEC', () => {
+  const redis = useRedis({ args: ['--enable-debug-command', 'yes'] });
+  let proxy: FaultProxy;
+  let app: TestingModule;
+  let transactions: TransactionService;
+
+  beforeEach(async () => {
+    proxy = await startFaultProxy({ target: redis.server });
+    app = await Test.createTestingModule({
+      imports: [
+        AtomicRedisModule.forRoot({
+          connection: proxy.url,
+          shutdownTimeoutMs: 1_000,
+          transactions: { maxConnections: 64 },
+        }),
+      ],
+    }).compile();
+    app.useLogger(false);
+    await app.init();
+    transactions = app.get(TransactionService);
+    await redis.client.set('k', 0);
+    // Opens a connection.
+    await transactions.run(['other'], (tx) => void tx.write.incr('other'));
+  });
+
+  afterEach(async () => {
+    redis.server.resume();
+    await redis.client.config('SET', 'maxmemory', '0');
+    proxy.reset();
+    await app.close();
+    await proxy.stop();
+  });
+
+  const increment = async (tx: Transaction): Promise<number> => {
+    const next = Number(await tx.read.get('k')) + 1;
+    tx.write.set('k', next);
+    return next;
+  };
+  const run = (options?: TransactionOptions): Promise<number> => transactions.run(['k'], increment, options);
+  const failureOf = (running: Promise<unknown>): Promise<unknown> =>
+    running.then(
+      (value) => ({ value }),
+      (error: unknown) => error,
+    );
+
+  describe('that Redis gets after the caller was told', () => {
+    // What stood between the client and Redis, or in it, ends only after that.
+    const ways: [string, (meanwhile: () => Promise<unknown>) => Promise<unknown>][] = [
+      ['an interrupted network', (meanwhile) => holdRequest(proxy, on('EXEC'), meanwhile)],
+      [
+        'a server that was stopped',
+        (meanwhile) =>
+          holdRequest(proxy, on('EXEC'), async () => {
+            redis.server.pause();
+            proxy.resume();
+            await meanwhile();
+            redis.server.resume();
+          }),
+      ],
+      [
+        'a server that slept',
+        (meanwhile) =>
+          holdRequest(proxy, on('EXEC'), async () => {
+            const sleeping = redis.client.debug('SLEEP', 3);
+            proxy.resume();
+            await Promise.all([sleeping, meanwhile()]);
+          }),
+      ],
+    ];
+
+    it.each(ways)(
+      '[TX-16] takes no effect behind %s, and the outcome is told as unknown',
+      async (_, hold) => {
+        let failure: unknown;
+        const running = failureOf(run({ timeoutMs: 1_500 }));
+        await hold(async () => void (failure = await running));
+        expect(failure).toBeInstanceOf(OutcomeUnknownError);
+        expect(await redis.client.get('k')).toBe('0');
+        // What is behind it on the way has come as well.
+        await expect(run()).resolves.toBe(1);
+        expect(await redis.client.get('k')).toBe('1');
+      },
+    );
+
+    it.each(ways)('[TX-16] takes no effect behind %s, for a group', async (_, hold) => {
+      const failures: unknown[] = [];
+      const running = Promise.all(
+        [1, 2, 3, 4].map(async (i) => (failures[i] = await failureOf(run({ timeoutMs: 2_000 })))),
+      );
+      await hold(() => running);
+      const told = failures.filter((one) => one instanceof OutcomeUnknownError).length;
+      expect(told).toBeGreaterThan(0);
+      expect(failures.filter((one) => typeof (one as { value?: number }).value === 'number')).toEqual([]);
+      expect(await redis.client.get('k')).toBe('0');
+    });
+
+    it('[TX-16] takes no effect for one that had less time than the one that it waited for', async () => {
+      let begun = (): void => undefined;
+      const hasBegun = new Promise<void>((resolve) => (begun = resolve));
+      const patient = transactions.run(
+        ['k'],
+        async (tx) => {
+          const value = Number(await tx.read.get('k'));
+          begun();
+          await sleep(10);
+          tx.write.set('k', value + 1);
+        },
+        { timeoutMs: 60_000 },
+      );
+      await hasBegun;
+      // Waits for its turn when the other one's EXEC is written.
+      const hurried = failureOf(
+        transactions.run(['k'], (tx) => void tx.write.rpush('hurried', 1), { timeoutMs: 1_500 }),
+      );
+      let failure: unknown;
+      await holdRequest(proxy, on('EXEC'), async () => (failure = await hurried));
+      await patient;
+      expect(failure).toBeInstanceOf(Error);
+      expect(await redis.client.exists('hurried')).toBe(0);
+    });
+
+    it('[TX-16] takes no effect with the time-out that they have by default', async () => {
+      let failure: unknown;
+      const running = failureOf(run());
+      await holdRequest(proxy, on('EXEC'), async () => {
+        redis.server.pause();
+        proxy.resume();
+        failure = await running;
+        redis.server.resume();
+      });
+      expect(failure).toBeInstanceOf(OutcomeUnknownError);
+      expect(await redis.client.get('k')).toBe('0');
+    }, 30_000);
+  });
+
+  it('[TX-16] is known to Redis for each transaction of a connection, whatever the one before had', async () => {
+    const one = new TransactionConflictError([], 0, 0);
+    for (const timeoutMs of [60_000, 1_000, 30_000, 1_500]) {
+      const left: number[] = [];
+      const startedAt = performance.now();
+      const running = transactions.run(
+        ['k'],
+        async (tx) => {
+          await tx.read.get('k');
+          const keys = await redis.client.keys('atomic:transaction-deadline:*');
+          left.push(...(await Promise.all(keys.map((key) => redis.client.pttl(key)))));
+          const elapsedMs = performance.now() - startedAt;
+          // Others stay until they expire.
+          expect(left.some((ms) => ms > 0 && ms <= timeoutMs - elapsedMs)).toBe(true);
+          throw one;
+        },
+        { timeoutMs },
+      );
+      await expect(running).rejects.toBe(one);
+      expect(Math.min(...left)).toBeLessThan(timeoutMs);
+    }
+  });
+
+  it('[TX-16] keeps a work that holds the event loop past it from being applied', async () => {
+    const failure = await failureOf(
+      transactions.run(
+        ['k'],
+        async (tx) => {
+          await increment(tx);
+          blockUntil(performance.now() + 600);
+        },
+        { timeoutMs: 500 },
+      ),
+    );
+    expect(failure).toBeInstanceOf(TransactionTimeoutError);
+    expect(await redis.client.get('k')).toBe('0');
+  });
+
+  it('[TX-16] is taken when the attempt is written: a work that holds the event loop first runs once', async () => {
+    const attempts: number[] = [];
+    await transactions.run(
+      ['k'],
+      async (tx) => {
+        attempts.push(tx.attempt);
+        blockUntil(performance.now() + 300);
+        await increment(tx);
+      },
+      { timeoutMs: 60_000, maxAttempts: 1 },
+    );
+    expect(attempts).toEqual([1]);
+    expect(await redis.client.get('k')).toBe('1');
+  });
+
+  it('[TX-16] leaves no outcome unknown, and none misreported, of works that end close to it', async () => {
+    const timeoutMs = 1_000;
+    // Around the deadline, and around the last moment at which an EXEC is written.
+    const ends = [timeoutMs, timeoutMs - 50].flatMap((ms) => [ms - 2, ms - 1, ms, ms + 1, ms + 2]);
+    const told: Record<string, number> = {};
+    const wrong: string[] = [];
+    const one = async (i: number): Promise<void> => {
+      const key = `close:${i}`;
+      const endAt = performance.now() + ends[i % ends.length]!;
+      const failure = await failureOf(
+        transactions.run(
+          [key],
+          async (tx) => {
+            await tx.read.get(key);
+            await sleep(endAt - performance.now() - 4);
+            while (performance.now() < endAt) await new Promise((resolve) => setImmediate(resolve));
+            tx.write.set(key, 1);
+          },
+          { timeoutMs },
+        ),
+      );
+      const name = failure instanceof Error ? failure.constructor.name : 'applied';
+      told[name] = (told[name] ?? 0) + 1;
+      if (!['applied', TransactionTimeoutError.name].includes(name)) wrong.push(String(failure));
+      if ((await redis.client.exists(key)) !== (name === 'applied' ? 1 : 0)) wrong.push(`${key}: ${name}`);
+    };
+    for (let round = 0; round < 5; round++)
+      await Promise.all(Array.from({ length: 40 }, (_, i) => one(round * 40 + i)));
+    expect(wrong).toEqual([]);
+    expect(told[TransactionTimeoutError.name]).toBeGreaterThan(0);
+  }, 30_000);
+
+  it('[TX-16] starts an attempt anew, and does not count it, when WATCH was answered too late for it', async () => {
+    const late = proxy.delay({ ...on('WATCH'), replyMs: 600 });
+    const attempts: number[] = [];
+    await transactions.run(
+      ['k'],
+      async (tx) => {
+        attempts.push(tx.attempt);
+        await increment(tx);
+      },
+      // Shorter than the one before, whose key it could use otherwise.
+      { timeoutMs: 8_000, maxAttempts: 1 },
+    );
+    expect(late.count).toBe(1);
+    expect(attempts).toEqual([1, 2]);
+    expect(await redis.client.get('k')).toBe('1');
+  });
+
+  it('[TX-16] never commits where its key had expired before it was watched', async () => {
+    // Redis sets the key, and gets the WATCH once it has expired: it would never abort the EXEC.
+    proxy.delay({ ...on('WATCH'), requestMs: 1_500 });
+    const failure = await failureOf(run({ timeoutMs: 1_000 }));
+    expect(failure).toMatchObject({ outcome: 'not-applied' });
+    expect(await redis.client.get('k')).toBe('0');
+  });
+
+  it('[TX-16] refuses nothing because of an answer that was slow once', async () => {
+    proxy.delay({ ...on('WATCH'), replyMs: 1_500 });
+    await run({ timeoutMs: 20_000 });
+    // Three times that is more than half of what this one has.
+    await expect(run({ timeoutMs: 5_000 })).resolves.toBe(2);
+  });
+
+  it('[TX-16] fails at once where an attempt could not be answered in time, and nothing is sent', async () => {
+    let ran = false;
+    const running = transactions.run(['k'], () => (ran = true), { timeoutMs: 60 });
+    await expect(running).rejects.toThrow(TransactionTimeoutError);
+    expect(ran).toBe(false);
+  });
+
+  it('[TX-16] lets transactions read where memory is full, and refuses only what is to be committed', async () => {
+    // Not a key of the library's own can be set.
+    await redis.client.config('SET', 'maxmemory', '1');
+    for (const timeoutMs of [5_000, 50_000])
+      await expect(transactions.run(['k'], (tx) => tx.read.get('k'), { timeoutMs })).resolves.toBe('0');
+    await expect(run({ timeoutMs: 5_000 })).rejects.toMatchObject({
+      reply: 'OOM',
+      outcome: 'not-applied',
+      retryable: true,
+    });
+    await redis.client.config('SET', 'maxmemory', '0');
+    await expect(run()).resolves.toBe(1);
+  });
+});

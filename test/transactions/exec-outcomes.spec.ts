@@ -1,0 +1,180 @@
+import { Test, type TestingModule } from '@nestjs/testing';
+import { Redis } from 'ioredis';
+import {
+  AtomicRedisModule,
+  OutcomeUnknownError,
+  PartialCommitError,
+  RedisReplyError,
+  TransactionService,
+} from 'nestjs-atomic-redis';
+import { startFaultProxy, type FaultProxy, type RedisCommand } from 'nestjs-atomic-redis/testing';
+import { Deadline } from '../../lib/redis/deadline.js';
+import { RedisConnection } from '../../lib/redis/redis-connection.js';
+import { ScriptRunner } from '../../lib/redis/script-runner.js';
+import { CommitMarker } from '../../lib/transactions/commit-marker.js';
+import { Committer, type CommitResult } from '../../lib/transactions/commit.js';
+import { DeadlineKey, lifetimeOf } from '../../lib/transactions/deadline-key.js';
+import { resolveScript } from '../../lib/transactions/resolve.script.js';
+import { TransactionConnection } from '../../lib/transactions/transaction-connection.js';
+import { TransactionServer } from '../../lib/transactions/transaction-server.js';
+import { holdRequest } from '../support/hold-request.js';
+import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
+
+const on = (name: string) => ({ match: (command: RedisCommand) => command.name === name });
+const onResolve = {
+  match: ({ name, args }: RedisCommand) => name === 'EVALSHA' && args[0]?.toString() === resolveScript.sha,
+};
+
+/** The table in docs/connection-loss.md, row by row. */
+describe('what is seen of an EXEC, and what it means', () => {
+  const redis = useRedis();
+  let proxy: FaultProxy;
+  let app: TestingModule;
+  let transactions: TransactionService;
+
+  beforeEach(async () => {
+    await redis.client.acl('SETUSER', 'app', 'on', '>secret', '+@all', '~*', '&*');
+    proxy = await startFaultProxy({ target: redis.server });
+    app = await Test.createTestingModule({
+      imports: [
+        AtomicRedisModule.forRoot({
+          connection: `redis://app:secret@127.0.0.1:${proxy.port}`,
+          shutdownTimeoutMs: 1_000,
+        }),
+      ],
+    }).compile();
+    app.useLogger(false);
+    await app.init();
+    transactions = app.get(TransactionService);
+    await redis.client.set('k', 0);
+    await transactions.run(['other'], (tx) => void tx.write.incr('other'));
+  });
+
+  afterEach(async () => {
+    proxy.reset();
+    await app.close();
+    await proxy.stop();
+  });
+
+  const attempts: number[] = [];
+  const increment = (timeoutMs = 10_000, before: () => Promise<unknown> = async () => {}): Promise<void> => {
+    attempts.length = 0;
+    return transactions.run(
+      ['k'],
+      async (tx) => {
+        attempts.push(tx.attempt);
+        const value = Number(await tx.read.get('k'));
+        if (attempts.length === 1) await before();
+        tx.write.set('k', value + 1);
+      },
+      { timeoutMs, maxAttempts: 1 },
+    );
+  };
+  const value = (): Promise<string | null> => redis.client.get('k');
+
+  /** An EXEC behind a WATCH of a deadline key with that time to live, once `meanwhile` is over. */
+  const exec = async (ttlMs: number, meanwhile: (key: string) => Promise<unknown>): Promise<CommitResult> => {
+    const connection = app.get(RedisConnection);
+    const committer = new Committer(connection, new ScriptRunner(connection));
+    const client = new Redis(redis.server.url);
+    const server = new TransactionServer(() => Promise.resolve({ kind: 'fit' }), 0);
+    const deadlineKey = new DeadlineKey(connection.keys);
+    const lent = new TransactionConnection(client, new CommitMarker(connection.keys), deadlineKey, server);
+    const key = deadlineKey.keyIn(0);
+    const deadline = Deadline.in(30_000);
+    try {
+      const sentAt = performance.now();
+      await client.set(key, '', 'PX', ttlMs);
+      await client.watch('k', key);
+      const lifetime = lifetimeOf(sentAt, performance.now(), ttlMs);
+      await meanwhile(key);
+      const queued = [{ name: 'incr', args: ['k'] }];
+      const sent = committer.send(lent, { slot: 0, timeoutMs: 10_000 }, queued, lifetime, false);
+      return await committer.outcomeOf(sent, { queued, from: 0, deadline, durability: undefined });
+    } finally {
+      client.disconnect();
+    }
+  };
+
+  it('[TX-16] refused, and the deadline key had expired: not applied, and no conflict', async () => {
+    const result = await exec(100, (key) =>
+      waitFor('the end of the key', async () => (await redis.client.exists(key)) === 0),
+    );
+    expect(result).toEqual({ kind: 'too-late' });
+    expect(await value()).toBe('0');
+  });
+
+  it('[TX-16] refused, and the deadline key was alive: a conflict', async () => {
+    expect(await exec(60_000, () => redis.client.set('k', 0))).toEqual({ kind: 'conflict' });
+    expect(await value()).toBe('0');
+    expect(await exec(60_000, async () => {})).toMatchObject({ kind: 'applied', replies: [1] });
+  });
+
+  it('[TX-16] lost, and the marker holds this attempt: applied', async () => {
+    const lost = proxy.loseReplies(on('EXEC'));
+    await increment();
+    expect([lost.count, attempts, await value()]).toEqual([1, [1], '1']);
+  });
+
+  it('[TX-16] lost, and the marker holds something else: not applied, and never will be', async () => {
+    const late = proxy.deliverLate(500, on('EXEC'));
+    await increment();
+    await late.delivered;
+    await redis.client.ping();
+    expect([attempts, await value()]).toEqual([[1, 2], '1']);
+  });
+
+  it.each([
+    ['is gone', (keys: string[]) => redis.client.del(...keys)],
+    ['was found gone', (keys: string[]) => Promise.all(keys.map((key) => redis.client.set(key, 'lost')))],
+  ])('[TX-16] lost, and the marker %s: unknown', async (_, change) => {
+    proxy.deliverLate(300, on('EXEC'));
+    const changed = holdRequest(proxy, onResolve, async () =>
+      change(await redis.client.keys('atomic:transaction:*')),
+    );
+    await expect(increment()).rejects.toThrow(OutcomeUnknownError);
+    await changed;
+    expect(attempts).toEqual([1]);
+  });
+
+  it('[TX-16] lost, and Redis out of reach until the deadline: unknown, and nothing takes effect later', async () => {
+    let failure: unknown;
+    const running = increment(1_500).catch((error: unknown) => (failure = error));
+    await holdRequest(proxy, on('EXEC'), async () => {
+      redis.server.pause();
+      proxy.resume();
+      await running;
+      redis.server.resume();
+    });
+    expect(failure).toBeInstanceOf(OutcomeUnknownError);
+    expect(failure).toMatchObject({ outcome: 'unknown', retryable: false });
+    // What stood before it on the way is done before this.
+    await transactions.run(['other'], (tx) => void tx.write.incr('other'));
+    expect([attempts, await value()]).toEqual([[1], '0']);
+  });
+
+  const revoke = (command: string) => (): Promise<unknown> =>
+    redis.client.acl('SETUSER', 'app', `-${command}`);
+
+  it('[TX-17] MULTI was refused, and the commands behind it were done: applied in part', async () => {
+    const running = increment(10_000, revoke('multi'));
+    await expect(running).rejects.toThrow(PartialCommitError);
+    await expect(running).rejects.toMatchObject({ replies: ['OK'], outcome: 'applied', retryable: false });
+    expect([attempts, await value()]).toEqual([[1], '1']);
+  });
+
+  it('[TX-17] MULTI was refused, and what became of the rest is lost: unknown', async () => {
+    // The answer to MULTI arrives, and no other.
+    proxy.loseReplies({ match: ({ name, args }) => name === 'SET' && args[0]?.toString() === 'k' });
+    await expect(increment(10_000, revoke('multi'))).rejects.toThrow(OutcomeUnknownError);
+    expect([attempts, await value()]).toEqual([[1], '1']);
+  });
+
+  it('[TX-17] refused as a command: not applied', async () => {
+    const running = increment(10_000, revoke('exec'));
+    await expect(running).rejects.toThrow(RedisReplyError);
+    await expect(running).rejects.toMatchObject({ outcome: 'not-applied', retryable: false });
+    expect([attempts, await value()]).toEqual([[1], '0']);
+  });
+});

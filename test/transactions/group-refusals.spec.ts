@@ -1,0 +1,183 @@
+import { Test, type TestingModule } from '@nestjs/testing';
+import { Redis } from 'ioredis';
+import { AtomicRedisError, AtomicRedisModule, TransactionService } from 'nestjs-atomic-redis';
+import { mkdir, rmdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
+
+/** As many as wait while one has its turn share its EXEC. */
+const TOGETHER = 4;
+
+describe('a refusal of Redis, to transactions that share an EXEC', () => {
+  const redis = useRedis();
+  let app: TestingModule;
+  let transactions: TransactionService;
+
+  beforeAll(async () => {
+    await redis.client.acl('SETUSER', 'app', 'on', '>secret', '+@all', '~*', '&*');
+    const { host, port } = redis.server;
+    app = await Test.createTestingModule({
+      imports: [AtomicRedisModule.forRoot({ connection: `redis://app:secret@${host}:${port}` })],
+    }).compile();
+    app.useLogger(false);
+    await app.init();
+    transactions = app.get(TransactionService);
+  });
+
+  afterAll(() => app.close());
+
+  const config = (name: string, value: string) => (): Promise<unknown> =>
+    redis.client.config('SET', name, value);
+  const acl = (rule: string) => (): Promise<unknown> => redis.client.acl('SETUSER', 'app', rule);
+
+  interface Refusal {
+    readonly begin: () => Promise<unknown>;
+    readonly end: () => Promise<unknown>;
+    /** How long it lasts, in milliseconds, where it is to pass. */
+    readonly passesAfterMs?: number;
+    readonly write?: string;
+  }
+
+  const isBusy = (): Promise<boolean> =>
+    redis.client.get('k').then(
+      () => false,
+      () => true,
+    );
+  const busy = async (): Promise<void> => {
+    await redis.client.config('SET', 'busy-reply-threshold', '1');
+    const other = new Redis(redis.server.url);
+    other
+      .eval('while true do end', 0)
+      .catch(() => undefined)
+      .finally(() => other.disconnect());
+    await waitFor('the server to be busy', isBusy);
+  };
+  const killScript = async (): Promise<void> => {
+    await redis.client.script('KILL');
+    await waitFor('the script to end', async () => !(await isBusy()));
+  };
+  const dump = (): string => join(redis.server.directory, 'dump.rdb');
+  const misconf = async (): Promise<void> => {
+    // The file that is written cannot take the place of a directory.
+    await mkdir(dump());
+    await redis.client.config('SET', 'save', '100000 1000000');
+    await redis.client.bgsave();
+    await waitFor('the save to fail', async () =>
+      (await redis.client.info('persistence')).includes('rdb_last_bgsave_status:err'),
+    );
+  };
+
+  const refusals: Record<string, Refusal> = {
+    OOM: { begin: config('maxmemory', '1'), end: config('maxmemory', '0') },
+    NOPERM: { begin: acl('-set'), end: acl('+set') },
+    READONLY: {
+      begin: () => redis.client.replicaof('127.0.0.1', 1),
+      end: () => redis.client.replicaof('NO', 'ONE'),
+    },
+    'READONLY that passes': {
+      begin: () => redis.client.replicaof('127.0.0.1', 1),
+      end: () => redis.client.replicaof('NO', 'ONE'),
+      passesAfterMs: 200,
+    },
+    NOREPLICAS: { begin: config('min-replicas-to-write', '1'), end: config('min-replicas-to-write', '0') },
+    'NOREPLICAS that passes': {
+      begin: config('min-replicas-to-write', '1'),
+      end: config('min-replicas-to-write', '0'),
+      passesAfterMs: 200,
+    },
+    BUSY: { begin: busy, end: killScript },
+    'BUSY that passes': { begin: busy, end: killScript, passesAfterMs: 200 },
+    MISCONF: {
+      begin: misconf,
+      end: async () => {
+        await rmdir(dump());
+        await redis.client.config('SET', 'save', '');
+      },
+    },
+  };
+
+  const told = (result: PromiseSettledResult<unknown>): object => {
+    if (result.status === 'fulfilled') return { applied: true };
+    const { reason } = result as { reason: AtomicRedisError & { reply?: string } };
+    expect(reason).toBeInstanceOf(AtomicRedisError);
+    const { code, reply, outcome, retryable } = reason;
+    return { code, reply, outcome, retryable };
+  };
+
+  /** So many callers at once, of which the first has its turn when the refusal begins: what each was told. */
+  const tell = async (count: number, { begin, end, passesAfterMs }: Refusal): Promise<object[]> => {
+    await redis.client.set('k', 0);
+    await redis.client.del('list');
+    let begun: Promise<unknown> | undefined;
+    const pay = (i: number): Promise<unknown> =>
+      transactions.run(
+        ['k'],
+        async (tx) => {
+          const value = Number(await tx.read.get('k'));
+          await (begun ??= begin());
+          tx.write.set('k', value + 1);
+          tx.write.rpush('list', i);
+        },
+        { timeoutMs: passesAfterMs === undefined ? 1_500 : 20_000 },
+      );
+    const paying = Promise.allSettled(Array.from({ length: count }, (_, i) => pay(i)));
+    if (passesAfterMs !== undefined) {
+      await waitFor('the refusal', () => begun !== undefined);
+      await begun;
+      await new Promise((resolve) => setTimeout(resolve, passesAfterMs));
+      await end();
+    }
+    const results = (await paying).map(told);
+    if (passesAfterMs === undefined) await end();
+    const applied = results.filter((one) => 'applied' in one).length;
+    expect(Number(await redis.client.get('k'))).toBe(applied);
+    expect(await redis.client.llen('list')).toBe(applied);
+    return results;
+  };
+
+  /** Those that are waited for, until the time is over. */
+  const stays = new Set(['READONLY', 'NOREPLICAS', 'BUSY']);
+
+  it.each(Object.keys(refusals))('[TX-15] %s is told to each as it would be alone', async (name) => {
+    const [alone] = await tell(1, refusals[name]!);
+    const together = await tell(TOGETHER, refusals[name]!);
+    expect(together).toEqual(Array(TOGETHER).fill(alone));
+    if (name.endsWith('that passes')) expect(alone).toEqual({ applied: true });
+    else expect(alone).toMatchObject({ reply: stays.has(name) ? undefined : name, outcome: 'not-applied' });
+  });
+
+  it('[TX-15] NOPERM on the key of one is told to that one only', async () => {
+    await redis.client.acl('SETUSER', 'app', 'resetkeys', '~k', '~atomic:*');
+    await redis.client.set('k', 0);
+    const pay = (i: number): Promise<unknown> =>
+      transactions.run(['k'], async (tx) => {
+        const value = Number(await tx.read.get('k'));
+        if (i === 2) tx.write.set('forbidden', 1);
+        tx.write.set('k', value + 1);
+      });
+    const results = (await Promise.allSettled([0, 1, 2, 3].map(pay))).map(told);
+    await acl('allkeys')();
+    expect(results.map((one) => 'applied' in one)).toEqual([true, true, false, true]);
+    expect(results[2]).toMatchObject({ code: 'REDIS_REPLY', reply: 'NOPERM', outcome: 'not-applied' });
+    expect(await redis.client.mget('k', 'forbidden')).toEqual(['3', null]);
+  });
+
+  it('[TX-15] WRONGTYPE inside the EXEC is told to the one whose command it was', async () => {
+    await redis.client.set('k', 0);
+    await redis.client.rpush('list', 1);
+    const pay = (i: number): Promise<unknown> =>
+      transactions.run(['k'], async (tx) => {
+        const value = Number(await tx.read.get('k'));
+        tx.write.set('k', value + 1);
+        if (i === 1) tx.write.incr('list');
+      });
+    const results = (await Promise.allSettled([0, 1, 2].map(pay))).map(told);
+    expect(results).toEqual([
+      { applied: true },
+      { code: 'PARTIAL_COMMIT', reply: undefined, outcome: 'applied', retryable: false },
+      { applied: true },
+    ]);
+    expect(await redis.client.get('k')).toBe('3');
+  });
+});
