@@ -3,7 +3,7 @@ import type { DurabilityOptions } from '../redis/durability.js';
 import type { KeySpace } from '../redis/key-space.js';
 import { randomId } from '../redis/random-id.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
-import type { ScriptRunner } from '../redis/script-runner.js';
+import type { CallProgress, ScriptRunner } from '../redis/script-runner.js';
 import type { WorkInFlight } from '../redis/work-in-flight.js';
 import { applyScript, STALE } from './apply.script.js';
 import { argumentsOf, type CounterBatch } from './counter-batch.js';
@@ -79,7 +79,7 @@ export class CounterProducer {
       isCluster ? number : 0,
       this.options.maxBatchSize,
       how.durability,
-      (batch) => this.send(state, batch),
+      (batch, progress) => this.send(state, batch, progress),
       () => {
         if (this.lanes.size > KEPT_LANES) this.lanes.delete(number);
         this.inFlight.leave();
@@ -87,7 +87,7 @@ export class CounterProducer {
     );
   }
 
-  private async send(state: string, batch: CounterBatch): Promise<BatchAnswer> {
+  private async send(state: string, batch: CounterBatch, progress: CallProgress): Promise<BatchAnswer> {
     const { marker, durability } = this.how;
     const { keys } = this.connection;
     // Numbered when its turn has come, so that the batches of each lane have growing numbers.
@@ -104,7 +104,7 @@ export class CounterProducer {
           operations: argumentsOf(batch, `${this.id}.${sequence}`, this.options.undoWindowMs),
         },
         batch.deadline,
-        { resend: marker, durability },
+        { resend: marker, durability, progress },
       );
     } catch (error) {
       if (!(error instanceof NotReplicatedError)) throw error;

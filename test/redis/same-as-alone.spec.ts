@@ -1,0 +1,413 @@
+import { mkdir, rm } from 'node:fs/promises';
+import { Test, type TestingModule } from '@nestjs/testing';
+import { Redis } from 'ioredis';
+import { AtomicRedis, AtomicRedisModule, AtomicRedisError, defineScript } from 'nestjs-atomic-redis';
+import { countCommands } from '../support/command-stats.js';
+import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
+
+const append = defineScript({
+  name: 'test.append',
+  keys: ['list'],
+  args: ['value'],
+  lua: `return redis.call('RPUSH', KEYS[1], ARGV[1])`,
+  reply: Number,
+});
+
+interface Operation {
+  /** Made before each round, while Redis refuses nothing. Its result is given to the call. */
+  readonly before?: (redis: AtomicRedis, key: string) => Promise<unknown>;
+  readonly call: (redis: AtomicRedis, key: string, options: Options, prepared: never) => Promise<unknown>;
+  /** Its keys are the library's own. */
+  readonly ownKeys?: boolean;
+}
+
+interface Options {
+  readonly timeoutMs: number;
+}
+
+const stock = ({ counters }: AtomicRedis, key: string) => counters.add(key, 9);
+const held = async (redis: AtomicRedis, key: string): Promise<string> => {
+  await stock(redis, key);
+  return (await redis.reservations.hold(key, 1, { ttlMs: 60_000 })).id;
+};
+const valued = ({ values }: AtomicRedis, key: string) => values.getAndSet(key, 'old');
+const delivered = async ({ queues }: AtomicRedis, key: string) => {
+  await queues.get(key).push('job');
+  return (await queues.get(key).take())!;
+};
+
+/** Every operation that is one or several scripts. */
+const OPERATIONS: Readonly<Record<string, Operation>> = {
+  'values.compareAndSet': {
+    before: valued,
+    call: ({ values }, key, options) => values.compareAndSet(key, 'old', 'new', options),
+  },
+  'values.compareAndDelete': {
+    before: valued,
+    call: ({ values }, key, options) => values.compareAndDelete(key, 'old', options),
+  },
+  'values.compareAndSetField': {
+    call: ({ values }, key, options) => values.compareAndSetField(key, 'f', null, 'new', options),
+  },
+  'values.compareAndDeleteField': {
+    before: ({ values }, key) => values.compareAndSetField(key, 'f', null, 'old'),
+    call: ({ values }, key, options) => values.compareAndDeleteField(key, 'f', 'old', options),
+  },
+  'values.getAndSet': {
+    before: valued,
+    call: ({ values }, key, options) => values.getAndSet(key, 'new', options),
+  },
+  'values.getAndDelete': {
+    before: valued,
+    call: ({ values }, key, options) => values.getAndDelete(key, options),
+  },
+  'values.getAndExpire': {
+    before: valued,
+    call: ({ values }, key, options) => values.getAndExpire(key, { ttlMs: 60_000, ...options }),
+  },
+  'auditedHashes.set': {
+    call: ({ auditedHashes }, key, options) =>
+      auditedHashes.set(key, 'f', 'v', { log: `${key}:log`, ...options }),
+  },
+  'auditedHashes.history': {
+    before: ({ auditedHashes }, key) => auditedHashes.set(`${key}:hash`, 'f', 'v', { log: key }),
+    call: ({ auditedHashes }, key, options) => auditedHashes.history(key, options),
+  },
+  'counters.add': { call: ({ counters }, key, options) => counters.add(key, 1, options) },
+  'counters.undo': {
+    before: ({ counters }, key) => counters.addUndoable(key, 1, { timeoutMs: TIME_MS }),
+    call: (_, __, ___, { undo }: { undo: () => Promise<boolean> }) => undo(),
+  },
+  'counters.reset': { before: stock, call: ({ counters }, key, options) => counters.reset(key, options) },
+  'counters.addAll': {
+    call: ({ counters }, key, options) => counters.addAll([{ key, amount: 1 }], options),
+  },
+  'counters.get': { before: stock, call: ({ counters }, key, options) => counters.get(key, options) },
+  'reservations.hold': {
+    before: stock,
+    call: ({ reservations }, key, options) => reservations.hold(key, 1, { ttlMs: 60_000, ...options }),
+  },
+  'reservations.confirm': {
+    before: held,
+    call: ({ reservations }, _, options, id: string) => reservations.confirm(id, options),
+  },
+  'reservations.release': {
+    before: held,
+    call: ({ reservations }, _, options, id: string) => reservations.release(id, options),
+  },
+  'reservations.extend': {
+    before: held,
+    call: ({ reservations }, _, options, id: string) => reservations.extend(id, 90_000, options),
+  },
+  'reservations.list': {
+    before: held,
+    call: ({ reservations }, key, options) => reservations.list(key, options),
+  },
+  'transfers.transfer': {
+    before: stock,
+    call: ({ transfers }, key, options) =>
+      transfers.transfer({ from: key, to: `${key}:to`, amount: 1 }, options),
+  },
+  'transfers.acrossSlots': {
+    before: stock,
+    call: ({ transfers }, key, options) =>
+      transfers.acrossSlots({ from: key, to: `${key}:to`, amount: 1 }, options),
+  },
+  'transfers.pending': {
+    call: ({ transfers }, key, options) => transfers.pending({ from: key, ...options }),
+    ownKeys: true,
+  },
+  'lists.move': {
+    before: ({ scripts }, key) => scripts.run(append, { keys: { list: key }, args: { value: 'x' } }),
+    // Its time-out is that of the wait.
+    call: ({ lists }, key) => lists.move(key, `${key}:to`),
+  },
+  'scripts.run': {
+    call: ({ scripts }, key, options) =>
+      scripts.run(append, { keys: { list: key }, args: { value: 'x' } }, options),
+  },
+  'idempotency.run': {
+    call: ({ idempotency }, key, options) => idempotency.run(key, () => 'ran', options),
+    ownKeys: true,
+  },
+  'idempotency.inspect': {
+    call: ({ idempotency }, key) => idempotency.inspect(key),
+    ownKeys: true,
+  },
+  'queues.push': { call: ({ queues }, key, options) => queues.get(key).push('job', options), ownKeys: true },
+  'queues.ack': {
+    before: delivered,
+    call: (_, __, options, job: Awaited<ReturnType<typeof delivered>>) => job.ack(options),
+    ownKeys: true,
+  },
+  'queues.extend': {
+    before: delivered,
+    call: (_, __, options, job: Awaited<ReturnType<typeof delivered>>) => job.extend(options),
+    ownKeys: true,
+  },
+  'queues.counts': { call: ({ queues }, key, options) => queues.get(key).counts(options), ownKeys: true },
+};
+
+/** Of calls that are refused until their time is over. */
+const TIME_MS = 2_000;
+
+const USER = 'app';
+
+interface Answer {
+  readonly code: string;
+  readonly reply?: string;
+  readonly outcome: string;
+  readonly retryable: boolean;
+}
+
+/** What a caller can tell apart. */
+const answerOf = async (call: Promise<unknown>): Promise<Answer | 'done'> => {
+  try {
+    await call;
+    return 'done';
+  } catch (error) {
+    if (!(error instanceof AtomicRedisError)) throw error;
+    const { code, outcome, retryable, reply } = error as AtomicRedisError & { reply?: string };
+    return { code, outcome, retryable, ...(reply !== undefined && { reply }) };
+  }
+};
+
+describe('calls that share an EVALSHA', () => {
+  const redis = useRedis({ args: ['--save', '3600 1', '--enable-debug-command', 'yes'] });
+  /** One application for each operation, so that no operation waits in line for another. */
+  let modules: TestingModule[];
+  let applications: [name: string, operation: Operation, redis: AtomicRedis][];
+
+  beforeEach(async () => {
+    const keys = ['~ok:*', '~atomic:*'];
+    await redis.client.call('ACL', 'SETUSER', USER, 'reset', 'on', '>pw', '+@all', '&*', ...keys);
+    applications = [];
+    modules = [];
+    for (const [name, operation] of Object.entries(OPERATIONS)) {
+      const module = await Test.createTestingModule({
+        imports: [
+          AtomicRedisModule.forRoot({
+            connection: redis.server.url.replace('//', `//${USER}:pw@`),
+            idempotency: { timeoutMs: TIME_MS },
+            timeoutMs: TIME_MS,
+          }),
+        ],
+      }).compile();
+      module.useLogger(false);
+      await module.init();
+      modules.push(module);
+      applications.push([name, operation, module.get(AtomicRedis)]);
+    }
+  });
+
+  afterEach(async () => {
+    await Promise.all(modules.map((module) => module.close()));
+  });
+
+  const inTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+  /** Makes `many` calls of each operation at once, and tells what each came to. */
+  const round = async (
+    many: number,
+    timeoutMs: number,
+    refuse: () => Promise<unknown>,
+    keyOf = (_: number): string => 'ok',
+  ): Promise<Record<string, (Answer | 'done')[]>> => {
+    const prepared = new Map<string, unknown[]>();
+    const keys = (name: string): string[] =>
+      Array.from({ length: many }, (_, i) => `${keyOf(i)}:${name}:${many}:${i}`);
+    const toCall = applications.filter(([, { ownKeys }]) => !ownKeys || keyOf(1) === 'ok');
+    for (const [name, { before }, atomic] of toCall)
+      prepared.set(name, await Promise.all(keys(name).map((key) => before?.(atomic, key))));
+    await refuse();
+    const answers: Record<string, (Answer | 'done')[]> = {};
+    await Promise.all(
+      toCall.map(async ([name, { call }, atomic]) => {
+        await inTurn();
+        answers[name] = await Promise.all(
+          keys(name).map((key, i) =>
+            answerOf(call(atomic, key, { timeoutMs }, prepared.get(name)![i] as never)),
+          ),
+        );
+      }),
+    );
+    return answers;
+  };
+
+  const sameForAll = (
+    alone: Record<string, (Answer | 'done')[]>,
+    together: Record<string, (Answer | 'done')[]>,
+  ): void => {
+    const expected = Object.fromEntries(
+      Object.entries(alone).map(([name, [answer]]) => [name, [answer, answer, answer]]),
+    );
+    expect(together).toEqual(expected);
+  };
+
+  interface Refusing {
+    begin(): Promise<unknown>;
+    end(): Promise<unknown>;
+  }
+  const config = (name: string, refused: string, usual: string): Refusing => ({
+    begin: () => redis.client.config('SET', name, refused),
+    end: () => redis.client.config('SET', name, usual),
+  });
+  const admin = (): Redis => new Redis(redis.server.url);
+
+  const passing: Readonly<Record<string, () => Refusing>> = {
+    READONLY: () => ({
+      begin: () => redis.client.call('REPLICAOF', '127.0.0.1', '1'),
+      end: () => redis.client.call('REPLICAOF', 'NO', 'ONE'),
+    }),
+    NOREPLICAS: () => config('min-replicas-to-write', '9', '0'),
+    BUSY: () => {
+      const client = admin();
+      let script: Promise<unknown> | undefined;
+      return {
+        begin: async () => {
+          await redis.client.config('SET', 'busy-reply-threshold', '20');
+          script = client.eval('while true do end', 0).catch(() => undefined);
+          await waitFor('the server is busy', async () =>
+            redis.client.ping().then(
+              () => false,
+              () => true,
+            ),
+          );
+        },
+        end: async () => {
+          await redis.client.script('KILL');
+          await script;
+          client.disconnect();
+        },
+      };
+    },
+  };
+
+  it.each(Object.entries(passing))(
+    '[SC-7] refused for now with %s until their time is over, end as each does alone',
+    async (_, refusing) => {
+      const { begin, end } = refusing();
+      const alone = await round(1, TIME_MS, begin).finally(end);
+      const again = refusing();
+      const together = await round(3, TIME_MS, () => again.begin()).finally(() => again.end());
+      sameForAll(alone, together);
+      const changes = Object.values(alone)
+        .flat()
+        .filter((answer) => answer !== 'done');
+      for (const answer of changes)
+        expect(answer).toEqual({
+          code: expect.any(String) as string,
+          outcome: 'not-applied',
+          retryable: true,
+        });
+      expect(changes.length).toBeGreaterThan(15);
+    },
+  );
+
+  it.each(Object.entries(passing))(
+    '[SC-7] refused for now with %s are made once that has passed, as each is alone',
+    async (_, refusing) => {
+      const { begin, end } = refusing();
+      const lifted = async (): Promise<void> => {
+        await begin();
+        setTimeout(() => void end(), 150);
+      };
+      const together = await round(3, 20_000, lifted);
+      for (const [name, answers] of Object.entries(together))
+        if (!name.startsWith('idempotency'))
+          expect([name, answers]).toEqual([name, ['done', 'done', 'done']]);
+    },
+  );
+
+  const lasting: Readonly<Record<string, Refusing>> = {
+    OOM: {
+      begin: () => redis.client.config('SET', 'maxmemory', '1'),
+      end: () => redis.client.config('SET', 'maxmemory', '0'),
+    },
+    MISCONF: {
+      begin: async () => {
+        await rm(redis.server.directory, { recursive: true });
+        await redis.client.bgsave().catch(() => undefined);
+        await waitFor('the save has failed', async () =>
+          (await redis.client.info('persistence')).includes('rdb_last_bgsave_status:err'),
+        );
+        await redis.client.config('SET', 'stop-writes-on-bgsave-error', 'yes');
+      },
+      end: async () => {
+        await redis.client.config('SET', 'stop-writes-on-bgsave-error', 'no');
+        await mkdir(redis.server.directory, { recursive: true });
+      },
+    },
+  };
+
+  it.each(Object.entries(lasting))(
+    '[SC-7] refused with %s are told what each is told alone',
+    async (reply, { begin, end }) => {
+      const alone = await round(1, TIME_MS, begin).finally(end);
+      const together = await round(3, TIME_MS, begin).finally(end);
+      sameForAll(alone, together);
+      expect(alone['values.compareAndSet']).toEqual([
+        { code: 'REDIS_REPLY', reply, outcome: 'not-applied', retryable: true },
+      ]);
+    },
+  );
+
+  it('[SC-7] are refused with NOPERM for their own keys, and not for those of others', async () => {
+    const seeded = (i: number): string => (i === 1 ? 'no' : 'ok');
+    const allowed = (rule: string) => redis.client.call('ACL', 'SETUSER', USER, rule);
+    await allowed('~no:*');
+    const forbid = async (): Promise<void> => {
+      await redis.client.call('ACL', 'SETUSER', USER, 'resetkeys', '~ok:*', '~atomic:*');
+    };
+    const together = await round(3, TIME_MS, forbid, seeded);
+    const refused = { code: 'REDIS_REPLY', reply: 'NOPERM', outcome: 'not-applied', retryable: false };
+    for (const [name, answers] of Object.entries(together))
+      expect([name, answers]).toEqual([name, ['done', refused, 'done']]);
+    expect(Object.keys(together).length).toBeGreaterThan(20);
+  });
+
+  it('[SC-7] on a key of another type are told what each is told alone, and those on others are made', async () => {
+    const ofAnotherType = (which: RegExp) => async (): Promise<void> => {
+      for (const key of (await redis.client.keys('ok:*')).filter((one) => which.test(one)))
+        await redis.client.del(key);
+      for (const [name, { ownKeys }] of Object.entries(OPERATIONS))
+        for (const key of [`ok:${name}:1:0`, `ok:${name}:3:1`])
+          if (!ownKeys && which.test(key)) await redis.client.zadd(key, 1, 'member');
+    };
+    const alone = await round(1, TIME_MS, ofAnotherType(/:1:0$/));
+    const together = await round(3, TIME_MS, ofAnotherType(/:3:1$/));
+    const expected = Object.entries(alone).map(([name, [answer]]) => [name, ['done', answer, 'done']]);
+    expect(together).toEqual(Object.fromEntries(expected));
+    expect(
+      Object.values(alone)
+        .flat()
+        .filter((answer) => answer !== 'done').length,
+    ).toBeGreaterThan(12);
+  });
+
+  it('[SC-7] of counters, with less time than others of their batch, are known not to be done', async () => {
+    const [, , { counters }] = applications.find(([name]) => name === 'counters.add')!;
+    await counters.add('ok:c', 1);
+    await redis.client.config('SET', 'min-replicas-to-write', '9');
+    const patient = counters.add('ok:c', 10, { timeoutMs: 60_000 });
+    const hurried = [50, 200, 700].map((timeoutMs) => answerOf(counters.add('ok:c', 100, { timeoutMs })));
+    const refused = { code: 'REDIS_UNAVAILABLE', outcome: 'not-applied', retryable: true };
+    expect(await Promise.all(hurried)).toEqual([refused, refused, refused]);
+    await redis.client.config('SET', 'min-replicas-to-write', '0');
+    expect((await patient).value).toBe(11);
+  });
+
+  it('[SC-7] do share it', async () => {
+    const shared = ['values.compareAndSet', 'values.getAndSet', 'reservations.hold', 'lists.move'];
+    for (const [name, { before, call }, atomic] of applications) {
+      if (!shared.includes(name)) continue;
+      const keys = [1, 2, 3].map((i) => `ok:shared:${name}:${i}`);
+      await Promise.all(keys.map((key) => before?.(atomic, key)));
+      const counts = await countCommands(redis.client, () =>
+        Promise.all(keys.map((key) => call(atomic, key, { timeoutMs: TIME_MS }, undefined as never))),
+      );
+      expect([name, counts.evalsha]).toEqual([name, 1]);
+    }
+  });
+});
