@@ -129,15 +129,34 @@ export class CounterLane {
 
   private answered(batch: CounterBatch, { answer, unreplicated }: BatchAnswer): void {
     const again: CounterOperation[] = [];
+    let late: CounterOperation[] = [];
     try {
       eachAnswer(batch, answer, (run, ofRun) => {
+        if (ofRun === Refusal.Late) return void late.push(...run);
+        if (late.length > 0) late = this.withoutCounter(late, run[0]!.key);
         if (ofRun === CounterState.More) again.push(...run);
-        else if (ofRun === Refusal.Late) fail(run, this.cameLate());
         else run.forEach((operation, place) => settle(operation, ofRun, place, unreplicated));
       });
     } catch (error) {
       fail(batch.operations, error);
     }
+    const [overdue, misjudged] = partition(late, ({ deadline }) => deadline.passed);
+    if (overdue.length > 0) fail(overdue, this.cameLate());
+    if (misjudged.length > 0) void this.relearnClock(batch, [...again, ...misjudged]);
+    else this.sendAgain(again);
+  }
+
+  /** Ends operations that were judged late ahead of another on the same counter: made now, they would come after it. @returns the others */
+  private withoutCounter(late: readonly CounterOperation[], key: string): CounterOperation[] {
+    const [overtaken, others] = partition(late, (operation) => operation.key === key);
+    fail(overtaken, this.cameLate());
+    return others;
+  }
+
+  /** Reads the clock again by which operations were judged late that were not, and goes on. */
+  private async relearnClock({ deadline }: CounterBatch, again: readonly CounterOperation[]): Promise<void> {
+    if (this.progress) this.progress.mayBeDone = false;
+    await this.connection.relearnClock(this.slot, deadline).catch(() => undefined);
     this.sendAgain(again);
   }
 
