@@ -3,7 +3,8 @@ import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import type { Observer } from '../observability/observer.js';
 import { Deadline } from '../redis/deadline.js';
-import type { DurabilityOptions } from '../redis/durability.js';
+import { copyDurability, type DurabilityOptions } from '../redis/durability.js';
+import { copyOperationOptions, type OperationOptions } from '../redis/operation-runner.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import { assertNotRetried, isRetried } from '../redis/retried-work.js';
 import type { ScriptRunner } from '../redis/script-runner.js';
@@ -24,6 +25,8 @@ import { CounterOverflowError } from './counter.errors.js';
 import { ABSENT, CounterState, Refusal } from './lua-counter.js';
 import { readScript } from './read.script.js';
 
+const NO_OPTIONS: OperationOptions = {};
+
 /** What can be done with one counter: arguments checked, sent, and answers turned into results or errors. */
 export class CounterOperations {
   /** One for each durability that is asked for: those who wait for replicas share batches with none who do not. */
@@ -38,7 +41,7 @@ export class CounterOperations {
   ) {}
 
   /**
-   * @param detail `u` for one that can be undone: in the life that `toResult` is given
+   * @param detail `u` for one that can be undone: in the life, and with a copy of the options, that `toResult` is given
    * @throws InvalidArgumentError, TransactionMisuseError
    */
   add<Result extends CounterResult>(
@@ -46,7 +49,7 @@ export class CounterOperations {
     amount: number | bigint,
     options: CounterAddOptions,
     detail: '' | 'u',
-    toResult: (added: CounterResult, life: string) => Result,
+    toResult: (added: CounterResult, life: string, operation: OperationOptions) => Result,
   ): Promise<Result> {
     // What is thrown in here rejects: the one promise is all that an addition takes.
     return new Promise((resolve, reject) => {
@@ -54,6 +57,7 @@ export class CounterOperations {
       check.int64('amount', amount);
       checkAddOptions('options', options);
       const { min = '', max = '', ttlMs = '' } = options;
+      const operation = detail === 'u' ? copyOperationOptions(options) : NO_OPTIONS;
       // Not -0.
       const by = amount === 0 ? 0 : amount;
       const flags = detail + addFlags(amount, options);
@@ -61,7 +65,7 @@ export class CounterOperations {
       const toAdded = (answer: string, place: number): Result => {
         assertCounter(key, answer);
         const added = resultInRun(answer, by, place);
-        if ('result' in added) return toResult(added.result, added.life);
+        if ('result' in added) return toResult(added.result, added.life, operation);
         throw added.refusal === Refusal.Overflow
           ? new CounterOverflowError(key, amount)
           : new InexactResultError(key, 'a bigint amount');
@@ -166,7 +170,7 @@ export class CounterOperations {
     if (!producer) {
       producer = new CounterProducer(this.connection, this.scripts, this.inFlight, this.options.counters, {
         marker,
-        durability,
+        durability: copyDurability(durability),
       });
       this.producers.set(id, producer);
     }

@@ -8,7 +8,7 @@ import {
 import type { RedisClient } from './client.js';
 import { callOff, setAlarm, type Alarm } from './alarms.js';
 import { fullJitter, sleep, type Deadline } from './deadline.js';
-import type { DurabilityOptions } from './durability.js';
+import { copyDurability, type DurabilityOptions } from './durability.js';
 import type { Acknowledged } from './durable-channel.js';
 import type { RedisConnection } from './redis-connection.js';
 import { isConnectionLoss, isTransientRefusal, isUnknownScript, toScriptError } from './reply-errors.js';
@@ -74,6 +74,8 @@ export class ScriptRunner {
   }
 
   /**
+   * Runs a script. What it is given is copied before this returns.
+   *
    * @throws InvalidArgumentError, CrossSlotError before any I/O
    * @throws RedisUnavailableError when it was never sent, or arrived too late and did nothing
    * @throws OutcomeUnknownError when it was sent and no answer came by the deadline, or before its connection was lost and it is not to be sent again
@@ -105,7 +107,7 @@ export class ScriptRunner {
         slot: connection.isCluster && keyList.length > 0 ? connection.keys.commonSlotOf(keyList) : 0,
         deadline,
         resend,
-        durability,
+        durability: durability && copyDurability(durability),
         withText: false,
         unanswered: false,
         cause: undefined,

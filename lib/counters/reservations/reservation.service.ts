@@ -8,6 +8,7 @@ import { Observer } from '../../observability/observer.js';
 import { Deadline } from '../../redis/deadline.js';
 import { resultOf } from '../../redis/durability.js';
 import {
+  copyOperationOptions,
   OperationRunner,
   operationOptionChecks,
   type OperationOptions,
@@ -96,7 +97,8 @@ export class ReservationService {
     check.integer(1)('quantity', quantity);
     checkHoldOptions('options', options);
     check.milliseconds()('options.ttlMs', options.ttlMs);
-    const { ttlMs, min = 0, ...operation } = options;
+    const { ttlMs, min = 0 } = options;
+    const operation = copyOperationOptions(options);
     const hold = newHold(quantity);
     const answered = untilSwept(this.timeoutOf(options), (timeoutMs) =>
       this.operations.run(
@@ -196,6 +198,7 @@ export class ReservationService {
   ): Promise<boolean> {
     check.nonEmptyString('id', id);
     checkOptions('options', options);
+    const operation = copyOperationOptions(options);
     const reference = parseId(id);
     if (!reference) return false;
     const { counter, holds } = companionsOf(this.connection.keys, reference.counter);
@@ -206,7 +209,7 @@ export class ReservationService {
         counter,
         { counter, holds },
         { action, hold: reference.hold, ttlMs },
-        { ...options, timeoutMs },
+        { ...operation, timeoutMs },
       ),
     );
     return await resultOf(

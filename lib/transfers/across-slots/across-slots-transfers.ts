@@ -9,6 +9,7 @@ import {
   OutcomeUnknownError,
 } from '../../atomic-redis.errors.js';
 import { Deadline } from '../../redis/deadline.js';
+import { copyDurability } from '../../redis/durability.js';
 import { OperationRunner } from '../../redis/operation-runner.js';
 import { randomId } from '../../redis/random-id.js';
 import { RedisConnection } from '../../redis/redis-connection.js';
@@ -57,9 +58,10 @@ export class AcrossSlotsTransfers {
   /** Whatever goes wrong from the moment the amount was taken is either told as what the target decided, or as pending. */
   async transfer(
     transfer: AcrossSlotsTransfer,
-    { timeoutMs = this.defaults.timeoutMs, durability, propagation }: AcrossSlotsOptions,
+    { timeoutMs = this.defaults.timeoutMs, durability: given, propagation }: AcrossSlotsOptions,
   ): Promise<AcrossSlotsBalances> {
     assertNotRetried('Moving an amount across slots', propagation);
+    const durability = copyDurability(given);
     return await this.inFlight.track(async () => {
       const { to, amount } = transfer;
       const options = { deadline: Deadline.in(timeoutMs), durability };
@@ -108,10 +110,11 @@ export class AcrossSlotsTransfers {
     from,
     minAgeMs = 10_000,
     timeoutMs = this.defaults.timeoutMs,
-    durability,
+    durability: given,
     propagation,
   }: RecoverOptions): Promise<Recovery> {
     assertNotRetried('Recovering transfers', propagation);
+    const durability = copyDurability(given);
     const count = { credited: 0, refunded: 0, failed: 0 };
     const errors: TransferPendingError[] = [];
     const settle = async (transfer: PendingTransfer): Promise<void> => {
