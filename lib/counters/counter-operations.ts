@@ -1,4 +1,4 @@
-import { describe, InexactResultError, OutcomeUnknownError } from '../atomic-redis.errors.js';
+import { describe, InexactResultError } from '../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import type { Observer } from '../observability/observer.js';
@@ -22,8 +22,8 @@ import type { Caller, Change } from './counter-operation.js';
 import { assertCounter, companionsOf, CounterProducer } from './counter-producer.js';
 import { hasApplied, once, resultInRun, type CounterResult } from './counter-result.js';
 import { CounterOverflowError } from './counter.errors.js';
-import { ABSENT, CounterState, Refusal } from './lua-counter.js';
-import { readScript } from './read.script.js';
+import { ABSENT, Refusal } from './lua-counter.js';
+import { MORE_TO_READ, readScript } from './read.script.js';
 
 const NO_OPTIONS: OperationOptions = {};
 
@@ -121,23 +121,13 @@ export class CounterOperations {
     checkCallOptions('options', options);
     const { counter, holds } = companionsOf(this.connection.keys, key);
     const deadline = this.deadlineOf(options);
-    const read = async (): Promise<string> => {
+    const answer = await this.inFlight.track(async () => {
+      let cursor = '';
       for (;;) {
-        const answer = await this.scripts.run(readScript, { counter, holds }, {}, deadline);
-        if (answer !== CounterState.More) return answer;
-        // More has expired than a read may count: an addition of nothing gives it back.
-        await this.add(
-          key,
-          0n,
-          { ...options, timeoutMs: Math.max(1, Math.ceil(deadline.remainingMs)), propagation: 'outside' },
-          '',
-          (added) => added,
-        );
+        const read = await this.scripts.run(readScript, { counter, holds }, { cursor }, deadline);
+        if (!read.startsWith(MORE_TO_READ)) return read;
+        cursor = read.slice(MORE_TO_READ.length);
       }
-    };
-    const answer = await this.inFlight.track(read).catch((error: unknown) => {
-      // A read has no outcome to be unknown.
-      throw error instanceof OutcomeUnknownError ? this.connection.unavailable(error) : error;
     });
     return valueOrNull(key, answer);
   }

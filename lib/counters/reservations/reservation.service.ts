@@ -1,6 +1,6 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { OPTIONS } from '../../atomic-redis.constants.js';
-import { describe, InexactResultError, OutcomeUnknownError } from '../../atomic-redis.errors.js';
+import { describe, InexactResultError } from '../../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../../atomic-redis.options.js';
 import * as check from '../../atomic-redis.validation.js';
 import { Observed, READ } from '../../observability/observed.decorator.js';
@@ -170,11 +170,9 @@ export class ReservationService {
     checkCallOptions('options', options);
     const { counter, holds } = companionsOf(this.connection.keys, key);
     const deadline = Deadline.in(this.timeoutOf(options));
-    const listing = this.inFlight.track(() => this.scripts.run(listScript, { counter, holds }, {}, deadline));
-    const found = await listing.catch((error: unknown) => {
-      // A read has no outcome to be unknown.
-      throw error instanceof OutcomeUnknownError ? this.connection.unavailable(error) : error;
-    });
+    const found = await this.inFlight.track(() =>
+      this.scripts.run(listScript, { counter, holds }, {}, deadline),
+    );
     return found.map(({ hold, expiresAtMs }) => ({
       id: idOf({ counter, hold }),
       quantity: quantityOf(hold),
