@@ -3,7 +3,6 @@ import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import type { Observer } from '../observability/observer.js';
 import { Deadline } from '../redis/deadline.js';
-import { copyDurability, type DurabilityOptions } from '../redis/durability.js';
 import { copyOperationOptions, type OperationOptions } from '../redis/operation-runner.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import { assertNotRetried, isRetried } from '../redis/retried-work.js';
@@ -21,16 +20,23 @@ import {
 import type { Caller, Change } from './counter-operation.js';
 import { assertCounter, companionsOf, CounterProducer } from './counter-producer.js';
 import { hasApplied, once, resultInRun, type CounterResult } from './counter-result.js';
+import { DurableProducers } from './durable-producers.js';
 import { CounterOverflowError } from './counter.errors.js';
 import { ABSENT, Refusal } from './lua-counter.js';
 import { MORE_TO_READ, readScript } from './read.script.js';
 
 const NO_OPTIONS: OperationOptions = {};
 
+/** Those who wait for replicas share batches with none who do not. */
+interface Producers {
+  readonly usual: CounterProducer;
+  readonly durable: DurableProducers;
+}
+
 /** What can be done with one counter: arguments checked, sent, and answers turned into results or errors. */
 export class CounterOperations {
-  /** One for each durability that is asked for: those who wait for replicas share batches with none who do not. */
-  private readonly producers = new Map<string, CounterProducer>();
+  private readonly marking: Producers;
+  private readonly unmarked: Producers;
 
   constructor(
     private readonly connection: RedisConnection,
@@ -38,7 +44,10 @@ export class CounterOperations {
     private readonly inFlight: WorkInFlight,
     private readonly observer: Observer,
     private readonly options: ResolvedOptions,
-  ) {}
+  ) {
+    this.marking = this.producers(true);
+    this.unmarked = this.producers(false);
+  }
 
   /**
    * @param detail `u` for one that can be undone: in the life, and with a copy of the options, that `toResult` is given
@@ -140,7 +149,9 @@ export class CounterOperations {
   ): void {
     const { propagation, durability, marker = true } = options;
     if (isRetried()) assertNotRetried(`Changing counter ${describe(key)}`, propagation);
-    this.producerFor(marker, durability).perform({
+    const { usual, durable } = marker ? this.marking : this.unmarked;
+    const producer = durability ? durable.for(durability) : usual;
+    producer.perform({
       key,
       change,
       deadline: this.deadlineOf(options),
@@ -150,21 +161,13 @@ export class CounterOperations {
     });
   }
 
-  private producerFor(marker: boolean, durability: DurabilityOptions | undefined): CounterProducer {
-    const id = durability
-      ? [marker, durability.replicas, durability.timeoutMs, durability.fsync].join()
-      : marker
-        ? 'marker'
-        : '';
-    let producer = this.producers.get(id);
-    if (!producer) {
-      producer = new CounterProducer(this.connection, this.scripts, this.inFlight, this.options.counters, {
+  private producers(marker: boolean): Producers {
+    const make = (): CounterProducer =>
+      new CounterProducer(this.connection, this.scripts, this.inFlight, this.options.counters, {
         marker,
-        durability: copyDurability(durability),
+        durability: undefined,
       });
-      this.producers.set(id, producer);
-    }
-    return producer;
+    return { usual: make(), durable: new DurableProducers(make) };
   }
 
   private deadlineOf({ timeoutMs = this.options.timeoutMs }: CounterCallOptions): Deadline {

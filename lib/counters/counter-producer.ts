@@ -36,14 +36,26 @@ export class CounterProducer {
   private readonly id = randomId('hex');
   private sequence = 0;
   private readonly lanes = new Map<number, CounterLane>();
+  private busyLanes = 0;
+  private onIdle: (() => void) | undefined;
 
   constructor(
     private readonly connection: RedisConnection,
     private readonly scripts: ScriptRunner,
     private readonly inFlight: WorkInFlight,
     private readonly options: Required<CounterModuleOptions>,
-    private readonly how: ProducerOptions,
+    private how: ProducerOptions,
   ) {}
+
+  /**
+   * Waits for other replicas from now on. Only while nothing is under way.
+   * @param onIdle called once nothing is under way any more
+   */
+  serve(durability: DurabilityOptions | undefined, onIdle: () => void): void {
+    this.how = { marker: this.how.marker, durability };
+    this.lanes.clear();
+    this.onIdle = onIdle;
+  }
 
   /**
    * Sees to it that the operation is answered or rejected: with RedisUnavailableError, OutcomeUnknownError, RedisReplyError, or what its own answer
@@ -56,7 +68,10 @@ export class CounterProducer {
       lane = this.openLane(number);
       this.lanes.set(number, lane);
     }
-    if (!lane.isBusy) this.inFlight.enter();
+    if (!lane.isBusy) {
+      this.inFlight.enter();
+      this.busyLanes++;
+    }
     lane.add(operation);
   }
 
@@ -83,6 +98,7 @@ export class CounterProducer {
       () => {
         if (this.lanes.size > KEPT_LANES) this.lanes.delete(number);
         this.inFlight.leave();
+        if (--this.busyLanes === 0) this.onIdle?.();
       },
     );
   }
