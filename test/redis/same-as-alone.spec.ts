@@ -173,6 +173,13 @@ const answerOf = async (call: Promise<unknown>): Promise<Answer | 'done'> => {
   }
 };
 
+/** The first word of what Redis refuses a command with. */
+const refusalOf = (command: Promise<unknown>): Promise<string | undefined> =>
+  command.then(
+    () => undefined,
+    (error: Error) => error.message.split(' ')[0],
+  );
+
 describe('calls that share an EVALSHA', () => {
   const redis = useRedis({ args: ['--save', '3600 1', '--enable-debug-command', 'yes'] });
   /** One application for each operation, so that no operation waits in line for another. */
@@ -261,6 +268,25 @@ describe('calls that share an EVALSHA', () => {
       end: () => redis.client.call('REPLICAOF', 'NO', 'ONE'),
     }),
     NOREPLICAS: () => config('min-replicas-to-write', '9', '0'),
+    LOADING: () => {
+      const client = admin();
+      let loading: Promise<unknown> | undefined;
+      return {
+        begin: async () => {
+          const many = Array.from({ length: 10_000 }, (_, i) => [`ballast:${i}`, 'x'.repeat(100)]).flat();
+          await redis.client.mset(...many);
+          await redis.client.config('SET', 'loading-process-events-interval-bytes', '1024');
+          await redis.client.config('SET', 'key-load-delay', '1000');
+          loading = client.debug('RELOAD');
+          await waitFor('the server loads', async () => (await refusalOf(redis.client.ping())) === 'LOADING');
+        },
+        end: async () => {
+          await redis.client.config('SET', 'key-load-delay', '0');
+          await loading;
+          client.disconnect();
+        },
+      };
+    },
     BUSY: () => {
       const client = admin();
       let script: Promise<unknown> | undefined;
@@ -268,12 +294,7 @@ describe('calls that share an EVALSHA', () => {
         begin: async () => {
           await redis.client.config('SET', 'busy-reply-threshold', '20');
           script = client.eval('while true do end', 0).catch(() => undefined);
-          await waitFor('the server is busy', async () =>
-            redis.client.ping().then(
-              () => false,
-              () => true,
-            ),
-          );
+          await waitFor('the server is busy', async () => (await refusalOf(redis.client.ping())) === 'BUSY');
         },
         end: async () => {
           await redis.client.script('KILL');
@@ -391,7 +412,7 @@ describe('calls that share an EVALSHA', () => {
     await counters.add('ok:c', 1);
     await redis.client.config('SET', 'min-replicas-to-write', '9');
     const patient = counters.add('ok:c', 10, { timeoutMs: 60_000 });
-    const hurried = [50, 200, 700].map((timeoutMs) => answerOf(counters.add('ok:c', 100, { timeoutMs })));
+    const hurried = [200, 400, 700].map((timeoutMs) => answerOf(counters.add('ok:c', 100, { timeoutMs })));
     const refused = { code: 'REDIS_UNAVAILABLE', outcome: 'not-applied', retryable: true };
     expect(await Promise.all(hurried)).toEqual([refused, refused, refused]);
     await redis.client.config('SET', 'min-replicas-to-write', '0');
