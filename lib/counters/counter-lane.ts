@@ -132,9 +132,9 @@ export class CounterLane {
     let late: CounterOperation[] = [];
     try {
       eachAnswer(batch, answer, (run, ofRun) => {
-        if (ofRun === Refusal.Late) return void late.push(...run);
-        if (late.length > 0) late = this.withoutCounter(late, run[0]!.key);
-        if (ofRun === CounterState.More) again.push(...run);
+        if (late.length > 0 && ofRun !== Refusal.Late) late = this.withoutCounter(late, run[0]!.key);
+        if (ofRun === Refusal.Late) late.push(...run);
+        else if (ofRun === CounterState.More) again.push(...run);
         else run.forEach((operation, place) => settle(operation, ofRun, place, unreplicated));
       });
     } catch (error) {
