@@ -40,6 +40,7 @@ export class ServerClock {
     this.offsetMs = undefined;
     this.readings = 0;
     this.quickestMs = Infinity;
+    this.slowInARow = 0;
   }
 
   learn(): Promise<void> {
