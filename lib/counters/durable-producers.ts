@@ -2,7 +2,7 @@ import { copyDurability, type DurabilityOptions } from '../redis/durability.js';
 import type { CounterProducer } from './counter-producer.js';
 
 /** How many producers are kept while no operation uses them. */
-const KEPT = 8;
+const KEPT = 64;
 
 /**
  * Lends producers to operations that wait for replicas. Operations of equal `durability` share one, and batches with no others. A producer without operations

@@ -72,19 +72,19 @@ describe('additions that wait for replicas', () => {
     };
     const round = async (): Promise<void> => {
       lent.clear();
-      const adding = Promise.allSettled(Array.from({ length: 30 }, (_, i) => add(50 + i)));
-      expect(lent.size).toBe(30);
+      const adding = Promise.allSettled(Array.from({ length: 80 }, (_, i) => add(50 + i)));
+      expect(lent.size).toBe(80);
       await adding;
       await waitFor('all to be idle', () => inFlight.inFlight === 0);
     };
     try {
       await connection.ready(Deadline.in(20_000));
       await round();
-      expect(made).toHaveLength(30);
+      expect(made).toHaveLength(80);
       await round();
-      // Eight were kept.
-      expect(made).toHaveLength(30 + 22);
-      expect(await redis.client.get('n')).toBe('60');
+      // 64 were kept.
+      expect(made).toHaveLength(80 + 16);
+      expect(await redis.client.get('n')).toBe('160');
     } finally {
       await connection.close();
     }
