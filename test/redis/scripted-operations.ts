@@ -173,3 +173,27 @@ export async function during<T>(end: () => Promise<unknown>, work: () => Promise
     await end();
   }
 }
+
+/** A call that was refused until its time was over. */
+export const REFUSED: Answer = { code: 'REDIS_UNAVAILABLE', outcome: 'not-applied', retryable: true };
+
+/**
+ * The answers of calls that are refused until their time is over. Where the machine stands still just then, a call is in flight, and of unknown outcome, alone as well
+ * as beside others: some may be, and are given back as refused.
+ *
+ * @throws Error where more are of unknown outcome
+ */
+export function refusedInTime(answers: Readonly<Record<string, readonly (Answer | 'done')[]>>) {
+  let unknown = 0;
+  const told = Object.entries(answers).map(([name, all]) => [
+    name,
+    all.map((answer) => {
+      if (answer === 'done' || answer.outcome !== 'unknown') return answer;
+      unknown++;
+      return REFUSED;
+    }),
+  ]);
+  const calls = Object.values(answers).flat().length;
+  if (unknown > calls / 10) throw new Error(`${unknown} of ${calls} calls are of unknown outcome`);
+  return Object.fromEntries(told) as Record<string, (Answer | 'done')[]>;
+}
