@@ -34,9 +34,11 @@ export interface AuditHistory<V extends BinaryValue = string> {
   readonly next: string | null;
 }
 
-/** Not when it only was to delete what is not there. */
-const hasChanged = (before: Record<string, unknown>, [, changes]: readonly unknown[]): boolean =>
-  Object.entries(changes as object).some(([field, value]) => value !== null || before[field] !== null);
+type Change = readonly [field: string, value: BinaryValue | null];
+
+/** Returns false where all that was asked for is to delete fields that are not there. */
+const hasChanged = (changes: readonly Change[], before: readonly unknown[]): boolean =>
+  changes.some(([, value], n) => value !== null || before[n] !== null);
 
 /**
  * Hashes whose every change leaves an entry in a log: field, old and new value, Redis's time, and who made it. Change and entry are one step:
@@ -106,22 +108,19 @@ export class AuditedHashService {
    * @returns the value before of each field, null where there was none
    * @throws as {@link set} does
    */
-  @Observed('auditedHashes.update', { changed: hasChanged })
   async update<E extends Encoding = 'utf8', Field extends string = string>(
     key: string,
     changes: Readonly<Record<Field, BinaryValue | null>>,
     options: AuditOptions<E>,
   ): Promise<Record<Field, Decoded<E> | null>> {
-    return await this.change(
-      key,
-      changes,
-      options,
-      (before, fields) =>
-        Object.fromEntries(fields.map((field, n) => [field, before[n] ?? null])) as Record<
-          Field,
-          Decoded<E> | null
-        >,
-    );
+    let changed = true;
+    const update = (): Promise<Record<Field, Decoded<E> | null>> =>
+      this.change(key, changes, options, (before, made) => {
+        changed = hasChanged(made, before);
+        const values = made.map(([field], n) => [field, before[n] ?? null]);
+        return Object.fromEntries(values) as Record<Field, Decoded<E> | null>;
+      });
+    return await this.observer.operation('auditedHashes.update', update, { changed: () => changed });
   }
 
   /**
@@ -149,7 +148,7 @@ export class AuditedHashService {
   ): Promise<AuditHistory<Decoded<E>>> {
     check.key('log', log);
     checkHistoryOptions('options', options);
-    const { limit = 100, before, timeoutMs = this.defaults.timeoutMs } = options;
+    const { limit = 100, before, timeoutMs = this.defaults.timeoutMs, encoding } = options;
     // One more than the page tells whether there is a next one.
     const read = { before: before ?? '', count: limit + 1 };
     const { kind, entries } = await this.inFlight.track(() =>
@@ -158,21 +157,21 @@ export class AuditedHashService {
     if (!['stream', 'list', 'none'].includes(kind)) throw new WrongTypeError(log, 'stream or list');
     const newestFirst = kind === 'list' ? entries.toReversed() : entries;
     const readEntry = kind === 'list' ? readListEntry : readStreamEntry;
-    const page = newestFirst.slice(0, limit).map((entry) => readEntry(log, entry, options));
+    const page = newestFirst.slice(0, limit).map((entry) => readEntry(log, entry, { encoding }));
     return { entries: page, next: entries.length > limit ? page.at(-1)!.id : null };
   }
 
-  /** @param toResult makes the call's result of the values before, in the order of the fields */
+  /** @param toResult makes the call's result of the values before, in the order of the changes */
   private async change<E extends Encoding, Result>(
     key: string,
     changes: Readonly<Record<string, BinaryValue | null>>,
     options: AuditOptions<E>,
-    toResult: (before: readonly (Decoded<E> | null)[], fields: readonly string[]) => Result,
+    toResult: (before: readonly (Decoded<E> | null)[], made: readonly Change[]) => Result,
   ): Promise<Result> {
     check.key('key', key);
     const entries = checkChanges(changes);
     checkAuditOptions(key, options);
-    const { log, logType = 'stream', maxEntries = 1_000, actor } = options;
+    const { log, logType = 'stream', maxEntries = 1_000, actor, encoding } = options;
     const args = {
       logType,
       maxEntries,
@@ -198,15 +197,11 @@ export class AuditedHashService {
       (answer) =>
         toResult(
           valuesBefore(answer).map((value) =>
-            value ? decoded(value, options, { key, outcome: 'applied' }) : null,
+            value ? decoded(value, { encoding }, { key, outcome: 'applied' }) : null,
           ),
-          entries.map(([field]) => field),
+          entries,
         ),
-      // Only to delete what is not there is no change.
-      (_, answer) => {
-        const before = valuesBefore(answer);
-        return entries.some(([, value], n) => value !== null || before[n] !== null);
-      },
+      (_, answer) => hasChanged(entries, valuesBefore(answer)),
     );
   }
 }

@@ -1,6 +1,10 @@
 import { describe, InexactResultError } from '../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
-import type { OperationRunner } from '../redis/operation-runner.js';
+import {
+  copyOperationOptions,
+  type OperationOptions,
+  type OperationRunner,
+} from '../redis/operation-runner.js';
 import { resultOf } from '../redis/durability.js';
 import { randomId } from '../redis/random-id.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
@@ -21,6 +25,8 @@ import { untilSwept } from './until-swept.js';
 export interface AddedToAll extends CountersResult {
   /** In which each counter's part can be undone. */
   readonly lives: readonly string[];
+  /** What the call was given, for undoing it. */
+  readonly operation: OperationOptions;
 }
 
 /**
@@ -41,6 +47,7 @@ export class CounterAdder {
   ): Promise<AddedToAll> {
     const adds = checkedAdditions(given);
     checkWriteOptions('options', options);
+    const operation = copyOperationOptions(options);
     const { keys, isCluster } = this.connection;
     const names = adds.map(({ key }) => key);
     if (isCluster) keys.commonSlotOf(names);
@@ -62,19 +69,19 @@ export class CounterAdder {
           lifeTtlMs: this.options.counters.undoWindowMs,
           adds: fields,
         },
-        { ...options, timeoutMs },
+        { ...operation, timeoutMs },
       ),
     );
     return await resultOf(
       answered,
-      (answer) => read(answer, adds),
+      (answer) => ({ ...read(answer, adds), operation }),
       ({ applied }) => applied,
     );
   }
 }
 
 /** @throws what the script refused it for */
-function read(answer: string, adds: readonly CounterAddition[]): AddedToAll {
+function read(answer: string, adds: readonly CounterAddition[]): Omit<AddedToAll, 'operation'> {
   const [what, ...answers] = answer.split(',');
   if (what !== 'applied' && what !== 'limited') throw refusal(what!, adds[Number(answers[0])]!);
   const parsed = adds.map(({ key, amount }, i) => ({ key, ...parseResult(answers[i]!, amount) }));

@@ -8,6 +8,7 @@ import { callOff, setAlarm, type Alarm } from '../redis/alarms.js';
 import type { Deadline } from '../redis/deadline.js';
 import { answeredBy, patienceOf, type DurabilityOptions } from '../redis/durability.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
+import { ANSWER_MS, type CallProgress } from '../redis/script-runner.js';
 import { batchOf, eachAnswer, type CounterBatch } from './counter-batch.js';
 import { fail, settle, type CounterOperation } from './counter-operation.js';
 import { CounterState, Refusal } from './lua-counter.js';
@@ -20,10 +21,16 @@ export interface BatchAnswer {
 }
 
 /** Sends one batch. */
-export type SendBatch = (batch: CounterBatch) => Promise<BatchAnswer>;
+export type SendBatch = (batch: CounterBatch, progress: CallProgress) => Promise<BatchAnswer>;
 
 /** How much later than its time-out an operation may be told of it, so that most need no alarm: their batch has one. */
 const SLACK_MS = 10;
+
+/**
+ * How long after its time-out an operation is told that it was not done, where its batch waits to be sent again: a copy that is sent from then on is judged
+ * late, though both clocks are read in whole milliseconds.
+ */
+const SURELY_LATE_MS = 2;
 
 /**
  * A queue of operations, of which one batch at most is under way. That makes the sequence numbers of a lane's batches arrive in their order, so that any copy
@@ -33,6 +40,7 @@ const SLACK_MS = 10;
 export class CounterLane {
   private queued: CounterOperation[] = [];
   private sent: readonly CounterOperation[] = [];
+  private progress: CallProgress | undefined;
   /** Whether something is under way. */
   isBusy = false;
   /** How long replicas may take beyond an operation's own time. */
@@ -85,7 +93,9 @@ export class CounterLane {
     this.endsAt = this.patienceMs > 0 ? Infinity : batch.deadline.at;
     this.watch();
     this.connection.observer.batch(operations.length);
-    this.send(batch).then(
+    const progress: CallProgress = { mayBeDone: false, refusal: undefined };
+    this.progress = progress;
+    this.send(batch, progress).then(
       (answer) => this.answered(batch, answer),
       (error: unknown) => this.refused(batch, error),
     );
@@ -119,15 +129,34 @@ export class CounterLane {
 
   private answered(batch: CounterBatch, { answer, unreplicated }: BatchAnswer): void {
     const again: CounterOperation[] = [];
+    let late: CounterOperation[] = [];
     try {
       eachAnswer(batch, answer, (run, ofRun) => {
-        if (ofRun === CounterState.More) again.push(...run);
-        else if (ofRun === Refusal.Late) fail(run, this.cameLate());
+        if (late.length > 0 && ofRun !== Refusal.Late) late = this.withoutCounter(late, run[0]!.key);
+        if (ofRun === Refusal.Late) late.push(...run);
+        else if (ofRun === CounterState.More) again.push(...run);
         else run.forEach((operation, place) => settle(operation, ofRun, place, unreplicated));
       });
     } catch (error) {
       fail(batch.operations, error);
     }
+    const [overdue, misjudged] = partition(late, ({ deadline }) => deadline.passed);
+    if (overdue.length > 0) fail(overdue, this.cameLate());
+    if (misjudged.length > 0) void this.relearnClock(batch, [...again, ...misjudged]);
+    else this.sendAgain(again);
+  }
+
+  /** Ends operations that were judged late ahead of another on the same counter: made now, they would come after it. @returns the others */
+  private withoutCounter(late: readonly CounterOperation[], key: string): CounterOperation[] {
+    const [overtaken, others] = partition(late, (operation) => operation.key === key);
+    fail(overtaken, this.cameLate());
+    return others;
+  }
+
+  /** Reads the clock again by which operations were judged late that were not, and goes on. */
+  private async relearnClock({ deadline }: CounterBatch, again: readonly CounterOperation[]): Promise<void> {
+    if (this.progress) this.progress.mayBeDone = false;
+    await this.connection.relearnClock(this.slot, deadline).catch(() => undefined);
     this.sendAgain(again);
   }
 
@@ -187,14 +216,22 @@ export class CounterLane {
     const [late, inTime] = partition(this.queued, ({ deadline }) => isOverdue(deadline.at));
     if (late.length > 0) fail(late, this.connection.unavailable());
     this.queued = inTime;
+    const mayBeDone = this.progress?.mayBeDone !== false;
+    const refusal = this.progress?.refusal;
+    // A batch that was refused and sent again is given the time to be refused again: then its operations are known not to be done.
+    const graceMs = mayBeDone ? (refusal ? ANSWER_MS : 0) : SURELY_LATE_MS;
+    const allowedMs = this.patienceMs + graceMs;
     const unanswered = this.sent.filter(
-      ({ state, deadline }) => state === 'sent' && isOverdue(deadline.at + this.patienceMs),
+      ({ state, deadline }) => state === 'sent' && isOverdue(deadline.at + allowedMs),
     );
-    if (unanswered.length === 0) return;
-    const error = new OutcomeUnknownError(
+    if (unanswered.length > 0)
+      fail(unanswered, mayBeDone ? this.unknown() : this.connection.unavailable(refusal));
+  }
+
+  private unknown(): OutcomeUnknownError {
+    return new OutcomeUnknownError(
       `An operation on a counter was sent to Redis at ${this.connection.address} and not answered in time; it may have taken effect`,
     );
-    fail(unanswered, error);
   }
 
   private cameLate(): RedisUnavailableError {

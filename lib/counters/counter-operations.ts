@@ -1,9 +1,9 @@
-import { describe, InexactResultError, OutcomeUnknownError } from '../atomic-redis.errors.js';
+import { describe, InexactResultError } from '../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import type { Observer } from '../observability/observer.js';
 import { Deadline } from '../redis/deadline.js';
-import type { DurabilityOptions } from '../redis/durability.js';
+import { copyOperationOptions, type OperationOptions } from '../redis/operation-runner.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import { assertNotRetried, isRetried } from '../redis/retried-work.js';
 import type { ScriptRunner } from '../redis/script-runner.js';
@@ -20,14 +20,23 @@ import {
 import type { Caller, Change } from './counter-operation.js';
 import { assertCounter, companionsOf, CounterProducer } from './counter-producer.js';
 import { hasApplied, once, resultInRun, type CounterResult } from './counter-result.js';
+import { DurableProducers } from './durable-producers.js';
 import { CounterOverflowError } from './counter.errors.js';
-import { ABSENT, CounterState, Refusal } from './lua-counter.js';
-import { readScript } from './read.script.js';
+import { ABSENT, Refusal } from './lua-counter.js';
+import { MORE_TO_READ, readScript } from './read.script.js';
+
+const NO_OPTIONS: OperationOptions = {};
+
+/** Those who wait for replicas share batches with none who do not. */
+interface Producers {
+  readonly usual: CounterProducer;
+  readonly durable: DurableProducers;
+}
 
 /** What can be done with one counter: arguments checked, sent, and answers turned into results or errors. */
 export class CounterOperations {
-  /** One for each durability that is asked for: those who wait for replicas share batches with none who do not. */
-  private readonly producers = new Map<string, CounterProducer>();
+  private readonly marking: Producers;
+  private readonly unmarked: Producers;
 
   constructor(
     private readonly connection: RedisConnection,
@@ -35,10 +44,13 @@ export class CounterOperations {
     private readonly inFlight: WorkInFlight,
     private readonly observer: Observer,
     private readonly options: ResolvedOptions,
-  ) {}
+  ) {
+    this.marking = this.producers(true);
+    this.unmarked = this.producers(false);
+  }
 
   /**
-   * @param detail `u` for one that can be undone: in the life that `toResult` is given
+   * @param detail `u` for one that can be undone: in the life, and with a copy of the options, that `toResult` is given
    * @throws InvalidArgumentError, TransactionMisuseError
    */
   add<Result extends CounterResult>(
@@ -46,7 +58,7 @@ export class CounterOperations {
     amount: number | bigint,
     options: CounterAddOptions,
     detail: '' | 'u',
-    toResult: (added: CounterResult, life: string) => Result,
+    toResult: (added: CounterResult, life: string, operation: OperationOptions) => Result,
   ): Promise<Result> {
     // What is thrown in here rejects: the one promise is all that an addition takes.
     return new Promise((resolve, reject) => {
@@ -54,6 +66,7 @@ export class CounterOperations {
       check.int64('amount', amount);
       checkAddOptions('options', options);
       const { min = '', max = '', ttlMs = '' } = options;
+      const operation = detail === 'u' ? copyOperationOptions(options) : NO_OPTIONS;
       // Not -0.
       const by = amount === 0 ? 0 : amount;
       const flags = detail + addFlags(amount, options);
@@ -61,7 +74,7 @@ export class CounterOperations {
       const toAdded = (answer: string, place: number): Result => {
         assertCounter(key, answer);
         const added = resultInRun(answer, by, place);
-        if ('result' in added) return toResult(added.result, added.life);
+        if ('result' in added) return toResult(added.result, added.life, operation);
         throw added.refusal === Refusal.Overflow
           ? new CounterOverflowError(key, amount)
           : new InexactResultError(key, 'a bigint amount');
@@ -117,23 +130,13 @@ export class CounterOperations {
     checkCallOptions('options', options);
     const { counter, holds } = companionsOf(this.connection.keys, key);
     const deadline = this.deadlineOf(options);
-    const read = async (): Promise<string> => {
+    const answer = await this.inFlight.track(async () => {
+      let cursor = '';
       for (;;) {
-        const answer = await this.scripts.run(readScript, { counter, holds }, {}, deadline);
-        if (answer !== CounterState.More) return answer;
-        // More has expired than a read may count: an addition of nothing gives it back.
-        await this.add(
-          key,
-          0n,
-          { ...options, timeoutMs: Math.max(1, Math.ceil(deadline.remainingMs)), propagation: 'outside' },
-          '',
-          (added) => added,
-        );
+        const read = await this.scripts.run(readScript, { counter, holds }, { cursor }, deadline);
+        if (!read.startsWith(MORE_TO_READ)) return read;
+        cursor = read.slice(MORE_TO_READ.length);
       }
-    };
-    const answer = await this.inFlight.track(read).catch((error: unknown) => {
-      // A read has no outcome to be unknown.
-      throw error instanceof OutcomeUnknownError ? this.connection.unavailable(error) : error;
     });
     return valueOrNull(key, answer);
   }
@@ -146,7 +149,9 @@ export class CounterOperations {
   ): void {
     const { propagation, durability, marker = true } = options;
     if (isRetried()) assertNotRetried(`Changing counter ${describe(key)}`, propagation);
-    this.producerFor(marker, durability).perform({
+    const { usual, durable } = marker ? this.marking : this.unmarked;
+    const producer = durability ? durable.for(durability) : usual;
+    producer.perform({
       key,
       change,
       deadline: this.deadlineOf(options),
@@ -156,21 +161,13 @@ export class CounterOperations {
     });
   }
 
-  private producerFor(marker: boolean, durability: DurabilityOptions | undefined): CounterProducer {
-    const id = durability
-      ? [marker, durability.replicas, durability.timeoutMs, durability.fsync].join()
-      : marker
-        ? 'marker'
-        : '';
-    let producer = this.producers.get(id);
-    if (!producer) {
-      producer = new CounterProducer(this.connection, this.scripts, this.inFlight, this.options.counters, {
+  private producers(marker: boolean): Producers {
+    const make = (): CounterProducer =>
+      new CounterProducer(this.connection, this.scripts, this.inFlight, this.options.counters, {
         marker,
-        durability,
+        durability: undefined,
       });
-      this.producers.set(id, producer);
-    }
-    return producer;
+    return { usual: make(), durable: new DurableProducers(make) };
   }
 
   private deadlineOf({ timeoutMs = this.options.timeoutMs }: CounterCallOptions): Deadline {

@@ -3,7 +3,7 @@ import type { DurabilityOptions } from '../redis/durability.js';
 import type { KeySpace } from '../redis/key-space.js';
 import { randomId } from '../redis/random-id.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
-import type { ScriptRunner } from '../redis/script-runner.js';
+import type { CallProgress, ScriptRunner } from '../redis/script-runner.js';
 import type { WorkInFlight } from '../redis/work-in-flight.js';
 import { applyScript, STALE } from './apply.script.js';
 import { argumentsOf, type CounterBatch } from './counter-batch.js';
@@ -36,14 +36,26 @@ export class CounterProducer {
   private readonly id = randomId('hex');
   private sequence = 0;
   private readonly lanes = new Map<number, CounterLane>();
+  private busyLanes = 0;
+  private onIdle: (() => void) | undefined;
 
   constructor(
     private readonly connection: RedisConnection,
     private readonly scripts: ScriptRunner,
     private readonly inFlight: WorkInFlight,
     private readonly options: Required<CounterModuleOptions>,
-    private readonly how: ProducerOptions,
+    private how: ProducerOptions,
   ) {}
+
+  /**
+   * Waits for other replicas from now on. Only while nothing is under way.
+   * @param onIdle called once nothing is under way any more
+   */
+  serve(durability: DurabilityOptions | undefined, onIdle: () => void): void {
+    this.how = { marker: this.how.marker, durability };
+    this.lanes.clear();
+    this.onIdle = onIdle;
+  }
 
   /**
    * Sees to it that the operation is answered or rejected: with RedisUnavailableError, OutcomeUnknownError, RedisReplyError, or what its own answer
@@ -56,7 +68,10 @@ export class CounterProducer {
       lane = this.openLane(number);
       this.lanes.set(number, lane);
     }
-    if (!lane.isBusy) this.inFlight.enter();
+    if (!lane.isBusy) {
+      this.inFlight.enter();
+      this.busyLanes++;
+    }
     lane.add(operation);
   }
 
@@ -79,15 +94,16 @@ export class CounterProducer {
       isCluster ? number : 0,
       this.options.maxBatchSize,
       how.durability,
-      (batch) => this.send(state, batch),
+      (batch, progress) => this.send(state, batch, progress),
       () => {
         if (this.lanes.size > KEPT_LANES) this.lanes.delete(number);
         this.inFlight.leave();
+        if (--this.busyLanes === 0) this.onIdle?.();
       },
     );
   }
 
-  private async send(state: string, batch: CounterBatch): Promise<BatchAnswer> {
+  private async send(state: string, batch: CounterBatch, progress: CallProgress): Promise<BatchAnswer> {
     const { marker, durability } = this.how;
     const { keys } = this.connection;
     // Numbered when its turn has come, so that the batches of each lane have growing numbers.
@@ -104,7 +120,7 @@ export class CounterProducer {
           operations: argumentsOf(batch, `${this.id}.${sequence}`, this.options.undoWindowMs),
         },
         batch.deadline,
-        { resend: marker, durability },
+        { resend: marker, durability, progress },
       );
     } catch (error) {
       if (!(error instanceof NotReplicatedError)) throw error;

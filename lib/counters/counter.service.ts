@@ -99,9 +99,9 @@ export class CounterService {
   addUndoable(key: string, amount: number | bigint, options?: CounterAddOptions): Promise<UndoableCount>;
   @Observed('counters.add', { changed: hasApplied })
   addUndoable(key: string, amount: number | bigint, options: CounterAddOptions = {}): Promise<UndoableCount> {
-    return this.operations.add(key, amount, options, 'u', (added, life) => ({
+    return this.operations.add(key, amount, options, 'u', (added, life, operation) => ({
       ...added,
-      undo: this.operations.undoOf(key, added.applied, life, options),
+      undo: this.operations.undoOf(key, added.applied, life, operation),
     }));
   }
 
@@ -152,12 +152,12 @@ export class CounterService {
     adds: readonly CounterAddition[],
     options: CounterWriteOptions = {},
   ): Promise<UndoableCounts> {
-    return await resultOf(this.adder.addAll(adds, options, 'u'), (added) => this.undoable(added, options));
+    return await resultOf(this.adder.addAll(adds, options, 'u'), (added) => this.undoable(added));
   }
 
-  private undoable({ applied, counters, lives }: AddedToAll, options: CounterWriteOptions): UndoableCounts {
+  private undoable({ applied, counters, lives, operation }: AddedToAll): UndoableCounts {
     const undos = counters.map((count, i) =>
-      this.operations.undoOf(count.key, count.applied, lives[i]!, options),
+      this.operations.undoOf(count.key, count.applied, lives[i]!, operation),
     );
     const undo = async (): Promise<boolean> => {
       const settled = await Promise.allSettled(undos.map((one) => one()));
@@ -209,7 +209,8 @@ export class CounterService {
       const undoable = onError === 'undo' ? await this.addOrTakeBack(key, amount, addOptions) : undefined;
       const count = undoable ?? (await this.add(key, amount, addOptions));
       if (count.limited && addOptions.onLimit !== 'clamp') {
-        throw new CounterLimitError(key, count.value, amount, (amount < 0 ? options.min : options.max) ?? 0);
+        const { min = 0, max = 0 } = addOptions;
+        throw new CounterLimitError(key, count.value, amount, amount < 0 ? min : max);
       }
       try {
         return await work(count as never);

@@ -12,11 +12,12 @@ export interface RecordSummary {
   readonly aliveMs: number;
 }
 
-/** Tells what a record holds, and writes nothing. */
+/** Reads what a record holds. */
 export const inspectScript = defineScript({
   name: 'idempotency.inspect',
   keys: ['record'],
   args: [],
+  readOnly: true,
   lua: `
 -- KEYS[1] record
 -- returns '' when the key is free | FOREIGN | {state, token, kind of result or '', its bytes, ms it is kept, ms its run is taken to be alive}

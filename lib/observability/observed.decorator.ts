@@ -11,7 +11,7 @@ export const READ = { changed: (): boolean => false } as const;
  */
 export function Observed<Result = unknown>(
   type: OperationType,
-  options: { readonly changed?: (result: Result, args: readonly unknown[]) => boolean } = {},
+  options: { readonly changed?: (result: Result) => boolean } = {},
 ) {
   return <Method extends (...args: never[]) => Promise<Result>>(
     _target: object,
@@ -23,7 +23,7 @@ export function Observed<Result = unknown>(
       const { observer } = this;
       return observer.isWatching
         ? observer.operation(type, () => method.apply(this, args), {
-            changed: (result) => options.changed?.(result, args) !== false,
+            changed: (result) => options.changed?.(result) !== false,
           })
         : method.apply(this, args);
     } as unknown as Method;

@@ -15,6 +15,7 @@ return {
   digits(redis.call('LLEN', KEYS[1])), digits(redis.call('HLEN', KEYS[2])), digits(redis.call('ZCARD', KEYS[3])),
 }
 `,
+  readOnly: true,
   reply: (raw) => {
     const [pending = 0, all = 0, dead = 0] = (raw as string[]).map(Number);
     return { pending, processing: Math.max(0, all - pending - dead), dead };

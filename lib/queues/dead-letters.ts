@@ -1,5 +1,6 @@
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
+import { copyOperationOptions } from '../redis/operation-runner.js';
 import type { PayloadFormat } from './payload-format.js';
 import type { QueueCommands } from './queue-commands.js';
 import { queueCallOptionChecks, type QueueCallOptions } from './queue.options.js';
@@ -62,47 +63,72 @@ export class DeadLetters<T = unknown> {
   /**
    * Puts jobs back at the end of the queue, with as many deliveries before them as a new one has.
    *
-   * @param ids of the jobs; without, all that are there now
+   * @param ids of the jobs
    * @returns how many were requeued; ids that are not in the dead letters are left out
    * @throws InvalidArgumentError, RedisUnavailableError, OutcomeUnknownError, TransactionMisuseError; of many jobs some may have been requeued
    */
-  async requeue(ids?: readonly string[], options: QueueCallOptions = {}): Promise<number> {
-    return await this.commands.observe(
-      'queues.requeueDead',
-      () => this.take('requeue', ids, options),
-      Boolean,
-    );
+  async requeue(ids: readonly string[], options: QueueCallOptions = {}): Promise<number> {
+    const requeue = (): Promise<number> => this.take('requeue', ids, options);
+    return await this.commands.observe('queues.requeueDead', requeue, Boolean);
+  }
+
+  /**
+   * Puts all jobs back that are there now, as {@link requeue} does.
+   *
+   * @returns how many were requeued
+   * @throws as `requeue` does
+   */
+  async requeueAll(options: QueueCallOptions = {}): Promise<number> {
+    const requeue = (): Promise<number> => this.takeAll('requeue', options);
+    return await this.commands.observe('queues.requeueDead', requeue, Boolean);
   }
 
   /**
    * Deletes jobs.
    *
-   * @param ids of the jobs; without, all that are there now
+   * @param ids of the jobs
    * @returns how many were deleted; ids that are not in the dead letters are left out
    * @throws as {@link requeue} does
    */
-  async purge(ids?: readonly string[], options: QueueCallOptions = {}): Promise<number> {
-    return await this.commands.observe('queues.purgeDead', () => this.take('purge', ids, options), Boolean);
+  async purge(ids: readonly string[], options: QueueCallOptions = {}): Promise<number> {
+    const purge = (): Promise<number> => this.take('purge', ids, options);
+    return await this.commands.observe('queues.purgeDead', purge, Boolean);
+  }
+
+  /**
+   * Deletes all jobs that are there now.
+   *
+   * @returns how many were deleted
+   * @throws as {@link requeue} does
+   */
+  async purgeAll(options: QueueCallOptions = {}): Promise<number> {
+    const purge = (): Promise<number> => this.takeAll('purge', options);
+    return await this.commands.observe('queues.purgeDead', purge, Boolean);
   }
 
   private async take(
     action: 'requeue' | 'purge',
-    ids: readonly string[] | undefined,
+    ids: readonly string[],
     options: QueueCallOptions,
   ): Promise<number> {
     checkOptions('options', options);
+    checkIds(ids);
+    const [all, operation] = [[...ids], copyOperationOptions(options)];
     let taken = 0;
-    if (ids) {
-      checkIds(ids);
-      for (let i = 0; i < ids.length; i += CHUNK) {
-        taken += await this.commands.takeDead(action, ids.slice(i, i + CHUNK), options);
-      }
-      return taken;
-    }
+    for (let i = 0; i < all.length; i += CHUNK)
+      taken += await this.commands.takeDead(action, all.slice(i, i + CHUNK), operation);
+    return taken;
+  }
+
+  private async takeAll(action: 'requeue' | 'purge', options: QueueCallOptions): Promise<number> {
+    checkOptions('options', options);
+    const operation = copyOperationOptions(options);
+    const { timeoutMs } = operation;
     // As many as there are now: jobs may go on dying meanwhile.
-    let left = (await this.commands.counts(options.timeoutMs ? { timeoutMs: options.timeoutMs } : {})).dead;
+    let left = (await this.commands.counts(timeoutMs === undefined ? {} : { timeoutMs })).dead;
+    let taken = 0;
     while (left > 0) {
-      const some = await this.commands.takeDead(action, Math.min(left, CHUNK), options);
+      const some = await this.commands.takeDead(action, Math.min(left, CHUNK), operation);
       if (some === 0) break;
       taken += some;
       left -= some;

@@ -27,6 +27,7 @@ for _, id in ipairs(redis.call('ZRANGE', KEYS[1], ARGV[1], last)) do
 end
 return letters
 `,
+  readOnly: true,
   reply: (raw) =>
     (raw as Buffer[][]).map(([id, died, deliveries, reason, payload]) => ({
       id: String(id),

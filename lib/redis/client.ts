@@ -137,6 +137,9 @@ function clusterOptions(options: ClusterOptions, shared: RedisOptions): ClusterO
     clusterRetryStrategy: reconnectDelayMs,
     // What was in flight when its connection was lost is settled, not sent again behind the library's back.
     retryDelayOnFailover: 0,
+    // A call that ioredis repeats when its time is over would be of unknown outcome, though each attempt was refused.
+    retryDelayOnClusterDown: 0,
+    maxRedirections: 3,
     // The library tries again by itself, and knows what might be done instead.
     retryDelayOnTryAgain: 1,
     redisOptions: { ...options.redisOptions, ...perNode },

@@ -32,6 +32,13 @@ export const checkDurability: check.Check = (path, value) => {
   if (!fsync) check.integer(1, 1_000)(`${path}.replicas`, replicas);
 };
 
+/** Copies options that were checked, for a call that reads them again later. */
+export const copyDurability = (given: DurabilityOptions | undefined): DurabilityOptions | undefined => {
+  if (!given) return undefined;
+  const { replicas, timeoutMs, fsync } = given;
+  return { replicas, ...(timeoutMs !== undefined && { timeoutMs }), ...(fsync !== undefined && { fsync }) };
+};
+
 /** How long replicas are waited for, from now. */
 export const patienceOf = ({ timeoutMs = 1_000 }: DurabilityOptions): Deadline => Deadline.in(timeoutMs);
 

@@ -2,7 +2,7 @@ import { Inject, Injectable } from '@nestjs/common';
 import { OPTIONS } from '../atomic-redis.constants.js';
 import * as check from '../atomic-redis.validation.js';
 import { Deadline } from './deadline.js';
-import { checkDurability, type DurabilityOptions } from './durability.js';
+import { checkDurability, copyDurability, type DurabilityOptions } from './durability.js';
 import { randomId } from './random-id.js';
 import { RedisConnection } from './redis-connection.js';
 import { assertNotRetried, Propagation } from './retried-work.js';
@@ -31,6 +31,19 @@ export const operationOptionChecks = {
   propagation: check.oneOf(Propagation.Outside),
   durability: checkDurability,
 } satisfies Record<keyof OperationOptions, check.Check>;
+
+/** Copies options that were checked, for a call that reads them again later. */
+export const copyOperationOptions = ({
+  timeoutMs,
+  marker,
+  propagation,
+  durability,
+}: OperationOptions): OperationOptions => ({
+  ...(timeoutMs !== undefined && { timeoutMs }),
+  ...(marker !== undefined && { marker }),
+  ...(propagation !== undefined && { propagation }),
+  ...(durability && { durability: copyDurability(durability)! }),
+});
 
 /** A script that recognises copies of itself by a marker; its text begins with `luaOperation`. */
 export type OperationScript<Keys extends readonly string[], Args extends readonly string[], Reply> = Script<

@@ -13,9 +13,13 @@ const TRANSIENT = new Set([
   'BUSY',
 ]);
 
+/** What ioredis says of a command that each node it asked has refused; the last refusal follows. */
+const REDIRECTED = /^Too many Cluster redirections\. Last error: ReplyError: ([A-Z]+)/;
+
 /** The first word of an error that Redis answered with; undefined for an error of the client or of the network. */
 export function replyCode(error: unknown): string | undefined {
-  if (!(error instanceof Error) || error.name !== 'ReplyError') return undefined;
+  if (!(error instanceof Error)) return undefined;
+  if (error.name !== 'ReplyError') return REDIRECTED.exec(error.message)?.[1];
   return /^[A-Z][A-Z0-9]*/.exec(error.message)?.[0] ?? 'ERR';
 }
 

@@ -15,7 +15,7 @@ export function batchOf(script: Script): ScriptBatch | undefined {
   return batch;
 }
 
-/** What one call raises or returns is its own answer, and keeps no other from being made. */
+/** Defines the batch of a script. What one call raises or returns is its own answer, and keeps no other call from being made. */
 function defineBatch({ name, keys, args, lua, binary, readOnly }: Script): ScriptBatch {
   const part = (table: string, names: readonly string[]): string =>
     names.map((_, i) => `${table}[i * ${names.length} + ${i + 1}]`).join(', ');
@@ -32,10 +32,17 @@ function defineBatch({ name, keys, args, lua, binary, readOnly }: Script): Scrip
 local call = function(KEYS, ARGV)
 ${lua}
 end
+local keys, args
+local function call_one() return call(keys, args) end
+-- What a command raised is a table that holds the error with its code. Redis's pcall makes a mere text of it, which a client would take for an ERR.
+local function failure(raised)
+  if type(raised) == 'table' and raised.err then return { err = raised.err } end
+  return { err = 'ERR ' .. tostring(raised) }
+end
 local answers = {}
 for i = 0, #ARGV / ${args.length} - 1 do
-  local done, answer = pcall(call, { ${part('KEYS', keys)} }, { ${part('ARGV', args)} })
-  if not done then answer = { err = type(answer) == 'table' and answer.err or 'ERR ' .. tostring(answer) } end
+  keys, args = { ${part('KEYS', keys)} }, { ${part('ARGV', args)} }
+  local _, answer = xpcall(call_one, failure)
   if answer == nil then answer = false end
   answers[i + 1] = answer
 end

@@ -8,7 +8,7 @@ import {
 import type { RedisClient } from './client.js';
 import { callOff, setAlarm, type Alarm } from './alarms.js';
 import { fullJitter, sleep, type Deadline } from './deadline.js';
-import type { DurabilityOptions } from './durability.js';
+import { copyDurability, type DurabilityOptions } from './durability.js';
 import type { Acknowledged } from './durable-channel.js';
 import type { RedisConnection } from './redis-connection.js';
 import { isConnectionLoss, isTransientRefusal, isUnknownScript, toScriptError } from './reply-errors.js';
@@ -23,6 +23,14 @@ import {
 } from './script.js';
 import { NOT_SENT, ScriptSender, type Sendable } from './script-sender.js';
 
+/** What is known of a call that is under way. Its owner makes the object, the runner keeps it up to date. */
+export interface CallProgress {
+  /** Whether the call may have taken effect. False while it waits to be sent, again or for the first time. */
+  mayBeDone: boolean;
+  /** Why the last attempt came to nothing, where nothing can have been done by then. */
+  refusal: Error | undefined;
+}
+
 export interface SendOptions {
   /**
    * Whether a script whose connection was lost before it answered is sent again. Without, it must not recognise itself, and is at once
@@ -31,12 +39,14 @@ export interface SendOptions {
   resend?: boolean;
   /** Answers only once replicas have what the script did. Default: not waited for. */
   durability?: DurabilityOptions | undefined;
+  /** For an owner that gives up parts of the call before its deadline. */
+  progress?: CallProgress | undefined;
 }
 
 /**
  * Nothing that was refused is sent again when less than this is left: not answered in time, its outcome would be unknown, where that of the refused one is known.
  */
-const ANSWER_MS = 50;
+export const ANSWER_MS = 50;
 
 /** One call of a script, and what has become of it so far. */
 interface ScriptCall extends Sendable {
@@ -46,6 +56,7 @@ interface ScriptCall extends Sendable {
   readonly deadline: Deadline;
   readonly resend: boolean;
   readonly durability: DurabilityOptions | undefined;
+  readonly progress: CallProgress | undefined;
   withText: boolean;
   /** It was sent, and not answered: it may have taken effect, or may yet, up to its time limit. */
   unanswered: boolean;
@@ -74,6 +85,8 @@ export class ScriptRunner {
   }
 
   /**
+   * Runs a script. What it is given is copied before this returns.
+   *
    * @throws InvalidArgumentError, CrossSlotError before any I/O
    * @throws RedisUnavailableError when it was never sent, or arrived too late and did nothing
    * @throws OutcomeUnknownError when it was sent and no answer came by the deadline, or before its connection was lost and it is not to be sent again
@@ -85,7 +98,7 @@ export class ScriptRunner {
     keys: NamedValues<Keys, string>,
     args: ArgumentsOf<Args>,
     deadline: Deadline,
-    { resend = true, durability }: SendOptions = {},
+    { resend = true, durability, progress }: SendOptions = {},
   ): Promise<Reply> {
     return new Promise((resolve, reject) => {
       const { connection } = this;
@@ -105,7 +118,8 @@ export class ScriptRunner {
         slot: connection.isCluster && keyList.length > 0 ? connection.keys.commonSlotOf(keyList) : 0,
         deadline,
         resend,
-        durability,
+        durability: durability && copyDurability(durability),
+        progress,
         withText: false,
         unanswered: false,
         cause: undefined,
@@ -124,6 +138,7 @@ export class ScriptRunner {
       if (durability || !this.canSendNow(call)) return goOn();
       // As nearly all calls go: sent at once, and answered, without a promise that nobody asked for.
       alarm = setAlarm(deadline.at, () => reject(this.unknown(call)));
+      if (progress) progress.mayBeDone = true;
       this.sender.send(call);
     });
   }
@@ -147,6 +162,7 @@ export class ScriptRunner {
       } else if (isTooLate(answer.reply)) {
         // The clock that gave the limit may have been stepped since.
         call.cause = new Error(`${call.script.name} arrived after its time limit`);
+        notDone(call, call.unanswered, call.cause);
         await this.connection.relearnClock(call.slot, call.deadline).catch(() => undefined);
       } else {
         const reply = this.accept(call, answer);
@@ -170,6 +186,7 @@ export class ScriptRunner {
       throw this.notMade(call, error as Error);
     }
     const late = (): Error => call.notReplicated ?? this.unknown(call, call.cause);
+    if (call.progress) call.progress.mayBeDone = true;
     try {
       if (call.durability) return { answer: await this.sendDurably(call, call.durability, late) };
       const reply = new Promise((answered, failed) => this.sender.send({ ...call, answered, failed }));
@@ -182,6 +199,8 @@ export class ScriptRunner {
   /** Makes ready for the next attempt, where there may be one. @throws what the call comes to otherwise */
   private async recover(call: ScriptCall, error: unknown, attempt: number): Promise<void> {
     if (!(error instanceof Error)) throw error;
+    const mayHaveArrived = error !== NOT_SENT && isConnectionLoss(error);
+    notDone(call, call.unanswered || mayHaveArrived, error);
     if (error === NOT_SENT) return;
     const { connection } = this;
     const { script, deadline, durability } = call;
@@ -195,7 +214,7 @@ export class ScriptRunner {
     } else if (isUnknownScript(error)) {
       call.withText = true;
       return;
-    } else if (isConnectionLoss(error)) {
+    } else if (mayHaveArrived) {
       if (!call.resend) throw this.unknown(call, error);
       call.unanswered = !script.readOnly;
       await connection.refreshTopology(deadline);
@@ -267,6 +286,13 @@ export class ScriptRunner {
       { cause },
     );
   }
+}
+
+/** Tells the owner of a call that the last attempt came to nothing. */
+function notDone({ progress }: ScriptCall, mayBeDone: boolean, cause: Error): void {
+  if (!progress) return;
+  progress.mayBeDone = mayBeDone;
+  progress.refusal = mayBeDone ? undefined : cause;
 }
 
 const here = <R>(body: () => R): R => body();

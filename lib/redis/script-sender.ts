@@ -85,9 +85,10 @@ export class ScriptSender {
     };
     const failed = (error: unknown): void => {
       if (!withText && isUnknownScript(error) && connection.isReady) this.writeBatch(batch, calls, true);
-      // Their slot is being moved, and has some of their keys here, some there: each by itself finds its own.
-      else if (replyCode(error) === 'TRYAGAIN' && connection.isReady)
-        for (const call of calls) this.writeOne(call);
+      else if (isOfOne(error))
+        for (const call of calls)
+          if (connection.isReady) this.writeOne(call);
+          else call.failed(NOT_SENT);
       else for (const call of calls) call.failed(error);
     };
     this.write(connection.client, batch, keys, args, withText).then(answered, failed);
@@ -114,6 +115,12 @@ export class ScriptSender {
     }
   }
 }
+
+/**
+ * Whether calls that share an EVALSHA were refused for the sake of one of them, before any was made. TRYAGAIN: their slot is being moved, and some of
+ * their keys are here, some there. NOPERM: the user may not touch some key of theirs. Each by itself gets its own answer.
+ */
+const isOfOne = (error: unknown): boolean => ['TRYAGAIN', 'NOPERM'].includes(replyCode(error) ?? '');
 
 function canShare(first: Sendable, next: Sendable): boolean {
   return (

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { ConfigurationError, InvalidArgumentError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
+import { copyBytes } from './copies.js';
 
 /** What may be sent as an argument: text, bytes, or an integer, which is sent in decimal. */
 export type ScriptArgument = string | Buffer | number | bigint;
@@ -105,7 +106,8 @@ export function orderedKeys(script: Script, keys: Readonly<Record<string, unknow
 }
 
 /**
- * ARGV in their order, with a placeholder for the time limit, which is known when they are sent.
+ * Returns ARGV in their order, with a placeholder for the time limit, which is known when they are sent. Bytes are copied.
+ *
  * @throws InvalidArgumentError for what Redis would be sent as "" or "[object Object]"
  */
 export function orderedArguments(
@@ -114,7 +116,10 @@ export function orderedArguments(
 ): (string | Buffer)[] {
   const ordered = inOrder(script, script.args, args);
   for (const [i, value] of ordered.entries()) {
-    if (check.isBytes(value)) continue;
+    if (check.isBytes(value)) {
+      if (typeof value !== 'string') ordered[i] = copyBytes(value);
+      continue;
+    }
     if (typeof value !== 'bigint' && !Number.isSafeInteger(value))
       throw new InvalidArgumentError(
         pathOf(script, script.args, i),

@@ -6,15 +6,31 @@ import { isConnectionLoss, isTransientRefusal, toReplyError } from './reply-erro
 /** After this long the clock is read again, so that a step of the server's clock is noticed. */
 const REFRESH_AFTER_MS = 30_000;
 
+/** A reading that took longer may be slow: then calls with little time would be judged late. */
+const MAY_BE_SLOW_MS = 10;
+
+/** How often a clock is read before the quickest reading is taken for what the network allows. */
+const READINGS_TO_COMPARE = 3;
+
+/** After a slow reading the clock is read again after this long, which doubles as long as readings are slow. */
+const READ_AGAIN_AFTER_MS = 100;
+
+/** Readings that follow each other this closely bound the same offset. */
+const SAME_CLOCK_MS = 1_000;
+
 /**
- * One server's clock, told from its TIME and this process's monotonic clock; the process's own wall clock plays no part.
+ * Estimates one server's clock from its TIME and this process's monotonic clock; the process's own wall clock plays no part.
  *
- * The estimate is never ahead of the server, by the time the TIME reply took to arrive: a deadline put into server time
- * is at most too early, so a script refuses rather than act after its caller gave up.
+ * The estimate is behind the server by the time that the TIME reply took to arrive, and never ahead: a deadline put into server time is at most too early,
+ * so a script refuses rather than act after its caller gave up. A slow reading is therefore soon followed by another.
  */
 export class ServerClock {
   private offsetMs: number | undefined;
-  private learnedAt = 0;
+  private learnedAt = -Infinity;
+  private refreshAt = 0;
+  private readings = 0;
+  private quickestMs = Infinity;
+  private slowInARow = 0;
   private learning: Promise<void> | undefined;
 
   constructor(private readonly server: Pick<Redis, 'time'>) {}
@@ -22,6 +38,9 @@ export class ServerClock {
   /** Forgets what it knows: the next connection may be to another server. */
   forget(): void {
     this.offsetMs = undefined;
+    this.readings = 0;
+    this.quickestMs = Infinity;
+    this.slowInARow = 0;
   }
 
   learn(): Promise<void> {
@@ -51,14 +70,31 @@ export class ServerClock {
   /** The deadline in the server's time, whole milliseconds; undefined until the clock is learned. */
   at(deadline: Deadline): number | undefined {
     if (this.offsetMs === undefined) return undefined;
-    if (performance.now() - this.learnedAt > REFRESH_AFTER_MS) this.learn().catch(() => undefined);
+    if (performance.now() > this.refreshAt) this.learn().catch(() => undefined);
     return Math.floor(this.offsetMs + deadline.at);
   }
 
   private async ask(): Promise<void> {
+    const askedAt = performance.now();
     const [seconds, microseconds] = await this.server.time();
-    this.learnedAt = performance.now();
-    this.offsetMs = Number(seconds) * 1000 + Number(microseconds) / 1000 - this.learnedAt;
+    const now = performance.now();
+    const serverMs = Number(seconds) * 1000 + Number(microseconds) / 1000;
+    // The offset lies between these two.
+    const [lowest, highest] = [serverMs - now, serverMs - askedAt];
+    const known = now - this.learnedAt < SAME_CLOCK_MS ? this.offsetMs : undefined;
+    const isKnownBetter = known !== undefined && known > lowest && known <= highest;
+    if (!isKnownBetter) this.offsetMs = lowest;
+    this.slowInARow = this.isSlow(now - askedAt) ? this.slowInARow + 1 : 0;
+    const refreshAfterMs = this.slowInARow > 0 ? READ_AGAIN_AFTER_MS * 2 ** (this.slowInARow - 1) : Infinity;
+    this.refreshAt = now + Math.min(refreshAfterMs, REFRESH_AFTER_MS);
+    this.learnedAt = now;
+  }
+
+  private isSlow(tookMs: number): boolean {
+    const isUsual = this.readings >= READINGS_TO_COMPARE && tookMs <= 2 * this.quickestMs;
+    this.readings++;
+    this.quickestMs = Math.min(this.quickestMs, tookMs);
+    return tookMs > MAY_BE_SLOW_MS && !isUsual;
   }
 }
 

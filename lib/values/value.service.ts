@@ -165,7 +165,8 @@ export class ValueService {
       { next, ttl },
       options,
     );
-    return await resultOf(answered, (answer) => found(key, answer, options));
+    const { encoding } = options;
+    return await resultOf(answered, (answer) => found(key, answer, { encoding }));
   }
 
   /**
@@ -189,7 +190,8 @@ export class ValueService {
       {},
       options,
     );
-    return await resultOf(answered, (answer) => found(key, answer, options), isThere);
+    const { encoding } = options;
+    return await resultOf(answered, (answer) => found(key, answer, { encoding }), isThere);
   }
 
   /**
@@ -217,7 +219,8 @@ export class ValueService {
       expiry,
       options,
     );
-    return await resultOf(answered, (answer) => found(key, answer, options), isThere);
+    const { encoding } = options;
+    return await resultOf(answered, (answer) => found(key, answer, { encoding }), isThere);
   }
 
   private async swap<E extends Encoding, Result>(
@@ -239,9 +242,10 @@ export class ValueService {
       args,
       options,
     );
+    const { encoding } = options;
     return await resultOf(
       answered,
-      (answer) => swapResult(key, answer, 'string', after, options, toResult),
+      (answer) => swapResult(key, answer, 'string', after, { encoding }, toResult),
       isSwap,
     );
   }
@@ -267,9 +271,10 @@ export class ValueService {
       args,
       options,
     );
+    const { encoding } = options;
     return await resultOf(
       answered,
-      (answer) => swapResult(key, answer, 'hash', after, options, toResult),
+      (answer) => swapResult(key, answer, 'hash', after, { encoding }, toResult),
       isSwap,
     );
   }

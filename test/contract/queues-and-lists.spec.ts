@@ -33,7 +33,7 @@ describe('queues and lists', () => {
     await again!.retry();
     expect(await queue.take()).toBeNull();
     expect((await queue.deadLetters.list()).map(({ id }) => id)).toEqual([first!.id]);
-    expect(await queue.deadLetters.requeue()).toBe(1);
+    expect(await queue.deadLetters.requeueAll()).toBe(1);
     expect(await (await queue.take())!.ack()).toBe(true);
   });
 

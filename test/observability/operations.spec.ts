@@ -200,12 +200,12 @@ const CASES: { readonly [Type in OperationType]: Case } = {
   },
   'queues.requeueDead': {
     before: dead,
-    call: ({ queues }) => queues.get('mails').deadLetters.requeue(),
+    call: ({ queues }) => queues.get('mails').deadLetters.requeueAll(),
     outcome: 'applied',
   },
   'queues.purgeDead': {
     before: dead,
-    call: ({ queues }) => queues.get('mails').deadLetters.purge(),
+    call: ({ queues }) => queues.get('mails').deadLetters.purgeAll(),
     outcome: 'applied',
   },
   'lists.move': { call: ({ lists }) => lists.move(KEY, `${KEY}:to`), outcome: 'not-applied' },

@@ -31,7 +31,7 @@ describe('queues on a Cluster', () => {
       const { next } = await (await queue.take())!.ackAndTakeNext();
       await next!.retry();
       expect(await queue.counts()).toEqual({ pending: 0, processing: 0, dead: 1 });
-      expect(await queue.deadLetters.requeue()).toBe(1);
+      expect(await queue.deadLetters.requeueAll()).toBe(1);
     }
     const slots = new Set<number>();
     for (const { client: node } of cluster.nodes) {

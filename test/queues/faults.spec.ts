@@ -298,7 +298,7 @@ describe('a queue whose connection fails', () => {
       expect(await a.ack()).toBe(true);
       expect(await b.retry({ reason: 'why' })).toBe(true);
       expect(await dying.retry()).toBe(true);
-      expect(await elsewhere.deadLetters.requeue()).toBe(1);
+      expect(await elsewhere.deadLetters.requeueAll()).toBe(1);
       const { next } = await (await queue.take())!.ackAndTakeNext();
       expect(await next!.ack()).toBe(true);
       for (let left = 2; left > 0; left--) expect(await (await queue.take())!.ack()).toBe(true);

@@ -135,10 +135,10 @@ describe('a queue and its model', () => {
               await redis.client.zadd(key('leases'), 1, id);
             }
           } else if (step.kind === 'requeue') {
-            expect(await queues[step.by]!.deadLetters.requeue()).toBe(model.dead.length);
+            expect(await queues[step.by]!.deadLetters.requeueAll()).toBe(model.dead.length);
             model.pending.push(...(await inOrder(model.dead.splice(0))));
           } else if (step.kind === 'purge') {
-            expect(await queues[step.by]!.deadLetters.purge()).toBe(model.dead.splice(0).length);
+            expect(await queues[step.by]!.deadLetters.purgeAll()).toBe(model.dead.splice(0).length);
           } else if (step.kind === 'flush') {
             await redis.client.script('FLUSH');
           } else if ('which' in step) {

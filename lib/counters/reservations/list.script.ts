@@ -6,6 +6,7 @@ export const listScript = defineScript({
   name: 'reservations.list',
   keys: ['counter', 'holds'],
   args: [],
+  readOnly: true,
   reply: (raw) => {
     const flat = raw as string[];
     return Array.from({ length: flat.length / 2 }, (_, i) => ({

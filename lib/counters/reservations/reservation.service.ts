@@ -1,6 +1,6 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { OPTIONS } from '../../atomic-redis.constants.js';
-import { describe, InexactResultError, OutcomeUnknownError } from '../../atomic-redis.errors.js';
+import { describe, InexactResultError } from '../../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../../atomic-redis.options.js';
 import * as check from '../../atomic-redis.validation.js';
 import { Observed, READ } from '../../observability/observed.decorator.js';
@@ -8,6 +8,7 @@ import { Observer } from '../../observability/observer.js';
 import { Deadline } from '../../redis/deadline.js';
 import { resultOf } from '../../redis/durability.js';
 import {
+  copyOperationOptions,
   OperationRunner,
   operationOptionChecks,
   type OperationOptions,
@@ -96,7 +97,8 @@ export class ReservationService {
     check.integer(1)('quantity', quantity);
     checkHoldOptions('options', options);
     check.milliseconds()('options.ttlMs', options.ttlMs);
-    const { ttlMs, min = 0, ...operation } = options;
+    const { ttlMs, min = 0 } = options;
+    const operation = copyOperationOptions(options);
     const hold = newHold(quantity);
     const answered = untilSwept(this.timeoutOf(options), (timeoutMs) =>
       this.operations.run(
@@ -168,11 +170,9 @@ export class ReservationService {
     checkCallOptions('options', options);
     const { counter, holds } = companionsOf(this.connection.keys, key);
     const deadline = Deadline.in(this.timeoutOf(options));
-    const listing = this.inFlight.track(() => this.scripts.run(listScript, { counter, holds }, {}, deadline));
-    const found = await listing.catch((error: unknown) => {
-      // A read has no outcome to be unknown.
-      throw error instanceof OutcomeUnknownError ? this.connection.unavailable(error) : error;
-    });
+    const found = await this.inFlight.track(() =>
+      this.scripts.run(listScript, { counter, holds }, {}, deadline),
+    );
     return found.map(({ hold, expiresAtMs }) => ({
       id: idOf({ counter, hold }),
       quantity: quantityOf(hold),
@@ -196,6 +196,7 @@ export class ReservationService {
   ): Promise<boolean> {
     check.nonEmptyString('id', id);
     checkOptions('options', options);
+    const operation = copyOperationOptions(options);
     const reference = parseId(id);
     if (!reference) return false;
     const { counter, holds } = companionsOf(this.connection.keys, reference.counter);
@@ -206,7 +207,7 @@ export class ReservationService {
         counter,
         { counter, holds },
         { action, hold: reference.hold, ttlMs },
-        { ...options, timeoutMs },
+        { ...operation, timeoutMs },
       ),
     );
     return await resultOf(

@@ -9,6 +9,7 @@ import {
   OutcomeUnknownError,
 } from '../../atomic-redis.errors.js';
 import { Deadline } from '../../redis/deadline.js';
+import { copyDurability } from '../../redis/durability.js';
 import { OperationRunner } from '../../redis/operation-runner.js';
 import { randomId } from '../../redis/random-id.js';
 import { RedisConnection } from '../../redis/redis-connection.js';
@@ -31,7 +32,13 @@ import { beginScript } from './begin.script.js';
 import { listScript } from './list.script.js';
 import { PendingTransferList } from './pending-transfer-list.js';
 import { detailsOf, type PendingTransfer, type TransferState } from './pending-transfer.js';
-import { parseDecision, refusalOf, TransferSteps, type DecisionOfTarget } from './transfer-steps.js';
+import {
+  parseDecision,
+  refusalOf,
+  TransferSteps,
+  type DecisionOfTarget,
+  type StepOptions,
+} from './transfer-steps.js';
 
 /** How many errors a recovery keeps. */
 const MOST_ERRORS = 100;
@@ -57,9 +64,10 @@ export class AcrossSlotsTransfers {
   /** Whatever goes wrong from the moment the amount was taken is either told as what the target decided, or as pending. */
   async transfer(
     transfer: AcrossSlotsTransfer,
-    { timeoutMs = this.defaults.timeoutMs, durability, propagation }: AcrossSlotsOptions,
+    { timeoutMs = this.defaults.timeoutMs, durability: given, propagation }: AcrossSlotsOptions,
   ): Promise<AcrossSlotsBalances> {
     assertNotRetried('Moving an amount across slots', propagation);
+    const durability = copyDurability(given);
     return await this.inFlight.track(async () => {
       const { to, amount } = transfer;
       const options = { deadline: Deadline.in(timeoutMs), durability };
@@ -75,7 +83,7 @@ export class AcrossSlotsTransfers {
 
       let decision: DecisionOfTarget | undefined;
       try {
-        decision = await this.steps.decide(pending, validUntilMs, options);
+        decision = await this.decide(pending, validUntilMs, options);
       } catch (error) {
         const decided = error instanceof NotReplicatedError && parseDecision(error.result as string);
         if (decided && 'balance' in decided) throw error.withResult(resultOf(decided.balance));
@@ -108,10 +116,11 @@ export class AcrossSlotsTransfers {
     from,
     minAgeMs = 10_000,
     timeoutMs = this.defaults.timeoutMs,
-    durability,
+    durability: given,
     propagation,
   }: RecoverOptions): Promise<Recovery> {
     assertNotRetried('Recovering transfers', propagation);
+    const durability = copyDurability(given);
     const count = { credited: 0, refunded: 0, failed: 0 };
     const errors: TransferPendingError[] = [];
     const settle = async (transfer: PendingTransfer): Promise<void> => {
@@ -186,16 +195,31 @@ export class AcrossSlotsTransfers {
       await this.steps.tidyUp(transfer, options);
       return transfer.state;
     }
-    const decision = await this.steps.decide(transfer, validUntilMs, options);
+    const decision = await this.decide(transfer, validUntilMs, options);
     if (!decision) throw pendingError(transfer);
     await this.conclude(transfer, decision, options);
     return 'balance' in decision ? 'credited' : 'refunded';
   }
 
+  /** Has the target decide, and again with a clock that was read anew where it judged too early that it is too late. @returns undefined when it is */
+  private async decide(
+    transfer: PendingTransfer | (AcrossSlotsTransfer & { id: string }),
+    validUntilMs: number,
+    options: StepOptions,
+  ): Promise<DecisionOfTarget | undefined> {
+    const decision = await this.steps.decide(transfer, validUntilMs, options);
+    const leftMs = options.deadline.remainingMs;
+    if (decision || leftMs < 1) return decision;
+    const again = await this.steps.validUntilAgainMs(transfer.to, Math.floor(leftMs));
+    // Seen open after that, so that its decision is kept for longer.
+    const seen = await this.steps.read(transfer, options);
+    return seen?.state === 'open' ? await this.steps.decide(transfer, again, options) : undefined;
+  }
+
   private async conclude(
     transfer: PendingTransfer | (AcrossSlotsTransfer & { id: string }),
     decision: DecisionOfTarget,
-    options: Parameters<TransferSteps['tidyUp']>[1],
+    options: StepOptions,
   ): Promise<void> {
     await this.steps.close(transfer, decision, options);
     await this.steps.tidyUp(transfer, options);

@@ -63,7 +63,14 @@ export class TransferSteps {
     return await this.connection.inServerTime(deadline, this.connection.keys.slotOf(to));
   }
 
-  /** The transfer as it is now; undefined when it is gone. */
+  /** As {@link validUntilMs}, for a target that took a transfer for late which is in time. */
+  async validUntilAgainMs(to: string, timeoutMs: number): Promise<number> {
+    const { connection } = this;
+    await connection.relearnClock(connection.keys.slotOf(to), Deadline.in(timeoutMs));
+    return await this.validUntilMs(to, timeoutMs);
+  }
+
+  /** Reads the transfer as it is now; undefined when it is gone. */
   async read(
     { id, from }: Described,
     { deadline, durability }: StepOptions,

@@ -24,7 +24,11 @@ worker<StepJob>(async ({ data, send, next }) => {
   }).compile();
   app.useLogger(false);
   await app.init();
+  let hasStopped = false;
+  // Once: a step may be made again.
   const stop = async (): Promise<void> => {
+    if (hasStopped) return;
+    hasStopped = true;
     send('stopped');
     await next();
   };

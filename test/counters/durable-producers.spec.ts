@@ -1,0 +1,92 @@
+import { Test, type TestingModule } from '@nestjs/testing';
+import { AtomicRedisModule, CounterService, NotReplicatedError } from 'nestjs-atomic-redis';
+import { CounterProducer } from '../../lib/counters/counter-producer.js';
+import { DurableProducers } from '../../lib/counters/durable-producers.js';
+import { ScriptRunner } from '../../lib/redis/script-runner.js';
+import { WorkInFlight } from '../../lib/redis/work-in-flight.js';
+import { Deadline } from '../../lib/redis/deadline.js';
+import { connectionTo } from '../support/library-connection.js';
+import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
+
+describe('additions that wait for replicas', () => {
+  const redis = useRedis();
+
+  describe('in a service', () => {
+    let module: TestingModule;
+    let counters: CounterService;
+
+    beforeEach(async () => {
+      module = await Test.createTestingModule({
+        imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, timeoutMs: 20_000 })],
+      }).compile();
+      module.useLogger(false);
+      await module.init();
+      counters = module.get(CounterService);
+    });
+
+    afterEach(() => module.close());
+
+    /** Without a replica it is made, and told not to be replicated. */
+    const add = async (timeoutMs: number): Promise<void> => {
+      const durability = { replicas: 1, timeoutMs };
+      await expect(counters.add('n', 1, { durability })).rejects.toThrow(NotReplicatedError);
+    };
+
+    it('[CT-16] keep no more states in Redis than there are calls at a time, however different their durability', async () => {
+      for (let i = 1; i <= 20; i++) await add(i);
+      // The next call is made before the one that was answered is known to be the last.
+      expect((await redis.client.keys('atomic:producer:*')).length).toBeLessThanOrEqual(2);
+      await Promise.all(Array.from({ length: 6 }, (_, i) => add(100 + i)));
+      for (let i = 1; i <= 20; i++) await add(200 + i);
+      expect((await redis.client.keys('atomic:producer:*')).length).toBeLessThanOrEqual(8);
+      expect(await counters.get('n')).toBe(46);
+    });
+  });
+
+  it('[CT-16] leave a bounded number of producers behind, and lend none to two durabilities', async () => {
+    const connection = connectionTo(redis.server.url, 20_000);
+    const inFlight = new WorkInFlight();
+    const made: CounterProducer[] = [];
+    const make = (): CounterProducer => {
+      const how = { marker: true, durability: undefined };
+      const options = { maxBatchSize: 512, undoWindowMs: 1_000 };
+      made.push(new CounterProducer(connection, new ScriptRunner(connection), inFlight, options, how));
+      return made.at(-1)!;
+    };
+    const producers = new DurableProducers(make);
+    const lent = new Set<CounterProducer>();
+    const add = (timeoutMs: number): Promise<unknown> => {
+      const producer = producers.for({ replicas: 1, timeoutMs });
+      lent.add(producer);
+      return new Promise((resolve, reject) =>
+        producer.perform({
+          key: 'n',
+          change: { kind: 'add', amount: 1, min: '', max: '', ttlMs: '', detail: 'n' },
+          caller: { toResult: String, isChange: () => true, resolve, reject },
+          deadline: Deadline.in(20_000),
+          state: 'queued',
+          isAlone: false,
+        }),
+      );
+    };
+    const round = async (): Promise<void> => {
+      lent.clear();
+      const adding = Promise.allSettled(Array.from({ length: 80 }, (_, i) => add(50 + i)));
+      expect(lent.size).toBe(80);
+      await adding;
+      await waitFor('all to be idle', () => inFlight.inFlight === 0);
+    };
+    try {
+      await connection.ready(Deadline.in(20_000));
+      await round();
+      expect(made).toHaveLength(80);
+      await round();
+      // 64 were kept.
+      expect(made).toHaveLength(80 + 16);
+      expect(await redis.client.get('n')).toBe('160');
+    } finally {
+      await connection.close();
+    }
+  });
+});

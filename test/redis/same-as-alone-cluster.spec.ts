@@ -1,0 +1,150 @@
+import { Test, type TestingModule } from '@nestjs/testing';
+import { AtomicRedis, AtomicRedisModule } from 'nestjs-atomic-redis';
+import { startCluster, type ClusterNode, type TestCluster } from '../support/cluster.js';
+import {
+  answerOf,
+  during,
+  OPERATIONS,
+  REFUSED,
+  refusedInTime,
+  TIME_MS,
+  type Answer,
+  type Operation,
+} from './scripted-operations.js';
+
+/** The hash tag of every key: calls share an EVALSHA within a slot. */
+const TAG = '{shared}';
+
+describe('calls that share an EVALSHA on a Cluster', () => {
+  let cluster: TestCluster;
+  const modules: TestingModule[] = [];
+  const applications: [name: string, operation: Operation, redis: AtomicRedis][] = [];
+  let rounds = 0;
+
+  beforeAll(async () => {
+    cluster = await startCluster({ replicasPerMaster: 0 });
+    const nodes = cluster.nodes.map(({ host, port }) => ({ host, port }));
+    for (const [name, operation] of Object.entries(OPERATIONS)) {
+      const module = await Test.createTestingModule({
+        imports: [
+          AtomicRedisModule.forRoot({
+            connection: { nodes },
+            idempotency: { timeoutMs: TIME_MS },
+            timeoutMs: TIME_MS,
+          }),
+        ],
+      }).compile();
+      module.useLogger(false);
+      await module.init();
+      modules.push(module);
+      // Its records lie in slots of their own.
+      if (!name.startsWith('idempotency')) applications.push([name, operation, module.get(AtomicRedis)]);
+    }
+  });
+
+  afterAll(async () => {
+    await Promise.all(modules.map((module) => module.close()));
+    await cluster?.stop();
+  });
+
+  const owner = (): Promise<ClusterNode> => cluster.masterOf(TAG);
+  const another = async (): Promise<ClusterNode> => {
+    const present = await owner();
+    return cluster.nodes.find((node) => node !== present)!;
+  };
+
+  /** Makes `many` calls of each operation at once, and tells what each came to. */
+  const round = async (
+    many: number,
+    timeoutMs: number,
+    refuse: () => Promise<unknown>,
+  ): Promise<Record<string, (Answer | 'done')[]>> => {
+    rounds++;
+    const keys = (name: string): string[] =>
+      Array.from({ length: many }, (_, i) => `${TAG}:${name}:${rounds}:${i}`);
+    const prepared = new Map<string, unknown[]>();
+    for (const [name, { before }, atomic] of applications)
+      prepared.set(name, await Promise.all(keys(name).map(async (key) => await before?.(atomic, key))));
+    await refuse();
+    const answers: Record<string, (Answer | 'done')[]> = {};
+    await Promise.all(
+      applications.map(async ([name, { call }, atomic]) => {
+        const calls = keys(name).map((key, i) =>
+          answerOf(call(atomic, key, { timeoutMs }, prepared.get(name)![i] as never)),
+        );
+        answers[name] = await Promise.all(calls);
+      }),
+    );
+    return answers;
+  };
+
+  const allDone = (many: number): Record<string, 'done'[]> =>
+    Object.fromEntries(applications.map(([name]) => [name, Array.from({ length: many }, () => 'done')]));
+
+  const sameForAll = (
+    alone: Record<string, (Answer | 'done')[]>,
+    together: Record<string, (Answer | 'done')[]>,
+  ): void => {
+    const expected = Object.entries(alone).map(([name, [answer]]) => [name, [answer, answer, answer]]);
+    expect(together).toEqual(Object.fromEntries(expected));
+  };
+
+  it('[SC-7] are made where their slot has moved to: MOVED', async () => {
+    for (const many of [1, 3]) {
+      const moved = async (): Promise<void> => cluster.migrateSlot(TAG, await another());
+      expect(await round(many, 20_000, moved)).toEqual(allDone(many));
+    }
+  });
+
+  it('[SC-7] are made though their slot is being moved: ASK, TRYAGAIN', async () => {
+    for (const many of [1, 3]) {
+      let finished: Promise<void> | undefined;
+      const moving = async (): Promise<void> => {
+        const migration = await cluster.beginMigration(TAG, await another());
+        setTimeout(() => void (finished = migration.finish()), 200);
+      };
+      expect(await round(many, 20_000, moving)).toEqual(allDone(many));
+      await finished;
+    }
+  });
+
+  describe('whose slots are not all served', () => {
+    let slot: number;
+    let node: ClusterNode;
+    const down = async (): Promise<void> => {
+      node = await owner();
+      slot = await cluster.slotOf(TAG);
+      for (let i = 0; i < 16_384; i++) {
+        const other = `other:${i}`;
+        const candidate = await cluster.slotOf(other);
+        if (candidate === slot || (await cluster.masterOf(candidate)) !== node) continue;
+        slot = candidate;
+        break;
+      }
+      await node.client.call('CLUSTER', 'DELSLOTS', slot);
+    };
+    const up = async (): Promise<void> => {
+      await node.client.call('CLUSTER', 'ADDSLOTS', slot);
+      await cluster.settled();
+    };
+
+    it('[SC-7] are made once they are: CLUSTERDOWN', async () => {
+      for (const many of [1, 3]) {
+        let isUp: Promise<void> | undefined;
+        const refused = async (): Promise<void> => {
+          await down();
+          setTimeout(() => void (isUp = up()), 200);
+        };
+        expect(await round(many, 20_000, refused)).toEqual(allDone(many));
+        await isUp;
+      }
+    });
+
+    it('[SC-7] end as each does alone where they are not in time: CLUSTERDOWN', async () => {
+      const alone = await during(up, () => round(1, TIME_MS, down));
+      const together = await during(up, () => round(3, TIME_MS, down));
+      sameForAll(refusedInTime(alone), refusedInTime(together));
+      for (const answer of Object.values(refusedInTime(alone)).flat()) expect(answer).toEqual(REFUSED);
+    });
+  });
+});

@@ -1,0 +1,278 @@
+import { mkdir, rm } from 'node:fs/promises';
+import { Test, type TestingModule } from '@nestjs/testing';
+import { Redis } from 'ioredis';
+import { AtomicRedis, AtomicRedisModule } from 'nestjs-atomic-redis';
+import { countCommands } from '../support/command-stats.js';
+import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
+import {
+  answerOf,
+  during,
+  OPERATIONS,
+  REFUSED,
+  refusedInTime,
+  TIME_MS,
+  type Answer,
+  type Operation,
+} from './scripted-operations.js';
+
+const USER = 'app';
+
+/** The first word of what Redis refuses a command with. */
+const refusalOf = (command: Promise<unknown>): Promise<string | undefined> =>
+  command.then(
+    () => undefined,
+    (error: Error) => error.message.split(' ')[0],
+  );
+
+describe('calls that share an EVALSHA', () => {
+  const redis = useRedis({ args: ['--save', '3600 1', '--enable-debug-command', 'yes'] });
+  /** One application for each operation, so that no operation waits in line for another. */
+  let modules: TestingModule[];
+  let applications: [name: string, operation: Operation, redis: AtomicRedis][];
+
+  beforeEach(async () => {
+    const keys = ['~ok:*', '~atomic:*'];
+    await redis.client.call('ACL', 'SETUSER', USER, 'reset', 'on', '>pw', '+@all', '&*', ...keys);
+    applications = [];
+    modules = [];
+    for (const [name, operation] of Object.entries(OPERATIONS)) {
+      const module = await Test.createTestingModule({
+        imports: [
+          AtomicRedisModule.forRoot({
+            connection: redis.server.url.replace('//', `//${USER}:pw@`),
+            idempotency: { timeoutMs: TIME_MS },
+            timeoutMs: TIME_MS,
+          }),
+        ],
+      }).compile();
+      module.useLogger(false);
+      await module.init();
+      modules.push(module);
+      applications.push([name, operation, module.get(AtomicRedis)]);
+    }
+  });
+
+  afterEach(async () => {
+    await Promise.all(modules.map((module) => module.close()));
+  });
+
+  const inTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+  /** Makes `many` calls of each operation at once, and tells what each came to. */
+  const round = async (
+    many: number,
+    timeoutMs: number,
+    refuse: () => Promise<unknown>,
+    keyOf: (i: number) => string = () => 'ok',
+  ): Promise<Record<string, (Answer | 'done')[]>> => {
+    const prepared = new Map<string, unknown[]>();
+    const keys = (name: string): string[] =>
+      Array.from({ length: many }, (_, i) => `${keyOf(i)}:${name}:${many}:${i}`);
+    const toCall = applications.filter(([, { ownKeys }]) => !ownKeys || keyOf(1) === 'ok');
+    for (const [name, { before }, atomic] of toCall)
+      prepared.set(name, await Promise.all(keys(name).map(async (key) => await before?.(atomic, key))));
+    await refuse();
+    const answers: Record<string, (Answer | 'done')[]> = {};
+    await Promise.all(
+      toCall.map(async ([name, { call }, atomic]) => {
+        await inTurn();
+        answers[name] = await Promise.all(
+          keys(name).map((key, i) =>
+            answerOf(call(atomic, key, { timeoutMs }, prepared.get(name)![i] as never)),
+          ),
+        );
+      }),
+    );
+    return answers;
+  };
+
+  const sameForAll = (
+    alone: Record<string, (Answer | 'done')[]>,
+    together: Record<string, (Answer | 'done')[]>,
+  ): void => {
+    const expected = Object.fromEntries(
+      Object.entries(alone).map(([name, [answer]]) => [name, [answer, answer, answer]]),
+    );
+    expect(together).toEqual(expected);
+  };
+
+  interface Refusing {
+    begin(): Promise<unknown>;
+    end(): Promise<unknown>;
+  }
+  const config = (name: string, refused: string, usual: string): Refusing => ({
+    begin: () => redis.client.config('SET', name, refused),
+    end: () => redis.client.config('SET', name, usual),
+  });
+  const admin = (): Redis => new Redis(redis.server.url);
+
+  const passing: Readonly<Record<string, () => Refusing>> = {
+    READONLY: () => ({
+      begin: () => redis.client.call('REPLICAOF', '127.0.0.1', '1'),
+      end: () => redis.client.call('REPLICAOF', 'NO', 'ONE'),
+    }),
+    NOREPLICAS: () => config('min-replicas-to-write', '9', '0'),
+    LOADING: () => {
+      const client = admin();
+      let loading: Promise<unknown> | undefined;
+      return {
+        begin: async () => {
+          const many = Array.from({ length: 10_000 }, (_, i) => [`ballast:${i}`, 'x'.repeat(100)]).flat();
+          await redis.client.mset(...many);
+          await redis.client.config('SET', 'loading-process-events-interval-bytes', '1024');
+          await redis.client.config('SET', 'key-load-delay', '1000');
+          loading = client.debug('RELOAD');
+          await waitFor('the server loads', async () => (await refusalOf(redis.client.ping())) === 'LOADING');
+        },
+        end: async () => {
+          await redis.client.config('SET', 'key-load-delay', '0');
+          await loading;
+          client.disconnect();
+        },
+      };
+    },
+    BUSY: () => {
+      const client = admin();
+      let script: Promise<unknown> | undefined;
+      return {
+        begin: async () => {
+          await redis.client.config('SET', 'busy-reply-threshold', '20');
+          script = client.eval('while true do end', 0).catch(() => undefined);
+          await waitFor('the server is busy', async () => (await refusalOf(redis.client.ping())) === 'BUSY');
+        },
+        end: async () => {
+          await redis.client.script('KILL');
+          await script;
+          client.disconnect();
+        },
+      };
+    },
+  };
+
+  it.each(Object.entries(passing))(
+    '[SC-7] refused for now with %s until their time is over, end as each does alone',
+    async (_, refusing) => {
+      const { begin, end } = refusing();
+      const alone = await during(end, () => round(1, TIME_MS, begin));
+      const again = refusing();
+      const together = await during(
+        () => again.end(),
+        () => round(3, TIME_MS, () => again.begin()),
+      );
+      sameForAll(refusedInTime(alone), refusedInTime(together));
+      const changes = Object.values(refusedInTime(alone))
+        .flat()
+        .filter((answer) => answer !== 'done');
+      expect(changes.length).toBeGreaterThan(15);
+      for (const answer of changes) expect(answer).toEqual(REFUSED);
+    },
+  );
+
+  it.each(Object.entries(passing))(
+    '[SC-7] refused for now with %s are made once that has passed, as each is alone',
+    async (_, refusing) => {
+      const { begin, end } = refusing();
+      const lifted = async (): Promise<void> => {
+        await begin();
+        setTimeout(() => void end(), 150);
+      };
+      const together = await round(3, 20_000, lifted);
+      const done = Object.keys(together).map((name) => [name, ['done', 'done', 'done']]);
+      expect(together).toEqual(Object.fromEntries(done));
+    },
+  );
+
+  const lasting: Readonly<Record<string, Refusing>> = {
+    OOM: {
+      begin: () => redis.client.config('SET', 'maxmemory', '1'),
+      end: () => redis.client.config('SET', 'maxmemory', '0'),
+    },
+    MISCONF: {
+      begin: async () => {
+        await rm(redis.server.directory, { recursive: true });
+        await redis.client.bgsave().catch(() => undefined);
+        await waitFor('the save has failed', async () =>
+          (await redis.client.info('persistence')).includes('rdb_last_bgsave_status:err'),
+        );
+        await redis.client.config('SET', 'stop-writes-on-bgsave-error', 'yes');
+      },
+      end: async () => {
+        await redis.client.config('SET', 'stop-writes-on-bgsave-error', 'no');
+        await mkdir(redis.server.directory, { recursive: true });
+      },
+    },
+  };
+
+  it.each(Object.entries(lasting))(
+    '[SC-7] refused with %s are told what each is told alone',
+    async (reply, { begin, end }) => {
+      const alone = await during(end, () => round(1, TIME_MS, begin));
+      const together = await during(end, () => round(3, TIME_MS, begin));
+      sameForAll(alone, together);
+      expect(alone['values.compareAndSet']).toEqual([
+        { code: 'REDIS_REPLY', reply, outcome: 'not-applied', retryable: true },
+      ]);
+    },
+  );
+
+  it('[SC-7] are refused with NOPERM for their own keys, and not for those of others', async () => {
+    const seeded = (i: number): string => (i === 1 ? 'no' : 'ok');
+    const allowed = (rule: string) => redis.client.call('ACL', 'SETUSER', USER, rule);
+    await allowed('~no:*');
+    const forbid = async (): Promise<void> => {
+      await redis.client.call('ACL', 'SETUSER', USER, 'resetkeys', '~ok:*', '~atomic:*');
+    };
+    const together = await round(3, TIME_MS, forbid, seeded);
+    const refused = { code: 'REDIS_REPLY', reply: 'NOPERM', outcome: 'not-applied', retryable: false };
+    for (const [name, answers] of Object.entries(together))
+      expect([name, answers]).toEqual([name, ['done', refused, 'done']]);
+    expect(Object.keys(together).length).toBeGreaterThan(20);
+  });
+
+  it('[SC-7] on a key of another type are told what each is told alone, and those on others are made', async () => {
+    const ofAnotherType = (which: RegExp) => async (): Promise<void> => {
+      for (const key of (await redis.client.keys('ok:*')).filter((one) => which.test(one)))
+        await redis.client.del(key);
+      for (const [name, { ownKeys }] of Object.entries(OPERATIONS))
+        for (const key of [`ok:${name}:1:0`, `ok:${name}:3:1`])
+          if (!ownKeys && which.test(key)) await redis.client.zadd(key, 1, 'member');
+    };
+    const alone = await round(1, TIME_MS, ofAnotherType(/:1:0$/));
+    const together = await round(3, TIME_MS, ofAnotherType(/:3:1$/));
+    const expected = Object.entries(alone).map(([name, [answer]]) => [name, ['done', answer, 'done']]);
+    expect(together).toEqual(Object.fromEntries(expected));
+    expect(
+      Object.values(alone)
+        .flat()
+        .filter((answer) => answer !== 'done').length,
+    ).toBeGreaterThan(12);
+  });
+
+  it('[SC-7] of counters, with less time than others of their batch, are known not to be done', async () => {
+    const [, , { counters }] = applications.find(([name]) => name === 'counters.add')!;
+    await counters.add('ok:c', 1);
+    await redis.client.config('SET', 'min-replicas-to-write', '9');
+    const patient = counters.add('ok:c', 10, { timeoutMs: 60_000 });
+    const times = Array.from({ length: 20 }, (_, i) => 150 + 50 * i);
+    const served = () => redis.client.config('SET', 'min-replicas-to-write', '0');
+    const hurried = await during(served, () =>
+      Promise.all(times.map((timeoutMs) => answerOf(counters.add('ok:c', 100, { timeoutMs })))),
+    );
+    expect(refusedInTime({ hurried })).toEqual({ hurried: times.map(() => REFUSED) });
+    expect((await patient).value).toBe(11);
+  });
+
+  it('[SC-7] do share it', async () => {
+    const shared = ['values.compareAndSet', 'values.getAndSet', 'reservations.hold', 'lists.move'];
+    for (const [name, { before, call }, atomic] of applications) {
+      if (!shared.includes(name)) continue;
+      const keys = [1, 2, 3].map((i) => `ok:shared:${name}:${i}`);
+      await Promise.all(keys.map(async (key) => await before?.(atomic, key)));
+      const counts = await countCommands(redis.client, () =>
+        Promise.all(keys.map((key) => call(atomic, key, { timeoutMs: TIME_MS }, undefined as never))),
+      );
+      expect([name, counts.evalsha]).toEqual([name, 1]);
+    }
+  });
+});
