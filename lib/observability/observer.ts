@@ -3,7 +3,7 @@ import { OPTIONS, REGISTRATION_NAME } from '../atomic-redis.constants.js';
 import { AtomicRedisError, type Outcome } from '../atomic-redis.errors.js';
 import { AtomicRedisEvents } from './events.js';
 import type { OccurrenceEvent, OperationType, TerminalEvent } from './event-types.js';
-import type { FollowedOperation, Follower, Telemetry } from './telemetry.js';
+import type { FollowedJob, FollowedOperation, Follower, Telemetry } from './telemetry.js';
 
 type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
 
@@ -54,15 +54,21 @@ export class Observer {
     return this.follower !== undefined || this.events.hasListeners;
   }
 
+  /** The trace context of the operation that the calling code is part of, as text that can go with a job. */
+  get trace(): string | undefined {
+    const { follower } = this;
+    return follower && this.quietly(() => follower.trace?.());
+  }
+
   /** Runs `work` and tells of its end, by one event. */
   operation<T>(type: OperationType, work: () => Promise<T>, report?: OperationReport<T>): Promise<T> {
     return this.isWatching ? this.observed(type, work, report ?? {}) : work();
   }
 
   /** For an operation whose end is elsewhere. */
-  begin(type: OperationType | 'idempotency.run', name?: string): Operation {
+  begin(type: OperationType | 'idempotency.run', name?: string, job?: FollowedJob): Operation {
     if (!this.isWatching) return UNOBSERVED;
-    const followed = this.quietly(() => this.follower?.begin(type, name));
+    const followed = this.quietly(() => this.follower?.begin(type, name, job));
     const startedAt = performance.now();
     let hasEnded = false;
     return {

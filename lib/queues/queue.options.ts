@@ -1,5 +1,9 @@
 import { integer, oneOf, waitMs, type Check } from '../atomic-redis.validation.js';
-import { operationOptionChecks, type OperationOptions } from '../redis/operation-runner.js';
+import {
+  copyOperationOptions,
+  operationOptionChecks,
+  type OperationOptions,
+} from '../redis/operation-runner.js';
 
 /** Defaults of `ReliableQueueService`, as the module's `queues` option. */
 export interface QueueModuleOptions {
@@ -45,3 +49,10 @@ export const queueCallOptionChecks: Record<keyof QueueCallOptions, Check> = {
   marker,
   propagation,
 };
+
+/** What calls are given that were given no options. */
+export const NO_OPTIONS: OperationOptions = Object.freeze({});
+
+/** Copies options that were checked: calls of one turn leave together, after it. */
+export const copyCallOptions = <Options extends OperationOptions>(options: Options): Options =>
+  options === NO_OPTIONS ? options : (copyOperationOptions(options) as Options);

@@ -38,6 +38,7 @@ const others = (key: string): Command[] => [
   ['LRANGE', key, '0', '0'],
   ['LMOVE', key, key, 'LEFT', 'LEFT'],
   ['BLMOVE', key, key, 'LEFT', 'LEFT', '1'],
+  ['BZPOPMIN', key, '1'],
   ['LPOP', key],
   ['LPUSH', key, ''],
   ['LTRIM', key, '0', '0'],
