@@ -121,13 +121,13 @@ export class Hands {
       alone.end();
       throw error;
     }
-    const { end } = alone;
-    const alarm = setAlarm(performance.now() + ALONE_MS, end);
-    alone.end = () => {
-      callOff(alarm);
-      end();
+    const alarm = setAlarm(performance.now() + ALONE_MS, () => alone.end());
+    return {
+      end: () => {
+        callOff(alarm);
+        alone.end();
+      },
     };
-    return alone;
   }
 
   /** Those whose lease is over are forgotten: another process may have them. */

@@ -20,9 +20,9 @@ local last = string.format('%.0f', tonumber(ARGV[1]) + tonumber(ARGV[2]) - 1)
 for _, id in ipairs(redis.call('ZRANGE', KEYS[1], ARGV[1], last)) do
   local payload = redis.call('HGET', KEYS[2], id)
   if payload then
-    local ended, forgiven, _, _, failure = history_of(KEYS[3], id)
+    local ended, forgiven, excused, _, failure = history_of(KEYS[3], id)
     local died = digits(tonumber(redis.call('ZSCORE', KEYS[1], id)))
-    letters[#letters + 1] = {id, died, digits(ended - forgiven), failure, payload}
+    letters[#letters + 1] = {id, died, digits(ended - forgiven - excused), failure, payload}
   end
 end
 return letters

@@ -84,7 +84,8 @@ export class RunningConsumer<T = unknown> {
 
   private async othersEnded(own: TakenJob<T>): Promise<void> {
     await this.fetching;
-    await Promise.all([...this.running].map(([taken, { ended }]) => taken !== own && ended));
+    const others = [...this.running].filter(([taken]) => taken !== own);
+    await Promise.all(others.map(([, { ended }]) => ended));
   }
 
   private async stopWithin(timeoutMs: number): Promise<void> {
