@@ -3,7 +3,7 @@ import { Deadline, fullJitter, sleep } from '../redis/deadline.js';
 import { randomId } from '../redis/random-id.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import type { ScriptRunner } from '../redis/script-runner.js';
-import { bellScript } from './wake.script.js';
+import { bellScript } from './bell.script.js';
 
 /** Longest that one BZPOPMIN blocks. With a look at each queue now and then, an idle consumer sends less than one command in two seconds. */
 const BLOCK_SECONDS = 4;

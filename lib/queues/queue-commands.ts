@@ -6,6 +6,7 @@ import type { OperationOptions } from '../redis/operation-runner.js';
 import type { ArgumentsOf, NamedValues, Script } from '../redis/script.js';
 import { advanceScript, type Delivery } from './advance.script.js';
 import { Advances, type Advanced, type Settlement, type Take, type Terms } from './advances.js';
+import { bellScript } from './bell.script.js';
 import { countsScript } from './counts.script.js';
 import { extendScript } from './extend.script.js';
 import { listDeadScript } from './list-dead.script.js';
@@ -15,7 +16,7 @@ import type { QueueAccess, RedisAccess } from './queue-access.js';
 import { queueKeys, type QueueKeys } from './queue-keys.js';
 import type { QueueCallOptions } from './queue.options.js';
 import { takeDeadScript } from './take-dead.script.js';
-import { bellScript, wakeScript } from './wake.script.js';
+import { wakeScript } from './wake.script.js';
 
 export const QUEUE_SCRIPTS: readonly Script[] = [
   pushScript,

@@ -322,26 +322,33 @@ return { redis.call('HGETALL', KEYS[1]), redis.call('ZSCORE', KEYS[2], 'm'), { d
     expect(await transactions.run(['x'], () => scripts.run(read, { keys: { counter: 'n' } }))).toBe(1);
   });
 
-  it('[OS-5] does nothing when memory is full, and says so', async () => {
+  it('[OS-5] does nothing when memory is full, or all of it once it has freed some', async () => {
     await redis.client.set('n', 1);
-    const delThenAdd = defineScript({
-      name: 'test.delThenAdd',
-      keys: ['counter'],
-      args: [],
-      lua: `redis.call('DEL', KEYS[1]) return redis.call('INCR', KEYS[1])`,
-      reply: Number,
-    });
+    const script = (name: string, lua: string) =>
+      defineScript({ name, keys: ['counter'], args: [], lua, reply: Number });
+    const readFirst = script(
+      'test.readFirst',
+      `redis.call('GET', KEYS[1]) redis.call('APPEND', KEYS[1], '0') return redis.call('DEL', KEYS[1])`,
+    );
+    const onlyRead = script('test.onlyRead', `return redis.call('GET', KEYS[1])`);
+    const delThenAdd = script(
+      'test.delThenAdd',
+      `redis.call('DEL', KEYS[1]) return redis.call('INCRBY', KEYS[1], 5)`,
+    );
+    const input = { keys: { counter: 'n' } };
     try {
       await redis.client.config('SET', 'maxmemory', 1);
-      await expect(scripts.run(delThenAdd, { keys: { counter: 'n' } })).rejects.toMatchObject({
-        reply: 'OOM',
-        outcome: 'not-applied',
-      });
-      expect(await scripts.run(read, { keys: { counter: 'n' } })).toBe(1);
+      for (const refused of [readFirst, onlyRead])
+        await expect(scripts.run(refused, input)).rejects.toMatchObject({
+          reply: 'OOM',
+          outcome: 'not-applied',
+        });
+      expect(await scripts.run(read, input)).toBe(1);
+      expect(await scripts.run(delThenAdd, input)).toBe(5);
     } finally {
       await redis.client.config('SET', 'maxmemory', 0);
     }
-    expect(await redis.client.get('n')).toBe('1');
+    expect(await redis.client.get('n')).toBe('5');
   });
 
   it('[SC-1] runs after SCRIPT FLUSH, between any two calls', async () => {
