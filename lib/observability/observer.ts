@@ -27,6 +27,12 @@ export interface OperationReport<T> {
   readonly details?: () => object;
 }
 
+interface ObserverOptions {
+  readonly telemetry?: Telemetry | undefined;
+  readonly namespace: string;
+  readonly queues?: { readonly names: readonly string[] };
+}
+
 /** A transaction that waits longer for a connection is told of by an event, in milliseconds. */
 const LONG_POOL_WAIT_MS = 100;
 
@@ -40,14 +46,22 @@ const UNOBSERVED: Operation = { within: (body) => body(), end: () => undefined }
 export class Observer {
   private readonly logger = new Logger('AtomicRedisTelemetry');
   private readonly follower: Follower | undefined;
+  private readonly declaredQueues: Set<string>;
 
   constructor(
     private readonly events: AtomicRedisEvents,
     @Inject(REGISTRATION_NAME) private readonly registration: string,
     @Inject(OPTIONS)
-    { telemetry, namespace }: { readonly telemetry?: Telemetry | undefined; readonly namespace: string },
+    { telemetry, namespace, queues }: ObserverOptions,
   ) {
-    this.follower = this.quietly(() => telemetry?.follow({ registration, namespace }));
+    this.declaredQueues = new Set(queues?.names);
+    const isDeclaredQueue = (name: string): boolean => this.declaredQueues.has(name);
+    this.follower = this.quietly(() => telemetry?.follow({ registration, namespace, isDeclaredQueue }));
+  }
+
+  /** Lets metrics tell the queue apart from others. */
+  declareQueue(name: string): void {
+    this.declaredQueues.add(name);
   }
 
   get isWatching(): boolean {

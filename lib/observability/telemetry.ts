@@ -10,6 +10,11 @@ export interface Telemetry {
 export interface TelemetrySource {
   readonly registration: string;
   readonly namespace: string;
+  /**
+   * Whether a queue is one of the application's declared ones: of `@QueueConsumer`, or of the module's `queues.names`. Others may be named at run time, and would make a
+   * series of metrics each.
+   */
+  readonly isDeclaredQueue: (name: string) => boolean;
 }
 
 /** What follows the operations of one registration. What it throws is logged and changes nothing. */

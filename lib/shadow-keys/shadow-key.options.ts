@@ -78,7 +78,7 @@ export const checkReplaceOptions = check.options({
 export const checkRollbackOptions = check.options(operationOptionChecks);
 
 /** Copies options that were checked: they are read again when the build is done. */
-export const copyReplaceOptions = ({ durability, ...rest }: ReplaceOptions): ReplaceOptions => ({
-  ...rest,
-  ...(durability && { durability: copyDurability(durability)! }),
+export const copyReplaceOptions = (given: ReplaceOptions): ReplaceOptions => ({
+  ...given,
+  ...(given.durability && { durability: copyDurability(given.durability)! }),
 });

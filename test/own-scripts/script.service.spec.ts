@@ -285,9 +285,27 @@ return { redis.call('HGETALL', KEYS[1]), redis.call('ZSCORE', KEYS[2], 'm'), { d
     });
 
     it('[OS-3] refuses text that is no Lua, with its line', async () => {
-      for (const lua of ['return 1\nlocal = 2', 'if true then\nreturn 1', 'return 1\nend\nend'])
+      for (const lua of ['return 1\nlocal = 2', 'if true then\nreturn 1'])
         await expect(failing(lua)).rejects.toThrow(/ompil.*user_script:\d/);
       await expect(failing('return 1\nlocal = 2')).rejects.toThrow(/user_script:2/);
+    });
+
+    it('[OS-3] refuses a text that ends more than it began when it is defined', async () => {
+      const stray = [
+        'return 1\nend\nend',
+        'return 1 end redis.call("SET", "x", 1) if true then return 2',
+        'repeat local a = 1 end',
+        'if true then return [[end]] end -- end\nend',
+      ];
+      for (const lua of stray)
+        await expect(async () => failing(lua)).rejects.toThrow(/is not valid Lua: "end"/);
+      const whole = `-- end
+        --[==[ end ]] end ]==]
+        local text = "end \\" end" .. 'end' .. [[ end ]]
+        for i = 1, 2 do while i > 5 do end end
+        repeat local f = function() if i then return 1 elseif 2 then return 2 else return 3 end end until true
+        return { ending = 1 } and 7`;
+      expect(await failing(whole)).toBe(7);
     });
 
     it('[OS-3] tells nothing of the library to the script', async () => {
