@@ -31,38 +31,42 @@ describe('a job whose process died', () => {
     ['of several queues in one process', { queues: ['q', 'other'], concurrency: 3 }],
     ['of five loops that take by hand', { byHand: true }],
   ];
-  it.each(settings)('[QU-22] is found out alone: none of its neighbours dies, %s', async (_how, given) => {
-    const { queues } = await open();
-    const data: PoisonData = {
-      url: redis.server.url,
-      queues: ['q'],
-      concurrency: 5,
-      leaseMs: 1_000,
-      maxDeliveries: 2,
-      byHand: false,
-      ...given,
-    };
-    const innocents = Array.from({ length: 12 }, (_, i) => `innocent ${i}`);
-    const all = data.queues.map((name) => queues.get<string>(name));
-    await all[0]!.pushMany(['poison', ...innocents]);
-    for (const other of all.slice(1)) await other.pushMany(innocents);
-    const isDone = async (): Promise<boolean> => {
-      const counts = await Promise.all(all.map((queue) => queue.counts()));
-      return counts.every(({ pending, processing }) => pending + processing === 0);
-    };
-    for (let deaths = 0; !(await isDone()); deaths++) {
-      expect(deaths).toBeLessThan(6);
-      const process = startWorker({ script: require.resolve('./poison.worker.ts'), data });
-      process.result.catch(() => undefined);
-      const isOver = waitFor('all jobs', isDone, 60_000).then(() => process.kill());
-      await Promise.race([process.exited, isOver]);
-      isOver.catch(() => undefined);
-    }
-    const letters = await Promise.all(all.map((queue) => queue.deadLetters.list()));
-    expect(letters.flat()).toMatchObject([
-      { payload: 'poison', deliveries: 2, reason: 'its lease ended before it was acknowledged' },
-    ]);
-  }, 200_000);
+  it.each(settings)(
+    '[QU-22] is found out alone: none of its neighbours dies, %s',
+    async (_how, given) => {
+      const { queues } = await open();
+      const data: PoisonData = {
+        url: redis.server.url,
+        queues: ['q'],
+        concurrency: 5,
+        leaseMs: 1_000,
+        maxDeliveries: 2,
+        byHand: false,
+        ...given,
+      };
+      const innocents = Array.from({ length: 12 }, (_, i) => `innocent ${i}`);
+      const all = data.queues.map((name) => queues.get<string>(name));
+      await all[0]!.pushMany(['poison', ...innocents]);
+      for (const other of all.slice(1)) await other.pushMany(innocents);
+      const isDone = async (): Promise<boolean> => {
+        const counts = await Promise.all(all.map((queue) => queue.counts()));
+        return counts.every(({ pending, processing }) => pending + processing === 0);
+      };
+      for (let deaths = 0; !(await isDone()); deaths++) {
+        expect(deaths).toBeLessThan(6);
+        const process = startWorker({ script: require.resolve('./poison.worker.ts'), data });
+        process.result.catch(() => undefined);
+        const isOver = waitFor('all jobs', isDone, 60_000).then(() => process.kill());
+        await Promise.race([process.exited, isOver]);
+        isOver.catch(() => undefined);
+      }
+      const letters = await Promise.all(all.map((queue) => queue.deadLetters.list()));
+      expect(letters.flat()).toMatchObject([
+        { payload: 'poison', deliveries: 2, reason: 'its lease ended before it was acknowledged' },
+      ]);
+    },
+    200_000,
+  );
 
   it('[QU-22] is delivered when the process holds nothing else, and keeps others out while it runs', async () => {
     const { queues } = await open();
