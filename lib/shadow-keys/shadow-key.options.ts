@@ -43,7 +43,7 @@ export interface ReplaceOptions extends Pick<OperationOptions, 'timeoutMs' | 'pr
    */
   shadowTtlMs?: number;
   /** Called after each confirmed chunk. What it throws ends the build and reaches the caller; a promise is not waited for, and its rejection is logged. */
-  onProgress?: (progress: ShadowProgress) => void;
+  onProgress?: (progress: ShadowProgress) => unknown;
   /** Ends the build, unless the swap was already sent; the call rejects with the signal's reason. */
   signal?: AbortSignal;
 }

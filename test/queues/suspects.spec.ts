@@ -145,6 +145,7 @@ describe('a job whose process died', () => {
     await redis.client.zadd(leases('q'), 1, (await redis.client.zrange(leases('q'), '0', '0'))[0]!);
     await q.push('another');
     await waitFor('the suspect', () => seen.includes('suspect'));
+    expect((await q.counts()).processing).toBeGreaterThan(0);
     end();
     await waitFor('all', async () => (await q.counts()).processing === 0);
   });
