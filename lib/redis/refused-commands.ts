@@ -42,7 +42,6 @@ const others = (key: string): Command[] => [
   ['LPOP', key],
   ['LPUSH', key, ''],
   ['LTRIM', key, '0', '0'],
-  ['RPOP', key],
   ['RPUSH', key, ''],
   ['XADD', key, 'NOMKSTREAM', '*', '', ''],
   ['XREVRANGE', key, '+', '-'],

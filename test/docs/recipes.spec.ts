@@ -134,7 +134,6 @@ describe('[DOC-1] docs/recipes/bullmq.md', () => {
       .get(IdempotencyService)
       .run(email.messageId, () => new Promise<void>((resolve) => (end = resolve)), {
         operation: 'emails.send',
-        fingerprint: [email],
         leaseMs: 1_500,
       });
     await send('POST', '/emails', email);
