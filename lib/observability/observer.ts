@@ -71,7 +71,9 @@ export class Observer {
   /** The trace context of the operation that the calling code is part of, as text that can go with a job. */
   get trace(): string | undefined {
     const { follower } = this;
-    return follower && this.quietly(() => follower.trace?.());
+    const text = follower && this.quietly(() => follower.trace?.());
+    // It goes among text that is told apart by other characters.
+    return text !== undefined && /^[\w.!~*'()%-]{1,4096}$/.test(text) ? text : undefined;
   }
 
   /** Runs `work` and tells of its end, by one event. */

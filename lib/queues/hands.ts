@@ -1,5 +1,6 @@
 import { onAbort } from '../redis/abort-listeners.js';
-import { callOff, setAlarm } from '../redis/alarms.js';
+import { callOff, setAlarm, type Alarm } from '../redis/alarms.js';
+import { Bag, type BagMember } from '../redis/bag.js';
 import { Deadline } from '../redis/deadline.js';
 
 /**
@@ -18,7 +19,7 @@ export interface Alone {
 }
 
 /** A job that was taken by hand, which nothing tells of being forgotten. */
-export interface HeldByHand {
+export interface HeldByHand extends BagMember {
   /** Monotonic time. */
   readonly leaseEndsAt: number;
 }
@@ -28,7 +29,7 @@ export interface HeldByHand {
  * others, and so that the next death is its own doing.
  */
 export class Hands {
-  private readonly byHand = new Set<HeldByHand>();
+  private readonly byHand = new Bag<HeldByHand>();
   /** Jobs that consumers run. */
   private running = 0;
   /** Takes under way. */
@@ -105,8 +106,10 @@ export class Hands {
     signal?: AbortSignal,
   ): Promise<Alone | undefined> {
     while (this.alone) if (!(await this.open(until, signal))) return undefined;
+    let alarm: Alarm | undefined;
     const alone: Alone = {
       end: () => {
+        if (alarm) callOff(alarm);
         if (this.alone !== alone) return;
         this.alone = undefined;
         this.tell();
@@ -121,13 +124,13 @@ export class Hands {
       alone.end();
       throw error;
     }
-    const alarm = setAlarm(performance.now() + ALONE_MS, () => alone.end());
-    return {
-      end: () => {
-        callOff(alarm);
-        alone.end();
-      },
-    };
+    alarm = setAlarm(performance.now() + ALONE_MS, () => alone.end());
+    return alone;
+  }
+
+  /** Nothing waits any more. */
+  close(): void {
+    this.alone?.end();
   }
 
   /** Those whose lease is over are forgotten: another process may have them. */

@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis';
 import { RedisUnavailableError } from '../atomic-redis.errors.js';
-import { Deadline } from '../redis/deadline.js';
+import { Deadline, sleep } from '../redis/deadline.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 
 /** How long the connection is kept when nothing is fetched. */
@@ -55,23 +55,28 @@ export class LargePayloads {
     deadline: Deadline,
     timeoutMs: number,
   ): Promise<Buffer | undefined> {
-    if (this.isClosed) throw this.connection.closedError();
-    try {
-      if (this.client?.status !== 'ready') {
-        this.drop();
-        const owner = await this.connection.ownerOf(this.slot, deadline);
-        this.client = await this.connection.openDedicated(owner, 'payloads', deadline);
-      }
-      const late = (): Error => new Error('not in time');
-      return (await deadline.race(this.client.hgetBuffer(jobs, id), late)) ?? undefined;
-    } catch (cause) {
-      // Whatever is still on its way goes with the connection.
-      this.drop();
+    for (;;) {
       if (this.isClosed) throw this.connection.closedError();
-      throw new RedisUnavailableError(
-        `A job's payload of ${size} bytes did not arrive within ${timeoutMs} ms (${(cause as Error).message}): allow more by the module's timeoutMs, or push less`,
-        { cause },
-      );
+      try {
+        if (this.client?.status !== 'ready') {
+          this.drop();
+          const owner = await this.connection.ownerOf(this.slot, deadline);
+          this.client = await this.connection.openDedicated(owner, 'payloads', deadline);
+        }
+        const late = (): Error => new Error('not in time');
+        return (await deadline.race(this.client.hgetBuffer(jobs, id), late)) ?? undefined;
+      } catch (cause) {
+        // Whatever is still on its way goes with the connection.
+        this.drop();
+        if (deadline.passed && !this.isClosed)
+          throw new RedisUnavailableError(
+            `A job's payload of ${size} bytes did not arrive within ${timeoutMs} ms (${(cause as Error).message}): allow more by the module's timeoutMs, or push less`,
+            { cause },
+          );
+      }
+      // The connection was lost, or another server has the slot.
+      await this.connection.refreshTopology(deadline);
+      await sleep(Math.min(50, deadline.remainingMs));
     }
   }
 

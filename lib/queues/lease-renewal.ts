@@ -5,11 +5,11 @@ export interface RenewedLease {
   /** Its length when it is renewed. */
   readonly leaseMs: number;
   /** Monotonic time at which it ends, as far as is confirmed. Whoever prolongs it moves this. */
-  readonly leaseEndsAt: () => number;
+  readonly leaseEndsAt: number;
   /** Prolongs it, and moves its end. Resolves with whether it is still held. */
-  readonly renew: () => Promise<boolean>;
+  renew(): Promise<boolean>;
   /** Called at most once, after which nothing is renewed. */
-  readonly lost: () => void;
+  leaseIsOver(): void;
 }
 
 /**
@@ -18,7 +18,8 @@ export interface RenewedLease {
  * It counts as lost when Redis says so, and also when it would end unconfirmed, by this process's monotonic clock, before the next tick: rather early than after
  * another was given the job.
  */
-export function keepRenewed({ leaseMs, leaseEndsAt, renew, lost }: RenewedLease): () => void {
+export function keepRenewed(lease: RenewedLease): () => void {
+  const { leaseMs } = lease;
   const tickMs = leaseMs / TICKS;
   let isRenewing = false;
   let isOver = false;
@@ -29,12 +30,12 @@ export function keepRenewed({ leaseMs, leaseEndsAt, renew, lost }: RenewedLease)
   const lose = (): void => {
     if (isOver) return;
     stop();
-    lost();
+    lease.leaseIsOver();
   };
   const renewOnce = async (): Promise<void> => {
     isRenewing = true;
     try {
-      if (!(await renew())) lose();
+      if (!(await lease.renew())) lose();
     } catch {
       // Not answered: the next tick tries again.
     } finally {
@@ -42,7 +43,7 @@ export function keepRenewed({ leaseMs, leaseEndsAt, renew, lost }: RenewedLease)
     }
   };
   const timer = setInterval(() => {
-    const leftMs = leaseEndsAt() - performance.now();
+    const leftMs = lease.leaseEndsAt - performance.now();
     if (leftMs < tickMs) lose();
     else if (leftMs < (leaseMs * 2) / 3 + tickMs / 2 && !isRenewing) void renewOnce();
   }, tickMs);

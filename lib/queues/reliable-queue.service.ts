@@ -97,6 +97,7 @@ export class ReliableQueueService {
     this.isClosed = true;
     // Those that were begun since the others were stopped.
     await this.stopConsumers(this.options.shutdownTimeoutMs);
+    this.hands.close();
     for (const share of this.shares.values()) share.deref()?.waiters.close();
     await Promise.all(
       [...this.channels.values()].map(({ notifier, payloads }) => {

@@ -16,8 +16,6 @@ export type JobHandler<T> = (job: QueueJob<T>) => unknown;
 interface Running {
   readonly operation: Operation;
   readonly stopRenewing: () => void;
-  /** Resolves when the handler has settled and the job is ended. */
-  readonly ended: Promise<unknown>;
 }
 
 /** How long one wait for a job lasts. */
@@ -42,6 +40,8 @@ export class RunningConsumer<T = unknown> {
   private readonly slots = new Set<Promise<void>>();
   private readonly fetching: Promise<void>;
   private slotFreed = (): void => undefined;
+  /** Called when a job has ended. */
+  private jobEnded: (() => void)[] = [];
   private stopped: Promise<void> | undefined;
 
   constructor(
@@ -84,8 +84,9 @@ export class RunningConsumer<T = unknown> {
 
   private async othersEnded(own: TakenJob<T>): Promise<void> {
     await this.fetching;
-    const others = [...this.running].filter(([taken]) => taken !== own);
-    await Promise.all(others.map(([, { ended }]) => ended));
+    const isOther = (taken: TakenJob<T>): boolean => taken !== own;
+    while ([...this.running.keys()].some(isOther))
+      await new Promise<void>((resolve) => this.jobEnded.push(resolve));
   }
 
   private async stopWithin(timeoutMs: number): Promise<void> {
@@ -168,8 +169,7 @@ export class RunningConsumer<T = unknown> {
   }
 
   private async processAs(operation: Operation, taken: TakenJob<T>): Promise<TakenJob<T> | undefined> {
-    const run = this.run(taken, operation);
-    const failure = await run;
+    const failure = await this.run(taken, operation);
     // Given back when the time was up.
     if (!this.running.delete(taken)) return undefined;
     const ending = this.settle(operation, taken, failure);
@@ -178,6 +178,7 @@ export class RunningConsumer<T = unknown> {
       return await ending;
     } finally {
       this.ends.delete(ending);
+      if (this.jobEnded.length > 0) for (const tell of this.jobEnded.splice(0)) tell();
     }
   }
 
@@ -224,9 +225,7 @@ export class RunningConsumer<T = unknown> {
   /** Resolves with what the handler threw, if it did. Its lease is renewed meanwhile. */
   private async run(taken: TakenJob<T>, operation: Operation): Promise<{ error: unknown } | undefined> {
     const stopRenewing = taken.keepRenewed();
-    let end!: () => void;
-    const ended = new Promise<void>((resolve) => (end = resolve));
-    this.running.set(taken, { operation, stopRenewing, ended });
+    this.running.set(taken, { operation, stopRenewing });
     try {
       if (!taken.hasArrived) {
         await taken.arrive();
@@ -239,7 +238,6 @@ export class RunningConsumer<T = unknown> {
       return { error };
     } finally {
       stopRenewing();
-      end();
     }
   }
 

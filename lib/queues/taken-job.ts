@@ -2,8 +2,8 @@ import { LeaseLostError, OutcomeUnknownError } from '../atomic-redis.errors.js';
 import { LazyAbort } from '../redis/lazy-abort.js';
 import { Settled, Verdict, type Delivery } from './advance.script.js';
 import type { Settlement } from './advances.js';
-import type { Alone } from './hands.js';
-import { keepRenewed } from './lease-renewal.js';
+import type { Alone, HeldByHand } from './hands.js';
+import { keepRenewed, type RenewedLease } from './lease-renewal.js';
 import type { QueueCommands } from './queue-commands.js';
 import { QueueJob } from './queue-job.js';
 import type { Advanced, NextTake, QueueReader } from './queue-reader.js';
@@ -19,7 +19,9 @@ interface Ending {
 export type End = Omit<Settlement, 'delivery'>;
 
 /** What the library does with a job that was taken. */
-export class TakenJob<T> {
+export class TakenJob<T> implements RenewedLease, HeldByHand {
+  /** In the process's hands, where it was taken by hand. */
+  place = -1;
   /** The right to the process, where the job was taken alone. */
   alone: Alone | undefined;
   private readonly abort = new LazyAbort();
@@ -33,7 +35,7 @@ export class TakenJob<T> {
   constructor(
     private readonly reader: QueueReader<T>,
     readonly delivery: Delivery,
-    private readonly leaseMs: number,
+    readonly leaseMs: number,
     /** Monotonic time at which it was asked for: the lease began no earlier. */
     askedAt: number,
   ) {
@@ -106,17 +108,20 @@ export class TakenJob<T> {
 
   /** Renews the lease until the returned function is called. */
   keepRenewed(): () => void {
+    return keepRenewed(this);
+  }
+
+  async renew(): Promise<boolean> {
     const { leaseMs } = this;
-    return keepRenewed({
-      leaseMs,
-      leaseEndsAt: () => this.endsAt,
-      renew: async () => {
-        // The handler may be ending it, which may fail.
-        await this.ending?.advanced.catch(() => undefined);
-        return await this.extend(leaseMs, { timeoutMs: Math.ceil(leaseMs / 3), propagation: 'outside' });
-      },
-      lost: () => this.loseUnlessEnded(),
-    });
+    // The handler may be ending it, which may fail.
+    await this.ending?.advanced.catch(() => undefined);
+    return await this.extend(leaseMs, { timeoutMs: Math.ceil(leaseMs / 3), propagation: 'outside' });
+  }
+
+  /** Where its holder is ending it, that end says whether it was lost. */
+  leaseIsOver(): void {
+    if (this.ending) this.ending.advanced.catch(() => this.lose());
+    else this.lose();
   }
 
   /** A delivery ends once: the same end again gets the same answer, another one finds the job gone. An end that failed may be tried again. */
@@ -152,12 +157,6 @@ export class TakenJob<T> {
   /** It was given back: its work is to end. */
   abandon(): void {
     this.abort.abort(new LeaseLostError());
-  }
-
-  /** Its time is over. Where its holder is ending it, that end says whether it was lost. */
-  private loseUnlessEnded(): void {
-    if (this.ending) this.ending.advanced.catch(() => this.lose());
-    else this.lose();
   }
 
   private async endBy(end: End, take: NextTake | undefined, options: QueueCallOptions): Promise<Advanced<T>> {
