@@ -40,6 +40,21 @@ describe('processes that wait for jobs', () => {
     await Promise.all(consumers.map((consumer) => consumer.stop()));
   });
 
+  it('[QU-26] hear of a queue that is waited on later as soon as of the first', async () => {
+    const [queues, elsewhere] = [await open(), await open()];
+    const first = queues.get('first').take({ timeoutMs: 30_000 });
+    await blocked(1);
+    const began = performance.now();
+    const later = queues.get('later').take({ timeoutMs: 30_000 });
+    await sleep(300);
+    await elsewhere.get('later').push(1);
+    expect((await later)!.payload).toBe(1);
+    // The wait that was under way lasts four seconds.
+    expect(performance.now() - began).toBeLessThan(3_000);
+    await elsewhere.get('first').push(1);
+    expect(await first).not.toBeNull();
+  });
+
   it('[QU-26] send fewer than four commands in ten seconds while nothing happens', async () => {
     const queues = await open();
     queues.get('q').consume(() => undefined, { concurrency: 20 });

@@ -270,10 +270,14 @@ class Consumers {
     ready.catch(() => undefined);
     const one = { worker, ready, isOrdered };
     this.running.push(one);
-    void worker.exited.then(() => {
-      this.running.splice(this.running.indexOf(one), 1);
-      if (!this.isOver) this.startOne(isOrdered);
-    });
+    void this.replace(one);
+  }
+
+  /** Starts another one when this one is gone, whatever ended it. */
+  private async replace(one: (typeof this.running)[number]): Promise<void> {
+    await one.worker.exited;
+    this.running.splice(this.running.indexOf(one), 1);
+    if (!this.isOver) this.startOne(one.isOrdered);
   }
 }
 
