@@ -20,8 +20,10 @@ export default {
       },
     ],
   },
-  // Besides Nest, its Mercurius driver: two packages of ESM only, and one that imports one of them at run time.
-  transformIgnorePatterns: ['/node_modules/(?!@nestjs/|mercurius/|quick-lru/|.*content-disposition/)'],
+  // Besides Nest, its Mercurius driver, @fastify/cookie and light-my-request: packages of ESM only, and those that import one of them at run time.
+  transformIgnorePatterns: [
+    '/node_modules/(?!@nestjs/|mercurius/|quick-lru/|.*content-disposition/|@fastify/cookie/|light-my-request/|cookie/)',
+  ],
   moduleNameMapper: {
     '^nestjs-atomic-redis$': '<rootDir>/lib/index.ts',
     '^nestjs-atomic-redis/(openapi|health|opentelemetry|testing)$': '<rootDir>/lib/$1/index.ts',

@@ -4,11 +4,31 @@
  */
 export type Outcome = 'applied' | 'not-applied' | 'unknown';
 
+/** Errors of a transport that stand for one of this library's, such as the HttpException at the edge of a route. */
+const standIns = new WeakMap<object, AtomicRedisError>();
+
+/** Makes `instanceof` take `standIn` for what `error` is, so that `@Catch(TransactionConflictError)` finds it. */
+export const standInFor = (error: AtomicRedisError, standIn: object): void =>
+  void standIns.set(standIn, error);
+
+/** Returns the error itself, or the one it stands for. */
+export const withoutStandIn = (error: AtomicRedisError): AtomicRedisError => standIns.get(error) ?? error;
+
 /**
- * Base of every error this library throws by itself. It knows nothing of HTTP; see `AtomicRedisExceptionFilter`.
+ * Base of every error this library throws by itself. It knows nothing of HTTP. On its way out of a route's handler it becomes an
+ * `HttpException` that has its fields, has it as `cause`, and is an `instanceof` the same classes.
  * An error thrown by user code is never wrapped in one of these.
  */
 export abstract class AtomicRedisError extends Error {
+  /** Is true also for an error of a transport that stands for one of the class. */
+  static override [Symbol.hasInstance](
+    this: abstract new (...args: never[]) => unknown,
+    value: unknown,
+  ): boolean {
+    if (isMade(this, value)) return true;
+    return typeof value === 'object' && value !== null && isMade(this, standIns.get(value));
+  }
+
   /** Stable, machine-readable name of the cause, such as `TRANSACTION_CONFLICT`. */
   abstract readonly code: string;
   /** Whether the operation took effect. */
@@ -21,6 +41,9 @@ export abstract class AtomicRedisError extends Error {
     this.name = new.target.name;
   }
 }
+
+const isMade = (type: object, value: unknown): boolean =>
+  Function.prototype[Symbol.hasInstance].call(type as () => void, value);
 
 /** An option or argument is wrong. Thrown before any I/O. */
 export class InvalidArgumentError extends AtomicRedisError {

@@ -40,7 +40,10 @@ export interface AtomicRedisModuleExtras {
   isGlobal?: boolean;
   /** Names the registration, to have several side by side; it is then injected by `@InjectAtomicRedis(name)`. */
   name?: string;
-  /** Answer this library's errors in the form of each transport, over HTTP as RFC 9457 problem details. @default true */
+  /**
+   * Register the module's own exception filter, which answers this library's errors in the form of each transport, over HTTP as
+   * `application/problem+json`. Without it they still leave a route as an `HttpException` with their status and problem details. @default true
+   */
   exceptionFilter?: boolean;
 }
 

@@ -8,22 +8,25 @@ import {
   type OnModuleDestroy,
   type OnModuleInit,
 } from '@nestjs/common';
-import { ModulesContainer } from '@nestjs/core';
-import { OPTIONS, REGISTRATION_NAME } from './atomic-redis.constants.js';
+import { HttpAdapterHost, ModulesContainer } from '@nestjs/core';
+import { DEFAULT_REGISTRATION, OPTIONS, REGISTRATION_NAME } from './atomic-redis.constants.js';
 import { ConfigurationError, describe } from './atomic-redis.errors.js';
 import { ConfigurableModuleClass } from './atomic-redis.module-definition.js';
-import { checkIdempotentMethods } from './idempotency/boot-check.js';
+import { arrangeIdempotentRoutes, checkIdempotentMethods } from './idempotency/boot-check.js';
 import { IdempotencyService } from './idempotency/idempotency.service.js';
 import type { ResolvedOptions } from './atomic-redis.options.js';
 import { ListService } from './lists/list.service.js';
 import { DeclaredConsumers } from './queues/declared-consumers.js';
 import { ReliableQueueService } from './queues/reliable-queue.service.js';
+import { setProblemType } from './problem-details/http-exception.js';
+import { giveRoutesAnEdge } from './problem-details/route-edge.js';
 import { Deadline } from './redis/deadline.js';
 import { RedisConnection } from './redis/redis-connection.js';
 import type { Script } from './redis/script.js';
 import { WorkInFlight } from './redis/work-in-flight.js';
 import { ScriptFeatureModule } from './scripts/script-feature.module.js';
 import { ScriptService } from './scripts/script.service.js';
+import { ShutdownNotice } from './shutdown-notice.js';
 import { ShadowKeyService } from './shadow-keys/shadow-key.service.js';
 import { TransactionService } from './transactions/transaction.service.js';
 
@@ -44,6 +47,7 @@ export class AtomicRedisModule
   implements OnModuleInit, OnApplicationBootstrap, OnModuleDestroy, OnApplicationShutdown
 {
   private readonly logger = new Logger(AtomicRedisModule.name);
+  private readonly shutdownNotice: ShutdownNotice;
 
   constructor(
     @Inject(OPTIONS) private readonly options: ResolvedOptions,
@@ -58,8 +62,13 @@ export class AtomicRedisModule
     private readonly lists: ListService,
     private readonly consumers: DeclaredConsumers,
     private readonly modules: ModulesContainer,
+    private readonly adapterHost: HttpAdapterHost,
   ) {
     super();
+    // Here, since Nest makes its routes once all providers exist, and before any hook.
+    arrangeIdempotentRoutes(modules);
+    giveRoutesAnEdge(modules);
+    this.shutdownNotice = new ShutdownNotice(modules, adapterHost, consumers);
   }
 
   /**
@@ -82,6 +91,7 @@ export class AtomicRedisModule
           `AtomicRedisModule is registered twice as ${describe(this.name)}; give one of them another name`,
         );
       }
+      this.setProblemType();
       checkIdempotentMethods(this.modules, this.name, this.idempotency.operations);
       this.consumers.find();
       if (!this.options.lazyConnect) {
@@ -100,10 +110,12 @@ export class AtomicRedisModule
   /** @internal */
   onApplicationBootstrap(): void {
     this.consumers.start();
+    if (this.registrations()[0] === this) this.shutdownNotice.begin();
   }
 
   /** Jobs in hand may need what others close in `onApplicationShutdown`: they end before it, or go back. @internal */
   async onModuleDestroy(): Promise<void> {
+    this.shutdownNotice.end();
     await this.queues.stopConsumers(this.options.shutdownTimeoutMs);
   }
 
@@ -120,6 +132,16 @@ export class AtomicRedisModule
     await this.shadowKeys.close();
     await this.transactions.close();
     await this.connection.close();
+  }
+
+  private setProblemType(): void {
+    // None where the application serves no HTTP.
+    const platform: unknown = (
+      this.adapterHost.httpAdapter as HttpAdapterHost['httpAdapter'] | undefined
+    )?.getInstance();
+    const registrations = this.registrations();
+    const [chosen] = [...registrations.filter(({ name }) => name === DEFAULT_REGISTRATION), ...registrations];
+    if (chosen === this && platform) setProblemType(platform, this.options.problemType);
   }
 
   /** All of this application. */

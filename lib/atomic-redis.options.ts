@@ -14,6 +14,7 @@ import {
 } from './idempotency/idempotency.options.js';
 import { queueDefaults, queueModuleOptionChecks, type QueueModuleOptions } from './queues/queue.options.js';
 import type { Telemetry } from './observability/telemetry.js';
+import { ERRORS_PAGE } from './problem-details/problem.js';
 import type { ConnectionOption } from './redis/client.js';
 import { scriptDefaults, scriptOptionChecks, type ScriptModuleOptions } from './scripts/script.options.js';
 import {
@@ -43,6 +44,11 @@ export interface AtomicRedisOptions {
   shutdownTimeoutMs?: number;
   /** What follows every operation: `openTelemetry()` of `nestjs-atomic-redis/opentelemetry`. Default: nothing. */
   telemetry?: Telemetry;
+  /**
+   * Where the `type` of problem details begins: a URL, behind which the code comes as the fragment. `about:blank` leaves the code out.
+   * @default the errors page of this package's documentation
+   */
+  problemType?: string;
   /** Defaults of transactions, and how many connections they have. */
   transactions?: TransactionModuleOptions;
   /** Defaults of idempotent runs. */
@@ -71,6 +77,7 @@ const checkOptions = check.options({
   timeoutMs: check.waitMs(),
   lazyConnect: check.boolean,
   shutdownTimeoutMs: check.waitMs(0),
+  problemType: check.nonEmptyString,
   telemetry: check.methods('follow'),
   transactions: check.options(transactionOptionChecks),
   idempotency: check.options(idempotencyOptionChecks),
@@ -95,6 +102,7 @@ export function resolveOptions(given: AtomicRedisOptions): ResolvedOptions {
     timeoutMs: given.timeoutMs ?? 5_000,
     lazyConnect: given.lazyConnect ?? false,
     shutdownTimeoutMs: given.shutdownTimeoutMs ?? 10_000,
+    problemType: given.problemType ?? ERRORS_PAGE,
     telemetry: given.telemetry,
     transactions: resolveTransactionModuleOptions(given.transactions),
     idempotency: resolveIdempotencyOptions(given.idempotency),

@@ -53,6 +53,7 @@ export {
   TransactionTimeoutError,
 } from './transactions/transaction.errors.js';
 
+export type { IdempotencyHeaders, IdempotencyPreset } from './idempotency/http/idempotency-headers.js';
 export { Idempotent, type IdempotentOptions } from './idempotency/idempotent.decorator.js';
 export { IdempotencyService, type IdempotencyRecord } from './idempotency/idempotency.service.js';
 export type { IdempotencyKeyOptions, IdempotencyOptions } from './idempotency/idempotency-call.options.js';
@@ -61,11 +62,17 @@ export type {
   IdempotencyModuleOptions,
   OnError,
   ReplayCacheOptions,
+  RequestScope,
 } from './idempotency/idempotency.options.js';
 export type { ResultCodec, ResultEncryption } from './idempotency/result-codec.js';
-export { callerScope, type Caller } from './idempotency/http/caller.js';
+export type { ResultNeed } from './idempotency/result-handling.js';
+export { isIdempotentReplay } from './idempotency/http/http-exchange.js';
+export type { AnsweredResponse, OnResponse } from './idempotency/http/outcome.js';
+export { callerEvidence, callerScope, type CallerRequest } from './idempotency/http/caller.js';
 export type { IdempotentRun } from './idempotency/idempotent-run.js';
 export {
+  IdempotencyCallerMismatchError,
+  IdempotencyCallerUnknownError,
   IdempotencyInFlightError,
   IdempotencyKeyInvalidError,
   IdempotencyKeyMissingError,

@@ -2,22 +2,31 @@ import { ScriptError, runAsMain } from './setup/process.mjs';
 import { setUpChromium } from './setup/chromium.mjs';
 import { setUpCurl } from './setup/curl.mjs';
 import { setUpDependencies } from './setup/dependencies.mjs';
+import { setUpRabbit } from './setup/rabbitmq.mjs';
 import { setUpRedis } from './setup/redis.mjs';
 
 /**
  * Makes a fresh checkout ready to build and run: dependencies and, with `needServer`, a Redis server program, which with
- * `ownServer` REDIS_URL does not stand in for; with `needCurl`, curl; with `needChromium`, a browser. Does nothing where all is there. Returns the environment for the commands that follow.
+ * `ownServer` REDIS_URL does not stand in for; with `needCurl`, curl; with `needChromium`, a browser; with `needRabbit`, a RabbitMQ. Does nothing where all is there. Returns the environment for the commands that follow.
  */
-export async function setup({ needServer, ownServer = false, needCurl = false, needChromium = false }) {
+export async function setup({
+  needServer,
+  ownServer = false,
+  needCurl = false,
+  needChromium = false,
+  needRabbit = false,
+}) {
   checkNode(process.versions.node);
   await setUpDependencies();
   const server = needServer ? await setUpRedis({ ownServer }) : null;
   if (needCurl) await setUpCurl();
   const chromium = needChromium ? await setUpChromium() : null;
+  const rabbit = needRabbit ? await setUpRabbit() : null;
   return {
     ...process.env,
     ...(server && { REDIS_SERVER_BINARY: server }),
     ...(chromium && { CHROMIUM_BIN: chromium }),
+    ...(rabbit && { RABBITMQ_SERVER_BINARY: rabbit }),
   };
 }
 

@@ -7,7 +7,13 @@ import { build } from './build.mjs';
 
 await runAsMain(import.meta.url, async () => {
   // Tests kill, restart and empty servers: never one that REDIS_URL names.
-  const env = await setup({ needServer: true, ownServer: true, needCurl: true, needChromium: true });
+  const env = await setup({
+    needServer: true,
+    ownServer: true,
+    needCurl: true,
+    needChromium: true,
+    needRabbit: true,
+  });
   await build();
   const directory = mkdtempSync(join(tmpdir(), 'test-results-'));
   try {

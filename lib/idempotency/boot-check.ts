@@ -1,47 +1,22 @@
-import { RequestMethod, type Type } from '@nestjs/common';
 import { MetadataScanner, type ModulesContainer } from '@nestjs/core';
 import { ConfigurationError } from '../atomic-redis.errors.js';
-import { refuseEvents } from './http/http-exchange.js';
-import { versionOf } from './http/http-request.js';
-import type { MethodSite } from '../method-wrapping/wrap-method.js';
-import type { IdempotencyDefaults } from './idempotency.options.js';
+import { moveInnermost, refuseEvents } from './http/http-exchange.js';
+import { routeOperation } from './http/route-operation.js';
+import {
+  idempotentMarkOf,
+  labelOf,
+  operationMissing,
+  operationToAdd,
+  ownNameOf,
+  type IdempotentMark,
+} from './idempotent-mark.js';
 import type { OperationRegistry } from './operation-registry.js';
 
-const MARK = Symbol('nestjs-atomic-redis:idempotent');
-
-/** What `@Idempotent` notes on the method it decorates, for the check at boot and for descriptions of the route. */
-export interface IdempotentMark {
-  readonly registration: string;
-  readonly operation: string | undefined;
-  /** Whether the key comes from the arguments. */
-  readonly hasKey: boolean;
-  readonly site: MethodSite;
-  /** What a description of the route may say; undefined is the module's default. */
-  readonly header: string | undefined;
-  readonly required: boolean | undefined;
-  readonly onDuplicate: IdempotencyDefaults['onDuplicate'];
-  readonly onUnavailable: IdempotencyDefaults['onUnavailable'];
-}
-
-export const markIdempotent = (method: object, mark: IdempotentMark): void =>
-  Reflect.defineMetadata(MARK, mark, method);
-
-export const idempotentMarkOf = (method: object): IdempotentMark | undefined =>
-  Reflect.getMetadata(MARK, method) as IdempotentMark | undefined;
-
-const PATH = 'path';
-const METHOD = 'method';
-const CONTROLLER_WATERMARK = '__controller__';
-const MODULE_PATH = '__module_path__';
-
-/** `OrdersService.create`, by the class of the instance: a method that two classes inherit is two operations. */
-export const operationName = (type: { name: string }, { owner, className, methodName }: MethodSite): string =>
-  `${type === owner ? className : type.name || className}.${methodName}`;
-
 /**
- * Looks at every decorated method of the application before it starts.
+ * Looks at every decorated method of the application before it starts, and names its operation.
  *
- * @throws ConfigurationError for a route that sends events, for a method without a key that is no route, and for two methods with one operation
+ * @throws ConfigurationError for a route that sends events, for a method that is no route and lacks a key or an operation, for two methods
+ * with one operation, and for two instances of a class that has one
  */
 export function checkIdempotentMethods(
   modules: ModulesContainer,
@@ -49,58 +24,129 @@ export function checkIdempotentMethods(
   operations: OperationRegistry,
 ): void {
   const scanner = new MetadataScanner();
-  for (const { type, isController, modulePath } of classesOf(modules)) {
-    const prototype = type.prototype as Record<string, unknown>;
-    for (const methodName of scanner.getAllMethodNames(prototype)) {
-      const method = prototype[methodName] as object;
+  for (const found of classesOf(modules)) {
+    for (const methodName of scanner.getAllMethodNames(found.prototype)) {
+      const method = (found.prototype as Record<string, object>)[methodName]!;
       const mark = idempotentMarkOf(method);
-      if (mark?.registration !== registration) continue;
-      const name = operationName(type, mark.site);
-      refuseEvents(method, name);
-      const route = isController ? routeOf(type, method, modulePath) : undefined;
-      if (route === undefined && !mark.hasKey) {
-        throw new ConfigurationError(
-          `${name} is not an HTTP route, so its idempotency key must come from its arguments: @Idempotent({ key: (…) => … })`,
-        );
+      if (mark?.registration === registration) checkMethod(found, method, mark, operations);
+    }
+  }
+}
+
+/**
+ * Makes the interceptor of each `@Idempotent` route its innermost one. Must run before Nest makes the routes: while
+ * the providers of the module are made.
+ */
+export function arrangeIdempotentRoutes(modules: ModulesContainer): void {
+  const scanner = new MetadataScanner();
+  for (const { controllers } of modules.values()) {
+    for (const { metatype } of controllers.values()) {
+      const prototype = (metatype as { prototype?: Record<string, object> } | null)?.prototype;
+      if (!prototype) continue;
+      for (const name of scanner.getAllMethodNames(prototype)) {
+        const method = prototype[name]!;
+        if (idempotentMarkOf(method)) moveInnermost(method);
       }
-      operations.claim(mark.operation ?? (route === undefined ? name : `${name} ${route}`), { type, name });
     }
   }
 }
 
 interface FoundClass {
-  readonly type: Type;
-  readonly isController: boolean;
-  /** That `RouterModule` puts in front. */
-  readonly modulePath: string;
+  readonly type: object;
+  readonly prototype: object;
+  /** What `RouterModule` puts in front of its routes, in each module that has it as a controller. */
+  readonly modulePaths: Set<string>;
+  /** One for each instance there is, or is to be in each request. */
+  readonly providers: Set<object>;
+  /** Those that are there. */
+  readonly instances: Set<object>;
 }
 
+function checkMethod(
+  { type, prototype, modulePaths, providers, instances }: FoundClass,
+  method: object,
+  mark: IdempotentMark,
+  operations: OperationRegistry,
+): void {
+  const label = labelOf(type, mark.site);
+  const owner = { prototype, site: mark.site };
+  refuseEvents(method, label);
+  const routes = [...modulePaths].flatMap((path) => routeOperation(type, method, path) ?? []);
+  const [route] = routes;
+  if (route !== undefined) mark.routes.add(prototype);
+  if (route === undefined && !mark.hasKey) {
+    throw new ConfigurationError(
+      `${label} is not an HTTP route, so its idempotency key must come from its arguments: @Idempotent({ ${typeof mark.operation === 'string' ? '' : `${operationToAdd(type, mark.site)}, `}key: (…) => … })`,
+    );
+  }
+  if (typeof mark.operation === 'function') {
+    for (const instance of instances)
+      operations.claim(ownNameOf(mark.operation, instance), { ...owner, instance });
+    operations.name(owner, mark.operation);
+    return;
+  }
+  const operation = mark.operation ?? route;
+  if (operation === undefined) throw operationMissing(type, mark.site);
+  if (mark.operation === undefined && new Set(routes).size > 1) {
+    throw new ConfigurationError(
+      `${label} is the route of several modules (${routes.join(', ')}), and its calls cannot be told apart. Give each module a controller of its own`,
+    );
+  }
+  if (providers.size > 1) {
+    throw new ConfigurationError(
+      `${label} is the idempotent operation ${JSON.stringify(operation)}, but there are ${providers.size} instances of its class, which would answer ` +
+        `each other's calls. Provide the class once and export it, or name each instance: @Idempotent({ operation: (self) => … })`,
+    );
+  }
+  operations.claim(operation, owner);
+  operations.name(owner, operation);
+}
+
+const CONTROLLER_WATERMARK = '__controller__';
+const MODULE_PATH = '__module_path__';
+
 function classesOf(modules: ModulesContainer): Iterable<FoundClass> {
-  const classes = new Map<Type, FoundClass>();
+  const classes = new Map<object, FoundClass>();
+  const find = (type: unknown): FoundClass | undefined => {
+    const prototype: unknown = typeof type === 'function' ? type.prototype : undefined;
+    if (typeof prototype !== 'object' || prototype === null) return undefined;
+    let found = classes.get(prototype);
+    if (!found) {
+      found = {
+        type: type as object,
+        prototype,
+        modulePaths: new Set(),
+        providers: new Set(),
+        instances: new Set(),
+      };
+      classes.set(prototype, found);
+    }
+    return found;
+  };
   for (const { controllers, providers, metatype: module } of modules.values()) {
-    const modulePath = modulePathOf(module);
-    for (const { metatype, isNotMetatype, instance } of [...providers.values(), ...controllers.values()]) {
-      const type: unknown = isNotMetatype ? (instance as object | undefined)?.constructor : metatype;
-      if (typeof type !== 'function' || !type.prototype) continue;
-      const isController = Reflect.hasMetadata(CONTROLLER_WATERMARK, type);
-      classes.set(type as Type, { type: type as Type, isController, modulePath });
+    const modulePath = modulePathOf(modules, module);
+    for (const { metatype } of controllers.values()) {
+      if (metatype && Reflect.hasMetadata(CONTROLLER_WATERMARK, metatype))
+        find(metatype)?.modulePaths.add(modulePath);
+    }
+    for (const wrapper of providers.values()) {
+      if (wrapper.isAlias) continue;
+      const instance: unknown = wrapper.instance;
+      const found = find(
+        wrapper.isNotMetatype ? (instance as object | undefined)?.constructor : wrapper.metatype,
+      );
+      if (!found) continue;
+      const isThere = wrapper.isDependencyTreeStatic() && !wrapper.isTransient;
+      found.providers.add(isThere ? (instance as object) : wrapper);
+      if (isThere) found.instances.add(instance as object);
     }
   }
   return classes.values();
 }
 
-function modulePathOf(module: object): string {
-  const keys = (Reflect.getMetadataKeys(module) as unknown[]).filter(
-    (key) => typeof key === 'string' && key.startsWith(MODULE_PATH),
-  );
-  return keys.map((key) => String(Reflect.getMetadata(key, module))).join();
-}
-
-/** HTTP method and paths as they stand in the decorators; undefined for what is no route. */
-function routeOf(type: Type, method: object, modulePath: string): string | undefined {
-  const path: unknown = Reflect.getMetadata(PATH, method);
-  const verb = Reflect.getMetadata(METHOD, method) as RequestMethod | undefined;
-  if (path === undefined || verb === undefined) return undefined;
-  const paths = JSON.stringify([RequestMethod[verb], modulePath, Reflect.getMetadata(PATH, type), path]);
-  return paths + versionOf(type, method);
+/** As Nest finds it: another application of this process may have another one. */
+function modulePathOf({ applicationId }: ModulesContainer, module: object): string {
+  const path: unknown =
+    Reflect.getMetadata(MODULE_PATH + applicationId, module) ?? Reflect.getMetadata(MODULE_PATH, module);
+  return typeof path === 'string' ? path : '';
 }

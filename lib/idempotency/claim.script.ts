@@ -2,7 +2,7 @@ import { defineScript } from '../redis/script.js';
 import { luaRecord } from './lua-record.js';
 
 export type ClaimReply =
-  | { readonly kind: 'claimed' | 'mismatch' | 'foreign' }
+  | { readonly kind: 'claimed' | 'caller' | 'mismatch' | 'foreign' }
   | { readonly kind: 'running'; readonly leaseLeftMs: number }
   | {
       readonly kind: 'done';
@@ -28,9 +28,9 @@ export const claimScript = defineScript({
 -- KEYS[1] record
 -- ARGV[1] notAfterMs   server time in ms past which nothing is written
 -- ARGV[2] token        owner of the run
--- ARGV[3] fingerprint  of the payload
+-- ARGV[3] fingerprint  of caller and payload: <evidence>:<payload>
 -- ARGV[4] leaseMs      time to live of the claim in ms
--- returns CLAIMED | RUNNING|<ms left of the lease> | DONE|<kind>|<ms it is kept>|<result> | MISMATCH | FOREIGN | TOO_LATE
+-- returns CLAIMED | RUNNING|<ms left of the lease> | DONE|<kind>|<ms it is kept>|<result> | CALLER | MISMATCH | FOREIGN | TOO_LATE
 ${luaRecord}
 local record = read_record(KEYS[1])
 if record == 'FOREIGN' then return 'FOREIGN' end
@@ -41,7 +41,11 @@ if record then
   if is_own then return 'CLAIMED' end
 end
 if record and record.state ~= 'released' then
-  if record.fingerprint ~= ARGV[3] then return 'MISMATCH' end
+  if record.fingerprint ~= ARGV[3] then
+    -- The caller before the payload: a stranger learns nothing of it.
+    local is_same_caller = string.match(record.fingerprint, '^[^:]*') == string.match(ARGV[3], '^[^:]*')
+    return is_same_caller and 'MISMATCH' or 'CALLER'
+  end
   local ttl = redis.call('PTTL', KEYS[1])
   if record.state == 'running' then return 'RUNNING|' .. string.format('%.0f', ttl) end
   if record.state == 'committed' then
@@ -73,6 +77,8 @@ return 'CLAIMED'
           ttlMs: Number(third),
         };
       }
+      case 'CALLER':
+        return { kind: 'caller' };
       case 'MISMATCH':
         return { kind: 'mismatch' };
       default:

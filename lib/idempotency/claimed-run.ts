@@ -12,6 +12,7 @@ import type { Owner, RecordStore } from './record-store.js';
 import type { ReplayCache } from './replay-cache.js';
 import { RunCommit } from './run-commit.js';
 import type { StoredResult } from './stored-result.js';
+import type { UsualDurations } from './usual-durations.js';
 
 const logger = new Logger('IdempotencyService');
 
@@ -22,6 +23,7 @@ export interface RunSurroundings {
   readonly leases: LeaseKeeper;
   readonly cache: ReplayCache | undefined;
   readonly maxResultBytes: number;
+  readonly durations: UsualDurations;
   /** Waits for the last step of a run as long as its caller may be kept waiting. */
   readonly finish: (step: Promise<unknown>, request: ClaimRequest) => Promise<void>;
 }
@@ -39,7 +41,7 @@ export class OwnedRun implements ClaimedRun {
   /** @param claimedAt monotonic time at which the claim was sent */
   constructor(
     private readonly owner: Owner,
-    claimedAt: number,
+    private readonly claimedAt: number,
     private readonly request: ClaimRequest,
     private readonly surroundings: RunSurroundings,
   ) {
@@ -131,6 +133,7 @@ export class OwnedRun implements ClaimedRun {
 
   private report(outcome: Outcome): void {
     const { observed, operation } = this.request;
+    this.surroundings.durations.ended(operation, performance.now() - this.claimedAt);
     observed.end(() => ({
       type: 'idempotency.run',
       outcome,

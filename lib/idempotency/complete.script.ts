@@ -16,7 +16,7 @@ export const completeScript = defineScript({
 -- KEYS[1] record
 -- ARGV[1] notAfterMs   server time in ms past which nothing is written
 -- ARGV[2] token        owner of the run
--- ARGV[3] fingerprint  of the payload
+-- ARGV[3] fingerprint  of caller and payload
 -- ARGV[4] ttlMs        how long the result is kept, in ms
 -- ARGV[5] kind         how to read the result
 -- ARGV[6] result       bytes

@@ -1,9 +1,12 @@
 import { Surroundings } from '../redis/surroundings.js';
-import type { HttpExchange } from './http/http-exchange.js';
+import type { HttpExchange, HttpExchangeInterceptor } from './http/http-exchange.js';
 import type { IdempotencyService } from './idempotency.service.js';
 
-/** What the calling code is part of: a request on its way to the handler, or a run of a decorated method. */
-export type CurrentCall = { readonly kind: 'request'; readonly exchange: HttpExchange } | RunningCall;
+/** The surroundings of a call: a request or a message on its way to the handler, or a run of a decorated method. */
+export type CurrentCall =
+  | { readonly kind: 'request'; readonly exchange: HttpExchange }
+  | { readonly kind: 'message'; readonly interceptor: HttpExchangeInterceptor }
+  | RunningCall;
 
 /** What a run holds its key as. */
 export interface CallName {

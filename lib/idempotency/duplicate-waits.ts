@@ -1,5 +1,6 @@
 import { RedisUnavailableError } from '../atomic-redis.errors.js';
-import { IdempotencyInFlightError, IdempotencyMismatchError } from './idempotency.errors.js';
+import { IdempotencyCallerMismatchError, IdempotencyMismatchError } from './idempotency.errors.js';
+import { mismatchOf } from './record-key.js';
 import type { RecordSignals } from './record-signals.js';
 import type { StoredResult } from './stored-result.js';
 
@@ -15,7 +16,9 @@ export type WaitOutcome<Run> =
 /** A duplicate that waits. */
 export interface Waiter<Run> {
   readonly fingerprint: string;
-  /** Claims the record for this waiter, if it can be had. @throws IdempotencyMismatchError among others */
+  /** Returns the error of a waiter whose time is over. */
+  readonly inFlight: (leaseLeftMs: number) => Error;
+  /** Claims the record for this waiter, if it can be had. @throws IdempotencyCallerMismatchError, IdempotencyMismatchError among others */
   readonly claim: () => Promise<
     WaitOutcome<Run> | { readonly kind: 'running'; readonly leaseLeftMs: number }
   >;
@@ -38,7 +41,7 @@ interface Room<Run> {
 
 /**
  * Duplicates that wait for the run that holds their key. Those of one process and record share one wait: one subscription, and one claim at a time, made for the
- * first of them. When it gets the result, so do all with its payload; when it gets the key, it runs and the rest go on waiting, now for it.
+ * first of them. When it gets the result, so do all of its caller and payload; when it gets the key, it runs and the rest go on waiting, now for it.
  */
 export class DuplicateWaits<Run> {
   private readonly rooms = new Map<string, Room<Run>>();
@@ -52,7 +55,7 @@ export class DuplicateWaits<Run> {
 
   /**
    * @throws IdempotencyInFlightError after `timeoutMs`; whoever holds the key is left alone
-   * @throws IdempotencyMismatchError, IdempotencyRecordError and what else a claim throws, except that an unreachable Redis is waited for
+   * @throws IdempotencyCallerMismatchError, IdempotencyMismatchError, IdempotencyRecordError and what else a claim throws, except that an unreachable Redis is waited for
    */
   async wait(
     record: string,
@@ -79,7 +82,7 @@ export class DuplicateWaits<Run> {
         },
       };
       const timer = setTimeout(() => {
-        mine.reject(room.unavailable ?? new IdempotencyInFlightError(room.leaseLeftMs));
+        mine.reject(room.unavailable ?? waiter.inFlight(room.leaseLeftMs));
         if (waiting.size === 0) room.wake();
       }, timeoutMs);
       waiting.add(mine);
@@ -145,13 +148,13 @@ export class DuplicateWaits<Run> {
       else if (found.kind === 'replay') {
         for (const { waiter, resolve, reject } of [...room.waiting]) {
           if (waiter.fingerprint === fingerprint) resolve(found);
-          else reject(new IdempotencyMismatchError());
+          else reject(mismatchOf(fingerprint, waiter.fingerprint));
         }
       } else if (room.waiting.has(first)) first.resolve(found);
       else await this.giveBack(found.run);
     } catch (error) {
       if (error instanceof RedisUnavailableError) room.unavailable = error;
-      else if (error instanceof IdempotencyMismatchError) {
+      else if (error instanceof IdempotencyMismatchError || error instanceof IdempotencyCallerMismatchError) {
         for (const { waiter, reject } of [...room.waiting])
           if (waiter.fingerprint === fingerprint) reject(error);
       } else for (const { reject } of [...room.waiting]) reject(error);

@@ -1,6 +1,7 @@
 import { HttpException, Logger } from '@nestjs/common';
 import { AtomicRedisError, describe } from '../atomic-redis.errors.js';
 import type { OnError } from './idempotency.options.js';
+import type { ResultNeed } from './result-handling.js';
 
 const logger = new Logger('IdempotencyService');
 
@@ -22,23 +23,38 @@ export type OnErrorOption = OnError | ((error: unknown) => OnError);
 const POLICIES: ReadonlySet<unknown> = new Set<OnError>(['replay', 'release', 'hold']);
 
 /**
- * The caller's own policy, else the default. Never throws, since a run that cannot be settled would keep its key as long as the process
- * lives: a callback that throws, or answers anything but a policy, is logged and the default is taken in its place.
+ * Returns the caller's own policy, else the default. Never throws: a run that cannot be settled would
+ * keep its key as long as the process lives.
  */
-export function decide(option: OnErrorOption | undefined, error: unknown): OnError {
-  if (typeof option === 'string') return option;
+export function decide(
+  option: OnErrorOption | undefined,
+  error: unknown,
+  need: ResultNeed = 'required',
+): OnError {
+  const chosen = chosenPolicy(option, error);
+  if (chosen) return chosen;
+  const policy = totalDefault(error);
+  // An error is an answer only where a caller takes it. A message that failed is delivered and handled again.
+  return policy === 'replay' && need === 'optional' ? 'release' : policy;
+}
+
+/**
+ * Returns the policy that the caller gives for an error, or undefined where it gives none. A callback that
+ * throws, or returns anything but a policy, is logged and counts as none.
+ */
+export function chosenPolicy(option: OnErrorOption | undefined, error: unknown): OnError | undefined {
+  if (typeof option !== 'function') return option;
   try {
-    const chosen: unknown = option?.(error);
+    const chosen: unknown = option(error);
     if (POLICIES.has(chosen)) return chosen as OnError;
-    if (option)
-      logger.error(`onError must return "replay", "release" or "hold", but returned ${describe(chosen)}`);
+    logger.error(`onError must return "replay", "release" or "hold", but returned ${describe(chosen)}`);
   } catch (failure) {
     logger.error('onError threw', failure);
   }
-  return totalDefault(error);
+  return undefined;
 }
 
-/** An error of the application may throw when it is asked for its status; what it changed is then not known either. */
+/** An error of the application may throw when it is asked for its status; its effect is then not known either. */
 function totalDefault(error: unknown): OnError {
   try {
     return defaultOnError(error);

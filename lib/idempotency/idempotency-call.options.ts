@@ -1,5 +1,6 @@
 import * as check from '../atomic-redis.validation.js';
 import { Propagation } from '../redis/retried-work.js';
+import type { ResultNeed } from './result-handling.js';
 import { idempotencyDefaultChecks, type IdempotencyDefaults, type OnError } from './idempotency.options.js';
 
 /** Which record is meant. */
@@ -18,6 +19,11 @@ export interface IdempotencyKeyOptions {
 
 export interface IdempotencyOptions extends IdempotencyKeyOptions, IdempotencyDefaults {
   /**
+   * What tells the caller from others and may not name it, such as a credential that is renewed: the same key with other evidence is an
+   * `IdempotencyCallerMismatchError`. Kept as a hash. Over HTTP, `callerEvidence(request)`. @default ''
+   */
+  evidence?: string;
+  /**
    * The payload, or what tells it from another: the same key with another one is an `IdempotencyMismatchError`. Made of JSON values, bytes
    * (`Buffer`, `Uint8Array`), bigints, dates (as their ISO strings) and objects with a `toJSON`; properties that are undefined do not count.
    * Default: not compared.
@@ -28,6 +34,13 @@ export interface IdempotencyOptions extends IdempotencyKeyOptions, IdempotencyDe
    * unknown or applied, `replay` for an HttpException with a 4xx status, else `release`.
    */
   onError?: OnError | ((error: unknown) => OnError);
+  /**
+   * Whether a repeated call needs the result. `required`: when the first run is done and its result was not kept, a repeated call throws an
+   * `IdempotencyResultUnavailableError`. `optional`: it succeeds with undefined, and the default of `onError` keeps no error, since no caller takes it for an
+   * answer. On a route only `required` has a meaning. Default: `optional` for methods that return to no caller (`@EventPattern`, `@QueueConsumer`, a BullMQ
+   * processor, `@Cron`, `@OnEvent`, `@RabbitSubscribe`), else `required`.
+   */
+  result?: ResultNeed;
   /** Inside a transaction, `outside` makes the run all the same, by each attempt; without it the call is refused. */
   propagation?: `${Propagation.Outside}`;
 }
@@ -41,12 +54,14 @@ const keyChecks = {
 export const idempotencyCallChecks = {
   ...keyChecks,
   ...idempotencyDefaultChecks,
+  evidence: stringOfAnyLength,
   fingerprint: () => undefined,
   onError: check.either(
     '"replay", "release", "hold" or a function',
     check.oneOf('replay', 'release', 'hold'),
     check.func,
   ),
+  result: check.oneOf('required', 'optional'),
   propagation: check.oneOf(Propagation.Outside),
 } satisfies Record<keyof IdempotencyOptions, check.Check>;
 

@@ -25,7 +25,10 @@ export class IdempotencyInFlightError extends AtomicRedisError {
   readonly retryable = true;
 
   constructor(
-    /** What is left of the running call's lease, in milliseconds. */
+    /**
+     * When to call again, in milliseconds: what the operation usually takes in this process, at least a second, and no more than what is left of
+     * the running call's lease.
+     */
     readonly retryAfterMs: number,
   ) {
     super('A call with this idempotency key is still running');
@@ -43,14 +46,46 @@ export class IdempotencyMismatchError extends AtomicRedisError {
   }
 }
 
+/**
+ * The key was used before by another caller: with another credential, session, tenant or host. The call was neither answered nor run. Where both
+ * are one caller's calls, a `scope` says how to recognise it.
+ */
+export class IdempotencyCallerMismatchError extends AtomicRedisError {
+  readonly code = 'IDEMPOTENCY_CALLER_MISMATCH';
+  readonly outcome = 'not-applied';
+  readonly retryable = false;
+
+  constructor() {
+    super('This idempotency key was used before by another caller');
+  }
+}
+
+/** Nothing in the request tells its caller from others, and `requireCaller` is set. */
+export class IdempotencyCallerUnknownError extends AtomicRedisError {
+  readonly code = 'IDEMPOTENCY_CALLER_UNKNOWN';
+  readonly outcome = 'not-applied';
+  readonly retryable = false;
+
+  constructor() {
+    super('The request does not say who sends it: it needs a credential or a session');
+  }
+}
+
 /** Why a run that is over has no result to replay. */
 export type TombstoneReason =
-  'not-kept' | 'too-large' | 'not-serializable' | 'response-failed' | 'response-aborted' | 'outcome-unknown';
+  | 'not-kept'
+  | 'too-large'
+  | 'not-serializable'
+  | 'request-specific'
+  | 'response-failed'
+  | 'response-aborted'
+  | 'outcome-unknown';
 
 const REASONS: Record<TombstoneReason, string> = {
   'too-large': 'its result was too large to keep',
   'not-kept': 'its effects were committed before its result was known',
   'not-serializable': 'its result cannot be kept',
+  'request-specific': 'its response fits only the request that it was made for',
   'response-failed': 'its response could not be produced',
   'response-aborted': 'its response broke off',
   'outcome-unknown': 'it failed and what it changed is not known',

@@ -1,6 +1,15 @@
 import * as check from '../atomic-redis.validation.js';
 import { withDefaults } from '../atomic-redis.validation.js';
 import { checkDurability, type DurabilityOptions } from '../redis/durability.js';
+import type { CallerRequest } from './http/caller.js';
+import { checkReplayHeaders } from './http/replay-headers.js';
+import {
+  checkHeaders,
+  checkPreset,
+  resolveHeaders,
+  type IdempotencyHeaders,
+  type IdempotencyPreset,
+} from './http/idempotency-headers.js';
 import { jsonCodec, type ResultCodec, type ResultEncryption } from './result-codec.js';
 
 /**
@@ -62,20 +71,55 @@ export interface IdempotencyDefaults {
 export interface IdempotencyModuleOptions extends IdempotencyDefaults {
   /** Largest result that is kept, in bytes; a larger one is returned, but a repeated call gets an error. @default 1048576 */
   maxResultBytes?: number;
+  /**
+   * Memory for the responses that this process records at a time, over all registrations, in bytes. Beyond it a
+   * response goes to the client unrecorded, and a repeated request gets an error; one that cannot flow (HTTP/1.0)
+   * is broken off. @default 67108864 (64 MiB)
+   */
+  maxRecordingBytes?: number;
+  /**
+   * Headers of a response that a replay repeats beside `content-type`, `content-language`, `content-disposition`,
+   * `content-encoding`, `content-location`, `cache-control`, `etag`, `last-modified`, `link`, `location`,
+   * `retry-after` and `vary`. Cookies, dates, request ids and headers that frame a message are refused. @default []
+   */
+  replayHeaders?: readonly string[];
   /** Refuse requests to a decorated route that have no idempotency key. @default true */
   required?: boolean;
+  /** Names of headers as others have them. What `headers` says goes first. @default 'ietf' */
+  preset?: IdempotencyPreset;
+  /** Names of the headers of key and replay, and whether the key is sent back. Default: the preset's. */
+  headers?: IdempotencyHeaders;
+  /**
+   * Refuse requests to a decorated route that nothing tells from those of others: no caller that the server names, no credential, no session. Else
+   * all such callers are one, and the key alone is their secret. A `scope` takes its place. @default false
+   */
+  requireCaller?: boolean;
+  /**
+   * Says whose call a request to a decorated route is, in place of what the library makes of it: equal keys of different scopes are different. It
+   * decides alone. May be async. Anything but a non-empty string refuses the request with a `ConfigurationError`, so name guests too.
+   *
+   * ```ts
+   * scope: (request: Request) => `${request.tenant.id}/${request.account?.id ?? 'guest'}`
+   * ```
+   */
+  scope?: RequestScope;
   /** Keep results of completed runs in this process too, to replay them without asking Redis. Default: none are. */
   replayCache?: ReplayCacheOptions;
   /** Encrypts all that is stored of a result: values, errors and responses. Default: stored as it is. */
   encryption?: ResultEncryption;
 }
 
-type Optional = 'replayCache' | 'encryption' | 'durability';
+/** Says whose call a request is. Its parameter may be annotated as the request of Express or of Fastify. */
+export type RequestScope = { of(request: CallerRequest): string | Promise<string> }['of'];
 
-export type ResolvedIdempotencyOptions = Required<Omit<IdempotencyModuleOptions, Optional>> &
-  Pick<IdempotencyModuleOptions, Optional>;
+type Optional = 'scope' | 'replayCache' | 'encryption' | 'durability';
 
-const idempotencyDefaults: Omit<ResolvedIdempotencyOptions, Optional> = {
+export type ResolvedIdempotencyOptions = Required<
+  Omit<IdempotencyModuleOptions, Optional | 'preset' | 'headers'>
+> &
+  Pick<IdempotencyModuleOptions, Optional> & { readonly headers: Required<IdempotencyHeaders> };
+
+const idempotencyDefaults: Omit<ResolvedIdempotencyOptions, Optional | 'headers'> = {
   ttlMs: 86_400_000,
   leaseMs: 30_000,
   maxRunMs: 3_600_000,
@@ -85,12 +129,21 @@ const idempotencyDefaults: Omit<ResolvedIdempotencyOptions, Optional> = {
   onUnavailable: 'refuse',
   codec: jsonCodec,
   maxResultBytes: 1_048_576,
+  maxRecordingBytes: 67_108_864,
+  replayHeaders: [],
   required: true,
+  requireCaller: false,
 };
 
 export const resolveIdempotencyOptions = (
   given: IdempotencyModuleOptions | undefined,
-): ResolvedIdempotencyOptions => withDefaults<ResolvedIdempotencyOptions>(idempotencyDefaults, given);
+): ResolvedIdempotencyOptions => {
+  const { preset, headers, ...options } = given ?? {};
+  return withDefaults<ResolvedIdempotencyOptions>(
+    { ...idempotencyDefaults, headers: resolveHeaders(preset, headers) },
+    options,
+  );
+};
 
 export const idempotencyDefaultChecks = {
   ttlMs: check.milliseconds(),
@@ -107,7 +160,13 @@ export const idempotencyDefaultChecks = {
 export const idempotencyOptionChecks: Record<keyof IdempotencyModuleOptions, check.Check> = {
   ...idempotencyDefaultChecks,
   maxResultBytes: check.integer(0, 512 * 1_048_576),
+  maxRecordingBytes: check.integer(0),
+  replayHeaders: checkReplayHeaders,
   required: check.boolean,
+  preset: checkPreset,
+  headers: checkHeaders,
+  requireCaller: check.boolean,
+  scope: check.func,
   replayCache: check.options(
     { maxBytes: check.integer(1), ttlMs: check.milliseconds() } satisfies Record<
       keyof ReplayCacheOptions,

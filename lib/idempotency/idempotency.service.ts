@@ -1,8 +1,8 @@
-import { Inject, Injectable } from '@nestjs/common';
-import { isObservable, lastValueFrom, type Observable } from 'rxjs';
+import { Inject, Injectable, type Type } from '@nestjs/common';
+import type { Observable } from 'rxjs';
 import { OPTIONS } from '../atomic-redis.constants.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
-import { OutcomeUnknownError } from '../atomic-redis.errors.js';
+import { InvalidArgumentError, OutcomeUnknownError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import { Deadline } from '../redis/deadline.js';
 import { assertNotRetried } from '../redis/retried-work.js';
@@ -11,8 +11,8 @@ import { ScriptRunner } from '../redis/script-runner.js';
 import { WorkInFlight } from '../redis/work-in-flight.js';
 import { Observed, READ } from '../observability/observed.decorator.js';
 import { errorName, Observer, type Operation } from '../observability/observer.js';
-import { decide, type OnErrorOption } from './error-policy.js';
-import { IdempotencyInFlightError } from './idempotency.errors.js';
+import { decide } from './error-policy.js';
+import { RecordingBudget } from './http/recording-budget.js';
 import {
   checkCallOptions,
   checkKeyOptions,
@@ -22,12 +22,15 @@ import {
 import type { ResolvedIdempotencyOptions } from './idempotency.options.js';
 import type { Claim, ClaimedRun, ClaimRequest, IdempotentRun } from './idempotent-run.js';
 import { OperationRegistry } from './operation-registry.js';
-import { fingerprintOf, recordId } from './record-key.js';
+import { fingerprintOf } from './fingerprint.js';
+import { identityOf, recordId } from './record-key.js';
 import { RecordStore } from './record-store.js';
 import type { RecordSummary } from './inspect.script.js';
 import type { ResultCodec } from './result-codec.js';
 import { RunClaimer } from './run-claimer.js';
-import { replayed, storedError, storedValue, tombstone } from './stored-result.js';
+import { settled } from './settled.js';
+import { handlingOf, type ResultHandling } from './result-handling.js';
+import { storedError, storedValue, tombstone } from './stored-result.js';
 
 /** What is known of a key. */
 export interface IdempotencyRecord {
@@ -51,6 +54,8 @@ export class IdempotencyService {
   readonly defaults: ResolvedIdempotencyOptions;
   /** Which method each operation of `@Idempotent` stands for. @internal */
   readonly operations = new OperationRegistry();
+  /** Bounds what is recorded of responses. @internal */
+  readonly recordingBudget: RecordingBudget;
   private readonly store: RecordStore;
   private readonly claimer: RunClaimer;
 
@@ -63,6 +68,7 @@ export class IdempotencyService {
     @Inject(OPTIONS) options: ResolvedOptions,
   ) {
     this.defaults = options.idempotency;
+    this.recordingBudget = new RecordingBudget(this.defaults.maxRecordingBytes);
     this.store = new RecordStore(connection, scripts, this.defaults.encryption);
     this.claimer = new RunClaimer(this.store, connection, inFlight, this.defaults);
   }
@@ -76,6 +82,7 @@ export class IdempotencyService {
    * @throws whatever `work` throws, the same instance; on repeated calls what `onError` makes of it
    * @throws InvalidArgumentError before any command, for a wrong option and for a `fingerprint` that JSON would drop something of
    * @throws IdempotencyInFlightError while the first call runs; with `onDuplicate: 'wait'`, once `waitTimeoutMs` have passed
+   * @throws IdempotencyCallerMismatchError when the key was used with other `evidence`
    * @throws IdempotencyMismatchError when the key was used with another `fingerprint`
    * @throws IdempotencyResultUnavailableError when the first call is over and its result could not be kept
    * @throws IdempotencyRecordError when something else, or a newer version's record, lies under the record's key
@@ -86,20 +93,51 @@ export class IdempotencyService {
     work: (run: IdempotentRun) => Promise<T> | Observable<T> | T,
     options: IdempotencyOptions = {},
   ): Promise<T> {
+    return await this.runAs(key, work, options, handlingOf(options?.result));
+  }
+
+  /** As `run`, with the result handled in a way of the caller's. @internal */
+  async runAs<T>(
+    key: string,
+    work: (run: IdempotentRun) => Promise<T> | Observable<T> | T,
+    options: IdempotencyOptions,
+    handling: ResultHandling,
+  ): Promise<T> {
     this.inFlight.enter();
     try {
       const claim = await this.claim(key, options, () => check.func('work', work));
       if (claim.kind === 'replay')
-        return claim.read((result) => replayed(result, this.codecOf(options))) as T;
-      return await this.runClaimed(claim.run, work, options);
+        return claim.read((result) => handling.read(result, this.codecOf(options))) as T;
+      return await this.runClaimed(claim.run, work, options, handling);
     } finally {
       this.inFlight.leave();
     }
   }
 
   /**
-   * What is known of a key, or null when there is nothing: no call was made with it, or its time is over. For what `@Idempotent` protects, give its `operation`
-   * and the caller's `scope`, which is `callerScope(request)` unless the decorator has its own.
+   * Returns the operation of a method with `@Idempotent`, for `inspect` and `forget`: of a route without a name of its own,
+   * `POST /accounts/:id/deposits`. Known once the application has started.
+   *
+   * ```ts
+   * const operation = idempotency.operationOf(AccountsController, 'deposit');
+   * await idempotency.forget(key, { operation, scope });
+   * ```
+   *
+   * @throws InvalidArgumentError when this registration has no such method, and when a callback names each instance
+   */
+  operationOf<T extends object>(type: Type<T>, methodName: keyof T & string): string {
+    const operation = this.operations.nameOf(type.prototype as object, methodName);
+    if (typeof operation === 'string') return operation;
+    throw new InvalidArgumentError(
+      'methodName',
+      `a method of ${type.name} with @Idempotent(), whose operation is one for all instances`,
+      methodName,
+    );
+  }
+
+  /**
+   * What is known of a key, or null when there is nothing: no call was made with it, or its time is over. For what `@Idempotent` protects, give its `operation`,
+   * by `operationOf()` on a route, and the caller's `scope`, which is `callerScope(request)` unless the decorator has its own.
    *
    * @throws InvalidArgumentError, IdempotencyRecordError, RedisUnavailableError
    */
@@ -128,8 +166,8 @@ export class IdempotencyService {
     const found = await this.lookUp(key, options);
     if (!found) return false;
     const { record, summary } = found;
-    if (summary.state === 'running') throw new IdempotencyInFlightError(summary.ttlMs);
-    if (summary.aliveMs > 0) throw new IdempotencyInFlightError(summary.aliveMs);
+    if (summary.state === 'running') throw this.claimer.inFlight(options.operation ?? '', summary.ttlMs);
+    if (summary.aliveMs > 0) throw this.claimer.inFlight(options.operation ?? '', summary.aliveMs);
     try {
       return await this.asked(this.store.forget(record, summary, this.deadline()));
     } finally {
@@ -184,33 +222,44 @@ export class IdempotencyService {
     run: ClaimedRun,
     work: (run: IdempotentRun) => Promise<T> | Observable<T> | T,
     options: IdempotencyOptions,
+    handling: ResultHandling,
   ): Promise<T> {
     let value: T;
     try {
       value = await run.within(() => settled(work(run)));
     } catch (error) {
-      await this.settleFailure(run, error, options.onError);
+      await this.settleFailure(run, error, options, handling);
       throw error;
     }
-    await run.complete(storedValue(value, this.codecOf(options), this.defaults.maxResultBytes));
+    const { maxResultBytes } = this.defaults;
+    const stored = storedValue(value, this.codecOf(options), maxResultBytes, options.result !== 'optional');
+    await run.complete(handling.keep(stored));
     return value;
   }
 
-  private async settleFailure(run: ClaimedRun, error: unknown, onError?: OnErrorOption): Promise<void> {
-    const policy = decide(onError, error);
+  private async settleFailure(
+    run: ClaimedRun,
+    error: unknown,
+    { onError, result }: IdempotencyOptions,
+    handling: ResultHandling,
+  ): Promise<void> {
+    const policy = decide(onError, error, result);
     if (policy === 'release') await run.release();
-    else if (policy === 'replay') await run.complete(storedError(error, this.defaults.maxResultBytes));
+    else if (policy === 'replay')
+      await run.complete(handling.keep(storedError(error, this.defaults.maxResultBytes)));
     else await run.complete(tombstone('outcome-unknown'));
   }
 
   private requestOf(key: string, options: IdempotencyOptions, observed: Operation): ClaimRequest {
-    const { operation = '', fingerprint } = options;
+    const { scope = '', operation = '', evidence = '', fingerprint } = options;
     const defaults = this.defaults;
+    const id = recordId(scope, operation, key);
+    const payload = fingerprint === undefined ? '' : fingerprintOf(fingerprint);
     return {
       observed,
-      record: this.recordOf(key, options),
+      record: this.recordOf(id, options),
       operation,
-      fingerprint: fingerprint === undefined ? '' : fingerprintOf(fingerprint),
+      fingerprint: identityOf(id, evidence, payload),
       ttlMs: options.ttlMs ?? defaults.ttlMs,
       leaseMs: options.leaseMs ?? defaults.leaseMs,
       maxRunMs: options.maxRunMs ?? defaults.maxRunMs,
@@ -224,9 +273,8 @@ export class IdempotencyService {
   }
 
   /** In a slot of its own, or in that of the keys it is to be committed with. */
-  private recordOf(key: string, { scope = '', operation = '', colocateWith }: IdempotencyKeyOptions): string {
+  private recordOf(id: string, { colocateWith }: IdempotencyKeyOptions): string {
     const { keys } = this.connection;
-    const id = recordId(scope, operation, key);
     return colocateWith === undefined
       ? keys.own('idempotency', id)
       : keys.inSlot('idempotency', keys.slotOf(colocateWith), id);
@@ -238,7 +286,8 @@ export class IdempotencyService {
   ): Promise<{ record: string; summary: RecordSummary } | undefined> {
     check.key('key', key);
     checkKeyOptions('options', options);
-    const record = this.recordOf(key, options);
+    const { scope = '', operation = '' } = options;
+    const record = this.recordOf(recordId(scope, operation, key), options);
     const summary = await this.asked(this.store.inspect(record, this.deadline()));
     return summary ? { record, summary } : undefined;
   }
@@ -260,13 +309,3 @@ export class IdempotencyService {
     return codec ?? this.defaults.codec;
   }
 }
-
-/** What the work comes to. What is lazy, an Observable or a thenable, begins here, so that what it does is part of the run. */
-function settled<T>(value: Promise<T> | Observable<T> | T): Promise<T> | T {
-  if (isObservable(value)) return lastValueFrom(value, { defaultValue: undefined }) as Promise<T>;
-  return typeof (value as Partial<Promise<T>> | null)?.then === 'function'
-    ? resolved(value as Promise<T>)
-    : value;
-}
-
-const resolved = async <T>(value: Promise<T | Observable<T>>): Promise<T> => await settled(await value);

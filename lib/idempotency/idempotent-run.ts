@@ -44,6 +44,7 @@ export interface ClaimRequest {
   readonly record: string;
   /** For events. */
   readonly operation: string;
+  /** What the call must share with the first one beside its key, as `identityOf` makes it. */
   readonly fingerprint: string;
   readonly ttlMs: number;
   readonly leaseMs: number;

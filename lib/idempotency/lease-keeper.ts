@@ -7,6 +7,7 @@ import type { Renewal } from './renew.script.js';
 export interface LeaseTerms {
   readonly record: string;
   readonly token: string;
+  /** Of caller and payload, as the record has it. */
   readonly fingerprint: string;
   readonly leaseMs: number;
   /** After this long the lease is renewed no more, in milliseconds. */

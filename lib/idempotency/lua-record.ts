@@ -2,7 +2,7 @@ import { luaNow } from '../redis/lua.js';
 
 /**
  * Shared by the scripts on a record: one string, `1|<state>|<token>|<fingerprint>|<kind>|<alive until>|<result>`, with the version of this format, state (running |
- * committed, by a transaction of the run | done | released), owner token, fingerprint of the payload or nothing, and once committed or done kind and bytes of the
+ * committed, by a transaction of the run | done | released), owner token, fingerprint of caller and payload, and once committed or done kind and bytes of the
  * result. A committed record whose run goes on has the server time in ms until which the run is taken to be alive. A released record is free for every other
  * owner; its own claims and renewals, which may yet arrive, know by it that their run is over.
  *

@@ -1,29 +1,62 @@
-import { ConfigurationError } from '../atomic-redis.errors.js';
+import { ConfigurationError, describe } from '../atomic-redis.errors.js';
+import type { MethodSite } from '../method-wrapping/wrap-method.js';
+import { labelOf, type OperationOption } from './idempotent-mark.js';
 
-/** The method that an operation stands for. The class counts by identity: two classes may bear one name. */
+/** The method that an operation stands for. The class counts by its prototype: two classes may bear one name. */
 export interface OperationOwner {
-  readonly type: object;
-  /** `OrdersService.create`. */
-  readonly name: string;
+  readonly prototype: object;
+  readonly site: MethodSite;
+  /** Where each instance has an operation of its own. */
+  readonly instance?: object;
 }
 
+const label = ({ prototype, site }: OperationOwner): string => labelOf(prototype.constructor, site);
+
 /**
- * Whose operation is whose, within one registration. Two methods with one operation would answer each other's calls, so the second is
+ * Which method each operation of a registration stands for. Two methods with one operation would answer each other's calls, so the second is
  * refused: at boot, or for a class that Nest makes later, when its method is first called.
+ *
+ * It holds what is written in the code and no more: names that a callback makes for each request do not come here.
  */
 export class OperationRegistry {
   private readonly owners = new Map<string, OperationOwner>();
+  /** What names each decorated method, by prototype and method. */
+  private readonly names = new WeakMap<object, Map<string, OperationOption>>();
 
-  /** @throws ConfigurationError when another method has the operation */
+  /** @throws ConfigurationError when another method has the operation, or the same one of another instance */
   claim(operation: string, owner: OperationOwner): void {
     const known = this.owners.get(operation);
     if (!known) this.owners.set(operation, owner);
-    else if (known.type !== owner.type || known.name !== owner.name) {
+    else if (known.instance !== owner.instance && isSameMethod(known, owner)) {
       throw new ConfigurationError(
-        `${owner.name} and ${known.name}${known.name === owner.name ? ' of another class of that name' : ''} are both the idempotent ` +
-          `operation ${JSON.stringify(operation)} and would answer each other's calls. Give one of them a name of its own: ` +
-          `@Idempotent({ operation: '…' })`,
+        `Two instances of one class are both the idempotent operation ${describe(operation)} by ${label(owner)}, and would answer each other's calls. ` +
+          `Have the callback name each: @Idempotent({ operation: (self) => … })`,
       );
-    }
+    } else this.refuseTaken(operation, owner);
+  }
+
+  /** @throws ConfigurationError when another method has the operation */
+  refuseTaken(operation: string, owner: OperationOwner): void {
+    const known = this.owners.get(operation);
+    if (!known || isSameMethod(known, owner)) return;
+    throw new ConfigurationError(
+      `${label(owner)} and ${label(known)}${label(known) === label(owner) ? ' of another class of that name' : ''} are both the idempotent ` +
+        `operation ${describe(operation)} and would answer each other's calls. Give one of them a name of its own: ` +
+        `@Idempotent({ operation: '…' }); classes that inherit the method have one each by @Idempotent({ operation: (self) => … })`,
+    );
+  }
+
+  /** Keeps what names a method. A method that overrides another one gives it its name, so that `super.ship()` is the same operation. */
+  name({ prototype, site }: OperationOwner, operation: OperationOption): void {
+    let names = this.names.get(prototype);
+    if (!names) this.names.set(prototype, (names = new Map()));
+    names.set(site.methodName, operation);
+  }
+
+  nameOf(prototype: object, methodName: string): OperationOption | undefined {
+    return this.names.get(prototype)?.get(methodName);
   }
 }
+
+const isSameMethod = (one: OperationOwner, other: OperationOwner): boolean =>
+  one.prototype === other.prototype && one.site.methodName === other.site.methodName;

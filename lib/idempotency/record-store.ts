@@ -7,7 +7,11 @@ import type { DurabilityOptions } from '../redis/durability.js';
 import { claimScript, type ClaimReply } from './claim.script.js';
 import { completeScript, type Completion } from './complete.script.js';
 import { forgetScript } from './forget.script.js';
-import { IdempotencyMismatchError, IdempotencyRecordError } from './idempotency.errors.js';
+import {
+  IdempotencyCallerMismatchError,
+  IdempotencyMismatchError,
+  IdempotencyRecordError,
+} from './idempotency.errors.js';
 import { inspectScript, type RecordSummary } from './inspect.script.js';
 import type { Lease } from './lease-keeper.js';
 import { releaseScript, type Release } from './release.script.js';
@@ -63,7 +67,10 @@ export class RecordStore {
     });
   }
 
-  /** What a claim found. @throws IdempotencyMismatchError, IdempotencyRecordError */
+  /**
+   * Reads the answer to a claim. A result that cannot be decrypted is `unreadable`.
+   * @throws IdempotencyCallerMismatchError, IdempotencyMismatchError, IdempotencyRecordError
+   */
   found(record: string, reply: ClaimReply): Found {
     switch (reply.kind) {
       case 'claimed':
@@ -73,6 +80,8 @@ export class RecordStore {
         const result = this.open(record, { kind: reply.resultKind as ResultKind, bytes: reply.result });
         return { kind: 'done', result, ttlMs: reply.ttlMs };
       }
+      case 'caller':
+        throw new IdempotencyCallerMismatchError();
       case 'mismatch':
         throw new IdempotencyMismatchError();
       default:
@@ -153,8 +162,8 @@ export class RecordStore {
     if (!this.encryption || result.kind === 'tombstone') return result;
     try {
       return { kind: result.kind, bytes: toBuffer(this.encryption.decrypt(bytesOf(result), record)) };
-    } catch (error) {
-      throw new IdempotencyRecordError({ cause: error });
+    } catch (cause) {
+      return { kind: 'unreadable', bytes: '', cause };
     }
   }
 

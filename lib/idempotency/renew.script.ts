@@ -17,7 +17,7 @@ export const renewScript = defineScript({
 -- ARGV[1] notAfterMs  server time in ms past which nothing is written
 -- ARGV[2…] leases, per record:
 --   +0 token        owner of the run
---   +1 fingerprint  of the payload
+--   +1 fingerprint  of caller and payload
 --   +2 leaseMs      time to live of the claim in ms, from now
 -- returns TOO_LATE | per record, joined by commas: renewed | lost | failed
 ${luaRecord}

@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache';
-import { IdempotencyMismatchError } from './idempotency.errors.js';
 import type { ReplayCacheOptions } from './idempotency.options.js';
+import { mismatchOf } from './record-key.js';
 import { toBuffer, type StoredResult } from './stored-result.js';
 
 interface Cached {
@@ -26,10 +26,10 @@ export class ReplayCache {
     });
   }
 
-  /** @throws IdempotencyMismatchError when it is another payload's */
+  /** @throws IdempotencyCallerMismatchError, IdempotencyMismatchError when it is another caller's or another payload's */
   get(record: string, fingerprint: string): StoredResult | undefined {
     const cached = this.entries.get(record);
-    if (cached && cached.fingerprint !== fingerprint) throw new IdempotencyMismatchError();
+    if (cached && cached.fingerprint !== fingerprint) throw mismatchOf(cached.fingerprint, fingerprint);
     return cached?.result;
   }
 

@@ -10,6 +10,7 @@ import type { WorkInFlight } from '../redis/work-in-flight.js';
 import type { ClaimReply } from './claim.script.js';
 import { DuplicateWaits, type WaitOutcome } from './duplicate-waits.js';
 import {
+  IdempotencyCallerMismatchError,
   IdempotencyInFlightError,
   IdempotencyMismatchError,
   IdempotencyRecordError,
@@ -21,6 +22,7 @@ import { RecordSignals } from './record-signals.js';
 import type { Found, Owner, RecordStore } from './record-store.js';
 import { ReplayCache } from './replay-cache.js';
 import type { StoredResult } from './stored-result.js';
+import { UsualDurations } from './usual-durations.js';
 import { memoryMsOf, OwnedRun, unprotectedRun, type RunSurroundings } from './claimed-run.js';
 
 type Outcome = IdempotencyDuplicateEvent['outcome'];
@@ -32,6 +34,7 @@ export class RunClaimer {
   private readonly waits: DuplicateWaits<ClaimedRun>;
   private readonly cache: ReplayCache | undefined;
   private readonly surroundings: RunSurroundings;
+  private readonly durations = new UsualDurations();
 
   constructor(
     private readonly store: RecordStore,
@@ -42,7 +45,7 @@ export class RunClaimer {
     this.leases = new LeaseKeeper((leases) => store.renew(leases));
     this.waits = new DuplicateWaits(new RecordSignals(connection), (run) => run.abandon());
     if (options.replayCache) this.cache = new ReplayCache(options.replayCache);
-    const { leases, cache } = this;
+    const { leases, cache, durations } = this;
     const finish = this.finish.bind(this);
     this.surroundings = {
       connection,
@@ -50,6 +53,7 @@ export class RunClaimer {
       leases,
       cache,
       maxResultBytes: options.maxResultBytes,
+      durations,
       finish,
     };
   }
@@ -57,7 +61,7 @@ export class RunClaimer {
   /**
    * One round trip, or none where this process's cache has the result.
    *
-   * @throws IdempotencyInFlightError, IdempotencyMismatchError, IdempotencyRecordError
+   * @throws IdempotencyInFlightError, IdempotencyCallerMismatchError, IdempotencyMismatchError, IdempotencyRecordError
    * @throws RedisUnavailableError when the key could not be claimed in time; what may have been claimed is released again
    */
   async claim(request: ClaimRequest): Promise<Claim> {
@@ -85,9 +89,13 @@ export class RunClaimer {
       asked = true;
       let found = await this.tryClaim(request);
       if (found.kind === 'running') {
-        if (onDuplicate === 'reject') throw new IdempotencyInFlightError(found.leaseLeftMs);
+        if (onDuplicate === 'reject') throw this.inFlight(request.operation, found.leaseLeftMs);
         waited = true;
-        const waiter = { fingerprint, claim: () => this.tryClaim(request) };
+        const waiter = {
+          fingerprint,
+          claim: () => this.tryClaim(request),
+          inFlight: (leaseLeftMs: number) => this.inFlight(request.operation, leaseLeftMs),
+        };
         const { leaseLeftMs } = found;
         found = await this.waits.wait(record, waiter, { leaseLeftMs, timeoutMs: request.waitTimeoutMs });
       }
@@ -95,12 +103,20 @@ export class RunClaimer {
     } catch (error) {
       if (error instanceof IdempotencyInFlightError) report('in-flight', { error });
       else if (error instanceof IdempotencyMismatchError) report('mismatch', { error });
-      else if (waited || error instanceof IdempotencyRecordError) report('failed', { error });
+      else if (error instanceof IdempotencyCallerMismatchError) {
+        report('caller-mismatch', { error });
+        this.warnOfCaller(request);
+      } else if (waited || error instanceof IdempotencyRecordError) report('failed', { error });
       // Who waited knows of a run that may be going on.
       else if (error instanceof RedisUnavailableError && onUnavailable === 'run')
         return this.unprotected(request, error);
       throw error;
     }
+  }
+
+  /** Tells a duplicate of a run under way when to come again. */
+  inFlight(operation: string, leaseLeftMs: number): IdempotencyInFlightError {
+    return new IdempotencyInFlightError(this.durations.retryAfterMs(operation, leaseLeftMs));
   }
 
   /** Forgets what this process knows of the record. */
@@ -140,7 +156,7 @@ export class RunClaimer {
     const found = this.store.found(record, reply);
     if (found.kind === 'running') return found;
     if (found.kind === 'done') {
-      if (generation === this.cache?.generation)
+      if (generation === this.cache?.generation && found.result.kind !== 'unreadable')
         this.cache?.set(record, fingerprint, found.result, found.ttlMs);
       return { kind: 'replay', result: found.result };
     }
@@ -154,6 +170,14 @@ export class RunClaimer {
 
   private giveBack(owner: Owner, request: ClaimRequest): void {
     void this.finish(this.store.release(owner, memoryMsOf(request), Deadline.in(request.leaseMs)), request);
+  }
+
+  /** The client is told no more than that another caller has the key; how to mend a refusal that is wrong is for the log. */
+  private warnOfCaller({ operation }: ClaimRequest): void {
+    this.logger.warn(
+      `A call${operation && ` of ${operation}`} was refused: its idempotency key was used before with another credential, session, tenant or host. ` +
+        `If both calls come from one caller, say how to recognise it: @Idempotent({ scope: (…) => … }), or idempotency: { scope: (request) => … } of the module`,
+    );
   }
 
   private unprotected(request: ClaimRequest, error: RedisUnavailableError): Claim {

@@ -13,15 +13,27 @@ const logger = new Logger('IdempotencyService');
 
 /**
  * How a result's bytes are to be read: a returned value, a thrown HttpException (`error`), another thrown Error (`plain-error`), anything else
- * that was thrown, a response as it went over the wire, or none at all.
+ * that was thrown, a response as it went over the wire, one of these with how its message was acknowledged (`delivery`), or none at all.
+ * `unreadable` is never stored: it stands for a result that cannot be decrypted.
  */
 export type ResultKind =
-  'value' | 'undefined' | 'error' | 'plain-error' | 'thrown' | 'thrown-undefined' | 'http' | 'tombstone';
+  | 'value'
+  | 'undefined'
+  | 'error'
+  | 'plain-error'
+  | 'thrown'
+  | 'thrown-undefined'
+  | 'http'
+  | 'delivery'
+  | 'tombstone'
+  | 'unreadable';
 
 export interface StoredResult {
   readonly kind: ResultKind;
   /** Text stands for its UTF-8. */
   readonly bytes: string | Buffer;
+  /** Of an unreadable one, the reason. */
+  readonly cause?: unknown;
 }
 
 export const tombstone = (reason: TombstoneReason): StoredResult => ({
@@ -29,10 +41,21 @@ export const tombstone = (reason: TombstoneReason): StoredResult => ({
   bytes: reason,
 });
 
-/** Of a returned value; a tombstone when the codec cannot carry it. Never throws. */
-export function storedValue(value: unknown, codec: ResultCodec, maxBytes: number): StoredResult {
-  return orTombstone(maxBytes, () =>
-    value === undefined ? nothing('undefined') : encoded('value', value, codec),
+/**
+ * Of a returned value; a tombstone when the codec cannot carry it. Never throws.
+ *
+ * @param isMissed whether a repeated call will ask for it, so that the log is to tell when it cannot be kept
+ */
+export function storedValue(
+  value: unknown,
+  codec: ResultCodec,
+  maxBytes: number,
+  isMissed = true,
+): StoredResult {
+  return orTombstone(
+    maxBytes,
+    () => (value === undefined ? nothing('undefined') : encoded('value', value, codec)),
+    isMissed,
   );
 }
 
@@ -50,6 +73,31 @@ export function storedError(error: unknown, maxBytes: number): StoredResult {
     }
     return error === undefined ? nothing('thrown-undefined') : encoded('thrown', error, jsonCodec);
   });
+}
+
+/** A result with whether the handler of its message acknowledged by hand. */
+export const deliveryResult = ({ kind, bytes }: StoredResult, byHand: boolean): StoredResult => {
+  const head = `${byHand ? BY_HAND : NOT_BY_HAND}${kind}|`;
+  return {
+    kind: 'delivery',
+    bytes: typeof bytes === 'string' ? head + bytes : Buffer.concat([Buffer.from(head), bytes]),
+  };
+};
+
+const BY_HAND = 'a';
+const NOT_BY_HAND = '-';
+/** More than a head takes. */
+const MAX_DELIVERY_HEAD = 32;
+
+/** The two again; of any other result, how its message was acknowledged is not known. */
+export function readDelivery(stored: StoredResult): { result: StoredResult; byHand: boolean | undefined } {
+  if (stored.kind !== 'delivery') return { result: stored, byHand: undefined };
+  const bytes = bytesOf(stored);
+  const [head = ''] = bytes.toString('latin1', 0, MAX_DELIVERY_HEAD).split('|', 1);
+  return {
+    byHand: head.startsWith(BY_HAND),
+    result: { kind: head.slice(1) as ResultKind, bytes: bytes.subarray(head.length + 1) },
+  };
 }
 
 const nothing = (kind: ResultKind): StoredResult => ({ kind, bytes: '' });
@@ -77,11 +125,12 @@ export const bytesOf = ({ bytes }: StoredResult): Buffer =>
   typeof bytes === 'string' ? Buffer.from(bytes) : bytes;
 
 /** A value may throw when it is looked at, be nested too deep, or make a text too long; its run has to be settled all the same. */
-function orTombstone(maxBytes: number, make: () => StoredResult): StoredResult {
+function orTombstone(maxBytes: number, make: () => StoredResult, isMissed = true): StoredResult {
   try {
     return limited(make(), maxBytes);
   } catch (error) {
-    logger.warn(`A result cannot be kept, so repeated calls will get an error: ${String(error)}`);
+    if (isMissed)
+      logger.warn(`A result cannot be kept, so repeated calls will get an error: ${String(error)}`);
     return tombstone('not-serializable');
   }
 }
@@ -97,7 +146,8 @@ export function limited(result: StoredResult, maxBytes: number): StoredResult {
  * @throws IdempotencyResultUnavailableError for a tombstone
  * @throws IdempotencyRecordError for bytes or a kind that this version did not write, and for a response that was not called for over HTTP
  */
-export function replayed({ kind, bytes }: StoredResult, codec: ResultCodec): unknown {
+export function replayed(stored: StoredResult, codec: ResultCodec): unknown {
+  const { kind, bytes, cause } = readDelivery(stored).result;
   switch (kind) {
     case 'undefined':
       return undefined;
@@ -118,7 +168,7 @@ export function replayed({ kind, bytes }: StoredResult, codec: ResultCodec): unk
         : new IdempotencyRecordError();
     }
     default:
-      throw new IdempotencyRecordError();
+      throw new IdempotencyRecordError(cause === undefined ? {} : { cause });
   }
 }
 

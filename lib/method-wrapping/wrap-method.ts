@@ -33,10 +33,12 @@ export interface WrapOptions {
  * A decorator for methods whose parameters begin with those of the callbacks `A` and `B`. A callback that annotates another
  * type than the method's, or more parameters than it has, does not compile.
  */
-export type CheckedMethodDecorator<A extends unknown[] = [], B extends unknown[] = []> = <
-  Method extends (...args: never[]) => unknown,
->(
-  target: object,
+export type CheckedMethodDecorator<
+  A extends unknown[] = [],
+  B extends unknown[] = [],
+  Instance extends object = object,
+> = <Method extends (...args: never[]) => unknown>(
+  target: Instance,
   key: string | symbol,
   descriptor: TypedPropertyDescriptor<Method> &
     Matching<Parameters<Method>, [...A, ...unknown[]] & [...B, ...unknown[]]>,

@@ -125,9 +125,10 @@ export interface IdempotencyDuplicateEvent extends IdempotencyEvent {
    * - `replayed`: it was given the first call's result, or the answer that there is none to give
    * - `in-flight`: refused, since the first call is running
    * - `mismatch`: refused, since its payload is another one
+   * - `caller-mismatch`: refused, since it is another caller's
    * - `failed`: the result could not be read, or Redis or the module went away while it waited
    */
-  readonly outcome: 'replayed' | 'in-flight' | 'mismatch' | 'failed';
+  readonly outcome: 'replayed' | 'in-flight' | 'mismatch' | 'caller-mismatch' | 'failed';
   /** How long it waited for the first call, in milliseconds; 0 when it did not. */
   readonly waitedMs: number;
   /** Whether the answer came from this process's own cache. */

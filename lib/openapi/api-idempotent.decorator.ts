@@ -1,8 +1,15 @@
 import { ApiHeader } from '@nestjs/swagger';
 import { ConfigurationError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
-import { idempotentMarkOf, type IdempotentMark } from '../idempotency/boot-check.js';
-import { IDEMPOTENCY_HEADER, KEY_PATTERN } from '../idempotency/http/http-request.js';
+import { idempotentMarkOf } from '../idempotency/idempotent-mark.js';
+import { KEY_PATTERN } from '../idempotency/http/http-request.js';
+import {
+  checkHeaders,
+  checkPreset,
+  resolveHeaders,
+  type IdempotencyHeaders,
+  type IdempotencyPreset,
+} from '../idempotency/http/idempotency-headers.js';
 import { documentProblems, responsesOf, setResponses } from './problem-responses.js';
 import type { ProblemCode } from './problem-examples.js';
 
@@ -14,12 +21,18 @@ export interface ApiIdempotentOptions {
   onDuplicate?: 'reject' | 'wait';
   /** @default 'refuse' */
   onUnavailable?: 'refuse' | 'run';
+  /** @default 'ietf' */
+  preset?: IdempotencyPreset;
+  /** Default: the preset's. */
+  headers?: IdempotencyHeaders;
 }
 
 const checkOptions = check.options({
   required: check.boolean,
   onDuplicate: check.oneOf('reject', 'wait'),
   onUnavailable: check.oneOf('refuse', 'run'),
+  preset: checkPreset,
+  headers: checkHeaders,
 } satisfies Record<keyof ApiIdempotentOptions, check.Check>);
 
 /**
@@ -50,12 +63,14 @@ export function ApiIdempotent(options: ApiIdempotentOptions = {}): MethodDecorat
       onDuplicate = options.onDuplicate ?? 'reject',
       onUnavailable = options.onUnavailable ?? 'refuse',
     } = mark;
-    if (!mark.hasKey) ApiHeader(headerOf(mark, required))(target, key, descriptor);
-    documentReplay(method, onDuplicate);
+    const headers = resolveHeaders(options.preset, { ...options.headers, ...mark.headers });
+    if (!mark.hasKey) ApiHeader(headerOf(headers.key, required))(target, key, descriptor);
+    documentReplay(method, onDuplicate, headers, !mark.hasKey);
     const problems: ProblemCode[] = [
       'IDEMPOTENCY_IN_FLIGHT',
       'IDEMPOTENCY_RESULT_UNAVAILABLE',
       'IDEMPOTENCY_MISMATCH',
+      'IDEMPOTENCY_CALLER_MISMATCH',
       'IDEMPOTENCY_OUTCOME_UNKNOWN',
     ];
     if (!mark.hasKey) problems.unshift('IDEMPOTENCY_KEY_INVALID');
@@ -65,8 +80,8 @@ export function ApiIdempotent(options: ApiIdempotentOptions = {}): MethodDecorat
   };
 }
 
-const headerOf = ({ header = IDEMPOTENCY_HEADER }: IdempotentMark, required: boolean) => ({
-  name: header,
+const headerOf = (name: string, required: boolean) => ({
+  name,
   required,
   description:
     'Chosen by the client, a UUID say: a request that is sent again with the key of an earlier one is not processed again, but gets the first response. ' +
@@ -75,7 +90,12 @@ const headerOf = ({ header = IDEMPOTENCY_HEADER }: IdempotentMark, required: boo
 });
 
 /** Marks the responses of success, since those to errors are replayed too, but described elsewhere. */
-function documentReplay(method: object, onDuplicate: 'reject' | 'wait'): void {
+function documentReplay(
+  method: object,
+  onDuplicate: 'reject' | 'wait',
+  { key, replayed: mark, echo }: Required<IdempotencyHeaders>,
+  isKeyInHeader: boolean,
+): void {
   const responses = responsesOf(method);
   const successes = Object.keys(responses).filter((status) => status.startsWith('2'));
   const replayed = {
@@ -86,7 +106,13 @@ function documentReplay(method: object, onDuplicate: 'reject' | 'wait'): void {
   };
   for (const status of successes.length > 0 ? successes : ['2XX']) {
     const { description = 'Success', headers, ...rest } = responses[status] ?? {};
-    responses[status] = { ...rest, description, headers: { ...headers, 'Idempotency-Replayed': replayed } };
+    const own = {
+      ...(mark === false ? {} : { [mark]: replayed }),
+      ...(echo && isKeyInHeader
+        ? { [key]: { description: 'The key of the request', schema: { type: 'string' } } }
+        : {}),
+    };
+    responses[status] = { ...rest, description, headers: { ...headers, ...own } };
   }
   setResponses(method, responses);
 }

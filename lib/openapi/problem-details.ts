@@ -4,6 +4,16 @@ import type { Problem } from '../problem-details/problem.js';
 
 /** The schema of the problem details that the module's exception filter answers with. https://www.rfc-editor.org/rfc/rfc9457 */
 export class ProblemDetails implements Problem {
+  @ApiProperty({ type: String, format: 'uri', description: 'Where the problem is explained' })
+  readonly type!: string;
+
+  @ApiProperty({
+    type: String,
+    format: 'uri',
+    description: 'Names this occurrence, also in the log of the server',
+  })
+  readonly instance!: string;
+
   @ApiProperty({ type: String, description: 'What the HTTP status says', example: 'Conflict' })
   readonly title!: string;
 

@@ -1,13 +1,14 @@
 import { OutcomeUnknownError, RedisUnavailableError, type AtomicRedisError } from '../atomic-redis.errors.js';
 import { CounterLimitError } from '../counters/counter.errors.js';
 import {
+  IdempotencyCallerMismatchError,
   IdempotencyInFlightError,
   IdempotencyKeyInvalidError,
   IdempotencyKeyMissingError,
   IdempotencyMismatchError,
   IdempotencyResultUnavailableError,
 } from '../idempotency/idempotency.errors.js';
-import { problemOf, type Problem } from '../problem-details/problem.js';
+import { problemDetails, problemOf, type Problem } from '../problem-details/problem.js';
 import { TransactionConflictError, TransactionTimeoutError } from '../transactions/transaction.errors.js';
 import { InsufficientFundsError } from '../transfers/transfer.errors.js';
 
@@ -22,6 +23,7 @@ const EXAMPLES = {
   IDEMPOTENCY_RESULT_UNAVAILABLE: new IdempotencyResultUnavailableError('too-large'),
   IDEMPOTENCY_OUTCOME_UNKNOWN: new IdempotencyResultUnavailableError('outcome-unknown'),
   IDEMPOTENCY_MISMATCH: new IdempotencyMismatchError(),
+  IDEMPOTENCY_CALLER_MISMATCH: new IdempotencyCallerMismatchError(),
   TRANSACTION_CONFLICT: new TransactionConflictError(['key'], 50, 1_000),
   TRANSACTION_TIMEOUT: new TransactionTimeoutError(['key'], 10_000),
   COUNTER_LIMIT: new CounterLimitError('key', 0, -1, 0),
@@ -38,8 +40,11 @@ export const isProblemCode = (code: unknown): code is ProblemCode =>
 
 export const problemCodes = Object.keys(EXAMPLES);
 
+const EXAMPLE_INSTANCE = 'urn:uuid:0f8fad5b-d9cb-469f-a165-70867728950e';
+
 /** What a response with this code holds, and whether it has a Retry-After header. */
 export function exampleOf(code: ProblemCode): { problem: Problem; hasRetryAfter: boolean } {
-  const { problem, retryAfterMs } = problemOf(EXAMPLES[code]);
+  const { retryAfterMs } = problemOf(EXAMPLES[code]);
+  const problem = { ...problemDetails(EXAMPLES[code]), instance: EXAMPLE_INSTANCE };
   return { problem, hasRetryAfter: retryAfterMs !== undefined };
 }

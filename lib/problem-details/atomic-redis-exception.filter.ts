@@ -1,13 +1,15 @@
-import { Catch, Logger, type ArgumentsHost, type ExceptionFilter } from '@nestjs/common';
+import { Catch, Logger, type HttpException, type ArgumentsHost, type ExceptionFilter } from '@nestjs/common';
 import { HttpAdapterHost } from '@nestjs/core';
 import { throwError } from 'rxjs';
-import { AtomicRedisError } from '../atomic-redis.errors.js';
+import { AtomicRedisError, withoutStandIn } from '../atomic-redis.errors.js';
+import { grpcErrorOf } from './grpc-status.js';
+import { atEdge, type RouteResponse } from './http-exception.js';
 import { errorMessageOf, problemOf } from './problem.js';
 import { sendException } from './ws-exception.js';
 
 /**
  * Answers this library's errors in the form of each transport, with their `code`, `outcome` and `retryable`: over HTTP as problem details,
- * `application/problem+json`; to a microservice's client as the error object; over GraphQL in the error's `extensions`; over a WebSocket as an
+ * `application/problem+json`; over gRPC as a status with metadata; to another microservice's client as the error object; over GraphQL in the error's `extensions`; over a WebSocket as an
  * `exception` message. Elsewhere the caller gets the error itself. https://www.rfc-editor.org/rfc/rfc9457
  *
  * The module sets it for the whole application. Nest has no filters for all gateways, so a gateway needs
@@ -19,35 +21,36 @@ export class AtomicRedisExceptionFilter implements ExceptionFilter<AtomicRedisEr
 
   constructor(private readonly adapterHost: HttpAdapterHost) {}
 
-  catch(error: AtomicRedisError, host: ArgumentsHost): unknown {
+  catch(caught: AtomicRedisError, host: ArgumentsHost): unknown {
+    const type = host.getType<string>();
+    if (type === 'http') return this.answer(caught, host);
+    const error = withoutStandIn(caught);
     if (problemOf(error).problem.status >= 500) this.logger.error(error.message, error.stack);
-    switch (host.getType<string>()) {
-      case 'http':
-        return this.answer(error, host);
+    switch (type) {
       case 'rpc':
-        return throwError(() => errorMessageOf(error));
+        return throwError(() => grpcErrorOf(error, host) ?? errorMessageOf(error));
       case 'ws':
         return sendException(errorMessageOf(error), host);
       case 'graphql':
         return graphqlError(error);
       default:
-        return error;
+        // The value that a filter returns counts as the handler's where no form of errors is known: a message would be acknowledged.
+        throw error;
     }
   }
 
+  /** An error from a guard or an interceptor comes as it was thrown; one from a handler as an HttpException. */
   private answer(error: AtomicRedisError, host: ArgumentsHost): void {
     const { httpAdapter } = this.adapterHost;
-    const response: unknown = host.switchToHttp().getResponse();
-    const { problem, retryAfterMs } = problemOf(error);
+    const response = host.switchToHttp().getResponse<RouteResponse>();
+    const exception = atEdge(error, response) as HttpException;
     if (httpAdapter.isHeadersSent(response)) {
       httpAdapter.end(response);
       return;
     }
     httpAdapter.setHeader(response, 'Content-Type', 'application/problem+json');
-    if (retryAfterMs !== undefined)
-      httpAdapter.setHeader(response, 'Retry-After', String(Math.max(1, Math.ceil(retryAfterMs / 1_000))));
     // As text: for an object, Nest 11 on Express changes the content type to application/json, and warns of it.
-    httpAdapter.reply(response, JSON.stringify(problem), problem.status);
+    httpAdapter.reply(response, JSON.stringify(exception.getResponse()), exception.getStatus());
   }
 }
 

@@ -1,8 +1,16 @@
+import { randomUUID } from 'node:crypto';
 import { STATUS_CODES } from 'node:http';
 import type { AtomicRedisError } from '../atomic-redis.errors.js';
 
+/** The page of errors in this package's documentation, as published. */
+export const ERRORS_PAGE = 'https://unpkg.com/nestjs-atomic-redis/docs/errors.md';
+
 /** Problem details as RFC 9457 has them, with this library's `code`, `outcome` and `retryable` beside. */
 export interface Problem {
+  /** A URL of the errors page with the code as its fragment, or `about:blank`. */
+  readonly type: string;
+  /** Names this one occurrence: a random URN, which the log has too. */
+  readonly instance: string;
   readonly title: string;
   readonly status: number;
   readonly detail: string;
@@ -21,6 +29,8 @@ const STATUS: Readonly<Record<string, number>> = {
   COUNTER_LIMIT: 409,
   INSUFFICIENT_FUNDS: 409,
   IDEMPOTENCY_MISMATCH: 422,
+  IDEMPOTENCY_CALLER_MISMATCH: 422,
+  IDEMPOTENCY_CALLER_UNKNOWN: 403,
   REDIS_UNAVAILABLE: 503,
   OUTCOME_UNKNOWN: 503,
   TRANSFER_PENDING: 503,
@@ -44,8 +54,17 @@ const DETAIL_OF_STATUS: Readonly<Record<number, string>> = {
   503: 'The service cannot complete the request at the moment',
 };
 
+/** @param base of `type`: a URL without a fragment, or `about:blank` */
+export function problemDetails(error: AtomicRedisError, base: string = ERRORS_PAGE): Problem {
+  return {
+    type: base === 'about:blank' ? base : `${base}#${error.code}`,
+    ...problemOf(error).problem,
+    instance: `urn:uuid:${randomUUID()}`,
+  };
+}
+
 export function problemOf(error: AtomicRedisError & { retryAfterMs?: number }): {
-  problem: Problem;
+  problem: Omit<Problem, 'type' | 'instance'>;
   /** When the call may be repeated, where that is known or as good as. */
   retryAfterMs?: number;
 } {

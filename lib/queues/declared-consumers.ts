@@ -49,6 +49,10 @@ export class DeclaredConsumers {
     for (const { metadata } of this.found) this.observer.declareQueue(metadata.queue);
   }
 
+  get count(): number {
+    return this.found.length;
+  }
+
   start(): void {
     for (const { instance, method, metadata } of this.found) {
       const { concurrency, format, ...options } = metadata.options;

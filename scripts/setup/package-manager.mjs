@@ -4,6 +4,8 @@ import { join } from 'node:path';
 import { output, run, ScriptError } from './process.mjs';
 import { isNewEnough, which } from './redis-binary.mjs';
 
+const PRODUCTS = { redis: 'Redis server', rabbitmq: 'RabbitMQ' };
+
 const managers = [
   {
     command: 'apt-get',
@@ -12,6 +14,7 @@ const managers = [
       redis: installRedisWithApt,
       curl: (asRoot) => updateAndInstallWithApt(asRoot, 'curl'),
       chromium: (asRoot) => updateAndInstallWithApt(asRoot, 'chromium'),
+      rabbitmq: installRabbitWithApt,
     },
   },
   {
@@ -26,13 +29,14 @@ const managers = [
       redis: installRedisWithDnf,
       curl: (asRoot) => installWithDnf(asRoot, 'curl'),
       chromium: (asRoot) => installWithDnf(asRoot, 'chromium'),
+      rabbitmq: (asRoot) => installWithDnf(asRoot, 'rabbitmq-server'),
     },
   },
   { command: 'brew', needsRoot: false, install: each((_, name) => run('brew', ['install', name])) },
 ];
 
 /**
- * Installs `redis` (a server), `curl` or `chromium` with the first package manager that runs without asking. Returns why each other one could not.
+ * Installs `redis` (a server), `curl`, `chromium` or `rabbitmq` (a server) with the first package manager that runs without asking. Returns why each other one could not.
  */
 export async function installPackage(what) {
   const obstacles = [];
@@ -44,7 +48,7 @@ export async function installPackage(what) {
     } else if (!needsRoot && isRoot) {
       obstacles.push(`${command} is here, but it does not run as root.`);
     } else {
-      console.error(`No ${what === 'redis' ? 'Redis server' : what} found: installing one with ${command} …`);
+      console.error(`No ${PRODUCTS[what] ?? what} found: installing one with ${command} …`);
       const asRoot = (program, args) => (isRoot ? [program, args] : ['sudo', ['-n', program, ...args]]);
       const obstacle = await attempt(() => install[what](asRoot));
       if (!obstacle) return obstacles;
@@ -55,7 +59,7 @@ export async function installPackage(what) {
 }
 
 function each(install) {
-  const names = ['redis', 'curl', 'chromium'];
+  const names = ['redis', 'curl', 'chromium', 'rabbitmq'];
   return Object.fromEntries(names.map((name) => [name, (asRoot) => install(asRoot, name)]));
 }
 
@@ -99,8 +103,18 @@ async function installRedisWithApt(asRoot) {
   if (candidate && !isNewEnough('Redis', candidate[1])) {
     throw new ScriptError(`apt-get offers redis-server ${candidate[1]} only, which is too old.`);
   }
-  await withoutStartingServices(async (path) => {
-    await installWithApt(asRoot, 'redis-server', ['-o', `DPkg::Path=${path}`]);
+  await installServerWithApt(asRoot, 'redis-server', ['redis']);
+}
+
+async function installRabbitWithApt(asRoot) {
+  await updateWithApt(asRoot);
+  await installServerWithApt(asRoot, 'rabbitmq-server', ['rabbitmq', 'epmd']);
+}
+
+/** @param services parts of the names of services that are not started */
+async function installServerWithApt(asRoot, name, services) {
+  await withoutStartingServices(services, async (path) => {
+    await installWithApt(asRoot, name, ['-o', `DPkg::Path=${path}`]);
   });
 }
 
@@ -116,16 +130,17 @@ async function installRedisWithDnf(asRoot) {
 
 /**
  * Debian's packages start and enable their service. A policy-rc.d would prevent that for the whole system and stay
- * behind when we are killed; so dpkg gets a PATH on which the tools that do it skip redis, and nothing else.
+ * behind when we are killed; so dpkg gets a PATH on which the tools that do it skip these services, and nothing else.
  */
-async function withoutStartingServices(install) {
+async function withoutStartingServices(services, install) {
   const directory = mkdtempSync(join(tmpdir(), 'no-service-'));
+  const pattern = services.map((service) => `*${service}*`).join('|');
   const systemPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
   try {
     // dpkg's scripts may run as another user than the one who made the directory.
     chmodSync(directory, 0o755);
     for (const tool of ['invoke-rc.d', 'update-rc.d', 'deb-systemd-invoke', 'deb-systemd-helper']) {
-      const script = `#!/bin/sh\ncase "$*" in *redis*) exit 0 ;; esac\nPATH=${systemPath}\nexec ${tool} "$@"\n`;
+      const script = `#!/bin/sh\ncase "$*" in ${pattern}) exit 0 ;; esac\nPATH=${systemPath}\nexec ${tool} "$@"\n`;
       writeFileSync(join(directory, tool), script, { mode: 0o755 });
     }
     await install(`${directory}:${systemPath}`);

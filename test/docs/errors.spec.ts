@@ -1,6 +1,7 @@
+import { existsSync } from 'node:fs';
 import * as library from 'nestjs-atomic-redis';
 import { AtomicRedisError } from 'nestjs-atomic-redis';
-import { problemOf } from '../../lib/problem-details/problem.js';
+import { problemDetails, problemOf } from '../../lib/problem-details/problem.js';
 import { sectionOf } from './examples.js';
 
 const bytes = Buffer.from([0xff]);
@@ -31,6 +32,8 @@ const KINDS: readonly AtomicRedisError[] = [
   new library.IdempotencyKeyInvalidError('a string', 1),
   new library.IdempotencyInFlightError(1),
   new library.IdempotencyMismatchError(),
+  new library.IdempotencyCallerMismatchError(),
+  new library.IdempotencyCallerUnknownError(),
   new library.IdempotencyResultUnavailableError('too-large'),
   new library.IdempotencyResultUnavailableError('outcome-unknown'),
   new library.IdempotencyRecordError(),
@@ -67,7 +70,7 @@ function rowsOf(page: string, heading: string): string[][] {
     );
 }
 
-const plain = (cell: string): string => cell.replaceAll('`', '');
+const plain = (cell: string): string => cell.replaceAll(/`|<[^>]*>/g, '');
 
 describe('the errors', () => {
   it('[DOC-3] are all in docs/errors.md, as they are', () => {
@@ -89,6 +92,17 @@ describe('the errors', () => {
     expect([...new Set(documented.map(({ name }) => name))].toSorted()).toEqual(
       exported.map(({ name }) => name).toSorted(),
     );
+  });
+
+  it('[ERR-4] have a type each, whose anchor is on the page that the package has', () => {
+    const page = sectionOf('docs/errors.md', 'All of them');
+    const anchors = [...page.matchAll(/<a id="(\w+)">/g)].map(([, id]) => id!);
+    expect(anchors).toEqual([...new Set(KINDS.map(({ code }) => code))]);
+    for (const error of KINDS) {
+      const { pathname, hash } = new URL(problemDetails(error).type);
+      expect(anchors).toContain(hash.slice(1));
+      expect(existsSync(pathname.replace('/nestjs-atomic-redis/', ''))).toBe(true);
+    }
   });
 
   it('that may be repeated have done nothing', () => {

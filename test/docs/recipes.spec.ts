@@ -2,6 +2,8 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { FastifyAdapter } from '@nestjs/platform-fastify';
 import { IdempotencyService, ReliableQueueService } from 'nestjs-atomic-redis';
+import { FakeKafka } from '../support/fake-kafka.js';
+import { FakeRabbit } from '../support/fake-rabbit.js';
 import { waitFor } from '../support/wait-for.js';
 import { routesOf, useExample } from './examples.js';
 
@@ -69,25 +71,64 @@ describe('[DOC-1] docs/recipes/inventory.md', () => {
 });
 
 describe('[DOC-1] docs/recipes/webhooks.md', () => {
-  const example = useExample('docs/recipes/webhooks.md');
+  const { send } = useExample('docs/recipes/webhooks.md');
+  const deliver = (event: object) => send('POST', '/webhooks/payments', event);
+  const paid = async () => (await send('GET', '/orders/paid')).body;
+  const received = { status: 200, body: { received: true } };
 
-  it('handles a message once at each consumer', async () => {
-    const event = { id: 'evt-1', orderId: '7' };
+  it('answers each delivery of an event that was handled with 200, whatever differs between them', async () => {
+    await send('POST', '/orders', { orderId: 'o1' });
     const deliveries = await Promise.all(
-      [1, 2, 3].map(() => example.send('POST', '/webhooks/payments', event)),
+      [1, 2, 3].map((attempts) => deliver({ id: 'e1', orderId: 'o1', attempts })),
     );
-    expect(deliveries.some(({ status }) => status === 200)).toBe(true);
-    expect(deliveries.every(({ status }) => status === 200 || status === 409)).toBe(true);
-    expect((await example.send('POST', '/webhooks/payments', event)).body).toEqual({ received: true });
-    for (const name of ['Shipping', 'Billing']) {
-      const consumer = example.instanceOf<{ onPaid(message: object): Promise<void> }>(name);
-      await Promise.all([1, 2].map(() => consumer.onPaid(event)));
+    for (const delivery of deliveries) expect(delivery).toMatchObject(received);
+    expect(await deliver({ id: 'e1', orderId: 'o1', attempts: 4 })).toMatchObject(received);
+    expect(await paid()).toEqual(['o1']);
+    expect((await deliver({ id: 'e1', orderId: 'another' })).status).toBe(422);
+  });
+
+  it('handles an event that came before its order once it is delivered again', async () => {
+    expect((await deliver({ id: 'e2', orderId: 'o2' })).status).toBe(404);
+    await send('POST', '/orders', { orderId: 'o2' });
+    for (let i = 0; i < 2; i++) expect(await deliver({ id: 'e2', orderId: 'o2' })).toMatchObject(received);
+    expect(await paid()).toEqual(['o1', 'o2']);
+  });
+
+  it('takes ids that are numbers, and refuses what is no id', async () => {
+    await send('POST', '/orders', { orderId: 'o3' });
+    for (let i = 0; i < 2; i++)
+      expect(await deliver({ id: 820982911, orderId: 'o3' })).toMatchObject(received);
+    expect(await paid()).toEqual(['o1', 'o2', 'o3']);
+    expect(await deliver({ orderId: 'o3' })).toMatchObject({ status: 400 });
+    expect(await deliver({ id: 1.5, orderId: 'o3' })).toMatchObject({
+      status: 400,
+      body: { code: 'IDEMPOTENCY_KEY_INVALID' },
+    });
+  });
+});
+
+describe('[DOC-1] docs/recipes/consumers.md', () => {
+  const example = useExample('docs/recipes/consumers.md');
+
+  it('handles a message once at each consumer, and leaves no copy behind', async () => {
+    const rabbit = new FakeRabbit();
+    const kafka = new FakeKafka();
+    const { app } = example;
+    for (const strategy of [rabbit.server(false), kafka.server])
+      app.connectMicroservice({ strategy }, { inheritAppConfig: true });
+    await app.startAllMicroservices();
+    const paid = (id: string): object => ({ id, orderId: id });
+    for (const id of ['1', '1', '2', '1']) {
+      rabbit.publish({ pattern: 'orders.paid', data: paid(id) });
+      rabbit.publish({ pattern: 'orders.booked', data: paid(id) });
+      await kafka.deliver('orders.paid', paid(id));
     }
-    expect(example.instanceOf<{ entries: string[] }>('Ledger').entries).toEqual([
-      'paid 7',
-      'shipped 7',
-      'billed 7',
-    ]);
+    await waitFor('all messages', () => rabbit.isEmpty);
+    const { body } = await example.send('GET', '/ledger');
+    const entries = ['shipped', 'billed', 'booked'].flatMap((what) => [`${what} 1`, `${what} 2`]);
+    expect((body as string[]).toSorted()).toEqual(entries.toSorted());
+    expect(rabbit.channels.map(({ isClosed }) => isClosed)).toEqual([false]);
+    expect(rabbit.rejected).toEqual([]);
   });
 });
 

@@ -1,16 +1,20 @@
 import {
   Controller,
+  Inject,
   Injectable,
   Logger,
+  Module,
   Post,
   Scope,
   Sse,
+  type DynamicModule,
   type ModuleMetadata,
   type Type,
 } from '@nestjs/common';
+import { ModuleRef, RouterModule } from '@nestjs/core';
 import { MessagePattern } from '@nestjs/microservices';
 import { Test, type TestingModuleBuilder } from '@nestjs/testing';
-import { AtomicRedisModule, ConfigurationError, Idempotent } from 'nestjs-atomic-redis';
+import { AtomicRedisError, AtomicRedisModule, Idempotent } from 'nestjs-atomic-redis';
 import { EMPTY, type Observable } from 'rxjs';
 import { useRedis } from '../support/redis.js';
 
@@ -48,6 +52,55 @@ class KeylessProvider {
 }
 
 @Injectable()
+class NamelessService {
+  @Idempotent({ key: (id: string) => id })
+  ship(_id: string): void {}
+}
+
+/** Of a feature that an application has several times. */
+function notifierModule(
+  channel: string,
+  operation: string | ((self: { channel: string }) => string),
+): DynamicModule {
+  return {
+    module: NotifierModule,
+    providers: [{ provide: 'CHANNEL', useValue: channel }, notifierOf(operation)],
+  };
+}
+
+class NotifierModule {}
+
+const notifiers = new Map<unknown, Type>();
+
+function notifierOf(operation: string | ((self: { channel: string }) => string)): Type {
+  @Injectable()
+  class Notifier {
+    constructor(@Inject('CHANNEL') readonly channel: string) {}
+
+    @Idempotent({ operation: operation as (self: object) => string, key: (id: string) => id })
+    send(_id: string): void {}
+  }
+  if (!notifiers.has(operation)) notifiers.set(operation, Notifier);
+  return notifiers.get(operation)!;
+}
+
+const byChannel = (self: { channel: string }): string => `notify.${self.channel}`;
+const sameForAll = (): string => 'notify';
+
+@Controller('here')
+class SharedController {
+  @Post()
+  @Idempotent()
+  create(): void {}
+}
+
+@Module({ controllers: [SharedController] })
+class OneModule {}
+
+@Module({ controllers: [SharedController] })
+class OtherModule {}
+
+@Injectable()
 class First {
   @Idempotent({ key: (id: string) => id, operation: 'orders.ship' })
   ship(_id: string): void {}
@@ -78,7 +131,7 @@ class Slow extends Shippers {}
 
 @Injectable({ scope: Scope.REQUEST })
 class PerRequest {
-  @Idempotent({ key: (id: string) => id })
+  @Idempotent({ operation: 'perRequest.run', key: (id: string) => id })
   run(_id: string): void {}
 }
 
@@ -94,9 +147,12 @@ const TwinController = twin('twins');
 describe('what is found out at boot', () => {
   const redis = useRedis();
 
-  const application = (parts: Pick<ModuleMetadata, 'controllers' | 'providers'>): TestingModuleBuilder =>
+  type Parts = Pick<ModuleMetadata, 'controllers' | 'providers' | 'imports'>;
+
+  const application = ({ imports = [], ...parts }: Parts): TestingModuleBuilder =>
     Test.createTestingModule({
       imports: [
+        ...imports,
         AtomicRedisModule.forRoot({ connection: redis.server.url }),
         AtomicRedisModule.forRoot({ connection: redis.server.url, name: 'other' }),
       ],
@@ -108,7 +164,7 @@ describe('what is found out at boot', () => {
     await module.close();
   };
 
-  it.each([
+  it.each<[string, Parts, RegExp]>([
     [
       'a route of events',
       { controllers: [EventsController] },
@@ -142,15 +198,99 @@ describe('what is found out at boot', () => {
     [
       'a provider’s method without a key',
       { providers: [KeylessProvider] },
-      /KeylessProvider\.run is not an HTTP route/,
+      /KeylessProvider\.run is not an HTTP route.*@Idempotent\(\{ operation: 'keyless\.run', key: \(…\) => … \}\)$/,
+    ],
+    [
+      'a provider’s method without an operation',
+      { providers: [NamelessService] },
+      /NamelessService\.ship is not an HTTP route.*@Idempotent\(\{ operation: 'nameless\.ship', … \}\)$/,
+    ],
+    [
+      'two instances of one class',
+      { imports: [notifierModule('email', 'notify'), notifierModule('sms', 'notify')] },
+      /Notifier\.send is the idempotent operation "notify", but there are 2 instances/,
+    ],
+    [
+      'two instances of one class under two tokens',
+      {
+        providers: [
+          { provide: 'a', useClass: First },
+          { provide: 'b', useClass: First },
+        ],
+      },
+      /First\.ship .* there are 2 instances/,
+    ],
+    [
+      'two instances of one class that are made in each request',
+      {
+        providers: [
+          { provide: 'a', useClass: PerRequest },
+          { provide: 'b', useClass: PerRequest },
+        ],
+      },
+      /PerRequest\.run .* there are 2 instances/,
+    ],
+    [
+      'two instances that a factory has Nest make',
+      {
+        providers: ['a', 'b'].map((provide) => ({
+          provide,
+          useFactory: (ref: ModuleRef) => ref.create(First),
+          inject: [ModuleRef],
+        })),
+      },
+      /First\.ship .* there are 2 instances/,
+    ],
+    [
+      'two instances that their callback gives one name',
+      { imports: [notifierModule('email', sameForAll), notifierModule('sms', sameForAll)] },
+      /Two instances of one class are both the idempotent operation "notify"/,
+    ],
+    [
+      'a callback that gives no name',
+      { imports: [notifierModule('email', () => '')] },
+      /operation\(\) must be a non-empty string/,
+    ],
+    [
+      'one controller in two modules with paths of their own',
+      {
+        imports: [
+          OneModule,
+          OtherModule,
+          RouterModule.register([
+            { path: 'one', module: OneModule },
+            { path: 'other', module: OtherModule },
+          ]),
+        ],
+      },
+      /SharedController\.create is the route of several modules \(POST \/one\/here, POST \/other\/here\)/,
+    ],
+    [
+      'two controllers of one path, whatever they are called',
+      { controllers: [SharedController, twin('here')] },
+      /TwinController\.create and SharedController\.create are both .*"POST \/here"/,
     ],
   ])('[ID-13] refuses %s', async (_, parts, message) => {
     const refused = await boot(application(parts)).catch((error: unknown) => error);
-    expect(refused).toBeInstanceOf(ConfigurationError);
+    expect(refused).toBeInstanceOf(AtomicRedisError);
     expect(String(refused)).toMatch(message);
   });
 
-  it.each<[string, Pick<ModuleMetadata, 'controllers' | 'providers'>]>([
+  it.each<[string, Parts]>([
+    [
+      'two instances that their callback names',
+      { imports: [notifierModule('email', byChannel), notifierModule('sms', byChannel)] },
+    ],
+    [
+      'one instance under two tokens',
+      {
+        providers: [
+          First,
+          { provide: 'alias', useExisting: First },
+          { provide: 'same', useFactory: (one: First) => one, inject: [First] },
+        ],
+      },
+    ],
     [
       'equal names in other routes, and equal operations of other registrations',
       { controllers: [twin('a'), twin('b')], providers: [First, Elsewhere] },

@@ -3,7 +3,7 @@ import { Injectable, Module, type DynamicModule, type Type } from '@nestjs/commo
 import { Cron, Interval, ScheduleModule } from '@nestjs/schedule';
 import { Test, type TestingModule } from '@nestjs/testing';
 import { Queue, type Job } from 'bullmq';
-import { AtomicRedisEvents, AtomicRedisModule, Idempotent } from 'nestjs-atomic-redis';
+import { AtomicRedisEvents, AtomicRedisModule, Idempotent, QueueConsumer } from 'nestjs-atomic-redis';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 import { gate, isRunEvent, type RunEvent } from './support.js';
@@ -42,7 +42,7 @@ describe('an idempotent processor of a queue', () => {
 
     @Processor('emails', { concurrency: 2 })
     class Emails extends WorkerHost {
-      @Idempotent({ key: (job: Job<Email>) => job.data.messageId })
+      @Idempotent({ operation: 'emails.send', key: (job: Job<Email>) => job.data.messageId })
       async process(job: Job<Email>): Promise<object> {
         runs.push(job.data.messageId);
         await promise;
@@ -92,13 +92,13 @@ describe('idempotent jobs of a schedule', () => {
     @Injectable()
     class Reports {
       @Cron('* * * * * *')
-      @Idempotent({ key: () => tick(1_000) })
+      @Idempotent({ operation: 'reports.report', key: () => tick(1_000) })
       async report(): Promise<void> {
         runs++;
       }
 
       @Interval(150)
-      @Idempotent({ key: () => tick(500) })
+      @Idempotent({ operation: 'reports.clean', key: () => tick(500) })
       async clean(): Promise<void> {
         runs++;
       }
@@ -107,7 +107,7 @@ describe('idempotent jobs of a schedule', () => {
     const events = await startReplicas(3, Reports, [ScheduleModule.forRoot()]);
     const recordsOf = (type: RunEvent['type'], job: string): string[] =>
       events
-        .filter((event) => event.type === type && event.operation === `Reports.${job}`)
+        .filter((event) => event.type === type && event.operation === `reports.${job}`)
         .map(({ record }) => record);
     // Ticks at which more than one replica called; how many do is up to their timers.
     const shared = (job: string): number => {
@@ -119,5 +119,119 @@ describe('idempotent jobs of a schedule', () => {
     const ran = [...recordsOf('idempotency.run', 'report'), ...recordsOf('idempotency.run', 'clean')];
     expect(ran).toEqual([...new Set(ran)]);
     expect(runs).toBe(ran.length);
+  });
+});
+
+describe('methods that return to nobody', () => {
+  interface Email {
+    readonly messageId: string;
+  }
+
+  it('[ID-41] a job of BullMQ completes whose message another one brought before, whatever came of that', async () => {
+    const runs: string[] = [];
+
+    @Processor('letters')
+    class Letters extends WorkerHost {
+      @Idempotent({ key: (job: Job<Email>) => job.data.messageId, operation: 'letters.send' })
+      async process(job: Job<Email>): Promise<object> {
+        runs.push(job.data.messageId);
+        return { sentAt: new Date() };
+      }
+    }
+
+    const { host, port } = redis.server;
+    const connection = { host, port };
+    await startReplicas(1, Letters, [
+      BullModule.forRoot({ connection }),
+      BullModule.registerQueue({ name: 'letters' }),
+    ]);
+    const queue = new Queue<Email>('letters', { connection });
+    try {
+      const jobs = await queue.addBulk(
+        ['m1', 'm1', 'm2'].map((messageId) => ({ name: 'send', data: { messageId } })),
+      );
+      const states = await waitFor('all jobs', async () => {
+        const now = await Promise.all(jobs.map(({ id }) => queue.getJobState(id!)));
+        return now.every((state) => state === 'completed' || state === 'failed') && now;
+      });
+      expect(states).toEqual(['completed', 'completed', 'completed']);
+      expect(runs).toEqual(['m1', 'm2']);
+    } finally {
+      await queue.close();
+    }
+  });
+
+  it('[ID-41] a job of a queue and a tick of a schedule succeed that were done before', async () => {
+    const results: unknown[] = [];
+    let runs = 0;
+
+    @Injectable()
+    class Jobs {
+      @QueueConsumer('parcels')
+      @Idempotent({ key: () => 'one', operation: 'parcels.ship' })
+      async ship(): Promise<Date> {
+        return new Date(++runs);
+      }
+
+      @Cron('0 0 1 1 *')
+      @Idempotent({ key: () => 'tick', operation: 'reports.send' })
+      async report(): Promise<Map<string, number>> {
+        return new Map([['run', ++runs]]);
+      }
+
+      @Idempotent({ key: () => 'awaited', operation: 'reports.make' })
+      async make(): Promise<Date> {
+        return new Date(++runs);
+      }
+
+      @Idempotent({ key: () => 'optional', operation: 'reports.note', result: 'optional' })
+      async note(): Promise<Date> {
+        return new Date(++runs);
+      }
+    }
+
+    await startReplicas(1, Jobs, [ScheduleModule.forRoot()]);
+    const jobs = apps[0]!.get(Jobs);
+    for (const call of [() => jobs.ship(), () => jobs.report(), () => jobs.note()]) {
+      await call();
+      results.push(await call());
+    }
+    expect(results).toEqual([undefined, undefined, undefined]);
+    await jobs.make();
+    await expect(jobs.make()).rejects.toMatchObject({ code: 'IDEMPOTENCY_RESULT_UNAVAILABLE' });
+    expect(runs).toBe(4);
+  });
+
+  it('[ID-41] a result that can no longer be decrypted is no failure of a message', async () => {
+    @Injectable()
+    class Jobs {
+      @Idempotent({ key: () => 'one', operation: 'parcels.ship', result: 'optional' })
+      async ship(): Promise<string> {
+        return 'shipped';
+      }
+    }
+    const start = async (isReadable: boolean): Promise<Jobs> => {
+      const encryption = {
+        encrypt: (bytes: Buffer) => bytes,
+        decrypt: (bytes: Buffer) => {
+          if (isReadable) return bytes;
+          throw new Error('the key is gone');
+        },
+      };
+      @Module({
+        imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, idempotency: { encryption } })],
+        providers: [Jobs],
+      })
+      class Replica {}
+      const app = await Test.createTestingModule({ imports: [Replica] }).compile();
+      app.useLogger(false);
+      apps.push(app);
+      await app.init();
+      return app.get(Jobs);
+    };
+    const [first, second] = [await start(true), await start(false)];
+    expect(await first.ship()).toBe('shipped');
+    expect(await first.ship()).toBe('shipped');
+    expect(await second.ship()).toBeUndefined();
   });
 });

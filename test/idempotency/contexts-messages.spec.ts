@@ -85,13 +85,13 @@ describe('idempotent handlers of messages', () => {
       constructor(private readonly work: Work) {}
 
       @MessagePattern('ship')
-      @Idempotent({ key: keyOf, fingerprint: payloadOf })
+      @Idempotent({ operation: 'shipping.ship', key: keyOf, fingerprint: payloadOf })
       async ship(@Payload() { id }: OrderPlaced): Promise<object> {
         return { id, run: await this.work.do('ship') };
       }
 
       @EventPattern('order.placed')
-      @Idempotent({ key: keyOf })
+      @Idempotent({ operation: 'shipping.onOrder', key: keyOf })
       async onOrder(@Payload() _message: OrderPlaced): Promise<void> {
         await this.work.do('shipping');
       }
@@ -102,7 +102,7 @@ describe('idempotent handlers of messages', () => {
       constructor(private readonly work: Work) {}
 
       @EventPattern('order.placed')
-      @Idempotent({ key: keyOf })
+      @Idempotent({ operation: 'billing.onOrder', key: keyOf })
       async onOrder(@Payload() _message: OrderPlaced): Promise<void> {
         await this.work.do('billing');
       }
@@ -161,7 +161,7 @@ describe('idempotent handlers of messages', () => {
       constructor(private readonly work: Work) {}
 
       @SubscribeMessage('ship')
-      @Idempotent({ key: keyOf, fingerprint: payloadOf })
+      @Idempotent({ operation: 'shipping.ship', key: keyOf, fingerprint: payloadOf })
       async ship(@MessageBody() { id }: OrderPlaced): Promise<object> {
         return { event: 'shipped', data: { id, run: await this.work.do('ship') } };
       }
@@ -221,6 +221,7 @@ describe('idempotent handlers of messages', () => {
 
       @Mutation(() => Shipment)
       @Idempotent({
+        operation: 'shipping.ship',
         key: (id: string) => id,
         fingerprint: (_id: string, quantity: number) => quantity,
       })

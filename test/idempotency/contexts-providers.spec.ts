@@ -11,7 +11,7 @@ const TTL_MS = { orders: 60_000, mails: 600_000 };
 class Shipping {
   runs = 0;
 
-  @Idempotent({ key: (orderId: string) => orderId })
+  @Idempotent({ operation: 'orders.ship', key: (orderId: string) => orderId })
   async ship(_orderId: string): Promise<string> {
     return `run ${++this.runs}`;
   }
@@ -24,7 +24,7 @@ class FakeShipping extends Shipping {
 }
 
 class OtherShipping extends Shipping {
-  @Idempotent({ key: (orderId: string) => orderId })
+  @Idempotent({ operation: 'orders.ship', key: (orderId: string) => orderId })
   override async ship(orderId: string): Promise<string> {
     return `another way, ${await super.ship(orderId)}`;
   }
@@ -39,12 +39,12 @@ class Handling {
     return `for ${this.request.headers['x-request']}`;
   }
 
-  @Idempotent({ name: 'orders', key: (id: string) => id })
+  @Idempotent({ name: 'orders', operation: 'order', key: (id: string) => id })
   async order(_id: string): Promise<string> {
     return `ordered ${this.runBy()}`;
   }
 
-  @Idempotent({ name: 'mails', key: (id: string) => id })
+  @Idempotent({ name: 'mails', operation: 'mail', key: (id: string) => id })
   async mail(_id: string): Promise<string> {
     return `mailed ${this.runBy()}`;
   }

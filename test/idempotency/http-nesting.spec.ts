@@ -35,18 +35,21 @@ class RetryInterceptor implements NestInterceptor {
 
 @Injectable()
 class Jobs {
-  @Idempotent({ key: (id: string) => id })
+  readonly name: string = 'jobs';
+
+  @Idempotent({ operation: 'jobs.run', key: (id: string) => id })
   async run(_id: string): Promise<number> {
     return ++jobs;
   }
 
-  @Idempotent({ key: (id: string) => id })
+  @Idempotent({ operation: (self: Jobs) => `${self.name}.descend`, key: (id: string) => id })
   async descend(id: string): Promise<number> {
     if (id.length < 3) await this.descend(`${id}a`);
     return ++jobs;
   }
 
   @Idempotent({
+    operation: (self: Jobs) => `${self.name}.badKey`,
     key: () => {
       throw new Error('no key');
     },
@@ -58,7 +61,9 @@ class Jobs {
 
 @Injectable()
 class LoudJobs extends Jobs {
-  @Idempotent({ key: (id: string) => id })
+  override readonly name = 'loud';
+
+  @Idempotent({ operation: 'loud.run', key: (id: string) => id })
   override async run(id: string): Promise<number> {
     return (await super.run(id)) * 10;
   }
@@ -252,7 +257,7 @@ describe('idempotent calls of providers', () => {
 
   it('[ID-5] tells a method apart that two classes inherit, and refuses two classes of one name', async () => {
     abstract class Shared {
-      @Idempotent({ key: (id: string) => id })
+      @Idempotent({ operation: (self: Shared) => `${self.constructor.name}.run`, key: (id: string) => id })
       async run(_id: string): Promise<string> {
         return `${this.constructor.name} ${++jobs}`;
       }

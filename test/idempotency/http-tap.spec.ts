@@ -1,30 +1,48 @@
 import { createServer, type ServerResponse } from 'node:http';
 import * as http2 from 'node:http2';
 import type { AddressInfo } from 'node:net';
-import { ResponseTap, type Recording } from '../../lib/idempotency/http/response-tap.js';
+import { RecordingBudget } from '../../lib/idempotency/http/recording-budget.js';
+import { ResponseTap, type Ended, type Recorder } from '../../lib/idempotency/http/response-tap.js';
 
-/** Keeps what a tap recorded, and has its end held back until it is told to let go. */
-class Recorder {
+/** Keeps what a tap records, and holds the end of the response until it is told to let go. */
+class HoldingRecorder implements Recorder {
   readonly maxBytes = 1_000;
-  readonly recordings: Recording[] = [];
+  readonly budget = new RecordingBudget(10_000);
+  readonly streams = false;
+  readonly replayHeaders = ['content-type'];
+  readonly endings: Ended[] = [];
+  readonly losses: string[] = [];
+  hasGone = false;
   letGo!: () => void;
   private readonly kept = new Promise<void>((resolve) => (this.letGo = resolve));
 
-  ended(recording: Recording): Promise<void> {
-    this.recordings.push(recording);
+  isOwn(): boolean {
+    return true;
+  }
+
+  ended(ended: Ended): Promise<void> {
+    this.endings.push(ended);
     return this.kept;
+  }
+
+  lost(how: string): void {
+    this.losses.push(how);
+  }
+
+  gone(): void {
+    this.hasGone = true;
   }
 
   wrote(): void {}
 
-  get bodies(): string[] {
-    return this.recordings.map((one) => (one.kind === 'complete' ? one.response.body.toString() : one.kind));
+  get bodies(): (string | undefined)[] {
+    return this.endings.map(({ response }) => response?.body.toString());
   }
 }
 
-const recorded = (response: ServerResponse): Recorder => {
-  const recorder = new Recorder();
-  new ResponseTap(response).record(recorder);
+const recorded = (response: ServerResponse): HoldingRecorder => {
+  const recorder = new HoldingRecorder();
+  ResponseTap.of(response, recorder);
   return recorder;
 };
 
@@ -70,7 +88,7 @@ function wrapEnd(response: ServerResponse, mark: string): void {
 
 describe('the tap of a response', () => {
   it('[ID-2] records what goes into middleware from before it, and what comes out of middleware from after it', async () => {
-    let recorder!: Recorder;
+    let recorder!: HoldingRecorder;
     const body = await bodyOf((response) => {
       wrapEnd(response, 'before');
       recorder = recorded(response);
@@ -83,7 +101,7 @@ describe('the tap of a response', () => {
   });
 
   it('[ID-2] records a response of HTTP/2', async () => {
-    let recorder!: Recorder;
+    let recorder!: HoldingRecorder;
     const body = await bodyOfHttp2((response) => {
       recorder = recorded(response);
       response.end('body');
@@ -94,7 +112,7 @@ describe('the tap of a response', () => {
   });
 
   it('[ID-2] lets two routes record one response, each before the client gets it', async () => {
-    let recorders: Recorder[] = [];
+    let recorders: HoldingRecorder[] = [];
     let gotAt = 0;
     let letGoAt = 0;
     const body = await bodyOf((response) => {
@@ -112,24 +130,33 @@ describe('the tap of a response', () => {
   });
 
   it.each(PROTOCOLS)(
-    '[ID-2] says that a response has ended while its end is held back, and not before: %s',
+    '[ID-2] a held response behaves to the application as one that was sent: %s',
     async (protocol, bodyBy) => {
       const said: unknown[] = [];
       let isFinished = false;
+      let refused: unknown;
       await bodyBy((response) => {
         const say = (): unknown => said.push([response.headersSent, response.writableEnded]);
         const recorder = recorded(response);
+        say();
         response.write('part');
         say();
         response.end('end');
         say();
         isFinished = response.finished;
-        response.setHeader('Location', '/late');
+        try {
+          response.setHeader('Location', '/late');
+        } catch (error) {
+          refused = error;
+        }
         said.push(response.getHeader('location'));
         recorder.letGo();
         response.on('finish', say);
       });
-      expect(said).toEqual([[false, false], [true, true], undefined, [true, true]]);
+      expect(said).toEqual([[false, false], [true, false], [true, true], undefined, [true, true]]);
+      expect(refused).toMatchObject({
+        code: protocol === 'HTTP/1' ? 'ERR_HTTP_HEADERS_SENT' : 'ERR_HTTP2_HEADERS_SENT',
+      });
       if (protocol === 'HTTP/1') expect(isFinished).toBe(true);
     },
   );
@@ -175,7 +202,7 @@ describe('the tap of a response', () => {
   });
 
   it('[ID-2] is not changed by a handler that uses the memory of a chunk again', async () => {
-    let recorder!: Recorder;
+    let recorder!: HoldingRecorder;
     const body = await bodyOf((response) => {
       recorder = recorded(response);
       const chunk = Buffer.from('one ');

@@ -28,7 +28,11 @@ const actor = fc.nat({ max: ACTORS - 1 });
 const step: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 4,
-    arbitrary: fc.record({ op: fc.constant('claim'), actor, fingerprint: fc.constantFrom('x', 'x', 'y') }),
+    arbitrary: fc.record({
+      op: fc.constant('claim'),
+      actor,
+      fingerprint: fc.constantFrom('c:x', 'c:x', 'c:y', 'd:x', ':x'),
+    }),
   },
   { weight: 6, arbitrary: fc.record({ op: fc.constantFrom('renew', 'complete', 'release'), actor }) },
   { weight: 2, arbitrary: fc.record({ op: fc.constant('expire') }) },
@@ -104,7 +108,10 @@ describe('the lease of a key, against a model', () => {
         expect(reply).toEqual({ kind: 'claimed' });
         return { ...attempt, state: 'running' };
       }
-      if (model.fingerprint !== attempt.fingerprint) expect(reply).toEqual({ kind: 'mismatch' });
+      const callerOf = (fingerprint: string): string => fingerprint.split(':')[0]!;
+      if (callerOf(model.fingerprint) !== callerOf(attempt.fingerprint))
+        expect(reply).toEqual({ kind: 'caller' });
+      else if (model.fingerprint !== attempt.fingerprint) expect(reply).toEqual({ kind: 'mismatch' });
       else if (model.state === 'running') expect(reply).toMatchObject({ kind: 'running' });
       else expect(reply).toMatchObject({ kind: 'done', result: Buffer.from(`"${model.token}"`) });
       return model;

@@ -28,7 +28,7 @@ class Unaskable extends HttpException {
 class Feed {
   reads = 0;
 
-  @Idempotent({ key: (id: string) => id })
+  @Idempotent({ operation: 'feed.read', key: (id: string) => id })
   read(id: string): unknown {
     return defer(() => of('first', { id, read: ++this.reads }));
   }

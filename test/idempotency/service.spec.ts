@@ -24,7 +24,7 @@ interface ShipOrder {
 class Shipping {
   shipped = 0;
 
-  @Idempotent({ key: (job: ShipOrder) => job.orderId })
+  @Idempotent({ operation: 'orders.ship', key: (job: ShipOrder) => job.orderId })
   async ship(job: ShipOrder): Promise<{ orderId: string; parcel: number }> {
     return { orderId: job.orderId, parcel: ++this.shipped };
   }

@@ -115,7 +115,7 @@ describe('method wrapping', () => {
   it('[WRAP-4] accepts the three decorators in their one order', async () => {
     @Injectable()
     class Shop {
-      @Idempotent({ key: (id: string) => id })
+      @Idempotent({ operation: 'shop.order', key: (id: string) => id })
       @AtomicCounter({ key: (id: string) => `stock:${id}` })
       @OptimisticRetry({ watch: (id: string) => `order:${id}` })
       async order(id: string): Promise<string> {

@@ -60,7 +60,7 @@ class OrdersController {
   }
 
   @MessagePattern('create')
-  @Idempotent({ key: (message: { id: string }) => message.id })
+  @Idempotent({ operation: 'orders.onMessage', key: (message: { id: string }) => message.id })
   async onMessage(@Payload() _message: { id: string }): Promise<{ order: number }> {
     return { order: ++this.runs };
   }
@@ -80,7 +80,7 @@ class BalancesController {
   ) {}
 
   @Post(':id')
-  @Idempotent({ scope: () => '' })
+  @Idempotent({ scope: () => 'everybody' })
   @OptimisticRetry({ watch: (id: string) => id })
   async add(@Param('id') id: string): Promise<{ balance: number; by: string | undefined }> {
     const balance = Number(await this.tx.read.get(id)) + 1;

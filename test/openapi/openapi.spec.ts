@@ -50,13 +50,18 @@ class OrdersController {
   @Post('waiting')
   @HttpCode(200)
   @ApiIdempotent()
-  @Idempotent({ header: 'X-Request-Key', onDuplicate: 'wait', required: false, onUnavailable: 'run' })
+  @Idempotent({
+    headers: { key: 'X-Request-Key', replayed: 'X-Replayed' },
+    onDuplicate: 'wait',
+    required: false,
+    onUnavailable: 'run',
+  })
   wait(): Order {
     return { id: ++this.runs };
   }
 
   @Post('defaults')
-  @ApiIdempotent({ required: false, onDuplicate: 'wait', onUnavailable: 'run' })
+  @ApiIdempotent({ preset: 'stripe', required: false, onDuplicate: 'wait', onUnavailable: 'run' })
   @Idempotent()
   defaults(): Order {
     return { id: ++this.runs };
@@ -149,7 +154,7 @@ describe('nestjs-atomic-redis/openapi', () => {
     expect(codesOf('POST /orders')).toEqual({
       400: ['IDEMPOTENCY_KEY_MISSING', 'IDEMPOTENCY_KEY_INVALID'],
       409: ['IDEMPOTENCY_IN_FLIGHT', 'IDEMPOTENCY_RESULT_UNAVAILABLE'],
-      422: ['IDEMPOTENCY_MISMATCH'],
+      422: ['IDEMPOTENCY_MISMATCH', 'IDEMPOTENCY_CALLER_MISMATCH'],
       503: ['IDEMPOTENCY_OUTCOME_UNKNOWN', 'REDIS_UNAVAILABLE'],
     });
     for (const status of ['409', '503'])
@@ -162,7 +167,7 @@ describe('nestjs-atomic-redis/openapi', () => {
     expect(parameters).toEqual([expect.objectContaining({ name: 'X-Request-Key', required: false })]);
     expect(responses).not.toHaveProperty('200');
     expect(responses['2XX']!.headers).toMatchObject({
-      'Idempotency-Replayed': { description: expect.stringContaining('waited for') as string },
+      'X-Replayed': { description: expect.stringContaining('waited for') as string },
     });
     expect(codesOf('POST /orders/waiting')).toMatchObject({
       400: ['IDEMPOTENCY_KEY_INVALID'],
@@ -175,6 +180,10 @@ describe('nestjs-atomic-redis/openapi', () => {
   it('[API-2] takes from its own options what stands in the module’s', () => {
     expect(operation('POST /orders/defaults').parameters).toEqual([
       expect.objectContaining({ name: 'Idempotency-Key', required: false }),
+    ]);
+    expect(Object.keys(operation('POST /orders/defaults').responses['2XX']!.headers!)).toEqual([
+      'Idempotent-Replayed',
+      'Idempotency-Key',
     ]);
     expect(codesOf('POST /orders/defaults')).toMatchObject({
       400: ['IDEMPOTENCY_KEY_INVALID'],
@@ -213,7 +222,11 @@ describe('nestjs-atomic-redis/openapi', () => {
       const documented = operation(name).responses[response.status]!.content!['application/problem+json']!;
       expect(response.headers.get('content-type')).toContain('application/problem+json');
       const example = documented.examples![problem.code]!.value;
-      expect(problem).toEqual({ ...example, detail: expect.any(String) as string });
+      expect(problem).toEqual({
+        ...example,
+        detail: expect.any(String) as string,
+        instance: expect.stringMatching(/^urn:uuid:/) as string,
+      });
       expect(Object.keys(problem).toSorted()).toEqual(
         (document.components!.schemas!.ProblemDetails as { required: string[] }).required.toSorted(),
       );
@@ -224,7 +237,7 @@ describe('nestjs-atomic-redis/openapi', () => {
     const pattern = new RegExp(operation('POST /orders').parameters[0]!.schema.pattern!, 'u');
     const accepts = (value: string): boolean => {
       try {
-        const request = { rawHeaders: ['Idempotency-Key', value] };
+        const request = { headers: { 'idempotency-key': value } };
         return keyFromHeader(request as never, 'Idempotency-Key') !== undefined;
       } catch {
         return false;

@@ -116,7 +116,7 @@ describe('@QueueConsumer', () => {
     }
     @Injectable()
     class Once {
-      @Idempotent({ key: (job: QueueJob<string>) => job.payload })
+      @Idempotent({ operation: 'once.run', key: (job: QueueJob<string>) => job.payload })
       @QueueConsumer('once')
       async run(job: QueueJob<string>) {
         seen.push(`once ${job.payload}`);

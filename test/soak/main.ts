@@ -3,6 +3,7 @@ import { startRedisServer } from '../../lib/testing/index.js';
 import { soakCluster } from './cluster.js';
 import { wrongOnCluster } from './cluster-verdict.js';
 import { contend } from './contention.js';
+import { soakHttp } from './http.js';
 import { soakIdempotency } from './idempotency.js';
 import { soakQueues } from './queues.js';
 import { render, renderCluster, renderIdempotency } from './report.js';
@@ -13,6 +14,7 @@ import { isClean } from './verdict.js';
 
 const USAGE = `Usage: npm run soak -- transactions [--transactions 20000] [--faults 500] [--restarts 5] [--seed n]
        npm run soak -- idempotency [--keys 5000] [--kills 40] [--pauses 80] [--restarts 5] [--seed n]
+       npm run soak -- http [--cases 10000] [--seed n]
        npm run soak -- contention [--increments 200]
        npm run soak -- shadow-swap [--fields 1000000] [--rounds 5] [--pause 20]
        npm run soak -- cluster [--moves 60] [--failovers 20] [--kills 12] [--stalls 6] [--seed n]
@@ -22,6 +24,7 @@ const USAGE = `Usage: npm run soak -- transactions [--transactions 20000] [--fau
 const soaks: Record<string, () => Promise<boolean>> = {
   transactions,
   idempotency,
+  http,
   contention,
   queues,
   cluster,
@@ -44,6 +47,17 @@ async function idempotency(): Promise<boolean> {
   const report = await soakIdempotency({ ...given, limitMs: 1_200_000 });
   console.info(renderIdempotency(report));
   return isRight(report);
+}
+
+async function http(): Promise<boolean> {
+  const { cases, seed } = numbers({ cases: 10_000, seed: Date.now() % 1_000_000 });
+  console.info(`seed ${seed}: it chooses the cases, not their timing\n`);
+  const report = await soakHttp({ cases, seed });
+  console.info(
+    `${report.cases} cases in ${Math.round(report.elapsedMs / 1_000)} s: ${report.failed} failed, ${report.stray} errors not caught`,
+  );
+  if (report.wrong) console.error(`\n${report.wrong}`);
+  return report.cases >= cases && report.failed === 0 && report.stray === 0;
 }
 
 async function contention(): Promise<boolean> {

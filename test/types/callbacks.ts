@@ -31,8 +31,16 @@ export class Accepted {
   @Idempotent({ key: (order: Order) => order.id })
   async ship(_order: Order): Promise<void> {}
 
+  @Idempotent({ key: (order: Order) => order.quantity })
+  byNumber(_order: Order): void {}
+
   @Idempotent()
   create(_order: Order): void {}
+
+  readonly channel: string = 'email';
+
+  @Idempotent({ operation: (self: Accepted) => self.channel, key: (order: Order) => order.id })
+  async send(_order: Order): Promise<void> {}
 
   @Idempotent({ key: (order: { id: string }) => order.id })
   widerParameter(_order: Order): void {}
@@ -85,9 +93,13 @@ export class Refused {
   @AtomicCounter({ key: (sku: string) => sku, by: (_sku: string, by: number) => by })
   async reserve(_sku: string, _order: Order): Promise<void> {}
 
-  // @ts-expect-error a key is a string
-  @Idempotent({ key: (order: Order) => order.quantity })
+  // @ts-expect-error a key is text or an integer
+  @Idempotent({ key: (order: Order) => order })
   async keyed(_order: Order): Promise<void> {}
+
+  // @ts-expect-error the callback takes another class
+  @Idempotent({ operation: (self: Accepted) => self.channel, key: (order: Order) => order.id })
+  async named(_order: Order): Promise<void> {}
 
   // @ts-expect-error not a method
   @Idempotent()

@@ -1,103 +1,191 @@
-import { createHash } from 'node:crypto';
-import { ConfigurationError, describe } from '../../atomic-redis.errors.js';
+import { hash } from 'node:crypto';
+import { describe } from '../../atomic-redis.errors.js';
+import { CALLER_HEADERS, forwardedHost, hostName, type CallerHeader } from './caller-headers.js';
+import { certificateOf, credentialOf, isJwt, keyOfSignature } from './credentials.js';
 import type { HttpRequest } from './http-request.js';
+import { nameOfPrincipal, realmOf, unrecognised } from './principal.js';
+import { broughtSession, userOfSession } from './session.js';
 
-/** What of a request tells who calls. */
+/** What of a request tells who calls. One that was made up needs no more than `headers`. */
+export type CallerRequest = Pick<HttpRequest, 'headers'> & Partial<HttpRequest>;
+
+/** Who calls: what names the caller, and what a repeated call must share with the first one beside that. */
 export interface Caller {
-  readonly headers: HttpRequest['headers'];
-  readonly user?: unknown;
-  readonly session?: unknown;
-  readonly sessionID?: unknown;
+  readonly scope: string;
+  readonly evidence: string;
+  /** Whether anything but host and tenant tells the caller from others. */
+  readonly isKnown: boolean;
 }
 
-const PRINCIPAL_IDS = ['id', 'sub', 'userId', 'uid', '_id', 'username', 'email'] as const;
-
-/** What an id may be unique within only. */
-const REALMS = [
-  'iss',
-  'issuer',
-  'realm',
-  'tenant',
-  'tenantId',
-  'tid',
-  'org',
-  'orgId',
-  'organization',
-  'organizationId',
-  'account',
-  'accountId',
-  'workspace',
-  'workspaceId',
-] as const;
+const NOBODY = 'anonymous';
 
 /**
- * The scope that `@Idempotent` gives a request by default, which says who calls: the authenticated principal (`request.user`) by its id and its tenant or
- * issuer, else the hash of the credential, else the session, else anonymous. One caller must never be given another's response, so a principal that is not
- * recognised is refused rather than taken for nobody. Cookies as such say nothing: they change for reasons of their own.
+ * The scope that `@Idempotent` gives a request by default: the name of its caller. That is who the server says it is, `request.user`,
+ * `request.auth`, `request.oidc.user`, the user of the session or of an API gateway's authorizer, by id, issuer, provider, kind and tenant; else a
+ * secret that stays, an API key, Basic credentials or a verified client certificate; else it is nobody's.
  *
  * @throws ConfigurationError when the request has a principal that cannot be told from others
+ * @throws IdempotencyCallerUnknownError when the connection is gone, and whether it had a client certificate cannot be told
  */
-export function callerScope(request: Caller): string {
-  const { user } = request;
+export const callerScope = (request: CallerRequest): string => callerOf(request as HttpRequest).scope;
+
+/**
+ * The evidence that `@Idempotent` takes from a request by default: what does not name the caller, and must be the same when the request is
+ * repeated. That is, of a caller whom the server does not name, credentials, the session that the client brought and session cookies; of every
+ * caller the headers for tenants, for whom it acts and for users of a gateway, and the host name.
+ *
+ * @throws as {@link callerScope}
+ */
+export const callerEvidence = (request: CallerRequest): string => callerOf(request as HttpRequest).evidence;
+
+export function callerOf(request: HttpRequest): Caller {
+  const name = attachedName(request);
+  const said = new Sayings(request, name === undefined);
+  const secret = name === undefined ? said.secret() : undefined;
+  return {
+    scope: name ? scopeOfName(name) : (secret ?? NOBODY),
+    evidence: said.evidence(),
+    isKnown: name !== undefined || secret !== undefined || said.tellsCaller,
+  };
+}
+
+/** Each part with its length in front, so that no two names run into one. */
+function scopeOfName(name: readonly string[]): string {
+  let scope = '';
+  for (const part of name) scope += `${part.length}:${part}`;
+  return scope;
+}
+
+/** What the server has found out about the caller. */
+function attachedName(request: HttpRequest): readonly string[] | undefined {
+  const { raw } = request;
+  // Fastify: middleware has Node's request, everything else Fastify's.
+  const user = request.user ?? raw?.user;
   // Fastify applications declare `user` beforehand, as null or ''.
   if (user !== undefined && user !== null && user !== '' && user !== false)
-    return JSON.stringify(['user', ...principal(user)]);
-  const { authorization } = request.headers;
-  if (authorization)
-    return JSON.stringify(['credential', createHash('sha256').update(authorization).digest('hex')]);
-  const session = sessionId(request);
-  return session === undefined ? 'anonymous' : JSON.stringify(['session', session]);
+    return ['user', ...recognised('user', user)];
+  const auth = request.auth ?? raw?.auth;
+  if (
+    (typeof auth === 'object' && auth !== null && !isNobody(auth)) ||
+    (typeof auth === 'string' && auth !== '')
+  )
+    return ['auth', ...recognised('auth', auth)];
+  const oidcUser = (request.oidc ?? raw?.oidc)?.user;
+  if (oidcUser) return ['oidc', ...recognised('oidc.user', oidcUser)];
+  const sessionUser = userOfSession(request);
+  if (sessionUser) return ['session', ...sessionUser];
+  const authorized = nameOfPrincipal(authorizerOf(request) ?? authorizerOf(raw));
+  return authorized && ['authorizer', ...authorized];
 }
 
-function principal(user: unknown): unknown[] {
-  const simple = simpleValue(user);
-  if (simple) return simple;
-  const fields = user as Record<string, unknown>;
-  const id = typeof user === 'object' && firstOf(fields, PRINCIPAL_IDS);
-  if (!id) {
-    throw unrecognised(
-      `request.user is ${describe(user)} and has none of ${PRINCIPAL_IDS.join(', ')} as a string or number`,
-    );
-  }
-  const realms = REALMS.filter((name) => fields[name] !== undefined && fields[name] !== null).map((name) => {
-    const value = fields[name];
-    const realm = simpleValue(value) ?? firstOf(value as Record<string, unknown>, PRINCIPAL_IDS);
-    if (!realm) throw unrecognised(`request.user.${name} is ${describe(value)}`);
-    return [name, ...realm];
-  });
-  return [...id, ...realms];
-}
-
-function firstOf(object: Record<string, unknown>, names: readonly string[]): unknown[] | undefined {
-  for (const name of names) {
-    const value = simpleValue(object[name]);
-    if (value) return [name, ...value];
-  }
-  return undefined;
-}
-
-/** A string or number with its type, or what JSON writes as one: the id objects of databases. */
-function simpleValue(value: unknown): [type: string, value: string] | undefined {
-  if (typeof value === 'bigint' || Number.isFinite(value) || (typeof value === 'string' && value !== ''))
-    return [typeof value, String(value)];
-  if (typeof value !== 'object' || value === null) return undefined;
-  const { toJSON } = value as { toJSON?: unknown };
-  const json: unknown = typeof toJSON === 'function' ? Reflect.apply(toJSON, value, []) : undefined;
-  return typeof json === 'object' ? undefined : simpleValue(json);
-}
-
-/** Of a session that the client brought: middleware makes a new one for each request that has none. */
-function sessionId({ session, sessionID, headers }: Caller): string | undefined {
-  if (headers.cookie === undefined) return undefined;
-  const { id, sessionId: fastifyId } = (typeof session === 'object' && session !== null ? session : {}) as {
-    id?: unknown;
-    sessionId?: unknown;
-  };
-  return [id, sessionID, fastifyId].find((one): one is string => typeof one === 'string' && one !== '');
-}
-
-const unrecognised = (found: string): ConfigurationError =>
-  new ConfigurationError(
-    `@Idempotent() cannot tell this caller from others: ${found}. Give it a scope from the method's arguments: ` +
-      `@Idempotent({ scope: (…) => … })`,
+function recognised(property: string, principal: unknown): readonly string[] {
+  const name = nameOfPrincipal(principal);
+  if (name) return name;
+  throw unrecognised(
+    `request.${property} is ${describe(principal)} and has no id, sub, userId, username, email or the like as a string or number`,
   );
+}
+
+/** Authentication that says of itself that there was none. */
+function isNobody(auth: object): boolean {
+  const { isAuthenticated, userId, user } = auth as Readonly<Record<string, unknown>>;
+  return isAuthenticated === false || userId === null || user === null;
+}
+
+/** Of API Gateway, as the adapters for AWS Lambda put it on a request. */
+function authorizerOf(request: Partial<HttpRequest> | undefined): unknown {
+  const context =
+    request?.requestContext ??
+    request?.apiGateway?.event?.requestContext ??
+    request?.awsLambda?.event?.requestContext;
+  return context?.authorizer;
+}
+
+/** What the headers of a request say of its caller. */
+class Sayings {
+  /** Of everybody: host, tenant, whom a gateway says it is. */
+  private readonly parts: string[] = [];
+  private readonly secrets: string[] = [];
+  tellsCaller = false;
+
+  /** @param isNameless credentials and sessions count only then */
+  constructor(
+    private readonly request: HttpRequest,
+    private readonly isNameless: boolean,
+  ) {
+    const { headers } = request;
+    for (const name in headers) {
+      const use = CALLER_HEADERS.get(name);
+      if (use === undefined) continue;
+      const given = headers[name];
+      if (given === undefined || given.length === 0) continue;
+      this.read(name, use, String(given));
+    }
+    this.readTenant(request);
+    this.readTenant(request.raw);
+  }
+
+  /** @returns the name made of it; undefined when there is none */
+  secret(): string | undefined {
+    const certificate = certificateOf(this.request);
+    if (certificate !== undefined) this.secrets.push(`certificate:${certificate}`);
+    if (this.secrets.length === 0) return undefined;
+    return `secret:${hash('sha256', this.secrets.toSorted().join('\n'), 'base64url')}`;
+  }
+
+  evidence(): string {
+    const { parts } = this;
+    return parts.length > 1 ? parts.toSorted().join('\n') : (parts[0] ?? '');
+  }
+
+  private read(name: string, use: CallerHeader, value: string): void {
+    switch (use) {
+      case 'host':
+        this.parts.push(`${name === ':authority' ? 'host' : name}:${hostName(value)}`);
+        return;
+      case 'forwarded': {
+        const host = forwardedHost(value);
+        if (host !== undefined) this.parts.push(`forwarded:${hostName(host)}`);
+        return;
+      }
+      case 'tenant':
+        this.parts.push(`${name}:${value}`);
+        return;
+      case 'user':
+        this.add(`${name}:${value}`);
+        return;
+      default:
+        // Beside a secret they count too: it may be an application's, which has users of its own.
+        if (this.isNameless) this.readCredential(name, use, value);
+    }
+  }
+
+  private readCredential(name: string, use: CallerHeader, value: string): void {
+    if (use === 'cookie') {
+      const session = broughtSession(this.request, value);
+      if (session !== undefined) this.add(session);
+    } else if (use === 'authorization') {
+      const credential = credentialOf(value);
+      if (credential.isStable) this.secrets.push(credential.value);
+      else this.add(`${name}:${credential.value}`);
+    } else if (use === 'signature') {
+      const key = keyOfSignature(value);
+      if (key !== undefined) this.add(`${name}:${key}`);
+    } else if (use === 'key' && !isJwt(value)) this.secrets.push(`${name}:${value}`);
+    else this.add(`${name}:${value}`);
+  }
+
+  private add(part: string): void {
+    this.tellsCaller = true;
+    this.parts.push(part);
+  }
+
+  /** That the server has found out, from a header or the host maybe. */
+  private readTenant(from: Partial<HttpRequest> | undefined): void {
+    if (!from) return;
+    const { tenant, tenantId, organization, organizationId, workspace, workspaceId } = from;
+    const found = tenant ?? tenantId ?? organization ?? organizationId ?? workspace ?? workspaceId;
+    const realm = found === undefined || found === null ? undefined : realmOf(found);
+    if (realm !== undefined) this.parts.push(`tenant:${realm}`);
+  }
+}

@@ -1,20 +1,22 @@
-import { HttpException, Logger } from '@nestjs/common';
+import { Logger } from '@nestjs/common';
 import { from, isObservable, lastValueFrom, toArray } from 'rxjs';
 import { isWithinHandler, withinCall, type CallName, type RunningCall } from '../current-call.js';
-import { decide } from '../error-policy.js';
 import type { IdempotencyService } from '../idempotency.service.js';
-import { IdempotencyResultUnavailableError } from '../idempotency.errors.js';
+import { IdempotencyResultUnavailableError, type TombstoneReason } from '../idempotency.errors.js';
 import type { ClaimedRun } from '../idempotent-run.js';
-import { limited, tombstone } from '../stored-result.js';
+import { limited, storedError, tombstone } from '../stored-result.js';
 import type { HttpExchange } from './http-exchange.js';
-import type { Recorder, Recording } from './response-tap.js';
-import type { RouteOptions } from './route-call.js';
+import { endingOf, type Answer } from './outcome.js';
+import type { RecordingBudget } from './recording-budget.js';
+import { ResponseTap, type Ended, type Recorder } from './response-tap.js';
+import type { CaptureOptions, RouteOptions } from './route-call.js';
 import { encodeWire } from './wire-response.js';
 
 const logger = new Logger('Idempotent');
 
 /**
- * How long the response to a client that has gone is waited for once its handler has settled, in milliseconds; the least for any client.
+ * How long the response to a client that has gone is waited for once its handler has settled, in
+ * milliseconds; the least for any client.
  */
 const GRACE_MS = 1_000;
 
@@ -22,8 +24,9 @@ const GRACE_MS = 1_000;
 const MAX_HEAD_BYTES = 65_536;
 
 /**
- * A claimed run whose result is the response of a route. It ends once both the handler has settled and the response has ended, in
- * whichever order, and holds the key until then: a timeout interceptor may answer while the handler goes on.
+ * A claimed run whose result is the response of a route. It ends once the handler has settled and the
+ * response has ended, in whichever order, and holds the key until then: a timeout interceptor may answer
+ * while the handler goes on. {@link endingOf} decides how it ends.
  *
  * The client gets the end of the response once the run has ended, unless the response came first.
  */
@@ -31,11 +34,21 @@ export class ExchangeRun implements RunningCall, Recorder {
   readonly kind = 'run';
   readonly name: CallName;
   readonly maxBytes: number;
-  /** Calls of the handler under way: an interceptor may call it again. */
-  private handling = 0;
+  readonly budget: RecordingBudget;
+  readonly streams: boolean;
+  readonly replayHeaders: readonly string[];
+  private readonly tap: ResponseTap | undefined;
+  /** The call of the handler that runs or has resolved: interceptors may call it again. */
+  private handled: Promise<unknown> | undefined;
+  private phase: 'claimed' | 'running' | 'settled' = 'claimed';
   private failure: { readonly error: unknown } | undefined;
-  private end:
-    { readonly recording: Recording; readonly byHandler: boolean; readonly early: boolean } | undefined;
+  private statusWhenResolved = 0;
+  /** Whether the handler began the response by itself. */
+  private hasBegun = false;
+  private answer: Answer | undefined;
+  /** Set where no answer is to be expected: another's was sent, or the response broke off. */
+  private noAnswer: TombstoneReason | undefined;
+  private isClientGone = false;
   private waiting: NodeJS.Timeout | undefined;
   private settling: Promise<void> | undefined;
 
@@ -44,13 +57,19 @@ export class ExchangeRun implements RunningCall, Recorder {
     readonly exchange: HttpExchange,
     key: string,
     private readonly options: RouteOptions,
+    private readonly capture: CaptureOptions,
     private readonly run: ClaimedRun,
   ) {
     const { scope, operation } = options;
+    const { defaults } = idempotency;
     this.name = { scope, operation, key };
-    this.maxBytes = idempotency.defaults.maxResultBytes;
+    this.maxBytes = defaults.maxResultBytes;
+    this.budget = idempotency.recordingBudget;
+    this.streams = capture.stream;
+    this.replayHeaders = capture.replayHeaders;
     idempotency.inFlight.enter();
-    exchange.tap.record(this);
+    this.tap = ResponseTap.of(exchange.response, this);
+    if (!this.tap) this.noAnswer = 'response-failed';
   }
 
   get isRunning(): boolean {
@@ -58,73 +77,100 @@ export class ExchangeRun implements RunningCall, Recorder {
   }
 
   /**
-   * Runs the handler as part of the run. What an Observable emits is gathered first, so that it fails and lasts as a promise does.
+   * Runs the handler as part of the run. A call while it runs, or after it resolved, gets the result of that
+   * one; after it rejected, it runs again. The values of an Observable are gathered first, so that it fails and
+   * lasts as a promise does.
    *
-   * @throws what the handler throws, the same instance
+   * @throws the error that the handler throws, the same instance
    * @throws IdempotencyResultUnavailableError when the run has ended before
    */
-  async handle(handler: () => unknown): Promise<unknown> {
+  handle(handler: () => unknown): Promise<unknown> {
+    return (this.handled ??= this.runHandler(handler));
+  }
+
+  private async runHandler(handler: () => unknown): Promise<unknown> {
     if (this.settling) throw new IdempotencyResultUnavailableError('response-failed');
     clearTimeout(this.waiting);
-    this.handling++;
+    this.waiting = undefined;
+    this.phase = 'running';
     this.failure = undefined;
     try {
-      return await withinCall(this, () => this.run.within(() => gathered(handler)));
+      const value = await withinCall(this, () => this.run.within(() => gathered(handler)));
+      this.statusWhenResolved = this.exchange.response.statusCode;
+      return value;
     } catch (error) {
       this.failure = { error };
-      this.exchange.tap.discard();
+      this.handled = undefined;
       throw error;
     } finally {
-      this.handling--;
-      if (this.handling > 0) {
-        // Another call of the handler settles the run.
-      } else if (this.end) void this.settle();
-      // Behind the microtasks, by which most responses have ended.
+      this.phase = 'settled';
+      if (this.hasAnswered) void this.settle();
+      // After the microtasks in which most responses end.
       else process.nextTick(() => this.waitForResponse());
     }
   }
 
-  ended(recording: Recording): Promise<void> {
-    const early = this.handling > 0;
-    this.end = { recording, early, byHandler: !early || this.isSentByHandler(recording) };
+  isOwn(status: number): boolean {
+    if (this.phase === 'settled') return true;
+    // The asynchronous context may be lost on the way through callbacks. Where Nest sends nothing, only the
+    // handler can have sent a success.
+    const isOwn =
+      isWithinHandler(this.exchange) ||
+      (this.phase === 'running' && this.exchange.route.sendsByItself && status < 400);
+    this.hasBegun ||= isOwn;
+    return isOwn;
+  }
+
+  wrote(): void {
+    if (this.waiting) this.waitForResponse();
+  }
+
+  ended({ status, response, reason }: Ended): Promise<void> {
+    const isEarly = this.phase === 'running';
+    const byHandler = isEarly || (status >= 400 && isWithinHandler(this.exchange));
+    // A response that the handler began before it failed was ended by others.
+    const isBroken = this.failure !== undefined && !isEarly && this.hasBegun;
+    this.answer = { status, response: isBroken ? undefined : response, reason, isEarly, byHandler };
     clearTimeout(this.waiting);
-    // A handler that is done but for returning is waited for. Not one that goes on: it may wait for the response to be sent.
-    return early && this.end.byHandler ? this.settleSoon() : this.settleUnlessHandling();
+    // A handler that is done but for returning is waited for. One that goes on is not: it may wait for the
+    // response to be sent.
+    return isEarly ? this.settleSoon() : this.settle();
+  }
+
+  lost(how: 'taken' | 'broken', status: number | undefined): void {
+    this.noAnswer = how === 'taken' ? 'response-failed' : 'response-aborted';
+    if (how === 'broken' && status !== undefined)
+      this.answer = { status, response: undefined, reason: this.noAnswer, isEarly: false, byHandler: false };
+    clearTimeout(this.waiting);
+    if (this.phase === 'settled') void this.settle();
+  }
+
+  gone(): void {
+    this.isClientGone = true;
+    if (this.waiting) this.waitForResponse();
+  }
+
+  private get hasAnswered(): boolean {
+    return this.answer !== undefined || this.noAnswer !== undefined;
   }
 
   private async settleSoon(): Promise<void> {
     await new Promise((resolve) => setImmediate(resolve));
-    await this.settleUnlessHandling();
-  }
-
-  private settleUnlessHandling(): Promise<void> {
-    return this.handling === 0 ? this.settle() : Promise.resolve();
-  }
-
-  /** By where the call comes from; that can be lost on the way through callbacks, so a handler that has the response gets the benefit. */
-  private isSentByHandler(recording: Recording): boolean {
-    if (isWithinHandler(this.exchange)) return true;
-    const { takesResponse } = this.exchange.route;
-    return takesResponse && (recording.kind !== 'complete' || recording.response.status < 400);
-  }
-
-  wrote(): void {
-    this.waitForResponse();
+    if (this.phase === 'settled') await this.settle();
   }
 
   /** Bounds the wait for the end of the response. Each write begins it anew. */
   private waitForResponse(): void {
-    if (this.handling > 0 || this.end || this.settling) return;
-    const { response } = this.exchange.tap;
+    if (this.phase !== 'settled' || this.hasAnswered || this.settling) return;
+    clearTimeout(this.waiting);
     const leaseMs = this.options.leaseMs ?? this.idempotency.defaults.leaseMs;
-    if (this.waiting) clearTimeout(this.waiting);
-    else response.once('close', () => this.waitForResponse());
     this.waiting = setTimeout(
       () => {
-        this.exchange.tap.pass();
+        this.noAnswer = 'response-aborted';
+        this.tap?.pass();
         void this.settle();
       },
-      response.destroyed ? GRACE_MS : Math.max(leaseMs, GRACE_MS),
+      this.isClientGone ? GRACE_MS : Math.max(leaseMs, GRACE_MS),
     ).unref();
   }
 
@@ -137,7 +183,7 @@ export class ExchangeRun implements RunningCall, Recorder {
       await this.record();
     } catch (error) {
       // An error of the application may throw when it is asked for its status.
-      logger.error('How a run ended could not be told; its key is held', error);
+      logger.error("Could not determine the run's outcome; holding its idempotency key", error);
       await this.run.complete(tombstone('outcome-unknown'));
     } finally {
       this.idempotency.inFlight.leave();
@@ -145,37 +191,29 @@ export class ExchangeRun implements RunningCall, Recorder {
   }
 
   private record(): Promise<void> {
-    const { failure, end } = this;
-    let mayBe5xx = false;
-    if (failure && !this.hasAnswered()) {
-      const { error } = failure;
-      const policy = decide(this.options.onError, error);
-      if (policy === 'release') return this.run.release();
-      if (policy === 'hold' || !(error instanceof HttpException))
-        return this.run.complete(tombstone('outcome-unknown'));
-      mayBe5xx = error.getStatus() >= 500;
+    const { failure, statusWhenResolved, answer, noAnswer, run } = this;
+    const reason = noAnswer ?? 'response-aborted';
+    const { onError } = this.options;
+    const { onResponse } = this.capture;
+    const ending = endingOf({ failure, statusWhenResolved, answer, reason }, { onError, onResponse });
+    switch (ending.kind) {
+      case 'release':
+        return run.release();
+      case 'keep-response': {
+        const bytes = encodeWire(ending.response);
+        return run.complete(limited({ kind: 'http', bytes }, this.maxBytes + MAX_HEAD_BYTES));
+      }
+      case 'keep-error':
+        return run.complete(storedError(ending.error, this.maxBytes));
+      default:
+        return run.complete(tombstone(ending.reason));
     }
-    if (!end) return this.run.complete(tombstone('response-aborted'));
-    const { recording, byHandler } = end;
-    if (!byHandler) return this.run.complete(tombstone('response-failed'));
-    if (recording.kind === 'too-large') return this.run.complete(tombstone('too-large'));
-    const { response } = recording;
-    if (response.status >= 500 && !mayBe5xx) return this.run.complete(tombstone('response-failed'));
-    const bytes = encodeWire(response);
-    return this.run.complete(limited({ kind: 'http', bytes }, this.maxBytes + MAX_HEAD_BYTES));
-  }
-
-  /** Whether the handler told the client how it went before it failed. That stands, unless the application says otherwise. */
-  private hasAnswered(): boolean {
-    if (!this.end?.early || !this.end.byHandler || this.options.onError !== undefined) return false;
-    const { recording } = this.end;
-    return recording.kind === 'too-large' || recording.response.status < 500;
   }
 }
 
 /**
- * What a handler comes to, with an Observable taken to its end. One value is given on as it is; none or several again as an Observable, so
- * that Nest and interceptors see each of them.
+ * The result of a handler, with an Observable taken to its end. One value is given on as it is; none or several
+ * again as an Observable, so that Nest and interceptors see each of them.
  */
 async function gathered(handler: () => unknown): Promise<unknown> {
   const value = await handler();

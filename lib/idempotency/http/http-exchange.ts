@@ -1,67 +1,107 @@
 import type { ServerResponse } from 'node:http';
-import type { CallHandler, ExecutionContext, NestInterceptor } from '@nestjs/common';
-import { tap, type Observable } from 'rxjs';
+import type { ArgumentsHost, CallHandler, ExecutionContext, NestInterceptor } from '@nestjs/common';
+import { filter, tap, type Observable } from 'rxjs';
 import { ConfigurationError } from '../../atomic-redis.errors.js';
+import { isOwnArgument } from '../../problem-details/route-edge.js';
 import { currentCall, withinCall } from '../current-call.js';
+import { interceptMessage } from '../messages/message-context.js';
 import type { Replay } from '../idempotent-run.js';
 import type { ExchangeRun } from './exchange-run.js';
-import { versionOf, type HttpRequest } from './http-request.js';
-import { ResponseTap } from './response-tap.js';
+import type { HttpRequest } from './http-request.js';
+import { ReplayTap } from './replay-tap.js';
+import { isBegun } from './response-tap.js';
+import type { WireResponse } from './wire-response.js';
 
-/** What the claim of a request came to. */
+/** The result of a request's claim. */
 export type ExchangeClaim = { readonly kind: 'run'; readonly run: ExchangeRun } | Replay;
 
-/** What is the same for every request to a route. */
+/** The facts that are the same for every request to a route. */
 interface Route {
-  /** As part of its operation. */
-  readonly version: string;
-  /** Whether the handler is given the response. */
-  readonly takesResponse: boolean;
-  /** Whether Nest therefore sends nothing for it. */
+  /** Whether Nest sends nothing for it, since the handler takes `@Res()` or `@Next()`. */
   readonly sendsByItself: boolean;
 }
 
 /** One request to a decorated route, from before its handler to the end of its response. */
 export interface HttpExchange {
-  /** The interceptor of the route: that of the decorator which is to answer the request. */
+  /** The interceptor of the decorator that is to answer the request. */
   readonly interceptor: HttpExchangeInterceptor;
   readonly route: Route;
   readonly request: HttpRequest;
-  readonly tap: ResponseTap;
+  readonly response: ServerResponse;
   /** Made once, however often interceptors call the handler. */
   claim: Promise<ExchangeClaim> | undefined;
 }
 
+/** What the method's wrapper returns in place of the handler's value, when the recorded response is sent. */
+export const REPLAYED = Symbol('replayed');
+
+// Of the whole process: an interceptor asks with the request alone.
+const replays = new WeakSet();
+
+/** Whether the response to this request, of Express or Fastify, is a recorded one. */
+export const isReplay = (request: object): boolean => replays.has(rawOf(request));
+
 /**
- * Goes with one decorated route. Taps the response and hands the exchange to the method's wrapper, which claims the key only after guards
- * and pipes have let the request through.
+ * Returns whether `@Idempotent` answers this request with a recorded response. Interceptors above it can ask
+ * once the handler's Observable has completed, which is without a value then.
+ *
+ * ```ts
+ * return next.handle().pipe(finalize(() => isIdempotentReplay(context) || this.metrics.count('orders')));
+ * ```
+ */
+export const isIdempotentReplay = (context: ExecutionContext): boolean =>
+  context.getType() === 'http' && isReplay(context.switchToHttp().getRequest<object>());
+
+const rawOf = (request: object): object => (request as { raw?: object }).raw ?? request;
+
+/**
+ * Goes with one decorated route, as the innermost of its interceptors ({@link moveInnermost}): only Nest's own
+ * code lies between it and the method's wrapper, which claims the key once guards and pipes have let the request
+ * through. Interceptors above may therefore call `handle()` whenever, from wherever and as often as they like.
  */
 export class HttpExchangeInterceptor implements NestInterceptor {
   /** By controller: several may inherit the method. */
   private readonly routes = new WeakMap<object, Route>();
+  private readonly exchanges = new WeakMap<object, HttpExchange>();
+
+  /** @param methodName the name under which the method is decorated; a decorator above may give its wrapper another */
+  constructor(private readonly methodName: string) {}
 
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
-    if (context.getType() !== 'http') return next.handle();
+    if (context.getType() !== 'http')
+      return withinCall({ kind: 'message', interceptor: this }, () => interceptMessage(this, context, next));
+    const exchange = this.exchangeOf(context);
+    // What comes next runs in the surroundings in which `handle` is called, whenever it is subscribed to.
+    const handled = withinCall({ kind: 'request', exchange }, () => next.handle());
+    const values = handled.pipe(filter((value) => value !== REPLAYED));
+    // Nest sends nothing for such a route, and an interceptor above may turn the missing value into one.
+    return exchange.route.sendsByItself
+      ? values.pipe(tap({ complete: () => answerReplay(exchange.request, context) }))
+      : values;
+  }
+
+  /** The request or message that calls this decorator's method as its handler; none for a call from inside a handler. */
+  current(): HttpExchange | 'message' | undefined {
+    const call = currentCall();
+    if (call?.kind === 'request' && call.exchange.interceptor === this) return call.exchange;
+    return call?.kind === 'message' && call.interceptor === this ? 'message' : undefined;
+  }
+
+  private exchangeOf(context: ExecutionContext): HttpExchange {
     const http = context.switchToHttp();
+    const request = http.getRequest<HttpRequest>();
+    const known = this.exchanges.get(request);
+    if (known) return known;
     const response = http.getResponse<ServerResponse & { raw?: ServerResponse }>();
     const exchange: HttpExchange = {
       interceptor: this,
       route: this.routeOf(context),
-      request: http.getRequest<HttpRequest>(),
-      tap: new ResponseTap(response.raw ?? response),
+      request,
+      response: response.raw ?? response,
       claim: undefined,
     };
-    // What comes next runs in the surroundings in which `handle` is called, whenever it is subscribed to.
-    const handled = withinCall({ kind: 'request', exchange }, () => next.handle());
-    return exchange.route.sendsByItself
-      ? handled.pipe(tap({ complete: () => exchange.tap.sendReplay() }))
-      : handled;
-  }
-
-  /** The request that calls this decorator's method as its handler; none for a call from inside a handler. */
-  current(): HttpExchange | undefined {
-    const call = currentCall();
-    return call?.kind === 'request' && call.exchange.interceptor === this ? call.exchange : undefined;
+    this.exchanges.set(request, exchange);
+    return exchange;
   }
 
   private routeOf(context: ExecutionContext): Route {
@@ -69,12 +109,71 @@ export class HttpExchangeInterceptor implements NestInterceptor {
     let route = this.routes.get(type);
     if (!route) {
       const handler = context.getHandler();
-      refuseEvents(handler, `${type.name}.${handler.name}`);
-      route = { version: versionOf(type, handler), ...responseUse(type, handler.name) };
+      refuseEvents(handler, `${type.name}.${this.methodName}`);
+      route = { sendsByItself: sendsByItself(type, this.methodName) };
       this.routes.set(type, route);
     }
     return route;
   }
+}
+
+interface AnyResponse {
+  send?(): unknown;
+  end(): unknown;
+  readonly headersSent?: boolean;
+  readonly sent?: boolean;
+}
+
+/**
+ * Has the framework send an empty response to a replayed request, with the headers of this exchange. The tap puts the
+ * recorded one in its place.
+ * @returns whether the request is a replay
+ */
+export function answerReplay(request: object, context: ArgumentsHost): boolean {
+  if (!isReplay(request)) return false;
+  const response = context.switchToHttp().getResponse<AnyResponse>();
+  if (response.sent ?? response.headersSent) return true;
+  if (response.send) response.send();
+  else response.end();
+  return true;
+}
+
+const INTERCEPTORS = '__interceptors__';
+const FILTERS = '__exceptionFilters__';
+
+/**
+ * Makes the interceptor of `@Idempotent` the innermost one of its route, and its filter the first. Nest reads
+ * both from the method when it makes the routes.
+ */
+export function moveInnermost(method: object): void {
+  for (const key of [INTERCEPTORS, FILTERS]) {
+    const given = Reflect.getMetadata(key, method) as unknown[] | undefined;
+    const own = given?.filter(isOurs);
+    if (own?.length) Reflect.defineMetadata(key, [...given!.filter((one) => !isOurs(one)), ...own], method);
+  }
+}
+
+const ours = new WeakSet();
+
+/** Notes that an interceptor or filter is one that {@link moveInnermost} moves. */
+export const markOurs = <T extends object>(enhancer: T): T => {
+  ours.add(enhancer);
+  return enhancer;
+};
+
+const isOurs = (one: unknown): boolean => ours.has(one as object);
+
+/** Lets interceptors and filters know that the request is answered from the record. */
+export const noteReplay = ({ request }: HttpExchange): void => void replays.add(rawOf(request));
+
+/**
+ * Sends a recorded response in place of the framework's own. A response that another has begun stays as it is.
+ * @returns the value that stands for it until the interceptor sees it
+ */
+export function sendRecorded(exchange: HttpExchange, recorded: WireResponse): typeof REPLAYED {
+  noteReplay(exchange);
+  if (!isBegun(exchange.response)) ReplayTap.of(exchange.response, recorded);
+  return REPLAYED;
 }
 
 const SSE = '__sse__';
@@ -92,10 +191,12 @@ const RESPONSE_PASSTHROUGH = '__responsePassthrough__';
 const RESPONSE_ARGUMENT = 1;
 const NEXT_ARGUMENT = 2;
 
-/** Whether the handler takes `@Res()` or `@Next()`, and whether Nest therefore sends nothing for it. */
-function responseUse(type: object, methodName: string): Omit<Route, 'version'> {
+/** Whether Nest sends nothing for the handler, since it takes `@Res()` or `@Next()`. */
+function sendsByItself(type: object, methodName: string): boolean {
   const read = (key: string): unknown => Reflect.getMetadata(key, type, methodName);
-  const args = Object.keys(read(ROUTE_ARGUMENTS) ?? {}).map((key) => Number(key.split(':')[0]));
+  const args = Object.keys(read(ROUTE_ARGUMENTS) ?? {})
+    .filter(isOwnArgument)
+    .map((key) => Number(key.split(':')[0]));
   const takesResponse = args.some((kind) => kind === RESPONSE_ARGUMENT || kind === NEXT_ARGUMENT);
-  return { takesResponse, sendsByItself: takesResponse && !read(RESPONSE_PASSTHROUGH) };
+  return takesResponse && !read(RESPONSE_PASSTHROUGH);
 }

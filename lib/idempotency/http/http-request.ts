@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { IdempotencyKeyInvalidError } from '../idempotency.errors.js';
 
@@ -9,23 +8,38 @@ export interface HttpRequest {
   readonly url: string;
   readonly headers: IncomingMessage['headers'];
   readonly body?: unknown;
+  /** Who calls, as authentication puts it here. */
   readonly user?: unknown;
+  readonly auth?: unknown;
+  readonly oidc?: { readonly user?: unknown } | null;
   readonly session?: unknown;
   readonly sessionID?: unknown;
-  /** Uploads, as multer puts them here. */
+  /** Of cookie-session: the name of its cookie. */
+  readonly sessionOptions?: unknown;
+  /** The tenant, as middleware puts it here. */
+  readonly tenant?: unknown;
+  readonly tenantId?: unknown;
+  readonly organization?: unknown;
+  readonly organizationId?: unknown;
+  readonly workspace?: unknown;
+  readonly workspaceId?: unknown;
+  /** The event of API Gateway, as adapters for AWS Lambda put it here. */
+  readonly requestContext?: GatewayContext;
+  readonly apiGateway?: { readonly event?: { readonly requestContext?: GatewayContext } };
+  readonly awsLambda?: { readonly event?: { readonly requestContext?: GatewayContext } };
+  /** Uploads, as multer and middleware like it put them here. */
   readonly file?: unknown;
   readonly files?: unknown;
-  /** Express: the route, below the path that its router is mounted at. */
-  readonly route?: { readonly path?: unknown };
-  readonly baseUrl?: string;
-  /** Fastify: the route. */
-  readonly routeOptions?: { readonly url?: string };
   /** Node's own request behind Fastify's. */
-  readonly raw?: IncomingMessage;
-  readonly rawHeaders: IncomingMessage['rawHeaders'];
+  readonly raw?: IncomingMessage & Partial<Omit<HttpRequest, keyof IncomingMessage | 'raw'>>;
+  /** Empty or missing where an adapter has made the request. */
+  readonly rawHeaders?: IncomingMessage['rawHeaders'];
+  readonly socket?: object;
 }
 
-export const IDEMPOTENCY_HEADER = 'Idempotency-Key';
+interface GatewayContext {
+  readonly authorizer?: unknown;
+}
 
 /**
  * A key as it may be sent: as it is, or as a structured-field string (`"abc"` is `abc`).
@@ -34,16 +48,17 @@ export const IDEMPOTENCY_HEADER = 'Idempotency-Key';
 export const KEY_PATTERN = /^(?:[!#-+\--~]{1,255}|"(?:[!#-+\--[\]-~]|\\["\\]){1,255}")$/;
 
 /**
- * The key of a request's header; undefined when there is no such header.
+ * The key of a request's header, as the application sees it; undefined when there is no such header.
  *
  * @throws IdempotencyKeyInvalidError when it is empty, too long, sent twice, or holds other than printable ASCII
  */
 export function keyFromHeader(request: HttpRequest, header: string): string | undefined {
-  const values = valuesOf(header.toLowerCase(), (request.raw ?? request).rawHeaders);
-  const [value] = values;
-  if (value === undefined) return undefined;
-  if (values.length > 1)
-    throw new IdempotencyKeyInvalidError('sent once', `${values.length} ${header} headers`);
+  const lowerCaseName = header.toLowerCase();
+  const given = headerOf(request.headers, lowerCaseName);
+  if (given === undefined) return undefined;
+  const count = Array.isArray(given) ? given.length : timesSent(lowerCaseName, request);
+  if (count > 1) throw new IdempotencyKeyInvalidError('sent once', `${count} ${header} headers`);
+  const value = String(given);
   const sent = value.trim();
   if (!KEY_PATTERN.test(sent)) {
     throw new IdempotencyKeyInvalidError(
@@ -54,59 +69,30 @@ export function keyFromHeader(request: HttpRequest, header: string): string | un
   return sent.startsWith('"') ? sent.slice(1, -1).replace(/\\(["\\])/g, '$1') : sent;
 }
 
-/** Of a header, each time it was sent: what `headersDistinct` says, which first makes an object of all headers. */
-function valuesOf(lowerCaseName: string, rawHeaders: readonly string[]): string[] {
-  const values: string[] = [];
+/** Node writes names in lower case; what adapters and tests make need not. */
+function headerOf(headers: HttpRequest['headers'], lowerCaseName: string): string | string[] | undefined {
+  const value = headers[lowerCaseName];
+  if (value !== undefined) return value;
+  const { get } = headers as { get?: unknown };
+  if (typeof get === 'function')
+    return (Reflect.apply(get, headers, [lowerCaseName]) as string | null) ?? undefined;
+  for (const name in headers) {
+    if (name.length === lowerCaseName.length && name.toLowerCase() === lowerCaseName) return headers[name];
+  }
+  return undefined;
+}
+
+/** How often a header was sent, where the platform keeps headers as they came. `headersDistinct` would make an object of all of them. */
+function timesSent(lowerCaseName: string, request: HttpRequest): number {
+  const { rawHeaders } = request.raw ?? request;
+  if (!Array.isArray(rawHeaders)) return 1;
+  let times = 0;
   for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
     const name = rawHeaders[i]!;
-    if (name.length === lowerCaseName.length && name.toLowerCase() === lowerCaseName)
-      values.push(rawHeaders[i + 1]!);
+    if (name.length === lowerCaseName.length && name.toLowerCase() === lowerCaseName) times++;
   }
-  return values;
+  return times;
 }
 
 /** Whether the method asks for nothing to be changed, so that the request may be repeated as it is. */
 export const isSafe = ({ method }: HttpRequest): boolean => ['GET', 'HEAD', 'OPTIONS'].includes(method);
-
-/** Method and path pattern, `POST /orders/:id`: the same for every request to the route. */
-export function routeOf({ method, routeOptions, route, baseUrl }: HttpRequest): string {
-  const path = routeOptions?.url ?? `${baseUrl ?? ''}${typeof route?.path === 'string' ? route.path : ''}`;
-  return `${method} ${path}`;
-}
-
-const VERSION = '__version__';
-
-/** Of a route: part of its operation, since two versions may share a path. */
-export function versionOf(type: object, method: object): string {
-  const version: unknown = Reflect.getMetadata(VERSION, method) ?? Reflect.getMetadata(VERSION, type);
-  return version === undefined
-    ? ''
-    : ` version ${typeof version === 'symbol' ? 'neutral' : JSON.stringify(version)}`;
-}
-
-/** What tells one payload from another. The parsed body stands for the bytes: the order of its keys and white space do not count. */
-export function payloadOf(request: HttpRequest): unknown {
-  const files = filesOf(request);
-  const payload = [request.method, request.originalUrl ?? request.url, request.body ?? null];
-  return files.length > 0 ? [...payload, files] : payload;
-}
-
-interface UploadedFile {
-  readonly fieldname?: unknown;
-  readonly originalname?: unknown;
-  readonly size?: unknown;
-  readonly buffer?: unknown;
-}
-
-/** What was uploaded: its content where it is in memory, else its size. Multer gives one file, a list, or lists by field name. */
-function filesOf({ file, files }: HttpRequest): unknown[] {
-  // Fastify's plugin has functions here.
-  const uploaded: unknown[] = typeof file === 'object' && file !== null ? [file] : [];
-  if (typeof files === 'object' && files !== null) uploaded.push(...Object.values(files).flat());
-  return uploaded.map((one) => {
-    const { fieldname, originalname, size, buffer } = (one ?? {}) as UploadedFile;
-    const content =
-      buffer instanceof Uint8Array ? createHash('sha256').update(buffer).digest('base64url') : size;
-    return [fieldname ?? null, originalname ?? null, content ?? null];
-  });
-}

@@ -1,5 +1,5 @@
-/** The arguments of `write` and `end` of a response, whose overloads leave out any of the three. The chunk is a copy: its owner may use the memory again. */
-export function parseWrite(args: unknown[]): { chunk?: Buffer; callback?: () => void } {
+/** The arguments of `write` and `end` of a response, whose overloads leave out any of the three. */
+export function parseWrite(args: unknown[]): { chunk?: Buffer; callback?: (error?: Error) => void } {
   const callback = args.find((arg) => typeof arg === 'function') as (() => void) | undefined;
   const [chunk, encoding] = args;
   if (typeof chunk === 'string') {
@@ -8,10 +8,11 @@ export function parseWrite(args: unknown[]): { chunk?: Buffer; callback?: () => 
       callback,
     };
   }
-  return chunk instanceof Uint8Array ? { chunk: Buffer.from(chunk), callback } : { callback };
+  if (!(chunk instanceof Uint8Array)) return { callback };
+  return { chunk: Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength), callback };
 }
 
-/** Headers as `writeHead` takes them in an array: pairs, or names and values in turn. */
+/** Headers of an array as pairs. */
 export function pairsOf(headers: unknown[]): [string, string][] {
   if (Array.isArray(headers[0])) return headers as [string, string][];
   const pairs: [string, string][] = [];
@@ -19,3 +20,15 @@ export function pairsOf(headers: unknown[]): [string, string][] {
     pairs.push([headers[i] as string, headers[i + 1] as string]);
   return pairs;
 }
+
+/** The error that Node.js throws where a header is set too late, by its version of HTTP. */
+export function headersSentError(isHttp2: boolean, verb: string): Error {
+  const [code, message] = isHttp2
+    ? ['ERR_HTTP2_HEADERS_SENT', 'Response has already been initiated.']
+    : ['ERR_HTTP_HEADERS_SENT', `Cannot ${verb} headers after they are sent to the client`];
+  return Object.assign(new Error(message), { code });
+}
+
+/** The error that a write after the end of a response gets. */
+export const writeAfterEndError = (): Error =>
+  Object.assign(new Error('write after end'), { code: 'ERR_STREAM_WRITE_AFTER_END' });

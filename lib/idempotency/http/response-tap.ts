@@ -1,200 +1,408 @@
-import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import type { ServerResponse } from 'node:http';
 import { Logger } from '@nestjs/common';
-import { parseWrite, pairsOf } from './raw-response.js';
-import { letEnd, putInFront, sayEnded, type Method, type Methods, type Tap } from './tapped-response.js';
-import { REPLAYED_HEADERS, type WireResponse } from './wire-response.js';
+import type { TombstoneReason } from '../idempotency.errors.js';
+import { headersSentError, parseWrite, writeAfterEndError } from './raw-response.js';
+import { LastByte, RecordedBody } from './recorded-body.js';
+import type { RecordingBudget } from './recording-budget.js';
+import { isHttp2, ResponseHead } from './response-head.js';
+import {
+  markBegun,
+  markClosed,
+  markEnded,
+  markFlowEnded,
+  putInFront,
+  unmark,
+  unmarkFlow,
+  type Method,
+  type Methods,
+  type Tap,
+} from './tapped-response.js';
+import type { WireResponse } from './wire-response.js';
 
 const logger = new Logger('Idempotent');
 
-/** How a recorded response ended. */
-export type Recording =
-  { readonly kind: 'complete'; readonly response: WireResponse } | { readonly kind: 'too-large' };
+/** A response that has ended, as its recorder learns of it. */
+export interface Ended {
+  readonly status: number;
+  /** The response, where it is whole and was recorded. */
+  readonly response: WireResponse | undefined;
+  /** The reason why it was not. */
+  readonly reason: TombstoneReason;
+}
 
+/** Decides about a response while it is tapped. */
 export interface Recorder {
-  /** The longest body that is kept, in bytes. A longer one flows to the client as it comes. */
+  /** The longest body that is recorded, in bytes. */
   readonly maxBytes: number;
-  /** The response has ended, once; its end goes to the client when this has resolved. */
-  ended(recording: Recording): Promise<void>;
-  /** Something was written, and the response has not ended. */
+  readonly budget: RecordingBudget;
+  /** Whether bytes go to the client as they come. */
+  readonly streams: boolean;
+  /** The headers that are recorded, in lower case. */
+  readonly replayHeaders: readonly string[];
+  /** Returns whether the response is the handler's, or made from what became of it; not another's that came while it ran. */
+  isOwn(status: number): boolean;
+  /** Called when a body goes on. */
   wrote(): void;
+  /** Called once, when the response has ended. Its end goes to the client when this has resolved. */
+  ended(ended: Ended): Promise<void>;
+  /**
+   * Called once, in place of `ended`, when the response is `taken` by another or `broken`. It passes from then on.
+   * @param status the status that the client has, if it has one
+   */
+  lost(how: 'taken' | 'broken', status: number | undefined): void;
+  /** Called when the client has gone. */
+  gone(): void;
 }
 
 /**
- * `flow` holds only the end back; `ended` is recorded whole and nothing can change it any more, though its end has not been sent.
+ * | state | head | writes | end |
+ * |---|---|---|---|
+ * | `passing` | passes | pass | passes |
+ * | `open` | not given yet | – | – |
+ * | `begun` | held | held | – |
+ * | `flowing` | sent | pass, but for the last byte of a Content-Length | – |
+ * | `ended` | held, or sent | held, or sent | held until the recorder has kept the response |
+ * | `broken` | sent | dropped | dropped: the connection is about to be destroyed |
  */
-type Mode =
-  | { readonly kind: 'pass' }
-  | { readonly kind: 'record' | 'flow' | 'ended'; readonly recorder: Recorder }
-  | { readonly kind: 'replay'; readonly response: WireResponse };
+type State = 'passing' | 'open' | 'begun' | 'flowing' | 'ended' | 'broken';
+
+/** What a stream that is piped into a response tells of its end. */
+interface Source {
+  readonly readableEnded?: boolean;
+  readonly errored?: unknown;
+}
+
+const REFUSED_VERB: Partial<Record<Method, string>> = {
+  writeHead: 'write',
+  setHeader: 'set',
+  setHeaders: 'set',
+  appendHeader: 'append',
+  removeHeader: 'remove',
+};
 
 /**
- * Stands between the web framework and one raw response: records what goes over the wire and holds its end back until the recording
- * is kept, or drops what the framework sends and sends a recorded response instead. Until told so, it passes everything on.
+ * Stands between the web framework and one raw response, and holds what goes to the wire until that is
+ * recorded and kept.
  *
- * Taking over the methods of `http.ServerResponse` sees the same on Express and Fastify, whatever serializers, filters, interceptors,
- * `@Res()` or streams produced it. Once taken over they stay so, passing on what is not for the tap: others may have wrapped them since.
+ * To the application a held response behaves as one that was sent: its head is fixed by the first
+ * write, and late headers throw. Below the tap, middleware sees the same calls in the same order, later.
+ * While a response is tapped, a client that leaves is kept from the application: writes are
+ * acknowledged and `close` waits, so that work does not stop half-way.
  */
 export class ResponseTap implements Tap {
-  private mode: Mode = { kind: 'pass' };
-  private chunks: Buffer[] = [];
-  private size = 0;
-  private original: Methods | undefined;
+  private state: State = 'open';
+  private readonly original: Methods;
+  private readonly body: RecordedBody;
+  private head: ResponseHead | undefined;
+  private sources: Source[] | undefined;
+  private isGone = false;
+  /** The number of held chunks that Node.js would have written by now. It writes at the end of a tick. */
+  private flushed = 0;
+  private isFlushing = false;
+  /** Set once the response flows. Its real head is out then, and Node.js itself refuses late headers. */
+  private flow: LastByte | undefined;
 
-  constructor(readonly response: ServerResponse) {}
-
-  /** From here on the response is recorded. */
-  record(recorder: Recorder): void {
-    this.takeOver();
-    this.mode = { kind: 'record', recorder };
+  private constructor(
+    private readonly response: ServerResponse,
+    private readonly recorder: Recorder,
+  ) {
+    this.original = putInFront(this, response);
+    this.body = new RecordedBody(recorder.maxBytes, recorder.budget);
+    if (response.destroyed) this.clientGone();
   }
 
-  /** From here on the framework's own response is dropped for the recorded one. */
-  replay(response: WireResponse): void {
-    this.takeOver();
-    this.mode = { kind: 'replay', response };
+  /** Taps the response. @returns undefined where another has begun it: it passes as it is */
+  static of(response: ServerResponse, recorder: Recorder): ResponseTap | undefined {
+    return isBegun(response) ? undefined : new ResponseTap(response, recorder);
   }
 
-  /** Sends the recorded response now, where the framework sends none by itself. */
-  sendReplay(): void {
-    if (this.mode.kind === 'replay') this.response.end();
-  }
-
-  /** Forgets what was written of a body that has not ended, and has not begun to flow: another one takes its place. */
-  discard(): void {
-    if (this.mode.kind === 'record') this.reset();
-  }
-
-  /** Stops recording. What was held back goes out, and the rest as it comes. */
+  /** Stops recording. Sends what was held back; the rest passes. */
   pass(): void {
-    if (this.mode.kind !== 'record' && this.mode.kind !== 'flow') return;
-    this.mode = { kind: 'pass' };
-    this.send(() => this.sendHeld());
+    if (this.state === 'passing' || this.state === 'ended') return;
+    const isHeld = this.state === 'begun';
+    this.state = 'passing';
+    this.send(() => {
+      if (isHeld) unmark(this.response);
+      if (this.isGone) this.tellGone();
+      else if (isHeld) this.sendHeld();
+      else if (this.flow?.waiting) this.passOn('write', [this.flow.waiting]);
+    });
+    this.body.clear();
   }
 
-  /** What was called on the response. */
+  /** Takes a call that was made on the response. */
   call(name: Method, args: unknown[]): unknown {
-    const { mode } = this;
-    if (mode.kind === 'pass') return this.passOn(name, args);
-    if (name === 'end') return this.takeEnd(args);
-    if (mode.kind === 'ended') return this.ignore(name, args);
-    if (name === 'write') return this.takeWrite(args);
-    if (mode.kind !== 'flow' && name === 'writeHead') return this.takeHead(args);
-    if (mode.kind !== 'flow' && name === 'flushHeaders') return undefined;
-    return this.passOn(name, args);
-  }
-
-  private takeOver(): void {
-    this.original ??= putInFront(this, this.response);
+    const { state } = this;
+    if (state === 'passing') return this.passOn(name, args);
+    if (state === 'broken') return this.callBroken(name, args);
+    switch (name) {
+      case 'writeHead':
+      case 'flushHeaders':
+        return this.takeHead(name, args);
+      case 'write':
+        return this.takeWrite(args);
+      case 'end':
+        return this.takeEnd(args);
+      case 'emit':
+        return this.takeEvent(args);
+      case 'destroy':
+        return this.takeDestroy(args);
+      default:
+        if (state === 'open' || this.flow) return this.passOn(name, args);
+        throw headersSentError(this.isHttp2, REFUSED_VERB[name]!);
+    }
   }
 
   private passOn(name: Method, args: unknown[]): unknown {
-    return Reflect.apply(this.original![name], this.response, args);
+    return Reflect.apply(this.original[name], this.response, args);
   }
 
-  /** After its end: a response that is out by all it says would fail here, but the caller is no longer heard. */
-  private ignore(name: Method, args: unknown[]): unknown {
-    if (name !== 'write') return this.response;
-    const { callback } = parseWrite(args);
-    if (callback) process.nextTick(callback);
-    return false;
+  private get isHttp2(): boolean {
+    return isHttp2(this.response);
   }
 
-  /** Notes status and headers where `getHeaders` will find them; they go out with the first byte. */
-  private takeHead([status, ...rest]: unknown[]): ServerResponse {
+  private takeHead(name: 'writeHead' | 'flushHeaders', args: unknown[]): unknown {
     const { response } = this;
-    response.statusCode = status as number;
-    if (typeof rest[0] === 'string') response.statusMessage = rest.shift() as string;
-    const headers = rest[0] as OutgoingHttpHeaders | unknown[] | undefined;
-    if (Array.isArray(headers)) {
-      const pairs = pairsOf(headers);
-      for (const [name] of pairs) response.removeHeader(name);
-      for (const [name, value] of pairs) response.appendHeader(name, value);
-    } else {
-      for (const [name, value] of Object.entries(headers ?? {}))
-        if (value !== undefined) response.setHeader(name, value);
+    if (this.state === 'flowing') return this.passOn(name, args);
+    if (this.state !== 'open') {
+      if (name === 'writeHead') throw headersSentError(this.isHttp2, 'write');
+      return undefined;
     }
+    const head =
+      name === 'writeHead' ? ResponseHead.given(response, args) : ResponseHead.implied(response, name);
+    // A wrong status is refused to the caller, as it would be without the tap.
+    if (!head || !this.begin(head)) return this.passOn(name, args);
+    if (name === 'flushHeaders') return undefined;
+    response.statusCode = head.status;
     return response;
   }
 
+  /**
+   * Fixes the head.
+   * @returns false where the call must be passed on: the response flows, or is another's
+   */
+  private begin(head: ResponseHead): boolean {
+    const { response, recorder } = this;
+    if (!recorder.isOwn(head.status)) {
+      this.giveUp('taken', head.status);
+      return false;
+    }
+    this.head = head;
+    if (head.by === 'end') return true;
+    if (recorder.streams && !this.isGone && this.mayFlow()) {
+      this.state = 'flowing';
+      this.flow = new LastByte(head.length);
+      return false;
+    }
+    this.state = 'begun';
+    markBegun(response);
+    return true;
+  }
+
   private takeWrite(args: unknown[]): unknown {
-    const { mode } = this;
-    if (mode.kind === 'record' || mode.kind === 'flow') mode.recorder.wrote();
-    if (mode.kind === 'flow') return this.passOn('write', args);
-    const { chunk, callback } = parseWrite(args);
-    if (chunk && !this.keep(chunk)) return this.passOn('write', [chunk, callback]);
+    const { callback, chunk } = parseWrite(args);
+    if (this.state === 'ended') return refuseWrite(callback);
+    if (this.state === 'open') {
+      const hasBegun = this.begin(ResponseHead.implied(this.response, 'write'));
+      if (!hasBegun && !this.flow) return this.passOn('write', args);
+    }
+    this.recorder.wrote();
+    if (chunk && !this.hold(chunk)) return this.sendFlowing(chunk, callback);
+    this.flushLater();
     if (callback) process.nextTick(callback);
     return true;
   }
 
-  /** Whether the chunk was kept; if not, what was kept has been sent, and the chunk is to be. */
-  private keep(chunk: Buffer): boolean {
-    if (this.mode.kind !== 'record') return true;
-    const { recorder } = this.mode;
-    this.size += chunk.length;
-    if (this.size <= recorder.maxBytes) {
-      this.chunks.push(chunk);
-      return true;
-    }
-    this.mode = { kind: 'flow', recorder };
-    this.sendHeld();
-    return false;
-  }
-
-  private takeEnd(args: unknown[]): ServerResponse {
-    const { response, mode } = this;
-    const { chunk, callback } = parseWrite(args);
-    if (callback) response.once('finish', callback);
-    if (mode.kind === 'replay') {
-      this.mode = { kind: 'pass' };
-      this.send(() => this.sendWire(mode.response));
-    } else if (mode.kind === 'record' || mode.kind === 'flow') {
-      if (chunk && (mode.kind === 'flow' || !this.keep(chunk))) this.passOn('write', [chunk]);
-      this.holdEnd(mode.recorder);
-    }
-    return response;
-  }
-
-  private holdEnd(recorder: Recorder): void {
-    const { response } = this;
-    const { statusCode, statusMessage } = response;
-    const whole = this.mode.kind === 'record';
-    const body = this.chunks.length === 1 ? this.chunks[0]! : Buffer.concat(this.chunks);
-    this.mode = { kind: 'ended', recorder };
-    sayEnded(response);
-
-    const recording: Recording = whole
-      ? { kind: 'complete', response: { status: statusCode, headers: this.replayedHeaders(), body } }
-      : { kind: 'too-large' };
-    const release = (): void => {
-      this.mode = { kind: 'pass' };
-      this.reset();
-      this.send(() => {
-        letEnd(response);
-        // Only where it was changed: a field that is not there yet gives the response another shape.
-        if (whole && response.statusCode !== statusCode) response.statusCode = statusCode;
-        if (whole && response.statusMessage !== statusMessage) response.statusMessage = statusMessage;
-        this.passOn('end', whole && body.length > 0 ? [body] : []);
-      });
-    };
-    recorder.ended(recording).then(release, (error: unknown) => {
-      logger.error('A response could not be recorded', error);
-      release();
+  private flushLater(): void {
+    if (this.isFlushing) return;
+    this.isFlushing = true;
+    process.nextTick(() => {
+      this.isFlushing = false;
+      this.flushed = this.body.chunks.length;
     });
   }
 
-  private sendWire({ status, headers, body }: WireResponse): void {
-    const { response } = this;
-    response.statusCode = status;
-    response.statusMessage = '';
-    for (const name of [...REPLAYED_HEADERS, 'content-length', 'transfer-encoding'])
-      response.removeHeader(name);
-    for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
-    response.setHeader('Idempotency-Replayed', 'true');
-    if (status !== 204 && status !== 304) response.setHeader('Content-Length', body.length);
-    this.passOn('end', [body]);
+  /** Records a part of the body. @returns whether it was held back; not where the response flows, or does from now on */
+  private hold(chunk: Buffer): boolean {
+    const { body } = this;
+    const isRecorded = body.record(chunk);
+    if (!this.flow && isRecorded) return true;
+    if (!this.flow && this.mayFlow()) this.startFlow();
+    if (this.flow) {
+      if (!isRecorded) body.clear();
+      return false;
+    }
+    // It can only be held whole.
+    if (!this.isGone && !body.hold(chunk)) this.breakOff();
+    return true;
   }
 
-  /** Nobody is left to tell when Node refuses what is sent late, a status message it cannot write say: the client sees the connection end. */
+  /**
+   * Returns whether the client can tell a response that broke off from one that ended: by chunks, by its
+   * Content-Length, or by the stream of HTTP/2. Only such a response may flow before it is kept.
+   */
+  private mayFlow(): boolean {
+    if (this.isHttp2) return true;
+    const { req } = this.response;
+    if (!req || req.httpVersionMajor < 1 || (req.httpVersionMajor === 1 && req.httpVersionMinor < 1))
+      return false;
+    const { _removedTE: closesAtEnd } = this.response as { _removedTE?: boolean };
+    return !closesAtEnd || this.head?.length !== undefined;
+  }
+
+  /** Lets a response flow that was held, with what was held of it. */
+  private startFlow(): void {
+    const { response, head } = this;
+    this.state = 'flowing';
+    this.flow = new LastByte(head!.length);
+    unmark(response);
+    if (this.isGone) return;
+    this.send(() => head!.send((name, args) => this.passOn(name, args)));
+    for (const chunk of this.body.chunks) this.sendFlowing(chunk, undefined);
+  }
+
+  private sendFlowing(chunk: Buffer, callback: (() => void) | undefined): unknown {
+    const sendable = this.isGone ? undefined : this.flow!.take(chunk);
+    // An empty chunk sends the head.
+    if (sendable && (sendable.length > 0 || chunk.length === 0))
+      return this.passOn('write', [sendable, callback]);
+    if (callback) process.nextTick(callback);
+    return true;
+  }
+
+  private takeEnd(args: unknown[]): unknown {
+    const { response } = this;
+    if (this.state === 'ended') return response;
+    const { chunk, callback } = parseWrite(args);
+    if (this.state === 'open') {
+      if (!this.begin(ResponseHead.implied(response, 'end'))) return this.passOn('end', args);
+    } else if (!this.recorder.isOwn(this.head!.status)) {
+      this.giveUp('broken', this.head!.status);
+      return this.passOn('end', args);
+    }
+    if (callback) response.once('finish', callback);
+    if (chunk && chunk.length > 0) {
+      if (!this.flow) this.body.recordLast(chunk);
+      else if (!this.hold(chunk)) this.sendFlowing(chunk, undefined);
+    }
+    this.state = 'ended';
+    if (this.flow) markFlowEnded(response);
+    else markEnded(response);
+    const release = (): void => this.release();
+    this.recorder.ended(this.ending()).then(release, (error: unknown) => {
+      logger.error('A response could not be recorded', error);
+      release();
+    });
+    return response;
+  }
+
+  private ending(): Ended {
+    const { head, body, sources } = this;
+    const { status, length, hasBody } = head!;
+    if (!body.isWhole) return { status, response: undefined, reason: 'too-large' };
+    const hasEnded =
+      (!sources || sources.every(({ readableEnded, errored }) => readableEnded !== false && !errored)) &&
+      (!hasBody || length === undefined || length === body.size);
+    const response = hasEnded
+      ? { status, headers: head!.headersOf(this.recorder.replayHeaders), body: body.bytes }
+      : undefined;
+    return { status, response, reason: 'response-failed' };
+  }
+
+  private release(): void {
+    if (this.state !== 'ended') return;
+    this.state = 'passing';
+    this.send(() => {
+      const { response } = this;
+      if (this.flow) unmarkFlow(response);
+      else unmark(response);
+      if (this.isGone) {
+        if (this.isHttp2) this.passOn('end', []);
+        else response.finished = true;
+        this.passOn('emit', ['finish']);
+        this.tellGone();
+        return;
+      }
+      const rest = this.flow ? this.flow.waiting : this.body.last;
+      if (!this.flow) this.sendHeld();
+      this.passOn('end', rest ? [rest] : []);
+    });
+    this.body.clear();
+  }
+
+  /** Lets the response go on without a recording. */
+  private giveUp(how: 'taken' | 'broken', status: number): void {
+    this.pass();
+    this.recorder.lost(how, status);
+  }
+
+  private takeDestroy(args: unknown[]): unknown {
+    const { state, recorder, response } = this;
+    if (state === 'ended') {
+      this.release();
+      return this.passOn('destroy', args);
+    }
+    // Without the tap, HTTP/1 would destroy what was written in this tick with the connection.
+    const hasSent = this.isHttp2 || this.flushed > 0 || this.head?.by === 'flushHeaders';
+    const isSent = state === 'begun' && !this.isGone && hasSent;
+    if (!this.isHttp2) this.body.truncate(this.flushed);
+    if (isSent || state !== 'begun') this.pass();
+    else this.drop();
+    recorder.lost('broken', isSent || this.flow ? this.head?.status : undefined);
+    if (!isSent) return this.passOn('destroy', args);
+    this.state = 'broken';
+    const destroy = (): unknown => this.passOn('destroy', args);
+    if (this.isHttp2) setImmediate(destroy);
+    else process.nextTick(destroy);
+    return response;
+  }
+
+  /** Lets the response pass without what was held. */
+  private drop(): void {
+    this.state = 'passing';
+    unmark(this.response);
+    if (this.isGone) this.tellGone();
+    this.body.clear();
+  }
+
+  private callBroken(name: Method, args: unknown[]): unknown {
+    if (name === 'emit' || name === 'destroy') return this.passOn(name, args);
+    return name === 'write' ? refuseWrite(parseWrite(args).callback) : this.response;
+  }
+
+  private takeEvent(args: unknown[]): unknown {
+    const [event, source] = args;
+    if (event === 'pipe') (this.sources ??= []).push(source as Source);
+    // Nothing has finished yet: the connection has closed.
+    else if (event === 'close' || event === 'finish') {
+      if (this.isGone) markClosed(this.response, false);
+      else this.clientGone();
+      return true;
+    }
+    return this.passOn('emit', args);
+  }
+
+  private clientGone(): void {
+    this.isGone = true;
+    markClosed(this.response, false);
+    // A source that waits for the client to read goes on.
+    if (this.flow) process.nextTick(() => this.passOn('emit', ['drain']));
+    this.recorder.gone();
+  }
+
+  private tellGone(): void {
+    markClosed(this.response, true);
+    this.passOn('emit', ['close']);
+  }
+
+  /** Closes the connection of a response that is too large to hold and may not flow. The work goes on. */
+  private breakOff(): void {
+    this.passOn('destroy', []);
+    this.clientGone();
+    this.body.clear();
+  }
+
+  /** A late write that Node.js refuses can only close the connection: the caller has returned. */
   private send(write: () => void): void {
     try {
       write();
@@ -205,22 +413,16 @@ export class ResponseTap implements Tap {
   }
 
   private sendHeld(): void {
-    const held = this.chunks;
-    this.chunks = [];
-    for (const chunk of held) this.passOn('write', [chunk]);
-  }
-
-  private reset(): void {
-    this.chunks = [];
-    this.size = 0;
-  }
-
-  private replayedHeaders(): WireResponse['headers'] {
-    const headers: Record<string, string | string[]> = {};
-    for (const name of REPLAYED_HEADERS) {
-      const value = this.response.getHeader(name);
-      if (value !== undefined) headers[name] = Array.isArray(value) ? value : String(value);
-    }
-    return headers;
+    this.head!.send((name, args) => this.passOn(name, args));
+    for (const chunk of this.body.chunks) this.passOn('write', [chunk]);
   }
 }
+
+/** Refuses a write after the end. Node.js would emit an error as well, which ends a process that does not listen. */
+function refuseWrite(callback: ((error: Error) => void) | undefined): false {
+  if (callback) process.nextTick(callback, writeAfterEndError());
+  return false;
+}
+
+/** Returns whether a response has begun or is over, by whomever. */
+export const isBegun = (response: ServerResponse): boolean => response.headersSent || response.writableEnded;

@@ -3,24 +3,53 @@ import type { IdempotencyService } from '../idempotency.service.js';
 import type { ResultCodec } from '../result-codec.js';
 import { bytesOf, replayed, type StoredResult } from '../stored-result.js';
 import { ExchangeRun } from './exchange-run.js';
-import type { ExchangeClaim, HttpExchange } from './http-exchange.js';
-import { decodeWire } from './wire-response.js';
+import { noteReplay, sendRecorded, type ExchangeClaim, type HttpExchange } from './http-exchange.js';
+import { markReplayed, type IdempotencyHeaders } from './idempotency-headers.js';
+import type { OnResponse } from './outcome.js';
+import { isBegun } from './response-tap.js';
+import { acceptable, decodeWire } from './wire-response.js';
 
-/** How a request is to be claimed. */
+/** The options of a request's claim. */
 export type RouteOptions = IdempotencyOptions & { readonly scope: string; readonly operation: string };
 
-/** The claim of a request: an interceptor that calls the handler again does so under the same. */
+/** The options by which the response of a route is recorded. */
+export interface CaptureOptions {
+  readonly stream: boolean;
+  readonly replayHeaders: readonly string[];
+  readonly onResponse: OnResponse | undefined;
+}
+
+/** Claims the key of a request: an interceptor that calls the handler again does so under the same claim. */
 export function claimOnce(
   idempotency: IdempotencyService,
   exchange: HttpExchange,
   key: string,
-  optionsOf: () => RouteOptions,
+  optionsOf: () => RouteOptions | Promise<RouteOptions>,
+  capture: CaptureOptions,
 ): Promise<ExchangeClaim> {
   if (!exchange.claim) {
     const options = optionsOf();
-    exchange.claim = claim(idempotency, exchange, key, options);
+    exchange.claim =
+      options instanceof Promise
+        ? claimLater(idempotency, exchange, key, options, capture)
+        : claim(idempotency, exchange, key, options, capture);
   }
   return exchange.claim;
+}
+
+async function claimLater(
+  idempotency: IdempotencyService,
+  exchange: HttpExchange,
+  key: string,
+  options: Promise<RouteOptions>,
+  capture: CaptureOptions,
+): Promise<ExchangeClaim> {
+  try {
+    return await claim(idempotency, exchange, key, await options, capture);
+  } catch (error) {
+    exchange.claim = undefined;
+    throw error;
+  }
 }
 
 async function claim(
@@ -28,14 +57,15 @@ async function claim(
   exchange: HttpExchange,
   key: string,
   options: RouteOptions,
+  capture: CaptureOptions,
 ): Promise<ExchangeClaim> {
   idempotency.inFlight.enter();
   try {
     const claimed = await idempotency.claim(key, options);
     if (claimed.kind === 'replay') return claimed;
-    return { kind: 'run', run: new ExchangeRun(idempotency, exchange, key, options, claimed.run) };
+    return { kind: 'run', run: new ExchangeRun(idempotency, exchange, key, options, capture, claimed.run) };
   } catch (error) {
-    // Nothing was claimed: who calls again may try again.
+    // Nothing was claimed: a repeated call of the handler may try again.
     exchange.claim = undefined;
     throw error;
   } finally {
@@ -43,11 +73,33 @@ async function claim(
   }
 }
 
-/** Answers a request with the response of the first run. @returns what the handler is to return in its place */
-export function replay({ tap }: HttpExchange, result: StoredResult, codec: ResultCodec): unknown {
-  if (result.kind !== 'http') return replayed(result, codec);
-  const response = decodeWire(bytesOf(result));
-  tap.replay(response);
-  // What is returned here is dropped on the way out, but a @Redirect() route asks it for its url first.
-  return response.headers.location ? { url: response.headers.location } : undefined;
+/** The kinds of result that a replay throws again. */
+const STORED_ERRORS: ReadonlySet<StoredResult['kind']> = new Set([
+  'error',
+  'plain-error',
+  'thrown',
+  'thrown-undefined',
+]);
+
+/**
+ * Answers a request with the response of the first run, or with the error that stands for it.
+ * @returns the value that the method's wrapper returns in place of the handler's
+ */
+export function replay(
+  exchange: HttpExchange,
+  result: StoredResult,
+  { codec, headers }: { codec: ResultCodec; headers: Required<IdempotencyHeaders> },
+): unknown {
+  const { request, response } = exchange;
+  if (result.kind === 'http') {
+    const recorded = acceptable(decodeWire(bytesOf(result)), request.headers['accept-encoding']);
+    return recorded instanceof Promise
+      ? recorded.then((decoded) => sendRecorded(exchange, markReplayed(decoded, headers)))
+      : sendRecorded(exchange, markReplayed(recorded, headers));
+  }
+  if (STORED_ERRORS.has(result.kind) && !isBegun(response)) {
+    noteReplay(exchange);
+    if (headers.replayed) response.setHeader(headers.replayed, 'true');
+  }
+  return replayed(result, codec);
 }

@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http';
 
-/** Of a response, what a tap stands in for. */
+/** The methods of a response that a tap stands in for. */
 const METHODS = [
   'writeHead',
   'write',
@@ -10,21 +10,23 @@ const METHODS = [
   'setHeaders',
   'appendHeader',
   'removeHeader',
+  'destroy',
+  'emit',
 ] as const;
 
 export type Method = (typeof METHODS)[number];
 export type Methods = Readonly<Record<Method, (...args: unknown[]) => unknown>>;
 
-/** Who is asked in the place of a response. */
+/** Receives the calls made on a response. */
 export interface Tap {
   call(name: Method, args: unknown[]): unknown;
 }
 
 type Tapped = Record<symbol, Tap | undefined>;
 
-/** The first tap of a response, the one that was put in front of that, and so on. */
+/** The first tap of a response, the one put in front of it, and so on. */
 interface Level {
-  /** Under which a response holds this tap. */
+  /** The property under which a response holds this tap. */
   readonly key: symbol;
   readonly methods: Methods;
 }
@@ -32,17 +34,18 @@ interface Level {
 const levels: Level[] = [];
 
 /**
- * Puts a tap in front of one response, and gives what it stands in for.
+ * Puts a tap in front of one response. Returns the methods that the tap stands in for.
  *
- * All tapped responses share the methods, which find the tap of the response they are called on: then they share the shape too. Closures or accessors of its own for
- * each response, or another prototype, would cost more than the rest of the tap, and make everything slow that Node.js does with it.
+ * All tapped responses share the methods, which find the tap of the response they are called on, so
+ * they share a shape too. Closures or accessors of its own for each response, or another prototype,
+ * would cost more than the rest of the tap and slow down all that Node.js does with the response.
  */
 export function putInFront(tap: Tap, response: ServerResponse): Methods {
   const before = Object.getPrototypeOf(response) as Methods;
   let original = before;
   for (const name of METHODS) {
     if (!Object.hasOwn(response, name)) continue;
-    // What middleware has put onto the response itself comes before its prototype.
+    // Methods that middleware put onto the response itself come before those of its prototype.
     if (original === before) original = Object.create(before) as Methods;
     Object.assign(original, { [name]: response[name] });
   }
@@ -52,19 +55,46 @@ export function putInFront(tap: Tap, response: ServerResponse): Methods {
   return original;
 }
 
-/** From here on the response says that it has ended, to those who might answer in its place. {@link letEnd} and its end must follow. */
-export function sayEnded(response: ServerResponse): void {
+/** Makes the response say that its head has been sent. {@link unmark} restores what is so. */
+export function markBegun(response: ServerResponse): void {
   Object.defineProperty(response, 'headersSent', { value: true, configurable: true });
-  // In HTTP/1 a field, which its end asks for; in HTTP/2 an accessor of what the stream says.
+}
+
+/** Makes the response say that it has ended. {@link unmark} restores what is so. */
+export function markEnded(response: ServerResponse): void {
+  markBegun(response);
+  // HTTP/1 has a field, which `end` reads; HTTP/2 an accessor of the stream's state.
   if (Object.hasOwn(response, 'finished')) response.finished = true;
   else Object.defineProperty(response, 'writableEnded', { value: true, configurable: true });
 }
 
-/** From here on it says again what is so: its end asks, and so does middleware that the end goes through, which writes no head where it was sent. */
-export function letEnd(response: ServerResponse): void {
+/**
+ * Makes a response that flows say that it has ended. Its field `finished` stays as it is: middleware below, such as
+ * compression, writes on, and Node.js reads it. {@link unmarkFlow} restores what is so.
+ */
+export const markFlowEnded = (response: ServerResponse): void =>
+  void Object.defineProperty(response, 'writableEnded', { value: true, configurable: true });
+
+export const unmarkFlow = (response: ServerResponse): void =>
+  void Reflect.deleteProperty(response, 'writableEnded');
+
+/**
+ * Restores the real `headersSent` and `writableEnded`; `end()` and middleware such as compression
+ * read them.
+ */
+export function unmark(response: ServerResponse): void {
   Reflect.deleteProperty(response, 'headersSent');
   if (Object.hasOwn(response, 'finished')) response.finished = false;
   else Reflect.deleteProperty(response, 'writableEnded');
+}
+
+/** The fields of Node.js by which a response of HTTP/1 tells that its connection has closed. */
+const CLOSED_FIELDS = ['destroyed', '_closed'] as const;
+
+/** Sets whether an HTTP/1 response says that its connection has closed. `pipeline` and `pipe` give up on one that has. */
+export function markClosed(response: ServerResponse, isClosed: boolean): void {
+  for (const field of CLOSED_FIELDS)
+    if (Object.hasOwn(response, field)) Object.assign(response, { [field]: isClosed });
 }
 
 function freeLevel(response: Tapped): Level {

@@ -25,7 +25,7 @@ export class Shop {
     return balance;
   }
 
-  @Idempotent({ key: (job: ShipOrder) => job.orderId })
+  @Idempotent({ operation: 'shop.ship', key: (job: ShipOrder) => job.orderId })
   async ship(job: ShipOrder): Promise<{ label: string }> {
     this.shipments += 1;
     return { label: `${job.orderId} to ${job.address}` };

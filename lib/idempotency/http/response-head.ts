@@ -1,0 +1,98 @@
+import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import { pairsOf } from './raw-response.js';
+import type { WireResponse } from './wire-response.js';
+
+/** The headers that `writeHead` was given: an object, pairs, or names and values in turn. */
+export type HeadHeaders = OutgoingHttpHeaders | unknown[] | undefined;
+
+type HeaderValue = number | string | string[] | undefined;
+
+/** HTTP/2 has no status message, and warns where one is read or set. */
+export const isHttp2 = (response: ServerResponse): boolean => !Object.hasOwn(response, 'finished');
+
+/** The status line and headers of a response, as they were when it began. */
+export class ResponseHead {
+  private constructor(
+    private readonly response: ServerResponse,
+    readonly by: 'writeHead' | 'flushHeaders' | 'write' | 'end',
+    readonly status: number,
+    private readonly message: string | undefined,
+    /** The arguments of `writeHead`. */
+    private readonly args: unknown[],
+    private readonly headers: HeadHeaders,
+  ) {}
+
+  /** The head that Node.js makes by itself. */
+  static implied(response: ServerResponse, by: 'flushHeaders' | 'write' | 'end'): ResponseHead {
+    const message = isHttp2(response) ? undefined : response.statusMessage;
+    return new ResponseHead(response, by, response.statusCode, message, [], undefined);
+  }
+
+  /** The head of a `writeHead`. @returns undefined for a status that Node.js refuses */
+  static given(response: ServerResponse, args: unknown[]): ResponseHead | undefined {
+    const [status, second, third] = args;
+    if (!Number.isInteger(status) || (status as number) < 100 || (status as number) > 999) return undefined;
+    const hasMessage = typeof second === 'string';
+    const message = hasMessage || isHttp2(response) ? undefined : response.statusMessage;
+    const headers = copyOf((hasMessage ? third : second) as HeadHeaders);
+    const copied = hasMessage ? [status, second, headers] : [status, headers];
+    return new ResponseHead(response, 'writeHead', status as number, message, copied, headers);
+  }
+
+  /** The Content-Length. */
+  get length(): number | undefined {
+    const length = this.header('content-length');
+    return length === undefined ? undefined : Number(length);
+  }
+
+  get hasBody(): boolean {
+    return this.status !== 204 && this.status !== 304 && this.response.req?.method !== 'HEAD';
+  }
+
+  /** Returns the headers of these names, given in lower case. */
+  headersOf(names: readonly string[]): WireResponse['headers'] {
+    const headers: Record<string, string | string[]> = {};
+    for (const name of names) {
+      const value = this.header(name);
+      if (value !== undefined) headers[name] = Array.isArray(value) ? value : String(value);
+    }
+    return headers;
+  }
+
+  /** Makes the head what it was, whatever was set since. @param passOn calls the response itself */
+  send(passOn: (name: 'writeHead' | 'flushHeaders', args: unknown[]) => unknown): void {
+    const { response, by, status, message, args } = this;
+    // Only where it was changed: a field that is not there yet gives the response another shape.
+    if (response.statusCode !== status) response.statusCode = status;
+    if (!isHttp2(response) && response.statusMessage !== message) response.statusMessage = message!;
+    if (by === 'writeHead' || by === 'flushHeaders') passOn(by, args);
+  }
+
+  private header(name: string): HeaderValue {
+    return headHeader(this.headers, name) ?? this.response.getHeader(name);
+  }
+}
+
+/** Copies headers: a framework may go on with the object that it gave. */
+function copyOf(headers: HeadHeaders): HeadHeaders {
+  if (!headers || Array.isArray(headers)) return headers?.slice();
+  const copy: OutgoingHttpHeaders = {};
+  for (const name of Object.keys(headers)) {
+    const value = headers[name];
+    copy[name] = Array.isArray(value) ? [...value] : value;
+  }
+  return copy;
+}
+
+/** Returns the value of one header, given in lower case, among those of `writeHead`. */
+function headHeader(headers: HeadHeaders, name: string): HeaderValue {
+  if (!headers) return undefined;
+  if (!Array.isArray(headers)) {
+    if (Object.hasOwn(headers, name)) return headers[name];
+    for (const given of Object.keys(headers))
+      if (given.length === name.length && given.toLowerCase() === name) return headers[given];
+    return undefined;
+  }
+  const values = pairsOf(headers).flatMap(([given, value]) => (given.toLowerCase() === name ? [value] : []));
+  return values.length > 1 ? values : values[0];
+}

@@ -1,0 +1,33 @@
+import { RequestMethod } from '@nestjs/common';
+
+/** Metadata of Nest. */
+const PATH = 'path';
+const METHOD = 'method';
+const VERSION = '__version__';
+
+/**
+ * Names what a route does, from Nest's own metadata: `POST /accounts/:id/deposits`, and `POST /accounts version 2`. The name is the same on
+ * every platform adapter, and in every build: no class name is part of it, since bundlers rename classes. Of several paths the first counts;
+ * a global prefix does not count.
+ *
+ * @param modulePath that `RouterModule` puts in front
+ * @returns undefined for a method that is no route
+ */
+export function routeOperation(type: object, method: object, modulePath: string): string | undefined {
+  const path: unknown = Reflect.getMetadata(PATH, method);
+  const verb = Reflect.getMetadata(METHOD, method) as RequestMethod | undefined;
+  if (path === undefined || verb === undefined) return undefined;
+  const parts = [modulePath, firstOf(Reflect.getMetadata(PATH, type)), firstOf(path)];
+  const joined = parts.map((part) => part.replaceAll(/^\/+|\/+$/g, '')).filter((part) => part !== '');
+  return `${RequestMethod[verb]} /${joined.join('/')}${versionOf(type, method)}`;
+}
+
+const firstOf = (path: unknown): string => String((Array.isArray(path) ? path[0] : path) ?? '');
+
+/** Two versions may share a path. */
+function versionOf(type: object, method: object): string {
+  const version: unknown = Reflect.getMetadata(VERSION, method) ?? Reflect.getMetadata(VERSION, type);
+  if (version === undefined) return '';
+  const versions = (Array.isArray(version) ? version : [version]) as unknown[];
+  return ` version ${versions.map((one) => (typeof one === 'symbol' ? 'neutral' : String(one))).join()}`;
+}

@@ -1,0 +1,67 @@
+import { HttpException, Logger } from '@nestjs/common';
+import { AtomicRedisError, standInFor } from '../atomic-redis.errors.js';
+import { problemDetails, problemOf, type Problem } from './problem.js';
+
+const logger = new Logger('AtomicRedisExceptionFilter');
+
+/** The response as handlers get it: Express's own, or Fastify's reply around Node's. */
+export interface RouteResponse {
+  readonly raw?: { readonly headersSent: boolean };
+  readonly headersSent?: boolean;
+  /** Express: the application that serves the request. */
+  readonly app?: object;
+  /** Fastify: likewise. */
+  readonly server?: object;
+  header?(name: string, value: string): unknown;
+  setHeader?(name: string, value: string): unknown;
+  removeHeader?(name: string): unknown;
+}
+
+/** Where each application's `type` URLs begin, by the platform's own instance. */
+const problemTypes = new WeakMap<object, string>();
+
+/** Sets what `type` begins with in the problems of the application that `platform` serves: an instance of Express or Fastify. */
+export const setProblemType = (platform: object, base: string): void => void problemTypes.set(platform, base);
+
+/** An error of this library as Nest and any exception filter understand it: with a status, and problem details as its response. */
+class ProblemException extends HttpException {
+  constructor(error: AtomicRedisError, problem: Problem) {
+    super(problem, problem.status, { cause: error });
+    const { name, stack } = error;
+    const { status } = problem;
+    // The message may go to the client, so it is that of the problem. The error's own may name keys; the log has it.
+    Object.assign(this, error, { name, message: problem.detail, response: problem, status });
+    if (stack !== undefined) this.stack = stack;
+    standInFor(error, this);
+  }
+}
+
+/** Responses that have a Retry-After of this library. */
+const told = new WeakSet<object>();
+
+/**
+ * Returns what a route throws in place of `error`: an HttpException for an error of this library, any other error as it is. Sets `Retry-After`
+ * on the response, since a foreign filter will not. Logs what is the server's fault, since Nest does not log an HttpException.
+ */
+export function atEdge(error: unknown, response: RouteResponse): unknown {
+  if (!(error instanceof AtomicRedisError) || error instanceof HttpException) return error;
+  const base = problemTypes.get(response.app ?? response.server ?? response);
+  const problem = problemDetails(error, base);
+  if (problem.status >= 500) logger.error(`${error.message} (${problem.instance})`, error.stack);
+  const { retryAfterMs } = problemOf(error);
+  if (retryAfterMs !== undefined) tellRetryAfter(response, Math.max(1, Math.ceil(retryAfterMs / 1_000)));
+  return new ProblemException(error, problem);
+}
+
+function tellRetryAfter(response: RouteResponse, seconds: number): void {
+  if ((response.raw ?? response).headersSent) return;
+  if (response.header) response.header('Retry-After', String(seconds));
+  else response.setHeader?.('Retry-After', String(seconds));
+  told.add(response);
+}
+
+/** Takes back the Retry-After of an earlier call of the handler for the same request, which an interceptor calls again. */
+export function beginAgain(response: RouteResponse): void {
+  if (!told.delete(response) || (response.raw ?? response).headersSent) return;
+  response.removeHeader?.('Retry-After');
+}

@@ -1,0 +1,139 @@
+import { MetadataScanner, type ModulesContainer } from '@nestjs/core';
+import { catchError, isObservable, throwError, type Observable } from 'rxjs';
+import { atEdge, beginAgain, type RouteResponse } from './http-exception.js';
+
+/** Of Nest. */
+const PATH = 'path';
+const ROUTE_ARGUMENTS = '__routeArguments__';
+const RESPONSE_PASSTHROUGH = '__responsePassthrough__';
+const PARAMETER_TYPES = 'design:paramtypes';
+const RESPONSE_ARGUMENT = 1;
+const NEXT_ARGUMENT = 2;
+
+/** Asks Nest for the response as one more argument. What stands behind the colon is free. */
+const EDGE_ARGUMENT = `${RESPONSE_ARGUMENT}:nestjs-atomic-redis`;
+
+/** Whether a key of Nest's route arguments is one that the handler itself asks for. */
+export const isOwnArgument = (key: string): boolean => key !== EDGE_ARGUMENT;
+
+interface RouteArgument {
+  readonly index: number;
+}
+type RouteArguments = Readonly<Record<string, RouteArgument>>;
+
+type Handler = (...args: unknown[]) => unknown;
+
+/** The handler inside each edge. */
+const handlers = new WeakMap<Handler, Handler>();
+
+/**
+ * Gives every route of the application an edge: an error of this library that leaves the handler becomes an HttpException there, whatever
+ * threw it. Guards, interceptors and middleware stand outside.
+ *
+ * Runs before Nest makes its routes, so that it finds the edge in the handler's place. A class that several applications of this process
+ * have gets one edge.
+ */
+export function giveRoutesAnEdge(modules: ModulesContainer): void {
+  const scanner = new MetadataScanner();
+  for (const { controllers } of modules.values()) {
+    for (const { metatype } of controllers.values()) {
+      const prototype = (metatype as { prototype?: Record<string, Handler> } | null)?.prototype;
+      if (!prototype) continue;
+      for (const name of scanner.getAllMethodNames(prototype)) {
+        if (Reflect.getMetadata(PATH, prototype[name]!) !== undefined)
+          wrap(metatype as Handler, prototype, name);
+      }
+    }
+  }
+}
+
+/** An inherited method gets its edge in the class that inherits it, so that `super.create()` goes past it. */
+function wrap(type: Handler, prototype: Record<string, Handler>, name: string): void {
+  const found = prototype[name]!;
+  if (Object.hasOwn(prototype, name) && handlers.has(found)) return;
+  const handler = handlers.get(found) ?? found;
+  const { index, length } = askForResponse(type, prototype, name, handler);
+  const edge = new Proxy(handler, {
+    apply(inner, self: unknown, args: unknown[]) {
+      const response = args.length > index ? args[index] : undefined;
+      if (args.length === index + 1 && (response === undefined || response === null)) args.pop();
+      // Other code than Nest's router: a service, super.create(), a message pattern on the same method.
+      if (!isResponse(response)) return Reflect.apply(inner, self, args);
+      args.length = length;
+      beginAgain(response);
+      let result: unknown;
+      try {
+        result = Reflect.apply(inner, self, args);
+      } catch (error) {
+        throw atEdge(error, response);
+      }
+      if (isObservable(result)) return failing(result, response);
+      return isThenable(result) ? settled(result, response) : result;
+    },
+  });
+  for (const key of Reflect.getOwnMetadataKeys(handler))
+    Reflect.defineMetadata(key, Reflect.getOwnMetadata(key, handler), edge);
+  handlers.set(edge, handler);
+  const { enumerable = false } = Object.getOwnPropertyDescriptor(prototype, name) ?? {};
+  Object.defineProperty(prototype, name, { value: edge, enumerable, configurable: true, writable: true });
+}
+
+/**
+ * Has Nest give the handler the response behind its last argument, without leaving the sending to the handler.
+ * @returns the index of it, and how many arguments the handler has without it
+ */
+function askForResponse(
+  type: Handler,
+  prototype: Record<string, Handler>,
+  name: string,
+  handler: Handler,
+): { index: number; length: number } {
+  // Nest takes a handler's parameters from the class that has the method, which a mixin may have copied it from.
+  const owner = (prototype as { constructor?: unknown }).constructor as Handler & {
+    prototype: Record<string, Handler>;
+  };
+  const host = typeof owner === 'function' && owner.prototype?.[name] === prototype[name] ? owner : type;
+  const target = owner?.prototype === prototype ? owner : type;
+  const given = (Reflect.getMetadata(ROUTE_ARGUMENTS, host, name) ?? {}) as RouteArguments;
+  const own = Object.entries(given).filter(([key]) => isOwnArgument(key));
+  const length = Math.max(0, ...own.map(([, argument]) => argument.index + 1));
+  const index = Math.max(handler.length, length);
+  const edge = { index, data: undefined, pipes: [] };
+  Reflect.defineMetadata(
+    ROUTE_ARGUMENTS,
+    { ...Object.fromEntries(own), [EDGE_ARGUMENT]: edge },
+    target,
+    name,
+  );
+  const sendsByItself = own.some(([key]) =>
+    [RESPONSE_ARGUMENT, NEXT_ARGUMENT].includes(Number(key.split(':')[0])),
+  );
+  const passthrough: unknown = sendsByItself ? Reflect.getMetadata(RESPONSE_PASSTHROUGH, host, name) : true;
+  Reflect.defineMetadata(RESPONSE_PASSTHROUGH, passthrough, target, name);
+  if (host !== target) {
+    const types: unknown = Reflect.getMetadata(PARAMETER_TYPES, host.prototype as object, name);
+    if (types) Reflect.defineMetadata(PARAMETER_TYPES, types, prototype, name);
+  }
+  return { index, length };
+}
+
+const isResponse = (value: unknown): value is RouteResponse => {
+  if (typeof value !== 'object' || value === null) return false;
+  const response = value as Partial<Record<keyof RouteResponse, unknown>>;
+  return typeof response.header === 'function' || typeof response.setHeader === 'function';
+};
+
+const isThenable = (value: unknown): value is PromiseLike<unknown> =>
+  typeof (value as Partial<PromiseLike<unknown>> | null | undefined)?.then === 'function';
+
+async function settled(result: PromiseLike<unknown>, response: RouteResponse): Promise<unknown> {
+  try {
+    const value = await result;
+    return isObservable(value) ? failing(value, response) : value;
+  } catch (error) {
+    throw atEdge(error, response);
+  }
+}
+
+const failing = (values: Observable<unknown>, response: RouteResponse): Observable<unknown> =>
+  values.pipe(catchError((error: unknown) => throwError(() => atEdge(error, response))));

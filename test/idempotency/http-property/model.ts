@@ -1,0 +1,406 @@
+import {
+  MAX_RESULT_BYTES,
+  type Attempt,
+  type Case,
+  type ErrorKind,
+  type InterceptorKind,
+  type Policy,
+} from './cases.js';
+import type { WireAnswer } from './wire.js';
+
+/**
+ * What a repeated request gets: the first response, "done, no answer to replay", "outcome unknown", a run of its own, or "the first one
+ * still runs".
+ */
+export type Fate = 'kept' | 'done' | 'held' | 'released' | 'running';
+
+export interface Prediction {
+  /** One of these. Several where the design leaves it open. */
+  readonly fates: ReadonlySet<Fate>;
+  /** The rule they follow from. */
+  readonly because: string;
+  /** Whether the handler resolves and never answers. */
+  readonly mayHang: boolean;
+  /** Whether the first client sees what it would see without the decorator. */
+  readonly sameWire: boolean;
+  /** Whether a kept response is the one that the first client saw. */
+  readonly replaysFirst: boolean;
+}
+
+/** What becomes of the first request, as far as interceptors decide it. */
+interface Story {
+  /** Of the handler's last call. */
+  last: Attempt;
+  settled: Settlement;
+  calls: number;
+  /** Somebody asked for the handler again after it had resolved, or while it ran. */
+  askedAgain: 'never' | 'after' | 'beside';
+  /** An interceptor answered while the handler ran. */
+  timedOut: boolean;
+  /** What an interceptor made of the handler's outcome. */
+  afterwards: 'nothing' | 'failed' | 'fell back';
+  /** Calls that rejected with an unknown outcome, and whether another call came after one. */
+  unknowns: number;
+  hasForgotten: boolean;
+}
+
+/** The statuses after which a key is free again. */
+const frees = (status: number): boolean => [408, 412, 425, 429].includes(status) || status >= 500;
+
+/** Which statuses have no representation to give to another request. */
+const isPartial = (status: number): boolean => [206, 304, 412].includes(status);
+
+/** What the same route without the decorator does for a client that stays. */
+export interface Twin {
+  readonly answer: WireAnswer | undefined;
+  /** Of the handler. */
+  readonly calls: number;
+  /** Those that rejected for another reason than planned. */
+  readonly brokenCalls: ReadonlySet<number>;
+  /** Whether a call never settles, though it was not to hang: it waits for a response that somebody else ended. */
+  readonly goesOn: boolean;
+  /** Whether the response never ended. */
+  readonly neverEnds: boolean;
+}
+
+export function predict(
+  plan: Case,
+  { answer: twin, calls, brokenCalls, goesOn, neverEnds }: Twin,
+): Prediction {
+  const { around, client, route } = plan;
+  if (calls === 0) return always('released', 'the handler was never reached');
+  const story = tell(plan, brokenCalls);
+  // What never ends is held for ever.
+  const { ending } = story.last;
+  const mayHang =
+    ending.do === 'hang' ||
+    ending.do === 'answer-nothing' ||
+    (ending.do === 'respond-partly' && ending.next === 'nothing');
+  const isHeld =
+    ending.do === 'respond-partly' && ending.next === 'nothing' && (!route.stream || client.http === '1.0');
+  const sameWire = story.askedAgain === 'never' && client.leaves === 'never' && !isHeld;
+  const answeredBefore = around.before !== 'nothing';
+  const answeredMeanwhile = story.timedOut || (around.answersAtPoint && reachedPoint(plan, story.calls));
+  const isOthers = answeredBefore || answeredMeanwhile;
+  const context: Context = { plan, story, twin, isOthers, neverEnds };
+  const { settled } = story;
+  const ruled =
+    settled.kind === 'never' || (goesOn && sameWire)
+      ? one('running', 'the handler goes on')
+      : settled.kind === 'rejects'
+        ? rejected(context, settled.error)
+        : resolved(context);
+  const asksAgain = story.askedAgain !== 'never' && settled.kind !== 'never';
+  // What a handler sees that writes to a response which somebody else ended depends on when the client left.
+  const late: readonly Fate[] = isOthers && client.leaves !== 'never' ? ['done', 'running'] : [];
+  // Who asks again gets its answer or a refusal, which another interceptor may map.
+  const more: readonly Fate[] = !asksAgain
+    ? []
+    : story.askedAgain === 'after'
+      ? ['done', 'kept']
+      : ['kept', 'done', 'held', 'released', 'running'];
+  return {
+    fates: new Set([...ruled.fates, ...more, ...late]),
+    because: ruled.because + (asksAgain ? `; asked again ${story.askedAgain} it` : ''),
+    sameWire,
+    mayHang,
+    replaysFirst:
+      !isOthers &&
+      story.afterwards === 'nothing' &&
+      ruled.mayReplayError !== true &&
+      story.askedAgain === 'never',
+  };
+
+  function always(fate: Fate, because: string): Prediction {
+    return {
+      fates: new Set([fate]),
+      because,
+      mayHang: false,
+      sameWire: client.leaves === 'never',
+      replaysFirst: true,
+    };
+  }
+}
+
+interface Context {
+  readonly plan: Case;
+  readonly story: Story;
+  readonly twin: WireAnswer | undefined;
+  /** Whether somebody else answered before the handler, or while it ran. */
+  readonly isOthers: boolean;
+  readonly neverEnds: boolean;
+}
+
+interface Ruled {
+  readonly fates: ReadonlySet<Fate>;
+  readonly because: string;
+  /** Whether what is replayed may be the error as a whole response, where the first client got a part of one. */
+  readonly mayReplayError?: boolean;
+}
+
+const several = (fates: readonly Fate[], because: string): Ruled => ({ fates: new Set(fates), because });
+const one = (fate: Fate, because: string): Ruled => several([fate], because);
+
+const isUnknown = ({ kind }: ErrorKind): boolean => kind === 'unknown' || kind === 'applied';
+
+const BY_POLICY: Readonly<Record<Policy, Fate>> = { replay: 'kept', release: 'released', hold: 'held' };
+
+function rejected({ plan, story, twin, isOthers, neverEnds }: Context, error: ErrorKind): Ruled {
+  const { onError } = plan.route;
+  if (isUnknown(error)) return one('held', 'rule 1: outcome unknown');
+  if (story.hasForgotten) return one('held', 'rule 1: the outcome of an earlier call is unknown');
+  const fellBack = story.afterwards === 'fell back';
+  const keeps =
+    isOthers || fellBack || story.last.ending.do === 'respond-partly'
+      ? []
+      : canBeKept(plan, story.last, twin);
+  if (onError !== 'default') {
+    if (onError === 'replay' && twin?.status === 412)
+      return several(['kept', 'done'], 'rule 2, and 412 is not kept');
+    if (onError !== 'replay' || keeps.join() === 'kept') {
+      const fate = onError === 'replay' ? keeps[0]! : BY_POLICY[onError];
+      return one(fate, `rule 2: onError says ${onError}`);
+    }
+    const because = 'rule 2: onError says replay, but the first client got no whole answer of it';
+    return { ...several(['kept', 'done', 'held'], because), mayReplayError: true };
+  }
+  const { ending } = story.last;
+  const isOwn = ending.do === 'respond' && !isOthers;
+  if (isOwn && ending.thenThrows !== undefined && twin?.isComplete && twin.status < 400)
+    return several(canBeKept(plan, story.last, twin), 'rule 3: rejected after its own complete answer');
+  const isRetryable = ['conflict', 'limit', 'unavailable'].includes(error.kind);
+  if (isRetryable && !fellBack) return one('released', 'rule 4: a retryable error of ours');
+  if (neverEnds) return several(['running', 'released', 'done'], 'rule 4: rejected, and nobody answers');
+  if (isOthers || fellBack) {
+    const status = statusOf(error);
+    if (error.kind === 'domain')
+      return several(['released', 'kept', 'done'], 'rule 4: a domain error nobody mapped');
+    // What an interceptor made of the failure may stand as the response: GAP, the design names no status below 400 here.
+    const fallen: readonly Fate[] = isOthers ? [] : ['kept', 'done'];
+    if (frees(status)) return several(['released', ...fallen], `rule 4 judges its error: ${status}`);
+    if (error.kind === 'status-object')
+      return several(['released', 'kept', 'done'], 'rule 4: no HttpException');
+    return several(['kept', 'done', 'held'], `rule 4 judges its error: ${status}`);
+  }
+  if (!twin)
+    return several(
+      frees(statusOf(error)) ? ['released', 'done', 'held'] : ['kept', 'done', 'held'],
+      'rule 4: nothing is on the wire, so its error is judged',
+    );
+  if (ending.do === 'respond-partly' || !twin.isComplete)
+    return several(['done', 'held', 'released'], `GAP: rejected after a part of its own ${twin.status}`);
+  if (frees(twin.status)) return one('released', `rule 4: ${twin.status} on the wire`);
+  if (twin.status >= 400)
+    return several(canBeKept(plan, story.last, twin), `rule 4: ${twin.status} on the wire`);
+  return several(['kept', 'done', 'held'], `GAP: rejected with ${twin.status} on the wire`);
+}
+
+function resolved({ plan, story, twin, isOthers, neverEnds }: Context): Ruled {
+  const { onResponse } = plan.route;
+  const { ending } = story.last;
+  const said: Fate[] = onResponse === 'default' ? [] : [BY_POLICY[onResponse]];
+  const meant = meantStatus(story.last);
+  // GAP: a framework may send nothing to a client that has left, so that the status is never seen.
+  const left: readonly Fate[] = plan.client.leaves === 'never' ? [] : ['done'];
+  if (isOthers) return several(['done', ...said], 'rule 5: resolved, somebody else answered');
+  if (story.afterwards !== 'nothing') {
+    const mayBeKept =
+      ending.do === 'respond' || ending.do === 'respond-partly' || (twin?.status ?? 500) < 500;
+    const mayBeFree = frees(meant ?? twin?.status ?? 500);
+    return several(
+      [
+        'done',
+        ...(mayBeKept ? (['kept'] as const) : []),
+        ...(mayBeFree ? (['released'] as const) : []),
+        ...said,
+      ],
+      'rule 5: resolved, an interceptor failed',
+    );
+  }
+  if (neverEnds) return several(['running', 'done', ...said], 'rule 5: resolved, and never answers');
+  if (meant !== undefined && twin && twin.status !== meant)
+    return several(['done', ...said], 'rule 5: resolved, the serializer or an operator failed');
+  const isBroken = !twin?.isComplete || fails(story.last);
+  if (isBroken && onResponse === 'default' && frees(twin?.status ?? 0))
+    return several(['released', ...left], `rule 4: sent ${twin?.status} by itself`);
+  // Fastify does not touch a source whose status has no body.
+  const isBodiless = twin?.isComplete && [204, 304].includes(twin.status);
+  if (isBroken)
+    return several(
+      ['done', ...(isBodiless ? (['kept'] as const) : []), ...said],
+      'rule 5: resolved, the response failed',
+    );
+  const kept = canBeKept(plan, story.last, twin);
+  if (twin.status === 412) return several(['released', ...said], 'only 412 frees it');
+  // GAP: what was too large is not there for it to judge.
+  if (kept.includes('done') && (onResponse !== 'default' || !frees(twin.status)))
+    return several(
+      [...kept, ...said, ...(frees(twin.status) ? (['released'] as const) : [])],
+      'rule 5: resolved, and its response may not be kept',
+    );
+  if (onResponse === 'replay') return several(kept, 'rule 2: onResponse says replay');
+  if (onResponse !== 'default')
+    return several(kept.length > 1 ? ['done', ...said] : said, `rule 2: onResponse says ${onResponse}`);
+  if (frees(twin.status)) return several(['released', ...left], `rule 4: sent ${twin.status} by itself`);
+  return several(kept, `rule 5: resolved with ${twin.status}`);
+}
+
+/** `kept` where the response can be; `done` where not; both where the client's leaving may have broken it. */
+function canBeKept(plan: Case, { ending }: Attempt, twin: WireAnswer | undefined): readonly Fate[] {
+  if (!twin?.isComplete || twin.body.length > MAX_RESULT_BYTES || isPartial(twin.status)) return ['done'];
+  const isLarge = ending.do === 'respond' && ending.size > MAX_RESULT_BYTES;
+  const isBodiless = [204, 304].includes(twin.status);
+  if (isBodiless && (isLarge || ending.do === 'stream' || ending.do === 'return')) return ['kept', 'done'];
+  if (plan.client.leaves === 'never') return ['kept'];
+  const isStreamed =
+    ending.do === 'stream' ||
+    (ending.do === 'return' && ['web-response', 'generator', 'streamable-bytes'].includes(ending.value)) ||
+    (ending.do === 'respond' && ['pipe', 'pipeline', 'sendFile'].includes(ending.style));
+  return plan.route.stream || isStreamed ? ['kept', 'done'] : ['kept'];
+}
+
+type Settlement =
+  { readonly kind: 'resolves' | 'never' } | { readonly kind: 'rejects'; readonly error: ErrorKind };
+
+const RESOLVES: Settlement = { kind: 'resolves' };
+const rejects = (error: ErrorKind): Settlement => ({ kind: 'rejects', error });
+
+function settlementOf({ ending }: Attempt): Settlement {
+  if (ending.do === 'hang') return { kind: 'never' };
+  if (ending.do === 'throw') return rejects(ending.error);
+  if (ending.do === 'return' && ending.value === 'observable-fails')
+    return rejects({ kind: 'http', status: 409 });
+  if (ending.do === 'respond-partly' && ending.next === 'throw') return rejects({ kind: 'plain' });
+  if (ending.do !== 'respond' || ending.late) return RESOLVES;
+  if (ending.style === 'pipeline' && ending.source !== 'ends') return rejects({ kind: 'plain' });
+  return ending.thenThrows ? rejects(ending.thenThrows) : RESOLVES;
+}
+
+/** Whether the source of the answer fails, or the handler breaks it off. */
+function fails({ ending }: Attempt): boolean {
+  if (ending.do === 'stream') return ending.source !== 'ends';
+  if (ending.do === 'respond') return ['pipe', 'pipeline'].includes(ending.style) && ending.source !== 'ends';
+  return ending.do === 'respond-partly' && ending.next === 'destroy';
+}
+
+/** The status that the handler chose, where it did. */
+function meantStatus({ ending, status }: Attempt): number | undefined {
+  if (ending.do === 'return') return ending.value === 'web-response' ? 202 : (status ?? 201);
+  if (ending.do === 'stream') return status ?? 201;
+  return undefined;
+}
+
+/** The status that an error has by itself. */
+function statusOf(error: ErrorKind): number {
+  if (error.kind === 'http') return error.status;
+  return error.kind === 'status-object' ? 418 : 500;
+}
+
+const reachedPoint = ({ attempts }: Case, calls: number): boolean =>
+  Array.from({ length: calls }, (_, index) => attempts[Math.min(index, attempts.length - 1)]!).some(
+    ({ reachesPoint }) => reachesPoint,
+  );
+
+/** Follows the first request through the interceptors. */
+function tell(plan: Case, brokenCalls: ReadonlySet<number>): Story {
+  const { interceptors } = plan.around;
+  const story: Story = {
+    last: plan.attempts[0]!,
+    settled: RESOLVES,
+    calls: 0,
+    askedAgain: 'never',
+    timedOut: false,
+    afterwards: 'nothing',
+    unknowns: 0,
+    hasForgotten: false,
+  };
+  let hasResolved = false;
+  let isRunning = false;
+  /** How many time-outs are armed around the call. */
+  let armed = 0;
+
+  const hasOthersAnswer = () =>
+    story.timedOut ||
+    plan.around.before !== 'nothing' ||
+    (plan.around.answersAtPoint && reachedPoint(plan, story.calls));
+
+  type Result = 'value' | 'error' | 'timed out' | 'never';
+  const call = (): Result => {
+    if (story.calls > 0 && (hasOthersAnswer() || fails(story.last))) {
+      // A run whose response is over ends with its handler: there is nothing left that another call could say.
+      story.askedAgain = 'beside';
+      return story.settled.kind === 'rejects' ? 'error' : 'value';
+    }
+    if (isRunning) {
+      story.askedAgain = 'beside';
+      return 'never';
+    }
+    if (hasResolved) {
+      if (story.askedAgain === 'never') story.askedAgain = 'after';
+      return story.settled.kind === 'rejects' ? 'error' : 'value';
+    }
+    if (story.unknowns > 0) story.hasForgotten = true;
+    story.last = plan.attempts[Math.min(story.calls, plan.attempts.length - 1)]!;
+    story.calls++;
+    story.afterwards = 'nothing';
+    const settled = brokenCalls.has(story.calls - 1) ? rejects({ kind: 'plain' }) : settlementOf(story.last);
+    story.settled = settled;
+    const { kind } = settled;
+    if (kind === 'resolves') hasResolved = true;
+    // Rule 3 ends the run as well; so may whatever leaves nothing more to say on the wire.
+    if (story.last.ending.do === 'respond' && plan.route.onError !== 'release') hasResolved = true;
+    if (kind === 'rejects' && isUnknown(settled.error)) story.unknowns++;
+    if (armed > 0 && story.last.reachesPoint) {
+      story.timedOut = true;
+      isRunning = true;
+      return 'timed out';
+    }
+    if (kind === 'never') isRunning = true;
+    return kind === 'resolves' ? 'value' : kind === 'rejects' ? 'error' : 'never';
+  };
+
+  const around: Partial<Record<InterceptorKind, (inner: () => Result) => Result>> = {
+    'map-throws-500': failing,
+    'map-throws-409': failing,
+    'timeout-408': timing,
+    'timeout-504': timing,
+    retry: (inner) => {
+      const result = inner();
+      return result === 'error' ? inner() : result;
+    },
+    catch: (inner) => {
+      const result = inner();
+      if (result !== 'error') return result;
+      // What a route sends that has the response, Nest does not.
+      if (plan.route.takes === 'response') story.timedOut = false;
+      else if (!story.timedOut) story.afterwards = 'fell back';
+      return 'value';
+    },
+    twice: (inner) => {
+      const result = inner();
+      return result === 'value' ? inner() : result;
+    },
+    together: (inner) => {
+      const result = inner();
+      story.askedAgain = 'beside';
+      return result;
+    },
+  };
+  function failing(inner: () => Result): Result {
+    const result = inner();
+    if (result !== 'value') return result;
+    story.afterwards = 'failed';
+    return 'error';
+  }
+  function timing(inner: () => Result): Result {
+    armed++;
+    const result = inner();
+    armed--;
+    return result === 'timed out' ? 'error' : result;
+  }
+  interceptors.reduceRight<() => Result>((inner, kind) => {
+    const act = around[kind];
+    return act ? () => act(inner) : inner;
+  }, call)();
+  return story;
+}

@@ -1,0 +1,36 @@
+// What the specs use of middleware that brings no types of its own.
+
+declare module 'express-session' {
+  export default function session(options: object): (...args: unknown[]) => void;
+}
+
+declare module 'cookie-session' {
+  export default function session(options: object): (...args: unknown[]) => void;
+}
+
+declare module 'passport' {
+  const passport: {
+    use(strategy: object): void;
+    authenticate(
+      strategy: string,
+      options: object,
+      done: (error: unknown, user: unknown) => void,
+    ): (request: object, response: object, next: (error: unknown) => void) => void;
+  };
+  export default passport;
+}
+
+type Done = (error: unknown, user: object) => void;
+
+declare module 'passport-jwt' {
+  export const ExtractJwt: { fromAuthHeaderAsBearerToken(): unknown };
+  export class Strategy {
+    constructor(options: object, verify: (claims: object, done: Done) => void);
+  }
+}
+
+declare module 'passport-local' {
+  export class Strategy {
+    constructor(verify: (username: string, password: string, done: Done) => void);
+  }
+}

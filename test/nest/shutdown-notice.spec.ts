@@ -1,0 +1,36 @@
+import { useRedis } from '../support/redis.js';
+import { startWorker } from '../support/workers.js';
+import type { NoticeJob } from './shutdown-notice.worker.js';
+
+describe('an application that nothing tells of SIGTERM', () => {
+  const redis = useRedis();
+
+  const warningsOf = async (job: Omit<NoticeJob, 'url'>): Promise<string[]> =>
+    await startWorker<string[]>({
+      script: require.resolve('./shutdown-notice.worker.ts'),
+      data: { url: redis.server.url, ...job },
+    }).result;
+
+  it.each(['HTTP', 'messages', 'jobs'] as const)(
+    '[NEST-6] says once at boot what it should write: %s',
+    async (kind) => {
+      const warnings = await warningsOf({ kind, hooks: 'none' });
+      expect(warnings).toEqual([
+        expect.stringContaining('write app.enableShutdownHooks() before app.listen()') as string,
+      ]);
+      expect(warnings[0]).not.toContain('\n');
+    },
+  );
+
+  it.each<Omit<NoticeJob, 'url'>>([
+    { kind: 'HTTP', hooks: 'before listen' },
+    { kind: 'HTTP', hooks: 'after listen' },
+    { kind: 'HTTP', hooks: 'own' },
+    { kind: 'script', hooks: 'none' },
+    { kind: 'initialised only', hooks: 'none' },
+    { kind: 'HTTP', hooks: 'none', env: { NODE_ENV: 'test' } },
+    { kind: 'HTTP', hooks: 'none', env: { AWS_LAMBDA_FUNCTION_NAME: 'orders' } },
+  ])('[NEST-6] says nothing where there is nothing to write: %j', async (job) => {
+    expect(await warningsOf(job)).toEqual([]);
+  });
+});
