@@ -1,4 +1,4 @@
-import { onAbort } from '../redis/abort-listeners.js';
+import { whenAborted } from '../redis/abort-listeners.js';
 import { callOff, setAlarm, type Alarm } from '../redis/alarms.js';
 import { Bag, type BagMember } from '../redis/bag.js';
 import { Deadline } from '../redis/deadline.js';
@@ -161,7 +161,7 @@ export class Hands {
         if (is()) settle(() => resolve(true));
       };
       const stopListening = signal
-        ? onAbort(signal, () => settle(() => reject(signal.reason as Error)))
+        ? whenAborted(signal, () => settle(() => reject(signal.reason as Error)))
         : () => undefined;
       const alarm = setAlarm(deadline.at, () => settle(() => resolve(is())));
       this.changed.add(look);

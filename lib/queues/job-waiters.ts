@@ -1,4 +1,4 @@
-import { onAbort } from '../redis/abort-listeners.js';
+import { whenAborted } from '../redis/abort-listeners.js';
 import { callOff, setAlarm, type Alarm } from '../redis/alarms.js';
 import { Deadline } from '../redis/deadline.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
@@ -57,7 +57,7 @@ export class JobWaiters implements WatchedQueue {
         },
       };
       const stopListening = signal
-        ? onAbort(signal, () => waiter.fail(signal.reason as Error))
+        ? whenAborted(signal, () => waiter.fail(signal.reason as Error))
         : () => undefined;
       const deadline = setAlarm(until.at, () => {
         leave();

@@ -1,7 +1,7 @@
 import { setMaxListeners } from 'node:events';
 import * as check from '../atomic-redis.validation.js';
 import type { Operation } from '../observability/observer.js';
-import { onAbort } from '../redis/abort-listeners.js';
+import { whenAborted } from '../redis/abort-listeners.js';
 import { Deadline, fullJitter, sleep } from '../redis/deadline.js';
 import { TakeMode, Verdict } from './advance.script.js';
 import { ConsumerReport, reasonOf } from './consumer-report.js';
@@ -135,7 +135,7 @@ export class RunningConsumer<T = unknown> {
     let stopListening = (): void => undefined;
     await new Promise<void>((resolve) => {
       this.slotFreed = resolve;
-      stopListening = onAbort(signal, resolve);
+      stopListening = whenAborted(signal, resolve);
     });
     stopListening();
   }

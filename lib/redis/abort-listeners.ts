@@ -1,34 +1,35 @@
-interface Listeners {
-  readonly callbacks: Set<() => void>;
-  readonly listen: () => void;
+/** The callbacks that wait for a signal. They share one listener: Node.js warns of a leak where a signal has more than ten. */
+class AbortListeners {
+  private readonly callbacks = new Set<() => void>();
+
+  constructor(private readonly signal: AbortSignal) {}
+
+  add(callback: () => void): void {
+    if (this.callbacks.size === 0) this.signal.addEventListener('abort', this.onAbort, { once: true });
+    this.callbacks.add(callback);
+  }
+
+  delete(callback: () => void): void {
+    if (this.callbacks.delete(callback) && this.callbacks.size === 0)
+      this.signal.removeEventListener('abort', this.onAbort);
+  }
+
+  private readonly onAbort = (): void => {
+    const callbacks = [...this.callbacks];
+    this.callbacks.clear();
+    for (const callback of callbacks) callback();
+  };
 }
 
-const listening = new WeakMap<AbortSignal, Listeners>();
+const bySignal = new WeakMap<AbortSignal, AbortListeners>();
 
 /**
- * Calls `callback` when the signal aborts, until the returned function is called. Any number of calls share one listener: Node.js warns of a leak when a signal
- * has more than ten. The signal must not have aborted yet.
+ * Calls `callback`, which must not throw, once the signal aborts, unless the function that is returned is called before. For a signal that has aborted it
+ * is never called.
  */
-export function onAbort(signal: AbortSignal, callback: () => void): () => void {
-  let listeners = listening.get(signal);
-  if (!listeners) {
-    const callbacks = new Set<() => void>();
-    const listen = (): void => {
-      listening.delete(signal);
-      for (const one of callbacks) one();
-    };
-    listeners = { callbacks, listen };
-    listening.set(signal, listeners);
-    signal.addEventListener('abort', listen, { once: true });
-  }
-  const { callbacks, listen } = listeners;
-  // One callback may wait twice.
-  const own = (): void => callback();
-  callbacks.add(own);
-  return () => {
-    if (!callbacks.delete(own) || callbacks.size > 0 || listening.get(signal)?.callbacks !== callbacks)
-      return;
-    listening.delete(signal);
-    signal.removeEventListener('abort', listen);
-  };
+export function whenAborted(signal: AbortSignal, callback: () => void): () => void {
+  let listeners = bySignal.get(signal);
+  if (!listeners) bySignal.set(signal, (listeners = new AbortListeners(signal)));
+  listeners.add(callback);
+  return () => listeners.delete(callback);
 }

@@ -5,7 +5,7 @@ import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import { Observed } from '../observability/observed.decorator.js';
 import { Observer } from '../observability/observer.js';
-import { onAbort } from '../redis/abort-listeners.js';
+import { whenAborted } from '../redis/abort-listeners.js';
 import { untilAborted } from '../redis/deadline.js';
 import { OperationRunner, type OperationOptions } from '../redis/operation-runner.js';
 import { randomId } from '../redis/random-id.js';
@@ -184,7 +184,7 @@ export class ShadowKeyService {
           told.catch((error: unknown) => this.logger.error('onProgress rejected', error));
       },
     });
-    const stopListening = signal && onAbort(signal, () => build.fail(signal.reason));
+    const stopListening = signal && whenAborted(signal, () => build.fail(signal.reason));
     const running = this.inFlight.track(() => this.buildAndSwap(build, slot, sources, options));
     this.builds.set(build, running);
     try {
