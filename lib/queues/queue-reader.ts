@@ -151,7 +151,9 @@ export class QueueReader<T> {
       if (taken.jobs.length > 0 || until.passed) return taken.jobs;
       if (taken.left || (share.suspects && !isFree)) continue;
       const thirdMs = Math.min(LOOK_MS.max, Math.max(LOOK_MS.min, terms.leaseMs / 3));
-      const lookMs = Math.max(MIN_LOOK_MS, Math.min(thirdMs, taken.nextMs ?? Infinity));
+      // A suspect's lease has ended already; this take may not have it.
+      const nextMs = taken.suspects ? undefined : taken.nextMs;
+      const lookMs = Math.max(MIN_LOOK_MS, Math.min(thirdMs, nextMs ?? Infinity));
       if (!(await share.waiters.turn(until, lookMs, signal))) return [];
     }
   }
