@@ -58,8 +58,9 @@ export class InvalidArgumentError extends AtomicRedisError {
     readonly expected: string,
     /** The value received. */
     readonly received: unknown,
+    options?: ErrorOptions,
   ) {
-    super(`${argument} must be ${expected}, received ${describe(received)}`);
+    super(`${argument} must be ${expected}, received ${describe(received)}`, options);
   }
 }
 

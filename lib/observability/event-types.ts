@@ -81,11 +81,12 @@ export interface QueueProcessEvent extends OperationEvent<'queues.process'> {
    * - `acknowledged`: the job is done
    * - `retried`: it goes to the end of the queue
    * - `dead`: it goes to the dead letters
+   * - `deferred`: it was refused for a time, and is delivered again after that
    * - `released`: the consumer was stopped, and the job goes back to the head of the queue
    * - `lost`: its lease was lost
    * - `unrecorded`: Redis could not be told; the job comes back when its lease ends, unless it was told after all
    */
-  readonly ended: 'acknowledged' | 'retried' | 'dead' | 'released' | 'lost' | 'unrecorded';
+  readonly ended: 'acknowledged' | 'retried' | 'deferred' | 'dead' | 'released' | 'lost' | 'unrecorded';
   /** Which delivery of the job it was, from 1. */
   readonly deliveries: number;
 }

@@ -3,7 +3,7 @@ import { OPTIONS, REGISTRATION_NAME } from '../atomic-redis.constants.js';
 import { AtomicRedisError, type Outcome } from '../atomic-redis.errors.js';
 import { AtomicRedisEvents } from './events.js';
 import type { OccurrenceEvent, OperationType, TerminalEvent } from './event-types.js';
-import type { FollowedOperation, Follower, Telemetry } from './telemetry.js';
+import type { FollowedJob, FollowedOperation, Follower, Telemetry } from './telemetry.js';
 
 type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
 
@@ -27,6 +27,12 @@ export interface OperationReport<T> {
   readonly details?: () => object;
 }
 
+interface ObserverOptions {
+  readonly telemetry?: Telemetry | undefined;
+  readonly namespace: string;
+  readonly queues?: { readonly names: readonly string[] };
+}
+
 /** A transaction that waits longer for a connection is told of by an event, in milliseconds. */
 const LONG_POOL_WAIT_MS = 100;
 
@@ -40,18 +46,34 @@ const UNOBSERVED: Operation = { within: (body) => body(), end: () => undefined }
 export class Observer {
   private readonly logger = new Logger('AtomicRedisTelemetry');
   private readonly follower: Follower | undefined;
+  private readonly declaredQueues: Set<string>;
 
   constructor(
     private readonly events: AtomicRedisEvents,
     @Inject(REGISTRATION_NAME) private readonly registration: string,
     @Inject(OPTIONS)
-    { telemetry, namespace }: { readonly telemetry?: Telemetry | undefined; readonly namespace: string },
+    { telemetry, namespace, queues }: ObserverOptions,
   ) {
-    this.follower = this.quietly(() => telemetry?.follow({ registration, namespace }));
+    this.declaredQueues = new Set(queues?.names);
+    const isDeclaredQueue = (name: string): boolean => this.declaredQueues.has(name);
+    this.follower = this.quietly(() => telemetry?.follow({ registration, namespace, isDeclaredQueue }));
+  }
+
+  /** Lets metrics tell the queue apart from others. */
+  declareQueue(name: string): void {
+    this.declaredQueues.add(name);
   }
 
   get isWatching(): boolean {
     return this.follower !== undefined || this.events.hasListeners;
+  }
+
+  /** The trace context of the operation that the calling code is part of, as text that can go with a job. */
+  get trace(): string | undefined {
+    const { follower } = this;
+    const text = follower && this.quietly(() => follower.trace?.());
+    // It goes among text that is told apart by other characters.
+    return text !== undefined && /^[\w.!~*'()%-]{1,4096}$/.test(text) ? text : undefined;
   }
 
   /** Runs `work` and tells of its end, by one event. */
@@ -60,9 +82,9 @@ export class Observer {
   }
 
   /** For an operation whose end is elsewhere. */
-  begin(type: OperationType | 'idempotency.run', name?: string): Operation {
+  begin(type: OperationType | 'idempotency.run', name?: string, job?: FollowedJob): Operation {
     if (!this.isWatching) return UNOBSERVED;
-    const followed = this.quietly(() => this.follower?.begin(type, name));
+    const followed = this.quietly(() => this.follower?.begin(type, name, job));
     const startedAt = performance.now();
     let hasEnded = false;
     return {

@@ -10,12 +10,27 @@ export interface Telemetry {
 export interface TelemetrySource {
   readonly registration: string;
   readonly namespace: string;
+  /**
+   * Whether a queue is one of the application's declared ones: of `@QueueConsumer`, or of the module's `queues.names`. Others may be named at run time, and would make a
+   * series of metrics each.
+   */
+  readonly isDeclaredQueue: (name: string) => boolean;
 }
 
 /** What follows the operations of one registration. What it throws is logged and changes nothing. */
 export interface Follower {
-  /** An operation begins. @param name of the idempotent operation, the script or the queue */
-  begin(type: OperationType | 'idempotency.run', name: string | undefined): FollowedOperation;
+  /**
+   * An operation begins.
+   * @param name of the idempotent operation, the script or the queue
+   * @param job that is processed
+   */
+  begin(
+    type: OperationType | 'idempotency.run',
+    name: string | undefined,
+    job?: FollowedJob,
+  ): FollowedOperation;
+  /** Returns the trace context of the calling code, which goes with the jobs that it pushes: text of letters, digits and `-_.!~*'()%`. */
+  trace?(): string | undefined;
   /** Called as part of the operation that it happens in. */
   occurred(event: OccurrenceEvent): void;
   /** One command or script was answered, or failed with the error of that name. */
@@ -24,6 +39,13 @@ export interface Follower {
   poolWait(durationMs: number): void;
   /** Operations on counters travel together. */
   batch(size: number): void;
+}
+
+/** A job that is processed. */
+export interface FollowedJob {
+  readonly id: string;
+  /** What {@link Follower.trace} returned when it was pushed, or ''. */
+  readonly trace: string;
 }
 
 /** An operation under way, as its follower sees it. */

@@ -30,13 +30,37 @@ export function operationOf(type: string, name: string | undefined): Attributes 
   };
 }
 
+/** The kinds of operation that the conventions for messaging know. */
+const MESSAGING: Readonly<Record<string, string>> = {
+  'queues.push': 'send',
+  'queues.pushMany': 'send',
+  'queues.take': 'receive',
+  'queues.process': 'process',
+  'queues.ack': 'settle',
+  'queues.ackAndTakeNext': 'settle',
+  'queues.retry': 'settle',
+};
+
+/** What the conventions for messaging ask of an operation on a queue. Its span is called by its name and the queue. */
+export function messagingOf(type: string, name: string | undefined): Attributes | undefined {
+  const kind = MESSAGING[type];
+  return kind === undefined
+    ? undefined
+    : {
+        'messaging.system': 'redis',
+        'messaging.operation.name': type,
+        'messaging.operation.type': kind,
+        ...(name ? { 'messaging.destination.name': name } : {}),
+      };
+}
+
 /** What the idempotent operation, the script or the queue is called. */
 export const nameOf = (event: TerminalEvent): string | undefined =>
   'operation' in event ? event.operation : 'name' in event ? event.name : undefined;
 
-/** Of few values each, so fit for metrics. */
-export function endOf(event: TerminalEvent): Attributes {
-  const attributes = operationOf(event.type, nameOf(event));
+/** Of few values each, so fit for metrics where the name is. */
+export function endOf(event: TerminalEvent, name: string | undefined): Attributes {
+  const attributes = operationOf(event.type, name);
   if ('outcome' in event) attributes['atomic_redis.outcome'] = event.outcome;
   if ('ended' in event) attributes['atomic_redis.ended'] = event.ended;
   if (event.error !== undefined) attributes['error.type'] = event.error;
@@ -52,14 +76,15 @@ export function detailsOf(event: TerminalEvent): Attributes | undefined {
   return undefined;
 }
 
-export function occurrenceOf(event: OccurrenceEvent): Attributes {
+/** @param isNamed whether it may have a name */
+export function occurrenceOf(event: OccurrenceEvent, isNamed: boolean): Attributes {
   if (event.type === 'pool.wait') return {};
   if (event.type === 'outcome.resolved')
     return { 'db.operation.name': event.command, 'atomic_redis.outcome': event.outcome };
   const { pattern, name, error } = event;
   return {
     'atomic_redis.pattern': pattern,
-    ...(name && { 'atomic_redis.name': name }),
+    ...(name && isNamed && { 'atomic_redis.name': name }),
     'error.type': error,
   };
 }

@@ -1,9 +1,24 @@
 import { context, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api';
-import type { Attributes, Meter, Span, Tracer } from '@opentelemetry/api';
+import type { Attributes, Link, Meter, Span, Tracer } from '@opentelemetry/api';
 import type { OccurrenceEvent, TerminalEvent } from '../observability/event-types.js';
-import type { FollowedOperation, Follower, TelemetrySource } from '../observability/telemetry.js';
-import { detailsOf, endOf, KeptAttributes, nameOf, occurrenceOf, operationOf, SYSTEM } from './attributes.js';
+import type {
+  FollowedJob,
+  FollowedOperation,
+  Follower,
+  TelemetrySource,
+} from '../observability/telemetry.js';
+import {
+  detailsOf,
+  endOf,
+  KeptAttributes,
+  messagingOf,
+  nameOf,
+  occurrenceOf,
+  operationOf,
+  SYSTEM,
+} from './attributes.js';
 import { Instruments } from './instruments.js';
+import { linkOf, traceTextOf } from './trace-text.js';
 
 /** Operations that run code of the application's own. Whatever else there is, is a client's call. */
 const RUNS_WORK: ReadonlySet<string> = new Set([
@@ -13,6 +28,9 @@ const RUNS_WORK: ReadonlySet<string> = new Set([
   'shadowKeys.replaceAll',
 ]);
 
+/** What hands work on: the span that the work is linked to. */
+const PRODUCES: ReadonlySet<string> = new Set(['queues.push', 'queues.pushMany']);
+
 /** A span for each operation, active while it runs, and metrics. */
 export class OpenTelemetryFollower implements Follower {
   private readonly instruments: Instruments;
@@ -20,30 +38,36 @@ export class OpenTelemetryFollower implements Follower {
   private readonly namespace: Attributes;
   private readonly begun = new KeptAttributes();
   private readonly ended = new KeptAttributes();
+  private readonly measured = new KeptAttributes();
   private readonly sent = new KeptAttributes();
+  private readonly isDeclaredQueue: (name: string) => boolean;
 
   constructor(
     private readonly tracer: Tracer,
     meter: Meter,
-    { registration, namespace }: TelemetrySource,
+    { registration, namespace, isDeclaredQueue }: TelemetrySource,
   ) {
+    this.isDeclaredQueue = isDeclaredQueue;
     this.instruments = new Instruments(meter);
     this.registration = { 'atomic_redis.registration': registration };
     this.namespace = { 'atomic_redis.namespace': namespace };
   }
 
-  begin(type: string, name: string | undefined): FollowedOperation {
+  begin(type: string, name: string | undefined, job?: FollowedJob): FollowedOperation {
     // Of a job: it belongs to no request of this process, whoever started the consumer.
     const root = type === 'queues.process';
     const spanName = name ? `${type} ${name}` : type;
-    const attributes = this.begun.of(spanName, () => ({
+    const kept = this.begun.of(spanName, () => ({
       ...SYSTEM,
       ...this.registration,
       ...this.namespace,
       ...operationOf(type, name),
+      ...messagingOf(type, name),
     }));
-    const kind = root ? SpanKind.CONSUMER : RUNS_WORK.has(type) ? SpanKind.INTERNAL : SpanKind.CLIENT;
-    const span = this.tracer.startSpan(spanName, { root, kind, attributes });
+    const attributes = job ? { ...kept, 'messaging.message.id': job.id } : kept;
+    const link = job && linkOf(job.trace);
+    const links: Link[] = link ? [link] : [];
+    const span = this.tracer.startSpan(spanName, { root, kind: kindOf(type), attributes, links });
     const within = trace.setSpan(context.active(), span);
     return {
       within: (body) => context.with(within, body),
@@ -51,15 +75,20 @@ export class OpenTelemetryFollower implements Follower {
     };
   }
 
+  trace(): string | undefined {
+    return traceTextOf(trace.getSpanContext(context.active()));
+  }
+
   occurred(event: OccurrenceEvent): void {
     const { instruments, registration } = this;
-    const attributes = occurrenceOf(event);
     // That of the operation; in the background there is none, or one that has ended.
     const span = trace.getActiveSpan();
-    if (span?.isRecording()) span.addEvent(event.type, attributes);
-    if (event.type === 'lease.lost') instruments.leaseLosses.add(1, { ...registration, ...attributes });
-    else if (event.type === 'outcome.resolved')
-      instruments.outcomesResolved.add(1, { ...registration, ...attributes });
+    if (span?.isRecording()) span.addEvent(event.type, occurrenceOf(event, true));
+    if (event.type === 'lease.lost') {
+      const isNamed = event.pattern !== 'queues' || this.isDeclaredQueue(event.name);
+      instruments.leaseLosses.add(1, { ...registration, ...occurrenceOf(event, isNamed) });
+    } else if (event.type === 'outcome.resolved')
+      instruments.outcomesResolved.add(1, { ...registration, ...occurrenceOf(event, true) });
   }
 
   roundTrip(command: string, durationMs: number, error: string | undefined): void {
@@ -86,11 +115,13 @@ export class OpenTelemetryFollower implements Follower {
   private end(span: Span, event: TerminalEvent): void {
     const { instruments } = this;
     const { type, error } = event;
-    const how = [type, nameOf(event), 'outcome' in event && event.outcome, 'ended' in event && event.ended];
-    const attributes = this.ended.of([...how, error].join('\0'), () => ({
+    const name = nameOf(event);
+    const how = ['outcome' in event && event.outcome, 'ended' in event && event.ended, error].join('\0');
+    const make = (named: string | undefined) => (): Attributes => ({
       ...this.registration,
-      ...endOf(event),
-    }));
+      ...endOf(event, named),
+    });
+    const attributes = this.ended.of(`${type}\0${name}\0${how}`, make(name));
     if (span.isRecording()) {
       if (error !== undefined) span.setStatus({ code: SpanStatusCode.ERROR });
       span.setAttributes(attributes);
@@ -99,7 +130,10 @@ export class OpenTelemetryFollower implements Follower {
     }
     span.end();
 
-    instruments.operationDuration.record(event.durationMs / 1_000, attributes);
+    // Names of queues may be made at run time: each would be a series of its own.
+    const isNamed = name === undefined || !type.startsWith('queues.') || this.isDeclaredQueue(name);
+    const measured = isNamed ? attributes : this.measured.of(`${type}\0${how}`, make(undefined));
+    instruments.operationDuration.record(event.durationMs / 1_000, measured);
     if (type === 'transactions.run') {
       instruments.attempts.record(event.attempts, attributes);
       if (event.conflicts > 0) instruments.conflicts.add(event.conflicts, attributes);
@@ -108,4 +142,10 @@ export class OpenTelemetryFollower implements Follower {
       counter.add(1, attributes);
     }
   }
+}
+
+function kindOf(type: string): SpanKind {
+  if (type === 'queues.process') return SpanKind.CONSUMER;
+  if (PRODUCES.has(type)) return SpanKind.PRODUCER;
+  return RUNS_WORK.has(type) ? SpanKind.INTERNAL : SpanKind.CLIENT;
 }

@@ -1,6 +1,6 @@
 import { luaOperation } from '../redis/lua-operation.js';
 import { defineScript } from '../redis/script.js';
-import { luaHistoryKept } from './lua-queue.js';
+import { luaHistoryKept, luaWake } from './lua-queue.js';
 
 /** How a delivery ends. */
 export const Verdict = {
@@ -8,8 +8,10 @@ export const Verdict = {
   Ack: 'ack',
   /** The delivery failed: to the end of the queue, or to the dead letters when it was the last one. */
   Retry: 'retry',
-  /** To the head of the queue, whatever number of deliveries it has had: its process ends, which is no fault of the job. */
+  /** To the head of the queue. It counts as no delivery: its process ends, which is no fault of the job. */
   Release: 'release',
+  /** To the head of the queue after a time. It counts as no delivery: it was refused for that long. */
+  Defer: 'defer',
   /** To the dead letters at once. */
   Bury: 'bury',
 } as const;
@@ -27,21 +29,41 @@ export const Settled = {
 
 export type Settled = (typeof Settled)[keyof typeof Settled];
 
+/** Which jobs a take is given. A job whose lease has ended is a suspect: it may have killed its process. */
+export const TakeMode = {
+  /** Suspects first, then others. */
+  Any: 'any',
+  /** Others only; the answer tells whether there are suspects. */
+  Fresh: 'fresh',
+  /** One suspect only: its process holds nothing else. */
+  Alone: 'alone',
+} as const;
+
+export type TakeMode = (typeof TakeMode)[keyof typeof TakeMode];
+
 /** A job that was taken, and its delivery. */
 export interface Delivery {
   readonly id: string;
   /** How many deliveries of the job had ended before. It only grows, so that with the job's id it names this one. */
   readonly fence: string;
-  /** How often it was delivered, this time included; those that a requeue has forgiven count no longer. */
+  /** How often it was delivered, this time included; deliveries that were given back or that a requeue has forgiven do not count. */
   readonly deliveries: number;
-  readonly payload: Buffer;
+  /** Of the payload, in bytes. */
+  readonly size: number;
+  /** Absent when it is too large to travel with others. */
+  readonly payload: Buffer | undefined;
+  /** The trace context of the push, or ''. */
+  readonly trace: string;
 }
 
-/** Ended leases that one call looks at. */
-const MAX_ENDED_LEASES = 100;
+/** Ended leases, and jobs that have waited long enough, that one call looks at. */
+const MAX_LOOKED_AT = 100;
 
 /** Ids without a job, left by an eviction, that one call drops. */
 const MAX_STRAY_IDS = 1_000;
+
+/** Payloads that one answer brings, in bytes; a larger one does not travel with it. It so holds up no other call for long. */
+export const MAX_REPLY_BYTES = 256 * 1_024;
 
 /** Why a job is in the dead letters that never failed by itself. */
 const LEASE_ENDED = 'its lease ended before it was acknowledged';
@@ -49,39 +71,54 @@ const LEASE_ENDED = 'its lease ended before it was acknowledged';
 /**
  * Ends deliveries, takes jobs, or both in one step. To take is to lease: the job, its lease and its delivery count change together.
  *
- * Taken is what BLMOVE has put into the caller's own processing list, known to the caller or not; else a job whose lease has ended; else the head
- * of the queue. Recovery so needs nobody else, and the work of a call is bounded.
+ * A lease that ended counts as a failed delivery, unless the process held other jobs beside it: one of these may have killed it. Such a job is excused
+ * that once. It is given out again to a process that holds nothing else, and then it counts.
  *
  * Its first write is one that frees memory wherever there is a job to end or to take, so that a queue can be emptied when memory is full; Redis lets a
- * script that has written go on. Where there is none, the first write needs memory, and it is refused without effect.
+ * script that has written go on.
  */
 export const advanceScript = defineScript({
   name: 'queues.advance',
-  keys: ['marker', 'processing', 'pending', 'jobs', 'history', 'leases', 'dead', 'consumers'],
-  args: ['notAfterMs', 'keepMarker', 'maxDeliveries', 'leaseMs', 'wanted', 'consumer', '...ends'],
+  keys: ['marker', 'pending', 'jobs', 'history', 'leases', 'dead', 'delayed', 'wake'],
+  args: [
+    'notAfterMs',
+    'keepMarker',
+    'maxDeliveries',
+    'leaseMs',
+    'wanted',
+    'mode',
+    'neighbours',
+    'woken',
+    '...ends',
+  ],
   binary: true,
   lua: `
 -- KEYS[1] marker      kept answer, by which a copy is known
--- KEYS[2] processing  list of the ids that BLMOVE gave the caller
--- KEYS[3] pending     list of the ids of jobs to be taken
--- KEYS[4] jobs        hash of job id to payload
--- KEYS[5] history     hash of job id to <deliveries that have ended>:<those that count no longer>:<why the last one failed>
--- KEYS[6] leases      sorted set of job id by the end of its lease, server time in ms
--- KEYS[7] dead        sorted set of job id by its death, server time in ms
--- KEYS[8] consumers   sorted set of consumer by when it last showed, server time in ms
+-- KEYS[2] pending     list of the ids of jobs to be taken
+-- KEYS[3] jobs        hash of job id to payload
+-- KEYS[4] history     hash of job id to what became of its deliveries
+-- KEYS[5] leases      sorted set of job id by the end of its lease, server time in ms, and .5 where it has neighbours
+-- KEYS[6] dead        sorted set of job id by its death, server time in ms
+-- KEYS[7] delayed     sorted set of job id by when it may be taken again, server time in ms
+-- KEYS[8] wake        sorted set that waiting processes block on
 -- ARGV[1] notAfterMs  server time in ms past which nothing is done
 -- ARGV[2] keepMarker  '1' or ''
 -- ARGV[3] maxDeliveries
 -- ARGV[4] leaseMs     lease of the jobs to take, in ms
 -- ARGV[5] wanted      how many jobs to take, if there are
--- ARGV[6] consumer    to be shown as alive, since it is about to wait by BLMOVE, or ''
--- ARGV[7…] ends       for each delivery to be ended: ack | retry | release | bury, the job's id, its fence, why it failed or ''
+-- ARGV[6] mode        any | fresh | alone, as TakeMode describes them
+-- ARGV[7] neighbours  '1' when the process may hold other jobs beside those taken, or ''
+-- ARGV[8] woken       '1' when the caller may have been woken by KEYS[8], which is then to be put back if jobs are left, or ''
+-- ARGV[9…] ends       for each delivery to be ended: ack | retry | release | defer | bury, the job's id, its fence, why it failed or '', and after how
+--                     many ms it may be taken again, or ''
 -- returns {answer, payload of the first job taken, …}, where answer is
---   <done | dead | lost>,…|<id>:<deliveries that have ended>:<those that count no longer>,…
---   with one for each delivery to be ended, then one for each job taken; or {TOO_LATE}
-${luaOperation}${luaHistoryKept}
-local PROCESSING, PENDING, JOBS, HISTORY, LEASES, DEAD, CONSUMERS = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
-local FIRST_END = 7
+--   <done | dead | lost>,…|<id>:<deliveries that have ended>:<those that count as none>:<bytes>:<trace>,…|<left>|<suspects>|<next>
+--   with one for each delivery to be ended; one for each job taken, its payload '' when it is large; left: 1 when there are more to take, else 0;
+--   suspects: 1 when there are jobs whose lease has ended, else 0; next: in how many ms the next lease ends or the next delayed job is due, or ''.
+--   Or {TOO_LATE}
+${luaOperation}${luaHistoryKept}${luaWake}
+local PENDING, JOBS, HISTORY, LEASES, DEAD, DELAYED, WAKE = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local FIRST_END = 9
 
 -- Nobody was given the job after this delivery, and it was not given back. That its time is over does not end it.
 local function is_held(id, fence, ended)
@@ -90,59 +127,66 @@ end
 
 local stored = recall()
 if stored then
-  local settled, taken = string.match(stored, '^(.*)|(.*)$')
+  local settled, taken, rest = string.match(stored, '^([^|]*)|([^|]*)(|.*)$')
   local kept, reply = {}, {''}
-  for delivery, id, fence in string.gmatch(taken, '(([^:,]+):(%d+):%d+)') do
+  for delivery, id, fence in string.gmatch(taken, '(([^:,]+):(%d+):[^,]*)') do
     -- A job that was lost again before this copy came is not given away a second time.
     local payload = is_held(id, fence, (history_of(HISTORY, id))) and redis.call('HGET', JOBS, id)
     if payload then
       kept[#kept + 1] = delivery
-      reply[#reply + 1] = payload
+      reply[#reply + 1] = #payload > ${MAX_REPLY_BYTES} and '' or payload
     end
   end
-  reply[1] = settled .. '|' .. table.concat(kept, ',')
+  reply[1] = settled .. '|' .. table.concat(kept, ',') .. rest
   return reply
 end
 
-local now, max, wanted = now_ms(), tonumber(ARGV[3]), tonumber(ARGV[5])
+local now, max, asked, mode = now_ms(), tonumber(ARGV[3]), tonumber(ARGV[5]), ARGV[6]
+local wanted = asked
 if now > tonumber(ARGV[1]) then return {'TOO_LATE'} end
 
 -- A key of another type fails ahead of the first write. What is acknowledged and what is taken from the queue is read before, or written first; where there is
 -- more to do, this is called before.
 local function check_types()
-  redis.call('LLEN', PROCESSING)
   redis.call('LLEN', PENDING)
   redis.call('HLEN', JOBS)
   redis.call('HLEN', HISTORY)
   redis.call('ZCARD', LEASES)
   redis.call('ZCARD', DEAD)
+  redis.call('ZCARD', DELAYED)
 end
-if ARGV[6] ~= '' then redis.call('ZCARD', CONSUMERS) end
 
 local settled, taken, reply = {}, {}, {''}
+local has_put_back = false
 
 if ARGV[FIRST_END] then
   local only_acks = wanted == 0
-  for i = FIRST_END, #ARGV, 4 do only_acks = only_acks and ARGV[i] == '${Verdict.Ack}' end
+  for i = FIRST_END, #ARGV, 5 do only_acks = only_acks and ARGV[i] == '${Verdict.Ack}' end
   if not only_acks then check_types() end
-  for i = FIRST_END, #ARGV, 4 do
-    local verdict, id, fence, failure = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
-    local ended, forgiven, failure_before = history_of(HISTORY, id)
+  for i = FIRST_END, #ARGV, 5 do
+    local verdict, id, fence, failure, delay = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
+    local ended, forgiven, excused, trace, failure_before = history_of(HISTORY, id)
     local became = '${Settled.Done}'
     if not is_held(id, fence, ended) then
       became = '${Settled.Lost}'
     elseif verdict == '${Verdict.Ack}' then
       redis.call('HDEL', JOBS, id)
       redis.call('ZREM', LEASES, id)
-      if ended > 0 then redis.call('HDEL', HISTORY, id) end
+      if ended > 0 or trace ~= '' then redis.call('HDEL', HISTORY, id) end
     else
       redis.call('ZREM', LEASES, id)
-      keep_history(HISTORY, id, ended + 1, forgiven, failure ~= '' and failure or failure_before)
-      if verdict == '${Verdict.Release}' then
-        redis.call('LPUSH', PENDING, id)
-      elseif verdict == '${Verdict.Bury}' or ended + 1 - forgiven >= max then
+      ended = ended + 1
+      if verdict == '${Verdict.Release}' or verdict == '${Verdict.Defer}' then forgiven = forgiven + 1 end
+      keep_history(HISTORY, id, ended, forgiven, excused, trace, failure ~= '' and failure or failure_before)
+      local is_last = verdict == '${Verdict.Retry}' and ended - forgiven - excused >= max
+      has_put_back = has_put_back or not is_last and verdict ~= '${Verdict.Bury}'
+      if is_last or verdict == '${Verdict.Bury}' then
         redis.call('ZADD', DEAD, digits(now), id)
         became = '${Settled.Dead}'
+      elseif delay ~= '' then
+        redis.call('ZADD', DELAYED, digits(now + tonumber(delay)), id)
+      elseif verdict == '${Verdict.Release}' then
+        redis.call('LPUSH', PENDING, id)
       else
         redis.call('RPUSH', PENDING, id)
       end
@@ -151,58 +195,124 @@ if ARGV[FIRST_END] then
   end
 end
 
+local left, suspects, next_ms = 0, 0, ''
 if wanted > 0 then
-  local moved, over = redis.call('LLEN', PROCESSING), redis.call('ZCOUNT', LEASES, '-inf', digits(now))
-  if moved > 0 or over > 0 then
+  left = redis.call('LLEN', PENDING)
+  local over = redis.call('ZCOUNT', LEASES, '-inf', digits(now))
+
+  -- To the head of the queue, where they were when they were refused.
+  local due = redis.call('ZRANGEBYSCORE', DELAYED, '-inf', digits(now), 'LIMIT', '0', '${MAX_LOOKED_AT}')
+  if #due > 0 then
     check_types()
-    -- To the head of the queue, from where it is taken at once.
+    has_put_back = true
+  end
+  for i = #due, 1, -1 do
+    redis.call('ZREM', DELAYED, due[i])
+    left = redis.call('LPUSH', PENDING, due[i])
+  end
+
+  if over > 0 and mode ~= '${TakeMode.Fresh}' then
+    check_types()
     local first = {}
-    for _ = 1, math.min(moved, wanted) do first[#first + 1] = redis.call('LPOP', PROCESSING) end
-    for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', digits(now), 'LIMIT', 0, ${MAX_ENDED_LEASES})) do
-      if #first == wanted then break end
+    local room = mode == '${TakeMode.Alone}' and 1 or wanted
+    local lapsed = redis.call('ZRANGEBYSCORE', LEASES, '-inf', digits(now), 'WITHSCORES', 'LIMIT', '0', '${MAX_LOOKED_AT}')
+    for i = 1, #lapsed, 2 do
+      if #first == room then break end
+      local id, score = lapsed[i], lapsed[i + 1]
       redis.call('ZREM', LEASES, id)
+      over = over - 1
       if redis.call('HEXISTS', JOBS, id) == 1 then
-        local ended, forgiven, failure = history_of(HISTORY, id)
-        if ended + 1 - forgiven < max then
-          keep_history(HISTORY, id, ended + 1, forgiven, failure)
+        local ended, forgiven, excused, trace, failure = history_of(HISTORY, id)
+        ended = ended + 1
+        if string.sub(score, -2) == '.5' then excused = excused + 1 end
+        if ended - forgiven - excused < max then
+          keep_history(HISTORY, id, ended, forgiven, excused, trace, failure)
           first[#first + 1] = id
         else
-          keep_history(HISTORY, id, ended + 1, forgiven, '${LEASE_ENDED}')
+          keep_history(HISTORY, id, ended, forgiven, excused, trace, '${LEASE_ENDED}')
           redis.call('ZADD', DEAD, digits(now), id)
         end
       end
     end
-    for i = #first, 1, -1 do redis.call('LPUSH', PENDING, first[i]) end
+    -- To the head of the queue, from where they are taken at once.
+    for i = #first, 1, -1 do left = redis.call('LPUSH', PENDING, first[i]) end
+    if mode == '${TakeMode.Alone}' then wanted = #first end
+  elseif mode == '${TakeMode.Alone}' then
+    wanted = 0
   end
+  if over > 0 then suspects = 1 end
 
-  local lease_end = digits(now + tonumber(ARGV[4]))
+  local lease_end = digits(now + tonumber(ARGV[4])) .. (ARGV[7] ~= '' and '.5' or '')
+  local bytes = 0
   for _ = 1, wanted + ${MAX_STRAY_IDS} do
-    local id = #taken < wanted and redis.call('LINDEX', PENDING, 0)
+    local id = #taken < wanted and bytes < ${MAX_REPLY_BYTES} and redis.call('LINDEX', PENDING, '0')
     if not id then break end
     local payload, history = redis.call('HGET', JOBS, id), redis.call('HGET', HISTORY, id)
     redis.call('LPOP', PENDING)
+    left = left - 1
     if payload then
       redis.call('ZADD', LEASES, lease_end, id)
-      taken[#taken + 1] = id .. ':' .. (history and string.match(history, '^%d+:%d+') or '0:0')
-      reply[#reply + 1] = payload
+      local counts, trace = '0:0', ''
+      if history then counts, trace = string.match(history, '^(%d+:%d+):%d+:([^:]*):') end
+      taken[#taken + 1] = id .. ':' .. counts .. ':' .. digits(#payload) .. ':' .. trace
+      reply[#reply + 1] = #payload > ${MAX_REPLY_BYTES} and '' or payload
+      bytes = bytes + #payload
     end
+  end
+
+  if #taken < wanted and left == 0 then
+    local soonest = math.huge
+    for _, key in ipairs({LEASES, DELAYED}) do
+      local one = redis.call('ZRANGE', key, '0', '0', 'WITHSCORES')
+      if one[2] then soonest = math.min(soonest, tonumber(one[2])) end
+    end
+    if soonest < math.huge then next_ms = digits(math.max(0, math.floor(soonest) + 1 - now)) end
   end
 end
 
-if ARGV[6] ~= '' then redis.call('ZADD', CONSUMERS, digits(now), ARGV[6]) end
-reply[1] = remember(table.concat(settled, ',') .. '|' .. table.concat(taken, ','))
+-- What was delayed wakes a process too, which so learns when it is due.
+if asked == 0 or left > 0 then
+  if has_put_back or (left > 0 and ARGV[8] ~= '') then wake(WAKE) end
+else
+  redis.pcall('ZREM', WAKE, '1')
+end
+local answer = {table.concat(settled, ','), table.concat(taken, ','), left > 0 and '1' or '0', digits(suspects), next_ms}
+reply[1] = remember(table.concat(answer, '|'))
 return reply
 `,
   reply: (raw) => {
     const [answer, ...payloads] = raw as [Buffer, ...Buffer[]];
-    const [settled, taken] = answer.toString().split('|') as [string, string];
+    const [settled, taken, left, suspects, next] = answer.toString().split('|') as [
+      string,
+      string,
+      string,
+      string,
+      string,
+    ];
     const deliveries = taken.split(',');
     return {
       settled: settled.split(',') as Settled[],
       taken: payloads.map((payload, i): Delivery => {
-        const [id, ended, forgiven] = deliveries[i]!.split(':') as [string, string, string];
-        return { id, fence: ended, deliveries: Number(ended) + 1 - Number(forgiven), payload };
+        const [id, ended, forgiven, bytes, trace] = deliveries[i]!.split(':') as [
+          string,
+          string,
+          string,
+          string,
+          string,
+        ];
+        const size = Number(bytes);
+        return {
+          id,
+          fence: ended,
+          deliveries: Number(ended) + 1 - Number(forgiven),
+          size,
+          payload: size > MAX_REPLY_BYTES ? undefined : payload,
+          trace,
+        };
       }),
+      left: left === '1',
+      suspects: suspects === '1',
+      nextMs: next === '' ? undefined : Number(next),
     };
   },
 });

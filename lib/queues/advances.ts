@@ -1,11 +1,11 @@
 import { assertNotRetried, Propagation } from '../redis/retried-work.js';
-import { advanceScript, Settled, type Delivery, type Verdict } from './advance.script.js';
+import { advanceScript, Settled, TakeMode, type Delivery, type Verdict } from './advance.script.js';
 import { Gathering } from './gathering.js';
 import type { QueueAccess } from './queue-access.js';
 import type { QueueCallOptions } from './queue.options.js';
 
 /** Deliveries ended and jobs taken by one script. */
-const MAX_ADVANCES = 100;
+export const MAX_ADVANCES = 100;
 
 /** What is kept of why a delivery failed. */
 const MAX_FAILURE_CHARS = 500;
@@ -15,11 +15,18 @@ export interface Settlement {
   readonly delivery: Pick<Delivery, 'id' | 'fence'>;
   /** Why it failed. */
   readonly failure?: string | undefined;
+  /** After how many milliseconds the job may be taken again. Default: at once. */
+  readonly delayMs?: number | undefined;
 }
 
 export interface Take {
-  /** Whether the consumer waits by BLMOVE when there is nothing to take. */
-  readonly willWait: boolean;
+  /** How many jobs, at the most {@link MAX_ADVANCES}. */
+  readonly count: number;
+  readonly mode: TakeMode;
+  /** Whether the process may hold other jobs beside those taken. */
+  readonly hasNeighbours: boolean;
+  /** Whether the taker waits for jobs, and so may have been woken for some. */
+  readonly isWaiting: boolean;
 }
 
 /** On which jobs are given out. */
@@ -28,11 +35,17 @@ export interface Terms {
   readonly maxDeliveries: number;
 }
 
-/** What became of the delivery, and the job that was taken. */
+/** What became of the delivery, and the jobs that were taken. */
 export interface Advanced {
   /** `done` where there was none to end. */
   readonly settled: Settled;
-  readonly taken: Delivery | undefined;
+  readonly taken: readonly Delivery[];
+  /** More jobs were there to be taken. */
+  readonly left: boolean;
+  /** There are jobs whose lease has ended, for a process that holds nothing else. */
+  readonly suspects: boolean;
+  /** In how many milliseconds a lease ends or a delayed job is due, where no job was left to take. */
+  readonly nextMs: number | undefined;
 }
 
 interface Advance {
@@ -43,6 +56,8 @@ interface Advance {
 interface Settings {
   readonly terms: Terms;
   readonly options: QueueCallOptions;
+  /** Of the takes among the calls. */
+  readonly take: Pick<Take, 'mode' | 'hasNeighbours'> | undefined;
 }
 
 /** Ends deliveries and takes jobs of one queue. Calls of one turn of the event loop are one script, which ends before it takes. */
@@ -52,11 +67,7 @@ export class Advances {
   constructor(private readonly of: QueueAccess) {
     this.gathering = new Gathering(of.redis.inFlight, {
       maxSize: MAX_ADVANCES,
-      isSame: (a, b) =>
-        a.terms.leaseMs === b.terms.leaseMs &&
-        a.terms.maxDeliveries === b.terms.maxDeliveries &&
-        a.options.timeoutMs === b.options.timeoutMs &&
-        a.options.marker === b.options.marker,
+      join,
       send: (advances, settings) => this.send(advances, settings),
     });
   }
@@ -69,40 +80,64 @@ export class Advances {
   ): Promise<Advanced> {
     const what = settlement ? 'Ending a job of' : 'Taking from';
     assertNotRetried(`${what} ${this.of.title}`, options.propagation);
-    return this.gathering.call({ settlement, take }, { terms, options }, 1);
+    return this.gathering.call({ settlement, take }, { terms, options, take }, take?.count ?? 1);
   }
 
   private async send(
     advances: readonly Advance[],
-    { terms: { leaseMs, maxDeliveries }, options }: Settings,
+    { terms: { leaseMs, maxDeliveries }, options, take }: Settings,
   ): Promise<Advanced[]> {
-    const { redis, title, queue, keys, consumer, processing } = this.of;
-    const { pending, jobs, history, leases, dead, consumers } = keys;
+    const { redis, title, queue, keys } = this.of;
+    const { pending, jobs, history, leases, dead, delayed, wake } = keys;
     const ends: string[] = [];
     let wanted = 0;
-    let willWait = false;
-    for (const { settlement, take } of advances) {
-      if (settlement) {
-        const { verdict, delivery, failure = '' } = settlement;
+    let isWaiting = false;
+    for (const one of advances) {
+      if (one.settlement) {
+        const { verdict, delivery, failure = '', delayMs } = one.settlement;
         // A cut may leave half of a character.
-        ends.push(verdict, delivery.id, delivery.fence, failure.slice(0, MAX_FAILURE_CHARS).toWellFormed());
+        const reason = failure.slice(0, MAX_FAILURE_CHARS).toWellFormed();
+        ends.push(verdict, delivery.id, delivery.fence, reason, delayMs === undefined ? '' : String(delayMs));
       }
-      if (take) wanted++;
-      willWait ||= take?.willWait === true;
+      if (one.take) {
+        wanted += one.take.count;
+        isWaiting ||= one.take.isWaiting;
+      }
     }
-    const { settled, taken } = await redis.operations.run(
+    const { settled, taken, ...rest } = await redis.operations.run(
       `Working on ${title}`,
       advanceScript,
       queue,
-      { processing, pending, jobs, history, leases, dead, consumers },
-      { maxDeliveries, leaseMs, wanted, consumer: willWait ? consumer : '', ends },
+      { pending, jobs, history, leases, dead, delayed, wake },
+      {
+        maxDeliveries,
+        leaseMs,
+        wanted,
+        mode: take?.mode ?? TakeMode.Any,
+        neighbours: take?.hasNeighbours ? '1' : '',
+        woken: isWaiting ? '1' : '',
+        ends,
+      },
       { ...options, propagation: Propagation.Outside },
     );
     let ended = 0;
     let given = 0;
-    return advances.map(({ settlement, take }) => ({
-      settled: settlement ? settled[ended++]! : Settled.Done,
-      taken: take && taken[given++],
+    return advances.map((one) => ({
+      settled: one.settlement ? settled[ended++]! : Settled.Done,
+      taken: one.take ? taken.slice(given, (given += one.take.count)) : [],
+      ...rest,
     }));
   }
+}
+
+/** A call that only ends a delivery shares a script with takes of any mode. */
+function join(a: Settings, b: Settings): Settings | undefined {
+  const isSame =
+    a.terms.leaseMs === b.terms.leaseMs &&
+    a.terms.maxDeliveries === b.terms.maxDeliveries &&
+    a.options.timeoutMs === b.options.timeoutMs &&
+    a.options.marker === b.options.marker &&
+    (!a.take || !b.take || (a.take.mode === b.take.mode && a.take.hasNeighbours === b.take.hasNeighbours));
+  if (!isSame) return undefined;
+  return a.take ? a : b;
 }

@@ -3,16 +3,19 @@ import { defineScript } from '../redis/script.js';
 /** Counts a queue's jobs by where they are, at one moment. */
 export const countsScript = defineScript({
   name: 'queues.counts',
-  keys: ['pending', 'jobs', 'dead'],
+  keys: ['pending', 'jobs', 'dead', 'delayed'],
   args: [],
   lua: `
 -- KEYS[1] pending     list of the ids of jobs to be taken
 -- KEYS[2] jobs        hash of job id to payload
 -- KEYS[3] dead        sorted set of job id by its death, server time in ms
--- returns {pending, all, dead} in decimal
+-- KEYS[4] delayed     sorted set of job id by when it may be taken again, server time in ms
+-- returns {pending and delayed, all, dead} in decimal
 local function digits(number) return string.format('%.0f', number) end
 return {
-  digits(redis.call('LLEN', KEYS[1])), digits(redis.call('HLEN', KEYS[2])), digits(redis.call('ZCARD', KEYS[3])),
+  digits(redis.call('LLEN', KEYS[1]) + redis.call('ZCARD', KEYS[4])),
+  digits(redis.call('HLEN', KEYS[2])),
+  digits(redis.call('ZCARD', KEYS[3])),
 }
 `,
   readOnly: true,

@@ -2,6 +2,7 @@ import { Inject, Injectable } from '@nestjs/common';
 import { MetadataScanner, ModulesContainer } from '@nestjs/core';
 import { REGISTRATION_NAME } from '../atomic-redis.constants.js';
 import { ConfigurationError } from '../atomic-redis.errors.js';
+import { Observer } from '../observability/observer.js';
 import { consumersAt, type ConsumerMetadata } from './queue-consumer.decorator.js';
 import type { QueueJob } from './queue-job.js';
 import { ReliableQueueService } from './reliable-queue.service.js';
@@ -27,6 +28,7 @@ export class DeclaredConsumers {
   constructor(
     private readonly modules: ModulesContainer,
     private readonly queues: ReliableQueueService,
+    private readonly observer: Observer,
     @Inject(REGISTRATION_NAME) private readonly registration: string,
   ) {}
 
@@ -44,6 +46,7 @@ export class DeclaredConsumers {
       seen.add(instance);
       return this.consumersOf(instance, wrapper);
     });
+    for (const { metadata } of this.found) this.observer.declareQueue(metadata.queue);
   }
 
   get count(): number {

@@ -4,14 +4,14 @@ import type { WorkInFlight } from '../redis/work-in-flight.js';
 export interface Gathered<Call, Settings, Answer> {
   /** What the calls of one script may come to, by what each of them says is its size. */
   readonly maxSize: number;
-  /** Whether two calls can be one script. */
-  isSame(settings: Settings, others: Settings): boolean;
+  /** The settings of a script that serves both, or undefined where two calls cannot be one script. */
+  join(settings: Settings, others: Settings): Settings | undefined;
   /** Resolves with the answers, in the order of the calls. */
   send(calls: readonly Call[], settings: Settings): Promise<readonly Answer[]>;
 }
 
 interface Batch<Call, Settings, Answer> {
-  readonly settings: Settings;
+  settings: Settings;
   readonly calls: Call[];
   readonly callers: {
     readonly resolve: (answer: Answer) => void;
@@ -30,7 +30,11 @@ export class Gathering<Call, Settings, Answer> {
   ) {}
 
   call(call: Call, settings: Settings, size: number): Promise<Answer> {
-    if (this.open && !this.gathered.isSame(this.open.settings, settings)) void this.close(this.open);
+    if (this.open) {
+      const joined = this.gathered.join(this.open.settings, settings);
+      if (joined) this.open.settings = joined;
+      else void this.close(this.open);
+    }
     const batch = this.open ?? this.begin(settings);
     return new Promise((resolve, reject) => {
       batch.calls.push(call);

@@ -2,24 +2,25 @@
 const TICKS = 6;
 
 export interface RenewedLease {
+  /** Its length when it is renewed. */
   readonly leaseMs: number;
-  /** Monotonic time at which it was asked for. */
-  readonly askedAt: number;
-  /** Resolves with whether it is still held. */
-  renew: () => Promise<boolean>;
+  /** Monotonic time at which it ends, as far as is confirmed. Whoever prolongs it moves this. */
+  readonly leaseEndsAt: number;
+  /** Prolongs it, and moves its end. Resolves with whether it is still held. */
+  renew(): Promise<boolean>;
   /** Called at most once, after which nothing is renewed. */
-  lost: () => void;
+  leaseIsOver(): void;
 }
 
 /**
- * Renews the lease of one job until the returned function is called.
+ * Renews the lease of one job until the returned function is called. It is renewed when a third of its length is over, unless somebody prolonged it further.
  *
- * It counts as lost when Redis says so, and also when it would be unconfirmed for its whole length, by this process's monotonic clock, before the next
- * tick: rather early than after another was given the job.
+ * It counts as lost when Redis says so, and also when it would end unconfirmed, by this process's monotonic clock, before the next tick: rather early than after
+ * another was given the job.
  */
-export function keepRenewed({ leaseMs, askedAt, renew, lost }: RenewedLease): () => void {
+export function keepRenewed(lease: RenewedLease): () => void {
+  const { leaseMs } = lease;
   const tickMs = leaseMs / TICKS;
-  let confirmedAt = askedAt;
   let isRenewing = false;
   let isOver = false;
   const stop = (): void => {
@@ -29,13 +30,12 @@ export function keepRenewed({ leaseMs, askedAt, renew, lost }: RenewedLease): ()
   const lose = (): void => {
     if (isOver) return;
     stop();
-    lost();
+    lease.leaseIsOver();
   };
-  const renewOnce = async (sentAt: number): Promise<void> => {
+  const renewOnce = async (): Promise<void> => {
     isRenewing = true;
     try {
-      if (await renew()) confirmedAt = sentAt;
-      else lose();
+      if (!(await lease.renew())) lose();
     } catch {
       // Not answered: the next tick tries again.
     } finally {
@@ -43,10 +43,9 @@ export function keepRenewed({ leaseMs, askedAt, renew, lost }: RenewedLease): ()
     }
   };
   const timer = setInterval(() => {
-    const now = performance.now();
-    const age = now - confirmedAt;
-    if (age + tickMs > leaseMs) lose();
-    else if (age > leaseMs / 3 - tickMs / 2 && !isRenewing) void renewOnce(now);
+    const leftMs = lease.leaseEndsAt - performance.now();
+    if (leftMs < tickMs) lose();
+    else if (leftMs < (leaseMs * 2) / 3 + tickMs / 2 && !isRenewing) void renewOnce();
   }, tickMs);
   return stop;
 }

@@ -10,7 +10,7 @@ export const listDeadScript = defineScript({
   lua: `
 -- KEYS[1] dead        sorted set of job id by its death, server time in ms
 -- KEYS[2] jobs        hash of job id to payload
--- KEYS[3] history     hash of job id to <deliveries that have ended>:<those that count no longer>:<why the last one failed>
+-- KEYS[3] history     hash of job id to what became of its deliveries
 -- ARGV[1] offset  how many to leave out, the oldest first
 -- ARGV[2] limit   how many at the most
 -- returns for each {id, moment it died in ms, deliveries that count, reason, payload}
@@ -20,9 +20,9 @@ local last = string.format('%.0f', tonumber(ARGV[1]) + tonumber(ARGV[2]) - 1)
 for _, id in ipairs(redis.call('ZRANGE', KEYS[1], ARGV[1], last)) do
   local payload = redis.call('HGET', KEYS[2], id)
   if payload then
-    local ended, forgiven, failure = history_of(KEYS[3], id)
+    local ended, forgiven, excused, _, failure = history_of(KEYS[3], id)
     local died = digits(tonumber(redis.call('ZSCORE', KEYS[1], id)))
-    letters[#letters + 1] = {id, died, digits(ended - forgiven), failure, payload}
+    letters[#letters + 1] = {id, died, digits(ended - forgiven - excused), failure, payload}
   end
 end
 return letters

@@ -1,7 +1,4 @@
-/**
- * Shared by the scripts that look at a job's deliveries: how many of them have ended without the job being done, how many of these count no longer, since
- * it was requeued from the dead letters after them, and why the last one failed. A job that has none has no history.
- */
+/** For scripts that read a job's history: what became of its deliveries, as `QueueKeys.history` describes. A job without one has never come back. */
 export const luaHistory = `
 local function digits(number)
   return string.format('%.0f', number)
@@ -9,15 +6,28 @@ end
 
 local function history_of(history_key, id)
   local stored = redis.call('HGET', history_key, id)
-  if not stored then return 0, 0, '' end
-  local ended, forgiven, failure = string.match(stored, '^(%d+):(%d+):(.*)$')
-  return tonumber(ended), tonumber(forgiven), failure
+  if not stored then return 0, 0, 0, '', '' end
+  local ended, forgiven, excused, trace, failure = string.match(stored, '^(%d+):(%d+):(%d+):([^:]*):(.*)$')
+  -- Not the library's. An error here would come in the midst of a script's writes.
+  if not ended then return 0, 0, 0, '', '' end
+  return tonumber(ended), tonumber(forgiven), tonumber(excused), trace, failure
 end
 `;
 
-/** And for those that add to it. */
+/** For scripts that also change it. */
 export const luaHistoryKept = `${luaHistory}
-local function keep_history(history_key, id, ended, forgiven, failure)
-  redis.call('HSET', history_key, id, digits(ended) .. ':' .. digits(forgiven) .. ':' .. failure)
+local function keep_history(history_key, id, ended, forgiven, excused, trace, failure)
+  local counts = digits(ended) .. ':' .. digits(forgiven) .. ':' .. digits(excused)
+  redis.call('HSET', history_key, id, counts .. ':' .. trace .. ':' .. failure)
+end
+`;
+
+/**
+ * For scripts that put jobs where they can be taken. The member exists while there are such jobs, or until a waiting process has been woken by it. Another type
+ * under the key is left alone: waiting processes then find jobs by looking now and then.
+ */
+export const luaWake = `
+local function wake(wake_key)
+  redis.pcall('ZADD', wake_key, '0', '1')
 end
 `;

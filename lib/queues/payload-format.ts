@@ -1,8 +1,9 @@
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
+import { copyBytes } from '../redis/copies.js';
 
 /** How payloads become bytes and back. */
 export interface PayloadFormat {
-  /** @throws InvalidArgumentError naming `path` */
+  /** What it returns is nobody else's. @throws InvalidArgumentError naming `path` */
   encode(path: string, payload: unknown): string | Buffer;
   /** @throws whatever says why the bytes cannot be read */
   decode(bytes: Buffer): unknown;
@@ -14,8 +15,9 @@ export const payloadFormats: Readonly<Record<'json' | 'bytes', PayloadFormat>> =
       let text: string | undefined;
       try {
         text = JSON.stringify(payload) as string | undefined;
-      } catch {
+      } catch (cause) {
         // A cycle, a bigint, or what a `toJSON` threw.
+        throw new InvalidArgumentError(path, 'a JSON value', payload, { cause });
       }
       if (text === undefined) throw new InvalidArgumentError(path, 'a JSON value', payload);
       return text;
@@ -25,7 +27,7 @@ export const payloadFormats: Readonly<Record<'json' | 'bytes', PayloadFormat>> =
   bytes: {
     encode(path, payload) {
       if (!Buffer.isBuffer(payload)) throw new InvalidArgumentError(path, 'a Buffer', payload);
-      return payload;
+      return copyBytes(payload);
     },
     decode: (bytes) => bytes,
   },

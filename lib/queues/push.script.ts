@@ -1,29 +1,40 @@
 import { luaOperation } from '../redis/lua-operation.js';
 import { defineScript } from '../redis/script.js';
+import { luaWake } from './lua-queue.js';
 
 /** Puts jobs at the end of a queue, all or none. Their marker outlives the push, so that a copy of it does nothing even when the jobs are done. */
 export const pushScript = defineScript({
   name: 'queues.push',
-  keys: ['marker', 'pending', 'jobs'],
-  args: ['notAfterMs', 'keepMarker', '...idsAndPayloads'],
+  keys: ['marker', 'pending', 'jobs', 'history', 'wake'],
+  args: ['notAfterMs', 'keepMarker', 'traces', '...idsAndPayloads'],
   lua: `
 -- KEYS[1] marker      kept answer, by which a copy is known
 -- KEYS[2] pending     list of the ids of jobs to be taken
 -- KEYS[3] jobs        hash of job id to payload
+-- KEYS[4] history     hash of job id to what became of its deliveries
+-- KEYS[5] wake        sorted set that waiting processes block on
 -- ARGV[1] notAfterMs  server time in ms past which nothing is done
 -- ARGV[2] keepMarker  '1' or ''
--- ARGV[3…] idsAndPayloads  for each job its id, then its payload
+-- ARGV[3] traces      trace contexts of the jobs in their order, each with a comma behind it; '' when none has one
+-- ARGV[4…] idsAndPayloads  for each job its id, then its payload
 -- returns PUSHED | TOO_LATE
-${luaOperation}
+${luaOperation}${luaWake}
 local stored = recall()
 if stored then return stored end
 if is_late() then return 'TOO_LATE' end
 -- A key of another type fails here, or as the first write, which needs memory too: where there is none, nothing is pushed.
 redis.call('LLEN', KEYS[2])
-for i = 3, #ARGV, 2 do
+if ARGV[3] ~= '' then redis.call('HLEN', KEYS[4]) end
+for i = 4, #ARGV, 2 do
   redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1])
   redis.call('RPUSH', KEYS[2], ARGV[i])
 end
+local i = 4
+for trace in string.gmatch(ARGV[3], '([^,]*),') do
+  if trace ~= '' then redis.call('HSET', KEYS[4], ARGV[i], '0:0:0:' .. trace .. ':') end
+  i = i + 2
+end
+wake(KEYS[5])
 return remember('PUSHED')
 `,
   reply: () => undefined,

@@ -13,7 +13,10 @@ const JOB_BYTES = 50;
 /** A job to be pushed. */
 export interface Job {
   readonly id: string;
+  /** Nobody else's: it is sent at the end of the turn, or later. */
   readonly payload: string | Buffer;
+  /** The trace context of the push. */
+  readonly trace: string | undefined;
 }
 
 /** Pushes to one queue. Those of one turn of the event loop are one script. */
@@ -24,8 +27,10 @@ export class Pushes {
     this.gathering = new Gathering(to.redis.inFlight, {
       maxSize: MAX_BYTES,
       // What one waits for of the replicas is told to it alone.
-      isSame: (a, b) =>
-        a.timeoutMs === b.timeoutMs && a.marker === b.marker && !a.durability && !b.durability,
+      join: (a, b) =>
+        a.timeoutMs === b.timeoutMs && a.marker === b.marker && !a.durability && !b.durability
+          ? a
+          : undefined,
       send: (pushes, options) => this.send(pushes, options),
     });
   }
@@ -39,15 +44,23 @@ export class Pushes {
 
   private async send(pushes: readonly (readonly Job[])[], options: OperationOptions): Promise<void[]> {
     const { redis, title, queue, keys } = this.to;
-    const { pending, jobs } = keys;
+    const { pending, jobs, history, wake } = keys;
     const idsAndPayloads: (string | Buffer)[] = [];
-    for (const pushed of pushes) for (const { id, payload } of pushed) idsAndPayloads.push(id, payload);
+    let isTraced = false;
+    for (const pushed of pushes)
+      for (const { id, payload, trace } of pushed) {
+        idsAndPayloads.push(id, payload);
+        isTraced ||= trace !== undefined;
+      }
+    const traces = isTraced
+      ? pushes.flatMap((pushed) => pushed.map(({ trace = '' }) => `${trace},`)).join('')
+      : '';
     await redis.operations.run(
       `Pushing to ${title}`,
       pushScript,
       queue,
-      { pending, jobs },
-      { idsAndPayloads },
+      { pending, jobs, history, wake },
+      { traces, idsAndPayloads },
       { ...options, propagation: Propagation.Outside },
     );
     return pushes.map(() => undefined);

@@ -15,14 +15,11 @@ export interface RedisAccess {
   readonly timeoutMs: number;
 }
 
-/** One queue, as one consumer sees it. */
+/** One queue. */
 export interface QueueAccess {
   readonly redis: RedisAccess;
   readonly queue: string;
   /** For messages. */
   readonly title: string;
   readonly keys: QueueKeys;
-  readonly consumer: string;
-  /** The consumer's own list. */
-  readonly processing: string;
 }

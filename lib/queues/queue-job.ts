@@ -1,11 +1,14 @@
-import { LeaseLostError, OutcomeUnknownError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
-import { LazyAbort } from '../redis/lazy-abort.js';
-import { Settled, Verdict, type Delivery } from './advance.script.js';
-import type { Settlement, Take } from './advances.js';
-import type { QueueCommands } from './queue-commands.js';
-import type { Advanced, QueueReader } from './queue-reader.js';
-import { leaseMsCheck, queueCallOptionChecks, type QueueCallOptions } from './queue.options.js';
+import { Settled, TakeMode, Verdict } from './advance.script.js';
+import type { NextTake } from './queue-reader.js';
+import {
+  copyCallOptions,
+  leaseMsCheck,
+  NO_OPTIONS,
+  queueCallOptionChecks,
+  type QueueCallOptions,
+} from './queue.options.js';
+import type { TakenJob } from './taken-job.js';
 
 export interface RetryOptions extends QueueCallOptions {
   /** Why, for whoever reads the dead letters; cut after 500 characters. */
@@ -13,9 +16,12 @@ export interface RetryOptions extends QueueCallOptions {
 }
 
 export interface ExtendOptions extends QueueCallOptions {
-  /** From now, in milliseconds. Default: the queue's `leaseMs`. */
+  /** From now, at the least, in milliseconds: an end that is later already stays. Default: the queue's `leaseMs`. */
   leaseMs?: number;
 }
+
+/** What `ackAndTakeNext` takes: whatever there is, as `take` does that does not wait. */
+const NEXT: NextTake = { mode: TakeMode.Any, by: 'hand' };
 
 const checkOptions = check.options(queueCallOptionChecks);
 const checkRetryOptions = check.options({
@@ -56,10 +62,10 @@ export class QueueJob<T = unknown> {
    * @throws OutcomeUnknownError when it was sent and not answered in time. Called again it acknowledges the job if it was not; else it throws the same, since
    * a job that was acknowledged cannot be told from one whose lease was lost
    */
-  ack(options: QueueCallOptions = {}): Promise<boolean> {
+  ack(options: QueueCallOptions = NO_OPTIONS): Promise<boolean> {
     const ack = async (): Promise<boolean> => {
       checkOptions('options', options);
-      return (await this.taken.end(Verdict.Ack, undefined, options)) !== Settled.Lost;
+      return (await this.taken.end({ verdict: Verdict.Ack }, copyCallOptions(options))) !== Settled.Lost;
     };
     return this.taken.commands.observe('queues.ack', ack, Boolean);
   }
@@ -69,12 +75,13 @@ export class QueueJob<T = unknown> {
    * @throws as `ack` does
    */
   async ackAndTakeNext(
-    options: QueueCallOptions = {},
+    options: QueueCallOptions = NO_OPTIONS,
   ): Promise<{ acked: boolean; next: QueueJob<T> | null }> {
     const ackAndTakeNext = async (): Promise<{ acked: boolean; next: QueueJob<T> | null }> => {
       checkOptions('options', options);
-      const { settled, next } = await this.taken.endAndTakeNext(Verdict.Ack, undefined, options);
-      return { acked: settled !== Settled.Lost, next: next?.job ?? null };
+      const ack = { verdict: Verdict.Ack };
+      const { settled, jobs } = await this.taken.endAndTakeNext(ack, NEXT, copyCallOptions(options));
+      return { acked: settled !== Settled.Lost, next: jobs[0]?.job ?? null };
     };
     const hasChanged = ({ acked, next }: { acked: boolean; next: unknown }): boolean =>
       acked || next !== null;
@@ -90,14 +97,14 @@ export class QueueJob<T = unknown> {
   async retry(options: RetryOptions = {}): Promise<boolean> {
     const retry = async (): Promise<boolean> => {
       checkRetryOptions('options', options);
-      const { reason, ...rest } = options;
-      return (await this.taken.end(Verdict.Retry, reason, rest)) !== Settled.Lost;
+      const end = { verdict: Verdict.Retry, failure: options.reason };
+      return (await this.taken.end(end, copyCallOptions(options))) !== Settled.Lost;
     };
     return await this.taken.commands.observe('queues.retry', retry, Boolean);
   }
 
   /**
-   * Prolongs the lease. A consumer does so by itself.
+   * Prolongs the lease. A consumer does so by itself, and does not undo this.
    *
    * @returns false when the lease had been lost
    * @throws as {@link ack} does
@@ -105,117 +112,8 @@ export class QueueJob<T = unknown> {
   async extend(options: ExtendOptions = {}): Promise<boolean> {
     const extend = async (): Promise<boolean> => {
       checkExtendOptions('options', options);
-      const { leaseMs, ...rest } = options;
-      return await this.taken.extend(leaseMs, rest);
+      return await this.taken.extend(options.leaseMs, copyCallOptions(options));
     };
     return await this.taken.commands.observe('queues.extend', extend, Boolean);
-  }
-}
-
-interface Ending {
-  readonly verdict: Verdict;
-  /** What becomes of the delivery. */
-  readonly advanced: Promise<{ readonly settled: Settled }>;
-}
-
-/** What the library does with a job that was taken. */
-export class TakenJob<T> {
-  readonly job: QueueJob<T>;
-  private readonly abort = new LazyAbort();
-  private current: Ending | undefined;
-  /** Of an acknowledgement that was not answered. */
-  private unknownAck: OutcomeUnknownError | undefined;
-
-  constructor(
-    private readonly reader: QueueReader<T>,
-    readonly delivery: Delivery,
-    readonly payload: T,
-    /** Monotonic time at which it was asked for: the lease began no earlier. */
-    readonly askedAt: number,
-  ) {
-    this.job = new QueueJob(this);
-  }
-
-  get signal(): AbortSignal {
-    return this.abort.signal;
-  }
-
-  get commands(): QueueCommands {
-    return this.reader.commands;
-  }
-
-  /** How the delivery was ended, or is being ended. */
-  get ending(): Ending | undefined {
-    return this.current;
-  }
-
-  /** A delivery ends once: the same end again gets the same answer, another one finds the job gone. An end that failed may be tried again. */
-  async end(verdict: Verdict, failure: string | undefined, options: QueueCallOptions): Promise<Settled> {
-    if (this.ending) return await this.endedAlready(verdict, this.ending);
-    return (await this.endBy({ verdict, delivery: this.delivery, failure }, undefined, options)).settled;
-  }
-
-  async endAndTakeNext(
-    verdict: Verdict,
-    failure: string | undefined,
-    options: QueueCallOptions,
-  ): Promise<Advanced<T>> {
-    const take = { willWait: false };
-    if (!this.ending && !this.unknownAck)
-      return await this.endBy({ verdict, delivery: this.delivery, failure }, take, options);
-    const settled = await this.end(verdict, failure, options);
-    return { ...(await this.reader.advance(undefined, take, options)), settled };
-  }
-
-  async extend(leaseMs: number | undefined, options: QueueCallOptions): Promise<boolean> {
-    const isHeld = !this.ending && (await this.reader.extend(this.delivery, leaseMs, options));
-    if (!isHeld && !this.ending) this.lose();
-    return isHeld;
-  }
-
-  lose(): void {
-    if (this.abort.isAborted) return;
-    const lost = new LeaseLostError();
-    this.commands.leaseLost(lost);
-    this.abort.abort(lost);
-  }
-
-  /** Its time is over. Where its holder is ending it, that end says whether it was lost. */
-  loseUnlessEnded(): void {
-    if (this.ending) this.ending.advanced.catch(() => this.lose());
-    else this.lose();
-  }
-
-  /** It was given back: its work is to end. */
-  abandon(): void {
-    this.abort.abort(new LeaseLostError());
-  }
-
-  private async endBy(
-    settlement: Settlement,
-    take: Take | undefined,
-    options: QueueCallOptions,
-  ): Promise<Advanced<T>> {
-    const { verdict } = settlement;
-    const advanced = this.reader.advance(settlement, take, options);
-    const ending = (this.current = { verdict, advanced });
-    try {
-      const answer = await advanced;
-      if (answer.settled === Settled.Lost) {
-        // What looks lost may have been acknowledged by the call before, and then nobody is given it.
-        if (this.unknownAck) throw this.unknownAck;
-        this.lose();
-      }
-      return answer;
-    } catch (error) {
-      if (this.current === ending) this.current = undefined;
-      if (verdict === Verdict.Ack && error instanceof OutcomeUnknownError) this.unknownAck = error;
-      throw error;
-    }
-  }
-
-  private async endedAlready(verdict: Verdict, ending: Ending): Promise<Settled> {
-    const { settled } = await ending.advanced;
-    return verdict === ending.verdict ? settled : Settled.Lost;
   }
 }

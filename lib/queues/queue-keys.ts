@@ -1,24 +1,25 @@
 import type { KeySpace } from '../redis/key-space.js';
 
-/** The keys of one queue, all in the slot of its name. A job is in `pending`, in one processing list, in `leases` or in `dead`, and nowhere twice. */
+/** The keys of one queue, all in the slot of its name. A job is in `pending`, in `delayed`, in `leases` or in `dead`, and nowhere twice. None outlives the last job. */
 export interface QueueKeys {
   /** List of job ids: the next to be taken is at its head. */
   readonly pending: string;
   /** Hash of job id to payload, from push to acknowledgement or purge. */
   readonly jobs: string;
   /**
-   * Hash of job id to `<ended>:<forgiven>:<failure>`: how many of its deliveries have ended and did not do it, how many of these a requeue from the
-   * dead letters has forgiven, and why the last one failed. Only of jobs that have come back.
+   * Hash of job id to `<ended>:<forgiven>:<excused>:<trace>:<failure>`, only of jobs that came back or carry a trace context:
+   * how many deliveries have ended without the job being done; how many of these count as none, since the job was given back or requeued; how many
+   * lapsed beside other jobs of their process, which may have been what killed it; the trace context of the push; why the last delivery failed.
    */
   readonly history: string;
-  /** Sorted set of job id by the moment its lease ends, in Redis's time. */
+  /** Sorted set of job id by the moment its lease ends, in Redis's time; half a millisecond more where its process may hold other jobs beside it. */
   readonly leases: string;
   /** Sorted set of job id by the moment it was given up, in Redis's time. */
   readonly dead: string;
-  /** Sorted set of consumer by the moment it last showed, in Redis's time: whose processing lists are to be looked into. */
-  readonly consumers: string;
-  /** List of the job ids that BLMOVE gave a consumer, until they are leased, which is its next step. */
-  processing(consumer: string): string;
+  /** Sorted set of job id by the moment it may be taken again, in Redis's time. */
+  readonly delayed: string;
+  /** Sorted set with one member while there are jobs to take. BZPOPMIN waits for it: whoever gets it looks, and puts it back if it leaves jobs. */
+  readonly wake: string;
 }
 
 export function queueKeys(space: KeySpace, queue: string): QueueKeys {
@@ -29,7 +30,7 @@ export function queueKeys(space: KeySpace, queue: string): QueueKeys {
     history: key('history'),
     leases: key('leases'),
     dead: key('dead'),
-    consumers: key('consumers'),
-    processing: (consumer) => key(`processing:${consumer}`),
+    delayed: key('delayed'),
+    wake: key('wake'),
   };
 }

@@ -1,17 +1,26 @@
 import { Deadline } from '../redis/deadline.js';
-import { Verdict, type Delivery, type Settled } from './advance.script.js';
-import type { Settlement, Take, Terms } from './advances.js';
-import type { Arrivals } from './arrivals.js';
+import { Surroundings } from '../redis/surroundings.js';
+import { Settled, TakeMode, Verdict, type Delivery } from './advance.script.js';
+import {
+  MAX_ADVANCES,
+  type Advanced as AdvancedRaw,
+  type Settlement,
+  type Take,
+  type Terms,
+} from './advances.js';
+import type { Hands } from './hands.js';
+import type { JobWaiters } from './job-waiters.js';
+import type { LargePayloads } from './large-payloads.js';
 import type { PayloadFormat } from './payload-format.js';
 import type { QueueCommands } from './queue-commands.js';
-import { TakenJob } from './queue-job.js';
 import type { QueueCallOptions } from './queue.options.js';
+import { TakenJob, unreadable } from './taken-job.js';
 
-/** What became of a delivery, and the job taken. */
-export interface Advanced<T> {
+/** What became of a delivery, and the jobs taken. */
+export interface Advanced<T> extends Pick<AdvancedRaw, 'left' | 'suspects' | 'nextMs'> {
   /** `done` where there was none to end. */
   readonly settled: Settled;
-  readonly next: TakenJob<T> | undefined;
+  readonly jobs: readonly TakenJob<T>[];
 }
 
 export interface TakeCall extends QueueCallOptions {
@@ -21,66 +30,227 @@ export interface TakeCall extends QueueCallOptions {
   signal?: AbortSignal | undefined;
 }
 
+/** Who takes: a consumer, or code that calls `take`. */
+type Taker = 'hand' | 'consumer';
+
+/** A job to be taken with an end. */
+export interface NextTake {
+  readonly mode: TakeMode;
+  readonly by: Taker;
+}
+
+/** Of one queue, what this process has in common for all who work on it. */
+export interface QueueShare {
+  readonly commands: QueueCommands;
+  readonly waiters: JobWaiters;
+  readonly payloads: LargePayloads;
+  /** There were jobs whose lease had ended, when Redis was last asked. */
+  suspects: boolean;
+}
+
+/** How often Redis is asked for jobs though none was told of, in milliseconds: between these, and a third of a lease, which is as late as a job that lapsed is found. */
+const LOOK_MS = { min: 1_000, max: 10_000 };
+
+/** Shortest time to the next look: a clock may be a little behind. */
+const MIN_LOOK_MS = 10;
+
+/** The code of a handler, while it runs. */
+export const insideHandler = new Surroundings<object>();
+
 /** Takes and ends jobs of one queue, with payloads of one format. */
 export class QueueReader<T> {
   constructor(
     /** Held as a whole: it is the process's share in the queue for as long as anybody has it. */
-    private readonly share: { readonly commands: QueueCommands; readonly arrivals: Arrivals },
+    private readonly share: QueueShare,
     private readonly format: PayloadFormat,
     readonly terms: Terms,
+    readonly hands: Hands,
+    private readonly timeoutMs: number,
   ) {}
 
   get commands(): QueueCommands {
     return this.share.commands;
   }
 
-  async take({ waitMs, leaseMs, signal, ...options }: TakeCall): Promise<TakenJob<T> | undefined> {
-    const until = Deadline.in(waitMs);
+  decode(bytes: Buffer): T {
+    return this.format.decode(bytes) as T;
+  }
+
+  /** Fetches a large payload. */
+  async fetch({ id, size }: Delivery): Promise<Buffer> {
+    const bytes = await this.share.payloads.fetch(this.commands.keys.jobs, id, size, this.timeoutMs);
+    if (!bytes) throw new Error('the job is gone from the queue');
+    return bytes;
+  }
+
+  /** Takes one job for code that calls `take`. */
+  async takeOne({ waitMs, leaseMs, signal, ...options }: TakeCall): Promise<TakenJob<T> | undefined> {
     const terms = leaseMs === undefined ? this.terms : { ...this.terms, leaseMs };
     signal?.throwIfAborted();
-    for (;;) {
-      if (this.commands.isReclaimDue) await this.commands.reclaim();
-      const { next } = await this.advance(undefined, { willWait: waitMs > 0 }, options, terms);
-      if (next || until.passed) return next;
-      if (!(await this.share.arrivals.turn(until, signal))) return undefined;
+    const taken =
+      waitMs > 0
+        ? (await this.take('hand', () => 1, { waitMs, signal, ...options }, terms))[0]
+        : await this.takeNow(options, terms);
+    if (taken) await this.arrived(taken);
+    return taken;
+  }
+
+  /** Waits for a large payload. The lease is renewed meanwhile. */
+  async arrived(taken: TakenJob<T>): Promise<void> {
+    if (taken.hasArrived) return;
+    const stopRenewing = taken.keepRenewed();
+    try {
+      await taken.arrive();
+    } finally {
+      stopRenewing();
     }
   }
 
-  async extend(delivery: Delivery, leaseMs: number | undefined, options: QueueCallOptions): Promise<boolean> {
-    return await this.commands.extend(delivery, leaseMs ?? this.terms.leaseMs, options);
+  private async takeNow(options: QueueCallOptions, terms: Terms): Promise<TakenJob<T> | undefined> {
+    for (;;) {
+      const { jobs, left } = await this.advance(
+        undefined,
+        { mode: TakeMode.Any, by: 'hand' },
+        options,
+        terms,
+      );
+      if (jobs[0] || !left) return jobs[0];
+    }
   }
 
-  /** Ends a delivery, takes a job without waiting for one, or both. */
+  /**
+   * Waits for jobs. Resolves with none when the time is up.
+   * @param count how many may be taken, asked each time
+   */
+  async take(
+    by: Taker,
+    count: () => number,
+    { waitMs, signal, ...options }: Omit<TakeCall, 'leaseMs'>,
+    terms = this.terms,
+  ): Promise<readonly TakenJob<T>[]> {
+    const { hands, share } = this;
+    const until = Deadline.in(waitMs);
+    // A handler that waits for the answer to a job of its own must not wait for itself.
+    const isFree = by === 'hand' && insideHandler.find() !== undefined;
+    for (;;) {
+      signal?.throwIfAborted();
+      if (!isFree && hands.isTakenAlone) {
+        if (!(await hands.open(until, signal))) return [];
+        continue;
+      }
+      if (!isFree && share.suspects) {
+        const suspect = await this.takeSuspect(by, until, signal, options, terms);
+        if (suspect) return [suspect];
+        if (until.passed) return [];
+        continue;
+      }
+      const take = { mode: TakeMode.Fresh, by };
+      const taken = await hands.take(by, () =>
+        this.advance(undefined, take, options, terms, Math.min(count(), MAX_ADVANCES), true),
+      );
+      if (taken.jobs.length > 0 || until.passed) return taken.jobs;
+      if (taken.left || (share.suspects && !isFree)) continue;
+      const thirdMs = Math.min(LOOK_MS.max, Math.max(LOOK_MS.min, terms.leaseMs / 3));
+      // A suspect's lease has ended already; this take may not have it.
+      const nextMs = taken.suspects ? undefined : taken.nextMs;
+      const lookMs = Math.max(MIN_LOOK_MS, Math.min(thirdMs, nextMs ?? Infinity));
+      if (!(await share.waiters.turn(until, lookMs, signal))) return [];
+    }
+  }
+
+  /** Has those who wait look again: there are jobs that nothing told them of. */
+  lookAgain({ left, suspects, nextMs }: Pick<AdvancedRaw, 'left' | 'suspects' | 'nextMs'>): void {
+    if (left || suspects) this.share.waiters.wake();
+    else if (nextMs !== undefined) this.share.waiters.lookIn(Math.max(MIN_LOOK_MS, nextMs));
+  }
+
+  /** Whether a consumer may take the next job with an end: no suspect waits for the process. */
+  get mayTakeNext(): boolean {
+    return !this.hands.isTakenAlone && !this.share.suspects;
+  }
+
+  async extend(delivery: Delivery, leaseMs: number, options: QueueCallOptions): Promise<boolean> {
+    return await this.commands.extend(delivery, leaseMs, options);
+  }
+
+  /** Ends a delivery, takes jobs without waiting for them, or both. */
   async advance(
     settlement: Settlement | undefined,
-    take: Take | undefined,
+    next: NextTake | undefined,
     options: QueueCallOptions,
     terms = this.terms,
+    count = 1,
+    isWaiting = false,
   ): Promise<Advanced<T>> {
+    const { share, hands } = this;
+    const hasNeighbours = next?.mode === TakeMode.Fresh && hands.hasNeighbours;
+    const take: Take | undefined = next && { count, mode: next.mode, hasNeighbours, isWaiting };
     let askedAt = performance.now();
-    let { settled, taken } = await this.commands.advance(settlement, take, terms, options);
+    let raw = await share.commands.advance(settlement, take, terms, options);
+    const { settled } = raw;
     for (;;) {
-      if (!taken) return { settled, next: undefined };
-      const next = this.read(taken, askedAt);
-      if (next instanceof TakenJob) return { settled, next };
-      const bury: Settlement = { verdict: Verdict.Bury, delivery: taken, failure: next.failure };
+      if (take) share.suspects = raw.suspects;
+      const { jobs, broken } = this.read(raw.taken, terms.leaseMs, askedAt);
+      // Before anything else can happen: a suspect looks whether there are any.
+      if (next?.by === 'hand') for (const job of jobs) hands.hold(job);
+      else if (!settlement) for (const _ of jobs) hands.beginRun();
+      const { left, suspects, nextMs } = raw;
+      const advanced = { settled, jobs, left, suspects, nextMs };
+      if (broken.length === 0) return advanced;
       askedAt = performance.now();
       try {
-        ({ taken } = await this.commands.advance(bury, take, terms, options));
+        // Where there is nothing else, the next is taken with the end of the last of them.
+        const again = jobs.length === 0 ? take : undefined;
+        const buried = await Promise.all(
+          broken.map((one, i) =>
+            share.commands.advance(one, i === broken.length - 1 ? again : undefined, terms, options),
+          ),
+        );
+        if (!again) return advanced;
+        raw = buried.at(-1)!;
       } catch (error) {
-        // What was ended before is ended; this one comes back when its lease ends.
-        if (settlement) return { settled, next: undefined };
+        // What was ended or taken before is; these come back when their leases end.
+        if (settlement || jobs.length > 0) return advanced;
         throw error;
       }
     }
   }
 
-  /** A job whose payload cannot be read would be taken again and again: it goes to the dead letters. */
-  private read(taken: Delivery, askedAt: number): TakenJob<T> | { failure: string } {
+  private async takeSuspect(
+    by: Taker,
+    until: Deadline,
+    signal: AbortSignal | undefined,
+    options: QueueCallOptions,
+    terms: Terms,
+  ): Promise<TakenJob<T> | undefined> {
+    const alone = await this.hands.takeAlone(by, until, signal);
+    if (!alone) return undefined;
+    let suspect: TakenJob<T> | undefined;
     try {
-      return new TakenJob(this, taken, this.format.decode(taken.payload) as T, askedAt);
-    } catch (error) {
-      return { failure: `its payload could not be read: ${(error as Error).message}` };
+      const take = { mode: TakeMode.Alone, by };
+      [suspect] = (await this.advance(undefined, take, options, terms, 1, true)).jobs;
+      if (suspect) suspect.alone = alone;
+      return suspect;
+    } finally {
+      if (!suspect) alone.end();
     }
+  }
+
+  /** A job whose payload cannot be read would be taken again and again: it goes to the dead letters. */
+  private read(
+    taken: readonly Delivery[],
+    leaseMs: number,
+    askedAt: number,
+  ): { jobs: TakenJob<T>[]; broken: Settlement[] } {
+    const jobs: TakenJob<T>[] = [];
+    const broken: Settlement[] = [];
+    for (const delivery of taken) {
+      try {
+        jobs.push(new TakenJob(this, delivery, leaseMs, askedAt));
+      } catch (error) {
+        broken.push({ verdict: Verdict.Bury, delivery, failure: unreadable(error) });
+      }
+    }
+    return { jobs, broken };
   }
 }

@@ -1,8 +1,13 @@
-import { integer, oneOf, waitMs, type Check } from '../atomic-redis.validation.js';
-import { operationOptionChecks, type OperationOptions } from '../redis/operation-runner.js';
+import { InvalidArgumentError } from '../atomic-redis.errors.js';
+import { integer, key, oneOf, waitMs, type Check } from '../atomic-redis.validation.js';
+import {
+  copyOperationOptions,
+  operationOptionChecks,
+  type OperationOptions,
+} from '../redis/operation-runner.js';
 
-/** Defaults of `ReliableQueueService`, as the module's `queues` option. */
-export interface QueueModuleOptions {
+/** Defaults of `ReliableQueueService`. */
+export interface QueueDefaults {
   /**
    * How long a job belongs to who took it, in milliseconds. After that it is given to another, unless its lease was prolonged. A consumer prolongs
    * the leases of its jobs by itself, so for it this is how soon the jobs of a process that died are run again. @default 30000
@@ -15,23 +20,39 @@ export interface QueueModuleOptions {
   maxDeliveries?: number;
 }
 
-export interface QueueOptions extends QueueModuleOptions {
+/** The module's `queues` option. */
+export interface QueueModuleOptions extends QueueDefaults {
+  /**
+   * Names of queues that metrics tell apart, beside those of `@QueueConsumer`. Of any other only the pattern is told: queues may be named at run time, and each name
+   * would make metrics of its own. @default none
+   */
+  names?: readonly string[];
+}
+
+export interface QueueOptions extends QueueDefaults {
   /** `json` sends what `JSON.stringify` makes of a payload; `bytes` takes and gives Buffers as they are. @default 'json' */
   format?: 'json' | 'bytes';
 }
 
-export const queueDefaults: Required<QueueModuleOptions> = { leaseMs: 30_000, maxDeliveries: 5 };
+export const queueDefaults: Required<QueueModuleOptions> = { leaseMs: 30_000, maxDeliveries: 5, names: [] };
 
 /** A shorter lease could not be renewed in time. */
 export const leaseMsCheck: Check = waitMs(100);
 
-export const queueModuleOptionChecks: Record<keyof QueueModuleOptions, Check> = {
+const defaultChecks: Record<keyof QueueDefaults, Check> = {
   leaseMs: leaseMsCheck,
   maxDeliveries: integer(1, 1_000_000),
 };
 
+const names: Check = (path, value) => {
+  if (!Array.isArray(value)) throw new InvalidArgumentError(path, 'an array of names', value);
+  value.forEach((name, i) => key(`${path}[${i}]`, name));
+};
+
+export const queueModuleOptionChecks: Record<keyof QueueModuleOptions, Check> = { ...defaultChecks, names };
+
 export const queueOptionChecks: Record<keyof QueueOptions, Check> = {
-  ...queueModuleOptionChecks,
+  ...defaultChecks,
   format: oneOf('json', 'bytes'),
 };
 
@@ -45,3 +66,10 @@ export const queueCallOptionChecks: Record<keyof QueueCallOptions, Check> = {
   marker,
   propagation,
 };
+
+/** What calls are given that were given no options. */
+export const NO_OPTIONS: OperationOptions = Object.freeze({});
+
+/** Copies options that were checked: calls of one turn leave together, after it. */
+export const copyCallOptions = <Options extends OperationOptions>(options: Options): Options =>
+  options === NO_OPTIONS ? options : (copyOperationOptions(options) as Options);

@@ -7,34 +7,38 @@ import { OperationRunner } from '../redis/operation-runner.js';
 import { RedisConnection } from '../redis/redis-connection.js';
 import { ScriptRunner } from '../redis/script-runner.js';
 import { WorkInFlight } from '../redis/work-in-flight.js';
-import { Arrivals } from './arrivals.js';
+import { Hands } from './hands.js';
+import { JobNotifier } from './job-notifier.js';
+import { JobWaiters } from './job-waiters.js';
+import { LargePayloads } from './large-payloads.js';
 import { payloadFormats } from './payload-format.js';
+import { PayloadLimits } from './payload-limits.js';
 import { QUEUE_SCRIPTS, QueueCommands } from './queue-commands.js';
-import { QueueReader } from './queue-reader.js';
+import { QueueReader, type QueueShare } from './queue-reader.js';
 import { queueOptionChecks, type QueueOptions } from './queue.options.js';
 import { ReliableQueue } from './reliable-queue.js';
 import { RunningConsumer } from './running-consumer.js';
 
 const checkOptions = check.options(queueOptionChecks);
 
-interface Share {
-  readonly commands: QueueCommands;
-  readonly arrivals: Arrivals;
+/** What goes over connections of its own: one for all queues, on a Cluster one for those of each slot. */
+interface SlotChannels {
+  readonly notifier: JobNotifier;
+  readonly payloads: LargePayloads;
 }
 
 /** Queues that lose no job: what a process took and did not finish comes back. */
 @Injectable()
 export class ReliableQueueService {
-  /**
-   * This process's share in each queue that is in use: its name may be made at run time, so what nobody holds any more goes. One that was waited for
-   * stays, since closing takes it out of Redis.
-   */
-  private readonly shares = new Map<string, WeakRef<Share>>();
-  private readonly waitedFor = new Set<Share>();
+  /** This process's share in each queue that is in use: its name may be made at run time, so what nobody holds any more goes. */
+  private readonly shares = new Map<string, WeakRef<QueueShare>>();
+  private readonly channels = new Map<number, SlotChannels>();
+  private readonly hands = new Hands();
+  private readonly limits: PayloadLimits;
   private readonly collected = new FinalizationRegistry<string>((queue) => {
     if (!this.shares.get(queue)?.deref()) this.shares.delete(queue);
   });
-  private readonly consumers = new Set<Pick<RunningConsumer, 'stop'>>();
+  private readonly consumers = new Set<Pick<RunningConsumer, 'stop' | 'stopAll'>>();
   private isClosed = false;
 
   constructor(
@@ -46,6 +50,7 @@ export class ReliableQueueService {
     @Inject(OPTIONS) private readonly options: ResolvedOptions,
   ) {
     connection.preload(QUEUE_SCRIPTS);
+    this.limits = new PayloadLimits(connection);
   }
 
   /**
@@ -65,13 +70,14 @@ export class ReliableQueueService {
     checkOptions('options', options);
     const share = this.shareIn(name);
     const { commands } = share;
-    const { queues } = this.options;
+    const { queues, timeoutMs } = this.options;
     const format = payloadFormats[options.format ?? 'json'];
-    const reader = new QueueReader<T>(share, format, {
+    const terms = {
       leaseMs: options.leaseMs ?? queues.leaseMs,
       maxDeliveries: options.maxDeliveries ?? queues.maxDeliveries,
-    });
-    return new ReliableQueue<T>(commands, reader, format, (handler, concurrency, from) => {
+    };
+    const reader = new QueueReader<T>(share, format, terms, this.hands, timeoutMs);
+    return new ReliableQueue<T>(commands, reader, format, this.limits, (handler, concurrency, from) => {
       if (this.isClosed) throw this.connection.closedError();
       const { shutdownTimeoutMs } = this.options;
       const consumer = new RunningConsumer(from, handler, concurrency, shutdownTimeoutMs);
@@ -83,7 +89,7 @@ export class ReliableQueueService {
 
   /** Stops every consumer of this service: jobs in hand are waited for up to `timeoutMs`, the rest go back. */
   async stopConsumers(timeoutMs: number): Promise<void> {
-    await Promise.all([...this.consumers].map((consumer) => consumer.stop({ timeoutMs })));
+    await Promise.all([...this.consumers].map((consumer) => consumer.stopAll(timeoutMs)));
   }
 
   /** Ends every wait for a job. After it no job is moved. */
@@ -91,31 +97,44 @@ export class ReliableQueueService {
     this.isClosed = true;
     // Those that were begun since the others were stopped.
     await this.stopConsumers(this.options.shutdownTimeoutMs);
-    await Promise.all([...this.shares.values()].map(async (share) => await share.deref()?.arrivals.close()));
+    this.hands.close();
+    for (const share of this.shares.values()) share.deref()?.waiters.close();
+    await Promise.all(
+      [...this.channels.values()].map(({ notifier, payloads }) => {
+        payloads.close();
+        return notifier.close();
+      }),
+    );
   }
 
-  private shareIn(queue: string): Share {
+  private shareIn(queue: string): QueueShare {
     let share = this.shares.get(queue)?.deref();
     if (!share) {
       const { connection, operations, scripts, inFlight, observer } = this;
       const { timeoutMs } = this.options;
-      const commands = new QueueCommands(queue, {
-        connection,
-        operations,
-        scripts,
-        inFlight,
-        observer,
-        timeoutMs,
-      });
-      const made: Share = {
-        commands,
-        arrivals: new Arrivals(connection, commands, () => this.waitedFor.add(made)),
-      };
-      if (this.isClosed) void made.arrivals.close();
-      this.shares.set(queue, new WeakRef(made));
-      this.collected.register(made, queue);
-      share = made;
+      const access = { connection, operations, scripts, inFlight, observer, timeoutMs };
+      const commands = new QueueCommands(queue, access);
+      const { isCluster, keys } = connection;
+      const { notifier, payloads } = this.channelsOf(isCluster ? keys.slotOf(commands.keys.wake) : 0);
+      const waiters = new JobWaiters(connection, commands, notifier);
+      share = { commands, waiters, payloads, suspects: false };
+      if (this.isClosed) waiters.close();
+      this.shares.set(queue, new WeakRef(share));
+      this.collected.register(share, queue);
     }
     return share;
+  }
+
+  private channelsOf(slot: number): SlotChannels {
+    let channels = this.channels.get(slot);
+    if (!channels) {
+      const { connection, scripts } = this;
+      channels = {
+        notifier: new JobNotifier(connection, scripts, slot),
+        payloads: new LargePayloads(connection, slot),
+      };
+      this.channels.set(slot, channels);
+    }
+    return channels;
   }
 }

@@ -9,7 +9,8 @@ import type { PayloadFormat } from './payload-format.js';
 import type { QueueCommands } from './queue-commands.js';
 import type { QueueJob } from './queue-job.js';
 import type { QueueReader } from './queue-reader.js';
-import { leaseMsCheck } from './queue.options.js';
+import { copyCallOptions, leaseMsCheck, NO_OPTIONS } from './queue.options.js';
+import type { PayloadLimits } from './payload-limits.js';
 import type { JobHandler, RunningConsumer } from './running-consumer.js';
 
 /** Of `ReliableQueue.take`. */
@@ -69,6 +70,7 @@ export class ReliableQueue<T = unknown> {
     private readonly commands: QueueCommands,
     private readonly reader: QueueReader<T>,
     private readonly format: PayloadFormat,
+    private readonly limits: PayloadLimits,
     private readonly startConsumer: (
       handler: JobHandler<T>,
       concurrency: number,
@@ -94,11 +96,15 @@ export class ReliableQueue<T = unknown> {
    * @throws TransactionMisuseError inside an open transaction
    * @throws NotReplicatedError when it was pushed, and `durability` was not reached in time; its `result` is the id
    */
-  push(payload: T, options: OperationOptions = {}): Promise<string> {
-    return this.commands.observe('queues.push', async () => {
+  push(payload: T, options: OperationOptions = NO_OPTIONS): Promise<string> {
+    const { commands } = this;
+    return commands.observe('queues.push', async () => {
       checkOptions('options', options);
-      const job = { id: newId(), payload: this.format.encode('payload', payload) };
-      return await resultOf(this.commands.push([job], options), () => job.id);
+      const given = copyCallOptions(options);
+      const job = { id: newId(), payload: this.format.encode('payload', payload), trace: commands.trace };
+      const doubt = this.limits.check('payload', [job.payload]);
+      if (doubt) await doubt;
+      return await resultOf(commands.push([job], given), () => job.id);
     });
   }
 
@@ -106,7 +112,7 @@ export class ReliableQueue<T = unknown> {
    * As {@link push} for up to 10,000 jobs, all or none.
    * @returns the jobs' ids, in the order of the payloads
    */
-  async pushMany(payloads: readonly T[], options: OperationOptions = {}): Promise<string[]> {
+  async pushMany(payloads: readonly T[], options: OperationOptions = NO_OPTIONS): Promise<string[]> {
     const { commands } = this;
     return await commands.observe(
       'queues.pushMany',
@@ -132,7 +138,7 @@ export class ReliableQueue<T = unknown> {
     const take = async (): Promise<QueueJob<T> | null> => {
       checkTakeOptions('options', options);
       const { timeoutMs = 0, leaseMs, signal, propagation } = options;
-      const taken = await this.reader.take({
+      const taken = await this.reader.takeOne({
         waitMs: timeoutMs,
         leaseMs,
         signal,
@@ -170,12 +176,21 @@ export class ReliableQueue<T = unknown> {
     checkOptions('options', options);
     if (!Array.isArray(payloads) || payloads.length > MAX_JOBS_PER_PUSH)
       throw new InvalidArgumentError('payloads', `an array of at most ${MAX_JOBS_PER_PUSH}`, payloads);
+    const given = copyCallOptions(options);
+    const { trace } = this.commands;
     const jobs = Array.from(payloads, (payload, i) => ({
       id: newId(),
       payload: this.format.encode(`payloads[${i}]`, payload),
+      trace,
     }));
     const ids = jobs.map(({ id }) => id);
-    return ids.length === 0 ? ids : await resultOf(this.commands.push(jobs, options), () => ids);
+    if (ids.length === 0) return ids;
+    const doubt = this.limits.check(
+      'payloads',
+      jobs.map(({ payload }) => payload),
+    );
+    if (doubt) await doubt;
+    return await resultOf(this.commands.push(jobs, given), () => ids);
   }
 }
 

@@ -1,13 +1,14 @@
-import { Logger } from '@nestjs/common';
-import { describe, type Outcome } from '../atomic-redis.errors.js';
+import { setMaxListeners } from 'node:events';
 import * as check from '../atomic-redis.validation.js';
-import type { QueueProcessEvent } from '../observability/event-types.js';
-import { failureOf, type Operation } from '../observability/observer.js';
+import type { Operation } from '../observability/observer.js';
+import { whenAborted } from '../redis/abort-listeners.js';
 import { Deadline, fullJitter, sleep } from '../redis/deadline.js';
-import { Settled, Verdict } from './advance.script.js';
-import { keepRenewed } from './lease-renewal.js';
-import type { QueueJob, TakenJob } from './queue-job.js';
-import type { QueueReader } from './queue-reader.js';
+import { TakeMode, Verdict } from './advance.script.js';
+import { ConsumerReport, reasonOf } from './consumer-report.js';
+import type { QueueJob } from './queue-job.js';
+import { insideHandler, type NextTake, type QueueReader } from './queue-reader.js';
+import { retryAfterOf } from './refusal.js';
+import type { End, TakenJob } from './taken-job.js';
 
 /** What runs a job: when it settles the job is acknowledged, when it throws it is retried, unless it did so itself. */
 export type JobHandler<T> = (job: QueueJob<T>) => unknown;
@@ -20,105 +21,154 @@ interface Running {
 /** How long one wait for a job lasts. */
 const WAIT_MS = 60_000;
 
-/** For giving back one job at the end, and for ends that are under way then. */
+/** For giving back jobs at the end, and for ends that are under way then. */
 const RELEASE_TIMEOUT_MS = 2_000;
+
+const NEXT: NextTake = { mode: TakeMode.Fresh, by: 'consumer' };
 
 const checkStopOptions = check.options({ timeoutMs: check.waitMs(0) });
 
 /** Takes jobs and runs them, as many at a time as its concurrency says, until it is stopped. */
 export class RunningConsumer<T = unknown> {
-  private readonly logger = new Logger('QueueConsumer');
+  private readonly report: ConsumerReport;
   private readonly stopping = new AbortController();
-  /** Jobs whose handler has not settled. */
+  /** Jobs whose handler has not settled, in the order they were taken. */
   private readonly running = new Map<TakenJob<T>, Running>();
   /** Ends under way, of jobs whose handler has settled. */
   private readonly ends = new Set<Promise<unknown>>();
-  private readonly loops: Promise<unknown>;
+  /** Each runs one job after the other. */
+  private readonly slots = new Set<Promise<void>>();
+  private readonly fetching: Promise<void>;
+  private slotFreed = (): void => undefined;
+  /** Called when a job has ended. */
+  private jobEnded: (() => void)[] = [];
   private stopped: Promise<void> | undefined;
 
   constructor(
     private readonly reader: QueueReader<T>,
     private readonly handler: JobHandler<T>,
-    concurrency: number,
+    private readonly concurrency: number,
     private readonly defaultStopTimeoutMs: number,
   ) {
-    this.loops = Promise.all(Array.from({ length: concurrency }, () => this.loop()));
+    this.report = new ConsumerReport(reader.commands.queue, reader.terms.maxDeliveries);
+    // Each wait for a job listens to it.
+    setMaxListeners(0, this.stopping.signal);
+    const removeCapacity = reader.hands.addCapacity(concurrency);
+    this.fetching = this.fetch().finally(removeCapacity);
   }
 
   /** Resolves when it is stopped and no job is running any more. */
   async ended(): Promise<void> {
-    await this.loops;
+    await this.fetching;
+    while (this.slots.size > 0) await Promise.all(this.slots);
   }
 
   /**
    * Takes no more jobs, waits for those in hand, and when the time is up gives back the rest, whose `signal` then aborts. Repeating it waits for the
-   * first.
+   * first. Called by a handler of this consumer, it does not wait for that handler's own job.
    *
    * @param options.timeoutMs how long to wait for jobs in hand. Default: the module's `shutdownTimeoutMs`
    * @throws InvalidArgumentError
    */
   async stop(options: { timeoutMs?: number } = {}): Promise<void> {
     checkStopOptions('options', options);
-    this.stopped ??= this.stopWithin(options.timeoutMs ?? this.defaultStopTimeoutMs);
-    await this.stopped;
+    const stopped = this.stopAll(options.timeoutMs);
+    const own = insideHandler.find((job) => this.running.has(job as TakenJob<T>));
+    await (own ? Promise.race([stopped, this.othersEnded(own as TakenJob<T>)]) : stopped);
+  }
+
+  /** As {@link stop}, and waits for the caller's own job too. @internal */
+  stopAll(timeoutMs = this.defaultStopTimeoutMs): Promise<void> {
+    return (this.stopped ??= this.stopWithin(timeoutMs));
+  }
+
+  private async othersEnded(own: TakenJob<T>): Promise<void> {
+    await this.fetching;
+    const isOther = (taken: TakenJob<T>): boolean => taken !== own;
+    while ([...this.running.keys()].some(isOther))
+      await new Promise<void>((resolve) => this.jobEnded.push(resolve));
   }
 
   private async stopWithin(timeoutMs: number): Promise<void> {
     this.stopping.abort(new Error('stopped'));
     try {
-      await Deadline.in(timeoutMs).race(this.loops, () => new Error('not in time'));
+      await Deadline.in(timeoutMs).race(this.ended(), () => new Error('not in time'));
     } catch {
-      const left = [...this.running];
+      // First what ends under way have taken: it goes in front, and what was taken before it goes in front of that.
+      await Deadline.in(RELEASE_TIMEOUT_MS)
+        .race(Promise.allSettled([this.fetching, ...this.ends]), () => new Error('not in time'))
+        .catch(() => undefined);
+      const left = [...this.running].toReversed();
       for (const [, { stopRenewing }] of left) stopRenewing();
       this.running.clear();
-      const ends = Promise.allSettled(this.ends);
-      await Promise.all([
-        ...left.map(([taken, { operation }]) => this.release(taken, operation)),
-        Deadline.in(RELEASE_TIMEOUT_MS)
-          .race(ends, () => new Error('not in time'))
-          .catch(() => undefined),
-      ]);
-      if (left.length > 0)
-        this.log(() =>
-          this.logger.warn(
-            `${left.length} jobs of queue ${this.name} were still running after ${timeoutMs} ms and go back to it`,
-          ),
-        );
+      await Promise.all(left.map(([taken, { operation }]) => this.release(taken, operation)));
+      if (left.length > 0) this.report.givenBack(left.length, timeoutMs);
     }
   }
 
-  private async loop(): Promise<void> {
+  private async fetch(): Promise<void> {
     const { signal } = this.stopping;
-    let taken: TakenJob<T> | undefined;
-    for (let failures = 0; taken !== undefined || !signal.aborted;) {
+    const { report } = this;
+    const free = (): number => this.concurrency - this.slots.size;
+    for (let failures = 0; !signal.aborted;) {
       try {
-        taken ??= await this.reader.take({ waitMs: WAIT_MS, signal, propagation: 'outside' });
-        if (taken) taken = await this.process(taken);
+        if (free() === 0) await this.untilFree(signal);
+        const jobs = await this.reader.take('consumer', free, {
+          waitMs: WAIT_MS,
+          signal,
+          propagation: 'outside',
+        });
         failures = 0;
+        report.isWell();
+        // In the moment of the stop: back to the head, the first of them last.
+        for (const taken of signal.aborted ? jobs.toReversed() : jobs) this.begin(taken);
       } catch (error) {
-        taken = undefined;
         if (signal.aborted) return;
-        // Once for each outage.
-        if (++failures === 1)
-          this.log(() =>
-            this.logger.warn(
-              `Queue ${this.name} cannot be worked on, and is tried again: ${(error as Error).message}`,
-            ),
-          );
-        await sleep(fullJitter(failures, 50, 5_000), signal).catch(() => undefined);
+        report.outage(error);
+        await sleep(fullJitter(++failures, 50, 5_000), signal).catch(() => undefined);
       }
+    }
+  }
+
+  private async untilFree(signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return;
+    let stopListening = (): void => undefined;
+    await new Promise<void>((resolve) => {
+      this.slotFreed = resolve;
+      stopListening = whenAborted(signal, resolve);
+    });
+    stopListening();
+  }
+
+  private begin(taken: TakenJob<T>): void {
+    const slot = this.work(taken).finally(() => {
+      this.slots.delete(slot);
+      this.slotFreed();
+    });
+    this.slots.add(slot);
+  }
+
+  /** Runs a job, and those that its end takes. Never rejects. */
+  private async work(first: TakenJob<T>): Promise<void> {
+    try {
+      for (let taken: TakenJob<T> | undefined = first; taken;) taken = await this.process(taken);
+    } catch (error) {
+      this.report.outage(error);
+    } finally {
+      this.reader.hands.endRun();
+      first.alone?.end();
     }
   }
 
   /** Runs one job. Resolves with the next, when there is one. */
   private async process(taken: TakenJob<T>): Promise<TakenJob<T> | undefined> {
-    const operation = this.reader.commands.beginProcessing();
+    // It arrived in the moment of the stop.
+    if (this.stopping.signal.aborted) return await this.release(taken);
+    const operation = this.reader.commands.beginProcessing(taken.delivery);
     return await operation.within(() => this.processAs(operation, taken));
   }
 
   private async processAs(operation: Operation, taken: TakenJob<T>): Promise<TakenJob<T> | undefined> {
-    // It arrived in the moment of the stop.
-    if (this.stopping.signal.aborted) return await this.release(taken, operation);
     const failure = await this.run(taken, operation);
     // Given back when the time was up.
     if (!this.running.delete(taken)) return undefined;
@@ -128,6 +178,7 @@ export class RunningConsumer<T = unknown> {
       return await ending;
     } finally {
       this.ends.delete(ending);
+      if (this.jobEnded.length > 0) for (const tell of this.jobEnded.splice(0)) tell();
     }
   }
 
@@ -137,65 +188,51 @@ export class RunningConsumer<T = unknown> {
     taken: TakenJob<T>,
     failure: { error: unknown } | undefined,
   ): Promise<TakenJob<T> | undefined> {
+    const { report } = this;
     if (taken.ending) {
       const { verdict: chosen, advanced } = taken.ending;
+      if (failure && taken.hasArrived) report.threwAfterEnd(taken.delivery, failure.error);
+      else if (failure) report.didNotArrive(taken.delivery, failure.error);
       await advanced.then(
-        ({ settled }) => this.tell(operation, taken, endOf(chosen, settled), failure),
-        (error: unknown) => this.tell(operation, taken, 'unrecorded', { error }),
+        ({ settled }) => report.ended(operation, taken.delivery, chosen, settled, failure),
+        (error: unknown) => report.unrecorded(operation, taken.delivery, error),
       );
       return undefined;
     }
 
-    const verdict = failure ? Verdict.Retry : Verdict.Ack;
-    const reason = failure && messageOf(failure.error);
+    const end = endOf(failure);
     // As long as the lease lasts: after that it would be in vain.
     const options = { timeoutMs: this.reader.terms.leaseMs, propagation: 'outside' } as const;
     try {
-      const { settled, next } = this.stopping.signal.aborted
-        ? { settled: await taken.end(verdict, reason, options), next: undefined }
-        : await taken.endAndTakeNext(verdict, reason, options);
-      this.log(() => this.report(taken, settled, failure));
-      this.tell(operation, taken, endOf(verdict, settled), failure);
+      const mayTakeNext = !this.stopping.signal.aborted && !taken.alone && this.reader.mayTakeNext;
+      if (!mayTakeNext) {
+        const settled = await taken.end(end, options);
+        report.settled(operation, taken.delivery, end, settled, failure);
+        return undefined;
+      }
+      const advanced = await taken.endAndTakeNext(end, NEXT, options);
+      report.settled(operation, taken.delivery, end, advanced.settled, failure);
+      const [next] = advanced.jobs;
+      if (!next) this.reader.lookAgain(advanced);
       // Stopped meanwhile: it goes back, as part of this end.
       return next && this.stopping.signal.aborted ? await this.process(next) : next;
     } catch (error) {
-      this.tell(operation, taken, 'unrecorded', { error });
+      report.unrecorded(operation, taken.delivery, error);
       throw error;
     }
   }
 
-  private tell(
-    operation: Operation,
-    { delivery: { deliveries } }: TakenJob<T>,
-    ended: QueueProcessEvent['ended'],
-    failure?: { error: unknown },
-  ): void {
-    operation.end(() => {
-      const outcome: Outcome = ended === 'lost' ? 'not-applied' : 'applied';
-      const failed = failure && failureOf(failure.error);
-      // What the handler threw says nothing of what became of the job.
-      const how = ended === 'unrecorded' ? failed : { ...failed, outcome };
-      const name = this.reader.commands.queue;
-      return { type: 'queues.process', name, outcome, ...how, ended, deliveries };
-    });
-  }
-
   /** Resolves with what the handler threw, if it did. Its lease is renewed meanwhile. */
   private async run(taken: TakenJob<T>, operation: Operation): Promise<{ error: unknown } | undefined> {
-    const { leaseMs } = this.reader.terms;
-    const stopRenewing = keepRenewed({
-      leaseMs,
-      askedAt: taken.askedAt,
-      renew: async () => {
-        // The handler may be ending it, which may fail.
-        await taken.ending?.advanced.catch(() => undefined);
-        return await taken.extend(leaseMs, { timeoutMs: Math.ceil(leaseMs / 3), propagation: 'outside' });
-      },
-      lost: () => taken.loseUnlessEnded(),
-    });
+    const stopRenewing = taken.keepRenewed();
     this.running.set(taken, { operation, stopRenewing });
     try {
-      await this.handler(taken.job);
+      if (!taken.hasArrived) {
+        await taken.arrive();
+        // Given back, or lost on the way.
+        if (taken.isAborted) throw taken.signal.reason;
+      }
+      await insideHandler.run(taken, () => this.handler(taken.job));
       return undefined;
     } catch (error) {
       return { error };
@@ -204,65 +241,27 @@ export class RunningConsumer<T = unknown> {
     }
   }
 
-  private async release(taken: TakenJob<T>, operation: Operation): Promise<undefined> {
+  private async release(
+    taken: TakenJob<T>,
+    operation = this.reader.commands.beginProcessing(taken.delivery),
+  ): Promise<undefined> {
     try {
-      await taken.end(Verdict.Release, undefined, {
-        timeoutMs: RELEASE_TIMEOUT_MS,
-        propagation: 'outside',
-      });
+      const options = { timeoutMs: RELEASE_TIMEOUT_MS, propagation: 'outside' } as const;
+      await taken.end({ verdict: Verdict.Release }, options);
       // The handler may have ended it before.
       const { verdict, advanced } = taken.ending!;
-      this.tell(operation, taken, endOf(verdict, (await advanced).settled));
+      this.report.ended(operation, taken.delivery, verdict, (await advanced).settled);
     } catch (error) {
       // It comes back when its lease ends.
-      this.tell(operation, taken, 'unrecorded', { error });
+      this.report.unrecorded(operation, taken.delivery, error);
     }
     taken.abandon();
   }
-
-  private report(taken: TakenJob<T>, settled: Settled, failure: { error: unknown } | undefined): void {
-    const { id, deliveries } = taken.delivery;
-    const job = `Job ${id} of queue ${this.name}`;
-    if (settled === Settled.Lost) {
-      this.logger.warn(`${job} lost its lease before it ended, and is delivered again`);
-    } else if (failure) {
-      const how = `${job} failed at delivery ${deliveries} of ${this.reader.terms.maxDeliveries}`;
-      const stack = failure.error instanceof Error ? failure.error.stack : undefined;
-      if (settled === Settled.Dead) this.logger.error(`${how} and is in the dead letters`, stack);
-      else this.logger.warn(`${how}: ${messageOf(failure.error)}`);
-    }
-  }
-
-  /** A logger that fails, or an error that has no text, must not cost the job that was taken meanwhile. */
-  private log(write: () => void): void {
-    try {
-      write();
-    } catch {
-      // There is nobody left to tell.
-    }
-  }
-
-  private get name(): string {
-    return describe(this.reader.commands.queue);
-  }
 }
 
-const ENDS = {
-  [Verdict.Ack]: 'acknowledged',
-  [Verdict.Retry]: 'retried',
-  [Verdict.Release]: 'released',
-  [Verdict.Bury]: 'dead',
-} as const;
-
-function endOf(verdict: Verdict, settled: Settled): QueueProcessEvent['ended'] {
-  if (settled === Settled.Lost) return 'lost';
-  return settled === Settled.Dead ? 'dead' : ENDS[verdict];
-}
-
-function messageOf(error: unknown): string {
-  try {
-    return error instanceof Error ? `${error.name}: ${error.message}` : `threw ${describe(error)}`;
-  } catch {
-    return 'threw what has no text';
-  }
+function endOf(failure: { error: unknown } | undefined): End {
+  if (!failure) return { verdict: Verdict.Ack };
+  const delayMs = retryAfterOf(failure.error);
+  if (delayMs !== undefined) return { verdict: Verdict.Defer, delayMs };
+  return { verdict: Verdict.Retry, failure: reasonOf(failure.error) };
 }

@@ -1,25 +1,26 @@
 import { luaOperation } from '../redis/lua-operation.js';
 import { defineScript } from '../redis/script.js';
-import { luaHistoryKept } from './lua-queue.js';
+import { luaHistoryKept, luaWake } from './lua-queue.js';
 
 /** Takes jobs out of the dead letters: back to the queue with their deliveries forgiven, or out of Redis. */
 export const takeDeadScript = defineScript({
   name: 'queues.takeDead',
-  keys: ['marker', 'dead', 'pending', 'jobs', 'history'],
+  keys: ['marker', 'dead', 'pending', 'jobs', 'history', 'wake'],
   args: ['notAfterMs', 'keepMarker', 'action', 'limit', '...ids'],
   lua: `
 -- KEYS[1] marker      kept answer, by which a copy is known
 -- KEYS[2] dead        sorted set of job id by its death, server time in ms
 -- KEYS[3] pending     list of the ids of jobs to be taken
 -- KEYS[4] jobs        hash of job id to payload
--- KEYS[5] history     hash of job id to <deliveries that have ended>:<those that count no longer>:<why the last one failed>
+-- KEYS[5] history     hash of job id to what became of its deliveries
+-- KEYS[6] wake        sorted set that waiting processes block on
 -- ARGV[1] notAfterMs  server time in ms past which nothing is done
 -- ARGV[2] keepMarker  '1' or ''
 -- ARGV[3] action      requeue | purge
 -- ARGV[4] limit       without ids: how many, those that died first; '' with ids
 -- ARGV[5…] ids        of the jobs; those that are not in the dead letters are left out
 -- returns how many were taken, in decimal | TOO_LATE
-${luaOperation}${luaHistoryKept}
+${luaOperation}${luaHistoryKept}${luaWake}
 local stored = recall()
 if stored then return stored end
 if is_late() then return 'TOO_LATE' end
@@ -40,8 +41,8 @@ for _, id in ipairs(ids) do
   if redis.call('ZREM', KEYS[2], id) == 1 then
     taken = taken + 1
     if ARGV[3] == 'requeue' then
-      local ended = history_of(KEYS[5], id)
-      keep_history(KEYS[5], id, ended, ended, '')
+      local ended, _, _, trace = history_of(KEYS[5], id)
+      keep_history(KEYS[5], id, ended, ended, 0, trace, '')
       redis.call('RPUSH', KEYS[3], id)
     else
       redis.call('HDEL', KEYS[4], id)
@@ -49,6 +50,7 @@ for _, id in ipairs(ids) do
     end
   end
 end
+if taken > 0 and ARGV[3] == 'requeue' then wake(KEYS[6]) end
 return remember(digits(taken))
 `,
   reply: Number,

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { ConfigurationError, InvalidArgumentError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import { copyBytes } from './copies.js';
+import { blocksProblem } from './lua-blocks.js';
 
 /** What may be sent as an argument: text, bytes, or an integer, which is sent in decimal. */
 export type ScriptArgument = string | Buffer | number | bigint;
@@ -54,7 +55,7 @@ export interface Script<
 /**
  * Defines a Lua script: its text, and the names and types of what goes in and comes out.
  *
- * @throws ConfigurationError when a name is repeated, a list is not last, the text begins with `#!`, or a part is missing
+ * @throws ConfigurationError when a name is repeated, a list is not last, the text begins with `#!` or ends a block that it did not begin, or a part is missing
  */
 export function defineScript<
   const Keys extends readonly string[],
@@ -70,6 +71,8 @@ export function defineScript<
       `Script ${name} begins with a #! line, which not every server knows; leave it out`,
     );
   }
+  const problem = blocksProblem(lua);
+  if (problem) throw new ConfigurationError(`Script ${name} is not valid Lua: ${problem}`);
   for (const [what, names] of [
     ['key', keys],
     ['argument', args],

@@ -24,8 +24,8 @@ return run_body(0, 0)
   });
 
 /**
- * Any other script is run once, and its encoded reply kept in the marker. The marker is set ahead of the user's text as well: where Redis has
- * no memory left for it, the script is refused before it did anything.
+ * Any other script is run once, and its encoded reply kept in the marker. Nothing is written before the user's text: a script that never ends and has written
+ * nothing can so be killed. Where Redis has no memory left for the marker, the script has written nothing either: once it has, Redis refuses it no memory.
  */
 export const prepareOperation = (script: Script, checkKeys: boolean): PreparedOperation =>
   defineScript({
@@ -37,8 +37,10 @@ export const prepareOperation = (script: Script, checkKeys: boolean): PreparedOp
 local stored = recall()
 if stored then return stored end
 if is_late() then return 'TOO_LATE' end
-remember(encode({ err = 'ERR it was started and did not end' }))
-return remember(run_body(1, 2))
+local answer = run_body(1, 2)
+-- The user's text may have told Redis not to replicate what follows.
+if redis.set_repl then redis.set_repl(redis.REPL_ALL) end
+return remember(answer)
 `,
     reply: (raw) => decodeReply(script, raw as Buffer),
   });

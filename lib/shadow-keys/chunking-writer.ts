@@ -1,9 +1,10 @@
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import { isBytes } from '../atomic-redis.validation.js';
+import { copyBytes } from '../redis/copies.js';
 import type { ShadowCommand, ShadowConnection } from './shadow-connection.js';
 import { ShadowBuildEndedError } from './shadow-key.errors.js';
 import type { Shadow, ShadowType } from './shadow-type.js';
-
+import { copyItem, isCollection } from './shadow-source.js';
 import type { ShadowEntry, ShadowValue, ShadowWriter } from './shadow-writer.js';
 
 /** A chunk is sent when it holds this many elements, or characters: about half a millisecond of Redis's time. */
@@ -141,9 +142,12 @@ export class ChunkingWriter implements ShadowWriter {
     if (this.hasEnded) return Promise.reject(new ShadowBuildEndedError(this.shadow.liveKey));
     try {
       this.assertType(type, method);
-      const items = itemsOf()[Symbol.iterator]();
+      const given = itemsOf();
+      const items = given[Symbol.iterator]();
       const room = this.pump(items, add);
-      return room ? this.goOn(room, items, add) : DONE;
+      if (!room) return DONE;
+      // What is left is read later: it must be what was given.
+      return this.goOn(room, isCollection(given) ? restOf(items) : items, add);
     } catch (error) {
       this.connection.fail(error);
       return known(Promise.reject(error));
@@ -208,13 +212,17 @@ export class ChunkingWriter implements ShadowWriter {
   }
 }
 
-/** Adds an argument. Returns about how many characters that is. */
+/** Adds an argument; bytes are copied, since a chunk is sent later. Returns about how many characters that is. */
 function push(args: (string | Buffer)[], method: string, value: unknown, field?: unknown): number {
   const argument = typeof value === 'string' || Buffer.isBuffer(value) ? value : toText(method, value, field);
   if (!isBytes(argument)) throw notWritable(method, 'well-formed text', value, field);
-  args.push(argument);
+  args.push(typeof argument === 'string' ? argument : copyBytes(argument));
   return argument.length;
 }
+
+/** Copies what an iterator has not given yet. */
+const restOf = (items: Iterator<unknown>): Iterator<unknown> =>
+  Array.from({ [Symbol.iterator]: () => items }, copyItem).values();
 
 /** A promise whose rejection reaches the caller otherwise: it may be left alone. */
 function known(promise: Promise<void>): Promise<void> {

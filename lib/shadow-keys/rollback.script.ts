@@ -1,5 +1,6 @@
 import { luaOperation } from '../redis/lua-operation.js';
 import { defineScript } from '../redis/script.js';
+import { VERSION_TTL_MS } from './swap.script.js';
 
 /** Puts back what the last swap replaced, of all targets or of none. */
 export const rollbackScript = defineScript({
@@ -28,11 +29,7 @@ for i = 2, #KEYS, 3 do
   redis.call('RENAME', KEYS[i + 1], KEYS[i])
   -- The version stays: what was rolled back is not older than itself, but what is older than it stays out.
   local ttl = redis.call('PTTL', KEYS[i])
-  if ttl > 0 then
-    redis.call('PEXPIRE', KEYS[i + 2], string.format('%.0f', ttl))
-  else
-    redis.call('PERSIST', KEYS[i + 2])
-  end
+  redis.call('PEXPIRE', KEYS[i + 2], ttl > 0 and string.format('%.0f', ttl) or '${VERSION_TTL_MS}')
 end
 return 'DONE'
 `,

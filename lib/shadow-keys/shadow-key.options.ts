@@ -1,5 +1,6 @@
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
+import { copyDurability } from '../redis/durability.js';
 import { operationOptionChecks, type OperationOptions } from '../redis/operation-runner.js';
 import { SHADOW_TYPES, type ShadowType } from './shadow-type.js';
 
@@ -23,8 +24,8 @@ export interface ReplaceOptions extends Pick<OperationOptions, 'timeoutMs' | 'pr
   /** When the source writes nothing: `reject` throws a `ShadowEmptyError`, `delete` deletes the live key. @default 'reject' */
   onEmpty?: 'reject' | 'delete';
   /**
-   * Version of the new value, from 0 to 2^63 - 1: it is not swapped in where a newer one was before. Kept as long as the live key. Default: the
-   * last swap wins.
+   * Version of the new value, from 0 to 2^63 - 1: it is not swapped in where a newer one was before. Kept as long as the live key, and for a week after the last
+   * swap where that has no time to live, or was deleted by it. Default: the last swap wins.
    */
   version?: number | bigint;
   /** Keep the value that is replaced, with the time to live it has left, for `rollback`, until the next swap. @default false */
@@ -41,8 +42,8 @@ export interface ReplaceOptions extends Pick<OperationOptions, 'timeoutMs' | 'pr
    * behind. @default 60000
    */
   shadowTtlMs?: number;
-  /** Called after each confirmed chunk. What it throws ends the build and reaches the caller. */
-  onProgress?: (progress: ShadowProgress) => void;
+  /** Called after each confirmed chunk. What it throws ends the build and reaches the caller; a promise is not waited for, and its rejection is logged. */
+  onProgress?: (progress: ShadowProgress) => unknown;
   /** Ends the build, unless the swap was already sent; the call rejects with the signal's reason. */
   signal?: AbortSignal;
 }
@@ -75,3 +76,9 @@ export const checkReplaceOptions = check.options({
 } satisfies Record<keyof ReplaceOptions, check.Check>);
 
 export const checkRollbackOptions = check.options(operationOptionChecks);
+
+/** Copies options that were checked: they are read again when the build is done. */
+export const copyReplaceOptions = (given: ReplaceOptions): ReplaceOptions => ({
+  ...given,
+  ...(given.durability && { durability: copyDurability(given.durability)! }),
+});

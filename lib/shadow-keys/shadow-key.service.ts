@@ -1,10 +1,11 @@
-import { Inject, Injectable } from '@nestjs/common';
+import { Inject, Injectable, Logger } from '@nestjs/common';
 import { OPTIONS } from '../atomic-redis.constants.js';
 import { describe, InvalidArgumentError } from '../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import { Observed } from '../observability/observed.decorator.js';
 import { Observer } from '../observability/observer.js';
+import { whenAborted } from '../redis/abort-listeners.js';
 import { untilAborted } from '../redis/deadline.js';
 import { OperationRunner, type OperationOptions } from '../redis/operation-runner.js';
 import { randomId } from '../redis/random-id.js';
@@ -18,8 +19,13 @@ import { discardScript } from './discard.script.js';
 import { rollbackScript } from './rollback.script.js';
 import { ShadowConnection } from './shadow-connection.js';
 import { ShadowEmptyError, ShadowLostError } from './shadow-key.errors.js';
-import { checkReplaceOptions, checkRollbackOptions, type ReplaceOptions } from './shadow-key.options.js';
-import { checkSource, fill, type ShadowSource } from './shadow-source.js';
+import {
+  checkReplaceOptions,
+  checkRollbackOptions,
+  copyReplaceOptions,
+  type ReplaceOptions,
+} from './shadow-key.options.js';
+import { checkSource, fill, snapshot, type ShadowSource } from './shadow-source.js';
 import { SIZE_COMMAND, type Shadow } from './shadow-type.js';
 import { swapScript } from './swap.script.js';
 
@@ -48,6 +54,7 @@ const MAX_TARGETS = 500;
  */
 @Injectable()
 export class ShadowKeyService {
+  private readonly logger = new Logger('ShadowKeyService');
   private readonly builds = new Map<ShadowConnection, Promise<unknown>>();
   private isClosed = false;
 
@@ -63,7 +70,8 @@ export class ShadowKeyService {
   }
 
   /**
-   * Builds a new value from `source`, in chunks over a connection of its own, and swaps it in by one atomic step.
+   * Builds a new value from `source`, in chunks over a connection of its own, and swaps it in by one atomic step. An array, a Set, a Map or an object is copied when
+   * it is given; items of any other source are copied when they are written.
    *
    * ```ts
    * await shadowKeys.replace('catalog:{shop}', async (writer) => {
@@ -86,7 +94,7 @@ export class ShadowKeyService {
     check.key('key', key);
     checkReplaceOptions('options', options);
     checkSource('source', source, options.type);
-    return await this.swapIn([[key, source]], options);
+    return await this.swapIn([[key, snapshot(source)]], copyReplaceOptions(options));
   }
 
   /**
@@ -109,7 +117,8 @@ export class ShadowKeyService {
       check.key('sources: a key', key);
       checkSource(`sources[${describe(key)}]`, source, options.type);
     }
-    return await this.swapIn(entries, options);
+    const copies = entries.map(([key, source]) => [key, snapshot(source)] as const);
+    return await this.swapIn(copies, copyReplaceOptions(options));
   }
 
   /**
@@ -168,17 +177,21 @@ export class ShadowKeyService {
       liveKeys: keys,
       ttlMs,
       timeoutMs,
-      onProgress: (written) => onProgress?.({ written, elapsedMs: performance.now() - startedAt }),
+      onProgress: (written) => {
+        const told: unknown = onProgress?.({ written, elapsedMs: performance.now() - startedAt });
+        // The build does not wait for it, so nothing but the log can tell that it failed.
+        if (told instanceof Promise)
+          told.catch((error: unknown) => this.logger.error('onProgress rejected', error));
+      },
     });
-    const onAbort = (): void => build.fail(signal?.reason);
-    signal?.addEventListener('abort', onAbort, { once: true });
+    const stopListening = signal && whenAborted(signal, () => build.fail(signal.reason));
     const running = this.inFlight.track(() => this.buildAndSwap(build, slot, sources, options));
     this.builds.set(build, running);
     try {
       return await running;
     } finally {
       this.builds.delete(build);
-      signal?.removeEventListener('abort', onAbort);
+      stopListening?.();
     }
   }
 

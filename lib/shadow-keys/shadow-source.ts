@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
+import { copyBytes } from '../redis/copies.js';
 import type { ChunkingWriter } from './chunking-writer.js';
 import type { ShadowType } from './shadow-type.js';
 import type { ShadowEntry, ShadowValue, ShadowWriter } from './shadow-writer.js';
@@ -40,6 +41,37 @@ export function checkSource(path: string, source: unknown, type: ShadowType | un
     );
   if (!isIterable(source) && type !== undefined && type !== 'hash' && type !== 'zset')
     throw new InvalidArgumentError('options.type', `"hash" or "zset" where ${path} is a plain object`, type);
+}
+
+/**
+ * Copies what is in the caller's hands and will be read later: an array, a Set, a Map or an object. What makes its items when they are asked for is returned as it
+ * is; its items are copied when they are written.
+ */
+export function snapshot(source: ShadowSource): ShadowSource {
+  if (typeof source === 'function') return source;
+  if (isCollection(source)) return Array.from(source as Iterable<ShadowItem>, copyItem) as ShadowSource;
+  if (isIterable(source)) return source;
+  const copy: Record<string, ShadowValue> = Object.create(null) as Record<string, ShadowValue>;
+  for (const [name, value] of ownEntries(source)) copy[name] = copyItem(value) as ShadowValue;
+  return copy;
+}
+
+/** Whether all items are there already. */
+export const isCollection = (value: unknown): value is Iterable<unknown> =>
+  Array.isArray(value) || value instanceof Map || value instanceof Set;
+
+/** Copies an item of a source, with the bytes in it. */
+export function copyItem(item: unknown): unknown {
+  if (Buffer.isBuffer(item)) return copyBytes(item);
+  if (Array.isArray(item))
+    return item.map((part: unknown) => (Buffer.isBuffer(part) ? copyBytes(part) : part));
+  if (typeof item !== 'object' || item === null) return item;
+  if (isCollection(item)) return Array.from(item, copyItem);
+  if (!isPlain(item)) return item;
+  const copy: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(item))
+    copy[name] = Buffer.isBuffer(value) ? copyBytes(value) : value;
+  return copy;
 }
 
 /** Writes all that the source has. */

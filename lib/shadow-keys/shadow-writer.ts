@@ -6,7 +6,8 @@ export type ShadowEntry<Value = ShadowValue> = readonly [name: ShadowValue, valu
 
 /**
  * Builds the new value. The first write decides its type, and all others must be of that type. A write resolves when there is room for the
- * next: awaiting each one keeps little in memory. What a write throws ends the build.
+ * next: awaiting each one keeps little in memory. What it was given has been copied then, so that its bytes may be used again, also those that an iterable gave. What a
+ * write throws ends the build.
  */
 export interface ShadowWriter {
   /** Aborts when the build cannot go on: it lost its shadow, or the caller gave it up. */

@@ -8,6 +8,9 @@ export type SwapAnswer =
   /** The shadow of this target, counted from 0, is not what was built. */
   | { readonly kind: 'lost'; readonly target: number };
 
+/** How long a version is kept whose live key has no time to live, in milliseconds: nothing tells when that key is deleted. */
+export const VERSION_TTL_MS = 7 * 24 * 60 * 60 * 1_000;
+
 /**
  * Puts shadows in the place of their live keys, all of them or none, and frees what was there off the main thread (UNLINK; RENAME by itself would
  * free it on the main thread).
@@ -58,15 +61,23 @@ for i = 0, targets - 1 do
     end
   end
 end
-if version ~= '' then
-  for i = 0, targets - 1 do
-    local current = redis.call('GET', KEYS[i * 4 + 5])
-    if current and is_less(version, current) then return remember('OLDER') end
-  end
+-- The version stands for the live key, or for its deletion by a swap. Of a key that went otherwise it says nothing any more.
+local function version_of(live, version_key)
+  local stored = redis.call('GET', version_key)
+  if not stored then return nil end
+  local number, gone = string.match(stored, '^(%d+)(.*)$')
+  return (gone ~= '' or redis.call('EXISTS', live) == 1) and number or nil
 end
 
-local function expire(key)
-  if ttl == '' then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, ttl) end
+local versions, is_stale = {}, {}
+for i = 0, targets - 1 do
+  local current = version_of(KEYS[i * 4 + 2], KEYS[i * 4 + 5])
+  if version ~= '' then
+    if current and is_less(version, current) then return remember('OLDER') end
+    current = version
+  end
+  versions[i] = current
+  is_stale[i] = not current and redis.call('EXISTS', KEYS[i * 4 + 5]) == 1
 end
 
 remember('SWAPPED')
@@ -85,11 +96,15 @@ for i = 0, targets - 1 do
     else
       redis.call('RENAME', shadow, live)
     end
-    expire(live)
+    if ttl == '' then redis.call('PERSIST', live) else redis.call('PEXPIRE', live, ttl) end
   end
-  -- It goes with the live key; an unversioned swap leaves it, so that older ones still lose.
-  if version ~= '' then redis.call('SET', version_key, version) end
-  expire(version_key)
+  -- An unversioned swap leaves it, so that older ones still lose.
+  if versions[i] then
+    local gone = ARGV[i * 2 + 8] == '' and ' gone' or ''
+    redis.call('SET', version_key, versions[i] .. gone, 'PX', ttl ~= '' and ttl or '${VERSION_TTL_MS}')
+  elseif is_stale[i] then
+    redis.call('UNLINK', version_key)
+  end
 end
 return 'SWAPPED'
 `,

@@ -47,6 +47,32 @@ export function extract(
   return { files, remove: () => rmSync(folder, { recursive: true, force: true }) };
 }
 
+/** A route that an example declares. */
+interface Route {
+  matches(call: string): boolean;
+  toString(): string;
+}
+
+/** What was sent to the example of each page, as `POST /orders/7`. */
+const calls = new Map<string, string[]>();
+
+/** The routes that the example of a page declares, and the requests that were sent to it. */
+export function routesOf(page: string): { declared: Route[]; called: readonly string[] } {
+  let controller = '';
+  const declared: Route[] = [];
+  for (const [, decorator, pathname = ''] of examplesOf(page)[0]!.matchAll(
+    /@(Controller|Get|Post|Put|Patch|Delete)\((?:'([^']*)')?\)/g,
+  )) {
+    if (decorator === 'Controller') controller = pathname;
+    else {
+      const route = `${decorator!.toUpperCase()} /${[controller, pathname].filter(Boolean).join('/')}`;
+      const pattern = new RegExp(`^${route.replaceAll(/:\w+/g, '[^/]+')}$`);
+      declared.push({ matches: (call) => pattern.test(call), toString: () => route });
+    }
+  }
+  return { declared, called: calls.get(page) ?? [] };
+}
+
 /**
  * Runs the first example of a page, which exports `AppModule` and takes its Redis from `REDIS_URL`, as an HTTP application on a server of its own.
  * Call it inside `describe`.
@@ -92,6 +118,8 @@ export function useExample(page: string, adapter?: () => AbstractHttpAdapter) {
       body?: unknown,
       headers: Readonly<Record<string, string>> = {},
     ): Promise<{ status: number; body: unknown; headers: Headers }> {
+      const called = calls.get(page) ?? [];
+      calls.set(page, called.concat(`${method} ${pathname}`));
       const response = await fetch(url + pathname, {
         method,
         headers: { 'content-type': 'application/json', ...headers },

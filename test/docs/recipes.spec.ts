@@ -1,9 +1,13 @@
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { FastifyAdapter } from '@nestjs/platform-fastify';
-import { ReliableQueueService } from 'nestjs-atomic-redis';
+import { IdempotencyService, ReliableQueueService } from 'nestjs-atomic-redis';
 import { FakeKafka } from '../support/fake-kafka.js';
 import { FakeRabbit } from '../support/fake-rabbit.js';
 import { waitFor } from '../support/wait-for.js';
-import { useExample } from './examples.js';
+import { routesOf, useExample } from './examples.js';
+
+const RECIPES = ['payments', 'inventory', 'webhooks', 'cron', 'bullmq', 'graphql', 'checkout'];
 
 describe('[DOC-1] docs/recipes/payments.md', () => {
   const example = useExample('docs/recipes/payments.md');
@@ -143,17 +147,47 @@ describe('[DOC-1] docs/recipes/cron.md', () => {
 });
 
 describe('[DOC-1] docs/recipes/bullmq.md', () => {
-  const { send } = useExample('docs/recipes/bullmq.md');
+  const example = useExample('docs/recipes/bullmq.md');
+  const { send } = example;
+  interface State {
+    completed: number;
+    failed: number;
+    sent: string[];
+  }
+  const state = async () => (await send('GET', '/emails')).body as State;
 
   it('sends a mail once that was queued twice', async () => {
     for (const messageId of ['m1', 'm1', 'm2']) {
       await send('POST', '/emails', { messageId, to: `${messageId}@example.org` });
     }
-    const state = await waitFor('all jobs', async () => {
-      const { body } = await send('GET', '/emails');
-      return (body as { completed: number }).completed === 3 && (body as { sent: string[] });
+    const { sent } = await waitFor('all jobs', async () => {
+      const now = await state();
+      return now.completed === 3 && now;
     });
-    expect(state.sent.toSorted()).toEqual(['m1@example.org', 'm2@example.org']);
+    expect(sent.toSorted()).toEqual(['m1@example.org', 'm2@example.org']);
+  });
+
+  it('counts no attempt of a job that comes while another sends the same mail', async () => {
+    const before = await state();
+    const email = { messageId: 'm3', to: 'm3@example.org' };
+    let end = (): void => undefined;
+    const running = example.app
+      .get(IdempotencyService)
+      .run(email.messageId, () => new Promise<void>((resolve) => (end = resolve)), {
+        operation: 'emails.send',
+        leaseMs: 1_500,
+      });
+    await send('POST', '/emails', email);
+    await send('POST', '/emails', email);
+    await waitFor('both wait', async () => (await example.redis.client.zcard('bull:emails:delayed')) === 2);
+    end();
+    await running;
+    const after = await waitFor('both jobs', async () => {
+      const now = await state();
+      return now.completed === before.completed + 2 && now;
+    });
+    expect(after.failed).toBe(before.failed);
+    expect(after.sent).toEqual(before.sent);
   });
 });
 
@@ -202,5 +236,19 @@ describe('[DOC-1] docs/recipes/checkout.md', () => {
       return pending + processing === 0;
     });
     expect(await client.mget('stock:tea', 'balance:ada', 'balance:ben')).toEqual(['0', '20', '5']);
+  });
+});
+
+describe('[DOC-1] the recipes', () => {
+  // Runs last: by then each of them has been called above.
+  it.each(RECIPES)('have each of their routes called by a test: %s', (recipe) => {
+    const { declared, called } = routesOf(`docs/recipes/${recipe}.md`);
+    if (recipe !== 'graphql') expect(declared.length).toBeGreaterThan(0);
+    expect(declared.filter((route) => !called.some((path) => route.matches(path))).map(String)).toEqual([]);
+  });
+
+  it('are all of them', () => {
+    const there = readdirSync(join(__dirname, '../../docs/recipes')).map((file) => file.replace('.md', ''));
+    expect(there.toSorted()).toEqual(RECIPES.toSorted());
   });
 });

@@ -66,7 +66,7 @@ describe('what is checked of a server at boot', () => {
   it('[SRV-5] every command of the scripts, and every other that the library sends, is asked for', () => {
     const transactions = ['WATCH', 'UNWATCH', 'MULTI', 'EXEC', 'DISCARD'];
     const scripts = ['EVAL', 'EVALSHA', 'EVAL_RO', 'EVALSHA_RO', 'SCRIPT LOAD'];
-    const alone = ['TIME', 'WAIT', 'BLMOVE'];
+    const alone = ['TIME', 'WAIT', 'BLMOVE', 'BZPOPMIN'];
     const all = new Set([...transactions, ...scripts, ...alone, ...libraryCommands()]);
     expect(commandsSent().toSorted()).toEqual([...all].toSorted());
   });

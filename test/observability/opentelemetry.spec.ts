@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Controller, Logger, Post } from '@nestjs/common';
-import { SpanKind, SpanStatusCode, trace } from '@opentelemetry/api';
+import { context, createTraceState, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api';
 import type { ReadableSpan } from '@opentelemetry/sdk-trace';
 import { Idempotent } from 'nestjs-atomic-redis';
 import { openTelemetry } from 'nestjs-atomic-redis/opentelemetry';
@@ -199,6 +199,55 @@ describe('OpenTelemetry', () => {
       'atomic_redis.deliveries': 1,
     });
     expect(isBelow(spanNamed('in the job'), job)).toBe(true);
+  });
+
+  it('[OBS-7] the span of a job is linked to the span of its push, also over a retry', async () => {
+    const { redis } = await start();
+    const mails = redis.queues.get<string>('mails');
+    const state = createTraceState('vendor=a:b|c,other=1');
+    const request = { traceId: 'a'.repeat(32), spanId: 'b'.repeat(16), traceFlags: 1, traceState: state };
+    await context.with(trace.setSpanContext(context.active(), request), async () => {
+      await mails.push('one');
+      await mails.pushMany(['two', 'three']);
+    });
+    let runs = 0;
+    const consumer = mails.consume(() => {
+      if (++runs === 1) throw new NotEnough();
+    });
+    await waitFor('all jobs', () => sdk.spans.filter(({ kind }) => kind === SpanKind.CONSUMER).length === 4);
+    await consumer.stop();
+    const [push, many] = [spanNamed('queues.push mails'), spanNamed('queues.pushMany mails')];
+    expect([push.kind, many.kind]).toEqual([SpanKind.PRODUCER, SpanKind.PRODUCER]);
+    expect(push.attributes).toMatchObject({
+      'messaging.system': 'redis',
+      'messaging.operation.name': 'queues.push',
+      'messaging.operation.type': 'send',
+      'messaging.destination.name': 'mails',
+    });
+    const jobs = sdk.spans.filter(({ kind }) => kind === SpanKind.CONSUMER);
+    const linked = jobs.map(({ links }) => links.map(({ context: to }) => to.spanId));
+    const idOf = (span: ReadableSpan) => [span.spanContext().spanId];
+    expect(linked).toEqual([push, many, many, push].map(idOf));
+    for (const job of jobs) {
+      expect(job.parentSpanContext).toBeUndefined();
+      expect(job.links[0]!.context).toMatchObject({ traceId: request.traceId, traceFlags: 1 });
+      expect(job.links[0]!.context.traceState!.serialize()).toBe(state.serialize());
+      expect(job.attributes).toMatchObject({ 'messaging.operation.type': 'process' });
+      expect(job.attributes['messaging.message.id']).toMatch(/^[\w-]{22}$/);
+    }
+    // What went with the jobs goes with them.
+    expect(await observed.server.client.keys('atomic:queue:*')).toEqual([]);
+  });
+
+  it('[OBS-7] metrics tell apart only the queues that the application declares', async () => {
+    const { redis } = await observed.start({ telemetry: openTelemetry(), queues: { names: ['declared'] } });
+    for (const name of ['declared', ...Array.from({ length: 50 }, (_, i) => `user-${i}`)]) {
+      await redis.queues.get(name).push(1);
+    }
+    const named = (await sdk.metrics())
+      .flatMap(({ dataPoints }) => dataPoints.map(({ attributes }) => attributes['atomic_redis.name']))
+      .filter((name) => /^(declared|user-)/.test(String(name)));
+    expect(new Set(named)).toEqual(new Set(['declared']));
   });
 
   it('[OBS-4] everything that the documentation names is received, and no key or value is in it', async () => {

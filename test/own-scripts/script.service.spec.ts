@@ -285,9 +285,27 @@ return { redis.call('HGETALL', KEYS[1]), redis.call('ZSCORE', KEYS[2], 'm'), { d
     });
 
     it('[OS-3] refuses text that is no Lua, with its line', async () => {
-      for (const lua of ['return 1\nlocal = 2', 'if true then\nreturn 1', 'return 1\nend\nend'])
+      for (const lua of ['return 1\nlocal = 2', 'if true then\nreturn 1'])
         await expect(failing(lua)).rejects.toThrow(/ompil.*user_script:\d/);
       await expect(failing('return 1\nlocal = 2')).rejects.toThrow(/user_script:2/);
+    });
+
+    it('[OS-3] refuses a text that ends more than it began when it is defined', async () => {
+      const stray = [
+        'return 1\nend\nend',
+        'return 1 end redis.call("SET", "x", 1) if true then return 2',
+        'repeat local a = 1 end',
+        'if true then return [[end]] end -- end\nend',
+      ];
+      for (const lua of stray)
+        await expect(async () => failing(lua)).rejects.toThrow(/is not valid Lua: "end"/);
+      const whole = `-- end
+        --[==[ end ]] end ]==]
+        local text = "end \\" end" .. 'end' .. [[ end ]]
+        for i = 1, 2 do while i > 5 do end end
+        repeat local f = function() if i then return 1 elseif 2 then return 2 else return 3 end end until true
+        return { ending = 1 } and 7`;
+      expect(await failing(whole)).toBe(7);
     });
 
     it('[OS-3] tells nothing of the library to the script', async () => {
@@ -322,26 +340,33 @@ return { redis.call('HGETALL', KEYS[1]), redis.call('ZSCORE', KEYS[2], 'm'), { d
     expect(await transactions.run(['x'], () => scripts.run(read, { keys: { counter: 'n' } }))).toBe(1);
   });
 
-  it('[OS-5] does nothing when memory is full, and says so', async () => {
+  it('[OS-5] does nothing when memory is full, or all of it once it has freed some', async () => {
     await redis.client.set('n', 1);
-    const delThenAdd = defineScript({
-      name: 'test.delThenAdd',
-      keys: ['counter'],
-      args: [],
-      lua: `redis.call('DEL', KEYS[1]) return redis.call('INCR', KEYS[1])`,
-      reply: Number,
-    });
+    const script = (name: string, lua: string) =>
+      defineScript({ name, keys: ['counter'], args: [], lua, reply: Number });
+    const readFirst = script(
+      'test.readFirst',
+      `redis.call('GET', KEYS[1]) redis.call('APPEND', KEYS[1], '0') return redis.call('DEL', KEYS[1])`,
+    );
+    const onlyRead = script('test.onlyRead', `return redis.call('GET', KEYS[1])`);
+    const delThenAdd = script(
+      'test.delThenAdd',
+      `redis.call('DEL', KEYS[1]) return redis.call('INCRBY', KEYS[1], 5)`,
+    );
+    const input = { keys: { counter: 'n' } };
     try {
       await redis.client.config('SET', 'maxmemory', 1);
-      await expect(scripts.run(delThenAdd, { keys: { counter: 'n' } })).rejects.toMatchObject({
-        reply: 'OOM',
-        outcome: 'not-applied',
-      });
-      expect(await scripts.run(read, { keys: { counter: 'n' } })).toBe(1);
+      for (const refused of [readFirst, onlyRead])
+        await expect(scripts.run(refused, input)).rejects.toMatchObject({
+          reply: 'OOM',
+          outcome: 'not-applied',
+        });
+      expect(await scripts.run(read, input)).toBe(1);
+      expect(await scripts.run(delThenAdd, input)).toBe(5);
     } finally {
       await redis.client.config('SET', 'maxmemory', 0);
     }
-    expect(await redis.client.get('n')).toBe('1');
+    expect(await redis.client.get('n')).toBe('5');
   });
 
   it('[SC-1] runs after SCRIPT FLUSH, between any two calls', async () => {

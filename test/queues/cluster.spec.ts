@@ -88,7 +88,7 @@ describe('queues with ioredis’s keyPrefix', () => {
     const app = await openQueues({ host, port, keyPrefix });
     const queue = app.queues.get<string>('q', { maxDeliveries: 1 });
     const waiting = queue.take({ timeoutMs: 20_000 });
-    await waitFor('BLMOVE blocks', async () =>
+    await waitFor('BZPOPMIN blocks', async () =>
       (await redis.client.info('clients')).includes('blocked_clients:1'),
     );
     const id = await queue.push('a');

@@ -5,7 +5,7 @@ import { openQueues } from './queues.js';
 /** A moment in a job's life at which the worker says so and stands still, to be killed. */
 export type Step =
   | 'pushed'
-  | 'moved by BLMOVE, not leased'
+  | 'woken, not leased'
   | 'leased, not known to the consumer'
   | 'running'
   | 'done, not acknowledged'
@@ -34,11 +34,11 @@ worker<StepJob>(async ({ data, send }: WorkerContext<StepJob>) => {
     const [settlement, take] = args;
     if (step === 'done, not acknowledged' && settlement?.verdict === 'ack') await standStill();
     if (step === 'failed, not retried' && settlement?.verdict === 'retry') await standStill();
-    // The queue was empty when it first looked: by the second time BLMOVE has moved the job.
-    if (step === 'moved by BLMOVE, not leased' && take?.willWait && waited) await standStill();
-    waited ||= take?.willWait === true;
+    // The queue was empty when it first looked: by the second time BZPOPMIN has told it of the job.
+    if (step === 'woken, not leased' && take?.isWaiting && waited) await standStill();
+    waited ||= take?.isWaiting === true;
     const answer = await original.apply(this, args);
-    if (step === 'leased, not known to the consumer' && answer.taken) await standStill();
+    if (step === 'leased, not known to the consumer' && answer.taken.length > 0) await standStill();
     if (step === 'acknowledged, not known to the consumer' && settlement?.verdict === 'ack')
       await standStill();
     if (step === 'retried, not known to the consumer' && settlement?.verdict === 'retry') await standStill();

@@ -308,13 +308,26 @@ describe('ShadowKeyService', () => {
       await at(5, { ttlMs: 50_000 });
       expect(await redis.client.pexpiretime(version)).toBe(await redis.client.pexpiretime('k'));
       await shadowKeys.replace('k', { v: 'unversioned' });
-      expect(await ttl()).toBe(-1);
+      // A week: nothing tells when a key without a time to live is deleted.
+      expect(await ttl()).toBeGreaterThan(6 * 86_400_000);
+      expect(await ttl()).toBeLessThanOrEqual(7 * 86_400_000);
       await shadowKeys.replace('k', { v: 'unversioned' }, { ttlMs: 40_000 });
       expect(await ttl()).toBeGreaterThan(30_000);
       expect(await at(4)).toMatchObject({ swapped: false });
       await shadowKeys.replace('k', {}, { version: 6, onEmpty: 'delete' });
       expect(await at(5)).toMatchObject({ swapped: false });
       expect(await redis.client.exists('k')).toBe(0);
+      expect(await ttl()).toBeGreaterThan(0);
+    });
+
+    it('[SK-3] says nothing of a live key that was deleted by others', async () => {
+      await at(5);
+      await redis.client.del('k');
+      expect(await at(4)).toMatchObject({ swapped: true });
+      expect(await at(3)).toMatchObject({ swapped: false });
+      await redis.client.del('k');
+      await shadowKeys.replace('k', { v: 'unversioned' });
+      expect(await keys()).toEqual(['k']);
     });
   });
 

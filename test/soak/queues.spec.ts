@@ -2,17 +2,19 @@ import { soakQueues } from './queues.js';
 
 describe('a queue under faults', () => {
   it('[QU-21] loses no job and gives none to two at a time, and gives up exactly the poison ones', async () => {
-    const report = await soakQueues({ jobs: 1_000, kills: 3, killEveryMs: 1_000, seed: 1, limitMs: 40_000 });
+    const report = await soakQueues({ jobs: 1_000, kills: 4, killEveryMs: 1_000, seed: 1, limitMs: 80_000 });
     expect(report).toMatchObject({
       pushed: 1_000,
       lost: 0,
       shared: 0,
-      poison: 2,
-      dead: 2,
+      // Two that throw, and one that kills.
+      poison: 3,
+      dead: 3,
       wronglyJudged: 0,
+      disordered: 0,
       left: 0,
     });
-    expect(report.kills).toBe(3);
+    expect(report.kills + report.stops).toBeGreaterThanOrEqual(4);
     expect(report.lostReplies).toBeGreaterThan(0);
-  }, 90_000);
+  }, 150_000);
 });

@@ -4,12 +4,19 @@ import { Redis } from 'ioredis';
 import { startFaultProxy, startRedisServer, type Fault, type FaultProxy } from '../../lib/testing/index.js';
 import { openQueues } from '../queues/queues.js';
 import { startWorker, type WorkerProcess } from '../support/workers.js';
-import { LOG_KEY, type ConsumerData, type QueueSoakJob } from './queue-jobs.js';
+import { startSlowLink, type SlowLink } from '../support/slow-link.js';
+import {
+  LOG_KEY,
+  ORDER_KEY,
+  type ConsumerData,
+  type QueueSoakJob,
+  type QueueSoakKind,
+} from './queue-jobs.js';
 import { integerBetween, seededRandom } from './random.js';
 
 export interface QueueSoakOptions {
   jobs: number;
-  /** Consumers killed, at least. */
+  /** Consumers killed or stopped by turns, at least; jobs that kill theirs come on top of it. */
   kills: number;
   /** From one kill to the next, at the least: a consumer needs time to start. */
   killEveryMs: number;
@@ -21,7 +28,9 @@ export interface QueueSoakOptions {
 export interface QueueSoakReport {
   readonly pushed: number;
   readonly kills: number;
-  /** Replies of scripts and BLMOVEs that were lost, and connections cut. */
+  /** Consumers that were stopped with jobs in hand. */
+  readonly stops: number;
+  /** Replies of scripts and BZPOPMINs that were lost, and connections cut. */
   readonly lostReplies: number;
   readonly cuts: number;
   readonly deliveries: number;
@@ -35,7 +44,9 @@ export interface QueueSoakReport {
   readonly dead: number;
   /** In the dead letters and no poison, or poison and not there. */
   readonly wronglyJudged: number;
-  /** What is left in the queue, taken or not. */
+  /** Of the queue whose jobs run one at a time: jobs that ran for the first time after a later one had. */
+  readonly disordered: number;
+  /** What is left in the queues, taken or not. */
   readonly left: number;
   readonly elapsedMs: number;
 }
@@ -45,7 +56,15 @@ const CONSUMERS = 4;
 const CONCURRENCY = 8;
 const LEASE_MS = 2_000;
 const MAX_DELIVERIES = 5;
+const ORDERED = 'soak-ordered';
+const ORDERED_JOBS = 400;
 const POISON_EVERY = 500;
+const KILLER_EVERY = 5_000;
+const REFUSED_EVERY = 50;
+const LARGE_EVERY = 200;
+const LARGE_BYTES = 400_000;
+/** For consumers that have no faults, and a slow link. */
+const LINK_BYTES_PER_SECOND = 2_000_000;
 const PUSH_SIZE = 100;
 
 /** Several processes consume a queue, and are killed and started again, while it is filled and replies are lost. */
@@ -53,7 +72,8 @@ export async function soakQueues(options: QueueSoakOptions): Promise<QueueSoakRe
   const server = await startRedisServer({ binary: process.env['TEST_REDIS_BINARY'] });
   const proxy = await startFaultProxy({ target: server });
   const admin = new Redis(server.url);
-  const consumers = new Consumers(proxy, server.url, options.limitMs + 30_000);
+  const link = await startSlowLink(server, LINK_BYTES_PER_SECOND);
+  const consumers = new Consumers(proxy, link, server.url, options.limitMs + 30_000);
   const pusher = await openQueues(proxy.url);
   try {
     await consumers.start();
@@ -65,10 +85,7 @@ export async function soakQueues(options: QueueSoakOptions): Promise<QueueSoakRe
     let isPushed = false;
     const pushing = (async () => {
       for (let n = 0; n < options.jobs; n += PUSH_SIZE) {
-        const jobs = Array.from({ length: Math.min(PUSH_SIZE, options.jobs - n) }, (_, i) => ({
-          n: n + i,
-          isPoison: (n + i) % POISON_EVERY === 0,
-        }));
+        const jobs = Array.from({ length: Math.min(PUSH_SIZE, options.jobs - n) }, (_, i) => jobOf(n + i));
         const ids = await queue.pushMany(jobs, { timeoutMs: 30_000 });
         ids.forEach((id, i) => expected.set(id, jobs[i]!));
         // Spread over the kills.
@@ -76,18 +93,20 @@ export async function soakQueues(options: QueueSoakOptions): Promise<QueueSoakRe
       }
       isPushed = true;
     })();
+    const ordered = pusher.queues.get<number>(ORDERED);
+    await ordered.pushMany(Array.from({ length: ORDERED_JOBS }, (_, i) => i));
 
     const faults = new Faults(proxy, random);
     const isDone = async (): Promise<boolean> => {
-      if (!isPushed || consumers.kills < options.kills) return false;
+      if (!isPushed || consumers.struck < options.kills) return false;
       const pending = await admin.llen(`atomic:queue:pending:{${QUEUE}}:${QUEUE}`);
       return pending === 0;
     };
     let nextKillAt = performance.now() + options.killEveryMs;
     while (isInTime() && !(await isDone())) {
       faults.next();
-      if (performance.now() > nextKillAt && consumers.kills < options.kills) {
-        await consumers.killOne(random);
+      if (performance.now() > nextKillAt && consumers.struck < options.kills) {
+        await consumers.strikeOne(random);
         nextKillAt = performance.now() + options.killEveryMs;
       }
       await sleep(integerBetween(random, 5, 60));
@@ -96,19 +115,21 @@ export async function soakQueues(options: QueueSoakOptions): Promise<QueueSoakRe
     await pushing;
     // Leases of the killed end, and what they held is run.
     for (;;) {
-      const { pending, processing } = await queue.counts();
-      if (pending + processing === 0 || !isInTime()) break;
+      const counts = [await queue.counts(), await ordered.counts()];
+      if (counts.every(({ pending, processing }) => pending + processing === 0) || !isInTime()) break;
       await sleep(100);
     }
     const elapsedMs = performance.now() - startedAt;
-    const left = await queue.counts();
+    const left = [await queue.counts(), await ordered.counts()];
     const dead = new Set((await readAll(queue)).map(({ id }) => id));
     return {
       ...judge(expected, await admin.lrange(LOG_KEY, 0, -1), dead),
       kills: consumers.kills,
+      stops: consumers.stops,
+      disordered: disorderIn((await admin.lrange(ORDER_KEY, 0, -1)).map(Number)),
       lostReplies: faults.lostReplies,
       cuts: faults.cuts,
-      left: left.pending + left.processing,
+      left: left.reduce((sum, { pending, processing }) => sum + pending + processing, 0),
       elapsedMs,
     };
   } finally {
@@ -117,8 +138,34 @@ export async function soakQueues(options: QueueSoakOptions): Promise<QueueSoakRe
     await pusher.close();
     admin.disconnect();
     await proxy.stop();
+    await link.stop();
     await server.stop();
   }
+}
+
+function jobOf(n: number): QueueSoakJob {
+  const kinds: [QueueSoakKind, boolean][] = [
+    ['killer', n % KILLER_EVERY === 300],
+    ['poison', n % POISON_EVERY === 0],
+    ['large', n % LARGE_EVERY === 1],
+    ['refused', n % REFUSED_EVERY === 2],
+  ];
+  const kind = kinds.find(([, is]) => is)?.[0] ?? 'fine';
+  return { n, kind, ...(kind === 'large' && { bytes: 'x'.repeat(LARGE_BYTES) }) };
+}
+
+/** How many ran for the first time after a later one had. One that is run again, since its process was killed, may be run late. */
+function disorderIn(run: readonly number[]): number {
+  const seen = new Set<number>();
+  let last = -1;
+  let count = ORDERED_JOBS;
+  for (const n of run) {
+    if (seen.has(n)) continue;
+    seen.add(n);
+    if (n > last) count--;
+    last = Math.max(last, n);
+  }
+  return count;
 }
 
 type Pusher = ReturnType<Awaited<ReturnType<typeof openQueues>>['queues']['get']>;
@@ -136,7 +183,7 @@ function judge(
   expected: ReadonlyMap<string, QueueSoakJob>,
   log: readonly string[],
   dead: ReadonlySet<string>,
-): Omit<QueueSoakReport, 'kills' | 'lostReplies' | 'cuts' | 'left' | 'elapsedMs'> {
+): Omit<QueueSoakReport, 'kills' | 'stops' | 'lostReplies' | 'cuts' | 'disordered' | 'left' | 'elapsedMs'> {
   const delivered = new Map<string, number[]>();
   for (const line of log) {
     const [id = '', delivery] = line.split(' ');
@@ -145,7 +192,8 @@ function judge(
     else delivered.set(id, [Number(delivery)]);
   }
   const jobs = [...expected];
-  const isFine = ([, { isPoison }]: [string, QueueSoakJob]): boolean => !isPoison;
+  const isDeadly = ({ kind }: QueueSoakJob): boolean => kind === 'poison' || kind === 'killer';
+  const isFine = ([, job]: [string, QueueSoakJob]): boolean => !isDeadly(job);
   const deliveriesOf = (id: string): number[] => delivered.get(id) ?? [];
   return {
     pushed: expected.size,
@@ -155,58 +203,85 @@ function judge(
     shared: [...delivered.values()].reduce((sum, numbers) => sum + numbers.length - new Set(numbers).size, 0),
     poison: jobs.filter((job) => !isFine(job)).length,
     dead: dead.size,
-    wronglyJudged: jobs.filter(([id, { isPoison }]) => dead.has(id) !== isPoison).length,
+    wronglyJudged: jobs.filter(([id, job]) => dead.has(id) !== isDeadly(job)).length,
   };
 }
 
 class Consumers {
   kills = 0;
-  private readonly running: { worker: WorkerProcess; ready: Promise<unknown> }[] = [];
+  stops = 0;
+  private isOver = false;
+  private started = 0;
+  private readonly running: { worker: WorkerProcess; ready: Promise<unknown>; isOrdered: boolean }[] = [];
 
   constructor(
     private readonly proxy: FaultProxy,
+    private readonly link: SlowLink,
     private readonly directUrl: string,
     private readonly timeoutMs: number,
   ) {}
 
+  get struck(): number {
+    return this.kills + this.stops;
+  }
+
   async start(): Promise<void> {
-    for (let i = 0; i < CONSUMERS; i++) this.startOne();
+    for (let i = 0; i < CONSUMERS; i++) this.startOne(i === 0);
     await Promise.all(this.running.map(({ ready }) => ready));
   }
 
-  /** One that is at work, so that each kill hits jobs in hand. */
-  async killOne(random: () => number): Promise<void> {
-    const at = integerBetween(random, 0, CONSUMERS - 1);
-    const [victim] = this.running.splice(at, 1);
-    await victim!.ready;
-    await victim!.worker.kill();
-    this.kills++;
-    this.startOne();
+  /** Kills one that is at work, or stops one with jobs in hand, by turns. The one of the ordered queue is only stopped: what its death leaves is run late. */
+  async strikeOne(random: () => number): Promise<void> {
+    const victim = this.running[integerBetween(random, 0, this.running.length - 1)]!;
+    // A job may kill it meanwhile.
+    await victim.ready.catch(() => undefined);
+    if (victim.isOrdered || this.stops < this.kills) {
+      this.stops++;
+      victim.worker.send({ stop: true });
+      await victim.worker.exited;
+    } else {
+      this.kills++;
+      await victim.worker.kill();
+    }
   }
 
   async stop(): Promise<void> {
+    this.isOver = true;
     await Promise.all(this.running.map(({ worker }) => worker.kill()));
   }
 
-  private startOne(): void {
+  private startOne(isOrdered: boolean): void {
     const data: ConsumerData = {
-      url: this.proxy.url,
+      // Every third of the others too.
+      url: isOrdered || ++this.started % 3 === 0 ? this.link.url : this.proxy.url,
       directUrl: this.directUrl,
-      queue: QUEUE,
+      // The one of the ordered queue takes none of the jobs that kill.
+      queue: isOrdered ? `${QUEUE}-none` : QUEUE,
+      ordered: isOrdered ? ORDERED : undefined,
       concurrency: CONCURRENCY,
       leaseMs: LEASE_MS,
       maxDeliveries: MAX_DELIVERIES,
     };
     const script = join(__dirname, 'queues.worker.ts');
     const worker = startWorker({ script, data, timeoutMs: this.timeoutMs });
+    worker.result.catch(() => undefined);
     const ready = worker.next();
     // Killed before it was ready, at the end.
     ready.catch(() => undefined);
-    this.running.push({ worker, ready });
+    const one = { worker, ready, isOrdered };
+    this.running.push(one);
+    void this.replace(one);
+  }
+
+  /** Starts another one when this one is gone, whatever ended it. */
+  private async replace(one: (typeof this.running)[number]): Promise<void> {
+    await one.worker.exited;
+    this.running.splice(this.running.indexOf(one), 1);
+    if (!this.isOver) this.startOne(one.isOrdered);
   }
 }
 
-/** Loses a reply of a script or of a BLMOVE, one of each at a time, or cuts every connection. */
+/** Loses a reply of a script or of a BZPOPMIN, one of each at a time, or cuts every connection. */
 class Faults {
   cuts = 0;
   private readonly armed: Fault[] = [];
@@ -227,7 +302,7 @@ class Faults {
       this.proxy.disconnectAll();
       return;
     }
-    const command = integerBetween(this.random, 1, 2) === 1 ? 'BLMOVE' : 'EVALSHA';
+    const command = integerBetween(this.random, 1, 2) === 1 ? 'BZPOPMIN' : 'EVALSHA';
     if (this.current.get(command)?.count === 0) return;
     const fault = this.proxy.loseReplies({ match: ({ name }) => name === command });
     this.current.set(command, fault);

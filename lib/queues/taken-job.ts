@@ -1,0 +1,195 @@
+import { LeaseLostError, OutcomeUnknownError } from '../atomic-redis.errors.js';
+import { LazyAbort } from '../redis/lazy-abort.js';
+import { Settled, Verdict, type Delivery } from './advance.script.js';
+import type { Settlement } from './advances.js';
+import type { Alone, HeldByHand } from './hands.js';
+import { keepRenewed, type RenewedLease } from './lease-renewal.js';
+import type { QueueCommands } from './queue-commands.js';
+import { QueueJob } from './queue-job.js';
+import type { Advanced, NextTake, QueueReader } from './queue-reader.js';
+import type { QueueCallOptions } from './queue.options.js';
+
+interface Ending {
+  readonly verdict: Verdict;
+  /** What becomes of the delivery. */
+  readonly advanced: Promise<{ readonly settled: Settled }>;
+}
+
+/** How a delivery is to end. */
+export type End = Omit<Settlement, 'delivery'>;
+
+/** What the library does with a job that was taken. */
+export class TakenJob<T> implements RenewedLease, HeldByHand {
+  /** In the process's hands, where it was taken by hand. */
+  place = -1;
+  /** The right to the process, where the job was taken alone. */
+  alone: Alone | undefined;
+  private readonly abort = new LazyAbort();
+  private current: Ending | undefined;
+  private endsAt: number;
+  private arrived: { readonly payload: T } | undefined;
+  private public: QueueJob<T> | undefined;
+  /** Of an acknowledgement that was not answered. */
+  private unknownAck: OutcomeUnknownError | undefined;
+
+  constructor(
+    private readonly reader: QueueReader<T>,
+    readonly delivery: Delivery,
+    readonly leaseMs: number,
+    /** Monotonic time at which it was asked for: the lease began no earlier. */
+    askedAt: number,
+  ) {
+    this.endsAt = askedAt + leaseMs;
+    if (delivery.payload) this.arrived = { payload: reader.decode(delivery.payload) };
+  }
+
+  /** As its taker sees it, once it has arrived. */
+  get job(): QueueJob<T> {
+    return (this.public ??= new QueueJob(this));
+  }
+
+  /** Once it has arrived. */
+  get payload(): T {
+    return this.arrived!.payload;
+  }
+
+  get hasArrived(): boolean {
+    return this.arrived !== undefined;
+  }
+
+  get signal(): AbortSignal {
+    return this.abort.signal;
+  }
+
+  get isAborted(): boolean {
+    return this.abort.isAborted;
+  }
+
+  get commands(): QueueCommands {
+    return this.reader.commands;
+  }
+
+  /** Monotonic time at which the lease ends, as far as Redis has confirmed it. */
+  get leaseEndsAt(): number {
+    return this.endsAt;
+  }
+
+  /** How the delivery was ended, or is being ended. */
+  get ending(): Ending | undefined {
+    return this.current;
+  }
+
+  /**
+   * Waits for the payload, where it is too large to come with others. A job whose payload does not arrive, or cannot be read, has failed, and its delivery is
+   * ended.
+   *
+   * @throws RedisUnavailableError when it does not arrive in time; whatever says why it cannot be read
+   */
+  async arrive(): Promise<void> {
+    if (this.arrived) return;
+    let end: End | undefined;
+    try {
+      const bytes = await this.reader.fetch(this.delivery).catch((error: Error) => {
+        end = { verdict: Verdict.Retry, failure: error.message };
+        throw error;
+      });
+      try {
+        this.arrived = { payload: this.reader.decode(bytes) };
+      } catch (error) {
+        end = { verdict: Verdict.Bury, failure: unreadable(error) };
+        throw error;
+      }
+    } finally {
+      // Not told, it comes back when its lease ends.
+      if (end && !this.isAborted && !this.ending)
+        await this.end(end, { propagation: 'outside' }).catch(() => undefined);
+    }
+  }
+
+  /** Renews the lease until the returned function is called. */
+  keepRenewed(): () => void {
+    return keepRenewed(this);
+  }
+
+  async renew(): Promise<boolean> {
+    const { leaseMs } = this;
+    // The handler may be ending it, which may fail.
+    await this.ending?.advanced.catch(() => undefined);
+    return await this.extend(leaseMs, { timeoutMs: Math.ceil(leaseMs / 3), propagation: 'outside' });
+  }
+
+  /** Where its holder is ending it, that end says whether it was lost. */
+  leaseIsOver(): void {
+    if (this.ending) this.ending.advanced.catch(() => this.lose());
+    else this.lose();
+  }
+
+  /** A delivery ends once: the same end again gets the same answer, another one finds the job gone. An end that failed may be tried again. */
+  async end(end: End, options: QueueCallOptions): Promise<Settled> {
+    if (this.ending) return await this.endedAlready(end.verdict, this.ending);
+    return (await this.endBy(end, undefined, options)).settled;
+  }
+
+  /** As {@link end}, and takes the next one, if there is one and the process may. */
+  async endAndTakeNext(end: End, take: NextTake, options: QueueCallOptions): Promise<Advanced<T>> {
+    if (!this.ending && !this.unknownAck) return await this.endBy(end, take, options);
+    const settled = await this.end(end, options);
+    return { ...(await this.reader.advance(undefined, take, options)), settled };
+  }
+
+  async extend(leaseMs: number | undefined, options: QueueCallOptions): Promise<boolean> {
+    const ms = leaseMs ?? this.reader.terms.leaseMs;
+    const sentAt = performance.now();
+    const isHeld = !this.ending && (await this.reader.extend(this.delivery, ms, options));
+    if (isHeld) this.endsAt = Math.max(this.endsAt, sentAt + ms);
+    else if (!this.ending) this.lose();
+    return isHeld;
+  }
+
+  lose(): void {
+    if (this.abort.isAborted) return;
+    const lost = new LeaseLostError();
+    this.commands.leaseLost(lost);
+    this.abort.abort(lost);
+    this.letGo();
+  }
+
+  /** It was given back: its work is to end. */
+  abandon(): void {
+    this.abort.abort(new LeaseLostError());
+  }
+
+  private async endBy(end: End, take: NextTake | undefined, options: QueueCallOptions): Promise<Advanced<T>> {
+    const { verdict } = end;
+    const advanced = this.reader.advance({ ...end, delivery: this.delivery }, take, options);
+    const ending = (this.current = { verdict, advanced });
+    try {
+      const answer = await advanced;
+      if (answer.settled === Settled.Lost) {
+        // What looks lost may have been acknowledged by the call before, and then nobody is given it.
+        if (this.unknownAck) throw this.unknownAck;
+        this.lose();
+      }
+      this.letGo();
+      return answer;
+    } catch (error) {
+      if (this.current === ending) this.current = undefined;
+      if (verdict === Verdict.Ack && error instanceof OutcomeUnknownError) this.unknownAck = error;
+      throw error;
+    }
+  }
+
+  private letGo(): void {
+    this.reader.hands.letGo(this);
+    this.alone?.end();
+  }
+
+  private async endedAlready(verdict: Verdict, ending: Ending): Promise<Settled> {
+    const { settled } = await ending.advanced;
+    return verdict === ending.verdict ? settled : Settled.Lost;
+  }
+}
+
+/** Why a job whose payload cannot be read is in the dead letters. */
+export const unreadable = (error: unknown): string =>
+  `its payload could not be read: ${(error as Error).message}`;

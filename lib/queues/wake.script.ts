@@ -1,0 +1,17 @@
+import { defineScript } from '../redis/script.js';
+import { luaWake } from './lua-queue.js';
+
+/** Wakes another process when one was woken and cannot take. A copy of it does no harm. */
+export const wakeScript = defineScript({
+  name: 'queues.wake',
+  keys: ['pending', 'wake'],
+  args: [],
+  lua: `
+-- KEYS[1] pending  list of the ids of jobs to be taken
+-- KEYS[2] wake     sorted set that waiting processes block on
+-- returns nothing
+${luaWake}
+if redis.call('LLEN', KEYS[1]) > 0 then wake(KEYS[2]) end
+`,
+  reply: () => undefined,
+});
