@@ -1,6 +1,6 @@
-import { InvalidArgumentError } from './atomic-redis.errors.js';
 import * as check from './atomic-redis.validation.js';
 import { withDefaults } from './atomic-redis.validation.js';
+import { checkConnectionOption } from './connection/connection-option.js';
 import {
   counterOptionChecks,
   counterDefaults,
@@ -65,7 +65,7 @@ export interface ResolvedOptions extends Required<Omit<AtomicRedisOptions, 'tele
 }
 
 const checkOptions = check.options({
-  // Checked where the client is made from it.
+  // Has a check of its own.
   connection: () => undefined,
   namespace: check.nonEmptyString,
   timeoutMs: check.waitMs(),
@@ -82,13 +82,7 @@ const checkOptions = check.options({
 /** @throws InvalidArgumentError naming the option, what it may be, and the value received */
 export function resolveOptions(given: AtomicRedisOptions): ResolvedOptions {
   checkOptions('forRoot', given);
-  if (given.connection === undefined) {
-    throw new InvalidArgumentError(
-      'forRoot.connection',
-      'a URL, ioredis options, { nodes, options } or an ioredis client',
-      undefined,
-    );
-  }
+  checkConnectionOption(given.connection);
   return {
     connection: given.connection,
     namespace: given.namespace ?? 'atomic:',

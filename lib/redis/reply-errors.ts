@@ -11,6 +11,8 @@ const TRANSIENT = new Set([
   'ASK',
   'NOREPLICAS',
   'BUSY',
+  // A blocking command, when its master becomes a replica.
+  'UNBLOCKED',
 ]);
 
 /** The first word of an error that Redis answered with; undefined for an error of the client or of the network. */
@@ -28,6 +30,16 @@ export const isUnknownScript = (error: unknown): boolean => replyCode(error) ===
 /** Whether Redis refused a command before doing any of it, for a reason that passes. */
 export const isTransientRefusal = (error: unknown): boolean => TRANSIENT.has(replyCode(error) ?? '');
 
+/** Whether the server is a replica, or has become one: another one is the master now. */
+export function isFromReplica(error: unknown): boolean {
+  const code = replyCode(error);
+  return (
+    code === 'READONLY' ||
+    code === 'UNBLOCKED' ||
+    (code === 'EXECABORT' && /because of: READONLY\b/.test((error as Error).message))
+  );
+}
+
 /** Whether the error came from the connection, not from the server: what was sent may or may not have been done. */
 export const isConnectionLoss = (error: unknown): boolean =>
   error instanceof Error && !(error instanceof AtomicRedisError) && replyCode(error) === undefined;
@@ -43,6 +55,10 @@ const REFUSED_BEFOREHAND = new Set([
   'CROSSSLOT',
 ]);
 
+/** Whether the server could not even read the command: its arguments are larger or more than it takes. It then closes the connection. */
+export const isUnread = (error: unknown): boolean =>
+  replyCode(error) === 'ERR' && (error as Error).message.startsWith('ERR Protocol error');
+
 /** Refusals that pass once Redis has memory or disk again; not at once, so they are for the caller to repeat. */
 const PASSES_LATER = new Set(['OOM', 'MISCONF']);
 
@@ -54,7 +70,7 @@ export function toScriptError(error: Error, script: { name: string; readOnly: bo
   return new RedisReplyError(code, `Redis refused ${script.name}: ${error.message}`, {
     cause: error,
     retryable: mayBeRepeated(code),
-    outcome: script.readOnly || REFUSED_BEFOREHAND.has(code) ? 'not-applied' : 'unknown',
+    outcome: script.readOnly || REFUSED_BEFOREHAND.has(code) || isUnread(error) ? 'not-applied' : 'unknown',
   });
 }
 
