@@ -2,7 +2,8 @@ import type { Redis } from 'ioredis';
 import { RedisUnavailableError } from '../atomic-redis.errors.js';
 import { openDedicatedClient } from '../redis/client.js';
 import { sleep, type Deadline } from '../redis/deadline.js';
-import { checkConnection, OutOfOrderError } from './connection-check.js';
+import { checkConnection, isCredentialRefusal, OutOfOrderError } from './connection-check.js';
+import { credentialsOf } from './credentials.js';
 import { isReset, refusalAtTheDoor } from './door-refusal.js';
 
 /** For this long after a loss, connections are opened a few at a time: a server that has just come up meets all clients of all processes. */
@@ -40,6 +41,20 @@ export class DedicatedConnections {
   /** @throws RedisUnavailableError when it cannot be reached by the deadline, or is not in order */
   async open(near: Redis, purpose: string, deadline: Deadline): Promise<Redis> {
     await this.turn(deadline);
+    try {
+      return await this.openOne(near, purpose, deadline);
+    } catch (error) {
+      const isRefused = error instanceof RedisUnavailableError && isCredentialRefusal(error.cause);
+      if (!isRefused || !credentialsOf(near)?.refused()) throw error;
+      // With others, once.
+      return await this.openOne(near, purpose, deadline);
+    } finally {
+      this.opening--;
+      this.line.shift()?.();
+    }
+  }
+
+  private async openOne(near: Redis, purpose: string, deadline: Deadline): Promise<Redis> {
     const client = this.create(near, purpose);
     let cause: Error | undefined;
     client.on('error', (error: Error) => (cause ??= error));
@@ -47,6 +62,7 @@ export class DedicatedConnections {
       this.settings.unavailable(cause ?? new Error('there is no answer on a new connection'));
     try {
       await deadline.race(this.connect(client), silent);
+      credentialsOf(near)?.accepted();
       return client;
     } catch (error) {
       client.disconnect();
@@ -55,9 +71,6 @@ export class DedicatedConnections {
       if (error instanceof OutOfOrderError) throw this.settings.unavailable(error);
       const reason = cause ?? (error as Error);
       throw this.settings.unavailable((isReset(reason) && (await refusalAtTheDoor(near))) || reason);
-    } finally {
-      this.opening--;
-      this.line.shift()?.();
     }
   }
 

@@ -9,7 +9,7 @@ import {
   type ConnectionOption,
   type RedisClient,
 } from '../redis/client.js';
-import { Deadline } from '../redis/deadline.js';
+import { Deadline, sleep } from '../redis/deadline.js';
 import { isFromReplica } from '../redis/reply-errors.js';
 import {
   checkConnection,
@@ -18,6 +18,7 @@ import {
   refusedCredentials,
   type ConnectionFacts,
 } from './connection-check.js';
+import { adopt, useCredentials, type Credentials } from './credentials.js';
 import { isReset, refusalAtTheDoor } from './door-refusal.js';
 import { reasonOf, refusalIn, withoutSecrets } from './error-texts.js';
 
@@ -33,6 +34,8 @@ const NONE = Symbol('none');
 export interface SharedConnectionSettings {
   connection: ConnectionOption;
   connectionName: string;
+  /** Given beside `connection`. */
+  credentials: Credentials | undefined;
   /** A name that no key has; another one each time. */
   absentKey: () => string;
 }
@@ -74,10 +77,22 @@ export class SharedConnection {
     this.givenReconnectOnError = givenReconnectOnError(connection);
     this.client = openSharedClient(connection, {
       connectionName,
-      retryDelayMs: () => reconnectDelayMs(++this.failures),
+      retryDelayMs: () => {
+        // Nodes of a Cluster find what is known when it connects again.
+        if (this.isCluster) settings.credentials?.current().catch(() => undefined);
+        return reconnectDelayMs(++this.failures);
+      },
       mustReconnect: (answer) => this.mustReconnect(answer),
     });
     this.isCluster = isClusterClient(this.client);
+    const { credentials } = settings;
+    if (credentials && !isClusterClient(this.client))
+      useCredentials(this.client, credentials, { persists: true });
+    if (credentials && isClusterClient(this.client))
+      this.client.on('+node', (node: Redis) => {
+        if (credentials.known) adopt(node, credentials.known);
+        useCredentials(node, credentials, { persists: false });
+      });
     this.client.on('error', (error: Error) => this.failed(error));
     this.client.on('connecting', () => (this.attempt = { startedAt: performance.now(), hasFailed: false }));
     this.client.on('ready', () => void (this.isCluster ? this.checkNodes() : this.check()));
@@ -103,8 +118,24 @@ export class SharedConnection {
   open(): void {
     if (this.state !== 'idle') return;
     this.state = 'open';
+    void this.connect();
+  }
+
+  private async connect(): Promise<void> {
+    const { settings } = this;
+    // The first question of a Cluster client goes out by a connection that it makes for itself.
+    while (this.isCluster && settings.credentials && !settings.credentials.known && !this.isClosed) {
+      const failure = await settings.credentials.current().then(
+        () => undefined,
+        (error: Error) => error,
+      );
+      if (!failure) break;
+      this.lastError = failure;
+      this.wake();
+      await sleep(500);
+    }
     // Failures arrive as 'error'; the client goes on trying.
-    this.client.connect().catch(() => undefined);
+    if (!this.isClosed) this.client.connect().catch(() => undefined);
   }
 
   /** @throws RedisUnavailableError when no connection is in order by the deadline; ModuleClosedError after {@link close} */
@@ -148,6 +179,13 @@ export class SharedConnection {
     this.admitted = NONE;
     this.lastError = reason;
     this.listener.leaving(reason);
+    this.client.disconnect(true);
+  }
+
+  /** Replaces the connection without a reason to mistrust it, such as a password that will end. */
+  renew(): void {
+    if (this.isCluster || this.state !== 'open' || this.client.status !== 'ready') return;
+    this.admitted = NONE;
     this.client.disconnect(true);
   }
 
@@ -224,7 +262,10 @@ export class SharedConnection {
 
   /** An error by which Redis says that the configuration is wrong. */
   private lasting(refusal: Error): OutOfOrderError | undefined {
-    if (isCredentialRefusal(refusal)) return refusedCredentials(refusal);
+    if (isCredentialRefusal(refusal)) {
+      // The next attempt asks for others.
+      return this.settings.credentials?.refused() ? undefined : refusedCredentials(refusal);
+    }
     if (this.isCluster && /cluster support disabled/i.test(refusal.message))
       return new OutOfOrderError(
         'database',
@@ -285,6 +326,7 @@ export class SharedConnection {
 
   private enter(stream: unknown, facts: ConnectionFacts | undefined): void {
     this.failures = 0;
+    this.settings.credentials?.accepted();
     this.lastError = undefined;
     this.admitted = stream;
     const isNew = this.lastAdmitted !== stream;

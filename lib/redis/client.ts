@@ -1,4 +1,5 @@
 import { Cluster, Redis, type ClusterNode, type ClusterOptions, type RedisOptions } from 'ioredis';
+import { credentialsOf, useCredentials } from '../connection/credentials.js';
 import { withoutSecrets } from '../connection/error-texts.js';
 
 /** Either kind of ioredis client, of version 5 or 6, whichever copy of the package made it. */
@@ -125,6 +126,8 @@ export function openDedicatedClient(
   };
   const client: Redis = near.duplicate(options);
   client.on('error', withoutSecrets);
+  const credentials = credentialsOf(near);
+  if (credentials) useCredentials(client, credentials, { persists: false });
   return client;
 }
 

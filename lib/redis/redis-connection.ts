@@ -1,6 +1,7 @@
 import type { Redis } from 'ioredis';
 import { ConfigurationError, ModuleClosedError, RedisUnavailableError } from '../atomic-redis.errors.js';
 import { checkRole, OutOfOrderError, type ConnectionFacts } from '../connection/connection-check.js';
+import { Credentials, type PasswordSource, type UsernameSource } from '../connection/credentials.js';
 import { ConnectionWatch } from '../connection/connection-watch.js';
 import { DedicatedConnections } from '../connection/dedicated-connections.js';
 import { ServerChecks } from '../connection/server-check.js';
@@ -20,8 +21,16 @@ import { batchOf } from './script-batch.js';
 import type { Script } from './script.js';
 import { ServerClocks } from './server-clock.js';
 
+/** Connections are not replaced more often than this for a password that ends. */
+const MIN_RENEWAL_MS = 1_000;
+
+/** The longest that a timer of Node.js can wait. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
 export interface RedisConnectionOptions {
   connection: ConnectionOption;
+  username?: UsernameSource | undefined;
+  password?: PasswordSource | undefined;
   namespace: string;
   /** Of the registration; goes into CLIENT LIST. */
   name: string;
@@ -49,12 +58,16 @@ export class RedisConnection {
   private readonly shared: SharedConnection;
   private readonly dedicated: DedicatedConnections;
   private readonly watch: ConnectionWatch;
+  private readonly credentials: Credentials | undefined;
+  private renewal: NodeJS.Timeout | undefined;
 
-  constructor({ connection, namespace, name, observer }: RedisConnectionOptions) {
+  constructor({ connection, username, password, namespace, name, observer }: RedisConnectionOptions) {
+    this.credentials = Credentials.of(username, password);
+    const { credentials } = this;
     const connectionName = `nestjs-atomic-redis:${name}`;
     this.observer = observer;
     this.shared = new SharedConnection(
-      { connection, connectionName, absentKey: () => this.keys.own('check', randomId('hex')) },
+      { connection, connectionName, credentials, absentKey: () => this.keys.own('check', randomId('hex')) },
       {
         admitted: (facts, isNew) => this.admitted(facts, isNew),
         leaving: () => this.dedicated.leaveServer(),
@@ -247,6 +260,7 @@ export class RedisConnection {
   /** Closes what it opened. Waiting callers get a ModuleClosedError. */
   async close(): Promise<void> {
     this.watch.stop();
+    clearTimeout(this.renewal);
     this.durableChannels.close();
     await this.shared.close();
   }
@@ -283,6 +297,7 @@ export class RedisConnection {
     if (isNew && this.serverChecks.isAnother(client, runId)) this.dedicated.leaveServer();
     void this.serverChecks.of(client, facts);
     if (isNew) this.loadScripts(client);
+    if (isNew) this.renewInTime();
   }
 
   private prepareOnConnect(node: Redis): void {
@@ -324,6 +339,24 @@ export class RedisConnection {
     this.dedicated.dropIdle((client) => client !== dead && this.watch.isIdle(client));
     if (dead === this.client) this.shared.destroy(reason);
     else dead.stream.destroy(reason);
+  }
+
+  /** Replaces connections before the password that they signed in with ends: each once nobody waits for an answer on it. */
+  private renewInTime(): void {
+    clearTimeout(this.renewal);
+    const { expiresAt } = this.credentials?.known ?? {};
+    if (expiresAt === undefined) return;
+    const leftMs = expiresAt - Date.now();
+    // All processes have the same time.
+    const dueMs = Math.max(MIN_RENEWAL_MS, leftMs * (0.75 + Math.random() * 0.15));
+    const renew = (): void => {
+      const isIdle = (client: Redis): boolean => this.watch.isIdle(client);
+      const mustNow = Date.now() > expiresAt - leftMs * 0.05;
+      this.dedicated.dropIdle(isIdle);
+      if (isIdle(this.client as Redis) || mustNow) this.shared.renew();
+      else this.renewal = setTimeout(renew, 20).unref();
+    };
+    this.renewal = setTimeout(renew, Math.min(dueMs, MAX_TIMER_MS)).unref();
   }
 
   /** A name that no key has, in a slot of that server. */
