@@ -10,7 +10,7 @@ import {
   type RedisClient,
 } from '../redis/client.js';
 import { Deadline, sleep } from '../redis/deadline.js';
-import { isFromReplica } from '../redis/reply-errors.js';
+import { isFromReplica, replyCode } from '../redis/reply-errors.js';
 import {
   checkConnection,
   isCredentialRefusal,
@@ -30,6 +30,16 @@ const UNANSWERED_MS = 300;
 
 /** No connection: differs from every stream. */
 const NONE = Symbol('none');
+
+/** ioredis knows that a server does not speak RESP3 by one wording of the refusal; services have their own. */
+function refusesHello(error: Error & { command?: { name?: string } }): boolean {
+  const isRefused = error.command?.name?.toLowerCase() === 'hello' && replyCode(error) === 'ERR';
+  return isRefused && !error.message.includes('max number of clients');
+}
+
+function speakResp2(client: Redis): void {
+  client.options.protocol = 2;
+}
 
 export interface SharedConnectionSettings {
   connection: ConnectionOption;
@@ -92,6 +102,10 @@ export class SharedConnection {
       this.client.on('+node', (node: Redis) => {
         if (credentials.known) adopt(node, credentials.known);
         useCredentials(node, credentials, { persists: false });
+      });
+    if (this.isCluster)
+      this.client.on('+node', (node: Redis) => {
+        node.on('error', (error: Error) => void (refusesHello(error) && speakResp2(node)));
       });
     this.client.on('error', (error: Error) => this.failed(error));
     this.client.on('connecting', () => (this.attempt = { startedAt: performance.now(), hasFailed: false }));
@@ -244,6 +258,7 @@ export class SharedConnection {
 
   private failed(error: Error): void {
     withoutSecrets(error);
+    if (!this.isCluster && refusesHello(error)) speakResp2(this.client as Redis);
     const refusal = refusalIn(error);
     // Errors that follow are of its consequences.
     if (this.attempt.hasFailed) return;
