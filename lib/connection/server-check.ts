@@ -1,6 +1,7 @@
 import { Logger } from '@nestjs/common';
 import type { Redis } from 'ioredis';
 import { addressOf } from '../redis/client.js';
+import { Deadline } from '../redis/deadline.js';
 import type { KeySpace } from '../redis/key-space.js';
 import { randomId } from '../redis/random-id.js';
 import { checkConnection, OutOfOrderError, type ConnectionFacts } from './connection-check.js';
@@ -8,6 +9,9 @@ import { refusedCommands } from './refused-commands.js';
 import type { ServerInfo } from './server-info.js';
 
 const logger = new Logger('AtomicRedisModule');
+
+/** For asking which commands a server refuses. */
+const RIGHTS_TIMEOUT_MS = 5_000;
 
 const OLDEST = { Redis: [7, 0], Valkey: [8, 0] } as const;
 
@@ -115,8 +119,9 @@ export class ServerChecks {
   private async refusedBy(server: Redis, name: string): Promise<string[]> {
     const client = this.scratch(server);
     try {
-      await client.connect();
-      return await refusedCommands(client, name, this.isCluster);
+      const asked = client.connect().then(() => refusedCommands(client, name, this.isCluster));
+      // A connection that hangs would keep the process alive after it was closed.
+      return await Deadline.in(RIGHTS_TIMEOUT_MS).race(asked, () => new Error('not in time'));
     } finally {
       client.disconnect();
     }

@@ -55,9 +55,13 @@ const REFUSED_BEFOREHAND = new Set([
   'CROSSSLOT',
 ]);
 
+/** Wordings of the server's own: an error of a script's own that merely begins alike says nothing. */
+const UNREAD =
+  /^ERR Protocol error: (invalid (multi)?bulk length|too big (bulk|mbulk) count string|expected '\$')/;
+
 /** Whether the server could not even read the command: its arguments are larger or more than it takes. It then closes the connection. */
 export const isUnread = (error: unknown): boolean =>
-  replyCode(error) === 'ERR' && (error as Error).message.startsWith('ERR Protocol error');
+  replyCode(error) === 'ERR' && UNREAD.test((error as Error).message);
 
 /** Refusals that pass once Redis has memory or disk again; not at once, so they are for the caller to repeat. */
 const PASSES_LATER = new Set(['OOM', 'MISCONF']);

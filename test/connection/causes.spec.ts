@@ -1,4 +1,5 @@
 import { connect } from 'node:net';
+import { inspect } from 'node:util';
 import { Redis } from 'ioredis';
 import { ConfigurationError, InvalidArgumentError, RedisUnavailableError } from '../../lib/index.js';
 import { startFaultProxy, type FaultProxy } from '../../lib/testing/index.js';
@@ -10,13 +11,7 @@ import { waitFor } from '../support/wait-for.js';
 const SECRET = 'S3cr/et@?#%zz';
 
 /** Everything that a logger might print of an error. */
-function printed(error: unknown): string {
-  const parts: string[] = [];
-  for (let one = error; one instanceof Error; one = one.cause) {
-    parts.push(one.stack ?? '', JSON.stringify(one, Object.getOwnPropertyNames(one)));
-  }
-  return parts.join('\n');
-}
+const printed = (error: unknown): string => inspect(error, { depth: 10, showHidden: true });
 
 describe('the reason why there is no server', () => {
   const redis = useRedis();

@@ -71,6 +71,20 @@ describe('a planned failover behind one address', () => {
     expect(await found).toBe(expected);
   });
 
+  it('[SRV-14] READONLY alone is enough to find the new master', async () => {
+    const { redis } = await boot({ connection: pair.address.url, ...PATIENT });
+    const before = (await redis.counters.add('alone', 1)).value;
+    // The question that is asked once a second finds nothing.
+    const blind = pair.address.answer('$11\r\nrole:master\r\n', {
+      match: ({ name, args }) => name === 'INFO' && args[0]?.toString() === 'replication',
+      times: Infinity,
+    });
+    await pair.failOver();
+    expect((await redis.counters.add('alone', 1)).value).toBe(before + 1);
+    await redis.transactions.run(['alone'], (tx) => void tx.write.set('alone', 0));
+    blind.cancel();
+  });
+
   it('[SRV-14] a duplicate that waits is told by the new master', async () => {
     const { redis } = await boot({ connection: pair.address.url, ...PATIENT });
     let finish = (): void => undefined;
