@@ -97,7 +97,6 @@ export class AtomicRedisModule
       this.consumers.find();
       if (!this.options.lazyConnect) {
         const deadline = Deadline.in(this.options.timeoutMs);
-        await this.connection.ready(deadline);
         await this.connection.verifyServers(deadline);
         await this.transactions.verify(() => hasOptimisticMethods(this.modules, this.name));
         await this.scripts.verify(deadline);

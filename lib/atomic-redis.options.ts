@@ -1,6 +1,7 @@
-import { InvalidArgumentError } from './atomic-redis.errors.js';
 import * as check from './atomic-redis.validation.js';
 import { withDefaults } from './atomic-redis.validation.js';
+import { checkSource, type PasswordSource, type UsernameSource } from './connection/credentials.js';
+import { checkConnectionOption } from './connection/connection-option.js';
 import {
   counterOptionChecks,
   counterDefaults,
@@ -31,6 +32,13 @@ export interface AtomicRedisOptions {
    * ioredis client, whose settings are taken and which is otherwise left alone.
    */
   connection: ConnectionOption;
+  /**
+   * Signs in with this in place of what `connection` has: text, or a function that is asked for each connection that is opened, at most once a second, and once more
+   * when the server refuses the answer. For passwords that are rotated and tokens that end; also for an existing client.
+   */
+  username?: UsernameSource;
+  /** As `username`. A function may return `{ password, expiresAt }`: connections are replaced before that time. */
+  password?: PasswordSource;
   /** In front of every key the library invents; no braces. @default 'atomic:' */
   namespace?: string;
   /** Time for one operation on Redis, connecting included, in milliseconds. @default 5000 */
@@ -61,7 +69,11 @@ export interface AtomicRedisOptions {
   queues?: QueueModuleOptions;
 }
 
-export interface ResolvedOptions extends Required<Omit<AtomicRedisOptions, 'telemetry'>> {
+export interface ResolvedOptions extends Required<
+  Omit<AtomicRedisOptions, 'telemetry' | 'username' | 'password'>
+> {
+  username: UsernameSource | undefined;
+  password: PasswordSource | undefined;
   telemetry: Telemetry | undefined;
   transactions: ResolvedTransactionModuleOptions;
   idempotency: ResolvedIdempotencyOptions;
@@ -71,8 +83,10 @@ export interface ResolvedOptions extends Required<Omit<AtomicRedisOptions, 'tele
 }
 
 const checkOptions = check.options({
-  // Checked where the client is made from it.
+  // Has a check of its own.
   connection: () => undefined,
+  username: checkSource,
+  password: checkSource,
   namespace: check.nonEmptyString,
   timeoutMs: check.waitMs(),
   lazyConnect: check.boolean,
@@ -89,15 +103,11 @@ const checkOptions = check.options({
 /** @throws InvalidArgumentError naming the option, what it may be, and the value received */
 export function resolveOptions(given: AtomicRedisOptions): ResolvedOptions {
   checkOptions('forRoot', given);
-  if (given.connection === undefined) {
-    throw new InvalidArgumentError(
-      'forRoot.connection',
-      'a URL, ioredis options, { nodes, options } or an ioredis client',
-      undefined,
-    );
-  }
+  checkConnectionOption(given.connection);
   return {
     connection: given.connection,
+    username: given.username,
+    password: given.password,
     namespace: given.namespace ?? 'atomic:',
     timeoutMs: given.timeoutMs ?? 5_000,
     lazyConnect: given.lazyConnect ?? false,

@@ -5,7 +5,7 @@ import type { ResolvedOptions } from './atomic-redis.options.js';
 import * as check from './atomic-redis.validation.js';
 import { Deadline } from './redis/deadline.js';
 import { RedisConnection } from './redis/redis-connection.js';
-import type { ServerStatus } from './redis/server-status.js';
+import type { ServerStatus } from './connection/server-status.js';
 import { WorkInFlight } from './redis/work-in-flight.js';
 import type { PoolStatus } from './transactions/connection-pools.js';
 import { TransactionService } from './transactions/transaction.service.js';

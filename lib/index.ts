@@ -175,8 +175,9 @@ export type {
 export type { FollowedOperation, Follower, Telemetry, TelemetrySource } from './observability/telemetry.js';
 
 export type { AtomicRedisStatus, StatusOptions } from './atomic-redis.status.js';
-export type { ServerInfo } from './redis/server-info.js';
-export type { ServerStatus } from './redis/server-status.js';
+export type { PasswordSource, TemporaryPassword, UsernameSource } from './connection/credentials.js';
+export type { ServerInfo } from './connection/server-info.js';
+export type { ServerStatus } from './connection/server-status.js';
 export type { PoolStatus } from './transactions/connection-pools.js';
 
 export { QueueConsumer, type QueueConsumerOptions } from './queues/queue-consumer.decorator.js';

@@ -5,7 +5,7 @@ import { getAtomicRedisToken } from '../atomic-redis.constants.js';
 import { ConfigurationError, describe } from '../atomic-redis.errors.js';
 import { AtomicRedis } from '../atomic-redis.js';
 import * as check from '../atomic-redis.validation.js';
-import type { ServerStatus } from '../redis/server-status.js';
+import type { ServerStatus } from '../connection/server-status.js';
 
 export interface HealthOptions {
   /** Time for all servers to answer, connecting included, in milliseconds. @default 1000 */
@@ -76,8 +76,10 @@ export class AtomicRedisHealthIndicator {
   }
 }
 
-const summary = ({ address, roundTripMs, info }: ServerStatus) => ({
+const summary = ({ address, role, database, roundTripMs, info }: ServerStatus) => ({
   address,
+  ...(role ? { role } : {}),
+  database,
   ...(info ? { product: info.product, version: info.version } : {}),
   roundTripMs: Math.round(roundTripMs * 100) / 100,
 });

@@ -1,10 +1,16 @@
 import { Injectable } from '@nestjs/common';
 import type { Redis } from 'ioredis';
-import { describe, OutcomeUnknownError, WrongTypeError } from '../atomic-redis.errors.js';
+import {
+  describe,
+  OutcomeUnknownError,
+  RedisUnavailableError,
+  WrongTypeError,
+} from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import { Observed } from '../observability/observed.decorator.js';
 import { Observer } from '../observability/observer.js';
-import { Deadline } from '../redis/deadline.js';
+import { isWritable } from '../redis/client.js';
+import { Deadline, sleep } from '../redis/deadline.js';
 import {
   decoded,
   encodingOptionChecks,
@@ -125,9 +131,10 @@ export class ListService {
     try {
       while (!until.passed) {
         signal.throwIfAborted();
-        if (client?.status !== 'ready') {
+        if (!client || !isWritable(client)) {
           client?.disconnect();
-          client = await this.open(source);
+          client = await this.open(source, until);
+          continue;
         }
         const seconds = Math.max(10, Math.min(BLOCK_MS, until.remainingMs)) / 1_000;
         try {
@@ -154,10 +161,19 @@ export class ListService {
     }
   }
 
-  private async open(source: string): Promise<Redis> {
-    const deadline = Deadline.in(OPEN_TIMEOUT_MS);
-    const owner = await this.connection.ownerOf(this.connection.keys.slotOf(source), deadline);
-    return await this.connection.openDedicated(owner, 'list', deadline);
+  /** Tries again until its time is up: the server may fail over while an element is waited for. */
+  private async open(source: string, until: Deadline): Promise<Redis> {
+    for (;;) {
+      const deadline = Deadline.in(OPEN_TIMEOUT_MS);
+      try {
+        const owner = await this.connection.ownerOf(this.connection.keys.slotOf(source), deadline);
+        return await this.connection.openDedicated(owner, 'list', deadline);
+      } catch (error) {
+        if (!(error instanceof RedisUnavailableError) || until.passed) throw error;
+        await this.connection.refreshTopology(deadline);
+        await sleep(Math.min(50, until.remainingMs), this.closing.signal);
+      }
+    }
   }
 
   private lost(source: string, cause: Error): OutcomeUnknownError {

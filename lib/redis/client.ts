@@ -1,5 +1,6 @@
 import { Cluster, Redis, type ClusterNode, type ClusterOptions, type RedisOptions } from 'ioredis';
-import { InvalidArgumentError } from '../atomic-redis.errors.js';
+import { credentialsOf, useCredentials } from '../connection/credentials.js';
+import { withoutSecrets } from '../connection/error-texts.js';
 
 /** Either kind of ioredis client, of version 5 or 6, whichever copy of the package made it. */
 export type RedisClient = Redis | Cluster;
@@ -11,7 +12,7 @@ export interface ClusterConnection {
 }
 
 /**
- * How to reach Redis: a URL (`redis://` or `rediss://`), ioredis's `RedisOptions` (TLS, Sentinel, a Unix socket), the nodes of a
+ * Address and options of Redis: a URL (`redis://` or `rediss://`), ioredis's `RedisOptions` (TLS, Sentinel, a Unix socket), the nodes of a
  * Cluster, or an existing client. From an existing client only its settings are taken: the library opens connections of its
  * own and neither changes, listens to, nor closes the one passed in.
  */
@@ -19,7 +20,10 @@ export type ConnectionOption = string | RedisOptions | ClusterConnection | Redis
 
 export const isClusterClient = (client: RedisClient): client is Cluster => client.isCluster;
 
-const isClient = (value: object): value is RedisClient =>
+/** Whether a command written in this tick leaves on a connection. A client goes on being 'ready' until the socket has closed, which may have ended before. */
+export const isWritable = (client: Redis): boolean => client.status === 'ready' && client.stream.writable;
+
+export const isClient = (value: object): value is RedisClient =>
   typeof (value as Partial<RedisClient>).duplicate === 'function' && 'status' in value && 'options' in value;
 
 /** What every connection of the library sets for itself, whatever the user's client has. */
@@ -28,9 +32,12 @@ const OWN = {
   enableAutoPipelining: false,
   commandTimeout: undefined,
   blockingTimeout: undefined,
+  // Silence alone proves nothing: `ConnectionWatch` finds dead connections.
+  socketTimeout: undefined,
+  // `checkConnection` judges more than INFO's `loading`, and gets by without INFO.
+  enableReadyCheck: false,
   stringNumbers: false,
   replyMapping: 'legacy',
-  reconnectOnError: null,
   autoResubscribe: false,
   scripts: undefined,
   monitor: false,
@@ -40,54 +47,63 @@ const OWN = {
   disconnectTimeout: 200,
 } as const satisfies RedisOptions;
 
+/** A connection attempt that is not answered this long is given up, and the name resolved again. */
+const CONNECT_TIMEOUT_MS = 2_500;
+
 export interface SharedClientSettings {
   connectionName: string;
-  /** A connection that has commands in flight and stays silent this long is taken for dead and replaced. */
-  socketTimeoutMs: number;
+  /** The pause before the next attempt to connect. */
+  retryDelayMs: () => number;
+  /** Whether an answer says that the connection is of no use any more, so that the library connects again. */
+  mustReconnect: (answer: Error) => boolean;
 }
 
 /**
  * Opens the library's own shared client. Commands are settled when their connection is lost and sent again by the library, not by
  * ioredis, so that nothing waits unbounded in a queue: `maxRetriesPerRequest: 0` is the one setting of ioredis 6.0.0 that settles
  * them and still reconnects.
+ *
+ * @param connection one that `checkConnectionOption` has let pass
  */
 export function openSharedClient(connection: ConnectionOption, settings: SharedClientSettings): RedisClient {
   const shared: RedisOptions = {
     ...OWN,
     connectionName: settings.connectionName,
-    socketTimeout: settings.socketTimeoutMs,
+    connectTimeout: CONNECT_TIMEOUT_MS,
     maxRetriesPerRequest: 0,
     enableOfflineQueue: false,
-    retryStrategy: reconnectDelayMs,
+    retryStrategy: settings.retryDelayMs,
+    reconnectOnError: settings.mustReconnect,
   };
-  if (typeof connection === 'string') return new Redis(checkUrl(connection), shared);
-  if (typeof connection !== 'object' || connection === null) {
-    throw new InvalidArgumentError(
-      'forRoot.connection',
-      'a URL, ioredis options, { nodes, options } or an ioredis client',
-      connection,
-    );
-  }
+  if (typeof connection === 'string') return new Redis(connection, shared);
   if (isClient(connection)) {
     if (!isClusterClient(connection))
-      return connection.duplicate({ ...shared, ...currentDatabase(connection) });
+      return connection.duplicate({
+        ...shared,
+        ...timesOf(connection.options),
+        ...currentDatabase(connection),
+      });
     return connection.duplicate([], clusterOptions(connection.options, shared));
   }
   if ('nodes' in connection) {
-    const { nodes, options, ...unknown } = connection;
-    if (!Array.isArray(nodes) || nodes.length === 0)
-      throw new InvalidArgumentError('forRoot.connection.nodes', 'a non-empty array', nodes);
-    const [stray] = Object.keys(unknown);
-    if (stray)
-      throw new InvalidArgumentError(
-        `forRoot.connection.${stray}`,
-        'inside connection.options, beside the nodes',
-        unknown[stray as never],
-      );
-    const cluster = new Cluster(nodes, clusterOptions(options ?? {}, shared));
-    return cluster.on('+node', hearOutAsking);
+    const cluster = new Cluster(connection.nodes, clusterOptions(connection.options ?? {}, shared));
+    return cluster.on('+node', swallowAskingRejections);
   }
-  return new Redis({ ...connection, ...shared });
+  return new Redis({ ...connection, ...shared, ...timesOf(connection) });
+}
+
+/** `reconnectOnError` as the user has given it; the library asks it beside its own reasons to connect again. */
+export function givenReconnectOnError(connection: ConnectionOption): (error: Error) => boolean {
+  if (typeof connection === 'string') return () => false;
+  const options: RedisOptions | undefined = isClient(connection)
+    ? isClusterClient(connection)
+      ? connection.options.redisOptions
+      : connection.options
+    : 'nodes' in connection
+      ? connection.options?.redisOptions
+      : connection;
+  const given = options?.reconnectOnError;
+  return typeof given === 'function' ? (error) => Boolean(given(error)) : () => false;
 }
 
 /** Opens a connection for one owner: when it is lost it is lost, and never comes back under a WATCH or a blocking command. */
@@ -95,26 +111,31 @@ export function openDedicatedClient(
   near: Redis,
   connectionName: string,
   keyPrefix: string,
-  socketTimeoutMs: number,
+  mustReconnect: (client: Redis, answer: Error) => boolean,
 ): Redis {
-  return near.duplicate({
+  const options: RedisOptions = {
     ...OWN,
     ...currentDatabase(near),
     connectionName,
     keyPrefix,
-    socketTimeout: socketTimeoutMs,
     maxRetriesPerRequest: 0,
     enableOfflineQueue: false,
     autoResendUnfulfilledCommands: false,
     retryStrategy: null,
-  });
+    reconnectOnError: (answer) => mustReconnect(client, answer),
+  };
+  const client: Redis = near.duplicate(options);
+  client.on('error', withoutSecrets);
+  const credentials = credentialsOf(near);
+  if (credentials) useCredentials(client, credentials, { persists: false });
+  return client;
 }
 
 /**
- * ioredis sends ASKING in front of a command that is redirected, and leaves its answer to nobody: refused, or lost with the connection, it would be a
- * rejection that ends the process. What it was sent for is told by the answer to the command.
+ * Handles the rejection of ASKING, which ioredis sends ahead of a redirected command without looking at its answer: left alone, it would end the process.
+ * The answer to the redirected command tells the caller enough.
  */
-function hearOutAsking(node: Redis): void {
+function swallowAskingRejections(node: Redis): void {
   const ask = node.asking.bind(node);
   node.asking = () => {
     const answer = ask();
@@ -123,7 +144,13 @@ function hearOutAsking(node: Redis): void {
   };
 }
 
-export const reconnectDelayMs = (attempt: number): number => Math.min(20 * 2 ** Math.min(attempt, 6), 1_000);
+/** The pause before an attempt to connect, counted from 1: the first follows at once, since most losses are of the connection alone. */
+export const reconnectDelayMs = (attempt: number): number =>
+  Math.min(10 * 2 ** Math.min(attempt - 1, 7), 1_000) * (0.75 + Math.random() / 4);
+
+/** A shorter time to connect than the library's is honoured. */
+const timesOf = ({ connectTimeout }: RedisOptions): RedisOptions =>
+  connectTimeout !== undefined && connectTimeout < CONNECT_TIMEOUT_MS ? { connectTimeout } : {};
 
 function clusterOptions(options: ClusterOptions, shared: RedisOptions): ClusterOptions {
   const { retryStrategy: _, enableOfflineQueue: __, readOnly: ___, ...perNode } = shared;
@@ -134,7 +161,7 @@ function clusterOptions(options: ClusterOptions, shared: RedisOptions): ClusterO
     scaleReads: 'master',
     enableOfflineQueue: true,
     scripts: undefined,
-    clusterRetryStrategy: reconnectDelayMs,
+    clusterRetryStrategy: shared.retryStrategy,
     // What was in flight when its connection was lost is settled, not sent again behind the library's back.
     retryDelayOnFailover: 0,
     // A call that ioredis repeats when its time is over would be of unknown outcome, though each attempt was refused.
@@ -142,7 +169,7 @@ function clusterOptions(options: ClusterOptions, shared: RedisOptions): ClusterO
     maxRedirections: 3,
     // The library tries again by itself, and knows what might be done instead.
     retryDelayOnTryAgain: 1,
-    redisOptions: { ...options.redisOptions, ...perNode },
+    redisOptions: { ...options.redisOptions, ...perNode, ...timesOf(options.redisOptions ?? {}) },
   };
 }
 
@@ -150,29 +177,6 @@ function clusterOptions(options: ClusterOptions, shared: RedisOptions): ClusterO
 function currentDatabase(client: Redis): Pick<RedisOptions, 'db'> {
   return { db: client.condition?.select ?? client.options.db };
 }
-
-function checkUrl(url: string): string {
-  let scheme: string;
-  try {
-    scheme = new URL(url).protocol;
-  } catch {
-    throw new InvalidArgumentError(
-      'forRoot.connection',
-      'a URL such as redis://localhost:6379',
-      withoutPassword(url),
-    );
-  }
-  if (scheme !== 'redis:' && scheme !== 'rediss:') {
-    throw new InvalidArgumentError(
-      'forRoot.connection',
-      'a URL that begins with redis:// or rediss://',
-      withoutPassword(url),
-    );
-  }
-  return url;
-}
-
-const withoutPassword = (url: string): string => url.replace(/\/\/[^@]*@/, '//***@');
 
 /** Where a client connects to, for messages; never a password. */
 export function addressOf(client: RedisClient): string {

@@ -1,8 +1,9 @@
 import type { Redis } from 'ioredis';
+import { isWritable } from './client.js';
 import { Deadline } from './deadline.js';
 import { patienceOf, type DurabilityOptions } from './durability.js';
 
-/** The longest single WAIT, in milliseconds: a connection that is silent for longer is taken for dead. */
+/** The longest single WAIT, in milliseconds, so that a connection that died is noticed by its silence. */
 const WAIT_STEP_MS = 500;
 
 /** The same where others share the connection: what they send in the meantime is done after it. */
@@ -113,7 +114,7 @@ export class DurableChannel {
       if (waiting.length === 0 && !(await this.connect())) continue;
       const client = this.client!;
       // What arrived while it was opened, or during the last WAIT, comes along.
-      if (client.status === 'ready')
+      if (isWritable(client))
         waiting = waiting.concat(this.queued.splice(0).map((command) => transmit(command, client)));
       // In the same write as the commands.
       waiting = await this.serve(waiting, client);
@@ -123,7 +124,7 @@ export class DurableChannel {
 
   /** @returns whether there is a connection; if not, those who queued know */
   private async connect(): Promise<boolean> {
-    if (this.client?.status === 'ready') return true;
+    if (this.client && isWritable(this.client)) return true;
     try {
       this.client = await this.open(Deadline.latest(this.queued.map(({ deadline }) => deadline)));
       return true;

@@ -1,33 +1,36 @@
 import type { Redis } from 'ioredis';
 import { ConfigurationError, ModuleClosedError, RedisUnavailableError } from '../atomic-redis.errors.js';
+import { checkRole, OutOfOrderError, type ConnectionFacts } from '../connection/connection-check.js';
+import { Credentials, type PasswordSource, type UsernameSource } from '../connection/credentials.js';
+import { ConnectionWatch } from '../connection/connection-watch.js';
+import { DedicatedConnections } from '../connection/dedicated-connections.js';
+import { ServerChecks } from '../connection/server-check.js';
+import { probeServer } from '../connection/server-probe.js';
+import { askStatuses, type ServerStatus } from '../connection/server-status.js';
+import { SharedConnection } from '../connection/shared-connection.js';
+import { nameOf, Topology } from '../connection/topology.js';
 import type { Observer } from '../observability/observer.js';
-import {
-  addressOf,
-  isClusterClient,
-  openDedicatedClient,
-  openSharedClient,
-  type ConnectionOption,
-  type RedisClient,
-} from './client.js';
-import { Deadline, sleep } from './deadline.js';
+import { isClusterClient, openDedicatedClient, type ConnectionOption, type RedisClient } from './client.js';
+import { sleep, type Deadline } from './deadline.js';
 import { DurableChannels, type DurableChannel } from './durable-channel.js';
 import type { DurabilityOptions } from './durability.js';
 import { KeySpace } from './key-space.js';
+import { randomId } from './random-id.js';
+import { isFromReplica } from './reply-errors.js';
 import { batchOf } from './script-batch.js';
 import type { Script } from './script.js';
-import { ServerChecks } from './server-check.js';
 import { ServerClocks } from './server-clock.js';
-import { askStatuses, type ServerStatus } from './server-status.js';
-import { nameOf, Topology } from './topology.js';
 
-/** A connection with commands in flight that stays silent this long is taken for dead and replaced; not longer than one operation may take. */
-const SILENCE_MS = 2_000;
+/** Connections are not replaced more often than this for a password that ends. */
+const MIN_RENEWAL_MS = 1_000;
 
-/** How long closing waits for a connection's last answers. */
-const QUIT_TIMEOUT_MS = 500;
+/** The longest that a timer of Node.js can wait. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 
 export interface RedisConnectionOptions {
   connection: ConnectionOption;
+  username?: UsernameSource | undefined;
+  password?: PasswordSource | undefined;
   namespace: string;
   /** Of the registration; goes into CLIENT LIST. */
   name: string;
@@ -37,7 +40,7 @@ export interface RedisConnectionOptions {
 
 /**
  * The library's own way to one Redis, Sentinel group or Cluster: the shared client for commands and scripts, and
- * dedicated connections for who must be alone on one.
+ * dedicated connections for callers that must be alone on one.
  */
 export class RedisConnection {
   readonly client: RedisClient;
@@ -45,39 +48,78 @@ export class RedisConnection {
   readonly isCluster: boolean;
   /** Is told of round trips, waits and lost replies. */
   readonly observer: Observer;
-  private readonly name: string;
   private readonly scripts = new Set<Script>();
   private readonly clocks = new ServerClocks();
   private readonly durableChannels = new DurableChannels((owner, deadline) =>
     this.openDedicated(owner, 'durable', deadline),
   );
-  private readonly waiting = new Set<() => void>();
   private readonly topology: Topology;
   private readonly serverChecks: ServerChecks;
-  private lastError: Error | undefined;
-  private state: 'idle' | 'open' | 'closed' = 'idle';
+  private readonly shared: SharedConnection;
+  private readonly dedicated: DedicatedConnections;
+  private readonly watch: ConnectionWatch;
+  private readonly credentials: Credentials | undefined;
+  private renewal: NodeJS.Timeout | undefined;
 
-  constructor(options: RedisConnectionOptions) {
-    this.name = `nestjs-atomic-redis:${options.name}`;
-    this.observer = options.observer;
-    this.client = openSharedClient(options.connection, {
-      connectionName: this.name,
-      socketTimeoutMs: Math.min(options.timeoutMs, SILENCE_MS),
+  constructor({ connection, username, password, namespace, name, observer }: RedisConnectionOptions) {
+    this.credentials = Credentials.of(username, password);
+    const { credentials } = this;
+    const connectionName = `nestjs-atomic-redis:${name}`;
+    this.observer = observer;
+    this.shared = new SharedConnection(
+      { connection, connectionName, credentials, absentKey: () => this.keys.own('check', randomId('hex')) },
+      {
+        admitted: (facts, isNew) => this.admitted(facts, isNew),
+        leaving: () => this.dedicated.leaveServer(),
+      },
+    );
+    const { client } = this.shared;
+    this.client = client;
+    this.isCluster = this.shared.isCluster;
+    this.keys = new KeySpace(namespace, client.options.keyPrefix);
+    this.topology = new Topology(client);
+    this.dedicated = new DedicatedConnections({
+      connectionName,
+      keyPrefix: this.keys.keyPrefix,
+      absentKey: (near) => this.absentKeyOn(near),
+      mustReconnect: (answer, isCurrent) => this.endsConnection(answer, isCurrent),
+      foundReplica: () => void this.askRole().catch(() => undefined),
+      unavailable: (cause) => this.unavailable(cause),
     });
-    this.isCluster = isClusterClient(this.client);
-    this.keys = new KeySpace(options.namespace, this.client.options.keyPrefix);
-    this.topology = new Topology(this.client);
-    this.serverChecks = new ServerChecks(this.isCluster, this.keys);
-    this.client.on('error', (error: Error) => (this.lastError = error));
-    this.client.on('ready', () => {
-      for (const wake of this.waiting) wake();
+    this.serverChecks = new ServerChecks(this.isCluster, this.keys, (near) =>
+      openDedicatedClient(near, `${connectionName}:check`, this.keys.keyPrefix, () => false),
+    );
+    this.watch = new ConnectionWatch({
+      shared: () => this.topology.masters(),
+      dedicated: () => this.dedicated.all(),
+      probe: (silent) =>
+        probeServer(
+          silent,
+          () =>
+            openDedicatedClient(
+              this.topology.near(silent),
+              `${connectionName}:probe`,
+              this.keys.keyPrefix,
+              () => false,
+            ),
+          this.absentKeyOn(silent),
+        ),
+      drop: (dead, reason) => this.drop(dead, reason),
+      distrust: () => this.shared.distrust(),
+      askRole: () => this.askRole(),
     });
-    if (isClusterClient(this.client)) this.client.on('+node', (node: Redis) => this.prepareOnConnect(node));
-    else this.prepareOnConnect(this.client);
+    client.on('close', () => this.dedicated.lost());
+    if (isClusterClient(client)) client.on('+node', (node: Redis) => this.prepareOnConnect(node));
+    else {
+      const clock = this.clocks.of(client);
+      client.on('close', () => clock.forget());
+      // In one write with the questions whether the connection is in order.
+      client.on('ready', () => void clock.learn().catch(() => undefined));
+    }
   }
 
   get address(): string {
-    return addressOf(this.client);
+    return this.shared.address;
   }
 
   /** Loads the scripts on every connect from now on, ahead of their first use. */
@@ -93,16 +135,13 @@ export class RedisConnection {
 
   /** Starts connecting, and keeps reconnecting until closed. */
   open(): void {
-    if (this.state !== 'idle') return;
-    this.state = 'open';
-    // What goes wrong arrives as 'error'; the client goes on trying.
-    this.client.connect().catch(() => undefined);
+    this.watch.start();
+    this.shared.open();
   }
 
-  /** Whether a command written in this tick goes to a live connection. */
+  /** Whether a command written in this tick goes to a live connection that is in order. */
   get isReady(): boolean {
-    // A closed client goes on being 'ready' until its socket has ended.
-    return this.state === 'open' && this.client.status === 'ready';
+    return this.shared.isReady;
   }
 
   /** Holds back what is written from now on, to leave in one system call for each server when the function that is returned is called. */
@@ -114,22 +153,21 @@ export class RedisConnection {
     };
   }
 
-  /** @throws RedisUnavailableError when there is no connection by the deadline; ModuleClosedError after {@link close} */
+  /** @throws RedisUnavailableError when no connection is in order by the deadline; ModuleClosedError after {@link close} */
   async ready(deadline: Deadline): Promise<void> {
     this.open();
-    while (!this.isReady) {
-      if (this.state === 'closed') throw this.closedError();
-      if (deadline.passed) throw this.unavailable();
-      await this.untilReady(deadline);
-    }
+    await this.shared.ready(deadline);
   }
 
   /**
-   * Waits for what there is to say of the servers, up to the deadline.
-   * @throws ConfigurationError when one of them cannot be used
+   * Waits until the servers are connected to and checked, up to the deadline, while the application starts.
+   * @throws RedisUnavailableError when there is no connection by the deadline
+   * @throws ConfigurationError when a server cannot be used, or a connection to it is not in order: wrong credentials or database, a replica
    */
   async verifyServers(deadline: Deadline): Promise<void> {
-    const checked = this.serverChecks.problemOf(this.topology.masters());
+    this.open();
+    await this.shared.firstReady(deadline);
+    const checked = this.serverChecks.problemOf(this.topology.masters(), this.shared.facts);
     const problem = await deadline.race(checked, () => this.unavailable()).catch(() => undefined);
     if (problem) throw new ConfigurationError(problem);
   }
@@ -174,22 +212,14 @@ export class RedisConnection {
   }
 
   /**
-   * A connection of its own to the server of that name. The caller closes it; it never reconnects.
+   * A connection of its own to the server of that name, in order. The caller closes it; it never reconnects.
    * @throws RedisUnavailableError when it is not a master any more, or cannot be reached by the deadline; ModuleClosedError after {@link close}
    */
   async openDedicated(owner: string, purpose: string, deadline: Deadline): Promise<Redis> {
     const node = this.topology.named(owner);
     if (!node) throw this.unavailable(new Error(`${owner} is no known master`));
-    const client = openDedicatedClient(node, `${this.name}:${purpose}`, this.keys.keyPrefix, SILENCE_MS);
-    let cause: Error | undefined;
-    client.on('error', (error: Error) => (cause = error));
-    try {
-      await deadline.race(client.connect(), () => this.unavailable(cause));
-    } catch (error) {
-      client.disconnect();
-      throw error instanceof RedisUnavailableError ? error : this.unavailable(cause ?? (error as Error));
-    }
-    if (this.state !== 'closed') return client;
+    const client = await this.dedicated.open(node, purpose, deadline);
+    if (!this.shared.isClosed) return client;
     client.disconnect();
     throw this.closedError();
   }
@@ -201,7 +231,8 @@ export class RedisConnection {
   async statusOfServers(deadline: Deadline): Promise<ServerStatus[]> {
     await this.ready(deadline);
     const servers = this.topology.masters();
-    return await askStatuses(servers, [...this.scripts], deadline, (cause) => this.unavailable(cause));
+    const role = this.shared.facts?.role;
+    return await askStatuses(servers, [...this.scripts], role, deadline, (cause) => this.unavailable(cause));
   }
 
   /** For commands to the slot's server that are to be replicated. Closed with this. */
@@ -218,34 +249,28 @@ export class RedisConnection {
     await this.topology.refresh(deadline);
   }
 
-  /** Closes what it opened. Waiting callers get a ModuleClosedError. */
-  async close(): Promise<void> {
-    const wasOpen = this.state === 'open';
-    this.state = 'closed';
-    for (const wake of this.waiting) wake();
-    this.durableChannels.close();
-    if (!wasOpen) return;
-    // What was written before is still answered, unless nothing is any more.
-    if (this.client.status === 'ready') {
-      const quit = this.client.quit().then(() => undefined);
-      await Deadline.in(QUIT_TIMEOUT_MS)
-        .race(quit, () => this.unavailable())
-        .catch(() => undefined);
-    }
-    this.client.disconnect();
+  /**
+   * Is told of an error that arrived inside an answer, where the client does not see it. A replica says that another server is the master: all connections to it are
+   * given up, and calls wait for the next one.
+   */
+  refused(error: unknown): void {
+    if (isFromReplica(error)) this.shared.leave(error as Error);
   }
 
-  unavailable(cause: Error | undefined = this.lastError): RedisUnavailableError {
-    return new RedisUnavailableError(
-      `Redis at ${this.address} could not be reached in time${cause ? `: ${cause.message}` : ''}`,
-      {
-        cause,
-      },
-    );
+  /** Closes what it opened. Waiting callers get a ModuleClosedError. */
+  async close(): Promise<void> {
+    this.watch.stop();
+    clearTimeout(this.renewal);
+    this.durableChannels.close();
+    await this.shared.close();
+  }
+
+  unavailable(cause?: Error): RedisUnavailableError {
+    return this.shared.unavailable(cause);
   }
 
   closedError(): ModuleClosedError {
-    return new ModuleClosedError('AtomicRedisModule was closed');
+    return this.shared.closedError();
   }
 
   /**
@@ -264,28 +289,80 @@ export class RedisConnection {
     }
   }
 
+  /** The shared connection to one server, or to a Sentinel group's master. */
+  private admitted(facts: ConnectionFacts, isNew: boolean): void {
+    const client = this.client as Redis;
+    const { runId } = facts.info ?? {};
+    // Connections of their own may lead to a server that the address has left.
+    if (isNew && this.serverChecks.isAnother(client, runId)) this.dedicated.leaveServer();
+    void this.serverChecks.of(client, facts);
+    if (isNew) this.loadScripts(client);
+    if (isNew) this.renewInTime();
+  }
+
   private prepareOnConnect(node: Redis): void {
     const clock = this.clocks.of(node);
     node.on('close', () => clock.forget());
     node.on('ready', () => {
       void this.serverChecks.of(node);
       clock.learn().catch(() => undefined);
-      // A script that could not be loaded ahead is loaded at its first call.
-      for (const script of this.scripts)
-        for (const { lua } of [script, batchOf(script) ?? []].flat())
-          node.script('LOAD', lua).catch(() => undefined);
+      this.loadScripts(node);
     });
   }
 
-  private untilReady(deadline: Deadline): Promise<void> {
-    return new Promise((resolve) => {
-      const done = (): void => {
-        clearTimeout(timer);
-        this.waiting.delete(done);
-        resolve();
-      };
-      const timer = setTimeout(done, deadline.remainingMs);
-      this.waiting.add(done);
-    });
+  private loadScripts(node: Redis): void {
+    // A script that could not be loaded ahead is loaded at its first call.
+    for (const script of this.scripts)
+      for (const { lua } of [script, batchOf(script) ?? []].flat())
+        node.script('LOAD', lua).catch(() => undefined);
+  }
+
+  /** @param isCurrent it was opened since the server was last left; an older one says nothing new */
+  private endsConnection(answer: Error, isCurrent: boolean): boolean {
+    const isWrongServer = isFromReplica(answer);
+    if (isWrongServer && isCurrent) this.shared.leave(answer);
+    return isWrongServer || this.shared.givenReconnectOnError(answer);
+  }
+
+  private async askRole(): Promise<void> {
+    const { facts } = this.shared;
+    if (this.isCluster || !this.isReady || !facts) return;
+    try {
+      await checkRole(this.client as Redis, facts, this.absentKeyOn(this.client as Redis));
+    } catch (error) {
+      if (error instanceof OutOfOrderError) this.shared.leave(error);
+    }
+  }
+
+  private drop(dead: Redis, reason: Error): void {
+    // Load balancers forget all idle connections alike.
+    this.dedicated.dropIdle((client) => client !== dead && this.watch.isIdle(client));
+    if (dead === this.client) this.shared.destroy(reason);
+    else dead.stream.destroy(reason);
+  }
+
+  /** Replaces connections before the password that they signed in with ends: each once nobody waits for an answer on it. */
+  private renewInTime(): void {
+    clearTimeout(this.renewal);
+    const { expiresAt } = this.credentials?.known ?? {};
+    if (expiresAt === undefined) return;
+    const leftMs = expiresAt - Date.now();
+    // All processes have the same time.
+    const dueMs = Math.max(MIN_RENEWAL_MS, leftMs * (0.75 + Math.random() * 0.15));
+    const renew = (): void => {
+      const isIdle = (client: Redis): boolean => this.watch.isIdle(client);
+      const mustNow = Date.now() > expiresAt - leftMs * 0.05;
+      this.dedicated.dropIdle(isIdle);
+      if (isIdle(this.client as Redis) || mustNow) this.shared.renew();
+      else this.renewal = setTimeout(renew, 20).unref();
+    };
+    this.renewal = setTimeout(renew, Math.min(dueMs, MAX_TIMER_MS)).unref();
+  }
+
+  /** A name that no key has, in a slot of that server. */
+  private absentKeyOn(server: Redis): string {
+    const slot = this.topology.slotOf(server);
+    const id = randomId('hex');
+    return slot === undefined ? this.keys.own('check', id) : this.keys.inSlot('check', slot, id);
   }
 }

@@ -11,6 +11,8 @@ const TRANSIENT = new Set([
   'ASK',
   'NOREPLICAS',
   'BUSY',
+  // A blocking command, when its master becomes a replica.
+  'UNBLOCKED',
 ]);
 
 /** What ioredis says of a command that each node it asked has refused; the last refusal follows. */
@@ -32,6 +34,16 @@ export const isUnknownScript = (error: unknown): boolean => replyCode(error) ===
 /** Whether Redis refused a command before doing any of it, for a reason that passes. */
 export const isTransientRefusal = (error: unknown): boolean => TRANSIENT.has(replyCode(error) ?? '');
 
+/** Whether the server is a replica, or has become one: another one is the master now. */
+export function isFromReplica(error: unknown): boolean {
+  const code = replyCode(error);
+  return (
+    code === 'READONLY' ||
+    code === 'UNBLOCKED' ||
+    (code === 'EXECABORT' && /because of: READONLY\b/.test((error as Error).message))
+  );
+}
+
 /** Whether the error came from the connection, not from the server: what was sent may or may not have been done. */
 export const isConnectionLoss = (error: unknown): boolean =>
   error instanceof Error && !(error instanceof AtomicRedisError) && replyCode(error) === undefined;
@@ -51,6 +63,14 @@ const REFUSED_BEFOREHAND = new Set([
 export const isRefusedBeforehand = (error: unknown): boolean =>
   REFUSED_BEFOREHAND.has(replyCode(error) ?? '');
 
+/** Wordings of the server's own: an error of a script's own that merely begins alike says nothing. */
+const UNREAD =
+  /^ERR Protocol error: (invalid (multi)?bulk length|too big (bulk|mbulk) count string|expected '\$')/;
+
+/** Whether the server could not even read the command: its arguments are larger or more than it takes. It then closes the connection. */
+export const isUnread = (error: unknown): boolean =>
+  replyCode(error) === 'ERR' && UNREAD.test((error as Error).message);
+
 /** Refusals that pass once Redis has memory or disk again; not at once, so they are for the caller to repeat. */
 const PASSES_LATER = new Set(['OOM', 'MISCONF']);
 
@@ -62,7 +82,7 @@ export function toScriptError(error: Error, script: { name: string; readOnly: bo
   return new RedisReplyError(code, `Redis refused ${script.name}: ${error.message}`, {
     cause: error,
     retryable: mayBeRepeated(code),
-    outcome: script.readOnly || REFUSED_BEFOREHAND.has(code) ? 'not-applied' : 'unknown',
+    outcome: script.readOnly || REFUSED_BEFOREHAND.has(code) || isUnread(error) ? 'not-applied' : 'unknown',
   });
 }
 

@@ -79,8 +79,11 @@ export class ScriptSender {
     const args = calls.flatMap((call) => call.args);
     const answered = (replies: unknown): void => {
       for (const [i, reply] of (replies as readonly unknown[]).entries()) {
-        if (reply instanceof Error) calls[i]!.failed(reply);
-        else calls[i]!.answered(reply);
+        if (reply instanceof Error) {
+          // The client has not seen it.
+          connection.refused(reply);
+          calls[i]!.failed(reply);
+        } else calls[i]!.answered(reply);
       }
     };
     const failed = (error: unknown): void => {

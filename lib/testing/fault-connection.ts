@@ -6,6 +6,8 @@ import { FrameReader, isSubscription, readRequest, type RedisCommand } from './r
 /** What the proxy is to one of its connections. */
 export interface ConnectionOwner {
   readonly paused: boolean;
+  /** Speed of every connection in each direction, in bytes for a millisecond; undefined without a limit. */
+  readonly bytesPerMs: number | undefined;
   onCommand(): void;
   /** The fault that strikes this request, if any; uses up one of its times. */
   takeFault(command: RedisCommand): ArmedFault | undefined;
@@ -35,6 +37,7 @@ export class FaultConnection implements ReplyReceiver {
   #queue: Request[] = [];
   /** What became due while the owner was paused. */
   #held: (() => void)[] = [];
+  readonly #slowed = new Set<Socket>();
   #delayed = false;
   #mode: RequestMode = 'open';
   /** The client's end is kept from the server and the server's from the client. */
@@ -62,8 +65,14 @@ export class FaultConnection implements ReplyReceiver {
       if (owner.paused) socket.pause();
     }
     server.unref();
-    client.on('data', (chunk) => this.#onRequestBytes(chunk));
-    server.on('data', (chunk) => this.#replies.push(chunk));
+    client.on('data', (chunk) => {
+      this.#onRequestBytes(chunk);
+      this.#slowDown(client, server, chunk.length);
+    });
+    server.on('data', (chunk) => {
+      this.#replies.push(chunk);
+      this.#slowDown(server, client, chunk.length);
+    });
     client.once('close', () => {
       this.#clientGone = true;
       this.#endServerWhenIdle();
@@ -127,8 +136,20 @@ export class FaultConnection implements ReplyReceiver {
   }
 
   #flow(from: Socket, to: Socket): void {
-    if (this.owner.paused || to.writableNeedDrain) from.pause();
+    if (this.owner.paused || to.writableNeedDrain || this.#slowed.has(from)) from.pause();
     else from.resume();
+  }
+
+  /** Reads nothing more for as long as these bytes take on a line of the owner's speed. */
+  #slowDown(from: Socket, to: Socket, bytes: number): void {
+    const { bytesPerMs } = this.owner;
+    if (bytesPerMs === undefined) return;
+    this.#slowed.add(from);
+    from.pause();
+    setTimeout(() => {
+      this.#slowed.delete(from);
+      this.#flow(from, to);
+    }, bytes / bytesPerMs);
   }
 
   #onRequestBytes(chunk: Buffer): void {
@@ -183,6 +204,10 @@ export class FaultConnection implements ReplyReceiver {
         this.onProgress();
         break;
       }
+      case 'answer':
+        this.#replies.await({ keep: Infinity, local: action.reply });
+        fault.fire();
+        break;
       case 'cut':
         this.#mode = 'drop';
         this.#closeWhenAnswered = fault;

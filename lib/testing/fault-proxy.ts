@@ -49,6 +49,12 @@ export interface FaultProxy {
    * middlebox that kept it. The reply is dropped.
    */
   deliverLate(afterMs: number, options?: FaultOptions): LateFault;
+  /** The proxy answers with this in place of the server, such as `-ERR unknown command\r\n`; the request does not reach the server. */
+  answer(reply: string, options?: FaultOptions): Fault;
+  /** Connections made from now on lead to another server, as behind an address that moves; open ones stay. */
+  moveTo(target: FaultProxyTarget): void;
+  /** Slows every connection down to this many bytes a second in each direction; undefined ends that. */
+  limitSpeed(bytesPerSecond: number | undefined): void;
   /** Holds all bytes in both directions until `resume()`, also those whose delay ends meanwhile. */
   pause(): void;
   /** Ends `pause()`. */
@@ -57,7 +63,7 @@ export interface FaultProxy {
   disconnectAll(): void;
   /** New connections are reset as soon as they are made. */
   refuseConnections(refuse: boolean): void;
-  /** Back to passing everything: faults, pause and refusal end; zombies and deliveries still to come are destroyed. */
+  /** Back to passing everything: faults, pause, slowness and refusal end; zombies and deliveries still to come are destroyed. */
   reset(): void;
   /** Closes every connection and the port. */
   stop(): Promise<void>;
@@ -84,12 +90,13 @@ class TcpFaultProxy implements FaultProxy, ConnectionOwner {
   commandsSeen = 0;
   roundTrips = 0;
   paused = false;
+  bytesPerMs: number | undefined;
   #refusing = false;
   #faults: ArmedFault[] = [];
   readonly #open = new Set<FaultConnection>();
   readonly #listener = createServer((socket) => this.#accept(socket));
 
-  constructor(private readonly target: { host: string; port: number }) {}
+  constructor(private target: { host: string; port: number }) {}
 
   async listen(): Promise<void> {
     await new Promise<void>((resolve, reject) => {
@@ -140,6 +147,18 @@ class TcpFaultProxy implements FaultProxy, ConnectionOwner {
     return this.#arm({ kind: 'deliver-late', afterMs }, options);
   }
 
+  answer(reply: string, options: FaultOptions = {}): Fault {
+    return this.#arm({ kind: 'answer', reply: Buffer.from(reply) }, options);
+  }
+
+  moveTo(target: FaultProxyTarget): void {
+    this.target = parseTarget(target);
+  }
+
+  limitSpeed(bytesPerSecond: number | undefined): void {
+    this.bytesPerMs = bytesPerSecond === undefined ? undefined : bytesPerSecond / 1_000;
+  }
+
   pause(): void {
     this.#setPaused(true);
   }
@@ -160,6 +179,7 @@ class TcpFaultProxy implements FaultProxy, ConnectionOwner {
     for (const fault of this.#faults) fault.cancel();
     this.#faults = [];
     this.#refusing = false;
+    this.bytesPerMs = undefined;
     for (const connection of this.#open) connection.destroy(true);
     this.#setPaused(false);
   }

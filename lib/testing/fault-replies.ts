@@ -9,6 +9,8 @@ export interface AwaitedReply {
   /** Closes the client's side after what was kept. */
   closes?: ArmedFault;
   answered?: () => void;
+  /** The reply itself, which does not come from the server. */
+  local?: Buffer;
 }
 
 export interface ReplyReceiver {
@@ -39,6 +41,9 @@ export class ReplyStream {
 
   await(reply: AwaitedReply): void {
     this.#awaited.push(reply);
+    if (!reply.local) return;
+    this.#takeLocal();
+    this.#drain();
   }
 
   /** A subscription is answered by pushes, one per channel, and not by a reply. */
@@ -48,6 +53,7 @@ export class ReplyStream {
 
   /** No more replies will come; those held back still go out. */
   end(): void {
+    this.#takeLocal();
     this.#awaited = [];
     this.#drain();
   }
@@ -56,8 +62,17 @@ export class ReplyStream {
     for (const { value: kind, bytes } of this.#frames.push(chunk)) {
       const push = kind === 'push' || (this.#subscriber && isResp2Push(bytes));
       this.#queue.push({ bytes, awaited: push ? undefined : this.#awaited.shift() });
+      this.#takeLocal();
     }
     this.#drain();
+  }
+
+  /** Replies that do not come from the server are due once those before them have come. */
+  #takeLocal(): void {
+    for (let next = this.#awaited[0]; next?.local; next = this.#awaited[0]) {
+      this.#awaited.shift();
+      this.#queue.push({ bytes: next.local, awaited: next });
+    }
   }
 
   #drain(): void {

@@ -30,6 +30,8 @@ export type FaultAction =
   /** The reply is cut off after `bytes`, then the connection closes. */
   | { kind: 'lose-reply'; bytes: number }
   | { kind: 'cut' }
+  /** The proxy answers by itself; the request does not reach the server. */
+  | { kind: 'answer'; reply: Buffer }
   | { kind: 'delay'; requestMs: number; replyMs: number }
   | { kind: 'black-hole'; deliver: boolean }
   | { kind: 'deliver-late'; afterMs: number };

@@ -107,11 +107,12 @@ describe('an idempotent run whose connection fails', () => {
   });
 
   it('[ID-10] answers 503 with Retry-After over HTTP when Redis does not answer, and runs nothing', async () => {
-    proxy.blackHoleNow();
+    // Neither on this connection nor on a new one.
+    proxy.pause();
     const response = await fetch(`${await app.getUrl()}/orders`, {
       method: 'POST',
       headers: { 'idempotency-key': 'k' },
-    });
+    }).finally(() => proxy.resume());
     expect(response.status).toBe(503);
     expect(response.headers.get('retry-after')).toBe('1');
     expect(response.headers.get('content-type')).toContain('application/problem+json');
@@ -120,7 +121,10 @@ describe('an idempotent run whose connection fails', () => {
 
   it('[ID-10] gives back a claim that was applied after its caller had given up', async () => {
     const fault = proxy.blackHole({ ...on(claimScript), deliver: true });
+    // It would find another connection in time.
+    proxy.refuseConnections(true);
     await expect(run()).rejects.toThrow(RedisUnavailableError);
+    proxy.refuseConnections(false);
     expect(runs).toBe(0);
     expect(fault.count).toBe(1);
     await waitFor('the claim to be given back', async () => {

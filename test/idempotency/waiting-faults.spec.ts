@@ -83,10 +83,11 @@ describe('duplicates that wait while their connection fails', () => {
     const questions = proxy.delay({ ...on(claimScript), times: 2 });
     const call = idempotency.run('k', () => 'ran').catch((error: unknown) => error);
     await waitFor('the questions', () => questions.count === 2);
-    proxy.delay({ ...on(claimScript), replyMs: 5_000 });
+    const late = proxy.delay({ ...on(claimScript), replyMs: 5_000, times: Infinity });
     reject(new Error('failed'));
     await expect(holder).rejects.toThrow('failed');
     expect(await call).toBeInstanceOf(IdempotencyInFlightError);
+    late.cancel();
     expect(await holding.idempotency.inspect('k')).toMatchObject({ state: 'running' });
     await waitFor('the key', async () => (await holding.idempotency.inspect('k')) === null);
     expect(await idempotency.run('k', () => 'next')).toBe('next');

@@ -2,7 +2,7 @@ import { Logger } from '@nestjs/common';
 import { Test, type TestingModule } from '@nestjs/testing';
 import { Redis } from 'ioredis';
 import { AtomicRedisModule, ConfigurationError, TransactionService } from 'nestjs-atomic-redis';
-import { commandsSent } from '../../lib/redis/refused-commands.js';
+import { commandsSent } from '../../lib/connection/refused-commands.js';
 import { startRedisServer, type RedisServer } from '../../lib/testing/index.js';
 import { countCommands } from '../support/command-stats.js';
 import { libraryCommands } from '../support/library-commands.js';

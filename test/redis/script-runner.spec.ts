@@ -80,6 +80,7 @@ describe('ScriptRunner', () => {
     const reads = async (): Promise<number> =>
       Number(/total_reads_processed:(\d+)/.exec(await redis.client.info('stats'))![1]);
     try {
+      await straight.verifyServers(Deadline.in(2_000));
       await counted();
       const before = await reads();
       const values = await Promise.all(Array.from({ length: 50 }, counted));

@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis';
-import { isClusterClient, type RedisClient } from './client.js';
-import type { Deadline } from './deadline.js';
+import { isClusterClient, type RedisClient } from '../redis/client.js';
+import type { Deadline } from '../redis/deadline.js';
 
 /** Which master has which slot, as last read; one server alone has them all. */
 export class Topology {
@@ -25,6 +25,19 @@ export class Topology {
 
   named(name: string): Redis | undefined {
     return this.masters().find((master) => nameOf(master) === name);
+  }
+
+  /** A slot of that server, where servers have slots. */
+  slotOf({ options }: Redis): number | undefined {
+    if (!isClusterClient(this.client)) return undefined;
+    const name = `${options.host}:${options.port}`;
+    const slot = this.client.slots.findIndex((owners) => owners?.[0] === name);
+    return slot < 0 ? undefined : slot;
+  }
+
+  /** The client that another one to the same server is made from. */
+  near(server: Redis): Redis {
+    return isClusterClient(this.client) ? (this.named(nameOf(server)) ?? server) : this.client;
   }
 
   /** Reads it again. Gives up silently at the deadline. */

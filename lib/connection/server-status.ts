@@ -1,14 +1,19 @@
 import type { Redis } from 'ioredis';
 import { RedisUnavailableError } from '../atomic-redis.errors.js';
-import { addressOf } from './client.js';
-import type { Deadline } from './deadline.js';
-import { isConnectionLoss, toReplyError } from './reply-errors.js';
-import type { Script } from './script.js';
+import { addressOf } from '../redis/client.js';
+import type { Deadline } from '../redis/deadline.js';
+import { isConnectionLoss, toReplyError } from '../redis/reply-errors.js';
+import type { Script } from '../redis/script.js';
+import { databaseOf, type ServerRole } from './connection-check.js';
 import { parseServerInfo, type ServerInfo } from './server-info.js';
 
-/** How a server is that has answered. */
+/** State of a server that has answered. */
 export interface ServerStatus {
   readonly address: string;
+  /** Always `master`, unless a failover is under way; undefined where the user may ask for it in no way. */
+  readonly role: ServerRole | undefined;
+  /** The number of the database that the library works on. */
+  readonly database: number;
   /** Of a PING, in milliseconds. */
   readonly roundTripMs: number;
   /** Undefined where the user may not ask for it. */
@@ -17,10 +22,14 @@ export interface ServerStatus {
   readonly missingScripts: readonly string[];
 }
 
-/** @throws what `unavailable` makes when one of them does not answer by the deadline; RedisReplyError when it refuses a PING */
+/**
+ * @param role where the server does not tell it by INFO
+ * @throws what `unavailable` makes when one of them does not answer by the deadline; RedisReplyError when it refuses a PING
+ */
 export async function askStatuses(
   servers: readonly Redis[],
   scripts: readonly Script[],
+  role: ServerRole | undefined,
   deadline: Deadline,
   unavailable: (cause: Error) => RedisUnavailableError,
 ): Promise<ServerStatus[]> {
@@ -28,7 +37,7 @@ export async function askStatuses(
     servers.map(async (server) => {
       try {
         const silent = (): Error => unavailable(new Error(`${addressOf(server)} did not answer`));
-        return await deadline.race(askStatus(server, scripts), silent);
+        return await deadline.race(askStatus(server, scripts, role), silent);
       } catch (error) {
         if (error instanceof RedisUnavailableError) throw error;
         if (isConnectionLoss(error)) throw unavailable(error as Error);
@@ -39,7 +48,11 @@ export async function askStatuses(
 }
 
 /** @throws what the server or the connection has against PING */
-async function askStatus(server: Redis, scripts: readonly Script[]): Promise<ServerStatus> {
+async function askStatus(
+  server: Redis,
+  scripts: readonly Script[],
+  role: ServerRole | undefined,
+): Promise<ServerStatus> {
   const sentAt = performance.now();
   const ping = server.ping().then(() => performance.now() - sentAt);
   // Written with the PING: one round trip. What the user may not ask for is left out.
@@ -50,5 +63,12 @@ async function askStatus(server: Redis, scripts: readonly Script[]): Promise<Ser
     Promise.resolve(exists as Promise<number[]> | number[]).catch(() => undefined),
   ]);
   const missingScripts = scripts.filter((_, i) => loaded?.[i] === 0).map(({ name }) => name);
-  return { address: addressOf(server), roundTripMs, info, missingScripts };
+  return {
+    address: addressOf(server),
+    role: info?.role ?? role,
+    database: databaseOf(server),
+    roundTripMs,
+    info: info && { product: info.product, version: info.version, evictionPolicy: info.evictionPolicy },
+    missingScripts,
+  };
 }

@@ -1,0 +1,132 @@
+import type { Redis } from 'ioredis';
+import { isConnectionLoss, replyCode } from '../redis/reply-errors.js';
+import { parseServerInfo, type ParsedInfo } from './server-info.js';
+
+/** A server's part in replication. */
+export type ServerRole = 'master' | 'replica';
+
+/** Facts about the server that a connection has reached, found while the connection was checked. */
+export interface ConnectionFacts {
+  /** Undefined where the user may ask for it in no way. */
+  readonly role: ServerRole | undefined;
+  /** Undefined where INFO is missing or forbidden. */
+  readonly info: ParsedInfo | undefined;
+  /** The server's answer to INFO where it refused it. */
+  readonly infoRefusal: Error | undefined;
+}
+
+type Disorder = 'credentials' | 'database' | 'loading' | 'replica' | 'transaction';
+
+/** A connection that Redis accepted may not be used: it leads to the wrong place, or is in the wrong state. */
+export class OutOfOrderError extends Error {
+  constructor(
+    readonly disorder: Disorder,
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+    this.name = 'OutOfOrderError';
+  }
+
+  /** Whether only another configuration helps: to connect again would find the same. */
+  get isLasting(): boolean {
+    return this.disorder === 'credentials' || this.disorder === 'database';
+  }
+}
+
+/**
+ * The one place that judges a connection. It is in order when it is signed in, on its database, at a master and outside any MULTI.
+ *
+ * The questions leave in one write, and change nothing on the connection. Where INFO is refused, one more round trip asks ROLE; where that is refused too,
+ * a write that does nothing: SET with XX of a key that does not exist. A replica answers READONLY.
+ *
+ * @param absentKey a name that no key has
+ * @throws OutOfOrderError when it may not be used, and what the connection fails with
+ */
+export async function checkConnection(client: Redis, absentKey: string): Promise<ConnectionFacts> {
+  const db = databaseOf(client);
+  // ioredis has sent the same, and goes on when it is refused.
+  const [selected, answer] = await Promise.all([
+    db === 0 ? undefined : answerTo(client.select(db)),
+    answerTo(client.info()),
+  ]);
+  checkDatabase(db, selected);
+  if (typeof answer === 'string') {
+    assertNotQueued(answer);
+    const info = parseServerInfo(answer);
+    if (info.isLoading) throw new OutOfOrderError('loading', 'LOADING: the server is loading its data');
+    const role = info.role ?? (await roleWithoutInfo(client, absentKey));
+    assertMaster(role, info.masterAddress);
+    return { role, info, infoRefusal: undefined };
+  }
+  if (replyCode(answer) === 'NOAUTH') throw refusedCredentials(answer);
+  const role = await roleWithoutInfo(client, absentKey);
+  assertMaster(role);
+  return { role, info: undefined, infoRefusal: answer };
+}
+
+/** Asks for the role again, on a connection that is in order. @throws OutOfOrderError when it is a replica now, and what the connection fails with */
+export async function checkRole(client: Redis, facts: ConnectionFacts, absentKey: string): Promise<void> {
+  const answer = facts.info?.role ? await answerTo(client.info('replication')) : undefined;
+  const info = typeof answer === 'string' ? parseServerInfo(answer) : undefined;
+  assertMaster(info?.role ?? (await roleWithoutInfo(client, absentKey)), info?.masterAddress);
+}
+
+/** The database that a connection is to work on. */
+export const databaseOf = (client: Redis): number => client.condition?.select ?? client.options.db ?? 0;
+
+/** Credentials that the server refused. */
+export const refusedCredentials = (cause: Error): OutOfOrderError =>
+  new OutOfOrderError('credentials', `it refused the user name or password: ${cause.message}`, { cause });
+
+/** Whether the server refused the credentials of a connection. */
+export const isCredentialRefusal = (error: unknown): boolean =>
+  ['WRONGPASS', 'NOAUTH'].includes(replyCode(error) ?? '');
+
+/** The answer, or the server's refusal. Rejects when the connection fails. */
+function answerTo(reply: Promise<string>): Promise<string | Error> {
+  return reply.catch((error: Error) => {
+    if (isConnectionLoss(error)) throw error;
+    return error;
+  });
+}
+
+function checkDatabase(db: number, answer: string | Error | undefined): void {
+  if (typeof answer === 'string') return assertNotQueued(answer);
+  if (!answer) return;
+  if (replyCode(answer) === 'NOAUTH') throw refusedCredentials(answer);
+  throw new OutOfOrderError(
+    'database',
+    `it does not let this user work on database ${db}, and commands would go to database 0: SELECT ${db} was refused (${answer.message})`,
+    { cause: answer },
+  );
+}
+
+/** An answer that every command gets within a MULTI that somebody has left open. */
+function assertNotQueued(answer: string): void {
+  if (answer === 'QUEUED')
+    throw new OutOfOrderError('transaction', 'the connection is inside a MULTI that it did not begin');
+}
+
+function assertMaster(role: ServerRole | undefined, master?: string): void {
+  if (role !== 'replica') return;
+  throw new OutOfOrderError(
+    'replica',
+    `it is a replica${master ? ` of ${master}` : ''}, and this library writes: the address of the master is needed`,
+  );
+}
+
+async function roleWithoutInfo(client: Redis, absentKey: string): Promise<ServerRole | undefined> {
+  try {
+    const [role] = (await client.call('ROLE')) as [unknown];
+    if (role === 'master') return 'master';
+    if (role === 'slave') return 'replica';
+  } catch (error) {
+    if (isConnectionLoss(error)) throw error;
+  }
+  const answer = await answerTo(client.set(absentKey, '', 'XX') as Promise<string>);
+  const code = answer instanceof Error ? replyCode(answer) : undefined;
+  if (code === 'READONLY') return 'replica';
+  // Refusals that say nothing of the role: no right to write, or no such command.
+  return code === 'NOPERM' || code === 'ERR' ? undefined : 'master';
+}

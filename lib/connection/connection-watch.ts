@@ -1,0 +1,240 @@
+import type { Redis } from 'ioredis';
+import { sleep } from '../redis/deadline.js';
+import type { ProbeResult } from './server-probe.js';
+
+const TICK_MS = 100;
+
+/**
+ * The shared connection is looked into when it owes answers and is silent this long: a claim has 800 ms to find another one. Connections with one owner may take
+ * longer, since their loss costs more: the answer to an EXEC. Doubled for each in a row that was dropped for it.
+ */
+const SUSPICIOUS_MS = 300;
+const DEDICATED_SUSPICIOUS_MS = 1_500;
+const MAX_DOUBLINGS = 6;
+
+/** A busy server is looked into again after this long. */
+const BUSY_AGAIN_MS = 1_000;
+
+/** Once a new connection is answered, the silent one has this long to be answered too. */
+const GRACE_MS = 50;
+
+/** While a connection is used, the server is asked this often whether it still is the master. */
+const ROLE_EVERY_MS = 1_000;
+
+/** A connection that was idle this long is tried before a call depends on it: load balancers forget connections, without telling. */
+export const IDLE_MS = 15_000;
+
+/** The slowest line that counts as one: requests take time to be sent although nothing shows. Bytes in a millisecond. */
+const SLOWEST_LINE = 512;
+
+/** Pending commands whose size is added up, at the most. */
+const MAX_SIZED = 10_000;
+
+export interface WatchedConnections {
+  /** The shared connection, or that to each node of a Cluster. */
+  shared(): readonly Redis[];
+  dedicated(): Iterable<Redis>;
+  /** Asks another connection about a silent one. */
+  probe(silent: Redis): Promise<ProbeResult>;
+  /** Ends a connection that is dead. */
+  drop(client: Redis, reason: Error): void;
+  /** The shared connection is to be tried before the next call. */
+  distrust(): void;
+  /** The server is to be asked for its role. */
+  askRole(): Promise<void>;
+}
+
+/** What was last seen of a connection. */
+interface Seen {
+  stream: Redis['stream'];
+  bytesRead: number;
+  bytesToWrite: number;
+  silentMs: number;
+  activeAt: number;
+  isProbed: boolean;
+  /** Of `performance.now()`: not looked into before. */
+  patientUntil: number;
+}
+
+/**
+ * Watches the library's connections. One is alive while bytes move on it. One that owes answers and is silent is not taken for dead by the time alone: the
+ * server is asked on a new connection.
+ */
+export class ConnectionWatch {
+  private readonly seen = new WeakMap<Redis, Seen>();
+  private timer: NodeJS.Timeout | undefined;
+  private tickedAt = 0;
+  private doublings = 0;
+  private droppedAt = -Infinity;
+  private askedRoleAt = 0;
+  private isAskingRole = false;
+
+  constructor(private readonly connections: WatchedConnections) {}
+
+  start(): void {
+    this.tickedAt = Date.now();
+    this.askedRoleAt = performance.now();
+    this.timer ??= setInterval(() => this.tick(), TICK_MS).unref();
+  }
+
+  stop(): void {
+    clearInterval(this.timer);
+    this.timer = undefined;
+  }
+
+  /** Whether nobody waits for an answer on a connection. */
+  isIdle(client: Redis): boolean {
+    return pendingOf(client).length === 0 && !client.condition?.subscriber;
+  }
+
+  private tick(): void {
+    const now = performance.now();
+    const wasFrozen = Date.now() - this.tickedAt > IDLE_MS;
+    this.tickedAt = Date.now();
+    let isActive = false;
+    for (const client of this.connections.shared()) {
+      const seen = this.look(client, now, SUSPICIOUS_MS);
+      if (!seen) continue;
+      isActive ||= seen.activeAt === now;
+      const idleMs = now - seen.activeAt;
+      if (pendingOf(client).length === 0 && (idleMs > IDLE_MS || wasFrozen)) this.connections.distrust();
+    }
+    for (const client of this.connections.dedicated()) {
+      const seen = this.look(client, now, DEDICATED_SUSPICIOUS_MS);
+      if (!seen) continue;
+      isActive ||= seen.activeAt === now;
+      // Nothing else is sent on it, and a message that does not come is not missed.
+      if (client.condition?.subscriber && now - seen.activeAt > IDLE_MS) client.ping().catch(() => undefined);
+    }
+    if (isActive && !this.isAskingRole && now - this.askedRoleAt > ROLE_EVERY_MS) void this.askRole();
+  }
+
+  private look(client: Redis, now: number, leastMs: number): Seen | undefined {
+    const stream = client.stream as Redis['stream'] | undefined;
+    if (!stream || stream.destroyed) return undefined;
+    const bytesRead = stream.bytesRead;
+    const bytesToWrite = stream.writableLength + unsentBytes(stream);
+    const seen = this.seen.get(client);
+    if (seen?.stream !== stream) {
+      const fresh = {
+        stream,
+        bytesRead,
+        bytesToWrite,
+        silentMs: 0,
+        activeAt: now,
+        isProbed: false,
+        patientUntil: 0,
+      };
+      this.seen.set(client, fresh);
+      return fresh;
+    }
+    const hasMoved = bytesRead !== seen.bytesRead || bytesToWrite !== seen.bytesToWrite;
+    seen.bytesRead = bytesRead;
+    seen.bytesToWrite = bytesToWrite;
+    if (hasMoved) {
+      seen.activeAt = now;
+      seen.patientUntil = 0;
+    }
+    // Counted in ticks: after this process stood still, answers are read before the next one.
+    seen.silentMs = hasMoved || pendingOf(client).length === 0 ? 0 : seen.silentMs + TICK_MS;
+    const suspiciousMs = Math.max(this.suspiciousMs(now), leastMs);
+    if (seen.silentMs >= suspiciousMs && !seen.isProbed && now > seen.patientUntil) {
+      seen.patientUntil = now - seen.silentMs + suspiciousMs + patienceFor(client);
+      if (now >= seen.patientUntil) void this.examine(client, seen);
+    }
+    return seen;
+  }
+
+  private async examine(client: Redis, seen: Seen): Promise<void> {
+    const { stream } = seen;
+    const { bytesRead } = stream;
+    seen.isProbed = true;
+    const result = await this.connections.probe(client).catch(() => 'busy' as const);
+    // A server that has just begun to answer again has answered both.
+    if (result === 'answers') await sleep(GRACE_MS);
+    seen.isProbed = false;
+    const now = performance.now();
+    if (client.stream !== stream || stream.bytesRead !== bytesRead || pendingOf(client).length === 0) return;
+    if (result === 'busy') {
+      seen.patientUntil = now + BUSY_AGAIN_MS;
+      return;
+    }
+    this.doublings = Math.min(this.doublings + 1, MAX_DOUBLINGS);
+    this.droppedAt = now;
+    this.connections.drop(
+      client,
+      new Error(
+        result === 'answers'
+          ? `there is no answer on a connection, while new ones are answered`
+          : `there is no answer, and new connections are not accepted`,
+      ),
+    );
+  }
+
+  /** Drops that follow each other at once may be of one call that is only slow. */
+  private suspiciousMs(now: number): number {
+    const ms = SUSPICIOUS_MS * 2 ** this.doublings;
+    if (now - this.droppedAt < ms + 500) return ms;
+    this.doublings = 0;
+    return SUSPICIOUS_MS;
+  }
+
+  private async askRole(): Promise<void> {
+    this.isAskingRole = true;
+    await this.connections.askRole().catch(() => undefined);
+    this.isAskingRole = false;
+    this.askedRoleAt = performance.now();
+    // The answer itself is no use of the connection.
+    for (const client of this.connections.shared()) {
+      const seen = this.seen.get(client);
+      if (seen && seen.stream === client.stream) seen.bytesRead = client.stream.bytesRead;
+    }
+  }
+}
+
+/** Bytes that the system has not taken yet: Node.js's own measure, by which its socket time-outs tell progress too. */
+function unsentBytes(stream: Redis['stream']): number {
+  const { _handle: handle } = stream as { _handle?: { writeQueueSize?: number } };
+  return handle?.writeQueueSize ?? 0;
+}
+
+interface PendingCommand {
+  command: { name: string; args: readonly unknown[] };
+}
+
+interface PendingCommands {
+  readonly length: number;
+  peekAt(index: number): PendingCommand | undefined;
+}
+
+const NONE: PendingCommands = { length: 0, peekAt: () => undefined };
+
+/** Commands that wait for their answers. */
+const pendingOf = (client: Redis): PendingCommands =>
+  (client as unknown as { commandQueue?: PendingCommands }).commandQueue ?? NONE;
+
+/** How much longer the silence may last, in milliseconds: for what is on its way, and for commands that block. */
+function patienceFor(client: Redis): number {
+  const pending = pendingOf(client);
+  let bytes = 0;
+  let blockingMs = 0;
+  for (let i = 0; i < Math.min(pending.length, MAX_SIZED); i++) {
+    const { name, args } = pending.peekAt(i)!.command;
+    blockingMs += blockingMsOf(name, args);
+    for (const arg of args) if (typeof arg === 'string' || Buffer.isBuffer(arg)) bytes += arg.length;
+  }
+  return bytes / SLOWEST_LINE + blockingMs;
+}
+
+function blockingMsOf(name: string, args: readonly unknown[]): number {
+  switch (name.toLowerCase()) {
+    case 'blmove':
+    case 'bzpopmin':
+      return Number(args.at(-1)) * 1_000;
+    case 'wait':
+    case 'waitaof':
+      return Number(args.at(-1));
+    default:
+      return 0;
+  }
+}

@@ -1,0 +1,184 @@
+import type { Redis } from 'ioredis';
+import { describe, InvalidArgumentError } from '../atomic-redis.errors.js';
+import type { Check } from '../atomic-redis.validation.js';
+import { sleep } from '../redis/deadline.js';
+
+/** A password that ends by itself, such as a token of AWS IAM or Microsoft Entra. */
+export interface TemporaryPassword {
+  password: string;
+  /** When it ends: a Date, or milliseconds since 1970. Connections are replaced before. */
+  expiresAt: Date | number;
+}
+
+/** A user name, or a function that gives the one of now. */
+export type UsernameSource = string | (() => string | Promise<string>);
+
+/** A password, or a function that gives the one of now. */
+export type PasswordSource =
+  string | (() => string | TemporaryPassword | Promise<string | TemporaryPassword>);
+
+/** What a connection signs in with. */
+interface SignIn {
+  readonly username: string | undefined;
+  readonly password: string | undefined;
+  /** Milliseconds since 1970. */
+  readonly expiresAt: number | undefined;
+}
+
+/** The functions are asked at most this often, however many connections are opened. */
+const ASK_EVERY_MS = 1_000;
+
+/** A function that takes longer has failed. */
+const ASK_TIMEOUT_MS = 5_000;
+
+/** A failed function is asked again after this long, by the connection that everything waits for. */
+const ASK_AGAIN_MS = 500;
+
+/** Text or a function. The value is never shown: it may be a password. */
+export const checkSource: Check = (path, value) => {
+  if (typeof value !== 'string' && typeof value !== 'function')
+    throw new InvalidArgumentError(path, 'a string, or a function that returns one', value);
+};
+
+/** User name and password as functions give them, for every connection that is opened. */
+export class Credentials {
+  /** Of the last answer. */
+  known: SignIn | undefined;
+  private asking: Promise<SignIn> | undefined;
+  private askedAt = -Infinity;
+  private isRefused = false;
+
+  private constructor(
+    private readonly username: UsernameSource | undefined,
+    private readonly password: PasswordSource | undefined,
+  ) {}
+
+  /** Undefined where neither is given beside `connection`. */
+  static of(username?: UsernameSource, password?: PasswordSource): Credentials | undefined {
+    return username === undefined && password === undefined ? undefined : new Credentials(username, password);
+  }
+
+  /** Those of now; one question for all that wait. Rejects when a function fails or takes too long. */
+  current(): Promise<SignIn> {
+    if (this.known && performance.now() - this.askedAt < ASK_EVERY_MS) return Promise.resolve(this.known);
+    this.asking ??= this.ask().finally(() => (this.asking = undefined));
+    return this.asking;
+  }
+
+  /** The server has refused them. @returns whether others may be had: they are asked for again, once */
+  refused(): boolean {
+    const isFirst =
+      !this.isRefused && (typeof this.username === 'function' || typeof this.password === 'function');
+    this.isRefused = true;
+    if (isFirst) this.askedAt = -Infinity;
+    return isFirst;
+  }
+
+  accepted(): void {
+    this.isRefused = false;
+  }
+
+  private async ask(): Promise<SignIn> {
+    this.askedAt = performance.now();
+    const [username, password] = await Promise.all([
+      answerOf('username', this.username),
+      answerOf('password', this.password),
+    ]);
+    const temporary = typeof password === 'object' ? (password as TemporaryPassword | null) : undefined;
+    const text: unknown = temporary === undefined ? password : temporary?.password;
+    if (username !== undefined && typeof username !== 'string') throw notText('username', username);
+    if (text !== undefined && typeof text !== 'string') throw notText('password', text);
+    const expiresAt = temporary ? Number(temporary.expiresAt) : undefined;
+    if (expiresAt !== undefined && !Number.isFinite(expiresAt))
+      throw new Error('the function forRoot.password gave an expiresAt that is no time');
+    this.known = { username, password: text, expiresAt };
+    return this.known;
+  }
+}
+
+/** Never shows the value. */
+const notText = (name: string, value: unknown): Error =>
+  new Error(
+    `the function forRoot.${name} must give a string, and gave ${value === null ? 'null' : typeof value}`,
+  );
+
+async function answerOf(name: string, source: UsernameSource | PasswordSource | undefined): Promise<unknown> {
+  if (typeof source !== 'function') return source;
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(
+      () => reject(new Error(`the function forRoot.${name} gave nothing within ${ASK_TIMEOUT_MS} ms`)),
+      ASK_TIMEOUT_MS,
+    );
+  });
+  try {
+    return await Promise.race([Promise.resolve().then(source), late]);
+  } catch (cause) {
+    if (cause instanceof Error && cause.message.startsWith('the function forRoot.')) throw cause;
+    throw new Error(
+      `the function forRoot.${name} failed: ${cause instanceof Error ? cause.message : describe(cause)}`,
+      {
+        cause,
+      },
+    );
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+const used = new WeakMap<Redis, Credentials>();
+
+/** Those that a client uses, for others that are made from it. */
+export const credentialsOf = (client: Redis): Credentials | undefined => used.get(client);
+
+/** The parts of ioredis that sign in: it reads the credentials before its connector runs, and sends `condition.auth` after it. */
+interface SigningIn {
+  connector: {
+    connect(emit: (event: string, error?: Error) => void): Promise<unknown>;
+    disconnect(): void;
+  };
+  condition: { auth?: string | [string, string] | undefined } | null;
+}
+
+/** Makes a client ask for its credentials each time that it connects. */
+export function useCredentials(
+  client: Redis,
+  credentials: Credentials,
+  { persists }: { persists: boolean },
+): void {
+  used.set(client, credentials);
+  const parts = client as unknown as SigningIn;
+  const { connector } = parts;
+  const connect = connector.connect.bind(connector);
+  const disconnect = connector.disconnect.bind(connector);
+  let isClosed = false;
+  connector.connect = async (emit) => {
+    isClosed = false;
+    // A connector that fails would end the client for good.
+    for (;;) {
+      try {
+        const { username, password = '' } = adopt(client, await credentials.current());
+        if (parts.condition) parts.condition.auth = username ? [username, password] : password || undefined;
+        break;
+      } catch (error) {
+        if (!persists || isClosed) throw error;
+        emit('error', error as Error);
+        await sleep(ASK_AGAIN_MS);
+      }
+    }
+    if (isClosed) throw new Error('Connection is closed.');
+    return await connect(emit);
+  };
+  connector.disconnect = () => {
+    isClosed = true;
+    disconnect();
+  };
+}
+
+/** Leaves them where clients that ioredis makes from this one find them. */
+export function adopt(client: Redis, signIn: SignIn): SignIn {
+  const { username = client.options.username ?? undefined, password, expiresAt } = signIn;
+  if (username !== undefined) client.options.username = username;
+  if (password !== undefined) client.options.password = password;
+  return { username, password: password ?? client.options.password ?? undefined, expiresAt };
+}

@@ -1,0 +1,35 @@
+import { connect } from 'node:net';
+import type { Redis } from 'ioredis';
+
+const LISTEN_MS = 300;
+
+/** Whether a connection ended as one does that the server closed before it read anything. */
+export const isReset = (error: Error): boolean =>
+  ['ECONNRESET', 'EPIPE'].includes((error as NodeJS.ErrnoException).code ?? '');
+
+/**
+ * Hears why a server closes new connections at once: too many clients, or protected mode. It says so before it is asked anything, and a client that has begun to write
+ * loses the words to the reset that its own bytes provoke.
+ *
+ * @returns undefined where it says nothing, or is not reached by plain TCP
+ */
+export function refusalAtTheDoor({ options }: Redis): Promise<Error | undefined> {
+  const { host, port, path, sentinels, tls } = options;
+  if (sentinels || tls || (!path && !port)) return Promise.resolve(undefined);
+  return new Promise((resolve) => {
+    const socket = path ? connect(path) : connect({ host: host ?? 'localhost', port: port! });
+    let heard = '';
+    const end = (): void => {
+      socket.destroy();
+      const refusal = /^-([^\r\n]+)/.exec(heard)?.[1];
+      resolve(refusal === undefined ? undefined : new Error(refusal));
+    };
+    socket.unref().setTimeout(LISTEN_MS, end);
+    socket.on('data', (chunk) => {
+      heard += chunk.toString('latin1');
+      if (heard.includes('\n')) end();
+    });
+    socket.once('error', end);
+    socket.once('end', end);
+  });
+}

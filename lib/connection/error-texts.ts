@@ -1,0 +1,36 @@
+import { replyCode } from '../redis/reply-errors.js';
+
+interface NestedError extends Error {
+  /** Of `AggregateError`, such as the attempts at each address of a name. */
+  errors?: readonly Error[];
+  /** Of ioredis's `ClusterAllFailedError`. */
+  lastNodeError?: Error;
+  /** Of an answer: the command that it answers. */
+  command?: { name?: string; args?: unknown };
+}
+
+/** The first byte of what a server that speaks TLS answers to one who does not. */
+const TLS_ALERT = String.fromCharCode(0x15);
+
+/** The innermost reason in words: some errors of Node.js and ioredis have it only in the errors they hold. */
+export function reasonOf(error: NestedError): string {
+  if (error.lastNodeError) return `${error.message} Last error: ${reasonOf(error.lastNodeError)}`;
+  const text = error.message || (error.errors ?? []).map(reasonOf).join(', ') || error.name;
+  if (/wrong version number|EPROTO/.test(text))
+    return `${text} (TLS was asked for, and the port does not speak it)`;
+  if (text.includes(`got "\\u0015"`) || text.includes(`got "${TLS_ALERT}"`))
+    return `${text} (the port speaks TLS, which was not asked for)`;
+  return text;
+}
+
+/** An error as it may be shown: ioredis leaves the credentials of a refused HELLO or AUTH in `command`. */
+export function withoutSecrets<E extends NestedError>(error: E): E {
+  if (error.lastNodeError) withoutSecrets(error.lastNodeError);
+  const name = error.command?.name?.toLowerCase();
+  if (name === 'hello' || name === 'auth') error.command = { name };
+  return error;
+}
+
+/** The refusal of a node behind an error of a Cluster client, or the error itself. */
+export const refusalIn = (error: NestedError): Error =>
+  error.lastNodeError && replyCode(error.lastNodeError) !== undefined ? error.lastNodeError : error;

@@ -1,0 +1,147 @@
+import { Logger } from '@nestjs/common';
+import type { Redis } from 'ioredis';
+import { addressOf } from '../redis/client.js';
+import { Deadline } from '../redis/deadline.js';
+import type { KeySpace } from '../redis/key-space.js';
+import { randomId } from '../redis/random-id.js';
+import { checkConnection, OutOfOrderError, type ConnectionFacts } from './connection-check.js';
+import { refusedCommands } from './refused-commands.js';
+import type { ServerInfo } from './server-info.js';
+
+const logger = new Logger('AtomicRedisModule');
+
+/** For asking which commands a server refuses. */
+const RIGHTS_TIMEOUT_MS = 5_000;
+
+const OLDEST = { Redis: [7, 0], Valkey: [8, 0] } as const;
+
+/**
+ * Looks at each server when it is first connected to. What makes it unfit is returned; what the user should know is logged, one line each.
+ */
+export class ServerChecks {
+  private readonly made = new WeakMap<
+    Redis,
+    { readonly runId: string | undefined; readonly problem: Promise<string | undefined> }
+  >();
+
+  constructor(
+    /** Whether the connection follows redirections. */
+    private readonly isCluster: boolean,
+    private readonly keys: KeySpace,
+    /** Makes a client to the same server, for questions that nothing else may come between. */
+    private readonly scratch: (near: Redis) => Redis,
+  ) {}
+
+  /** Resolves with why one of them cannot be used. `facts` are of the only one. */
+  async problemOf(
+    servers: readonly Redis[],
+    facts: ConnectionFacts | undefined,
+  ): Promise<string | undefined> {
+    const found = await Promise.all(servers.map((server) => this.of(server, facts)));
+    return found.find((problem) => problem !== undefined);
+  }
+
+  /** Whether the address led to another server before. */
+  isAnother(server: Redis, runId: string | undefined): boolean {
+    const before = this.made.get(server);
+    return before !== undefined && (runId === undefined || before.runId !== runId);
+  }
+
+  /** Resolves with why the server cannot be used at all; undefined also where that could not be asked. */
+  async of(server: Redis, facts?: ConnectionFacts): Promise<string | undefined> {
+    const runId = facts?.info?.runId;
+    let made = this.made.get(server);
+    if (!made || (facts && made.runId !== runId)) {
+      made = { runId, problem: this.check(server, facts) };
+      this.made.set(server, made);
+    }
+    return await made.problem.catch(() => {
+      // Its connection was lost: the next one asks again.
+      if (this.made.get(server) === made) this.made.delete(server);
+      return undefined;
+    });
+  }
+
+  private async check(server: Redis, known?: ConnectionFacts): Promise<string | undefined> {
+    const address = addressOf(server);
+    const key = this.keys.own('check', randomId('hex'));
+    // The Cluster client, not its nodes, puts the prefix in front.
+    const name = this.isCluster ? this.keys.keyPrefix + key : key;
+    const [facts, refused] = await Promise.all([
+      known ?? this.factsOf(server, name),
+      this.refusedBy(server, name),
+    ]);
+    if (typeof facts === 'string') {
+      logger.error(facts);
+      return facts;
+    }
+    if (refused.length > 0) {
+      logger.error(
+        `Redis at ${address} does not know, or does not allow this user for ${this.keys.keyPrefix}${this.keys.namespace}*: ${refused.join(', ')}. Calls that need ` +
+          `them will fail; docs/servers.md has the rights that the library needs`,
+      );
+    }
+    const { info, role, infoRefusal } = facts;
+    if (!role)
+      logger.warn(
+        `Redis at ${address} does not tell whether it is the master: INFO, ROLE and SET are refused. Make sure that the address leads to one`,
+      );
+    if (!info) {
+      logger.warn(
+        `Redis at ${address} does not tell its kind, version and eviction policy, since INFO failed: ${infoRefusal?.message}`,
+      );
+      return undefined;
+    }
+    const problem =
+      !this.isCluster && info.isClusterNode && info.product !== 'Dragonfly'
+        ? `${address} is a node of a Cluster: pass connection: { nodes: [{ host, port }] }, so that keys are looked for where they are`
+        : problemOf(info, address);
+    if (problem) {
+      logger.error(problem);
+      return problem;
+    }
+    logger.log(`Connected to ${info.product} ${info.version} at ${address}`);
+    warnOfEviction(info, address);
+    return undefined;
+  }
+
+  /** Of a node of a Cluster; or why it cannot be used. */
+  private async factsOf(server: Redis, absentKey: string): Promise<ConnectionFacts | string> {
+    try {
+      return await checkConnection(server, absentKey);
+    } catch (error) {
+      // A node that has become a replica, or is loading, says so by MOVED and LOADING.
+      if (!(error instanceof OutOfOrderError) || !error.isLasting) throw error;
+      return `Redis at ${addressOf(server)} cannot be used: ${error.message}`;
+    }
+  }
+
+  private async refusedBy(server: Redis, name: string): Promise<string[]> {
+    const client = this.scratch(server);
+    try {
+      const asked = client.connect().then(() => refusedCommands(client, name, this.isCluster));
+      // A connection that hangs would keep the process alive after it was closed.
+      return await Deadline.in(RIGHTS_TIMEOUT_MS).race(asked, () => new Error('not in time'));
+    } finally {
+      client.disconnect();
+    }
+  }
+}
+
+function problemOf({ product, version }: ServerInfo, address: string): string | undefined {
+  if (!(product in OLDEST)) return undefined;
+  const oldest = OLDEST[product as keyof typeof OLDEST];
+  const [major = NaN, minor = 0] = version.split('.').map(Number);
+  return major < oldest[0] || (major === oldest[0] && minor < oldest[1])
+    ? `${product} ${version} at ${address} is too old: Redis ${OLDEST.Redis.join('.')} or Valkey ${OLDEST.Valkey.join('.')} is needed`
+    : undefined;
+}
+
+/** A server that deletes keys when its memory is full forgets what the library relies on. */
+function warnOfEviction({ evictionPolicy }: ServerInfo, address: string): void {
+  if (!evictionPolicy) return;
+  logger.warn(
+    `Redis at ${address} evicts keys when its memory is full (maxmemory-policy ${evictionPolicy}). An evicted idempotency record lets its method run again, and an ` +
+      `evicted marker leaves an outcome unknown. Use maxmemory-policy noeviction, or a Redis of its own for these keys.`,
+  );
+}

@@ -1,0 +1,46 @@
+import type { ServerRole } from './connection-check.js';
+
+/** A server's kind and version, as INFO has it. */
+export interface ServerInfo {
+  /** `Redis`, `Valkey` or `Dragonfly`. */
+  readonly product: string;
+  readonly version: string;
+  /** By which it deletes keys when its memory is full; undefined where it never does. */
+  readonly evictionPolicy: string | undefined;
+}
+
+/** All that the library reads from INFO. */
+export interface ParsedInfo extends ServerInfo {
+  /** Undefined where the server does not say. */
+  readonly role: ServerRole | undefined;
+  /** Address of the master, of a replica that knows it. */
+  readonly masterAddress: string | undefined;
+  /** Names this run of the server process; undefined where the server does not say. */
+  readonly runId: string | undefined;
+  readonly isLoading: boolean;
+  readonly isClusterNode: boolean;
+}
+
+export function parseServerInfo(info: string): ParsedInfo {
+  const field = (name: string): string | undefined => new RegExp(`^${name}:(.*?)\\r?$`, 'm').exec(info)?.[1];
+  const [product, version] = (
+    [
+      ['Valkey', field('valkey_version')],
+      ['Dragonfly', field('dragonfly_version')?.replace('df-v', '')],
+    ] as const
+  ).find(([, found]) => found) ?? ['Redis', field('redis_version')];
+  const policy = field('maxmemory_policy');
+  const evicts = policy !== undefined && policy !== 'noeviction' && Number(field('maxmemory')) > 0;
+  const role = field('role');
+  const host = field('master_host');
+  return {
+    product,
+    version: version ?? 'unknown',
+    evictionPolicy: evicts ? policy : undefined,
+    role: role === 'master' ? 'master' : role === undefined ? undefined : 'replica',
+    masterAddress: host ? `${host}:${field('master_port')}` : undefined,
+    runId: field('run_id'),
+    isLoading: field('loading') === '1',
+    isClusterNode: field('cluster_enabled') === '1',
+  };
+}

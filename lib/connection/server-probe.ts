@@ -1,0 +1,68 @@
+import { connect } from 'node:net';
+import type { Redis } from 'ioredis';
+import { Deadline } from '../redis/deadline.js';
+import { replyCode } from '../redis/reply-errors.js';
+
+/** What a new connection tells about the server behind a silent one. */
+export type ProbeResult =
+  /** It answers there: the silent connection is dead. */
+  | 'answers'
+  /** It accepts connections and answers nobody: it is busy, stopped for a while, or lets no writes through. */
+  | 'busy'
+  /** It is gone. */
+  | 'gone';
+
+const PROBE_MS = 1_000;
+
+/** Refusals by which a server says that it cannot answer calls now. */
+const BUSY = new Set(['BUSY', 'LOADING']);
+
+/**
+ * Asks a server on a new connection whether it serves. The question is a write that does nothing, since a server may answer PING while it holds back writes (CLIENT PAUSE, a
+ * failover that is being prepared).
+ *
+ * @param open opens a client, not yet connected, as the silent one was
+ */
+export async function probeServer(silent: Redis, open: () => Redis, absentKey: string): Promise<ProbeResult> {
+  const accepted = isAccepted(silent);
+  const client = open();
+  try {
+    const answer = await Deadline.in(PROBE_MS)
+      .race(answerOf(client, absentKey), () => new Error('not in time'))
+      .catch(() => undefined);
+    if (answer !== undefined) return BUSY.has(answer) ? 'busy' : 'answers';
+    return (await accepted) ? 'busy' : 'gone';
+  } finally {
+    client.disconnect();
+  }
+}
+
+/** The first word of the answer; undefined when the connection failed before there was one. */
+async function answerOf(client: Redis, absentKey: string): Promise<string | undefined> {
+  let refusal: string | undefined;
+  client.on('error', (error: Error) => (refusal ??= replyCode(error)));
+  try {
+    await client.connect();
+    await client.set(absentKey, '', 'XX');
+    return 'OK';
+  } catch (error) {
+    // A refusal is an answer too: of the credentials, of the number of clients, of the command.
+    return replyCode(error) ?? refusal;
+  }
+}
+
+/** Whether TCP connections are accepted where the silent connection leads to. */
+function isAccepted({ stream, options }: Redis): Promise<boolean> {
+  const { remoteAddress: host, remotePort: port } = stream;
+  return new Promise((resolve) => {
+    if (!options.path && (!host || !port)) return resolve(false);
+    const socket = options.path ? connect(options.path) : connect({ host: host!, port: port! });
+    const end = (isOpen: boolean) => (): void => {
+      socket.destroy();
+      resolve(isOpen);
+    };
+    socket.unref().setTimeout(PROBE_MS, end(false));
+    socket.once('connect', end(true));
+    socket.once('error', end(false));
+  });
+}

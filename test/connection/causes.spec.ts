@@ -1,0 +1,182 @@
+import { connect } from 'node:net';
+import { inspect } from 'node:util';
+import { Redis } from 'ioredis';
+import { ConfigurationError, InvalidArgumentError, RedisUnavailableError } from '../../lib/index.js';
+import { startFaultProxy, type FaultProxy } from '../../lib/testing/index.js';
+import { freePort } from '../../lib/testing/redis-server-process.js';
+import { useBoot } from '../support/boot.js';
+import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
+
+const SECRET = 'S3cr/et@?#%zz';
+
+/** Everything that a logger might print of an error. */
+const printed = (error: unknown): string => inspect(error, { depth: 10, showHidden: true });
+
+describe('the reason why there is no server', () => {
+  const redis = useRedis();
+  const run = useBoot();
+  const { boot, bootError } = run;
+  let proxy: FaultProxy;
+
+  beforeEach(async () => {
+    proxy = await startFaultProxy({ target: redis.server });
+  });
+  afterEach(() => proxy.stop());
+
+  it('[SRV-18] { nodes } at a server that is no Cluster', async () => {
+    const nodes = [{ host: proxy.host, port: proxy.port }];
+    const error = await bootError({ connection: { nodes }, timeoutMs: 30_000 });
+    expect(error).toBeInstanceOf(ConfigurationError);
+    expect(error.message).toMatch(/cluster support disabled/);
+  });
+
+  it('[SRV-18] TLS to a port that does not speak it', async () => {
+    const { port } = redis.server;
+    const error = await bootError({ connection: `rediss://127.0.0.1:${port}`, timeoutMs: 1_500 });
+    expect(error).toBeInstanceOf(RedisUnavailableError);
+    expect(error.message).toMatch(/TLS/);
+  });
+
+  it('[SRV-18] a name that does not exist, and a port on which nobody listens', async () => {
+    expect(
+      (await bootError({ connection: 'redis://no-such-host.invalid', timeoutMs: 1_500 })).message,
+    ).toMatch(/ENOTFOUND|EAI_AGAIN/);
+    const port = await freePort();
+    for (const host of ['127.0.0.1', 'localhost'])
+      expect((await bootError({ connection: { host, port }, timeoutMs: 700 })).message).toMatch(
+        /ECONNREFUSED/,
+      );
+  });
+
+  it('[SRV-18] wrong credentials stop the boot at once', async () => {
+    await redis.client.call('ACL', 'SETUSER', 'app', 'reset', 'on', '>other', '~*', '+@all');
+    const began = performance.now();
+    const { host, port } = proxy;
+    const error = await bootError({
+      connection: { host, port, username: 'app', password: SECRET },
+      timeoutMs: 60_000,
+    });
+    expect(error).toBeInstanceOf(ConfigurationError);
+    expect(error.message).toMatch(/WRONGPASS/);
+    expect(performance.now() - began).toBeLessThan(20_000);
+    expect(printed(error)).not.toContain('S3cr');
+    await redis.client.call('ACL', 'DELUSER', 'app');
+  });
+
+  it('[SRV-18] the number of clients', async () => {
+    const { redis: services } = await boot({ connection: redis.server.url, timeoutMs: 1_500 });
+    const sockets = Array.from({ length: 20 }, () =>
+      connect(redis.server.port, '127.0.0.1').on('error', () => undefined),
+    );
+    await redis.client.config('SET', 'maxclients', '1');
+    try {
+      await redis.client.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+      const told = await waitFor('an attempt that hears why', async () => {
+        const error = String(await services.counters.add('n', 1).catch((failure: unknown) => failure));
+        return /max number of clients/.test(error) && error;
+      });
+      expect(told).toMatch(/RedisUnavailableError/);
+    } finally {
+      await redis.client.config('SET', 'maxclients', '10000');
+      for (const socket of sockets) socket.destroy();
+    }
+    expect(await waitFor('it works again', () => services.counters.add('n', 1))).toMatchObject({ value: 1 });
+  });
+
+  it('[SRV-18] a server that hangs is told as that, not as what was wrong before', async () => {
+    const { redis: services } = await boot({ connection: proxy.url, timeoutMs: 2_000 });
+    proxy.refuseConnections(true);
+    proxy.disconnectAll();
+    await waitFor('the loss', async () =>
+      /ECONNRESET/.test(String((await services.status({ timeoutMs: 50 })).error)),
+    );
+    redis.server.pause();
+    proxy.refuseConnections(false);
+    try {
+      await waitFor('the hang', async () =>
+        /no answer/.test(String((await services.status({ timeoutMs: 800 })).error)),
+      );
+    } finally {
+      redis.server.resume();
+    }
+    expect((await waitFor('it works again', () => services.counters.add('n', 1))).value).toBe(1);
+  });
+
+  it('[SRV-18] a value larger than the server takes', async () => {
+    const { redis: services } = await boot({ connection: proxy.url, timeoutMs: 5_000 });
+    await redis.client.config('SET', 'proto-max-bulk-len', '1mb');
+    try {
+      const large = 'x'.repeat(2_000_000);
+      await expect(services.values.getAndSet('v', large)).rejects.toMatchObject({
+        message: expect.stringContaining('bulk length') as string,
+        outcome: 'not-applied',
+      });
+    } finally {
+      await redis.client.config('SET', 'proto-max-bulk-len', '512mb');
+    }
+  });
+});
+
+describe('a connection that names no server', () => {
+  const { bootError } = useBoot();
+
+  it.each<[string, unknown]>([
+    ['nothing', undefined],
+    ['an empty URL', ''],
+    ['an empty object', {}],
+    ['a number', 6379],
+    ['a list', ['redis://localhost']],
+    ['a host that is not set', { host: undefined, port: 6379 }],
+    ['an empty host', { host: '', port: 6379 }],
+    ['a port that is not set', { port: undefined }],
+    ['a port that is no number', { host: 'cache', port: Number.NaN }],
+    ['a database alone', { db: 3 }],
+    ['a database that is no number', { host: 'cache', db: 'three' }],
+    ['a URL under another name', { url: 'redis://cache:6379' }],
+    ['the options of another client', { socket: { host: 'cache', port: 6379 } }],
+    ['a misspelt host', { hostname: 'cache', port: 6379 }],
+    ['an empty path', { path: '' }],
+    ['no Sentinels', { sentinels: [], name: 'shop' }],
+    ['Sentinels without a group', { sentinels: [{ host: 'a', port: 26379 }] }],
+    ['no nodes', { nodes: [] }],
+    ['a node that names no server', { nodes: [{}] }],
+    ['a node whose host is not set', { nodes: [{ host: undefined, port: 6379 }] }],
+    ['a URL without a host', 'redis:///3'],
+    ['a URL whose database is no number', 'redis://cache/shop'],
+    ['a scheme in capitals, which would lose its TLS', 'REDISS://cache:6379'],
+    ['a host alone', 'cache:6379'],
+  ])('[MOD-9] is refused: %s', async (_, connection) => {
+    const error = await bootError({ connection: connection as string, lazyConnect: true });
+    expect(error).toBeInstanceOf(InvalidArgumentError);
+    expect((error as InvalidArgumentError).argument).toMatch(/^forRoot\.connection/);
+  });
+
+  it.each([
+    `redis://:${SECRET}@cache:6379`,
+    `redis://app:${SECRET}@cache:6379`,
+    `redis://app@corp:${SECRET}@cache:6379`,
+    `redis+tls://cache:6379?password=${SECRET}`,
+    'redis://:S3cr%zz@cache:6379',
+    `redis://cache:6379:S3cr`,
+    `S3cr`,
+    `//S3cr@cache`,
+  ])('[MOD-3] the password in %j is not shown', async (connection) => {
+    const error = await bootError({ connection, lazyConnect: true });
+    expect(error).toBeInstanceOf(InvalidArgumentError);
+    expect(printed(error).replace(/at .*/g, '')).not.toContain('S3cr');
+  });
+
+  it('[MOD-3] a password given beside a wrong option is not shown', async () => {
+    const connection = { url: `redis://:${SECRET}@cache`, password: SECRET };
+    expect(printed(await bootError({ connection } as object as { connection: string }))).not.toContain(
+      'S3cr',
+    );
+  });
+
+  it('[MOD-9] a client, a path and a port alone name one', async () => {
+    const client = new Redis({ lazyConnect: true });
+    for (const connection of [client, { path: '/nowhere/redis.sock' }, { port: 1 }])
+      expect(await bootError({ connection, timeoutMs: 100 })).toBeInstanceOf(RedisUnavailableError);
+  });
+});

@@ -1,0 +1,169 @@
+import { Redis } from 'ioredis';
+import type { AtomicRedisOptions } from '../../lib/index.js';
+import { startFaultProxy, type FaultProxy } from '../../lib/testing/index.js';
+import { useBoot } from '../support/boot.js';
+import { startCluster } from '../support/cluster.js';
+import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
+
+describe('credentials as functions', () => {
+  const redis = useRedis();
+  const { boot, bootError } = useBoot();
+  let proxy: FaultProxy;
+  let valid: string;
+  let asked: number;
+
+  const rotate = async (password: string): Promise<void> => {
+    valid = password;
+    await redis.client.call('ACL', 'SETUSER', 'app', 'resetpass', `>${password}`);
+  };
+  const password = async (): Promise<string> => {
+    asked++;
+    return valid;
+  };
+
+  beforeEach(async () => {
+    proxy = await startFaultProxy({ target: redis.server });
+    await redis.client.call('ACL', 'SETUSER', 'app', 'reset', 'on', '~*', '&*', '+@all');
+    await rotate('first@/?#%:');
+    asked = 0;
+  });
+  afterEach(async () => {
+    await redis.client.call('ACL', 'DELUSER', 'app');
+    await proxy.stop();
+  });
+
+  const place = () => ({ host: proxy.host, port: proxy.port });
+
+  it.each<[string, () => Partial<AtomicRedisOptions>]>([
+    ['a URL', () => ({ connection: proxy.url, username: () => 'app', password })],
+    ['options', () => ({ connection: place(), username: async () => 'app', password })],
+    [
+      'options with the user name',
+      () => ({ connection: { ...place(), username: 'app', password: 'old' }, password }),
+    ],
+    [
+      'an existing client',
+      () => ({
+        connection: new Redis({ ...place(), username: 'app', password: 'old', lazyConnect: true }),
+        password,
+      }),
+    ],
+  ])(
+    '[SRV-19] a password that is rotated while connected reaches new connections, beside %s',
+    async (_, options) => {
+      const { redis: services } = await boot({ ...options(), timeoutMs: 10_000 } as AtomicRedisOptions);
+      await services.transactions.run(['t'], (tx) => void tx.write.set('t', 1));
+      for (const next of ['second', 'third']) {
+        await rotate(next);
+        await redis.client.call('CLIENT', 'KILL', 'USER', 'app');
+        await waitFor('the loss', () => services.counters.add('n', 1).then(() => true));
+        await services.transactions.run(['t'], (tx) => void tx.write.set('t', next));
+        expect(await redis.client.get('t')).toBe(next);
+      }
+    },
+  );
+
+  it('[SRV-19] functions are asked once for all connections of a moment', async () => {
+    const { redis: services } = await boot({ connection: place(), username: 'app', password });
+    let arrived = 0;
+    let open = (): void => undefined;
+    const all = new Promise<void>((resolve) => (open = resolve));
+    await Promise.all(
+      Array.from({ length: 8 }, (_, i) =>
+        services.transactions.run([`t${i}`], async () => {
+          if (++arrived === 8) open();
+          await all;
+        }),
+      ),
+    );
+    expect(asked).toBeLessThan(8);
+  });
+
+  it('[SRV-19] an answer that the server refuses is asked for again, once, and then stops the boot', async () => {
+    const answers = ['stale', valid];
+    const { redis: services } = await boot({
+      connection: place(),
+      username: 'app',
+      password: () => answers.shift() ?? valid,
+      timeoutMs: 20_000,
+    });
+    expect((await services.counters.add('n', 1)).value).toBe(1);
+    let wrong = 0;
+    const error = await bootError({
+      connection: place(),
+      username: 'app',
+      password: () => `wrong-${++wrong}`,
+      timeoutMs: 60_000,
+    });
+    expect(error.message).toMatch(/WRONGPASS/);
+    expect(error.message).not.toMatch(/wrong-/);
+    expect(wrong).toBe(2);
+  });
+
+  it('[SRV-19] a function that fails is named, and asked again', async () => {
+    let failures = 0;
+    const error = await bootError({
+      connection: place(),
+      username: 'app',
+      password: () => Promise.reject(new Error(`vault ${++failures}`)),
+      timeoutMs: 1_500,
+    });
+    expect(error.message).toMatch(/forRoot.password failed: vault/);
+    expect(failures).toBeGreaterThan(1);
+    const notText = await bootError({
+      connection: place(),
+      password: () => 7 as unknown as string,
+      timeoutMs: 700,
+    });
+    expect(notText.message).toMatch(/forRoot.password must give a string, and gave number/);
+  });
+
+  it('[SRV-19] connections are replaced before their password ends, without a failed call', async () => {
+    const tokens: string[] = [];
+    const { redis: services } = await boot({
+      connection: place(),
+      username: 'app',
+      password: () => {
+        tokens.push(valid);
+        return { password: valid, expiresAt: new Date(Date.now() + 3_000) };
+      },
+      timeoutMs: 20_000,
+    });
+    await services.transactions.run(['t'], (tx) => void tx.write.set('t', 1));
+    await rotate('second');
+    const before = proxy.connections;
+    let value = 0;
+    await waitFor('a sign-in with the next one', async () => {
+      value++;
+      expect((await services.counters.add('n', 1)).value).toBe(value);
+      return tokens.includes('second');
+    });
+    expect(proxy.connections).toBeGreaterThan(before);
+  });
+
+  it('[SRV-19] a Cluster is signed in to in the same way', async () => {
+    const cluster = await startCluster({ replicasPerMaster: 0 });
+    const all = (...rule: string[]) =>
+      Promise.all(cluster.nodes.map(({ client }) => client.call('ACL', 'SETUSER', 'app', ...rule)));
+    try {
+      await all('on', '~*', '&*', '+@all', '>first');
+      valid = 'first';
+      const { redis: services } = await boot({
+        connection: { nodes: cluster.nodes.map(({ host, port }) => ({ host, port })) },
+        username: () => 'app',
+        password,
+        timeoutMs: 20_000,
+      });
+      await services.transactions.run(['t'], (tx) => void tx.write.set('t', 1));
+      await all('resetpass', '>second');
+      valid = 'second';
+      await Promise.all(cluster.nodes.map(({ client }) => client.call('CLIENT', 'KILL', 'USER', 'app')));
+      await waitFor('the loss', () => services.counters.add('n', 1).then(() => true));
+      await services.transactions.run(['t'], (tx) => void tx.write.set('t', 2));
+    } finally {
+      await cluster.stop();
+    }
+    expect(asked).toBeGreaterThan(1);
+  }, 60_000);
+});
