@@ -8,9 +8,6 @@ import { bellScript } from './bell.script.js';
 /** Longest that one BZPOPMIN blocks. With a look at each queue now and then, an idle consumer sends less than one command in two seconds. */
 const BLOCK_SECONDS = 4;
 
-/** A connection that stays silent for longer is dead, in milliseconds: Redis answers a BZPOPMIN that got nothing after {@link BLOCK_SECONDS}. */
-const SILENCE_MS = BLOCK_SECONDS * 1_000 + 1_500;
-
 /** How long the connection is kept when no queue is waited on. */
 const LINGER_MS = 5_000;
 
@@ -151,7 +148,6 @@ export class JobNotifier {
     const deadline = Deadline.in(OPEN_TIMEOUT_MS);
     const owner = await this.connection.ownerOf(this.slot, deadline);
     const client = await this.connection.openDedicated(owner, 'queue', deadline);
-    client.options.socketTimeout = SILENCE_MS;
     if (this.closing.signal.aborted) client.disconnect();
     return (this.client = client);
   }

@@ -270,6 +270,14 @@ export const FAILOVER_CALLS: readonly FailoverCall[] = [
     const { dead, ids } = await deadLetter(redis, key);
     return async () => (await dead.purge(ids)) === 1;
   }),
+  call('DeadLetters.requeueAll', async (redis, key) => {
+    const { dead } = await deadLetter(redis, key);
+    return async () => (await dead.requeueAll()) === 1;
+  }),
+  call('DeadLetters.purgeAll', async (redis, key) => {
+    const { dead } = await deadLetter(redis, key);
+    return async () => (await dead.purgeAll()) === 1;
+  }),
   plain(
     'ListService.move',
     async ({ lists }, key) => (await lists.move(`${key}:from`, `${key}:to`)) === null,
