@@ -210,7 +210,7 @@ interface PendingCommands {
 const NONE: PendingCommands = { length: 0, peekAt: () => undefined };
 
 /** Commands that wait for their answers. */
-const pendingOf = (client: Redis): PendingCommands =>
+export const pendingOf = (client: Redis): PendingCommands =>
   (client as unknown as { commandQueue?: PendingCommands }).commandQueue ?? NONE;
 
 /** How much longer the silence may last, in milliseconds: for what is on its way, and for commands that block. */

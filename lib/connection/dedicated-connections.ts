@@ -3,6 +3,7 @@ import { RedisUnavailableError } from '../atomic-redis.errors.js';
 import { openDedicatedClient } from '../redis/client.js';
 import { sleep, type Deadline } from '../redis/deadline.js';
 import { checkConnection, isCredentialRefusal, OutOfOrderError } from './connection-check.js';
+import { pendingOf } from './connection-watch.js';
 import { credentialsOf } from './credentials.js';
 import { isReset, refusalAtTheDoor } from './door-refusal.js';
 
@@ -22,6 +23,9 @@ export interface DedicatedConnectionsSettings {
   readonly foundReplica: () => void;
   readonly unavailable: (cause: Error) => RedisUnavailableError;
 }
+
+/** The time that the answers still owed by a server that is left may take, in milliseconds. */
+const ANSWERS_MS = 250;
 
 /** Connections with one owner each. All are checked when they are opened, and never reconnect. */
 export class DedicatedConnections {
@@ -79,10 +83,16 @@ export class DedicatedConnections {
     this.lostAt = performance.now();
   }
 
-  /** Another server has the address, or will have: closes every connection. What was written is still answered where that is possible. */
+  /**
+   * Closes every connection, since another server has the address, or will have. A connection that owes answers is given
+   * a moment for them: the outcome of an EXEC whose answer is cut off would have to be found out, where there is no master yet.
+   */
   leaveServer(): void {
     this.timesLeft++;
-    for (const client of this.connections.keys()) client.disconnect();
+    for (const client of this.connections.keys()) {
+      if (pendingOf(client).length === 0) client.disconnect();
+      else setTimeout(() => client.disconnect(), ANSWERS_MS).unref();
+    }
   }
 
   /** Closes those on which nobody waits for an answer. */

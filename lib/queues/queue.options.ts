@@ -29,6 +29,7 @@ export interface QueueModuleOptions extends QueueDefaults {
   names?: readonly string[];
 }
 
+/** Options of one queue, by `queues.get(name, options)`. */
 export interface QueueOptions extends QueueDefaults {
   /** `json` sends what `JSON.stringify` makes of a payload; `bytes` takes and gives Buffers as they are. @default 'json' */
   format?: 'json' | 'bytes';

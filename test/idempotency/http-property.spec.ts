@@ -20,7 +20,7 @@ describe('random handlers in random surroundings', () => {
     return wrong && `seed ${SEED}\n${wrong}`;
   };
 
-  it('have their effect once, and answer clients and their retries as the design says', async () => {
+  it('[ID-34] have their effect once, and answer clients and their retries as the design says', async () => {
     expect(await wrongIn(250, false)).toBe('');
   }, 180_000);
 

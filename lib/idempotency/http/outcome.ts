@@ -15,6 +15,7 @@ export interface AnsweredResponse {
   readonly body: Buffer;
 }
 
+/** Decides what becomes of the key of a request that was answered. */
 export type OnResponse = (response: AnsweredResponse) => OnError;
 
 /** The response to the first request, as far as it is known when its run ends. */

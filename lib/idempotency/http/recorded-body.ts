@@ -34,10 +34,13 @@ export class RecordedBody {
     return true;
   }
 
-  /** Adds the chunk that came with the end. It is not copied where it is not recorded: it goes out in a moment. */
-  recordLast(chunk: Buffer): void {
+  /**
+   * Adds the chunk that came with the end. It is not copied where it is not recorded: it goes out in a moment.
+   * @param isOwn whether nobody else has its memory
+   */
+  recordLast(chunk: Buffer, isOwn: boolean): void {
     this.isWhole &&= this.reserved + chunk.length <= this.maxBytes && this.reserve(chunk);
-    this.last = this.isWhole ? Buffer.from(chunk) : chunk;
+    this.last = this.isWhole && !isOwn ? Buffer.from(chunk) : chunk;
   }
 
   /** The whole body. */

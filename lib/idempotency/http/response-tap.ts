@@ -94,6 +94,8 @@ export class ResponseTap implements Tap {
   private readonly original: Methods;
   private readonly body: RecordedBody;
   private head: ResponseHead | undefined;
+  /** Text that came with the end. Node.js sends it together with the head; bytes it would send apart. */
+  private endText: [text: string, encoding: unknown] | undefined;
   private sources: Source[] | undefined;
   private isGone = false;
   /** The number of held chunks that Node.js would have written by now. It writes at the end of a tick. */
@@ -282,8 +284,12 @@ export class ResponseTap implements Tap {
     }
     if (callback) response.once('finish', callback);
     if (chunk && chunk.length > 0) {
-      if (!this.flow) this.body.recordLast(chunk);
-      else if (!this.hold(chunk)) this.sendFlowing(chunk, undefined);
+      if (!this.flow) {
+        const [text, encoding] = args;
+        const isText = typeof text === 'string';
+        if (isText) this.endText = [text, typeof encoding === 'string' ? encoding : undefined];
+        this.body.recordLast(chunk, isText);
+      } else if (!this.hold(chunk)) this.sendFlowing(chunk, undefined);
     }
     this.state = 'ended';
     if (this.flow) markFlowEnded(response);
@@ -325,7 +331,7 @@ export class ResponseTap implements Tap {
       }
       const rest = this.flow ? this.flow.waiting : this.body.last;
       if (!this.flow) this.sendHeld();
-      this.passOn('end', rest ? [rest] : []);
+      this.passOn('end', this.endText ?? (rest ? [rest] : []));
     });
     this.body.clear();
   }
