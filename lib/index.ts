@@ -69,7 +69,7 @@ export type { ResultNeed } from './idempotency/result-handling.js';
 export { isIdempotentReplay } from './idempotency/http/http-exchange.js';
 export type { AnsweredResponse, OnResponse } from './idempotency/http/outcome.js';
 export { callerEvidence, callerScope, type CallerRequest } from './idempotency/http/caller.js';
-export type { HttpRequest } from './idempotency/http/http-request.js';
+export type { GatewayContext, HttpRequest } from './idempotency/http/http-request.js';
 export type { IdempotentRun } from './idempotency/idempotent-run.js';
 export {
   IdempotencyCallerMismatchError,
@@ -173,7 +173,13 @@ export type {
   TerminalEvent,
   TransactionEvent,
 } from './observability/event-types.js';
-export type { FollowedJob, FollowedOperation, Follower, Telemetry, TelemetrySource } from './observability/telemetry.js';
+export type {
+  FollowedJob,
+  FollowedOperation,
+  Follower,
+  Telemetry,
+  TelemetrySource,
+} from './observability/telemetry.js';
 
 export type { AtomicRedisStatus, StatusOptions } from './atomic-redis.status.js';
 export type { PasswordSource, TemporaryPassword, UsernameSource } from './connection/credentials.js';

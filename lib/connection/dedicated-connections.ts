@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis';
 import { RedisUnavailableError } from '../atomic-redis.errors.js';
-import { openDedicatedClient } from '../redis/client.js';
+import { markLeaving, openDedicatedClient } from '../redis/client.js';
 import { sleep, type Deadline } from '../redis/deadline.js';
 import { checkConnection, isCredentialRefusal, OutOfOrderError } from './connection-check.js';
 import { pendingOf } from './connection-watch.js';
@@ -91,7 +91,10 @@ export class DedicatedConnections {
     this.timesLeft++;
     for (const client of this.connections.keys()) {
       if (pendingOf(client).length === 0) client.disconnect();
-      else setTimeout(() => client.disconnect(), ANSWERS_MS).unref();
+      else {
+        markLeaving(client);
+        setTimeout(() => client.disconnect(), ANSWERS_MS).unref();
+      }
     }
   }
 

@@ -110,13 +110,10 @@ export interface IdempotencyModuleOptions extends IdempotencyDefaults {
 }
 
 /** Says whose call a request is. Its parameter may be annotated as the request of Express or of Fastify. */
-export type RequestScope = RequestScopeOf['of'];
-
-/** As a method, so that its parameter may be a subtype. */
-interface RequestScopeOf {
+export type RequestScope = {
   /** @returns the scope; anything but a non-empty string refuses the request */
   of(request: CallerRequest): string | Promise<string>;
-}
+}['of'];
 
 type Optional = 'scope' | 'replayCache' | 'encryption' | 'durability';
 

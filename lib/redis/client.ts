@@ -21,7 +21,14 @@ export type ConnectionOption = string | RedisOptions | ClusterConnection | Redis
 export const isClusterClient = (client: RedisClient): client is Cluster => client.isCluster;
 
 /** Whether a command written in this tick leaves on a connection. A client goes on being 'ready' until the socket has closed, which may have ended before. */
-export const isWritable = (client: Redis): boolean => client.status === 'ready' && client.stream.writable;
+export const isWritable = (client: Redis): boolean =>
+  client.status === 'ready' && client.stream.writable && !leaving.has(client);
+
+/** Connections that only wait for answers before they close. */
+const leaving = new WeakSet<Redis>();
+
+/** Marks a connection on which nothing more is to be written. */
+export const markLeaving = (client: Redis): void => void leaving.add(client);
 
 export const isClient = (value: object): value is RedisClient =>
   typeof (value as Partial<RedisClient>).duplicate === 'function' && 'status' in value && 'options' in value;

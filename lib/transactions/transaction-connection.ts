@@ -1,3 +1,4 @@
+import { isWritable } from '../redis/client.js';
 import { Command, type Redis } from 'ioredis';
 import type { CommitMarker } from './commit-marker.js';
 import type { DeadlineKey } from './deadline-key.js';
@@ -53,8 +54,7 @@ export class TransactionConnection {
   }
 
   get isReady(): boolean {
-    // A closed client goes on being 'ready' until its socket has ended.
-    return !this.isDiscarded && !this.isRetired && this.redis.status === 'ready';
+    return !this.isDiscarded && !this.isRetired && isWritable(this.redis);
   }
 
   /** Takes it out of use without losing the answers that are still to come on it. It commits nothing more. */

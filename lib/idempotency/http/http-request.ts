@@ -37,7 +37,8 @@ export interface HttpRequest {
   readonly socket?: object;
 }
 
-interface GatewayContext {
+/** The context of a request behind API Gateway. */
+export interface GatewayContext {
   readonly authorizer?: unknown;
 }
 
