@@ -3,7 +3,7 @@ import { Logger } from '@nestjs/common';
 import { pairsOf, parseWrite } from './raw-response.js';
 import { isHttp2, type HeadHeaders } from './response-head.js';
 import { putInFront, type Method, type Methods, type Tap } from './tapped-response.js';
-import type { WireResponse } from './wire-response.js';
+import { REPLAYED_HEADERS, type WireResponse } from './wire-response.js';
 
 const logger = new Logger('Idempotent');
 
@@ -88,22 +88,12 @@ export class ReplayTap implements Tap {
   }
 }
 
-/** Headers that describe the body that the framework meant to send. */
+/** Headers that describe the body that the framework meant to send. `Vary` is united instead. */
 const OF_THE_DROPPED_BODY = [
-  'content-type',
-  'content-language',
-  'content-disposition',
-  'content-encoding',
-  'content-location',
+  ...REPLAYED_HEADERS.filter((name) => name !== 'vary'),
   'content-length',
   'transfer-encoding',
-  'cache-control',
-  'etag',
-  'last-modified',
-  'link',
-  'location',
-  'retry-after',
-] as const;
+];
 
 /** Unites the names that this exchange varies by with those that the first one did. */
 function united(present: number | string | string[] | undefined, kept: string | string[]): string {

@@ -272,17 +272,7 @@ function controllerOf(shape: RouteShape, isIdempotent: boolean): Type {
 }
 
 const optionsOf = ({ stream, onError, onResponse }: RouteShape): object => ({
-  ...(stream && supports('stream', true) && { stream }),
+  ...(stream && { stream }),
   ...(onError !== 'default' && { onError }),
-  ...(onResponse !== 'default' &&
-    supports('onResponse', () => 'hold') && { onResponse: (): Policy => onResponse }),
+  ...(onResponse !== 'default' && { onResponse: (): Policy => onResponse }),
 });
-
-const supports = (name: string, value: unknown): boolean => {
-  try {
-    Idempotent({ [name]: value });
-    return true;
-  } catch {
-    return false;
-  }
-};
