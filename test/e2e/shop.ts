@@ -1,11 +1,15 @@
-import { spawn, type ChildProcess } from 'node:child_process';
+import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Readable } from 'node:stream';
+import { promisify } from 'node:util';
 import { startRedisServer, type RedisServer } from '../../lib/testing/index.js';
 
 const main = resolve('dist/sample-app/main.js');
+
+/** Once per spec file. The script itself builds only what changed, and one process at a time. */
+let built: Promise<unknown> | undefined;
+const build = (): Promise<unknown> => promisify(execFile)(process.execPath, [resolve('scripts/build.mjs')]);
 
 /** The built shop in a process of its own. */
 export interface Shop {
@@ -29,8 +33,7 @@ export interface Answer {
 
 /** Starts the shop on a free port. Its channel goes with this process, and the shop with the channel. */
 export async function startShop(env: Readonly<Record<string, string>> = {}): Promise<Shop> {
-  if (!existsSync(main))
-    throw new Error('dist/sample-app/main.js is missing: run npm test, or npm run build first');
+  await (built ??= build());
   const { REDIS_URL: _, ...inherited } = process.env;
   const child = spawn(process.execPath, [main], {
     env: { ...inherited, PORT: '0', ...env },

@@ -39,6 +39,7 @@ describe('the package', () => {
   it('[PKG-1] holds its entry points, their types, and the documentation, and nothing else', async () => {
     const directory = mkdtempSync(path.join(tmpdir(), 'pack-'));
     try {
+      await promisify(execFile)(process.execPath, [path.join(ROOT, 'scripts/build.mjs')]);
       const script = `import { pack } from './scripts/smoke/tarball.mjs'; pack(process.argv[1])`;
       const args = ['--input-type=module', '-e', script, directory];
       const { stdout } = await promisify(execFile)(process.execPath, args, { cwd: ROOT });
