@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 
@@ -16,13 +16,17 @@ describe('scripts/guarantees.mjs', () => {
 
   afterEach(() => rmSync(root, { recursive: true, force: true }));
 
-  function check(guarantees: string, spec: string): { status: number | null; text: string } {
-    writeFileSync(join(root, 'docs/guarantees.md'), guarantees);
-    writeFileSync(join(root, 'test/deep/some.spec.ts'), spec);
-    const { status, stdout, stderr } = spawnSync(process.execPath, [script, '--root', root], {
+  function run(...args: string[]): { status: number | null; text: string } {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [script, '--root', root, ...args], {
       encoding: 'utf8',
     });
     return { status, text: stdout + stderr };
+  }
+
+  function check(guarantees: string, spec: string): { status: number | null; text: string } {
+    writeFileSync(join(root, 'docs/guarantees.md'), guarantees);
+    writeFileSync(join(root, 'test/deep/some.spec.ts'), spec);
+    return run('--write');
   }
 
   it('accepts a test for every guarantee, whatever the form of the line and of the call', () => {
@@ -68,6 +72,20 @@ log('[TX-7] not a test');`;
     expect(text).toContain('TX-9 is tested in test/deep/some.spec.ts, but is not in docs/guarantees.md');
     expect(text).toContain('TX-1 is declared twice in docs/guarantees.md');
     expect(text).not.toContain('at ');
+  });
+
+  it('writes the spec files of each guarantee, and finds a list that is out of date', () => {
+    check('- **TX-1** a', "it('[TX-1] a', () => {});");
+    expect(run().status).toBe(0);
+    expect(readFileSync(join(root, 'docs/guarantees.md'), 'utf8')).toContain(
+      '- TX-1: [deep/some](../test/deep/some.spec.ts)\n',
+    );
+    expect(run('TX-1')).toEqual({ status: 0, text: 'test/deep/some.spec.ts\n' });
+
+    writeFileSync(join(root, 'test/deep/other.spec.ts'), "it('[TX-1] b', () => {});");
+    const { status, text } = run();
+    expect(status).toBe(1);
+    expect(text).toContain('"## Where each is tested" in docs/guarantees.md is out of date');
   });
 
   it('refuses a document that declares nothing', () => {

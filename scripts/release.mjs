@@ -1,0 +1,41 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { output, root, run, runAsMain, ScriptError } from './setup/process.mjs';
+
+const unreleased = '## [Unreleased]';
+
+/** Makes the commit and the tag of a version, from a tree that is ready for it. Publishes nothing. */
+await runAsMain(import.meta.url, async () => {
+  const [version] = process.argv.slice(2);
+  if (!/^\d+\.\d+\.\d+(?:-[a-z]+\.\d+)?$/.test(version ?? ''))
+    throw new ScriptError('Usage: npm run release -- VERSION, for example 0.2.0 or 1.0.0-rc.1');
+  if (output('git', ['status', '--porcelain']) !== '')
+    throw new ScriptError('There are changes that are not committed. Commit or drop them first.');
+  if (output('git', ['branch', '--show-current']) !== 'main')
+    throw new ScriptError('Releases are made from main.');
+  if (output('git', ['tag', '--list', `v${version}`]) !== '')
+    throw new ScriptError(`There is a tag v${version} already.`);
+  const changelog = join(root, 'CHANGELOG.md');
+  const dated = dateChangelog(readFileSync(changelog, 'utf8'), version);
+
+  // What would be published is built, packed and tried before anything is changed.
+  for (const script of ['lint', 'format:check', 'typecheck', 'guarantees', 'build', 'smoke'])
+    await run('npm', ['run', '--silent', script]);
+
+  writeFileSync(changelog, dated);
+  await run('npm', ['version', version, '--no-git-tag-version', '--allow-same-version']);
+  await run('git', ['commit', '--all', '--message', `Release ${version}`]);
+  await run('git', ['tag', '--annotate', `v${version}`, '--message', version]);
+  console.log(
+    `\nTagged v${version}. To publish: git push --follow-tags, then npm publish${version.includes('-') ? ' --tag next' : ''}`,
+  );
+});
+
+/** What stands under "Unreleased" becomes the version's, with today's date. */
+function dateChangelog(text, version) {
+  const [before, rest] = text.split(`${unreleased}\n`);
+  const notes = rest?.split(/^## /m, 1)[0].trim();
+  if (!notes) throw new ScriptError(`CHANGELOG.md has nothing under "${unreleased}".`);
+  const today = new Date().toISOString().slice(0, 10);
+  return `${before}${unreleased}\n\n## [${version}] - ${today}\n${rest}`;
+}
