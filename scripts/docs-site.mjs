@@ -1,17 +1,23 @@
-import { readFileSync } from 'node:fs';
+import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Application, Converter, ReflectionKind } from 'typedoc';
 import { root, runAsMain, ScriptError } from './setup/process.mjs';
 
-/** Writes the reference of what the package exports to docs-api/. A symbol without a description, or a link to nothing, is an error. */
+const out = join(root, 'docs-site');
+
+/**
+ * Writes the site to docs-site/: the pages of docs/, the reference of what the package exports, one search over both, and
+ * llms.txt. A symbol without a description, or a link to nothing, is an error.
+ */
 await runAsMain(import.meta.url, async () => {
   const { exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
   const app = await Application.bootstrap({
     entryPoints: Object.values(exports).flatMap((entry) => sourceOf(entry) ?? []),
     tsconfig: join(root, 'lib/tsconfig.lib.json'),
-    out: join(root, 'docs-api'),
+    out,
     readme: join(root, 'README.md'),
-    projectDocuments: [],
+    projectDocuments: pages().map((page) => join(root, page)),
+    searchInDocuments: true,
     name: 'nestjs-atomic-redis',
     githubPages: false,
     disableGit: true,
@@ -55,10 +61,36 @@ await runAsMain(import.meta.url, async () => {
   if (!project) throw new ScriptError('The sources do not compile');
   app.validate(project);
   await app.generateOutputs(project);
+  // The index for language models links to the pages as they are written.
+  cpSync(join(root, 'docs'), out, { recursive: true });
+  writeFileSync(join(out, 'llms.txt'), llmsIndex());
+  writeFileSync(join(out, 'llms-full.txt'), ['README.md', ...pages()].map(textOf).join('\n\n'));
   const { warningCount, errorCount } = app.logger;
   if (warningCount + errorCount > 0)
-    throw new ScriptError(`The API reference has ${errorCount} errors and ${warningCount} warnings`);
+    throw new ScriptError(`The site has ${errorCount} errors and ${warningCount} warnings`);
 });
+
+function textOf(page) {
+  return readFileSync(join(root, page), 'utf8');
+}
+
+/** Every page but the index, which the site's own navigation stands in for. */
+function pages() {
+  return ['docs', 'docs/recipes'].flatMap((folder) =>
+    readdirSync(join(root, folder))
+      .filter((name) => name.endsWith('.md') && name !== 'README.md')
+      .toSorted()
+      .map((name) => `${folder}/${name}`),
+  );
+}
+
+/** The index of docs/README.md in the form of https://llmstxt.org. */
+function llmsIndex() {
+  const { name, description } = JSON.parse(textOf('package.json'));
+  const [, ...sections] = textOf('docs/README.md').split(/^(?=## )/m);
+  const entries = sections.join('').replaceAll(/^(- \[[^\]]+\]\([^)]+\)) (?=\S)/gm, '$1: ');
+  return `# ${name}\n\n> ${description}\n\n${entries}`;
+}
 
 /** The source of an entry of the exports map; none for one that is no code. */
 function sourceOf(entry) {
