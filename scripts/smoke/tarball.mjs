@@ -8,6 +8,7 @@ const isWanted = [
   /^(?:README|CHANGELOG)\.md$/,
   /^LICENSE$/,
   /^docs\/(?:recipes\/)?[\w-]+\.md$/,
+  /^schematics\/[\w.-]+\.json$/,
   /^dist\/lib\/(?:[\w-]+\/)*[\w.-]+\.(?:js|d\.ts)$/,
 ];
 const largestBytes = 1_000_000;

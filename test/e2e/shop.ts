@@ -1,15 +1,11 @@
-import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { resolve } from 'node:path';
 import type { Readable } from 'node:stream';
-import { promisify } from 'node:util';
 import { startRedisServer, type RedisServer } from '../../lib/testing/index.js';
+import { build } from '../support/build.js';
 
 const main = resolve('dist/sample-app/main.js');
-
-/** Once per spec file. The script itself builds only what changed, and one process at a time. */
-let built: Promise<unknown> | undefined;
-const build = (): Promise<unknown> => promisify(execFile)(process.execPath, [resolve('scripts/build.mjs')]);
 
 /** The built shop in a process of its own. */
 export interface Shop {
@@ -33,7 +29,7 @@ export interface Answer {
 
 /** Starts the shop on a free port. Its channel goes with this process, and the shop with the channel. */
 export async function startShop(env: Readonly<Record<string, string>> = {}): Promise<Shop> {
-  await (built ??= build());
+  await build();
   const { REDIS_URL: _, ...inherited } = process.env;
   const child = spawn(process.execPath, [main], {
     env: { ...inherited, PORT: '0', ...env },

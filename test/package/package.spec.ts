@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import ts from 'typescript';
+import { build, BUILD_TIMEOUT_MS } from '../support/build.js';
 
 const ROOT = path.join(__dirname, '../..');
 
@@ -36,18 +37,22 @@ function packagesOf(entry: string): Set<string> {
 }
 
 describe('the package', () => {
-  it('[PKG-1] holds its entry points, their types, and the documentation, and nothing else', async () => {
-    const directory = mkdtempSync(path.join(tmpdir(), 'pack-'));
-    try {
-      await promisify(execFile)(process.execPath, [path.join(ROOT, 'scripts/build.mjs')]);
-      const script = `import { pack } from './scripts/smoke/tarball.mjs'; pack(process.argv[1])`;
-      const args = ['--input-type=module', '-e', script, directory];
-      const { stdout } = await promisify(execFile)(process.execPath, args, { cwd: ROOT });
-      expect(stdout).toMatch(/^nestjs-atomic-redis-.*\.tgz: \d+ files/);
-    } finally {
-      rmSync(directory, { recursive: true, force: true });
-    }
-  });
+  it(
+    '[PKG-1] holds its entry points, their types, and the documentation, and nothing else',
+    async () => {
+      const directory = mkdtempSync(path.join(tmpdir(), 'pack-'));
+      try {
+        await build();
+        const script = `import { pack } from './scripts/smoke/tarball.mjs'; pack(process.argv[1])`;
+        const args = ['--input-type=module', '-e', script, directory];
+        const { stdout } = await promisify(execFile)(process.execPath, args, { cwd: ROOT });
+        expect(stdout).toMatch(/^nestjs-atomic-redis-.*\.tgz: \d+ files/);
+      } finally {
+        rmSync(directory, { recursive: true, force: true });
+      }
+    },
+    BUILD_TIMEOUT_MS,
+  );
 
   const { dependencies, peerDependencies, peerDependenciesMeta, exports } = manifest;
   const needed = Object.keys({ ...dependencies, ...peerDependencies }).filter(
