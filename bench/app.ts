@@ -7,6 +7,6 @@ export async function startApp(
   url: string,
   options: Partial<AtomicRedisOptions> = {},
 ): Promise<INestApplicationContext> {
-  const root = AtomicRedisModule.forRoot({ connection: url, ...options });
+  const root = AtomicRedisModule.forRoot({ connection: url, namespace: 'atomic:', ...options });
   return await NestFactory.createApplicationContext(root, { logger: false, abortOnError: false });
 }

@@ -35,8 +35,8 @@ import { TransactionService } from './transactions/transaction.service.js';
  * Makes the services and decorators of this library available.
  *
  * ```ts
- * AtomicRedisModule.forRoot({ connection: 'redis://localhost:6379' })
- * AtomicRedisModule.forRootAsync({ inject: [ConfigService], useFactory: (config) => ({ connection: config.get('REDIS_URL') }) })
+ * AtomicRedisModule.forRoot({ connection: 'redis://localhost:6379', namespace: 'shop:' })
+ * AtomicRedisModule.forRootAsync({ inject: [ConfigService], useFactory: (config) => ({ connection: config.getOrThrow('REDIS_URL'), namespace: 'shop:' }) })
  * ```
  *
  * The application does not start when an option is wrong (`InvalidArgumentError`), a script of `forFeature` is no Lua or the server too old (`ConfigurationError`), or Redis cannot be reached within

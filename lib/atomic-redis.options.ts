@@ -1,3 +1,4 @@
+import { InvalidArgumentError } from './atomic-redis.errors.js';
 import * as check from './atomic-redis.validation.js';
 import { withDefaults } from './atomic-redis.validation.js';
 import { checkSource, type PasswordSource, type UsernameSource } from './connection/credentials.js';
@@ -39,8 +40,11 @@ export interface AtomicRedisOptions {
   username?: UsernameSource;
   /** As `username`. A function may return `{ password, expiresAt }`: connections are replaced before that time. */
   password?: PasswordSource;
-  /** In front of every key the library invents; no braces. @default 'atomic:' */
-  namespace?: string;
+  /**
+   * Names this application on Redis, as `shop:`. Stands in front of every key the library adds; no braces. It must be the application's own, and the same in all
+   * its processes and versions: two applications that share it would answer each other's idempotent calls.
+   */
+  namespace: string;
   /** Time for one operation on Redis, connecting included, in milliseconds. @default 5000 */
   timeoutMs?: number;
   /** Start the application before Redis is reachable; the first operation connects. @default false */
@@ -82,23 +86,36 @@ export interface ResolvedOptions extends Required<
   queues: Required<QueueModuleOptions>;
 }
 
-const checkOptions = check.options({
-  // Has a check of its own.
-  connection: () => undefined,
-  username: checkSource,
-  password: checkSource,
-  namespace: check.nonEmptyString,
-  timeoutMs: check.waitMs(),
-  lazyConnect: check.boolean,
-  shutdownTimeoutMs: check.waitMs(0),
-  problemType: check.nonEmptyString,
-  telemetry: check.methods('follow'),
-  transactions: check.options(transactionOptionChecks),
-  idempotency: check.options(idempotencyOptionChecks),
-  counters: check.options(counterOptionChecks),
-  scripts: check.options(scriptOptionChecks),
-  queues: check.options(queueModuleOptionChecks),
-});
+/** Redis has no name for an application, and a default would make all applications one. */
+function checkNamespace(path: string, value: unknown): void {
+  if (check.isText(value) && !/[{}]/.test(value)) return;
+  throw new InvalidArgumentError(
+    path,
+    "a name of your application's own that stands in front of the keys the library adds, without braces; write for example namespace: 'shop:'",
+    value,
+  );
+}
+
+const checkOptions = check.options(
+  {
+    // Has a check of its own.
+    connection: () => undefined,
+    username: checkSource,
+    password: checkSource,
+    namespace: checkNamespace,
+    timeoutMs: check.waitMs(),
+    lazyConnect: check.boolean,
+    shutdownTimeoutMs: check.waitMs(0),
+    problemType: check.nonEmptyString,
+    telemetry: check.methods('follow'),
+    transactions: check.options(transactionOptionChecks),
+    idempotency: check.options(idempotencyOptionChecks),
+    counters: check.options(counterOptionChecks),
+    scripts: check.options(scriptOptionChecks),
+    queues: check.options(queueModuleOptionChecks),
+  },
+  'namespace',
+);
 
 /** @throws InvalidArgumentError naming the option, what it may be, and the value received */
 export function resolveOptions(given: AtomicRedisOptions): ResolvedOptions {
@@ -108,7 +125,7 @@ export function resolveOptions(given: AtomicRedisOptions): ResolvedOptions {
     connection: given.connection,
     username: given.username,
     password: given.password,
-    namespace: given.namespace ?? 'atomic:',
+    namespace: given.namespace,
     timeoutMs: given.timeoutMs ?? 5_000,
     lazyConnect: given.lazyConnect ?? false,
     shutdownTimeoutMs: given.shutdownTimeoutMs ?? 10_000,

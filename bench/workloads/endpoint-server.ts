@@ -85,7 +85,7 @@ class BenchModule {
     return kind === 'decorated'
       ? {
           module: BenchModule,
-          imports: [AtomicRedisModule.forRoot({ connection: url })],
+          imports: [AtomicRedisModule.forRoot({ connection: url, namespace: 'atomic:' })],
           controllers: [DecoratedController],
         }
       : { module: BenchModule, controllers: [HandWrittenController] };

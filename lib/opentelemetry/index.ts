@@ -8,7 +8,7 @@ const SCOPE = 'nestjs-atomic-redis';
  * Traces and metrics by the OpenTelemetry SDK that the application has set up, for the `telemetry` option of the module:
  *
  * ```ts
- * AtomicRedisModule.forRoot({ connection: 'redis://localhost:6379', telemetry: openTelemetry() })
+ * AtomicRedisModule.forRoot({ connection: 'redis://localhost:6379', namespace: 'shop:', telemetry: openTelemetry() })
  * ```
  *
  * The SDK is to be started before Nest makes its providers. Without one, or with a part of it, what is missing costs next to nothing.

@@ -28,7 +28,9 @@ describe('audited hashes over connections that fail', () => {
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });
     app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: proxy.url, timeoutMs: 10_000 })],
+      imports: [
+        AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'atomic:', timeoutMs: 10_000 }),
+      ],
     }).compile();
     await app.init();
     hashes = app.get(AuditedHashService);
@@ -184,7 +186,7 @@ describe('audited hashes over connections that fail', () => {
     );
     const connection = { host: proxy.host, port: proxy.port, username: 'auditor', password: 'secret' };
     const reading = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection })],
+      imports: [AtomicRedisModule.forRoot({ connection, namespace: 'atomic:' })],
     }).compile();
     reading.useLogger(false);
     try {
@@ -217,7 +219,7 @@ describe('audited hashes on a Cluster', () => {
   it('[AUD-4] [AUD-5] change and log once when replies are lost, and refuse a log in another slot', async () => {
     const { cluster, proxies, connection, stop } = await startClusterBehindProxies();
     const app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection, timeoutMs: 20_000 })],
+      imports: [AtomicRedisModule.forRoot({ connection, namespace: 'atomic:', timeoutMs: 20_000 })],
     }).compile();
     try {
       await app.init();

@@ -1,7 +1,12 @@
 import { connect } from 'node:net';
 import { inspect } from 'node:util';
 import { Redis } from 'ioredis';
-import { ConfigurationError, InvalidArgumentError, RedisUnavailableError } from '../../lib/index.js';
+import {
+  ConfigurationError,
+  InvalidArgumentError,
+  RedisUnavailableError,
+  type AtomicRedisOptions,
+} from '../../lib/index.js';
 import { startFaultProxy, type FaultProxy } from '../../lib/testing/index.js';
 import { freePort } from '../../lib/testing/redis-server-process.js';
 import { useBoot } from '../support/boot.js';
@@ -26,27 +31,37 @@ describe('the reason why there is no server', () => {
 
   it('[SRV-18] { nodes } at a server that is no Cluster', async () => {
     const nodes = [{ host: proxy.host, port: proxy.port }];
-    const error = await bootError({ connection: { nodes }, timeoutMs: 30_000 });
+    const error = await bootError({ connection: { nodes }, namespace: 'atomic:', timeoutMs: 30_000 });
     expect(error).toBeInstanceOf(ConfigurationError);
     expect(error.message).toMatch(/cluster support disabled/);
   });
 
   it('[SRV-18] TLS to a port that does not speak it', async () => {
     const { port } = redis.server;
-    const error = await bootError({ connection: `rediss://127.0.0.1:${port}`, timeoutMs: 1_500 });
+    const error = await bootError({
+      connection: `rediss://127.0.0.1:${port}`,
+      namespace: 'atomic:',
+      timeoutMs: 1_500,
+    });
     expect(error).toBeInstanceOf(RedisUnavailableError);
     expect(error.message).toMatch(/TLS/);
   });
 
   it('[SRV-18] a name that does not exist, and a port on which nobody listens', async () => {
     expect(
-      (await bootError({ connection: 'redis://no-such-host.invalid', timeoutMs: 1_500 })).message,
+      (
+        await bootError({
+          connection: 'redis://no-such-host.invalid',
+          namespace: 'atomic:',
+          timeoutMs: 1_500,
+        })
+      ).message,
     ).toMatch(/ENOTFOUND|EAI_AGAIN/);
     const port = await freePort();
     for (const host of ['127.0.0.1', 'localhost'])
-      expect((await bootError({ connection: { host, port }, timeoutMs: 700 })).message).toMatch(
-        /ECONNREFUSED/,
-      );
+      expect(
+        (await bootError({ connection: { host, port }, namespace: 'atomic:', timeoutMs: 700 })).message,
+      ).toMatch(/ECONNREFUSED/);
   });
 
   it('[SRV-18] wrong credentials stop the boot at once', async () => {
@@ -55,6 +70,7 @@ describe('the reason why there is no server', () => {
     const { host, port } = proxy;
     const error = await bootError({
       connection: { host, port, username: 'app', password: SECRET },
+      namespace: 'atomic:',
       timeoutMs: 60_000,
     });
     expect(error).toBeInstanceOf(ConfigurationError);
@@ -65,7 +81,11 @@ describe('the reason why there is no server', () => {
   });
 
   it('[SRV-18] the number of clients', async () => {
-    const { redis: services } = await boot({ connection: redis.server.url, timeoutMs: 1_500 });
+    const { redis: services } = await boot({
+      connection: redis.server.url,
+      namespace: 'atomic:',
+      timeoutMs: 1_500,
+    });
     const sockets = Array.from({ length: 20 }, () =>
       connect(redis.server.port, '127.0.0.1').on('error', () => undefined),
     );
@@ -85,7 +105,7 @@ describe('the reason why there is no server', () => {
   });
 
   it('[SRV-18] a server that hangs is told as that, not as what was wrong before', async () => {
-    const { redis: services } = await boot({ connection: proxy.url, timeoutMs: 2_000 });
+    const { redis: services } = await boot({ connection: proxy.url, namespace: 'atomic:', timeoutMs: 2_000 });
     proxy.refuseConnections(true);
     proxy.disconnectAll();
     await waitFor('the loss', async () =>
@@ -104,7 +124,7 @@ describe('the reason why there is no server', () => {
   });
 
   it('[SRV-18] a value larger than the server takes', async () => {
-    const { redis: services } = await boot({ connection: proxy.url, timeoutMs: 5_000 });
+    const { redis: services } = await boot({ connection: proxy.url, namespace: 'atomic:', timeoutMs: 5_000 });
     await redis.client.config('SET', 'proto-max-bulk-len', '1mb');
     try {
       const large = 'x'.repeat(2_000_000);
@@ -147,7 +167,11 @@ describe('a connection that names no server', () => {
     ['a scheme in capitals, which would lose its TLS', 'REDISS://cache:6379'],
     ['a host alone', 'cache:6379'],
   ])('[MOD-9] is refused: %s', async (_, connection) => {
-    const error = await bootError({ connection: connection as string, lazyConnect: true });
+    const error = await bootError({
+      connection: connection as string,
+      namespace: 'atomic:',
+      lazyConnect: true,
+    });
     expect(error).toBeInstanceOf(InvalidArgumentError);
     expect((error as InvalidArgumentError).argument).toMatch(/^forRoot\.connection/);
   });
@@ -162,21 +186,23 @@ describe('a connection that names no server', () => {
     `S3cr`,
     `//S3cr@cache`,
   ])('[MOD-3] the password in %j is not shown', async (connection) => {
-    const error = await bootError({ connection, lazyConnect: true });
+    const error = await bootError({ connection, namespace: 'atomic:', lazyConnect: true });
     expect(error).toBeInstanceOf(InvalidArgumentError);
     expect(printed(error).replace(/at .*/g, '')).not.toContain('S3cr');
   });
 
   it('[MOD-3] a password given beside a wrong option is not shown', async () => {
     const connection = { url: `redis://:${SECRET}@cache`, password: SECRET };
-    expect(printed(await bootError({ connection } as object as { connection: string }))).not.toContain(
-      'S3cr',
-    );
+    expect(
+      printed(await bootError({ connection, namespace: 'atomic:' } as object as AtomicRedisOptions)),
+    ).not.toContain('S3cr');
   });
 
   it('[MOD-9] a client, a path and a port alone name one', async () => {
     const client = new Redis({ lazyConnect: true });
     for (const connection of [client, { path: '/nowhere/redis.sock' }, { port: 1 }])
-      expect(await bootError({ connection, timeoutMs: 100 })).toBeInstanceOf(RedisUnavailableError);
+      expect(await bootError({ connection, namespace: 'atomic:', timeoutMs: 100 })).toBeInstanceOf(
+        RedisUnavailableError,
+      );
   });
 });

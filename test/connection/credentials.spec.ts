@@ -65,7 +65,12 @@ describe('credentials as functions', () => {
   );
 
   it('[SRV-19] functions are asked once for all connections of a moment', async () => {
-    const { redis: services } = await boot({ connection: place(), username: 'app', password });
+    const { redis: services } = await boot({
+      connection: place(),
+      namespace: 'atomic:',
+      username: 'app',
+      password,
+    });
     let arrived = 0;
     let open = (): void => undefined;
     const all = new Promise<void>((resolve) => (open = resolve));
@@ -84,6 +89,7 @@ describe('credentials as functions', () => {
     const answers = ['stale', valid];
     const { redis: services } = await boot({
       connection: place(),
+      namespace: 'atomic:',
       username: 'app',
       password: () => answers.shift() ?? valid,
       timeoutMs: 20_000,
@@ -92,6 +98,7 @@ describe('credentials as functions', () => {
     let wrong = 0;
     const error = await bootError({
       connection: place(),
+      namespace: 'atomic:',
       username: 'app',
       password: () => `wrong-${++wrong}`,
       timeoutMs: 60_000,
@@ -105,6 +112,7 @@ describe('credentials as functions', () => {
     let failures = 0;
     const error = await bootError({
       connection: place(),
+      namespace: 'atomic:',
       username: 'app',
       password: () => Promise.reject(new Error(`vault ${++failures}`)),
       timeoutMs: 1_500,
@@ -113,6 +121,7 @@ describe('credentials as functions', () => {
     expect(failures).toBeGreaterThan(1);
     const notText = await bootError({
       connection: place(),
+      namespace: 'atomic:',
       password: () => 7 as unknown as string,
       timeoutMs: 700,
     });
@@ -123,6 +132,7 @@ describe('credentials as functions', () => {
     const tokens: string[] = [];
     const { redis: services } = await boot({
       connection: place(),
+      namespace: 'atomic:',
       username: 'app',
       password: () => {
         tokens.push(valid);
@@ -151,6 +161,7 @@ describe('credentials as functions', () => {
       valid = 'first';
       const { redis: services } = await boot({
         connection: { nodes: cluster.nodes.map(({ host, port }) => ({ host, port })) },
+        namespace: 'atomic:',
         username: () => 'app',
         password,
         timeoutMs: 20_000,

@@ -27,7 +27,7 @@ describe('a planned failover behind one address', () => {
     // Each has an application of its own, so that none lives on what another one has found.
     const calls: { name: string; finish: () => Promise<boolean> }[] = [];
     for (const { name, run } of FAILOVER_CALLS) {
-      const { redis } = await boot({ connection: pair.address.url, ...PATIENT });
+      const { redis } = await boot({ connection: pair.address.url, namespace: 'atomic:', ...PATIENT });
       const key = `{${name}}`;
       await redis.transactions.run([`${key}:warm`], (tx) => void tx.write.set(`${key}:warm`, 1));
       calls.push({ name, finish: await run(redis, key) });
@@ -59,20 +59,20 @@ describe('a planned failover behind one address', () => {
       'job',
     ],
   ])('[SRV-14] %s is found at the new master', async (_, wait, expected) => {
-    const { redis } = await boot({ connection: pair.address.url, ...PATIENT });
+    const { redis } = await boot({ connection: pair.address.url, namespace: 'atomic:', ...PATIENT });
     const found = wait(redis);
     await waitFor('it to wait there', async () =>
       /cmd=(blmove|bzpopmin)/.test(String(await pair.master.client.client('LIST'))),
     );
     await pair.failOver();
-    const other = await boot({ connection: pair.address.url, ...PATIENT });
+    const other = await boot({ connection: pair.address.url, namespace: 'atomic:', ...PATIENT });
     if (expected === 'job') await other.redis.queues.get<string>('w').push('job');
     else await pair.master.client.rpush('{w}from', 'moved');
     expect(await found).toBe(expected);
   });
 
   it('[SRV-14] READONLY alone is enough to find the new master', async () => {
-    const { redis } = await boot({ connection: pair.address.url, ...PATIENT });
+    const { redis } = await boot({ connection: pair.address.url, namespace: 'atomic:', ...PATIENT });
     const before = (await redis.counters.add('alone', 1)).value;
     // The question that is asked once a second finds nothing.
     const blind = pair.address.answer('$11\r\nrole:master\r\n', {
@@ -86,7 +86,7 @@ describe('a planned failover behind one address', () => {
   });
 
   it('[SRV-14] a duplicate that waits is told by the new master', async () => {
-    const { redis } = await boot({ connection: pair.address.url, ...PATIENT });
+    const { redis } = await boot({ connection: pair.address.url, namespace: 'atomic:', ...PATIENT });
     let finish = (): void => undefined;
     const finished = new Promise<void>((resolve) => (finish = resolve));
     const options = { onDuplicate: 'wait', waitTimeoutMs: 20_000 } as const;
@@ -102,7 +102,7 @@ describe('a planned failover behind one address', () => {
   });
 
   it('[SRV-14] a durable call finds the replica of the new master', async () => {
-    const { redis } = await boot({ connection: pair.address.url, ...PATIENT });
+    const { redis } = await boot({ connection: pair.address.url, namespace: 'atomic:', ...PATIENT });
     const durability = { replicas: 1, timeoutMs: 20_000 };
     await redis.counters.add('durable', 1, { durability });
     await pair.failOver();
@@ -111,7 +111,7 @@ describe('a planned failover behind one address', () => {
   });
 
   it('[SRV-14] under load, everything that was acknowledged and replicated is there once', async () => {
-    const { redis } = await boot({ connection: pair.address.url, ...PATIENT });
+    const { redis } = await boot({ connection: pair.address.url, namespace: 'atomic:', ...PATIENT });
     const durability = { replicas: 1, timeoutMs: 20_000 };
     let over = false;
     let done = 0;
@@ -149,7 +149,11 @@ describe('a planned failover behind one address', () => {
     ],
   ])('[SRV-15] the library recovers with a reconnectOnError %s', async (_, reconnectOnError) => {
     const { host, port } = pair.address;
-    const { redis } = await boot({ connection: { host, port, reconnectOnError }, ...PATIENT });
+    const { redis } = await boot({
+      connection: { host, port, reconnectOnError },
+      namespace: 'atomic:',
+      ...PATIENT,
+    });
     const before = (await redis.counters.add('own', 1)).value;
     await pair.failOver();
     expect((await redis.counters.add('own', 1)).value).toBe(before + 1);
@@ -162,7 +166,11 @@ describe('a planned failover behind one address', () => {
       asked.push(error.message);
       return error.message.includes('WRONGTYPE');
     };
-    const { redis } = await boot({ connection: { host, port, reconnectOnError }, ...PATIENT });
+    const { redis } = await boot({
+      connection: { host, port, reconnectOnError },
+      namespace: 'atomic:',
+      ...PATIENT,
+    });
     await pair.master.client.rpush('list', 'x');
     const before = pair.address.connections;
     await expect(redis.transactions.run(['list'], (tx) => tx.read.get('list'))).rejects.toThrow('WRONGTYPE');

@@ -45,7 +45,7 @@ describe('a connection is ready once it is in order', () => {
     ])(
       '[SRV-10] an application does not start on a database out of range, given %s',
       async (_, connection) => {
-        const error = await bootError({ connection: connection(), timeoutMs: 30_000 });
+        const error = await bootError({ connection: connection(), namespace: 'atomic:', timeoutMs: 30_000 });
         expect(error).toBeInstanceOf(ConfigurationError);
         expect(error.message).toMatch(/database 99.*DB index is out of range/);
       },
@@ -53,16 +53,24 @@ describe('a connection is ready once it is in order', () => {
 
     it('[SRV-10] an application does not start as a user that may not SELECT', async () => {
       await user('~*', '&*', '+@all', '-select');
-      const error = await bootError({ connection: { ...asUser(), db: 3 }, timeoutMs: 30_000 });
+      const error = await bootError({
+        connection: { ...asUser(), db: 3 },
+        namespace: 'atomic:',
+        timeoutMs: 30_000,
+      });
       expect(error).toBeInstanceOf(ConfigurationError);
       expect(error.message).toMatch(/database 3.*NOPERM/);
-      const { redis: services } = await boot({ connection: asUser() });
+      const { redis: services } = await boot({ connection: asUser(), namespace: 'atomic:' });
       expect((await services.counters.add('c', 1)).value).toBe(1);
     });
 
     it('[SRV-10] nothing is written to database 0 when the right to SELECT is taken away later', async () => {
       await user('~*', '&*', '+@all');
-      const { redis: services } = await boot({ connection: { ...asUser(), db: 3 }, timeoutMs: 1_000 });
+      const { redis: services } = await boot({
+        connection: { ...asUser(), db: 3 },
+        namespace: 'atomic:',
+        timeoutMs: 1_000,
+      });
       await services.counters.add('c', 1);
       await services.transactions.run(['t'], (tx) => void tx.write.set('t', 1));
       await redis.client.call('ACL', 'SETUSER', 'app', '-select');
@@ -107,13 +115,13 @@ describe('a connection is ready once it is in order', () => {
     beforeEach(() => proxy.moveTo(replica));
 
     it('[SRV-11] an application does not start at a replica, and is told whose', async () => {
-      const error = await bootError({ connection: proxy.url, timeoutMs: 700 });
+      const error = await bootError({ connection: proxy.url, namespace: 'atomic:', timeoutMs: 700 });
       expect(error).toBeInstanceOf(ConfigurationError);
       expect(error.message).toMatch(`is a replica of 127.0.0.1:${redis.server.port}`);
     });
 
     it('[SRV-11] an application that starts during a failover waits for the master', async () => {
-      const starting = boot({ connection: proxy.url, timeoutMs: 20_000 });
+      const starting = boot({ connection: proxy.url, namespace: 'atomic:', timeoutMs: 20_000 });
       await waitFor('some attempts', () => proxy.connections > 3);
       proxy.moveTo(redis.server);
       const { redis: services } = await starting;
@@ -125,10 +133,10 @@ describe('a connection is ready once it is in order', () => {
       ['INFO and ROLE are refused', ['INFO', 'ROLE']],
     ])('[SRV-11] a replica is known where %s', async (_, names) => {
       proxy.answer(NO_SUCH_COMMAND, { match: ({ name }) => names.includes(name), times: Infinity });
-      const error = await bootError({ connection: proxy.url, timeoutMs: 700 });
+      const error = await bootError({ connection: proxy.url, namespace: 'atomic:', timeoutMs: 700 });
       expect(error.message).toMatch(/is a replica/);
       proxy.moveTo(redis.server);
-      const { redis: services } = await boot({ connection: proxy.url });
+      const { redis: services } = await boot({ connection: proxy.url, namespace: 'atomic:' });
       expect((await services.status()).servers).toMatchObject([{ role: 'master' }]);
       expect(await redis.client.keys('*')).toEqual([]);
     });
@@ -137,7 +145,7 @@ describe('a connection is ready once it is in order', () => {
       const names = ['INFO', 'ROLE', 'SET'];
       proxy.moveTo(redis.server);
       proxy.answer('-NOPERM no\r\n', { match: ({ name }) => names.includes(name), times: Infinity });
-      const { redis: services } = await boot({ connection: proxy.url });
+      const { redis: services } = await boot({ connection: proxy.url, namespace: 'atomic:' });
       expect((await services.status()).servers).toMatchObject([{ role: undefined }]);
       expect(run.lines.join('\n')).toMatch(/warn: .*does not tell whether it is the master/);
     });
@@ -160,7 +168,7 @@ describe('a connection is ready once it is in order', () => {
   });
 
   it('[SRV-12] a connection that is inside a MULTI is given up before anything is sent on it', async () => {
-    const { redis: services } = await boot({ connection: proxy.url });
+    const { redis: services } = await boot({ connection: proxy.url, namespace: 'atomic:' });
     await services.counters.add('c', 1);
     // As from a proxy that lends a connection on which somebody has left a MULTI open.
     const left = proxy.answer('+QUEUED\r\n', { match: ({ name }) => name === 'INFO', times: 2 });
@@ -171,7 +179,7 @@ describe('a connection is ready once it is in order', () => {
 
   it('[SRV-12] the check of rights leaves the shared connection alone, also where DISCARD is refused', async () => {
     await user('~*', '&*', '+@all', '-discard');
-    const { redis: services } = await boot({ connection: asUser() });
+    const { redis: services } = await boot({ connection: asUser(), namespace: 'atomic:' });
     expect((await services.counters.add('c', 1)).value).toBe(1);
     expect(run.lines.filter((line) => line.startsWith('error'))).toEqual([
       expect.stringMatching(/: DISCARD\. /),
@@ -183,7 +191,7 @@ describe('a connection is ready once it is in order', () => {
     '[SRV-5] a user without the right to %s is told at boot',
     async (name) => {
       await user('~*', '&*', '+@all', `-${name}`);
-      await boot({ connection: asUser() });
+      await boot({ connection: asUser(), namespace: 'atomic:' });
       expect(run.lines.filter((line) => line.startsWith('error'))).toEqual([
         expect.stringMatching(new RegExp(`: ${name}\\. `)),
       ]);
@@ -191,7 +199,7 @@ describe('a connection is ready once it is in order', () => {
   );
 
   it('[SRV-10] status tells role and database', async () => {
-    const { redis: services } = await boot({ connection: `${proxy.url}/3` });
+    const { redis: services } = await boot({ connection: `${proxy.url}/3`, namespace: 'atomic:' });
     expect((await services.status()).servers).toMatchObject([{ role: 'master', database: 3 }]);
   });
 
@@ -218,7 +226,7 @@ describe('a server that changes its role', () => {
     pair = await startFailoverPair();
   });
   beforeEach(async () => {
-    services = (await boot({ connection: pair.address.url, timeoutMs: 20_000 })).redis;
+    services = (await boot({ connection: pair.address.url, namespace: 'atomic:', timeoutMs: 20_000 })).redis;
   });
   afterAll(() => pair?.stop());
 

@@ -71,7 +71,7 @@ describe('services that leave commands out', () => {
     '[SRV-20] everything works without %s, and the log names what the library would use',
     async (_, names) => {
       leaveOut(names);
-      const { redis: services } = await boot({ connection: proxy.url });
+      const { redis: services } = await boot({ connection: proxy.url, namespace: 'atomic:' });
       await works(services);
       const used = ['SCRIPT', 'WAIT'].filter((name) => names.includes(name));
       expect(told()).toHaveLength(used.length > 0 ? 1 : 0);
@@ -85,7 +85,7 @@ describe('services that leave commands out', () => {
     '[SRV-20] %s, imitated: everything works and the log has no alarm',
     async (_, names) => {
       leaveOut(names);
-      const { redis: services } = await boot({ connection: proxy.url });
+      const { redis: services } = await boot({ connection: proxy.url, namespace: 'atomic:' });
       await works(services);
       expect(run.lines).toEqual([expect.stringContaining('log: Connected')]);
     },
@@ -113,14 +113,14 @@ describe('services that leave commands out', () => {
       },
       times: Infinity,
     });
-    const { redis: services } = await boot({ connection: proxy.url });
+    const { redis: services } = await boot({ connection: proxy.url, namespace: 'atomic:' });
     expect(run.lines).toEqual([expect.stringContaining('log: Connected')]);
     expect((await services.counters.add('n', 1)).value).toBe(1);
   });
 
   it('[SRV-20] without MULTI, what needs no transaction works, and the log names MULTI alone', async () => {
     leaveOut(['MULTI']);
-    const { redis: services } = await boot({ connection: proxy.url });
+    const { redis: services } = await boot({ connection: proxy.url, namespace: 'atomic:' });
     expect(told()).toEqual([expect.stringMatching(/: MULTI\. /)]);
     expect((await services.counters.add('n', 1)).value).toBe(1);
   });

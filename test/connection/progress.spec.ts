@@ -35,7 +35,7 @@ describe('a connection is alive while there is progress', () => {
   afterEach(() => proxy.stop());
 
   it('[SRV-16] a request and an answer of 6 MB over a line of 2 MB/s arrive, with the effect of once', async () => {
-    const { redis: services } = await boot({ connection: proxy.url, ...PATIENT });
+    const { redis: services } = await boot({ connection: proxy.url, namespace: 'atomic:', ...PATIENT });
     await services.values.getAndSet('v', 'first');
     proxy.limitSpeed(BYTES_PER_SECOND);
     expect(await services.values.getAndSet('v', LARGE, PATIENT)).toBe('first');
@@ -43,7 +43,7 @@ describe('a connection is alive while there is progress', () => {
   }, 60_000);
 
   it('[SRV-16] a script that keeps the server for 3 seconds runs once', async () => {
-    const { redis: services } = await boot({ connection: proxy.url });
+    const { redis: services } = await boot({ connection: proxy.url, namespace: 'atomic:' });
     const counts = await countCommands(redis.client, async () => {
       expect(await services.scripts.run(slowRead, { args: { ms: 3_000 } }, PATIENT)).toBe(1);
     });
@@ -52,7 +52,7 @@ describe('a connection is alive while there is progress', () => {
   }, 30_000);
 
   it('[SRV-16] calls to a Redis that is stopped for 7 seconds are not sent again', async () => {
-    const { redis: services } = await boot({ connection: proxy.url, ...PATIENT });
+    const { redis: services } = await boot({ connection: proxy.url, namespace: 'atomic:', ...PATIENT });
     await services.counters.add('n', 1);
     const counts = await countCommands(redis.client, async () => {
       redis.server.pause();
@@ -65,7 +65,7 @@ describe('a connection is alive while there is progress', () => {
   }, 60_000);
 
   it('[SRV-16] writes that the server holds back, as before a failover, are not sent again', async () => {
-    const { redis: services } = await boot({ connection: proxy.url, ...PATIENT });
+    const { redis: services } = await boot({ connection: proxy.url, namespace: 'atomic:', ...PATIENT });
     await services.counters.add('n', 1);
     await redis.client.client('PAUSE', 2_500, 'WRITE');
     const held: number[] = [];
@@ -90,7 +90,7 @@ describe('a connection is alive while there is progress', () => {
   ])(
     '[SRV-17] the first call after a load balancer has forgotten all connections succeeds: %s',
     async (_, call) => {
-      const { redis: services } = await boot({ connection: proxy.url });
+      const { redis: services } = await boot({ connection: proxy.url, namespace: 'atomic:' });
       await services.transactions.run(['t'], (tx) => void tx.write.set('t', 0));
       for (let i = 0; i < 3; i++) {
         proxy.blackHoleNow();
@@ -102,7 +102,7 @@ describe('a connection is alive while there is progress', () => {
   );
 
   it('[SRV-17] a connection that is really dead is found within seconds, and all that waits on it goes on', async () => {
-    const { redis: services } = await boot({ connection: proxy.url, ...PATIENT });
+    const { redis: services } = await boot({ connection: proxy.url, namespace: 'atomic:', ...PATIENT });
     await services.counters.add('n', 1);
     const zombie = proxy.blackHole({ ...isScript, deliver: true });
     const began = performance.now();
@@ -113,7 +113,11 @@ describe('a connection is alive while there is progress', () => {
   });
 
   it('[SRV-17] a server that is gone without a word is found although nothing answers', async () => {
-    const { redis: services } = await boot({ connection: proxy.url, timeoutMs: 20_000 });
+    const { redis: services } = await boot({
+      connection: proxy.url,
+      namespace: 'atomic:',
+      timeoutMs: 20_000,
+    });
     await services.counters.add('n', 1);
     const call = services.counters.add('n', 1);
     proxy.blackHoleNow();
@@ -126,7 +130,11 @@ describe('a connection is alive while there is progress', () => {
   }, 30_000);
 
   it('[SRV-17] a call that is slow behind a proxy is not sent again at the same pace for ever', async () => {
-    const { redis: services } = await boot({ connection: proxy.url, timeoutMs: 20_000 });
+    const { redis: services } = await boot({
+      connection: proxy.url,
+      namespace: 'atomic:',
+      timeoutMs: 20_000,
+    });
     await services.counters.add('n', 1);
     // Every other connection is answered at once.
     let sent = 0;
@@ -136,7 +144,11 @@ describe('a connection is alive while there is progress', () => {
   }, 30_000);
 
   it('[SRV-17] blocking commands are given the time for which they block', async () => {
-    const { redis: services } = await boot({ connection: proxy.url, timeoutMs: 20_000 });
+    const { redis: services } = await boot({
+      connection: proxy.url,
+      namespace: 'atomic:',
+      timeoutMs: 20_000,
+    });
     await services.lists.move('{l}a', '{l}b');
     const before = proxy.connections;
     const moved = services.lists.move('{l}a', '{l}b', { timeoutMs: 5_000 });

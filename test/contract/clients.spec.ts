@@ -20,7 +20,7 @@ describe('clients', () => {
     work: (redis: AtomicRedis) => Promise<void>,
   ): Promise<void> => {
     const app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot(options)],
+      imports: [AtomicRedisModule.forRoot({ ...options, namespace: 'atomic:' })],
     }).compile();
     try {
       await app.init();

@@ -34,6 +34,7 @@ describe('transactions', () => {
       imports: [
         AtomicRedisModule.forRoot({
           connection: target.connection(),
+          namespace: 'atomic:',
           transactions: { requireSameSlot: true },
         }),
       ],

@@ -32,7 +32,9 @@ describe('CounterService.addAll', () => {
     proxy = await startFaultProxy({ target: redis.server });
     apps = await Promise.all(
       [proxy.url, redis.server.url].map((connection) =>
-        Test.createTestingModule({ imports: [AtomicRedisModule.forRoot({ connection })] }).compile(),
+        Test.createTestingModule({
+          imports: [AtomicRedisModule.forRoot({ connection, namespace: 'atomic:' })],
+        }).compile(),
       ),
     );
     await Promise.all(apps.map((app) => app.init()));
@@ -400,7 +402,7 @@ describe('CounterService.addAll on a Cluster', () => {
     cluster = await startCluster({ masters: 2, replicasPerMaster: 0 });
     const nodes = cluster.nodes.map(({ host, port }) => ({ host, port }));
     app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: { nodes } })],
+      imports: [AtomicRedisModule.forRoot({ connection: { nodes }, namespace: 'atomic:' })],
     }).compile();
     await app.init();
   });

@@ -64,7 +64,7 @@ describe('@AtomicCounter', () => {
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });
     app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: proxy.url })],
+      imports: [AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'atomic:' })],
       providers: [Inventory],
     }).compile();
     app.useLogger(false);

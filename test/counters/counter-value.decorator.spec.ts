@@ -98,7 +98,7 @@ describe('@CounterValue', () => {
 
   beforeAll(async () => {
     const module = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url })],
+      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
       providers: [Inventory, SpecialInventory, RequestInventory, Retried],
       controllers: [InventoryController],
     }).compile();

@@ -24,7 +24,7 @@ describe('CounterService', () => {
     apps = await Promise.all(
       times(4, () =>
         Test.createTestingModule({
-          imports: [AtomicRedisModule.forRoot({ connection: redis.server.url })],
+          imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
         }).compile(),
       ),
     );

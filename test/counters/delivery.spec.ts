@@ -32,7 +32,7 @@ describe('counters over connections that fail', () => {
 
   const start = async (connection: string): Promise<TestingModule> => {
     const app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection })],
+      imports: [AtomicRedisModule.forRoot({ connection, namespace: 'atomic:' })],
     }).compile();
     app.useLogger(false);
     return app.init();

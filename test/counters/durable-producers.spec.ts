@@ -18,7 +18,13 @@ describe('additions that wait for replicas', () => {
 
     beforeEach(async () => {
       module = await Test.createTestingModule({
-        imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, timeoutMs: 20_000 })],
+        imports: [
+          AtomicRedisModule.forRoot({
+            connection: redis.server.url,
+            namespace: 'atomic:',
+            timeoutMs: 20_000,
+          }),
+        ],
       }).compile();
       module.useLogger(false);
       await module.init();

@@ -33,7 +33,7 @@ describe('operations on several counters that travel together', () => {
 
   const start = async (connection: string): Promise<TestingModule> => {
     const started = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection })],
+      imports: [AtomicRedisModule.forRoot({ connection, namespace: 'atomic:' })],
     }).compile();
     started.useLogger(false);
     return started.init();

@@ -5,7 +5,7 @@ import { worker } from '../support/worker.js';
 /** Adds 1 up to the limit, all calls at once, and returns how many were counted. */
 worker<{ url: string; calls: number; max: number }>(async ({ data }) => {
   const app = await Test.createTestingModule({
-    imports: [AtomicRedisModule.forRoot({ connection: data.url })],
+    imports: [AtomicRedisModule.forRoot({ connection: data.url, namespace: 'atomic:' })],
   }).compile();
   await app.init();
   const counters = app.get(CounterService);

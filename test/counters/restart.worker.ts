@@ -5,7 +5,7 @@ import { worker } from '../support/worker.js';
 /** Adds once, and returns the result. */
 worker<{ url: string; amount: number; timeoutMs: number }>(async ({ data, send }) => {
   const app = await Test.createTestingModule({
-    imports: [AtomicRedisModule.forRoot({ connection: data.url })],
+    imports: [AtomicRedisModule.forRoot({ connection: data.url, namespace: 'atomic:' })],
   }).compile();
   await app.init();
   const counters = app.get(CounterService);

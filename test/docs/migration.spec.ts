@@ -9,7 +9,7 @@ import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 
 const redis = useRedis();
-const atomic = useAtomicRedis(() => ({ connection: redis.server.url }));
+const atomic = useAtomicRedis(() => ({ connection: redis.server.url, namespace: 'atomic:' }));
 
 describe('[DOC-5] what docs/migration.md says of @node-idempotency/core', () => {
   let storage: RedisStorageAdapter;

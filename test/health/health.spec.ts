@@ -62,8 +62,18 @@ describe('nestjs-atomic-redis/health', () => {
     const NOBODY = 'redis://127.0.0.1:1';
     const module = await Test.createTestingModule({
       imports: [
-        AtomicRedisModule.forRoot({ connection: redis.server.url, shutdownTimeoutMs: 0, ...options }),
-        AtomicRedisModule.forRoot({ connection: NOBODY, name: 'orders', lazyConnect: true }),
+        AtomicRedisModule.forRoot({
+          connection: redis.server.url,
+          namespace: 'atomic:',
+          shutdownTimeoutMs: 0,
+          ...options,
+        }),
+        AtomicRedisModule.forRoot({
+          connection: NOBODY,
+          namespace: 'atomic:',
+          name: 'orders',
+          lazyConnect: true,
+        }),
         HealthModule,
       ],
     }).compile();
@@ -248,7 +258,10 @@ describe('the health of a Cluster', () => {
   it('[HLT-4] is that of all of its masters', async () => {
     const nodes = cluster.nodes.map(({ host, port }) => ({ host, port }));
     const module = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: { nodes }, shutdownTimeoutMs: 0 }), HealthModule],
+      imports: [
+        AtomicRedisModule.forRoot({ connection: { nodes }, namespace: 'atomic:', shutdownTimeoutMs: 0 }),
+        HealthModule,
+      ],
     }).compile();
     await module.init();
     const indicator = module.get(AtomicRedisHealthIndicator);

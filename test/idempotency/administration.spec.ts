@@ -19,7 +19,7 @@ import { damageRecord } from '../support/idempotency-record.js';
 
 describe('looking at keys and forgetting them', () => {
   const redis = useRedis();
-  const instances = useInstances(() => ({ connection: redis.server.url }));
+  const instances = useInstances(() => ({ connection: redis.server.url, namespace: 'atomic:' }));
 
   it('[ID-16] tells nothing, running, completed and held apart', async () => {
     const { idempotency } = await instances.start();
@@ -92,7 +92,7 @@ describe('looking at keys and forgetting them', () => {
 
 describe('runs over time', () => {
   const redis = useRedis();
-  const instances = useInstances(() => ({ connection: redis.server.url }));
+  const instances = useInstances(() => ({ connection: redis.server.url, namespace: 'atomic:' }));
 
   it('[ID-12] 100 leases are renewed by one call', async () => {
     const { idempotency } = await instances.start();
@@ -162,7 +162,7 @@ describe('runs over time', () => {
 describe('an unreachable Redis', () => {
   const redis = useRedis();
   let proxy: FaultProxy;
-  const instances = useInstances(() => ({ connection: proxy.url }));
+  const instances = useInstances(() => ({ connection: proxy.url, namespace: 'atomic:' }));
 
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });

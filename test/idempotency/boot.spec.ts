@@ -153,8 +153,8 @@ describe('what is found out at boot', () => {
     Test.createTestingModule({
       imports: [
         ...imports,
-        AtomicRedisModule.forRoot({ connection: redis.server.url }),
-        AtomicRedisModule.forRoot({ connection: redis.server.url, name: 'other' }),
+        AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' }),
+        AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:', name: 'other' }),
       ],
       ...parts,
     });
@@ -340,7 +340,7 @@ describe('a Redis that evicts', () => {
       ] as const) {
         await redis.client.config('SET', 'maxmemory', maxmemory, 'maxmemory-policy', policy);
         const module = await Test.createTestingModule({
-          imports: [AtomicRedisModule.forRoot({ connection: redis.server.url })],
+          imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
         }).compile();
         await module.init();
         // QUIT is answered after all that was asked before.

@@ -6,7 +6,7 @@ import { startSentinelGroup, type SentinelGroup } from '../support/sentinel.js';
 import { waitFor } from '../support/wait-for.js';
 import { gate, useInstances, type Instance } from './support.js';
 
-const instances = useInstances(() => ({ connection: 'redis://127.0.0.1:1' }));
+const instances = useInstances(() => ({ connection: 'redis://127.0.0.1:1', namespace: 'atomic:' }));
 
 /** Everything that may be different with a client's settings: claim, renewal, refusal, waiting, replay, commit with effects. */
 async function useEverything({ idempotency, module }: Instance): Promise<void> {

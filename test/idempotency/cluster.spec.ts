@@ -25,6 +25,7 @@ describe('idempotent runs on a Cluster', () => {
   let client: Cluster;
   const instances = useInstances(() => ({
     connection: { nodes: cluster.nodes.map(({ host, port }) => ({ host, port })) },
+    namespace: 'atomic:',
     idempotency: { timeoutMs: 10_000 },
   }));
 

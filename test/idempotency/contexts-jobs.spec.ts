@@ -20,7 +20,12 @@ async function startReplicas(count: number, provider: Type, imports: DynamicModu
   const events: RunEvent[] = [];
   for (let i = 0; i < count; i++) {
     // Of its own class: Nest takes equal dynamic modules for one, and each test has a server of its own.
-    @Module({ imports: [AtomicRedisModule.forRoot({ connection: redis.server.url }), ...imports] })
+    @Module({
+      imports: [
+        AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' }),
+        ...imports,
+      ],
+    })
     class Replica {}
 
     const app = await Test.createTestingModule({ imports: [Replica], providers: [provider] }).compile();
@@ -219,7 +224,13 @@ describe('methods that return to nobody', () => {
         },
       };
       @Module({
-        imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, idempotency: { encryption } })],
+        imports: [
+          AtomicRedisModule.forRoot({
+            connection: redis.server.url,
+            namespace: 'atomic:',
+            idempotency: { encryption },
+          }),
+        ],
         providers: [Jobs],
       })
       class Replica {}

@@ -113,7 +113,7 @@ describe('idempotent handlers of messages', () => {
 
     beforeEach(async () => {
       const module = await Test.createTestingModule({
-        imports: [AtomicRedisModule.forRoot({ connection: redis.server.url })],
+        imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
         controllers: [Shipping, Billing],
         providers: [Work],
       }).compile();
@@ -169,7 +169,7 @@ describe('idempotent handlers of messages', () => {
 
     it('[ID-18] runs once, and tells a duplicate of the run by an exception message', async () => {
       const module = await Test.createTestingModule({
-        imports: [AtomicRedisModule.forRoot({ connection: redis.server.url })],
+        imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
         providers: [ShippingGateway, Work],
       }).compile();
       module.useLogger(false);
@@ -239,7 +239,7 @@ describe('idempotent handlers of messages', () => {
 
       const module = await Test.createTestingModule({
         imports: [
-          AtomicRedisModule.forRoot({ connection: redis.server.url }),
+          AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' }),
           GraphQLModule.forRoot<MercuriusDriverConfig>({ driver: MercuriusDriver, autoSchemaFile: true }),
           ShippingModule,
         ],

@@ -68,7 +68,7 @@ describe('idempotent methods of providers', () => {
 
   const testing = () =>
     Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url })],
+      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
       providers: [Shipping],
     });
 

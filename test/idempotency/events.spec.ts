@@ -9,7 +9,7 @@ import { damageRecord } from '../support/idempotency-record.js';
 describe('events of runs and duplicates', () => {
   const redis = useRedis();
   let proxy: FaultProxy;
-  const instances = useInstances(() => ({ connection: proxy.url }));
+  const instances = useInstances(() => ({ connection: proxy.url, namespace: 'atomic:' }));
 
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });

@@ -35,7 +35,7 @@ describe('an idempotent run whose connection fails', () => {
     runs = 0;
     proxy = await startFaultProxy({ target: redis.server });
     const module = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: proxy.url })],
+      imports: [AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'atomic:' })],
       controllers: [Orders],
     }).compile();
     module.useLogger(false);

@@ -13,7 +13,7 @@ const oldSpaceBytes = (): number =>
 /** How many bytes a run leaves behind that only a full collection finds. */
 worker<{ url: string }>(async ({ data }) => {
   const app = await Test.createTestingModule({
-    imports: [AtomicRedisModule.forRoot({ connection: data.url })],
+    imports: [AtomicRedisModule.forRoot({ connection: data.url, namespace: 'atomic:' })],
   }).compile();
   await app.init();
   const idempotency = app.get(IdempotencyService);

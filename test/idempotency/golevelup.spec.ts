@@ -67,7 +67,10 @@ describe('handlers of @golevelup/nestjs-rabbitmq', () => {
   beforeEach(async () => {
     handled.length = 0;
     running = next = undefined;
-    @Module({ imports: [AtomicRedisModule.forRoot({ connection: redis.server.url })], providers: [Shipping] })
+    @Module({
+      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
+      providers: [Shipping],
+    })
     class AppModule {}
     const module = await Test.createTestingModule({ imports: [AppModule] }).compile();
     module.useLogger(false);

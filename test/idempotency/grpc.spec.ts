@@ -70,7 +70,7 @@ describe('handlers of calls over gRPC', () => {
     runs = 0;
     held = failure = undefined;
     @Module({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url })],
+      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
       controllers: [Payments],
     })
     class AppModule {}

@@ -42,7 +42,7 @@ describe('an idempotent route of an Express application in an Express applicatio
   beforeEach(async () => {
     runs = 0;
     const module = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url })],
+      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
       controllers: [MountedController],
     }).compile();
     app = module.createNestApplication({ logger: false });

@@ -143,7 +143,9 @@ describe.each(PLATFORMS)('idempotent calls inside a request on %s', (platform) =
       {
         controllers: [BaseController, SubController],
         providers: [Jobs, LoudJobs],
-        imports: [AtomicRedisModule.forRoot({ name: 'other', connection: redis.server.url })],
+        imports: [
+          AtomicRedisModule.forRoot({ name: 'other', connection: redis.server.url, namespace: 'atomic:' }),
+        ],
       },
     );
   });
@@ -210,8 +212,8 @@ describe('idempotent calls of providers', () => {
   const start = async (...providers: (new () => unknown)[]) => {
     const module = await Test.createTestingModule({
       imports: [
-        AtomicRedisModule.forRoot({ connection: redis.server.url }),
-        AtomicRedisModule.forRoot({ name: 'other', connection: redis.server.url }),
+        AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' }),
+        AtomicRedisModule.forRoot({ name: 'other', connection: redis.server.url, namespace: 'atomic:' }),
       ],
       providers,
     }).compile();

@@ -145,7 +145,7 @@ describe.each(PLATFORMS)('the scope that an application gives on %s', (platform)
 
 describe('the evidence of a call', () => {
   const redis = useRedis();
-  const instances = useInstances(() => ({ connection: redis.server.url }));
+  const instances = useInstances(() => ({ connection: redis.server.url, namespace: 'atomic:' }));
 
   it.each([undefined, { maxBytes: 100_000 }])(
     '[ID-5] is compared before payload and state, with a replay cache %j',

@@ -73,6 +73,7 @@ describe.each(PLATFORMS)('the usual set-ups on %s', (platform) => {
   async function start(setUp: SetUp): Promise<number> {
     const module = AtomicRedisModule.forRoot({
       connection: redis.server.url,
+      namespace: 'atomic:',
       ...(setUp.idempotency && { idempotency: setUp.idempotency }),
     });
     const root = { module: class App {}, imports: [module], controllers: [OrdersController] };

@@ -377,7 +377,7 @@ describe('the wire of an idempotent response over HTTP/2', () => {
     wasBroken = false;
     gate = Promise.resolve();
     const module = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url })],
+      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
       controllers: [
         controllerOf('plain', false, false),
         controllerOf('held', true, false),

@@ -146,7 +146,11 @@ describe.each(['express', 'fastify'])('@Idempotent over HTTP on %s', (platform) 
   beforeEach(async () => {
     const module = await Test.createTestingModule({
       imports: [
-        AtomicRedisModule.forRoot({ connection: redis.server.url, idempotency: { maxResultBytes: 50_000 } }),
+        AtomicRedisModule.forRoot({
+          connection: redis.server.url,
+          namespace: 'atomic:',
+          idempotency: { maxResultBytes: 50_000 },
+        }),
       ],
       controllers: [OrdersController],
       providers: [{ provide: APP_INTERCEPTOR, useClass: ClassSerializerInterceptor }],

@@ -47,7 +47,7 @@ describe('handlers of messages from Kafka', () => {
     handled.length = 0;
     failure = undefined;
     @Module({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url })],
+      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
       controllers: [Shipping],
     })
     class AppModule {}

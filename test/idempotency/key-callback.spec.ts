@@ -38,7 +38,7 @@ describe.each(PLATFORMS)('a key callback on %s', (platform) => {
   beforeEach(async () => {
     runs = 0;
     @Module({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url })],
+      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
       controllers: [Webhooks],
     })
     class AppModule {}

@@ -10,7 +10,7 @@ describe('what arrives late', () => {
   const redis = useRedis();
   let proxy: FaultProxy;
   let far: Instance;
-  const instances = useInstances(() => ({ connection: redis.server.url }));
+  const instances = useInstances(() => ({ connection: redis.server.url, namespace: 'atomic:' }));
 
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });

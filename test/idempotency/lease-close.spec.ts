@@ -21,7 +21,13 @@ describe('closing while runs hold their keys', () => {
 
   const start = async (): Promise<IdempotencyService> => {
     const app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, shutdownTimeoutMs: 100 })],
+      imports: [
+        AtomicRedisModule.forRoot({
+          connection: redis.server.url,
+          namespace: 'atomic:',
+          shutdownTimeoutMs: 100,
+        }),
+      ],
     }).compile();
     app.useLogger(false);
     await app.init();

@@ -103,7 +103,13 @@ const tasks = {
 
 worker<LeaseJob>(async (context) => {
   const app = await Test.createTestingModule({
-    imports: [AtomicRedisModule.forRoot({ connection: context.data.url, shutdownTimeoutMs: 1_500 })],
+    imports: [
+      AtomicRedisModule.forRoot({
+        connection: context.data.url,
+        namespace: 'atomic:',
+        shutdownTimeoutMs: 1_500,
+      }),
+    ],
   }).compile();
   app.useLogger(false);
   await app.init();

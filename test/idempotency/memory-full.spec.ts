@@ -9,7 +9,7 @@ const LEASE_MS = 1_500;
 
 describe('a Redis without memory', () => {
   const redis = useRedis();
-  const instances = useInstances(() => ({ connection: redis.server.url }));
+  const instances = useInstances(() => ({ connection: redis.server.url, namespace: 'atomic:' }));
   const full = (isFull: boolean) => redis.client.config('SET', 'maxmemory', isFull ? '1' : '0');
   const records = (): Promise<string[]> => redis.client.keys('atomic:idempotency:*');
 

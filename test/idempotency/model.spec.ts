@@ -66,7 +66,7 @@ describe('the lease of a key, against a model', () => {
 
   const start = async (url: string): Promise<TestingModule> => {
     const app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: url, timeoutMs: 2_000 })],
+      imports: [AtomicRedisModule.forRoot({ connection: url, namespace: 'atomic:', timeoutMs: 2_000 })],
     }).compile();
     app.useLogger(false);
     await app.init();

@@ -57,7 +57,10 @@ describe('which methods are one operation', () => {
   const start = async ({ imports = [], ...parts }: ModuleMetadata): Promise<INestApplication> => {
     const module = await Test.createTestingModule({
       ...parts,
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url }), ...imports],
+      imports: [
+        AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' }),
+        ...imports,
+      ],
     }).compile();
     const app = module.createNestApplication();
     apps.push(app);

@@ -71,7 +71,11 @@ async function start(
   connection = redis.server.url,
   providers: Type[] = [],
 ): Promise<void> {
-  @Module({ imports: [AtomicRedisModule.forRoot({ connection, idempotency: { timeoutMs: 2_000 } })] })
+  @Module({
+    imports: [
+      AtomicRedisModule.forRoot({ connection, namespace: 'atomic:', idempotency: { timeoutMs: 2_000 } }),
+    ],
+  })
   class Consumer {}
 
   const module = await Test.createTestingModule({

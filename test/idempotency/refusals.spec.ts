@@ -15,7 +15,7 @@ import { stateOf } from '../support/idempotency-record.js';
 
 describe('idempotent runs while Redis refuses', () => {
   const redis = useRedis();
-  const instances = useInstances(() => ({ connection: redis.server.url }));
+  const instances = useInstances(() => ({ connection: redis.server.url, namespace: 'atomic:' }));
   const recordOf = async (): Promise<string> => (await redis.client.keys('*idempotency*'))[0]!;
   const isFull = (full: boolean) => redis.client.config('SET', 'maxmemory', full ? 1 : 0);
 
@@ -82,6 +82,7 @@ describe('idempotent runs while Redis starts anew', () => {
   const redis = useRedis();
   const instances = useInstances(() => ({
     connection: redis.server.url,
+    namespace: 'atomic:',
     idempotency: { timeoutMs: 10_000 },
   }));
 
@@ -130,7 +131,7 @@ describe('idempotent runs while Redis starts anew', () => {
 
 describe('idempotent runs and time', () => {
   const redis = useRedis();
-  const instances = useInstances(() => ({ connection: redis.server.url }));
+  const instances = useInstances(() => ({ connection: redis.server.url, namespace: 'atomic:' }));
 
   afterEach(() => void jest.restoreAllMocks());
 
@@ -192,7 +193,7 @@ describe('idempotent runs and time', () => {
 
 describe('an idempotent run inside another', () => {
   const redis = useRedis();
-  const instances = useInstances(() => ({ connection: redis.server.url }));
+  const instances = useInstances(() => ({ connection: redis.server.url, namespace: 'atomic:' }));
 
   it('[ID-3] that is refused refuses the outer one, which runs again when it is called again, and not before', async () => {
     const { idempotency } = await instances.start();

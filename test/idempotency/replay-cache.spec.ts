@@ -8,6 +8,7 @@ describe('the replay cache', () => {
   const redis = useRedis();
   const instances = useInstances(() => ({
     connection: redis.server.url,
+    namespace: 'atomic:',
     idempotency: { replayCache: { maxBytes: 100_000 } },
   }));
 

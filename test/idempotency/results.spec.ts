@@ -36,7 +36,7 @@ function aes(key: Buffer): ResultEncryption {
 
 describe('what is kept of a result', () => {
   const redis = useRedis();
-  const instances = useInstances(() => ({ connection: redis.server.url }));
+  const instances = useInstances(() => ({ connection: redis.server.url, namespace: 'atomic:' }));
   const records = (): Promise<string[]> => redis.client.keys('atomic:idempotency:*');
 
   it.each([

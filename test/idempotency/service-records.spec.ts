@@ -70,7 +70,7 @@ describe('idempotency records', () => {
 
   beforeAll(async () => {
     app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url })],
+      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
     }).compile();
     app.useLogger(false);
     await app.init();

@@ -42,7 +42,7 @@ describe('how an idempotent run is settled', () => {
 
   beforeAll(async () => {
     app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url })],
+      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
       providers: [Feed],
     }).compile();
     app.useLogger(false);

@@ -44,7 +44,7 @@ describe('IdempotencyService', () => {
 
   beforeAll(async () => {
     app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url })],
+      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
       providers: [Shipping],
     }).compile();
     app.useLogger(false);

@@ -11,6 +11,7 @@ describe('duplicates that wait on a Cluster', () => {
   });
   const instances = useInstances(() => ({
     connection: connection(),
+    namespace: 'atomic:',
     idempotency: { onDuplicate: 'wait', timeoutMs: 5_000 },
   }));
 

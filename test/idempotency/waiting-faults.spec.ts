@@ -9,7 +9,11 @@ describe('duplicates that wait while their connection fails', () => {
   const redis = useRedis();
   let proxy: FaultProxy;
   let holding: Instance;
-  const instances = useInstances(() => ({ connection: proxy.url, idempotency: { onDuplicate: 'wait' } }));
+  const instances = useInstances(() => ({
+    connection: proxy.url,
+    namespace: 'atomic:',
+    idempotency: { onDuplicate: 'wait' },
+  }));
 
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });

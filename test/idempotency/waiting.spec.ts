@@ -11,6 +11,7 @@ describe('duplicates that wait', () => {
   const redis = useRedis();
   const instances = useInstances(() => ({
     connection: redis.server.url,
+    namespace: 'atomic:',
     idempotency: { onDuplicate: 'wait', leaseMs: 30_000 },
   }));
 

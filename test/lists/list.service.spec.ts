@@ -25,7 +25,7 @@ describe('ListService', () => {
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });
     const app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: proxy.url })],
+      imports: [AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'atomic:' })],
     }).compile();
     app.useLogger(false);
     await app.init();

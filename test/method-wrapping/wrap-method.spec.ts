@@ -40,6 +40,7 @@ describe('method wrapping', () => {
       imports: [
         AtomicRedisModule.forRoot({
           connection: { host: redis.server.host, port: redis.server.port, ...options },
+          namespace: 'atomic:',
         }),
       ],
       providers,

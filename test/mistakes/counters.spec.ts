@@ -9,7 +9,7 @@ const redis = useRedis();
 let proxy: FaultProxy;
 beforeAll(async () => void (proxy = await startFaultProxy({ target: redis.server })));
 afterAll(() => proxy.stop());
-const atomic = useAtomicRedis(() => ({ connection: proxy.url }));
+const atomic = useAtomicRedis(() => ({ connection: proxy.url, namespace: 'atomic:' }));
 
 /** A process that dies as soon as it has the reply to `command`: it can send nothing more. */
 function dyingAfter(command: 'incr' | 'decr'): Redis {

@@ -6,7 +6,7 @@ import { useAtomicRedis } from './app.js';
 import { interrupted, meddledWith, useMistake } from './mistakes.js';
 
 const redis = useRedis();
-const atomic = useAtomicRedis(() => ({ connection: redis.server.url }));
+const atomic = useAtomicRedis(() => ({ connection: redis.server.url, namespace: 'atomic:' }));
 
 describe('[DOC-2] a lock without a fence', () => {
   const mistake = useMistake<

@@ -10,7 +10,7 @@ describe('[DOC-2] what is sent again after a lost reply', () => {
   let proxy: FaultProxy;
   beforeAll(async () => void (proxy = await startFaultProxy({ target: redis.server })));
   afterAll(() => proxy.stop());
-  const atomic = useAtomicRedis(() => ({ connection: proxy.url }));
+  const atomic = useAtomicRedis(() => ({ connection: proxy.url, namespace: 'atomic:' }));
   const mistake = useMistake<
     { countVisit(redis: Redis, page: string): Promise<number> },
     { countVisit(counters: CounterService, page: string): Promise<{ value: number }> }

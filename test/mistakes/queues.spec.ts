@@ -10,7 +10,7 @@ const redis = useRedis();
 let proxy: FaultProxy;
 beforeAll(async () => void (proxy = await startFaultProxy({ target: redis.server })));
 afterAll(() => proxy.stop());
-const atomic = useAtomicRedis(() => ({ connection: proxy.url }));
+const atomic = useAtomicRedis(() => ({ connection: proxy.url, namespace: 'atomic:' }));
 
 describe('[DOC-2] pop, then work', () => {
   interface Working<Service> {

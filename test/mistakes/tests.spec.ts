@@ -8,7 +8,7 @@ interface Test {
 
 describe('[DOC-2] tests that call one after the other', () => {
   const redis = useRedis();
-  const atomic = useAtomicRedis(() => ({ connection: redis.server.url }));
+  const atomic = useAtomicRedis(() => ({ connection: redis.server.url, namespace: 'atomic:' }));
   const mistake = useMistake<Test, Test>('Tests that call one after the other');
   const stock = async (): Promise<number> => Number(await redis.client.get('stock'));
   const naive = async (): Promise<boolean> => {

@@ -7,7 +7,7 @@ import { interrupted, meddledWith, useMistake } from './mistakes.js';
 const redis = useRedis();
 /** The application's own client, which everybody uses and which the library is given. */
 let shared: Redis;
-const atomic = useAtomicRedis(() => ({ connection: shared }));
+const atomic = useAtomicRedis(() => ({ connection: shared, namespace: 'atomic:' }));
 
 beforeAll(() => void (shared = new Redis(redis.server.url)));
 afterAll(() => shared.disconnect());

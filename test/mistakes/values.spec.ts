@@ -6,7 +6,7 @@ import { useMistake } from './mistakes.js';
 
 describe('[DOC-2] a time to live that SET loses', () => {
   const redis = useRedis();
-  const atomic = useAtomicRedis(() => ({ connection: redis.server.url }));
+  const atomic = useAtomicRedis(() => ({ connection: redis.server.url, namespace: 'atomic:' }));
   interface Adding<Service> {
     addToCart(service: Service, session: string, sku: string): Promise<void>;
   }

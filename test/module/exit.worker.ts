@@ -13,7 +13,9 @@ import { worker } from '../support/worker.js';
 /** Uses everything, leaves work hanging, and closes: nothing may keep the process alive after that. */
 worker<{ url: string }>(async ({ data }) => {
   const app = await Test.createTestingModule({
-    imports: [AtomicRedisModule.forRoot({ connection: data.url, shutdownTimeoutMs: 100 })],
+    imports: [
+      AtomicRedisModule.forRoot({ connection: data.url, namespace: 'atomic:', shutdownTimeoutMs: 100 }),
+    ],
   }).compile();
   app.useLogger(false);
   await app.init();

@@ -36,7 +36,9 @@ describe('AtomicRedisModule', () => {
       .then((app) => app.init());
 
   it('[MOD-1] makes every service injectable by its class and by the façade', async () => {
-    const app = await start(AtomicRedisModule.forRoot({ connection: redis.server.url }));
+    const app = await start(
+      AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' }),
+    );
     const facade = app.get(AtomicRedis);
     expect(facade.transactions).toBe(app.get(TransactionService));
     expect(facade.idempotency).toBe(app.get(IdempotencyService));
@@ -81,10 +83,10 @@ describe('AtomicRedisModule', () => {
     const { host, port } = redis.server;
     const app = await Test.createTestingModule({
       imports: [
-        AtomicRedisModule.forRoot({ connection: { host, port, db: 1 } }),
+        AtomicRedisModule.forRoot({ connection: { host, port, db: 1 }, namespace: 'atomic:' }),
         AtomicRedisModule.forRootAsync({
           name: 'orders',
-          useFactory: () => ({ connection: { host, port, db: 2 } }),
+          useFactory: () => ({ connection: { host, port, db: 2 }, namespace: 'atomic:' }),
         }),
       ],
       providers: [Shop],
@@ -103,12 +105,17 @@ describe('AtomicRedisModule', () => {
   it('[MOD-2] refuses two registrations of one name, and takes an undefined name for none', async () => {
     const { url } = redis.server;
     const twice = start(
-      AtomicRedisModule.forRoot({ connection: url, name: undefined }),
+      AtomicRedisModule.forRoot({ connection: url, namespace: 'atomic:', name: undefined }),
       AtomicRedisModule.forRoot({ connection: url, namespace: 'b:' }),
     );
     await expect(twice).rejects.toThrow(/registered twice as "default"/);
     const app = await start(
-      AtomicRedisModule.forRoot({ connection: url, name: undefined, isGlobal: undefined }),
+      AtomicRedisModule.forRoot({
+        connection: url,
+        namespace: 'atomic:',
+        name: undefined,
+        isGlobal: undefined,
+      }),
     );
     expect(app.get(AtomicRedis)).toBeDefined();
     await app.close();
@@ -116,8 +123,8 @@ describe('AtomicRedisModule', () => {
 
   it('[MOD-4] leaves nothing open when another registration keeps the application from starting', async () => {
     const boot = start(
-      AtomicRedisModule.forRoot({ connection: redis.server.url }),
-      AtomicRedisModule.forRoot({ connection: NOBODY, name: 'other', timeoutMs: 200 }),
+      AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' }),
+      AtomicRedisModule.forRoot({ connection: NOBODY, namespace: 'atomic:', name: 'other', timeoutMs: 200 }),
     );
     await expect(boot).rejects.toThrow(RedisUnavailableError);
     expect(await redis.client.client('LIST')).not.toContain('nestjs-atomic-redis');
@@ -133,6 +140,8 @@ describe('AtomicRedisModule', () => {
     ['forRoot.timeoutMs', { connection: NOBODY, timeoutMs: 0 }],
     ['forRoot.timeoutMs', { connection: NOBODY, timeoutMs: '5000' }],
     ['forRoot.namespace', { connection: NOBODY, namespace: '{a}' }],
+    ['forRoot.namespace', { connection: NOBODY, namespace: '' }],
+    ['forRoot.namespace', { connection: NOBODY, namespace: undefined }],
     ['forRoot.timeout', { connection: NOBODY, timeout: 5 }],
     ['forRoot.transactions.maxConnections', { connection: NOBODY, transactions: { maxConnections: 0 } }],
     ['forRoot.idempotency.ttl', { connection: NOBODY, idempotency: { ttl: 1 } }],
@@ -141,19 +150,40 @@ describe('AtomicRedisModule', () => {
     ['forRoot.name', { connection: NOBODY, name: 5 }],
     ['connection.keyPrefix', { connection: { port: 1, keyPrefix: 'a{' } }],
   ])('[MOD-3] refuses a wrong %s at boot: %p', async (argument, options) => {
-    const boot = (async () => start(AtomicRedisModule.forRoot(options as AtomicRedisOptions)))();
+    const boot = (async () =>
+      start(
+        AtomicRedisModule.forRoot({
+          namespace: 'shop:',
+          ...(options as Partial<AtomicRedisOptions>),
+        } as AtomicRedisOptions),
+      ))();
     await expect(boot).rejects.toThrow(InvalidArgumentError);
     await expect(boot).rejects.toMatchObject({ argument });
   });
 
+  it('[MOD-10] tells what to write where the namespace is missing', async () => {
+    const boot = (async () =>
+      start(AtomicRedisModule.forRoot({ connection: NOBODY } as AtomicRedisOptions)))();
+    await expect(boot).rejects.toThrow(/forRoot\.namespace must be .* write for example namespace: 'shop:'/);
+    const asked = (async () =>
+      start(
+        AtomicRedisModule.forRootAsync({ useFactory: () => ({ connection: NOBODY }) as AtomicRedisOptions }),
+      ))();
+    await expect(asked).rejects.toMatchObject({ argument: 'forRoot.namespace' });
+  });
+
   it('[MOD-3] never shows a password', async () => {
-    const boot = start(AtomicRedisModule.forRoot({ connection: 'http://user:hunter2@localhost' }));
+    const boot = start(
+      AtomicRedisModule.forRoot({ connection: 'http://user:hunter2@localhost', namespace: 'atomic:' }),
+    );
     await expect(boot).rejects.not.toThrow(/hunter2/);
   });
 
   it('[MOD-4] does not start without Redis, and says so within timeoutMs', async () => {
     const startedAt = performance.now();
-    const boot = start(AtomicRedisModule.forRoot({ connection: NOBODY, timeoutMs: 300 }));
+    const boot = start(
+      AtomicRedisModule.forRoot({ connection: NOBODY, namespace: 'atomic:', timeoutMs: 300 }),
+    );
     await expect(boot).rejects.toThrow(RedisUnavailableError);
     await expect(boot).rejects.toThrow(/127\.0\.0\.1:1 .*ECONNREFUSED/);
     expect(performance.now() - startedAt).toBeLessThan(2_000);
@@ -161,7 +191,12 @@ describe('AtomicRedisModule', () => {
 
   it('[MOD-4] starts without Redis when lazyConnect is set', async () => {
     const app = await start(
-      AtomicRedisModule.forRoot({ connection: NOBODY, timeoutMs: 200, lazyConnect: true }),
+      AtomicRedisModule.forRoot({
+        connection: NOBODY,
+        namespace: 'atomic:',
+        timeoutMs: 200,
+        lazyConnect: true,
+      }),
     );
     await expect(app.get(IdempotencyService).run('k', () => 1)).rejects.toThrow(RedisUnavailableError);
     await app.close();
@@ -175,7 +210,7 @@ describe('AtomicRedisModule', () => {
     await mine.select(3);
     const listeners = () => mine.eventNames().map((name) => [name, mine.listenerCount(name)]);
     const before = [Object.keys(mine), { ...mine.options }, listeners()];
-    const app = await start(AtomicRedisModule.forRoot({ connection: mine }));
+    const app = await start(AtomicRedisModule.forRoot({ connection: mine, namespace: 'atomic:' }));
     await app.get(TransactionService).run(['k'], (tx) => void tx.write.set('k', 'through the library'));
     await app.get(CounterService).add('n', 2);
     expect(await mine.mget('k', 'n')).toEqual(['through the library', '2']);
@@ -188,7 +223,7 @@ describe('AtomicRedisModule', () => {
   it('[MOD-5] waits longer for answers than an existing client does', async () => {
     // Any command of this client would time out; it is not even connected.
     const mine = new Redis(redis.server.url, { lazyConnect: true, commandTimeout: 1 });
-    const app = await start(AtomicRedisModule.forRoot({ connection: mine }));
+    const app = await start(AtomicRedisModule.forRoot({ connection: mine, namespace: 'atomic:' }));
     // A command that timed out would be sent again.
     const counts = await countCommands(redis.client, async () => {
       await redis.client.call('CLIENT', 'PAUSE', 100, 'ALL');
@@ -202,7 +237,9 @@ describe('AtomicRedisModule', () => {
   });
 
   it('[MOD-6] waits for work in flight, then closes everything it opened', async () => {
-    const app = await start(AtomicRedisModule.forRoot({ connection: redis.server.url }));
+    const app = await start(
+      AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' }),
+    );
     const transactions = app.get(TransactionService);
     let finish = (): void => undefined;
     const gate = new Promise<void>((resolve) => (finish = resolve));
@@ -226,7 +263,11 @@ describe('AtomicRedisModule', () => {
 
   it('[MOD-6] waits no longer than shutdownTimeoutMs', async () => {
     const app = await start(
-      AtomicRedisModule.forRoot({ connection: redis.server.url, shutdownTimeoutMs: 100 }),
+      AtomicRedisModule.forRoot({
+        connection: redis.server.url,
+        namespace: 'atomic:',
+        shutdownTimeoutMs: 100,
+      }),
     );
     app.useLogger(false);
     let started = (): void => undefined;
@@ -257,7 +298,7 @@ describe('AtomicRedisModule on a Cluster', () => {
     const mine = new Cluster(nodes);
     const connection = form === 'nodes' ? { nodes } : mine;
     const app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection })],
+      imports: [AtomicRedisModule.forRoot({ connection, namespace: 'atomic:' })],
     }).compile();
     await app.init();
     for (let i = 0; i < 20; i++) {

@@ -18,7 +18,7 @@ async function boot(connection: object | string, work?: (app: TestingModule) => 
     }),
   );
   const module = await Test.createTestingModule({
-    imports: [AtomicRedisModule.forRoot({ connection })],
+    imports: [AtomicRedisModule.forRoot({ connection, namespace: 'atomic:' })],
   }).compile();
   try {
     await module.init();

@@ -39,7 +39,7 @@ describe('a server that speaks TLS and wants a password', () => {
       const mine = new Redis({ ...options, lazyConnect: true });
       const connection = form === 'options' ? options : mine;
       const app = await Test.createTestingModule({
-        imports: [AtomicRedisModule.forRoot({ connection, timeoutMs: 3_000 })],
+        imports: [AtomicRedisModule.forRoot({ connection, namespace: 'atomic:', timeoutMs: 3_000 })],
       }).compile();
       await app.init();
       await app.get(TransactionService).run(['k'], (tx) => void tx.write.set('k', form));

@@ -105,7 +105,7 @@ describe('in a Nest application', () => {
 
   const testing = () => {
     @Module({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url })],
+      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
       controllers: [OrdersController, BalancesController],
       providers: [Seats],
     })

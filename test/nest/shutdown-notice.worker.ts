@@ -53,8 +53,8 @@ worker<NoticeJob>(async ({ data: { url, kind, hooks, env } }) => {
 
   @Module({
     imports: [
-      AtomicRedisModule.forRoot({ connection: url }),
-      AtomicRedisModule.forRoot({ connection: url, name: 'second' }),
+      AtomicRedisModule.forRoot({ connection: url, namespace: 'atomic:' }),
+      AtomicRedisModule.forRoot({ connection: url, namespace: 'atomic:', name: 'second' }),
     ],
     controllers: [Orders, ...(kind === 'messages' ? [Shipping] : []), ...(kind === 'jobs' ? [Mails] : [])],
   })

@@ -38,7 +38,10 @@ worker<ShutdownJob>(async ({ data: { url, platform }, send }) => {
     }
   }
 
-  @Module({ imports: [AtomicRedisModule.forRoot({ connection: url })], controllers: [OrdersController] })
+  @Module({
+    imports: [AtomicRedisModule.forRoot({ connection: url, namespace: 'atomic:' })],
+    controllers: [OrdersController],
+  })
   class AppModule {}
 
   const module = await Test.createTestingModule({ imports: [AppModule] }).compile();

@@ -388,8 +388,8 @@ describe('listeners', () => {
     const { url } = observed.proxy;
     const module = await Test.createTestingModule({
       imports: [
-        AtomicRedisModule.forRoot({ connection: url }),
-        AtomicRedisModule.forRoot({ connection: url, name: 'orders' }),
+        AtomicRedisModule.forRoot({ connection: url, namespace: 'atomic:' }),
+        AtomicRedisModule.forRoot({ connection: url, namespace: 'atomic:', name: 'orders' }),
       ],
     }).compile();
     module.useLogger(false);

@@ -52,6 +52,7 @@ export function useObserved() {
         imports: [
           AtomicRedisModule.forRoot({
             connection: proxy.url,
+            namespace: 'atomic:',
             shutdownTimeoutMs: 500,
             timeoutMs: 2_000,
             ...options,

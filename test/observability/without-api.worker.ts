@@ -16,7 +16,7 @@ worker<{ url: string }>(async ({ data }) => {
   const { Test } = await import('@nestjs/testing');
   const { AtomicRedis, AtomicRedisModule } = await import('../../lib/index.js');
   const app = await Test.createTestingModule({
-    imports: [AtomicRedisModule.forRoot({ connection: data.url })],
+    imports: [AtomicRedisModule.forRoot({ connection: data.url, namespace: 'atomic:' })],
   }).compile();
   app.useLogger(false);
   await app.init();

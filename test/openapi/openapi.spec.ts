@@ -105,7 +105,7 @@ describe('nestjs-atomic-redis/openapi', () => {
 
   beforeAll(async () => {
     @Module({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url })],
+      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
       controllers: [OrdersController, CatalogController],
     })
     class AppModule {}
@@ -259,7 +259,9 @@ describe('nestjs-atomic-redis/openapi', () => {
 
   it('[API-3] brings its schema along, also to a document that has it from a controller alone', async () => {
     @Module({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, lazyConnect: true })],
+      imports: [
+        AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:', lazyConnect: true }),
+      ],
       controllers: [CatalogController],
     })
     class CatalogModule {}

@@ -52,7 +52,7 @@ describe('own scripts over connections that fail', () => {
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });
     app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: proxy.url })],
+      imports: [AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'atomic:' })],
     }).compile();
     app.useLogger(false);
     await app.init();
@@ -184,7 +184,13 @@ describe('own scripts on a Cluster', () => {
     );
     const nodes = proxies.map(({ port }) => ({ host: '127.0.0.1', port }));
     const app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: { nodes, options: { natMap } }, timeoutMs: 10_000 })],
+      imports: [
+        AtomicRedisModule.forRoot({
+          connection: { nodes, options: { natMap } },
+          namespace: 'atomic:',
+          timeoutMs: 10_000,
+        }),
+      ],
     }).compile();
     app.useLogger(false);
     const client = cluster.connect();

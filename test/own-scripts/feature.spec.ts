@@ -48,7 +48,11 @@ class AdderModule {}
 describe('AtomicRedisModule.forFeature', () => {
   const redis = useRedis();
   const root = () =>
-    AtomicRedisModule.forRoot({ connection: redis.server.url, scripts: { checkKeys: false } });
+    AtomicRedisModule.forRoot({
+      connection: redis.server.url,
+      namespace: 'atomic:',
+      scripts: { checkKeys: false },
+    });
 
   it('[OS-9] provides functions that run scripts, loaded before the first call', async () => {
     await redis.client.script('FLUSH');
@@ -85,7 +89,11 @@ describe('AtomicRedisModule.forFeature', () => {
     class NamedModule {}
     const app = await Test.createTestingModule({
       imports: [
-        AtomicRedisModule.forRoot({ connection: `${redis.server.url}/1`, name: 'orders' }),
+        AtomicRedisModule.forRoot({
+          connection: `${redis.server.url}/1`,
+          namespace: 'atomic:',
+          name: 'orders',
+        }),
         root(),
         NamedModule,
       ],

@@ -13,7 +13,9 @@ describe('an own script that does not end', () => {
         args: ['--busy-reply-threshold', '200'],
       });
       const app = await Test.createTestingModule({
-        imports: [AtomicRedisModule.forRoot({ connection: server.url, timeoutMs: 60_000 })],
+        imports: [
+          AtomicRedisModule.forRoot({ connection: server.url, namespace: 'atomic:', timeoutMs: 60_000 }),
+        ],
       }).compile();
       app.useLogger(false);
       await app.init();

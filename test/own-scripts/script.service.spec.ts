@@ -54,7 +54,13 @@ describe.each([true, false])('ScriptService, checkKeys: %p', (checkKeys) => {
 
   beforeAll(async () => {
     app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, scripts: { checkKeys } })],
+      imports: [
+        AtomicRedisModule.forRoot({
+          connection: redis.server.url,
+          namespace: 'atomic:',
+          scripts: { checkKeys },
+        }),
+      ],
     }).compile();
     await app.init();
     scripts = app.get(ScriptService);
@@ -421,7 +427,9 @@ describe('the check of declared keys', () => {
   const redis = useRedis();
   const start = async (options: Partial<AtomicRedisOptions>) => {
     const app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, ...options })],
+      imports: [
+        AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:', ...options }),
+      ],
     }).compile();
     return app.init();
   };

@@ -54,7 +54,12 @@ export async function startApp({
   @Module({
     imports: [
       ...before,
-      AtomicRedisModule.forRoot({ connection: 'redis://127.0.0.1:1', lazyConnect: true, ...options }),
+      AtomicRedisModule.forRoot({
+        connection: 'redis://127.0.0.1:1',
+        namespace: 'atomic:',
+        lazyConnect: true,
+        ...options,
+      }),
       ...after,
     ],
     controllers,

@@ -494,12 +494,18 @@ describe.each(['express', 'fastify'])('the edge of a route on %s', (platform) =>
       imports: [
         AtomicRedisModule.forRoot({
           connection,
+          namespace: 'atomic:',
           lazyConnect: true,
           name: 'second',
           problemType: 'https://second.example',
         }),
         AtomicRedisModule.forRootAsync({
-          useFactory: () => ({ connection, lazyConnect: true, problemType: 'https://first.example' }),
+          useFactory: () => ({
+            connection,
+            namespace: 'atomic:',
+            lazyConnect: true,
+            problemType: 'https://first.example',
+          }),
         }),
       ],
       controllers: [EdgeController],

@@ -38,7 +38,7 @@ describe('HTTP/2 on Fastify', () => {
 
   beforeAll(async () => {
     @Module({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url })],
+      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
       controllers: [OrdersController],
     })
     class AppModule {}

@@ -64,7 +64,7 @@ describe('queues on a Cluster', () => {
 
   it('[LI-5] lists move within a slot, and are refused across slots before any I/O', async () => {
     const app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: client })],
+      imports: [AtomicRedisModule.forRoot({ connection: client, namespace: 'atomic:' })],
     }).compile();
     await app.init();
     const lists = app.get(ListService);
@@ -105,7 +105,9 @@ describe('queues with ioredis’s keyPrefix', () => {
   it('[LI-5] and lists too', async () => {
     const { host, port } = redis.server;
     const app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: { host, port, keyPrefix: 'p:' } })],
+      imports: [
+        AtomicRedisModule.forRoot({ connection: { host, port, keyPrefix: 'p:' }, namespace: 'atomic:' }),
+      ],
     }).compile();
     await app.init();
     const waiting = app.get(ListService).move('a', 'b', { timeoutMs: 20_000 });

@@ -49,7 +49,7 @@ describe('@QueueConsumer', () => {
   ) => {
     const { controllers = [], ...rest } = options;
     const app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, ...rest })],
+      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:', ...rest })],
       providers,
       controllers,
     }).compile();
@@ -452,7 +452,7 @@ describe('@QueueConsumer', () => {
     }
     @Module({
       imports: [
-        AtomicRedisModule.forRoot({ connection: redis.server.url }),
+        AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' }),
         AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'mail:', name: 'mail' }),
       ],
       providers: [Mailer],

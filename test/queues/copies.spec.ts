@@ -21,7 +21,7 @@ describe('arguments of queues and shadow keys', () => {
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });
     app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: proxy.url })],
+      imports: [AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'atomic:' })],
     }).compile();
     app.useLogger(false);
     await app.init();

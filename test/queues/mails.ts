@@ -46,6 +46,7 @@ export async function openMails({ url, queueLeaseMs, idempotencyLeaseMs, isInner
     imports: [
       AtomicRedisModule.forRoot({
         connection: url,
+        namespace: 'atomic:',
         shutdownTimeoutMs: 200,
         queues: { leaseMs: queueLeaseMs },
         idempotency: { leaseMs: idempotencyLeaseMs },

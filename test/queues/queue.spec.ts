@@ -538,7 +538,7 @@ describe('ReliableQueue', () => {
 
   it('[QU-9] is refused inside a transaction, unless it is to be made outside', async () => {
     const own = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url })],
+      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
     }).compile();
     await own.init();
     const queue = own.get(ReliableQueueService).get<Email>('emails');

@@ -12,7 +12,7 @@ export async function openQueues(
   options: Partial<AtomicRedisOptions> = {},
 ): Promise<TestQueues> {
   const app = await Test.createTestingModule({
-    imports: [AtomicRedisModule.forRoot({ connection, ...options })],
+    imports: [AtomicRedisModule.forRoot({ connection, namespace: 'atomic:', ...options })],
   }).compile();
   app.useLogger(false);
   await app.init();

@@ -276,7 +276,12 @@ describe('the arguments of a call', () => {
     proxy = await startFaultProxy({ target: redis.server });
     module = await Test.createTestingModule({
       imports: [
-        AtomicRedisModule.forRoot({ connection: proxy.url, timeoutMs: 20_000, idempotency: { codec } }),
+        AtomicRedisModule.forRoot({
+          connection: proxy.url,
+          namespace: 'atomic:',
+          timeoutMs: 20_000,
+          idempotency: { codec },
+        }),
       ],
     }).compile();
     module.useLogger(false);

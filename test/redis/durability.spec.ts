@@ -57,7 +57,9 @@ describe('durability', () => {
     await client.flushall();
     proxy = await startFaultProxy({ target: master });
     module = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: proxy.url, shutdownTimeoutMs: 500 })],
+      imports: [
+        AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'atomic:', shutdownTimeoutMs: 500 }),
+      ],
     }).compile();
     module.useLogger(false);
     await module.init();

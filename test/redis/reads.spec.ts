@@ -65,6 +65,7 @@ describe('a call that only reads', () => {
       imports: [
         AtomicRedisModule.forRoot({
           connection: proxy.url,
+          namespace: 'atomic:',
           idempotency: { timeoutMs: 20_000 },
           timeoutMs: 20_000,
           ...options,

@@ -29,6 +29,7 @@ describe('calls that share an EVALSHA on a Cluster', () => {
         imports: [
           AtomicRedisModule.forRoot({
             connection: { nodes },
+            namespace: 'atomic:',
             idempotency: { timeoutMs: TIME_MS },
             timeoutMs: TIME_MS,
           }),

@@ -41,6 +41,7 @@ describe('calls that share an EVALSHA', () => {
         imports: [
           AtomicRedisModule.forRoot({
             connection: redis.server.url.replace('//', `//${USER}:pw@`),
+            namespace: 'atomic:',
             idempotency: { timeoutMs: TIME_MS },
             timeoutMs: TIME_MS,
           }),

@@ -29,7 +29,9 @@ describe("a slow reading of the server's clock", () => {
     };
     proxy.delay({ match: ({ name }) => isFirstReading(name), times: Infinity, replyMs: SLOW_MS });
     module = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: proxy.url, timeoutMs: 20_000 })],
+      imports: [
+        AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'atomic:', timeoutMs: 20_000 }),
+      ],
     }).compile();
     module.useLogger(false);
     await module.init();

@@ -15,7 +15,7 @@ describe('a Sentinel group whose master is killed', () => {
   beforeAll(async () => {
     group = await startSentinelGroup();
     app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: group.connection })],
+      imports: [AtomicRedisModule.forRoot({ connection: group.connection, namespace: 'atomic:' })],
     }).compile();
     app.useLogger(false);
     await app.init();

@@ -4,10 +4,10 @@ import { AtomicRedisModule, type AtomicRedisOptions } from 'nestjs-atomic-redis'
 /** An application that has nothing but the module, and logs nothing. */
 export async function startApp(
   connection: AtomicRedisOptions['connection'],
-  options: Omit<AtomicRedisOptions, 'connection'> = {},
+  options: Partial<AtomicRedisOptions> = {},
 ): Promise<TestingModule> {
   const app = await Test.createTestingModule({
-    imports: [AtomicRedisModule.forRoot({ connection, ...options })],
+    imports: [AtomicRedisModule.forRoot({ connection, namespace: 'atomic:', ...options })],
   }).compile();
   app.useLogger(false);
   return app.init();

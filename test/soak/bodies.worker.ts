@@ -14,7 +14,7 @@ export interface BodiesJob {
 /** Each caller runs one transaction after the other until a message comes. Returns what became of them. A promise that nobody handles ends it. */
 worker<BodiesJob>(async ({ data, index, next, send }) => {
   const app = await Test.createTestingModule({
-    imports: [AtomicRedisModule.forRoot({ connection: data.urls[index]! })],
+    imports: [AtomicRedisModule.forRoot({ connection: data.urls[index]!, namespace: 'atomic:' })],
   }).compile();
   app.useLogger(false);
   await app.init();

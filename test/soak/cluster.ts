@@ -120,6 +120,7 @@ async function recover(
     imports: [
       AtomicRedisModule.forRoot({
         connection: { nodes: cluster.nodes.map(({ host, port }) => ({ host, port })) },
+        namespace: 'atomic:',
         timeoutMs: 30_000,
       }),
     ],

@@ -32,7 +32,9 @@ const LEASE_MS = 3_000;
 worker<ClusterJob>(async ({ data, index, next, send }) => {
   const { nodes, durability, seed } = data;
   const app = await Test.createTestingModule({
-    imports: [AtomicRedisModule.forRoot({ connection: { nodes }, timeoutMs: TIMEOUT_MS })],
+    imports: [
+      AtomicRedisModule.forRoot({ connection: { nodes }, namespace: 'atomic:', timeoutMs: TIMEOUT_MS }),
+    ],
   }).compile();
   app.useLogger(false);
   await app.init();

@@ -66,7 +66,9 @@ class RunEnds {
 /** Makes each call that comes in, many at a time, until it is killed. */
 worker<IdempotencyJob>(async ({ data: { urls, leaseMs }, index, next, send }) => {
   const app = await Test.createTestingModule({
-    imports: [AtomicRedisModule.forRoot({ connection: urls[index]!, lazyConnect: true })],
+    imports: [
+      AtomicRedisModule.forRoot({ connection: urls[index]!, namespace: 'atomic:', lazyConnect: true }),
+    ],
   }).compile();
   app.useLogger(false);
   await app.init();

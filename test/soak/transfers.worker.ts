@@ -14,7 +14,7 @@ export interface TransferJob {
 /** Each caller makes one call after the other until a message comes. Returns what the calls reported. */
 worker<TransferJob>(async ({ data, index, next, send }) => {
   const app = await Test.createTestingModule({
-    imports: [AtomicRedisModule.forRoot({ connection: data.urls[index]! })],
+    imports: [AtomicRedisModule.forRoot({ connection: data.urls[index]!, namespace: 'atomic:' })],
   }).compile();
   app.useLogger(false);
   await app.init();

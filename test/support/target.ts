@@ -56,7 +56,7 @@ export function useTarget(
 
   const another = async (options: Partial<AtomicRedisOptions> = {}): Promise<TestingModule> => {
     const started = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: connection(), ...options })],
+      imports: [AtomicRedisModule.forRoot({ connection: connection(), namespace: 'atomic:', ...options })],
     }).compile();
     return await started.init();
   };

@@ -16,7 +16,13 @@ describe('what transactions may take', () => {
 
   const start = async (options: TransactionModuleOptions = {}): Promise<TransactionService> => {
     const app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, transactions: options })],
+      imports: [
+        AtomicRedisModule.forRoot({
+          connection: redis.server.url,
+          namespace: 'atomic:',
+          transactions: options,
+        }),
+      ],
     }).compile();
     await app.init();
     apps.push(app);

@@ -23,6 +23,7 @@ describe('the commit marker on a Cluster', () => {
       imports: [
         AtomicRedisModule.forRoot({
           connection: { nodes: [{ host: proxy.host, port: proxy.port }], options: { natMap } },
+          namespace: 'atomic:',
         }),
       ],
     }).compile();

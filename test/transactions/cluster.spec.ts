@@ -19,7 +19,13 @@ describe('transactions on a Cluster', () => {
     client = cluster.connect();
     const nodes = cluster.nodes.map(({ host, port }) => ({ host, port }));
     app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: { nodes }, transactions: { timeoutMs: 20_000 } })],
+      imports: [
+        AtomicRedisModule.forRoot({
+          connection: { nodes },
+          namespace: 'atomic:',
+          transactions: { timeoutMs: 20_000 },
+        }),
+      ],
     }).compile();
     app.useLogger(false);
     await app.init();

@@ -25,7 +25,9 @@ describe('a transaction that completes a run whose lease is in danger', () => {
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });
     app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: proxy.url, shutdownTimeoutMs: 500 })],
+      imports: [
+        AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'atomic:', shutdownTimeoutMs: 500 }),
+      ],
     }).compile();
     app.useLogger(false);
     await app.init();

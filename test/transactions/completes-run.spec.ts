@@ -59,7 +59,9 @@ describe('a transaction that completes the idempotent run around it', () => {
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });
     const module = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: proxy.url, shutdownTimeoutMs: 500 })],
+      imports: [
+        AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'atomic:', shutdownTimeoutMs: 500 }),
+      ],
       controllers: [AccountsController],
       providers: [Accounts],
     }).compile();

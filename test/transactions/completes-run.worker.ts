@@ -5,7 +5,7 @@ import { worker } from '../support/worker.js';
 /** Commits a run by its transaction, says so, and waits to be killed before the run has stored its result. */
 worker<{ url: string; value: unknown }>(async ({ data, send }) => {
   const app = await Test.createTestingModule({
-    imports: [AtomicRedisModule.forRoot({ connection: data.url })],
+    imports: [AtomicRedisModule.forRoot({ connection: data.url, namespace: 'atomic:' })],
   }).compile();
   await app.init();
   await app.get(IdempotencyService).run(

@@ -30,7 +30,9 @@ describe('a transaction whose connection dies', () => {
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });
     app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: proxy.url, shutdownTimeoutMs: 1_000 })],
+      imports: [
+        AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'atomic:', shutdownTimeoutMs: 1_000 }),
+      ],
     }).compile();
     app.useLogger(false);
     await app.init();

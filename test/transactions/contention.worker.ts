@@ -14,7 +14,7 @@ export interface IncrementJob {
 worker<IncrementJob>(async ({ data }) => {
   const { url, key, callers, increments } = data;
   const app = await Test.createTestingModule({
-    imports: [AtomicRedisModule.forRoot({ connection: url })],
+    imports: [AtomicRedisModule.forRoot({ connection: url, namespace: 'atomic:' })],
   }).compile();
   await app.init();
   const transactions = app.get(TransactionService);

@@ -19,7 +19,7 @@ describe('transactions at the edges', () => {
     options: Partial<AtomicRedisOptions> = {},
   ): Promise<TransactionService> => {
     const app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection, ...options })],
+      imports: [AtomicRedisModule.forRoot({ connection, namespace: 'atomic:', ...options })],
     }).compile();
     app.useLogger(false);
     await app.init();

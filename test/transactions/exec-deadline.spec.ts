@@ -32,6 +32,7 @@ describe('the deadline of an EXEC', () => {
       imports: [
         AtomicRedisModule.forRoot({
           connection: proxy.url,
+          namespace: 'atomic:',
           shutdownTimeoutMs: 1_000,
           transactions: { maxConnections: 64 },
         }),

@@ -40,6 +40,7 @@ describe('what is seen of an EXEC, and what it means', () => {
       imports: [
         AtomicRedisModule.forRoot({
           connection: `redis://app:secret@127.0.0.1:${proxy.port}`,
+          namespace: 'atomic:',
           shutdownTimeoutMs: 1_000,
         }),
       ],

@@ -19,7 +19,7 @@ describe('transactions of one process that wait for the same key', () => {
 
   beforeAll(async () => {
     app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url })],
+      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
     }).compile();
     await app.init();
     transactions = app.get(TransactionService);

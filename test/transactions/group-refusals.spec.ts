@@ -18,7 +18,9 @@ describe('a refusal of Redis, to transactions that share an EXEC', () => {
     await redis.client.acl('SETUSER', 'app', 'on', '>secret', '+@all', '~*', '&*');
     const { host, port } = redis.server;
     app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: `redis://app:secret@${host}:${port}` })],
+      imports: [
+        AtomicRedisModule.forRoot({ connection: `redis://app:secret@${host}:${port}`, namespace: 'atomic:' }),
+      ],
     }).compile();
     app.useLogger(false);
     await app.init();

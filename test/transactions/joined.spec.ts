@@ -42,7 +42,7 @@ describe('transactions that join one, side by side', () => {
 
   beforeAll(async () => {
     app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url })],
+      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
       providers: [Stock],
     }).compile();
     app.useLogger(false);

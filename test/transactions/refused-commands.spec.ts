@@ -34,7 +34,7 @@ describe('a server that refuses what transactions are made of', () => {
 
   const asUser = ({ host, port }: RedisServer): string => `redis://app:secret@${host}:${port}`;
   const building = (connection: string): TestingModuleBuilder =>
-    Test.createTestingModule({ imports: [AtomicRedisModule.forRoot({ connection })] });
+    Test.createTestingModule({ imports: [AtomicRedisModule.forRoot({ connection, namespace: 'atomic:' })] });
   const start = async (connection: string): Promise<TransactionService> => {
     const app = await building(connection).compile();
     app.useLogger(false);
@@ -58,7 +58,7 @@ describe('a server that refuses what transactions are made of', () => {
       await expect(running).rejects.toMatchObject({ outcome: 'not-applied', retryable: false });
     });
     const withDecorator = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection })],
+      imports: [AtomicRedisModule.forRoot({ connection, namespace: 'atomic:' })],
       providers: [Counters],
     }).compile();
     withDecorator.useLogger(false);
@@ -91,7 +91,13 @@ describe('a server that refuses what transactions are made of', () => {
   it('[TX-17] is found out at the first transaction where the application starts without it', async () => {
     await allow('-multi');
     const app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: asUser(redis.server), lazyConnect: true })],
+      imports: [
+        AtomicRedisModule.forRoot({
+          connection: asUser(redis.server),
+          namespace: 'atomic:',
+          lazyConnect: true,
+        }),
+      ],
     }).compile();
     apps.push(app);
     app.useLogger(false);

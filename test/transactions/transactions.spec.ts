@@ -51,7 +51,11 @@ describe('TransactionService', () => {
   const start = () =>
     Test.createTestingModule({
       imports: [
-        AtomicRedisModule.forRoot({ connection: redis.server.url, transactions: { maxConnections: 5 } }),
+        AtomicRedisModule.forRoot({
+          connection: redis.server.url,
+          namespace: 'atomic:',
+          transactions: { maxConnections: 5 },
+        }),
       ],
       providers: [Accounts],
     }).compile();
@@ -299,7 +303,11 @@ describe('TransactionService', () => {
   it('[TX-6] commits one of its own inside another with propagation new, with a single connection too', async () => {
     const single = await Test.createTestingModule({
       imports: [
-        AtomicRedisModule.forRoot({ connection: redis.server.url, transactions: { maxConnections: 1 } }),
+        AtomicRedisModule.forRoot({
+          connection: redis.server.url,
+          namespace: 'atomic:',
+          transactions: { maxConnections: 1 },
+        }),
       ],
     }).compile();
     await single.init();

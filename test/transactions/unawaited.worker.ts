@@ -11,7 +11,9 @@ worker<{ url: string; name: string }>(async ({ data }) => {
   const proxy = await startFaultProxy({ target: data.url });
   const client = new Redis(data.url);
   const app = await Test.createTestingModule({
-    imports: [AtomicRedisModule.forRoot({ connection: proxy.url, shutdownTimeoutMs: 1_000 })],
+    imports: [
+      AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'atomic:', shutdownTimeoutMs: 1_000 }),
+    ],
   }).compile();
   app.useLogger(false);
   await app.init();

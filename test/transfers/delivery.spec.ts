@@ -22,7 +22,7 @@ describe('transfers over connections that fail', () => {
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });
     app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: proxy.url })],
+      imports: [AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'atomic:' })],
     }).compile();
     app.useLogger(false);
     await app.init();

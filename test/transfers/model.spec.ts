@@ -104,7 +104,7 @@ describe('transfers and their model', () => {
 
   beforeAll(async () => {
     app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url })],
+      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
     }).compile();
     await app.init();
     transfers = app.get(TransferService);

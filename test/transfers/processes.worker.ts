@@ -24,7 +24,7 @@ const below = (n: number): number => Math.floor(Math.random() * n);
 worker<TransferJob>(async ({ data, send }) => {
   const { url, accounts, log, calls, callers, name } = data;
   const app = await Test.createTestingModule({
-    imports: [AtomicRedisModule.forRoot({ connection: url, timeoutMs: 20_000 })],
+    imports: [AtomicRedisModule.forRoot({ connection: url, namespace: 'atomic:', timeoutMs: 20_000 })],
   }).compile();
   app.useLogger(false);
   await app.init();

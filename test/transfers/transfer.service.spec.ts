@@ -29,7 +29,7 @@ describe('TransferService', () => {
 
   beforeAll(async () => {
     app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url })],
+      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
     }).compile();
     await app.init();
     transfers = app.get(TransferService);
@@ -244,6 +244,7 @@ describe('TransferService', () => {
       imports: [
         AtomicRedisModule.forRoot({
           connection: { host: '127.0.0.1', port, username: 'clerk', password: 'p' },
+          namespace: 'atomic:',
         }),
       ],
     }).compile();
@@ -451,6 +452,7 @@ describe('TransferService', () => {
       imports: [
         AtomicRedisModule.forRoot({
           connection: { host: '127.0.0.1', port: redis.server.port, keyPrefix: 'é:' },
+          namespace: 'atomic:',
         }),
       ],
     }).compile();
@@ -473,6 +475,7 @@ describe('TransferService on a Cluster', () => {
       imports: [
         AtomicRedisModule.forRoot({
           connection: { nodes: cluster.nodes.map(({ host, port }) => ({ host, port })) },
+          namespace: 'atomic:',
         }),
       ],
     }).compile();

@@ -10,7 +10,7 @@ describe('arguments of values', () => {
 
   beforeAll(async () => {
     app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url })],
+      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
     }).compile();
     await app.init();
     values = app.get(ValueService);

@@ -147,7 +147,9 @@ describe('values over connections that fail', () => {
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });
     app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: proxy.url, timeoutMs: 10_000 })],
+      imports: [
+        AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'atomic:', timeoutMs: 10_000 }),
+      ],
     }).compile();
     await app.init();
     values = app.get(ValueService);
@@ -347,7 +349,7 @@ describe('values on a Cluster', () => {
     const { cluster, proxies, connection, stop } = await startClusterBehindProxies();
     const client = cluster.connect() as unknown as Redis;
     const app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection, timeoutMs: 20_000 })],
+      imports: [AtomicRedisModule.forRoot({ connection, namespace: 'atomic:', timeoutMs: 20_000 })],
     }).compile();
     try {
       await app.init();

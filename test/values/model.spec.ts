@@ -83,7 +83,9 @@ describe('values against a model', () => {
   beforeAll(async () => {
     proxy = await startFaultProxy({ target: redis.server });
     app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: proxy.url, timeoutMs: 20_000 })],
+      imports: [
+        AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'atomic:', timeoutMs: 20_000 }),
+      ],
     }).compile();
     await app.init();
     values = app.get(ValueService);

@@ -33,7 +33,7 @@ async function main(): Promise<void> {
   const proxy = await startFaultProxy({ target: redisUrl! });
 
   @Module({
-    imports: [AtomicRedisModule.forRoot({ connection: proxy.url }), ...optional.imports],
+    imports: [AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'smoke:' }), ...optional.imports],
     controllers: [OrdersController, ...optional.controllers],
     providers: [Shop, ...optional.providers],
   })

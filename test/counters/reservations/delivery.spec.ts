@@ -30,7 +30,9 @@ describe('reservations over connections that fail', () => {
     proxy = await startFaultProxy({ target: redis.server });
     apps = await Promise.all(
       [proxy.url, redis.server.url].map((connection) =>
-        Test.createTestingModule({ imports: [AtomicRedisModule.forRoot({ connection })] }).compile(),
+        Test.createTestingModule({
+          imports: [AtomicRedisModule.forRoot({ connection, namespace: 'atomic:' })],
+        }).compile(),
       ),
     );
     await Promise.all(apps.map((app) => app.init()));
@@ -200,6 +202,7 @@ describe('reservations on a Cluster', () => {
       imports: [
         AtomicRedisModule.forRoot({
           connection: { nodes, options: { redisOptions: { keyPrefix: 'shop:' } } },
+          namespace: 'atomic:',
         }),
       ],
     }).compile();

@@ -12,7 +12,7 @@ export interface Report {
 /** Holds, thinks, and confirms, releases or forgets, until it is killed. */
 worker<{ url: string; ttlMs: number }>(async ({ data, index, send }) => {
   const app = await Test.createTestingModule({
-    imports: [AtomicRedisModule.forRoot({ connection: data.url })],
+    imports: [AtomicRedisModule.forRoot({ connection: data.url, namespace: 'atomic:' })],
   }).compile();
   await app.init();
   const reservations = app.get(ReservationService);

@@ -163,7 +163,7 @@ describe('reservations, against a model', () => {
   beforeAll(async () => {
     proxy = await startFaultProxy({ target: redis.server });
     app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: proxy.url })],
+      imports: [AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'atomic:' })],
     }).compile();
     await app.init();
   });

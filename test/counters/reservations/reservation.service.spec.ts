@@ -29,7 +29,7 @@ describe('ReservationService', () => {
   beforeAll(async () => {
     const start = (): Promise<TestingModule> =>
       Test.createTestingModule({
-        imports: [AtomicRedisModule.forRoot({ connection: redis.server.url })],
+        imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
       }).compile();
     apps = await Promise.all([start(), start()]);
     await Promise.all(apps.map((app) => app.init()));

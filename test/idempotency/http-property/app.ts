@@ -84,6 +84,7 @@ export async function startPropertyApp(
     imports: [
       AtomicRedisModule.forRoot({
         connection,
+        namespace: 'atomic:',
         shutdownTimeoutMs: 100,
         idempotency: { maxResultBytes: MAX_RESULT_BYTES, timeoutMs: 10_000 },
       }),

@@ -20,7 +20,7 @@ export interface StepJob {
 
 worker<StepJob>(async ({ data, send, next }) => {
   const app = await Test.createTestingModule({
-    imports: [AtomicRedisModule.forRoot({ connection: data.connection })],
+    imports: [AtomicRedisModule.forRoot({ connection: data.connection, namespace: 'atomic:' })],
   }).compile();
   app.useLogger(false);
   await app.init();

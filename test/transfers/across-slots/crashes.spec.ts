@@ -23,7 +23,7 @@ describe('transfers across slots whose process ends or stops, on a Cluster', () 
     connection = { nodes: cluster.nodes.map(({ host, port }) => ({ host, port })) };
     // It looks at every slot, again and again.
     app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection, timeoutMs: 30_000 })],
+      imports: [AtomicRedisModule.forRoot({ connection, namespace: 'atomic:', timeoutMs: 30_000 })],
     }).compile();
     await app.init();
     transfers = app.get(TransferService);
@@ -67,7 +67,7 @@ describe('transfers across slots whose process ends or stops, on a Cluster', () 
   /** Leaves a transfer behind as a process does that ended right after it took the amount. */
   const abandon = async (pair: { from: string; to: string }): Promise<void> => {
     const other = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection, shutdownTimeoutMs: 0 })],
+      imports: [AtomicRedisModule.forRoot({ connection, namespace: 'atomic:', shutdownTimeoutMs: 0 })],
     }).compile();
     other.useLogger(false);
     await other.init();

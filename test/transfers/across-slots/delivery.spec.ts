@@ -34,7 +34,9 @@ describe('transfers across slots over connections that fail', () => {
   beforeAll(async () => {
     proxy = await startFaultProxy({ target: redis.server });
     app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: proxy.url, timeoutMs: 20_000 })],
+      imports: [
+        AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'atomic:', timeoutMs: 20_000 }),
+      ],
     }).compile();
     app.useLogger(false);
     await app.init();

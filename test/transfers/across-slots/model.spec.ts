@@ -68,7 +68,9 @@ describe('transfers across slots and their model', () => {
 
   beforeAll(async () => {
     app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, timeoutMs: 60_000 })],
+      imports: [
+        AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:', timeoutMs: 60_000 }),
+      ],
     }).compile();
     await app.init();
     transfers = app.get(TransferService);

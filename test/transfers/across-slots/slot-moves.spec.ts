@@ -18,6 +18,7 @@ describe('transfers across slots that move', () => {
       imports: [
         AtomicRedisModule.forRoot({
           connection: { nodes: cluster.nodes.map(({ host, port }) => ({ host, port })) },
+          namespace: 'atomic:',
           timeoutMs: 20_000,
         }),
       ],
