@@ -54,7 +54,8 @@ export {
 } from './transactions/transaction.errors.js';
 
 export type { IdempotencyHeaders, IdempotencyPreset } from './idempotency/http/idempotency-headers.js';
-export { Idempotent, type IdempotentOptions } from './idempotency/idempotent.decorator.js';
+export { Idempotent } from './idempotency/idempotent.decorator.js';
+export type { IdempotentOptions } from './idempotency/idempotent.options.js';
 export { IdempotencyService, type IdempotencyRecord } from './idempotency/idempotency.service.js';
 export type { IdempotencyKeyOptions, IdempotencyOptions } from './idempotency/idempotency-call.options.js';
 export type {

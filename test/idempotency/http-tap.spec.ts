@@ -1,23 +1,27 @@
 import { createServer, type ServerResponse } from 'node:http';
 import * as http2 from 'node:http2';
-import type { AddressInfo } from 'node:net';
+import { connect, type AddressInfo, type Socket } from 'node:net';
 import { RecordingBudget } from '../../lib/idempotency/http/recording-budget.js';
 import { ResponseTap, type Ended, type Recorder } from '../../lib/idempotency/http/response-tap.js';
+import { waitFor } from '../support/wait-for.js';
 
 /** Keeps what a tap records, and holds the end of the response until it is told to let go. */
 class HoldingRecorder implements Recorder {
   readonly maxBytes = 1_000;
   readonly budget = new RecordingBudget(10_000);
-  readonly streams = false;
   readonly replayHeaders = ['content-type'];
   readonly endings: Ended[] = [];
   readonly losses: string[] = [];
   hasGone = false;
+  /** Whether the response is taken for the handler's. */
+  owns = true;
   letGo!: () => void;
   private readonly kept = new Promise<void>((resolve) => (this.letGo = resolve));
 
+  constructor(readonly streams = false) {}
+
   isOwn(): boolean {
-    return true;
+    return this.owns;
   }
 
   ended(ended: Ended): Promise<void> {
@@ -40,8 +44,8 @@ class HoldingRecorder implements Recorder {
   }
 }
 
-const recorded = (response: ServerResponse): HoldingRecorder => {
-  const recorder = new HoldingRecorder();
+const recorded = (response: ServerResponse, streams = false): HoldingRecorder => {
+  const recorder = new HoldingRecorder(streams);
   ResponseTap.of(response, recorder);
   return recorder;
 };
@@ -54,6 +58,36 @@ async function bodyOf(handle: (response: ServerResponse) => void): Promise<strin
     const { port } = server.address() as AddressInfo;
     return await (await fetch(`http://127.0.0.1:${port}`, { signal: AbortSignal.timeout(5_000) })).text();
   } finally {
+    server.closeAllConnections();
+    server.close();
+  }
+}
+
+/** A client of one response, on a connection of its own. */
+interface Client {
+  readonly response: ServerResponse;
+  readonly socket: Socket;
+  /** What has arrived. */
+  readonly got: () => string;
+}
+
+/** Serves one request by `handle`, and has `use` look at it from both ends. */
+async function withClient(
+  handle: (response: ServerResponse) => void,
+  use: (client: Client) => Promise<void>,
+): Promise<void> {
+  let response: ServerResponse | undefined;
+  const server = createServer((_, given) => handle((response = given)));
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const socket = connect((server.address() as AddressInfo).port, '127.0.0.1');
+  let text = '';
+  socket.on('data', (data) => (text += data.toString('latin1'))).on('error', () => undefined);
+  socket.write('POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n');
+  try {
+    await waitFor('the request', () => response !== undefined);
+    await use({ response: response!, socket, got: () => text });
+  } finally {
+    socket.destroy();
     server.closeAllConnections();
     server.close();
   }
@@ -87,6 +121,10 @@ function wrapEnd(response: ServerResponse, mark: string): void {
 }
 
 describe('the tap of a response', () => {
+  afterEach(async () => {
+    await waitFor('the budget to be given back', () => RecordingBudget.used === 0);
+  });
+
   it('[ID-2] records what goes into middleware from before it, and what comes out of middleware from after it', async () => {
     let recorder!: HoldingRecorder;
     const body = await bodyOf((response) => {
@@ -134,7 +172,7 @@ describe('the tap of a response', () => {
     async (protocol, bodyBy) => {
       const said: unknown[] = [];
       let isFinished = false;
-      let refused: unknown;
+      const refused: unknown[] = [];
       await bodyBy((response) => {
         const say = (): unknown => said.push([response.headersSent, response.writableEnded]);
         const recorder = recorded(response);
@@ -144,19 +182,25 @@ describe('the tap of a response', () => {
         response.end('end');
         say();
         isFinished = response.finished;
-        try {
-          response.setHeader('Location', '/late');
-        } catch (error) {
-          refused = error;
+        for (const changeHead of [
+          () => response.setHeader('Location', '/late'),
+          () => response.appendHeader('Location', '/late'),
+          () => response.removeHeader('Location'),
+          () => response.writeHead(200),
+        ]) {
+          try {
+            changeHead();
+          } catch (error) {
+            refused.push((error as { code?: unknown }).code);
+          }
         }
         said.push(response.getHeader('location'));
         recorder.letGo();
         response.on('finish', say);
       });
       expect(said).toEqual([[false, false], [true, false], [true, true], undefined, [true, true]]);
-      expect(refused).toMatchObject({
-        code: protocol === 'HTTP/1' ? 'ERR_HTTP_HEADERS_SENT' : 'ERR_HTTP2_HEADERS_SENT',
-      });
+      const code = protocol === 'HTTP/1' ? 'ERR_HTTP_HEADERS_SENT' : 'ERR_HTTP2_HEADERS_SENT';
+      expect(refused).toEqual([code, code, code, code]);
       if (protocol === 'HTTP/1') expect(isFinished).toBe(true);
     },
   );
@@ -214,6 +258,119 @@ describe('the tap of a response', () => {
     });
     expect(body).toBe('one two ');
     expect(recorder.bodies).toEqual([body]);
+  });
+
+  it('[ID-30] holds the last byte of a Content-Length that flows until the response is kept', async () => {
+    let recorder!: HoldingRecorder;
+    const handle = (response: ServerResponse): void => {
+      recorder = recorded(response, true);
+      response.writeHead(200, { 'Content-Length': 4 });
+      response.write('ab');
+      response.end('cd');
+    };
+    await withClient(handle, async ({ got }) => {
+      await waitFor('all but the last byte', () => got().endsWith('\r\n\r\nabc'));
+      recorder.letGo();
+      await waitFor('the last byte', () => got().endsWith('abcd'));
+    });
+    expect(recorder.bodies).toEqual(['abcd']);
+  });
+
+  it.each([false, true])(
+    '[ID-30] sends what it held when another ends the response; flowing: %s',
+    async (streams) => {
+      let recorder!: HoldingRecorder;
+      const body = await bodyOf((response) => {
+        recorder = recorded(response, streams);
+        response.writeHead(200, { 'Content-Length': 4 });
+        response.write('abcd');
+        recorder.owns = false;
+        response.end();
+      });
+      expect(body).toBe('abcd');
+      expect([recorder.losses, recorder.endings]).toEqual([['broken'], []]);
+    },
+  );
+
+  it('[ID-30] keeps a client that leaves from the application until the response is kept', async () => {
+    const told: string[] = [];
+    let recorder!: HoldingRecorder;
+    const handle = (response: ServerResponse): void => {
+      for (const event of ['finish', 'close']) response.on(event, () => told.push(event));
+      recorder = recorded(response);
+      response.write('part ');
+    };
+    await withClient(handle, async ({ response, socket }) => {
+      socket.destroy();
+      await waitFor('the tap to notice', () => recorder.hasGone);
+      expect([told, response.destroyed]).toEqual([[], false]);
+      await new Promise((resolve) => response.write('more ', resolve));
+      response.end('end');
+      expect([told, response.destroyed]).toEqual([[], false]);
+      recorder.letGo();
+      await waitFor('the close', () => told.includes('close'));
+      expect([told, response.destroyed]).toEqual([['finish', 'close'], true]);
+    });
+    expect(recorder.bodies).toEqual(['part more end']);
+  });
+
+  it('[ID-30] lets a source go on that waits for a client which has left', async () => {
+    let hasDrained = false;
+    let recorder!: HoldingRecorder;
+    const handle = (response: ServerResponse): void => {
+      recorder = recorded(response, true);
+      response.on('drain', () => (hasDrained = true));
+    };
+    await withClient(handle, async ({ response, socket }) => {
+      socket.pause();
+      // More than the buffers between the two hold.
+      expect(response.write(Buffer.alloc(50_000_000))).toBe(false);
+      socket.destroy();
+      await waitFor('the drain', () => hasDrained);
+      await new Promise((resolve) => response.write('more', resolve));
+      response.end();
+      recorder.letGo();
+    });
+    expect(recorder.endings).toMatchObject([{ response: undefined, reason: 'too-large' }]);
+  });
+
+  it('[ID-30] sends of a response that is destroyed what Node.js would have sent by then', async () => {
+    const gotOf = async (handle: (response: ServerResponse) => void): Promise<string> => {
+      let all = '';
+      await withClient(handle, async ({ socket, got }) => {
+        await waitFor('the end', () => socket.destroyed);
+        all = got().replace(/Date: [^\r]*/, 'Date');
+      });
+      return all;
+    };
+    const breaking = (response: ServerResponse): void => {
+      response.write('sent');
+      setTimeout(() => {
+        response.write('too late');
+        response.destroy();
+      }, 20);
+    };
+    const plain = await gotOf(breaking);
+    expect(plain).toMatch(/sent\r\n$/);
+    const tapped = await gotOf((response) => {
+      recorded(response);
+      breaking(response);
+    });
+    expect(tapped).toBe(plain);
+  });
+
+  it('[ID-30] sends nothing of a response that is destroyed in the tick in which it is written', async () => {
+    await withClient(
+      (response) => {
+        recorded(response);
+        response.write('never sent');
+        response.destroy();
+      },
+      async ({ socket, got }) => {
+        await waitFor('the end', () => socket.destroyed);
+        expect(got()).toBe('');
+      },
+    );
   });
 
   it('[ID-2] leaves other responses as they are', async () => {

@@ -107,6 +107,15 @@ const BEHAVIOURS: Record<string, Behaviour> = {
       await pipeline(parts(5, { failAt: 2 }), response).catch(() => undefined);
     },
   },
+  'ended-without-its-source': {
+    takesResponse: true,
+    handle: (response) => {
+      runs++;
+      Readable.from(parts(5, { failAt: 2 }))
+        .on('error', () => response.end())
+        .pipe(response);
+    },
+  },
   'cut-short': {
     takesResponse: true,
     handle: (response) => {
@@ -288,20 +297,23 @@ describe.each(PLATFORMS)('the wire of an idempotent response on %s', (platform) 
     expect(runs).toBe(2);
   });
 
-  it.each(['fails-half-way', 'pipe-fails-half-way', 'cut-short', 'too-few-bytes'])(
-    '[ID-30] a response that broke off is neither replayed nor made again: %s',
-    async (name) => {
-      for (const how of ['held', 'flowing']) {
-        await send(http, `/${how}/${name}`).catch(() => undefined);
-        const again = await waitFor('the run to end', async () => {
-          const answer = await send(http, `/${how}/${name}`);
-          return answer.body.includes('IN_FLIGHT') ? undefined : answer;
-        });
-        expect(JSON.parse(again.body)).toMatchObject({ code: 'IDEMPOTENCY_RESULT_UNAVAILABLE' });
-      }
-      expect(runs).toBe(2);
-    },
-  );
+  it.each([
+    'fails-half-way',
+    'pipe-fails-half-way',
+    'ended-without-its-source',
+    'cut-short',
+    'too-few-bytes',
+  ])('[ID-30] a response that broke off is neither replayed nor made again: %s', async (name) => {
+    for (const how of ['held', 'flowing']) {
+      await send(http, `/${how}/${name}`).catch(() => undefined);
+      const again = await waitFor('the run to end', async () => {
+        const answer = await send(http, `/${how}/${name}`);
+        return answer.body.includes('IN_FLIGHT') ? undefined : answer;
+      });
+      expect(JSON.parse(again.body)).toMatchObject({ code: 'IDEMPOTENCY_RESULT_UNAVAILABLE' });
+    }
+    expect(runs).toBe(2);
+  });
 
   it.each(['pipeline', 'flowing'])(
     '[ID-30] a client that leaves does not stop the work, whose response a retry gets: %s',

@@ -1,20 +1,14 @@
 import type { ServerResponse } from 'node:http';
 
 /** The methods of a response that a tap stands in for. */
-const METHODS = [
-  'writeHead',
-  'write',
-  'end',
-  'flushHeaders',
-  'setHeader',
-  'setHeaders',
-  'appendHeader',
-  'removeHeader',
-  'destroy',
-  'emit',
-] as const;
+const METHODS = ['writeHead', 'write', 'end', 'flushHeaders', 'destroy', 'emit'] as const;
 
-export type Method = (typeof METHODS)[number];
+/** Those that HTTP/1 refuses by itself once a response is marked; others have to be refused here. */
+const HEADER_METHODS = ['setHeader', 'setHeaders', 'appendHeader', 'removeHeader'] as const;
+
+const ALL_METHODS = [...METHODS, ...HEADER_METHODS] as const;
+
+export type Method = (typeof ALL_METHODS)[number];
 export type Methods = Readonly<Record<Method, (...args: unknown[]) => unknown>>;
 
 /** Receives the calls made on a response. */
@@ -42,8 +36,9 @@ const levels: Level[] = [];
  */
 export function putInFront(tap: Tap, response: ServerResponse): Methods {
   const before = Object.getPrototypeOf(response) as Methods;
+  const hasHead = keepsHead(response);
   let original = before;
-  for (const name of METHODS) {
+  for (const name of hasHead ? METHODS : ALL_METHODS) {
     if (!Object.hasOwn(response, name)) continue;
     // Methods that middleware put onto the response itself come before those of its prototype.
     if (original === before) original = Object.create(before) as Methods;
@@ -51,13 +46,45 @@ export function putInFront(tap: Tap, response: ServerResponse): Methods {
   }
   const { key, methods } = freeLevel(response as unknown as Tapped);
   (response as unknown as Tapped)[key] = tap;
-  Object.assign(response, methods);
+  assign(response as unknown as Writable<Methods>, methods);
+  if (!hasHead)
+    for (const name of HEADER_METHODS) if (name in response) response[name] = methods[name] as never;
   return original;
 }
 
-/** Makes the response say that its head has been sent. {@link unmark} restores what is so. */
+/** By their names: V8 may turn an object that is given as many properties by `Object.assign` into a slow one. */
+function assign(response: Writable<Methods>, methods: Methods): void {
+  response.writeHead = methods.writeHead;
+  response.write = methods.write;
+  response.end = methods.end;
+  response.flushHeaders = methods.flushHeaders;
+  response.destroy = methods.destroy;
+  response.emit = methods.emit;
+}
+
+type Writable<T> = { -readonly [Name in keyof T]: T[Name] };
+
+/** The field in which Node.js keeps the head of a response of HTTP/1 once it is made. */
+const HEAD = '_header';
+
+interface Http1Response {
+  [HEAD]: string | null;
+}
+
+const keepsHead = (response: object): response is Http1Response => Object.hasOwn(response, HEAD);
+
+/** Stands for a head that is held. */
+const HELD_HEAD = 'held';
+
+/**
+ * Makes the response say that its head has been sent. {@link unmark} restores what is so.
+ *
+ * HTTP/1 tells it, and refuses late headers, by a field that is there already. A property that comes and goes would
+ * slow down all that Node.js does with the response.
+ */
 export function markBegun(response: ServerResponse): void {
-  Object.defineProperty(response, 'headersSent', { value: true, configurable: true });
+  if (keepsHead(response)) response[HEAD] = HELD_HEAD;
+  else Object.defineProperty(response, 'headersSent', { value: true, configurable: true });
 }
 
 /** Makes the response say that it has ended. {@link unmark} restores what is so. */
@@ -83,7 +110,8 @@ export const unmarkFlow = (response: ServerResponse): void =>
  * read them.
  */
 export function unmark(response: ServerResponse): void {
-  Reflect.deleteProperty(response, 'headersSent');
+  if (!keepsHead(response)) Reflect.deleteProperty(response, 'headersSent');
+  else if (response[HEAD] === HELD_HEAD) response[HEAD] = null;
   if (Object.hasOwn(response, 'finished')) response.finished = false;
   else Reflect.deleteProperty(response, 'writableEnded');
 }
@@ -109,6 +137,6 @@ function newLevel(): Level {
     function (this: Tapped, ...args: unknown[]): unknown {
       return this[key]!.call(name, args);
     };
-  const methods = Object.fromEntries(METHODS.map((name) => [name, methodOf(name)])) as unknown as Methods;
+  const methods = Object.fromEntries(ALL_METHODS.map((name) => [name, methodOf(name)])) as unknown as Methods;
   return { key, methods };
 }
