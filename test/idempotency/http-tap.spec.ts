@@ -8,13 +8,14 @@ import { ResponseTap, type Ended, type Recorder } from '../../lib/idempotency/ht
 class HoldingRecorder implements Recorder {
   readonly maxBytes = 1_000;
   readonly budget = new RecordingBudget(10_000);
-  readonly streams = false;
-  readonly replayHeaders = ['content-type'];
+  readonly replayHeaders = ['content-type', 'content-language'];
   readonly endings: Ended[] = [];
   readonly losses: string[] = [];
   hasGone = false;
   letGo!: () => void;
   private readonly kept = new Promise<void>((resolve) => (this.letGo = resolve));
+
+  constructor(readonly streams: boolean) {}
 
   isOwn(): boolean {
     return true;
@@ -40,8 +41,8 @@ class HoldingRecorder implements Recorder {
   }
 }
 
-const recorded = (response: ServerResponse): HoldingRecorder => {
-  const recorder = new HoldingRecorder();
+const recorded = (response: ServerResponse, streams = false): HoldingRecorder => {
+  const recorder = new HoldingRecorder(streams);
   ResponseTap.of(response, recorder);
   return recorder;
 };
@@ -99,6 +100,33 @@ describe('the tap of a response', () => {
     expect(recorder.bodies).toEqual(['after(body)']);
     expect(body).toBe('before(after(body))');
   });
+
+  it.each(['held', 'flowing'])(
+    '[ID-2] records the head of a %s response as it was before middleware changed it',
+    async (how) => {
+      let recorder!: HoldingRecorder;
+      await bodyOf((response) => {
+        const { flushHeaders } = response;
+        response.flushHeaders = () => {
+          response.setHeader('content-language', 'de');
+          response.removeHeader('content-length');
+          Reflect.apply(flushHeaders, response, []);
+        };
+        recorder = recorded(response, how === 'flowing');
+        response.setHeader('content-type', 'text/plain');
+        response.setHeader('content-length', 4);
+        response.flushHeaders();
+        response.end('body');
+        recorder.letGo();
+      });
+      const { response } = recorder.endings[0]!;
+      expect(response).toMatchObject({
+        headers: { 'content-type': 'text/plain' },
+        body: Buffer.from('body'),
+      });
+      expect(response!.headers).not.toHaveProperty('content-language');
+    },
+  );
 
   it('[ID-2] records a response of HTTP/2', async () => {
     let recorder!: HoldingRecorder;

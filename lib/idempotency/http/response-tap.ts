@@ -192,6 +192,7 @@ export class ResponseTap implements Tap {
     this.head = head;
     if (head.by === 'end') return true;
     if (recorder.streams && !this.isGone && this.mayFlow()) {
+      head.note(recorder.replayHeaders);
       this.state = 'flowing';
       this.flow = new LastByte(head.length);
       return false;
