@@ -215,6 +215,34 @@ describe('the tap of a response', () => {
     },
   );
 
+  it.each(PROTOCOLS)(
+    '[ID-30] a tapped response refuses the chunks that Node.js refuses, and goes on: %s',
+    async (_, bodyBy) => {
+      const refusals: unknown[][] = [];
+      const handle = (response: ServerResponse, recorder?: HoldingRecorder) => {
+        const codes: unknown[] = [];
+        refusals.push(codes);
+        for (const chunk of [null, undefined, 7, { not: 'a chunk' }, ['nor', 'this']] as unknown as string[])
+          for (const name of chunk ? (['write', 'end'] as const) : (['write'] as const)) {
+            try {
+              response[name](chunk);
+              codes.push(`${name} took ${String(chunk)}`);
+            } catch (error) {
+              codes.push([(error as { code: unknown }).code, (error as Error).name]);
+            }
+          }
+        response.end('body');
+        recorder?.letGo();
+      };
+      let recorder!: HoldingRecorder;
+      const plain = await bodyBy((response) => handle(response));
+      const tapped = await bodyBy((response) => handle(response, (recorder = recorded(response))));
+      expect([plain, tapped]).toEqual(['body', 'body']);
+      expect(refusals[1]).toEqual(refusals[0]);
+      expect(recorder.bodies).toEqual(['body']);
+    },
+  );
+
   it('[ID-2] sends the status that a response had when it ended, whatever is set while that is held back', async () => {
     const sent: unknown[] = [];
     await bodyOf((response) => {
