@@ -7,7 +7,10 @@ import { idempotencyDefaultChecks, type IdempotencyDefaults, type OnError } from
 export interface IdempotencyKeyOptions {
   /** Separates equal keys of different tenants or users. @default '' */
   scope?: string;
-  /** Separates equal keys of different operations: `orders.create`. @default '' */
+  /**
+   * Separates equal keys of different operations: `orders.create`. Without it the key itself must name what is done: two
+   * works with one key and no operation are one call. `@Idempotent` requires it outside routes. @default ''
+   */
   operation?: string;
   /**
    * On a Cluster: a key whose hash slot the record is put into, so that a transaction on that slot can commit the run (`completesRun`). Only

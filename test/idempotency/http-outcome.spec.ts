@@ -89,17 +89,25 @@ interface Row {
 const httpError = (status: number) => () => fail(new HttpException(`no ${runs}`, status));
 const sends = (status: number) => (response: AnyResponse) => response.status(status).send({ runs });
 
+const sendsPart = (error: () => Error) => (response: AnyResponse) => {
+  const raw = response.raw ?? response;
+  raw.statusCode = 200;
+  raw.write('a part');
+  fail(error());
+};
+const failingStream = () =>
+  new StreamableFile(
+    new Readable({
+      read() {
+        setTimeout(() => this.destroy(new Error('no file')), 10);
+      },
+    }),
+  );
+
 const ROWS: Record<string, Row> = {
   resolves: { handle: () => ({ runs }), first: 201, second: 'replayed' },
   'resolves, and its stream fails': {
-    handle: () =>
-      new StreamableFile(
-        new Readable({
-          read() {
-            setTimeout(() => this.destroy(new Error('no file')), 10);
-          },
-        }),
-      ),
+    handle: failingStream,
     first: 0,
     second: 'refused',
   },
@@ -164,6 +172,34 @@ const ROWS: Record<string, Row> = {
     first: 200,
     second: 'replayed',
   },
+  'sends 200 and throws below retry()': {
+    handle: (response) => {
+      sends(200)(response);
+      fail(new Error('too late'));
+    },
+    takesResponse: 'alone',
+    above: [interceptor(retry(2))],
+    first: 200,
+    second: 'replayed',
+  },
+  'sends a part of a 200 and throws an Error': {
+    handle: sendsPart(() => new Error('boom')),
+    takesResponse: 'alone',
+    first: 200,
+    second: 'again',
+  },
+  'sends a part of a 200 and throws 404': {
+    handle: sendsPart(() => new HttpException('gone', 404)),
+    takesResponse: 'alone',
+    first: 200,
+    second: 'refused',
+  },
+  'sends a part of a 200 and throws a retryable error of the library': {
+    handle: sendsPart(() => new RedisUnavailableError('not reached')),
+    takesResponse: 'alone',
+    first: 200,
+    second: 'again',
+  },
   'sends 503 by itself': { handle: sends(503), takesResponse: 'alone', first: 503, second: 'again' },
   'sends 429 by itself': { handle: sends(429), takesResponse: 'alone', first: 429, second: 'again' },
   'sends 409 by itself': { handle: sends(409), takesResponse: 'alone', first: 409, second: 'replayed' },
@@ -171,6 +207,19 @@ const ROWS: Record<string, Row> = {
     handle: (response) => void setTimeout(() => sends(503)(response), 20),
     takesResponse: 'alone',
     first: 503,
+    second: 'again',
+  },
+  'sends a part of a 429 after it has returned, and breaks it off': {
+    handle: (response) => {
+      const raw = response.raw ?? response;
+      setTimeout(() => {
+        raw.statusCode = 429;
+        raw.write('a part');
+        setTimeout(() => raw.destroy(), 20);
+      }, 20);
+    },
+    takesResponse: 'alone',
+    first: 0,
     second: 'again',
   },
   'returns a body with status 503': {
@@ -231,6 +280,18 @@ const ROWS: Record<string, Row> = {
     first: 201,
     second: 'replayed',
   },
+  'throws an Error, which catchError() turns into 201': {
+    handle: () => fail(new Error('boom')),
+    above: [interceptor(catchError(() => of({ is: 'caught' })))],
+    first: 201,
+    second: 'replayed',
+  },
+  'throws a retryable error of the library, which catchError() turns into 201': {
+    handle: () => fail(new RedisUnavailableError('not reached')),
+    above: [interceptor(catchError(() => of({ is: 'caught' })))],
+    first: 201,
+    second: 'again',
+  },
   'throws, with onError: replay': {
     handle: () => fail(new Error('boom')),
     options: { onError: 'replay' },
@@ -287,6 +348,18 @@ const ROWS: Record<string, Row> = {
     options: { onResponse: () => fail(new Error('no policy')) },
     first: 201,
     second: 'replayed',
+  },
+  'resolves, and its stream fails, with an onResponse that would release': {
+    handle: failingStream,
+    options: { onResponse: () => 'release' },
+    first: 0,
+    second: 'refused',
+  },
+  'resolves with more than can be kept, with an onResponse that would release': {
+    handle: () => 'x'.repeat(1_100_000),
+    options: { onResponse: () => 'release' },
+    first: 201,
+    second: 'refused',
   },
   'throws 404, with an onResponse that is not for errors': {
     handle: httpError(404),

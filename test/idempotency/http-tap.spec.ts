@@ -9,7 +9,7 @@ import { waitFor } from '../support/wait-for.js';
 class HoldingRecorder implements Recorder {
   readonly maxBytes = 1_000;
   readonly budget = new RecordingBudget(10_000);
-  readonly replayHeaders = ['content-type'];
+  readonly replayHeaders = ['content-type', 'content-language'];
   readonly endings: Ended[] = [];
   readonly losses: string[] = [];
   hasGone = false;
@@ -138,6 +138,33 @@ describe('the tap of a response', () => {
     expect(body).toBe('before(after(body))');
   });
 
+  it.each(['held', 'flowing'])(
+    '[ID-2] records the head of a %s response as it was before middleware changed it',
+    async (how) => {
+      let recorder!: HoldingRecorder;
+      await bodyOf((response) => {
+        const { flushHeaders } = response;
+        response.flushHeaders = () => {
+          response.setHeader('content-language', 'de');
+          response.removeHeader('content-length');
+          Reflect.apply(flushHeaders, response, []);
+        };
+        recorder = recorded(response, how === 'flowing');
+        response.setHeader('content-type', 'text/plain');
+        response.setHeader('content-length', 4);
+        response.flushHeaders();
+        response.end('body');
+        recorder.letGo();
+      });
+      const { response } = recorder.endings[0]!;
+      expect(response).toMatchObject({
+        headers: { 'content-type': 'text/plain' },
+        body: Buffer.from('body'),
+      });
+      expect(response!.headers).not.toHaveProperty('content-language');
+    },
+  );
+
   it('[ID-2] records a response of HTTP/2', async () => {
     let recorder!: HoldingRecorder;
     const body = await bodyOfHttp2((response) => {
@@ -228,6 +255,34 @@ describe('the tap of a response', () => {
         [false, false],
         [true, false],
       ]);
+    },
+  );
+
+  it.each(PROTOCOLS)(
+    '[ID-30] a tapped response refuses the chunks that Node.js refuses, and goes on: %s',
+    async (_, bodyBy) => {
+      const refusals: unknown[][] = [];
+      const handle = (response: ServerResponse, recorder?: HoldingRecorder) => {
+        const codes: unknown[] = [];
+        refusals.push(codes);
+        for (const chunk of [null, undefined, 7, { not: 'a chunk' }, ['nor', 'this']] as unknown as string[])
+          for (const name of chunk ? (['write', 'end'] as const) : (['write'] as const)) {
+            try {
+              response[name](chunk);
+              codes.push(`${name} took ${String(chunk)}`);
+            } catch (error) {
+              codes.push([(error as { code: unknown }).code, (error as Error).name]);
+            }
+          }
+        response.end('body');
+        recorder?.letGo();
+      };
+      let recorder!: HoldingRecorder;
+      const plain = await bodyBy((response) => handle(response));
+      const tapped = await bodyBy((response) => handle(response, (recorder = recorded(response))));
+      expect([plain, tapped]).toEqual(['body', 'body']);
+      expect(refusals[1]).toEqual(refusals[0]);
+      expect(recorder.bodies).toEqual(['body']);
     },
   );
 

@@ -127,7 +127,7 @@ export class ExchangeRun implements RunningCall, Recorder {
 
   ended({ status, response, reason }: Ended): Promise<void> {
     const isEarly = this.phase === 'running';
-    const byHandler = isEarly || (status >= 400 && isWithinHandler(this.exchange));
+    const byHandler = isEarly || this.isErrorOfHandler(status);
     // A response that the handler began before it failed was ended by others.
     const isBroken = this.failure !== undefined && !isEarly && this.hasBegun;
     this.answer = { status, response: isBroken ? undefined : response, reason, isEarly, byHandler };
@@ -139,8 +139,10 @@ export class ExchangeRun implements RunningCall, Recorder {
 
   lost(how: 'taken' | 'broken', status: number | undefined): void {
     this.noAnswer = how === 'taken' ? 'response-failed' : 'response-aborted';
-    if (how === 'broken' && status !== undefined)
-      this.answer = { status, response: undefined, reason: this.noAnswer, isEarly: false, byHandler: false };
+    if (how === 'broken' && status !== undefined) {
+      const byHandler = this.isErrorOfHandler(status);
+      this.answer = { status, response: undefined, reason: this.noAnswer, isEarly: false, byHandler };
+    }
     clearTimeout(this.waiting);
     if (this.phase === 'settled') void this.settle();
   }
@@ -148,6 +150,10 @@ export class ExchangeRun implements RunningCall, Recorder {
   gone(): void {
     this.isClientGone = true;
     if (this.waiting) this.waitForResponse();
+  }
+
+  private isErrorOfHandler(status: number): boolean {
+    return status >= 400 && isWithinHandler(this.exchange);
   }
 
   private get hasAnswered(): boolean {

@@ -1,5 +1,14 @@
-/** The arguments of `write` and `end` of a response, whose overloads leave out any of the three. */
-export function parseWrite(args: unknown[]): { chunk?: Buffer; callback?: (error?: Error) => void } {
+import { describe } from '../../atomic-redis.errors.js';
+
+/**
+ * The arguments of `write` and `end` of a response, whose overloads leave out any of the three.
+ *
+ * @throws TypeError for a chunk that Node.js refuses
+ */
+export function parseWrite(
+  name: 'write' | 'end',
+  args: unknown[],
+): { chunk?: Buffer; callback?: (error?: Error) => void } {
   const callback = args.find((arg) => typeof arg === 'function') as (() => void) | undefined;
   const [chunk, encoding] = args;
   if (typeof chunk === 'string') {
@@ -8,8 +17,21 @@ export function parseWrite(args: unknown[]): { chunk?: Buffer; callback?: (error
       callback,
     };
   }
-  if (!(chunk instanceof Uint8Array)) return { callback };
-  return { chunk: Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength), callback };
+  if (chunk instanceof Uint8Array)
+    return { chunk: Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength), callback };
+  if (name === 'end' && (!chunk || chunk === callback)) return { callback };
+  throw chunkError(chunk);
+}
+
+function chunkError(chunk: unknown): TypeError {
+  const [code, message] =
+    chunk === null
+      ? ['ERR_STREAM_NULL_VALUES', 'May not write null values to stream']
+      : [
+          'ERR_INVALID_ARG_TYPE',
+          `The "chunk" argument must be of type string or an instance of Buffer or Uint8Array. Received ${describe(chunk)}`,
+        ];
+  return Object.assign(new TypeError(message), { code });
 }
 
 /** Headers of an array as pairs. */

@@ -29,7 +29,7 @@ export class ReplayTap implements Tap {
       case 'end':
         return this.takeEnd(args);
       case 'write': {
-        const { callback } = parseWrite(args);
+        const { callback } = parseWrite('write', args);
         if (callback) process.nextTick(callback);
         return true;
       }
@@ -63,7 +63,7 @@ export class ReplayTap implements Tap {
 
   private takeEnd(args: unknown[]): ServerResponse {
     const { response } = this;
-    const { callback } = parseWrite(args);
+    const { callback } = parseWrite('end', args);
     if (callback) response.once('finish', callback);
     this.isSent = true;
     try {

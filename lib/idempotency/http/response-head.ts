@@ -12,6 +12,10 @@ export const isHttp2 = (response: ServerResponse): boolean => !Object.hasOwn(res
 
 /** The status line and headers of a response, as they were when it began. */
 export class ResponseHead {
+  /** Set by {@link note}. */
+  private noted:
+    { readonly length: number | undefined; readonly headers: WireResponse['headers'] } | undefined;
+
   private constructor(
     private readonly response: ServerResponse,
     readonly by: 'writeHead' | 'flushHeaders' | 'write' | 'end',
@@ -39,8 +43,17 @@ export class ResponseHead {
     return new ResponseHead(response, 'writeHead', status as number, message, copied, headers);
   }
 
+  /**
+   * Fixes the length and the headers of these names as they are now. Middleware below, such as compression, changes
+   * them once the head is sent, but gets the same body as the record.
+   */
+  note(names: readonly string[]): void {
+    this.noted = { length: this.length, headers: this.headersOf(names) };
+  }
+
   /** The Content-Length. */
   get length(): number | undefined {
+    if (this.noted) return this.noted.length;
     const length = this.header('content-length');
     return length === undefined ? undefined : Number(length);
   }
@@ -51,6 +64,7 @@ export class ResponseHead {
 
   /** Returns the headers of these names, given in lower case. */
   headersOf(names: readonly string[]): WireResponse['headers'] {
+    if (this.noted) return this.noted.headers;
     const headers: Record<string, string | string[]> = {};
     for (const name of names) {
       const value = this.header(name);

@@ -192,6 +192,7 @@ export class ResponseTap implements Tap {
     this.head = head;
     if (head.by === 'end') return true;
     if (recorder.streams && !this.isGone && this.mayFlow()) {
+      head.note(recorder.replayHeaders);
       this.state = 'flowing';
       this.flow = new LastByte(head.length);
       return false;
@@ -202,7 +203,7 @@ export class ResponseTap implements Tap {
   }
 
   private takeWrite(args: unknown[]): unknown {
-    const { callback, chunk } = parseWrite(args);
+    const { callback, chunk } = parseWrite('write', args);
     if (this.state === 'ended') return refuseWrite(callback);
     if (this.state === 'open') {
       const hasBegun = this.begin(ResponseHead.implied(this.response, 'write'));
@@ -275,7 +276,7 @@ export class ResponseTap implements Tap {
   private takeEnd(args: unknown[]): unknown {
     const { response } = this;
     if (this.state === 'ended') return response;
-    const { chunk, callback } = parseWrite(args);
+    const { chunk, callback } = parseWrite('end', args);
     if (this.state === 'open') {
       if (!this.begin(ResponseHead.implied(response, 'end'))) return this.passOn('end', args);
     } else if (!this.recorder.isOwn(this.head!.status)) {
@@ -373,7 +374,7 @@ export class ResponseTap implements Tap {
 
   private callBroken(name: Method, args: unknown[]): unknown {
     if (name === 'emit' || name === 'destroy') return this.passOn(name, args);
-    return name === 'write' ? refuseWrite(parseWrite(args).callback) : this.response;
+    return name === 'write' ? refuseWrite(parseWrite('write', args).callback) : this.response;
   }
 
   private takeEvent(args: unknown[]): unknown {

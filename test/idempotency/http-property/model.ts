@@ -2,6 +2,7 @@ import {
   MAX_RESULT_BYTES,
   type Attempt,
   type Case,
+  type Ending,
   type ErrorKind,
   type InterceptorKind,
   type Policy,
@@ -33,8 +34,10 @@ interface Story {
   last: Attempt;
   settled: Settlement;
   calls: number;
-  /** Somebody asked for the handler again after it had resolved, or while it ran. */
-  askedAgain: 'never' | 'after' | 'beside';
+  /** Somebody asked for the handler again: after it had resolved, once its run was over, or while it ran. */
+  askedAgain: 'never' | 'after' | 'over' | 'beside';
+  /** Whether the last call rejected for another reason than planned. */
+  isBroken: boolean;
   /** An interceptor answered while the handler ran. */
   timedOut: boolean;
   /** What an interceptor made of the handler's outcome. */
@@ -63,6 +66,12 @@ export interface Twin {
   readonly neverEnds: boolean;
 }
 
+/** Whether nothing may ever end the response to such a call. */
+export const mayNeverEnd = (ending: Ending): boolean =>
+  ending.do === 'hang' ||
+  ending.do === 'answer-nothing' ||
+  (ending.do === 'respond-partly' && ending.next === 'nothing');
+
 export function predict(
   plan: Case,
   { answer: twin, calls, brokenCalls, goesOn, neverEnds }: Twin,
@@ -72,10 +81,7 @@ export function predict(
   const story = tell(plan, brokenCalls);
   // What never ends is held for ever.
   const { ending } = story.last;
-  const mayHang =
-    ending.do === 'hang' ||
-    ending.do === 'answer-nothing' ||
-    (ending.do === 'respond-partly' && ending.next === 'nothing');
+  const mayHang = mayNeverEnd(ending);
   const isHeld =
     ending.do === 'respond-partly' && ending.next === 'nothing' && (!route.stream || client.http === '1.0');
   const sameWire = story.askedAgain === 'never' && client.leaves === 'never' && !isHeld;
@@ -94,11 +100,13 @@ export function predict(
   // What a handler sees that writes to a response which somebody else ended depends on when the client left.
   const late: readonly Fate[] = isOthers && client.leaves !== 'never' ? ['done', 'running'] : [];
   // Who asks again gets its answer or a refusal, which another interceptor may map.
-  const more: readonly Fate[] = !asksAgain
-    ? []
-    : story.askedAgain === 'after'
-      ? ['done', 'kept']
-      : ['kept', 'done', 'held', 'released', 'running'];
+  const more: readonly Fate[] =
+    !asksAgain || story.askedAgain === 'over'
+      ? []
+      : story.askedAgain === 'beside'
+        ? ['kept', 'done', 'held', 'released', 'running']
+        : // What is on the wire without us may be of a later call; a late error of the first one frees the key.
+          ['done', 'kept', ...(frees(sentStatus(ending)) ? (['released'] as const) : [])];
   return {
     fates: new Set([...ruled.fates, ...more, ...late]),
     because: ruled.because + (asksAgain ? `; asked again ${story.askedAgain} it` : ''),
@@ -150,10 +158,11 @@ function rejected({ plan, story, twin, isOthers, neverEnds }: Context, error: Er
   if (isUnknown(error)) return one('held', 'rule 1: outcome unknown');
   if (story.hasForgotten) return one('held', 'rule 1: the outcome of an earlier call is unknown');
   const fellBack = story.afterwards === 'fell back';
-  const keeps =
-    isOthers || fellBack || story.last.ending.do === 'respond-partly'
-      ? []
-      : canBeKept(plan, story.last, twin);
+  const { ending } = story.last;
+  // A body that the end of its connection ends looks complete where its source failed.
+  const hasWhole =
+    twin?.isComplete === true && ending.do !== 'respond-partly' && !story.isBroken && !fails(story.last);
+  const keeps = isOthers || fellBack || !hasWhole ? [] : canBeKept(plan, story.last, twin);
   if (onError !== 'default') {
     if (onError === 'replay' && twin?.status === 412)
       return several(['kept', 'done'], 'rule 2, and 412 is not kept');
@@ -164,15 +173,21 @@ function rejected({ plan, story, twin, isOthers, neverEnds }: Context, error: Er
     const because = 'rule 2: onError says replay, but the first client got no whole answer of it';
     return { ...several(['kept', 'done', 'held'], because), mayReplayError: true };
   }
-  const { ending } = story.last;
   const isOwn = ending.do === 'respond' && !isOthers;
-  if (isOwn && ending.thenThrows !== undefined && twin?.isComplete && twin.status < 400)
-    return several(canBeKept(plan, story.last, twin), 'rule 3: rejected after its own complete answer');
+  if (isOwn && ending.thenThrows !== undefined && hasWhole && twin.status < 400) {
+    // Express sends no file to a client that has gone: there is no answer then, and the error decides.
+    const isUnsent = plan.client.leaves !== 'never' && ending.style === 'sendFile';
+    const byError: readonly Fate[] = isUnsent ? ['released', 'held'] : [];
+    const fates = [...canBeKept(plan, story.last, twin), ...byError];
+    return several(fates, 'rule 3: rejected after its own complete answer');
+  }
   const isRetryable = ['conflict', 'limit', 'unavailable'].includes(error.kind);
   if (isRetryable && !fellBack) return one('released', 'rule 4: a retryable error of ours');
   if (neverEnds) return several(['running', 'released', 'done'], 'rule 4: rejected, and nobody answers');
   if (isOthers || fellBack) {
-    const status = statusOf(error);
+    // A fallback may go out with an error's status, which the handler set before it rejected.
+    const isErrorOnWire = !isOthers && twin !== undefined && twin.status >= 400;
+    const status = isErrorOnWire ? twin.status : statusOf(error);
     if (error.kind === 'domain')
       return several(['released', 'kept', 'done'], 'rule 4: a domain error nobody mapped');
     // What an interceptor made of the failure may stand as the response: GAP, the design names no status below 400 here.
@@ -187,7 +202,7 @@ function rejected({ plan, story, twin, isOthers, neverEnds }: Context, error: Er
       frees(statusOf(error)) ? ['released', 'done', 'held'] : ['kept', 'done', 'held'],
       'rule 4: nothing is on the wire, so its error is judged',
     );
-  if (ending.do === 'respond-partly' || !twin.isComplete)
+  if (!hasWhole)
     return several(['done', 'held', 'released'], `GAP: rejected after a part of its own ${twin.status}`);
   if (frees(twin.status)) return one('released', `rule 4: ${twin.status} on the wire`);
   if (twin.status >= 400)
@@ -290,6 +305,9 @@ function meantStatus({ ending, status }: Attempt): number | undefined {
   return undefined;
 }
 
+/** The status that the handler sends by itself. */
+const sentStatus = (ending: Ending): number => (ending.do === 'respond' ? ending.status : 0);
+
 /** The status that an error has by itself. */
 function statusOf(error: ErrorKind): number {
   if (error.kind === 'http') return error.status;
@@ -309,12 +327,14 @@ function tell(plan: Case, brokenCalls: ReadonlySet<number>): Story {
     settled: RESOLVES,
     calls: 0,
     askedAgain: 'never',
+    isBroken: false,
     timedOut: false,
     afterwards: 'nothing',
     unknowns: 0,
     hasForgotten: false,
   };
   let hasResolved = false;
+  let isOver = false;
   let isRunning = false;
   /** How many time-outs are armed around the call. */
   let armed = 0;
@@ -336,19 +356,23 @@ function tell(plan: Case, brokenCalls: ReadonlySet<number>): Story {
       return 'never';
     }
     if (hasResolved) {
-      if (story.askedAgain === 'never') story.askedAgain = 'after';
+      if (story.askedAgain === 'never') story.askedAgain = isOver ? 'over' : 'after';
       return story.settled.kind === 'rejects' ? 'error' : 'value';
     }
     if (story.unknowns > 0) story.hasForgotten = true;
     story.last = plan.attempts[Math.min(story.calls, plan.attempts.length - 1)]!;
     story.calls++;
     story.afterwards = 'nothing';
-    const settled = brokenCalls.has(story.calls - 1) ? rejects({ kind: 'plain' }) : settlementOf(story.last);
+    story.isBroken = brokenCalls.has(story.calls - 1);
+    const settled = story.isBroken ? rejects({ kind: 'plain' }) : settlementOf(story.last);
     story.settled = settled;
     const { kind } = settled;
     if (kind === 'resolves') hasResolved = true;
-    // Rule 3 ends the run as well; so may whatever leaves nothing more to say on the wire.
-    if (story.last.ending.do === 'respond' && plan.route.onError !== 'release') hasResolved = true;
+    // So does its own answer, whatever the handler throws behind it: the run is over then.
+    if (story.last.ending.do === 'respond') {
+      isOver = kind === 'rejects';
+      hasResolved = true;
+    }
     if (kind === 'rejects' && isUnknown(settled.error)) story.unknowns++;
     if (armed > 0 && story.last.reachesPoint) {
       story.timedOut = true;

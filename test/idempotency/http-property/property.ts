@@ -3,7 +3,7 @@ import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
 import { gunzipSync } from 'node:zlib';
 import { pathOf, type PropertyApp } from './app.js';
 import type { Case } from './cases.js';
-import { predict, type Fate, type Prediction } from './model.js';
+import { mayNeverEnd, predict, type Fate, type Prediction } from './model.js';
 import { Script, SCRIPT_HEADER } from './script.js';
 import { visit, type Seen, type WireAnswer } from './wire.js';
 
@@ -29,13 +29,17 @@ export async function judgeTwins({ app, twin }: Apps, plan: Case): Promise<strin
 const HANG_MS = 8_000;
 const QUIET_MS = 400;
 
+/** How long nothing comes from a response that never ends: on a busy machine one that ends may be as quiet for a while. */
+const quietMsOf = ({ attempts, around }: Case): number =>
+  around.before === 'begins' || attempts.some(({ ending }) => mayNeverEnd(ending)) ? QUIET_MS : 3_000;
+
 /** Performs one case and returns what went otherwise than the design says; nothing when all is right. */
 export async function judge({ app, twin }: Apps, plan: Case): Promise<string[]> {
   const id = randomUUID();
   const problems: string[] = [];
 
   const bare = new Script(`${id}-twin`, plan);
-  const expected = await visitFirst(twin, bare, QUIET_MS);
+  const expected = await visitFirst(twin, bare, quietMsOf(plan));
   await untilStill(bare, 30);
   const twinCalls = bare.starts;
   const hangs = bare.isHandling;
@@ -184,7 +188,7 @@ const withoutId = (answer: WireAnswer): string =>
     .replace(/"instance":"[^"]*"/, '');
 
 const shown = ({ body }: WireAnswer): string =>
-  `${body.length} bytes ${JSON.stringify(body.toString('latin1').slice(0, 80))}`;
+  `${body.length} bytes ${JSON.stringify(body.toString('latin1').slice(0, 400))}`;
 
 const told = ({ answers, rest, gaveUp, isClosed }: Seen): string =>
   `[${answers.map(({ head, body }) => `${head} ${body.length} bytes`).join(', ')}]${rest && ` and ${JSON.stringify(rest.slice(0, 80))}`}${gaveUp ? `, client ${gaveUp}` : isClosed ? ', closed' : ''}`;
