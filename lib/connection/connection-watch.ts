@@ -113,13 +113,13 @@ export class ConnectionWatch {
     const stream = client.stream as Redis['stream'] | undefined;
     if (!stream || stream.destroyed) return undefined;
     const bytesRead = stream.bytesRead;
-    const bytesToWrite = stream.writableLength + unsentBytes(stream);
+    const unsent = bytesToWrite(stream);
     const seen = this.seen.get(client);
     if (seen?.stream !== stream) {
       const fresh = {
         stream,
         bytesRead,
-        bytesToWrite,
+        bytesToWrite: unsent,
         silentMs: 0,
         activeAt: now,
         isProbed: false,
@@ -128,9 +128,9 @@ export class ConnectionWatch {
       this.seen.set(client, fresh);
       return fresh;
     }
-    const hasMoved = bytesRead !== seen.bytesRead || bytesToWrite !== seen.bytesToWrite;
+    const hasMoved = bytesRead !== seen.bytesRead || unsent !== seen.bytesToWrite;
     seen.bytesRead = bytesRead;
-    seen.bytesToWrite = bytesToWrite;
+    seen.bytesToWrite = unsent;
     if (hasMoved) {
       seen.activeAt = now;
       seen.patientUntil = 0;
@@ -193,9 +193,9 @@ export class ConnectionWatch {
 }
 
 /** Bytes that the system has not taken yet: Node.js's own measure, by which its socket time-outs tell progress too. */
-function unsentBytes(stream: Redis['stream']): number {
+export function bytesToWrite(stream: Redis['stream']): number {
   const { _handle: handle } = stream as { _handle?: { writeQueueSize?: number } };
-  return handle?.writeQueueSize ?? 0;
+  return stream.writableLength + (handle?.writeQueueSize ?? 0);
 }
 
 interface PendingCommand {
@@ -214,7 +214,7 @@ export const pendingOf = (client: Redis): PendingCommands =>
   (client as unknown as { commandQueue?: PendingCommands }).commandQueue ?? NONE;
 
 /** How much longer the silence may last, in milliseconds: for what is on its way, and for commands that block. */
-function patienceFor(client: Redis): number {
+export function patienceFor(client: Redis): number {
   const pending = pendingOf(client);
   let bytes = 0;
   let blockingMs = 0;

@@ -72,6 +72,8 @@ export class SharedConnection {
   private admitted: unknown = NONE;
   private lastAdmitted: unknown = NONE;
   private checking: unknown = NONE;
+  /** That ioredis closes because of an answer. */
+  private ending: unknown = NONE;
   /** Attempts to connect since one was in order. */
   private failures = 0;
   private attempt = { startedAt: 0, hasFailed: false };
@@ -293,7 +295,12 @@ export class SharedConnection {
   private mustReconnect(answer: Error): boolean {
     const isWrongServer = isFromReplica(answer);
     const must = isWrongServer || this.givenReconnectOnError(answer);
-    if (must && !this.isCluster && this.admitted !== NONE) {
+    if (!must || this.isCluster) return must;
+    // For each answer again ioredis would close it, and add a listener.
+    const { stream } = this.client as Redis;
+    if (stream === this.ending) return false;
+    this.ending = stream;
+    if (this.admitted !== NONE) {
       this.admitted = NONE;
       this.lastError = answer;
       this.listener.leaving(answer);

@@ -129,8 +129,10 @@ export function openDedicatedClient(
     enableOfflineQueue: false,
     autoResendUnfulfilledCommands: false,
     retryStrategy: null,
-    reconnectOnError: (answer) => mustReconnect(client, answer),
+    // ioredis closes it for each answer again, and adds a listener each time.
+    reconnectOnError: (answer) => !isEnding && (isEnding = mustReconnect(client, answer)),
   };
+  let isEnding = false;
   const client: Redis = near.duplicate(options);
   client.on('error', withoutSecrets);
   const credentials = credentialsOf(near);

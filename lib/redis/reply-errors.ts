@@ -40,8 +40,17 @@ export function isFromReplica(error: unknown): boolean {
   return (
     code === 'READONLY' ||
     code === 'UNBLOCKED' ||
-    (code === 'EXECABORT' && /because of: READONLY\b/.test((error as Error).message))
+    (code === 'EXECABORT' && replyCode(discardReason(error as Error)) === 'READONLY')
   );
+}
+
+/** The server's words of what it has against an EXEC itself, such as a role or a memory limit that changed behind the commands. */
+const DISCARDED_FOR = /^EXECABORT Transaction discarded because of: ([A-Z][A-Z0-9]* .*)/s;
+
+/** The refusal inside of an EXECABORT; undefined where that only points at the commands before. */
+function discardReason({ message }: Error): Error | undefined {
+  const reason = DISCARDED_FOR.exec(message)?.[1];
+  return reason === undefined ? undefined : Object.assign(new Error(reason), { name: 'ReplyError' });
 }
 
 /** Whether the error came from the connection, not from the server: what was sent may or may not have been done. */
@@ -103,8 +112,9 @@ export function finalRefusal(error: Error & { previousErrors?: Error[] }): Error
   return refusalsOf(error).find((refusal) => !isTransientRefusal(refusal));
 }
 
-/** What was refused at queue time; else the error itself. */
-export const refusalsOf = (error: Error & { previousErrors?: Error[] }): readonly [Error, ...Error[]] =>
-  replyCode(error) === 'EXECABORT' && error.previousErrors?.length
-    ? (error.previousErrors as [Error, ...Error[]])
-    : [error];
+/** What was refused at queue time, or what Redis has against EXEC itself; else the error. */
+export function refusalsOf(error: Error & { previousErrors?: Error[] }): readonly [Error, ...Error[]] {
+  if (replyCode(error) !== 'EXECABORT') return [error];
+  const [first, ...others] = error.previousErrors ?? [];
+  return first ? [first, ...others] : [discardReason(error) ?? error];
+}

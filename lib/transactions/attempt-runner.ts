@@ -115,8 +115,8 @@ export class AttemptRunner {
     if (graceMs === undefined) {
       graceMs = await this.graceAfterAsking(run, lease);
       now = performance.now();
+      if (!connection.isReady) return again(this.connection.unavailable());
     }
-    if (!connection.isReady) return again(this.connection.unavailable());
     const number = ++run.tally.attempts;
     const attempt = new LeadingAttempt(lease, this.connection, run, number, graceMs, now);
     let value: T;
@@ -129,9 +129,12 @@ export class AttemptRunner {
       if (run.participant && !attempt.failure) accompanying = run.participant.writes(completesRun?.(value));
     } catch (error) {
       attempt.end();
+      const isRedisSlow = stop.isTimedOut && error === stop.reason && isUnanswered(connection, now);
       lease.forgetWatches(stop.isStopped);
       if (attempt.failure && error === attempt.failure) return await this.failed(attempt, run);
-      throw error;
+      throw isRedisSlow
+        ? this.connection.unavailable(new Error('there is no answer on a connection'))
+        : error;
     }
     if (attempt.failure) {
       lease.forgetWatches(false);
@@ -167,7 +170,7 @@ export class AttemptRunner {
       }
       const shared = group?.isCommon(graceMs) ? group : undefined;
       const commands = shared?.queued ?? [...queued, ...accompanying];
-      sent = this.committer.send(connection, run, commands, lifetime, shared !== undefined);
+      sent = this.committer.send(connection, run, commands, lifetime, shared !== undefined, sendAt);
       shared?.departed(sent);
     } finally {
       group?.departed(undefined);
@@ -197,8 +200,11 @@ export class AttemptRunner {
     try {
       await stop.until(connection.client.ping().catch(() => undefined));
     } catch (error) {
+      const isRedisSlow = stop.isTimedOut && isUnanswered(connection, askedAt);
       lease.forgetWatches(true);
-      throw error;
+      throw isRedisSlow
+        ? this.connection.unavailable(new Error('there is no answer on a connection'))
+        : error;
     }
     connection.server.roundTrips.startFrom(performance.now() - askedAt);
     run.graceFactor = 1;
@@ -247,6 +253,10 @@ function graceOf(
   const graceMs = graceFactor * server.roundTrips.graceMs;
   return 2 * graceMs <= deadline.at - now ? graceMs : undefined;
 }
+
+/** Whether an attempt that ends for want of time waits for Redis, and has for long enough to say so; else the work is what takes the time. */
+const isUnanswered = (connection: TransactionConnection, since: number): boolean =>
+  connection.owesAnswers && performance.now() - since >= 2 * MIN_GRACE_MS;
 
 /** The group that others may be part of whose work is likely to do what this one's did; none when they would need Redis for that. */
 function groupBehind(

@@ -1,6 +1,6 @@
 import { AtomicRedisError, NotReplicatedError, OutcomeUnknownError } from '../atomic-redis.errors.js';
 import type { QueuedCommand } from '../redis/commit-participant.js';
-import { Deadline } from '../redis/deadline.js';
+import type { Deadline } from '../redis/deadline.js';
 import { patienceOf, type DurabilityOptions } from '../redis/durability.js';
 import { replicasOf, type Replicated } from '../redis/durable-channel.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
@@ -8,6 +8,7 @@ import {
   finalRefusal,
   isConnectionLoss,
   isTransientRefusal,
+  isUnread,
   refusalsOf,
   replyCode,
   toReplyError,
@@ -15,6 +16,7 @@ import {
 import type { ScriptRunner } from '../redis/script-runner.js';
 import { CommitMarker } from './commit-marker.js';
 import type { Lifetime } from './deadline-key.js';
+import { execAnswer } from './exec-answer.js';
 import { resolveScript, type Resolution } from './resolve.script.js';
 import { multiExec, RanOutsideMulti } from './multi-exec.js';
 import type { TransactionConnection } from './transaction-connection.js';
@@ -63,9 +65,6 @@ export interface Share {
   readonly durability: DurabilityOptions | undefined;
 }
 
-/** An EXEC that is not answered this long is looked into from another connection; it is decided there, whatever became of it. */
-const EXEC_PATIENCE_MS = 2_000;
-
 /** Commits transactions, and finds out what became of those whose connection died. */
 export class Committer {
   constructor(
@@ -85,11 +84,11 @@ export class Committer {
     commands: readonly QueuedCommand[],
     lifetime: Lifetime,
     isShared: boolean,
+    sentAt = performance.now(),
   ): Sent {
     const { marker } = connection;
     const attempt = marker.nextAttempt();
     const ttlMs = CommitMarker.ttlMs(timeoutMs);
-    const sentAt = performance.now();
     const mark = { name: 'set', args: [marker.keyIn(slot), attempt, 'PX', ttlMs] };
     const answer = this.connection.observer.roundTrip('EXEC', () =>
       multiExec(connection, [...commands, mark]),
@@ -109,13 +108,16 @@ export class Committer {
     const { queued, from, deadline, durability } = share;
     let replies: unknown[] | null;
     try {
-      const patience = Deadline.in(Math.min(EXEC_PATIENCE_MS, deadline.remainingMs / 2));
-      replies = await patience.race(sent.answer, () => new Error('EXEC was not answered'));
+      replies = await execAnswer(sent, deadline);
     } catch (error) {
       if (error instanceof RanOutsideMulti) return this.ranOutsideMulti(error, sent, share);
       if (isConnectionLoss(error)) {
         connection.discard();
-        return await this.resolve(sent, share, error as Error);
+        // The server closes a connection on which it cannot read a command.
+        const unread = (error as ExecError).previousErrors?.find(isUnread);
+        return unread
+          ? await this.resolveRefused(unread, sent, share)
+          : await this.resolve(sent, share, error as Error);
       }
       if (!isDiscarded(error)) return await this.execRefused(error as ExecError, sent, share);
       return refused(error as ExecError, sent.isShared);
@@ -164,13 +166,18 @@ export class Committer {
 
   /** EXEC itself was refused, and its commands may be queued yet. The connection is thrown away, and the marker makes sure that they are not done. */
   private async execRefused(error: ExecError, sent: Sent, share: Share): Promise<CommitResult> {
-    const { connection, isShared } = sent;
+    const { connection } = sent;
     connection.retire();
     const [refusal = error] = error.previousErrors;
     connection.server.suspect(commandRefused(this.connection.address, 'EXEC', refusal));
+    return await this.resolveRefused(refusal, sent, share);
+  }
+
+  /** The marker makes sure of what a refusal only suggests: that EXEC was not done, and will not be. */
+  private async resolveRefused(refusal: Error, sent: Sent, share: Share): Promise<CommitResult> {
     const resolved = await this.resolve(sent, share, refusal);
     return resolved.kind === 'not-applied'
-      ? refused(Object.assign(refusal, { previousErrors: [] }), isShared)
+      ? refused(Object.assign(refusal, { previousErrors: [] }), sent.isShared)
       : resolved;
   }
 

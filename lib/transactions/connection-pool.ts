@@ -28,6 +28,8 @@ export class ConnectionPool {
   private readonly idle: { readonly connection: TransactionConnection; readonly since: number }[] = [];
   private readonly line: Waiter[] = [];
   private opening = 0;
+  /** Why the last one could not be opened. */
+  private failure: { readonly error: Error; readonly at: number } | undefined;
   private idleTimer: NodeJS.Timeout | undefined;
   private whenClosed: (() => void) | undefined;
 
@@ -45,6 +47,16 @@ export class ConnectionPool {
     let count = 0;
     for (const { users } of this.members) if (users > 0) count++;
     return count;
+  }
+
+  /** Whether there are as many as there may be. */
+  get isFull(): boolean {
+    return this.size >= this.maxConnections;
+  }
+
+  /** Why none could be opened, where one was tried since that time. */
+  failureSince(at: number): Error | undefined {
+    return this.failure && this.failure.at >= at ? this.failure.error : undefined;
   }
 
   get waiting(): number {
@@ -151,6 +163,7 @@ export class ConnectionPool {
       this.handOn(connection);
     } catch (error) {
       this.opening--;
+      this.failure = { error: error as Error, at: performance.now() };
       const [next] = this.line;
       if (next) this.leaveLine(next);
       next?.failed(error as Error);

@@ -73,6 +73,7 @@ export class ConnectionPools {
     assertFit(server);
     const free = pool.take();
     if (free) return new Lease(free, pool, parent);
+    const queuedAt = performance.now();
     const place = pool.queue(parent);
     try {
       return new Lease(await stop.until(place.granted), pool, parent);
@@ -83,11 +84,20 @@ export class ConnectionPools {
         (connection) => new Lease(connection, pool, parent).release(),
         () => undefined,
       );
-      if (!stop.isTimedOut) throw error;
-      throw this.connection.unavailable(
-        new Error(`all ${this.options.maxConnections} transaction connections were in use`),
-      );
+      throw stop.isTimedOut && error === stop.reason ? this.noneInTime(pool, queuedAt) : error;
     }
+  }
+
+  private noneInTime(pool: ConnectionPool, queuedAt: number): Error {
+    const { connection } = this;
+    const { maxConnections } = this.options;
+    if (pool.isFull)
+      return connection.unavailable(new Error(`all ${maxConnections} transaction connections were in use`));
+    const failure = pool.failureSince(queuedAt);
+    if (failure) return failure;
+    return connection.isReady
+      ? connection.unavailable(new Error('there is no answer on a new connection'))
+      : connection.unavailable();
   }
 
   get status(): PoolStatus {

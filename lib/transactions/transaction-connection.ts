@@ -1,3 +1,4 @@
+import { bytesToWrite, patienceFor, pendingOf } from '../connection/connection-watch.js';
 import { isWritable } from '../redis/client.js';
 import { Command, type Redis } from 'ioredis';
 import type { CommitMarker } from './commit-marker.js';
@@ -55,6 +56,22 @@ export class TransactionConnection {
 
   get isReady(): boolean {
     return !this.isDiscarded && !this.isRetired && isWritable(this.redis);
+  }
+
+  /** Another number whenever bytes have moved on it. */
+  get progress(): number {
+    const { stream } = this.redis;
+    return stream.bytesRead - bytesToWrite(stream);
+  }
+
+  /** Whether something was sent on it that is not answered. */
+  get owesAnswers(): boolean {
+    return pendingOf(this.redis).length > 0;
+  }
+
+  /** How long what waits for an answer may be on its way without a sign, in milliseconds. */
+  get sendingMs(): number {
+    return patienceFor(this.redis);
   }
 
   /** Takes it out of use without losing the answers that are still to come on it. It commits nothing more. */

@@ -14,6 +14,9 @@ import type { Stop } from './stop.js';
 import { TransactionConflictError } from './transaction.errors.js';
 import { TransactionRun, type TransactionRequest } from './transaction-run.js';
 
+/** A transaction whose time is over is told why its last attempt came to nothing, if that was not longer ago than this and a pause, in milliseconds. */
+const RECENT_MS = 100;
+
 /** Runs attempts of a transaction until one is committed, fails for good, or the attempts or the time run out. */
 export class TransactionRunner {
   private readonly turns = new KeyTurns<GroupCommit>();
@@ -35,6 +38,7 @@ export class TransactionRunner {
     const { keys, stop, tally } = run;
     const { maxAttempts, backoff } = run.options;
     let cause: Error | undefined;
+    let causedAt = startedAt;
     this.inFlight.enter();
     this.running.add(stop);
     try {
@@ -43,12 +47,15 @@ export class TransactionRunner {
         if (result.done && result.failure) throw result.failure;
         if (result.done) return result.value;
         cause = result.cause;
+        causedAt = performance.now();
         if (result.conflict && ++tally.conflicts >= maxAttempts) break;
         await sleep(fullJitter(attempt, backoff.minMs, backoff.maxMs), stop.signal);
       }
     } catch (error) {
       if (!stop.isTimedOut || error !== stop.reason) throw error;
-      if (tally.conflicts === 0) throw this.whyNot(cause) ?? error;
+      // An older one is not what the time was lost with.
+      if (cause && performance.now() - causedAt < backoff.maxMs + RECENT_MS) throw this.whyNot(cause);
+      if (tally.conflicts === 0) throw error;
     } finally {
       stop.end();
       this.running.delete(stop);
@@ -64,8 +71,8 @@ export class TransactionRunner {
   }
 
   /** Why no attempt could be made until the time was over. The last reason may be an error of the client or a refusal as Redis words it. */
-  private whyNot(cause: Error | undefined): AtomicRedisError | undefined {
-    return !cause || cause instanceof AtomicRedisError ? cause : this.connection.unavailable(cause);
+  private whyNot(cause: Error): AtomicRedisError {
+    return cause instanceof AtomicRedisError ? cause : this.connection.unavailable(cause);
   }
 
   private async attemptInTurn<T>(run: TransactionRun<T>): Promise<AttemptResult<T>> {

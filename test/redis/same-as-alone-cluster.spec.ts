@@ -1,50 +1,30 @@
-import { Test, type TestingModule } from '@nestjs/testing';
-import { AtomicRedis, AtomicRedisModule } from 'nestjs-atomic-redis';
 import { startCluster, type ClusterNode, type TestCluster } from '../support/cluster.js';
 import {
-  answerOf,
-  during,
-  OPERATIONS,
-  REFUSED,
-  refusedInTime,
-  TIME_MS,
-  type Answer,
-  type Operation,
-} from './scripted-operations.js';
+  callAll,
+  expectSameForAll,
+  startOperationApps,
+  type Answers,
+  type OperationApps,
+} from '../support/operation-rounds.js';
+import { during, REFUSED, refusedInTime, TIME_MS } from './scripted-operations.js';
 
 /** The hash tag of every key: calls share an EVALSHA within a slot. */
 const TAG = '{shared}';
 
 describe('calls that share an EVALSHA on a Cluster', () => {
   let cluster: TestCluster;
-  const modules: TestingModule[] = [];
-  const applications: [name: string, operation: Operation, redis: AtomicRedis][] = [];
+  let apps: OperationApps;
   let rounds = 0;
 
   beforeAll(async () => {
     cluster = await startCluster({ replicasPerMaster: 0 });
     const nodes = cluster.nodes.map(({ host, port }) => ({ host, port }));
-    for (const [name, operation] of Object.entries(OPERATIONS)) {
-      const module = await Test.createTestingModule({
-        imports: [
-          AtomicRedisModule.forRoot({
-            connection: { nodes },
-            namespace: 'atomic:',
-            idempotency: { timeoutMs: TIME_MS },
-            timeoutMs: TIME_MS,
-          }),
-        ],
-      }).compile();
-      module.useLogger(false);
-      await module.init();
-      modules.push(module);
-      // Its records lie in slots of their own.
-      if (!name.startsWith('idempotency')) applications.push([name, operation, module.get(AtomicRedis)]);
-    }
+    // Records of idempotent runs lie in slots of their own.
+    apps = await startOperationApps({ nodes }, (name) => !name.startsWith('idempotency'));
   });
 
   afterAll(async () => {
-    await Promise.all(modules.map((module) => module.close()));
+    await apps?.close();
     await cluster?.stop();
   });
 
@@ -55,40 +35,17 @@ describe('calls that share an EVALSHA on a Cluster', () => {
   };
 
   /** Makes `many` calls of each operation at once, and tells what each came to. */
-  const round = async (
-    many: number,
-    timeoutMs: number,
-    refuse: () => Promise<unknown>,
-  ): Promise<Record<string, (Answer | 'done')[]>> => {
+  const round = (many: number, timeoutMs: number, refuse: () => Promise<unknown>): Promise<Answers> => {
     rounds++;
-    const keys = (name: string): string[] =>
-      Array.from({ length: many }, (_, i) => `${TAG}:${name}:${rounds}:${i}`);
-    const prepared = new Map<string, unknown[]>();
-    for (const [name, { before }, atomic] of applications)
-      prepared.set(name, await Promise.all(keys(name).map(async (key) => await before?.(atomic, key))));
-    await refuse();
-    const answers: Record<string, (Answer | 'done')[]> = {};
-    await Promise.all(
-      applications.map(async ([name, { call }, atomic]) => {
-        const calls = keys(name).map((key, i) =>
-          answerOf(call(atomic, key, { timeoutMs }, prepared.get(name)![i] as never)),
-        );
-        answers[name] = await Promise.all(calls);
-      }),
-    );
-    return answers;
+    return callAll(apps.all, {
+      timeoutMs,
+      refuse,
+      keysOf: (name) => Array.from({ length: many }, (_, i) => `${TAG}:${name}:${rounds}:${i}`),
+    });
   };
 
-  const allDone = (many: number): Record<string, 'done'[]> =>
-    Object.fromEntries(applications.map(([name]) => [name, Array.from({ length: many }, () => 'done')]));
-
-  const sameForAll = (
-    alone: Record<string, (Answer | 'done')[]>,
-    together: Record<string, (Answer | 'done')[]>,
-  ): void => {
-    const expected = Object.entries(alone).map(([name, [answer]]) => [name, [answer, answer, answer]]);
-    expect(together).toEqual(Object.fromEntries(expected));
-  };
+  const allDone = (many: number): Answers =>
+    Object.fromEntries(apps.all.map(([name]) => [name, Array.from({ length: many }, () => 'done')]));
 
   it('[SC-7] are made where their slot has moved to: MOVED', async () => {
     for (const many of [1, 3]) {
@@ -144,7 +101,7 @@ describe('calls that share an EVALSHA on a Cluster', () => {
     it('[SC-7] end as each does alone where they are not in time: CLUSTERDOWN', async () => {
       const alone = await during(up, () => round(1, TIME_MS, down));
       const together = await during(up, () => round(3, TIME_MS, down));
-      sameForAll(refusedInTime(alone), refusedInTime(together));
+      expectSameForAll(refusedInTime(alone), refusedInTime(together));
       for (const answer of Object.values(refusedInTime(alone)).flat()) expect(answer).toEqual(REFUSED);
     });
   });

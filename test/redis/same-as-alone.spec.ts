@@ -1,20 +1,17 @@
 import { mkdir, rm } from 'node:fs/promises';
-import { Test, type TestingModule } from '@nestjs/testing';
 import { Redis } from 'ioredis';
-import { AtomicRedis, AtomicRedisModule } from 'nestjs-atomic-redis';
 import { countCommands } from '../support/command-stats.js';
+import { loadingOf } from '../support/loading.js';
+import {
+  callAll,
+  expectSameForAll,
+  startOperationApps,
+  type Answers,
+  type OperationApps,
+} from '../support/operation-rounds.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
-import {
-  answerOf,
-  during,
-  OPERATIONS,
-  REFUSED,
-  refusedInTime,
-  TIME_MS,
-  type Answer,
-  type Operation,
-} from './scripted-operations.js';
+import { answerOf, during, OPERATIONS, REFUSED, refusedInTime, TIME_MS } from './scripted-operations.js';
 
 const USER = 'app';
 
@@ -27,76 +24,31 @@ const refusalOf = (command: Promise<unknown>): Promise<string | undefined> =>
 
 describe('calls that share an EVALSHA', () => {
   const redis = useRedis({ args: ['--save', '3600 1', '--enable-debug-command', 'yes'] });
-  /** One application for each operation, so that no operation waits in line for another. */
-  let modules: TestingModule[];
-  let applications: [name: string, operation: Operation, redis: AtomicRedis][];
+  let apps: OperationApps;
 
   beforeEach(async () => {
     const keys = ['~ok:*', '~atomic:*'];
     await redis.client.call('ACL', 'SETUSER', USER, 'reset', 'on', '>pw', '+@all', '&*', ...keys);
-    applications = [];
-    modules = [];
-    for (const [name, operation] of Object.entries(OPERATIONS)) {
-      const module = await Test.createTestingModule({
-        imports: [
-          AtomicRedisModule.forRoot({
-            connection: redis.server.url.replace('//', `//${USER}:pw@`),
-            namespace: 'atomic:',
-            idempotency: { timeoutMs: TIME_MS },
-            timeoutMs: TIME_MS,
-          }),
-        ],
-      }).compile();
-      module.useLogger(false);
-      await module.init();
-      modules.push(module);
-      applications.push([name, operation, module.get(AtomicRedis)]);
-    }
+    apps = await startOperationApps(redis.server.url.replace('//', `//${USER}:pw@`));
   });
 
-  afterEach(async () => {
-    await Promise.all(modules.map((module) => module.close()));
-  });
-
-  const inTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+  afterEach(() => apps.close());
 
   /** Makes `many` calls of each operation at once, and tells what each came to. */
-  const round = async (
+  const round = (
     many: number,
     timeoutMs: number,
     refuse: () => Promise<unknown>,
     keyOf: (i: number) => string = () => 'ok',
-  ): Promise<Record<string, (Answer | 'done')[]>> => {
-    const prepared = new Map<string, unknown[]>();
-    const keys = (name: string): string[] =>
-      Array.from({ length: many }, (_, i) => `${keyOf(i)}:${name}:${many}:${i}`);
-    const toCall = applications.filter(([, { ownKeys }]) => !ownKeys || keyOf(1) === 'ok');
-    for (const [name, { before }, atomic] of toCall)
-      prepared.set(name, await Promise.all(keys(name).map(async (key) => await before?.(atomic, key))));
-    await refuse();
-    const answers: Record<string, (Answer | 'done')[]> = {};
-    await Promise.all(
-      toCall.map(async ([name, { call }, atomic]) => {
-        await inTurn();
-        answers[name] = await Promise.all(
-          keys(name).map((key, i) =>
-            answerOf(call(atomic, key, { timeoutMs }, prepared.get(name)![i] as never)),
-          ),
-        );
-      }),
+  ): Promise<Answers> =>
+    callAll(
+      apps.all.filter(([, { ownKeys }]) => !ownKeys || keyOf(1) === 'ok'),
+      {
+        timeoutMs,
+        refuse,
+        keysOf: (name) => Array.from({ length: many }, (_, i) => `${keyOf(i)}:${name}:${many}:${i}`),
+      },
     );
-    return answers;
-  };
-
-  const sameForAll = (
-    alone: Record<string, (Answer | 'done')[]>,
-    together: Record<string, (Answer | 'done')[]>,
-  ): void => {
-    const expected = Object.fromEntries(
-      Object.entries(alone).map(([name, [answer]]) => [name, [answer, answer, answer]]),
-    );
-    expect(together).toEqual(expected);
-  };
 
   interface Refusing {
     begin(): Promise<unknown>;
@@ -115,23 +67,8 @@ describe('calls that share an EVALSHA', () => {
     }),
     NOREPLICAS: () => config('min-replicas-to-write', '9', '0'),
     LOADING: () => {
-      const client = admin();
-      let loading: Promise<unknown> | undefined;
-      return {
-        begin: async () => {
-          const many = Array.from({ length: 10_000 }, (_, i) => [`ballast:${i}`, 'x'.repeat(100)]).flat();
-          await redis.client.mset(...many);
-          await redis.client.config('SET', 'loading-process-events-interval-bytes', '1024');
-          await redis.client.config('SET', 'key-load-delay', '1000');
-          loading = client.debug('RELOAD');
-          await waitFor('the server loads', async () => (await refusalOf(redis.client.ping())) === 'LOADING');
-        },
-        end: async () => {
-          await redis.client.config('SET', 'key-load-delay', '0');
-          await loading;
-          client.disconnect();
-        },
-      };
+      const { startLoading, endLoading } = loadingOf(() => redis.server.url);
+      return { begin: startLoading, end: endLoading };
     },
     BUSY: () => {
       const client = admin();
@@ -161,7 +98,7 @@ describe('calls that share an EVALSHA', () => {
         () => again.end(),
         () => round(3, TIME_MS, () => again.begin()),
       );
-      sameForAll(refusedInTime(alone), refusedInTime(together));
+      expectSameForAll(refusedInTime(alone), refusedInTime(together));
       const changes = Object.values(refusedInTime(alone))
         .flat()
         .filter((answer) => answer !== 'done');
@@ -210,7 +147,7 @@ describe('calls that share an EVALSHA', () => {
     async (reply, { begin, end }) => {
       const alone = await during(end, () => round(1, TIME_MS, begin));
       const together = await during(end, () => round(3, TIME_MS, begin));
-      sameForAll(alone, together);
+      expectSameForAll(alone, together);
       expect(alone['values.compareAndSet']).toEqual([
         { code: 'REDIS_REPLY', reply, outcome: 'not-applied', retryable: true },
       ]);
@@ -251,7 +188,7 @@ describe('calls that share an EVALSHA', () => {
   });
 
   it('[SC-7] of counters, with less time than others of their batch, are known not to be done', async () => {
-    const [, , { counters }] = applications.find(([name]) => name === 'counters.add')!;
+    const [, , { counters }] = apps.all.find(([name]) => name === 'counters.add')!;
     await counters.add('ok:c', 1);
     await redis.client.config('SET', 'min-replicas-to-write', '9');
     const patient = counters.add('ok:c', 10, { timeoutMs: 60_000 });
@@ -266,7 +203,7 @@ describe('calls that share an EVALSHA', () => {
 
   it('[SC-7] do share it', async () => {
     const shared = ['values.compareAndSet', 'values.getAndSet', 'reservations.hold', 'lists.move'];
-    for (const [name, { before, call }, atomic] of applications) {
+    for (const [name, { before, call }, atomic] of apps.all) {
       if (!shared.includes(name)) continue;
       const keys = [1, 2, 3].map((i) => `ok:shared:${name}:${i}`);
       await Promise.all(keys.map(async (key) => await before?.(atomic, key)));

@@ -22,6 +22,8 @@ export interface BodiesVerdict {
   /** Links that are there of attempts and transactions that were told as not applied, or that failed after they had joined. */
   readonly stray: number;
   readonly examples: readonly string[];
+  /** Why outcomes are unknown, one line for each. */
+  readonly unknowns: readonly string[];
 }
 
 /** Compares the chains with what the callers were told. */
@@ -63,6 +65,7 @@ export function judgeBodies(reports: readonly ChainReport[], chains: readonly Ch
     applied: told.applied,
     notApplied: told['not-applied'],
     unknown: told.unknown,
+    unknowns: reports.flatMap(({ details }) => details ?? []),
     errors,
     broken,
     missing: missing.length,

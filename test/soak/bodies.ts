@@ -1,19 +1,13 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Redis } from 'ioredis';
-import {
-  startFaultProxy,
-  startRedisServer,
-  type FaultProxy,
-  type RedisCommand,
-  type RedisServer,
-} from '../../lib/testing/index.js';
-import { startWorker, type WorkerProcess } from '../support/workers.js';
-import type { BodiesJob } from './bodies.worker.js';
+import type { FaultProxy, RedisCommand } from '../../lib/testing/index.js';
+import { withFaultyServer, type FaultyServer } from '../support/faulty-server.js';
+import type { CallingJob } from './calling-worker.js';
 import { judgeBodies, type BodiesVerdict, type Chain } from './bodies-verdict.js';
 import {
+  BELOW_ALL,
   FaultInjector,
-  RESTART,
+  injectWhile,
   serverFaults,
   whenDelivered,
   whenMet,
@@ -26,7 +20,7 @@ import { integerBetween, seededRandom } from './random.js';
 export interface BodiesOptions {
   /** Applied links, at least. */
   transactions: number;
-  /** That struck, at least. */
+  /** That struck, at least; without any, a healthy server must leave no outcome unknown. */
   faults: number;
   /** Of the server, by kill -9. */
   restarts: number;
@@ -55,77 +49,29 @@ const ENDING_MS = 30_000;
  * compared with what the callers were told.
  */
 export async function soakBodies(options: BodiesOptions): Promise<BodiesReport> {
-  // Synced before it is answered: what was acknowledged survives a crash.
-  const args = ['--appendonly', 'yes', '--appendfsync', 'always'];
-  const server = await startRedisServer({ binary: process.env['TEST_REDIS_BINARY'], args });
-  const admin = new Redis(server.url, { maxRetriesPerRequest: null, retryStrategy: () => 20 });
-  admin.on('error', () => {});
-  const proxies = await Promise.all(
-    Array.from({ length: WORKERS }, () => startFaultProxy({ target: server })),
-  );
-  const data: BodiesJob = { urls: proxies.map(({ url }) => url), callers: CALLERS, seed: options.seed };
+  const { seed, limitMs } = options;
   const script = join(__dirname, 'bodies.worker.ts');
-  const workers = proxies.map((_, index) =>
-    startWorker<ChainReport[]>({ script, data, index, timeoutMs: options.limitMs + ENDING_MS }),
-  );
-  try {
-    await Promise.all(workers.map((worker) => worker.next()));
-    return await soak({ server, admin, proxies, workers }, options);
-  } finally {
-    server.resume();
-    await Promise.all(workers.map((worker) => worker.kill()));
-    admin.disconnect();
-    await Promise.all(proxies.map((proxy) => proxy.stop()));
-    await server.stop();
-  }
+  const job = (urls: readonly string[]): CallingJob => ({ urls, callers: CALLERS, seed });
+  const setUp = { workers: WORKERS, script, job, timeoutMs: limitMs + ENDING_MS };
+  return await withFaultyServer(setUp, (scene: Scene) => soak(scene, options));
 }
 
-interface Scene {
-  readonly server: RedisServer;
-  readonly admin: Redis;
-  readonly proxies: readonly FaultProxy[];
-  readonly workers: readonly WorkerProcess<ChainReport[]>[];
-}
+type Scene = FaultyServer<ChainReport[]>;
 
 async function soak(scene: Scene, options: BodiesOptions): Promise<BodiesReport> {
   const { admin, workers } = scene;
   const random = seededRandom(options.seed);
   const faults = new FaultInjector(kindsOfFaults(scene, random), random);
-  const startedAt = performance.now();
-  let stopped = false;
-  const linksNow = async (): Promise<number> => {
+  const progress = async (): Promise<number> => {
     const lengths = await Promise.all(soakedKeys.map((key) => admin.llen(soakedChain(key))));
-    return lengths.reduce((sum, length) => sum + length, 0);
+    const links = lengths.reduce((sum, length) => sum + length, 0);
+    const reached = links / options.transactions;
+    return faults.struck < options.faults ? Math.min(reached, BELOW_ALL) : reached;
   };
-  const injecting = (async () => {
-    let restarts = 0;
-    while (!stopped && performance.now() - startedAt < options.limitMs) {
-      const links = await linksNow();
-      if (links >= options.transactions && faults.struck >= options.faults) break;
-      if (
-        restarts < options.restarts &&
-        links > (options.transactions * (restarts + 1)) / (options.restarts + 1)
-      ) {
-        restarts++;
-        await faults.inject(RESTART);
-      }
-      await faults.injectNext();
-      await sleep(integerBetween(random, PACE.least, PACE.most));
-    }
-  })();
-  const results = Promise.all(workers.map(({ result }) => result));
-  results.catch(() => {});
-  try {
-    // A worker that ends before it is told to has failed.
-    await Promise.race([injecting, results]);
-  } finally {
-    stopped = true;
-    await injecting;
-  }
-  const elapsedMs = performance.now() - startedAt;
-  for (const worker of workers) worker.send({ stop: true });
-  const reports = (await results).flat();
-  await faults.end(LATE_MS);
+  const { restarts, limitMs } = options;
+  const isCalm = options.faults === 0;
+  const injecting = { restarts, limitMs, isCalm, pace: PACE, lateMs: LATE_MS, progress };
+  const { reports, elapsedMs } = await injectWhile(workers, faults, random, injecting);
   const chains = soakedKeys.map(async (key): Promise<Chain> => {
     const [last, links] = await Promise.all([admin.get(key), admin.lrange(soakedChain(key), 0, -1)]);
     return { key, last: last ?? '', links };

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import type { Fault, LateFault, RedisServer } from '../../lib/testing/index.js';
-import { shuffled } from './random.js';
+import type { WorkerProcess } from '../support/workers.js';
+import { integerBetween, shuffled } from './random.js';
 
 /** A fault that waits for a command to meet it. */
 export interface SetFault {
@@ -46,6 +47,24 @@ export const serverFaults = (server: RedisServer, admin: Redis) =>
       },
     },
   }) satisfies Record<string, FaultKind>;
+
+/** The most of a run's progress where something else is not reached yet. */
+export const BELOW_ALL = 0.999;
+
+export interface Injecting {
+  /** Faults of the server by kill -9, spread over the run. */
+  readonly restarts: number;
+  /** Milliseconds from one fault to the next. */
+  readonly pace: { readonly least: number; readonly most: number };
+  /** How much of what is to be reached there is, from 0 to 1. */
+  readonly progress: () => Promise<number>;
+  /** There are no faults at all. */
+  readonly isCalm: boolean;
+  /** After this it ends, whatever was reached. */
+  readonly limitMs: number;
+  /** For what is held up. */
+  readonly lateMs: number;
+}
 
 export interface FaultCount {
   readonly kind: string;
@@ -120,4 +139,46 @@ export class FaultInjector<Kind extends string> {
     if (await struck) tally.struck++;
     this.deliveries.delete(struck);
   }
+}
+
+/**
+ * Injects one fault after the other while workers are busy, until all is reached; then tells the workers to stop.
+ * @returns what they report, and how long it took
+ */
+export async function injectWhile<Report, Kind extends string>(
+  workers: readonly WorkerProcess<Report[]>[],
+  faults: FaultInjector<Kind | typeof RESTART>,
+  random: () => number,
+  { restarts, pace, progress, isCalm, limitMs, lateMs }: Injecting,
+): Promise<{ readonly reports: Report[]; readonly elapsedMs: number }> {
+  const startedAt = performance.now();
+  let stopped = false;
+  const injecting = (async () => {
+    let restarted = 0;
+    while (!stopped && performance.now() - startedAt < limitMs) {
+      const reached = await progress();
+      if (reached >= 1) break;
+      if (restarted < restarts && reached > (restarted + 1) / (restarts + 1)) {
+        restarted++;
+        await faults.inject(RESTART);
+      }
+      if (!isCalm) await faults.injectNext();
+      await sleep(integerBetween(random, pace.least, pace.most));
+    }
+  })();
+  const results = Promise.all(workers.map(({ result }) => result));
+  // Also when the faults come to grief first, and the workers are killed.
+  results.catch(() => {});
+  try {
+    // A worker that ends before it is told to has failed.
+    await Promise.race([injecting, results]);
+  } finally {
+    stopped = true;
+    await injecting;
+  }
+  const elapsedMs = performance.now() - startedAt;
+  for (const worker of workers) worker.send({ stop: true });
+  const reports = (await results).flat();
+  await faults.end(lateMs);
+  return { reports, elapsedMs };
 }

@@ -14,6 +14,8 @@ export interface ChainReport {
   readonly attempts: readonly (readonly Link[])[];
   readonly told: 'applied' | 'not-applied' | 'unknown';
   readonly error?: string;
+  /** Why, of an unknown outcome. */
+  readonly details?: string;
 }
 
 /** Few enough for callers to meet, and to be committed together. */
@@ -22,6 +24,9 @@ const chainOf = (key: string): string => `chain:${key}`;
 
 export const soakedKeys = KEYS;
 export const soakedChain = chainOf;
+
+/** Of those of their own inside of another one. */
+const OWN_TIMEOUT_MS = 5_000;
 
 class Refused extends Error {}
 
@@ -56,18 +61,24 @@ export async function runRandomBody(body: Body): Promise<void> {
     if (abort && chance(0.5)) abort.abort(new Refused('aborted'));
     if (chance(0.03)) throw new Refused('by itself');
   };
-  const told = await tell(transactions.run([key], work, { timeoutMs, signal: abort?.signal }));
+  const told = await tell(transactions.run([key], work, { timeoutMs, signal: abort?.signal }), timeoutMs);
   reports.push({ attempts, ...told });
 }
 
-async function tell(running: Promise<unknown>): Promise<Pick<ChainReport, 'told' | 'error'>> {
+type Told = Pick<ChainReport, 'told' | 'error' | 'details'>;
+
+async function tell(running: Promise<unknown>, timeoutMs: number): Promise<Told> {
+  const startedAt = performance.now();
   try {
     await running;
     return { told: 'applied' };
   } catch (error) {
     if (error instanceof Refused) return { told: 'not-applied', error: 'its own' };
     if (!(error instanceof AtomicRedisError)) throw error;
-    return { told: error.outcome, error: error.code };
+    const { outcome, code, message, cause } = error;
+    const took = `after ${Math.round(performance.now() - startedAt)} of ${timeoutMs} ms`;
+    const details = outcome === 'unknown' && `${took}: ${message} (${String(cause)})`;
+    return { told: outcome, error: code, ...(details && { details }) };
   }
 }
 
@@ -155,9 +166,9 @@ async function ownInside({ transactions, key, name, random, reports }: Part): Pr
       attempts.push(links);
       await addLink(tx, key, `${name}.own${attempts.length}`, links, random);
     },
-    { propagation: 'new', timeoutMs: 5_000 },
+    { propagation: 'new', timeoutMs: OWN_TIMEOUT_MS },
   );
-  const told = await tell(running);
+  const told = await tell(running, OWN_TIMEOUT_MS);
   reports.push({ attempts, ...told });
 }
 

@@ -69,6 +69,7 @@ export function renderBodies(report: BodiesReport): string {
     row('links that must not be', report.stray),
     '',
     ...timeRows('applied', applied, elapsedMs),
+    ...report.unknowns.map((why) => `\nunknown ${why}`),
     ...report.examples.map((example) => `\n${example}`),
   ].join('\n');
 }

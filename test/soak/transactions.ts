@@ -1,19 +1,14 @@
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { Redis } from 'ioredis';
-import {
-  startFaultProxy,
-  startRedisServer,
-  type FaultProxy,
-  type RedisCommand,
-  type RedisServer,
-} from '../../lib/testing/index.js';
-import { startWorker, type WorkerProcess } from '../support/workers.js';
+import type { Redis } from 'ioredis';
+import type { FaultProxy, RedisCommand } from '../../lib/testing/index.js';
+import { withFaultyServer, type FaultyServer } from '../support/faulty-server.js';
 import { accountKey, ACCOUNTS, AUDIT_KEY, OPENING_BALANCE } from './bank.js';
 import type { CallReport } from './calls.js';
+import type { CallingJob } from './calling-worker.js';
 import {
+  BELOW_ALL,
   FaultInjector,
-  RESTART,
+  injectWhile,
   serverFaults,
   whenDelivered,
   whenMet,
@@ -21,7 +16,6 @@ import {
   type FaultKind,
 } from './faults.js';
 import { integerBetween, seededRandom } from './random.js';
-import type { TransferJob } from './transfers.worker.js';
 import { judge, type Verdict } from './verdict.js';
 
 export interface SoakOptions {
@@ -53,74 +47,27 @@ const ENDING_MS = 45_000;
 
 /** Transfers among accounts by several processes, while faults are injected, until as many of both were seen as asked for. */
 export async function soakTransactions(options: SoakOptions): Promise<SoakReport> {
-  // Synced before it is answered: what was acknowledged survives a crash.
-  const args = ['--appendonly', 'yes', '--appendfsync', 'always'];
-  const server = await startRedisServer({ binary: process.env['TEST_REDIS_BINARY'], args });
-  const admin = new Redis(server.url, { maxRetriesPerRequest: null, retryStrategy: () => 20 });
-  // It is restarted on purpose.
-  admin.on('error', () => {});
-  const proxies = await Promise.all(
-    Array.from({ length: WORKERS }, () => startFaultProxy({ target: server })),
-  );
-  let workers: WorkerProcess<CallReport[]>[] = [];
-  try {
-    await open(admin);
-    workers = startWorkers(proxies, options);
-    await Promise.all(workers.map((worker) => worker.next()));
-    return await soak({ server, admin, proxies, workers }, options);
-  } finally {
-    await Promise.all(workers.map((worker) => worker.kill()));
-    admin.disconnect();
-    await Promise.all(proxies.map((proxy) => proxy.stop()));
-    await server.stop();
-  }
+  const { seed, limitMs } = options;
+  const script = join(__dirname, 'transfers.worker.ts');
+  const job = (urls: readonly string[]): CallingJob => ({ urls, callers: CALLERS, seed });
+  const setUp = { workers: WORKERS, script, job, prepare: open, timeoutMs: limitMs + ENDING_MS };
+  return await withFaultyServer(setUp, (scene: Scene) => soak(scene, options));
 }
 
-interface Scene {
-  readonly server: RedisServer;
-  readonly admin: Redis;
-  readonly proxies: readonly FaultProxy[];
-  readonly workers: readonly WorkerProcess<CallReport[]>[];
-}
+type Scene = FaultyServer<CallReport[]>;
 
 async function soak(scene: Scene, options: SoakOptions): Promise<SoakReport> {
   const { admin, workers } = scene;
   const random = seededRandom(options.seed);
   const faults = new FaultInjector(kindsOfFaults(scene, random), random);
-  const startedAt = performance.now();
-  let stopped = false;
-  const injecting = (async () => {
-    let restarts = 0;
-    while (!stopped && performance.now() - startedAt < options.limitMs) {
-      const applied = await admin.llen(AUDIT_KEY);
-      const reached = applied >= options.transactions && faults.struck >= options.faults;
-      if (reached && faults.hasStruckWithAll) break;
-      // Spread over the run.
-      if (
-        restarts < options.restarts &&
-        applied > (options.transactions * (restarts + 1)) / (options.restarts + 1)
-      ) {
-        restarts++;
-        await faults.inject(RESTART);
-      }
-      await faults.injectNext();
-      await sleep(integerBetween(random, PACE.least, PACE.most));
-    }
-  })();
-  const results = Promise.all(workers.map(({ result }) => result));
-  // Also when the faults come to grief first, and the workers are killed.
-  results.catch(() => {});
-  try {
-    // A worker that ends before it is told to has failed.
-    await Promise.race([injecting, results]);
-  } finally {
-    stopped = true;
-    await injecting;
-  }
-  const elapsedMs = performance.now() - startedAt;
-  for (const worker of workers) worker.send({ stop: true });
-  const reports = (await results).flat();
-  await faults.end(LATE_MS);
+  const progress = async (): Promise<number> => {
+    const reached = (await admin.llen(AUDIT_KEY)) / options.transactions;
+    const isAll = faults.struck >= options.faults && faults.hasStruckWithAll;
+    return isAll ? reached : Math.min(reached, BELOW_ALL);
+  };
+  const { restarts, limitMs } = options;
+  const injecting = { restarts, limitMs, isCalm: false, pace: PACE, lateMs: LATE_MS, progress };
+  const { reports, elapsedMs } = await injectWhile(workers, faults, random, injecting);
   const balances = await admin.mget(accountKeys());
   const verdict = judge(reports, await admin.lrange(AUDIT_KEY, 0, -1), balances.map(Number));
   return { ...verdict, faults: faults.counts, struck: faults.struck, elapsedMs };
@@ -147,13 +94,6 @@ function kindsOfFaults({ server, admin, proxies }: Scene, random: () => number) 
     },
     ...serverFaults(server, admin),
   } satisfies Record<string, FaultKind>;
-}
-
-function startWorkers(proxies: readonly FaultProxy[], { seed, limitMs }: SoakOptions) {
-  const script = join(__dirname, 'transfers.worker.ts');
-  const data: TransferJob = { urls: proxies.map(({ url }) => url), callers: CALLERS, seed };
-  const timeoutMs = limitMs + ENDING_MS;
-  return proxies.map((_, index) => startWorker<CallReport[]>({ script, data, index, timeoutMs }));
 }
 
 const accountKeys = (): string[] => Array.from({ length: ACCOUNTS }, (_, account) => accountKey(account));

@@ -7,6 +7,9 @@ import {
 } from 'nestjs-atomic-redis';
 import { getEventListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Redis } from 'ioredis';
+import { openDedicatedClient } from '../../lib/redis/client.js';
+import { RedisConnection } from '../../lib/redis/redis-connection.js';
 import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
 
@@ -149,6 +152,26 @@ describe('what transactions may take', () => {
     await Promise.all(Array.from({ length: 200 }, (_, i) => one(i)));
     expect(most).toBe(1);
     expect(getEventListeners(signal, 'abort')).toEqual([]);
+  });
+
+  it('[SRV-15] are few listeners, however many answers say that a connection is of no use any more', async () => {
+    const service = await start();
+    await service.run(['k'], (tx) => void tx.write.set('k', 0));
+    const connection = apps[0]!.get(RedisConnection);
+    const shared = connection.client as Redis;
+    const own = openDedicatedClient(shared, 'test', '', () => true);
+    await own.connect();
+    const streams = [shared.stream, own.stream];
+    await redis.client.replicaof('127.0.0.1', 1);
+    const refused = [shared, own].flatMap((client) =>
+      Array.from({ length: 30 }, () => client.set('k', 1).catch(() => 'refused')),
+    );
+    expect(new Set(await Promise.all(refused))).toEqual(new Set(['refused']));
+    // Node.js warns where there are more than ten.
+    for (const stream of streams) expect(stream.listenerCount('close')).toBeLessThan(10);
+    await redis.client.replicaof('NO', 'ONE');
+    await service.run(['k'], (tx) => void tx.write.set('k', 1));
+    own.disconnect();
   });
 
   it('[ARG-1] are no more keys than a server can watch without holding up others', async () => {

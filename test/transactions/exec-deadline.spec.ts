@@ -20,6 +20,9 @@ const blockUntil = (at: number): void => {
   while (performance.now() < at);
 };
 
+/** Transactions at the same time, each on a connection of its own. */
+const TOGETHER = 100;
+
 describe('the deadline of an EXEC', () => {
   const redis = useRedis({ args: ['--enable-debug-command', 'yes'] });
   let proxy: FaultProxy;
@@ -34,7 +37,7 @@ describe('the deadline of an EXEC', () => {
           connection: proxy.url,
           namespace: 'atomic:',
           shutdownTimeoutMs: 1_000,
-          transactions: { maxConnections: 64 },
+          transactions: { maxConnections: TOGETHER },
         }),
       ],
     }).compile();
@@ -235,11 +238,11 @@ describe('the deadline of an EXEC', () => {
       if (!['applied', TransactionTimeoutError.name].includes(name)) wrong.push(String(failure));
       if ((await redis.client.exists(key)) !== (name === 'applied' ? 1 : 0)) wrong.push(`${key}: ${name}`);
     };
-    for (let round = 0; round < 5; round++)
-      await Promise.all(Array.from({ length: 40 }, (_, i) => one(round * 40 + i)));
+    for (let round = 0; round < 1_000 / TOGETHER; round++)
+      await Promise.all(Array.from({ length: TOGETHER }, (_, i) => one(round * TOGETHER + i)));
     expect(wrong).toEqual([]);
     expect(told[TransactionTimeoutError.name]).toBeGreaterThan(0);
-  }, 30_000);
+  }, 60_000);
 
   it('[TX-16] starts an attempt anew, and does not count it, when WATCH was answered too late for it', async () => {
     const late = proxy.delay({ ...on('WATCH'), replyMs: 600 });

@@ -1,16 +1,15 @@
 import { Test, type TestingModule } from '@nestjs/testing';
 import { Redis } from 'ioredis';
-import { AtomicRedisError, AtomicRedisModule, TransactionService } from 'nestjs-atomic-redis';
-import { mkdir, rmdir } from 'node:fs/promises';
+import { AtomicRedisModule, TransactionService } from 'nestjs-atomic-redis';
+import { mkdir, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { loadingOf } from '../support/loading.js';
 import { useRedis } from '../support/redis.js';
+import { tellRefused, told, WAYS, type Refusal, type Way } from '../support/refused-transactions.js';
 import { waitFor } from '../support/wait-for.js';
 
-/** As many as wait while one has its turn share its EXEC. */
-const TOGETHER = 4;
-
 describe('a refusal of Redis, to transactions that share an EXEC', () => {
-  const redis = useRedis();
+  const redis = useRedis({ args: ['--enable-debug-command', 'yes'] });
   let app: TestingModule;
   let transactions: TransactionService;
 
@@ -33,14 +32,6 @@ describe('a refusal of Redis, to transactions that share an EXEC', () => {
     redis.client.config('SET', name, value);
   const acl = (rule: string) => (): Promise<unknown> => redis.client.acl('SETUSER', 'app', rule);
 
-  interface Refusal {
-    readonly begin: () => Promise<unknown>;
-    readonly end: () => Promise<unknown>;
-    /** How long it lasts, in milliseconds, where it is to pass. */
-    readonly passesAfterMs?: number;
-    readonly write?: string;
-  }
-
   const isBusy = (): Promise<boolean> =>
     redis.client.get('k').then(
       () => false,
@@ -59,9 +50,11 @@ describe('a refusal of Redis, to transactions that share an EXEC', () => {
     await redis.client.script('KILL');
     await waitFor('the script to end', async () => !(await isBusy()));
   };
+  const { startLoading, endLoading } = loadingOf(() => redis.server.url);
   const dump = (): string => join(redis.server.directory, 'dump.rdb');
   const misconf = async (): Promise<void> => {
     // The file that is written cannot take the place of a directory.
+    await rm(dump(), { force: true });
     await mkdir(dump());
     await redis.client.config('SET', 'save', '100000 1000000');
     await redis.client.bgsave();
@@ -90,6 +83,8 @@ describe('a refusal of Redis, to transactions that share an EXEC', () => {
     },
     BUSY: { begin: busy, end: killScript },
     'BUSY that passes': { begin: busy, end: killScript, passesAfterMs: 200 },
+    LOADING: { begin: startLoading, end: endLoading },
+    'LOADING that passes': { begin: startLoading, end: endLoading, passesAfterMs: 200 },
     MISCONF: {
       begin: misconf,
       end: async () => {
@@ -99,52 +94,18 @@ describe('a refusal of Redis, to transactions that share an EXEC', () => {
     },
   };
 
-  const told = (result: PromiseSettledResult<unknown>): object => {
-    if (result.status === 'fulfilled') return { applied: true };
-    const { reason } = result as { reason: AtomicRedisError & { reply?: string } };
-    expect(reason).toBeInstanceOf(AtomicRedisError);
-    const { code, reply, outcome, retryable } = reason;
-    return { code, reply, outcome, retryable };
-  };
-
-  /** So many callers at once, of which the first has its turn when the refusal begins: what each was told. */
-  const tell = async (count: number, { begin, end, passesAfterMs }: Refusal): Promise<object[]> => {
-    await redis.client.set('k', 0);
-    await redis.client.del('list');
-    let begun: Promise<unknown> | undefined;
-    const pay = (i: number): Promise<unknown> =>
-      transactions.run(
-        ['k'],
-        async (tx) => {
-          const value = Number(await tx.read.get('k'));
-          await (begun ??= begin());
-          tx.write.set('k', value + 1);
-          tx.write.rpush('list', i);
-        },
-        { timeoutMs: passesAfterMs === undefined ? 1_500 : 20_000 },
-      );
-    const paying = Promise.allSettled(Array.from({ length: count }, (_, i) => pay(i)));
-    if (passesAfterMs !== undefined) {
-      await waitFor('the refusal', () => begun !== undefined);
-      await begun;
-      await new Promise((resolve) => setTimeout(resolve, passesAfterMs));
-      await end();
-    }
-    const results = (await paying).map(told);
-    if (passesAfterMs === undefined) await end();
-    const applied = results.filter((one) => 'applied' in one).length;
-    expect(Number(await redis.client.get('k'))).toBe(applied);
-    expect(await redis.client.llen('list')).toBe(applied);
-    return results;
-  };
+  const tell = (way: Way, refusal: Refusal): Promise<object[]> =>
+    tellRefused({ transactions, client: redis.client, key: 'k' }, way, refusal);
 
   /** Those that are waited for, until the time is over. */
-  const stays = new Set(['READONLY', 'NOREPLICAS', 'BUSY']);
+  const stays = new Set(['READONLY', 'NOREPLICAS', 'BUSY', 'LOADING']);
 
   it.each(Object.keys(refusals))('[TX-15] %s is told to each as it would be alone', async (name) => {
-    const [alone] = await tell(1, refusals[name]!);
-    const together = await tell(TOGETHER, refusals[name]!);
-    expect(together).toEqual(Array(TOGETHER).fill(alone));
+    const refusal = refusals[name]!;
+    const [alone] = await tell('alone', refusal);
+    expect(await tell('together', refusal)).toEqual(Array(WAYS.together).fill(alone));
+    // To the transaction that others have joined.
+    expect(await tell('joined', refusal)).toEqual([alone]);
     if (name.endsWith('that passes')) expect(alone).toEqual({ applied: true });
     else expect(alone).toMatchObject({ reply: stays.has(name) ? undefined : name, outcome: 'not-applied' });
   });

@@ -1,0 +1,43 @@
+import { callOff, setAlarm } from '../redis/alarms.js';
+import type { Deadline } from '../redis/deadline.js';
+import type { Sent } from './commit.js';
+import { MIN_GRACE_MS } from './round-trips.js';
+
+/** Time that is kept for finding out what became of an EXEC, in milliseconds. */
+const LEAST_LEFT_MS = 2 * MIN_GRACE_MS;
+
+/** After half of the time an EXEC is waited for while bytes move at least this often, in milliseconds. */
+const MOVE_WITHIN_MS = 500;
+
+/**
+ * Waits for the answer to EXEC. Connections that are dead are found elsewhere, and end the wait. Beside that it ends when half of the time is over,
+ * unless bytes go on moving: a large request or answer may take longer.
+ */
+export function execAnswer(
+  { answer, connection, sentAt }: Sent,
+  deadline: Deadline,
+): Promise<unknown[] | null> {
+  return new Promise((resolve, reject) => {
+    let before: number | undefined;
+    const look = (): void => {
+      const now = connection.progress;
+      const isMoving =
+        before === undefined || now !== before || performance.now() < sentAt + connection.sendingMs;
+      before = now;
+      if (isMoving && deadline.remainingMs > LEAST_LEFT_MS)
+        alarm = setAlarm(performance.now() + Math.min(MOVE_WITHIN_MS, deadline.remainingMs / 2), look);
+      else reject(new Error('EXEC was not answered'));
+    };
+    let alarm = setAlarm(performance.now() + deadline.remainingMs / 2, look);
+    answer.then(
+      (replies) => {
+        callOff(alarm);
+        resolve(replies);
+      },
+      (error: Error) => {
+        callOff(alarm);
+        reject(error);
+      },
+    );
+  });
+}

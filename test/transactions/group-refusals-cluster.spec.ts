@@ -1,0 +1,98 @@
+import type { Cluster } from 'ioredis';
+import { Test, type TestingModule } from '@nestjs/testing';
+import { AtomicRedisModule, TransactionService } from 'nestjs-atomic-redis';
+import { startCluster, type ClusterNode, type SlotMigration, type TestCluster } from '../support/cluster.js';
+import { tellRefused, WAYS, type Refusal, type Way } from '../support/refused-transactions.js';
+
+const KEY = 'key';
+
+/** A slot of each master, which are as many. None is that of the key. */
+const ONE_OF_EACH = [100, 8_000, 16_000];
+
+describe('a refusal of a Cluster, to transactions that share an EXEC or are joined', () => {
+  let cluster: TestCluster;
+  let client: Cluster;
+  let app: TestingModule;
+  let transactions: TransactionService;
+
+  beforeAll(async () => {
+    cluster = await startCluster({ replicasPerMaster: 0 });
+    client = cluster.connect();
+    const nodes = cluster.nodes.map(({ host, port }) => ({ host, port }));
+    app = await Test.createTestingModule({
+      imports: [AtomicRedisModule.forRoot({ connection: { nodes } })],
+    }).compile();
+    app.useLogger(false);
+    await app.init();
+    transactions = app.get(TransactionService);
+  });
+
+  afterAll(async () => {
+    await app?.close();
+    client?.disconnect();
+    await cluster?.stop();
+  });
+
+  const another = async (): Promise<ClusterNode> => {
+    const owner = await cluster.masterOf(KEY);
+    return cluster.nodes.find((node) => node !== owner)!;
+  };
+
+  /** The slot is gone when EXEC is written. */
+  const moved = (): Refusal => ({
+    begin: async () => cluster.migrateSlot(KEY, await another()),
+    end: async () => {},
+    passesAfterMs: 0,
+  });
+
+  /** Its keys are at the other node already, and the slot follows later: ASK, and TRYAGAIN where there are others. */
+  const moving = (): Refusal => {
+    let migration: SlotMigration;
+    return {
+      begin: async () => {
+        migration = await cluster.beginMigration(KEY, await another());
+        await migration.moveKeys();
+      },
+      end: () => migration.finish(),
+      passesAfterMs: 200,
+    };
+  };
+
+  /** A slot of the same node, in which nothing is, is not served. */
+  const down = (passesAfterMs?: number): Refusal => {
+    let node: ClusterNode;
+    let slot: number;
+    return {
+      begin: async () => {
+        node = await cluster.masterOf(KEY);
+        const owners = await Promise.all(ONE_OF_EACH.map((one) => cluster.masterOf(one)));
+        slot = ONE_OF_EACH[owners.indexOf(node)]!;
+        await node.client.call('CLUSTER', 'DELSLOTS', slot);
+      },
+      end: async () => {
+        await node.client.call('CLUSTER', 'ADDSLOTS', slot);
+        await cluster.settled();
+      },
+      ...(passesAfterMs !== undefined && { passesAfterMs }),
+    };
+  };
+
+  const tell = (way: Way, refusal: Refusal): Promise<object[]> =>
+    tellRefused({ transactions, client, key: KEY }, way, refusal);
+
+  it.each<[string, () => Refusal]>([
+    ['MOVED', moved],
+    ['ASK and TRYAGAIN', moving],
+    ['CLUSTERDOWN', () => down(200)],
+  ])('[TX-15] %s that passes keeps none of them from being applied', async (_, refusal) => {
+    for (const way of ['alone', 'together', 'joined'] as const)
+      expect(await tell(way, refusal())).toEqual(Array(WAYS[way]).fill({ applied: true }));
+  });
+
+  it('[TX-15] CLUSTERDOWN until their time is over is told to each as it would be alone', async () => {
+    const [alone] = await tell('alone', down());
+    expect(alone).toMatchObject({ code: 'REDIS_UNAVAILABLE', outcome: 'not-applied', retryable: true });
+    expect(await tell('together', down())).toEqual(Array(WAYS.together).fill(alone));
+    expect(await tell('joined', down())).toEqual([alone]);
+  });
+});
