@@ -1,5 +1,6 @@
 import { assertNotRetried, Propagation } from '../redis/retried-work.js';
-import { advanceScript, Settled, TakeMode, type Delivery, type Verdict } from './advance.script.js';
+import { advanceScript } from './advance.script.js';
+import { Settled, TakeMode, type Delivery, type Verdict } from './delivery.js';
 import { Gathering } from './gathering.js';
 import type { QueueAccess } from './queue-access.js';
 import type { QueueCallOptions } from './queue.options.js';
@@ -97,7 +98,7 @@ export class Advances {
         const { verdict, delivery, failure = '', delayMs } = one.settlement;
         // A cut may leave half of a character.
         const reason = failure.slice(0, MAX_FAILURE_CHARS).toWellFormed();
-        ends.push(verdict, delivery.id, delivery.fence, reason, delayMs === undefined ? '' : String(delayMs));
+        ends.push(verdict, delivery.id, delivery.fence, reason, delayMs ? String(delayMs) : '');
       }
       if (one.take) {
         wanted += one.take.count;
