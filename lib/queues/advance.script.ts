@@ -1,6 +1,7 @@
 import { luaOperation } from '../redis/lua-operation.js';
 import { defineScript } from '../redis/script.js';
-import { Settled, TakeMode, Verdict, type Delivery } from './delivery.js';
+import { MAX_REPLY_BYTES, readAdvanced } from './advance-reply.js';
+import { Settled, TakeMode, Verdict } from './delivery.js';
 import { DELAYED_ID_AT, luaDelay, luaHistoryKept, luaWake } from './lua-queue.js';
 
 /** Ended leases that one call looks at. */
@@ -8,9 +9,6 @@ const MAX_LOOKED_AT = 100;
 
 /** Ids without a job, left by an eviction, that one call drops. */
 const MAX_STRAY_IDS = 1_000;
-
-/** Payloads that one answer brings, in bytes; a larger one does not travel with it. It so holds up no other call for long. */
-export const MAX_REPLY_BYTES = 256 * 1_024;
 
 /** Why a job is in the dead letters that never failed by itself. */
 const LEASE_ENDED = 'its lease ended before it was acknowledged';
@@ -241,39 +239,5 @@ local answer = {table.concat(settled, ','), table.concat(taken, ','), left > 0 a
 reply[1] = remember(table.concat(answer, '|'))
 return reply
 `,
-  reply: (raw) => {
-    const [answer, ...payloads] = raw as [Buffer, ...Buffer[]];
-    const [settled, taken, left, suspects, next] = answer.toString().split('|') as [
-      string,
-      string,
-      string,
-      string,
-      string,
-    ];
-    const deliveries = taken.split(',');
-    return {
-      settled: settled.split(',') as Settled[],
-      taken: payloads.map((payload, i): Delivery => {
-        const [id, ended, forgiven, bytes, trace] = deliveries[i]!.split(':') as [
-          string,
-          string,
-          string,
-          string,
-          string,
-        ];
-        const size = Number(bytes);
-        return {
-          id,
-          fence: ended,
-          deliveries: Number(ended) + 1 - Number(forgiven),
-          size,
-          payload: size > MAX_REPLY_BYTES ? undefined : payload,
-          trace,
-        };
-      }),
-      left: left === '1',
-      suspects: suspects === '1',
-      nextMs: next === '' ? undefined : Number(next),
-    };
-  },
+  reply: readAdvanced,
 });

@@ -18,6 +18,8 @@ export interface Settlement {
   readonly failure?: string | undefined;
   /** After how many milliseconds the job may be taken again. Default: at once. */
   readonly delayMs?: number | undefined;
+  /** It may leave with other ends of the same round of the event loop. */
+  readonly mayWait?: boolean | undefined;
 }
 
 export interface Take {
@@ -81,7 +83,8 @@ export class Advances {
   ): Promise<Advanced> {
     const what = settlement ? 'Ending a job of' : 'Taking from';
     assertNotRetried(`${what} ${this.of.title}`, options.propagation);
-    return this.gathering.call({ settlement, take }, { terms, options, take }, take?.count ?? 1);
+    const settings = { terms, options, take };
+    return this.gathering.call({ settlement, take }, settings, take?.count ?? 1, settlement?.mayWait);
   }
 
   private async send(

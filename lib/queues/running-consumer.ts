@@ -214,7 +214,8 @@ export class RunningConsumer<T = unknown> {
       return undefined;
     }
 
-    const end = endOf(taken, failure);
+    // The others of a process that runs several jobs may be ended together.
+    const end: End = { ...endOf(taken, failure), mayWait: this.concurrency > 1 };
     // As long as the lease lasts: after that it would be in vain.
     const options = { timeoutMs: this.reader.terms.leaseMs, propagation: 'outside' } as const;
     try {
