@@ -2,11 +2,11 @@
 export const Verdict = {
   /** The job is done, and gone. */
   Ack: 'ack',
-  /** The delivery failed: to the end of the queue, or to the dead letters when it was the last one. */
+  /** The delivery failed: the job waits, or with no delay goes to the end of the queue. When it was the last one, to the dead letters. */
   Retry: 'retry',
   /** To the head of the queue. It counts as no delivery: its process ends, which is no fault of the job. */
   Release: 'release',
-  /** To the head of the queue after a time. It counts as no delivery: it was refused for that long. */
+  /** The job waits. It counts as no delivery: it was refused for that long. */
   Defer: 'defer',
   /** To the dead letters at once. */
   Bury: 'bury',
