@@ -14,7 +14,12 @@ import {
   type IdempotencyModuleOptions,
   type ResolvedIdempotencyOptions,
 } from './idempotency/idempotency.options.js';
-import { queueDefaults, queueModuleOptionChecks, type QueueModuleOptions } from './queues/queue.options.js';
+import {
+  queueModuleOptionChecks,
+  resolveQueueOptions,
+  type QueueModuleOptions,
+  type ResolvedQueueOptions,
+} from './queues/queue.options.js';
 import type { Telemetry } from './observability/telemetry.js';
 import { ERRORS_PAGE } from './problem-details/problem.js';
 import type { ConnectionOption } from './redis/client.js';
@@ -83,7 +88,7 @@ export interface ResolvedOptions extends Required<
   idempotency: ResolvedIdempotencyOptions;
   counters: Required<CounterModuleOptions>;
   scripts: Required<ScriptModuleOptions>;
-  queues: Required<QueueModuleOptions>;
+  queues: ResolvedQueueOptions;
 }
 
 /** Redis has no name for an application, and a default would make all applications one. */
@@ -135,6 +140,6 @@ export function resolveOptions(given: AtomicRedisOptions): ResolvedOptions {
     idempotency: resolveIdempotencyOptions(given.idempotency),
     counters: withDefaults(counterDefaults, given.counters),
     scripts: withDefaults(scriptDefaults(), given.scripts),
-    queues: withDefaults(queueDefaults, given.queues),
+    queues: resolveQueueOptions(given.queues),
   };
 }

@@ -194,12 +194,14 @@ export { ReliableQueueService } from './queues/reliable-queue.service.js';
 export {
   ReliableQueue,
   type ConsumeOptions,
+  type PushOptions,
   type QueueCounts,
   type TakeOptions,
 } from './queues/reliable-queue.js';
 export { QueueJob, type ExtendOptions, type RetryOptions } from './queues/queue-job.js';
 export { DeadLetters, type DeadLetter, type ListOptions } from './queues/dead-letters.js';
 export { RunningConsumer, type JobHandler } from './queues/running-consumer.js';
+export type { RetryBackOff } from './queues/back-off.js';
 export type { QueueCallOptions, QueueModuleOptions, QueueOptions } from './queues/queue.options.js';
 
 export { ListService, type ListEnd, type MoveOptions } from './lists/list.service.js';

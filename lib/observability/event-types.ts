@@ -79,7 +79,7 @@ export interface TransactionEvent extends OperationEvent<'transactions.run'> {
 export interface QueueProcessEvent extends OperationEvent<'queues.process'> {
   /**
    * - `acknowledged`: the job is done
-   * - `retried`: it goes to the end of the queue
+   * - `retried`: it failed, and is delivered again
    * - `dead`: it goes to the dead letters
    * - `deferred`: it was refused for a time, and is delivered again after that
    * - `released`: the consumer was stopped, and the job goes back to the head of the queue
@@ -89,6 +89,8 @@ export interface QueueProcessEvent extends OperationEvent<'queues.process'> {
   readonly ended: 'acknowledged' | 'retried' | 'deferred' | 'dead' | 'released' | 'lost' | 'unrecorded';
   /** Which delivery of the job it was, from 1. */
   readonly deliveries: number;
+  /** How long the job waits before it is delivered again, in milliseconds. Of `retried` and `deferred`. */
+  readonly delayMs?: number;
 }
 
 /** What became of one call under an idempotency key. Never holds the key itself. */

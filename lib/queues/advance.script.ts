@@ -1,69 +1,14 @@
 import { luaOperation } from '../redis/lua-operation.js';
 import { defineScript } from '../redis/script.js';
-import { luaHistoryKept, luaWake } from './lua-queue.js';
+import { MAX_REPLY_BYTES, readAdvanced } from './advance-reply.js';
+import { Settled, TakeMode, Verdict } from './delivery.js';
+import { DELAYED_ID_AT, luaDelay, luaHistoryKept, luaWake } from './lua-queue.js';
 
-/** How a delivery ends. */
-export const Verdict = {
-  /** The job is done, and gone. */
-  Ack: 'ack',
-  /** The delivery failed: to the end of the queue, or to the dead letters when it was the last one. */
-  Retry: 'retry',
-  /** To the head of the queue. It counts as no delivery: its process ends, which is no fault of the job. */
-  Release: 'release',
-  /** To the head of the queue after a time. It counts as no delivery: it was refused for that long. */
-  Defer: 'defer',
-  /** To the dead letters at once. */
-  Bury: 'bury',
-} as const;
-
-export type Verdict = (typeof Verdict)[keyof typeof Verdict];
-
-/** What became of the delivery. */
-export const Settled = {
-  Done: 'done',
-  /** It is in the dead letters. */
-  Dead: 'dead',
-  /** The lease had been lost: nothing was done. */
-  Lost: 'lost',
-} as const;
-
-export type Settled = (typeof Settled)[keyof typeof Settled];
-
-/** Which jobs a take is given. A job whose lease has ended is a suspect: it may have killed its process. */
-export const TakeMode = {
-  /** Suspects first, then others. */
-  Any: 'any',
-  /** Others only; the answer tells whether there are suspects. */
-  Fresh: 'fresh',
-  /** One suspect only: its process holds nothing else. */
-  Alone: 'alone',
-} as const;
-
-export type TakeMode = (typeof TakeMode)[keyof typeof TakeMode];
-
-/** A job that was taken, and its delivery. */
-export interface Delivery {
-  readonly id: string;
-  /** How many deliveries of the job had ended before. It only grows, so that with the job's id it names this one. */
-  readonly fence: string;
-  /** How often it was delivered, this time included; deliveries that were given back or that a requeue has forgiven do not count. */
-  readonly deliveries: number;
-  /** Of the payload, in bytes. */
-  readonly size: number;
-  /** Absent when it is too large to travel with others. */
-  readonly payload: Buffer | undefined;
-  /** The trace context of the push, or ''. */
-  readonly trace: string;
-}
-
-/** Ended leases, and jobs that have waited long enough, that one call looks at. */
+/** Ended leases that one call looks at. */
 const MAX_LOOKED_AT = 100;
 
 /** Ids without a job, left by an eviction, that one call drops. */
 const MAX_STRAY_IDS = 1_000;
-
-/** Payloads that one answer brings, in bytes; a larger one does not travel with it. It so holds up no other call for long. */
-export const MAX_REPLY_BYTES = 256 * 1_024;
 
 /** Why a job is in the dead letters that never failed by itself. */
 const LEASE_ENDED = 'its lease ended before it was acknowledged';
@@ -99,7 +44,7 @@ export const advanceScript = defineScript({
 -- KEYS[4] history     hash of job id to what became of its deliveries
 -- KEYS[5] leases      sorted set of job id by the end of its lease, server time in ms, and .5 where it has neighbours
 -- KEYS[6] dead        sorted set of job id by its death, server time in ms
--- KEYS[7] delayed     sorted set of job id by when it may be taken again, server time in ms
+-- KEYS[7] delayed     sorted set of jobs, as luaDelay names them, by when they may be taken, server time in ms
 -- KEYS[8] wake        sorted set that waiting processes block on
 -- ARGV[1] notAfterMs  server time in ms past which nothing is done
 -- ARGV[2] keepMarker  '1' or ''
@@ -160,6 +105,7 @@ local settled, taken, reply = {}, {}, {''}
 local has_put_back = false
 
 if ARGV[FIRST_END] then
+  local delays, first_before = 0, nil
   local only_acks = wanted == 0
   for i = FIRST_END, #ARGV, 5 do only_acks = only_acks and ARGV[i] == '${Verdict.Ack}' end
   if not only_acks then check_types() end
@@ -179,20 +125,22 @@ if ARGV[FIRST_END] then
       if verdict == '${Verdict.Release}' or verdict == '${Verdict.Defer}' then forgiven = forgiven + 1 end
       keep_history(HISTORY, id, ended, forgiven, excused, trace, failure ~= '' and failure or failure_before)
       local is_last = verdict == '${Verdict.Retry}' and ended - forgiven - excused >= max
-      has_put_back = has_put_back or not is_last and verdict ~= '${Verdict.Bury}'
       if is_last or verdict == '${Verdict.Bury}' then
         redis.call('ZADD', DEAD, digits(now), id)
         became = '${Settled.Dead}'
       elseif delay ~= '' then
-        redis.call('ZADD', DELAYED, digits(now + tonumber(delay)), id)
-      elseif verdict == '${Verdict.Release}' then
-        redis.call('LPUSH', PENDING, id)
+        first_before = first_before or redis.call('ZRANGE', DELAYED, '0', '0')[1] or ''
+        delays = delays + 1
+        ${luaDelay('DELAYED', 'id', 'tonumber(delay)', 'delays')}
       else
-        redis.call('RPUSH', PENDING, id)
+        has_put_back = true
+        redis.call(verdict == '${Verdict.Release}' and 'LPUSH' or 'RPUSH', PENDING, id)
       end
     end
     settled[#settled + 1] = became
   end
+  -- One process at the least knows when the next is due.
+  if first_before and redis.call('ZRANGE', DELAYED, '0', '0')[1] ~= first_before then has_put_back = true end
 end
 
 local left, suspects, next_ms = 0, 0, ''
@@ -200,15 +148,14 @@ if wanted > 0 then
   left = redis.call('LLEN', PENDING)
   local over = redis.call('ZCOUNT', LEASES, '-inf', digits(now))
 
-  -- To the head of the queue, where they were when they were refused.
-  local due = redis.call('ZRANGEBYSCORE', DELAYED, '-inf', digits(now), 'LIMIT', '0', '${MAX_LOOKED_AT}')
+  -- Before those that are pending. One more than can be taken tells that others are left.
+  local due, next_due, suspects_taken = {}, 1, 0
+  if mode ~= '${TakeMode.Alone}' then
+    due = redis.call('ZRANGEBYSCORE', DELAYED, '-inf', digits(now), 'LIMIT', '0', digits(wanted + 1))
+  end
   if #due > 0 then
     check_types()
     has_put_back = true
-  end
-  for i = #due, 1, -1 do
-    redis.call('ZREM', DELAYED, due[i])
-    left = redis.call('LPUSH', PENDING, due[i])
   end
 
   if over > 0 and mode ~= '${TakeMode.Fresh}' then
@@ -236,6 +183,7 @@ if wanted > 0 then
     end
     -- To the head of the queue, from where they are taken at once.
     for i = #first, 1, -1 do left = redis.call('LPUSH', PENDING, first[i]) end
+    suspects_taken = #first
     if mode == '${TakeMode.Alone}' then wanted = #first end
   elseif mode == '${TakeMode.Alone}' then
     wanted = 0
@@ -244,12 +192,19 @@ if wanted > 0 then
 
   local lease_end = digits(now + tonumber(ARGV[4])) .. (ARGV[7] ~= '' and '.5' or '')
   local bytes = 0
-  for _ = 1, wanted + ${MAX_STRAY_IDS} do
-    local id = #taken < wanted and bytes < ${MAX_REPLY_BYTES} and redis.call('LINDEX', PENDING, '0')
+  for i = 1, wanted + ${MAX_STRAY_IDS} do
+    if #taken == wanted or bytes >= ${MAX_REPLY_BYTES} then break end
+    local delayed = i > suspects_taken and due[next_due]
+    local id = delayed and string.sub(delayed, ${DELAYED_ID_AT}) or redis.call('LINDEX', PENDING, '0')
     if not id then break end
     local payload, history = redis.call('HGET', JOBS, id), redis.call('HGET', HISTORY, id)
-    redis.call('LPOP', PENDING)
-    left = left - 1
+    if delayed then
+      redis.call('ZREM', DELAYED, delayed)
+      next_due = next_due + 1
+    else
+      redis.call('LPOP', PENDING)
+      left = left - 1
+    end
     if payload then
       redis.call('ZADD', LEASES, lease_end, id)
       local counts, trace = '0:0', ''
@@ -259,6 +214,8 @@ if wanted > 0 then
       bytes = bytes + #payload
     end
   end
+
+  if due[next_due] then left = left + 1 end
 
   if #taken < wanted and left == 0 then
     local soonest = math.huge
@@ -270,9 +227,11 @@ if wanted > 0 then
   end
 end
 
--- What was delayed wakes a process too, which so learns when it is due.
 if asked == 0 or left > 0 then
   if has_put_back or (left > 0 and ARGV[8] ~= '') then wake(WAKE) end
+elseif #taken == asked and (has_put_back or ARGV[8] ~= '') and redis.call('ZCARD', DELAYED) > 0 then
+  -- The caller is at work now: another process is to know when the next is due.
+  wake(WAKE)
 else
   redis.pcall('ZREM', WAKE, '1')
 end
@@ -280,39 +239,5 @@ local answer = {table.concat(settled, ','), table.concat(taken, ','), left > 0 a
 reply[1] = remember(table.concat(answer, '|'))
 return reply
 `,
-  reply: (raw) => {
-    const [answer, ...payloads] = raw as [Buffer, ...Buffer[]];
-    const [settled, taken, left, suspects, next] = answer.toString().split('|') as [
-      string,
-      string,
-      string,
-      string,
-      string,
-    ];
-    const deliveries = taken.split(',');
-    return {
-      settled: settled.split(',') as Settled[],
-      taken: payloads.map((payload, i): Delivery => {
-        const [id, ended, forgiven, bytes, trace] = deliveries[i]!.split(':') as [
-          string,
-          string,
-          string,
-          string,
-          string,
-        ];
-        const size = Number(bytes);
-        return {
-          id,
-          fence: ended,
-          deliveries: Number(ended) + 1 - Number(forgiven),
-          size,
-          payload: size > MAX_REPLY_BYTES ? undefined : payload,
-          trace,
-        };
-      }),
-      left: left === '1',
-      suspects: suspects === '1',
-      nextMs: next === '' ? undefined : Number(next),
-    };
-  },
+  reply: readAdvanced,
 });

@@ -1,5 +1,6 @@
 import { assertNotRetried, Propagation } from '../redis/retried-work.js';
-import { advanceScript, Settled, TakeMode, type Delivery, type Verdict } from './advance.script.js';
+import { advanceScript } from './advance.script.js';
+import { Settled, TakeMode, type Delivery, type Verdict } from './delivery.js';
 import { Gathering } from './gathering.js';
 import type { QueueAccess } from './queue-access.js';
 import type { QueueCallOptions } from './queue.options.js';
@@ -17,6 +18,8 @@ export interface Settlement {
   readonly failure?: string | undefined;
   /** After how many milliseconds the job may be taken again. Default: at once. */
   readonly delayMs?: number | undefined;
+  /** It may leave with other ends of the same round of the event loop. */
+  readonly mayWait?: boolean | undefined;
 }
 
 export interface Take {
@@ -80,7 +83,8 @@ export class Advances {
   ): Promise<Advanced> {
     const what = settlement ? 'Ending a job of' : 'Taking from';
     assertNotRetried(`${what} ${this.of.title}`, options.propagation);
-    return this.gathering.call({ settlement, take }, { terms, options, take }, take?.count ?? 1);
+    const settings = { terms, options, take };
+    return this.gathering.call({ settlement, take }, settings, take?.count ?? 1, settlement?.mayWait);
   }
 
   private async send(
@@ -97,7 +101,7 @@ export class Advances {
         const { verdict, delivery, failure = '', delayMs } = one.settlement;
         // A cut may leave half of a character.
         const reason = failure.slice(0, MAX_FAILURE_CHARS).toWellFormed();
-        ends.push(verdict, delivery.id, delivery.fence, reason, delayMs === undefined ? '' : String(delayMs));
+        ends.push(verdict, delivery.id, delivery.fence, reason, delayMs ? String(delayMs) : '');
       }
       if (one.take) {
         wanted += one.take.count;

@@ -2,7 +2,7 @@ import { Logger } from '@nestjs/common';
 import { describe, type Outcome } from '../atomic-redis.errors.js';
 import type { QueueProcessEvent } from '../observability/event-types.js';
 import { failureOf, type Operation } from '../observability/observer.js';
-import { Settled, Verdict, type Delivery } from './advance.script.js';
+import { Settled, Verdict, type Delivery } from './delivery.js';
 import type { End } from './taken-job.js';
 
 type Failure = { readonly error: unknown } | undefined;
@@ -68,19 +68,20 @@ export class ConsumerReport {
   /** The consumer has ended a delivery. */
   settled(operation: Operation, delivery: Delivery, end: End, settled: Settled, failure: Failure): void {
     this.log(() => this.write(delivery, end, settled, failure));
-    this.ended(operation, delivery, end.verdict, settled, failure);
+    this.ended(operation, delivery, end, settled, failure);
   }
 
   /** A delivery has ended, whoever ended it. */
   ended(
     operation: Operation,
     delivery: Delivery,
-    verdict: Verdict,
+    { verdict, delayMs }: Pick<End, 'verdict' | 'delayMs'>,
     settled: Settled,
     failure?: Failure,
   ): void {
     if (settled === Settled.Lost) this.tell(operation, delivery, 'lost', failure);
-    else this.tell(operation, delivery, settled === Settled.Dead ? 'dead' : ENDS[verdict], failure);
+    else if (settled === Settled.Dead) this.tell(operation, delivery, 'dead', failure);
+    else this.tell(operation, delivery, ENDS[verdict], failure, delayMs);
   }
 
   unrecorded(operation: Operation, delivery: Delivery, error: unknown): void {
@@ -92,13 +93,15 @@ export class ConsumerReport {
     { deliveries }: Delivery,
     ended: QueueProcessEvent['ended'],
     failure: Failure,
+    delayMs?: number,
   ): void {
     operation.end(() => {
       const outcome: Outcome = ended === 'lost' ? 'not-applied' : 'applied';
       const failed = failure && failureOf(failure.error);
       // What the handler threw says nothing of what became of the job.
       const how = ended === 'unrecorded' ? failed : { ...failed, outcome };
-      return { type: 'queues.process', name: this.queue, outcome, ...how, ended, deliveries };
+      const waits = delayMs !== undefined && { delayMs };
+      return { type: 'queues.process', name: this.queue, outcome, ...how, ended, deliveries, ...waits };
     });
   }
 
@@ -114,7 +117,8 @@ export class ConsumerReport {
       const how = `${job} failed at delivery ${deliveries} of ${this.maxDeliveries}`;
       if (settled === Settled.Dead)
         this.logger.error(`${how} and is in the dead letters`, stackOf(failure.error));
-      else this.logger.warn(`${how}: ${reasonOf(failure.error)}`);
+      else
+        this.logger.warn(`${how}, and is delivered again in ${end.delayMs} ms: ${reasonOf(failure.error)}`);
     }
   }
 

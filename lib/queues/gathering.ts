@@ -18,9 +18,11 @@ interface Batch<Call, Settings, Answer> {
     readonly reject: (error: unknown) => void;
   }[];
   size: number;
+  /** With which end of the event loop's it leaves. */
+  closes: 'turn' | 'round' | undefined;
 }
 
-/** Calls that are made in one turn of the event loop leave as one script, in their order. One alone leaves as soon as any would. */
+/** Calls that are made in one turn of the event loop leave as one script, in their order. One alone leaves as soon as any would, unless it may wait. */
 export class Gathering<Call, Settings, Answer> {
   private open: Batch<Call, Settings, Answer> | undefined;
 
@@ -29,13 +31,18 @@ export class Gathering<Call, Settings, Answer> {
     private readonly gathered: Gathered<Call, Settings, Answer>,
   ) {}
 
-  call(call: Call, settings: Settings, size: number): Promise<Answer> {
+  /**
+   * @param mayWait it may leave with those of the whole round of the event loop. Node.js ends a turn after each timer and each read, so that ends of handlers
+   * which waited for timers would all leave alone
+   */
+  call(call: Call, settings: Settings, size: number, mayWait = false): Promise<Answer> {
     if (this.open) {
       const joined = this.gathered.join(this.open.settings, settings);
       if (joined) this.open.settings = joined;
       else void this.close(this.open);
     }
     const batch = this.open ?? this.begin(settings);
+    this.closeSoon(batch, mayWait);
     return new Promise((resolve, reject) => {
       batch.calls.push(call);
       batch.callers.push({ resolve, reject });
@@ -45,13 +52,26 @@ export class Gathering<Call, Settings, Answer> {
   }
 
   private begin(settings: Settings): Batch<Call, Settings, Answer> {
-    const batch: Batch<Call, Settings, Answer> = { settings, calls: [], callers: [], size: 0 };
+    const batch: Batch<Call, Settings, Answer> = {
+      settings,
+      calls: [],
+      callers: [],
+      size: 0,
+      closes: undefined,
+    };
     this.open = batch;
     // Shutdown waits for it from now on.
     this.inFlight.enter();
-    // Behind the microtasks, in which everybody goes on who was answered by the same read.
-    process.nextTick(() => void this.close(batch));
     return batch;
+  }
+
+  private closeSoon(batch: Batch<Call, Settings, Answer>, mayWait: boolean): void {
+    if (batch.closes === 'turn' || (mayWait && batch.closes === 'round')) return;
+    batch.closes = mayWait ? 'round' : 'turn';
+    const close = (): void => void this.close(batch);
+    if (mayWait) setImmediate(close);
+    // Behind the microtasks, in which everybody goes on who was answered by the same read.
+    else process.nextTick(close);
   }
 
   /** Sends it, if it was not sent before. */

@@ -12,6 +12,67 @@ export interface RenewedLease {
   leaseIsOver(): void;
 }
 
+interface Kept {
+  readonly lease: RenewedLease;
+  isRenewing: boolean;
+}
+
+/** Leases of one length have one timer: a job that is done soon pays for none. */
+class Keeper {
+  private readonly kept = new Set<Kept>();
+  private readonly tickMs: number;
+  private timer: NodeJS.Timeout | undefined;
+
+  constructor(private readonly leaseMs: number) {
+    this.tickMs = leaseMs / TICKS;
+  }
+
+  keep(lease: RenewedLease): () => void {
+    const one = { lease, isRenewing: false };
+    this.kept.add(one);
+    if (!this.timer) this.timer = setInterval(() => this.tick(), this.tickMs);
+    else if (this.kept.size === 1) this.timer.ref();
+    return () => this.drop(one);
+  }
+
+  private tick(): void {
+    const now = performance.now();
+    for (const one of this.kept) {
+      const leftMs = one.lease.leaseEndsAt - now;
+      if (leftMs < this.tickMs) this.lose(one);
+      else if (leftMs < (this.leaseMs * 2) / 3 + this.tickMs / 2 && !one.isRenewing) void this.renew(one);
+    }
+    if (this.kept.size > 0) return;
+    clearInterval(this.timer);
+    keepers.delete(this.leaseMs);
+  }
+
+  private async renew(one: Kept): Promise<void> {
+    one.isRenewing = true;
+    try {
+      if (!(await one.lease.renew())) this.lose(one);
+    } catch {
+      // Not answered: the next tick tries again.
+    } finally {
+      one.isRenewing = false;
+    }
+  }
+
+  private lose(one: Kept): void {
+    if (this.drop(one)) one.lease.leaseIsOver();
+  }
+
+  private drop(one: Kept): boolean {
+    const wasKept = this.kept.delete(one);
+    // Nothing keeps the process alive; the next tick ends it.
+    if (wasKept && this.kept.size === 0) this.timer?.unref();
+    return wasKept;
+  }
+}
+
+/** By the length of their leases. */
+const keepers = new Map<number, Keeper>();
+
 /**
  * Renews the lease of one job until the returned function is called. It is renewed when a third of its length is over, unless somebody prolonged it further.
  *
@@ -19,33 +80,7 @@ export interface RenewedLease {
  * another was given the job.
  */
 export function keepRenewed(lease: RenewedLease): () => void {
-  const { leaseMs } = lease;
-  const tickMs = leaseMs / TICKS;
-  let isRenewing = false;
-  let isOver = false;
-  const stop = (): void => {
-    isOver = true;
-    clearInterval(timer);
-  };
-  const lose = (): void => {
-    if (isOver) return;
-    stop();
-    lease.leaseIsOver();
-  };
-  const renewOnce = async (): Promise<void> => {
-    isRenewing = true;
-    try {
-      if (!(await lease.renew())) lose();
-    } catch {
-      // Not answered: the next tick tries again.
-    } finally {
-      isRenewing = false;
-    }
-  };
-  const timer = setInterval(() => {
-    const leftMs = lease.leaseEndsAt - performance.now();
-    if (leftMs < tickMs) lose();
-    else if (leftMs < (leaseMs * 2) / 3 + tickMs / 2 && !isRenewing) void renewOnce();
-  }, tickMs);
-  return stop;
+  let keeper = keepers.get(lease.leaseMs);
+  if (!keeper) keepers.set(lease.leaseMs, (keeper = new Keeper(lease.leaseMs)));
+  return keeper.keep(lease);
 }

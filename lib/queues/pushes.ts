@@ -17,6 +17,8 @@ export interface Job {
   readonly payload: string | Buffer;
   /** The trace context of the push. */
   readonly trace: string | undefined;
+  /** After how many milliseconds it may be taken. */
+  readonly delayMs: number;
 }
 
 /** Pushes to one queue. Those of one turn of the event loop are one script. */
@@ -44,23 +46,27 @@ export class Pushes {
 
   private async send(pushes: readonly (readonly Job[])[], options: OperationOptions): Promise<void[]> {
     const { redis, title, queue, keys } = this.to;
-    const { pending, jobs, history, wake } = keys;
+    const { pending, jobs, history, wake, delayed } = keys;
     const idsAndPayloads: (string | Buffer)[] = [];
     let isTraced = false;
+    let isDelayed = false;
     for (const pushed of pushes)
-      for (const { id, payload, trace } of pushed) {
+      for (const { id, payload, trace, delayMs } of pushed) {
         idsAndPayloads.push(id, payload);
         isTraced ||= trace !== undefined;
+        isDelayed ||= delayMs > 0;
       }
-    const traces = isTraced
-      ? pushes.flatMap((pushed) => pushed.map(({ trace = '' }) => `${trace},`)).join('')
-      : '';
+    /** For each job one, with a comma behind it. */
+    const listOf = (of: (job: Job) => string | number): string =>
+      pushes.flatMap((pushed) => pushed.map((job) => `${of(job)},`)).join('');
+    const traces = isTraced ? listOf(({ trace = '' }) => trace) : '';
+    const delays = isDelayed ? listOf(({ delayMs }) => delayMs || '') : '';
     await redis.operations.run(
       `Pushing to ${title}`,
       pushScript,
       queue,
-      { pending, jobs, history, wake },
-      { traces, idsAndPayloads },
+      { pending, jobs, history, wake, delayed },
+      { traces, delays, idsAndPayloads },
       { ...options, propagation: Propagation.Outside },
     );
     return pushes.map(() => undefined);

@@ -1,5 +1,6 @@
 import * as check from '../atomic-redis.validation.js';
-import { Settled, TakeMode, Verdict } from './advance.script.js';
+import { delayMsCheck } from './back-off.js';
+import { Settled, TakeMode, Verdict } from './delivery.js';
 import type { NextTake } from './queue-reader.js';
 import {
   copyCallOptions,
@@ -13,6 +14,8 @@ import type { TakenJob } from './taken-job.js';
 export interface RetryOptions extends QueueCallOptions {
   /** Why, for whoever reads the dead letters; cut after 500 characters. */
   reason?: string;
+  /** How long the job waits before it is delivered again, in milliseconds; 0 for not at all. Default: as the queue's `retry` has it. */
+  delayMs?: number;
 }
 
 export interface ExtendOptions extends QueueCallOptions {
@@ -27,6 +30,7 @@ const checkOptions = check.options(queueCallOptionChecks);
 const checkRetryOptions = check.options({
   ...queueCallOptionChecks,
   reason: check.nonEmptyString,
+  delayMs: delayMsCheck,
 } satisfies Record<keyof RetryOptions, check.Check>);
 const checkExtendOptions = check.options({
   ...queueCallOptionChecks,
@@ -89,7 +93,8 @@ export class QueueJob<T = unknown> {
   }
 
   /**
-   * The delivery failed: the job goes to the end of the queue at once, or to the dead letters after `maxDeliveries`.
+   * The delivery failed: the job is delivered again after a time, or goes to the dead letters after `maxDeliveries`. With a `delayMs` of 0 it is at the end of
+   * the queue at once.
    *
    * @returns false when the lease had been lost
    * @throws as {@link ack} does
@@ -97,7 +102,7 @@ export class QueueJob<T = unknown> {
   async retry(options: RetryOptions = {}): Promise<boolean> {
     const retry = async (): Promise<boolean> => {
       checkRetryOptions('options', options);
-      const end = { verdict: Verdict.Retry, failure: options.reason };
+      const end = this.taken.failed(options.reason, options.delayMs);
       return (await this.taken.end(end, copyCallOptions(options))) !== Settled.Lost;
     };
     return await this.taken.commands.observe('queues.retry', retry, Boolean);

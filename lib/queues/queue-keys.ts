@@ -16,7 +16,7 @@ export interface QueueKeys {
   readonly leases: string;
   /** Sorted set of job id by the moment it was given up, in Redis's time. */
   readonly dead: string;
-  /** Sorted set of job id by the moment it may be taken again, in Redis's time. */
+  /** Sorted set of jobs by the moment they may be taken, in Redis's time. A member is a job's id behind 21 digits that tell the order, as `luaDelay` makes it. */
   readonly delayed: string;
   /** Sorted set with one member while there are jobs to take. BZPOPMIN waits for it: whoever gets it looks, and puts it back if it leaves jobs. */
   readonly wake: string;

@@ -1,6 +1,7 @@
 import { Deadline } from '../redis/deadline.js';
 import { Surroundings } from '../redis/surroundings.js';
-import { Settled, TakeMode, Verdict, type Delivery } from './advance.script.js';
+import { backOffMs, type RetryBackOff } from './back-off.js';
+import { Settled, TakeMode, Verdict, type Delivery } from './delivery.js';
 import {
   MAX_ADVANCES,
   type Advanced as AdvancedRaw,
@@ -14,7 +15,7 @@ import type { LargePayloads } from './large-payloads.js';
 import type { PayloadFormat } from './payload-format.js';
 import type { QueueCommands } from './queue-commands.js';
 import type { QueueCallOptions } from './queue.options.js';
-import { TakenJob, unreadable } from './taken-job.js';
+import { TakenJob, unreadable, type End } from './taken-job.js';
 
 /** What became of a delivery, and the jobs taken. */
 export interface Advanced<T> extends Pick<AdvancedRaw, 'left' | 'suspects' | 'nextMs'> {
@@ -64,12 +65,18 @@ export class QueueReader<T> {
     private readonly share: QueueShare,
     private readonly format: PayloadFormat,
     readonly terms: Terms,
+    private readonly retry: Required<RetryBackOff>,
     readonly hands: Hands,
     private readonly timeoutMs: number,
   ) {}
 
   get commands(): QueueCommands {
     return this.share.commands;
+  }
+
+  /** The end of a failed delivery: its job waits, unless it was the last one. */
+  failed({ deliveries }: Delivery, failure: string | undefined, delayMs?: number): End {
+    return { verdict: Verdict.Retry, failure, delayMs: delayMs ?? backOffMs(deliveries, this.retry) };
   }
 
   decode(bytes: Buffer): T {

@@ -1,5 +1,6 @@
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import { integer, key, oneOf, waitMs, type Check } from '../atomic-redis.validation.js';
+import { resolveRetry, retryCheck, retryDefaults, type RetryBackOff } from './back-off.js';
 import {
   copyOperationOptions,
   operationOptionChecks,
@@ -18,7 +19,18 @@ export interface QueueDefaults {
    * judges it. @default 5
    */
   maxDeliveries?: number;
+  /**
+   * How long a job waits after a failed delivery, by Redis's clock. Each wait is drawn evenly from one step to the next, and each step is six times the one before:
+   * by default 1 to 6 s, 6 to 36 s, 36 to 216 s, 216 to 1296 s. So what a job calls may be away for four minutes, and it is not given up. A job of a process that died does not wait.
+   * What is absent is as the module has it.
+   */
+  retry?: RetryBackOff;
 }
+
+/** All of them. */
+export type ResolvedQueueDefaults = Required<Omit<QueueDefaults, 'retry'>> & {
+  readonly retry: Required<RetryBackOff>;
+};
 
 /** The module's `queues` option. */
 export interface QueueModuleOptions extends QueueDefaults {
@@ -35,7 +47,13 @@ export interface QueueOptions extends QueueDefaults {
   format?: 'json' | 'bytes';
 }
 
-export const queueDefaults: Required<QueueModuleOptions> = { leaseMs: 30_000, maxDeliveries: 5, names: [] };
+export type ResolvedQueueOptions = ResolvedQueueDefaults & { readonly names: readonly string[] };
+
+/** What the module's options come to. */
+export function resolveQueueOptions(given: QueueModuleOptions = {}): ResolvedQueueOptions {
+  const { leaseMs = 30_000, maxDeliveries = 5, names = [] } = given;
+  return { leaseMs, maxDeliveries, names, retry: resolveRetry(retryDefaults, given.retry) };
+}
 
 /** A shorter lease could not be renewed in time. */
 export const leaseMsCheck: Check = waitMs(100);
@@ -43,6 +61,7 @@ export const leaseMsCheck: Check = waitMs(100);
 const defaultChecks: Record<keyof QueueDefaults, Check> = {
   leaseMs: leaseMsCheck,
   maxDeliveries: integer(1, 1_000_000),
+  retry: retryCheck,
 };
 
 const names: Check = (path, value) => {

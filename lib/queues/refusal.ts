@@ -1,8 +1,7 @@
+import { MAX_RETRY_MS } from './back-off.js';
+
 /** Shortest time after which a refused job is given out again: it must not go round in circles. */
 const MIN_MS = 50;
-
-/** The longest: a day. */
-const MAX_MS = 86_400_000;
 
 /** How far causes are followed. */
 const MAX_CAUSES = 5;
@@ -17,7 +16,7 @@ export function retryAfterOf(error: unknown): number | undefined {
     for (let depth = 0; depth < MAX_CAUSES && typeof at === 'object' && at !== null; depth++) {
       const { retryable, retryAfterMs } = at;
       if (retryable === true && typeof retryAfterMs === 'number' && retryAfterMs >= 0)
-        return Math.ceil(Math.min(MAX_MS, Math.max(MIN_MS, retryAfterMs)));
+        return Math.ceil(Math.min(MAX_RETRY_MS, Math.max(MIN_MS, retryAfterMs)));
       at = at.cause as typeof at;
     }
   } catch {

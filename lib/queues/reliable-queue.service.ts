@@ -7,6 +7,7 @@ import { OperationRunner } from '../redis/operation-runner.js';
 import { RedisConnection } from '../redis/redis-connection.js';
 import { ScriptRunner } from '../redis/script-runner.js';
 import { WorkInFlight } from '../redis/work-in-flight.js';
+import { resolveRetry } from './back-off.js';
 import { Hands } from './hands.js';
 import { JobNotifier } from './job-notifier.js';
 import { JobWaiters } from './job-waiters.js';
@@ -76,7 +77,8 @@ export class ReliableQueueService {
       leaseMs: options.leaseMs ?? queues.leaseMs,
       maxDeliveries: options.maxDeliveries ?? queues.maxDeliveries,
     };
-    const reader = new QueueReader<T>(share, format, terms, this.hands, timeoutMs);
+    const retry = resolveRetry(queues.retry, options.retry);
+    const reader = new QueueReader<T>(share, format, terms, retry, this.hands, timeoutMs);
     return new ReliableQueue<T>(commands, reader, format, this.limits, (handler, concurrency, from) => {
       if (this.isClosed) throw this.connection.closedError();
       const { shutdownTimeoutMs } = this.options;

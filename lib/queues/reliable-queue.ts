@@ -4,6 +4,7 @@ import { resultOf } from '../redis/durability.js';
 import { operationOptionChecks, type OperationOptions } from '../redis/operation-runner.js';
 import { randomId } from '../redis/random-id.js';
 import { Propagation } from '../redis/retried-work.js';
+import { delayMsCheck } from './back-off.js';
 import { DeadLetters } from './dead-letters.js';
 import type { PayloadFormat } from './payload-format.js';
 import type { QueueCommands } from './queue-commands.js';
@@ -25,6 +26,15 @@ export interface TakeOptions {
   propagation?: `${Propagation.Outside}`;
 }
 
+/** Of pushes. */
+export interface PushOptions extends OperationOptions {
+  /**
+   * How long the job waits before it can be taken, by Redis's clock, in milliseconds, up to ten years. When it is due, it is taken ahead of those that wait for
+   * their turn. @default 0
+   */
+  delayMs?: number;
+}
+
 /** Of `ReliableQueue.consume`. */
 export interface ConsumeOptions {
   /** How many jobs are run at the same time. @default 1 */
@@ -33,8 +43,10 @@ export interface ConsumeOptions {
 
 /** Where a queue's jobs are, at one moment. */
 export interface QueueCounts {
-  /** To be taken. */
+  /** To be taken, now or later. */
   readonly pending: number;
+  /** Those of them that wait for their time, or were not taken since it came. */
+  readonly delayed: number;
   /** Taken and not ended. */
   readonly processing: number;
   /** In the dead letters. */
@@ -44,7 +56,10 @@ export interface QueueCounts {
 /** Jobs that one push takes, so that it does not hold Redis up for long. */
 const MAX_JOBS_PER_PUSH = 10_000;
 
-const checkOptions = check.options(operationOptionChecks);
+const checkOptions = check.options({
+  ...operationOptionChecks,
+  delayMs: delayMsCheck,
+} satisfies Record<keyof PushOptions, check.Check>);
 const checkTakeOptions = check.options({
   timeoutMs: check.waitMs(0),
   leaseMs: leaseMsCheck,
@@ -86,7 +101,7 @@ export class ReliableQueue<T = unknown> {
   }
 
   /**
-   * Puts a job at the end of the queue, once, even when the reply is lost and the command sent again. Equal payloads are different jobs.
+   * Puts a job at the end of the queue, or with `delayMs` where it waits for its time, once, even when the reply is lost and the command sent again. Equal payloads are different jobs.
    *
    * @returns the job's id
    * @throws InvalidArgumentError before any I/O
@@ -96,12 +111,14 @@ export class ReliableQueue<T = unknown> {
    * @throws TransactionMisuseError inside an open transaction
    * @throws NotReplicatedError when it was pushed, and `durability` was not reached in time; its `result` is the id
    */
-  push(payload: T, options: OperationOptions = NO_OPTIONS): Promise<string> {
+  push(payload: T, options: PushOptions = NO_OPTIONS): Promise<string> {
     const { commands } = this;
     return commands.observe('queues.push', async () => {
       checkOptions('options', options);
       const given = copyCallOptions(options);
-      const job = { id: newId(), payload: this.format.encode('payload', payload), trace: commands.trace };
+      const { delayMs = 0 } = options;
+      const bytes = this.format.encode('payload', payload);
+      const job = { id: newId(), payload: bytes, trace: commands.trace, delayMs };
       const doubt = this.limits.check('payload', [job.payload]);
       if (doubt) await doubt;
       return await resultOf(commands.push([job], given), () => job.id);
@@ -112,7 +129,7 @@ export class ReliableQueue<T = unknown> {
    * As {@link push} for up to 10,000 jobs, all or none.
    * @returns the jobs' ids, in the order of the payloads
    */
-  async pushMany(payloads: readonly T[], options: OperationOptions = NO_OPTIONS): Promise<string[]> {
+  async pushMany(payloads: readonly T[], options: PushOptions = NO_OPTIONS): Promise<string[]> {
     const { commands } = this;
     return await commands.observe(
       'queues.pushMany',
@@ -172,16 +189,18 @@ export class ReliableQueue<T = unknown> {
     return await this.commands.observe('queues.counts', count, () => false);
   }
 
-  private async pushAll(payloads: readonly T[], options: OperationOptions): Promise<string[]> {
+  private async pushAll(payloads: readonly T[], options: PushOptions): Promise<string[]> {
     checkOptions('options', options);
     if (!Array.isArray(payloads) || payloads.length > MAX_JOBS_PER_PUSH)
       throw new InvalidArgumentError('payloads', `an array of at most ${MAX_JOBS_PER_PUSH}`, payloads);
     const given = copyCallOptions(options);
+    const { delayMs = 0 } = options;
     const { trace } = this.commands;
     const jobs = Array.from(payloads, (payload, i) => ({
       id: newId(),
       payload: this.format.encode(`payloads[${i}]`, payload),
       trace,
+      delayMs,
     }));
     const ids = jobs.map(({ id }) => id);
     if (ids.length === 0) return ids;

@@ -3,7 +3,7 @@ import * as check from '../atomic-redis.validation.js';
 import type { Operation } from '../observability/observer.js';
 import { whenAborted } from '../redis/abort-listeners.js';
 import { Deadline, fullJitter, sleep } from '../redis/deadline.js';
-import { TakeMode, Verdict } from './advance.script.js';
+import { TakeMode, Verdict } from './delivery.js';
 import { ConsumerReport, reasonOf } from './consumer-report.js';
 import type { QueueJob } from './queue-job.js';
 import { insideHandler, type NextTake, type QueueReader } from './queue-reader.js';
@@ -160,16 +160,30 @@ export class RunningConsumer<T = unknown> {
     }
   }
 
-  /** Runs one job. Resolves with the next, when there is one. */
-  private async process(taken: TakenJob<T>): Promise<TakenJob<T> | undefined> {
+  /** Runs one job, and renews its lease meanwhile. Resolves with the next, when there is one. Each promise more is paid for by every job. */
+  private process(taken: TakenJob<T>): Promise<TakenJob<T> | undefined> {
     // It arrived in the moment of the stop.
-    if (this.stopping.signal.aborted) return await this.release(taken);
+    if (this.stopping.signal.aborted) return this.release(taken);
     const operation = this.reader.commands.beginProcessing(taken.delivery);
-    return await operation.within(() => this.processAs(operation, taken));
+    return operation.within(() => this.processAs(operation, taken));
   }
 
   private async processAs(operation: Operation, taken: TakenJob<T>): Promise<TakenJob<T> | undefined> {
-    const failure = await this.run(taken, operation);
+    const stopRenewing = taken.keepRenewed();
+    this.running.set(taken, { operation, stopRenewing });
+    let failure: { error: unknown } | undefined;
+    try {
+      if (!taken.hasArrived) {
+        await taken.arrive();
+        // Given back, or lost on the way.
+        if (taken.isAborted) throw taken.signal.reason;
+      }
+      await insideHandler.run(taken, () => this.handler(taken.job));
+    } catch (error) {
+      failure = { error };
+    } finally {
+      stopRenewing();
+    }
     // Given back when the time was up.
     if (!this.running.delete(taken)) return undefined;
     const ending = this.settle(operation, taken, failure);
@@ -190,17 +204,18 @@ export class RunningConsumer<T = unknown> {
   ): Promise<TakenJob<T> | undefined> {
     const { report } = this;
     if (taken.ending) {
-      const { verdict: chosen, advanced } = taken.ending;
+      const { ending } = taken;
       if (failure && taken.hasArrived) report.threwAfterEnd(taken.delivery, failure.error);
       else if (failure) report.didNotArrive(taken.delivery, failure.error);
-      await advanced.then(
-        ({ settled }) => report.ended(operation, taken.delivery, chosen, settled, failure),
+      await ending.advanced.then(
+        ({ settled }) => report.ended(operation, taken.delivery, ending, settled, failure),
         (error: unknown) => report.unrecorded(operation, taken.delivery, error),
       );
       return undefined;
     }
 
-    const end = endOf(failure);
+    // The others of a process that runs several jobs may be ended together.
+    const end: End = { ...endOf(taken, failure), mayWait: this.concurrency > 1 };
     // As long as the lease lasts: after that it would be in vain.
     const options = { timeoutMs: this.reader.terms.leaseMs, propagation: 'outside' } as const;
     try {
@@ -222,25 +237,6 @@ export class RunningConsumer<T = unknown> {
     }
   }
 
-  /** Resolves with what the handler threw, if it did. Its lease is renewed meanwhile. */
-  private async run(taken: TakenJob<T>, operation: Operation): Promise<{ error: unknown } | undefined> {
-    const stopRenewing = taken.keepRenewed();
-    this.running.set(taken, { operation, stopRenewing });
-    try {
-      if (!taken.hasArrived) {
-        await taken.arrive();
-        // Given back, or lost on the way.
-        if (taken.isAborted) throw taken.signal.reason;
-      }
-      await insideHandler.run(taken, () => this.handler(taken.job));
-      return undefined;
-    } catch (error) {
-      return { error };
-    } finally {
-      stopRenewing();
-    }
-  }
-
   private async release(
     taken: TakenJob<T>,
     operation = this.reader.commands.beginProcessing(taken.delivery),
@@ -249,8 +245,8 @@ export class RunningConsumer<T = unknown> {
       const options = { timeoutMs: RELEASE_TIMEOUT_MS, propagation: 'outside' } as const;
       await taken.end({ verdict: Verdict.Release }, options);
       // The handler may have ended it before.
-      const { verdict, advanced } = taken.ending!;
-      this.report.ended(operation, taken.delivery, verdict, (await advanced).settled);
+      const ending = taken.ending!;
+      this.report.ended(operation, taken.delivery, ending, (await ending.advanced).settled);
     } catch (error) {
       // It comes back when its lease ends.
       this.report.unrecorded(operation, taken.delivery, error);
@@ -259,9 +255,9 @@ export class RunningConsumer<T = unknown> {
   }
 }
 
-function endOf(failure: { error: unknown } | undefined): End {
+function endOf(taken: TakenJob<unknown>, failure: { error: unknown } | undefined): End {
   if (!failure) return { verdict: Verdict.Ack };
   const delayMs = retryAfterOf(failure.error);
   if (delayMs !== undefined) return { verdict: Verdict.Defer, delayMs };
-  return { verdict: Verdict.Retry, failure: reasonOf(failure.error) };
+  return taken.failed(reasonOf(failure.error));
 }

@@ -1,6 +1,6 @@
 import { LeaseLostError, OutcomeUnknownError } from '../atomic-redis.errors.js';
 import { LazyAbort } from '../redis/lazy-abort.js';
-import { Settled, Verdict, type Delivery } from './advance.script.js';
+import { Settled, Verdict, type Delivery } from './delivery.js';
 import type { Settlement } from './advances.js';
 import type { Alone, HeldByHand } from './hands.js';
 import { keepRenewed, type RenewedLease } from './lease-renewal.js';
@@ -11,6 +11,7 @@ import type { QueueCallOptions } from './queue.options.js';
 
 interface Ending {
   readonly verdict: Verdict;
+  readonly delayMs: number | undefined;
   /** What becomes of the delivery. */
   readonly advanced: Promise<{ readonly settled: Settled }>;
 }
@@ -90,7 +91,7 @@ export class TakenJob<T> implements RenewedLease, HeldByHand {
     let end: End | undefined;
     try {
       const bytes = await this.reader.fetch(this.delivery).catch((error: Error) => {
-        end = { verdict: Verdict.Retry, failure: error.message };
+        end = this.failed(error.message);
         throw error;
       });
       try {
@@ -104,6 +105,11 @@ export class TakenJob<T> implements RenewedLease, HeldByHand {
       if (end && !this.isAborted && !this.ending)
         await this.end(end, { propagation: 'outside' }).catch(() => undefined);
     }
+  }
+
+  /** How the delivery ends if it failed. @param delayMs how long the job waits then. Default: as its queue's back-off has it */
+  failed(failure: string | undefined, delayMs?: number): End {
+    return this.reader.failed(this.delivery, failure, delayMs);
   }
 
   /** Renews the lease until the returned function is called. */
@@ -131,8 +137,16 @@ export class TakenJob<T> implements RenewedLease, HeldByHand {
   }
 
   /** As {@link end}, and takes the next one, if there is one and the process may. */
-  async endAndTakeNext(end: End, take: NextTake, options: QueueCallOptions): Promise<Advanced<T>> {
-    if (!this.ending && !this.unknownAck) return await this.endBy(end, take, options);
+  endAndTakeNext(end: End, take: NextTake, options: QueueCallOptions): Promise<Advanced<T>> {
+    const isFirst = !this.ending && !this.unknownAck;
+    return isFirst ? this.endBy(end, take, options) : this.endAgainAndTakeNext(end, take, options);
+  }
+
+  private async endAgainAndTakeNext(
+    end: End,
+    take: NextTake,
+    options: QueueCallOptions,
+  ): Promise<Advanced<T>> {
     const settled = await this.end(end, options);
     return { ...(await this.reader.advance(undefined, take, options)), settled };
   }
@@ -160,9 +174,9 @@ export class TakenJob<T> implements RenewedLease, HeldByHand {
   }
 
   private async endBy(end: End, take: NextTake | undefined, options: QueueCallOptions): Promise<Advanced<T>> {
-    const { verdict } = end;
+    const { verdict, delayMs } = end;
     const advanced = this.reader.advance({ ...end, delivery: this.delivery }, take, options);
-    const ending = (this.current = { verdict, advanced });
+    const ending = (this.current = { verdict, delayMs, advanced });
     try {
       const answer = await advanced;
       if (answer.settled === Settled.Lost) {

@@ -11,7 +11,7 @@ const PATIENT: Partial<AtomicRedisOptions> = {
   timeoutMs: 20_000,
   transactions: { timeoutMs: 20_000 },
   idempotency: { timeoutMs: 20_000 },
-  queues: { maxDeliveries: 2 },
+  queues: { maxDeliveries: 2, retry: { minMs: 0, maxMs: 0 } },
 };
 
 describe('a planned failover behind one address', () => {

@@ -19,7 +19,7 @@ describe('queues and lists', () => {
     await waitFor('their acknowledgements', async () => (await queue.counts()).processing === 0);
     await consumer.stop();
     expect(taken.toSorted((a, b) => a - b)).toEqual(jobs);
-    expect(await queue.counts()).toEqual({ pending: 0, processing: 0, dead: 0 });
+    expect(await queue.counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0 });
   });
 
   it('[SRV-1] a job that nobody acknowledged comes again, then goes to the dead letters, from where it is sent again', async () => {
@@ -43,7 +43,7 @@ describe('queues and lists', () => {
       const waiting = queue.take({ timeoutMs: 10_000 });
       await queue.push('job');
       expect(await (await waiting)!.ack()).toBe(true);
-      expect(await queue.counts()).toEqual({ pending: 0, processing: 0, dead: 0 });
+      expect(await queue.counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0 });
     }
   });
 

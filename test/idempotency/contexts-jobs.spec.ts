@@ -6,6 +6,8 @@ import { Queue, type Job } from 'bullmq';
 import { AtomicRedisEvents, AtomicRedisModule, Idempotent, QueueConsumer } from 'nestjs-atomic-redis';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
+import { startWorker } from '../support/workers.js';
+import { CALLED_KEY, RAN_KEY } from './cron-keys.js';
 import { gate, isRunEvent, type RunEvent } from './support.js';
 
 const redis = useRedis();
@@ -124,6 +126,35 @@ describe('idempotent jobs of a schedule', () => {
     const ran = [...recordsOf('idempotency.run', 'report'), ...recordsOf('idempotency.run', 'clean')];
     expect(ran).toEqual([...new Set(ran)]);
     expect(runs).toBe(ran.length);
+  });
+});
+
+describe('a scheduled job of two processes', () => {
+  it('[ID-18] runs once for each tick that both fire, also when one of them is killed', async () => {
+    const script = require.resolve('./cron.worker.ts');
+    const start = () => startWorker({ script, data: { url: redis.server.url } });
+    const processes = [start(), start()];
+    try {
+      for (const one of processes) {
+        one.result.catch(() => undefined);
+        expect(await one.next()).toBe('ready');
+      }
+      const shared = async (): Promise<number> => {
+        const called = await redis.client.lrange(CALLED_KEY, 0, -1);
+        return called.length - new Set(called).size;
+      };
+      await waitFor('three shared ticks', async () => (await shared()) >= 3);
+      await processes[0]!.kill();
+      const before = await redis.client.llen(RAN_KEY);
+      await waitFor('two more ticks', async () => (await redis.client.llen(RAN_KEY)) >= before + 2);
+    } finally {
+      await Promise.all(processes.map((one) => one.kill()));
+    }
+    const ran = await redis.client.lrange(RAN_KEY, 0, -1);
+    expect(ran).toEqual([...new Set(ran)]);
+    const called = new Set(await redis.client.lrange(CALLED_KEY, 0, -1));
+    // One that was fired when the processes were killed may not have run.
+    expect(called.size - ran.length).toBeLessThanOrEqual(1);
   });
 });
 

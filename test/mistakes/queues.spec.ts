@@ -79,6 +79,6 @@ describe('[DOC-2] LREM by payload', () => {
     const fault = proxy.loseReplies({ match: ({ name }) => name === 'EVALSHA' });
     expect(await mistake.right.acknowledge(mine)).toBe(true);
     expect(fault.count).toBe(1);
-    expect(await mails.counts()).toMatchObject({ pending: 0, processing: 1 });
+    expect(await mails.counts()).toMatchObject({ pending: 0, delayed: 0, processing: 1 });
   });
 });

@@ -36,7 +36,7 @@ const pushed = async (redis: AtomicRedis): Promise<QueueJob> => {
 const dead = async (redis: AtomicRedis): Promise<void> => {
   const job = await pushed(redis);
   for (let next: QueueJob | null = job; next; next = await redis.queues.get('mails').take())
-    await next.retry();
+    await next.retry({ delayMs: 0 });
 };
 const held = async (redis: AtomicRedis): Promise<string> => {
   await redis.counters.add(KEY, 5);

@@ -30,7 +30,7 @@ describe('queues on a Cluster', () => {
       await queue.pushMany(['second', 'third']);
       const { next } = await (await queue.take())!.ackAndTakeNext();
       await next!.retry();
-      expect(await queue.counts()).toEqual({ pending: 0, processing: 0, dead: 1 });
+      expect(await queue.counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 1 });
       expect(await queue.deadLetters.requeueAll()).toBe(1);
     }
     const slots = new Set<number>();
@@ -58,7 +58,7 @@ describe('queues on a Cluster', () => {
     await queue.push(61);
     await waitFor('all', () => done.size === 62);
     await waitFor('the last is acknowledged', async () => (await queue.counts()).processing === 0);
-    expect(await queue.counts()).toEqual({ pending: 0, processing: 0, dead: 0 });
+    expect(await queue.counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0 });
     await app.close();
   });
 

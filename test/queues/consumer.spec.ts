@@ -278,7 +278,7 @@ describe('@QueueConsumer', () => {
     await close();
     expect(runs).toBe(1);
     const later = (await start([])).queues.get('q');
-    expect(await later.counts()).toEqual({ pending: 1, processing: 0, dead: 0 });
+    expect(await later.counts()).toEqual({ pending: 1, delayed: 0, processing: 0, dead: 0 });
   });
 
   it('[QU-16] renews the lease of a job that takes long', async () => {
@@ -353,7 +353,7 @@ describe('@QueueConsumer', () => {
     await closed;
     expect(begun).toEqual(['a']);
     const { queues: later } = await start([]);
-    expect(await later.get('emails').counts()).toEqual({ pending: 1, processing: 0, dead: 0 });
+    expect(await later.get('emails').counts()).toEqual({ pending: 1, delayed: 0, processing: 0, dead: 0 });
   });
 
   it('[QU-17] gives back what is still running when the time is up, however often it was delivered', async () => {
@@ -375,7 +375,7 @@ describe('@QueueConsumer', () => {
     expect(performance.now() - began).toBeLessThan(6_000);
     expect(signals.map(({ reason }) => (reason as Error).name)).toEqual(['LeaseLostError', 'LeaseLostError']);
     const later = (await start([])).queues.get<string>('emails');
-    expect(await later.counts()).toEqual({ pending: 3, processing: 0, dead: 0 });
+    expect(await later.counts()).toEqual({ pending: 3, delayed: 0, processing: 0, dead: 0 });
     expect(new Set([(await later.take())?.payload, (await later.take())?.payload])).toEqual(
       new Set(['a', 'b']),
     );

@@ -48,13 +48,13 @@ describe('a queue whose connection fails', () => {
     const fault = proxy.loseReplies(isScript);
     await queue.push('a');
     expect(fault.count).toBe(1);
-    expect(await counts()).toEqual({ pending: 1, processing: 0, dead: 0 });
+    expect(await counts()).toEqual({ pending: 1, delayed: 0, processing: 0, dead: 0 });
 
     const late = proxy.deliverLate(600, isScript);
     await queue.pushMany(['b', 'c']);
     for (let job = await elsewhere.take(); job; job = await elsewhere.take()) await job.ack();
     expect(await late.delivered).toBe(true);
-    expect(await counts()).toEqual({ pending: 0, processing: 0, dead: 0 });
+    expect(await counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0 });
   });
 
   it('[QU-10] pushes nothing past the time-out', async () => {
@@ -63,7 +63,7 @@ describe('a queue whose connection fails', () => {
     const pushed = queue.push('a', { timeoutMs: 300 });
     await expect(pushed).rejects.toBeInstanceOf(OutcomeUnknownError);
     expect(await late.delivered).toBe(true);
-    expect(await counts()).toEqual({ pending: 0, processing: 0, dead: 0 });
+    expect(await counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0 });
   });
 
   it('[QU-10] takes one job when the reply is lost, and none with a copy that comes later', async () => {
@@ -73,7 +73,7 @@ describe('a queue whose connection fails', () => {
     const late = proxy.deliverLate(400, isScript);
     expect(await queue.take()).toMatchObject({ payload: 'b', deliveries: 1 });
     await late.delivered;
-    expect(await counts()).toEqual({ pending: 1, processing: 2, dead: 0 });
+    expect(await counts()).toEqual({ pending: 1, delayed: 0, processing: 2, dead: 0 });
   });
 
   it('[QU-10] gives a job whose reply was lost to nobody once another has it', async () => {
@@ -105,7 +105,7 @@ describe('a queue whose connection fails', () => {
       acked: true,
       next: { payload: 'b', deliveries: 2 },
     });
-    expect(await counts()).toEqual({ pending: 0, processing: 1, dead: 0 });
+    expect(await counts()).toEqual({ pending: 0, delayed: 0, processing: 1, dead: 0 });
   });
 
   it('[QU-10] does not call a job lost when it may have been acknowledged by a call before', async () => {
@@ -115,7 +115,7 @@ describe('a queue whose connection fails', () => {
     proxy.refuseConnections(true);
     await expect(a!.ack({ timeoutMs: 300 })).rejects.toBeInstanceOf(OutcomeUnknownError);
     proxy.refuseConnections(false);
-    expect(await counts()).toEqual({ pending: 0, processing: 1, dead: 0 });
+    expect(await counts()).toEqual({ pending: 0, delayed: 0, processing: 1, dead: 0 });
     // The first was applied, which nothing tells any more.
     await expect(a!.ack()).rejects.toBeInstanceOf(OutcomeUnknownError);
     expect(a!.signal.aborted).toBe(false);
@@ -127,7 +127,7 @@ describe('a queue whose connection fails', () => {
     await late.delivered;
     proxy.refuseConnections(false);
     expect(await b!.ack()).toBe(true);
-    expect(await counts()).toEqual({ pending: 0, processing: 0, dead: 0 });
+    expect(await counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0 });
   });
 
   it('[QU-10] says that a job was acknowledged though the next one that it took cannot be read', async () => {
@@ -149,7 +149,7 @@ describe('a queue whose connection fails', () => {
       return answers;
     };
     const ids = await losing(() => ['a', 'b', 'c', 'd'].map((payload) => queue.push(payload)));
-    expect(await counts()).toEqual({ pending: 4, processing: 0, dead: 0 });
+    expect(await counts()).toEqual({ pending: 4, delayed: 0, processing: 0, dead: 0 });
     const jobs = await losing(() => ids.map(() => queue.take()));
     expect(jobs.map((job) => job!.id)).toEqual(ids);
     const [a, b, c, d] = jobs.map((job) => job!);
@@ -179,7 +179,7 @@ describe('a queue whose connection fails', () => {
     const again = (await elsewhere.take())!;
     expect(await again.ack()).toBe(true);
     expect(await late.delivered).toBe(true);
-    expect(await counts()).toEqual({ pending: 0, processing: 0, dead: 0 });
+    expect(await counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0 });
     expect(await elsewhere.take()).toBeNull();
   });
 
@@ -193,7 +193,7 @@ describe('a queue whose connection fails', () => {
     expect(fault.count).toBe(1);
     // It is looked for after ten seconds, and the lease is 30 s.
     expect(performance.now() - began).toBeLessThan(4_000);
-    expect(await counts()).toEqual({ pending: 0, processing: 1, dead: 0 });
+    expect(await counts()).toEqual({ pending: 0, delayed: 0, processing: 1, dead: 0 });
   });
 
   it('[QU-11] loses no job to a BZPOPMIN of a lost connection that arrives long after', async () => {
@@ -252,7 +252,7 @@ describe('a queue whose connection fails', () => {
     expect(await job.extend()).toBe(true);
     await redis.client.script('FLUSH');
     expect((await job.ackAndTakeNext()).acked).toBe(true);
-    expect(await counts()).toEqual({ pending: 0, processing: 0, dead: 0 });
+    expect(await counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0 });
   });
 
   it('[QU-12] without Redis says so in time: nothing was pushed, or it is not known', async () => {
@@ -266,7 +266,7 @@ describe('a queue whose connection fails', () => {
     await expect(job.ack({ timeoutMs: 200 })).rejects.toBeInstanceOf(RedisUnavailableError);
     proxy.refuseConnections(false);
     expect(await job.ack()).toBe(true);
-    expect(await counts()).toEqual({ pending: 0, processing: 0, dead: 0 });
+    expect(await counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0 });
   });
 
   it('[QU-12] says which job it pushed when too few replicas have it', async () => {
@@ -297,7 +297,7 @@ describe('a queue whose connection fails', () => {
       expect(refused).toBeInstanceOf(RedisReplyError);
       expect(refused).toMatchObject({ reply: 'OOM', outcome: 'not-applied' });
       await expect(queue.pushMany(['y', 'z'])).rejects.toBeInstanceOf(RedisReplyError);
-      expect(await counts()).toEqual({ pending: 2, processing: 3, dead: 0 });
+      expect(await counts()).toEqual({ pending: 2, delayed: 0, processing: 3, dead: 0 });
 
       expect(await a.extend()).toBe(true);
       expect(await a.ack()).toBe(true);
@@ -307,7 +307,7 @@ describe('a queue whose connection fails', () => {
       const { next } = await (await queue.take())!.ackAndTakeNext();
       expect(await next!.ack()).toBe(true);
       for (let left = 2; left > 0; left--) expect(await (await queue.take())!.ack()).toBe(true);
-      expect(await counts()).toEqual({ pending: 0, processing: 0, dead: 0 });
+      expect(await counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0 });
     } finally {
       await redis.client.config('SET', 'maxmemory', '0');
     }

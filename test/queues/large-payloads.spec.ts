@@ -109,7 +109,7 @@ describe('a queue of large payloads', () => {
       await expect(call()).rejects.toBeInstanceOf(InvalidArgumentError);
     await beside;
     await text.push('ä'.repeat(1_024 * 1_024 - 2));
-    expect(await bytes.counts()).toEqual({ pending: 1, processing: 0, dead: 0 });
+    expect(await bytes.counts()).toEqual({ pending: 1, delayed: 0, processing: 0, dead: 0 });
     expect((await bytes.take())!.payload.equals(fits)).toBe(true);
   });
 });

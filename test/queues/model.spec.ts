@@ -1,11 +1,12 @@
 import fc from 'fast-check';
-import { Settled, Verdict } from '../../lib/queues/advance.script.js';
+import { Settled, Verdict } from '../../lib/queues/delivery.js';
 import type { QueueJob, ReliableQueue } from '../../lib/index.js';
 import { useRedis } from '../support/redis.js';
 import { openQueues, type TestQueues } from './queues.js';
 
 const key = (part: string): string => `atomic:queue:${part}:{q}:q`;
 const MAX_DELIVERIES = 2;
+const LATER_MS = 600_000;
 
 /** What a job must be, seen from outside. */
 interface ModelJob {
@@ -25,6 +26,9 @@ interface Held {
 /** The queue as its description has it: every job is in one place, and a delivery is named by its number. */
 class Model {
   pending: ModelJob[] = [];
+  /** In the order in which they were delayed; all are due, or none is. */
+  due: ModelJob[] = [];
+  delayed: ModelJob[] = [];
   leased = new Map<string, { job: ModelJob; isOver: boolean }>();
   dead: ModelJob[] = [];
   held: Held[] = [];
@@ -36,7 +40,7 @@ class Model {
       if (job.counted < MAX_DELIVERIES) return this.lease(job);
       this.dead.push(job);
     }
-    const job = this.pending.shift();
+    const job = this.due.shift() ?? this.pending.shift();
     return job && this.lease(job);
   }
 
@@ -52,13 +56,13 @@ class Model {
   }
 
   /** What the end is answered, by the job itself when it was ended before. */
-  end(held: Held, verdict: 'ack' | 'retry'): Settled {
+  end(held: Held, verdict: 'ack' | 'retry', isDelayed = false): Settled {
     if (held.end) return held.end === verdict ? held.ended! : Settled.Lost;
     held.end = verdict;
-    return (held.ended = this.settle(held, verdict));
+    return (held.ended = this.settle(held, verdict, isDelayed));
   }
 
-  private settle(held: Held, verdict: 'ack' | 'retry'): Settled {
+  private settle(held: Held, verdict: 'ack' | 'retry', isDelayed: boolean): Settled {
     if (!this.isHeld(held)) return Settled.Lost;
     const { job } = this.leased.get(held.job.id)!;
     this.leased.delete(job.id);
@@ -67,7 +71,7 @@ class Model {
       this.dead.push(job);
       return Settled.Dead;
     }
-    this.pending.push(job);
+    (isDelayed ? this.delayed : this.pending).push(job);
     return Settled.Done;
   }
 }
@@ -78,11 +82,24 @@ const steps = fc.array(
       weight: 3,
       arbitrary: fc.record({ kind: fc.constant('push' as const), count: fc.integer({ min: 0, max: 3 }) }),
     },
+    {
+      weight: 2,
+      arbitrary: fc.record({
+        kind: fc.constant('pushLater' as const),
+        count: fc.integer({ min: 1, max: 3 }),
+      }),
+    },
     { weight: 5, arbitrary: fc.record({ kind: fc.constant('take' as const), by: fc.nat(2) }) },
     {
       weight: 6,
       arbitrary: fc.record({
-        kind: fc.constantFrom('ack' as const, 'retry' as const, 'extend' as const, 'ackAndTakeNext' as const),
+        kind: fc.constantFrom(
+          'ack' as const,
+          'retry' as const,
+          'retryLater' as const,
+          'extend' as const,
+          'ackAndTakeNext' as const,
+        ),
         which: fc.nat(20),
       }),
     },
@@ -90,7 +107,7 @@ const steps = fc.array(
     {
       weight: 1,
       arbitrary: fc.record({
-        kind: fc.constantFrom('requeue' as const, 'purge' as const, 'flush' as const),
+        kind: fc.constantFrom('requeue' as const, 'purge' as const, 'flush' as const, 'due' as const),
         by: fc.nat(2),
       }),
     },
@@ -127,6 +144,14 @@ describe('a queue and its model', () => {
           if (step.kind === 'push') {
             const ids = await queues[0]!.pushMany(Array.from({ length: step.count }, () => pushed++));
             model.pending.push(...ids.map((id) => ({ id, total: 0, counted: 0 })));
+          } else if (step.kind === 'pushLater') {
+            const payloads = Array.from({ length: step.count }, () => pushed++);
+            const ids = await queues[0]!.pushMany(payloads, { delayMs: LATER_MS });
+            model.delayed.push(...ids.map((id) => ({ id, total: 0, counted: 0 })));
+          } else if (step.kind === 'due') {
+            for (const member of await redis.client.zrange(key('delayed'), '0', '-1'))
+              await redis.client.zadd(key('delayed'), 1, member);
+            model.due.push(...model.delayed.splice(0));
           } else if (step.kind === 'take') {
             hold(await queues[step.by]!.take(), model.take());
           } else if (step.kind === 'endLeases') {
@@ -153,14 +178,19 @@ describe('a queue and its model', () => {
               const { acked, next } = await held.job.ackAndTakeNext();
               expect(acked).toBe(expected);
               hold(next, model.take());
+            } else if (step.kind === 'ack') {
+              const expected = model.end(held, 'ack') !== Settled.Lost;
+              expect(await held.job.ack()).toBe(expected);
             } else {
-              const expected = model.end(held, step.kind) !== Settled.Lost;
-              expect(await held.job[step.kind]()).toBe(expected);
+              const isDelayed = step.kind === 'retryLater';
+              const expected = model.end(held, 'retry', isDelayed) !== Settled.Lost;
+              expect(await held.job.retry({ delayMs: isDelayed ? LATER_MS : 0 })).toBe(expected);
             }
           }
-          const { pending, leased, dead } = model;
+          const { pending, due, delayed, leased, dead } = model;
           expect(await queues[2]!.counts()).toEqual({
-            pending: pending.length,
+            pending: pending.length + due.length + delayed.length,
+            delayed: due.length + delayed.length,
             processing: leased.size,
             dead: dead.length,
           });

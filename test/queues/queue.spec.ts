@@ -42,17 +42,17 @@ describe('ReliableQueue', () => {
   it('[QU-1] gives jobs out in their order, once each, and an acknowledged one never again', async () => {
     const id = await emails.push({ to: 'a' });
     const [second, third] = await emails.pushMany([{ to: 'b' }, { to: 'c' }]);
-    expect(await emails.counts()).toEqual({ pending: 3, processing: 0, dead: 0 });
+    expect(await emails.counts()).toEqual({ pending: 3, delayed: 0, processing: 0, dead: 0 });
 
     const first = (await emails.take())!;
     expect(first).toMatchObject({ id, payload: { to: 'a' }, deliveries: 1 });
     expect((await emails.take())?.id).toBe(second);
     expect((await emails.take())?.id).toBe(third);
     expect(await emails.take()).toBeNull();
-    expect(await emails.counts()).toEqual({ pending: 0, processing: 3, dead: 0 });
+    expect(await emails.counts()).toEqual({ pending: 0, delayed: 0, processing: 3, dead: 0 });
 
     expect(await first.ack()).toBe(true);
-    expect(await emails.counts()).toEqual({ pending: 0, processing: 2, dead: 0 });
+    expect(await emails.counts()).toEqual({ pending: 0, delayed: 0, processing: 2, dead: 0 });
     await endLeases();
     expect([(await emails.take())?.id, (await emails.take())?.id, await emails.take()]).toEqual([
       ...[second!, third!].toSorted(),
@@ -93,10 +93,10 @@ describe('ReliableQueue', () => {
     expect(await stale.retry()).toBe(false);
     expect(await stale.ack()).toBe(false);
     expect((await stale.ackAndTakeNext()).acked).toBe(false);
-    expect(await emails.counts()).toEqual({ pending: 0, processing: 1, dead: 0 });
+    expect(await emails.counts()).toEqual({ pending: 0, delayed: 0, processing: 1, dead: 0 });
     expect(fresh.signal.aborted).toBe(false);
     expect(await fresh.ack()).toBe(true);
-    expect(await emails.counts()).toEqual({ pending: 0, processing: 0, dead: 0 });
+    expect(await emails.counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0 });
   });
 
   it('[QU-3] accepts the end of a delivery whose lease is over, as long as nobody was given the job', async () => {
@@ -129,7 +129,7 @@ describe('ReliableQueue', () => {
     expect(last).toMatchObject({ id, deliveries: 3 });
     expect(await last.retry({ reason: 'x'.repeat(600) })).toBe(true);
     expect(await three.take()).toBeNull();
-    expect(await three.counts()).toEqual({ pending: 0, processing: 0, dead: 1 });
+    expect(await three.counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 1 });
     const [letter, ...rest] = await three.deadLetters.list();
     expect(rest).toEqual([]);
     expect(letter).toEqual({
@@ -228,10 +228,10 @@ describe('ReliableQueue', () => {
         ...Array.from({ length: 2_000 }, (_, i) => [i, `stray${i}`]).flat(),
       );
       expect(await emails.deadLetters.purgeAll()).toBe(2_012);
-      expect(await emails.counts()).toEqual({ pending: 0, processing: 0, dead: 0 });
+      expect(await emails.counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0 });
       await kill(2);
       expect(await emails.deadLetters.requeueAll()).toBe(2);
-      expect(await emails.counts()).toEqual({ pending: 2, processing: 0, dead: 0 });
+      expect(await emails.counts()).toEqual({ pending: 2, delayed: 0, processing: 0, dead: 0 });
       expect(await emails.deadLetters.requeue([])).toBe(0);
       expect(await emails.deadLetters.purgeAll()).toBe(0);
     });
@@ -273,7 +273,7 @@ describe('ReliableQueue', () => {
     for (const name of names) await queues.get<string>(name).push(name);
     for (const name of names) {
       const queue = queues.get<string>(name);
-      expect(await queue.counts()).toEqual({ pending: 1, processing: 0, dead: 0 });
+      expect(await queue.counts()).toEqual({ pending: 1, delayed: 0, processing: 0, dead: 0 });
       expect((await queue.take())?.payload).toBe(name);
       expect(await queue.take()).toBeNull();
     }
@@ -325,7 +325,7 @@ describe('ReliableQueue', () => {
         await redis.client.zrem('atomic:queue:leases:{emails}:emails', ids[7]!);
         const ends = await together(jobs.slice(0, 40), (job, i) => (i % 2 ? job!.ack() : job!.retry()));
         expect(ends).toEqual(addresses.map((_, i) => i !== 7));
-        expect(await letters.counts()).toEqual({ pending: 20, processing: 1, dead: 0 });
+        expect(await letters.counts()).toEqual({ pending: 20, delayed: 0, processing: 1, dead: 0 });
         const again = await together(addresses.slice(0, 20), () => letters.take());
         expect(again.map((job) => [job!.id, job!.deliveries])).toEqual(
           ids.filter((_, i) => i % 2 === 0).map((id) => [id, 2]),
@@ -368,7 +368,7 @@ describe('ReliableQueue', () => {
         expect(long - first).toBeGreaterThan(500_000);
         expect(Math.abs(third - first)).toBeLessThan(30_000);
         expect(await together(jobs, (job) => job!.retry())).toEqual([true, true, true, true]);
-        expect(await letters.counts()).toEqual({ pending: 3, processing: 0, dead: 1 });
+        expect(await letters.counts()).toEqual({ pending: 3, delayed: 0, processing: 0, dead: 1 });
       });
       expect(used.evalsha).toBe(4 + 2);
     });
@@ -485,7 +485,7 @@ describe('ReliableQueue', () => {
     await waitFor('it is back', async () =>
       (await redis.client.lrange('atomic:queue:pending:{emails}:emails', 0, -1)).includes(id),
     );
-    expect(await emails.counts()).toEqual({ pending: 1, processing: 0, dead: 0 });
+    expect(await emails.counts()).toEqual({ pending: 1, delayed: 0, processing: 0, dead: 0 });
   });
 
   it('[QU-9] ends a delivery once, whichever end comes first', async () => {

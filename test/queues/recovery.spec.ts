@@ -54,7 +54,12 @@ describe('a queue whose consumers die', () => {
 
     if (deliveries === 'none') {
       const isDead = step.startsWith('dead');
-      expect(await survivor.counts()).toEqual({ pending: 0, processing: 0, dead: isDead ? 1 : 0 });
+      expect(await survivor.counts()).toEqual({
+        pending: 0,
+        delayed: 0,
+        processing: 0,
+        dead: isDead ? 1 : 0,
+      });
       return;
     }
     const { pending, processing } = await survivor.counts();
@@ -63,7 +68,7 @@ describe('a queue whose consumers die', () => {
     expect(job.deliveries).toBe(deliveries);
     if (id) expect(job.id).toBe(id);
     expect(await job.ack()).toBe(true);
-    expect(await survivor.counts()).toEqual({ pending: 0, processing: 0, dead: 0 });
+    expect(await survivor.counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0 });
   });
 
   it('[QU-14] gives each of many ended leases to one of several recovering at once', async () => {

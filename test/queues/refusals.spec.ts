@@ -41,7 +41,7 @@ describe('a refusal that names its time', () => {
       if (i > 0) expect(at - refused[i - 1]![2]).toBeGreaterThanOrEqual(299);
     // The others do not wait for it.
     expect(seen[1]![0]).toBe('next');
-    expect(await queue.counts()).toEqual({ pending: 0, processing: 0, dead: 0 });
+    expect(await queue.counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0 });
     expect(await redis.client.keys('atomic:queue:*')).toEqual([]);
   });
 
@@ -53,7 +53,7 @@ describe('a refusal that names its time', () => {
       throw new Refusal(true, 150);
     });
     await consumer.ended();
-    expect(await queue.counts()).toEqual({ pending: 2, processing: 0, dead: 0 });
+    expect(await queue.counts()).toEqual({ pending: 2, delayed: 1, processing: 0, dead: 0 });
     await waitFor('its time', async () => {
       const [[id, due]] = [
         await redis.client.zrange('atomic:queue:delayed:{q}:q', '0', '0', 'WITHSCORES'),
@@ -91,7 +91,8 @@ describe('a refusal that names its time', () => {
       throw error;
     });
     await consumer.ended();
-    expect(await queue.counts()).toEqual({ pending: refused ? 1 : 0, processing: 0, dead: refused ? 0 : 1 });
+    const [delayed, dead] = refused ? [1, 0] : [0, 1];
+    expect(await queue.counts()).toEqual({ pending: delayed, delayed, processing: 0, dead });
   });
 
   it('[QU-23] reaches a process that waits: it takes the job when its time has come', async () => {
@@ -140,7 +141,7 @@ describe('a consumer whose handler is idempotent', () => {
     await waitFor('the mail', () => Mails.sent.length > 0);
     await waitFor('its end', async () => (await queue.counts()).processing === 0);
     expect(Mails.sent).toEqual(['a']);
-    expect(await queue.counts()).toEqual({ pending: 0, processing: 0, dead: 0 });
+    expect(await queue.counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0 });
     if (data.idempotencyLeaseMs > 2 * data.queueLeaseMs) expect(deferred.length).toBeGreaterThan(0);
     await survivor.close();
   });
@@ -160,7 +161,7 @@ describe('a consumer whose handler is idempotent', () => {
     await waitFor('the mail', () => Mails.sent.length > 0);
     await waitFor('its end', async () => (await queue.counts()).processing === 0);
     expect(Mails.sent).toEqual(['a']);
-    expect(await queue.counts()).toEqual({ pending: 0, processing: 0, dead: 0 });
+    expect(await queue.counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0 });
     await other.close();
   });
 });

@@ -57,7 +57,7 @@ describe('a consumer that is stopped', () => {
     );
     await consumer.ended();
     expect(begun).toEqual([1, 2]);
-    expect(await queue.counts()).toEqual({ pending: 1, processing: 0, dead: 0 });
+    expect(await queue.counts()).toEqual({ pending: 1, delayed: 0, processing: 0, dead: 0 });
   });
 
   it('[QU-15] logs what a handler throws that has ended its job', async () => {
@@ -76,7 +76,7 @@ describe('a consumer that is stopped', () => {
       expect(errors).toEqual([
         `The handler of job ${id} of queue "q" ended the job, and then threw: RangeError: the caller must know`,
       ]);
-      expect(await queue.counts()).toEqual({ pending: 0, processing: 0, dead: 0 });
+      expect(await queue.counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0 });
     } finally {
       Logger.overrideLogger(false);
     }

@@ -5,12 +5,14 @@ import { openQueues } from './queues.js';
 /** A moment in a job's life at which the worker says so and stands still, to be killed. */
 export type Step =
   | 'pushed'
+  | 'pushed for later'
   | 'woken, not leased'
   | 'leased, not known to the consumer'
   | 'running'
   | 'done, not acknowledged'
   | 'acknowledged, not known to the consumer'
   | 'failed, not retried'
+  | 'failed, waits for its retry'
   | 'retried, not known to the consumer'
   | 'dead, not known to the consumer'
   | 'extended';
@@ -42,15 +44,22 @@ worker<StepJob>(async ({ data, send }: WorkerContext<StepJob>) => {
     if (step === 'acknowledged, not known to the consumer' && settlement?.verdict === 'ack')
       await standStill();
     if (step === 'retried, not known to the consumer' && settlement?.verdict === 'retry') await standStill();
+    if (step === 'failed, waits for its retry' && settlement?.verdict === 'retry') await standStill();
     if (step === 'dead, not known to the consumer' && answer.settled === 'dead') await standStill();
     return answer;
   };
 
   const { queues } = await openQueues(data.url);
   const isDeadly = step === 'dead, not known to the consumer';
-  const queue = queues.get<string>('q', { leaseMs: data.leaseMs, maxDeliveries: isDeadly ? 1 : 100 });
+  const waits = step === 'failed, waits for its retry' && { retry: { minMs: 3_000, maxMs: 3_000 } };
+  const terms = { leaseMs: data.leaseMs, maxDeliveries: isDeadly ? 1 : 100, ...waits };
+  const queue = queues.get<string>('q', terms);
   if (step === 'pushed') {
     await queue.push('from the worker');
+    await standStill();
+  }
+  if (step === 'pushed for later') {
+    await queue.push('from the worker', { delayMs: 3_000 });
     await standStill();
   }
   queue.consume(async (job) => {

@@ -107,9 +107,9 @@ async function queues(): Promise<boolean> {
   console.info(`seed ${seed}: it chooses whom and what the faults strike, not their timing\n`);
   const report = await soakQueues({ jobs, kills, killEveryMs: given['kill-every'], seed, limitMs: 900_000 });
   for (const [name, value] of Object.entries(report)) console.info(`${name}: ${Math.round(value as number)}`);
-  const { lost, shared, wronglyJudged, disordered, left } = report;
+  const { lost, shared, wronglyJudged, early, disordered, left } = report;
   const reached = report.pushed === jobs && report.kills + report.stops >= kills;
-  return reached && [lost, shared, wronglyJudged, disordered, left].every((count) => count === 0);
+  return reached && [lost, shared, wronglyJudged, early, disordered, left].every((count) => count === 0);
 }
 
 /** Three times: without deaths, with them, and with them where every call waits for a replica. */

@@ -8,6 +8,8 @@ export type QueueSoakKind =
   | 'killer'
   /** It is refused once, for a time. */
   | 'refused'
+  /** It fails once, and is done when it is delivered again. */
+  | 'failing'
   /** It is done, and brings a large payload. */
   | 'large';
 
@@ -15,6 +17,8 @@ export interface QueueSoakJob {
   n: number;
   kind: QueueSoakKind;
   bytes?: string;
+  /** Of a job that was pushed for later, in Redis's time: it must not run before. */
+  dueAtMs?: number;
 }
 
 export interface ConsumerData {
@@ -33,3 +37,4 @@ export interface ConsumerData {
 export const LOG_KEY = 'soak:log';
 export const ORDER_KEY = 'soak:order';
 export const REFUSED_KEY = 'soak:refused';
+export const EARLY_KEY = 'soak:early';

@@ -11,10 +11,12 @@ describe('a queue under faults', () => {
       poison: 3,
       dead: 3,
       wronglyJudged: 0,
+      early: 0,
       disordered: 0,
       left: 0,
     });
     expect(report.kills + report.stops).toBeGreaterThanOrEqual(4);
     expect(report.lostReplies).toBeGreaterThan(0);
+    expect(report.later).toBeGreaterThan(0);
   }, 150_000);
 });

@@ -6,6 +6,7 @@ import { openQueues } from '../queues/queues.js';
 import { startWorker, type WorkerProcess } from '../support/workers.js';
 import { startSlowLink, type SlowLink } from '../support/slow-link.js';
 import {
+  EARLY_KEY,
   LOG_KEY,
   ORDER_KEY,
   type ConsumerData,
@@ -44,6 +45,9 @@ export interface QueueSoakReport {
   readonly dead: number;
   /** In the dead letters and no poison, or poison and not there. */
   readonly wronglyJudged: number;
+  /** Jobs that were pushed for later, and deliveries of them before their time. */
+  readonly later: number;
+  readonly early: number;
   /** Of the queue whose jobs run one at a time: jobs that ran for the first time after a later one had. */
   readonly disordered: number;
   /** What is left in the queues, taken or not. */
@@ -61,6 +65,9 @@ const ORDERED_JOBS = 400;
 const POISON_EVERY = 500;
 const KILLER_EVERY = 5_000;
 const REFUSED_EVERY = 50;
+/** Of the pushes. */
+const LATER_EVERY = 4;
+const LATER_MS = 700;
 const LARGE_EVERY = 200;
 const LARGE_BYTES = 400_000;
 /** For consumers that have no faults, and a slow link. */
@@ -85,8 +92,14 @@ export async function soakQueues(options: QueueSoakOptions): Promise<QueueSoakRe
     let isPushed = false;
     const pushing = (async () => {
       for (let n = 0; n < options.jobs; n += PUSH_SIZE) {
-        const jobs = Array.from({ length: Math.min(PUSH_SIZE, options.jobs - n) }, (_, i) => jobOf(n + i));
-        const ids = await queue.pushMany(jobs, { timeoutMs: 30_000 });
+        const delayMs = (n / PUSH_SIZE) % LATER_EVERY === 1 ? LATER_MS : 0;
+        const [seconds, micros] = await admin.time();
+        const dueAtMs = Number(seconds) * 1_000 + Number(micros) / 1_000 + delayMs - 1;
+        const jobs = Array.from({ length: Math.min(PUSH_SIZE, options.jobs - n) }, (_, i) => ({
+          ...jobOf(n + i),
+          ...(delayMs > 0 && { dueAtMs }),
+        }));
+        const ids = await queue.pushMany(jobs, { timeoutMs: 30_000, delayMs });
         ids.forEach((id, i) => expected.set(id, jobs[i]!));
         // Spread over the kills.
         await sleep((options.kills * options.killEveryMs) / Math.ceil(options.jobs / PUSH_SIZE));
@@ -126,6 +139,7 @@ export async function soakQueues(options: QueueSoakOptions): Promise<QueueSoakRe
       ...judge(expected, await admin.lrange(LOG_KEY, 0, -1), dead),
       kills: consumers.kills,
       stops: consumers.stops,
+      early: await admin.llen(EARLY_KEY),
       disordered: disorderIn((await admin.lrange(ORDER_KEY, 0, -1)).map(Number)),
       lostReplies: faults.lostReplies,
       cuts: faults.cuts,
@@ -149,6 +163,7 @@ function jobOf(n: number): QueueSoakJob {
     ['poison', n % POISON_EVERY === 0],
     ['large', n % LARGE_EVERY === 1],
     ['refused', n % REFUSED_EVERY === 2],
+    ['failing', n % REFUSED_EVERY === 3],
   ];
   const kind = kinds.find(([, is]) => is)?.[0] ?? 'fine';
   return { n, kind, ...(kind === 'large' && { bytes: 'x'.repeat(LARGE_BYTES) }) };
@@ -183,7 +198,10 @@ function judge(
   expected: ReadonlyMap<string, QueueSoakJob>,
   log: readonly string[],
   dead: ReadonlySet<string>,
-): Omit<QueueSoakReport, 'kills' | 'stops' | 'lostReplies' | 'cuts' | 'disordered' | 'left' | 'elapsedMs'> {
+): Omit<
+  QueueSoakReport,
+  'kills' | 'stops' | 'lostReplies' | 'cuts' | 'early' | 'disordered' | 'left' | 'elapsedMs'
+> {
   const delivered = new Map<string, number[]>();
   for (const line of log) {
     const [id = '', delivery] = line.split(' ');
@@ -197,6 +215,7 @@ function judge(
   const deliveriesOf = (id: string): number[] => delivered.get(id) ?? [];
   return {
     pushed: expected.size,
+    later: jobs.filter(([, { dueAtMs }]) => dueAtMs !== undefined).length,
     deliveries: log.length,
     repeated: jobs.filter(isFine).reduce((sum, [id]) => sum + Math.max(0, deliveriesOf(id).length - 1), 0),
     lost: jobs.filter(([id]) => !delivered.has(id)).length,

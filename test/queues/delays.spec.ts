@@ -1,0 +1,230 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { InvalidArgumentError, type QueueJob, type ReliableQueue } from '../../lib/index.js';
+import { startFaultProxy } from '../../lib/testing/index.js';
+import { countCommands } from '../support/command-stats.js';
+import { isScript } from '../support/is-script.js';
+import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
+import { startWorker } from '../support/workers.js';
+import { openQueues, type TestQueues } from './queues.js';
+import type { Step } from './steps.worker.js';
+
+const DELAYED = 'atomic:queue:delayed:{q}:q';
+const NONE = { pending: 0, delayed: 0, processing: 0, dead: 0 };
+/** Processes look by themselves every ten seconds. */
+const BEFORE_A_LOOK_MS = 8_000;
+
+describe('jobs that wait for their time', () => {
+  const redis = useRedis();
+  const apps: TestQueues[] = [];
+  const open = async (url = redis.server.url): Promise<ReliableQueue<string>> => {
+    const app = await openQueues(url);
+    apps.push(app);
+    return app.queues.get<string>('q');
+  };
+  afterEach(async () => {
+    await Promise.all(apps.splice(0).map((app) => app.close()));
+  });
+
+  /** Moves every due time by the same amount. */
+  const makeDue = async (): Promise<void> => {
+    for (const member of await redis.client.zrange(DELAYED, '0', '-1'))
+      await redis.client.zadd(DELAYED, 1, member);
+  };
+  const blocked = (count: number) =>
+    waitFor(`${count} block`, async () =>
+      (await redis.client.info('clients')).includes(`blocked_clients:${count}`),
+    );
+  const drain = async (queue: ReliableQueue<string>): Promise<string[]> => {
+    const payloads: string[] = [];
+    for (let job = await queue.take(); job; job = await queue.take()) {
+      payloads.push(job.payload);
+      await job.ack();
+    }
+    return payloads;
+  };
+
+  it('[QU-27] are not taken before it, and leave nothing behind', async () => {
+    const queue = await open();
+    const pushedAt = performance.now();
+    const id = await queue.push('later', { delayMs: 700 });
+    await queue.push('now', { delayMs: 0 });
+    expect(await queue.counts()).toEqual({ pending: 2, delayed: 1, processing: 0, dead: 0 });
+    const now = (await queue.take())!;
+    expect(now.payload).toBe('now');
+    expect(await queue.take()).toBeNull();
+    const later = (await queue.take({ timeoutMs: 30_000 }))!;
+    expect(performance.now() - pushedAt).toBeGreaterThanOrEqual(699);
+    expect(later).toMatchObject({ id, payload: 'later', deliveries: 1 });
+    expect([await now.ack(), await later.ack()]).toEqual([true, true]);
+    expect(await queue.counts()).toEqual(NONE);
+    expect(await redis.client.keys('atomic:queue:*')).toEqual([]);
+  });
+
+  it('[QU-27] are taken in the order in which they were delayed, ahead of those that wait for their turn', async () => {
+    const queue = await open();
+    const names = (what: string, count: number): string[] =>
+      Array.from({ length: count }, (_, i) => `${what} ${i}`);
+    await queue.pushMany(names('turn', 3));
+    await Promise.all([
+      queue.pushMany(names('a', 150), { delayMs: 600_000 }),
+      queue.push('b', { delayMs: 600_000 }),
+      queue.push('turn 3'),
+      queue.pushMany(names('c', 150), { delayMs: 600_000 }),
+    ]);
+    await makeDue();
+    expect(await drain(queue)).toEqual([...names('a', 150), 'b', ...names('c', 150), ...names('turn', 4)]);
+  });
+
+  it('[QU-27] go by Redis’s clock, whatever that of the process says', async () => {
+    const queue = await open();
+    const clock = jest.spyOn(Date, 'now').mockReturnValue(0);
+    try {
+      await queue.push('a', { delayMs: 600_000 });
+      clock.mockReturnValue(8e12);
+      expect(await queue.take()).toBeNull();
+    } finally {
+      clock.mockRestore();
+    }
+    const [seconds] = await redis.client.time();
+    const [, due] = await redis.client.zrange(DELAYED, '0', '0', 'WITHSCORES');
+    expect(Math.abs(Number(due) - Number(seconds) * 1_000 - 600_000)).toBeLessThan(30_000);
+  });
+
+  it('[QU-27] wake a process that waits', async () => {
+    const [waiting, pushing] = [await open(), await open()];
+    const job = waiting.take({ timeoutMs: 60_000 });
+    await blocked(1);
+    const pushedAt = performance.now();
+    await pushing.push('later', { delayMs: 3_600_000 });
+    await pushing.push('soon', { delayMs: 1_000 });
+    expect((await job)!.payload).toBe('soon');
+    expect(performance.now() - pushedAt).toBeLessThan(BEFORE_A_LOOK_MS);
+  });
+
+  it('[QU-27] wake another process when the one that knew of them is at work or gone', async () => {
+    const [busy, free, pushing] = [await open(), await open(), await open()];
+    const began: string[] = [];
+    const run =
+      (who: string) =>
+      async ({ payload }: QueueJob<string>) => {
+        began.push(`${who} ${payload}`);
+        if (who === 'busy') await sleep(60_000);
+      };
+    const consumer = busy.consume(run('busy'));
+    await blocked(1);
+    // It is told of this one, and when it is at work on the next, no other process waits.
+    await pushing.push('later', { delayMs: 2_000 });
+    await waitFor('it knows', async () => !(await redis.client.exists('atomic:queue:wake:{q}:q')));
+    free.consume(run('free'));
+    await blocked(2);
+    const pushedAt = performance.now();
+    await pushing.pushMany(['long', 'long']);
+    await waitFor('the delayed job', () => began.some((line) => line.endsWith('later')));
+    expect(performance.now() - pushedAt).toBeLessThan(BEFORE_A_LOOK_MS);
+    await consumer.stop({ timeoutMs: 0 });
+  });
+
+  it('[QU-27] are all run when many are due at once, by several processes, each once', async () => {
+    const queues = [await open(), await open(), await open()];
+    const payloads = Array.from({ length: 3_000 }, (_, i) => String(i));
+    await queues[0]!.pushMany(payloads, { delayMs: 600_000 });
+    await makeDue();
+    // One take moves no more than it takes.
+    const one = (await queues[1]!.take())!;
+    expect(one.payload).toBe('0');
+    expect(await queues[0]!.counts()).toMatchObject({ pending: 2_999, delayed: 2_999, processing: 1 });
+    const seen: string[] = [one.payload];
+    await one.ack();
+    for (const queue of queues) queue.consume(({ payload }) => void seen.push(payload), { concurrency: 150 });
+    await waitFor('all', async () => {
+      const { pending, processing } = await queues[0]!.counts();
+      return pending + processing === 0;
+    });
+    expect(seen.toSorted()).toEqual(payloads.toSorted());
+  });
+
+  it('[QU-27] cost an idle process nothing before their time', async () => {
+    const queue = await open();
+    await queue.push('a', { delayMs: 3_600_000 });
+    queue.consume(() => undefined, { concurrency: 20 });
+    await blocked(1);
+    const commands = await countCommands(redis.client, () => sleep(5_000));
+    expect(commands['evalsha'] ?? 0).toBeLessThanOrEqual(2);
+    expect(commands['bzpopmin'] ?? 0).toBeLessThanOrEqual(3);
+  });
+
+  const deaths: [step: Step, deliveries: number][] = [
+    ['pushed for later', 1],
+    ['failed, waits for its retry', 2],
+  ];
+  it.each(deaths)('[QU-27] are not lost when their process is killed: %s', async (step, deliveries) => {
+    const survivor = await open();
+    const data = { url: redis.server.url, step, leaseMs: 30_000 };
+    const process = startWorker({ script: require.resolve('./steps.worker.ts'), data });
+    try {
+      if (deliveries > 1) {
+        expect(await process.next()).toBe('ready');
+        await survivor.push('a');
+      }
+      expect(await process.next()).toBe('there');
+    } finally {
+      await process.kill();
+    }
+    expect(await survivor.counts()).toEqual({ pending: 1, delayed: 1, processing: 0, dead: 0 });
+    const job = (await survivor.take({ timeoutMs: 60_000 }))!;
+    expect(job.deliveries).toBe(deliveries);
+    expect(await job.ack()).toBe(true);
+    expect(await survivor.counts()).toEqual(NONE);
+  });
+
+  it('[QU-27] are pushed once when the reply is lost', async () => {
+    const proxy = await startFaultProxy({ target: redis.server });
+    const queue = await open(proxy.url);
+    await queue.counts();
+    const fault = proxy.loseReplies(isScript);
+    await queue.push('a', { delayMs: 600_000 });
+    expect(fault.count).toBe(1);
+    expect(await queue.counts()).toEqual({ pending: 1, delayed: 1, processing: 0, dead: 0 });
+    const job = async (): Promise<QueueJob<string>> => {
+      await makeDue();
+      return (await queue.take())!;
+    };
+    const held = await job();
+    const second = proxy.loseReplies(isScript);
+    expect(await held.retry({ delayMs: 600_000 })).toBe(true);
+    expect(second.count).toBe(1);
+    expect(await queue.counts()).toEqual({ pending: 1, delayed: 1, processing: 0, dead: 0 });
+    expect(await (await job()).ack()).toBe(true);
+    await proxy.stop();
+  });
+
+  it('[QU-27] are refused whole when memory is full, and those that are there can be taken', async () => {
+    const queue = await open();
+    await queue.push('a', { delayMs: 600_000 });
+    await makeDue();
+    await redis.client.config('SET', 'maxmemory', '1');
+    try {
+      await expect(queue.push('b', { delayMs: 600_000 })).rejects.toThrow(/OOM/);
+      expect(await drain(queue)).toEqual(['a']);
+    } finally {
+      await redis.client.config('SET', 'maxmemory', '0');
+    }
+    expect(await redis.client.keys('atomic:queue:*')).toEqual([]);
+  });
+
+  it('[QU-27] with a delay that is none are refused before any I/O', async () => {
+    const queue = await open();
+    await queue.push('a');
+    const held = (await queue.take())!;
+    const commands = await countCommands(redis.client, async () => {
+      for (const delayMs of [-1, 0.5, Number.NaN, Infinity, 1e15, '5', null, new Date()]) {
+        const options = { delayMs } as { delayMs: number };
+        await expect(queue.push('b', options)).rejects.toThrow(InvalidArgumentError);
+        await expect(queue.pushMany(['b'], options)).rejects.toThrow(InvalidArgumentError);
+        await expect(held.retry(options)).rejects.toThrow(InvalidArgumentError);
+      }
+    });
+    expect(commands['evalsha'] ?? 0).toBe(0);
+  });
+});
