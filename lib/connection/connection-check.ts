@@ -28,7 +28,7 @@ export class OutOfOrderError extends Error {
     this.name = 'OutOfOrderError';
   }
 
-  /** Whether only another configuration helps: to connect again would find the same. */
+  /** True when connecting again would find the same: only another configuration helps. */
   get isLasting(): boolean {
     return this.disorder === 'credentials' || this.disorder === 'database';
   }
@@ -79,7 +79,7 @@ export const databaseOf = (client: Redis): number => client.condition?.select ??
 export const refusedCredentials = (cause: Error): OutOfOrderError =>
   new OutOfOrderError('credentials', `it refused the user name or password: ${cause.message}`, { cause });
 
-/** Whether the server refused the credentials of a connection. */
+/** Tells whether the server refused the credentials of a connection. */
 export const isCredentialRefusal = (error: unknown): boolean =>
   ['WRONGPASS', 'NOAUTH'].includes(replyCode(error) ?? '');
 
@@ -102,7 +102,7 @@ function checkDatabase(db: number, answer: string | Error | undefined): void {
   );
 }
 
-/** An answer that every command gets within a MULTI that somebody has left open. */
+/** Every command is answered with QUEUED inside a MULTI that was left open. */
 function assertNotQueued(answer: string): void {
   if (answer === 'QUEUED')
     throw new OutOfOrderError('transaction', 'the connection is inside a MULTI that it did not begin');

@@ -2,6 +2,7 @@ import type { Redis } from 'ioredis';
 import { describe, InvalidArgumentError } from '../atomic-redis.errors.js';
 import type { Check } from '../atomic-redis.validation.js';
 import { sleep } from '../redis/deadline.js';
+import { planRenewal } from './renewals.js';
 
 /** A password that ends by itself, such as a token of AWS IAM or Microsoft Entra. */
 export interface TemporaryPassword {
@@ -17,7 +18,7 @@ export type UsernameSource = string | (() => string | Promise<string>);
 export type PasswordSource =
   string | (() => string | TemporaryPassword | Promise<string | TemporaryPassword>);
 
-/** What a connection signs in with. */
+/** The credentials that a connection signs in with. */
 interface SignIn {
   readonly username: string | undefined;
   readonly password: string | undefined;
@@ -42,7 +43,7 @@ export const checkSource: Check = (path, value) => {
 
 /** User name and password as functions give them, for every connection that is opened. */
 export class Credentials {
-  /** Of the last answer. */
+  /** The last answer of the functions. */
   known: SignIn | undefined;
   private asking: Promise<SignIn> | undefined;
   private askedAt = -Infinity;
@@ -58,7 +59,7 @@ export class Credentials {
     return username === undefined && password === undefined ? undefined : new Credentials(username, password);
   }
 
-  /** Those of now; one question for all that wait. Rejects when a function fails or takes too long. */
+  /** Returns the current ones; all that wait share one question. Rejects when a function fails or takes too long. */
   current(): Promise<SignIn> {
     if (this.known && performance.now() - this.askedAt < ASK_EVERY_MS) return Promise.resolve(this.known);
     this.asking ??= this.ask().finally(() => (this.asking = undefined));
@@ -128,7 +129,7 @@ async function answerOf(name: string, source: UsernameSource | PasswordSource | 
 
 const used = new WeakMap<Redis, Credentials>();
 
-/** Those that a client uses, for others that are made from it. */
+/** Returns the credentials that a client uses, for clients that are made from it. */
 export const credentialsOf = (client: Redis): Credentials | undefined => used.get(client);
 
 /** The parts of ioredis that sign in: it reads the credentials before its connector runs, and sends `condition.auth` after it. */
@@ -157,7 +158,8 @@ export function useCredentials(
     // A connector that fails would end the client for good.
     for (;;) {
       try {
-        const { username, password = '' } = adopt(client, await credentials.current());
+        const { username, password = '', expiresAt } = adopt(client, await credentials.current());
+        planRenewal(client, expiresAt);
         if (parts.condition) parts.condition.auth = username ? [username, password] : password || undefined;
         break;
       } catch (error) {
@@ -175,7 +177,7 @@ export function useCredentials(
   };
 }
 
-/** Leaves them where clients that ioredis makes from this one find them. */
+/** Puts the credentials where clients that ioredis makes from this one find them. */
 export function adopt(client: Redis, signIn: SignIn): SignIn {
   const { username = client.options.username ?? undefined, password, expiresAt } = signIn;
   if (username !== undefined) client.options.username = username;
