@@ -52,7 +52,11 @@ export class RedisConnection {
       namespace,
       opened: (server) => {
         // Ahead of the scripts, which take longer.
-        if (this.isCluster) this.clocks.of(server).learn().catch(() => undefined);
+        if (this.isCluster)
+          this.clocks
+            .of(server)
+            .learn()
+            .catch(() => undefined);
         this.loadScripts(server);
       },
     });
