@@ -15,7 +15,10 @@ export interface ConnectionFacts {
   readonly infoRefusal: Error | undefined;
 }
 
-type Disorder = 'credentials' | 'database' | 'loading' | 'replica' | 'transaction';
+type Disorder = 'busy' | 'credentials' | 'database' | 'replica' | 'transaction';
+
+/** Refusals by which a server answers every question now: they say nothing about the connection. */
+const NOT_NOW = new Set(['BUSY', 'LOADING']);
 
 /** A connection that Redis accepted may not be used: it leads to the wrong place, or is in the wrong state. */
 export class OutOfOrderError extends Error {
@@ -54,7 +57,7 @@ export async function checkConnection(client: Redis, absentKey: string): Promise
   if (typeof answer === 'string') {
     assertNotQueued(answer);
     const info = parseServerInfo(answer);
-    if (info.isLoading) throw new OutOfOrderError('loading', 'LOADING: the server is loading its data');
+    if (info.isLoading) throw new OutOfOrderError('busy', 'LOADING: the server is loading its data');
     const role = info.role ?? (await roleWithoutInfo(client, absentKey));
     assertMaster(role, info.masterAddress);
     return { role, info, infoRefusal: undefined };
@@ -83,12 +86,18 @@ export const refusedCredentials = (cause: Error): OutOfOrderError =>
 export const isCredentialRefusal = (error: unknown): boolean =>
   ['WRONGPASS', 'NOAUTH'].includes(replyCode(error) ?? '');
 
-/** The answer, or the server's refusal. Rejects when the connection fails. */
+/** Resolves with the answer, or with the server's refusal. Rejects when the connection fails, or the server answers nothing now. */
 function answerTo(reply: Promise<string>): Promise<string | Error> {
   return reply.catch((error: Error) => {
-    if (isConnectionLoss(error)) throw error;
+    assertAnswers(error);
     return error;
   });
+}
+
+/** @throws the error itself when the connection failed; OutOfOrderError when the server answers nothing now */
+function assertAnswers(error: Error): void {
+  if (isConnectionLoss(error)) throw error;
+  if (NOT_NOW.has(replyCode(error) ?? '')) throw new OutOfOrderError('busy', error.message, { cause: error });
 }
 
 function checkDatabase(db: number, answer: string | Error | undefined): void {
@@ -122,7 +131,7 @@ async function roleWithoutInfo(client: Redis, absentKey: string): Promise<Server
     if (role === 'master') return 'master';
     if (role === 'slave') return 'replica';
   } catch (error) {
-    if (isConnectionLoss(error)) throw error;
+    assertAnswers(error as Error);
   }
   const answer = await answerTo(client.set(absentKey, '', 'XX') as Promise<string>);
   const code = answer instanceof Error ? replyCode(answer) : undefined;

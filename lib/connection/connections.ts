@@ -141,7 +141,8 @@ export class Connections {
     try {
       await checkRole(client, facts, this.absentKeyOn(client));
     } catch (error) {
-      if (error instanceof OutOfOrderError) this.shared.leave(error);
+      // A server that is only busy is asked again.
+      if (error instanceof OutOfOrderError && error.disorder === 'replica') this.shared.leave(error);
     }
   }
 

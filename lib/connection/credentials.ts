@@ -35,6 +35,9 @@ const ASK_TIMEOUT_MS = 5_000;
 /** A failed function is asked again after this long, by the connection that everything waits for. */
 const ASK_AGAIN_MS = 500;
 
+/** An `expiresAt` below this, in 1973, was given in seconds. */
+const LEAST_TIME_MS = 1e11;
+
 /** Text or a function. The value is never shown: it may be a password. */
 export const checkSource: Check = (path, value) => {
   if (typeof value !== 'string' && typeof value !== 'function')
@@ -92,6 +95,10 @@ export class Credentials {
     const expiresAt = temporary ? Number(temporary.expiresAt) : undefined;
     if (expiresAt !== undefined && !Number.isFinite(expiresAt))
       throw new Error('the function forRoot.password gave an expiresAt that is no time');
+    if (expiresAt !== undefined && expiresAt < LEAST_TIME_MS)
+      throw new Error(
+        `the function forRoot.password gave an expiresAt of ${expiresAt}, which is long past: milliseconds since 1970 are needed, or a Date`,
+      );
     this.known = { username, password: text, expiresAt };
     return this.known;
   }

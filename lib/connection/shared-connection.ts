@@ -148,7 +148,7 @@ export class SharedConnection {
     this.open();
     while (!this.isReady && !this.isClosed) {
       const { reason } = this.trouble;
-      const isWrong = reason instanceof OutOfOrderError && reason.disorder !== 'loading';
+      const isWrong = reason instanceof OutOfOrderError && reason.disorder !== 'busy';
       if (isWrong && (reason.isLasting || deadline.passed))
         throw new ConfigurationError(`Redis at ${this.address} cannot be used: ${reason.message}`, {
           cause: reason,

@@ -117,6 +117,14 @@ describe('credentials as functions', () => {
       timeoutMs: 700,
     });
     expect(notText.message).toMatch(/forRoot.password must give a string, and gave number/);
+    const seconds = Math.round(Date.now() / 1_000) + 900;
+    const inSeconds = await bootError({
+      connection: place(),
+      username: 'app',
+      password: () => ({ password: valid, expiresAt: seconds }),
+      timeoutMs: 700,
+    });
+    expect(inSeconds.message).toContain(`expiresAt of ${seconds}, which is long past: milliseconds`);
   });
 
   it('[SRV-19] connections are replaced before their password ends, without a failed call', async () => {

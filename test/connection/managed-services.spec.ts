@@ -122,17 +122,18 @@ describe('services that leave commands out', () => {
     it('the log names what is missing, and nothing else', async () => {
       await start();
       for (const name of profile.told ?? []) expect(log()).toContain(name);
-      const used = commandsSent().filter((name) => log().includes(`${name},`) || log().includes(`${name}.`));
+      const used = commandsSent().filter((name) => new RegExp(`[ ,]${name}[,.]`).test(log()));
       for (const name of used) expect([...missing, ...ineffective]).toContain(name.split(' ')[0]);
       if (!profile.told) expect(told()).toEqual([]);
     });
 
-    it.each(notAllowed)('%s is refused in words', async (name) => {
-      const services = await start();
-      const error: unknown = await CALLS[name]!(services).catch((refusal: unknown) => refusal);
-      expect(error).toBeInstanceOf(AtomicRedisError);
-      expect(error).toMatchObject({ outcome: 'not-applied' });
-    });
+    if (notAllowed.length > 0)
+      it.each(notAllowed)('%s is refused in words', async (name) => {
+        const services = await start();
+        const error: unknown = await CALLS[name]!(services).catch((refusal: unknown) => refusal);
+        expect(error).toBeInstanceOf(AtomicRedisError);
+        expect(error).toMatchObject({ outcome: 'not-applied' });
+      });
   });
 
   it('[SRV-20] without MULTI, what needs no transaction works, and the log names MULTI alone', async () => {

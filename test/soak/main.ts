@@ -117,7 +117,12 @@ async function queues(): Promise<boolean> {
 async function production(): Promise<boolean> {
   const { seconds, seed } = numbers({ seconds: 600, seed: Date.now() % 1_000_000 });
   console.info(`seed ${seed}: it chooses the order of the faults, not their timing\n`);
-  const report = await soakProduction({ rounds: Infinity, seed, limitMs: seconds * 1_000 });
+  const report = await soakProduction({
+    rounds: Infinity,
+    seed,
+    limitMs: seconds * 1_000,
+    plainLimitMs: 15_000,
+  });
   console.info(renderProduction(report));
   const wrong = wrongInProduction(report);
   for (const problem of wrong) console.error(`\n${problem}`);

@@ -99,7 +99,7 @@ const row = (label: string, ...cells: (string | number)[]): string =>
 /** Likewise. */
 export function renderCluster(
   title: string,
-  { verdict, recovery, leftovers, elapsedMs }: ClusterSoakReport,
+  { verdict, recovery, leftovers, movedAtOnce, elapsedMs }: ClusterSoakReport,
 ): string {
   const { examples, ...kinds } = verdict;
   const columns = ['pair', 'wallets', 'counter', 'run'] as const;
@@ -120,6 +120,7 @@ export function renderCluster(
     line('wrong balances, or units', ({ wrong }) => wrong),
     row('left to recovery', recovery.credited + recovery.refunded + recovery.failed),
     row('left over', leftovers),
+    row('slots moved at once', movedAtOnce),
     ...timeRows(
       'calls',
       columns.reduce((sum, kind) => sum + kinds[kind].calls, 0),
