@@ -34,7 +34,15 @@ await runAsMain(import.meta.url, async () => {
     }
     const path = servers.get(server);
     const chosen = target === 'cluster' || contractOnly ? ['test/contract'] : [];
-    return path && (await runJest(chosen, { ...env, TEST_REDIS_BINARY: path, TEST_TARGET: target }));
+    return (
+      path &&
+      (await runJest(chosen, {
+        ...env,
+        TEST_REDIS_BINARY: path,
+        TEST_TARGET: target,
+        SERVICE_PROFILES: 'all',
+      }))
+    );
   };
   const rows = [];
   for (const { server, target } of cells) {

@@ -15,7 +15,10 @@ export interface ConnectionFacts {
   readonly infoRefusal: Error | undefined;
 }
 
-type Disorder = 'credentials' | 'database' | 'loading' | 'replica' | 'transaction';
+type Disorder = 'busy' | 'credentials' | 'database' | 'replica' | 'transaction';
+
+/** Refusals by which a server answers every question now: they say nothing about the connection. */
+const NOT_NOW = new Set(['BUSY', 'LOADING']);
 
 /** A connection that Redis accepted may not be used: it leads to the wrong place, or is in the wrong state. */
 export class OutOfOrderError extends Error {
@@ -28,7 +31,7 @@ export class OutOfOrderError extends Error {
     this.name = 'OutOfOrderError';
   }
 
-  /** Whether only another configuration helps: to connect again would find the same. */
+  /** True when connecting again would find the same: only another configuration helps. */
   get isLasting(): boolean {
     return this.disorder === 'credentials' || this.disorder === 'database';
   }
@@ -54,7 +57,7 @@ export async function checkConnection(client: Redis, absentKey: string): Promise
   if (typeof answer === 'string') {
     assertNotQueued(answer);
     const info = parseServerInfo(answer);
-    if (info.isLoading) throw new OutOfOrderError('loading', 'LOADING: the server is loading its data');
+    if (info.isLoading) throw new OutOfOrderError('busy', 'LOADING: the server is loading its data');
     const role = info.role ?? (await roleWithoutInfo(client, absentKey));
     assertMaster(role, info.masterAddress);
     return { role, info, infoRefusal: undefined };
@@ -79,16 +82,22 @@ export const databaseOf = (client: Redis): number => client.condition?.select ??
 export const refusedCredentials = (cause: Error): OutOfOrderError =>
   new OutOfOrderError('credentials', `it refused the user name or password: ${cause.message}`, { cause });
 
-/** Whether the server refused the credentials of a connection. */
+/** Tells whether the server refused the credentials of a connection. */
 export const isCredentialRefusal = (error: unknown): boolean =>
   ['WRONGPASS', 'NOAUTH'].includes(replyCode(error) ?? '');
 
-/** The answer, or the server's refusal. Rejects when the connection fails. */
+/** Resolves with the answer, or with the server's refusal. Rejects when the connection fails, or the server answers nothing now. */
 function answerTo(reply: Promise<string>): Promise<string | Error> {
   return reply.catch((error: Error) => {
-    if (isConnectionLoss(error)) throw error;
+    assertAnswers(error);
     return error;
   });
+}
+
+/** @throws the error itself when the connection failed; OutOfOrderError when the server answers nothing now */
+function assertAnswers(error: Error): void {
+  if (isConnectionLoss(error)) throw error;
+  if (NOT_NOW.has(replyCode(error) ?? '')) throw new OutOfOrderError('busy', error.message, { cause: error });
 }
 
 function checkDatabase(db: number, answer: string | Error | undefined): void {
@@ -102,7 +111,7 @@ function checkDatabase(db: number, answer: string | Error | undefined): void {
   );
 }
 
-/** An answer that every command gets within a MULTI that somebody has left open. */
+/** Every command is answered with QUEUED inside a MULTI that was left open. */
 function assertNotQueued(answer: string): void {
   if (answer === 'QUEUED')
     throw new OutOfOrderError('transaction', 'the connection is inside a MULTI that it did not begin');
@@ -122,7 +131,7 @@ async function roleWithoutInfo(client: Redis, absentKey: string): Promise<Server
     if (role === 'master') return 'master';
     if (role === 'slave') return 'replica';
   } catch (error) {
-    if (isConnectionLoss(error)) throw error;
+    assertAnswers(error as Error);
   }
   const answer = await answerTo(client.set(absentKey, '', 'XX') as Promise<string>);
   const code = answer instanceof Error ? replyCode(answer) : undefined;

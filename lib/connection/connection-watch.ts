@@ -1,5 +1,7 @@
 import type { Redis } from 'ioredis';
 import { sleep } from '../redis/deadline.js';
+import { bytesToWrite, patienceFor, pendingOf } from './pending-commands.js';
+import { mustRenew } from './renewals.js';
 import type { ProbeResult } from './server-probe.js';
 
 const TICK_MS = 100;
@@ -24,12 +26,6 @@ const ROLE_EVERY_MS = 1_000;
 /** A connection that was idle this long is tried before a call depends on it: load balancers forget connections, without telling. */
 export const IDLE_MS = 15_000;
 
-/** The slowest line that counts as one: requests take time to be sent although nothing shows. Bytes in a millisecond. */
-const SLOWEST_LINE = 512;
-
-/** Pending commands whose size is added up, at the most. */
-const MAX_SIZED = 10_000;
-
 export interface WatchedConnections {
   /** The shared connection, or that to each node of a Cluster. */
   shared(): readonly Redis[];
@@ -38,13 +34,15 @@ export interface WatchedConnections {
   probe(silent: Redis): Promise<ProbeResult>;
   /** Ends a connection that is dead. */
   drop(client: Redis, reason: Error): void;
+  /** Replaces a connection whose password ends soon. */
+  renew(client: Redis): void;
   /** The shared connection is to be tried before the next call. */
   distrust(): void;
   /** The server is to be asked for its role. */
   askRole(): Promise<void>;
 }
 
-/** What was last seen of a connection. */
+/** State of a connection at the last look. */
 interface Seen {
   stream: Redis['stream'];
   bytesRead: number;
@@ -52,7 +50,9 @@ interface Seen {
   silentMs: number;
   activeAt: number;
   isProbed: boolean;
-  /** Of `performance.now()`: not looked into before. */
+  /** The server's role was told since the last look: progress, but no use of the connection. */
+  wasToldRole: boolean;
+  /** On the scale of `performance.now()`: it is not looked into before. */
   patientUntil: number;
 }
 
@@ -82,17 +82,13 @@ export class ConnectionWatch {
     this.timer = undefined;
   }
 
-  /** Whether nobody waits for an answer on a connection. */
-  isIdle(client: Redis): boolean {
-    return pendingOf(client).length === 0 && !client.condition?.subscriber;
-  }
-
   private tick(): void {
     const now = performance.now();
     const wasFrozen = Date.now() - this.tickedAt > IDLE_MS;
     this.tickedAt = Date.now();
     let isActive = false;
     for (const client of this.connections.shared()) {
+      this.renewInTime(client);
       const seen = this.look(client, now, SUSPICIOUS_MS);
       if (!seen) continue;
       isActive ||= seen.activeAt === now;
@@ -100,6 +96,7 @@ export class ConnectionWatch {
       if (pendingOf(client).length === 0 && (idleMs > IDLE_MS || wasFrozen)) this.connections.distrust();
     }
     for (const client of this.connections.dedicated()) {
+      this.renewInTime(client);
       const seen = this.look(client, now, DEDICATED_SUSPICIOUS_MS);
       if (!seen) continue;
       isActive ||= seen.activeAt === now;
@@ -107,6 +104,10 @@ export class ConnectionWatch {
       if (client.condition?.subscriber && now - seen.activeAt > IDLE_MS) client.ping().catch(() => undefined);
     }
     if (isActive && !this.isAskingRole && now - this.askedRoleAt > ROLE_EVERY_MS) void this.askRole();
+  }
+
+  private renewInTime(client: Redis): void {
+    if (client.status === 'ready' && mustRenew(client)) this.connections.renew(client);
   }
 
   private look(client: Redis, now: number, leastMs: number): Seen | undefined {
@@ -123,6 +124,7 @@ export class ConnectionWatch {
         silentMs: 0,
         activeAt: now,
         isProbed: false,
+        wasToldRole: false,
         patientUntil: 0,
       };
       this.seen.set(client, fresh);
@@ -132,9 +134,10 @@ export class ConnectionWatch {
     seen.bytesRead = bytesRead;
     seen.bytesToWrite = unsent;
     if (hasMoved) {
-      seen.activeAt = now;
+      if (!seen.wasToldRole) seen.activeAt = now;
       seen.patientUntil = 0;
     }
+    seen.wasToldRole = false;
     // Counted in ticks: after this process stood still, answers are read before the next one.
     seen.silentMs = hasMoved || pendingOf(client).length === 0 ? 0 : seen.silentMs + TICK_MS;
     const suspiciousMs = Math.max(this.suspiciousMs(now), leastMs);
@@ -186,55 +189,9 @@ export class ConnectionWatch {
     this.askedRoleAt = performance.now();
     // The answer itself is no use of the connection.
     for (const client of this.connections.shared()) {
+      this.renewInTime(client);
       const seen = this.seen.get(client);
       if (seen && seen.stream === client.stream) seen.bytesRead = client.stream.bytesRead;
     }
-  }
-}
-
-/** Bytes that the system has not taken yet: Node.js's own measure, by which its socket time-outs tell progress too. */
-export function bytesToWrite(stream: Redis['stream']): number {
-  const { _handle: handle } = stream as { _handle?: { writeQueueSize?: number } };
-  return stream.writableLength + (handle?.writeQueueSize ?? 0);
-}
-
-interface PendingCommand {
-  command: { name: string; args: readonly unknown[] };
-}
-
-interface PendingCommands {
-  readonly length: number;
-  peekAt(index: number): PendingCommand | undefined;
-}
-
-const NONE: PendingCommands = { length: 0, peekAt: () => undefined };
-
-/** Commands that wait for their answers. */
-export const pendingOf = (client: Redis): PendingCommands =>
-  (client as unknown as { commandQueue?: PendingCommands }).commandQueue ?? NONE;
-
-/** How much longer the silence may last, in milliseconds: for what is on its way, and for commands that block. */
-export function patienceFor(client: Redis): number {
-  const pending = pendingOf(client);
-  let bytes = 0;
-  let blockingMs = 0;
-  for (let i = 0; i < Math.min(pending.length, MAX_SIZED); i++) {
-    const { name, args } = pending.peekAt(i)!.command;
-    blockingMs += blockingMsOf(name, args);
-    for (const arg of args) if (typeof arg === 'string' || Buffer.isBuffer(arg)) bytes += arg.length;
-  }
-  return bytes / SLOWEST_LINE + blockingMs;
-}
-
-function blockingMsOf(name: string, args: readonly unknown[]): number {
-  switch (name.toLowerCase()) {
-    case 'blmove':
-    case 'bzpopmin':
-      return Number(args.at(-1)) * 1_000;
-    case 'wait':
-    case 'waitaof':
-      return Number(args.at(-1));
-    default:
-      return 0;
   }
 }

@@ -2,6 +2,7 @@ import type { Redis } from 'ioredis';
 import { describe, InvalidArgumentError } from '../atomic-redis.errors.js';
 import type { Check } from '../atomic-redis.validation.js';
 import { sleep } from '../redis/deadline.js';
+import { planRenewal } from './renewals.js';
 
 /** A password that ends by itself, such as a token of AWS IAM or Microsoft Entra. */
 export interface TemporaryPassword {
@@ -17,7 +18,7 @@ export type UsernameSource = string | (() => string | Promise<string>);
 export type PasswordSource =
   string | (() => string | TemporaryPassword | Promise<string | TemporaryPassword>);
 
-/** What a connection signs in with. */
+/** The credentials that a connection signs in with. */
 interface SignIn {
   readonly username: string | undefined;
   readonly password: string | undefined;
@@ -34,6 +35,9 @@ const ASK_TIMEOUT_MS = 5_000;
 /** A failed function is asked again after this long, by the connection that everything waits for. */
 const ASK_AGAIN_MS = 500;
 
+/** An `expiresAt` below this, in 1973, was given in seconds. */
+const LEAST_TIME_MS = 1e11;
+
 /** Text or a function. The value is never shown: it may be a password. */
 export const checkSource: Check = (path, value) => {
   if (typeof value !== 'string' && typeof value !== 'function')
@@ -42,7 +46,7 @@ export const checkSource: Check = (path, value) => {
 
 /** User name and password as functions give them, for every connection that is opened. */
 export class Credentials {
-  /** Of the last answer. */
+  /** The last answer of the functions. */
   known: SignIn | undefined;
   private asking: Promise<SignIn> | undefined;
   private askedAt = -Infinity;
@@ -58,7 +62,7 @@ export class Credentials {
     return username === undefined && password === undefined ? undefined : new Credentials(username, password);
   }
 
-  /** Those of now; one question for all that wait. Rejects when a function fails or takes too long. */
+  /** Returns the current ones; all that wait share one question. Rejects when a function fails or takes too long. */
   current(): Promise<SignIn> {
     if (this.known && performance.now() - this.askedAt < ASK_EVERY_MS) return Promise.resolve(this.known);
     this.asking ??= this.ask().finally(() => (this.asking = undefined));
@@ -91,6 +95,10 @@ export class Credentials {
     const expiresAt = temporary ? Number(temporary.expiresAt) : undefined;
     if (expiresAt !== undefined && !Number.isFinite(expiresAt))
       throw new Error('the function forRoot.password gave an expiresAt that is no time');
+    if (expiresAt !== undefined && expiresAt < LEAST_TIME_MS)
+      throw new Error(
+        `the function forRoot.password gave an expiresAt of ${expiresAt}, which is long past: milliseconds since 1970 are needed, or a Date`,
+      );
     this.known = { username, password: text, expiresAt };
     return this.known;
   }
@@ -128,7 +136,7 @@ async function answerOf(name: string, source: UsernameSource | PasswordSource | 
 
 const used = new WeakMap<Redis, Credentials>();
 
-/** Those that a client uses, for others that are made from it. */
+/** Returns the credentials that a client uses, for clients that are made from it. */
 export const credentialsOf = (client: Redis): Credentials | undefined => used.get(client);
 
 /** The parts of ioredis that sign in: it reads the credentials before its connector runs, and sends `condition.auth` after it. */
@@ -157,7 +165,8 @@ export function useCredentials(
     // A connector that fails would end the client for good.
     for (;;) {
       try {
-        const { username, password = '' } = adopt(client, await credentials.current());
+        const { username, password = '', expiresAt } = adopt(client, await credentials.current());
+        planRenewal(client, expiresAt);
         if (parts.condition) parts.condition.auth = username ? [username, password] : password || undefined;
         break;
       } catch (error) {
@@ -175,7 +184,7 @@ export function useCredentials(
   };
 }
 
-/** Leaves them where clients that ioredis makes from this one find them. */
+/** Puts the credentials where clients that ioredis makes from this one find them. */
 export function adopt(client: Redis, signIn: SignIn): SignIn {
   const { username = client.options.username ?? undefined, password, expiresAt } = signIn;
   if (username !== undefined) client.options.username = username;

@@ -3,9 +3,9 @@ import { RedisUnavailableError } from '../atomic-redis.errors.js';
 import { markLeaving, openDedicatedClient } from '../redis/client.js';
 import { sleep, type Deadline } from '../redis/deadline.js';
 import { checkConnection, isCredentialRefusal, OutOfOrderError } from './connection-check.js';
-import { pendingOf } from './connection-watch.js';
 import { credentialsOf } from './credentials.js';
 import { isReset, refusalAtTheDoor } from './door-refusal.js';
+import { isIdle, pendingOf } from './pending-commands.js';
 
 /** For this long after a loss, connections are opened a few at a time: a server that has just come up meets all clients of all processes. */
 const AFTER_LOSS_MS = 5_000;
@@ -17,7 +17,7 @@ export interface DedicatedConnectionsSettings {
   readonly connectionName: string;
   readonly keyPrefix: string;
   readonly absentKey: (near: Redis) => string;
-  /** Whether an answer says that the connection is of no use any more. `isCurrent`: it was opened since the server was last left. */
+  /** Tells whether an answer makes the connection useless. `isCurrent`: it was opened since the server was last left. */
   readonly mustReconnect: (answer: Error, isCurrent: boolean) => boolean;
   /** A new connection has reached a replica. */
   readonly foundReplica: () => void;
@@ -98,9 +98,10 @@ export class DedicatedConnections {
     }
   }
 
-  /** Closes those on which nobody waits for an answer. */
-  dropIdle(isIdle: (client: Redis) => boolean): void {
-    for (const client of this.connections.keys()) if (isIdle(client)) client.disconnect();
+  /** Closes those on which no call waits for an answer. */
+  dropIdle(except: Redis): void {
+    for (const client of this.connections.keys())
+      if (client !== except && isIdle(client)) client.disconnect();
   }
 
   private create(near: Redis, purpose: string): Redis {

@@ -3,7 +3,7 @@ import type { Redis } from 'ioredis';
 
 const LISTEN_MS = 300;
 
-/** Whether a connection ended as one does that the server closed before it read anything. */
+/** Tells whether a connection ended like one that the server closed before it read anything. */
 export const isReset = (error: Error): boolean =>
   ['ECONNRESET', 'EPIPE'].includes((error as NodeJS.ErrnoException).code ?? '');
 

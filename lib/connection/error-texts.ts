@@ -1,15 +1,15 @@
 import { replyCode } from '../redis/reply-errors.js';
 
 interface NestedError extends Error {
-  /** Of `AggregateError`, such as the attempts at each address of a name. */
+  /** Set on `AggregateError`: one error for each address of a name. */
   errors?: readonly Error[];
-  /** Of ioredis's `ClusterAllFailedError`. */
+  /** Set on ioredis's `ClusterAllFailedError`. */
   lastNodeError?: Error;
-  /** Of an answer: the command that it answers. */
+  /** Set on a reply: the command that it answers. */
   command?: { name?: string; args?: unknown };
 }
 
-/** The first byte of what a server that speaks TLS answers to one who does not. */
+/** The first byte of a TLS server's answer to plain text. */
 const TLS_ALERT = String.fromCharCode(0x15);
 
 /** The innermost reason in words: some errors of Node.js and ioredis have it only in the errors they hold. */

@@ -107,7 +107,7 @@ export const commandsSent = (): string[] => [
 
 interface Answer {
   readonly command: Command;
-  /** Of those that say something about the command or the user. */
+  /** Only refusals that say something about the command or the user. */
   readonly refusal: Error | undefined;
 }
 

@@ -25,7 +25,7 @@ export class ServerChecks {
   >();
 
   constructor(
-    /** Whether the connection follows redirections. */
+    /** The connection follows redirections. */
     private readonly isCluster: boolean,
     private readonly keys: KeySpace,
     /** Makes a client to the same server, for questions that nothing else may come between. */
@@ -41,7 +41,7 @@ export class ServerChecks {
     return found.find((problem) => problem !== undefined);
   }
 
-  /** Whether the address led to another server before. */
+  /** Tells whether the address led to another server before. */
   isAnother(server: Redis, runId: string | undefined): boolean {
     const before = this.made.get(server);
     return before !== undefined && (runId === undefined || before.runId !== runId);
@@ -105,7 +105,7 @@ export class ServerChecks {
     return undefined;
   }
 
-  /** Of a node of a Cluster; or why it cannot be used. */
+  /** Returns the facts of a Cluster node, or why it cannot be used. */
   private async factsOf(server: Redis, absentKey: string): Promise<ConnectionFacts | string> {
     try {
       return await checkConnection(server, absentKey);

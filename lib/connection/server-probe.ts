@@ -3,7 +3,7 @@ import type { Redis } from 'ioredis';
 import { Deadline } from '../redis/deadline.js';
 import { replyCode } from '../redis/reply-errors.js';
 
-/** What a new connection tells about the server behind a silent one. */
+/** Findings of a new connection about the server behind a silent one. */
 export type ProbeResult =
   /** It answers there: the silent connection is dead. */
   | 'answers'
@@ -51,7 +51,7 @@ async function answerOf(client: Redis, absentKey: string): Promise<string | unde
   }
 }
 
-/** Whether TCP connections are accepted where the silent connection leads to. */
+/** Tells whether the address of the silent connection accepts TCP connections. */
 function isAccepted({ stream, options }: Redis): Promise<boolean> {
   const { remoteAddress: host, remotePort: port } = stream;
   return new Promise((resolve) => {

@@ -14,7 +14,7 @@ export interface ServerStatus {
   readonly role: ServerRole | undefined;
   /** The number of the database that the library works on. */
   readonly database: number;
-  /** Of a PING, in milliseconds. */
+  /** Time that a PING took, in milliseconds. */
   readonly roundTripMs: number;
   /** Undefined where the user may not ask for it. */
   readonly info: ServerInfo | undefined;

@@ -10,7 +10,7 @@ export class Topology {
     return isClusterClient(this.client) ? this.client.nodes('master') : [this.client];
   }
 
-  /** Of the connections to them. */
+  /** Streams of the connections to the masters. */
   streams(): Redis['stream'][] {
     const streams = this.masters().map(({ stream }) => stream as Redis['stream'] | undefined);
     return streams.filter((stream) => stream !== undefined);

@@ -2,12 +2,10 @@ import type { Socket } from 'node:net';
 import { ReplyStream, type AwaitedReply, type ReplyReceiver } from './fault-replies.js';
 import type { ArmedFault } from './fault-rules.js';
 import { FrameReader, isSubscription, readRequest, type RedisCommand } from './resp-frames.js';
+import { SlowLine, type LineState } from './slow-line.js';
 
 /** What the proxy is to one of its connections. */
-export interface ConnectionOwner {
-  readonly paused: boolean;
-  /** Speed of every connection in each direction, in bytes for a millisecond; undefined without a limit. */
-  readonly bytesPerMs: number | undefined;
+export interface ConnectionOwner extends LineState {
   onCommand(): void;
   /** The fault that strikes this request, if any; uses up one of its times. */
   takeFault(command: RedisCommand): ArmedFault | undefined;
@@ -37,7 +35,8 @@ export class FaultConnection implements ReplyReceiver {
   #queue: Request[] = [];
   /** What became due while the owner was paused. */
   #held: (() => void)[] = [];
-  readonly #slowed = new Set<Socket>();
+  readonly #toClient: SlowLine;
+  #isReadingSlowly = false;
   #delayed = false;
   #mode: RequestMode = 'open';
   /** The client's end is kept from the server and the server's from the client. */
@@ -54,6 +53,7 @@ export class FaultConnection implements ReplyReceiver {
     private readonly server: Socket,
     private readonly owner: ConnectionOwner,
   ) {
+    this.#toClient = new SlowLine(client, owner);
     for (const [socket, other] of [
       [client, server],
       [server, client],
@@ -67,12 +67,9 @@ export class FaultConnection implements ReplyReceiver {
     server.unref();
     client.on('data', (chunk) => {
       this.#onRequestBytes(chunk);
-      this.#slowDown(client, server, chunk.length);
+      this.#readSlowly(chunk.length);
     });
-    server.on('data', (chunk) => {
-      this.#replies.push(chunk);
-      this.#slowDown(server, client, chunk.length);
-    });
+    server.on('data', (chunk) => this.#replies.push(chunk));
     client.once('close', () => {
       this.#clientGone = true;
       this.#endServerWhenIdle();
@@ -88,7 +85,9 @@ export class FaultConnection implements ReplyReceiver {
   applyPause(): void {
     this.#flow(this.client, this.server);
     this.#flow(this.server, this.client);
-    if (!this.owner.paused) for (const pass of this.#held.splice(0)) pass();
+    if (this.owner.paused) return;
+    for (const pass of this.#held.splice(0)) pass();
+    this.#toClient.flow();
   }
 
   whenFlowing(pass: () => void): void {
@@ -100,6 +99,7 @@ export class FaultConnection implements ReplyReceiver {
     this.#zombie = true;
     this.#muted = true;
     this.#mode = 'drop';
+    this.#toClient.clear();
   }
 
   /** @param keepHealthy leaves a connection alone that no fault has touched */
@@ -112,17 +112,19 @@ export class FaultConnection implements ReplyReceiver {
   }
 
   toClient(bytes: Buffer): void {
-    if (this.client.writable && !this.#muted && !this.client.write(bytes)) this.server.pause();
+    if (this.client.writable && !this.#muted && !this.#toClient.write(bytes)) this.server.pause();
   }
 
   /** By FIN, after what was written: a reset could take earlier replies with it. */
   closeClient(fault?: ArmedFault): void {
     if (this.#muted) return;
-    this.client.end();
-    this.client.resume();
-    const force = setTimeout(() => this.client.destroy(), CLOSE_GRACE_MS).unref();
-    this.client.once('close', () => clearTimeout(force));
-    fault?.fire();
+    this.#toClient.whenWritten(() => {
+      this.client.end();
+      this.client.resume();
+      const force = setTimeout(() => this.client.destroy(), CLOSE_GRACE_MS).unref();
+      this.client.once('close', () => clearTimeout(force));
+      fault?.fire();
+    });
   }
 
   onProgress(): void {
@@ -136,19 +138,20 @@ export class FaultConnection implements ReplyReceiver {
   }
 
   #flow(from: Socket, to: Socket): void {
-    if (this.owner.paused || to.writableNeedDrain || this.#slowed.has(from)) from.pause();
+    const isHeld = from === this.client && this.#isReadingSlowly;
+    if (this.owner.paused || to.writableNeedDrain || isHeld) from.pause();
     else from.resume();
   }
 
-  /** Reads nothing more for as long as these bytes take on a line of the owner's speed. */
-  #slowDown(from: Socket, to: Socket, bytes: number): void {
+  /** Reads no more requests for as long as these bytes take on a line of the owner's speed. */
+  #readSlowly(bytes: number): void {
     const { bytesPerMs } = this.owner;
     if (bytesPerMs === undefined) return;
-    this.#slowed.add(from);
-    from.pause();
+    this.#isReadingSlowly = true;
+    this.client.pause();
     setTimeout(() => {
-      this.#slowed.delete(from);
-      this.#flow(from, to);
+      this.#isReadingSlowly = false;
+      this.#flow(this.client, this.server);
     }, bytes / bytesPerMs);
   }
 

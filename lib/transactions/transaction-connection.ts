@@ -1,4 +1,4 @@
-import { bytesToWrite, patienceFor, pendingOf } from '../connection/connection-watch.js';
+import { bytesToWrite, patienceFor, pendingOf } from '../connection/pending-commands.js';
 import { isWritable } from '../redis/client.js';
 import { Command, type Redis } from 'ioredis';
 import type { CommitMarker } from './commit-marker.js';

@@ -126,6 +126,14 @@ describe('credentials as functions', () => {
       timeoutMs: 700,
     });
     expect(notText.message).toMatch(/forRoot.password must give a string, and gave number/);
+    const seconds = Math.round(Date.now() / 1_000) + 900;
+    const inSeconds = await bootError({
+      connection: place(),
+      username: 'app',
+      password: () => ({ password: valid, expiresAt: seconds }),
+      timeoutMs: 700,
+    });
+    expect(inSeconds.message).toContain(`expiresAt of ${seconds}, which is long past: milliseconds`);
   });
 
   it('[SRV-19] connections are replaced before their password ends, without a failed call', async () => {
@@ -151,6 +159,46 @@ describe('credentials as functions', () => {
     });
     expect(proxy.connections).toBeGreaterThan(before);
   });
+
+  it('[SRV-19] connections to the nodes of a Cluster are replaced before their password ends, without a failed call', async () => {
+    const cluster = await startCluster({ replicasPerMaster: 0 });
+    const sharedIds = async (client: Redis): Promise<string[]> =>
+      String(await client.call('CLIENT', 'LIST'))
+        .split('\n')
+        .filter((line) => / name=nestjs-atomic-redis:[^:]* /.test(line))
+        .map((line) => /^id=(\d+)/.exec(line)![1]!);
+    try {
+      const clients = cluster.nodes.map(({ client }) => client);
+      await Promise.all(
+        clients.map((client) => client.call('ACL', 'SETUSER', 'app', 'on', '~*', '&*', '+@all', '>first')),
+      );
+      let given = 0;
+      const { redis: services } = await boot({
+        connection: { nodes: cluster.nodes.map(({ host, port }) => ({ host, port })) },
+        username: 'app',
+        password: () => {
+          given++;
+          return { password: 'first', expiresAt: Date.now() + 4_000 };
+        },
+        timeoutMs: 20_000,
+      });
+      const before = (await Promise.all(clients.map(sharedIds))).flat();
+      expect(before.length).toBeGreaterThanOrEqual(clients.length);
+      let value = 0;
+      await waitFor('new connections to every node', async () => {
+        value++;
+        // In many slots.
+        const keys = Array.from({ length: 12 }, (_, i) => `n${i}`);
+        const added = await Promise.all(keys.map((key) => services.counters.add(key, 1)));
+        expect(added.map((one) => one.value)).toEqual(keys.map(() => value));
+        const now = (await Promise.all(clients.map(sharedIds))).flat();
+        return now.length >= clients.length && now.every((id) => !before.includes(id));
+      });
+      expect(given).toBeGreaterThan(1);
+    } finally {
+      await cluster.stop();
+    }
+  }, 60_000);
 
   it('[SRV-19] a Cluster is signed in to in the same way', async () => {
     const cluster = await startCluster({ replicasPerMaster: 0 });

@@ -198,6 +198,42 @@ describe('a connection is ready once it is in order', () => {
     },
   );
 
+  it.each([0, 2])(
+    '[SRV-11] a server that answers BUSY says nothing about its role, nor about database %s: it is waited for',
+    async (db) => {
+      await redis.client.config('SET', 'busy-reply-threshold', '50');
+      const blocker = redis.client.duplicate();
+      const script = blocker.call('EVAL_RO', 'while true do end', '0').catch(() => undefined);
+      const { host, port } = proxy;
+      let isBusy = true;
+      proxy.delay({
+        match: ({ name }) => {
+          // The connection has been refused by then.
+          if (name === 'INFO' && isBusy) setTimeout(() => void redis.client.script('KILL'), 300);
+          if (name === 'INFO') isBusy = false;
+          return false;
+        },
+      });
+      await waitFor('BUSY', () =>
+        redis.client.get('x').then(
+          () => false,
+          (error: Error) => error.message.startsWith('BUSY'),
+        ),
+      );
+      try {
+        const { redis: services } = await boot({ connection: { host, port, db }, timeoutMs: 30_000 });
+        expect(run.lines.filter((line) => !line.startsWith('log:'))).toEqual([]);
+        expect((await services.status()).servers).toMatchObject([{ role: 'master', database: db }]);
+        expect((await services.status()).servers![0]!.info).toBeDefined();
+      } finally {
+        await redis.client.script('KILL').catch(() => undefined);
+        await script;
+        blocker.disconnect();
+        await redis.client.config('SET', 'busy-reply-threshold', '5000');
+      }
+    },
+  );
+
   it('[SRV-10] status tells role and database', async () => {
     const { redis: services } = await boot({ connection: `${proxy.url}/3`, namespace: 'atomic:' });
     expect((await services.status()).servers).toMatchObject([{ role: 'master', database: 3 }]);

@@ -34,12 +34,17 @@ describe('a connection is alive while there is progress', () => {
   });
   afterEach(() => proxy.stop());
 
-  it('[SRV-16] a request and an answer of 6 MB over a line of 2 MB/s arrive, with the effect of once', async () => {
-    const { redis: services } = await boot({ connection: proxy.url, namespace: 'atomic:', ...PATIENT });
+  it('[SRV-16] a request and an answer of 6 MB over a line of 2 MB/s are sent once', async () => {
+    const { redis: services } = await boot({ connection: proxy.url, ...PATIENT });
     await services.values.getAndSet('v', 'first');
     proxy.limitSpeed(BYTES_PER_SECOND);
-    expect(await services.values.getAndSet('v', LARGE, PATIENT)).toBe('first');
-    expect(await services.values.getAndSet('v', 'last', PATIENT)).toBe(LARGE);
+    const before = proxy.connections;
+    const counts = await countCommands(redis.client, async () => {
+      expect(await services.values.getAndSet('v', LARGE, PATIENT)).toBe('first');
+      expect(await services.values.getAndSet('v', 'last', PATIENT)).toBe(LARGE);
+    });
+    expect(counts).toMatchObject({ evalsha: 2 });
+    expect(proxy.connections).toBe(before);
   }, 60_000);
 
   it('[SRV-16] a script that keeps the server for 3 seconds runs once', async () => {
@@ -77,6 +82,32 @@ describe('a connection is alive while there is progress', () => {
     proxy.delay({ match, times: Infinity });
     expect((await services.counters.add('n', 1)).value).toBe(2);
     expect(held).toHaveLength(1);
+  }, 30_000);
+
+  it('[SRV-16] an answer that comes together with the role of the server is progress', async () => {
+    const { redis: services } = await boot({ connection: proxy.url, ...PATIENT });
+    let stopped = (): void => undefined;
+    const isStopped = new Promise<void>((resolve) => (stopped = resolve));
+    proxy.delay({
+      match: ({ name, args }) => {
+        if (name !== 'INFO' || String(args[0]) !== 'replication') return false;
+        redis.server.pause();
+        stopped();
+        return true;
+      },
+    });
+    while (
+      !(await Promise.race([isStopped.then(() => true), services.counters.add('n', 1).then(() => false)]))
+    );
+    const late = services.counters.add('late', 1);
+    await new Promise((resolve) => setTimeout(resolve, 1_000));
+    redis.server.resume();
+    expect((await late).value).toBe(1);
+    let sent = 0;
+    // Shorter than the silence that makes a connection suspicious.
+    proxy.delay({ match: ({ name }) => name === 'EVALSHA' && ++sent > 0, times: Infinity, replyMs: 250 });
+    expect((await services.counters.add('slow', 1)).value).toBe(1);
+    expect(sent).toBe(1);
   }, 30_000);
 
   it.each([

@@ -21,18 +21,27 @@ const LAG_MS = 250;
 /** What happens to the nodes, one thing after the other; each ends with a Cluster that serves all slots, all replicas in step. */
 export class ClusterFaults {
   readonly events: ClusterEvent[] = [];
+  /** Slots that the servers moved as one step. */
+  movedAtOnce = 0;
+  private moves = 0;
 
   constructor(
     private readonly cluster: TestCluster,
     private readonly random: () => number,
   ) {}
 
-  /** A slot, with what is in it, moves to another master; for a while both answer for it. */
+  /** A slot, with all its keys, moves to another master; by every other move both answer for it for a while, or by all where the server moves none at once. */
   async moveSlot(key: string): Promise<void> {
     const from = await this.cluster.masterOf(key);
     const others = (await this.masters()).filter((node) => node !== from);
-    const migration = await this.cluster.beginMigration(key, this.oneOf(others));
+    const to = this.oneOf(others);
     const fromMs = Date.now();
+    this.moves++;
+    if (this.moves % 2 === 0 && (await this.cluster.moveAtOnce(key, to))) {
+      this.movedAtOnce++;
+      return this.note(`slot of ${key} moves at once from ${from.port} to ${to.port}`, fromMs);
+    }
+    const migration = await this.cluster.beginMigration(key, to);
     await migration.moveKeys();
     await sleep(integerBetween(this.random, 20, 200));
     await migration.finish();

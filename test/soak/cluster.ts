@@ -33,6 +33,8 @@ export interface ClusterSoakOptions {
 }
 
 export interface ClusterSoakReport extends ClusterOutcome {
+  /** Slots that the servers moved as one step. */
+  readonly movedAtOnce: number;
   readonly elapsedMs: number;
 }
 
@@ -63,7 +65,8 @@ export async function soakCluster(options: ClusterSoakOptions): Promise<ClusterS
     const elapsedMs = performance.now() - startedAt;
     const recovery = await recover(cluster, options);
     const verdict = judgeCluster(reports, await read(client), faults.events);
-    return { verdict, recovery, leftovers: await countLeftovers(cluster), elapsedMs };
+    const { movedAtOnce } = faults;
+    return { verdict, recovery, leftovers: await countLeftovers(cluster), movedAtOnce, elapsedMs };
   } finally {
     await Promise.all(workers.map((worker) => worker.kill()));
     client.disconnect();

@@ -3,6 +3,7 @@ import type { ClusterSoakReport } from './cluster.js';
 import type { KindVerdict } from './cluster-verdict.js';
 import type { FaultCount } from './faults.js';
 import type { IdempotencySoakReport } from './idempotency.js';
+import type { ProductionReport } from './production.js';
 import type { SoakReport } from './transactions.js';
 
 /** The report as a table for people. */
@@ -99,7 +100,7 @@ const row = (label: string, ...cells: (string | number)[]): string =>
 /** Likewise. */
 export function renderCluster(
   title: string,
-  { verdict, recovery, leftovers, elapsedMs }: ClusterSoakReport,
+  { verdict, recovery, leftovers, movedAtOnce, elapsedMs }: ClusterSoakReport,
 ): string {
   const { examples, ...kinds } = verdict;
   const columns = ['pair', 'wallets', 'counter', 'run'] as const;
@@ -120,6 +121,7 @@ export function renderCluster(
     line('wrong balances, or units', ({ wrong }) => wrong),
     row('left to recovery', recovery.credited + recovery.refunded + recovery.failed),
     row('left over', leftovers),
+    row('slots moved at once', movedAtOnce),
     ...timeRows(
       'calls',
       columns.reduce((sum, kind) => sum + kinds[kind].calls, 0),
@@ -127,5 +129,30 @@ export function renderCluster(
     ),
     ...examples.map((example) => `\n${example}`),
     '',
+  ].join('\n');
+}
+
+/** Likewise. */
+export function renderProduction({
+  rounds,
+  recoveries,
+  verdicts,
+  examples,
+  elapsedMs,
+}: ProductionReport): string {
+  return [
+    row('recovered after, ms', 'times', 'p50', 'max', 'ioredis', 'max'),
+    ...recoveries.map(({ fault, times, p50, max, plainP50, plainMax }) =>
+      row(fault, times, p50, max, plainP50, plainMax),
+    ),
+    '',
+    row('calls', 'applied', 'not', 'unknown', 'doubled', 'lost', 'other'),
+    ...verdicts.map(({ kind, applied, notApplied, unknown, doubled, lost, unexpected }) =>
+      row(kind, applied, notApplied, unknown, doubled, lost, unexpected),
+    ),
+    '',
+    row('rounds', rounds),
+    row('elapsed, s', (elapsedMs / 1_000).toFixed(1)),
+    ...examples.map((example) => `\n${example}`),
   ].join('\n');
 }

@@ -48,6 +48,16 @@ describe('cluster', () => {
     await expect(from.client.get('{a}none')).resolves.toBeNull();
   });
 
+  it('a slot moves at once where the server knows that step', async () => {
+    await client.set('{m}1', 'one');
+    const from = await cluster.masterOf('{m}');
+    const to = elsewhere(from);
+    const isKnown = /^valkey_version:(9|\d{2,})\./m.test(await from.client.info('server'));
+    expect(await cluster.moveAtOnce('{m}', to)).toBe(isKnown);
+    expect(await cluster.masterOf('{m}')).toBe(isKnown ? to : from);
+    expect(await client.get('{m}1')).toBe('one');
+  });
+
   it('a finished migration moves the slot and its keys', async () => {
     await client.set('{b}1', 'one');
     const from = await cluster.masterOf('{b}');

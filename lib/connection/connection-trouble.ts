@@ -1,0 +1,89 @@
+import type { Redis } from 'ioredis';
+import { isClusterClient, type RedisClient } from '../redis/client.js';
+import { isCredentialRefusal, OutOfOrderError, refusedCredentials } from './connection-check.js';
+import type { Credentials } from './credentials.js';
+import { isReset, refusalAtTheDoor } from './door-refusal.js';
+import { refusalIn, withoutSecrets } from './error-texts.js';
+
+/** An attempt to connect without an error is told as unanswered after this long. */
+const UNANSWERED_MS = 300;
+
+/** Keeps the reason why there is no connection: of the attempt under way, or of the last one. */
+export class ConnectionTrouble {
+  private attempt = { startedAt: 0, hasFailed: false };
+  private lastError: Error | undefined;
+
+  constructor(
+    private readonly client: RedisClient,
+    private readonly credentials: Credentials | undefined,
+    private readonly isReady: () => boolean,
+  ) {}
+
+  attemptBegins(): void {
+    this.attempt = { startedAt: performance.now(), hasFailed: false };
+  }
+
+  /** The attempt has failed with an 'error' of the client. @returns whether it tells anything new: errors that follow the first are consequences of it */
+  failed(error: Error): boolean {
+    withoutSecrets(error);
+    if (this.attempt.hasFailed) return false;
+    this.found(this.lasting(refusalIn(error)) ?? error);
+    if (!isClusterClient(this.client) && isReset(error)) void this.hearWhy(this.client, this.attempt);
+    return true;
+  }
+
+  /** The attempt has reached a server that cannot be used. */
+  found(error: Error): void {
+    this.attempt.hasFailed = true;
+    this.lastError = error;
+  }
+
+  /** The connection is given up for this reason; the next attempt may find another one. */
+  left(reason: Error): void {
+    this.lastError = reason;
+  }
+
+  ended(): void {
+    this.lastError = undefined;
+  }
+
+  get reason(): Error {
+    const { startedAt, hasFailed } = this.attempt;
+    const { status } = this.client;
+    const isUnderWay = status === 'connecting' || status === 'connect' || status === 'ready';
+    const isUnanswered = !hasFailed && performance.now() - startedAt > UNANSWERED_MS;
+    if (isUnderWay && (isUnanswered || !this.lastError) && !this.isReady()) {
+      const tls = isClusterClient(this.client) ? undefined : this.client.options.tls;
+      if (status !== 'connecting')
+        return new Error('it accepted the connection, and there is no answer from it');
+      return new Error(
+        tls
+          ? 'there is no answer to the TLS handshake (does this port speak TLS?)'
+          : 'there is no answer to the attempt to connect',
+      );
+    }
+    return this.lastError ?? new Error('there is no answer from it');
+  }
+
+  private async hearWhy(client: Redis, attempt: object): Promise<void> {
+    const refusal = await refusalAtTheDoor(client);
+    // The next attempt may have failed meanwhile, in the same way.
+    const isOfNow = this.attempt === attempt || (this.lastError !== undefined && isReset(this.lastError));
+    if (refusal && isOfNow && !this.isReady()) this.lastError = refusal;
+  }
+
+  /** An error by which Redis says that the configuration is wrong. */
+  private lasting(refusal: Error): OutOfOrderError | undefined {
+    if (isCredentialRefusal(refusal)) {
+      // The next attempt asks for others.
+      return this.credentials?.refused() ? undefined : refusedCredentials(refusal);
+    }
+    if (isClusterClient(this.client) && /cluster support disabled/i.test(refusal.message))
+      return new OutOfOrderError(
+        'database',
+        `${refusal.message}: pass its URL or { host, port } instead of { nodes }`,
+        { cause: refusal },
+      );
+    return undefined;
+  }
+}
