@@ -7,6 +7,7 @@ import { randomId } from '../redis/random-id.js';
 import { checkConnection, OutOfOrderError, type ConnectionFacts } from './connection-check.js';
 import { refusedCommands } from './refused-commands.js';
 import type { ServerInfo } from './server-info.js';
+import { strictest, traitsOf } from './server-traits.js';
 
 const logger = new Logger('AtomicRedisModule');
 
@@ -19,6 +20,8 @@ const OLDEST = { Redis: [7, 0], Valkey: [8, 0] } as const;
  * Looks at each server when it is first connected to. What makes it unfit is returned; what the user should know is logged, one line each.
  */
 export class ServerChecks {
+  /** Of the servers that were looked at; of the only one, as it is now. */
+  traits = strictest([]);
   private readonly made = new WeakMap<
     Redis,
     { readonly runId: string | undefined; readonly problem: Promise<string | undefined> }
@@ -50,6 +53,7 @@ export class ServerChecks {
   /** Resolves with why the server cannot be used at all; undefined also where that could not be asked. */
   async of(server: Redis, facts?: ConnectionFacts): Promise<string | undefined> {
     const runId = facts?.info?.runId;
+    if (facts?.info) this.traits = traitsOf(facts.info);
     let made = this.made.get(server);
     if (!made || (facts && made.runId !== runId)) {
       made = { runId, problem: this.check(server, facts) };
@@ -75,9 +79,11 @@ export class ServerChecks {
       logger.error(facts);
       return facts;
     }
-    if (refused.length > 0) {
+    const { lacks } = traitsOf(facts.info);
+    const missing = refused.filter((command) => !lacks.includes(command));
+    if (missing.length > 0) {
       logger.error(
-        `Redis at ${address} does not know, or does not allow this user for ${this.keys.keyPrefix}${this.keys.namespace}*: ${refused.join(', ')}. Calls that need ` +
+        `Redis at ${address} does not know, or does not allow this user for ${this.keys.keyPrefix}${this.keys.namespace}*: ${missing.join(', ')}. Calls that need ` +
           `them will fail; docs/servers.md has the rights that the library needs`,
       );
     }
@@ -101,6 +107,9 @@ export class ServerChecks {
       return problem;
     }
     logger.log(`Connected to ${info.product} ${info.version} at ${address}`);
+    const traits = traitsOf(info);
+    this.traits = this.isCluster ? strictest([this.traits, traits]) : traits;
+    if (traits.advice) logger.warn(`${info.product} at ${address}: ${traits.advice}`);
     warnOfEviction(info, address);
     return undefined;
   }

@@ -68,7 +68,10 @@ for n, c in ipairs(counters) do
     answers[n + 1] = counter_answer(value, INT64_ZERO, at_bound[n], '')
   end
 end
-local answer = remember(table.concat(answers, ','))
+local answer = table.concat(answers, ',')
+local refused = ARGV[2] ~= '' and create(KEYS[1], answer, 'PXAT', marker_end())
+for _, c in ipairs(counters) do refused = refused or counter_create(c) end
+if refused then return refused end
 for _, c in ipairs(counters) do counter_store(c, ARGV[4]) end
 return answer
 `,

@@ -93,7 +93,7 @@ local function judge_plain(runs, before)
   return before, table.concat(answers, ',')
 end
 
--- Returns what opens a counter and judges its runs, whatever they are, and what stores it.
+-- Returns what opens a counter and judges its runs, whatever they are, what stores it, what makes those that are new, and what takes these back.
 local function in_full()
   ${luaCounter}
   local room = ${SWEEP_LIMIT}
@@ -141,14 +141,21 @@ local function in_full()
     end
     return c, table.concat(answered, ',')
   end
-  return judge_counter, counter_store
+
+  local function create_all(counters)
+    for _, c in pairs(counters) do
+      local refused = counter_create(c)
+      if refused then return refused end
+    end
+  end
+  return judge_counter, counter_store, create_all, take_back
 end
 
 local spread = table.unpack or unpack
 local n = math.floor((#KEYS - 1) / 3)
 -- Nothing is held of any of them: mostly so, and asked for at once.
 local no_holds = redis.call('EXISTS', spread(KEYS, 2 * n + 2, 3 * n + 1)) == 0
-local judge_counter, store
+local judge_counter, store, create_all, take_back
 local known, answers, values, opened = {}, {}, {}, {}
 for k = 1, n do
   local text = ARGV[3 + k]
@@ -166,16 +173,24 @@ for k = 1, n do
     end
   end
   if not value then
-    if not store then judge_counter, store = in_full() end
+    if not store then judge_counter, store, create_all, take_back = in_full() end
     opened[k], answer = judge_counter(runs, KEYS[k + 1], KEYS[n + k + 1], KEYS[2 * n + k + 1])
   end
   answers[k] = answer
 end
 
--- The first write of all: it needs memory, so where Redis has none left it is refused before anything was done. A refusal of the whole
+-- The first writes need memory, so where there is none left they are refused before anything was done. A refusal of the whole
 -- batch is remembered too, or another copy of it could be applied after the caller was told that it was not.
 local answer = table.concat(answers, ',')
-if ARGV[3] ~= '' then redis.call('SET', KEYS[1], ARGV[2] .. '|' .. answer, 'PX', ARGV[3]) end
+local refused = create_all and create_all(opened)
+if refused then return refused end
+if ARGV[3] ~= '' then
+  local kept = redis.pcall('SET', KEYS[1], ARGV[2] .. '|' .. answer, 'PX', ARGV[3])
+  if kept.err then
+    if take_back then take_back(kept) end
+    return kept
+  end
+end
 for k = 1, n do
   if opened[k] then
     store(opened[k], opened[k].life_ttl)

@@ -1,4 +1,5 @@
 import { luaInt64 } from '../redis/lua-int64.js';
+import { luaCreate } from '../redis/lua-operation.js';
 
 /** What a script answers instead of an operation's result when the key is no counter, or when it came to nothing yet. */
 export const CounterState = {
@@ -46,7 +47,7 @@ const HOLDS_TTL_MARGIN_MS = 86_400_000;
  * Holds are a sorted set of `<quantity>:<nonce>` by the time at which they expire, in milliseconds of Redis's clock. They belong to the present
  * incarnation of their counter: it takes them with it when it ends.
  */
-export const luaCounter = `${luaInt64}
+export const luaCounter = `${luaInt64}${luaCreate}
 local function quantity_of(hold)
   return int64_parse(string.match(hold, '^%d+'))
 end
@@ -60,7 +61,7 @@ local function counter_open(key, life_key, holds_key, now, room)
     return c
   end
   if not stored then
-    c.holds_end = true
+    c.holds_end, c.absent = true, true
     return c
   end
   c.value = int64_parse(stored)
@@ -139,6 +140,14 @@ end
 -- <value>:<applied>:<1 if limited, else 0>:<life>
 local function counter_answer(value, applied, limited, life)
   return int64_format(value) .. ':' .. int64_format(applied) .. ':' .. (limited and '1' or '0') .. ':' .. life
+end
+
+-- Writes the value of one that was not there, ahead of all other writes. Returns the refusal where there is no memory for it.
+local function counter_create(c)
+  if not c.absent or not c.changed or not c.value then return nil end
+  c.changed = false
+  if c.ttl and c.ttl ~= '' then return create(c.key, int64_format(c.value), 'PX', c.ttl) end
+  return create(c.key, int64_format(c.value))
 end
 
 -- Writes it, after which it is not used again. hold: c.hold with c.hold_until, or nil there to take it off.

@@ -39,3 +39,22 @@ local function remember(answer)
   return answer
 end
 `;
+
+/**
+ * For scripts that write several keys, some of them new. Dragonfly checks memory for each command, and refuses new keys first: these are made ahead of all other
+ * writes, and taken back when one is refused, so that nothing was done.
+ *
+ * `create(key, value, …)` is SET of a key that is not there, and returns nil, or the refusal, which the script then returns. `take_back(refusal)` is for a refusal of what comes next. Redis refuses the first of all or none.
+ */
+export const luaCreate = `
+local created = {}
+local function take_back(refusal)
+  for _, key in ipairs(created) do redis.call('DEL', key) end
+  return refusal
+end
+local function create(key, ...)
+  local answer = redis.pcall('SET', key, ...)
+  if type(answer) == 'table' and answer.err then return take_back(answer) end
+  created[#created + 1] = key
+end
+`;

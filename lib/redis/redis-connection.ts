@@ -73,6 +73,11 @@ export class RedisConnection {
     return this.connections.shared.address;
   }
 
+  /** The most arguments that one command may have at the servers. */
+  get maxArguments(): number {
+    return this.serverChecks.traits.maxArguments;
+  }
+
   /** Loads the scripts on every connect from now on, ahead of their first use. */
   preload(scripts: readonly Script[]): void {
     for (const script of scripts) this.scripts.add(script);

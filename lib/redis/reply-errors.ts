@@ -18,21 +18,45 @@ const TRANSIENT = new Set([
 /** What ioredis says of a command that each node it asked has refused; the last refusal follows. */
 const REDIRECTED = /^Too many Cluster redirections\. Last error: ReplyError: ([A-Z]+)/;
 
-/** The first word of an error that Redis answered with; undefined for an error of the client or of the network. */
+/** How Dragonfly begins an error from within a script: `ERR Error running script (call to <sha>): @user_script:39: -WRONGTYPE …`; a script's batch does as well. */
+const FROM_WITHIN = 'ERR Error running script ';
+
+/** The code in such an error. A word of the user's own is no code. */
+const CODE_WITHIN = /^ERR Error running script \(call to \w+\): (?:@?\w+: ?\d+: )*-([A-Z][A-Z0-9]*)\b/;
+
+/** Dragonfly's word for it has no code, from within a script or not. */
+const OUT_OF_MEMORY = /^ERR (?:Error running script .*: )?Out of memory$/s;
+
+/** The first word of an error that Redis answered with, without what a server puts around it; undefined for an error of the client or of the network. */
 export function replyCode(error: unknown): string | undefined {
   if (!(error instanceof Error)) return undefined;
   if (error.name !== 'ReplyError') return REDIRECTED.exec(error.message)?.[1];
-  return /^[A-Z][A-Z0-9]*/.exec(error.message)?.[0] ?? 'ERR';
+  const code = /^[A-Z][A-Z0-9]*/.exec(error.message)?.[0] ?? 'ERR';
+  return code === 'ERR' ? codeWithin(error.message) : code;
 }
+
+const codeWithin = (message: string): string =>
+  OUT_OF_MEMORY.test(message) ? 'OOM' : (CODE_WITHIN.exec(message)?.[1] ?? 'ERR');
+
+/** Whether a server says that a command within a script was refused: others before it may have been done. Redis and Valkey do not say so. */
+const isFromWithin = (error: unknown): boolean =>
+  error instanceof Error && error.message.startsWith(FROM_WITHIN);
 
 /**
  * Whether the server does not know the script, so that nothing of it ran. Only the start of the text counts: a script's own
  * error may contain the word after it has written.
  */
-export const isUnknownScript = (error: unknown): boolean => replyCode(error) === 'NOSCRIPT';
+export const isUnknownScript = (error: unknown): boolean =>
+  replyCode(error) === 'NOSCRIPT' && !isFromWithin(error);
+
+/** Refusals that meet every write of a script alike, so that none before was done. */
+const OF_EVERY_WRITE = new Set(['READONLY', 'NOREPLICAS']);
 
 /** Whether Redis refused a command before doing any of it, for a reason that passes. */
-export const isTransientRefusal = (error: unknown): boolean => TRANSIENT.has(replyCode(error) ?? '');
+export function isTransientRefusal(error: unknown): boolean {
+  const code = replyCode(error) ?? '';
+  return TRANSIENT.has(code) && (OF_EVERY_WRITE.has(code) || !isFromWithin(error));
+}
 
 /** Whether the server is a replica, or has become one: another one is the master now. */
 export function isFromReplica(error: unknown): boolean {
@@ -69,8 +93,10 @@ const REFUSED_BEFOREHAND = new Set([
 ]);
 
 /** Whether Redis refused the command before doing any of it. */
-export const isRefusedBeforehand = (error: unknown): boolean =>
-  REFUSED_BEFOREHAND.has(replyCode(error) ?? '');
+export function isRefusedBeforehand(error: unknown): boolean {
+  const code = replyCode(error) ?? '';
+  return REFUSED_BEFOREHAND.has(code) && (OF_EVERY_WRITE.has(code) || !isFromWithin(error));
+}
 
 /** Wordings of the server's own: an error of a script's own that merely begins alike says nothing. */
 const UNREAD =
@@ -88,10 +114,11 @@ const mayBeRepeated = (code: string): boolean => TRANSIENT.has(code) || PASSES_L
 /** An error of a script: unless Redis refused to run it at all, it may have written before it failed. */
 export function toScriptError(error: Error, script: { name: string; readOnly: boolean }): RedisReplyError {
   const code = replyCode(error) ?? 'ERR';
+  const isNotApplied = script.readOnly || isRefusedBeforehand(error) || isUnread(error);
   return new RedisReplyError(code, `Redis refused ${script.name}: ${error.message}`, {
     cause: error,
-    retryable: mayBeRepeated(code),
-    outcome: script.readOnly || REFUSED_BEFOREHAND.has(code) || isUnread(error) ? 'not-applied' : 'unknown',
+    retryable: isNotApplied && mayBeRepeated(code),
+    outcome: isNotApplied ? 'not-applied' : 'unknown',
   });
 }
 

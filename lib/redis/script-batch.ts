@@ -35,9 +35,10 @@ end
 local keys, args
 local function call_one() return call(keys, args) end
 -- What a command raised is a table that holds the error with its code. Redis's pcall makes a mere text of it, which a client would take for an ERR.
+-- Dragonfly raises the text alone.
 local function failure(raised)
   if type(raised) == 'table' and raised.err then return { err = raised.err } end
-  return { err = 'ERR ' .. tostring(raised) }
+  return { err = 'ERR Error running script (call to one): ' .. tostring(raised) }
 end
 local answers = {}
 for i = 0, #ARGV / ${args.length} - 1 do

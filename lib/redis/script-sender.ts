@@ -1,6 +1,7 @@
 import type { RedisClient } from './client.js';
+import { assertReadable } from './readable-arguments.js';
 import type { RedisConnection } from './redis-connection.js';
-import { isUnknownScript, replyCode } from './reply-errors.js';
+import { isRefusedBeforehand, isUnknownScript, replyCode } from './reply-errors.js';
 import { batchOf, type ScriptBatch } from './script-batch.js';
 import type { Script } from './script.js';
 
@@ -109,6 +110,7 @@ export class ScriptSender {
     // As one list: a hundred thousand and more would not all fit onto the stack.
     const rest = [withText ? script.lua : script.sha, keys.length, ...keys, ...args];
     try {
+      assertReadable(script.name, rest.length, this.connection.maxArguments);
       return this.connection.observer.roundTrip(command, () =>
         script.binary ? client.callBuffer(command, rest) : client.call(command, rest),
       );
@@ -123,7 +125,8 @@ export class ScriptSender {
  * Whether calls that share an EVALSHA were refused for the sake of one of them, before any was made. TRYAGAIN: their slot is being moved, and some of
  * their keys are here, some there. NOPERM: the user may not touch some key of theirs. Each by itself gets its own answer.
  */
-const isOfOne = (error: unknown): boolean => ['TRYAGAIN', 'NOPERM'].includes(replyCode(error) ?? '');
+const isOfOne = (error: unknown): boolean =>
+  isRefusedBeforehand(error) && ['TRYAGAIN', 'NOPERM'].includes(replyCode(error) ?? '');
 
 function canShare(first: Sendable, next: Sendable): boolean {
   return (

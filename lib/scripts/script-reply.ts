@@ -120,8 +120,10 @@ export function decodeReply(script: Script, reply: Buffer): unknown {
 /** An error that Lua raised tells its place in front, one that a command raised behind. */
 function failureOf(script: Script, text: string): RedisReplyError {
   const [, line, rest] = /^user_script:(\d+): (.*)$/s.exec(text) ?? [];
-  const code = /^[A-Z][A-Z0-9]*(?= )/.exec(text)?.[0] ?? 'ERR';
-  const message = line === undefined ? text : `${rest} (line ${line})`;
+  // Dragonfly puts a dash in front of a code, and tells of memory without one.
+  const bare = text.replace(/^-(?=[A-Z])/, '');
+  const code = /^[A-Z][A-Z0-9]*(?= )/.exec(bare)?.[0] ?? (bare === 'Out of memory' ? 'OOM' : 'ERR');
+  const message = line === undefined ? bare : `${rest} (line ${line})`;
   return new RedisReplyError(code, `Script ${script.name} failed: ${message}`, {
     outcome: script.readOnly ? 'not-applied' : 'unknown',
   });

@@ -147,7 +147,16 @@ export class AttemptRunner {
     }
     const refusal = attempt.refusal ?? connection.server.unverified;
     if (refusal) return await this.refusedBeforeExec(refusal, lease, run);
-    const group = turn.canOffer && run.mayShare ? groupBehind(attempt, queued, run) : undefined;
+    const { server } = connection;
+    try {
+      assertAcceptable(connection, queued);
+    } catch (error) {
+      lease.forgetWatches(false);
+      throw error;
+    }
+    // Where a refused member would leave the others unprotected, each commits alone.
+    const mayShare = turn.canOffer && run.mayShare && !server.goesOnAfterRefusal;
+    const group = mayShare ? groupBehind(attempt, queued, run) : undefined;
     let sent: Sent;
     try {
       if (group) await gather(group, turn);
@@ -242,6 +251,13 @@ export class AttemptRunner {
     run.shareNoMore();
     return again(committed.cause);
   }
+}
+
+/** @throws why the server would refuse a command for itself, where it must not be sent for that: nothing was applied */
+function assertAcceptable(connection: TransactionConnection, queued: readonly QueuedCommand[]): void {
+  connection.assertReadable(queued);
+  const refusal = connection.server.refusalOf(queued);
+  if (refusal) throw toReplyError(refusal, 'a command of the transaction, so none was sent');
 }
 
 /** What is kept of the deadline for an answer to arrive, in milliseconds; undefined where an attempt cannot be made and answered in what is left. */

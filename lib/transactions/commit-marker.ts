@@ -19,6 +19,7 @@ export class CommitMarker {
   // Of the slot that it was asked for last.
   private slot = -1;
   private key = '';
+  private beginning = '';
   /** Monotonic time up to which a slot's marker surely lives. */
   private readonly expiresAt = new Map<number, number>();
   private attempts = 0;
@@ -29,8 +30,18 @@ export class CommitMarker {
     if (slot !== this.slot) {
       this.slot = slot;
       this.key = this.keys.inSlot('transaction', slot, this.id);
+      this.beginning = this.keys.inSlot('transaction-begun', slot, this.id);
     }
     return this.key;
+  }
+
+  /**
+   * A second key, set to the same value ahead of the commands, where a server does what follows a refused command. The marker alone would tell of a commit there that was
+   * none: both hold the value only when EXEC has done all.
+   */
+  beginningIn(slot: number): string {
+    this.keyIn(slot);
+    return this.beginning;
   }
 
   /** The value that the next attempt's EXEC sets; no two attempts of a connection share one. */

@@ -54,6 +54,8 @@ export interface Sent {
   readonly answer: Promise<unknown[] | null>;
   /** Whether it commits several transactions. */
   readonly isShared: boolean;
+  /** Whether it sets the second key of the marker, ahead of all other commands. */
+  readonly marksBeginning: boolean;
 }
 
 /** The part of an EXEC that is one transaction. */
@@ -89,11 +91,12 @@ export class Committer {
     const { marker } = connection;
     const attempt = marker.nextAttempt();
     const ttlMs = CommitMarker.ttlMs(timeoutMs);
+    const marksBeginning = connection.server.goesOnAfterRefusal;
     const mark = { name: 'set', args: [marker.keyIn(slot), attempt, 'PX', ttlMs] };
-    const answer = this.connection.observer.roundTrip('EXEC', () =>
-      multiExec(connection, [...commands, mark]),
-    );
-    return { connection, slot, attempt, ttlMs, lifetime, sentAt, answer, isShared };
+    const all = [...commands, mark];
+    if (marksBeginning) all.unshift({ name: 'set', args: [marker.beginningIn(slot), attempt, 'PX', ttlMs] });
+    const answer = this.connection.observer.roundTrip('EXEC', () => multiExec(connection, all));
+    return { connection, slot, attempt, ttlMs, lifetime, sentAt, answer, isShared, marksBeginning };
   }
 
   /**
@@ -105,7 +108,7 @@ export class Committer {
    */
   async outcomeOf(sent: Sent, share: Share): Promise<CommitResult> {
     const { connection, slot } = sent;
-    const { queued, from, deadline, durability } = share;
+    const { queued, deadline, durability } = share;
     let replies: unknown[] | null;
     try {
       replies = await execAnswer(sent, deadline);
@@ -125,7 +128,7 @@ export class Committer {
     if (replies === null)
       return performance.now() < sent.lifetime.livesUntil ? { kind: 'conflict' } : { kind: 'too-late' };
     connection.marker.confirm(slot, sent.sentAt, sent.ttlMs);
-    const result = applied(queued, replies.slice(from, from + queued.length));
+    const result = applied(queued, ownOf(replies, sent, share));
     if (!durability) return result;
     const acknowledged = await replicasOf(connection.client, durability, patienceOf(durability));
     if (!isConnectionLoss(acknowledged.cause)) return { ...result, acknowledged };
@@ -139,15 +142,21 @@ export class Committer {
   /** The commands took effect, whatever became of the watched keys. The connection may be in any state. */
   private ranOutsideMulti(
     { cause, isMulti, replies }: RanOutsideMulti,
-    { connection, isShared }: Sent,
-    { queued, from }: Share,
+    sent: Sent,
+    share: Share,
   ): CommitResult {
+    const { connection, isShared } = sent;
+    const { queued } = share;
     connection.retire();
     if (isMulti) connection.server.suspect(commandRefused(this.connection.address, 'MULTI', cause));
     const error = toReplyError(cause, 'a transaction, of which nothing was applied');
     if (queued.length === 0 && isShared) return { kind: 'refused-together', cause: error };
     if (queued.length === 0) throw error;
-    const own = replies?.slice(from, from + queued.length);
+    const own = replies && ownOf(replies, sent, share);
+    if (own && !isMulti && own.every((reply) => reply instanceof Error)) {
+      if (isShared) return { kind: 'refused-together', cause: error };
+      throw error;
+    }
     if (own) {
       const failed = own.findIndex((reply) => reply instanceof Error);
       // Else the refusal of a command tells it all.
@@ -183,18 +192,25 @@ export class Committer {
 
   /** The reply to EXEC was lost. Whether it was applied, or never will be, is decided from another connection. */
   private async resolve(
-    { connection, slot, attempt, ttlMs }: Sent,
+    { connection, slot, attempt, ttlMs, marksBeginning }: Sent,
     { deadline, durability }: Share,
     cause: Error,
   ): Promise<CommitResult> {
     const marker = connection.marker.keyIn(slot);
+    const beginning = marksBeginning ? connection.marker.beginningIn(slot) : marker;
     let resolution;
     let acknowledged: Replicated | undefined;
     try {
       await this.connection.refreshTopology(deadline);
-      resolution = await this.scripts.run(resolveScript, { marker }, { attempt, ttlMs }, deadline, {
-        durability,
-      });
+      resolution = await this.scripts.run(
+        resolveScript,
+        { marker, beginning },
+        { attempt, ttlMs },
+        deadline,
+        {
+          durability,
+        },
+      );
       if (durability) acknowledged = { replicas: durability.replicas };
     } catch (error) {
       if (!(error instanceof AtomicRedisError)) throw error;
@@ -208,8 +224,21 @@ export class Committer {
     if (resolution === 'applied')
       return { kind: 'applied', replies: null, ...(acknowledged && { acknowledged }) };
     if (resolution === 'not-applied') return { kind: 'not-applied', cause };
-    throw unknown('and its commit marker is gone (expired, evicted or flushed)', cause);
+    throw unknown(
+      'and its commit marker is gone (expired, evicted or flushed) or does not prove that all of it was done',
+      cause,
+    );
   }
+}
+
+/** What answers a transaction's own part. */
+function ownOf(
+  replies: readonly unknown[],
+  { marksBeginning }: Sent,
+  { queued, from }: Share,
+): readonly unknown[] {
+  const start = marksBeginning ? from + 1 : from;
+  return replies.slice(start, start + queued.length);
 }
 
 function applied(

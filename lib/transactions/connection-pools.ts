@@ -127,8 +127,9 @@ export class ConnectionPools {
     const fitness = await server.fitness();
     if (fitness.kind === 'unfit') throw fitness.error;
     const client = await connection.openDedicated(owner, 'transaction', deadline);
-    const { keys } = connection;
-    return new TransactionConnection(client, new CommitMarker(keys), new DeadlineKey(keys), server);
+    const { keys, maxArguments } = connection;
+    const marker = new CommitMarker(keys);
+    return new TransactionConnection(client, marker, new DeadlineKey(keys), server, maxArguments);
   }
 
   private poolOf(owner: string, slot: number): ServerPool {

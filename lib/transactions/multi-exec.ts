@@ -3,7 +3,10 @@ import type { QueuedCommand } from '../redis/commit-participant.js';
 import { isRefusedBeforehand, replyCode } from '../redis/reply-errors.js';
 import type { TransactionConnection } from './transaction-connection.js';
 
-/** MULTI was not in force: Redis did the commands one by one, whatever became of the watched keys. */
+/**
+ * Commands took effect although Redis refused MULTI, or one of them: MULTI was not in force, or not for all of them, and they were done one by one, whatever
+ * became of the watched keys.
+ */
 export class RanOutsideMulti extends Error {
   constructor(
     /** Why: what Redis has against MULTI, or against a command before those that ran. */
@@ -52,7 +55,10 @@ export async function multiExec(
       const areKnown = replyCode(error) !== undefined;
       const isMulti = refusal === answers[0];
       const mayHaveRun = isMulti && !(areKnown && refusals.every(isRefusedBeforehand));
-      if (ran && areKnown) throw new RanOutsideMulti(refusal, isMulti, decoded(queued, toCommands));
+      if (ran && areKnown) {
+        const became = toCommands.map((answer) => (isQueued(answer) ? dropped(refusal) : answer));
+        throw new RanOutsideMulti(refusal, isMulti, decoded(queued, became));
+      }
       if (ran || mayHaveRun) throw new RanOutsideMulti(refusal, isMulti, undefined);
     }
     throw Object.assign(error as Error, { previousErrors: refusals });
@@ -64,8 +70,25 @@ export async function multiExec(
       true,
       replies ? decoded(queued, replies.slice(-queued.length)) : undefined,
     );
+  if (replies && replies.length !== queued.length) throw ranWithout(queued, answers.slice(1), replies);
   return replies && decoded(queued, replies);
 }
+
+/** EXEC has done those that were queued, and a refusal of another one did not keep it from that. */
+function ranWithout(
+  queued: readonly Command[],
+  toCommands: readonly unknown[],
+  replies: readonly unknown[],
+): RanOutsideMulti {
+  let at = 0;
+  const became = toCommands.map((answer) => (isQueued(answer) ? replies[at++] : answer));
+  const refusal = toCommands.find((answer) => answer instanceof Error) as Error;
+  return new RanOutsideMulti(refusal, false, decoded(queued, became));
+}
+
+/** Of a command that was queued, and not done. */
+const dropped = (cause: Error): Error =>
+  new Error(`Redis dropped it when it refused another command: ${cause.message}`, { cause });
 
 const isQueued = (answer: unknown): boolean => String(answer) === 'QUEUED';
 

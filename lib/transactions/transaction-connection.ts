@@ -1,5 +1,7 @@
 import { bytesToWrite, patienceFor, pendingOf } from '../connection/pending-commands.js';
 import { isWritable } from '../redis/client.js';
+import type { QueuedCommand } from '../redis/commit-participant.js';
+import { assertReadable } from '../redis/readable-arguments.js';
 import { Command, type Redis } from 'ioredis';
 import type { CommitMarker } from './commit-marker.js';
 import type { DeadlineKey } from './deadline-key.js';
@@ -46,6 +48,8 @@ export class TransactionConnection {
     readonly marker: CommitMarker,
     readonly deadlineKey: DeadlineKey,
     readonly server: TransactionServer,
+    /** The most arguments that one command may have. */
+    private readonly maxArguments = Infinity,
   ) {}
 
   /** For who sends something by itself, at once: it comes behind what was sent before. */
@@ -88,13 +92,21 @@ export class TransactionConnection {
     this.redis.disconnect();
   }
 
+  /** @throws InvalidArgumentError for more arguments than the server reads */
   command(
     name: string,
     args: readonly unknown[] = [],
     replyEncoding: BufferEncoding | null = 'utf8',
   ): Command {
     const { keyPrefix } = this.redis.options;
-    return new Command(name, args as string[], { keyPrefix, replyEncoding });
+    const command = new Command(name, args as string[], { keyPrefix, replyEncoding });
+    assertReadable(name, command.args.length, this.maxArguments);
+    return command;
+  }
+
+  /** @throws InvalidArgumentError for a command with more arguments than the server reads */
+  assertReadable(commands: readonly QueuedCommand[]): void {
+    if (this.maxArguments < Infinity) for (const { name, args } of commands) this.command(name, args);
   }
 
   /** Sends it with whatever else is sent in this tick. */

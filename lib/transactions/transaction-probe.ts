@@ -2,6 +2,7 @@ import type { Redis } from 'ioredis';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ConfigurationError } from '../atomic-redis.errors.js';
 import { isConnectionLoss, isTransientRefusal } from '../redis/reply-errors.js';
+import { ServerCommands } from './server-commands.js';
 import type { Fitness } from './transaction-server.js';
 
 /** Times to live of the key that is to expire, in milliseconds: a longer one where WATCH was not answered while it lived. */
@@ -12,7 +13,7 @@ const MARGIN_MS = 20;
 
 /**
  * Finds out whether a server does what transactions rest on: it does WATCH, MULTI, EXEC and DISCARD for this user, and an EXEC fails when a watched
- * key has expired. The last is what keeps an EXEC that arrives late from taking effect.
+ * key has expired. The last is what keeps an EXEC that arrives late from taking effect. And whether it goes on after a command that it refuses within a MULTI.
  *
  * @param client of its own: it is not fit for anything else afterwards
  * @param key that nobody else uses
@@ -46,9 +47,18 @@ async function probe(client: Redis, address: string, key: string): Promise<Fitne
     }
     const [again, discard] = await answers(client, ['MULTI'], ['DISCARD']);
     if (again instanceof Error) return refused(address, 'MULTI', again);
-    return discard instanceof Error ? refused(address, 'DISCARD', discard) : { kind: 'fit' };
+    if (discard instanceof Error) return refused(address, 'DISCARD', discard);
+    if (!(await goesOn(client, key))) return { kind: 'fit' };
+    return { kind: 'fit', goesOnAfterRefusal: true, commands: await ServerCommands.of(client) };
   }
   return { kind: 'unknown', error: new Error('WATCH was answered too late') };
+}
+
+/** Whether what follows a refused command within a MULTI is done at once: here, a command that only reads. */
+async function goesOn(client: Redis, key: string): Promise<boolean> {
+  const [, , next] = await answers(client, ['MULTI'], ['GET'], ['EXISTS', key], ['DISCARD']);
+  if (next instanceof Error && isConnectionLoss(next)) throw next;
+  return next !== 'QUEUED' && !(next instanceof Error);
 }
 
 function refused(address: string, command: string, error: Error): Fitness {

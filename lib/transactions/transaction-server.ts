@@ -1,11 +1,22 @@
+import type { QueuedCommand } from '../redis/commit-participant.js';
 import { RoundTrips } from './round-trips.js';
+import type { ServerCommands } from './server-commands.js';
 
 /** How often a server that refused transactions is looked at again, in milliseconds. */
 const LOOK_AGAIN_MS = 1_000;
 
 /** What a server is like for transactions. */
 export type Fitness =
-  | { readonly kind: 'fit' }
+  | {
+      readonly kind: 'fit';
+      /**
+       * Whether it does at once what follows a command that it has refused within a MULTI, as Dragonfly does. A refusal beside an answered EXEC then does not mean
+       * that nothing was done.
+       */
+      readonly goesOnAfterRefusal?: boolean;
+      /** Known where it goes on, and the user may ask. */
+      readonly commands?: ServerCommands | undefined;
+    }
   /** It does not do what transactions rest on. */
   | { readonly kind: 'unfit'; readonly error: Error }
   /** It could not be found out: Redis refused what is needed for that, or was not reached. */
@@ -43,6 +54,16 @@ export class TransactionServer {
   /** Why nothing may be committed there yet. */
   get unverified(): Error | undefined {
     return this.known?.kind === 'unknown' ? this.known.error : undefined;
+  }
+
+  /** Whether it does at once what follows a refused command within a MULTI. */
+  get goesOnAfterRefusal(): boolean {
+    return this.known?.kind === 'fit' && this.known.goesOnAfterRefusal === true;
+  }
+
+  /** Why it would refuse one of these within a MULTI, where they must not be sent for that. */
+  refusalOf(commands: readonly QueuedCommand[]): Error | undefined {
+    return this.known?.kind === 'fit' ? this.known.commands?.refusalOf(commands) : undefined;
   }
 
   /** It refused what it had been found fit for. */

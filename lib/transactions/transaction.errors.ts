@@ -40,7 +40,7 @@ export class TransactionTimeoutError extends AtomicRedisError {
 
 /**
  * One command failed inside EXEC; Redis does not roll back, so the others took effect. Or Redis refused MULTI, so that the commands were done one by
- * one, also where a watched key had been changed.
+ * one, also where a watched key had been changed. Or a server that goes on after a refused command, as Dragonfly does, did those behind it.
  */
 export class PartialCommitError extends AtomicRedisError {
   readonly code = 'PARTIAL_COMMIT';
@@ -52,7 +52,7 @@ export class PartialCommitError extends AtomicRedisError {
     readonly index: number,
     /** The name of that command, or `multi`. */
     readonly command: string,
-    /** What was answered, an Error in the place of each failed command. */
+    /** What was answered, an Error in the place of each command that failed or was dropped. */
     readonly replies: readonly unknown[],
     /** Why MULTI was refused. */
     refusal?: Error,

@@ -1,6 +1,6 @@
 import { luaInt64 } from '../redis/lua-int64.js';
 import { luaTypeOf } from '../redis/lua.js';
-import { luaOperation } from '../redis/lua-operation.js';
+import { luaCreate, luaOperation } from '../redis/lua-operation.js';
 import { defineScript } from '../redis/script.js';
 
 /** How many arguments describe one leg. */
@@ -44,19 +44,19 @@ export const transferScript = defineScript({
 -- Returns a string: TOO_LATE | moved,<from>:<to>,… (the balances after each leg)
 --   | insufficient,<leg from 0>,<balance> | overflow,<leg> | inexact,<leg>,<from or to>
 --   | not-an-integer,<which key> | wrong-type,<which key>
-${luaOperation}${luaInt64}${luaTypeOf}
+${luaOperation}${luaCreate}${luaInt64}${luaTypeOf}
 local stored = recall()
 if stored then return stored end
 if is_late() then return 'TOO_LATE' end
 
 local count = tonumber(ARGV[3])
 local log = KEYS[count + 2]
-local balances = {}
+local balances, is_new = {}, {}
 for i = 1, count do
   local text = redis.pcall('GET', KEYS[i + 1])
   if type(text) == 'table' then return remember('${Answer.WrongType},' .. i) end
   local balance = INT64_ZERO
-  if text then balance = int64_parse(text) end
+  if text then balance = int64_parse(text) else is_new[i] = true end
   if not balance then return remember('${Answer.NotAnInteger},' .. i) end
   balances[i] = balance
 end
@@ -84,10 +84,16 @@ for i = 7, #ARGV, ${FIELDS_PER_LEG} do
 end
 local answer = '${Answer.Moved},' .. table.concat(answers, ',')
 
--- Before the marker, so that a stream which takes no entry fails the script with nothing done. Like the marker it needs memory.
+local refused = ARGV[2] ~= '' and create(KEYS[1], answer, 'PXAT', marker_end())
+for i = 1, count do
+  if is_new[i] and not refused then refused = create(KEYS[i + 1], int64_format(balances[i])) end
+end
+if refused then return refused end
+
+-- A stream which takes no entry, or has no memory for it, fails the script with nothing done.
 local function append(...)
-  if ARGV[6] == '' then return redis.call('XADD', log, '*', ...) end
-  return redis.call('XADD', log, '*', 'reference', ARGV[6], ...)
+  if ARGV[6] == '' then return redis.pcall('XADD', log, '*', ...) end
+  return redis.pcall('XADD', log, '*', 'reference', ARGV[6], ...)
 end
 if log then
   local now, prefix = string.format('%.0f', now_ms()), tonumber(ARGV[4])
@@ -95,12 +101,16 @@ if log then
     local i = 7 + (leg - 1) * ${FIELDS_PER_LEG}
     local from_balance, to_balance = string.match(answers[leg], '^(.*):(.*)$')
     local from, to = string.sub(KEYS[tonumber(ARGV[i]) + 1], prefix + 1), string.sub(KEYS[tonumber(ARGV[i + 1]) + 1], prefix + 1)
-    append('from', from, 'to', to, 'amount', ARGV[i + 2], 'fromBalance', from_balance, 'toBalance', to_balance, 'atMs', now)
+    local entry = append('from', from, 'to', to, 'amount', ARGV[i + 2], 'fromBalance', from_balance, 'toBalance', to_balance, 'atMs', now)
+    if type(entry) == 'table' then
+      take_back(entry)
+      if leg == 1 then return entry end
+      error(entry.err)
+    end
   end
 end
-remember(answer)
 for i = 1, count do
-  redis.call('SET', KEYS[i + 1], int64_format(balances[i]), 'KEEPTTL')
+  if not is_new[i] then redis.call('SET', KEYS[i + 1], int64_format(balances[i]), 'KEEPTTL') end
 end
 if log and ARGV[5] ~= '' then redis.call('XTRIM', log, 'MAXLEN', ARGV[5]) end
 return answer

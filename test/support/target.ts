@@ -8,6 +8,7 @@ import {
 } from '../../lib/index.js';
 import { startRedisServer, type RedisServer } from '../../lib/testing/index.js';
 import { startCluster, type TestCluster } from './cluster.js';
+import { startDragonflyDouble, type DragonflyDouble } from './dragonfly-double.js';
 import { leastRightsAndShadowKeys, PASSWORD, USER } from './least-rights.js';
 
 /** For behaviours that are the same on both: `describe.each(SERVERS)('… on %s', (kind) => { const env = useTarget(kind); … })`. */
@@ -15,15 +16,22 @@ export const SERVERS = ['one server', 'a Cluster'] as const;
 
 const GIVEN = 'the server at DRAGONFLY_URL';
 
-type Kind = (typeof SERVERS)[number] | typeof GIVEN;
+/** One server behind a proxy that behaves as Dragonfly does. */
+export const DOUBLE = 'a double of Dragonfly';
 
-/** What `TEST_TARGET` names: `standalone`, the default, `cluster`, or `url`: the server at `DRAGONFLY_URL`, which is emptied. */
+type Kind = (typeof SERVERS)[number] | typeof DOUBLE | typeof GIVEN;
+
+/**
+ * What `TEST_TARGET` names: `standalone`, the default, `cluster`, `dragonfly-double`, or `url`: the server at `DRAGONFLY_URL`, which is
+ * emptied.
+ */
 export function targetOfEnvironment(): Kind {
   const { TEST_TARGET = 'standalone' } = process.env;
   if (TEST_TARGET === 'standalone') return 'one server';
   if (TEST_TARGET === 'cluster') return 'a Cluster';
+  if (TEST_TARGET === 'dragonfly-double') return DOUBLE;
   if (TEST_TARGET === 'url') return GIVEN;
-  throw new Error(`TEST_TARGET is ${TEST_TARGET}; it may be standalone, cluster or url`);
+  throw new Error(`TEST_TARGET is ${TEST_TARGET}; it may be standalone, cluster, dragonfly-double or url`);
 }
 
 /**
@@ -37,6 +45,7 @@ export function useTarget(
   { asUser = false, replicasPerMaster = 0 }: { replicasPerMaster?: number; asUser?: boolean } = {},
 ) {
   let server: RedisServer | undefined;
+  let double: DragonflyDouble | undefined;
   let cluster: TestCluster | undefined;
   let client: Redis | Cluster | undefined;
   let app: TestingModule | undefined;
@@ -69,10 +78,12 @@ export function useTarget(
       client = new Redis(givenUrl());
     } else {
       server = await startRedisServer({ binary: process.env['TEST_REDIS_BINARY'] });
-      client = new Redis(server.url);
+      double = kind === DOUBLE ? await startDragonflyDouble(server) : undefined;
+      client = new Redis((double ?? server).url);
     }
     if (login.username)
-      for (const node of nodes()) await node.call('ACL', 'SETUSER', ...leastRightsAndShadowKeys());
+      for (const node of nodes())
+        await node.call('ACL', 'SETUSER', ...leastRightsAndShadowKeys(double && 'dragonfly'));
     app = await another();
   }, 60_000);
 
@@ -84,6 +95,7 @@ export function useTarget(
   afterAll(async () => {
     await app?.close();
     client?.disconnect();
+    await double?.stop();
     await cluster?.stop();
     await server?.stop();
   });
@@ -99,6 +111,10 @@ export function useTarget(
     isCluster: kind === 'a Cluster',
     /** Whether it may be reconfigured, filled up and killed. */
     isOurs: kind !== GIVEN,
+    /** Of a target that is one. */
+    get double() {
+      return double;
+    },
     /** A client of either that may do everything; the commands are the same. */
     get client() {
       return client as Redis;

@@ -275,7 +275,12 @@ describe('a transaction whose connection dies', () => {
       const scripts = new ScriptRunner(connection);
       if (value !== undefined) await redis.client.set('marker', value);
       const ask = (): Promise<Resolution> =>
-        scripts.run(resolveScript, { marker: 'marker' }, { attempt: '7', ttlMs: 60_000 }, Deadline.in(2_000));
+        scripts.run(
+          resolveScript,
+          { marker: 'marker', beginning: 'marker' },
+          { attempt: '7', ttlMs: 60_000 },
+          Deadline.in(2_000),
+        );
       const answers = await Promise.all([ask(), ask(), ask()]);
       expect([...answers, await ask()]).toEqual(Array(4).fill(expected));
       // Whatever is left behind goes by itself; what was committed has its own time to live.
