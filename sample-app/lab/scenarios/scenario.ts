@@ -83,7 +83,7 @@ export interface Scenario {
   readonly labels: { told: string; held: string };
   readonly wrongs: Readonly<Record<string, Wrong>>;
   /** Ends the sentence "This side …" where nothing went wrong. */
-  right(audit: Audit): string;
+  readonly right: (audit: Audit) => string;
   /** The methods whose source the page shows, as `file#method`. */
   readonly handlers: Readonly<Record<Side, readonly string[]>>;
   /** The commands or the part of the library that each side builds on. */
