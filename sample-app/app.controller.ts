@@ -42,6 +42,8 @@ export class AppController {
       'POST /naive/products/:sku/views': 'the same, done wrong',
       'POST /naive/catalog/imports': 'the same, done wrong',
       'GET /naive/catalog': 'the same, done wrong',
+      'POST /by-hand/…, GET /by-hand/catalog':
+        'the same six by the usual means: a lock, DECRBY, SET NX, INCR, RENAME',
     };
   }
 }

@@ -3,6 +3,7 @@ import { APP_FILTER, APP_PIPE } from '@nestjs/core';
 import { AtomicRedisModule } from 'nestjs-atomic-redis';
 import { AccountsModule } from './accounts/accounts.module.js';
 import { AppController } from './app.controller.js';
+import { ByHandModule } from './by-hand/by-hand.module.js';
 import { CatalogModule } from './catalog/catalog.module.js';
 import { DemoData } from './demo-data.js';
 import { HealthModule } from './health/health.module.js';
@@ -25,6 +26,7 @@ import { StatementsModule } from './statements/statements.module.js';
     ProductsModule,
     CatalogModule,
     NaiveModule,
+    ByHandModule,
     HealthModule,
   ],
   controllers: [AppController],

@@ -9,6 +9,8 @@ import {
   type RedisServer,
 } from 'nestjs-atomic-redis/testing';
 import { AppModule } from './app.module.js';
+import { serveGuide } from './guide/serve-guide.js';
+import { refuseForeignHosts } from './http/known-host.js';
 import { serveOpenApi } from './http/open-api.js';
 import { serveLabPage } from './lab/serve-page.js';
 
@@ -17,32 +19,43 @@ class StartError extends Error {}
 
 async function main(): Promise<void> {
   const port = portFrom(process.env['PORT']);
+  // The lab kills processes and takes requests from anyone who reaches it: other machines only where that is asked for.
+  const host = process.env['HOST'] || '127.0.0.1';
   const redisUrl = process.env['REDIS_URL'];
   const embedded = redisUrl ? undefined : await startRedisServer();
   try {
-    await openShop(redisUrl || embedded!.url, port, embedded);
+    await openShop(redisUrl || embedded!.url, { host, port }, embedded);
   } catch (error) {
     await embedded?.stop();
     throw error;
   }
 }
 
-async function openShop(redisUrl: string, port: number, embedded: RedisServer | undefined): Promise<void> {
+interface Address {
+  host: string;
+  port: number;
+}
+
+async function openShop(
+  redisUrl: string,
+  { host, port }: Address,
+  embedded: RedisServer | undefined,
+): Promise<void> {
   // The lab breaks connections and empties a database: never those of a Redis that is not the shop's own.
   const root = AppModule.withRedis(redisUrl, { lab: embedded !== undefined });
   const app = await NestFactory.create<NestExpressApplication>(root, {
     logger: ['warn', 'error', 'fatal'],
     abortOnError: false,
   });
+  refuseForeignHosts(app, host);
   serveOpenApi(app);
+  serveGuide(app, { lab: embedded !== undefined });
   if (embedded) serveLabPage(app);
   try {
-    await app.listen(port);
+    await app.listen(port, host);
   } catch (error) {
     await app.close();
-    throw (error as NodeJS.ErrnoException).code === 'EADDRINUSE'
-      ? new StartError(`Port ${port} is taken. Choose another by PORT, or any free one by PORT=0.`)
-      : error;
+    throw startErrorOf(error as NodeJS.ErrnoException, { host, port }) ?? error;
   }
 
   // app.enableShutdownHooks() is enough where there is no embedded Redis to stop last.
@@ -60,6 +73,16 @@ async function openShop(redisUrl: string, port: number, embedded: RedisServer | 
 
   const { port: actualPort } = app.getHttpServer().address() as { port: number };
   greet(`http://localhost:${actualPort}`, embedded);
+}
+
+function startErrorOf({ code }: NodeJS.ErrnoException, { host, port }: Address): StartError | undefined {
+  if (code === 'EADDRINUSE') {
+    return new StartError(`Port ${port} is taken. Choose another by PORT, or any free one by PORT=0.`);
+  }
+  if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND') {
+    return new StartError(`HOST must be a name or an address of this machine, received "${host}".`);
+  }
+  return undefined;
 }
 
 function portFrom(given: string | undefined): number {
@@ -80,6 +103,7 @@ function greet(url: string, embedded: RedisServer | undefined): void {
         : 'Redis: the one in REDIS_URL',
       `Shop: ${url}`,
       `API: ${url}/docs`,
+      `Documentation: ${url}/guide`,
       ...(embedded ? ['Race lab: open the same address in a browser'] : []),
       '',
       'Try each twice, or a hundred times at once:',

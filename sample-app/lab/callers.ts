@@ -1,12 +1,16 @@
-import type { Answer, LabRequest, Outcome, Side } from './scenarios/scenario.js';
+import type { Answer, Counts, LabRequest, Outcome, Side } from './scenarios/scenario.js';
 import type { Worker } from './workers.js';
 
-/** What one side's callers have seen so far. */
+const PREFIXES: Record<Side, string> = { naive: '/naive', byHand: '/by-hand', atomic: '' };
+
+/** One side's requests so far, and how they ended. */
 export class Tally {
   readonly outcomes: Record<Outcome, number> = { accepted: 0, conflict: 0, failed: 0, unanswered: 0 };
   readonly latenciesMs: number[] = [];
   /** Calls that are over; a call may take several requests. */
   callsDone = 0;
+  /** Requests, answered or not. */
+  sent = 0;
   #reported = 0;
 
   count(outcome: Outcome, latencyMs: number): void {
@@ -14,7 +18,12 @@ export class Tally {
     this.latenciesMs.push(latencyMs);
   }
 
-  /** Of the requests since it was last asked for; null when there were none. */
+  get counts(): Counts {
+    const { accepted, conflict, failed } = this.outcomes;
+    return { sent: this.sent, accepted, conflict, failed };
+  }
+
+  /** Of the requests since the last call of this; null when there were none. */
   latestP95Ms(): number | null {
     const latest = this.latenciesMs.slice(this.#reported);
     this.#reported = this.latenciesMs.length;
@@ -37,10 +46,11 @@ export function requester(
   let turn = 0;
   return async (side, { method, path, body, headers, to, counted = true }) => {
     const alive = workers.filter((worker) => worker.alive);
-    const worker = to === 'first process' ? workers[0] : alive[turn++ % alive.length];
+    const worker = to ? workers.at(to === 'first process' ? 0 : -1) : alive[turn++ % alive.length];
     if (!worker) throw new Error('None of the processes is left');
     const began = performance.now();
-    const answer = await send(`${worker.url}${side === 'naive' ? '/naive' : ''}${path}`, {
+    if (counted) tallies[side].sent += 1;
+    const answer = await send(`${worker.url}${PREFIXES[side]}${path}`, {
       method,
       headers: { ...(body && { 'Content-Type': 'application/json' }), ...headers },
       body: body && JSON.stringify(body),
@@ -58,7 +68,7 @@ async function send(url: string, init: RequestInit): Promise<Answer> {
     response = await fetch(url, init);
     text = await response.text();
   } catch {
-    // Its process was killed, or the run is over: nobody knows what became of it.
+    // Its process was killed, or the run is over: its outcome is unknown.
     return { outcome: 'unanswered' };
   }
   if (!response.ok) return { outcome: response.status === 409 ? 'conflict' : 'failed' };

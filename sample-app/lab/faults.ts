@@ -1,14 +1,14 @@
 import type { Fault, FaultProxy } from 'nestjs-atomic-redis/testing';
 
-const WRITES = new Set(['SET', 'HSET', 'INCR', 'EVALSHA', 'EXEC']);
+const WRITES = new Set(['SET', 'HSET', 'INCR', 'INCRBY', 'DECRBY', 'RENAME', 'EVALSHA', 'EXEC']);
 
 export interface LabFault {
-  /** What is counted of it. */
+  /** The row of the table that counts it. */
   readonly label: string;
   readonly arm?: (proxy: FaultProxy) => Fault;
 }
 
-/** What goes wrong between the shop's processes and Redis, for as long as a run lasts. */
+/** The faults between the shop's processes and Redis, for as long as a run lasts. */
 export const FAULTS = {
   none: { label: 'Faults' },
 
@@ -24,11 +24,11 @@ export const FAULTS = {
 
   'slow-redis': {
     label: 'Commands held back',
-    /** And with each those behind it on its connection. */
+    /** Each holds up those behind it on its connection. */
     arm: (proxy) => proxy.delay({ requestMs: 2, times: Infinity }),
   },
 
-  /** By the run itself, which knows when. */
+  /** The run does it by itself, in the middle of something. */
   'killed-worker': { label: 'Processes killed' },
 } satisfies Record<string, LabFault>;
 

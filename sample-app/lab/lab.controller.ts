@@ -17,8 +17,14 @@ import { LabService } from './lab.service.js';
 import { SCENARIOS, type ScenarioName } from './scenarios/index.js';
 import type { Scenario, Side } from './scenarios/scenario.js';
 
+export interface ScenarioDescription extends Pick<Scenario, 'labels' | 'means' | 'latency' | 'page'> {
+  /** The label of each kind of error. */
+  wrongs: Record<string, string>;
+  handlers: Record<Side, HandlerSource[]>;
+}
+
 export interface LabDescription {
-  scenarios: Record<ScenarioName, Pick<Scenario, 'labels'> & { handlers: Record<Side, HandlerSource[]> }>;
+  scenarios: Record<ScenarioName, ScenarioDescription>;
   faults: Record<FaultName, { label: string }>;
 }
 
@@ -31,9 +37,13 @@ export class LabController {
   @Get()
   async describe(): Promise<LabDescription> {
     this.lab.warmUp();
-    const scenarios = await mapValues(SCENARIOS, async ({ labels, handlers }: Scenario) => ({
-      labels,
-      handlers: await mapValues(handlers, (names) => Promise.all(names.map(sourceOf))),
+    const scenarios = await mapValues(SCENARIOS, async (scenario: Scenario) => ({
+      labels: scenario.labels,
+      means: scenario.means,
+      latency: scenario.latency,
+      page: scenario.page,
+      wrongs: await mapValues(scenario.wrongs, async ({ label }) => label),
+      handlers: await mapValues(scenario.handlers, (names) => Promise.all(names.map(sourceOf))),
     }));
     const faults = await mapValues(FAULTS, async ({ label }) => ({ label }));
     return { scenarios, faults };

@@ -7,6 +7,7 @@ import type { RunDto } from './lab.dto.js';
 import { SCENARIOS } from './scenarios/index.js';
 import {
   SIDES,
+  totalOf,
   type Audit,
   type Outcome,
   type Race,
@@ -17,25 +18,34 @@ import type { Worker } from './workers.js';
 
 const SAMPLE_MS = 100;
 /** No call begins later. */
-const CALLS_MS = 8_000;
-/** What is still without an answer then is given up. */
-const RUN_MS = 12_000;
+const CALLS_MS = 12_000;
+/** A call without an answer is given up then. */
+const RUN_MS = 16_000;
 
-export interface SideSample extends Record<Outcome, number> {
-  lost: number;
-  oversold: number | null;
+export interface SideSample extends Audit, Record<Outcome, number> {
+  /** The sum of all that is wrong. */
+  total: number;
   /** Of the answers since the sample before; null when there were none. */
   p95Ms: number | null;
 }
 
-export interface SideResult extends Audit, Record<Outcome, number> {
+export interface SideResult extends SideSample {
   p50Ms: number | null;
-  p95Ms: number | null;
+  /** Ends the sentence "This side …". */
+  verdict: string;
+  callsDone: number;
 }
 
 export type RunEvent =
-  | { type: 'sample'; atMs: number; faults: number; naive: SideSample; atomic: SideSample }
-  | { type: 'result'; verdict: string; faults: number; naive: SideResult; atomic: SideResult };
+  | ({ type: 'sample'; atMs: number; faults: number } & Record<Side, SideSample>)
+  | ({
+      type: 'result';
+      faults: number;
+      /** Calls that each side was to make. */
+      calls: number;
+      /** Seconds after which the run was cut short, with calls left on some side; null where every call was made. */
+      cutShortAfterS: number | null;
+    } & Record<Side, SideResult>);
 
 export interface Bench {
   /** Of no other run. */
@@ -46,10 +56,10 @@ export interface Bench {
   workers: readonly Worker[];
 }
 
-/** Drives both sides at once and says every so often how they stand; at the end, what Redis holds. `gone` stops it. */
+/** Drives all sides at once and tells every so often how they stand; at the end, what Redis holds. `gone` stops it. */
 export async function* run(options: RunDto, bench: Bench, gone: AbortSignal): AsyncGenerator<RunEvent> {
   const scenario: Scenario = SCENARIOS[options.scenario];
-  const tallies = { naive: new Tally(), atomic: new Tally() };
+  const tallies = { naive: new Tally(), byHand: new Tally(), atomic: new Tally() };
   const ending = new AbortController();
   const over = AbortSignal.any([gone, AbortSignal.timeout(RUN_MS)]);
   const closing = AbortSignal.any([over, ending.signal, AbortSignal.timeout(CALLS_MS)]);
@@ -59,9 +69,10 @@ export async function* run(options: RunDto, bench: Bench, gone: AbortSignal): As
       id: (side) => `${side}-${bench.number}`,
       calls,
       redis: bench.redis,
+      kills: options.fault === 'killed-worker',
       closing,
       request: requester(bench.workers, tallies, over),
-      accepted: (side) => tallies[side].outcomes.accepted,
+      counts: (side) => tallies[side].counts,
     });
     const { arm }: LabFault = FAULTS[options.fault];
     const armed = arm?.(bench.proxy);
@@ -78,13 +89,13 @@ export async function* run(options: RunDto, bench: Bench, gone: AbortSignal): As
       };
       await Promise.all(Array.from({ length: options.callers }, caller));
     };
-    const callsDone = (): number => tallies.naive.callsDone + tallies.atomic.callsDone;
+    const callsDone = (): number => SIDES.reduce((sum, side) => sum + tallies[side].callsDone, 0);
     const work = Promise.all([
       Promise.all(SIDES.map(drive)).finally(() => ending.abort()),
       ...SIDES.map(async (side) => await race.beside?.(side)),
-      victim && killMidway(victim, race, () => callsDone() >= (2 * calls) / 3, closing),
+      victim && killMidway(victim, race, () => callsDone() >= calls, closing),
     ]);
-    // Whoever waits for it below gets it all the same.
+    // Its failure is thrown where it is awaited below.
     work.catch(() => {});
 
     const faults = (): number => armed?.count ?? (victim?.alive === false ? 1 : 0);
@@ -99,9 +110,10 @@ export async function* run(options: RunDto, bench: Bench, gone: AbortSignal): As
     } while (!(await Promise.race([work.then(() => true), sleep(SAMPLE_MS, false)])));
     yield await now();
 
-    const sides = await eachSide((side) => result(race, side, tallies[side]));
-    const verdict = `Naive ${scenario.verdict(sides.naive)}. Atomic ${scenario.verdict(sides.atomic)}.`;
-    yield { type: 'result', verdict, faults: faults(), ...sides };
+    const sides = await eachSide((side) => result(scenario, race, side, tallies[side]));
+    const isCutShort = SIDES.some((side) => sides[side].callsDone < calls);
+    const cutShortAfterS = isCutShort ? CALLS_MS / 1_000 : null;
+    yield { type: 'result', faults: faults(), calls, cutShortAfterS, ...sides };
   } finally {
     ending.abort();
   }
@@ -122,24 +134,39 @@ async function killMidway(
 }
 
 async function eachSide<T>(ask: (side: Side) => Promise<T>): Promise<Record<Side, T>> {
-  const [naive, atomic] = await Promise.all([ask('naive'), ask('atomic')]);
-  return { naive, atomic };
+  const entries = SIDES.map(async (side) => [side, await ask(side)] as const);
+  return Object.fromEntries(await Promise.all(entries)) as Record<Side, T>;
 }
 
 async function sample(race: Race, side: Side, tally: Tally): Promise<SideSample> {
   // As they were when Redis was asked.
   const outcomes = { ...tally.outcomes };
   const p95Ms = tally.latestP95Ms();
-  const { lost, oversold } = await race.audit(side);
-  return { ...outcomes, p95Ms, lost, oversold };
+  const audit = await race.audit(side);
+  return { ...outcomes, ...audit, total: totalOf(audit), p95Ms };
 }
 
-async function result(race: Race, side: Side, tally: Tally): Promise<SideResult> {
-  const { outcomes, latenciesMs } = tally;
+async function result(scenario: Scenario, race: Race, side: Side, tally: Tally): Promise<SideResult> {
+  const { outcomes, latenciesMs, callsDone } = tally;
+  const audit = await race.audit(side);
   return {
     ...outcomes,
+    ...audit,
+    total: totalOf(audit),
+    verdict: verdictOf(scenario, audit),
+    callsDone,
     p50Ms: percentile(latenciesMs, 0.5),
     p95Ms: percentile(latenciesMs, 0.95),
-    ...(await race.audit(side)),
   };
+}
+
+/** Names each error that occurred, or says that none did. */
+function verdictOf({ wrongs, right }: Scenario, audit: Audit): string {
+  const said = Object.entries(wrongs).flatMap(([name, wrong]) => {
+    const count = audit.wrong[name]!;
+    return count > 0 ? [wrong.said(count, audit)] : [];
+  });
+  if (said.length === 0) return right(audit);
+  const last = said.pop()!;
+  return said.length === 0 ? last : `${said.join(', ')} and ${last}`;
 }

@@ -1,6 +1,7 @@
 import 'reflect-metadata';
 import { NestFactory } from '@nestjs/core';
 import { AppModule } from '../app.module.js';
+import { refuseForeignHosts } from '../http/known-host.js';
 
 /** A process of the shop as the lab's callers reach it: the whole shop, on loopback. It goes when the lab's process goes. */
 process.on('disconnect', () => process.exit());
@@ -8,6 +9,7 @@ process.on('disconnect', () => process.exit());
 process.on('SIGINT', () => {});
 
 const app = await NestFactory.create(AppModule.withRedis(process.env['REDIS_URL']!), { logger: ['fatal'] });
+refuseForeignHosts(app, '127.0.0.1');
 await app.listen(0, '127.0.0.1');
 const { port } = app.getHttpServer().address() as { port: number };
 process.send!({ url: `http://127.0.0.1:${port}` });

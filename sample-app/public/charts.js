@@ -1,11 +1,17 @@
 import uPlot from './uplot/uPlot.esm.js';
 
-const SIDES = ['naive', 'atomic'];
+const SIDES = ['naive', 'byHand', 'atomic'];
+/** Not by colour alone: each side has a dash of its own, as beside its name. */
+const LINES = [
+  { label: 'Naive', colour: '--naive', dash: [] },
+  { label: 'By hand', colour: '--by-hand', dash: [2, 3] },
+  { label: 'Atomic', colour: '--atomic', dash: [7, 4] },
+];
 const SYNC = uPlot.sync('lab');
-/** Who wants no motion sees the plots once they are complete. */
+/** Without motion the plots appear once they are complete. */
 const STILL = matchMedia('(prefers-reduced-motion: reduce)');
 
-/** One small plot for each measure, both sides in each, on one time axis. */
+/** One plot for each measure, all sides in each, on one time axis. */
 export class Charts {
   #plots = [];
   #samples = [];
@@ -21,15 +27,28 @@ export class Charts {
   clear() {
     this.#samples = [];
     this.#draw();
+    this.#note(() => 'Press Run');
   }
 
   add(sample) {
     this.#samples.push(sample);
-    if (!STILL.matches) this.#draw();
+    if (STILL.matches) return;
+    this.#note(() => '');
+    this.#draw();
   }
 
   finish() {
     this.#draw();
+    // A plot without a line off its axis looks broken unless it says so.
+    this.#note((measure) => (this.#isZero(measure) ? 'None on any side' : ''));
+  }
+
+  #isZero(measure) {
+    return this.#samples.every((sample) => SIDES.every((side) => !sample[side][measure]));
+  }
+
+  #note(textOf) {
+    for (const { box, measure } of this.#plots) box.dataset.note = textOf(measure);
   }
 
   #build() {
@@ -88,16 +107,14 @@ function options(box) {
     ],
     series: [
       {},
-      { label: 'Naive', stroke: colour('--naive'), width: 2, points: { show: false }, spanGaps: true },
-      // Not by colour alone.
-      {
-        label: 'Atomic',
-        stroke: colour('--atomic'),
+      ...LINES.map((line) => ({
+        label: line.label,
+        stroke: colour(line.colour),
         width: 2,
-        dash: [6, 4],
+        dash: line.dash,
         points: { show: false },
         spanGaps: true,
-      },
+      })),
     ],
   };
 }

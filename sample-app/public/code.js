@@ -2,27 +2,40 @@ const PARTS = [
   ['comment', /\/\*\*[\s\S]*?\*\/|\/\/.*/],
   ['text', /'[^'\n]*'|`[^`]*`/],
   ['decorator', /@\w+/],
-  ['keyword', /\b(?:async|await|const|for|if|of|new|private|return|throw|while)\b/],
+  ['keyword', /\b(?:async|await|catch|const|finally|for|if|of|new|private|return|throw|try|while)\b/],
 ];
 const ANY = new RegExp(PARTS.map(([kind, { source }]) => `(?<${kind}>${source})`).join('|'), 'g');
 
-/** Shows one side's handlers: for each the file that it is in, and its text. */
-export function showHandlers(panel, handlers) {
+/** Shows one side's handlers: for each its file and its text. */
+export function showHandlers(place, handlers) {
   const parts = handlers.flatMap(({ file, code }) => {
     const name = document.createElement('p');
     name.className = 'file';
     name.textContent = file;
     const block = document.createElement('pre');
-    // It scrolls, so it must be reachable without a mouse.
-    block.tabIndex = 0;
-    block.setAttribute('role', 'region');
-    block.setAttribute('aria-label', `${panel.dataset.source} handler in ${file}`);
     const text = document.createElement('code');
-    text.append(...coloured(code));
+    text.append(...joined(code).split('\n').map(lineOf));
     block.append(text);
     return [name, block];
   });
-  panel.replaceChildren(panel.querySelector('h3'), ...parts);
+  place.replaceChildren(...parts);
+}
+
+/** A comment of several lines is one paragraph here, since it wraps by itself. */
+function joined(code) {
+  return code
+    .replaceAll(/^( *\/\/.*)(?:\n *\/\/ ?(.*))+/gm, (comment) => comment.replaceAll(/\n *\/\/ ?/g, ' '))
+    .replaceAll(/^ *\/\*\*[^]*?\*\//gm, (comment) => comment.replaceAll(/\n *(?:\* )?/g, ' '));
+}
+
+/** One line, which goes on two columns further in where it wraps. */
+function lineOf(line) {
+  const element = document.createElement('span');
+  element.className = 'line';
+  element.style.setProperty('--indent', line.search(/\S|$/));
+  // An empty line has a height too.
+  element.append(...coloured(line.trimStart() || '\u200b'));
+  return element;
 }
 
 function* coloured(code) {

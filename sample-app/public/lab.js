@@ -8,11 +8,13 @@ const ABOUT = {
   stock:
     'Each caller reserves one unit, again and again, of an article that has enough for half of the calls.',
   'order-retry':
-    'Each order is sent twice at once under one Idempotency-Key, and again until it is answered.',
+    'Each order is sent twice at once under one Idempotency-Key, and again for 6 s until it is answered.',
   counter: 'Each call counts one view of a product.',
-  'catalogue-swap': 'Callers count the products of a catalogue while new editions are imported.',
+  'catalogue-swap':
+    'Callers count the products of a catalogue while new editions are imported, by both processes at once.',
   none: 'Nothing goes wrong besides.',
-  'lost-reply': 'Of every 25 writes, one is applied and its reply is lost with the connection.',
+  'lost-reply':
+    'Of every 25 writes, one is applied and its reply is lost with the connection. The client connects again and sends it again.',
   'slow-redis': 'Every command waits 2 ms before it reaches Redis.',
   'killed-worker': 'One of the two processes is killed by SIGKILL on the way.',
 };
@@ -25,14 +27,15 @@ const ROWS = [
   ['p50Ms', 'Latency, median, ms'],
   ['p95Ms', 'Latency, 95th percentile, ms'],
 ];
-const SIDES = ['naive', 'atomic'];
+const NAMES = { naive: 'naive', byHand: 'by hand', atomic: 'atomic' };
+const SIDES = Object.keys(NAMES);
 
 const form = document.querySelector('#controls');
 const go = document.querySelector('#go');
 const verdict = document.querySelector('#verdict');
 const charts = new Charts(document.querySelector('#charts'));
 
-/** What the lab has, as the server says; undefined until it has said so. */
+/** The lab's own description, from the server; undefined until it has arrived. */
 let lab;
 /** Ends the run that goes on; undefined between runs. */
 let running;
@@ -46,51 +49,55 @@ function showChoice() {
   document.querySelector('#callers-shown').textContent = callers;
   document.querySelector('#about').textContent = `${ABOUT[scenario]} ${ABOUT[fault]}`;
   if (!lab) return;
-  const { labels, handlers } = lab.scenarios[scenario];
-  for (const place of document.querySelectorAll('[data-lost-label]'))
-    place.textContent = labels.lost.toLowerCase();
-  document.querySelector('[data-chart-label="lost"]').textContent = labels.lost;
-  const oversold = document.querySelector('[data-chart-label="oversold"]');
-  oversold.textContent = labels.oversold ?? 'Oversold (nothing is sold here)';
-  for (const side of SIDES) showHandlers(document.querySelector(`[data-source="${side}"]`), handlers[side]);
+  const { wrongs, handlers, means, latency, page } = lab.scenarios[scenario];
+  document.querySelector('[data-chart-label="total"]').textContent = `Errors: ${Object.values(wrongs)
+    .map((label) => label.toLowerCase())
+    .join(', ')}`;
+  for (const side of SIDES) {
+    showHandlers(of('code', side), handlers[side]);
+    of('means', side).textContent = means[side];
+    of('latency', side).textContent = latency[side];
+  }
+  document.querySelector('[data-page]').href = `/guide/docs/${page}`;
   clear();
 }
+
+/** The element of a side that has this data attribute. */
+const of = (name, side) => document.querySelector(`[data-${name}="${side}"]`);
 
 function clear() {
   points = [];
   charts.clear();
   verdict.textContent = 'Choose, and press Run.';
-  for (const side of SIDES) showReadout(side, '–');
+  for (const side of SIDES) {
+    of('readout', side).textContent = '–';
+    of('said', side).textContent = lab.scenarios[choice.scenario].means[side];
+    of('figures', side).textContent = '–';
+    delete of('outcome', side).dataset.right;
+  }
   showNumbers(undefined);
   showPoints();
 }
 
-const showReadout = (side, value) => {
-  document.querySelector(`[data-readout="${side}"]`).textContent = value;
-};
-
 /** The table; without numbers it has the same rows, so that nothing moves when they come. */
 function showNumbers(numbers) {
   const { scenario, fault } = choice;
-  const { lost, oversold, told, held } = lab.scenarios[scenario].labels;
-  const rows = [
-    ['lost', lost],
-    ...(oversold ? [['oversold', oversold]] : []),
-    ['told', told],
-    ['held', held],
-    ...ROWS,
+  const { labels, wrongs } = lab.scenarios[scenario];
+  const cells = (label, read) => row(label, ...SIDES.map((side) => numbers && read(numbers[side])));
+  const body = [
+    ...Object.entries(wrongs).map(([name, label]) => cells(label, ({ wrong }) => wrong[name])),
+    cells(labels.told, ({ told }) => told),
+    cells(labels.held, ({ held }) => held),
+    ...ROWS.map(([measure, label]) => cells(label, (side) => side[measure])),
   ];
-  const body = rows.map(([measure, label]) => row(label, ...SIDES.map((side) => numbers?.[side][measure])));
   if (fault !== 'none')
-    body.push(row(`${lab.faults[fault].label} (shared)`, numbers?.faults, numbers?.faults));
+    body.push(row(`${lab.faults[fault].label} (shared)`, ...SIDES.map(() => numbers?.faults)));
   document.querySelector('#numbers tbody').replaceChildren(...body);
 }
 
 function showPoints() {
-  const { oversold, lost } = lab.scenarios[choice.scenario].labels;
   const measures = [
-    ['lost', lost],
-    ...(oversold ? [['oversold', oversold]] : []),
+    ['total', 'Errors'],
     ['accepted', 'Accepted'],
     ['conflict', 'Conflicts'],
     ['p95Ms', 'Latency, ms'],
@@ -99,7 +106,7 @@ function showPoints() {
   const head = document.createElement('tr');
   head.append(
     heading('col', 'Second'),
-    ...columns.map(({ side, label }) => heading('col', `${label}, ${side}`)),
+    ...columns.map(({ side, label }) => heading('col', `${label}, ${NAMES[side]}`)),
   );
   document.querySelector('#points thead').replaceChildren(head);
   const rows = points.map((point) =>
@@ -112,12 +119,14 @@ function row(label, ...values) {
   const element = document.createElement('tr');
   const cells = values.map((value) => {
     const cell = document.createElement('td');
-    cell.textContent = value === undefined || value === null ? '–' : value.toLocaleString('en');
+    cell.textContent = shown(value);
     return cell;
   });
   element.append(heading('row', label), ...cells);
   return element;
 }
+
+const shown = (value) => (value === undefined || value === null ? '–' : value.toLocaleString('en'));
 
 function heading(scope, text) {
   const element = document.createElement('th');
@@ -130,21 +139,47 @@ function showSample(sample) {
   if (points.length === 0) verdict.textContent = 'Running.';
   points.push(sample);
   charts.add(sample);
-  showLost(sample);
+  showTotals(sample);
   showNumbers(sample);
 }
 
 function showResult(result) {
   charts.finish();
-  showLost(result);
+  showTotals(result);
   showNumbers(result);
   showPoints();
-  verdict.textContent = result.verdict;
+  for (const side of SIDES) {
+    const { verdict: said, total, p50Ms, p95Ms } = result[side];
+    of('said', side).textContent = `${said[0].toUpperCase()}${said.slice(1)}.`;
+    of('outcome', side).dataset.right = total === 0;
+    of('figures', side).textContent = `Median ${shown(p50Ms)} ms, 95th percentile ${shown(p95Ms)} ms.`;
+  }
+  verdict.replaceChildren(headlineOf(result), ...cutShort(result));
 }
 
-function showLost(numbers) {
-  for (const side of SIDES) showReadout(side, numbers[side].lost.toLocaleString('en'));
+function showTotals(numbers) {
+  for (const side of SIDES) of('readout', side).textContent = shown(numbers[side].total);
 }
+
+function headlineOf(result) {
+  const [right, wrong] = [true, false].map((is) => SIDES.filter((side) => (result[side].total === 0) === is));
+  if (wrong.length === 0) return 'All three got it right this time.';
+  if (right.length === 0) return 'None of the three got it right.';
+  return `${capital(listed(right))} got it right. ${capital(listed(wrong))} did not.`;
+}
+
+/** Told, since sides that made fewer calls had fewer occasions to go wrong. */
+function cutShort({ cutShortAfterS, calls, ...result }) {
+  if (cutShortAfterS === null) return [];
+  const done = SIDES.map((side) => `${NAMES[side]} ${shown(result[side].callsDone)}`).join(', ');
+  const note = document.createElement('span');
+  note.className = 'cut';
+  note.textContent = ` Cut short after ${cutShortAfterS} s. Of ${shown(calls)} calls were made: ${done}.`;
+  return [note];
+}
+
+const capital = (text) => text[0].toUpperCase() + text.slice(1);
+const listed = (sides) => sides.map((side) => NAMES[side]).join(' and ');
 
 async function start() {
   const control = (running = new AbortController());
@@ -153,6 +188,8 @@ async function start() {
   go.textContent = 'Stop';
   clear();
   verdict.textContent = 'Starting.';
+  // The verdict is at the top, and Run may be below it.
+  scrollTo(0, 0);
   try {
     let last;
     for await (const event of run(choice, control.signal)) {
@@ -163,11 +200,21 @@ async function start() {
     if (last?.type === 'result') showResult(last);
     else throw new Error('it broke off');
   } catch (error) {
-    verdict.textContent = control.signal.aborted ? 'Stopped.' : `The run failed: ${error.message}`;
+    breakOff(control.signal.aborted ? 'You stopped the run' : `The run failed (${error.message})`);
   }
   for (const field of fields) field.disabled = false;
   go.textContent = 'Run';
   running = undefined;
+}
+
+/** The numbers so far stay, and say that they are no result. */
+function breakOff(why) {
+  charts.finish();
+  showPoints();
+  const last = points.at(-1);
+  verdict.textContent = last
+    ? `${why} after ${(last.atMs / 1_000).toFixed(1)} s. These numbers are of that moment, and no verdict.`
+    : `${why} before it began.`;
 }
 
 form.addEventListener('input', showChoice);

@@ -21,3 +21,7 @@ export const viewsKey = (sku: string): string => `product:{${sku}}:views`;
 export const catalogKey = 'catalog';
 export const naiveCatalogKey = 'naive:catalog';
 export const naiveReplyKey = (idempotencyKey: string): string => `naive:reply:{${idempotencyKey}}`;
+export const byHandReplyKey = (idempotencyKey: string): string => `by-hand:reply:{${idempotencyKey}}`;
+export const byHandCatalogKey = 'by-hand:catalog';
+export const unfinishedCatalogKey = 'by-hand:catalog:unfinished';
+export const lockKey = (key: string): string => `${key}:lock`;

@@ -35,6 +35,12 @@ describe('the race lab behind its page', () => {
     return [...text.matchAll(/^data: (.*)$/gm)].map(([, data]) => JSON.parse(data!) as RunEvent);
   }
 
+  const resultOf = async (choice: object): Promise<Extract<RunEvent, { type: 'result' }>> => {
+    const last = (await run(choice)).at(-1);
+    if (last?.type !== 'result') throw new Error(`The run ended with ${JSON.stringify(last)}`);
+    return last;
+  };
+
   const ownKeys = async (): Promise<string[]> =>
     (await redis.keys('*')).filter((key) => !key.startsWith('shop:') && key !== 'mails:sent');
 
@@ -61,18 +67,21 @@ describe('the race lab behind its page', () => {
     expect(events.slice(0, -1).every(({ type }) => type === 'sample')).toBe(true);
     expect(result).toMatchObject({
       type: 'result',
-      naive: { accepted: 100, told: 100 },
-      atomic: { accepted: 100, told: 100, held: 100, lost: 0, oversold: null },
+      calls: 100,
+      cutShortAfterS: null,
+      naive: { accepted: 100, told: 100, callsDone: 100 },
+      byHand: { accepted: 100, told: 100, held: 100, total: 0 },
+      atomic: { accepted: 100, told: 100, held: 100, total: 0, wrong: { lost: 0, twice: 0 } },
     });
     const { naive } = result as Extract<RunEvent, { type: 'result' }>;
-    expect(naive.lost).toBe(naive.told - naive.held);
+    expect(naive.wrong.lost).toBe(naive.told - naive.held);
     expect(await ownKeys()).toEqual([]);
   });
 
-  it('[LAB-2] is right on both sides when there is one caller', async () => {
+  it('[LAB-2] is right on all sides when there is one caller', async () => {
     const result = (await run({ scenario: 'withdraw', callers: 1, fault: 'none' })).at(-1);
-    const right = { accepted: 10, conflict: 10, told: 0, held: 0, lost: 0, oversold: 0 };
-    expect(result).toMatchObject({ type: 'result', naive: right, atomic: right });
+    const right = { accepted: 10, conflict: 10, told: 0, held: 0, total: 0 };
+    expect(result).toMatchObject({ type: 'result', naive: right, byHand: right, atomic: right });
   });
 
   it('[LAB-2] runs once at a time, and ends a run whose client goes away', async () => {
@@ -144,11 +153,12 @@ describe('the race lab behind its page', () => {
 
   it('[LAB-2] shows the code that runs: each handler is in its file word for word', async () => {
     const { scenarios } = await read<LabDescription>(shop, '/lab');
-    const shown = Object.values(scenarios).flatMap(({ handlers: { naive, atomic } }) => [
+    const shown = Object.values(scenarios).flatMap(({ handlers: { naive, byHand, atomic } }) => [
       ...naive,
+      ...byHand,
       ...atomic,
     ]);
-    expect(shown).toHaveLength(11);
+    expect(shown).toHaveLength(16);
     for (const { file, code } of shown) {
       const indented = code.replaceAll(/^(?=.)/gm, '  ');
       expect(readFileSync(file, 'utf8')).toContain(`\n${indented}\n`);
@@ -157,6 +167,40 @@ describe('the race lab behind its page', () => {
     const [, order] = scenarios['order-retry'].handlers.atomic;
     expect(order!.code).toMatch(/^\/\*\* .*\nasync create\(dto: CreateOrderDto\)/);
     expect(scenarios.stock.handlers.atomic[0]!.code).toMatch(/^@AtomicCounter\(\{$/m);
+  });
+
+  it.each([
+    ['stock', 'gone'],
+    ['counter', 'twice'],
+  ])(
+    '[LAB-4] %s: a command by hand takes effect twice when its reply is lost, and the atomic one does not',
+    async (scenario, kind) => {
+      const result = await resultOf({ scenario, callers: 10, fault: 'lost-reply' });
+      expect(result.byHand.wrong[kind]).toBeGreaterThan(0);
+      expect(result.atomic).toMatchObject({ total: 0 });
+    },
+  );
+
+  it('[LAB-4] withdraw: a lock by hand turns callers away once a reply is lost, and loses nothing', async () => {
+    const result = await resultOf({ scenario: 'withdraw', callers: 10, fault: 'lost-reply' });
+    expect(result.byHand.wrong).toEqual({ lost: 0, overpaid: 0, turnedAway: expect.any(Number) });
+    expect(result.byHand.wrong['turnedAway']).toBeGreaterThan(0);
+    expect(result.byHand.verdict).toMatch(/^turned \d+ calls? away$/);
+    expect(result.atomic).toMatchObject({ total: 0 });
+  });
+
+  it('[LAB-4] order-retry: SET NX by hand never confirms orders whose reply was lost', async () => {
+    const result = await resultOf({ scenario: 'order-retry', callers: 10, fault: 'lost-reply' });
+    expect(result.byHand.wrong['duplicates']).toBe(0);
+    expect(result.byHand.wrong['refused']).toBeGreaterThan(0);
+    expect(result.atomic.wrong).toEqual({ duplicates: 0, refused: 0 });
+  });
+
+  it('[LAB-4] says that a run was cut short, and how many calls each side had made', async () => {
+    // A thousand calls at a lock that nobody frees for 5 s: more than the run has time for.
+    const result = await resultOf({ scenario: 'withdraw', callers: 50, fault: 'lost-reply' });
+    expect(result).toMatchObject({ calls: 1_000, cutShortAfterS: 12 });
+    expect(result.byHand.callsDone).toBeLessThan(1_000);
   });
 
   it('[LAB-2] leaves the data of the shop alone', async () => {

@@ -1,77 +1,102 @@
 import type { Redis } from 'ioredis';
 
-export const SIDES = ['naive', 'atomic'] as const;
+export const SIDES = ['naive', 'byHand', 'atomic'] as const;
 export type Side = (typeof SIDES)[number];
 
-/** What came of one request of a caller. */
+/** What one request of a caller came to. */
 export type Outcome = 'accepted' | 'conflict' | 'failed' | 'unanswered';
 
 export interface Answer {
   outcome: Outcome;
-  /** Of an accepted one. */
+  /** Of an accepted request. */
   body?: Record<string, unknown>;
 }
 
 export interface LabRequest {
   method: 'GET' | 'POST';
-  /** Below `/naive` for the naive side. */
+  /** Below the prefix of the side. */
   path: string;
   body?: object;
   headers?: Record<string, string>;
-  /** Requests go to each process in turn; the first is the one that may be killed. */
-  to?: 'first process';
-  /** Whether it is one of the callers'. @default true */
+  /** Requests go to each process in turn, unless this names one. The first may be killed. */
+  to?: 'first process' | 'last process';
+  /** False for a request that is not one of the callers'. @default true */
   counted?: boolean;
 }
 
-/** What a scenario has to do with: requests to the shop, and Redis itself, past the fault proxy. */
+/** A scenario's means: requests to the shop, and Redis itself, past the fault proxy. */
 export interface Stage {
-  /** Of the account or article that this side's callers share, in this run alone. */
+  /** The account or article that this side's callers share, in this run alone. */
   readonly id: (side: Side) => string;
-  /** How many calls each side's callers make at most. */
+  /** Most calls that each side's callers make. */
   readonly calls: number;
   readonly redis: Redis;
+  /** True where a process is killed in the run. */
+  readonly kills: boolean;
   /** Aborted when the callers are done, or their time is up: nothing more is to begin. */
   readonly closing: AbortSignal;
   readonly request: (side: Side, request: LabRequest) => Promise<Answer>;
-  /** How many of the callers' requests were accepted so far. */
-  readonly accepted: (side: Side) => number;
+  /** Counts of the callers' requests so far. */
+  readonly counts: (side: Side) => Counts;
 }
 
-/** What Redis holds against what the callers were told. */
+export interface Counts {
+  sent: number;
+  accepted: number;
+  conflict: number;
+  failed: number;
+}
+
+/** Redis's content against the answers that the callers got. */
 export interface Audit {
-  /** What should be in Redis by the answers given. */
+  /** The value that Redis should hold by the answers given. */
   told: number;
-  /** What is. */
+  /** The value that Redis holds. */
   held: number;
-  /** What was lost, made twice or seen in part; 0 where nothing went wrong. */
-  lost: number;
-  /** Of how many. */
+  /** Calls that the wrong ones are counted among. */
   of: number;
-  /** What was given away and never there; null where that cannot be. */
-  oversold: number | null;
+  /** Errors by their names in the scenario's `wrongs`; 0 where nothing went wrong. */
+  wrong: Record<string, number>;
+}
+
+/** One kind of error that a scenario looks for. */
+export interface Wrong {
+  /** Its row in the table. */
+  label: string;
+  /** Ends the sentence "This side …". */
+  said(count: number, audit: Audit): string;
 }
 
 /** A scenario that is being played. */
 export interface Race {
   /** One call of one caller. */
   call(side: Side, index: number): Promise<void>;
-  /** What goes on beside the callers, until the stage closes. */
+  /** Work beside the callers, until the stage closes. */
   beside?(side: Side): Promise<void>;
-  /** Whether a process killed now would be killed in the middle of something. @default always */
+  /** True while a process would be killed in the middle of something. @default always */
   inTheMiddle?(): Promise<boolean>;
   audit(side: Side): Promise<Audit>;
 }
 
-/** One thing done by a naive and by an atomic handler, and how to tell which of them got it right. */
+/** One thing done by three handlers, and how to tell which of them got it right. */
 export interface Scenario {
-  readonly labels: { lost: string; oversold: string | null; told: string; held: string };
-  /** The methods whose source stands beside the plot, as `file#method`. */
+  readonly labels: { told: string; held: string };
+  readonly wrongs: Readonly<Record<string, Wrong>>;
+  /** Ends the sentence "This side …" where nothing went wrong. */
+  readonly right: (audit: Audit) => string;
+  /** The methods whose source the page shows, as `file#method`. */
   readonly handlers: Readonly<Record<Side, readonly string[]>>;
+  /** The commands or the part of the library that each side builds on. */
+  readonly means: Readonly<Record<Side, string>>;
+  /** The reasons for each side's latency. */
+  readonly latency: Readonly<Record<Side, string>>;
+  /** The page of the documentation on the atomic way, below docs/. */
+  readonly page: string;
   readonly callsPerCaller: number;
   begin(stage: Stage): Promise<Race>;
-  /** Ends the sentence "Naive …" or "Atomic …". */
-  verdict(audit: Audit): string;
 }
 
 export const plural = (count: number, one: string): string => `${count} ${one}${count === 1 ? '' : 's'}`;
+
+/** Everything wrong of one side, as one number. */
+export const totalOf = ({ wrong }: Audit): number => Object.values(wrong).reduce((sum, one) => sum + one, 0);
