@@ -39,7 +39,13 @@ describe('the mails of the shop, in two processes', () => {
 
   it('[SHOP-12] sends one mail for each of 200 orders', async () => {
     expect(tally(await twoHundred(shops, order))).toEqual({ 201: 200 });
-    expect(await allSent(200, shops[0]!)).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0, sent: 200 });
+    expect(await allSent(200, shops[0]!)).toEqual({
+      pending: 0,
+      delayed: 0,
+      processing: 0,
+      dead: 0,
+      sent: 200,
+    });
   });
 
   it('[SHOP-12] sends them also when one of two shops is killed on the way', async () => {

@@ -84,7 +84,8 @@ class Server {
   }
 
   async setMemoryFull(isFull: boolean): Promise<void> {
-    for (const text of this.texts.values()) await this.admin.script('LOAD', withDragonflyErrors(text, isFull));
+    for (const text of this.texts.values())
+      await this.admin.script('LOAD', withDragonflyErrors(text, isFull));
     this.isFull = isFull;
   }
 
@@ -122,7 +123,8 @@ class Connection {
     private readonly server: Server,
   ) {
     client.on('data', (chunk) => {
-      for (const { value } of this.requests.push(chunk)) this.queue = this.queue.then(() => this.handle(value));
+      for (const { value } of this.requests.push(chunk))
+        this.queue = this.queue.then(() => this.handle(value));
     });
     backend.on('data', (chunk) => {
       for (const { value, bytes } of this.replies.push(chunk)) {
@@ -190,7 +192,10 @@ class Connection {
   /** The command as the server behind understands it. */
   private translated({ name, args }: RedisCommand): RedisCommand {
     const { server } = this;
-    const replaceFirst = (first: string): RedisCommand => ({ name, args: [Buffer.from(first), ...args.slice(1)] });
+    const replaceFirst = (first: string): RedisCommand => ({
+      name,
+      args: [Buffer.from(first), ...args.slice(1)],
+    });
     if (name.startsWith('EVALSHA') && args[0]) return replaceFirst(server.shaOf(args[0].toString()));
     if (name.startsWith('EVAL') && args[0]) return replaceFirst(server.textOf(args[0].toString()));
     if (name !== 'SCRIPT') return { name, args };
