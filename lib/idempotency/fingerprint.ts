@@ -27,7 +27,7 @@ const DEEP = 32;
 /** Not recursive: what a client sends can be nested deeper than functions can call each other. */
 function canonical(payload: unknown): string {
   const path: Open[] = [];
-  const deep = new Set<object>();
+  let deep: Set<object> | undefined;
   let text = '';
   let next: unknown = payload;
   for (;;) {
@@ -35,8 +35,8 @@ function canonical(payload: unknown): string {
     const leaf = leafOf(value);
     if (leaf === undefined) {
       const object = value as object;
-      if (deep.has(object) || isOneOf(path, object)) throw refused(payload, 'free of cycles');
-      if (path.length >= DEEP) deep.add(object);
+      if (deep?.has(object) || isOneOf(path, object)) throw refused(payload, 'free of cycles');
+      if (path.length >= DEEP) (deep ??= new Set()).add(object);
       const names = Array.isArray(object) ? undefined : namesOf(object);
       path.push({ value: object, names, at: 0, isEmpty: true });
       text += names ? '{' : '[';
@@ -48,7 +48,7 @@ function canonical(payload: unknown): string {
       const { value: within, names } = open;
       if (open.at === (names ?? (within as unknown[])).length) {
         path.pop();
-        deep.delete(within);
+        deep?.delete(within);
         text += names ? '}' : ']';
         continue;
       }

@@ -88,12 +88,12 @@ export class IdempotencyService {
    * @throws IdempotencyRecordError when something else, or a newer version's record, lies under the record's key
    * @throws RedisUnavailableError when the key could not be claimed in time; `work` did not run, unless `onUnavailable` is `'run'`
    */
-  async run<T>(
+  run<T>(
     key: string,
     work: (run: IdempotentRun) => Promise<T> | Observable<T> | T,
     options: IdempotencyOptions = {},
   ): Promise<T> {
-    return await this.runAs(key, work, options, handlingOf(options?.result));
+    return this.runAs(key, work, options, handlingOf(options?.result));
   }
 
   /** As `run`, with the result handled in a way of the caller's. @internal */
