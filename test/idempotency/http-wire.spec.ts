@@ -133,6 +133,14 @@ const BEHAVIOURS: Record<string, Behaviour> = {
       response.end('12345');
     },
   },
+  'destroyed-behind-its-end': {
+    takesResponse: true,
+    handle: (response) => {
+      runs++;
+      response.end('ended');
+      setImmediate(() => response.destroy());
+    },
+  },
   'empty-body': { takesResponse: true, handle: (response) => (runs++, response.writeHead(204).end()) },
 };
 

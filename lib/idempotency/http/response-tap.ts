@@ -347,7 +347,9 @@ export class ResponseTap implements Tap {
     const { state, recorder, response } = this;
     if (state === 'ended') {
       this.release();
-      return this.passOn('destroy', args);
+      // Without the tap it would have been sent by now, and destroy() would leave its connection alone.
+      setImmediate(() => this.passOn('destroy', args));
+      return response;
     }
     // Without the tap, HTTP/1 would destroy what was written in this tick with the connection.
     const hasSent = this.isHttp2 || this.flushed > 0 || this.head?.by === 'flushHeaders';
