@@ -147,5 +147,5 @@ export class DeadLetters<T = unknown> {
 
 function checkIds(ids: readonly string[]): void {
   if (!Array.isArray(ids)) throw new InvalidArgumentError('ids', 'an array of job ids', ids);
-  ids.forEach((id, i) => check.nonEmptyString(`ids[${i}]`, id));
+  for (const [i, id] of ids.entries()) check.nonEmptyString(`ids[${i}]`, id);
 }

@@ -66,7 +66,7 @@ const defaultChecks: Record<keyof QueueDefaults, Check> = {
 
 const names: Check = (path, value) => {
   if (!Array.isArray(value)) throw new InvalidArgumentError(path, 'an array of names', value);
-  value.forEach((name, i) => key(`${path}[${i}]`, name));
+  for (const [i, name] of value.entries()) key(`${path}[${i}]`, name);
 };
 
 export const queueModuleOptionChecks: Record<keyof QueueModuleOptions, Check> = { ...defaultChecks, names };

@@ -133,7 +133,7 @@ export class ShadowKeyService {
   async rollback(keys: string | readonly string[], options: OperationOptions = {}): Promise<boolean> {
     const list = typeof keys === 'string' ? [keys] : keys;
     if (!Array.isArray(list)) throw new InvalidArgumentError('keys', 'a key or an array of keys', keys);
-    list.forEach((key, i) => check.key(typeof keys === 'string' ? 'keys' : `keys[${i}]`, key));
+    for (const [i, key] of list.entries()) check.key(typeof keys === 'string' ? 'keys' : `keys[${i}]`, key);
     const unique = [...new Set(list as string[])];
     checkTargets('keys', unique.length);
     checkRollbackOptions('options', options);

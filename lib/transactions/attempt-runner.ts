@@ -4,14 +4,13 @@ import type { Deadline } from '../redis/deadline.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import { finalRefusal, isConnectionLoss, toReplyError } from '../redis/reply-errors.js';
 import type { Committer, CommitResult, Sent } from './commit.js';
+import { graceAfterAsking, graceOf, isUnanswered } from './answer-grace.js';
 import { again, applied, type AttemptResult } from './attempt-result.js';
 import { FollowingAttempt } from './following-attempt.js';
 import { GroupCommit } from './group-commit.js';
 import type { Turn } from './key-turns.js';
 import { LeadingAttempt } from './leading-attempt.js';
 import type { Lease } from './lease.js';
-import { MIN_GRACE_MS } from './round-trips.js';
-import type { TransactionConnection } from './transaction-connection.js';
 import type { TransactionRun } from './transaction-run.js';
 
 /** Runs one attempt of a transaction. */
@@ -113,7 +112,7 @@ export class AttemptRunner {
     let now = performance.now();
     let graceMs = graceOf(run, connection, now);
     if (graceMs === undefined) {
-      graceMs = await this.graceAfterAsking(run, lease);
+      graceMs = await graceAfterAsking(run, lease, () => this.unanswered());
       now = performance.now();
       if (!connection.isReady) return again(this.connection.unavailable());
     }
@@ -195,31 +194,8 @@ export class AttemptRunner {
       : await this.notApplied(committed, run);
   }
 
-  /**
-   * What is kept of the deadline for an answer, where too little is left by what is known: the server may have been slow once, or the work have
-   * held the event loop, so it is asked whether that is over.
-   *
-   * @throws TransactionTimeoutError when an attempt cannot be made and answered in what is left
-   */
-  private async graceAfterAsking(run: TransactionRun<unknown>, lease: Lease): Promise<number> {
-    const { connection } = lease;
-    const { stop, deadline } = run;
-    if (2 * MIN_GRACE_MS > deadline.remainingMs) throw stop.timeOut();
-    const askedAt = performance.now();
-    try {
-      await stop.until(connection.client.ping().catch(() => undefined));
-    } catch (error) {
-      const isRedisSlow = stop.isTimedOut && isUnanswered(connection, askedAt);
-      lease.forgetWatches(true);
-      throw isRedisSlow
-        ? this.connection.unavailable(new Error('there is no answer on a connection'))
-        : error;
-    }
-    connection.server.roundTrips.startFrom(performance.now() - askedAt);
-    run.graceFactor = 1;
-    const graceMs = graceOf(run, connection, performance.now());
-    if (graceMs === undefined) throw stop.timeOut();
-    return graceMs;
+  private unanswered(): Error {
+    return this.connection.unavailable(new Error('there is no answer on a connection'));
   }
 
   private async failed(attempt: LeadingAttempt, run: TransactionRun<unknown>): Promise<AttemptResult<never>> {
@@ -259,20 +235,6 @@ function assertAcceptable(connection: TransactionConnection, queued: readonly Qu
   const refusal = connection.server.refusalOf(queued);
   if (refusal) throw toReplyError(refusal, 'a command of the transaction, so none was sent');
 }
-
-/** What is kept of the deadline for an answer to arrive, in milliseconds; undefined where an attempt cannot be made and answered in what is left. */
-function graceOf(
-  { graceFactor, deadline }: TransactionRun<unknown>,
-  { server }: TransactionConnection,
-  now: number,
-): number | undefined {
-  const graceMs = graceFactor * server.roundTrips.graceMs;
-  return 2 * graceMs <= deadline.at - now ? graceMs : undefined;
-}
-
-/** Whether an attempt that ends for want of time waits for Redis, and has for long enough to say so; else the work is what takes the time. */
-const isUnanswered = (connection: TransactionConnection, since: number): boolean =>
-  connection.owesAnswers && performance.now() - since >= 2 * MIN_GRACE_MS;
 
 /** The group that others may be part of whose work is likely to do what this one's did; none when they would need Redis for that. */
 function groupBehind(

@@ -6,7 +6,10 @@ import { MIN_GRACE_MS } from './round-trips.js';
 /** Time that is kept for finding out what became of an EXEC, in milliseconds. */
 const LEAST_LEFT_MS = 2 * MIN_GRACE_MS;
 
-/** After half of the time an EXEC is waited for while bytes move at least this often, in milliseconds. */
+/** After half of the time, it is looked for this long whether bytes move, in milliseconds. */
+const LOOK_MS = 100;
+
+/** Where they do, an EXEC is waited for while they move at least this often, in milliseconds. */
 const MOVE_WITHIN_MS = 500;
 
 /**
@@ -21,11 +24,12 @@ export function execAnswer(
     let before: number | undefined;
     const look = (): void => {
       const now = connection.progress;
-      const isMoving =
+      const mayMove =
         before === undefined || now !== before || performance.now() < sentAt + connection.sendingMs;
+      const againMs = Math.min(before === undefined ? LOOK_MS : MOVE_WITHIN_MS, deadline.remainingMs / 4);
       before = now;
-      if (isMoving && deadline.remainingMs > LEAST_LEFT_MS)
-        alarm = setAlarm(performance.now() + Math.min(MOVE_WITHIN_MS, deadline.remainingMs / 2), look);
+      if (mayMove && deadline.remainingMs > LEAST_LEFT_MS)
+        alarm = setAlarm(performance.now() + againMs, look);
       else reject(new Error('EXEC was not answered'));
     };
     let alarm = setAlarm(performance.now() + deadline.remainingMs / 2, look);

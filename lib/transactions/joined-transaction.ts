@@ -44,7 +44,11 @@ export class JoinedTransaction extends OpenTransaction {
     try {
       signal?.throwIfAborted();
       const value = signal ? await untilAborted(wholeWork(), signal) : await wholeWork();
-      if (onReplies) this.onCommitted((all) => onReplies(repliesTo(this.commands, all)));
+      if (onReplies)
+        this.onCommitted((all) => {
+          // One around it, which has joined as well, may have failed since.
+          if (!this.isDropped) onReplies(repliesTo(this.commands, all));
+        });
       if (requireReplies) this.needReplies();
       if (validateReads) this.needValidReads();
       return value;

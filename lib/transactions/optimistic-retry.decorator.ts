@@ -71,5 +71,5 @@ export function OptimisticRetry<Args extends unknown[]>(
 function arrayOfKeys(path: string, value: unknown): void {
   check.instanceOf(Array)(path, value);
   check.integer(1)(`${path}.length`, (value as unknown[]).length);
-  (value as unknown[]).forEach((key, i) => check.key(`${path}[${i}]`, key));
+  for (const [i, key] of (value as unknown[]).entries()) check.key(`${path}[${i}]`, key);
 }

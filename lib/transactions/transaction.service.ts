@@ -224,7 +224,8 @@ function openPartOf(transaction: OpenTransaction | undefined): OpenTransaction |
 function checkArguments(keys: unknown, work: unknown, options: TransactionOptions): void {
   if (!Array.isArray(keys) || keys.length === 0)
     throw new InvalidArgumentError('keys', 'a non-empty array', keys);
-  keys.forEach((key, i) => check.key(`keys[${i}]`, key));
+  // Not by forEach, which skips the holes of a sparse array.
+  for (let i = 0; i < keys.length; i++) check.key(`keys[${i}]`, keys[i]);
   assertFewKeys('keys.length', keys.length);
   check.func('work', work);
   checkTransactionOptions('options', options);

@@ -169,4 +169,15 @@ describe('what a transaction is given', () => {
     await expect(write).rejects.toThrow(InvalidArgumentError);
     expect(await redis.client.exists('k')).toBe(0);
   });
+
+  it('[ARG-1] is refused where a list of keys has a hole, which would be sent as an empty text', async () => {
+    const sparse = Object.assign([] as string[], { 1: 'k' });
+    await expect(transactions.run(sparse, () => 1)).rejects.toThrow(InvalidArgumentError);
+    const joined = transactions.run(['k'], () => transactions.run(sparse, () => 1));
+    await expect(joined).rejects.toThrow(InvalidArgumentError);
+    const holes = Object.assign([] as string[], { 1: 'v' });
+    await expect(transactions.run(['k'], (tx) => void tx.write.rpush('l', holes as never))).rejects.toThrow(
+      InvalidArgumentError,
+    );
+  });
 });

@@ -102,6 +102,29 @@ describe('transactions that join one, side by side', () => {
     expect(await redis.client.mget('a', 'b', 'c')).toEqual(['1', null, null]);
   });
 
+  it('[TX-6] are told of no replies where one around them failed afterwards', async () => {
+    const told: string[] = [];
+    const onReplies = (who: string) => ({ onReplies: () => void told.push(who) });
+    await transactions.run(
+      ['outer'],
+      async (tx) => {
+        const middle = transactions.run(
+          ['middle'],
+          async () => {
+            await transactions.run(['inner'], (inner) => void inner.write.incr('inner'), onReplies('inner'));
+            throw new SoldOut();
+          },
+          onReplies('middle'),
+        );
+        await expect(middle).rejects.toThrow(SoldOut);
+        tx.write.incr('outer');
+      },
+      onReplies('outer'),
+    );
+    expect(told).toEqual(['outer']);
+    expect(await redis.client.mget('outer', 'inner')).toEqual(['1', null]);
+  });
+
   it('[TX-6] each get the replies to their own writes, wherever these stand', async () => {
     const seen: Record<string, unknown[]> = {};
     const writes: Record<string, QueuedWrite<number>> = {};
