@@ -2,7 +2,7 @@ import type { Redis } from 'ioredis';
 import { isClusterClient, type RedisClient } from '../redis/client.js';
 import { isCredentialRefusal, OutOfOrderError, refusedCredentials } from './connection-check.js';
 import type { Credentials } from './credentials.js';
-import { isReset, refusalAtTheDoor } from './door-refusal.js';
+import { isCutOff, refusalAtTheDoor } from './door-refusal.js';
 import { refusalIn, withoutSecrets } from './error-texts.js';
 
 /** An attempt to connect without an error is told as unanswered after this long. */
@@ -10,7 +10,7 @@ const UNANSWERED_MS = 300;
 
 /** Keeps the reason why there is no connection: of the attempt under way, or of the last one. */
 export class ConnectionTrouble {
-  private attempt = { startedAt: 0, hasFailed: false };
+  private attempt = { startedAt: 0, hasFailed: false, isOver: false };
   private lastError: Error | undefined;
 
   constructor(
@@ -20,7 +20,7 @@ export class ConnectionTrouble {
   ) {}
 
   attemptBegins(): void {
-    this.attempt = { startedAt: performance.now(), hasFailed: false };
+    this.attempt = { startedAt: performance.now(), hasFailed: false, isOver: false };
   }
 
   /** The attempt has failed with an 'error' of the client. @returns whether it tells anything new: errors that follow the first are consequences of it */
@@ -28,8 +28,14 @@ export class ConnectionTrouble {
     withoutSecrets(error);
     if (this.attempt.hasFailed) return false;
     this.found(this.lasting(refusalIn(error)) ?? error);
-    if (!isClusterClient(this.client) && isReset(error)) void this.hearWhy(this.client, this.attempt);
+    if (!isClusterClient(this.client) && isCutOff(error)) void this.hearWhy(this.client, this.attempt);
     return true;
+  }
+
+  /** The connection was closed. One that was not yet in order, and ended without an error, may have been refused in words that were lost. */
+  closed(): void {
+    const { hasFailed, isOver } = this.attempt;
+    if (!hasFailed && !isOver && !isClusterClient(this.client)) void this.hearWhy(this.client, this.attempt);
   }
 
   /** The attempt has reached a server that cannot be used. */
@@ -43,7 +49,9 @@ export class ConnectionTrouble {
     this.lastError = reason;
   }
 
+  /** The attempt has led to a connection that is in order. */
   ended(): void {
+    this.attempt.isOver = true;
     this.lastError = undefined;
   }
 
@@ -68,7 +76,7 @@ export class ConnectionTrouble {
   private async hearWhy(client: Redis, attempt: object): Promise<void> {
     const refusal = await refusalAtTheDoor(client);
     // The next attempt may have failed meanwhile, in the same way.
-    const isOfNow = this.attempt === attempt || (this.lastError !== undefined && isReset(this.lastError));
+    const isOfNow = this.attempt === attempt || !this.lastError || isCutOff(this.lastError);
     if (refusal && isOfNow && !this.isReady()) this.lastError = refusal;
   }
 

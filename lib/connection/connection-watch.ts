@@ -65,7 +65,7 @@ export class ConnectionWatch {
   private timer: NodeJS.Timeout | undefined;
   private tickedAt = 0;
   private doublings = 0;
-  private droppedAt = -Infinity;
+  private doubledUntil = -Infinity;
   private askedRoleAt = 0;
   private isAskingRole = false;
 
@@ -140,9 +140,11 @@ export class ConnectionWatch {
     seen.wasToldRole = false;
     // Counted in ticks: after this process stood still, answers are read before the next one.
     seen.silentMs = hasMoved || pendingOf(client).length === 0 ? 0 : seen.silentMs + TICK_MS;
-    const suspiciousMs = Math.max(this.suspiciousMs(now), leastMs);
+    if (now > this.doubledUntil) this.doublings = 0;
+    const factor = 2 ** this.doublings;
+    const suspiciousMs = Math.max(SUSPICIOUS_MS * factor, leastMs);
     if (seen.silentMs >= suspiciousMs && !seen.isProbed && now > seen.patientUntil) {
-      seen.patientUntil = now - seen.silentMs + suspiciousMs + patienceFor(client);
+      seen.patientUntil = now - seen.silentMs + suspiciousMs + factor * patienceFor(client);
       if (now >= seen.patientUntil) void this.examine(client, seen);
     }
     return seen;
@@ -162,8 +164,9 @@ export class ConnectionWatch {
       seen.patientUntil = now + BUSY_AGAIN_MS;
       return;
     }
+    // Drops that follow each other at once may be of one call that is only slow.
     this.doublings = Math.min(this.doublings + 1, MAX_DOUBLINGS);
-    this.droppedAt = now;
+    this.doubledUntil = now + 2 ** this.doublings * (SUSPICIOUS_MS + patienceFor(client)) + 500;
     this.connections.drop(
       client,
       new Error(
@@ -172,14 +175,6 @@ export class ConnectionWatch {
           : `there is no answer, and new connections are not accepted`,
       ),
     );
-  }
-
-  /** Drops that follow each other at once may be of one call that is only slow. */
-  private suspiciousMs(now: number): number {
-    const ms = SUSPICIOUS_MS * 2 ** this.doublings;
-    if (now - this.droppedAt < ms + 500) return ms;
-    this.doublings = 0;
-    return SUSPICIOUS_MS;
   }
 
   private async askRole(): Promise<void> {

@@ -4,7 +4,7 @@ import { markLeaving, openDedicatedClient } from '../redis/client.js';
 import { sleep, type Deadline } from '../redis/deadline.js';
 import { checkConnection, isCredentialRefusal, OutOfOrderError } from './connection-check.js';
 import { credentialsOf } from './credentials.js';
-import { isReset, refusalAtTheDoor } from './door-refusal.js';
+import { isCutOff, refusalAtTheDoor } from './door-refusal.js';
 import { isIdle, pendingOf } from './pending-commands.js';
 
 /** For this long after a loss, connections are opened a few at a time: a server that has just come up meets all clients of all processes. */
@@ -74,7 +74,7 @@ export class DedicatedConnections {
       if (error instanceof RedisUnavailableError) throw error;
       if (error instanceof OutOfOrderError) throw this.settings.unavailable(error);
       const reason = cause ?? (error as Error);
-      throw this.settings.unavailable((isReset(reason) && (await refusalAtTheDoor(near))) || reason);
+      throw this.settings.unavailable((isCutOff(reason) && (await refusalAtTheDoor(near))) || reason);
     }
   }
 

@@ -4,8 +4,9 @@ import type { Redis } from 'ioredis';
 const LISTEN_MS = 300;
 
 /** Tells whether a connection ended like one that the server closed before it read anything. */
-export const isReset = (error: Error): boolean =>
-  ['ECONNRESET', 'EPIPE'].includes((error as NodeJS.ErrnoException).code ?? '');
+export const isCutOff = (error: Error): boolean =>
+  ['ECONNRESET', 'EPIPE'].includes((error as NodeJS.ErrnoException).code ?? '') ||
+  error.message === 'Connection is closed.';
 
 /**
  * Hears why a server closes new connections at once: too many clients, or protected mode. It says so before it is asked anything, and a client that has begun to write

@@ -88,6 +88,7 @@ export class SharedConnection {
       if (this.trouble.failed(error)) this.change.changed();
     });
     this.client.on('connecting', () => this.trouble.attemptBegins());
+    this.client.on('close', () => this.trouble.closed());
     this.client.on('ready', () => {
       const { client, admission } = this;
       void (isClusterClient(client) ? admission.checkNodes(client) : admission.check());

@@ -104,6 +104,25 @@ describe('the reason why there is no server', () => {
     expect(await waitFor('it works again', () => services.counters.add('n', 1))).toMatchObject({ value: 1 });
   });
 
+  it('[SRV-18] the number of clients, where only a transaction needs another connection', async () => {
+    const { redis: services } = await boot({
+      connection: redis.server.url,
+      transactions: { timeoutMs: 1_500 },
+    });
+    await services.counters.add('n', 1);
+    const work = () => services.transactions.run(['t'], (tx) => void tx.write.set('t', 1));
+    try {
+      await redis.client.config('SET', 'maxclients', '2');
+      await expect(work()).rejects.toMatchObject({
+        outcome: 'not-applied',
+        message: expect.stringContaining('max number of clients') as string,
+      });
+    } finally {
+      await redis.client.config('SET', 'maxclients', '10000');
+    }
+    await work();
+  });
+
   it('[SRV-18] a server that hangs is told as that, not as what was wrong before', async () => {
     const { redis: services } = await boot({ connection: proxy.url, namespace: 'atomic:', timeoutMs: 2_000 });
     proxy.refuseConnections(true);

@@ -123,6 +123,7 @@ async function production(): Promise<boolean> {
     seed,
     limitMs: seconds * 1_000,
     plainLimitMs: 15_000,
+    tell: (line) => console.error(line),
   });
   console.info(renderProduction(report));
   const wrong = wrongInProduction(report);

@@ -148,6 +148,11 @@ export class ProductionLoads {
     this.running = Promise.all(Object.keys(this.loads).map((kind) => this.keepBusy(kind)));
   }
 
+  /** Kinds that are still waited for. */
+  get notRecovered(): string[] {
+    return [...this.waiting].flatMap(([kind, waiting]) => (waiting.length > 0 ? [kind] : []));
+  }
+
   /** Resolves when a call of each kind, begun from now on, has succeeded. */
   async recovered(): Promise<void> {
     await Promise.all(

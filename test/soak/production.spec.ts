@@ -1,7 +1,7 @@
 import { soakProduction, wrongInProduction } from './production.js';
 
 describe('a day in production', () => {
-  it('[SRV-23] every service recovers from each fault by itself; nothing is doubled, lost or told wrongly', async () => {
+  it('[SRV-21] every service recovers from each fault by itself; nothing is doubled, lost or told wrongly', async () => {
     const report = await soakProduction({ rounds: 1, seed: 1, limitMs: 60_000, plainLimitMs: 500 });
     expect(wrongInProduction(report)).toEqual([]);
     expect(report.recoveries).toHaveLength(8);

@@ -15,6 +15,8 @@ export interface ProductionOptions {
   limitMs: number;
   /** Plain ioredis is given this long to recover; then it is connected anew. */
   plainLimitMs: number;
+  /** Is told of each recovery. */
+  tell?: (line: string) => void;
 }
 
 /** How long it took until calls succeeded again after a fault's end, in milliseconds. */
@@ -77,6 +79,8 @@ export async function soakProduction(options: ProductionOptions): Promise<Produc
           timeOf(loads.recovered(), GIVE_UP_MS),
           timeOf(plain.recovered(), options.plainLimitMs),
         ]);
+        const left = library < GIVE_UP_MS ? '' : `, without ${loads.notRecovered.join(', ')}`;
+        options.tell?.(`${fault}: ${library} ms, ioredis ${plainMs} ms${left}`);
         if (plainMs >= options.plainLimitMs) plain.reconnect();
         const known = times.get(fault) ?? { library: [], plain: [] };
         known.library.push(library);
