@@ -8,11 +8,15 @@ import { build } from './build.mjs';
 
 const TARGETS = ['standalone', 'cluster'];
 
+/** The double of Dragonfly that the tests have, in front of the Redis that is installed. */
+const DOUBLE = 'dragonfly-double';
+
 /** A server that is there already; it is emptied. */
 const GIVEN = { name: 'dragonfly', variable: 'DRAGONFLY_URL' };
 
 const usage = `Usage: npm run test:matrix -- [--contract] [server[/target]…]
   server      ${KINDS.map(({ name }) => name).join(', ')}; all of them by default,
+              ${DOUBLE}: test/contract on Redis 7 behind a proxy that behaves as Dragonfly,
               and ${GIVEN.name}: test/contract on the server at ${GIVEN.variable}, which is emptied, where that is set
   target      ${TARGETS.join(' or ')}; both by default
   --contract  only test/contract, which runs unchanged on either target; without it every test runs on a standalone server
@@ -32,8 +36,8 @@ await runAsMain(import.meta.url, async () => {
       const chosen = ['test/contract', '--runInBand'];
       return process.env[GIVEN.variable] && (await runJest(chosen, { ...env, TEST_TARGET: target }));
     }
-    const path = servers.get(server);
-    const chosen = target === 'cluster' || contractOnly ? ['test/contract'] : [];
+    const path = servers.get(server === DOUBLE ? KINDS[0].name : server);
+    const chosen = target !== 'standalone' || contractOnly ? ['test/contract'] : [];
     return (
       path &&
       (await runJest(chosen, {
@@ -54,9 +58,10 @@ await runAsMain(import.meta.url, async () => {
 
 function cellsOf(names) {
   const given = process.env[GIVEN.variable] ? [GIVEN.name] : [];
-  const wanted = names.length > 0 ? names : [...KINDS.map(({ name }) => name), ...given];
+  const wanted = names.length > 0 ? names : [...KINDS.map(({ name }) => name), DOUBLE, ...given];
   return wanted.flatMap((name) => {
     if (name === GIVEN.name) return [{ server: name, target: 'url' }];
+    if (name === DOUBLE) return [{ server: name, target: DOUBLE }];
     const [server, target] = name.split('/');
     const known = KINDS.some((kind) => kind.name === server) && (!target || TARGETS.includes(target));
     if (!known) throw new ScriptError(`Unknown: ${name}\n${usage}`);

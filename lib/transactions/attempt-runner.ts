@@ -58,7 +58,13 @@ export class AttemptRunner {
     if (!sent) return again();
     let committed: CommitResult;
     try {
-      committed = await this.committer.outcomeOf(sent, { queued, from, deadline, durability: undefined });
+      committed = await this.committer.outcomeOf(sent, {
+        queued,
+        from,
+        isAll: true,
+        deadline,
+        durability: undefined,
+      });
     } catch (error) {
       // Of what others have written.
       if (error instanceof OutcomeUnknownError && queued.length === 0) return again(error);
@@ -188,7 +194,13 @@ export class AttemptRunner {
       lease.handOn();
       turn.end();
     }
-    const committed = await this.committer.outcomeOf(sent, { queued, from: 0, deadline, durability });
+    const committed = await this.committer.outcomeOf(sent, {
+      queued,
+      from: 0,
+      isAll: accompanying.length === 0,
+      deadline,
+      durability,
+    });
     return committed.kind === 'applied'
       ? applied(run, attempt, queued, value, committed)
       : await this.notApplied(committed, run);

@@ -63,6 +63,8 @@ export interface Share {
   readonly queued: readonly QueuedCommand[];
   /** How many commands of others stand before. */
   readonly from: number;
+  /** Whether nothing of the EXEC but that is the transaction's: no completion of a run beside it. */
+  readonly isAll: boolean;
   readonly deadline: Deadline;
   readonly durability: DurabilityOptions | undefined;
 }
@@ -151,12 +153,11 @@ export class Committer {
     if (isMulti) connection.server.suspect(commandRefused(this.connection.address, 'MULTI', cause));
     const error = toReplyError(cause, 'a transaction, of which nothing was applied');
     if (queued.length === 0 && isShared) return { kind: 'refused-together', cause: error };
-    if (queued.length === 0) throw error;
     const own = replies && ownOf(replies, sent, share);
-    if (own && !isMulti && own.every((reply) => reply instanceof Error)) {
-      if (isShared) return { kind: 'refused-together', cause: error };
-      throw error;
-    }
+    const isNothing = own && !isMulti && own.every((reply) => reply instanceof Error);
+    if (isNothing && isShared) return { kind: 'refused-together', cause: error };
+    // What completes a run stands behind its writes, and may have been done.
+    if ((isNothing || queued.length === 0) && share.isAll) throw error;
     if (own) {
       const failed = own.findIndex((reply) => reply instanceof Error);
       // Else the refusal of a command tells it all.
@@ -207,9 +208,7 @@ export class Committer {
         { marker, beginning },
         { attempt, ttlMs },
         deadline,
-        {
-          durability,
-        },
+        { durability },
       );
       if (durability) acknowledged = { replicas: durability.replicas };
     } catch (error) {

@@ -48,19 +48,19 @@ export class PartialCommitError extends AtomicRedisError {
   readonly retryable = false;
 
   constructor(
-    /** Of the first failed command, in the order they were queued; -1 where none failed, and MULTI was refused. */
+    /** Of the first failed command, in the order they were queued; -1 where none of them failed. */
     readonly index: number,
     /** The name of that command, or `multi`. */
     readonly command: string,
     /** What was answered, an Error in the place of each command that failed or was dropped. */
     readonly replies: readonly unknown[],
-    /** Why MULTI was refused. */
+    /** Why MULTI was refused, or what stood beside the commands. */
     refusal?: Error,
   ) {
     const cause = refusal ?? (replies[index] as Error);
     super(
       refusal
-        ? `Redis refused MULTI, so the commands of the transaction were done one by one and unprotected: ${cause.message}`
+        ? `Redis refused MULTI, or a command in it, so commands of the transaction were done one by one and unprotected: ${cause.message}`
         : `Command ${index} (${command}) of the transaction failed while the others were applied: ${cause.message}`,
       { cause },
     );

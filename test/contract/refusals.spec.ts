@@ -1,12 +1,20 @@
-import { IdempotencyService, RedisReplyError, RedisUnavailableError } from 'nestjs-atomic-redis';
+import {
+  defineScript,
+  IdempotencyService,
+  InvalidArgumentError,
+  PartialCommitError,
+  RedisReplyError,
+  RedisUnavailableError,
+  type Transaction,
+} from 'nestjs-atomic-redis';
 import type { ClusterNode, TestCluster } from '../support/cluster.js';
 import { USER } from '../support/least-rights.js';
-import { targetOfEnvironment, useTarget } from '../support/target.js';
+import { DOUBLE, targetOfEnvironment, useTarget } from '../support/target.js';
 import { waitFor } from '../support/wait-for.js';
 
 const kind = targetOfEnvironment();
 // Others are not for us to fill up and to reconfigure.
-const ofOurs = kind === 'one server' || kind === 'a Cluster' ? describe : describe.skip;
+const ofOurs = ['one server', 'a Cluster', DOUBLE].includes(kind) ? describe : describe.skip;
 const ofClusters = kind === 'a Cluster' ? describe : describe.skip;
 
 ofOurs('servers that refuse', () => {
@@ -16,12 +24,11 @@ ofOurs('servers that refuse', () => {
     const { counters, idempotency, transactions, transfers } = target.redis;
     await counters.add('app:k', 1);
     await target.client.set('app:{t}:a', '5');
-    const masters = await target.masters();
-    await Promise.all(masters.map((node) => node.config('SET', 'maxmemory', '1')));
+    await target.setMemoryFull(true);
     try {
       let ran = 0;
       const refused = await Promise.allSettled([
-        counters.add('app:k', 1),
+        counters.add('app:new', 1),
         transfers.transfer({ from: 'app:{t}:a', to: 'app:{t}:b', amount: 1 }),
         idempotency.run('oom', () => Promise.resolve(++ran)),
         transactions.run(['app:k'], (tx) => void tx.write.set('app:k', 9)),
@@ -29,14 +36,46 @@ ofOurs('servers that refuse', () => {
       for (const one of refused) {
         const { reason } = one as PromiseRejectedResult;
         expect(reason).toBeInstanceOf(RedisReplyError);
-        expect(reason).toMatchObject({ outcome: 'not-applied', retryable: true });
+        expect(reason).toMatchObject({ reply: 'OOM', outcome: 'not-applied', retryable: true });
       }
       expect(ran).toBe(0);
     } finally {
-      await Promise.all(masters.map((node) => node.config('SET', 'maxmemory', '0')));
+      await target.setMemoryFull(false);
     }
     expect(await target.client.get('app:k')).toBe('1');
     expect(await target.client.get('app:{t}:a')).toBe('5');
+    expect(await target.client.exists('app:new')).toBe(0);
+    expect(await target.client.exists('app:{t}:b')).toBe(0);
+  });
+
+  it('[SRV-7] a right that is missing for one command of a transaction: what is told is what was done, and it is done once', async () => {
+    const [first, last] = ['app:{r}:a', 'app:{r}:b'];
+    // No right to INCRBY.
+    const run = async (write: (tx: Transaction) => unknown) => {
+      let runs = 0;
+      const error: unknown = await target.redis.transactions
+        .run([first], (tx) => {
+          runs++;
+          write(tx);
+        })
+        .catch((reason: unknown) => reason);
+      expect(runs).toBe(1);
+      return { error, values: await target.client.mget(first, last) };
+    };
+    const ahead = await run((tx) => {
+      tx.write.set(first, 1);
+      tx.write.incrby(first, 1);
+    });
+    expect(ahead.error).toBeInstanceOf(RedisReplyError);
+    expect(ahead.error).toMatchObject({ reply: 'NOPERM', outcome: 'not-applied', retryable: false });
+    expect(ahead.values).toEqual([null, null]);
+    const behind = await run((tx) => {
+      tx.write.incrby(first, 1);
+      tx.write.set(last, 1);
+    });
+    expect(behind.error).toBeInstanceOf(kind === DOUBLE ? PartialCommitError : RedisReplyError);
+    expect(behind.error).toMatchObject({ outcome: kind === DOUBLE ? 'applied' : 'not-applied' });
+    expect(behind.values).toEqual([null, kind === DOUBLE ? '1' : null]);
   });
 
   it('[SRV-7] (I41) for now: they are waited for, up to the time-out, and nothing was done', async () => {
@@ -44,11 +83,11 @@ ofOurs('servers that refuse', () => {
     // On a Cluster: some key that it has.
     const key = await keyOn(node);
     const { counters, transactions, transfers } = target.redis;
-    const durable = { timeoutMs: 1_000, durability: { replicas: 1 } };
+    const durable = { timeoutMs: 3_000, durability: { replicas: 1 } };
     await node.config('SET', 'min-replicas-to-write', '9');
     try {
       const calls = await Promise.allSettled([
-        counters.add(`${key}:a`, 1, { timeoutMs: 1_000 }),
+        counters.add(`${key}:a`, 1, { timeoutMs: 3_000 }),
         counters.add(`${key}:b`, 1, durable),
         transfers.transfer({ from: `${key}:c`, to: `${key}:d`, amount: 1, minimum: -1 }, durable),
         transactions.run([`${key}:e`], (tx) => void tx.write.set(`${key}:e`, 1), durable),
@@ -75,6 +114,70 @@ ofOurs('servers that refuse', () => {
       if (found) return `app:{${i}}`;
     }
   }
+});
+
+describe('servers that refuse one call for itself', () => {
+  const target = useTarget(kind, { asUser: true });
+
+  it('[SRV-7] (I41) a command of a transaction that cannot be done: nothing was done, and others of the key are exact', async () => {
+    const { transactions } = target.redis;
+    const key = 'app:{q}:k';
+    const calls = await Promise.allSettled(
+      Array.from({ length: 30 }, (_, i) =>
+        transactions.run([key], async (tx) => {
+          tx.write.set(key, Number(await tx.read.get(key)) + 1);
+          if (i % 6 !== 3) return;
+          // Without its value.
+          (tx.write.set as unknown as (key: string) => void)('app:{q}:other');
+          tx.write.set('app:{q}:behind', 1);
+        }),
+      ),
+    );
+    for (const call of calls)
+      if (call.status === 'rejected') {
+        expect(call.reason).toBeInstanceOf(RedisReplyError);
+        expect(call.reason).toMatchObject({ reply: 'ERR', outcome: 'not-applied', retryable: false });
+      }
+    expect(calls.filter(({ status }) => status === 'rejected')).toHaveLength(5);
+    expect(await target.client.mget(key, 'app:{q}:behind')).toEqual(['25', null]);
+  });
+
+  it('[SRV-7] a command within a script: its code is told, and that the outcome is unknown', async () => {
+    const script = defineScript({
+      name: 'wrong type',
+      keys: ['list'],
+      args: [],
+      lua: "redis.call('RPUSH', KEYS[1], 'x') return redis.call('GET', KEYS[1])",
+      reply: String,
+    });
+    const running = target.redis.scripts.run(script, { keys: { list: 'app:list' }, args: {} });
+    await expect(running).rejects.toMatchObject({
+      code: 'REDIS_REPLY',
+      reply: 'WRONGTYPE',
+      outcome: 'unknown',
+      retryable: false,
+    });
+    expect(await target.client.llen('app:list')).toBe(1);
+  });
+
+  it('[SRV-7] more arguments than a server may read: it is done, or refused before it is sent, and no other call notices', async () => {
+    const script = defineScript({
+      name: 'count',
+      keys: ['key'],
+      args: ['...values'],
+      lua: "redis.call('SET', KEYS[1], #ARGV) return #ARGV",
+      reply: Number,
+    });
+    const values = Array.from({ length: 70_000 }, () => 'x');
+    const [large, ...others] = await Promise.allSettled([
+      target.redis.scripts.run(script, { keys: { key: 'app:k' }, args: { values } }),
+      ...Array.from({ length: 5 }, () => target.redis.counters.add('app:n', 1)),
+    ]);
+    if (large.status === 'rejected') expect(large.reason).toBeInstanceOf(InvalidArgumentError);
+    else expect(large.value).toBe(70_000);
+    expect(large.status).toBe(kind === 'one server' || kind === 'a Cluster' ? 'fulfilled' : 'rejected');
+    expect(others.map(({ status }) => status)).toEqual(Array(5).fill('fulfilled'));
+  });
 });
 
 ofClusters('Clusters that send elsewhere', () => {

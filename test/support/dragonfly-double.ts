@@ -107,6 +107,11 @@ class Server {
   }
 }
 
+interface Request extends RedisCommand {
+  /** As it came, where it is passed on so. */
+  readonly bytes: Buffer | undefined;
+}
+
 type Waiting = (reply: Buffer) => void;
 
 /** Handles the requests of one connection one after the other. */
@@ -123,8 +128,10 @@ class Connection {
     private readonly server: Server,
   ) {
     client.on('data', (chunk) => {
-      for (const { value } of this.requests.push(chunk))
-        this.queue = this.queue.then(() => this.handle(value));
+      for (const { value, bytes } of this.requests.push(chunk)) {
+        const request = { ...value, bytes: Buffer.from(bytes) };
+        this.queue = this.queue.then(() => this.handle(request));
+      }
     });
     backend.on('data', (chunk) => {
       for (const { value, bytes } of this.replies.push(chunk)) {
@@ -136,7 +143,7 @@ class Connection {
     });
   }
 
-  private async handle(command: RedisCommand): Promise<void> {
+  private async handle(command: Request): Promise<void> {
     if (this.client.destroyed) return;
     if (command.args.length + 1 > MAX_PARTS) {
       this.client.end('-ERR Protocol error: invalid multibulk length\r\n');
@@ -145,7 +152,7 @@ class Connection {
     this.client.write(await this.answer(command));
   }
 
-  private async answer(command: RedisCommand): Promise<Buffer | string> {
+  private async answer(command: Request): Promise<Buffer | string> {
     const { name, args } = command;
     const { server } = this;
     // It does not count as refused: EXEC does the rest.
@@ -173,54 +180,56 @@ class Connection {
     return reply;
   }
 
-  private async begin(command: RedisCommand): Promise<Buffer> {
+  private async begin(command: Request): Promise<Buffer> {
     const reply = await this.exchange(command);
     // Refused, it changes nothing.
     if (reply[0] !== 0x2d) this.state = 'queueing';
     return reply;
   }
 
-  private async enqueue(command: RedisCommand): Promise<Buffer> {
+  private async enqueue(command: Request): Promise<Buffer> {
     const reply = await this.exchange(this.translated(command));
     if (reply[0] !== 0x2d) return reply;
     // What was queued and watched is dropped; what follows is done at once.
     this.state = 'refused';
-    await this.exchange({ name: 'DISCARD', args: [] });
+    await this.exchange({ name: 'DISCARD', args: [], bytes: undefined });
     return reply;
   }
 
   /** The command as the server behind understands it. */
-  private translated({ name, args }: RedisCommand): RedisCommand {
+  private translated(command: Request): Request {
+    const { name, args } = command;
     const { server } = this;
-    const replaceFirst = (first: string): RedisCommand => ({
+    const replaceFirst = (first: string): Request => ({
       name,
       args: [Buffer.from(first), ...args.slice(1)],
+      bytes: undefined,
     });
     if (name.startsWith('EVALSHA') && args[0]) return replaceFirst(server.shaOf(args[0].toString()));
     if (name.startsWith('EVAL') && args[0]) return replaceFirst(server.textOf(args[0].toString()));
-    if (name !== 'SCRIPT') return { name, args };
+    if (name !== 'SCRIPT') return command;
     const [subcommand, ...rest] = args.map(String);
     const translate =
       subcommand?.toUpperCase() === 'LOAD'
         ? (text: string) => server.textOf(text)
         : (sha: string) => server.shaOf(sha);
-    return { name, args: [subcommand ?? '', ...rest.map(translate)].map((text) => Buffer.from(text)) };
+    const translated = [subcommand ?? '', ...rest.map(translate)].map((text) => Buffer.from(text));
+    return { name, args: translated, bytes: undefined };
   }
 
-  private exchange({ name, args }: RedisCommand): Promise<Buffer> {
-    const parts = [Buffer.from(name), ...args];
-    const head = `*${parts.length}\r\n`;
+  private exchange({ name, args, bytes }: Request): Promise<Buffer> {
     return new Promise((resolve) => {
       this.waiting.push(resolve);
-      this.backend.write(
-        Buffer.concat([
-          Buffer.from(head),
-          ...parts.flatMap((part) => [Buffer.from(`$${part.length}\r\n`), part, Buffer.from('\r\n')]),
-        ]),
-      );
+      this.backend.write(bytes ?? encoded([Buffer.from(name), ...args]));
     });
   }
 }
+
+const encoded = (parts: readonly Buffer[]): Buffer =>
+  Buffer.concat([
+    Buffer.from(`*${parts.length}\r\n`),
+    ...parts.flatMap((part) => [Buffer.from(`$${part.length}\r\n`), part, Buffer.from('\r\n')]),
+  ]);
 
 const sha1 = (text: string): string => createHash('sha1').update(text).digest('hex');
 

@@ -121,6 +121,11 @@ export function useTarget(
     },
     /** To each master, whichever slots it has. */
     masters,
+    /** Of a target that is ours: from now on its memory is full, or no more. */
+    async setMemoryFull(isFull: boolean): Promise<void> {
+      if (double) return await double.setMemoryFull(isFull);
+      await Promise.all((await masters()).map((node) => node.config('SET', 'maxmemory', isFull ? '1' : '0')));
+    },
     get cluster() {
       return cluster;
     },

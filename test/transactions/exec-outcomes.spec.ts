@@ -92,7 +92,13 @@ describe('what is seen of an EXEC, and what it means', () => {
       await meanwhile(key);
       const queued = [{ name: 'incr', args: ['k'] }];
       const sent = committer.send(lent, { slot: 0, timeoutMs: 10_000 }, queued, lifetime, false);
-      return await committer.outcomeOf(sent, { queued, from: 0, deadline, durability: undefined });
+      return await committer.outcomeOf(sent, {
+        queued,
+        from: 0,
+        isAll: true,
+        deadline,
+        durability: undefined,
+      });
     } finally {
       client.disconnect();
     }
