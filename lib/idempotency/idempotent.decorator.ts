@@ -1,4 +1,5 @@
 import { UseFilters, UseInterceptors } from '@nestjs/common';
+import type { Observable } from 'rxjs';
 import { DEFAULT_REGISTRATION } from '../atomic-redis.constants.js';
 import { ConfigurationError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
@@ -9,10 +10,17 @@ import {
   type MethodCall,
   type MethodSite,
 } from '../method-wrapping/wrap-method.js';
+import { callReplacement, isReplaced } from '../method-wrapping/replaced-service.js';
 import { isPartOfRun, isSameCall, withinCall } from './current-call.js';
 import { HttpExchangeInterceptor, markOurs, refuseEvents, type HttpExchange } from './http/http-exchange.js';
 import { isSafe, keyFromHeader } from './http/http-request.js';
-import { checkHeaders, echoKey, headersOf, type IdempotencyHeaders } from './http/idempotency-headers.js';
+import {
+  checkHeaders,
+  echoKey,
+  headersOf,
+  resolveHeaders,
+  type IdempotencyHeaders,
+} from './http/idempotency-headers.js';
 import type { OnResponse } from './http/outcome.js';
 import { ReplayFilter } from './http/replay-filter.js';
 import { checkReplayHeaders, recordedHeaders } from './http/replay-headers.js';
@@ -31,7 +39,7 @@ import {
   ownNameOf,
   type IdempotentMark,
 } from './idempotent-mark.js';
-import type { IdempotencyService } from './idempotency.service.js';
+import { IdempotencyService } from './idempotency.service.js';
 import { callerOfRequest, scopeOfArguments, type ScopeSource } from './request-scope.js';
 
 /** Of `@Idempotent`. The callbacks take the arguments of the method. */
@@ -92,6 +100,14 @@ export interface IdempotentOptions<
   name?: string;
 }
 
+/** Stands for the arguments of a key callback where there is none. */
+type NoKey = unknown[];
+
+/** Nest awaits what a route returns; a method with a key of its own is called by others, which get a promise. */
+type ReturnedUnder<KeyArgs extends unknown[]> = NoKey extends KeyArgs
+  ? unknown
+  : PromiseLike<unknown> | Observable<unknown>;
+
 const checkOptions = check.options({
   ...idempotencyCallChecks,
   key: check.func,
@@ -128,12 +144,12 @@ const checkOptions = check.options({
  * `ConfigurationError` for a `request.user` without a recognised id, which needs `scope`
  */
 export function Idempotent<
-  KeyArgs extends unknown[] = [],
+  KeyArgs extends unknown[] = NoKey,
   ScopeArgs extends unknown[] = [],
   Instance extends object = object,
 >(
   options: IdempotentOptions<KeyArgs, ScopeArgs, Instance> = {},
-): CheckedMethodDecorator<KeyArgs, ScopeArgs, Instance> {
+): CheckedMethodDecorator<KeyArgs, ScopeArgs, Instance, ReturnedUnder<KeyArgs>> {
   checkOptions('@Idempotent', options);
   return (target, key, descriptor) => {
     const interceptor = markOurs(new HttpExchangeInterceptor(String(key)));
@@ -160,6 +176,8 @@ export function Idempotent<
         around: ({ idempotency }, call) => {
           const from = interceptor.current();
           const decorated = { idempotency, options: options as AnyOptions, captureOf, call, site };
+          if (isReplaced(idempotency, IdempotencyService))
+            return byReplacement(decorated, typeof from === 'object' ? from.request : undefined);
           if (typeof from === 'object') return overHttp(decorated, from);
           const isRoute = mark.routes.has(Object.getPrototypeOf(call.instance) as object);
           return byArguments(decorated, { kinds, interceptor, lacksRequest: isRoute && from === undefined });
@@ -249,6 +267,21 @@ async function overHttp(decorated: IdempotentCall, exchange: HttpExchange): Prom
     : claimed.read((result) =>
         replay(exchange, result, { codec: options.codec ?? idempotency.defaults.codec, headers }),
       );
+}
+
+/** By what a test has put in the place of the service: only the key is found here, and the result is what its `run` makes of it. */
+async function byReplacement(
+  { idempotency, options, call }: IdempotentCall,
+  request: HttpExchange['request'] | undefined,
+): Promise<unknown> {
+  const { args } = call;
+  if (!options.key && (!request || isSafe(request))) return await call.proceed();
+  const given = options.key
+    ? options.key(...args)
+    : keyFromHeader(request!, resolveHeaders('ietf', options.headers).key);
+  if (given === undefined) return await call.proceed();
+  const replaced = { service: idempotency, name: 'IdempotencyService', decorator: 'Idempotent' };
+  return await callReplacement(replaced, 'run', keyText(given), () => call.proceed(), {});
 }
 
 /** The surroundings of a call that is no request. */
