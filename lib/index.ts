@@ -56,6 +56,7 @@ export {
 export type { IdempotencyHeaders, IdempotencyPreset } from './idempotency/http/idempotency-headers.js';
 export { Idempotent, type IdempotentOptions } from './idempotency/idempotent.decorator.js';
 export { IdempotencyService, type IdempotencyRecord } from './idempotency/idempotency.service.js';
+export type { KeyReference, RecordReference, RequestReference } from './idempotency/key-reference.js';
 export type { IdempotencyKeyOptions, IdempotencyOptions } from './idempotency/idempotency-call.options.js';
 export type {
   IdempotencyDefaults,
@@ -190,15 +191,10 @@ export type { PoolStatus } from './transactions/connection-pools.js';
 
 export { QueueConsumer, type QueueConsumerOptions } from './queues/queue-consumer.decorator.js';
 export { ReliableQueueService } from './queues/reliable-queue.service.js';
-export {
-  ReliableQueue,
-  type ConsumeOptions,
-  type QueueCounts,
-  type TakeOptions,
-} from './queues/reliable-queue.js';
-export { QueueJob, type ExtendOptions, type RetryOptions } from './queues/queue-job.js';
-export { DeadLetters, type DeadLetter, type ListOptions } from './queues/dead-letters.js';
-export { RunningConsumer, type JobHandler } from './queues/running-consumer.js';
+export type { ConsumeOptions, QueueCounts, ReliableQueue, TakeOptions } from './queues/reliable-queue.js';
+export type { ExtendOptions, QueueJob, RetryOptions } from './queues/queue-job.js';
+export type { DeadLetter, DeadLetters, ListOptions } from './queues/dead-letters.js';
+export type { JobHandler, RunningConsumer } from './queues/running-consumer.js';
 export type { QueueCallOptions, QueueModuleOptions, QueueOptions } from './queues/queue.options.js';
 
 export { ListService, type ListEnd, type MoveOptions } from './lists/list.service.js';
