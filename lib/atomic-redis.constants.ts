@@ -13,7 +13,9 @@ export const DEFAULT_REGISTRATION = 'default';
 
 /** The injection token of a registration's `AtomicRedis` façade. */
 export function getAtomicRedisToken(name: string = DEFAULT_REGISTRATION): symbol {
-  return Symbol.for(`nestjs-atomic-redis:${name}`);
+  return Symbol.for(
+    `nestjs-atomic-redis:${name}: import AtomicRedisModule.forRoot(…), in a unit test AtomicRedisTestingModule`,
+  );
 }
 
 /** The injection token of a registration's current `Transaction`. */

@@ -53,7 +53,8 @@ const checkExtras = check.options({
   exceptionFilter: check.boolean,
 } satisfies Record<keyof AtomicRedisModuleExtras, check.Check>);
 
-const SERVICES = [
+/** The injectable services of a registration. */
+export const SERVICES = [
   TransactionService,
   IdempotencyService,
   CounterService,

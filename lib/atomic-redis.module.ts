@@ -11,13 +11,17 @@ import {
 import { HttpAdapterHost, ModulesContainer } from '@nestjs/core';
 import { DEFAULT_REGISTRATION, OPTIONS, REGISTRATION_NAME } from './atomic-redis.constants.js';
 import { ConfigurationError, describe } from './atomic-redis.errors.js';
+import { checkWiring, COPY, withAdvice } from './boot-mistakes.js';
+import { THIS_COPY } from './method-wrapping/decorator-order.js';
 import { ConfigurableModuleClass } from './atomic-redis.module-definition.js';
 import { arrangeIdempotentRoutes, checkIdempotentMethods } from './idempotency/boot-check.js';
 import { IdempotencyService } from './idempotency/idempotency.service.js';
 import type { ResolvedOptions } from './atomic-redis.options.js';
+import { OperationRegistry } from './idempotency/operation-registry.js';
 import { ListService } from './lists/list.service.js';
 import { DeclaredConsumers } from './queues/declared-consumers.js';
 import { ReliableQueueService } from './queues/reliable-queue.service.js';
+import { callIfThere } from './method-wrapping/replaced-service.js';
 import { setProblemType } from './problem-details/http-exception.js';
 import { giveRoutesAnEdge } from './problem-details/route-edge.js';
 import { Deadline } from './redis/deadline.js';
@@ -47,9 +51,13 @@ export class AtomicRedisModule
   extends ConfigurableModuleClass
   implements OnModuleInit, OnApplicationBootstrap, OnModuleDestroy, OnApplicationShutdown
 {
+  /** @internal */
+  static readonly [COPY] = THIS_COPY;
+
   private readonly logger = new Logger(AtomicRedisModule.name);
   private readonly shutdownNotice: ShutdownNotice;
 
+  /** @internal */
   constructor(
     @Inject(OPTIONS) private readonly options: ResolvedOptions,
     @Inject(REGISTRATION_NAME) private readonly name: string,
@@ -83,56 +91,60 @@ export class AtomicRedisModule
     return ScriptFeatureModule.of(scripts, name);
   }
 
-  /** @internal */
   async onModuleInit(): Promise<void> {
     const registrations = this.registrations();
     try {
       if (registrations.filter(({ name }) => name === this.name).length > 1) {
         throw new ConfigurationError(
-          `AtomicRedisModule is registered twice as ${describe(this.name)}; give one of them another name`,
+          `AtomicRedisModule is registered twice as ${describe(this.name)}. It is global: import it once. For two Redis, give one a name: forRoot({ name: 'orders', … })`,
         );
       }
       this.setProblemType();
-      checkIdempotentMethods(this.modules, this.name, this.idempotency.operations);
+      if (registrations[0] === this) checkWiring(this.modules);
+      checkIdempotentMethods(this.modules, this.name, this.operations());
       this.consumers.find();
       if (!this.options.lazyConnect) {
         const deadline = Deadline.in(this.options.timeoutMs);
         await this.connection.verifyServers(deadline);
-        await this.transactions.verify(() => hasOptimisticMethods(this.modules, this.name));
-        await this.scripts.verify(deadline);
+        await callIfThere(this.transactions, 'verify', () => hasOptimisticMethods(this.modules, this.name));
+        await callIfThere(this.scripts, 'verify', deadline);
       }
     } catch (error) {
       // The application will not start, and nobody will shut it down.
       await Promise.all(registrations.map(({ connection }) => connection.close()));
-      throw error;
+      throw withAdvice(error);
     }
   }
 
-  /** @internal */
   onApplicationBootstrap(): void {
     this.consumers.start();
     if (this.registrations()[0] === this) this.shutdownNotice.begin();
   }
 
-  /** Jobs in hand may need what others close in `onApplicationShutdown`: they end before it, or go back. @internal */
+  /** Jobs in hand may need what others close in `onApplicationShutdown`: they end before it, or go back. */
   async onModuleDestroy(): Promise<void> {
     this.shutdownNotice.end();
-    await this.queues.stopConsumers(this.options.shutdownTimeoutMs);
+    await callIfThere(this.queues, 'stopConsumers', this.options.shutdownTimeoutMs);
   }
 
-  /** Runs after the HTTP server has closed: what is still in flight is given `shutdownTimeoutMs`, then the connections close. @internal */
+  /** Runs after the HTTP server has closed: what is still in flight is given `shutdownTimeoutMs`, then the connections close. */
   async onApplicationShutdown(): Promise<void> {
-    this.lists.close();
-    await this.queues.close();
+    await callIfThere(this.lists, 'close');
+    await callIfThere(this.queues, 'close');
     if (!(await this.work.drain(this.options.shutdownTimeoutMs))) {
       this.logger.warn(
         `Operations were still in flight after ${this.options.shutdownTimeoutMs} ms; closing their connections`,
       );
     }
-    this.idempotency.close();
-    await this.shadowKeys.close();
-    await this.transactions.close();
+    for (const service of [this.idempotency, this.shadowKeys, this.transactions])
+      await callIfThere(service, 'close');
     await this.connection.close();
+  }
+
+  /** None where a test has replaced the service. */
+  private operations(): OperationRegistry {
+    const { operations } = this.idempotency as Partial<IdempotencyService>;
+    return operations ?? new OperationRegistry();
   }
 
   private setProblemType(): void {

@@ -104,6 +104,15 @@ export const methods =
       throw new InvalidArgumentError(path, `an object with the methods ${names.join(' and ')}`, value);
   };
 
+/** Of a name that lacks its unit, or is written in another case. */
+function nearestTo(name: string, known: readonly string[]): string {
+  const lower = name.toLowerCase();
+  const nearest = known.find(
+    (one) => one.toLowerCase().startsWith(lower) || lower.startsWith(one.toLowerCase()),
+  );
+  return nearest === undefined ? '' : `Did you mean ${nearest}? `;
+}
+
 /** An object with only the named properties, each checked where it is present; the `required` ones must be. */
 export const options = (checks: Readonly<Record<string, Check>>, ...required: readonly string[]): Check => {
   const known = new Map(Object.entries(checks));
@@ -117,7 +126,7 @@ export const options = (checks: Readonly<Record<string, Check>>, ...required: re
       if (!known.has(name)) {
         throw new InvalidArgumentError(
           `${path}.${name}`,
-          `absent: the known options are ${[...known.keys()].join(', ')}`,
+          `absent: there is no such option. ${nearestTo(name, [...known.keys()])}The options are ${[...known.keys()].join(', ')}`,
           given[name],
         );
       }

@@ -57,6 +57,7 @@ export type { IdempotencyHeaders, IdempotencyPreset } from './idempotency/http/i
 export { Idempotent } from './idempotency/idempotent.decorator.js';
 export type { IdempotentOptions } from './idempotency/idempotent.options.js';
 export { IdempotencyService, type IdempotencyRecord } from './idempotency/idempotency.service.js';
+export type { KeyReference, RecordReference, RequestReference } from './idempotency/key-reference.js';
 export type { IdempotencyKeyOptions, IdempotencyOptions } from './idempotency/idempotency-call.options.js';
 export type {
   IdempotencyDefaults,
@@ -191,16 +192,16 @@ export type { PoolStatus } from './transactions/connection-pools.js';
 
 export { QueueConsumer, type QueueConsumerOptions } from './queues/queue-consumer.decorator.js';
 export { ReliableQueueService } from './queues/reliable-queue.service.js';
-export {
+export type {
+  ConsumeOptions,
+  PushOptions,
+  QueueCounts,
   ReliableQueue,
-  type ConsumeOptions,
-  type PushOptions,
-  type QueueCounts,
-  type TakeOptions,
+  TakeOptions,
 } from './queues/reliable-queue.js';
-export { QueueJob, type ExtendOptions, type RetryOptions } from './queues/queue-job.js';
-export { DeadLetters, type DeadLetter, type ListOptions } from './queues/dead-letters.js';
-export { RunningConsumer, type JobHandler } from './queues/running-consumer.js';
+export type { ExtendOptions, QueueJob, RetryOptions } from './queues/queue-job.js';
+export type { DeadLetter, DeadLetters, ListOptions } from './queues/dead-letters.js';
+export type { JobHandler, RunningConsumer } from './queues/running-consumer.js';
 export type { RetryBackOff } from './queues/back-off.js';
 export type { QueueCallOptions, QueueModuleOptions, QueueOptions } from './queues/queue.options.js';
 

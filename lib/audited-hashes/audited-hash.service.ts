@@ -48,6 +48,7 @@ const hasChanged = (changes: readonly Change[], before: readonly unknown[]): boo
  */
 @Injectable()
 export class AuditedHashService {
+  /** @internal */
   constructor(
     private readonly operations: OperationRunner,
     protected readonly observer: Observer,

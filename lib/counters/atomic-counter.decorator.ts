@@ -1,8 +1,11 @@
 import * as check from '../atomic-redis.validation.js';
 import { wrapMethod, type CheckedMethodDecorator } from '../method-wrapping/wrap-method.js';
+import { callReplacement, isReplaced } from '../method-wrapping/replaced-service.js';
 import { counterValueOf } from './counter-value.decorator.js';
 import { checkTogether, runOptionChecks, type CounterRunOptions } from './counter-arguments.js';
+import { CounterLimitError } from './counter.errors.js';
 import type { CounterResult } from './counter-result.js';
+import { CounterService } from './counter.service.js';
 
 export interface AtomicCounterOptions<
   KeyArgs extends unknown[] = [],
@@ -44,19 +47,24 @@ export function AtomicCounter<KeyArgs extends unknown[] = [], ByArgs extends unk
   const { key, by = 1, name, ...runOptions } = options;
   if (key === undefined) check.func('@AtomicCounter.key', key);
   return (target, methodKey, descriptor) => {
-    const giveValue = counterValueOf(target, methodKey);
+    const giveCount = counterValueOf(target, methodKey);
+    const amountOf = (args: unknown[]): number | bigint =>
+      typeof by === 'function' ? by(...(args as ByArgs)) : by;
     wrapMethod(
       {
         decorator: 'AtomicCounter',
         name,
+        forStandIn: { amountOf, giveCount },
         around: async ({ counters }, call) => {
           const { args } = call;
-          const amount = typeof by === 'function' ? by(...(args as ByArgs)) : by;
+          const amount = amountOf(args);
           const counter = typeof key === 'function' ? key(...(args as KeyArgs)) : key;
           const work = (count: CounterResult): unknown => {
-            giveValue(args, count);
+            giveCount(args, count);
             return call.proceed();
           };
+          if (isReplaced(counters, CounterService))
+            return await countByReplacement(counters, counter, amount, work, runOptions);
           return await counters.run(counter, amount, work, runOptions);
         },
       },
@@ -65,4 +73,22 @@ export function AtomicCounter<KeyArgs extends unknown[] = [], ByArgs extends unk
       descriptor,
     );
   };
+}
+
+/** As `CounterService.run`, by what a test has put in its place: its `run`, or only its `add`. */
+async function countByReplacement(
+  service: object,
+  key: string,
+  amount: number | bigint,
+  work: (count: CounterResult) => unknown,
+  options: CounterRunOptions,
+): Promise<unknown> {
+  const replaced = { service, name: 'CounterService', decorator: 'AtomicCounter' };
+  if ('run' in service) return await callReplacement(replaced, 'run', key, amount, work, options);
+  const count = (await callReplacement(replaced, 'add', key, amount, options)) as CounterResult;
+  if (count.limited && options.onLimit !== 'clamp') {
+    const bound = BigInt(amount) < 0n ? options.min : options.max;
+    throw new CounterLimitError(key, count.value, amount, bound ?? count.value);
+  }
+  return await work(count);
 }

@@ -2,6 +2,23 @@ import 'reflect-metadata';
 import { ConfigurationError } from '../atomic-redis.errors.js';
 import type { CounterResult } from './counter-result.js';
 
+/** Goes on a method that has a parameter for a count; with parameters of other types only, it does not compile. */
+type CounterValueDecorator = <T extends object, Key extends string | symbol | undefined>(
+  target: T,
+  methodKey: Key & TakesCount<T, Key>,
+  index: number,
+) => void;
+
+type TakesCount<T, Key> = Key extends keyof T
+  ? T[Key] extends (...args: infer Args) => unknown
+    ? CounterResult<number> extends Args[number]
+      ? unknown
+      : CounterResult<bigint> extends Args[number]
+        ? unknown
+        : { '@CounterValue() gives a CounterResult': CounterResult }
+    : unknown
+  : unknown;
+
 const PARAMETERS = Symbol('nestjs-atomic-redis:counter-value-parameters');
 
 /**
@@ -15,7 +32,7 @@ const PARAMETERS = Symbol('nestjs-atomic-redis:counter-value-parameters');
  * }
  * ```
  */
-export const CounterValue = (): ParameterDecorator => (target, methodKey, index) => {
+export const CounterValue = (): CounterValueDecorator => (target, methodKey, index) => {
   if (methodKey === undefined || typeof target === 'function') {
     throw new ConfigurationError(
       '@CounterValue() goes on a parameter of an @AtomicCounter() method of a class',

@@ -53,6 +53,7 @@ export class CounterService {
   private readonly operations: CounterOperations;
   private readonly adder: CounterAdder;
 
+  /** @internal */
   constructor(
     private readonly connection: RedisConnection,
     protected readonly observer: Observer,

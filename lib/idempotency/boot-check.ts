@@ -100,6 +100,7 @@ function checkMethod(
   }
   operations.claim(operation, owner);
   operations.name(owner, operation);
+  if (route !== undefined) operations.addRoute(route, operation);
 }
 
 const CONTROLLER_WATERMARK = '__controller__';

@@ -99,7 +99,11 @@ export class IdempotencyResultUnavailableError extends AtomicRedisError {
   readonly outcome: Outcome;
   readonly retryable = false;
 
-  constructor(readonly reason: TombstoneReason) {
+  constructor(
+    readonly reason: TombstoneReason,
+    /** The record that is there, for `IdempotencyService.inspect` and `forget`. */
+    readonly record?: string,
+  ) {
     super(`A call with this idempotency key was made before and is not run again: ${REASONS[reason]}`);
     const unknown = reason === 'outcome-unknown';
     this.code = unknown ? 'IDEMPOTENCY_OUTCOME_UNKNOWN' : 'IDEMPOTENCY_RESULT_UNAVAILABLE';

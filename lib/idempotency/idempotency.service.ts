@@ -23,6 +23,7 @@ import type { ResolvedIdempotencyOptions } from './idempotency.options.js';
 import type { Claim, ClaimedRun, ClaimRequest, IdempotentRun } from './idempotent-run.js';
 import { OperationRegistry } from './operation-registry.js';
 import { fingerprintOf } from './fingerprint.js';
+import { callOfReference, isRecordReference, recordOfReference, type KeyReference } from './key-reference.js';
 import { identityOf, recordId } from './record-key.js';
 import { RecordStore } from './record-store.js';
 import type { RecordSummary } from './inspect.script.js';
@@ -34,6 +35,8 @@ import { storedError, storedValue, tombstone } from './stored-result.js';
 
 /** What is known of a key. */
 export interface IdempotencyRecord {
+  /** Its id, as events and problems show it. */
+  readonly record: string;
   /** `running`: a call holds the key; `completed`: its result is kept; `held`: it is kept that a call was made, and there is no result to replay. */
   readonly state: 'running' | 'completed' | 'held';
   /** How long until the key is free again unless something happens: what is left of the lease, or of the result's time to live; in milliseconds. */
@@ -59,10 +62,11 @@ export class IdempotencyService {
   private readonly store: RecordStore;
   private readonly claimer: RunClaimer;
 
+  /** @internal */
   constructor(
     private readonly connection: RedisConnection,
     scripts: ScriptRunner,
-    /** What shutdown waits for. @internal */
+    /** What shutdown waits for. */
     readonly inFlight: WorkInFlight,
     protected readonly observer: Observer,
     @Inject(OPTIONS) options: ResolvedOptions,
@@ -136,23 +140,28 @@ export class IdempotencyService {
   }
 
   /**
-   * What is known of a key, or null when there is nothing: no call was made with it, or its time is over. For what `@Idempotent` protects, give its `operation`,
-   * by `operationOf()` on a route, and the caller's `scope`, which is `callerScope(request)` unless the decorator has its own.
+   * Returns what is known of a key, or null when there is nothing: no call was made with it, or its time is over. The key is told by the `record` that an event or
+   * a problem shows, or by a request: `{ method, path, key, caller }`. As text, it goes with the `operation` of what `@Idempotent` protects, by `operationOf()` on a
+   * route, and the caller's `scope`, which is `callerScope(request)` unless the decorator has its own.
    *
    * @throws InvalidArgumentError, IdempotencyRecordError, RedisUnavailableError
    */
   @Observed('idempotency.inspect', READ)
-  async inspect(key: string, options: IdempotencyKeyOptions = {}): Promise<IdempotencyRecord | null> {
+  async inspect(
+    key: string | KeyReference,
+    options: IdempotencyKeyOptions = {},
+  ): Promise<IdempotencyRecord | null> {
     const found = await this.lookUp(key, options);
     if (!found) return null;
-    const { state, kind, ttlMs, aliveMs, resultBytes } = found.summary;
+    const { record, summary } = found;
+    const { state, kind, ttlMs, aliveMs, resultBytes } = summary;
     if (state === 'running' || aliveMs > 0)
-      return { state: 'running', expiresInMs: state === 'running' ? ttlMs : aliveMs, resultBytes };
-    return { state: kind === 'tombstone' ? 'held' : 'completed', expiresInMs: ttlMs, resultBytes };
+      return { record, state: 'running', expiresInMs: state === 'running' ? ttlMs : aliveMs, resultBytes };
+    return { record, state: kind === 'tombstone' ? 'held' : 'completed', expiresInMs: ttlMs, resultBytes };
   }
 
   /**
-   * Deletes what is kept of a key whose run has ended, so that the next call with it runs. For a key that is held since the outcome of its run was unknown, once
+   * Deletes what is kept of a key whose run has ended, so that the next call with it runs. The key is told as to `inspect`. For a key that is held since the outcome of its run was unknown, once
    * somebody has found out. Replay caches of other processes may go on replaying for their own `ttlMs`.
    *
    * @returns whether there was something
@@ -161,13 +170,13 @@ export class IdempotencyService {
    * @throws InvalidArgumentError, IdempotencyRecordError, RedisUnavailableError
    */
   @Observed('idempotency.forget', { changed: Boolean })
-  async forget(key: string, options: IdempotencyKeyOptions = {}): Promise<boolean> {
+  async forget(key: string | KeyReference, options: IdempotencyKeyOptions = {}): Promise<boolean> {
     assertNotRetried('Forgetting an idempotency key', undefined);
     const found = await this.lookUp(key, options);
     if (!found) return false;
-    const { record, summary } = found;
-    if (summary.state === 'running') throw this.claimer.inFlight(options.operation ?? '', summary.ttlMs);
-    if (summary.aliveMs > 0) throw this.claimer.inFlight(options.operation ?? '', summary.aliveMs);
+    const { record, operation, summary } = found;
+    if (summary.state === 'running') throw this.claimer.inFlight(operation, summary.ttlMs);
+    if (summary.aliveMs > 0) throw this.claimer.inFlight(operation, summary.aliveMs);
     try {
       return await this.asked(this.store.forget(record, summary, this.deadline()));
     } finally {
@@ -190,6 +199,7 @@ export class IdempotencyService {
   /**
    * Ends the renewal of every lease: the signals of runs that have not settled abort with a `ModuleClosedError`, and their keys are left to
    * their leases, not given back. Called by the module once shutdown has waited for them; nothing keeps the process alive afterwards.
+   * @internal
    */
   close(): void {
     this.claimer.close();
@@ -232,7 +242,10 @@ export class IdempotencyService {
       throw error;
     }
     const { maxResultBytes } = this.defaults;
-    const stored = storedValue(value, this.codecOf(options), maxResultBytes, options.result !== 'optional');
+    const stored = storedValue(value, this.codecOf(options), maxResultBytes, {
+      operation: options.operation,
+      isMissed: options.result !== 'optional',
+    });
     await run.complete(handling.keep(stored));
     return value;
   }
@@ -281,15 +294,31 @@ export class IdempotencyService {
   }
 
   private async lookUp(
-    key: string,
+    key: string | KeyReference,
     options: IdempotencyKeyOptions,
-  ): Promise<{ record: string; summary: RecordSummary } | undefined> {
-    check.key('key', key);
+  ): Promise<{ record: string; operation: string; summary: RecordSummary } | undefined> {
     checkKeyOptions('options', options);
-    const { scope = '', operation = '' } = options;
-    const record = this.recordOf(recordId(scope, operation, key), options);
+    const { record, operation } = await this.find(key, options);
     const summary = await this.asked(this.store.inspect(record, this.deadline()));
-    return summary ? { record, summary } : undefined;
+    return summary ? { record, operation, summary } : undefined;
+  }
+
+  private async find(
+    key: string | KeyReference,
+    options: IdempotencyKeyOptions,
+  ): Promise<{ record: string; operation: string }> {
+    const { scope = '', operation = '' } = options;
+    if (typeof key === 'object' && key !== null) {
+      if (isRecordReference(key))
+        return { record: recordOfReference(key, this.connection.keys.own('idempotency', '')), operation };
+      const call = await callOfReference(key, this.operations, this.defaults.scope);
+      return {
+        record: this.recordOf(recordId(call.scope, call.operation, call.key), options),
+        operation: call.operation,
+      };
+    }
+    check.key('key', key);
+    return { record: this.recordOf(recordId(scope, operation, key), options), operation };
   }
 
   /** What only asks has no outcome to be unknown; nor has `forget`, which may be asked again. */

@@ -1,5 +1,7 @@
 import { UseFilters, UseInterceptors } from '@nestjs/common';
+import type { Observable } from 'rxjs';
 import { DEFAULT_REGISTRATION } from '../atomic-redis.constants.js';
+import { isReplaced } from '../method-wrapping/replaced-service.js';
 import { siteOf, wrapMethod, type CheckedMethodDecorator } from '../method-wrapping/wrap-method.js';
 import { callOverHttp, captureOptions } from './http/decorated-route.js';
 import { HttpExchangeInterceptor, markOurs, refuseEvents } from './http/http-exchange.js';
@@ -11,7 +13,17 @@ import {
   type IdempotentOptions,
 } from './idempotent.options.js';
 import { callByArguments } from './decorated-method.js';
+import { IdempotencyService } from './idempotency.service.js';
 import { HandlerKinds } from './messages/handler-kind.js';
+import { callByReplacement } from './replaced-call.js';
+
+/** Stands for the arguments of a key callback where there is none. */
+type NoKey = unknown[];
+
+/** Nest awaits what a route returns; a method with a key of its own is called by others, which get a promise. */
+type ReturnedUnder<KeyArgs extends unknown[]> = NoKey extends KeyArgs
+  ? unknown
+  : PromiseLike<unknown> | Observable<unknown>;
 
 /**
  * Runs the method once for each idempotency key, and answers every later call with the result of the first.
@@ -33,12 +45,12 @@ import { HandlerKinds } from './messages/handler-kind.js';
  * `ConfigurationError` for a `request.user` without a recognised id, which needs `scope`
  */
 export function Idempotent<
-  KeyArgs extends unknown[] = [],
+  KeyArgs extends unknown[] = NoKey,
   ScopeArgs extends unknown[] = [],
   Instance extends object = object,
 >(
   options: IdempotentOptions<KeyArgs, ScopeArgs, Instance> = {},
-): CheckedMethodDecorator<KeyArgs, ScopeArgs, Instance> {
+): CheckedMethodDecorator<KeyArgs, ScopeArgs, Instance, ReturnedUnder<KeyArgs>> {
   checkIdempotentOptions('@Idempotent', options);
   return (target, key, descriptor) => {
     const interceptor = markOurs(new HttpExchangeInterceptor(String(key)));
@@ -65,6 +77,8 @@ export function Idempotent<
         around: ({ idempotency }, call) => {
           const from = interceptor.current();
           const decorated = { idempotency, options: options as AnyIdempotentOptions, captureOf, call, site };
+          if (isReplaced(idempotency, IdempotencyService))
+            return callByReplacement(decorated, typeof from === 'object' ? from.request : undefined);
           if (typeof from === 'object') return callOverHttp(decorated, from);
           const isRoute = mark.routes.has(Object.getPrototypeOf(call.instance) as object);
           return callByArguments(decorated, {

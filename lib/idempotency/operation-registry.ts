@@ -20,6 +20,7 @@ const label = ({ prototype, site }: OperationOwner): string => labelOf(prototype
  */
 export class OperationRegistry {
   private readonly owners = new Map<string, OperationOwner>();
+  private readonly routes = new Map<string, string>();
   /** What names each decorated method, by prototype and method. */
   private readonly names = new WeakMap<object, Map<string, OperationOption>>();
 
@@ -53,6 +54,28 @@ export class OperationRegistry {
     names.set(site.methodName, operation);
   }
 
+  /** Keeps which operation a route is, by its method and path pattern as `routeOperation` makes them. */
+  addRoute(route: string, operation: string): void {
+    this.routes.set(route, operation);
+  }
+
+  /** The operations of the routes that answer at a path: those whose pattern says most of it. A global prefix and a version may stand in front. */
+  atPath(method: string, path: string): readonly string[] {
+    const asked = segmentsOf(path.split('?')[0]!);
+    let longest = 0;
+    let found = new Set<string>();
+    for (const [route, operation] of this.routes) {
+      const [verb, pattern = ''] = route.split(' ');
+      const segments = segmentsOf(pattern);
+      if (verb !== method.toUpperCase() && verb !== 'ALL') continue;
+      if (segments.length < longest || !endsWith(asked, segments)) continue;
+      if (segments.length > longest) found = new Set();
+      longest = segments.length;
+      found.add(operation);
+    }
+    return [...found];
+  }
+
   nameOf(prototype: object, methodName: string): OperationOption | undefined {
     return this.names.get(prototype)?.get(methodName);
   }
@@ -60,3 +83,12 @@ export class OperationRegistry {
 
 const isSameMethod = (one: OperationOwner, other: OperationOwner): boolean =>
   one.prototype === other.prototype && one.site.methodName === other.site.methodName;
+
+const segmentsOf = (path: string): string[] => path.split('/').filter((segment) => segment !== '');
+
+const endsWith = (path: readonly string[], pattern: readonly string[]): boolean =>
+  path.length >= pattern.length &&
+  pattern.every((segment, i) => {
+    const asked = path[path.length - pattern.length + i]!;
+    return segment.startsWith(':') || segment.startsWith('{') || segment.startsWith('*') || segment === asked;
+  });

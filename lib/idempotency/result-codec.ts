@@ -1,3 +1,5 @@
+import { describe } from '../atomic-redis.errors.js';
+
 /** How returned values are kept: JSON, unless an application has a codec of its own. */
 export interface ResultCodec {
   /**
@@ -24,7 +26,7 @@ export interface ResultEncryption {
 /** JSON, and only for values that it gives back as they were. */
 export const jsonCodec: ResultCodec = {
   encode(value) {
-    if (!isJson(value, new Set())) throw new TypeError('JSON would not give this value back');
+    if (!isJson(value, new Set())) throw new TypeError(notJson(value));
     return JSON.stringify(value);
   },
   decode: (bytes) => JSON.parse(bytes.toString()) as unknown,
@@ -45,4 +47,41 @@ function isJson(value: unknown, above: Set<object>): boolean {
   const all = children.every((child) => isJson(child, above));
   above.delete(value);
   return all;
+}
+
+/** Names the first part of a value that JSON would not give back: `result.items[0].at is an instance of Date`. */
+function notJson(value: unknown): string {
+  const found = partThatIsNotJson('result', value, new Set()) ?? ['result', value];
+  return `${found[0]} is ${nameOf(found[1])}, which JSON would not give back. Return plain values (toISOString(), Object.fromEntries(…)), or give a codec`;
+}
+
+function partThatIsNotJson(
+  path: string,
+  value: unknown,
+  above: Set<object>,
+): [path: string, value: unknown] | undefined {
+  if (isJson(value, new Set(above))) return undefined;
+  const isPlain =
+    Array.isArray(value) ||
+    (typeof value === 'object' &&
+      value !== null &&
+      [Object.prototype, null].includes(Object.getPrototypeOf(value) as null));
+  if (!isPlain || above.has(value as object) || 'toJSON' in (value as object)) return [path, value];
+  const inside = new Set(above).add(value as object);
+  for (const [key, child] of Object.entries(value as object)) {
+    if (child === undefined && !Array.isArray(value)) continue;
+    const found = partThatIsNotJson(
+      Array.isArray(value) ? `${path}[${key}]` : `${path}.${key}`,
+      child,
+      inside,
+    );
+    if (found) return found;
+  }
+  return [path, value];
+}
+
+function nameOf(value: unknown): string {
+  if (typeof value === 'object' && value !== null && describe(value).startsWith('an object'))
+    return 'toJSON' in value ? 'an object with toJSON()' : 'an object inside itself';
+  return ['symbol', 'bigint', 'function'].includes(typeof value) ? `a ${typeof value}` : describe(value);
 }

@@ -14,6 +14,7 @@ import {
   IdempotencyInFlightError,
   IdempotencyMismatchError,
   IdempotencyRecordError,
+  IdempotencyResultUnavailableError,
 } from './idempotency.errors.js';
 import type { ResolvedIdempotencyOptions } from './idempotency.options.js';
 import type { Claim, ClaimedRun, ClaimRequest, Replay } from './idempotent-run.js';
@@ -85,7 +86,7 @@ export class RunClaimer {
     };
     try {
       const cached = this.cache?.get(record, fingerprint);
-      if (cached) return replayOf(cached, report);
+      if (cached) return replayOf(record, cached, report);
       asked = true;
       let found = await this.tryClaim(request);
       if (found.kind === 'running') {
@@ -99,7 +100,7 @@ export class RunClaimer {
         const { leaseLeftMs } = found;
         found = await this.waits.wait(record, waiter, { leaseLeftMs, timeoutMs: request.waitTimeoutMs });
       }
-      return found.kind === 'replay' ? replayOf(found.result, report) : found;
+      return found.kind === 'replay' ? replayOf(record, found.result, report) : found;
     } catch (error) {
       if (error instanceof IdempotencyInFlightError) report('in-flight', { error });
       else if (error instanceof IdempotencyMismatchError) report('mismatch', { error });
@@ -209,6 +210,7 @@ export class RunClaimer {
 
 /** @param report called at the first reading, with what came of it */
 function replayOf(
+  record: string,
   result: StoredResult,
   report: (outcome: Outcome, failure?: { error: unknown }) => void,
 ): Replay {
@@ -223,6 +225,8 @@ function replayOf(
         // Anything else is what the first call came to.
         if (error instanceof IdempotencyRecordError) report('failed', { error });
         else report('replayed');
+        if (error instanceof IdempotencyResultUnavailableError)
+          throw new IdempotencyResultUnavailableError(error.reason, record);
         throw error;
       }
     },

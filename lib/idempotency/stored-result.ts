@@ -44,18 +44,18 @@ export const tombstone = (reason: TombstoneReason): StoredResult => ({
 /**
  * Of a returned value; a tombstone when the codec cannot carry it. Never throws.
  *
- * @param isMissed whether a repeated call will ask for it, so that the log is to tell when it cannot be kept
+ * The last argument tells the log the operation, and whether a repeated call will miss the result when it cannot be kept
  */
 export function storedValue(
   value: unknown,
   codec: ResultCodec,
   maxBytes: number,
-  isMissed = true,
+  { operation = '', isMissed = true }: { operation?: string | undefined; isMissed?: boolean } = {},
 ): StoredResult {
   return orTombstone(
     maxBytes,
     () => (value === undefined ? nothing('undefined') : encoded('value', value, codec)),
-    isMissed,
+    { operation, isMissed },
   );
 }
 
@@ -125,12 +125,18 @@ export const bytesOf = ({ bytes }: StoredResult): Buffer =>
   typeof bytes === 'string' ? Buffer.from(bytes) : bytes;
 
 /** A value may throw when it is looked at, be nested too deep, or make a text too long; its run has to be settled all the same. */
-function orTombstone(maxBytes: number, make: () => StoredResult, isMissed = true): StoredResult {
+function orTombstone(
+  maxBytes: number,
+  make: () => StoredResult,
+  { operation, isMissed } = { operation: '', isMissed: true },
+): StoredResult {
   try {
     return limited(make(), maxBytes);
   } catch (error) {
     if (isMissed)
-      logger.warn(`A result cannot be kept, so repeated calls will get an error: ${String(error)}`);
+      logger.warn(
+        `The result of ${operation || 'an idempotent run'} cannot be kept, so repeated calls will get an error: ${String(error)}`,
+      );
     return tombstone('not-serializable');
   }
 }

@@ -58,6 +58,7 @@ const OPEN_TIMEOUT_MS = 2_000;
 export class ListService {
   private readonly closing = new AbortController();
 
+  /** @internal */
   constructor(
     private readonly connection: RedisConnection,
     protected readonly observer: Observer,
@@ -115,7 +116,7 @@ export class ListService {
     return element && decoded(element, { encoding }, { key: source, outcome: 'applied' });
   }
 
-  /** Ends every wait, once the BLMOVE that is under way has been answered, within about a second; what it moves is returned. */
+  /** Ends every wait, once the BLMOVE that is under way has been answered, within about a second; what it moves is returned. @internal */
   close(): void {
     this.closing.abort(this.connection.closedError());
   }

@@ -9,15 +9,31 @@ const ORDER = ['Idempotent', 'AtomicCounter', 'OptimisticRetry'] as const;
 
 export type AtomicDecorator = (typeof ORDER)[number];
 
-const APPLIED = Symbol('nestjs-atomic-redis:applied-decorators');
+// Of every copy of this package, so that a second one is found at boot.
+const APPLIED = Symbol.for('nestjs-atomic-redis:applied-decorators');
+
+/** Tells this copy of the package from others in the process. */
+export const THIS_COPY = Symbol('nestjs-atomic-redis');
+
+/** What a decorator notes on its method. */
+export interface AppliedDecorator {
+  readonly decorator: AtomicDecorator;
+  /** The property that Nest injects the registration into. */
+  readonly token: symbol;
+  readonly copy: symbol;
+}
 
 /**
  * Notes a decorator on the method and refuses one that belongs further in than what is there already. Decorators are applied
  * from the bottom up; the note travels with the metadata that wrappers copy.
  */
-export function assertDecoratorOrder({ decorator, className, methodName }: MethodSite, method: object): void {
-  const below = (Reflect.getMetadata(APPLIED, method) as AtomicDecorator[] | undefined) ?? [];
-  for (const inner of below) {
+export function noteDecorator(
+  { decorator, className, methodName }: MethodSite,
+  method: object,
+  token: symbol,
+): void {
+  const below = appliedTo(method);
+  for (const { decorator: inner } of below) {
     if (ORDER.indexOf(inner) < ORDER.indexOf(decorator)) {
       throw new ConfigurationError(
         `${className}.${methodName}: @${inner}() must stand above @${decorator}(). ` +
@@ -28,5 +44,9 @@ export function assertDecoratorOrder({ decorator, className, methodName }: Metho
       throw new ConfigurationError(`${className}.${methodName} has @${decorator}() twice`);
     }
   }
-  Reflect.defineMetadata(APPLIED, [...below, decorator], method);
+  Reflect.defineMetadata(APPLIED, [...below, { decorator, token, copy: THIS_COPY }], method);
 }
+
+/** The decorators on a method, innermost first. */
+export const appliedTo = (method: object): readonly AppliedDecorator[] =>
+  (Reflect.getMetadata(APPLIED, method) as AppliedDecorator[] | undefined) ?? [];

@@ -3,7 +3,8 @@ import 'reflect-metadata';
 import { DEFAULT_REGISTRATION, getAtomicRedisToken } from '../atomic-redis.constants.js';
 import { ConfigurationError, describe } from '../atomic-redis.errors.js';
 import type { AtomicRedis } from '../atomic-redis.js';
-import { assertDecoratorOrder, type AtomicDecorator } from './decorator-order.js';
+import { noteDecorator, type AtomicDecorator } from './decorator-order.js';
+import { STAND_IN, type StandIn, type StandInFacts } from './stand-in.js';
 
 /** One call of a decorated method. */
 export interface MethodCall {
@@ -27,26 +28,35 @@ export interface WrapOptions {
   /** The registration to take the services of. */
   name?: string | undefined;
   around: (redis: AtomicRedis, call: MethodCall) => unknown;
+  /** Of the decorator, for a stand-in. */
+  forStandIn?: StandInFacts;
 }
 
 /**
- * A decorator for methods whose parameters begin with those of the callbacks `A` and `B`. A callback that annotates another
- * type than the method's, or more parameters than it has, does not compile.
+ * A decorator for methods whose parameters begin with those of the callbacks `A` and `B`, and that return `Result`. A callback that annotates another
+ * type than the method's, or more parameters than it has, does not compile, nor does a method that returns no promise.
+ *
+ * The descriptor is typed by what is read of it, so that overloaded methods and those of generic classes fit.
  */
 export type CheckedMethodDecorator<
   A extends unknown[] = [],
   B extends unknown[] = [],
   Instance extends object = object,
-> = <Method extends (...args: never[]) => unknown>(
+  Result = PromiseLike<unknown>,
+> = <Args extends [...A, ...unknown[]] & [...B, ...unknown[]], Method extends (...args: never[]) => unknown>(
   target: Instance,
   key: string | symbol,
-  descriptor: TypedPropertyDescriptor<Method> &
-    Matching<Parameters<Method>, [...A, ...unknown[]] & [...B, ...unknown[]]>,
+  descriptor: { value?: Method & ((...args: Args) => Result) } & HasAll<Parameters<Method>, A> &
+    HasAll<Parameters<Method>, B>,
 ) => void;
 
-type Matching<Given extends unknown[], Wanted> = Given extends Wanted
-  ? unknown
-  : { 'a callback of the decorator takes other parameters than the method': Wanted };
+/** Whether a method has every parameter that a callback takes. Compares how many only: types of a generic class cannot be compared by a condition. */
+type HasAll<Given extends unknown[], Taken extends unknown[]> =
+  Places<Given> extends Places<[...Taken, ...unknown[]]>
+    ? unknown
+    : { 'a callback of the decorator takes more parameters than the method': Taken };
+
+type Places<List extends unknown[]> = { [Index in keyof List]: unknown };
 
 type AnyMethod = (...args: unknown[]) => unknown;
 
@@ -65,8 +75,9 @@ export function wrapMethod(
   descriptor: PropertyDescriptor | undefined,
 ): void {
   const { site, method, at } = decoratedMethod(options.decorator, target, key, descriptor);
-  assertDecoratorOrder(site, method);
-  const token = injectRegistration(target, options.name);
+  const token = getAtomicRedisToken(options.name);
+  noteDecorator(site, method, token);
+  injectRegistration(target, options.name);
 
   const wrapper = new Proxy(method, {
     apply(original, self: object, args: unknown[]) {
@@ -74,14 +85,14 @@ export function wrapMethod(
       if (!redis) {
         throw new ConfigurationError(
           `${nameOf(site)} was called on an object that Nest did not create, so @${site.decorator}() has no Redis. ` +
-            `Inject the class instead of making it with new.`,
+            `Inject ${site.className} instead of making it with new. In a unit test, have Nest make it: ` +
+            `Test.createTestingModule({ imports: [AtomicRedisTestingModule], providers: [${site.className}] }), with the module from nestjs-atomic-redis/testing`,
         );
       }
-      return options.around(redis, {
-        instance: self,
-        args,
-        proceed: () => Reflect.apply(original, self, args),
-      });
+      const call = { instance: self, args, proceed: () => Reflect.apply(original, self, args) };
+      const standIn = (redis as Partial<StandIn>)[STAND_IN];
+      if (standIn) return standIn.call(redis, site, call, options.forStandIn ?? {});
+      return options.around(redis, call);
     },
   });
   for (const metadataKey of Reflect.getOwnMetadataKeys(method)) {

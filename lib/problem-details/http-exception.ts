@@ -47,7 +47,11 @@ export function atEdge(error: unknown, response: RouteResponse): unknown {
   if (!(error instanceof AtomicRedisError) || error instanceof HttpException) return error;
   const base = problemTypes.get(response.app ?? response.server ?? response);
   const problem = problemDetails(error, base);
-  if (problem.status >= 500) logger.error(`${error.message} (${problem.instance})`, error.stack);
+  if (problem.status >= 500)
+    logger.error(
+      `${error.message} (${[problem.instance, problem.record].filter(Boolean).join(', ')})`,
+      error.stack,
+    );
   const { retryAfterMs } = problemOf(error);
   if (retryAfterMs !== undefined) tellRetryAfter(response, Math.max(1, Math.ceil(retryAfterMs / 1_000)));
   return new ProblemException(error, problem);

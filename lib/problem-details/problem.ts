@@ -17,6 +17,8 @@ export interface Problem {
   readonly code: string;
   readonly outcome: string;
   readonly retryable: boolean;
+  /** Of a key whose call is over without an answer: its record's id, for `IdempotencyService.inspect` and `forget`. */
+  readonly record?: string;
 }
 
 /** What a client can act on keeps its message; anything else is a fault of the server, whose message is for the log. */
@@ -63,7 +65,7 @@ export function problemDetails(error: AtomicRedisError, base: string = ERRORS_PA
   };
 }
 
-export function problemOf(error: AtomicRedisError & { retryAfterMs?: number }): {
+export function problemOf(error: AtomicRedisError & { retryAfterMs?: number; record?: string }): {
   problem: Omit<Problem, 'type' | 'instance'>;
   /** When the call may be repeated, where that is known or as good as. */
   retryAfterMs?: number;
@@ -77,6 +79,7 @@ export function problemOf(error: AtomicRedisError & { retryAfterMs?: number }): 
     code: error.code,
     outcome: error.outcome,
     retryable: error.retryable,
+    ...(error.record !== undefined && { record: error.record }),
   };
   // Generic clients take Retry-After for leave to send the request again.
   const retryAfterMs = error.retryAfterMs ?? (status === 503 && error.retryable ? 1_000 : undefined);

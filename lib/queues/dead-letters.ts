@@ -41,6 +41,7 @@ const checkListOptions = check.options({
 
 /** The jobs of a queue that were given up. They stay until they are requeued or purged. */
 export class DeadLetters<T = unknown> {
+  /** @internal */
   constructor(
     private readonly commands: QueueCommands,
     private readonly format: PayloadFormat,

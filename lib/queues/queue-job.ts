@@ -48,6 +48,7 @@ export class QueueJob<T = unknown> {
   /** How often the job was delivered, this time included; counted anew when it is requeued from the dead letters. */
   readonly deliveries: number;
 
+  /** @internal */
   constructor(private readonly taken: TakenJob<T>) {
     ({ id: this.id, deliveries: this.deliveries } = taken.delivery);
     this.payload = taken.payload;

@@ -42,6 +42,7 @@ export class ReliableQueueService {
   private readonly consumers = new Set<Pick<RunningConsumer, 'stop' | 'stopAll'>>();
   private isClosed = false;
 
+  /** @internal */
   constructor(
     private readonly connection: RedisConnection,
     private readonly operations: OperationRunner,
@@ -89,12 +90,12 @@ export class ReliableQueueService {
     });
   }
 
-  /** Stops every consumer of this service: jobs in hand are waited for up to `timeoutMs`, the rest go back. */
+  /** Stops every consumer of this service: jobs in hand are waited for up to `timeoutMs`, the rest go back. @internal */
   async stopConsumers(timeoutMs: number): Promise<void> {
     await Promise.all([...this.consumers].map((consumer) => consumer.stopAll(timeoutMs)));
   }
 
-  /** Ends every wait for a job. After it no job is moved. */
+  /** Ends every wait for a job. After it no job is moved. @internal */
   async close(): Promise<void> {
     this.isClosed = true;
     // Those that were begun since the others were stopped.

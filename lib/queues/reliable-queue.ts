@@ -81,6 +81,7 @@ export class ReliableQueue<T = unknown> {
   /** The jobs that were given up. */
   readonly deadLetters: DeadLetters<T>;
 
+  /** @internal */
   constructor(
     private readonly commands: QueueCommands,
     private readonly reader: QueueReader<T>,

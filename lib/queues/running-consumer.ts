@@ -44,6 +44,7 @@ export class RunningConsumer<T = unknown> {
   private jobEnded: (() => void)[] = [];
   private stopped: Promise<void> | undefined;
 
+  /** @internal */
   constructor(
     private readonly reader: QueueReader<T>,
     private readonly handler: JobHandler<T>,

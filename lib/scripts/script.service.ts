@@ -55,6 +55,7 @@ const checkOptions = check.options(operationOptionChecks);
 export class ScriptService {
   private readonly prepared = new Map<Script, Prepared>();
 
+  /** @internal */
   constructor(
     private readonly connection: RedisConnection,
     private readonly runner: ScriptRunner,

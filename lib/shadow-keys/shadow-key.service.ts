@@ -58,6 +58,7 @@ export class ShadowKeyService {
   private readonly builds = new Map<ShadowConnection, Promise<unknown>>();
   private isClosed = false;
 
+  /** @internal */
   constructor(
     private readonly connection: RedisConnection,
     protected readonly observer: Observer,
@@ -148,7 +149,7 @@ export class ShadowKeyService {
     );
   }
 
-  /** Ends the builds under way, whose callers get a ModuleClosedError. Resolves when they have cleaned up. */
+  /** Ends the builds under way, whose callers get a ModuleClosedError. Resolves when they have cleaned up. @internal */
   async close(): Promise<void> {
     this.isClosed = true;
     const ending = [...this.builds.values()];

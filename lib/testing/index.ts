@@ -1,4 +1,7 @@
-/** Real servers and broken connections for tests: `nestjs-atomic-redis/testing`. POSIX only; never for production. */
+/** For tests, never for production: a stand-in without Redis, and real servers with broken connections (POSIX only). `nestjs-atomic-redis/testing`. */
+export { AtomicRedisTestingModule } from './atomic-redis-testing.module.js';
+export { AtomicRedisOutcomes, type MethodOutcome } from './method-outcomes.js';
+export type { QueuedCommand } from './stub-transaction.js';
 export { startRedisServer, type RedisServer, type RedisServerOptions } from './redis-server.js';
 export { RedisServerNotFoundError, RedisServerStartError } from './redis-server.errors.js';
 export { startFaultProxy, type FaultProxy, type FaultProxyTarget } from './fault-proxy.js';

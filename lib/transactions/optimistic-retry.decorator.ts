@@ -5,8 +5,8 @@ import { markOptimistic } from './optimistic-methods.js';
 import { transactionOptionChecks, type TransactionOptions } from './transaction.options.js';
 
 /** Of `@OptimisticRetry`. */
-export interface OptimisticRetryOptions<Args extends unknown[]> extends Omit<
-  TransactionOptions,
+export interface OptimisticRetryOptions<Args extends unknown[], Result = unknown> extends Omit<
+  TransactionOptions<Result>,
   'signal' | 'onReplies'
 > {
   /** The keys that the method reads and that must not change until its writes are applied; a callback takes the method's arguments. */
@@ -40,9 +40,9 @@ const checkOptions = check.options({
  *
  * @throws InvalidArgumentError at once for a wrong option; a call throws what `TransactionService.run` does
  */
-export function OptimisticRetry<Args extends unknown[]>(
-  options: OptimisticRetryOptions<Args>,
-): CheckedMethodDecorator<Args> {
+export function OptimisticRetry<Args extends unknown[], Result = unknown>(
+  options: OptimisticRetryOptions<Args, Result>,
+): CheckedMethodDecorator<Args, [], object, PromiseLike<Result>> {
   checkOptions('@OptimisticRetry', options);
   const { watch, name, ...transactionOptions } = options;
   if (watch === undefined) check.func('@OptimisticRetry.watch', watch);
@@ -51,12 +51,13 @@ export function OptimisticRetry<Args extends unknown[]>(
       {
         decorator: 'OptimisticRetry',
         name,
+        forStandIn: { maxAttempts: transactionOptions.maxAttempts },
         around: async ({ transactions }, call) => {
           const keys = typeof watch === 'function' ? watch(...(call.args as Args)) : watch;
           return await transactions.run(
             typeof keys === 'string' ? [keys] : keys,
             () => call.proceed(),
-            transactionOptions,
+            transactionOptions as TransactionOptions,
           );
         },
       },

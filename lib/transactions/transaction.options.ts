@@ -84,7 +84,7 @@ export function resolveTransactionModuleOptions(
 }
 
 /** Options of one transaction. */
-export interface TransactionOptions extends Pick<
+export interface TransactionOptions<Result = unknown> extends Pick<
   TransactionModuleOptions,
   'maxAttempts' | 'timeoutMs' | 'backoff' | 'durability'
 > {
@@ -112,7 +112,7 @@ export interface TransactionOptions extends Pick<
    * are one step. Returns the value that a later call with the same idempotency key gets if this process does not live to store the result;
    * undefined for none.
    */
-  completesRun?: (result: unknown) => unknown;
+  completesRun?(result: Result): unknown;
 }
 
 export const checkTransactionOptions = options({

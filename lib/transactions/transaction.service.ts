@@ -40,6 +40,7 @@ export class TransactionService {
   private readonly runner: TransactionRunner;
   private readonly defaults: ResolvedTransactionModuleOptions;
 
+  /** @internal */
   constructor(
     private readonly connection: RedisConnection,
     scripts: ScriptRunner,
@@ -77,7 +78,7 @@ export class TransactionService {
   run<T>(
     keys: readonly string[],
     work: (tx: Transaction) => Promise<T> | T,
-    options: TransactionOptions = NONE,
+    options: TransactionOptions<NoInfer<T>> = NONE,
   ): Promise<T> {
     // The caller may change its array before the keys are sent.
     const ownKeys = Array.isArray(keys) ? keys.slice() : keys;
@@ -104,7 +105,7 @@ export class TransactionService {
     logger.warn(`${problem.message}. TransactionService.run() will reject`);
   }
 
-  /** The transaction that the calling code runs in. @throws TransactionMisuseError outside of one */
+  /** The transaction that the calling code runs in. @throws TransactionMisuseError outside of one. @internal */
   currentTransaction(): Transaction {
     const current = this.innermost();
     if (!current) {
@@ -115,12 +116,12 @@ export class TransactionService {
     return current;
   }
 
-  /** The connections that transactions take turns on. */
+  /** The connections that transactions take turns on. @internal */
   get pool(): PoolStatus {
     return this.pools.status;
   }
 
-  /** Closes the connections. Called by the module once nothing is in flight. */
+  /** Closes the connections. Called by the module once nothing is in flight. @internal */
   async close(): Promise<void> {
     await this.runner.close();
   }

@@ -41,6 +41,7 @@ import { Answer, transferScript } from './transfer.script.js';
  */
 @Injectable()
 export class TransferService {
+  /** @internal */
   constructor(
     private readonly connection: RedisConnection,
     private readonly operations: OperationRunner,

@@ -43,6 +43,7 @@ const FOUND = { changed: (value: unknown): boolean => value !== null };
  */
 @Injectable()
 export class ValueService {
+  /** @internal */
   constructor(
     private readonly operations: OperationRunner,
     protected readonly observer: Observer,

@@ -28,7 +28,7 @@ class Orders {
   @Post('stock')
   @Idempotent({ operation: 'stock.take' })
   @AtomicCounter({ key: () => 'app:{stock}', by: -1, min: 0 })
-  take(@CounterValue() counted?: CounterResult) {
+  async take(@CounterValue() counted?: CounterResult) {
     return { left: counted?.value };
   }
 }

@@ -44,6 +44,7 @@ class Inventory {
     await work?.();
   }
 
+  // @ts-expect-error callers get a promise
   @AtomicCounter({ key: 'calls', by: 2n })
   synchronous(fails: boolean): string {
     if (fails) throw new Error('synchronous');
@@ -51,7 +52,7 @@ class Inventory {
   }
 
   @AtomicCounter({ key: 'calls' })
-  once(): void {}
+  async once(): Promise<void> {}
 }
 
 describe('@AtomicCounter', () => {

@@ -76,7 +76,7 @@ class Retried {
 class InventoryController {
   @Post(':sku/take')
   @AtomicCounter({ key: stockOf, by: (_sku: string, body: { n: number }) => -body.n, min: 0 })
-  take(
+  async take(
     @Param('sku') sku: string,
     @Body() body: { n: number },
     @CounterValue() count?: CounterResult<number>,
@@ -86,7 +86,7 @@ class InventoryController {
 
   @Post(':sku/first')
   @AtomicCounter({ key: (_count: unknown, sku: string) => stockOf(sku) })
-  first(@CounterValue() count: CounterResult<number>, @Param('sku') sku: string) {
+  async first(@CounterValue() count: CounterResult<number>, @Param('sku') sku: string) {
     return { sku, now: count.value };
   }
 }

@@ -2,20 +2,35 @@ import { CounterService } from 'nestjs-atomic-redis';
 import { startRedisServer } from 'nestjs-atomic-redis/testing';
 import { examplesOf, extract } from './examples.js';
 
-const [test, app] = examplesOf('docs/testing.md');
-const extracted = extract('docs-testing-md', [test!, app!]);
+const examples = examplesOf('docs/testing.md');
+const extracted = extract('docs-testing-md', examples);
+const [unit, whole, faults, app] = extracted.files;
 
 describe('docs/testing.md', () => {
   afterAll(() => extracted.remove());
 
   // oxlint-disable-next-line typescript/no-require-imports -- the file was made a moment ago; it is a test itself
-  describe('its test', () => void require(extracted.files[0]!));
+  describe('its unit test', () => void require(unit!));
+
+  // oxlint-disable-next-line typescript/no-require-imports -- likewise
+  describe('its test with a server', () => void require(faults!));
+
+  it('shows how to test a whole application without Redis', async () => {
+    // oxlint-disable-next-line typescript/no-require-imports -- the file was made a moment ago
+    const { unitTestApp } = require(whole!) as {
+      unitTestApp: () => Promise<import('@nestjs/testing').TestingModule>;
+    };
+    const module = await unitTestApp();
+    await module.init();
+    await expect(module.get(CounterService).add('n', 1)).rejects.toThrow(/no answer in this test/);
+    await module.close();
+  });
 
   it('shows how to give an application another connection', async () => {
     const server = await startRedisServer({ binary: process.env.TEST_REDIS_BINARY });
     try {
       // oxlint-disable-next-line typescript/no-require-imports -- the file was made a moment ago
-      const { testApp } = require(extracted.files[1]!) as {
+      const { testApp } = require(app!) as {
         testApp: (url: string) => Promise<import('@nestjs/testing').TestingModule>;
       };
       const module = await testApp(server.url);

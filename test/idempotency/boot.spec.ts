@@ -54,7 +54,7 @@ class KeylessProvider {
 @Injectable()
 class NamelessService {
   @Idempotent({ key: (id: string) => id })
-  ship(_id: string): void {}
+  async ship(_id: string): Promise<void> {}
 }
 
 /** Of a feature that an application has several times. */
@@ -78,7 +78,7 @@ function notifierOf(operation: string | ((self: { channel: string }) => string))
     constructor(@Inject('CHANNEL') readonly channel: string) {}
 
     @Idempotent({ operation: operation as (self: object) => string, key: (id: string) => id })
-    send(_id: string): void {}
+    async send(_id: string): Promise<void> {}
   }
   if (!notifiers.has(operation)) notifiers.set(operation, Notifier);
   return notifiers.get(operation)!;
@@ -103,24 +103,24 @@ class OtherModule {}
 @Injectable()
 class First {
   @Idempotent({ key: (id: string) => id, operation: 'orders.ship' })
-  ship(_id: string): void {}
+  async ship(_id: string): Promise<void> {}
 }
 
 @Injectable()
 class Second {
   @Idempotent({ key: (id: string) => id, operation: 'orders.ship' })
-  send(_id: string): void {}
+  async send(_id: string): Promise<void> {}
 }
 
 @Injectable()
 class Elsewhere {
   @Idempotent({ key: (id: string) => id, operation: 'orders.ship', name: 'other' })
-  send(_id: string): void {}
+  async send(_id: string): Promise<void> {}
 }
 
 abstract class Shippers {
   @Idempotent({ key: (id: string) => id, operation: 'orders.ship' })
-  ship(_id: string): void {}
+  async ship(_id: string): Promise<void> {}
 }
 
 @Injectable()
@@ -132,7 +132,7 @@ class Slow extends Shippers {}
 @Injectable({ scope: Scope.REQUEST })
 class PerRequest {
   @Idempotent({ operation: 'perRequest.run', key: (id: string) => id })
-  run(_id: string): void {}
+  async run(_id: string): Promise<void> {}
 }
 
 @Injectable()

@@ -193,7 +193,7 @@ class AroundController {
 
   @Get('report/:id')
   @Idempotent({ key: (id: string) => id })
-  report(@Param('id') id: string): object {
+  async report(@Param('id') id: string): Promise<object> {
     return { id, run: ++runs };
   }
 

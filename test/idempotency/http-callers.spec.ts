@@ -43,7 +43,7 @@ class CallersController {
 
   @Get('keyed')
   @Idempotent({ key: () => 'the key' })
-  keyed(): object {
+  async keyed(): Promise<object> {
     return { run: ++runs };
   }
 }

@@ -23,7 +23,7 @@ class OrdersController {
 
   @Post('by-arguments')
   @Idempotent({ key: () => 'the key' })
-  byArguments(): { run: number } {
+  async byArguments(): Promise<{ run: number }> {
     return { run: ++runs };
   }
 }

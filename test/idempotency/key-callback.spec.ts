@@ -19,7 +19,7 @@ describe.each(PLATFORMS)('a key callback on %s', (platform) => {
       scope: () => 'provider',
       operation: 'webhooks.paid',
     })
-    paid(@Body() event: { id: string | number | bigint }): object {
+    async paid(@Body() event: { id: string | number | bigint }): Promise<object> {
       return { run: ++runs, of: event.id };
     }
 
@@ -30,7 +30,7 @@ describe.each(PLATFORMS)('a key callback on %s', (platform) => {
       operation: 'webhooks.bigint',
       fingerprint: () => 'any',
     })
-    big(@Body() _event: { id: string }): object {
+    async big(@Body() _event: { id: string }): Promise<object> {
       return { run: ++runs };
     }
   }

@@ -8,7 +8,7 @@ import {
   OutcomeUnknownError,
   type IdempotencyOptions,
 } from 'nestjs-atomic-redis';
-import { concat, defer, EMPTY, of, throwError, timer, map } from 'rxjs';
+import { concat, defer, EMPTY, of, throwError, timer, map, type Observable } from 'rxjs';
 import { ReplayedError } from '../../lib/idempotency/idempotency.errors.js';
 import { useRedis } from '../support/redis.js';
 import { stateOf } from '../support/idempotency-record.js';
@@ -29,7 +29,7 @@ class Feed {
   reads = 0;
 
   @Idempotent({ operation: 'feed.read', key: (id: string) => id })
-  read(id: string): unknown {
+  read(id: string): Observable<unknown> {
     return defer(() => of('first', { id, read: ++this.reads }));
   }
 }

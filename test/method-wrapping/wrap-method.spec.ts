@@ -83,7 +83,7 @@ describe('method wrapping', () => {
   });
 
   it('[WRAP-2] says what to do when the object was made with new', () => {
-    expect(() => new Base().greet('Ada', 1)).toThrow(/Base\.greet.*Inject the class instead/);
+    expect(() => new Base().greet('Ada', 1)).toThrow(/Base\.greet.*Inject Base instead/);
   });
 
   it('[WRAP-3] refuses what is not a method, naming class and member', () => {

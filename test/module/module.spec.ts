@@ -172,6 +172,12 @@ describe('AtomicRedisModule', () => {
     await expect(asked).rejects.toMatchObject({ argument: 'forRoot.namespace' });
   });
 
+  it('[MOD-3] names the option that a wrong one was meant to be', async () => {
+    const options = { connection: NOBODY, namespace: 'shop:', timeout: 5 } as AtomicRedisOptions;
+    const boot = (async () => start(AtomicRedisModule.forRoot(options)))();
+    await expect(boot).rejects.toThrow(/forRoot\.timeout must be absent.* Did you mean timeoutMs\?/);
+  });
+
   it('[MOD-3] never shows a password', async () => {
     const boot = start(
       AtomicRedisModule.forRoot({ connection: 'http://user:hunter2@localhost', namespace: 'atomic:' }),

@@ -1,8 +1,11 @@
+import { of, type Observable } from 'rxjs';
 import {
   AtomicCounter,
+  CounterValue,
   Idempotent,
   OptimisticRetry,
   QueueConsumer,
+  type CounterResult,
   type QueueJob,
   type ReliableQueueService,
   type Transaction,
@@ -18,10 +21,10 @@ export class Accepted {
   async withdraw(_id: string, _amount: number): Promise<void> {}
 
   @OptimisticRetry({ watch: 'one' })
-  withoutArguments(): void {}
+  async withoutArguments(): Promise<void> {}
 
   @OptimisticRetry({ watch: ['one', 'two'] })
-  withArguments(_order: Order): void {}
+  async withArguments(_order: Order): Promise<void> {}
 
   @AtomicCounter({ key: (sku: string) => sku, by: (_sku: string, order: Order) => -order.quantity, min: 0 })
   async reserve(_sku: string, _order: Order, _note?: string): Promise<number> {
@@ -32,7 +35,7 @@ export class Accepted {
   async ship(_order: Order): Promise<void> {}
 
   @Idempotent({ key: (order: Order) => order.quantity })
-  byNumber(_order: Order): void {}
+  async byNumber(_order: Order): Promise<void> {}
 
   @Idempotent()
   create(_order: Order): void {}
@@ -43,7 +46,70 @@ export class Accepted {
   async send(_order: Order): Promise<void> {}
 
   @Idempotent({ key: (order: { id: string }) => order.id })
-  widerParameter(_order: Order): void {}
+  async widerParameter(_order: Order): Promise<void> {}
+
+  @Idempotent({ key: (id: string) => id })
+  values(_id: string): Observable<number> {
+    return of(1);
+  }
+
+  @OptimisticRetry({ watch: 'one', completesRun: (result: { id: number }) => result.id })
+  async completing(): Promise<{ id: number; more: string }> {
+    return { id: 1, more: '' };
+  }
+
+  @AtomicCounter({ key: 'stock' })
+  async counted(_sku: string, @CounterValue() count?: CounterResult<number>): Promise<number> {
+    return count!.value;
+  }
+
+  @AtomicCounter({ key: 'stock', by: 1n })
+  async countedExactly(@CounterValue() count?: CounterResult<bigint>): Promise<bigint> {
+    return count!.value;
+  }
+
+  @AtomicCounter({ key: 'stock' })
+  protected async countedInside(@CounterValue() count?: CounterResult): Promise<unknown> {
+    return count!.value;
+  }
+
+  async overloaded(order: Order): Promise<void>;
+  async overloaded(order: Order, note: string): Promise<void>;
+  @Idempotent({ key: (order: Order) => order.id })
+  async overloaded(_order: Order, _note?: string): Promise<void> {}
+
+  @Idempotent({ key: (order: { id: string }) => order.id })
+  async generic<T extends Order>(order: T): Promise<T> {
+    return order;
+  }
+
+  @Idempotent({ key: (...parts: string[]) => parts.join() })
+  async rest(..._parts: string[]): Promise<void> {}
+}
+
+export abstract class AcceptedBase<Dto extends { id: string }, Id extends string | number> {
+  @Idempotent({ operation: (self: object) => self.constructor.name, key: (dto: { id: string }) => dto.id })
+  async create(dto: Dto): Promise<Dto> {
+    return dto;
+  }
+
+  @Idempotent()
+  update(_id: Id, dto: Partial<Dto>): Partial<Dto> {
+    return dto;
+  }
+
+  @OptimisticRetry({
+    watch: (dto: { id: string }) => dto.id,
+    completesRun: (result: { id: string }) => result.id,
+  })
+  async write(dto: Dto): Promise<Dto> {
+    return dto;
+  }
+
+  @AtomicCounter({ key: (dto: { id: string }) => dto.id })
+  async count(dto: Dto, @CounterValue() _count?: CounterResult<number>): Promise<Dto> {
+    return dto;
+  }
 }
 
 export class AcceptedConsumers {
@@ -101,13 +167,47 @@ export class Refused {
   @Idempotent({ operation: (self: Accepted) => self.channel, key: (order: Order) => order.id })
   async named(_order: Order): Promise<void> {}
 
+  // @ts-expect-error callers get a promise
+  @Idempotent({ key: (id: string) => id })
+  synchronous(id: string): number {
+    return id.length;
+  }
+
+  // @ts-expect-error callers get a promise of the generator
+  @Idempotent({ key: (id: string) => id })
+  async *stream(id: string): AsyncGenerator<string> {
+    yield id;
+  }
+
+  // @ts-expect-error callers get a promise
+  @AtomicCounter({ key: 'stock' })
+  synchronousCount(): number {
+    return 1;
+  }
+
+  // @ts-expect-error callers get a promise
+  @OptimisticRetry({ watch: 'one' })
+  synchronousTransaction(): void {}
+
+  // @ts-expect-error the method resolves with something else
+  @OptimisticRetry({ watch: 'one', completesRun: (result: { id: number }) => result.id })
+  async completesAnother(): Promise<string> {
+    return '';
+  }
+
+  @AtomicCounter({ key: 'stock' })
+  // @ts-expect-error it is a count, not its value
+  async wrongCount(@CounterValue() count?: number): Promise<number> {
+    return count! + 1;
+  }
+
   // @ts-expect-error not a method
   @Idempotent()
   property = 1;
 
   // @ts-expect-error no such option
   @OptimisticRetry({ watch: 'one', retries: 3 })
-  unknownOption(): void {}
+  async unknownOption(): Promise<void> {}
 }
 
 export async function transactionTypes(tx: Transaction): Promise<void> {

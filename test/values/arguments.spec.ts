@@ -94,7 +94,7 @@ describe('arguments of values', () => {
       refusedFor('options.keepTtl', /absent or false when options.ttlMs is given/),
     );
     expect(await refusal(() => values.compareAndSet('k', null, 'a', { ttl: 1 } as never))).toEqual(
-      refusedFor('options.ttl', /known options are/),
+      refusedFor('options.ttl', /there is no such option/),
     );
     expect(await refusal(() => values.getAndDelete('k', { encoding: 'latin1' as never }))).toEqual(
       refusedFor('options.encoding', /"utf8" or "buffer"/),

@@ -65,6 +65,7 @@ const checkOptions = check.options(operationOptionChecks);
  */
 @Injectable()
 export class ReservationService {
+  /** @internal */
   constructor(
     private readonly connection: RedisConnection,
     protected readonly observer: Observer,

@@ -1,0 +1,21 @@
+import { callReplacement } from '../method-wrapping/replaced-service.js';
+import type { HttpExchange } from './http/http-exchange.js';
+import { isSafe, keyFromHeader } from './http/http-request.js';
+import { resolveHeaders } from './http/idempotency-headers.js';
+import type { IdempotentCall } from './idempotent-call.js';
+import { keyText } from './key-text.js';
+
+/** By what a test has put in the place of the service: only the key is found here, and the result is what its `run` makes of it. */
+export async function callByReplacement(
+  { idempotency, options, call }: IdempotentCall,
+  request: HttpExchange['request'] | undefined,
+): Promise<unknown> {
+  const { args } = call;
+  if (!options.key && (!request || isSafe(request))) return await call.proceed();
+  const given = options.key
+    ? options.key(...args)
+    : keyFromHeader(request!, resolveHeaders('ietf', options.headers).key);
+  if (given === undefined) return await call.proceed();
+  const replaced = { service: idempotency, name: 'IdempotencyService', decorator: 'Idempotent' };
+  return await callReplacement(replaced, 'run', keyText(given), () => call.proceed(), {});
+}
