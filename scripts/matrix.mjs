@@ -1,10 +1,12 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, relative } from 'node:path';
+import { delimiter, dirname, join, relative } from 'node:path';
 import { root, runAsMain, ScriptError, start } from './setup/process.mjs';
+import { setUpNode } from './setup/node.mjs';
 import { findServers, KINDS } from './setup/servers.mjs';
 import { setup } from './setup.mjs';
 import { build } from './build.mjs';
+import { runToolchains } from './toolchains.mjs';
 
 const TARGETS = ['standalone', 'cluster'];
 
@@ -15,15 +17,49 @@ const DOUBLE = 'dragonfly-double';
 const GIVEN = { name: 'dragonfly', variable: 'DRAGONFLY_URL' };
 
 const usage = `Usage: npm run test:matrix -- [--contract] [server[/target]…]
-  server      ${KINDS.map(({ name }) => name).join(', ')}; all of them by default,
-              ${DOUBLE}: test/contract on Redis 7 behind a proxy that behaves as Dragonfly,
-              and ${GIVEN.name}: test/contract on the server at ${GIVEN.variable}, which is emptied, where that is set
-  target      ${TARGETS.join(' or ')}; both by default
-  --contract  only test/contract, which runs unchanged on either target; without it every test runs on a standalone server
+       npm run test:matrix -- --node version… [test/folder…]
+       npm run test:matrix -- --toolchains [toolchain…]
+  server        ${KINDS.map(({ name }) => name).join(', ')}; all of them by default,
+                ${DOUBLE}: test/contract on Redis 7 behind a proxy that behaves as Dragonfly,
+                and ${GIVEN.name}: test/contract on the server at ${GIVEN.variable}, which is emptied, where that is set
+  target        ${TARGETS.join(' or ')}; both by default
+  --contract    only test/contract, which runs unchanged on either target; without it every test runs on a standalone server
+  --node        every test, or those of the folders, on other versions of Node.js, such as 22 24 26
+  --toolchains  projects of the CLI with each builder and test runner, as "npm run toolchains" has them
 A server that is not on this machine is skipped. "npm run servers" unpacks them; or name one's program: ${KINDS.map(({ variable }) => variable).join(', ')}.`;
 
 await runAsMain(import.meta.url, async () => {
-  const args = process.argv.slice(2);
+  const [kind, ...rest] = process.argv.slice(2);
+  if (kind === '--toolchains') return await tryToolchains(rest);
+  const rows = await (kind === '--node' ? onNodes(rest) : onServers(process.argv.slice(2)));
+  printTable(rows);
+  return rows.some(({ suites }) => suites && total([suites]).failed > 0) ? 1 : 0;
+});
+
+async function tryToolchains(names) {
+  const rows = await runToolchains(names);
+  const failed = rows.filter(({ error }) => error).length;
+  console.log(`${rows.length - failed} passed, ${failed} failed`);
+  return failed === 0 ? 0 : 1;
+}
+
+async function onNodes(args) {
+  const folders = args.filter((arg) => arg.startsWith('test/'));
+  const versions = args.filter((arg) => !folders.includes(arg));
+  if (versions.length === 0) throw new ScriptError(usage);
+  const env = await setup({ needServer: true, ownServer: true });
+  await build();
+  const rows = [];
+  for (const version of versions) {
+    const program = await setUpNode(version);
+    // First on the path too, for what a test starts by name.
+    const path = [dirname(program), env.PATH].join(delimiter);
+    rows.push({ name: `node ${version}`, suites: await runJest(folders, { ...env, PATH: path }, program) });
+  }
+  return rows;
+}
+
+async function onServers(args) {
   const contractOnly = args.includes('--contract');
   const cells = cellsOf(args.filter((arg) => arg !== '--contract'));
   const env = await setup({ needServer: true, ownServer: true });
@@ -52,9 +88,8 @@ await runAsMain(import.meta.url, async () => {
   for (const { server, target } of cells) {
     rows.push({ name: `${server}/${target}`, suites: await suitesOf(server, target) });
   }
-  printTable(rows);
-  return rows.some(({ suites }) => suites && total([suites]).failed > 0) ? 1 : 0;
-});
+  return rows;
+}
 
 function cellsOf(names) {
   const given = process.env[GIVEN.variable] ? [GIVEN.name] : [];
@@ -70,12 +105,12 @@ function cellsOf(names) {
 }
 
 /** Counts by folder of test/. A run that broke off, or a file that did not run, counts as a failure. */
-async function runJest(chosen, env) {
+async function runJest(chosen, env, program = process.execPath) {
   const directory = mkdtempSync(join(tmpdir(), 'test-matrix-'));
   try {
     const file = join(directory, 'results.json');
     const args = ['node_modules/jest/bin/jest.js', '--silent', '--json', `--outputFile=${file}`, ...chosen];
-    const exitCode = await start(process.execPath, args, { env });
+    const exitCode = await start(program, args, { env });
     const suites = countsOf(read(file));
     if (exitCode !== 0 && total([suites]).failed === 0)
       suites.set('(run)', { passed: 0, failed: 1, skipped: 0 });

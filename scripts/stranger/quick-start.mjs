@@ -7,7 +7,7 @@ import { ScriptError } from '../setup/process.mjs';
 export function quickStart(readme) {
   const [, section] = /^## Quick start\n([\s\S]*?)^## /m.exec(readme) ?? [];
   if (!section) throw new ScriptError('README.md has no section "Quick start".');
-  const [, example] = /```ts\n([\s\S]*?)```/.exec(readme);
+  const example = exampleOf(readme);
   const steps = [];
   for (const [, before, language, text] of section.matchAll(/([\s\S]*?)```(\w+)\n([\s\S]*?)```/g)) {
     if (language === 'sh') steps.push({ kind: 'commands', commands: text.trim().split('\n') });
@@ -21,6 +21,20 @@ export function quickStart(readme) {
     }
   }
   return steps;
+}
+
+/** The example at the top of the page. */
+export function exampleOf(readme) {
+  const [, example] = /```ts\n([\s\S]*?)```/.exec(readme);
+  return example;
+}
+
+/** The pattern that README tells users of Jest to add. */
+export function jestPatternOf(readme) {
+  const [, pattern] = /transformIgnorePatterns: \['([^']+)'\]/.exec(readme) ?? [];
+  if (!pattern) throw new ScriptError('README.md has no transformIgnorePatterns.');
+  // As it stands in a JavaScript string.
+  return pattern.replaceAll('\\\\', '\\');
 }
 
 /** The lines in their order; `…` stands for any others. */

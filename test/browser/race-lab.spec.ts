@@ -172,7 +172,7 @@ describeInBrowser('the race lab in a browser', () => {
       expect(text).toMatch(/round trip/);
     expect(await page.locator('.brand').innerText()).toBe('nestjs-atomic-redis');
     await page.getByRole('link', { name: 'More in the documentation' }).click();
-    await page.getByRole('heading', { level: 1, name: 'Transactions' }).waitFor();
+    await page.getByRole('heading', { level: 1, name: /^Optimistic transactions/ }).waitFor();
     await page.getByRole('link', { name: 'Race lab' }).click();
     await page.getByRole('heading', { level: 1, name: 'Race lab' }).waitFor();
   });

@@ -93,7 +93,7 @@ describe('Dragonfly, by a double', () => {
       try {
         await allow('-incr');
         const { redis } = await run.boot({
-          connection: { host: proxy.host, port: proxy.port, username: USER, password: PASSWORD },
+          namespace: 'atomic:', connection: { host: proxy.host, port: proxy.port, username: USER, password: PASSWORD },
         });
         let runs = 0;
         // The first answer that is lost is that to MULTI.
@@ -116,7 +116,7 @@ describe('Dragonfly, by a double', () => {
       const proxy = await startFaultProxy({ target: target.double! });
       try {
         const { redis } = await run.boot({
-          connection: { host: proxy.host, port: proxy.port, username: USER, password: PASSWORD },
+          namespace: 'atomic:', connection: { host: proxy.host, port: proxy.port, username: USER, password: PASSWORD },
         });
         let runs = 0;
         proxy.loseReplies({ match: ({ name }) => name === 'EXEC' });
@@ -332,7 +332,7 @@ describe('Dragonfly, by a double', () => {
 
   describe('at boot', () => {
     it('[DFLY-4] all is well for a user with the documented rights, and one line tells what to see to', async () => {
-      await run.boot({ connection: target.connection() });
+      await run.boot({ namespace: 'atomic:', connection: target.connection() });
       expect(run.lines).toEqual([
         expect.stringMatching(/^log: Connected to Dragonfly 1\.40\.1 at /),
         expect.stringMatching(/^warn: Dragonfly at .* Keep headroom/),
@@ -351,7 +351,7 @@ describe('Dragonfly, by a double', () => {
     it('[DFLY-4] the check names a missing right, and does nothing', async () => {
       await allow('-zadd', '-hset');
       try {
-        await run.boot({ connection: target.connection() });
+        await run.boot({ namespace: 'atomic:', connection: target.connection() });
         expect(run.lines.find((line) => line.startsWith('error'))).toMatch(/: HSET, ZADD\. /);
         expect(await target.client.keys('*')).toEqual([]);
       } finally {

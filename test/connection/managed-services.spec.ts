@@ -107,10 +107,10 @@ describe('services that leave commands out', () => {
         times: Infinity,
       });
       proxy.answer('+OK\r\n', { match: ({ name }) => ineffective.includes(name), times: Infinity });
-      if (!profile.rules) return (await boot({ connection: proxy.url })).redis;
+      if (!profile.rules) return (await boot({ namespace: 'atomic:', connection: proxy.url })).redis;
       await redis.client.call('ACL', 'SETUSER', 'app', 'reset', 'on', '>secret', ...profile.rules);
       const { host, port } = proxy;
-      return (await boot({ connection: { host, port, username: 'app', password: 'secret' } })).redis;
+      return (await boot({ namespace: 'atomic:', connection: { host, port, username: 'app', password: 'secret' } })).redis;
     };
 
     it('what the service allows works', async () => {

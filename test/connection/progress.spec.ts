@@ -35,7 +35,7 @@ describe('a connection is alive while there is progress', () => {
   afterEach(() => proxy.stop());
 
   it('[SRV-16] a request and an answer of 6 MB over a line of 2 MB/s are sent once', async () => {
-    const { redis: services } = await boot({ connection: proxy.url, ...PATIENT });
+    const { redis: services } = await boot({ namespace: 'atomic:', connection: proxy.url, ...PATIENT });
     await services.values.getAndSet('v', 'first');
     proxy.limitSpeed(BYTES_PER_SECOND);
     const before = proxy.connections;
@@ -48,7 +48,7 @@ describe('a connection is alive while there is progress', () => {
   }, 60_000);
 
   it('[SRV-16] a request over a line that is slower still is given twice the time each time', async () => {
-    const { redis: services } = await boot({ connection: proxy.url, timeoutMs: 60_000 });
+    const { redis: services } = await boot({ namespace: 'atomic:', connection: proxy.url, timeoutMs: 60_000 });
     await services.values.getAndSet('v', 'first');
     proxy.limitSpeed(150_000);
     const before = proxy.connections;
@@ -96,7 +96,7 @@ describe('a connection is alive while there is progress', () => {
   }, 30_000);
 
   it('[SRV-16] an answer that comes together with the role of the server is progress', async () => {
-    const { redis: services } = await boot({ connection: proxy.url, ...PATIENT });
+    const { redis: services } = await boot({ namespace: 'atomic:', connection: proxy.url, ...PATIENT });
     let stopped = (): void => undefined;
     const isStopped = new Promise<void>((resolve) => (stopped = resolve));
     proxy.delay({

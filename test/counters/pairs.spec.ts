@@ -66,16 +66,16 @@ class Limited {
   @Post()
   @Idempotent()
   @AtomicCounter({ key: 'used', max: 2 })
-  call(@Headers('idempotency-key') key: string) {
-    return { key, run: ++this.runs };
+  async call(@Headers('idempotency-key') key: string) {
+    return Promise.resolve({ key, run: ++this.runs });
   }
 
   @Post('failing')
   @Idempotent()
   @AtomicCounter({ key: 'used', max: 2 })
-  fail() {
+  fail(): Promise<never> {
     this.runs++;
-    throw new Error('on purpose');
+    return Promise.reject(new Error('on purpose'));
   }
 
   @Idempotent({ operation: 'limited.by-key', key: (key: string) => key })
@@ -95,7 +95,7 @@ describe('features on one method', () => {
   beforeEach(async () => {
     app = (
       await Test.createTestingModule({
-        imports: [AtomicRedisModule.forRoot({ connection: redis.server.url })],
+        imports: [AtomicRedisModule.forRoot({ namespace: 'atomic:', connection: redis.server.url })],
         controllers: [Limited],
         providers: [Shop],
       }).compile()

@@ -23,7 +23,7 @@ export interface Caller<Report> {
 export function callingWorker<Report>(call: (caller: Caller<Report>) => Promise<void>): void {
   worker<CallingJob>(async ({ data, index, next, send }) => {
     const app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: data.urls[index]! })],
+      imports: [AtomicRedisModule.forRoot({ namespace: 'atomic:', connection: data.urls[index]! })],
     }).compile();
     app.useLogger(false);
     await app.init();

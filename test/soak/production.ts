@@ -52,7 +52,7 @@ export async function soakProduction(options: ProductionOptions): Promise<Produc
   const app = await Test.createTestingModule({
     imports: [
       AtomicRedisModule.forRoot({
-        connection: { host: address.host, port: address.port },
+        namespace: 'atomic:', connection: { host: address.host, port: address.port },
         username: 'app',
         password: () => production.password,
         timeoutMs: GIVE_UP_MS,

@@ -21,7 +21,7 @@ export async function startOperationApps(
     const module = await Test.createTestingModule({
       imports: [
         AtomicRedisModule.forRoot({
-          connection,
+          namespace: 'atomic:', connection,
           idempotency: { timeoutMs: TIME_MS },
           timeoutMs: TIME_MS,
         }),

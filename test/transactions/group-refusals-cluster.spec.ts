@@ -20,7 +20,7 @@ describe('a refusal of a Cluster, to transactions that share an EXEC or are join
     client = cluster.connect();
     const nodes = cluster.nodes.map(({ host, port }) => ({ host, port }));
     app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: { nodes } })],
+      imports: [AtomicRedisModule.forRoot({ namespace: 'atomic:', connection: { nodes } })],
     }).compile();
     app.useLogger(false);
     await app.init();
