@@ -79,6 +79,11 @@ export class Connections {
       );
   }
 
+  /** The most arguments that one command may have at the servers. */
+  get maxArguments(): number {
+    return this.serverChecks.traits.maxArguments;
+  }
+
   /** Starts connecting, and keeps reconnecting until closed. */
   open(): void {
     this.watch.start();

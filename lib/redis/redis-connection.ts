@@ -75,7 +75,7 @@ export class RedisConnection {
 
   /** The most arguments that one command may have at the servers. */
   get maxArguments(): number {
-    return this.serverChecks.traits.maxArguments;
+    return this.connections.maxArguments;
   }
 
   /** Loads the scripts on every connect from now on, ahead of their first use. */

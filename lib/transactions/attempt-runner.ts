@@ -11,6 +11,7 @@ import { GroupCommit } from './group-commit.js';
 import type { Turn } from './key-turns.js';
 import { LeadingAttempt } from './leading-attempt.js';
 import type { Lease } from './lease.js';
+import type { TransactionConnection } from './transaction-connection.js';
 import type { TransactionRun } from './transaction-run.js';
 
 /** Runs one attempt of a transaction. */

@@ -106,7 +106,8 @@ describe('the reason why there is no server', () => {
 
   it('[SRV-18] the number of clients, where only a transaction needs another connection', async () => {
     const { redis: services } = await boot({
-      namespace: 'atomic:', connection: redis.server.url,
+      namespace: 'atomic:',
+      connection: redis.server.url,
       transactions: { timeoutMs: 1_500 },
     });
     await services.counters.add('n', 1);

@@ -128,7 +128,8 @@ describe('credentials as functions', () => {
     expect(notText.message).toMatch(/forRoot.password must give a string, and gave number/);
     const seconds = Math.round(Date.now() / 1_000) + 900;
     const inSeconds = await bootError({
-      namespace: 'atomic:', connection: place(),
+      namespace: 'atomic:',
+      connection: place(),
       username: 'app',
       password: () => ({ password: valid, expiresAt: seconds }),
       timeoutMs: 700,
@@ -174,7 +175,8 @@ describe('credentials as functions', () => {
       );
       let given = 0;
       const { redis: services } = await boot({
-        namespace: 'atomic:', connection: { nodes: cluster.nodes.map(({ host, port }) => ({ host, port })) },
+        namespace: 'atomic:',
+        connection: { nodes: cluster.nodes.map(({ host, port }) => ({ host, port })) },
         username: 'app',
         password: () => {
           given++;

@@ -93,7 +93,8 @@ describe('Dragonfly, by a double', () => {
       try {
         await allow('-incr');
         const { redis } = await run.boot({
-          namespace: 'atomic:', connection: { host: proxy.host, port: proxy.port, username: USER, password: PASSWORD },
+          namespace: 'atomic:',
+          connection: { host: proxy.host, port: proxy.port, username: USER, password: PASSWORD },
         });
         let runs = 0;
         // The first answer that is lost is that to MULTI.
@@ -116,7 +117,8 @@ describe('Dragonfly, by a double', () => {
       const proxy = await startFaultProxy({ target: target.double! });
       try {
         const { redis } = await run.boot({
-          namespace: 'atomic:', connection: { host: proxy.host, port: proxy.port, username: USER, password: PASSWORD },
+          namespace: 'atomic:',
+          connection: { host: proxy.host, port: proxy.port, username: USER, password: PASSWORD },
         });
         let runs = 0;
         proxy.loseReplies({ match: ({ name }) => name === 'EXEC' });

@@ -221,7 +221,11 @@ describe('a connection is ready once it is in order', () => {
         ),
       );
       try {
-        const { redis: services } = await boot({ namespace: 'atomic:', connection: { host, port, db }, timeoutMs: 30_000 });
+        const { redis: services } = await boot({
+          namespace: 'atomic:',
+          connection: { host, port, db },
+          timeoutMs: 30_000,
+        });
         expect(run.lines.filter((line) => !line.startsWith('log:'))).toEqual([]);
         expect((await services.status()).servers).toMatchObject([{ role: 'master', database: db }]);
         expect((await services.status()).servers![0]!.info).toBeDefined();

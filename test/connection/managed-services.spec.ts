@@ -110,7 +110,9 @@ describe('services that leave commands out', () => {
       if (!profile.rules) return (await boot({ namespace: 'atomic:', connection: proxy.url })).redis;
       await redis.client.call('ACL', 'SETUSER', 'app', 'reset', 'on', '>secret', ...profile.rules);
       const { host, port } = proxy;
-      return (await boot({ namespace: 'atomic:', connection: { host, port, username: 'app', password: 'secret' } })).redis;
+      return (
+        await boot({ namespace: 'atomic:', connection: { host, port, username: 'app', password: 'secret' } })
+      ).redis;
     };
 
     it('what the service allows works', async () => {

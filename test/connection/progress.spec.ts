@@ -48,7 +48,11 @@ describe('a connection is alive while there is progress', () => {
   }, 60_000);
 
   it('[SRV-16] a request over a line that is slower still is given twice the time each time', async () => {
-    const { redis: services } = await boot({ namespace: 'atomic:', connection: proxy.url, timeoutMs: 60_000 });
+    const { redis: services } = await boot({
+      namespace: 'atomic:',
+      connection: proxy.url,
+      timeoutMs: 60_000,
+    });
     await services.values.getAndSet('v', 'first');
     proxy.limitSpeed(150_000);
     const before = proxy.connections;

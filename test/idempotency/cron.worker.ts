@@ -31,7 +31,10 @@ worker<CronData>(async ({ data, send }) => {
   }
 
   @Module({
-    imports: [ScheduleModule.forRoot(), AtomicRedisModule.forRoot({ namespace: 'atomic:', connection: data.url })],
+    imports: [
+      ScheduleModule.forRoot(),
+      AtomicRedisModule.forRoot({ namespace: 'atomic:', connection: data.url }),
+    ],
     providers: [Reports],
   })
   class App {}

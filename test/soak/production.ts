@@ -52,7 +52,8 @@ export async function soakProduction(options: ProductionOptions): Promise<Produc
   const app = await Test.createTestingModule({
     imports: [
       AtomicRedisModule.forRoot({
-        namespace: 'atomic:', connection: { host: address.host, port: address.port },
+        namespace: 'atomic:',
+        connection: { host: address.host, port: address.port },
         username: 'app',
         password: () => production.password,
         timeoutMs: GIVE_UP_MS,

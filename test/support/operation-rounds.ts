@@ -21,7 +21,8 @@ export async function startOperationApps(
     const module = await Test.createTestingModule({
       imports: [
         AtomicRedisModule.forRoot({
-          namespace: 'atomic:', connection,
+          namespace: 'atomic:',
+          connection,
           idempotency: { timeoutMs: TIME_MS },
           timeoutMs: TIME_MS,
         }),

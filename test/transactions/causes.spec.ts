@@ -24,7 +24,12 @@ describe('what a transaction says of its failure', () => {
   afterEach(() => proxy.stop());
 
   const start = async (options: object = {}): Promise<TransactionService> => {
-    const { redis: services } = await boot({ namespace: 'atomic:', connection: proxy.url, shutdownTimeoutMs: 1_000, ...options });
+    const { redis: services } = await boot({
+      namespace: 'atomic:',
+      connection: proxy.url,
+      shutdownTimeoutMs: 1_000,
+      ...options,
+    });
     return services.transactions;
   };
   const write = (

@@ -49,7 +49,11 @@ describe('an EXEC that is not answered at once', () => {
 
   it('[TX-19] is not given up while an answer of 6 MB passes a line of 2 MB/s', async () => {
     const link = await startSlowLink(redis.server, BYTES_PER_SECOND);
-    const { redis: services } = await boot({ namespace: 'atomic:', connection: link.url, shutdownTimeoutMs: 1_000 });
+    const { redis: services } = await boot({
+      namespace: 'atomic:',
+      connection: link.url,
+      shutdownTimeoutMs: 1_000,
+    });
     await redis.client.set('k', LARGE);
     const counts = await countCommands(redis.client, async () => {
       const [replies] = await set('after', PATIENT_MS, services.transactions);
