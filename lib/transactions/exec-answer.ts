@@ -33,15 +33,13 @@ export function execAnswer(
       else reject(new Error('EXEC was not answered'));
     };
     let alarm = setAlarm(performance.now() + deadline.remainingMs / 2, look);
-    answer.then(
-      (replies) => {
+    // As in Deadline.race: neither settles before the alarm is called off.
+    const settle =
+      <V>(as: (value: V) => void) =>
+      (value: V): void => {
         callOff(alarm);
-        resolve(replies);
-      },
-      (error: Error) => {
-        callOff(alarm);
-        reject(error);
-      },
-    );
+        as(value);
+      };
+    answer.then(settle(resolve), settle(reject));
   });
 }

@@ -159,11 +159,11 @@ describe('what transactions may take', () => {
     await service.run(['k'], (tx) => void tx.write.set('k', 0));
     const connection = apps[0]!.get(RedisConnection);
     const shared = connection.client as Redis;
-    const own = openDedicatedClient(shared, 'test', '', () => true);
-    await own.connect();
-    const streams = [shared.stream, own.stream];
+    const dedicated = openDedicatedClient(shared, 'test', '', () => true);
+    await dedicated.connect();
+    const streams = [shared.stream, dedicated.stream];
     await redis.client.replicaof('127.0.0.1', 1);
-    const refused = [shared, own].flatMap((client) =>
+    const refused = [shared, dedicated].flatMap((client) =>
       Array.from({ length: 30 }, () => client.set('k', 1).catch(() => 'refused')),
     );
     expect(new Set(await Promise.all(refused))).toEqual(new Set(['refused']));
@@ -171,7 +171,7 @@ describe('what transactions may take', () => {
     for (const stream of streams) expect(stream.listenerCount('close')).toBeLessThan(10);
     await redis.client.replicaof('NO', 'ONE');
     await service.run(['k'], (tx) => void tx.write.set('k', 1));
-    own.disconnect();
+    dedicated.disconnect();
   });
 
   it('[ARG-1] are no more keys than a server can watch without holding up others', async () => {

@@ -86,7 +86,9 @@ describe('a refusal of a Cluster, to transactions that share an EXEC or are join
     ['CLUSTERDOWN', () => down(200)],
   ])('[TX-15] %s that passes keeps none of them from being applied', async (_, refusal) => {
     for (const way of ['alone', 'together', 'joined'] as const)
-      expect(await tell(way, refusal())).toEqual(Array(WAYS[way]).fill({ applied: true }));
+      expect(await tell(way, refusal())).toEqual(
+        Array.from({ length: WAYS[way] }, () => ({ applied: true })),
+      );
   });
 
   it('[TX-15] CLUSTERDOWN until their time is over is told to each as it would be alone', async () => {
