@@ -115,8 +115,9 @@ export class QueueCommands {
   /** Wakes another process that waits for jobs, if there are some. */
   async wake(): Promise<void> {
     const { scripts, inFlight } = this.access.redis;
-    const { pending, wake } = this.keys;
-    await inFlight.track(() => scripts.run(wakeScript, { pending, wake }, {}, Deadline.in(WAKE_TIMEOUT_MS)));
+    const { pending, wake, delayed } = this.keys;
+    const keys = { pending, wake, delayed };
+    await inFlight.track(() => scripts.run(wakeScript, keys, {}, Deadline.in(WAKE_TIMEOUT_MS)));
   }
 
   async counts(options: { timeoutMs?: number }) {
