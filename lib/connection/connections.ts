@@ -65,7 +65,7 @@ export class Connections {
           this.absentKeyOn(silent),
         ),
       drop: (dead, reason) => this.drop(dead, reason),
-      renew: (connection) => this.renew(connection),
+      renew: (ending) => this.renew(ending),
       distrust: () => this.shared.distrust(),
       askRole: () => this.askRole(),
     });
