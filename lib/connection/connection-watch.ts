@@ -166,7 +166,7 @@ export class ConnectionWatch {
     }
     // Drops that follow each other at once may be of one call that is only slow.
     this.doublings = Math.min(this.doublings + 1, MAX_DOUBLINGS);
-    this.doubledUntil = now + 2 ** this.doublings * (SUSPICIOUS_MS + patienceFor(client)) + 500;
+    this.doubledUntil = now + 2 ** this.doublings * (SUSPICIOUS_MS + 2 * patienceFor(client)) + 500;
     this.connections.drop(
       client,
       new Error(

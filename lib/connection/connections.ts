@@ -65,7 +65,7 @@ export class Connections {
           this.absentKeyOn(silent),
         ),
       drop: (dead, reason) => this.drop(dead, reason),
-      renew: (client) => this.renew(client),
+      renew: (ending) => this.renew(ending),
       distrust: () => this.shared.distrust(),
       askRole: () => this.askRole(),
     });
@@ -158,9 +158,9 @@ export class Connections {
     else dead.stream.destroy(reason);
   }
 
-  private renew(client: Redis): void {
-    if (this.topology.masters().includes(client)) this.shared.renew(client);
-    else client.disconnect();
+  private renew(connection: Redis): void {
+    if (this.topology.masters().includes(connection)) this.shared.renew(connection);
+    else connection.disconnect();
   }
 
   /** A client for a few questions that nothing else may come between. */

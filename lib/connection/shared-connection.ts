@@ -183,15 +183,16 @@ export class SharedConnection {
       this.client.disconnect(true);
       return;
     }
+    this.renewNode(server).catch(() => undefined);
+  }
+
+  private async renewNode(node: Redis): Promise<void> {
     // Asked before the node is left: a function that fails costs no connection.
-    void this.settings.credentials?.current().then(
-      (signIn) => {
-        // ioredis asks for the slots on copies of any node.
-        for (const node of (this.client as Cluster).nodes()) adopt(node, signIn);
-        reconnectNode(server);
-      },
-      () => undefined,
-    );
+    const signIn = await this.settings.credentials?.current();
+    if (!signIn) return;
+    // ioredis asks for the slots on copies of any node.
+    for (const one of (this.client as Cluster).nodes()) adopt(one, signIn);
+    reconnectNode(node);
   }
 
   /** Ends the connection at once, and everything that waits for an answer on it. */

@@ -228,7 +228,7 @@ describe('a connection is ready once it is in order', () => {
         });
         expect(run.lines.filter((line) => !line.startsWith('log:'))).toEqual([]);
         expect((await services.status()).servers).toMatchObject([{ role: 'master', database: db }]);
-        expect((await services.status()).servers![0]!.info).toBeDefined();
+        expect((await services.status()).servers[0]!.info).toBeDefined();
       } finally {
         await redis.client.script('KILL').catch(() => undefined);
         await script;

@@ -3,7 +3,6 @@ import type { ClusterSoakReport } from './cluster.js';
 import type { KindVerdict } from './cluster-verdict.js';
 import type { FaultCount } from './faults.js';
 import type { IdempotencySoakReport } from './idempotency.js';
-import type { ProductionReport } from './production.js';
 import type { SoakReport } from './transactions.js';
 
 /** The report as a table for people. */
@@ -129,30 +128,5 @@ export function renderCluster(
     ),
     ...examples.map((example) => `\n${example}`),
     '',
-  ].join('\n');
-}
-
-/** Likewise. */
-export function renderProduction({
-  rounds,
-  recoveries,
-  verdicts,
-  examples,
-  elapsedMs,
-}: ProductionReport): string {
-  return [
-    row('recovered after, ms', 'times', 'p50', 'max', 'ioredis', 'max'),
-    ...recoveries.map(({ fault, times, p50, max, plainP50, plainMax }) =>
-      row(fault, times, p50, max, plainP50, plainMax),
-    ),
-    '',
-    row('calls', 'applied', 'not', 'unknown', 'doubled', 'lost', 'other'),
-    ...verdicts.map(({ kind, applied, notApplied, unknown, doubled, lost, unexpected }) =>
-      row(kind, applied, notApplied, unknown, doubled, lost, unexpected),
-    ),
-    '',
-    row('rounds', rounds),
-    row('elapsed, s', (elapsedMs / 1_000).toFixed(1)),
-    ...examples.map((example) => `\n${example}`),
   ].join('\n');
 }
