@@ -49,7 +49,7 @@ export async function startDragonflyDouble(target: { host: string; port: number 
         other.destroy();
       });
     }
-    new Connection(client, backend, server);
+    new Connection(client, backend, server).start();
   });
   listener.listen(0, '127.0.0.1');
   await once(listener, 'listening');
@@ -126,14 +126,16 @@ class Connection {
     private readonly client: Socket,
     private readonly backend: Socket,
     private readonly server: Server,
-  ) {
-    client.on('data', (chunk) => {
+  ) {}
+
+  start(): void {
+    this.client.on('data', (chunk) => {
       for (const { value, bytes } of this.requests.push(chunk)) {
         const request = { ...value, bytes: Buffer.from(bytes) };
         this.queue = this.queue.then(() => this.handle(request));
       }
     });
-    backend.on('data', (chunk) => {
+    this.backend.on('data', (chunk) => {
       for (const { value, bytes } of this.replies.push(chunk)) {
         const next = value === 'push' ? undefined : this.waiting.shift();
         // What answers no request goes on as it is: messages of subscriptions.
@@ -169,7 +171,7 @@ class Connection {
     }
     if (name === 'ACL' && args[0]?.toString().toUpperCase() === 'SETUSER')
       for (const rule of args.slice(2))
-        if (/[|]|asking/.test(rule.toString())) return `-ERR Unrecognized parameter ${rule}\r\n`;
+        if (/[|]|asking/.test(rule.toString())) return `-ERR Unrecognized parameter ${rule.toString()}\r\n`;
     if (this.state === 'queueing') return await this.enqueue(command);
     if (await server.refusesForMemory(name, args[0])) return '-ERR Out of memory\r\n';
     const reply = await this.exchange(this.translated(command));
