@@ -50,7 +50,7 @@ await runAsMain(import.meta.url, async () => {
     intentionallyNotDocumented: ['index.AtomicRedisModule.forRoot', 'index.AtomicRedisModule.forRootAsync'],
     // What types are computed from, which nobody writes down.
     intentionallyNotExported: [
-      ...['CheckedMethodDecorator', 'ConsumerDecorator'],
+      ...['CheckedMethodDecorator', 'ConsumerDecorator', 'CounterValueDecorator', 'NoKey', 'ReturnedUnder'],
       ...['ArgumentsOf', 'NamedValues', 'Part'],
       ...['EXAMPLES', 'Problem'],
       ...['QueueingCommander', 'ReadName', 'WithBuffer', 'WriteName'],

@@ -38,16 +38,15 @@ await runAsMain(import.meta.url, async () => {
   if (more.length > 0 || (option !== undefined && option !== '--short')) throw new ScriptError(usage);
   await setup();
   await build();
-  const cells = option
-    ? SHORT.map(([version, name]) => [version, KINDS.find((kind) => kind.name === name)])
-    : all();
+  /** @type {{ version: string, kind: typeof KINDS[number] }[]} */
+  const cells = option ? short() : all();
   const directory = mkdtempSync(join(tmpdir(), 'types-'));
   let failed = 0;
   try {
     const tarball = pack(directory);
     const app = join(directory, 'app');
-    await install(app, tarball, [...new Set(cells.map(([version]) => version))]);
-    for (const [version, kind] of cells) {
+    await install(app, tarball, [...new Set(cells.map(({ version }) => version))]);
+    for (const { version, kind } of cells) {
       const errors = compile(app, version, kind);
       console.log(`${errors.length === 0 ? 'ok    ' : 'FAILED'} TypeScript ${version}, ${kind.name}`);
       for (const error of errors.slice(0, 20)) console.log(`       ${error}`);
@@ -60,12 +59,17 @@ await runAsMain(import.meta.url, async () => {
   return failed === 0 ? 0 : 1;
 });
 
+function short() {
+  return SHORT.map(([version, name]) => ({ version, kind: KINDS.find((kind) => kind.name === name) }));
+}
+
 function all() {
   return VERSIONS.flatMap((version) => {
     const number = Number(version.split('.').slice(0, 2).join('.'));
-    return KINDS.filter(
+    const kinds = KINDS.filter(
       ({ from = 0, until = Infinity }) => number >= from && Math.floor(number) <= until,
-    ).map((kind) => [version, kind]);
+    );
+    return kinds.map((kind) => ({ version, kind }));
   });
 }
 

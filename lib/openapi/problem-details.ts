@@ -38,4 +38,11 @@ export class ProblemDetails implements Problem {
 
   @ApiProperty({ type: Boolean, description: 'Whether the same request may be sent again' })
   readonly retryable!: boolean;
+
+  @ApiProperty({
+    type: String,
+    required: false,
+    description: 'The record of an idempotency key whose call is over without an answer',
+  })
+  readonly record?: string;
 }

@@ -24,12 +24,8 @@ import { StubTransaction } from './stub-transaction.js';
 
 type Work<Argument> = (argument: Argument) => unknown;
 
-const queueStub = (): ReliableQueue<unknown> =>
-  stubOf(
-    ReliableQueue<unknown>,
-    { deadLetters: stubOf(DeadLetters<unknown>, {}, 'queue.deadLetters') },
-    'queue',
-  );
+const queueStub = (): ReliableQueue =>
+  stubOf(ReliableQueue, { deadLetters: stubOf(DeadLetters, {}, 'queue.deadLetters') }, 'queue');
 
 /** Services whose methods run work of the caller's have it run as it is. */
 function answersOf(service: unknown, transaction: StubTransaction): Record<string, unknown> {
@@ -49,8 +45,8 @@ function answersOf(service: unknown, transaction: StubTransaction): Record<strin
           await work({ value: by, applied: by, limited: false }),
       };
     case ReliableQueueService: {
-      const queues = new Map<string, ReliableQueue<unknown>>();
-      const get = (name: string): ReliableQueue<unknown> => {
+      const queues = new Map<string, ReliableQueue>();
+      const get = (name: string): ReliableQueue => {
         const queue = queues.get(name) ?? queueStub();
         queues.set(name, queue);
         return queue;

@@ -27,7 +27,7 @@ interface GivenRead {
 export class StubTransaction extends Transaction {
   override readonly read = {} as TransactionReads;
   override readonly write = {} as TransactionWrites;
-  override readonly signal = new AbortController().signal;
+  override readonly signal: AbortSignal = new AbortController().signal;
   /** The writes of the transactions that went through, in order. */
   applied: QueuedCommand[] = [];
   private given: GivenRead[] = [];

@@ -57,7 +57,7 @@ export function OptimisticRetry<Args extends unknown[], Result = unknown>(
           return await transactions.run(
             typeof keys === 'string' ? [keys] : keys,
             () => call.proceed(),
-            transactionOptions as TransactionOptions,
+            transactionOptions,
           );
         },
       },

@@ -112,7 +112,7 @@ export interface TransactionOptions<Result = unknown> extends Pick<
    * are one step. Returns the value that a later call with the same idempotency key gets if this process does not live to store the result;
    * undefined for none.
    */
-  completesRun?(result: Result): unknown;
+  completesRun?: { of(result: Result): unknown }['of'];
 }
 
 export const checkTransactionOptions = options({

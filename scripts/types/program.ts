@@ -5,7 +5,6 @@ import {
   IdempotencyService,
   TransactionService,
   type AtomicRedisOptions,
-  type QueueJob,
   type ReliableQueue,
 } from 'nestjs-atomic-redis';
 import { AtomicRedisHealthIndicator } from 'nestjs-atomic-redis/health';
@@ -61,8 +60,10 @@ export async function use(
   });
   await idempotency.inspect({ method: 'POST', path: '/orders', key: text ?? '' });
   outcomes.on(OrdersController, 'create').replays({ id: 2 });
-  const job: QueueJob<{ to: string }> | null = (await queue.take()) ?? null;
+  const job = await queue.take();
   await job?.ack();
+  const to: string | undefined = job?.payload.to;
+  console.log(to);
   const server = await startRedisServer();
   const proxy: FaultProxy = await startFaultProxy({ target: server.url });
   await proxy.stop();

@@ -30,6 +30,7 @@ describe('looking at keys and forgetting them', () => {
       async () => {
         const running = await idempotency.inspect('k', options);
         expect(running).toEqual({
+          record: expect.stringMatching(/^atomic:idempotency:/) as string,
           state: 'running',
           expiresInMs: expect.any(Number) as number,
           resultBytes: 0,

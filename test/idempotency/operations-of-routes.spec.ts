@@ -26,7 +26,7 @@ class BareAdapter extends ExpressAdapter {
   constructor() {
     super();
     this.use((request: IncomingMessage, _response: ServerResponse, next: () => void) => {
-      Object.defineProperty(request, 'route', { get: () => undefined, set: () => undefined });
+      Object.defineProperty(request, 'route', { get: () => undefined, set() {} });
       next();
     });
   }

@@ -1,4 +1,4 @@
-import { Controller, Injectable, Module, Post, type INestApplication, type Type } from '@nestjs/common';
+import { Controller, Injectable, Module, Post, type INestApplication } from '@nestjs/common';
 import { Test, type TestingModule } from '@nestjs/testing';
 import {
   AtomicCounter,
@@ -30,7 +30,7 @@ import { AtomicRedisOutcomes, AtomicRedisTestingModule } from '../../lib/testing
 class OrdersController {
   @Post()
   @Idempotent()
-  create() {
+  async create(): Promise<{ id: number }> {
     return { id: 1 };
   }
 }
@@ -160,7 +160,7 @@ describe('AtomicRedisTestingModule', () => {
       [Accounts, 'withdraw'],
       [Jobs, 'run'],
     ] as const)
-      outcomes.on(type as Type<object>, method as never).unavailable();
+      outcomes.on<object>(type, method as never).unavailable();
     await expect(module.get(OrdersController).create()).rejects.toThrow(RedisUnavailableError);
     await expect(module.get(Stock).take('tea')).rejects.toThrow(RedisUnavailableError);
     await expect(module.get(Accounts).withdraw('1', 4)).rejects.toThrow(RedisUnavailableError);
