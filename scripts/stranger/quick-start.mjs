@@ -29,12 +29,11 @@ export function exampleOf(readme) {
   return example;
 }
 
-/** The pattern that README tells users of Jest to add. */
-export function jestPatternOf(readme) {
-  const [, pattern] = /transformIgnorePatterns: \['([^']+)'\]/.exec(readme) ?? [];
-  if (!pattern) throw new ScriptError('README.md has no transformIgnorePatterns.');
-  // As it stands in a JavaScript string.
-  return pattern.replaceAll('\\\\', '\\');
+/** The lines that README tells users of Jest to add, and the file that these name. */
+export function jestFilesOf(readme) {
+  const [, section] = /^## Install\n([\s\S]*?)^## /m.exec(readme) ?? [];
+  const [config, tsconfig] = [...section.matchAll(/```json\n([\s\S]*?)```/g)].map(([, text]) => text);
+  return { config: JSON.parse(config), tsconfig };
 }
 
 /** The lines in their order; `…` stands for any others. */

@@ -5,7 +5,7 @@ import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { root, ScriptError } from '../setup/process.mjs';
 import { freePort } from '../smoke/redis.mjs';
-import { exampleOf, jestPatternOf } from '../stranger/quick-start.mjs';
+import { exampleOf, jestFilesOf } from '../stranger/quick-start.mjs';
 
 const START_MS = 60_000;
 const CLI = {
@@ -58,11 +58,10 @@ function addExample({ nest, jest }, directory) {
   if (!jest) return;
   const file = join(directory, 'package.json');
   const manifest = JSON.parse(readFileSync(file, 'utf8'));
-  manifest.jest.transformIgnorePatterns = [jestPatternOf(readme)];
+  const { config, tsconfig } = jestFilesOf(readme);
+  Object.assign(manifest.jest, config);
   writeFileSync(file, JSON.stringify(manifest, null, 2));
-  const config = join(directory, 'tsconfig.json');
-  const { compilerOptions, ...rest } = JSON.parse(readFileSync(config, 'utf8'));
-  writeFileSync(config, JSON.stringify({ ...rest, compilerOptions: { ...compilerOptions, allowJs: true } }));
+  writeFileSync(join(directory, 'tsconfig.spec.json'), tsconfig);
 }
 
 const specOf = (extension) => `import { Test, TestingModule } from '@nestjs/testing';

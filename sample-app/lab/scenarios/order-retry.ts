@@ -29,7 +29,7 @@ export const orderRetry: Scenario = {
     byHand:
       'SET NX, the order, SET. The second request of a pair gets 409 at once and asks again after 200 ms.',
     atomic:
-      'The claim, the order, and one EXEC that keeps the order and marks its key as used; then the response is kept, so that a repeat gets the same bytes. That is one or two round trips more than by hand. The second request of a pair gets 409 with Retry-After and asks again after 200 ms.',
+      'The claim, the order, and one EXEC that keeps the order and marks its key as used; then the response is kept, so that a repeat gets the same bytes. That is more round trips than by hand. The second request of a pair gets 409 with Retry-After and asks again after 200 ms.',
   },
   page: 'idempotency',
   callsPerCaller: 5,

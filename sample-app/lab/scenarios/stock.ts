@@ -26,7 +26,7 @@ export const stock: Scenario = {
   means: { naive: 'GET, then SET', byHand: 'DECRBY with a check', atomic: '@AtomicCounter' },
   latency: {
     naive: 'GET, SET and the HSET of the reservation: three round trips, and no call waits for another.',
-    byHand: 'DECRBY and HSET, or DECRBY and INCRBY: two round trips. This is the fastest of the three.',
+    byHand: 'DECRBY and HSET, or DECRBY and INCRBY: two round trips.',
     atomic:
       'The counter’s script and HSET: two round trips. Calls of one process on one counter travel together, one batch at a time, so a call may wait for the batch before its own. Under load this saves more than it costs: many calls share one round trip.',
   },

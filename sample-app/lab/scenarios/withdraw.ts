@@ -25,8 +25,7 @@ export const withdraw: Scenario = {
   },
   means: { naive: 'GET, then SET', byHand: 'a lock by SET NX', atomic: '@OptimisticRetry' },
   latency: {
-    naive:
-      'GET and SET: two round trips, and no call waits for another. That is why it is fast, and why it is wrong.',
+    naive: 'GET and SET: two round trips, and no call waits for another. That is also why updates are lost.',
     byHand:
       'SET NX, GET, SET and the release: four round trips for each call, one call at a time over all processes. The others poll, so who comes next is chance. A lock that nobody releases holds them up for its 5 s.',
     atomic:
