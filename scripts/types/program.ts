@@ -68,7 +68,7 @@ export async function use(
   const proxy: FaultProxy = await startFaultProxy({ target: server.url });
   await proxy.stop();
   // @ts-expect-error nothing internal is there
-  idempotency.claim('k', {});
+  void idempotency.claim('k', {});
   // @ts-expect-error nothing internal is there
-  transactions.close();
+  void transactions.close();
 }

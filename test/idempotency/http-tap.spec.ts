@@ -269,7 +269,7 @@ describe('the tap of a response', () => {
           for (const name of chunk ? (['write', 'end'] as const) : (['write'] as const)) {
             try {
               response[name](chunk);
-              codes.push(`${name} took ${String(chunk)}`);
+              codes.push(`${name} took ${chunk}`);
             } catch (error) {
               codes.push([(error as { code: unknown }).code, (error as Error).name]);
             }
