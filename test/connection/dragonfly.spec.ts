@@ -236,12 +236,13 @@ describe('Dragonfly, by a double', () => {
 
     it('[DFLY-3] a script’s call with one too many is refused, and no other call notices', async () => {
       const { scripts, counters } = target.redis;
+      const patient = { timeoutMs: 60_000 };
       // EVALSHA, its text's name, the number of keys, and what the library adds.
       const fits = MAX_PARTS - 7;
       const [tooMany, enough, ...others] = await Promise.allSettled([
-        scripts.run(push, { keys: { key }, args: { values: many(fits + 1) } }),
-        scripts.run(push, { keys: { key }, args: { values: many(fits) } }),
-        ...Array.from({ length: 5 }, () => counters.add('app:n', 1)),
+        scripts.run(push, { keys: { key }, args: { values: many(fits + 1) } }, patient),
+        scripts.run(push, { keys: { key }, args: { values: many(fits) } }, patient),
+        ...Array.from({ length: 5 }, () => counters.add('app:n', 1, patient)),
       ]);
       expect((tooMany as PromiseRejectedResult).reason).toBeInstanceOf(InvalidArgumentError);
       expect(enough).toEqual({ status: 'fulfilled', value: fits });
@@ -297,6 +298,29 @@ describe('Dragonfly, by a double', () => {
       await transfer('app:{m}:new');
       await addAll('app:{m}:new');
       expect(await target.client.mget('app:{m}:a', 'app:{m}:b', 'app:{m}:new')).toEqual(['80', '115', '15']);
+    });
+
+    it('[DFLY-5] what was made before the refused key is taken back', async () => {
+      const { transfers, counters } = target.redis;
+      await target.client.mset('app:{m}:a', 100, 'app:{m}:b', 100);
+      await counters.add('app:{m}:b', 0);
+      // There is memory for what the library keeps, and for the first of two new keys.
+      await target.double!.setMemoryFull(true, 'new2');
+      const transfer = (to: string) => ({ from: 'app:{m}:a', to, amount: 10 });
+      const add = (name: string) => ({ key: name, amount: 5 });
+      const refused = await Promise.allSettled([
+        transfers.transferAll([transfer('app:{m}:new1'), transfer('app:{m}:new2')]),
+        counters.addAll([add('app:{m}:b'), add('app:{m}:new1'), add('app:{m}:new2')]),
+        counters.add('app:{m}:new2', 1),
+      ]);
+      for (const one of refused)
+        expect((one as PromiseRejectedResult).reason).toMatchObject({
+          reply: 'OOM',
+          outcome: 'not-applied',
+          retryable: true,
+        });
+      const keys = ['app:{m}:a', 'app:{m}:b', 'app:{m}:new1', 'app:{m}:new2'];
+      expect(await target.client.mget(keys)).toEqual(['100', '100', null, null]);
     });
 
     it('[DFLY-5] a counter that is there is still added to', async () => {

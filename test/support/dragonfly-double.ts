@@ -25,8 +25,8 @@ export interface DragonflyDouble {
   readonly port: number;
   /** `redis://127.0.0.1:<port>` */
   readonly url: string;
-  /** From now on keys that do not exist yet are refused, in scripts and outside, and others are written; or no more. */
-  setMemoryFull(isFull: boolean): Promise<void>;
+  /** From now on keys that do not exist yet, and have this in their names, are refused, in scripts and outside, and others are written; or no more. */
+  setMemoryFull(isFull: boolean, inName?: string): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -58,7 +58,7 @@ export async function startDragonflyDouble(target: { host: string; port: number 
     host: '127.0.0.1',
     port,
     url: `redis://127.0.0.1:${port}`,
-    setMemoryFull: (isFull) => server.setMemoryFull(isFull),
+    setMemoryFull: (isFull, inName = '') => server.setMemoryFull(isFull ? inName : undefined),
     async stop() {
       for (const socket of sockets) socket.destroy();
       listener.close();
@@ -71,7 +71,8 @@ export async function startDragonflyDouble(target: { host: string; port: number 
 /** What all connections share: the commands that are known, and the texts of scripts. */
 class Server {
   private readonly texts = new Map<string, string>();
-  private isFull = false;
+  /** What the names of the keys have that are refused; undefined where there is memory. */
+  private refused: string | undefined;
 
   constructor(
     readonly target: { host: string; port: number },
@@ -83,27 +84,28 @@ class Server {
     return this.commands.has(name) && !ABSENT.includes(name);
   }
 
-  async setMemoryFull(isFull: boolean): Promise<void> {
+  async setMemoryFull(refused: string | undefined): Promise<void> {
     for (const text of this.texts.values())
-      await this.admin.script('LOAD', withDragonflyErrors(text, isFull));
-    this.isFull = isFull;
+      await this.admin.script('LOAD', withDragonflyErrors(text, refused));
+    this.refused = refused;
   }
 
   /** The text that the server behind gets. */
   textOf(text: string): string {
     this.texts.set(sha1(text), text);
-    return withDragonflyErrors(text, this.isFull);
+    return withDragonflyErrors(text, this.refused);
   }
 
   /** The name under which the server behind has the script. */
   shaOf(sha: string): string {
     const text = this.texts.get(sha.toLowerCase());
-    return text === undefined ? sha : sha1(withDragonflyErrors(text, this.isFull));
+    return text === undefined ? sha : sha1(withDragonflyErrors(text, this.refused));
   }
 
   async refusesForMemory(name: string, key: Buffer | undefined): Promise<boolean> {
     const isChecked = ['SET', 'HSET', 'LPUSH', 'RPUSH', 'ZADD', 'XADD'].includes(name);
-    return this.isFull && isChecked && key !== undefined && (await this.admin.exists(key)) === 0;
+    if (!isChecked || key === undefined || this.refused === undefined) return false;
+    return key.includes(this.refused) && (await this.admin.exists(key)) === 0;
   }
 }
 

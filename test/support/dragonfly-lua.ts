@@ -5,20 +5,20 @@ const CHECKED = ['SET', 'HSET', 'LPUSH', 'RPUSH', 'ZADD', 'XADD'];
  * Puts in front of a script what makes its errors those of Dragonfly: a command that is refused raises text, not a table, with the code behind a dash.
  * No line is added.
  *
- * @param isMemoryFull commands that would make a new key are refused
+ * @param refused commands that would make a new key with this in its name are refused; undefined where there is memory
  */
-export function withDragonflyErrors(lua: string, isMemoryFull: boolean): string {
+export function withDragonflyErrors(lua: string, refused: string | undefined): string {
   const checked = CHECKED.map((name) => `${name} = true`).join(', ');
-  return `${prelude(checked, isMemoryFull)} ${lua}`;
+  return `${prelude(checked, refused)} ${lua}`;
 }
 
-const prelude = (checked: string, isMemoryFull: boolean): string =>
+const prelude = (checked: string, refused: string | undefined): string =>
   `
 local redis = (function(server)
   local checked = { ${checked} }
   local function pcall_as(...)
     local name, key = ...
-    if ${isMemoryFull} and checked[string.upper(name)] and server.call('EXISTS', key) == 0 then
+    if ${refused !== undefined} and checked[string.upper(name)] and string.find(key, '${refused ?? ''}', 1, true) and server.call('EXISTS', key) == 0 then
       return { err = 'ERR Out of memory' }
     end
     local reply = server.pcall(...)
