@@ -36,7 +36,7 @@ const usage = `Usage: npm run test:types -- [--short]
 await runAsMain(import.meta.url, async () => {
   const [option, ...more] = process.argv.slice(2);
   if (more.length > 0 || (option !== undefined && option !== '--short')) throw new ScriptError(usage);
-  await setup();
+  await setup({});
   await build();
   /** @type {{ version: string, kind: typeof KINDS[number] }[]} */
   const cells = option ? short() : all();
