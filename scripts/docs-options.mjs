@@ -47,7 +47,7 @@ await runAsMain(import.meta.url, async () => {
 function typesWithOptions() {
   const files = ENTRIES.map((entry) => join(root, entry));
   const { options } = ts.parseJsonConfigFileContent(
-    ts.readConfigFile(join(root, 'lib/tsconfig.lib.json'), ts.sys.readFile).config,
+    ts.readConfigFile(join(root, 'lib/tsconfig.lib.json'), (file) => ts.sys.readFile(file)).config,
     ts.sys,
     join(root, 'lib'),
   );
@@ -90,7 +90,7 @@ function optionOf(property, declaration, checker) {
     type: declaration.type.getText().replaceAll(/\s+/g, ' ').replaceAll('| undefined', '').trim(),
     isRequired: !declaration.questionToken,
     fallback: tag && textOf(tag.text),
-    unit: /Ms$/.test(property.name) ? 'ms' : /Bytes$/.test(property.name) ? 'bytes' : undefined,
+    unit: property.name.endsWith('Ms') ? 'ms' : property.name.endsWith('Bytes') ? 'bytes' : undefined,
     text,
   };
 }
