@@ -45,6 +45,8 @@ export class ExchangeRun implements RunningCall, Recorder {
   private statusWhenResolved = 0;
   /** Whether the handler began the response by itself. */
   private hasBegun = false;
+  /** Whether it did so in its asynchronous context. */
+  private hasBegunWithin = false;
   private answer: Answer | undefined;
   /** Set where no answer is to be expected: another's was sent, or the response broke off. */
   private noAnswer: TombstoneReason | undefined;
@@ -112,12 +114,14 @@ export class ExchangeRun implements RunningCall, Recorder {
 
   isOwn(status: number): boolean {
     if (this.phase === 'settled') return true;
+    const isWithin = isWithinHandler(this.exchange);
     // The asynchronous context may be lost on the way through callbacks. Where Nest sends nothing, only the
-    // handler can have sent a success.
+    // handler can have sent a success; but a response that it began in its context, a time-out may end.
     const isOwn =
-      isWithinHandler(this.exchange) ||
-      (this.phase === 'running' && this.exchange.route.sendsByItself && status < 400);
+      isWithin ||
+      (this.phase === 'running' && this.exchange.route.sendsByItself && status < 400 && !this.hasBegunWithin);
     this.hasBegun ||= isOwn;
+    this.hasBegunWithin ||= isWithin;
     return isOwn;
   }
 

@@ -279,7 +279,7 @@ export class ResponseTap implements Tap {
     const { chunk, callback } = parseWrite('end', args);
     if (this.state === 'open') {
       if (!this.begin(ResponseHead.implied(response, 'end'))) return this.passOn('end', args);
-    } else if (!this.recorder.isOwn(this.head!.status)) {
+    } else if (!this.hasSourceEnded && !this.recorder.isOwn(this.head!.status)) {
       this.giveUp('broken', this.head!.status);
       return this.passOn('end', args);
     }
@@ -301,6 +301,11 @@ export class ResponseTap implements Tap {
       release();
     });
     return response;
+  }
+
+  /** Whether a stream that is piped into the response ends it, in whichever context. */
+  private get hasSourceEnded(): boolean {
+    return this.sources?.some(({ readableEnded }) => readableEnded) === true;
   }
 
   private ending(): Ended {

@@ -49,7 +49,7 @@ export async function performed(script: Script, reply: AnyReply | undefined): Pr
   return script.handle(async (attempt) => {
     for (let turns = attempt.turns; turns > 0; turns--) await turn();
     if (script.phase === 'first' && script.plan.around.before === 'ends-soon') await script.untilEnded(100);
-    if (attempt.reachesPoint) await script.point();
+    if (attempt.reachesPoint && attempt.ending.do !== 'respond-partly') await script.point();
     return ending(script, attempt, reply);
   });
 }
@@ -83,6 +83,7 @@ async function ending(script: Script, attempt: Attempt, reply: AnyReply | undefi
       if (how.sends === 'head') raw.flushHeaders();
       else raw.write('a part');
       await sleep(5);
+      if (attempt.reachesPoint) await script.point();
       if (how.next === 'throw') throw new Error('failed half-way');
       if (how.next === 'destroy') raw.destroy();
       if (how.next === 'end-late') script.later(async () => raw.end(' and the rest'));

@@ -6,6 +6,7 @@ import {
   type ErrorKind,
   type InterceptorKind,
   type Policy,
+  type ValueKind,
 } from './cases.js';
 import type { WireAnswer } from './wire.js';
 
@@ -38,6 +39,8 @@ interface Story {
   askedAgain: 'never' | 'after' | 'over' | 'beside';
   /** Whether the last call rejected for another reason than planned. */
   isBroken: boolean;
+  /** Whether a call, not only the last one, sent a part of a response. */
+  hasSentPart: boolean;
   /** An interceptor answered while the handler ran. */
   timedOut: boolean;
   /** What an interceptor made of the handler's outcome. */
@@ -81,7 +84,9 @@ export function predict(
   const story = tell(plan, brokenCalls);
   // What never ends is held for ever.
   const { ending } = story.last;
-  const mayHang = mayNeverEnd(ending);
+  // A late answer to a response that middleware has begun fails, and nobody ends it.
+  const isLate = ending.do === 'respond' && ending.late && around.before !== 'nothing';
+  const mayHang = mayNeverEnd(ending) || isLate;
   const isHeld =
     ending.do === 'respond-partly' && ending.next === 'nothing' && (!route.stream || client.http === '1.0');
   const sameWire = story.askedAgain === 'never' && client.leaves === 'never' && !isHeld;
@@ -98,7 +103,10 @@ export function predict(
         : resolved(context);
   const asksAgain = story.askedAgain !== 'never' && settled.kind !== 'never';
   // What a handler sees that writes to a response which somebody else ended depends on when the client left.
-  const late: readonly Fate[] = isOthers && client.leaves !== 'never' ? ['done', 'running'] : [];
+  const mayFareOtherwise = isOthers && client.leaves !== 'never';
+  const late: readonly Fate[] = mayFareOtherwise
+    ? ['done', 'running', ...judgedAs(plannedError(ending))]
+    : [];
   // Who asks again gets its answer or a refusal, which another interceptor may map.
   const more: readonly Fate[] =
     !asksAgain || story.askedAgain === 'over'
@@ -160,8 +168,7 @@ function rejected({ plan, story, twin, isOthers, neverEnds }: Context, error: Er
   const fellBack = story.afterwards === 'fell back';
   const { ending } = story.last;
   // A body that the end of its connection ends looks complete where its source failed.
-  const hasWhole =
-    twin?.isComplete === true && ending.do !== 'respond-partly' && !story.isBroken && !fails(story.last);
+  const hasWhole = twin?.isComplete === true && !story.hasSentPart && !story.isBroken && !fails(story.last);
   const keeps = isOthers || fellBack || !hasWhole ? [] : canBeKept(plan, story.last, twin);
   if (onError !== 'default') {
     if (onError === 'replay' && twin?.status === 412)
@@ -202,8 +209,12 @@ function rejected({ plan, story, twin, isOthers, neverEnds }: Context, error: Er
       frees(statusOf(error)) ? ['released', 'done', 'held'] : ['kept', 'done', 'held'],
       'rule 4: nothing is on the wire, so its error is judged',
     );
-  if (!hasWhole)
-    return several(['done', 'held', 'released'], `GAP: rejected after a part of its own ${twin.status}`);
+  if (!hasWhole) {
+    // Of a response that breaks off at once, a client that has gone has nothing: the error decides.
+    const unseen = plan.client.leaves === 'never' ? [] : judgedAs(error);
+    const because = `GAP: rejected after a part of its own ${twin.status}`;
+    return several(['done', 'held', 'released', ...unseen], because);
+  }
   if (frees(twin.status)) return one('released', `rule 4: ${twin.status} on the wire`);
   if (twin.status >= 400)
     return several(canBeKept(plan, story.last, twin), `rule 4: ${twin.status} on the wire`);
@@ -246,7 +257,7 @@ function resolved({ plan, story, twin, isOthers, neverEnds }: Context): Ruled {
       'rule 5: resolved, the response failed',
     );
   const kept = canBeKept(plan, story.last, twin);
-  if (twin.status === 412) return several(['released', ...said], 'only 412 frees it');
+  if (twin.status === 412) return several(['released', ...said, ...left], 'only 412 frees it');
   // GAP: what was too large is not there for it to judge.
   if (kept.includes('done') && (onResponse !== 'default' || !frees(twin.status)))
     return several(
@@ -260,6 +271,15 @@ function resolved({ plan, story, twin, isOthers, neverEnds }: Context): Ruled {
   return several(kept, `rule 5: resolved with ${twin.status}`);
 }
 
+/** Streams, which fail with their client, and Observables of none or several values, of which Nest then sends nothing. */
+const GOES_WITH_CLIENT: ReadonlySet<ValueKind> = new Set([
+  'web-response',
+  'generator',
+  'streamable-bytes',
+  'observable-many',
+  'observable-empty',
+]);
+
 /** `kept` where the response can be; `done` where not; both where the client's leaving may have broken it. */
 function canBeKept(plan: Case, { ending }: Attempt, twin: WireAnswer | undefined): readonly Fate[] {
   if (!twin?.isComplete || twin.body.length > MAX_RESULT_BYTES || isPartial(twin.status)) return ['done'];
@@ -269,7 +289,7 @@ function canBeKept(plan: Case, { ending }: Attempt, twin: WireAnswer | undefined
   if (plan.client.leaves === 'never') return ['kept'];
   const isStreamed =
     ending.do === 'stream' ||
-    (ending.do === 'return' && ['web-response', 'generator', 'streamable-bytes'].includes(ending.value)) ||
+    (ending.do === 'return' && GOES_WITH_CLIENT.has(ending.value)) ||
     (ending.do === 'respond' && ['pipe', 'pipeline', 'sendFile'].includes(ending.style));
   return plan.route.stream || isStreamed ? ['kept', 'done'] : ['kept'];
 }
@@ -305,6 +325,17 @@ function meantStatus({ ending, status }: Attempt): number | undefined {
   return undefined;
 }
 
+/** The error that the handler is to throw, where it does. */
+const plannedError = (ending: Ending): ErrorKind | undefined =>
+  ending.do === 'respond' ? ending.thenThrows : undefined;
+
+/** What rule 4 makes of an error by itself. */
+function judgedAs(error: ErrorKind | undefined): readonly Fate[] {
+  if (!error) return [];
+  if (isUnknown(error)) return ['held'];
+  return frees(statusOf(error)) ? ['released'] : ['kept', 'held'];
+}
+
 /** The status that the handler sends by itself. */
 const sentStatus = (ending: Ending): number => (ending.do === 'respond' ? ending.status : 0);
 
@@ -314,10 +345,17 @@ function statusOf(error: ErrorKind): number {
   return error.kind === 'status-object' ? 418 : 500;
 }
 
-const reachedPoint = ({ attempts }: Case, calls: number): boolean =>
-  Array.from({ length: calls }, (_, index) => attempts[Math.min(index, attempts.length - 1)]!).some(
-    ({ reachesPoint }) => reachesPoint,
+/** Whether middleware can answer at the point: not where the handler has begun by then. */
+const reachedPoint = ({ attempts }: Case, calls: number): boolean => {
+  const reached = Array.from(
+    { length: calls },
+    (_, index) => attempts[Math.min(index, attempts.length - 1)]!,
   );
+  return (
+    reached.find(({ reachesPoint }) => reachesPoint)?.ending.do !== 'respond-partly' &&
+    reached.some(({ reachesPoint }) => reachesPoint)
+  );
+};
 
 /** Follows the first request through the interceptors. */
 function tell(plan: Case, brokenCalls: ReadonlySet<number>): Story {
@@ -328,6 +366,7 @@ function tell(plan: Case, brokenCalls: ReadonlySet<number>): Story {
     calls: 0,
     askedAgain: 'never',
     isBroken: false,
+    hasSentPart: false,
     timedOut: false,
     afterwards: 'nothing',
     unknowns: 0,
@@ -363,6 +402,7 @@ function tell(plan: Case, brokenCalls: ReadonlySet<number>): Story {
     story.last = plan.attempts[Math.min(story.calls, plan.attempts.length - 1)]!;
     story.calls++;
     story.afterwards = 'nothing';
+    story.hasSentPart ||= story.last.ending.do === 'respond-partly';
     story.isBroken = brokenCalls.has(story.calls - 1);
     const settled = story.isBroken ? rejects({ kind: 'plain' }) : settlementOf(story.last);
     story.settled = settled;
