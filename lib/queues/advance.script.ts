@@ -1,3 +1,4 @@
+import { luaMoment } from '../redis/lua.js';
 import { luaOperation } from '../redis/lua-operation.js';
 import { defineScript } from '../redis/script.js';
 import { MAX_REPLY_BYTES, readAdvanced } from './advance-reply.js';
@@ -61,7 +62,7 @@ export const advanceScript = defineScript({
 --   with one for each delivery to be ended; one for each job taken, its payload '' when it is large; left: 1 when there are more to take, else 0;
 --   suspects: 1 when there are jobs whose lease has ended, else 0; next: in how many ms the next lease ends or the next delayed job is due, or ''.
 --   Or {TOO_LATE}
-${luaOperation}${luaHistoryKept}${luaWake}
+${luaOperation}${luaMoment}${luaHistoryKept}${luaWake}
 local PENDING, JOBS, HISTORY, LEASES, DEAD, DELAYED, WAKE = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local FIRST_END = 9
 

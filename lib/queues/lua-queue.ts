@@ -36,11 +36,10 @@ end
 export const DELAYED_ID_AT = 22;
 
 /**
- * Lua that puts a job among those that wait for their time. Of jobs that are due in one millisecond the one that was delayed first is first.
+ * Lua, for scripts with `luaMoment`, that puts a job among those that wait for their time. Of jobs that are due in one millisecond the one that was delayed first is first.
  * @param nth Lua for its place among those that this script delays, up to 5 digits
  */
 export const luaDelay = (delayedKey: string, id: string, delayMs: string, nth: string): string =>
-  `local time = redis.call('TIME')
-        local due_at = time[1] * 1000 + math.floor(time[2] / 1000) + ${delayMs}
-        local order = string.format('%010.0f%06.0f%05.0f', time[1], time[2], ${nth})
-        redis.call('ZADD', ${delayedKey}, string.format('%.0f', due_at), order .. ${id})`;
+  `local at, order = moment()
+        order = order .. string.format('%05.0f', ${nth})
+        redis.call('ZADD', ${delayedKey}, string.format('%.0f', at + ${delayMs}), order .. ${id})`;

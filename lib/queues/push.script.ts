@@ -1,3 +1,4 @@
+import { luaMoment } from '../redis/lua.js';
 import { luaOperation } from '../redis/lua-operation.js';
 import { defineScript } from '../redis/script.js';
 import { luaDelay, luaWake } from './lua-queue.js';
@@ -20,7 +21,7 @@ export const pushScript = defineScript({
 -- ARGV[4] delays      after how many ms each job may be taken, in their order, each with a comma behind it: '' for at once; '' when none waits
 -- ARGV[5…] idsAndPayloads  for each job its id, then its payload
 -- returns PUSHED | TOO_LATE
-${luaOperation}${luaWake}
+${luaOperation}${luaMoment}${luaWake}
 local stored = recall()
 if stored then return stored end
 if is_late() then return 'TOO_LATE' end

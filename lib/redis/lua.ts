@@ -9,6 +9,14 @@ local function now_ms()
 end
 `;
 
+/** `moment()`: the server's time in ms, and the same in µs as text of a fixed length, which sorts by time. */
+export const luaMoment = `
+local function moment()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000), string.format('%010.0f%06.0f', t[1], t[2])
+end
+`;
+
 /** `type_of(key)`: string, hash, list, …, or none. Tells a wrong type without an error that would have to be told by its text. */
 export const luaTypeOf = `
 local function type_of(key)

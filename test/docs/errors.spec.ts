@@ -110,8 +110,8 @@ describe('the errors', () => {
     expect(wrong).toEqual([]);
   });
 
-  it('[DOC-3] in README.md are told as in docs/errors.md', () => {
-    const rows = rowsOf('README.md', 'Errors');
+  it('[DOC-3] in the tour are told as in docs/errors.md', () => {
+    const rows = rowsOf('docs/tour.md', 'Errors');
     expect(rows.length).toBeGreaterThan(0);
     const told = rows.flatMap(([names, outcome, http]) =>
       [...names!.matchAll(/`(\w+)`/g)].map(([, name]) => `${name}: ${outcome}, ${plain(http!)}`),
