@@ -182,11 +182,10 @@ export class ConnectionWatch {
     await this.connections.askRole().catch(() => undefined);
     this.isAskingRole = false;
     this.askedRoleAt = performance.now();
-    // The answer itself is no use of the connection.
     for (const client of this.connections.shared()) {
       this.renewInTime(client);
       const seen = this.seen.get(client);
-      if (seen && seen.stream === client.stream) seen.bytesRead = client.stream.bytesRead;
+      if (seen && seen.stream === client.stream) seen.wasToldRole = true;
     }
   }
 }
