@@ -47,6 +47,17 @@ describe('a connection is alive while there is progress', () => {
     expect(proxy.connections).toBe(before);
   }, 60_000);
 
+  it('[SRV-16] a request over a line that is slower still is given twice the time each time', async () => {
+    const slow = { timeoutMs: 60_000 };
+    const { redis: services } = await boot({ namespace: 'atomic:', connection: proxy.url, ...slow });
+    await services.values.getAndSet('v', 'first');
+    proxy.limitSpeed(130_000);
+    const before = proxy.connections;
+    expect(await services.values.getAndSet('v', 'x'.repeat(500_000), slow)).toBe('first');
+    // Twice given up: each time a new connection asks the server, and another one takes the place.
+    expect(proxy.connections - before).toBeLessThanOrEqual(6);
+  }, 90_000);
+
   it('[SRV-16] a script that keeps the server for 3 seconds runs once', async () => {
     const { redis: services } = await boot({ connection: proxy.url, namespace: 'atomic:' });
     const counts = await countCommands(redis.client, async () => {
