@@ -13,6 +13,8 @@ export class ConnectionTrouble {
   private attempt = { startedAt: 0, hasFailed: false, isOver: false };
   private lastError: Error | undefined;
   private lastErrorAt = -Infinity;
+  /** The last refusal that was heard at the server's door. */
+  private doorRefusal: Error | undefined;
 
   constructor(
     private readonly client: RedisClient,
@@ -87,9 +89,16 @@ export class ConnectionTrouble {
 
   private async hearWhy(client: Redis, attempt: object): Promise<void> {
     const refusal = await refusalAtTheDoor(client);
+    const { lastError } = this;
+    const isAtTheDoor = lastError !== undefined && lastError === this.doorRefusal;
     // The next attempt may have failed meanwhile, in the same way.
-    const isOfNow = this.attempt === attempt || !this.lastError || isCutOff(this.lastError);
-    if (refusal && isOfNow && !this.isReady()) this.left(refusal);
+    const isOfNow = this.attempt === attempt || !lastError || isCutOff(lastError) || isAtTheDoor;
+    if (!isOfNow || this.isReady()) return;
+    // Closed again without a word: for the same reason as before.
+    const reason = refusal ?? (isAtTheDoor ? lastError : undefined);
+    if (!reason) return;
+    this.doorRefusal = reason;
+    this.left(reason);
   }
 
   /** An error by which Redis says that the configuration is wrong. */

@@ -137,7 +137,7 @@ export class SharedConnection {
     this.open();
     while (!this.isReady) {
       if (this.isClosed) throw this.closedError();
-      if (deadline.passed) throw this.unavailable(this.trouble.reasonSince(since));
+      if (deadline.passed) throw this.unavailableSince(since);
       void this.admission.check();
       await this.change.next(deadline);
     }
@@ -224,6 +224,11 @@ export class SharedConnection {
       `Redis at ${this.address} could not be reached in time: ${reasonOf(cause)}`,
       { cause },
     );
+  }
+
+  /** For a call that has waited since a point on the scale of `performance.now()`. */
+  unavailableSince(since: number): RedisUnavailableError {
+    return this.unavailable(this.trouble.reasonSince(since));
   }
 
   closedError(): ModuleClosedError {
