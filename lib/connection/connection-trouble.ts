@@ -3,7 +3,7 @@ import { isClusterClient, type RedisClient } from '../redis/client.js';
 import { isCredentialRefusal, OutOfOrderError, refusedCredentials } from './connection-check.js';
 import type { Credentials } from './credentials.js';
 import { isCutOff, refusalAtTheDoor } from './door-refusal.js';
-import { refusalIn, withoutSecrets } from './error-texts.js';
+import { reasonOf, refusalIn, withoutSecrets } from './error-texts.js';
 
 /** An attempt to connect without an error is told as unanswered after this long. */
 const UNANSWERED_MS = 300;
@@ -12,6 +12,9 @@ const UNANSWERED_MS = 300;
 export class ConnectionTrouble {
   private attempt = { startedAt: 0, hasFailed: false, isOver: false };
   private lastError: Error | undefined;
+  private lastErrorAt = -Infinity;
+  /** The last refusal that was heard at the server's door. */
+  private doorRefusal: Error | undefined;
 
   constructor(
     private readonly client: RedisClient,
@@ -41,12 +44,13 @@ export class ConnectionTrouble {
   /** The attempt has reached a server that cannot be used. */
   found(error: Error): void {
     this.attempt.hasFailed = true;
-    this.lastError = error;
+    this.left(error);
   }
 
   /** The connection is given up for this reason; the next attempt may find another one. */
   left(reason: Error): void {
     this.lastError = reason;
+    this.lastErrorAt = performance.now();
   }
 
   /** The attempt has led to a connection that is in order. */
@@ -73,11 +77,28 @@ export class ConnectionTrouble {
     return this.lastError ?? new Error('there is no answer from it');
   }
 
+  /** The reason for a call that has waited since a point on the scale of `performance.now()`: one from before is told as that. */
+  reasonSince(since: number): Error {
+    const { reason } = this;
+    if (reason !== this.lastError || this.lastErrorAt >= since) return reason;
+    return new Error(
+      `no attempt to connect has ended since the call began; the last one before ended with: ${reasonOf(reason)}`,
+      { cause: reason },
+    );
+  }
+
   private async hearWhy(client: Redis, attempt: object): Promise<void> {
     const refusal = await refusalAtTheDoor(client);
+    const { lastError } = this;
+    const isAtTheDoor = lastError !== undefined && lastError === this.doorRefusal;
     // The next attempt may have failed meanwhile, in the same way.
-    const isOfNow = this.attempt === attempt || !this.lastError || isCutOff(this.lastError);
-    if (refusal && isOfNow && !this.isReady()) this.lastError = refusal;
+    const isOfNow = this.attempt === attempt || !lastError || isCutOff(lastError) || isAtTheDoor;
+    if (!isOfNow || this.isReady()) return;
+    // Closed again without a word: for the same reason as before.
+    const reason = refusal ?? (isAtTheDoor ? lastError : undefined);
+    if (!reason) return;
+    this.doorRefusal = reason;
+    this.left(reason);
   }
 
   /** An error by which Redis says that the configuration is wrong. */

@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis';
 import { sleep } from '../redis/deadline.js';
-import { bytesToWrite, patienceFor, pendingOf } from './pending-commands.js';
+import { bytesToWrite, isBlocked, patienceFor, pendingOf } from './pending-commands.js';
 import { mustRenew } from './renewals.js';
 import type { ProbeResult } from './server-probe.js';
 
@@ -8,11 +8,17 @@ const TICK_MS = 100;
 
 /**
  * The shared connection is looked into when it owes answers and is silent this long: a claim has 800 ms to find another one. Connections with one owner may take
- * longer, since their loss costs more: the answer to an EXEC. Doubled for each in a row that was dropped for it.
+ * longer, since their loss costs more: the answer to an EXEC. Doubled for each drop until connections were calm again.
  */
 const SUSPICIOUS_MS = 300;
 const DEDICATED_SUSPICIOUS_MS = 1_500;
 const MAX_DOUBLINGS = 6;
+
+/**
+ * Connections that answer in time for so many ticks are calm, and the doublings are forgotten. The time is no measure: a call that was dropped must be sent
+ * again first, and a large one takes long to be sent.
+ */
+const CALM_TICKS = 10;
 
 /** A busy server is looked into again after this long. */
 const BUSY_AGAIN_MS = 1_000;
@@ -65,7 +71,7 @@ export class ConnectionWatch {
   private timer: NodeJS.Timeout | undefined;
   private tickedAt = 0;
   private doublings = 0;
-  private doubledUntil = -Infinity;
+  private calmTicks = 0;
   private askedRoleAt = 0;
   private isAskingRole = false;
 
@@ -87,9 +93,11 @@ export class ConnectionWatch {
     const wasFrozen = Date.now() - this.tickedAt > IDLE_MS;
     this.tickedAt = Date.now();
     let isActive = false;
+    let isCalm = true;
     for (const client of this.connections.shared()) {
       this.renewInTime(client);
       const seen = this.look(client, now, SUSPICIOUS_MS);
+      isCalm &&= client.status === 'ready' && isAnswering(client, seen);
       if (!seen) continue;
       isActive ||= seen.activeAt === now;
       const idleMs = now - seen.activeAt;
@@ -98,11 +106,14 @@ export class ConnectionWatch {
     for (const client of this.connections.dedicated()) {
       this.renewInTime(client);
       const seen = this.look(client, now, DEDICATED_SUSPICIOUS_MS);
+      isCalm &&= isAnswering(client, seen);
       if (!seen) continue;
       isActive ||= seen.activeAt === now;
       // Nothing else is sent on it, and a message that does not come is not missed.
       if (client.condition?.subscriber && now - seen.activeAt > IDLE_MS) client.ping().catch(() => undefined);
     }
+    this.calmTicks = isCalm ? this.calmTicks + 1 : 0;
+    if (this.calmTicks >= CALM_TICKS) this.doublings = 0;
     if (isActive && !this.isAskingRole && now - this.askedRoleAt > ROLE_EVERY_MS) void this.askRole();
   }
 
@@ -140,7 +151,6 @@ export class ConnectionWatch {
     seen.wasToldRole = false;
     // Counted in ticks: after this process stood still, answers are read before the next one.
     seen.silentMs = hasMoved || pendingOf(client).length === 0 ? 0 : seen.silentMs + TICK_MS;
-    if (now > this.doubledUntil) this.doublings = 0;
     const factor = 2 ** this.doublings;
     const suspiciousMs = Math.max(SUSPICIOUS_MS * factor, leastMs);
     if (seen.silentMs >= suspiciousMs && !seen.isProbed && now > seen.patientUntil) {
@@ -164,9 +174,9 @@ export class ConnectionWatch {
       seen.patientUntil = now + BUSY_AGAIN_MS;
       return;
     }
-    // Drops that follow each other at once may be of one call that is only slow.
+    // Drops that follow each other may be of one call that is only slow.
     this.doublings = Math.min(this.doublings + 1, MAX_DOUBLINGS);
-    this.doubledUntil = now + 2 ** this.doublings * (SUSPICIOUS_MS + 2 * patienceFor(client)) + 500;
+    this.calmTicks = 0;
     this.connections.drop(
       client,
       new Error(
@@ -182,11 +192,14 @@ export class ConnectionWatch {
     await this.connections.askRole().catch(() => undefined);
     this.isAskingRole = false;
     this.askedRoleAt = performance.now();
-    // The answer itself is no use of the connection.
     for (const client of this.connections.shared()) {
       this.renewInTime(client);
       const seen = this.seen.get(client);
-      if (seen && seen.stream === client.stream) seen.bytesRead = client.stream.bytesRead;
+      if (seen && seen.stream === client.stream) seen.wasToldRole = true;
     }
   }
 }
+
+/** Tells that a connection owes no answer for long. One that is missing owes none. */
+const isAnswering = (client: Redis, seen: Seen | undefined): boolean =>
+  !seen || seen.silentMs < SUSPICIOUS_MS || isBlocked(client);

@@ -38,6 +38,12 @@ export function patienceFor(client: Redis): number {
   return bytes / SLOWEST_LINE + blockingMs;
 }
 
+/** Tells whether the next answer is that to a command that blocks. */
+export function isBlocked(client: Redis): boolean {
+  const next = pendingOf(client).peekAt(0)?.command;
+  return next !== undefined && blockingMsOf(next.name, next.args) > 0;
+}
+
 function blockingMsOf(name: string, args: readonly unknown[]): number {
   switch (name.toLowerCase()) {
     case 'blmove':

@@ -133,11 +133,11 @@ export class SharedConnection {
   }
 
   /** @throws RedisUnavailableError when no connection is in order by the deadline; ModuleClosedError after {@link close} */
-  async ready(deadline: Deadline): Promise<void> {
+  async ready(deadline: Deadline, since = performance.now()): Promise<void> {
     this.open();
     while (!this.isReady) {
       if (this.isClosed) throw this.closedError();
-      if (deadline.passed) throw this.unavailable();
+      if (deadline.passed) throw this.unavailableSince(since);
       void this.admission.check();
       await this.change.next(deadline);
     }
@@ -148,6 +148,7 @@ export class SharedConnection {
    * @throws ConfigurationError besides, when Redis was reached and the connection is not in order
    */
   async firstReady(deadline: Deadline): Promise<void> {
+    const since = performance.now();
     this.open();
     while (!this.isReady && !this.isClosed) {
       const { reason } = this.trouble;
@@ -159,7 +160,7 @@ export class SharedConnection {
       if (deadline.passed) break;
       await this.change.next(deadline);
     }
-    await this.ready(deadline);
+    await this.ready(deadline, since);
   }
 
   /** Asks once more whether the connection is in order, before the next call depends on it. */
@@ -223,6 +224,11 @@ export class SharedConnection {
       `Redis at ${this.address} could not be reached in time: ${reasonOf(cause)}`,
       { cause },
     );
+  }
+
+  /** For a call that has waited since a point on the scale of `performance.now()`. */
+  unavailableSince(since: number): RedisUnavailableError {
+    return this.unavailable(this.trouble.reasonSince(since));
   }
 
   closedError(): ModuleClosedError {

@@ -153,9 +153,12 @@ function swallowAskingRejections(node: Redis): void {
   };
 }
 
-/** The pause before an attempt to connect, counted from 1: the first follows at once, since most losses are of the connection alone. */
+/**
+ * The pause before an attempt to connect, counted from 1: the first follows at once, since most losses are of the connection alone. The longest is so short that a call with a time-out of
+ * a second meets an attempt of its own, and is told what that one found.
+ */
 export const reconnectDelayMs = (attempt: number): number =>
-  Math.min(10 * 2 ** Math.min(attempt - 1, 7), 1_000) * (0.75 + Math.random() / 4);
+  Math.min(10 * 2 ** Math.min(attempt - 1, 6), 500) * (0.75 + Math.random() / 4);
 
 /** A shorter time to connect than the library's is honoured. */
 const timesOf = ({ connectTimeout }: RedisOptions): RedisOptions =>

@@ -213,6 +213,11 @@ export class RedisConnection {
     return this.connections.shared.unavailable(cause);
   }
 
+  /** For a call that has waited for the connection since a point on the scale of `performance.now()`. */
+  unavailableSince(since: number): RedisUnavailableError {
+    return this.connections.shared.unavailableSince(since);
+  }
+
   closedError(): ModuleClosedError {
     return this.connections.shared.closedError();
   }

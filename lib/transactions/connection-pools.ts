@@ -67,8 +67,7 @@ export class ConnectionPools {
    * @throws ConfigurationError when transactions cannot be run at that server
    */
   async lease(slot: number, deadline: Deadline, parent: Lease | undefined, stop: Stop): Promise<Lease> {
-    const owner =
-      this.connection.knownOwnerOf(slot) ?? (await stop.until(this.connection.ownerOf(slot, deadline)));
+    const owner = this.connection.knownOwnerOf(slot) ?? (await this.ownerOf(slot, deadline, stop));
     const { pool, server } = this.poolOf(owner, slot);
     assertFit(server);
     const free = pool.take();
@@ -88,6 +87,16 @@ export class ConnectionPools {
     }
   }
 
+  private async ownerOf(slot: number, deadline: Deadline, stop: Stop): Promise<string> {
+    const since = performance.now();
+    try {
+      return await stop.until(this.connection.ownerOf(slot, deadline));
+    } catch (error) {
+      // The time of both ends in the same moment.
+      throw stop.isTimedOut && error === stop.reason ? this.connection.unavailableSince(since) : error;
+    }
+  }
+
   private noneInTime(pool: ConnectionPool, queuedAt: number): Error {
     const { connection } = this;
     const { maxConnections } = this.options;
@@ -97,7 +106,7 @@ export class ConnectionPools {
     if (failure) return failure;
     return connection.isReady
       ? connection.unavailable(new Error('there is no answer on a new connection'))
-      : connection.unavailable();
+      : connection.unavailableSince(queuedAt);
   }
 
   get status(): PoolStatus {

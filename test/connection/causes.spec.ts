@@ -143,6 +143,29 @@ describe('the reason why there is no server', () => {
     expect((await waitFor('it works again', () => services.counters.add('n', 1))).value).toBe(1);
   });
 
+  it('[SRV-18] a call that meets no attempt to connect tells the reason of the last one as that', async () => {
+    const { redis: services } = await boot({ connection: proxy.url, namespace: 'atomic:', timeoutMs: 2_000 });
+    proxy.refuseConnections(true);
+    proxy.disconnectAll();
+    const loss = async () => /ECONNRESET/.test(String((await services.status({ timeoutMs: 50 })).error));
+    await waitFor('the loss', loss);
+    await expect(services.counters.add('n', 1)).rejects.toThrow(/reached in time: .*ECONNRESET/);
+    redis.server.pause();
+    try {
+      proxy.refuseConnections(false);
+      // The last refusal arrives.
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      const ofNow =
+        /no answer|no attempt to connect has ended since the call began; the last one .*ECONNRESET/;
+      for (let i = 0; i < 10; i++)
+        await expect(services.counters.add('n', 1, { timeoutMs: 100 })).rejects.toThrow(ofNow);
+      await expect(services.counters.add('n', 1)).rejects.toThrow(/no answer/);
+    } finally {
+      redis.server.resume();
+    }
+    expect((await waitFor('it works again', () => services.counters.add('n', 1))).value).toBe(1);
+  });
+
   it('[SRV-18] a value larger than the server takes', async () => {
     const { redis: services } = await boot({ connection: proxy.url, namespace: 'atomic:', timeoutMs: 5_000 });
     // Word for word the server's. It then resets the connection, which can overtake its own words.

@@ -7,8 +7,9 @@ import { wrongOnCluster } from './cluster-verdict.js';
 import { contend } from './contention.js';
 import { soakHttp } from './http.js';
 import { soakIdempotency } from './idempotency.js';
+import { soakProduction, wrongInProduction } from './production.js';
 import { soakQueues } from './queues.js';
-import { render, renderBodies, renderCluster, renderIdempotency } from './report.js';
+import { render, renderBodies, renderCluster, renderIdempotency, renderProduction } from './report.js';
 import { judgeShadowSwap, measureShadowSwap } from './shadow-swap.js';
 import { soakTransactions } from './transactions.js';
 import { isRight } from './effects.js';
@@ -21,7 +22,8 @@ const USAGE = `Usage: npm run soak -- transactions [--transactions 20000] [--fau
        npm run soak -- contention [--increments 200]
        npm run soak -- shadow-swap [--fields 1000000] [--rounds 5] [--pause 20]
        npm run soak -- cluster [--moves 60] [--failovers 20] [--kills 12] [--stalls 6] [--seed n]
-       npm run soak -- queues [--jobs 50000] [--kills 60] [--kill-every 600] [--seed n]`;
+       npm run soak -- queues [--jobs 50000] [--kills 60] [--kill-every 600] [--seed n]
+       npm run soak -- production [--seconds 600] [--seed n]`;
 
 /** Long runs of what the specs of the same names run shortly. */
 const soaks: Record<string, () => Promise<boolean>> = {
@@ -32,6 +34,7 @@ const soaks: Record<string, () => Promise<boolean>> = {
   contention,
   queues,
   cluster,
+  production,
   'shadow-swap': shadowSwap,
 };
 
@@ -110,6 +113,22 @@ async function queues(): Promise<boolean> {
   const { lost, shared, wronglyJudged, early, disordered, left } = report;
   const reached = report.pushed === jobs && report.kills + report.stops >= kills;
   return reached && [lost, shared, wronglyJudged, early, disordered, left].every((count) => count === 0);
+}
+
+async function production(): Promise<boolean> {
+  const { seconds, seed } = numbers({ seconds: 600, seed: Date.now() % 1_000_000 });
+  console.info(`seed ${seed}: it chooses the order of the faults, not their timing\n`);
+  const report = await soakProduction({
+    rounds: Infinity,
+    seed,
+    limitMs: seconds * 1_000,
+    plainLimitMs: 5_000,
+    tell: (line) => console.error(line),
+  });
+  console.info(renderProduction(report));
+  const wrong = wrongInProduction(report);
+  for (const problem of wrong) console.error(`\n${problem}`);
+  return wrong.length === 0;
 }
 
 /** Three times: without deaths, with them, and with them where every call waits for a replica. */

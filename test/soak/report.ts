@@ -3,6 +3,7 @@ import type { ClusterSoakReport } from './cluster.js';
 import type { KindVerdict } from './cluster-verdict.js';
 import type { FaultCount } from './faults.js';
 import type { IdempotencySoakReport } from './idempotency.js';
+import type { ProductionReport } from './production.js';
 import type { SoakReport } from './transactions.js';
 
 /** The report as a table for people. */
@@ -70,6 +71,25 @@ export function renderBodies(report: BodiesReport): string {
     '',
     ...timeRows('applied', applied, elapsedMs),
     ...report.unknowns.map((why) => `\nunknown ${why}`),
+    ...report.examples.map((example) => `\n${example}`),
+  ].join('\n');
+}
+
+/** Likewise. */
+export function renderProduction(report: ProductionReport): string {
+  return [
+    row('recovered after, ms', 'times', 'p50', 'max', 'ioredis', 'max'),
+    ...report.recoveries.map(({ fault, times, p50, max, plainP50, plainMax }) =>
+      row(fault, times, p50, max, ...[plainP50, plainMax].map((ms) => (ms === Infinity ? 'none' : ms))),
+    ),
+    '',
+    row('calls', 'applied', 'not', 'unknown', 'doubled', 'lost', 'other'),
+    ...report.verdicts.map(({ kind, applied, notApplied, unknown, doubled, lost, unexpected }) =>
+      row(kind, applied, notApplied, unknown, doubled, lost, unexpected),
+    ),
+    '',
+    row('rounds', report.rounds),
+    row('elapsed, s', (report.elapsedMs / 1_000).toFixed(1)),
     ...report.examples.map((example) => `\n${example}`),
   ].join('\n');
 }

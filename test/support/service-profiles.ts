@@ -86,6 +86,6 @@ export const SERVICE_PROFILES: Readonly<Record<string, ServiceProfile>> = {
     // It goes to the server on a connection that all clients share.
     ineffective: ['WATCH'],
     told: ['SCRIPT LOAD', 'BLMOVE', 'RENAME', 'UNWATCH'],
-    notAllowed: ['a transaction'],
+    notAllowed: ['a transaction', 'a move that waits'],
   },
 };

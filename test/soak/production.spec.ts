@@ -1,0 +1,10 @@
+import { soakProduction, wrongInProduction } from './production.js';
+
+describe('a day in production', () => {
+  it('[SRV-23] every service recovers from each fault by itself, and nothing is doubled, lost or told wrongly', async () => {
+    const report = await soakProduction({ rounds: 1, seed: 1, limitMs: 60_000, plainLimitMs: 0 });
+    expect(wrongInProduction(report)).toEqual([]);
+    expect(report.recoveries).toHaveLength(8);
+    for (const { applied } of report.verdicts) expect(applied).toBeGreaterThan(0);
+  }, 180_000);
+});
