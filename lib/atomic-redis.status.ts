@@ -10,7 +10,7 @@ import { WorkInFlight } from './redis/work-in-flight.js';
 import type { PoolStatus } from './transactions/connection-pools.js';
 import { TransactionService } from './transactions/transaction.service.js';
 
-/** How a registration is asked how it is. */
+/** Options of `AtomicRedis.status()`. */
 export interface StatusOptions {
   /** Time for all servers to answer, connecting included, in milliseconds. @default the module's `timeoutMs` */
   timeoutMs?: number;
