@@ -7,6 +7,7 @@ import { comparison, type Workload } from './workload.js';
 import { transactionContended } from './workloads/contended.js';
 import { counterHot, counterKeys } from './workloads/counters.js';
 import { endpoint } from './workloads/endpoint.js';
+import { consumers } from './workloads/consumers.js';
 import { growth } from './workloads/growth.js';
 import { idempotentFirst, idempotentReplay } from './workloads/idempotency.js';
 import { queues } from './workloads/queues.js';
@@ -27,6 +28,7 @@ const workloads: readonly Workload[] = [
   transactionContended,
   endpoint,
   comparison(queues),
+  consumers,
   shadowSwap,
   growth,
   sizing,

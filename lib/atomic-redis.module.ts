@@ -91,6 +91,7 @@ export class AtomicRedisModule
     return ScriptFeatureModule.of(scripts, name);
   }
 
+  /** Connects, checks the server, and refuses decorators that cannot work. Called by Nest. */
   async onModuleInit(): Promise<void> {
     const registrations = this.registrations();
     try {
@@ -116,6 +117,7 @@ export class AtomicRedisModule
     }
   }
 
+  /** Starts the queue consumers, and warns if nothing would shut the application down in order. Called by Nest. */
   onApplicationBootstrap(): void {
     this.consumers.start();
     if (this.registrations()[0] === this) this.shutdownNotice.begin();

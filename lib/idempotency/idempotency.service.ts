@@ -66,7 +66,7 @@ export class IdempotencyService {
   constructor(
     private readonly connection: RedisConnection,
     scripts: ScriptRunner,
-    /** What shutdown waits for. */
+    /** What shutdown waits for. @internal */
     readonly inFlight: WorkInFlight,
     protected readonly observer: Observer,
     @Inject(OPTIONS) options: ResolvedOptions,

@@ -43,6 +43,7 @@ const checkRequest = check.options(
   'key',
 );
 
+/** Names an idempotency key by what an operator has: the record's id, or the request. */
 export type KeyReference = RecordReference | RequestReference;
 
 export const isRecordReference = (reference: KeyReference): reference is RecordReference =>

@@ -55,6 +55,12 @@ interface Choice {
   readonly chosen: Chosen;
 }
 
+/** What a read of the injected `Transaction` answers. */
+export interface ReadAnswer {
+  /** Gives the answer, for this and every later attempt. */
+  returns(answer: unknown): void;
+}
+
 /**
  * Chooses what becomes of decorated methods in a test with `AtomicRedisTestingModule`. Injectable by its class.
  *
@@ -108,7 +114,7 @@ export class AtomicRedisOutcomes {
   }
 
   /** Gives the answer to a read of the injected `Transaction`, by its command and arguments. */
-  onRead(command: string, ...args: unknown[]): { returns(answer: unknown): void } {
+  onRead(command: string, ...args: unknown[]): ReadAnswer {
     check.nonEmptyString('command', command);
     return { returns: (answer) => this.transaction.giveRead(command, args, answer) };
   }

@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path';
 import { findServerBinary, freePort, LOOPBACK, ServerProcess } from './redis-server-process.js';
 import { RedisServerStartError } from './redis-server.errors.js';
 
+/** Options of `startRedisServer`. */
 export interface RedisServerOptions {
   /**
    * Name on PATH, or path, of the server itself, not of a script that runs one.

@@ -129,6 +129,21 @@ describe('jobs that wait for their time', () => {
     await told.stop({ timeoutMs: 0 });
   });
 
+  it('[QU-27] wake another process when the one that is told does not wait any more', async () => {
+    const [leaving, waiting, pushing] = [await open(), await open(), await open()];
+    const leave = new AbortController();
+    const left = leaving.take({ timeoutMs: 60_000, signal: leave.signal }).catch(() => 'left');
+    await blocked(1);
+    const job = waiting.take({ timeoutMs: 60_000 });
+    await blocked(2);
+    leave.abort();
+    expect(await left).toBe('left');
+    const pushedAt = performance.now();
+    await pushing.push('later', { delayMs: 1_500 });
+    expect((await job)!.payload).toBe('later');
+    expect(performance.now() - pushedAt).toBeLessThan(6_000);
+  });
+
   it('[QU-27] are all run when many are due at once, by several processes, each once', async () => {
     const queues = [await open(), await open(), await open()];
     const payloads = Array.from({ length: 3_000 }, (_, i) => String(i));
