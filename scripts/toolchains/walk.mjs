@@ -53,12 +53,19 @@ export async function walk(toolchain, { directory, tarball, env }) {
   if (toolchain.test) await inProject(toolchain.test);
 }
 
-/** README's example in place of the stock module, and a test of it. */
-function addExample({ nest, jest }, directory) {
+/** README's example in place of the stock module, a test of it, and the unit test of docs/testing.md, which reads the same in Vitest. */
+function addExample({ nest, jest, test }, directory) {
   const readme = readFileSync(join(root, 'README.md'), 'utf8');
   writeFileSync(join(directory, 'src/app.module.ts'), exampleOf(readme));
   const extension = nest === 12 ? '.js' : '';
   writeFileSync(join(directory, 'src/accounts.spec.ts'), specOf(extension));
+  if (test) {
+    const unitTest = exampleOf(readFileSync(join(root, 'docs/testing.md'), 'utf8'));
+    writeFileSync(
+      join(directory, 'src/unit.spec.ts'),
+      jest ? unitTest : unitTest.replaceAll('jest.spyOn', 'vi.spyOn'),
+    );
+  }
   if (!jest) return;
   const file = join(directory, 'package.json');
   const manifest = JSON.parse(readFileSync(file, 'utf8'));
