@@ -22,6 +22,9 @@ describeInBrowser('the race lab in a browser', () => {
     if (shop) await stopShop(shop);
   });
 
+  // Such as those of Node.js about listeners that pile up.
+  afterEach(() => expect(shop.output).not.toMatch(/Warning/));
+
   async function open(options: BrowserContextOptions = {}): Promise<Page> {
     const page = await browser.open(shop.url, options);
     page.setDefaultTimeout(20_000);
