@@ -28,8 +28,9 @@ export function useBoot() {
     jest.restoreAllMocks();
   });
 
-  const boot = async (options: AtomicRedisOptions): Promise<Booted> => {
-    const app = await Test.createTestingModule({ imports: [AtomicRedisModule.forRoot(options)] }).compile();
+  const boot = async (options: Partial<AtomicRedisOptions>): Promise<Booted> => {
+    const given = { namespace: 'atomic:', ...options } as AtomicRedisOptions;
+    const app = await Test.createTestingModule({ imports: [AtomicRedisModule.forRoot(given)] }).compile();
     await app.init();
     apps.push(app);
     return { app, redis: app.get(AtomicRedis) };

@@ -66,7 +66,7 @@ describe('what transactions may take', () => {
   ])(
     '[TX-6] with %d connections, of transactions that wait for 100 inside of each of %d around these, opens %d',
     async (maxConnections, outers, allowed) => {
-      const service = await start({ maxConnections });
+      const service = await start({ maxConnections, timeoutMs: 60_000 });
       const most = await mostOpen(service, () =>
         Promise.all(
           Array.from({ length: outers }, (_, o) =>
