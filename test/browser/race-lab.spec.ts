@@ -23,7 +23,9 @@ describeInBrowser('the race lab in a browser', () => {
   });
 
   // Such as those of Node.js about listeners that pile up.
-  afterEach(() => expect(shop.output).not.toMatch(/Warning/));
+  afterEach(() => {
+    if (shop.output.includes('Warning')) throw new Error(shop.output);
+  });
 
   async function open(options: BrowserContextOptions = {}): Promise<Page> {
     const page = await browser.open(shop.url, options);
