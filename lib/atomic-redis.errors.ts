@@ -1,5 +1,5 @@
 /**
- * What is known about an operation's effect on Redis when an error is thrown.
+ * Knowledge of an operation's effect on Redis when an error is thrown.
  * `unknown` is used only where Redis stayed unreachable until the deadline or the evidence is gone.
  */
 export type Outcome = 'applied' | 'not-applied' | 'unknown';
@@ -54,7 +54,7 @@ export class InvalidArgumentError extends AtomicRedisError {
   constructor(
     /** The option or argument, as a path: `forRoot.counters.batchSize`. */
     readonly argument: string,
-    /** What would have been accepted. */
+    /** Values that would have been accepted. */
     readonly expected: string,
     /** The value received. */
     readonly received: unknown,
@@ -105,7 +105,7 @@ export class NotReplicatedError extends AtomicRedisError {
     readonly requested: number,
     /** How many had it when the time was over; -1 when that could not be found out, or the master itself did not have it on disk. */
     readonly acknowledged: number,
-    /** What the call would have returned. */
+    /** The value that the call would have returned. */
     readonly result: unknown,
     options?: ErrorOptions,
   ) {
@@ -202,7 +202,7 @@ export class WrongTypeError extends AtomicRedisError {
   }
 }
 
-/** What Redis answered with is not UTF-8 text, and the call did not ask for bytes. They are in `bytes`, so that nothing is lost. */
+/** The answer of Redis is not UTF-8 text, and the call did not ask for bytes. They are in `bytes`, so that nothing is lost. */
 export class NotTextError extends AtomicRedisError {
   readonly code = 'NOT_TEXT';
   readonly retryable = false;

@@ -34,7 +34,7 @@ import { ValueService } from './values/value.service.js';
 import { AcrossSlotsTransfers } from './transfers/across-slots/across-slots-transfers.js';
 import { TransferService } from './transfers/transfer.service.js';
 
-/** What stands beside the options in `forRoot` and `forRootAsync`, outside the factory. */
+/** Settings beside the options in `forRoot` and `forRootAsync`, outside the factory. */
 export interface AtomicRedisModuleExtras {
   /** Make the services injectable everywhere without importing the module again. @default true */
   isGlobal?: boolean;

@@ -31,11 +31,11 @@ import {
   type TransactionModuleOptions,
 } from './transactions/transaction.options.js';
 
-/** What `AtomicRedisModule.forRoot` takes and a `forRootAsync` factory returns. */
+/** Options that `AtomicRedisModule.forRoot` takes and a `forRootAsync` factory returns. */
 export interface AtomicRedisOptions {
   /**
-   * How to reach Redis: a URL, ioredis's `RedisOptions` (TLS, Sentinel), `{ nodes, options }` for a Cluster, or an existing
-   * ioredis client, whose settings are taken and which is otherwise left alone.
+   * Address of Redis: a URL, ioredis's `RedisOptions` (TLS, Sentinel), `{ nodes, options }` for a Cluster, or an existing
+   * ioredis client. The library copies its settings and leaves the client itself alone.
    */
   connection: ConnectionOption;
   /**
@@ -55,14 +55,14 @@ export interface AtomicRedisOptions {
   /** Start the application before Redis is reachable; the first operation connects. @default false */
   lazyConnect?: boolean;
   /**
-   * How long shutdown waits for jobs in hand, and then for operations in flight before it closes the connections, in milliseconds.
+   * Time that shutdown waits for jobs in hand, and then again for operations in flight, in milliseconds. Then it closes the connections.
    * @default 10000
    */
   shutdownTimeoutMs?: number;
-  /** What follows every operation: `openTelemetry()` of `nestjs-atomic-redis/opentelemetry`. Default: nothing. */
+  /** Follower of every operation: `openTelemetry()` of `nestjs-atomic-redis/opentelemetry`. Default: nothing. */
   telemetry?: Telemetry;
   /**
-   * Where the `type` of problem details begins: a URL, behind which the code comes as the fragment. `about:blank` leaves the code out.
+   * Beginning of the `type` of problem details: a URL, to which the error's code is added as the fragment. `about:blank` leaves the code out.
    * @default the errors page of this package's documentation
    */
   problemType?: string;
@@ -70,9 +70,9 @@ export interface AtomicRedisOptions {
   transactions?: TransactionModuleOptions;
   /** Defaults of idempotent runs. */
   idempotency?: IdempotencyModuleOptions;
-  /** How counters batch, and how long they can be undone. */
+  /** Batches of counters, and the time in which an add can be undone. */
   counters?: CounterModuleOptions;
-  /** How scripts of the application's own are checked. */
+  /** Checks of the application's own scripts. */
   scripts?: ScriptModuleOptions;
   /** Defaults of queues. */
   queues?: QueueModuleOptions;

@@ -10,17 +10,17 @@ import { WorkInFlight } from './redis/work-in-flight.js';
 import type { PoolStatus } from './transactions/connection-pools.js';
 import { TransactionService } from './transactions/transaction.service.js';
 
-/** How a registration is asked how it is. */
+/** Options of `AtomicRedis.status()`. */
 export interface StatusOptions {
   /** Time for all servers to answer, connecting included, in milliseconds. @default the module's `timeoutMs` */
   timeoutMs?: number;
 }
 
-/** How a registration is. */
+/** State of a registration. */
 export interface AtomicRedisStatus {
-  /** Why it cannot work at the moment; undefined when every server answered. */
+  /** Reason why it cannot work at the moment; undefined when every server answered. */
   readonly error: AtomicRedisError | undefined;
-  /** Of the server, or of all masters of a Cluster; empty unless all of them answered. */
+  /** Status of the server, or of each master of a Cluster; empty unless all of them answered. */
   readonly servers: readonly ServerStatus[];
   /** The connections that transactions take turns on, of all servers together. */
   readonly transactions: PoolStatus;

@@ -18,6 +18,7 @@ const KINDS = [
   { name: 'bundler', type: 'module', module: 'esnext', moduleResolution: 'bundler' },
   // require() of an ES module is an error to TypeScript before 5.8.
   { name: 'nodenext, CommonJS', type: 'commonjs', module: 'nodenext', from: 5.8 },
+  { name: 'commonjs, bundler', type: 'commonjs', module: 'commonjs', moduleResolution: 'bundler', from: 6 },
   // TypeScript 7 has no node10.
   { name: 'commonjs, node10', type: 'commonjs', module: 'commonjs', moduleResolution: 'node10', until: 6 },
 ];

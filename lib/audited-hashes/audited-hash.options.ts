@@ -8,21 +8,21 @@ import {
 } from '../redis/encoding.js';
 import { operationOptionChecks, type OperationOptions } from '../redis/operation-runner.js';
 
-/** Of calls that change a hash. */
+/** Options of calls that change a hash. */
 export interface AuditOptions<E extends Encoding = Encoding> extends OperationOptions, EncodingOptions<E> {
   /** The log's key. On a Cluster it must be in the hash's slot: give both a common hash tag. */
   log: string;
-  /** What a new log is: a stream, or a list with the encoding that docs/audited-hashes.md describes. @default 'stream' */
+  /** Type of a new log: a stream, or a list with the encoding that docs/audited-hashes.md describes. @default 'stream' */
   logType?: 'stream' | 'list';
-  /** How many entries the log keeps; the oldest go first. @default 1000 */
+  /** Number of entries that the log keeps; the oldest are deleted first. @default 1000 */
   maxEntries?: number;
-  /** Who makes the change, for the log. Default: not said. */
+  /** Name of the user or program that makes the change, for the log. Default: the log has none. */
   actor?: string;
 }
 
-/** Of reading a log. */
+/** Options of reading a log. */
 export interface AuditHistoryOptions<E extends Encoding = Encoding> extends EncodingOptions<E> {
-  /** How many entries to read, 1 to 1000. @default 100 */
+  /** Number of entries to read, 1 to 1000. @default 100 */
   limit?: number;
   /** Only entries older than the one with this id: `next` of the page before. Null or absent: from the newest on. */
   before?: string | null;

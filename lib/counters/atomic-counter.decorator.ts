@@ -13,7 +13,7 @@ export interface AtomicCounterOptions<
 > extends CounterRunOptions {
   /** The counter's key, or a callback that makes it from the method's arguments. */
   key: string | ((...args: KeyArgs) => string);
-  /** What to add: an integer, negative to count down, or a callback that takes the method's arguments. @default 1 */
+  /** Amount to add: an integer, negative to count down, or a callback that takes the method's arguments. @default 1 */
   by?: number | bigint | ((...args: ByArgs) => number | bigint);
   /** The registration to use. Default: the unnamed one. */
   name?: string;

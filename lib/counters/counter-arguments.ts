@@ -2,13 +2,13 @@ import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import { operationOptionChecks, type OperationOptions } from '../redis/operation-runner.js';
 
-/** Of every call on a counter. */
+/** Options of every call on a counter. */
 export interface CounterCallOptions {
   /** Time for the call, in milliseconds. Default: the module's `timeoutMs`. */
   timeoutMs?: number;
 }
 
-/** Of calls that change a counter. */
+/** Options of calls that change a counter. */
 export interface CounterWriteOptions extends OperationOptions {
   /**
    * Keep the answer in Redis for a minute beyond the time-out, so that the call can be sent again when its reply is lost, and counts once. It takes a
@@ -18,7 +18,7 @@ export interface CounterWriteOptions extends OperationOptions {
   marker?: boolean;
 }
 
-/** How much may be added, and for how long the counter lasts. */
+/** Bounds of a counter, and the time that it lasts. */
 export interface CounterBounds {
   /** Lowest value that adding a negative amount may lead to. Default: that of 64 bits, where crossing it is an error. */
   min?: number | bigint;
@@ -45,7 +45,7 @@ export interface CounterAddition<N extends number | bigint = number | bigint> ex
 }
 
 export interface CounterRunOptions extends CounterAddOptions {
-  /** What becomes of the count when the work throws: `undo` takes back what was applied. @default 'undo' */
+  /** Fate of the count when the work throws: `undo` takes back what was applied. @default 'undo' */
   onError?: 'undo' | 'keep';
 }
 

@@ -22,23 +22,23 @@ export interface IdempotencyKeyOptions {
 
 export interface IdempotencyOptions extends IdempotencyKeyOptions, IdempotencyDefaults {
   /**
-   * What tells the caller from others and may not name it, such as a credential that is renewed: the same key with other evidence is an
+   * Evidence of the caller that is no name of it, such as a credential that is renewed. The same key with other evidence is an
    * `IdempotencyCallerMismatchError`. Kept as a hash. Over HTTP, `callerEvidence(request)`. @default ''
    */
   evidence?: string;
   /**
-   * The payload, or what tells it from another: the same key with another one is an `IdempotencyMismatchError`. Made of JSON values, bytes
+   * The payload, or a value that differs where the payload does: the same key with another one is an `IdempotencyMismatchError`. Made of JSON values, bytes
    * (`Buffer`, `Uint8Array`), bigints, dates (as their ISO strings) and objects with a `toJSON`; properties that are undefined do not count.
    * Default: not compared.
    */
   fingerprint?: unknown;
   /**
-   * What becomes of the key when the work throws. Default, also in place of a callback that itself throws: `hold` for an error whose outcome is
+   * Fate of the key when the work throws. Default, also where a callback itself throws: `hold` for an error whose outcome is
    * unknown or applied, `replay` for an HttpException with a 4xx status, else `release`.
    */
   onError?: OnError | ((error: unknown) => OnError);
   /**
-   * Whether a repeated call needs the result. `required`: when the first run is done and its result was not kept, a repeated call throws an
+   * Need of a repeated call for the result. `required`: when the first run is done and its result was not kept, a repeated call throws an
    * `IdempotencyResultUnavailableError`. `optional`: it succeeds with undefined, and the default of `onError` keeps no error, since no caller takes it for an
    * answer. On a route only `required` has a meaning. Default: `optional` for methods that return to no caller (`@EventPattern`, `@QueueConsumer`, a BullMQ
    * processor, `@Cron`, `@OnEvent`, `@RabbitSubscribe`), else `required`.

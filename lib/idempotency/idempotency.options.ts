@@ -13,51 +13,51 @@ import {
 import { jsonCodec, type ResultCodec, type ResultEncryption } from './result-codec.js';
 
 /**
- * What becomes of the key when the method throws: the error is kept and thrown again to repeated calls (`replay`), the next call runs
- * (`release`), or no call runs again (`hold`). The first caller gets the error itself in any case. `replay` keeps status and response of an
+ * Fate of the key when the method throws: the error is kept and thrown again to repeated calls (`replay`), the next call runs
+ * (`release`), or no call runs again (`hold`). The first caller gets the error itself in each case. `replay` keeps status and response of an
  * HttpException, name and message of another Error (thrown again as a `ReplayedError`), and the JSON value of what is no Error.
  */
 export type OnError = 'replay' | 'release' | 'hold';
 
-/** Of the cache of results in this process. */
+/** Options of the cache of results in this process. */
 export interface ReplayCacheOptions {
-  /** What all its entries may take together, in bytes. */
+  /** Memory for all its entries together, in bytes. */
   maxBytes: number;
   /**
-   * How long an entry is used without asking Redis, in milliseconds, and never longer than Redis keeps the result. A result that another process forgets
-   * (`IdempotencyService.forget`) may be replayed here for as long. @default 60000
+   * Time that an entry is used without asking Redis, in milliseconds; never longer than Redis keeps the result. A result that another process forgets
+   * (`IdempotencyService.forget`) may be replayed here until then. @default 60000
    */
   ttlMs?: number;
 }
 
 /** Defaults of `IdempotencyService` and `@Idempotent` that single calls may change. */
 export interface IdempotencyDefaults {
-  /** How long a result is kept for replay, in milliseconds. @default 86400000 (24 hours) */
+  /** Time that a result is kept for replay, in milliseconds. @default 86400000 (24 hours) */
   ttlMs?: number;
-  /** How long a run holds its key without being heard of; renewed at a third of it, in milliseconds. @default 30000 */
+  /** Time that a run holds its key without a renewal, in milliseconds. The run renews it after a third of that time. @default 30000 */
   leaseMs?: number;
   /**
-   * How long a run's lease is renewed, in milliseconds: a method that hangs does not keep its key for ever. After it `run.signal` aborts, and once the lease
+   * Time for which a run's lease is renewed, in milliseconds: a method that hangs does not keep its key for ever. Then `run.signal` aborts, and once the lease
    * has ended another call may run. @default 3600000 (an hour)
    */
   maxRunMs?: number;
   /** Time for one step on Redis before the protected method is refused, in milliseconds. @default 800 */
   timeoutMs?: number;
   /**
-   * What a call does that finds the first one running: `reject` throws an `IdempotencyInFlightError` at once; `wait` waits for the result, or for its turn
+   * Behaviour of a call that finds the first one running: `reject` throws an `IdempotencyInFlightError` at once; `wait` waits for the result, or for its turn
    * when the first one gives the key back. @default 'reject'
    */
   onDuplicate?: 'reject' | 'wait';
-  /** How long a waiting call waits before it throws an `IdempotencyInFlightError`, in milliseconds. @default 10000 */
+  /** Time that a waiting call waits before it throws an `IdempotencyInFlightError`, in milliseconds. @default 10000 */
   waitTimeoutMs?: number;
   /**
-   * What becomes of a call while Redis cannot be reached: `refuse` throws a `RedisUnavailableError`; `run` runs the method without any protection, and says so by
-   * an `idempotency.unprotected` event and in the log. @default 'refuse'
+   * Behaviour of a call while Redis cannot be reached: `refuse` throws a `RedisUnavailableError`; `run` runs the method without any protection, and reports it with
+   * an `idempotency.unprotected` event and a log line. @default 'refuse'
    */
   onUnavailable?: 'refuse' | 'run';
   /**
-   * How returned values become bytes and values again. What goes over HTTP is kept as it went, and errors as JSON. @default JSON, for values that it gives back
-   * as they were
+   * Turns returned values into bytes and back. Responses over HTTP are kept as they were sent, and errors as JSON. @default JSON, for values that it gives back
+   * unchanged
    */
   codec?: ResultCodec;
   /**
@@ -67,7 +67,7 @@ export interface IdempotencyDefaults {
   durability?: DurabilityOptions;
 }
 
-/** Of `IdempotencyService` and `@Idempotent`, as the module's `idempotency` option. */
+/** Options of `IdempotencyService` and `@Idempotent`, as the module's `idempotency` option. */
 export interface IdempotencyModuleOptions extends IdempotencyDefaults {
   /** Largest result that is kept, in bytes; a larger one is returned, but a repeated call gets an error. @default 1048576 */
   maxResultBytes?: number;

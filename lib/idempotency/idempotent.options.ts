@@ -4,7 +4,7 @@ import type { OnResponse } from './http/outcome.js';
 import { checkReplayHeaders } from './http/replay-headers.js';
 import { idempotencyCallChecks, type IdempotencyOptions } from './idempotency-call.options.js';
 
-/** Of `@Idempotent`. The callbacks take the arguments of the method. */
+/** Options of `@Idempotent`. The callbacks take the arguments of the method. */
 export interface IdempotentOptions<
   KeyArgs extends unknown[],
   ScopeArgs extends unknown[],
@@ -54,9 +54,9 @@ export interface IdempotentOptions<
   replayHeaders?: readonly string[];
   /** Names of the headers of key and replay, and whether the key is sent back. Default: the module's `idempotency.headers`. */
   headers?: IdempotencyHeaders;
-  /** Whether a request without a key is refused; else it runs unprotected. Default: the module's `idempotency.required`. */
+  /** Refuse a request without a key; false runs it unprotected. Default: the module's `idempotency.required`. */
   required?: boolean;
-  /** Whether a request that nothing tells from those of others is refused. Default: the module's `idempotency.requireCaller`. */
+  /** Refuse a request of a caller that nothing identifies. Default: the module's `idempotency.requireCaller`. */
   requireCaller?: boolean;
   /** The registration to use. Default: the unnamed one. */
   name?: string;

@@ -27,14 +27,14 @@ import { moveScript } from './move.script.js';
 /** `left` is the head of the list, `right` its tail. */
 export type ListEnd = 'left' | 'right';
 
-/** Of `ListService.move`. */
+/** Options of `ListService.move`. */
 export interface MoveOptions<E extends Encoding = Encoding>
   extends Omit<OperationOptions, 'timeoutMs' | 'durability'>, EncodingOptions<E> {
   /** Which end of the source to take from. @default 'left' */
   from?: ListEnd;
   /** Which end of the destination to put it at. @default 'right' */
   to?: ListEnd;
-  /** How long to wait for an element when the source is empty, in milliseconds; 0 does not wait. @default 0 */
+  /** Time to wait for an element when the source is empty, in milliseconds; 0 does not wait. @default 0 */
   timeoutMs?: number;
 }
 

@@ -85,7 +85,7 @@ export function wrapMethod(
       if (!redis) {
         throw new ConfigurationError(
           `${nameOf(site)} was called on an object that Nest did not create, so @${site.decorator}() has no Redis. ` +
-            `Inject ${site.className} instead of making it with new. In a unit test, have Nest make it: ` +
+            `Inject ${site.className} instead of making it with new or in a useFactory. In a unit test, have Nest make it: ` +
             `Test.createTestingModule({ imports: [AtomicRedisTestingModule], providers: [${site.className}] }), with the module from nestjs-atomic-redis/testing`,
         );
       }

@@ -89,7 +89,7 @@ export interface QueueProcessEvent extends OperationEvent<'queues.process'> {
   readonly ended: 'acknowledged' | 'retried' | 'deferred' | 'dead' | 'released' | 'lost' | 'unrecorded';
   /** Which delivery of the job it was, from 1. */
   readonly deliveries: number;
-  /** How long the job waits before it is delivered again, in milliseconds. Of `retried` and `deferred`. */
+  /** Time that the job waits before it is delivered again, in milliseconds. With `retried` and `deferred` only. */
   readonly delayMs?: number;
 }
 

@@ -12,7 +12,7 @@ const SCOPE = 'nestjs-atomic-redis';
  * ```
  *
  * The SDK is to be started before Nest makes its providers. Without one, or with a part of it, what is missing costs next to nothing.
- * What is told is listed in docs/telemetry.md; no key and no value is among it.
+ * docs/telemetry.md lists all that is recorded; no key and no value is among it.
  */
 export function openTelemetry(): Telemetry {
   return {

@@ -21,9 +21,9 @@ export interface DeadLetter<T = unknown> {
 
 /** A page of dead letters. */
 export interface ListOptions {
-  /** How many to leave out, the oldest first. @default 0 */
+  /** Number of jobs to leave out, the oldest first. @default 0 */
   offset?: number;
-  /** How many at the most, 1 to 1,000. @default 100 */
+  /** Largest number of jobs, 1 to 1,000. @default 100 */
   limit?: number;
   /** Time for the call, in milliseconds. Default: the module's `timeoutMs`. */
   timeoutMs?: number;

@@ -14,7 +14,7 @@ import type { TakenJob } from './taken-job.js';
 export interface RetryOptions extends QueueCallOptions {
   /** Why, for whoever reads the dead letters; cut after 500 characters. */
   reason?: string;
-  /** How long the job waits before it is delivered again, in milliseconds; 0 for not at all. Default: as the queue's `retry` has it. */
+  /** Time that the job waits before it is delivered again, in milliseconds; 0 for none. Default: by the queue's `retry`. */
   delayMs?: number;
 }
 

@@ -10,19 +10,19 @@ import {
 /** Defaults of `ReliableQueueService`. */
 export interface QueueDefaults {
   /**
-   * How long a job belongs to who took it, in milliseconds. After that it is given to another, unless its lease was prolonged. A consumer prolongs
-   * the leases of its jobs by itself, so for it this is how soon the jobs of a process that died are run again. @default 30000
+   * Time that a job belongs to the process that took it, in milliseconds. Then another one gets it, unless its lease was prolonged. A consumer prolongs
+   * the leases of its jobs by itself: for it, this is the time after which the jobs of a process that died run again. @default 30000
    */
   leaseMs?: number;
   /**
-   * How often a job is delivered before it goes to the dead letters. To be the same for all that take from a queue: whoever ends a delivery
-   * judges it. @default 5
+   * Number of deliveries before a job goes to the dead letters. Give the same number to every consumer of a queue: the one that ends a delivery
+   * decides. @default 5
    */
   maxDeliveries?: number;
   /**
-   * How long a job waits after a failed delivery, by Redis's clock. Each wait is drawn evenly from one step to the next, and each step is six times the one before:
-   * by default 1 to 6 s, 6 to 36 s, 36 to 216 s, 216 to 1296 s. So what a job calls may be away for four minutes, and it is not given up. A job of a process that died does not wait.
-   * What is absent is as the module has it.
+   * Wait of a job after a failed delivery, by Redis's clock. Each wait is drawn evenly from one step to the next, and each step is six times the one before:
+   * by default 1 to 6 s, 6 to 36 s, 36 to 216 s, 216 to 1296 s. So a service that jobs call may be away for four minutes, and no job is given up. A job of a process that died does not wait.
+   * A field that is absent is the module's.
    */
   retry?: RetryBackOff;
 }
@@ -49,7 +49,7 @@ export interface QueueOptions extends QueueDefaults {
 
 export type ResolvedQueueOptions = ResolvedQueueDefaults & { readonly names: readonly string[] };
 
-/** What the module's options come to. */
+/** Fills in the defaults of the module's options. */
 export function resolveQueueOptions(given: QueueModuleOptions = {}): ResolvedQueueOptions {
   const { leaseMs = 30_000, maxDeliveries = 5, names = [] } = given;
   return { leaseMs, maxDeliveries, names, retry: resolveRetry(retryDefaults, given.retry) };
@@ -76,7 +76,7 @@ export const queueOptionChecks: Record<keyof QueueOptions, Check> = {
   format: oneOf('json', 'bytes'),
 };
 
-/** Of calls on jobs and dead letters. */
+/** Options of calls on jobs and dead letters. */
 export type QueueCallOptions = Omit<OperationOptions, 'durability'>;
 
 const { timeoutMs, marker, propagation } = operationOptionChecks;
@@ -87,7 +87,7 @@ export const queueCallOptionChecks: Record<keyof QueueCallOptions, Check> = {
   propagation,
 };
 
-/** What calls are given that were given no options. */
+/** Stands for the options of a call that has none. */
 export const NO_OPTIONS: OperationOptions = Object.freeze({});
 
 /** Copies options that were checked: calls of one turn leave together, after it. */

@@ -14,11 +14,11 @@ import { copyCallOptions, leaseMsCheck, NO_OPTIONS } from './queue.options.js';
 import type { PayloadLimits } from './payload-limits.js';
 import type { JobHandler, RunningConsumer } from './running-consumer.js';
 
-/** Of `ReliableQueue.take`. */
+/** Options of `ReliableQueue.take`. */
 export interface TakeOptions {
-  /** How long to wait for a job, in milliseconds; 0 does not wait. @default 0 */
+  /** Time to wait for a job, in milliseconds; 0 does not wait. @default 0 */
   timeoutMs?: number;
-  /** How long the job belongs to its taker, in milliseconds. Default: the queue's `leaseMs`. */
+  /** Time that the job belongs to its taker, in milliseconds. Default: the queue's `leaseMs`. */
   leaseMs?: number;
   /** Ends the wait: `take` rejects with its reason. */
   signal?: AbortSignal;
@@ -26,18 +26,18 @@ export interface TakeOptions {
   propagation?: `${Propagation.Outside}`;
 }
 
-/** Of pushes. */
+/** Options of pushes. */
 export interface PushOptions extends OperationOptions {
   /**
-   * How long the job waits before it can be taken, by Redis's clock, in milliseconds, up to ten years. When it is due, it is taken ahead of those that wait for
+   * Time that the job waits before it can be taken, by Redis's clock, in milliseconds, up to ten years. When it is due, it is taken ahead of those that wait for
    * their turn. @default 0
    */
   delayMs?: number;
 }
 
-/** Of `ReliableQueue.consume`. */
+/** Options of `ReliableQueue.consume`. */
 export interface ConsumeOptions {
-  /** How many jobs are run at the same time. @default 1 */
+  /** Number of jobs that run at the same time. @default 1 */
   concurrency?: number;
 }
 

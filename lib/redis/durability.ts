@@ -7,9 +7,9 @@ import { Deadline } from './deadline.js';
  * answered. https://redis.io/docs/latest/commands/wait/
  */
 export interface DurabilityOptions {
-  /** How many replicas must have the change. */
+  /** Number of replicas that must have the change. */
   replicas: number;
-  /** How long they are waited for, in milliseconds. @default 1000 */
+  /** Time to wait for them, in milliseconds. @default 1000 */
   timeoutMs?: number;
   /**
    * Also until master and replicas have it on disk, by WAITAOF: needs Redis 7.2 or Valkey, with `appendonly yes`. Then `replicas` may be 0. @default false

@@ -5,15 +5,15 @@ import * as check from '../atomic-redis.validation.js';
 /** Bytes as users give them: a string goes over the wire as UTF-8. */
 export type BinaryValue = string | Buffer;
 
-/** How values come back: `utf8` as strings, `buffer` as Buffers. */
+/** Form of values that come back: `utf8` as strings, `buffer` as Buffers. */
 export type Encoding = 'utf8' | 'buffer';
 
 /** A value as its `Encoding` says. */
 export type Decoded<E extends Encoding> = E extends 'buffer' ? Buffer : string;
 
-/** Of every call that returns what a key holds. */
+/** Options of every call that returns a key's value. */
 export interface EncodingOptions<E extends Encoding = Encoding> {
-  /** How values come back: `utf8` as strings, where bytes that are no UTF-8 are a `NotTextError`; `buffer` as Buffers. @default 'utf8' */
+  /** Form of values that come back: `utf8` as strings, where bytes that are no UTF-8 are a `NotTextError`; `buffer` as Buffers. @default 'utf8' */
   encoding?: E;
 }
 

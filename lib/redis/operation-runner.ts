@@ -10,7 +10,7 @@ import type { ArgumentsOf, NamedValues, Script } from './script.js';
 import { ScriptRunner } from './script-runner.js';
 import { WorkInFlight } from './work-in-flight.js';
 
-/** Of every call that changes something by one script. */
+/** Options of every call that changes something by one script. */
 export interface OperationOptions {
   /** Time for the call, in milliseconds. Default: the module's `timeoutMs`. */
   timeoutMs?: number;

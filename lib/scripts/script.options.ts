@@ -1,10 +1,10 @@
 import * as check from '../atomic-redis.validation.js';
 
-/** Of `ScriptService`, as the module's `scripts` option. */
+/** Options of `ScriptService`, as the module's `scripts` option. */
 export interface ScriptModuleOptions {
   /**
-   * Whether each command of your own scripts is held against the keys that the script declares, before it is sent; what does not fit is an
-   * `UndeclaredKeyError`. It costs a second, short command in Redis for each that a script sends.
+   * Compare the keys of each command in your own scripts with the keys that the script declares. A key that is not declared is an
+   * `UndeclaredKeyError`, and the command is not sent. The check costs a second, short command in Redis for each that a script sends.
    * @default true unless NODE_ENV is "production"
    */
   checkKeys?: boolean;

@@ -4,15 +4,15 @@ import { copyDurability } from '../redis/durability.js';
 import { operationOptionChecks, type OperationOptions } from '../redis/operation-runner.js';
 import { SHADOW_TYPES, type ShadowType } from './shadow-type.js';
 
-/** How far a build has come. */
+/** Progress of a build. */
 export interface ShadowProgress {
-  /** What Redis has confirmed so far: fields, elements, members or entries; bytes for a string. */
+  /** Amount that Redis has confirmed so far: fields, elements, members or entries; bytes for a string. */
   readonly written: number;
   /** Since the call. */
   readonly elapsedMs: number;
 }
 
-/** Of `ShadowKeyService.replace` and `replaceAll`. */
+/** Options of `ShadowKeyService.replace` and `replaceAll`. */
 export interface ReplaceOptions extends Pick<OperationOptions, 'timeoutMs' | 'propagation' | 'durability'> {
   /**
    * Time for each step by itself, in milliseconds: connecting, the answer to a chunk, and the swap. A build as a whole has no limit but its
@@ -31,11 +31,11 @@ export interface ReplaceOptions extends Pick<OperationOptions, 'timeoutMs' | 'pr
   /** Keep the value that is replaced, with the time to live it has left, for `rollback`, until the next swap. @default false */
   keepPrevious?: boolean;
   /**
-   * How the new value takes its place: `rename` moves it, at once whatever its size. `copy` copies it, which keeps Redis busy for as long, and
+   * Way in which the new value takes its place: `rename` moves it, at once whatever its size. `copy` copies it, which keeps Redis busy for as long, and
    * leaves the shadow under the name in the result until `shadowTtlMs` is over. @default 'rename'
    */
   mode?: 'rename' | 'copy';
-  /** What becomes of an iterable or an object, as Redis names types. A function decides by what it writes. @default 'hash' */
+  /** Redis type that an iterable or an object becomes. A function decides by its own writes. @default 'hash' */
   type?: ShadowType;
   /**
    * Time to live of what is being built, in milliseconds; renewed while the build lives, so that it bounds what a crashed process leaves

@@ -55,7 +55,7 @@ interface Choice {
   readonly chosen: Chosen;
 }
 
-/** What a read of the injected `Transaction` answers. */
+/** Answer of a read of the injected `Transaction`. */
 export interface ReadAnswer {
   /** Gives the answer, for this and every later attempt. */
   returns(answer: unknown): void;
@@ -119,7 +119,7 @@ export class AtomicRedisOutcomes {
     return { returns: (answer) => this.transaction.giveRead(command, args, answer) };
   }
 
-  /** What transactions have written, in order: `[['set', 'account:{42}:balance', 5]]`. Those that failed have written nothing. */
+  /** Commands that transactions have written, in order: `[['set', 'account:{42}:balance', 5]]`. Those that failed have written nothing. */
   get writes(): readonly QueuedCommand[] {
     return this.transaction.applied;
   }

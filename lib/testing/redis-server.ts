@@ -18,7 +18,7 @@ export interface RedisServerOptions {
   args?: readonly string[];
   /** @default a free one */
   port?: number;
-  /** How long the server may take until it answers PING. @default 10_000 */
+  /** Time that the server may take until it answers PING, in milliseconds. @default 10_000 */
   startTimeoutMs?: number;
   /** Existing working directory; it is kept. @default a temporary one, removed by `stop()` */
   directory?: string;

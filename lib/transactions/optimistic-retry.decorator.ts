@@ -4,7 +4,7 @@ import { wrapMethod, type CheckedMethodDecorator } from '../method-wrapping/wrap
 import { markOptimistic } from './optimistic-methods.js';
 import { transactionOptionChecks, type TransactionOptions } from './transaction.options.js';
 
-/** Of `@OptimisticRetry`. */
+/** Options of `@OptimisticRetry`. */
 export interface OptimisticRetryOptions<Args extends unknown[], Result = unknown> extends Omit<
   TransactionOptions<Result>,
   'signal' | 'onReplies'

@@ -13,11 +13,11 @@ import type { ExecReplies } from './exec-replies.js';
 import { checkDurability, type DurabilityOptions } from '../redis/durability.js';
 import { Propagation } from '../redis/retried-work.js';
 
-/** Full-jitter backoff between attempts: a random delay up to a ceiling that doubles from `minMs` to `maxMs`. */
+/** Full-jitter backoff between attempts: a random delay between `minMs` and a ceiling, which doubles with each attempt up to `maxMs`. */
 export interface BackoffOptions {
-  /** @default 1 */
+  /** Shortest delay, in milliseconds. 0 retries at once. @default 1 */
   minMs?: number;
-  /** @default 200 */
+  /** Longest delay, in milliseconds. @default 200 */
   maxMs?: number;
 }
 
@@ -34,6 +34,7 @@ export interface TransactionModuleOptions {
    * transaction fails at once. @default 10000
    */
   timeoutMs?: number;
+  /** Delay before each further attempt. */
   backoff?: BackoffOptions;
   /** Refuse keys in different hash slots on a standalone server too, as a Cluster would. @default false */
   requireSameSlot?: boolean;
@@ -49,7 +50,7 @@ export interface ResolvedTransactionModuleOptions extends Required<
   Omit<TransactionModuleOptions, 'durability'>
 > {
   backoff: Required<BackoffOptions>;
-  durability?: DurabilityOptions | undefined;
+  durability?: DurabilityOptions;
 }
 
 const transactionDefaults: ResolvedTransactionModuleOptions = {

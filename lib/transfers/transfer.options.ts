@@ -2,7 +2,7 @@ import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import { operationOptionChecks, type OperationOptions } from '../redis/operation-runner.js';
 
-/** How many legs go into one `transferAll`: Redis does nothing else while it moves them. */
+/** Largest number of legs in one `transferAll`: Redis does nothing else while it moves them. */
 export const MAX_LEGS = 10_000;
 
 /** One movement from a balance to another. */
@@ -13,7 +13,7 @@ export interface Transfer<N extends number | bigint = number | bigint> {
   to: string;
   /** An integer above 0. */
   amount: N;
-  /** What must be left in `from`; below 0 to allow an overdraft. @default 0 */
+  /** Smallest balance that may be left in `from`; below 0 to allow an overdraft. @default 0 */
   minimum?: number | bigint;
 }
 
@@ -27,9 +27,9 @@ export interface Balances<N extends number | bigint = number | bigint> {
 export interface TransferAudit {
   /** Key of the stream, in the slot of the balances. */
   log: string;
-  /** How many entries are kept; older ones are deleted. Default: all. */
+  /** Number of entries that are kept; older ones are deleted. Default: all. */
   maxEntries?: number;
-  /** What the caller knows the transfer by, such as the id of a payment. Default: the entries have no such field. */
+  /** The caller's own name of the transfer, such as the id of a payment. Default: the entries have no such field. */
   reference?: string;
 }
 

@@ -4,10 +4,10 @@ import { encodingOptionChecks, type Encoding, type EncodingOptions } from '../re
 import { operationOptionChecks, type OperationOptions } from '../redis/operation-runner.js';
 import { TtlChange } from './value-answer.js';
 
-/** Of every call that changes a value. */
+/** Options of every call that changes a value. */
 export interface ValueOptions<E extends Encoding = Encoding> extends OperationOptions, EncodingOptions<E> {}
 
-/** Of calls that write a value. */
+/** Options of calls that write a value. */
 export interface ValueWriteOptions<E extends Encoding = Encoding> extends ValueOptions<E> {
   /** Time to live of the written value, in milliseconds. Default: see `keepTtl`. */
   ttlMs?: number;

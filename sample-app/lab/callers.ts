@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import type { Answer, Counts, LabRequest, Outcome, Side } from './scenarios/scenario.js';
 import type { Worker } from './workers.js';
 
@@ -43,6 +44,8 @@ export function requester(
   tallies: Record<Side, Tally>,
   signal: AbortSignal,
 ): (side: Side, request: LabRequest) => Promise<Answer> {
+  // Each request that is under way has one listener.
+  setMaxListeners(0, signal);
   let turn = 0;
   return async (side, { method, path, body, headers, to, counted = true }) => {
     const alive = workers.filter((worker) => worker.alive);
@@ -50,12 +53,18 @@ export function requester(
     if (!worker) throw new Error('None of the processes is left');
     const began = performance.now();
     if (counted) tallies[side].sent += 1;
+    // `fetch` leaves its listener on a signal until the request is collected: too many for that of a run.
+    const request = new AbortController();
+    const abort = (): void => request.abort();
+    signal.addEventListener('abort', abort, { once: true });
+    if (signal.aborted) abort();
     const answer = await send(`${worker.url}${PREFIXES[side]}${path}`, {
       method,
       headers: { ...(body && { 'Content-Type': 'application/json' }), ...headers },
       body: body && JSON.stringify(body),
-      signal,
+      signal: request.signal,
     });
+    signal.removeEventListener('abort', abort);
     if (counted) tallies[side].count(answer.outcome, performance.now() - began);
     return answer;
   };

@@ -23,9 +23,9 @@ export function quickStart(readme) {
   return steps;
 }
 
-/** The example at the top of the page. */
-export function exampleOf(readme) {
-  const [, example] = /```ts\n([\s\S]*?)```/.exec(readme);
+/** The first example of a page. */
+export function exampleOf(page) {
+  const [, example] = /```ts\n([\s\S]*?)```/.exec(page);
   return example;
 }
 

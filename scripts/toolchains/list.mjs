@@ -13,7 +13,8 @@ const banner = `--banner:js="import { createRequire as r } from 'node:module'; c
 
 /**
  * Each is a project as the CLI of that Nest version generates it. `packages` are installed besides, `build` makes `main`; `test` runs the
- * project's own tests and one of README's example. `jest`: the line that README tells to add is added.
+ * project's own tests, one of README's example, those of docs/testing.md, and a generated one of a controller that has an idempotent route. `jest`: the line
+ * that README tells to add is added.
  */
 export const TOOLCHAINS = [
   {

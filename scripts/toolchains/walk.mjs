@@ -33,6 +33,10 @@ export async function walk(toolchain, { directory, tarball, env }) {
   addExample(toolchain, directory);
   const packages = [tarball, 'ioredis', ...(toolchain.packages ?? [])].join(' ');
   await inProject(toolchain.manager ? `${toolchain.manager} add ${packages}` : `npm install ${packages}`);
+  if (toolchain.test) {
+    await inProject('npx nest generate controller orders --skip-import');
+    decorateGenerated(directory);
+  }
   for (const command of toolchain.build) await inProject(command);
 
   const key = `${toolchain.name}-1`;
@@ -49,12 +53,19 @@ export async function walk(toolchain, { directory, tarball, env }) {
   if (toolchain.test) await inProject(toolchain.test);
 }
 
-/** README's example in place of the stock module, and a test of it. */
-function addExample({ nest, jest }, directory) {
+/** README's example in place of the stock module, a test of it, and the unit test of docs/testing.md, which reads the same in Vitest. */
+function addExample({ nest, jest, test }, directory) {
   const readme = readFileSync(join(root, 'README.md'), 'utf8');
   writeFileSync(join(directory, 'src/app.module.ts'), exampleOf(readme));
   const extension = nest === 12 ? '.js' : '';
   writeFileSync(join(directory, 'src/accounts.spec.ts'), specOf(extension));
+  if (test) {
+    const unitTest = exampleOf(readFileSync(join(root, 'docs/testing.md'), 'utf8'));
+    writeFileSync(
+      join(directory, 'src/unit.spec.ts'),
+      jest ? unitTest : unitTest.replaceAll('jest.spyOn', 'vi.spyOn'),
+    );
+  }
   if (!jest) return;
   const file = join(directory, 'package.json');
   const manifest = JSON.parse(readFileSync(file, 'utf8'));
@@ -62,6 +73,33 @@ function addExample({ nest, jest }, directory) {
   Object.assign(manifest.jest, config);
   writeFileSync(file, JSON.stringify(manifest, null, 2));
   writeFileSync(join(directory, 'tsconfig.spec.json'), tsconfig);
+}
+
+/** An idempotent route in the controller that the CLI has generated, and in its spec the two lines that docs/testing.md tells to add. */
+function decorateGenerated(directory) {
+  const edit = (file, edits) => {
+    const path = join(directory, 'src/orders', file);
+    let text = readFileSync(path, 'utf8');
+    for (const [from, to] of edits) {
+      if (!text.includes(from)) throw new ScriptError(`The CLI generates ${file} in another form:\n${text}`);
+      text = text.replace(from, to);
+    }
+    writeFileSync(path, text);
+  };
+  edit('orders.controller.ts', [
+    [
+      'import { Controller }',
+      "import { Idempotent } from 'nestjs-atomic-redis';\nimport { Controller, Post }",
+    ],
+    [
+      'export class OrdersController {',
+      'export class OrdersController {\n  @Post()\n  @Idempotent()\n  create() {\n    return 1;\n  }\n',
+    ],
+  ]);
+  edit('orders.controller.spec.ts', [
+    ['import ', "import { AtomicRedisTestingModule } from 'nestjs-atomic-redis/testing';\nimport "],
+    ['controllers: [', 'imports: [AtomicRedisTestingModule],\n      controllers: ['],
+  ]);
 }
 
 const specOf = (extension) => `import { Test, TestingModule } from '@nestjs/testing';

@@ -22,6 +22,11 @@ describeInBrowser('the race lab in a browser', () => {
     if (shop) await stopShop(shop);
   });
 
+  // Such as those of Node.js about listeners that pile up.
+  afterEach(() => {
+    if (shop.output.includes('Warning')) throw new Error(shop.output);
+  });
+
   async function open(options: BrowserContextOptions = {}): Promise<Page> {
     const page = await browser.open(shop.url, options);
     page.setDefaultTimeout(20_000);

@@ -52,11 +52,7 @@ describe('credentials as functions', () => {
   ])(
     '[SRV-19] a password that is rotated while connected reaches new connections, beside %s',
     async (_, options) => {
-      const { redis: services } = await boot({
-        namespace: 'atomic:',
-        ...options(),
-        timeoutMs: 10_000,
-      } as AtomicRedisOptions);
+      const { redis: services } = await boot({ ...options(), timeoutMs: 10_000 });
       await services.transactions.run(['t'], (tx) => void tx.write.set('t', 1));
       for (const next of ['second', 'third']) {
         await rotate(next);

@@ -218,6 +218,14 @@ async function bytesOf(port: number, text: string, isWhole: (got: string) => boo
 
 const withoutDates = (text: string): string => text.replaceAll(/date: [^\r]*/gi, 'Date');
 
+/** Each body in chunks as one, with a mark where its last chunk came. */
+const withChunksJoined = (text: string): string =>
+  text.replaceAll(/(?<=\r\n\r\n)(?:[0-9a-f]+\r\n[^\r]*\r\n)+/g, (chunks) =>
+    chunks.replaceAll(/([0-9a-f]+)\r\n([^\r]*)\r\n/g, (_, size: string, data: string) =>
+      size === '0' ? '<last chunk>' : data,
+    ),
+  );
+
 const responsesIn = (got: string): number => got.split(/HTTP\/1\.1 \d{3}/).length - 1;
 
 /** The end of a response to a request behind which another was sent. */
@@ -274,7 +282,9 @@ describe.each(PLATFORMS)('the wire of an idempotent response on %s', (platform) 
         const isWhole = (got: string): boolean => hasTwo(got) || got.includes('closed');
         const plain = await bytesOf(http.port, request(`/plain/${name}`) + behind, isWhole);
         const tapped = await bytesOf(http.port, request(`/${how}/${name}`) + behind, isWhole);
-        expect(tapped).toBe(plain);
+        // A held response is written in one turn, and Node.js 24 makes one chunk of that.
+        if (how === 'held') expect(withChunksJoined(tapped)).toBe(withChunksJoined(plain));
+        else expect(tapped).toBe(plain);
       },
     );
   });

@@ -122,12 +122,12 @@ describe('finding and freeing a key that is stuck', () => {
 
   it.each<[string, unknown]>([
     ['key.path', { method: 'POST', path: '/nowhere', key: 'k' }],
-    ['key.path', { method: 'DELETE', path: '/accounts/1/deposits', key: 'k' }],
-    ['key.key', { method: 'POST', path: '/accounts/1/deposits' }],
+    ['key.path', { method: 'DELETE', path: '/bank/accounts/1/deposits', key: 'k' }],
+    ['key.key', { method: 'POST', path: '/bank/accounts/1/deposits' }],
     ['key.record', { record: 'other:idempotency:x' }],
     ['key.record', { record: 'bank:idempotency:' }],
     ['key.record', { record: 'bank:counter:x' }],
-    ['key.caller', { method: 'POST', path: '/accounts/1/deposits', key: 'k', caller: {} }],
+    ['key.caller', { method: 'POST', path: '/bank/accounts/1/deposits', key: 'k', caller: {} }],
     ['key', 7],
   ])('[ID-16] refuses a wrong %s', async (argument, key) => {
     for (const call of [idempotency.inspect(key as KeyReference), idempotency.forget(key as KeyReference)]) {

@@ -28,9 +28,9 @@ import { listScript } from './list.script.js';
 import { settleScript } from './settle.script.js';
 
 export interface HoldOptions extends OperationOptions {
-  /** How long it is held unless confirmed, released or extended, in milliseconds. */
+  /** Time that it is held unless confirmed, released or extended, in milliseconds. */
   ttlMs: number;
-  /** What must be left available. @default 0 */
+  /** Smallest amount that must stay available. @default 0 */
   min?: number | bigint;
 }
 

@@ -7,11 +7,11 @@ import type { PendingTransfer } from './pending-transfer.js';
 
 /** One movement from a balance to another, whichever slots they are in. */
 export interface AcrossSlotsTransfer<N extends number | bigint = number | bigint> extends Transfer<N> {
-  /** What the caller knows the transfer by, such as the id of a payment; kept with it while it is under way. */
+  /** The caller's own name of the transfer, such as the id of a payment; kept with it while it is under way. */
   reference?: string;
 }
 
-/** Of every call about transfers across slots. */
+/** Options of every call about transfers across slots. */
 export type AcrossSlotsOptions = Omit<OperationOptions, 'marker'>;
 
 /** Each balance as it was right after its own change; the two changes are not made at the same time. */
@@ -19,15 +19,15 @@ export interface AcrossSlotsBalances<N extends number | bigint = number | bigint
   readonly id: string;
 }
 
-/** Of `TransferService.pending`. */
+/** Options of `TransferService.pending`. */
 export interface PendingTransfersOptions {
   /** Only those that take from balances in the slot of this key: one round trip. Default: of all slots, which are asked one by one, all 16,384. */
   from?: string;
-  /** Leave out younger ones. @default 0 */
+  /** Leave out younger transfers, in milliseconds. @default 0 */
   minAgeMs?: number;
-  /** How many at most, up to 1,000. @default 100 */
+  /** Largest number of transfers on a page, up to 1,000. @default 100 */
   limit?: number;
-  /** Where to go on: what the page before had. */
+  /** The `cursor` of the page before. Default: begins with the first page. */
   cursor?: string;
   /** Time for each round of reads, in which up to 1,024 slots are asked, in milliseconds. Default: the module's `timeoutMs`. */
   timeoutMs?: number;
@@ -41,25 +41,25 @@ export interface PendingTransfers {
   readonly cursor?: string;
 }
 
-/** Of `TransferService.recover`. */
+/** Options of `TransferService.recover`. */
 export interface RecoverOptions extends AcrossSlotsOptions {
   /** Only those that take from balances in the slot of this key. Default: of all slots. */
   from?: string;
-  /** Leave younger ones to those who began them, who are likely still at it. @default 10000 */
+  /** Leave out younger transfers, in milliseconds: the process that began one is likely still at work. @default 10000 */
   minAgeMs?: number;
   /** Time for each round of reads, as of `pending`, and for each transfer, in milliseconds. Default: the module's `timeoutMs`. */
   timeoutMs?: number;
 }
 
-/** What a recovery came to. */
+/** Outcome of a recovery. */
 export interface Recovery {
-  /** How many transfers it found credited, or credited itself. */
+  /** Number of transfers that it found credited, or credited itself. */
   readonly credited: number;
-  /** How many it gave back, or found given back. */
+  /** Number of transfers that it gave back, or found given back. */
   readonly refunded: number;
-  /** How many are still open. */
+  /** Number of transfers that are still open. */
   readonly failed: number;
-  /** Why, of the first 100 of them. */
+  /** Errors of the first 100 open ones. */
   readonly errors: readonly TransferPendingError[];
 }
 
