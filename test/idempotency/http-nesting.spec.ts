@@ -1,9 +1,11 @@
+import { Readable } from 'node:stream';
 import {
   ConflictException,
   Controller,
   Injectable,
   Post,
   Sse,
+  StreamableFile,
   UseInterceptors,
   type CallHandler,
   type ExecutionContext,
@@ -12,8 +14,9 @@ import {
 import { ModuleRef } from '@nestjs/core';
 import { Test } from '@nestjs/testing';
 import { AtomicRedisModule, Idempotent } from 'nestjs-atomic-redis';
-import { EMPTY, retry, type Observable } from 'rxjs';
+import { defer, EMPTY, from, retry, timeout, type Observable } from 'rxjs';
 import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
 import { PLATFORMS, send, startApp, type HttpApp } from './http-app.js';
 import { stateOf } from '../support/idempotency-record.js';
 
@@ -30,6 +33,27 @@ class PatientInterceptor implements NestInterceptor {
 class RetryInterceptor implements NestInterceptor {
   intercept(_: ExecutionContext, next: CallHandler): Observable<unknown> {
     return next.handle().pipe(retry(1));
+  }
+}
+
+/** What a handler has returned whose caller gave up before. */
+let late: Readable | undefined;
+let calls = 0;
+let whenCalledAgain: () => unknown = () => undefined;
+
+class ImpatientInterceptor implements NestInterceptor {
+  intercept(_: ExecutionContext, next: CallHandler): Observable<unknown> {
+    return defer(() => {
+      if (++calls > 1) whenCalledAgain();
+      return calls > 1 ? next.handle() : next.handle().pipe(timeout(100));
+    });
+  }
+}
+
+class LateRetryInterceptor implements NestInterceptor {
+  intercept(_: ExecutionContext, next: CallHandler): Observable<unknown> {
+    const returned = () => waitFor('the handler', () => late !== undefined);
+    return next.handle().pipe(retry({ count: 1, delay: () => from(returned()) }));
   }
 }
 
@@ -122,6 +146,34 @@ class SubController extends BaseController {
     return { run: runs };
   }
 
+  @Post('streamed')
+  @UseInterceptors(RetryInterceptor, ImpatientInterceptor)
+  @Idempotent()
+  async streamed(): Promise<StreamableFile> {
+    return await this.streamLate();
+  }
+
+  @Post('streamed-before-retry')
+  @UseInterceptors(LateRetryInterceptor, ImpatientInterceptor)
+  @Idempotent()
+  async streamedBeforeRetry(): Promise<StreamableFile> {
+    return await this.streamLate();
+  }
+
+  @Post('streamed-to-nobody')
+  @UseInterceptors(ImpatientInterceptor)
+  @Idempotent()
+  async streamedToNobody(): Promise<StreamableFile> {
+    return await this.streamLate();
+  }
+
+  private async streamLate(): Promise<StreamableFile> {
+    runs++;
+    await gate;
+    late = Readable.from(['a ', 'stream']);
+    return new StreamableFile(late);
+  }
+
   @Post('retried-error')
   @UseInterceptors(RetryInterceptor)
   @Idempotent()
@@ -137,6 +189,9 @@ describe.each(PLATFORMS)('idempotent calls inside a request on %s', (platform) =
   beforeEach(async () => {
     runs = 0;
     jobs = 0;
+    calls = 0;
+    late = undefined;
+    gate = Promise.resolve();
     http = await startApp(
       platform,
       { connection: redis.server.url },
@@ -183,6 +238,29 @@ describe.each(PLATFORMS)('idempotent calls inside a request on %s', (platform) =
     const answers = await Promise.all(both);
     expect(answers.map(({ body }) => body)).toEqual(['{"run":1}', '{"run":1}']);
     expect(answers.filter(({ replayed }) => replayed)).toHaveLength(1);
+  });
+
+  it.each(['while it runs', 'once it has returned'])(
+    '[ID-1] the stream of a handler whose caller gave up goes to the one that calls it again %s',
+    async (when) => {
+      const isRunning = when === 'while it runs';
+      const path = isRunning ? '/sub/streamed' : '/sub/streamed-before-retry';
+      gate = new Promise((resolve) => {
+        if (isRunning) whenCalledAgain = () => resolve(undefined);
+        else setTimeout(resolve, 1_000);
+      });
+      expect(await send(http, path)).toEqual({ status: 201, body: 'a stream', replayed: false });
+      expect(await send(http, path)).toEqual({ status: 201, body: 'a stream', replayed: true });
+      expect(runs).toBe(1);
+    },
+  );
+
+  it('[ID-1] the stream of a handler whose caller gave up is closed where nobody calls it again', async () => {
+    let open!: () => void;
+    gate = new Promise<void>((resolve) => (open = resolve));
+    expect(await send(http, '/sub/streamed-to-nobody')).toMatchObject({ status: 500 });
+    open();
+    await waitFor('the stream to be closed', () => late?.destroyed);
   });
 
   it('[ID-3] the last of the handler’s failures decides', async () => {

@@ -1,6 +1,12 @@
 import { Logger } from '@nestjs/common';
 import { from, isObservable, lastValueFrom, toArray } from 'rxjs';
-import { isWithinHandler, withinCall, type CallName, type RunningCall } from '../current-call.js';
+import {
+  isWithinHandler,
+  withinCall,
+  type CallName,
+  type RequestCall,
+  type RunningCall,
+} from '../current-call.js';
 import type { IdempotencyService } from '../idempotency.service.js';
 import { IdempotencyResultUnavailableError, type TombstoneReason } from '../idempotency.errors.js';
 import type { ClaimedRun } from '../idempotent-run.js';
@@ -42,6 +48,9 @@ export class ExchangeRun implements RunningCall, Recorder {
   private handled: Promise<unknown> | undefined;
   private phase: 'claimed' | 'running' | 'settled' = 'claimed';
   private failure: { readonly error: unknown } | undefined;
+  /** Whether a caller that waited has the handler's value. */
+  private isGiven = false;
+  private whenSettled: (() => void)[] | undefined;
   private statusWhenResolved = 0;
   /** Whether the handler began the response by itself. */
   private hasBegun = false;
@@ -88,6 +97,22 @@ export class ExchangeRun implements RunningCall, Recorder {
    */
   handle(handler: () => unknown): Promise<unknown> {
     return (this.handled ??= this.runHandler(handler));
+  }
+
+  /**
+   * Returns what one call of the handler gets of its value. Nest destroys a stream whose caller has given up, but
+   * another call, such as the next one of `retry`, may still send it: so such a caller gets it only once the run is
+   * over, and only where nobody else did.
+   */
+  given(value: unknown, { caller }: RequestCall): unknown {
+    if (caller?.closed) return this.givenAtEnd(value);
+    this.isGiven = true;
+    return value;
+  }
+
+  private async givenAtEnd(value: unknown): Promise<unknown> {
+    await (this.settling ?? new Promise<void>((resolve) => (this.whenSettled ??= []).push(resolve)));
+    return this.isGiven ? undefined : value;
   }
 
   private async runHandler(handler: () => unknown): Promise<unknown> {
@@ -197,6 +222,7 @@ export class ExchangeRun implements RunningCall, Recorder {
       await this.run.complete(tombstone('outcome-unknown'));
     } finally {
       this.idempotency.inFlight.leave();
+      this.whenSettled?.forEach((tell) => tell());
     }
   }
 
