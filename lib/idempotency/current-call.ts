@@ -5,9 +5,7 @@ import type { IdempotencyService } from './idempotency.service.js';
 
 /** The surroundings of a call: a request or a message on its way to the handler, or a run of a decorated method. */
 export type CurrentCall =
-  | RequestCall
-  | { readonly kind: 'message'; readonly interceptor: HttpExchangeInterceptor }
-  | RunningCall;
+  RequestCall | { readonly kind: 'message'; readonly interceptor: HttpExchangeInterceptor } | RunningCall;
 
 /** One call of a route's handler: interceptors may make several for one request. */
 export interface RequestCall {

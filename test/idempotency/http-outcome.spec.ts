@@ -1,5 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import { Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import {
   Catch,
   Controller,
@@ -118,6 +119,17 @@ const failingStream = () =>
         setTimeout(() => this.destroy(new Error('no file')), 10);
       },
     }),
+  );
+
+const streamFailingHalfWay = () =>
+  new StreamableFile(
+    Readable.from(
+      (async function* () {
+        yield 'a part';
+        await sleep(20);
+        throw new Error('no more');
+      })(),
+    ),
   );
 
 const ROWS: Record<string, Row> = {
@@ -379,6 +391,17 @@ const ROWS: Record<string, Row> = {
     options: { onResponse: () => 'release' },
     first: 0,
     second: 'refused',
+  },
+  'returns a stream with status 503 that fails half-way, with an onResponse that would hold': {
+    handle: (response) => {
+      if (runs > 1) return { runs };
+      response.status(503);
+      return streamFailingHalfWay();
+    },
+    takesResponse: 'passthrough',
+    options: { onResponse: () => 'hold' },
+    first: 0,
+    second: 'again',
   },
   'resolves with more than can be kept, with an onResponse that would release': {
     handle: () => 'x'.repeat(1_100_000),

@@ -1,6 +1,8 @@
 import { createServer, type ServerResponse } from 'node:http';
 import * as http2 from 'node:http2';
 import { connect, type AddressInfo, type Socket } from 'node:net';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import { RecordingBudget } from '../../lib/idempotency/http/recording-budget.js';
 import { ResponseTap, type Ended, type Recorder } from '../../lib/idempotency/http/response-tap.js';
 import { waitFor } from '../support/wait-for.js';
@@ -387,6 +389,21 @@ describe('the tap of a response', () => {
       recorder.letGo();
     });
     expect(recorder.endings).toMatchObject([{ response: undefined, reason: 'too-large' }]);
+  });
+
+  it('[ID-30] lets a source go on that comes once the client has left', async () => {
+    let recorder!: HoldingRecorder;
+    const handle = (response: ServerResponse): void => void (recorder = recorded(response, true));
+    await withClient(handle, async ({ response, socket }) => {
+      socket.pause();
+      expect(response.write(Buffer.alloc(50_000_000))).toBe(false);
+      socket.destroy();
+      await waitFor('the tap to notice', () => recorder.hasGone);
+      const piped = pipeline(Readable.from(['more', 'and more']), response);
+      await waitFor('the end of the source', () => recorder.endings.length > 0);
+      recorder.letGo();
+      await piped;
+    });
   });
 
   it('[ID-30] sends of a response that is destroyed what Node.js would have sent by then', async () => {

@@ -86,7 +86,9 @@ export function predict(
   const { ending } = story.last;
   // A late answer to a response that middleware has begun fails, and nobody ends it.
   const isLate = ending.do === 'respond' && ending.late && around.before !== 'nothing';
-  const mayHang = mayNeverEnd(ending) || isLate;
+  // Where several calls went on at once without us, another one's outcome may count with us.
+  const lasts = story.askedAgain === 'never' ? [story.last] : plan.attempts;
+  const mayHang = lasts.some((attempt) => mayNeverEnd(attempt.ending)) || isLate;
   const isHeld =
     ending.do === 'respond-partly' && ending.next === 'nothing' && (!route.stream || client.http === '1.0');
   const sameWire = story.askedAgain === 'never' && client.leaves === 'never' && !isHeld;
@@ -188,9 +190,16 @@ function rejected({ plan, story, twin, isOthers, neverEnds }: Context, error: Er
     const fates = [...canBeKept(plan, story.last, twin), ...byError];
     return several(fates, 'rule 3: rejected after its own complete answer');
   }
+  const isWholeOfSeveral = twin?.isComplete === true && story.hasSentPart && !story.isBroken;
+  if (isOwn && ending.thenThrows !== undefined && isWholeOfSeveral && twin.status < 400)
+    return one('kept', 'rule 3: rejected after its calls together had sent a complete answer');
   const isRetryable = ['conflict', 'limit', 'unavailable'].includes(error.kind);
   if (isRetryable && !fellBack) return one('released', 'rule 4: a retryable error of ours');
-  if (neverEnds) return several(['running', 'released', 'done'], 'rule 4: rejected, and nobody answers');
+  if (neverEnds) {
+    const judged: readonly Fate[] = frees(statusOf(error)) ? ['released'] : ['kept', 'done'];
+    const loosely: readonly Fate[] = error.kind === 'status-object' ? ['released'] : [];
+    return several(['running', ...judged, ...loosely], 'rule 4 judges its error: nobody answers');
+  }
   if (isOthers || fellBack) {
     // A fallback may go out with an error's status, which the handler set before it rejected.
     const isErrorOnWire = !isOthers && twin !== undefined && twin.status >= 400;
@@ -247,7 +256,8 @@ function resolved({ plan, story, twin, isOthers, neverEnds }: Context): Ruled {
   if (meant !== undefined && twin && twin.status !== meant)
     return several(['done', ...said], 'rule 5: resolved, the serializer or an operator failed');
   const isBroken = !twin?.isComplete || fails(story.last);
-  if (isBroken && onResponse === 'default' && frees(twin?.status ?? 0))
+  // `onResponse` is not asked about a part.
+  if (isBroken && frees(twin?.status ?? 0))
     return several(['released', ...left], `rule 4: sent ${twin?.status} by itself`);
   // Fastify does not touch a source whose status has no body.
   const isBodiless = twin?.isComplete && [204, 304].includes(twin.status);
