@@ -37,7 +37,7 @@ class RetryInterceptor implements NestInterceptor {
 }
 
 /** What a handler has returned whose caller gave up before. */
-let late: Readable | undefined;
+let streamed: Readable | undefined;
 let calls = 0;
 let whenCalledAgain: () => unknown = () => undefined;
 
@@ -52,7 +52,7 @@ class ImpatientInterceptor implements NestInterceptor {
 
 class LateRetryInterceptor implements NestInterceptor {
   intercept(_: ExecutionContext, next: CallHandler): Observable<unknown> {
-    const returned = () => waitFor('the handler', () => late !== undefined);
+    const returned = () => waitFor('the handler', () => streamed !== undefined);
     return next.handle().pipe(retry({ count: 1, delay: () => from(returned()) }));
   }
 }
@@ -170,8 +170,8 @@ class SubController extends BaseController {
   private async streamLate(): Promise<StreamableFile> {
     runs++;
     await gate;
-    late = Readable.from(['a ', 'stream']);
-    return new StreamableFile(late);
+    streamed = Readable.from(['a ', 'stream']);
+    return new StreamableFile(streamed);
   }
 
   @Post('retried-error')
@@ -190,7 +190,7 @@ describe.each(PLATFORMS)('idempotent calls inside a request on %s', (platform) =
     runs = 0;
     jobs = 0;
     calls = 0;
-    late = undefined;
+    streamed = undefined;
     gate = Promise.resolve();
     http = await startApp(
       platform,
@@ -260,7 +260,7 @@ describe.each(PLATFORMS)('idempotent calls inside a request on %s', (platform) =
     gate = new Promise<void>((resolve) => (open = resolve));
     expect(await send(http, '/sub/streamed-to-nobody')).toMatchObject({ status: 500 });
     open();
-    await waitFor('the stream to be closed', () => late?.destroyed);
+    await waitFor('the stream to be closed', () => streamed?.destroyed);
   });
 
   it('[ID-3] the last of the handler’s failures decides', async () => {

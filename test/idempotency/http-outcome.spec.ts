@@ -290,6 +290,13 @@ const ROWS: Record<string, Row> = {
     first: 201,
     second: 'replayed',
   },
+  'is answered for by a timeout, and throws an error of http-errors with status 409': {
+    handle: () => fail(Object.assign(new Error('no'), { statusCode: 409 })),
+    above: [answersFirst],
+    isLate: true,
+    first: 201,
+    second: 'refused',
+  },
   'sends a part, is timed out with an error, and resolves': {
     handle: sendsPartAndWaits(async () => undefined),
     takesResponse: 'alone',
@@ -334,6 +341,17 @@ const ROWS: Record<string, Row> = {
     options: { onError: 'replay' },
     first: 500,
     second: 'replayed',
+  },
+  'sends more than can be kept, and throws, with onError: replay': {
+    handle: async (response) => {
+      response.status(409).send('x'.repeat(1_100_000));
+      await waitFor('the end', () => (response.raw ?? response).writableEnded);
+      fail(new Error('too late'));
+    },
+    takesResponse: 'alone',
+    options: { onError: 'replay' },
+    first: 409,
+    second: 'refused',
   },
   'throws 404, with onError: release': {
     handle: httpError(404),

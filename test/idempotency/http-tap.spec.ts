@@ -3,6 +3,7 @@ import * as http2 from 'node:http2';
 import { connect, type AddressInfo, type Socket } from 'node:net';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { RecordingBudget } from '../../lib/idempotency/http/recording-budget.js';
 import { ResponseTap, type Ended, type Recorder } from '../../lib/idempotency/http/response-tap.js';
 import { waitFor } from '../support/wait-for.js';
@@ -332,6 +333,29 @@ describe('the tap of a response', () => {
     });
     expect(recorder.bodies).toEqual(['abcd']);
   });
+
+  it.each<[status: number, headers: Record<string, number>]>([
+    [200, { 'Content-Length': 0 }],
+    [204, {}],
+  ])(
+    '[ID-30] holds the head, though the rest may flow, where it is all of the response: %d %j',
+    async (status, headers) => {
+      let recorder!: HoldingRecorder;
+      const handle = (response: ServerResponse): void => {
+        recorder = recorded(response, true);
+        response.writeHead(status, headers);
+        response.write('');
+        response.end();
+      };
+      await withClient(handle, async ({ got }) => {
+        await sleep(50);
+        expect([got(), recorder.endings.length]).toEqual(['', 1]);
+        recorder.letGo();
+        await waitFor('the head', () => got().endsWith('\r\n\r\n'));
+      });
+      expect(recorder.bodies).toEqual(['']);
+    },
+  );
 
   it.each([false, true])(
     '[ID-30] sends what it held when another ends the response; flowing: %s',

@@ -1,3 +1,4 @@
+import type { RequestCall } from '../current-call.js';
 import { IdempotencyKeyMissingError } from '../idempotency.errors.js';
 import type { IdempotencyService } from '../idempotency.service.js';
 import { operationOf, runOptions, scopeSourceOf, type IdempotentCall } from '../idempotent-call.js';

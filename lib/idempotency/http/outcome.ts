@@ -82,8 +82,11 @@ function endOfFailure({ answer, reason }: RunOver, error: unknown, { onError }: 
   const policy = chosenPolicy(onError, error);
   if (policy === 'release') return RELEASE;
   if (policy === 'hold') return done('outcome-unknown');
-  const kept = (): Ending => (answer?.response ? keep(answer.response) : { kind: 'keep-error', error });
-  if (policy === 'replay') return kept();
+  if (policy === 'replay') {
+    if (answer?.response) return keep(answer.response);
+    // The error that came behind the handler's own response is nothing that the client has seen.
+    return answer?.isEarly ? done(answer.reason) : { kind: 'keep-error', error };
+  }
   if (answer?.isEarly && answer.status < 400)
     return answer.response ? keep(answer.response) : done(answer.reason);
   if (error instanceof AtomicRedisError && error.retryable) return RELEASE;
@@ -124,7 +127,12 @@ function chosenByResponse(onResponse: OnResponse, response: WireResponse): OnErr
 
 const isTransient = (status: number): boolean => status >= 500 || TRANSIENT.has(status);
 
-const statusOf = (error: unknown): number => (error instanceof HttpException ? error.getStatus() : 500);
+/** The status that Nest answers with. It takes errors of `http-errors` and their like by their fields. */
+function statusOf(error: unknown): number {
+  if (error instanceof HttpException) return error.getStatus();
+  const { statusCode, message } = (error ?? {}) as { statusCode?: unknown; message?: unknown };
+  return typeof statusCode === 'number' && statusCode && message ? statusCode : 500;
+}
 
 /** A body in a coding that cannot be undone fits only clients that accept it. */
 const keep = (response: WireResponse): Ending =>

@@ -192,7 +192,7 @@ export class ResponseTap implements Tap {
     }
     this.head = head;
     if (head.by === 'end') return true;
-    if (recorder.streams && !this.isGone && this.mayFlow()) {
+    if (recorder.streams && !this.isGone && !head.isWhole && this.mayFlow()) {
       head.note(recorder.replayHeaders);
       this.state = 'flowing';
       this.flow = new LastByte(head.length);

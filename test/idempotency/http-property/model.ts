@@ -116,7 +116,7 @@ export function predict(
       : story.askedAgain === 'beside'
         ? ['kept', 'done', 'held', 'released', 'running']
         : // What is on the wire without us may be of a later call; a late error of the first one frees the key.
-          ['done', 'kept', ...(frees(sentStatus(ending)) ? (['released'] as const) : [])];
+          ['done', 'kept', ...(frees(sentStatus(story.last)) ? (['released'] as const) : [])];
   return {
     fates: new Set([...ruled.fates, ...more, ...late]),
     because: ruled.because + (asksAgain ? `; asked again ${story.askedAgain} it` : ''),
@@ -197,8 +197,7 @@ function rejected({ plan, story, twin, isOthers, neverEnds }: Context, error: Er
   if (isRetryable && !fellBack) return one('released', 'rule 4: a retryable error of ours');
   if (neverEnds) {
     const judged: readonly Fate[] = frees(statusOf(error)) ? ['released'] : ['kept', 'done'];
-    const loosely: readonly Fate[] = error.kind === 'status-object' ? ['released'] : [];
-    return several(['running', ...judged, ...loosely], 'rule 4 judges its error: nobody answers');
+    return several(['running', ...judged], 'rule 4 judges its error: nobody answers');
   }
   if (isOthers || fellBack) {
     // A fallback may go out with an error's status, which the handler set before it rejected.
@@ -209,8 +208,6 @@ function rejected({ plan, story, twin, isOthers, neverEnds }: Context, error: Er
     // What an interceptor made of the failure may stand as the response: GAP, the design names no status below 400 here.
     const fallen: readonly Fate[] = isOthers ? [] : ['kept', 'done'];
     if (frees(status)) return several(['released', ...fallen], `rule 4 judges its error: ${status}`);
-    if (error.kind === 'status-object')
-      return several(['released', 'kept', 'done'], 'rule 4: no HttpException');
     return several(['kept', 'done', 'held'], `rule 4 judges its error: ${status}`);
   }
   if (!twin)
@@ -343,11 +340,12 @@ const plannedError = (ending: Ending): ErrorKind | undefined =>
 function judgedAs(error: ErrorKind | undefined): readonly Fate[] {
   if (!error) return [];
   if (isUnknown(error)) return ['held'];
-  return frees(statusOf(error)) ? ['released'] : ['kept', 'held'];
+  return frees(statusOf(error)) ? ['released'] : ['kept', 'done', 'held'];
 }
 
-/** The status that the handler sends by itself. */
-const sentStatus = (ending: Ending): number => (ending.do === 'respond' ? ending.status : 0);
+/** The status that the handler sends by itself, or has Nest send. */
+const sentStatus = (attempt: Attempt): number =>
+  attempt.ending.do === 'respond' ? attempt.ending.status : (meantStatus(attempt) ?? 0);
 
 /** The status that an error has by itself. */
 function statusOf(error: ErrorKind): number {
