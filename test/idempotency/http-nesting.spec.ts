@@ -13,7 +13,7 @@ import {
 } from '@nestjs/common';
 import { ModuleRef } from '@nestjs/core';
 import { Test } from '@nestjs/testing';
-import { AtomicRedisModule, Idempotent } from 'nestjs-atomic-redis';
+import { AtomicRedisModule, Idempotent, OutcomeUnknownError } from 'nestjs-atomic-redis';
 import { defer, EMPTY, from, retry, timeout, type Observable } from 'rxjs';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
@@ -146,6 +146,14 @@ class SubController extends BaseController {
     return { run: runs };
   }
 
+  @Post('retried-unknown')
+  @UseInterceptors(RetryInterceptor)
+  @Idempotent()
+  async retriedUnknown(): Promise<object> {
+    if (++runs === 1) throw new OutcomeUnknownError('no answer');
+    throw new Error('boom');
+  }
+
   @Post('streamed')
   @UseInterceptors(RetryInterceptor, ImpatientInterceptor)
   @Idempotent()
@@ -268,6 +276,13 @@ describe.each(PLATFORMS)('idempotent calls inside a request on %s', (platform) =
     expect(runs).toBe(2);
     const [record] = await redis.client.keys('atomic:idempotency:*');
     expect(await stateOf(redis.client, record!)).toBe('released');
+  });
+
+  it('[ID-31] a later failure does not make the unknown outcome of an earlier call known', async () => {
+    expect(await send(http, '/sub/retried-unknown')).toMatchObject({ status: 500 });
+    const again = await send(http, '/sub/retried-unknown');
+    expect(JSON.parse(again.body)).toMatchObject({ code: 'IDEMPOTENCY_OUTCOME_UNKNOWN' });
+    expect(runs).toBe(2);
   });
 
   it('[ID-2] refuses a route of events when it is decorated, naming it', () => {

@@ -12,7 +12,7 @@ import { IdempotencyResultUnavailableError, type TombstoneReason } from '../idem
 import type { ClaimedRun } from '../idempotent-run.js';
 import { limited, storedError, tombstone } from '../stored-result.js';
 import type { HttpExchange } from './http-exchange.js';
-import { endingOf, type Answer } from './outcome.js';
+import { endingOf, isUnknown, type Answer } from './outcome.js';
 import type { RecordingBudget } from './recording-budget.js';
 import { ResponseTap, type Ended, type Recorder } from './response-tap.js';
 import type { CaptureOptions, RouteOptions } from './route-call.js';
@@ -120,13 +120,14 @@ export class ExchangeRun implements RunningCall, Recorder {
     clearTimeout(this.waiting);
     this.waiting = undefined;
     this.phase = 'running';
-    this.failure = undefined;
     try {
       const value = await withinCall(this, () => this.run.within(() => gathered(handler)));
       this.statusWhenResolved = this.exchange.response.statusCode;
+      this.failure = undefined;
       return value;
     } catch (error) {
-      this.failure = { error };
+      // A later call that fails does not tell what an earlier one has done.
+      if (!isUnknown(this.failure?.error)) this.failure = { error };
       this.handled = undefined;
       throw error;
     } finally {

@@ -78,7 +78,7 @@ export function endingOf(run: RunOver, policies: RunPolicies): Ending {
 }
 
 function endOfFailure({ answer, reason }: RunOver, error: unknown, { onError }: RunPolicies): Ending {
-  if (error instanceof AtomicRedisError && error.outcome !== 'not-applied') return done('outcome-unknown');
+  if (isUnknown(error)) return done('outcome-unknown');
   const policy = chosenPolicy(onError, error);
   if (policy === 'release') return RELEASE;
   if (policy === 'hold') return done('outcome-unknown');
@@ -124,6 +124,10 @@ function chosenByResponse(onResponse: OnResponse, response: WireResponse): OnErr
   }
   return undefined;
 }
+
+/** Whether an error leaves it open what the handler has done. */
+export const isUnknown = (error: unknown): boolean =>
+  error instanceof AtomicRedisError && error.outcome !== 'not-applied';
 
 const isTransient = (status: number): boolean => status >= 500 || TRANSIENT.has(status);
 
