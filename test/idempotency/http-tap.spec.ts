@@ -1,6 +1,7 @@
 import { createServer, type ServerResponse } from 'node:http';
 import * as http2 from 'node:http2';
 import type { AddressInfo } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { RecordingBudget } from '../../lib/idempotency/http/recording-budget.js';
 import { ResponseTap, type Ended, type Recorder } from '../../lib/idempotency/http/response-tap.js';
 
@@ -127,6 +128,25 @@ describe('the tap of a response', () => {
       expect(response!.headers).not.toHaveProperty('content-language');
     },
   );
+
+  it.each<[string, (response: ServerResponse) => unknown]>([
+    ['a 204', (response) => response.writeHead(204)],
+    ['a Content-Length of 0', (response) => response.writeHead(200, { 'content-length': 0 })],
+  ])('[ID-30] holds a response whose head is all of it: %s', async (_, begin) => {
+    let recorder!: HoldingRecorder;
+    let response!: ServerResponse;
+    const answered = bodyOf((each) => {
+      response = each;
+      recorder = recorded(response, true);
+      begin(response);
+      response.flushHeaders();
+    }).then(() => 'answered');
+    expect(await Promise.race([answered, sleep(300, 'waiting')])).toBe('waiting');
+    response.end();
+    recorder.letGo();
+    expect(await answered).toBe('answered');
+    expect(recorder.bodies).toEqual(['']);
+  });
 
   it('[ID-2] records a response of HTTP/2', async () => {
     let recorder!: HoldingRecorder;

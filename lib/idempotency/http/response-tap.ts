@@ -246,6 +246,8 @@ export class ResponseTap implements Tap {
    */
   private mayFlow(): boolean {
     if (this.isHttp2) return true;
+    // The head alone would be the whole response.
+    if (this.head && (!this.head.hasBody || this.head.length === 0)) return false;
     const { req } = this.response;
     if (!req || req.httpVersionMajor < 1 || (req.httpVersionMajor === 1 && req.httpVersionMinor < 1))
       return false;
