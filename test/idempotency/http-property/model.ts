@@ -89,7 +89,9 @@ export function predict(
   const mayHang = mayNeverEnd(ending) || isLate;
   const isHeld =
     ending.do === 'respond-partly' && ending.next === 'nothing' && (!route.stream || client.http === '1.0');
-  const sameWire = story.askedAgain === 'never' && client.leaves === 'never' && !isHeld;
+  // A promise goes on below a time-out, and those below it may ask again.
+  const goesOnBelow = story.timedOut && around.interceptors.some((kind) => kind.startsWith('promise'));
+  const sameWire = story.askedAgain === 'never' && client.leaves === 'never' && !isHeld && !goesOnBelow;
   const answeredBefore = around.before !== 'nothing';
   const answeredMeanwhile = story.timedOut || (around.answersAtPoint && reachedPoint(plan, story.calls));
   const isOthers = answeredBefore || answeredMeanwhile;
@@ -114,7 +116,7 @@ export function predict(
       : story.askedAgain === 'beside'
         ? ['kept', 'done', 'held', 'released', 'running']
         : // What is on the wire without us may be of a later call; a late error of the first one frees the key.
-          ['done', 'kept', ...(frees(sentStatus(ending)) ? (['released'] as const) : [])];
+          ['done', 'kept', ...(frees(sentStatus(story.last)) ? (['released'] as const) : [])];
   return {
     fates: new Set([...ruled.fates, ...more, ...late]),
     because: ruled.because + (asksAgain ? `; asked again ${story.askedAgain} it` : ''),
@@ -206,7 +208,10 @@ function rejected({ plan, story, twin, isOthers, neverEnds }: Context, error: Er
   }
   if (!twin)
     return several(
-      frees(statusOf(error)) ? ['released', 'done', 'held'] : ['kept', 'done', 'held'],
+      // An object with a status is no HttpException.
+      frees(statusOf(error)) || error.kind === 'status-object'
+        ? ['released', 'done', 'held']
+        : ['kept', 'done', 'held'],
       'rule 4: nothing is on the wire, so its error is judged',
     );
   if (!hasWhole) {
@@ -336,8 +341,9 @@ function judgedAs(error: ErrorKind | undefined): readonly Fate[] {
   return frees(statusOf(error)) ? ['released'] : ['kept', 'held'];
 }
 
-/** The status that the handler sends by itself. */
-const sentStatus = (ending: Ending): number => (ending.do === 'respond' ? ending.status : 0);
+/** The status that the handler sends or sets by itself. */
+const sentStatus = ({ ending, status }: Attempt): number =>
+  ending.do === 'respond' ? ending.status : (status ?? 0);
 
 /** The status that an error has by itself. */
 function statusOf(error: ErrorKind): number {
@@ -414,7 +420,9 @@ function tell(plan: Case, brokenCalls: ReadonlySet<number>): Story {
       hasResolved = true;
     }
     if (kind === 'rejects' && isUnknown(settled.error)) story.unknowns++;
-    if (armed > 0 && story.last.reachesPoint) {
+    // What rejects before it has sent a part does not come to its point behind it.
+    const reaches = story.last.reachesPoint && !(story.isBroken && story.last.ending.do === 'respond-partly');
+    if (armed > 0 && reaches) {
       story.timedOut = true;
       isRunning = true;
       return 'timed out';
