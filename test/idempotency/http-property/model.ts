@@ -170,7 +170,8 @@ function rejected({ plan, story, twin, isOthers, neverEnds }: Context, error: Er
   const fellBack = story.afterwards === 'fell back';
   const { ending } = story.last;
   // A body that the end of its connection ends looks complete where its source failed.
-  const hasWhole = twin?.isComplete === true && !story.hasSentPart && !story.isBroken && !fails(story.last);
+  const hasAnswered = twin?.isComplete === true && !story.isBroken && !fails(story.last);
+  const hasWhole = hasAnswered && !story.hasSentPart;
   const keeps = isOthers || fellBack || !hasWhole ? [] : canBeKept(plan, story.last, twin);
   if (onError !== 'default') {
     if (onError === 'replay' && twin?.status === 412)
@@ -183,7 +184,7 @@ function rejected({ plan, story, twin, isOthers, neverEnds }: Context, error: Er
     return { ...several(['kept', 'done', 'held'], because), mayReplayError: true };
   }
   const isOwn = ending.do === 'respond' && !isOthers;
-  if (isOwn && ending.thenThrows !== undefined && hasWhole && twin.status < 400) {
+  if (isOwn && ending.thenThrows !== undefined && hasAnswered && twin.status < 400) {
     // Express sends no file to a client that has gone: there is no answer then, and the error decides.
     const isUnsent = plan.client.leaves !== 'never' && ending.style === 'sendFile';
     const byError: readonly Fate[] = isUnsent ? ['released', 'held'] : [];
