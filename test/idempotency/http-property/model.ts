@@ -91,7 +91,9 @@ export function predict(
   const mayHang = lasts.some((attempt) => mayNeverEnd(attempt.ending)) || isLate;
   const isHeld =
     ending.do === 'respond-partly' && ending.next === 'nothing' && (!route.stream || client.http === '1.0');
-  const sameWire = story.askedAgain === 'never' && client.leaves === 'never' && !isHeld;
+  // A promise goes on below a time-out, and those below it may ask again.
+  const goesOnBelow = story.timedOut && around.interceptors.some((kind) => kind.startsWith('promise'));
+  const sameWire = story.askedAgain === 'never' && client.leaves === 'never' && !isHeld && !goesOnBelow;
   const answeredBefore = around.before !== 'nothing';
   const answeredMeanwhile = story.timedOut || (around.answersAtPoint && reachedPoint(plan, story.calls));
   const isOthers = answeredBefore || answeredMeanwhile;
@@ -170,7 +172,8 @@ function rejected({ plan, story, twin, isOthers, neverEnds }: Context, error: Er
   const fellBack = story.afterwards === 'fell back';
   const { ending } = story.last;
   // A body that the end of its connection ends looks complete where its source failed.
-  const hasWhole = twin?.isComplete === true && !story.hasSentPart && !story.isBroken && !fails(story.last);
+  const hasAnswered = twin?.isComplete === true && !story.isBroken && !fails(story.last);
+  const hasWhole = hasAnswered && !story.hasSentPart;
   const keeps = isOthers || fellBack || !hasWhole ? [] : canBeKept(plan, story.last, twin);
   if (onError !== 'default') {
     if (onError === 'replay' && twin?.status === 412)
@@ -183,7 +186,7 @@ function rejected({ plan, story, twin, isOthers, neverEnds }: Context, error: Er
     return { ...several(['kept', 'done', 'held'], because), mayReplayError: true };
   }
   const isOwn = ending.do === 'respond' && !isOthers;
-  if (isOwn && ending.thenThrows !== undefined && hasWhole && twin.status < 400) {
+  if (isOwn && ending.thenThrows !== undefined && hasAnswered && twin.status < 400) {
     // Express sends no file to a client that has gone: there is no answer then, and the error decides.
     const isUnsent = plan.client.leaves !== 'never' && ending.style === 'sendFile';
     const byError: readonly Fate[] = isUnsent ? ['released', 'held'] : [];
@@ -212,7 +215,10 @@ function rejected({ plan, story, twin, isOthers, neverEnds }: Context, error: Er
   }
   if (!twin)
     return several(
-      frees(statusOf(error)) ? ['released', 'done', 'held'] : ['kept', 'done', 'held'],
+      // An object with a status is no HttpException.
+      frees(statusOf(error)) || error.kind === 'status-object'
+        ? ['released', 'done', 'held']
+        : ['kept', 'done', 'held'],
       'rule 4: nothing is on the wire, so its error is judged',
     );
   if (!hasWhole) {
@@ -422,7 +428,9 @@ function tell(plan: Case, brokenCalls: ReadonlySet<number>): Story {
       hasResolved = true;
     }
     if (kind === 'rejects' && isUnknown(settled.error)) story.unknowns++;
-    if (armed > 0 && story.last.reachesPoint) {
+    // What rejects before it has sent a part does not come to its point behind it.
+    const reaches = story.last.reachesPoint && !(story.isBroken && story.last.ending.do === 'respond-partly');
+    if (armed > 0 && reaches) {
       story.timedOut = true;
       isRunning = true;
       return 'timed out';
