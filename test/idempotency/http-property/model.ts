@@ -100,7 +100,7 @@ export function predict(
   const context: Context = { plan, story, twin, isOthers, neverEnds };
   const { settled } = story;
   const ruled =
-    settled.kind === 'never' || (goesOn && sameWire)
+    settled.kind === 'never' || (goesOn && (sameWire || goesOnBelow))
       ? one('running', 'the handler goes on')
       : settled.kind === 'rejects'
         ? rejected(context, settled.error)
@@ -470,6 +470,8 @@ function tell(plan: Case, brokenCalls: ReadonlySet<number>): Story {
     const result = inner();
     if (result !== 'value') return result;
     story.afterwards = 'failed';
+    // Of a call that goes on: the error is answered while it does.
+    story.timedOut ||= isRunning;
     return 'error';
   }
   function timing(inner: () => Result): Result {
