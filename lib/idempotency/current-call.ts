@@ -1,12 +1,19 @@
+import type { Subscriber } from 'rxjs';
 import { Surroundings } from '../redis/surroundings.js';
 import type { HttpExchange, HttpExchangeInterceptor } from './http/http-exchange.js';
 import type { IdempotencyService } from './idempotency.service.js';
 
 /** The surroundings of a call: a request or a message on its way to the handler, or a run of a decorated method. */
 export type CurrentCall =
-  | { readonly kind: 'request'; readonly exchange: HttpExchange }
-  | { readonly kind: 'message'; readonly interceptor: HttpExchangeInterceptor }
-  | RunningCall;
+  RequestCall | { readonly kind: 'message'; readonly interceptor: HttpExchangeInterceptor } | RunningCall;
+
+/** One call of a route's handler: interceptors may make several for one request. */
+export interface RequestCall {
+  readonly kind: 'request';
+  readonly exchange: HttpExchange;
+  /** The caller, which closes when it gives up; set before the handler is reached. */
+  caller: Subscriber<unknown> | undefined;
+}
 
 /** What a run holds its key as. */
 export interface CallName {

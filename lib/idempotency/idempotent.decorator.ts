@@ -78,7 +78,7 @@ export function Idempotent<
           const from = interceptor.current();
           const decorated = { idempotency, options: options as AnyIdempotentOptions, captureOf, call, site };
           if (isReplaced(idempotency, IdempotencyService))
-            return callByReplacement(decorated, typeof from === 'object' ? from.request : undefined);
+            return callByReplacement(decorated, typeof from === 'object' ? from.exchange.request : undefined);
           if (typeof from === 'object') return callOverHttp(decorated, from);
           const isRoute = mark.routes.has(Object.getPrototypeOf(call.instance) as object);
           return callByArguments(decorated, {

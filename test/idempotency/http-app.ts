@@ -32,7 +32,10 @@ export async function startApp(
 ): Promise<HttpApp> {
   const { controllers, providers = [], imports = [], prepare = () => undefined, configure } = parts;
   const module = await Test.createTestingModule({
-    imports: [AtomicRedisModule.forRoot({ namespace: 'atomic:', ...options } as AtomicRedisOptions), ...imports],
+    imports: [
+      AtomicRedisModule.forRoot({ namespace: 'atomic:', ...options } as AtomicRedisOptions),
+      ...imports,
+    ],
     controllers,
     providers,
   }).compile();

@@ -1,9 +1,11 @@
+import { Readable } from 'node:stream';
 import {
   ConflictException,
   Controller,
   Injectable,
   Post,
   Sse,
+  StreamableFile,
   UseInterceptors,
   type CallHandler,
   type ExecutionContext,
@@ -11,9 +13,10 @@ import {
 } from '@nestjs/common';
 import { ModuleRef } from '@nestjs/core';
 import { Test } from '@nestjs/testing';
-import { AtomicRedisModule, Idempotent } from 'nestjs-atomic-redis';
-import { EMPTY, retry, type Observable } from 'rxjs';
+import { AtomicRedisModule, Idempotent, OutcomeUnknownError } from 'nestjs-atomic-redis';
+import { defer, EMPTY, from, retry, timeout, type Observable } from 'rxjs';
 import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
 import { PLATFORMS, send, startApp, type HttpApp } from './http-app.js';
 import { stateOf } from '../support/idempotency-record.js';
 
@@ -30,6 +33,27 @@ class PatientInterceptor implements NestInterceptor {
 class RetryInterceptor implements NestInterceptor {
   intercept(_: ExecutionContext, next: CallHandler): Observable<unknown> {
     return next.handle().pipe(retry(1));
+  }
+}
+
+/** What a handler has returned whose caller gave up before. */
+let streamed: Readable | undefined;
+let calls = 0;
+let whenCalledAgain: () => unknown = () => undefined;
+
+class ImpatientInterceptor implements NestInterceptor {
+  intercept(_: ExecutionContext, next: CallHandler): Observable<unknown> {
+    return defer(() => {
+      if (++calls > 1) whenCalledAgain();
+      return calls > 1 ? next.handle() : next.handle().pipe(timeout(100));
+    });
+  }
+}
+
+class LateRetryInterceptor implements NestInterceptor {
+  intercept(_: ExecutionContext, next: CallHandler): Observable<unknown> {
+    const returned = () => waitFor('the handler', () => streamed !== undefined);
+    return next.handle().pipe(retry({ count: 1, delay: () => from(returned()) }));
   }
 }
 
@@ -122,6 +146,42 @@ class SubController extends BaseController {
     return { run: runs };
   }
 
+  @Post('retried-unknown')
+  @UseInterceptors(RetryInterceptor)
+  @Idempotent()
+  async retriedUnknown(): Promise<object> {
+    if (++runs === 1) throw new OutcomeUnknownError('no answer');
+    throw new Error('boom');
+  }
+
+  @Post('streamed')
+  @UseInterceptors(RetryInterceptor, ImpatientInterceptor)
+  @Idempotent()
+  async streamed(): Promise<StreamableFile> {
+    return await this.streamLate();
+  }
+
+  @Post('streamed-before-retry')
+  @UseInterceptors(LateRetryInterceptor, ImpatientInterceptor)
+  @Idempotent()
+  async streamedBeforeRetry(): Promise<StreamableFile> {
+    return await this.streamLate();
+  }
+
+  @Post('streamed-to-nobody')
+  @UseInterceptors(ImpatientInterceptor)
+  @Idempotent()
+  async streamedToNobody(): Promise<StreamableFile> {
+    return await this.streamLate();
+  }
+
+  private async streamLate(): Promise<StreamableFile> {
+    runs++;
+    await gate;
+    streamed = Readable.from(['a ', 'stream']);
+    return new StreamableFile(streamed);
+  }
+
   @Post('retried-error')
   @UseInterceptors(RetryInterceptor)
   @Idempotent()
@@ -137,6 +197,9 @@ describe.each(PLATFORMS)('idempotent calls inside a request on %s', (platform) =
   beforeEach(async () => {
     runs = 0;
     jobs = 0;
+    calls = 0;
+    streamed = undefined;
+    gate = Promise.resolve();
     http = await startApp(
       platform,
       { connection: redis.server.url },
@@ -185,11 +248,41 @@ describe.each(PLATFORMS)('idempotent calls inside a request on %s', (platform) =
     expect(answers.filter(({ replayed }) => replayed)).toHaveLength(1);
   });
 
+  it.each(['while it runs', 'once it has returned'])(
+    '[ID-1] the stream of a handler whose caller gave up goes to the one that calls it again %s',
+    async (when) => {
+      const isRunning = when === 'while it runs';
+      const path = isRunning ? '/sub/streamed' : '/sub/streamed-before-retry';
+      gate = new Promise((resolve) => {
+        if (isRunning) whenCalledAgain = () => resolve(undefined);
+        else setTimeout(resolve, 1_000);
+      });
+      expect(await send(http, path)).toEqual({ status: 201, body: 'a stream', replayed: false });
+      expect(await send(http, path)).toEqual({ status: 201, body: 'a stream', replayed: true });
+      expect(runs).toBe(1);
+    },
+  );
+
+  it('[ID-1] the stream of a handler whose caller gave up is closed where nobody calls it again', async () => {
+    let open!: () => void;
+    gate = new Promise<void>((resolve) => (open = resolve));
+    expect(await send(http, '/sub/streamed-to-nobody')).toMatchObject({ status: 500 });
+    open();
+    await waitFor('the stream to be closed', () => streamed?.destroyed);
+  });
+
   it('[ID-3] the last of the handler’s failures decides', async () => {
     expect(await send(http, '/sub/retried-error')).toMatchObject({ status: 500 });
     expect(runs).toBe(2);
     const [record] = await redis.client.keys('atomic:idempotency:*');
     expect(await stateOf(redis.client, record!)).toBe('released');
+  });
+
+  it('[ID-31] a later failure does not make the unknown outcome of an earlier call known', async () => {
+    expect(await send(http, '/sub/retried-unknown')).toMatchObject({ status: 500 });
+    const again = await send(http, '/sub/retried-unknown');
+    expect(JSON.parse(again.body)).toMatchObject({ code: 'IDEMPOTENCY_OUTCOME_UNKNOWN' });
+    expect(runs).toBe(2);
   });
 
   it('[ID-2] refuses a route of events when it is decorated, naming it', () => {

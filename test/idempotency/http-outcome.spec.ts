@@ -1,5 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import { Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import {
   Catch,
   Controller,
@@ -118,6 +119,17 @@ const failingStream = () =>
         setTimeout(() => this.destroy(new Error('no file')), 10);
       },
     }),
+  );
+
+const streamFailingHalfWay = () =>
+  new StreamableFile(
+    Readable.from(
+      (async function* () {
+        yield 'a part';
+        await sleep(20);
+        throw new Error('no more');
+      })(),
+    ),
   );
 
 const ROWS: Record<string, Row> = {
@@ -278,6 +290,13 @@ const ROWS: Record<string, Row> = {
     first: 201,
     second: 'replayed',
   },
+  'is answered for by a timeout, and throws an error of http-errors with status 409': {
+    handle: () => fail(Object.assign(new Error('no'), { statusCode: 409 })),
+    above: [answersFirst],
+    isLate: true,
+    first: 201,
+    second: 'refused',
+  },
   'sends a part, is timed out with an error, and resolves': {
     handle: sendsPartAndWaits(async () => undefined),
     takesResponse: 'alone',
@@ -322,6 +341,17 @@ const ROWS: Record<string, Row> = {
     options: { onError: 'replay' },
     first: 500,
     second: 'replayed',
+  },
+  'sends more than can be kept, and throws, with onError: replay': {
+    handle: async (response) => {
+      response.status(409).send('x'.repeat(1_100_000));
+      await waitFor('the end', () => (response.raw ?? response).writableEnded);
+      fail(new Error('too late'));
+    },
+    takesResponse: 'alone',
+    options: { onError: 'replay' },
+    first: 409,
+    second: 'refused',
   },
   'throws 404, with onError: release': {
     handle: httpError(404),
@@ -379,6 +409,17 @@ const ROWS: Record<string, Row> = {
     options: { onResponse: () => 'release' },
     first: 0,
     second: 'refused',
+  },
+  'returns a stream with status 503 that fails half-way, with an onResponse that would hold': {
+    handle: (response) => {
+      if (runs > 1) return { runs };
+      response.status(503);
+      return streamFailingHalfWay();
+    },
+    takesResponse: 'passthrough',
+    options: { onResponse: () => 'hold' },
+    first: 0,
+    second: 'again',
   },
   'resolves with more than can be kept, with an onResponse that would release': {
     handle: () => 'x'.repeat(1_100_000),

@@ -1,6 +1,9 @@
 import { createServer, type ServerResponse } from 'node:http';
 import * as http2 from 'node:http2';
 import { connect, type AddressInfo, type Socket } from 'node:net';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { RecordingBudget } from '../../lib/idempotency/http/recording-budget.js';
 import { ResponseTap, type Ended, type Recorder } from '../../lib/idempotency/http/response-tap.js';
 import { waitFor } from '../support/wait-for.js';
@@ -164,6 +167,25 @@ describe('the tap of a response', () => {
       expect(response!.headers).not.toHaveProperty('content-language');
     },
   );
+
+  it.each<[string, (response: ServerResponse) => unknown]>([
+    ['a 204', (response) => response.writeHead(204)],
+    ['a Content-Length of 0', (response) => response.writeHead(200, { 'content-length': 0 })],
+  ])('[ID-30] holds a response whose head is all of it: %s', async (_, begin) => {
+    let recorder!: HoldingRecorder;
+    let response!: ServerResponse;
+    const answered = bodyOf((each) => {
+      response = each;
+      recorder = recorded(response, true);
+      begin(response);
+      response.flushHeaders();
+    }).then(() => 'answered');
+    expect(await Promise.race([answered, sleep(300, 'waiting')])).toBe('waiting');
+    response.end();
+    recorder.letGo();
+    expect(await answered).toBe('answered');
+    expect(recorder.bodies).toEqual(['']);
+  });
 
   it('[ID-2] records a response of HTTP/2', async () => {
     let recorder!: HoldingRecorder;
@@ -387,6 +409,21 @@ describe('the tap of a response', () => {
       recorder.letGo();
     });
     expect(recorder.endings).toMatchObject([{ response: undefined, reason: 'too-large' }]);
+  });
+
+  it('[ID-30] lets a source go on that comes once the client has left', async () => {
+    let recorder!: HoldingRecorder;
+    const handle = (response: ServerResponse): void => void (recorder = recorded(response, true));
+    await withClient(handle, async ({ response, socket }) => {
+      socket.pause();
+      expect(response.write(Buffer.alloc(50_000_000))).toBe(false);
+      socket.destroy();
+      await waitFor('the tap to notice', () => recorder.hasGone);
+      const piped = pipeline(Readable.from(['more', 'and more']), response);
+      await waitFor('the end of the source', () => recorder.endings.length > 0);
+      recorder.letGo();
+      await piped;
+    });
   });
 
   it('[ID-30] sends of a response that is destroyed what Node.js would have sent by then', async () => {

@@ -1,10 +1,10 @@
+import type { RequestCall } from '../current-call.js';
 import { IdempotencyKeyMissingError } from '../idempotency.errors.js';
 import type { IdempotencyService } from '../idempotency.service.js';
 import { operationOf, runOptions, scopeSourceOf, type IdempotentCall } from '../idempotent-call.js';
 import type { AnyIdempotentOptions } from '../idempotent.options.js';
 import { keyText } from '../key-text.js';
 import { callerOfRequest } from '../request-scope.js';
-import type { HttpExchange } from './http-exchange.js';
 import { isSafe, keyFromHeader } from './http-request.js';
 import { echoKey, headersOf } from './idempotency-headers.js';
 import { recordedHeaders } from './replay-headers.js';
@@ -34,9 +34,10 @@ export function captureOptions({
 /**
  * Runs a decorated route for a request, or answers it from the record. Async, so that what a callback throws rejects.
  */
-export async function callOverHttp(decorated: IdempotentCall, exchange: HttpExchange): Promise<unknown> {
+export async function callOverHttp(decorated: IdempotentCall, from: RequestCall): Promise<unknown> {
   const { options, call, idempotency } = decorated;
   const { args } = call;
+  const { exchange } = from;
   const { request } = exchange;
   if (!options.key && isSafe(request)) return await call.proceed();
   const headers = headersOf(options.headers, idempotency.defaults.headers);
@@ -67,9 +68,11 @@ export async function callOverHttp(decorated: IdempotentCall, exchange: HttpExch
     },
     decorated.captureOf(idempotency),
   );
-  return claimed.kind === 'run'
-    ? await claimed.run.handle(() => call.proceed())
-    : claimed.read((result) =>
-        replay(exchange, result, { codec: options.codec ?? idempotency.defaults.codec, headers }),
-      );
+  if (claimed.kind === 'run') {
+    const { run } = claimed;
+    return run.given(await run.handle(() => call.proceed()), from);
+  }
+  return claimed.read((result) =>
+    replay(exchange, result, { codec: options.codec ?? idempotency.defaults.codec, headers }),
+  );
 }

@@ -1,12 +1,18 @@
 import { Logger } from '@nestjs/common';
 import { from, isObservable, lastValueFrom, toArray } from 'rxjs';
-import { isWithinHandler, withinCall, type CallName, type RunningCall } from '../current-call.js';
+import {
+  isWithinHandler,
+  withinCall,
+  type CallName,
+  type RequestCall,
+  type RunningCall,
+} from '../current-call.js';
 import type { IdempotencyService } from '../idempotency.service.js';
 import { IdempotencyResultUnavailableError, type TombstoneReason } from '../idempotency.errors.js';
 import type { ClaimedRun } from '../idempotent-run.js';
 import { limited, storedError, tombstone } from '../stored-result.js';
 import type { HttpExchange } from './http-exchange.js';
-import { endingOf, type Answer } from './outcome.js';
+import { endingOf, isUnknown, type Answer } from './outcome.js';
 import type { RecordingBudget } from './recording-budget.js';
 import { ResponseTap, type Ended, type Recorder } from './response-tap.js';
 import type { CaptureOptions, RouteOptions } from './route-call.js';
@@ -42,6 +48,9 @@ export class ExchangeRun implements RunningCall, Recorder {
   private handled: Promise<unknown> | undefined;
   private phase: 'claimed' | 'running' | 'settled' = 'claimed';
   private failure: { readonly error: unknown } | undefined;
+  /** Whether a caller that waited has the handler's value. */
+  private isGiven = false;
+  private whenSettled: (() => void)[] | undefined;
   private statusWhenResolved = 0;
   /** Whether the handler began the response by itself. */
   private hasBegun = false;
@@ -90,18 +99,35 @@ export class ExchangeRun implements RunningCall, Recorder {
     return (this.handled ??= this.runHandler(handler));
   }
 
+  /**
+   * Returns what one call of the handler gets of its value. Nest destroys a stream whose caller has given up, but
+   * another call, such as the next one of `retry`, may still send it: so such a caller gets it only once the run is
+   * over, and only where nobody else did.
+   */
+  given(value: unknown, { caller }: RequestCall): unknown {
+    if (caller?.closed) return this.givenAtEnd(value);
+    this.isGiven = true;
+    return value;
+  }
+
+  private async givenAtEnd(value: unknown): Promise<unknown> {
+    await (this.settling ?? new Promise<void>((resolve) => (this.whenSettled ??= []).push(resolve)));
+    return this.isGiven ? undefined : value;
+  }
+
   private async runHandler(handler: () => unknown): Promise<unknown> {
     if (this.settling) throw new IdempotencyResultUnavailableError('response-failed');
     clearTimeout(this.waiting);
     this.waiting = undefined;
     this.phase = 'running';
-    this.failure = undefined;
     try {
       const value = await withinCall(this, () => this.run.within(() => gathered(handler)));
       this.statusWhenResolved = this.exchange.response.statusCode;
+      this.failure = undefined;
       return value;
     } catch (error) {
-      this.failure = { error };
+      // A later call that fails does not tell what an earlier one has done.
+      if (!isUnknown(this.failure?.error)) this.failure = { error };
       this.handled = undefined;
       throw error;
     } finally {
@@ -197,6 +223,7 @@ export class ExchangeRun implements RunningCall, Recorder {
       await this.run.complete(tombstone('outcome-unknown'));
     } finally {
       this.idempotency.inFlight.leave();
+      this.whenSettled?.forEach((tell) => tell());
     }
   }
 

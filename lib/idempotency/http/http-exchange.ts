@@ -1,9 +1,9 @@
 import type { ServerResponse } from 'node:http';
 import type { ArgumentsHost, CallHandler, ExecutionContext, NestInterceptor } from '@nestjs/common';
-import { filter, tap, type Observable } from 'rxjs';
+import { Observable, tap } from 'rxjs';
 import { ConfigurationError } from '../../atomic-redis.errors.js';
 import { isOwnArgument } from '../../problem-details/route-edge.js';
-import { currentCall, withinCall } from '../current-call.js';
+import { currentCall, withinCall, type RequestCall } from '../current-call.js';
 import { interceptMessage } from '../messages/message-context.js';
 import type { Replay } from '../idempotent-run.js';
 import type { ExchangeRun } from './exchange-run.js';
@@ -72,8 +72,16 @@ export class HttpExchangeInterceptor implements NestInterceptor {
       return withinCall({ kind: 'message', interceptor: this }, () => interceptMessage(this, context, next));
     const exchange = this.exchangeOf(context);
     // What comes next runs in the surroundings in which `handle` is called, whenever it is subscribed to.
-    const handled = withinCall({ kind: 'request', exchange }, () => next.handle());
-    const values = handled.pipe(filter((value) => value !== REPLAYED));
+    const call: RequestCall = { kind: 'request', exchange, caller: undefined };
+    const handled = withinCall(call, () => next.handle());
+    const values = new Observable((caller) => {
+      call.caller = caller;
+      return handled.subscribe({
+        next: (value) => value !== REPLAYED && caller.next(value),
+        error: (error: unknown) => caller.error(error),
+        complete: () => caller.complete(),
+      });
+    });
     // Nest sends nothing for such a route, and an interceptor above may turn the missing value into one.
     return exchange.route.sendsByItself
       ? values.pipe(tap({ complete: () => answerReplay(exchange.request, context) }))
@@ -81,9 +89,9 @@ export class HttpExchangeInterceptor implements NestInterceptor {
   }
 
   /** The request or message that calls this decorator's method as its handler; none for a call from inside a handler. */
-  current(): HttpExchange | 'message' | undefined {
+  current(): RequestCall | 'message' | undefined {
     const call = currentCall();
-    if (call?.kind === 'request' && call.exchange.interceptor === this) return call.exchange;
+    if (call?.kind === 'request' && call.exchange.interceptor === this) return call;
     return call?.kind === 'message' && call.interceptor === this ? 'message' : undefined;
   }
 

@@ -78,12 +78,15 @@ export function endingOf(run: RunOver, policies: RunPolicies): Ending {
 }
 
 function endOfFailure({ answer, reason }: RunOver, error: unknown, { onError }: RunPolicies): Ending {
-  if (error instanceof AtomicRedisError && error.outcome !== 'not-applied') return done('outcome-unknown');
+  if (isUnknown(error)) return done('outcome-unknown');
   const policy = chosenPolicy(onError, error);
   if (policy === 'release') return RELEASE;
   if (policy === 'hold') return done('outcome-unknown');
-  const kept = (): Ending => (answer?.response ? keep(answer.response) : { kind: 'keep-error', error });
-  if (policy === 'replay') return kept();
+  if (policy === 'replay') {
+    if (answer?.response) return keep(answer.response);
+    // The error that came behind the handler's own response is nothing that the client has seen.
+    return answer?.isEarly ? done(answer.reason) : { kind: 'keep-error', error };
+  }
   if (answer?.isEarly && answer.status < 400)
     return answer.response ? keep(answer.response) : done(answer.reason);
   if (error instanceof AtomicRedisError && error.retryable) return RELEASE;
@@ -122,9 +125,18 @@ function chosenByResponse(onResponse: OnResponse, response: WireResponse): OnErr
   return undefined;
 }
 
+/** Whether an error leaves it open what the handler has done. */
+export const isUnknown = (error: unknown): boolean =>
+  error instanceof AtomicRedisError && error.outcome !== 'not-applied';
+
 const isTransient = (status: number): boolean => status >= 500 || TRANSIENT.has(status);
 
-const statusOf = (error: unknown): number => (error instanceof HttpException ? error.getStatus() : 500);
+/** The status that Nest answers with. It takes errors of `http-errors` and their like by their fields. */
+function statusOf(error: unknown): number {
+  if (error instanceof HttpException) return error.getStatus();
+  const { statusCode, message } = (error ?? {}) as { statusCode?: unknown; message?: unknown };
+  return typeof statusCode === 'number' && statusCode && message ? statusCode : 500;
+}
 
 /** A body in a coding that cannot be undone fits only clients that accept it. */
 const keep = (response: WireResponse): Ending =>

@@ -62,6 +62,11 @@ export class ResponseHead {
     return this.status !== 204 && this.status !== 304 && this.response.req?.method !== 'HEAD';
   }
 
+  /** Whether the client takes the response for whole once it has the head. */
+  get isWhole(): boolean {
+    return !this.hasBody || this.length === 0;
+  }
+
   /** Returns the headers of these names, given in lower case. */
   headersOf(names: readonly string[]): WireResponse['headers'] {
     if (this.noted) return this.noted.headers;

@@ -8,6 +8,7 @@ import { isHttp2, ResponseHead } from './response-head.js';
 import {
   markBegun,
   markClosed,
+  markDrained,
   markEnded,
   markFlowEnded,
   putInFront,
@@ -191,7 +192,7 @@ export class ResponseTap implements Tap {
     }
     this.head = head;
     if (head.by === 'end') return true;
-    if (recorder.streams && !this.isGone && this.mayFlow()) {
+    if (recorder.streams && !this.isGone && !head.isWhole && this.mayFlow()) {
       head.note(recorder.replayHeaders);
       this.state = 'flowing';
       this.flow = new LastByte(head.length);
@@ -399,8 +400,11 @@ export class ResponseTap implements Tap {
   private clientGone(): void {
     this.isGone = true;
     markClosed(this.response, false);
-    // A source that waits for the client to read goes on.
-    if (this.flow) process.nextTick(() => this.passOn('emit', ['drain']));
+    if (this.flow) {
+      // A source that waits for the client to read goes on, and a later one does not begin to wait.
+      markDrained(this.response);
+      process.nextTick(() => this.passOn('emit', ['drain']));
+    }
     this.recorder.gone();
   }
 

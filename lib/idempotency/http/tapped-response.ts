@@ -125,6 +125,10 @@ export function markClosed(response: ServerResponse, isClosed: boolean): void {
     if (Object.hasOwn(response, field)) Object.assign(response, { [field]: isClosed });
 }
 
+/** Makes a response whose connection has closed say that it takes more: nothing drains it any more. */
+export const markDrained = (response: ServerResponse): void =>
+  void Object.defineProperty(response, 'writableNeedDrain', { value: false, configurable: true });
+
 function freeLevel(response: Tapped): Level {
   let depth = 0;
   while (levels[depth] && response[levels[depth]!.key]) depth++;

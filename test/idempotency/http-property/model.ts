@@ -86,17 +86,21 @@ export function predict(
   const { ending } = story.last;
   // A late answer to a response that middleware has begun fails, and nobody ends it.
   const isLate = ending.do === 'respond' && ending.late && around.before !== 'nothing';
-  const mayHang = mayNeverEnd(ending) || isLate;
+  // Where several calls went on at once without us, another one's outcome may count with us.
+  const lasts = story.askedAgain === 'never' ? [story.last] : plan.attempts;
+  const mayHang = lasts.some((attempt) => mayNeverEnd(attempt.ending)) || isLate;
   const isHeld =
     ending.do === 'respond-partly' && ending.next === 'nothing' && (!route.stream || client.http === '1.0');
-  const sameWire = story.askedAgain === 'never' && client.leaves === 'never' && !isHeld;
+  // A promise goes on below a time-out, and those below it may ask again.
+  const goesOnBelow = story.timedOut && around.interceptors.some((kind) => kind.startsWith('promise'));
+  const sameWire = story.askedAgain === 'never' && client.leaves === 'never' && !isHeld && !goesOnBelow;
   const answeredBefore = around.before !== 'nothing';
   const answeredMeanwhile = story.timedOut || (around.answersAtPoint && reachedPoint(plan, story.calls));
   const isOthers = answeredBefore || answeredMeanwhile;
   const context: Context = { plan, story, twin, isOthers, neverEnds };
   const { settled } = story;
   const ruled =
-    settled.kind === 'never' || (goesOn && sameWire)
+    settled.kind === 'never' || (goesOn && (sameWire || goesOnBelow))
       ? one('running', 'the handler goes on')
       : settled.kind === 'rejects'
         ? rejected(context, settled.error)
@@ -114,7 +118,7 @@ export function predict(
       : story.askedAgain === 'beside'
         ? ['kept', 'done', 'held', 'released', 'running']
         : // What is on the wire without us may be of a later call; a late error of the first one frees the key.
-          ['done', 'kept', ...(frees(sentStatus(ending)) ? (['released'] as const) : [])];
+          ['done', 'kept', ...(frees(sentStatus(story.last)) ? (['released'] as const) : [])];
   return {
     fates: new Set([...ruled.fates, ...more, ...late]),
     because: ruled.because + (asksAgain ? `; asked again ${story.askedAgain} it` : ''),
@@ -168,7 +172,8 @@ function rejected({ plan, story, twin, isOthers, neverEnds }: Context, error: Er
   const fellBack = story.afterwards === 'fell back';
   const { ending } = story.last;
   // A body that the end of its connection ends looks complete where its source failed.
-  const hasWhole = twin?.isComplete === true && !story.hasSentPart && !story.isBroken && !fails(story.last);
+  const hasAnswered = twin?.isComplete === true && !story.isBroken && !fails(story.last);
+  const hasWhole = hasAnswered && !story.hasSentPart;
   const keeps = isOthers || fellBack || !hasWhole ? [] : canBeKept(plan, story.last, twin);
   if (onError !== 'default') {
     if (onError === 'replay' && twin?.status === 412)
@@ -181,16 +186,22 @@ function rejected({ plan, story, twin, isOthers, neverEnds }: Context, error: Er
     return { ...several(['kept', 'done', 'held'], because), mayReplayError: true };
   }
   const isOwn = ending.do === 'respond' && !isOthers;
-  if (isOwn && ending.thenThrows !== undefined && hasWhole && twin.status < 400) {
+  if (isOwn && ending.thenThrows !== undefined && hasAnswered && twin.status < 400) {
     // Express sends no file to a client that has gone: there is no answer then, and the error decides.
     const isUnsent = plan.client.leaves !== 'never' && ending.style === 'sendFile';
     const byError: readonly Fate[] = isUnsent ? ['released', 'held'] : [];
     const fates = [...canBeKept(plan, story.last, twin), ...byError];
     return several(fates, 'rule 3: rejected after its own complete answer');
   }
+  const isWholeOfSeveral = twin?.isComplete === true && story.hasSentPart && !story.isBroken;
+  if (isOwn && ending.thenThrows !== undefined && isWholeOfSeveral && twin.status < 400)
+    return one('kept', 'rule 3: rejected after its calls together had sent a complete answer');
   const isRetryable = ['conflict', 'limit', 'unavailable'].includes(error.kind);
   if (isRetryable && !fellBack) return one('released', 'rule 4: a retryable error of ours');
-  if (neverEnds) return several(['running', 'released', 'done'], 'rule 4: rejected, and nobody answers');
+  if (neverEnds) {
+    const judged: readonly Fate[] = frees(statusOf(error)) ? ['released'] : ['kept', 'done'];
+    return several(['running', ...judged], 'rule 4 judges its error: nobody answers');
+  }
   if (isOthers || fellBack) {
     // A fallback may go out with an error's status, which the handler set before it rejected.
     const isErrorOnWire = !isOthers && twin !== undefined && twin.status >= 400;
@@ -200,13 +211,14 @@ function rejected({ plan, story, twin, isOthers, neverEnds }: Context, error: Er
     // What an interceptor made of the failure may stand as the response: GAP, the design names no status below 400 here.
     const fallen: readonly Fate[] = isOthers ? [] : ['kept', 'done'];
     if (frees(status)) return several(['released', ...fallen], `rule 4 judges its error: ${status}`);
-    if (error.kind === 'status-object')
-      return several(['released', 'kept', 'done'], 'rule 4: no HttpException');
     return several(['kept', 'done', 'held'], `rule 4 judges its error: ${status}`);
   }
   if (!twin)
     return several(
-      frees(statusOf(error)) ? ['released', 'done', 'held'] : ['kept', 'done', 'held'],
+      // An object with a status is no HttpException.
+      frees(statusOf(error)) || error.kind === 'status-object'
+        ? ['released', 'done', 'held']
+        : ['kept', 'done', 'held'],
       'rule 4: nothing is on the wire, so its error is judged',
     );
   if (!hasWhole) {
@@ -247,7 +259,8 @@ function resolved({ plan, story, twin, isOthers, neverEnds }: Context): Ruled {
   if (meant !== undefined && twin && twin.status !== meant)
     return several(['done', ...said], 'rule 5: resolved, the serializer or an operator failed');
   const isBroken = !twin?.isComplete || fails(story.last);
-  if (isBroken && onResponse === 'default' && frees(twin?.status ?? 0))
+  // `onResponse` is not asked about a part.
+  if (isBroken && frees(twin?.status ?? 0))
     return several(['released', ...left], `rule 4: sent ${twin?.status} by itself`);
   // Fastify does not touch a source whose status has no body.
   const isBodiless = twin?.isComplete && [204, 304].includes(twin.status);
@@ -333,11 +346,12 @@ const plannedError = (ending: Ending): ErrorKind | undefined =>
 function judgedAs(error: ErrorKind | undefined): readonly Fate[] {
   if (!error) return [];
   if (isUnknown(error)) return ['held'];
-  return frees(statusOf(error)) ? ['released'] : ['kept', 'held'];
+  return frees(statusOf(error)) ? ['released'] : ['kept', 'done', 'held'];
 }
 
-/** The status that the handler sends by itself. */
-const sentStatus = (ending: Ending): number => (ending.do === 'respond' ? ending.status : 0);
+/** The status that the handler sends by itself, or has Nest send. */
+const sentStatus = (attempt: Attempt): number =>
+  attempt.ending.do === 'respond' ? attempt.ending.status : (meantStatus(attempt) ?? 0);
 
 /** The status that an error has by itself. */
 function statusOf(error: ErrorKind): number {
@@ -414,7 +428,9 @@ function tell(plan: Case, brokenCalls: ReadonlySet<number>): Story {
       hasResolved = true;
     }
     if (kind === 'rejects' && isUnknown(settled.error)) story.unknowns++;
-    if (armed > 0 && story.last.reachesPoint) {
+    // What rejects before it has sent a part does not come to its point behind it.
+    const reaches = story.last.reachesPoint && !(story.isBroken && story.last.ending.do === 'respond-partly');
+    if (armed > 0 && reaches) {
       story.timedOut = true;
       isRunning = true;
       return 'timed out';
@@ -454,6 +470,8 @@ function tell(plan: Case, brokenCalls: ReadonlySet<number>): Story {
     const result = inner();
     if (result !== 'value') return result;
     story.afterwards = 'failed';
+    // Of a call that goes on: the error is answered while it does.
+    story.timedOut ||= isRunning;
     return 'error';
   }
   function timing(inner: () => Result): Result {
