@@ -56,6 +56,7 @@ describe('the mails of the shop, in two processes', () => {
     expect(tally(await orders)).toEqual({ 201: 100 });
     expect(await allSent(before + 100, survivor)).toEqual({
       pending: 0,
+      delayed: 0,
       processing: 0,
       dead: 0,
       sent: before + 100,
