@@ -18,6 +18,7 @@ describe('the example of docs/queues.md', () => {
     expect(state).toEqual({
       sent: 20,
       pending: 0,
+      delayed: 0,
       processing: 0,
       dead: 1,
       reasons: ['Error: no address: nobody'],
