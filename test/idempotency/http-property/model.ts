@@ -359,16 +359,11 @@ function statusOf(error: ErrorKind): number {
   return error.kind === 'status-object' ? 418 : 500;
 }
 
-/** Whether middleware can answer at the point: not where the handler has begun by then. */
+/** Tells whether middleware can answer at the point: it cannot once a call of the handler has begun the response. */
 const reachedPoint = ({ attempts }: Case, calls: number): boolean => {
-  const reached = Array.from(
-    { length: calls },
-    (_, index) => attempts[Math.min(index, attempts.length - 1)]!,
-  );
-  return (
-    reached.find(({ reachesPoint }) => reachesPoint)?.ending.do !== 'respond-partly' &&
-    reached.some(({ reachesPoint }) => reachesPoint)
-  );
+  const made = Array.from({ length: calls }, (_, index) => attempts[Math.min(index, attempts.length - 1)]!);
+  const at = made.findIndex(({ reachesPoint }) => reachesPoint);
+  return at >= 0 && made.slice(0, at + 1).every(({ ending }) => ending.do !== 'respond-partly');
 };
 
 /** Follows the first request through the interceptors. */
