@@ -1,5 +1,6 @@
-import { IsIn, IsInt, Max, Min } from 'class-validator';
+import { IsIn, IsInt, IsOptional, Max, Min } from 'class-validator';
 import { FAULTS, type FaultName } from './faults.js';
+import { LONGEST_CALLS_MS } from './limits.js';
 import { SCENARIOS, type ScenarioName } from './scenarios/index.js';
 
 export class RunDto {
@@ -13,4 +14,11 @@ export class RunDto {
 
   @IsIn(Object.keys(FAULTS))
   fault!: FaultName;
+
+  /** How long calls begin, in milliseconds: at most the 12 seconds that they begin for by default. */
+  @IsOptional()
+  @IsInt()
+  @Min(100)
+  @Max(LONGEST_CALLS_MS)
+  forMs?: number;
 }

@@ -14,13 +14,10 @@ import {
   type Scenario,
   type Side,
 } from './scenarios/scenario.js';
+import { LONGEST_CALLS_MS, RUN_MS } from './limits.js';
 import type { Worker } from './workers.js';
 
 const SAMPLE_MS = 100;
-/** No call begins later. */
-const CALLS_MS = 12_000;
-/** A call without an answer is given up then. */
-const RUN_MS = 16_000;
 
 export interface SideSample extends Audit, Record<Outcome, number> {
   /** The sum of all that is wrong. */
@@ -61,8 +58,9 @@ export async function* run(options: RunDto, bench: Bench, gone: AbortSignal): As
   const scenario: Scenario = SCENARIOS[options.scenario];
   const tallies = { naive: new Tally(), byHand: new Tally(), atomic: new Tally() };
   const ending = new AbortController();
+  const callsMs = options.forMs ?? LONGEST_CALLS_MS;
   const over = AbortSignal.any([gone, AbortSignal.timeout(RUN_MS)]);
-  const closing = AbortSignal.any([over, ending.signal, AbortSignal.timeout(CALLS_MS)]);
+  const closing = AbortSignal.any([over, ending.signal, AbortSignal.timeout(callsMs)]);
   const calls = options.callers * scenario.callsPerCaller;
   try {
     const race = await scenario.begin({
@@ -112,7 +110,7 @@ export async function* run(options: RunDto, bench: Bench, gone: AbortSignal): As
 
     const sides = await eachSide((side) => result(scenario, race, side, tallies[side]));
     const isCutShort = SIDES.some((side) => sides[side].callsDone < calls);
-    const cutShortAfterS = isCutShort ? CALLS_MS / 1_000 : null;
+    const cutShortAfterS = isCutShort ? callsMs / 1_000 : null;
     yield { type: 'result', faults: faults(), calls, cutShortAfterS, ...sides };
   } finally {
     ending.abort();
