@@ -104,7 +104,7 @@ export const methods =
       throw new InvalidArgumentError(path, `an object with the methods ${names.join(' and ')}`, value);
   };
 
-/** Of a name that lacks its unit, or is written in another case. */
+/** Names the option that a misspelt one resembles: it lacks the unit, or has another case. */
 function nearestTo(name: string, known: readonly string[]): string {
   const lower = name.toLowerCase();
   const nearest = known.find(

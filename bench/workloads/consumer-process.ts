@@ -3,14 +3,14 @@ import { Queue, Worker } from 'bullmq';
 import { ReliableQueueService } from 'nestjs-atomic-redis';
 import { startApp } from '../app.js';
 
-/** What is asked of the process, by the arguments it is forked with. */
+/** The task of the process: an argument that it is forked with. */
 export interface ConsumerTask {
   readonly contestant: 'ours' | 'bullmq';
   readonly url: string;
   readonly port: number;
   /** Jobs to drain. */
   readonly jobs: number;
-  /** How long jobs are pushed at each rate, in milliseconds. */
+  /** Duration of the pushes at each rate, in milliseconds. */
   readonly rateMs: number;
 }
 

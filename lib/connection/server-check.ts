@@ -20,7 +20,7 @@ const OLDEST = { Redis: [7, 0], Valkey: [8, 0] } as const;
  * Looks at each server when it is first connected to. What makes it unfit is returned; what the user should know is logged, one line each.
  */
 export class ServerChecks {
-  /** Of the servers that were looked at; of the only one, as it is now. */
+  /** The strictest traits of the servers checked so far; on one server, its traits now. */
   traits = strictest([]);
   private readonly made = new WeakMap<
     Redis,

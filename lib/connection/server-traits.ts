@@ -27,6 +27,6 @@ const OF_PRODUCTS: Readonly<Record<string, ServerTraits>> = {
 export const traitsOf = (info: ServerInfo | undefined): ServerTraits =>
   OF_PRODUCTS[info?.product ?? ''] ?? USUAL;
 
-/** Those of all servers at once. */
+/** Returns the traits that hold on every server given. */
 export const strictest = (all: readonly ServerTraits[]): ServerTraits =>
   all.find(({ maxArguments }) => maxArguments < Infinity) ?? USUAL;

@@ -12,7 +12,7 @@ import { messageFor } from './messages/message-context.js';
 export interface CalledAs {
   readonly kinds: HandlerKinds;
   readonly interceptor: object;
-  /** Whether the method is a route, and no request is known that calls it. */
+  /** True for a route that no known request calls. */
   readonly lacksRequest: boolean;
 }
 

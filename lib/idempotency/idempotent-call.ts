@@ -14,7 +14,7 @@ export interface IdempotentCall {
   readonly site: MethodSite;
 }
 
-/** What is known of one call only. */
+/** The options that belong to one call. */
 type OfCall = Pick<EveryOption, 'operation' | 'colocateWith' | 'fingerprint' | 'codec' | 'result'>;
 
 /** With no option left out. */

@@ -15,7 +15,7 @@ const APPLIED = Symbol.for('nestjs-atomic-redis:applied-decorators');
 /** Tells this copy of the package from others in the process. */
 export const THIS_COPY = Symbol('nestjs-atomic-redis');
 
-/** What a decorator notes on its method. */
+/** The note that a decorator leaves on its method. */
 export interface AppliedDecorator {
   readonly decorator: AtomicDecorator;
   /** The property that Nest injects the registration into. */

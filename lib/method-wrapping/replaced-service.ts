@@ -2,7 +2,7 @@ import { ConfigurationError } from '../atomic-redis.errors.js';
 
 type Methods = Readonly<Record<string, ((...args: unknown[]) => unknown) | undefined>>;
 
-/** Whether a test has put something else in the place of a service, which has no more than the test needs. */
+/** Tells whether a test has replaced a service, by an object that has only what the test needs. */
 export const isReplaced = (service: object, type: abstract new (...args: never[]) => object): boolean =>
   !(service instanceof type);
 

@@ -15,7 +15,7 @@ export const MAX_RETRY_MS = 86_400_000;
 /** Ten years. */
 const MAX_DELAY_MS = 315_360_000_000;
 
-/** Of a push or a retry, in milliseconds. */
+/** Checks the delay of a push or a retry, in milliseconds. */
 export const delayMsCheck: Check = integer(0, MAX_DELAY_MS);
 
 /**

@@ -14,7 +14,7 @@ export const Verdict = {
 
 export type Verdict = (typeof Verdict)[keyof typeof Verdict];
 
-/** What became of the delivery. */
+/** The result of settling a delivery. */
 export const Settled = {
   Done: 'done',
   /** It is in the dead letters. */
@@ -40,11 +40,11 @@ export type TakeMode = (typeof TakeMode)[keyof typeof TakeMode];
 /** A job that was taken, and its delivery. */
 export interface Delivery {
   readonly id: string;
-  /** How many deliveries of the job had ended before. It only grows, so that with the job's id it names this one. */
+  /** Number of deliveries of the job that had ended before. It only grows, so with the job's id it names this one. */
   readonly fence: string;
   /** How often it was delivered, this time included; deliveries that were given back or that a requeue has forgiven do not count. */
   readonly deliveries: number;
-  /** Of the payload, in bytes. */
+  /** Size of the payload, in bytes. */
   readonly size: number;
   /** Absent when it is too large to travel with others. */
   readonly payload: Buffer | undefined;

@@ -45,7 +45,7 @@ export interface ConsumeOptions {
 export interface QueueCounts {
   /** To be taken, now or later. */
   readonly pending: number;
-  /** Those of them that wait for their time, or were not taken since it came. */
+  /** Pending jobs with a delay: they wait for their time, or were not taken since it came. */
   readonly delayed: number;
   /** Taken and not ended. */
   readonly processing: number;

@@ -38,7 +38,7 @@ export function replyCode(error: unknown): string | undefined {
 const codeWithin = (message: string): string =>
   OUT_OF_MEMORY.test(message) ? 'OOM' : (CODE_WITHIN.exec(message)?.[1] ?? 'ERR');
 
-/** Whether a server says that a command within a script was refused: others before it may have been done. Redis and Valkey do not say so. */
+/** Tells whether a server says that it refused a command within a script; commands before it may have been done. Redis and Valkey do not say so. */
 const isFromWithin = (error: unknown): boolean =>
   error instanceof Error && error.message.startsWith(FROM_WITHIN);
 

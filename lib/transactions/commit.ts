@@ -54,7 +54,7 @@ export interface Sent {
   readonly answer: Promise<unknown[] | null>;
   /** Whether it commits several transactions. */
   readonly isShared: boolean;
-  /** Whether it sets the second key of the marker, ahead of all other commands. */
+  /** True if the EXEC sets the marker's second key, ahead of all other commands. */
   readonly marksBeginning: boolean;
 }
 

@@ -49,7 +49,7 @@ export class ConnectionPool {
     return count;
   }
 
-  /** Whether there are as many as there may be. */
+  /** True if the most connections allowed are open. */
   get isFull(): boolean {
     return this.size >= this.maxConnections;
   }

@@ -86,7 +86,7 @@ function ranWithout(
   return new RanOutsideMulti(refusal, false, decoded(queued, became));
 }
 
-/** Of a command that was queued, and not done. */
+/** Makes the error of a command that was queued and not done. */
 const dropped = (cause: Error): Error =>
   new Error(`Redis dropped it when it refused another command: ${cause.message}`, { cause });
 

@@ -68,7 +68,7 @@ export class TransactionConnection {
     return stream.bytesRead - bytesToWrite(stream);
   }
 
-  /** Whether something was sent on it that is not answered. */
+  /** True while a request on the connection has no answer. */
   get owesAnswers(): boolean {
     return pendingOf(this.redis).length > 0;
   }

@@ -54,7 +54,7 @@ async function probe(client: Redis, address: string, key: string): Promise<Fitne
   return { kind: 'unknown', error: new Error('WATCH was answered too late') };
 }
 
-/** Whether what follows a refused command within a MULTI is done at once: here, a command that only reads. */
+/** Tells whether the server runs at once what follows a refused command within a MULTI; tried with a command that only reads. */
 async function goesOn(client: Redis, key: string): Promise<boolean> {
   const [, , next] = await answers(client, ['MULTI'], ['GET'], ['EXISTS', key], ['DISCARD']);
   if (next instanceof Error && isConnectionLoss(next)) throw next;

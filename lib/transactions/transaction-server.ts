@@ -56,7 +56,7 @@ export class TransactionServer {
     return this.known?.kind === 'unknown' ? this.known.error : undefined;
   }
 
-  /** Whether it does at once what follows a refused command within a MULTI. */
+  /** True if the server runs at once what follows a refused command within a MULTI. */
   get goesOnAfterRefusal(): boolean {
     return this.known?.kind === 'fit' && this.known.goesOnAfterRefusal === true;
   }

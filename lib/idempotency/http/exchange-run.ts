@@ -48,13 +48,13 @@ export class ExchangeRun implements RunningCall, Recorder {
   private handled: Promise<unknown> | undefined;
   private phase: 'claimed' | 'running' | 'settled' = 'claimed';
   private failure: { readonly error: unknown } | undefined;
-  /** Whether a caller that waited has the handler's value. */
+  /** True once a waiting caller has the handler's value. */
   private isGiven = false;
   private whenSettled: (() => void)[] | undefined;
   private statusWhenResolved = 0;
   /** Whether the handler began the response by itself. */
   private hasBegun = false;
-  /** Whether it did so in its asynchronous context. */
+  /** True if the handler did so in its asynchronous context. */
   private hasBegunWithin = false;
   private answer: Answer | undefined;
   /** Set where no answer is to be expected: another's was sent, or the response broke off. */

@@ -125,7 +125,7 @@ function chosenByResponse(onResponse: OnResponse, response: WireResponse): OnErr
   return undefined;
 }
 
-/** Whether an error leaves it open what the handler has done. */
+/** Tells whether an error leaves open what the handler has done. */
 export const isUnknown = (error: unknown): boolean =>
   error instanceof AtomicRedisError && error.outcome !== 'not-applied';
 

@@ -62,7 +62,7 @@ export class ResponseHead {
     return this.status !== 204 && this.status !== 304 && this.response.req?.method !== 'HEAD';
   }
 
-  /** Whether the client takes the response for whole once it has the head. */
+  /** True if the head alone tells the client that the response is complete. */
   get isWhole(): boolean {
     return !this.hasBody || this.length === 0;
   }

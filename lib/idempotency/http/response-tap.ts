@@ -304,7 +304,7 @@ export class ResponseTap implements Tap {
     return response;
   }
 
-  /** Whether a stream that is piped into the response ends it, in whichever context. */
+  /** True if a stream piped into the response has ended and so ends it, in any context. */
   private get hasSourceEnded(): boolean {
     return this.sources?.some(({ readableEnded }) => readableEnded) === true;
   }
