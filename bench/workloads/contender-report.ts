@@ -1,0 +1,13 @@
+import { OURS } from '../workload.js';
+
+export const CONTENDERS = [OURS, 'node-redis, pool', 'redlock-universal'] as const;
+export type ContenderName = (typeof CONTENDERS)[number];
+
+export interface ContenderReport {
+  readonly operations: number;
+  readonly cpuUs: number;
+  /** Of each operation. */
+  readonly attempts: readonly number[];
+  readonly perCaller: readonly number[];
+  readonly longestMs: number;
+}
