@@ -3,6 +3,7 @@ import { OURS } from '../workload.js';
 export const CONTENDERS = [OURS, 'node-redis, pool', 'redlock-universal'] as const;
 export type ContenderName = (typeof CONTENDERS)[number];
 
+/** The report of one process. */
 export interface ContenderReport {
   readonly operations: number;
   readonly cpuUs: number;

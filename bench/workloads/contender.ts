@@ -4,7 +4,6 @@ import type { ContenderName, ContenderReport } from './contender-report.js';
 import { ours } from './transactions.js';
 import { lockLoop, nodeRedisLoop, type Incrementer } from './watch-loops.js';
 
-/** What one process has to tell. */
 const starts: Record<ContenderName, (url: string) => Promise<Incrementer>> = {
   [OURS]: ours,
   'node-redis, pool': (url) => nodeRedisLoop(url, 16),
