@@ -185,8 +185,7 @@ export type {
 
 export type { AtomicRedisStatus, StatusOptions } from './atomic-redis.status.js';
 export type { PasswordSource, TemporaryPassword, UsernameSource } from './connection/credentials.js';
-export type { ServerInfo } from './connection/server-info.js';
-export type { ServerRole } from './connection/connection-check.js';
+export type { ServerInfo, ServerRole } from './connection/server-info.js';
 export type { ServerStatus } from './connection/server-status.js';
 export type { PoolStatus } from './transactions/connection-pools.js';
 

@@ -3,12 +3,10 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { spreadOf, type Measured } from '../harness.js';
 import { OURS, type Bench, type Finding, type Result, type Workload } from '../workload.js';
-import type { ContenderReport } from './contender.js';
+import { CONTENDERS, type ContenderName, type ContenderReport } from './contender-report.js';
 
 const PROCESSES = 4;
 const CALLERS = 16;
-const CONTENDERS = [OURS, 'node-redis, pool', 'redlock-universal'] as const;
-export type ContenderName = (typeof CONTENDERS)[number];
 
 /** All in one round at the same time, each in a process of its own. */
 async function contend(name: ContenderName, { url }: Bench, forMs: number): Promise<ContenderReport[]> {

@@ -1,18 +1,8 @@
 import { once } from 'node:events';
 import { OURS } from '../workload.js';
-import type { ContenderName } from './contended.js';
+import type { ContenderName, ContenderReport } from './contender-report.js';
 import { ours } from './transactions.js';
 import { lockLoop, nodeRedisLoop, type Incrementer } from './watch-loops.js';
-
-/** What one process has to tell. */
-export interface ContenderReport {
-  readonly operations: number;
-  readonly cpuUs: number;
-  /** Of each operation. */
-  readonly attempts: readonly number[];
-  readonly perCaller: readonly number[];
-  readonly longestMs: number;
-}
 
 const starts: Record<ContenderName, (url: string) => Promise<Incrementer>> = {
   [OURS]: ours,

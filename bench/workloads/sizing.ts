@@ -51,8 +51,7 @@ const records: Record<string, (app: INestApplicationContext) => (n: number) => P
   },
   'marker of a transfer, for a minute beyond its time-out': (app) => {
     const transfers = app.get(TransferService);
-    return () =>
-      transfers.transfer({ from: 'account:a', to: 'account:b', amount: 1, minimum: -1_000_000_000 });
+    return () => transfers.transfer({ from: 'account:a', to: 'account:b', amount: 1, min: -1_000_000_000 });
   },
 };
 

@@ -1,9 +1,6 @@
 import type { Redis } from 'ioredis';
 import { isConnectionLoss, replyCode } from '../redis/reply-errors.js';
-import { parseServerInfo, type ParsedInfo } from './server-info.js';
-
-/** A server's part in replication. */
-export type ServerRole = 'master' | 'replica';
+import { parseServerInfo, type ParsedInfo, type ServerRole } from './server-info.js';
 
 /** Facts about the server that a connection has reached, found while the connection was checked. */
 export interface ConnectionFacts {

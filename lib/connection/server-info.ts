@@ -1,4 +1,5 @@
-import type { ServerRole } from './connection-check.js';
+/** A server's part in replication. */
+export type ServerRole = 'master' | 'replica';
 
 /** A server's kind and version, as INFO has it. */
 export interface ServerInfo {

@@ -4,8 +4,8 @@ import { addressOf } from '../redis/client.js';
 import type { Deadline } from '../redis/deadline.js';
 import { isConnectionLoss, toReplyError } from '../redis/reply-errors.js';
 import type { Script } from '../redis/script.js';
-import { databaseOf, type ServerRole } from './connection-check.js';
-import { parseServerInfo, type ServerInfo } from './server-info.js';
+import { databaseOf } from './connection-check.js';
+import { parseServerInfo, type ServerInfo, type ServerRole } from './server-info.js';
 
 /** State of a server that has answered. */
 export interface ServerStatus {

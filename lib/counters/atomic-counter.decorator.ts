@@ -28,7 +28,7 @@ const checkOptions = check.options({
 
 /**
  * Counts, then runs the method, by `CounterService.run`; when the method fails, what was counted is taken back exactly, unless
- * `onError` is `'keep'`. At a bound, with `onLimit: 'reject'`, the method does not run. The method then returns a promise.
+ * `onError` is `'keep'`. At a bound, with `onLimit: 'skip'`, the method does not run. The method then returns a promise.
  *
  * ```ts
  * @AtomicCounter({ key: (sku: string) => `inventory:{${sku}}`, by: (_sku: string, dto: ReserveDto) => -dto.quantity, min: 0 })

@@ -24,8 +24,8 @@ export interface CounterBounds {
   min?: number | bigint;
   /** Highest value that adding a positive amount may lead to. Default: likewise. */
   max?: number | bigint;
-  /** At a bound: `reject` adds nothing, `clamp` adds what fits. @default 'reject' */
-  onLimit?: 'reject' | 'clamp';
+  /** At a bound: `skip` adds nothing, `clamp` adds what fits. The call resolves with `limited`. @default 'skip' */
+  onLimit?: 'skip' | 'clamp';
   /** Time to live of the counter, in milliseconds. Default: a new counter has none, an existing one keeps its own. */
   ttlMs?: number;
   /**
@@ -60,7 +60,7 @@ const callOptionChecks = { timeoutMs: check.waitMs() } satisfies Record<
 const boundChecks = {
   min: check.int64,
   max: check.int64,
-  onLimit: check.oneOf('reject', 'clamp'),
+  onLimit: check.oneOf('skip', 'clamp'),
   ttlMs: check.milliseconds(),
   ttl: check.oneOf('onCreate', 'sliding'),
 } satisfies Record<keyof CounterBounds, check.Check>;

@@ -175,7 +175,7 @@ export class CounterService {
    *
    * @returns what `work` returns
    * @throws whatever `work` throws, the same instance, also when the count could not be taken back; that is logged
-   * @throws CounterLimitError at a bound with `onLimit: 'reject'`; `work` does not run
+   * @throws CounterLimitError at a bound with `onLimit: 'skip'`; `work` does not run
    * @throws RedisUnavailableError when replicas do not have the count in time (`durability`) and it was taken back; `work` does not run
    * @throws as {@link add} does; `work` does not run
    */

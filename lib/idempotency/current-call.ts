@@ -1,11 +1,11 @@
 import type { Subscriber } from 'rxjs';
 import { Surroundings } from '../redis/surroundings.js';
-import type { HttpExchange, HttpExchangeInterceptor } from './http/http-exchange.js';
+import type { HttpExchange } from './http/exchange.js';
 import type { IdempotencyService } from './idempotency.service.js';
 
 /** The surroundings of a call: a request or a message on its way to the handler, or a run of a decorated method. */
 export type CurrentCall =
-  RequestCall | { readonly kind: 'message'; readonly interceptor: HttpExchangeInterceptor } | RunningCall;
+  RequestCall | { readonly kind: 'message'; readonly interceptor: object } | RunningCall;
 
 /** One call of a route's handler: interceptors may make several for one request. */
 export interface RequestCall {

@@ -44,10 +44,10 @@ export interface IdempotencyDefaults {
   /** Time for one step on Redis before the protected method is refused, in milliseconds. @default 800 */
   timeoutMs?: number;
   /**
-   * Behaviour of a call that finds the first one running: `reject` throws an `IdempotencyInFlightError` at once; `wait` waits for the result, or for its turn
-   * when the first one gives the key back. @default 'reject'
+   * Behaviour of a call that finds the first one running: `refuse` throws an `IdempotencyInFlightError` at once; `wait` waits for the result, or for its turn
+   * when the first one gives the key back. @default 'refuse'
    */
-  onDuplicate?: 'reject' | 'wait';
+  onDuplicate?: 'refuse' | 'wait';
   /** Time that a waiting call waits before it throws an `IdempotencyInFlightError`, in milliseconds. @default 10000 */
   waitTimeoutMs?: number;
   /**
@@ -127,7 +127,7 @@ const idempotencyDefaults: Omit<ResolvedIdempotencyOptions, Optional | 'headers'
   leaseMs: 30_000,
   maxRunMs: 3_600_000,
   timeoutMs: 800,
-  onDuplicate: 'reject',
+  onDuplicate: 'refuse',
   waitTimeoutMs: 10_000,
   onUnavailable: 'refuse',
   codec: jsonCodec,
@@ -153,7 +153,7 @@ export const idempotencyDefaultChecks = {
   leaseMs: check.waitMs(100),
   maxRunMs: check.waitMs(),
   timeoutMs: check.waitMs(),
-  onDuplicate: check.oneOf('reject', 'wait'),
+  onDuplicate: check.oneOf('refuse', 'wait'),
   waitTimeoutMs: check.waitMs(),
   onUnavailable: check.oneOf('refuse', 'run'),
   codec: check.methods('encode', 'decode'),

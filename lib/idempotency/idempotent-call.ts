@@ -1,5 +1,5 @@
-import type { MethodCall, MethodSite } from '../method-wrapping/wrap-method.js';
-import type { CaptureOptions, RouteOptions } from './http/route-call.js';
+import type { MethodCall, MethodSite } from '../method-wrapping/method-site.js';
+import type { CaptureOptions, RouteOptions } from './http/exchange-run.js';
 import { labelOf, operationMissing, ownNameOf } from './idempotent-mark.js';
 import type { AnyIdempotentOptions } from './idempotent.options.js';
 import type { IdempotencyService } from './idempotency.service.js';

@@ -1,6 +1,6 @@
 import { ConfigurationError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
-import type { MethodSite } from '../method-wrapping/wrap-method.js';
+import type { MethodSite } from '../method-wrapping/method-site.js';
 import type { IdempotencyHeaders } from './http/idempotency-headers.js';
 import type { IdempotencyDefaults } from './idempotency.options.js';
 

@@ -51,7 +51,7 @@ export interface ClaimRequest {
   readonly maxRunMs: number;
   /** For one step on Redis, in milliseconds. */
   readonly timeoutMs: number;
-  readonly onDuplicate: 'reject' | 'wait';
+  readonly onDuplicate: 'refuse' | 'wait';
   readonly waitTimeoutMs: number;
   readonly onUnavailable: 'refuse' | 'run';
   readonly codec: ResultCodec;

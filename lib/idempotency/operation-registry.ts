@@ -1,5 +1,5 @@
 import { ConfigurationError, describe } from '../atomic-redis.errors.js';
-import type { MethodSite } from '../method-wrapping/wrap-method.js';
+import type { MethodSite } from '../method-wrapping/method-site.js';
 import { labelOf, type OperationOption } from './idempotent-mark.js';
 
 /** The method that an operation stands for. The class counts by its prototype: two classes may bear one name. */

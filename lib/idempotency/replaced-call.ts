@@ -1,5 +1,5 @@
 import { callReplacement } from '../method-wrapping/replaced-service.js';
-import type { HttpExchange } from './http/http-exchange.js';
+import type { HttpExchange } from './http/exchange.js';
 import { isSafe, keyFromHeader } from './http/http-request.js';
 import { resolveHeaders } from './http/idempotency-headers.js';
 import type { IdempotentCall } from './idempotent-call.js';

@@ -90,7 +90,7 @@ export class RunClaimer {
       asked = true;
       let found = await this.tryClaim(request);
       if (found.kind === 'running') {
-        if (onDuplicate === 'reject') throw this.inFlight(request.operation, found.leaseLeftMs);
+        if (onDuplicate === 'refuse') throw this.inFlight(request.operation, found.leaseLeftMs);
         waited = true;
         const waiter = {
           fingerprint,

@@ -1,13 +1,11 @@
 import { ConfigurationError } from '../atomic-redis.errors.js';
-import type { MethodSite } from './wrap-method.js';
+import type { AtomicDecorator, MethodSite } from './method-site.js';
 
 /**
  * The decorators that wrap a method, outermost first. A claim or a count inside a retried body would repeat, so no other
  * order is accepted.
  */
-const ORDER = ['Idempotent', 'AtomicCounter', 'OptimisticRetry'] as const;
-
-export type AtomicDecorator = (typeof ORDER)[number];
+const ORDER: readonly AtomicDecorator[] = ['Idempotent', 'AtomicCounter', 'OptimisticRetry'];
 
 // Of every copy of this package, so that a second one is found at boot.
 const APPLIED = Symbol.for('nestjs-atomic-redis:applied-decorators');

@@ -1,5 +1,5 @@
 import type { CounterResult } from '../counters/counter-result.js';
-import type { MethodCall, MethodSite } from './wrap-method.js';
+import type { MethodCall, MethodSite } from './method-site.js';
 
 /** The method of a stand-in for the façade that takes the calls of decorated methods. */
 export const STAND_IN = Symbol.for('nestjs-atomic-redis:stand-in');

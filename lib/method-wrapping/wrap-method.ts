@@ -3,25 +3,9 @@ import 'reflect-metadata';
 import { DEFAULT_REGISTRATION, getAtomicRedisToken } from '../atomic-redis.constants.js';
 import { ConfigurationError, describe } from '../atomic-redis.errors.js';
 import type { AtomicRedis } from '../atomic-redis.js';
-import { noteDecorator, type AtomicDecorator } from './decorator-order.js';
+import { noteDecorator } from './decorator-order.js';
+import { nameOf, siteOf, type AtomicDecorator, type MethodCall, type MethodSite } from './method-site.js';
 import { STAND_IN, type StandIn, type StandInFacts } from './stand-in.js';
-
-/** One call of a decorated method. */
-export interface MethodCall {
-  readonly instance: object;
-  readonly args: unknown[];
-  /** Runs what is below the decorator: the method, or the next wrapper. Passes its errors on untouched. */
-  proceed(): unknown;
-}
-
-/** Where a decorator stands, for messages and for naming operations: `OrdersService.create`. */
-export interface MethodSite<Decorator extends string = AtomicDecorator> {
-  readonly decorator: Decorator;
-  readonly className: string;
-  /** The class that the decorator stands in. Its own name may be changed later, as Nest's `mixin` does. */
-  readonly owner: object;
-  readonly methodName: string;
-}
 
 export interface WrapOptions {
   decorator: AtomicDecorator;
@@ -128,15 +112,4 @@ export function decoratedMethod<Decorator extends string>(
     );
   }
   return { site, method: method as AnyMethod, at: descriptor };
-}
-
-export const nameOf = (site: MethodSite<string>): string => `${site.className}.${site.methodName}`;
-
-export function siteOf<Decorator extends string>(
-  decorator: Decorator,
-  target: object,
-  key: string | symbol,
-): MethodSite<Decorator> {
-  const owner = typeof target === 'function' ? target : target.constructor;
-  return { decorator, owner, className: owner.name || 'an anonymous class', methodName: String(key) };
 }

@@ -17,8 +17,8 @@ import type { ProblemCode } from './problem-examples.js';
 export interface ApiIdempotentOptions {
   /** @default true */
   required?: boolean;
-  /** @default 'reject' */
-  onDuplicate?: 'reject' | 'wait';
+  /** @default 'refuse' */
+  onDuplicate?: 'refuse' | 'wait';
   /** @default 'refuse' */
   onUnavailable?: 'refuse' | 'run';
   /** @default 'ietf' */
@@ -29,7 +29,7 @@ export interface ApiIdempotentOptions {
 
 const checkOptions = check.options({
   required: check.boolean,
-  onDuplicate: check.oneOf('reject', 'wait'),
+  onDuplicate: check.oneOf('refuse', 'wait'),
   onUnavailable: check.oneOf('refuse', 'run'),
   preset: checkPreset,
   headers: checkHeaders,
@@ -60,7 +60,7 @@ export function ApiIdempotent(options: ApiIdempotentOptions = {}): MethodDecorat
     }
     const {
       required = options.required ?? true,
-      onDuplicate = options.onDuplicate ?? 'reject',
+      onDuplicate = options.onDuplicate ?? 'refuse',
       onUnavailable = options.onUnavailable ?? 'refuse',
     } = mark;
     const headers = resolveHeaders(options.preset, { ...options.headers, ...mark.headers });
@@ -92,7 +92,7 @@ const headerOf = (name: string, required: boolean) => ({
 /** Marks the responses of success, since those to errors are replayed too, but described elsewhere. */
 function documentReplay(
   method: object,
-  onDuplicate: 'reject' | 'wait',
+  onDuplicate: 'refuse' | 'wait',
   { key, replayed: mark, echo }: Required<IdempotencyHeaders>,
   isKeyInHeader: boolean,
 ): void {

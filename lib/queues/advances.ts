@@ -22,6 +22,9 @@ export interface Settlement {
   readonly mayWait?: boolean | undefined;
 }
 
+/** How a delivery is to end. */
+export type End = Omit<Settlement, 'delivery'>;
+
 export interface Take {
   /** How many jobs, at the most {@link MAX_ADVANCES}. */
   readonly count: number;

@@ -37,6 +37,15 @@ export const TakeMode = {
 
 export type TakeMode = (typeof TakeMode)[keyof typeof TakeMode];
 
+/** Who takes: a consumer, or code that calls `take`. */
+export type Taker = 'hand' | 'consumer';
+
+/** A job to be taken with an end. */
+export interface NextTake {
+  readonly mode: TakeMode;
+  readonly by: Taker;
+}
+
 /** A job that was taken, and its delivery. */
 export interface Delivery {
   readonly id: string;

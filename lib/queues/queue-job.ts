@@ -1,7 +1,8 @@
 import * as check from '../atomic-redis.validation.js';
 import { delayMsCheck } from './back-off.js';
-import { Settled, TakeMode, Verdict } from './delivery.js';
-import type { NextTake } from './queue-reader.js';
+import type { End } from './advances.js';
+import { Settled, TakeMode, Verdict, type Delivery, type NextTake } from './delivery.js';
+import type { QueueCommands } from './queue-commands.js';
 import {
   copyCallOptions,
   leaseMsCheck,
@@ -9,7 +10,6 @@ import {
   queueCallOptionChecks,
   type QueueCallOptions,
 } from './queue.options.js';
-import type { TakenJob } from './taken-job.js';
 
 export interface RetryOptions extends QueueCallOptions {
   /** Why, for whoever reads the dead letters; cut after 500 characters. */
@@ -21,6 +21,22 @@ export interface RetryOptions extends QueueCallOptions {
 export interface ExtendOptions extends QueueCallOptions {
   /** From now, at the least, in milliseconds: an end that is later already stays. Default: the queue's `leaseMs`. */
   leaseMs?: number;
+}
+
+/** One delivery, as its job's methods use it. */
+export interface JobDelivery<T> {
+  readonly delivery: Pick<Delivery, 'id' | 'deliveries'>;
+  readonly payload: T;
+  readonly signal: AbortSignal;
+  readonly commands: Pick<QueueCommands, 'observe'>;
+  failed(failure: string | undefined, delayMs: number | undefined): End;
+  end(end: End, options: QueueCallOptions): Promise<Settled>;
+  endAndTakeNext(
+    end: End,
+    take: NextTake,
+    options: QueueCallOptions,
+  ): Promise<{ readonly settled: Settled; readonly jobs: readonly { readonly job: QueueJob<T> }[] }>;
+  extend(leaseMs: number | undefined, options: QueueCallOptions): Promise<boolean>;
 }
 
 /** What `ackAndTakeNext` takes: whatever there is, as `take` does that does not wait. */
@@ -49,7 +65,7 @@ export class QueueJob<T = unknown> {
   readonly deliveries: number;
 
   /** @internal */
-  constructor(private readonly taken: TakenJob<T>) {
+  constructor(private readonly taken: JobDelivery<T>) {
     ({ id: this.id, deliveries: this.deliveries } = taken.delivery);
     this.payload = taken.payload;
   }

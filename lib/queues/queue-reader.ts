@@ -1,10 +1,11 @@
 import { Deadline } from '../redis/deadline.js';
 import { Surroundings } from '../redis/surroundings.js';
 import { backOffMs, type RetryBackOff } from './back-off.js';
-import { Settled, TakeMode, Verdict, type Delivery } from './delivery.js';
+import { TakeMode, Verdict, type Delivery, type NextTake, type Taker } from './delivery.js';
 import {
   MAX_ADVANCES,
   type Advanced as AdvancedRaw,
+  type End,
   type Settlement,
   type Take,
   type Terms,
@@ -15,29 +16,13 @@ import type { LargePayloads } from './large-payloads.js';
 import type { PayloadFormat } from './payload-format.js';
 import type { QueueCommands } from './queue-commands.js';
 import type { QueueCallOptions } from './queue.options.js';
-import { TakenJob, unreadable, type End } from './taken-job.js';
-
-/** What became of a delivery, and the jobs taken. */
-export interface Advanced<T> extends Pick<AdvancedRaw, 'left' | 'suspects' | 'nextMs'> {
-  /** `done` where there was none to end. */
-  readonly settled: Settled;
-  readonly jobs: readonly TakenJob<T>[];
-}
+import { TakenJob, unreadable, type Advanced, type JobReader } from './taken-job.js';
 
 export interface TakeCall extends QueueCallOptions {
   /** How long to wait for a job; 0 for not at all. */
   waitMs: number;
   leaseMs?: number | undefined;
   signal?: AbortSignal | undefined;
-}
-
-/** Who takes: a consumer, or code that calls `take`. */
-type Taker = 'hand' | 'consumer';
-
-/** A job to be taken with an end. */
-export interface NextTake {
-  readonly mode: TakeMode;
-  readonly by: Taker;
 }
 
 /** Of one queue, what this process has in common for all who work on it. */
@@ -59,7 +44,7 @@ const MIN_LOOK_MS = 10;
 export const insideHandler = new Surroundings<object>();
 
 /** Takes and ends jobs of one queue, with payloads of one format. */
-export class QueueReader<T> {
+export class QueueReader<T> implements JobReader<T> {
   constructor(
     /** Held as a whole: it is the process's share in the queue for as long as anybody has it. */
     private readonly share: QueueShare,

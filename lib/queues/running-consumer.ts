@@ -3,12 +3,13 @@ import * as check from '../atomic-redis.validation.js';
 import type { Operation } from '../observability/observer.js';
 import { whenAborted } from '../redis/abort-listeners.js';
 import { Deadline, fullJitter, sleep } from '../redis/deadline.js';
-import { TakeMode, Verdict } from './delivery.js';
+import { TakeMode, Verdict, type NextTake } from './delivery.js';
 import { ConsumerReport, reasonOf } from './consumer-report.js';
 import type { QueueJob } from './queue-job.js';
-import { insideHandler, type NextTake, type QueueReader } from './queue-reader.js';
+import type { End } from './advances.js';
+import { insideHandler, type QueueReader } from './queue-reader.js';
 import { retryAfterOf } from './refusal.js';
-import type { End, TakenJob } from './taken-job.js';
+import type { TakenJob } from './taken-job.js';
 
 /** What runs a job: when it settles the job is acknowledged, when it throws it is retried, unless it did so itself. */
 export type JobHandler<T> = (job: QueueJob<T>) => unknown;

@@ -1,12 +1,11 @@
 import { LeaseLostError, OutcomeUnknownError } from '../atomic-redis.errors.js';
 import { LazyAbort } from '../redis/lazy-abort.js';
-import { Settled, Verdict, type Delivery } from './delivery.js';
-import type { Settlement } from './advances.js';
-import type { Alone, HeldByHand } from './hands.js';
+import { Settled, Verdict, type Delivery, type NextTake } from './delivery.js';
+import type { Advanced as AdvancedRaw, End, Settlement, Terms } from './advances.js';
+import type { Alone, HeldByHand, Hands } from './hands.js';
 import { keepRenewed, type RenewedLease } from './lease-renewal.js';
 import type { QueueCommands } from './queue-commands.js';
-import { QueueJob } from './queue-job.js';
-import type { Advanced, NextTake, QueueReader } from './queue-reader.js';
+import { QueueJob, type JobDelivery } from './queue-job.js';
 import type { QueueCallOptions } from './queue.options.js';
 
 interface Ending {
@@ -16,11 +15,34 @@ interface Ending {
   readonly advanced: Promise<{ readonly settled: Settled }>;
 }
 
-/** How a delivery is to end. */
-export type End = Omit<Settlement, 'delivery'>;
+/** What became of a delivery, and the jobs taken. */
+export interface Advanced<T> extends Pick<AdvancedRaw, 'left' | 'suspects' | 'nextMs'> {
+  /** `done` where there was none to end. */
+  readonly settled: Settled;
+  readonly jobs: readonly TakenJob<T>[];
+}
+
+/** What a job needs of the reader that took it. */
+export interface JobReader<T> {
+  readonly commands: QueueCommands;
+  readonly terms: Terms;
+  readonly hands: Hands;
+  decode(bytes: Buffer): T;
+  /** Fetches a large payload. */
+  fetch(delivery: Delivery): Promise<Buffer>;
+  /** The end of a failed delivery. */
+  failed(delivery: Delivery, failure: string | undefined, delayMs?: number): End;
+  extend(delivery: Delivery, leaseMs: number, options: QueueCallOptions): Promise<boolean>;
+  /** Ends a delivery, takes jobs without waiting for them, or both. */
+  advance(
+    settlement: Settlement | undefined,
+    next: NextTake | undefined,
+    options: QueueCallOptions,
+  ): Promise<Advanced<T>>;
+}
 
 /** What the library does with a job that was taken. */
-export class TakenJob<T> implements RenewedLease, HeldByHand {
+export class TakenJob<T> implements JobDelivery<T>, RenewedLease, HeldByHand {
   /** In the process's hands, where it was taken by hand. */
   place = -1;
   /** The right to the process, where the job was taken alone. */
@@ -34,7 +56,7 @@ export class TakenJob<T> implements RenewedLease, HeldByHand {
   private unknownAck: OutcomeUnknownError | undefined;
 
   constructor(
-    private readonly reader: QueueReader<T>,
+    private readonly reader: JobReader<T>,
     readonly delivery: Delivery,
     readonly leaseMs: number,
     /** Monotonic time at which it was asked for: the lease began no earlier. */

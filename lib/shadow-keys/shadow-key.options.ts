@@ -21,8 +21,8 @@ export interface ReplaceOptions extends Pick<OperationOptions, 'timeoutMs' | 'pr
   timeoutMs?: number;
   /** Time to live of the new value, in milliseconds. Default: none, whatever the old value had. */
   ttlMs?: number;
-  /** When the source writes nothing: `reject` throws a `ShadowEmptyError`, `delete` deletes the live key. @default 'reject' */
-  onEmpty?: 'reject' | 'delete';
+  /** When the source writes nothing: `refuse` throws a `ShadowEmptyError`, `delete` deletes the live key. @default 'refuse' */
+  onEmpty?: 'refuse' | 'delete';
   /**
    * Version of the new value, from 0 to 2^63 - 1: it is not swapped in where a newer one was before. Kept as long as the live key, and for a week after the last
    * swap where that has no time to live, or was deleted by it. Default: the last swap wins.
@@ -65,7 +65,7 @@ export const checkReplaceOptions = check.options({
   propagation,
   durability,
   ttlMs: check.milliseconds(),
-  onEmpty: check.oneOf('reject', 'delete'),
+  onEmpty: check.oneOf('refuse', 'delete'),
   version,
   keepPrevious: check.boolean,
   mode: check.oneOf('rename', 'copy'),

@@ -217,7 +217,7 @@ export class ShadowKeyService {
     build: ShadowConnection,
     liveKey: string,
     source: ShadowSource,
-    { type = 'hash', onEmpty = 'reject' }: ReplaceOptions,
+    { type = 'hash', onEmpty = 'refuse' }: ReplaceOptions,
   ): Promise<Shadow> {
     const id = randomId('hex');
     const shadow: Shadow = {
@@ -236,7 +236,7 @@ export class ShadowKeyService {
       build.fail(error);
       throw error;
     }
-    if (!shadow.hasBegun && onEmpty === 'reject') throw new ShadowEmptyError(liveKey);
+    if (!shadow.hasBegun && onEmpty === 'refuse') throw new ShadowEmptyError(liveKey);
     return shadow;
   }
 

@@ -1,6 +1,5 @@
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import { copyBytes } from '../redis/copies.js';
-import type { ChunkingWriter } from './chunking-writer.js';
 import type { ShadowType } from './shadow-type.js';
 import type { ShadowEntry, ShadowValue, ShadowWriter } from './shadow-writer.js';
 
@@ -74,8 +73,14 @@ export function copyItem(item: unknown): unknown {
   return copy;
 }
 
+/** A writer that also takes one item of an iterable after the other. */
+interface ItemWriter extends ShadowWriter {
+  /** Returns what to wait for before the next item, or undefined. */
+  put(type: ShadowType, item: unknown): Promise<void> | undefined;
+}
+
 /** Writes all that the source has. */
-export async function fill(source: ShadowSource, type: ShadowType, writer: ChunkingWriter): Promise<void> {
+export async function fill(source: ShadowSource, type: ShadowType, writer: ItemWriter): Promise<void> {
   if (typeof source === 'function') {
     await source(writer);
     return;

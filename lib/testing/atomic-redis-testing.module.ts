@@ -9,7 +9,7 @@ import { CounterService } from '../counters/counter.service.js';
 import { arrangeIdempotentRoutes } from '../idempotency/boot-check.js';
 import { IdempotencyService } from '../idempotency/idempotency.service.js';
 import { STAND_IN, type StandIn, type StandInFacts } from '../method-wrapping/stand-in.js';
-import type { MethodCall, MethodSite } from '../method-wrapping/wrap-method.js';
+import type { MethodCall, MethodSite } from '../method-wrapping/method-site.js';
 import { AtomicRedisEvents } from '../observability/events.js';
 import { giveRoutesAnEdge } from '../problem-details/route-edge.js';
 import { DeadLetters } from '../queues/dead-letters.js';

@@ -4,9 +4,9 @@ import * as check from '../atomic-redis.validation.js';
 import { CounterLimitError } from '../counters/counter.errors.js';
 import type { CounterResult } from '../counters/counter-result.js';
 import { IdempotencyInFlightError } from '../idempotency/idempotency.errors.js';
-import { appliedTo, type AtomicDecorator } from '../method-wrapping/decorator-order.js';
+import { appliedTo } from '../method-wrapping/decorator-order.js';
 import type { StandInFacts } from '../method-wrapping/stand-in.js';
-import type { MethodCall, MethodSite } from '../method-wrapping/wrap-method.js';
+import type { AtomicDecorator, MethodCall, MethodSite } from '../method-wrapping/method-site.js';
 import { TransactionConflictError } from '../transactions/transaction.errors.js';
 import { StubTransaction, type QueuedCommand } from './stub-transaction.js';
 

@@ -3,7 +3,8 @@ import type { CommitParticipant, QueuedCommand } from '../redis/commit-participa
 import type { Deadline } from '../redis/deadline.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import { finalRefusal, isConnectionLoss, toReplyError } from '../redis/reply-errors.js';
-import type { Committer, CommitResult, Sent } from './commit.js';
+import type { Committer, CommitResult } from './commit.js';
+import type { Sent } from './exec-answer.js';
 import { graceAfterAsking, graceOf, isUnanswered } from './answer-grace.js';
 import { again, applied, type AttemptResult } from './attempt-result.js';
 import { FollowingAttempt } from './following-attempt.js';

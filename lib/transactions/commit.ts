@@ -16,7 +16,7 @@ import {
 import type { ScriptRunner } from '../redis/script-runner.js';
 import { CommitMarker } from './commit-marker.js';
 import type { Lifetime } from './deadline-key.js';
-import { execAnswer } from './exec-answer.js';
+import { execAnswer, type Sent } from './exec-answer.js';
 import { resolveScript, type Resolution } from './resolve.script.js';
 import { multiExec, RanOutsideMulti } from './multi-exec.js';
 import type { TransactionConnection } from './transaction-connection.js';
@@ -39,24 +39,6 @@ export type CommitResult =
   | { readonly kind: 'not-applied'; readonly cause: Error }
   /** Not applied; what Redis has against it may be about another transaction of the same EXEC. */
   | { readonly kind: 'refused-together'; readonly cause: Error };
-
-/** An EXEC that is written, and by what its outcome can be found. */
-export interface Sent {
-  readonly connection: TransactionConnection;
-  readonly slot: number;
-  /** What it sets the marker to. */
-  readonly attempt: string;
-  readonly ttlMs: number;
-  /** Of the deadline key that it is watched with. */
-  readonly lifetime: Lifetime;
-  /** Monotonic time. */
-  readonly sentAt: number;
-  readonly answer: Promise<unknown[] | null>;
-  /** Whether it commits several transactions. */
-  readonly isShared: boolean;
-  /** True if the EXEC sets the marker's second key, ahead of all other commands. */
-  readonly marksBeginning: boolean;
-}
 
 /** The part of an EXEC that is one transaction. */
 export interface Share {

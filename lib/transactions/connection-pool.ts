@@ -1,9 +1,16 @@
-import type { Lease } from './lease.js';
 import type { TransactionConnection } from './transaction-connection.js';
+
+/** What the pool reads and counts of the transactions that stand around one which waits. */
+interface LeaseAround {
+  readonly depth: number;
+  readonly parent: LeaseAround | undefined;
+  readonly pool: { relieve(): void };
+  waitingInside: number;
+}
 
 interface Waiter {
   /** Of the transaction around it; none outside of one. */
-  readonly parent: Lease | undefined;
+  readonly parent: LeaseAround | undefined;
   granted(connection: TransactionConnection): void;
   failed(error: Error): void;
 }
@@ -80,7 +87,7 @@ export class ConnectionPool {
   }
 
   /** A place in the line for the next that is free, or that can be opened. */
-  queue(parent?: Lease): Place {
+  queue(parent?: LeaseAround): Place {
     let waiter: Waiter;
     const granted = new Promise<TransactionConnection>((resolve, reject) => {
       waiter = { parent, granted: resolve, failed: reject };

@@ -1,7 +1,8 @@
 import { callOff, setAlarm } from '../redis/alarms.js';
 import type { Deadline } from '../redis/deadline.js';
-import type { Sent } from './commit.js';
+import type { Lifetime } from './deadline-key.js';
 import { MIN_GRACE_MS } from './round-trips.js';
+import type { TransactionConnection } from './transaction-connection.js';
 
 /** Time that is kept for finding out what became of an EXEC, in milliseconds. */
 const LEAST_LEFT_MS = 2 * MIN_GRACE_MS;
@@ -11,6 +12,24 @@ const LOOK_MS = 100;
 
 /** Where they do, an EXEC is waited for while they move at least this often, in milliseconds. */
 const MOVE_WITHIN_MS = 500;
+
+/** An EXEC that is written, and by what its outcome can be found. */
+export interface Sent {
+  readonly connection: TransactionConnection;
+  readonly slot: number;
+  /** What it sets the marker to. */
+  readonly attempt: string;
+  readonly ttlMs: number;
+  /** Of the deadline key that it is watched with. */
+  readonly lifetime: Lifetime;
+  /** Monotonic time. */
+  readonly sentAt: number;
+  readonly answer: Promise<unknown[] | null>;
+  /** Whether it commits several transactions. */
+  readonly isShared: boolean;
+  /** True if the EXEC sets the marker's second key, ahead of all other commands. */
+  readonly marksBeginning: boolean;
+}
 
 /**
  * Waits for the answer to EXEC. Connections that are dead are found elsewhere, and end the wait. Beside that it ends when half of the time is over,

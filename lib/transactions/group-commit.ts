@@ -1,6 +1,6 @@
 import type { QueuedCommand } from '../redis/commit-participant.js';
 import type { Deadline } from '../redis/deadline.js';
-import type { Sent } from './commit.js';
+import type { Sent } from './exec-answer.js';
 import type { Stop } from './stop.js';
 
 /** More of them would hold the event loop, and Redis, for too long at a time. */

@@ -5,7 +5,6 @@ import { assertReadable } from '../redis/readable-arguments.js';
 import { Command, type Redis } from 'ioredis';
 import type { CommitMarker } from './commit-marker.js';
 import type { DeadlineKey } from './deadline-key.js';
-import type { Lease } from './lease.js';
 import type { TransactionServer } from './transaction-server.js';
 
 /** What is put together before it is written, in characters: no string can hold any number of large values. */
@@ -29,8 +28,8 @@ export class TransactionConnection {
    * Those that are not done with it: at most two, the one that has written EXEC and handed it on, and the next, whose WATCH goes out behind that.
    */
   users = 0;
-  /** Of the transaction that it is lent to. */
-  lease: Lease | undefined;
+  /** Of the transaction that it is lent to: how many transactions inside of that one wait for a connection. */
+  lease: { readonly waitingInside: number } | undefined;
   /** It is not lent any more, and closed as soon as it has no users. */
   isDropped = false;
   private isDiscarded = false;

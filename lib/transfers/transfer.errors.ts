@@ -28,11 +28,11 @@ export class InsufficientFundsError extends AtomicRedisError {
 /** @param balance as Redis has it */
 export function insufficientFunds(
   balance: string,
-  { from, amount, minimum = 0 }: Transfer,
+  { from, amount, min = 0 }: Transfer,
   leg = 0,
 ): InsufficientFundsError {
   const isExact = typeof amount === 'number' && Number.isSafeInteger(Number(balance));
-  return new InsufficientFundsError(from, isExact ? Number(balance) : BigInt(balance), minimum, amount, leg);
+  return new InsufficientFundsError(from, isExact ? Number(balance) : BigInt(balance), min, amount, leg);
 }
 
 /** A balance would not fit into a signed 64-bit integer. Nothing was moved, on no leg. */

@@ -14,7 +14,7 @@ export interface Transfer<N extends number | bigint = number | bigint> {
   /** An integer above 0. */
   amount: N;
   /** Smallest balance that may be left in `from`; below 0 to allow an overdraft. @default 0 */
-  minimum?: number | bigint;
+  min?: number | bigint;
 }
 
 /** Both balances after a leg. Numbers where its amount was a number, bigints where it was a bigint. */
@@ -44,7 +44,7 @@ export const positive: check.Check = (path, value) => {
 };
 
 const checkLeg = check.options(
-  { from: check.key, to: check.key, amount: positive, minimum: check.int64 } satisfies Record<
+  { from: check.key, to: check.key, amount: positive, min: check.int64 } satisfies Record<
     keyof Transfer,
     check.Check
   >,
@@ -72,9 +72,9 @@ const checkOptions = check.options({ ...operationOptionChecks, audit: checkAudit
  */
 export function checkedTransfer(path: string, leg: Transfer): Required<Transfer> {
   checkLeg(path, leg);
-  const { from, to, amount, minimum = 0 } = leg;
+  const { from, to, amount, min = 0 } = leg;
   assertTwoBalances(path, from, to);
-  return { from, to, amount, minimum };
+  return { from, to, amount, min };
 }
 
 /** @throws InvalidArgumentError */

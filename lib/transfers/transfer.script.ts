@@ -39,7 +39,7 @@ export const transferScript = defineScript({
 --   +0 from     which of the balances, from 1
 --   +1 to       likewise
 --   +2 amount   above 0
---   +3 minimum  what must be left in from
+--   +3 min      what must be left in from
 --   +4 exact    'n' if both balances must be exact as a double, else ''
 -- Returns a string: TOO_LATE | moved,<from>:<to>,… (the balances after each leg)
 --   | insufficient,<leg from 0>,<balance> | overflow,<leg> | inexact,<leg>,<from or to>

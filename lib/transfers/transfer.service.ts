@@ -60,7 +60,7 @@ export class TransferService {
    *
    * @returns both balances after it
    * @throws InvalidArgumentError, CrossSlotError before any I/O
-   * @throws InsufficientFundsError when less than `minimum` would be left; nothing was moved
+   * @throws InsufficientFundsError when less than `min` would be left; nothing was moved
    * @throws BalanceOverflowError when the sum would not fit into 64 bits; nothing was moved
    * @throws InexactResultError when the amount is a number and a balance would not be exact as one; nothing was moved
    * @throws NotAnIntegerError, WrongTypeError when a key holds something else; nothing was moved
@@ -107,7 +107,7 @@ export class TransferService {
    *
    * @returns each balance as it was right after its own change
    * @throws InvalidArgumentError before any I/O
-   * @throws InsufficientFundsError when less than `minimum` would be left; nothing was moved
+   * @throws InsufficientFundsError when less than `min` would be left; nothing was moved
    * @throws BalanceOverflowError when the sum would not fit into 64 bits; the amount was given back
    * @throws InexactResultError when the amount is a number and a balance would not be exact as one; the amount was not taken, or given back
    * @throws NotAnIntegerError when a key holds something else; the amount was not taken, or given back
@@ -181,11 +181,11 @@ export class TransferService {
         keyPrefixBytes: Buffer.byteLength(this.connection.keys.keyPrefix),
         maxEntries: audit?.maxEntries ?? '',
         reference: audit?.reference ?? '',
-        legs: legs.flatMap(({ from, to, amount, minimum }) => [
+        legs: legs.flatMap(({ from, to, amount, min }) => [
           positions.get(from)!,
           positions.get(to)!,
           amount,
-          minimum,
+          min,
           typeof amount === 'number' ? 'n' : '',
         ]),
       },

@@ -50,7 +50,7 @@ describe('clients', () => {
       const call = (): Promise<number> => redis.idempotency.run('order', () => Promise.resolve(++runs));
       expect([await call(), await call()]).toEqual([1, 1]);
       expect(await redis.values.compareAndSet(key, '6', '7')).toEqual({ swapped: true, current: '7' });
-      await redis.transfers.transfer({ from: `${key}:{t}:a`, to: `${key}:{t}:b`, amount: 1, minimum: -1 });
+      await redis.transfers.transfer({ from: `${key}:{t}:a`, to: `${key}:{t}:b`, amount: 1, min: -1 });
     });
     expect(own.eventNames().map((name) => [name, own.listenerCount(name)])).toEqual(listeners);
     expect(await own.get(key)).toBe('7');

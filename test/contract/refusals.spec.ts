@@ -89,7 +89,7 @@ ofOurs('servers that refuse', () => {
       const calls = await Promise.allSettled([
         counters.add(`${key}:a`, 1, { timeoutMs: 3_000 }),
         counters.add(`${key}:b`, 1, durable),
-        transfers.transfer({ from: `${key}:c`, to: `${key}:d`, amount: 1, minimum: -1 }, durable),
+        transfers.transfer({ from: `${key}:c`, to: `${key}:d`, amount: 1, min: -1 }, durable),
         transactions.run([`${key}:e`], (tx) => void tx.write.set(`${key}:e`, 1), durable),
       ]);
       for (const one of calls) {

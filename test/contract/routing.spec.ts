@@ -18,7 +18,7 @@ ofClusters('what is sent where on a Cluster', () => {
     });
     await idempotency.run(`order ${i}`, () => Promise.resolve(1));
     await values.getAndSet(`${key}:v`, 'x');
-    await transfers.transfer({ from: key, to: `${key}:b`, amount: 1, minimum: 0 });
+    await transfers.transfer({ from: key, to: `${key}:b`, amount: 1, min: 0 });
     await transfers.acrossSlots({ from: key, to: `app:{${i + 1}}:b`, amount: 1 });
     await target.app.get(ShadowKeyService).replace(`${key}:s`, (writer) => writer.rpush('x'));
     const queue = target.app.get(ReliableQueueService).get(`queue ${i}`);

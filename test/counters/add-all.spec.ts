@@ -189,7 +189,7 @@ describe('CounterService.addAll', () => {
       start: fc.option(int64),
       amount: int64,
       max: fc.option(int64, { nil: undefined }),
-      onLimit: fc.constantFrom('reject' as const, 'clamp' as const),
+      onLimit: fc.constantFrom('skip' as const, 'clamp' as const),
     });
     let runs = 0;
     await fc.assert(
@@ -212,7 +212,7 @@ describe('CounterService.addAll', () => {
             now,
             limited,
             target: limited ? fits : now + amount,
-            rejects: limited && onLimit === 'reject',
+            rejects: limited && onLimit === 'skip',
           };
         });
         const overflows = judged.some(({ target }) => target > MAX || target < MIN);

@@ -59,6 +59,13 @@ describe('CounterService', () => {
       expect(await redis.client.get('stock')).toBe('1');
     });
 
+    it('[CT-1] refuses an addition that would pass a bound by one', async () => {
+      await redis.client.set('n', 0);
+      expect(await counters.add('n', -1, { min: 0 })).toEqual({ value: 0, applied: 0, limited: true });
+      expect(await counters.add('n', 1, { max: 0 })).toEqual({ value: 0, applied: 0, limited: true });
+      expect(await redis.client.get('n')).toBe('0');
+    });
+
     it('[CT-1] applies what fits when told to clamp', async () => {
       await redis.client.set('n', 7);
       expect(await counters.add('n', 5, { max: 10, onLimit: 'clamp' })).toEqual({
@@ -78,7 +85,7 @@ describe('CounterService', () => {
       });
     });
 
-    it.each(['reject', 'clamp'] as const)(
+    it.each(['skip', 'clamp'] as const)(
       '[CT-1] never pulls back a value beyond a bound (%s)',
       async (onLimit) => {
         await redis.client.set('n', 50);

@@ -60,7 +60,7 @@ const add: fc.Arbitrary<Add> = fc
   .record({
     amount: fc.oneof(int64, safe),
     bounds: fc.tuple(fc.option(int64, { nil: undefined }), fc.option(int64, { nil: undefined })),
-    onLimit: fc.constantFrom('reject' as const, 'clamp' as const),
+    onLimit: fc.constantFrom('skip' as const, 'clamp' as const),
   })
   .map(({ amount, bounds: [one, other], onLimit }) => {
     const [min, max] = one !== undefined && other !== undefined && one > other ? [other, one] : [one, other];

@@ -12,26 +12,26 @@ const instances = useInstances(() => ({ connection: 'redis://127.0.0.1:1', names
 async function useEverything({ idempotency, module }: Instance): Promise<void> {
   const { promise, resolve } = gate();
   let runs = 0;
-  const run = (fingerprint: string, onDuplicate: 'reject' | 'wait') =>
+  const run = (fingerprint: string, onDuplicate: 'refuse' | 'wait') =>
     idempotency.run('k', async () => (runs++, await promise, { a: [1, 'two', null, 1.5] }), {
       fingerprint,
       onDuplicate,
       leaseMs: 1_800,
       timeoutMs: 5_000,
     });
-  const running = run('a', 'reject');
+  const running = run('a', 'refuse');
   await waitFor('the run', async () => (await idempotency.inspect('k'))?.state === 'running');
-  await expect(run('a', 'reject')).rejects.toThrow(IdempotencyInFlightError);
-  await expect(run('b', 'reject')).rejects.toThrow(IdempotencyMismatchError);
+  await expect(run('a', 'refuse')).rejects.toThrow(IdempotencyInFlightError);
+  await expect(run('b', 'refuse')).rejects.toThrow(IdempotencyMismatchError);
   const waiting = run('a', 'wait');
   // Past its first lease.
   const until = performance.now() + 2_000;
   await waitFor('a renewal', () => performance.now() > until);
-  await expect(run('a', 'reject')).rejects.toThrow(IdempotencyInFlightError);
+  await expect(run('a', 'refuse')).rejects.toThrow(IdempotencyInFlightError);
   resolve();
   const result = { a: [1, 'two', null, 1.5] };
   expect(await Promise.all([running, waiting])).toEqual([result, result]);
-  expect(await run('a', 'reject')).toEqual(result);
+  expect(await run('a', 'refuse')).toEqual(result);
   expect(runs).toBe(1);
 
   const transactions = module.get(TransactionService);

@@ -154,13 +154,13 @@ describe('the evidence of a call', () => {
         idempotency: { ...(replayCache && { replayCache }) },
       });
       const { promise, resolve } = gate();
-      const call = (evidence: string, fingerprint: string, onDuplicate: 'reject' | 'wait' = 'reject') =>
+      const call = (evidence: string, fingerprint: string, onDuplicate: 'refuse' | 'wait' = 'refuse') =>
         idempotency.run('k', () => promise.then(() => 'mine'), { evidence, fingerprint, onDuplicate });
       const first = call('a', 'x');
       const stranger = async (): Promise<void> => {
         for (const evidence of ['b', ''])
           for (const fingerprint of ['x', 'y'])
-            for (const onDuplicate of ['reject', 'wait'] as const)
+            for (const onDuplicate of ['refuse', 'wait'] as const)
               await expect(call(evidence, fingerprint, onDuplicate)).rejects.toThrow(
                 IdempotencyCallerMismatchError,
               );

@@ -51,7 +51,7 @@ describe('idempotent runs across processes', () => {
     await Promise.all(some.map((one) => one.next()));
   const tellAll = (some: WorkerProcess[]): void => some.forEach((one) => one.send({ go: true }));
 
-  it.each(['reject', 'wait'] as const)(
+  it.each(['refuse', 'wait'] as const)(
     '[ID-1] [ID-4] [ID-11] runs once of 50 calls each by 4 processes, and all of them replay it: %s',
     async (onDuplicate) => {
       const callers = start<CallsReport>(4, { task: 'calls', onDuplicate });

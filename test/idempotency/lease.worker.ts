@@ -10,7 +10,7 @@ export interface LeaseJob {
   /** Of `hold`: the method fails at its end. */
   fails?: boolean;
   /** Of `calls`. */
-  onDuplicate?: 'reject' | 'wait';
+  onDuplicate?: 'refuse' | 'wait';
 }
 
 export interface CallsReport {

@@ -197,20 +197,20 @@ const CASES: Readonly<Record<string, Case>> = {
   'transfers.transfer': {
     before: ({ counters }) => counters.add('u:c', 7),
     args: () => [
-      { from: 'u:c', to: 'u:d', amount: 2, minimum: 1 },
+      { from: 'u:c', to: 'u:d', amount: 2, min: 1 },
       options({ audit: { log: 'u:log', maxEntries: 5, reference: 'r' } }),
     ],
     call: ({ transfers }, ...args) => transfers.transfer(...(args as unknown as [never])),
   },
   'transfers.transferAll': {
     before: ({ counters }) => counters.add('u:c', 7),
-    args: () => [[{ from: 'u:c', to: 'u:d', amount: 2n, minimum: 1n }], options()],
+    args: () => [[{ from: 'u:c', to: 'u:d', amount: 2n, min: 1n }], options()],
     call: ({ transfers }, ...args) => transfers.transferAll(...(args as unknown as [never])),
   },
   'transfers.acrossSlots': {
     before: ({ counters }) => counters.add('u:c', 7),
     args: () => [
-      { from: 'u:c', to: 'u:d', amount: 2, minimum: 1, reference: 'r' },
+      { from: 'u:c', to: 'u:d', amount: 2, min: 1, reference: 'r' },
       { timeoutMs: 20_000, durability: { replicas: 1, timeoutMs: 50 } },
     ],
     call: ({ transfers }, ...args) => transfers.acrossSlots(...(args as unknown as [never])),

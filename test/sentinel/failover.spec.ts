@@ -121,7 +121,7 @@ describe('a Sentinel group whose master is killed', () => {
     await group.settled();
     await client.set('{t}:a', '100000');
     const { replicated, mayBe } = await during((options) =>
-      redis.transfers.transfer({ from: '{t}:a', to: '{t}:b', amount: 1, minimum: 0 }, options),
+      redis.transfers.transfer({ from: '{t}:a', to: '{t}:b', amount: 1, min: 0 }, options),
     );
     const [from, to] = (await client.mget('{t}:a', '{t}:b')).map(Number);
     expect(from! + to!).toBe(100_000);

@@ -20,7 +20,7 @@ type Step =
       options: {
         version: bigint | undefined;
         keepPrevious: boolean;
-        onEmpty: 'reject' | 'delete';
+        onEmpty: 'refuse' | 'delete';
         mode: 'rename' | 'copy';
       };
     };
@@ -33,7 +33,7 @@ function step(state: State, made: Step): { answer: boolean | 'empty'; state: Sta
     return { answer: true, state: { live: previous, previous: {}, version } };
   }
   const { value, options } = made;
-  if (Object.keys(value).length === 0 && options.onEmpty === 'reject') return { answer: 'empty', state };
+  if (Object.keys(value).length === 0 && options.onEmpty === 'refuse') return { answer: 'empty', state };
   if (options.version !== undefined && version !== undefined && options.version < version)
     return { answer: false, state };
   return {
@@ -57,7 +57,7 @@ const steps = fc.array(
         options: fc.record({
           version: fc.option(fc.oneof(fc.bigInt(8n, 12n), fc.bigInt(0n, 2n ** 63n - 1n)), { nil: undefined }),
           keepPrevious: fc.boolean(),
-          onEmpty: fc.constantFrom('reject', 'delete'),
+          onEmpty: fc.constantFrom('refuse', 'delete'),
           mode: fc.constantFrom('rename', 'copy'),
         }),
       }),

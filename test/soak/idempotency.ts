@@ -196,7 +196,7 @@ class Soak {
     return {
       key,
       commits,
-      onDuplicate: random() < 0.5 ? 'reject' : 'wait',
+      onDuplicate: random() < 0.5 ? 'refuse' : 'wait',
       beforeMs: long ? LEASE_MS * 1.5 : this.between({ least: 0, most: 20 }),
       insideMs: random() < 0.5 ? 0 : this.between({ least: 0, most: 50 }),
       afterMs: random() < 0.5 ? 0 : this.between({ least: 0, most: 50 }),

@@ -22,7 +22,7 @@ export interface IdempotentCall {
   readonly key: string;
   /** Whether the work has an effect, and commits its run with it; else the run is told for over by its answer alone. */
   readonly commits: boolean;
-  readonly onDuplicate: 'reject' | 'wait';
+  readonly onDuplicate: 'refuse' | 'wait';
   /** Of the work: before its transaction, inside, and after it. */
   readonly beforeMs: number;
   readonly insideMs: number;

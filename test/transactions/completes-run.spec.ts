@@ -107,10 +107,10 @@ describe('a transaction that completes the idempotent run around it', () => {
   it('[TX-14] gives a retry the committed value when the run did not live to store its result', async () => {
     proxy.cutBeforeServer(on(completeScript, Infinity));
     await idempotency.run('key', () => increment(keep), { timeoutMs: 500, leaseMs: 2_500 });
-    const again = (onDuplicate: 'reject' | 'wait') =>
+    const again = (onDuplicate: 'refuse' | 'wait') =>
       idempotency.run('key', () => 'ran again', { onDuplicate, timeoutMs: 5_000 });
     // Until its lease ends it may yet store more than was committed.
-    await expect(again('reject')).rejects.toThrow(IdempotencyInFlightError);
+    await expect(again('refuse')).rejects.toThrow(IdempotencyInFlightError);
     await expect(again('wait')).resolves.toEqual({ committed: 1 });
     expect(await redis.client.get('k')).toBe('1');
   });

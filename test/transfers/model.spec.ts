@@ -35,13 +35,13 @@ function model(stored: Stored, legs: readonly Transfer[]): { answer: Balances[] 
   }
   const balances = new Map([...touched].map((key) => [key, BigInt(stored[key] ?? 0)]));
   const answer: Balances[] = [];
-  for (const [leg, { from, to, amount, minimum = 0 }] of legs.entries()) {
+  for (const [leg, { from, to, amount, min = 0 }] of legs.entries()) {
     const refuse = (refusal: Refusal) => ({ answer: refusal, end: stored });
     const before = balances.get(from)!;
     const left = before - BigInt(amount);
     const reached = balances.get(to)! + BigInt(amount);
     const isExact = (n: bigint): boolean => n >= -SAFE && n <= SAFE;
-    if (left < BigInt(minimum)) {
+    if (left < BigInt(min)) {
       const balance = typeof amount === 'number' && isExact(before) ? Number(before) : before;
       return refuse({ refused: 'insufficient', leg, balance });
     }
@@ -83,11 +83,11 @@ const leg: fc.Arbitrary<Transfer> = fc
     amount,
     fc.option(int64, { nil: undefined }),
   )
-  .map(([[from, to], by, minimum]) => ({
+  .map(([[from, to], by, min]) => ({
     from: from!,
     to: to!,
     amount: by,
-    ...(minimum !== undefined && { minimum }),
+    ...(min !== undefined && { min }),
   }));
 
 const balance = fc.oneof(

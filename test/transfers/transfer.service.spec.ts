@@ -66,7 +66,7 @@ describe('TransferService', () => {
   it('[TR-2] refuses what would leave less than the minimum, with balance, minimum and amount, and moves nothing', async () => {
     await redis.client.set('a', 10);
     const error = await transfers
-      .transfer({ from: 'a', to: 'b', amount: 8, minimum: 3 })
+      .transfer({ from: 'a', to: 'b', amount: 8, min: 3 })
       .catch((e: unknown) => e);
     expect(error).toBeInstanceOf(InsufficientFundsError);
     expect(error).toMatchObject({
@@ -80,7 +80,7 @@ describe('TransferService', () => {
       retryable: true,
     });
     expect(await balances('a', 'b')).toEqual(['10', null]);
-    expect(await transfers.transfer({ from: 'a', to: 'b', amount: 7, minimum: 3 })).toEqual({
+    expect(await transfers.transfer({ from: 'a', to: 'b', amount: 7, min: 3 })).toEqual({
       from: 3,
       to: 7,
     });
@@ -89,7 +89,7 @@ describe('TransferService', () => {
   it('[TR-2] counts a missing balance as 0, and takes a minimum below 0 for an overdraft', async () => {
     await expect(transfers.transfer({ from: 'a', to: 'b', amount: 1 })).rejects.toMatchObject({ balance: 0 });
     expect(await redis.client.exists('a', 'b')).toBe(0);
-    const overdraft = { from: 'a', to: 'b', amount: 5, minimum: -5 };
+    const overdraft = { from: 'a', to: 'b', amount: 5, min: -5 };
     expect(await transfers.transfer(overdraft)).toEqual({ from: -5, to: 5 });
     await expect(transfers.transfer({ ...overdraft, amount: 1 })).rejects.toThrow(InsufficientFundsError);
   });
@@ -190,19 +190,19 @@ describe('TransferService', () => {
       constructor: InexactResultError,
       key: 'b',
     });
-    await expect(transfers.transfer({ from: 'b', to: 'a', amount: 1n, minimum: MAX })).rejects.toMatchObject({
+    await expect(transfers.transfer({ from: 'b', to: 'a', amount: 1n, min: MAX })).rejects.toMatchObject({
       balance: 2n ** 53n,
     });
-    await expect(transfers.transfer({ from: 'b', to: 'a', amount: 1, minimum: MAX })).rejects.toMatchObject({
+    await expect(transfers.transfer({ from: 'b', to: 'a', amount: 1, min: MAX })).rejects.toMatchObject({
       balance: 2n ** 53n,
       amount: 1,
     });
     expect(await balances('a', 'b')).toEqual(['10', String(2n ** 53n)]);
     // The lower end: nothing below it, whatever the minimum.
     await redis.client.set('low', String(MIN));
-    await expect(
-      transfers.transfer({ from: 'low', to: 'a', amount: 1n, minimum: MIN }),
-    ).rejects.toMatchObject({ balance: MIN });
+    await expect(transfers.transfer({ from: 'low', to: 'a', amount: 1n, min: MIN })).rejects.toMatchObject({
+      balance: MIN,
+    });
   });
 
   it.each(['abc', '1e3', '1.5', '', ' 5', '007', '0x10', '-0', '9223372036854775808', 'NaN'])(
@@ -410,11 +410,11 @@ describe('TransferService', () => {
       /audit\.reference/,
     ],
     ['no key', () => transfers.transfer({ amount: 1, to: 'b' } as never), /transfer\.from/],
-    ['a wrong minimum', () => transfers.transfer({ ...leg, minimum: 0.5 }), /transfer\.minimum/],
+    ['a wrong minimum', () => transfers.transfer({ ...leg, min: 0.5 }), /transfer\.min/],
     [
       'an unknown field',
-      () => transfers.transfer({ ...leg, min: 1 } as never),
-      /transfer\.min must be absent/,
+      () => transfers.transfer({ ...leg, minimum: 1 } as never),
+      /transfer\.minimum must be absent/,
     ],
     ['nothing', () => transfers.transfer(undefined as never), /transfer must be an options object/],
     ['no legs', () => transfers.transferAll([]), /legs must be an array of 1 to 10000/],

@@ -9,7 +9,8 @@ import { isSafe, keyFromHeader } from './http-request.js';
 import { echoKey, headersOf } from './idempotency-headers.js';
 import { recordedHeaders } from './replay-headers.js';
 import { payloadOf } from './request-payload.js';
-import { claimOnce, replay, type CaptureOptions } from './route-call.js';
+import type { CaptureOptions } from './exchange-run.js';
+import { claimOnce, replay } from './route-call.js';
 
 /** Returns the options of the decorator for recording a response, with the defaults of a registration; made once for each. */
 export function captureOptions({

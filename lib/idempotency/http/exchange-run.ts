@@ -7,16 +7,26 @@ import {
   type RequestCall,
   type RunningCall,
 } from '../current-call.js';
+import type { IdempotencyOptions } from '../idempotency-call.options.js';
 import type { IdempotencyService } from '../idempotency.service.js';
 import { IdempotencyResultUnavailableError, type TombstoneReason } from '../idempotency.errors.js';
 import type { ClaimedRun } from '../idempotent-run.js';
 import { limited, storedError, tombstone } from '../stored-result.js';
-import type { HttpExchange } from './http-exchange.js';
-import { endingOf, isUnknown, type Answer } from './outcome.js';
+import type { HttpExchange } from './exchange.js';
+import { endingOf, isUnknown, type Answer, type OnResponse } from './outcome.js';
 import type { RecordingBudget } from './recording-budget.js';
 import { ResponseTap, type Ended, type Recorder } from './response-tap.js';
-import type { CaptureOptions, RouteOptions } from './route-call.js';
 import { encodeWire } from './wire-response.js';
+
+/** The options of a request's claim. */
+export type RouteOptions = IdempotencyOptions & { readonly scope: string; readonly operation: string };
+
+/** The options by which the response of a route is recorded. */
+export interface CaptureOptions {
+  readonly stream: boolean;
+  readonly replayHeaders: readonly string[];
+  readonly onResponse: OnResponse | undefined;
+}
 
 const logger = new Logger('Idempotent');
 

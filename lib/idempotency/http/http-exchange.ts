@@ -5,32 +5,11 @@ import { ConfigurationError } from '../../atomic-redis.errors.js';
 import { isOwnArgument } from '../../problem-details/route-edge.js';
 import { currentCall, withinCall, type RequestCall } from '../current-call.js';
 import { interceptMessage } from '../messages/message-context.js';
-import type { Replay } from '../idempotent-run.js';
-import type { ExchangeRun } from './exchange-run.js';
+import type { HttpExchange, Route } from './exchange.js';
 import type { HttpRequest } from './http-request.js';
 import { ReplayTap } from './replay-tap.js';
 import { isBegun } from './response-tap.js';
 import type { WireResponse } from './wire-response.js';
-
-/** The result of a request's claim. */
-export type ExchangeClaim = { readonly kind: 'run'; readonly run: ExchangeRun } | Replay;
-
-/** The facts that are the same for every request to a route. */
-interface Route {
-  /** Whether Nest sends nothing for it, since the handler takes `@Res()` or `@Next()`. */
-  readonly sendsByItself: boolean;
-}
-
-/** One request to a decorated route, from before its handler to the end of its response. */
-export interface HttpExchange {
-  /** The interceptor of the decorator that is to answer the request. */
-  readonly interceptor: HttpExchangeInterceptor;
-  readonly route: Route;
-  readonly request: HttpRequest;
-  readonly response: ServerResponse;
-  /** Made once, however often interceptors call the handler. */
-  claim: Promise<ExchangeClaim> | undefined;
-}
 
 /** What the method's wrapper returns in place of the handler's value, when the recorded response is sent. */
 export const REPLAYED = Symbol('replayed');

@@ -1,23 +1,12 @@
-import type { IdempotencyOptions } from '../idempotency-call.options.js';
 import type { IdempotencyService } from '../idempotency.service.js';
 import type { ResultCodec } from '../result-codec.js';
 import { bytesOf, replayed, type StoredResult } from '../stored-result.js';
-import { ExchangeRun } from './exchange-run.js';
-import { noteReplay, sendRecorded, type ExchangeClaim, type HttpExchange } from './http-exchange.js';
+import type { ExchangeClaim, HttpExchange } from './exchange.js';
+import { ExchangeRun, type CaptureOptions, type RouteOptions } from './exchange-run.js';
+import { noteReplay, sendRecorded } from './http-exchange.js';
 import { markReplayed, type IdempotencyHeaders } from './idempotency-headers.js';
-import type { OnResponse } from './outcome.js';
 import { isBegun } from './response-tap.js';
 import { acceptable, decodeWire } from './wire-response.js';
-
-/** The options of a request's claim. */
-export type RouteOptions = IdempotencyOptions & { readonly scope: string; readonly operation: string };
-
-/** The options by which the response of a route is recorded. */
-export interface CaptureOptions {
-  readonly stream: boolean;
-  readonly replayHeaders: readonly string[];
-  readonly onResponse: OnResponse | undefined;
-}
 
 /** Claims the key of a request: an interceptor that calls the handler again does so under the same claim. */
 export function claimOnce(

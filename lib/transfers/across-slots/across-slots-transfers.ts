@@ -155,7 +155,7 @@ export class AcrossSlotsTransfers {
     transfer: AcrossSlotsTransfer,
     options: AcrossSlotsOptions,
   ): Promise<{ id: string; balance: string }> {
-    const { from, amount, minimum = 0 } = transfer;
+    const { from, amount, min = 0 } = transfer;
     try {
       return await this.operations.run(
         'Moving an amount across slots',
@@ -165,7 +165,7 @@ export class AcrossSlotsTransfers {
         {
           nonce: randomId('hex'),
           amount,
-          minimum,
+          min,
           exact: typeof amount === 'number' ? 'n' : '',
           details: detailsOf(transfer),
         },

@@ -70,7 +70,7 @@ const checkProperties = check.options(
     from: check.key,
     to: check.key,
     amount: positive,
-    minimum: check.int64,
+    min: check.int64,
     reference: check.text,
   } satisfies Record<keyof AcrossSlotsTransfer, check.Check>,
   'from',
@@ -102,7 +102,7 @@ export type CheckedAcrossSlots = Required<Transfer> & Pick<AcrossSlotsTransfer, 
 /** @throws InvalidArgumentError */
 export function checkedAcrossSlots(path: string, transfer: AcrossSlotsTransfer): CheckedAcrossSlots {
   checkProperties(path, transfer);
-  const { from, to, amount, minimum = 0, reference } = transfer;
+  const { from, to, amount, min = 0, reference } = transfer;
   assertTwoBalances(path, from, to);
-  return { from, to, amount, minimum, ...(reference !== undefined && { reference }) };
+  return { from, to, amount, min, ...(reference !== undefined && { reference }) };
 }

@@ -10,7 +10,7 @@ export const BEGUN = 'begun';
 export const beginScript = defineScript({
   name: 'transfers.begin',
   keys: ['marker', 'from', 'intents', 'order'],
-  args: ['notAfterMs', 'keepMarker', 'nonce', 'amount', 'minimum', 'exact', 'details'],
+  args: ['notAfterMs', 'keepMarker', 'nonce', 'amount', 'min', 'exact', 'details'],
   reply: String,
   lua: `
 -- KEYS[1]  marker: of this operation
@@ -21,7 +21,7 @@ export const beginScript = defineScript({
 -- ARGV[2]  keepMarker: '1', or '' for no marker
 -- ARGV[3]  nonce: makes the id unique
 -- ARGV[4]  amount: above 0
--- ARGV[5]  minimum: what must be left
+-- ARGV[5]  min: what must be left
 -- ARGV[6]  exact: 'n' if the balance must be exact as a double, else ''
 -- ARGV[7]  details: for whoever finishes it, not read here
 -- Returns a string: TOO_LATE | begun,<id>,<balance> with an id of "<milliseconds>-<nonce>"

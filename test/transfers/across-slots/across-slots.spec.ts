@@ -54,7 +54,7 @@ describe.each(SERVERS)('transfers across slots on %s', (kind) => {
 
   it('[TR-12] refuses what would leave less than the minimum, and notes nothing', async () => {
     await env.client.set('a', 10);
-    const transfer = { from: 'a', to: 'b', amount: 8, minimum: 3 };
+    const transfer = { from: 'a', to: 'b', amount: 8, min: 3 };
     await expect(transfers().acrossSlots(transfer)).rejects.toMatchObject({
       constructor: InsufficientFundsError,
       key: 'a',
@@ -65,7 +65,7 @@ describe.each(SERVERS)('transfers across slots on %s', (kind) => {
     });
     expect(await balances('a', 'b')).toEqual(['10', null]);
     expect(await left(env)).toEqual({ decisions: [], others: [] });
-    expect(await transfers().acrossSlots({ ...transfer, minimum: -5, amount: 15 })).toMatchObject({
+    expect(await transfers().acrossSlots({ ...transfer, min: -5, amount: 15 })).toMatchObject({
       from: -5,
       to: 15,
     });

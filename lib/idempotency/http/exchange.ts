@@ -1,0 +1,32 @@
+import type { ServerResponse } from 'node:http';
+import type { Subscriber } from 'rxjs';
+import type { Replay } from '../idempotent-run.js';
+import type { HttpRequest } from './http-request.js';
+
+/** A claimed run, as the wrapper of the route's method uses it. */
+interface RouteRun {
+  /** Runs the handler as part of the run. */
+  handle(handler: () => unknown): Promise<unknown>;
+  /** Returns what one call of the handler gets of its value. */
+  given(value: unknown, call: { readonly caller: Subscriber<unknown> | undefined }): unknown;
+}
+
+/** The result of a request's claim. */
+export type ExchangeClaim = { readonly kind: 'run'; readonly run: RouteRun } | Replay;
+
+/** The facts that are the same for every request to a route. */
+export interface Route {
+  /** Whether Nest sends nothing for it, since the handler takes `@Res()` or `@Next()`. */
+  readonly sendsByItself: boolean;
+}
+
+/** One request to a decorated route, from before its handler to the end of its response. */
+export interface HttpExchange {
+  /** The interceptor of the decorator that is to answer the request. */
+  readonly interceptor: object;
+  readonly route: Route;
+  readonly request: HttpRequest;
+  readonly response: ServerResponse;
+  /** Made once, however often interceptors call the handler. */
+  claim: Promise<ExchangeClaim> | undefined;
+}
