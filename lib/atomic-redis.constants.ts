@@ -6,6 +6,9 @@ export const GIVEN_OPTIONS = Symbol('nestjs-atomic-redis:given-options');
 /** The options after checks and defaults. */
 export const OPTIONS = Symbol('nestjs-atomic-redis:options');
 
+/** Every scripted operation of the library, for the runner. */
+export const OPERATIONS = Symbol('nestjs-atomic-redis:operations');
+
 /** The name of the registration a provider belongs to. */
 export const REGISTRATION_NAME = Symbol('nestjs-atomic-redis:registration-name');
 

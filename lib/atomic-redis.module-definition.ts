@@ -5,10 +5,12 @@ import {
   getAtomicRedisToken,
   getTransactionToken,
   GIVEN_OPTIONS,
+  OPERATIONS,
   OPTIONS,
   REGISTRATION_NAME,
 } from './atomic-redis.constants.js';
 import { resolveOptions, type AtomicRedisOptions, type ResolvedOptions } from './atomic-redis.options.js';
+import { ALL_OPERATIONS } from './atomic-redis.operations.js';
 import * as check from './atomic-redis.validation.js';
 import { AtomicRedis } from './atomic-redis.js';
 import { AuditedHashService } from './audited-hashes/audited-hash.service.js';
@@ -22,7 +24,7 @@ import { StatusReader } from './atomic-redis.status.js';
 import { AtomicRedisExceptionFilter } from './problem-details/atomic-redis-exception.filter.js';
 import { DeclaredConsumers } from './queues/declared-consumers.js';
 import { ReliableQueueService } from './queues/reliable-queue.service.js';
-import { OperationRunner } from './redis/operation-runner.js';
+import { OperationRunner } from './operations/operation-runner.js';
 import { RedisConnection } from './redis/redis-connection.js';
 import { ScriptRunner } from './redis/script-runner.js';
 import { WorkInFlight } from './redis/work-in-flight.js';
@@ -70,6 +72,7 @@ export const SERVICES = [
 ];
 
 const PROVIDERS: Provider[] = [
+  { provide: OPERATIONS, useValue: ALL_OPERATIONS },
   { provide: OPTIONS, useFactory: resolveOptions, inject: [GIVEN_OPTIONS] },
   {
     provide: RedisConnection,

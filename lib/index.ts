@@ -27,7 +27,7 @@ export type { ClusterConnection, ConnectionOption, RedisClient } from './redis/c
 export type { DurabilityOptions } from './redis/durability.js';
 export type { BinaryValue, Decoded, Encoding } from './redis/encoding.js';
 export { hashTag } from './redis/hash-slot.js';
-export type { OperationOptions } from './redis/operation-runner.js';
+export type { OperationOptions } from './operations/operation.options.js';
 export { Propagation } from './redis/retried-work.js';
 export { defineScript, type Script, type ScriptArgument, type ScriptSpecification } from './redis/script.js';
 
@@ -106,12 +106,8 @@ export type {
 } from './counters/counter-result.js';
 export type { CounterModuleOptions } from './counters/counter.options.js';
 export { CounterLimitError, CounterOverflowError } from './counters/counter.errors.js';
-export {
-  ReservationService,
-  type HeldQuantity,
-  type Hold,
-  type HoldOptions,
-} from './counters/reservations/reservation.service.js';
+export { ReservationService } from './counters/reservations/reservation.service.js';
+export type { HeldQuantity, Hold, HoldOptions } from './counters/reservations/reservation.options.js';
 
 export { TransferService } from './transfers/transfer.service.js';
 export type { Balances, Transfer, TransferAudit, TransferOptions } from './transfers/transfer.options.js';

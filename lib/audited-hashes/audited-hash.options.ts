@@ -6,7 +6,7 @@ import {
   type Encoding,
   type EncodingOptions,
 } from '../redis/encoding.js';
-import { operationOptionChecks, type OperationOptions } from '../redis/operation-runner.js';
+import { operationOptionChecks, type OperationOptions } from '../operations/operation.options.js';
 
 /** Options of calls that change a hash. */
 export interface AuditOptions<E extends Encoding = Encoding> extends OperationOptions, EncodingOptions<E> {

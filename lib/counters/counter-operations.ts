@@ -3,7 +3,7 @@ import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import type { Observer } from '../observability/observer.js';
 import { Deadline } from '../redis/deadline.js';
-import { copyOperationOptions, type OperationOptions } from '../redis/operation-runner.js';
+import { copyOperationOptions, type OperationOptions } from '../operations/operation.options.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import { assertNotRetried, isRetried } from '../redis/retried-work.js';
 import type { ScriptRunner } from '../redis/script-runner.js';

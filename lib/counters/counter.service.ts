@@ -11,12 +11,11 @@ import * as check from '../atomic-redis.validation.js';
 import { Observed, READ } from '../observability/observed.decorator.js';
 import { Observer } from '../observability/observer.js';
 import { resultOf } from '../redis/durability.js';
-import { OperationRunner } from '../redis/operation-runner.js';
+import { OperationRunner } from '../operations/operation-runner.js';
 import { RedisConnection } from '../redis/redis-connection.js';
 import { ScriptRunner } from '../redis/script-runner.js';
 import { WorkInFlight } from '../redis/work-in-flight.js';
-import { CounterAdder, type AddedToAll } from './add-all.js';
-import { addAllScript } from './add-all.script.js';
+import { addAll, type AddedToAll } from './add-all.operations.js';
 import { applyScript } from './apply.script.js';
 import {
   checkRunOptions,
@@ -51,7 +50,7 @@ const wasThere = (value: number | bigint | null): boolean => value !== null;
 export class CounterService {
   private readonly logger = new Logger(CounterService.name);
   private readonly operations: CounterOperations;
-  private readonly adder: CounterAdder;
+  private readonly undoWindowMs: number;
 
   /** @internal */
   constructor(
@@ -59,12 +58,12 @@ export class CounterService {
     protected readonly observer: Observer,
     scripts: ScriptRunner,
     private readonly inFlight: WorkInFlight,
-    runner: OperationRunner,
+    private readonly runner: OperationRunner,
     @Inject(OPTIONS) options: ResolvedOptions,
   ) {
-    connection.preload([applyScript, addAllScript, readScript]);
+    connection.preload([applyScript, readScript]);
+    this.undoWindowMs = options.counters.undoWindowMs;
     this.operations = new CounterOperations(connection, scripts, inFlight, observer, options);
-    this.adder = new CounterAdder(connection, runner, options);
   }
 
   /**
@@ -129,7 +128,7 @@ export class CounterService {
   addAll(adds: readonly CounterAddition[], options?: CounterWriteOptions): Promise<CountersResult>;
   @Observed('counters.addAll', { changed: hasAppliedAny })
   async addAll(adds: readonly CounterAddition[], options: CounterWriteOptions = {}): Promise<CountersResult> {
-    return await resultOf(this.adder.addAll(adds, options, ''), ({ applied, counters }) => ({
+    return await resultOf(this.addToAll(adds, options, ''), ({ applied, counters }) => ({
       applied,
       counters,
     }));
@@ -153,7 +152,15 @@ export class CounterService {
     adds: readonly CounterAddition[],
     options: CounterWriteOptions = {},
   ): Promise<UndoableCounts> {
-    return await resultOf(this.adder.addAll(adds, options, 'u'), (added) => this.undoable(added));
+    return await resultOf(this.addToAll(adds, options, 'u'), (added) => this.undoable(added));
+  }
+
+  private addToAll(
+    adds: readonly CounterAddition[],
+    options: CounterWriteOptions,
+    detail: '' | 'u',
+  ): Promise<AddedToAll> {
+    return this.runner.part(addAll, { adds, detail, lifeTtlMs: this.undoWindowMs }, options);
   }
 
   private undoable({ applied, counters, lives, operation }: AddedToAll): UndoableCounts {

@@ -1,5 +1,5 @@
 import { luaInt64 } from '../redis/lua-int64.js';
-import { luaCreate } from '../redis/lua-operation.js';
+import { luaCreate } from '../operations/lua-operation.js';
 
 /** What a script answers instead of an operation's result when the key is no counter, or when it came to nothing yet. */
 export const CounterState = {

@@ -7,6 +7,7 @@ import * as check from '../atomic-redis.validation.js';
 import { Deadline } from '../redis/deadline.js';
 import { assertNotRetried } from '../redis/retried-work.js';
 import { RedisConnection } from '../redis/redis-connection.js';
+import { OperationRunner } from '../operations/operation-runner.js';
 import { ScriptRunner } from '../redis/script-runner.js';
 import { WorkInFlight } from '../redis/work-in-flight.js';
 import { Observed, READ } from '../observability/observed.decorator.js';
@@ -26,7 +27,7 @@ import { fingerprintOf } from './fingerprint.js';
 import { callOfReference, isRecordReference, recordOfReference, type KeyReference } from './key-reference.js';
 import { identityOf, recordId } from './record-key.js';
 import { RecordStore } from './record-store.js';
-import type { RecordSummary } from './inspect.script.js';
+import type { RecordSummary } from './record.operations.js';
 import type { ResultCodec } from './result-codec.js';
 import { RunClaimer } from './run-claimer.js';
 import { settled } from './settled.js';
@@ -66,6 +67,7 @@ export class IdempotencyService {
   constructor(
     private readonly connection: RedisConnection,
     scripts: ScriptRunner,
+    runner: OperationRunner,
     /** What shutdown waits for. @internal */
     readonly inFlight: WorkInFlight,
     protected readonly observer: Observer,
@@ -73,7 +75,7 @@ export class IdempotencyService {
   ) {
     this.defaults = options.idempotency;
     this.recordingBudget = new RecordingBudget(this.defaults.maxRecordingBytes);
-    this.store = new RecordStore(connection, scripts, this.defaults.encryption);
+    this.store = new RecordStore(connection, scripts, runner, this.defaults.encryption);
     this.claimer = new RunClaimer(this.store, connection, inFlight, this.defaults);
   }
 

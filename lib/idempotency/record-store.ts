@@ -1,18 +1,19 @@
 import { Deadline, fullJitter, sleep } from '../redis/deadline.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
+import type { OperationRunner } from '../operations/operation-runner.js';
 import type { ScriptRunner } from '../redis/script-runner.js';
 import { Logger } from '@nestjs/common';
 import { RedisReplyError } from '../atomic-redis.errors.js';
 import type { DurabilityOptions } from '../redis/durability.js';
 import { claimScript, type ClaimReply } from './claim.script.js';
 import { completeScript, type Completion } from './complete.script.js';
-import { forgetScript } from './forget.script.js';
 import {
   IdempotencyCallerMismatchError,
   IdempotencyMismatchError,
   IdempotencyRecordError,
 } from './idempotency.errors.js';
-import { inspectScript, type RecordSummary } from './inspect.script.js';
+import * as operation from './record.operations.js';
+import type { RecordSummary } from './record.operations.js';
 import type { Lease } from './lease-keeper.js';
 import { releaseScript, type Release } from './release.script.js';
 import { renewScript, type Renewal } from './renew.script.js';
@@ -38,16 +39,10 @@ export class RecordStore {
   constructor(
     private readonly connection: RedisConnection,
     private readonly scripts: ScriptRunner,
+    private readonly operations: OperationRunner,
     private readonly encryption: ResultEncryption | undefined,
   ) {
-    connection.preload([
-      claimScript,
-      renewScript,
-      completeScript,
-      releaseScript,
-      inspectScript,
-      forgetScript,
-    ]);
+    connection.preload([claimScript, renewScript, completeScript, releaseScript]);
   }
 
   /**
@@ -136,15 +131,13 @@ export class RecordStore {
   }
 
   /** @throws IdempotencyRecordError */
-  async inspect(record: string, deadline: Deadline): Promise<RecordSummary | null> {
-    const found = await this.scripts.run(inspectScript, { record }, {}, deadline);
-    if (found === 'foreign') throw new IdempotencyRecordError();
-    return found;
+  inspect(record: string, deadline: Deadline): Promise<RecordSummary | null> {
+    return this.operations.part(operation.inspect, record, { deadline });
   }
 
   /** Deletes what is there if it is what was seen. @returns false when it is something else by now */
-  async forget(record: string, { token }: RecordSummary, deadline: Deadline): Promise<boolean> {
-    return await this.scripts.run(forgetScript, { record }, { token }, deadline);
+  forget(record: string, { token }: RecordSummary, deadline: Deadline): Promise<boolean> {
+    return this.operations.part(operation.forget, { record, token }, { deadline });
   }
 
   /** As it is to be stored. A result that cannot be encrypted is not stored at all. */

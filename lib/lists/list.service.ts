@@ -18,11 +18,12 @@ import {
   type Encoding,
   type EncodingOptions,
 } from '../redis/encoding.js';
-import { OperationRunner, operationOptionChecks, type OperationOptions } from '../redis/operation-runner.js';
+import { OperationRunner } from '../operations/operation-runner.js';
+import { operationOptionChecks, type OperationOptions } from '../operations/operation.options.js';
 import { RedisConnection } from '../redis/redis-connection.js';
 import { isConnectionLoss, isTransientRefusal, toReplyError } from '../redis/reply-errors.js';
 import { WorkInFlight } from '../redis/work-in-flight.js';
-import { moveScript } from './move.script.js';
+import * as operation from './list.operations.js';
 
 /** `left` is the head of the list, `right` its tail. */
 export type ListEnd = 'left' | 'right';
@@ -64,9 +65,7 @@ export class ListService {
     protected readonly observer: Observer,
     private readonly operations: OperationRunner,
     private readonly inFlight: WorkInFlight,
-  ) {
-    connection.preload([moveScript]);
-  }
+  ) {}
 
   /**
    * Moves an element from one list to another, or to another end of the same one, in one step (LMOVE).
@@ -96,22 +95,11 @@ export class ListService {
     checkOptions('options', options);
     const { from = 'left', to = 'right', timeoutMs = 0, encoding, ...rest } = options;
     const ends = { from: from.toUpperCase(), to: to.toUpperCase() };
-    const { keys, isCluster } = this.connection;
-    if (isCluster) keys.commonSlotOf([source, destination]);
     const until = Deadline.in(timeoutMs);
-    const answer = await this.operations.run(
-      `Moving from list ${describe(source)}`,
-      moveScript,
-      source,
-      { source, destination },
-      ends,
-      rest,
-    );
-    if ('refused' in answer)
-      throw new WrongTypeError(answer.refused === 'SOURCE_IS_NO_LIST' ? source : destination, 'list');
+    const moved = await this.operations.part(operation.move, { source, destination, ...ends }, rest);
     const element =
-      answer.element || until.passed
-        ? answer.element
+      moved || until.passed
+        ? moved
         : await this.inFlight.track(() => this.waitAndMove(source, destination, ends, until));
     return element && decoded(element, { encoding }, { key: source, outcome: 'applied' });
   }

@@ -1,7 +1,11 @@
 import type { Outcome } from '../atomic-redis.errors.js';
 
+/** Filled by the registry of scripted operations, which states the type of each with its definition. */
+export interface ScriptedOperationTypes {}
+
 /** One call of a service, as `<field of the façade>.<method>`; what differs only in the type of its result has one name. */
 export type OperationType =
+  | keyof ScriptedOperationTypes
   | 'transactions.run'
   | 'idempotency.inspect'
   | 'idempotency.forget'
@@ -10,24 +14,6 @@ export type OperationType =
   | 'counters.undo'
   | 'counters.get'
   | 'counters.reset'
-  | 'reservations.hold'
-  | 'reservations.confirm'
-  | 'reservations.release'
-  | 'reservations.extend'
-  | 'reservations.list'
-  | 'values.compareAndSet'
-  | 'values.compareAndDelete'
-  | 'values.compareAndSetField'
-  | 'values.compareAndDeleteField'
-  | 'values.getAndSet'
-  | 'values.getAndDelete'
-  | 'values.getAndExpire'
-  | 'auditedHashes.set'
-  | 'auditedHashes.delete'
-  | 'auditedHashes.update'
-  | 'auditedHashes.history'
-  | 'transfers.transfer'
-  | 'transfers.transferAll'
   | 'transfers.acrossSlots'
   | 'transfers.pending'
   | 'transfers.recover'
@@ -46,8 +32,7 @@ export type OperationType =
   | 'queues.counts'
   | 'queues.listDead'
   | 'queues.requeueDead'
-  | 'queues.purgeDead'
-  | 'lists.move';
+  | 'queues.purgeDead';
 
 interface RegistrationEvent {
   /** The name of the registration. */

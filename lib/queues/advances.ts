@@ -1,29 +1,13 @@
 import { assertNotRetried, Propagation } from '../redis/retried-work.js';
-import { advanceScript } from './advance.script.js';
-import { Settled, TakeMode, type Delivery, type Verdict } from './delivery.js';
+import { advance } from './advance.operations.js';
+import type { AdvanceTerms, Settlement } from './advance-terms.js';
+import { Settled, TakeMode, type Delivery } from './delivery.js';
 import { Gathering } from './gathering.js';
 import type { QueueAccess } from './queue-access.js';
 import type { QueueCallOptions } from './queue.options.js';
 
 /** Deliveries ended and jobs taken by one script. */
 export const MAX_ADVANCES = 100;
-
-/** What is kept of why a delivery failed. */
-const MAX_FAILURE_CHARS = 500;
-
-export interface Settlement {
-  readonly verdict: Verdict;
-  readonly delivery: Pick<Delivery, 'id' | 'fence'>;
-  /** Why it failed. */
-  readonly failure?: string | undefined;
-  /** After how many milliseconds the job may be taken again. Default: at once. */
-  readonly delayMs?: number | undefined;
-  /** It may leave with other ends of the same round of the event loop. */
-  readonly mayWait?: boolean | undefined;
-}
-
-/** How a delivery is to end. */
-export type End = Omit<Settlement, 'delivery'>;
 
 export interface Take {
   /** How many jobs, at the most {@link MAX_ADVANCES}. */
@@ -33,12 +17,6 @@ export interface Take {
   readonly hasNeighbours: boolean;
   /** Whether the taker waits for jobs, and so may have been woken for some. */
   readonly isWaiting: boolean;
-}
-
-/** On which jobs are given out. */
-export interface Terms {
-  readonly leaseMs: number;
-  readonly maxDeliveries: number;
 }
 
 /** What became of the delivery, and the jobs that were taken. */
@@ -60,7 +38,7 @@ interface Advance {
 }
 
 interface Settings {
-  readonly terms: Terms;
+  readonly terms: AdvanceTerms;
   readonly options: QueueCallOptions;
   /** Of the takes among the calls. */
   readonly take: Pick<Take, 'mode' | 'hasNeighbours'> | undefined;
@@ -81,7 +59,7 @@ export class Advances {
   advance(
     settlement: Settlement | undefined,
     take: Take | undefined,
-    terms: Terms,
+    terms: AdvanceTerms,
     options: QueueCallOptions,
   ): Promise<Advanced> {
     const what = settlement ? 'Ending a job of' : 'Taking from';
@@ -90,40 +68,27 @@ export class Advances {
     return this.gathering.call({ settlement, take }, settings, take?.count ?? 1, settlement?.mayWait);
   }
 
-  private async send(
-    advances: readonly Advance[],
-    { terms: { leaseMs, maxDeliveries }, options, take }: Settings,
-  ): Promise<Advanced[]> {
-    const { redis, title, queue, keys } = this.of;
-    const { pending, jobs, history, leases, dead, delayed, wake } = keys;
-    const ends: string[] = [];
+  private async send(advances: readonly Advance[], { terms, options, take }: Settings): Promise<Advanced[]> {
+    const settlements: Settlement[] = [];
     let wanted = 0;
     let isWaiting = false;
     for (const one of advances) {
-      if (one.settlement) {
-        const { verdict, delivery, failure = '', delayMs } = one.settlement;
-        // A cut may leave half of a character.
-        const reason = failure.slice(0, MAX_FAILURE_CHARS).toWellFormed();
-        ends.push(verdict, delivery.id, delivery.fence, reason, delayMs ? String(delayMs) : '');
-      }
+      if (one.settlement) settlements.push(one.settlement);
       if (one.take) {
         wanted += one.take.count;
         isWaiting ||= one.take.isWaiting;
       }
     }
-    const { settled, taken, ...rest } = await redis.operations.run(
-      `Working on ${title}`,
-      advanceScript,
-      queue,
-      { pending, jobs, history, leases, dead, delayed, wake },
+    const { settled, taken, ...rest } = await this.of.redis.operations.part(
+      advance,
       {
-        maxDeliveries,
-        leaseMs,
+        of: this.of,
+        settlements,
         wanted,
         mode: take?.mode ?? TakeMode.Any,
-        neighbours: take?.hasNeighbours ? '1' : '',
-        woken: isWaiting ? '1' : '',
-        ends,
+        hasNeighbours: take?.hasNeighbours ?? false,
+        isWaiting,
+        ...terms,
       },
       { ...options, propagation: Propagation.Outside },
     );

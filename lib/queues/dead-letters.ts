@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
-import { copyOperationOptions } from '../redis/operation-runner.js';
+import { copyOperationOptions } from '../operations/operation.options.js';
 import type { PayloadFormat } from './payload-format.js';
 import type { QueueCommands } from './queue-commands.js';
 import { queueCallOptionChecks, type QueueCallOptions } from './queue.options.js';

@@ -2,8 +2,8 @@ import type { Redis } from 'ioredis';
 import { Deadline, fullJitter, sleep } from '../redis/deadline.js';
 import { randomId } from '../redis/random-id.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
-import type { ScriptRunner } from '../redis/script-runner.js';
-import { bellScript } from './bell.script.js';
+import type { OperationRunner } from '../operations/operation-runner.js';
+import { ringBell } from './queue.operations.js';
 
 /** Longest that one BZPOPMIN blocks. With a look at each queue now and then, an idle consumer sends less than one command in two seconds. */
 const BLOCK_SECONDS = 4;
@@ -45,7 +45,7 @@ export class JobNotifier {
 
   constructor(
     private readonly connection: RedisConnection,
-    private readonly scripts: ScriptRunner,
+    private readonly operations: OperationRunner,
     private readonly slot: number,
   ) {
     const id = randomId('base64url');
@@ -76,8 +76,8 @@ export class JobNotifier {
     if (this.hasRung) return;
     this.hasRung = true;
     // Not heard, it is made up for by the next round.
-    this.scripts
-      .run(bellScript, { bell: this.bell }, {}, Deadline.in(OPEN_TIMEOUT_MS), { resend: false })
+    this.operations
+      .part(ringBell, this.bell, { timeoutMs: OPEN_TIMEOUT_MS, marker: false })
       .catch(() => undefined);
   }
 

@@ -1,3 +1,14 @@
+/** The keys of a queue that its scripts name, for their headers. */
+export const QUEUE_KEYS = {
+  pending: 'list of the ids of jobs to be taken',
+  jobs: 'hash of job id to payload',
+  history: 'hash of job id to what became of its deliveries',
+  leases: 'sorted set of job id by the end of its lease, server time in ms, and .5 where it has neighbours',
+  dead: 'sorted set of job id by its death, server time in ms',
+  delayed: 'sorted set of jobs, as luaDelay names them, by when they may be taken, server time in ms',
+  wake: 'sorted set that waiting processes block on',
+} as const;
+
 /** For scripts that read a job's history: what became of its deliveries, as `QueueKeys.history` describes. A job without one has never come back. */
 export const luaHistory = `
 local function digits(number)

@@ -1,7 +1,7 @@
-import type { OperationOptions } from '../redis/operation-runner.js';
+import type { OperationOptions } from '../operations/operation.options.js';
 import { assertNotRetried, Propagation } from '../redis/retried-work.js';
 import { Gathering } from './gathering.js';
-import { pushScript } from './push.script.js';
+import { push, type Job } from './push.operations.js';
 import type { QueueAccess } from './queue-access.js';
 
 /** Payloads that the pushes of one script bring, so that none is held up for long by the others. */
@@ -9,17 +9,6 @@ const MAX_BYTES = 256 * 1_024;
 
 /** What a job takes on the wire beside its payload. */
 const JOB_BYTES = 50;
-
-/** A job to be pushed. */
-export interface Job {
-  readonly id: string;
-  /** Nobody else's: it is sent at the end of the turn, or later. */
-  readonly payload: string | Buffer;
-  /** The trace context of the push. */
-  readonly trace: string | undefined;
-  /** After how many milliseconds it may be taken. */
-  readonly delayMs: number;
-}
 
 /** Pushes to one queue. Those of one turn of the event loop are one script. */
 export class Pushes {
@@ -45,30 +34,9 @@ export class Pushes {
   }
 
   private async send(pushes: readonly (readonly Job[])[], options: OperationOptions): Promise<void[]> {
-    const { redis, title, queue, keys } = this.to;
-    const { pending, jobs, history, wake, delayed } = keys;
-    const idsAndPayloads: (string | Buffer)[] = [];
-    let isTraced = false;
-    let isDelayed = false;
-    for (const pushed of pushes)
-      for (const { id, payload, trace, delayMs } of pushed) {
-        idsAndPayloads.push(id, payload);
-        isTraced ||= trace !== undefined;
-        isDelayed ||= delayMs > 0;
-      }
-    /** For each job one, with a comma behind it. */
-    const listOf = (of: (job: Job) => string | number): string =>
-      pushes.flatMap((pushed) => pushed.map((job) => `${of(job)},`)).join('');
-    const traces = isTraced ? listOf(({ trace = '' }) => trace) : '';
-    const delays = isDelayed ? listOf(({ delayMs }) => delayMs || '') : '';
-    await redis.operations.run(
-      `Pushing to ${title}`,
-      pushScript,
-      queue,
-      { pending, jobs, history, wake, delayed },
-      { traces, delays, idsAndPayloads },
-      { ...options, propagation: Propagation.Outside },
-    );
+    const jobs = pushes.length === 1 ? pushes[0]! : pushes.flat();
+    const alone = { ...options, propagation: Propagation.Outside } as const;
+    await this.to.redis.operations.part(push, { to: this.to, jobs }, alone);
     return pushes.map(() => undefined);
   }
 }

@@ -1,7 +1,6 @@
 import type { Observer } from '../observability/observer.js';
-import type { OperationRunner } from '../redis/operation-runner.js';
+import type { OperationRunner } from '../operations/operation-runner.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
-import type { ScriptRunner } from '../redis/script-runner.js';
 import type { WorkInFlight } from '../redis/work-in-flight.js';
 import type { QueueKeys } from './queue-keys.js';
 
@@ -9,10 +8,8 @@ import type { QueueKeys } from './queue-keys.js';
 export interface RedisAccess {
   readonly connection: RedisConnection;
   readonly operations: OperationRunner;
-  readonly scripts: ScriptRunner;
   readonly inFlight: WorkInFlight;
   readonly observer: Observer;
-  readonly timeoutMs: number;
 }
 
 /** One queue. */

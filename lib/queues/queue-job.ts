@@ -1,6 +1,6 @@
 import * as check from '../atomic-redis.validation.js';
 import { delayMsCheck } from './back-off.js';
-import type { End } from './advances.js';
+import type { End } from './advance-terms.js';
 import { Settled, TakeMode, Verdict, type Delivery, type NextTake } from './delivery.js';
 import type { QueueCommands } from './queue-commands.js';
 import {

@@ -2,14 +2,8 @@ import { Deadline } from '../redis/deadline.js';
 import { Surroundings } from '../redis/surroundings.js';
 import { backOffMs, type RetryBackOff } from './back-off.js';
 import { TakeMode, Verdict, type Delivery, type NextTake, type Taker } from './delivery.js';
-import {
-  MAX_ADVANCES,
-  type Advanced as AdvancedRaw,
-  type End,
-  type Settlement,
-  type Take,
-  type Terms,
-} from './advances.js';
+import type { AdvanceTerms, End, Settlement } from './advance-terms.js';
+import { MAX_ADVANCES, type Advanced as AdvancedRaw, type Take } from './advances.js';
 import type { Hands } from './hands.js';
 import type { JobWaiters } from './job-waiters.js';
 import type { LargePayloads } from './large-payloads.js';
@@ -49,7 +43,7 @@ export class QueueReader<T> implements JobReader<T> {
     /** Held as a whole: it is the process's share in the queue for as long as anybody has it. */
     private readonly share: QueueShare,
     private readonly format: PayloadFormat,
-    readonly terms: Terms,
+    readonly terms: AdvanceTerms,
     private readonly retry: Required<RetryBackOff>,
     readonly hands: Hands,
     private readonly timeoutMs: number,
@@ -98,7 +92,7 @@ export class QueueReader<T> implements JobReader<T> {
     }
   }
 
-  private async takeNow(options: QueueCallOptions, terms: Terms): Promise<TakenJob<T> | undefined> {
+  private async takeNow(options: QueueCallOptions, terms: AdvanceTerms): Promise<TakenJob<T> | undefined> {
     for (;;) {
       const { jobs, left } = await this.advance(
         undefined,
@@ -213,7 +207,7 @@ export class QueueReader<T> implements JobReader<T> {
     until: Deadline,
     signal: AbortSignal | undefined,
     options: QueueCallOptions,
-    terms: Terms,
+    terms: AdvanceTerms,
   ): Promise<TakenJob<T> | undefined> {
     const alone = await this.hands.takeAlone(by, until, signal);
     if (!alone) return undefined;

@@ -5,7 +5,7 @@ import {
   copyOperationOptions,
   operationOptionChecks,
   type OperationOptions,
-} from '../redis/operation-runner.js';
+} from '../operations/operation.options.js';
 
 /** Defaults of `ReliableQueueService`. */
 export interface QueueDefaults {

@@ -3,9 +3,8 @@ import { OPTIONS } from '../atomic-redis.constants.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import { Observer } from '../observability/observer.js';
-import { OperationRunner } from '../redis/operation-runner.js';
+import { OperationRunner } from '../operations/operation-runner.js';
 import { RedisConnection } from '../redis/redis-connection.js';
-import { ScriptRunner } from '../redis/script-runner.js';
 import { WorkInFlight } from '../redis/work-in-flight.js';
 import { resolveRetry } from './back-off.js';
 import { Hands } from './hands.js';
@@ -14,7 +13,7 @@ import { JobWaiters } from './job-waiters.js';
 import { LargePayloads } from './large-payloads.js';
 import { payloadFormats } from './payload-format.js';
 import { PayloadLimits } from './payload-limits.js';
-import { QUEUE_SCRIPTS, QueueCommands } from './queue-commands.js';
+import { QueueCommands } from './queue-commands.js';
 import { QueueReader, type QueueShare } from './queue-reader.js';
 import { queueOptionChecks, type QueueOptions } from './queue.options.js';
 import { ReliableQueue } from './reliable-queue.js';
@@ -46,12 +45,10 @@ export class ReliableQueueService {
   constructor(
     private readonly connection: RedisConnection,
     private readonly operations: OperationRunner,
-    private readonly scripts: ScriptRunner,
     private readonly inFlight: WorkInFlight,
     private readonly observer: Observer,
     @Inject(OPTIONS) private readonly options: ResolvedOptions,
   ) {
-    connection.preload(QUEUE_SCRIPTS);
     this.limits = new PayloadLimits(connection);
   }
 
@@ -113,9 +110,8 @@ export class ReliableQueueService {
   private shareIn(queue: string): QueueShare {
     let share = this.shares.get(queue)?.deref();
     if (!share) {
-      const { connection, operations, scripts, inFlight, observer } = this;
-      const { timeoutMs } = this.options;
-      const access = { connection, operations, scripts, inFlight, observer, timeoutMs };
+      const { connection, operations, inFlight, observer } = this;
+      const access = { connection, operations, inFlight, observer };
       const commands = new QueueCommands(queue, access);
       const { isCluster, keys } = connection;
       const { notifier, payloads } = this.channelsOf(isCluster ? keys.slotOf(commands.keys.wake) : 0);
@@ -131,9 +127,9 @@ export class ReliableQueueService {
   private channelsOf(slot: number): SlotChannels {
     let channels = this.channels.get(slot);
     if (!channels) {
-      const { connection, scripts } = this;
+      const { connection, operations } = this;
       channels = {
-        notifier: new JobNotifier(connection, scripts, slot),
+        notifier: new JobNotifier(connection, operations, slot),
         payloads: new LargePayloads(connection, slot),
       };
       this.channels.set(slot, channels);

@@ -1,7 +1,7 @@
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import { resultOf } from '../redis/durability.js';
-import { operationOptionChecks, type OperationOptions } from '../redis/operation-runner.js';
+import { operationOptionChecks, type OperationOptions } from '../operations/operation.options.js';
 import { randomId } from '../redis/random-id.js';
 import { Propagation } from '../redis/retried-work.js';
 import { delayMsCheck } from './back-off.js';

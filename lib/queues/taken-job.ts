@@ -1,7 +1,8 @@
 import { LeaseLostError, OutcomeUnknownError } from '../atomic-redis.errors.js';
 import { LazyAbort } from '../redis/lazy-abort.js';
 import { Settled, Verdict, type Delivery, type NextTake } from './delivery.js';
-import type { Advanced as AdvancedRaw, End, Settlement, Terms } from './advances.js';
+import type { AdvanceTerms, End, Settlement } from './advance-terms.js';
+import type { Advanced as AdvancedRaw } from './advances.js';
 import type { Alone, HeldByHand, Hands } from './hands.js';
 import { keepRenewed, type RenewedLease } from './lease-renewal.js';
 import type { QueueCommands } from './queue-commands.js';
@@ -25,7 +26,7 @@ export interface Advanced<T> extends Pick<AdvancedRaw, 'left' | 'suspects' | 'ne
 /** What a job needs of the reader that took it. */
 export interface JobReader<T> {
   readonly commands: QueueCommands;
-  readonly terms: Terms;
+  readonly terms: AdvanceTerms;
   readonly hands: Hands;
   decode(bytes: Buffer): T;
   /** Fetches a large payload. */

@@ -1,48 +1,60 @@
-import { luaOperation } from '../redis/lua-operation.js';
-import type { OperationScript } from '../redis/operation-runner.js';
-import { defineScript, type Script } from '../redis/script.js';
+import { defineOperation, defineQuery, type Operation } from '../operations/operation.js';
+import type { OperationOptions } from '../operations/operation.options.js';
+import type { Script, ScriptArgument } from '../redis/script.js';
 import { decodeReply, luaEncode } from './script-reply.js';
 
-/** A user's read-only script as it is sent. What it replied is for the script's own `reply` to read, where its caller runs. */
-export type PreparedRead = Script<readonly ['...keys'], readonly ['...args']>;
+/** One run of a user's script: KEYS and ARGV in their order. */
+export interface ScriptRun {
+  readonly keys: readonly string[];
+  readonly args: readonly ScriptArgument[];
+}
 
-/** Any other script of the user's as it is sent. */
-export type PreparedOperation = OperationScript<readonly ['...keys'], readonly ['...args'], unknown>;
+/** A user's script as it is sent. Its own `reply` reads what it replied, where its caller runs. */
+export type PreparedScript = Operation<'scripts.run', ScriptRun, OperationOptions, ScriptRun>;
+
+const NAMES = {
+  keys: { '...keys': 'the script’s own' },
+  args: { '...args': 'the script’s own' },
+  returns: 'the script’s reply, encoded',
+} as const;
+
+/** Makes what is common to all of them. */
+const statementOf = (script: Script) => ({
+  ...NAMES,
+  type: 'scripts.run' as const,
+  name: script.name,
+  binary: true,
+  // What Redis replied is decoded at once, and the script's own reader sees it only once.
+  reply: (raw: unknown): unknown => decodeReply(script, raw as Buffer),
+  check: (run: ScriptRun) => run,
+  encode: ({ keys, args }: ScriptRun) => ({ keys: { keys }, args: { args } }),
+  decode: (reply: unknown): unknown => script.reply(reply),
+});
 
 /** A read-only script is run as it is, and its reply encoded. */
-export const prepareRead = (script: Script, checkKeys: boolean): PreparedRead =>
-  defineScript({
-    name: script.name,
-    keys: ['...keys'],
-    args: ['...args'],
-    binary: true,
-    readOnly: true,
-    lua: `${runBody(script.lua, checkKeys)}
-return run_body(0, 0)
-`,
-    reply: (raw) => decodeReply(script, raw as Buffer),
+export const prepareRead = (script: Script, checkKeys: boolean): PreparedScript =>
+  defineQuery({
+    ...statementOf(script),
+    // Ahead of the header too, so that Lua's errors count the lines as the user does.
+    verbatim: runBody(script.lua, checkKeys),
+    lua: `return run_body(0, 0)`,
   });
 
 /**
  * Any other script is run once, and its encoded reply kept in the marker. Nothing is written before the user's text: a script that never ends and has written
  * nothing can so be killed. Where Redis has no memory left for the marker, the script has written nothing either: once it has, Redis refuses it no memory.
  */
-export const prepareOperation = (script: Script, checkKeys: boolean): PreparedOperation =>
-  defineScript({
-    name: script.name,
-    keys: ['marker', '...keys'],
-    args: ['notAfterMs', 'keepMarker', '...args'],
-    binary: true,
-    lua: `${runBody(script.lua, checkKeys)}${luaOperation}
-local stored = recall()
-if stored then return stored end
-if is_late() then return 'TOO_LATE' end
+export const prepareOperation = (script: Script, checkKeys: boolean): PreparedScript =>
+  defineOperation({
+    ...statementOf(script),
+    verbatim: runBody(script.lua, checkKeys),
+    does: () => `Running ${script.name}`,
+    lua: `
 local answer = run_body(1, 2)
 -- The user's text may have told Redis not to replicate what follows.
 if redis.set_repl then redis.set_repl(redis.REPL_ALL) end
 return remember(answer)
 `,
-    reply: (raw) => decodeReply(script, raw as Buffer),
   });
 
 /**

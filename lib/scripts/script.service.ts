@@ -4,9 +4,9 @@ import { ConfigurationError, InvalidArgumentError } from '../atomic-redis.errors
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import { Observer } from '../observability/observer.js';
-import { Deadline } from '../redis/deadline.js';
-import { resultOf } from '../redis/durability.js';
-import { operationOptionChecks, OperationRunner, type OperationOptions } from '../redis/operation-runner.js';
+import { OperationRunner } from '../operations/operation-runner.js';
+import { operationOptionChecks, type OperationOptions } from '../operations/operation.options.js';
+import type { Deadline } from '../redis/deadline.js';
 import { RedisConnection } from '../redis/redis-connection.js';
 import {
   NOT_AFTER,
@@ -16,14 +16,7 @@ import {
   type NamedValues,
   type Script,
 } from '../redis/script.js';
-import { ScriptRunner } from '../redis/script-runner.js';
-import { WorkInFlight } from '../redis/work-in-flight.js';
-import {
-  prepareOperation,
-  prepareRead,
-  type PreparedOperation,
-  type PreparedRead,
-} from './prepared-script.js';
+import { prepareOperation, prepareRead, type PreparedScript } from './prepared-script.js';
 
 /** `Values` under the name `Name`, which may be left out where there are none. */
 type Part<Name extends string, Values> = [keyof Values] extends [never]
@@ -43,24 +36,17 @@ export type ScriptFunction<S extends Script> =
     ? (input: ScriptInput<Keys, Args>, options?: OperationOptions) => Promise<Reply>
     : never;
 
-/** A script as it is sent, and whether as a read. */
-type Prepared =
-  | { readonly readOnly: true; readonly sent: PreparedRead }
-  | { readonly readOnly: false; readonly sent: PreparedOperation };
-
 const checkOptions = check.options(operationOptionChecks);
 
 /** Runs your own Lua scripts, with the effect of once. */
 @Injectable()
 export class ScriptService {
-  private readonly prepared = new Map<Script, Prepared>();
+  private readonly prepared = new Map<Script, PreparedScript>();
 
   /** @internal */
   constructor(
     private readonly connection: RedisConnection,
-    private readonly runner: ScriptRunner,
     private readonly operations: OperationRunner,
-    private readonly inFlight: WorkInFlight,
     private readonly observer: Observer,
     @Inject(OPTIONS) private readonly options: ResolvedOptions,
   ) {}
@@ -99,24 +85,13 @@ export class ScriptService {
     input: ScriptInput<Keys, Args>,
     options: OperationOptions,
   ): Promise<Reply> {
-    const { readOnly, sent } = this.preparedOf(script);
+    const prepared = this.preparedOf(script);
     checkOptions('options', options);
     const { keys: givenKeys = {}, args: givenArgs = {} } = checkInput(input);
-    const keys = orderedKeys(script, givenKeys);
-    const args = orderedArguments(script, givenArgs);
-    const reply = readOnly
-      ? this.inFlight.track(() =>
-          this.runner.run(sent, { keys }, { args }, Deadline.in(options.timeoutMs ?? this.options.timeoutMs)),
-        )
-      : this.operations.run(
-          `Running ${script.name}`,
-          sent,
-          keys[0] ?? script.name,
-          { keys },
-          { args },
-          options,
-        );
-    return await resultOf(reply, (answer) => script.reply(answer));
+    const run = { keys: orderedKeys(script, givenKeys), args: orderedArguments(script, givenArgs) };
+    const { timeoutMs } = options;
+    // The other options make no difference to a read.
+    return (await this.operations.part(prepared, run, script.readOnly ? { timeoutMs } : options)) as Reply;
   }
 
   /**
@@ -138,23 +113,21 @@ export class ScriptService {
    * @internal
    */
   async verify(deadline: Deadline): Promise<void> {
-    for (const [{ name }, { sent }] of this.prepared) {
-      const problem = await this.connection.load(sent, deadline);
+    for (const [{ name }, prepared] of this.prepared) {
+      const problem = await this.connection.load(prepared.script, deadline);
       if (problem && /compil/i.test(problem.message))
         throw new ConfigurationError(`Script ${name} is not valid Lua: ${problem.message}`);
     }
   }
 
-  private preparedOf(script: Script): Prepared {
+  private preparedOf(script: Script): PreparedScript {
     let prepared = this.prepared.get(script);
     if (!prepared) {
       checkScript(script);
       const { checkKeys } = this.options.scripts;
-      prepared = script.readOnly
-        ? { readOnly: true, sent: prepareRead(script, checkKeys) }
-        : { readOnly: false, sent: prepareOperation(script, checkKeys) };
+      prepared = script.readOnly ? prepareRead(script, checkKeys) : prepareOperation(script, checkKeys);
       this.prepared.set(script, prepared);
-      this.connection.preload([prepared.sent]);
+      this.connection.preload([prepared.script]);
     }
     return prepared;
   }

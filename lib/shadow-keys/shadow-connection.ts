@@ -3,8 +3,8 @@ import { RedisUnavailableError } from '../atomic-redis.errors.js';
 import { Deadline, sleep, untilAborted } from '../redis/deadline.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import { finalRefusal, isConnectionLoss, toReplyError } from '../redis/reply-errors.js';
-import type { ScriptRunner } from '../redis/script-runner.js';
-import { discardScript } from './discard.script.js';
+import type { OperationRunner } from '../operations/operation-runner.js';
+import { discard } from './shadow-key.operations.js';
 import { ShadowLostError } from './shadow-key.errors.js';
 import { SIZE_COMMAND, type Shadow } from './shadow-type.js';
 
@@ -44,7 +44,7 @@ export class ShadowConnection {
 
   constructor(
     private readonly connection: RedisConnection,
-    private readonly scripts: ScriptRunner,
+    private readonly operations: OperationRunner,
     private readonly settings: ShadowConnectionSettings,
   ) {}
 
@@ -122,9 +122,7 @@ export class ShadowConnection {
       await Deadline.in(DISCARD_TIMEOUT_MS).race(this.client!.unlink(keys), () => new Error('not in time'));
     } catch {
       this.close();
-      await this.scripts
-        .run(discardScript, { shadows: keys }, {}, Deadline.in(DISCARD_TIMEOUT_MS))
-        .catch(() => undefined);
+      await this.operations.part(discard, keys, { timeoutMs: DISCARD_TIMEOUT_MS }).catch(() => undefined);
     }
   }
 

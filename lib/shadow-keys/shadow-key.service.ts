@@ -6,17 +6,15 @@ import * as check from '../atomic-redis.validation.js';
 import { Observed } from '../observability/observed.decorator.js';
 import { Observer } from '../observability/observer.js';
 import { whenAborted } from '../redis/abort-listeners.js';
+import { resultOf } from '../redis/durability.js';
 import { untilAborted } from '../redis/deadline.js';
-import { OperationRunner, type OperationOptions } from '../redis/operation-runner.js';
+import { OperationRunner } from '../operations/operation-runner.js';
+import type { OperationOptions } from '../operations/operation.options.js';
 import { randomId } from '../redis/random-id.js';
 import { RedisConnection } from '../redis/redis-connection.js';
 import { assertNotRetried } from '../redis/retried-work.js';
-import { withResult } from '../redis/script.js';
-import { ScriptRunner } from '../redis/script-runner.js';
 import { WorkInFlight } from '../redis/work-in-flight.js';
 import { ChunkingWriter } from './chunking-writer.js';
-import { discardScript } from './discard.script.js';
-import { rollbackScript } from './rollback.script.js';
 import { ShadowConnection } from './shadow-connection.js';
 import { ShadowEmptyError, ShadowLostError } from './shadow-key.errors.js';
 import {
@@ -26,8 +24,8 @@ import {
   type ReplaceOptions,
 } from './shadow-key.options.js';
 import { checkSource, fill, snapshot, type ShadowSource } from './shadow-source.js';
-import { SIZE_COMMAND, type Shadow } from './shadow-type.js';
-import { swapScript } from './swap.script.js';
+import type { Shadow } from './shadow-type.js';
+import { rollback, swap } from './shadow-key.operations.js';
 
 /** What became of a replacement. */
 export interface ReplaceResult {
@@ -62,13 +60,10 @@ export class ShadowKeyService {
   constructor(
     private readonly connection: RedisConnection,
     protected readonly observer: Observer,
-    private readonly scripts: ScriptRunner,
     private readonly operations: OperationRunner,
     private readonly inFlight: WorkInFlight,
     @Inject(OPTIONS) private readonly options: ResolvedOptions,
-  ) {
-    connection.preload([swapScript, rollbackScript, discardScript]);
-  }
+  ) {}
 
   /**
    * Builds a new value from `source`, in chunks over a connection of its own, and swaps it in by one atomic step. An array, a Set, a Map or an object is copied when
@@ -138,15 +133,7 @@ export class ShadowKeyService {
     const unique = [...new Set(list as string[])];
     checkTargets('keys', unique.length);
     checkRollbackOptions('options', options);
-    const targets = unique.flatMap((key) => [key, this.previousOf(key), this.versionOf(key)]);
-    return await this.operations.run(
-      `Rolling back ${describe(unique[0])}`,
-      rollbackScript,
-      unique[0]!,
-      { targets },
-      {},
-      options,
-    );
+    return await this.operations.part(rollback, unique, options);
   }
 
   /** Ends the builds under way, whose callers get a ModuleClosedError. Resolves when they have cleaned up. @internal */
@@ -174,7 +161,7 @@ export class ShadowKeyService {
     if (this.isClosed) throw this.connection.closedError();
 
     const startedAt = performance.now();
-    const build = new ShadowConnection(this.connection, this.scripts, {
+    const build = new ShadowConnection(this.connection, this.operations, {
       liveKeys: keys,
       ttlMs,
       timeoutMs,
@@ -246,49 +233,18 @@ export class ShadowKeyService {
     options: ReplaceOptions,
   ): Promise<ReplaceResult> {
     const { mode = 'rename', ttlMs = '', version = '', shadowTtlMs = DEFAULT_SHADOW_TTL_MS } = options;
-    const { propagation, timeoutMs, durability } = options;
-    const near = shadows[0]!.liveKey;
-    return await this.operations.run(
-      `Replacing ${describe(near)}`,
-      withResult(swapScript, (answer) => {
-        if (answer.kind === 'lost')
-          throw new ShadowLostError([shadows[answer.target]!.liveKey], NOT_AS_BUILT);
-        const swapped = answer.kind === 'swapped';
-        const { written } = build;
-        if (!swapped) return { swapped, written, shadowKeys: [] };
-        build.handOver();
-        const kept = mode === 'copy' ? shadows.filter(({ hasBegun }) => hasBegun) : [];
-        return { swapped, written, shadowKeys: kept.map(({ key }) => key) };
-      }),
-      near,
-      {
-        targets: shadows.flatMap(({ liveKey, key }) => [
-          liveKey,
-          key,
-          this.previousOf(liveKey),
-          this.versionOf(liveKey),
-        ]),
-      },
-      {
-        mode,
-        ttlMs,
-        version,
-        keepPrevious: options.keepPrevious ? '1' : '',
-        shadowTtlMs,
-        sizes: shadows.flatMap(({ hasBegun, type, size }) =>
-          hasBegun ? [SIZE_COMMAND[type!], String(size)] : ['', ''],
-        ),
-      },
-      { propagation, timeoutMs, durability },
-    );
-  }
-
-  private previousOf(key: string): string {
-    return this.connection.keys.companion('shadow-previous', key);
-  }
-
-  private versionOf(key: string): string {
-    return this.connection.keys.companion('shadow-version', key);
+    const { keepPrevious = false, propagation, timeoutMs, durability } = options;
+    const call = { shadows, mode, ttlMs, version, keepPrevious, shadowTtlMs };
+    const answered = this.operations.part(swap, call, { propagation, timeoutMs, durability });
+    return await resultOf(answered, (answer) => {
+      if (answer.kind === 'lost') throw new ShadowLostError([shadows[answer.target]!.liveKey], NOT_AS_BUILT);
+      const swapped = answer.kind === 'swapped';
+      const { written } = build;
+      if (!swapped) return { swapped, written, shadowKeys: [] };
+      build.handOver();
+      const kept = mode === 'copy' ? shadows.filter(({ hasBegun }) => hasBegun) : [];
+      return { swapped, written, shadowKeys: kept.map(({ key }) => key) };
+    });
   }
 }
 

@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
-import { operationOptionChecks, type OperationOptions } from '../redis/operation-runner.js';
+import { operationOptionChecks, type OperationOptions } from '../operations/operation.options.js';
 
 /** Largest number of legs in one `transferAll`: Redis does nothing else while it moves them. */
 export const MAX_LEGS = 10_000;

@@ -1,15 +1,7 @@
 import { Injectable } from '@nestjs/common';
-import {
-  InexactResultError,
-  InvalidArgumentError,
-  NotAnIntegerError,
-  WrongTypeError,
-} from '../atomic-redis.errors.js';
 import { Observed, READ } from '../observability/observed.decorator.js';
 import { Observer } from '../observability/observer.js';
-import { OperationRunner } from '../redis/operation-runner.js';
-import { RedisConnection } from '../redis/redis-connection.js';
-import { withResult } from '../redis/script.js';
+import { OperationRunner } from '../operations/operation-runner.js';
 import {
   checkedAcrossSlots,
   checkAcrossSlotsOptions,
@@ -24,16 +16,8 @@ import {
   type Recovery,
 } from './across-slots/across-slots.options.js';
 import { AcrossSlotsTransfers } from './across-slots/across-slots-transfers.js';
-import { BalanceOverflowError, insufficientFunds } from './transfer.errors.js';
-import {
-  checkedTransfer,
-  checkTransferOptions,
-  MAX_LEGS,
-  type Balances,
-  type Transfer,
-  type TransferOptions,
-} from './transfer.options.js';
-import { Answer, transferScript } from './transfer.script.js';
+import * as operation from './transfer.operations.js';
+import type { Balances, Transfer, TransferOptions } from './transfer.options.js';
 
 /**
  * Moves integer amounts between balances, exact over the whole range of a signed 64-bit integer. A balance is an ordinary Redis string, and
@@ -43,13 +27,10 @@ import { Answer, transferScript } from './transfer.script.js';
 export class TransferService {
   /** @internal */
   constructor(
-    private readonly connection: RedisConnection,
     private readonly operations: OperationRunner,
     protected readonly observer: Observer,
     private readonly acrossSlotsTransfers: AcrossSlotsTransfers,
-  ) {
-    connection.preload([transferScript]);
-  }
+  ) {}
 
   /**
    * Takes the amount from one balance and adds it to the other, in one step, once, even when a reply is lost and the command is sent again.
@@ -72,9 +53,8 @@ export class TransferService {
   transfer(transfer: Transfer<number>, options?: TransferOptions): Promise<Balances<number>>;
   transfer(transfer: Transfer<bigint>, options?: TransferOptions): Promise<Balances<bigint>>;
   transfer(transfer: Transfer, options?: TransferOptions): Promise<Balances>;
-  @Observed('transfers.transfer')
-  async transfer(transfer: Transfer, options: TransferOptions = {}): Promise<Balances> {
-    return await this.move([checkedTransfer('transfer', transfer)], options, ([balances]) => balances!);
+  transfer(transfer: Transfer, options: TransferOptions = {}): Promise<Balances> {
+    return this.operations.run(operation.transfer, transfer, options);
   }
 
   /**
@@ -88,13 +68,8 @@ export class TransferService {
   transferAll(legs: readonly Transfer<number>[], options?: TransferOptions): Promise<Balances<number>[]>;
   transferAll(legs: readonly Transfer<bigint>[], options?: TransferOptions): Promise<Balances<bigint>[]>;
   transferAll(legs: readonly Transfer[], options?: TransferOptions): Promise<Balances[]>;
-  @Observed('transfers.transferAll')
-  async transferAll(legs: readonly Transfer[], options: TransferOptions = {}): Promise<Balances[]> {
-    if (!Array.isArray(legs) || legs.length === 0 || legs.length > MAX_LEGS)
-      throw new InvalidArgumentError('legs', `an array of 1 to ${MAX_LEGS} transfers`, legs);
-    // Not by map, which passes over the holes of an array.
-    const checked = Array.from(legs as readonly Transfer[], (leg, i) => checkedTransfer(`legs[${i}]`, leg));
-    return await this.move(checked, options, (balances) => balances);
+  transferAll(legs: readonly Transfer[], options: TransferOptions = {}): Promise<Balances[]> {
+    return this.operations.run(operation.transferAll, legs, options);
   }
 
   /**
@@ -160,60 +135,4 @@ export class TransferService {
     checkRecoverOptions('options', options);
     return await this.acrossSlotsTransfers.recover(options);
   }
-
-  private async move<T>(
-    legs: readonly Required<Transfer>[],
-    options: TransferOptions,
-    result: (balances: Balances[]) => T,
-  ): Promise<T> {
-    checkTransferOptions(options, legs);
-    const { audit, ...callOptions } = options;
-    const balances = [...new Set(legs.flatMap(({ from, to }) => [from, to]))];
-    const positions = new Map(balances.map((key, i) => [key, i + 1]));
-    const keys = audit ? [...balances, audit.log] : balances;
-    return await this.operations.run(
-      'Moving an amount between balances',
-      withResult(transferScript, (answer) => result(read(answer, legs, keys))),
-      keys[0]!,
-      { keys },
-      {
-        balanceCount: balances.length,
-        keyPrefixBytes: Buffer.byteLength(this.connection.keys.keyPrefix),
-        maxEntries: audit?.maxEntries ?? '',
-        reference: audit?.reference ?? '',
-        legs: legs.flatMap(({ from, to, amount, min }) => [
-          positions.get(from)!,
-          positions.get(to)!,
-          amount,
-          min,
-          typeof amount === 'number' ? 'n' : '',
-        ]),
-      },
-      callOptions,
-    );
-  }
-}
-
-/** @throws what a refusal stands for */
-function read(answer: string, legs: readonly Required<Transfer>[], keys: readonly string[]): Balances[] {
-  const [kind, ...rest] = answer.split(',');
-  if (kind === Answer.Moved) {
-    return rest.map((balances, i) => {
-      const [from = '', to = ''] = balances.split(':');
-      const convert = typeof legs[i]!.amount === 'bigint' ? BigInt : Number;
-      return { from: convert(from), to: convert(to) };
-    });
-  }
-  const [index = '', detail = ''] = rest;
-  if (kind === Answer.NotAnInteger) throw new NotAnIntegerError(keys[Number(index) - 1]!, 'other-string');
-  if (kind === Answer.WrongType) {
-    const key = keys[Number(index) - 1]!;
-    const isLog = !legs.some(({ from, to }) => from === key || to === key);
-    throw isLog ? new WrongTypeError(key, 'stream') : new NotAnIntegerError(key, 'other-type');
-  }
-  const leg = Number(index);
-  const { from, to, amount } = legs[leg]!;
-  if (kind === Answer.InsufficientFunds) throw insufficientFunds(detail, legs[leg]!, leg);
-  if (kind === Answer.Overflow) throw new BalanceOverflowError(to, amount, leg);
-  throw new InexactResultError(detail === 'from' ? from : to, 'a bigint amount');
 }

@@ -1,11 +1,5 @@
 import { WrongTypeError } from '../atomic-redis.errors.js';
-import {
-  decoded,
-  type BinaryValue,
-  type Decoded,
-  type Encoding,
-  type EncodingOptions,
-} from '../redis/encoding.js';
+import { decoded, type BinaryValue, type Encoding } from '../redis/encoding.js';
 import { Answer, type ValueAnswer } from './value-answer.js';
 
 /** `V` is a string, or with `encoding: 'buffer'` a Buffer. */
@@ -24,9 +18,6 @@ export interface CompareAndDeleteResult<V extends BinaryValue = string> {
   readonly current: V | null;
 }
 
-/** Makes a call's result of whether it changed anything and what is there now. */
-export type SwapResult<V, Result> = (done: boolean, current: V | null) => Result;
-
 export const swapArguments = (expected: BinaryValue | null, next: BinaryValue | null) => ({
   hasExpected: expected === null ? '' : '1',
   expected: expected ?? '',
@@ -34,24 +25,30 @@ export const swapArguments = (expected: BinaryValue | null, next: BinaryValue | 
   next: next ?? '',
 });
 
-export function swapResult<E extends Encoding, Result>(
-  key: string,
+interface SwapCall {
+  readonly key: string;
+  /** What is there after the call if it took effect. */
+  readonly after: BinaryValue | null;
+  readonly encoding: Encoding | undefined;
+}
+
+/** Makes a call's result of whether it changed anything and what is there now. */
+export function swapped<Result>(
   { answer, value }: ValueAnswer,
+  { key, after, encoding }: SwapCall,
   type: 'string' | 'hash',
-  after: Decoded<E> | null,
-  options: EncodingOptions<E>,
-  toResult: SwapResult<Decoded<E>, Result>,
+  toResult: (done: boolean, current: BinaryValue | null) => Result,
 ): Result {
   if (answer === Answer.WrongType) throw new WrongTypeError(key, type);
   if (answer === Answer.Swapped) return toResult(true, after);
-  return toResult(false, value ? decoded(value, options, { key, outcome: 'not-applied' }) : null);
+  return toResult(false, value ? decoded(value, { encoding }, { key, outcome: 'not-applied' }) : null);
 }
 
-export function found<E extends Encoding>(
-  key: string,
+/** Returns the value that was found; null where there was none. */
+export function found(
   { answer, value }: ValueAnswer,
-  options: EncodingOptions<E>,
-): Decoded<E> | null {
+  { key, encoding }: { readonly key: string; readonly encoding: Encoding | undefined },
+): BinaryValue | null {
   if (answer === Answer.WrongType) throw new WrongTypeError(key, 'string');
-  return value ? decoded(value, options, { key, outcome: 'applied' }) : null;
+  return value ? decoded(value, { encoding }, { key, outcome: 'applied' }) : null;
 }

@@ -1,7 +1,7 @@
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import { encodingOptionChecks, type Encoding, type EncodingOptions } from '../redis/encoding.js';
-import { operationOptionChecks, type OperationOptions } from '../redis/operation-runner.js';
+import { operationOptionChecks, type OperationOptions } from '../operations/operation.options.js';
 import { TtlChange } from './value-answer.js';
 
 /** Options of every call that changes a value. */

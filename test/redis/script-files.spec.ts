@@ -60,7 +60,7 @@ function headerOf(lua: string, table: 'KEYS' | 'ARGV'): { place: number; isList:
 }
 
 describe('the scripts of the library', () => {
-  it('are found, one in each file', () => {
+  it('are found, each under a title and a name of its own', () => {
     expect(SCRIPTS.length).toBeGreaterThan(5);
     expect(new Set(SCRIPTS.map(([file]) => file)).size).toBe(SCRIPTS.length);
     expect(new Set(SCRIPTS.map(([, { name }]) => name)).size).toBe(SCRIPTS.length);

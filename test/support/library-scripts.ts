@@ -1,11 +1,12 @@
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
+import { ALL_OPERATIONS } from '../../lib/atomic-redis.operations.js';
 import type { Script } from '../../lib/redis/script.js';
 
 const LIB = path.join(__dirname, '../../lib');
 
-/** Every script of the library, by the file it is in: all `*.script.ts` under lib. */
-export const LIBRARY_SCRIPTS = readdirSync(LIB, { recursive: true, encoding: 'utf8' })
+/** The scripts of features with a path of their own, by the file each is in: all `*.script.ts` under lib. */
+const SCRIPTS_OF_FILES = readdirSync(LIB, { recursive: true, encoding: 'utf8' })
   .filter((file) => file.endsWith('.script.ts'))
   .toSorted()
   .flatMap((file) =>
@@ -14,3 +15,14 @@ export const LIBRARY_SCRIPTS = readdirSync(LIB, { recursive: true, encoding: 'ut
       .filter((value): value is Script => typeof value?.sha === 'string')
       .map((script) => [file, script] as const),
   );
+
+/** The scripts of operations, by their names. Operations may share one. */
+const SCRIPTS_OF_OPERATIONS = [...new Set(ALL_OPERATIONS.map(({ script }) => script))].map(
+  (script) => [script.name, script] as const,
+);
+
+/** Every script of the library. */
+export const LIBRARY_SCRIPTS: readonly (readonly [title: string, script: Script])[] = [
+  ...SCRIPTS_OF_OPERATIONS,
+  ...SCRIPTS_OF_FILES,
+];

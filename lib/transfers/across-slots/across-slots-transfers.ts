@@ -2,23 +2,17 @@ import { Inject, Injectable } from '@nestjs/common';
 import { OPTIONS } from '../../atomic-redis.constants.js';
 import {
   AtomicRedisError,
-  InexactResultError,
   ModuleClosedError,
-  NotAnIntegerError,
   NotReplicatedError,
   OutcomeUnknownError,
 } from '../../atomic-redis.errors.js';
 import { Deadline } from '../../redis/deadline.js';
 import { copyDurability } from '../../redis/durability.js';
-import { OperationRunner } from '../../redis/operation-runner.js';
-import { randomId } from '../../redis/random-id.js';
+import { OperationRunner } from '../../operations/operation-runner.js';
 import { RedisConnection } from '../../redis/redis-connection.js';
 import { assertNotRetried } from '../../redis/retried-work.js';
-import { withResult } from '../../redis/script.js';
-import { ScriptRunner } from '../../redis/script-runner.js';
 import { WorkInFlight } from '../../redis/work-in-flight.js';
-import { insufficientFunds, TransferPendingError } from '../transfer.errors.js';
-import { Answer } from '../transfer.script.js';
+import { TransferPendingError } from '../transfer.errors.js';
 import type {
   AcrossSlotsBalances,
   AcrossSlotsOptions,
@@ -28,17 +22,11 @@ import type {
   RecoverOptions,
   Recovery,
 } from './across-slots.options.js';
-import { beginScript } from './begin.script.js';
-import { listScript } from './list.script.js';
+import { begin } from './across-slots.operations.js';
 import { PendingTransferList } from './pending-transfer-list.js';
-import { detailsOf, type PendingTransfer, type TransferState } from './pending-transfer.js';
-import {
-  parseDecision,
-  refusalOf,
-  TransferSteps,
-  type DecisionOfTarget,
-  type StepOptions,
-} from './transfer-steps.js';
+import type { PendingTransfer, TransferState } from './pending-transfer.js';
+import { refusalOf, type DecisionOfTarget, type StepOptions } from './transfer-decision.js';
+import { TransferSteps } from './transfer-steps.js';
 
 /** How many errors a recovery keeps. */
 const MOST_ERRORS = 100;
@@ -51,14 +39,12 @@ export class AcrossSlotsTransfers {
 
   constructor(
     connection: RedisConnection,
-    scripts: ScriptRunner,
     private readonly operations: OperationRunner,
     private readonly inFlight: WorkInFlight,
     @Inject(OPTIONS) private readonly defaults: { readonly timeoutMs: number },
   ) {
-    connection.preload([beginScript, listScript]);
-    this.steps = new TransferSteps(connection, scripts);
-    this.list = new PendingTransferList(connection, scripts);
+    this.steps = new TransferSteps(connection, operations);
+    this.list = new PendingTransferList(connection, operations);
   }
 
   /** Whatever goes wrong from the moment the amount was taken is either told as what the target decided, or as pending. */
@@ -85,7 +71,7 @@ export class AcrossSlotsTransfers {
       try {
         decision = await this.decide(pending, validUntilMs, options);
       } catch (error) {
-        const decided = error instanceof NotReplicatedError && parseDecision(error.result as string);
+        const decided = error instanceof NotReplicatedError && (error.result as DecisionOfTarget | undefined);
         if (decided && 'balance' in decided) throw error.withResult(resultOf(decided.balance));
         throw asPending(pending, error);
       }
@@ -155,22 +141,8 @@ export class AcrossSlotsTransfers {
     transfer: AcrossSlotsTransfer,
     options: AcrossSlotsOptions,
   ): Promise<{ id: string; balance: string }> {
-    const { from, amount, min = 0 } = transfer;
     try {
-      return await this.operations.run(
-        'Moving an amount across slots',
-        withResult(beginScript, (answer) => readBegun(answer, transfer)),
-        from,
-        { from, ...this.steps.keysOf(from) },
-        {
-          nonce: randomId('hex'),
-          amount,
-          min,
-          exact: typeof amount === 'number' ? 'n' : '',
-          details: detailsOf(transfer),
-        },
-        options,
-      );
+      return await this.operations.part(begin, transfer, options);
     } catch (error) {
       if (error instanceof OutcomeUnknownError) throw asPending(transfer, error);
       if (error instanceof NotReplicatedError) {
@@ -244,15 +216,3 @@ const asPending = (transfer: TransferPendingError['transfer'], error: unknown): 
   error instanceof AtomicRedisError && !(error instanceof TransferPendingError)
     ? pendingError(transfer, error)
     : error;
-
-/** @throws what a refusal stands for */
-function readBegun(answer: string, transfer: AcrossSlotsTransfer): { id: string; balance: string } {
-  const [kind, ...rest] = answer.split(',');
-  const [first = '', second = ''] = rest;
-  if (kind === Answer.InsufficientFunds) throw insufficientFunds(first, transfer);
-  const { from } = transfer;
-  if (kind === Answer.Inexact) throw new InexactResultError(from, 'a bigint amount');
-  if (kind === Answer.NotAnInteger) throw new NotAnIntegerError(from, 'other-string');
-  if (kind === Answer.WrongType) throw new NotAnIntegerError(from, 'other-type');
-  return { id: first, balance: second };
-}

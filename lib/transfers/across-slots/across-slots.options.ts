@@ -1,5 +1,5 @@
 import * as check from '../../atomic-redis.validation.js';
-import { operationOptionChecks, type OperationOptions } from '../../redis/operation-runner.js';
+import { operationOptionChecks, type OperationOptions } from '../../operations/operation.options.js';
 import type { Balances, Transfer } from '../transfer.options.js';
 import { assertTwoBalances, positive } from '../transfer.options.js';
 import type { TransferPendingError } from '../transfer.errors.js';

@@ -1,11 +1,11 @@
 import { InvalidArgumentError } from '../../atomic-redis.errors.js';
+import type { OperationRunner } from '../../operations/operation-runner.js';
 import { Deadline } from '../../redis/deadline.js';
 import { SLOT_COUNT } from '../../redis/hash-slot.js';
 import type { RedisConnection } from '../../redis/redis-connection.js';
-import type { ScriptRunner } from '../../redis/script-runner.js';
 import type { PendingTransfers, PendingTransfersOptions } from './across-slots.options.js';
-import { listScript } from './list.script.js';
-import { keysOfSlot, parseTransfer, type PendingTransfer } from './pending-transfer.js';
+import { list } from './pending-transfer.operations.js';
+import type { PendingTransfer } from './pending-transfer.js';
 
 /** How many slots are asked at the same time. */
 const SLOTS_AT_ONCE = 1_024;
@@ -19,7 +19,7 @@ const CURSOR = /^(\d{1,5}):(\d+-[\w-]+)$/;
 export class PendingTransferList {
   constructor(
     private readonly connection: RedisConnection,
-    private readonly scripts: ScriptRunner,
+    private readonly operations: OperationRunner,
   ) {}
 
   /**
@@ -44,26 +44,24 @@ export class PendingTransferList {
           this.read(first + i, i === 0 ? after : '', minAgeMs, most, deadline),
         ),
       );
-      for (const [i, list] of lists.entries()) {
-        transfers.push(...list.slice(0, limit - transfers.length));
+      for (const [i, page] of lists.entries()) {
+        transfers.push(...page.slice(0, limit - transfers.length));
         // Of this slot there may be more.
-        if (transfers.length === limit || list.length === most)
+        if (transfers.length === limit || page.length === most)
           return { transfers, cursor: `${first + i}:${transfers.at(-1)!.id}` };
       }
     }
     return { transfers };
   }
 
-  private async read(
+  private read(
     slot: number,
     after: string,
     minAgeMs: number,
     limit: number,
     deadline: Deadline,
   ): Promise<PendingTransfer[]> {
-    const keys = keysOfSlot(this.connection.keys, slot);
-    const found = await this.scripts.run(listScript, keys, { after, minAgeMs, limit }, deadline);
-    return found.map(({ id, intent }) => parseTransfer(id, intent));
+    return this.operations.part(list, { slot, after, minAgeMs, limit }, { deadline });
   }
 }
 

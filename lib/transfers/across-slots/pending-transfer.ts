@@ -43,6 +43,11 @@ export function parseTransfer(id: string, intent: string): PendingTransfer {
   };
 }
 
+/** What the scripts keep of the transfers of one slot, for their headers. */
+export const INTENTS = 'of the slot, a hash of "<state>,<amount>,<details>" by id';
+export const ORDER =
+  'of the slot, a sorted set of the same ids with equal scores, so that they are in the order of their times';
+
 /** What is under way from the balances of one slot. */
 export const keysOfSlot = (keys: KeySpace, slot: number): { intents: string; order: string } => ({
   intents: keys.inSlot('transfers', slot, 'intents'),

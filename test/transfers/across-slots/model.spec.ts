@@ -122,8 +122,10 @@ describe('transfers across slots and their model', () => {
     answer: unknown,
   ): void => {
     if (answer instanceof Error) return;
-    if (step === 'begin')
-      begun.set((answer as { id: string }).id, { from: keys['from']!, amount: args['amount'] as number });
+    if (step === 'begin') {
+      const [, id] = /^begun,([^,]+),/.exec(answer as string) ?? [];
+      if (id !== undefined) begun.set(id, { from: keys['from']!, amount: args['amount'] as number });
+    }
     if (step !== 'decide' || answer === 'late') return;
     const id = keys['decision']!.split(':').at(-1)!;
     // Once and for all.

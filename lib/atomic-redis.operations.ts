@@ -1,0 +1,48 @@
+import * as auditedHashes from './audited-hashes/audited-hash.operations.js';
+import * as addAll from './counters/add-all.operations.js';
+import * as reservations from './counters/reservations/reservation.operations.js';
+import * as records from './idempotency/record.operations.js';
+import * as lists from './lists/list.operations.js';
+import type { Operation } from './operations/operation.js';
+import * as queueAdvance from './queues/advance.operations.js';
+import * as queuePush from './queues/push.operations.js';
+import * as queues from './queues/queue.operations.js';
+import * as shadowKeys from './shadow-keys/shadow-key.operations.js';
+import * as acrossSlots from './transfers/across-slots/across-slots.operations.js';
+import * as pendingTransfers from './transfers/across-slots/pending-transfer.operations.js';
+import * as transfers from './transfers/transfer.operations.js';
+import * as values from './values/value.operations.js';
+
+/** The calls of each service, by the name of their definition. */
+const SERVICES = { auditedHashes, lists, reservations, transfers, values };
+
+/** Parts of calls: they have no event of their own. */
+const PARTS = { acrossSlots, addAll, pendingTransfers, queueAdvance, queuePush, queues, records, shadowKeys };
+
+/** Every scripted operation of the library: the scripts to load on each connect, and what the contract tests go through. */
+export const ALL_OPERATIONS: readonly Operation[] = Object.values<Readonly<Record<string, unknown>>>({
+  ...SERVICES,
+  ...PARTS,
+}).flatMap((definitions) => Object.values(definitions).filter(isOperation));
+
+type TypesIn<Service> = {
+  [Name in keyof Service]: Service[Name] extends {
+    readonly type: infer Type extends string;
+    readonly script: object;
+  }
+    ? Type
+    : never;
+}[keyof Service];
+
+/** The types of their events. */
+type ScriptedOperationType = {
+  [Name in keyof typeof SERVICES]: TypesIn<(typeof SERVICES)[Name]>;
+}[keyof typeof SERVICES];
+
+declare module './observability/event-types.js' {
+  interface ScriptedOperationTypes extends Record<ScriptedOperationType, true> {}
+}
+
+function isOperation(value: unknown): value is Operation {
+  return typeof value === 'object' && value !== null && 'script' in value && 'type' in value;
+}

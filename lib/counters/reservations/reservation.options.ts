@@ -1,0 +1,22 @@
+import type { OperationOptions } from '../../operations/operation.options.js';
+
+export interface HoldOptions extends OperationOptions {
+  /** Time that it is held unless confirmed, released or extended, in milliseconds. */
+  ttlMs: number;
+  /** Smallest amount that must stay available. @default 0 */
+  min?: number | bigint;
+}
+
+/** What is held of a counter. */
+export interface HeldQuantity {
+  /** By which any process confirms, releases or extends it, so it is to be kept from others. The counter's key can be read from it. */
+  readonly id: string;
+  readonly quantity: number;
+  /** When it is given back, in milliseconds since 1970 by Redis's clock. */
+  readonly expiresAtMs: number;
+}
+
+export interface Hold extends HeldQuantity {
+  /** What was left then. */
+  readonly available: number;
+}

@@ -1,0 +1,60 @@
+import { luaNow } from '../redis/lua.js';
+
+/**
+ * How long a marker outlives the last moment at which a copy of its operation could take effect: a step of the server's clock backwards, up to
+ * this far, does not give a copy its time back.
+ */
+const MARKER_MARGIN_MS = 60_000;
+
+/**
+ * For scripts that an `OperationRunner` sends: what an operation answered is kept in its marker, so that a copy of it that arrives later is given
+ * that answer and does nothing.
+ *
+ * Such a script has KEYS[1] marker, ARGV[1] notAfterMs and ARGV[2] keepMarker ('1', or '' for none), begins with
+ *
+ *     local stored = recall()
+ *     if stored then return stored end
+ *     if is_late() then return 'TOO_LATE' end
+ *
+ * and calls `remember(answer)` once, with a string, ahead of its other writes: it needs memory, so that where Redis has none left the script is
+ * refused before it did anything. What it refuses to do is remembered too, or a late copy could do it after the caller was told.
+ */
+export const luaOperation = `${luaNow}
+local function recall()
+  if ARGV[2] == '' then return nil end
+  return redis.call('GET', KEYS[1]) or nil
+end
+
+local function is_late()
+  return now_ms() > tonumber(ARGV[1])
+end
+
+-- In server time, ms.
+local function marker_end()
+  return string.format('%.0f', tonumber(ARGV[1]) + ${MARKER_MARGIN_MS})
+end
+
+local function remember(answer)
+  if ARGV[2] ~= '' then redis.call('SET', KEYS[1], answer, 'PXAT', marker_end()) end
+  return answer
+end
+`;
+
+/**
+ * For scripts that write several keys, some of them new. Dragonfly checks memory for each command, and refuses new keys first: these are made ahead of all other
+ * writes, and taken back when one is refused, so that nothing was done.
+ *
+ * `create(key, value, …)` is SET of a key that is not there, and returns nil, or the refusal, which the script then returns. `take_back(refusal)` is for a refusal of what comes next. Redis refuses the first of all or none.
+ */
+export const luaCreate = `
+local created = {}
+local function take_back(refusal)
+  for _, key in ipairs(created) do redis.call('DEL', key) end
+  return refusal
+end
+local function create(key, ...)
+  local answer = redis.pcall('SET', key, ...)
+  if type(answer) == 'table' and answer.err then return take_back(answer) end
+  created[#created + 1] = key
+end
+`;

@@ -1,0 +1,156 @@
+import { Inject, Injectable } from '@nestjs/common';
+import { OPERATIONS, OPTIONS } from '../atomic-redis.constants.js';
+import { NotReplicatedError } from '../atomic-redis.errors.js';
+import { Observer } from '../observability/observer.js';
+import { Deadline } from '../redis/deadline.js';
+import { copyDurability } from '../redis/durability.js';
+import { randomId } from '../redis/random-id.js';
+import { RedisConnection } from '../redis/redis-connection.js';
+import { assertNotRetried, isRetried, Propagation } from '../redis/retried-work.js';
+import type { ScriptArgument } from '../redis/script.js';
+import { ScriptRunner } from '../redis/script-runner.js';
+import { WorkInFlight } from '../redis/work-in-flight.js';
+import type { Operation } from './operation.js';
+import type { OperationOptions } from './operation.options.js';
+
+/** The options that the runner reads. */
+interface RunOptions extends OperationOptions {
+  /** In place of `timeoutMs`, for a part of something that has its own time. */
+  readonly deadline?: Deadline;
+}
+
+/** Records whether an observed call changed anything. */
+interface Effect {
+  changed: boolean;
+}
+
+/** Takes operations through their stages: the whole way of a scripted call, from the service's arguments to its result. */
+@Injectable()
+export class OperationRunner {
+  constructor(
+    private readonly connection: RedisConnection,
+    private readonly scripts: ScriptRunner,
+    private readonly inFlight: WorkInFlight,
+    private readonly observer: Observer,
+    @Inject(OPTIONS) private readonly defaults: { readonly timeoutMs: number },
+    @Inject(OPERATIONS) operations: readonly Operation[],
+  ) {
+    connection.preload([...new Set(operations.map(({ script }) => script))]);
+  }
+
+  /**
+   * Runs an operation as one call of a service, and tells of its end by one event.
+   *
+   * `Wanted` is the caller's narrower type of the result, where the options decide it.
+   *
+   * @throws InvalidArgumentError, CrossSlotError before any I/O
+   * @throws TransactionMisuseError inside an open transaction, unless the operation is a query
+   * @throws RedisUnavailableError when Redis could not be reached in time; nothing was done
+   * @throws OutcomeUnknownError when it was sent and not answered in time; if it was not done by then, it never will be
+   * @throws NotReplicatedError when it was done, and `durability` was not reached in time
+   * @throws RedisReplyError when Redis refused it
+   */
+  run<Given, Options extends RunOptions, Call, Reply, Result, Wanted extends Result = Result>(
+    operation: Operation<string, Given, Options, Call, Reply, Result>,
+    given: Given,
+    options: Options,
+  ): Promise<Wanted> {
+    // 1. Observe. Around everything, so that a call that is refused for its arguments has its event too.
+    if (!this.observer.isWatching) return this.part(operation, given, options);
+    const effect: Effect = { changed: true };
+    const report = { name: operation.eventName(given), changed: () => effect.changed };
+    const work = () =>
+      this.part<Given, Options, Call, Reply, Result, Wanted>(operation, given, options, effect);
+    return this.observer.operation(operation.type as never, work, report);
+  }
+
+  /**
+   * Runs an operation as a part of a call that is observed as a whole.
+   * @throws as {@link run} does
+   */
+  async part<Given, Options extends RunOptions, Call, Reply, Result, Wanted extends Result = Result>(
+    operation: Operation<string, Given, Options, Call, Reply, Result>,
+    given: Given,
+    options: Options,
+    effect?: Effect,
+  ): Promise<Wanted> {
+    // 2. In flight: shutdown waits for it.
+    this.inFlight.enter();
+    try {
+      // 3. Check and copy the arguments: what the caller changes after this turn makes no difference.
+      const call = operation.check(given, options);
+      const known = operation.known(call);
+      if (known !== undefined) {
+        if (effect) effect.changed = false;
+        return known as Wanted;
+      }
+      // 4. Outside a transaction, whose attempts would repeat it. A step without a marker is a part of a call that was asked this.
+      if (operation.hasMarker && options.propagation !== Propagation.Outside && isRetried())
+        assertNotRetried(operation.does(call), options.propagation);
+      const deadline = options.deadline ?? Deadline.in(options.timeoutMs ?? this.defaults.timeoutMs);
+      const { marker = true } = options;
+      const durability = copyDurability(options.durability);
+      // Once, but for an operation that answers by parts.
+      for (;;) {
+        let reply: Reply;
+        let unreplicated: NotReplicatedError | undefined;
+        try {
+          reply = await this.send(operation, call, deadline, marker, durability);
+        } catch (error) {
+          if (!(error instanceof NotReplicatedError)) throw error;
+          unreplicated = error;
+          reply = error.result as Reply;
+        }
+        if (operation.isPartial(reply)) continue;
+        // 8. Decode, which throws what a refusal stands for.
+        const result = operation.decode(reply, call);
+        // 9. Outcome. That replicas lack it counts where something was changed, or where they were asked to have what was read.
+        if (!effect && !unreplicated) return result as Wanted;
+        const changed = operation.changed(reply, call);
+        if (effect) effect.changed = changed;
+        if (unreplicated && (changed || !operation.writes)) throw unreplicated.withResult(result);
+        return result as Wanted;
+      }
+    } finally {
+      this.inFlight.leave();
+    }
+  }
+
+  private send<Call, Reply>(
+    operation: Operation<string, never, never, Call, Reply>,
+    call: Call,
+    deadline: Deadline,
+    marker: boolean,
+    durability: OperationOptions['durability'],
+  ): Promise<Reply> {
+    const { script, hasMarker } = operation;
+    const { keys, args, callersKeys } = operation.encode(call, this.connection.keys) as {
+      keys: Record<string, string | readonly string[]>;
+      args: Record<string, ScriptArgument | readonly ScriptArgument[]>;
+      callersKeys?: readonly string[];
+    };
+    // 5. Deduplicate: a marker of the call's own, in the slot of its keys.
+    if (hasMarker) {
+      keys['marker'] = this.markerFor(callersKeys ?? keys, script.name);
+      args['keepMarker'] = marker ? '1' : '';
+    }
+    // 6. and 7. Batch, send and replicate: calls of one script and one turn share an EVALSHA, and each is sent until it is answered.
+    return this.scripts.run(script, keys as never, args as never, deadline, {
+      resend: marker,
+      durability,
+    });
+  }
+
+  /** @throws CrossSlotError when the keys do not share a slot; the marker is none of them, and not in the error */
+  private markerFor(
+    of: Readonly<Record<string, string | readonly string[]>> | readonly string[],
+    name: string,
+  ): string {
+    const id = randomId('base64url');
+    const { keys, isCluster } = this.connection;
+    if (!isCluster) return keys.own('operation', id);
+    const given = Array.isArray(of) ? of : Object.values(of).flat();
+    const slot = given.length > 0 ? keys.commonSlotOf(given) : keys.slotOf(name);
+    return keys.inSlot('operation', slot, id);
+  }
+}

@@ -1,0 +1,44 @@
+import * as check from '../atomic-redis.validation.js';
+import { checkDurability, copyDurability, type DurabilityOptions } from '../redis/durability.js';
+import { Propagation } from '../redis/retried-work.js';
+
+/** Options of every call that only reads. */
+export interface QueryOptions {
+  /** Time for the call, in milliseconds. Default: the module's `timeoutMs`. */
+  timeoutMs?: number;
+}
+
+/** Options of every call that changes something by one script. */
+export interface OperationOptions {
+  /** Time for the call, in milliseconds. Default: the module's `timeoutMs`. */
+  timeoutMs?: number;
+  /**
+   * Keep the answer in Redis, in a key of some 150 bytes for a minute beyond the time-out, so that the call can be sent again when its reply is lost,
+   * and has the effect of once. Without it, a lost reply is an `OutcomeUnknownError` at once. @default true
+   */
+  marker?: boolean;
+  /** Inside a transaction, `outside` makes the change all the same, once for each attempt; without it the call is refused. */
+  propagation?: `${Propagation.Outside}`;
+  /** Wait until replicas have the change; else a `NotReplicatedError` that holds the result. Default: not waited for. */
+  durability?: DurabilityOptions;
+}
+
+export const operationOptionChecks = {
+  timeoutMs: check.waitMs(),
+  marker: check.boolean,
+  propagation: check.oneOf(Propagation.Outside),
+  durability: checkDurability,
+} satisfies Record<keyof OperationOptions, check.Check>;
+
+/** Copies options that were checked, for a call that reads them again later. */
+export const copyOperationOptions = ({
+  timeoutMs,
+  marker,
+  propagation,
+  durability,
+}: OperationOptions): OperationOptions => ({
+  ...(timeoutMs !== undefined && { timeoutMs }),
+  ...(marker !== undefined && { marker }),
+  ...(propagation !== undefined && { propagation }),
+  ...(durability && { durability: copyDurability(durability)! }),
+});

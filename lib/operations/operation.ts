@@ -1,0 +1,213 @@
+import type { KeySpace } from '../redis/key-space.js';
+import { defineScript, type NamedValues, type Script, type ScriptArgument } from '../redis/script.js';
+import {
+  keptText,
+  operationText,
+  plainText,
+  type AnswerKeeping,
+  type Described,
+  type ScriptText,
+  type TextParts,
+} from './operation-text.js';
+
+type NamesOf<Names extends Described> = readonly (keyof Names & string)[];
+
+/** KEYS and ARGV of one call by their names. The runner adds the marker, its switch and the time limit. */
+export interface Encoded<Keys extends Described = Described, Args extends Described = Described> {
+  readonly keys: NamedValues<NamesOf<Keys>, string>;
+  readonly args: Omit<NamedValues<NamesOf<Args>, ScriptArgument>, 'notAfterMs'>;
+  /** The keys that a `CrossSlotError` names. Default: all. */
+  readonly callersKeys?: readonly string[];
+}
+
+/** The script of an operation. */
+interface ScriptStatement<Keys extends Described, Args extends Described, Reply> extends Omit<
+  TextParts,
+  'name'
+> {
+  /** For errors and logs, where operations share the script. Default: the type. */
+  readonly name?: string;
+  readonly keys: Keys;
+  readonly args: Args;
+  /** Receive bulk strings as Buffers. @default false */
+  readonly binary?: boolean;
+  /** Reads what Redis replied. */
+  readonly reply: (raw: unknown) => Reply;
+}
+
+/** One call around its script. */
+interface CallStatement<Type, Given, Options, Call, Encoding, Reply, Result> {
+  /** `<field of the façade>.<method>`, the type of its event. */
+  readonly type: Type;
+  /** Names the queue or the script in the event. Default: the event has no name. */
+  readonly eventName?: (given: Given) => string | undefined;
+  /** Checks the arguments and copies what is read after this turn. @throws InvalidArgumentError */
+  readonly check: (given: Given, options: Options) => Call;
+  /** Returns a result that is known without Redis. */
+  readonly known?: (call: Call) => Result | undefined;
+  readonly encode: (call: Call, keys: KeySpace) => Encoding;
+  /** Makes the caller's result of the reply. @throws what a refusal stands for */
+  readonly decode: (reply: Reply, call: Call) => Result;
+}
+
+/** What only an operation that changes something states. */
+interface ChangeStatement<Call, Reply> {
+  /** For the error inside a transaction: `Changing "key"`. */
+  readonly does: (call: Call) => string;
+  /** Tells whether the call changed anything. Default: it did. */
+  readonly changed?: (reply: Reply, call: Call) => boolean;
+  /** Tells that the reply came before the work was done, so that the call is to be made again. Default: never. */
+  readonly isPartial?: (reply: Reply) => boolean;
+}
+
+/** How the answer is kept for copies. */
+interface KeepingStatement {
+  /** @default keptText */
+  readonly keeping?: AnswerKeeping;
+  /** Lua that answers a copy from `stored`. @default 'return stored' */
+  readonly onCopy?: string;
+}
+
+/** One scripted call of a service, as the runner takes it through its stages. Made by `defineOperation`, `defineQuery` or `defineStep`. */
+export interface Operation<
+  Type extends string = string,
+  Given = unknown,
+  Options = unknown,
+  Call = unknown,
+  Reply = unknown,
+  Result = unknown,
+> {
+  readonly type: Type;
+  readonly script: Script<readonly string[], readonly string[], Reply>;
+  /** False for a query, whose outcome is never unknown. */
+  readonly writes: boolean;
+  /** Whether its copies are told by a marker. */
+  readonly hasMarker: boolean;
+  eventName(given: Given): string | undefined;
+  does(call: Call): string;
+  check(given: Given, options: Options): Call;
+  known(call: Call): Result | undefined;
+  encode(call: Call, keys: KeySpace): Encoded;
+  isPartial(reply: Reply): boolean;
+  decode(reply: Reply, call: Call): Result;
+  changed(reply: Reply, call: Call): boolean;
+}
+
+const nothing = (): undefined => undefined;
+const always = (): boolean => true;
+const never = (): boolean => false;
+
+/**
+ * Defines an operation that changes something, with the effect of once: the answer is kept in a marker for copies of the call, and a copy that comes late does nothing.
+ *
+ * Its Lua judges first and writes last, and calls `remember(answer)` ahead of its first write, which needs memory: where Redis has none left, nothing was done.
+ * A refusal is remembered too, or a late copy could do what the caller was told was refused.
+ */
+export function defineOperation<
+  const Type extends string,
+  const Keys extends Described,
+  const Args extends Described,
+  Reply,
+  Given,
+  Options,
+  Call,
+  Result,
+>(
+  statement: ScriptStatement<Keys, Args, Reply> &
+    KeepingStatement &
+    CallStatement<Type, Given, Options, Call, Encoded<Keys, Args>, Reply, Result> &
+    ChangeStatement<Call, Reply>,
+): Operation<Type, Given, Options, Call, Reply, Result> {
+  const { type, name = type, keeping = keptText, onCopy = 'return stored' } = statement;
+  const text = operationText({ ...statement, name }, keeping, onCopy);
+  return operationOf(statement, text, { writes: true, hasMarker: true });
+}
+
+/** Defines another operation that is made by the script of `base`, and as `base` but for what is stated. */
+export function defineVariant<
+  const Type extends string,
+  Reply,
+  Given,
+  Options,
+  BaseCall,
+  Call extends BaseCall,
+  BaseResult,
+  Result = BaseResult,
+>(
+  base: Operation<string, never, never, BaseCall, Reply, BaseResult>,
+  statement: Pick<CallStatement<Type, Given, Options, Call, never, Reply, Result>, 'type' | 'check'> &
+    Partial<Pick<CallStatement<Type, Given, Options, Call, never, Reply, Result>, 'decode'>>,
+): Operation<Type, Given, Options, Call, Reply, Result> {
+  return Object.freeze({ ...base, ...statement }) as Operation<Type, Given, Options, Call, Reply, Result>;
+}
+
+/** Defines an operation whose script needs no marker, since a copy does no harm at any time. */
+export function defineStep<
+  const Type extends string,
+  const Keys extends Described,
+  const Args extends Described,
+  Reply,
+  Given,
+  Options,
+  Call,
+  Result,
+>(
+  statement: ScriptStatement<Keys, Args, Reply> &
+    CallStatement<Type, Given, Options, Call, Encoded<Keys, Args>, Reply, Result> &
+    ChangeStatement<Call, Reply> & {
+      /** Says why a copy does no harm, for the header. */
+      readonly copies: string;
+    },
+): Operation<Type, Given, Options, Call, Reply, Result> {
+  const { type, name = type, copies } = statement;
+  const text = plainText({ ...statement, name }, [`-- Copies: ${copies}`]);
+  return operationOf(statement, text, { writes: true, hasMarker: false });
+}
+
+/** Defines an operation that only reads. It is sent by EVALSHA_RO, and needs no right to write. */
+export function defineQuery<
+  const Type extends string,
+  const Keys extends Described,
+  const Args extends Described,
+  Reply,
+  Given,
+  Options,
+  Call,
+  Result,
+>(
+  statement: ScriptStatement<Keys, Args, Reply> &
+    CallStatement<Type, Given, Options, Call, Encoded<Keys, Args>, Reply, Result>,
+): Operation<Type, Given, Options, Call, Reply, Result> {
+  const { type, name = type } = statement;
+  const text = plainText({ ...statement, name });
+  return operationOf({ ...statement, does: () => type, changed: never }, text, {
+    writes: false,
+    hasMarker: false,
+  });
+}
+
+function operationOf<Type extends string, Given, Options, Call, Reply, Result>(
+  statement: Pick<ScriptStatement<Described, Described, Reply>, 'name' | 'binary' | 'reply'> &
+    CallStatement<Type, Given, Options, Call, Encoded, Reply, Result> &
+    ChangeStatement<Call, Reply>,
+  text: ScriptText,
+  { writes, hasMarker }: { readonly writes: boolean; readonly hasMarker: boolean },
+): Operation<Type, Given, Options, Call, Reply, Result> {
+  const { type, name = type, binary = false, reply, check, encode, decode, does } = statement;
+  const { eventName = nothing, known = nothing, isPartial = never, changed = always } = statement;
+  const script = defineScript({ name, ...text, binary, readOnly: !writes, reply });
+  return Object.freeze({
+    type,
+    script,
+    writes,
+    hasMarker,
+    eventName,
+    does,
+    check,
+    known,
+    encode,
+    isPartial,
+    decode,
+    changed,
+  });
+}

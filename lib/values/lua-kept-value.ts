@@ -1,0 +1,49 @@
+import { luaOperation } from '../operations/lua-operation.js';
+import type { AnswerKeeping } from '../operations/operation-text.js';
+import { luaTypeOf } from '../redis/lua.js';
+import { Answer } from './value-answer.js';
+
+/**
+ * Keeps an answer that is the value a key held. A value that the operation takes away becomes the marker itself, by RENAME, so that it is not in
+ * memory twice; any other answer is a list with the elements of the answer, which no value can be taken for.
+ */
+export const keptValue: AnswerKeeping = {
+  recall: 'recall_answer()',
+  lua: `${luaOperation}${luaTypeOf}
+local function recall_answer()
+  if ARGV[2] == '' then return nil end
+  local kind = type_of(KEYS[1])
+  if kind == 'string' then return {'${Answer.Value}', redis.call('GET', KEYS[1])} end
+  if kind == 'list' then return redis.call('LRANGE', KEYS[1], 0, -1) end
+  return nil
+end
+
+local function remember_answer(answer)
+  if ARGV[2] ~= '' then
+    for _, element in ipairs(answer) do redis.call('RPUSH', KEYS[1], element) end
+    redis.call('PEXPIREAT', KEYS[1], marker_end())
+  end
+  return answer
+end
+
+-- Takes the value away from its key.
+local function take(key)
+  if ARGV[2] == '' then
+    redis.call('DEL', key)
+  else
+    redis.call('RENAME', key, KEYS[1])
+    redis.call('PEXPIREAT', KEYS[1], marker_end())
+  end
+end
+`,
+};
+
+/** `no_value(key)`: the answer where there is no value to answer with; nil where there is one. */
+export const luaNoValue = `
+local function no_value(key)
+  local kind = type_of(key)
+  if kind == 'none' then return {'${Answer.Absent}'} end
+  if kind ~= 'string' then return {'${Answer.WrongType}'} end
+  return nil
+end
+`;

@@ -1,0 +1,328 @@
+import { describe } from '../atomic-redis.errors.js';
+import * as check from '../atomic-redis.validation.js';
+import { luaTypeOf } from '../redis/lua.js';
+import { asReturned, type BinaryValue, type Encoding } from '../redis/encoding.js';
+import { defineOperation, defineVariant } from '../operations/operation.js';
+import { keptValue, luaNoValue } from './lua-kept-value.js';
+import { Answer, toValueAnswer, TtlChange, type ValueAnswer } from './value-answer.js';
+import {
+  checkExpiry,
+  checkOptions,
+  checkWriteOptions,
+  type Expiry,
+  type ValueOptions,
+  type ValueWriteOptions,
+} from './value.options.js';
+import {
+  found,
+  swapArguments,
+  swapped,
+  type CompareAndDeleteResult,
+  type CompareAndSetResult,
+} from './value-result.js';
+
+/** A comparison and what follows it, checked. */
+interface Swap {
+  readonly key: string;
+  readonly expected: BinaryValue | null;
+  /** Null to delete. */
+  readonly next: BinaryValue | null;
+  /** As the caller wants to read it where it is there after the call. */
+  readonly after: BinaryValue | null;
+  readonly encoding: Encoding | undefined;
+}
+interface ValueSwap extends Swap {
+  readonly ttl: string;
+}
+interface FieldSwap extends Swap {
+  readonly field: BinaryValue;
+}
+interface Found {
+  readonly key: string;
+  readonly encoding: Encoding | undefined;
+}
+
+/** @throws InvalidArgumentError */
+function checkedSwap(
+  key: string,
+  expected: BinaryValue | null,
+  next: BinaryValue | null,
+  options: ValueOptions,
+): Swap {
+  check.key('key', key);
+  const after = next === null ? null : asReturned('next', next, options);
+  return { key, expected, next, after, encoding: options.encoding };
+}
+
+const isSwapped = ({ answer }: ValueAnswer): boolean => answer === Answer.Swapped;
+const isFound = ({ answer }: ValueAnswer): boolean => answer === Answer.Value;
+const toSet = (done: boolean, current: BinaryValue | null): CompareAndSetResult<BinaryValue> => ({
+  swapped: done,
+  current,
+});
+const toDeleted = (done: boolean, current: BinaryValue | null): CompareAndDeleteResult<BinaryValue> => ({
+  deleted: done,
+  current,
+});
+
+const SWAP_ARGS = {
+  hasExpected: "'1', or '' when nothing is expected to be there",
+  expected: 'bytes',
+  hasNext: "'1', or '' to delete",
+  next: 'bytes',
+} as const;
+const SWAP_RETURNS = 'an array: SWAPPED | REFUSED, what is there if there is something | WRONG_TYPE';
+
+/** Reads what is there as `current`, and defines `refused()`. */
+const luaCurrent = (key: string, kind: string, read: string): string => `
+local kind = type_of(${key})
+local current = false
+if kind == '${kind}' then current = ${read} end
+
+-- The marker says that it was refused, not what was there, which may be large: a copy is told what is there when it comes.
+local function refused()
+  if kind ~= '${kind}' and kind ~= 'none' then return {'${Answer.WrongType}'} end
+  if not current then return {'${Answer.Refused}'} end
+  return {'${Answer.Refused}', current}
+end
+`;
+const luaSwapCopy = `
+  if stored == '${Answer.Swapped}' then return {stored} end
+  return refused()
+`;
+const luaSwap = (kind: string, write: string): string => `
+local expected = ARGV.hasExpected == '1' and ARGV.expected
+if current ~= expected or (kind ~= '${kind}' and kind ~= 'none') then
+  remember('${Answer.Refused}')
+  return refused()
+end
+remember('${Answer.Swapped}')
+${write.trim()}
+return {'${Answer.Swapped}'}
+`;
+
+/** Replaces or deletes a value if it is the expected one. */
+export const compareAndSet = defineOperation({
+  type: 'values.compareAndSet',
+  name: 'values.compareAndSwap',
+  keys: { value: 'a string' },
+  args: { ...SWAP_ARGS, ttl: 'keep | none | milliseconds' },
+  returns: SWAP_RETURNS,
+  uses: [luaTypeOf],
+  prepare: luaCurrent('KEYS.value', 'string', "redis.call('GET', KEYS.value)"),
+  onCopy: luaSwapCopy,
+  lua: luaSwap(
+    'string',
+    `
+if ARGV.hasNext == '' then
+  redis.call('DEL', KEYS.value)
+elseif ARGV.ttl == '${TtlChange.Keep}' then
+  redis.call('SET', KEYS.value, ARGV.next, 'KEEPTTL')
+elseif ARGV.ttl == '${TtlChange.None}' then
+  redis.call('SET', KEYS.value, ARGV.next)
+else
+  redis.call('SET', KEYS.value, ARGV.next, 'PX', ARGV.ttl)
+end
+`,
+  ),
+  binary: true,
+  reply: toValueAnswer,
+  check: (
+    { key, expected, next }: { key: string; expected: BinaryValue | null; next: BinaryValue },
+    options: ValueWriteOptions,
+  ): ValueSwap => {
+    const ttl = checkWriteOptions('options', options);
+    if (expected !== null) check.bytes('expected', expected);
+    check.bytes('next', next);
+    return { ...checkedSwap(key, expected, next, options), ttl };
+  },
+  does: ({ key }) => `Changing ${describe(key)}`,
+  encode: ({ key, expected, next, ttl }) => ({
+    keys: { value: key },
+    args: { ...swapArguments(expected, next), ttl },
+  }),
+  decode: (answer, call) => swapped(answer, call, 'string', toSet),
+  changed: isSwapped,
+});
+
+export const compareAndDelete = defineVariant(compareAndSet, {
+  type: 'values.compareAndDelete',
+  check: ({ key, expected }: { key: string; expected: BinaryValue }, options: ValueOptions): ValueSwap => {
+    checkOptions('options', options);
+    check.bytes('expected', expected);
+    return { ...checkedSwap(key, expected, null, options), ttl: '' };
+  },
+  decode: (answer, call) => swapped(answer, call, 'string', toDeleted),
+});
+
+/** Replaces or deletes a field of a hash if it is the expected one. */
+export const compareAndSetField = defineOperation({
+  type: 'values.compareAndSetField',
+  name: 'values.compareAndSwapField',
+  keys: { hash: 'a hash' },
+  args: { field: 'bytes', ...SWAP_ARGS },
+  returns: SWAP_RETURNS,
+  uses: [luaTypeOf],
+  prepare: luaCurrent('KEYS.hash', 'hash', "redis.call('HGET', KEYS.hash, ARGV.field)"),
+  onCopy: luaSwapCopy,
+  lua: luaSwap(
+    'hash',
+    `
+if ARGV.hasNext == '' then
+  redis.call('HDEL', KEYS.hash, ARGV.field)
+else
+  redis.call('HSET', KEYS.hash, ARGV.field, ARGV.next)
+end
+`,
+  ),
+  binary: true,
+  reply: toValueAnswer,
+  check: (
+    given: { key: string; field: BinaryValue; expected: BinaryValue | null; next: BinaryValue },
+    options: ValueOptions,
+  ): FieldSwap => {
+    const { key, field, expected, next } = given;
+    if (expected !== null) check.bytes('expected', expected);
+    check.bytes('next', next);
+    check.key('key', key);
+    check.bytes('field', field);
+    checkOptions('options', options);
+    return { ...checkedSwap(key, expected, next, options), field };
+  },
+  does: ({ key }) => `Changing a field of ${describe(key)}`,
+  encode: ({ key, field, expected, next }) => ({
+    keys: { hash: key },
+    args: { field, ...swapArguments(expected, next) },
+  }),
+  decode: (answer, call) => swapped(answer, call, 'hash', toSet),
+  changed: isSwapped,
+});
+
+export const compareAndDeleteField = defineVariant(compareAndSetField, {
+  type: 'values.compareAndDeleteField',
+  check: (
+    { key, field, expected }: { key: string; field: BinaryValue; expected: BinaryValue },
+    options: ValueOptions,
+  ): FieldSwap => {
+    check.bytes('expected', expected);
+    check.key('key', key);
+    check.bytes('field', field);
+    checkOptions('options', options);
+    return { ...checkedSwap(key, expected, null, options), field };
+  },
+  decode: (answer, call) => swapped(answer, call, 'hash', toDeleted),
+});
+
+/** Replaces a value and answers with the one before. */
+export const getAndSet = defineOperation({
+  type: 'values.getAndSet',
+  keys: { value: 'a string' },
+  args: { next: 'bytes', ttl: 'keep | none | milliseconds' },
+  returns: 'an array: VALUE, value before | ABSENT | WRONG_TYPE',
+  keeping: keptValue,
+  uses: [luaNoValue],
+  lua: `
+local answer = no_value(KEYS.value)
+local ttl = ARGV.ttl
+if answer then
+  remember_answer(answer)
+  if answer[1] == '${Answer.WrongType}' then return answer end
+  if ttl == '${TtlChange.Keep}' then ttl = '${TtlChange.None}' end
+else
+  answer = {'${Answer.Value}', redis.call('GET', KEYS.value)}
+  if ARGV.keepMarker ~= '' then
+    if ttl == '${TtlChange.Keep}' then
+      -- It goes away with the old value. One that ends in this millisecond is 0, which SET would not take.
+      local left = tonumber(redis.call('PTTL', KEYS.value))
+      ttl = left < 0 and '${TtlChange.None}' or string.format('%.0f', math.max(left, 1))
+    end
+    -- The first write: it needs memory, so where Redis has none left it is refused before the old value was taken away.
+    redis.call('SET', KEYS.marker, '', 'PXAT', marker_end())
+    take(KEYS.value)
+  end
+end
+if ttl == '${TtlChange.Keep}' then
+  redis.call('SET', KEYS.value, ARGV.next, 'KEEPTTL')
+elseif ttl == '${TtlChange.None}' then
+  redis.call('SET', KEYS.value, ARGV.next)
+else
+  redis.call('SET', KEYS.value, ARGV.next, 'PX', ttl)
+end
+return answer
+`,
+  binary: true,
+  reply: toValueAnswer,
+  check: ({ key, next }: { key: string; next: BinaryValue }, options: ValueWriteOptions) => {
+    check.key('key', key);
+    check.bytes('next', next);
+    return { key, next, ttl: checkWriteOptions('options', options), encoding: options.encoding };
+  },
+  does: ({ key }) => `Setting ${describe(key)}`,
+  encode: ({ key, next, ttl }) => ({ keys: { value: key }, args: { next, ttl } }),
+  decode: found,
+});
+
+/** Deletes a value and answers with it. */
+export const getAndDelete = defineOperation({
+  type: 'values.getAndDelete',
+  keys: { value: 'a string' },
+  args: {},
+  returns: 'an array: VALUE, the value | ABSENT | WRONG_TYPE',
+  keeping: keptValue,
+  uses: [luaNoValue],
+  lua: `
+local none = no_value(KEYS.value)
+if none then return remember_answer(none) end
+local value = redis.call('GET', KEYS.value)
+-- No write of this needs memory: where Redis has none left, all of them are made.
+take(KEYS.value)
+return {'${Answer.Value}', value}
+`,
+  binary: true,
+  reply: toValueAnswer,
+  check: ({ key }: { key: string }, options: ValueOptions): Found => {
+    check.key('key', key);
+    checkOptions('options', options);
+    return { key, encoding: options.encoding };
+  },
+  does: ({ key }) => `Deleting ${describe(key)}`,
+  encode: ({ key }) => ({ keys: { value: key }, args: {} }),
+  decode: found,
+  changed: isFound,
+});
+
+/** Changes a value's time to live and answers with the value. The marker holds a copy of it, since the value may have expired when a copy of the operation comes. */
+export const getAndExpire = defineOperation({
+  type: 'values.getAndExpire',
+  keys: { value: 'a string' },
+  args: {
+    command: 'PEXPIRE | PEXPIREAT | PERSIST',
+    timeMs: "milliseconds from now | milliseconds of Redis’s clock | ''",
+  },
+  returns: 'an array: VALUE, the value | ABSENT | WRONG_TYPE',
+  keeping: keptValue,
+  uses: [luaNoValue],
+  lua: `
+local none = no_value(KEYS.value)
+if none then return remember_answer(none) end
+local answer = remember_answer({'${Answer.Value}', redis.call('GET', KEYS.value)})
+if ARGV.command == 'PERSIST' then
+  redis.call('PERSIST', KEYS.value)
+elseif ARGV.command == 'PEXPIRE' then
+  redis.call('PEXPIRE', KEYS.value, ARGV.timeMs)
+else
+  redis.call('PEXPIREAT', KEYS.value, ARGV.timeMs)
+end
+return answer
+`,
+  binary: true,
+  reply: toValueAnswer,
+  check: ({ key }: { key: string }, options: Expiry & ValueOptions) => {
+    check.key('key', key);
+    return { key, expiry: checkExpiry('options', options), encoding: options.encoding };
+  },
+  does: ({ key }) => `Expiring ${describe(key)}`,
+  encode: ({ key, expiry }) => ({ keys: { value: key }, args: expiry }),
+  decode: found,
+  changed: isFound,
+});

@@ -1,0 +1,156 @@
+import {
+  OutcomeUnknownError,
+  RedisUnavailableError,
+  TransactionMisuseError,
+} from '../../lib/atomic-redis.errors.js';
+import { defineOperation } from '../../lib/operations/operation.js';
+import { OperationRunner } from '../../lib/operations/operation-runner.js';
+import type { OperationOptions } from '../../lib/operations/operation.options.js';
+import type { RedisConnection } from '../../lib/redis/redis-connection.js';
+import { asRetriedWork } from '../../lib/redis/retried-work.js';
+import { ScriptRunner } from '../../lib/redis/script-runner.js';
+import { WorkInFlight } from '../../lib/redis/work-in-flight.js';
+import { startFaultProxy, type FaultProxy } from '../../lib/testing/index.js';
+import { startCluster } from '../support/cluster.js';
+import { countCommands } from '../support/command-stats.js';
+import { isScript } from '../support/is-script.js';
+import { connectionTo } from '../support/library-connection.js';
+import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
+
+const increment = defineOperation({
+  type: 'test.increment',
+  keys: { counter: 'an integer' },
+  args: { by: 'an integer' },
+  returns: 'a string: the value after',
+  lua: `
+local next = tonumber(redis.call('GET', KEYS.counter) or '0') + tonumber(ARGV.by)
+local answer = remember(string.format('%.0f', next))
+redis.call('SET', KEYS.counter, answer)
+return answer
+`,
+  reply: Number,
+  check: (counter: string) => counter,
+  does: () => 'Incrementing',
+  encode: (counter) => ({ keys: { counter }, args: { by: 1 } }),
+  decode: (value) => value,
+});
+
+function operationsOn(connection: RedisConnection) {
+  const runner = new OperationRunner(
+    connection,
+    new ScriptRunner(connection),
+    new WorkInFlight(),
+    connection.observer,
+    { timeoutMs: 2_000 },
+    [increment],
+  );
+  return (counter = 'n', options: OperationOptions = {}) => runner.run(increment, counter, options);
+}
+
+describe('OperationRunner', () => {
+  const redis = useRedis();
+  let proxy: FaultProxy;
+  let connection: RedisConnection;
+  let add: ReturnType<typeof operationsOn>;
+
+  beforeEach(async () => {
+    proxy = await startFaultProxy({ target: redis.server });
+    connection = connectionTo(proxy.url);
+    add = operationsOn(connection);
+    await add('warm-up');
+  });
+
+  afterEach(async () => {
+    await connection.close();
+    await proxy.stop();
+  });
+
+  it('[SC-4] takes one round trip and leaves a marker with a time to live', async () => {
+    const counts = await countCommands(redis.client, async () => expect(await add()).toBe(1));
+    expect(counts['evalsha']).toBe(1);
+    const [marker] = await redis.client.keys('atomic:operation:*');
+    const ttl = await redis.client.pttl(marker!);
+    expect(ttl).toBeGreaterThan(59_000);
+    expect(ttl).toBeLessThan(63_000);
+  });
+
+  it('[SC-4] has the effect of once when its reply is lost, and gives the answer of that one time', async () => {
+    const lost = proxy.loseReplies(isScript);
+    expect(await add()).toBe(1);
+    expect(lost.count).toBe(1);
+    expect(await redis.client.get('n')).toBe('1');
+  });
+
+  it('[SC-4] does nothing when a copy arrives after another one was answered', async () => {
+    const late = proxy.deliverLate(300, isScript);
+    expect(await add()).toBe(1);
+    expect(await late.delivered).toBe(true);
+    expect(await redis.client.get('n')).toBe('1');
+  });
+
+  it('[SC-4] does nothing when it arrives after its time', async () => {
+    const late = proxy.deliverLate(600, isScript);
+    void late.triggered.then(() => proxy.refuseConnections(true));
+    await expect(add('n', { timeoutMs: 200 })).rejects.toThrow(OutcomeUnknownError);
+    expect(await late.delivered).toBe(true);
+    expect(await redis.client.get('n')).toBeNull();
+  });
+
+  it('[SC-4] without a marker keeps nothing, and a lost reply is unknown at once', async () => {
+    expect(await add('n', { marker: false })).toBe(1);
+    const before = await redis.client.keys('atomic:operation:*');
+    proxy.loseReplies(isScript);
+    const error = await add('n', { marker: false }).catch((failure: unknown) => failure);
+    expect(error).toBeInstanceOf(OutcomeUnknownError);
+    expect(await redis.client.get('n')).toBe('2');
+    expect(await redis.client.keys('atomic:operation:*')).toEqual(before);
+  });
+
+  it('[SC-4] is not applied when Redis was never reached', async () => {
+    proxy.refuseConnections(true);
+    proxy.disconnectAll();
+    await waitFor('the connection is gone', () => !connection.isReady);
+    await expect(add('n', { timeoutMs: 200 })).rejects.toThrow(RedisUnavailableError);
+  });
+
+  it('is refused inside a transaction, where it would run once for each attempt', async () => {
+    const inside = (options?: OperationOptions) =>
+      asRetriedWork({}, { isOpen: true }, () => add('n', options));
+    await expect(inside()).rejects.toThrow(TransactionMisuseError);
+    expect(await inside({ propagation: 'outside' })).toBe(1);
+  });
+});
+
+describe('OperationRunner on a Cluster', () => {
+  it('[SC-4] runs once when replies are lost, and is not sent again behind the library’s back', async () => {
+    const cluster = await startCluster();
+    const proxies = await Promise.all(cluster.nodes.map((target) => startFaultProxy({ target })));
+    const natMap = Object.fromEntries(
+      cluster.nodes.map(({ host, port }, i) => [
+        `${host}:${port}`,
+        { host: '127.0.0.1', port: proxies[i]!.port },
+      ]),
+    );
+    const nodes = proxies.map(({ port }) => ({ host: '127.0.0.1', port }));
+    const connection = connectionTo({ nodes, options: { natMap } }, 5_000);
+    const client = cluster.connect();
+    try {
+      const add = operationsOn(connection);
+      for (const key of ['a', 'b', 'c', 'd', 'e', 'f']) {
+        expect(await add(key, { timeoutMs: 5_000 })).toBe(1);
+        for (const proxy of proxies) proxy.loseReplies(isScript);
+        expect(await add(key, { timeoutMs: 5_000 })).toBe(2);
+        for (const proxy of proxies) proxy.loseReplies(isScript);
+        await expect(add(key, { marker: false, timeoutMs: 5_000 })).rejects.toThrow(OutcomeUnknownError);
+        for (const proxy of proxies) proxy.reset();
+        expect(await client.get(key)).toBe('3');
+      }
+    } finally {
+      client.disconnect();
+      await connection.close();
+      await Promise.all(proxies.map((proxy) => proxy.stop()));
+      await cluster.stop();
+    }
+  });
+});
