@@ -114,7 +114,7 @@ async function connections({ url, admin }: Bench): Promise<Finding[]> {
       .add('durable', 1, { durability: { replicas: 1, timeoutMs: 1 } })
       .catch(() => {});
     await note('and a call with durability');
-    const taking = app.get(ReliableQueueService).get('jobs').take({ timeoutMs: 2_000 });
+    const taking = app.get(ReliableQueueService).get('jobs').take({ waitMs: 2_000 });
     const idempotency = app.get(IdempotencyService);
     const first = idempotency.run('slow', () => new Promise((resolve) => setTimeout(resolve, 1_000)));
     const second = idempotency.run('slow', () => 0, { onDuplicate: 'wait' });

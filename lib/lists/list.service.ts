@@ -30,13 +30,13 @@ export type ListEnd = 'left' | 'right';
 
 /** Options of `ListService.move`. */
 export interface MoveOptions<E extends Encoding = Encoding>
-  extends Omit<OperationOptions, 'timeoutMs' | 'durability'>, EncodingOptions<E> {
+  extends Omit<OperationOptions, 'durability'>, EncodingOptions<E> {
   /** Which end of the source to take from. @default 'left' */
   from?: ListEnd;
   /** Which end of the destination to put it at. @default 'right' */
   to?: ListEnd;
   /** Time to wait for an element when the source is empty, in milliseconds; 0 does not wait. @default 0 */
-  timeoutMs?: number;
+  waitMs?: number;
 }
 
 /** Longest that one BLMOVE blocks, so that a connection that died is noticed by its silence. */
@@ -45,8 +45,9 @@ const BLOCK_MS = 1_000;
 const checkOptions = check.options({
   from: check.oneOf('left', 'right'),
   to: check.oneOf('left', 'right'),
-  timeoutMs: check.waitMs(0),
+  waitMs: check.waitMs(0),
   ...encodingOptionChecks,
+  timeoutMs: operationOptionChecks.timeoutMs,
   marker: operationOptionChecks.marker,
   propagation: operationOptionChecks.propagation,
 } satisfies Record<keyof MoveOptions, check.Check>);
@@ -70,7 +71,7 @@ export class ListService {
   /**
    * Moves an element from one list to another, or to another end of the same one, in one step (LMOVE).
    *
-   * Without `timeoutMs` it has the effect of once, also when the reply is lost and the command sent again. With it, it first does the same, and if the
+   * Without `waitMs` it has the effect of once, also when the reply is lost and the command sent again. With it, it first does the same, and if the
    * source is empty waits by BLMOVE on a connection of its own. Redis moves the element there before it answers, and nothing tells a lost answer
    * from a wait that moved nothing: it is an `OutcomeUnknownError`, and the element, if one was moved, is in the destination.
    *
@@ -93,9 +94,9 @@ export class ListService {
     check.key('source', source);
     check.key('destination', destination);
     checkOptions('options', options);
-    const { from = 'left', to = 'right', timeoutMs = 0, encoding, ...rest } = options;
+    const { from = 'left', to = 'right', waitMs = 0, encoding, ...rest } = options;
     const ends = { from: from.toUpperCase(), to: to.toUpperCase() };
-    const until = Deadline.in(timeoutMs);
+    const until = Deadline.in(waitMs);
     const moved = await this.operations.part(operation.move, { source, destination, ...ends }, rest);
     const element =
       moved || until.passed

@@ -17,6 +17,8 @@ import type { JobHandler, RunningConsumer } from './running-consumer.js';
 /** Options of `ReliableQueue.take`. */
 export interface TakeOptions {
   /** Time to wait for a job, in milliseconds; 0 does not wait. @default 0 */
+  waitMs?: number;
+  /** Time for each exchange with Redis, in milliseconds; the wait is not part of it. Default: the module's `timeoutMs`. */
   timeoutMs?: number;
   /** Time that the job belongs to its taker, in milliseconds. Default: the queue's `leaseMs`. */
   leaseMs?: number;
@@ -61,7 +63,8 @@ const checkOptions = check.options({
   delayMs: delayMsCheck,
 } satisfies Record<keyof PushOptions, check.Check>);
 const checkTakeOptions = check.options({
-  timeoutMs: check.waitMs(0),
+  waitMs: check.waitMs(0),
+  timeoutMs: check.waitMs(),
   leaseMs: leaseMsCheck,
   signal: check.instanceOf(AbortSignal),
   propagation: check.oneOf(Propagation.Outside),
@@ -140,10 +143,10 @@ export class ReliableQueue<T = unknown> {
   }
 
   /**
-   * Takes a job: the one at the head, or one whose lease has ended. With `timeoutMs` it waits for one, on a connection of its own.
+   * Takes a job: the one at the head, or one whose lease has ended. With `waitMs` it waits for one, on a connection of its own.
    *
    * ```ts
-   * const job = await queue.take({ timeoutMs: 5_000 });
+   * const job = await queue.take({ waitMs: 5_000 });
    * if (job) { await send(job.payload); await job.ack(); }
    * ```
    *
@@ -155,11 +158,12 @@ export class ReliableQueue<T = unknown> {
   take(options: TakeOptions = {}): Promise<QueueJob<T> | null> {
     const take = async (): Promise<QueueJob<T> | null> => {
       checkTakeOptions('options', options);
-      const { timeoutMs = 0, leaseMs, signal, propagation } = options;
+      const { waitMs = 0, timeoutMs, leaseMs, signal, propagation } = options;
       const taken = await this.reader.takeOne({
-        waitMs: timeoutMs,
+        waitMs,
         leaseMs,
         signal,
+        ...(timeoutMs !== undefined && { timeoutMs }),
         ...(propagation && { propagation }),
       });
       return taken?.job ?? null;

@@ -27,13 +27,13 @@ const hold = (redis: AtomicRedis, key: string) =>
 async function jobOf(redis: AtomicRedis, key: string): Promise<QueueJob<string>> {
   const queue = redis.queues.get<string>(key);
   await queue.push('job');
-  return (await queue.take({ timeoutMs: 20_000 }))!;
+  return (await queue.take({ waitMs: 20_000 }))!;
 }
 
 async function deadLetter(redis: AtomicRedis, key: string) {
   const queue = redis.queues.get<string>(key);
   for (let delivery = 1; delivery <= 2; delivery++) {
-    const job = delivery === 1 ? await jobOf(redis, key) : await queue.take({ timeoutMs: 20_000 });
+    const job = delivery === 1 ? await jobOf(redis, key) : await queue.take({ waitMs: 20_000 });
     await job!.retry();
   }
   const [letter] = await queue.deadLetters.list();
@@ -218,7 +218,7 @@ export const FAILOVER_CALLS: readonly FailoverCall[] = [
   call('ReliableQueue.take', async ({ queues }, key) => {
     const queue = queues.get<string>(key);
     await queue.push('job');
-    return async () => (await queue.take({ timeoutMs: 20_000 }))?.payload === 'job';
+    return async () => (await queue.take({ waitMs: 20_000 }))?.payload === 'job';
   }),
   call('ReliableQueue.consume', async ({ queues }, key) => {
     const queue = queues.get<string>(key);

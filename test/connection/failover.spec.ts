@@ -49,13 +49,12 @@ describe('a planned failover behind one address', () => {
   it.each([
     [
       'an element that is waited for',
-      (redis: AtomicRedis) => redis.lists.move('{w}from', '{w}to', { timeoutMs: 20_000 }),
+      (redis: AtomicRedis) => redis.lists.move('{w}from', '{w}to', { waitMs: 20_000 }),
       'moved',
     ],
     [
       'a job that is waited for',
-      async (redis: AtomicRedis) =>
-        (await redis.queues.get<string>('w').take({ timeoutMs: 20_000 }))?.payload,
+      async (redis: AtomicRedis) => (await redis.queues.get<string>('w').take({ waitMs: 20_000 }))?.payload,
       'job',
     ],
   ])('[SRV-14] %s is found at the new master', async (_, wait, expected) => {

@@ -79,7 +79,7 @@ describe('a connection is ready once it is in order', () => {
       const refused = await Promise.allSettled([
         services.counters.add('c', 1),
         services.transactions.run(['t'], (tx) => void tx.write.set('t', 2), { timeoutMs: 1_000 }),
-        services.lists.move('from', 'to', { timeoutMs: 500 }),
+        services.lists.move('from', 'to', { waitMs: 500 }),
       ]);
       for (const { reason } of refused as PromiseRejectedResult[])
         expect(reason).toMatchObject({ outcome: 'not-applied', retryable: true });

@@ -40,12 +40,12 @@ const CALLS: Readonly<Record<string, (services: AtomicRedis) => Promise<void>>> 
   },
   'a take that waits': async ({ queues }) => {
     const queue = queues.get<string>('late');
-    const taken = queue.take({ timeoutMs: 5_000 });
+    const taken = queue.take({ waitMs: 5_000 });
     await queue.push('job');
     expect(await (await taken)?.ack()).toBe(true);
   },
   'a move that waits': async ({ lists }) => {
-    expect(await lists.move('{l}a', '{l}b', { timeoutMs: 50 })).toBeNull();
+    expect(await lists.move('{l}a', '{l}b', { waitMs: 50 })).toBeNull();
   },
   'a replacement': async ({ shadowKeys }) => void (await shadowKeys.replace('h', { f: '1' })),
 };

@@ -196,7 +196,7 @@ describe('a connection is alive while there is progress', () => {
     });
     await services.lists.move('{l}a', '{l}b');
     const before = proxy.connections;
-    const moved = services.lists.move('{l}a', '{l}b', { timeoutMs: 5_000 });
+    const moved = services.lists.move('{l}a', '{l}b', { waitMs: 5_000 });
     await new Promise((resolve) => setTimeout(resolve, 3_500));
     await redis.client.rpush('{l}a', 'x');
     expect(await moved).toBe('x');

@@ -26,7 +26,7 @@ describe('queues and lists', () => {
     const queue = queues().get<string>('poison', { maxDeliveries: 2 });
     await queue.push('x');
     const first = await queue.take({ leaseMs: 100 });
-    const again = await queue.take({ timeoutMs: 10_000 });
+    const again = await queue.take({ waitMs: 10_000 });
     expect(again).toMatchObject({ id: first!.id, payload: 'x' });
     expect(await first!.ack()).toBe(false);
     expect(await again!.extend({ leaseMs: 60_000 })).toBe(true);
@@ -40,7 +40,7 @@ describe('queues and lists', () => {
   it('[SRV-2] a queue of any name, in a slot of its own', async () => {
     for (const name of AWKWARD_KEYS.slice(0, -1)) {
       const queue = queues().get<string>(name);
-      const waiting = queue.take({ timeoutMs: 10_000 });
+      const waiting = queue.take({ waitMs: 10_000 });
       await queue.push('job');
       expect(await (await waiting)!.ack()).toBe(true);
       expect(await queue.counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0 });
@@ -51,7 +51,7 @@ describe('queues and lists', () => {
     await target.client.rpush('app:{l}:from', 'a', 'b');
     const moved = await Promise.all([1, 2, 3].map(() => lists().move('app:{l}:from', 'app:{l}:to')));
     expect(new Set(moved)).toEqual(new Set(['a', 'b', null]));
-    const waiting = lists().move('app:{l}:from', 'app:{l}:to', { timeoutMs: 10_000 });
+    const waiting = lists().move('app:{l}:from', 'app:{l}:to', { waitMs: 10_000 });
     await target.client.rpush('app:{l}:from', 'c');
     expect(await waiting).toBe('c');
     expect(await target.client.llen('app:{l}:to')).toBe(3);

@@ -86,18 +86,18 @@ describe('ListService', () => {
   });
 
   it('[LI-3] waits for an element, and gives up in time', async () => {
-    expect(await lists.move('a', 'b', { timeoutMs: 60 })).toBeNull();
-    const waiting = lists.move('a', 'b', { from: 'right', to: 'left', timeoutMs: 60_000 });
+    expect(await lists.move('a', 'b', { waitMs: 60 })).toBeNull();
+    const waiting = lists.move('a', 'b', { from: 'right', to: 'left', waitMs: 60_000 });
     await blocked();
     await redis.client.rpush('a', '1');
     expect(await waiting).toBe('1');
     expect([await all('a'), await all('b')]).toEqual([[], ['1']]);
     await redis.client.rpush('a', '2');
-    expect(await lists.move('a', 'b', { timeoutMs: 60_000 })).toBe('2');
+    expect(await lists.move('a', 'b', { waitMs: 60_000 })).toBe('2');
   });
 
   it('[LI-3] waits longer than one BLMOVE does', async () => {
-    const waiting = lists.move('a', 'b', { timeoutMs: 60_000 });
+    const waiting = lists.move('a', 'b', { waitMs: 60_000 });
     const rounds = await waitFor('three rounds', async () => {
       const [, calls] = /cmdstat_blmove:calls=(\d+)/.exec(await redis.client.info('commandstats')) ?? [];
       return Number(calls) >= 3 && calls;
@@ -110,7 +110,7 @@ describe('ListService', () => {
   it('[LI-3] says that it does not know when the connection is lost while it waits', async () => {
     const match = ({ name }: { name: string }) => name === 'BLMOVE';
     const fault = proxy.loseReplies({ match });
-    const waiting = lists.move('a', 'b', { timeoutMs: 60_000 });
+    const waiting = lists.move('a', 'b', { waitMs: 60_000 });
     const refused = waiting.catch((error: unknown) => error);
     await blocked();
     await redis.client.rpush('a', '1');
@@ -121,7 +121,7 @@ describe('ListService', () => {
   });
 
   it('[LI-3] ends its waits when the module closes, and moves nothing afterwards', async () => {
-    const waiting = lists.move('a', 'b', { timeoutMs: 60_000 });
+    const waiting = lists.move('a', 'b', { waitMs: 60_000 });
     const refused = waiting.catch((error: unknown) => error);
     await blocked();
     await close();
@@ -141,13 +141,13 @@ describe('ListService', () => {
       expect(error).toBeInstanceOf(WrongTypeError);
       expect(error).toMatchObject({ key: 's', expected: 'list' });
     }
-    await expect(lists.move('e', 's', { timeoutMs: 100 })).resolves.toBeNull();
+    await expect(lists.move('e', 's', { waitMs: 100 })).resolves.toBeNull();
     expect([await all('a'), await redis.client.get('s')]).toEqual([['1'], 'text']);
   });
 
   it('[LI-4] tells of what is no list also when it turns out while an element is waited for', async () => {
     await redis.client.set('s', 'text');
-    const moved = lists.move('e', 's', { timeoutMs: 20_000 }).catch((reason: unknown) => reason);
+    const moved = lists.move('e', 's', { waitMs: 20_000 }).catch((reason: unknown) => reason);
     await waitFor('BLMOVE blocks', async () =>
       (await redis.client.info('clients')).includes('blocked_clients:1'),
     );
@@ -174,7 +174,7 @@ describe('ListService', () => {
         ['source', () => lists.move('', 'b')],
         ['destination', () => lists.move('a', undefined as never)],
         ['options.from', () => lists.move('a', 'b', { from: 'top' as never })],
-        ['options.timeoutMs', () => lists.move('a', 'b', { timeoutMs: -1 })],
+        ['options.waitMs', () => lists.move('a', 'b', { waitMs: -1 })],
         ['options.encoding', () => lists.move('a', 'b', { encoding: 'hex' as never })],
         ['options.seconds', () => lists.move('a', 'b', { seconds: 1 } as never)],
       ];

@@ -42,11 +42,11 @@ worker<{ url: string }>(async ({ data }) => {
   app
     .get(ReliableQueueService)
     .get('none')
-    .take({ timeoutMs: 600_000 })
+    .take({ waitMs: 600_000 })
     .catch(() => undefined);
   app
     .get(ListService)
-    .move('none', 'none', { timeoutMs: 600_000 })
+    .move('none', 'none', { waitMs: 600_000 })
     .catch(() => undefined);
   while ((await jobs.counts()).processing === 0);
   await app.close();

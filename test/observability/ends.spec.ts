@@ -260,8 +260,8 @@ describe('the ends of operations', () => {
     const calls = [
       redis.transactions.run(['k'], () => never),
       redis.shadowKeys.replace('k', (writer) => writer.hset({ a: '1' }).then(() => never)),
-      redis.queues.get('none').take({ timeoutMs: 60_000 }),
-      redis.lists.move('none', 'none', { timeoutMs: 60_000 }),
+      redis.queues.get('none').take({ waitMs: 60_000 }),
+      redis.lists.move('none', 'none', { waitMs: 60_000 }),
       ...Array.from({ length: 20 }, (_, i) => redis.counters.add(`n${i}`, 1)),
     ].map((call) => call.then(String, String));
     redis.queues.get('jobs').consume(() => never);

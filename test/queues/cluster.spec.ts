@@ -24,7 +24,7 @@ describe('queues on a Cluster', () => {
     const names = ['a', 'c', 'd', '{x}', 'a}', 'a{b}c', 'shop:{7}:emails'];
     for (const name of names) {
       const queue = app.queues.get<string>(name, { maxDeliveries: 1 });
-      const waiting = queue.take({ timeoutMs: 20_000 });
+      const waiting = queue.take({ waitMs: 20_000 });
       await queue.push('first');
       expect(await (await waiting)!.ack()).toBe(true);
       await queue.pushMany(['second', 'third']);
@@ -70,7 +70,7 @@ describe('queues on a Cluster', () => {
     const lists = app.get(ListService);
     await client.rpush('{l}a', '1');
     expect(await lists.move('{l}a', '{l}b')).toBe('1');
-    const waiting = lists.move('{l}a', '{l}b', { timeoutMs: 20_000 });
+    const waiting = lists.move('{l}a', '{l}b', { waitMs: 20_000 });
     await client.rpush('{l}a', '2');
     expect(await waiting).toBe('2');
     const refused = await lists.move('{l}a', 'elsewhere').catch((error: unknown) => error);
@@ -87,7 +87,7 @@ describe('queues with ioredis’s keyPrefix', () => {
     const { host, port } = redis.server;
     const app = await openQueues({ host, port, keyPrefix });
     const queue = app.queues.get<string>('q', { maxDeliveries: 1 });
-    const waiting = queue.take({ timeoutMs: 20_000 });
+    const waiting = queue.take({ waitMs: 20_000 });
     await waitFor('BZPOPMIN blocks', async () =>
       (await redis.client.info('clients')).includes('blocked_clients:1'),
     );
@@ -110,7 +110,7 @@ describe('queues with ioredis’s keyPrefix', () => {
       ],
     }).compile();
     await app.init();
-    const waiting = app.get(ListService).move('a', 'b', { timeoutMs: 20_000 });
+    const waiting = app.get(ListService).move('a', 'b', { waitMs: 20_000 });
     await waitFor('BLMOVE blocks', async () =>
       (await redis.client.info('clients')).includes('blocked_clients:1'),
     );

@@ -248,10 +248,10 @@ describe('@QueueConsumer', () => {
     const slow = gate();
     // Keeps the connection open for as long as it runs.
     const work = app.get(AtomicRedis).transactions.run(['k'], () => slow.passed);
-    const known = queues.get('known').take({ timeoutMs: 60_000 });
+    const known = queues.get('known').take({ waitMs: 60_000 });
     const closed = close();
     await expect(known).rejects.toBeInstanceOf(ModuleClosedError);
-    const first = queues.get('never-named-before').take({ timeoutMs: 60_000 });
+    const first = queues.get('never-named-before').take({ waitMs: 60_000 });
     await expect(first).rejects.toBeInstanceOf(ModuleClosedError);
     slow.open();
     await Promise.all([closed, work]);
@@ -295,7 +295,7 @@ describe('@QueueConsumer', () => {
     await slow.push('a');
     await waitFor('it runs', () => runs === 1);
     const other = await start([]);
-    expect(await other.queues.get('slow').take({ timeoutMs: 3_500 })).toBeNull();
+    expect(await other.queues.get('slow').take({ waitMs: 3_500 })).toBeNull();
     done.open();
     await idle(slow);
     expect(runs).toBe(1);
@@ -324,7 +324,7 @@ describe('@QueueConsumer', () => {
     expect(reason).toBeInstanceOf(LeaseLostError);
     const other = await start([]);
     const theirs = other.queues.get<string>('q');
-    const job = (await theirs.take({ timeoutMs: 10_000 }))!;
+    const job = (await theirs.take({ waitMs: 10_000 }))!;
     expect(job.deliveries).toBe(2);
     proxy.resume();
     finish.open();

@@ -53,7 +53,7 @@ describe('jobs that wait for their time', () => {
     const now = (await queue.take())!;
     expect(now.payload).toBe('now');
     expect(await queue.take()).toBeNull();
-    const later = (await queue.take({ timeoutMs: 30_000 }))!;
+    const later = (await queue.take({ waitMs: 30_000 }))!;
     expect(performance.now() - pushedAt).toBeGreaterThanOrEqual(699);
     expect(later).toMatchObject({ id, payload: 'later', deliveries: 1 });
     expect([await now.ack(), await later.ack()]).toEqual([true, true]);
@@ -93,7 +93,7 @@ describe('jobs that wait for their time', () => {
 
   it('[QU-27] wake a process that waits', async () => {
     const [waiting, pushing] = [await open(), await open()];
-    const job = waiting.take({ timeoutMs: 60_000 });
+    const job = waiting.take({ waitMs: 60_000 });
     await blocked(1);
     const pushedAt = performance.now();
     await pushing.push('later', { delayMs: 3_600_000 });
@@ -105,7 +105,7 @@ describe('jobs that wait for their time', () => {
   it('[QU-27] wake another process when the one that knew of them is at work', async () => {
     const [app, pushing] = [await openQueues(redis.server.url), await open()];
     apps.push(app);
-    const unaware = app.queues.get<string>('q').take({ timeoutMs: 60_000 });
+    const unaware = app.queues.get<string>('q').take({ waitMs: 60_000 });
     await blocked(1);
     const told = (await open()).consume(() => sleep(60_000));
     await blocked(2);
@@ -113,7 +113,7 @@ describe('jobs that wait for their time', () => {
     const beginAnew = async (name: string): Promise<void> => {
       app.queues
         .get(name)
-        .take({ timeoutMs: 60_000 })
+        .take({ waitMs: 60_000 })
         .catch(() => undefined);
       await sleep(200);
     };
@@ -132,9 +132,9 @@ describe('jobs that wait for their time', () => {
   it('[QU-27] wake another process when the one that is told does not wait any more', async () => {
     const [leaving, waiting, pushing] = [await open(), await open(), await open()];
     const leave = new AbortController();
-    const left = leaving.take({ timeoutMs: 60_000, signal: leave.signal }).catch(() => 'left');
+    const left = leaving.take({ waitMs: 60_000, signal: leave.signal }).catch(() => 'left');
     await blocked(1);
-    const job = waiting.take({ timeoutMs: 60_000 });
+    const job = waiting.take({ waitMs: 60_000 });
     await blocked(2);
     leave.abort();
     expect(await left).toBe('left');
@@ -191,7 +191,7 @@ describe('jobs that wait for their time', () => {
       await process.kill();
     }
     expect(await survivor.counts()).toEqual({ pending: 1, delayed: 1, processing: 0, dead: 0 });
-    const job = (await survivor.take({ timeoutMs: 60_000 }))!;
+    const job = (await survivor.take({ waitMs: 60_000 }))!;
     expect(job.deliveries).toBe(deliveries);
     expect(await job.ack()).toBe(true);
     expect(await survivor.counts()).toEqual(NONE);

@@ -185,7 +185,7 @@ describe('a queue whose connection fails', () => {
 
   it('[QU-11] delivers a job at once when the reply that told of it was lost', async () => {
     const fault = proxy.loseReplies(isWait);
-    const waiting = queue.take({ timeoutMs: 60_000 });
+    const waiting = queue.take({ waitMs: 60_000 });
     await blocked();
     const id = await elsewhere.push('a');
     const began = performance.now();
@@ -198,18 +198,18 @@ describe('a queue whose connection fails', () => {
 
   it('[QU-11] loses no job to a BZPOPMIN of a lost connection that arrives long after', async () => {
     const late = proxy.deliverLate(1_500, isWait);
-    const waiting = queue.take({ timeoutMs: 60_000 });
+    const waiting = queue.take({ waitMs: 60_000 });
     await late.triggered;
     const first = await elsewhere.push('a');
     expect((await waiting)!.id).toBe(first);
     const second = await elsewhere.push('b');
     expect(await late.delivered).toBe(true);
     // It took away what tells of the job, and not the job.
-    expect((await queue.take({ timeoutMs: 60_000 }))!.id).toBe(second);
+    expect((await queue.take({ waitMs: 60_000 }))!.id).toBe(second);
   });
 
   it('[QU-11] goes on within seconds on another connection when the one it waits on is dead but open', async () => {
-    const waiting = queue.take({ timeoutMs: 60_000 });
+    const waiting = queue.take({ waitMs: 60_000 });
     await blocked();
     proxy.blackHoleNow();
     const began = performance.now();
@@ -228,7 +228,7 @@ describe('a queue whose connection fails', () => {
     const jobs = own.queues.get<string>('q');
     const before = await jobs.push('before');
     const held = (await jobs.take())!;
-    const waiting = jobs.take({ timeoutMs: 60_000 });
+    const waiting = jobs.take({ waitMs: 60_000 });
     const outside = new Redis(server.url);
     await waitFor('BZPOPMIN blocks', async () =>
       (await outside.info('clients')).includes('blocked_clients:1'),
@@ -319,11 +319,7 @@ describe('a queue whose connection fails', () => {
     ['push', () => queue.push('x'), ['pending', 'jobs']],
     ['pushMany', () => queue.pushMany(['x', 'y']), ['pending', 'jobs']],
     ['take', () => queue.take(), ['pending', 'jobs', 'history', 'leases', 'delayed']],
-    [
-      'take, waiting',
-      () => queue.take({ timeoutMs: 1 }),
-      ['pending', 'jobs', 'history', 'leases', 'delayed'],
-    ],
+    ['take, waiting', () => queue.take({ waitMs: 1 }), ['pending', 'jobs', 'history', 'leases', 'delayed']],
     [TAKE_OF_LOST, () => queue.take(), ['pending', 'jobs', 'history', 'leases', 'dead', 'delayed']],
     ['ack', (held) => held.ack(), ['jobs', 'history', 'leases']],
     ['retry', (held) => held.retry(), ['pending', 'jobs', 'history', 'leases', 'dead', 'delayed']],

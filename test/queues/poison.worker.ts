@@ -28,7 +28,7 @@ worker<PoisonData>(async ({ data }) => {
       for (let i = 0; i < concurrency; i++)
         void (async () => {
           for (;;) {
-            const job = await queue.take({ timeoutMs: 2_000 });
+            const job = await queue.take({ waitMs: 2_000 });
             if (!job) continue;
             await work(job.payload);
             await job.ack();

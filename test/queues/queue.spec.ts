@@ -112,7 +112,7 @@ describe('ReliableQueue', () => {
   it('[QU-3] measures leases by Redis’s clock', async () => {
     await emails.push({ to: 'a' });
     const job = (await emails.take({ leaseMs: 100 }))!;
-    const again = await emails.take({ timeoutMs: 10_000 });
+    const again = await emails.take({ waitMs: 10_000 });
     expect(again).toMatchObject({ id: job.id, deliveries: 2 });
   });
 
@@ -427,7 +427,7 @@ describe('ReliableQueue', () => {
   });
 
   it('[QU-8] waits for a job without keeping others from the connection', async () => {
-    const waiting = emails.take({ timeoutMs: 20_000 });
+    const waiting = emails.take({ waitMs: 20_000 });
     await waitFor('BZPOPMIN blocks', async () =>
       (await redis.client.info('clients')).includes('blocked_clients:1'),
     );
@@ -442,7 +442,7 @@ describe('ReliableQueue', () => {
   });
 
   it('[QU-8] serves many who wait, in turn, over one connection', async () => {
-    const waiting = Array.from({ length: 20 }, () => emails.take({ timeoutMs: 20_000 }));
+    const waiting = Array.from({ length: 20 }, () => emails.take({ waitMs: 20_000 }));
     await waitFor('BZPOPMIN blocks', async () =>
       (await redis.client.info('clients')).includes('blocked_clients:1'),
     );
@@ -454,27 +454,27 @@ describe('ReliableQueue', () => {
   });
 
   it('[QU-8] stops waiting when the time is up, its signal aborts, or the module closes', async () => {
-    expect(await emails.take({ timeoutMs: 100 })).toBeNull();
+    expect(await emails.take({ waitMs: 100 })).toBeNull();
     const abort = new AbortController();
-    const aborted = emails.take({ timeoutMs: 60_000, signal: abort.signal });
+    const aborted = emails.take({ waitMs: 60_000, signal: abort.signal });
     const why = new Error('enough');
     abort.abort(why);
     await expect(aborted).rejects.toBe(why);
     await expect(emails.take({ signal: abort.signal })).rejects.toBe(why);
 
     const own = await openQueues(redis.server.url);
-    const waiting = own.queues.get('emails').take({ timeoutMs: 60_000 });
+    const waiting = own.queues.get('emails').take({ waitMs: 60_000 });
     const refused = waiting.catch((error: unknown) => error);
     await waitFor('it waits', async () => /blocked_clients:[1-9]/.test(await redis.client.info('clients')));
     await own.close();
     expect(await refused).toBeInstanceOf(ModuleClosedError);
-    await expect(own.queues.get('emails').take({ timeoutMs: 10 })).rejects.toBeInstanceOf(ModuleClosedError);
+    await expect(own.queues.get('emails').take({ waitMs: 10 })).rejects.toBeInstanceOf(ModuleClosedError);
     expect(() => own.queues.get('emails').consume(() => 1)).toThrow(ModuleClosedError);
   });
 
   it('[QU-8] leaves a job alone that arrives when nothing waits any more', async () => {
     const abort = new AbortController();
-    const waiting = emails.take({ timeoutMs: 60_000, signal: abort.signal }).catch(() => undefined);
+    const waiting = emails.take({ waitMs: 60_000, signal: abort.signal }).catch(() => undefined);
     await waitFor('BZPOPMIN blocks', async () =>
       (await redis.client.info('clients')).includes('blocked_clients:1'),
     );
@@ -513,7 +513,8 @@ describe('ReliableQueue', () => {
         ['payloads', () => emails.pushMany({} as never)],
         ['payloads', () => emails.pushMany(Array.from({ length: 10_001 }, () => ({ to: '' })))],
         ['options.timeoutMs', () => emails.push({ to: 'a' }, { timeoutMs: 0 })],
-        ['options.timeoutMs', () => emails.take({ timeoutMs: -1 })],
+        ['options.waitMs', () => emails.take({ waitMs: -1 })],
+        ['options.timeoutMs', () => emails.take({ timeoutMs: 0 })],
         ['options.leaseMs', () => emails.take({ leaseMs: 1.5 })],
         ['options.signal', () => emails.take({ signal: {} as never })],
         ['handler', () => emails.consume(undefined as never)],

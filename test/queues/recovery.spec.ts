@@ -64,7 +64,7 @@ describe('a queue whose consumers die', () => {
     }
     const { pending, processing } = await survivor.counts();
     expect(pending + processing).toBe(1);
-    const job = (await survivor.take({ timeoutMs: 20_000 }))!;
+    const job = (await survivor.take({ waitMs: 20_000 }))!;
     expect(job.deliveries).toBe(deliveries);
     if (id) expect(job.id).toBe(id);
     expect(await job.ack()).toBe(true);

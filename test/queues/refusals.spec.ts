@@ -104,7 +104,7 @@ describe('a refusal that names its time', () => {
       void consumer.stop();
       throw new Refusal(true, 1_000);
     });
-    const waiting = other.queues.get<string>('q').take({ timeoutMs: 60_000 });
+    const waiting = other.queues.get<string>('q').take({ waitMs: 60_000 });
     await consumer.ended();
     expect(await waiting).toMatchObject({ payload: 'a', deliveries: 1 });
     // Long before it would have looked by itself.

@@ -42,10 +42,10 @@ describe('processes that wait for jobs', () => {
 
   it('[QU-26] hear of a queue that is waited on later as soon as of the first', async () => {
     const [queues, elsewhere] = [await open(), await open()];
-    const first = queues.get('first').take({ timeoutMs: 30_000 });
+    const first = queues.get('first').take({ waitMs: 30_000 });
     await blocked(1);
     const began = performance.now();
-    const later = queues.get('later').take({ timeoutMs: 30_000 });
+    const later = queues.get('later').take({ waitMs: 30_000 });
     await sleep(300);
     await elsewhere.get('later').push(1);
     expect((await later)!.payload).toBe(1);
@@ -112,7 +112,7 @@ describe('processes that wait for jobs', () => {
     const queues = await open();
     for (let i = 0; i < 20; i++) {
       const reply = queues.get<number>(`reply ${i}`);
-      const waiting = reply.take({ timeoutMs: 10_000 });
+      const waiting = reply.take({ waitMs: 10_000 });
       await reply.push(i);
       const job = (await waiting)!;
       expect(await job.ack()).toBe(true);
@@ -130,7 +130,7 @@ describe('processes that wait for jobs', () => {
     const waiting = Array.from({ length: 40 }, () =>
       queues
         .get('other')
-        .take({ timeoutMs: 60_000, signal: abort.signal })
+        .take({ waitMs: 60_000, signal: abort.signal })
         .catch(() => undefined),
     );
     await blocked(1);

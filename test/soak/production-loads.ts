@@ -164,7 +164,7 @@ function job(): Load {
             throw error;
           },
         );
-      const taken = await queue.take({ timeoutMs: 500 });
+      const taken = await queue.take({ waitMs: 500 });
       if (!taken) return undefined;
       try {
         if (await taken.ack()) countOne(ended, taken.payload);
