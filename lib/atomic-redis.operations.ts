@@ -3,6 +3,7 @@ import * as addAll from './counters/add-all.operations.js';
 import * as reservations from './counters/reservations/reservation.operations.js';
 import * as records from './idempotency/record.operations.js';
 import * as lists from './lists/list.operations.js';
+import type { ScriptedOperationType } from './observability/event-types.js';
 import type { Operation } from './operations/operation.js';
 import * as queueAdvance from './queues/advance.operations.js';
 import * as queuePush from './queues/push.operations.js';
@@ -34,14 +35,16 @@ type TypesIn<Service> = {
     : never;
 }[keyof Service];
 
-/** The types of their events. */
-type ScriptedOperationType = {
+/** The types of the services' definitions. */
+type DefinedType = {
   [Name in keyof typeof SERVICES]: TypesIn<(typeof SERVICES)[Name]>;
 }[keyof typeof SERVICES];
 
-declare module './observability/event-types.js' {
-  interface ScriptedOperationTypes extends Record<ScriptedOperationType, true> {}
-}
+/** `true` where two unions have the same members. */
+type Same<One, Other> = [One, Other] extends [Other, One] ? true : false;
+
+// Does not compile where a definition has no event type, or an event type no definition.
+true satisfies Same<DefinedType, ScriptedOperationType>;
 
 function isOperation(value: unknown): value is Operation {
   return typeof value === 'object' && value !== null && 'script' in value && 'type' in value;

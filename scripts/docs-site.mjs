@@ -51,7 +51,7 @@ await runAsMain(import.meta.url, async () => {
     // What types are computed from, which nobody writes down.
     intentionallyNotExported: [
       ...['CheckedMethodDecorator', 'ConsumerDecorator', 'CounterValueDecorator', 'NoKey', 'ReturnedUnder'],
-      ...['ArgumentsOf', 'NamedValues', 'Part'],
+      ...['ArgumentsOf', 'NamedValues', 'Part', 'ScriptedOperationType'],
       ...['EXAMPLES', 'Problem'],
       ...['QueueingCommander', 'ReadName', 'WithBuffer', 'WriteName'],
     ],

@@ -1,11 +1,34 @@
 import type { Outcome } from '../atomic-redis.errors.js';
 
-/** Filled by the registry of scripted operations, which states the type of each with its definition. */
-export interface ScriptedOperationTypes {}
+/**
+ * The calls that are one scripted operation each. The registry of operations does not compile unless
+ * these are the types of its definitions. They are listed here, so that the types that users get do
+ * not carry the definitions.
+ */
+export type ScriptedOperationType =
+  | 'reservations.hold'
+  | 'reservations.confirm'
+  | 'reservations.release'
+  | 'reservations.extend'
+  | 'reservations.list'
+  | 'values.compareAndSet'
+  | 'values.compareAndDelete'
+  | 'values.compareAndSetField'
+  | 'values.compareAndDeleteField'
+  | 'values.getAndSet'
+  | 'values.getAndDelete'
+  | 'values.getAndExpire'
+  | 'auditedHashes.set'
+  | 'auditedHashes.delete'
+  | 'auditedHashes.update'
+  | 'auditedHashes.history'
+  | 'transfers.transfer'
+  | 'transfers.transferAll'
+  | 'lists.move';
 
 /** One call of a service, as `<field of the façade>.<method>`; what differs only in the type of its result has one name. */
 export type OperationType =
-  | keyof ScriptedOperationTypes
+  | ScriptedOperationType
   | 'transactions.run'
   | 'idempotency.inspect'
   | 'idempotency.forget'

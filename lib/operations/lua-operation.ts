@@ -7,17 +7,14 @@ import { luaNow } from '../redis/lua.js';
 const MARKER_MARGIN_MS = 60_000;
 
 /**
- * For scripts that an `OperationRunner` sends: what an operation answered is kept in its marker, so that a copy of it that arrives later is given
- * that answer and does nothing.
+ * Keeps the answer of an operation in its marker. A copy that arrives later gets that answer and does
+ * nothing.
  *
- * Such a script has KEYS[1] marker, ARGV[1] notAfterMs and ARGV[2] keepMarker ('1', or '' for none), begins with
- *
- *     local stored = recall()
- *     if stored then return stored end
- *     if is_late() then return 'TOO_LATE' end
- *
- * and calls `remember(answer)` once, with a string, ahead of its other writes: it needs memory, so that where Redis has none left the script is
- * refused before it did anything. What it refuses to do is remembered too, or a late copy could do it after the caller was told.
+ * `defineOperation` puts the marker, the time limit and the switch in front of the script's own keys
+ * and arguments, and the recall and the check of the time limit in front of its Lua. That Lua calls
+ * `remember(answer)` once, with a string, ahead of its other writes. This needs memory, so a full
+ * Redis refuses the script before it did anything. A refusal is remembered too: a late copy must not
+ * do what the caller was told was refused.
  */
 export const luaOperation = `${luaNow}
 local function recall()

@@ -94,12 +94,6 @@ export function defineScript<
   });
 }
 
-/** The same script, for a caller who makes something else of its reply. */
-export const withResult = <Keys extends readonly string[], Args extends readonly string[], Reply, Result>(
-  script: Script<Keys, Args, Reply>,
-  toResult: (reply: Reply) => Result,
-): Script<Keys, Args, Result> => ({ ...script, reply: (raw) => toResult(script.reply(raw)) });
-
 /** KEYS in their order. @throws InvalidArgumentError for a key that is not a well-formed string, or empty */
 export function orderedKeys(script: Script, keys: Readonly<Record<string, unknown>>): string[] {
   const ordered = inOrder(script, script.keys, keys);

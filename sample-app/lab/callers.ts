@@ -80,6 +80,7 @@ async function send(url: string, init: RequestInit): Promise<Answer> {
     // Its process was killed, or the run is over: its outcome is unknown.
     return { outcome: 'unanswered' };
   }
-  if (!response.ok) return { outcome: response.status === 409 ? 'conflict' : 'failed' };
-  return { outcome: 'accepted', ...(text && { body: JSON.parse(text) as Record<string, unknown> }) };
+  const outcome = response.ok ? 'accepted' : response.status === 409 ? 'conflict' : 'failed';
+  const isJson = /^application\/(?:\w+\+)?json\b/.test(response.headers.get('content-type') ?? '');
+  return { outcome, ...(isJson && text && { body: JSON.parse(text) as Record<string, unknown> }) };
 }

@@ -8,7 +8,7 @@ export type Outcome = 'accepted' | 'conflict' | 'failed' | 'unanswered';
 
 export interface Answer {
   outcome: Outcome;
-  /** Of an accepted request. */
+  /** The JSON of the response, of an error too. */
   body?: Record<string, unknown>;
 }
 
