@@ -53,10 +53,10 @@ function print(specs, ids) {
   }
 }
 
-/** Spec files are named without their common folder and ending. */
+/** One list for each id. Spec files are named without their common folder and ending. */
 function listOf(declared, specs) {
-  const link = (spec) => `[${spec.replace(/^test\//, '').replace(/\.spec\.ts$/, '')}](../${spec})`;
-  const rows = declared.map((id) => `- ${id}: ${[...(specs.get(id) ?? [])].map(link).join(', ')}`);
+  const link = (spec) => `  - [${spec.replace(/^test\//, '').replace(/\.spec\.ts$/, '')}](../${spec})`;
+  const rows = declared.flatMap((id) => [`- ${id}`, ...[...(specs.get(id) ?? [])].map(link)]);
   return [heading, '', '`npm test -- TX-1` runs the tests of a guarantee.', '', ...rows, ''].join('\n');
 }
 

@@ -78,7 +78,7 @@ log('[TX-7] not a test');`;
     check('- **TX-1** a', "it('[TX-1] a', () => {});");
     expect(run().status).toBe(0);
     expect(readFileSync(join(root, 'docs/guarantees.md'), 'utf8')).toContain(
-      '- TX-1: [deep/some](../test/deep/some.spec.ts)\n',
+      '- TX-1\n  - [deep/some](../test/deep/some.spec.ts)\n',
     );
     expect(run('TX-1')).toEqual({ status: 0, text: 'test/deep/some.spec.ts\n' });
 
