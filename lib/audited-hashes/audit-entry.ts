@@ -67,3 +67,11 @@ function toEntry<E extends Encoding>(
     actor: actor ? actor.toString() : null,
   };
 }
+
+/** A page of a log. `V` is a string, or with `encoding: 'buffer'` a Buffer. */
+export interface AuditHistory<V extends BinaryValue = string> {
+  /** Newest first. */
+  readonly entries: readonly AuditEntry<V>[];
+  /** `before` of the next, older page; null when there is none. */
+  readonly next: string | null;
+}

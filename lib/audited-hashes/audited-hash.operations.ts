@@ -3,7 +3,7 @@ import * as check from '../atomic-redis.validation.js';
 import { defineOperation, defineQuery, defineVariant } from '../operations/operation.js';
 import { decoded, type BinaryValue, type Encoding } from '../redis/encoding.js';
 import { luaTypeOf } from '../redis/lua.js';
-import { readListEntry, readStreamEntry, type AuditEntry } from './audit-entry.js';
+import { readListEntry, readStreamEntry, type AuditHistory } from './audit-entry.js';
 import { NotAnAuditLogError } from './audited-hash.errors.js';
 import {
   checkAuditOptions,
@@ -13,14 +13,6 @@ import {
   type AuditOptions,
 } from './audited-hash.options.js';
 import { luaNetstrings, readNetstrings } from './netstrings.js';
-
-/** A page of a log. `V` is a string, or with `encoding: 'buffer'` a Buffer. */
-export interface AuditHistory<V extends BinaryValue = string> {
-  /** Newest first. */
-  readonly entries: readonly AuditEntry<V>[];
-  /** `before` of the next, older page; null when there is none. */
-  readonly next: string | null;
-}
 
 type Change = readonly [field: string, value: BinaryValue | null];
 

@@ -3,10 +3,10 @@ import { OperationRunner } from '../operations/operation-runner.js';
 import type { BinaryValue, Decoded, Encoding } from '../redis/encoding.js';
 import type { AuditHistoryOptions, AuditOptions } from './audited-hash.options.js';
 import * as operation from './audited-hash.operations.js';
-import type { AuditHistory } from './audited-hash.operations.js';
+import type { AuditHistory } from './audit-entry.js';
 
 export type { AuditEntry } from './audit-entry.js';
-export type { AuditHistory } from './audited-hash.operations.js';
+export type { AuditHistory } from './audit-entry.js';
 
 /**
  * Hashes whose every change leaves an entry in a log: field, old and new value, Redis's time, and who made it. Change and entry are one step:

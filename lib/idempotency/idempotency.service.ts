@@ -27,7 +27,7 @@ import { fingerprintOf } from './fingerprint.js';
 import { callOfReference, isRecordReference, recordOfReference, type KeyReference } from './key-reference.js';
 import { identityOf, recordId } from './record-key.js';
 import { RecordStore } from './record-store.js';
-import type { RecordSummary } from './record.operations.js';
+import type { RecordSummary } from './record-summary.js';
 import type { ResultCodec } from './result-codec.js';
 import { RunClaimer } from './run-claimer.js';
 import { settled } from './settled.js';

@@ -13,7 +13,7 @@ import {
   IdempotencyRecordError,
 } from './idempotency.errors.js';
 import * as operation from './record.operations.js';
-import type { RecordSummary } from './record.operations.js';
+import type { RecordSummary } from './record-summary.js';
 import type { Lease } from './lease-keeper.js';
 import { releaseScript, type Release } from './release.script.js';
 import { renewScript, type Renewal } from './renew.script.js';

@@ -1,17 +1,7 @@
 import { defineQuery, defineStep } from '../operations/operation.js';
 import { IdempotencyRecordError } from './idempotency.errors.js';
 import { luaRecord } from './lua-record.js';
-
-/** What is known of a record without reading its result. */
-export interface RecordSummary {
-  readonly state: 'running' | 'committed' | 'done';
-  readonly token: string;
-  readonly kind: string;
-  readonly resultBytes: number;
-  readonly ttlMs: number;
-  /** Of a committed record whose run goes on. */
-  readonly aliveMs: number;
-}
+import type { RecordSummary } from './record-summary.js';
 
 const RECORD = { record: 'of the idempotency key' } as const;
 

@@ -1,18 +1,8 @@
 import { defineOperation } from '../operations/operation.js';
 import { luaMoment } from '../redis/lua.js';
 import { luaDelay, luaWake, QUEUE_KEYS } from './lua-queue.js';
+import type { Job } from './pushed-job.js';
 import type { QueueAccess } from './queue-access.js';
-
-/** A job to be pushed. */
-export interface Job {
-  readonly id: string;
-  /** Not shared with other code: it is sent at the end of the turn, or later. */
-  readonly payload: string | Buffer;
-  /** The trace context of the push. */
-  readonly trace: string | undefined;
-  /** After how many milliseconds it may be taken. */
-  readonly delayMs: number;
-}
 
 const { pending, jobs, history, wake, delayed } = QUEUE_KEYS;
 

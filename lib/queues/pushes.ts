@@ -1,7 +1,8 @@
 import type { OperationOptions } from '../operations/operation.options.js';
 import { assertNotRetried, Propagation } from '../redis/retried-work.js';
 import { Gathering } from './gathering.js';
-import { push, type Job } from './push.operations.js';
+import { push } from './push.operations.js';
+import type { Job } from './pushed-job.js';
 import type { QueueAccess } from './queue-access.js';
 
 /** Payloads that the pushes of one script bring, so that none is held up for long by the others. */

@@ -5,7 +5,8 @@ import type { OperationOptions, QueryOptions } from '../operations/operation.opt
 import type { AdvanceTerms, Settlement } from './advance-terms.js';
 import { Advances, type Advanced, type Take } from './advances.js';
 import type { Delivery } from './delivery.js';
-import type { Job } from './push.operations.js';
+import type { RawDeadLetter } from './dead-letter.js';
+import type { Job } from './pushed-job.js';
 import { Pushes } from './pushes.js';
 import type { QueueAccess, RedisAccess } from './queue-access.js';
 import { queueKeys, type QueueKeys } from './queue-keys.js';
@@ -101,7 +102,7 @@ export class QueueCommands {
     return this.access.redis.operations.part(operation.counts, this.access, options);
   }
 
-  listDead(offset: number, limit: number, options: QueryOptions) {
+  listDead(offset: number, limit: number, options: QueryOptions): Promise<RawDeadLetter[]> {
     return this.access.redis.operations.part(operation.listDead, { of: this.access, offset, limit }, options);
   }
 

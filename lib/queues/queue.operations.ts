@@ -2,6 +2,7 @@ import { defineOperation, defineQuery, defineStep } from '../operations/operatio
 import type { Delivery } from './delivery.js';
 import { luaHistory, luaHistoryKept, luaWake, QUEUE_KEYS } from './lua-queue.js';
 import type { QueueAccess } from './queue-access.js';
+import type { RawDeadLetter } from './dead-letter.js';
 
 const { pending, jobs, history, leases, dead, delayed, wake } = QUEUE_KEYS;
 
@@ -90,7 +91,7 @@ return letters
     keys: { dead: keys.dead, jobs: keys.jobs, history: keys.history },
     args: { offset, limit },
   }),
-  decode: (letters) =>
+  decode: (letters): RawDeadLetter[] =>
     letters.map(([id, died, deliveries, reason, payload]) => ({
       id: String(id),
       diedAt: new Date(Number(died)),
