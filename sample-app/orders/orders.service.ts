@@ -22,7 +22,9 @@ export class OrdersService {
         tx.write.hset(orderKey(order.id), order);
         return order;
       },
-      { completesRun: (kept) => kept },
+      // The key is held until the transaction's time is over, so a killed process would hold it for the
+      // default of 10 s. This keeps it near the route's lease of 3 s.
+      { completesRun: (kept) => kept, timeoutMs: 2_500 },
     );
   }
 
