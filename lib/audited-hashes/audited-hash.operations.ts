@@ -27,7 +27,7 @@ interface Update {
   readonly encoding: Encoding | undefined;
 }
 
-/** What the script answers when it did nothing. Values before the change begin with a digit or a hyphen. */
+/** Answers of a script that did nothing. Values before the change begin with a digit or a hyphen. */
 const Refusal = {
   HashType: 'HASH_WRONG_TYPE',
   LogType: 'LOG_WRONG_TYPE',

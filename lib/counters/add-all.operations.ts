@@ -14,13 +14,13 @@ import { parseResult, type CountersResult } from './counter-result.js';
 import { CounterOverflowError } from './counter.errors.js';
 import { CounterState, luaCounter, Refusal, SWEEP_LIMIT } from './lua-counter.js';
 
-/** How many arguments describe one counter's add. */
+/** The number of arguments that describe one counter's add. */
 const FIELDS_PER_ADD = 5;
 
 export interface AddedToAll extends CountersResult {
   /** In which each counter's part can be undone. */
   readonly lives: readonly string[];
-  /** What the call was given, for undoing it. */
+  /** The arguments of the call, for undoing it. */
   readonly operation: OperationOptions;
 }
 

@@ -1,7 +1,7 @@
 import { defineScript } from '../redis/script.js';
 import { luaRecord } from './lua-record.js';
 
-/** How many arguments describe one lease. */
+/** The number of arguments that describe one lease. */
 export const FIELDS_PER_LEASE = 3;
 
 /** What became of one lease; `failed` when Redis had no memory to take a vanished record again. */

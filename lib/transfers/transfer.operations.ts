@@ -20,7 +20,7 @@ import {
   type TransferOptions,
 } from './transfer.options.js';
 
-/** How many arguments describe one leg. */
+/** The number of arguments that describe one leg. */
 const FIELDS_PER_LEG = 5;
 
 /** Movements between balances, checked. */

@@ -178,7 +178,7 @@ const RESPONSE_PASSTHROUGH = '__responsePassthrough__';
 const RESPONSE_ARGUMENT = 1;
 const NEXT_ARGUMENT = 2;
 
-/** Whether Nest sends nothing for the handler, since it takes `@Res()` or `@Next()`. */
+/** Returns true if Nest sends nothing for the handler, because it takes `@Res()` or `@Next()`. */
 function sendsByItself(type: object, methodName: string): boolean {
   const read = (key: string): unknown => Reflect.getMetadata(key, type, methodName);
   const args = Object.keys(read(ROUTE_ARGUMENTS) ?? {})
