@@ -1,4 +1,4 @@
-import type { Script } from './redis/script.js';
+import type { Script } from './scripting/script.js';
 
 /** The options as given to `forRoot` or `forRootAsync`. */
 export const GIVEN_OPTIONS = Symbol('nestjs-atomic-redis:given-options');

@@ -25,10 +25,10 @@ import { AtomicRedisExceptionFilter } from './problem-details/atomic-redis-excep
 import { DeclaredConsumers } from './queues/declared-consumers.js';
 import { ReliableQueueService } from './queues/reliable-queue.service.js';
 import { OperationRunner } from './operations/operation-runner.js';
-import { RedisConnection } from './redis/redis-connection.js';
-import { ScriptRunner } from './redis/script-runner.js';
-import { WorkInFlight } from './redis/work-in-flight.js';
-import { ScriptService } from './scripts/script.service.js';
+import { RedisConnection } from './connection/redis-connection.js';
+import { ScriptRunner } from './scripting/script-runner.js';
+import { WorkInFlight } from './runtime/work-in-flight.js';
+import { ScriptService } from './own-scripts/script.service.js';
 import { ShadowKeyService } from './shadow-keys/shadow-key.service.js';
 import { CurrentTransaction } from './transactions/current-transaction.js';
 import { TransactionService } from './transactions/transaction.service.js';

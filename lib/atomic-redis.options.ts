@@ -22,8 +22,12 @@ import {
 } from './queues/queue.options.js';
 import type { Telemetry } from './observability/telemetry.js';
 import { ERRORS_PAGE } from './problem-details/problem.js';
-import type { ConnectionOption } from './redis/client.js';
-import { scriptDefaults, scriptOptionChecks, type ScriptModuleOptions } from './scripts/script.options.js';
+import type { ConnectionOption } from './connection/client.js';
+import {
+  scriptDefaults,
+  scriptOptionChecks,
+  type ScriptModuleOptions,
+} from './own-scripts/script.options.js';
 import {
   resolveTransactionModuleOptions,
   transactionOptionChecks,

@@ -3,10 +3,10 @@ import { OPTIONS } from './atomic-redis.constants.js';
 import type { AtomicRedisError } from './atomic-redis.errors.js';
 import type { ResolvedOptions } from './atomic-redis.options.js';
 import * as check from './atomic-redis.validation.js';
-import { Deadline } from './redis/deadline.js';
-import { RedisConnection } from './redis/redis-connection.js';
+import { Deadline } from './runtime/deadline.js';
+import { RedisConnection } from './connection/redis-connection.js';
 import type { ServerStatus } from './connection/server-status.js';
-import { WorkInFlight } from './redis/work-in-flight.js';
+import { WorkInFlight } from './runtime/work-in-flight.js';
 import type { PoolStatus } from './transactions/connection-pools.js';
 import { TransactionService } from './transactions/transaction.service.js';
 

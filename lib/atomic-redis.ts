@@ -7,7 +7,7 @@ import { ListService } from './lists/list.service.js';
 import { ReliableQueueService } from './queues/reliable-queue.service.js';
 import { AtomicRedisEvents } from './observability/events.js';
 import { StatusReader, type AtomicRedisStatus, type StatusOptions } from './atomic-redis.status.js';
-import { ScriptService } from './scripts/script.service.js';
+import { ScriptService } from './own-scripts/script.service.js';
 import { ShadowKeyService } from './shadow-keys/shadow-key.service.js';
 import { TransactionService } from './transactions/transaction.service.js';
 import { ValueService } from './values/value.service.js';

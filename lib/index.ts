@@ -23,13 +23,18 @@ export {
   type Outcome,
 } from './atomic-redis.errors.js';
 
-export type { ClusterConnection, ConnectionOption, RedisClient } from './redis/client.js';
-export type { DurabilityOptions } from './redis/durability.js';
-export type { BinaryValue, Decoded, Encoding } from './redis/encoding.js';
-export { hashTag } from './redis/hash-slot.js';
+export type { ClusterConnection, ConnectionOption, RedisClient } from './connection/client.js';
+export type { DurabilityOptions } from './connection/durability.js';
+export type { BinaryValue, Decoded, Encoding } from './scripting/encoding.js';
+export { hashTag } from './scripting/hash-slot.js';
 export type { OperationOptions } from './operations/operation.options.js';
-export { Propagation } from './redis/retried-work.js';
-export { defineScript, type Script, type ScriptArgument, type ScriptSpecification } from './redis/script.js';
+export { Propagation } from './runtime/transaction-scope.js';
+export {
+  defineScript,
+  type Script,
+  type ScriptArgument,
+  type ScriptSpecification,
+} from './scripting/script.js';
 
 export { OptimisticRetry, type OptimisticRetryOptions } from './transactions/optimistic-retry.decorator.js';
 export { InjectTransaction } from './transactions/current-transaction.js';
@@ -127,10 +132,10 @@ export {
   TransferPendingError,
 } from './transfers/transfer.errors.js';
 
-export { InjectScript } from './scripts/script-feature.module.js';
-export { ScriptService, type ScriptFunction, type ScriptInput } from './scripts/script.service.js';
-export type { ScriptModuleOptions } from './scripts/script.options.js';
-export { UndeclaredKeyError } from './scripts/script.errors.js';
+export { InjectScript } from './own-scripts/script-feature.module.js';
+export { ScriptService, type ScriptFunction, type ScriptInput } from './own-scripts/script.service.js';
+export type { ScriptModuleOptions } from './own-scripts/script.options.js';
+export { UndeclaredKeyError } from './own-scripts/script.errors.js';
 
 export {
   ValueService,

@@ -4,7 +4,7 @@ import {
   type Decoded,
   type Encoding,
   type EncodingOptions,
-} from '../redis/encoding.js';
+} from '../scripting/encoding.js';
 import { NotAnAuditLogError } from './audited-hash.errors.js';
 import { readNetstrings } from './netstrings.js';
 

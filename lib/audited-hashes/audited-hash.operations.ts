@@ -1,8 +1,8 @@
 import { describe, InvalidArgumentError, WrongTypeError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import { defineOperation, defineQuery, defineVariant } from '../operations/operation.js';
-import { decoded, type BinaryValue, type Encoding } from '../redis/encoding.js';
-import { luaTypeOf } from '../redis/lua.js';
+import { decoded, type BinaryValue, type Encoding } from '../scripting/encoding.js';
+import { luaTypeOf } from '../scripting/lua.js';
 import { readListEntry, readStreamEntry, type AuditHistory } from './audit-entry.js';
 import { NotAnAuditLogError } from './audited-hash.errors.js';
 import {

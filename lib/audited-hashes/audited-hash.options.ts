@@ -5,7 +5,7 @@ import {
   type BinaryValue,
   type Encoding,
   type EncodingOptions,
-} from '../redis/encoding.js';
+} from '../scripting/encoding.js';
 import { operationOptionChecks, type OperationOptions } from '../operations/operation.options.js';
 
 /** Options of calls that change a hash. */

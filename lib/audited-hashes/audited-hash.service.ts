@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { OperationRunner } from '../operations/operation-runner.js';
-import type { BinaryValue, Decoded, Encoding } from '../redis/encoding.js';
+import type { BinaryValue, Decoded, Encoding } from '../scripting/encoding.js';
 import type { AuditHistoryOptions, AuditOptions } from './audited-hash.options.js';
 import * as operation from './audited-hash.operations.js';
 import type { AuditHistory } from './audit-entry.js';

@@ -1,5 +1,5 @@
 import type { Cluster, Redis } from 'ioredis';
-import { isClusterClient, type RedisClient } from '../redis/client.js';
+import { isClusterClient, type RedisClient } from './client.js';
 import { checkConnection, OutOfOrderError, type ConnectionFacts } from './connection-check.js';
 
 /** No connection: differs from every stream. */

@@ -1,4 +1,4 @@
-import type { Deadline } from '../redis/deadline.js';
+import type { Deadline } from '../runtime/deadline.js';
 
 /** Wakes all that wait for something to change. */
 export class ChangeSignal {

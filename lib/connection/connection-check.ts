@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis';
-import { isConnectionLoss, replyCode } from '../redis/reply-errors.js';
+import { isConnectionLoss, replyCode } from './reply-errors.js';
 import { parseServerInfo, type ParsedInfo, type ServerRole } from './server-info.js';
 
 /** Facts about the server that a connection has reached, found while the connection was checked. */

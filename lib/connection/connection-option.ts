@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
-import { isClient, type ConnectionOption } from '../redis/client.js';
+import { isClient, type ConnectionOption } from './client.js';
 
 const EXPECTED = 'a URL, ioredis options, { nodes, options } or an ioredis client';
 

@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis';
-import { isClusterClient, type RedisClient } from '../redis/client.js';
+import { isClusterClient, type RedisClient } from './client.js';
 import { isCredentialRefusal, OutOfOrderError, refusedCredentials } from './connection-check.js';
 import type { Credentials } from './credentials.js';
 import { isCutOff, refusalAtTheDoor } from './door-refusal.js';

@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis';
-import { sleep } from '../redis/deadline.js';
+import { sleep } from '../runtime/deadline.js';
 import { bytesToWrite, isBlocked, patienceFor, pendingOf } from './pending-commands.js';
 import { mustRenew } from './renewals.js';
 import type { ProbeResult } from './server-probe.js';

@@ -1,10 +1,10 @@
 import type { Redis } from 'ioredis';
 import { ConfigurationError } from '../atomic-redis.errors.js';
-import { isClusterClient, openDedicatedClient, type ConnectionOption } from '../redis/client.js';
-import type { Deadline } from '../redis/deadline.js';
-import { KeySpace } from '../redis/key-space.js';
-import { randomId } from '../redis/random-id.js';
-import { isFromReplica } from '../redis/reply-errors.js';
+import { isClusterClient, openDedicatedClient, type ConnectionOption } from './client.js';
+import type { Deadline } from '../runtime/deadline.js';
+import { KeySpace } from '../scripting/key-space.js';
+import { randomId } from '../runtime/random-id.js';
+import { isFromReplica } from './reply-errors.js';
 import { checkRole, OutOfOrderError, type ConnectionFacts } from './connection-check.js';
 import { ConnectionWatch } from './connection-watch.js';
 import type { Credentials } from './credentials.js';

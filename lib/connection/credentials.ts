@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis';
 import { describe, InvalidArgumentError } from '../atomic-redis.errors.js';
 import type { Check } from '../atomic-redis.validation.js';
-import { sleep } from '../redis/deadline.js';
+import { sleep } from '../runtime/deadline.js';
 import { planRenewal } from './renewals.js';
 
 /** A password that ends by itself, such as a token of AWS IAM or Microsoft Entra. */

@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis';
 import { RedisUnavailableError } from '../atomic-redis.errors.js';
-import { markLeaving, openDedicatedClient } from '../redis/client.js';
-import { sleep, type Deadline } from '../redis/deadline.js';
+import { markLeaving, openDedicatedClient } from './client.js';
+import { sleep, type Deadline } from '../runtime/deadline.js';
 import { checkConnection, isCredentialRefusal, OutOfOrderError } from './connection-check.js';
 import { credentialsOf } from './credentials.js';
 import { isCutOff, refusalAtTheDoor } from './door-refusal.js';

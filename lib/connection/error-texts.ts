@@ -1,4 +1,4 @@
-import { replyCode } from '../redis/reply-errors.js';
+import { replyCode } from './reply-errors.js';
 
 interface NestedError extends Error {
   /** Set on `AggregateError`: one error for each address of a name. */

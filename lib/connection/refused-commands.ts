@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis';
-import { replyCode } from '../redis/reply-errors.js';
+import { replyCode } from './reply-errors.js';
 
 type Command = readonly [name: string, ...args: string[]];
 

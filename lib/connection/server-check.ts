@@ -1,9 +1,9 @@
 import { Logger } from '@nestjs/common';
 import type { Redis } from 'ioredis';
-import { addressOf } from '../redis/client.js';
-import { Deadline } from '../redis/deadline.js';
-import type { KeySpace } from '../redis/key-space.js';
-import { randomId } from '../redis/random-id.js';
+import { addressOf } from './client.js';
+import { Deadline } from '../runtime/deadline.js';
+import type { KeySpace } from '../scripting/key-space.js';
+import { randomId } from '../runtime/random-id.js';
 import { checkConnection, OutOfOrderError, type ConnectionFacts } from './connection-check.js';
 import { refusedCommands } from './refused-commands.js';
 import type { ServerInfo } from './server-info.js';

@@ -1,7 +1,7 @@
 import { connect } from 'node:net';
 import type { Redis } from 'ioredis';
-import { Deadline } from '../redis/deadline.js';
-import { replyCode } from '../redis/reply-errors.js';
+import { Deadline } from '../runtime/deadline.js';
+import { replyCode } from './reply-errors.js';
 
 /** Findings of a new connection about the server behind a silent one. */
 export type ProbeResult =

@@ -1,9 +1,9 @@
 import type { Redis } from 'ioredis';
 import { RedisUnavailableError } from '../atomic-redis.errors.js';
-import { addressOf } from '../redis/client.js';
-import type { Deadline } from '../redis/deadline.js';
-import { isConnectionLoss, toReplyError } from '../redis/reply-errors.js';
-import type { Script } from '../redis/script.js';
+import { addressOf } from './client.js';
+import type { Deadline } from '../runtime/deadline.js';
+import { isConnectionLoss, toReplyError } from './reply-errors.js';
+import type { Script } from '../scripting/script.js';
 import { databaseOf } from './connection-check.js';
 import { parseServerInfo, type ServerInfo, type ServerRole } from './server-info.js';
 

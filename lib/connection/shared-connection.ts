@@ -8,9 +8,9 @@ import {
   reconnectDelayMs,
   type ConnectionOption,
   type RedisClient,
-} from '../redis/client.js';
-import { Deadline, sleep } from '../redis/deadline.js';
-import { isFromReplica } from '../redis/reply-errors.js';
+} from './client.js';
+import { Deadline, sleep } from '../runtime/deadline.js';
+import { isFromReplica } from './reply-errors.js';
 import { Admission } from './admission.js';
 import { ChangeSignal } from './change-signal.js';
 import { OutOfOrderError, type ConnectionFacts } from './connection-check.js';

@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis';
-import { isClusterClient, type RedisClient } from '../redis/client.js';
-import { replyCode } from '../redis/reply-errors.js';
+import { isClusterClient, type RedisClient } from './client.js';
+import { replyCode } from './reply-errors.js';
 import { adopt, useCredentials, type Credentials } from './credentials.js';
 
 /** ioredis knows that a server does not speak RESP3 by one wording of the refusal; services have their own. */

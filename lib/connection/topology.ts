@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis';
-import { isClusterClient, type RedisClient } from '../redis/client.js';
-import type { Deadline } from '../redis/deadline.js';
+import { isClusterClient, type RedisClient } from './client.js';
+import type { Deadline } from '../runtime/deadline.js';
 
 /** Which master has which slot, as last read; one server alone has them all. */
 export class Topology {

@@ -1,7 +1,7 @@
 import { describe, InexactResultError } from '../atomic-redis.errors.js';
 import { defineOperation } from '../operations/operation.js';
 import { copyOperationOptions, type OperationOptions } from '../operations/operation.options.js';
-import { randomId } from '../redis/random-id.js';
+import { randomId } from '../runtime/random-id.js';
 import {
   addFlags,
   checkedAdditions,

@@ -1,5 +1,5 @@
-import { luaNow } from '../redis/lua.js';
-import { defineScript } from '../redis/script.js';
+import { luaNow } from '../scripting/lua.js';
+import { defineScript } from '../scripting/script.js';
 import { ABSENT, LIMITED, luaCounter, Refusal, SWEEP_LIMIT } from './lua-counter.js';
 
 /** The answer when a later batch of this lane was applied: this one is an old copy, and nothing was done. */

@@ -1,5 +1,5 @@
 import { OutcomeUnknownError } from '../atomic-redis.errors.js';
-import type { Deadline } from '../redis/deadline.js';
+import type { Deadline } from '../runtime/deadline.js';
 import { areEqual, UNDOABLE, type CounterOperation } from './counter-operation.js';
 
 /** Equal operations on one counter, one after the other, which travel as one with their number. */

@@ -4,11 +4,11 @@ import {
   RedisUnavailableError,
   type NotReplicatedError,
 } from '../atomic-redis.errors.js';
-import { callOff, setAlarm, type Alarm } from '../redis/alarms.js';
-import type { Deadline } from '../redis/deadline.js';
-import { answeredBy, patienceOf, type DurabilityOptions } from '../redis/durability.js';
-import type { RedisConnection } from '../redis/redis-connection.js';
-import { ANSWER_MS, type CallProgress } from '../redis/script-runner.js';
+import { callOff, setAlarm, type Alarm } from '../runtime/timer-queue.js';
+import type { Deadline } from '../runtime/deadline.js';
+import { answeredBy, patienceOf, type DurabilityOptions } from '../connection/durability.js';
+import type { RedisConnection } from '../connection/redis-connection.js';
+import { ANSWER_MS, type CallProgress } from '../scripting/script-runner.js';
 import { batchOf, eachAnswer, type CounterBatch } from './counter-batch.js';
 import { fail, settle, type CounterOperation } from './counter-operation.js';
 import { CounterState, Refusal } from './lua-counter.js';

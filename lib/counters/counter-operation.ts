@@ -1,5 +1,5 @@
 import type { NotReplicatedError } from '../atomic-redis.errors.js';
-import type { Deadline } from '../redis/deadline.js';
+import type { Deadline } from '../runtime/deadline.js';
 
 /** In the detail of an addition. */
 export const UNDOABLE = 'u';

@@ -2,12 +2,12 @@ import { describe, InexactResultError } from '../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import type { Observer } from '../observability/observer.js';
-import { Deadline } from '../redis/deadline.js';
+import { Deadline } from '../runtime/deadline.js';
 import { copyOperationOptions, type OperationOptions } from '../operations/operation.options.js';
-import type { RedisConnection } from '../redis/redis-connection.js';
-import { assertNotRetried, isRetried } from '../redis/retried-work.js';
-import type { ScriptRunner } from '../redis/script-runner.js';
-import type { WorkInFlight } from '../redis/work-in-flight.js';
+import type { RedisConnection } from '../connection/redis-connection.js';
+import { assertNotRetried, isRetried } from '../runtime/transaction-scope.js';
+import type { ScriptRunner } from '../scripting/script-runner.js';
+import type { WorkInFlight } from '../runtime/work-in-flight.js';
 import {
   addFlags,
   checkAddOptions,

@@ -1,10 +1,10 @@
 import { NotAnIntegerError, NotReplicatedError, OutcomeUnknownError } from '../atomic-redis.errors.js';
-import type { DurabilityOptions } from '../redis/durability.js';
-import type { KeySpace } from '../redis/key-space.js';
-import { randomId } from '../redis/random-id.js';
-import type { RedisConnection } from '../redis/redis-connection.js';
-import type { CallProgress, ScriptRunner } from '../redis/script-runner.js';
-import type { WorkInFlight } from '../redis/work-in-flight.js';
+import type { DurabilityOptions } from '../connection/durability.js';
+import type { KeySpace } from '../scripting/key-space.js';
+import { randomId } from '../runtime/random-id.js';
+import type { RedisConnection } from '../connection/redis-connection.js';
+import type { CallProgress, ScriptRunner } from '../scripting/script-runner.js';
+import type { WorkInFlight } from '../runtime/work-in-flight.js';
 import { applyScript, STALE } from './apply.script.js';
 import { argumentsOf, type CounterBatch } from './counter-batch.js';
 import type { CounterOperation } from './counter-operation.js';

@@ -10,11 +10,11 @@ import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import { Observed, READ } from '../observability/observed.decorator.js';
 import { Observer } from '../observability/observer.js';
-import { resultOf } from '../redis/durability.js';
+import { resultOf } from '../connection/durability.js';
 import { OperationRunner } from '../operations/operation-runner.js';
-import { RedisConnection } from '../redis/redis-connection.js';
-import { ScriptRunner } from '../redis/script-runner.js';
-import { WorkInFlight } from '../redis/work-in-flight.js';
+import { RedisConnection } from '../connection/redis-connection.js';
+import { ScriptRunner } from '../scripting/script-runner.js';
+import { WorkInFlight } from '../runtime/work-in-flight.js';
 import { addAll, type AddedToAll } from './add-all.operations.js';
 import { applyScript } from './apply.script.js';
 import {

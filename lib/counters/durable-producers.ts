@@ -1,4 +1,4 @@
-import { copyDurability, type DurabilityOptions } from '../redis/durability.js';
+import { copyDurability, type DurabilityOptions } from '../connection/durability.js';
 import type { CounterProducer } from './counter-producer.js';
 
 /** How many producers are kept while no operation uses them. */

@@ -1,4 +1,4 @@
-import { luaInt64 } from '../redis/lua-int64.js';
+import { luaInt64 } from '../scripting/lua-int64.js';
 import { luaCreate } from '../operations/lua-operation.js';
 
 /** What a script answers instead of an operation's result when the key is no counter, or when it came to nothing yet. */

@@ -1,6 +1,6 @@
-import { luaInt64 } from '../redis/lua-int64.js';
-import { luaNow } from '../redis/lua.js';
-import { defineScript } from '../redis/script.js';
+import { luaInt64 } from '../scripting/lua-int64.js';
+import { luaNow } from '../scripting/lua.js';
+import { defineScript } from '../scripting/script.js';
 import { ABSENT, CounterState, SWEEP_LIMIT } from './lua-counter.js';
 
 /** What an answer begins with that has not counted all expired holds; the cursor to go on from follows. */

@@ -1,4 +1,4 @@
-import { defineScript } from '../redis/script.js';
+import { defineScript } from '../scripting/script.js';
 import { luaRecord } from './lua-record.js';
 
 /** What a run ended as: its result is kept, it is kept that it ran, or another run has the record. */

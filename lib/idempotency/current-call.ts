@@ -1,5 +1,5 @@
 import type { Subscriber } from 'rxjs';
-import { Surroundings } from '../redis/surroundings.js';
+import { Surroundings } from '../runtime/async-scope.js';
 import type { HttpExchange } from './http/exchange.js';
 import type { IdempotencyService } from './idempotency.service.js';
 

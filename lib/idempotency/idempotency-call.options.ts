@@ -1,5 +1,5 @@
 import * as check from '../atomic-redis.validation.js';
-import { Propagation } from '../redis/retried-work.js';
+import { Propagation } from '../runtime/transaction-scope.js';
 import type { ResultNeed } from './result-handling.js';
 import { idempotencyDefaultChecks, type IdempotencyDefaults, type OnError } from './idempotency.options.js';
 

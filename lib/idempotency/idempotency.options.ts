@@ -1,6 +1,6 @@
 import * as check from '../atomic-redis.validation.js';
 import { withDefaults } from '../atomic-redis.validation.js';
-import { checkDurability, type DurabilityOptions } from '../redis/durability.js';
+import { checkDurability, type DurabilityOptions } from '../connection/durability.js';
 import type { CallerRequest } from './http/caller.js';
 import { checkReplayHeaders } from './http/replay-headers.js';
 import {

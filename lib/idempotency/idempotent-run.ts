@@ -1,5 +1,5 @@
 import type { Operation } from '../observability/observer.js';
-import type { DurabilityOptions } from '../redis/durability.js';
+import type { DurabilityOptions } from '../connection/durability.js';
 import type { ResultCodec } from './result-codec.js';
 import type { StoredResult } from './stored-result.js';
 

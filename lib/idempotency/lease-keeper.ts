@@ -1,5 +1,5 @@
 import { LeaseLostError } from '../atomic-redis.errors.js';
-import { Bag, type BagMember } from '../redis/bag.js';
+import { Bag, type BagMember } from '../runtime/intrusive-set.js';
 import { RunTimeoutError } from './idempotency.errors.js';
 import type { Renewal } from './renew.script.js';
 

@@ -1,4 +1,4 @@
-import { luaNow } from '../redis/lua.js';
+import { luaNow } from '../scripting/lua.js';
 
 /**
  * Shared by the scripts on a record: one string, `1|<state>|<token>|<fingerprint>|<kind>|<alive until>|<result>`, with the version of this format, state (running |

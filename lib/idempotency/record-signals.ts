@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis';
-import { Deadline } from '../redis/deadline.js';
-import type { RedisConnection } from '../redis/redis-connection.js';
+import { Deadline } from '../runtime/deadline.js';
+import type { RedisConnection } from '../connection/redis-connection.js';
 
 export type SignalListener = (lost: boolean) => void;
 

@@ -1,10 +1,10 @@
-import { Deadline, fullJitter, sleep } from '../redis/deadline.js';
-import type { RedisConnection } from '../redis/redis-connection.js';
+import { Deadline, fullJitter, sleep } from '../runtime/deadline.js';
+import type { RedisConnection } from '../connection/redis-connection.js';
 import type { OperationRunner } from '../operations/operation-runner.js';
-import type { ScriptRunner } from '../redis/script-runner.js';
+import type { ScriptRunner } from '../scripting/script-runner.js';
 import { Logger } from '@nestjs/common';
 import { RedisReplyError } from '../atomic-redis.errors.js';
-import type { DurabilityOptions } from '../redis/durability.js';
+import type { DurabilityOptions } from '../connection/durability.js';
 import { claimScript, type ClaimReply } from './claim.script.js';
 import { completeScript, type Completion } from './complete.script.js';
 import {

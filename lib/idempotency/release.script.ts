@@ -1,4 +1,4 @@
-import { defineScript } from '../redis/script.js';
+import { defineScript } from '../scripting/script.js';
 import { luaRecord } from './lua-record.js';
 
 /** What a run that gave its key back ended as: `completed` or `held` where a transaction had committed it, so that its key is not free. */

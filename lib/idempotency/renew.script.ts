@@ -1,4 +1,4 @@
-import { defineScript } from '../redis/script.js';
+import { defineScript } from '../scripting/script.js';
 import { luaRecord } from './lua-record.js';
 
 /** The number of arguments that describe one lease. */

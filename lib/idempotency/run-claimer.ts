@@ -2,11 +2,11 @@ import { Logger } from '@nestjs/common';
 import { NotReplicatedError, OutcomeUnknownError, RedisUnavailableError } from '../atomic-redis.errors.js';
 import type { IdempotencyDuplicateEvent } from '../observability/event-types.js';
 import { errorName } from '../observability/observer.js';
-import { callOff, setAlarm } from '../redis/alarms.js';
-import { Deadline } from '../redis/deadline.js';
-import { randomId } from '../redis/random-id.js';
-import type { RedisConnection } from '../redis/redis-connection.js';
-import type { WorkInFlight } from '../redis/work-in-flight.js';
+import { callOff, setAlarm } from '../runtime/timer-queue.js';
+import { Deadline } from '../runtime/deadline.js';
+import { randomId } from '../runtime/random-id.js';
+import type { RedisConnection } from '../connection/redis-connection.js';
+import type { WorkInFlight } from '../runtime/work-in-flight.js';
 import type { ClaimReply } from './claim.script.js';
 import { DuplicateWaits, type WaitOutcome } from './duplicate-waits.js';
 import {

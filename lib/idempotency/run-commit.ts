@@ -1,9 +1,9 @@
 import type { Redis } from 'ioredis';
 import { LeaseLostError, OutcomeUnknownError, TransactionMisuseError } from '../atomic-redis.errors.js';
-import type { CommitParticipant, QueuedCommand } from '../redis/commit-participant.js';
-import { Deadline } from '../redis/deadline.js';
-import { replyCode } from '../redis/reply-errors.js';
-import type { RedisConnection } from '../redis/redis-connection.js';
+import type { CommitParticipant, QueuedCommand } from '../scripting/commit-participant.js';
+import { Deadline } from '../runtime/deadline.js';
+import { replyCode } from '../connection/reply-errors.js';
+import type { RedisConnection } from '../connection/redis-connection.js';
 import { isHeld, TICKS, type Lease, type LeaseKeeper } from './lease-keeper.js';
 import type { RecordStore } from './record-store.js';
 import { committedRecord, ownerOf } from './record-text.js';

@@ -9,20 +9,20 @@ import {
 import * as check from '../atomic-redis.validation.js';
 import { Observed } from '../observability/observed.decorator.js';
 import { Observer } from '../observability/observer.js';
-import { isWritable } from '../redis/client.js';
-import { Deadline, sleep } from '../redis/deadline.js';
+import { isWritable } from '../connection/client.js';
+import { Deadline, sleep } from '../runtime/deadline.js';
 import {
   decoded,
   encodingOptionChecks,
   type Decoded,
   type Encoding,
   type EncodingOptions,
-} from '../redis/encoding.js';
+} from '../scripting/encoding.js';
 import { OperationRunner } from '../operations/operation-runner.js';
 import { operationOptionChecks, type OperationOptions } from '../operations/operation.options.js';
-import { RedisConnection } from '../redis/redis-connection.js';
-import { isConnectionLoss, isTransientRefusal, toReplyError } from '../redis/reply-errors.js';
-import { WorkInFlight } from '../redis/work-in-flight.js';
+import { RedisConnection } from '../connection/redis-connection.js';
+import { isConnectionLoss, isTransientRefusal, toReplyError } from '../connection/reply-errors.js';
+import { WorkInFlight } from '../runtime/work-in-flight.js';
 import * as operation from './list.operations.js';
 
 /** `left` is the head of the list, `right` its tail. */

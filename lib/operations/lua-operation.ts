@@ -1,4 +1,4 @@
-import { luaNow } from '../redis/lua.js';
+import { luaNow } from '../scripting/lua.js';
 
 /**
  * How long a marker outlives the last moment at which a copy of its operation could take effect: a step of the server's clock backwards, up to

@@ -1,6 +1,6 @@
 import * as check from '../atomic-redis.validation.js';
-import { checkDurability, copyDurability, type DurabilityOptions } from '../redis/durability.js';
-import { Propagation } from '../redis/retried-work.js';
+import { checkDurability, copyDurability, type DurabilityOptions } from '../connection/durability.js';
+import { Propagation } from '../runtime/transaction-scope.js';
 
 /** Options of every call that only reads. */
 export interface QueryOptions {

@@ -1,5 +1,5 @@
-import type { KeySpace } from '../redis/key-space.js';
-import { defineScript, type NamedValues, type Script, type ScriptArgument } from '../redis/script.js';
+import type { KeySpace } from '../scripting/key-space.js';
+import { defineScript, type NamedValues, type Script, type ScriptArgument } from '../scripting/script.js';
 import {
   keptText,
   operationText,

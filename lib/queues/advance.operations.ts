@@ -1,5 +1,5 @@
 import { defineOperation } from '../operations/operation.js';
-import { luaMoment } from '../redis/lua.js';
+import { luaMoment } from '../scripting/lua.js';
 import { MAX_REPLY_BYTES, readAdvanced } from './advance-reply.js';
 import type { AdvanceTerms, Settlement } from './advance-terms.js';
 import { Settled, TakeMode, Verdict } from './delivery.js';

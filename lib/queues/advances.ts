@@ -1,4 +1,4 @@
-import { assertNotRetried, Propagation } from '../redis/retried-work.js';
+import { assertNotRetried, Propagation } from '../runtime/transaction-scope.js';
 import { advance } from './advance.operations.js';
 import type { AdvanceTerms, Settlement } from './advance-terms.js';
 import { Settled, TakeMode, type Delivery } from './delivery.js';

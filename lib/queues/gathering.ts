@@ -1,4 +1,4 @@
-import type { WorkInFlight } from '../redis/work-in-flight.js';
+import type { WorkInFlight } from '../runtime/work-in-flight.js';
 
 /** How the calls of one kind travel together. */
 export interface Gathered<Call, Settings, Answer> {

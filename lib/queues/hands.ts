@@ -1,7 +1,7 @@
-import { whenAborted } from '../redis/abort-listeners.js';
-import { callOff, setAlarm, type Alarm } from '../redis/alarms.js';
-import { Bag, type BagMember } from '../redis/bag.js';
-import { Deadline } from '../redis/deadline.js';
+import { whenAborted } from '../runtime/abort-listeners.js';
+import { callOff, setAlarm, type Alarm } from '../runtime/timer-queue.js';
+import { Bag, type BagMember } from '../runtime/intrusive-set.js';
+import { Deadline } from '../runtime/deadline.js';
 
 /**
  * How long a suspect waits for the other jobs of the process to end, and then keeps them out while it runs, in milliseconds. Longer jobs run beside it:

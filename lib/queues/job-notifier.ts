@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis';
-import { Deadline, fullJitter, sleep } from '../redis/deadline.js';
-import { randomId } from '../redis/random-id.js';
-import type { RedisConnection } from '../redis/redis-connection.js';
+import { Deadline, fullJitter, sleep } from '../runtime/deadline.js';
+import { randomId } from '../runtime/random-id.js';
+import type { RedisConnection } from '../connection/redis-connection.js';
 import type { OperationRunner } from '../operations/operation-runner.js';
 import { ringBell } from './queue.operations.js';
 

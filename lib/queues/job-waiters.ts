@@ -1,7 +1,7 @@
-import { whenAborted } from '../redis/abort-listeners.js';
-import { callOff, setAlarm, type Alarm } from '../redis/alarms.js';
-import { Deadline } from '../redis/deadline.js';
-import type { RedisConnection } from '../redis/redis-connection.js';
+import { whenAborted } from '../runtime/abort-listeners.js';
+import { callOff, setAlarm, type Alarm } from '../runtime/timer-queue.js';
+import { Deadline } from '../runtime/deadline.js';
+import type { RedisConnection } from '../connection/redis-connection.js';
 import type { JobNotifier, WatchedQueue } from './job-notifier.js';
 import type { QueueCommands } from './queue-commands.js';
 

@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis';
 import { RedisUnavailableError } from '../atomic-redis.errors.js';
-import { Deadline, sleep } from '../redis/deadline.js';
-import type { RedisConnection } from '../redis/redis-connection.js';
+import { Deadline, sleep } from '../runtime/deadline.js';
+import type { RedisConnection } from '../connection/redis-connection.js';
 
 /** How long the connection is kept when nothing is fetched. */
 const LINGER_MS = 5_000;

@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
-import { copyBytes } from '../redis/copies.js';
+import { copyBytes } from '../scripting/copies.js';
 
 /** How payloads become bytes and back. */
 export interface PayloadFormat {

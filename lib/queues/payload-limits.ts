@@ -1,7 +1,7 @@
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
-import { isClusterClient } from '../redis/client.js';
-import { Deadline } from '../redis/deadline.js';
-import type { RedisConnection } from '../redis/redis-connection.js';
+import { isClusterClient } from '../connection/client.js';
+import { Deadline } from '../runtime/deadline.js';
+import type { RedisConnection } from '../connection/redis-connection.js';
 
 /** No server can be told to take less than this in one argument, in bytes. */
 const ALWAYS_TAKEN = 1_024 * 1_024;

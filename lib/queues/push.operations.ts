@@ -1,5 +1,5 @@
 import { defineOperation } from '../operations/operation.js';
-import { luaMoment } from '../redis/lua.js';
+import { luaMoment } from '../scripting/lua.js';
 import { luaDelay, luaWake, QUEUE_KEYS } from './lua-queue.js';
 import type { Job } from './pushed-job.js';
 import type { QueueAccess } from './queue-access.js';

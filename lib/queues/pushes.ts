@@ -1,5 +1,5 @@
 import type { OperationOptions } from '../operations/operation.options.js';
-import { assertNotRetried, Propagation } from '../redis/retried-work.js';
+import { assertNotRetried, Propagation } from '../runtime/transaction-scope.js';
 import { Gathering } from './gathering.js';
 import { push } from './push.operations.js';
 import type { Job } from './pushed-job.js';

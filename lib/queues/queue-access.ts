@@ -1,7 +1,7 @@
 import type { Observer } from '../observability/observer.js';
 import type { OperationRunner } from '../operations/operation-runner.js';
-import type { RedisConnection } from '../redis/redis-connection.js';
-import type { WorkInFlight } from '../redis/work-in-flight.js';
+import type { RedisConnection } from '../connection/redis-connection.js';
+import type { WorkInFlight } from '../runtime/work-in-flight.js';
 import type { QueueKeys } from './queue-keys.js';
 
 /** What of the library is used to get at a queue. */

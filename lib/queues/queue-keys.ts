@@ -1,4 +1,4 @@
-import type { KeySpace } from '../redis/key-space.js';
+import type { KeySpace } from '../scripting/key-space.js';
 
 /** The keys of one queue, all in the slot of its name. A job is in `pending`, in `delayed`, in `leases` or in `dead`, and nowhere twice. None outlives the last job. */
 export interface QueueKeys {

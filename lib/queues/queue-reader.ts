@@ -1,5 +1,5 @@
-import { Deadline } from '../redis/deadline.js';
-import { Surroundings } from '../redis/surroundings.js';
+import { Deadline } from '../runtime/deadline.js';
+import { Surroundings } from '../runtime/async-scope.js';
 import { backOffMs, type RetryBackOff } from './back-off.js';
 import { TakeMode, Verdict, type Delivery, type NextTake, type Taker } from './delivery.js';
 import type { AdvanceTerms, End, Settlement } from './advance-terms.js';

@@ -1,9 +1,9 @@
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
-import { resultOf } from '../redis/durability.js';
+import { resultOf } from '../connection/durability.js';
 import { operationOptionChecks, type OperationOptions } from '../operations/operation.options.js';
-import { randomId } from '../redis/random-id.js';
-import { Propagation } from '../redis/retried-work.js';
+import { randomId } from '../runtime/random-id.js';
+import { Propagation } from '../runtime/transaction-scope.js';
 import { delayMsCheck } from './back-off.js';
 import { DeadLetters } from './dead-letters.js';
 import type { PayloadFormat } from './payload-format.js';

@@ -1,8 +1,8 @@
 import { setMaxListeners } from 'node:events';
 import * as check from '../atomic-redis.validation.js';
 import type { Operation } from '../observability/observer.js';
-import { whenAborted } from '../redis/abort-listeners.js';
-import { Deadline, fullJitter, sleep } from '../redis/deadline.js';
+import { whenAborted } from '../runtime/abort-listeners.js';
+import { Deadline, fullJitter, sleep } from '../runtime/deadline.js';
 import { TakeMode, Verdict, type NextTake } from './delivery.js';
 import { ConsumerReport, reasonOf } from './consumer-report.js';
 import type { QueueJob } from './queue-job.js';

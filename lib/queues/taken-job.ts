@@ -1,5 +1,5 @@
 import { LeaseLostError, OutcomeUnknownError } from '../atomic-redis.errors.js';
-import { LazyAbort } from '../redis/lazy-abort.js';
+import { LazyAbort } from '../runtime/lazy-abort.js';
 import { Settled, Verdict, type Delivery, type NextTake } from './delivery.js';
 import type { AdvanceTerms, End, Settlement } from './advance-terms.js';
 import type { Advanced as AdvancedRaw } from './advances.js';

@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import { isBytes } from '../atomic-redis.validation.js';
-import { copyBytes } from '../redis/copies.js';
+import { copyBytes } from '../scripting/copies.js';
 import type { ShadowCommand, ShadowConnection } from './shadow-connection.js';
 import { ShadowBuildEndedError } from './shadow-key.errors.js';
 import type { Shadow, ShadowType } from './shadow-type.js';

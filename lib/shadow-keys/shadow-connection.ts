@@ -1,8 +1,8 @@
 import type { Redis } from 'ioredis';
 import { RedisUnavailableError } from '../atomic-redis.errors.js';
-import { Deadline, sleep, untilAborted } from '../redis/deadline.js';
-import type { RedisConnection } from '../redis/redis-connection.js';
-import { finalRefusal, isConnectionLoss, toReplyError } from '../redis/reply-errors.js';
+import { Deadline, sleep, untilAborted } from '../runtime/deadline.js';
+import type { RedisConnection } from '../connection/redis-connection.js';
+import { finalRefusal, isConnectionLoss, toReplyError } from '../connection/reply-errors.js';
 import type { OperationRunner } from '../operations/operation-runner.js';
 import { discard } from './shadow-key.operations.js';
 import { ShadowLostError } from './shadow-key.errors.js';

@@ -1,6 +1,6 @@
 import { describe } from '../atomic-redis.errors.js';
 import { defineOperation, defineStep } from '../operations/operation.js';
-import type { KeySpace } from '../redis/key-space.js';
+import type { KeySpace } from '../scripting/key-space.js';
 import { SIZE_COMMAND, type Shadow } from './shadow-type.js';
 
 /** How long a version is kept whose live key has no time to live, in milliseconds: nothing tells when that key is deleted. */

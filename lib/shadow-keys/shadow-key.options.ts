@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
-import { copyDurability } from '../redis/durability.js';
+import { copyDurability } from '../connection/durability.js';
 import { operationOptionChecks, type OperationOptions } from '../operations/operation.options.js';
 import { SHADOW_TYPES, type ShadowType } from './shadow-type.js';
 

@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
-import { copyBytes } from '../redis/copies.js';
+import { copyBytes } from '../scripting/copies.js';
 import type { ShadowType } from './shadow-type.js';
 import type { ShadowEntry, ShadowValue, ShadowWriter } from './shadow-writer.js';
 

@@ -1,8 +1,8 @@
 import { OutcomeUnknownError, RedisUnavailableError } from '../atomic-redis.errors.js';
-import type { CommitParticipant, QueuedCommand } from '../redis/commit-participant.js';
-import type { Deadline } from '../redis/deadline.js';
-import type { RedisConnection } from '../redis/redis-connection.js';
-import { finalRefusal, isConnectionLoss, toReplyError } from '../redis/reply-errors.js';
+import type { CommitParticipant, QueuedCommand } from '../scripting/commit-participant.js';
+import type { Deadline } from '../runtime/deadline.js';
+import type { RedisConnection } from '../connection/redis-connection.js';
+import { finalRefusal, isConnectionLoss, toReplyError } from '../connection/reply-errors.js';
 import type { Committer, CommitResult } from './commit.js';
 import type { Sent } from './exec-answer.js';
 import { graceAfterAsking, graceOf, isUnanswered } from './answer-grace.js';

@@ -1,5 +1,5 @@
-import type { KeySpace } from '../redis/key-space.js';
-import { randomId } from '../redis/random-id.js';
+import type { KeySpace } from '../scripting/key-space.js';
+import { randomId } from '../runtime/random-id.js';
 
 /** How much longer than the transaction a marker lives, at least. */
 const MARGIN_MS = 60_000;

@@ -1,9 +1,9 @@
 import { AtomicRedisError, NotReplicatedError, OutcomeUnknownError } from '../atomic-redis.errors.js';
-import type { QueuedCommand } from '../redis/commit-participant.js';
-import type { Deadline } from '../redis/deadline.js';
-import { patienceOf, type DurabilityOptions } from '../redis/durability.js';
-import { replicasOf, type Replicated } from '../redis/durable-channel.js';
-import type { RedisConnection } from '../redis/redis-connection.js';
+import type { QueuedCommand } from '../scripting/commit-participant.js';
+import type { Deadline } from '../runtime/deadline.js';
+import { patienceOf, type DurabilityOptions } from '../connection/durability.js';
+import { replicasOf, type Replicated } from '../connection/durable-channel.js';
+import type { RedisConnection } from '../connection/redis-connection.js';
 import {
   finalRefusal,
   isConnectionLoss,
@@ -12,8 +12,8 @@ import {
   refusalsOf,
   replyCode,
   toReplyError,
-} from '../redis/reply-errors.js';
-import type { ScriptRunner } from '../redis/script-runner.js';
+} from '../connection/reply-errors.js';
+import type { ScriptRunner } from '../scripting/script-runner.js';
 import { CommitMarker } from './commit-marker.js';
 import type { Lifetime } from './deadline-key.js';
 import { execAnswer, type Sent } from './exec-answer.js';

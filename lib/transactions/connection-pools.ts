@@ -1,5 +1,5 @@
-import { Deadline } from '../redis/deadline.js';
-import type { RedisConnection } from '../redis/redis-connection.js';
+import { Deadline } from '../runtime/deadline.js';
+import type { RedisConnection } from '../connection/redis-connection.js';
 import { CommitMarker } from './commit-marker.js';
 import { ConnectionPool } from './connection-pool.js';
 import { DeadlineKey } from './deadline-key.js';

@@ -1,5 +1,5 @@
-import type { KeySpace } from '../redis/key-space.js';
-import { randomId } from '../redis/random-id.js';
+import type { KeySpace } from '../scripting/key-space.js';
+import { randomId } from '../runtime/random-id.js';
 
 /** Redis counts whole milliseconds: a key may live this much shorter or longer than asked for. */
 const ROUNDING_MS = 2;

@@ -1,5 +1,5 @@
-import { callOff, setAlarm } from '../redis/alarms.js';
-import type { Deadline } from '../redis/deadline.js';
+import { callOff, setAlarm } from '../runtime/timer-queue.js';
+import type { Deadline } from '../runtime/deadline.js';
 import type { Lifetime } from './deadline-key.js';
 import { MIN_GRACE_MS } from './round-trips.js';
 import type { TransactionConnection } from './transaction-connection.js';

@@ -1,4 +1,4 @@
-import type { RedisConnection } from '../redis/redis-connection.js';
+import type { RedisConnection } from '../connection/redis-connection.js';
 import type { GroupCommit } from './group-commit.js';
 import { handled, handledAfter } from './handled.js';
 import { TransactionAttempt, type AttemptScope } from './transaction-attempt.js';

@@ -1,5 +1,5 @@
-import type { QueuedCommand } from '../redis/commit-participant.js';
-import type { Deadline } from '../redis/deadline.js';
+import type { QueuedCommand } from '../scripting/commit-participant.js';
+import type { Deadline } from '../runtime/deadline.js';
 import type { Sent } from './exec-answer.js';
 import type { Stop } from './stop.js';
 

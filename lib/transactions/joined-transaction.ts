@@ -1,5 +1,5 @@
 import { TransactionMisuseError } from '../atomic-redis.errors.js';
-import { untilAborted } from '../redis/deadline.js';
+import { untilAborted } from '../runtime/deadline.js';
 import type { Lease } from './lease.js';
 import { repliesTo } from './exec-replies.js';
 import { OpenTransaction, type OwnedCommand } from './open-transaction.js';

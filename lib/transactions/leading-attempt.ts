@@ -1,7 +1,7 @@
 import type { Command } from 'ioredis';
 import { AtomicRedisError } from '../atomic-redis.errors.js';
-import type { RedisConnection } from '../redis/redis-connection.js';
-import { isConnectionLoss, isTransientRefusal, toReplyError } from '../redis/reply-errors.js';
+import type { RedisConnection } from '../connection/redis-connection.js';
+import { isConnectionLoss, isTransientRefusal, toReplyError } from '../connection/reply-errors.js';
 import { ARMED, CommitMarker } from './commit-marker.js';
 import type { Lease } from './lease.js';
 import { lifetimeOf, type Lifetime } from './deadline-key.js';

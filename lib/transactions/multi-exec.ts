@@ -1,6 +1,6 @@
 import type { Command } from 'ioredis';
-import type { QueuedCommand } from '../redis/commit-participant.js';
-import { isRefusedBeforehand, replyCode } from '../redis/reply-errors.js';
+import type { QueuedCommand } from '../scripting/commit-participant.js';
+import { isRefusedBeforehand, replyCode } from '../connection/reply-errors.js';
 import type { TransactionConnection } from './transaction-connection.js';
 
 /**

@@ -1,4 +1,4 @@
-import type { QueuedCommand } from '../redis/commit-participant.js';
+import type { QueuedCommand } from '../scripting/commit-participant.js';
 import { handled } from './handled.js';
 import type { Lease } from './lease.js';
 import {

@@ -1,5 +1,5 @@
 import * as check from '../atomic-redis.validation.js';
-import { Propagation } from '../redis/retried-work.js';
+import { Propagation } from '../runtime/transaction-scope.js';
 import { wrapMethod, type CheckedMethodDecorator } from '../method-wrapping/wrap-method.js';
 import { markOptimistic } from './optimistic-methods.js';
 import { transactionOptionChecks, type TransactionOptions } from './transaction.options.js';

@@ -1,4 +1,4 @@
-import { defineScript } from '../redis/script.js';
+import { defineScript } from '../scripting/script.js';
 
 export type Resolution = 'applied' | 'not-applied' | 'unknown';
 

@@ -1,6 +1,6 @@
 import { Command, type Redis } from 'ioredis';
-import type { QueuedCommand } from '../redis/commit-participant.js';
-import { replyCode } from '../redis/reply-errors.js';
+import type { QueuedCommand } from '../scripting/commit-participant.js';
+import { replyCode } from '../connection/reply-errors.js';
 
 /**
  * The commands of a server and how many arguments each takes, as COMMAND tells. Needed only where a refusal within a MULTI costs the transaction its protection: what

@@ -1,7 +1,7 @@
-import { callOff, setAlarm, type Alarm } from '../redis/alarms.js';
-import { whenAborted } from '../redis/abort-listeners.js';
-import type { BagMember } from '../redis/bag.js';
-import { LazyAbort } from '../redis/lazy-abort.js';
+import { callOff, setAlarm, type Alarm } from '../runtime/timer-queue.js';
+import { whenAborted } from '../runtime/abort-listeners.js';
+import type { BagMember } from '../runtime/intrusive-set.js';
+import { LazyAbort } from '../runtime/lazy-abort.js';
 
 /**
  * What ends a transaction before it is done: its time is over, its caller's signal aborts, or the module is closed. An

@@ -5,9 +5,9 @@ import {
   TransactionMisuseError,
 } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
-import type { CommitParticipant } from '../redis/commit-participant.js';
-import type { Deadline } from '../redis/deadline.js';
-import type { RedisConnection } from '../redis/redis-connection.js';
+import type { CommitParticipant } from '../scripting/commit-participant.js';
+import type { Deadline } from '../runtime/deadline.js';
+import type { RedisConnection } from '../connection/redis-connection.js';
 import { keysOf, ownArguments } from './command-arguments.js';
 import type { Lease } from './lease.js';
 import { UnavailableUntilExec } from './exec-replies.js';

@@ -1,7 +1,7 @@
 import { bytesToWrite, patienceFor, pendingOf } from '../connection/pending-commands.js';
-import { isWritable } from '../redis/client.js';
-import type { QueuedCommand } from '../redis/commit-participant.js';
-import { assertReadable } from '../redis/readable-arguments.js';
+import { isWritable } from '../connection/client.js';
+import type { QueuedCommand } from '../scripting/commit-participant.js';
+import { assertReadable } from '../scripting/readable-arguments.js';
 import { Command, type Redis } from 'ioredis';
 import type { CommitMarker } from './commit-marker.js';
 import type { DeadlineKey } from './deadline-key.js';

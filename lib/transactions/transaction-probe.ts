@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ConfigurationError } from '../atomic-redis.errors.js';
-import { isConnectionLoss, isTransientRefusal } from '../redis/reply-errors.js';
+import { isConnectionLoss, isTransientRefusal } from '../connection/reply-errors.js';
 import { ServerCommands } from './server-commands.js';
 import type { Fitness } from './transaction-server.js';
 

@@ -1,5 +1,5 @@
-import type { CommitParticipant } from '../redis/commit-participant.js';
-import { Deadline } from '../redis/deadline.js';
+import type { CommitParticipant } from '../scripting/commit-participant.js';
+import { Deadline } from '../runtime/deadline.js';
 import type { Lease } from './lease.js';
 import { Stop } from './stop.js';
 import { MIN_SHARED_MS, type GroupCommit } from './group-commit.js';

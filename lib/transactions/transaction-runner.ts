@@ -1,8 +1,8 @@
 import { AtomicRedisError, RedisUnavailableError } from '../atomic-redis.errors.js';
-import { fullJitter, sleep } from '../redis/deadline.js';
-import { Bag } from '../redis/bag.js';
-import type { RedisConnection } from '../redis/redis-connection.js';
-import type { WorkInFlight } from '../redis/work-in-flight.js';
+import { fullJitter, sleep } from '../runtime/deadline.js';
+import { Bag } from '../runtime/intrusive-set.js';
+import type { RedisConnection } from '../connection/redis-connection.js';
+import type { WorkInFlight } from '../runtime/work-in-flight.js';
 import type { AttemptResult } from './attempt-result.js';
 import { AttemptRunner } from './attempt-runner.js';
 import type { Committer } from './commit.js';

@@ -1,4 +1,4 @@
-import type { QueuedCommand } from '../redis/commit-participant.js';
+import type { QueuedCommand } from '../scripting/commit-participant.js';
 import { RoundTrips } from './round-trips.js';
 import type { ServerCommands } from './server-commands.js';
 

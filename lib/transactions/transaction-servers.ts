@@ -1,7 +1,7 @@
-import { SLOT_COUNT } from '../redis/hash-slot.js';
-import { Deadline } from '../redis/deadline.js';
-import { randomId } from '../redis/random-id.js';
-import type { RedisConnection } from '../redis/redis-connection.js';
+import { SLOT_COUNT } from '../scripting/hash-slot.js';
+import { Deadline } from '../runtime/deadline.js';
+import { randomId } from '../runtime/random-id.js';
+import type { RedisConnection } from '../connection/redis-connection.js';
 import { probeTransactions } from './transaction-probe.js';
 import { TransactionServer, type Fitness } from './transaction-server.js';
 

@@ -10,8 +10,8 @@ import {
   type Check,
 } from '../atomic-redis.validation.js';
 import type { ExecReplies } from './exec-replies.js';
-import { checkDurability, type DurabilityOptions } from '../redis/durability.js';
-import { Propagation } from '../redis/retried-work.js';
+import { checkDurability, type DurabilityOptions } from '../connection/durability.js';
+import { Propagation } from '../runtime/transaction-scope.js';
 
 /** Full-jitter backoff between attempts: a random delay between `minMs` and a ceiling, which doubles with each attempt up to `maxMs`. */
 export interface BackoffOptions {

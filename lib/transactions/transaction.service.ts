@@ -4,11 +4,11 @@ import { CrossSlotError, InvalidArgumentError, TransactionMisuseError } from '..
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import { Observer } from '../observability/observer.js';
-import { currentParticipant, UNPROTECTED, type CommitParticipant } from '../redis/commit-participant.js';
-import { asRetriedWork, openRetriedWork, Propagation, retriedWorkOf } from '../redis/retried-work.js';
-import { RedisConnection } from '../redis/redis-connection.js';
-import { ScriptRunner } from '../redis/script-runner.js';
-import { WorkInFlight } from '../redis/work-in-flight.js';
+import { currentParticipant, UNPROTECTED, type CommitParticipant } from '../scripting/commit-participant.js';
+import { asRetriedWork, openRetriedWork, Propagation, retriedWorkOf } from '../runtime/transaction-scope.js';
+import { RedisConnection } from '../connection/redis-connection.js';
+import { ScriptRunner } from '../scripting/script-runner.js';
+import { WorkInFlight } from '../runtime/work-in-flight.js';
 import { Committer } from './commit.js';
 import { ConnectionPools, type PoolStatus } from './connection-pools.js';
 import { UnavailableUntilExec } from './exec-replies.js';

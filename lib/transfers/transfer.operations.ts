@@ -6,8 +6,8 @@ import {
 } from '../atomic-redis.errors.js';
 import { luaCreate } from '../operations/lua-operation.js';
 import { defineOperation, defineVariant } from '../operations/operation.js';
-import { luaInt64 } from '../redis/lua-int64.js';
-import { luaTypeOf } from '../redis/lua.js';
+import { luaInt64 } from '../scripting/lua-int64.js';
+import { luaTypeOf } from '../scripting/lua.js';
 import { Answer } from './transfer-answer.js';
 import { BalanceOverflowError, insufficientFunds } from './transfer.errors.js';
 import {

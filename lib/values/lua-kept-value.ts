@@ -1,6 +1,6 @@
 import { luaOperation } from '../operations/lua-operation.js';
 import type { AnswerKeeping } from '../operations/operation-text.js';
-import { luaTypeOf } from '../redis/lua.js';
+import { luaTypeOf } from '../scripting/lua.js';
 import { Answer } from './value-answer.js';
 
 /**

@@ -1,5 +1,5 @@
 import { WrongTypeError } from '../atomic-redis.errors.js';
-import { decoded, type BinaryValue, type Encoding } from '../redis/encoding.js';
+import { decoded, type BinaryValue, type Encoding } from '../scripting/encoding.js';
 import { Answer, type ValueAnswer } from './value-answer.js';
 
 /** `V` is a string, or with `encoding: 'buffer'` a Buffer. */

@@ -1,7 +1,7 @@
 import { describe } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
-import { luaTypeOf } from '../redis/lua.js';
-import { asReturned, type BinaryValue, type Encoding } from '../redis/encoding.js';
+import { luaTypeOf } from '../scripting/lua.js';
+import { asReturned, type BinaryValue, type Encoding } from '../scripting/encoding.js';
 import { defineOperation, defineVariant } from '../operations/operation.js';
 import { keptValue, luaNoValue } from './lua-kept-value.js';
 import { Answer, toValueAnswer, TtlChange, type ValueAnswer } from './value-answer.js';

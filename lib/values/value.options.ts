@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
-import { encodingOptionChecks, type Encoding, type EncodingOptions } from '../redis/encoding.js';
+import { encodingOptionChecks, type Encoding, type EncodingOptions } from '../scripting/encoding.js';
 import { operationOptionChecks, type OperationOptions } from '../operations/operation.options.js';
 import { TtlChange } from './value-answer.js';
 

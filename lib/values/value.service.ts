@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { OperationRunner } from '../operations/operation-runner.js';
-import type { BinaryValue, Decoded, Encoding } from '../redis/encoding.js';
+import type { BinaryValue, Decoded, Encoding } from '../scripting/encoding.js';
 import type { Expiry, ValueOptions, ValueWriteOptions } from './value.options.js';
 import * as operation from './value.operations.js';
 import type { CompareAndDeleteResult, CompareAndSetResult } from './value-result.js';

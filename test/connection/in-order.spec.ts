@@ -10,7 +10,7 @@ import {
 import { useBoot } from '../support/boot.js';
 import { startFailoverPair, type FailoverPair } from '../support/failover-pair.js';
 import { connectionTo } from '../support/library-connection.js';
-import { Deadline } from '../../lib/redis/deadline.js';
+import { Deadline } from '../../lib/runtime/deadline.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 

@@ -10,7 +10,7 @@ import {
   RedisUnavailableError,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
-import { RedisConnection } from '../../lib/redis/redis-connection.js';
+import { RedisConnection } from '../../lib/connection/redis-connection.js';
 import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
 

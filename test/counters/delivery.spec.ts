@@ -7,12 +7,12 @@ import {
   RedisUnavailableError,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
-import { Deadline } from '../../lib/redis/deadline.js';
+import { Deadline } from '../../lib/runtime/deadline.js';
 import { CounterProducer } from '../../lib/counters/counter-producer.js';
-import { ScriptRunner } from '../../lib/redis/script-runner.js';
-import { WorkInFlight } from '../../lib/redis/work-in-flight.js';
+import { ScriptRunner } from '../../lib/scripting/script-runner.js';
+import { WorkInFlight } from '../../lib/runtime/work-in-flight.js';
 import { countCommands } from '../support/command-stats.js';
-import { RedisConnection } from '../../lib/redis/redis-connection.js';
+import { RedisConnection } from '../../lib/connection/redis-connection.js';
 import { connectionTo } from '../support/library-connection.js';
 import { useRedis } from '../support/redis.js';
 

@@ -9,7 +9,7 @@ import {
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
 import { ALL_OPERATIONS } from '../../lib/atomic-redis.operations.js';
 import type { ScriptedOperationType } from '../../lib/observability/event-types.js';
-import { asRetriedWork } from '../../lib/redis/retried-work.js';
+import { asRetriedWork } from '../../lib/runtime/transaction-scope.js';
 import { countCommands } from '../support/command-stats.js';
 import { isScript } from '../support/is-script.js';
 import { useRedis } from '../support/redis.js';

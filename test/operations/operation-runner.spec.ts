@@ -6,10 +6,10 @@ import {
 import { defineOperation } from '../../lib/operations/operation.js';
 import { OperationRunner } from '../../lib/operations/operation-runner.js';
 import type { OperationOptions } from '../../lib/operations/operation.options.js';
-import type { RedisConnection } from '../../lib/redis/redis-connection.js';
-import { asRetriedWork } from '../../lib/redis/retried-work.js';
-import { ScriptRunner } from '../../lib/redis/script-runner.js';
-import { WorkInFlight } from '../../lib/redis/work-in-flight.js';
+import type { RedisConnection } from '../../lib/connection/redis-connection.js';
+import { asRetriedWork } from '../../lib/runtime/transaction-scope.js';
+import { ScriptRunner } from '../../lib/scripting/script-runner.js';
+import { WorkInFlight } from '../../lib/runtime/work-in-flight.js';
 import { startFaultProxy, type FaultProxy } from '../../lib/testing/index.js';
 import { startCluster } from '../support/cluster.js';
 import { countCommands } from '../support/command-stats.js';

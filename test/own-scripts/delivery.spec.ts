@@ -10,7 +10,7 @@ import {
   ScriptService,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
-import { RedisConnection } from '../../lib/redis/redis-connection.js';
+import { RedisConnection } from '../../lib/connection/redis-connection.js';
 import { startCluster } from '../support/cluster.js';
 import { isScript } from '../support/is-script.js';
 import { useRedis } from '../support/redis.js';

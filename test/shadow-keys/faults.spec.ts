@@ -10,7 +10,7 @@ import {
   type ShadowWriter,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
-import { RedisConnection } from '../../lib/redis/redis-connection.js';
+import { RedisConnection } from '../../lib/connection/redis-connection.js';
 import { holdRequest } from '../support/hold-request.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';

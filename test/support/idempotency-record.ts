@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis';
-import type { RedisClient } from '../../lib/redis/client.js';
+import type { RedisClient } from '../../lib/connection/client.js';
 
 /** An idempotency record as it is stored, taken apart. */
 export interface RecordFields {

@@ -1,5 +1,5 @@
-import type { ConnectionOption } from '../../lib/redis/client.js';
-import { RedisConnection } from '../../lib/redis/redis-connection.js';
+import type { ConnectionOption } from '../../lib/connection/client.js';
+import { RedisConnection } from '../../lib/connection/redis-connection.js';
 import { unobserved } from './observer.js';
 
 /** The library's way to a server, for parts of it that are tested by themselves. The caller closes it. */

@@ -1,7 +1,7 @@
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import { ALL_OPERATIONS } from '../../lib/atomic-redis.operations.js';
-import type { Script } from '../../lib/redis/script.js';
+import type { Script } from '../../lib/scripting/script.js';
 
 const LIB = path.join(__dirname, '../../lib');
 

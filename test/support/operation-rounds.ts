@@ -1,6 +1,12 @@
 import { Test, type TestingModule } from '@nestjs/testing';
 import { AtomicRedis, AtomicRedisModule, type ConnectionOption } from 'nestjs-atomic-redis';
-import { answerOf, OPERATIONS, TIME_MS, type Answer, type Operation } from '../redis/scripted-operations.js';
+import {
+  answerOf,
+  OPERATIONS,
+  TIME_MS,
+  type Answer,
+  type Operation,
+} from '../scripting/scripted-operations.js';
 
 export type Answers = Record<string, (Answer | 'done')[]>;
 

@@ -8,8 +8,8 @@ import {
 import { getEventListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
-import { openDedicatedClient } from '../../lib/redis/client.js';
-import { RedisConnection } from '../../lib/redis/redis-connection.js';
+import { openDedicatedClient } from '../../lib/connection/client.js';
+import { RedisConnection } from '../../lib/connection/redis-connection.js';
 import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
 

@@ -8,9 +8,9 @@ import {
   type TransactionOptions,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy, type RedisCommand } from 'nestjs-atomic-redis/testing';
-import { Deadline } from '../../lib/redis/deadline.js';
-import { RedisConnection } from '../../lib/redis/redis-connection.js';
-import { ScriptRunner } from '../../lib/redis/script-runner.js';
+import { Deadline } from '../../lib/runtime/deadline.js';
+import { RedisConnection } from '../../lib/connection/redis-connection.js';
+import { ScriptRunner } from '../../lib/scripting/script-runner.js';
 import { resolveScript, type Resolution } from '../../lib/transactions/resolve.script.js';
 import { countCommands } from '../support/command-stats.js';
 import { holdRequest } from '../support/hold-request.js';

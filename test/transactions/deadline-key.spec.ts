@@ -1,4 +1,4 @@
-import { KeySpace } from '../../lib/redis/key-space.js';
+import { KeySpace } from '../../lib/scripting/key-space.js';
 import { DeadlineKey, lifetimeOf } from '../../lib/transactions/deadline-key.js';
 import { RoundTrips } from '../../lib/transactions/round-trips.js';
 

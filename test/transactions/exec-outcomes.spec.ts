@@ -8,9 +8,9 @@ import {
   TransactionService,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy, type RedisCommand } from 'nestjs-atomic-redis/testing';
-import { Deadline } from '../../lib/redis/deadline.js';
-import { RedisConnection } from '../../lib/redis/redis-connection.js';
-import { ScriptRunner } from '../../lib/redis/script-runner.js';
+import { Deadline } from '../../lib/runtime/deadline.js';
+import { RedisConnection } from '../../lib/connection/redis-connection.js';
+import { ScriptRunner } from '../../lib/scripting/script-runner.js';
 import { CommitMarker } from '../../lib/transactions/commit-marker.js';
 import { Committer, type CommitResult } from '../../lib/transactions/commit.js';
 import { DeadlineKey, lifetimeOf } from '../../lib/transactions/deadline-key.js';

@@ -2,7 +2,7 @@ import { describe, InexactResultError } from '../../atomic-redis.errors.js';
 import * as check from '../../atomic-redis.validation.js';
 import { defineOperation, defineQuery, defineVariant } from '../../operations/operation.js';
 import { operationOptionChecks, type OperationOptions } from '../../operations/operation.options.js';
-import { luaNow } from '../../redis/lua.js';
+import { luaNow } from '../../scripting/lua.js';
 import { checkCallOptions, type CounterCallOptions } from '../counter-arguments.js';
 import { assertCounter, companionsOf } from '../counter-producer.js';
 import { CounterLimitError, CounterOverflowError } from '../counter.errors.js';

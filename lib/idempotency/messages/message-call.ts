@@ -1,6 +1,6 @@
 import { Logger } from '@nestjs/common';
 import { AtomicRedisError, ModuleClosedError, RedisUnavailableError } from '../../atomic-redis.errors.js';
-import { fullJitter, sleep } from '../../redis/deadline.js';
+import { fullJitter, sleep } from '../../runtime/deadline.js';
 import { decide } from '../error-policy.js';
 import { IdempotencyInFlightError } from '../idempotency.errors.js';
 import type { IdempotencyOptions } from '../idempotency-call.options.js';

@@ -1,6 +1,6 @@
 import type { CallHandler, ExecutionContext } from '@nestjs/common';
 import type { Observable } from 'rxjs';
-import { Surroundings } from '../../redis/surroundings.js';
+import { Surroundings } from '../../runtime/async-scope.js';
 import { isRmqContext, RabbitDelivery, settles } from './rabbit-delivery.js';
 
 /** A message of a microservice on its way to its handler. */

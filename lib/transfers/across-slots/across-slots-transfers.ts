@@ -6,12 +6,12 @@ import {
   NotReplicatedError,
   OutcomeUnknownError,
 } from '../../atomic-redis.errors.js';
-import { Deadline } from '../../redis/deadline.js';
-import { copyDurability } from '../../redis/durability.js';
+import { Deadline } from '../../runtime/deadline.js';
+import { copyDurability } from '../../connection/durability.js';
 import { OperationRunner } from '../../operations/operation-runner.js';
-import { RedisConnection } from '../../redis/redis-connection.js';
-import { assertNotRetried } from '../../redis/retried-work.js';
-import { WorkInFlight } from '../../redis/work-in-flight.js';
+import { RedisConnection } from '../../connection/redis-connection.js';
+import { assertNotRetried } from '../../runtime/transaction-scope.js';
+import { WorkInFlight } from '../../runtime/work-in-flight.js';
 import { TransferPendingError } from '../transfer.errors.js';
 import type {
   AcrossSlotsBalances,

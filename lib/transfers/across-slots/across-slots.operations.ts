@@ -1,8 +1,8 @@
 import { InexactResultError, NotAnIntegerError } from '../../atomic-redis.errors.js';
 import { defineOperation, defineStep } from '../../operations/operation.js';
-import { luaInt64 } from '../../redis/lua-int64.js';
-import { luaNow } from '../../redis/lua.js';
-import { randomId } from '../../redis/random-id.js';
+import { luaInt64 } from '../../scripting/lua-int64.js';
+import { luaNow } from '../../scripting/lua.js';
+import { randomId } from '../../runtime/random-id.js';
 import { Answer } from '../transfer-answer.js';
 import { insufficientFunds } from '../transfer.errors.js';
 import type { AcrossSlotsTransfer } from './across-slots.options.js';

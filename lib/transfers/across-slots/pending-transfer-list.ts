@@ -1,8 +1,8 @@
 import { InvalidArgumentError } from '../../atomic-redis.errors.js';
 import type { OperationRunner } from '../../operations/operation-runner.js';
-import { Deadline } from '../../redis/deadline.js';
-import { SLOT_COUNT } from '../../redis/hash-slot.js';
-import type { RedisConnection } from '../../redis/redis-connection.js';
+import { Deadline } from '../../runtime/deadline.js';
+import { SLOT_COUNT } from '../../scripting/hash-slot.js';
+import type { RedisConnection } from '../../connection/redis-connection.js';
 import type { PendingTransfers, PendingTransfersOptions } from './across-slots.options.js';
 import { list } from './pending-transfer.operations.js';
 import type { PendingTransfer } from './pending-transfer.js';

@@ -1,5 +1,5 @@
 import { defineQuery } from '../../operations/operation.js';
-import { luaNow } from '../../redis/lua.js';
+import { luaNow } from '../../scripting/lua.js';
 import { INTENTS, keysOfSlot, ORDER, parseTransfer, type PendingTransfer } from './pending-transfer.js';
 import type { Described } from './transfer-decision.js';
 

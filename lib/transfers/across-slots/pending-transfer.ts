@@ -1,4 +1,4 @@
-import type { KeySpace } from '../../redis/key-space.js';
+import type { KeySpace } from '../../scripting/key-space.js';
 
 /** What has become of a transfer: `open` until the amount is known to be in its target, `credited`, or known not to be and given back, `refunded`. */
 export type TransferState = 'open' | 'credited' | 'refunded';

@@ -1,6 +1,6 @@
 import { InexactResultError, NotAnIntegerError, type AtomicRedisError } from '../../atomic-redis.errors.js';
-import type { Deadline } from '../../redis/deadline.js';
-import type { DurabilityOptions } from '../../redis/durability.js';
+import type { Deadline } from '../../runtime/deadline.js';
+import type { DurabilityOptions } from '../../connection/durability.js';
 import { Answer } from '../transfer-answer.js';
 import { BalanceOverflowError } from '../transfer.errors.js';
 import type { PendingTransfer } from './pending-transfer.js';

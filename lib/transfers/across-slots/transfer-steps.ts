@@ -1,6 +1,6 @@
 import type { OperationRunner } from '../../operations/operation-runner.js';
-import { Deadline } from '../../redis/deadline.js';
-import type { RedisConnection } from '../../redis/redis-connection.js';
+import { Deadline } from '../../runtime/deadline.js';
+import type { RedisConnection } from '../../connection/redis-connection.js';
 import * as step from './across-slots.operations.js';
 import { read } from './pending-transfer.operations.js';
 import type { PendingTransfer, TransferState } from './pending-transfer.js';

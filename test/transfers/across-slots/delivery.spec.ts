@@ -7,7 +7,7 @@ import {
   TransferService,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type Fault, type FaultProxy, type LateFault } from 'nestjs-atomic-redis/testing';
-import { RedisConnection } from '../../../lib/redis/redis-connection.js';
+import { RedisConnection } from '../../../lib/connection/redis-connection.js';
 import { useRedis } from '../../support/redis.js';
 import { waitFor } from '../../support/wait-for.js';
 import { left, STEPS, type Step } from './support.js';

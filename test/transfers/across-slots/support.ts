@@ -1,6 +1,6 @@
 import type { INestApplicationContext } from '@nestjs/common';
 import type { Cluster, Redis } from 'ioredis';
-import { ScriptRunner } from '../../../lib/redis/script-runner.js';
+import { ScriptRunner } from '../../../lib/scripting/script-runner.js';
 
 /** What transfers across slots have left: decisions with what they live for yet (-1: for ever), and other keys of the library's, operations' markers aside. */
 export async function left({

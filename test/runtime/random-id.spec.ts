@@ -1,4 +1,4 @@
-import { randomId } from '../../lib/redis/random-id.js';
+import { randomId } from '../../lib/runtime/random-id.js';
 
 describe('randomId', () => {
   it('is of 128 bits, and never the same', () => {

@@ -1,10 +1,10 @@
 import { OutcomeUnknownError, RedisReplyError } from '../../lib/atomic-redis.errors.js';
-import { Deadline } from '../../lib/redis/deadline.js';
-import { luaNow } from '../../lib/redis/lua.js';
-import type { RedisConnection } from '../../lib/redis/redis-connection.js';
-import { batchOf } from '../../lib/redis/script-batch.js';
-import { ScriptRunner } from '../../lib/redis/script-runner.js';
-import { defineScript } from '../../lib/redis/script.js';
+import { Deadline } from '../../lib/runtime/deadline.js';
+import { luaNow } from '../../lib/scripting/lua.js';
+import type { RedisConnection } from '../../lib/connection/redis-connection.js';
+import { batchOf } from '../../lib/scripting/script-batch.js';
+import { ScriptRunner } from '../../lib/scripting/script-runner.js';
+import { defineScript } from '../../lib/scripting/script.js';
 import { startFaultProxy, type FaultProxy } from '../../lib/testing/index.js';
 import { countCommands } from '../support/command-stats.js';
 import { LIBRARY_SCRIPTS } from '../support/library-scripts.js';

@@ -23,7 +23,7 @@ import {
   type FaultProxy,
   type RedisServer,
 } from 'nestjs-atomic-redis/testing';
-import { RedisConnection } from '../../lib/redis/redis-connection.js';
+import { RedisConnection } from '../../lib/connection/redis-connection.js';
 import { waitFor } from '../support/wait-for.js';
 import { stateOf } from '../support/idempotency-record.js';
 

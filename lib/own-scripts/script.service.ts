@@ -6,8 +6,8 @@ import * as check from '../atomic-redis.validation.js';
 import { Observer } from '../observability/observer.js';
 import { OperationRunner } from '../operations/operation-runner.js';
 import { operationOptionChecks, type OperationOptions } from '../operations/operation.options.js';
-import type { Deadline } from '../redis/deadline.js';
-import { RedisConnection } from '../redis/redis-connection.js';
+import type { Deadline } from '../runtime/deadline.js';
+import { RedisConnection } from '../connection/redis-connection.js';
 import {
   NOT_AFTER,
   orderedArguments,
@@ -15,7 +15,7 @@ import {
   type ArgumentsOf,
   type NamedValues,
   type Script,
-} from '../redis/script.js';
+} from '../scripting/script.js';
 import { prepareOperation, prepareRead, type PreparedScript } from './prepared-script.js';
 
 /** `Values` under the name `Name`, which may be left out where there are none. */

@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis';
-import type { Deadline } from './deadline.js';
-import type { RedisConnection } from './redis-connection.js';
-import { Surroundings } from './surroundings.js';
+import type { Deadline } from '../runtime/deadline.js';
+import type { RedisConnection } from '../connection/redis-connection.js';
+import { Surroundings } from '../runtime/async-scope.js';
 
 /** A write to be made inside a transaction's MULTI. */
 export interface QueuedCommand {

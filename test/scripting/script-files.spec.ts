@@ -1,4 +1,4 @@
-import { luaMoment, luaNow } from '../../lib/redis/lua.js';
+import { luaMoment, luaNow } from '../../lib/scripting/lua.js';
 import { commandsOf } from '../support/library-commands.js';
 import { LIBRARY_SCRIPTS as SCRIPTS } from '../support/library-scripts.js';
 import { useRedis } from '../support/redis.js';

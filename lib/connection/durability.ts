@@ -1,6 +1,6 @@
 import * as check from '../atomic-redis.validation.js';
 import { NotReplicatedError } from '../atomic-redis.errors.js';
-import { Deadline } from './deadline.js';
+import { Deadline } from '../runtime/deadline.js';
 
 /**
  * Waits for replicas before a change is reported as made, by Redis's WAIT. It narrows the window in which a failover loses what was acknowledged; it does not close it: the replica that is promoted may be one that had not

@@ -2,7 +2,7 @@ import { Inject, Module, type DynamicModule } from '@nestjs/common';
 import { getAtomicRedisToken, getScriptToken } from '../atomic-redis.constants.js';
 import { ConfigurationError } from '../atomic-redis.errors.js';
 import type { AtomicRedis } from '../atomic-redis.js';
-import type { Script } from '../redis/script.js';
+import type { Script } from '../scripting/script.js';
 
 /** The injectable functions of one `AtomicRedisModule.forFeature`. */
 @Module({})

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { CrossSlotError, InvalidArgumentError } from '../../lib/atomic-redis.errors.js';
-import { hashSlot, hashTag, hashTagOf, SLOT_COUNT, tagForSlot } from '../../lib/redis/hash-slot.js';
-import { KeySpace } from '../../lib/redis/key-space.js';
+import { hashSlot, hashTag, hashTagOf, SLOT_COUNT, tagForSlot } from '../../lib/scripting/hash-slot.js';
+import { KeySpace } from '../../lib/scripting/key-space.js';
 import { useRedis } from '../support/redis.js';
 
 describe('hash slots', () => {

@@ -1,5 +1,5 @@
 import { TransactionMisuseError } from '../atomic-redis.errors.js';
-import { Surroundings } from './surroundings.js';
+import { Surroundings } from './async-scope.js';
 
 /** How a call relates to the transaction that the calling code runs in. */
 export enum Propagation {

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { Bag, type BagMember } from '../../lib/redis/bag.js';
+import { Bag, type BagMember } from '../../lib/runtime/intrusive-set.js';
 
 describe('a bag', () => {
   it('holds what was added and not deleted, as a set does', () => {

@@ -1,5 +1,5 @@
 import { whenAborted } from './abort-listeners.js';
-import { callOff, setAlarm } from './alarms.js';
+import { callOff, setAlarm } from './timer-queue.js';
 
 /**
  * A point on the process's monotonic clock by which an operation must have settled.

@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis';
 import { isWritable } from './client.js';
-import { Deadline } from './deadline.js';
+import { Deadline } from '../runtime/deadline.js';
 import { patienceOf, type DurabilityOptions } from './durability.js';
 
 /** The longest single WAIT, in milliseconds, so that a connection that died is noticed by its silence. */

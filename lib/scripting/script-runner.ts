@@ -5,13 +5,18 @@ import {
   OutcomeUnknownError,
   RedisUnavailableError,
 } from '../atomic-redis.errors.js';
-import type { RedisClient } from './client.js';
-import { callOff, setAlarm, type Alarm } from './alarms.js';
-import { fullJitter, sleep, type Deadline } from './deadline.js';
-import { copyDurability, type DurabilityOptions } from './durability.js';
-import type { Acknowledged } from './durable-channel.js';
-import type { RedisConnection } from './redis-connection.js';
-import { isConnectionLoss, isTransientRefusal, isUnknownScript, toScriptError } from './reply-errors.js';
+import type { RedisClient } from '../connection/client.js';
+import { callOff, setAlarm, type Alarm } from '../runtime/timer-queue.js';
+import { fullJitter, sleep, type Deadline } from '../runtime/deadline.js';
+import { copyDurability, type DurabilityOptions } from '../connection/durability.js';
+import type { Acknowledged } from '../connection/durable-channel.js';
+import type { RedisConnection } from '../connection/redis-connection.js';
+import {
+  isConnectionLoss,
+  isTransientRefusal,
+  isUnknownScript,
+  toScriptError,
+} from '../connection/reply-errors.js';
 import {
   NOT_AFTER,
   orderedArguments,

@@ -1,6 +1,6 @@
 import { Cluster, Redis, type ClusterNode, type ClusterOptions, type RedisOptions } from 'ioredis';
-import { credentialsOf, useCredentials } from '../connection/credentials.js';
-import { withoutSecrets } from '../connection/error-texts.js';
+import { credentialsOf, useCredentials } from './credentials.js';
+import { withoutSecrets } from './error-texts.js';
 
 /** Either kind of ioredis client, of version 5 or 6, whichever copy of the package made it. */
 export type RedisClient = Redis | Cluster;

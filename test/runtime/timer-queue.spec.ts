@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo } from 'node:net';
-import { callOff, setAlarm } from '../../lib/redis/alarms.js';
-import { Deadline } from '../../lib/redis/deadline.js';
+import { callOff, setAlarm } from '../../lib/runtime/timer-queue.js';
+import { Deadline } from '../../lib/runtime/deadline.js';
 import { waitFor } from '../support/wait-for.js';
 
 const never = new Promise<never>(() => undefined);

@@ -8,7 +8,7 @@ import {
   type ResultCodec,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
-import { copyBytes } from '../../lib/redis/copies.js';
+import { copyBytes } from '../../lib/scripting/copies.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 

@@ -1,6 +1,6 @@
 // Node's own, also while a test has timers of its own in place.
 import { setImmediate } from 'node:timers';
-import { Bag, type BagMember } from './bag.js';
+import { Bag, type BagMember } from './intrusive-set.js';
 
 /** Something that is to be done at a time, unless it is called off before. */
 export interface Alarm extends BagMember {

@@ -1,5 +1,5 @@
 import { RedisReplyError } from '../atomic-redis.errors.js';
-import type { Script } from '../redis/script.js';
+import type { Script } from '../scripting/script.js';
 import { UndeclaredKeyError } from './script.errors.js';
 
 /**

@@ -1,4 +1,4 @@
-import { LazyAbort } from '../../lib/redis/lazy-abort.js';
+import { LazyAbort } from '../../lib/runtime/lazy-abort.js';
 
 describe('LazyAbort', () => {
   const reason = new Error('lost');

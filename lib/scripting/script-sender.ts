@@ -1,7 +1,7 @@
-import type { RedisClient } from './client.js';
+import type { RedisClient } from '../connection/client.js';
 import { assertReadable } from './readable-arguments.js';
-import type { RedisConnection } from './redis-connection.js';
-import { isRefusedBeforehand, isUnknownScript, replyCode } from './reply-errors.js';
+import type { RedisConnection } from '../connection/redis-connection.js';
+import { isRefusedBeforehand, isUnknownScript, replyCode } from '../connection/reply-errors.js';
 import { batchOf, type ScriptBatch } from './script-batch.js';
 import type { Script } from './script.js';
 

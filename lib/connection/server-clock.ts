@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis';
 import { RedisUnavailableError } from '../atomic-redis.errors.js';
-import { sleep, type Deadline } from './deadline.js';
+import { sleep, type Deadline } from '../runtime/deadline.js';
 import { isConnectionLoss, isTransientRefusal, toReplyError } from './reply-errors.js';
 
 /** After this long the clock is read again, so that a step of the server's clock is noticed. */

@@ -1,6 +1,6 @@
 import { defineOperation, defineQuery, type Operation } from '../operations/operation.js';
 import type { OperationOptions } from '../operations/operation.options.js';
-import type { Script, ScriptArgument } from '../redis/script.js';
+import type { Script, ScriptArgument } from '../scripting/script.js';
 import { decodeReply, luaEncode } from './script-reply.js';
 
 /** One run of a user's script: KEYS and ARGV in their order. */

@@ -1,18 +1,18 @@
 import type { Redis } from 'ioredis';
 import { ModuleClosedError, RedisUnavailableError } from '../atomic-redis.errors.js';
-import { Connections } from '../connection/connections.js';
-import { Credentials, type PasswordSource, type UsernameSource } from '../connection/credentials.js';
-import { askStatuses, type ServerStatus } from '../connection/server-status.js';
-import { nameOf } from '../connection/topology.js';
+import { Connections } from './connections.js';
+import { Credentials, type PasswordSource, type UsernameSource } from './credentials.js';
+import { askStatuses, type ServerStatus } from './server-status.js';
+import { nameOf } from './topology.js';
 import type { Observer } from '../observability/observer.js';
 import { isClusterClient, type ConnectionOption, type RedisClient } from './client.js';
-import { sleep, type Deadline } from './deadline.js';
+import { sleep, type Deadline } from '../runtime/deadline.js';
 import { DurableChannels, type DurableChannel } from './durable-channel.js';
 import type { DurabilityOptions } from './durability.js';
-import type { KeySpace } from './key-space.js';
+import type { KeySpace } from '../scripting/key-space.js';
 import { isFromReplica } from './reply-errors.js';
-import { batchOf } from './script-batch.js';
-import type { Script } from './script.js';
+import { batchOf } from '../scripting/script-batch.js';
+import type { Script } from '../scripting/script.js';
 import { ServerClocks } from './server-clock.js';
 
 export interface RedisConnectionOptions {
