@@ -16,7 +16,7 @@ export type ExchangeClaim = { readonly kind: 'run'; readonly run: RouteRun } | R
 
 /** The facts that are the same for every request to a route. */
 export interface Route {
-  /** Whether Nest sends nothing for it, since the handler takes `@Res()` or `@Next()`. */
+  /** True if Nest sends nothing for it, because the handler takes `@Res()` or `@Next()`. */
   readonly sendsByItself: boolean;
 }
 
