@@ -76,7 +76,7 @@ function textOf(page) {
 
 /** Every page but the index, which the site's own navigation stands in for. */
 function pages() {
-  return ['docs', 'docs/recipes'].flatMap((folder) =>
+  return ['docs', 'docs/recipes', 'docs/decisions'].flatMap((folder) =>
     readdirSync(join(root, folder))
       .filter((name) => name.endsWith('.md') && name !== 'README.md')
       .toSorted()

@@ -54,7 +54,10 @@ export function arrangeIdempotentRoutes(modules: ModulesContainer): void {
 interface FoundClass {
   readonly type: object;
   readonly prototype: object;
-  /** What `RouterModule` puts in front of its routes, in each module that has it as a controller. */
+  /**
+   * The paths that `RouterModule` puts in front of its routes, for each module that has it as a
+   * controller.
+   */
   readonly modulePaths: Set<string>;
   /** One for each instance there is, or is to be in each request. */
   readonly providers: Set<object>;

@@ -8,14 +8,14 @@ export type ClaimReply =
       readonly kind: 'done';
       readonly resultKind: string;
       readonly result: Buffer;
-      /** How long it is kept yet, in milliseconds. */
+      /** The time for which it is still kept, in milliseconds. */
       readonly ttlMs: number;
     };
 
 /** Longer than anything in front of a result: kinds are words, and times have 19 digits at most. */
 const HEAD_BYTES = 128;
 
-/** One that somebody made persistent is asked for again in a while. */
+/** A record that an operator made persistent has no expiry: the caller asks again in a while. */
 const leaseLeft = (ttlMs: number): number => (ttlMs < 0 ? 1_000 : ttlMs);
 
 /** Takes the key for a run, or tells what is there. Sent again, it recognises its own token. */
@@ -61,7 +61,7 @@ return 'CLAIMED'
 `,
   reply: (raw): ClaimReply => {
     const answer = raw as Buffer;
-    // Of a result, which may be long, and need not be text, as much as stands in front of it.
+    // Reads only the head: a result may be long and need not be text.
     const [kind, second, third] = answer.toString('latin1', 0, HEAD_BYTES).split('|', 3);
     switch (kind) {
       case 'CLAIMED':

@@ -16,7 +16,7 @@ import type { UsualDurations } from './usual-durations.js';
 
 const logger = new Logger('IdempotencyService');
 
-/** What a run needs of the service it belongs to. */
+/** The parts of its service that a run needs. */
 export interface RunSurroundings {
   readonly connection: RedisConnection;
   readonly store: RecordStore;
@@ -30,7 +30,7 @@ export interface RunSurroundings {
 
 type Outcome = IdempotencyRunEvent['outcome'];
 
-/** The run of an owner who has just claimed the record. */
+/** The run of an owner that has just claimed the record. */
 export class OwnedRun implements ClaimedRun {
   private readonly abort = new LazyAbort();
   private readonly lease: Lease;

@@ -1,12 +1,15 @@
 import { defineScript } from '../scripting/script.js';
 import { luaRecord } from './lua-record.js';
 
-/** What a run ended as: its result is kept, it is kept that it ran, or another run has the record. */
+/**
+ * The end of a run: its result is kept; only the fact that it ran is kept; or another run has the
+ * record.
+ */
 export type Completion = 'completed' | 'held' | 'stale';
 
 /**
- * Stores a run's result for replay. A record that vanished and that nobody took is stored all the same; one that another owner took is
- * left alone.
+ * Stores a run's result for replay. A record that vanished is written again unless another owner
+ * took it. Another owner's record is left alone.
  */
 export const completeScript = defineScript({
   name: 'idempotency.complete',

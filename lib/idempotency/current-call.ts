@@ -15,7 +15,7 @@ export interface RequestCall {
   caller: Subscriber<unknown> | undefined;
 }
 
-/** What a run holds its key as. */
+/** The names under which a run holds its key. */
 export interface CallName {
   readonly scope: string;
   readonly operation: string;
@@ -28,11 +28,11 @@ export interface RunningCall {
   readonly name: CallName;
   /** The request whose handler this is. */
   readonly exchange: HttpExchange | undefined;
-  /** Whether the run has not come to its end: work that the method left behind is no part of it. */
+  /** False once the run has ended: work that the method left behind is no part of it. */
   readonly isRunning: boolean;
 }
 
-// Of the whole process: a method of one registration may call one of another.
+// One for the whole process: a method of one registration may call one of another.
 const calls = new Surroundings<CurrentCall>();
 
 /** The innermost request or run around the calling code. */
@@ -40,11 +40,14 @@ export const currentCall = (): CurrentCall | undefined => calls.find();
 
 export const withinCall = <T>(call: CurrentCall, body: () => T): T => calls.run(call, body);
 
-/** Whether the calling code, or what called it, is part of the handler of `exchange`. */
+/** True if the calling code, or its caller, is part of the handler of `exchange`. */
 export const isWithinHandler = (exchange: HttpExchange): boolean =>
   calls.find((call) => call.kind === 'run' && call.exchange === exchange) !== undefined;
 
-/** Whether there is a run of `idempotency` around the calling code that goes on, and that `accepts` takes for its own. */
+/**
+ * True if a run of `idempotency` that still goes on surrounds the calling code, and `accepts` takes
+ * it.
+ */
 export const isPartOfRun = (
   idempotency: IdempotencyService,
   accepts: (run: RunningCall) => boolean,

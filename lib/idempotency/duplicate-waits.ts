@@ -4,12 +4,12 @@ import { mismatchOf } from './record-key.js';
 import type { RecordSignals } from './record-signals.js';
 import type { StoredResult } from './stored-result.js';
 
-/** How long waiters trust to be woken before they ask by themselves, in milliseconds. */
+/** The time for which waiters trust to be woken before they ask by themselves, in milliseconds. */
 const POLL_MS = 1_000;
 /** Likewise, while they could not subscribe. */
 const POLL_UNSUBSCRIBED_MS = 100;
 
-/** What a waiter is given in the end: a run of its own, or the result of the one it waited for. */
+/** The end of a wait: a run of its own, or the result of the run it waited for. */
 export type WaitOutcome<Run> =
   { readonly kind: 'run'; readonly run: Run } | { readonly kind: 'replay'; readonly result: StoredResult };
 
@@ -49,13 +49,14 @@ export class DuplicateWaits<Run> {
 
   constructor(
     private readonly signals: RecordSignals,
-    /** For a run that was claimed for a waiter who has gone meanwhile. */
+    /** Gives back a run that was claimed for a waiter that has left meanwhile. */
     private readonly giveBack: (run: Run) => Promise<void>,
   ) {}
 
   /**
-   * @throws IdempotencyInFlightError after `timeoutMs`; whoever holds the key is left alone
-   * @throws IdempotencyCallerMismatchError, IdempotencyMismatchError, IdempotencyRecordError and what else a claim throws, except that an unreachable Redis is waited for
+   * @throws IdempotencyInFlightError after `timeoutMs`; the owner of the key is left alone
+   * @throws IdempotencyCallerMismatchError, IdempotencyMismatchError, IdempotencyRecordError and
+   * the other errors of a claim, except that the wait goes on while Redis is unreachable
    */
   async wait(
     record: string,
@@ -89,7 +90,7 @@ export class DuplicateWaits<Run> {
     });
   }
 
-  /** Whoever waits is told so. */
+  /** Rejects all waiters with `reason`. */
   close(reason: Error): void {
     this.closedBy = reason;
     for (const room of this.rooms.values()) {
@@ -109,7 +110,7 @@ export class DuplicateWaits<Run> {
     return room;
   }
 
-  /** Goes on while anybody waits. Never rejects: errors go to the waiters. */
+  /** Goes on while there are waiters. Never rejects: errors go to the waiters. */
   private async serve(record: string, room: Room<Run>): Promise<void> {
     // The waiter comes in once this has given up the turn.
     await Promise.resolve();

@@ -6,8 +6,9 @@ import type { ResultNeed } from './result-handling.js';
 const logger = new Logger('IdempotencyService');
 
 /**
- * What becomes of the key when the method threw and the caller did not say. An error that may have taken effect holds it; a 4xx is the
- * method's answer and is replayed; anything else gives the key back.
+ * Decides about the key of a method that threw, if the caller gave no `onError`. An error that may
+ * have taken effect holds the key; a 4xx is the method's answer and is replayed; any other error
+ * gives the key back.
  */
 export function defaultOnError(error: unknown): OnError {
   if (error instanceof AtomicRedisError && error.outcome !== 'not-applied') return 'hold';

@@ -16,7 +16,7 @@ interface Open {
   readonly value: object;
   /** In order; none for an array. */
   readonly names: readonly string[] | undefined;
-  /** Of the next item. */
+  /** The index of the next item. */
   at: number;
   isEmpty: boolean;
 }
@@ -64,7 +64,7 @@ function canonical(payload: unknown): string {
   }
 }
 
-/** Of the outermost ones; what is deeper is in a set. */
+/** Searches the outermost objects; deeper ones are in a set. */
 function isOneOf(path: readonly Open[], object: object): boolean {
   for (let depth = 0; depth < path.length && depth < DEEP; depth++)
     if (path[depth]!.value === object) return true;
@@ -118,7 +118,10 @@ function isPlain(object: object): boolean {
   return prototype === null || Object.getPrototypeOf(prototype) === null;
 }
 
-/** Whether its class has more than a constructor: an object without properties may then have content all the same. */
+/**
+ * True if the object's class has more than a constructor: such an object may have content without
+ * own properties.
+ */
 function hasMembers(object: object): boolean {
   for (let at: unknown = Object.getPrototypeOf(object); at !== null; at = Object.getPrototypeOf(at)) {
     if (Object.getPrototypeOf(at) === null) return false;
@@ -129,13 +132,16 @@ function hasMembers(object: object): boolean {
 
 const STORED_FILE = ['busBoyMimeType', 'buffer', 'originalName', 'size'];
 
-/** Of nestjs-form-data, which puts files into the body. */
+/** Recognises a file of nestjs-form-data, which puts files into the body. */
 const isStoredFile = (object: object): boolean => {
   const { originalName, size } = object as Readonly<Record<string, unknown>>;
   return typeof originalName === 'string' && typeof size === 'number';
 };
 
-/** What counts of an uploaded file's content: its bytes where they are in memory, else its length. */
+/**
+ * Returns the part of an uploaded file that counts: its bytes if they are in memory, else its
+ * length.
+ */
 export const contentOf = (bytes: unknown, size: unknown): unknown =>
   bytes instanceof Uint8Array && bytes.length > 0
     ? createHash('sha256').update(bytes).digest('base64url')

@@ -112,12 +112,13 @@ export class IdempotencyResultUnavailableError extends AtomicRedisError {
 }
 
 /**
- * What a repeated call throws in place of an Error that the first call threw under `onError: 'replay'`: with its `name` and `message`, which is
- * all of it that is kept. An HttpException is replayed as one, and does not become this. Not an `AtomicRedisError`: it is the method's own error.
+ * Thrown by a repeated call in place of an Error that the first call threw under `onError:
+ * 'replay'`. It has that error's `name` and `message`; nothing else of it is kept. An HttpException
+ * is replayed as itself. Not an `AtomicRedisError`: it stands for the method's own error.
  */
 export class ReplayedError extends Error {
   constructor(
-    /** Of the error that was thrown: `TypeError`, `PaymentDeclined`. */
+    /** The name of the error that was thrown: `TypeError`, `PaymentDeclined`. */
     name: string,
     message: string,
   ) {

@@ -85,7 +85,7 @@ export interface IdempotencyModuleOptions extends IdempotencyDefaults {
   replayHeaders?: readonly string[];
   /** Refuse requests to a decorated route that have no idempotency key. @default true */
   required?: boolean;
-  /** Names of headers as others have them. What `headers` says goes first. @default 'ietf' */
+  /** A set of header names that others use. `headers` takes precedence. @default 'ietf' */
   preset?: IdempotencyPreset;
   /** Names of the headers of key and replay, and whether the key is sent back. Default: the preset's. */
   headers?: IdempotencyHeaders;

@@ -34,15 +34,18 @@ import { settled } from './settled.js';
 import { handlingOf, type ResultHandling } from './result-handling.js';
 import { storedError, storedValue, tombstone } from './stored-result.js';
 
-/** What is known of a key. */
+/** The state of a key. */
 export interface IdempotencyRecord {
   /** Its id, as events and problems show it. */
   readonly record: string;
   /** `running`: a call holds the key; `completed`: its result is kept; `held`: it is kept that a call was made, and there is no result to replay. */
   readonly state: 'running' | 'completed' | 'held';
-  /** How long until the key is free again unless something happens: what is left of the lease, or of the result's time to live; in milliseconds. */
+  /**
+   * The time until the key is free again if nothing happens: the rest of the lease, or of the
+   * result's time to live; in milliseconds.
+   */
   readonly expiresInMs: number;
-  /** Of what is kept of the result, in bytes. */
+  /** The size of the kept result, in bytes. */
   readonly resultBytes: number;
 }
 
@@ -68,7 +71,7 @@ export class IdempotencyService {
     private readonly connection: RedisConnection,
     scripts: ScriptRunner,
     runner: OperationRunner,
-    /** What shutdown waits for. @internal */
+    /** The work that shutdown waits for. @internal */
     readonly inFlight: WorkInFlight,
     protected readonly observer: Observer,
     @Inject(OPTIONS) options: ResolvedOptions,
@@ -80,19 +83,27 @@ export class IdempotencyService {
   }
 
   /**
-   * Runs `work` unless a call with this key has run before, whose result is then returned: JSON values, or what `codec` carries. Two round trips for
-   * the first call, one for a repeated one. While `work` runs its key is held by a lease that is renewed; `run.signal` aborts if it is lost.
+   * Runs `work`, unless a call with this key has run before: then returns that call's result.
+   * Results are JSON values, or values that `codec` carries. The first call takes two round trips,
+   * a repeated one takes one. While `work` runs, a renewed lease holds the key; `run.signal` aborts
+   * if the lease is lost.
    *
-   * Of an Observable the last value is the result, for the first caller too; undefined if it ends without one.
+   * The result of an Observable is its last value, for the first caller too; undefined if it ends
+   * without one.
    *
-   * @throws whatever `work` throws, the same instance; on repeated calls what `onError` makes of it
-   * @throws InvalidArgumentError before any command, for a wrong option and for a `fingerprint` that JSON would drop something of
-   * @throws IdempotencyInFlightError while the first call runs; with `onDuplicate: 'wait'`, once `waitTimeoutMs` have passed
+   * @throws the error of `work`, the same instance; a repeated call throws it as `onError` says
+   * @throws InvalidArgumentError before any command, for a wrong option, and for a `fingerprint` of
+   * which JSON would drop a part
+   * @throws IdempotencyInFlightError while the first call runs; with `onDuplicate: 'wait'`, once
+   * `waitTimeoutMs` have passed
    * @throws IdempotencyCallerMismatchError when the key was used with other `evidence`
    * @throws IdempotencyMismatchError when the key was used with another `fingerprint`
-   * @throws IdempotencyResultUnavailableError when the first call is over and its result could not be kept
-   * @throws IdempotencyRecordError when something else, or a newer version's record, lies under the record's key
-   * @throws RedisUnavailableError when the key could not be claimed in time; `work` did not run, unless `onUnavailable` is `'run'`
+   * @throws IdempotencyResultUnavailableError when the first call is over and its result could not
+   * be kept
+   * @throws IdempotencyRecordError when the record's key holds something else, or a newer version's
+   * record
+   * @throws RedisUnavailableError when the key could not be claimed in time; `work` did not run,
+   * unless `onUnavailable` is `'run'`
    */
   run<T>(
     key: string,
@@ -163,11 +174,14 @@ export class IdempotencyService {
   }
 
   /**
-   * Deletes what is kept of a key whose run has ended, so that the next call with it runs. The key is told as to `inspect`. For a key that is held since the outcome of its run was unknown, once
-   * somebody has found out. Replay caches of other processes may go on replaying for their own `ttlMs`.
+   * Deletes the record of a key whose run has ended, so that the next call with the key runs. Name
+   * the key as for `inspect`. Use it for a key that is held because the outcome of its run was
+   * unknown, once you have found out. Replay caches of other processes may go on replaying for
+   * their own `ttlMs`.
    *
-   * @returns whether there was something
-   * @throws IdempotencyInFlightError while a run holds the key, which would not keep it from going on
+   * @returns true if there was a record
+   * @throws IdempotencyInFlightError while a run holds the key: deleting the record would not stop
+   * that run
    * @throws TransactionMisuseError inside an open transaction
    * @throws InvalidArgumentError, IdempotencyRecordError, RedisUnavailableError
    */
@@ -323,7 +337,7 @@ export class IdempotencyService {
     return { record: this.recordOf(recordId(scope, operation, key), options), operation };
   }
 
-  /** What only asks has no outcome to be unknown; nor has `forget`, which may be asked again. */
+  /** A read has no outcome to be unknown. Neither has `forget`, which may be repeated. */
   private async asked<T>(step: Promise<T>): Promise<T> {
     return await this.inFlight
       .track(() => step)

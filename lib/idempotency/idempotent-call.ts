@@ -20,7 +20,10 @@ type OfCall = Pick<EveryOption, 'operation' | 'colocateWith' | 'fingerprint' | '
 /** With no option left out. */
 type EveryOption = { [Name in keyof Required<RouteOptions>]: RouteOptions[Name] };
 
-/** What goes to the service: the decorator's options as they are, and what belongs to the call. Written out, since a spread of as many fields costs more than a hash. */
+/**
+ * Builds the options for the service: the decorator's options as they are, and those of this call.
+ * Written out, because a spread of as many fields costs more than a hash.
+ */
 export const runOptions = (
   options: AnyIdempotentOptions,
   { operation, colocateWith, fingerprint, codec, result }: OfCall,

@@ -9,16 +9,19 @@ const MARK = Symbol('nestjs-atomic-redis:idempotent');
 /** As `@Idempotent` takes it: the name, or what makes it of the instance. */
 export type OperationOption = string | ((instance: never) => string);
 
-/** What `@Idempotent` notes on the method it decorates, for the check at boot and for descriptions of the route. */
+/**
+ * The note that `@Idempotent` leaves on its method, for the check at boot and for descriptions of
+ * the route.
+ */
 export interface IdempotentMark {
   readonly registration: string;
   readonly operation: OperationOption | undefined;
-  /** Whether the key comes from the arguments. */
+  /** True if the key comes from the arguments. */
   readonly hasKey: boolean;
   readonly site: MethodSite;
   /** The prototypes of the controllers in which it is an HTTP route; found out at boot. */
   readonly routes: WeakSet<object>;
-  /** What a description of the route may say; undefined is the module's default. */
+  /** Headers for a description of the route; undefined means the module's default. */
   readonly headers: IdempotencyHeaders | undefined;
   readonly required: boolean | undefined;
   readonly onDuplicate: IdempotencyDefaults['onDuplicate'];
@@ -37,7 +40,7 @@ const nameOf = (type: object): string => (type as { name?: string }).name ?? '';
 export const labelOf = (type: object, { owner, className, methodName }: MethodSite): string =>
   `${type === owner ? className : nameOf(type) || className}.${methodName}`;
 
-/** What the decorator lacks, to be copied: `operation: 'orders.ship'`. */
+/** Returns the text that the decorator lacks, to be copied: `operation: 'orders.ship'`. */
 export function operationToAdd(type: object, site: MethodSite): string {
   const [className, methodName] = labelOf(type, site).split('.') as [string, string];
   const short = className.replace(

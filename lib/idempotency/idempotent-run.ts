@@ -3,7 +3,7 @@ import type { DurabilityOptions } from '../connection/durability.js';
 import type { ResultCodec } from './result-codec.js';
 import type { StoredResult } from './stored-result.js';
 
-/** What an idempotent method may know of its own run. */
+/** The part of its run that an idempotent method may see. */
 export interface IdempotentRun {
   /**
    * Aborts when the run can no longer count on its key, so that another call may run: with a `LeaseLostError` when the lease was lost, with a
@@ -23,11 +23,11 @@ export interface ClaimedRun extends IdempotentRun {
   complete(result: StoredResult): Promise<void>;
   /** Gives the key back, so that the next call runs. Never rejects. */
   release(): Promise<void>;
-  /** Likewise, for a run that nobody wants any more and that never began: no event tells of it. */
+  /** Like `release`, for a run that never began because its caller has left: emits no event. */
   abandon(): Promise<void>;
 }
 
-/** What a claim came to. */
+/** The result of a claim. */
 export type Claim = { readonly kind: 'run'; readonly run: ClaimedRun } | Replay;
 
 /** The result of the run that had the key. */
@@ -44,7 +44,10 @@ export interface ClaimRequest {
   readonly record: string;
   /** For events. */
   readonly operation: string;
-  /** What the call must share with the first one beside its key, as `identityOf` makes it. */
+  /**
+   * The identity that a call must share with the first one beside its key, as `identityOf` makes
+   * it.
+   */
   readonly fingerprint: string;
   readonly ttlMs: number;
   readonly leaseMs: number;

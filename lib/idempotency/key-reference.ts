@@ -19,8 +19,8 @@ export interface RequestReference {
   /** The key as the client sent it. */
   key: string;
   /**
-   * Who sent it: a request with what names the caller, `{ headers: {}, user: { id: 1 } }`, or its scope as text. Default: a caller whom nothing
-   * names.
+   * The caller: a request with the parts that name the caller, `{ headers: {}, user: { id: 1 } }`,
+   * or its scope as text. Default: a caller without a name.
    */
   caller?: CallerRequest | string;
 }

@@ -3,11 +3,11 @@ import { Bag, type BagMember } from '../runtime/intrusive-set.js';
 import { RunTimeoutError } from './idempotency.errors.js';
 import type { Renewal } from './renew.script.js';
 
-/** What a run holds its key by. */
+/** The terms under which a run holds its key. */
 export interface LeaseTerms {
   readonly record: string;
   readonly token: string;
-  /** Of caller and payload, as the record has it. */
+  /** The fingerprint of caller and payload, as in the record. */
   readonly fingerprint: string;
   readonly leaseMs: number;
   /** After this long the lease is renewed no more, in milliseconds. */
@@ -26,11 +26,11 @@ export interface Lease extends LeaseTerms, BagMember {
   /** Monotonic time at which the last renewal that Redis confirmed was sent. */
   confirmedAt: number;
   renewing: Promise<unknown> | undefined;
-  /** How long it lasts from then on, in milliseconds; `leaseMs`, unless it was prolonged. */
+  /** The length of the lease from then on, in milliseconds; `leaseMs`, unless it was prolonged. */
   lengthMs: number;
-  /** How long the next renewal makes it last, in milliseconds. */
+  /** The length that the next renewal gives, in milliseconds. */
   nextLengthMs: number;
-  /** Whether no renewal is sent by itself. */
+  /** True if the keeper sends no renewals by itself. */
   isPaused: boolean;
   /** Renewals sent so far. */
   renewals: number;
@@ -85,7 +85,10 @@ export class LeaseKeeper {
     else if (isOnly) this.timer?.ref();
   }
 
-  /** Stops renewing for good and tells every run so. What they hold is left to its lease: a method that has not settled may yet write. */
+  /**
+   * Stops renewing for good and tells every run. Their records stay until the leases end: a method
+   * that has not settled may still write.
+   */
   close(reason: Error): void {
     this.closedBy ??= reason;
     for (const lease of this.held) this.lose(lease, reason);
@@ -179,5 +182,5 @@ export class LeaseKeeper {
 /** Monotonic time at which it ends, by what Redis has confirmed. */
 const endOf = ({ confirmedAt, lengthMs }: Lease): number => confirmedAt + lengthMs;
 
-/** Whether it is renewed yet. */
+/** True while the keeper renews it. */
 export const isHeld = ({ place }: Lease): boolean => place !== -1;

@@ -1,14 +1,21 @@
 import { luaNow } from '../scripting/lua.js';
 
 /**
- * Shared by the scripts on a record: one string, `1|<state>|<token>|<fingerprint>|<kind>|<alive until>|<result>`, with the version of this format, state (running |
- * committed, by a transaction of the run | done | released), owner token, fingerprint of caller and payload, and once committed or done kind and bytes of the
- * result. A committed record whose run goes on has the server time in ms until which the run is taken to be alive. A released record is free for every other
- * owner; its own claims and renewals, which may yet arrive, know by it that their run is over.
+ * Shared by the scripts on a record, which is one string:
+ * `1|<state>|<token>|<fingerprint>|<kind>|<alive until>|<result>`. The first field is the version
+ * of this format. The state is running, committed (by a transaction of the run), done or released.
+ * The token is the owner's. The fingerprint covers caller and payload. A committed or done record
+ * has the kind and bytes of the result.
  *
- * `read_record(key)`, or `parse_record` of what GET answered, gives nil where there is none, and FOREIGN for anything that this format did not write: another
- * type, another version, a state it does not know, a result without a kind. `signal_end` wakes those who wait for the run, by a message on the sharded channel that is named
- * as the record, and hence lies in its slot; it is a courtesy, and fails in silence where the user may not publish.
+ * A committed record whose run goes on has the server time in ms until which the run is taken to be
+ * alive. A released record is free for every other owner. The old owner's claims and renewals may
+ * still arrive; they see by the state that their run is over.
+ *
+ * `read_record(key)`, or `parse_record` of a reply of GET, returns nil if there is no record. It
+ * returns FOREIGN for anything that this format did not write: another type, another version, an
+ * unknown state, a result without a kind. `signal_end` wakes the waiters of the run, by a message
+ * on the sharded channel named as the record, which hence lies in its slot. The message is a
+ * courtesy: it fails in silence if the user may not publish.
  */
 export const luaRecord = `${luaNow}
 local function parse_record(text)

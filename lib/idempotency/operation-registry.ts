@@ -21,7 +21,7 @@ const label = ({ prototype, site }: OperationOwner): string => labelOf(prototype
 export class OperationRegistry {
   private readonly owners = new Map<string, OperationOwner>();
   private readonly routes = new Map<string, string>();
-  /** What names each decorated method, by prototype and method. */
+  /** The operation of each decorated method, by prototype and method. */
   private readonly names = new WeakMap<object, Map<string, OperationOption>>();
 
   /** @throws ConfigurationError when another method has the operation, or the same one of another instance */

@@ -2,8 +2,9 @@ import { hash } from 'node:crypto';
 import { IdempotencyCallerMismatchError, IdempotencyMismatchError } from './idempotency.errors.js';
 
 /**
- * What names a record: the hash of scope, operation and client key, each with its length in front, so that no two different triples run
- * into one. The raw values reach neither the keyspace nor a log.
+ * Returns the name of a record: the hash of scope, operation and client key. Each has its length in
+ * front, so that two different triples never have the same text. The raw values reach neither the
+ * keyspace nor a log.
  */
 export function recordId(scope: string, operation: string, key: string): string {
   return hash('sha256', part(scope) + part(operation) + part(key), 'base64url');
@@ -12,8 +13,9 @@ export function recordId(scope: string, operation: string, key: string): string 
 const part = (text: string): string => `${Buffer.byteLength(text)}:${text}`;
 
 /**
- * What a call must share with the first one beside its key, as the record keeps it: `<evidence>:<payload>`. The evidence is hashed with the
- * record's id, so that records do not tell which of them belong to one caller.
+ * Returns the identity that a call must share with the first one beside its key, as the record
+ * keeps it: `<evidence>:<payload>`. The evidence is hashed with the record's id, so that records do
+ * not show which of them belong to one caller.
  *
  * @param id of the record, as {@link recordId} makes it
  * @param payload its fingerprint, or nothing

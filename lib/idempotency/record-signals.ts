@@ -5,10 +5,12 @@ import type { RedisConnection } from '../connection/redis-connection.js';
 export type SignalListener = (lost: boolean) => void;
 
 /**
- * Tells when the run of a record has ended, by the message that its script publishes on the sharded channel named as the record. One connection to
- * each server that has such records, opened when it is first needed.
+ * Tells when the run of a record has ended, by the message that its script publishes on the sharded
+ * channel named as the record. Opens one connection to each server that has such records, when it
+ * is first needed.
  *
- * A message may be missed: between two connections, or while a slot moves. Who waits asks again from time to time.
+ * A message may be missed between two connections, or while a slot moves. So waiters ask again from
+ * time to time.
  */
 export class RecordSignals {
   private readonly servers = new Map<string, Promise<Redis>>();

@@ -20,16 +20,16 @@ import { renewScript, type Renewal } from './renew.script.js';
 import type { ResultEncryption } from './result-codec.js';
 import { bytesOf, toBuffer, tombstone, type ResultKind, type StoredResult } from './stored-result.js';
 
-/** How many leases one call renews. */
+/** The number of leases that one call renews. */
 const LEASES_PER_CALL = 256;
 
-/** What a claim found. */
+/** The state that a claim found. */
 export type Found =
   | { readonly kind: 'claimed' }
   | { readonly kind: 'running'; readonly leaseLeftMs: number }
   | { readonly kind: 'done'; readonly result: StoredResult; readonly ttlMs: number };
 
-/** Who holds a record, or is about to. */
+/** The owner of a record, or a run that is about to own it. */
 export type Owner = Pick<Lease, 'record' | 'token' | 'fingerprint'>;
 
 /** The records in Redis: the one place that sends their scripts, reads what they answer, and encrypts what is in them. */
@@ -46,7 +46,7 @@ export class RecordStore {
   }
 
   /**
-   * One round trip. What was answered is for {@link found} to read.
+   * Takes one round trip. Pass the reply to {@link found}.
    *
    * @throws NotReplicatedError with the reply, when replicas did not have the record in time
    * @throws RedisUnavailableError, OutcomeUnknownError

@@ -5,6 +5,6 @@ export interface RecordSummary {
   readonly kind: string;
   readonly resultBytes: number;
   readonly ttlMs: number;
-  /** Of a committed record whose run goes on. */
+  /** The time for which the run of a committed record is taken to be alive. */
   readonly aliveMs: number;
 }

@@ -1,7 +1,10 @@
 import { defineScript } from '../scripting/script.js';
 import { luaRecord } from './lua-record.js';
 
-/** What a run that gave its key back ended as: `completed` or `held` where a transaction had committed it, so that its key is not free. */
+/**
+ * The end of a run that gave its key back: `completed` or `held` if a transaction had committed it,
+ * so that its key is not free.
+ */
 export type Release = 'released' | 'completed' | 'held' | 'stale';
 
 /**

@@ -4,10 +4,13 @@ import { luaRecord } from './lua-record.js';
 /** The number of arguments that describe one lease. */
 export const FIELDS_PER_LEASE = 3;
 
-/** What became of one lease; `failed` when Redis had no memory to take a vanished record again. */
+/** The result for one lease; `failed` when Redis had no memory to take a vanished record again. */
 export type Renewal = 'renewed' | 'lost' | 'failed';
 
-/** Prolongs the leases of several runs, and takes a key again when its record vanished and nobody else has it. */
+/**
+ * Prolongs the leases of several runs, and takes a key again if its record vanished and no other
+ * run has it.
+ */
 export const renewScript = defineScript({
   name: 'idempotency.renew',
   keys: ['...records'],

@@ -8,10 +8,13 @@ interface Cached {
   readonly result: StoredResult;
 }
 
-/** What an entry takes beside its result: names, links and objects, in bytes. */
+/** The size of an entry without its result: names, links and objects, in bytes. */
 const ENTRY_BYTES = 512;
 
-/** Results of completed runs, kept in this process as bytes: nobody can change what the next caller gets. */
+/**
+ * Results of completed runs, kept in this process as bytes, so that no caller can change the result
+ * of the next.
+ */
 export class ReplayCache {
   private readonly entries: LRUCache<string, Cached>;
   private forgotten = 0;

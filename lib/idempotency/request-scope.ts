@@ -5,9 +5,9 @@ import type { HttpRequest } from './http/http-request.js';
 import { IdempotencyCallerUnknownError } from './idempotency.errors.js';
 import type { ResolvedIdempotencyOptions } from './idempotency.options.js';
 
-/** How the scope of a call is found. */
+/** The sources of a call's scope. */
 export interface ScopeSource {
-  /** Of the decorator, called with the method's arguments. */
+  /** The decorator's callback, called with the method's arguments. */
   readonly scope: ((...args: unknown[]) => string | Promise<string>) | undefined;
   readonly requireCaller: boolean | undefined;
   readonly defaults: Pick<ResolvedIdempotencyOptions, 'scope' | 'requireCaller'>;
@@ -23,9 +23,10 @@ export const scopeOfArguments = (
   scope && checked(scope(...args), () => `scope of @Idempotent() on ${nameOf()}`);
 
 /**
- * Whose call a request is: a promise of the scope where the application says so, else what the library makes of the request.
+ * Returns the caller of a request: a promise of the scope if the application has one, else the
+ * caller that the library finds in the request.
  *
- * @throws ConfigurationError for a scope that is none, and for a principal that cannot be told from others
+ * @throws ConfigurationError for a wrong scope, and for a principal that cannot be told from others
  * @throws IdempotencyCallerUnknownError when a caller is required, and there is none
  */
 export function callerOfRequest(

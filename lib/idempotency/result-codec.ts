@@ -1,17 +1,20 @@
 import { describe } from '../atomic-redis.errors.js';
 
-/** How returned values are kept: JSON, unless an application has a codec of its own. */
+/** Encodes and decodes returned values. The default is JSON. */
 export interface ResultCodec {
   /**
-   * The bytes that stand for a returned value; text is kept as UTF-8. What it throws makes the result one that cannot be kept: the caller gets it, a
-   * repeated call an `IdempotencyResultUnavailableError`.
+   * Returns the bytes for a returned value; text is kept as UTF-8. If it throws, the result cannot
+   * be kept: the caller gets it, a repeated call gets an `IdempotencyResultUnavailableError`.
    */
   encode(value: unknown): string | Uint8Array;
-  /** The value again. What it throws becomes the cause of an `IdempotencyRecordError`; the method is not run. */
+  /**
+   * Returns the value again. If it throws, an `IdempotencyRecordError` has that error as its cause,
+   * and the method is not run.
+   */
   decode(bytes: Buffer): unknown;
 }
 
-/** Keeps what is stored from those who can read Redis: values, errors and responses alike. */
+/** Hides stored values, errors and responses from anyone who can read Redis. */
 export interface ResultEncryption {
   /**
    * Makes of a result what is stored.
@@ -19,7 +22,10 @@ export interface ResultEncryption {
    * @param record the key in Redis; bind the result to it (as additional authenticated data), so that it cannot be passed off as another's
    */
   encrypt(bytes: Buffer, record: string): Uint8Array;
-  /** What it throws, for a key that is gone or bytes that were changed, becomes the cause of an `IdempotencyRecordError`; the method is not run. */
+  /**
+   * Throws for a missing key or changed bytes. An `IdempotencyRecordError` then has that error as
+   * its cause, and the method is not run.
+   */
   decrypt(bytes: Buffer, record: string): Uint8Array;
 }
 
@@ -32,7 +38,10 @@ export const jsonCodec: ResultCodec = {
   decode: (bytes) => JSON.parse(bytes.toString()) as unknown,
 };
 
-/** Whether JSON carries the value there and back: no class instances, no NaN, no cycles, nothing that would be lost in silence. */
+/**
+ * True if JSON carries the value there and back: no class instances, no NaN, no cycles, no silent
+ * loss.
+ */
 function isJson(value: unknown, above: Set<object>): boolean {
   if (value === null || typeof value === 'string' || typeof value === 'boolean') return true;
   if (typeof value === 'number') return Number.isFinite(value) && !Object.is(value, -0);

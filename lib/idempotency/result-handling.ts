@@ -2,10 +2,10 @@ import { IdempotencyRecordError, IdempotencyResultUnavailableError } from './ide
 import type { ResultCodec } from './result-codec.js';
 import { replayed, type StoredResult } from './stored-result.js';
 
-/** Whether a repeated call needs the first one's result; see `IdempotencyOptions.result`. */
+/** Says if a repeated call needs the first one's result; see `IdempotencyOptions.result`. */
 export type ResultNeed = 'required' | 'optional';
 
-/** How the result of a call outside of a route is kept and given to repeated calls. */
+/** Keeps the result of a call outside of a route, and gives it to repeated calls. */
 export interface ResultHandling {
   /** Adds what is to be kept beside the result. */
   keep(result: StoredResult): StoredResult;

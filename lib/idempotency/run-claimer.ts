@@ -108,7 +108,7 @@ export class RunClaimer {
         report('caller-mismatch', { error });
         this.warnOfCaller(request);
       } else if (waited || error instanceof IdempotencyRecordError) report('failed', { error });
-      // Who waited knows of a run that may be going on.
+      // A call that waited knows of a run that may still go on.
       else if (error instanceof RedisUnavailableError && onUnavailable === 'run')
         return this.unprotected(request, error);
       throw error;
@@ -125,7 +125,10 @@ export class RunClaimer {
     this.cache?.delete(record);
   }
 
-  /** Renews nothing from now on, and releases nothing: a run that has not settled is left to its lease. Whoever waits is told. */
+  /**
+   * Stops renewing and releases nothing: the lease decides about a run that has not settled.
+   * Rejects all waiters.
+   */
   close(): void {
     const reason = this.connection.closedError();
     this.leases.close(reason);
@@ -147,11 +150,12 @@ export class RunClaimer {
       if (!(error instanceof OutcomeUnknownError || error instanceof NotReplicatedError)) throw error;
       const seen = error instanceof NotReplicatedError ? (error.result as ClaimReply) : undefined;
       if (!seen || seen.kind === 'claimed') {
-        // It was applied, or may have been, or be applied yet, up to its time limit: nobody will run under it.
+        // The claim was applied, or may have been, or may still be, up to its time limit. No work
+        // will run under it.
         this.giveBack(owner, request);
         throw this.connection.unavailable(error);
       }
-      // What was found there and not changed need not be replicated.
+      // The claim found a record and changed nothing, so there is nothing to replicate.
       reply = seen;
     }
     const found = this.store.found(record, reply);

@@ -10,10 +10,13 @@ import { committedRecord, ownerOf } from './record-text.js';
 import type { ResultCodec } from './result-codec.js';
 import { storedValue, tombstone } from './stored-result.js';
 
-/** How much longer than the transaction its lease lasts, at least, in milliseconds: it is to be renewed again after EXEC was answered. */
+/**
+ * The least time by which the lease outlasts the transaction, in milliseconds: renewal begins again
+ * after EXEC was answered.
+ */
 const MARGIN_MS = 1_000;
 
-/** What of a run its commit needs. */
+/** The part of a run that its commit needs. */
 export interface CommittedRun {
   readonly store: RecordStore;
   readonly lease: Lease;
@@ -58,14 +61,14 @@ export class RunCommit implements CommitParticipant {
       this.aliveUntil = await inTime(this.connection.inServerTime(Deadline.in(lease.leaseMs), slot));
     } catch (error) {
       this.leases.resume(lease);
-      // Whether the lease was renewed is not known; that nothing of the transaction was applied is.
+      // The renewal may have happened. The transaction was surely not applied.
       throw error instanceof OutcomeUnknownError ? this.connection.unavailable(error) : error;
     }
   }
 
   async verify(client: Redis): Promise<void> {
     const text = await client.get(this.key).catch((error: unknown) => {
-      // Something else than a record is nobody's.
+      // A value of another type is no run's record.
       if (replyCode(error) === 'WRONGTYPE') return null;
       throw error;
     });
@@ -87,7 +90,7 @@ export class RunCommit implements CommitParticipant {
   end(applied: boolean): { touched: boolean } {
     this.committed ||= applied;
     const { lease } = this.run;
-    // Of a lease that was lost meanwhile, the next attempt's begin says so.
+    // If the lease was lost meanwhile, the next attempt's begin reports it.
     const touched = lease.renewals !== this.renewalsAtBegin || !isHeld(lease);
     this.leases.resume(lease);
     return { touched };

@@ -12,9 +12,10 @@ import { jsonCodec, type ResultCodec } from './result-codec.js';
 const logger = new Logger('IdempotencyService');
 
 /**
- * How a result's bytes are to be read: a returned value, a thrown HttpException (`error`), another thrown Error (`plain-error`), anything else
- * that was thrown, a response as it went over the wire, one of these with how its message was acknowledged (`delivery`), or none at all.
- * `unreadable` is never stored: it stands for a result that cannot be decrypted.
+ * Says how to read a result's bytes: a returned value; a thrown HttpException (`error`); another
+ * thrown Error (`plain-error`); any other thrown value; a response as it went over the wire; one of
+ * these with the way its message was acknowledged (`delivery`); or none at all. `unreadable` is
+ * never stored: it stands for a result that cannot be decrypted.
  */
 export type ResultKind =
   | 'value'
@@ -32,7 +33,7 @@ export interface StoredResult {
   readonly kind: ResultKind;
   /** Text stands for its UTF-8. */
   readonly bytes: string | Buffer;
-  /** Of an unreadable one, the reason. */
+  /** The reason why an `unreadable` result cannot be read. */
   readonly cause?: unknown;
 }
 
@@ -42,9 +43,10 @@ export const tombstone = (reason: TombstoneReason): StoredResult => ({
 });
 
 /**
- * Of a returned value; a tombstone when the codec cannot carry it. Never throws.
+ * Stores a returned value; a tombstone when the codec cannot carry it. Never throws.
  *
- * The last argument tells the log the operation, and whether a repeated call will miss the result when it cannot be kept
+ * The last argument gives the log the operation, and says if a repeated call will miss a result
+ * that cannot be kept.
  */
 export function storedValue(
   value: unknown,
@@ -60,8 +62,8 @@ export function storedValue(
 }
 
 /**
- * Of anything thrown: status and response of an HttpException, name and message of any other Error, the JSON value of what is no Error; a
- * tombstone when these cannot be kept. Never throws.
+ * Stores a thrown value: status and response of an HttpException, name and message of any other
+ * Error, the JSON value of anything else; a tombstone when these cannot be kept. Never throws.
  */
 export function storedError(error: unknown, maxBytes: number): StoredResult {
   return orTombstone(maxBytes, () => {
@@ -115,7 +117,7 @@ const plain = (kind: ResultKind, value: unknown): StoredResult => ({
 /** @throws TypeError for anything but text and bytes, such as the promise of an asynchronous codec */
 export function toBuffer(bytes: string | Uint8Array): Buffer {
   if (typeof bytes === 'string') return Buffer.from(bytes);
-  // A copy: who made them may change them.
+  // Copies them: the codec may change its bytes later.
   if (bytes instanceof Uint8Array) return Buffer.from(bytes);
   throw new TypeError(`it must become a string or bytes at once, not ${describe(bytes)}`);
 }

@@ -1,11 +1,11 @@
-/** How many operations are kept; runs may be named by data. */
+/** The number of operations that are kept; runs may be named by data. */
 const MAX_OPERATIONS = 1_000;
-/** What the last run counts in the mean. */
+/** The weight of the last run in the mean. */
 const WEIGHT = 0.25;
 /** The least that a duplicate is told to wait, also for an operation that has not ended here yet, in milliseconds. */
 const MIN_MS = 1_000;
 
-/** How long the operations of this process usually take, to tell duplicates when to come again. */
+/** Measures the usual durations of this process's operations, to tell duplicates when to come again. */
 export class UsualDurations {
   private readonly means = new Map<string, { ms: number }>();
 

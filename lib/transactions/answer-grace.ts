@@ -3,7 +3,10 @@ import { MIN_GRACE_MS } from './round-trips.js';
 import type { TransactionConnection } from './transaction-connection.js';
 import type { TransactionRun } from './transaction-run.js';
 
-/** What is kept of the deadline for an answer to arrive, in milliseconds; undefined where an attempt cannot be made and answered in what is left. */
+/**
+ * Returns the part of the deadline to keep for the reply, in milliseconds; undefined if the rest is
+ * too short for an attempt and its reply.
+ */
 export function graceOf(
   { graceFactor, deadline }: TransactionRun<unknown>,
   { server }: TransactionConnection,
@@ -14,11 +17,12 @@ export function graceOf(
 }
 
 /**
- * What is kept of the deadline for an answer, where too little is left by what is known: the server may have been slow once, or the work have
- * held the event loop, so it is asked whether that is over.
+ * Returns the same when the measured round trips leave too little time. The server may have been
+ * slow once, or the work may have held the event loop, so this asks the server whether that is
+ * over.
  *
- * @throws TransactionTimeoutError when an attempt cannot be made and answered in what is left
- * @throws what `unanswered` makes when the server does not answer
+ * @throws TransactionTimeoutError when the rest is too short for an attempt and its reply
+ * @throws the error that `unanswered` makes when the server does not answer
  */
 export async function graceAfterAsking(
   run: TransactionRun<unknown>,
@@ -43,6 +47,9 @@ export async function graceAfterAsking(
   return graceMs;
 }
 
-/** Whether an attempt that ends for want of time waits for Redis, and has for long enough to say so; else the work is what takes the time. */
+/**
+ * True if an attempt that runs out of time has waited for Redis for long enough to blame it;
+ * otherwise the work takes the time.
+ */
 export const isUnanswered = (connection: TransactionConnection, since: number): boolean =>
   connection.owesAnswers && performance.now() - since >= 2 * MIN_GRACE_MS;

@@ -6,17 +6,17 @@ import type { TransactionAttempt } from './transaction-attempt.js';
 import { RepliesLostError } from './transaction.errors.js';
 import type { TransactionRun } from './transaction-run.js';
 
-/** What one attempt came to, when it did not fail for good. */
+/** The result of one attempt that did not fail for good. */
 export type AttemptResult<T> =
   | {
       readonly done: true;
       readonly value: T;
-      /** What the caller is told of a transaction that was applied all the same. */
+      /** The error for the caller of a transaction that was applied nevertheless. */
       readonly failure?: Error;
     }
   | { readonly done: false; readonly conflict: boolean; readonly cause?: Error };
 
-/** Tells those who asked for it what EXEC answered. */
+/** Passes EXEC's replies to the callers that asked for them. */
 export function applied<T>(
   run: TransactionRun<T>,
   attempt: TransactionAttempt,

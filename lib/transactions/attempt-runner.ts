@@ -68,7 +68,7 @@ export class AttemptRunner {
         durability: undefined,
       });
     } catch (error) {
-      // Of what others have written.
+      // This transaction wrote nothing: only the outcome of other members' writes is unknown.
       if (error instanceof OutcomeUnknownError && queued.length === 0) return again(error);
       throw error;
     }
@@ -100,7 +100,8 @@ export class AttemptRunner {
       result = await this.leadOn(lease, run, turn);
     } finally {
       const { touched } = participant.end(result?.done ?? false);
-      // The participant's own touch made EXEC refuse: nobody else's change, so no attempt of the caller's.
+      // The participant's own touch made EXEC fail. No other client changed anything, so this costs
+      // the caller no attempt.
       if (touched && result && !result.done && result.conflict)
         result = again(new Error('the lease was renewed meanwhile'));
     }

@@ -29,7 +29,7 @@ export function keysOf(name: string, args: readonly unknown[]): string[] {
   return command.getKeys().map(String);
 }
 
-/** Of an array or an object: ioredis takes no others inside of these. */
+/** Copies the values in an array or an object: ioredis takes no nested ones. */
 function ownValues(path: string, values: unknown[]): unknown[] {
   for (let i = 0; i < values.length; i++) if (!isPrimitive(values[i])) values[i] = ownBytes(path, values[i]);
   return values;

@@ -1,22 +1,24 @@
 import type { KeySpace } from '../scripting/key-space.js';
 import { randomId } from '../runtime/random-id.js';
 
-/** How much longer than the transaction a marker lives, at least. */
+/** The least time by which a marker outlives its transaction. */
 const MARGIN_MS = 60_000;
 
-/** What an armed marker holds until a commit puts the number of its attempt there. */
+/** The value of an armed marker, until a commit puts the number of its attempt there. */
 export const ARMED = 'armed';
 
 /**
- * The key by which a lost EXEC reply is decided. It belongs to one connection: its name holds a random id that is never used again, so
- * memory grows with connections (on a Cluster: times the slots they served lately), not with transactions.
+ * The key that decides the outcome of a lost EXEC reply. It belongs to one connection: its name
+ * holds a random id that is never used again. So memory grows with connections (on a Cluster: times
+ * the slots they served lately), not with transactions.
  *
- * It is watched with the user's keys and set to the number of the attempt by that attempt's own EXEC. Whoever finds another
- * value there touches it, and a late EXEC can no longer commit. See docs/connection-loss.md.
+ * Each attempt watches it with the user's keys, and its EXEC sets it to the number of the attempt.
+ * A resolver that finds another value there touches the key, and a late EXEC can no longer commit.
+ * See docs/connection-loss.md.
  */
 export class CommitMarker {
   private readonly id = randomId('hex');
-  // Of the slot that it was asked for last.
+  // The slot that it was last asked for.
   private slot = -1;
   private key = '';
   private beginning = '';
@@ -54,7 +56,7 @@ export class CommitMarker {
     return 2 * (timeoutMs + MARGIN_MS);
   }
 
-  /** Whether the marker is known to exist and to outlive a transaction with this time-out. */
+  /** True if the marker is known to exist and to outlive a transaction with this time-out. */
   isArmed(slot: number, timeoutMs: number): boolean {
     return performance.now() + CommitMarker.ttlMs(timeoutMs) / 2 < (this.expiresAt.get(slot) ?? 0);
   }

@@ -24,13 +24,14 @@ import { commandRefused } from './transaction-probe.js';
 import { PartialCommitError } from './transaction.errors.js';
 
 /**
- * What EXEC came to: applied with its replies (null where they were lost), a conflict, or not applied for a reason that passes.
+ * The result of EXEC: applied with its replies (null if they were lost), a conflict, or not applied
+ * for a reason that passes.
  */
 export type CommitResult =
   | {
       readonly kind: 'applied';
       readonly replies: readonly unknown[] | null;
-      /** Of those asked for; absent when none were. */
+      /** The acknowledgements of replicas; absent when none were asked for. */
       readonly acknowledged?: Replicated;
     }
   | { readonly kind: 'conflict' }
@@ -43,9 +44,12 @@ export type CommitResult =
 /** The part of an EXEC that is one transaction. */
 export interface Share {
   readonly queued: readonly QueuedCommand[];
-  /** How many commands of others stand before. */
+  /** The number of other transactions' commands in front of its own. */
   readonly from: number;
-  /** Whether nothing of the EXEC but that is the transaction's: no completion of a run beside it. */
+  /**
+   * True if the transaction has nothing else in the EXEC: no completion of a run beside its
+   * commands.
+   */
   readonly isAll: boolean;
   readonly deadline: Deadline;
   readonly durability: DurabilityOptions | undefined;
@@ -84,11 +88,13 @@ export class Committer {
   }
 
   /**
-   * What became of a transaction that was sent.
+   * Returns the outcome of a transaction that was sent.
    *
-   * @throws PartialCommitError when a command of it failed inside EXEC, or its commands were done although MULTI was refused
+   * @throws PartialCommitError when a command of it failed inside EXEC, or its commands were done
+   * although MULTI was refused
    * @throws RedisReplyError when Redis refused a command of it at queue time: nothing was applied
-   * @throws OutcomeUnknownError when EXEC was not answered, and Redis could not be asked by the deadline or its evidence is gone
+   * @throws OutcomeUnknownError when EXEC was not answered, and Redis could not be asked by the
+   * deadline or its evidence is gone
    */
   async outcomeOf(sent: Sent, share: Share): Promise<CommitResult> {
     const { connection, slot } = sent;
@@ -116,7 +122,8 @@ export class Committer {
     if (!durability) return result;
     const acknowledged = await replicasOf(connection.client, durability, patienceOf(durability));
     if (!isConnectionLoss(acknowledged.cause)) return { ...result, acknowledged };
-    // Lost while it waited. What replicas have of it is asked where it is found by its marker.
+    // The connection was lost during the wait for replicas. The resolver asks replicas at the
+    // server where it finds the marker.
     const found = await this.resolve(sent, share, acknowledged.cause as Error).catch(() => result);
     return found.kind === 'applied'
       ? { acknowledged, ...found, replies: result.replies }
@@ -138,7 +145,7 @@ export class Committer {
     const own = replies && ownOf(replies, sent, share);
     const isNothing = own && !isMulti && own.every((reply) => reply instanceof Error);
     if (isNothing && isShared) return { kind: 'refused-together', cause: error };
-    // What completes a run stands behind its writes, and may have been done.
+    // The completion of a run stands behind its writes, and may have been done.
     if ((isNothing || queued.length === 0) && share.isAll) throw error;
     if (own) {
       const failed = own.findIndex((reply) => reply instanceof Error);
@@ -173,7 +180,10 @@ export class Committer {
       : resolved;
   }
 
-  /** The reply to EXEC was lost. Whether it was applied, or never will be, is decided from another connection. */
+  /**
+   * Decides the outcome of an EXEC whose reply was lost, from another connection: applied, or never
+   * to be.
+   */
   private async resolve(
     { connection, slot, attempt, ttlMs, marksBeginning }: Sent,
     { deadline, durability }: Share,
@@ -212,7 +222,7 @@ export class Committer {
   }
 }
 
-/** What answers a transaction's own part. */
+/** Returns the replies to a transaction's own commands. */
 function ownOf(
   replies: readonly unknown[],
   { marksBeginning }: Sent,
@@ -231,7 +241,7 @@ function applied(
   return { kind: 'applied', replies };
 }
 
-/** What Redis has against EXEC, and what it had against the commands before. */
+/** The error of EXEC, with the errors of the commands before it. */
 type ExecError = Error & { previousErrors: Error[] };
 
 /** Answers to EXEC by which Redis has dropped what was queued. */

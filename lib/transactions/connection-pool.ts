@@ -1,6 +1,6 @@
 import type { TransactionConnection } from './transaction-connection.js';
 
-/** What the pool reads and counts of the transactions that stand around one which waits. */
+/** The parts that the pool reads and counts of the transactions around a waiting one. */
 interface LeaseAround {
   readonly depth: number;
   readonly parent: LeaseAround | undefined;
@@ -9,13 +9,13 @@ interface LeaseAround {
 }
 
 interface Waiter {
-  /** Of the transaction around it; none outside of one. */
+  /** The lease of the transaction around it; undefined outside of one. */
   readonly parent: LeaseAround | undefined;
   granted(connection: TransactionConnection): void;
   failed(error: Error): void;
 }
 
-/** Somebody's place in the line for a connection. */
+/** A place in the line for a connection. */
 export interface Place {
   readonly granted: Promise<TransactionConnection>;
   /** Gives the place up. */
@@ -23,15 +23,16 @@ export interface Place {
 }
 
 /**
- * A bounded number of connections to one server, each lent to one transaction at a time. One that is lost is thrown away, one that nobody
- * used for long is closed.
+ * A bounded number of connections to one server. Each is lent to one transaction at a time. A lost
+ * connection is thrown away; one that was unused for long is closed.
  *
- * Transactions that hold all of them may wait for transactions inside of them, which wait in line. Then one more is opened, and goes to one of those;
- * there are never more of these than transactions stand around the one that gets it.
+ * Transactions that hold all connections may wait for transactions inside of them, which wait in
+ * line. Then the pool opens one more for one of those. It never has more of these than transactions
+ * stand around the one that gets it.
  */
 export class ConnectionPool {
   private readonly members = new Set<TransactionConnection>();
-  /** Those that nobody waits for, the one longest unused first. */
+  /** Connections that no transaction uses, the longest unused first. */
   private readonly idle: { readonly connection: TransactionConnection; readonly since: number }[] = [];
   private readonly line: Waiter[] = [];
   private opening = 0;
@@ -101,7 +102,10 @@ export class ConnectionPool {
     return { granted, leave: () => this.leaveLine(waiter) };
   }
 
-  /** Lends it to the next in line, or keeps it. Who hands it on may still wait for an answer on it. */
+  /**
+   * Lends it to the next in line, or keeps it. The transaction that hands it on may still wait for
+   * a reply on it.
+   */
   handOn(connection: TransactionConnection): void {
     connection.lease = undefined;
     if (!connection.isReady || this.whenClosed) return this.drop(connection);
@@ -124,7 +128,7 @@ export class ConnectionPool {
     if (connection.isDropped) this.drop(connection);
   }
 
-  /** Resolves when nobody uses a connection any more and all are closed. */
+  /** Resolves when no connection is in use and all are closed. */
   close(): Promise<void> {
     clearTimeout(this.idleTimer);
     return new Promise((resolve) => {
@@ -180,7 +184,7 @@ export class ConnectionPool {
     }
   }
 
-  /** Closes it once nobody waits for an answer on it. */
+  /** Closes it once no reply is awaited on it. */
   private drop(connection: TransactionConnection): void {
     connection.isDropped = true;
     if (connection.users > 0) return;

@@ -16,9 +16,9 @@ export interface ConnectionPoolOptions {
   openTimeoutMs: number;
 }
 
-/** Of the connections that transactions take turns on. */
+/** The state of the connections that transactions take turns on. */
 export interface PoolStatus {
-  /** How many there may be for each server. */
+  /** The bound for each server. */
   readonly maxConnections: number;
   readonly open: number;
   readonly inUse: number;

@@ -4,7 +4,7 @@ import { randomId } from '../runtime/random-id.js';
 /** Redis counts whole milliseconds: a key may live this much shorter or longer than asked for. */
 const ROUNDING_MS = 2;
 
-/** How much of the time that a transaction has must be left of a key that it uses again. */
+/** The part of a transaction's time that a key must still have to be used again. */
 const WORTH_REUSING = 7 / 8;
 
 /** When the key expires, on the scale of `performance.now()`. */
@@ -29,7 +29,7 @@ export const lifetimeOf = (sentAt: number, answeredAt: number, ttlMs: number): L
  */
 export class DeadlineKey {
   private readonly id = randomId('hex');
-  // Of the slot that it was asked for last.
+  // The slot that it was last asked for.
   private slot = -1;
   private key = '';
   private readonly lifetimes = new Map<number, Lifetime>();

@@ -17,15 +17,15 @@ const MOVE_WITHIN_MS = 500;
 export interface Sent {
   readonly connection: TransactionConnection;
   readonly slot: number;
-  /** What it sets the marker to. */
+  /** The value that it sets the marker to. */
   readonly attempt: string;
   readonly ttlMs: number;
-  /** Of the deadline key that it is watched with. */
+  /** The lifetime of the deadline key that it is watched with. */
   readonly lifetime: Lifetime;
   /** Monotonic time. */
   readonly sentAt: number;
   readonly answer: Promise<unknown[] | null>;
-  /** Whether it commits several transactions. */
+  /** True if it commits several transactions. */
   readonly isShared: boolean;
   /** True if the EXEC sets the marker's second key, ahead of all other commands. */
   readonly marksBeginning: boolean;

@@ -2,13 +2,16 @@ import { TransactionMisuseError } from '../atomic-redis.errors.js';
 import type { OwnedCommand } from './open-transaction.js';
 import type { QueuedWrite } from './transaction-commands.js';
 
-/** What EXEC answered, one value for each queued write, in their order. */
+/** The replies of EXEC, one for each queued write, in their order. */
 export interface ExecReplies extends ReadonlyArray<unknown> {
   /** The reply to a write, by what `tx.write` returned for it, with its type. */
   of<Result>(write: QueuedWrite<Result>): Result;
 }
 
-/** What a queued write returns: awaiting it is an error at once, since a promise of it could never settle before EXEC. */
+/**
+ * Returned by a queued write. Awaiting it throws at once: a promise of it could never settle before
+ * EXEC.
+ */
 export class UnavailableUntilExec {
   constructor(readonly command: OwnedCommand) {}
 
@@ -22,7 +25,10 @@ export class UnavailableUntilExec {
   }
 }
 
-/** What of `all`, the replies to an attempt, answers these commands of it; null where the answer was lost. */
+/**
+ * Returns the replies to these commands from `all`, the replies to an attempt; null if the reply of
+ * EXEC was lost.
+ */
 export function repliesTo(
   commands: readonly OwnedCommand[],
   all: readonly unknown[] | null,

@@ -6,12 +6,15 @@ import type { Stop } from './stop.js';
 /** More of them would hold the event loop, and Redis, for too long at a time. */
 const MAX_FOLLOWERS = 100;
 
-/** Nobody joins writes of more than this, in characters, for the same reason: what one would do no harm with, a hundred might. */
+/**
+ * The bound of queued writes, in characters, above which no transaction joins. A write this large
+ * is harmless alone; a hundred in one EXEC would stall the event loop and Redis.
+ */
 const MAX_CHARS = 256 * 1_024;
 
 /**
- * Who has less time left is committed by itself, in milliseconds: it has EXEC looked into from another connection early, and that
- * costs all whose EXEC it is their replies, or their attempt.
+ * Transactions with less than this time left, in milliseconds, do not join a group: they trigger
+ * outcome resolution early, which would cost every member its replies or its attempt.
  */
 export const MIN_SHARED_MS = 500;
 
@@ -23,16 +26,18 @@ export interface Follower {
 }
 
 /**
- * Transactions of one key that one EXEC commits. The first leads: it has watched the key and read it. Those that waited for their turn then run one
- * after the other on what stands queued before them, and all their writes leave together, in that order. So they take effect, or meet a
- * conflict, as one; in between nobody can have changed anything.
+ * Transactions of one key that one EXEC commits. The first one leads: it has watched the key and
+ * read it. The transactions that waited for their turn then run one after the other, each on the
+ * writes queued before it. All their writes leave together, in that order. So they take effect, or
+ * meet a conflict, as one; no other client can change anything in between.
  *
- * What a follower reads is answered only where it is known for certain: GET of a key that a plain SET has queued a value for. It waits for nothing but
- * that, since the EXEC is written in the next turn of the event loop with whoever is done by then.
+ * A follower's read is answered only if the reply is certain: GET of a key for which a plain SET
+ * has queued a value. The group waits for nothing else: the EXEC is written in the next turn of the
+ * event loop, with the members that are done by then.
  */
 export class GroupCommit {
   readonly queued: QueuedCommand[] = [];
-  /** What keys hold when the queued commands have been applied, where that is known. */
+  /** The values of keys after the queued commands, as far as they are certain. */
   private readonly values = new Map<string, string>();
   private readonly followers: Follower[] = [];
   private chars = 0;
@@ -56,8 +61,8 @@ export class GroupCommit {
   }
 
   /**
-   * Whether others joined, and all of them still want to be committed.
-   * @param graceMs what an answer may take
+   * True if others joined, and all of them still want to be committed.
+   * @param graceMs the time for a reply
    */
   isCommon(graceMs: number): boolean {
     return (
@@ -72,7 +77,7 @@ export class GroupCommit {
     return this.enqueue(follower.queued);
   }
 
-  /** What a command would answer behind those that are queued; undefined where only Redis can tell. */
+  /** Returns the reply of a command behind those that are queued; undefined if only Redis can tell. */
   answer(name: string, args: readonly unknown[]): string | undefined {
     return name === 'get' && args.length === 1 && isText(args[0])
       ? this.values.get(text(args[0]))
@@ -108,7 +113,10 @@ export class GroupCommit {
   }
 }
 
-/** What the client sends as its usual text; large integers it writes out in full, or not, as its version has it. */
+/**
+ * True for values that the client sends as their usual text. Some versions write large integers in
+ * full, others do not.
+ */
 const isText = (value: unknown): value is string | number | bigint =>
   typeof value === 'string' ||
   typeof value === 'bigint' ||

@@ -3,7 +3,7 @@ const ignore = (): void => undefined;
 // Taken off the prototype, as it is applied to promises of either class.
 const then = Reflect.get(Promise.prototype, 'then') as (...handlers: unknown[]) => Promise<unknown>;
 
-/** Keeps a promise of ours that nobody waits for from ending the process when it is rejected. */
+/** Keeps the rejection of an internal promise without a waiter from ending the process. */
 export function handled<T>(promise: Promise<T>): Promise<T> {
   void then.call(promise, undefined, ignore);
   return promise;

@@ -1,16 +1,22 @@
-/** How long a caller may keep others of its process waiting: turns spare them conflicts, they are not what makes it correct. */
+/**
+ * The longest time for which a caller keeps others of its process waiting. Turns avoid conflicts;
+ * correctness does not need them.
+ */
 const TURN_MS = 50;
 
-/** A caller's turn on its keys, or a part in somebody else's. */
+/** A caller's turn on its keys, or its part in another caller's turn. */
 export interface Turn<Part> {
   /** The part that was offered and taken; undefined for a turn of its own. */
   readonly part?: Part;
-  /** Whether somebody waits who may take a part. */
+  /** True if a waiting caller may take a part. */
   readonly canOffer: boolean;
   end(): void;
   /** Gives the next in line a part in this turn, if that one takes it, instead of a turn of its own. */
   offer(part: Part): void;
-  /** Parts in these turns do not go well: from now on, and as long as somebody waits for the key, there are only whole ones. */
+  /**
+   * Stops offering parts, because they do not go well: callers get whole turns as long as any waits
+   * for the key.
+   */
   offerNoMore(): void;
 }
 
@@ -20,16 +26,18 @@ interface Waiter<Part> {
 }
 
 /**
- * Callers in this process that declare the same key take turns, first come first served, since letting them abort each other would
- * waste the round trips of all but one. Advisory: a turn that lasts longer than {@link TURN_MS} goes to the next in line, so
- * nobody waits for ever for a slow one.
+ * Callers in this process that declare the same key take turns, first come, first served. Otherwise
+ * they would abort each other, and waste the round trips of all but one. Advisory: a turn that
+ * lasts longer than {@link TURN_MS} goes to the next in line, so a slow caller blocks no other for
+ * ever.
  */
 export class KeyTurns<Part> {
   private readonly lines = new Map<string, Line<Part>>();
 
   /**
-   * The caller's turn for every key; at once where nobody else has one.
-   * @param takes whether the caller takes a part in another one's turn on the same key; never asked where it has several keys
+   * Returns the caller's turn for every key, at once if no other caller has one.
+   * @param takes true if the caller takes a part in another one's turn on the same key; never
+   * called for several keys
    */
   take(keys: readonly string[], takes: (part: Part) => boolean): Turn<Part> | Promise<Turn<Part>> {
     if (keys.length === 1) return this.takeOne(keys[0]!, takes);
@@ -55,14 +63,14 @@ export class KeyTurns<Part> {
   }
 }
 
-/** Who waits for a key, and whose turn it is. */
+/** The callers that wait for a key, and the owner of the turn. */
 class Line<Part> {
   readonly waiting: Waiter<Part>[] = [];
   current!: OwnTurn<Part>;
-  /** Whether parts are offered. */
+  /** True while parts are offered. */
   shares = true;
   private startedAt = 0;
-  /** Runs only while somebody waits. */
+  /** Runs only while a caller waits. */
   private timer: NodeJS.Timeout | undefined;
 
   constructor(
@@ -120,7 +128,7 @@ class OwnTurn<Part> implements Turn<Part> {
   }
 }
 
-/** What is left of the turn is still its owner's to offer, and to end. */
+/** The rest of the turn stays its owner's to offer, and to end. */
 class PartInTurn<Part> implements Turn<Part> {
   readonly canOffer = false;
 
@@ -142,5 +150,5 @@ class PartInTurn<Part> implements Turn<Part> {
 
 const nothing = (): void => undefined;
 
-/** A turn that nobody waits for. */
+/** A turn without other callers. */
 export const ALONE: Turn<never> = { canOffer: false, end: nothing, offer: nothing, offerNoMore: nothing };

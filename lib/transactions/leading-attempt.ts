@@ -18,13 +18,16 @@ export class LeadingAttempt extends TransactionAttempt implements Opening {
   watching: Promise<unknown> | undefined;
   /** Why the attempt cannot be committed although the work may go on: its connection was lost, a node refused, or WATCH was answered too late. */
   failure: AtomicRedisError | undefined;
-  /** Whether WATCH was answered too late: the deadline key may outlive the deadline, or not have lived when it was watched. */
+  /**
+   * True if WATCH was answered too late: the deadline key may outlive the deadline, or may not have
+   * lived when it was watched.
+   */
   isLate = false;
   /** Why no EXEC can be written: Redis refused a key of the library's own. */
   refusal: Error | undefined;
-  /** Of the deadline key; known once WATCH is answered. */
+  /** The lifetime of the deadline key; known once WATCH is answered. */
   lifetime: Lifetime | undefined;
-  /** What it has asked of Redis, beside the WATCH it began with. */
+  /** The commands that it has sent to Redis, beside the WATCH it began with. */
   readonly asked: { readonly name: string; readonly args: readonly unknown[] }[] = [];
   private readonly lent: TransactionConnection;
   private readonly setsDeadline: boolean;
@@ -39,7 +42,7 @@ export class LeadingAttempt extends TransactionAttempt implements Opening {
     connection: RedisConnection,
     scope: AttemptScope,
     attempt: number,
-    /** What is kept of the deadline for an answer to arrive, in milliseconds. */
+    /** The part of the deadline that is kept for the reply, in milliseconds. */
     private readonly graceMs: number,
     now: number,
   ) {
@@ -141,7 +144,10 @@ export class LeadingAttempt extends TransactionAttempt implements Opening {
     );
   }
 
-  /** Of a key of the library's own, as where memory is full: it matters only once an EXEC is due. */
+  /**
+   * Keeps the refusal of one of the library's own keys, as when memory is full: it matters only
+   * once an EXEC is due.
+   */
   private refused(error: Error): void {
     this.refusal ??= error;
   }

@@ -3,9 +3,9 @@ import type { TransactionConnection } from './transaction-connection.js';
 
 /** A connection lent to one transaction. */
 export class Lease {
-  /** How many transactions stand in each other, down to this one. */
+  /** The depth of nesting, this transaction included. */
   readonly depth: number;
-  /** How many transactions inside of this one wait for a connection, and make it wait. */
+  /** The number of transactions inside of this one that wait for a connection, and make it wait. */
   waitingInside = 0;
   private isHandedOn = false;
   private isReleased = false;
@@ -13,7 +13,7 @@ export class Lease {
   constructor(
     readonly connection: TransactionConnection,
     readonly pool: ConnectionPool,
-    /** Of the transaction around it. */
+    /** The lease of the transaction around it. */
     readonly parent: Lease | undefined,
   ) {
     this.depth = (parent?.depth ?? 0) + 1;

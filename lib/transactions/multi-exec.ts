@@ -11,9 +11,9 @@ export class RanOutsideMulti extends Error {
   constructor(
     /** Why: what Redis has against MULTI, or against a command before those that ran. */
     override readonly cause: Error,
-    /** Whether that was MULTI, and not a command. */
+    /** True if MULTI was refused, and not a command. */
     readonly isMulti: boolean,
-    /** What became of each command, an Error in the place of one that failed; undefined where that is not known. */
+    /** The reply to each command, an Error for one that failed; undefined if that is not known. */
     readonly replies: readonly unknown[] | undefined,
   ) {
     super(`The commands ran one by one, since Redis refused one before them: ${cause.message}`);
@@ -21,12 +21,14 @@ export class RanOutsideMulti extends Error {
 }
 
 /**
- * Sends MULTI, the commands and EXEC over a connection that nobody else writes to meanwhile. As ioredis's own `multi()` does, with a fraction of
- * the promises.
+ * Sends MULTI, the commands and EXEC over a connection to which no other code writes meanwhile.
+ * Does the same as ioredis's own `multi()`, with a fraction of the promises.
  *
- * @returns what EXEC answered to each, an Error in the place of a command that failed; null when a watched key was changed
+ * @returns the reply of EXEC to each command, an Error for one that failed; null when a watched key
+ * was changed
  * @throws RanOutsideMulti when commands took effect outside of a transaction
- * @throws what Redis or the client has against it, and then nothing took effect that was answered; where commands were refused at queue time, `previousErrors` says why
+ * @throws the error of Redis or of the client; then no answered command took effect. If commands
+ * were refused at queue time, `previousErrors` says why
  */
 export async function multiExec(
   connection: TransactionConnection,
@@ -34,11 +36,11 @@ export async function multiExec(
 ): Promise<unknown[] | null> {
   const multi = connection.command('multi');
   const queued = commands.map(({ name, args }) => connection.command(name, args));
-  // What each was answered, in the order they were sent.
+  // The reply to each command, in the order in which they were sent.
   const answers: unknown[] = [];
   const answered = (answer: unknown): void => void answers.push(answer);
   for (const command of [multi, ...queued]) {
-    // Nobody waits for its promise: EXEC answers for all.
+    // No code awaits its promise: EXEC answers for all.
     command.resolve = answered;
     command.reject = answered;
     void connection.send(command);

@@ -16,7 +16,7 @@ export interface OwnedCommand extends QueuedCommand {
   at: number;
 }
 
-/** What a work sees: an attempt of a transaction, or one that has joined it. */
+/** The transaction that a work sees: an attempt, or one that has joined an attempt. */
 export abstract class OpenTransaction extends Transaction {
   readonly read: TransactionReads;
   readonly write: TransactionWrites;
@@ -29,22 +29,22 @@ export abstract class OpenTransaction extends Transaction {
     this.write = new Writes(this) as unknown as TransactionWrites;
   }
 
-  /** Whether its work is still running. */
+  /** True while its work is running. */
   abstract readonly isOpen: boolean;
 
-  /** Whether what it has written is not to be committed. */
+  /** True if its writes are not to be committed. */
   abstract readonly isDropped: boolean;
 
-  /** What it has joined. */
+  /** The transaction that it has joined. */
   abstract readonly outer: OpenTransaction | undefined;
 
   /** The connection that it holds, or will have to wait for. */
   abstract readonly lease: Lease | undefined;
 
-  /** What `tx.read` has for each command. */
+  /** Sends a command of `tx.read`. */
   abstract sendRead(name: string, args: unknown[]): Promise<unknown>;
 
-  /** What `tx.write` has for each command. */
+  /** Queues a command of `tx.write`. */
   abstract enqueue(name: string, args: unknown[], owner: OpenTransaction): unknown;
 
   /** The commands to be committed that belong to `part`, or to what has joined that. */
@@ -63,7 +63,7 @@ export abstract class OpenTransaction extends Transaction {
     return handled(this.watchAll(keys));
   }
 
-  /** Whether it is `transaction`, or has joined it. */
+  /** True if it is `transaction`, or has joined it. */
   isPartOf(transaction: OpenTransaction): boolean {
     return this === transaction || (this.outer?.isPartOf(transaction) ?? false);
   }
@@ -79,7 +79,7 @@ export abstract class OpenTransaction extends Transaction {
     }
   }
 
-  /** Whether something that joined it is not done. */
+  /** True if a transaction that joined it is not done. */
   get isJoining(): boolean {
     return this.joining !== undefined && this.joining.size > 0;
   }

@@ -8,7 +8,7 @@ const MARK = Symbol('nestjs-atomic-redis:optimistic-retry');
 export const markOptimistic = (method: object, registration: string = DEFAULT_REGISTRATION): void =>
   Reflect.defineMetadata(MARK, registration, method);
 
-/** Whether a method of the application runs as a transaction of that registration. */
+/** True if a method of the application runs as a transaction of that registration. */
 export function hasOptimisticMethods(modules: ModulesContainer, registration: string): boolean {
   const scanner = new MetadataScanner();
   for (const { controllers, providers } of modules.values()) {

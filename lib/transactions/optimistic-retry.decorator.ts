@@ -29,16 +29,18 @@ const checkOptions = check.options({
 } satisfies Record<keyof OptimisticRetryOptions<unknown[]>, check.Check>);
 
 /**
- * Runs the method as an optimistic transaction, by `TransactionService.run`: its reads and writes through the injected
- * `Transaction` take effect as one step, and it runs again from the start when a watched key was changed meanwhile.
- * What it does outside Redis is repeated with it. The method then returns a promise.
+ * Runs the method as an optimistic transaction, by `TransactionService.run`. Its reads and writes
+ * through the injected `Transaction` take effect as one step. It runs again from the start if a
+ * watched key was changed meanwhile, and so do its effects outside Redis. The method then returns a
+ * promise.
  *
  * ```ts
  * @OptimisticRetry({ watch: (id: string) => `account:{${id}}:balance` })
  * async withdraw(id: string, amount: number) { … this.tx.read.get(…) … this.tx.write.set(…) }
  * ```
  *
- * @throws InvalidArgumentError at once for a wrong option; a call throws what `TransactionService.run` does
+ * @throws InvalidArgumentError at once for a wrong option; a call throws the errors of
+ * `TransactionService.run`
  */
 export function OptimisticRetry<Args extends unknown[], Result = unknown>(
   options: OptimisticRetryOptions<Args, Result>,

@@ -1,10 +1,10 @@
-/** How many round trips are remembered. */
+/** The number of round trips that are remembered. */
 const REMEMBERED = 16;
 
 /** The least time that is kept for one round trip, in milliseconds: a busy machine may stand still this long. */
 export const MIN_GRACE_MS = 50;
 
-/** How much slower than the slowest one remembered a round trip may be. */
+/** The factor by which a round trip may be slower than the slowest one remembered. */
 const FACTOR = 3;
 
 /** The latest round trips to one server. */

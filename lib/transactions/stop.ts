@@ -4,17 +4,17 @@ import type { BagMember } from '../runtime/intrusive-set.js';
 import { LazyAbort } from '../runtime/lazy-abort.js';
 
 /**
- * What ends a transaction before it is done: its time is over, its caller's signal aborts, or the module is closed. An
- * `AbortSignal` is made only for who asks for it.
+ * Ends a transaction before it is done: its time is over, its caller's signal aborts, or the module
+ * is closed. Makes an `AbortSignal` only on demand.
  */
 export class Stop implements BagMember {
   place = -1;
   private readonly alarm: Alarm;
   private readonly abort = new LazyAbort();
-  /** Of the one wait that is under way: a transaction waits for one thing at a time. */
+  /** Rejects the current wait: a transaction waits for one thing at a time. */
   private rejectWait: ((reason: unknown) => void) | undefined;
   private stopListening: (() => void) | undefined;
-  /** Whether the time was over before anything else ended it. */
+  /** True if the time was over before anything else ended it. */
   isTimedOut = false;
 
   constructor(
@@ -63,7 +63,7 @@ export class Stop implements BagMember {
 
   /**
    * Settles as `promise` does, or rejects with the reason as soon as there is one.
-   * @param onLate receives what came of the promise when nobody waited for it any more
+   * @param onLate receives a value that arrives after the wait has ended
    */
   until<T>(promise: PromiseLike<T>, onLate?: (value: T) => void): Promise<T> {
     return new Promise((resolve, reject) => {

@@ -17,16 +17,16 @@ import type { Stop } from './stop.js';
 /** A server with Redis 7.0 takes time by the square of the number of keys: for this many some 5 ms, for ten times as many half a second. */
 export const MAX_WATCHED_KEYS = 1_000;
 
-/** What all attempts of a transaction share. */
+/** The state that all attempts of a transaction share. */
 export interface AttemptScope {
   readonly keys: readonly string[];
   readonly slot: number;
-  /** Whether every key must lie in that slot: on a Cluster, or where the module asks for it. */
+  /** True if every key must lie in that slot: on a Cluster, or if the module asks for it. */
   readonly sameSlot: boolean;
   readonly timeoutMs: number;
   readonly deadline: Deadline;
   readonly stop: Stop;
-  /** What the transaction's EXEC is to commit beside its own writes. */
+  /** A participant that the transaction's EXEC commits beside its own writes. */
   readonly participant: CommitParticipant | undefined;
 }
 
@@ -34,9 +34,9 @@ export interface AttemptScope {
 export abstract class TransactionAttempt extends OpenTransaction {
   /** Those that joined and failed included. */
   private readonly queued: OwnedCommand[] = [];
-  /** Whether a transaction that joined this one needs the replies. */
+  /** True if a transaction that joined this one needs the replies. */
   requireReplies = false;
-  /** Whether a transaction that joined this one needs to know that nothing was changed which it has read. */
+  /** True if a transaction that joined this one needs to know that no key that it read was changed. */
   validateReads = false;
   override isOpen = true;
   override readonly isDropped = false;
@@ -64,7 +64,10 @@ export abstract class TransactionAttempt extends OpenTransaction {
     return this.scope.stop.signal;
   }
 
-  /** The writes to be committed, in their order, each with its place. What failed after it had joined has none. */
+  /**
+   * Returns the writes to be committed, in order, each with its place. Writes of a joined
+   * transaction that failed are left out.
+   */
   commands(): readonly OwnedCommand[] {
     const { queued } = this;
     if (!queued.some(({ owner }) => owner.isDropped)) return queued;

@@ -1,8 +1,8 @@
 import type { RedisCommander } from 'ioredis';
 
 /**
- * Commands that read keys and neither write nor block (XREAD without BLOCK). What names no key, such as SCAN or DBSIZE, cannot be watched and
- * is not here.
+ * Commands that read keys and neither write nor block (XREAD without BLOCK). Commands without keys,
+ * such as SCAN or DBSIZE, cannot be watched and are not here.
  */
 export const READ_COMMANDS = [
   ...['exists', 'type', 'ttl', 'pttl', 'expiretime', 'pexpiretime', 'dump', 'object', 'sort_ro', 'touch'],

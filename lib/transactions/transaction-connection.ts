@@ -7,10 +7,16 @@ import type { CommitMarker } from './commit-marker.js';
 import type { DeadlineKey } from './deadline-key.js';
 import type { TransactionServer } from './transaction-server.js';
 
-/** What is put together before it is written, in characters: no string can hold any number of large values. */
+/**
+ * The bound of text that is put together before it is written, in characters: a string cannot hold
+ * any number of large values.
+ */
 const MAX_TEXT = 1_024 * 1_024;
 
-/** What begins an attempt, and wants to know when it is written: the work may hold the event loop before that. */
+/**
+ * The opening of an attempt, which learns when it is written: the work may hold the event loop
+ * before that.
+ */
 export interface Opening {
   /**
    * Called as it is written.
@@ -20,15 +26,19 @@ export interface Opening {
 }
 
 /**
- * A connection that transactions take turns on, with the marker that goes with it. What is sent in one tick leaves as one piece of text: to
- * write it is what costs most, and a string or a Buffer for each command would cost more than to put them together.
+ * A connection that transactions take turns on, with its marker. Commands of one tick leave as one
+ * piece of text: the write costs most, and a string or a Buffer for each command would cost more
+ * than joining them.
  */
 export class TransactionConnection {
   /**
    * Those that are not done with it: at most two, the one that has written EXEC and handed it on, and the next, whose WATCH goes out behind that.
    */
   users = 0;
-  /** Of the transaction that it is lent to: how many transactions inside of that one wait for a connection. */
+  /**
+   * The lease of the transaction that it is lent to, with the number of transactions inside that
+   * wait for a connection.
+   */
   lease: { readonly waitingInside: number } | undefined;
   /** It is not lent any more, and closed as soon as it has no users. */
   isDropped = false;
@@ -51,7 +61,7 @@ export class TransactionConnection {
     private readonly maxArguments = Infinity,
   ) {}
 
-  /** For who sends something by itself, at once: it comes behind what was sent before. */
+  /** For direct writes. Flushes pending commands first to preserve order. */
   get client(): Redis {
     this.flush();
     return this.redis;
@@ -72,7 +82,10 @@ export class TransactionConnection {
     return pendingOf(this.redis).length > 0;
   }
 
-  /** How long what waits for an answer may be on its way without a sign, in milliseconds. */
+  /**
+   * The longest time for which an unanswered command may be on its way without a sign, in
+   * milliseconds.
+   */
   get sendingMs(): number {
     return patienceFor(this.redis);
   }

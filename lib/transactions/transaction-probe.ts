@@ -8,15 +8,17 @@ import type { Fitness } from './transaction-server.js';
 /** Times to live of the key that is to expire, in milliseconds: a longer one where WATCH was not answered while it lived. */
 const TTLS_MS = [20, 100, 500, 2_500];
 
-/** How much longer than its time to live a key is waited for, in milliseconds. */
+/** The time to wait for a key beyond its time to live, in milliseconds. */
 const MARGIN_MS = 20;
 
 /**
- * Finds out whether a server does what transactions rest on: it does WATCH, MULTI, EXEC and DISCARD for this user, and an EXEC fails when a watched
- * key has expired. The last is what keeps an EXEC that arrives late from taking effect. And whether it goes on after a command that it refuses within a MULTI.
+ * Finds out whether a server is fit for transactions. It must do WATCH, MULTI, EXEC and DISCARD for
+ * this user, and an EXEC must fail when a watched key has expired: that keeps a late EXEC from
+ * taking effect. Also finds out whether the server goes on after a command that it refuses within a
+ * MULTI.
  *
  * @param client of its own: it is not fit for anything else afterwards
- * @param key that nobody else uses
+ * @param key that no other code uses
  */
 export async function probeTransactions(client: Redis, address: string, key: string): Promise<Fitness> {
   try {
@@ -73,7 +75,7 @@ export const commandRefused = (address: string, command: string, cause: Error): 
     { cause },
   );
 
-/** What each was answered, an Error in the place of one that was refused. They leave in one write. */
+/** Returns the reply to each command, an Error for a refused one. They leave in one write. */
 function answers(client: Redis, ...commands: (readonly [string, ...string[]])[]): Promise<unknown[]> {
   return Promise.all(
     commands.map(([name, ...args]) => client.call(name, args).catch((error: Error) => error)),

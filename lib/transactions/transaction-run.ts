@@ -7,7 +7,7 @@ import type { AttemptScope, TransactionAttempt } from './transaction-attempt.js'
 import { TransactionTimeoutError } from './transaction.errors.js';
 import type { ResolvedTransactionOptions } from './transaction.options.js';
 
-/** What of a transaction its event tells. */
+/** The numbers of a transaction for its event. */
 export interface TransactionTally {
   attempts: number;
   conflicts: number;
@@ -17,17 +17,20 @@ export interface TransactionTally {
 export interface TransactionRequest<T> {
   readonly keys: readonly string[];
   readonly slot: number;
-  /** Whether every key must lie in that slot. */
+  /** True if every key must lie in that slot. */
   readonly sameSlot: boolean;
   readonly work: (attempt: TransactionAttempt) => PromiseLike<T> | T;
   readonly options: ResolvedTransactionOptions;
-  /** What its EXEC commits beside its own writes. */
+  /** A participant that its EXEC commits beside its own writes. */
   readonly participant: CommitParticipant | undefined;
   /** Is counted up as it goes on. */
   readonly tally: TransactionTally;
-  /** Whether it was called from inside another transaction, which must not be made to wait for itself. */
+  /**
+   * True if it was called from inside another transaction, which must not be made to wait for
+   * itself.
+   */
   readonly isNested: boolean;
-  /** Of the transaction around it, while it runs. */
+  /** The lease of the transaction around it, while that runs. */
   readonly parent: Lease | undefined;
 }
 
@@ -67,7 +70,7 @@ export class TransactionRun<T> implements AttemptScope {
     this.isShareable = !participant && !durability;
   }
 
-  /** Whether it may be committed by the EXEC of that group. */
+  /** True if it may be committed by the EXEC of that group. */
   mayJoin({ isOpen, timeoutMs, endsBy }: GroupCommit): boolean {
     return (
       this.mayShare &&
@@ -78,7 +81,7 @@ export class TransactionRun<T> implements AttemptScope {
     );
   }
 
-  /** Whether it may be committed together with others. */
+  /** True if it may be committed together with others. */
   get mayShare(): boolean {
     return this.isShareable && this.deadline.remainingMs >= MIN_SHARED_MS;
   }

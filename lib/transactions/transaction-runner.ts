@@ -98,7 +98,7 @@ export class TransactionRunner {
     stop.throwIfStopped();
     if (isNested) return ALONE;
     const turn = this.turns.take(keys, (group) => run.mayJoin(group));
-    // Of who has given up waiting, it ends as soon as it begins.
+    // If the caller has stopped waiting, end the late turn immediately.
     return turn instanceof Promise ? stop.until(turn, (late) => late.end()) : turn;
   }
 

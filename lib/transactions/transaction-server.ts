@@ -2,16 +2,16 @@ import type { QueuedCommand } from '../scripting/commit-participant.js';
 import { RoundTrips } from './round-trips.js';
 import type { ServerCommands } from './server-commands.js';
 
-/** How often a server that refused transactions is looked at again, in milliseconds. */
+/** The interval at which a server that refused transactions is checked again, in milliseconds. */
 const LOOK_AGAIN_MS = 1_000;
 
-/** What a server is like for transactions. */
+/** The fitness of a server for transactions. */
 export type Fitness =
   | {
       readonly kind: 'fit';
       /**
-       * Whether it does at once what follows a command that it has refused within a MULTI, as Dragonfly does. A refusal beside an answered EXEC then does not mean
-       * that nothing was done.
+       * True if it does at once the commands behind one that it has refused within a MULTI, as
+       * Dragonfly does. Then a refusal beside an answered EXEC does not mean that nothing was done.
        */
       readonly goesOnAfterRefusal?: boolean;
       /** Known where it goes on, and the user may ask. */
@@ -22,7 +22,7 @@ export type Fitness =
   /** It could not be found out: Redis refused what is needed for that, or was not reached. */
   | { readonly kind: 'unknown'; readonly error: Error };
 
-/** What is known of a server that transactions run at. */
+/** A server that transactions run at, and its fitness as far as it is known. */
 export class TransactionServer {
   readonly roundTrips = new RoundTrips();
   private known: Fitness | undefined;
@@ -35,7 +35,7 @@ export class TransactionServer {
     public slot: number,
   ) {}
 
-  /** What it is like, looked at where that is not known. */
+  /** Returns its fitness; checks it if it is not known. */
   async fitness(): Promise<Fitness> {
     const { known } = this;
     return known && known.kind !== 'unknown' ? known : await this.lookNow();
@@ -86,7 +86,7 @@ export class TransactionServer {
       found = { kind: 'unknown', error: error as Error };
     }
     this.looking = undefined;
-    // What is not known now does not make better what was known to be bad.
+    // An unknown result does not replace a known bad one.
     if (found.kind !== 'unknown' || this.known?.kind !== 'unfit') this.known = found;
     return this.known ?? found;
   }

@@ -48,11 +48,14 @@ export class PartialCommitError extends AtomicRedisError {
   readonly retryable = false;
 
   constructor(
-    /** Of the first failed command, in the order they were queued; -1 where none of them failed. */
+    /**
+     * The index of the first failed command, in the order they were queued; -1 if none of them
+     * failed.
+     */
     readonly index: number,
     /** The name of that command, or `multi`. */
     readonly command: string,
-    /** What was answered, an Error in the place of each command that failed or was dropped. */
+    /** The replies, with an Error for each command that failed or was dropped. */
     readonly replies: readonly unknown[],
     /** Why MULTI was refused, or what stood beside the commands. */
     refusal?: Error,

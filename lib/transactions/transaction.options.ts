@@ -92,8 +92,9 @@ export interface TransactionOptions<Result = unknown> extends Pick<
   /** Gives the transaction up, unless EXEC was already sent; the call rejects with the signal's reason. */
   signal?: AbortSignal;
   /**
-   * Receives what EXEC answered, one value for each queued write (`replies.of(write)` has its type), before the call resolves; null when the writes were applied but the
-   * answer was lost with its connection. Whether a command failed inside that EXEC is not known then.
+   * Receives the replies of EXEC, one for each queued write (`replies.of(write)` has its type),
+   * before the call resolves. Receives null when the writes were applied but the replies were lost
+   * with the connection; it is then not known whether a command failed inside that EXEC.
    */
   onReplies?: (replies: ExecReplies | null) => void;
   /** Throw a `RepliesLostError` instead of resolving when the writes were applied but the answer was lost. @default false */
@@ -104,8 +105,9 @@ export interface TransactionOptions<Result = unknown> extends Pick<
    */
   validateReads?: boolean;
   /**
-   * Inside another transaction: become part of it, or be one of its own. What becomes part of another one cannot have `timeoutMs`, `maxAttempts`, `backoff`,
-   * `durability` or `completesRun`. @default 'join'
+   * Inside another transaction: `'join'` makes it a part of that one, `'new'` a transaction of its
+   * own. A part cannot have `timeoutMs`, `maxAttempts`, `backoff`, `durability` or `completesRun`.
+   * @default 'join'
    */
   propagation?: `${Propagation.Join | Propagation.New}`;
   /**

@@ -83,7 +83,8 @@ export class TransactionService {
     // The caller may change its array before the keys are sent.
     const ownKeys = Array.isArray(keys) ? keys.slice() : keys;
     const outer = openPartOf(this.innermost());
-    // What was started inside a transaction may outlive it; then this is a transaction of its own.
+    // Work that was started inside a transaction may outlive it; then this is a transaction of its
+    // own.
     if (!outer) return this.observe(ownKeys, work, options);
     // A work need not wait for what it has begun.
     return handled(

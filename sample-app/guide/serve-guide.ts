@@ -9,7 +9,7 @@ import { renderPage, type RenderedPage } from './render.js';
 const REPOSITORY = new URL('../../../', import.meta.url);
 const INDEX = 'docs/README';
 /** No path leads out of the documentation. */
-const PAGES = /^\/(README|CHANGELOG|docs\/(?:recipes\/)?[\w-]+)$/;
+const PAGES = /^\/(README|CHANGELOG|docs\/(?:(?:recipes|decisions)\/)?[\w-]+)$/;
 
 /** The documentation as pages below `/guide`, from the Markdown files of the repository. */
 export function serveGuide(app: NestExpressApplication, { lab }: { lab: boolean }): void {

@@ -7,7 +7,7 @@ const isWanted = [
   /^package\.json$/,
   /^(?:README|CHANGELOG)\.md$/,
   /^LICENSE$/,
-  /^docs\/(?:recipes\/)?[\w-]+\.md$/,
+  /^docs\/(?:(?:recipes|decisions)\/)?[\w-]+\.md$/,
   /^schematics\/[\w.-]+\.json$/,
   /^dist\/lib\/(?:[\w-]+\/)*[\w.-]+\.(?:js|d\.ts)$/,
 ];

@@ -1,6 +1,7 @@
 /**
- * What a header says of the caller. `key` is a secret that is not renewed by itself; `token` one that may be; `user` and `tenant` are what a gateway
- * or the client itself says, which can be forged.
+ * The role of a header. `key` is a secret that is not renewed by itself. `token` is a secret that
+ * may be renewed. `user` and `tenant` come from a gateway or from the client itself, and can be
+ * forged.
  */
 export type CallerHeader =
   'host' | 'authorization' | 'cookie' | 'signature' | 'key' | 'token' | 'user' | 'tenant' | 'forwarded';
@@ -9,7 +10,8 @@ const named = (use: CallerHeader, names: string): [string, CallerHeader][] =>
   names.split(' ').map((name) => [name, use]);
 
 /**
- * Headers that say who calls, or for whom: a list, since what changes with each attempt (signatures, timestamps, CSRF and DPoP proofs, captchas,
+ * Headers that name the caller, or the user on whose behalf it acts. This is a list, because
+ * headers that change with each attempt (signatures, timestamps, CSRF and DPoP proofs, captchas,
  * traces, retry counters) must not count.
  */
 export const CALLER_HEADERS: ReadonlyMap<string, CallerHeader> = new Map([
@@ -34,13 +36,13 @@ export const CALLER_HEADERS: ReadonlyMap<string, CallerHeader> = new Map([
       'workspace-id x-company-id x-company company-id x-team-id x-team x-store-id x-store x-shop-id x-shop x-shopify-shop-domain x-merchant-id x-merchant ' +
       'x-project-id x-project x-site-id x-site x-realm x-customer-id x-subdomain x-hasura-org-id x-hasura-tenant-id stripe-account stripe-context',
   ),
-  // For whom it is done.
+  // The user on whose behalf the caller acts.
   ...named(
     'user',
     'x-on-behalf-of on-behalf-of x-act-as x-acting-as x-acting-for x-acting-user x-actor x-actor-id impersonate-user x-impersonate-user x-impersonate ' +
       'x-impersonated-user x-impersonate-id x-sudo sudo x-run-as x-delegated-user x-switch-user x-goog-user-project',
   ),
-  // Of gateways that have authenticated the caller.
+  // Set by gateways that have authenticated the caller.
   ...named(
     'user',
     'x-user-id x-user x-userid x-user-name x-username x-user-email x-email remote-user x-remote-user remote_user x-webauth-user x-authenticated-user ' +

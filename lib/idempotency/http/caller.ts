@@ -6,33 +6,38 @@ import type { HttpRequest } from './http-request.js';
 import { nameOfPrincipal, realmOf, unrecognised } from './principal.js';
 import { broughtSession, userOfSession } from './session.js';
 
-/** What of a request tells who calls. One that was made up needs no more than `headers`. */
+/** The parts of a request that tell its caller. A request that you make up needs only `headers`. */
 export type CallerRequest = Pick<HttpRequest, 'headers'> & Partial<HttpRequest>;
 
-/** Who calls: what names the caller, and what a repeated call must share with the first one beside that. */
+/** The caller: its name, and the evidence that a repeated call must share with the first one. */
 export interface Caller {
   readonly scope: string;
   readonly evidence: string;
-  /** Whether anything but host and tenant tells the caller from others. */
+  /** True if anything but host and tenant tells the caller from others. */
   readonly isKnown: boolean;
 }
 
 const NOBODY = 'anonymous';
 
 /**
- * The scope that `@Idempotent` gives a request by default: the name of its caller. That is who the server says it is, `request.user`,
- * `request.auth`, `request.oidc.user`, the user of the session or of an API gateway's authorizer, by id, issuer, provider, kind and tenant; else a
- * secret that stays, an API key, Basic credentials or a verified client certificate; else it is nobody's.
+ * Returns the scope that `@Idempotent` gives a request by default: the name of its caller. The
+ * principal that the server attached comes first: `request.user`, `request.auth`,
+ * `request.oidc.user`, the user of the session or of an API gateway's authorizer, by id, issuer,
+ * provider, kind and tenant. Next comes a secret that stays: an API key, Basic credentials or a
+ * verified client certificate. Without these the scope is empty.
  *
  * @throws ConfigurationError when the request has a principal that cannot be told from others
- * @throws IdempotencyCallerUnknownError when the connection is gone, and whether it had a client certificate cannot be told
+ * @throws IdempotencyCallerUnknownError when the connection is gone, so that a client certificate
+ * cannot be checked
  */
 export const callerScope = (request: CallerRequest): string => callerOf(request as HttpRequest).scope;
 
 /**
- * The evidence that `@Idempotent` takes from a request by default: what does not name the caller, and must be the same when the request is
- * repeated. That is, of a caller whom the server does not name, credentials, the session that the client brought and session cookies; of every
- * caller the headers for tenants, for whom it acts and for users of a gateway, and the host name.
+ * Returns the evidence that `@Idempotent` takes from a request by default: parts that do not name
+ * the caller, but must be the same when the request is repeated. For every caller these are the
+ * host name and the headers for tenants, for acting on behalf of another, and for users of a
+ * gateway. For a caller that the server does not name, credentials, the session that the client
+ * brought and session cookies count, too.
  *
  * @throws as {@link callerScope}
  */
@@ -56,7 +61,7 @@ function scopeOfName(name: readonly string[]): string {
   return scope;
 }
 
-/** What the server has found out about the caller. */
+/** Returns the caller's name as the server has found it out. */
 function attachedName(request: HttpRequest): readonly string[] | undefined {
   const { raw } = request;
   // Fastify: middleware has Node's request, everything else Fastify's.
@@ -92,7 +97,7 @@ function isNobody(auth: object): boolean {
   return isAuthenticated === false || userId === null || user === null;
 }
 
-/** Of API Gateway, as the adapters for AWS Lambda put it on a request. */
+/** Finds the authorizer of API Gateway, as the adapters for AWS Lambda put it on a request. */
 function authorizerOf(request: Partial<HttpRequest> | undefined): unknown {
   const context =
     request?.requestContext ??
@@ -101,9 +106,9 @@ function authorizerOf(request: Partial<HttpRequest> | undefined): unknown {
   return context?.authorizer;
 }
 
-/** What the headers of a request say of its caller. */
+/** Collects what the headers of a request say about its caller. */
 class Sayings {
-  /** Of everybody: host, tenant, whom a gateway says it is. */
+  /** Collected for every caller: host, tenant, and the user that a gateway names. */
   private readonly parts: string[] = [];
   private readonly secrets: string[] = [];
   tellsCaller = false;

@@ -3,7 +3,7 @@ import { IdempotencyCallerUnknownError } from '../idempotency.errors.js';
 
 /** An Authorization header, as what of it stays the same when the request is sent again. */
 export interface Credential {
-  /** Whether it is a secret that only its owner has and that is not renewed by itself. */
+  /** True for a secret that only its owner has and that is not renewed by itself. */
   readonly isStable: boolean;
   readonly value: string;
 }
@@ -19,7 +19,10 @@ const SIGNED: Readonly<Record<string, readonly string[]>> = {
 /** `AWS4-HMAC-SHA256`, and the schemes of other clouds that were made after it. */
 const SIGNED_REQUEST = /-(?:hmac|rsa|ecdsa)\b/;
 
-/** Reads an Authorization header. Of a signature counts only which key made it: the rest differs with each attempt. */
+/**
+ * Reads an Authorization header. For a signature only its key id counts: the rest differs with each
+ * attempt.
+ */
 export function credentialOf(authorization: string): Credential {
   const sent = authorization.trim();
   const space = sent.indexOf(' ');

@@ -31,8 +31,8 @@ export interface CaptureOptions {
 const logger = new Logger('Idempotent');
 
 /**
- * How long the response to a client that has gone is waited for once its handler has settled, in
- * milliseconds; the least for any client.
+ * The time, in milliseconds, to wait for the response to a client that has gone, once its handler
+ * has settled. Also the least time for any client.
  */
 const GRACE_MS = 1_000;
 
@@ -62,7 +62,7 @@ export class ExchangeRun implements RunningCall, Recorder {
   private isGiven = false;
   private whenSettled: (() => void)[] | undefined;
   private statusWhenResolved = 0;
-  /** Whether the handler began the response by itself. */
+  /** True once the handler has begun the response by itself. */
   private hasBegun = false;
   /** True if the handler did so in its asynchronous context. */
   private hasBegunWithin = false;
@@ -110,9 +110,9 @@ export class ExchangeRun implements RunningCall, Recorder {
   }
 
   /**
-   * Returns what one call of the handler gets of its value. Nest destroys a stream whose caller has given up, but
-   * another call, such as the next one of `retry`, may still send it: so such a caller gets it only once the run is
-   * over, and only where nobody else did.
+   * Returns the value of the handler for one of its calls. Nest destroys a stream whose caller has
+   * given up, but another call, such as the next one of `retry`, may still send it. So a caller
+   * that gave up gets the stream only once the run is over, and only if no other call got it.
    */
   given(value: unknown, { caller }: RequestCall): unknown {
     if (caller?.closed) return this.givenAtEnd(value);

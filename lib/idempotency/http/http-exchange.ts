@@ -11,13 +11,16 @@ import { ReplayTap } from './replay-tap.js';
 import { isBegun } from './response-tap.js';
 import type { WireResponse } from './wire-response.js';
 
-/** What the method's wrapper returns in place of the handler's value, when the recorded response is sent. */
+/**
+ * The method's wrapper returns it in place of the handler's value when the recorded response is
+ * sent.
+ */
 export const REPLAYED = Symbol('replayed');
 
-// Of the whole process: an interceptor asks with the request alone.
+// One for the whole process: an interceptor asks with the request alone.
 const replays = new WeakSet();
 
-/** Whether the response to this request, of Express or Fastify, is a recorded one. */
+/** True if the response to this request, of Express or Fastify, is a recorded one. */
 export const isReplay = (request: object): boolean => replays.has(rawOf(request));
 
 /**
@@ -50,7 +53,8 @@ export class HttpExchangeInterceptor implements NestInterceptor {
     if (context.getType() !== 'http')
       return withinCall({ kind: 'message', interceptor: this }, () => interceptMessage(this, context, next));
     const exchange = this.exchangeOf(context);
-    // What comes next runs in the surroundings in which `handle` is called, whenever it is subscribed to.
+    // The handler runs in the surroundings in which `handle` is called, whenever it is subscribed
+    // to.
     const call: RequestCall = { kind: 'request', exchange, caller: undefined };
     const handled = withinCall(call, () => next.handle());
     const values = new Observable((caller) => {

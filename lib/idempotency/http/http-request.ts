@@ -1,20 +1,20 @@
 import type { IncomingMessage } from 'node:http';
 import { IdempotencyKeyInvalidError } from '../idempotency.errors.js';
 
-/** What Express and Fastify, and what is common on them, put on a request. */
+/** The request's properties that Express, Fastify and common middleware set. */
 export interface HttpRequest {
   readonly method: string;
   readonly originalUrl?: string;
   readonly url: string;
   readonly headers: IncomingMessage['headers'];
   readonly body?: unknown;
-  /** Who calls, as authentication puts it here. */
+  /** The principal, as authentication sets it. */
   readonly user?: unknown;
   readonly auth?: unknown;
   readonly oidc?: { readonly user?: unknown } | null;
   readonly session?: unknown;
   readonly sessionID?: unknown;
-  /** Of cookie-session: the name of its cookie. */
+  /** Set by cookie-session: the name of its cookie. */
   readonly sessionOptions?: unknown;
   /** The tenant, as middleware puts it here. */
   readonly tenant?: unknown;
@@ -83,7 +83,10 @@ function headerOf(headers: HttpRequest['headers'], lowerCaseName: string): strin
   return undefined;
 }
 
-/** How often a header was sent, where the platform keeps headers as they came. `headersDistinct` would make an object of all of them. */
+/**
+ * Counts how often a header was sent, if the platform keeps raw headers. `headersDistinct` would
+ * make an object of all of them.
+ */
 function timesSent(lowerCaseName: string, request: HttpRequest): number {
   const { rawHeaders } = request.raw ?? request;
   if (!Array.isArray(rawHeaders)) return 1;
@@ -95,5 +98,5 @@ function timesSent(lowerCaseName: string, request: HttpRequest): number {
   return times;
 }
 
-/** Whether the method asks for nothing to be changed, so that the request may be repeated as it is. */
+/** True if the method asks for no change, so that the request may be repeated as it is. */
 export const isSafe = ({ method }: HttpRequest): boolean => ['GET', 'HEAD', 'OPTIONS'].includes(method);

@@ -25,9 +25,12 @@ export interface Answer {
   readonly response: WireResponse | undefined;
   /** The reason why there is none to replay. */
   readonly reason: TombstoneReason;
-  /** Whether the handler sent it by itself; not Nest, a filter or an interceptor, from what became of the handler. */
+  /**
+   * True if the handler sent it by itself. False if Nest, a filter or an interceptor made it from
+   * the handler's result.
+   */
   readonly byHandler: boolean;
-  /** Whether it had ended before the handler settled. */
+  /** True if it had ended before the handler settled. */
   readonly isEarly: boolean;
 }
 

@@ -93,7 +93,8 @@ function roleOf(name: string): Role {
   else if (INNER.includes(plain)) role = { kind: 'inner', rank: INNER.indexOf(plain), plain };
   else if (REALMS.has(plain)) role = { kind: 'realm' };
   else if (REALM_HOLDERS.has(plain)) role = { kind: 'holder' };
-  // Names come from the application's own objects and from tokens; whoever makes them up must not fill memory.
+  // Names come from the application's own objects and from tokens. Made-up names must not fill
+  // memory.
   if (roles.size < MAX_ROLES) roles.set(name, role);
   return role;
 }

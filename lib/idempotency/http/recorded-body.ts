@@ -6,7 +6,7 @@ export class RecordedBody {
   readonly chunks: Buffer[] = [];
   /** The chunk that came with the end. */
   last: Buffer | undefined;
-  /** Whether all that was written is here, within the limit of a record. */
+  /** True while all written bytes are here, within the limit of a record. */
   isWhole = true;
   private reserved = 0;
 
@@ -35,8 +35,9 @@ export class RecordedBody {
   }
 
   /**
-   * Adds the chunk that came with the end. It is not copied where it is not recorded: it goes out in a moment.
-   * @param isOwn whether nobody else has its memory
+   * Adds the chunk that came with the end. If it is not recorded, it is not copied: it is sent at
+   * once.
+   * @param isOwn true if no other code has its memory
    */
   recordLast(chunk: Buffer, isOwn: boolean): void {
     this.isWhole &&= this.reserved + chunk.length <= this.maxBytes && this.reserve(chunk);

@@ -1,7 +1,10 @@
 import { contentOf } from '../fingerprint.js';
 import type { HttpRequest } from './http-request.js';
 
-/** What tells one payload from another. The parsed body stands for the bytes: the order of its keys and white space do not count. */
+/**
+ * Returns what tells one payload from another. The parsed body stands for the bytes: the order of
+ * its keys and white space do not count.
+ */
 export function payloadOf(request: HttpRequest): unknown {
   const files = filesOf(request);
   const body = request.headers['content-type']?.startsWith('multipart/')
@@ -24,7 +27,7 @@ interface UploadedFile {
   readonly _buf?: unknown;
 }
 
-/** What was uploaded: one file, a list, or lists by field name. */
+/** Returns the uploaded files, from one file, a list, or lists by field name. */
 function filesOf({ file, files }: HttpRequest): unknown[] {
   // Fastify's plugin has functions here.
   const uploaded: [field: string, file: unknown][] =

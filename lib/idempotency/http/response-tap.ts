@@ -36,7 +36,7 @@ export interface Recorder {
   /** The longest body that is recorded, in bytes. */
   readonly maxBytes: number;
   readonly budget: RecordingBudget;
-  /** Whether bytes go to the client as they come. */
+  /** True if bytes go to the client as they come. */
   readonly streams: boolean;
   /** The headers that are recorded, in lower case. */
   readonly replayHeaders: readonly string[];
@@ -67,7 +67,7 @@ export interface Recorder {
  */
 type State = 'passing' | 'open' | 'begun' | 'flowing' | 'ended' | 'broken';
 
-/** What a stream that is piped into a response tells of its end. */
+/** The parts of a stream, piped into a response, that tell how it ended. */
 interface Source {
   readonly readableEnded?: boolean;
   readonly errored?: unknown;

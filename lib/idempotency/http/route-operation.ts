@@ -6,9 +6,10 @@ const METHOD = 'method';
 const VERSION = '__version__';
 
 /**
- * Names what a route does, from Nest's own metadata: `POST /accounts/:id/deposits`, and `POST /accounts version 2`. The name is the same on
- * every platform adapter, and in every build: no class name is part of it, since bundlers rename classes. Of several paths the first counts;
- * a global prefix does not count.
+ * Names the operation of a route, from Nest's own metadata: `POST /accounts/:id/deposits`, and
+ * `POST /accounts version 2`. The name is the same on every platform adapter and in every build: no
+ * class name is part of it, because bundlers rename classes. If there are several paths, the first
+ * counts. A global prefix does not count.
  *
  * @param modulePath that `RouterModule` puts in front
  * @returns undefined for a method that is no route

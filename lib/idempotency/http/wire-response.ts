@@ -75,7 +75,7 @@ const DECODERS = new Map<string, (bytes: Buffer) => Promise<Buffer>>([
 const { zstdDecompress } = zlib as { zstdDecompress?: typeof zlib.gunzip };
 if (zstdDecompress) DECODERS.set('zstd', promisify(zstdDecompress));
 
-/** Whether a recorded body can be given to every client: it has no coding, or one that can be undone here. */
+/** True if every client can get the recorded body: it has no coding, or one that can be undone here. */
 export const isDecodable = (response: WireResponse): boolean => {
   const coding = codingOf(response);
   return coding === undefined || response.body.length === 0 || DECODERS.has(coding);

@@ -1,7 +1,10 @@
 import { jsonCodec, type ResultCodec } from '../result-codec.js';
 import { protobufCodec } from './protobuf-codec.js';
 
-/** Metadata of decorators whose methods return to nobody, on the method. Each is a name that its package keeps. */
+/**
+ * Metadata keys, on the method, of decorators whose methods have no caller that waits. Each is a
+ * name that its package keeps.
+ */
 const UNAWAITED_METHODS: ReadonlySet<string> = new Set([
   'SCHEDULER_TYPE', // @nestjs/schedule: @Cron, @Interval, @Timeout
   'EVENT_LISTENER_METADATA', // @nestjs/event-emitter: @OnEvent
@@ -24,14 +27,14 @@ const TRANSPORT = 'microservices:transport';
 const GRPC = 4;
 const RABBIT_HANDLER = 'RABBIT_HANDLER';
 
-/** What the decorators beside `@Idempotent` make of a method. */
+/** The kind of a method, as the decorators beside `@Idempotent` tell it. */
 export class HandlerKind {
-  /** Whether nobody takes what the method returns. */
+  /** True if no caller takes the returned value. */
   readonly isUnawaited: boolean;
-  /** Whether @golevelup/nestjs-rabbitmq delivers to it. */
+  /** True if @golevelup/nestjs-rabbitmq delivers to it. */
   readonly isGolevelup: boolean;
   private readonly isGrpc: boolean;
-  /** Whether the method acknowledges its messages by hand, as far as its runs have shown. */
+  /** True if the method acknowledges its messages by hand, as far as its runs have shown. */
   acknowledges: boolean | undefined;
 
   constructor(type: { readonly prototype?: unknown }, methodName: string) {
@@ -64,7 +67,7 @@ function metadataOf(method: object): Map<string, unknown> {
   );
 }
 
-/** Of one decorated method, by the class of the instance: several may inherit it. */
+/** The kinds of one decorated method, by the class of the instance: several classes may inherit it. */
 export class HandlerKinds {
   private readonly kinds = new WeakMap<object, HandlerKind>();
 

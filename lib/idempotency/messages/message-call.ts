@@ -25,9 +25,14 @@ export interface MessageCall {
 }
 
 /**
- * Runs a handler once for each message. A copy of a message that was handled is acknowledged as the first one was. A copy of one that is being handled, or that
- * comes while Redis is away, is held until it can be told what becomes of it: given back to RabbitMQ, it would be delivered again at once. What can never be
- * handled is rejected. A message that its handler gives back (`nack`, a returned `Nack`) was not handled: its key is free again.
+ * Runs a handler once for each message.
+ *
+ * - A copy of a handled message is acknowledged as the first one was.
+ * - A copy is held while the first one is being handled, or while Redis is away. Given back to
+ *   RabbitMQ, it would be delivered again at once.
+ * - A message that can never be handled is rejected.
+ * - A message that its handler gives back (`nack`, a returned `Nack`) was not handled: its key is
+ *   free again.
  */
 export async function runForMessage(call: MessageCall, work: () => unknown): Promise<unknown> {
   const { idempotency, kind, delivery, key, options } = call;
@@ -112,7 +117,7 @@ function isNack(value: unknown): boolean {
 
 /** Keeps with each result whether its handler acknowledged by hand, and does the same for copies. */
 class DeliveryHandling implements ResultHandling {
-  /** Whether the message is a copy of one whose run has ended. */
+  /** True if the message is a copy of one whose run has ended. */
   hasRead = false;
   private byHand: boolean | undefined;
 

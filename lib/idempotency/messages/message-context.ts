@@ -7,9 +7,9 @@ import { isRmqContext, RabbitDelivery, settles } from './rabbit-delivery.js';
 interface HandledMessage {
   /** That of the decorator whose method is the handler. */
   readonly interceptor: object | undefined;
-  /** Of RabbitMQ. */
+  /** Set for RabbitMQ. */
   readonly delivery: RabbitDelivery | undefined;
-  /** Whether its sender waits for a reply; undefined where the transport does not say. */
+  /** True if its sender waits for a reply; undefined if the transport does not say. */
   readonly isAwaited: boolean | undefined;
 }
 

@@ -84,7 +84,10 @@ const LONG_MARK = '__isLong__';
 const isLong = (value: object): value is LongLike =>
   (value as { readonly [LONG_MARK]?: unknown })[LONG_MARK] === true;
 
-/** Whether a class reads some of its fields from elsewhere, as entities of mappers do: the fields of its own are not all then. */
+/**
+ * True if a class reads some of its fields from elsewhere, as entities of mappers do: its own
+ * fields are then not all.
+ */
 function hasAccessors(value: object): boolean {
   let prototype: unknown = Object.getPrototypeOf(value);
   while (prototype !== null && prototype !== Object.prototype) {

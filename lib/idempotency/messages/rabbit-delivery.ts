@@ -9,7 +9,7 @@ interface Message {
   readonly properties?: { readonly replyTo?: unknown };
 }
 
-/** What of amqplib's channel settles messages. */
+/** The methods of amqplib's channel that settle messages. */
 interface Channel {
   ack(message: Message, allUpTo?: boolean): void;
   nack(message: Message, allUpTo?: boolean, requeue?: boolean): void;
@@ -40,14 +40,15 @@ export const isRmqContext = (value: unknown): value is RmqContext => {
 const deliveries = new WeakMap<object, RabbitDelivery>();
 const channels = new WeakSet<object>();
 
-/** Whether a method that is called with this argument can settle its message. */
+/** True if a method that is called with this argument can settle its message. */
 export const settles = (argument: unknown): boolean =>
   isRmqContext(argument) || (typeof argument === 'object' && argument !== null && channels.has(argument));
 
 /**
- * One delivery of a message over RabbitMQ, and what becomes of it. RabbitMQ closes a channel on which a message is settled twice, and gives a consumer that has
- * not settled its messages no more of them. So it is looked at who settles this one: the context hands out the channel behind a thin layer that sees it, and lets
- * nobody settle the message a second time.
+ * One delivery of a message over RabbitMQ. RabbitMQ closes a channel on which a message is settled
+ * twice. It sends no more messages to a consumer that has not settled its own. So the context hands
+ * out the channel behind a thin layer: it sees which code settles this message, and refuses to
+ * settle it a second time.
  */
 export class RabbitDelivery {
   private outcome: 'acknowledged' | 'given back' | undefined;
@@ -81,7 +82,7 @@ export class RabbitDelivery {
     return delivery;
   }
 
-  /** Whether the sender waits for a reply. */
+  /** True if the sender waits for a reply. */
   get isAwaited(): boolean {
     return this.message.properties?.replyTo !== undefined;
   }
