@@ -181,8 +181,8 @@ export class LeaseLostError extends AtomicRedisError {
 }
 
 /** The transaction was used in a way that cannot be right. Nothing was written. */
-export class TransactionMisuseError extends AtomicRedisError {
-  readonly code = 'TRANSACTION_MISUSE';
+export class IllegalTransactionStateError extends AtomicRedisError {
+  readonly code = 'ILLEGAL_TRANSACTION_STATE';
   readonly outcome = 'not-applied';
   readonly retryable = false;
 }
@@ -203,8 +203,8 @@ export class WrongTypeError extends AtomicRedisError {
 }
 
 /** The answer of Redis is not UTF-8 text, and the call did not ask for bytes. They are in `bytes`, so that nothing is lost. */
-export class NotTextError extends AtomicRedisError {
-  readonly code = 'NOT_TEXT';
+export class InvalidUtf8Error extends AtomicRedisError {
+  readonly code = 'INVALID_UTF8';
   readonly retryable = false;
 
   constructor(
@@ -237,8 +237,8 @@ export class NotAnIntegerError extends AtomicRedisError {
 }
 
 /** The result is an integer that a JavaScript number cannot hold exactly. Nothing was changed. */
-export class InexactResultError extends AtomicRedisError {
-  readonly code = 'INEXACT_RESULT';
+export class UnsafeIntegerError extends AtomicRedisError {
+  readonly code = 'UNSAFE_INTEGER';
   readonly outcome = 'not-applied';
   readonly retryable = false;
 

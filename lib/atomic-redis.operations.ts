@@ -5,7 +5,7 @@ import * as records from './idempotency/record.operations.js';
 import * as lists from './lists/list.operations.js';
 import type { ScriptedOperationType } from './observability/event-types.js';
 import type { Operation } from './operations/operation.js';
-import * as queueAdvance from './queues/advance.operations.js';
+import * as queueAdvance from './queues/settle-and-take.operations.js';
 import * as queuePush from './queues/push.operations.js';
 import * as queues from './queues/queue.operations.js';
 import * as shadowKeys from './shadow-keys/shadow-key.operations.js';

@@ -8,17 +8,17 @@ export {
   AtomicRedisError,
   ConfigurationError,
   CrossSlotError,
-  InexactResultError,
+  UnsafeIntegerError,
   InvalidArgumentError,
   LeaseLostError,
   ModuleClosedError,
   NotAnIntegerError,
   NotReplicatedError,
-  NotTextError,
+  InvalidUtf8Error,
   OutcomeUnknownError,
   RedisReplyError,
   RedisUnavailableError,
-  TransactionMisuseError,
+  IllegalTransactionStateError,
   WrongTypeError,
   type Outcome,
 } from './atomic-redis.errors.js';
@@ -177,9 +177,9 @@ export type {
   TransactionEvent,
 } from './observability/event-types.js';
 export type {
-  FollowedJob,
-  FollowedOperation,
-  Follower,
+  JobSpan as FollowedJob,
+  OperationSpan as FollowedOperation,
+  TelemetryReporter as Follower,
   Telemetry,
   TelemetrySource,
 } from './observability/telemetry.js';

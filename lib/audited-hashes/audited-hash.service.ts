@@ -27,10 +27,10 @@ export class AuditedHashService {
    * ```
    *
    * @returns the value before, or null when there was none
-   * @throws InvalidArgumentError, CrossSlotError, TransactionMisuseError before any I/O
+   * @throws InvalidArgumentError, CrossSlotError, IllegalTransactionStateError before any I/O
    * @throws WrongTypeError when the hash or the log holds another type; nothing was changed
    * @throws NotAnAuditLogError when the log is a list whose newest entry this library did not write; nothing was changed
-   * @throws NotTextError when the value before is no text, and `encoding` is not `buffer`; the change was made
+   * @throws InvalidUtf8Error when the value before is no text, and `encoding` is not `buffer`; the change was made
    * @throws RedisUnavailableError when Redis could not be reached in time; nothing was changed
    * @throws OutcomeUnknownError when it was sent and not answered in time; if it was not done by then, it never will be
    * @throws RedisReplyError when Redis refused it, as when it is out of memory
@@ -86,7 +86,7 @@ export class AuditedHashService {
    * @throws InvalidArgumentError before any I/O
    * @throws WrongTypeError when the key holds neither a stream nor a list
    * @throws NotAnAuditLogError for an entry that this library did not write
-   * @throws NotTextError for a value that is no text, when `encoding` is not `buffer`
+   * @throws InvalidUtf8Error for a value that is no text, when `encoding` is not `buffer`
    * @throws RedisUnavailableError, RedisReplyError
    */
   history<E extends Encoding = 'utf8'>(

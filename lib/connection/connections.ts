@@ -35,7 +35,12 @@ export class Connections {
   constructor(private readonly settings: ConnectionsSettings) {
     const { connection, credentials, connectionName, namespace } = settings;
     this.shared = new SharedConnection(
-      { connection, connectionName, credentials, absentKey: () => this.keys.own('check', randomId('hex')) },
+      {
+        connection,
+        connectionName,
+        credentials,
+        absentKey: () => this.keys.global('check', randomId('hex')),
+      },
       {
         admitted: (facts, isNew) => this.admitted(facts, isNew),
         leaving: () => this.dedicated.leaveServer(),
@@ -173,6 +178,6 @@ export class Connections {
   private absentKeyOn(server: Redis): string {
     const slot = this.topology.slotOf(server);
     const id = randomId('hex');
-    return slot === undefined ? this.keys.own('check', id) : this.keys.inSlot('check', slot, id);
+    return slot === undefined ? this.keys.global('check', id) : this.keys.pinned('check', slot, id);
   }
 }

@@ -40,13 +40,14 @@ export const copyDurability = (given: DurabilityOptions | undefined): Durability
 };
 
 /** How long replicas are waited for, from now. */
-export const patienceOf = ({ timeoutMs = 1_000 }: DurabilityOptions): Deadline => Deadline.in(timeoutMs);
+export const replicationDeadline = ({ timeoutMs = 1_000 }: DurabilityOptions): Deadline =>
+  Deadline.in(timeoutMs);
 
 /** How long the answer to the last WAIT, which ends no sooner than the patience does, may take to arrive. */
 const LAST_ANSWER_MS = 500;
 
 /** By when a call that was sent is answered, if it waits for replicas until then. */
-export const answeredBy = (patience: Deadline): Deadline => patience.plus(LAST_ANSWER_MS);
+export const replyDeadline = (patience: Deadline): Deadline => patience.plus(LAST_ANSWER_MS);
 
 /**
  * What a call makes of the reply of its script, also where replicas did not have it in time: then its error holds that result, unless nothing was changed.

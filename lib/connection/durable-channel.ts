@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis';
 import { isWritable } from './client.js';
 import { Deadline } from '../runtime/deadline.js';
-import { patienceOf, type DurabilityOptions } from './durability.js';
+import { replicationDeadline, type DurabilityOptions } from './durability.js';
 
 /** The longest single WAIT, in milliseconds, so that a connection that died is noticed by its silence. */
 const WAIT_STEP_MS = 500;
@@ -155,7 +155,7 @@ export class DurableChannel {
 function transmit({ send, durability, resolve, reject }: Queued, client: Redis): Waiting {
   let told!: Waiting['resolve'];
   const replicated = new Promise<Replicated>((done) => (told = done));
-  const waiting: Waiting = { until: patienceOf(durability), resolve: told };
+  const waiting: Waiting = { until: replicationDeadline(durability), resolve: told };
   send(client).then(
     (reply) => resolve({ reply, replicated }),
     (error: unknown) => {

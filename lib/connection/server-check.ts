@@ -68,7 +68,7 @@ export class ServerChecks {
 
   private async check(server: Redis, known?: ConnectionFacts): Promise<string | undefined> {
     const address = addressOf(server);
-    const key = this.keys.own('check', randomId('hex'));
+    const key = this.keys.global('check', randomId('hex'));
     // The Cluster client, not its nodes, puts the prefix in front.
     const name = this.isCluster ? this.keys.keyPrefix + key : key;
     const [facts, refused] = await Promise.all([

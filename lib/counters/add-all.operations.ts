@@ -1,4 +1,4 @@
-import { describe, InexactResultError } from '../atomic-redis.errors.js';
+import { describe, UnsafeIntegerError } from '../atomic-redis.errors.js';
 import { defineOperation } from '../operations/operation.js';
 import { copyOperationOptions, type OperationOptions } from '../operations/operation.options.js';
 import { randomId } from '../runtime/random-id.js';
@@ -140,5 +140,5 @@ function read(answer: string, adds: readonly CounterAddition[]): Omit<AddedToAll
 function refusal(what: string, { key, amount }: CounterAddition): Error {
   assertCounter(key, what);
   if (what === Refusal.Overflow) return new CounterOverflowError(key, amount);
-  return new InexactResultError(key, 'a bigint amount');
+  return new UnsafeIntegerError(key, 'a bigint amount');
 }

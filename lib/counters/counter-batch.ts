@@ -1,13 +1,13 @@
 import { OutcomeUnknownError } from '../atomic-redis.errors.js';
 import type { Deadline } from '../runtime/deadline.js';
-import { areEqual, UNDOABLE, type CounterOperation } from './counter-operation.js';
+import { areEqual, UNDOABLE, type CounterCommand } from './counter-command.js';
 
 /** Equal operations on one counter, one after the other, which travel as one with their number. */
-type Run = [first: CounterOperation, ...others: CounterOperation[]];
+type Run = [first: CounterCommand, ...others: CounterCommand[]];
 
 /** Operations that travel together. */
 export interface CounterBatch {
-  readonly operations: readonly CounterOperation[];
+  readonly operations: readonly CounterCommand[];
   /** As the script takes them: by counter, and of each counter in runs. */
   readonly runsOf: ReadonlyMap<string, readonly Run[]>;
   /** Of the operation that may take longest. */
@@ -21,7 +21,7 @@ export interface CounterBatch {
 const SAME_TIME_MS = 10;
 
 /** @param operations at least one */
-export function batchOf(operations: readonly CounterOperation[]): CounterBatch {
+export function batchOf(operations: readonly CounterCommand[]): CounterBatch {
   const runsOf = new Map<string, Run[]>();
   let { deadline } = operations[0]!;
   let run: Run | undefined;
@@ -41,7 +41,7 @@ export function batchOf(operations: readonly CounterOperation[]): CounterBatch {
   return { operations, runsOf, deadline };
 }
 
-function joins(first: CounterOperation, operation: CounterOperation): boolean {
+function joins(first: CounterCommand, operation: CounterCommand): boolean {
   const laterByMs = operation.deadline.at - first.deadline.at;
   return laterByMs >= 0 && laterByMs <= SAME_TIME_MS && areEqual(first.change, operation.change);
 }
@@ -79,7 +79,7 @@ export function argumentsOf(
 export function eachAnswer(
   { runsOf }: CounterBatch,
   answer: string,
-  tell: (run: readonly CounterOperation[], answer: string) => void,
+  tell: (run: readonly CounterCommand[], answer: string) => void,
 ): void {
   const answers = answer.split(',');
   let expected = 0;

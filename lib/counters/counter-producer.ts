@@ -7,8 +7,8 @@ import type { CallProgress, ScriptRunner } from '../scripting/script-runner.js';
 import type { WorkInFlight } from '../runtime/work-in-flight.js';
 import { applyScript, STALE } from './apply.script.js';
 import { argumentsOf, type CounterBatch } from './counter-batch.js';
-import type { CounterOperation } from './counter-operation.js';
-import { CounterLane, type BatchAnswer } from './counter-lane.js';
+import type { CounterCommand } from './counter-command.js';
+import { CounterPipeline, type BatchAnswer } from './counter-pipeline.js';
 import type { CounterModuleOptions } from './counter.options.js';
 import { CounterState } from './lua-counter.js';
 
@@ -35,7 +35,7 @@ export interface ProducerOptions {
 export class CounterProducer {
   private readonly id = randomId('hex');
   private sequence = 0;
-  private readonly lanes = new Map<number, CounterLane>();
+  private readonly lanes = new Map<number, CounterPipeline>();
   private busyLanes = 0;
   private onIdle: (() => void) | undefined;
 
@@ -61,7 +61,7 @@ export class CounterProducer {
    * Sees to it that the operation is answered or rejected: with RedisUnavailableError, OutcomeUnknownError, RedisReplyError, or what its own answer
    * comes to.
    */
-  perform(operation: CounterOperation): void {
+  perform(operation: CounterCommand): void {
     const number = this.laneOf(operation.key);
     let lane = this.lanes.get(number);
     if (!lane) {
@@ -83,13 +83,13 @@ export class CounterProducer {
     return ((hash ^ (hash >>> 16)) >>> 0) % LANES;
   }
 
-  private openLane(number: number): CounterLane {
+  private openLane(number: number): CounterPipeline {
     const { connection, how } = this;
     const { keys, isCluster } = connection;
     const state = isCluster
-      ? keys.inSlot('producer', number, this.id)
-      : keys.own('producer', `${this.id}:${number}`);
-    return new CounterLane(
+      ? keys.pinned('producer', number, this.id)
+      : keys.global('producer', `${this.id}:${number}`);
+    return new CounterPipeline(
       connection,
       isCluster ? number : 0,
       this.options.maxBatchSize,
@@ -137,8 +137,8 @@ export class CounterProducer {
 /** As the script takes them: the counters, then what serves each. */
 const keysOf = (keys: KeySpace, counters: readonly string[]): string[] => [
   ...counters,
-  ...counters.map((counter) => keys.companion('life', counter)),
-  ...counters.map((counter) => keys.companion('holds', counter)),
+  ...counters.map((counter) => keys.colocated('life', counter)),
+  ...counters.map((counter) => keys.colocated('holds', counter)),
 ];
 
 /** A counter and the keys that serve it whoever changes it. */
@@ -147,8 +147,8 @@ export const companionsOf = (
   counter: string,
 ): { readonly counter: string; readonly life: string; readonly holds: string } => ({
   counter,
-  life: keys.companion('life', counter),
-  holds: keys.companion('holds', counter),
+  life: keys.colocated('life', counter),
+  holds: keys.colocated('holds', counter),
 });
 
 /** @throws NotAnIntegerError when the script found something else than a counter */

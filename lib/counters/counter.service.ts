@@ -3,7 +3,7 @@ import { OPTIONS } from '../atomic-redis.constants.js';
 import {
   AtomicRedisError,
   describe,
-  InexactResultError,
+  UnsafeIntegerError,
   NotReplicatedError,
 } from '../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
@@ -25,7 +25,7 @@ import {
   type CounterRunOptions,
   type CounterWriteOptions,
 } from './counter-arguments.js';
-import { CounterOperations } from './counter-operations.js';
+import { CounterCommands } from './counter-commands.js';
 import { CounterLimitError } from './counter.errors.js';
 import {
   hasApplied,
@@ -49,7 +49,7 @@ const wasThere = (value: number | bigint | null): boolean => value !== null;
 @Injectable()
 export class CounterService {
   private readonly logger = new Logger(CounterService.name);
-  private readonly operations: CounterOperations;
+  private readonly operations: CounterCommands;
   private readonly undoWindowMs: number;
 
   /** @internal */
@@ -63,7 +63,7 @@ export class CounterService {
   ) {
     connection.preload([applyScript, readScript]);
     this.undoWindowMs = options.counters.undoWindowMs;
-    this.operations = new CounterOperations(connection, scripts, inFlight, observer, options);
+    this.operations = new CounterCommands(connection, scripts, inFlight, observer, options);
   }
 
   /**
@@ -76,7 +76,7 @@ export class CounterService {
    * ```
    *
    * @throws InvalidArgumentError before any I/O
-   * @throws InexactResultError when the amount is a number and the value would not be exact as one; nothing was added
+   * @throws UnsafeIntegerError when the amount is a number and the value would not be exact as one; nothing was added
    * @throws CounterOverflowError when the value would not fit into 64 bits; nothing was added
    * @throws NotAnIntegerError when the key holds something else
    * @throws RedisUnavailableError when Redis could not be reached in time; nothing was added
@@ -232,14 +232,14 @@ export class CounterService {
   /**
    * The counter's value, or null when there is none.
    *
-   * @throws InexactResultError when it is beyond 2^53 - 1 either way: use {@link getBigInt}
+   * @throws UnsafeIntegerError when it is beyond 2^53 - 1 either way: use {@link getBigInt}
    * @throws InvalidArgumentError, NotAnIntegerError, RedisUnavailableError
    */
   @Observed('counters.get', READ)
   async get(key: string, options: CounterCallOptions = {}): Promise<number | null> {
     const value = await this.operations.read(key, options);
     if (value === null) return null;
-    if (!Number.isSafeInteger(Number(value))) throw new InexactResultError(key, 'getBigInt');
+    if (!Number.isSafeInteger(Number(value))) throw new UnsafeIntegerError(key, 'getBigInt');
     return Number(value);
   }
 
@@ -253,7 +253,7 @@ export class CounterService {
    * Deletes the counter. No add made before it can be undone into a counter that begins after it.
    *
    * @returns the value it had, or null when there was none
-   * @throws InexactResultError when that value is beyond 2^53 - 1 either way; nothing was deleted: use {@link resetBigInt}
+   * @throws UnsafeIntegerError when that value is beyond 2^53 - 1 either way; nothing was deleted: use {@link resetBigInt}
    * @throws as {@link add} does
    */
   @Observed('counters.reset', { changed: wasThere })

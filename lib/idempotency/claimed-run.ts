@@ -17,7 +17,7 @@ import type { UsualDurations } from './usual-durations.js';
 const logger = new Logger('IdempotencyService');
 
 /** The parts of its service that a run needs. */
-export interface RunSurroundings {
+export interface RunDependencies {
   readonly connection: RedisConnection;
   readonly store: RecordStore;
   readonly leases: LeaseKeeper;
@@ -43,7 +43,7 @@ export class OwnedRun implements ClaimedRun {
     private readonly owner: Owner,
     private readonly claimedAt: number,
     private readonly request: ClaimRequest,
-    private readonly surroundings: RunSurroundings,
+    private readonly surroundings: RunDependencies,
   ) {
     const { connection, store, leases, maxResultBytes } = surroundings;
     const { observed, ttlMs, leaseMs, maxRunMs, codec } = request;

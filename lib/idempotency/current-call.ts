@@ -1,5 +1,5 @@
 import type { Subscriber } from 'rxjs';
-import { Surroundings } from '../runtime/async-scope.js';
+import { AsyncScope } from '../runtime/async-scope.js';
 import type { HttpExchange } from './http/exchange.js';
 import type { IdempotencyService } from './idempotency.service.js';
 
@@ -33,7 +33,7 @@ export interface RunningCall {
 }
 
 // One for the whole process: a method of one registration may call one of another.
-const calls = new Surroundings<CurrentCall>();
+const calls = new AsyncScope<CurrentCall>();
 
 /** The innermost request or run around the calling code. */
 export const currentCall = (): CurrentCall | undefined => calls.find();

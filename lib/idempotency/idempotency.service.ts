@@ -5,7 +5,7 @@ import type { ResolvedOptions } from '../atomic-redis.options.js';
 import { InvalidArgumentError, OutcomeUnknownError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import { Deadline } from '../runtime/deadline.js';
-import { assertNotRetried } from '../runtime/transaction-scope.js';
+import { assertOutsideTransaction } from '../runtime/transaction-scope.js';
 import { RedisConnection } from '../connection/redis-connection.js';
 import { OperationRunner } from '../operations/operation-runner.js';
 import { ScriptRunner } from '../scripting/script-runner.js';
@@ -182,12 +182,12 @@ export class IdempotencyService {
    * @returns true if there was a record
    * @throws IdempotencyInFlightError while a run holds the key: deleting the record would not stop
    * that run
-   * @throws TransactionMisuseError inside an open transaction
+   * @throws IllegalTransactionStateError inside an open transaction
    * @throws InvalidArgumentError, IdempotencyRecordError, RedisUnavailableError
    */
   @Observed('idempotency.forget', { changed: Boolean })
   async forget(key: string | KeyReference, options: IdempotencyKeyOptions = {}): Promise<boolean> {
-    assertNotRetried('Forgetting an idempotency key', undefined);
+    assertOutsideTransaction('Forgetting an idempotency key', undefined);
     const found = await this.lookUp(key, options);
     if (!found) return false;
     const { record, operation, summary } = found;
@@ -233,7 +233,7 @@ export class IdempotencyService {
       check.key('key', key);
       checkMore?.();
       checkCallOptions('options', options);
-      assertNotRetried('An idempotent run', options.propagation);
+      assertOutsideTransaction('An idempotent run', options.propagation);
       const request = this.requestOf(key, options, observed);
       record = request.record;
       return await this.claimer.claim(request);
@@ -305,8 +305,8 @@ export class IdempotencyService {
   private recordOf(id: string, { colocateWith }: IdempotencyKeyOptions): string {
     const { keys } = this.connection;
     return colocateWith === undefined
-      ? keys.own('idempotency', id)
-      : keys.inSlot('idempotency', keys.slotOf(colocateWith), id);
+      ? keys.global('idempotency', id)
+      : keys.pinned('idempotency', keys.slotOf(colocateWith), id);
   }
 
   private async lookUp(
@@ -326,7 +326,7 @@ export class IdempotencyService {
     const { scope = '', operation = '' } = options;
     if (typeof key === 'object' && key !== null) {
       if (isRecordReference(key))
-        return { record: recordOfReference(key, this.connection.keys.own('idempotency', '')), operation };
+        return { record: recordOfReference(key, this.connection.keys.global('idempotency', '')), operation };
       const call = await callOfReference(key, this.operations, this.defaults.scope);
       return {
         record: this.recordOf(recordId(call.scope, call.operation, call.key), options),

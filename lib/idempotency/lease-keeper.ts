@@ -1,5 +1,5 @@
 import { LeaseLostError } from '../atomic-redis.errors.js';
-import { Bag, type BagMember } from '../runtime/intrusive-set.js';
+import { IntrusiveSet, type SetMember } from '../runtime/intrusive-set.js';
 import { RunTimeoutError } from './idempotency.errors.js';
 import type { Renewal } from './renew.script.js';
 
@@ -20,7 +20,7 @@ export interface LeaseTerms {
 export type RenewLeases = (leases: readonly Lease[]) => Promise<readonly Renewal[]>;
 
 /** A run's hold on its key. */
-export interface Lease extends LeaseTerms, BagMember {
+export interface Lease extends LeaseTerms, SetMember {
   /** Monotonic time at which the claim was sent. */
   readonly claimedAt: number;
   /** Monotonic time at which the last renewal that Redis confirmed was sent. */
@@ -46,7 +46,7 @@ export const TICKS = 6;
  * clock, before the next tick: rather early than after Redis has let it expire.
  */
 export class LeaseKeeper {
-  private readonly held = new Bag<Lease>();
+  private readonly held = new IntrusiveSet<Lease>();
   private timer: NodeJS.Timeout | undefined;
   private tickMs = Infinity;
   private closedBy: Error | undefined;
@@ -70,7 +70,7 @@ export class LeaseKeeper {
       nextLengthMs: leaseMs,
       isPaused: false,
       renewals: 0,
-      place: -1,
+      index: -1,
     };
     if (this.closedBy) lost(this.closedBy);
     else this.add(lease);
@@ -183,4 +183,4 @@ export class LeaseKeeper {
 const endOf = ({ confirmedAt, lengthMs }: Lease): number => confirmedAt + lengthMs;
 
 /** True while the keeper renews it. */
-export const isHeld = ({ place }: Lease): boolean => place !== -1;
+export const isHeld = ({ index: place }: Lease): boolean => place !== -1;

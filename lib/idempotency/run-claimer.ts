@@ -2,7 +2,7 @@ import { Logger } from '@nestjs/common';
 import { NotReplicatedError, OutcomeUnknownError, RedisUnavailableError } from '../atomic-redis.errors.js';
 import type { IdempotencyDuplicateEvent } from '../observability/event-types.js';
 import { errorName } from '../observability/observer.js';
-import { callOff, setAlarm } from '../runtime/timer-queue.js';
+import { unschedule, schedule } from '../runtime/timer-queue.js';
 import { Deadline } from '../runtime/deadline.js';
 import { randomId } from '../runtime/random-id.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
@@ -24,7 +24,7 @@ import type { Found, Owner, RecordStore } from './record-store.js';
 import { ReplayCache } from './replay-cache.js';
 import type { StoredResult } from './stored-result.js';
 import { UsualDurations } from './usual-durations.js';
-import { memoryMsOf, OwnedRun, unprotectedRun, type RunSurroundings } from './claimed-run.js';
+import { memoryMsOf, OwnedRun, unprotectedRun, type RunDependencies } from './claimed-run.js';
 
 type Outcome = IdempotencyDuplicateEvent['outcome'];
 
@@ -34,7 +34,7 @@ export class RunClaimer {
   private readonly leases: LeaseKeeper;
   private readonly waits: DuplicateWaits<ClaimedRun>;
   private readonly cache: ReplayCache | undefined;
-  private readonly surroundings: RunSurroundings;
+  private readonly surroundings: RunDependencies;
   private readonly durations = new UsualDurations();
 
   constructor(
@@ -196,10 +196,10 @@ export class RunClaimer {
   private finish(step: Promise<unknown>, { timeoutMs }: ClaimRequest): Promise<void> {
     this.work.enter();
     return new Promise((resolve) => {
-      const alarm = setAlarm(Deadline.in(timeoutMs).at, resolve);
+      const alarm = schedule(Deadline.in(timeoutMs).at, resolve);
       const ended = (): void => {
         this.work.leave();
-        callOff(alarm);
+        unschedule(alarm);
         resolve();
       };
       step.then(ended, (error: Error) => {

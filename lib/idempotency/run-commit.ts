@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis';
-import { LeaseLostError, OutcomeUnknownError, TransactionMisuseError } from '../atomic-redis.errors.js';
+import { LeaseLostError, OutcomeUnknownError, IllegalTransactionStateError } from '../atomic-redis.errors.js';
 import type { CommitParticipant, QueuedCommand } from '../scripting/commit-participant.js';
 import { Deadline } from '../runtime/deadline.js';
 import { replyCode } from '../connection/reply-errors.js';
@@ -97,7 +97,7 @@ export class RunCommit implements CommitParticipant {
   }
 }
 
-const committedBefore = (): TransactionMisuseError =>
-  new TransactionMisuseError(
+const committedBefore = (): IllegalTransactionStateError =>
+  new IllegalTransactionStateError(
     'This idempotent run was committed by a transaction before; completesRun works once',
   );

@@ -80,9 +80,9 @@ export class ListService {
    * @throws RedisUnavailableError when Redis could not be reached in time; nothing was moved
    * @throws OutcomeUnknownError when an element may have been moved
    * @throws WrongTypeError for a key that is no list; nothing was moved
-   * @throws NotTextError when the element is no text, and `encoding` is not `buffer`; it was moved
+   * @throws InvalidUtf8Error when the element is no text, and `encoding` is not `buffer`; it was moved
    * @throws RedisReplyError when Redis refused it, as when its memory is full; nothing was moved
-   * @throws TransactionMisuseError inside an open transaction
+   * @throws IllegalTransactionStateError inside an open transaction
    * @throws ModuleClosedError when the module is closed while it waits
    */
   @Observed('lists.move', { changed: (element: unknown) => element !== null })

@@ -3,7 +3,7 @@ import { OPTIONS, REGISTRATION_NAME } from '../atomic-redis.constants.js';
 import { AtomicRedisError, type Outcome } from '../atomic-redis.errors.js';
 import { AtomicRedisEvents } from './events.js';
 import type { OccurrenceEvent, OperationType, TerminalEvent } from './event-types.js';
-import type { FollowedJob, FollowedOperation, Follower, Telemetry } from './telemetry.js';
+import type { JobSpan, OperationSpan, TelemetryReporter, Telemetry } from './telemetry.js';
 
 type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
 
@@ -45,7 +45,7 @@ const UNOBSERVED: Operation = { within: (body) => body(), end: () => undefined }
 @Injectable()
 export class Observer {
   private readonly logger = new Logger('AtomicRedisTelemetry');
-  private readonly follower: Follower | undefined;
+  private readonly follower: TelemetryReporter | undefined;
   private readonly declaredQueues: Set<string>;
 
   constructor(
@@ -56,7 +56,7 @@ export class Observer {
   ) {
     this.declaredQueues = new Set(queues?.names);
     const isDeclaredQueue = (name: string): boolean => this.declaredQueues.has(name);
-    this.follower = this.quietly(() => telemetry?.follow({ registration, namespace, isDeclaredQueue }));
+    this.follower = this.quietly(() => telemetry?.attach({ registration, namespace, isDeclaredQueue }));
   }
 
   /** Lets metrics tell the queue apart from others. */
@@ -82,7 +82,7 @@ export class Observer {
   }
 
   /** For an operation whose end is elsewhere. */
-  begin(type: OperationType | 'idempotency.run', name?: string, job?: FollowedJob): Operation {
+  begin(type: OperationType | 'idempotency.run', name?: string, job?: JobSpan): Operation {
     if (!this.isWatching) return UNOBSERVED;
     const followed = this.quietly(() => this.follower?.begin(type, name, job));
     const startedAt = performance.now();
@@ -152,7 +152,7 @@ export class Observer {
   }
 
   /** Runs `body` once, with its own answer, whatever the follower makes of it. */
-  private within<T>(followed: FollowedOperation, body: () => T): T {
+  private within<T>(followed: OperationSpan, body: () => T): T {
     let ran: { value: T } | { error: unknown } | undefined;
     const once = (): T => {
       ran ??= attempt(body);
@@ -173,7 +173,7 @@ export class Observer {
     return own;
   }
 
-  private ended(followed: FollowedOperation | undefined, ending: Ending, durationMs: number): void {
+  private ended(followed: OperationSpan | undefined, ending: Ending, durationMs: number): void {
     const event = { ...ending, registration: this.registration, durationMs };
     this.quietly(() => followed?.end(event));
     this.events.emit(event);

@@ -3,7 +3,7 @@ import type { OccurrenceEvent, OperationType, TerminalEvent } from './event-type
 /** Follows the operations of registrations from their beginning, as traces and metrics need it. `openTelemetry()` makes one. */
 export interface Telemetry {
   /** Called once for each registration, when its services are made. */
-  follow(source: TelemetrySource): Follower;
+  attach(source: TelemetrySource): TelemetryReporter;
 }
 
 /** Whose operations are followed. */
@@ -18,17 +18,13 @@ export interface TelemetrySource {
 }
 
 /** What follows the operations of one registration. What it throws is logged and changes nothing. */
-export interface Follower {
+export interface TelemetryReporter {
   /**
    * An operation begins.
    * @param name of the idempotent operation, the script or the queue
    * @param job that is processed
    */
-  begin(
-    type: OperationType | 'idempotency.run',
-    name: string | undefined,
-    job?: FollowedJob,
-  ): FollowedOperation;
+  begin(type: OperationType | 'idempotency.run', name: string | undefined, job?: JobSpan): OperationSpan;
   /** Returns the trace context of the calling code, which goes with the jobs that it pushes: text of letters, digits and `-_.!~*'()%`. */
   trace?(): string | undefined;
   /** Called as part of the operation that it happens in. */
@@ -42,14 +38,14 @@ export interface Follower {
 }
 
 /** A job that is processed. */
-export interface FollowedJob {
+export interface JobSpan {
   readonly id: string;
-  /** What {@link Follower.trace} returned when it was pushed, or ''. */
+  /** What {@link TelemetryReporter.trace} returned when it was pushed, or ''. */
   readonly trace: string;
 }
 
 /** An operation under way, as its follower sees it. */
-export interface FollowedOperation {
+export interface OperationSpan {
   /** Calls `body`, once, as part of the operation. */
   within<T>(body: () => T): T;
   /** Called once. */

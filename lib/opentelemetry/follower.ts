@@ -2,9 +2,9 @@ import { context, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api';
 import type { Attributes, Link, Meter, Span, Tracer } from '@opentelemetry/api';
 import type { OccurrenceEvent, TerminalEvent } from '../observability/event-types.js';
 import type {
-  FollowedJob,
-  FollowedOperation,
-  Follower,
+  JobSpan,
+  OperationSpan,
+  TelemetryReporter,
   TelemetrySource,
 } from '../observability/telemetry.js';
 import {
@@ -32,7 +32,7 @@ const RUNS_WORK: ReadonlySet<string> = new Set([
 const PRODUCES: ReadonlySet<string> = new Set(['queues.push', 'queues.pushMany']);
 
 /** A span for each operation, active while it runs, and metrics. */
-export class OpenTelemetryFollower implements Follower {
+export class OpenTelemetryFollower implements TelemetryReporter {
   private readonly instruments: Instruments;
   private readonly registration: Attributes;
   private readonly namespace: Attributes;
@@ -53,7 +53,7 @@ export class OpenTelemetryFollower implements Follower {
     this.namespace = { 'atomic_redis.namespace': namespace };
   }
 
-  begin(type: string, name: string | undefined, job?: FollowedJob): FollowedOperation {
+  begin(type: string, name: string | undefined, job?: JobSpan): OperationSpan {
     // Of a job: it belongs to no request of this process, whoever started the consumer.
     const root = type === 'queues.process';
     const spanName = name ? `${type} ${name}` : type;

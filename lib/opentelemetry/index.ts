@@ -17,6 +17,6 @@ const SCOPE = 'nestjs-atomic-redis';
 export function openTelemetry(): Telemetry {
   return {
     // Not before: a meter that is asked for ahead of the SDK never measures.
-    follow: (source) => new OpenTelemetryFollower(trace.getTracer(SCOPE), metrics.getMeter(SCOPE), source),
+    attach: (source) => new OpenTelemetryFollower(trace.getTracer(SCOPE), metrics.getMeter(SCOPE), source),
   };
 }

@@ -6,7 +6,7 @@ import { Deadline } from '../runtime/deadline.js';
 import { copyDurability } from '../connection/durability.js';
 import { randomId } from '../runtime/random-id.js';
 import { RedisConnection } from '../connection/redis-connection.js';
-import { assertNotRetried, isRetried, Propagation } from '../runtime/transaction-scope.js';
+import { assertOutsideTransaction, isInTransaction, Propagation } from '../runtime/transaction-scope.js';
 import type { ScriptArgument } from '../scripting/script.js';
 import { ScriptRunner } from '../scripting/script-runner.js';
 import { WorkInFlight } from '../runtime/work-in-flight.js';
@@ -44,7 +44,7 @@ export class OperationRunner {
    * `Wanted` is the caller's narrower type of the result, where the options decide it.
    *
    * @throws InvalidArgumentError, CrossSlotError before any I/O
-   * @throws TransactionMisuseError inside an open transaction, unless the operation is a query
+   * @throws IllegalTransactionStateError inside an open transaction, unless the operation is a query
    * @throws RedisUnavailableError when Redis could not be reached in time; nothing was done
    * @throws OutcomeUnknownError when it was sent and not answered in time; if it was not done by then, it never will be
    * @throws NotReplicatedError when it was done, and `durability` was not reached in time
@@ -85,8 +85,8 @@ export class OperationRunner {
         return known as Wanted;
       }
       // 4. Outside a transaction, whose attempts would repeat it. A step without a marker is a part of a call that was asked this.
-      if (operation.hasMarker && options.propagation !== Propagation.Outside && isRetried())
-        assertNotRetried(operation.does(call), options.propagation);
+      if (operation.hasMarker && options.propagation !== Propagation.Outside && isInTransaction())
+        assertOutsideTransaction(operation.does(call), options.propagation);
       const deadline = options.deadline ?? Deadline.in(options.timeoutMs ?? this.defaults.timeoutMs);
       const { marker = true } = options;
       const durability = copyDurability(options.durability);
@@ -148,9 +148,9 @@ export class OperationRunner {
   ): string {
     const id = randomId('base64url');
     const { keys, isCluster } = this.connection;
-    if (!isCluster) return keys.own('operation', id);
+    if (!isCluster) return keys.global('operation', id);
     const given = Array.isArray(of) ? of : Object.values(of).flat();
     const slot = given.length > 0 ? keys.commonSlotOf(given) : keys.slotOf(name);
-    return keys.inSlot('operation', slot, id);
+    return keys.pinned('operation', slot, id);
   }
 }

@@ -64,7 +64,7 @@ export class ScriptService {
    * @throws InvalidArgumentError, and on a Cluster CrossSlotError, before any I/O
    * @throws RedisReplyError when the script failed, outcome unknown, for Lua takes nothing back; or when Redis refused to run it
    * @throws UndeclaredKeyError when it was about to touch a key that it does not declare, where `checkKeys` is on
-   * @throws TransactionMisuseError inside a transaction, unless `propagation` is `'outside'` or the script read-only
+   * @throws IllegalTransactionStateError inside a transaction, unless `propagation` is `'outside'` or the script read-only
    * @throws RedisUnavailableError when Redis could not be reached in time; nothing was done
    * @throws OutcomeUnknownError when it was sent and not answered in time; if it was not run by then, it never will be
    * @throws NotReplicatedError when it ran, and `durability` was not reached in time; `result` holds what it returned

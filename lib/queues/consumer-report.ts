@@ -3,7 +3,7 @@ import { describe, type Outcome } from '../atomic-redis.errors.js';
 import type { QueueProcessEvent } from '../observability/event-types.js';
 import { failureOf, type Operation } from '../observability/observer.js';
 import { Settled, Verdict, type Delivery } from './delivery.js';
-import type { End } from './advance-terms.js';
+import type { End } from './settle-and-take-terms.js';
 
 type Failure = { readonly error: unknown } | undefined;
 

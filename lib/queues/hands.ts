@@ -1,6 +1,6 @@
 import { whenAborted } from '../runtime/abort-listeners.js';
-import { callOff, setAlarm, type Alarm } from '../runtime/timer-queue.js';
-import { Bag, type BagMember } from '../runtime/intrusive-set.js';
+import { unschedule, schedule, type ScheduledCall } from '../runtime/timer-queue.js';
+import { IntrusiveSet, type SetMember } from '../runtime/intrusive-set.js';
 import { Deadline } from '../runtime/deadline.js';
 
 /**
@@ -19,7 +19,7 @@ export interface Alone {
 }
 
 /** A job that was taken by hand, which nothing tells of being forgotten. */
-export interface HeldByHand extends BagMember {
+export interface HeldByHand extends SetMember {
   /** Monotonic time. */
   readonly leaseEndsAt: number;
 }
@@ -29,7 +29,7 @@ export interface HeldByHand extends BagMember {
  * others, and so that the next death is its own doing.
  */
 export class Hands {
-  private readonly byHand = new Bag<HeldByHand>();
+  private readonly byHand = new IntrusiveSet<HeldByHand>();
   /** Jobs that consumers run. */
   private running = 0;
   /** Takes under way. */
@@ -106,10 +106,10 @@ export class Hands {
     signal?: AbortSignal,
   ): Promise<Alone | undefined> {
     while (this.alone) if (!(await this.open(until, signal))) return undefined;
-    let alarm: Alarm | undefined;
+    let alarm: ScheduledCall | undefined;
     const alone: Alone = {
       end: () => {
-        if (alarm) callOff(alarm);
+        if (alarm) unschedule(alarm);
         if (this.alone !== alone) return;
         this.alone = undefined;
         this.tell();
@@ -124,7 +124,7 @@ export class Hands {
       alone.end();
       throw error;
     }
-    alarm = setAlarm(performance.now() + ALONE_MS, () => alone.end());
+    alarm = schedule(performance.now() + ALONE_MS, () => alone.end());
     return alone;
   }
 
@@ -152,7 +152,7 @@ export class Hands {
     signal?.throwIfAborted();
     return new Promise((resolve, reject) => {
       const settle = (how: () => void): void => {
-        callOff(alarm);
+        unschedule(alarm);
         stopListening();
         this.changed.delete(look);
         how();
@@ -163,7 +163,7 @@ export class Hands {
       const stopListening = signal
         ? whenAborted(signal, () => settle(() => reject(signal.reason as Error)))
         : () => undefined;
-      const alarm = setAlarm(deadline.at, () => settle(() => resolve(is())));
+      const alarm = schedule(deadline.at, () => settle(() => resolve(is())));
       this.changed.add(look);
     });
   }

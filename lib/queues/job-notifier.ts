@@ -50,7 +50,7 @@ export class JobNotifier {
   ) {
     const id = randomId('base64url');
     const { keys, isCluster } = connection;
-    this.bell = isCluster ? keys.inSlot('queue-bell', slot, id) : keys.own('queue-bell', id);
+    this.bell = isCluster ? keys.pinned('queue-bell', slot, id) : keys.global('queue-bell', id);
   }
 
   /** Wakes the queue when there are jobs, for as long as it is waited for. */

@@ -1,5 +1,5 @@
 import { whenAborted } from '../runtime/abort-listeners.js';
-import { callOff, setAlarm, type Alarm } from '../runtime/timer-queue.js';
+import { unschedule, schedule, type ScheduledCall } from '../runtime/timer-queue.js';
 import { Deadline } from '../runtime/deadline.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import type { JobNotifier, WatchedQueue } from './job-notifier.js';
@@ -13,7 +13,7 @@ interface Waiter {
 /** What of one queue this process waits for. */
 export class JobWaiters implements WatchedQueue {
   private readonly waiting = new Set<Waiter>();
-  private look: Alarm | undefined;
+  private look: ScheduledCall | undefined;
   private closed = false;
 
   constructor(
@@ -41,7 +41,7 @@ export class JobWaiters implements WatchedQueue {
     this.lookAt(performance.now() + lookInMs);
     return await new Promise<boolean>((resolve, reject) => {
       const leave = (): void => {
-        callOff(deadline);
+        unschedule(deadline);
         stopListening();
         this.waiting.delete(waiter);
         if (this.waiting.size === 0) this.stopLooking();
@@ -59,7 +59,7 @@ export class JobWaiters implements WatchedQueue {
       const stopListening = signal
         ? whenAborted(signal, () => waiter.fail(signal.reason as Error))
         : () => undefined;
-      const deadline = setAlarm(until.at, () => {
+      const deadline = schedule(until.at, () => {
         leave();
         resolve(false);
       });
@@ -92,14 +92,14 @@ export class JobWaiters implements WatchedQueue {
   private lookAt(at: number): void {
     if (this.look && this.look.at <= at) return;
     this.stopLooking();
-    this.look = setAlarm(at, () => {
+    this.look = schedule(at, () => {
       this.look = undefined;
       this.wake();
     });
   }
 
   private stopLooking(): void {
-    if (this.look) callOff(this.look);
+    if (this.look) unschedule(this.look);
     this.look = undefined;
   }
 }

@@ -1,5 +1,5 @@
 import type { OperationOptions } from '../operations/operation.options.js';
-import { assertNotRetried, Propagation } from '../runtime/transaction-scope.js';
+import { assertOutsideTransaction, Propagation } from '../runtime/transaction-scope.js';
 import { Gathering } from './gathering.js';
 import { push } from './push.operations.js';
 import type { Job } from './pushed-job.js';
@@ -28,7 +28,7 @@ export class Pushes {
   }
 
   push(jobs: readonly Job[], options: OperationOptions): Promise<void> {
-    assertNotRetried(`Pushing to ${this.to.title}`, options.propagation);
+    assertOutsideTransaction(`Pushing to ${this.to.title}`, options.propagation);
     let bytes = 0;
     for (const { payload } of jobs) bytes += payload.length + JOB_BYTES;
     return this.gathering.call(jobs, options, bytes);

@@ -2,8 +2,8 @@ import { describe, type LeaseLostError } from '../atomic-redis.errors.js';
 import type { OperationType } from '../observability/event-types.js';
 import type { Operation } from '../observability/observer.js';
 import type { OperationOptions, QueryOptions } from '../operations/operation.options.js';
-import type { AdvanceTerms, Settlement } from './advance-terms.js';
-import { Advances, type Advanced, type Take } from './advances.js';
+import type { SettleAndTakeTerms, Settlement } from './settle-and-take-terms.js';
+import { SettleAndTake, type SettledAndTaken, type Take } from './settle-and-take.js';
 import type { Delivery } from './delivery.js';
 import type { RawDeadLetter } from './dead-letter.js';
 import type { Job } from './pushed-job.js';
@@ -20,14 +20,14 @@ const WAKE_TIMEOUT_MS = 1_000;
 export class QueueCommands {
   private readonly access: QueueAccess;
   private readonly pushes: Pushes;
-  private readonly advances: Advances;
+  private readonly advances: SettleAndTake;
 
   constructor(queue: string, redis: RedisAccess) {
     const keys = queueKeys(redis.connection.keys, queue);
     const title = `queue ${describe(queue)}`;
     this.access = { redis, queue, title, keys };
     this.pushes = new Pushes(this.access);
-    this.advances = new Advances(this.access);
+    this.advances = new SettleAndTake(this.access);
   }
 
   get queue(): string {
@@ -73,10 +73,10 @@ export class QueueCommands {
   advance(
     settlement: Settlement | undefined,
     take: Take | undefined,
-    terms: AdvanceTerms,
+    terms: SettleAndTakeTerms,
     options: QueueCallOptions,
-  ): Promise<Advanced> {
-    return this.advances.advance(settlement, take, terms, options);
+  ): Promise<SettledAndTaken> {
+    return this.advances.settleAndTake(settlement, take, terms, options);
   }
 
   extend(

@@ -1,6 +1,6 @@
 import * as check from '../atomic-redis.validation.js';
 import { delayMsCheck } from './back-off.js';
-import type { End } from './advance-terms.js';
+import type { End } from './settle-and-take-terms.js';
 import { Settled, TakeMode, Verdict, type Delivery, type NextTake } from './delivery.js';
 import type { QueueCommands } from './queue-commands.js';
 import {
@@ -79,7 +79,7 @@ export class QueueJob<T = unknown> {
    * The job is done, and leaves the queue.
    *
    * @returns false when the lease had been lost: the job is delivered again, or was
-   * @throws InvalidArgumentError, RedisUnavailableError, TransactionMisuseError; it may be called again
+   * @throws InvalidArgumentError, RedisUnavailableError, IllegalTransactionStateError; it may be called again
    * @throws OutcomeUnknownError when it was sent and not answered in time. Called again it acknowledges the job if it was not; else it throws the same, since
    * a job that was acknowledged cannot be told from one whose lease was lost
    */

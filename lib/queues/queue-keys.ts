@@ -23,7 +23,7 @@ export interface QueueKeys {
 }
 
 export function queueKeys(space: KeySpace, queue: string): QueueKeys {
-  const key = (part: string): string => space.companion(`queue:${part}`, queue);
+  const key = (part: string): string => space.colocated(`queue:${part}`, queue);
   return {
     pending: key('pending'),
     jobs: key('jobs'),

@@ -1,16 +1,16 @@
 import { Deadline } from '../runtime/deadline.js';
-import { Surroundings } from '../runtime/async-scope.js';
+import { AsyncScope } from '../runtime/async-scope.js';
 import { backOffMs, type RetryBackOff } from './back-off.js';
 import { TakeMode, Verdict, type Delivery, type NextTake, type Taker } from './delivery.js';
-import type { AdvanceTerms, End, Settlement } from './advance-terms.js';
-import { MAX_ADVANCES, type Advanced as AdvancedRaw, type Take } from './advances.js';
+import type { SettleAndTakeTerms, End, Settlement } from './settle-and-take-terms.js';
+import { MAX_SETTLE_AND_TAKE, type SettledAndTaken as AdvancedRaw, type Take } from './settle-and-take.js';
 import type { Hands } from './hands.js';
 import type { JobWaiters } from './job-waiters.js';
 import type { LargePayloads } from './large-payloads.js';
 import type { PayloadFormat } from './payload-format.js';
 import type { QueueCommands } from './queue-commands.js';
 import type { QueueCallOptions } from './queue.options.js';
-import { TakenJob, unreadable, type Advanced, type JobReader } from './taken-job.js';
+import { TakenJob, unreadable, type SettledAndTakenJobs, type JobReader } from './taken-job.js';
 
 export interface TakeCall extends QueueCallOptions {
   /** How long to wait for a job; 0 for not at all. */
@@ -35,7 +35,7 @@ const LOOK_MS = { min: 1_000, max: 10_000 };
 const MIN_LOOK_MS = 10;
 
 /** The code of a handler, while it runs. */
-export const insideHandler = new Surroundings<object>();
+export const insideHandler = new AsyncScope<object>();
 
 /** Takes and ends jobs of one queue, with payloads of one format. */
 export class QueueReader<T> implements JobReader<T> {
@@ -43,7 +43,7 @@ export class QueueReader<T> implements JobReader<T> {
     /** Held as a whole: it is the process's share in the queue for as long as anybody has it. */
     private readonly share: QueueShare,
     private readonly format: PayloadFormat,
-    readonly terms: AdvanceTerms,
+    readonly terms: SettleAndTakeTerms,
     private readonly retry: Required<RetryBackOff>,
     readonly hands: Hands,
     private readonly timeoutMs: number,
@@ -92,7 +92,10 @@ export class QueueReader<T> implements JobReader<T> {
     }
   }
 
-  private async takeNow(options: QueueCallOptions, terms: AdvanceTerms): Promise<TakenJob<T> | undefined> {
+  private async takeNow(
+    options: QueueCallOptions,
+    terms: SettleAndTakeTerms,
+  ): Promise<TakenJob<T> | undefined> {
     for (;;) {
       const { jobs, left } = await this.advance(
         undefined,
@@ -132,7 +135,7 @@ export class QueueReader<T> implements JobReader<T> {
       }
       const take = { mode: TakeMode.Fresh, by };
       const taken = await hands.take(by, () =>
-        this.advance(undefined, take, options, terms, Math.min(count(), MAX_ADVANCES), true),
+        this.advance(undefined, take, options, terms, Math.min(count(), MAX_SETTLE_AND_TAKE), true),
       );
       if (taken.jobs.length > 0 || until.passed) return taken.jobs;
       if (taken.left || (share.suspects && !isFree)) continue;
@@ -167,7 +170,7 @@ export class QueueReader<T> implements JobReader<T> {
     terms = this.terms,
     count = 1,
     isWaiting = false,
-  ): Promise<Advanced<T>> {
+  ): Promise<SettledAndTakenJobs<T>> {
     const { share, hands } = this;
     const hasNeighbours = next?.mode === TakeMode.Fresh && hands.hasNeighbours;
     const take: Take | undefined = next && { count, mode: next.mode, hasNeighbours, isWaiting };
@@ -207,7 +210,7 @@ export class QueueReader<T> implements JobReader<T> {
     until: Deadline,
     signal: AbortSignal | undefined,
     options: QueueCallOptions,
-    terms: AdvanceTerms,
+    terms: SettleAndTakeTerms,
   ): Promise<TakenJob<T> | undefined> {
     const alone = await this.hands.takeAlone(by, until, signal);
     if (!alone) return undefined;

@@ -112,7 +112,7 @@ export class ReliableQueue<T = unknown> {
    * @throws RedisUnavailableError when Redis could not be reached in time; nothing was pushed
    * @throws OutcomeUnknownError when it was sent and not answered in time; if it was not pushed by then, it never will be
    * @throws RedisReplyError when Redis refused it, as when its memory is full; nothing was pushed
-   * @throws TransactionMisuseError inside an open transaction
+   * @throws IllegalTransactionStateError inside an open transaction
    * @throws NotReplicatedError when it was pushed, and `durability` was not reached in time; its `result` is the id
    */
   push(payload: T, options: PushOptions = NO_OPTIONS): Promise<string> {
@@ -151,7 +151,7 @@ export class ReliableQueue<T = unknown> {
    * ```
    *
    * @returns null when there was none in time
-   * @throws InvalidArgumentError, RedisUnavailableError, TransactionMisuseError
+   * @throws InvalidArgumentError, RedisUnavailableError, IllegalTransactionStateError
    * @throws OutcomeUnknownError when it was sent and not answered in time; a job that was taken comes back when its lease ends
    * @throws ModuleClosedError when the module is closed while it waits
    */

@@ -6,7 +6,7 @@ import { Deadline, fullJitter, sleep } from '../runtime/deadline.js';
 import { TakeMode, Verdict, type NextTake } from './delivery.js';
 import { ConsumerReport, reasonOf } from './consumer-report.js';
 import type { QueueJob } from './queue-job.js';
-import type { End } from './advance-terms.js';
+import type { End } from './settle-and-take-terms.js';
 import { insideHandler, type QueueReader } from './queue-reader.js';
 import { retryAfterOf } from './refusal.js';
 import type { TakenJob } from './taken-job.js';

@@ -1,8 +1,8 @@
 import { LeaseLostError, OutcomeUnknownError } from '../atomic-redis.errors.js';
 import { LazyAbort } from '../runtime/lazy-abort.js';
 import { Settled, Verdict, type Delivery, type NextTake } from './delivery.js';
-import type { AdvanceTerms, End, Settlement } from './advance-terms.js';
-import type { Advanced as AdvancedRaw } from './advances.js';
+import type { SettleAndTakeTerms, End, Settlement } from './settle-and-take-terms.js';
+import type { SettledAndTaken as AdvancedRaw } from './settle-and-take.js';
 import type { Alone, HeldByHand, Hands } from './hands.js';
 import { keepRenewed, type RenewedLease } from './lease-renewal.js';
 import type { QueueCommands } from './queue-commands.js';
@@ -17,7 +17,7 @@ interface Ending {
 }
 
 /** What became of a delivery, and the jobs taken. */
-export interface Advanced<T> extends Pick<AdvancedRaw, 'left' | 'suspects' | 'nextMs'> {
+export interface SettledAndTakenJobs<T> extends Pick<AdvancedRaw, 'left' | 'suspects' | 'nextMs'> {
   /** `done` where there was none to end. */
   readonly settled: Settled;
   readonly jobs: readonly TakenJob<T>[];
@@ -26,7 +26,7 @@ export interface Advanced<T> extends Pick<AdvancedRaw, 'left' | 'suspects' | 'ne
 /** What a job needs of the reader that took it. */
 export interface JobReader<T> {
   readonly commands: QueueCommands;
-  readonly terms: AdvanceTerms;
+  readonly terms: SettleAndTakeTerms;
   readonly hands: Hands;
   decode(bytes: Buffer): T;
   /** Fetches a large payload. */
@@ -39,13 +39,13 @@ export interface JobReader<T> {
     settlement: Settlement | undefined,
     next: NextTake | undefined,
     options: QueueCallOptions,
-  ): Promise<Advanced<T>>;
+  ): Promise<SettledAndTakenJobs<T>>;
 }
 
 /** What the library does with a job that was taken. */
 export class TakenJob<T> implements JobDelivery<T>, RenewedLease, HeldByHand {
   /** In the process's hands, where it was taken by hand. */
-  place = -1;
+  index = -1;
   /** The right to the process, where the job was taken alone. */
   alone: Alone | undefined;
   private readonly abort = new LazyAbort();
@@ -160,7 +160,7 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedLease, HeldByHand {
   }
 
   /** As {@link end}, and takes the next one, if there is one and the process may. */
-  endAndTakeNext(end: End, take: NextTake, options: QueueCallOptions): Promise<Advanced<T>> {
+  endAndTakeNext(end: End, take: NextTake, options: QueueCallOptions): Promise<SettledAndTakenJobs<T>> {
     const isFirst = !this.ending && !this.unknownAck;
     return isFirst ? this.endBy(end, take, options) : this.endAgainAndTakeNext(end, take, options);
   }
@@ -169,7 +169,7 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedLease, HeldByHand {
     end: End,
     take: NextTake,
     options: QueueCallOptions,
-  ): Promise<Advanced<T>> {
+  ): Promise<SettledAndTakenJobs<T>> {
     const settled = await this.end(end, options);
     return { ...(await this.reader.advance(undefined, take, options)), settled };
   }
@@ -196,7 +196,11 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedLease, HeldByHand {
     this.abort.abort(new LeaseLostError());
   }
 
-  private async endBy(end: End, take: NextTake | undefined, options: QueueCallOptions): Promise<Advanced<T>> {
+  private async endBy(
+    end: End,
+    take: NextTake | undefined,
+    options: QueueCallOptions,
+  ): Promise<SettledAndTakenJobs<T>> {
     const { verdict, delayMs } = end;
     const advanced = this.reader.advance({ ...end, delivery: this.delivery }, take, options);
     const ending = (this.current = { verdict, delayMs, advanced });

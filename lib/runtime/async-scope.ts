@@ -10,7 +10,7 @@ interface Frame {
 const frames = new AsyncLocalStorage<Frame>();
 
 /** One kind of thing that code can run inside of, and ask for from wherever it is called. */
-export class Surroundings<T> {
+export class AsyncScope<T> {
   /** Runs `body` inside of `value`. */
   run<R>(value: T, body: () => R): R {
     return frames.run({ kind: this, value, outer: frames.getStore() }, body);

@@ -1,5 +1,5 @@
 import { whenAborted } from './abort-listeners.js';
-import { callOff, setAlarm } from './timer-queue.js';
+import { unschedule, schedule } from './timer-queue.js';
 
 /**
  * A point on the process's monotonic clock by which an operation must have settled.
@@ -34,11 +34,11 @@ export class Deadline {
   /** Settles as `promise` does, or rejects with what `onPassed` makes once the deadline has passed. */
   race<T>(promise: Promise<T>, onPassed: () => Error): Promise<T> {
     return new Promise((resolve, reject) => {
-      const alarm = setAlarm(this.at, () => reject(onPassed()));
+      const alarm = schedule(this.at, () => reject(onPassed()));
       const settle =
         <V>(as: (value: V) => void) =>
         (value: V): void => {
-          callOff(alarm);
+          unschedule(alarm);
           as(value);
         };
       promise.then(settle(resolve), settle(reject));

@@ -1,6 +1,6 @@
 /** What knows its own place in the one bag that it can be in; -1 while it is in none. */
-export interface BagMember {
-  place: number;
+export interface SetMember {
+  index: number;
 }
 
 /**
@@ -9,7 +9,7 @@ export interface BagMember {
  * A `Set` or `Map` would be made anew each time it has seen as many members as it has room for, and V8 chains the old ones to the new: once the first of that chain is
  * old to the garbage collector, everything that was ever in one of them survives until the next full collection.
  */
-export class Bag<Member extends BagMember> implements Iterable<Member> {
+export class IntrusiveSet<Member extends SetMember> implements Iterable<Member> {
   private readonly members: Member[] = [];
 
   get size(): number {
@@ -18,20 +18,20 @@ export class Bag<Member extends BagMember> implements Iterable<Member> {
 
   /** A member must be in no bag. */
   add(member: Member): void {
-    member.place = this.members.length;
+    member.index = this.members.length;
     this.members.push(member);
   }
 
   /** @returns whether it was in */
   delete(member: Member): boolean {
-    const { place } = member;
+    const { index: place } = member;
     if (place === -1) return false;
     const last = this.members.pop()!;
     if (last !== member) {
       this.members[place] = last;
-      last.place = place;
+      last.index = place;
     }
-    member.place = -1;
+    member.index = -1;
     return true;
   }
 

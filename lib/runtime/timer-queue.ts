@@ -1,12 +1,12 @@
 // Node's own, also while a test has timers of its own in place.
 import { setImmediate } from 'node:timers';
-import { Bag, type BagMember } from './intrusive-set.js';
+import { IntrusiveSet, type SetMember } from './intrusive-set.js';
 
 /** Something that is to be done at a time, unless it is called off before. */
-export interface Alarm extends BagMember {
+export interface ScheduledCall extends SetMember {
   /** On the scale of `performance.now()`, milliseconds. */
   readonly at: number;
-  readonly ring: () => void;
+  readonly onDue: () => void;
 }
 
 /** The longest that a timer of Node.js can wait, in milliseconds. */
@@ -24,20 +24,20 @@ const TURNS = 3;
  *
  * The timer keeps the process alive as long as somebody waits, and not longer.
  */
-class Alarms {
-  private readonly waiting = new Bag<Alarm>();
+class TimerQueue {
+  private readonly waiting = new IntrusiveSet<ScheduledCall>();
   private timer: NodeJS.Timeout | undefined;
-  private goesOffAt = Infinity;
+  private firesAt = Infinity;
 
-  add(alarm: Alarm): void {
+  add(alarm: ScheduledCall): void {
     this.waiting.add(alarm);
     const now = performance.now();
-    if (alarm.at < this.goesOffAt) this.setTimer(alarm.at);
-    else if (now - this.goesOffAt > LOST_MS) this.setTimer(now);
+    if (alarm.at < this.firesAt) this.setTimer(alarm.at);
+    else if (now - this.firesAt > LOST_MS) this.setTimer(now);
     else if (this.waiting.size === 1) this.timer?.ref();
   }
 
-  delete(alarm: Alarm): boolean {
+  delete(alarm: ScheduledCall): boolean {
     const wasWaiting = this.waiting.delete(alarm);
     if (wasWaiting && this.waiting.size === 0) this.timer?.unref();
     return wasWaiting;
@@ -45,45 +45,45 @@ class Alarms {
 
   private setTimer(at: number): void {
     clearTimeout(this.timer);
-    this.goesOffAt = at;
+    this.firesAt = at;
     const ms = Math.min(MAX_TIMER_MS, Math.max(1, Math.ceil(at - performance.now())));
-    this.timer = setTimeout(() => this.goOff(), ms);
+    this.timer = setTimeout(() => this.fire(), ms);
   }
 
   /** Rings what is due, after the answers that have arrived by now: after a stall Node.js runs timers before it reads from sockets. */
-  private goOff(): void {
+  private fire(): void {
     this.timer = undefined;
-    this.goesOffAt = Infinity;
+    this.firesAt = Infinity;
     let turns = TURNS;
     const nextTurn = (): void => {
       if (turns-- > 0) setImmediate(nextTurn);
-      else this.ringDue();
+      else this.fireDue();
     };
     nextTurn();
   }
 
-  private ringDue(): void {
+  private fireDue(): void {
     const now = performance.now();
-    const due: Alarm[] = [];
+    const due: ScheduledCall[] = [];
     let next = Infinity;
     for (const alarm of this.waiting) {
       if (alarm.at <= now) due.push(alarm);
       else if (alarm.at < next) next = alarm.at;
     }
     for (const alarm of due) this.waiting.delete(alarm);
-    if (next < this.goesOffAt) this.setTimer(next);
-    for (const { ring } of due) ring();
+    if (next < this.firesAt) this.setTimer(next);
+    for (const { onDue: ring } of due) ring();
   }
 }
 
-const alarms = new Alarms();
+const timers = new TimerQueue();
 
-/** Calls `ring`, which must not throw, at `at` on the scale of `performance.now()`, unless it is called off by {@link callOff}. */
-export function setAlarm(at: number, ring: () => void): Alarm {
-  const alarm = { at, ring, place: -1 };
-  alarms.add(alarm);
+/** Calls `ring`, which must not throw, at `at` on the scale of `performance.now()`, unless it is called off by {@link unschedule}. */
+export function schedule(at: number, ring: () => void): ScheduledCall {
+  const alarm = { at, onDue: ring, index: -1 };
+  timers.add(alarm);
   return alarm;
 }
 
 /** Whether it had not rung yet. */
-export const callOff = (alarm: Alarm): boolean => alarms.delete(alarm);
+export const unschedule = (alarm: ScheduledCall): boolean => timers.delete(alarm);

@@ -1,5 +1,5 @@
-import { TransactionMisuseError } from '../atomic-redis.errors.js';
-import { Surroundings } from './async-scope.js';
+import { IllegalTransactionStateError } from '../atomic-redis.errors.js';
+import { AsyncScope } from './async-scope.js';
 
 /** How a call relates to the transaction that the calling code runs in. */
 export enum Propagation {
@@ -12,36 +12,40 @@ export enum Propagation {
 }
 
 /** One attempt's work, which may be run again. */
-export interface RetriedWork {
+export interface TransactionScope {
   /** Whether it is still running. */
   readonly isOpen: boolean;
 }
 
 // Of the whole process: what one registration's transaction runs again, it runs again whichever registration it calls.
-const works = new Surroundings<{ readonly owner: object; readonly work: RetriedWork }>();
+const scopes = new AsyncScope<{ readonly owner: object; readonly work: TransactionScope }>();
 
 /** Runs `body` as retried work of `owner`. */
-export const asRetriedWork = <T>(owner: object, work: RetriedWork, body: () => T): T =>
-  works.run({ owner, work }, body);
+export const runInTransactionScope = <T>(owner: object, work: TransactionScope, body: () => T): T =>
+  scopes.run({ owner, work }, body);
 
 /** The innermost work of `owner` that the calling code runs in. */
-export const retriedWorkOf = (owner: object): RetriedWork | undefined =>
-  works.find((one) => one.owner === owner)?.work;
+export const transactionScopeOf = (owner: object): TransactionScope | undefined =>
+  scopes.find((one) => one.owner === owner)?.work;
 
 /** The innermost work that is still running, and may run again, with the calling code as a part of it. */
-export const openRetriedWork = (): RetriedWork | undefined => works.find(({ work }) => work.isOpen)?.work;
+export const openTransactionScope = (): TransactionScope | undefined =>
+  scopes.find(({ work }) => work.isOpen)?.work;
 
 /** Whether the calling code is part of work that is still running, and may run again. */
-export const isRetried = (): boolean => openRetriedWork() !== undefined;
+export const isInTransaction = (): boolean => openTransactionScope() !== undefined;
 
 /**
  * Guards an operation that takes effect by itself: inside a transaction it would do so once for each attempt.
  *
- * @throws TransactionMisuseError inside an open transaction, unless `propagation` is `outside`
+ * @throws IllegalTransactionStateError inside an open transaction, unless `propagation` is `outside`
  */
-export function assertNotRetried(operation: string, propagation: `${Propagation.Outside}` | undefined): void {
-  if (propagation === Propagation.Outside || !isRetried()) return;
-  throw new TransactionMisuseError(
+export function assertOutsideTransaction(
+  operation: string,
+  propagation: `${Propagation.Outside}` | undefined,
+): void {
+  if (propagation === Propagation.Outside || !isInTransaction()) return;
+  throw new IllegalTransactionStateError(
     `${operation} inside a transaction would take effect once for each attempt. Use tx.write, or make the call after the ` +
       `transaction; if repeating it is right, pass propagation: 'outside'`,
   );

@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis';
 import type { Deadline } from '../runtime/deadline.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
-import { Surroundings } from '../runtime/async-scope.js';
+import { AsyncScope } from '../runtime/async-scope.js';
 
 /** A write to be made inside a transaction's MULTI. */
 export interface QueuedCommand {
@@ -31,7 +31,7 @@ export interface CommitParticipant {
 /** Stands for something that would have been committed, had it not been allowed to run without: there is nothing to write. */
 export const UNPROTECTED = Symbol('unprotected');
 
-const participants = new Surroundings<CommitParticipant | typeof UNPROTECTED>();
+const participants = new AsyncScope<CommitParticipant | typeof UNPROTECTED>();
 
 /** Runs `body` as part of what `participant` stands for. */
 export function withParticipant<T>(participant: CommitParticipant | typeof UNPROTECTED, body: () => T): T {

@@ -1,5 +1,5 @@
 import { TextDecoder } from 'node:util';
-import { InvalidArgumentError, NotTextError, type Outcome } from '../atomic-redis.errors.js';
+import { InvalidArgumentError, InvalidUtf8Error, type Outcome } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 
 /** Bytes as users give them: a string goes over the wire as UTF-8. */
@@ -13,7 +13,7 @@ export type Decoded<E extends Encoding> = E extends 'buffer' ? Buffer : string;
 
 /** Options of every call that returns a key's value. */
 export interface EncodingOptions<E extends Encoding = Encoding> {
-  /** Form of values that come back: `utf8` as strings, where bytes that are no UTF-8 are a `NotTextError`; `buffer` as Buffers. @default 'utf8' */
+  /** Form of values that come back: `utf8` as strings, where bytes that are no UTF-8 are a `InvalidUtf8Error`; `buffer` as Buffers. @default 'utf8' */
   encoding?: E;
 }
 
@@ -34,7 +34,7 @@ const textOf = (bytes: Buffer): string | undefined => {
 
 /**
  * What Redis answered, as the caller wants it.
- * @throws NotTextError when it is no text and text is wanted
+ * @throws InvalidUtf8Error when it is no text and text is wanted
  */
 export function decoded<E extends Encoding>(
   bytes: Buffer,
@@ -42,7 +42,7 @@ export function decoded<E extends Encoding>(
   { key, outcome }: { key: string; outcome: Outcome },
 ): Decoded<E> {
   const value = encoding === 'buffer' ? bytes : textOf(bytes);
-  if (value === undefined) throw new NotTextError(key, bytes, outcome);
+  if (value === undefined) throw new InvalidUtf8Error(key, bytes, outcome);
   return value as Decoded<E>;
 }
 

@@ -39,12 +39,12 @@ export class KeySpace {
   }
 
   /** A key of the library's own, in a slot of its own: `id` must hold no braces. */
-  own(kind: string, id: string): string {
+  global(kind: string, id: string): string {
     return `${this.namespace}${kind}:${id}`;
   }
 
   /** A key of the library's own in a slot of its choosing: `id` must hold no braces. */
-  inSlot(kind: string, slot: number, id: string): string {
+  pinned(kind: string, slot: number, id: string): string {
     return `${this.namespace}${kind}:{${tagForSlot(slot)}}:${id}`;
   }
 
@@ -53,7 +53,7 @@ export class KeySpace {
    * different keys. A key without a hash tag is hashed whole, so the whole becomes the tag; where it has a `}` that would
    * cut such a tag short, a tag of the library's own stands for the slot.
    */
-  companion(kind: string, key: string): string {
+  colocated(kind: string, key: string): string {
     const onTheWire = this.keyPrefix + key;
     const tag =
       hashTagOf(onTheWire) ?? (onTheWire.includes('}') ? tagForSlot(hashSlot(onTheWire)) : onTheWire);

@@ -6,7 +6,7 @@ import {
   RedisUnavailableError,
 } from '../atomic-redis.errors.js';
 import type { RedisClient } from '../connection/client.js';
-import { callOff, setAlarm, type Alarm } from '../runtime/timer-queue.js';
+import { unschedule, schedule, type ScheduledCall } from '../runtime/timer-queue.js';
 import { fullJitter, sleep, type Deadline } from '../runtime/deadline.js';
 import { copyDurability, type DurabilityOptions } from '../connection/durability.js';
 import type { Acknowledged } from '../connection/durable-channel.js';
@@ -51,7 +51,7 @@ export interface SendOptions {
 /**
  * Nothing that was refused is sent again when less than this is left: not answered in time, its outcome would be unknown, where that of the refused one is known.
  */
-export const ANSWER_MS = 50;
+export const MIN_REPLY_MS = 50;
 
 /** One call of a script, and what has become of it so far. */
 interface ScriptCall extends Sendable {
@@ -108,12 +108,12 @@ export class ScriptRunner {
     return new Promise((resolve, reject) => {
       const { connection } = this;
       const keyList = orderedKeys(script, keys);
-      let alarm: Alarm | undefined;
+      let alarm: ScheduledCall | undefined;
       // Calls that leave together are answered in the surroundings of the first; what happens on the way is told in those of each.
       const inOwn: typeof here = connection.observer.isWatching ? AsyncLocalStorage.snapshot() : here;
       const goOn = (outcome?: Outcome): void => {
         // Unless its deadline has passed, of which its caller was told.
-        if (!alarm || callOff(alarm)) resolve(inOwn(() => this.persist(call, outcome)) as Promise<Reply>);
+        if (!alarm || unschedule(alarm)) resolve(inOwn(() => this.persist(call, outcome)) as Promise<Reply>);
       };
       const call: ScriptCall = {
         script,
@@ -131,7 +131,7 @@ export class ScriptRunner {
         notReplicated: undefined,
         answered: (reply) => {
           if (isTooLate(reply)) return goOn({ answer: { reply, replicas: 0 } });
-          callOff(alarm!);
+          unschedule(alarm!);
           try {
             resolve(script.reply(reply));
           } catch (error) {
@@ -142,7 +142,7 @@ export class ScriptRunner {
       };
       if (durability || !this.canSendNow(call)) return goOn();
       // As nearly all calls go: sent at once, and answered, without a promise that nobody asked for.
-      alarm = setAlarm(deadline.at, () => reject(this.unknown(call)));
+      alarm = schedule(deadline.at, () => reject(this.unknown(call)));
       if (progress) progress.mayBeDone = true;
       this.sender.send(call);
     });
@@ -229,7 +229,7 @@ export class ScriptRunner {
       // Nobody follows redirections on a connection to one server.
       await connection.refreshTopology(deadline);
     }
-    const leftMs = deadline.remainingMs - (isTransientRefusal(error) ? ANSWER_MS : 0);
+    const leftMs = deadline.remainingMs - (isTransientRefusal(error) ? MIN_REPLY_MS : 0);
     const pauseMs = fullJitter(attempt, 1, 100);
     await sleep(Math.min(pauseMs, Math.max(0, leftMs)));
     if (isTransientRefusal(error) && pauseMs >= leftMs)

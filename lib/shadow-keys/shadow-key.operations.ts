@@ -193,5 +193,5 @@ for i = KEYS.shadows, #KEYS do redis.call('UNLINK', KEYS[i]) end
   decode: () => undefined,
 });
 
-const previousOf = (space: KeySpace, key: string): string => space.companion('shadow-previous', key);
-const versionOf = (space: KeySpace, key: string): string => space.companion('shadow-version', key);
+const previousOf = (space: KeySpace, key: string): string => space.colocated('shadow-previous', key);
+const versionOf = (space: KeySpace, key: string): string => space.colocated('shadow-version', key);

@@ -12,7 +12,7 @@ import { OperationRunner } from '../operations/operation-runner.js';
 import type { OperationOptions } from '../operations/operation.options.js';
 import { randomId } from '../runtime/random-id.js';
 import { RedisConnection } from '../connection/redis-connection.js';
-import { assertNotRetried } from '../runtime/transaction-scope.js';
+import { assertOutsideTransaction } from '../runtime/transaction-scope.js';
 import { WorkInFlight } from '../runtime/work-in-flight.js';
 import { ChunkingWriter } from './chunking-writer.js';
 import { ShadowConnection } from './shadow-connection.js';
@@ -149,7 +149,7 @@ export class ShadowKeyService {
     options: ReplaceOptions,
   ): Promise<ReplaceResult> {
     const keys = sources.map(([key]) => key);
-    assertNotRetried(`Replacing ${describe(keys[0])}`, options.propagation);
+    assertOutsideTransaction(`Replacing ${describe(keys[0])}`, options.propagation);
     const slot = this.connection.isCluster ? this.connection.keys.commonSlotOf(keys) : 0;
     const {
       signal,
@@ -209,7 +209,7 @@ export class ShadowKeyService {
     const id = randomId('hex');
     const shadow: Shadow = {
       liveKey,
-      key: `${this.connection.keys.companion('shadow', liveKey)}:${id}`,
+      key: `${this.connection.keys.colocated('shadow', liveKey)}:${id}`,
       type: undefined,
       hasBegun: false,
       size: 0,

@@ -9,7 +9,7 @@ import { graceAfterAsking, graceOf, isUnanswered } from './answer-grace.js';
 import { again, applied, type AttemptResult } from './attempt-result.js';
 import { FollowingAttempt } from './following-attempt.js';
 import { GroupCommit } from './group-commit.js';
-import type { Turn } from './key-turns.js';
+import type { LockSlot } from './keyed-queue-lock.js';
 import { LeadingAttempt } from './leading-attempt.js';
 import type { Lease } from './lease.js';
 import type { TransactionConnection } from './transaction-connection.js';
@@ -23,7 +23,7 @@ export class AttemptRunner {
   ) {}
 
   /** On a connection of its own. */
-  lead<T>(lease: Lease, run: TransactionRun<T>, turn: Turn<GroupCommit>): Promise<AttemptResult<T>> {
+  lead<T>(lease: Lease, run: TransactionRun<T>, turn: LockSlot<GroupCommit>): Promise<AttemptResult<T>> {
     const { participant } = run;
     return participant ? this.leadFor(participant, lease, run, turn) : this.leadOn(lease, run, turn);
   }
@@ -32,10 +32,10 @@ export class AttemptRunner {
   async follow<T>(
     group: GroupCommit,
     run: TransactionRun<T>,
-    turn: Turn<GroupCommit>,
+    turn: LockSlot<GroupCommit>,
   ): Promise<AttemptResult<T>> {
     const { stop, deadline } = run;
-    stop.throwIfStopped();
+    stop.throwIfCancelled();
     const attempt = new FollowingAttempt(group, this.connection, run, ++run.tally.attempts);
     let ended: { readonly value: T } | { readonly error: unknown };
     try {
@@ -43,20 +43,20 @@ export class AttemptRunner {
       if (attempt.isJoining) await stop.until(attempt.joined());
       ended = { value };
     } catch (error) {
-      stop.throwIfStopped();
+      stop.throwIfCancelled();
       ended = { error };
     } finally {
       attempt.end();
     }
     if (attempt.mustLead || !group.isOpen) {
       run.shareNoMore();
-      turn.offerNoMore();
+      turn.stopSharing();
       return again();
     }
     const queued = 'value' in ended ? attempt.commands() : [];
     const from = group.join({ queued, stop, deadline });
-    turn.offer(group);
-    const sent = await group.departure;
+    turn.invite(group);
+    const sent = await group.flushed;
     if (!sent) return again();
     let committed: CommitResult;
     try {
@@ -87,7 +87,7 @@ export class AttemptRunner {
     participant: CommitParticipant,
     lease: Lease,
     run: TransactionRun<T>,
-    turn: Turn<GroupCommit>,
+    turn: LockSlot<GroupCommit>,
   ): Promise<AttemptResult<T>> {
     try {
       await participant.begin(run.deadline);
@@ -111,12 +111,12 @@ export class AttemptRunner {
   private async leadOn<T>(
     lease: Lease,
     run: TransactionRun<T>,
-    turn: Turn<GroupCommit>,
+    turn: LockSlot<GroupCommit>,
   ): Promise<AttemptResult<T>> {
     const { stop, deadline } = run;
     const { connection } = lease;
     const { durability, completesRun } = run.options;
-    stop.throwIfStopped();
+    stop.throwIfCancelled();
     if (!connection.isReady) return again(this.connection.unavailable());
     let now = performance.now();
     let graceMs = graceOf(run, connection, now);
@@ -138,7 +138,7 @@ export class AttemptRunner {
     } catch (error) {
       attempt.end();
       const isRedisSlow = stop.isTimedOut && error === stop.reason && isUnanswered(connection, now);
-      lease.forgetWatches(stop.isStopped);
+      lease.forgetWatches(stop.isCancelled);
       if (attempt.failure && error === attempt.failure) return await this.failed(attempt, run);
       throw isRedisSlow
         ? this.connection.unavailable(new Error('there is no answer on a connection'))
@@ -150,7 +150,7 @@ export class AttemptRunner {
     }
     const queued = attempt.commands();
     if (queued.length + accompanying.length === 0 && !run.options.validateReads && !attempt.validateReads) {
-      lease.forgetWatches(stop.isStopped);
+      lease.forgetWatches(stop.isCancelled);
       return { done: true, value };
     }
     const refusal = attempt.refusal ?? connection.server.unverified;
@@ -163,12 +163,12 @@ export class AttemptRunner {
       throw error;
     }
     // Where a refused member would leave the others unprotected, each commits alone.
-    const mayShare = turn.canOffer && run.mayShare && !server.goesOnAfterRefusal;
+    const mayShare = turn.canInvite && run.mayShare && !server.goesOnAfterRefusal;
     const group = mayShare ? groupBehind(attempt, queued, run) : undefined;
     let sent: Sent;
     try {
       if (group) await gather(group, turn);
-      if (stop.isStopped) {
+      if (stop.isCancelled) {
         lease.forgetWatches(true);
         throw stop.reason;
       }
@@ -188,9 +188,9 @@ export class AttemptRunner {
       const shared = group?.isCommon(graceMs) ? group : undefined;
       const commands = shared?.queued ?? [...queued, ...accompanying];
       sent = this.committer.send(connection, run, commands, lifetime, shared !== undefined, sendAt);
-      shared?.departed(sent);
+      shared?.flush(sent);
     } finally {
-      group?.departed(undefined);
+      group?.flush(undefined);
     }
     if (!durability) {
       // In this order: the next in turn comes to this connection, so that its WATCH stands behind this EXEC.
@@ -262,7 +262,7 @@ function groupBehind(
 }
 
 /** Lets those that wait for the turn follow, each after the one before it, as far as they come within this turn of the event loop. */
-async function gather(group: GroupCommit, turn: Turn<GroupCommit>): Promise<void> {
-  turn.offer(group);
+async function gather(group: GroupCommit, turn: LockSlot<GroupCommit>): Promise<void> {
+  turn.invite(group);
   await new Promise((resolve) => setImmediate(resolve));
 }

@@ -31,8 +31,8 @@ export class CommitMarker {
   keyIn(slot: number): string {
     if (slot !== this.slot) {
       this.slot = slot;
-      this.key = this.keys.inSlot('transaction', slot, this.id);
-      this.beginning = this.keys.inSlot('transaction-begun', slot, this.id);
+      this.key = this.keys.pinned('transaction', slot, this.id);
+      this.beginning = this.keys.pinned('transaction-begun', slot, this.id);
     }
     return this.key;
   }

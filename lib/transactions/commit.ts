@@ -1,7 +1,7 @@
 import { AtomicRedisError, NotReplicatedError, OutcomeUnknownError } from '../atomic-redis.errors.js';
 import type { QueuedCommand } from '../scripting/commit-participant.js';
 import type { Deadline } from '../runtime/deadline.js';
-import { patienceOf, type DurabilityOptions } from '../connection/durability.js';
+import { replicationDeadline, type DurabilityOptions } from '../connection/durability.js';
 import { replicasOf, type Replicated } from '../connection/durable-channel.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import {
@@ -120,7 +120,7 @@ export class Committer {
     connection.marker.confirm(slot, sent.sentAt, sent.ttlMs);
     const result = applied(queued, ownOf(replies, sent, share));
     if (!durability) return result;
-    const acknowledged = await replicasOf(connection.client, durability, patienceOf(durability));
+    const acknowledged = await replicasOf(connection.client, durability, replicationDeadline(durability));
     if (!isConnectionLoss(acknowledged.cause)) return { ...result, acknowledged };
     // The connection was lost during the wait for replicas. The resolver asks replicas at the
     // server where it finds the marker.

@@ -4,7 +4,7 @@ import { CommitMarker } from './commit-marker.js';
 import { ConnectionPool } from './connection-pool.js';
 import { DeadlineKey } from './deadline-key.js';
 import { Lease } from './lease.js';
-import type { Stop } from './stop.js';
+import type { CancellationToken } from './cancellation-token.js';
 import { TransactionConnection } from './transaction-connection.js';
 import type { TransactionServer } from './transaction-server.js';
 import { TransactionServers } from './transaction-servers.js';
@@ -66,7 +66,12 @@ export class ConnectionPools {
    * @throws RedisUnavailableError when none could be had by the deadline, and what ends the transaction before
    * @throws ConfigurationError when transactions cannot be run at that server
    */
-  async lease(slot: number, deadline: Deadline, parent: Lease | undefined, stop: Stop): Promise<Lease> {
+  async lease(
+    slot: number,
+    deadline: Deadline,
+    parent: Lease | undefined,
+    stop: CancellationToken,
+  ): Promise<Lease> {
     const owner = this.connection.knownOwnerOf(slot) ?? (await this.ownerOf(slot, deadline, stop));
     const { pool, server } = this.poolOf(owner, slot);
     assertFit(server);
@@ -87,7 +92,7 @@ export class ConnectionPools {
     }
   }
 
-  private async ownerOf(slot: number, deadline: Deadline, stop: Stop): Promise<string> {
+  private async ownerOf(slot: number, deadline: Deadline, stop: CancellationToken): Promise<string> {
     const since = performance.now();
     try {
       return await stop.until(this.connection.ownerOf(slot, deadline));

@@ -40,7 +40,7 @@ export class DeadlineKey {
   keyIn(slot: number): string {
     if (slot !== this.slot) {
       this.slot = slot;
-      this.key = this.keys.inSlot('transaction-deadline', slot, this.id);
+      this.key = this.keys.pinned('transaction-deadline', slot, this.id);
     }
     return this.key;
   }

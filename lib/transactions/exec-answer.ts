@@ -1,4 +1,4 @@
-import { callOff, setAlarm } from '../runtime/timer-queue.js';
+import { unschedule, schedule } from '../runtime/timer-queue.js';
 import type { Deadline } from '../runtime/deadline.js';
 import type { Lifetime } from './deadline-key.js';
 import { MIN_GRACE_MS } from './round-trips.js';
@@ -48,15 +48,15 @@ export function execAnswer(
       const againMs = Math.min(before === undefined ? LOOK_MS : MOVE_WITHIN_MS, deadline.remainingMs / 4);
       before = now;
       if (mayMove && deadline.remainingMs > LEAST_LEFT_MS)
-        alarm = setAlarm(performance.now() + againMs, look);
+        alarm = schedule(performance.now() + againMs, look);
       else reject(new Error('EXEC was not answered'));
     };
-    let alarm = setAlarm(performance.now() + deadline.remainingMs / 2, look);
+    let alarm = schedule(performance.now() + deadline.remainingMs / 2, look);
     // As in Deadline.race: neither settles before the alarm is called off.
     const settle =
       <V>(as: (value: V) => void) =>
       (value: V): void => {
-        callOff(alarm);
+        unschedule(alarm);
         as(value);
       };
     answer.then(settle(resolve), settle(reject));

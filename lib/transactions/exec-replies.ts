@@ -1,4 +1,4 @@
-import { TransactionMisuseError } from '../atomic-redis.errors.js';
+import { IllegalTransactionStateError } from '../atomic-redis.errors.js';
 import type { OwnedCommand } from './open-transaction.js';
 import type { QueuedWrite } from './transaction-commands.js';
 
@@ -18,7 +18,7 @@ export class UnavailableUntilExec {
   // oxlint-disable-next-line no-thenable -- so that awaiting it fails instead of going unnoticed
   then(_: unknown, reject: (error: Error) => void): void {
     reject(
-      new TransactionMisuseError(
+      new IllegalTransactionStateError(
         `tx.write.${this.command.name} is queued until EXEC, so it can neither be awaited nor returned from an async function; take its reply from onReplies`,
       ),
     );
@@ -36,7 +36,7 @@ export function repliesTo(
   if (all === null) return null;
   const of = <Result>(write: QueuedWrite<Result>): Result => {
     if (!(write instanceof UnavailableUntilExec))
-      throw new TransactionMisuseError('replies.of takes what tx.write returned');
+      throw new IllegalTransactionStateError('replies.of takes what tx.write returned');
     return all[write.command.at] as Result;
   };
   return Object.assign(

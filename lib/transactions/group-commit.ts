@@ -1,10 +1,10 @@
 import type { QueuedCommand } from '../scripting/commit-participant.js';
 import type { Deadline } from '../runtime/deadline.js';
 import type { Sent } from './exec-answer.js';
-import type { Stop } from './stop.js';
+import type { CancellationToken } from './cancellation-token.js';
 
 /** More of them would hold the event loop, and Redis, for too long at a time. */
-const MAX_FOLLOWERS = 100;
+const MAX_MEMBERS = 100;
 
 /**
  * The bound of queued writes, in characters, above which no transaction joins. A write this large
@@ -19,9 +19,9 @@ const MAX_CHARS = 256 * 1_024;
 export const MIN_SHARED_MS = 500;
 
 /** A transaction whose writes leave behind those of the one that leads. */
-export interface Follower {
+export interface GroupMember {
   readonly queued: readonly QueuedCommand[];
-  readonly stop: Stop;
+  readonly stop: CancellationToken;
   readonly deadline: Deadline;
 }
 
@@ -39,12 +39,12 @@ export class GroupCommit {
   readonly queued: QueuedCommand[] = [];
   /** The values of keys after the queued commands, as far as they are certain. */
   private readonly values = new Map<string, string>();
-  private readonly followers: Follower[] = [];
+  private readonly followers: GroupMember[] = [];
   private chars = 0;
   private hasLeft = false;
   private leave!: (sent: Sent | undefined) => void;
   /** Resolves when the EXEC is written; with nothing when it is written without the followers, or not at all. */
-  readonly departure = new Promise<Sent | undefined>((resolve) => (this.leave = resolve));
+  readonly flushed = new Promise<Sent | undefined>((resolve) => (this.leave = resolve));
 
   constructor(
     queued: readonly QueuedCommand[],
@@ -57,7 +57,7 @@ export class GroupCommit {
   }
 
   get isOpen(): boolean {
-    return !this.hasLeft && this.followers.length < MAX_FOLLOWERS && this.chars <= MAX_CHARS;
+    return !this.hasLeft && this.followers.length < MAX_MEMBERS && this.chars <= MAX_CHARS;
   }
 
   /**
@@ -67,12 +67,12 @@ export class GroupCommit {
   isCommon(graceMs: number): boolean {
     return (
       this.followers.length > 0 &&
-      this.followers.every(({ stop, deadline }) => !stop.isStopped && deadline.remainingMs > graceMs)
+      this.followers.every(({ stop, deadline }) => !stop.isCancelled && deadline.remainingMs > graceMs)
     );
   }
 
   /** @returns the place of its first command */
-  join(follower: Follower): number {
+  join(follower: GroupMember): number {
     this.followers.push(follower);
     return this.enqueue(follower.queued);
   }
@@ -84,7 +84,7 @@ export class GroupCommit {
       : undefined;
   }
 
-  departed(sent: Sent | undefined): void {
+  flush(sent: Sent | undefined): void {
     this.hasLeft = true;
     this.leave(sent);
   }

@@ -1,4 +1,4 @@
-import { TransactionMisuseError } from '../atomic-redis.errors.js';
+import { IllegalTransactionStateError } from '../atomic-redis.errors.js';
 import { untilAborted } from '../runtime/deadline.js';
 import type { Lease } from './lease.js';
 import { repliesTo } from './exec-replies.js';
@@ -8,11 +8,11 @@ import type { TransactionOptions } from './transaction.options.js';
 /** Options that are about the one EXEC, or about the attempts, of the transaction that is joined. */
 const OF_THE_OUTERMOST = ['completesRun', 'durability', 'timeoutMs', 'maxAttempts', 'backoff'] as const;
 
-/** @throws TransactionMisuseError for an option that a transaction cannot have which joins another one */
+/** @throws IllegalTransactionStateError for an option that a transaction cannot have which joins another one */
 export function checkJoinOptions(options: TransactionOptions): void {
   for (const option of OF_THE_OUTERMOST) {
     if (options[option] === undefined) continue;
-    throw new TransactionMisuseError(
+    throw new IllegalTransactionStateError(
       `${option} belongs to the outermost transaction, whose ${option === 'completesRun' || option === 'durability' ? 'EXEC it is about' : 'attempts it is about'}. ` +
         `Set it there, or pass propagation: 'new'`,
     );
@@ -118,7 +118,7 @@ export class JoinedTransaction extends OpenTransaction {
 
   private assertOpen(what: string): void {
     if (!this.hasEnded) return;
-    throw new TransactionMisuseError(
+    throw new IllegalTransactionStateError(
       `tx.${what} was called after its transaction had ended, which had joined another one; await everything inside the work`,
     );
   }

@@ -2,7 +2,7 @@ import {
   CrossSlotError,
   describe,
   InvalidArgumentError,
-  TransactionMisuseError,
+  IllegalTransactionStateError,
 } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import type { CommitParticipant } from '../scripting/commit-participant.js';
@@ -12,7 +12,7 @@ import { keysOf, ownArguments } from './command-arguments.js';
 import type { Lease } from './lease.js';
 import { UnavailableUntilExec } from './exec-replies.js';
 import { OpenTransaction, type OwnedCommand } from './open-transaction.js';
-import type { Stop } from './stop.js';
+import type { CancellationToken } from './cancellation-token.js';
 
 /** A server with Redis 7.0 takes time by the square of the number of keys: for this many some 5 ms, for ten times as many half a second. */
 export const MAX_WATCHED_KEYS = 1_000;
@@ -25,7 +25,7 @@ export interface AttemptScope {
   readonly sameSlot: boolean;
   readonly timeoutMs: number;
   readonly deadline: Deadline;
-  readonly stop: Stop;
+  readonly stop: CancellationToken;
   /** A participant that the transaction's EXEC commits beside its own writes. */
   readonly participant: CommitParticipant | undefined;
 }
@@ -121,7 +121,7 @@ export abstract class TransactionAttempt extends OpenTransaction {
     this.assertOpen(`read.${name}`);
     ownArguments(`tx.read.${name}`, name, args);
     if (name.startsWith('xread') && args.some((arg) => String(arg).toUpperCase() === 'BLOCK')) {
-      throw new TransactionMisuseError('tx.read.xread: BLOCK would hold the transaction open');
+      throw new IllegalTransactionStateError('tx.read.xread: BLOCK would hold the transaction open');
     }
     if (this.queued.length > 0 || this.scope.sameSlot) {
       const keys = keysOf(name, args);
@@ -132,7 +132,7 @@ export abstract class TransactionAttempt extends OpenTransaction {
         ),
       );
       if (queued !== undefined) {
-        throw new TransactionMisuseError(
+        throw new IllegalTransactionStateError(
           `tx.read.${name}: a write to ${describe(queued)} is queued and has no value before EXEC; read first, then write`,
         );
       }
@@ -160,7 +160,7 @@ export abstract class TransactionAttempt extends OpenTransaction {
 
   private assertOpen(what: string): void {
     if (!this.isOpen) {
-      throw new TransactionMisuseError(
+      throw new IllegalTransactionStateError(
         `tx.${what} was called after its attempt had ended; await everything inside the work`,
       );
     }

@@ -1,7 +1,7 @@
 import type { CommitParticipant } from '../scripting/commit-participant.js';
 import { Deadline } from '../runtime/deadline.js';
 import type { Lease } from './lease.js';
-import { Stop } from './stop.js';
+import { CancellationToken } from './cancellation-token.js';
 import { MIN_SHARED_MS, type GroupCommit } from './group-commit.js';
 import type { AttemptScope, TransactionAttempt } from './transaction-attempt.js';
 import { TransactionTimeoutError } from './transaction.errors.js';
@@ -45,7 +45,7 @@ export class TransactionRun<T> implements AttemptScope {
   readonly options: ResolvedTransactionOptions;
   readonly tally: TransactionTally;
   readonly isNested: boolean;
-  readonly stop: Stop;
+  readonly stop: CancellationToken;
   readonly deadline: Deadline;
   readonly parent: Lease | undefined;
   /** By how much more time is kept for an answer than round trips tell. Doubled when that was too little. */
@@ -65,7 +65,7 @@ export class TransactionRun<T> implements AttemptScope {
     this.tally = tally;
     this.isNested = isNested;
     this.parent = parent;
-    this.stop = new Stop(timeoutMs, () => new TransactionTimeoutError(keys, timeoutMs), signal);
+    this.stop = new CancellationToken(timeoutMs, () => new TransactionTimeoutError(keys, timeoutMs), signal);
     this.deadline = Deadline.in(timeoutMs);
     this.isShareable = !participant && !durability;
   }
@@ -77,7 +77,7 @@ export class TransactionRun<T> implements AttemptScope {
       isOpen &&
       this.timeoutMs <= timeoutMs &&
       this.deadline.at >= endsBy &&
-      !this.stop.isStopped
+      !this.stop.isCancelled
     );
   }
 

@@ -1,6 +1,6 @@
 import { AtomicRedisError, RedisUnavailableError } from '../atomic-redis.errors.js';
 import { fullJitter, sleep } from '../runtime/deadline.js';
-import { Bag } from '../runtime/intrusive-set.js';
+import { IntrusiveSet } from '../runtime/intrusive-set.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import type { WorkInFlight } from '../runtime/work-in-flight.js';
 import type { AttemptResult } from './attempt-result.js';
@@ -8,9 +8,9 @@ import { AttemptRunner } from './attempt-runner.js';
 import type { Committer } from './commit.js';
 import type { ConnectionPools } from './connection-pools.js';
 import type { GroupCommit } from './group-commit.js';
-import { ALONE, KeyTurns, type Turn } from './key-turns.js';
+import { ALONE, KeyedQueueLock, type LockSlot } from './keyed-queue-lock.js';
 import type { Lease } from './lease.js';
-import type { Stop } from './stop.js';
+import type { CancellationToken } from './cancellation-token.js';
 import { TransactionConflictError } from './transaction.errors.js';
 import { TransactionRun, type TransactionRequest } from './transaction-run.js';
 
@@ -19,9 +19,9 @@ const RECENT_MS = 100;
 
 /** Runs attempts of a transaction until one is committed, fails for good, or the attempts or the time run out. */
 export class TransactionRunner {
-  private readonly turns = new KeyTurns<GroupCommit>();
+  private readonly turns = new KeyedQueueLock<GroupCommit>();
   private readonly attempts: AttemptRunner;
-  private readonly running = new Bag<Stop>();
+  private readonly running = new IntrusiveSet<CancellationToken>();
 
   constructor(
     private readonly connection: RedisConnection,
@@ -66,7 +66,7 @@ export class TransactionRunner {
 
   /** Gives up what still runs, with a ModuleClosedError, and closes the connections. */
   async close(): Promise<void> {
-    for (const stop of this.running) stop.stop(this.connection.closedError());
+    for (const stop of this.running) stop.cancel(this.connection.closedError());
     await this.pools.close();
   }
 
@@ -93,9 +93,9 @@ export class TransactionRunner {
     }
   }
 
-  private turn(run: TransactionRun<unknown>): Turn<GroupCommit> | Promise<Turn<GroupCommit>> {
+  private turn(run: TransactionRun<unknown>): LockSlot<GroupCommit> | Promise<LockSlot<GroupCommit>> {
     const { keys, isNested, stop } = run;
-    stop.throwIfStopped();
+    stop.throwIfCancelled();
     if (isNested) return ALONE;
     const turn = this.turns.take(keys, (group) => run.mayJoin(group));
     // If the caller has stopped waiting, end the late turn immediately.

@@ -48,7 +48,7 @@ export class TransactionServers {
     const deadline = Deadline.in(this.openTimeoutMs);
     const client = await connection.openDedicated(owner, 'transaction-probe', deadline);
     try {
-      const key = connection.keys.inSlot('transaction-probe', slot, randomId('hex'));
+      const key = connection.keys.pinned('transaction-probe', slot, randomId('hex'));
       const probing = probeTransactions(client, owner, key);
       return await deadline.race(probing, () => connection.unavailable());
     } finally {

@@ -1,11 +1,20 @@
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import { OPTIONS } from '../atomic-redis.constants.js';
-import { CrossSlotError, InvalidArgumentError, TransactionMisuseError } from '../atomic-redis.errors.js';
+import {
+  CrossSlotError,
+  InvalidArgumentError,
+  IllegalTransactionStateError,
+} from '../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import { Observer } from '../observability/observer.js';
 import { currentParticipant, UNPROTECTED, type CommitParticipant } from '../scripting/commit-participant.js';
-import { asRetriedWork, openRetriedWork, Propagation, retriedWorkOf } from '../runtime/transaction-scope.js';
+import {
+  runInTransactionScope,
+  openTransactionScope,
+  Propagation,
+  transactionScopeOf,
+} from '../runtime/transaction-scope.js';
 import { RedisConnection } from '../connection/redis-connection.js';
 import { ScriptRunner } from '../scripting/script-runner.js';
 import { WorkInFlight } from '../runtime/work-in-flight.js';
@@ -69,7 +78,7 @@ export class TransactionService {
    * @throws TransactionConflictError when others kept changing the keys until `maxAttempts` or `timeoutMs`
    * @throws TransactionTimeoutError when `work` was not done in time for its writes to be applied within `timeoutMs`
    * @throws ConfigurationError before anything is sent, when Redis refuses MULTI, EXEC, DISCARD or WATCH, or does not refuse an EXEC that is late
-   * @throws TransactionMisuseError for an option that a transaction inside of another one cannot have
+   * @throws IllegalTransactionStateError for an option that a transaction inside of another one cannot have
    * @throws PartialCommitError when a queued command failed inside EXEC while the others were applied, or MULTI was refused and they were done one by one
    * @throws RepliesLostError with `requireReplies`, when the writes were applied and what EXEC answered was lost
    * @throws OutcomeUnknownError when EXEC was sent, its answer was lost, and Redis could not be asked what became of it by the deadline
@@ -106,11 +115,11 @@ export class TransactionService {
     logger.warn(`${problem.message}. TransactionService.run() will reject`);
   }
 
-  /** The transaction that the calling code runs in. @throws TransactionMisuseError outside of one. @internal */
+  /** The transaction that the calling code runs in. @throws IllegalTransactionStateError outside of one. @internal */
   currentTransaction(): Transaction {
     const current = this.innermost();
     if (!current) {
-      throw new TransactionMisuseError(
+      throw new IllegalTransactionStateError(
         'There is no open transaction: use it inside @OptimisticRetry() or TransactionService.run()',
       );
     }
@@ -164,7 +173,7 @@ export class TransactionService {
     const participant = options.completesRun && this.participant();
     const sameSlot = this.connection.isCluster || this.defaults.requireSameSlot;
     const slot = sameSlot ? this.commonSlot(keys, participant) : 0;
-    const around = openRetriedWork();
+    const around = openTransactionScope();
     return this.runner.run({
       keys,
       slot,
@@ -182,7 +191,7 @@ export class TransactionService {
     transaction: OpenTransaction,
     work: (tx: Transaction) => Promise<T> | T,
   ): Promise<T> | T {
-    const value = asRetriedWork(this, transaction, () => work(transaction));
+    const value = runInTransactionScope(this, transaction, () => work(transaction));
     // Returned by an expression such as (tx) => tx.write.incr(key): it stands for no value.
     return value instanceof UnavailableUntilExec ? (undefined as T) : value;
   }
@@ -204,7 +213,7 @@ export class TransactionService {
     const participant = currentParticipant();
     if (participant === UNPROTECTED) return undefined;
     if (participant?.connection === this.connection) return participant;
-    throw new TransactionMisuseError(
+    throw new IllegalTransactionStateError(
       'completesRun needs an idempotent run around the transaction, of the same registration: ' +
         'use it inside @Idempotent() or IdempotencyService.run()',
     );
@@ -212,7 +221,7 @@ export class TransactionService {
 
   /** The innermost transaction that the calling code was started in; it may have ended. */
   private innermost(): OpenTransaction | undefined {
-    return retriedWorkOf(this) as OpenTransaction | undefined;
+    return transactionScopeOf(this) as OpenTransaction | undefined;
   }
 }
 

@@ -1,5 +1,5 @@
 import {
-  InexactResultError,
+  UnsafeIntegerError,
   InvalidArgumentError,
   NotAnIntegerError,
   WrongTypeError,
@@ -192,5 +192,5 @@ function balancesAfter(answer: string, { legs, keys }: Legs): Balances[] {
   const { from, to, amount } = legs[leg]!;
   if (kind === Answer.InsufficientFunds) throw insufficientFunds(detail, legs[leg]!, leg);
   if (kind === Answer.Overflow) throw new BalanceOverflowError(to, amount, leg);
-  throw new InexactResultError(detail === 'from' ? from : to, 'a bigint amount');
+  throw new UnsafeIntegerError(detail === 'from' ? from : to, 'a bigint amount');
 }

@@ -43,9 +43,9 @@ export class TransferService {
    * @throws InvalidArgumentError, CrossSlotError before any I/O
    * @throws InsufficientFundsError when less than `min` would be left; nothing was moved
    * @throws BalanceOverflowError when the sum would not fit into 64 bits; nothing was moved
-   * @throws InexactResultError when the amount is a number and a balance would not be exact as one; nothing was moved
+   * @throws UnsafeIntegerError when the amount is a number and a balance would not be exact as one; nothing was moved
    * @throws NotAnIntegerError, WrongTypeError when a key holds something else; nothing was moved
-   * @throws TransactionMisuseError inside a transaction, unless `propagation` is `'outside'`
+   * @throws IllegalTransactionStateError inside a transaction, unless `propagation` is `'outside'`
    * @throws RedisUnavailableError when Redis could not be reached in time; nothing was moved
    * @throws OutcomeUnknownError when it was sent and not answered in time; if it was not done by then, it never will be
    * @throws NotReplicatedError when it was done, and `durability` was not reached in time; `result` holds the balances
@@ -84,9 +84,9 @@ export class TransferService {
    * @throws InvalidArgumentError before any I/O
    * @throws InsufficientFundsError when less than `min` would be left; nothing was moved
    * @throws BalanceOverflowError when the sum would not fit into 64 bits; the amount was given back
-   * @throws InexactResultError when the amount is a number and a balance would not be exact as one; the amount was not taken, or given back
+   * @throws UnsafeIntegerError when the amount is a number and a balance would not be exact as one; the amount was not taken, or given back
    * @throws NotAnIntegerError when a key holds something else; the amount was not taken, or given back
-   * @throws TransactionMisuseError inside a transaction, unless `propagation` is `'outside'`
+   * @throws IllegalTransactionStateError inside a transaction, unless `propagation` is `'outside'`
    * @throws RedisUnavailableError when Redis could not be reached in time; nothing was moved
    * @throws TransferPendingError when it was or may have been begun, and how it ends is up to {@link recover}
    * @throws NotReplicatedError when it was done, and the target's replicas did not have it in time; `result` holds what would have been returned
@@ -127,7 +127,7 @@ export class TransferService {
    * transfers are still worked at. Have it done every minute or so, by one process or by all.
    *
    * @throws InvalidArgumentError before any I/O
-   * @throws TransactionMisuseError inside a transaction, unless `propagation` is `'outside'`
+   * @throws IllegalTransactionStateError inside a transaction, unless `propagation` is `'outside'`
    * @throws RedisUnavailableError when a list could not be read in time; what was settled until then is settled
    */
   @Observed('transfers.recover', { changed: ({ credited, refunded }: Recovery) => credited + refunded > 0 })

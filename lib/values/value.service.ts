@@ -27,9 +27,9 @@ export class ValueService {
    *
    * The key keeps the time to live it has, unless `ttlMs` or `keepTtl: false` is given.
    *
-   * @throws InvalidArgumentError, TransactionMisuseError before any I/O
+   * @throws InvalidArgumentError, IllegalTransactionStateError before any I/O
    * @throws WrongTypeError when the key holds another type than a string
-   * @throws NotTextError when what is there is no text, and `encoding` is not `buffer`; its `outcome` says whether the call took effect
+   * @throws InvalidUtf8Error when what is there is no text, and `encoding` is not `buffer`; its `outcome` says whether the call took effect
    * @throws RedisUnavailableError when Redis could not be reached in time; nothing was done
    * @throws OutcomeUnknownError when it was sent and not answered in time; if it was not done by then, it never will be
    * @throws RedisReplyError when Redis refused it, as when it is out of memory

@@ -2,7 +2,7 @@ import {
   AuditedHashService,
   InvalidArgumentError,
   NotAnAuditLogError,
-  NotTextError,
+  InvalidUtf8Error,
   WrongTypeError,
   type AuditEntry,
   type AuditHistory,
@@ -96,10 +96,10 @@ describe.each(SERVERS)('audited hashes on %s', (kind) => {
         { field, old: BYTES, new: Buffer.alloc(0), actor: null },
         { field, old: null, new: BYTES, actor: '-,4:ä' },
       ]);
-      await expect(hashes.history(LOG)).rejects.toThrow(NotTextError);
+      await expect(hashes.history(LOG)).rejects.toThrow(InvalidUtf8Error);
       await redis.client.hset(KEY, 'f', BYTES);
       const error = await hashes.set(KEY, 'f', 'x', options).catch((thrown: unknown) => thrown);
-      expect(error).toBeInstanceOf(NotTextError);
+      expect(error).toBeInstanceOf(InvalidUtf8Error);
       expect(error).toMatchObject({ bytes: BYTES, outcome: 'applied' });
       expect(await redis.client.hget(KEY, 'f')).toBe('x');
     });

@@ -5,7 +5,7 @@ import {
   CrossSlotError,
   OutcomeUnknownError,
   RedisReplyError,
-  TransactionMisuseError,
+  IllegalTransactionStateError,
   TransactionService,
   WrongTypeError,
   type AuditOptions,
@@ -200,7 +200,7 @@ describe('audited hashes over connections that fail', () => {
 
   it('is refused inside a transaction, where it would be logged once for each attempt', async () => {
     const inside = app.get(TransactionService).run([KEY], () => hashes.set(KEY, 'a', '1', { log: LOG }));
-    await expect(inside).rejects.toThrow(TransactionMisuseError);
+    await expect(inside).rejects.toThrow(IllegalTransactionStateError);
   });
 
   it('reads a log again when the reply was lost, and says unavailable, not unknown, when it cannot', async () => {

@@ -11,7 +11,7 @@ import {
   NotReplicatedError,
   RedisUnavailableError,
   ReservationService,
-  TransactionMisuseError,
+  IllegalTransactionStateError,
   TransactionService,
   ValueService,
   type AtomicRedisEvent,
@@ -378,6 +378,6 @@ describe('durability', () => {
 
   it('[DUR-2] belongs to the outermost transaction', async () => {
     const nested = transactions.run(['k'], () => set(both));
-    await expect(nested).rejects.toThrow(TransactionMisuseError);
+    await expect(nested).rejects.toThrow(IllegalTransactionStateError);
   });
 });

@@ -4,12 +4,12 @@ import {
   AtomicRedisModule,
   CounterOverflowError,
   CounterService,
-  InexactResultError,
+  UnsafeIntegerError,
   InvalidArgumentError,
   NotAnIntegerError,
   OutcomeUnknownError,
   RedisReplyError,
-  TransactionMisuseError,
+  IllegalTransactionStateError,
   TransactionService,
   type CounterAddition,
 } from 'nestjs-atomic-redis';
@@ -119,7 +119,7 @@ describe('CounterService.addAll', () => {
       ['c', [take('b', 5), { key: 'c', amount: -10 }]],
     ] as const) {
       const inexact = counters.addAll(adds);
-      await expect(inexact).rejects.toThrow(InexactResultError);
+      await expect(inexact).rejects.toThrow(UnsafeIntegerError);
       await expect(inexact).rejects.toMatchObject({ key });
     }
     const overflow = counters.addAll([take('b', -5), { key: 'a', amount: 2n ** 62n }]);
@@ -350,7 +350,7 @@ describe('CounterService.addAll', () => {
   it('[CT-9] is refused inside a transaction, unless made outside of it', async () => {
     const transactions = apps[0]!.get(TransactionService);
     await expect(transactions.run(['x'], () => counters.addAll([take('a', 0)]))).rejects.toThrow(
-      TransactionMisuseError,
+      IllegalTransactionStateError,
     );
     const outside = { propagation: 'outside' as const };
     await transactions.run(['x'], () => counters.addAll([{ key: 'a', amount: 1 }], outside));

@@ -3,7 +3,7 @@ import {
   AtomicRedisModule,
   CounterOverflowError,
   CounterService,
-  InexactResultError,
+  UnsafeIntegerError,
   InvalidArgumentError,
   NotAnIntegerError,
 } from 'nestjs-atomic-redis';
@@ -140,9 +140,9 @@ describe('CounterService', () => {
 
     it('[CT-5] refuses to round: values beyond 2^53 - 1 need a bigint', async () => {
       await redis.client.set('n', '9007199254740992');
-      await expect(counters.get('n')).rejects.toThrow(InexactResultError);
-      await expect(counters.reset('n')).rejects.toThrow(InexactResultError);
-      await expect(counters.add('n', 1)).rejects.toThrow(InexactResultError);
+      await expect(counters.get('n')).rejects.toThrow(UnsafeIntegerError);
+      await expect(counters.reset('n')).rejects.toThrow(UnsafeIntegerError);
+      await expect(counters.add('n', 1)).rejects.toThrow(UnsafeIntegerError);
       expect(await redis.client.get('n')).toBe('9007199254740992');
       expect(await counters.getBigInt('n')).toBe(2n ** 53n);
       expect(await counters.add('n', 1n)).toEqual({ value: 2n ** 53n + 1n, applied: 1n, limited: false });

@@ -4,7 +4,7 @@ import {
   AtomicRedisModule,
   CounterOverflowError,
   CounterService,
-  InexactResultError,
+  UnsafeIntegerError,
   type CounterAddOptions,
 } from 'nestjs-atomic-redis';
 import { useRedis } from '../support/redis.js';
@@ -90,7 +90,7 @@ describe('exactness of counters', () => {
   const answerOf = ({ amount, options }: Add, key: string): Promise<Expected> =>
     counters.add(key, amount, options).catch((error: unknown) => {
       if (error instanceof CounterOverflowError) return 'overflow';
-      if (error instanceof InexactResultError) return 'inexact';
+      if (error instanceof UnsafeIntegerError) return 'inexact';
       throw error;
     });
 

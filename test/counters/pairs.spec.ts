@@ -11,7 +11,7 @@ import {
   InjectTransaction,
   OptimisticRetry,
   Transaction,
-  TransactionMisuseError,
+  IllegalTransactionStateError,
 } from 'nestjs-atomic-redis';
 import { useRedis } from '../support/redis.js';
 
@@ -154,7 +154,7 @@ describe('features on one method', () => {
     });
 
     it('[CT-17] is refused before anything is counted', async () => {
-      await expect(shop.orderAndCount(conflicts(0))).rejects.toBeInstanceOf(TransactionMisuseError);
+      await expect(shop.orderAndCount(conflicts(0))).rejects.toBeInstanceOf(IllegalTransactionStateError);
       expect([shop.attempts, await stock(), await order()]).toEqual([0, 5, null]);
     });
 

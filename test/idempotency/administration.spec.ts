@@ -6,7 +6,7 @@ import {
   OutcomeUnknownError,
   RedisUnavailableError,
   RunTimeoutError,
-  TransactionMisuseError,
+  IllegalTransactionStateError,
   TransactionService,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
@@ -76,7 +76,7 @@ describe('looking at keys and forgetting them', () => {
     const { idempotency, module } = await instances.start();
     await idempotency.run('k', () => 1);
     const forgetting = module.get(TransactionService).run(['n'], () => idempotency.forget('k'));
-    await expect(forgetting).rejects.toThrow(TransactionMisuseError);
+    await expect(forgetting).rejects.toThrow(IllegalTransactionStateError);
     expect(await idempotency.run('k', () => 2)).toBe(1);
   });
 

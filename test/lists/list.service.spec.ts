@@ -4,9 +4,9 @@ import {
   InvalidArgumentError,
   ListService,
   ModuleClosedError,
-  NotTextError,
+  InvalidUtf8Error,
   OutcomeUnknownError,
-  TransactionMisuseError,
+  IllegalTransactionStateError,
   TransactionService,
   WrongTypeError,
 } from '../../lib/index.js';
@@ -69,7 +69,7 @@ describe('ListService', () => {
     expect(await lists.move('raw', 'b', { encoding: 'buffer' })).toEqual(bytes);
     expect(await redis.client.lrangeBuffer('b', 0, 0)).toEqual([bytes]);
     const refused = await lists.move('b', 'raw').catch((error: unknown) => error);
-    expect(refused).toBeInstanceOf(NotTextError);
+    expect(refused).toBeInstanceOf(InvalidUtf8Error);
     expect(refused).toMatchObject({ bytes, outcome: 'applied' });
     for (const text of ['', 'EMPTY', 'TOO_LATE']) expect(await lists.move('raw', 'b')).toBe(text);
   });
@@ -190,7 +190,7 @@ describe('ListService', () => {
   it('[LI-4] is refused inside a transaction, unless it is to be made outside', async () => {
     await redis.client.rpush('a', '1');
     await transactions.run(['k'], async () => {
-      await expect(lists.move('a', 'b')).rejects.toBeInstanceOf(TransactionMisuseError);
+      await expect(lists.move('a', 'b')).rejects.toBeInstanceOf(IllegalTransactionStateError);
       expect(await lists.move('a', 'b', { propagation: 'outside' })).toBe('1');
     });
   });

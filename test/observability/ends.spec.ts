@@ -165,8 +165,12 @@ describe('the ends of operations', () => {
       redis.transactions.run(['k'], () => idempotency.run('raw-key', () => 1)),
     );
     expect(inTransaction).toEqual([
-      expect.objectContaining({ type: 'idempotency.unclaimed', record: '', error: 'TRANSACTION_MISUSE' }),
-      expect.objectContaining({ type: 'transactions.run', error: 'TRANSACTION_MISUSE' }),
+      expect.objectContaining({
+        type: 'idempotency.unclaimed',
+        record: '',
+        error: 'ILLEGAL_TRANSACTION_STATE',
+      }),
+      expect.objectContaining({ type: 'transactions.run', error: 'ILLEGAL_TRANSACTION_STATE' }),
     ]);
   });
 

@@ -378,9 +378,9 @@ describe('a telemetry that fails', () => {
     const logged = jest.spyOn(Logger.prototype, 'error').mockImplementation();
     const ended = { within: <T>(body: () => T): T => body(), end: fail };
     for (const telemetry of [
-      { follow: fail },
-      { follow: () => follower },
-      { follow: () => ({ ...follower, begin: () => ended }) },
+      { attach: fail },
+      { attach: () => follower },
+      { attach: () => ({ ...follower, begin: () => ended }) },
     ]) {
       const { redis, events } = await observed.start({ telemetry });
       expect(await redis.counters.add('n', 1)).toMatchObject({ applied: 1 });
@@ -411,7 +411,7 @@ describe('a telemetry that fails', () => {
       const within = way as <T>(body: () => T) => T;
       const { redis } = await observed.start({
         telemetry: {
-          follow: () => ({
+          attach: () => ({
             begin: () => ({ within, end: () => undefined }),
             occurred: () => undefined,
             roundTrip: () => undefined,

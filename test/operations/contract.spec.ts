@@ -2,14 +2,14 @@ import { Test, type TestingModule } from '@nestjs/testing';
 import {
   AtomicRedis,
   AtomicRedisModule,
-  TransactionMisuseError,
+  IllegalTransactionStateError,
   type AtomicRedisEvent,
   type OperationOptions,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
 import { ALL_OPERATIONS } from '../../lib/atomic-redis.operations.js';
 import type { ScriptedOperationType } from '../../lib/observability/event-types.js';
-import { asRetriedWork } from '../../lib/runtime/transaction-scope.js';
+import { runInTransactionScope } from '../../lib/runtime/transaction-scope.js';
 import { countCommands } from '../support/command-stats.js';
 import { isScript } from '../support/is-script.js';
 import { useRedis } from '../support/redis.js';
@@ -215,8 +215,8 @@ describe('the contract of scripted calls', () => {
       const prepared = await prepare(one);
       const before = await contents();
       const inside = (options: OperationOptions): Promise<unknown> =>
-        asRetriedWork({}, { isOpen: true }, () => one.call(atomic, options, prepared));
-      await expect(inside({})).rejects.toThrow(TransactionMisuseError);
+        runInTransactionScope({}, { isOpen: true }, () => one.call(atomic, options, prepared));
+      await expect(inside({})).rejects.toThrow(IllegalTransactionStateError);
       expect(await contents()).toEqual(before);
       expect(await inside({ propagation: 'outside' })).toEqual(expected.result);
     },
@@ -225,7 +225,7 @@ describe('the contract of scripted calls', () => {
   it.each(QUERIES)('[READ-1] %s is sent by EVALSHA_RO, also inside a transaction', async (_, one) => {
     const prepared = await prepare(one);
     const counts = await countCommands(redis.client, () =>
-      asRetriedWork({}, { isOpen: true }, () => one.call(atomic, {}, prepared)),
+      runInTransactionScope({}, { isOpen: true }, () => one.call(atomic, {}, prepared)),
     );
     expect(counts['evalsha_ro']).toBe(1);
     expect(counts['evalsha']).toBeUndefined();

@@ -7,7 +7,7 @@ import {
   InvalidArgumentError,
   RedisReplyError,
   ScriptService,
-  TransactionMisuseError,
+  IllegalTransactionStateError,
   TransactionService,
   UndeclaredKeyError,
   type AtomicRedisOptions,
@@ -341,7 +341,7 @@ return { redis.call('HGETALL', KEYS[1]), redis.call('ZSCORE', KEYS[2], 'm'), { d
     const transactions = app.get(TransactionService);
     const inside = (options?: OperationOptions) =>
       transactions.run(['x'], () => scripts.run(add, { keys: { counter: 'n' }, args: { by: 1 } }, options));
-    await expect(inside()).rejects.toThrow(TransactionMisuseError);
+    await expect(inside()).rejects.toThrow(IllegalTransactionStateError);
     expect(await inside({ propagation: 'outside' })).toBe(1);
     expect(await transactions.run(['x'], () => scripts.run(read, { keys: { counter: 'n' } }))).toBe(1);
   });

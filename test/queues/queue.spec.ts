@@ -5,7 +5,7 @@ import {
   LeaseLostError,
   ModuleClosedError,
   ReliableQueueService,
-  TransactionMisuseError,
+  IllegalTransactionStateError,
   TransactionService,
   type ReliableQueue,
 } from '../../lib/index.js';
@@ -554,7 +554,7 @@ describe('ReliableQueue', () => {
         () => job.extend(),
         () => queue.deadLetters.purge(['x']),
       ])
-        await expect(call()).rejects.toBeInstanceOf(TransactionMisuseError);
+        await expect(call()).rejects.toBeInstanceOf(IllegalTransactionStateError);
       await queue.push({ to: 'c' }, { propagation: 'outside' });
       expect((await queue.take({ propagation: 'outside' }))?.payload).toEqual({ to: 'c' });
       expect(await job.ack({ propagation: 'outside' })).toBe(true);

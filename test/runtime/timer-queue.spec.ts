@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo } from 'node:net';
-import { callOff, setAlarm } from '../../lib/runtime/timer-queue.js';
+import { unschedule, schedule } from '../../lib/runtime/timer-queue.js';
 import { Deadline } from '../../lib/runtime/deadline.js';
 import { waitFor } from '../support/wait-for.js';
 
@@ -26,15 +26,15 @@ describe('the one timer of all deadlines', () => {
   it('[SC-3] rings what is due together, what is set by that, and what is due later, each once', async () => {
     const rung: string[] = [];
     const at = performance.now() + 20;
-    setAlarm(at, () => {
+    schedule(at, () => {
       rung.push('first');
       // It is on its way.
-      if (callOff(second)) rung.push('called off');
-      setAlarm(at, () => rung.push('set by the first'));
+      if (unschedule(second)) rung.push('called off');
+      schedule(at, () => rung.push('set by the first'));
     });
-    const second = setAlarm(at, () => rung.push('second'));
-    callOff(setAlarm(at, () => rung.push('nobody')));
-    setAlarm(at + 100, () => rung.push('later'));
+    const second = schedule(at, () => rung.push('second'));
+    unschedule(schedule(at, () => rung.push('nobody')));
+    schedule(at + 100, () => rung.push('later'));
     await waitFor('all to ring', () => rung.length >= 4);
     expect(rung.slice(0, 2)).toEqual(['first', 'second']);
     // Whichever is first on a machine that was late for both.
@@ -66,11 +66,11 @@ describe('the one timer of all deadlines', () => {
     const timers = (): number => process.getActiveResourcesInfo().filter((one) => one === 'Timeout').length;
     const before = timers();
     const at = performance.now() + 60_000;
-    callOff(setAlarm(at, () => undefined));
+    unschedule(schedule(at, () => undefined));
     expect(timers()).toBe(before);
-    const alarm = setAlarm(at + 1, () => undefined);
+    const alarm = schedule(at + 1, () => undefined);
     expect(timers()).toBe(before + 1);
-    callOff(alarm);
+    unschedule(alarm);
     expect(timers()).toBe(before);
   });
 });

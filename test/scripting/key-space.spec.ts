@@ -38,7 +38,7 @@ describe('KeySpace', () => {
     fc.assert(
       fc.property(braced, fc.constantFrom('', 'app:', 'a}b:', '{app}:'), (key, prefix) => {
         const keys = new KeySpace('atomic:', prefix);
-        expect(hashSlot(prefix + keys.companion('producer', key))).toBe(keys.slotOf(key));
+        expect(hashSlot(prefix + keys.colocated('producer', key))).toBe(keys.slotOf(key));
       }),
       { numRuns: 5_000 },
     );
@@ -49,7 +49,7 @@ describe('KeySpace', () => {
       fc.property(braced, braced, (a, b) => {
         fc.pre(a !== b);
         const keys = new KeySpace('atomic:');
-        expect(keys.companion('producer', a)).not.toBe(keys.companion('producer', b));
+        expect(keys.colocated('producer', a)).not.toBe(keys.colocated('producer', b));
       }),
       { numRuns: 5_000 },
     );

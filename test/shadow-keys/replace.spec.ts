@@ -6,7 +6,7 @@ import {
   ShadowBuildEndedError,
   ShadowEmptyError,
   ShadowKeyService,
-  TransactionMisuseError,
+  IllegalTransactionStateError,
   TransactionService,
   type ReplaceOptions,
   type ReplaceResult,
@@ -588,7 +588,7 @@ describe('ShadowKeyService', () => {
       const source = jest.fn((w: ShadowWriter) => w.hset({ a: 1 }));
       const inside = (options: ReplaceOptions) =>
         transactions.run(['t'], async () => void (await shadowKeys.replace('k', source, options)));
-      await expect(inside({})).rejects.toThrow(TransactionMisuseError);
+      await expect(inside({})).rejects.toThrow(IllegalTransactionStateError);
       expect(source).not.toHaveBeenCalled();
       await inside({ propagation: 'outside' });
       expect(await redis.client.hgetall('k')).toEqual({ a: '1' });

@@ -10,7 +10,7 @@ import {
   LeaseLostError,
   OptimisticRetry,
   Transaction,
-  TransactionMisuseError,
+  IllegalTransactionStateError,
   TransactionService,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy, type RedisCommand } from 'nestjs-atomic-redis/testing';
@@ -240,7 +240,7 @@ describe('a transaction that completes the idempotent run around it', () => {
   });
 
   it('[TX-14] completes a run once, and only inside one', async () => {
-    await expect(increment(keep)).rejects.toThrow(TransactionMisuseError);
+    await expect(increment(keep)).rejects.toThrow(IllegalTransactionStateError);
     const twice = idempotency.run('key', async () => {
       await increment(keep);
       await increment(keep);

@@ -6,7 +6,7 @@ import {
   OptimisticRetry,
   PartialCommitError,
   Transaction,
-  TransactionMisuseError,
+  IllegalTransactionStateError,
   TransactionService,
   type QueuedWrite,
   type TransactionOptions,
@@ -200,9 +200,9 @@ describe('transactions that join one, side by side', () => {
     await transactions.run(['a'], async () => {
       let escaped: Transaction | undefined;
       await transactions.run(['b'], (tx) => void (escaped = tx));
-      expect(() => escaped!.write.set('b', 1)).toThrow(TransactionMisuseError);
-      expect(() => escaped!.read.get('b')).toThrow(TransactionMisuseError);
-      await expect(escaped!.watch('c')).rejects.toThrow(TransactionMisuseError);
+      expect(() => escaped!.write.set('b', 1)).toThrow(IllegalTransactionStateError);
+      expect(() => escaped!.read.get('b')).toThrow(IllegalTransactionStateError);
+      await expect(escaped!.watch('c')).rejects.toThrow(IllegalTransactionStateError);
     });
     expect(await redis.client.exists('b')).toBe(0);
   });
@@ -218,7 +218,7 @@ describe('transactions that join one, side by side', () => {
       let ran = false;
       await transactions.run(['a'], async (tx) => {
         const joining = transactions.run(['b'], () => (ran = true), options);
-        await expect(joining).rejects.toThrow(TransactionMisuseError);
+        await expect(joining).rejects.toThrow(IllegalTransactionStateError);
         tx.write.set('a', 1);
       });
       expect(ran).toBe(false);

@@ -13,7 +13,7 @@ import {
   RedisReplyError,
   Transaction,
   TransactionConflictError,
-  TransactionMisuseError,
+  IllegalTransactionStateError,
   TransactionService,
   TransactionTimeoutError,
   type QueuedWrite,
@@ -344,10 +344,12 @@ describe('TransactionService', () => {
     const counters = app.get(CounterService);
     const idempotency = app.get(IdempotencyService);
     const inside = (work: () => Promise<unknown>) => transactions.run(['k'], work);
-    await expect(inside(() => counters.add('n', 1))).rejects.toThrow(TransactionMisuseError);
+    await expect(inside(() => counters.add('n', 1))).rejects.toThrow(IllegalTransactionStateError);
     await expect(inside(() => counters.reset('n'))).rejects.toThrow(/propagation: 'outside'/);
-    await expect(inside(() => idempotency.run('key', () => 1))).rejects.toThrow(TransactionMisuseError);
-    await expect(inside(() => other.get(CounterService).add('n', 1))).rejects.toThrow(TransactionMisuseError);
+    await expect(inside(() => idempotency.run('key', () => 1))).rejects.toThrow(IllegalTransactionStateError);
+    await expect(inside(() => other.get(CounterService).add('n', 1))).rejects.toThrow(
+      IllegalTransactionStateError,
+    );
     expect(await redis.client.keys('*n*')).not.toContain('n');
     await inside(() => counters.get('n'));
     await inside(() => counters.add('n', 1, { propagation: Propagation.Outside }));
@@ -356,7 +358,7 @@ describe('TransactionService', () => {
 
   it('[TX-7] makes misuse an error at once', async () => {
     const misuse = (work: (tx: Transaction) => unknown) =>
-      expect(transactions.run(['k'], work)).rejects.toThrow(TransactionMisuseError);
+      expect(transactions.run(['k'], work)).rejects.toThrow(IllegalTransactionStateError);
     // oxlint-disable-next-line typescript/await-thenable -- the mistake itself
     await misuse(async (tx) => await tx.write.set('k', 1));
     await misuse(async (tx) => {
@@ -366,7 +368,7 @@ describe('TransactionService', () => {
     let escaped: Transaction | undefined;
     await transactions.run(['k'], (tx) => void (escaped = tx));
     expect(() => escaped!.write.set('k', 1)).toThrow(/after its attempt had ended/);
-    expect(() => app.get(Accounts).outside()).toThrow(TransactionMisuseError);
+    expect(() => app.get(Accounts).outside()).toThrow(IllegalTransactionStateError);
     expect(await redis.client.exists('k')).toBe(0);
   });
 

@@ -3,7 +3,7 @@ import * as fc from 'fast-check';
 import {
   AtomicRedisModule,
   BalanceOverflowError,
-  InexactResultError,
+  UnsafeIntegerError,
   InsufficientFundsError,
   NotAnIntegerError,
   TransferService,
@@ -117,7 +117,7 @@ describe('transfers and their model', () => {
       if (error instanceof InsufficientFundsError)
         return { refused: 'insufficient', leg: error.leg, balance: error.balance };
       if (error instanceof BalanceOverflowError) return { refused: 'overflow', key: error.key };
-      if (error instanceof InexactResultError) return { refused: 'inexact', key: error.key };
+      if (error instanceof UnsafeIntegerError) return { refused: 'inexact', key: error.key };
       if (error instanceof NotAnIntegerError) return { refused: 'garbage' };
       throw error;
     });

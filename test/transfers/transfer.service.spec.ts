@@ -3,13 +3,13 @@ import {
   AtomicRedisModule,
   BalanceOverflowError,
   CrossSlotError,
-  InexactResultError,
+  UnsafeIntegerError,
   InsufficientFundsError,
   InvalidArgumentError,
   NotAnIntegerError,
   NotReplicatedError,
   RedisReplyError,
-  TransactionMisuseError,
+  IllegalTransactionStateError,
   TransactionService,
   TransferService,
   WrongTypeError,
@@ -187,7 +187,7 @@ describe('TransferService', () => {
     });
     await redis.client.mset('a', 10, 'b', String(2n ** 53n));
     await expect(transfers.transfer({ from: 'a', to: 'b', amount: 1 })).rejects.toMatchObject({
-      constructor: InexactResultError,
+      constructor: UnsafeIntegerError,
       key: 'b',
     });
     await expect(transfers.transfer({ from: 'b', to: 'a', amount: 1n, min: MAX })).rejects.toMatchObject({
@@ -366,7 +366,7 @@ describe('TransferService', () => {
       app
         .get(TransactionService)
         .run(['x'], () => transfers.transfer({ from: 'a', to: 'b', amount: 1 }, options));
-    await expect(inside()).rejects.toThrow(TransactionMisuseError);
+    await expect(inside()).rejects.toThrow(IllegalTransactionStateError);
     expect(await inside({ propagation: 'outside' })).toEqual({ from: 9, to: 1 });
   });
 

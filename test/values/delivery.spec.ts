@@ -6,7 +6,7 @@ import {
   NotReplicatedError,
   OutcomeUnknownError,
   RedisReplyError,
-  TransactionMisuseError,
+  IllegalTransactionStateError,
   TransactionService,
   ValueService,
   WrongTypeError,
@@ -287,7 +287,7 @@ describe('values over connections that fail', () => {
 
   it('is refused inside a transaction, where it would take effect once for each attempt', async () => {
     const inside = app.get(TransactionService).run(['k'], () => values.getAndSet('k', 'b'));
-    await expect(inside).rejects.toThrow(TransactionMisuseError);
+    await expect(inside).rejects.toThrow(IllegalTransactionStateError);
     const outside = app
       .get(TransactionService)
       .run(['k'], () => values.getAndSet('k', 'b', { propagation: 'outside' }));

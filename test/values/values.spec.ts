@@ -1,4 +1,4 @@
-import { InvalidArgumentError, NotTextError, ValueService, WrongTypeError } from 'nestjs-atomic-redis';
+import { InvalidArgumentError, InvalidUtf8Error, ValueService, WrongTypeError } from 'nestjs-atomic-redis';
 import { SERVERS, useTarget } from '../support/target.js';
 
 const BYTES = Buffer.from([0, 0xff, 0xfe, 0x80, 10, 13, 0]);
@@ -179,10 +179,10 @@ describe.each(SERVERS)('values on %s', (kind) => {
   it('[VAL-3] never returns text that is not what is there: what was taken away is in the error', async () => {
     await redis.client.set('k', BYTES);
     const refused = await values.compareAndSet('k', 'a', 'b').catch((error: unknown) => error);
-    expect(refused).toBeInstanceOf(NotTextError);
+    expect(refused).toBeInstanceOf(InvalidUtf8Error);
     expect(refused).toMatchObject({ key: 'k', bytes: BYTES, outcome: 'not-applied' });
     const taken = await values.getAndDelete('k').catch((error: unknown) => error);
-    expect(taken).toBeInstanceOf(NotTextError);
+    expect(taken).toBeInstanceOf(InvalidUtf8Error);
     expect(taken).toMatchObject({ key: 'k', bytes: BYTES, outcome: 'applied' });
     await expect(values.compareAndSet('k', null, BYTES)).rejects.toThrow(InvalidArgumentError);
     expect(await redis.client.exists('k')).toBe(0);

@@ -1,4 +1,4 @@
-import { describe, InexactResultError } from '../../atomic-redis.errors.js';
+import { describe, UnsafeIntegerError } from '../../atomic-redis.errors.js';
 import * as check from '../../atomic-redis.validation.js';
 import { defineOperation, defineQuery, defineVariant } from '../../operations/operation.js';
 import { operationOptionChecks, type OperationOptions } from '../../operations/operation.options.js';
@@ -77,7 +77,7 @@ return answer
   decode: (answer, { key, quantity, reference, min }): Hold => {
     assertCounter(key, answer);
     if (answer === Refusal.Overflow) throw new CounterOverflowError(key, -quantity);
-    if (answer === Refusal.Inexact) throw new InexactResultError(key, 'CounterService with bigints');
+    if (answer === Refusal.Inexact) throw new UnsafeIntegerError(key, 'CounterService with bigints');
     const [what, value, expiresAtMs] = answer.split(':');
     if (what === LIMITED) throw new CounterLimitError(key, Number(value), -quantity, min);
     return {

@@ -30,7 +30,7 @@ export class ReservationService {
    *
    * @throws CounterLimitError when less than `min` would be left; nothing was taken
    * @throws InvalidArgumentError before any I/O
-   * @throws InexactResultError when what is left would not be exact as a number; nothing was taken
+   * @throws UnsafeIntegerError when what is left would not be exact as a number; nothing was taken
    * @throws NotAnIntegerError when the key holds something else
    * @throws RedisUnavailableError when Redis could not be reached in time; nothing was taken
    * @throws OutcomeUnknownError when it was sent and not answered in time; what it may have taken is given back after `ttlMs`

@@ -2,7 +2,7 @@ import type { ServerResponse } from 'node:http';
 import { Logger } from '@nestjs/common';
 import { pairsOf, parseWrite } from './raw-response.js';
 import { isHttp2, type HeadHeaders } from './response-head.js';
-import { putInFront, type Method, type Methods, type Tap } from './tapped-response.js';
+import { install, type Method, type Methods, type Tap } from './tapped-response.js';
 import { REPLAYED_HEADERS, type WireResponse } from './wire-response.js';
 
 const logger = new Logger('Idempotent');
@@ -16,7 +16,7 @@ export class ReplayTap implements Tap {
     private readonly response: ServerResponse,
     private readonly replayed: WireResponse,
   ) {
-    this.original = putInFront(this, response);
+    this.original = install(this, response);
   }
 
   static of(response: ServerResponse, replayed: WireResponse): ReplayTap {

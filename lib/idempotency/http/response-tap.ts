@@ -11,7 +11,7 @@ import {
   markDrained,
   markEnded,
   markFlowEnded,
-  putInFront,
+  install,
   unmark,
   unmarkFlow,
   type Method,
@@ -109,7 +109,7 @@ export class ResponseTap implements Tap {
     private readonly response: ServerResponse,
     private readonly recorder: Recorder,
   ) {
-    this.original = putInFront(this, response);
+    this.original = install(this, response);
     this.body = new RecordedBody(recorder.maxBytes, recorder.budget);
     if (response.destroyed) this.clientGone();
   }

@@ -19,13 +19,13 @@ export interface Tap {
 type Tapped = Record<symbol, Tap | undefined>;
 
 /** The first tap of a response, the one put in front of it, and so on. */
-interface Level {
+interface TapSlot {
   /** The property under which a response holds this tap. */
   readonly key: symbol;
   readonly methods: Methods;
 }
 
-const levels: Level[] = [];
+const levels: TapSlot[] = [];
 
 /**
  * Puts a tap in front of one response. Returns the methods that the tap stands in for.
@@ -34,7 +34,7 @@ const levels: Level[] = [];
  * they share a shape too. Closures or accessors of its own for each response, or another prototype,
  * would cost more than the rest of the tap and slow down all that Node.js does with the response.
  */
-export function putInFront(tap: Tap, response: ServerResponse): Methods {
+export function install(tap: Tap, response: ServerResponse): Methods {
   const before = Object.getPrototypeOf(response) as Methods;
   const hasHead = keepsHead(response);
   let original = before;
@@ -129,13 +129,13 @@ export function markClosed(response: ServerResponse, isClosed: boolean): void {
 export const markDrained = (response: ServerResponse): void =>
   void Object.defineProperty(response, 'writableNeedDrain', { value: false, configurable: true });
 
-function freeLevel(response: Tapped): Level {
+function freeLevel(response: Tapped): TapSlot {
   let depth = 0;
   while (levels[depth] && response[levels[depth]!.key]) depth++;
   return (levels[depth] ??= newLevel());
 }
 
-function newLevel(): Level {
+function newLevel(): TapSlot {
   const key = Symbol('tap');
   const methodOf = (name: Method) =>
     function (this: Tapped, ...args: unknown[]): unknown {

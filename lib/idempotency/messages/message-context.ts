@@ -1,6 +1,6 @@
 import type { CallHandler, ExecutionContext } from '@nestjs/common';
 import type { Observable } from 'rxjs';
-import { Surroundings } from '../../runtime/async-scope.js';
+import { AsyncScope } from '../../runtime/async-scope.js';
 import { isRmqContext, RabbitDelivery, settles } from './rabbit-delivery.js';
 
 /** A message of a microservice on its way to its handler. */
@@ -13,7 +13,7 @@ interface HandledMessage {
   readonly isAwaited: boolean | undefined;
 }
 
-const messages = new Surroundings<HandledMessage | undefined>();
+const messages = new AsyncScope<HandledMessage | undefined>();
 
 /** Lets the wrapper of the handler know the message. */
 export function interceptMessage(

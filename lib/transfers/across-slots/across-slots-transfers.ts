@@ -10,7 +10,7 @@ import { Deadline } from '../../runtime/deadline.js';
 import { copyDurability } from '../../connection/durability.js';
 import { OperationRunner } from '../../operations/operation-runner.js';
 import { RedisConnection } from '../../connection/redis-connection.js';
-import { assertNotRetried } from '../../runtime/transaction-scope.js';
+import { assertOutsideTransaction } from '../../runtime/transaction-scope.js';
 import { WorkInFlight } from '../../runtime/work-in-flight.js';
 import { TransferPendingError } from '../transfer.errors.js';
 import type {
@@ -52,7 +52,7 @@ export class AcrossSlotsTransfers {
     transfer: AcrossSlotsTransfer,
     { timeoutMs = this.defaults.timeoutMs, durability: given, propagation }: AcrossSlotsOptions,
   ): Promise<AcrossSlotsBalances> {
-    assertNotRetried('Moving an amount across slots', propagation);
+    assertOutsideTransaction('Moving an amount across slots', propagation);
     const durability = copyDurability(given);
     return await this.inFlight.track(async () => {
       const { to, amount } = transfer;
@@ -105,7 +105,7 @@ export class AcrossSlotsTransfers {
     durability: given,
     propagation,
   }: RecoverOptions): Promise<Recovery> {
-    assertNotRetried('Recovering transfers', propagation);
+    assertOutsideTransaction('Recovering transfers', propagation);
     const durability = copyDurability(given);
     const count = { credited: 0, refunded: 0, failed: 0 };
     const errors: TransferPendingError[] = [];

@@ -1,4 +1,4 @@
-import { InexactResultError, NotAnIntegerError } from '../../atomic-redis.errors.js';
+import { UnsafeIntegerError, NotAnIntegerError } from '../../atomic-redis.errors.js';
 import { defineOperation, defineStep } from '../../operations/operation.js';
 import { luaInt64 } from '../../scripting/lua-int64.js';
 import { luaNow } from '../../scripting/lua.js';
@@ -85,7 +85,7 @@ return answer
     const [kind, first = '', second = ''] = answer.split(',');
     const { from } = transfer;
     if (kind === Answer.InsufficientFunds) throw insufficientFunds(first, transfer);
-    if (kind === Answer.Inexact) throw new InexactResultError(from, 'a bigint amount');
+    if (kind === Answer.Inexact) throw new UnsafeIntegerError(from, 'a bigint amount');
     if (kind === Answer.NotAnInteger) throw new NotAnIntegerError(from, 'other-string');
     if (kind === Answer.WrongType) throw new NotAnIntegerError(from, 'other-type');
     return { id: first, balance: second };

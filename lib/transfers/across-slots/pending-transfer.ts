@@ -50,10 +50,10 @@ export const ORDER =
 
 /** What is under way from the balances of one slot. */
 export const keysOfSlot = (keys: KeySpace, slot: number): { intents: string; order: string } => ({
-  intents: keys.inSlot('transfers', slot, 'intents'),
-  order: keys.inSlot('transfers', slot, 'order'),
+  intents: keys.pinned('transfers', slot, 'intents'),
+  order: keys.pinned('transfers', slot, 'order'),
 });
 
 /** What the target decided, beside its balance. */
 export const decisionKey = (keys: KeySpace, { id, to }: Pick<PendingTransfer, 'id' | 'to'>): string =>
-  keys.inSlot('transfer', keys.slotOf(to), id);
+  keys.pinned('transfer', keys.slotOf(to), id);

@@ -1,4 +1,4 @@
-import { InexactResultError, NotAnIntegerError, type AtomicRedisError } from '../../atomic-redis.errors.js';
+import { UnsafeIntegerError, NotAnIntegerError, type AtomicRedisError } from '../../atomic-redis.errors.js';
 import type { Deadline } from '../../runtime/deadline.js';
 import type { DurabilityOptions } from '../../connection/durability.js';
 import { Answer } from '../transfer-answer.js';
@@ -22,5 +22,5 @@ export function refusalOf(reason: string, key: string, amount: number | bigint):
   if (reason === Answer.WrongType) return new NotAnIntegerError(key, 'other-type');
   if (reason === Answer.NotAnInteger) return new NotAnIntegerError(key, 'other-string');
   if (reason === Answer.Overflow) return new BalanceOverflowError(key, amount, 0);
-  return new InexactResultError(key, 'a bigint amount');
+  return new UnsafeIntegerError(key, 'a bigint amount');
 }

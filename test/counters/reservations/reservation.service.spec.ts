@@ -4,12 +4,12 @@ import {
   CounterLimitError,
   CounterOverflowError,
   CounterService,
-  InexactResultError,
+  UnsafeIntegerError,
   InvalidArgumentError,
   NotAnIntegerError,
   RedisReplyError,
   ReservationService,
-  TransactionMisuseError,
+  IllegalTransactionStateError,
   TransactionService,
 } from 'nestjs-atomic-redis';
 import { countCommands } from '../../support/command-stats.js';
@@ -282,8 +282,8 @@ describe('ReservationService', () => {
   describe('at the bounds of 64 bits', () => {
     it('[RS-1] refuses results that are not exact as numbers', async () => {
       await redis.client.set('stock', String(2n ** 53n + 5n));
-      await expect(reservations.hold('stock', 1, LONG)).rejects.toThrow(InexactResultError);
-      await expect(reservations.available('stock')).rejects.toThrow(InexactResultError);
+      await expect(reservations.hold('stock', 1, LONG)).rejects.toThrow(UnsafeIntegerError);
+      await expect(reservations.available('stock')).rejects.toThrow(UnsafeIntegerError);
       expect(await redis.client.get('stock')).toBe(String(2n ** 53n + 5n));
       const far = reservations.hold('none', 1, { ...LONG, min: -(2n ** 63n) });
       expect(await far).toMatchObject({ available: -1 });
@@ -385,7 +385,7 @@ describe('ReservationService', () => {
       () => reservations.extend(id, 1),
     ];
     for (const call of calls)
-      await expect(transactions.run(['x'], call)).rejects.toThrow(TransactionMisuseError);
+      await expect(transactions.run(['x'], call)).rejects.toThrow(IllegalTransactionStateError);
     expect(await transactions.run(['x'], () => reservations.available('stock'))).toBe(9);
   });
 

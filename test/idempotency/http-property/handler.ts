@@ -13,7 +13,7 @@ import {
   OutcomeUnknownError,
   RedisUnavailableError,
   TransactionConflictError,
-  TransactionMisuseError,
+  IllegalTransactionStateError,
 } from 'nestjs-atomic-redis';
 import { EMPTY, from, of, throwError } from 'rxjs';
 import type { Attempt, Ending, ErrorKind, Source, ValueKind } from './cases.js';
@@ -223,7 +223,7 @@ const ERRORS: Readonly<Record<Exclude<ErrorKind['kind'], 'http'>, () => unknown>
   unavailable: () => new RedisUnavailableError('Redis cannot be reached'),
   unknown: () => new OutcomeUnknownError('no answer'),
   applied: () => new NotReplicatedError('a call', 1, 0, 'OK'),
-  misuse: () => new TransactionMisuseError('misused'),
+  misuse: () => new IllegalTransactionStateError('misused'),
   text: () => 'text',
   undefined: () => undefined,
   null: () => null,

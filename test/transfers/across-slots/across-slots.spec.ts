@@ -1,12 +1,12 @@
 import {
   BalanceOverflowError,
-  InexactResultError,
+  UnsafeIntegerError,
   InsufficientFundsError,
   InvalidArgumentError,
   NotAnIntegerError,
   NotReplicatedError,
   RedisReplyError,
-  TransactionMisuseError,
+  IllegalTransactionStateError,
   TransactionService,
   TransferPendingError,
   TransferService,
@@ -74,7 +74,7 @@ describe.each(SERVERS)('transfers across slots on %s', (kind) => {
   it('[TR-13] gives the amount back when the target cannot take it, and says why', async () => {
     const refused: [target: string, amount: number | bigint, error: object][] = [
       [String(MAX), 1n, { constructor: BalanceOverflowError, key: 'b', amount: 1n }],
-      [String(2n ** 53n - 5n), 5, { constructor: InexactResultError, key: 'b' }],
+      [String(2n ** 53n - 5n), 5, { constructor: UnsafeIntegerError, key: 'b' }],
       ['garbage', 5, { constructor: NotAnIntegerError, key: 'b', found: 'other-string' }],
     ];
     for (const [target, amount, error] of refused) {
@@ -113,7 +113,7 @@ describe.each(SERVERS)('transfers across slots on %s', (kind) => {
     });
     await env.client.set('a', String(2n ** 53n + 10n));
     await expect(transfers().acrossSlots({ from: 'a', to: 'b', amount: 1 })).rejects.toMatchObject({
-      constructor: InexactResultError,
+      constructor: UnsafeIntegerError,
       key: 'a',
     });
     expect(await balances('a')).toEqual([String(2n ** 53n + 10n)]);
@@ -168,9 +168,9 @@ describe.each(SERVERS)('transfers across slots on %s', (kind) => {
         .run(['x'], () =>
           transfers().acrossSlots({ from: 'a', to: 'b', amount: 1 }, propagation && { propagation }),
         );
-    await expect(inside()).rejects.toThrow(TransactionMisuseError);
+    await expect(inside()).rejects.toThrow(IllegalTransactionStateError);
     const recovering = env.app.get(TransactionService).run(['x'], () => transfers().recover());
-    await expect(recovering).rejects.toThrow(TransactionMisuseError);
+    await expect(recovering).rejects.toThrow(IllegalTransactionStateError);
     expect(await inside('outside')).toMatchObject({ from: 9, to: 1 });
   });
 

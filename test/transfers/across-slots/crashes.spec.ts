@@ -187,7 +187,7 @@ describe('transfers across slots whose process ends or stops, on a Cluster', () 
           stalled.send({});
           // Its caller is told what the target decided.
           if (fits) expect(await stalled.result).toMatchObject({ from: 70, to: 30 });
-          else await expect(stalled.result).rejects.toThrow('InexactResultError');
+          else await expect(stalled.result).rejects.toThrow('UnsafeIntegerError');
         } finally {
           await stalled.kill();
         }

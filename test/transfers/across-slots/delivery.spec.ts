@@ -1,7 +1,7 @@
 import { Test, type TestingModule } from '@nestjs/testing';
 import {
   AtomicRedisModule,
-  InexactResultError,
+  UnsafeIntegerError,
   RedisUnavailableError,
   TransferPendingError,
   TransferService,
@@ -76,7 +76,7 @@ describe('transfers across slots over connections that fail', () => {
         const fault = strike();
         const moving = transfers.acrossSlots({ from: 'a', to: fits ? 'b' : 'full', amount: 30 });
         if (fits) expect(await moving).toMatchObject({ from: 70, to: 30 });
-        else await expect(moving).rejects.toThrow(InexactResultError);
+        else await expect(moving).rejects.toThrow(UnsafeIntegerError);
         expect(fault.count).toBe(1);
         if (what.includes('late')) await (fault as LateFault).delivered;
         expect(await balances()).toEqual(['70', '30', FULL]);

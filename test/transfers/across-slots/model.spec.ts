@@ -2,7 +2,7 @@ import { Test, type TestingModule } from '@nestjs/testing';
 import * as fc from 'fast-check';
 import {
   AtomicRedisModule,
-  InexactResultError,
+  UnsafeIntegerError,
   TransferPendingError,
   TransferService,
 } from 'nestjs-atomic-redis';
@@ -179,7 +179,7 @@ describe('transfers across slots and their model', () => {
                 ({ id }) => credited.push(id),
                 (error: unknown) => {
                   if (error instanceof TransferPendingError) seen.pending++;
-                  else if (error instanceof InexactResultError) returned++;
+                  else if (error instanceof UnsafeIntegerError) returned++;
                 },
               );
             } else if (next.kind === 'recover') {

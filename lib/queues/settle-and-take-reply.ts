@@ -4,7 +4,7 @@ import type { Delivery, Settled } from './delivery.js';
 export const MAX_REPLY_BYTES = 256 * 1_024;
 
 /** Reads what the script that ends and takes jobs answers, as its header has it. */
-export function readAdvanced(raw: unknown) {
+export function readSettledAndTaken(raw: unknown) {
   const [answer, ...payloads] = raw as [Buffer, ...Buffer[]];
   const [settled, taken, left, suspects, next] = answer.toString().split('|') as [
     string,

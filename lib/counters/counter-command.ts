@@ -26,7 +26,7 @@ export interface Caller<Result = unknown> {
 }
 
 /** An operation on one counter that waits for its answer. */
-export interface CounterOperation {
+export interface CounterCommand {
   readonly key: string;
   readonly change: Change;
   readonly deadline: Deadline;
@@ -48,7 +48,7 @@ export const areEqual = (one: Change, other: Change): boolean =>
 
 /** Tells the caller of an operation what the script answered. */
 export function settle(
-  operation: CounterOperation,
+  operation: CounterCommand,
   answer: string,
   place: number,
   unreplicated: NotReplicatedError | undefined,
@@ -64,7 +64,7 @@ export function settle(
   }
 }
 
-export function fail(operations: readonly CounterOperation[], error: unknown): void {
+export function fail(operations: readonly CounterCommand[], error: unknown): void {
   for (const operation of operations) {
     operation.state = 'settled';
     operation.caller.reject(error);

@@ -16,7 +16,7 @@ export interface Settlement {
 export type End = Omit<Settlement, 'delivery'>;
 
 /** The terms on which jobs are given out. */
-export interface AdvanceTerms {
+export interface SettleAndTakeTerms {
   readonly leaseMs: number;
   readonly maxDeliveries: number;
 }

@@ -1,7 +1,7 @@
 import { defineOperation } from '../operations/operation.js';
 import { luaMoment } from '../scripting/lua.js';
-import { MAX_REPLY_BYTES, readAdvanced } from './advance-reply.js';
-import type { AdvanceTerms, Settlement } from './advance-terms.js';
+import { MAX_REPLY_BYTES, readSettledAndTaken } from './settle-and-take-reply.js';
+import type { SettleAndTakeTerms, Settlement } from './settle-and-take-terms.js';
 import { Settled, TakeMode, Verdict } from './delivery.js';
 import { DELAYED_ID_AT, luaDelay, luaHistoryKept, luaWake, QUEUE_KEYS } from './lua-queue.js';
 import type { QueueAccess } from './queue-access.js';
@@ -19,7 +19,7 @@ const MAX_FAILURE_CHARS = 500;
 const LEASE_ENDED = 'its lease ended before it was acknowledged';
 
 /** Deliveries to end and jobs to take, of all calls that leave together. */
-interface Advance extends AdvanceTerms {
+interface SettleAndTakeArguments extends SettleAndTakeTerms {
   readonly of: QueueAccess;
   readonly settlements: readonly Settlement[];
   readonly wanted: number;
@@ -38,7 +38,7 @@ interface Advance extends AdvanceTerms {
  * Its first write is one that frees memory wherever there is a job to end or to take, so that a queue can be emptied when memory is full; Redis lets a
  * script that has written go on.
  */
-export const advance = defineOperation({
+export const settleAndTake = defineOperation({
   type: 'queues.advance',
   keys: QUEUE_KEYS,
   args: {
@@ -234,8 +234,8 @@ reply[1] = remember(table.concat(answer, '|'))
 return reply
 `,
   binary: true,
-  reply: readAdvanced,
-  check: (call: Advance) => call,
+  reply: readSettledAndTaken,
+  check: (call: SettleAndTakeArguments) => call,
   does: ({ of }) => `Working on ${of.title}`,
   encode: ({ of, settlements, maxDeliveries, leaseMs, wanted, mode, hasNeighbours, isWaiting }) => {
     const { pending, jobs, history, leases, dead, delayed, wake } = of.keys;

@@ -5,24 +5,24 @@
 const TURN_MS = 50;
 
 /** A caller's turn on its keys, or its part in another caller's turn. */
-export interface Turn<Part> {
+export interface LockSlot<Part> {
   /** The part that was offered and taken; undefined for a turn of its own. */
   readonly part?: Part;
   /** True if a waiting caller may take a part. */
-  readonly canOffer: boolean;
+  readonly canInvite: boolean;
   end(): void;
   /** Gives the next in line a part in this turn, if that one takes it, instead of a turn of its own. */
-  offer(part: Part): void;
+  invite(part: Part): void;
   /**
    * Stops offering parts, because they do not go well: callers get whole turns as long as any waits
    * for the key.
    */
-  offerNoMore(): void;
+  stopSharing(): void;
 }
 
 interface Waiter<Part> {
-  readonly start: (turn: Turn<Part>) => void;
-  readonly takes: (part: Part) => boolean;
+  readonly start: (turn: LockSlot<Part>) => void;
+  readonly accepts: (part: Part) => boolean;
 }
 
 /**
@@ -31,7 +31,7 @@ interface Waiter<Part> {
  * lasts longer than {@link TURN_MS} goes to the next in line, so a slow caller blocks no other for
  * ever.
  */
-export class KeyTurns<Part> {
+export class KeyedQueueLock<Part> {
   private readonly lines = new Map<string, Line<Part>>();
 
   /**
@@ -39,24 +39,24 @@ export class KeyTurns<Part> {
    * @param takes true if the caller takes a part in another one's turn on the same key; never
    * called for several keys
    */
-  take(keys: readonly string[], takes: (part: Part) => boolean): Turn<Part> | Promise<Turn<Part>> {
+  take(keys: readonly string[], takes: (part: Part) => boolean): LockSlot<Part> | Promise<LockSlot<Part>> {
     if (keys.length === 1) return this.takeOne(keys[0]!, takes);
     // In one order for all callers, or two of them would each hold what the other waits for.
     return this.takeAll([...new Set(keys)].toSorted());
   }
 
-  private async takeAll(keys: readonly string[]): Promise<Turn<Part>> {
-    const turns: Turn<Part>[] = [];
+  private async takeAll(keys: readonly string[]): Promise<LockSlot<Part>> {
+    const turns: LockSlot<Part>[] = [];
     for (const key of keys) turns.push(await this.takeOne(key, () => false));
     const end = (): void => {
       for (const turn of turns) turn.end();
     };
-    return { canOffer: false, end, offer: nothing, offerNoMore: nothing };
+    return { canInvite: false, end, invite: nothing, stopSharing: nothing };
   }
 
-  private takeOne(key: string, takes: (part: Part) => boolean): Turn<Part> | Promise<Turn<Part>> {
+  private takeOne(key: string, takes: (part: Part) => boolean): LockSlot<Part> | Promise<LockSlot<Part>> {
     const line = this.lines.get(key);
-    if (line) return new Promise((start) => line.join({ start, takes }));
+    if (line) return new Promise((start) => line.join({ start, accepts: takes }));
     const fresh = new Line<Part>(key, this.lines);
     this.lines.set(key, fresh);
     return fresh.startTurn();
@@ -66,7 +66,7 @@ export class KeyTurns<Part> {
 /** The callers that wait for a key, and the owner of the turn. */
 class Line<Part> {
   readonly waiting: Waiter<Part>[] = [];
-  current!: OwnTurn<Part>;
+  current!: OwnSlot<Part>;
   /** True while parts are offered. */
   shares = true;
   private startedAt = 0;
@@ -83,9 +83,9 @@ class Line<Part> {
     this.timer ??= this.limitTurn();
   }
 
-  startTurn(): Turn<Part> {
+  startTurn(): LockSlot<Part> {
     this.startedAt = performance.now();
-    this.current = new OwnTurn(this);
+    this.current = new OwnSlot(this);
     if (this.waiting.length > 0) this.timer = this.limitTurn();
     return this.current;
   }
@@ -103,12 +103,12 @@ class Line<Part> {
   }
 }
 
-class OwnTurn<Part> implements Turn<Part> {
+class OwnSlot<Part> implements LockSlot<Part> {
   private isOver = false;
 
   constructor(private readonly line: Line<Part>) {}
 
-  get canOffer(): boolean {
+  get canInvite(): boolean {
     return !this.isOver && this.line.shares && this.line.waiting.length > 0;
   }
 
@@ -118,37 +118,42 @@ class OwnTurn<Part> implements Turn<Part> {
     this.line.goOn();
   }
 
-  offer(part: Part): void {
+  invite(part: Part): void {
     const { waiting } = this.line;
-    if (this.canOffer && waiting[0]!.takes(part)) waiting.shift()!.start(new PartInTurn(this, part));
+    if (this.canInvite && waiting[0]!.accepts(part)) waiting.shift()!.start(new SharedSlot(this, part));
   }
 
-  offerNoMore(): void {
+  stopSharing(): void {
     this.line.shares = false;
   }
 }
 
 /** The rest of the turn stays its owner's to offer, and to end. */
-class PartInTurn<Part> implements Turn<Part> {
-  readonly canOffer = false;
+class SharedSlot<Part> implements LockSlot<Part> {
+  readonly canInvite = false;
 
   constructor(
-    private readonly turn: Turn<Part>,
+    private readonly turn: LockSlot<Part>,
     readonly part: Part,
   ) {}
 
   end(): void {}
 
-  offer(part: Part): void {
-    this.turn.offer(part);
+  invite(part: Part): void {
+    this.turn.invite(part);
   }
 
-  offerNoMore(): void {
-    this.turn.offerNoMore();
+  stopSharing(): void {
+    this.turn.stopSharing();
   }
 }
 
 const nothing = (): void => undefined;
 
 /** A turn without other callers. */
-export const ALONE: Turn<never> = { canOffer: false, end: nothing, offer: nothing, offerNoMore: nothing };
+export const ALONE: LockSlot<never> = {
+  canInvite: false,
+  end: nothing,
+  invite: nothing,
+  stopSharing: nothing,
+};

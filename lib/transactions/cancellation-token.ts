@@ -1,15 +1,15 @@
-import { callOff, setAlarm, type Alarm } from '../runtime/timer-queue.js';
+import { unschedule, schedule, type ScheduledCall } from '../runtime/timer-queue.js';
 import { whenAborted } from '../runtime/abort-listeners.js';
-import type { BagMember } from '../runtime/intrusive-set.js';
+import type { SetMember } from '../runtime/intrusive-set.js';
 import { LazyAbort } from '../runtime/lazy-abort.js';
 
 /**
  * Ends a transaction before it is done: its time is over, its caller's signal aborts, or the module
  * is closed. Makes an `AbortSignal` only on demand.
  */
-export class Stop implements BagMember {
-  place = -1;
-  private readonly alarm: Alarm;
+export class CancellationToken implements SetMember {
+  index = -1;
+  private readonly alarm: ScheduledCall;
   private readonly abort = new LazyAbort();
   /** Rejects the current wait: a transaction waits for one thing at a time. */
   private rejectWait: ((reason: unknown) => void) | undefined;
@@ -22,12 +22,12 @@ export class Stop implements BagMember {
     private readonly makeTimeoutError: () => Error,
     private readonly callerSignal: AbortSignal | undefined,
   ) {
-    this.alarm = setAlarm(performance.now() + timeoutMs, () => void this.timeOut());
+    this.alarm = schedule(performance.now() + timeoutMs, () => void this.timeOut());
     if (callerSignal?.aborted) this.onCallerAbort();
     else if (callerSignal) this.stopListening = whenAborted(callerSignal, this.onCallerAbort);
   }
 
-  get isStopped(): boolean {
+  get isCancelled(): boolean {
     return this.abort.isAborted;
   }
 
@@ -42,23 +42,23 @@ export class Stop implements BagMember {
     return callerSignal ? AbortSignal.any([callerSignal, signal]) : signal;
   }
 
-  stop(reason: unknown): void {
-    if (this.isStopped) return;
+  cancel(reason: unknown): void {
+    if (this.isCancelled) return;
     this.abort.abort(reason);
     this.rejectWait?.(reason);
   }
 
   /** Ends it since there is no time left, or too little. @returns why it has ended, which may be something that came before */
   timeOut(): unknown {
-    if (!this.isStopped) {
+    if (!this.isCancelled) {
       this.isTimedOut = true;
-      this.stop(this.makeTimeoutError());
+      this.cancel(this.makeTimeoutError());
     }
     return this.reason;
   }
 
-  throwIfStopped(): void {
-    if (this.isStopped) throw this.reason;
+  throwIfCancelled(): void {
+    if (this.isCancelled) throw this.reason;
   }
 
   /**
@@ -68,20 +68,20 @@ export class Stop implements BagMember {
   until<T>(promise: PromiseLike<T>, onLate?: (value: T) => void): Promise<T> {
     return new Promise((resolve, reject) => {
       const settle = (value: T): void => {
-        if (this.isStopped) onLate?.(value);
+        if (this.isCancelled) onLate?.(value);
         resolve(value);
       };
       promise.then(settle, reject);
-      if (this.isStopped) reject(this.reason);
+      if (this.isCancelled) reject(this.reason);
       else this.rejectWait = reject;
     });
   }
 
   /** The transaction is done: leaves no alarm and no listener behind. */
   end(): void {
-    callOff(this.alarm);
+    unschedule(this.alarm);
     this.stopListening?.();
   }
 
-  private readonly onCallerAbort = (): void => this.stop(this.callerSignal?.reason);
+  private readonly onCallerAbort = (): void => this.cancel(this.callerSignal?.reason);
 }

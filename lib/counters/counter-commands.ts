@@ -1,11 +1,11 @@
-import { describe, InexactResultError } from '../atomic-redis.errors.js';
+import { describe, UnsafeIntegerError } from '../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import type { Observer } from '../observability/observer.js';
 import { Deadline } from '../runtime/deadline.js';
 import { copyOperationOptions, type OperationOptions } from '../operations/operation.options.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
-import { assertNotRetried, isRetried } from '../runtime/transaction-scope.js';
+import { assertOutsideTransaction, isInTransaction } from '../runtime/transaction-scope.js';
 import type { ScriptRunner } from '../scripting/script-runner.js';
 import type { WorkInFlight } from '../runtime/work-in-flight.js';
 import {
@@ -17,7 +17,7 @@ import {
   type CounterCallOptions,
   type CounterWriteOptions,
 } from './counter-arguments.js';
-import type { Caller, Change } from './counter-operation.js';
+import type { Caller, Change } from './counter-command.js';
 import { assertCounter, companionsOf, CounterProducer } from './counter-producer.js';
 import { hasApplied, once, resultInRun, type CounterResult } from './counter-result.js';
 import { DurableProducers } from './durable-producers.js';
@@ -34,7 +34,7 @@ interface Producers {
 }
 
 /** What can be done with one counter: arguments checked, sent, and answers turned into results or errors. */
-export class CounterOperations {
+export class CounterCommands {
   private readonly marking: Producers;
   private readonly unmarked: Producers;
 
@@ -51,7 +51,7 @@ export class CounterOperations {
 
   /**
    * @param detail `u` for one that can be undone: in the life, and with a copy of the options, that `toResult` is given
-   * @throws InvalidArgumentError, TransactionMisuseError
+   * @throws InvalidArgumentError, IllegalTransactionStateError
    */
   add<Result extends CounterResult>(
     key: string,
@@ -77,7 +77,7 @@ export class CounterOperations {
         if ('result' in added) return toResult(added.result, added.life, operation);
         throw added.refusal === Refusal.Overflow
           ? new CounterOverflowError(key, amount)
-          : new InexactResultError(key, 'a bigint amount');
+          : new UnsafeIntegerError(key, 'a bigint amount');
       };
       this.perform<Result>(key, change, options, {
         toResult: toAdded,
@@ -116,7 +116,7 @@ export class CounterOperations {
     check.key('key', key);
     checkWriteOptions('options', options);
     const toPrevious = (answer: string): bigint | null => {
-      if (answer === Refusal.Inexact) throw new InexactResultError(key, 'resetBigInt');
+      if (answer === Refusal.Inexact) throw new UnsafeIntegerError(key, 'resetBigInt');
       return valueOrNull(key, answer);
     };
     const change: Change = { kind: 'reset', amount: '', min: '', max: '', ttlMs: '', detail };
@@ -148,7 +148,7 @@ export class CounterOperations {
     caller: Caller<Result>,
   ): void {
     const { propagation, durability, marker = true } = options;
-    if (isRetried()) assertNotRetried(`Changing counter ${describe(key)}`, propagation);
+    if (isInTransaction()) assertOutsideTransaction(`Changing counter ${describe(key)}`, propagation);
     const { usual, durable } = marker ? this.marking : this.unmarked;
     const producer = durability ? durable.for(durability) : usual;
     producer.perform({

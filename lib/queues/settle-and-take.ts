@@ -1,16 +1,16 @@
-import { assertNotRetried, Propagation } from '../runtime/transaction-scope.js';
-import { advance } from './advance.operations.js';
-import type { AdvanceTerms, Settlement } from './advance-terms.js';
+import { assertOutsideTransaction, Propagation } from '../runtime/transaction-scope.js';
+import { settleAndTake } from './settle-and-take.operations.js';
+import type { SettleAndTakeTerms, Settlement } from './settle-and-take-terms.js';
 import { Settled, TakeMode, type Delivery } from './delivery.js';
 import { Gathering } from './gathering.js';
 import type { QueueAccess } from './queue-access.js';
 import type { QueueCallOptions } from './queue.options.js';
 
 /** Deliveries ended and jobs taken by one script. */
-export const MAX_ADVANCES = 100;
+export const MAX_SETTLE_AND_TAKE = 100;
 
 export interface Take {
-  /** How many jobs, at the most {@link MAX_ADVANCES}. */
+  /** How many jobs, at the most {@link MAX_SETTLE_AND_TAKE}. */
   readonly count: number;
   readonly mode: TakeMode;
   /** Whether the process may hold other jobs beside those taken. */
@@ -20,7 +20,7 @@ export interface Take {
 }
 
 /** What became of the delivery, and the jobs that were taken. */
-export interface Advanced {
+export interface SettledAndTaken {
   /** `done` where there was none to end. */
   readonly settled: Settled;
   readonly taken: readonly Delivery[];
@@ -32,43 +32,46 @@ export interface Advanced {
   readonly nextMs: number | undefined;
 }
 
-interface Advance {
+interface SettleAndTakeCall {
   readonly settlement: Settlement | undefined;
   readonly take: Take | undefined;
 }
 
 interface Settings {
-  readonly terms: AdvanceTerms;
+  readonly terms: SettleAndTakeTerms;
   readonly options: QueueCallOptions;
   /** Of the takes among the calls. */
   readonly take: Pick<Take, 'mode' | 'hasNeighbours'> | undefined;
 }
 
 /** Ends deliveries and takes jobs of one queue. Calls of one turn of the event loop are one script, which ends before it takes. */
-export class Advances {
-  private readonly gathering: Gathering<Advance, Settings, Advanced>;
+export class SettleAndTake {
+  private readonly gathering: Gathering<SettleAndTakeCall, Settings, SettledAndTaken>;
 
   constructor(private readonly of: QueueAccess) {
     this.gathering = new Gathering(of.redis.inFlight, {
-      maxSize: MAX_ADVANCES,
+      maxSize: MAX_SETTLE_AND_TAKE,
       join,
       send: (advances, settings) => this.send(advances, settings),
     });
   }
 
-  advance(
+  settleAndTake(
     settlement: Settlement | undefined,
     take: Take | undefined,
-    terms: AdvanceTerms,
+    terms: SettleAndTakeTerms,
     options: QueueCallOptions,
-  ): Promise<Advanced> {
+  ): Promise<SettledAndTaken> {
     const what = settlement ? 'Ending a job of' : 'Taking from';
-    assertNotRetried(`${what} ${this.of.title}`, options.propagation);
+    assertOutsideTransaction(`${what} ${this.of.title}`, options.propagation);
     const settings = { terms, options, take };
     return this.gathering.call({ settlement, take }, settings, take?.count ?? 1, settlement?.mayWait);
   }
 
-  private async send(advances: readonly Advance[], { terms, options, take }: Settings): Promise<Advanced[]> {
+  private async send(
+    advances: readonly SettleAndTakeCall[],
+    { terms, options, take }: Settings,
+  ): Promise<SettledAndTaken[]> {
     const settlements: Settlement[] = [];
     let wanted = 0;
     let isWaiting = false;
@@ -80,7 +83,7 @@ export class Advances {
       }
     }
     const { settled, taken, ...rest } = await this.of.redis.operations.part(
-      advance,
+      settleAndTake,
       {
         of: this.of,
         settlements,

@@ -4,13 +4,13 @@ import {
   RedisUnavailableError,
   type NotReplicatedError,
 } from '../atomic-redis.errors.js';
-import { callOff, setAlarm, type Alarm } from '../runtime/timer-queue.js';
+import { unschedule, schedule, type ScheduledCall } from '../runtime/timer-queue.js';
 import type { Deadline } from '../runtime/deadline.js';
-import { answeredBy, patienceOf, type DurabilityOptions } from '../connection/durability.js';
+import { replyDeadline, replicationDeadline, type DurabilityOptions } from '../connection/durability.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
-import { ANSWER_MS, type CallProgress } from '../scripting/script-runner.js';
+import { MIN_REPLY_MS, type CallProgress } from '../scripting/script-runner.js';
 import { batchOf, eachAnswer, type CounterBatch } from './counter-batch.js';
-import { fail, settle, type CounterOperation } from './counter-operation.js';
+import { fail, settle, type CounterCommand } from './counter-command.js';
 import { CounterState, Refusal } from './lua-counter.js';
 
 /** What was answered to a batch. */
@@ -37,9 +37,9 @@ const SURELY_LATE_MS = 2;
  * which arrives after a newer batch is known to be old; and it lets what comes meanwhile share the next round trip. A counter belongs to one lane, so that
  * what is done to it is done in the order of the calls.
  */
-export class CounterLane {
-  private queued: CounterOperation[] = [];
-  private sent: readonly CounterOperation[] = [];
+export class CounterPipeline {
+  private queued: CounterCommand[] = [];
+  private sent: readonly CounterCommand[] = [];
   private progress: CallProgress | undefined;
   /** Whether something is under way. */
   isBusy = false;
@@ -49,7 +49,7 @@ export class CounterLane {
   private earliest = Infinity;
   /** When what is waited for ends at the latest, and deadlines are looked at. */
   private endsAt = Infinity;
-  private alarm: Alarm | undefined;
+  private alarm: ScheduledCall | undefined;
 
   constructor(
     private readonly connection: RedisConnection,
@@ -61,10 +61,10 @@ export class CounterLane {
     /** Called when nothing is under way any more. */
     private readonly onIdle: () => void,
   ) {
-    this.patienceMs = durability ? answeredBy(patienceOf(durability)).remainingMs : 0;
+    this.patienceMs = durability ? replyDeadline(replicationDeadline(durability)).remainingMs : 0;
   }
 
-  add(operation: CounterOperation): void {
+  add(operation: CounterCommand): void {
     this.queued.push(operation);
     this.earliest = Math.min(this.earliest, operation.deadline.at);
     if (this.isBusy) return this.watch();
@@ -101,7 +101,7 @@ export class CounterLane {
     );
   }
 
-  private takeBatch(): CounterOperation[] {
+  private takeBatch(): CounterCommand[] {
     const { queued } = this;
     const [first] = queued;
     let size = Math.min(queued.length, this.maxBatchSize);
@@ -128,8 +128,8 @@ export class CounterLane {
   }
 
   private answered(batch: CounterBatch, { answer, unreplicated }: BatchAnswer): void {
-    const again: CounterOperation[] = [];
-    let late: CounterOperation[] = [];
+    const again: CounterCommand[] = [];
+    let late: CounterCommand[] = [];
     try {
       eachAnswer(batch, answer, (run, ofRun) => {
         if (late.length > 0 && ofRun !== Refusal.Late) late = this.withoutCounter(late, run[0]!.key);
@@ -147,14 +147,14 @@ export class CounterLane {
   }
 
   /** Ends operations that were judged late ahead of another on the same counter: made now, they would come after it. @returns the others */
-  private withoutCounter(late: readonly CounterOperation[], key: string): CounterOperation[] {
+  private withoutCounter(late: readonly CounterCommand[], key: string): CounterCommand[] {
     const [overtaken, others] = partition(late, (operation) => operation.key === key);
     fail(overtaken, this.cameLate());
     return others;
   }
 
   /** Reads the clock again by which operations were judged late that were not, and goes on. */
-  private async relearnClock({ deadline }: CounterBatch, again: readonly CounterOperation[]): Promise<void> {
+  private async relearnClock({ deadline }: CounterBatch, again: readonly CounterCommand[]): Promise<void> {
     if (this.progress) this.progress.mayBeDone = false;
     await this.connection.relearnClock(this.slot, deadline).catch(() => undefined);
     this.sendAgain(again);
@@ -172,7 +172,7 @@ export class CounterLane {
   }
 
   /** Goes on, first with what was sent and not done: of each counter all that was sent, so that the order stays. */
-  private sendAgain(operations: readonly CounterOperation[]): void {
+  private sendAgain(operations: readonly CounterCommand[]): void {
     this.sent = [];
     const again = operations.filter(({ state }) => state === 'sent');
     for (const operation of again) operation.state = 'queued';
@@ -192,7 +192,7 @@ export class CounterLane {
     const lookedAt = Math.min(this.endsAt, this.alarm?.at ?? Infinity);
     if (this.earliest >= lookedAt - SLACK_MS) return;
     this.stopWatching();
-    this.alarm = setAlarm(this.earliest, () => {
+    this.alarm = schedule(this.earliest, () => {
       this.alarm = undefined;
       this.endOverdue();
       this.watch();
@@ -200,7 +200,7 @@ export class CounterLane {
   }
 
   private stopWatching(): void {
-    if (this.alarm) callOff(this.alarm);
+    if (this.alarm) unschedule(this.alarm);
     this.alarm = undefined;
   }
 
@@ -219,7 +219,7 @@ export class CounterLane {
     const mayBeDone = this.progress?.mayBeDone !== false;
     const refusal = this.progress?.refusal;
     // A batch that was refused and sent again is given the time to be refused again: then its operations are known not to be done.
-    const graceMs = mayBeDone ? (refusal ? ANSWER_MS : 0) : SURELY_LATE_MS;
+    const graceMs = mayBeDone ? (refusal ? MIN_REPLY_MS : 0) : SURELY_LATE_MS;
     const allowedMs = this.patienceMs + graceMs;
     const unanswered = this.sent.filter(
       ({ state, deadline }) => state === 'sent' && isOverdue(deadline.at + allowedMs),
