@@ -34,7 +34,7 @@ const records: Record<string, (app: INestApplicationContext) => (n: number) => P
   },
   'counter without a marker, as it stays': (app) => {
     const counters = app.get(CounterService);
-    return (n) => counters.add(`counter:{${n}}`, 1, { marker: false });
+    return (n) => counters.add(`counter:{${n}}`, 1, { deduplicate: false });
   },
   'hold of a reservation, one of 100 of a counter, without its marker': (app) => {
     const reservations = app.get(ReservationService);
@@ -42,12 +42,12 @@ const records: Record<string, (app: INestApplicationContext) => (n: number) => P
       reservations.hold(`stock:{${Math.floor(n / 100)}}`, 1, {
         ttlMs: 600_000,
         min: -1_000_000,
-        marker: false,
+        deduplicate: false,
       });
   },
   'job of 100 bytes that waits, without the marker of its push': (app) => {
     const queue = app.get(ReliableQueueService).get<string>('jobs');
-    return () => queue.push('j'.repeat(98), { marker: false });
+    return () => queue.push('j'.repeat(98), { deduplicate: false });
   },
   'marker of a transfer, for a minute beyond its time-out': (app) => {
     const transfers = app.get(TransferService);

@@ -15,7 +15,7 @@ export interface CounterWriteOptions extends OperationOptions {
    * few keys for each service, on a Cluster one for each hash slot, of the size of the last answers, however many counters and calls there are. Without it, a lost reply is an
    * `OutcomeUnknownError` at once. @default true
    */
-  marker?: boolean;
+  deduplicate?: boolean;
 }
 
 /** Bounds of a counter, and the time that it lasts. */

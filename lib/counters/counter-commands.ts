@@ -35,8 +35,8 @@ interface Producers {
 
 /** What can be done with one counter: arguments checked, sent, and answers turned into results or errors. */
 export class CounterCommands {
-  private readonly marking: Producers;
-  private readonly unmarked: Producers;
+  private readonly deduplicating: Producers;
+  private readonly plain: Producers;
 
   constructor(
     private readonly connection: RedisConnection,
@@ -45,8 +45,8 @@ export class CounterCommands {
     private readonly observer: Observer,
     private readonly options: ResolvedOptions,
   ) {
-    this.marking = this.producers(true);
-    this.unmarked = this.producers(false);
+    this.deduplicating = this.producers(true);
+    this.plain = this.producers(false);
   }
 
   /**
@@ -147,9 +147,9 @@ export class CounterCommands {
     options: CounterWriteOptions,
     caller: Caller<Result>,
   ): void {
-    const { propagation, durability, marker = true } = options;
+    const { propagation, durability, deduplicate = true } = options;
     if (isInTransaction()) assertOutsideTransaction(`Changing counter ${describe(key)}`, propagation);
-    const { usual, durable } = marker ? this.marking : this.unmarked;
+    const { usual, durable } = deduplicate ? this.deduplicating : this.plain;
     const producer = durability ? durable.for(durability) : usual;
     producer.perform({
       key,
@@ -161,10 +161,10 @@ export class CounterCommands {
     });
   }
 
-  private producers(marker: boolean): Producers {
+  private producers(deduplicate: boolean): Producers {
     const make = (): CounterProducer =>
       new CounterProducer(this.connection, this.scripts, this.inFlight, this.options.counters, {
-        marker,
+        deduplicate,
         durability: undefined,
       });
     return { usual: make(), durable: new DurableProducers(make) };

@@ -24,7 +24,7 @@ const KEPT_LANES = 64;
 /** How the operations of a producer are sent. */
 export interface ProducerOptions {
   /** Whether batches are remembered, so that one whose answer was lost is sent again. */
-  readonly marker: boolean;
+  readonly deduplicate: boolean;
   readonly durability: DurabilityOptions | undefined;
 }
 
@@ -52,7 +52,7 @@ export class CounterProducer {
    * @param onIdle called once nothing is under way any more
    */
   serve(durability: DurabilityOptions | undefined, onIdle: () => void): void {
-    this.how = { marker: this.how.marker, durability };
+    this.how = { deduplicate: this.how.deduplicate, durability };
     this.lanes.clear();
     this.onIdle = onIdle;
   }
@@ -104,7 +104,7 @@ export class CounterProducer {
   }
 
   private async send(state: string, batch: CounterBatch, progress: CallProgress): Promise<BatchAnswer> {
-    const { marker, durability } = this.how;
+    const { deduplicate, durability } = this.how;
     const { keys } = this.connection;
     // Numbered when its turn has come, so that the batches of each lane have growing numbers.
     const sequence = ++this.sequence;
@@ -116,11 +116,11 @@ export class CounterProducer {
         { state, counters: keysOf(keys, [...batch.runsOf.keys()]) },
         {
           sequence,
-          stateTtlMs: marker ? Math.ceil(batch.deadline.remainingMs) + STATE_TTL_MARGIN_MS : '',
+          stateTtlMs: deduplicate ? Math.ceil(batch.deadline.remainingMs) + STATE_TTL_MARGIN_MS : '',
           operations: argumentsOf(batch, `${this.id}.${sequence}`, this.options.undoWindowMs),
         },
         batch.deadline,
-        { resend: marker, durability, progress },
+        { resend: deduplicate, durability, progress },
       );
     } catch (error) {
       if (!(error instanceof NotReplicatedError)) throw error;

@@ -48,7 +48,7 @@ const checkOptions = check.options({
   waitMs: check.waitMs(0),
   ...encodingOptionChecks,
   timeoutMs: operationOptionChecks.timeoutMs,
-  marker: operationOptionChecks.marker,
+  deduplicate: operationOptionChecks.deduplicate,
   propagation: operationOptionChecks.propagation,
 } satisfies Record<keyof MoveOptions, check.Check>);
 

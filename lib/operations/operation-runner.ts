@@ -88,14 +88,14 @@ export class OperationRunner {
       if (operation.hasMarker && options.propagation !== Propagation.Outside && isInTransaction())
         assertOutsideTransaction(operation.does(call), options.propagation);
       const deadline = options.deadline ?? Deadline.in(options.timeoutMs ?? this.defaults.timeoutMs);
-      const { marker = true } = options;
+      const { deduplicate = true } = options;
       const durability = copyDurability(options.durability);
       // Once, but for an operation that answers by parts.
       for (;;) {
         let reply: Reply;
         let unreplicated: NotReplicatedError | undefined;
         try {
-          reply = await this.send(operation, call, deadline, marker, durability);
+          reply = await this.send(operation, call, deadline, deduplicate, durability);
         } catch (error) {
           if (!(error instanceof NotReplicatedError)) throw error;
           unreplicated = error;
@@ -120,7 +120,7 @@ export class OperationRunner {
     operation: Operation<string, never, never, Call, Reply>,
     call: Call,
     deadline: Deadline,
-    marker: boolean,
+    deduplicate: boolean,
     durability: OperationOptions['durability'],
   ): Promise<Reply> {
     const { script, hasMarker } = operation;
@@ -132,11 +132,11 @@ export class OperationRunner {
     // 5. Deduplicate: a marker of the call's own, in the slot of its keys.
     if (hasMarker) {
       keys['marker'] = this.markerFor(callersKeys ?? keys, script.name);
-      args['keepMarker'] = marker ? '1' : '';
+      args['keepMarker'] = deduplicate ? '1' : '';
     }
     // 6. and 7. Batch, send and replicate: calls of one script and one turn share an EVALSHA, and each is sent until it is answered.
     return this.scripts.run(script, keys as never, args as never, deadline, {
-      resend: marker,
+      resend: deduplicate,
       durability,
     });
   }

@@ -16,7 +16,7 @@ export interface OperationOptions {
    * Keep the answer in Redis, in a key of some 150 bytes for a minute beyond the time-out, so that the call can be sent again when its reply is lost,
    * and has the effect of once. Without it, a lost reply is an `OutcomeUnknownError` at once. @default true
    */
-  marker?: boolean;
+  deduplicate?: boolean;
   /** Inside a transaction, `outside` makes the change all the same, once for each attempt; without it the call is refused. */
   propagation?: `${Propagation.Outside}`;
   /** Wait until replicas have the change; else a `NotReplicatedError` that holds the result. Default: not waited for. */
@@ -25,7 +25,7 @@ export interface OperationOptions {
 
 export const operationOptionChecks = {
   timeoutMs: check.waitMs(),
-  marker: check.boolean,
+  deduplicate: check.boolean,
   propagation: check.oneOf(Propagation.Outside),
   durability: checkDurability,
 } satisfies Record<keyof OperationOptions, check.Check>;
@@ -33,12 +33,12 @@ export const operationOptionChecks = {
 /** Copies options that were checked, for a call that reads them again later. */
 export const copyOperationOptions = ({
   timeoutMs,
-  marker,
+  deduplicate,
   propagation,
   durability,
 }: OperationOptions): OperationOptions => ({
   ...(timeoutMs !== undefined && { timeoutMs }),
-  ...(marker !== undefined && { marker }),
+  ...(deduplicate !== undefined && { deduplicate }),
   ...(propagation !== undefined && { propagation }),
   ...(durability && { durability: copyDurability(durability)! }),
 });

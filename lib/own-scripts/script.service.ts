@@ -53,7 +53,7 @@ export class ScriptService {
 
   /**
    * Runs a script, once, even when its reply is lost and it is sent again: its reply is kept in Redis, in a key of some 150 bytes and the reply's own for a
-   * minute beyond the time-out, unless `marker` is false. A read-only script keeps nothing; `marker`, `propagation` and `durability` make no difference to it.
+   * minute beyond the time-out, unless `deduplicate` is false. A read-only script keeps nothing; `deduplicate`, `propagation` and `durability` make no difference to it.
    *
    * ```ts
    * const take = defineScript({ name: 'bucket.take', keys: ['bucket'], args: ['capacity'], lua: '…', reply: Number });

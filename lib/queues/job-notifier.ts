@@ -77,7 +77,7 @@ export class JobNotifier {
     this.hasRung = true;
     // Not heard, it is made up for by the next round.
     this.operations
-      .part(ringBell, this.bell, { timeoutMs: OPEN_TIMEOUT_MS, marker: false })
+      .part(ringBell, this.bell, { timeoutMs: OPEN_TIMEOUT_MS, deduplicate: false })
       .catch(() => undefined);
   }
 

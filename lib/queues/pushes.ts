@@ -20,7 +20,7 @@ export class Pushes {
       maxSize: MAX_BYTES,
       // What one waits for of the replicas is told to it alone.
       join: (a, b) =>
-        a.timeoutMs === b.timeoutMs && a.marker === b.marker && !a.durability && !b.durability
+        a.timeoutMs === b.timeoutMs && a.deduplicate === b.deduplicate && !a.durability && !b.durability
           ? a
           : undefined,
       send: (pushes, options) => this.send(pushes, options),

@@ -79,11 +79,11 @@ export const queueOptionChecks: Record<keyof QueueOptions, Check> = {
 /** Options of calls on jobs and dead letters. */
 export type QueueCallOptions = Omit<OperationOptions, 'durability'>;
 
-const { timeoutMs, marker, propagation } = operationOptionChecks;
+const { timeoutMs, deduplicate, propagation } = operationOptionChecks;
 
 export const queueCallOptionChecks: Record<keyof QueueCallOptions, Check> = {
   timeoutMs,
-  marker,
+  deduplicate,
   propagation,
 };
 

@@ -111,7 +111,7 @@ function join(a: Settings, b: Settings): Settings | undefined {
     a.terms.leaseMs === b.terms.leaseMs &&
     a.terms.maxDeliveries === b.terms.maxDeliveries &&
     a.options.timeoutMs === b.options.timeoutMs &&
-    a.options.marker === b.options.marker &&
+    a.options.deduplicate === b.options.deduplicate &&
     (!a.take || !b.take || (a.take.mode === b.take.mode && a.take.hasNeighbours === b.take.hasNeighbours));
   if (!isSame) return undefined;
   return a.take ? a : b;

@@ -99,8 +99,8 @@ describe('audited hashes over connections that fail', () => {
     });
 
     it.each([true, false])('[AUD-6] does the same with or without a marker (%s)', async (marker) => {
-      expect(await hashes.set(KEY, 'a', '1', { ...options, marker })).toBeNull();
-      expect(await hashes.delete(KEY, 'a', { ...options, marker })).toBe('1');
+      expect(await hashes.set(KEY, 'a', '1', { ...options, deduplicate: marker })).toBeNull();
+      expect(await hashes.delete(KEY, 'a', { ...options, deduplicate: marker })).toBe('1');
       expect(await redis.client.keys('atomic:*')).toHaveLength(marker ? 2 : 0);
       for (const key of await redis.client.keys('atomic:*')) {
         expect(await redis.client.pttl(key)).toBeGreaterThan(0);
@@ -110,7 +110,7 @@ describe('audited hashes over connections that fail', () => {
     it.each([true, false])(
       '[AUD-6] is all or nothing where Redis has no memory left (marker: %s)',
       async (marker) => {
-        await hashes.update(KEY, { a: '1', b: '2' }, { ...options, marker });
+        await hashes.update(KEY, { a: '1', b: '2' }, { ...options, deduplicate: marker });
         const state = async (): Promise<unknown> => [
           await redis.client.hgetall(KEY),
           (await hashes.history(LOG)).entries,
@@ -125,7 +125,7 @@ describe('audited hashes over connections that fail', () => {
             { a: null, b: null },
           ];
           for (const changes of several) {
-            const refused = hashes.update(KEY, changes, { ...options, marker });
+            const refused = hashes.update(KEY, changes, { ...options, deduplicate: marker });
             const error = await refused.catch((thrown: unknown) => thrown);
             expect(error).toBeInstanceOf(RedisReplyError);
             expect(error).toMatchObject({ reply: 'OOM', outcome: 'not-applied' });

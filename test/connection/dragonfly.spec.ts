@@ -342,7 +342,7 @@ describe('Dragonfly, by a double', () => {
       const input = { keys: { first: 'app:{m}:a', second: 'app:{m}:new' }, args: {} };
       await target.redis.scripts.run(both, { keys: { first: 'app:{m}:x', second: 'app:{m}:y' }, args: {} });
       await target.double!.setMemoryFull(true);
-      await expect(target.redis.scripts.run(both, input, { marker: false })).rejects.toMatchObject({
+      await expect(target.redis.scripts.run(both, input, { deduplicate: false })).rejects.toMatchObject({
         outcome: 'unknown',
         retryable: false,
       });

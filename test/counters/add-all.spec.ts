@@ -338,7 +338,7 @@ describe('CounterService.addAll', () => {
     await redis.client.config('SET', 'maxmemory', '1');
     try {
       await expect(counters.addAll([take('a', 2), take('b', 2)])).rejects.toThrow(RedisReplyError);
-      await expect(counters.addAll([take('a', 2), take('b', 2)], { marker: false })).rejects.toThrow(
+      await expect(counters.addAll([take('a', 2), take('b', 2)], { deduplicate: false })).rejects.toThrow(
         RedisReplyError,
       );
       expect(await values('a', 'b')).toEqual(['5', '5']);

@@ -118,14 +118,14 @@ describe('counters over connections that fail', () => {
     it('[CT-13] keeps nothing in Redis but the counter, and shares script calls all the same', async () => {
       await counters.get('warm');
       const counts = await countCommands(redis.client, () =>
-        Promise.all(times(50, () => counters.add('n', 1, { marker }))),
+        Promise.all(times(50, () => counters.add('n', 1, { deduplicate: marker }))),
       );
       expect(counts).toMatchObject({ evalsha: 1 });
       expect(await redis.client.keys('*')).toEqual(['n']);
-      const { undo } = await counters.addUndoable('n', 5, { marker, ttlMs: 50_000 });
+      const { undo } = await counters.addUndoable('n', 5, { deduplicate: marker, ttlMs: 50_000 });
       expect(await undo()).toBe(true);
-      await Promise.all([counters.add('n', 1, { marker }), counters.add('n', 1)]);
-      expect(await counters.reset('n', { marker })).toBe(52);
+      await Promise.all([counters.add('n', 1, { deduplicate: marker }), counters.add('n', 1)]);
+      expect(await counters.reset('n', { deduplicate: marker })).toBe(52);
     });
 
     it.each<[string, 'loseReplies' | 'cutBeforeServer', number]>([
@@ -137,17 +137,17 @@ describe('counters over connections that fail', () => {
         await counters.get('warm');
         const calls = await countCommands(redis.client, async () => {
           proxy[fault](scripts);
-          await expect(counters.add('n', 1, { marker })).rejects.toThrow(OutcomeUnknownError);
+          await expect(counters.add('n', 1, { deduplicate: marker })).rejects.toThrow(OutcomeUnknownError);
         });
         expect(calls.evalsha ?? 0).toBe(value);
         expect(Number(await redis.client.get('n'))).toBe(value);
-        expect(await counters.add('n', 1, { marker })).toMatchObject({ value: value + 1 });
+        expect(await counters.add('n', 1, { deduplicate: marker })).toMatchObject({ value: value + 1 });
       },
     );
 
     it('[CT-13] reports a lost reply of several counters as unknown too', async () => {
       proxy.loseReplies(scripts);
-      const adding = counters.addAll([{ key: 'n', amount: 1 }], { marker });
+      const adding = counters.addAll([{ key: 'n', amount: 1 }], { deduplicate: marker });
       await expect(adding).rejects.toThrow(OutcomeUnknownError);
       expect(await redis.client.keys('*')).toEqual(['n']);
     });
@@ -283,7 +283,7 @@ describe('counters over connections that fail', () => {
     const connection = connectionTo(redis.server.url);
     const options = { maxBatchSize: 4, undoWindowMs: 1_000 };
     const inFlight = new WorkInFlight();
-    const how = { marker: true, durability: undefined };
+    const how = { deduplicate: true, durability: undefined };
     const producer = new CounterProducer(connection, new ScriptRunner(connection), inFlight, options, how);
     const add = (key: string): Promise<string> =>
       new Promise((resolve, reject) => {

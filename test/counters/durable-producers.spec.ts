@@ -55,7 +55,7 @@ describe('additions that wait for replicas', () => {
     const inFlight = new WorkInFlight();
     const made: CounterProducer[] = [];
     const make = (): CounterProducer => {
-      const how = { marker: true, durability: undefined };
+      const how = { deduplicate: true, durability: undefined };
       const options = { maxBatchSize: 512, undoWindowMs: 1_000 };
       made.push(new CounterProducer(connection, new ScriptRunner(connection), inFlight, options, how));
       return made.at(-1)!;

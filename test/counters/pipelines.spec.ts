@@ -184,7 +184,10 @@ describe('operations on several counters that travel together', () => {
     await redis.client.config('SET', 'maxmemory', '1');
     try {
       for (const marker of [true, false]) {
-        const calls = [counters.add(A, 1, { marker }), counters.add(B, 1, { marker })];
+        const calls = [
+          counters.add(A, 1, { deduplicate: marker }),
+          counters.add(B, 1, { deduplicate: marker }),
+        ];
         for (const one of await Promise.allSettled(calls))
           expect(one).toMatchObject({ reason: { reply: 'OOM', outcome: 'not-applied', retryable: true } });
       }

@@ -103,7 +103,7 @@ describe('the ends of operations', () => {
       expect.objectContaining({ type: 'transactions.run', outcome: 'applied', attempts: 2, conflicts: 0 }),
     ]);
     observed.proxy.loseReplies(script);
-    expect(await during(() => redis.counters.add('n', 1, { marker: false }))).toEqual([
+    expect(await during(() => redis.counters.add('n', 1, { deduplicate: false }))).toEqual([
       expect.objectContaining({ type: 'counters.add', outcome: 'unknown', error: 'OUTCOME_UNKNOWN' }),
     ]);
   });

@@ -98,10 +98,10 @@ describe('OperationRunner', () => {
   });
 
   it('[SC-4] without a marker keeps nothing, and a lost reply is unknown at once', async () => {
-    expect(await add('n', { marker: false })).toBe(1);
+    expect(await add('n', { deduplicate: false })).toBe(1);
     const before = await redis.client.keys('atomic:operation:*');
     proxy.loseReplies(isScript);
-    const error = await add('n', { marker: false }).catch((failure: unknown) => failure);
+    const error = await add('n', { deduplicate: false }).catch((failure: unknown) => failure);
     expect(error).toBeInstanceOf(OutcomeUnknownError);
     expect(await redis.client.get('n')).toBe('2');
     expect(await redis.client.keys('atomic:operation:*')).toEqual(before);
@@ -142,7 +142,7 @@ describe('OperationRunner on a Cluster', () => {
         for (const proxy of proxies) proxy.loseReplies(isScript);
         expect(await add(key, { timeoutMs: 5_000 })).toBe(2);
         for (const proxy of proxies) proxy.loseReplies(isScript);
-        await expect(add(key, { marker: false, timeoutMs: 5_000 })).rejects.toThrow(OutcomeUnknownError);
+        await expect(add(key, { deduplicate: false, timeoutMs: 5_000 })).rejects.toThrow(OutcomeUnknownError);
         for (const proxy of proxies) proxy.reset();
         expect(await client.get(key)).toBe('3');
       }

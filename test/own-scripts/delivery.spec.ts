@@ -110,7 +110,7 @@ describe('own scripts over connections that fail', () => {
     for (const marker of [true, false]) {
       const late = proxy.deliverLate(800, isScript);
       void late.triggered.then(() => proxy.refuseConnections(true));
-      await expect(scripts.run(add, addTo('n'), { timeoutMs: 300, marker })).rejects.toThrow(
+      await expect(scripts.run(add, addTo('n'), { timeoutMs: 300, deduplicate: marker })).rejects.toThrow(
         OutcomeUnknownError,
       );
       expect(await late.delivered).toBe(true);
@@ -122,7 +122,7 @@ describe('own scripts over connections that fail', () => {
 
   it('[OS-7] without a marker are not sent again, and a lost reply is unknown at once', async () => {
     proxy.loseReplies(isScript);
-    await expect(scripts.run(add, addTo('n'), { marker: false })).rejects.toMatchObject({
+    await expect(scripts.run(add, addTo('n'), { deduplicate: false })).rejects.toMatchObject({
       constructor: OutcomeUnknownError,
       outcome: 'unknown',
     });

@@ -67,7 +67,7 @@ describe('AtomicRedisModule.forFeature', () => {
       expect(counts).toMatchObject({ evalsha: 1, evalsha_ro: 1 });
       expect(counts).not.toHaveProperty('eval');
       expect(counts).not.toHaveProperty('eval_ro');
-      expect(await add({ keys: { counter: 'n' }, args: { by: 2 } }, { marker: false })).toBe(4);
+      expect(await add({ keys: { counter: 'n' }, args: { by: 2 } }, { deduplicate: false })).toBe(4);
     } finally {
       await app.close();
     }

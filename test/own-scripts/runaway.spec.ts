@@ -30,7 +30,7 @@ describe('an own script that does not end', () => {
       });
       const running = app
         .get(ScriptService)
-        .run(loop, { keys: { k: 'k' } }, { marker })
+        .run(loop, { keys: { k: 'k' } }, { deduplicate: marker })
         .catch((error: unknown) => error);
       await waitFor('it is killed', async () => (await admin.script('KILL')) === 'OK');
       expect(await running).toMatchObject({ message: expect.stringMatching(/kill/i) as string });

@@ -111,8 +111,8 @@ describe.each([true, false])('ScriptService, checkKeys: %p', (checkKeys) => {
     expect(await redis.client.pttl(marker)).toBeGreaterThan(60_000);
   });
 
-  it('[OS-1] keeps nothing with marker: false', async () => {
-    await scripts.run(add, { keys: { counter: 'n' }, args: { by: 5 } }, { marker: false });
+  it('[OS-1] keeps nothing with deduplicate: false', async () => {
+    await scripts.run(add, { keys: { counter: 'n' }, args: { by: 5 } }, { deduplicate: false });
     expect(await redis.client.keys('*')).toEqual(['n']);
   });
 

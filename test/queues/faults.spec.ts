@@ -137,7 +137,7 @@ describe('a queue whose connection fails', () => {
     let scripts = 0;
     const second = { match: ({ name }: { name: string }) => name === 'EVALSHA' && ++scripts === 2 };
     proxy.loseReplies({ ...second, times: 1 });
-    const both = job.ackAndTakeNext({ marker: false });
+    const both = job.ackAndTakeNext({ deduplicate: false });
     expect(await both).toEqual({ acked: true, next: null });
   });
 

@@ -44,7 +44,7 @@ const text = (value: string): Buffer => Buffer.from(value);
 const LARGE = 'x'.repeat(10_000);
 const options = (more: object = {}): object => ({
   timeoutMs: 20_000,
-  marker: true,
+  deduplicate: true,
   ...more,
 });
 const binary = (more: object = {}): object => options({ encoding: 'buffer', ...more });

@@ -83,7 +83,9 @@ describe('transfers over connections that fail', () => {
     for (const marker of [true, false]) {
       const late = proxy.deliverLate(800, scripts);
       void late.triggered.then(() => proxy.refuseConnections(true));
-      await expect(transfers.transfer(leg, { timeoutMs: 300, marker })).rejects.toThrow(OutcomeUnknownError);
+      await expect(transfers.transfer(leg, { timeoutMs: 300, deduplicate: marker })).rejects.toThrow(
+        OutcomeUnknownError,
+      );
       expect(await late.delivered).toBe(true);
       expect(await balances()).toEqual([100, 0]);
       proxy.refuseConnections(false);
@@ -93,7 +95,7 @@ describe('transfers over connections that fail', () => {
 
   it('[TR-10] without a marker a lost reply is unknown at once, and nothing is sent again', async () => {
     proxy.loseReplies(scripts);
-    await expect(transfers.transfer(leg, { marker: false })).rejects.toMatchObject({
+    await expect(transfers.transfer(leg, { deduplicate: false })).rejects.toMatchObject({
       constructor: OutcomeUnknownError,
       outcome: 'unknown',
       retryable: false,

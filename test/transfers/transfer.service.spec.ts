@@ -331,9 +331,9 @@ describe('TransferService', () => {
       await redis.client.config('SET', 'maxmemory', 1);
       for (const options of [
         {},
-        { marker: false },
+        { deduplicate: false },
         { audit: { log: 'log' } },
-        { audit: { log: 'log' }, marker: false },
+        { audit: { log: 'log' }, deduplicate: false },
       ]) {
         await expect(transfers.transfer({ from: 'a', to: 'b', amount: 1 }, options)).rejects.toMatchObject({
           constructor: RedisReplyError,

@@ -24,7 +24,7 @@ interface Case {
   readonly before?: (client: Redis) => Promise<unknown>;
   readonly call: (
     values: ValueService,
-    options?: { timeoutMs?: number; marker?: boolean },
+    options?: { timeoutMs?: number; deduplicate?: boolean },
   ) => Promise<unknown>;
   readonly answer: unknown;
   readonly since: (client: Redis) => Promise<unknown>;
@@ -214,7 +214,7 @@ describe('values over connections that fail', () => {
     });
 
     it('[VAL-6] does the same without a marker, and leaves none', async () => {
-      expect(await call(values, { marker: false })).toEqual(answer);
+      expect(await call(values, { deduplicate: false })).toEqual(answer);
       expect(await redis.client.keys('atomic:*')).toEqual([]);
     });
   });

@@ -119,16 +119,16 @@ describe.each(SERVERS)('values on %s', (kind) => {
       '[VAL-2] keeps the time to live unless told otherwise (marker: %s)',
       async (marker) => {
         await redis.client.set('k', 'a', 'PX', 100_000);
-        await values.getAndSet('k', 'b', { marker });
+        await values.getAndSet('k', 'b', { deduplicate: marker });
         expect(await redis.client.pttl('k')).toBeGreaterThan(90_000);
         expect(await redis.client.pttl('k')).toBeLessThanOrEqual(100_000);
-        await values.getAndSet('k', 'c', { ttlMs: 500_000, marker });
+        await values.getAndSet('k', 'c', { ttlMs: 500_000, deduplicate: marker });
         expect(await redis.client.pttl('k')).toBeGreaterThan(400_000);
-        await values.getAndSet('k', 'd', { keepTtl: false, marker });
+        await values.getAndSet('k', 'd', { keepTtl: false, deduplicate: marker });
         expect(await redis.client.pttl('k')).toBe(-1);
-        await values.getAndSet('k', 'e', { marker });
+        await values.getAndSet('k', 'e', { deduplicate: marker });
         expect(await redis.client.pttl('k')).toBe(-1);
-        await values.getAndSet('short', 'a', { ttlMs: 100_000, marker });
+        await values.getAndSet('short', 'a', { ttlMs: 100_000, deduplicate: marker });
         expect(await redis.client.pttl('short')).toBeGreaterThan(90_000);
       },
     );
@@ -137,11 +137,13 @@ describe.each(SERVERS)('values on %s', (kind) => {
   describe('getAndDelete', () => {
     it.each([true, false])('[VAL-1] gives the value to one caller (marker: %s)', async (marker) => {
       await redis.client.set('k', 'a');
-      const taken = await Promise.all(Array.from({ length: 10 }, () => values.getAndDelete('k', { marker })));
+      const taken = await Promise.all(
+        Array.from({ length: 10 }, () => values.getAndDelete('k', { deduplicate: marker })),
+      );
       expect(taken.filter((value) => value !== null)).toEqual(['a']);
       expect(await redis.client.exists('k')).toBe(0);
       await redis.client.set('k', '');
-      expect(await values.getAndDelete('k', { marker })).toBe('');
+      expect(await values.getAndDelete('k', { deduplicate: marker })).toBe('');
     });
   });
 
@@ -220,9 +222,9 @@ describe.each(SERVERS)('values on %s', (kind) => {
       ['list', () => values.compareAndSet('list', 'a', 'x')],
       ['list', () => values.compareAndDelete('list', 'a')],
       ['list', () => values.getAndSet('list', 'x')],
-      ['list', () => values.getAndSet('list', 'x', { marker: false })],
+      ['list', () => values.getAndSet('list', 'x', { deduplicate: false })],
       ['list', () => values.getAndDelete('list')],
-      ['list', () => values.getAndDelete('list', { marker: false })],
+      ['list', () => values.getAndDelete('list', { deduplicate: false })],
       ['list', () => values.getAndExpire('list', { ttlMs: 1 })],
       ['string', () => values.compareAndSetField('string', 'f', null, 'x')],
       ['string', () => values.compareAndDeleteField('string', 'f', 'x')],

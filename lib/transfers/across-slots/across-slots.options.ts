@@ -12,7 +12,7 @@ export interface AcrossSlotsTransfer<N extends number | bigint = number | bigint
 }
 
 /** Options of every call about transfers across slots. */
-export type AcrossSlotsOptions = Omit<OperationOptions, 'marker'>;
+export type AcrossSlotsOptions = Omit<OperationOptions, 'deduplicate'>;
 
 /** Each balance as it was right after its own change; the two changes are not made at the same time. */
 export interface AcrossSlotsBalances<N extends number | bigint = number | bigint> extends Balances<N> {
@@ -63,7 +63,7 @@ export interface Recovery {
   readonly errors: readonly TransferPendingError[];
 }
 
-const { marker: _, ...optionChecks } = operationOptionChecks;
+const { deduplicate: _, ...optionChecks } = operationOptionChecks;
 
 const checkProperties = check.options(
   {

@@ -171,7 +171,7 @@ describe('reservations over connections that fail', () => {
 
   it('[RS-4] without a marker reports a lost reply as unknown, and sends nothing again', async () => {
     const fault = proxy.loseReplies(scripts);
-    await expect(reservations.hold('stock', 3, { ...LONG, marker: false })).rejects.toThrow(
+    await expect(reservations.hold('stock', 3, { ...LONG, deduplicate: false })).rejects.toThrow(
       OutcomeUnknownError,
     );
     expect(fault.count).toBe(1);

@@ -252,7 +252,7 @@ describe('ReservationService', () => {
 
     it.each<[string, () => Promise<unknown>]>([
       ['add', () => counters.add('stock', -2 * MANY, { min: 0 })],
-      ['add without a marker', () => counters.add('stock', -2 * MANY, { min: 0, marker: false })],
+      ['add without a marker', () => counters.add('stock', -2 * MANY, { min: 0, deduplicate: false })],
       [
         'addAll',
         () =>
@@ -365,8 +365,10 @@ describe('ReservationService', () => {
     await redis.client.config('SET', 'maxmemory', '1');
     try {
       for (const marker of [true, false]) {
-        await expect(reservations.hold('stock', 1, { ...LONG, marker })).rejects.toThrow(RedisReplyError);
-        await expect(reservations.release(id, { marker })).rejects.toThrow(RedisReplyError);
+        await expect(reservations.hold('stock', 1, { ...LONG, deduplicate: marker })).rejects.toThrow(
+          RedisReplyError,
+        );
+        await expect(reservations.release(id, { deduplicate: marker })).rejects.toThrow(RedisReplyError);
       }
       expect(await stored()).toBe(9);
       expect(await redis.client.zcard(HOLDS)).toBe(1);

@@ -195,7 +195,7 @@ describe.each(SERVERS)('transfers across slots on %s', (kind) => {
     ],
     [
       'going without a marker',
-      () => transfers().acrossSlots(transfer, { marker: false } as never),
+      () => transfers().acrossSlots(transfer, { deduplicate: false } as never),
       /options\.marker must be absent/,
     ],
     ['a limit of 0', () => transfers().pending({ limit: 0 }), /options\.limit/],
