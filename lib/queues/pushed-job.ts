@@ -8,3 +8,7 @@ export interface Job {
   /** After how many milliseconds it may be taken. */
   readonly delayMs: number;
 }
+
+/** The history that a job begins with, as `QueueKeys.history` describes it; undefined for a job without one. */
+export const firstHistory = ({ trace }: Job): string | undefined =>
+  trace === undefined ? undefined : `0:0:0:${trace}:`;

@@ -28,7 +28,7 @@ export class Pushes {
   }
 
   push(jobs: readonly Job[], options: OperationOptions): Promise<void> {
-    assertOutsideTransaction(`Pushing to ${this.to.title}`, options.propagation);
+    assertOutsideTransaction(`Pushing to ${this.to.title}`, options.propagation, 'tx.push');
     let bytes = 0;
     for (const { payload } of jobs) bytes += payload.length + JOB_BYTES;
     return this.gathering.call(jobs, options, bytes);

@@ -2,8 +2,14 @@ import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import { resultOf } from '../connection/durability.js';
 import { operationOptionChecks, type OperationOptions } from '../operations/operation.options.js';
+import type { RedisConnection } from '../connection/redis-connection.js';
 import { randomId } from '../runtime/random-id.js';
 import { Propagation } from '../runtime/transaction-scope.js';
+import {
+  PREPARE_PUSH,
+  type PreparedPush,
+  type QueuedPushOptions,
+} from '../scripting/queued-push.js';
 import { delayMsCheck } from './back-off.js';
 import { DeadLetters } from './dead-letters.js';
 import type { PayloadFormat } from './payload-format.js';
@@ -62,6 +68,9 @@ const checkOptions = check.options({
   ...operationOptionChecks,
   delayMs: delayMsCheck,
 } satisfies Record<keyof PushOptions, check.Check>);
+const checkQueuedPushOptions = check.options({
+  delayMs: delayMsCheck,
+} satisfies Record<keyof QueuedPushOptions, check.Check>);
 const checkTakeOptions = check.options({
   waitMs: check.waitMs(0),
   timeoutMs: check.waitMs(),
@@ -192,6 +201,15 @@ export class ReliableQueue<T = unknown> {
       return await this.commands.counts(options);
     };
     return await this.commands.observe('queues.counts', count, () => false);
+  }
+
+  /** @internal */
+  [PREPARE_PUSH](transaction: RedisConnection, payload: T, options: QueuedPushOptions): PreparedPush {
+    checkQueuedPushOptions('options', options);
+    const { delayMs = 0 } = options;
+    const bytes = this.format.encode('payload', payload);
+    const job = { id: newId(), payload: bytes, trace: this.commands.trace, delayMs };
+    return this.commands.pushBy(transaction, job, this.limits);
   }
 
   private async pushAll(payloads: readonly T[], options: PushOptions): Promise<string[]> {

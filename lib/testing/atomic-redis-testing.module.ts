@@ -24,8 +24,8 @@ import { StubTransaction } from './stub-transaction.js';
 
 type Work<Argument> = (argument: Argument) => unknown;
 
-const queueStub = (): ReliableQueue =>
-  stubOf(ReliableQueue, { deadLetters: stubOf(DeadLetters, {}, 'queue.deadLetters') }, 'queue');
+const queueStub = (name: string): ReliableQueue =>
+  stubOf(ReliableQueue, { name, deadLetters: stubOf(DeadLetters, {}, 'queue.deadLetters') }, 'queue');
 
 /** Services whose methods run work of the caller's have it run as it is. */
 function answersOf(service: unknown, transaction: StubTransaction): Record<string, unknown> {
@@ -47,7 +47,7 @@ function answersOf(service: unknown, transaction: StubTransaction): Record<strin
     case ReliableQueueService: {
       const queues = new Map<string, ReliableQueue>();
       const get = (name: string): ReliableQueue => {
-        const queue = queues.get(name) ?? queueStub();
+        const queue = queues.get(name) ?? queueStub(name);
         queues.set(name, queue);
         return queue;
       };

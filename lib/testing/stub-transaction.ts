@@ -1,6 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { isDeepStrictEqual } from 'node:util';
 import { ConfigurationError, describe } from '../atomic-redis.errors.js';
+import type { PushTarget, QueuedPushOptions } from '../scripting/queued-push.js';
 import {
   READ_COMMANDS,
   WRITE_COMMANDS,
@@ -12,9 +13,17 @@ import { Transaction } from '../transactions/transaction.js';
 /** A write as the code under test made it: the command and its arguments. */
 export type QueuedCommand = readonly [command: string, ...args: unknown[]];
 
+/** A job as the code under test pushed it by `tx.push`. */
+export interface PushedJob extends QueuedPushOptions {
+  /** The name of the queue. */
+  readonly queue: string;
+  readonly payload: unknown;
+}
+
 interface Attempt {
   readonly number: number;
   readonly writes: QueuedCommand[];
+  readonly pushes: PushedJob[];
 }
 
 interface GivenRead {
@@ -30,6 +39,9 @@ export class StubTransaction extends Transaction {
   override readonly signal: AbortSignal = new AbortController().signal;
   /** The writes of the transactions that went through, in order. */
   applied: QueuedCommand[] = [];
+  /** The jobs that these have pushed, in order. */
+  pushed: PushedJob[] = [];
+  private pushes = 0;
   private given: GivenRead[] = [];
   private readonly attempts = new AsyncLocalStorage<Attempt>();
 
@@ -56,6 +68,15 @@ export class StubTransaction extends Transaction {
     return Promise.resolve();
   }
 
+  override push<Payload>(
+    { name }: PushTarget<Payload>,
+    payload: NoInfer<Payload>,
+    options?: QueuedPushOptions,
+  ): string {
+    (this.attempts.getStore()?.pushes ?? this.pushed).push({ ...options, queue: name, payload });
+    return `job-${++this.pushes}`;
+  }
+
   giveRead(command: string, args: readonly unknown[], answer: unknown): void {
     this.given.unshift({ command, args, answer });
   }
@@ -68,10 +89,11 @@ export class StubTransaction extends Transaction {
     const outer = this.attempts.getStore();
     if (outer) return await work();
     for (let number = 1; ; number++) {
-      const attempt: Attempt = { number, writes: [] };
+      const attempt: Attempt = { number, writes: [], pushes: [] };
       const result = await this.attempts.run(attempt, work);
       if (number <= conflicts) continue;
       this.applied.push(...attempt.writes);
+      this.pushed.push(...attempt.pushes);
       return result;
     }
   }
@@ -79,6 +101,7 @@ export class StubTransaction extends Transaction {
   reset(): void {
     this.given = [];
     this.applied = [];
+    this.pushed = [];
   }
 
   private answerTo(command: string, args: readonly unknown[]): unknown {

@@ -41,6 +41,8 @@ export class AttemptRunner {
     try {
       const value = await stop.until(Promise.resolve(run.work(attempt)));
       if (attempt.isJoining) await stop.until(attempt.joined());
+      const completing = attempt.completePushes(deadline);
+      if (completing) await stop.until(completing);
       ended = { value };
     } catch (error) {
       stop.throwIfCancelled();
@@ -134,6 +136,8 @@ export class AttemptRunner {
       if (attempt.isJoining) await stop.until(attempt.joined());
       attempt.end();
       if (attempt.watching) await stop.until(attempt.watching);
+      const completing = attempt.completePushes(deadline);
+      if (completing) await stop.until(completing);
       if (run.participant && !attempt.failure) accompanying = run.participant.writes(completesRun?.(value));
     } catch (error) {
       attempt.end();

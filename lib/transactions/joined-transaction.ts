@@ -1,4 +1,5 @@
 import { IllegalTransactionStateError } from '../atomic-redis.errors.js';
+import type { QueuedPushOptions } from '../scripting/queued-push.js';
 import { untilAborted } from '../runtime/deadline.js';
 import type { Lease } from './lease.js';
 import { repliesTo } from './exec-replies.js';
@@ -97,6 +98,16 @@ export class JoinedTransaction extends OpenTransaction {
   override enqueue(name: string, args: unknown[], owner: OpenTransaction): unknown {
     this.assertOpen(`write.${name}`);
     return this.outer.enqueue(name, args, owner);
+  }
+
+  override enqueuePush(
+    queue: unknown,
+    payload: unknown,
+    options: QueuedPushOptions,
+    owner: OpenTransaction,
+  ): string {
+    this.assertOpen('push');
+    return this.outer.enqueuePush(queue, payload, options, owner);
   }
 
   override async watchAll(keys: readonly string[]): Promise<void> {
