@@ -1,5 +1,10 @@
 import type { Redis } from 'ioredis';
-import { LeaseLostError, OutcomeUnknownError, IllegalTransactionStateError } from '../atomic-redis.errors.js';
+import {
+  LeaseLostError,
+  OutcomeUnknownError,
+  IllegalTransactionStateError,
+  type Outcome,
+} from '../atomic-redis.errors.js';
 import type { CommitParticipant, QueuedCommand } from '../scripting/commit-participant.js';
 import { Deadline } from '../runtime/deadline.js';
 import { replyCode } from '../connection/reply-errors.js';
@@ -29,6 +34,9 @@ export interface CommittedRun {
  * key writes neither. Once only: a second commit of the run would leave effects without a record of their own.
  */
 export class RunCommit implements CommitParticipant {
+  readonly isWatched = true;
+  readonly slotAdvice =
+    'The last is the record of the idempotent run: put it there with colocateWith on @Idempotent() or IdempotencyService.run().';
   private committed = false;
   private renewalsAtBegin = 0;
   /** In the server's time, milliseconds: until then the run is taken to be alive, and its own answer is waited for. */
@@ -66,7 +74,7 @@ export class RunCommit implements CommitParticipant {
     }
   }
 
-  async verify(client: Redis): Promise<void> {
+  async verify(client: Redis): Promise<boolean> {
     const text = await client.get(this.key).catch((error: unknown) => {
       // A value of another type is no run's record.
       if (replyCode(error) === 'WRONGTYPE') return null;
@@ -76,6 +84,7 @@ export class RunCommit implements CommitParticipant {
     const isMine = token === this.run.lease.token;
     if (state === 'committed' && isMine) throw committedBefore();
     if (state !== 'running' || !isMine) throw new LeaseLostError('not-applied');
+    return true;
   }
 
   /** A retry after a crash gets this value; without one, the answer that the call is done and its result not available. */
@@ -87,8 +96,8 @@ export class RunCommit implements CommitParticipant {
     return [{ name: 'set', args: [lease.record, text, 'PX', ttlMs] }];
   }
 
-  end(applied: boolean): { touched: boolean } {
-    this.committed ||= applied;
+  end(outcome: Outcome): { touched: boolean } {
+    this.committed ||= outcome === 'applied';
     const { lease } = this.run;
     // If the lease was lost meanwhile, the next attempt's begin reports it.
     const touched = lease.renewals !== this.renewalsAtBegin || !isHeld(lease);

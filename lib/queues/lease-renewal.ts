@@ -1,5 +1,5 @@
 /** Moments in the length of a lease at which it is looked after; it is renewed at a third of it, and tried again at each of them. */
-const TICKS = 6;
+export const TICKS = 6;
 
 export interface RenewedLease {
   /** Its length when it is renewed. */

@@ -42,6 +42,10 @@ export class QueueCommands {
     return this.access.keys;
   }
 
+  get connection(): RedisConnection {
+    return this.access.redis.connection;
+  }
+
   /** The trace context of what is being done, which goes with the jobs that are pushed. */
   get trace(): string | undefined {
     return this.access.redis.observer.trace;

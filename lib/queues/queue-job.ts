@@ -2,6 +2,7 @@ import * as check from '../atomic-redis.validation.js';
 import { delayMsCheck } from './back-off.js';
 import type { End } from './settle-and-take-terms.js';
 import { Settled, TakeMode, Verdict, type Delivery, type NextTake } from './delivery.js';
+import { JOB_PARTICIPANT, type CommitParticipant } from '../scripting/commit-participant.js';
 import type { QueueCommands } from './queue-commands.js';
 import {
   copyCallOptions,
@@ -29,6 +30,8 @@ export interface JobDelivery<T> {
   readonly payload: T;
   readonly signal: AbortSignal;
   readonly commands: Pick<QueueCommands, 'observe'>;
+  /** Lets a transaction end the delivery. */
+  readonly commit: CommitParticipant;
   failed(failure: string | undefined, delayMs: number | undefined): End;
   end(end: End, options: QueueCallOptions): Promise<Settled>;
   endAndTakeNext(
@@ -68,6 +71,11 @@ export class QueueJob<T = unknown> {
   constructor(private readonly taken: JobDelivery<T>) {
     ({ id: this.id, deliveries: this.deliveries } = taken.delivery);
     this.payload = taken.payload;
+  }
+
+  /** @internal */
+  get [JOB_PARTICIPANT](): CommitParticipant {
+    return this.taken.commit;
   }
 
   /** Aborts with a `LeaseLostError` as soon as it is known that the lease was lost. */

@@ -1,9 +1,10 @@
-import { LeaseLostError, OutcomeUnknownError } from '../atomic-redis.errors.js';
+import { IllegalTransactionStateError, LeaseLostError, OutcomeUnknownError } from '../atomic-redis.errors.js';
 import { LazyAbort } from '../runtime/lazy-abort.js';
 import { Settled, Verdict, type Delivery, type NextTake } from './delivery.js';
 import type { SettleAndTakeTerms, End, Settlement } from './settle-and-take-terms.js';
 import type { SettledAndTaken as AdvancedRaw } from './settle-and-take.js';
 import type { Alone, HeldByHand, Hands } from './hands.js';
+import { JobCommit, type CommittedJob } from './job-commit.js';
 import { keepRenewed, type RenewedLease } from './lease-renewal.js';
 import type { QueueCommands } from './queue-commands.js';
 import { QueueJob, type JobDelivery } from './queue-job.js';
@@ -43,7 +44,7 @@ export interface JobReader<T> {
 }
 
 /** What the library does with a job that was taken. */
-export class TakenJob<T> implements JobDelivery<T>, RenewedLease, HeldByHand {
+export class TakenJob<T> implements JobDelivery<T>, RenewedLease, HeldByHand, CommittedJob {
   /** In the process's hands, where it was taken by hand. */
   index = -1;
   /** The right to the process, where the job was taken alone. */
@@ -55,6 +56,9 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedLease, HeldByHand {
   private public: QueueJob<T> | undefined;
   /** Of an acknowledgement that was not answered. */
   private unknownAck: OutcomeUnknownError | undefined;
+  private jobCommit: JobCommit | undefined;
+  /** Settles when the extensions that are under way are answered. */
+  extending: Promise<unknown> | undefined;
 
   constructor(
     private readonly reader: JobReader<T>,
@@ -96,6 +100,34 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedLease, HeldByHand {
   /** Monotonic time at which the lease ends, as far as Redis has confirmed it. */
   get leaseEndsAt(): number {
     return this.endsAt;
+  }
+
+  get hasEnded(): boolean {
+    return this.current !== undefined || this.unknownAck !== undefined;
+  }
+
+  get commit(): JobCommit {
+    return (this.jobCommit ??= new JobCommit(this));
+  }
+
+  /** Resolves when no transaction is about to end the delivery. */
+  untilFree(): Promise<void> | undefined {
+    return this.jobCommit?.isOpen ? this.jobCommit.settled() : undefined;
+  }
+
+  /** Keeps transactions from ending the delivery. Resolves when none can any more. */
+  async revokeCommit(): Promise<void> {
+    await this.jobCommit?.revoke();
+  }
+
+  committed(unknown?: OutcomeUnknownError): void {
+    if (unknown) {
+      this.unknownAck = unknown;
+      return;
+    }
+    const advanced = Promise.resolve({ settled: Settled.Done });
+    this.current = { verdict: Verdict.Ack, delayMs: undefined, advanced };
+    this.letGo();
   }
 
   /** How the delivery was ended, or is being ended. */
@@ -142,6 +174,8 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedLease, HeldByHand {
 
   async renew(): Promise<boolean> {
     const { leaseMs } = this;
+    const free = this.untilFree();
+    if (free) await free;
     // The handler may be ending it, which may fail.
     await this.ending?.advanced.catch(() => undefined);
     return await this.extend(leaseMs, { timeoutMs: Math.ceil(leaseMs / 3), propagation: 'outside' });
@@ -155,12 +189,14 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedLease, HeldByHand {
 
   /** A delivery ends once: the same end again gets the same answer, another one finds the job gone. An end that failed may be tried again. */
   async end(end: End, options: QueueCallOptions): Promise<Settled> {
+    this.assertFree();
     if (this.ending) return await this.endedAlready(end.verdict, this.ending);
     return (await this.endBy(end, undefined, options)).settled;
   }
 
   /** As {@link end}, and takes the next one, if there is one and the process may. */
   endAndTakeNext(end: End, take: NextTake, options: QueueCallOptions): Promise<SettledAndTakenJobs<T>> {
+    this.assertFree();
     const isFirst = !this.ending && !this.unknownAck;
     return isFirst ? this.endBy(end, take, options) : this.endAgainAndTakeNext(end, take, options);
   }
@@ -175,11 +211,27 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedLease, HeldByHand {
   }
 
   async extend(leaseMs: number | undefined, options: QueueCallOptions): Promise<boolean> {
-    const ms = leaseMs ?? this.reader.terms.leaseMs;
+    this.assertFree();
+    if (this.ending) return false;
+    const extension = this.extendBy(leaseMs ?? this.reader.terms.leaseMs, options);
+    const extending = Promise.allSettled([this.extending, extension]);
+    this.extending = extending;
+    const isHeld = await extension.finally(() => {
+      if (this.extending === extending) this.extending = undefined;
+    });
+    if (!isHeld && !this.ending) this.lose();
+    return isHeld;
+  }
+
+  /** For a transaction that is about to end the delivery. */
+  prolong(ms: number, timeoutMs: number): Promise<boolean> {
+    return this.extendBy(ms, { timeoutMs, propagation: 'outside' });
+  }
+
+  private async extendBy(ms: number, options: QueueCallOptions): Promise<boolean> {
     const sentAt = performance.now();
-    const isHeld = !this.ending && (await this.reader.extend(this.delivery, ms, options));
+    const isHeld = await this.reader.extend(this.delivery, ms, options);
     if (isHeld) this.endsAt = Math.max(this.endsAt, sentAt + ms);
-    else if (!this.ending) this.lose();
     return isHeld;
   }
 
@@ -218,6 +270,14 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedLease, HeldByHand {
       if (verdict === Verdict.Ack && error instanceof OutcomeUnknownError) this.unknownAck = error;
       throw error;
     }
+  }
+
+  /** @throws IllegalTransactionStateError while a transaction is about to end the delivery */
+  private assertFree(): void {
+    if (!this.jobCommit?.isOpen) return;
+    throw new IllegalTransactionStateError(
+      `A transaction with completesJob is completing job ${this.delivery.id}: it cannot be ended or extended in another way meanwhile`,
+    );
   }
 
   private letGo(): void {

@@ -1,4 +1,5 @@
 import type { Redis } from 'ioredis';
+import type { Outcome } from '../atomic-redis.errors.js';
 import type { Deadline } from '../runtime/deadline.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import { AsyncScope } from '../runtime/async-scope.js';
@@ -11,22 +12,46 @@ export interface QueuedCommand {
 
 /**
  * Something around a transaction that can be committed by the transaction's own EXEC, as one step with its writes, as long as it is still
- * entitled to: an idempotent run and its record.
+ * entitled to: an idempotent run and its record, or a job and its delivery.
  */
 export interface CommitParticipant {
   /** Whose Redis it lives in. */
   readonly connection: RedisConnection;
-  /** Watched with the transaction's keys, so that EXEC fails when the right to commit was lost after it was verified. */
+  /** A key in its slot. */
   readonly key: string;
+  /** True if the key is watched with the transaction's keys, so that EXEC fails when the right to commit was lost after it was verified. */
+  readonly isWatched: boolean;
+  /** For a CrossSlotError: how to bring it into the slot of the transaction's keys. */
+  readonly slotAdvice: string;
   /** Before WATCH. @throws RedisUnavailableError when that may be tried again, another error when the participant may not be committed any more */
   begin(deadline: Deadline): Promise<void>;
-  /** Written right behind WATCH, on its connection. Rejects when the participant may not be committed any more. */
-  verify(client: Redis): Promise<void>;
-  /** What goes into the MULTI when the transaction's work came to `value`. */
+  /**
+   * Written right behind WATCH, on its connection. Resolves with false when the attempt has to begin again; rejects when the participant may not be committed any more.
+   *
+   * @param deadlineKey the key that expires when EXEC can take effect no more
+   */
+  verify(client: Redis, deadlineKey: string): Promise<boolean>;
+  /** What goes into the MULTI when the transaction's work came to `value`. EXEC is sent in the same turn, or not at all. */
   writes(value: unknown): readonly QueuedCommand[];
   /** After EXEC, and after an attempt that did not come to it. Tells whether the participant itself touched its key since `begin`, or gave it up. */
-  end(applied: boolean): { touched: boolean };
+  end(outcome: Outcome): { touched: boolean };
 }
+
+/** A job that a transaction can complete: a `QueueJob`. */
+export interface CompletableJob {
+  readonly id: string;
+  readonly deliveries: number;
+  ack(): Promise<boolean>;
+}
+
+/** The property of a job that is its participant. */
+export const JOB_PARTICIPANT = Symbol('nestjs-atomic-redis:job-participant');
+
+/** The participant of a job of this library; undefined for anything else. */
+export const participantOf = (job: unknown): CommitParticipant | undefined =>
+  typeof job === 'object' && job !== null
+    ? (job as { readonly [JOB_PARTICIPANT]?: CommitParticipant })[JOB_PARTICIPANT]
+    : undefined;
 
 /** Stands for something that would have been committed, had it not been allowed to run without: there is nothing to write. */
 export const UNPROTECTED = Symbol('unprotected');

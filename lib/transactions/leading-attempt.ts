@@ -2,6 +2,7 @@ import type { Command } from 'ioredis';
 import { AtomicRedisError } from '../atomic-redis.errors.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import { isConnectionLoss, isTransientRefusal, toReplyError } from '../connection/reply-errors.js';
+import type { CommitParticipant } from '../scripting/commit-participant.js';
 import { ARMED, CommitMarker } from './commit-marker.js';
 import type { Lease } from './lease.js';
 import { lifetimeOf, type Lifetime } from './deadline-key.js';
@@ -47,7 +48,7 @@ export class LeadingAttempt extends TransactionAttempt implements Opening {
     now: number,
   ) {
     super(connection, scope, attempt, lease);
-    const { keys, slot, timeoutMs, deadline, participant } = scope;
+    const { keys, slot, timeoutMs, deadline, participants } = scope;
     const lent = (this.lent = lease.connection);
     const { marker, deadlineKey } = lent;
     this.sentAt = now;
@@ -61,7 +62,12 @@ export class LeadingAttempt extends TransactionAttempt implements Opening {
     if (!marker.isArmed(slot, timeoutMs)) this.arm(marker);
     const ownKeys = [marker.keyIn(slot), deadlineKey.keyIn(slot)];
     const watch = connection.observer.roundTrip('WATCH', () =>
-      this.send('watch', participant ? [...keys, participant.key, ...ownKeys] : [...keys, ...ownKeys]),
+      this.send(
+        'watch',
+        participants.length > 0
+          ? [...keys, ...participants.flatMap(watchedKeyOf), ...ownKeys]
+          : [...keys, ...ownKeys],
+      ),
     );
     this.awaitBeforeExec(
       watch.then(
@@ -69,9 +75,12 @@ export class LeadingAttempt extends TransactionAttempt implements Opening {
         (error: unknown) => this.fail(error, 'WATCH'),
       ),
     );
-    if (participant) {
-      const verified = participant.verify(lent.client);
-      this.awaitBeforeExec(this.settle(verified, 'the check of the run'));
+    for (const participant of participants) {
+      const verified = participant.verify(lent.client, deadlineKey.keyIn(slot)).then((isEntitled) => {
+        if (!isEntitled)
+          throw (this.failure ??= connection.unavailable(new Error('a lease ends before the transaction may')));
+      });
+      this.awaitBeforeExec(this.settle(verified, 'the check of the run or the job'));
     }
   }
 
@@ -169,3 +178,5 @@ export class LeadingAttempt extends TransactionAttempt implements Opening {
     throw (this.failure ??= this.connection.unavailable(error));
   }
 }
+
+const watchedKeyOf = ({ key, isWatched }: CommitParticipant): string[] => (isWatched ? [key] : []);

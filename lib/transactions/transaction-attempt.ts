@@ -27,8 +27,8 @@ export interface AttemptScope {
   readonly timeoutMs: number;
   readonly deadline: Deadline;
   readonly stop: CancellationToken;
-  /** A participant that the transaction's EXEC commits beside its own writes. */
-  readonly participant: CommitParticipant | undefined;
+  /** The participants that the transaction's EXEC commits beside its own writes. */
+  readonly participants: readonly CommitParticipant[];
 }
 
 /** One attempt of a transaction: what its work sees, and the writes queued for EXEC. */
