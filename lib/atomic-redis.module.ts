@@ -26,9 +26,8 @@ import { setProblemType } from './problem-details/http-exception.js';
 import { giveRoutesAnEdge } from './problem-details/route-edge.js';
 import { Deadline } from './runtime/deadline.js';
 import { RedisConnection } from './connection/redis-connection.js';
-import type { Script } from './scripting/script.js';
 import { WorkInFlight } from './runtime/work-in-flight.js';
-import { ScriptFeatureModule } from './own-scripts/script-feature.module.js';
+import { FeatureModule, type Feature } from './atomic-redis.feature.module.js';
 import { ScriptService } from './own-scripts/script.service.js';
 import { ShutdownNotice } from './shutdown-notice.js';
 import { ShadowKeyService } from './shadow-keys/shadow-key.service.js';
@@ -81,14 +80,14 @@ export class AtomicRedisModule
   }
 
   /**
-   * Makes scripts injectable by `@InjectScript(script)`: each is checked while the application starts, and loaded on every connect. The registration must be
-   * visible to the importing module, as a global one is.
+   * Makes scripts injectable by `@InjectScript(script)`, and queues by `@InjectQueue(definition)`. Scripts are checked while the application starts, and loaded on every connect. The
+   * registration must be visible to the importing module, as a global one is.
    *
    * @param name of the registration. Default: the unnamed one.
-   * @throws ConfigurationError for what is no script
+   * @throws ConfigurationError for what is neither a script nor a queue
    */
-  static forFeature(scripts: readonly Script[], name?: string): DynamicModule {
-    return ScriptFeatureModule.of(scripts, name);
+  static forFeature(features: readonly Feature[], name?: string): DynamicModule {
+    return FeatureModule.of(features, name);
   }
 
   /** Connects, checks the server, and refuses decorators that cannot work. Called by Nest. */

@@ -79,10 +79,16 @@ export class QueueCommands {
 
   /**
    * Makes the push part of a transaction.
+   * @param checking the check of the payload, where it takes its time
    * @throws IllegalTransactionStateError for a transaction of another registration
    */
-  pushBy(transaction: RedisConnection, job: Job, limits: PayloadLimits): PreparedPush {
-    return transactionPush(this.access, transaction, job, limits);
+  pushBy(
+    transaction: RedisConnection,
+    job: Job,
+    limits: PayloadLimits,
+    checking: Promise<unknown> | undefined,
+  ): PreparedPush {
+    return transactionPush(this.access, transaction, job, limits, checking);
   }
 
   /** Ends a delivery, takes jobs, or both, in one round trip. */

@@ -1,6 +1,6 @@
 import { Deadline } from '../runtime/deadline.js';
 import { AsyncScope } from '../runtime/async-scope.js';
-import { backOffMs, type RetryBackOff } from './back-off.js';
+import { backOffMs, resolveRetry, type RetryBackOff } from './back-off.js';
 import { TakeMode, Verdict, type Delivery, type NextTake, type Taker } from './delivery.js';
 import type { SettleAndTakeTerms, End, Settlement } from './settle-and-take-terms.js';
 import { MAX_SETTLE_AND_TAKE, type SettledAndTaken as AdvancedRaw, type Take } from './settle-and-take.js';
@@ -54,12 +54,13 @@ export class QueueReader<T> implements JobReader<T> {
   }
 
   /** The end of a failed delivery: its job waits, unless it was the last one. */
-  failed({ deliveries }: Delivery, failure: string | undefined, delayMs?: number): End {
-    return { verdict: Verdict.Retry, failure, delayMs: delayMs ?? backOffMs(deliveries, this.retry) };
+  failed({ deliveries, retry }: Delivery, failure: string | undefined, delayMs?: number): End {
+    const backOff = retry ? resolveRetry(this.retry, retry) : this.retry;
+    return { verdict: Verdict.Retry, failure, delayMs: delayMs ?? backOffMs(deliveries, backOff) };
   }
 
-  decode(bytes: Buffer): T {
-    return this.format.decode(bytes) as T;
+  decode(bytes: Buffer): T | Promise<T> {
+    return this.format.decode(bytes) as T | Promise<T>;
   }
 
   /** Fetches a large payload. */

@@ -29,7 +29,8 @@ export interface JobReader<T> {
   readonly commands: QueueCommands;
   readonly terms: SettleAndTakeTerms;
   readonly hands: Hands;
-  decode(bytes: Buffer): T;
+  /** Returns a promise where the queue's schema takes its time. */
+  decode(bytes: Buffer): T | Promise<T>;
   /** Fetches a large payload. */
   fetch(delivery: Delivery): Promise<Buffer>;
   /** The end of a failed delivery. */
@@ -53,6 +54,8 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedLease, HeldByHand, Co
   private current: Ending | undefined;
   private endsAt: number;
   private arrived: { readonly payload: T } | undefined;
+  /** Where the queue's schema takes its time. */
+  private decoding: Promise<T> | undefined;
   private public: QueueJob<T> | undefined;
   /** Of an acknowledgement that was not answered. */
   private unknownAck: OutcomeUnknownError | undefined;
@@ -68,7 +71,14 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedLease, HeldByHand, Co
     askedAt: number,
   ) {
     this.endsAt = askedAt + leaseMs;
-    if (delivery.payload) this.arrived = { payload: reader.decode(delivery.payload) };
+    if (!delivery.payload) return;
+    const payload = reader.decode(delivery.payload);
+    if (!(payload instanceof Promise)) this.arrived = { payload };
+    else {
+      this.decoding = payload;
+      // Told by `arrive`.
+      payload.catch(() => undefined);
+    }
   }
 
   /** As its taker sees it, once it has arrived. */
@@ -136,7 +146,7 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedLease, HeldByHand, Co
   }
 
   /**
-   * Waits for the payload, where it is too large to come with others. A job whose payload does not arrive, or cannot be read, has failed, and its delivery is
+   * Waits for the payload, where it is too large to come with others, or is being checked. A job whose payload does not arrive, or cannot be read, has failed, and its delivery is
    * ended.
    *
    * @throws RedisUnavailableError when it does not arrive in time; whatever says why it cannot be read
@@ -145,12 +155,14 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedLease, HeldByHand, Co
     if (this.arrived) return;
     let end: End | undefined;
     try {
-      const bytes = await this.reader.fetch(this.delivery).catch((error: Error) => {
-        end = this.failed(error.message);
-        throw error;
-      });
+      const bytes = this.decoding
+        ? undefined
+        : await this.reader.fetch(this.delivery).catch((error: Error) => {
+            end = this.failed(error.message);
+            throw error;
+          });
       try {
-        this.arrived = { payload: this.reader.decode(bytes) };
+        this.arrived = { payload: await (this.decoding ?? this.reader.decode(bytes!)) };
       } catch (error) {
         end = { verdict: Verdict.Bury, failure: unreadable(error) };
         throw error;

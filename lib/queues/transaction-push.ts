@@ -21,6 +21,7 @@ export function transactionPush(
   by: RedisConnection,
   job: Job,
   limits: PayloadLimits,
+  checking: Promise<unknown> | undefined,
 ): PreparedPush {
   const { redis, title, queue, keys } = to;
   if (redis.connection !== by)
@@ -38,6 +39,7 @@ export function transactionPush(
   ];
   const isInDoubt = limits.isInDoubt([payload]);
   const complete = async (deadline: Deadline): Promise<void> => {
+    await checking;
     if (isInDoubt) await limits.check('payload', [payload]);
     if (delayMs === 0) return;
     const endsAt = await by.inServerTime(deadline, by.keys.slotOf(keys.delayed));
@@ -47,7 +49,7 @@ export function transactionPush(
   return {
     id,
     commands,
-    complete: isInDoubt || delayMs > 0 ? complete : undefined,
+    complete: checking || isInDoubt || delayMs > 0 ? complete : undefined,
     applied: () =>
       redis.observer
         .begin('queues.push', queue)

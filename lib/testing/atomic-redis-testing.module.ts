@@ -12,11 +12,13 @@ import { STAND_IN, type StandIn, type StandInFacts } from '../method-wrapping/st
 import type { MethodCall, MethodSite } from '../method-wrapping/method-site.js';
 import { AtomicRedisEvents } from '../observability/events.js';
 import { giveRoutesAnEdge } from '../problem-details/route-edge.js';
+import type { QueueDefinition } from '../queues/queue-definition.js';
 import { DeadLetters } from '../queues/dead-letters.js';
 import { ReliableQueue } from '../queues/reliable-queue.js';
 import { ReliableQueueService } from '../queues/reliable-queue.service.js';
 import type { Script } from '../scripting/script.js';
 import { ScriptService } from '../own-scripts/script.service.js';
+import type { TransactionOptions } from '../transactions/transaction.options.js';
 import { TransactionService } from '../transactions/transaction.service.js';
 import { AtomicRedisOutcomes } from './method-outcomes.js';
 import { stubOf } from './service-stub.js';
@@ -32,7 +34,8 @@ function answersOf(service: unknown, transaction: StubTransaction): Record<strin
   switch (service) {
     case TransactionService:
       return {
-        run: (_keys: unknown, work: Work<StubTransaction>) => transaction.run(() => work(transaction), 0),
+        run: (_keys: unknown, work: Work<StubTransaction>, options?: TransactionOptions) =>
+          transaction.run(() => work(transaction), 0, options?.completesJob),
       };
     case IdempotencyService:
       return {
@@ -46,7 +49,8 @@ function answersOf(service: unknown, transaction: StubTransaction): Record<strin
       };
     case ReliableQueueService: {
       const queues = new Map<string, ReliableQueue>();
-      const get = (name: string): ReliableQueue => {
+      const get = (given: string | QueueDefinition): ReliableQueue => {
+        const name = typeof given === 'string' ? given : given.name;
         const queue = queues.get(name) ?? queueStub(name);
         queues.set(name, queue);
         return queue;

@@ -129,6 +129,11 @@ export class AtomicRedisOutcomes {
     return this.transaction.pushed;
   }
 
+  /** Ids of the jobs that transactions have completed by `completesJob`, in order. Those that failed have completed none. */
+  get completedJobs(): readonly string[] {
+    return this.transaction.completed;
+  }
+
   /** Forgets every outcome and answer, and what was written and pushed. */
   reset(): void {
     this.choices = [];
@@ -151,7 +156,7 @@ export class AtomicRedisOutcomes {
       case 'OptimisticRetry': {
         const times = chosen.kind === 'conflicts' ? chosen.times : 0;
         if (times >= (facts.maxAttempts ?? MAX_ATTEMPTS)) throw new TransactionConflictError([], times, 0);
-        return await this.transaction.run(() => call.proceed(), times);
+        return await this.transaction.run(() => call.proceed(), times, facts.jobOf?.(call.args));
       }
       default:
         return await call.proceed();

@@ -1,6 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { isDeepStrictEqual } from 'node:util';
 import { ConfigurationError, describe } from '../atomic-redis.errors.js';
+import type { CompletableJob } from '../scripting/commit-participant.js';
 import type { PushTarget, QueuedPushOptions } from '../scripting/queued-push.js';
 import {
   READ_COMMANDS,
@@ -39,6 +40,8 @@ export class StubTransaction extends Transaction {
   override readonly signal: AbortSignal = new AbortController().signal;
   /** The writes of the transactions that went through, in order. */
   applied: QueuedCommand[] = [];
+  /** The ids of the jobs that these have completed, in order. */
+  completed: string[] = [];
   /** The jobs that these have pushed, in order. */
   pushed: PushedJob[] = [];
   private pushes = 0;
@@ -85,7 +88,7 @@ export class StubTransaction extends Transaction {
    * Runs `work` as a transaction that meets `conflicts` changes: the writes of an attempt that is repeated, or fails, are dropped. A nested call
    * is part of the outer one.
    */
-  async run<T>(work: () => T, conflicts: number): Promise<Awaited<T>> {
+  async run<T>(work: () => T, conflicts: number, job?: CompletableJob): Promise<Awaited<T>> {
     const outer = this.attempts.getStore();
     if (outer) return await work();
     for (let number = 1; ; number++) {
@@ -94,6 +97,7 @@ export class StubTransaction extends Transaction {
       if (number <= conflicts) continue;
       this.applied.push(...attempt.writes);
       this.pushed.push(...attempt.pushes);
+      if (job) this.completed.push(job.id);
       return result;
     }
   }
@@ -102,6 +106,7 @@ export class StubTransaction extends Transaction {
     this.given = [];
     this.applied = [];
     this.pushed = [];
+    this.completed = [];
   }
 
   private answerTo(command: string, args: readonly unknown[]): unknown {

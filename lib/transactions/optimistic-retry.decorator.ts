@@ -59,7 +59,10 @@ export function OptimisticRetry<Args extends unknown[], Result = unknown>(
       {
         decorator: 'OptimisticRetry',
         name,
-        forStandIn: { maxAttempts: transactionOptions.maxAttempts },
+        forStandIn: {
+          maxAttempts: transactionOptions.maxAttempts,
+          jobOf: completesJob && ((args) => completesJob(...(args as Args))),
+        },
         around: async ({ transactions }, call) => {
           const keys = typeof watch === 'function' ? watch(...(call.args as Args)) : watch;
           return await transactions.run(

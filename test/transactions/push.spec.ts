@@ -170,9 +170,9 @@ describe.each(SERVERS)('tx.push on %s', (kind) => {
     expect(await queue.take()).toBeNull();
     expect(await queue.counts()).toEqual({ ...NONE, pending: 6, delayed: 6 });
     const [seconds] = await target.client.time();
-    const [, due] = await target.client.zrange(delayed, 0, 0, 'WITHSCORES');
+    const [, due] = await target.client.zrange(delayed, '0', '0', 'WITHSCORES');
     expect(Math.abs(Number(due) - Number(seconds) * 1_000 - 600_000)).toBeLessThan(30_000);
-    for (const member of await target.client.zrange(delayed, 0, -1)) await target.client.zadd(delayed, 1, member);
+    for (const member of await target.client.zrange(delayed, '0', '-1')) await target.client.zadd(delayed, 1, member);
     expect(await drain()).toEqual(['a1', 'a2', 'b1', 'b2', 'c1', 'c2']);
     // Waits, and is woken when the job is due.
     const waiting = queue.take({ waitMs: 60_000 });
