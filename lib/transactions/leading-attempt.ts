@@ -77,8 +77,10 @@ export class LeadingAttempt extends TransactionAttempt implements Opening {
     );
     for (const participant of participants) {
       const verified = participant.verify(lent.client, deadlineKey.keyIn(slot)).then((isEntitled) => {
-        if (!isEntitled)
-          throw (this.failure ??= connection.unavailable(new Error('a lease ends before the transaction may')));
+        if (isEntitled) return;
+        // It may be the key that is gone, and not the lease that is short.
+        deadlineKey.forget(slot);
+        throw (this.failure ??= connection.unavailable(new Error('a lease ends before the transaction may')));
       });
       this.awaitBeforeExec(this.settle(verified, 'the check of the run or the job'));
     }

@@ -247,6 +247,23 @@ describe.each(SERVERS)('a transaction that completes a job on %s', (kind) => {
 describe('a transaction that completes a job on one server', () => {
   const target = useTarget('one server');
 
+  it('[QU-30] sets the deadline key anew where Redis has lost it', async () => {
+    const { queues, transactions } = target.redis;
+    const queue = queues.get<Order>('orders');
+    const complete = async (): Promise<void> => {
+      await queue.push({ id: 1 });
+      const job = (await queue.take())!;
+      await transactions.run(['k'], (tx) => void tx.write.incr('k'), { completesJob: job, maxAttempts: 1 });
+    };
+    await complete();
+    await target.client.del(...(await target.client.keys('atomic:transaction-deadline:*')));
+    const startedAt = performance.now();
+    await complete();
+    // Not by waiting until the key would have expired.
+    expect(performance.now() - startedAt).toBeLessThan(5_000);
+    expect(await target.client.get('k')).toBe('2');
+  });
+
   it('[QU-30] takes no round trip more while the lease is long enough', async () => {
     const { queues, transactions } = target.redis;
     const queue = queues.get<Order>('orders');
