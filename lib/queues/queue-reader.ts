@@ -10,6 +10,7 @@ import type { LargePayloads } from './large-payloads.js';
 import type { PayloadFormat } from './payload-format.js';
 import type { QueueCommands } from './queue-commands.js';
 import type { QueueCallOptions } from './queue.options.js';
+import { InvalidPayloadError } from './queue.errors.js';
 import { TakenJob, unreadable, type SettledAndTakenJobs, type JobReader } from './taken-job.js';
 
 export interface TakeCall extends QueueCallOptions {
@@ -73,13 +74,23 @@ export class QueueReader<T> implements JobReader<T> {
   /** Takes one job for code that calls `take`. */
   async takeOne({ waitMs, leaseMs, signal, ...options }: TakeCall): Promise<TakenJob<T> | undefined> {
     const terms = leaseMs === undefined ? this.terms : { ...this.terms, leaseMs };
-    signal?.throwIfAborted();
-    const taken =
-      waitMs > 0
-        ? (await this.take('hand', () => 1, { waitMs, signal, ...options }, terms))[0]
-        : await this.takeNow(options, terms);
-    if (taken) await this.arrived(taken);
-    return taken;
+    const until = Deadline.in(waitMs);
+    for (;;) {
+      signal?.throwIfAborted();
+      const leftMs = Math.ceil(until.remainingMs);
+      const taken =
+        leftMs > 0
+          ? (await this.take('hand', () => 1, { waitMs: leftMs, signal, ...options }, terms))[0]
+          : await this.takeNow(options, terms);
+      if (!taken || taken.hasArrived) return taken;
+      try {
+        await this.arrived(taken);
+        return taken;
+      } catch (error) {
+        // As of one whose schema takes no time: it is in the dead letters, and the next is taken.
+        if (!(error instanceof InvalidPayloadError)) throw error;
+      }
+    }
   }
 
   /** Waits for a large payload. The lease is renewed meanwhile. */

@@ -1,6 +1,6 @@
 import { IllegalTransactionStateError, LeaseLostError, OutcomeUnknownError } from '../atomic-redis.errors.js';
 import { LazyAbort } from '../runtime/lazy-abort.js';
-import { Settled, Verdict, type Delivery, type NextTake } from './delivery.js';
+import { Settled, TakeMode, Verdict, type Delivery, type NextTake } from './delivery.js';
 import type { SettleAndTakeTerms, End, Settlement } from './settle-and-take-terms.js';
 import type { SettledAndTaken as AdvancedRaw } from './settle-and-take.js';
 import type { Alone, HeldByHand, Hands } from './hands.js';
@@ -17,6 +17,9 @@ interface Ending {
   readonly advanced: Promise<{ readonly settled: Settled }>;
 }
 
+/** What `ackAndTakeNext` takes: whatever there is, as `take` does that does not wait. */
+const NEXT_BY_HAND: NextTake = { mode: TakeMode.Any, by: 'hand' };
+
 /** What became of a delivery, and the jobs taken. */
 export interface SettledAndTakenJobs<T> extends Pick<AdvancedRaw, 'left' | 'suspects' | 'nextMs'> {
   /** `done` where there was none to end. */
@@ -31,6 +34,8 @@ export interface JobReader<T> {
   readonly hands: Hands;
   /** Returns a promise where the queue's schema takes its time. */
   decode(bytes: Buffer): T | Promise<T>;
+  /** Waits for a payload that is large, or is being checked. */
+  arrived(taken: TakenJob<T>): Promise<void>;
   /** Fetches a large payload. */
   fetch(delivery: Delivery): Promise<Buffer>;
   /** The end of a failed delivery. */
@@ -213,6 +218,17 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedLease, HeldByHand, Co
     return isFirst ? this.endBy(end, take, options) : this.endAgainAndTakeNext(end, take, options);
   }
 
+  /** As {@link endAndTakeNext}, for code that takes by hand. The next job has arrived; one that did not has failed, and there is none. */
+  async endAndGiveNext(
+    end: End,
+    options: QueueCallOptions,
+  ): Promise<{ settled: Settled; next: QueueJob<T> | null }> {
+    const { settled, jobs } = await this.endAndTakeNext(end, NEXT_BY_HAND, options);
+    const [next] = jobs;
+    const hasArrived = next && (next.hasArrived || (await hasCome(this.reader.arrived(next))));
+    return { settled, next: hasArrived ? next.job : null };
+  }
+
   private async endAgainAndTakeNext(
     end: End,
     take: NextTake,
@@ -302,6 +318,12 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedLease, HeldByHand, Co
     return verdict === ending.verdict ? settled : Settled.Lost;
   }
 }
+
+const hasCome = (arriving: Promise<void>): Promise<boolean> =>
+  arriving.then(
+    () => true,
+    () => false,
+  );
 
 /** Why a job whose payload cannot be read is in the dead letters. */
 export const unreadable = (error: unknown): string =>

@@ -41,7 +41,7 @@ const slowly: StandardSchema<Email, { to: string; tries: number }> = {
     vendor: 'test',
     validate: async (value) => {
       await Promise.resolve();
-      const { to } = value as Partial<Email>;
+      const to: unknown = (value as Partial<Email> | null)?.to;
       return typeof to === 'string' && to !== ''
         ? { value: { to, tries: 3 } }
         : { issues: [{ message: 'is missing', path: [{ key: 'to' }] }] };
