@@ -66,6 +66,6 @@ async function printTrace(ways) {
     const listed = ways.find((way) => way.title === title)?.files ?? [];
     console.log(`\n${title}: code of ${ran.length} files ran`);
     for (const file of ran) console.log(`  ${listed.includes(file) ? 'on the way' : '          '}  ${file}`);
-    for (const file of listed) if (!ran.includes(file)) console.log(`  listed, did not run  ${file}`);
+    for (const file of listed) if (!ran.includes(file)) console.log(`  holds Lua   ${file}`);
   }
 }

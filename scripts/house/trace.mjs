@@ -1,10 +1,10 @@
 import { Session } from 'node:inspector/promises';
 import 'reflect-metadata';
-import { Controller, Inject, Injectable, Module, Post } from '@nestjs/common';
+import { Controller, Injectable, Module, Post } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 
 const dist = new URL('../../dist/', import.meta.url);
-const { AtomicRedisModule, CounterService, Idempotent, OptimisticRetry, Transaction } = await import(
+const { AtomicRedisModule, CounterService, Idempotent, OptimisticRetry, InjectTransaction } = await import(
   new URL('lib/index.js', dist)
 );
 const { startRedisServer } = await import(new URL('lib/testing/index.js', dist));
@@ -15,7 +15,7 @@ const { startRedisServer } = await import(new URL('lib/testing/index.js', dist))
  */
 export async function traceWays() {
   const server = await startRedisServer();
-  const app = await NestFactory.create(appModule(server.url), { logger: false });
+  const app = await NestFactory.create(appModule(server.url), { logger: false, abortOnError: false });
   const session = new Session();
   try {
     await app.listen(0, '127.0.0.1');
@@ -86,7 +86,7 @@ decorate(Orders, 'create', [Post(), Idempotent()]);
 decorate(Accounts, 'deposit', [OptimisticRetry({ watch: 'balance' })]);
 Controller('orders')(Orders);
 Injectable()(Accounts);
-Inject(Transaction)(Accounts, undefined, 0);
+InjectTransaction()(Accounts, undefined, 0);
 
 function appModule(connection) {
   class TracedModule {}
