@@ -26,12 +26,11 @@ function providerOf(feature: Feature, name: string | undefined): Provider {
       inject,
       useFactory: (redis: AtomicRedis) => redis.queues.get(feature),
     };
-  const script = feature as Script;
-  if (!(script as Partial<Script> | undefined)?.sha) throw wrong();
+  if (!(feature as Partial<Script> | undefined)?.sha) throw wrong();
   return {
-    provide: getScriptToken(script, name),
+    provide: getScriptToken(feature, name),
     inject,
-    useFactory: (redis: AtomicRedis) => redis.scripts.prepare(script),
+    useFactory: (redis: AtomicRedis) => redis.scripts.prepare(feature),
   };
 }
 

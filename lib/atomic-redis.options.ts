@@ -63,7 +63,7 @@ export interface AtomicRedisOptions {
    * @default 10000
    */
   shutdownTimeoutMs?: number;
-  /** Follower of every operation: `openTelemetry()` of `nestjs-atomic-redis/opentelemetry`. Default: nothing. */
+  /** Receiver of every operation: `openTelemetry()` of `nestjs-atomic-redis/opentelemetry`. Default: nothing. */
   telemetry?: Telemetry;
   /**
    * Beginning of the `type` of problem details: a URL, to which the error's code is added as the fragment. `about:blank` leaves the code out.
@@ -105,7 +105,7 @@ function checkNamespace(path: string, value: unknown): void {
   );
 }
 
-const checkOptions = check.options(
+const checkModuleOptions = check.options(
   {
     // Has a check of its own.
     connection: () => undefined,
@@ -116,7 +116,7 @@ const checkOptions = check.options(
     lazyConnect: check.boolean,
     shutdownTimeoutMs: check.waitMs(0),
     problemType: check.nonEmptyString,
-    telemetry: check.methods('follow'),
+    telemetry: check.methods('attach'),
     transactions: check.options(transactionOptionChecks),
     idempotency: check.options(idempotencyOptionChecks),
     counters: check.options(counterOptionChecks),
@@ -128,7 +128,7 @@ const checkOptions = check.options(
 
 /** @throws InvalidArgumentError naming the option, what it may be, and the value received */
 export function resolveOptions(given: AtomicRedisOptions): ResolvedOptions {
-  checkOptions('forRoot', given);
+  checkModuleOptions('forRoot', given);
   checkConnectionOption(given.connection);
   return {
     connection: given.connection,

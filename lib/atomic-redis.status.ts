@@ -28,7 +28,7 @@ export interface AtomicRedisStatus {
   readonly operationsInFlight: number;
 }
 
-const checkOptions = check.options({
+const checkStatusOptions = check.options({
   timeoutMs: check.waitMs(),
 } satisfies Record<keyof StatusOptions, check.Check>);
 
@@ -42,7 +42,7 @@ export class StatusReader {
   ) {}
 
   async read(options: StatusOptions = {}): Promise<AtomicRedisStatus> {
-    checkOptions('options', options);
+    checkStatusOptions('options', options);
     const { timeoutMs = this.options.timeoutMs } = options;
     let servers: ServerStatus[] = [];
     let error: AtomicRedisError | undefined;

@@ -185,10 +185,10 @@ export type {
   TransactionEvent,
 } from './observability/event-types.js';
 export type {
-  JobSpan as FollowedJob,
-  OperationSpan as FollowedOperation,
-  TelemetryReporter as Follower,
+  JobSpan,
+  OperationSpan,
   Telemetry,
+  TelemetryReporter,
   TelemetrySource,
 } from './observability/telemetry.js';
 

@@ -8,7 +8,7 @@ import type { Bench, Finding, Result, Workload } from '../workload.js';
 import type { ConsumerNumbers, ConsumerTask } from './consumer-process.js';
 
 const CONTESTANTS = ['ours', 'bullmq'] as const;
-const ROUNDS = 5;
+const ROUNDS = 7;
 
 /** A difference that the machine alone makes from one run to the next. */
 const NOISE = 1.03;
@@ -94,7 +94,7 @@ export const consumers: Workload = {
     const numbers = new Map<string, Record<(typeof CONTESTANTS)[number], number[]>>();
     for (let round = 0; round < rounds; round++)
       for (const contestant of round % 2 ? CONTESTANTS.toReversed() : CONTESTANTS) {
-        const task = { contestant, url, port, jobs: isShort ? 100 : 20_000, rateMs: isShort ? 100 : 3_000 };
+        const task = { contestant, url, port, jobs: isShort ? 100 : 20_000, rateMs: isShort ? 100 : 10_000 };
         await admin.flushall();
         const measured = await withProcess('measure', task, (answer) => answer as ConsumerNumbers);
         const stood = round === 0 ? await standing(task, bench) : {};

@@ -12,14 +12,14 @@ import { readNetstrings } from './netstrings.js';
 export interface AuditEntry<V extends BinaryValue = string> {
   /** `<milliseconds>-<number>`, growing. */
   readonly id: string;
-  /** When the change was made, by Redis's clock. */
+  /** The time of the change, by Redis's clock. */
   readonly time: Date;
   readonly field: string;
-  /** The value before; null when there was none. */
+  /** The value before the change; null if there was none. */
   readonly old: V | null;
-  /** The value since; null when the field was deleted. */
+  /** The value after the change; null if the field was deleted. */
   readonly new: V | null;
-  /** Who made the change; null when it was not said. */
+  /** The actor of the change; null if the call named none. */
   readonly actor: string | null;
 }
 
@@ -72,6 +72,6 @@ function toEntry<E extends Encoding>(
 export interface AuditHistory<V extends BinaryValue = string> {
   /** Newest first. */
   readonly entries: readonly AuditEntry<V>[];
-  /** `before` of the next, older page; null when there is none. */
+  /** The `before` of the next, older page; null if there is none. */
   readonly next: string | null;
 }

@@ -27,7 +27,7 @@ interface Update {
   readonly encoding: Encoding | undefined;
 }
 
-/** Answers of a script that did nothing. Values before the change begin with a digit or a hyphen. */
+/** Answers of a script that did nothing. Any other answer begins with a digit or a hyphen. */
 const Refusal = {
   HashType: 'HASH_WRONG_TYPE',
   LogType: 'LOG_WRONG_TYPE',
@@ -48,8 +48,8 @@ function checkField(field: unknown): void {
 }
 
 /**
- * Reads the values before, in the order of the changes.
- * @throws what a refusal stands for
+ * Reads the values before the change, in the order of the changes.
+ * @throws the error that a refusal stands for
  */
 function valuesBefore(answer: Buffer, { key, log, logType }: Update): (Buffer | null)[] {
   const before = readNetstrings(answer);
@@ -67,7 +67,7 @@ const decodedBefore = (answer: Buffer, call: Update): (BinaryValue | null)[] =>
 const firstBefore = (answer: Buffer, call: Update): BinaryValue | null =>
   decodedBefore(answer, call)[0] ?? null;
 
-/** Changes fields of a hash and appends what was changed to its log. */
+/** Changes fields of a hash and appends an entry for each to its log. */
 export const update = defineOperation({
   type: 'auditedHashes.update',
   keys: {
@@ -171,7 +171,7 @@ return answer
     const before = decodedBefore(answer, call);
     return Object.fromEntries(call.changes.map(([field], n) => [field, before[n] ?? null]));
   },
-  // Unless all that was asked for is to delete fields that were not there.
+  // A call that only deletes fields that were not there changes nothing.
   changed: (answer, call) => {
     const before = valuesBefore(answer, call);
     return call.changes.some(([, value], n) => value !== null || before[n] !== null);
@@ -238,7 +238,7 @@ return {kind, redis.call('LRANGE', KEYS.log, from, string.format('%.0f', -skip -
     const { limit = 100, before, encoding } = options;
     return { log, limit, before: before ?? '', encoding };
   },
-  // One more than the page tells whether there is a next one.
+  // One entry more than the page shows that there is a next page.
   encode: ({ log, limit, before }) => ({ keys: { log }, args: { before, count: limit + 1 } }),
   decode: ({ kind, entries }, { log, limit, encoding }): AuditHistory<BinaryValue> => {
     if (!['stream', 'list', 'none'].includes(kind)) throw new WrongTypeError(log, 'stream or list');

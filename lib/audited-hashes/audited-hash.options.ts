@@ -12,7 +12,10 @@ import { operationOptionChecks, type OperationOptions } from '../operations/oper
 export interface AuditOptions<E extends Encoding = Encoding> extends OperationOptions, EncodingOptions<E> {
   /** The log's key. On a Cluster it must be in the hash's slot: give both a common hash tag. */
   log: string;
-  /** Type of a new log: a stream, or a list with the encoding that docs/audited-hashes.md describes. @default 'stream' */
+  /**
+   * Type of a new log: a stream, or a list with the encoding that docs/audited-hashes.md describes.
+   * @default 'stream'
+   */
   logType?: 'stream' | 'list';
   /** Number of entries that the log keeps; the oldest are deleted first. @default 1000 */
   maxEntries?: number;
@@ -20,17 +23,23 @@ export interface AuditOptions<E extends Encoding = Encoding> extends OperationOp
   actor?: string;
 }
 
-/** Options of reading a log. */
+/** Options of calls that read a log. */
 export interface AuditHistoryOptions<E extends Encoding = Encoding> extends EncodingOptions<E> {
   /** Number of entries to read, 1 to 1000. @default 100 */
   limit?: number;
-  /** Only entries older than the one with this id: `next` of the page before. Null or absent: from the newest on. */
+  /**
+   * Only entries older than the one with this id: `next` of the page before. Null or absent: from
+   * the newest on.
+   */
   before?: string | null;
   /** Time for the call, in milliseconds. Default: the module's `timeoutMs`. */
   timeoutMs?: number;
 }
 
-/** Ids of either kind of log: milliseconds of Redis's clock and a number. Up to 19 digits are within 64 bits; 0-0 is no entry's. */
+/**
+ * An id of either kind of log: milliseconds of Redis's clock and a number. Numbers of 19 digits fit
+ * into 64 bits; no entry has 0-0.
+ */
 const entryIdOrNull: check.Check = (path, value) => {
   if (value === null) return;
   if (typeof value !== 'string' || !/^(?!0+-0+$)\d{1,19}-\d{1,19}$/.test(value))
@@ -61,8 +70,9 @@ export function checkAuditOptions(key: string, options: AuditOptions): void {
 }
 
 /**
- * @returns the fields and values, read once: the caller's object may change before the answer comes
- * @throws InvalidArgumentError for what is no object of fields, a field that is no well-formed string, or a value that is neither bytes nor null
+ * @returns the fields and values, read once: the caller's object may change before the reply comes
+ * @throws InvalidArgumentError if `changes` is not an object of fields, a field is not a
+ * well-formed string, or a value is neither bytes nor null
  */
 export function checkChanges(changes: unknown): [field: string, value: BinaryValue | null][] {
   if (typeof changes !== 'object' || changes === null || Array.isArray(changes))

@@ -9,10 +9,12 @@ export type { AuditEntry } from './audit-entry.js';
 export type { AuditHistory } from './audit-entry.js';
 
 /**
- * Hashes whose every change leaves an entry in a log: field, old and new value, Redis's time, and who made it. Change and entry are one step:
- * neither is ever there without the other. The hash is an ordinary Redis hash, the log an ordinary stream or list.
+ * Changes hashes, and leaves an entry of each change in a log: field, old and new value, Redis's
+ * time and the actor. Change and entry are one step, so neither exists without the other. The hash
+ * is an ordinary Redis hash, the log an ordinary stream or list.
  *
- * Each call takes one round trip and has the effect of once, also when its reply is lost and it is sent again.
+ * Each call takes one round trip. It takes effect once, also if its reply is lost and the library
+ * sends it again.
  */
 @Injectable()
 export class AuditedHashService {
@@ -20,7 +22,7 @@ export class AuditedHashService {
   constructor(private readonly operations: OperationRunner) {}
 
   /**
-   * Sets a field. What it held already is set, and logged, all the same.
+   * Sets a field. A value that the field already holds is set, and logged, as any other.
    *
    * ```ts
    * const before = await auditedHashes.set('product:{tea}', 'price', '450', { log: 'product:{tea}:log', maxEntries: 100, actor: 'ada' });
@@ -29,12 +31,16 @@ export class AuditedHashService {
    * @returns the value before, or null when there was none
    * @throws InvalidArgumentError, CrossSlotError, IllegalTransactionStateError before any I/O
    * @throws WrongTypeError when the hash or the log holds another type; nothing was changed
-   * @throws NotAnAuditLogError when the log is a list whose newest entry this library did not write; nothing was changed
-   * @throws InvalidUtf8Error when the value before is no text, and `encoding` is not `buffer`; the change was made
+   * @throws NotAnAuditLogError when the log is a list whose newest entry this library did not
+   * write; nothing was changed
+   * @throws InvalidUtf8Error when the value before is not UTF-8, and `encoding` is not `buffer`;
+   * the change was made
    * @throws RedisUnavailableError when Redis could not be reached in time; nothing was changed
-   * @throws OutcomeUnknownError when it was sent and not answered in time; if it was not done by then, it never will be
+   * @throws OutcomeUnknownError when it was sent and not answered in time; if it was not done by
+   * then, it never will be
    * @throws RedisReplyError when Redis refused it, as when it is out of memory
-   * @throws NotReplicatedError when it changed something, and `durability` was not reached in time; `result` holds what it would have returned
+   * @throws NotReplicatedError when it changed something, and `durability` was not reached in time;
+   * `result` holds what it would have returned
    */
   set<E extends Encoding = 'utf8'>(
     key: string,
@@ -46,7 +52,7 @@ export class AuditedHashService {
   }
 
   /**
-   * Deletes a field. Where there is none, nothing is logged.
+   * Deletes a field. If there is none, nothing is logged.
    * @returns the value before, or null when there was none
    * @throws as {@link set} does
    */
@@ -59,8 +65,9 @@ export class AuditedHashService {
   }
 
   /**
-   * Changes several fields in one step; null deletes one. Each has an entry of its own in the log.
-   * @returns the value before of each field, null where there was none
+   * Changes several fields in one step; null deletes a field. Each change has an entry of its own
+   * in the log.
+   * @returns the value of each field before the call, null if there was none
    * @throws as {@link set} does
    */
   update<E extends Encoding = 'utf8', Field extends string = string>(
@@ -86,7 +93,7 @@ export class AuditedHashService {
    * @throws InvalidArgumentError before any I/O
    * @throws WrongTypeError when the key holds neither a stream nor a list
    * @throws NotAnAuditLogError for an entry that this library did not write
-   * @throws InvalidUtf8Error for a value that is no text, when `encoding` is not `buffer`
+   * @throws InvalidUtf8Error for a value that is not UTF-8, when `encoding` is not `buffer`
    * @throws RedisUnavailableError, RedisReplyError
    */
   history<E extends Encoding = 'utf8'>(

@@ -1,6 +1,7 @@
 /**
- * A row of byte strings as one: each is its length in decimal, a colon, its bytes and a comma (https://cr.yp.to/proto/netstrings.txt); `-,`
- * stands for none. Lua and Redis write and read it exactly, whatever the bytes.
+ * Writes a row of byte strings as one: each is its length in decimal, a colon, its bytes and a
+ * comma (https://cr.yp.to/proto/netstrings.txt); `-,` stands for none. Lua and Redis write and read
+ * it exactly, whatever the bytes.
  */
 export const luaNetstrings = `
 local function netstring(bytes)
@@ -9,7 +10,7 @@ local function netstring(bytes)
 end
 `;
 
-/** @returns the byte strings, or undefined when the bytes are of another form */
+/** @returns the byte strings, or undefined if the bytes have another form */
 export function readNetstrings(bytes: Buffer): (Buffer | null)[] | undefined {
   const found: (Buffer | null)[] = [];
   for (let at = 0; at < bytes.length;) {

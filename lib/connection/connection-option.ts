@@ -27,7 +27,7 @@ export function checkConnectionOption(connection: unknown): asserts connection i
     throw new InvalidArgumentError('forRoot.connection', EXPECTED, connection);
   if (isClient(connection)) return;
   if ('nodes' in connection) return checkNodes(connection);
-  checkOptions(connection as Readonly<Record<string, unknown>>);
+  checkConnectionOptions(connection as Readonly<Record<string, unknown>>);
 }
 
 function checkNodes(connection: { nodes: unknown; options?: unknown }): void {
@@ -55,7 +55,7 @@ function checkNodeText(path: string, node: string): void {
   if (node.trim() === '') throw new InvalidArgumentError(path, '{ host, port } or a URL', node);
 }
 
-function checkOptions(options: Readonly<Record<string, unknown>>): void {
+function checkConnectionOptions(options: Readonly<Record<string, unknown>>): void {
   const { sentinels, name, db } = options;
   if (db !== undefined && db !== null && !isDatabase(db))
     throw new InvalidArgumentError('forRoot.connection.db', 'the number of a database', db);

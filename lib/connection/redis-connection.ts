@@ -3,7 +3,7 @@ import { ModuleClosedError, RedisUnavailableError } from '../atomic-redis.errors
 import { Connections } from './connections.js';
 import { Credentials, type PasswordSource, type UsernameSource } from './credentials.js';
 import { askStatuses, type ServerStatus } from './server-status.js';
-import { nameOf } from './topology.js';
+import { nodeNameOf } from './topology.js';
 import type { Observer } from '../observability/observer.js';
 import { isClusterClient, type ConnectionOption, type RedisClient } from './client.js';
 import { sleep, type Deadline } from '../runtime/deadline.js';
@@ -11,7 +11,7 @@ import { DurableChannels, type DurableChannel } from './durable-channel.js';
 import type { DurabilityOptions } from './durability.js';
 import type { KeySpace } from '../scripting/key-space.js';
 import { isFromReplica } from './reply-errors.js';
-import { batchOf } from '../scripting/script-batch.js';
+import { scriptBatchOf } from '../scripting/script-batch.js';
 import type { Script } from '../scripting/script.js';
 import { ServerClocks } from './server-clock.js';
 
@@ -151,7 +151,7 @@ export class RedisConnection {
   /** {@link ownerOf}, where it is known now. */
   knownOwnerOf(slot: number): string | undefined {
     const node = this.isReady ? this.connections.topology.ownerOf(slot) : undefined;
-    return node && nameOf(node);
+    return node && nodeNameOf(node);
   }
 
   /**
@@ -159,7 +159,7 @@ export class RedisConnection {
    * @throws RedisUnavailableError when none is known by the deadline
    */
   async ownerOf(slot: number, deadline: Deadline): Promise<string> {
-    return nameOf(await this.nodeOf(slot, deadline));
+    return nodeNameOf(await this.nodeOf(slot, deadline));
   }
 
   /**
@@ -248,7 +248,7 @@ export class RedisConnection {
   private loadScripts(node: Redis): void {
     // A script that could not be loaded ahead is loaded at its first call.
     for (const script of this.scripts)
-      for (const { lua } of [script, batchOf(script) ?? []].flat())
+      for (const { lua } of [script, scriptBatchOf(script) ?? []].flat())
         node.script('LOAD', lua).catch(() => undefined);
   }
 }

@@ -83,7 +83,7 @@ const NEVER_DONE = new Set(['HSET', 'LPUSH', 'RPUSH', 'RENAME', 'COPY']);
 export async function refusedCommands(scratch: Redis, name: string, isCluster: boolean): Promise<string[]> {
   const asked = await answersOf(scratch, transaction(name));
   const refused = new Set(
-    asked.filter(({ refusal }) => refusal && !/without MULTI/i.test(refusal.message)).map(nameOf),
+    asked.filter(({ refusal }) => refusal && !/without MULTI/i.test(refusal.message)).map(commandNameOf),
   );
   const all = [...others(name), ...(isCluster ? ofClusters : [])];
   const canQueue = !refused.has('MULTI') && !refused.has('DISCARD');
@@ -96,29 +96,29 @@ export async function refusedCommands(scratch: Redis, name: string, isCluster: b
     undecided.filter(([command]) => !NEVER_DONE.has(command)),
   );
   for (const answer of [...queued.filter(({ refusal }) => refusal && isMissing(refusal)), ...done])
-    if (answer.refusal) refused.add(nameOf(answer));
+    if (answer.refusal) refused.add(commandNameOf(answer));
   return [...refused];
 }
 
 /** Names of all commands that are asked for, of any server. */
 export const commandsSent = (): string[] => [
-  ...new Set([...transaction(''), ...others('')].map((command) => nameOf({ command }))),
+  ...new Set([...transaction(''), ...others('')].map((command) => commandNameOf({ command }))),
 ];
 
-interface Answer {
+interface CommandReply {
   readonly command: Command;
   /** Only refusals that say something about the command or the user. */
   readonly refusal: Error | undefined;
 }
 
-function nameOf({ command: [name, subcommand] }: { command: Command }): string {
+function commandNameOf({ command: [name, subcommand] }: { command: Command }): string {
   return name === 'SCRIPT' ? `${name} ${subcommand}` : name;
 }
 
 const isMissing = (refusal: Error): boolean =>
   replyCode(refusal) === 'NOPERM' || /unknown (sub)?command/i.test(refusal.message);
 
-async function answersWithinMulti(scratch: Redis, commands: readonly Command[]): Promise<Answer[]> {
+async function answersWithinMulti(scratch: Redis, commands: readonly Command[]): Promise<CommandReply[]> {
   const answers = await answersOf(
     scratch,
     commands.flatMap((command): Command[] => [['MULTI'], command, ['DISCARD']]),
@@ -127,7 +127,7 @@ async function answersWithinMulti(scratch: Redis, commands: readonly Command[]):
 }
 
 /** Sends them in one write. */
-async function answersOf(scratch: Redis, commands: readonly Command[]): Promise<Answer[]> {
+async function answersOf(scratch: Redis, commands: readonly Command[]): Promise<CommandReply[]> {
   const { stream } = scratch;
   stream.cork();
   const answers = commands.map((command) => answerOf(scratch, command));
@@ -135,7 +135,7 @@ async function answersOf(scratch: Redis, commands: readonly Command[]): Promise<
   return await Promise.all(answers);
 }
 
-async function answerOf(scratch: Redis, command: Command): Promise<Answer> {
+async function answerOf(scratch: Redis, command: Command): Promise<CommandReply> {
   const [name, ...args] = command;
   try {
     await scratch.call(name, args);

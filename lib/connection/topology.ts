@@ -24,7 +24,7 @@ export class Topology {
   }
 
   named(name: string): Redis | undefined {
-    return this.masters().find((master) => nameOf(master) === name);
+    return this.masters().find((master) => nodeNameOf(master) === name);
   }
 
   /** A slot of that server, where servers have slots. */
@@ -37,7 +37,7 @@ export class Topology {
 
   /** The client that another one to the same server is made from. */
   near(server: Redis): Redis {
-    return isClusterClient(this.client) ? (this.named(nameOf(server)) ?? server) : this.client;
+    return isClusterClient(this.client) ? (this.named(nodeNameOf(server)) ?? server) : this.client;
   }
 
   /** Reads it again. Gives up silently at the deadline. */
@@ -50,4 +50,4 @@ export class Topology {
 }
 
 /** As ioredis names a node in its table of slots. */
-export const nameOf = ({ options }: Redis): string => `${options.host}:${options.port}`;
+export const nodeNameOf = ({ options }: Redis): string => `${options.host}:${options.port}`;

@@ -19,7 +19,7 @@ export interface AtomicCounterOptions<
   name?: string;
 }
 
-const checkOptions = check.options({
+const checkAtomicCounterOptions = check.options({
   ...runOptionChecks,
   key: check.either('a key or a function', check.key, check.func),
   by: check.either('a safe integer, a bigint of 64 bits or a function', check.int64, check.func),
@@ -42,7 +42,7 @@ const checkOptions = check.options({
 export function AtomicCounter<KeyArgs extends unknown[] = [], ByArgs extends unknown[] = []>(
   options: AtomicCounterOptions<KeyArgs, ByArgs>,
 ): CheckedMethodDecorator<KeyArgs, ByArgs> {
-  checkOptions('@AtomicCounter', options);
+  checkAtomicCounterOptions('@AtomicCounter', options);
   checkTogether('@AtomicCounter', options);
   const { key, by = 1, name, ...runOptions } = options;
   if (key === undefined) check.func('@AtomicCounter.key', key);

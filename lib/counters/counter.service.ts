@@ -8,8 +8,7 @@ import {
 } from '../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
-import { Observed, READ } from '../observability/observed.decorator.js';
-import { Observer } from '../observability/observer.js';
+import { Observer, READ } from '../observability/observer.js';
 import { resultOf } from '../connection/durability.js';
 import { OperationRunner } from '../operations/operation-runner.js';
 import { RedisConnection } from '../connection/redis-connection.js';
@@ -36,9 +35,13 @@ import {
 } from './counter-result.js';
 import { readScript } from './read.script.js';
 
-const hasAppliedAny = ({ applied, counters }: CountersResult): boolean =>
-  applied && counters.some(hasApplied);
-const wasThere = (value: number | bigint | null): boolean => value !== null;
+const asIs = <T>(value: T): T => value;
+
+const ADDED = { changed: hasApplied };
+const ADDED_TO_ANY = {
+  changed: ({ applied, counters }: CountersResult): boolean => applied && counters.some(hasApplied),
+};
+const RESET = { changed: (previous: number | bigint | null): boolean => previous !== null };
 
 /**
  * Counters with bounds, exact over the whole range of a signed 64-bit integer. A counter is an ordinary Redis string; one that does
@@ -55,7 +58,7 @@ export class CounterService {
   /** @internal */
   constructor(
     private readonly connection: RedisConnection,
-    protected readonly observer: Observer,
+    private readonly observer: Observer,
     scripts: ScriptRunner,
     private readonly inFlight: WorkInFlight,
     private readonly runner: OperationRunner,
@@ -85,9 +88,9 @@ export class CounterService {
   add(key: string, amount: number, options?: CounterAddOptions): Promise<CounterResult<number>>;
   add(key: string, amount: bigint, options?: CounterAddOptions): Promise<CounterResult<bigint>>;
   add(key: string, amount: number | bigint, options?: CounterAddOptions): Promise<CounterResult>;
-  @Observed('counters.add', { changed: hasApplied })
   add(key: string, amount: number | bigint, options: CounterAddOptions = {}): Promise<CounterResult> {
-    return this.operations.add(key, amount, options, '', (added) => added);
+    const add = (): Promise<CounterResult> => this.operations.add(key, amount, options, '', asIs);
+    return this.observer.operation('counters.add', add, ADDED);
   }
 
   /**
@@ -97,12 +100,13 @@ export class CounterService {
   addUndoable(key: string, amount: number, options?: CounterAddOptions): Promise<UndoableCount<number>>;
   addUndoable(key: string, amount: bigint, options?: CounterAddOptions): Promise<UndoableCount<bigint>>;
   addUndoable(key: string, amount: number | bigint, options?: CounterAddOptions): Promise<UndoableCount>;
-  @Observed('counters.add', { changed: hasApplied })
   addUndoable(key: string, amount: number | bigint, options: CounterAddOptions = {}): Promise<UndoableCount> {
-    return this.operations.add(key, amount, options, 'u', (added, life, operation) => ({
-      ...added,
-      undo: this.operations.undoOf(key, added.applied, life, operation),
-    }));
+    const add = (): Promise<UndoableCount> =>
+      this.operations.add(key, amount, options, 'u', (added, life, operation) => ({
+        ...added,
+        undo: this.operations.undoOf(key, added.applied, life, operation),
+      }));
+    return this.observer.operation('counters.add', add, ADDED);
   }
 
   /**
@@ -126,12 +130,10 @@ export class CounterService {
     options?: CounterWriteOptions,
   ): Promise<CountersResult<bigint>>;
   addAll(adds: readonly CounterAddition[], options?: CounterWriteOptions): Promise<CountersResult>;
-  @Observed('counters.addAll', { changed: hasAppliedAny })
-  async addAll(adds: readonly CounterAddition[], options: CounterWriteOptions = {}): Promise<CountersResult> {
-    return await resultOf(this.addToAll(adds, options, ''), ({ applied, counters }) => ({
-      applied,
-      counters,
-    }));
+  addAll(adds: readonly CounterAddition[], options: CounterWriteOptions = {}): Promise<CountersResult> {
+    const add = (): Promise<CountersResult> =>
+      resultOf(this.addToAll(adds, options, ''), ({ applied, counters }) => ({ applied, counters }));
+    return this.observer.operation('counters.addAll', add, ADDED_TO_ANY);
   }
 
   /**
@@ -147,12 +149,13 @@ export class CounterService {
     options?: CounterWriteOptions,
   ): Promise<UndoableCounts<bigint>>;
   addAllUndoable(adds: readonly CounterAddition[], options?: CounterWriteOptions): Promise<UndoableCounts>;
-  @Observed('counters.addAll', { changed: hasAppliedAny })
-  async addAllUndoable(
+  addAllUndoable(
     adds: readonly CounterAddition[],
     options: CounterWriteOptions = {},
   ): Promise<UndoableCounts> {
-    return await resultOf(this.addToAll(adds, options, 'u'), (added) => this.undoable(added));
+    const add = (): Promise<UndoableCounts> =>
+      resultOf(this.addToAll(adds, options, 'u'), (added) => this.undoable(added));
+    return this.observer.operation('counters.addAll', add, ADDED_TO_ANY);
   }
 
   private addToAll(
@@ -235,18 +238,22 @@ export class CounterService {
    * @throws UnsafeIntegerError when it is beyond 2^53 - 1 either way: use {@link getBigInt}
    * @throws InvalidArgumentError, NotAnIntegerError, RedisUnavailableError
    */
-  @Observed('counters.get', READ)
-  async get(key: string, options: CounterCallOptions = {}): Promise<number | null> {
-    const value = await this.operations.read(key, options);
-    if (value === null) return null;
-    if (!Number.isSafeInteger(Number(value))) throw new UnsafeIntegerError(key, 'getBigInt');
-    return Number(value);
+  get(key: string, options: CounterCallOptions = {}): Promise<number | null> {
+    return this.observer.operation(
+      'counters.get',
+      async () => {
+        const value = await this.operations.read(key, options);
+        if (value === null) return null;
+        if (!Number.isSafeInteger(Number(value))) throw new UnsafeIntegerError(key, 'getBigInt');
+        return Number(value);
+      },
+      READ,
+    );
   }
 
   /** As {@link get}, exact whatever the value. */
-  @Observed('counters.get', READ)
   getBigInt(key: string, options: CounterCallOptions = {}): Promise<bigint | null> {
-    return this.operations.read(key, options);
+    return this.observer.operation('counters.get', () => this.operations.read(key, options), READ);
   }
 
   /**
@@ -256,16 +263,20 @@ export class CounterService {
    * @throws UnsafeIntegerError when that value is beyond 2^53 - 1 either way; nothing was deleted: use {@link resetBigInt}
    * @throws as {@link add} does
    */
-  @Observed('counters.reset', { changed: wasThere })
-  async reset(key: string, options: CounterWriteOptions = {}): Promise<number | null> {
-    const previous = await this.operations.reset(key, options, 'n');
-    return previous === null ? null : Number(previous);
+  reset(key: string, options: CounterWriteOptions = {}): Promise<number | null> {
+    return this.observer.operation(
+      'counters.reset',
+      async () => {
+        const previous = await this.operations.reset(key, options, 'n');
+        return previous === null ? null : Number(previous);
+      },
+      RESET,
+    );
   }
 
   /** As {@link reset}, exact whatever the value. */
-  @Observed('counters.reset', { changed: wasThere })
   resetBigInt(key: string, options: CounterWriteOptions = {}): Promise<bigint | null> {
-    return this.operations.reset(key, options, '');
+    return this.observer.operation('counters.reset', () => this.operations.reset(key, options, ''), RESET);
   }
 
   private async addOrTakeBack(

@@ -14,7 +14,7 @@ export interface HealthOptions {
   name?: string;
 }
 
-const checkOptions = check.options({
+const checkHealthOptions = check.options({
   timeoutMs: check.waitMs(),
   name: check.nonEmptyString,
 } satisfies Record<keyof HealthOptions, check.Check>);
@@ -48,7 +48,7 @@ export class AtomicRedisHealthIndicator {
     key: Key,
     options: HealthOptions = {},
   ): Promise<HealthIndicatorResult<Key>> {
-    checkOptions('options', options);
+    checkHealthOptions('options', options);
     const { name, timeoutMs = 1_000 } = options;
     const { error, servers, transactions, operationsInFlight } = await this.registration(name).status({
       timeoutMs,

@@ -10,8 +10,7 @@ import { RedisConnection } from '../connection/redis-connection.js';
 import { OperationRunner } from '../operations/operation-runner.js';
 import { ScriptRunner } from '../scripting/script-runner.js';
 import { WorkInFlight } from '../runtime/work-in-flight.js';
-import { Observed, READ } from '../observability/observed.decorator.js';
-import { errorName, Observer, type Operation } from '../observability/observer.js';
+import { errorName, Observer, READ, type Operation } from '../observability/observer.js';
 import { decide } from './error-policy.js';
 import { RecordingBudget } from './http/recording-budget.js';
 import {
@@ -33,6 +32,8 @@ import { RunClaimer } from './run-claimer.js';
 import { settled } from './settled.js';
 import { handlingOf, type ResultHandling } from './result-handling.js';
 import { storedError, storedValue, tombstone } from './stored-result.js';
+
+const FORGOTTEN = { changed: (wasThere: boolean): boolean => wasThere };
 
 /** The state of a key. */
 export interface IdempotencyRecord {
@@ -73,7 +74,7 @@ export class IdempotencyService {
     runner: OperationRunner,
     /** The work that shutdown waits for. @internal */
     readonly inFlight: WorkInFlight,
-    protected readonly observer: Observer,
+    private readonly observer: Observer,
     @Inject(OPTIONS) options: ResolvedOptions,
   ) {
     this.defaults = options.idempotency;
@@ -159,18 +160,33 @@ export class IdempotencyService {
    *
    * @throws InvalidArgumentError, IdempotencyRecordError, RedisUnavailableError
    */
-  @Observed('idempotency.inspect', READ)
-  async inspect(
+  inspect(
     key: string | KeyReference,
     options: IdempotencyKeyOptions = {},
   ): Promise<IdempotencyRecord | null> {
-    const found = await this.lookUp(key, options);
-    if (!found) return null;
-    const { record, summary } = found;
-    const { state, kind, ttlMs, aliveMs, resultBytes } = summary;
-    if (state === 'running' || aliveMs > 0)
-      return { record, state: 'running', expiresInMs: state === 'running' ? ttlMs : aliveMs, resultBytes };
-    return { record, state: kind === 'tombstone' ? 'held' : 'completed', expiresInMs: ttlMs, resultBytes };
+    return this.observer.operation(
+      'idempotency.inspect',
+      async () => {
+        const found = await this.lookUp(key, options);
+        if (!found) return null;
+        const { record, summary } = found;
+        const { state, kind, ttlMs, aliveMs, resultBytes } = summary;
+        if (state === 'running' || aliveMs > 0)
+          return {
+            record,
+            state: 'running',
+            expiresInMs: state === 'running' ? ttlMs : aliveMs,
+            resultBytes,
+          };
+        return {
+          record,
+          state: kind === 'tombstone' ? 'held' : 'completed',
+          expiresInMs: ttlMs,
+          resultBytes,
+        };
+      },
+      READ,
+    );
   }
 
   /**
@@ -185,19 +201,24 @@ export class IdempotencyService {
    * @throws IllegalTransactionStateError inside an open transaction
    * @throws InvalidArgumentError, IdempotencyRecordError, RedisUnavailableError
    */
-  @Observed('idempotency.forget', { changed: Boolean })
-  async forget(key: string | KeyReference, options: IdempotencyKeyOptions = {}): Promise<boolean> {
-    assertOutsideTransaction('Forgetting an idempotency key', undefined);
-    const found = await this.lookUp(key, options);
-    if (!found) return false;
-    const { record, operation, summary } = found;
-    if (summary.state === 'running') throw this.claimer.inFlight(operation, summary.ttlMs);
-    if (summary.aliveMs > 0) throw this.claimer.inFlight(operation, summary.aliveMs);
-    try {
-      return await this.asked(this.store.forget(record, summary, this.deadline()));
-    } finally {
-      this.claimer.forget(record);
-    }
+  forget(key: string | KeyReference, options: IdempotencyKeyOptions = {}): Promise<boolean> {
+    return this.observer.operation(
+      'idempotency.forget',
+      async () => {
+        assertOutsideTransaction('Forgetting an idempotency key', undefined);
+        const found = await this.lookUp(key, options);
+        if (!found) return false;
+        const { record, operation, summary } = found;
+        if (summary.state === 'running') throw this.claimer.inFlight(operation, summary.ttlMs);
+        if (summary.aliveMs > 0) throw this.claimer.inFlight(operation, summary.aliveMs);
+        try {
+          return await this.asked(this.store.forget(record, summary, this.deadline()));
+        } finally {
+          this.claimer.forget(record);
+        }
+      },
+      FORGOTTEN,
+    );
   }
 
   /**

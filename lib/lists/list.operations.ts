@@ -1,7 +1,7 @@
 import { describe, WrongTypeError } from '../atomic-redis.errors.js';
 import { defineOperation } from '../operations/operation.js';
 
-/** Which elements are moved where, checked. */
+/** A move, checked. */
 interface Move {
   readonly source: string;
   readonly destination: string;
@@ -10,14 +10,17 @@ interface Move {
   readonly to: string;
 }
 
-/** What the script answers instead of an element. */
+/** The script's answers in place of an element. */
 const Answer = {
   Empty: 'EMPTY',
   SourceType: 'SOURCE_IS_NO_LIST',
   DestinationType: 'DESTINATION_IS_NO_LIST',
 } as const;
 
-/** Moves an element from one end of a list to one end of another. Its result is the element, or null where the source is empty. */
+/**
+ * Moves an element from one end of a list to one end of another. Its result is the element, or null
+ * if the source is empty.
+ */
 export const move = defineOperation({
   type: 'lists.move',
   keys: { source: 'list', destination: 'list' },

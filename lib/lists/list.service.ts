@@ -7,7 +7,6 @@ import {
   WrongTypeError,
 } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
-import { Observed } from '../observability/observed.decorator.js';
 import { Observer } from '../observability/observer.js';
 import { isWritable } from '../connection/client.js';
 import { Deadline, sleep } from '../runtime/deadline.js';
@@ -31,18 +30,24 @@ export type ListEnd = 'left' | 'right';
 /** Options of `ListService.move`. */
 export interface MoveOptions<E extends Encoding = Encoding>
   extends Omit<OperationOptions, 'durability'>, EncodingOptions<E> {
-  /** Which end of the source to take from. @default 'left' */
+  /** The end of the source to take from. @default 'left' */
   from?: ListEnd;
-  /** Which end of the destination to put it at. @default 'right' */
+  /** The end of the destination to add to. @default 'right' */
   to?: ListEnd;
-  /** Time to wait for an element when the source is empty, in milliseconds; 0 does not wait. @default 0 */
+  /**
+   * Time to wait for an element when the source is empty, in milliseconds; 0 does not wait.
+   * @default 0
+   */
   waitMs?: number;
 }
 
-/** Longest that one BLMOVE blocks, so that a connection that died is noticed by its silence. */
+/**
+ * The longest that one BLMOVE blocks, in milliseconds, so that a dead connection is noticed by its
+ * silence.
+ */
 const BLOCK_MS = 1_000;
 
-const checkOptions = check.options({
+const checkMoveOptions = check.options({
   from: check.oneOf('left', 'right'),
   to: check.oneOf('left', 'right'),
   waitMs: check.waitMs(0),
@@ -52,10 +57,15 @@ const checkOptions = check.options({
   propagation: operationOptionChecks.propagation,
 } satisfies Record<keyof MoveOptions, check.Check>);
 
-/** For opening a connection; closing may have to wait for it. */
+const MOVED = { changed: (element: unknown): boolean => element !== null };
+
+/** The time to open a connection, in milliseconds. Closing may have to wait for it. */
 const OPEN_TIMEOUT_MS = 2_000;
 
-/** Moves between lists of your own. For work that must not be lost, take `ReliableQueueService`. */
+/**
+ * Moves elements between lists of your own. For work that must not be lost, use
+ * `ReliableQueueService`.
+ */
 @Injectable()
 export class ListService {
   private readonly closing = new AbortController();
@@ -63,49 +73,61 @@ export class ListService {
   /** @internal */
   constructor(
     private readonly connection: RedisConnection,
-    protected readonly observer: Observer,
+    private readonly observer: Observer,
     private readonly operations: OperationRunner,
     private readonly inFlight: WorkInFlight,
   ) {}
 
   /**
-   * Moves an element from one list to another, or to another end of the same one, in one step (LMOVE).
+   * Moves an element from one list to another, or to another end of the same one, in one step
+   * (LMOVE).
    *
-   * Without `waitMs` it has the effect of once, also when the reply is lost and the command sent again. With it, it first does the same, and if the
-   * source is empty waits by BLMOVE on a connection of its own. Redis moves the element there before it answers, and nothing tells a lost answer
-   * from a wait that moved nothing: it is an `OutcomeUnknownError`, and the element, if one was moved, is in the destination.
+   * Without `waitMs` it takes effect once, also if the reply is lost and the library sends the
+   * command again. With `waitMs` it first does the same. If the source is empty, it then waits by
+   * BLMOVE on a connection of its own. Redis moves the element before it answers, so a lost answer
+   * looks like a wait that moved nothing. That is an `OutcomeUnknownError`; an element that was
+   * moved is in the destination.
    *
    * @returns the element, or null when there was none
    * @throws InvalidArgumentError, CrossSlotError before any I/O
    * @throws RedisUnavailableError when Redis could not be reached in time; nothing was moved
    * @throws OutcomeUnknownError when an element may have been moved
-   * @throws WrongTypeError for a key that is no list; nothing was moved
-   * @throws InvalidUtf8Error when the element is no text, and `encoding` is not `buffer`; it was moved
+   * @throws WrongTypeError for a key that is not a list; nothing was moved
+   * @throws InvalidUtf8Error when the element is not UTF-8, and `encoding` is not `buffer`; it was
+   * moved
    * @throws RedisReplyError when Redis refused it, as when its memory is full; nothing was moved
    * @throws IllegalTransactionStateError inside an open transaction
    * @throws ModuleClosedError when the module is closed while it waits
    */
-  @Observed('lists.move', { changed: (element: unknown) => element !== null })
-  async move<E extends Encoding = 'utf8'>(
+  move<E extends Encoding = 'utf8'>(
     source: string,
     destination: string,
     options: MoveOptions<E> = {},
   ): Promise<Decoded<E> | null> {
-    check.key('source', source);
-    check.key('destination', destination);
-    checkOptions('options', options);
-    const { from = 'left', to = 'right', waitMs = 0, encoding, ...rest } = options;
-    const ends = { from: from.toUpperCase(), to: to.toUpperCase() };
-    const until = Deadline.in(waitMs);
-    const moved = await this.operations.part(operation.move, { source, destination, ...ends }, rest);
-    const element =
-      moved || until.passed
-        ? moved
-        : await this.inFlight.track(() => this.waitAndMove(source, destination, ends, until));
-    return element && decoded(element, { encoding }, { key: source, outcome: 'applied' });
+    return this.observer.operation(
+      'lists.move',
+      async () => {
+        check.key('source', source);
+        check.key('destination', destination);
+        checkMoveOptions('options', options);
+        const { from = 'left', to = 'right', waitMs = 0, encoding, ...rest } = options;
+        const ends = { from: from.toUpperCase(), to: to.toUpperCase() };
+        const until = Deadline.in(waitMs);
+        const moved = await this.operations.part(operation.move, { source, destination, ...ends }, rest);
+        const element =
+          moved || until.passed
+            ? moved
+            : await this.inFlight.track(() => this.waitAndMove(source, destination, ends, until));
+        return element && decoded(element, { encoding }, { key: source, outcome: 'applied' });
+      },
+      MOVED,
+    );
   }
 
-  /** Ends every wait, once the BLMOVE that is under way has been answered, within about a second; what it moves is returned. @internal */
+  /**
+   * Ends every wait as soon as its BLMOVE was answered, within about a second. An element that it
+   * moves is returned. @internal
+   */
   close(): void {
     this.closing.abort(this.connection.closedError());
   }
@@ -128,13 +150,13 @@ export class ListService {
         }
         const seconds = Math.max(10, Math.min(BLOCK_MS, until.remainingMs)) / 1_000;
         try {
-          // By its name: the typed method wants each pair of ends by itself.
+          // The typed method has an overload for each pair of ends.
           const element = await client.callBuffer('BLMOVE', source, destination, ends.from, ends.to, seconds);
           if (element) return element as Buffer;
         } catch (error) {
           if (isConnectionLoss(error)) throw this.lost(source, error as Error);
           if ((error as Error).message.startsWith('WRONGTYPE')) {
-            // Of two keys, one: the element, if there is any, was left where it is.
+            // One of the two keys is not a list. The element, if there is one, stays where it is.
             const type = await client.type(source).catch(() => 'list');
             throw new WrongTypeError(type === 'list' || type === 'none' ? destination : source, 'list');
           }
@@ -151,7 +173,7 @@ export class ListService {
     }
   }
 
-  /** Tries again until its time is up: the server may fail over while an element is waited for. */
+  /** Tries until the time is over: the server may fail over during the wait. */
   private async open(source: string, until: Deadline): Promise<Redis> {
     for (;;) {
       const deadline = Deadline.in(OPEN_TIMEOUT_MS);
@@ -168,7 +190,7 @@ export class ListService {
 
   private lost(source: string, cause: Error): OutcomeUnknownError {
     return new OutcomeUnknownError(
-      `The connection was lost while an element of ${describe(source)} was waited for; it may have been moved`,
+      `The connection was lost during a wait for an element of ${describe(source)}, so an element may have been moved: look for it in the destination before you call again`,
       { cause },
     );
   }

@@ -18,7 +18,7 @@ export interface MethodSite<Decorator extends string = AtomicDecorator> {
   readonly methodName: string;
 }
 
-export const nameOf = (site: MethodSite<string>): string => `${site.className}.${site.methodName}`;
+export const siteNameOf = (site: MethodSite<string>): string => `${site.className}.${site.methodName}`;
 
 export function siteOf<Decorator extends string>(
   decorator: Decorator,

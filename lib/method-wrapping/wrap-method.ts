@@ -4,7 +4,7 @@ import { DEFAULT_REGISTRATION, getAtomicRedisToken } from '../atomic-redis.const
 import { ConfigurationError, describe } from '../atomic-redis.errors.js';
 import type { AtomicRedis } from '../atomic-redis.js';
 import { noteDecorator } from './decorator-order.js';
-import { nameOf, siteOf, type AtomicDecorator, type MethodCall, type MethodSite } from './method-site.js';
+import { siteNameOf, siteOf, type AtomicDecorator, type MethodCall, type MethodSite } from './method-site.js';
 import { STAND_IN, type StandIn, type StandInFacts } from './stand-in.js';
 
 export interface WrapOptions {
@@ -68,7 +68,7 @@ export function wrapMethod(
       const redis = (self as Record<symbol, AtomicRedis | undefined> | undefined)?.[token];
       if (!redis) {
         throw new ConfigurationError(
-          `${nameOf(site)} was called on an object that Nest did not create, so @${site.decorator}() has no Redis. ` +
+          `${siteNameOf(site)} was called on an object that Nest did not create, so @${site.decorator}() has no Redis. ` +
             `Inject ${site.className} instead of making it with new or in a useFactory. In a unit test, have Nest make it: ` +
             `Test.createTestingModule({ imports: [AtomicRedisTestingModule], providers: [${site.className}] }), with the module from nestjs-atomic-redis/testing`,
         );
@@ -108,7 +108,7 @@ export function decoratedMethod<Decorator extends string>(
   if (isStatic || typeof method !== 'function' || !descriptor) {
     const found = isStatic ? 'a static member' : describe(method);
     throw new ConfigurationError(
-      `@${decorator}() goes on a method of a class, but ${nameOf(site)} is ${found}`,
+      `@${decorator}() goes on a method of a class, but ${siteNameOf(site)} is ${found}`,
     );
   }
   return { site, method: method as AnyMethod, at: descriptor };

@@ -1,9 +1,9 @@
 import type { Outcome } from '../atomic-redis.errors.js';
 
 /**
- * The calls that are one scripted operation each. The registry of operations does not compile unless
- * these are the types of its definitions. They are listed here, so that the types that users get do
- * not carry the definitions.
+ * The calls that are one scripted operation each. The registry of operations does not compile
+ * unless these are the types of its definitions. They are listed here, so that the types that users
+ * get do not carry the definitions.
  */
 export type ScriptedOperationType =
   | 'reservations.hold'
@@ -26,7 +26,10 @@ export type ScriptedOperationType =
   | 'transfers.transferAll'
   | 'lists.move';
 
-/** One call of a service, as `<field of the façade>.<method>`; what differs only in the type of its result has one name. */
+/**
+ * One call of a service, as `<field of the façade>.<method>`; what differs only in the type of its
+ * result has one name.
+ */
 export type OperationType =
   | ScriptedOperationType
   | 'transactions.run'
@@ -67,9 +70,15 @@ export interface OperationEvent<Type extends OperationType = OperationType> exte
   readonly type: Type;
   /** Of the queue, or of the script. Other operations have none. */
   readonly name?: string;
-  /** Whether it changed anything in Redis, as errors say it: what was only read, was refused, or found nothing to do is `not-applied`. */
+  /**
+   * Whether it changed anything in Redis, as errors say it: what was only read, was refused, or
+   * found nothing to do is `not-applied`.
+   */
   readonly outcome: Outcome;
-  /** What it threw, or what the work threw that it ran: the error's `code`, or the name of its class where it is not the library's. Absent when nothing was thrown. */
+  /**
+   * What it threw, or what the work threw that it ran: the error's `code`, or the name of its class
+   * where it is not the library's. Absent when nothing was thrown.
+   */
   readonly error?: string;
   /** In milliseconds. */
   readonly durationMs: number;
@@ -92,18 +101,25 @@ export interface QueueProcessEvent extends OperationEvent<'queues.process'> {
    * - `deferred`: it was refused for a time, and is delivered again after that
    * - `released`: the consumer was stopped, and the job goes back to the head of the queue
    * - `lost`: its lease was lost
-   * - `unrecorded`: Redis could not be told; the job comes back when its lease ends, unless it was told after all
+   * - `unrecorded`: Redis could not be told; the job comes back when its lease ends, unless it was
+   *   told after all
    */
   readonly ended: 'acknowledged' | 'retried' | 'deferred' | 'dead' | 'released' | 'lost' | 'unrecorded';
   /** Which delivery of the job it was, from 1. */
   readonly deliveries: number;
-  /** Time that the job waits before it is delivered again, in milliseconds. With `retried` and `deferred` only. */
+  /**
+   * Time that the job waits before it is delivered again, in milliseconds. With `retried` and
+   * `deferred` only.
+   */
   readonly delayMs?: number;
 }
 
 /** What became of one call under an idempotency key. Never holds the key itself. */
 interface IdempotencyEvent extends RegistrationEvent {
-  /** Which method it was: `orders.create`. Empty for calls of `IdempotencyService.run` that name none. */
+  /**
+   * Which method it was: `orders.create`. Empty for calls of `IdempotencyService.run` that name
+   * none.
+   */
   readonly operation: string;
   /** The key in Redis: a hash of scope, operation and idempotency key. */
   readonly record: string;
@@ -145,12 +161,18 @@ export interface IdempotencyDuplicateEvent extends IdempotencyEvent {
   readonly cached: boolean;
 }
 
-/** The end of a run without protection: Redis could not be reached, and `onUnavailable` is `'run'`. Exactly one for each. */
+/**
+ * The end of a run without protection: Redis could not be reached, and `onUnavailable` is `'run'`.
+ * Exactly one for each.
+ */
 export interface IdempotencyUnprotectedEvent extends IdempotencyEvent {
   readonly type: 'idempotency.unprotected';
 }
 
-/** The key could not be claimed, and the method did not run; `error` says why. Exactly one for each such call. */
+/**
+ * The key could not be claimed, and the method did not run; `error` says why. Exactly one for each
+ * such call.
+ */
 export interface IdempotencyUnclaimedEvent extends IdempotencyEvent {
   readonly type: 'idempotency.unclaimed';
 }
@@ -165,7 +187,10 @@ export type TerminalEvent =
   | IdempotencyUnprotectedEvent
   | IdempotencyUnclaimedEvent;
 
-/** The lease of an idempotent run or of a job was lost while its work went on, so another may do the same. */
+/**
+ * The lease of an idempotent run or of a job was lost while its work went on, so another may do the
+ * same.
+ */
 export interface LeaseLostEvent extends RegistrationEvent {
   readonly type: 'lease.lost';
   readonly pattern: 'idempotency' | 'queues';
@@ -175,7 +200,10 @@ export interface LeaseLostEvent extends RegistrationEvent {
   readonly error: string;
 }
 
-/** A reply was lost, and what had become of its command was found out: the operation goes on as if it had arrived. */
+/**
+ * A reply was lost, and what had become of its command was found out: the operation goes on as if
+ * it had arrived.
+ */
 export interface OutcomeResolvedEvent extends RegistrationEvent {
   readonly type: 'outcome.resolved';
   /** `EXEC`, or the name of the script. */
@@ -183,7 +211,10 @@ export interface OutcomeResolvedEvent extends RegistrationEvent {
   readonly outcome: 'applied' | 'not-applied';
 }
 
-/** A transaction waited long for a connection of its own: `transactions.maxConnections` may be too low, or Redis slow. */
+/**
+ * A transaction waited long for a connection of its own: `transactions.maxConnections` may be too
+ * low, or Redis slow.
+ */
 export interface PoolWaitEvent extends RegistrationEvent {
   readonly type: 'pool.wait';
   /** Over 100. */

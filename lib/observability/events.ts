@@ -2,11 +2,12 @@ import { AsyncResource } from 'node:async_hooks';
 import { Injectable, Logger } from '@nestjs/common';
 import type { AtomicRedisEvent } from './event-types.js';
 
-/** What it returns is not waited for; what it throws is logged. */
+/** Receives an event. The library does not await what it returns, and logs what it throws. */
 export type AtomicRedisEventListener = (event: AtomicRedisEvent) => unknown;
 
 /**
- * Tells what the services of one registration do, as it happens. Injectable by class, and as `events` of the façade.
+ * Emits what the services of one registration do, as it happens. Injectable by class, and as
+ * `events` of the façade.
  *
  * ```ts
  * const unsubscribe = events.subscribe((event) => {
@@ -20,19 +21,21 @@ export class AtomicRedisEvents {
   private readonly listeners = new Set<AtomicRedisEventListener>();
 
   /**
-   * Calls `listener` with every event of what begins from now on, outside of the call that the event is about. What it throws, or its promise rejects with, is logged and changes
-   * nothing.
+   * Calls `listener` with every event of operations that begin from now on, outside of the call
+   * that the event is about. An error that the listener throws, or rejects with, is logged and
+   * changes nothing.
    *
-   * @returns what ends the subscription
+   * @returns a function that ends the subscription
    */
   subscribe(listener: AtomicRedisEventListener): () => void {
-    // A subscription of its own, also for a listener that subscribes twice. What it does is no part of the call, nor of a transaction around that.
+    // A new function each time, so that one listener may subscribe twice. Bound to the context of
+    // the subscription: the listener's work is no part of the call, nor of a transaction around it.
     const own = AsyncResource.bind((event: AtomicRedisEvent) => listener(event));
     this.listeners.add(own);
     return () => void this.listeners.delete(own);
   }
 
-  /** Whether anybody listens. @internal */
+  /** True if there is a listener. @internal */
   get hasListeners(): boolean {
     return this.listeners.size > 0;
   }
@@ -49,7 +52,10 @@ export class AtomicRedisEvents {
     try {
       await listener(event);
     } catch (error) {
-      this.logger.error(`A listener to ${event.type} failed`, error);
+      this.logger.error(
+        `A listener threw on ${event.type}; other listeners get the event all the same`,
+        error,
+      );
     }
   }
 }

@@ -7,25 +7,30 @@ import type { JobSpan, OperationSpan, TelemetryReporter, Telemetry } from './tel
 
 type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
 
-/** A terminal event without what every one has. */
+/** A terminal event without the fields that the observer adds. */
 export type Ending = DistributiveOmit<TerminalEvent, 'registration' | 'durationMs'>;
 type Occurrence = DistributiveOmit<OccurrenceEvent, 'registration'>;
 
-/** An operation under way. */
+/** An operation under way, for code that ends it elsewhere. */
 export interface Operation {
-  /** Runs `body` as part of it. */
+  /** Runs `body` as a part of it. */
   within<T>(body: () => T): T;
-  /** Tells of its end; the first time it is called. */
+  /** Reports its end. Every call after the first does nothing. */
   end(make: () => Ending): void;
 }
 
+/** Describes an operation beyond its type. */
 export interface OperationReport<T> {
+  /** The name of the queue or of the script. */
   readonly name?: string | undefined;
-  /** Whether a call that resolved changed anything. Default: it did. */
+  /** Returns true if a call that resolved changed anything. Default: it did. */
   readonly changed?: (result: T) => boolean;
-  /** What its event has beside, asked when it ends. */
+  /** Returns more fields of its event. Called when the operation ends. */
   readonly details?: () => object;
 }
+
+/** The report of an operation that only reads. */
+export const READ = { changed: (): boolean => false } as const;
 
 interface ObserverOptions {
   readonly telemetry?: Telemetry | undefined;
@@ -33,19 +38,28 @@ interface ObserverOptions {
   readonly queues?: { readonly names: readonly string[] };
 }
 
-/** A transaction that waits longer for a connection is told of by an event, in milliseconds. */
+/**
+ * A transaction that waits longer than this for a connection is reported by an event, in
+ * milliseconds.
+ */
 const LONG_POOL_WAIT_MS = 100;
 
 const UNOBSERVED: Operation = { within: (body) => body(), end: () => undefined };
 
 /**
- * The one place by which services tell what they do: to listeners of `AtomicRedisEvents` and to the telemetry of the registration. Where there is neither,
- * an operation costs one check.
+ * The one place where services report their calls: to listeners of `AtomicRedisEvents`, and to the
+ * telemetry of the registration. Without either, a report costs one check.
+ *
+ * - {@link operation} reports a call whose promise is its end. Nearly all calls use it.
+ * - {@link begin} is for an idempotent run and a job, which end elsewhere. `operation` is made of
+ *   it.
+ * - {@link occurred}, {@link roundTrip}, {@link poolWaited} and {@link batch} report what happens
+ *   within operations.
  */
 @Injectable()
 export class Observer {
   private readonly logger = new Logger('AtomicRedisTelemetry');
-  private readonly follower: TelemetryReporter | undefined;
+  private readonly reporter: TelemetryReporter | undefined;
   private readonly declaredQueues: Set<string>;
 
   constructor(
@@ -56,61 +70,66 @@ export class Observer {
   ) {
     this.declaredQueues = new Set(queues?.names);
     const isDeclaredQueue = (name: string): boolean => this.declaredQueues.has(name);
-    this.follower = this.quietly(() => telemetry?.attach({ registration, namespace, isDeclaredQueue }));
+    this.reporter = this.quietly(() => telemetry?.attach({ registration, namespace, isDeclaredQueue }));
   }
 
-  /** Lets metrics tell the queue apart from others. */
+  /** Gives the queue a metric series of its own. */
   declareQueue(name: string): void {
     this.declaredQueues.add(name);
   }
 
+  /** True if anything receives reports. */
   get isWatching(): boolean {
-    return this.follower !== undefined || this.events.hasListeners;
+    return this.reporter !== undefined || this.events.hasListeners;
   }
 
-  /** The trace context of the operation that the calling code is part of, as text that can go with a job. */
+  /**
+   * The trace context of the operation that the calling code is a part of, as text that can go with
+   * a job.
+   */
   get trace(): string | undefined {
-    const { follower } = this;
-    const text = follower && this.quietly(() => follower.trace?.());
-    // It goes among text that is told apart by other characters.
+    const { reporter } = this;
+    const text = reporter && this.quietly(() => reporter.trace?.());
+    // The text around it is divided by other characters.
     return text !== undefined && /^[\w.!~*'()%-]{1,4096}$/.test(text) ? text : undefined;
   }
 
-  /** Runs `work` and tells of its end, by one event. */
+  /** Runs `work`, and reports its end by one event. Without a listener it only calls `work`. */
   operation<T>(type: OperationType, work: () => Promise<T>, report?: OperationReport<T>): Promise<T> {
     return this.isWatching ? this.observed(type, work, report ?? {}) : work();
   }
 
-  /** For an operation whose end is elsewhere. */
+  /** Begins an operation that ends elsewhere. @param job that is processed */
   begin(type: OperationType | 'idempotency.run', name?: string, job?: JobSpan): Operation {
     if (!this.isWatching) return UNOBSERVED;
-    const followed = this.quietly(() => this.follower?.begin(type, name, job));
+    const span = this.quietly(() => this.reporter?.begin(type, name, job));
     const startedAt = performance.now();
     let hasEnded = false;
     return {
-      within: (body) => (followed ? this.within(followed, body) : body()),
+      within: (body) => (span ? this.within(span, body) : body()),
       end: (make) => {
         if (hasEnded) return;
         hasEnded = true;
-        this.ended(followed, make(), performance.now() - startedAt);
+        this.ended(span, make(), performance.now() - startedAt);
       },
     };
   }
 
+  /** Reports an event in the middle of an operation. */
   occurred(occurrence: Occurrence): void {
     if (!this.isWatching) return;
     const event = { ...occurrence, registration: this.registration };
-    this.quietly(() => this.follower?.occurred(event));
+    this.quietly(() => this.reporter?.occurred(event));
     this.events.emit(event);
   }
 
-  /** Sends a command, and measures how long its answer takes. */
+  /** Sends a command, and measures the time until its reply. */
   roundTrip<T>(command: string, send: () => Promise<T>): Promise<T> {
-    const { follower } = this;
-    if (!follower) return send();
+    const { reporter } = this;
+    if (!reporter) return send();
     const sentAt = performance.now();
     const answered = (error?: string): void =>
-      this.quietly(() => follower.roundTrip(command, performance.now() - sentAt, error));
+      this.quietly(() => reporter.roundTrip(command, performance.now() - sentAt, error));
     const answer = send();
     answer.then(
       () => answered(),
@@ -119,17 +138,21 @@ export class Observer {
     return answer;
   }
 
-  /** @param askedAt monotonic time */
+  /**
+   * Reports that a transaction has got its connection.
+   * @param askedAt monotonic time at which it asked
+   */
   poolWaited(askedAt: number): void {
     if (!this.isWatching) return;
     const waitedMs = performance.now() - askedAt;
-    this.quietly(() => this.follower?.poolWait(waitedMs));
+    this.quietly(() => this.reporter?.poolWait(waitedMs));
     if (waitedMs > LONG_POOL_WAIT_MS) this.occurred({ type: 'pool.wait', waitedMs });
   }
 
+  /** Reports the size of a batch of operations on counters. */
   batch(size: number): void {
-    const { follower } = this;
-    if (follower) this.quietly(() => follower.batch(size));
+    const { reporter } = this;
+    if (reporter) this.quietly(() => reporter.batch(size));
   }
 
   private async observed<T>(
@@ -151,8 +174,8 @@ export class Observer {
     return result;
   }
 
-  /** Runs `body` once, with its own answer, whatever the follower makes of it. */
-  private within<T>(followed: OperationSpan, body: () => T): T {
+  /** Runs `body` exactly once and returns its own result, whatever the reporter does. */
+  private within<T>(span: OperationSpan, body: () => T): T {
     let ran: { value: T } | { error: unknown } | undefined;
     const once = (): T => {
       ran ??= attempt(body);
@@ -162,20 +185,20 @@ export class Observer {
     let made: unknown;
     this.quietly(() => {
       try {
-        made = followed.within<unknown>(once);
+        made = span.within<unknown>(once);
       } catch (error) {
         if (!ran || 'value' in ran) throw error;
       }
     });
     const own = once();
-    // The follower's own promise, which nobody waits for.
+    // A promise of the reporter's own, which no code awaits.
     if (made !== own) void Promise.resolve(made).catch(() => undefined);
     return own;
   }
 
-  private ended(followed: OperationSpan | undefined, ending: Ending, durationMs: number): void {
+  private ended(span: OperationSpan | undefined, ending: Ending, durationMs: number): void {
     const event = { ...ending, registration: this.registration, durationMs };
-    this.quietly(() => followed?.end(event));
+    this.quietly(() => span?.end(event));
     this.events.emit(event);
   }
 
@@ -183,7 +206,7 @@ export class Observer {
     try {
       return step();
     } catch (error) {
-      this.logger.error('The telemetry failed', error);
+      this.logger.error('The telemetry threw; the operation goes on without it', error);
       return undefined;
     }
   }
@@ -197,7 +220,7 @@ function attempt<T>(body: () => T): { value: T } | { error: unknown } {
   }
 }
 
-/** How an operation ended that threw. */
+/** Returns outcome and error name for an operation that threw. */
 export function failureOf(error: unknown): { outcome: Outcome; error: string } {
   return {
     outcome: error instanceof AtomicRedisError ? error.outcome : 'not-applied',
@@ -205,7 +228,7 @@ export function failureOf(error: unknown): { outcome: Outcome; error: string } {
   };
 }
 
-/** Names an error without anything that is in its message. */
+/** Names an error by its code or its class, without any part of its message. */
 export function errorName(error: unknown): string {
   if (error instanceof AtomicRedisError) return error.code;
   try {
@@ -215,7 +238,10 @@ export function errorName(error: unknown): string {
   }
 }
 
-/** The first word of an error of Redis, `WRONGTYPE`, or what else became of the command. */
+/**
+ * Names a failed command: the first word of Redis's error, such as `WRONGTYPE`, or the name of any
+ * other error.
+ */
 function replyName(error: unknown): string {
   const isReply = error instanceof Error && error.name === 'ReplyError';
   return (isReply && /^[A-Z]+(?= )/.exec(error.message)?.[0]) || errorName(error);

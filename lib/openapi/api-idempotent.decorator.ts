@@ -27,7 +27,7 @@ export interface ApiIdempotentOptions {
   headers?: IdempotencyHeaders;
 }
 
-const checkOptions = check.options({
+const checkApiIdempotentOptions = check.options({
   required: check.boolean,
   onDuplicate: check.oneOf('refuse', 'wait'),
   onUnavailable: check.oneOf('refuse', 'run'),
@@ -49,7 +49,7 @@ const checkOptions = check.options({
  * @throws InvalidArgumentError for a wrong option
  */
 export function ApiIdempotent(options: ApiIdempotentOptions = {}): MethodDecorator {
-  checkOptions('@ApiIdempotent', options);
+  checkApiIdempotentOptions('@ApiIdempotent', options);
   return (target, key, descriptor: PropertyDescriptor): void => {
     const method = descriptor.value as object;
     const mark = idempotentMarkOf(method);

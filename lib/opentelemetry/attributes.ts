@@ -3,10 +3,13 @@ import type { OccurrenceEvent, TerminalEvent } from '../observability/event-type
 
 export const SYSTEM = { 'db.system.name': 'redis' } as const;
 
-/** More would come only of names that are made at run time. */
+/** The most sets of attributes that are kept. Only names that are made at run time lead to more. */
 const MAX_KEPT = 2_000;
 
-/** Attributes that are made once for all operations they are the same of: to make them is most of what telemetry costs. */
+/**
+ * Keeps attributes that many operations share. Making them is the largest part of the cost of
+ * telemetry.
+ */
 export class KeptAttributes {
   private readonly kept = new Map<string, Attributes>();
 
@@ -20,7 +23,7 @@ export class KeptAttributes {
   }
 }
 
-/** `counters.add` is the operation `add` of the pattern `counters`. */
+/** Splits a type: `counters.add` is the operation `add` of the pattern `counters`. */
 export function operationOf(type: string, name: string | undefined): Attributes {
   const [pattern = '', operation = ''] = type.split('.');
   return {
@@ -41,7 +44,7 @@ const MESSAGING: Readonly<Record<string, string>> = {
   'queues.retry': 'settle',
 };
 
-/** What the conventions for messaging ask of an operation on a queue. Its span is called by its name and the queue. */
+/** The attributes of an operation on a queue by the semantic conventions for messaging. */
 export function messagingOf(type: string, name: string | undefined): Attributes | undefined {
   const kind = MESSAGING[type];
   return kind === undefined
@@ -54,11 +57,11 @@ export function messagingOf(type: string, name: string | undefined): Attributes 
       };
 }
 
-/** What the idempotent operation, the script or the queue is called. */
-export const nameOf = (event: TerminalEvent): string | undefined =>
+/** The name of the idempotent operation, the script or the queue. */
+export const eventNameOf = (event: TerminalEvent): string | undefined =>
   'operation' in event ? event.operation : 'name' in event ? event.name : undefined;
 
-/** Of few values each, so fit for metrics where the name is. */
+/** Attributes of few values each. They are fit for metrics if the name is. */
 export function endOf(event: TerminalEvent, name: string | undefined): Attributes {
   const attributes = operationOf(event.type, name);
   if ('outcome' in event) attributes['atomic_redis.outcome'] = event.outcome;
@@ -67,7 +70,7 @@ export function endOf(event: TerminalEvent, name: string | undefined): Attribute
   return attributes;
 }
 
-/** Of any value, so for spans only. */
+/** Attributes of any value, for spans only. */
 export function detailsOf(event: TerminalEvent): Attributes | undefined {
   if (event.type === 'transactions.run')
     return { 'atomic_redis.attempts': event.attempts, 'atomic_redis.conflicts': event.conflicts };
@@ -76,7 +79,7 @@ export function detailsOf(event: TerminalEvent): Attributes | undefined {
   return undefined;
 }
 
-/** @param isNamed whether it may have a name */
+/** @param isNamed false for a name that was made at run time, which is left out */
 export function occurrenceOf(event: OccurrenceEvent, isNamed: boolean): Attributes {
   if (event.type === 'pool.wait') return {};
   if (event.type === 'outcome.resolved')

@@ -1,22 +1,23 @@
 import { metrics, trace } from '@opentelemetry/api';
 import type { Telemetry } from '../observability/telemetry.js';
-import { OpenTelemetryFollower } from './follower.js';
+import { OpenTelemetryReporter } from './reporter.js';
 
 const SCOPE = 'nestjs-atomic-redis';
 
 /**
- * Traces and metrics by the OpenTelemetry SDK that the application has set up, for the `telemetry` option of the module:
+ * Reports traces and metrics to the OpenTelemetry SDK of the application, for the module's
+ * `telemetry` option:
  *
  * ```ts
  * AtomicRedisModule.forRoot({ connection: 'redis://localhost:6379', namespace: 'shop:', telemetry: openTelemetry() })
  * ```
  *
- * The SDK is to be started before Nest makes its providers. Without one, or with a part of it, what is missing costs next to nothing.
- * docs/telemetry.md lists all that is recorded; no key and no value is among it.
+ * Start the SDK before Nest creates its providers. Signals that the SDK does not collect cost next
+ * to nothing. docs/telemetry.md lists everything that is recorded; no key and no value is among it.
  */
 export function openTelemetry(): Telemetry {
   return {
-    // Not before: a meter that is asked for ahead of the SDK never measures.
-    attach: (source) => new OpenTelemetryFollower(trace.getTracer(SCOPE), metrics.getMeter(SCOPE), source),
+    // Called when the services are made: a meter that is created ahead of the SDK never measures.
+    attach: (source) => new OpenTelemetryReporter(trace.getTracer(SCOPE), metrics.getMeter(SCOPE), source),
   };
 }

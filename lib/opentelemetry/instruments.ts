@@ -4,7 +4,7 @@ import type { Counter, Histogram, Meter } from '@opentelemetry/api';
 const DURATIONS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10];
 const COUNTS = [1, 2, 3, 5, 10, 20, 50, 100, 200, 512];
 
-/** The metrics, by the names and units of docs/telemetry.md. */
+/** The metrics, with the names and units of docs/telemetry.md. */
 export class Instruments {
   readonly operationDuration: Histogram;
   readonly roundTripDuration: Histogram;
@@ -36,7 +36,7 @@ export class Instruments {
     this.roundTripDuration = histogram(
       'db.client.operation.duration',
       's',
-      'Time from sending a command or script to its answer',
+      'Time from sending a command or script to its reply',
       DURATIONS,
     );
     this.poolWait = histogram(
@@ -54,7 +54,7 @@ export class Instruments {
     this.conflicts = counter(
       'atomic_redis.transaction.conflicts',
       '{conflict}',
-      'Attempts that ended since a watched key had changed',
+      'Attempts that failed because a watched key had changed',
     );
     this.replays = counter(
       'atomic_redis.idempotency.replays',
@@ -64,22 +64,22 @@ export class Instruments {
     this.duplicates = counter(
       'atomic_redis.idempotency.duplicates',
       '{call}',
-      'Calls that were refused since their key was taken',
+      'Calls that were refused because their key was taken',
     );
     this.leaseLosses = counter(
       'atomic_redis.lease.losses',
       '{lease}',
-      'Leases of runs and jobs that were lost while their work went on',
+      'Leases of runs and jobs that were lost while their work was running',
     );
     this.outcomesResolved = counter(
       'atomic_redis.outcome.resolved',
       '{command}',
-      'Commands whose reply was lost and whose outcome was found out',
+      'Commands whose reply was lost and whose outcome was then found',
     );
     this.batchSize = histogram(
       'atomic_redis.counter.batch.size',
       '{operation}',
-      'Operations on counters that travelled together',
+      'Operations on counters that were sent as one batch',
       COUNTS,
     );
   }

@@ -1,6 +1,9 @@
 import { createTraceState, isSpanContextValid, type Link, type SpanContext } from '@opentelemetry/api';
 
-/** Longest `tracestate` that goes with a job, in characters: the least that the W3C recommendation asks to pass on. */
+/**
+ * The longest `tracestate` that goes with a job, in characters: the W3C recommendation asks to pass
+ * on at least this.
+ */
 const MAX_STATE = 512;
 
 /** A `traceparent` of the W3C's Trace Context, and behind a `~` the `tracestate`, escaped. */

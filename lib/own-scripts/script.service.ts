@@ -36,7 +36,7 @@ export type ScriptFunction<S extends Script> =
     ? (input: ScriptInput<Keys, Args>, options?: OperationOptions) => Promise<Reply>
     : never;
 
-const checkOptions = check.options(operationOptionChecks);
+const checkScriptOptions = check.options(operationOptionChecks);
 
 /** Runs your own Lua scripts, with the effect of once. */
 @Injectable()
@@ -75,7 +75,7 @@ export class ScriptService {
     options: OperationOptions = {},
   ): Promise<Reply> {
     return await this.observer.operation('scripts.run', () => this.send(script, input, options), {
-      name: nameOf(script),
+      name: scriptNameOf(script),
       changed: () => !script.readOnly,
     });
   }
@@ -86,7 +86,7 @@ export class ScriptService {
     options: OperationOptions,
   ): Promise<Reply> {
     const prepared = this.preparedOf(script);
-    checkOptions('options', options);
+    checkScriptOptions('options', options);
     const { keys: givenKeys = {}, args: givenArgs = {} } = checkInput(input);
     const run = { keys: orderedKeys(script, givenKeys), args: orderedArguments(script, givenArgs) };
     const { timeoutMs } = options;
@@ -134,7 +134,7 @@ export class ScriptService {
 }
 
 /** What is no script is refused when it comes to it. */
-function nameOf(script: unknown): string | undefined {
+function scriptNameOf(script: unknown): string | undefined {
   const name: unknown = (script as Script | undefined)?.name;
   return typeof name === 'string' ? name : undefined;
 }

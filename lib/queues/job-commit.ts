@@ -3,14 +3,13 @@ import {
   IllegalTransactionStateError,
   LeaseLostError,
   OutcomeUnknownError,
-  type Outcome,
 } from '../atomic-redis.errors.js';
 import { replyCode } from '../connection/reply-errors.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
+import { lookMsOf } from '../leases/lease-keeper.js';
 import type { Deadline } from '../runtime/deadline.js';
 import type { CommitParticipant, QueuedCommand } from '../scripting/commit-participant.js';
 import type { Delivery } from './delivery.js';
-import { TICKS } from './lease-renewal.js';
 import type { QueueCommands } from './queue-commands.js';
 
 /** The least time by which the lease outlasts the transaction, in milliseconds. */
@@ -43,8 +42,8 @@ export interface CommittedJob {
  * EXEC is refused when the deadline key has expired, which is before the lease ends. Until then Redis gives the job to nobody, and this process does not end or prolong it in another way.
  */
 export class JobCommit implements CommitParticipant {
-  readonly isWatched = false;
-  readonly slotAdvice =
+  readonly keys = [];
+  readonly colocation =
     'The last is the queue of the job: give it a name with the hash tag of the keys, for example "{42}:emails".';
   /** Settles when the transaction is done with the job; undefined while none has it. */
   private attempt: { readonly ended: Promise<void>; readonly end: () => void } | undefined;
@@ -60,8 +59,8 @@ export class JobCommit implements CommitParticipant {
   }
 
   /** A queue lies in the slot of its name. */
-  get key(): string {
-    return this.job.commands.queue;
+  get unwatchedKeys(): readonly string[] {
+    return [this.job.commands.queue];
   }
 
   /** True while a transaction may end the delivery. */
@@ -91,7 +90,7 @@ export class JobCommit implements CommitParticipant {
     try {
       // Answered after EXEC, it would look like a lease that was lost.
       if (job.extending) await this.inTime(job.extending, deadline);
-      const until = deadline.at + MARGIN_MS + job.leaseMs / TICKS;
+      const until = deadline.at + MARGIN_MS + lookMsOf(job.leaseMs);
       if (this.mustProlong || job.leaseEndsAt < until) {
         if (!(await this.prolong(until, deadline))) {
           job.lose();
@@ -107,7 +106,7 @@ export class JobCommit implements CommitParticipant {
   }
 
   /** @returns false when the lease ends before the deadline key, by Redis's clock, which may have been stepped */
-  async verify(client: Redis, deadlineKey: string): Promise<boolean> {
+  async verify(client: Redis, deadlineKey: string): Promise<void | false> {
     const { delivery, commands } = this.job;
     const { leases, history } = commands.keys;
     const [score, past, leftMs, [seconds, micros]] = await Promise.all([
@@ -122,7 +121,7 @@ export class JobCommit implements CommitParticipant {
     const endsAt = Number(seconds) * 1_000 + Number(micros) / 1_000 + leftMs;
     const isLongEnough = leftMs > 0 && Math.floor(Number(score)) >= endsAt;
     this.mustProlong ||= !isLongEnough;
-    return isLongEnough;
+    if (!isLongEnough) return false;
   }
 
   writes(): readonly QueuedCommand[] {
@@ -137,9 +136,9 @@ export class JobCommit implements CommitParticipant {
     ];
   }
 
-  end(outcome: Outcome): { touched: boolean } {
-    if (outcome === 'applied') this.job.committed();
-    else if (outcome === 'unknown')
+  end(applied: boolean, isUnknown: boolean): { touched: boolean } {
+    if (applied) this.job.committed();
+    else if (isUnknown)
       this.job.committed(
         new OutcomeUnknownError('A transaction was to acknowledge the job, and its outcome is not known'),
       );

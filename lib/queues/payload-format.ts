@@ -58,7 +58,7 @@ export function payloadFormat(
       : outputOf(queue, result);
   };
   return {
-    encode: plain.encode,
+    encode: (path, payload) => plain.encode(path, payload),
     check: (encoded) => {
       const checked = validate(typeof encoded === 'string' ? JSON.parse(encoded) : encoded);
       return checked instanceof Promise ? checked : undefined;

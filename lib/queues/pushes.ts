@@ -1,43 +1,63 @@
 import type { OperationOptions } from '../operations/operation.options.js';
+import { TickBatcher } from '../runtime/tick-batcher.js';
 import { assertOutsideTransaction, Propagation } from '../runtime/transaction-scope.js';
-import { Gathering } from './gathering.js';
 import { push } from './push.operations.js';
 import type { Job } from './pushed-job.js';
 import type { QueueAccess } from './queue-access.js';
 
-/** Payloads that the pushes of one script bring, so that none is held up for long by the others. */
+/** The payloads of one script, in bytes: more would hold up the calls behind it. */
 const MAX_BYTES = 256 * 1_024;
 
-/** What a job takes on the wire beside its payload. */
+/** The bytes of a job on the wire beside its payload. */
 const JOB_BYTES = 50;
+
+/** One call, and its promise. */
+interface Push {
+  readonly jobs: readonly Job[];
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
 
 /** Pushes to one queue. Those of one turn of the event loop are one script. */
 export class Pushes {
-  private readonly gathering: Gathering<readonly Job[], OperationOptions, void>;
+  private readonly batcher = new TickBatcher<Push, OperationOptions>({
+    maxSize: MAX_BYTES,
+    join: (a, b) => (canShare(a, b) ? a : undefined),
+    send: (pushes, options) => void this.send(pushes, options),
+  });
 
-  constructor(private readonly to: QueueAccess) {
-    this.gathering = new Gathering(to.redis.inFlight, {
-      maxSize: MAX_BYTES,
-      // What one waits for of the replicas is told to it alone.
-      join: (a, b) =>
-        a.timeoutMs === b.timeoutMs && a.deduplicate === b.deduplicate && !a.durability && !b.durability
-          ? a
-          : undefined,
-      send: (pushes, options) => this.send(pushes, options),
+  constructor(private readonly to: QueueAccess) {}
+
+  push(jobs: readonly Job[], options: OperationOptions): Promise<void> {
+    const { title, redis } = this.to;
+    assertOutsideTransaction(`Pushing to ${title}`, options.propagation, 'tx.push');
+    let bytes = 0;
+    for (const { payload } of jobs) bytes += payload.length + JOB_BYTES;
+    return new Promise((resolve, reject) => {
+      // Shutdown waits for it from now on.
+      redis.inFlight.enter();
+      this.batcher.add({ jobs, resolve, reject }, bytes, options);
     });
   }
 
-  push(jobs: readonly Job[], options: OperationOptions): Promise<void> {
-    assertOutsideTransaction(`Pushing to ${this.to.title}`, options.propagation, 'tx.push');
-    let bytes = 0;
-    for (const { payload } of jobs) bytes += payload.length + JOB_BYTES;
-    return this.gathering.call(jobs, options, bytes);
-  }
-
-  private async send(pushes: readonly (readonly Job[])[], options: OperationOptions): Promise<void[]> {
-    const jobs = pushes.length === 1 ? pushes[0]! : pushes.flat();
+  private async send(pushes: readonly Push[], options: OperationOptions): Promise<void> {
+    const { operations, inFlight } = this.to.redis;
+    const jobs = pushes.length === 1 ? pushes[0]!.jobs : pushes.flatMap((one) => one.jobs);
     const alone = { ...options, propagation: Propagation.Outside } as const;
-    await this.to.redis.operations.part(push, { to: this.to, jobs }, alone);
-    return pushes.map(() => undefined);
+    try {
+      await operations.part(push, { to: this.to, jobs }, alone);
+      for (const { resolve } of pushes) resolve();
+    } catch (error) {
+      for (const { reject } of pushes) reject(error);
+    } finally {
+      pushes.forEach(() => inFlight.leave());
+    }
   }
 }
+
+/**
+ * A push that waits for replicas has a script of its own, since only its caller is told whether
+ * they had it.
+ */
+const canShare = (a: OperationOptions, b: OperationOptions): boolean =>
+  a.timeoutMs === b.timeoutMs && a.deduplicate === b.deduplicate && !a.durability && !b.durability;

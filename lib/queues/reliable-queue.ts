@@ -241,7 +241,8 @@ export class ReliableQueue<T = unknown, Pushed = T> {
     const ids = jobs.map(({ id }) => id);
     if (ids.length === 0) return ids;
     const { check: checkPayload } = this.format;
-    if (checkPayload) await Promise.all(jobs.map(({ payload }) => checkPayload(payload)));
+    const checking = checkPayload && jobs.flatMap(({ payload }) => checkPayload(payload) ?? []);
+    if (checking && checking.length > 0) await Promise.all(checking);
     const doubt = this.limits.check(
       'payloads',
       jobs.map(({ payload }) => payload),

@@ -1,8 +1,8 @@
+import { TickBatcher } from '../runtime/tick-batcher.js';
 import { assertOutsideTransaction, Propagation } from '../runtime/transaction-scope.js';
 import { settleAndTake } from './settle-and-take.operations.js';
 import type { SettleAndTakeTerms, Settlement } from './settle-and-take-terms.js';
 import { Settled, TakeMode, type Delivery } from './delivery.js';
-import { Gathering } from './gathering.js';
 import type { QueueAccess } from './queue-access.js';
 import type { QueueCallOptions } from './queue.options.js';
 
@@ -32,9 +32,12 @@ export interface SettledAndTaken {
   readonly nextMs: number | undefined;
 }
 
+/** One call, and its promise. */
 interface SettleAndTakeCall {
   readonly settlement: Settlement | undefined;
   readonly take: Take | undefined;
+  readonly resolve: (answer: SettledAndTaken) => void;
+  readonly reject: (error: unknown) => void;
 }
 
 interface Settings {
@@ -46,15 +49,13 @@ interface Settings {
 
 /** Ends deliveries and takes jobs of one queue. Calls of one turn of the event loop are one script, which ends before it takes. */
 export class SettleAndTake {
-  private readonly gathering: Gathering<SettleAndTakeCall, Settings, SettledAndTaken>;
+  private readonly batcher = new TickBatcher<SettleAndTakeCall, Settings>({
+    maxSize: MAX_SETTLE_AND_TAKE,
+    join,
+    send: (calls, settings) => void this.sendAll(calls, settings),
+  });
 
-  constructor(private readonly of: QueueAccess) {
-    this.gathering = new Gathering(of.redis.inFlight, {
-      maxSize: MAX_SETTLE_AND_TAKE,
-      join,
-      send: (advances, settings) => this.send(advances, settings),
-    });
-  }
+  constructor(private readonly of: QueueAccess) {}
 
   settleAndTake(
     settlement: Settlement | undefined,
@@ -65,17 +66,33 @@ export class SettleAndTake {
     const what = settlement ? 'Ending a job of' : 'Taking from';
     assertOutsideTransaction(`${what} ${this.of.title}`, options.propagation);
     const settings = { terms, options, take };
-    return this.gathering.call({ settlement, take }, settings, take?.count ?? 1, settlement?.mayWait);
+    return new Promise((resolve, reject) => {
+      // Shutdown waits for it from now on.
+      this.of.redis.inFlight.enter();
+      const call = { settlement, take, resolve, reject };
+      this.batcher.add(call, take?.count ?? 1, settings, settlement?.mayWait);
+    });
+  }
+
+  private async sendAll(calls: readonly SettleAndTakeCall[], settings: Settings): Promise<void> {
+    try {
+      const answers = await this.send(calls, settings);
+      calls.forEach(({ resolve }, i) => resolve(answers[i]!));
+    } catch (error) {
+      for (const { reject } of calls) reject(error);
+    } finally {
+      calls.forEach(() => this.of.redis.inFlight.leave());
+    }
   }
 
   private async send(
-    advances: readonly SettleAndTakeCall[],
+    calls: readonly SettleAndTakeCall[],
     { terms, options, take }: Settings,
   ): Promise<SettledAndTaken[]> {
     const settlements: Settlement[] = [];
     let wanted = 0;
     let isWaiting = false;
-    for (const one of advances) {
+    for (const one of calls) {
       if (one.settlement) settlements.push(one.settlement);
       if (one.take) {
         wanted += one.take.count;
@@ -97,7 +114,7 @@ export class SettleAndTake {
     );
     let ended = 0;
     let given = 0;
-    return advances.map((one) => ({
+    return calls.map((one) => ({
       settled: one.settlement ? settled[ended++]! : Settled.Done,
       taken: one.take ? taken.slice(given, (given += one.take.count)) : [],
       ...rest,

@@ -5,7 +5,7 @@ import type { SettleAndTakeTerms, End, Settlement } from './settle-and-take-term
 import type { SettledAndTaken as AdvancedRaw } from './settle-and-take.js';
 import type { Alone, HeldByHand, Hands } from './hands.js';
 import { JobCommit, type CommittedJob } from './job-commit.js';
-import { keepRenewed, type RenewedLease } from './lease-renewal.js';
+import { keepRenewed, type RenewedJob } from './job-lease.js';
 import type { QueueCommands } from './queue-commands.js';
 import { QueueJob, type JobDelivery } from './queue-job.js';
 import type { QueueCallOptions } from './queue.options.js';
@@ -50,7 +50,7 @@ export interface JobReader<T> {
 }
 
 /** What the library does with a job that was taken. */
-export class TakenJob<T> implements JobDelivery<T>, RenewedLease, HeldByHand, CommittedJob {
+export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand, CommittedJob {
   /** In the process's hands, where it was taken by hand. */
   index = -1;
   /** The right to the process, where the job was taken alone. */
@@ -125,6 +125,10 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedLease, HeldByHand, Co
     return (this.jobCommit ??= new JobCommit(this));
   }
 
+  get isBeingCompleted(): boolean {
+    return this.jobCommit?.isOpen ?? false;
+  }
+
   /** Resolves when no transaction is about to end the delivery. */
   untilFree(): Promise<void> | undefined {
     return this.jobCommit?.isOpen ? this.jobCommit.settled() : undefined;
@@ -189,13 +193,9 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedLease, HeldByHand, Co
     return keepRenewed(this);
   }
 
-  async renew(): Promise<boolean> {
+  renew(): Promise<boolean> {
     const { leaseMs } = this;
-    const free = this.untilFree();
-    if (free) await free;
-    // The handler may be ending it, which may fail.
-    await this.ending?.advanced.catch(() => undefined);
-    return await this.extend(leaseMs, { timeoutMs: Math.ceil(leaseMs / 3), propagation: 'outside' });
+    return this.extend(leaseMs, { timeoutMs: Math.ceil(leaseMs / 3), propagation: 'outside' });
   }
 
   /** Where its holder is ending it, that end says whether it was lost. */
@@ -302,7 +302,7 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedLease, HeldByHand, Co
 
   /** @throws IllegalTransactionStateError while a transaction is about to end the delivery */
   private assertFree(): void {
-    if (!this.jobCommit?.isOpen) return;
+    if (!this.isBeingCompleted) return;
     throw new IllegalTransactionStateError(
       `A transaction with completesJob is completing job ${this.delivery.id}: it cannot be ended or extended in another way meanwhile`,
     );

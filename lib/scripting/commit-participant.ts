@@ -1,5 +1,4 @@
 import type { Redis } from 'ioredis';
-import type { Outcome } from '../atomic-redis.errors.js';
 import type { Deadline } from '../runtime/deadline.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import { AsyncScope } from '../runtime/async-scope.js';
@@ -12,17 +11,17 @@ export interface QueuedCommand {
 
 /**
  * Something around a transaction that can be committed by the transaction's own EXEC, as one step with its writes, as long as it is still
- * entitled to: an idempotent run and its record, or a job and its delivery.
+ * entitled to: an idempotent run and its record, a job and its delivery, or the holder of a permit.
  */
 export interface CommitParticipant {
   /** Whose Redis it lives in. */
   readonly connection: RedisConnection;
-  /** A key in its slot. */
-  readonly key: string;
-  /** True if the key is watched with the transaction's keys, so that EXEC fails when the right to commit was lost after it was verified. */
-  readonly isWatched: boolean;
-  /** For a CrossSlotError: how to bring it into the slot of the transaction's keys. */
-  readonly slotAdvice: string;
+  /** Watched with the transaction's keys, so that EXEC fails when the right to commit was lost after it was verified. */
+  readonly keys: readonly string[];
+  /** Keys that it writes and that are not watched: these too lie in the slot of the transaction's. Default: none. */
+  readonly unwatchedKeys?: readonly string[];
+  /** Tells how its keys are put into the slot of the transaction's, for a `CrossSlotError`. */
+  readonly colocation: string;
   /** Before WATCH. @throws RedisUnavailableError when that may be tried again, another error when the participant may not be committed any more */
   begin(deadline: Deadline): Promise<void>;
   /**
@@ -30,11 +29,14 @@ export interface CommitParticipant {
    *
    * @param deadlineKey the key that expires when EXEC can take effect no more
    */
-  verify(client: Redis, deadlineKey: string): Promise<boolean>;
+  verify(client: Redis, deadlineKey: string): Promise<void | false>;
   /** What goes into the MULTI when the transaction's work came to `value`. EXEC is sent in the same turn, or not at all. */
   writes(value: unknown): readonly QueuedCommand[];
-  /** After EXEC, and after an attempt that did not come to it. Tells whether the participant itself touched its key since `begin`, or gave it up. */
-  end(outcome: Outcome): { touched: boolean };
+  /**
+   * After EXEC, and after an attempt that did not come to it. Tells whether the participant itself touched its keys since `begin`, or gave it up.
+   * @param isUnknown the outcome is not known, and never may be
+   */
+  end(applied: boolean, isUnknown: boolean): { touched: boolean };
 }
 
 /** A job that a transaction can complete: a `QueueJob`. */

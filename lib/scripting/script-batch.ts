@@ -8,7 +8,7 @@ const batches = new WeakMap<Script, ScriptBatch>();
 const isList = (name: string): boolean => name.startsWith('...');
 
 /** For scripts that all take the same number of keys and of arguments; undefined for any other. */
-export function batchOf(script: Script): ScriptBatch | undefined {
+export function scriptBatchOf(script: Script): ScriptBatch | undefined {
   if (script.args.length === 0 || script.args.some(isList) || script.keys.some(isList)) return undefined;
   let batch = batches.get(script);
   if (!batch) batches.set(script, (batch = defineBatch(script)));

@@ -72,7 +72,7 @@ interface ScriptCall extends Sendable {
 }
 
 /** What an attempt came to. */
-type Outcome =
+type AttemptOutcome =
   | { readonly answer: Acknowledged; readonly error?: undefined }
   | { readonly answer?: undefined; readonly error: unknown };
 
@@ -111,7 +111,7 @@ export class ScriptRunner {
       let alarm: ScheduledCall | undefined;
       // Calls that leave together are answered in the surroundings of the first; what happens on the way is told in those of each.
       const inOwn: typeof here = connection.observer.isWatching ? AsyncLocalStorage.snapshot() : here;
-      const goOn = (outcome?: Outcome): void => {
+      const goOn = (outcome?: AttemptOutcome): void => {
         // Unless its deadline has passed, of which its caller was told.
         if (!alarm || unschedule(alarm)) resolve(inOwn(() => this.persist(call, outcome)) as Promise<Reply>);
       };
@@ -159,7 +159,7 @@ export class ScriptRunner {
   }
 
   /** Goes on until the script is answered, or is known not to be by the deadline. */
-  private async persist(call: ScriptCall, first?: Outcome): Promise<unknown> {
+  private async persist(call: ScriptCall, first?: AttemptOutcome): Promise<unknown> {
     for (let attempt = 1; ; attempt++) {
       const { answer, error } = attempt === 1 && first ? first : await this.attempt(call);
       if (!answer) {
@@ -178,7 +178,7 @@ export class ScriptRunner {
   }
 
   /** Waits until it can be sent, and sends it. @throws what {@link notMade} makes of it when it was not sent */
-  private async attempt(call: ScriptCall): Promise<Outcome> {
+  private async attempt(call: ScriptCall): Promise<AttemptOutcome> {
     const { connection } = this;
     const { deadline } = call;
     try {

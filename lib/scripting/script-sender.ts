@@ -1,8 +1,9 @@
 import type { RedisClient } from '../connection/client.js';
+import { TickBatcher } from '../runtime/tick-batcher.js';
 import { assertReadable } from './readable-arguments.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import { isRefusedBeforehand, isUnknownScript, replyCode } from '../connection/reply-errors.js';
-import { batchOf, type ScriptBatch } from './script-batch.js';
+import { scriptBatchOf, type ScriptBatch } from './script-batch.js';
 import type { Script } from './script.js';
 
 /** A call that is to be written. Exactly one of `answered` and `failed` is called, not at once. */
@@ -28,41 +29,39 @@ const CALLS_PER_WRITE = 16;
 const LARGE_CALL = 4_096;
 
 /**
- * Writes calls of scripts to the shared connection. Those of one turn of the event loop leave together, in the order they came in; those of one script
- * that came in a row, as one EVALSHA: a command costs client and server more than a call does.
+ * Writes calls of scripts to the shared connection. Calls of one turn of the event loop leave
+ * together, in their order. Calls of one script that follow each other leave as one EVALSHA, since a
+ * command costs client and server more than a call does.
  */
 export class ScriptSender {
-  /** What is not written yet: calls that came in a row, of one script, and on a Cluster of one slot. */
-  private rows: Sendable[][] = [];
-  /** Calls in them. */
-  private gathered = 0;
+  private readonly batcher = new TickBatcher<Sendable>({
+    // The server works on these while the next are put together.
+    maxSize: CALLS_PER_WRITE,
+    send: (calls) => this.writeAll(calls),
+  });
 
   constructor(private readonly connection: RedisConnection) {}
 
   send(call: Sendable): void {
-    const row = this.rows.at(-1);
-    if (row && canShare(row[0]!, call)) row.push(call);
-    else this.rows.push([call]);
-    this.gathered++;
-    // Behind the microtasks, in which everybody goes on who was answered by the same read.
-    if (this.gathered === 1) process.nextTick(() => this.flush());
-    // The server has something to do while the rest is put together.
-    else if (this.gathered === CALLS_PER_WRITE) this.flush();
+    this.batcher.add(call, 1, undefined);
   }
 
-  private flush(): void {
-    const { rows, connection } = this;
-    this.rows = [];
-    this.gathered = 0;
+  private writeAll(calls: readonly Sendable[]): void {
+    const { connection } = this;
     if (!connection.isReady) {
-      for (const call of rows.flat()) call.failed(NOT_SENT);
+      for (const call of calls) call.failed(NOT_SENT);
       return;
     }
-    const releaseWrites = rows.length > 1 ? connection.holdWrites() : undefined;
-    for (const calls of rows) {
-      const batch = calls.length > 1 ? batchOf(calls[0]!.script) : undefined;
-      if (batch) this.writeBatch(batch, calls, false);
-      else this.writeOne(calls[0]!);
+    let from = 0;
+    let end = endOfRow(calls, from);
+    const releaseWrites = end < calls.length ? connection.holdWrites() : undefined;
+    while (from < end) {
+      const first = calls[from]!;
+      const batch = end - from > 1 ? scriptBatchOf(first.script) : undefined;
+      if (batch) this.writeBatch(batch, calls.slice(from, end), false);
+      else this.writeOne(first);
+      from = end;
+      if (from < calls.length) end = endOfRow(calls, from);
     }
     releaseWrites?.();
   }
@@ -128,13 +127,20 @@ export class ScriptSender {
 const isOfOne = (error: unknown): boolean =>
   isRefusedBeforehand(error) && ['TRYAGAIN', 'NOPERM'].includes(replyCode(error) ?? '');
 
+/** Returns the place behind the calls that share an EVALSHA with the one at `from`. */
+function endOfRow(calls: readonly Sendable[], from: number): number {
+  let end = from + 1;
+  while (end < calls.length && canShare(calls[from]!, calls[end]!)) end++;
+  return end;
+}
+
 function canShare(first: Sendable, next: Sendable): boolean {
   return (
     next.script === first.script &&
     next.slot === first.slot &&
     !next.withText &&
     !first.withText &&
-    batchOf(next.script) !== undefined &&
+    scriptBatchOf(next.script) !== undefined &&
     isSmall(first) &&
     isSmall(next)
   );

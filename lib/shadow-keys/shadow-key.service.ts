@@ -3,7 +3,6 @@ import { OPTIONS } from '../atomic-redis.constants.js';
 import { describe, InvalidArgumentError } from '../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
-import { Observed } from '../observability/observed.decorator.js';
 import { Observer } from '../observability/observer.js';
 import { whenAborted } from '../runtime/abort-listeners.js';
 import { resultOf } from '../connection/durability.js';
@@ -37,7 +36,8 @@ export interface ReplaceResult {
   readonly shadowKeys: readonly string[];
 }
 
-const wasSwapped = ({ swapped }: ReplaceResult): boolean => swapped;
+const SWAPPED = { changed: ({ swapped }: ReplaceResult): boolean => swapped };
+const ROLLED_BACK = { changed: (isBack: boolean): boolean => isBack };
 
 const DEFAULT_SHADOW_TTL_MS = 60_000;
 
@@ -59,7 +59,7 @@ export class ShadowKeyService {
   /** @internal */
   constructor(
     private readonly connection: RedisConnection,
-    protected readonly observer: Observer,
+    private readonly observer: Observer,
     private readonly operations: OperationRunner,
     private readonly inFlight: WorkInFlight,
     @Inject(OPTIONS) private readonly options: ResolvedOptions,
@@ -85,12 +85,17 @@ export class ShadowKeyService {
    * @throws NotReplicatedError when it was swapped in, and `durability` was not reached in time
    * @throws OutcomeUnknownError when the swap was sent and not answered in time; if it was not done by then, it never will be
    */
-  @Observed('shadowKeys.replace', { changed: wasSwapped })
-  async replace(key: string, source: ShadowSource, options: ReplaceOptions = {}): Promise<ReplaceResult> {
-    check.key('key', key);
-    checkReplaceOptions('options', options);
-    checkSource('source', source, options.type);
-    return await this.swapIn([[key, snapshot(source)]], copyReplaceOptions(options));
+  replace(key: string, source: ShadowSource, options: ReplaceOptions = {}): Promise<ReplaceResult> {
+    return this.observer.operation(
+      'shadowKeys.replace',
+      async () => {
+        check.key('key', key);
+        checkReplaceOptions('options', options);
+        checkSource('source', source, options.type);
+        return await this.swapIn([[key, snapshot(source)]], copyReplaceOptions(options));
+      },
+      SWAPPED,
+    );
   }
 
   /**
@@ -99,22 +104,27 @@ export class ShadowKeyService {
    *
    * @throws CrossSlotError before any I/O, and as {@link replace} does
    */
-  @Observed('shadowKeys.replaceAll', { changed: wasSwapped })
-  async replaceAll(
+  replaceAll(
     sources: Readonly<Record<string, ShadowSource>>,
     options: ReplaceOptions = {},
   ): Promise<ReplaceResult> {
-    if (typeof sources !== 'object' || sources === null)
-      throw new InvalidArgumentError('sources', 'an object of keys and their sources', sources);
-    const entries = Object.entries(sources);
-    checkTargets('sources', entries.length);
-    checkReplaceOptions('options', options);
-    for (const [key, source] of entries) {
-      check.key('sources: a key', key);
-      checkSource(`sources[${describe(key)}]`, source, options.type);
-    }
-    const copies = entries.map(([key, source]) => [key, snapshot(source)] as const);
-    return await this.swapIn(copies, copyReplaceOptions(options));
+    return this.observer.operation(
+      'shadowKeys.replaceAll',
+      async () => {
+        if (typeof sources !== 'object' || sources === null)
+          throw new InvalidArgumentError('sources', 'an object of keys and their sources', sources);
+        const entries = Object.entries(sources);
+        checkTargets('sources', entries.length);
+        checkReplaceOptions('options', options);
+        for (const [key, source] of entries) {
+          check.key('sources: a key', key);
+          checkSource(`sources[${describe(key)}]`, source, options.type);
+        }
+        const copies = entries.map(([key, source]) => [key, snapshot(source)] as const);
+        return await this.swapIn(copies, copyReplaceOptions(options));
+      },
+      SWAPPED,
+    );
   }
 
   /**
@@ -125,15 +135,21 @@ export class ShadowKeyService {
    * @throws InvalidArgumentError, CrossSlotError before any I/O
    * @throws RedisUnavailableError, RedisReplyError when nothing was changed; OutcomeUnknownError, NotReplicatedError
    */
-  @Observed('shadowKeys.rollback', { changed: Boolean })
-  async rollback(keys: string | readonly string[], options: OperationOptions = {}): Promise<boolean> {
-    const list = typeof keys === 'string' ? [keys] : keys;
-    if (!Array.isArray(list)) throw new InvalidArgumentError('keys', 'a key or an array of keys', keys);
-    for (const [i, key] of list.entries()) check.key(typeof keys === 'string' ? 'keys' : `keys[${i}]`, key);
-    const unique = [...new Set(list as string[])];
-    checkTargets('keys', unique.length);
-    checkRollbackOptions('options', options);
-    return await this.operations.part(rollback, unique, options);
+  rollback(keys: string | readonly string[], options: OperationOptions = {}): Promise<boolean> {
+    return this.observer.operation(
+      'shadowKeys.rollback',
+      async () => {
+        const list = typeof keys === 'string' ? [keys] : keys;
+        if (!Array.isArray(list)) throw new InvalidArgumentError('keys', 'a key or an array of keys', keys);
+        for (const [i, key] of list.entries())
+          check.key(typeof keys === 'string' ? 'keys' : `keys[${i}]`, key);
+        const unique = [...new Set(list as string[])];
+        checkTargets('keys', unique.length);
+        checkRollbackOptions('options', options);
+        return await this.operations.part(rollback, unique, options);
+      },
+      ROLLED_BACK,
+    );
   }
 
   /** Ends the builds under way, whose callers get a ModuleClosedError. Resolves when they have cleaned up. @internal */

@@ -117,7 +117,10 @@ export class AttemptRunner {
       if (run.hasSentExec) outcome = error instanceof AtomicRedisError ? error.outcome : 'unknown';
       throw error;
     } finally {
-      for (const participant of begun) isTouched = participant.end(outcome).touched || isTouched;
+      for (const participant of begun) {
+        const { touched } = participant.end(outcome === 'applied', outcome === 'unknown');
+        isTouched ||= touched;
+      }
     }
     // The participant's own touch made EXEC fail. No other client changed anything, so this costs
     // the caller no attempt.

@@ -8,7 +8,7 @@ interface LeaseAround {
   waitingInside: number;
 }
 
-interface Waiter {
+interface PoolWaiter {
   /** The lease of the transaction around it; undefined outside of one. */
   readonly parent: LeaseAround | undefined;
   granted(connection: TransactionConnection): void;
@@ -34,7 +34,7 @@ export class ConnectionPool {
   private readonly members = new Set<TransactionConnection>();
   /** Connections that no transaction uses, the longest unused first. */
   private readonly idle: { readonly connection: TransactionConnection; readonly since: number }[] = [];
-  private readonly line: Waiter[] = [];
+  private readonly line: PoolWaiter[] = [];
   private opening = 0;
   /** Why the last one could not be opened. */
   private failure: { readonly error: Error; readonly at: number } | undefined;
@@ -89,7 +89,7 @@ export class ConnectionPool {
 
   /** A place in the line for the next that is free, or that can be opened. */
   queue(parent?: LeaseAround): Place {
-    let waiter: Waiter;
+    let waiter: PoolWaiter;
     const granted = new Promise<TransactionConnection>((resolve, reject) => {
       waiter = { parent, granted: resolve, failed: reject };
       this.line.push(waiter);
@@ -149,12 +149,12 @@ export class ConnectionPool {
   }
 
   /** The first in line that has more transactions around it than there are extra connections, where nothing else makes room for it. */
-  private stuck(extra: number, free?: TransactionConnection): Waiter | undefined {
+  private stuck(extra: number, free?: TransactionConnection): PoolWaiter | undefined {
     for (const member of this.members) if (member !== free && !member.lease?.waitingInside) return undefined;
     return this.line.find(({ parent }) => (parent?.depth ?? 0) > extra);
   }
 
-  private leaveLine(waiter: Waiter): void {
+  private leaveLine(waiter: PoolWaiter): void {
     const at = this.line.indexOf(waiter);
     if (at === -1) return;
     this.line.splice(at, 1);

@@ -20,7 +20,7 @@ export interface LockSlot<Part> {
   stopSharing(): void;
 }
 
-interface Waiter<Part> {
+interface LockWaiter<Part> {
   readonly start: (turn: LockSlot<Part>) => void;
   readonly accepts: (part: Part) => boolean;
 }
@@ -65,7 +65,7 @@ export class KeyedQueueLock<Part> {
 
 /** The callers that wait for a key, and the owner of the turn. */
 class Line<Part> {
-  readonly waiting: Waiter<Part>[] = [];
+  readonly waiting: LockWaiter<Part>[] = [];
   current!: OwnSlot<Part>;
   /** True while parts are offered. */
   shares = true;
@@ -78,7 +78,7 @@ class Line<Part> {
     private readonly lines: Map<string, Line<Part>>,
   ) {}
 
-  join(waiter: Waiter<Part>): void {
+  join(waiter: LockWaiter<Part>): void {
     this.waiting.push(waiter);
     this.timer ??= this.limitTurn();
   }

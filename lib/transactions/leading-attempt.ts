@@ -2,7 +2,6 @@ import type { Command } from 'ioredis';
 import { AtomicRedisError } from '../atomic-redis.errors.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import { isConnectionLoss, isTransientRefusal, toReplyError } from '../connection/reply-errors.js';
-import type { CommitParticipant } from '../scripting/commit-participant.js';
 import { ARMED, CommitMarker } from './commit-marker.js';
 import type { Lease } from './lease.js';
 import { lifetimeOf, type Lifetime } from './deadline-key.js';
@@ -65,7 +64,7 @@ export class LeadingAttempt extends TransactionAttempt implements Opening {
       this.send(
         'watch',
         participants.length > 0
-          ? [...keys, ...participants.flatMap(watchedKeyOf), ...ownKeys]
+          ? [...keys, ...participants.flatMap((participant) => participant.keys), ...ownKeys]
           : [...keys, ...ownKeys],
       ),
     );
@@ -77,12 +76,12 @@ export class LeadingAttempt extends TransactionAttempt implements Opening {
     );
     for (const participant of participants) {
       const verified = participant.verify(lent.client, deadlineKey.keyIn(slot)).then((isEntitled) => {
-        if (isEntitled) return;
+        if (isEntitled !== false) return;
         // It may be the key that is gone, and not the lease that is short.
         deadlineKey.forget(slot);
         throw (this.failure ??= connection.unavailable(new Error('a lease ends before the transaction may')));
       });
-      this.awaitBeforeExec(this.settle(verified, 'the check of the run or the job'));
+      this.awaitBeforeExec(this.settle(verified, 'the check of the lease'));
     }
   }
 
@@ -180,5 +179,3 @@ export class LeadingAttempt extends TransactionAttempt implements Opening {
     throw (this.failure ??= this.connection.unavailable(error));
   }
 }
-
-const watchedKeyOf = ({ key, isWatched }: CommitParticipant): string[] => (isWatched ? [key] : []);

@@ -20,7 +20,7 @@ export interface OptimisticRetryOptions<Args extends unknown[], Result = unknown
   name?: string;
 }
 
-const checkOptions = check.options({
+const checkRetryOptions = check.options({
   watch: check.either('a key, a non-empty array of keys or a function', check.key, arrayOfKeys, check.func),
   name: check.nonEmptyString,
   maxAttempts: transactionOptionChecks.maxAttempts,
@@ -51,7 +51,7 @@ const checkOptions = check.options({
 export function OptimisticRetry<Args extends unknown[], Result = unknown>(
   options: OptimisticRetryOptions<Args, Result>,
 ): CheckedMethodDecorator<Args, [], object, PromiseLike<Result>> {
-  checkOptions('@OptimisticRetry', options);
+  checkRetryOptions('@OptimisticRetry', options);
   const { watch, name, completesJob, ...transactionOptions } = options;
   if (watch === undefined) check.func('@OptimisticRetry.watch', watch);
   return (target, key, descriptor) => {

@@ -206,14 +206,10 @@ export class TransactionService {
 
   private commonSlot(keys: readonly string[], participants: readonly CommitParticipant[]): number {
     const slot = this.connection.keys.commonSlotOf(keys);
-    for (const { key, slotAdvice } of participants) {
-      if (this.connection.keys.slotOf(key) === slot) continue;
-      const all = [...keys, key];
-      throw new CrossSlotError(
-        all,
-        all.map((one) => this.connection.keys.slotOf(one)),
-        slotAdvice,
-      );
+    for (const { keys: own, unwatchedKeys = [], colocation } of participants) {
+      const all = [...keys, ...own, ...unwatchedKeys];
+      const slots = all.map((key) => this.connection.keys.slotOf(key));
+      if (slots.some((one) => one !== slot)) throw new CrossSlotError(all, slots, colocation);
     }
     return slot;
   }

@@ -1,4 +1,7 @@
-/** The first word of what the scripts of transfers answer. After anything but `Moved` nothing was changed. */
+/**
+ * The first word of the answers of transfer scripts. Every answer but `Moved` means that nothing
+ * was changed.
+ */
 export const Answer = {
   Moved: 'moved',
   InsufficientFunds: 'insufficient',

@@ -1,22 +1,25 @@
 import { AtomicRedisError, describe } from '../atomic-redis.errors.js';
 import type { Transfer } from './transfer.options.js';
 
-/** A balance is too low for what should be taken from it. Nothing was moved, on no leg. */
+/** A balance is too low for the amount. Nothing was moved, on any leg. */
 export class InsufficientFundsError extends AtomicRedisError {
   readonly code = 'INSUFFICIENT_FUNDS';
   readonly outcome = 'not-applied';
   readonly retryable = true;
 
   constructor(
-    /** Of the balance. */
+    /** The key of the balance. */
     readonly key: string,
-    /** What it holds when this leg's turn comes. A bigint where the amount is one, or a number could not hold it exactly. */
+    /**
+     * The balance before this leg. A bigint if the amount is one, or if a number cannot hold it
+     * exactly.
+     */
     readonly balance: number | bigint,
-    /** What must be left in it. */
+    /** The least balance that must be left. */
     readonly minimum: number | bigint,
-    /** What should have been taken from it. */
+    /** The amount to take. */
     readonly amount: number | bigint,
-    /** Which of several legs it is, counted from 0. */
+    /** The number of the leg, counted from 0. */
     readonly leg: number,
   ) {
     super(
@@ -35,7 +38,7 @@ export function insufficientFunds(
   return new InsufficientFundsError(from, isExact ? Number(balance) : BigInt(balance), min, amount, leg);
 }
 
-/** A balance would not fit into a signed 64-bit integer. Nothing was moved, on no leg. */
+/** A balance would not fit into a signed 64-bit integer. Nothing was moved, on any leg. */
 export class BalanceOverflowError extends AtomicRedisError {
   readonly code = 'BALANCE_OVERFLOW';
   readonly outcome = 'not-applied';
@@ -44,7 +47,7 @@ export class BalanceOverflowError extends AtomicRedisError {
   constructor(
     readonly key: string,
     readonly amount: number | bigint,
-    /** Which of several legs it is, counted from 0. */
+    /** The number of the leg, counted from 0. */
     readonly leg: number,
   ) {
     super(`Balance ${describe(key)} would leave the range of a signed 64-bit integer by adding ${amount}`);
@@ -52,8 +55,9 @@ export class BalanceOverflowError extends AtomicRedisError {
 }
 
 /**
- * A transfer across slots was begun, or may have been, and could not be brought to an end in time. It is neither lost nor made twice: `recover()` finishes it, or gives the amount
- * back. Calling again would be another transfer.
+ * A transfer across slots was begun, or may have been, and did not end in time. It is neither lost
+ * nor made twice: `recover()` finishes it, or gives the amount back. Another call would be another
+ * transfer.
  */
 export class TransferPendingError extends AtomicRedisError {
   readonly code = 'TRANSFER_PENDING';
@@ -61,7 +65,7 @@ export class TransferPendingError extends AtomicRedisError {
   readonly retryable = false;
 
   constructor(
-    /** Without an id when it is not even known whether it was begun. */
+    /** Has no id if it is unknown whether the transfer was begun. */
     readonly transfer: {
       readonly id?: string;
       readonly from: string;
@@ -75,7 +79,7 @@ export class TransferPendingError extends AtomicRedisError {
     const what = `Transfer ${id ? `${id} ` : ''}of ${amount} from ${describe(from)} to ${describe(to)}`;
     const { cause } = options ?? {};
     super(
-      `${what} ${id ? 'is' : 'may be'} under way and left to recovery${cause instanceof Error ? `: ${cause.message}` : ''}`,
+      `${what} ${id ? 'is' : 'may be'} under way, and did not end in time: call recover() to finish it, not the transfer again${cause instanceof Error ? `: ${cause.message}` : ''}`,
       options,
     );
   }

@@ -40,7 +40,10 @@ function checkedLegs(legs: readonly Required<Transfer>[], options: TransferOptio
   return { legs, keys: [...balances, log], audit };
 }
 
-/** Moves amounts between balances, leg after leg, all or none of them. Everything is judged before the first write. */
+/**
+ * Moves amounts between balances, leg by leg, all or none. Every leg is judged before the first
+ * write.
+ */
 export const transferAll = defineOperation({
   type: 'transfers.transferAll',
   name: 'transfers.transfer',
@@ -137,7 +140,7 @@ return answer
   check: (legs: readonly Transfer[], options: TransferOptions): Legs => {
     if (!Array.isArray(legs) || legs.length === 0 || legs.length > MAX_LEGS)
       throw new InvalidArgumentError('legs', `an array of 1 to ${MAX_LEGS} transfers`, legs);
-    // Not by map, which passes over the holes of an array.
+    // A map call would skip the holes of a sparse array.
     const checked = Array.from(legs as readonly Transfer[], (leg, i) => checkedTransfer(`legs[${i}]`, leg));
     return checkedLegs(checked, options);
   },
@@ -171,7 +174,7 @@ export const transfer = defineVariant(transferAll, {
   decode: (answer, call) => balancesAfter(answer, call)[0]!,
 });
 
-/** @throws what a refusal stands for */
+/** @throws the error that a refusal stands for */
 function balancesAfter(answer: string, { legs, keys }: Legs): Balances[] {
   const [kind, ...rest] = answer.split(',');
   if (kind === Answer.Moved) {

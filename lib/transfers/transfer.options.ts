@@ -5,7 +5,7 @@ import { operationOptionChecks, type OperationOptions } from '../operations/oper
 /** Largest number of legs in one `transferAll`: Redis does nothing else while it moves them. */
 export const MAX_LEGS = 10_000;
 
-/** One movement from a balance to another. */
+/** One movement from one balance to another. */
 export interface Transfer<N extends number | bigint = number | bigint> {
   /** Key of the balance to take from; one that does not exist counts as 0. */
   from: string;
@@ -17,19 +17,27 @@ export interface Transfer<N extends number | bigint = number | bigint> {
   min?: number | bigint;
 }
 
-/** Both balances after a leg. Numbers where its amount was a number, bigints where it was a bigint. */
+/**
+ * Both balances after a leg. Numbers where its amount was a number, bigints where it was a bigint.
+ */
 export interface Balances<N extends number | bigint = number | bigint> {
   readonly from: N;
   readonly to: N;
 }
 
-/** One entry for each leg, appended to a stream in the same step: `from`, `to`, `amount`, `fromBalance`, `toBalance`, `atMs`, `reference`. */
+/**
+ * One entry for each leg, appended to a stream in the same step: `from`, `to`, `amount`,
+ * `fromBalance`, `toBalance`, `atMs`, `reference`.
+ */
 export interface TransferAudit {
   /** Key of the stream, in the slot of the balances. */
   log: string;
   /** Number of entries that are kept; older ones are deleted. Default: all. */
   maxEntries?: number;
-  /** The caller's own name of the transfer, such as the id of a payment. Default: the entries have no such field. */
+  /**
+   * The caller's own name for the transfer, such as the id of a payment. Default: the entries have
+   * no such field.
+   */
   reference?: string;
 }
 
@@ -61,13 +69,13 @@ const checkAudit = check.options(
   'log',
 );
 
-const checkOptions = check.options({ ...operationOptionChecks, audit: checkAudit } satisfies Record<
-  keyof TransferOptions,
-  check.Check
->);
+const checkTransferProperties = check.options({
+  ...operationOptionChecks,
+  audit: checkAudit,
+} satisfies Record<keyof TransferOptions, check.Check>);
 
 /**
- * A copy of the leg, which stays as it was checked while the call is under way.
+ * Copies the leg, so that it stays as it was checked while the call is under way.
  * @throws InvalidArgumentError
  */
 export function checkedTransfer(path: string, leg: Transfer): Required<Transfer> {
@@ -84,7 +92,7 @@ export function assertTwoBalances(path: string, from: string, to: string): void 
 
 /** @throws InvalidArgumentError */
 export function checkTransferOptions(options: TransferOptions, legs: readonly Transfer[]): void {
-  checkOptions('options', options);
+  checkTransferProperties('options', options);
   if (!options.audit) return;
   const { log } = options.audit;
   if (legs.some(({ from, to }) => from === log || to === log))

@@ -4,8 +4,9 @@ import { luaTypeOf } from '../scripting/lua.js';
 import { Answer } from './value-answer.js';
 
 /**
- * Keeps an answer that is the value a key held. A value that the operation takes away becomes the marker itself, by RENAME, so that it is not in
- * memory twice; any other answer is a list with the elements of the answer, which no value can be taken for.
+ * Keeps an answer that is the value of a key. A value that the operation takes away becomes the
+ * marker itself, by RENAME, so it is not in memory twice. Any other answer is kept as a list of its
+ * elements, which cannot be confused with a value.
  */
 export const keptValue: AnswerKeeping = {
   recall: 'recall_answer()',
@@ -38,7 +39,7 @@ end
 `,
 };
 
-/** `no_value(key)`: the answer where there is no value to answer with; nil where there is one. */
+/** Defines `no_value(key)`: the answer if the key has no value; nil if it has one. */
 export const luaNoValue = `
 local function no_value(key)
   local kind = type_of(key)

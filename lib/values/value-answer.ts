@@ -1,7 +1,7 @@
-/** The first word of what a script on a value answers with; a value may follow. */
+/** The first word of the answer of a script on a value; a value may follow. */
 export const Answer = {
   Swapped: 'SWAPPED',
-  /** Something else is there than was expected; the value follows, unless there is none. */
+  /** The value is not the expected one. It follows, unless there is none. */
   Refused: 'REFUSED',
   /** The value follows. */
   Value: 'VALUE',
@@ -21,5 +21,5 @@ export const toValueAnswer = (raw: unknown): ValueAnswer => {
   return { answer: word.toString() as Word, value };
 };
 
-/** What Redis does with the time to live of a value it writes: keep it, end it, or milliseconds. */
+/** The time to live that a script gives to a value: keep it, end it, or milliseconds. */
 export const TtlChange = { Keep: 'keep', None: 'none' } as const;

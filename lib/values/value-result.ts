@@ -4,17 +4,17 @@ import { Answer, type ValueAnswer } from './value-answer.js';
 
 /** `V` is a string, or with `encoding: 'buffer'` a Buffer. */
 export interface CompareAndSetResult<V extends BinaryValue = string> {
-  /** Whether the value was the expected one and has been replaced. */
+  /** True if the value was the expected one and was replaced. */
   readonly swapped: boolean;
-  /** What is there after the call; null when nothing is. */
+  /** The value after the call; null if there is none. */
   readonly current: V | null;
 }
 
 /** `V` is a string, or with `encoding: 'buffer'` a Buffer. */
 export interface CompareAndDeleteResult<V extends BinaryValue = string> {
-  /** Whether the value was the expected one and has been deleted. */
+  /** True if the value was the expected one and was deleted. */
   readonly deleted: boolean;
-  /** What is there after the call; null when nothing is. */
+  /** The value after the call; null if there is none. */
   readonly current: V | null;
 }
 
@@ -27,12 +27,12 @@ export const swapArguments = (expected: BinaryValue | null, next: BinaryValue | 
 
 interface SwapCall {
   readonly key: string;
-  /** What is there after the call if it took effect. */
+  /** The value after the call if it took effect. */
   readonly after: BinaryValue | null;
   readonly encoding: Encoding | undefined;
 }
 
-/** Makes a call's result of whether it changed anything and what is there now. */
+/** Makes the result of a comparing call from the script's answer. */
 export function swapped<Result>(
   { answer, value }: ValueAnswer,
   { key, after, encoding }: SwapCall,
@@ -44,7 +44,7 @@ export function swapped<Result>(
   return toResult(false, value ? decoded(value, { encoding }, { key, outcome: 'not-applied' }) : null);
 }
 
-/** Returns the value that was found; null where there was none. */
+/** Returns the value that the script found; null if there was none. */
 export function found(
   { answer, value }: ValueAnswer,
   { key, encoding }: { readonly key: string; readonly encoding: Encoding | undefined },

@@ -7,7 +7,7 @@ import { keptValue, luaNoValue } from './lua-kept-value.js';
 import { Answer, toValueAnswer, TtlChange, type ValueAnswer } from './value-answer.js';
 import {
   checkExpiry,
-  checkOptions,
+  checkValueOptions,
   checkWriteOptions,
   type Expiry,
   type ValueOptions,
@@ -27,7 +27,7 @@ interface Swap {
   readonly expected: BinaryValue | null;
   /** Null to delete. */
   readonly next: BinaryValue | null;
-  /** As the caller wants to read it where it is there after the call. */
+  /** The new value in the caller's encoding, for a call that took effect. */
   readonly after: BinaryValue | null;
   readonly encoding: Encoding | undefined;
 }
@@ -73,7 +73,7 @@ const SWAP_ARGS = {
 } as const;
 const SWAP_RETURNS = 'an array: SWAPPED | REFUSED, what is there if there is something | WRONG_TYPE';
 
-/** Reads what is there as `current`, and defines `refused()`. */
+/** Reads the present value as `current`, and defines `refused()`. */
 const luaCurrent = (key: string, kind: string, read: string): string => `
 local kind = type_of(${key})
 local current = false
@@ -148,7 +148,7 @@ end
 export const compareAndDelete = defineVariant(compareAndSet, {
   type: 'values.compareAndDelete',
   check: ({ key, expected }: { key: string; expected: BinaryValue }, options: ValueOptions): ValueSwap => {
-    checkOptions('options', options);
+    checkValueOptions('options', options);
     check.bytes('expected', expected);
     return { ...checkedSwap(key, expected, null, options), ttl: '' };
   },
@@ -186,7 +186,7 @@ end
     check.bytes('next', next);
     check.key('key', key);
     check.bytes('field', field);
-    checkOptions('options', options);
+    checkValueOptions('options', options);
     return { ...checkedSwap(key, expected, next, options), field };
   },
   does: ({ key }) => `Changing a field of ${describe(key)}`,
@@ -207,7 +207,7 @@ export const compareAndDeleteField = defineVariant(compareAndSetField, {
     check.bytes('expected', expected);
     check.key('key', key);
     check.bytes('field', field);
-    checkOptions('options', options);
+    checkValueOptions('options', options);
     return { ...checkedSwap(key, expected, null, options), field };
   },
   decode: (answer, call) => swapped(answer, call, 'hash', toDeleted),
@@ -282,7 +282,7 @@ return {'${Answer.Value}', value}
   reply: toValueAnswer,
   check: ({ key }: { key: string }, options: ValueOptions): Found => {
     check.key('key', key);
-    checkOptions('options', options);
+    checkValueOptions('options', options);
     return { key, encoding: options.encoding };
   },
   does: ({ key }) => `Deleting ${describe(key)}`,
@@ -291,7 +291,10 @@ return {'${Answer.Value}', value}
   changed: isFound,
 });
 
-/** Changes a value's time to live and answers with the value. The marker holds a copy of it, since the value may have expired when a copy of the operation comes. */
+/**
+ * Changes a value's time to live and answers with the value. The marker holds a copy of the value,
+ * which may have expired when a copy of the operation arrives.
+ */
 export const getAndExpire = defineOperation({
   type: 'values.getAndExpire',
   keys: { value: 'a string' },

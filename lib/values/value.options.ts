@@ -11,15 +11,20 @@ export interface ValueOptions<E extends Encoding = Encoding> extends OperationOp
 export interface ValueWriteOptions<E extends Encoding = Encoding> extends ValueOptions<E> {
   /** Time to live of the written value, in milliseconds. Default: see `keepTtl`. */
   ttlMs?: number;
-  /** Without `ttlMs`: keep the time to live that the key has, if any; false ends it. @default true */
+  /**
+   * Without `ttlMs`: keep the time to live that the key has, if any; false ends it. @default true
+   */
   keepTtl?: boolean;
 }
 
-/** One way to say when a value shall expire. */
+/** The moment at which a value expires, given in one of three ways. */
 export type Expiry =
   /** Milliseconds from now. */
   | { ttlMs: number; expireAt?: never; persist?: never }
-  /** A time of Redis's clock, in milliseconds since 1970 where it is a number. One in the past deletes the value. */
+  /**
+   * A time of Redis's clock, in milliseconds since 1970 where it is a number. One in the past
+   * deletes the value.
+   */
   | { expireAt: Date | number; ttlMs?: never; persist?: never }
   /** Never. */
   | { persist: true; ttlMs?: never; expireAt?: never };
@@ -55,9 +60,9 @@ const expiryChecks = { ttlMs: check.milliseconds(), expireAt: moment, persist: i
   check.Check
 >;
 
-export const checkOptions: check.Check = check.options(optionChecks);
+export const checkValueOptions: check.Check = check.options(optionChecks);
 
-/** @returns what becomes of the time to live, for the scripts */
+/** @returns the time to live, as the scripts take it */
 export function checkWriteOptions(path: string, options: ValueWriteOptions): string {
   check.options(writeOptionChecks)(path, options);
   const { ttlMs, keepTtl } = options;
@@ -67,7 +72,7 @@ export function checkWriteOptions(path: string, options: ValueWriteOptions): str
   return String(ttlMs);
 }
 
-/** @returns command and time of the expiry, for the script */
+/** @returns command and time of the expiry, as the script takes them */
 export function checkExpiry(
   path: string,
   options: Expiry & ValueOptions,

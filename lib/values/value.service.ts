@@ -8,9 +8,11 @@ import type { CompareAndDeleteResult, CompareAndSetResult } from './value-result
 export type { CompareAndDeleteResult, CompareAndSetResult } from './value-result.js';
 
 /**
- * Reads and writes of one value, as one step: an ordinary Redis string, or a field of an ordinary hash. Values are compared byte by byte.
+ * Reads and writes one value as one step. The value is an ordinary Redis string, or a field of an
+ * ordinary hash. Values are compared byte by byte.
  *
- * Each call takes one round trip and has the effect of once, also when its reply is lost and it is sent again.
+ * Each call takes one round trip. It takes effect once, also if its reply is lost and the library
+ * sends it again.
  */
 @Injectable()
 export class ValueService {
@@ -18,8 +20,10 @@ export class ValueService {
   constructor(private readonly operations: OperationRunner) {}
 
   /**
-   * Sets the key to `next` if it holds exactly `expected`, or if `expected` is null and there is no such key; an empty string is a value.
-   * Otherwise nothing changes. Either way the result says what is there; when a lost reply made it necessary to ask again, what is there then.
+   * Sets the key to `next` if it holds exactly `expected`, or if `expected` is null and there is no
+   * such key; an empty string is a value. Otherwise nothing changes. Either way the result holds
+   * the value after the call. If a reply was lost and the library asked again, it is the value at
+   * that time.
    *
    * ```ts
    * const { swapped, current } = await values.compareAndSet('leader', null, myId, { ttlMs: 30_000 });
@@ -29,11 +33,14 @@ export class ValueService {
    *
    * @throws InvalidArgumentError, IllegalTransactionStateError before any I/O
    * @throws WrongTypeError when the key holds another type than a string
-   * @throws InvalidUtf8Error when what is there is no text, and `encoding` is not `buffer`; its `outcome` says whether the call took effect
+   * @throws InvalidUtf8Error when the value is not UTF-8, and `encoding` is not `buffer`; its
+   * `outcome` says whether the call took effect
    * @throws RedisUnavailableError when Redis could not be reached in time; nothing was done
-   * @throws OutcomeUnknownError when it was sent and not answered in time; if it was not done by then, it never will be
+   * @throws OutcomeUnknownError when it was sent and not answered in time; if it was not done by
+   * then, it never will be
    * @throws RedisReplyError when Redis refused it, as when it is out of memory
-   * @throws NotReplicatedError when it changed something, and `durability` was not reached in time; `result` holds what it would have returned
+   * @throws NotReplicatedError when it changed something, and `durability` was not reached in time;
+   * `result` holds what it would have returned
    */
   compareAndSet<E extends Encoding = 'utf8'>(
     key: string,
@@ -45,7 +52,8 @@ export class ValueService {
   }
 
   /**
-   * Deletes the key if it holds exactly `expected`; otherwise nothing changes. For a lock that only its holder may release, for example.
+   * Deletes the key if it holds exactly `expected`; otherwise nothing changes. Use it for a lock
+   * that only its holder may release, for example.
    * @throws as {@link compareAndSet} does
    */
   compareAndDelete<E extends Encoding = 'utf8'>(
@@ -57,7 +65,8 @@ export class ValueService {
   }
 
   /**
-   * As {@link compareAndSet}, for a field of the hash under `key`. The hash keeps its time to live.
+   * Does the same as {@link compareAndSet} with a field of the hash under `key`. The hash keeps its
+   * time to live.
    * @throws as `compareAndSet` does; WrongTypeError when the key holds another type than a hash
    */
   compareAndSetField<E extends Encoding = 'utf8'>(
@@ -71,7 +80,7 @@ export class ValueService {
   }
 
   /**
-   * As {@link compareAndDelete}, for a field of the hash under `key`.
+   * Does the same as {@link compareAndDelete} with a field of the hash under `key`.
    * @throws as `compareAndSet` does; WrongTypeError when the key holds another type than a hash
    */
   compareAndDeleteField<E extends Encoding = 'utf8'>(
@@ -99,7 +108,8 @@ export class ValueService {
   }
 
   /**
-   * Deletes the key. For a token that may be used once, for example: of any number of callers one gets it.
+   * Deletes the key. Use it for a token that may be used once, for example: of any number of
+   * callers, one gets it.
    *
    * @returns the value, or null when there was none
    * @throws as {@link compareAndSet} does
@@ -112,7 +122,8 @@ export class ValueService {
   }
 
   /**
-   * Changes the time to live of the key: `{ ttlMs }` from now, `{ expireAt }` at a time of Redis's clock, or `{ persist: true }` for never.
+   * Changes the time to live of the key: `{ ttlMs }` from now, `{ expireAt }` at a time of Redis's
+   * clock, or `{ persist: true }` for never.
    *
    * ```ts
    * const session = await values.getAndExpire(`session:{${id}}`, { ttlMs: 1_800_000 });

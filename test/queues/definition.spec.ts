@@ -26,7 +26,7 @@ interface Email {
   to: string;
 }
 
-const emails = defineQueue<Email>('emails', { maxDeliveries: 2, retry: { minMs: 0, maxMs: 0 } });
+const emailQueue = defineQueue<Email>('emails', { maxDeliveries: 2, retry: { minMs: 0, maxMs: 0 } });
 
 const withZod = defineQueue('zod', {
   schema: z.object({ to: z.string().min(1), tries: z.number().default(3), at: z.coerce.date().optional() }),
@@ -54,9 +54,9 @@ const withPromises = defineQueue('promises', { schema: slowly });
 class Mailer {
   readonly sent: string[] = [];
   readonly tried: string[] = [];
-  constructor(@InjectQueue(emails) readonly emails: ReliableQueue<Email>) {}
+  constructor(@InjectQueue(emailQueue) readonly emails: ReliableQueue<Email>) {}
 
-  @QueueConsumer(emails, { concurrency: 2 })
+  @QueueConsumer(emailQueue, { concurrency: 2 })
   send(job: QueueJob<Email>): void {
     this.tried.push(job.payload.to);
     if (job.payload.to === 'nobody') throw new Error('no such address');
@@ -64,7 +64,7 @@ class Mailer {
   }
 }
 
-@Module({ imports: [AtomicRedisModule.forFeature([emails])], providers: [Mailer], exports: [Mailer] })
+@Module({ imports: [AtomicRedisModule.forFeature([emailQueue])], providers: [Mailer], exports: [Mailer] })
 class MailerModule {}
 
 describe('a queue of defineQueue', () => {
@@ -86,7 +86,7 @@ describe('a queue of defineQueue', () => {
     await waitFor('both', async () => (await mailer.emails.counts()).dead === 1 && mailer.sent.length === 1);
     // By the definition's maxDeliveries.
     expect(mailer.tried.filter((to) => to === 'nobody')).toHaveLength(2);
-    const same = app.get(AtomicRedis).queues.get(emails);
+    const same = app.get(AtomicRedis).queues.get(emailQueue);
     expect(same.name).toBe('emails');
     expect(await same.deadLetters.list()).toMatchObject([{ payload: { to: 'nobody' }, deliveries: 2 }]);
     await app.close();
@@ -96,12 +96,12 @@ describe('a queue of defineQueue', () => {
     @Injectable()
     class Named {
       constructor(
-        @InjectQueue(emails, 'orders') readonly theirs: ReliableQueue<Email>,
-        @InjectQueue(emails) readonly ours: ReliableQueue<Email>,
+        @InjectQueue(emailQueue, 'orders') readonly theirs: ReliableQueue<Email>,
+        @InjectQueue(emailQueue) readonly ours: ReliableQueue<Email>,
       ) {}
     }
     @Module({
-      imports: [AtomicRedisModule.forFeature([emails], 'orders'), AtomicRedisModule.forFeature([emails])],
+      imports: [AtomicRedisModule.forFeature([emailQueue], 'orders'), AtomicRedisModule.forFeature([emailQueue])],
       providers: [Named],
     })
     class NamedModule {}
@@ -115,7 +115,7 @@ describe('a queue of defineQueue', () => {
 
     const fake = { push: () => Promise.resolve('id') };
     const overridden = await Test.createTestingModule({ imports: [root(), NamedModule, root('orders')] })
-      .overrideProvider(getQueueToken(emails))
+      .overrideProvider(getQueueToken(emailQueue))
       .useValue(fake)
       .compile();
     expect(overridden.get(Named).ours).toBe(fake);
@@ -147,7 +147,7 @@ describe('a queue of defineQueue', () => {
 
   it('[QU-31] takes its options from its definition alone', async () => {
     const app = await openQueues(redis.server.url);
-    expect(() => app.queues.get(emails as never, { leaseMs: 500 })).toThrow(/definition of a queue has its options/);
+    expect(() => app.queues.get(emailQueue as never, { leaseMs: 500 })).toThrow(/definition of a queue has its options/);
     const bytes = app.queues.get(defineQueue('bytes', { format: 'bytes' }));
     await bytes.push(Buffer.from([0xff]));
     expect((await bytes.take())!.payload).toEqual(Buffer.from([0xff]));

@@ -2,7 +2,7 @@ import { OutcomeUnknownError, RedisReplyError } from '../../lib/atomic-redis.err
 import { Deadline } from '../../lib/runtime/deadline.js';
 import { luaNow } from '../../lib/scripting/lua.js';
 import type { RedisConnection } from '../../lib/connection/redis-connection.js';
-import { batchOf } from '../../lib/scripting/script-batch.js';
+import { scriptBatchOf } from '../../lib/scripting/script-batch.js';
 import { ScriptRunner } from '../../lib/scripting/script-runner.js';
 import { defineScript } from '../../lib/scripting/script.js';
 import { startFaultProxy, type FaultProxy } from '../../lib/testing/index.js';
@@ -181,7 +181,7 @@ describe('calls of one script that are made together', () => {
   });
 
   it('[SC-6] every script of the library that can be shared compiles as a shared one', async () => {
-    const shared = LIBRARY_SCRIPTS.map(([, script]) => batchOf(script)).filter(
+    const shared = LIBRARY_SCRIPTS.map(([, script]) => scriptBatchOf(script)).filter(
       (batch) => batch !== undefined,
     );
     expect(shared.length).toBeGreaterThan(20);

@@ -183,12 +183,13 @@ class Workers {
     this.pauses++;
     victim.isPaused = true;
     victim.worker.pause();
-    const pausing = sleep(integerBetween(random, PAUSE_MS.least, PAUSE_MS.most)).then(() => {
+    const pausing = (async () => {
+      await sleep(integerBetween(random, PAUSE_MS.least, PAUSE_MS.most));
       victim.isPaused = false;
       victim.worker.resume();
-      this.pausing.delete(pausing);
-    });
+    })();
     this.pausing.add(pausing);
+    void pausing.finally(() => this.pausing.delete(pausing));
   }
 
   async settled(): Promise<void> {
@@ -215,10 +216,13 @@ class Workers {
     ready.catch(() => undefined);
     const one = { worker, ready, isPaused: false };
     this.running.push(one);
-    void worker.exited.then(() => {
-      this.running.splice(this.running.indexOf(one), 1);
-      if (!this.isOver) this.startOne();
-    });
+    void this.replace(one);
+  }
+
+  private async replace(one: (typeof this.running)[number]): Promise<void> {
+    await one.worker.exited;
+    this.running.splice(this.running.indexOf(one), 1);
+    if (!this.isOver) this.startOne();
   }
 }
 

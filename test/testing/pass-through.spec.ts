@@ -71,18 +71,18 @@ class Accounts {
   }
 }
 
-const orders = defineQueue<{ sku: string }>('orders');
-const mails = defineQueue<string>('mails');
+const orderQueue = defineQueue<{ sku: string }>('orders');
+const mailQueue = defineQueue<string>('mails');
 
 @Injectable()
 class Shipping {
   constructor(
     @InjectTransaction() private readonly tx: Transaction,
-    @InjectQueue(mails) private readonly mails: ReliableQueue<string>,
+    @InjectQueue(mailQueue) private readonly mails: ReliableQueue<string>,
     private readonly transactions: TransactionService,
   ) {}
 
-  @QueueConsumer(orders)
+  @QueueConsumer(orderQueue)
   @OptimisticRetry({
     watch: (job: QueueJob<{ sku: string }>) => `stock:${job.payload.sku}`,
     completesJob: (job: QueueJob<{ sku: string }>) => job,
@@ -93,7 +93,7 @@ class Shipping {
     return this.tx.push(this.mails, job.payload.sku, { delayMs: 5 });
   }
 
-  byService(job: QueueJob<unknown>): Promise<void> {
+  byService(job: QueueJob): Promise<void> {
     return this.transactions.run(['k'], (tx) => void tx.push(this.mails, 'by service'), { completesJob: job });
   }
 }
@@ -243,7 +243,7 @@ describe('AtomicRedisTestingModule', () => {
 
   it('[TEST-8] shows what transactions push and complete, of those that did not fail', async () => {
     const app = await Test.createTestingModule({
-      imports: [AtomicRedisTestingModule, AtomicRedisModule.forFeature([mails])],
+      imports: [AtomicRedisTestingModule, AtomicRedisModule.forFeature([mailQueue])],
       providers: [Shipping],
     }).compile();
     const chosen = app.get(AtomicRedisOutcomes);

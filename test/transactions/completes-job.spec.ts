@@ -233,7 +233,7 @@ describe.each(SERVERS)('a transaction that completes a job on %s', (kind) => {
         InvalidArgumentError,
       );
     const another = await target.another();
-    const theirs = (await take(another.get(AtomicRedis).queues.get<Order>(ORDERS)))!;
+    const theirs = await take(another.get(AtomicRedis).queues.get<Order>(ORDERS));
     await expect(ship(theirs)).rejects.toThrow(/another registration/);
     await another.close();
     const job = await take();

@@ -203,7 +203,7 @@ describe.each(SERVERS)('tx.push on %s', (kind) => {
       await expect(refused).rejects.toThrow(InvalidArgumentError);
     }
     for (const other of [QUEUE, undefined, {}, { name: QUEUE }]) {
-      const refused = run([KEY], (tx) => void tx.push(other as never, 1 as never));
+      const refused = run([KEY], (tx) => void tx.push(other as never, 1));
       await expect(refused).rejects.toThrow(/queue must be a queue of ReliableQueueService.get/);
     }
     expect(await target.client.exists(KEY)).toBe(0);

@@ -129,21 +129,21 @@ export class AcceptedConsumers {
   async shipOnce(_job: QueueJob<Order>): Promise<void> {}
 }
 
-const orders = defineQueue<Order>('orders');
+const orderQueue = defineQueue<Order>('orders');
 declare const parsed: StandardSchema<{ id: string; at: string }, { id: string; at: Date }>;
 const dated = defineQueue('dated', { schema: parsed });
 const raw = defineQueue('raw', { format: 'bytes' });
 
 export class TypedConsumers {
-  constructor(@InjectQueue(orders) readonly orders: ReliableQueue<Order>) {}
+  constructor(@InjectQueue(orderQueue) readonly orders: ReliableQueue<Order>) {}
 
-  @QueueConsumer(orders, { concurrency: 4 })
+  @QueueConsumer(orderQueue, { concurrency: 4 })
   async ship(_job: QueueJob<Order>): Promise<void> {}
 
-  @QueueConsumer(orders)
+  @QueueConsumer(orderQueue)
   wider(_job: QueueJob<{ id: string }>): void {}
 
-  @QueueConsumer(orders)
+  @QueueConsumer(orderQueue)
   withoutJob(): void {}
 
   @QueueConsumer(dated)
@@ -154,7 +154,7 @@ export class TypedConsumers {
   @QueueConsumer(raw)
   bytes(_job: QueueJob<Buffer>): void {}
 
-  @QueueConsumer(orders)
+  @QueueConsumer(orderQueue)
   @OptimisticRetry({
     watch: (job: QueueJob<Order>) => job.payload.id,
     completesJob: (job: QueueJob<Order>) => job,
@@ -164,15 +164,15 @@ export class TypedConsumers {
 
 export class RefusedTypedConsumers {
   // @ts-expect-error a job of another queue
-  @QueueConsumer(orders)
+  @QueueConsumer(orderQueue)
   another(_job: QueueJob<{ to: string }>): void {}
 
   // @ts-expect-error more than the payload has
-  @QueueConsumer(orders)
+  @QueueConsumer(orderQueue)
   narrower(_job: QueueJob<Order & { more: string }>): void {}
 
   // @ts-expect-error the payload, and not its job
-  @QueueConsumer(orders)
+  @QueueConsumer(orderQueue)
   payload(_order: Order): void {}
 
   // @ts-expect-error what goes into the schema, and not what comes out
@@ -189,7 +189,7 @@ export async function definedQueues(
   transactions: TransactionService,
   tx: Transaction,
 ): Promise<void> {
-  const queue = queues.get(orders);
+  const queue = queues.get(orderQueue);
   await queue.push({ id: '1', quantity: 1 });
   await queues.get(dated).push({ id: '1', at: '2026-01-01' });
   const at: Date | undefined = (await queues.get(dated).take())?.payload.at;

@@ -310,7 +310,7 @@ describe('values over connections that fail', () => {
           await before?.(redis.client);
           const left = [await state(), await redis.client.dbsize()];
           await redis.client.config('SET', 'maxmemory', 1);
-          const [settled] = await Promise.allSettled([call(values, { marker })]);
+          const [settled] = await Promise.allSettled([call(values, { deduplicate: marker })]);
           await redis.client.config('SET', 'maxmemory', 0);
           const now = [await state(), await redis.client.dbsize()];
           if (settled.status === 'rejected') {

@@ -28,7 +28,7 @@ import type { PendingTransfer, TransferState } from './pending-transfer.js';
 import { refusalOf, type DecisionOfTarget, type StepOptions } from './transfer-decision.js';
 import { TransferSteps } from './transfer-steps.js';
 
-/** How many errors a recovery keeps. */
+/** The most errors that a recovery reports. */
 const MOST_ERRORS = 100;
 
 /** Transfers between balances that no single script can reach, and their recovery. */
@@ -47,7 +47,7 @@ export class AcrossSlotsTransfers {
     this.list = new PendingTransferList(connection, operations);
   }
 
-  /** Whatever goes wrong from the moment the amount was taken is either told as what the target decided, or as pending. */
+  /** Once the amount was taken, each failure is reported as the target's decision or as pending. */
   async transfer(
     transfer: AcrossSlotsTransfer,
     { timeoutMs = this.defaults.timeoutMs, durability: given, propagation }: AcrossSlotsOptions,
@@ -77,7 +77,7 @@ export class AcrossSlotsTransfers {
       }
       if (!decision) throw pendingError(pending);
       if ('balance' in decision) {
-        // The money has arrived; what could not be noted or removed is left to recovery.
+        // The money has arrived. Recovery notes and removes what this call could not.
         await this.conclude(pending, decision, options).catch(ignoreOurs);
         return resultOf(decision.balance);
       }
@@ -85,7 +85,7 @@ export class AcrossSlotsTransfers {
         await this.steps.close(pending, decision, options);
         await this.steps.tidyUp(pending, options).catch(ignoreOurs);
       } catch (error) {
-        // Given back, and if a failover loses that, recovery gives it back again.
+        // The amount was given back. If a failover loses that, recovery gives it back again.
         if (!(error instanceof NotReplicatedError)) throw asPending(pending, error);
       }
       throw refusalOf(decision.refusal, to, amount);
@@ -136,7 +136,11 @@ export class AcrossSlotsTransfers {
     return { ...count, errors };
   }
 
-  /** Takes the amount. @throws TransferPendingError when it is not known whether it was taken, or not whether replicas know */
+  /**
+   * Takes the amount.
+   * @throws TransferPendingError when it is unknown whether it was taken, or whether replicas have
+   * it
+   */
   private async begin(
     transfer: AcrossSlotsTransfer,
     options: AcrossSlotsOptions,
@@ -153,7 +157,10 @@ export class AcrossSlotsTransfers {
     }
   }
 
-  /** Brings to its end what someone else has begun. @returns what became of it; undefined when it was gone */
+  /**
+   * Finishes a transfer that another call has begun.
+   * @returns its final state; undefined if it was gone
+   */
   private async settle(
     listed: PendingTransfer,
     timeoutMs: number,
@@ -173,7 +180,11 @@ export class AcrossSlotsTransfers {
     return 'balance' in decision ? 'credited' : 'refunded';
   }
 
-  /** Has the target decide, and again with a clock that was read anew where it judged too early that it is too late. @returns undefined when it is */
+  /**
+   * Asks the target for its decision. If the target says that the time is over, asks once more with
+   * a clock that was read anew.
+   * @returns undefined if the time is over
+   */
   private async decide(
     transfer: PendingTransfer | (AcrossSlotsTransfer & { id: string }),
     validUntilMs: number,
@@ -183,7 +194,8 @@ export class AcrossSlotsTransfers {
     const leftMs = options.deadline.remainingMs;
     if (decision || leftMs < 1) return decision;
     const again = await this.steps.validUntilAgainMs(transfer.to, Math.floor(leftMs));
-    // Seen open after that, so that its decision is kept for longer.
+    // The transfer is seen open after the clock was read, so its decision is kept for longer than
+    // the question is good.
     const seen = await this.steps.read(transfer, options);
     return seen?.state === 'open' ? await this.steps.decide(transfer, again, options) : undefined;
   }
@@ -202,7 +214,7 @@ const ignoreOurs = (error: unknown): void => {
   if (!(error instanceof AtomicRedisError)) throw error;
 };
 
-/** @param cause what kept it from its end */
+/** @param cause why it did not end */
 function pendingError(
   { id, from, to, amount, reference }: TransferPendingError['transfer'],
   cause?: AtomicRedisError,
@@ -211,7 +223,7 @@ function pendingError(
   return new TransferPendingError({ from, to, amount, ...given }, cause && { cause });
 }
 
-/** What kept a transfer from its end; an error that is none of Redis or the way to it, as it is. */
+/** Returns a pending error for a failure of Redis or of the way to it; any other error as it is. */
 const asPending = (transfer: TransferPendingError['transfer'], error: unknown): unknown =>
   error instanceof AtomicRedisError && !(error instanceof TransferPendingError)
     ? pendingError(transfer, error)

@@ -18,17 +18,17 @@ import { refusalOf, type DecisionOfTarget, type Described } from './transfer-dec
 
 const BALANCE = 'a signed 64-bit integer in decimal';
 
-/** The answer when the amount was taken and what is to become of it was noted. */
+/** The answer when the amount was taken and the transfer was noted. */
 const BEGUN = 'begun';
 
-/** The answer when there is no such transfer any more: another process closed it and tidied up. */
+/** The answer when the transfer is gone: another process closed and removed it. */
 const GONE = 'gone';
 
 const luaLimit = `
 if now_ms() > tonumber(ARGV.notAfterMs) then return 'TOO_LATE' end
 `;
 
-/** Takes the amount from its balance and notes where it is to go, in one step. */
+/** Takes the amount from its balance and notes its target, in one step. */
 export const begin = defineOperation({
   type: 'transfers.begin',
   keys: { from: `the balance to take from, ${BALANCE}`, intents: INTENTS, order: ORDER },
@@ -92,10 +92,16 @@ return answer
   },
 });
 
-/** What the target answers: paid in, or refused for one of the reasons, once and for all; or too late to decide. */
+/**
+ * The target's answer: paid in, or refused for one of the reasons, which are final; or too late to
+ * decide.
+ */
 const Decision = { Credited: 'credited', Refused: 'refused', Late: 'late' } as const;
 
-/** Pays the amount into the target, or refuses to. Its result is undefined when it came too late to decide. */
+/**
+ * Pays the amount into the target, or refuses it. Its result is undefined if it came too late to
+ * decide.
+ */
 export const decide = defineStep({
   type: 'transfers.decide',
   copies: 'what was decided first is the answer from then on',
@@ -150,8 +156,9 @@ return answer
 });
 
 /**
- * Notes what became of a transfer, and gives the amount back when it was refused, in one step. One that is not open is left as it is.
- * Its result is what the transfer became, now or before; undefined when it is gone.
+ * Notes the end of a transfer, and gives the amount back if it was refused, in one step. A transfer
+ * that is not open is left as it is. The result is the state of the transfer, reached now or
+ * before; undefined if the transfer is gone.
  */
 export const close = defineStep({
   type: 'transfers.close',
@@ -200,7 +207,7 @@ return ARGV.became
   },
 });
 
-/** Lets the target forget its decision after a while. Only for a transfer that is closed. */
+/** Gives the target's decision a time to live. Only for a transfer that is closed. */
 export const expireDecision = defineStep({
   type: 'transfers.expire-decision',
   copies: 'one that comes late does nothing',
@@ -222,7 +229,7 @@ return 'done'
   decode: () => undefined,
 });
 
-/** Removes a closed transfer from its slot's list. One that is open stays. */
+/** Removes a closed transfer from its slot's list. An open one stays. */
 export const forget = defineStep({
   type: 'transfers.forget',
   copies: 'a transfer that is open stays',

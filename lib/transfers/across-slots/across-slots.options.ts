@@ -5,23 +5,29 @@ import { assertTwoBalances, positive } from '../transfer.options.js';
 import type { TransferPendingError } from '../transfer.errors.js';
 import type { PendingTransfer } from './pending-transfer.js';
 
-/** One movement from a balance to another, whichever slots they are in. */
+/** One movement from one balance to another, in any two slots. */
 export interface AcrossSlotsTransfer<N extends number | bigint = number | bigint> extends Transfer<N> {
-  /** The caller's own name of the transfer, such as the id of a payment; kept with it while it is under way. */
+  /**
+   * The caller's own name for the transfer, such as the id of a payment; kept with it while it is
+   * under way.
+   */
   reference?: string;
 }
 
 /** Options of every call about transfers across slots. */
 export type AcrossSlotsOptions = Omit<OperationOptions, 'deduplicate'>;
 
-/** Each balance as it was right after its own change; the two changes are not made at the same time. */
+/** Each balance right after its own change. The two changes are not made at the same time. */
 export interface AcrossSlotsBalances<N extends number | bigint = number | bigint> extends Balances<N> {
   readonly id: string;
 }
 
 /** Options of `TransferService.pending`. */
 export interface PendingTransfersOptions {
-  /** Only those that take from balances in the slot of this key: one round trip. Default: of all slots, which are asked one by one, all 16,384. */
+  /**
+   * Only transfers that take from balances in the slot of this key, by one round trip. Default: all
+   * 16,384 slots, which are asked one by one.
+   */
   from?: string;
   /** Leave out younger transfers, in milliseconds. @default 0 */
   minAgeMs?: number;
@@ -29,7 +35,10 @@ export interface PendingTransfersOptions {
   limit?: number;
   /** The `cursor` of the page before. Default: begins with the first page. */
   cursor?: string;
-  /** Time for each round of reads, in which up to 1,024 slots are asked, in milliseconds. Default: the module's `timeoutMs`. */
+  /**
+   * Time for each round of reads, in which up to 1,024 slots are asked, in milliseconds. Default:
+   * the module's `timeoutMs`.
+   */
   timeoutMs?: number;
 }
 
@@ -43,11 +52,17 @@ export interface PendingTransfers {
 
 /** Options of `TransferService.recover`. */
 export interface RecoverOptions extends AcrossSlotsOptions {
-  /** Only those that take from balances in the slot of this key. Default: of all slots. */
+  /** Only transfers that take from balances in the slot of this key. Default: all slots. */
   from?: string;
-  /** Leave out younger transfers, in milliseconds: the process that began one is likely still at work. @default 10000 */
+  /**
+   * Leave out younger transfers, in milliseconds: the process that began one is likely still at
+   * work. @default 10000
+   */
   minAgeMs?: number;
-  /** Time for each round of reads, as of `pending`, and for each transfer, in milliseconds. Default: the module's `timeoutMs`. */
+  /**
+   * Time for each round of reads, as of `pending`, and for each transfer, in milliseconds. Default:
+   * the module's `timeoutMs`.
+   */
   timeoutMs?: number;
 }
 
@@ -96,7 +111,10 @@ export const checkRecoverOptions = check.options({
   minAgeMs: check.milliseconds(0),
 } satisfies Record<keyof RecoverOptions, check.Check>);
 
-/** As it was when it was checked, whatever becomes of the caller's object. */
+/**
+ * Copies the transfer as it was checked, so that later changes to the caller's object make no
+ * difference.
+ */
 export type CheckedAcrossSlots = Required<Transfer> & Pick<AcrossSlotsTransfer, 'reference'>;
 
 /** @throws InvalidArgumentError */

@@ -7,15 +7,15 @@ import type { PendingTransfers, PendingTransfersOptions } from './across-slots.o
 import { list } from './pending-transfer.operations.js';
 import type { PendingTransfer } from './pending-transfer.js';
 
-/** How many slots are asked at the same time. */
+/** The number of slots that are asked at the same time. */
 const SLOTS_AT_ONCE = 1_024;
 
-/** How much is read of one slot at once: all of them together are in memory. */
+/** The most that is read of one slot at once, since all slots of a round are in memory together. */
 const MOST_OF_SLOT = 100;
 
 const CURSOR = /^(\d{1,5}):(\d+-[\w-]+)$/;
 
-/** Reads what is under way, from one list in each slot. */
+/** Reads the transfers under way, from one list in each slot. */
 export class PendingTransferList {
   constructor(
     private readonly connection: RedisConnection,
@@ -24,7 +24,7 @@ export class PendingTransferList {
 
   /**
    * @param timeoutMs for each round of reads
-   * @throws InvalidArgumentError for a cursor that is none
+   * @throws InvalidArgumentError for a text that is not a cursor
    */
   async page(
     { from, cursor, minAgeMs = 0, limit = 100 }: PendingTransfersOptions,
@@ -46,7 +46,7 @@ export class PendingTransferList {
       );
       for (const [i, page] of lists.entries()) {
         transfers.push(...page.slice(0, limit - transfers.length));
-        // Of this slot there may be more.
+        // This slot may have more.
         if (transfers.length === limit || page.length === most)
           return { transfers, cursor: `${first + i}:${transfers.at(-1)!.id}` };
       }

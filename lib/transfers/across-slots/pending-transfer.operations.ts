@@ -3,7 +3,7 @@ import { luaNow } from '../../scripting/lua.js';
 import { INTENTS, keysOfSlot, ORDER, parseTransfer, type PendingTransfer } from './pending-transfer.js';
 import type { Described } from './transfer-decision.js';
 
-/** Reads one transfer as it is now; undefined when it is not listed any more. */
+/** Reads one transfer as it is now; undefined if it is no longer listed. */
 export const read = defineQuery({
   type: 'transfers.read',
   keys: { intents: INTENTS },

@@ -1,6 +1,9 @@
 import type { KeySpace } from '../../scripting/key-space.js';
 
-/** What has become of a transfer: `open` until the amount is known to be in its target, `credited`, or known not to be and given back, `refunded`. */
+/**
+ * The state of a transfer: `open`, then `credited` once the amount is known to be in the target, or
+ * `refunded` once it was given back.
+ */
 export type TransferState = 'open' | 'credited' | 'refunded';
 
 /** A transfer across slots that is under way, or was interrupted. */
@@ -8,18 +11,18 @@ export interface PendingTransfer {
   readonly id: string;
   readonly from: string;
   readonly to: string;
-  /** As it was given: a number or a bigint. */
+  /** The amount as the caller gave it: a number or a bigint. */
   readonly amount: number | bigint;
   readonly reference?: string;
-  /** When the amount was taken, in milliseconds since 1970 by Redis's clock. */
+  /** The time at which the amount was taken, in milliseconds since 1970 by Redis's clock. */
   readonly begunAtMs: number;
-  /** Of one that is not `open`, only what the library keeps for itself is left to be removed. */
+  /** If it is not `open`, only the library's own keys are left to be removed. */
   readonly state: TransferState;
 }
 
 type Details = Pick<PendingTransfer, 'from' | 'to' | 'reference'> & { readonly isNumber: boolean };
 
-/** What a recoverer has to know, as it is kept with the amount. */
+/** The facts that recovery needs, as they are kept with the amount. */
 export const detailsOf = ({
   from,
   to,
@@ -43,17 +46,17 @@ export function parseTransfer(id: string, intent: string): PendingTransfer {
   };
 }
 
-/** What the scripts keep of the transfers of one slot, for their headers. */
+/** Descriptions of the keys of one slot, for the headers of scripts. */
 export const INTENTS = 'of the slot, a hash of "<state>,<amount>,<details>" by id';
 export const ORDER =
   'of the slot, a sorted set of the same ids with equal scores, so that they are in the order of their times';
 
-/** What is under way from the balances of one slot. */
+/** The keys of the transfers that take from balances of one slot. */
 export const keysOfSlot = (keys: KeySpace, slot: number): { intents: string; order: string } => ({
   intents: keys.pinned('transfers', slot, 'intents'),
   order: keys.pinned('transfers', slot, 'order'),
 });
 
-/** What the target decided, beside its balance. */
+/** The key of the target's decision, beside its balance. */
 export const decisionKey = (keys: KeySpace, { id, to }: Pick<PendingTransfer, 'id' | 'to'>): string =>
   keys.pinned('transfer', keys.slotOf(to), id);

@@ -5,19 +5,19 @@ import { Answer } from '../transfer-answer.js';
 import { BalanceOverflowError } from '../transfer.errors.js';
 import type { PendingTransfer } from './pending-transfer.js';
 
-/** What a step has to know of its transfer. */
+/** The facts of its transfer that a step needs. */
 export type Described = Pick<PendingTransfer, 'id' | 'from' | 'to' | 'amount'>;
 
-/** What the steps of one transfer have in common. */
+/** The settings that the steps of one transfer share. */
 export interface StepOptions {
   readonly deadline: Deadline;
   readonly durability?: DurabilityOptions | undefined;
 }
 
-/** What the target decided: its balance with the amount, or why it refused. */
+/** The target's decision: its balance with the amount, or the reason for its refusal. */
 export type DecisionOfTarget = { readonly balance: string } | { readonly refusal: string };
 
-/** Why a balance could not be paid into. */
+/** Returns the error for the target's refusal. */
 export function refusalOf(reason: string, key: string, amount: number | bigint): AtomicRedisError {
   if (reason === Answer.WrongType) return new NotAnIntegerError(key, 'other-type');
   if (reason === Answer.NotAnInteger) return new NotAnIntegerError(key, 'other-string');

@@ -6,21 +6,27 @@ import { read } from './pending-transfer.operations.js';
 import type { PendingTransfer, TransferState } from './pending-transfer.js';
 import type { DecisionOfTarget, Described, StepOptions } from './transfer-decision.js';
 
-/** For how long after a transfer was seen open its target may decide. */
+/**
+ * The time for which the target may decide after a process has seen the transfer open, in
+ * milliseconds.
+ */
 const DECIDE_WITHIN_MS = 60_000;
 
 /**
- * How long the target keeps its decision once the transfer is closed. It has to outlive every message by which someone who saw the transfer open may still
- * ask for one, whatever steps the clocks make; and where a failover of the source loses the closing, it is the time for recovery to find that out.
+ * The time for which the target keeps its decision once the transfer is closed. The decision must
+ * outlive every request of a process that saw the transfer open, whatever steps the clocks make. If
+ * a failover of the source loses the closing, recovery has this time to find that out.
  */
 const DECISION_KEPT_MS = 3_600_000;
 
 /**
- * The steps by which a transfer that was begun comes to its end. Each may be made by anyone, any number of times and late:
+ * The steps that finish a transfer that was begun. Any process may take each step, any number of
+ * times, and late:
  *
  *     open --decide--> open, decided --close--> credited | refunded --expire the decision--> --forget--> gone
  *
- * docs/cross-slot-transfers.md tells what a crash between any two of them leaves, and why a late copy of each does nothing.
+ * docs/cross-slot-transfers.md says what a crash between any two steps leaves, and why a late copy
+ * of each does nothing.
  */
 export class TransferSteps {
   constructor(
@@ -29,22 +35,26 @@ export class TransferSteps {
   ) {}
 
   /**
-   * Until when the target may decide, in its own time. To be asked for before the transfer is seen open, and not again: then the transfer was closed later than
-   * that, if at all, and the decision is kept for longer.
+   * Returns the time until which the target may decide, by the target's clock. Call it before the
+   * transfer is seen open, and only once. Then the transfer was closed after that, if at all, and
+   * its decision is kept for longer.
    */
   async validUntilMs(to: string, timeoutMs: number): Promise<number> {
     const deadline = Deadline.in(Math.min(timeoutMs, DECIDE_WITHIN_MS));
     return await this.connection.inServerTime(deadline, this.connection.keys.slotOf(to));
   }
 
-  /** As {@link validUntilMs}, for a target that took a transfer for late which is in time. */
+  /**
+   * Returns the same as {@link validUntilMs}, by a clock that is read anew: the target called a
+   * transfer late that is in time.
+   */
   async validUntilAgainMs(to: string, timeoutMs: number): Promise<number> {
     const { connection } = this;
     await connection.relearnClock(connection.keys.slotOf(to), Deadline.in(timeoutMs));
     return await this.validUntilMs(to, timeoutMs);
   }
 
-  /** Reads the transfer as it is now; undefined when it is gone. */
+  /** Reads the transfer as it is now; undefined if it is gone. */
   read(transfer: Described, options: StepOptions): Promise<PendingTransfer | undefined> {
     return this.operations.part(read, transfer, options);
   }
@@ -61,8 +71,9 @@ export class TransferSteps {
   /**
    * Gives the amount back if it was refused.
    *
-   * @returns what it became, by this or before; undefined when it is gone
-   * @throws NotAnIntegerError, BalanceOverflowError when the amount cannot be given back; it stays open
+   * @returns its state, reached by this call or before; undefined if it is gone
+   * @throws NotAnIntegerError, BalanceOverflowError when the amount cannot be given back; it stays
+   * open
    */
   close(
     transfer: Described,
@@ -72,7 +83,10 @@ export class TransferSteps {
     return this.operations.part(step.close, { transfer, decision }, options);
   }
 
-  /** Removes what is left of a transfer that was closed: first at the target, since what is not listed any more nobody would look for. */
+  /**
+   * Removes the keys of a closed transfer. The target's go first: no process looks for a transfer
+   * that is no longer listed.
+   */
   async tidyUp(transfer: Described, options: StepOptions): Promise<void> {
     await this.operations.part(step.expireDecision, { transfer, ttlMs: DECISION_KEPT_MS }, options);
     await this.operations.part(step.forget, transfer, { deadline: options.deadline });

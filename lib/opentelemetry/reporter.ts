@@ -12,7 +12,7 @@ import {
   endOf,
   KeptAttributes,
   messagingOf,
-  nameOf,
+  eventNameOf,
   occurrenceOf,
   operationOf,
   SYSTEM,
@@ -20,7 +20,7 @@ import {
 import { Instruments } from './instruments.js';
 import { linkOf, traceTextOf } from './trace-text.js';
 
-/** Operations that run code of the application's own. Whatever else there is, is a client's call. */
+/** Operations that run the application's code. All others are calls of a client. */
 const RUNS_WORK: ReadonlySet<string> = new Set([
   'transactions.run',
   'idempotency.run',
@@ -28,11 +28,11 @@ const RUNS_WORK: ReadonlySet<string> = new Set([
   'shadowKeys.replaceAll',
 ]);
 
-/** What hands work on: the span that the work is linked to. */
+/** Operations that hand work on. The span of the work is linked to theirs. */
 const PRODUCES: ReadonlySet<string> = new Set(['queues.push', 'queues.pushMany']);
 
-/** A span for each operation, active while it runs, and metrics. */
-export class OpenTelemetryFollower implements TelemetryReporter {
+/** Makes a span for each operation, active while it runs, and records the metrics. */
+export class OpenTelemetryReporter implements TelemetryReporter {
   private readonly instruments: Instruments;
   private readonly registration: Attributes;
   private readonly namespace: Attributes;
@@ -54,7 +54,7 @@ export class OpenTelemetryFollower implements TelemetryReporter {
   }
 
   begin(type: string, name: string | undefined, job?: JobSpan): OperationSpan {
-    // Of a job: it belongs to no request of this process, whoever started the consumer.
+    // A job belongs to no request of this process, so it begins a trace.
     const root = type === 'queues.process';
     const spanName = name ? `${type} ${name}` : type;
     const kept = this.begun.of(spanName, () => ({
@@ -81,7 +81,7 @@ export class OpenTelemetryFollower implements TelemetryReporter {
 
   occurred(event: OccurrenceEvent): void {
     const { instruments, registration } = this;
-    // That of the operation; in the background there is none, or one that has ended.
+    // The span of the operation. In the background there is none, or one that has ended.
     const span = trace.getActiveSpan();
     if (span?.isRecording()) span.addEvent(event.type, occurrenceOf(event, true));
     if (event.type === 'lease.lost') {
@@ -115,7 +115,7 @@ export class OpenTelemetryFollower implements TelemetryReporter {
   private end(span: Span, event: TerminalEvent): void {
     const { instruments } = this;
     const { type, error } = event;
-    const name = nameOf(event);
+    const name = eventNameOf(event);
     const how = ['outcome' in event && event.outcome, 'ended' in event && event.ended, error].join('\0');
     const make = (named: string | undefined) => (): Attributes => ({
       ...this.registration,
@@ -130,7 +130,7 @@ export class OpenTelemetryFollower implements TelemetryReporter {
     }
     span.end();
 
-    // Names of queues may be made at run time: each would be a series of its own.
+    // Queues may be named at run time, and each name would be a metric series of its own.
     const isNamed = name === undefined || !type.startsWith('queues.') || this.isDeclaredQueue(name);
     const measured = isNamed ? attributes : this.measured.of(`${type}\0${how}`, make(undefined));
     instruments.operationDuration.record(event.durationMs / 1_000, measured);

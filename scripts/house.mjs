@@ -1,0 +1,71 @@
+import { resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { root as repository, runAsMain, ScriptError } from './setup/process.mjs';
+import {
+  codeLines,
+  cyclesOf,
+  duplicatesOf,
+  exportedNames,
+  filesOf,
+  importsOf,
+  upwardImports,
+} from './house/source.mjs';
+import { unreachable, waysOf } from './house/ways.mjs';
+
+/**
+ * Counts what makes the code easy or hard to enter: `npm run house`. A directory as argument counts another checkout.
+ * `--trace` runs the built package, and prints the files whose code runs for each way.
+ */
+await runAsMain(import.meta.url, async () => {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { trace: { type: 'boolean', default: false } },
+  });
+  const root = resolve(positionals[0] ?? repository);
+  const imports = importsOf(root, filesOf(root, 'lib'));
+  const ways = waysOf(root);
+
+  const broken = ways.flatMap((way) => unreachable(way, imports).map((file) => `${way.title}: ${file}`));
+  for (const { title, files } of ways) row(title, `${files.length} files`);
+  row('Import cycles', cyclesOf(imports).length);
+  row('Imports that go up a layer', upwardImports(imports).length);
+  const code = new Map();
+  for (const folder of ['lib', 'test']) {
+    const files = filesOf(root, folder);
+    let count = 0;
+    for (const file of files) {
+      const lines = codeLines(root, file);
+      code.set(file, lines);
+      count += lines.length;
+    }
+    row(`Lines of code in ${folder}/`, `${count} in ${files.length} files`);
+  }
+  row('Blocks of six or more lines that stand twice', duplicatesOf(code));
+  const names = exportedNames(root);
+  for (const [entry, exported] of names) row(`Names that ${entry} exports`, exported.length);
+  row('Exported names', [...names.values()].flat().length);
+
+  if (broken.length > 0)
+    throw new ScriptError(`No earlier file of the way imports:\n  - ${broken.join('\n  - ')}`);
+  if (values.trace) await printTrace(ways);
+});
+
+function row(title, value) {
+  console.log(`${title.padEnd(46)} ${value}`);
+}
+
+async function printTrace(ways) {
+  const { setup } = await import('./setup.mjs');
+  const { build } = await import('./build.mjs');
+  Object.assign(process.env, await setup({ needServer: true, ownServer: true }));
+  await build();
+  const { traceWays } = await import('./house/trace.mjs');
+  for (const way of await traceWays()) {
+    /** @type {{ title: string, ran: string[] }} */
+    const { title, ran } = way;
+    const listed = ways.find((way) => way.title === title)?.files ?? [];
+    console.log(`\n${title}: code of ${ran.length} files ran`);
+    for (const file of ran) console.log(`  ${listed.includes(file) ? 'on the way' : '          '}  ${file}`);
+    for (const file of listed) if (!ran.includes(file)) console.log(`  holds Lua   ${file}`);
+  }
+}
