@@ -22,7 +22,8 @@ export class ScriptFeatureModule {
 }
 
 /**
- * Injects the function that runs a script, which `AtomicRedisModule.forFeature([script], name)` of the same module, or an exporting one, provides.
+ * Injects the function that runs a script. `AtomicRedisModule.forFeature([script], name)` provides
+ * it, in the same module or in one that exports it.
  *
  * ```ts
  * constructor(@InjectScript(takeToken) private readonly takeToken: ScriptFunction<typeof takeToken>) {}

@@ -3,41 +3,57 @@ import type { Deadline } from '../runtime/deadline.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import { AsyncScope } from '../runtime/async-scope.js';
 
-/** A write to be made inside a transaction's MULTI. */
+/** A write inside a transaction's MULTI. */
 export interface QueuedCommand {
   readonly name: string;
   readonly args: readonly unknown[];
 }
 
 /**
- * Something around a transaction that can be committed by the transaction's own EXEC, as one step with its writes, as long as it is still
- * entitled to: an idempotent run and its record.
+ * A participant around a transaction, such as an idempotent run and its record. The transaction's
+ * own EXEC can commit it in one step with its writes, as long as the participant still holds its
+ * right to that. The name is the one of XA.
  */
 export interface CommitParticipant {
-  /** Whose Redis it lives in. */
+  /** The connection to the Redis that it lives in. */
   readonly connection: RedisConnection;
-  /** Watched with the transaction's keys, so that EXEC fails when the right to commit was lost after it was verified. */
+  /**
+   * Watched with the transaction's keys, so that EXEC fails if the right to commit was lost after
+   * it was verified.
+   */
   readonly key: string;
-  /** Before WATCH. @throws RedisUnavailableError when that may be tried again, another error when the participant may not be committed any more */
+  /**
+   * Called before WATCH.
+   * @throws RedisUnavailableError if it may be tried again, another error if the participant can no
+   * longer be committed
+   */
   begin(deadline: Deadline): Promise<void>;
-  /** Written right behind WATCH, on its connection. Rejects when the participant may not be committed any more. */
+  /**
+   * Called right behind WATCH, on its connection. Rejects if the participant can no longer be
+   * committed.
+   */
   verify(client: Redis): Promise<void>;
-  /** What goes into the MULTI when the transaction's work came to `value`. */
+  /** Returns the writes for the MULTI. @param value the result of the transaction's work */
   writes(value: unknown): readonly QueuedCommand[];
-  /** After EXEC, and after an attempt that did not come to it. Tells whether the participant itself touched its key since `begin`, or gave it up. */
+  /**
+   * Called after EXEC, and after an attempt without one. Returns `touched` if the participant
+   * itself touched its key since `begin`, or gave it up.
+   */
   end(applied: boolean): { touched: boolean };
 }
 
-/** Stands for something that would have been committed, had it not been allowed to run without: there is nothing to write. */
+/**
+ * Marks a run that executes without a record (`onUnavailable: 'run'`); there is nothing to commit.
+ */
 export const UNPROTECTED = Symbol('unprotected');
 
 const participants = new AsyncScope<CommitParticipant | typeof UNPROTECTED>();
 
-/** Runs `body` as part of what `participant` stands for. */
+/** Runs `body` as a part of `participant`. */
 export function withParticipant<T>(participant: CommitParticipant | typeof UNPROTECTED, body: () => T): T {
   return participants.run(participant, body);
 }
 
-/** The innermost participant that the calling code is part of. */
+/** Returns the innermost participant around the calling code. */
 export const currentParticipant = (): CommitParticipant | typeof UNPROTECTED | undefined =>
   participants.find();
