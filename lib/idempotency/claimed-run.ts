@@ -1,16 +1,16 @@
 import { Logger } from '@nestjs/common';
-import { ModuleClosedError, NotReplicatedError } from '../atomic-redis.errors.js';
+import { NotReplicatedError } from '../atomic-redis.errors.js';
 import type { IdempotencyRunEvent } from '../observability/event-types.js';
 import { errorName, type Operation } from '../observability/observer.js';
 import { UNPROTECTED, withParticipant } from '../scripting/commit-participant.js';
 import { Deadline } from '../runtime/deadline.js';
-import { LazyAbort } from '../runtime/lazy-abort.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
+import type { LeaseKeeper } from '../leases/lease-keeper.js';
 import type { ClaimedRun, ClaimRequest } from './idempotent-run.js';
-import type { Lease, LeaseKeeper } from './lease-keeper.js';
-import type { Owner, RecordStore } from './record-store.js';
+import type { RecordStore } from './record-store.js';
 import type { ReplayCache } from './replay-cache.js';
 import { RunCommit } from './run-commit.js';
+import { RunLease, type Owner } from './run-lease.js';
 import type { StoredResult } from './stored-result.js';
 import type { UsualDurations } from './usual-durations.js';
 
@@ -20,7 +20,7 @@ const logger = new Logger('IdempotencyService');
 export interface RunDependencies {
   readonly connection: RedisConnection;
   readonly store: RecordStore;
-  readonly leases: LeaseKeeper;
+  readonly leases: LeaseKeeper<RunLease>;
   readonly cache: ReplayCache | undefined;
   readonly maxResultBytes: number;
   readonly durations: UsualDurations;
@@ -32,31 +32,28 @@ type Outcome = IdempotencyRunEvent['outcome'];
 
 /** The run of an owner that has just claimed the record. */
 export class OwnedRun implements ClaimedRun {
-  private readonly abort = new LazyAbort();
-  private readonly lease: Lease;
+  private readonly lease: RunLease;
   private readonly method: ObservedMethod;
-  private hasEnded = false;
   private replicated = true;
 
   /** @param claimedAt monotonic time at which the claim was sent */
   constructor(
-    private readonly owner: Owner,
-    private readonly claimedAt: number,
+    owner: Owner,
+    claimedAt: number,
     private readonly request: ClaimRequest,
     private readonly surroundings: RunDependencies,
   ) {
     const { connection, store, leases, maxResultBytes } = surroundings;
-    const { observed, ttlMs, leaseMs, maxRunMs, codec } = request;
-    const { record, token, fingerprint } = owner;
-    const lost = (reason: Error): void => this.lost(reason);
-    const lease = leases.hold({ record, token, fingerprint, leaseMs, maxRunMs, lost }, claimedAt);
+    const { observed, ttlMs, codec } = request;
+    const lease = new RunLease(owner, request, claimedAt, connection.observer);
     this.lease = lease;
+    leases.keep(lease);
     const commit = new RunCommit(connection, leases, { store, lease, ttlMs, codec }, maxResultBytes);
     this.method = new ObservedMethod(observed, commit);
   }
 
   get signal(): AbortSignal {
-    return this.abort.signal;
+    return this.lease.signal;
   }
 
   within<T>(method: () => Promise<T> | T): Promise<T> {
@@ -64,7 +61,7 @@ export class OwnedRun implements ClaimedRun {
   }
 
   complete(result: StoredResult): Promise<void> {
-    this.hasEnded = true;
+    this.lease.end();
     return this.surroundings.finish(this.storeResult(result), this.request);
   }
 
@@ -79,12 +76,12 @@ export class OwnedRun implements ClaimedRun {
   /** The lease is kept up meanwhile. */
   private async storeResult(result: StoredResult): Promise<void> {
     const { store, leases, cache } = this.surroundings;
-    const { record, fingerprint } = this.owner;
+    const { record, fingerprint } = this.lease;
     const { ttlMs, leaseMs, durability } = this.request;
     const sealed = store.seal(record, result);
     let outcome: Outcome = 'unrecorded';
     try {
-      outcome = await store.complete(this.owner, sealed, ttlMs, Deadline.in(leaseMs), durability);
+      outcome = await store.complete(this.lease, sealed, ttlMs, Deadline.in(leaseMs), durability);
     } catch (error) {
       if (!(error instanceof NotReplicatedError)) throw error;
       this.replicated = false;
@@ -112,33 +109,17 @@ export class OwnedRun implements ClaimedRun {
   private giveBack(): Promise<Outcome> {
     const { store, leases } = this.surroundings;
     leases.letGo(this.lease);
-    return store.release(this.owner, memoryMsOf(this.request), Deadline.in(this.request.leaseMs));
-  }
-
-  private lost(reason: Error): void {
-    if (this.hasEnded) return;
-    const { observed, operation } = this.request;
-    // That the module closes is no loss: the lease is left to itself.
-    if (!(reason instanceof ModuleClosedError))
-      observed.within(() =>
-        this.surroundings.connection.observer.occurred({
-          type: 'lease.lost',
-          pattern: 'idempotency',
-          name: operation,
-          error: errorName(reason),
-        }),
-      );
-    this.abort.abort(reason);
+    return store.release(this.lease, memoryMsOf(this.request), Deadline.in(this.request.leaseMs));
   }
 
   private report(outcome: Outcome): void {
     const { observed, operation } = this.request;
-    this.surroundings.durations.ended(operation, performance.now() - this.claimedAt);
+    this.surroundings.durations.ended(operation, performance.now() - this.lease.claimedAt);
     observed.end(() => ({
       type: 'idempotency.run',
       outcome,
       operation,
-      record: this.owner.record,
+      record: this.lease.record,
       replicated: this.replicated,
       ...this.method.failure,
     }));

@@ -1,7 +1,7 @@
 import { RedisUnavailableError } from '../atomic-redis.errors.js';
+import type { KeySignals } from '../connection/key-signals.js';
 import { IdempotencyCallerMismatchError, IdempotencyMismatchError } from './idempotency.errors.js';
 import { mismatchOf } from './record-key.js';
-import type { RecordSignals } from './record-signals.js';
 import type { StoredResult } from './stored-result.js';
 
 /** The time for which waiters trust to be woken before they ask by themselves, in milliseconds. */
@@ -48,7 +48,7 @@ export class DuplicateWaits<Run> {
   private closedBy: Error | undefined;
 
   constructor(
-    private readonly signals: RecordSignals,
+    private readonly signals: KeySignals,
     /** Gives back a run that was claimed for a waiter that has left meanwhile. */
     private readonly giveBack: (run: Run) => Promise<void>,
   ) {}
@@ -121,8 +121,8 @@ export class DuplicateWaits<Run> {
       unsubscribe ??= await this.signals
         .listen(
           record,
-          (lost) => {
-            if (lost) {
+          (message) => {
+            if (message === undefined) {
               unsubscribe?.();
               unsubscribe = undefined;
             }

@@ -5,6 +5,8 @@ import type { ScriptRunner } from '../scripting/script-runner.js';
 import { Logger } from '@nestjs/common';
 import { RedisReplyError } from '../atomic-redis.errors.js';
 import type { DurabilityOptions } from '../connection/durability.js';
+import { renewInBatches } from '../leases/batched-renewal.js';
+import type { Renewal } from '../leases/lease-keeper.js';
 import { claimScript, type ClaimReply } from './claim.script.js';
 import { completeScript, type Completion } from './complete.script.js';
 import {
@@ -14,23 +16,17 @@ import {
 } from './idempotency.errors.js';
 import * as operation from './record.operations.js';
 import type { RecordSummary } from './record-summary.js';
-import type { Lease } from './lease-keeper.js';
 import { releaseScript, type Release } from './release.script.js';
-import { renewScript, type Renewal } from './renew.script.js';
+import { renewScript } from './renew.script.js';
 import type { ResultEncryption } from './result-codec.js';
+import type { Owner, RunLease } from './run-lease.js';
 import { bytesOf, toBuffer, tombstone, type ResultKind, type StoredResult } from './stored-result.js';
-
-/** The number of leases that one call renews. */
-const LEASES_PER_CALL = 256;
 
 /** The state that a claim found. */
 export type Found =
   | { readonly kind: 'claimed' }
   | { readonly kind: 'running'; readonly leaseLeftMs: number }
   | { readonly kind: 'done'; readonly result: StoredResult; readonly ttlMs: number };
-
-/** The owner of a record, or a run that is about to own it. */
-export type Owner = Pick<Lease, 'record' | 'token' | 'fingerprint'>;
 
 /** The records in Redis: the one place that sends their scripts, reads what they answer, and encrypts what is in them. */
 export class RecordStore {
@@ -84,19 +80,18 @@ export class RecordStore {
     }
   }
 
-  /** One round trip for all; on a Cluster, one for each slot, at the same time. Rejects when none was answered. */
-  async renew(leases: readonly Lease[]): Promise<readonly Renewal[]> {
-    const deadline = Deadline.in(Math.min(...leases.map(({ leaseMs }) => leaseMs)) / 3);
-    const answers = new Map<Lease, Renewal>();
-    const batches = this.batchesOf(leases).map(async (batch) => {
-      const fields = batch.flatMap((lease) => [lease.token, lease.fingerprint, lease.nextLengthMs]);
-      const records = batch.map(({ record }) => record);
-      const renewed = await this.scripts.run(renewScript, { records }, { leases: fields }, deadline);
-      batch.forEach((lease, i) => answers.set(lease, renewed[i]!));
+  /**
+   * Renews the leases by one round trip for all; on a Cluster, by one for each slot, at the same time.
+   * @param lengthMs in place of each lease's own length
+   */
+  renew(due: readonly RunLease[], lengthMs?: number): readonly Promise<Renewal>[] {
+    const { isCluster, keys } = this.connection;
+    const slotOf = ({ record }: RunLease): number => (isCluster ? keys.slotOf(record) : 0);
+    return renewInBatches(due, lengthMs, slotOf, ({ leases, lengths, deadline }) => {
+      const fields = leases.flatMap(({ token, fingerprint }, i) => [token, fingerprint, lengths[i]!]);
+      const records = leases.map(({ record }) => record);
+      return this.scripts.run(renewScript, { records }, { leases: fields }, deadline);
     });
-    const [first] = await Promise.allSettled(batches);
-    if (answers.size === 0 && first?.status === 'rejected') throw first.reason;
-    return leases.map((lease) => answers.get(lease) ?? 'failed');
   }
 
   /**
@@ -158,20 +153,5 @@ export class RecordStore {
     } catch (cause) {
       return { kind: 'unreadable', bytes: '', cause };
     }
-  }
-
-  private batchesOf(leases: readonly Lease[]): Lease[][] {
-    const bySlot = new Map<number, Lease[]>();
-    for (const lease of leases) {
-      const slot = this.connection.isCluster ? this.connection.keys.slotOf(lease.record) : 0;
-      const together = bySlot.get(slot);
-      if (together) together.push(lease);
-      else bySlot.set(slot, [lease]);
-    }
-    return [...bySlot.values()].flatMap((together) =>
-      Array.from({ length: Math.ceil(together.length / LEASES_PER_CALL) }, (_, i) =>
-        together.slice(i * LEASES_PER_CALL, (i + 1) * LEASES_PER_CALL),
-      ),
-    );
   }
 }

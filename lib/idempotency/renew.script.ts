@@ -1,15 +1,13 @@
+import type { Renewal } from '../leases/lease-keeper.js';
 import { defineScript } from '../scripting/script.js';
 import { luaRecord } from './lua-record.js';
 
 /** The number of arguments that describe one lease. */
 export const FIELDS_PER_LEASE = 3;
 
-/** The result for one lease; `failed` when Redis had no memory to take a vanished record again. */
-export type Renewal = 'renewed' | 'lost' | 'failed';
-
 /**
  * Prolongs the leases of several runs, and takes a key again if its record vanished and no other
- * run has it.
+ * run has it; `failed` if Redis had no memory for that.
  */
 export const renewScript = defineScript({
   name: 'idempotency.renew',

@@ -5,8 +5,10 @@ import { errorName } from '../observability/observer.js';
 import { unschedule, schedule } from '../runtime/timer-queue.js';
 import { Deadline } from '../runtime/deadline.js';
 import { randomId } from '../runtime/random-id.js';
+import { KeySignals } from '../connection/key-signals.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import type { WorkInFlight } from '../runtime/work-in-flight.js';
+import { LeaseKeeper } from '../leases/lease-keeper.js';
 import type { ClaimReply } from './claim.script.js';
 import { DuplicateWaits, type WaitOutcome } from './duplicate-waits.js';
 import {
@@ -18,10 +20,9 @@ import {
 } from './idempotency.errors.js';
 import type { ResolvedIdempotencyOptions } from './idempotency.options.js';
 import type { Claim, ClaimedRun, ClaimRequest, Replay } from './idempotent-run.js';
-import { LeaseKeeper } from './lease-keeper.js';
-import { RecordSignals } from './record-signals.js';
-import type { Found, Owner, RecordStore } from './record-store.js';
+import type { Found, RecordStore } from './record-store.js';
 import { ReplayCache } from './replay-cache.js';
+import type { Owner, RunLease } from './run-lease.js';
 import type { StoredResult } from './stored-result.js';
 import { UsualDurations } from './usual-durations.js';
 import { memoryMsOf, OwnedRun, unprotectedRun, type RunDependencies } from './claimed-run.js';
@@ -31,7 +32,7 @@ type Outcome = IdempotencyDuplicateEvent['outcome'];
 /** Claims keys for runs, or finds what became of the run that has the key. */
 export class RunClaimer {
   private readonly logger = new Logger('IdempotencyService');
-  private readonly leases: LeaseKeeper;
+  private readonly leases: LeaseKeeper<RunLease>;
   private readonly waits: DuplicateWaits<ClaimedRun>;
   private readonly cache: ReplayCache | undefined;
   private readonly surroundings: RunDependencies;
@@ -43,8 +44,8 @@ export class RunClaimer {
     private readonly work: WorkInFlight,
     options: Pick<ResolvedIdempotencyOptions, 'maxResultBytes' | 'replayCache'>,
   ) {
-    this.leases = new LeaseKeeper((leases) => store.renew(leases));
-    this.waits = new DuplicateWaits(new RecordSignals(connection), (run) => run.abandon());
+    this.leases = new LeaseKeeper((leases, lengthMs) => store.renew(leases, lengthMs));
+    this.waits = new DuplicateWaits(new KeySignals(connection), (run) => run.abandon());
     if (options.replayCache) this.cache = new ReplayCache(options.replayCache);
     const { leases, cache, durations } = this;
     const finish = this.finish.bind(this);

@@ -1,25 +1,21 @@
 import type { Redis } from 'ioredis';
-import { LeaseLostError, OutcomeUnknownError, IllegalTransactionStateError } from '../atomic-redis.errors.js';
+import { LeaseLostError, IllegalTransactionStateError } from '../atomic-redis.errors.js';
 import type { CommitParticipant, QueuedCommand } from '../scripting/commit-participant.js';
 import { Deadline } from '../runtime/deadline.js';
 import { replyCode } from '../connection/reply-errors.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
-import { isHeld, TICKS, type Lease, type LeaseKeeper } from './lease-keeper.js';
+import { CommitHold } from '../leases/commit-hold.js';
+import type { LeaseKeeper } from '../leases/lease-keeper.js';
 import type { RecordStore } from './record-store.js';
 import { committedRecord, ownerOf } from './record-text.js';
 import type { ResultCodec } from './result-codec.js';
+import type { RunLease } from './run-lease.js';
 import { storedValue, tombstone } from './stored-result.js';
-
-/**
- * The least time by which the lease outlasts the transaction, in milliseconds: renewal begins again
- * after EXEC was answered.
- */
-const MARGIN_MS = 1_000;
 
 /** The part of a run that its commit needs. */
 export interface CommittedRun {
   readonly store: RecordStore;
-  readonly lease: Lease;
+  readonly lease: RunLease;
   readonly ttlMs: number;
   readonly codec: ResultCodec;
 }
@@ -29,45 +25,43 @@ export interface CommittedRun {
  * key writes neither. Once only: a second commit of the run would leave effects without a record of their own.
  */
 export class RunCommit implements CommitParticipant {
+  readonly colocation =
+    'The last is the record of the idempotent run: put it there with colocateWith on @Idempotent() or IdempotencyService.run().';
   private committed = false;
-  private renewalsAtBegin = 0;
+  private hold: CommitHold<RunLease> | undefined;
   /** In the server's time, milliseconds: until then the run is taken to be alive, and its own answer is waited for. */
   private aliveUntil = 0;
 
   constructor(
     readonly connection: RedisConnection,
-    private readonly leases: LeaseKeeper,
+    private readonly leases: LeaseKeeper<RunLease>,
     private readonly run: CommittedRun,
     private readonly maxResultBytes: number,
   ) {}
 
-  get key(): string {
-    return this.run.lease.record;
+  get keys(): readonly string[] {
+    return [this.run.lease.record];
   }
 
-  /** Prolongs the lease where it would end before the transaction may, and holds renewals back: each would touch the watched record and abort the run's own EXEC. */
   async begin(deadline: Deadline): Promise<void> {
     if (this.committed) throw committedBefore();
+    const { connection } = this;
     const { lease } = this.run;
-    const inTime = <T>(step: Promise<T>): Promise<T> =>
-      deadline.race(step, () => this.connection.unavailable());
+    const hold = new CommitHold(connection, this.leases, lease);
+    await hold.begin(deadline);
     try {
-      const isOwner = await inTime(
-        this.leases.prolongAndPause(lease, deadline.at + MARGIN_MS + lease.leaseMs / TICKS),
-      );
-      if (!isOwner) throw new LeaseLostError('not-applied');
-      this.renewalsAtBegin = lease.renewals;
-      const slot = this.connection.keys.slotOf(this.key);
-      this.aliveUntil = await inTime(this.connection.inServerTime(Deadline.in(lease.leaseMs), slot));
+      const slot = connection.keys.slotOf(lease.record);
+      const aliveUntil = connection.inServerTime(Deadline.in(lease.leaseMs), slot);
+      this.aliveUntil = await deadline.race(aliveUntil, () => connection.unavailable());
+      this.hold = hold;
     } catch (error) {
-      this.leases.resume(lease);
-      // The renewal may have happened. The transaction was surely not applied.
-      throw error instanceof OutcomeUnknownError ? this.connection.unavailable(error) : error;
+      hold.end();
+      throw error;
     }
   }
 
   async verify(client: Redis): Promise<void> {
-    const text = await client.get(this.key).catch((error: unknown) => {
+    const text = await client.get(this.run.lease.record).catch((error: unknown) => {
       // A value of another type is no run's record.
       if (replyCode(error) === 'WRONGTYPE') return null;
       throw error;
@@ -89,11 +83,7 @@ export class RunCommit implements CommitParticipant {
 
   end(applied: boolean): { touched: boolean } {
     this.committed ||= applied;
-    const { lease } = this.run;
-    // If the lease was lost meanwhile, the next attempt's begin reports it.
-    const touched = lease.renewals !== this.renewalsAtBegin || !isHeld(lease);
-    this.leases.resume(lease);
-    return { touched };
+    return this.hold!.end();
   }
 }
 

@@ -4,7 +4,7 @@ import { Settled, Verdict, type Delivery, type NextTake } from './delivery.js';
 import type { SettleAndTakeTerms, End, Settlement } from './settle-and-take-terms.js';
 import type { SettledAndTaken as AdvancedRaw } from './settle-and-take.js';
 import type { Alone, HeldByHand, Hands } from './hands.js';
-import { keepRenewed, type RenewedLease } from './lease-renewal.js';
+import { keepRenewed, type RenewedJob } from './job-lease.js';
 import type { QueueCommands } from './queue-commands.js';
 import { QueueJob, type JobDelivery } from './queue-job.js';
 import type { QueueCallOptions } from './queue.options.js';
@@ -43,7 +43,7 @@ export interface JobReader<T> {
 }
 
 /** What the library does with a job that was taken. */
-export class TakenJob<T> implements JobDelivery<T>, RenewedLease, HeldByHand {
+export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand {
   /** In the process's hands, where it was taken by hand. */
   index = -1;
   /** The right to the process, where the job was taken alone. */
@@ -140,11 +140,9 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedLease, HeldByHand {
     return keepRenewed(this);
   }
 
-  async renew(): Promise<boolean> {
+  renew(): Promise<boolean> {
     const { leaseMs } = this;
-    // The handler may be ending it, which may fail.
-    await this.ending?.advanced.catch(() => undefined);
-    return await this.extend(leaseMs, { timeoutMs: Math.ceil(leaseMs / 3), propagation: 'outside' });
+    return this.extend(leaseMs, { timeoutMs: Math.ceil(leaseMs / 3), propagation: 'outside' });
   }
 
   /** Where its holder is ending it, that end says whether it was lost. */

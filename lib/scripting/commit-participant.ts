@@ -10,9 +10,9 @@ export interface QueuedCommand {
 }
 
 /**
- * A participant around a transaction, such as an idempotent run and its record. The transaction's
- * own EXEC can commit it in one step with its writes, as long as the participant still holds its
- * right to that. The name is the one of XA.
+ * A participant around a transaction, such as an idempotent run with its record, or the holder of a
+ * permit. The transaction's own EXEC can commit it in one step with its writes, as long as the
+ * participant still holds its right to that. The name is the one of XA.
  */
 export interface CommitParticipant {
   /** The connection to the Redis that it lives in. */
@@ -21,7 +21,9 @@ export interface CommitParticipant {
    * Watched with the transaction's keys, so that EXEC fails if the right to commit was lost after
    * it was verified.
    */
-  readonly key: string;
+  readonly keys: readonly string[];
+  /** Says how to put its keys into the slot of the transaction's keys, for a `CrossSlotError`. */
+  readonly colocation: string;
   /**
    * Called before WATCH.
    * @throws RedisUnavailableError if it may be tried again, another error if the participant can no
@@ -37,7 +39,7 @@ export interface CommitParticipant {
   writes(value: unknown): readonly QueuedCommand[];
   /**
    * Called after EXEC, and after an attempt without one. Returns `touched` if the participant
-   * itself touched its key since `begin`, or gave it up.
+   * itself touched its keys since `begin`, or gave them up.
    */
   end(applied: boolean): { touched: boolean };
 }

@@ -61,7 +61,7 @@ export class LeadingAttempt extends TransactionAttempt implements Opening {
     if (!marker.isArmed(slot, timeoutMs)) this.arm(marker);
     const ownKeys = [marker.keyIn(slot), deadlineKey.keyIn(slot)];
     const watch = connection.observer.roundTrip('WATCH', () =>
-      this.send('watch', participant ? [...keys, participant.key, ...ownKeys] : [...keys, ...ownKeys]),
+      this.send('watch', participant ? [...keys, ...participant.keys, ...ownKeys] : [...keys, ...ownKeys]),
     );
     this.awaitBeforeExec(
       watch.then(
@@ -71,7 +71,7 @@ export class LeadingAttempt extends TransactionAttempt implements Opening {
     );
     if (participant) {
       const verified = participant.verify(lent.client);
-      this.awaitBeforeExec(this.settle(verified, 'the check of the run'));
+      this.awaitBeforeExec(this.settle(verified, 'the check of the lease'));
     }
   }
 

@@ -198,12 +198,10 @@ export class TransactionService {
 
   private commonSlot(keys: readonly string[], participant: CommitParticipant | undefined): number {
     const slot = this.connection.keys.commonSlotOf(keys);
-    if (participant && this.connection.keys.slotOf(participant.key) !== slot) {
-      throw new CrossSlotError(
-        [...keys, participant.key],
-        [...keys, participant.key].map((key) => this.connection.keys.slotOf(key)),
-        'The last is the record of the idempotent run: put it there with colocateWith on @Idempotent() or IdempotencyService.run().',
-      );
+    if (participant?.keys.some((key) => this.connection.keys.slotOf(key) !== slot)) {
+      const all = [...keys, ...participant.keys];
+      const slots = all.map((key) => this.connection.keys.slotOf(key));
+      throw new CrossSlotError(all, slots, participant.colocation);
     }
     return slot;
   }

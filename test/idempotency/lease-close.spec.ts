@@ -6,8 +6,6 @@ import {
   IdempotencyService,
   ModuleClosedError,
 } from 'nestjs-atomic-redis';
-import { LeaseKeeper } from '../../lib/idempotency/lease-keeper.js';
-import type { Renewal } from '../../lib/idempotency/renew.script.js';
 import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
@@ -73,34 +71,5 @@ describe('closing while runs hold their keys', () => {
     closed.close();
     const signal = await closed.run('k', (run) => [run.signal.aborted]);
     expect(signal).toEqual([true]);
-  });
-
-  it('[ID-8] keeps no timer, and what a renewal under way answers is not heard', async () => {
-    const timers = (): number => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
-    const before = timers();
-    let answer: (renewals: Renewal[]) => void = () => undefined;
-    const leases = new LeaseKeeper(() => new Promise((resolve) => (answer = resolve)));
-    const reasons: Error[] = [];
-    const terms = {
-      record: 'r',
-      token: 't',
-      fingerprint: '',
-      leaseMs: 100,
-      maxRunMs: 60_000,
-      lost: (reason: Error) => reasons.push(reason),
-    };
-    const lease = leases.hold(terms, performance.now());
-    expect(timers()).toBe(before + 1);
-    const renewal = leases.prolongAndPause(lease, performance.now() + 60_000);
-    await new Promise((resolve) => setImmediate(resolve));
-    const closed = new Error('closed');
-    leases.close(closed);
-    answer(['lost']);
-    await renewal;
-    expect(timers()).toBe(before);
-    expect(reasons).toEqual([closed]);
-    expect(await leases.prolongAndPause(lease, performance.now())).toBe(false);
-    leases.hold(terms, performance.now());
-    expect(timers()).toBe(before);
   });
 });

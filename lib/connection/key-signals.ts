@@ -1,18 +1,18 @@
 import type { Redis } from 'ioredis';
 import { Deadline } from '../runtime/deadline.js';
-import type { RedisConnection } from '../connection/redis-connection.js';
+import type { RedisConnection } from './redis-connection.js';
 
-export type SignalListener = (lost: boolean) => void;
+/** @param message undefined when the connection was lost and no more will come */
+export type SignalListener = (message: string | undefined) => void;
 
 /**
- * Tells when the run of a record has ended, by the message that its script publishes on the sharded
- * channel named as the record. Opens one connection to each server that has such records, when it
- * is first needed.
+ * Passes on the messages that scripts publish about a key, on the sharded channel named as the key.
+ * Opens one connection to each server that has such keys, when it is first needed.
  *
  * A message may be missed between two connections, or while a slot moves. So waiters ask again from
  * time to time.
  */
-export class RecordSignals {
+export class KeySignals {
   private readonly servers = new Map<string, Promise<Redis>>();
   /** By channel. */
   private readonly listeners = new Map<string, Set<SignalListener>>();
@@ -21,28 +21,28 @@ export class RecordSignals {
   constructor(private readonly connection: RedisConnection) {}
 
   /**
-   * Calls `listener` at each signal of the record, and with true when the connection is lost and no more will come.
+   * Calls `listener` with each message about the key.
    *
-   * @returns what ends that
+   * @returns a function that ends that
    * @throws when the server cannot be subscribed to in time
    */
-  async listen(record: string, listener: SignalListener, timeoutMs: number): Promise<() => void> {
+  async listen(key: string, listener: SignalListener, timeoutMs: number): Promise<() => void> {
     const deadline = Deadline.in(timeoutMs);
     const { keys } = this.connection;
     // As it goes over the wire: the client puts the prefix in front of channels too.
-    const channel = keys.keyPrefix + record;
-    const owner = await this.connection.ownerOf(keys.slotOf(record), deadline);
+    const channel = keys.keyPrefix + key;
+    const owner = await this.connection.ownerOf(keys.slotOf(key), deadline);
     const listeners = this.listeners.get(channel) ?? new Set<SignalListener>();
     this.listeners.set(channel, listeners.add(listener));
     let server: Redis | undefined;
     const stop = (): void => {
       if (!listeners.delete(listener) || listeners.size > 0) return;
       if (this.listeners.get(channel) === listeners) this.listeners.delete(channel);
-      server?.sunsubscribe(record).catch(() => undefined);
+      server?.sunsubscribe(key).catch(() => undefined);
     };
     try {
       server = await this.serverOf(owner, deadline);
-      await deadline.race(server.ssubscribe(record), () => this.connection.unavailable());
+      await deadline.race(server.ssubscribe(key), () => this.connection.unavailable());
       return stop;
     } catch (error) {
       stop();
@@ -69,15 +69,15 @@ export class RecordSignals {
   private async open(owner: string, deadline: Deadline): Promise<Redis> {
     const client = await this.connection.openDedicated(owner, 'signals', deadline);
     if (this.closed) client.disconnect();
-    client.on('smessage', (channel: string) => this.tell(channel, false));
+    client.on('smessage', (channel: string, message: string) => this.tell(channel, message));
     client.once('close', () => {
       this.servers.delete(owner);
-      for (const channel of [...this.listeners.keys()]) this.tell(channel, true);
+      for (const channel of [...this.listeners.keys()]) this.tell(channel, undefined);
     });
     return client;
   }
 
-  private tell(channel: string, lost: boolean): void {
-    for (const listener of [...(this.listeners.get(channel) ?? [])]) listener(lost);
+  private tell(channel: string, message: string | undefined): void {
+    for (const listener of [...(this.listeners.get(channel) ?? [])]) listener(message);
   }
 }

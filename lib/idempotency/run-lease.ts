@@ -1,0 +1,83 @@
+import { ModuleClosedError } from '../atomic-redis.errors.js';
+import { lookMsOf, type PausableLease } from '../leases/lease-keeper.js';
+import { errorName, type Observer } from '../observability/observer.js';
+import { LazyAbort } from '../runtime/lazy-abort.js';
+import { RunTimeoutError } from './idempotency.errors.js';
+import type { ClaimRequest } from './idempotent-run.js';
+
+/** The owner of a record, or a run that is about to own it. */
+export interface Owner {
+  readonly record: string;
+  readonly token: string;
+  /** The fingerprint of caller and payload, as in the record. */
+  readonly fingerprint: string;
+}
+
+/** The part of its run's request that a lease needs. */
+export type LeaseTerms = Pick<ClaimRequest, 'leaseMs' | 'maxRunMs' | 'observed' | 'operation'>;
+
+/** A run's hold on its key. */
+export class RunLease implements Owner, PausableLease {
+  readonly record: string;
+  readonly token: string;
+  readonly fingerprint: string;
+  readonly leaseMs: number;
+  readonly lookMs: number;
+  endsAt: number;
+  index = -1;
+  pauses = 0;
+  renewing: Promise<void> | undefined;
+  renewals = 0;
+  private readonly abort = new LazyAbort();
+  private hasEnded = false;
+
+  /** @param claimedAt monotonic time at which the claim was sent */
+  constructor(
+    { record, token, fingerprint }: Owner,
+    private readonly terms: LeaseTerms,
+    readonly claimedAt: number,
+    private readonly observer: Observer,
+  ) {
+    this.record = record;
+    this.token = token;
+    this.fingerprint = fingerprint;
+    this.leaseMs = terms.leaseMs;
+    this.lookMs = Math.min(lookMsOf(terms.leaseMs), terms.maxRunMs);
+    this.endsAt = claimedAt + terms.leaseMs;
+  }
+
+  get isPaused(): boolean {
+    return this.pauses > 0;
+  }
+
+  /** Aborts when the lease is lost while the run goes on. */
+  get signal(): AbortSignal {
+    return this.abort.signal;
+  }
+
+  /** Marks the run as ended: a loss concerns it no more. */
+  end(): void {
+    this.hasEnded = true;
+  }
+
+  overdue(now: number): Error | undefined {
+    const { maxRunMs } = this.terms;
+    return now - this.claimedAt > maxRunMs ? new RunTimeoutError(maxRunMs) : undefined;
+  }
+
+  lost(reason: Error): void {
+    if (this.hasEnded) return;
+    const { observed, operation } = this.terms;
+    // That the module closes is no loss: the lease is left to itself.
+    if (!(reason instanceof ModuleClosedError))
+      observed.within(() =>
+        this.observer.occurred({
+          type: 'lease.lost',
+          pattern: 'idempotency',
+          name: operation,
+          error: errorName(reason),
+        }),
+      );
+    this.abort.abort(reason);
+  }
+}
