@@ -63,7 +63,7 @@ async function printTrace(ways) {
   for (const traced of await traceWays()) {
     /** @type {{ title: string, ran: string[] }} */
     const { title, ran } = traced;
-    const listed = ways.find((way) => way.title === title)?.files ?? [];
+    const listed = ways.find((one) => one.title === title)?.files ?? [];
     console.log(`\n${title}: code of ${ran.length} files ran`);
     for (const file of ran) console.log(`  ${listed.includes(file) ? 'on the way' : '          '}  ${file}`);
     for (const file of listed) if (!ran.includes(file)) console.log(`  holds Lua   ${file}`);
