@@ -20,6 +20,7 @@ import { applyScript } from './apply.script.js';
 import {
   checkRunOptions,
   type CounterAddition,
+  type CounterAddAllOptions,
   type CounterAddOptions,
   type CounterCallOptions,
   type CounterRunOptions,
@@ -119,15 +120,18 @@ export class CounterService {
    */
   addAll(
     adds: readonly CounterAddition<number>[],
-    options?: CounterWriteOptions,
+    options?: CounterAddAllOptions,
   ): Promise<CountersResult<number>>;
   addAll(
     adds: readonly CounterAddition<bigint>[],
-    options?: CounterWriteOptions,
+    options?: CounterAddAllOptions,
   ): Promise<CountersResult<bigint>>;
-  addAll(adds: readonly CounterAddition[], options?: CounterWriteOptions): Promise<CountersResult>;
+  addAll(adds: readonly CounterAddition[], options?: CounterAddAllOptions): Promise<CountersResult>;
   @Observed('counters.addAll', { changed: hasAppliedAny })
-  async addAll(adds: readonly CounterAddition[], options: CounterWriteOptions = {}): Promise<CountersResult> {
+  async addAll(
+    adds: readonly CounterAddition[],
+    options: CounterAddAllOptions = {},
+  ): Promise<CountersResult> {
     return await resultOf(this.addToAll(adds, options, ''), ({ applied, counters }) => ({
       applied,
       counters,
@@ -140,24 +144,24 @@ export class CounterService {
    */
   addAllUndoable(
     adds: readonly CounterAddition<number>[],
-    options?: CounterWriteOptions,
+    options?: CounterAddAllOptions,
   ): Promise<UndoableCounts<number>>;
   addAllUndoable(
     adds: readonly CounterAddition<bigint>[],
-    options?: CounterWriteOptions,
+    options?: CounterAddAllOptions,
   ): Promise<UndoableCounts<bigint>>;
-  addAllUndoable(adds: readonly CounterAddition[], options?: CounterWriteOptions): Promise<UndoableCounts>;
+  addAllUndoable(adds: readonly CounterAddition[], options?: CounterAddAllOptions): Promise<UndoableCounts>;
   @Observed('counters.addAll', { changed: hasAppliedAny })
   async addAllUndoable(
     adds: readonly CounterAddition[],
-    options: CounterWriteOptions = {},
+    options: CounterAddAllOptions = {},
   ): Promise<UndoableCounts> {
     return await resultOf(this.addToAll(adds, options, 'u'), (added) => this.undoable(added));
   }
 
   private addToAll(
     adds: readonly CounterAddition[],
-    options: CounterWriteOptions,
+    options: CounterAddAllOptions,
     detail: '' | 'u',
   ): Promise<AddedToAll> {
     return this.runner.part(addAll, { adds, detail, lifeTtlMs: this.undoWindowMs }, options);

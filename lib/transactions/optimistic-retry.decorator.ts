@@ -7,10 +7,12 @@ import { transactionOptionChecks, type TransactionOptions } from './transaction.
 /** Options of `@OptimisticRetry`. */
 export interface OptimisticRetryOptions<Args extends unknown[], Result = unknown> extends Omit<
   TransactionOptions<Result>,
-  'signal' | 'onReplies'
+  'signal' | 'onReplies' | 'permit'
 > {
   /** The keys that the method reads and that must not change until its writes are applied; a callback takes the method's arguments. */
   watch: string | readonly string[] | ((...args: Args) => string | readonly string[]);
+  /** Applies the writes only while the permit of `@WithPermit()` above, or around the call, is held. */
+  permit?: 'current';
   /** The registration to use. Default: the unnamed one. */
   name?: string;
 }
@@ -26,6 +28,7 @@ const checkOptions = check.options({
   validateReads: check.boolean,
   propagation: check.oneOf(Propagation.Join, Propagation.New),
   completesRun: check.func,
+  permit: check.oneOf('current'),
 } satisfies Record<keyof OptimisticRetryOptions<unknown[]>, check.Check>);
 
 /**

@@ -11,6 +11,7 @@ import {
 } from '../atomic-redis.validation.js';
 import type { ExecReplies } from './exec-replies.js';
 import { checkDurability, type DurabilityOptions } from '../connection/durability.js';
+import { checkPermit, type PermitReference } from '../leases/permit.js';
 import { Propagation } from '../runtime/transaction-scope.js';
 
 /** Full-jitter backoff between attempts: a random delay between `minMs` and a ceiling, which doubles with each attempt up to `maxMs`. */
@@ -106,7 +107,7 @@ export interface TransactionOptions<Result = unknown> extends Pick<
   validateReads?: boolean;
   /**
    * Inside another transaction: `'join'` makes it a part of that one, `'new'` a transaction of its
-   * own. A part cannot have `timeoutMs`, `maxAttempts`, `backoff`, `durability` or `completesRun`.
+   * own. A part cannot have `timeoutMs`, `maxAttempts`, `backoff`, `durability`, `completesRun` or `permit`.
    * @default 'join'
    */
   propagation?: `${Propagation.Join | Propagation.New}`;
@@ -116,6 +117,11 @@ export interface TransactionOptions<Result = unknown> extends Pick<
    * undefined for none.
    */
   completesRun?: { of(result: Result): unknown }['of'];
+  /**
+   * Applies the writes only while this permit is held: Redis itself refuses them once it was lost. `'current'` is the
+   * innermost permit that the calling code runs under. The lease is prolonged to outlast the transaction.
+   */
+  permit?: PermitReference;
 }
 
 export const checkTransactionOptions = options({
@@ -129,6 +135,7 @@ export const checkTransactionOptions = options({
   validateReads: boolean,
   propagation: oneOf(Propagation.Join, Propagation.New),
   completesRun: func,
+  permit: checkPermit,
 } satisfies Record<keyof TransactionOptions, Check>);
 
 export interface ResolvedTransactionOptions extends TransactionOptions {

@@ -16,6 +16,7 @@ import {
   transactionScopeOf,
 } from '../runtime/transaction-scope.js';
 import { RedisConnection } from '../connection/redis-connection.js';
+import { enforcementOf } from '../leases/permit.js';
 import { ScriptRunner } from '../scripting/script-runner.js';
 import { WorkInFlight } from '../runtime/work-in-flight.js';
 import { Committer } from './commit.js';
@@ -23,6 +24,7 @@ import { ConnectionPools, type PoolStatus } from './connection-pools.js';
 import { UnavailableUntilExec } from './exec-replies.js';
 import { handled } from './handled.js';
 import { checkJoinOptions, JoinedTransaction } from './joined-transaction.js';
+import { JointParticipant } from './joint-participant.js';
 import { OpenTransaction } from './open-transaction.js';
 import { assertFewKeys } from './transaction-attempt.js';
 import {
@@ -82,6 +84,7 @@ export class TransactionService {
    * @throws PartialCommitError when a queued command failed inside EXEC while the others were applied, or MULTI was refused and they were done one by one
    * @throws RepliesLostError with `requireReplies`, when the writes were applied and what EXEC answered was lost
    * @throws OutcomeUnknownError when EXEC was sent, its answer was lost, and Redis could not be asked what became of it by the deadline
+   * @throws LeaseLostError with `permit`, when the permit was lost; nothing was applied
    * @throws CrossSlotError on a Cluster, before any I/O, when the keys do not share a hash slot
    */
   run<T>(
@@ -170,7 +173,7 @@ export class TransactionService {
     options: TransactionOptions,
     tally: TransactionTally,
   ): Promise<T> {
-    const participant = options.completesRun && this.participant();
+    const participant = this.participantOf(options);
     const sameSlot = this.connection.isCluster || this.defaults.requireSameSlot;
     const slot = sameSlot ? this.commonSlot(keys, participant) : 0;
     const around = openTransactionScope();
@@ -206,8 +209,14 @@ export class TransactionService {
     return slot;
   }
 
+  private participantOf({ completesRun, permit }: TransactionOptions): CommitParticipant | undefined {
+    const run = completesRun && this.currentRun();
+    const holder = permit && enforcementOf(permit, this.connection).participant();
+    return run && holder ? new JointParticipant(run, holder) : (run ?? holder);
+  }
+
   /** The idempotent run that the calling code is part of; none when that runs without protection. */
-  private participant(): CommitParticipant | undefined {
+  private currentRun(): CommitParticipant | undefined {
     const participant = currentParticipant();
     if (participant === UNPROTECTED) return undefined;
     if (participant?.connection === this.connection) return participant;
