@@ -11,6 +11,7 @@ import { LazyAbort } from '../runtime/lazy-abort.js';
 import type { CommitParticipant, QueuedCommand } from '../scripting/commit-participant.js';
 import * as operation from './permit.operations.js';
 import type { Claim } from './permit.operations.js';
+import type { WaitingRooms } from './waiting-rooms.js';
 
 /** The parts of its service that a permit needs. */
 export interface PermitAccess {
@@ -18,6 +19,7 @@ export interface PermitAccess {
   readonly operations: OperationRunner;
   readonly observer: Observer;
   readonly keeper: LeaseKeeper<HeldPermit>;
+  readonly rooms: WaitingRooms;
 }
 
 /** Transactions side by side under one permit each need it to last a little longer: this much spare keeps them from prolonging it in turn, which aborts each other. */
@@ -109,18 +111,25 @@ export class HeldPermit implements Permit, PausableLease, Enforcement {
   }
 
   private async giveBack(): Promise<boolean> {
-    const { keeper, operations, observer } = this.access;
+    const { keeper, observer } = this.access;
     keeper.letGo(this);
-    const { claim, slot, timeoutMs } = this;
-    const options = { timeoutMs, propagation: 'outside' } as const;
     try {
-      const giveBack = (): Promise<boolean> => operations.part(operation.release, { claim, slot }, options);
-      return await observer.operation('permits.release', giveBack, { changed: Boolean });
+      return await observer.operation('permits.release', () => this.handOn(), { changed: Boolean });
     } catch (error) {
       // Not told: it may be called again.
       this.releasing = undefined;
       throw error;
     }
+  }
+
+  private async handOn(): Promise<boolean> {
+    const { operations, rooms } = this.access;
+    const { claim, slot, timeoutMs } = this;
+    const askedAt = performance.now();
+    const options = { timeoutMs, propagation: 'outside' } as const;
+    const { isReleased, heir } = await operations.part(operation.release, { claim, slot }, options);
+    if (heir) rooms.handOver(claim.keys.line, { ...heir, askedAt });
+    return isReleased;
   }
 }
 

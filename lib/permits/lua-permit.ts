@@ -8,14 +8,15 @@ export const CLAIM_MS = 1_000;
 const MAX_SEEN = 256;
 
 /**
- * Shared by the scripts on permits. The state is a hash: `f<slot>` is the last fence of a slot, `w<token>` the server time in ms
- * until which one that waits is taken to be alive. A fence is above every one before it, and at least the time in µs, so that
+ * Shared by the scripts on permits. The state is a hash: `f<slot>` is the last fence of a slot. `w<token>` is
+ * `<until>:<lease>:<process>` of one that waits: the server time in ms until which it is taken to be alive, the length of the
+ * lease that it wants, and its process. A fence is above every one before it, and at least the time in µs, so that
  * fences also rise where the hash was lost.
  *
  * `next_in_line(line, state, ms, count, stop)` returns the tokens of the first `count` that wait and are alive, and of those ahead
  * of them that are not. It ends at `stop(token, ticket)`, and tells by its third result whether it ended there, and by its fourth
- * whether the line has no more. `give` hands a slot over with a short lease, and wakes the one that gets it; the message is a
- * courtesy, and fails in silence if the user may not publish.
+ * whether the line has no more. `give` hands a slot over; with a short lease, unless its process is told by the answer of the script.
+ * Otherwise it wakes the one that gets it; the message is a courtesy, and fails in silence if the user may not publish.
  */
 export const luaPermit = `
 local function now_us()
@@ -50,17 +51,17 @@ local function next_in_line(line, state, ms, count, stop)
       if stop(token, tonumber(page[i + 1])) then return alive, dead, true, false end
       if #alive == count then return alive, dead, false, false end
       seen = seen + 1
-      local until_ms = tonumber(redis.call('HGET', state, 'w' .. token) or nil)
+      local until_ms = tonumber(string.match(redis.call('HGET', state, 'w' .. token) or '', '^%d+'))
       if until_ms and until_ms >= ms then alive[#alive + 1] = token else dead[#dead + 1] = token end
     end
   end
   return alive, dead, false, false
 end
 
-local function give(key, slot, token, state, line, us)
-  redis.call('SET', key, token, 'PX', '${CLAIM_MS}')
-  redis.call('HSET', state, 'f' .. slot, next_fence(state, slot, us))
+local function give(key, slot, token, state, line, fence, told_lease)
+  redis.call('SET', key, token, 'PX', told_lease or '${CLAIM_MS}')
+  redis.call('HSET', state, 'f' .. slot, fence)
   leave_line(line, state, token)
-  redis.pcall('SPUBLISH', line, token)
+  if not told_lease then redis.pcall('SPUBLISH', line, token) end
 end
 `;

@@ -1,5 +1,4 @@
 import { OutcomeUnknownError, RedisUnavailableError } from '../atomic-redis.errors.js';
-import type { KeySignals } from '../connection/key-signals.js';
 import { Deadline, sleep, untilAborted } from '../runtime/deadline.js';
 import { randomId } from '../runtime/random-id.js';
 import type { WorkInFlight } from '../runtime/work-in-flight.js';
@@ -8,6 +7,7 @@ import { PermitUnavailableError } from './permit.errors.js';
 import { permitKeys } from './permit-keys.js';
 import * as operation from './permit.operations.js';
 import type { Claim, Seen } from './permit.operations.js';
+import type { Grant, WaitingRoom } from './waiting-rooms.js';
 
 /** The terms of a claim. */
 export interface ClaimTerms {
@@ -20,8 +20,9 @@ export interface ClaimTerms {
 
 /** The parts of its service that a claim needs. */
 export interface ClaimAccess extends PermitAccess {
-  readonly signals: KeySignals;
   readonly inFlight: WorkInFlight;
+  /** Names this service instance. */
+  readonly process: string;
   /** Aborts when the module closes. */
   readonly closing: AbortSignal;
 }
@@ -43,8 +44,14 @@ export class PermitClaim {
   private ticket = '';
   /** True while the caller may stand in line or have been given a permit. */
   private mayHold = false;
-  private unsubscribe: (() => void) | undefined;
+  /** True if messages arrived when the last look was sent. */
+  private lookedSubscribed = false;
+  /** A permit that a release in this process has handed over. */
+  private grant: Grant | undefined;
   private wake = (): void => undefined;
+  private room: WaitingRoom | undefined;
+  /** True if something was told since the last look was sent. */
+  private isTold = false;
 
   constructor(
     private readonly access: ClaimAccess,
@@ -52,7 +59,8 @@ export class PermitClaim {
   ) {
     const { name, limit } = terms;
     const token = randomId('base64url');
-    this.claim = { name, token, keys: permitKeys(access.connection.keys, name, limit) };
+    const { connection, process } = access;
+    this.claim = { name, token, process, keys: permitKeys(connection.keys, name, limit) };
   }
 
   /**
@@ -68,6 +76,8 @@ export class PermitClaim {
     let looking: Promise<Look> | undefined;
     let waitSignal: AbortSignal | undefined;
     try {
+      // Others wait here: what is told between the first look and its answer must not be missed.
+      if (waitMs > 0 && this.access.rooms.isSubscribed(this.claim.keys.line)) this.enterRoom();
       for (let isFirst = true; ; isFirst = false) {
         const isLast = !isFirst && until.passed;
         looking = this.look(isLast ? 0 : Math.ceil(until.remainingMs));
@@ -78,19 +88,32 @@ export class PermitClaim {
           if (!(error instanceof RedisUnavailableError) || isFirst || isLast) throw error;
         }
         looking = undefined;
-        if (seen instanceof HeldPermit) {
-          this.access.keeper.keep(seen);
-          return seen;
-        }
+        if (seen instanceof HeldPermit) return this.kept(seen);
         if (seen?.kind === 'busy') throw new PermitUnavailableError(this.terms.name, seen.nextMs);
         await this.pause(seen, until, (waitSignal ??= this.waitSignal(signal)));
+        const permit = this.granted();
+        if (permit) return permit;
       }
     } catch (error) {
       if (this.mayHold) this.giveUp(looking);
       throw error;
     } finally {
-      this.unsubscribe?.();
+      if (this.room) this.access.rooms.leave(this.claim.keys.line, this.claim.token);
     }
+  }
+
+  /** The permit that a release in this process has handed over, unless that was so long ago that the lease may end before it is renewed. */
+  private granted(): HeldPermit | undefined {
+    const { grant, claim } = this;
+    this.grant = undefined;
+    const { leaseMs, timeoutMs } = this.terms;
+    if (!grant || performance.now() - grant.askedAt > leaseMs / 2) return undefined;
+    return this.kept(new HeldPermit(this.access, claim, timeoutMs, { ...grant, leaseMs }, grant.askedAt));
+  }
+
+  private kept(permit: HeldPermit): HeldPermit {
+    this.access.keeper.keep(permit);
+    return permit;
   }
 
   private async look(waitMs: number): Promise<Look> {
@@ -98,6 +121,8 @@ export class PermitClaim {
     const { operations, connection } = this.access;
     const { leaseMs, timeoutMs, propagation } = this.terms;
     const askedAt = performance.now();
+    this.lookedSubscribed = this.access.rooms.isSubscribed(claim.keys.line);
+    this.isTold = this.grant !== undefined;
     const heldBefore = this.mayHold;
     this.mayHold = true;
     let seen: Seen;
@@ -126,15 +151,18 @@ export class PermitClaim {
   private async pause(seen: Waiting | undefined, until: Deadline, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
     if (!seen) return await sleep(Math.min(LOOK_UNSUBSCRIBED_MS, until.remainingMs), signal);
-    if (!this.unsubscribe) {
-      await this.subscribe(until, signal);
-      // What was told before is found by the next look.
-      if (this.unsubscribe) return;
-    }
     const woken = new Promise<void>((resolve) => (this.wake = resolve));
+    const room = this.enterRoom();
+    if (this.isTold) return;
+    if (!room.isSubscribed) {
+      const timeoutMs = Math.max(LOOK_UNSUBSCRIBED_MS, Math.min(LOOK_MS, until.remainingMs));
+      await untilAborted(room.subscribe(timeoutMs), signal);
+    }
+    // What was told before messages arrived is found by the next look.
+    if (room.isSubscribed && !this.lookedSubscribed) return;
     const isNear = seen.ahead <= this.terms.limit;
     const endMs = isNear ? seen.nextMs + 1 + APART_MS * seen.ahead : Infinity;
-    const lookMs = this.unsubscribe ? LOOK_MS : LOOK_UNSUBSCRIBED_MS;
+    const lookMs = room.isSubscribed ? LOOK_MS : LOOK_UNSUBSCRIBED_MS;
     const stop = new AbortController();
     const passed = sleep(Math.min(lookMs, endMs, until.remainingMs), stop.signal).catch(() => undefined);
     try {
@@ -144,27 +172,13 @@ export class PermitClaim {
     }
   }
 
-  private async subscribe(until: Deadline, signal: AbortSignal): Promise<void> {
-    const { token, keys } = this.claim;
-    const listening = this.access.signals
-      .listen(
-        keys.line,
-        (message) => {
-          if (message === undefined) {
-            this.unsubscribe?.();
-            this.unsubscribe = undefined;
-          }
-          if (message === undefined || message === token) this.wake();
-        },
-        Math.max(LOOK_UNSUBSCRIBED_MS, Math.min(LOOK_MS, until.remainingMs)),
-      )
-      .catch(() => undefined);
-    try {
-      this.unsubscribe = await untilAborted(listening, signal);
-    } catch (error) {
-      void listening.then((end) => end?.());
-      throw error;
-    }
+  private enterRoom(): WaitingRoom {
+    const { keys, token } = this.claim;
+    return (this.room ??= this.access.rooms.enter(keys.line, token, (grant) => {
+      this.grant = grant ?? this.grant;
+      this.isTold = true;
+      this.wake();
+    }));
   }
 
   /** Ends the waits of this call. */

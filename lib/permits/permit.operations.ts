@@ -16,6 +16,8 @@ export interface Claim {
   readonly name: string;
   readonly keys: PermitKeys;
   readonly token: string;
+  /** Names this service instance. */
+  readonly process: string;
 }
 
 /** One look of a caller for a permit. */
@@ -56,6 +58,7 @@ export const acquire = defineOperation({
     leaseMs: 'length of its lease',
     waitMs: 'how long it waits on, 0 for not at all',
     ticket: "its place in line, as answered before, or ''",
+    process: 'of the caller',
   },
   returns:
     'granted:<slot>:<fence> | waiting:<ticket>:<how many are ahead>:<ms to the next end of a lease> | busy:<the same ms>',
@@ -112,14 +115,17 @@ end
 remember(answer)
 
 for _, token in ipairs(dead) do leave_line(KEYS.line, KEYS.state, token) end
-for i, token in ipairs(given) do give(KEYS[first + free[i]], free[i], token, KEYS.state, KEYS.line, us) end
+for i, token in ipairs(given) do
+  give(KEYS[first + free[i]], free[i], token, KEYS.state, KEYS.line, next_fence(KEYS.state, free[i], us))
+end
 if own then
   redis.call('SET', KEYS[first + own], ARGV.token, 'PX', ARGV.leaseMs)
   redis.call('HSET', KEYS.state, 'f' .. own, fence)
   if in_line then leave_line(KEYS.line, KEYS.state, ARGV.token) end
 elseif ARGV.waitMs ~= '0' then
   redis.call('ZADD', KEYS.line, digits(ticket), ARGV.token)
-  redis.call('HSET', KEYS.state, 'w' .. ARGV.token, digits(ms + math.min(${ALIVE_MS}, tonumber(ARGV.waitMs))))
+  local alive_until = digits(ms + math.min(${ALIVE_MS}, tonumber(ARGV.waitMs)))
+  redis.call('HSET', KEYS.state, 'w' .. ARGV.token, alive_until .. ':' .. ARGV.leaseMs .. ':' .. ARGV.process)
 elseif in_line then
   leave_line(KEYS.line, KEYS.state, ARGV.token)
 end
@@ -131,7 +137,7 @@ return answer
   does: ({ claim }) => `Acquiring permit ${describe(claim.name)}`,
   encode: ({ claim, leaseMs, waitMs, ticket }) => ({
     keys: { ...claim.keys },
-    args: { token: claim.token, leaseMs, waitMs, ticket },
+    args: { token: claim.token, leaseMs, waitMs, ticket, process: claim.process },
   }),
   decode: (answer): Seen => {
     const [kind, ...fields] = answer.split(':') as [string, ...string[]];
@@ -142,12 +148,30 @@ return answer
   changed: (answer) => answer.startsWith('granted'),
 });
 
+/** A permit that was handed to a claim of this process. */
+export interface Heir {
+  readonly token: string;
+  readonly slot: number;
+  readonly fence: number;
+}
+
+interface Released {
+  /** False when the token held no slot. */
+  readonly isReleased: boolean;
+  readonly heir: Heir | undefined;
+}
+
 /** Gives a permit back, or leaves the line. A permit goes to the first in line that is alive. */
 export const release = defineOperation({
   type: 'permits.release',
   keys: KEYS,
-  args: { token: 'of the holder, or of one that waits', slot: 'number of the first slot among KEYS' },
-  returns: 'released | lost, where the token holds none of the slots',
+  args: {
+    token: 'of the holder, or of one that waits',
+    slot: 'number of the first slot among KEYS',
+    process: 'of the caller',
+  },
+  returns:
+    'released | released:<token>:<slot>:<fence>, handed to one that waits in the same process | lost, where the token holds none of the slots',
   uses: [luaPermit],
   lua: `
 local us = now_us()
@@ -161,24 +185,37 @@ if own then
   local never = function() return false end
   heirs, dead = next_in_line(KEYS.line, KEYS.state, math.floor(us / 1000), 1, never)
 end
-local answer = own and 'released' or 'lost'
+local heir, slot = heirs[1], own and digits(tonumber(ARGV.slot) + own)
+local answer, fence, told_lease = own and 'released' or 'lost', nil, nil
+if heir then
+  local lease, process = string.match(redis.call('HGET', KEYS.state, 'w' .. heir), '^%d+:(%d+):(.*)$')
+  fence = next_fence(KEYS.state, slot, us)
+  if process == ARGV.process then
+    told_lease = lease
+    answer = 'released:' .. heir .. ':' .. slot .. ':' .. fence
+  end
+end
 remember(answer)
 
 if not own then leave_line(KEYS.line, KEYS.state, ARGV.token) end
 for _, token in ipairs(dead) do leave_line(KEYS.line, KEYS.state, token) end
-if heirs[1] then give(KEYS[first + own], digits(tonumber(ARGV.slot) + own), heirs[1], KEYS.state, KEYS.line, us)
+if heir then give(KEYS[first + own], slot, heir, KEYS.state, KEYS.line, fence, told_lease)
 elseif own then redis.call('DEL', KEYS[first + own]) end
 return answer
 `,
-  reply: (raw) => raw === 'released',
+  reply: String,
   check: (call: { claim: Claim; slot: number | undefined }) => call,
   does: ({ claim }) => `Releasing permit ${describe(claim.name)}`,
-  encode: ({ claim: { keys, token }, slot }) => ({
+  encode: ({ claim: { keys, token, process }, slot }) => ({
     keys: { ...keys, slots: slot === undefined ? keys.slots : [keys.slots[slot]!] },
-    args: { token, slot: slot ?? 0 },
+    args: { token, slot: slot ?? 0, process },
   }),
-  decode: (isReleased) => isReleased,
-  changed: (isReleased) => isReleased,
+  decode: (answer): Released => {
+    const [what, token, slot, fence] = answer.split(':');
+    const heir = token === undefined ? undefined : { token, slot: Number(slot), fence: Number(fence) };
+    return { isReleased: what === 'released', heir };
+  },
+  changed: (answer) => answer !== 'lost',
 });
 
 /** Renewals of several permits. */

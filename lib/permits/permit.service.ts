@@ -13,6 +13,7 @@ import { Observer } from '../observability/observer.js';
 import { OperationRunner } from '../operations/operation-runner.js';
 import { whenAborted } from '../runtime/abort-listeners.js';
 import { fullJitter, sleep } from '../runtime/deadline.js';
+import { randomId } from '../runtime/random-id.js';
 import { WorkInFlight } from '../runtime/work-in-flight.js';
 import { HeldPermit } from './held-permit.js';
 import { PermitClaim, type ClaimAccess } from './permit-claim.js';
@@ -27,6 +28,7 @@ import {
   type TryAcquireOptions,
 } from './permit.options.js';
 import * as operation from './permit.operations.js';
+import { WaitingRooms } from './waiting-rooms.js';
 
 /** The permits of one process. */
 export interface PermitStatus {
@@ -52,6 +54,7 @@ export class PermitService {
   private readonly defaults: Required<PermitModuleOptions>;
   private readonly timeoutMs: number;
   private readonly access: ClaimAccess;
+  private readonly signals: KeySignals;
   private readonly keeper: LeaseKeeper<HeldPermit>;
   private readonly closing = new AbortController();
   private readonly stopping = new AbortController();
@@ -68,10 +71,21 @@ export class PermitService {
   ) {
     this.defaults = options.permits;
     this.timeoutMs = options.timeoutMs;
+    this.signals = new KeySignals(connection);
     this.keeper = new LeaseKeeper((due, lengthMs) => this.renew(due, lengthMs));
-    const signals = new KeySignals(connection);
+    const rooms = new WaitingRooms(this.signals);
+    const process = randomId('base64url');
     const closing = this.closing.signal;
-    this.access = { connection, operations, observer, inFlight, signals, keeper: this.keeper, closing };
+    this.access = {
+      connection,
+      operations,
+      observer,
+      inFlight,
+      rooms,
+      keeper: this.keeper,
+      process,
+      closing,
+    };
     for (const { signal } of [this.closing, this.stopping]) setMaxListeners(0, signal);
   }
 
@@ -210,7 +224,7 @@ export class PermitService {
   close(): void {
     this.endWaits();
     this.keeper.close(this.connection.closedError());
-    this.access.signals.close();
+    this.signals.close();
   }
 
   private async leadUntilDone<T>(
