@@ -2,6 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { AuditedHashService } from './audited-hashes/audited-hash.service.js';
 import { CounterService } from './counters/counter.service.js';
 import { ReservationService } from './counters/reservations/reservation.service.js';
+import { LimitService } from './limits/limit.service.js';
 import { IdempotencyService } from './idempotency/idempotency.service.js';
 import { ListService } from './lists/list.service.js';
 import { ReliableQueueService } from './queues/reliable-queue.service.js';
@@ -29,6 +30,7 @@ export class AtomicRedis {
     readonly events: AtomicRedisEvents,
     readonly queues: ReliableQueueService,
     readonly lists: ListService,
+    readonly limits: LimitService,
     private readonly statusReader: StatusReader,
   ) {}
 

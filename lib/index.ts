@@ -114,6 +114,13 @@ export { CounterLimitError, CounterOverflowError } from './counters/counter.erro
 export { ReservationService } from './counters/reservations/reservation.service.js';
 export type { HeldQuantity, Hold, HoldOptions } from './counters/reservations/reservation.options.js';
 
+export { LimitService } from './limits/limit.service.js';
+export type { Limit, LimitAlgorithm, LimitName } from './limits/limit.js';
+export type { LimitResult, LimitsResult } from './limits/limit-result.js';
+export type { LimitReservation, ReserveOptions } from './limits/limit-reservation.js';
+export type { LimitModuleOptions } from './limits/limit.options.js';
+export { LimitCostError } from './limits/limit.errors.js';
+
 export { TransferService } from './transfers/transfer.service.js';
 export type { Balances, Transfer, TransferAudit, TransferOptions } from './transfers/transfer.options.js';
 export type {
