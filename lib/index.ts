@@ -76,7 +76,7 @@ export type { ResultNeed } from './idempotency/result-handling.js';
 export { isIdempotentReplay } from './idempotency/http/http-exchange.js';
 export type { AnsweredResponse, OnResponse } from './idempotency/http/outcome.js';
 export { callerEvidence, callerScope, type CallerRequest } from './idempotency/http/caller.js';
-export type { GatewayContext, HttpRequest } from './idempotency/http/http-request.js';
+export type { GatewayContext, HttpRequest } from './http/http-request.js';
 export type { IdempotentRun } from './idempotency/idempotent-run.js';
 export {
   IdempotencyCallerMismatchError,
@@ -119,7 +119,10 @@ export type { Limit, LimitAlgorithm, LimitName } from './limits/limit.js';
 export type { LimitResult, LimitsResult } from './limits/limit-result.js';
 export type { LimitReservation, ReserveOptions } from './limits/limit-reservation.js';
 export type { LimitModuleOptions } from './limits/limit.options.js';
-export { LimitCostError } from './limits/limit.errors.js';
+export { LimitCostError, LimitExceededError } from './limits/limit.errors.js';
+export { RateLimit } from './limits/rate-limit.decorator.js';
+export type { RateLimitOptions, RateLimitRule } from './limits/rate-limit.options.js';
+export type { LimitPolicy } from './problem-details/rate-limit-fields.js';
 
 export { TransferService } from './transfers/transfer.service.js';
 export type { Balances, Transfer, TransferAudit, TransferOptions } from './transfers/transfer.options.js';

@@ -5,7 +5,7 @@ import type { AtomicDecorator, MethodSite } from './method-site.js';
  * The decorators that wrap a method, outermost first. A claim or a count inside a retried body would repeat, so no other
  * order is accepted.
  */
-const ORDER: readonly AtomicDecorator[] = ['Idempotent', 'AtomicCounter', 'OptimisticRetry'];
+const ORDER: readonly AtomicDecorator[] = ['RateLimit', 'Idempotent', 'AtomicCounter', 'OptimisticRetry'];
 
 // Of every copy of this package, so that a second one is found at boot.
 const APPLIED = Symbol.for('nestjs-atomic-redis:applied-decorators');

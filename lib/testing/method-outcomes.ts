@@ -3,6 +3,7 @@ import { describe, InvalidArgumentError, RedisUnavailableError } from '../atomic
 import * as check from '../atomic-redis.validation.js';
 import { CounterLimitError } from '../counters/counter.errors.js';
 import type { CounterResult } from '../counters/counter-result.js';
+import { LimitExceededError } from '../limits/limit.errors.js';
 import { IdempotencyInFlightError } from '../idempotency/idempotency.errors.js';
 import { appliedTo } from '../method-wrapping/decorator-order.js';
 import type { StandInFacts } from '../method-wrapping/stand-in.js';
@@ -18,6 +19,8 @@ export interface MethodOutcome {
   replays(result: unknown): void;
   /** Under `@Idempotent`: calls reject with an `IdempotencyInFlightError`, as beside a first call that still runs. */
   inFlight(): void;
+  /** Under `@RateLimit`: calls reject with a `LimitExceededError`, as when a limit refuses them. */
+  limitExceeded(): void;
   /** Under `@AtomicCounter`: calls reject with a `CounterLimitError`. */
   limitReached(): void;
   /** Under `@AtomicCounter`: the method runs, and its `@CounterValue()` is `count`. */
@@ -32,7 +35,7 @@ export interface MethodOutcome {
 }
 
 type Chosen =
-  | { readonly kind: 'runs' | 'inFlight' | 'limitReached' | 'unavailable' }
+  | { readonly kind: 'runs' | 'inFlight' | 'limitExceeded' | 'limitReached' | 'unavailable' }
   | { readonly kind: 'replays'; readonly result: unknown }
   | { readonly kind: 'counts'; readonly count: CounterResult }
   | { readonly kind: 'conflicts'; readonly times: number };
@@ -40,6 +43,7 @@ type Chosen =
 const DECORATOR_OF: Partial<Record<Chosen['kind'], AtomicDecorator>> = {
   replays: 'Idempotent',
   inFlight: 'Idempotent',
+  limitExceeded: 'RateLimit',
   limitReached: 'AtomicCounter',
   counts: 'AtomicCounter',
   conflicts: 'OptimisticRetry',
@@ -103,6 +107,7 @@ export class AtomicRedisOutcomes {
       runs: () => choose({ kind: 'runs' }),
       replays: (result) => choose({ kind: 'replays', result }),
       inFlight: () => choose({ kind: 'inFlight' }),
+      limitExceeded: () => choose({ kind: 'limitExceeded' }),
       limitReached: () => choose({ kind: 'limitReached' }),
       counts: (count) => choose({ kind: 'counts', count }),
       conflicts: (times) => {
@@ -138,6 +143,9 @@ export class AtomicRedisOutcomes {
     if (chosen.kind === 'unavailable')
       throw new RedisUnavailableError('Redis is unavailable in this test: unavailable() was chosen');
     switch (site.decorator) {
+      case 'RateLimit':
+        if (chosen.kind === 'limitExceeded') throw new LimitExceededError(RETRY_AFTER_MS, []);
+        return await call.proceed();
       case 'Idempotent':
         if (chosen.kind === 'inFlight') throw new IdempotencyInFlightError(RETRY_AFTER_MS);
         return chosen.kind === 'replays' ? chosen.result : await call.proceed();
