@@ -3,6 +3,7 @@ import * as addAll from './counters/add-all.operations.js';
 import * as reservations from './counters/reservations/reservation.operations.js';
 import * as records from './idempotency/record.operations.js';
 import * as limits from './limits/limit.operations.js';
+import * as throttling from './limits/throttle.operations.js';
 import * as limitReservations from './limits/reservation.operations.js';
 import * as lists from './lists/list.operations.js';
 import type { ScriptedOperationType } from './observability/event-types.js';
@@ -20,7 +21,7 @@ import * as values from './values/value.operations.js';
 const SERVICES = { auditedHashes, limits, limitReservations, lists, reservations, transfers, values };
 
 /** Parts of calls: they have no event of their own. */
-const PARTS = { acrossSlots, addAll, pendingTransfers, queueAdvance, queuePush, queues, records, shadowKeys };
+const PARTS = { acrossSlots, addAll, pendingTransfers, queueAdvance, queuePush, queues, records, shadowKeys, throttling };
 
 /** Every scripted operation of the library: the scripts to load on each connect, and what the contract tests go through. */
 export const ALL_OPERATIONS: readonly Operation[] = Object.values<Readonly<Record<string, unknown>>>({

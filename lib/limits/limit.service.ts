@@ -16,6 +16,7 @@ import { combined, type LimitResult, type LimitsResult } from './limit-result.js
 import { checkedLimit, checkedLimits, type Limit, type LimitName } from './limit.js';
 import * as reservations from './reservation.operations.js';
 import { takeScript } from './take.script.js';
+import * as throttling from './throttle.operations.js';
 
 const isAllowed = ({ allowed }: { readonly allowed: boolean }): boolean => allowed;
 
@@ -137,5 +138,10 @@ export class LimitService {
    */
   settle(id: string, actual: number | readonly number[], options: OperationOptions = {}): Promise<boolean> {
     return this.runner.run(reservations.settle, { id, actual }, options);
+  }
+
+  /** For `AtomicThrottlerStorage`. @internal */
+  throttle(hit: Parameters<typeof throttling.throttle.check>[0]): Promise<throttling.HitResult> {
+    return this.runner.part(throttling.throttle, hit, {});
   }
 }
