@@ -56,7 +56,7 @@ store(l, value, ends)
 return 'passed|' .. text
 `,
   reply: String,
-  check: ({ key, limit, perMs, blockMs }: Hit, _: QueryOptions) => ({
+  check: ({ key, limit, perMs, blockMs }: Hit) => ({
     limit: checkedLimit('limit', { key, algorithm: 'sliding', limit, perMs }),
     blockMs,
   }),
