@@ -26,13 +26,22 @@ export function getTransactionToken(name: string = DEFAULT_REGISTRATION): symbol
   return Symbol.for(`nestjs-atomic-redis:${name}:transaction`);
 }
 
-const scriptTokens = new WeakMap<Script, Map<string, symbol>>();
+const featureTokens = new WeakMap<object, Map<string, symbol>>();
 
 /** The injection token of the function that runs a script of `AtomicRedisModule.forFeature`. */
 export function getScriptToken(script: Script, name: string = DEFAULT_REGISTRATION): symbol {
-  const tokens = scriptTokens.get(script) ?? new Map<string, symbol>();
-  scriptTokens.set(script, tokens);
-  const token = tokens.get(name) ?? Symbol(`nestjs-atomic-redis:${name}:script:${script.name}`);
+  return tokenOf(script, name, `script:${script.name}`);
+}
+
+/** The injection token of a queue of `AtomicRedisModule.forFeature`. */
+export function getQueueToken(definition: { readonly name: string }, name: string = DEFAULT_REGISTRATION): symbol {
+  return tokenOf(definition, name, `queue:${definition.name}`);
+}
+
+function tokenOf(feature: object, name: string, kind: string): symbol {
+  const tokens = featureTokens.get(feature) ?? new Map<string, symbol>();
+  featureTokens.set(feature, tokens);
+  const token = tokens.get(name) ?? Symbol(`nestjs-atomic-redis:${name}:${kind}`);
   tokens.set(name, token);
   return token;
 }

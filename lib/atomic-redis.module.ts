@@ -26,9 +26,8 @@ import { setProblemType } from './problem-details/http-exception.js';
 import { giveRoutesAnEdge } from './problem-details/route-edge.js';
 import { Deadline } from './runtime/deadline.js';
 import { RedisConnection } from './connection/redis-connection.js';
-import type { Script } from './scripting/script.js';
 import { WorkInFlight } from './runtime/work-in-flight.js';
-import { ScriptFeatureModule } from './own-scripts/script-feature.module.js';
+import { FeatureModule, type Feature } from './atomic-redis.feature.module.js';
 import { ScriptService } from './own-scripts/script.service.js';
 import { ShutdownNotice } from './shutdown-notice.js';
 import { ShadowKeyService } from './shadow-keys/shadow-key.service.js';
@@ -43,8 +42,9 @@ import { TransactionService } from './transactions/transaction.service.js';
  * AtomicRedisModule.forRootAsync({ inject: [ConfigService], useFactory: (config) => ({ connection: config.getOrThrow('REDIS_URL'), namespace: 'shop:' }) })
  * ```
  *
- * The application does not start when an option is wrong (`InvalidArgumentError`), a script of `forFeature` is no Lua or the server too old (`ConfigurationError`), or Redis cannot be reached within
- * `timeoutMs` (`RedisUnavailableError`), unless `lazyConnect` is set.
+ * The application does not start when an option is wrong (`InvalidArgumentError`), a script of
+ * `forFeature` is no Lua or the server too old (`ConfigurationError`), or Redis cannot be reached
+ * within `timeoutMs` (`RedisUnavailableError`), unless `lazyConnect` is set.
  */
 @Module({})
 export class AtomicRedisModule
@@ -81,14 +81,15 @@ export class AtomicRedisModule
   }
 
   /**
-   * Makes scripts injectable by `@InjectScript(script)`: each is checked while the application starts, and loaded on every connect. The registration must be
-   * visible to the importing module, as a global one is.
+   * Makes scripts injectable by `@InjectScript(script)`, and queues by `@InjectQueue(definition)`.
+   * Scripts are checked while the application starts, and loaded on every connect. The registration
+   * must be visible to the importing module, as a global one is.
    *
    * @param name of the registration. Default: the unnamed one.
-   * @throws ConfigurationError for what is no script
+   * @throws ConfigurationError for what is neither a script nor a queue
    */
-  static forFeature(scripts: readonly Script[], name?: string): DynamicModule {
-    return ScriptFeatureModule.of(scripts, name);
+  static forFeature(features: readonly Feature[], name?: string): DynamicModule {
+    return FeatureModule.of(features, name);
   }
 
   /** Connects, checks the server, and refuses decorators that cannot work. Called by Nest. */
@@ -117,19 +118,28 @@ export class AtomicRedisModule
     }
   }
 
-  /** Starts the queue consumers, and warns if nothing would shut the application down in order. Called by Nest. */
+  /**
+   * Starts the queue consumers, and warns if nothing would shut the application down in order.
+   * Called by Nest.
+   */
   onApplicationBootstrap(): void {
     this.consumers.start();
     if (this.registrations()[0] === this) this.shutdownNotice.begin();
   }
 
-  /** Jobs in hand may need what others close in `onApplicationShutdown`: they end before it, or go back. */
+  /**
+   * Jobs in hand may need what others close in `onApplicationShutdown`: they end before it, or go
+   * back.
+   */
   async onModuleDestroy(): Promise<void> {
     this.shutdownNotice.end();
     await callIfThere(this.queues, 'stopConsumers', this.options.shutdownTimeoutMs);
   }
 
-  /** Runs after the HTTP server has closed: what is still in flight is given `shutdownTimeoutMs`, then the connections close. */
+  /**
+   * Runs after the HTTP server has closed: what is still in flight is given `shutdownTimeoutMs`,
+   * then the connections close.
+   */
   async onApplicationShutdown(): Promise<void> {
     await callIfThere(this.lists, 'close');
     await callIfThere(this.queues, 'close');

@@ -1,8 +1,14 @@
 export { AtomicRedisModule } from './atomic-redis.module.js';
+export type { Feature } from './atomic-redis.feature.module.js';
 export type { AtomicRedisModuleExtras } from './atomic-redis.module-definition.js';
 export type { AtomicRedisOptions } from './atomic-redis.options.js';
 export { AtomicRedis } from './atomic-redis.js';
-export { getAtomicRedisToken, getScriptToken, getTransactionToken } from './atomic-redis.constants.js';
+export {
+  getAtomicRedisToken,
+  getQueueToken,
+  getScriptToken,
+  getTransactionToken,
+} from './atomic-redis.constants.js';
 export { InjectAtomicRedis } from './inject-atomic-redis.decorator.js';
 export {
   AtomicRedisError,
@@ -28,6 +34,8 @@ export type { DurabilityOptions } from './connection/durability.js';
 export type { BinaryValue, Decoded, Encoding } from './scripting/encoding.js';
 export { hashTag } from './scripting/hash-slot.js';
 export type { OperationOptions } from './operations/operation.options.js';
+export type { CompletableJob } from './scripting/commit-participant.js';
+export type { PushTarget, QueuedPushOptions } from './scripting/queued-push.js';
 export { Propagation } from './runtime/transaction-scope.js';
 export {
   defineScript,
@@ -132,7 +140,7 @@ export {
   TransferPendingError,
 } from './transfers/transfer.errors.js';
 
-export { InjectScript } from './own-scripts/script-feature.module.js';
+export { InjectScript } from './own-scripts/inject-script.decorator.js';
 export { ScriptService, type ScriptFunction, type ScriptInput } from './own-scripts/script.service.js';
 export type { ScriptModuleOptions } from './own-scripts/script.options.js';
 export { UndeclaredKeyError } from './own-scripts/script.errors.js';
@@ -191,6 +199,14 @@ export type { ServerStatus } from './connection/server-status.js';
 export type { PoolStatus } from './transactions/connection-pools.js';
 
 export { QueueConsumer, type QueueConsumerOptions } from './queues/queue-consumer.decorator.js';
+export { InjectQueue } from './queues/inject-queue.decorator.js';
+export {
+  defineQueue,
+  type QueueDefinition,
+  type QueueDefinitionOptions,
+} from './queues/queue-definition.js';
+export { InvalidPayloadError } from './queues/queue.errors.js';
+export type { SchemaIssue, SchemaResult, StandardSchema } from './queues/standard-schema.js';
 export { ReliableQueueService } from './queues/reliable-queue.service.js';
 export type {
   ConsumeOptions,

@@ -1,4 +1,5 @@
 import type { CounterResult } from '../counters/counter-result.js';
+import type { CompletableJob } from '../scripting/commit-participant.js';
 import type { MethodCall, MethodSite } from './method-site.js';
 
 /** The method of a stand-in for the façade that takes the calls of decorated methods. */
@@ -10,6 +11,8 @@ export interface StandInFacts {
   amountOf?(args: unknown[]): number | bigint;
   /** Gives the method the count of its call. */
   giveCount?(args: unknown[], count: CounterResult): void;
+  /** Returns the job that a call completes. */
+  jobOf?: ((args: unknown[]) => CompletableJob) | undefined;
   /** After this many conflicts the call fails. */
   maxAttempts?: number | undefined;
 }

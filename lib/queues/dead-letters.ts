@@ -8,7 +8,7 @@ import { queueCallOptionChecks, type QueueCallOptions } from './queue.options.js
 /** A job that was given up. */
 export interface DeadLetter<T = unknown> {
   readonly id: string;
-  /** Undefined when the bytes cannot be read. */
+  /** Undefined when the bytes cannot be read, or do not fit the queue's schema. */
   readonly payload: T | undefined;
   /** As they are in Redis. */
   readonly bytes: Buffer;
@@ -56,7 +56,9 @@ export class DeadLetters<T = unknown> {
       checkListOptions('options', options);
       const { offset = 0, limit = 100, ...rest } = options;
       const letters = await this.commands.listDead(offset, limit, rest);
-      return letters.map((letter) => ({ ...letter, payload: this.read(letter.bytes) }));
+      return await Promise.all(
+        letters.map(async (letter) => ({ ...letter, payload: await this.read(letter.bytes) })),
+      );
     };
     return await this.commands.observe('queues.listDead', list, () => false);
   }
@@ -137,9 +139,9 @@ export class DeadLetters<T = unknown> {
     return taken;
   }
 
-  private read(bytes: Buffer): T | undefined {
+  private async read(bytes: Buffer): Promise<T | undefined> {
     try {
-      return this.format.decode(bytes) as T;
+      return (await this.format.decode(bytes)) as T;
     } catch {
       return undefined;
     }

@@ -4,7 +4,9 @@ import { REGISTRATION_NAME } from '../atomic-redis.constants.js';
 import { ConfigurationError } from '../atomic-redis.errors.js';
 import { Observer } from '../observability/observer.js';
 import { consumersAt, type ConsumerMetadata } from './queue-consumer.decorator.js';
+import { defineQueue, type QueueDefinition } from './queue-definition.js';
 import type { QueueJob } from './queue-job.js';
+import type { QueueOptions } from './queue.options.js';
 import { ReliableQueueService } from './reliable-queue.service.js';
 
 /** What is looked at of Nest's record of a provider. */
@@ -46,7 +48,8 @@ export class DeclaredConsumers {
       seen.add(instance);
       return this.consumersOf(instance, wrapper);
     });
-    for (const { metadata } of this.found) this.observer.declareQueue(metadata.queue);
+    for (const { metadata } of this.found)
+      this.observer.declareQueue(typeof metadata.queue === 'string' ? metadata.queue : metadata.queue.name);
   }
 
   get count(): number {
@@ -55,13 +58,17 @@ export class DeclaredConsumers {
 
   start(): void {
     for (const { instance, method, metadata } of this.found) {
-      const { concurrency, format, ...options } = metadata.options;
-      const queue =
-        format === 'bytes'
-          ? this.queues.get(metadata.queue, { ...options, format })
-          : this.queues.get(metadata.queue, options);
-      queue.consume((job: QueueJob) => instance[method]!(job), concurrency ? { concurrency } : {});
+      const { concurrency, ...options } = metadata.options;
+      this.queueOf(metadata.queue, options).consume((job: QueueJob) => instance[method]!(job), concurrency ? { concurrency } : {});
     }
+  }
+
+  private queueOf(queue: string | QueueDefinition, { format, ...options }: QueueOptions) {
+    if (typeof queue !== 'string')
+      return this.queues.get(defineQueue(queue.name, { ...queue.options, ...options } as object));
+    return format === 'bytes'
+      ? this.queues.get(queue, { ...options, format })
+      : this.queues.get(queue, options);
   }
 
   private consumersOf(instance: object, wrapper: ProviderRecord): DeclaredConsumer[] {

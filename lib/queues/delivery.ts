@@ -1,3 +1,5 @@
+import type { RetryBackOff } from './back-off.js';
+
 /** How a delivery ends. */
 export const Verdict = {
   /** The job is done, and gone. */
@@ -59,4 +61,6 @@ export interface Delivery {
   readonly payload: Buffer | undefined;
   /** The trace context of the push, or ''. */
   readonly trace: string;
+  /** The job's own back-off. */
+  readonly retry: RetryBackOff | undefined;
 }

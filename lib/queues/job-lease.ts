@@ -7,6 +7,8 @@ export interface RenewedJob {
   readonly leaseEndsAt: number;
   /** The end of its delivery, done or under way. */
   readonly ending: object | undefined;
+  /** True while a transaction is about to end its delivery. */
+  readonly isBeingCompleted: boolean;
   /** Prolongs its lease, and moves the end. Resolves with whether it is still held. */
   renew(): Promise<boolean>;
   /** Called at most once, after which nothing is renewed. */
@@ -34,7 +36,7 @@ class JobLease implements RenewableLease {
 
   /** An end under way may fail; then the lease is needed again. */
   get isPaused(): boolean {
-    return this.job.ending !== undefined;
+    return this.job.ending !== undefined || this.job.isBeingCompleted;
   }
 
   lost(): void {

@@ -1,15 +1,22 @@
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import { copyBytes } from '../scripting/copies.js';
+import { InvalidPayloadError } from './queue.errors.js';
+import type { SchemaResult, StandardSchema } from './standard-schema.js';
 
 /** How payloads become bytes and back. */
 export interface PayloadFormat {
   /** What it returns is nobody else's. @throws InvalidArgumentError naming `path` */
   encode(path: string, payload: unknown): string | Buffer;
-  /** @throws whatever says why the bytes cannot be read */
+  /**
+   * Checks what `encode` returned. Returns undefined where it fits, or a promise where the schema takes its time. Absent without a schema.
+   * @throws InvalidPayloadError, also by the promise
+   */
+  readonly check?: (encoded: string | Buffer) => Promise<unknown> | undefined;
+  /** Returns the payload, or a promise of it where the schema takes its time. @throws whatever says why the bytes cannot be read, also by the promise */
   decode(bytes: Buffer): unknown;
 }
 
-export const payloadFormats: Readonly<Record<'json' | 'bytes', PayloadFormat>> = {
+const payloadFormats: Readonly<Record<'json' | 'bytes', PayloadFormat>> = {
   json: {
     encode(path, payload) {
       let text: string | undefined;
@@ -32,3 +39,35 @@ export const payloadFormats: Readonly<Record<'json' | 'bytes', PayloadFormat>> =
     decode: (bytes) => bytes,
   },
 };
+
+/**
+ * The format of a queue's payloads. With a schema, a push is checked by what a take will read: a payload that JSON changes, such as a Date, is refused where it
+ * is pushed, and not where it is taken. What is sent is the payload as it was given; the schema's own output is made at the take.
+ */
+export function payloadFormat(
+  queue: string,
+  format: 'json' | 'bytes',
+  schema: StandardSchema | undefined,
+): PayloadFormat {
+  const plain = payloadFormats[format];
+  if (!schema) return plain;
+  const validate = (value: unknown): unknown => {
+    const result = schema['~standard'].validate(value);
+    return result instanceof Promise
+      ? result.then((late) => outputOf(queue, late))
+      : outputOf(queue, result);
+  };
+  return {
+    encode: (path, payload) => plain.encode(path, payload),
+    check: (encoded) => {
+      const checked = validate(typeof encoded === 'string' ? JSON.parse(encoded) : encoded);
+      return checked instanceof Promise ? checked : undefined;
+    },
+    decode: (bytes) => validate(plain.decode(bytes)),
+  };
+}
+
+function outputOf(queue: string, result: SchemaResult<unknown>): unknown {
+  if (result.issues) throw new InvalidPayloadError(queue, result.issues);
+  return result.value;
+}

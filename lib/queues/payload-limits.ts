@@ -27,11 +27,16 @@ export class PayloadLimits {
 
   /** Returns undefined where there is no doubt, else resolves when it may be sent. @throws InvalidArgumentError */
   check(path: string, payloads: readonly (string | Buffer)[]): Promise<void> | undefined {
+    return this.isInDoubt(payloads) ? this.compare(path, payloads) : undefined;
+  }
+
+  /** True if the server's limits have to be known. */
+  isInDoubt(payloads: readonly (string | Buffer)[]): boolean {
     let total = 0;
     // A character is up to three bytes.
     for (const payload of payloads)
       total += typeof payload === 'string' ? payload.length * 3 : payload.length;
-    return total <= ALWAYS_TAKEN ? undefined : this.compare(path, payloads);
+    return total > ALWAYS_TAKEN;
   }
 
   private async compare(path: string, payloads: readonly (string | Buffer)[]): Promise<void> {

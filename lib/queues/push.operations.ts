@@ -1,7 +1,7 @@
 import { defineOperation } from '../operations/operation.js';
 import { luaMoment } from '../scripting/lua.js';
 import { luaDelay, luaWake, QUEUE_KEYS } from './lua-queue.js';
-import type { Job } from './pushed-job.js';
+import { contextOf, type Job } from './pushed-job.js';
 import type { QueueAccess } from './queue-access.js';
 
 const { pending, jobs, history, wake, delayed } = QUEUE_KEYS;
@@ -14,7 +14,7 @@ export const push = defineOperation({
   type: 'queues.push',
   keys: { pending, jobs, history, wake, delayed },
   args: {
-    traces: "trace contexts of the jobs in their order, each with a comma behind it; '' when none has one",
+    contexts: "contexts of the jobs in their order, each with a comma behind it; '' when none has one",
     delays:
       "after how many ms each job may be taken, in their order, each with a comma behind it: '' for at once; '' when none waits",
     '...idsAndPayloads': 'for each job its id, then its payload',
@@ -24,7 +24,7 @@ export const push = defineOperation({
   lua: `
 -- A key of another type fails here, or as the first write, which needs memory too: where there is none, nothing is pushed.
 redis.call('LLEN', KEYS.pending)
-if ARGV.traces ~= '' then redis.call('HLEN', KEYS.history) end
+if ARGV.contexts ~= '' then redis.call('HLEN', KEYS.history) end
 local has_news = true
 if ARGV.delays == '' then
   for i = ARGV.idsAndPayloads, #ARGV, 2 do
@@ -50,8 +50,8 @@ else
   if first_delayed() ~= first_before then has_news = true end
 end
 local i = ARGV.idsAndPayloads
-for trace in string.gmatch(ARGV.traces, '([^,]*),') do
-  if trace ~= '' then redis.call('HSET', KEYS.history, ARGV[i], '0:0:0:' .. trace .. ':') end
+for context in string.gmatch(ARGV.contexts, '([^,]*),') do
+  if context ~= '' then redis.call('HSET', KEYS.history, ARGV[i], '0:0:0:' .. context .. ':') end
   i = i + 2
 end
 if has_news then wake(KEYS.wake) end
@@ -69,17 +69,17 @@ return remember('PUSHED')
       delayed: delayedKey,
     } = to.keys;
     const idsAndPayloads: (string | Buffer)[] = [];
-    let isTraced = false;
+    let hasContext = false;
     let isDelayed = false;
-    for (const { id, payload, trace, delayMs } of pushed) {
+    for (const { id, payload, trace, retry, delayMs } of pushed) {
       idsAndPayloads.push(id, payload);
-      isTraced ||= trace !== undefined;
+      hasContext ||= trace !== undefined || retry !== undefined;
       isDelayed ||= delayMs > 0;
     }
     return {
       keys: { pending: pendingKey, jobs: jobsKey, history: historyKey, wake: wakeKey, delayed: delayedKey },
       args: {
-        traces: isTraced ? listOf(pushed, ({ trace = '' }) => trace) : '',
+        contexts: hasContext ? listOf(pushed, contextOf) : '',
         delays: isDelayed ? listOf(pushed, ({ delayMs }) => delayMs || '') : '',
         idsAndPayloads,
       },

@@ -30,7 +30,7 @@ export class Pushes {
 
   push(jobs: readonly Job[], options: OperationOptions): Promise<void> {
     const { title, redis } = this.to;
-    assertOutsideTransaction(`Pushing to ${title}`, options.propagation);
+    assertOutsideTransaction(`Pushing to ${title}`, options.propagation, 'tx.push');
     let bytes = 0;
     for (const { payload } of jobs) bytes += payload.length + JOB_BYTES;
     return new Promise((resolve, reject) => {

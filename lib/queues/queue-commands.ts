@@ -1,17 +1,21 @@
 import { describe, type LeaseLostError } from '../atomic-redis.errors.js';
+import type { RedisConnection } from '../connection/redis-connection.js';
 import type { OperationType } from '../observability/event-types.js';
 import type { Operation } from '../observability/observer.js';
 import type { OperationOptions, QueryOptions } from '../operations/operation.options.js';
+import type { PreparedPush } from '../scripting/queued-push.js';
 import type { SettleAndTakeTerms, Settlement } from './settle-and-take-terms.js';
 import { SettleAndTake, type SettledAndTaken, type Take } from './settle-and-take.js';
 import type { Delivery } from './delivery.js';
 import type { RawDeadLetter } from './dead-letter.js';
+import type { PayloadLimits } from './payload-limits.js';
 import type { Job } from './pushed-job.js';
 import { Pushes } from './pushes.js';
 import type { QueueAccess, RedisAccess } from './queue-access.js';
 import { queueKeys, type QueueKeys } from './queue-keys.js';
 import type { QueueCallOptions } from './queue.options.js';
 import * as operation from './queue.operations.js';
+import { transactionPush } from './transaction-push.js';
 
 /** For passing on that there are jobs; closing has to wait for it. */
 const WAKE_TIMEOUT_MS = 1_000;
@@ -36,6 +40,10 @@ export class QueueCommands {
 
   get keys(): QueueKeys {
     return this.access.keys;
+  }
+
+  get connection(): RedisConnection {
+    return this.access.redis.connection;
   }
 
   /** The trace context of what is being done, which goes with the jobs that are pushed. */
@@ -67,6 +75,20 @@ export class QueueCommands {
   /** All or none of them. */
   push(jobs: readonly Job[], options: OperationOptions): Promise<void> {
     return this.pushes.push(jobs, options);
+  }
+
+  /**
+   * Makes the push part of a transaction.
+   * @param checking the check of the payload, where it takes its time
+   * @throws IllegalTransactionStateError for a transaction of another registration
+   */
+  pushBy(
+    transaction: RedisConnection,
+    job: Job,
+    limits: PayloadLimits,
+    checking: Promise<unknown> | undefined,
+  ): PreparedPush {
+    return transactionPush(this.access, transaction, job, limits, checking);
   }
 
   /** Ends a delivery, takes jobs, or both, in one round trip. */

@@ -2,6 +2,7 @@ import 'reflect-metadata';
 import { DEFAULT_REGISTRATION } from '../atomic-redis.constants.js';
 import * as check from '../atomic-redis.validation.js';
 import { decoratedMethod, injectRegistration } from '../method-wrapping/wrap-method.js';
+import { isQueueDefinition, type QueueDefinition } from './queue-definition.js';
 import type { QueueJob } from './queue-job.js';
 import { queueOptionChecks, type QueueOptions } from './queue.options.js';
 import { consumeOptionChecks, type ConsumeOptions } from './reliable-queue.js';
@@ -13,7 +14,7 @@ export interface QueueConsumerOptions extends QueueOptions, ConsumeOptions {
 
 /** What `@QueueConsumer` notes on a method. */
 export interface ConsumerMetadata {
-  readonly queue: string;
+  readonly queue: string | QueueDefinition;
   readonly registration: string;
   readonly options: QueueOptions & ConsumeOptions;
 }
@@ -26,12 +27,21 @@ const checkOptions = check.options({
   name: check.nonEmptyString,
 } satisfies Record<keyof QueueConsumerOptions, check.Check>);
 
-/** Goes on methods whose one parameter is a job; any other does not compile. */
-type ConsumerDecorator = <Method extends (job: QueueJob<never>) => unknown>(
+/** Goes on methods whose one parameter is a job, of the queue's payloads where these are defined; any other does not compile. */
+type ConsumerDecorator<Payload> = <Method extends (job: QueueJob<Payload>) => unknown>(
   target: object,
   key: string | symbol,
-  descriptor: TypedPropertyDescriptor<Method>,
+  descriptor: TypedPropertyDescriptor<Method> &
+    // Types of a generic class cannot be compared by a condition: only those that are defined are.
+    ([Payload] extends [never] ? unknown : TakesJob<Parameters<Method>, Payload>),
 ) => void;
+
+/** Parameters of methods are compared in both directions, so that a method which wants more than the queue has would fit. */
+type TakesJob<Given extends unknown[], Payload> = Given extends []
+  ? unknown
+  : [QueueJob<Payload>] extends Given
+    ? unknown
+    : { 'the queue of the decorator has other payloads than the method takes': Payload };
 
 /**
  * Runs the method for every job of the queue, by `ReliableQueue.consume`, from the application's bootstrap to its shutdown: a job is acknowledged
@@ -45,10 +55,15 @@ type ConsumerDecorator = <Method extends (job: QueueJob<never>) => unknown>(
  * async send(job: QueueJob<Email>) { await this.mailer.send(job.payload); }
  * ```
  *
+ * A queue of `defineQueue` checks the method's parameter as well: `@QueueConsumer(emails)`.
+ *
  * @throws InvalidArgumentError at once for a wrong option; ConfigurationError on anything but a method, and at boot on a request-scoped class
  */
-export function QueueConsumer(queue: string, options: QueueConsumerOptions = {}): ConsumerDecorator {
-  check.key('@QueueConsumer.queue', queue);
+export function QueueConsumer<Payload = never>(
+  queue: string | QueueDefinition<Payload, unknown>,
+  options: QueueConsumerOptions = {},
+): ConsumerDecorator<Payload> {
+  if (!isQueueDefinition(queue)) check.key('@QueueConsumer.queue', queue);
   checkOptions('@QueueConsumer', options);
   const { name = DEFAULT_REGISTRATION, ...rest } = options;
   return (target, key, descriptor) => {

@@ -1,7 +1,8 @@
 import * as check from '../atomic-redis.validation.js';
 import { delayMsCheck } from './back-off.js';
 import type { End } from './settle-and-take-terms.js';
-import { Settled, TakeMode, Verdict, type Delivery, type NextTake } from './delivery.js';
+import { Settled, Verdict, type Delivery } from './delivery.js';
+import { JOB_PARTICIPANT, type CommitParticipant } from '../scripting/commit-participant.js';
 import type { QueueCommands } from './queue-commands.js';
 import {
   copyCallOptions,
@@ -29,18 +30,17 @@ export interface JobDelivery<T> {
   readonly payload: T;
   readonly signal: AbortSignal;
   readonly commands: Pick<QueueCommands, 'observe'>;
+  /** Lets a transaction end the delivery. */
+  readonly commit: CommitParticipant;
   failed(failure: string | undefined, delayMs: number | undefined): End;
   end(end: End, options: QueueCallOptions): Promise<Settled>;
-  endAndTakeNext(
+  /** As `end`, and takes the next job in the same round trip. */
+  endAndGiveNext(
     end: End,
-    take: NextTake,
     options: QueueCallOptions,
-  ): Promise<{ readonly settled: Settled; readonly jobs: readonly { readonly job: QueueJob<T> }[] }>;
+  ): Promise<{ readonly settled: Settled; readonly next: QueueJob<T> | null }>;
   extend(leaseMs: number | undefined, options: QueueCallOptions): Promise<boolean>;
 }
-
-/** What `ackAndTakeNext` takes: whatever there is, as `take` does that does not wait. */
-const NEXT: NextTake = { mode: TakeMode.Any, by: 'hand' };
 
 const checkOptions = check.options(queueCallOptionChecks);
 const checkRetryOptions = check.options({
@@ -68,6 +68,11 @@ export class QueueJob<T = unknown> {
   constructor(private readonly taken: JobDelivery<T>) {
     ({ id: this.id, deliveries: this.deliveries } = taken.delivery);
     this.payload = taken.payload;
+  }
+
+  /** @internal */
+  get [JOB_PARTICIPANT](): CommitParticipant {
+    return this.taken.commit;
   }
 
   /** Aborts with a `LeaseLostError` as soon as it is known that the lease was lost. */
@@ -101,8 +106,8 @@ export class QueueJob<T = unknown> {
     const ackAndTakeNext = async (): Promise<{ acked: boolean; next: QueueJob<T> | null }> => {
       checkOptions('options', options);
       const ack = { verdict: Verdict.Ack };
-      const { settled, jobs } = await this.taken.endAndTakeNext(ack, NEXT, copyCallOptions(options));
-      return { acked: settled !== Settled.Lost, next: jobs[0]?.job ?? null };
+      const { settled, next } = await this.taken.endAndGiveNext(ack, copyCallOptions(options));
+      return { acked: settled !== Settled.Lost, next };
     };
     const hasChanged = ({ acked, next }: { acked: boolean; next: unknown }): boolean =>
       acked || next !== null;

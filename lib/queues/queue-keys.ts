@@ -7,9 +7,9 @@ export interface QueueKeys {
   /** Hash of job id to payload, from push to acknowledgement or purge. */
   readonly jobs: string;
   /**
-   * Hash of job id to `<ended>:<forgiven>:<excused>:<trace>:<failure>`, only of jobs that came back or carry a trace context:
+   * Hash of job id to `<ended>:<forgiven>:<excused>:<context>:<failure>`, only of jobs that came back or have a context:
    * how many deliveries have ended without the job being done; how many of these count as none, since the job was given back or requeued; how many
-   * lapsed beside other jobs of their process, which may have been what killed it; the trace context of the push; why the last delivery failed.
+   * lapsed beside other jobs of their process, which may have been what killed it; the context, as `contextOf` makes it; why the last delivery failed.
    */
   readonly history: string;
   /** Sorted set of job id by the moment its lease ends, in Redis's time; half a millisecond more where its process may hold other jobs beside it. */

@@ -1,6 +1,6 @@
 import { Deadline } from '../runtime/deadline.js';
 import { AsyncScope } from '../runtime/async-scope.js';
-import { backOffMs, type RetryBackOff } from './back-off.js';
+import { backOffMs, resolveRetry, type RetryBackOff } from './back-off.js';
 import { TakeMode, Verdict, type Delivery, type NextTake, type Taker } from './delivery.js';
 import type { SettleAndTakeTerms, End, Settlement } from './settle-and-take-terms.js';
 import { MAX_SETTLE_AND_TAKE, type SettledAndTaken as AdvancedRaw, type Take } from './settle-and-take.js';
@@ -10,6 +10,7 @@ import type { LargePayloads } from './large-payloads.js';
 import type { PayloadFormat } from './payload-format.js';
 import type { QueueCommands } from './queue-commands.js';
 import type { QueueCallOptions } from './queue.options.js';
+import { InvalidPayloadError } from './queue.errors.js';
 import { TakenJob, unreadable, type SettledAndTakenJobs, type JobReader } from './taken-job.js';
 
 export interface TakeCall extends QueueCallOptions {
@@ -54,12 +55,13 @@ export class QueueReader<T> implements JobReader<T> {
   }
 
   /** The end of a failed delivery: its job waits, unless it was the last one. */
-  failed({ deliveries }: Delivery, failure: string | undefined, delayMs?: number): End {
-    return { verdict: Verdict.Retry, failure, delayMs: delayMs ?? backOffMs(deliveries, this.retry) };
+  failed({ deliveries, retry }: Delivery, failure: string | undefined, delayMs?: number): End {
+    const backOff = retry ? resolveRetry(this.retry, retry) : this.retry;
+    return { verdict: Verdict.Retry, failure, delayMs: delayMs ?? backOffMs(deliveries, backOff) };
   }
 
-  decode(bytes: Buffer): T {
-    return this.format.decode(bytes) as T;
+  decode(bytes: Buffer): T | Promise<T> {
+    return this.format.decode(bytes) as T | Promise<T>;
   }
 
   /** Fetches a large payload. */
@@ -72,13 +74,23 @@ export class QueueReader<T> implements JobReader<T> {
   /** Takes one job for code that calls `take`. */
   async takeOne({ waitMs, leaseMs, signal, ...options }: TakeCall): Promise<TakenJob<T> | undefined> {
     const terms = leaseMs === undefined ? this.terms : { ...this.terms, leaseMs };
-    signal?.throwIfAborted();
-    const taken =
-      waitMs > 0
-        ? (await this.take('hand', () => 1, { waitMs, signal, ...options }, terms))[0]
-        : await this.takeNow(options, terms);
-    if (taken) await this.arrived(taken);
-    return taken;
+    const until = Deadline.in(waitMs);
+    for (;;) {
+      signal?.throwIfAborted();
+      const leftMs = Math.ceil(until.remainingMs);
+      const taken =
+        leftMs > 0
+          ? (await this.take('hand', () => 1, { waitMs: leftMs, signal, ...options }, terms))[0]
+          : await this.takeNow(options, terms);
+      if (!taken || taken.hasArrived) return taken;
+      try {
+        await this.arrived(taken);
+        return taken;
+      } catch (error) {
+        // As of one whose schema takes no time: it is in the dead letters, and the next is taken.
+        if (!(error instanceof InvalidPayloadError)) throw error;
+      }
+    }
   }
 
   /** Waits for a large payload. The lease is renewed meanwhile. */

@@ -1,5 +1,6 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { OPTIONS } from '../atomic-redis.constants.js';
+import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import { Observer } from '../observability/observer.js';
@@ -11,13 +12,15 @@ import { Hands } from './hands.js';
 import { JobNotifier } from './job-notifier.js';
 import { JobWaiters } from './job-waiters.js';
 import { LargePayloads } from './large-payloads.js';
-import { payloadFormats } from './payload-format.js';
+import { payloadFormat } from './payload-format.js';
 import { PayloadLimits } from './payload-limits.js';
 import { QueueCommands } from './queue-commands.js';
+import { isQueueDefinition, type QueueDefinition } from './queue-definition.js';
 import { QueueReader, type QueueShare } from './queue-reader.js';
 import { queueOptionChecks, type QueueOptions } from './queue.options.js';
 import { ReliableQueue } from './reliable-queue.js';
 import { RunningConsumer } from './running-consumer.js';
+import type { StandardSchema } from './standard-schema.js';
 
 const checkOptions = check.options(queueOptionChecks);
 
@@ -53,7 +56,7 @@ export class ReliableQueueService {
   }
 
   /**
-   * The queue of that name; it begins to exist with its first job. Does no I/O.
+   * The queue of that name, or that `defineQueue` has defined; it begins to exist with its first job. Does no I/O.
    *
    * ```ts
    * const emails = queues.get<Email>('emails');
@@ -62,15 +65,32 @@ export class ReliableQueueService {
    *
    * @throws InvalidArgumentError
    */
+  get<Payload, Pushed>(definition: QueueDefinition<Payload, Pushed>): ReliableQueue<Payload, Pushed>;
   get(name: string, options: QueueOptions & { format: 'bytes' }): ReliableQueue<Buffer>;
   get<T = unknown>(name: string, options?: QueueOptions & { format?: 'json' }): ReliableQueue<T>;
-  get<T>(name: string, options: QueueOptions = {}): ReliableQueue<T> {
-    check.key('name', name);
-    checkOptions('options', options);
+  get<T>(given: string | QueueDefinition, options: QueueOptions = {}): ReliableQueue<T> {
+    if (!isQueueDefinition(given)) {
+      check.key('name', given);
+      checkOptions('options', options);
+      return this.open(given, options, undefined);
+    }
+    if (Object.keys(options).length > 0)
+      throw new InvalidArgumentError('options', 'absent: the definition of a queue has its options', options);
+    // A definition is no name that is made at run time.
+    this.observer.declareQueue(given.name);
+    const { schema, ...rest } = given.options;
+    return this.open(given.name, rest, schema);
+  }
+
+  private open<T>(
+    name: string,
+    options: QueueOptions,
+    schema: StandardSchema | undefined,
+  ): ReliableQueue<T> {
     const share = this.shareIn(name);
     const { commands } = share;
     const { queues, timeoutMs } = this.options;
-    const format = payloadFormats[options.format ?? 'json'];
+    const format = payloadFormat(name, options.format ?? 'json', schema);
     const terms = {
       leaseMs: options.leaseMs ?? queues.leaseMs,
       maxDeliveries: options.maxDeliveries ?? queues.maxDeliveries,

@@ -2,9 +2,15 @@ import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import { resultOf } from '../connection/durability.js';
 import { operationOptionChecks, type OperationOptions } from '../operations/operation.options.js';
+import type { RedisConnection } from '../connection/redis-connection.js';
 import { randomId } from '../runtime/random-id.js';
 import { Propagation } from '../runtime/transaction-scope.js';
-import { delayMsCheck } from './back-off.js';
+import {
+  PREPARE_PUSH,
+  type PreparedPush,
+  type QueuedPushOptions,
+} from '../scripting/queued-push.js';
+import { delayMsCheck, retryCheck, type RetryBackOff } from './back-off.js';
 import { DeadLetters } from './dead-letters.js';
 import type { PayloadFormat } from './payload-format.js';
 import type { QueueCommands } from './queue-commands.js';
@@ -35,6 +41,8 @@ export interface PushOptions extends OperationOptions {
    * their turn. @default 0
    */
   delayMs?: number;
+  /** Wait of this job after a failed delivery, in place of the queue's `retry`; a field that is absent is the queue's. */
+  retry?: RetryBackOff;
 }
 
 /** Options of `ReliableQueue.consume`. */
@@ -61,7 +69,12 @@ const MAX_JOBS_PER_PUSH = 10_000;
 const checkOptions = check.options({
   ...operationOptionChecks,
   delayMs: delayMsCheck,
+  retry: retryCheck,
 } satisfies Record<keyof PushOptions, check.Check>);
+const checkQueuedPushOptions = check.options({
+  delayMs: delayMsCheck,
+  retry: retryCheck,
+} satisfies Record<keyof QueuedPushOptions, check.Check>);
 const checkTakeOptions = check.options({
   waitMs: check.waitMs(0),
   timeoutMs: check.waitMs(),
@@ -78,9 +91,9 @@ const checkConsumeOptions = check.options(consumeOptionChecks);
 
 /**
  * A queue whose jobs are delivered at least once: each is given to one taker at a time, for the time of its lease, until it is acknowledged.
- * Made by `ReliableQueueService.get`.
+ * Made by `ReliableQueueService.get`. With a schema, `Pushed` is what it takes in.
  */
-export class ReliableQueue<T = unknown> {
+export class ReliableQueue<T = unknown, Pushed = T> {
   /** The jobs that were given up. */
   readonly deadLetters: DeadLetters<T>;
 
@@ -109,20 +122,24 @@ export class ReliableQueue<T = unknown> {
    *
    * @returns the job's id
    * @throws InvalidArgumentError before any I/O
+   * @throws InvalidPayloadError before any I/O, for a payload that does not fit the queue's schema
    * @throws RedisUnavailableError when Redis could not be reached in time; nothing was pushed
    * @throws OutcomeUnknownError when it was sent and not answered in time; if it was not pushed by then, it never will be
    * @throws RedisReplyError when Redis refused it, as when its memory is full; nothing was pushed
    * @throws IllegalTransactionStateError inside an open transaction
    * @throws NotReplicatedError when it was pushed, and `durability` was not reached in time; its `result` is the id
    */
-  push(payload: T, options: PushOptions = NO_OPTIONS): Promise<string> {
+  push(payload: Pushed, options: PushOptions = NO_OPTIONS): Promise<string> {
     const { commands } = this;
     return commands.observe('queues.push', async () => {
       checkOptions('options', options);
       const given = copyCallOptions(options);
-      const { delayMs = 0 } = options;
+      const { delayMs = 0, retry } = options;
+      const own = retry && { ...retry };
       const bytes = this.format.encode('payload', payload);
-      const job = { id: newId(), payload: bytes, trace: commands.trace, delayMs };
+      const checking = this.format.check?.(bytes);
+      if (checking) await checking;
+      const job = { id: newId(), payload: bytes, trace: commands.trace, delayMs, retry: own };
       const doubt = this.limits.check('payload', [job.payload]);
       if (doubt) await doubt;
       return await resultOf(commands.push([job], given), () => job.id);
@@ -133,7 +150,7 @@ export class ReliableQueue<T = unknown> {
    * As {@link push} for up to 10,000 jobs, all or none.
    * @returns the jobs' ids, in the order of the payloads
    */
-  async pushMany(payloads: readonly T[], options: PushOptions = NO_OPTIONS): Promise<string[]> {
+  async pushMany(payloads: readonly Pushed[], options: PushOptions = NO_OPTIONS): Promise<string[]> {
     const { commands } = this;
     return await commands.observe(
       'queues.pushMany',
@@ -194,21 +211,38 @@ export class ReliableQueue<T = unknown> {
     return await this.commands.observe('queues.counts', count, () => false);
   }
 
-  private async pushAll(payloads: readonly T[], options: PushOptions): Promise<string[]> {
+  /** @internal */
+  [PREPARE_PUSH](transaction: RedisConnection, payload: Pushed, options: QueuedPushOptions): PreparedPush {
+    checkQueuedPushOptions('options', options);
+    const { delayMs = 0, retry } = options;
+    const bytes = this.format.encode('payload', payload);
+    const checking = this.format.check?.(bytes);
+    // The work may throw, and nothing waits for it then.
+    checking?.catch(() => undefined);
+    const job = { id: newId(), payload: bytes, trace: this.commands.trace, delayMs, retry };
+    return this.commands.pushBy(transaction, job, this.limits, checking);
+  }
+
+  private async pushAll(payloads: readonly Pushed[], options: PushOptions): Promise<string[]> {
     checkOptions('options', options);
     if (!Array.isArray(payloads) || payloads.length > MAX_JOBS_PER_PUSH)
       throw new InvalidArgumentError('payloads', `an array of at most ${MAX_JOBS_PER_PUSH}`, payloads);
     const given = copyCallOptions(options);
-    const { delayMs = 0 } = options;
+    const { delayMs = 0, retry } = options;
+    const own = retry && { ...retry };
     const { trace } = this.commands;
     const jobs = Array.from(payloads, (payload, i) => ({
       id: newId(),
       payload: this.format.encode(`payloads[${i}]`, payload),
       trace,
       delayMs,
+      retry: own,
     }));
     const ids = jobs.map(({ id }) => id);
     if (ids.length === 0) return ids;
+    const { check: checkPayload } = this.format;
+    const checking = checkPayload && jobs.flatMap(({ payload }) => checkPayload(payload) ?? []);
+    if (checking && checking.length > 0) await Promise.all(checking);
     const doubt = this.limits.check(
       'payloads',
       jobs.map(({ payload }) => payload),

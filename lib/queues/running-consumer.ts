@@ -205,6 +205,9 @@ export class RunningConsumer<T = unknown> {
     failure: { error: unknown } | undefined,
   ): Promise<TakenJob<T> | undefined> {
     const { report } = this;
+    // The handler may have left a transaction behind that is to end the job.
+    const free = taken.untilFree();
+    if (free) await free;
     if (taken.ending) {
       const { ending } = taken;
       if (failure && taken.hasArrived) report.threwAfterEnd(taken.delivery, failure.error);
@@ -245,6 +248,10 @@ export class RunningConsumer<T = unknown> {
   ): Promise<undefined> {
     try {
       const options = { timeoutMs: RELEASE_TIMEOUT_MS, propagation: 'outside' } as const;
+      await Deadline.in(RELEASE_TIMEOUT_MS).race(
+        taken.revokeCommit(),
+        () => new Error('a transaction with completesJob was not answered in time'),
+      );
       await taken.end({ verdict: Verdict.Release }, options);
       // The handler may have ended it before.
       const ending = taken.ending!;

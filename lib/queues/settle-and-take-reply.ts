@@ -1,4 +1,5 @@
 import type { Delivery, Settled } from './delivery.js';
+import { readContext } from './pushed-job.js';
 
 /** Payloads that one answer brings, in bytes; a larger one does not travel with it. It so holds up no other call for long. */
 export const MAX_REPLY_BYTES = 256 * 1_024;
@@ -17,7 +18,7 @@ export function readSettledAndTaken(raw: unknown) {
   return {
     settled: settled.split(',') as Settled[],
     taken: payloads.map((payload, i): Delivery => {
-      const [id, ended, forgiven, bytes, trace] = deliveries[i]!.split(':') as [
+      const [id, ended, forgiven, bytes, context] = deliveries[i]!.split(':') as [
         string,
         string,
         string,
@@ -31,7 +32,7 @@ export function readSettledAndTaken(raw: unknown) {
         deliveries: Number(ended) + 1 - Number(forgiven),
         size,
         payload: size > MAX_REPLY_BYTES ? undefined : payload,
-        trace,
+        ...readContext(context),
       };
     }),
     left: left === '1',

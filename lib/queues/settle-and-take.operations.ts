@@ -53,7 +53,7 @@ export const settleAndTake = defineOperation({
 many ms it may be taken again, or ''`,
   },
   returns: `{answer, payload of the first job taken, …}, where answer is
-<done | dead | lost>,…|<id>:<deliveries that have ended>:<those that count as none>:<bytes>:<trace>,…|<left>|<suspects>|<next>
+<done | dead | lost>,…|<id>:<deliveries that have ended>:<those that count as none>:<bytes>:<context>,…|<left>|<suspects>|<next>
 with one for each delivery to be ended; one for each job taken, its payload '' when it is large; left: 1 when there are more to take, else 0;
 suspects: 1 when there are jobs whose lease has ended, else 0; next: in how many ms the next lease ends or the next delayed job is due, or ''`,
   uses: [luaMoment, luaHistoryKept, luaWake],

@@ -1,9 +1,10 @@
-import { LeaseLostError, OutcomeUnknownError } from '../atomic-redis.errors.js';
+import { IllegalTransactionStateError, LeaseLostError, OutcomeUnknownError } from '../atomic-redis.errors.js';
 import { LazyAbort } from '../runtime/lazy-abort.js';
-import { Settled, Verdict, type Delivery, type NextTake } from './delivery.js';
+import { Settled, TakeMode, Verdict, type Delivery, type NextTake } from './delivery.js';
 import type { SettleAndTakeTerms, End, Settlement } from './settle-and-take-terms.js';
 import type { SettledAndTaken as AdvancedRaw } from './settle-and-take.js';
 import type { Alone, HeldByHand, Hands } from './hands.js';
+import { JobCommit, type CommittedJob } from './job-commit.js';
 import { keepRenewed, type RenewedJob } from './job-lease.js';
 import type { QueueCommands } from './queue-commands.js';
 import { QueueJob, type JobDelivery } from './queue-job.js';
@@ -15,6 +16,9 @@ interface Ending {
   /** What becomes of the delivery. */
   readonly advanced: Promise<{ readonly settled: Settled }>;
 }
+
+/** What `ackAndTakeNext` takes: whatever there is, as `take` does that does not wait. */
+const NEXT_BY_HAND: NextTake = { mode: TakeMode.Any, by: 'hand' };
 
 /** What became of a delivery, and the jobs taken. */
 export interface SettledAndTakenJobs<T> extends Pick<AdvancedRaw, 'left' | 'suspects' | 'nextMs'> {
@@ -28,7 +32,10 @@ export interface JobReader<T> {
   readonly commands: QueueCommands;
   readonly terms: SettleAndTakeTerms;
   readonly hands: Hands;
-  decode(bytes: Buffer): T;
+  /** Returns a promise where the queue's schema takes its time. */
+  decode(bytes: Buffer): T | Promise<T>;
+  /** Waits for a payload that is large, or is being checked. */
+  arrived(taken: TakenJob<T>): Promise<void>;
   /** Fetches a large payload. */
   fetch(delivery: Delivery): Promise<Buffer>;
   /** The end of a failed delivery. */
@@ -43,7 +50,7 @@ export interface JobReader<T> {
 }
 
 /** What the library does with a job that was taken. */
-export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand {
+export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand, CommittedJob {
   /** In the process's hands, where it was taken by hand. */
   index = -1;
   /** The right to the process, where the job was taken alone. */
@@ -52,9 +59,14 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand {
   private current: Ending | undefined;
   private endsAt: number;
   private arrived: { readonly payload: T } | undefined;
+  /** Where the queue's schema takes its time. */
+  private decoding: Promise<T> | undefined;
   private public: QueueJob<T> | undefined;
   /** Of an acknowledgement that was not answered. */
   private unknownAck: OutcomeUnknownError | undefined;
+  private jobCommit: JobCommit | undefined;
+  /** Settles when the extensions that are under way are answered. */
+  extending: Promise<unknown> | undefined;
 
   constructor(
     private readonly reader: JobReader<T>,
@@ -64,7 +76,14 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand {
     askedAt: number,
   ) {
     this.endsAt = askedAt + leaseMs;
-    if (delivery.payload) this.arrived = { payload: reader.decode(delivery.payload) };
+    if (!delivery.payload) return;
+    const payload = reader.decode(delivery.payload);
+    if (!(payload instanceof Promise)) this.arrived = { payload };
+    else {
+      this.decoding = payload;
+      // Told by `arrive`.
+      payload.catch(() => undefined);
+    }
   }
 
   /** As its taker sees it, once it has arrived. */
@@ -98,13 +117,45 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand {
     return this.endsAt;
   }
 
+  get hasEnded(): boolean {
+    return this.current !== undefined || this.unknownAck !== undefined;
+  }
+
+  get commit(): JobCommit {
+    return (this.jobCommit ??= new JobCommit(this));
+  }
+
+  get isBeingCompleted(): boolean {
+    return this.jobCommit?.isOpen ?? false;
+  }
+
+  /** Resolves when no transaction is about to end the delivery. */
+  untilFree(): Promise<void> | undefined {
+    return this.jobCommit?.isOpen ? this.jobCommit.settled() : undefined;
+  }
+
+  /** Keeps transactions from ending the delivery. Resolves when none can any more. */
+  async revokeCommit(): Promise<void> {
+    await this.jobCommit?.revoke();
+  }
+
+  committed(unknown?: OutcomeUnknownError): void {
+    if (unknown) {
+      this.unknownAck = unknown;
+      return;
+    }
+    const advanced = Promise.resolve({ settled: Settled.Done });
+    this.current = { verdict: Verdict.Ack, delayMs: undefined, advanced };
+    this.letGo();
+  }
+
   /** How the delivery was ended, or is being ended. */
   get ending(): Ending | undefined {
     return this.current;
   }
 
   /**
-   * Waits for the payload, where it is too large to come with others. A job whose payload does not arrive, or cannot be read, has failed, and its delivery is
+   * Waits for the payload, where it is too large to come with others, or is being checked. A job whose payload does not arrive, or cannot be read, has failed, and its delivery is
    * ended.
    *
    * @throws RedisUnavailableError when it does not arrive in time; whatever says why it cannot be read
@@ -113,12 +164,14 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand {
     if (this.arrived) return;
     let end: End | undefined;
     try {
-      const bytes = await this.reader.fetch(this.delivery).catch((error: Error) => {
-        end = this.failed(error.message);
-        throw error;
-      });
+      const bytes = this.decoding
+        ? undefined
+        : await this.reader.fetch(this.delivery).catch((error: Error) => {
+            end = this.failed(error.message);
+            throw error;
+          });
       try {
-        this.arrived = { payload: this.reader.decode(bytes) };
+        this.arrived = { payload: await (this.decoding ?? this.reader.decode(bytes!)) };
       } catch (error) {
         end = { verdict: Verdict.Bury, failure: unreadable(error) };
         throw error;
@@ -153,14 +206,27 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand {
 
   /** A delivery ends once: the same end again gets the same answer, another one finds the job gone. An end that failed may be tried again. */
   async end(end: End, options: QueueCallOptions): Promise<Settled> {
+    this.assertFree();
     if (this.ending) return await this.endedAlready(end.verdict, this.ending);
     return (await this.endBy(end, undefined, options)).settled;
   }
 
   /** As {@link end}, and takes the next one, if there is one and the process may. */
   endAndTakeNext(end: End, take: NextTake, options: QueueCallOptions): Promise<SettledAndTakenJobs<T>> {
+    this.assertFree();
     const isFirst = !this.ending && !this.unknownAck;
     return isFirst ? this.endBy(end, take, options) : this.endAgainAndTakeNext(end, take, options);
+  }
+
+  /** As {@link endAndTakeNext}, for code that takes by hand. The next job has arrived; one that did not has failed, and there is none. */
+  async endAndGiveNext(
+    end: End,
+    options: QueueCallOptions,
+  ): Promise<{ settled: Settled; next: QueueJob<T> | null }> {
+    const { settled, jobs } = await this.endAndTakeNext(end, NEXT_BY_HAND, options);
+    const [next] = jobs;
+    const hasArrived = next && (next.hasArrived || (await hasCome(this.reader.arrived(next))));
+    return { settled, next: hasArrived ? next.job : null };
   }
 
   private async endAgainAndTakeNext(
@@ -173,11 +239,27 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand {
   }
 
   async extend(leaseMs: number | undefined, options: QueueCallOptions): Promise<boolean> {
-    const ms = leaseMs ?? this.reader.terms.leaseMs;
+    this.assertFree();
+    if (this.ending) return false;
+    const extension = this.extendBy(leaseMs ?? this.reader.terms.leaseMs, options);
+    const extending = Promise.allSettled([this.extending, extension]);
+    this.extending = extending;
+    const isHeld = await extension.finally(() => {
+      if (this.extending === extending) this.extending = undefined;
+    });
+    if (!isHeld && !this.ending) this.lose();
+    return isHeld;
+  }
+
+  /** For a transaction that is about to end the delivery. */
+  prolong(ms: number, timeoutMs: number): Promise<boolean> {
+    return this.extendBy(ms, { timeoutMs, propagation: 'outside' });
+  }
+
+  private async extendBy(ms: number, options: QueueCallOptions): Promise<boolean> {
     const sentAt = performance.now();
-    const isHeld = !this.ending && (await this.reader.extend(this.delivery, ms, options));
+    const isHeld = await this.reader.extend(this.delivery, ms, options);
     if (isHeld) this.endsAt = Math.max(this.endsAt, sentAt + ms);
-    else if (!this.ending) this.lose();
     return isHeld;
   }
 
@@ -218,6 +300,14 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand {
     }
   }
 
+  /** @throws IllegalTransactionStateError while a transaction is about to end the delivery */
+  private assertFree(): void {
+    if (!this.isBeingCompleted) return;
+    throw new IllegalTransactionStateError(
+      `A transaction with completesJob is completing job ${this.delivery.id}: it cannot be ended or extended in another way meanwhile`,
+    );
+  }
+
   private letGo(): void {
     this.reader.hands.letGo(this);
     this.alone?.end();
@@ -228,6 +318,12 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand {
     return verdict === ending.verdict ? settled : Settled.Lost;
   }
 }
+
+const hasCome = (arriving: Promise<void>): Promise<boolean> =>
+  arriving.then(
+    () => true,
+    () => false,
+  );
 
 /** Why a job whose payload cannot be read is in the dead letters. */
 export const unreadable = (error: unknown): string =>

@@ -52,10 +52,11 @@ export const isInTransaction = (): boolean => openTransactionScope() !== undefin
 export function assertOutsideTransaction(
   operation: string,
   propagation: `${Propagation.Outside}` | undefined,
+  instead = 'tx.write',
 ): void {
   if (propagation === Propagation.Outside || !isInTransaction()) return;
   throw new IllegalTransactionStateError(
-    `${operation} inside a transaction would take effect once for each attempt. Use tx.write, or make the call after the ` +
+    `${operation} inside a transaction would take effect once for each attempt. Use ${instead}, or make the call after the ` +
       `transaction; if repeating it is right, pass propagation: 'outside'`,
   );
 }

@@ -10,9 +10,9 @@ export interface QueuedCommand {
 }
 
 /**
- * A participant around a transaction, such as an idempotent run with its record, or the holder of a
- * permit. The transaction's own EXEC can commit it in one step with its writes, as long as the
- * participant still holds its right to that. The name is the one of XA.
+ * A participant around a transaction, such as an idempotent run with its record, a job with its
+ * delivery, or the holder of a permit. The transaction's own EXEC can commit it in one step with
+ * its writes, as long as the participant still holds its right to that. The name is the one of XA.
  */
 export interface CommitParticipant {
   /** The connection to the Redis that it lives in. */
@@ -22,6 +22,11 @@ export interface CommitParticipant {
    * it was verified.
    */
   readonly keys: readonly string[];
+  /**
+   * Keys that it writes and that are not watched. They too lie in the slot of the transaction's
+   * keys. Default: none.
+   */
+  readonly unwatchedKeys?: readonly string[];
   /** Says how to put its keys into the slot of the transaction's keys, for a `CrossSlotError`. */
   readonly colocation: string;
   /**
@@ -31,18 +36,40 @@ export interface CommitParticipant {
    */
   begin(deadline: Deadline): Promise<void>;
   /**
-   * Called right behind WATCH, on its connection. Rejects if the participant can no longer be
-   * committed.
+   * Called right behind WATCH, on its connection. Resolves with false if the attempt must begin
+   * again. Rejects if the participant can no longer be committed.
+   *
+   * @param deadlineKey the key that expires once EXEC can no longer take effect
    */
-  verify(client: Redis): Promise<void>;
-  /** Returns the writes for the MULTI. @param value the result of the transaction's work */
+  verify(client: Redis, deadlineKey: string): Promise<void | false>;
+  /**
+   * Returns the writes for the MULTI. EXEC is sent in the same turn, or not at all.
+   * @param value the result of the transaction's work
+   */
   writes(value: unknown): readonly QueuedCommand[];
   /**
    * Called after EXEC, and after an attempt without one. Returns `touched` if the participant
    * itself touched its keys since `begin`, or gave them up.
+   * @param isUnknown true if the outcome is not known, and never may be
    */
-  end(applied: boolean): { touched: boolean };
+  end(applied: boolean, isUnknown: boolean): { touched: boolean };
 }
+
+/** A job that a transaction can complete: a `QueueJob`. */
+export interface CompletableJob {
+  readonly id: string;
+  readonly deliveries: number;
+  ack(): Promise<boolean>;
+}
+
+/** The property of a job that is its participant. */
+export const JOB_PARTICIPANT = Symbol('nestjs-atomic-redis:job-participant');
+
+/** Returns the participant of a job of this library; undefined for any other value. */
+export const participantOf = (job: unknown): CommitParticipant | undefined =>
+  typeof job === 'object' && job !== null
+    ? (job as { readonly [JOB_PARTICIPANT]?: CommitParticipant })[JOB_PARTICIPANT]
+    : undefined;
 
 /**
  * Marks a run that executes without a record (`onUnavailable: 'run'`); there is nothing to commit.

@@ -12,11 +12,13 @@ import { STAND_IN, type StandIn, type StandInFacts } from '../method-wrapping/st
 import type { MethodCall, MethodSite } from '../method-wrapping/method-site.js';
 import { AtomicRedisEvents } from '../observability/events.js';
 import { giveRoutesAnEdge } from '../problem-details/route-edge.js';
+import type { QueueDefinition } from '../queues/queue-definition.js';
 import { DeadLetters } from '../queues/dead-letters.js';
 import { ReliableQueue } from '../queues/reliable-queue.js';
 import { ReliableQueueService } from '../queues/reliable-queue.service.js';
 import type { Script } from '../scripting/script.js';
 import { ScriptService } from '../own-scripts/script.service.js';
+import type { TransactionOptions } from '../transactions/transaction.options.js';
 import { TransactionService } from '../transactions/transaction.service.js';
 import { AtomicRedisOutcomes } from './method-outcomes.js';
 import { stubOf } from './service-stub.js';
@@ -24,15 +26,16 @@ import { StubTransaction } from './stub-transaction.js';
 
 type Work<Argument> = (argument: Argument) => unknown;
 
-const queueStub = (): ReliableQueue =>
-  stubOf(ReliableQueue, { deadLetters: stubOf(DeadLetters, {}, 'queue.deadLetters') }, 'queue');
+const queueStub = (name: string): ReliableQueue =>
+  stubOf(ReliableQueue, { name, deadLetters: stubOf(DeadLetters, {}, 'queue.deadLetters') }, 'queue');
 
 /** Services whose methods run work of the caller's have it run as it is. */
 function answersOf(service: unknown, transaction: StubTransaction): Record<string, unknown> {
   switch (service) {
     case TransactionService:
       return {
-        run: (_keys: unknown, work: Work<StubTransaction>) => transaction.run(() => work(transaction), 0),
+        run: (_keys: unknown, work: Work<StubTransaction>, options?: TransactionOptions) =>
+          transaction.run(() => work(transaction), 0, options?.completesJob),
       };
     case IdempotencyService:
       return {
@@ -46,8 +49,9 @@ function answersOf(service: unknown, transaction: StubTransaction): Record<strin
       };
     case ReliableQueueService: {
       const queues = new Map<string, ReliableQueue>();
-      const get = (name: string): ReliableQueue => {
-        const queue = queues.get(name) ?? queueStub();
+      const get = (given: string | QueueDefinition): ReliableQueue => {
+        const name = typeof given === 'string' ? given : given.name;
+        const queue = queues.get(name) ?? queueStub(name);
         queues.set(name, queue);
         return queue;
       };

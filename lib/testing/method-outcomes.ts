@@ -8,7 +8,7 @@ import { appliedTo } from '../method-wrapping/decorator-order.js';
 import type { StandInFacts } from '../method-wrapping/stand-in.js';
 import type { AtomicDecorator, MethodCall, MethodSite } from '../method-wrapping/method-site.js';
 import { TransactionConflictError } from '../transactions/transaction.errors.js';
-import { StubTransaction, type QueuedCommand } from './stub-transaction.js';
+import { StubTransaction, type PushedJob, type QueuedCommand } from './stub-transaction.js';
 
 /** Chooses what becomes of the calls of one decorated method, until it chooses anew or `reset()`. */
 export interface MethodOutcome {
@@ -124,7 +124,17 @@ export class AtomicRedisOutcomes {
     return this.transaction.applied;
   }
 
-  /** Forgets every outcome and answer, and what was written. */
+  /** Jobs that transactions have pushed by `tx.push`, in order: `[{ queue: 'emails', payload: { to: 'ada@example.org' } }]`. Those that failed have pushed none. */
+  get pushed(): readonly PushedJob[] {
+    return this.transaction.pushed;
+  }
+
+  /** Ids of the jobs that transactions have completed by `completesJob`, in order. Those that failed have completed none. */
+  get completedJobs(): readonly string[] {
+    return this.transaction.completed;
+  }
+
+  /** Forgets every outcome and answer, and what was written and pushed. */
   reset(): void {
     this.choices = [];
     this.transaction.reset();
@@ -146,7 +156,7 @@ export class AtomicRedisOutcomes {
       case 'OptimisticRetry': {
         const times = chosen.kind === 'conflicts' ? chosen.times : 0;
         if (times >= (facts.maxAttempts ?? MAX_ATTEMPTS)) throw new TransactionConflictError([], times, 0);
-        return await this.transaction.run(() => call.proceed(), times);
+        return await this.transaction.run(() => call.proceed(), times, facts.jobOf?.(call.args));
       }
       default:
         return await call.proceed();

@@ -1,6 +1,8 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { isDeepStrictEqual } from 'node:util';
 import { ConfigurationError, describe } from '../atomic-redis.errors.js';
+import type { CompletableJob } from '../scripting/commit-participant.js';
+import type { PushTarget, QueuedPushOptions } from '../scripting/queued-push.js';
 import {
   READ_COMMANDS,
   WRITE_COMMANDS,
@@ -12,9 +14,17 @@ import { Transaction } from '../transactions/transaction.js';
 /** A write as the code under test made it: the command and its arguments. */
 export type QueuedCommand = readonly [command: string, ...args: unknown[]];
 
+/** A job as the code under test pushed it by `tx.push`. */
+export interface PushedJob extends QueuedPushOptions {
+  /** The name of the queue. */
+  readonly queue: string;
+  readonly payload: unknown;
+}
+
 interface Attempt {
   readonly number: number;
   readonly writes: QueuedCommand[];
+  readonly pushes: PushedJob[];
 }
 
 interface GivenRead {
@@ -30,6 +40,11 @@ export class StubTransaction extends Transaction {
   override readonly signal: AbortSignal = new AbortController().signal;
   /** The writes of the transactions that went through, in order. */
   applied: QueuedCommand[] = [];
+  /** The ids of the jobs that these have completed, in order. */
+  completed: string[] = [];
+  /** The jobs that these have pushed, in order. */
+  pushed: PushedJob[] = [];
+  private pushes = 0;
   private given: GivenRead[] = [];
   private readonly attempts = new AsyncLocalStorage<Attempt>();
 
@@ -56,6 +71,15 @@ export class StubTransaction extends Transaction {
     return Promise.resolve();
   }
 
+  override push<Payload>(
+    { name }: PushTarget<Payload>,
+    payload: NoInfer<Payload>,
+    options?: QueuedPushOptions,
+  ): string {
+    (this.attempts.getStore()?.pushes ?? this.pushed).push({ ...options, queue: name, payload });
+    return `job-${++this.pushes}`;
+  }
+
   giveRead(command: string, args: readonly unknown[], answer: unknown): void {
     this.given.unshift({ command, args, answer });
   }
@@ -64,14 +88,16 @@ export class StubTransaction extends Transaction {
    * Runs `work` as a transaction that meets `conflicts` changes: the writes of an attempt that is repeated, or fails, are dropped. A nested call
    * is part of the outer one.
    */
-  async run<T>(work: () => T, conflicts: number): Promise<Awaited<T>> {
+  async run<T>(work: () => T, conflicts: number, job?: CompletableJob): Promise<Awaited<T>> {
     const outer = this.attempts.getStore();
     if (outer) return await work();
     for (let number = 1; ; number++) {
-      const attempt: Attempt = { number, writes: [] };
+      const attempt: Attempt = { number, writes: [], pushes: [] };
       const result = await this.attempts.run(attempt, work);
       if (number <= conflicts) continue;
       this.applied.push(...attempt.writes);
+      this.pushed.push(...attempt.pushes);
+      if (job) this.completed.push(job.id);
       return result;
     }
   }
@@ -79,6 +105,8 @@ export class StubTransaction extends Transaction {
   reset(): void {
     this.given = [];
     this.applied = [];
+    this.pushed = [];
+    this.completed = [];
   }
 
   private answerTo(command: string, args: readonly unknown[]): unknown {

@@ -25,6 +25,7 @@ export function applied<T>(
   { replies, acknowledged }: CommitResult & { kind: 'applied' },
 ): AttemptResult<T> {
   const { requireReplies, onReplies, durability } = run.options;
+  attempt.pushed();
   if (replies === null && (requireReplies || attempt.requireReplies))
     return { done: true, value, failure: new RepliesLostError(run.keys) };
   attempt.committed(replies);

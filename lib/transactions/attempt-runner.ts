@@ -1,4 +1,9 @@
-import { OutcomeUnknownError, RedisUnavailableError } from '../atomic-redis.errors.js';
+import {
+  AtomicRedisError,
+  OutcomeUnknownError,
+  RedisUnavailableError,
+  type Outcome,
+} from '../atomic-redis.errors.js';
 import type { CommitParticipant, QueuedCommand } from '../scripting/commit-participant.js';
 import type { Deadline } from '../runtime/deadline.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
@@ -15,6 +20,8 @@ import type { Lease } from './lease.js';
 import type { TransactionConnection } from './transaction-connection.js';
 import type { TransactionRun } from './transaction-run.js';
 
+const NO_COMMANDS: readonly QueuedCommand[] = [];
+
 /** Runs one attempt of a transaction. */
 export class AttemptRunner {
   constructor(
@@ -24,8 +31,7 @@ export class AttemptRunner {
 
   /** On a connection of its own. */
   lead<T>(lease: Lease, run: TransactionRun<T>, turn: LockSlot<GroupCommit>): Promise<AttemptResult<T>> {
-    const { participant } = run;
-    return participant ? this.leadFor(participant, lease, run, turn) : this.leadOn(lease, run, turn);
+    return run.participants.length > 0 ? this.leadFor(lease, run, turn) : this.leadOn(lease, run, turn);
   }
 
   /** As one of a group that another one leads: commits with it, or has to run again. */
@@ -41,6 +47,8 @@ export class AttemptRunner {
     try {
       const value = await stop.until(Promise.resolve(run.work(attempt)));
       if (attempt.isJoining) await stop.until(attempt.joined());
+      const completing = attempt.completePushes(deadline);
+      if (completing) await stop.until(completing);
       ended = { value };
     } catch (error) {
       stop.throwIfCancelled();
@@ -83,29 +91,42 @@ export class AttemptRunner {
     return again(cause);
   }
 
+  /** Leads, with participants to commit. */
   private async leadFor<T>(
-    participant: CommitParticipant,
     lease: Lease,
     run: TransactionRun<T>,
     turn: LockSlot<GroupCommit>,
   ): Promise<AttemptResult<T>> {
+    const { participants, deadline } = run;
+    const begun: CommitParticipant[] = [];
+    let outcome: Outcome = 'not-applied';
+    let isTouched = false;
+    let result: AttemptResult<T>;
+    run.hasSentExec = false;
     try {
-      await participant.begin(run.deadline);
-    } catch (error) {
-      if (error instanceof RedisUnavailableError) return await this.againElsewhere(error, run.deadline);
-      throw error;
-    }
-    let result: AttemptResult<T> | undefined;
-    try {
+      for (const participant of participants) {
+        await participant.begin(deadline);
+        begun.push(participant);
+      }
       result = await this.leadOn(lease, run, turn);
+      if (result.done) outcome = 'applied';
+    } catch (error) {
+      if (begun.length < participants.length && error instanceof RedisUnavailableError)
+        return await this.againElsewhere(error, deadline);
+      // An error of the work says nothing of the transaction.
+      if (run.hasSentExec) outcome = error instanceof AtomicRedisError ? error.outcome : 'unknown';
+      throw error;
     } finally {
-      const { touched } = participant.end(result?.done ?? false);
-      // The participant's own touch made EXEC fail. No other client changed anything, so this costs
-      // the caller no attempt.
-      if (touched && result && !result.done && result.conflict)
-        result = again(new Error('the lease was renewed meanwhile'));
+      for (const participant of begun) {
+        const { touched } = participant.end(outcome === 'applied', outcome === 'unknown');
+        isTouched ||= touched;
+      }
     }
-    return result;
+    // The participant's own touch made EXEC fail. No other client changed anything, so this costs
+    // the caller no attempt.
+    return isTouched && !result.done && result.conflict
+      ? again(new Error('the lease was renewed meanwhile'))
+      : result;
   }
 
   private async leadOn<T>(
@@ -115,7 +136,7 @@ export class AttemptRunner {
   ): Promise<AttemptResult<T>> {
     const { stop, deadline } = run;
     const { connection } = lease;
-    const { durability, completesRun } = run.options;
+    const { durability } = run.options;
     stop.throwIfCancelled();
     if (!connection.isReady) return again(this.connection.unavailable());
     let now = performance.now();
@@ -128,13 +149,15 @@ export class AttemptRunner {
     const number = ++run.tally.attempts;
     const attempt = new LeadingAttempt(lease, this.connection, run, number, graceMs, now);
     let value: T;
-    let accompanying: readonly QueuedCommand[] = [];
+    let accompanying: readonly QueuedCommand[] = NO_COMMANDS;
     try {
       value = await stop.until(Promise.resolve(run.work(attempt)));
       if (attempt.isJoining) await stop.until(attempt.joined());
       attempt.end();
       if (attempt.watching) await stop.until(attempt.watching);
-      if (run.participant && !attempt.failure) accompanying = run.participant.writes(completesRun?.(value));
+      const completing = attempt.completePushes(deadline);
+      if (completing) await stop.until(completing);
+      if (run.participants.length > 0 && !attempt.failure) accompanying = writesOf(run, value);
     } catch (error) {
       attempt.end();
       const isRedisSlow = stop.isTimedOut && error === stop.reason && isUnanswered(connection, now);
@@ -188,6 +211,7 @@ export class AttemptRunner {
       const shared = group?.isCommon(graceMs) ? group : undefined;
       const commands = shared?.queued ?? [...queued, ...accompanying];
       sent = this.committer.send(connection, run, commands, lifetime, shared !== undefined, sendAt);
+      run.hasSentExec = true;
       shared?.flush(sent);
     } finally {
       group?.flush(undefined);
@@ -242,6 +266,12 @@ export class AttemptRunner {
     run.shareNoMore();
     return again(committed.cause);
   }
+}
+
+/** The commands of the participants, behind those of the work. */
+function writesOf<T>({ participants, options }: TransactionRun<T>, value: T): readonly QueuedCommand[] {
+  const kept = options.completesRun?.(value);
+  return participants.flatMap((participant) => participant.writes(kept));
 }
 
 /** @throws why the server would refuse a command for itself, where it must not be sent for that: nothing was applied */

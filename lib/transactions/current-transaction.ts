@@ -1,5 +1,6 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { getTransactionToken } from '../atomic-redis.constants.js';
+import type { PushTarget, QueuedPushOptions } from '../scripting/queued-push.js';
 import type { TransactionReads, TransactionWrites } from './transaction-commands.js';
 import { TransactionService } from './transaction.service.js';
 import { Transaction } from './transaction.js';
@@ -29,6 +30,14 @@ export class CurrentTransaction extends Transaction {
 
   override watch(...keys: string[]): Promise<void> {
     return this.transactions.currentTransaction().watch(...keys);
+  }
+
+  override push<Payload>(
+    queue: PushTarget<Payload>,
+    payload: NoInfer<Payload>,
+    options?: QueuedPushOptions,
+  ): string {
+    return this.transactions.currentTransaction().push(queue, payload, options);
   }
 }
 

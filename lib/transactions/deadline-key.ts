@@ -64,6 +64,11 @@ export class DeadlineKey {
     return ++this.sets;
   }
 
+  /** Redis may have it no more, as after a flush: the next attempt sets it anew. */
+  forget(slot: number): void {
+    this.lifetimes.delete(slot);
+  }
+
   /** Notes that Redis has set it, unless it is being set again. */
   confirm(slot: number, set: number, lifetime: Lifetime): void {
     if (set === this.sets) this.lifetimes.set(slot, lifetime);

@@ -40,7 +40,7 @@ export function repliesTo(
     return all[write.command.at] as Result;
   };
   return Object.assign(
-    commands.map(({ at }) => all[at]),
+    commands.flatMap(({ at, isHidden }) => (isHidden ? [] : [all[at]])),
     { of },
   );
 }

@@ -1,22 +1,24 @@
 import { IllegalTransactionStateError } from '../atomic-redis.errors.js';
+import type { QueuedPushOptions } from '../scripting/queued-push.js';
 import { untilAborted } from '../runtime/deadline.js';
 import type { Lease } from './lease.js';
 import { repliesTo } from './exec-replies.js';
 import { OpenTransaction, type OwnedCommand } from './open-transaction.js';
 import type { TransactionOptions } from './transaction.options.js';
 
-/** Options that are about the one EXEC, or about the attempts, of the transaction that is joined. */
-const OF_THE_OUTERMOST = ['completesRun', 'durability', 'timeoutMs', 'maxAttempts', 'backoff'] as const;
+/** Options that are about the one EXEC of the transaction that is joined, and about its attempts. */
+const OF_ITS_EXEC = ['completesRun', 'completesJob', 'durability'] as const;
+const OF_ITS_ATTEMPTS = ['timeoutMs', 'maxAttempts', 'backoff'] as const;
 
 /** @throws IllegalTransactionStateError for an option that a transaction cannot have which joins another one */
 export function checkJoinOptions(options: TransactionOptions): void {
-  for (const option of OF_THE_OUTERMOST) {
-    if (options[option] === undefined) continue;
-    throw new IllegalTransactionStateError(
-      `${option} belongs to the outermost transaction, whose ${option === 'completesRun' || option === 'durability' ? 'EXEC it is about' : 'attempts it is about'}. ` +
-        `Set it there, or pass propagation: 'new'`,
-    );
-  }
+  const ofExec = OF_ITS_EXEC.find((option) => options[option] !== undefined);
+  const option = ofExec ?? OF_ITS_ATTEMPTS.find((one) => options[one] !== undefined);
+  if (option === undefined) return;
+  throw new IllegalTransactionStateError(
+    `${option} belongs to the outermost transaction, whose ${ofExec ? 'EXEC it is about' : 'attempts it is about'}. ` +
+      `Set it there, or pass propagation: 'new'`,
+  );
 }
 
 /** A transaction that has become a part of another one. Its writes and replies are its own, wherever they stand among those of others. */
@@ -97,6 +99,16 @@ export class JoinedTransaction extends OpenTransaction {
   override enqueue(name: string, args: unknown[], owner: OpenTransaction): unknown {
     this.assertOpen(`write.${name}`);
     return this.outer.enqueue(name, args, owner);
+  }
+
+  override enqueuePush(
+    queue: unknown,
+    payload: unknown,
+    options: QueuedPushOptions,
+    owner: OpenTransaction,
+  ): string {
+    this.assertOpen('push');
+    return this.outer.enqueuePush(queue, payload, options, owner);
   }
 
   override async watchAll(keys: readonly string[]): Promise<void> {

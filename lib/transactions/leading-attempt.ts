@@ -47,7 +47,7 @@ export class LeadingAttempt extends TransactionAttempt implements Opening {
     now: number,
   ) {
     super(connection, scope, attempt, lease);
-    const { keys, slot, timeoutMs, deadline, participant } = scope;
+    const { keys, slot, timeoutMs, deadline, participants } = scope;
     const lent = (this.lent = lease.connection);
     const { marker, deadlineKey } = lent;
     this.sentAt = now;
@@ -61,7 +61,12 @@ export class LeadingAttempt extends TransactionAttempt implements Opening {
     if (!marker.isArmed(slot, timeoutMs)) this.arm(marker);
     const ownKeys = [marker.keyIn(slot), deadlineKey.keyIn(slot)];
     const watch = connection.observer.roundTrip('WATCH', () =>
-      this.send('watch', participant ? [...keys, ...participant.keys, ...ownKeys] : [...keys, ...ownKeys]),
+      this.send(
+        'watch',
+        participants.length > 0
+          ? [...keys, ...participants.flatMap((participant) => participant.keys), ...ownKeys]
+          : [...keys, ...ownKeys],
+      ),
     );
     this.awaitBeforeExec(
       watch.then(
@@ -69,8 +74,13 @@ export class LeadingAttempt extends TransactionAttempt implements Opening {
         (error: unknown) => this.fail(error, 'WATCH'),
       ),
     );
-    if (participant) {
-      const verified = participant.verify(lent.client);
+    for (const participant of participants) {
+      const verified = participant.verify(lent.client, deadlineKey.keyIn(slot)).then((isEntitled) => {
+        if (isEntitled !== false) return;
+        // It may be the key that is gone, and not the lease that is short.
+        deadlineKey.forget(slot);
+        throw (this.failure ??= connection.unavailable(new Error('a lease ends before the transaction may')));
+      });
       this.awaitBeforeExec(this.settle(verified, 'the check of the lease'));
     }
   }

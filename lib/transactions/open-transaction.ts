@@ -1,4 +1,5 @@
 import type { QueuedCommand } from '../scripting/commit-participant.js';
+import type { PushTarget, QueuedPushOptions } from '../scripting/queued-push.js';
 import { handled } from './handled.js';
 import type { Lease } from './lease.js';
 import {
@@ -14,7 +15,11 @@ export interface OwnedCommand extends QueuedCommand {
   readonly owner: OpenTransaction;
   /** Its place among the commands of the attempt; -1 once it was dropped. */
   at: number;
+  /** True for a command of the library's own, whose reply is not told to the caller. */
+  readonly isHidden: boolean;
 }
+
+const NO_OPTIONS: QueuedPushOptions = Object.freeze({});
 
 /** The transaction that a work sees: an attempt, or one that has joined an attempt. */
 export abstract class OpenTransaction extends Transaction {
@@ -47,6 +52,14 @@ export abstract class OpenTransaction extends Transaction {
   /** Queues a command of `tx.write`. */
   abstract enqueue(name: string, args: unknown[], owner: OpenTransaction): unknown;
 
+  /** Queues the commands of a push, and returns the id of its job. */
+  abstract enqueuePush(
+    queue: unknown,
+    payload: unknown,
+    options: QueuedPushOptions,
+    owner: OpenTransaction,
+  ): string;
+
   /** The commands to be committed that belong to `part`, or to what has joined that. */
   abstract commandsOf(part: OpenTransaction): readonly OwnedCommand[];
 
@@ -61,6 +74,14 @@ export abstract class OpenTransaction extends Transaction {
 
   override watch(...keys: string[]): Promise<void> {
     return handled(this.watchAll(keys));
+  }
+
+  override push<Payload>(
+    queue: PushTarget<Payload>,
+    payload: NoInfer<Payload>,
+    options: QueuedPushOptions = NO_OPTIONS,
+  ): string {
+    return this.enqueuePush(queue, payload, options, this);
   }
 
   /** True if it is `transaction`, or has joined it. */

@@ -1,4 +1,5 @@
 import * as check from '../atomic-redis.validation.js';
+import type { CompletableJob } from '../scripting/commit-participant.js';
 import { Propagation } from '../runtime/transaction-scope.js';
 import { wrapMethod, type CheckedMethodDecorator } from '../method-wrapping/wrap-method.js';
 import { markOptimistic } from './optimistic-methods.js';
@@ -7,10 +8,14 @@ import { transactionOptionChecks, type TransactionOptions } from './transaction.
 /** Options of `@OptimisticRetry`. */
 export interface OptimisticRetryOptions<Args extends unknown[], Result = unknown> extends Omit<
   TransactionOptions<Result>,
-  'signal' | 'onReplies'
+  'signal' | 'onReplies' | 'completesJob'
 > {
   /** The keys that the method reads and that must not change until its writes are applied; a callback takes the method's arguments. */
   watch: string | readonly string[] | ((...args: Args) => string | readonly string[]);
+  /**
+   * Returns the job that the transaction acknowledges by its own EXEC, as `TransactionOptions.completesJob` has it; takes the method's arguments. For a consumer: `(job) => job`.
+   */
+  completesJob?: (...args: Args) => CompletableJob;
   /** The registration to use. Default: the unnamed one. */
   name?: string;
 }
@@ -26,6 +31,7 @@ const checkRetryOptions = check.options({
   validateReads: check.boolean,
   propagation: check.oneOf(Propagation.Join, Propagation.New),
   completesRun: check.func,
+  completesJob: check.func,
 } satisfies Record<keyof OptimisticRetryOptions<unknown[]>, check.Check>);
 
 /**
@@ -46,20 +52,25 @@ export function OptimisticRetry<Args extends unknown[], Result = unknown>(
   options: OptimisticRetryOptions<Args, Result>,
 ): CheckedMethodDecorator<Args, [], object, PromiseLike<Result>> {
   checkRetryOptions('@OptimisticRetry', options);
-  const { watch, name, ...transactionOptions } = options;
+  const { watch, name, completesJob, ...transactionOptions } = options;
   if (watch === undefined) check.func('@OptimisticRetry.watch', watch);
   return (target, key, descriptor) => {
     wrapMethod(
       {
         decorator: 'OptimisticRetry',
         name,
-        forStandIn: { maxAttempts: transactionOptions.maxAttempts },
+        forStandIn: {
+          maxAttempts: transactionOptions.maxAttempts,
+          jobOf: completesJob && ((args) => completesJob(...(args as Args))),
+        },
         around: async ({ transactions }, call) => {
           const keys = typeof watch === 'function' ? watch(...(call.args as Args)) : watch;
           return await transactions.run(
             typeof keys === 'string' ? [keys] : keys,
             () => call.proceed(),
-            transactionOptions,
+            completesJob
+              ? { ...transactionOptions, completesJob: completesJob(...(call.args as Args)) }
+              : transactionOptions,
           );
         },
       },

@@ -6,6 +6,7 @@ import {
 } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import type { CommitParticipant } from '../scripting/commit-participant.js';
+import { PREPARE_PUSH, preparesPushes, type PreparedPush, type QueuedPushOptions } from '../scripting/queued-push.js';
 import type { Deadline } from '../runtime/deadline.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import { keysOf, ownArguments } from './command-arguments.js';
@@ -26,8 +27,8 @@ export interface AttemptScope {
   readonly timeoutMs: number;
   readonly deadline: Deadline;
   readonly stop: CancellationToken;
-  /** A participant that the transaction's EXEC commits beside its own writes. */
-  readonly participant: CommitParticipant | undefined;
+  /** The participants that the transaction's EXEC commits beside its own writes. */
+  readonly participants: readonly CommitParticipant[];
 }
 
 /** One attempt of a transaction: what its work sees, and the writes queued for EXEC. */
@@ -42,6 +43,7 @@ export abstract class TransactionAttempt extends OpenTransaction {
   override readonly isDropped = false;
   override readonly outer = undefined;
   private readonly replyListeners: ((replies: readonly unknown[] | null) => void)[] = [];
+  private pushes: { readonly push: PreparedPush; readonly owner: OpenTransaction }[] | undefined;
   private watched: number;
 
   constructor(
@@ -77,6 +79,22 @@ export abstract class TransactionAttempt extends OpenTransaction {
     });
     kept.forEach((command, i) => (command.at = i));
     return kept;
+  }
+
+  /**
+   * Completes the pushes to be committed, once the work is done. Returns undefined where nothing is to be waited for.
+   * @throws InvalidArgumentError for a job that must not be pushed
+   */
+  completePushes(deadline: Deadline): Promise<unknown> | undefined {
+    const completing = this.pushes?.flatMap(({ push, owner }) =>
+      owner.isDropped ? [] : (push.complete?.(deadline) ?? []),
+    );
+    return completing && completing.length > 0 ? Promise.all(completing) : undefined;
+  }
+
+  /** Tells of the pushes that EXEC has applied. */
+  pushed(): void {
+    if (this.pushes) for (const { push, owner } of this.pushes) if (!owner.isDropped) push.applied();
   }
 
   override commandsOf(part: OpenTransaction): readonly OwnedCommand[] {
@@ -144,18 +162,36 @@ export abstract class TransactionAttempt extends OpenTransaction {
     this.assertOpen(`write.${name}`);
     ownArguments(`tx.write.${name}`, name, args);
     if (this.scope.sameSlot) this.assertSameSlot(keysOf(name, args));
-    const command = { name, args, owner, at: this.queued.length };
+    const command = { name, args, owner, at: this.queued.length, isHidden: false };
     this.queued.push(command);
     return new UnavailableUntilExec(command);
   }
 
+  override enqueuePush(
+    queue: unknown,
+    payload: unknown,
+    options: QueuedPushOptions,
+    owner: OpenTransaction,
+  ): string {
+    this.assertOpen('push');
+    if (!preparesPushes(queue))
+      throw new InvalidArgumentError('tx.push.queue', 'a queue of ReliableQueueService.get', queue);
+    // A queue lies in the slot of its name.
+    if (this.scope.sameSlot) this.assertSameSlot([queue.name], 'Give the queue a name with their hash tag, for example "{42}:emails".');
+    const push = queue[PREPARE_PUSH](this.connection, payload, options);
+    (this.pushes ??= []).push({ push, owner });
+    for (const { name, args } of push.commands)
+      this.queued.push({ name, args, owner, at: this.queued.length, isHidden: true });
+    return push.id;
+  }
+
   /** @throws CrossSlotError for a key outside the slot of the declared ones, which the server would only redirect */
-  private assertSameSlot(keys: readonly string[]): void {
+  private assertSameSlot(keys: readonly string[], advice?: string): void {
     const { sameSlot, slot, keys: declared } = this.scope;
     if (!sameSlot) return;
     const stray = keys.find((key) => this.connection.keys.slotOf(key) !== slot);
     if (stray === undefined) return;
-    throw new CrossSlotError([declared[0]!, stray], [slot, this.connection.keys.slotOf(stray)]);
+    throw new CrossSlotError([declared[0]!, stray], [slot, this.connection.keys.slotOf(stray)], advice);
   }
 
   private assertOpen(what: string): void {

@@ -21,8 +21,8 @@ export interface TransactionRequest<T> {
   readonly sameSlot: boolean;
   readonly work: (attempt: TransactionAttempt) => PromiseLike<T> | T;
   readonly options: ResolvedTransactionOptions;
-  /** A participant that its EXEC commits beside its own writes. */
-  readonly participant: CommitParticipant | undefined;
+  /** The participants that its EXEC commits beside its own writes. */
+  readonly participants: readonly CommitParticipant[];
   /** Is counted up as it goes on. */
   readonly tally: TransactionTally;
   /**
@@ -40,7 +40,7 @@ export class TransactionRun<T> implements AttemptScope {
   readonly slot: number;
   readonly sameSlot: boolean;
   readonly timeoutMs: number;
-  readonly participant: CommitParticipant | undefined;
+  readonly participants: readonly CommitParticipant[];
   readonly work: (attempt: TransactionAttempt) => PromiseLike<T> | T;
   readonly options: ResolvedTransactionOptions;
   readonly tally: TransactionTally;
@@ -50,16 +50,18 @@ export class TransactionRun<T> implements AttemptScope {
   readonly parent: Lease | undefined;
   /** By how much more time is kept for an answer than round trips tell. Doubled when that was too little. */
   graceFactor = 1;
+  /** True once the current attempt has sent its EXEC. */
+  hasSentExec = false;
   private isShareable: boolean;
 
   constructor(request: TransactionRequest<T>) {
-    const { keys, slot, sameSlot, work, options, participant, tally, isNested, parent } = request;
+    const { keys, slot, sameSlot, work, options, participants, tally, isNested, parent } = request;
     const { timeoutMs, signal, durability } = options;
     this.keys = keys;
     this.slot = slot;
     this.sameSlot = sameSlot;
     this.timeoutMs = timeoutMs;
-    this.participant = participant;
+    this.participants = participants;
     this.work = work;
     this.options = options;
     this.tally = tally;
@@ -67,7 +69,7 @@ export class TransactionRun<T> implements AttemptScope {
     this.parent = parent;
     this.stop = new CancellationToken(timeoutMs, () => new TransactionTimeoutError(keys, timeoutMs), signal);
     this.deadline = Deadline.in(timeoutMs);
-    this.isShareable = !participant && !durability;
+    this.isShareable = participants.length === 0 && !durability;
   }
 
   /** True if it may be committed by the EXEC of that group. */

@@ -1,3 +1,4 @@
+import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import {
   boolean,
   func,
@@ -9,6 +10,7 @@ import {
   withDefaults,
   type Check,
 } from '../atomic-redis.validation.js';
+import { participantOf, type CompletableJob } from '../scripting/commit-participant.js';
 import type { ExecReplies } from './exec-replies.js';
 import { checkDurability, type DurabilityOptions } from '../connection/durability.js';
 import { Propagation } from '../runtime/transaction-scope.js';
@@ -106,7 +108,8 @@ export interface TransactionOptions<Result = unknown> extends Pick<
   validateReads?: boolean;
   /**
    * Inside another transaction: `'join'` makes it a part of that one, `'new'` a transaction of its
-   * own. A part cannot have `timeoutMs`, `maxAttempts`, `backoff`, `durability` or `completesRun`.
+   * own. A part cannot have `timeoutMs`, `maxAttempts`, `backoff`, `durability`, `completesRun` or
+   * `completesJob`.
    * @default 'join'
    */
   propagation?: `${Propagation.Join | Propagation.New}`;
@@ -116,7 +119,16 @@ export interface TransactionOptions<Result = unknown> extends Pick<
    * undefined for none.
    */
   completesRun?: { of(result: Result): unknown }['of'];
+  /**
+   * Acknowledges the job by the transaction's own EXEC: its effects, its end and the jobs that `tx.push` adds are one step. A delivery whose lease was lost has no effect: the transaction is
+   * refused with a `LeaseLostError`. Meanwhile the job's own `ack`, `retry` and `extend` are refused. The lease is prolonged beyond the transaction's time-out, where it would end before.
+   */
+  completesJob?: CompletableJob;
 }
+
+const job: Check = (path, value) => {
+  if (!participantOf(value)) throw new InvalidArgumentError(path, 'a job that was taken from a queue', value);
+};
 
 export const checkTransactionOptions = options({
   maxAttempts: transactionOptionChecks.maxAttempts,
@@ -129,6 +141,7 @@ export const checkTransactionOptions = options({
   validateReads: boolean,
   propagation: oneOf(Propagation.Join, Propagation.New),
   completesRun: func,
+  completesJob: job,
 } satisfies Record<keyof TransactionOptions, Check>);
 
 export interface ResolvedTransactionOptions extends TransactionOptions {

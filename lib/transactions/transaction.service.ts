@@ -8,7 +8,13 @@ import {
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import { Observer } from '../observability/observer.js';
-import { currentParticipant, UNPROTECTED, type CommitParticipant } from '../scripting/commit-participant.js';
+import {
+  currentParticipant,
+  participantOf,
+  UNPROTECTED,
+  type CompletableJob,
+  type CommitParticipant,
+} from '../scripting/commit-participant.js';
 import {
   runInTransactionScope,
   openTransactionScope,
@@ -38,6 +44,7 @@ import type { Transaction } from './transaction.js';
 const logger = new Logger('TransactionService');
 
 const NONE: TransactionOptions = {};
+const NO_PARTICIPANTS: readonly CommitParticipant[] = [];
 
 /**
  * Optimistic transactions: WATCH, read, MULTI/EXEC, and again from the start when a watched key was changed meanwhile.
@@ -170,9 +177,10 @@ export class TransactionService {
     options: TransactionOptions,
     tally: TransactionTally,
   ): Promise<T> {
-    const participant = options.completesRun && this.participant();
+    const { completesRun, completesJob } = options;
+    const participants = completesRun || completesJob ? this.participants(options) : NO_PARTICIPANTS;
     const sameSlot = this.connection.isCluster || this.defaults.requireSameSlot;
-    const slot = sameSlot ? this.commonSlot(keys, participant) : 0;
+    const slot = sameSlot ? this.commonSlot(keys, participants) : 0;
     const around = openTransactionScope();
     return this.runner.run({
       keys,
@@ -180,7 +188,7 @@ export class TransactionService {
       sameSlot,
       work: (attempt) => this.inContext(attempt, work),
       options: options === NONE ? this.defaults : resolveTransactionOptions(this.defaults, options),
-      participant,
+      participants,
       tally,
       isNested: around !== undefined,
       parent: around instanceof OpenTransaction ? around.lease : undefined,
@@ -196,14 +204,30 @@ export class TransactionService {
     return value instanceof UnavailableUntilExec ? (undefined as T) : value;
   }
 
-  private commonSlot(keys: readonly string[], participant: CommitParticipant | undefined): number {
+  private commonSlot(keys: readonly string[], participants: readonly CommitParticipant[]): number {
     const slot = this.connection.keys.commonSlotOf(keys);
-    if (participant?.keys.some((key) => this.connection.keys.slotOf(key) !== slot)) {
-      const all = [...keys, ...participant.keys];
+    for (const { keys: own, unwatchedKeys = [], colocation } of participants) {
+      const all = [...keys, ...own, ...unwatchedKeys];
       const slots = all.map((key) => this.connection.keys.slotOf(key));
-      throw new CrossSlotError(all, slots, participant.colocation);
+      if (slots.some((one) => one !== slot)) throw new CrossSlotError(all, slots, colocation);
     }
     return slot;
+  }
+
+  private participants({ completesRun, completesJob }: TransactionOptions): readonly CommitParticipant[] {
+    const participants: CommitParticipant[] = [];
+    const run = completesRun && this.participant();
+    if (run) participants.push(run);
+    if (completesJob) participants.push(this.participantOfJob(completesJob));
+    return participants;
+  }
+
+  private participantOfJob(job: CompletableJob): CommitParticipant {
+    const participant = participantOf(job)!;
+    if (participant.connection === this.connection) return participant;
+    throw new IllegalTransactionStateError(
+      `completesJob: job ${job.id} was taken by another registration than the transaction's, so it lies elsewhere`,
+    );
   }
 
   /** The idempotent run that the calling code is part of; none when that runs without protection. */

@@ -1,3 +1,4 @@
+import type { PushTarget, QueuedPushOptions } from '../scripting/queued-push.js';
 import type { TransactionReads, TransactionWrites } from './transaction-commands.js';
 
 /**
@@ -26,4 +27,25 @@ export abstract class Transaction {
    * @throws CrossSlotError on a Cluster, when they are not in the slot of the declared keys
    */
   abstract watch(...keys: string[]): Promise<void>;
+
+  /**
+   * Pushes a job with the writes: the job is in its queue exactly if the transaction was applied, and processes that wait for it are woken then. It costs no round trip more. The
+   * payload is copied. An attempt that is repeated pushes anew, with another id.
+   *
+   * ```ts
+   * tx.write.set(`order:{${id}}`, 'paid');
+   * tx.push(this.emails, { to, subject: 'Your order' });
+   * ```
+   *
+   * @param queue of `ReliableQueueService.get`, of the same registration; on a Cluster its name shares the hash tag of the transaction's keys
+   * @returns the job's id
+   * @throws InvalidArgumentError, nothing is applied
+   * @throws CrossSlotError on a Cluster, when the queue is not in the slot of the declared keys
+   * @throws IllegalTransactionStateError for a queue of another registration
+   */
+  abstract push<Payload>(
+    queue: PushTarget<Payload>,
+    payload: NoInfer<Payload>,
+    options?: QueuedPushOptions,
+  ): string;
 }

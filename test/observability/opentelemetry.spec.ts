@@ -250,6 +250,23 @@ describe('OpenTelemetry', () => {
     expect(await observed.server.client.keys('atomic:queue:*')).toEqual([]);
   });
 
+  it('[QU-29] the span of a job that a transaction pushed is linked to where it was pushed', async () => {
+    const { redis } = await start();
+    const mails = redis.queues.get<string>('mails');
+    await redis.transactions.run(['k'], (tx) => {
+      own('in the transaction', () => tx.push(mails, 'one'));
+    });
+    const consumer = mails.consume(() => undefined);
+    await waitFor('the job', () => sdk.spans.some(({ name }) => name === 'queues.process mails'));
+    await consumer.stop();
+    const [transaction, push] = [spanNamed('transactions.run'), spanNamed('queues.push mails')];
+    expect(isBelow(push, transaction)).toBe(true);
+    expect(push.kind).toBe(SpanKind.PRODUCER);
+    const [link] = spanNamed('queues.process mails').links;
+    expect(link!.context.spanId).toBe(spanNamed('in the transaction').spanContext().spanId);
+    expect(await observed.server.client.keys('atomic:queue:*')).toEqual([]);
+  });
+
   it('[OBS-7] metrics tell apart only the queues that the application declares', async () => {
     const { redis } = await observed.start({ telemetry: openTelemetry(), queues: { names: ['declared'] } });
     for (const name of ['declared', ...Array.from({ length: 50 }, (_, i) => `user-${i}`)]) {

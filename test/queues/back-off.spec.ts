@@ -149,4 +149,48 @@ describe('a consumer whose jobs fail', () => {
       await expect(openQueues(redis.server.url, { queues: given })).rejects.toThrow(/retry/);
     }
   });
+
+  it('[QU-33] waits as the job itself says, in the fields that it has, also after a requeue', async () => {
+    app = await openQueues(redis.server.url);
+    const queue = app.queues.get<string>('q', { maxDeliveries: 2, retry: { minMs: 400, maxMs: 500_000 } });
+    const at = async (member: string): Promise<number> => {
+      const [seconds, micros] = await redis.client.time();
+      const nowMs = Number(seconds) * 1_000 + Number(micros) / 1_000;
+      const delayed = await redis.client.zrange('atomic:queue:delayed:{q}:q', '0', '-1', 'WITHSCORES');
+      return Number(delayed[delayed.findIndex((one) => one.endsWith(member)) + 1]) - nowMs;
+    };
+    const day = 86_400_000;
+    const [own] = await queue.pushMany(['own'], { retry: { minMs: day, maxMs: day } });
+    const [usual] = await queue.pushMany(['usual']);
+    const least = await queue.push('least', { retry: { minMs: 3_600_000 } });
+    const inTransaction = await app.transactions.run(['k'], (tx) =>
+      tx.push(queue, 'tx', { retry: { minMs: day, maxMs: day } }),
+    );
+    const jobs = [await queue.take(), await queue.take(), await queue.take(), await queue.take()];
+    for (const job of jobs) await job!.retry();
+    expect(await at(own!)).toBeGreaterThan(day - 30_000);
+    expect(await at(inTransaction)).toBeGreaterThan(day - 30_000);
+    expect(await at(usual!)).toBeLessThan(3_000);
+    // A longest wait that is shorter gives way.
+    expect(await at(least)).toBeGreaterThan(3_570_000);
+
+    await redis.client.del('atomic:queue:delayed:{q}:q');
+    await redis.client.rpush('atomic:queue:pending:{q}:q', own!);
+    await (await queue.take())!.retry();
+    expect(await queue.deadLetters.requeue([own!])).toBe(1);
+    await (await queue.take())!.retry();
+    expect(await at(own!)).toBeGreaterThan(day - 30_000);
+  });
+
+  it('[QU-33] refuses a wrong back-off of a job', async () => {
+    app = await openQueues(redis.server.url);
+    const queue = app.queues.get('q');
+    for (const retry of [{ minMs: 2, maxMs: 1 }, { minMs: -1 }, 5, { max: 5 }] as object[]) {
+      await expect(queue.push(1, { retry })).rejects.toThrow(InvalidArgumentError);
+      await expect(queue.pushMany([1], { retry })).rejects.toThrow(InvalidArgumentError);
+      const pushing = app.transactions.run(['k'], (tx) => void tx.push(queue, 1, { retry }));
+      await expect(pushing).rejects.toThrow(InvalidArgumentError);
+    }
+    expect((await queue.counts()).pending).toBe(0);
+  });
 });

@@ -43,6 +43,16 @@ describe('a queue of large payloads', () => {
     expect(used.evalsha).toBeGreaterThan(2);
   });
 
+  it('[QU-25] gives out a large one that is taken with the end of another', async () => {
+    const queue = (await open(redis.server.url)).get<string>('q');
+    await queue.push('small');
+    await queue.push('x'.repeat(MB));
+    const { acked, next } = await (await queue.take())!.ackAndTakeNext();
+    expect(acked).toBe(true);
+    expect(next!.payload).toHaveLength(MB);
+    expect(await next!.ack()).toBe(true);
+  });
+
   it('[QU-25] holds up no other call over a slow link, and gives up no job that can arrive', async () => {
     const link = await startSlowLink(redis.server, 4 * MB);
     closing.push(() => link.stop());

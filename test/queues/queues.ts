@@ -3,12 +3,14 @@ import {
   AtomicRedisEvents,
   AtomicRedisModule,
   ReliableQueueService,
+  TransactionService,
   type AtomicRedisOptions,
 } from '../../lib/index.js';
 
 export interface TestQueues {
   readonly queues: ReliableQueueService;
   readonly events: AtomicRedisEvents;
+  readonly transactions: TransactionService;
   close(): Promise<void>;
 }
 
@@ -32,6 +34,7 @@ export async function openQueues(
   return {
     queues: app.get(ReliableQueueService),
     events: app.get(AtomicRedisEvents),
+    transactions: app.get(TransactionService),
     close: () => app.close(),
   };
 }

@@ -5,6 +5,7 @@ import { areBodiesRight } from './bodies-verdict.js';
 import { soakCluster } from './cluster.js';
 import { wrongOnCluster } from './cluster-verdict.js';
 import { contend } from './contention.js';
+import { isHandedOver, soakHandover } from './handover.js';
 import { soakHttp } from './http.js';
 import { soakIdempotency } from './idempotency.js';
 import { soakProduction, wrongInProduction } from './production.js';
@@ -23,6 +24,7 @@ const USAGE = `Usage: npm run soak -- transactions [--transactions 20000] [--fau
        npm run soak -- shadow-swap [--fields 1000000] [--rounds 5] [--pause 20]
        npm run soak -- cluster [--moves 60] [--failovers 20] [--kills 12] [--stalls 6] [--seed n]
        npm run soak -- queues [--jobs 50000] [--kills 60] [--kill-every 600] [--seed n]
+       npm run soak -- handover [--jobs 50000] [--kills 60] [--pauses 30] [--strike-every 1000] [--seed n]
        npm run soak -- production [--seconds 600] [--seed n]`;
 
 /** Long runs of what the specs of the same names run shortly. */
@@ -33,6 +35,7 @@ const soaks: Record<string, () => Promise<boolean>> = {
   http,
   contention,
   queues,
+  handover,
   cluster,
   production,
   'shadow-swap': shadowSwap,
@@ -113,6 +116,22 @@ async function queues(): Promise<boolean> {
   const { lost, shared, wronglyJudged, early, disordered, left } = report;
   const reached = report.pushed === jobs && report.kills + report.stops >= kills;
   return reached && [lost, shared, wronglyJudged, early, disordered, left].every((count) => count === 0);
+}
+
+async function handover(): Promise<boolean> {
+  const given = numbers({
+    jobs: 50_000,
+    kills: 60,
+    pauses: 30,
+    'strike-every': 1_000,
+    seed: Date.now() % 1_000_000,
+  });
+  const { jobs, kills, pauses, seed } = given;
+  console.info(`seed ${seed}: it chooses whom and what the faults strike, not their timing\n`);
+  const strikeEveryMs = given['strike-every'];
+  const report = await soakHandover({ jobs, kills, pauses, strikeEveryMs, seed, limitMs: 1_800_000 });
+  for (const [name, value] of Object.entries(report)) console.info(`${name}: ${Math.round(value as number)}`);
+  return report.placed >= jobs && report.kills >= kills && report.pauses >= pauses && isHandedOver(report);
 }
 
 async function production(): Promise<boolean> {

@@ -9,22 +9,27 @@ import {
   CounterLimitError,
   CounterService,
   CounterValue,
+  defineQueue,
   Idempotent,
   IdempotencyInFlightError,
   IdempotencyService,
   InjectAtomicRedis,
+  InjectQueue,
   InjectTransaction,
   InvalidArgumentError,
   OptimisticRetry,
+  QueueConsumer,
   RedisUnavailableError,
   ReliableQueueService,
   Transaction,
   TransactionConflictError,
   TransactionService,
   type CounterResult,
+  type QueueJob,
+  type ReliableQueue,
 } from '../../lib/index.js';
 import { SERVICES } from '../../lib/atomic-redis.module-definition.js';
-import { AtomicRedisOutcomes, AtomicRedisTestingModule } from '../../lib/testing/index.js';
+import { AtomicRedisOutcomes, AtomicRedisTestingModule, testJob } from '../../lib/testing/index.js';
 
 @Controller('orders')
 class OrdersController {
@@ -63,6 +68,33 @@ class Accounts {
 
   byService(id: string): Promise<string | null> {
     return this.transactions.run([id], (tx) => tx.read.get(id));
+  }
+}
+
+const orderQueue = defineQueue<{ sku: string }>('orders');
+const mailQueue = defineQueue<string>('mails');
+
+@Injectable()
+class Shipping {
+  constructor(
+    @InjectTransaction() private readonly tx: Transaction,
+    @InjectQueue(mailQueue) private readonly mails: ReliableQueue<string>,
+    private readonly transactions: TransactionService,
+  ) {}
+
+  @QueueConsumer(orderQueue)
+  @OptimisticRetry({
+    watch: (job: QueueJob<{ sku: string }>) => `stock:${job.payload.sku}`,
+    completesJob: (job: QueueJob<{ sku: string }>) => job,
+  })
+  async ship(job: QueueJob<{ sku: string }>): Promise<string> {
+    if (job.payload.sku === '') throw new RangeError('no sku');
+    this.tx.write.decr(`stock:${job.payload.sku}`);
+    return this.tx.push(this.mails, job.payload.sku, { delayMs: 5 });
+  }
+
+  byService(job: QueueJob): Promise<void> {
+    return this.transactions.run(['k'], (tx) => void tx.push(this.mails, 'by service'), { completesJob: job });
   }
 }
 
@@ -207,6 +239,37 @@ describe('AtomicRedisTestingModule', () => {
     expect(await module.get(IdempotencyService).run('k', ({ signal }) => signal.aborted)).toBe(false);
     expect(await module.get(CounterService).run('k', 2, ({ value }) => value)).toBe(2);
     expect(module.get(AtomicRedisEvents).subscribe(() => undefined)).toEqual(expect.any(Function));
+  });
+
+  it('[TEST-8] shows what transactions push and complete, of those that did not fail', async () => {
+    const app = await Test.createTestingModule({
+      imports: [AtomicRedisTestingModule, AtomicRedisModule.forFeature([mailQueue])],
+      providers: [Shipping],
+    }).compile();
+    const chosen = app.get(AtomicRedisOutcomes);
+    const shipping = app.get(Shipping);
+    chosen.on(Shipping, 'ship').conflicts(2);
+    const job = testJob({ sku: 'tea' }, { id: '7', deliveries: 2 });
+    expect(await shipping.ship(job)).toEqual(expect.any(String));
+    await expect(shipping.ship(testJob({ sku: '' }))).rejects.toThrow(RangeError);
+    expect(chosen.pushed).toEqual([{ queue: 'mails', payload: 'tea', delayMs: 5 }]);
+    expect(chosen.completedJobs).toEqual(['7']);
+    expect(chosen.writes).toEqual([['decr', 'stock:tea']]);
+    await shipping.byService(job);
+    expect(chosen.completedJobs).toEqual(['7', '7']);
+    expect(chosen.pushed).toHaveLength(2);
+    chosen.reset();
+    expect([chosen.pushed, chosen.completedJobs]).toEqual([[], []]);
+    await app.close();
+  });
+
+  it('[TEST-8] makes jobs for the methods of consumers', async () => {
+    const job = testJob('payload');
+    expect(job).toMatchObject({ id: 'job', payload: 'payload', deliveries: 1 });
+    expect([await job.extend(), await job.ack(), await job.retry({ reason: 'why' })]).toEqual([true, true, true]);
+    expect(await job.ackAndTakeNext()).toEqual({ acked: true, next: null });
+    expect(job.calls).toEqual(['extend', 'ack', 'retry', 'ackAndTakeNext']);
+    expect(job.signal.aborted).toBe(false);
   });
 
   it('[TEST-5] does not start in production', async () => {

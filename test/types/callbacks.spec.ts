@@ -30,7 +30,7 @@ describe('types of the decorators and of transactions', () => {
     expect(errorLines(source)).toEqual([]);
   });
 
-  it('[WRAP-5] compiles no callback, command or option that does not fit', () => {
+  it('[WRAP-5] [QU-31] compiles no callback, command or option that does not fit', () => {
     const expected = source
       .split('\n')
       .flatMap((line, i) => (line.includes('@ts-expect-error') ? [i + 1] : []));

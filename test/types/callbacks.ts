@@ -2,13 +2,18 @@ import { of, type Observable } from 'rxjs';
 import {
   AtomicCounter,
   CounterValue,
+  defineQueue,
   Idempotent,
+  InjectQueue,
   OptimisticRetry,
   QueueConsumer,
   type CounterResult,
   type QueueJob,
+  type ReliableQueue,
   type ReliableQueueService,
+  type StandardSchema,
   type Transaction,
+  type TransactionService,
 } from 'nestjs-atomic-redis';
 
 interface Order {
@@ -122,6 +127,90 @@ export class AcceptedConsumers {
   @Idempotent({ key: (job: QueueJob<Order>) => job.id })
   @QueueConsumer('orders')
   async shipOnce(_job: QueueJob<Order>): Promise<void> {}
+}
+
+const orderQueue = defineQueue<Order>('orders');
+declare const parsed: StandardSchema<{ id: string; at: string }, { id: string; at: Date }>;
+const dated = defineQueue('dated', { schema: parsed });
+const raw = defineQueue('raw', { format: 'bytes' });
+
+export class TypedConsumers {
+  constructor(@InjectQueue(orderQueue) readonly orders: ReliableQueue<Order>) {}
+
+  @QueueConsumer(orderQueue, { concurrency: 4 })
+  async ship(_job: QueueJob<Order>): Promise<void> {}
+
+  @QueueConsumer(orderQueue)
+  wider(_job: QueueJob<{ id: string }>): void {}
+
+  @QueueConsumer(orderQueue)
+  withoutJob(): void {}
+
+  @QueueConsumer(dated)
+  parsed(job: QueueJob<{ id: string; at: Date }>): number {
+    return job.payload.at.getTime();
+  }
+
+  @QueueConsumer(raw)
+  bytes(_job: QueueJob<Buffer>): void {}
+
+  @QueueConsumer(orderQueue)
+  @OptimisticRetry({
+    watch: (job: QueueJob<Order>) => job.payload.id,
+    completesJob: (job: QueueJob<Order>) => job,
+  })
+  async completes(_job: QueueJob<Order>): Promise<void> {}
+}
+
+export class RefusedTypedConsumers {
+  // @ts-expect-error a job of another queue
+  @QueueConsumer(orderQueue)
+  another(_job: QueueJob<{ to: string }>): void {}
+
+  // @ts-expect-error more than the payload has
+  @QueueConsumer(orderQueue)
+  narrower(_job: QueueJob<Order & { more: string }>): void {}
+
+  // @ts-expect-error the payload, and not its job
+  @QueueConsumer(orderQueue)
+  payload(_order: Order): void {}
+
+  // @ts-expect-error what goes into the schema, and not what comes out
+  @QueueConsumer(dated)
+  input(_job: QueueJob<{ id: string; at: string }>): void {}
+
+  // @ts-expect-error the callback returns no job
+  @OptimisticRetry({ watch: 'one', completesJob: (job: QueueJob<Order>) => job.payload })
+  async completesNothing(_job: QueueJob<Order>): Promise<void> {}
+}
+
+export async function definedQueues(
+  queues: ReliableQueueService,
+  transactions: TransactionService,
+  tx: Transaction,
+): Promise<void> {
+  const queue = queues.get(orderQueue);
+  await queue.push({ id: '1', quantity: 1 });
+  await queues.get(dated).push({ id: '1', at: '2026-01-01' });
+  const at: Date | undefined = (await queues.get(dated).take())?.payload.at;
+  const id: string = tx.push(queue, { id: '1', quantity: 1 }, { delayMs: 5 });
+  tx.push(queues.get(dated), { id, at: String(at) });
+  const job = (await queue.take())!;
+  await transactions.run(['k'], () => 1, { completesJob: job });
+  // @ts-expect-error a payload of another type
+  await queue.push({ id: 1 });
+  // @ts-expect-error what comes out of the schema, and not what goes in
+  await queues.get(dated).push({ id: '1', at: new Date() });
+  // @ts-expect-error a payload of another type
+  tx.push(queue, { id: '1' });
+  // @ts-expect-error the name of a queue is no queue
+  tx.push('orders', { id: '1', quantity: 1 });
+  // @ts-expect-error text, where the queue is of bytes
+  await queues.get(raw).push('text');
+  // @ts-expect-error a payload is no job
+  await transactions.run(['k'], () => 1, { completesJob: job.payload });
+  // @ts-expect-error the schema gives out something else
+  defineQueue<Order>('orders', { schema: parsed });
 }
 
 export class RefusedConsumers {

@@ -1,0 +1,14 @@
+import { Inject } from '@nestjs/common';
+import { getScriptToken } from '../atomic-redis.constants.js';
+import type { Script } from '../scripting/script.js';
+
+/**
+ * Injects the function that runs a script, which `AtomicRedisModule.forFeature([script], name)` of
+ * the same module, or an exporting one, provides.
+ *
+ * ```ts
+ * constructor(@InjectScript(takeToken) private readonly takeToken: ScriptFunction<typeof takeToken>) {}
+ * ```
+ */
+export const InjectScript = (script: Script, name?: string): PropertyDecorator & ParameterDecorator =>
+  Inject(getScriptToken(script, name));

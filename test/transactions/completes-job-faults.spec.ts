@@ -1,0 +1,157 @@
+import { Test, type TestingModule } from '@nestjs/testing';
+import {
+  AtomicRedis,
+  AtomicRedisModule,
+  OutcomeUnknownError,
+  TransactionTimeoutError,
+  type QueueJob,
+  type ReliableQueue,
+} from 'nestjs-atomic-redis';
+import { startFaultProxy, type FaultProxy, type RedisCommand } from 'nestjs-atomic-redis/testing';
+import { holdRequest } from '../support/hold-request.js';
+import { countCommands } from '../support/command-stats.js';
+import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
+
+const on = (name: string) => ({ match: (command: RedisCommand) => command.name === name });
+const NONE = { pending: 0, delayed: 0, processing: 0, dead: 0 };
+const LEASES = 'atomic:queue:leases:{q}:q';
+
+describe('a transaction that completes a job when the connection fails', () => {
+  const redis = useRedis();
+  let proxy: FaultProxy;
+  const apps: TestingModule[] = [];
+  let atomic: AtomicRedis;
+  let queue: ReliableQueue<string>;
+  /** Of an application that has no faults. */
+  let elsewhere: ReliableQueue<string>;
+
+  const open = async (url: string): Promise<AtomicRedis> => {
+    const app = await Test.createTestingModule({
+      imports: [AtomicRedisModule.forRoot({ connection: url, namespace: 'atomic:', shutdownTimeoutMs: 300 })],
+    }).compile();
+    app.useLogger(false);
+    apps.push(app);
+    await app.init();
+    return app.get(AtomicRedis);
+  };
+
+  beforeEach(async () => {
+    proxy = await startFaultProxy({ target: redis.server });
+    atomic = await open(proxy.url);
+    queue = atomic.queues.get<string>('q', { leaseMs: 1_000 });
+    elsewhere = (await open(redis.server.url)).queues.get<string>('q');
+    // Opens the connection.
+    await atomic.transactions.run(['other'], (tx) => void tx.write.incr('other'));
+  });
+
+  afterEach(async () => {
+    proxy.reset();
+    await Promise.all(apps.splice(0).map((app) => app.close()));
+    await proxy.stop();
+  });
+
+  const take = async (): Promise<QueueJob<string>> => {
+    await queue.push('a');
+    return (await queue.take())!;
+  };
+  const complete = (
+    job: QueueJob<string>,
+    timeoutMs = 10_000,
+    during?: () => unknown,
+  ): Promise<void> =>
+    atomic.transactions.run(
+      ['k'],
+      async (tx) => {
+        const value = Number(await tx.read.get('k')) + 1;
+        await during?.();
+        tx.write.set('k', value);
+      },
+      { completesJob: job, timeoutMs },
+    );
+
+  it.each(['loseReplies', 'cutBeforeServer'] as const)(
+    '[QU-30] ends the job once, with its effects, when %s strikes EXEC',
+    async (fault) => {
+      const job = await take();
+      const armed = proxy[fault](on('EXEC'));
+      await complete(job);
+      expect(armed.count).toBe(1);
+      expect(await redis.client.get('k')).toBe('1');
+      expect(await queue.counts()).toEqual(NONE);
+      expect(await job.ack()).toBe(true);
+    },
+  );
+
+  it('[QU-30] has no effect by an EXEC that arrives when the job was given to another', async () => {
+    const job = await take();
+    let given: QueueJob<string> | null = null;
+    let failure: unknown;
+    const completing = complete(job, 1_000).catch((error: unknown) => (failure = error));
+    await holdRequest(proxy, on('EXEC'), async () => {
+      given = await elsewhere.take({ waitMs: 30_000 });
+      await waitFor('the end of the transaction', () => failure !== undefined);
+    });
+    await completing;
+    expect(given).toMatchObject({ id: job.id, deliveries: 2 });
+    expect(failure).toBeInstanceOf(Error);
+    expect(await redis.client.exists('k')).toBe(0);
+    expect(await given!.ack()).toBe(true);
+  });
+
+  it('[QU-30] has no effect where the work holds the event loop past the deadline', async () => {
+    const job = await take();
+    const blocked = complete(job, 500, () => {
+      const until = performance.now() + 700;
+      while (performance.now() < until);
+    });
+    await expect(blocked).rejects.toThrow(TransactionTimeoutError);
+    expect(await redis.client.exists('k')).toBe(0);
+    expect(await job.ack()).toBe(true);
+  });
+
+  it('[QU-30] begins again where the lease ends too early by Redis’s clock, and prolongs it', async () => {
+    const job = await take();
+    let completing!: Promise<void>;
+    const [seconds] = await redis.client.time();
+    const soon = (Number(seconds) + 2) * 1_000;
+    const held = holdRequest(proxy, on('WATCH'), () => redis.client.zadd(LEASES, soon, job.id));
+    const used = await countCommands(redis.client, async () => {
+      completing = complete(job);
+      await held;
+      await completing;
+    });
+    expect(used['exec']).toBe(1);
+    expect(await redis.client.get('k')).toBe('1');
+    expect(await queue.counts()).toEqual(NONE);
+  });
+
+  it('[QU-30] is waited for by a consumer that is stopped, once EXEC was sent', async () => {
+    let failure: unknown;
+    const consumer = queue.consume((job) => complete(job).catch((error: unknown) => (failure = error)));
+    const delayed = proxy.delay({ requestMs: 1_000, ...on('EXEC') });
+    await queue.push('a');
+    await delayed.triggered;
+    await consumer.stop({ timeoutMs: 0 });
+    await waitFor('the end of the job', async () => (await elsewhere.counts()).processing === 0);
+    expect(failure).toBeUndefined();
+    expect(await redis.client.get('k')).toBe('1');
+    expect(await elsewhere.counts()).toEqual(NONE);
+  });
+
+  it('[QU-30] is unknown where its outcome is, and the job then comes back or is done', async () => {
+    const job = await take();
+    const lost = proxy.blackHole({ ...on('EXEC'), deliver: true });
+    const completing = complete(job, 1_500).catch((error: unknown) => error);
+    await lost.triggered;
+    proxy.refuseConnections(true);
+    proxy.blackHoleNow();
+    expect(await completing).toBeInstanceOf(OutcomeUnknownError);
+    proxy.refuseConnections(false);
+    proxy.reset();
+    // It was applied, which only Redis knows: that the job is gone may have another reason.
+    await expect(job.ack({ timeoutMs: 20_000 })).rejects.toThrow(OutcomeUnknownError);
+    expect(await redis.client.get('k')).toBe('1');
+    expect(await elsewhere.counts()).toEqual(NONE);
+  });
+});
