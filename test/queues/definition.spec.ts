@@ -101,7 +101,10 @@ describe('a queue of defineQueue', () => {
       ) {}
     }
     @Module({
-      imports: [AtomicRedisModule.forFeature([emailQueue], 'orders'), AtomicRedisModule.forFeature([emailQueue])],
+      imports: [
+        AtomicRedisModule.forFeature([emailQueue], 'orders'),
+        AtomicRedisModule.forFeature([emailQueue]),
+      ],
       providers: [Named],
     })
     class NamedModule {}
@@ -147,7 +150,9 @@ describe('a queue of defineQueue', () => {
 
   it('[QU-31] takes its options from its definition alone', async () => {
     const app = await openQueues(redis.server.url);
-    expect(() => app.queues.get(emailQueue as never, { leaseMs: 500 })).toThrow(/definition of a queue has its options/);
+    expect(() => app.queues.get(emailQueue as never, { leaseMs: 500 })).toThrow(
+      /definition of a queue has its options/,
+    );
     const bytes = app.queues.get(defineQueue('bytes', { format: 'bytes' }));
     await bytes.push(Buffer.from([0xff]));
     expect((await bytes.take())!.payload).toEqual(Buffer.from([0xff]));

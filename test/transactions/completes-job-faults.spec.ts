@@ -55,11 +55,7 @@ describe('a transaction that completes a job when the connection fails', () => {
     await queue.push('a');
     return (await queue.take())!;
   };
-  const complete = (
-    job: QueueJob<string>,
-    timeoutMs = 10_000,
-    during?: () => unknown,
-  ): Promise<void> =>
+  const complete = (job: QueueJob<string>, timeoutMs = 10_000, during?: () => unknown): Promise<void> =>
     atomic.transactions.run(
       ['k'],
       async (tx) => {
