@@ -20,7 +20,10 @@ const SERVICES = { auditedHashes, lists, reservations, transfers, values };
 /** Parts of calls: they have no event of their own. */
 const PARTS = { acrossSlots, addAll, pendingTransfers, queueAdvance, queuePush, queues, records, shadowKeys };
 
-/** Every scripted operation of the library: the scripts to load on each connect, and what the contract tests go through. */
+/**
+ * Every scripted operation of the library: the scripts to load on each connect, and what the
+ * contract tests go through.
+ */
 export const ALL_OPERATIONS: readonly Operation[] = Object.values<Readonly<Record<string, unknown>>>({
   ...SERVICES,
   ...PARTS,
