@@ -52,11 +52,11 @@ export class AtomicRedisHealthIndicator {
   ): Promise<HealthIndicatorResult<Key>> {
     checkHealthOptions('options', options);
     const { name, timeoutMs = 1_000 } = options;
-    const { error, servers, transactions, operationsInFlight } = await this.registration(name).status({
-      timeoutMs,
-    });
+    const { error, servers, transactions, permits, operationsInFlight } = await this.registration(
+      name,
+    ).status({ timeoutMs });
     const indicator = this.indicators.check(key);
-    const load = { transactions, operationsInFlight };
+    const load = { transactions, permits, operationsInFlight };
     if (error) return indicator.down({ message: error.message, code: error.code, ...load });
     const warnings = servers.flatMap(warningsOf);
     return indicator.up({

@@ -58,7 +58,10 @@ export type OperationType =
   | 'queues.counts'
   | 'queues.listDead'
   | 'queues.requeueDead'
-  | 'queues.purgeDead';
+  | 'queues.purgeDead'
+  | 'permits.acquire'
+  | 'permits.tryAcquire'
+  | 'permits.release';
 
 interface RegistrationEvent {
   /** The name of the registration. */
@@ -189,13 +192,13 @@ export type TerminalEvent =
   | IdempotencyClaimFailedEvent;
 
 /**
- * The lease of an idempotent run or of a job was lost while its work went on, so another may do the
- * same.
+ * The lease of an idempotent run, a job or a permit was lost while its work went on, so another may do
+ * the same.
  */
 export interface LeaseLostEvent extends RegistrationEvent {
   readonly type: 'lease.lost';
-  readonly pattern: 'idempotency' | 'queues';
-  /** The run's operation, or the queue. */
+  readonly pattern: 'idempotency' | 'queues' | 'permits';
+  /** The run's operation, or the queue. Empty for a permit, whose name is a key. */
   readonly name: string;
   /** The `code` of the error that its signal aborts with. */
   readonly error: string;

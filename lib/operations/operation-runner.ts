@@ -1,6 +1,7 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { OPERATIONS, OPTIONS } from '../atomic-redis.constants.js';
-import { NotReplicatedError } from '../atomic-redis.errors.js';
+import { CrossSlotError, NotReplicatedError } from '../atomic-redis.errors.js';
+import { enforcementOf, PERMIT_COLOCATION, type Enforcement } from '../leases/permit.js';
 import { Observer } from '../observability/observer.js';
 import { Deadline } from '../runtime/deadline.js';
 import { copyDurability } from '../connection/durability.js';
@@ -10,11 +11,12 @@ import { assertOutsideTransaction, isInTransaction, Propagation } from '../runti
 import type { ScriptArgument } from '../scripting/script.js';
 import { ScriptRunner } from '../scripting/script-runner.js';
 import { WorkInFlight } from '../runtime/work-in-flight.js';
+import { enforcedScript } from './enforced-script.js';
 import type { Operation } from './operation.js';
-import type { OperationOptions } from './operation.options.js';
+import type { EnforceableOptions, OperationOptions } from './operation.options.js';
 
 /** The options that the runner reads. */
-interface RunOptions extends OperationOptions {
+interface RunOptions extends EnforceableOptions {
   /** Used in place of `timeoutMs` by a part of a call that has a deadline of its own. */
   readonly deadline?: Deadline;
 }
@@ -53,6 +55,7 @@ export class OperationRunner {
    * @throws OutcomeUnknownError when it was sent and not answered in time; if it was not done by
    * then, it never will be
    * @throws NotReplicatedError when it was done, and `durability` was not reached in time
+   * @throws LeaseLostError when the `permit` was lost; nothing was done
    * @throws RedisReplyError when Redis refused it
    */
   run<Given, Options extends RunOptions, Call, Reply, Result, Wanted extends Result = Result>(
@@ -96,21 +99,22 @@ export class OperationRunner {
       const deadline = options.deadline ?? Deadline.in(options.timeoutMs ?? this.defaults.timeoutMs);
       const { deduplicate = true } = options;
       const durability = copyDurability(options.durability);
+      const permit = options.permit && enforcementOf(options.permit, this.connection);
       // Once, except for an operation that answers in parts.
       for (;;) {
         let reply: Reply;
         let unreplicated: NotReplicatedError | undefined;
         try {
-          reply = await this.send(operation, call, deadline, deduplicate, durability);
+          reply = await this.send(operation, call, deadline, deduplicate, durability, permit);
         } catch (error) {
           if (!(error instanceof NotReplicatedError)) throw error;
           unreplicated = error;
           reply = error.result as Reply;
         }
         if (operation.isPartial(reply)) continue;
-        // 8. Decode. Throws the error that a refusal stands for.
+        // 9. Decode. Throws the error that a refusal stands for.
         const result = operation.decode(reply, call);
-        // 9. Outcome. Replicas matter if something was changed, or if they were asked to have what
+        // 10. Outcome. Replicas matter if something was changed, or if they were asked to have what
         // was read.
         if (!effect && !unreplicated) return result as Wanted;
         const changed = operation.changed(reply, call);
@@ -129,6 +133,7 @@ export class OperationRunner {
     deadline: Deadline,
     deduplicate: boolean,
     durability: OperationOptions['durability'],
+    permit: Enforcement | undefined,
   ): Promise<Reply> {
     const { script, hasMarker } = operation;
     const { keys, args, callersKeys } = operation.encode(call, this.connection.keys) as {
@@ -136,17 +141,40 @@ export class OperationRunner {
       args: Record<string, ScriptArgument | readonly ScriptArgument[]>;
       callersKeys?: readonly string[];
     };
+    const ownKeys = permit && { ...keys };
     // 5. Deduplicate: give the call a marker of its own, in the slot of its keys.
     if (hasMarker) {
       keys['marker'] = this.markerFor(callersKeys ?? keys, script.name);
       args['keepMarker'] = deduplicate ? '1' : '';
     }
-    // 6. and 7. Batch, send and replicate. Calls of one script and one turn share an EVALSHA, and
+    // 6. Enforce the permit: the script does nothing unless it is held.
+    if (permit) {
+      this.assertColocated(permit, callersKeys ?? ownKeys!);
+      const all = { permit: permit.key, ...keys };
+      const given = { permitToken: permit.token, ...args };
+      return this.scripts.run(enforcedScript(script), all, given, deadline, {
+        resend: deduplicate,
+        durability,
+      }) as Promise<Reply>;
+    }
+    // 7. and 8. Batch, send and replicate. Calls of one script and one turn share an EVALSHA, and
     // each is sent until it is answered.
     return this.scripts.run(script, keys as never, args as never, deadline, {
       resend: deduplicate,
       durability,
     });
+  }
+
+  /** @throws CrossSlotError on a Cluster when the permit does not share the slot of the keys */
+  private assertColocated(
+    { key }: Enforcement,
+    of: Readonly<Record<string, string | readonly string[]>> | readonly string[],
+  ): void {
+    const { keys, isCluster } = this.connection;
+    if (!isCluster) return;
+    const all = [...keyListOf(of), key];
+    const slots = all.map((one) => keys.slotOf(one));
+    if (slots.some((slot) => slot !== slots[0])) throw new CrossSlotError(all, slots, PERMIT_COLOCATION);
   }
 
   /**
@@ -159,8 +187,12 @@ export class OperationRunner {
     const id = randomId('base64url');
     const { keys, isCluster } = this.connection;
     if (!isCluster) return keys.global('operation', id);
-    const given = Array.isArray(of) ? of : Object.values(of).flat();
+    const given = keyListOf(of);
     const slot = given.length > 0 ? keys.commonSlotOf(given) : keys.slotOf(name);
     return keys.pinned('operation', slot, id);
   }
 }
+
+const keyListOf = (
+  of: Readonly<Record<string, string | readonly string[]>> | readonly string[],
+): readonly string[] => (Array.isArray(of) ? (of as readonly string[]) : Object.values(of).flat());

@@ -1,5 +1,6 @@
 import * as check from '../atomic-redis.validation.js';
 import { checkDurability, copyDurability, type DurabilityOptions } from '../connection/durability.js';
+import { checkPermit, type PermitReference } from '../leases/permit.js';
 import { Propagation } from '../runtime/transaction-scope.js';
 
 /** Options of every call that only reads. */
@@ -36,6 +37,21 @@ export const operationOptionChecks = {
   propagation: check.oneOf(Propagation.Outside),
   durability: checkDurability,
 } satisfies Record<keyof OperationOptions, check.Check>;
+
+/** Options of a call that can be made under a permit. */
+export interface EnforceableOptions extends OperationOptions {
+  /**
+   * Makes the change only while this permit is held. Redis checks that in the same step; else a
+   * `LeaseLostError`, and nothing is done. `'current'` is the innermost permit that the calling
+   * code runs under. Default: no permit is asked for.
+   */
+  permit?: PermitReference;
+}
+
+export const enforceableOptionChecks = {
+  ...operationOptionChecks,
+  permit: checkPermit,
+} satisfies Record<keyof EnforceableOptions, check.Check>;
 
 /** Copies checked options, for a call that reads them again later. */
 export const copyOperationOptions = ({

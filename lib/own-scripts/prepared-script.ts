@@ -1,5 +1,5 @@
 import { defineOperation, defineQuery, type Operation } from '../operations/operation.js';
-import type { OperationOptions } from '../operations/operation.options.js';
+import type { EnforceableOptions } from '../operations/operation.options.js';
 import type { Script, ScriptArgument } from '../scripting/script.js';
 import { decodeReply, luaEncode } from './script-reply.js';
 
@@ -10,7 +10,7 @@ export interface ScriptRun {
 }
 
 /** A user's script as it is sent. Its own `reply` runs in the context of the caller. */
-export type PreparedScript = Operation<'scripts.run', ScriptRun, OperationOptions, ScriptRun>;
+export type PreparedScript = Operation<'scripts.run', ScriptRun, EnforceableOptions, ScriptRun>;
 
 const NAMES = {
   keys: { '...keys': 'the script’s own' },

@@ -5,7 +5,7 @@ import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import { Observer } from '../observability/observer.js';
 import { OperationRunner } from '../operations/operation-runner.js';
-import { operationOptionChecks, type OperationOptions } from '../operations/operation.options.js';
+import { enforceableOptionChecks, type EnforceableOptions } from '../operations/operation.options.js';
 import type { Deadline } from '../runtime/deadline.js';
 import { RedisConnection } from '../connection/redis-connection.js';
 import {
@@ -39,10 +39,10 @@ export type ScriptInput<Keys extends readonly string[], Args extends readonly st
  */
 export type ScriptFunction<S extends Script> =
   S extends Script<infer Keys, infer Args, infer Reply>
-    ? (input: ScriptInput<Keys, Args>, options?: OperationOptions) => Promise<Reply>
+    ? (input: ScriptInput<Keys, Args>, options?: EnforceableOptions) => Promise<Reply>
     : never;
 
-const checkScriptOptions = check.options(operationOptionChecks);
+const checkScriptOptions = check.options(enforceableOptionChecks);
 
 /** Runs your own Lua scripts, each call once. */
 @Injectable()
@@ -85,7 +85,7 @@ export class ScriptService {
   async run<const Keys extends readonly string[], const Args extends readonly string[], Reply>(
     script: Script<Keys, Args, Reply>,
     input: ScriptInput<Keys, Args>,
-    options: OperationOptions = {},
+    options: EnforceableOptions = {},
   ): Promise<Reply> {
     return await this.observer.operation('scripts.run', () => this.send(script, input, options), {
       name: scriptNameOf(script),
@@ -96,7 +96,7 @@ export class ScriptService {
   private async send<Keys extends readonly string[], Args extends readonly string[], Reply>(
     script: Script<Keys, Args, Reply>,
     input: ScriptInput<Keys, Args>,
-    options: OperationOptions,
+    options: EnforceableOptions,
   ): Promise<Reply> {
     const prepared = this.preparedOf(script);
     checkScriptOptions('options', options);
@@ -115,7 +115,7 @@ export class ScriptService {
    */
   prepare<S extends Script>(script: S): ScriptFunction<S> {
     this.preparedOf(script);
-    const run = (input: ScriptInput<readonly string[], readonly string[]>, options?: OperationOptions) =>
+    const run = (input: ScriptInput<readonly string[], readonly string[]>, options?: EnforceableOptions) =>
       this.run(script, input, options);
     return run as ScriptFunction<S>;
   }

@@ -35,6 +35,7 @@ const STATUS: Readonly<Record<string, number>> = {
   IDEMPOTENCY_IN_FLIGHT: 409,
   IDEMPOTENCY_RESULT_UNAVAILABLE: 409,
   COUNTER_LIMIT: 409,
+  PERMIT_UNAVAILABLE: 409,
   INSUFFICIENT_FUNDS: 409,
   IDEMPOTENCY_MISMATCH: 422,
   IDEMPOTENCY_CALLER_MISMATCH: 422,
@@ -55,6 +56,7 @@ const STATUS: Readonly<Record<string, number>> = {
 const DETAIL_OF_CODE: Readonly<Record<string, string>> = {
   TRANSACTION_CONFLICT: 'Others keep changing what this request is to change',
   COUNTER_LIMIT: 'A limit has been reached',
+  PERMIT_UNAVAILABLE: 'Another request holds what this one needs',
   INSUFFICIENT_FUNDS: 'The balance is too low',
   TRANSFER_PENDING: 'The transfer may be under way, and is then completed or returned later',
 };

@@ -10,9 +10,9 @@ export interface QueuedCommand {
 }
 
 /**
- * A participant around a transaction, such as an idempotent run with its record, a job with its
- * delivery, or the holder of a permit. The transaction's own EXEC can commit it in one step with
- * its writes, as long as the participant still holds its right to that. The name is the one of XA.
+ * A participant around a transaction: an idempotent run with its record, a job with its delivery,
+ * or the holder of a permit. The transaction's own EXEC can commit it in one step with its writes,
+ * as long as the participant still holds its right to that. The name is the one of XA.
  */
 export interface CommitParticipant {
   /** The connection to the Redis that it lives in. */
@@ -36,10 +36,10 @@ export interface CommitParticipant {
    */
   begin(deadline: Deadline): Promise<void>;
   /**
-   * Called right behind WATCH, on its connection. Resolves with false if the attempt must begin
+   * Called right behind WATCH, on its connection. Resolves with false if the attempt has to begin
    * again. Rejects if the participant can no longer be committed.
    *
-   * @param deadlineKey the key that expires once EXEC can no longer take effect
+   * @param deadlineKey the key that expires when EXEC can no longer take effect
    */
   verify(client: Redis, deadlineKey: string): Promise<void | false>;
   /**
@@ -50,7 +50,7 @@ export interface CommitParticipant {
   /**
    * Called after EXEC, and after an attempt without one. Returns `touched` if the participant
    * itself touched its keys since `begin`, or gave them up.
-   * @param isUnknown true if the outcome is not known, and never may be
+   * @param isUnknown the outcome is not known, and never may be
    */
   end(applied: boolean, isUnknown: boolean): { touched: boolean };
 }

@@ -13,6 +13,7 @@ import {
 import { participantOf, type CompletableJob } from '../scripting/commit-participant.js';
 import type { ExecReplies } from './exec-replies.js';
 import { checkDurability, type DurabilityOptions } from '../connection/durability.js';
+import { checkPermit, type PermitReference } from '../leases/permit.js';
 import { Propagation } from '../runtime/transaction-scope.js';
 
 /**
@@ -124,8 +125,8 @@ export interface TransactionOptions<Result = unknown> extends Pick<
   validateReads?: boolean;
   /**
    * Inside another transaction: `'join'` makes it a part of that one, `'new'` a transaction of its
-   * own. A part cannot have `timeoutMs`, `maxAttempts`, `backoff`, `durability`, `completesRun` or
-   * `completesJob`.
+   * own. A part cannot have `timeoutMs`, `maxAttempts`, `backoff`, `durability`, `completesRun`,
+   * `completesJob` or `permit`.
    * @default 'join'
    */
   propagation?: `${Propagation.Join | Propagation.New}`;
@@ -143,6 +144,11 @@ export interface TransactionOptions<Result = unknown> extends Pick<
    * refused. The lease is prolonged beyond the transaction's time-out, where it would end before.
    */
   completesJob?: CompletableJob;
+  /**
+   * Applies the writes only while this permit is held: Redis itself refuses them once it was lost. `'current'` is the
+   * innermost permit that the calling code runs under. The lease is prolonged to outlast the transaction.
+   */
+  permit?: PermitReference;
 }
 
 const job: Check = (path, value) => {
@@ -161,6 +167,7 @@ export const checkTransactionOptions = options({
   propagation: oneOf(Propagation.Join, Propagation.New),
   completesRun: func,
   completesJob: job,
+  permit: checkPermit,
 } satisfies Record<keyof TransactionOptions, Check>);
 
 export interface ResolvedTransactionOptions extends TransactionOptions {
