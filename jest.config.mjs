@@ -26,7 +26,7 @@ export default {
   ],
   moduleNameMapper: {
     '^nestjs-atomic-redis$': '<rootDir>/lib/index.ts',
-    '^nestjs-atomic-redis/(openapi|health|opentelemetry|testing)$': '<rootDir>/lib/$1/index.ts',
+    '^nestjs-atomic-redis/(openapi|health|opentelemetry|throttler|testing)$': '<rootDir>/lib/$1/index.ts',
     '^(\\.{1,2}/.*)\\.js$': '$1',
   },
   // Most of the time tests wait for servers: on two cores, two at once take little more than half as long.

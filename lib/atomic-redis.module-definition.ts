@@ -17,6 +17,7 @@ import { AuditedHashService } from './audited-hashes/audited-hash.service.js';
 import { CounterService } from './counters/counter.service.js';
 import { ReservationService } from './counters/reservations/reservation.service.js';
 import { IdempotencyService } from './idempotency/idempotency.service.js';
+import { LimitService } from './limits/limit.service.js';
 import { ListService } from './lists/list.service.js';
 import { AtomicRedisEvents } from './observability/events.js';
 import { Observer } from './observability/observer.js';
@@ -74,6 +75,7 @@ export const SERVICES = [
   ReliableQueueService,
   ListService,
   PermitService,
+  LimitService,
   AtomicRedisEvents,
 ];
 

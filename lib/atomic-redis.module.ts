@@ -17,6 +17,7 @@ import { ConfigurableModuleClass } from './atomic-redis.module-definition.js';
 import { arrangeIdempotentRoutes, checkIdempotentMethods } from './idempotency/boot-check.js';
 import { IdempotencyService } from './idempotency/idempotency.service.js';
 import type { ResolvedOptions } from './atomic-redis.options.js';
+import { checkRateLimits } from './limits/boot-check.js';
 import { OperationRegistry } from './idempotency/operation-registry.js';
 import { ListService } from './lists/list.service.js';
 import { PermitService } from './permits/permit.service.js';
@@ -105,6 +106,7 @@ export class AtomicRedisModule
       }
       this.setProblemType();
       if (registrations[0] === this) checkWiring(this.modules);
+      checkRateLimits(this.modules, this.name);
       checkIdempotentMethods(this.modules, this.name, this.operations());
       this.consumers.find();
       if (!this.options.lazyConnect) {

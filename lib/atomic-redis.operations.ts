@@ -2,6 +2,9 @@ import * as auditedHashes from './audited-hashes/audited-hash.operations.js';
 import * as addAll from './counters/add-all.operations.js';
 import * as reservations from './counters/reservations/reservation.operations.js';
 import * as records from './idempotency/record.operations.js';
+import * as limits from './limits/limit.operations.js';
+import * as throttling from './limits/throttle.operations.js';
+import * as limitReservations from './limits/reservation.operations.js';
 import * as lists from './lists/list.operations.js';
 import type { ScriptedOperationType } from './observability/event-types.js';
 import type { Operation } from './operations/operation.js';
@@ -16,7 +19,7 @@ import * as transfers from './transfers/transfer.operations.js';
 import * as values from './values/value.operations.js';
 
 /** The calls of each service, by the name of their definition. */
-const SERVICES = { auditedHashes, lists, reservations, transfers, values };
+const SERVICES = { auditedHashes, limits, limitReservations, lists, reservations, transfers, values };
 
 /** Parts of calls: they have no event of their own. */
 const PARTS = {
@@ -29,6 +32,7 @@ const PARTS = {
   queues,
   records,
   shadowKeys,
+  throttling,
 };
 
 /**

@@ -8,6 +8,7 @@ import {
   counterDefaults,
   type CounterModuleOptions,
 } from './counters/counter.options.js';
+import { limitDefaults, limitOptionChecks, type LimitModuleOptions } from './limits/limit.options.js';
 import {
   idempotencyOptionChecks,
   resolveIdempotencyOptions,
@@ -90,6 +91,8 @@ export interface AtomicRedisOptions {
   idempotency?: IdempotencyModuleOptions;
   /** Batches of counters, and the time in which an add can be undone. */
   counters?: CounterModuleOptions;
+  /** Batches of limits. */
+  limits?: LimitModuleOptions;
   /** Checks of the application's own scripts. */
   scripts?: ScriptModuleOptions;
   /** Defaults of queues. */
@@ -107,6 +110,7 @@ export interface ResolvedOptions extends Required<
   transactions: ResolvedTransactionModuleOptions;
   idempotency: ResolvedIdempotencyOptions;
   counters: Required<CounterModuleOptions>;
+  limits: Required<LimitModuleOptions>;
   scripts: Required<ScriptModuleOptions>;
   queues: ResolvedQueueOptions;
   permits: Required<PermitModuleOptions>;
@@ -137,6 +141,7 @@ const checkModuleOptions = check.options(
     transactions: check.options(transactionOptionChecks),
     idempotency: check.options(idempotencyOptionChecks),
     counters: check.options(counterOptionChecks),
+    limits: check.options(limitOptionChecks),
     scripts: check.options(scriptOptionChecks),
     queues: check.options(queueModuleOptionChecks),
     permits: check.options(permitOptionChecks),
@@ -161,6 +166,7 @@ export function resolveOptions(given: AtomicRedisOptions): ResolvedOptions {
     transactions: resolveTransactionModuleOptions(given.transactions),
     idempotency: resolveIdempotencyOptions(given.idempotency),
     counters: withDefaults(counterDefaults, given.counters),
+    limits: withDefaults(limitDefaults, given.limits),
     scripts: withDefaults(scriptDefaults(), given.scripts),
     queues: resolveQueueOptions(given.queues),
     permits: withDefaults(permitDefaults, given.permits),

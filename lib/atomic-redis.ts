@@ -2,6 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { AuditedHashService } from './audited-hashes/audited-hash.service.js';
 import { CounterService } from './counters/counter.service.js';
 import { ReservationService } from './counters/reservations/reservation.service.js';
+import { LimitService } from './limits/limit.service.js';
 import { IdempotencyService } from './idempotency/idempotency.service.js';
 import { ListService } from './lists/list.service.js';
 import { PermitService } from './permits/permit.service.js';
@@ -31,6 +32,7 @@ export class AtomicRedis {
     readonly queues: ReliableQueueService,
     readonly lists: ListService,
     readonly permits: PermitService,
+    readonly limits: LimitService,
     private readonly statusReader: StatusReader,
   ) {}
 

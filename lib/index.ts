@@ -84,7 +84,7 @@ export type { ResultNeed } from './idempotency/result-handling.js';
 export { isIdempotentReplay } from './idempotency/http/http-exchange.js';
 export type { AnsweredResponse, OnResponse } from './idempotency/http/outcome.js';
 export { callerEvidence, callerScope, type CallerRequest } from './idempotency/http/caller.js';
-export type { GatewayContext, HttpRequest } from './idempotency/http/http-request.js';
+export type { GatewayContext, HttpRequest } from './http/http-request.js';
 export type { IdempotentRun } from './idempotency/idempotent-run.js';
 export {
   IdempotencyCallerMismatchError,
@@ -122,6 +122,16 @@ export type { CounterModuleOptions } from './counters/counter.options.js';
 export { CounterLimitError, CounterOverflowError } from './counters/counter.errors.js';
 export { ReservationService } from './counters/reservations/reservation.service.js';
 export type { HeldQuantity, Hold, HoldOptions } from './counters/reservations/reservation.options.js';
+
+export { LimitService } from './limits/limit.service.js';
+export type { Limit, LimitAlgorithm, LimitName } from './limits/limit.js';
+export type { LimitResult, LimitsResult } from './limits/limit-result.js';
+export type { LimitReservation, ReserveOptions } from './limits/limit-reservation.js';
+export type { LimitModuleOptions } from './limits/limit.options.js';
+export { LimitCostError, LimitExceededError } from './limits/limit.errors.js';
+export { RateLimit } from './limits/rate-limit.decorator.js';
+export type { RateLimitOptions, RateLimitRule } from './limits/rate-limit.options.js';
+export type { LimitPolicy } from './problem-details/rate-limit-fields.js';
 
 export { TransferService } from './transfers/transfer.service.js';
 export type { Balances, Transfer, TransferAudit, TransferOptions } from './transfers/transfer.options.js';

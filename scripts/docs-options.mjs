@@ -5,7 +5,13 @@ import ts from 'typescript';
 import { root, runAsMain, ScriptError } from './setup/process.mjs';
 
 const PAGE = join(root, 'docs/options.md');
-const ENTRIES = ['lib/index.ts', 'lib/health/index.ts', 'lib/openapi/index.ts', 'lib/testing/index.ts'];
+const ENTRIES = [
+  'lib/index.ts',
+  'lib/health/index.ts',
+  'lib/throttler/index.ts',
+  'lib/openapi/index.ts',
+  'lib/testing/index.ts',
+];
 const WIDTH = 100;
 /** An exported type of such a name has options. */
 const IS_OPTIONS = /(?:Options|Defaults|Bounds)$/;

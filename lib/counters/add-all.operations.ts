@@ -9,7 +9,7 @@ import {
   type CounterAddAllOptions,
   type CounterAddition,
 } from './counter-arguments.js';
-import { assertCounter, companionsOf } from './counter-producer.js';
+import { assertCounter, companionsOf } from './counter-keys.js';
 import { parseResult, type CountersResult } from './counter-result.js';
 import { CounterOverflowError } from './counter.errors.js';
 import { CounterState, luaCounter, Refusal, SWEEP_LIMIT } from './lua-counter.js';

@@ -1,9 +1,6 @@
+import { defineBatchScript } from '../pipelines/batch-protocol.js';
 import { luaNow } from '../scripting/lua.js';
-import { defineScript } from '../scripting/script.js';
 import { ABSENT, LIMITED, luaCounter, Refusal, SWEEP_LIMIT } from './lua-counter.js';
-
-/** The answer when a later batch of this lane was applied: this one is an old copy, and nothing was done. */
-export const STALE = 'STALE';
 
 /** How many characters the integers have at most that this computes with as they are: what a batch comes to then stays far below 2^53. */
 const PLAIN_VALUE = 15;
@@ -18,18 +15,11 @@ const PLAIN_AMOUNT = 12;
  * Most batches are additions of small numbers to counters that are there and of which nothing is held. These are judged by Lua's own numbers; what it takes for the
  * rest is not even defined before it is needed, since a script pays for each of its functions at every call.
  */
-export const applyScript = defineScript({
+export const applyScript = defineBatchScript({
   name: 'counters.apply',
-  keys: ['state', '...counters'],
-  args: ['notAfterMs', 'sequence', 'stateTtlMs', '...operations'],
-  reply: String,
-  lua: `
--- KEYS[1]  state: of the lane, "<sequence>|<answers>" of its last batch
+  header: `
 -- KEYS[2…] counters: each a signed 64-bit integer in decimal; then for each its life, the id of its present incarnation, kept as long as it may be
 --   undone in; then for each its holds, a sorted set of "<quantity>:<nonce>" by expiry
--- ARGV[1]  notAfterMs: time limit of the batch, milliseconds of Redis's clock
--- ARGV[2]  sequence: of the batch, an integer below 2^53, growing in each lane
--- ARGV[3]  stateTtlMs: how long the state is kept, or '' for a batch that is sent once and not remembered
 -- ARGV[4…] operations: for each counter, joined by ";", runs of equal operations, of each these fields joined by ",":
 --   count        how many they are
 --   earlierByMs  how much earlier than the batch's their own time limit is
@@ -47,14 +37,9 @@ export const applyScript = defineScript({
 --          <value before>:<how many were added in full>:<value after>:<what became of the others: '' | limited | overflow | inexact>:<life or ''>
 --   undo   <value> | gone | overflow
 --   reset  <previous value> | absent | inexact
+`,
+  lua: `
 ${luaNow}
-local state = ARGV[3] ~= '' and redis.call('GET', KEYS[1])
-if state then
-  local bar = string.find(state, '|', 1, true)
-  local last, sequence = tonumber(string.sub(state, 1, bar - 1)), tonumber(ARGV[2])
-  if last > sequence then return '${STALE}' end
-  if last == sequence then return string.sub(state, bar + 1) end
-end
 local now, not_after = now_ms(), tonumber(ARGV[1])
 if now > not_after then return 'TOO_LATE' end
 

@@ -1,30 +1,57 @@
 import { OutcomeUnknownError } from '../atomic-redis.errors.js';
-import type { Deadline } from '../runtime/deadline.js';
+import type { Batch, BatchProtocol } from '../pipelines/batch-protocol.js';
+import { sharesTime, type Run } from '../pipelines/pipelined-command.js';
+import type { KeySpace } from '../scripting/key-space.js';
+import { applyScript } from './apply.script.js';
 import { areEqual, UNDOABLE, type CounterCommand } from './counter-command.js';
+import { keysOf } from './counter-keys.js';
+import type { CounterModuleOptions } from './counter.options.js';
+import { CounterState } from './lua-counter.js';
 
-/** Equal operations on one counter, one after the other, which travel as one with their number. */
-type Run = [first: CounterCommand, ...others: CounterCommand[]];
+type CounterRun = Run<CounterCommand>;
 
 /** Operations that travel together. */
-export interface CounterBatch {
-  readonly operations: readonly CounterCommand[];
-  /** As the script takes them: by counter, and of each counter in runs. */
-  readonly runsOf: ReadonlyMap<string, readonly Run[]>;
-  /** Of the operation that may take longest. */
-  readonly deadline: Deadline;
+export interface CounterBatch extends Batch<CounterCommand> {
+  /** In the order of the script's arguments: by counter, and of each counter in runs. */
+  readonly runsOf: ReadonlyMap<string, readonly CounterRun[]>;
 }
 
-/**
- * The own time limit of a run is that of its first operation. What joins it may have some more time; so it may be judged late this much too early, at most, and
- * never too late.
- */
-const SAME_TIME_MS = 10;
+/** The form in which operations on counters travel. */
+export class CounterBatches implements BatchProtocol<CounterCommand, CounterBatch> {
+  readonly script = applyScript;
+  readonly commandName = 'An operation on a counter';
+  readonly maxBatchSize: number;
+  private readonly undoWindowMs: number;
 
-/** @param operations at least one */
-export function batchOf(operations: readonly CounterCommand[]): CounterBatch {
-  const runsOf = new Map<string, Run[]>();
+  constructor({ maxBatchSize, undoWindowMs }: Required<CounterModuleOptions>) {
+    this.maxBatchSize = maxBatchSize;
+    this.undoWindowMs = undoWindowMs;
+  }
+
+  batchOf(operations: readonly CounterCommand[]): CounterBatch {
+    return batchOf(operations);
+  }
+
+  encode(batch: CounterBatch, keys: KeySpace, id: string): { touched: string[]; runs: string[] } {
+    return {
+      touched: keysOf(keys, [...batch.runsOf.keys()]),
+      runs: argumentsOf(batch, id, this.undoWindowMs),
+    };
+  }
+
+  eachAnswer(batch: CounterBatch, answer: string, tell: (run: CounterRun, answer: string) => void): void {
+    eachAnswer(batch, answer, tell);
+  }
+
+  isPartial(answer: string): boolean {
+    return answer === CounterState.More;
+  }
+}
+
+function batchOf(operations: readonly CounterCommand[]): CounterBatch {
+  const runsOf = new Map<string, CounterRun[]>();
   let { deadline } = operations[0]!;
-  let run: Run | undefined;
+  let run: CounterRun | undefined;
   for (const operation of operations) {
     const { key } = operation;
     if (operation.deadline.at > deadline.at) ({ deadline } = operation);
@@ -38,20 +65,14 @@ export function batchOf(operations: readonly CounterCommand[]): CounterBatch {
       else runsOf.set(key, [run]);
     }
   }
-  return { operations, runsOf, deadline };
+  return { commands: operations, runsOf, deadline };
 }
 
-function joins(first: CounterCommand, operation: CounterCommand): boolean {
-  const laterByMs = operation.deadline.at - first.deadline.at;
-  return laterByMs >= 0 && laterByMs <= SAME_TIME_MS && areEqual(first.change, operation.change);
-}
+const joins = (first: CounterCommand, operation: CounterCommand): boolean =>
+  sharesTime(first, operation) && areEqual(first.change, operation.change);
 
-/** For each counter the script's argument. @param newLife of which an id that was never used before is made for each run that can be undone */
-export function argumentsOf(
-  { runsOf, deadline }: CounterBatch,
-  newLife: string,
-  lifeTtlMs: number,
-): string[] {
+/** Returns the script's argument for each counter. @param newLife the beginning of the ids of lives, one for each run that can be undone */
+function argumentsOf({ runsOf, deadline }: CounterBatch, newLife: string, lifeTtlMs: number): string[] {
   const texts: string[] = [];
   let lives = 0;
   for (const runs of runsOf.values()) {
@@ -72,14 +93,10 @@ export function argumentsOf(
   return texts;
 }
 
-/**
- * Tells the script's answer to each run.
- * @throws OutcomeUnknownError when there is not one for each; nobody was told any
- */
-export function eachAnswer(
+function eachAnswer(
   { runsOf }: CounterBatch,
   answer: string,
-  tell: (run: readonly CounterCommand[], answer: string) => void,
+  tell: (run: CounterRun, answer: string) => void,
 ): void {
   const answers = answer.split(',');
   let expected = 0;

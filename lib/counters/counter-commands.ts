@@ -17,26 +17,22 @@ import {
   type CounterCallOptions,
   type CounterWriteOptions,
 } from './counter-arguments.js';
-import type { Caller, Change } from './counter-command.js';
-import { assertCounter, companionsOf, CounterProducer } from './counter-producer.js';
+import type { Caller } from '../pipelines/pipelined-command.js';
+import { Producer } from '../pipelines/producer.js';
+import { Producers } from '../pipelines/producers.js';
+import { CounterBatches, type CounterBatch } from './counter-batch.js';
+import type { Change, CounterCommand } from './counter-command.js';
+import { assertCounter, companionsOf } from './counter-keys.js';
 import { hasApplied, once, resultInRun, type CounterResult } from './counter-result.js';
-import { DurableProducers } from './durable-producers.js';
 import { CounterOverflowError } from './counter.errors.js';
 import { ABSENT, Refusal } from './lua-counter.js';
 import { MORE_TO_READ, readScript } from './read.script.js';
 
 const NO_OPTIONS: OperationOptions = {};
 
-/** Those who wait for replicas share batches with none who do not. */
-interface Producers {
-  readonly usual: CounterProducer;
-  readonly durable: DurableProducers;
-}
-
-/** What can be done with one counter: arguments checked, sent, and answers turned into results or errors. */
+/** Operations on one counter: checks their arguments, sends them, and turns answers into results or errors. */
 export class CounterCommands {
-  private readonly deduplicating: Producers;
-  private readonly plain: Producers;
+  private readonly producers: Producers<CounterCommand, CounterBatch>;
 
   constructor(
     private readonly connection: RedisConnection,
@@ -45,8 +41,11 @@ export class CounterCommands {
     private readonly observer: Observer,
     private readonly options: ResolvedOptions,
   ) {
-    this.deduplicating = this.producers(true);
-    this.plain = this.producers(false);
+    const batches = new CounterBatches(options.counters);
+    this.producers = new Producers(
+      (deduplicate) =>
+        new Producer(connection, scripts, inFlight, batches, { deduplicate, durability: undefined }),
+    );
   }
 
   /**
@@ -147,11 +146,8 @@ export class CounterCommands {
     options: CounterWriteOptions,
     caller: Caller<Result>,
   ): void {
-    const { propagation, durability, deduplicate = true } = options;
-    if (isInTransaction()) assertOutsideTransaction(`Changing counter ${describe(key)}`, propagation);
-    const { usual, durable } = deduplicate ? this.deduplicating : this.plain;
-    const producer = durability ? durable.for(durability) : usual;
-    producer.perform({
+    if (isInTransaction()) assertOutsideTransaction(`Changing counter ${describe(key)}`, options.propagation);
+    this.producers.for(options).perform({
       key,
       change,
       deadline: this.deadlineOf(options),
@@ -159,15 +155,6 @@ export class CounterCommands {
       state: 'queued',
       isAlone: false,
     });
-  }
-
-  private producers(deduplicate: boolean): Producers {
-    const make = (): CounterProducer =>
-      new CounterProducer(this.connection, this.scripts, this.inFlight, this.options.counters, {
-        deduplicate,
-        durability: undefined,
-      });
-    return { usual: make(), durable: new DurableProducers(make) };
   }
 
   private deadlineOf({ timeoutMs = this.options.timeoutMs }: CounterCallOptions): Deadline {

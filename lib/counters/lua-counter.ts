@@ -1,5 +1,6 @@
 import { luaInt64 } from '../scripting/lua-int64.js';
 import { luaCreate } from '../operations/lua-operation.js';
+import { LATE } from '../pipelines/batch-protocol.js';
 
 /** What a script answers instead of an operation's result when the key is no counter, or when it came to nothing yet. */
 export const CounterState = {
@@ -18,7 +19,7 @@ export const Refusal = {
   /** The result would not be exact as a JavaScript number. */
   Inexact: 'inexact',
   /** The operation's own time limit had passed, though not that of its batch. */
-  Late: 'late',
+  Late: LATE,
   /** The counter to undo in, or the hold, is gone. */
   Gone: 'gone',
 } as const;

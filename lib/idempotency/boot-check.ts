@@ -1,7 +1,7 @@
 import { MetadataScanner, type ModulesContainer } from '@nestjs/core';
 import { ConfigurationError } from '../atomic-redis.errors.js';
 import { moveInnermost, refuseEvents } from './http/http-exchange.js';
-import { routeOperation } from './http/route-operation.js';
+import { modulePathOf, routeOperation } from '../http/route-operation.js';
 import {
   idempotentMarkOf,
   labelOf,
@@ -107,7 +107,6 @@ function checkMethod(
 }
 
 const CONTROLLER_WATERMARK = '__controller__';
-const MODULE_PATH = '__module_path__';
 
 function classesOf(modules: ModulesContainer): Iterable<FoundClass> {
   const classes = new Map<object, FoundClass>();
@@ -146,11 +145,4 @@ function classesOf(modules: ModulesContainer): Iterable<FoundClass> {
     }
   }
   return classes.values();
-}
-
-/** As Nest finds it: another application of this process may have another one. */
-function modulePathOf({ applicationId }: ModulesContainer, module: object): string {
-  const path: unknown =
-    Reflect.getMetadata(MODULE_PATH + applicationId, module) ?? Reflect.getMetadata(MODULE_PATH, module);
-  return typeof path === 'string' ? path : '';
 }

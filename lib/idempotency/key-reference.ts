@@ -1,7 +1,8 @@
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import { callerOf, type CallerRequest } from './http/caller.js';
-import { keyFromHeader, type HttpRequest } from './http/http-request.js';
+import type { HttpRequest } from '../http/http-request.js';
+import { keyFromHeader } from './http/http-request.js';
 import type { OperationRegistry } from './operation-registry.js';
 import type { RequestScope } from './idempotency.options.js';
 

@@ -1,7 +1,7 @@
 import { ConfigurationError, describe } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import { callerOf, type Caller } from './http/caller.js';
-import type { HttpRequest } from './http/http-request.js';
+import type { HttpRequest } from '../http/http-request.js';
 import { IdempotencyCallerUnknownError } from './idempotency.errors.js';
 import type { ResolvedIdempotencyOptions } from './idempotency.options.js';
 

@@ -5,7 +5,13 @@ import type { AtomicDecorator, MethodSite } from './method-site.js';
  * The decorators that wrap a method, outermost first. A claim or a count inside a retried body
  * would repeat, so no other order is accepted.
  */
-const ORDER: readonly AtomicDecorator[] = ['Idempotent', 'WithPermit', 'AtomicCounter', 'OptimisticRetry'];
+const ORDER: readonly AtomicDecorator[] = [
+  'RateLimit',
+  'Idempotent',
+  'WithPermit',
+  'AtomicCounter',
+  'OptimisticRetry',
+];
 
 // Shared by every copy of this package, so that a second copy is found at boot.
 const APPLIED = Symbol.for('nestjs-atomic-redis:applied-decorators');

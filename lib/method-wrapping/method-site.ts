@@ -1,5 +1,5 @@
 /** The decorators that wrap a method. */
-export type AtomicDecorator = 'Idempotent' | 'WithPermit' | 'AtomicCounter' | 'OptimisticRetry';
+export type AtomicDecorator = 'RateLimit' | 'Idempotent' | 'WithPermit' | 'AtomicCounter' | 'OptimisticRetry';
 
 /** One call of a decorated method. */
 export interface MethodCall {

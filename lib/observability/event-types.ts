@@ -24,7 +24,11 @@ export type ScriptedOperationType =
   | 'auditedHashes.history'
   | 'transfers.transfer'
   | 'transfers.transferAll'
-  | 'lists.move';
+  | 'lists.move'
+  | 'limits.peek'
+  | 'limits.reset'
+  | 'limits.reserve'
+  | 'limits.settle';
 
 /**
  * One call of a service, as `<field of the façade>.<method>`; what differs only in the type of its
@@ -40,6 +44,7 @@ export type OperationType =
   | 'counters.undo'
   | 'counters.get'
   | 'counters.reset'
+  | 'limits.take'
   | 'transfers.acrossSlots'
   | 'transfers.pending'
   | 'transfers.recover'

@@ -8,6 +8,7 @@ import {
   IdempotencyMismatchError,
   IdempotencyResultUnavailableError,
 } from '../idempotency/idempotency.errors.js';
+import { LimitExceededError } from '../limits/limit.errors.js';
 import { PermitUnavailableError } from '../permits/permit.errors.js';
 import { problemDetails, problemOf, type Problem } from '../problem-details/problem.js';
 import { TransactionConflictError, TransactionTimeoutError } from '../transactions/transaction.errors.js';
@@ -29,6 +30,7 @@ const EXAMPLES = {
   TRANSACTION_TIMEOUT: new TransactionTimeoutError(['key'], 10_000),
   PERMIT_UNAVAILABLE: new PermitUnavailableError('permit', 1_000),
   COUNTER_LIMIT: new CounterLimitError('key', 0, -1, 0),
+  LIMIT_EXCEEDED: new LimitExceededError(1_000, []),
   INSUFFICIENT_FUNDS: new InsufficientFundsError('key', 0, 0, 1, 0),
   REDIS_UNAVAILABLE: new RedisUnavailableError('Redis could not be reached in time'),
   OUTCOME_UNKNOWN: new OutcomeUnknownError('An operation was not answered in time'),

@@ -1,6 +1,7 @@
 import { HttpException, Logger } from '@nestjs/common';
 import { AtomicRedisError, standInFor } from '../atomic-redis.errors.js';
 import { problemDetails, problemOf, type Problem } from './problem.js';
+import { rateLimitFields, type LimitPolicy } from './rate-limit-fields.js';
 
 const logger = new Logger('AtomicRedisExceptionFilter');
 
@@ -62,14 +63,26 @@ export function atEdge(error: unknown, response: RouteResponse): unknown {
     );
   const { retryAfterMs } = problemOf(error);
   if (retryAfterMs !== undefined) tellRetryAfter(response, Math.max(1, Math.ceil(retryAfterMs / 1_000)));
+  const { policies } = error as { policies?: readonly LimitPolicy[] };
+  if (policies) tellLimits(response, policies);
   return new ProblemException(error, problem);
 }
 
 function tellRetryAfter(response: RouteResponse, seconds: number): void {
-  if ((response.raw ?? response).headersSent) return;
-  if (response.header) response.header('Retry-After', String(seconds));
-  else response.setHeader?.('Retry-After', String(seconds));
-  told.add(response);
+  if (setField(response, 'Retry-After', String(seconds))) told.add(response);
+}
+
+/** Sets the fields `RateLimit-Policy` and `RateLimit`. */
+export function tellLimits(response: RouteResponse, policies: readonly LimitPolicy[]): void {
+  for (const [name, value] of rateLimitFields(policies)) setField(response, name, value);
+}
+
+/** @returns false when the response has begun */
+function setField(response: RouteResponse, name: string, value: string): boolean {
+  if ((response.raw ?? response).headersSent) return false;
+  if (response.header) response.header(name, value);
+  else response.setHeader?.(name, value);
+  return true;
 }
 
 /**

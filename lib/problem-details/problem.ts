@@ -36,6 +36,7 @@ const STATUS: Readonly<Record<string, number>> = {
   IDEMPOTENCY_RESULT_UNAVAILABLE: 409,
   COUNTER_LIMIT: 409,
   PERMIT_UNAVAILABLE: 409,
+  LIMIT_EXCEEDED: 429,
   INSUFFICIENT_FUNDS: 409,
   IDEMPOTENCY_MISMATCH: 422,
   IDEMPOTENCY_CALLER_MISMATCH: 422,
@@ -57,6 +58,7 @@ const DETAIL_OF_CODE: Readonly<Record<string, string>> = {
   TRANSACTION_CONFLICT: 'Others keep changing what this request is to change',
   COUNTER_LIMIT: 'A limit has been reached',
   PERMIT_UNAVAILABLE: 'Another request holds what this one needs',
+  LIMIT_EXCEEDED: 'Too many requests: wait before the next one',
   INSUFFICIENT_FUNDS: 'The balance is too low',
   TRANSFER_PENDING: 'The transfer may be under way, and is then completed or returned later',
 };

@@ -3,6 +3,7 @@ import { describe, InvalidArgumentError, RedisUnavailableError } from '../atomic
 import * as check from '../atomic-redis.validation.js';
 import { CounterLimitError } from '../counters/counter.errors.js';
 import type { CounterResult } from '../counters/counter-result.js';
+import { LimitExceededError } from '../limits/limit.errors.js';
 import { IdempotencyInFlightError } from '../idempotency/idempotency.errors.js';
 import { appliedTo } from '../method-wrapping/decorator-order.js';
 import type { StandInFacts } from '../method-wrapping/stand-in.js';
@@ -21,6 +22,8 @@ export interface MethodOutcome {
   inFlight(): void;
   /** Under `@WithPermit`: calls reject with a `PermitUnavailableError`, as while another process holds the permit. */
   permitTaken(): void;
+  /** Under `@RateLimit`: calls reject with a `LimitExceededError`, as when a limit refuses them. */
+  limitExceeded(): void;
   /** Under `@AtomicCounter`: calls reject with a `CounterLimitError`. */
   limitReached(): void;
   /** Under `@AtomicCounter`: the method runs, and its `@CounterValue()` is `count`. */
@@ -35,7 +38,7 @@ export interface MethodOutcome {
 }
 
 type Chosen =
-  | { readonly kind: 'runs' | 'inFlight' | 'permitTaken' | 'limitReached' | 'unavailable' }
+  | { readonly kind: 'runs' | 'inFlight' | 'limitExceeded' | 'permitTaken' | 'limitReached' | 'unavailable' }
   | { readonly kind: 'replays'; readonly result: unknown }
   | { readonly kind: 'counts'; readonly count: CounterResult }
   | { readonly kind: 'conflicts'; readonly times: number };
@@ -44,6 +47,7 @@ const DECORATOR_OF: Partial<Record<Chosen['kind'], AtomicDecorator>> = {
   replays: 'Idempotent',
   inFlight: 'Idempotent',
   permitTaken: 'WithPermit',
+  limitExceeded: 'RateLimit',
   limitReached: 'AtomicCounter',
   counts: 'AtomicCounter',
   conflicts: 'OptimisticRetry',
@@ -108,6 +112,7 @@ export class AtomicRedisOutcomes {
       replays: (result) => choose({ kind: 'replays', result }),
       inFlight: () => choose({ kind: 'inFlight' }),
       permitTaken: () => choose({ kind: 'permitTaken' }),
+      limitExceeded: () => choose({ kind: 'limitExceeded' }),
       limitReached: () => choose({ kind: 'limitReached' }),
       counts: (count) => choose({ kind: 'counts', count }),
       conflicts: (times) => {
@@ -153,6 +158,9 @@ export class AtomicRedisOutcomes {
     if (chosen.kind === 'unavailable')
       throw new RedisUnavailableError('Redis is unavailable in this test: unavailable() was chosen');
     switch (site.decorator) {
+      case 'RateLimit':
+        if (chosen.kind === 'limitExceeded') throw new LimitExceededError(RETRY_AFTER_MS, []);
+        return await call.proceed();
       case 'Idempotent':
         if (chosen.kind === 'inFlight') throw new IdempotencyInFlightError(RETRY_AFTER_MS);
         return chosen.kind === 'replays' ? chosen.result : await call.proceed();

@@ -21,6 +21,9 @@ const call = (name: string, run: FailoverCall['run']): FailoverCall => ({ name, 
 const plain = (name: string, run: (redis: AtomicRedis, key: string) => Promise<boolean>): FailoverCall =>
   call(name, async (redis, key) => () => run(redis, key));
 
+/** Nothing of it becomes free while a test runs. */
+const quotaOf = (key: string) => ({ key, limit: 9, perMs: 31_536_000_000 });
+
 const hold = (redis: AtomicRedis, key: string) =>
   redis.counters.add(key, 5).then(() => redis.reservations.hold(key, 2, { ttlMs: 600_000 }));
 
@@ -277,6 +280,23 @@ export const FAILOVER_CALLS: readonly FailoverCall[] = [
   call('DeadLetters.purgeAll', async (redis, key) => {
     const { dead } = await deadLetter(redis, key);
     return async () => (await dead.purgeAll()) === 1;
+  }),
+  plain('LimitService.take', async ({ limits }, key) => (await limits.take(quotaOf(key))).allowed),
+  call('LimitService.peek', async ({ limits }, key) => {
+    await limits.take(quotaOf(key));
+    return async () => (await limits.peek(quotaOf(key))).remaining === 8;
+  }),
+  call('LimitService.reset', async ({ limits }, key) => {
+    await limits.take(quotaOf(key));
+    return () => limits.reset(quotaOf(key));
+  }),
+  plain(
+    'LimitService.reserve',
+    async ({ limits }, key) => (await limits.reserve(quotaOf(key), { ttlMs: 900_000 })).allowed,
+  ),
+  call('LimitService.settle', async ({ limits }, key) => {
+    const { id } = await limits.reserve(quotaOf(key), { ttlMs: 900_000 });
+    return () => limits.settle(id!, 1);
   }),
   plain(
     'ListService.move',

@@ -8,7 +8,8 @@ import {
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
 import { Deadline } from '../../lib/runtime/deadline.js';
-import { CounterProducer } from '../../lib/counters/counter-producer.js';
+import { CounterBatches } from '../../lib/counters/counter-batch.js';
+import { Producer } from '../../lib/pipelines/producer.js';
 import { ScriptRunner } from '../../lib/scripting/script-runner.js';
 import { WorkInFlight } from '../../lib/runtime/work-in-flight.js';
 import { countCommands } from '../support/command-stats.js';
@@ -281,10 +282,10 @@ describe('counters over connections that fail', () => {
 
   it('[CT-10] sends at most one batch of each lane at a time, and is idle once all are answered', async () => {
     const connection = connectionTo(redis.server.url);
-    const options = { maxBatchSize: 4, undoWindowMs: 1_000 };
+    const batches = new CounterBatches({ maxBatchSize: 4, undoWindowMs: 1_000 });
     const inFlight = new WorkInFlight();
     const how = { deduplicate: true, durability: undefined };
-    const producer = new CounterProducer(connection, new ScriptRunner(connection), inFlight, options, how);
+    const producer = new Producer(connection, new ScriptRunner(connection), inFlight, batches, how);
     const add = (key: string): Promise<string> =>
       new Promise((resolve, reject) => {
         const change = { kind: 'add', amount: 1, min: '', max: '', ttlMs: '', detail: 'n' } as const;

@@ -1,7 +1,9 @@
 import { Test, type TestingModule } from '@nestjs/testing';
 import { AtomicRedisModule, CounterService, NotReplicatedError } from 'nestjs-atomic-redis';
-import { CounterProducer } from '../../lib/counters/counter-producer.js';
-import { DurableProducers } from '../../lib/counters/durable-producers.js';
+import { CounterBatches, type CounterBatch } from '../../lib/counters/counter-batch.js';
+import type { CounterCommand } from '../../lib/counters/counter-command.js';
+import { DurableProducers } from '../../lib/pipelines/durable-producers.js';
+import { Producer } from '../../lib/pipelines/producer.js';
 import { ScriptRunner } from '../../lib/scripting/script-runner.js';
 import { WorkInFlight } from '../../lib/runtime/work-in-flight.js';
 import { Deadline } from '../../lib/runtime/deadline.js';
@@ -50,14 +52,16 @@ describe('additions that wait for replicas', () => {
     });
   });
 
+  type CounterProducer = Producer<CounterCommand, CounterBatch>;
+
   it('[CT-16] leave a bounded number of producers behind, and lend none to two durabilities', async () => {
     const connection = connectionTo(redis.server.url, 20_000);
     const inFlight = new WorkInFlight();
     const made: CounterProducer[] = [];
     const make = (): CounterProducer => {
       const how = { deduplicate: true, durability: undefined };
-      const options = { maxBatchSize: 512, undoWindowMs: 1_000 };
-      made.push(new CounterProducer(connection, new ScriptRunner(connection), inFlight, options, how));
+      const batches = new CounterBatches({ maxBatchSize: 512, undoWindowMs: 1_000 });
+      made.push(new Producer(connection, new ScriptRunner(connection), inFlight, batches, how));
       return made.at(-1)!;
     };
     const producers = new DurableProducers(make);

@@ -43,6 +43,8 @@ const KINDS: readonly AtomicRedisError[] = [
   new library.CounterLimitError('key', 1, 1, 1),
   new library.PermitUnavailableError('name', 1),
   new library.CounterOverflowError('key', 1),
+  new library.LimitCostError('key', 2, 1),
+  new library.LimitExceededError(1, []),
   new library.InsufficientFundsError('key', 1, 1, 1, 0),
   new library.BalanceOverflowError('key', 1, 0),
   new library.TransferPendingError({ from: 'a', to: 'b', amount: 1 }),

@@ -45,6 +45,6 @@ describe('docs/options.md', () => {
     const pages = [...questions!.split(/^## /m, 1)[0]!.matchAll(/\]\(([\w-]+\.md)\)/g)].map(
       ([, page]) => page,
     );
-    expect(pages).toEqual(['testing.md', 'stuck-keys.md', 'deploys.md', 'rate-limits.md', 'migration.md']);
+    expect(pages).toEqual(['testing.md', 'stuck-keys.md', 'deploys.md', 'limits.md', 'migration.md']);
   });
 });

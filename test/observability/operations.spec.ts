@@ -43,6 +43,7 @@ const held = async (redis: AtomicRedis): Promise<string> => {
   await redis.counters.add(KEY, 5);
   return (await redis.reservations.hold(KEY, 2, { ttlMs: 60_000 })).id;
 };
+const minute = { key: KEY, limit: 9, perMs: 60_000 };
 const legs = [{ from: KEY, to: `${KEY}:to`, amount: 2 }];
 const log = { log: `${KEY}:log` };
 
@@ -218,6 +219,22 @@ const CASES: { readonly [Type in OperationType]: Case } = {
   'permits.release': {
     before: ({ permits }) => permits.acquire(KEY),
     call: (_, permit: Permit) => permit.release(),
+    outcome: 'applied',
+  },
+  'limits.take': { call: ({ limits }) => limits.take(minute), outcome: 'applied' },
+  'limits.peek': { call: ({ limits }) => limits.peek(minute), outcome: 'not-applied' },
+  'limits.reset': {
+    before: ({ limits }) => limits.take(minute),
+    call: ({ limits }) => limits.reset(minute),
+    outcome: 'applied',
+  },
+  'limits.reserve': {
+    call: ({ limits }) => limits.reserve(minute, { ttlMs: 60_000 }),
+    outcome: 'applied',
+  },
+  'limits.settle': {
+    before: async ({ limits }) => (await limits.reserve(minute, { ttlMs: 60_000 })).id,
+    call: ({ limits }, id: string) => limits.settle(id, 1),
     outcome: 'applied',
   },
   'lists.move': { call: ({ lists }) => lists.move(KEY, `${KEY}:to`), outcome: 'not-applied' },

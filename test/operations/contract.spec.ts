@@ -28,6 +28,9 @@ const held = async (redis: AtomicRedis): Promise<string> => {
 };
 const valued = ({ values }: AtomicRedis) => values.getAndSet('u:k', 'old');
 const field = ({ values }: AtomicRedis) => values.compareAndSetField('u:h', 'f', null, 'old');
+const minute = { key: 'u:l', limit: 9, perMs: 60_000, algorithm: 'fixed' } as const;
+const reserved = async ({ limits }: AtomicRedis): Promise<string> =>
+  (await limits.reserve({ ...minute, cost: 2 }, { ttlMs: 60_000 })).id!;
 const leg = { from: 'u:n', to: 'u:to', amount: 2 };
 
 /** One call of each operation. A new operation does not compile until it is here. */
@@ -107,6 +110,22 @@ const CASES: { readonly [Type in ScriptedOperationType]: Case } = {
     before: held,
     call: async ({ reservations }, { timeoutMs }) =>
       (await reservations.list('u:n', { timeoutMs })).map(({ quantity }) => quantity),
+  },
+  'limits.peek': {
+    before: ({ limits }) => limits.take(minute),
+    call: async ({ limits }, { timeoutMs }) => (await limits.peek(minute, { timeoutMs })).allowed,
+  },
+  'limits.reset': {
+    before: ({ limits }) => limits.take(minute),
+    call: ({ limits }, options) => limits.reset(minute, options),
+  },
+  'limits.reserve': {
+    call: async ({ limits }, options) =>
+      (await limits.reserve({ ...minute, cost: 9 }, { ttlMs: 60_000, ...options })).allowed,
+  },
+  'limits.settle': {
+    before: reserved,
+    call: ({ limits }, options, id: string) => limits.settle(id, 1, options),
   },
   'lists.move': {
     before: ({ transactions }) =>

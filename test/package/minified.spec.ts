@@ -97,6 +97,7 @@ async function bundle(file: string, main: string, added: string): Promise<void> 
       'nestjs-atomic-redis': path.join(ROOT, 'lib/index.ts'),
       'nestjs-atomic-redis/openapi': path.join(ROOT, 'lib/openapi/index.ts'),
       'nestjs-atomic-redis/health': path.join(ROOT, 'lib/health/index.ts'),
+      'nestjs-atomic-redis/throttler': path.join(ROOT, 'lib/throttler/index.ts'),
       'nestjs-atomic-redis/testing': path.join(ROOT, 'lib/testing/index.ts'),
     },
     plugins: [typescript],

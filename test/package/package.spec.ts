@@ -74,6 +74,7 @@ describe('the package', () => {
       './openapi': ['@nestjs/swagger'],
       './health': ['@nestjs/terminus'],
       './opentelemetry': ['@opentelemetry/api'],
+      './throttler': ['@nestjs/throttler'],
       './testing': [],
     });
   });

@@ -112,6 +112,15 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
     call: ({ transfers }, key, options) => transfers.pending({ from: key, ...options }),
     ownKeys: true,
   },
+  'limits.take': {
+    call: ({ limits }, key, options) => limits.take({ key, limit: 9, perMs: 60_000 }, options),
+    ownKeys: true,
+  },
+  'limits.reserve': {
+    call: ({ limits }, key, options) =>
+      limits.reserve({ key, limit: 9, perMs: 60_000 }, { ttlMs: 60_000, ...options }),
+    ownKeys: true,
+  },
   'lists.move': {
     before: ({ scripts }, key) => scripts.run(append, { keys: { list: key }, args: { value: 'x' } }),
     // Its time-out is that of the wait.

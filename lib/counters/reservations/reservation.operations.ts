@@ -4,7 +4,7 @@ import { defineOperation, defineQuery, defineVariant } from '../../operations/op
 import { enforceableOptionChecks, type EnforceableOptions } from '../../operations/operation.options.js';
 import { luaNow } from '../../scripting/lua.js';
 import { checkCallOptions, type CounterCallOptions } from '../counter-arguments.js';
-import { assertCounter, companionsOf } from '../counter-producer.js';
+import { assertCounter, companionsOf } from '../counter-keys.js';
 import { CounterLimitError, CounterOverflowError } from '../counter.errors.js';
 import { CounterState, LIMITED, luaCounter, Refusal, SWEEP_LIMIT } from '../lua-counter.js';
 import { idOf, newHold, parseId, quantityOf, type HoldReference } from './hold-id.js';

@@ -1,10 +1,10 @@
 import { hash } from 'node:crypto';
-import { describe } from '../../atomic-redis.errors.js';
+import { attachedName } from '../../http/attached-name.js';
+import type { HttpRequest } from '../../http/http-request.js';
+import { realmOf } from '../../http/principal.js';
 import { CALLER_HEADERS, forwardedHost, hostName, type CallerHeader } from './caller-headers.js';
 import { certificateOf, credentialOf, isJwt, keyOfSignature } from './credentials.js';
-import type { HttpRequest } from './http-request.js';
-import { nameOfPrincipal, realmOf, unrecognised } from './principal.js';
-import { broughtSession, userOfSession } from './session.js';
+import { broughtSession } from './session.js';
 
 /** The parts of a request that tell its caller. A request that you make up needs only `headers`. */
 export type CallerRequest = Pick<HttpRequest, 'headers'> & Partial<HttpRequest>;
@@ -59,51 +59,6 @@ function scopeOfName(name: readonly string[]): string {
   let scope = '';
   for (const part of name) scope += `${part.length}:${part}`;
   return scope;
-}
-
-/** Returns the caller's name as the server has found it out. */
-function attachedName(request: HttpRequest): readonly string[] | undefined {
-  const { raw } = request;
-  // Fastify: middleware has Node's request, everything else Fastify's.
-  const user = request.user ?? raw?.user;
-  // Fastify applications declare `user` beforehand, as null or ''.
-  if (user !== undefined && user !== null && user !== '' && user !== false)
-    return ['user', ...recognised('user', user)];
-  const auth = request.auth ?? raw?.auth;
-  if (
-    (typeof auth === 'object' && auth !== null && !isNobody(auth)) ||
-    (typeof auth === 'string' && auth !== '')
-  )
-    return ['auth', ...recognised('auth', auth)];
-  const oidcUser = (request.oidc ?? raw?.oidc)?.user;
-  if (oidcUser) return ['oidc', ...recognised('oidc.user', oidcUser)];
-  const sessionUser = userOfSession(request);
-  if (sessionUser) return ['session', ...sessionUser];
-  const authorized = nameOfPrincipal(authorizerOf(request) ?? authorizerOf(raw));
-  return authorized && ['authorizer', ...authorized];
-}
-
-function recognised(property: string, principal: unknown): readonly string[] {
-  const name = nameOfPrincipal(principal);
-  if (name) return name;
-  throw unrecognised(
-    `request.${property} is ${describe(principal)} and has no id, sub, userId, username, email or the like as a string or number`,
-  );
-}
-
-/** Authentication that says of itself that there was none. */
-function isNobody(auth: object): boolean {
-  const { isAuthenticated, userId, user } = auth as Readonly<Record<string, unknown>>;
-  return isAuthenticated === false || userId === null || user === null;
-}
-
-/** Finds the authorizer of API Gateway, as the adapters for AWS Lambda put it on a request. */
-function authorizerOf(request: Partial<HttpRequest> | undefined): unknown {
-  const context =
-    request?.requestContext ??
-    request?.apiGateway?.event?.requestContext ??
-    request?.awsLambda?.event?.requestContext;
-  return context?.authorizer;
 }
 
 /** Collects what the headers of a request say about its caller. */

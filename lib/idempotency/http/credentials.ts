@@ -1,4 +1,4 @@
-import type { HttpRequest } from './http-request.js';
+import type { HttpRequest } from '../../http/http-request.js';
 import { IdempotencyCallerUnknownError } from '../idempotency.errors.js';
 
 /** An Authorization header, as what of it stays the same when the request is sent again. */

@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import type { Subscriber } from 'rxjs';
 import type { Replay } from '../idempotent-run.js';
-import type { HttpRequest } from './http-request.js';
+import type { HttpRequest } from '../../http/http-request.js';
 
 /** A claimed run, as the wrapper of the route's method uses it. */
 interface RouteRun {

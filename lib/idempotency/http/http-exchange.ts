@@ -6,7 +6,7 @@ import { isOwnArgument } from '../../problem-details/route-edge.js';
 import { currentCall, withinCall, type RequestCall } from '../current-call.js';
 import { interceptMessage } from '../messages/message-context.js';
 import type { HttpExchange, Route } from './exchange.js';
-import type { HttpRequest } from './http-request.js';
+import type { HttpRequest } from '../../http/http-request.js';
 import { ReplayTap } from './replay-tap.js';
 import { isBegun } from './response-tap.js';
 import type { WireResponse } from './wire-response.js';

@@ -1,5 +1,5 @@
 import { contentOf } from '../fingerprint.js';
-import type { HttpRequest } from './http-request.js';
+import type { HttpRequest } from '../../http/http-request.js';
 
 /**
  * Returns what tells one payload from another. The parsed body stands for the bytes: the order of

@@ -9,9 +9,8 @@ import type { Deadline } from '../runtime/deadline.js';
 import { replyDeadline, replicationDeadline, type DurabilityOptions } from '../connection/durability.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import { MIN_REPLY_MS, type CallProgress } from '../scripting/script-runner.js';
-import { batchOf, eachAnswer, type CounterBatch } from './counter-batch.js';
-import { fail, settle, type CounterCommand } from './counter-command.js';
-import { CounterState, Refusal } from './lua-counter.js';
+import { LATE, type Batch, type BatchProtocol } from './batch-protocol.js';
+import { fail, settle, type PipelinedCommand } from './pipelined-command.js';
 
 /** What was answered to a batch. */
 export interface BatchAnswer {
@@ -21,31 +20,31 @@ export interface BatchAnswer {
 }
 
 /** Sends one batch. */
-export type SendBatch = (batch: CounterBatch, progress: CallProgress) => Promise<BatchAnswer>;
+export type SendBatch<Made> = (batch: Made, progress: CallProgress) => Promise<BatchAnswer>;
 
-/** How much later than its time-out an operation may be told of it, so that most need no alarm: their batch has one. */
+/** How much later than its time-out a command may be told of it, so that most need no alarm: their batch has one. */
 const SLACK_MS = 10;
 
 /**
- * How long after its time-out an operation is told that it was not done, where its batch waits to be sent again: a copy that is sent from then on is judged
+ * How long after its time-out a command is told that it was not done, where its batch waits to be sent again: a copy that is sent from then on is judged
  * late, though both clocks are read in whole milliseconds.
  */
 const SURELY_LATE_MS = 2;
 
 /**
- * A queue of operations, of which one batch at most is under way. That makes the sequence numbers of a lane's batches arrive in their order, so that any copy
- * which arrives after a newer batch is known to be old; and it lets what comes meanwhile share the next round trip. A counter belongs to one lane, so that
- * what is done to it is done in the order of the calls.
+ * The queue of a lane. At most one of its batches is under way. So the sequence numbers of its batches arrive in their order, and a copy that arrives after
+ * a newer batch is known to be old; and commands that come meanwhile share the next round trip. A key belongs to one lane, so that the commands on it
+ * are made in the order of the calls.
  */
-export class CounterPipeline {
-  private queued: CounterCommand[] = [];
-  private sent: readonly CounterCommand[] = [];
+export class CommandPipeline<Command extends PipelinedCommand, Made extends Batch<Command>> {
+  private queued: Command[] = [];
+  private sent: readonly Command[] = [];
   private progress: CallProgress | undefined;
   /** Whether something is under way. */
   isBusy = false;
-  /** How long replicas may take beyond an operation's own time. */
+  /** How long replicas may take beyond an command's own time. */
   private readonly patienceMs: number;
-  /** No operation under way has an earlier deadline. */
+  /** No command under way has an earlier deadline. */
   private earliest = Infinity;
   /** When what is waited for ends at the latest, and deadlines are looked at. */
   private endsAt = Infinity;
@@ -53,20 +52,20 @@ export class CounterPipeline {
 
   constructor(
     private readonly connection: RedisConnection,
-    /** In which its counters are. */
+    /** In which its keys are. */
     private readonly slot: number,
-    private readonly maxBatchSize: number,
+    private readonly protocol: BatchProtocol<Command, Made>,
     durability: DurabilityOptions | undefined,
-    private readonly send: SendBatch,
+    private readonly send: SendBatch<Made>,
     /** Called when nothing is under way any more. */
     private readonly onIdle: () => void,
   ) {
     this.patienceMs = durability ? replyDeadline(replicationDeadline(durability)).remainingMs : 0;
   }
 
-  add(operation: CounterCommand): void {
-    this.queued.push(operation);
-    this.earliest = Math.min(this.earliest, operation.deadline.at);
+  add(command: Command): void {
+    this.queued.push(command);
+    this.earliest = Math.min(this.earliest, command.deadline.at);
     if (this.isBusy) return this.watch();
     this.isBusy = true;
     this.sendSoon();
@@ -80,19 +79,19 @@ export class CounterPipeline {
   private sendNext(): void {
     this.endOverdue();
     if (this.queued.length === 0) return this.rest();
-    const operations = this.takeBatch();
-    const batch = batchOf(operations);
+    const commands = this.takeBatch();
+    const batch = this.protocol.batchOf(commands);
     // Not taken before it can be written in this same tick: one that gives up until then is known not to have been sent.
     if (this.connection.knownServerTime(batch.deadline, this.slot) === undefined) {
-      this.queued = [...operations, ...this.queued];
+      this.queued = [...commands, ...this.queued];
       void this.untilReachable(batch.deadline);
       return;
     }
-    for (const operation of operations) operation.state = 'sent';
-    this.sent = operations;
+    for (const command of commands) command.state = 'sent';
+    this.sent = commands;
     this.endsAt = this.patienceMs > 0 ? Infinity : batch.deadline.at;
     this.watch();
-    this.connection.observer.batch(operations.length);
+    this.connection.observer.batch(commands.length);
     const progress: CallProgress = { mayBeDone: false, refusal: undefined };
     this.progress = progress;
     this.send(batch, progress).then(
@@ -101,10 +100,10 @@ export class CounterPipeline {
     );
   }
 
-  private takeBatch(): CounterCommand[] {
+  private takeBatch(): Command[] {
     const { queued } = this;
     const [first] = queued;
-    let size = Math.min(queued.length, this.maxBatchSize);
+    let size = Math.min(queued.length, this.protocol.maxBatchSize);
     if (first!.isAlone) {
       const end = queued.findIndex(({ key }) => key !== first!.key);
       if (end > 0) size = Math.min(size, end);
@@ -127,18 +126,19 @@ export class CounterPipeline {
     this.sendNext();
   }
 
-  private answered(batch: CounterBatch, { answer, unreplicated }: BatchAnswer): void {
-    const again: CounterCommand[] = [];
-    let late: CounterCommand[] = [];
+  private answered(batch: Made, { answer, unreplicated }: BatchAnswer): void {
+    const { protocol } = this;
+    const again: Command[] = [];
+    let late: Command[] = [];
     try {
-      eachAnswer(batch, answer, (run, ofRun) => {
-        if (late.length > 0 && ofRun !== Refusal.Late) late = this.withoutCounter(late, run[0]!.key);
-        if (ofRun === Refusal.Late) late.push(...run);
-        else if (ofRun === CounterState.More) again.push(...run);
-        else run.forEach((operation, place) => settle(operation, ofRun, place, unreplicated));
+      protocol.eachAnswer(batch, answer, (run, ofRun) => {
+        if (late.length > 0 && ofRun !== LATE) late = this.withoutKey(late, run[0].key);
+        if (ofRun === LATE) late.push(...run);
+        else if (protocol.isPartial(ofRun)) again.push(...run);
+        else run.forEach((command, place) => settle(command, ofRun, place, unreplicated));
       });
     } catch (error) {
-      fail(batch.operations, error);
+      fail(batch.commands, error);
     }
     const [overdue, misjudged] = partition(late, ({ deadline }) => deadline.passed);
     if (overdue.length > 0) fail(overdue, this.cameLate());
@@ -146,36 +146,36 @@ export class CounterPipeline {
     else this.sendAgain(again);
   }
 
-  /** Ends operations that were judged late ahead of another on the same counter: made now, they would come after it. @returns the others */
-  private withoutCounter(late: readonly CounterCommand[], key: string): CounterCommand[] {
-    const [overtaken, others] = partition(late, (operation) => operation.key === key);
+  /** Ends commands that were judged late ahead of another on the same key: made now, they would come after it. @returns the others */
+  private withoutKey(late: readonly Command[], key: string): Command[] {
+    const [overtaken, others] = partition(late, (command) => command.key === key);
     fail(overtaken, this.cameLate());
     return others;
   }
 
-  /** Reads the clock again by which operations were judged late that were not, and goes on. */
-  private async relearnClock({ deadline }: CounterBatch, again: readonly CounterCommand[]): Promise<void> {
+  /** Reads the clock again by which commands were judged late that were not, and goes on. */
+  private async relearnClock({ deadline }: Made, again: readonly Command[]): Promise<void> {
     if (this.progress) this.progress.mayBeDone = false;
     await this.connection.relearnClock(this.slot, deadline).catch(() => undefined);
     this.sendAgain(again);
   }
 
-  private refused(batch: CounterBatch, error: unknown): void {
-    if (error instanceof RedisReplyError && error.reply === 'NOPERM' && batch.runsOf.size > 1) {
+  private refused(batch: Made, error: unknown): void {
+    if (error instanceof RedisReplyError && error.reply === 'NOPERM' && hasSeveralKeys(batch)) {
       // The user may not touch one of the keys, which is no reason to refuse the others.
-      for (const operation of batch.operations) operation.isAlone = true;
-      this.sendAgain(batch.operations);
+      for (const command of batch.commands) command.isAlone = true;
+      this.sendAgain(batch.commands);
     } else {
-      fail(batch.operations, error);
+      fail(batch.commands, error);
       this.sendAgain([]);
     }
   }
 
-  /** Goes on, first with what was sent and not done: of each counter all that was sent, so that the order stays. */
-  private sendAgain(operations: readonly CounterCommand[]): void {
+  /** Goes on, first with what was sent and not done: of each key all that was sent, so that the order stays. */
+  private sendAgain(commands: readonly Command[]): void {
     this.sent = [];
-    const again = operations.filter(({ state }) => state === 'sent');
-    for (const operation of again) operation.state = 'queued';
+    const again = commands.filter(({ state }) => state === 'sent');
+    for (const command of again) command.state = 'queued';
     if (again.length > 0) this.queued = [...again, ...this.queued];
     this.sendSoon();
   }
@@ -218,7 +218,7 @@ export class CounterPipeline {
     this.queued = inTime;
     const mayBeDone = this.progress?.mayBeDone !== false;
     const refusal = this.progress?.refusal;
-    // A batch that was refused and sent again is given the time to be refused again: then its operations are known not to be done.
+    // A batch that was refused and sent again is given the time to be refused again: then its commands are known not to be done.
     const graceMs = mayBeDone ? (refusal ? MIN_REPLY_MS : 0) : SURELY_LATE_MS;
     const allowedMs = this.patienceMs + graceMs;
     const unanswered = this.sent.filter(
@@ -230,16 +230,19 @@ export class CounterPipeline {
 
   private unknown(): OutcomeUnknownError {
     return new OutcomeUnknownError(
-      `An operation on a counter was sent to Redis at ${this.connection.address} and not answered in time; it may have taken effect`,
+      `${this.protocol.commandName} was sent to Redis at ${this.connection.address} and not answered in time; it may have taken effect`,
     );
   }
 
   private cameLate(): RedisUnavailableError {
     return new RedisUnavailableError(
-      `Redis at ${this.connection.address} was reached after the operation's time-out`,
+      `Redis at ${this.connection.address} was reached after the command's time-out`,
     );
   }
 }
+
+const hasSeveralKeys = ({ commands }: Batch<PipelinedCommand>): boolean =>
+  commands.some(({ key }) => key !== commands[0]!.key);
 
 function partition<T>(all: readonly T[], isFirst: (one: T) => boolean): [T[], T[]] {
   const parts: [T[], T[]] = [[], []];

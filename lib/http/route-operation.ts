@@ -1,9 +1,11 @@
 import { RequestMethod } from '@nestjs/common';
+import type { ModulesContainer } from '@nestjs/core';
 
 /** Metadata of Nest. */
 const PATH = 'path';
 const METHOD = 'method';
 const VERSION = '__version__';
+const MODULE_PATH = '__module_path__';
 
 /**
  * Names the operation of a route, from Nest's own metadata: `POST /accounts/:id/deposits`, and
@@ -31,4 +33,11 @@ function versionOf(type: object, method: object): string {
   if (version === undefined) return '';
   const versions = (Array.isArray(version) ? version : [version]) as unknown[];
   return ` version ${versions.map((one) => (typeof one === 'symbol' ? 'neutral' : String(one))).join()}`;
+}
+
+/** Returns the path that `RouterModule` puts in front of a module's routes. Another application of this process may have another one. */
+export function modulePathOf({ applicationId }: ModulesContainer, module: object): string {
+  const path: unknown =
+    Reflect.getMetadata(MODULE_PATH + applicationId, module) ?? Reflect.getMetadata(MODULE_PATH, module);
+  return typeof path === 'string' ? path : '';
 }

@@ -1,4 +1,4 @@
-import { ConfigurationError, describe } from '../../atomic-redis.errors.js';
+import { ConfigurationError, describe } from '../atomic-redis.errors.js';
 
 /** Properties that identify a principal, best first; as {@link plainName} writes them. */
 const IDS = [
@@ -241,6 +241,6 @@ function simpleValue(value: unknown): string | undefined {
 
 export const unrecognised = (found: string): ConfigurationError =>
   new ConfigurationError(
-    `@Idempotent() cannot tell this caller from others: ${found}. Say how to: @Idempotent({ scope: (…) => … }), ` +
-      `or idempotency: { scope: (request) => … } of the module`,
+    `This caller cannot be told from others: ${found}. Say how to: @Idempotent({ scope: (…) => … }), ` +
+      `idempotency: { scope: (request) => … } of the module, or @RateLimit({ requestKey: (request) => … })`,
   );

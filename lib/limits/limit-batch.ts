@@ -1,0 +1,86 @@
+import { OutcomeUnknownError } from '../atomic-redis.errors.js';
+import type { Deadline } from '../runtime/deadline.js';
+import type { Batch, BatchProtocol, BatchScript } from '../pipelines/batch-protocol.js';
+import { sharesTime, type PipelinedCommand, type Run } from '../pipelines/pipelined-command.js';
+import { LETTER, type CheckedLimit } from './limit.js';
+import { MORE } from './lua-limit.js';
+import { takeScript } from './take.script.js';
+
+/** A call of `take` that waits for its answer. */
+export interface LimitCommand extends PipelinedCommand {
+  /** The keys for the script. */
+  readonly keys: readonly string[];
+  /** The limits, as the script is told of them. Equal texts on equal keys are equal calls. */
+  readonly text: string;
+}
+
+/** Calls that travel together. */
+export interface LimitBatch extends Batch<LimitCommand> {
+  readonly runs: readonly Run<LimitCommand>[];
+}
+
+/** Describes a limit for the script. */
+export const specificationOf = (limit: CheckedLimit): string =>
+  `|${LETTER[limit.algorithm]},${limit.modulus},${limit.capacity},${limit.capacityRest},${limit.price},${limit.priceRest}`;
+
+/** The form in which calls of `take` travel. */
+export class LimitBatches implements BatchProtocol<LimitCommand, LimitBatch> {
+  readonly commandName = 'A take from a limit';
+
+  constructor(
+    readonly maxBatchSize: number,
+    /** Of another clock, in tests. */
+    readonly script: BatchScript = takeScript,
+  ) {}
+
+  batchOf(commands: readonly LimitCommand[]): LimitBatch {
+    const runs: Run<LimitCommand>[] = [];
+    // The last run of each key. An equal call that comes behind another one on the same key begins a run of its own, so that their order stays.
+    const lastOf = new Map<string, Run<LimitCommand>>();
+    let { deadline } = commands[0]!;
+    let run: Run<LimitCommand> | undefined;
+    for (const command of commands) {
+      if (command.deadline.at > deadline.at) ({ deadline } = command);
+      if (run?.[0].key !== command.key) run = lastOf.get(command.key);
+      if (run && run[0].text === command.text && sharesTime(run[0], command)) {
+        run.push(command);
+        continue;
+      }
+      run = [command];
+      runs.push(run);
+      lastOf.set(command.key, run);
+    }
+    return { commands, runs, deadline };
+  }
+
+  encode({ runs, deadline }: LimitBatch): { touched: string[]; runs: string[] } {
+    const touched: string[] = [];
+    const texts: string[] = [];
+    for (const run of runs) {
+      const [first] = run;
+      for (const key of first.keys) touched.push(key);
+      texts.push(`${run.length},${earlierBy(first.deadline, deadline)}${first.text}`);
+    }
+    return { touched, runs: texts };
+  }
+
+  eachAnswer(
+    { runs }: LimitBatch,
+    answer: string,
+    tell: (run: Run<LimitCommand>, answer: string) => void,
+  ): void {
+    const answers = answer.split(';');
+    if (answers.length !== runs.length)
+      throw new OutcomeUnknownError(
+        `Redis gave ${answers.length} answers to ${runs.length} runs of takes from limits`,
+      );
+    for (const [i, run] of runs.entries()) tell(run, answers[i]!);
+  }
+
+  isPartial(answer: string): boolean {
+    return answer === MORE;
+  }
+}
+
+/** Rounded up, so that none takes effect after its caller gave up, whoever shares its batch. */
+const earlierBy = (own: Deadline, latest: Deadline): number => Math.ceil(latest.at - own.at);

@@ -1,0 +1,94 @@
+import { describe, WrongTypeError } from '../atomic-redis.errors.js';
+import type { RedisConnection } from '../connection/redis-connection.js';
+import type { OperationOptions } from '../operations/operation.options.js';
+import { Producer } from '../pipelines/producer.js';
+import { Producers } from '../pipelines/producers.js';
+import { Deadline } from '../runtime/deadline.js';
+import { assertOutsideTransaction, isInTransaction } from '../runtime/transaction-scope.js';
+import type { WorkInFlight } from '../runtime/work-in-flight.js';
+import type { ScriptRunner } from '../scripting/script-runner.js';
+import { specificationOf, type LimitBatch, type LimitBatches, type LimitCommand } from './limit-batch.js';
+import { keysOfLimit } from './limit-keys.js';
+import { resultAfter, resultOf, type LimitResult } from './limit-result.js';
+import type { CheckedLimit } from './limit.js';
+import { WRONG_TYPE } from './lua-limit.js';
+
+/** The answer to a run: how many of its calls were let through, and each limit as it was before. */
+interface RunAnswer {
+  readonly letThrough: number;
+  readonly before: readonly string[];
+}
+
+/** Sends calls of `take`, and makes their results of the answers. */
+export class LimitCommands {
+  private readonly producers: Producers<LimitCommand, LimitBatch>;
+  /** Of the run whose calls are being answered. */
+  private answer = '';
+  private parsed: RunAnswer = { letThrough: 0, before: [] };
+
+  constructor(
+    private readonly connection: RedisConnection,
+    scripts: ScriptRunner,
+    inFlight: WorkInFlight,
+    private readonly timeoutMs: number,
+    batches: LimitBatches,
+  ) {
+    this.producers = new Producers(
+      (deduplicate) =>
+        new Producer(connection, scripts, inFlight, batches, { deduplicate, durability: undefined }),
+    );
+  }
+
+  /** @throws CrossSlotError, IllegalTransactionStateError */
+  take<Result extends { readonly allowed: boolean }>(
+    limits: readonly CheckedLimit[],
+    options: OperationOptions,
+    toResult: (results: readonly LimitResult[]) => Result,
+    resolve: (result: never) => void,
+    reject: (error: unknown) => void,
+  ): void {
+    if (isInTransaction())
+      assertOutsideTransaction(`Taking from limit ${describe(limits[0]!.key)}`, options.propagation);
+    const keySpace = this.connection.keys;
+    const keys: string[] = [];
+    let text = '';
+    for (const limit of limits) {
+      const { state, holds } = keysOfLimit(keySpace, limit);
+      keys.push(state, holds);
+      text += specificationOf(limit);
+    }
+    if (limits.length > 1 && this.connection.isCluster) keySpace.commonSlotOf(limits.map(({ key }) => key));
+    const command: LimitCommand = {
+      key: limits.length === 1 ? keys[0]! : keys.join('\n'),
+      keys,
+      text,
+      deadline: Deadline.in(options.timeoutMs ?? this.timeoutMs),
+      caller: {
+        toResult: (answer, place) => toResult(this.resultsOf(limits, answer, place)),
+        isChange: (result) => (result as Result).allowed,
+        resolve,
+        reject,
+      },
+      state: 'queued',
+      isAlone: false,
+    };
+    this.producers.for(options).perform(command, keys[0]);
+  }
+
+  private resultsOf(limits: readonly CheckedLimit[], answer: string, place: number): LimitResult[] {
+    // Calls of one run are answered one after the other.
+    if (answer !== this.answer) {
+      if (answer.startsWith(WRONG_TYPE)) throw wrongType(limits, answer);
+      const [letThrough, ...before] = answer.split('|');
+      this.answer = answer;
+      this.parsed = { letThrough: Number(letThrough), before };
+    }
+    const { letThrough, before } = this.parsed;
+    return place < letThrough
+      ? limits.map((limit, i) => resultOf(limit, before[i]!, place + 1))
+      : limits.map((limit, i) => resultAfter(limit, before[i]!, letThrough));
+  }
+}
+
+export const wrongType = (limits: readonly CheckedLimit[], answer: string): WrongTypeError =>
+  new WrongTypeError(limits[Number(answer.split(',')[1])]!.key, 'limit');

@@ -1,0 +1,24 @@
+import type { OperationOptions } from '../operations/operation.options.js';
+import type { LimitsResult } from './limit-result.js';
+
+export interface ReserveOptions extends OperationOptions {
+  /** Time after which the reservation lapses unless it is settled, in milliseconds. */
+  ttlMs: number;
+}
+
+interface Reserved extends LimitsResult {
+  readonly allowed: true;
+  /** By it any process settles the reservation, so keep it from others. The limits' keys can be read from it. */
+  readonly id: string;
+  /** When it lapses, in milliseconds since 1970 by Redis's clock. */
+  readonly expiresAtMs: number;
+}
+
+interface NotReserved extends LimitsResult {
+  readonly allowed: false;
+  readonly id: undefined;
+  readonly expiresAtMs: undefined;
+}
+
+/** The result of `LimitService.reserve`. `allowed` tells whether there is a reservation. */
+export type LimitReservation = Reserved | NotReserved;

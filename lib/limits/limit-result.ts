@@ -1,0 +1,137 @@
+import type { CheckedLimit } from './limit.js';
+
+/** One limit, as a call found or left it. */
+export interface LimitResult {
+  /** Whether this limit lets the call through. */
+  readonly allowed: boolean;
+  /** How much can be taken right now, after the call. */
+  readonly remaining: number;
+  /** When the same call would be let through if nothing else were taken, in milliseconds from now, rounded up; 0 when it is let through. */
+  readonly retryAfterMs: number;
+  /** When the limit is unused again if nothing else is taken, in milliseconds from now, rounded up; reservations left aside. */
+  readonly resetMs: number;
+  /** As it was given. */
+  readonly limit: number;
+}
+
+/** The result of a call on several limits. */
+export interface LimitsResult {
+  /** Whether all limits let the call through. If not, nothing was taken from any. */
+  readonly allowed: boolean;
+  /** The longest of the limits that refuse; 0 when none does. */
+  readonly retryAfterMs: number;
+  /** In the order given. */
+  readonly limits: readonly (LimitResult & { readonly key: string })[];
+}
+
+/** A limit's part of a script's answer. */
+interface Found {
+  readonly used: number;
+  readonly usedRest: number;
+  readonly held: number;
+  readonly heldRest: number;
+  /** When the first reservation lapses, in milliseconds from now; 0 when nothing is reserved. */
+  readonly lapsesInMs: number;
+  /** Of `fixed` and `sliding`: when an amount that is taken now leaves, in milliseconds from now. */
+  readonly leavesInMs: number;
+  /** Of `sliding`, oldest first: when a bucket leaves, and how much is used in it. */
+  readonly buckets: readonly (readonly [leavesInMs: number, used: number])[];
+}
+
+/** @param text as `describe` in lua-limit.ts makes it */
+function parse({ algorithm }: CheckedLimit, text: string): Found {
+  const [used, second = '', held = 0, heldRest = 0, lapsesInMs = 0] = text.split(':');
+  const reserved = { held: Number(held), heldRest: Number(heldRest), lapsesInMs: Number(lapsesInMs) };
+  if (algorithm === 'gcra')
+    return { used: Number(used), usedRest: Number(second), leavesInMs: 0, buckets: [], ...reserved };
+  const [leavesInMs, ...rest] = second.split('.').map(Number);
+  const buckets = Array.from(
+    { length: rest.length / 2 },
+    (_, i) => [rest[2 * i]!, rest[2 * i + 1]!] as const,
+  );
+  return { used: Number(used), usedRest: 0, leavesInMs: leavesInMs!, buckets, ...reserved };
+}
+
+/**
+ * Tells how a limit is after `times` calls at its cost, and whether another one would be let through.
+ * @param text the limit before those calls
+ */
+export function resultAfter(limit: CheckedLimit, text: string, times: number): LimitResult {
+  const { modulus, capacity, capacityRest, price, priceRest } = limit;
+  const found = parse(limit, text);
+  const chargedRest = found.usedRest + times * priceRest;
+  const usedRest = chargedRest % modulus;
+  const used = found.used + times * price + (chargedRest - usedRest) / modulus;
+  const usedRoundedUp = used + (usedRest > 0 ? 1 : 0);
+  const unreserved = amount(capacity - found.held, capacityRest - found.heldRest, modulus);
+  const room = amount(unreserved.whole - used, unreserved.rest - usedRest, modulus);
+  const lacks = price - room.whole + (priceRest > room.rest ? 1 : 0);
+  const allowed = lacks <= 0;
+  // What is reserved does not become free with the window, but at the earliest when it lapses.
+  const reservedForMs =
+    price - unreserved.whole + (priceRest > unreserved.rest ? 1 : 0) > 0 ? found.lapsesInMs : 0;
+  return {
+    allowed,
+    remaining: remainingIn(limit, room),
+    retryAfterMs: allowed
+      ? 0
+      : Math.max(1, reservedForMs, waitMs(limit, found, Math.min(lacks, usedRoundedUp))),
+    resetMs: resetMs(limit, found, usedRoundedUp, times),
+    limit: limit.limit,
+  };
+}
+
+interface Amount {
+  readonly whole: number;
+  /** At least 0, and less than the modulus. */
+  readonly rest: number;
+}
+
+function amount(whole: number, rest: number, modulus: number): Amount {
+  const borrowed = Math.floor(rest / modulus);
+  return { whole: whole + borrowed, rest: rest - borrowed * modulus };
+}
+
+/** The result of a call that was let through: `taken` calls of its run were, this one the last of them. */
+export const resultOf = (limit: CheckedLimit, text: string, taken: number): LimitResult => ({
+  ...resultAfter(limit, text, taken),
+  allowed: true,
+  retryAfterMs: 0,
+});
+
+export function combined(limits: readonly CheckedLimit[], results: readonly LimitResult[]): LimitsResult {
+  return {
+    allowed: results.every(({ allowed }) => allowed),
+    retryAfterMs: Math.max(...results.map(({ retryAfterMs }) => retryAfterMs)),
+    limits: results.map((result, i) => ({ key: limits[i]!.key, ...result })),
+  };
+}
+
+/** Of `gcra` a time becomes a number: how many intervals of `perMs / limit` fit into it. */
+function remainingIn({ algorithm, limit, perMs }: CheckedLimit, { whole, rest }: Amount): number {
+  if (whole < 0) return 0;
+  if (algorithm !== 'gcra') return whole;
+  const parts = whole * limit + rest;
+  if (Number.isSafeInteger(parts)) return Math.floor(parts / (perMs * 1_000));
+  return Number((BigInt(whole) * BigInt(limit) + BigInt(rest)) / BigInt(perMs * 1_000));
+}
+
+/** Returns when so much of what is used becomes free, in milliseconds from now. */
+function waitMs({ algorithm }: CheckedLimit, { leavesInMs, buckets }: Found, lacks: number): number {
+  if (lacks === 0) return 0;
+  if (algorithm === 'gcra') return Math.ceil(lacks / 1_000);
+  let free = 0;
+  for (const [leaves, used] of buckets) {
+    free += used;
+    if (free >= lacks) return leaves;
+  }
+  return leavesInMs;
+}
+
+/** @param used rounded up */
+function resetMs({ algorithm }: CheckedLimit, found: Found, used: number, times: number): number {
+  if (used === 0) return 0;
+  if (algorithm === 'gcra') return Math.ceil(used / 1_000);
+  if (algorithm === 'fixed' || times > 0) return found.leavesInMs;
+  return found.buckets.at(-1)![0];
+}

@@ -1,0 +1,94 @@
+import { describe } from '../atomic-redis.errors.js';
+import * as check from '../atomic-redis.validation.js';
+import { defineOperation, defineQuery } from '../operations/operation.js';
+import {
+  operationOptionChecks,
+  type OperationOptions,
+  type QueryOptions,
+} from '../operations/operation.options.js';
+import type { KeySpace } from '../scripting/key-space.js';
+import { wrongType } from './limit-commands.js';
+import { specificationOf } from './limit-batch.js';
+import { keysOfLimit } from './limit-keys.js';
+import { combined, resultAfter, type LimitsResult } from './limit-result.js';
+import { checkedLimits, checkedName, type CheckedLimit, type Limit, type LimitName } from './limit.js';
+import { luaLimit, luaLimitTime, WRONG_TYPE } from './lua-limit.js';
+
+export const checkOperationOptions = check.options(operationOptionChecks);
+
+const checkQueryOptions = check.options({ timeoutMs: check.waitMs() } satisfies Record<
+  keyof QueryOptions,
+  check.Check
+>);
+
+export const LIMITS = 'for each: its state, and its reservations';
+export const SPECIFICATIONS = 'for each "|<kind>,<modulus>,<capacity>,<its rest>,<price>,<its rest>"';
+
+export const keysOfLimits = (limits: readonly CheckedLimit[], space: KeySpace): string[] =>
+  limits.flatMap((limit) => {
+    const { state, holds } = keysOfLimit(space, limit);
+    return [state, holds];
+  });
+
+/** Reads limits. */
+export const peek = defineQuery({
+  type: 'limits.peek',
+  keys: { '...limits': LIMITS },
+  args: { '...specifications': SPECIFICATIONS },
+  returns: `a string: WRONG_TYPE,<index of the limit, from 0> | each limit, joined by "|"`,
+  uses: [luaLimitTime, luaLimit],
+  lua: `
+local parts = {}
+for i = ARGV.specifications, #ARGV do
+  local n = i - ARGV.specifications
+  local l = open(KEYS[KEYS.limits + 2 * n], KEYS[KEYS.limits + 2 * n + 1], specification(ARGV[i]), -1)
+  if l.problem then return l.problem .. string.format(',%.0f', n) end
+  parts[n + 1] = describe(l)
+end
+return table.concat(parts, '|')
+`,
+  reply: String,
+  check: ({ limits }: { limits: readonly Limit[] }, options: QueryOptions) => {
+    const checked = checkedLimits(limits);
+    checkQueryOptions('options', options);
+    return checked;
+  },
+  encode: (limits, space) => ({
+    callersKeys: limits.map(({ key }) => key),
+    keys: { limits: keysOfLimits(limits, space) },
+    args: { specifications: limits.map(specificationOf) },
+  }),
+  decode: (answer, limits): LimitsResult => {
+    if (answer.startsWith(WRONG_TYPE)) throw wrongType(limits, answer);
+    const parts = answer.split('|');
+    return combined(
+      limits,
+      limits.map((limit, i) => resultAfter(limit, parts[i]!, 0)),
+    );
+  },
+});
+
+/** Forgets what was taken from a limit, and its reservations. */
+export const reset = defineOperation({
+  type: 'limits.reset',
+  keys: { state: 'the limit', holds: 'its reservations' },
+  args: {},
+  returns: "a string: '1' | '0' where nothing was taken or reserved",
+  lua: `
+local answer = redis.call('EXISTS', KEYS.state) == 1 and '1' or '0'
+remember(answer)
+redis.call('DEL', KEYS.state)
+redis.call('UNLINK', KEYS.holds)
+return answer
+`,
+  reply: String,
+  check: ({ limit }: { limit: LimitName }, options: OperationOptions) => {
+    const name = checkedName(limit);
+    checkOperationOptions('options', options);
+    return name;
+  },
+  does: ({ key }) => `Resetting limit ${describe(key)}`,
+  encode: (name, space) => ({ keys: keysOfLimit(space, name), args: {} }),
+  decode: (answer) => answer === '1',
+  changed: (answer) => answer === '1',
+});

@@ -1,0 +1,92 @@
+import { defineBatchScript, LATE } from '../pipelines/batch-protocol.js';
+import { luaLimit, luaLimitTime, MORE, SWEEP_LIMIT, WRONG_TYPE } from './lua-limit.js';
+
+/**
+ * Takes from limits, in a batch, with the effect of once. Calls that are equal travel as one run: the first of them that is refused changes nothing, so all
+ * behind it are refused, too, and their number tells each its result.
+ */
+export const takeScript = defineBatchScript({
+  name: 'limits.take',
+  header: `
+-- KEYS[2…] for each limit of each run: its state, and its reservations
+-- ARGV[4…] runs: "<count>,<earlierByMs>" and for each limit "|<kind>,<modulus>,<capacity>,<its rest>,<price>,<its rest>"
+--   earlierByMs: how much earlier than the batch's its own time limit is
+-- Returns a string: STALE | TOO_LATE, or the runs' answers joined by ";":
+--   ${LATE} | ${MORE} | ${WRONG_TYPE},<index of the limit, from 0> | <how many calls were let through>|<each limit as it was before, joined by "|">
+`,
+  lua: `
+${luaLimitTime}
+local not_after = tonumber(ARGV[1])
+if time_ms > not_after then return 'TOO_LATE' end
+${luaLimit}
+local function parse(text)
+  local count, earlier = string.match(text, '^(%d+),(%d+)')
+  local run = {count = tonumber(count), not_after = not_after - tonumber(earlier)}
+  for text_of_one in string.gmatch(text, '|([^|]+)') do run[#run + 1] = specification(text_of_one) end
+  return run
+end
+
+local known, limits, order, answers = {}, {}, {}, {}
+local at, room = 2, ${SWEEP_LIMIT}
+for i = 4, #ARGV do
+  local run = known[ARGV[i]]
+  if not run then
+    run = parse(ARGV[i])
+    known[ARGV[i]] = run
+  end
+  local answer = time_ms > run.not_after and '${LATE}'
+  local opened = {}
+  for j, spec in ipairs(run) do
+    local key = KEYS[at]
+    local l = limits[key]
+    if not l then
+      l = open(key, KEYS[at + 1], spec, room)
+      room = room - l.swept
+      limits[key], order[#order + 1] = l, l
+    elseif l.modulus ~= spec[2] then
+      drop_rest(l, spec[2])
+    end
+    opened[j], at = l, at + 2
+    answer = answer or (l.problem and string.format('${WRONG_TYPE},%.0f', j - 1)) or (l.more and '${MORE}')
+  end
+  if not answer then
+    local times, parts = run.count, {}
+    for j, spec in ipairs(run) do
+      parts[j] = describe(opened[j])
+      if times > 0 then times = fits(opened[j], spec, times) end
+    end
+    if times > 0 then
+      for j, spec in ipairs(run) do charge(opened[j], spec, times) end
+    end
+    answer = string.format('%.0f|', times) .. table.concat(parts, '|')
+  end
+  answers[i - 3] = answer
+end
+
+-- New keys come first, then the state: these need memory, so where there is none left, all is taken back or was never done.
+local answer = table.concat(answers, ';')
+local created, changed = {}, {}
+local function take_back(refusal)
+  for _, key in ipairs(created) do redis.call('DEL', key) end
+  return refusal
+end
+for _, l in ipairs(order) do
+  if l.changed then
+    local text, ends = text_of(l)
+    if text and not l.stored then
+      local kept = redis.pcall('SET', l.key, text, 'PXAT', ends)
+      if kept.err then return take_back(kept) end
+      created[#created + 1] = l.key
+    else
+      changed[#changed + 1] = {l, text, ends}
+    end
+  end
+end
+if ARGV[3] ~= '' then
+  local kept = redis.pcall('SET', KEYS[1], ARGV[2] .. '|' .. answer, 'PX', ARGV[3])
+  if kept.err then return take_back(kept) end
+end
+for _, one in ipairs(changed) do store(one[1], one[2], one[3]) end
+return answer
+`,
+});

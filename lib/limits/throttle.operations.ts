@@ -1,0 +1,79 @@
+import { describe } from '../atomic-redis.errors.js';
+import { defineStep } from '../operations/operation.js';
+import type { QueryOptions } from '../operations/operation.options.js';
+import { specificationOf } from './limit-batch.js';
+import { keysOfLimit } from './limit-keys.js';
+import { wrongType } from './limit-commands.js';
+import { resultAfter, resultOf, type LimitResult } from './limit-result.js';
+import { checkedLimit } from './limit.js';
+import { luaLimit, luaLimitTime, SWEEP_LIMIT, WRONG_TYPE } from './lua-limit.js';
+
+/** A hit on a limit whose refusal blocks its callers for a while. */
+interface Hit {
+  readonly key: string;
+  readonly limit: number;
+  readonly perMs: number;
+  /** How long a refusal blocks; 0 for as long as the limit itself refuses. */
+  readonly blockMs: number;
+}
+
+/** What became of a hit. */
+export interface HitResult {
+  readonly limit: LimitResult;
+  /** When the block ends, in milliseconds from now; 0 when the hit was let through. */
+  readonly blockedForMs: number;
+}
+
+/** Takes 1 from a sliding limit, or blocks. */
+export const throttle = defineStep({
+  type: 'limits.throttle',
+  keys: {
+    limit: 'its state',
+    holds: 'its reservations',
+    block: 'there while it is blocked',
+  },
+  args: { specification: '"|<kind>,<modulus>,<capacity>,<its rest>,<price>,<its rest>"', blockMs: "or '0'" },
+  returns: 'a string: WRONG_TYPE,0 | passed|<the limit before> | blocked:<ms>|<the limit>',
+  copies: 'one counts a hit more, so that fewer are let through, never more.',
+  uses: [luaLimitTime, luaLimit],
+  lua: `
+local spec = specification(ARGV.specification)
+local l = open(KEYS.limit, KEYS.holds, spec, ${SWEEP_LIMIT})
+if l.problem then return l.problem .. ',0' end
+local text = describe(l)
+local left = redis.call('PTTL', KEYS.block)
+if left > 0 then return string.format('blocked:%.0f|', left) .. text end
+if fits(l, spec, 1) == 0 then
+  if ARGV.blockMs == '0' then return 'blocked:0|' .. text end
+  -- Once the block is over, hits begin anew.
+  redis.call('SET', KEYS.block, '', 'PX', ARGV.blockMs)
+  redis.call('DEL', KEYS.limit)
+  return 'blocked:' .. ARGV.blockMs .. '|' .. text
+end
+charge(l, spec, 1)
+local value, ends = text_of(l)
+store(l, value, ends)
+return 'passed|' .. text
+`,
+  reply: String,
+  check: ({ key, limit, perMs, blockMs }: Hit, _: QueryOptions) => ({
+    limit: checkedLimit('limit', { key, algorithm: 'sliding', limit, perMs }),
+    blockMs,
+  }),
+  does: ({ limit: { key } }) => `Taking from limit ${describe(key)}`,
+  encode: ({ limit, blockMs }, space) => {
+    const { state, holds } = keysOfLimit(space, limit);
+    return {
+      callersKeys: [limit.key],
+      keys: { limit: state, holds, block: space.colocated(`limit-block:${limit.perMs}`, limit.key) },
+      args: { specification: specificationOf(limit), blockMs },
+    };
+  },
+  decode: (answer, { limit }): HitResult => {
+    if (answer.startsWith(WRONG_TYPE)) throw wrongType([limit], answer);
+    const [verdict, text] = answer.split('|') as [string, string];
+    if (verdict === 'passed') return { limit: resultOf(limit, text, 1), blockedForMs: 0 };
+    const found = resultAfter(limit, text, 0);
+    return { limit: found, blockedForMs: Math.max(1, Number(verdict.split(':')[1]) || found.retryAfterMs) };
+  },
+});

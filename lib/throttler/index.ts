@@ -1,0 +1,2 @@
+/** A storage for @nestjs/throttler: `nestjs-atomic-redis/throttler`. */
+export { AtomicThrottlerStorage } from './atomic-throttler-storage.js';

@@ -1,0 +1,133 @@
+import { Test, type TestingModule } from '@nestjs/testing';
+import {
+  AtomicRedisModule,
+  LimitService,
+  OutcomeUnknownError,
+  RedisUnavailableError,
+  type Limit,
+} from 'nestjs-atomic-redis';
+import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
+import { RedisConnection } from '../../lib/connection/redis-connection.js';
+import { countCommands } from '../support/command-stats.js';
+import { isScript } from '../support/is-script.js';
+import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
+
+/** Nothing of it becomes free while a test runs. */
+const QUOTA: Limit = { key: 'quota', algorithm: 'fixed', limit: 1_000, perMs: 31_536_000_000 };
+const TIME_MS = 20_000;
+
+describe('limits over connections that fail', () => {
+  const redis = useRedis();
+  let proxy: FaultProxy;
+  let apps: TestingModule[];
+  /** Reaches Redis through the proxy. */
+  let limits: LimitService;
+  /** Another process, straight to Redis. */
+  let other: LimitService;
+
+  const start = async (connection: string): Promise<TestingModule> => {
+    const app = await Test.createTestingModule({
+      imports: [AtomicRedisModule.forRoot({ connection, namespace: 'atomic:', timeoutMs: TIME_MS })],
+    }).compile();
+    app.useLogger(false);
+    return app.init();
+  };
+
+  beforeEach(async () => {
+    proxy = await startFaultProxy({ target: redis.server });
+    apps = await Promise.all([start(proxy.url), start(redis.server.url)]);
+    [limits, other] = apps.map((app) => app.get(LimitService)) as [LimitService, LimitService];
+  });
+
+  afterEach(async () => {
+    await Promise.all(apps.map((app) => app.close()));
+    await proxy.stop();
+  });
+
+  const used = async (limit: Limit = QUOTA): Promise<number> =>
+    limit.limit - (await other.peek(limit)).remaining;
+
+  it('[LM-8] take once when the reply is lost, and give the answer of that one run', async () => {
+    const lost = proxy.loseReplies(isScript);
+    proxy.refuseConnections(true);
+    const taking = Promise.all([limits.take({ ...QUOTA, cost: 600 }), limits.take({ ...QUOTA, cost: 600 })]);
+    await waitFor('the first', async () => (await used()) === 600);
+    await other.take({ ...QUOTA, cost: 100 });
+    proxy.refuseConnections(false);
+    expect(await taking).toMatchObject([
+      { allowed: true, remaining: 400 },
+      { allowed: false, remaining: 400 },
+    ]);
+    expect(lost.count).toBe(1);
+    expect(await used()).toBe(700);
+  });
+
+  it('[LM-8] take from all of several limits or from none when the reply is lost', async () => {
+    const second: Limit = { ...QUOTA, key: 'second', algorithm: 'sliding' };
+    for (let i = 0; i < 5; i++) {
+      proxy.loseReplies(isScript);
+      expect((await limits.take([QUOTA, second])).allowed).toBe(true);
+    }
+    expect([await used(), await used(second)]).toEqual([5, 5]);
+  });
+
+  it('[LM-8] take once when the server never saw the call, and when it has forgotten the script', async () => {
+    proxy.cutBeforeServer(isScript);
+    expect((await limits.take(QUOTA)).remaining).toBe(999);
+    await redis.client.script('FLUSH');
+    expect((await limits.take(QUOTA)).remaining).toBe(998);
+    expect(await used()).toBe(2);
+  });
+
+  it('[LM-8] a copy that comes late, or after a newer batch, takes nothing', async () => {
+    const late = proxy.deliverLate(300, isScript);
+    expect((await limits.take(QUOTA)).remaining).toBe(999);
+    expect((await limits.take(QUOTA)).remaining).toBe(998);
+    await late.delivered;
+    expect(await used()).toBe(2);
+  });
+
+  it('[LM-8] a call that comes after its time-out takes nothing, and its caller was told that the outcome is unknown', async () => {
+    const late = proxy.deliverLate(1_500, isScript);
+    proxy.refuseConnections(true);
+    await expect(limits.take(QUOTA, { timeoutMs: 300 })).rejects.toThrow(OutcomeUnknownError);
+    await late.delivered;
+    expect(await used()).toBe(0);
+  });
+
+  it('[LM-8] say that nothing was taken when nothing was sent', async () => {
+    proxy.refuseConnections(true);
+    proxy.disconnectAll();
+    await waitFor('the loss', () => !apps[0]!.get(RedisConnection).isReady);
+    const refused = await limits.take(QUOTA, { timeoutMs: 200 }).catch((error: unknown) => error);
+    expect(refused).toBeInstanceOf(RedisUnavailableError);
+    expect(refused).toMatchObject({ outcome: 'not-applied', retryable: true });
+    proxy.refuseConnections(false);
+    expect((await limits.take(QUOTA)).remaining).toBe(999);
+  });
+
+  it('[LM-8] without a marker, report a lost reply as unknown at once and send nothing again', async () => {
+    await limits.peek(QUOTA);
+    const counts = await countCommands(redis.client, async () => {
+      proxy.loseReplies(isScript);
+      await expect(limits.take(QUOTA, { deduplicate: false })).rejects.toThrow(OutcomeUnknownError);
+    });
+    expect(counts['evalsha']).toBe(1);
+    expect(await redis.client.keys('atomic:producer:*')).toEqual([]);
+  });
+
+  it('[LM-8] let through exactly the limit under many lost replies, and every caller hears its own answer', async () => {
+    proxy.loseReplies({ ...isScript, times: 12 });
+    const results = await Promise.all(
+      Array.from({ length: 300 }, async (_, i) => {
+        // Over several ticks, for many batches.
+        for (let tick = 0; tick < i / 15; tick++) await new Promise(setImmediate);
+        return (i % 2 ? limits : other).take({ ...QUOTA, limit: 200 });
+      }),
+    );
+    expect(results.filter(({ allowed }) => allowed)).toHaveLength(200);
+    const remaining = results.filter(({ allowed }) => allowed).map((result) => result.remaining);
+    expect(remaining.toSorted((a, b) => a - b)).toEqual(Array.from({ length: 200 }, (_, i) => i));
+  });
+});

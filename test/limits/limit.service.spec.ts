@@ -1,0 +1,242 @@
+import { Test, type TestingModule } from '@nestjs/testing';
+import {
+  AtomicRedis,
+  AtomicRedisModule,
+  IllegalTransactionStateError,
+  InvalidArgumentError,
+  LimitCostError,
+  LimitService,
+  NotReplicatedError,
+  TransactionService,
+  WrongTypeError,
+  type Limit,
+} from 'nestjs-atomic-redis';
+import { countCommands } from '../support/command-stats.js';
+import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
+
+const ALGORITHMS = ['gcra', 'fixed', 'sliding'] as const;
+/** So long that a test does not see anything of it pass, but at the border of a fixed window. */
+const LONG_MS = 31_536_000_000;
+
+describe('LimitService', () => {
+  const redis = useRedis();
+  let app: TestingModule;
+  let limits: LimitService;
+
+  beforeAll(async () => {
+    app = await Test.createTestingModule({
+      imports: [
+        AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:', timeoutMs: 20_000 }),
+      ],
+    }).compile();
+    app.useLogger(false);
+    await app.init();
+    limits = app.get(LimitService);
+  });
+
+  afterAll(() => app.close());
+
+  const of = (more: Partial<Limit> = {}): Limit => ({ key: 'user:1', limit: 3, perMs: LONG_MS, ...more });
+
+  it('[LM-1] is a field of the façade, too', () => {
+    expect(app.get(AtomicRedis).limits).toBe(limits);
+  });
+
+  it.each(ALGORITHMS)(
+    '[LM-1] lets %s through up to the limit, and tells how much remains',
+    async (algorithm) => {
+      const one = of({ algorithm });
+      const results = [];
+      for (let i = 0; i < 4; i++) results.push(await limits.take(one));
+      expect(results.map(({ allowed, remaining, limit }) => ({ allowed, remaining, limit }))).toEqual([
+        { allowed: true, remaining: 2, limit: 3 },
+        { allowed: true, remaining: 1, limit: 3 },
+        { allowed: true, remaining: 0, limit: 3 },
+        { allowed: false, remaining: 0, limit: 3 },
+      ]);
+      expect(results.slice(0, 3).map(({ retryAfterMs }) => retryAfterMs)).toEqual([0, 0, 0]);
+      expect(results[3]!.retryAfterMs).toBeGreaterThan(0);
+      expect(results[3]!.resetMs).toBeGreaterThanOrEqual(results[3]!.retryAfterMs);
+      expect(results[3]!.resetMs).toBeLessThanOrEqual(LONG_MS * 1.1);
+      expect((await limits.take(of({ algorithm, key: 'user:2' }))).allowed).toBe(true);
+    },
+  );
+
+  it.each(ALGORITHMS)('[LM-1] takes the cost of a call of %s, or nothing', async (algorithm) => {
+    expect(await limits.take(of({ algorithm, cost: 2 }))).toMatchObject({ allowed: true, remaining: 1 });
+    expect(await limits.take(of({ algorithm, cost: 2 }))).toMatchObject({ allowed: false, remaining: 1 });
+    expect(await limits.take(of({ algorithm }))).toMatchObject({ allowed: true, remaining: 0 });
+  });
+
+  it('[LM-1] counts limits apart that differ in key, algorithm or window, and calls that agree together', async () => {
+    const names = [
+      of(),
+      of({ key: 'user:2' }),
+      of({ algorithm: 'fixed' }),
+      of({ algorithm: 'sliding' }),
+      of({ perMs: LONG_MS - 1 }),
+    ];
+    for (const one of names) expect((await limits.take(one)).remaining).toBe(2);
+    // A third of the time is used; of five that leaves three and a third, and one is taken.
+    expect((await limits.take(of({ limit: 5 }))).remaining).toBe(2);
+  });
+
+  it('[LM-1] lets a burst through after a rest, and refills', async () => {
+    const one: Limit = { key: 'b', limit: 1, perMs: 50, burst: 5 };
+    expect((await limits.take({ ...one, cost: 5 })).remaining).toBe(0);
+    await waitFor('the next', async () => (await limits.take(one)).allowed);
+  });
+
+  describe('several limits', () => {
+    const user = of({ key: 'u' });
+    const all = of({ key: 'all', limit: 4, algorithm: 'fixed' });
+
+    it('[LM-5] are taken from all or from none, and tell which refuses', async () => {
+      expect(await limits.take([{ ...user, cost: 2 }, all])).toMatchObject({
+        allowed: true,
+        retryAfterMs: 0,
+        limits: [
+          { key: 'u', allowed: true, remaining: 1 },
+          { key: 'all', allowed: true, remaining: 3 },
+        ],
+      });
+      const refused = await limits.take([{ ...user, cost: 2 }, all]);
+      expect(refused).toMatchObject({
+        allowed: false,
+        limits: [
+          { allowed: false, remaining: 1 },
+          { allowed: true, remaining: 3, retryAfterMs: 0 },
+        ],
+      });
+      expect(refused.retryAfterMs).toBe(refused.limits[0]!.retryAfterMs);
+      expect((await limits.peek(all)).remaining).toBe(3);
+    });
+
+    it('[LM-5] share one round trip, and calls made together do, too', async () => {
+      await limits.peek(user);
+      const counts = await countCommands(redis.client, () =>
+        Promise.all(Array.from({ length: 50 }, (_, i) => limits.take([of({ key: `k${i % 5}` }), all]))),
+      );
+      // Two lanes.
+      expect(counts['evalsha']).toBeLessThanOrEqual(2);
+      expect((await limits.peek(all)).remaining).toBe(0);
+    });
+
+    it('[LM-5] are judged in their order within a batch: what the first leave is refused to none', async () => {
+      const results = await Promise.all(
+        Array.from({ length: 9 }, (_, i) => limits.take([of({ key: `k${i % 3}` }), all])),
+      );
+      expect(results.filter(({ allowed }) => allowed)).toHaveLength(4);
+    });
+  });
+
+  it('[LM-1] reads without taking, and resets', async () => {
+    expect(await limits.peek(of())).toEqual({
+      allowed: true,
+      remaining: 3,
+      retryAfterMs: 0,
+      resetMs: 0,
+      limit: 3,
+    });
+    expect(await redis.client.keys('*')).toEqual([]);
+    await limits.take(of({ cost: 3 }));
+    expect(await limits.peek([of()])).toMatchObject({
+      allowed: false,
+      limits: [{ key: 'user:1', remaining: 0 }],
+    });
+    expect(await limits.reset(of())).toBe(true);
+    expect(await limits.reset({ key: 'user:1', perMs: LONG_MS })).toBe(false);
+    expect((await limits.take(of())).remaining).toBe(2);
+  });
+
+  it.each([
+    ['gcra', { limit: 100, perMs: 60_000, cost: 50 }, 30_000],
+    ['fixed', { limit: 100, perMs: 60_000 }, 60_000],
+    ['sliding', { limit: 100, perMs: 60_000 }, 66_000],
+  ] as const)(
+    '[LM-6] a limit of %s expires by itself, and takes one small key',
+    async (algorithm, more, ttlMs) => {
+      await limits.take(of({ algorithm, ...more }), { deduplicate: false });
+      const [key, ...others] = await redis.client.keys('*');
+      expect(others).toEqual([]);
+      const left = await redis.client.pttl(key!);
+      expect(left).toBeGreaterThan(0);
+      expect(left).toBeLessThanOrEqual(ttlMs + 1);
+      if (algorithm === 'gcra') expect(left).toBeGreaterThan(ttlMs - 5_000);
+    },
+  );
+
+  it('[LM-6] a sliding limit keeps eleven numbers at most', async () => {
+    const one = of({ algorithm: 'sliding', limit: 1_000_000, perMs: 2_000 });
+    await waitFor('more than a window', async () => {
+      await limits.take(one, { deduplicate: false });
+      const [key] = await redis.client.keys('*');
+      const value = await redis.client.get(key!);
+      expect(value!.split(',').length).toBeLessThanOrEqual(11);
+      return value!.split(',').length === 11;
+    });
+  });
+
+  it('[LM-6] keeps one state for each lane however many calls there are', async () => {
+    for (let i = 0; i < 20; i++) await limits.take(of({ key: `k${i}` }));
+    expect((await redis.client.keys('atomic:producer:*')).length).toBeLessThanOrEqual(2);
+  });
+
+  it.each<[string, unknown, string]>([
+    ['no key', { limit: 1, perMs: 1 }, 'limit.key'],
+    ['a limit of 0', of({ limit: 0 }), 'limit.limit'],
+    ['a limit that is no integer', of({ limit: 1.5 }), 'limit.limit'],
+    ['a cost of 0', of({ cost: 0 }), 'limit.cost'],
+    ['no window', of({ perMs: 0 }), 'limit.perMs'],
+    ['another algorithm', of({ algorithm: 'leaky' as 'gcra' }), 'limit.algorithm'],
+    ['a burst of a fixed window', of({ algorithm: 'fixed', burst: 2 }), 'limit.burst'],
+    ['a burst that never refills', of({ burst: 1_000_000_000 }), 'limit.burst'],
+    ['an option that there is not', { ...of(), per: 1 }, 'limit.per'],
+    ['no limits', [], 'limits'],
+    ['one limit twice', [of(), of({ limit: 9 })], 'limits[1]'],
+  ])('[LM-7] refuses %s before any I/O', async (_, given, argument) => {
+    const counts = await countCommands(redis.client, async () => {
+      const refused = await limits.take(given as Limit).catch((error: unknown) => error);
+      expect(refused).toBeInstanceOf(InvalidArgumentError);
+      expect(refused).toMatchObject({ argument });
+    });
+    expect(counts['evalsha']).toBeUndefined();
+  });
+
+  it('[LM-7] refuses a cost that no wait would let through, before any I/O', async () => {
+    const refused = await limits.take(of({ cost: 4 })).catch((error: unknown) => error);
+    expect(refused).toBeInstanceOf(LimitCostError);
+    expect(refused).toMatchObject({ cost: 4, most: 3, outcome: 'not-applied', retryable: false });
+    await expect(limits.take(of({ cost: 4, burst: 4 }))).resolves.toMatchObject({ allowed: true });
+    await expect(limits.peek(of({ cost: 4 }))).rejects.toThrow(LimitCostError);
+  });
+
+  it('[LM-7] tells a key that holds something else, and no other call of the batch suffers', async () => {
+    await limits.take(of());
+    const [key] = await redis.client.keys('atomic:limit:*');
+    await redis.client.del(key!);
+    await redis.client.rpush(key!, 'x');
+    const calls = await Promise.allSettled([limits.take(of()), limits.take(of({ key: 'user:2' }))]);
+    expect(calls).toMatchObject([{ reason: { key: 'user:1' } }, { value: { allowed: true } }]);
+    expect((calls[0] as PromiseRejectedResult).reason).toBeInstanceOf(WrongTypeError);
+    await redis.client.set(key!, 'garbage');
+    await expect(limits.take([of({ key: 'user:2' }), of()])).rejects.toThrow(WrongTypeError);
+    expect((await limits.peek(of({ key: 'user:2' }))).remaining).toBe(2);
+  });
+
+  it('[LM-7] is refused inside a transaction, whose attempts would take again', async () => {
+    const transactions = app.get(TransactionService);
+    const inside = transactions.run(['k'], () => limits.take(of()));
+    await expect(inside).rejects.toThrow(IllegalTransactionStateError);
+    await transactions.run(['k'], () => limits.take(of(), { propagation: 'outside' }));
+    expect((await limits.peek(of())).remaining).toBe(2);
+  });
+
+  it('[LM-8] waits for replicas where it is asked to, and tells what was taken', async () => {
+    const durability = { replicas: 1, timeoutMs: 50 };
+    const error = await limits.take(of(), { durability }).catch((caught: unknown) => caught);
+    expect(error).toBeInstanceOf(NotReplicatedError);
+    expect((error as NotReplicatedError).result).toMatchObject({ allowed: true, remaining: 2 });
+  });
+});

@@ -1,0 +1,214 @@
+import path from 'node:path';
+import { Test, type TestingModule } from '@nestjs/testing';
+import * as fc from 'fast-check';
+import { AtomicRedisModule, InvalidArgumentError, LimitService, type Limit } from 'nestjs-atomic-redis';
+import { startFaultProxy } from 'nestjs-atomic-redis/testing';
+import { isScript } from '../support/is-script.js';
+import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
+import { startWorker } from '../support/workers.js';
+import { LimitModel } from './limit-model.js';
+import type { Data } from './reserving.worker.js';
+import { clocked, WrappedLimits } from './wrapped-limits.js';
+
+const ALGORITHMS = ['gcra', 'fixed', 'sliding'] as const;
+const LONG_MS = 31_536_000_000;
+
+type Step =
+  | { readonly kind: 'wait'; readonly ms: number }
+  | { readonly kind: 'take'; readonly which: readonly number[]; readonly cost: number }
+  | {
+      readonly kind: 'reserve';
+      readonly which: readonly number[];
+      readonly cost: number;
+      readonly ttlMs: number;
+    }
+  | { readonly kind: 'settle'; readonly index: number; readonly actual: number };
+
+const which = fc.uniqueArray(fc.integer({ min: 0, max: 2 }), { minLength: 1, maxLength: 3 });
+const cost = fc.integer({ min: 1, max: 5 });
+const step: fc.Arbitrary<Step> = fc.oneof(
+  fc.record({ kind: fc.constant('wait' as const), ms: fc.integer({ min: 0, max: 40 }) }),
+  fc.record({ kind: fc.constant('take' as const), which, cost }),
+  fc.record({ kind: fc.constant('reserve' as const), which, cost, ttlMs: fc.integer({ min: 1, max: 100 }) }),
+  fc.record({
+    kind: fc.constant('settle' as const),
+    index: fc.nat({ max: 5 }),
+    actual: fc.integer({ min: 0, max: 8 }),
+  }),
+);
+
+describe('reservations of limits', () => {
+  const redis = useRedis();
+  let app: TestingModule;
+  let limits: LimitService;
+
+  const start = async (connection: string): Promise<TestingModule> => {
+    const started = await Test.createTestingModule({
+      imports: [AtomicRedisModule.forRoot({ connection, namespace: 'atomic:', timeoutMs: 20_000 })],
+    }).compile();
+    started.useLogger(false);
+    return started.init();
+  };
+
+  beforeAll(async () => {
+    app = await start(redis.server.url);
+    limits = app.get(LimitService);
+  });
+
+  afterAll(() => app.close());
+
+  const of = (more: Partial<Limit> = {}): Limit => ({ key: 'k', limit: 10, perMs: LONG_MS, ...more });
+  const remaining = async (one: Limit): Promise<number> => (await limits.peek(one)).remaining;
+
+  it('[LM-9] let through what an exact model does, on a clock that the test sets', async () => {
+    const onClock = new WrappedLimits(redis.server.url, clocked);
+    await onClock.ready();
+    let run = 0;
+    try {
+      await fc.assert(
+        fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 25 }), async (steps) => {
+          const model = new LimitModel();
+          const prefix = `${run++}`;
+          const all: Limit[] = [
+            { key: `${prefix}g`, algorithm: 'gcra', limit: 7, perMs: 100, burst: 9 },
+            { key: `${prefix}f`, algorithm: 'fixed', limit: 8, perMs: 90 },
+            { key: `${prefix}s`, algorithm: 'sliding', limit: 8, perMs: 70 },
+          ];
+          const made: { id: string; limits: Limit[] }[] = [];
+          let clock = 1_600_000_000_123_457n;
+          await redis.client.set('clock', String(clock));
+          for (const [i, one] of steps.entries()) {
+            if (one.kind === 'wait') {
+              clock += BigInt(one.ms) * 1_000n + 1n;
+              await redis.client.set('clock', String(clock));
+            } else if (one.kind === 'settle') {
+              const reservation = made[one.index];
+              if (!reservation) continue;
+              const actual = reservation.limits.map((_, n) => one.actual + n);
+              const settled = await onClock.settle(reservation.id, actual);
+              expect(settled).toBe(model.settle(reservation.limits, clock, reservation.id, actual));
+            } else {
+              const some = one.which.map((n) => ({ ...all[n]!, cost: one.cost }));
+              if (one.kind === 'take') {
+                expect(await onClock.take(some)).toEqual(model.take(some, clock));
+              } else {
+                const reserved = await onClock.reserve(some, one.ttlMs);
+                const id = reserved.id ?? `refused ${i}`;
+                expect(reserved.allowed).toBe(model.reserve(some, clock, one.ttlMs, id));
+                if (reserved.allowed) made.push({ id, limits: some });
+              }
+            }
+            expect(await onClock.peek(all)).toEqual(model.peek(all, clock));
+          }
+        }),
+        { numRuns: 150 },
+      );
+    } finally {
+      await onClock.close();
+    }
+  });
+
+  it.each(ALGORITHMS)(
+    '[LM-9] count in full until %s is settled, then what the work has cost',
+    async (algorithm) => {
+      const one = of({ algorithm });
+      const reserved = await limits.reserve({ ...one, cost: 6 }, { ttlMs: LONG_MS });
+      expect(reserved).toMatchObject({ allowed: true, limits: [{ key: 'k', remaining: 4 }] });
+      expect(await limits.take({ ...one, cost: 5 })).toMatchObject({ allowed: false, remaining: 4 });
+      const refused = await limits.reserve({ ...one, cost: 5 }, { ttlMs: 1_000 });
+      expect(refused).toMatchObject({ allowed: false, id: undefined, expiresAtMs: undefined });
+      expect(await limits.settle(reserved.id!, 2)).toBe(true);
+      expect(await remaining(one)).toBe(8);
+      // Once: it is over.
+      expect(await limits.settle(reserved.id!, 2)).toBe(false);
+      expect(await remaining(one)).toBe(8);
+    },
+  );
+
+  it.each(ALGORITHMS)('[LM-9] of %s settle to nothing, and to more than the limit', async (algorithm) => {
+    const one = of({ algorithm });
+    const first = await limits.reserve({ ...one, cost: 6 }, { ttlMs: LONG_MS });
+    await limits.settle(first.id!, 0);
+    expect(await remaining(one)).toBe(10);
+    expect(await redis.client.keys('atomic:limit*')).toEqual([]);
+    const second = await limits.reserve({ ...one, cost: 1 }, { ttlMs: LONG_MS });
+    await limits.settle(second.id!, 15);
+    expect(await limits.take(one)).toMatchObject({ allowed: false, remaining: 0 });
+  });
+
+  it('[LM-9] lapse by themselves, and then are settled no more', async () => {
+    const one = of();
+    const lapsing = await limits.reserve({ ...one, cost: 4 }, { ttlMs: 1 });
+    const lasting = await limits.reserve({ ...one, cost: 3 }, { ttlMs: LONG_MS });
+    await waitFor('the lapse', async () => (await remaining(one)) === 7);
+    expect(await limits.settle(lapsing.id!, 1)).toBe(false);
+    expect((await limits.take({ ...one, cost: 7 })).allowed).toBe(true);
+    expect(await limits.settle(lasting.id!, 3)).toBe(true);
+    expect(await remaining(one)).toBe(0);
+  });
+
+  it('[LM-9] that have lapsed by the thousand are all given back', async () => {
+    const one = of({ limit: 5_000, algorithm: 'fixed' });
+    await Promise.all(Array.from({ length: 2_500 }, () => limits.reserve(one, { ttlMs: 1_500 })));
+    await waitFor('all', async () => (await remaining(one)) === 5_000);
+    expect((await limits.take({ ...one, cost: 5_000 })).allowed).toBe(true);
+    expect(await redis.client.keys('atomic:limit-holds*')).toEqual([]);
+  });
+
+  it('[LM-9] of several limits are made of all or of none, and each has its own cost', async () => {
+    const [requests, tokens] = [of({ key: 'requests' }), of({ key: 'tokens', limit: 100, cost: 40 })];
+    const reserved = await limits.reserve([requests, tokens], { ttlMs: LONG_MS });
+    expect((await limits.reserve([requests, { ...tokens, cost: 61 }], { ttlMs: LONG_MS })).allowed).toBe(
+      false,
+    );
+    expect([await remaining(requests), await remaining(tokens)]).toEqual([9, 60]);
+    await expect(limits.settle(reserved.id!, [1])).rejects.toThrow(InvalidArgumentError);
+    expect(await limits.settle(reserved.id!, [1, 33])).toBe(true);
+    expect([await remaining(requests), await remaining(tokens)]).toEqual([9, 67]);
+  });
+
+  it('[LM-9] are void once their limit was reset', async () => {
+    const { id } = await limits.reserve({ ...of(), cost: 4 }, { ttlMs: LONG_MS });
+    expect(await limits.reset(of())).toBe(true);
+    expect(await limits.settle(id!, 4)).toBe(false);
+    expect(await remaining(of())).toBe(10);
+  });
+
+  it.each(['', 'x', Buffer.from('["a"]').toString('base64url')])(
+    '[LM-9] has none by the id %p',
+    async (id) => {
+      if (id === '') await expect(limits.settle(id, 1)).rejects.toThrow(InvalidArgumentError);
+      else expect(await limits.settle(id, 1)).toBe(false);
+    },
+  );
+
+  it('[LM-9] are made and settled once when replies are lost', async () => {
+    const proxy = await startFaultProxy({ target: redis.server });
+    const behind = await start(proxy.url);
+    try {
+      const service = behind.get(LimitService);
+      proxy.loseReplies(isScript);
+      const { id } = await service.reserve({ ...of(), cost: 4 }, { ttlMs: LONG_MS });
+      expect(await remaining(of())).toBe(6);
+      proxy.loseReplies(isScript);
+      expect(await service.settle(id!, 1)).toBe(true);
+      expect(await remaining(of())).toBe(9);
+    } finally {
+      await behind.close();
+      await proxy.stop();
+    }
+  });
+
+  it('[LM-10] of processes that are killed are all given back, and nothing leaks', async () => {
+    const one = of({ limit: 1_000 });
+    const data: Data = { url: redis.server.url, limit: one, ttlMs: 3_000 };
+    const script = path.join(__dirname, 'reserving.worker.ts');
+    const workers = Array.from({ length: 3 }, (_, index) => startWorker<never>({ script, data, index }));
+    await Promise.all(workers.map((process) => process.next()));
+    await waitFor('reservations', async () => (await remaining(one)) < 1_000);
+    await Promise.all(workers.map((process) => process.kill()));
+    await waitFor('all to be given back', async () => (await remaining(one)) === 1_000);
+    expect((await limits.take({ ...one, cost: 1_000 })).allowed).toBe(true);
+  });
+});
