@@ -4,10 +4,16 @@
  */
 export type Outcome = 'applied' | 'not-applied' | 'unknown';
 
-/** Errors of a transport that stand for one of this library's, such as the HttpException at the edge of a route. */
+/**
+ * Errors of a transport that stand for one of this library's, such as the HttpException at the edge
+ * of a route.
+ */
 const standIns = new WeakMap<object, AtomicRedisError>();
 
-/** Makes `instanceof` take `standIn` for what `error` is, so that `@Catch(TransactionConflictError)` finds it. */
+/**
+ * Makes `instanceof` take `standIn` for what `error` is, so that `@Catch(TransactionConflictError)`
+ * finds it.
+ */
 export const standInFor = (error: AtomicRedisError, standIn: object): void =>
   void standIns.set(standIn, error);
 
@@ -15,9 +21,9 @@ export const standInFor = (error: AtomicRedisError, standIn: object): void =>
 export const withoutStandIn = (error: AtomicRedisError): AtomicRedisError => standIns.get(error) ?? error;
 
 /**
- * Base of every error this library throws by itself. It knows nothing of HTTP. On its way out of a route's handler it becomes an
- * `HttpException` that has its fields, has it as `cause`, and is an `instanceof` the same classes.
- * An error thrown by user code is never wrapped in one of these.
+ * Base of every error this library throws by itself. It knows nothing of HTTP. On its way out of a
+ * route's handler it becomes an `HttpException` that has its fields, has it as `cause`, and is an
+ * `instanceof` the same classes. An error thrown by user code is never wrapped in one of these.
  */
 export abstract class AtomicRedisError extends Error {
   /** Is true also for an error of a transport that stands for one of the class. */
@@ -65,8 +71,8 @@ export class InvalidArgumentError extends AtomicRedisError {
 }
 
 /**
- * A decorator or module is used in a way that cannot work, or a server cannot do what is needed. Thrown while the application starts, and by transactions at a
- * server that cannot run them.
+ * A decorator or module is used in a way that cannot work, or a server cannot do what is needed.
+ * Thrown while the application starts, and by transactions at a server that cannot run them.
  */
 export class ConfigurationError extends AtomicRedisError {
   readonly code = 'CONFIGURATION';
@@ -82,8 +88,8 @@ export class RedisUnavailableError extends AtomicRedisError {
 }
 
 /**
- * The operation was sent, no answer arrived, and whether it took effect could not be found out before the deadline.
- * It will not take effect later than its time-out.
+ * The operation was sent, no answer arrived, and whether it took effect could not be found out
+ * before the deadline. It will not take effect later than its time-out.
  */
 export class OutcomeUnknownError extends AtomicRedisError {
   readonly code = 'OUTCOME_UNKNOWN';
@@ -92,7 +98,8 @@ export class OutcomeUnknownError extends AtomicRedisError {
 }
 
 /**
- * The operation was made, and answered by `result`, but not enough replicas had it in time (`durability`). It stands unless the master fails before they do.
+ * The operation was made, and answered by `result`, but not enough replicas had it in time
+ * (`durability`). It stands unless the master fails before they do.
  */
 export class NotReplicatedError extends AtomicRedisError {
   readonly code = 'NOT_REPLICATED';
@@ -101,28 +108,34 @@ export class NotReplicatedError extends AtomicRedisError {
 
   constructor(
     private readonly what: string,
-    /** How many replicas were asked for. */
+    /** The number of replicas that the call asked for. */
     readonly requested: number,
-    /** How many had it when the time was over; -1 when that could not be found out, or the master itself did not have it on disk. */
+    /**
+     * The number that had it when the time was over; -1 if that is unknown, or the master itself
+     * did not have it on disk.
+     */
     readonly acknowledged: number,
     /** The value that the call would have returned. */
     readonly result: unknown,
     options?: ErrorOptions,
   ) {
     super(
-      `${what} was done, but ${acknowledged < 0 ? 'whether replicas have it could not be found out' : `only ${acknowledged} of ${requested} replicas had it`} in time`,
+      `${what} was done, but ${acknowledged < 0 ? 'no replica confirmed it' : `only ${acknowledged} of ${requested} replicas had it`} in time`,
       options,
     );
   }
 
-  /** The same, of a call that returns something else. */
+  /** Makes the same error for a call that returns another value. */
   withResult(result: unknown): NotReplicatedError {
     const { what, requested, acknowledged, cause } = this;
     return new NotReplicatedError(what, requested, acknowledged, result, { cause });
   }
 }
 
-/** Keys that must be changed together hash to different slots of a Redis Cluster. Thrown before any I/O. */
+/**
+ * Keys that must be changed together hash to different slots of a Redis Cluster. Thrown before any
+ * I/O.
+ */
 export class CrossSlotError extends AtomicRedisError {
   readonly code = 'CROSS_SLOT';
   readonly outcome = 'not-applied';
@@ -139,8 +152,8 @@ export class CrossSlotError extends AtomicRedisError {
 }
 
 /**
- * Redis answered with an error; `reply` is its first word, such as `WRONGTYPE` or `OOM`. Nothing was written, unless a script of the
- * user's own failed on its way: then the outcome is unknown.
+ * Redis answered with an error; `reply` is its first word, such as `WRONGTYPE` or `OOM`. Nothing
+ * was written, unless a script of the user's own failed on its way: then the outcome is unknown.
  */
 export class RedisReplyError extends AtomicRedisError {
   readonly code = 'REDIS_REPLY';
@@ -166,9 +179,10 @@ export class ModuleClosedError extends AtomicRedisError {
 }
 
 /**
- * A lease was lost, by time or to another, so the same work may be done elsewhere. As the reason of a run's, a job's or a permit's `signal` its outcome is
- * unknown: only the method can tell what it has done. A transaction with `completesRun` or `permit`, and a scripted call with `permit`, throw it with the outcome
- * `not-applied`: nothing was applied, and the call may be repeated.
+ * A lease was lost, by time or to another, so the same work may be done elsewhere. As the reason of
+ * a run's, a job's or a permit's `signal` its outcome is unknown: only the method can tell what it
+ * has done. A transaction with `completesRun` or `permit`, and a scripted call with `permit`, throw
+ * it with the outcome `not-applied`: nothing was applied, and the call may be repeated.
  */
 export class LeaseLostError extends AtomicRedisError {
   readonly code = 'LEASE_LOST';
@@ -202,7 +216,10 @@ export class WrongTypeError extends AtomicRedisError {
   }
 }
 
-/** The answer of Redis is not UTF-8 text, and the call did not ask for bytes. They are in `bytes`, so that nothing is lost. */
+/**
+ * The answer of Redis is not UTF-8 text, and the call did not ask for bytes. They are in `bytes`,
+ * so that nothing is lost.
+ */
 export class InvalidUtf8Error extends AtomicRedisError {
   readonly code = 'INVALID_UTF8';
   readonly retryable = false;

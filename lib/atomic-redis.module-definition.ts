@@ -42,11 +42,15 @@ import { TransferService } from './transfers/transfer.service.js';
 export interface AtomicRedisModuleExtras {
   /** Make the services injectable everywhere without importing the module again. @default true */
   isGlobal?: boolean;
-  /** Names the registration, to have several side by side; it is then injected by `@InjectAtomicRedis(name)`. */
+  /**
+   * Names the registration, to have several side by side; it is then injected by
+   * `@InjectAtomicRedis(name)`.
+   */
   name?: string;
   /**
-   * Register the module's own exception filter, which answers this library's errors in the form of each transport, over HTTP as
-   * `application/problem+json`. Without it they still leave a route as an `HttpException` with their status and problem details. @default true
+   * Register the module's own exception filter, which answers this library's errors in the form of
+   * each transport, over HTTP as `application/problem+json`. Without it they still leave a route as
+   * an `HttpException` with their status and problem details. @default true
    */
   exceptionFilter?: boolean;
 }
@@ -122,7 +126,8 @@ export const { ConfigurableModuleClass } = new ConfigurableModuleBuilder<AtomicR
           { provide: getTransactionToken(name), useExisting: CurrentTransaction },
           ...(exceptionFilter ? [{ provide: APP_FILTER, useClass: AtomicRedisExceptionFilter }] : []),
         ],
-        // A named registration shows only its façade, so that it cannot be taken for the default one.
+        // A named registration shows only its façade, so that it cannot be taken for the default
+        // one.
         exports: [token, getTransactionToken(name), ...(isDefault ? [AtomicRedis, ...SERVICES] : [])],
       };
     },

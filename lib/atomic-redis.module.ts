@@ -44,8 +44,9 @@ import { TransactionService } from './transactions/transaction.service.js';
  * AtomicRedisModule.forRootAsync({ inject: [ConfigService], useFactory: (config) => ({ connection: config.getOrThrow('REDIS_URL'), namespace: 'shop:' }) })
  * ```
  *
- * The application does not start when an option is wrong (`InvalidArgumentError`), a script of `forFeature` is no Lua or the server too old (`ConfigurationError`), or Redis cannot be reached within
- * `timeoutMs` (`RedisUnavailableError`), unless `lazyConnect` is set.
+ * The application does not start when an option is wrong (`InvalidArgumentError`), a script of
+ * `forFeature` is no Lua or the server too old (`ConfigurationError`), or Redis cannot be reached
+ * within `timeoutMs` (`RedisUnavailableError`), unless `lazyConnect` is set.
  */
 @Module({})
 export class AtomicRedisModule
@@ -83,8 +84,9 @@ export class AtomicRedisModule
   }
 
   /**
-   * Makes scripts injectable by `@InjectScript(script)`, and queues by `@InjectQueue(definition)`. Scripts are checked while the application starts, and loaded on every connect. The
-   * registration must be visible to the importing module, as a global one is.
+   * Makes scripts injectable by `@InjectScript(script)`, and queues by `@InjectQueue(definition)`.
+   * Scripts are checked while the application starts, and loaded on every connect. The registration
+   * must be visible to the importing module, as a global one is.
    *
    * @param name of the registration. Default: the unnamed one.
    * @throws ConfigurationError for what is neither a script nor a queue
@@ -120,13 +122,19 @@ export class AtomicRedisModule
     }
   }
 
-  /** Starts the queue consumers, and warns if nothing would shut the application down in order. Called by Nest. */
+  /**
+   * Starts the queue consumers, and warns if nothing would shut the application down in order.
+   * Called by Nest.
+   */
   onApplicationBootstrap(): void {
     this.consumers.start();
     if (this.registrations()[0] === this) this.shutdownNotice.begin();
   }
 
-  /** Jobs in hand and leaders may need what others close in `onApplicationShutdown`: they end before it, or go back. */
+  /**
+   * Jobs in hand and leaders may need what others close in `onApplicationShutdown`: they end before
+   * it, or go back.
+   */
   async onModuleDestroy(): Promise<void> {
     this.shutdownNotice.end();
     const { shutdownTimeoutMs } = this.options;
@@ -136,7 +144,10 @@ export class AtomicRedisModule
     ]);
   }
 
-  /** Runs after the HTTP server has closed: what is still in flight is given `shutdownTimeoutMs`, then the connections close. */
+  /**
+   * Runs after the HTTP server has closed: what is still in flight is given `shutdownTimeoutMs`,
+   * then the connections close.
+   */
   async onApplicationShutdown(): Promise<void> {
     await callIfThere(this.lists, 'close');
     await callIfThere(this.permits, 'endWaits');

@@ -35,7 +35,10 @@ const PARTS = {
   throttling,
 };
 
-/** Every scripted operation of the library: the scripts to load on each connect, and what the contract tests go through. */
+/**
+ * Every scripted operation of the library: the scripts to load on each connect, and what the
+ * contract tests go through.
+ */
 export const ALL_OPERATIONS: readonly Operation[] = Object.values<Readonly<Record<string, unknown>>>({
   ...SERVICES,
   ...PARTS,

@@ -40,35 +40,48 @@ import {
 /** Options that `AtomicRedisModule.forRoot` takes and a `forRootAsync` factory returns. */
 export interface AtomicRedisOptions {
   /**
-   * Address of Redis: a URL, ioredis's `RedisOptions` (TLS, Sentinel), `{ nodes, options }` for a Cluster, or an existing
-   * ioredis client. The library copies its settings and leaves the client itself alone.
+   * Address of Redis: a URL, ioredis's `RedisOptions` (TLS, Sentinel), `{ nodes, options }` for a
+   * Cluster, or an existing ioredis client. The library copies its settings and leaves the client
+   * itself alone.
    */
   connection: ConnectionOption;
   /**
-   * Signs in with this in place of what `connection` has: text, or a function that is asked for each connection that is opened, at most once a second, and once more
-   * when the server refuses the answer. For passwords that are rotated and tokens that end; also for an existing client.
+   * Signs in with this in place of what `connection` has: text, or a function that is asked for
+   * each connection that is opened, at most once a second, and once more when the server refuses
+   * the answer. For passwords that are rotated and tokens that end; also for an existing client.
    */
   username?: UsernameSource;
-  /** As `username`. A function may return `{ password, expiresAt }`: connections are replaced before that time. */
+  /**
+   * As `username`. A function may return `{ password, expiresAt }`: connections are replaced before
+   * that time.
+   */
   password?: PasswordSource;
   /**
-   * Names this application on Redis, as `shop:`. Stands in front of every key the library adds; no braces. It must be the application's own, and the same in all
-   * its processes and versions: two applications that share it would answer each other's idempotent calls.
+   * Names this application on Redis, as `shop:`. Stands in front of every key the library adds; no
+   * braces. It must be the application's own, and the same in all its processes and versions: two
+   * applications that share it would answer each other's idempotent calls.
    */
   namespace: string;
   /** Time for one operation on Redis, connecting included, in milliseconds. @default 5000 */
   timeoutMs?: number;
-  /** Start the application before Redis is reachable; the first operation connects. @default false */
+  /**
+   * Start the application before Redis is reachable; the first operation connects. @default false
+   */
   lazyConnect?: boolean;
   /**
-   * Time that shutdown waits for jobs in hand, and then again for operations in flight, in milliseconds. Then it closes the connections.
+   * Time that shutdown waits for jobs in hand, and then again for operations in flight, in
+   * milliseconds. Then it closes the connections.
    * @default 10000
    */
   shutdownTimeoutMs?: number;
-  /** Receiver of every operation: `openTelemetry()` of `nestjs-atomic-redis/opentelemetry`. Default: nothing. */
+  /**
+   * Receiver of every operation: `openTelemetry()` of `nestjs-atomic-redis/opentelemetry`. Default:
+   * nothing.
+   */
   telemetry?: Telemetry;
   /**
-   * Beginning of the `type` of problem details: a URL, to which the error's code is added as the fragment. `about:blank` leaves the code out.
+   * Beginning of the `type` of problem details: a URL, to which the error's code is added as the
+   * fragment. `about:blank` leaves the code out.
    * @default the errors page of this package's documentation
    */
   problemType?: string;

@@ -13,7 +13,10 @@ import { TransactionService } from './transactions/transaction.service.js';
 
 /** Options of `AtomicRedis.status()`. */
 export interface StatusOptions {
-  /** Time for all servers to answer, connecting included, in milliseconds. @default the module's `timeoutMs` */
+  /**
+   * Time for all servers to answer, connecting included, in milliseconds. @default the module's
+   * `timeoutMs`
+   */
   timeoutMs?: number;
 }
 

@@ -37,9 +37,11 @@ export class AtomicRedis {
   ) {}
 
   /**
-   * How the registration is: whether its servers answer, and what is under way. For health checks; takes one round trip.
+   * How the registration is: whether its servers answer, and what is under way. For health checks;
+   * takes one round trip.
    *
-   * @throws InvalidArgumentError for a wrong option; what is wrong with Redis is in the `error` of what comes back
+   * @throws InvalidArgumentError for a wrong option; what is wrong with Redis is in the `error` of
+   * what comes back
    */
   async status(options?: StatusOptions): Promise<AtomicRedisStatus> {
     return await this.statusReader.read(options);

@@ -1,9 +1,15 @@
 import { InvalidArgumentError } from './atomic-redis.errors.js';
 
-/** Checks one value; throws {@link InvalidArgumentError} naming `path`, the bound and the value received. */
+/**
+ * Checks one value; throws {@link InvalidArgumentError} naming `path`, the bound and the value
+ * received.
+ */
 export type Check = (path: string, value: unknown) => void;
 
-/** A decade in milliseconds: the longest time any option accepts, so that every sum of times stays an exact integer. */
+/**
+ * A decade in milliseconds: the longest time any option accepts, so that every sum of times stays
+ * an exact integer.
+ */
 export const MAX_TIME_MS = 315_576_000_000;
 
 /** An integer within the bounds, both included. */
@@ -28,7 +34,10 @@ export const int64: Check = (path, value) => {
 /** A time in whole milliseconds. */
 export const milliseconds = (min = 1): Check => integer(min, MAX_TIME_MS);
 
-/** A time that is waited for, in whole milliseconds: up to the longest that a timer of Node.js can wait, some 24 days. */
+/**
+ * A time that is waited for, in whole milliseconds: up to the longest that a timer of Node.js can
+ * wait, some 24 days.
+ */
 export const waitMs = (min = 1): Check => integer(min, 2 ** 31 - 1);
 
 export const boolean: Check = (path, value) => {
@@ -44,7 +53,9 @@ export const nonEmptyString: Check = (path, value) => {
     throw new InvalidArgumentError(path, 'a non-empty string', value);
 };
 
-/** Whether it is text or bytes that arrive in Redis as they are: half of a surrogate pair would not. */
+/**
+ * Whether it is text or bytes that arrive in Redis as they are: half of a surrogate pair would not.
+ */
 export const isBytes = (value: unknown): value is string | Buffer =>
   typeof value === 'string' ? value.isWellFormed() : Buffer.isBuffer(value);
 
@@ -113,7 +124,10 @@ function nearestTo(name: string, known: readonly string[]): string {
   return nearest === undefined ? '' : `Did you mean ${nearest}? `;
 }
 
-/** An object with only the named properties, each checked where it is present; the `required` ones must be. */
+/**
+ * An object with only the named properties, each checked where it is present; the `required` ones
+ * must be.
+ */
 export const options = (checks: Readonly<Record<string, Check>>, ...required: readonly string[]): Check => {
   const known = new Map(Object.entries(checks));
   return (path, value) => {

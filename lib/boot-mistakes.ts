@@ -6,9 +6,11 @@ import { appliedTo, THIS_COPY } from './method-wrapping/decorator-order.js';
 export const COPY = Symbol.for('nestjs-atomic-redis:copy');
 
 /**
- * Looks for mistakes of how the application is put together that would show only when a decorated method is called.
+ * Looks for mistakes of how the application is put together that would show only when a decorated
+ * method is called.
  *
- * @throws ConfigurationError for two copies of this package, and for a decorated class that `useFactory` or `useValue` makes
+ * @throws ConfigurationError for two copies of this package, and for a decorated class that
+ * `useFactory` or `useValue` makes
  */
 export function checkWiring(modules: ModulesContainer): void {
   for (const { metatype, providers, controllers } of modules.values()) {
@@ -40,8 +42,8 @@ function methodsOf(prototype: unknown): [name: string, method: object][] {
 
 const twoCopies = (sign: string): ConfigurationError =>
   new ConfigurationError(
-    `This application has two copies of nestjs-atomic-redis: ${sign}. Keep one: npm ls nestjs-atomic-redis shows who brings them; libraries name it as a peer ` +
-      `dependency, and a bundle holds it once or leaves it out`,
+    `This application has two copies of nestjs-atomic-redis: ${sign}. Keep one: npm ls nestjs-atomic-redis shows the packages that bring them. Name it as a peer dependency ` +
+      `in libraries, and leave it out of bundles or hold it once`,
   );
 
 const madeByHand = (label: string, decorator: string, className: string): ConfigurationError =>

@@ -12,8 +12,9 @@ const PATTERN = 'microservices:pattern';
 const SERVERLESS = ['AWS_LAMBDA_FUNCTION_NAME', 'FUNCTIONS_WORKER_RUNTIME', 'VERCEL', 'NETLIFY'];
 
 /**
- * Warns, once for an application, when SIGTERM would end the process at once: nothing listens to it, so Nest calls no shutdown hook. Says nothing in tests, worker
- * threads and serverless functions, nor of an application that neither listens nor takes messages, such as a script.
+ * Warns, once for an application, when SIGTERM would end the process at once: nothing listens to
+ * it, so Nest calls no shutdown hook. Says nothing in tests, worker threads and serverless
+ * functions, nor of an application that neither listens nor takes messages, such as a script.
  */
 export class ShutdownNotice {
   private readonly logger = new Logger('AtomicRedisModule');
@@ -38,7 +39,7 @@ export class ShutdownNotice {
   private look(): void {
     if (process.listenerCount('SIGTERM') > 0 || !this.isServing()) return;
     this.logger.warn(
-      'Nothing listens to SIGTERM, so a deployment will break off the calls under way, and their idempotency keys and jobs stay taken until their leases end: write app.enableShutdownHooks() before app.listen()',
+      'No handler listens to SIGTERM, so a deployment breaks off the calls under way, and their idempotency keys and jobs stay taken until their leases end. Call app.enableShutdownHooks() before app.listen()',
     );
   }
 

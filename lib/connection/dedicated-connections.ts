@@ -74,7 +74,7 @@ export class DedicatedConnections {
     let cause: Error | undefined;
     client.on('error', (error: Error) => (cause ??= error));
     const silent = (): Error =>
-      this.settings.unavailable(cause ?? new Error('there is no answer on a new connection'));
+      this.settings.unavailable(cause ?? new Error('a new connection gave no reply'));
     try {
       await deadline.race(this.connect(client), silent);
       credentialsOf(near)?.accepted();

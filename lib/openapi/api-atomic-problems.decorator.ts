@@ -3,8 +3,9 @@ import { isProblemCode, problemCodes, type ProblemCode } from './problem-example
 import { documentProblems } from './problem-responses.js';
 
 /**
- * Documents the problems that a route answers with when what it calls is refused: those with the codes given, and those of any route that needs Redis
- * (503). On a class it holds for all of its routes; a route's own problems stand in place of the class's of the same status.
+ * Documents the problems of a route: those with the given codes, and those of any route that needs
+ * Redis (503). On a class it holds for all routes. A route's own problems replace those of the
+ * class with the same status.
  *
  * ```ts
  * @Post(':id/withdrawals') @ApiAtomicProblems('TRANSACTION_CONFLICT')

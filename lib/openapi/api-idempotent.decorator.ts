@@ -13,7 +13,10 @@ import {
 import { documentProblems, responsesOf, setResponses } from './problem-responses.js';
 import type { ProblemCode } from './problem-examples.js';
 
-/** The module's `idempotency` options, where they are not the library's defaults: a decorator cannot see them. */
+/**
+ * The module's `idempotency` options that differ from the library's defaults. A decorator cannot
+ * read them.
+ */
 export interface ApiIdempotentOptions {
   /** @default true */
   required?: boolean;
@@ -36,9 +39,10 @@ const checkApiIdempotentOptions = check.options({
 } satisfies Record<keyof ApiIdempotentOptions, check.Check>);
 
 /**
- * Documents a route with `@Idempotent()`, from that decorator's own options: the header of the key, the header that marks a replay, and the problems it answers
- * with. It stands above `@Idempotent()`, and above `@ApiResponse()` for success, to whose response it adds the header of a replay; without one it adds a
- * response `2XX`.
+ * Documents a route with `@Idempotent()`, from that decorator's own options: the header of the key,
+ * the header that marks a replay, and the problems of the route. It stands above `@Idempotent()`.
+ * It also stands above `@ApiResponse()` for success, and adds the header of a replay to that
+ * response; without one it adds a response `2XX`.
  *
  * ```ts
  * @Post() @ApiIdempotent() @Idempotent()
@@ -84,12 +88,12 @@ const headerOf = (name: string, required: boolean) => ({
   name,
   required,
   description:
-    'Chosen by the client, a UUID say: a request that is sent again with the key of an earlier one is not processed again, but gets the first response. ' +
+    'Chosen by the client, for example a UUID. A request with the key of an earlier one is not processed again; it gets the first response. ' +
     `The same key with another payload is refused.${required ? '' : ' A request without a key is processed each time.'}`,
   schema: { type: 'string', pattern: KEY_PATTERN.source },
 });
 
-/** Marks the responses of success, since those to errors are replayed too, but described elsewhere. */
+/** Marks responses of success. Those to errors are replayed too, but are described elsewhere. */
 function documentReplay(
   method: object,
   onDuplicate: 'refuse' | 'wait',
@@ -100,7 +104,7 @@ function documentReplay(
   const successes = Object.keys(responses).filter((status) => status.startsWith('2'));
   const replayed = {
     description:
-      'Only there when this is the response to an earlier request with the same key' +
+      'Present only if this is the response to an earlier request with the same key' +
       (onDuplicate === 'wait' ? ', which may have been waited for' : ''),
     schema: { type: 'string', enum: ['true'] },
   };

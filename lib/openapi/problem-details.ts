@@ -2,7 +2,10 @@ import { ApiProperty } from '@nestjs/swagger';
 import type { Outcome } from '../atomic-redis.errors.js';
 import type { Problem } from '../problem-details/problem.js';
 
-/** The schema of the problem details that the module's exception filter answers with. https://www.rfc-editor.org/rfc/rfc9457 */
+/**
+ * The schema of the problem details that the module's exception filter sends.
+ * https://www.rfc-editor.org/rfc/rfc9457
+ */
 export class ProblemDetails implements Problem {
   @ApiProperty({ type: String, format: 'uri', description: 'Where the problem is explained' })
   readonly type!: string;

@@ -14,7 +14,7 @@ import { problemDetails, problemOf, type Problem } from '../problem-details/prob
 import { TransactionConflictError, TransactionTimeoutError } from '../transactions/transaction.errors.js';
 import { InsufficientFundsError } from '../transfers/transfer.errors.js';
 
-/** An error of each code that a document may name; the problem comes from it, as in a response. */
+/** An error of each code that a document may name. Its problem is the example, as in a response. */
 const EXAMPLES = {
   IDEMPOTENCY_KEY_MISSING: new IdempotencyKeyMissingError('The request needs an Idempotency-Key header'),
   IDEMPOTENCY_KEY_INVALID: new IdempotencyKeyInvalidError(
@@ -36,7 +36,7 @@ const EXAMPLES = {
   OUTCOME_UNKNOWN: new OutcomeUnknownError('An operation was not answered in time'),
 } satisfies Record<string, AtomicRedisError>;
 
-/** The `code` of a problem that a route may answer with. */
+/** The `code` of a problem that a route may send. */
 export type ProblemCode = keyof typeof EXAMPLES;
 
 export const isProblemCode = (code: unknown): code is ProblemCode =>
@@ -46,7 +46,7 @@ export const problemCodes = Object.keys(EXAMPLES);
 
 const EXAMPLE_INSTANCE = 'urn:uuid:0f8fad5b-d9cb-469f-a165-70867728950e';
 
-/** What a response with this code holds, and whether it has a Retry-After header. */
+/** Returns the content of a response with this code, and whether it has a Retry-After header. */
 export function exampleOf(code: ProblemCode): { problem: Problem; hasRetryAfter: boolean } {
   const { retryAfterMs } = problemOf(EXAMPLES[code]);
   const problem = { ...problemDetails(EXAMPLES[code]), instance: EXAMPLE_INSTANCE };

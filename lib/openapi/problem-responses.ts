@@ -3,7 +3,10 @@ import { STATUS_CODES } from 'node:http';
 import { ProblemDetails } from './problem-details.js';
 import { exampleOf, type ProblemCode } from './problem-examples.js';
 
-/** Where @nestjs/swagger keeps what its `@ApiResponse` was told. That decorator joins what two of them say, or drops it, as its version goes. */
+/**
+ * The metadata key of @nestjs/swagger's `@ApiResponse`. Depending on its version, that decorator
+ * joins two descriptions of a status, or drops one.
+ */
 const RESPONSES = 'swagger/apiResponse';
 
 type Response = Omit<ApiResponseOptions, 'status'>;
@@ -15,18 +18,18 @@ export const responsesOf = (target: object): Record<string, Response> => ({
 export const setResponses = (target: object, responses: Record<string, Response>): void =>
   Reflect.defineMetadata(RESPONSES, responses, target);
 
-/** What was documented here of one status. */
+/** The documentation of one status by this library. */
 interface Documented {
   readonly codes: readonly ProblemCode[];
-  /** What the application had said of the status before. */
+  /** The application's own documentation of the status. */
   readonly own: Response | undefined;
 }
 
 const DOCUMENTED = Symbol('nestjs-atomic-redis:documented-problems');
 
 /**
- * Adds a response for each status that the codes have, with an example of each code; to a method, or to a class for all of its routes. What the application has
- * said of a status by then stays beside it.
+ * Adds a response for each status of the codes, with an example of each code, to a method, or to a
+ * class for all of its routes. The application's own documentation of a status stays beside it.
  */
 export function documentProblems(
   codes: readonly ProblemCode[],

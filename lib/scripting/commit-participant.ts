@@ -10,9 +10,9 @@ export interface QueuedCommand {
 }
 
 /**
- * A participant around a transaction: an idempotent run with its record, a job with its delivery, or
- * the holder of a permit. The transaction's own EXEC can commit it in one step with its writes, as
- * long as the participant still holds its right to that. The name is the one of XA.
+ * A participant around a transaction: an idempotent run with its record, a job with its delivery,
+ * or the holder of a permit. The transaction's own EXEC can commit it in one step with its writes,
+ * as long as the participant still holds its right to that. The name is the one of XA.
  */
 export interface CommitParticipant {
   /** The connection to the Redis that it lives in. */
@@ -22,7 +22,10 @@ export interface CommitParticipant {
    * it was verified.
    */
   readonly keys: readonly string[];
-  /** Keys that it writes and that are not watched. They too lie in the slot of the transaction's keys. Default: none. */
+  /**
+   * Keys that it writes and that are not watched. They too lie in the slot of the transaction's
+   * keys. Default: none.
+   */
   readonly unwatchedKeys?: readonly string[];
   /** Says how to put its keys into the slot of the transaction's keys, for a `CrossSlotError`. */
   readonly colocation: string;
@@ -62,7 +65,7 @@ export interface CompletableJob {
 /** The property of a job that is its participant. */
 export const JOB_PARTICIPANT = Symbol('nestjs-atomic-redis:job-participant');
 
-/** The participant of a job of this library; undefined for anything else. */
+/** Returns the participant of a job of this library; undefined for any other value. */
 export const participantOf = (job: unknown): CommitParticipant | undefined =>
   typeof job === 'object' && job !== null
     ? (job as { readonly [JOB_PARTICIPANT]?: CommitParticipant })[JOB_PARTICIPANT]

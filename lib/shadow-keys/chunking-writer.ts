@@ -7,7 +7,10 @@ import type { Shadow, ShadowType } from './shadow-type.js';
 import { copyItem, isCollection } from './shadow-source.js';
 import type { ShadowEntry, ShadowValue, ShadowWriter } from './shadow-writer.js';
 
-/** A chunk is sent when it holds this many elements, or characters: about half a millisecond of Redis's time. */
+/**
+ * A chunk is sent when it holds this many elements, or characters: about half a millisecond of
+ * Redis's time.
+ */
 const MAX_ELEMENTS = 1_000;
 const MAX_CHARACTERS = 131_072;
 
@@ -15,13 +18,13 @@ const DONE = Promise.resolve();
 
 export class ChunkingWriter implements ShadowWriter {
   private commands: ShadowCommand[] = [];
-  /** Of the chunk's command, where one takes many elements. */
+  /** The arguments of the chunk's command, if one command takes many elements. */
   private args: (string | Buffer)[] | undefined;
   private elements = 0;
   private characters = 0;
   private written = 0;
   private hasEnded = false;
-  /** Writes that wait for room with elements still to come. */
+  /** Writes that wait for room, with elements still to come. */
   private readonly waiting = new Set<Promise<void>>();
 
   constructor(
@@ -72,8 +75,8 @@ export class ChunkingWriter implements ShadowWriter {
   }
 
   /**
-   * Writes one element, as an iterable of this type has it. Returns what to wait for before the next one, or undefined; what it throws must end the
-   * build.
+   * Writes one element, in the form that an iterable of this type yields. Returns a promise to
+   * await before the next one, or undefined. An error that it throws must end the build.
    */
   put(type: ShadowType, item: unknown): Promise<void> | undefined {
     this.signal.throwIfAborted();
@@ -82,7 +85,7 @@ export class ChunkingWriter implements ShadowWriter {
     return this.flushIfFull();
   }
 
-  /** Sends what is left. Resolves when all of it was confirmed. */
+  /** Sends the rest. Resolves when Redis has confirmed all of it. */
   async end(): Promise<void> {
     this.hasEnded = true;
     await Promise.all(this.waiting);
@@ -138,7 +141,7 @@ export class ChunkingWriter implements ShadowWriter {
     add: (item: unknown) => void = this.adders[type],
   ): Promise<void> {
     if (this.signal.aborted) return known(Promise.reject(this.signal.reason as Error));
-    // Nobody but the build itself can say that this one is missing: it must not go unnoticed there.
+    // The write is missing from the value, and only the build can report that.
     if (this.hasEnded) return Promise.reject(new ShadowBuildEndedError(this.shadow.liveKey));
     try {
       this.assertType(type, method);
@@ -146,7 +149,7 @@ export class ChunkingWriter implements ShadowWriter {
       const items = given[Symbol.iterator]();
       const room = this.pump(items, add);
       if (!room) return DONE;
-      // What is left is read later: it must be what was given.
+      // The rest is read later, so it is copied now.
       return this.goOn(room, isCollection(given) ? restOf(items) : items, add);
     } catch (error) {
       this.connection.fail(error);
@@ -161,7 +164,10 @@ export class ChunkingWriter implements ShadowWriter {
       throw new InvalidArgumentError('writer', `used for one type of value, here a ${shadow.type}`, given);
   }
 
-  /** Takes items until there is no room for more, and then returns what to wait for; undefined when it took them all. */
+  /**
+   * Takes items until there is no room for more, and returns a promise to await then; undefined if
+   * it took them all.
+   */
   private pump(items: Iterator<unknown>, add: (item: unknown) => void): Promise<void> | undefined {
     for (let next = items.next(); next.done !== true; next = items.next()) {
       add(next.value);
@@ -212,7 +218,10 @@ export class ChunkingWriter implements ShadowWriter {
   }
 }
 
-/** Adds an argument; bytes are copied, since a chunk is sent later. Returns about how many characters that is. */
+/**
+ * Adds an argument, and copies bytes, since a chunk is sent later. Returns its approximate size in
+ * characters.
+ */
 function push(args: (string | Buffer)[], method: string, value: unknown, field?: unknown): number {
   const argument = typeof value === 'string' || Buffer.isBuffer(value) ? value : toText(method, value, field);
   if (!isBytes(argument)) throw notWritable(method, 'well-formed text', value, field);
@@ -220,11 +229,11 @@ function push(args: (string | Buffer)[], method: string, value: unknown, field?:
   return argument.length;
 }
 
-/** Copies what an iterator has not given yet. */
+/** Copies the items that an iterator has not yielded yet. */
 const restOf = (items: Iterator<unknown>): Iterator<unknown> =>
   Array.from({ [Symbol.iterator]: () => items }, copyItem).values();
 
-/** A promise whose rejection reaches the caller otherwise: it may be left alone. */
+/** Marks a promise as handled: its rejection reaches the caller in another way. */
 function known(promise: Promise<void>): Promise<void> {
   promise.catch(() => undefined);
   return promise;

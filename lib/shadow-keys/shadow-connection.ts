@@ -9,28 +9,28 @@ import { ShadowLostError } from './shadow-key.errors.js';
 import { SIZE_COMMAND, type Shadow } from './shadow-type.js';
 
 export interface ShadowConnectionSettings {
-  /** The live keys that are to be replaced. */
+  /** The live keys to replace. */
   readonly liveKeys: readonly string[];
-  /** Of the shadows while they are built. */
+  /** The time to live of the shadows while they are built, in milliseconds. */
   readonly ttlMs: number;
-  /** For connecting, and for the answer to each chunk. */
+  /** The time for connecting, and for the reply to each chunk, in milliseconds. */
   readonly timeoutMs: number;
-  /** Told after each confirmed chunk how much was written in all. */
+  /** Called after each confirmed chunk with the amount written in all. */
   readonly onProgress: (written: number) => void;
 }
 
 export type ShadowCommand = readonly [name: string, args: readonly (string | Buffer)[]];
 
-/** Chunks on their way at the same time: one is worked on, others travel. */
+/** The most chunks on their way at the same time: Redis works on one while others travel. */
 const WINDOW = 4;
 
-/** How long removing a shadow may take. */
+/** The time for removing a shadow, in milliseconds. */
 const DISCARD_TIMEOUT_MS = 1_000;
 
 /**
- * Writes the shadows of one call, in chunks over a connection of their own, where nothing is ever sent twice. A chunk is one MULTI that begins by
- * renewing the shadow's time to live: where there is none to renew, what was written before has expired, and the chunk would make a part
- * of it look like the whole.
+ * Writes the shadows of one call, in chunks over a dedicated connection, and never sends a chunk
+ * twice. A chunk is one MULTI that begins by renewing the shadow's time to live. If there is none
+ * to renew, the earlier chunks have expired, and this one would make a part look like the whole.
  */
 export class ShadowConnection {
   private readonly stop = new AbortController();
@@ -53,12 +53,12 @@ export class ShadowConnection {
     return this.stop.signal;
   }
 
-  /** What was confirmed so far, of all shadows. */
+  /** The confirmed amount of all shadows so far. */
   get written(): number {
     return this.confirmed;
   }
 
-  /** The first error counts. */
+  /** Makes the build fail. Only the first error counts. */
   fail(error: unknown): void {
     if (this.isClosed || this.signal.aborted) return;
     clearInterval(this.refreshing);
@@ -82,7 +82,7 @@ export class ShadowConnection {
     this.refreshing = setInterval(() => void this.refresh(), this.settings.ttlMs / 3);
   }
 
-  /** Sends a chunk without waiting for its answer; a chunk that comes to nothing makes the build fail. */
+  /** Sends a chunk without waiting for its reply. If the chunk fails, so does the build. */
   send(shadow: Shadow, commands: readonly ShadowCommand[], written: number): void {
     this.track(async () => {
       await this.exchange(shadow, commands);
@@ -91,34 +91,37 @@ export class ShadowConnection {
     });
   }
 
-  /** Asks how much is in the shadow, behind all its chunks. */
+  /** Reads the size of the shadow, behind all its chunks. */
   measure(shadow: Shadow): void {
     this.track(async () => {
       shadow.size = Number(await this.answer(this.client!.call(SIZE_COMMAND[shadow.type!], shadow.key)));
     });
   }
 
-  /** Undefined while another chunk may be sent, else resolves when one may. */
+  /**
+   * Returns undefined if another chunk may be sent now; otherwise a promise that resolves when one
+   * may.
+   */
   room(): Promise<void> | undefined {
     return this.inFlight < WINDOW && !this.signal.aborted ? undefined : this.untilAtMost(WINDOW - 1);
   }
 
-  /** Resolves when every chunk was confirmed. Rejects with what made the build fail. */
+  /** Resolves when every chunk was confirmed. Rejects with the error of the build. */
   settled(): Promise<void> {
     return this.untilAtMost(0);
   }
 
-  /** The shadows have been swapped in: nothing of them is to be removed. */
+  /** Notes that the shadows were swapped in, so that none is removed. */
   handOver(): void {
     this.begun.length = 0;
   }
 
-  /** Removes the shadows, as far as that is possible in a moment: they go by themselves otherwise. */
+  /** Removes the shadows if that is possible in a moment. Otherwise they expire. */
   async discard(): Promise<void> {
     const keys = this.begun.map(({ key }) => key);
     if (keys.length === 0) return;
     try {
-      // Behind the chunks that may still be on their way.
+      // Sent behind the chunks that may still be on their way.
       await Deadline.in(DISCARD_TIMEOUT_MS).race(this.client!.unlink(keys), () => new Error('not in time'));
     } catch {
       this.close();
@@ -126,7 +129,7 @@ export class ShadowConnection {
     }
   }
 
-  /** Nothing is renewed any more. */
+  /** Ends the renewal. */
   close(): void {
     this.isClosed = true;
     clearInterval(this.refreshing);
@@ -142,7 +145,7 @@ export class ShadowConnection {
       } catch (error) {
         if (deadline.passed || !(error instanceof RedisUnavailableError)) throw error;
       }
-      // Another server may have its slot by now.
+      // Another server may have the slot by now.
       await this.connection.refreshTopology(deadline);
       await sleep(Math.min(50, deadline.remainingMs));
     }
@@ -169,7 +172,10 @@ export class ShadowConnection {
     if (failed) throw this.refused(failed);
   }
 
-  /** Written command by command, in one tick on a connection that is nobody else's: a pipeline of ioredis takes a sixth longer. */
+  /**
+   * Writes command by command, in one tick on a dedicated connection: a pipeline of ioredis takes a
+   * sixth longer.
+   */
   private multi(key: string, commands: readonly ShadowCommand[]): Promise<[Error | null, unknown][]> {
     const client = this.client!;
     const { ttlMs } = this.settings;
@@ -212,16 +218,15 @@ export class ShadowConnection {
     }
   }
 
-  /** A lost connection, and a server that is not the right one any more, lose the shadow; anything else is wrong for good. */
+  /**
+   * Makes the error of the build. A lost connection, or a server that is no longer the right one,
+   * loses the shadow; any other failure is final.
+   */
   private refused(error: Error): Error {
     if (isConnectionLoss(error)) return this.lost(error.message, error);
     const refusal = finalRefusal(error);
     if (!refusal) return this.lost(`its server refused a write (${error.message})`, error);
-    return toReplyError(
-      refusal,
-      'a write of what was to replace a live value, which was left as it was',
-      error,
-    );
+    return toReplyError(refusal, 'a write of the new value; the live value was left as it was', error);
   }
 
   private lost(why: string, cause?: unknown): ShadowLostError {

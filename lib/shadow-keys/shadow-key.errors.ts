@@ -1,8 +1,9 @@
 import { AtomicRedisError, describe } from '../atomic-redis.errors.js';
 
 /**
- * A shadow key, or the connection that built it, was lost before it could take its live key's place: it expired, was evicted or deleted, or
- * its server changed. The live value was left as it was.
+ * A shadow key, or the connection that built it, was lost before it could take its live key's
+ * place: it expired, was evicted or deleted, or its server changed. The live value was left as it
+ * was.
  */
 export class ShadowLostError extends AtomicRedisError {
   readonly code = 'SHADOW_LOST';
@@ -10,7 +11,7 @@ export class ShadowLostError extends AtomicRedisError {
   readonly retryable = true;
 
   constructor(
-    /** The live keys that were to be replaced. */
+    /** The live keys to replace. */
     readonly keys: readonly string[],
     why: string,
     options?: ErrorOptions,
@@ -30,13 +31,13 @@ export class ShadowEmptyError extends AtomicRedisError {
 
   constructor(readonly key: string) {
     super(
-      `Nothing was written to replace ${describe(key)} with, and the live value was left as it was. If it is to be deleted ` +
-        `then, pass onEmpty: 'delete'`,
+      `The source wrote nothing to replace ${describe(key)}, so the live value was left as it was. To delete it instead, ` +
+        `pass onEmpty: 'delete'`,
     );
   }
 }
 
-/** A write came after its build had ended, so it is not in what was swapped. Await every write. */
+/** A write came after its build had ended, so it is not in the new value. Await every write. */
 export class ShadowBuildEndedError extends AtomicRedisError {
   readonly code = 'SHADOW_BUILD_ENDED';
   readonly outcome = 'not-applied';
@@ -44,7 +45,7 @@ export class ShadowBuildEndedError extends AtomicRedisError {
 
   constructor(readonly key: string) {
     super(
-      `A write for ${describe(key)} came after its build had ended, and was left out: await every write of a build`,
+      `A write for ${describe(key)} came after its build had ended, so it was left out; await every write of a build`,
     );
   }
 }

@@ -3,14 +3,17 @@ import { defineOperation, defineStep } from '../operations/operation.js';
 import type { KeySpace } from '../scripting/key-space.js';
 import { SIZE_COMMAND, type Shadow } from './shadow-type.js';
 
-/** How long a version is kept whose live key has no time to live, in milliseconds: nothing tells when that key is deleted. */
+/**
+ * The time for which a version is kept if its live key has no time to live, in milliseconds: the
+ * library does not see that key's deletion.
+ */
 const VERSION_TTL_MS = 7 * 24 * 60 * 60 * 1_000;
 
 type SwapAnswer =
   | { readonly kind: 'swapped' }
   /** A newer version was there before. */
   | { readonly kind: 'older' }
-  /** The shadow of this target, counted from 0, is not what was built. */
+  /** The shadow of this target, counted from 0, is not the one that was built. */
   | { readonly kind: 'lost'; readonly target: number };
 
 /** A swap of shadows for their live keys, checked. */
@@ -24,8 +27,8 @@ interface Swap {
 }
 
 /**
- * Puts shadows in the place of their live keys, all of them or none, and frees what was there off the main thread (UNLINK; RENAME by itself would
- * free it on the main thread).
+ * Puts shadows in the place of their live keys, all or none. Frees the old values off the main
+ * thread by UNLINK; RENAME alone would free them on it.
  */
 export const swap = defineOperation({
   type: 'shadow-keys.swap',
@@ -143,7 +146,10 @@ return 'SWAPPED'
   decode: (answer) => answer,
 });
 
-/** Puts back what the last swap replaced, of all targets or of none. Its result is false where one of them has nothing to go back to. */
+/**
+ * Puts back the values that the last swap replaced, of all targets or of none. Its result is false
+ * if a target has no kept value.
+ */
 export const rollback = defineOperation({
   type: 'shadow-keys.rollback',
   keys: {

@@ -6,45 +6,65 @@ import { SHADOW_TYPES, type ShadowType } from './shadow-type.js';
 
 /** Progress of a build. */
 export interface ShadowProgress {
-  /** Amount that Redis has confirmed so far: fields, elements, members or entries; bytes for a string. */
+  /**
+   * Amount that Redis has confirmed so far: fields, elements, members or entries; bytes for a
+   * string.
+   */
   readonly written: number;
-  /** Since the call. */
+  /** The time since the call, in milliseconds. */
   readonly elapsedMs: number;
 }
 
 /** Options of `ShadowKeyService.replace` and `replaceAll`. */
 export interface ReplaceOptions extends Pick<OperationOptions, 'timeoutMs' | 'propagation' | 'durability'> {
   /**
-   * Time for each step by itself, in milliseconds: connecting, the answer to a chunk, and the swap. A build as a whole has no limit but its
-   * `signal`. Default: the module's `timeoutMs`.
+   * Time for each step, in milliseconds: connecting, the reply to a chunk, and the swap. Only
+   * `signal` limits a build as a whole. Default: the module's `timeoutMs`.
    */
   timeoutMs?: number;
   /** Time to live of the new value, in milliseconds. Default: none, whatever the old value had. */
   ttlMs?: number;
-  /** When the source writes nothing: `refuse` throws a `ShadowEmptyError`, `delete` deletes the live key. @default 'refuse' */
+  /**
+   * When the source writes nothing: `refuse` throws a `ShadowEmptyError`, `delete` deletes the live
+   * key. @default 'refuse'
+   */
   onEmpty?: 'refuse' | 'delete';
   /**
-   * Version of the new value, from 0 to 2^63 - 1: it is not swapped in where a newer one was before. Kept as long as the live key, and for a week after the last
-   * swap where that has no time to live, or was deleted by it. Default: the last swap wins.
+   * Version of the new value, from 0 to 2^63 - 1. It is not swapped in if a newer one was before.
+   * The version is kept as long as the live key. If that has no time to live, or the swap deleted
+   * it, the version is kept for a week after the last swap. Default: the last swap wins.
    */
   version?: number | bigint;
-  /** Keep the value that is replaced, with the time to live it has left, for `rollback`, until the next swap. @default false */
+  /**
+   * Keep the replaced value, with the rest of its time to live, for `rollback`, until the next
+   * swap. @default false
+   */
   keepPrevious?: boolean;
   /**
-   * Way in which the new value takes its place: `rename` moves it, at once whatever its size. `copy` copies it, which keeps Redis busy for as long, and
-   * leaves the shadow under the name in the result until `shadowTtlMs` is over. @default 'rename'
+   * The way in which the new value takes its place. `rename` moves it at once, whatever its size.
+   * `copy` copies it: Redis is busy for that long, and the shadow stays under the name in the
+   * result until `shadowTtlMs` is over.
+   * @default 'rename'
    */
   mode?: 'rename' | 'copy';
-  /** Redis type that an iterable or an object becomes. A function decides by its own writes. @default 'hash' */
+  /**
+   * Redis type that an iterable or an object becomes. A function decides by its own writes.
+   * @default 'hash'
+   */
   type?: ShadowType;
   /**
-   * Time to live of what is being built, in milliseconds; renewed while the build lives, so that it bounds what a crashed process leaves
-   * behind. @default 60000
+   * Time to live of the shadow while it is built, in milliseconds. The build renews it, so it
+   * bounds what a crashed process leaves behind. @default 60000
    */
   shadowTtlMs?: number;
-  /** Called after each confirmed chunk. What it throws ends the build and reaches the caller; a promise is not waited for, and its rejection is logged. */
+  /**
+   * Called after each confirmed chunk. An error that it throws ends the build and reaches the
+   * caller. A promise is not awaited, and its rejection is logged.
+   */
   onProgress?: (progress: ShadowProgress) => unknown;
-  /** Ends the build, unless the swap was already sent; the call rejects with the signal's reason. */
+  /**
+   * Ends the build, unless the swap was already sent; the call rejects with the signal's reason.
+   */
   signal?: AbortSignal;
 }
 
@@ -77,7 +97,7 @@ export const checkReplaceOptions = check.options({
 
 export const checkRollbackOptions = check.options(operationOptionChecks);
 
-/** Copies options that were checked: they are read again when the build is done. */
+/** Copies checked options, which are read again when the build is done. */
 export const copyReplaceOptions = (given: ReplaceOptions): ReplaceOptions => ({
   ...given,
   ...(given.durability && { durability: copyDurability(given.durability)! }),

@@ -26,13 +26,16 @@ import { checkSource, fill, snapshot, type ShadowSource } from './shadow-source.
 import type { Shadow } from './shadow-type.js';
 import { rollback, swap } from './shadow-key.operations.js';
 
-/** What became of a replacement. */
+/** The result of a replacement. */
 export interface ReplaceResult {
   /** False when a newer version was there before; the live value was left as it was. */
   readonly swapped: boolean;
-  /** What was built: fields, elements, members or entries; bytes for a string. */
+  /** The size of the new value: fields, elements, members or entries; bytes for a string. */
   readonly written: number;
-  /** With mode `copy`, the keys that hold the new values beside the live ones, in their order, until `shadowTtlMs` is over. */
+  /**
+   * With mode `copy`, the keys that hold the new values beside the live ones, in their order, until
+   * `shadowTtlMs` is over.
+   */
   readonly shadowKeys: readonly string[];
 }
 
@@ -43,12 +46,12 @@ const DEFAULT_SHADOW_TTL_MS = 60_000;
 
 const NOT_AS_BUILT = 'when it was to be swapped in, it was not what had been built';
 
-/** As many as one script can name keys of. */
+/** The most targets whose keys one script can name. */
 const MAX_TARGETS = 500;
 
 /**
- * Replaces large values as one step: the new one is built under another key, the shadow, and then takes the live key's place. Readers
- * see the old value or the new one, whole.
+ * Replaces large values as one step. The new value is built under another key, the shadow, and then
+ * takes the live key's place. Readers see the old value or the new one, whole.
  */
 @Injectable()
 export class ShadowKeyService {
@@ -66,8 +69,9 @@ export class ShadowKeyService {
   ) {}
 
   /**
-   * Builds a new value from `source`, in chunks over a connection of its own, and swaps it in by one atomic step. An array, a Set, a Map or an object is copied when
-   * it is given; items of any other source are copied when they are written.
+   * Builds a new value from `source`, in chunks over a dedicated connection, and swaps it in by one
+   * atomic step. An array, a Set, a Map or an object is copied at once; items of any other source
+   * are copied when they are written.
    *
    * ```ts
    * await shadowKeys.replace('catalog:{shop}', async (writer) => {
@@ -75,15 +79,19 @@ export class ShadowKeyService {
    * }, { version: importedAt, onProgress: ({ written }) => … });
    * ```
    *
-   * @throws whatever the source or `onProgress` throws, the same instance, or the reason of `signal`. The live value is left as it was then, as
-   * with every error but `OutcomeUnknownError` and `NotReplicatedError`
-   * @throws InvalidArgumentError for a wrong argument, before any I/O; for a value that cannot be written, when it comes to it
+   * @throws the error of the source or of `onProgress`, the same instance, or the reason of
+   * `signal`. The live value is left as it was then, as with every error but `OutcomeUnknownError`
+   * and `NotReplicatedError`
+   * @throws InvalidArgumentError for a wrong argument, before any I/O; for a value that cannot be
+   * written, when it is written
    * @throws ShadowEmptyError when the source wrote nothing, unless `onEmpty` is `'delete'`
-   * @throws ShadowLostError when the shadow or its connection was lost on the way: the call may be repeated
+   * @throws ShadowLostError when the shadow or its connection was lost on the way: the call may be
+   * repeated
    * @throws RedisUnavailableError when Redis could not be reached in time
    * @throws RedisReplyError when Redis refused a write or the swap: out of memory, for example
    * @throws NotReplicatedError when it was swapped in, and `durability` was not reached in time
-   * @throws OutcomeUnknownError when the swap was sent and not answered in time; if it was not done by then, it never will be
+   * @throws OutcomeUnknownError when the swap was sent and not answered in time; if it was not done
+   * by then, it never will be
    */
   replace(key: string, source: ShadowSource, options: ReplaceOptions = {}): Promise<ReplaceResult> {
     return this.observer.operation(
@@ -99,8 +107,8 @@ export class ShadowKeyService {
   }
 
   /**
-   * As {@link replace}, for several keys at once: all are swapped by one step, or none. Their sources are read one after the other. On a Cluster
-   * the keys must share a hash slot.
+   * Does the same as {@link replace} for several keys: one step swaps all of them, or none. The
+   * sources are read one after the other. On a Cluster the keys must share a hash slot.
    *
    * @throws CrossSlotError before any I/O, and as {@link replace} does
    */
@@ -128,12 +136,14 @@ export class ShadowKeyService {
   }
 
   /**
-   * Puts back what the last swap replaced, if that swap was told to keep it (`keepPrevious`), with the time to live that it has left. What was live
-   * is freed. Of several keys all go back, or none. The version stays that of the last swap.
+   * Puts back the value that the last swap replaced, with the rest of its time to live. That swap
+   * must have kept it (`keepPrevious`). The live value is freed. Of several keys, all go back or
+   * none. The version stays that of the last swap.
    *
-   * @returns false when there is nothing to go back to, and nothing was changed
+   * @returns false if no value was kept; nothing was changed then
    * @throws InvalidArgumentError, CrossSlotError before any I/O
-   * @throws RedisUnavailableError, RedisReplyError when nothing was changed; OutcomeUnknownError, NotReplicatedError
+   * @throws RedisUnavailableError, RedisReplyError when nothing was changed; OutcomeUnknownError,
+   * NotReplicatedError
    */
   rollback(keys: string | readonly string[], options: OperationOptions = {}): Promise<boolean> {
     return this.observer.operation(
@@ -152,7 +162,10 @@ export class ShadowKeyService {
     );
   }
 
-  /** Ends the builds under way, whose callers get a ModuleClosedError. Resolves when they have cleaned up. @internal */
+  /**
+   * Ends the builds under way, whose callers get a ModuleClosedError. Resolves when they have
+   * cleaned up. @internal
+   */
   async close(): Promise<void> {
     this.isClosed = true;
     const ending = [...this.builds.values()];
@@ -183,7 +196,7 @@ export class ShadowKeyService {
       timeoutMs,
       onProgress: (written) => {
         const told: unknown = onProgress?.({ written, elapsedMs: performance.now() - startedAt });
-        // The build does not wait for it, so nothing but the log can tell that it failed.
+        // The build does not await it, so only the log can report that it failed.
         if (told instanceof Promise)
           told.catch((error: unknown) => this.logger.error('onProgress rejected', error));
       },
@@ -235,7 +248,7 @@ export class ShadowKeyService {
       await untilAborted(fill(source, type, writer), build.signal);
       await writer.end();
     } catch (error) {
-      // Writes that it left behind learn so too.
+      // Writes that the source did not await get the error too.
       build.fail(error);
       throw error;
     }

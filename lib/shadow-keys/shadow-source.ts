@@ -3,12 +3,15 @@ import { copyBytes } from '../scripting/copies.js';
 import type { ShadowType } from './shadow-type.js';
 import type { ShadowEntry, ShadowValue, ShadowWriter } from './shadow-writer.js';
 
-/** What an iterable yields: pairs for a hash or a sorted set, objects for a stream, and values for all others. */
+/**
+ * An item of an iterable: a pair for a hash or a sorted set, an object for a stream, and a value
+ * for all others.
+ */
 export type ShadowItem = ShadowValue | ShadowEntry | Readonly<Record<string, ShadowValue>>;
 
 /**
- * Where a new value comes from: a function that writes it, anything that can be iterated, asynchronously or not (a database cursor, a stream, a
- * Map, an array), or a plain object with the fields of a hash.
+ * The source of a new value: a function that writes it, an iterable or async iterable (a database
+ * cursor, a stream, a Map, an array), or a plain object with the fields of a hash.
  */
 export type ShadowSource =
   | ((writer: ShadowWriter) => unknown)
@@ -22,7 +25,7 @@ export function checkSource(path: string, source: unknown, type: ShadowType | un
     if (type !== undefined)
       throw new InvalidArgumentError(
         'options.type',
-        `absent where ${path} is a function, which decides by what it writes`,
+        `absent if ${path} is a function, which decides by its writes`,
         type,
       );
     return;
@@ -39,12 +42,13 @@ export function checkSource(path: string, source: unknown, type: ShadowType | un
       source,
     );
   if (!isIterable(source) && type !== undefined && type !== 'hash' && type !== 'zset')
-    throw new InvalidArgumentError('options.type', `"hash" or "zset" where ${path} is a plain object`, type);
+    throw new InvalidArgumentError('options.type', `"hash" or "zset" if ${path} is a plain object`, type);
 }
 
 /**
- * Copies what is in the caller's hands and will be read later: an array, a Set, a Map or an object. What makes its items when they are asked for is returned as it
- * is; its items are copied when they are written.
+ * Copies an array, a Set, a Map or an object, which the caller could change before it is read. A
+ * source that makes its items on demand is returned as it is; its items are copied when they are
+ * written.
  */
 export function snapshot(source: ShadowSource): ShadowSource {
   if (typeof source === 'function') return source;
@@ -55,7 +59,7 @@ export function snapshot(source: ShadowSource): ShadowSource {
   return copy;
 }
 
-/** Whether all items are there already. */
+/** Returns true if all items exist already. */
 export const isCollection = (value: unknown): value is Iterable<unknown> =>
   Array.isArray(value) || value instanceof Map || value instanceof Set;
 
@@ -75,11 +79,11 @@ export function copyItem(item: unknown): unknown {
 
 /** A writer that also takes one item of an iterable after the other. */
 interface ItemWriter extends ShadowWriter {
-  /** Returns what to wait for before the next item, or undefined. */
+  /** Returns a promise to await before the next item, or undefined. */
   put(type: ShadowType, item: unknown): Promise<void> | undefined;
 }
 
-/** Writes all that the source has. */
+/** Writes all items of the source. */
 export async function fill(source: ShadowSource, type: ShadowType, writer: ItemWriter): Promise<void> {
   if (typeof source === 'function') {
     await source(writer);
@@ -99,7 +103,7 @@ function isPlain(value: object): boolean {
   return prototype === null || prototype === Object.prototype;
 }
 
-/** One by one: all at once they would be in memory twice. */
+/** Writes items one by one: all at once, they would be in memory twice. */
 function* ownEntries(object: object): Iterable<readonly [string, unknown]> {
   for (const name in object)
     if (Object.hasOwn(object, name)) yield [name, (object as Record<string, unknown>)[name]];

@@ -1,7 +1,7 @@
-/** What a shadow can be, as Redis names types. */
+/** The types of a shadow, by the names that Redis gives them. */
 export type ShadowType = 'string' | 'list' | 'set' | 'zset' | 'hash' | 'stream';
 
-/** Tells how much is in it. */
+/** Returns the command that reads its size. */
 export const SIZE_COMMAND: Readonly<Record<ShadowType, string>> = {
   string: 'STRLEN',
   list: 'LLEN',
@@ -15,13 +15,13 @@ export const SHADOW_TYPES = Object.keys(SIZE_COMMAND) as ShadowType[];
 
 /** One replacement while it is built. */
 export interface Shadow {
-  /** The key that it is to replace. */
+  /** The key to replace. */
   readonly liveKey: string;
   readonly key: string;
-  /** That of its first write; undefined before. */
+  /** The type of its first write; undefined before that. */
   type: ShadowType | undefined;
-  /** Whether anything was sent. */
+  /** True once a chunk was sent. */
   hasBegun: boolean;
-  /** What Redis confirmed to be in it. */
+  /** The size that Redis has confirmed. */
   size: number;
 }

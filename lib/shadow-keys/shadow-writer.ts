@@ -1,16 +1,17 @@
-/** What can be written: text, bytes, or a number, which is sent in decimal. */
+/** A value that can be written: text, bytes, or a number, which is sent in decimal. */
 export type ShadowValue = string | Buffer | number | bigint;
 
 /** A field and its value, or a member and its score. */
 export type ShadowEntry<Value = ShadowValue> = readonly [name: ShadowValue, value: Value];
 
 /**
- * Builds the new value. The first write decides its type, and all others must be of that type. A write resolves when there is room for the
- * next: awaiting each one keeps little in memory. What it was given has been copied then, so that its bytes may be used again, also those that an iterable gave. What a
- * write throws ends the build.
+ * Builds the new value. The first write decides its type, and all others must be of that type. A
+ * write resolves when there is room for the next, so awaiting each one keeps little in memory. Its
+ * values, also those of an iterable, have been copied then, and their bytes may be used again. An
+ * error that a write throws ends the build.
  */
 export interface ShadowWriter {
-  /** Aborts when the build cannot go on: it lost its shadow, or the caller gave it up. */
+  /** Aborts if the build cannot go on: it lost its shadow, or the caller gave it up. */
   readonly signal: AbortSignal;
   /** Fields of a hash: an object, a Map, or any iterable of pairs. */
   hset(fields: Readonly<Record<string, ShadowValue>> | Iterable<ShadowEntry>): Promise<void>;

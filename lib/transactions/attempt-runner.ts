@@ -163,9 +163,7 @@ export class AttemptRunner {
       const isRedisSlow = stop.isTimedOut && error === stop.reason && isUnanswered(connection, now);
       lease.forgetWatches(stop.isCancelled);
       if (attempt.failure && error === attempt.failure) return await this.failed(attempt, run);
-      throw isRedisSlow
-        ? this.connection.unavailable(new Error('there is no answer on a connection'))
-        : error;
+      throw isRedisSlow ? this.connection.unavailable(new Error('a connection gave no reply')) : error;
     }
     if (attempt.failure) {
       lease.forgetWatches(false);
@@ -195,7 +193,8 @@ export class AttemptRunner {
         lease.forgetWatches(true);
         throw stop.reason;
       }
-      // In the same tick as EXEC is written: the connection that watched is still the one that commits.
+      // In the same tick as EXEC is written: the connection that watched is still the one that
+      // commits.
       if (!connection.isReady) return again(this.connection.unavailable());
       const lifetime = attempt.lifetime!;
       const sendAt = performance.now();
@@ -217,7 +216,8 @@ export class AttemptRunner {
       group?.flush(undefined);
     }
     if (!durability) {
-      // In this order: the next in turn comes to this connection, so that its WATCH stands behind this EXEC.
+      // In this order: the next in turn comes to this connection, so that its WATCH stands behind
+      // this EXEC.
       lease.handOn();
       turn.end();
     }
@@ -234,7 +234,7 @@ export class AttemptRunner {
   }
 
   private unanswered(): Error {
-    return this.connection.unavailable(new Error('there is no answer on a connection'));
+    return this.connection.unavailable(new Error('a connection gave no reply'));
   }
 
   private async failed(attempt: LeadingAttempt, run: TransactionRun<unknown>): Promise<AttemptResult<never>> {
@@ -274,14 +274,20 @@ function writesOf<T>({ participants, options }: TransactionRun<T>, value: T): re
   return participants.flatMap((participant) => participant.writes(kept));
 }
 
-/** @throws why the server would refuse a command for itself, where it must not be sent for that: nothing was applied */
+/**
+ * @throws why the server would refuse a command for itself, where it must not be sent for that:
+ * nothing was applied
+ */
 function assertAcceptable(connection: TransactionConnection, queued: readonly QueuedCommand[]): void {
   connection.assertReadable(queued);
   const refusal = connection.server.refusalOf(queued);
   if (refusal) throw toReplyError(refusal, 'a command of the transaction, so none was sent');
 }
 
-/** The group that others may be part of whose work is likely to do what this one's did; none when they would need Redis for that. */
+/**
+ * The group that others may be part of whose work is likely to do what this one's did; none when
+ * they would need Redis for that.
+ */
 function groupBehind(
   { asked, lifetime }: LeadingAttempt,
   queued: readonly QueuedCommand[],
@@ -291,7 +297,10 @@ function groupBehind(
   return asked.every(({ name, args }) => group.answer(name, args) !== undefined) ? group : undefined;
 }
 
-/** Lets those that wait for the turn follow, each after the one before it, as far as they come within this turn of the event loop. */
+/**
+ * Lets those that wait for the turn follow, each after the one before it, as far as they come
+ * within this turn of the event loop.
+ */
 async function gather(group: GroupCommit, turn: LockSlot<GroupCommit>): Promise<void> {
   turn.invite(group);
   await new Promise((resolve) => setImmediate(resolve));

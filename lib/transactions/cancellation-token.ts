@@ -48,7 +48,10 @@ export class CancellationToken implements SetMember {
     this.rejectWait?.(reason);
   }
 
-  /** Ends it since there is no time left, or too little. @returns why it has ended, which may be something that came before */
+  /**
+   * Ends it since there is no time left, or too little.
+   * @returns why it has ended, which may be something that came before
+   */
   timeOut(): unknown {
     if (!this.isCancelled) {
       this.isTimedOut = true;

@@ -3,8 +3,9 @@ import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import { OBJECT_COMMANDS } from './transaction-commands.js';
 
 /**
- * Checks the arguments of a command, and puts copies in the place of those that the caller may change before they are sent: what was checked is
- * what is sent. ioredis would send undefined and null as "", and objects as "[object Object]".
+ * Checks the arguments of a command, and puts copies in the place of those that the caller may
+ * change before they are sent: what was checked is what is sent. ioredis would send undefined and
+ * null as "", and objects as "[object Object]".
  *
  * @returns `args` itself
  * @throws InvalidArgumentError

@@ -38,8 +38,9 @@ export class CommitMarker {
   }
 
   /**
-   * A second key, set to the same value ahead of the commands, where a server does what follows a refused command. The marker alone would tell of a commit there that was
-   * none: both hold the value only when EXEC has done all.
+   * A second key, set to the same value ahead of the commands, where a server does what follows a
+   * refused command. The marker alone would tell of a commit there that was none: both hold the
+   * value only when EXEC has done all.
    */
   beginningIn(slot: number): string {
     this.keyIn(slot);
@@ -51,7 +52,10 @@ export class CommitMarker {
     return String(++this.attempts);
   }
 
-  /** Time to live for a transaction with this time-out, in milliseconds: half of it is longer than the transaction. */
+  /**
+   * Time to live for a transaction with this time-out, in milliseconds: half of it is longer than
+   * the transaction.
+   */
   static ttlMs(timeoutMs: number): number {
     return 2 * (timeoutMs + MARGIN_MS);
   }
@@ -61,7 +65,10 @@ export class CommitMarker {
     return performance.now() + CommitMarker.ttlMs(timeoutMs) / 2 < (this.expiresAt.get(slot) ?? 0);
   }
 
-  /** Notes that Redis has set the marker with the given time to live. @param sentAt monotonic time before it was sent */
+  /**
+   * Notes that Redis has set the marker with the given time to live.
+   * @param sentAt monotonic time before it was sent
+   */
   confirm(slot: number, sentAt: number, ttlMs: number): void {
     this.expiresAt.set(slot, sentAt + ttlMs);
   }

@@ -65,8 +65,8 @@ export class Committer {
   }
 
   /**
-   * Sends MULTI, the commands, the marker and EXEC in one write. The caller has seen WATCH answered, the marker's included, and
-   * the connection ready, in this tick.
+   * Sends MULTI, the commands, the marker and EXEC in one write. The caller has seen WATCH
+   * answered, the marker's included, and the connection ready, in this tick.
    */
   send(
     connection: TransactionConnection,
@@ -130,7 +130,10 @@ export class Committer {
       : { ...result, acknowledged };
   }
 
-  /** The commands took effect, whatever became of the watched keys. The connection may be in any state. */
+  /**
+   * The commands took effect, whatever became of the watched keys. The connection may be in any
+   * state.
+   */
   private ranOutsideMulti(
     { cause, isMulti, replies }: RanOutsideMulti,
     sent: Sent,
@@ -158,12 +161,15 @@ export class Committer {
       );
     }
     throw new OutcomeUnknownError(
-      `Commands of the transaction were done one by one, or may have been, and the answers to them were lost, since Redis refused ${isMulti ? 'MULTI' : 'one of them'}: ${cause.message}`,
+      `Redis refused ${isMulti ? 'MULTI' : 'a command'}, so the transaction's commands ran one by one, or may have, and their replies were lost: ${cause.message}`,
       { cause },
     );
   }
 
-  /** EXEC itself was refused, and its commands may be queued yet. The connection is thrown away, and the marker makes sure that they are not done. */
+  /**
+   * EXEC itself was refused, and its commands may be queued yet. The connection is thrown away, and
+   * the marker makes sure that they are not done.
+   */
   private async execRefused(error: ExecError, sent: Sent, share: Share): Promise<CommitResult> {
     const { connection } = sent;
     connection.retire();
@@ -172,7 +178,9 @@ export class Committer {
     return await this.resolveRefused(refusal, sent, share);
   }
 
-  /** The marker makes sure of what a refusal only suggests: that EXEC was not done, and will not be. */
+  /**
+   * The marker makes sure of what a refusal only suggests: that EXEC was not done, and will not be.
+   */
   private async resolveRefused(refusal: Error, sent: Sent, share: Share): Promise<CommitResult> {
     const resolved = await this.resolve(sent, share, refusal);
     return resolved.kind === 'not-applied'
@@ -249,7 +257,7 @@ const isDiscarded = (error: unknown): boolean =>
   replyCode(error) === 'EXECABORT' || isTransientRefusal(error);
 
 function refused(error: ExecError, isShared: boolean): CommitResult {
-  // It may be about a command of another one. By itself each will hear what is said of its own.
+  // The refusal may concern another member's command. Each retries alone and gets its own error.
   if (isShared) return { kind: 'refused-together', cause: error };
   const final = finalRefusal(error);
   if (final) throw toReplyError(final, 'a command of the transaction, so none was applied', error);

@@ -148,7 +148,10 @@ export class ConnectionPool {
     return this.members.size + this.opening < this.maxConnections;
   }
 
-  /** The first in line that has more transactions around it than there are extra connections, where nothing else makes room for it. */
+  /**
+   * The first in line that has more transactions around it than there are extra connections, where
+   * nothing else makes room for it.
+   */
   private stuck(extra: number, free?: TransactionConnection): PoolWaiter | undefined {
     for (const member of this.members) if (member !== free && !member.lease?.waitingInside) return undefined;
     return this.line.find(({ parent }) => (parent?.depth ?? 0) > extra);

@@ -33,8 +33,8 @@ interface ServerPool {
 }
 
 /**
- * Connections of which each serves one transaction at a time, in a bounded pool for every server. A connection that is lost is
- * thrown away, never reconnected: what it watched is gone.
+ * Connections of which each serves one transaction at a time, in a bounded pool for every server. A
+ * connection that is lost is thrown away, never reconnected: what it watched is gone.
  */
 export class ConnectionPools {
   readonly servers: TransactionServers;
@@ -48,7 +48,8 @@ export class ConnectionPools {
   }
 
   /**
-   * A connection to the server that has the slot, where one is free now. It was alive a moment ago: its status is for the caller to check in the tick that it writes.
+   * A connection to the server that has the slot, where one is free now. It was alive a moment ago:
+   * its status is for the caller to check in the tick that it writes.
    * @throws ConfigurationError when transactions cannot be run at that server
    */
   take(slot: number, parent: Lease | undefined): Lease | undefined {
@@ -63,7 +64,8 @@ export class ConnectionPools {
   /**
    * The same, once it is the caller's turn for one.
    *
-   * @throws RedisUnavailableError when none could be had by the deadline, and what ends the transaction before
+   * @throws RedisUnavailableError when none could be had by the deadline, and what ends the
+   * transaction before
    * @throws ConfigurationError when transactions cannot be run at that server
    */
   async lease(
@@ -110,7 +112,7 @@ export class ConnectionPools {
     const failure = pool.failureSince(queuedAt);
     if (failure) return failure;
     return connection.isReady
-      ? connection.unavailable(new Error('there is no answer on a new connection'))
+      ? connection.unavailable(new Error('a new connection gave no reply'))
       : connection.unavailableSince(queuedAt);
   }
 

@@ -5,7 +5,10 @@ import type { TransactionReads, TransactionWrites } from './transaction-commands
 import { TransactionService } from './transaction.service.js';
 import { Transaction } from './transaction.js';
 
-/** Stands for whichever transaction the calling code runs in. Its members throw `IllegalTransactionStateError` outside of one. */
+/**
+ * Stands for whichever transaction the calling code runs in. Its members throw
+ * `IllegalTransactionStateError` outside of one.
+ */
 @Injectable()
 export class CurrentTransaction extends Transaction {
   constructor(private readonly transactions: TransactionService) {

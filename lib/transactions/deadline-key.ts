@@ -22,10 +22,12 @@ export const lifetimeOf = (sentAt: number, answeredAt: number, ttlMs: number): L
 });
 
 /**
- * The key by which Redis refuses an EXEC that comes too late: watched while it lives, it aborts EXEC once it has expired, however long the
- * EXEC was on its way. It carries nothing but its time to live. It belongs to one connection, and on a Cluster to one slot of it.
+ * The key by which Redis refuses an EXEC that comes too late: watched while it lives, it aborts
+ * EXEC once it has expired, however long the EXEC was on its way. It carries nothing but its time
+ * to live. It belongs to one connection, and on a Cluster to one slot of it.
  *
- * The commit marker could not serve for it: the next transaction on the connection sets the key anew, behind the EXEC of the one before.
+ * The commit marker could not serve for it: the next transaction on the connection sets the key
+ * anew, behind the EXEC of the one before.
  */
 export class DeadlineKey {
   private readonly id = randomId('hex');
@@ -46,8 +48,8 @@ export class DeadlineKey {
   }
 
   /**
-   * The lifetime of the slot's key, where a transaction can rely on the key as it is: it ends no later than the transaction may, and leaves
-   * it nearly all of its time.
+   * The lifetime of the slot's key, where a transaction can rely on the key as it is: it ends no
+   * later than the transaction may, and leaves it nearly all of its time.
    */
   reusableIn(slot: number, deadlineAt: number, graceMs: number, now: number): Lifetime | undefined {
     const lifetime = this.lifetimes.get(slot);

@@ -32,8 +32,9 @@ export interface Sent {
 }
 
 /**
- * Waits for the answer to EXEC. Connections that are dead are found elsewhere, and end the wait. Beside that it ends when half of the time is over,
- * unless bytes go on moving: a large request or answer may take longer.
+ * Waits for the answer to EXEC. Connections that are dead are found elsewhere, and end the wait.
+ * Beside that it ends when half of the time is over, unless bytes go on moving: a large request or
+ * answer may take longer.
  */
 export function execAnswer(
   { answer, connection, sentAt }: Sent,

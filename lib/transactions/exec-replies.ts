@@ -36,7 +36,7 @@ export function repliesTo(
   if (all === null) return null;
   const of = <Result>(write: QueuedWrite<Result>): Result => {
     if (!(write instanceof UnavailableUntilExec))
-      throw new IllegalTransactionStateError('replies.of takes what tx.write returned');
+      throw new IllegalTransactionStateError('replies.of takes a value that tx.write returned');
     return all[write.command.at] as Result;
   };
   return Object.assign(

@@ -43,14 +43,20 @@ export class GroupCommit {
   private chars = 0;
   private hasLeft = false;
   private leave!: (sent: Sent | undefined) => void;
-  /** Resolves when the EXEC is written; with nothing when it is written without the followers, or not at all. */
+  /**
+   * Resolves when the EXEC is written; with nothing when it is written without the followers, or
+   * not at all.
+   */
   readonly flushed = new Promise<Sent | undefined>((resolve) => (this.leave = resolve));
 
   constructor(
     queued: readonly QueuedCommand[],
     /** The time-out that its commit marker was armed for. */
     readonly timeoutMs: number,
-    /** Monotonic time by which its EXEC can take effect no more; a transaction whose deadline is before that must not join. */
+    /**
+     * Monotonic time by which its EXEC can take effect no more; a transaction whose deadline is
+     * before that must not join.
+     */
     readonly endsBy: number,
   ) {
     this.enqueue(queued);
@@ -77,7 +83,9 @@ export class GroupCommit {
     return this.enqueue(follower.queued);
   }
 
-  /** Returns the reply of a command behind those that are queued; undefined if only Redis can tell. */
+  /**
+   * Returns the reply of a command behind those that are queued; undefined if only Redis can tell.
+   */
   answer(name: string, args: readonly unknown[]): string | undefined {
     return name === 'get' && args.length === 1 && isText(args[0])
       ? this.values.get(text(args[0]))

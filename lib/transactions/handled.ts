@@ -9,7 +9,10 @@ export function handled<T>(promise: Promise<T>): Promise<T> {
   return promise;
 }
 
-/** Does the same for what `then`, `catch` and `finally` make of the promise. `await` takes no notice of the class. */
+/**
+ * Does the same for what `then`, `catch` and `finally` make of the promise. `await` takes no notice
+ * of the class.
+ */
 class HandledPromise extends Promise<unknown> {
   // oxlint-disable-next-line no-thenable -- a promise
   override then<A = unknown, B = never>(
@@ -23,6 +26,8 @@ class HandledPromise extends Promise<unknown> {
 // So that await does not go through then.
 void Object.defineProperty(HandledPromise.prototype, 'constructor', { value: Promise });
 
-/** Marks what is made of the promise as handled; the promise itself is marked once it is rejected. */
+/**
+ * Marks what is made of the promise as handled; the promise itself is marked once it is rejected.
+ */
 export const handledAfter = <T>(promise: Promise<T>): Promise<T> =>
   Object.setPrototypeOf(promise, HandledPromise.prototype) as Promise<T>;

@@ -6,22 +6,30 @@ import { repliesTo } from './exec-replies.js';
 import { OpenTransaction, type OwnedCommand } from './open-transaction.js';
 import type { TransactionOptions } from './transaction.options.js';
 
-/** Options that are about the one EXEC of the transaction that is joined, and about its attempts. */
+/**
+ * Options that are about the one EXEC of the transaction that is joined, and about its attempts.
+ */
 const OF_ITS_EXEC = ['completesRun', 'completesJob', 'permit', 'durability'] as const;
 const OF_ITS_ATTEMPTS = ['timeoutMs', 'maxAttempts', 'backoff'] as const;
 
-/** @throws IllegalTransactionStateError for an option that a transaction cannot have which joins another one */
+/**
+ * @throws IllegalTransactionStateError for an option that a transaction cannot have which joins
+ * another one
+ */
 export function checkJoinOptions(options: TransactionOptions): void {
   const ofExec = OF_ITS_EXEC.find((option) => options[option] !== undefined);
   const option = ofExec ?? OF_ITS_ATTEMPTS.find((one) => options[one] !== undefined);
   if (option === undefined) return;
   throw new IllegalTransactionStateError(
-    `${option} belongs to the outermost transaction, whose ${ofExec ? 'EXEC it is about' : 'attempts it is about'}. ` +
+    `${option} belongs to the outermost transaction, which has the ${ofExec ? 'EXEC' : 'attempts'}. ` +
       `Set it there, or pass propagation: 'new'`,
   );
 }
 
-/** A transaction that has become a part of another one. Its writes and replies are its own, wherever they stand among those of others. */
+/**
+ * A transaction that has become a part of another one. Its writes and replies are its own, wherever
+ * they stand among those of others.
+ */
 export class JoinedTransaction extends OpenTransaction {
   private hasEnded = false;
   private hasFailed = false;
@@ -33,7 +41,10 @@ export class JoinedTransaction extends OpenTransaction {
     super();
   }
 
-  /** Runs its work. When that throws, its writes are dropped, whatever the work around it makes of that. */
+  /**
+   * Runs its work. When that throws, its writes are dropped, whatever the work around it makes of
+   * that.
+   */
   async run<T>(keys: readonly string[], work: (tx: JoinedTransaction) => Promise<T> | T): Promise<T> {
     const { signal, onReplies, requireReplies, validateReads } = this.options;
     const wholeWork = async (): Promise<T> => {
@@ -131,7 +142,7 @@ export class JoinedTransaction extends OpenTransaction {
   private assertOpen(what: string): void {
     if (!this.hasEnded) return;
     throw new IllegalTransactionStateError(
-      `tx.${what} was called after its transaction had ended, which had joined another one; await everything inside the work`,
+      `tx.${what} was called after its joined transaction had ended; await everything inside the work`,
     );
   }
 }

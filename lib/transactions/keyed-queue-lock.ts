@@ -11,7 +11,9 @@ export interface LockSlot<Part> {
   /** True if a waiting caller may take a part. */
   readonly canInvite: boolean;
   end(): void;
-  /** Gives the next in line a part in this turn, if that one takes it, instead of a turn of its own. */
+  /**
+   * Gives the next in line a part in this turn, if that one takes it, instead of a turn of its own.
+   */
   invite(part: Part): void;
   /**
    * Stops offering parts, because they do not go well: callers get whole turns as long as any waits

@@ -12,11 +12,15 @@ import type { Opening, TransactionConnection } from './transaction-connection.js
 /** An attempt on a connection of its own: it watches its keys there, and reads. */
 export class LeadingAttempt extends TransactionAttempt implements Opening {
   /**
-   * Settles when Redis has answered the WATCH; undefined once it has. MULTI is never written before: a WATCH that arrives late could start on a marker that a
-   * resolver has touched already, and EXEC would commit.
+   * Settles when Redis has answered the WATCH; undefined once it has. MULTI is never written
+   * before: a WATCH that arrives late could start on a marker that a resolver has touched already,
+   * and EXEC would commit.
    */
   watching: Promise<unknown> | undefined;
-  /** Why the attempt cannot be committed although the work may go on: its connection was lost, a node refused, or WATCH was answered too late. */
+  /**
+   * Why the attempt cannot be committed although the work may go on: its connection was lost, a
+   * node refused, or WATCH was answered too late.
+   */
   failure: AtomicRedisError | undefined;
   /**
    * True if WATCH was answered too late: the deadline key may outlive the deadline, or may not have
@@ -112,7 +116,10 @@ export class LeadingAttempt extends TransactionAttempt implements Opening {
     return this.lent.send(this.lent.command(name, args, replyEncoding));
   }
 
-  /** The command that sets the deadline key: it expires where an EXEC could not be answered in time any more. */
+  /**
+   * The command that sets the deadline key: it expires where an EXEC could not be answered in time
+   * any more.
+   */
   private setDeadline(): Command {
     const { slot, deadline } = this.scope;
     this.ttlMs = Math.max(1, Math.floor(deadline.at - this.sentAt - this.graceMs));
@@ -143,7 +150,10 @@ export class LeadingAttempt extends TransactionAttempt implements Opening {
     both.then(answered, () => undefined);
   }
 
-  /** Sees to it that the marker exists when it is watched and does not expire before the deadline: absent, it is no evidence. */
+  /**
+   * Sees to it that the marker exists when it is watched and does not expire before the deadline:
+   * absent, it is no evidence.
+   */
   private arm(marker: CommitMarker): void {
     const { slot, timeoutMs } = this.scope;
     const ttlMs = CommitMarker.ttlMs(timeoutMs);
@@ -162,7 +172,10 @@ export class LeadingAttempt extends TransactionAttempt implements Opening {
     this.refusal ??= error;
   }
 
-  /** Turns an error of the connection or a passing refusal into one that starts the attempt again; any other is the caller's. */
+  /**
+   * Turns an error of the connection or a passing refusal into one that starts the attempt again;
+   * any other is the caller's.
+   */
   private settle<T>(reply: Promise<T>, what: string): Promise<T> {
     const settled: Promise<T> = reply.catch((error: unknown) => {
       // A work need not wait for what it has asked.

@@ -21,8 +21,9 @@ export class Lease {
   }
 
   /**
-   * EXEC is written: what another transaction writes now comes behind it, so that the connection need not wait for its answer. The WATCH of
-   * the next shares a write with the EXEC of this one, and is answered after it.
+   * EXEC is written: what another transaction writes now comes behind it, so that the connection
+   * need not wait for its answer. The WATCH of the next shares a write with the EXEC of this one,
+   * and is answered after it.
    */
   handOn(): void {
     if (this.isHandedOn) return;
@@ -40,7 +41,8 @@ export class Lease {
 
   /**
    * Leaves the connection fit for the next transaction without waiting for it.
-   * @param isSuspect it may be stuck: it is thrown away, unless another transaction waits for an answer on it and will see to that
+   * @param isSuspect it may be stuck: it is thrown away, unless another transaction waits for an
+   * answer on it and will see to that
    */
   forgetWatches(isSuspect: boolean): void {
     const { connection } = this;

@@ -4,8 +4,8 @@ import { isRefusedBeforehand, replyCode } from '../connection/reply-errors.js';
 import type { TransactionConnection } from './transaction-connection.js';
 
 /**
- * Commands took effect although Redis refused MULTI, or one of them: MULTI was not in force, or not for all of them, and they were done one by one, whatever
- * became of the watched keys.
+ * Commands took effect although Redis refused MULTI, or one of them: MULTI was not in force, or not
+ * for all of them, and they were done one by one, whatever became of the watched keys.
  */
 export class RanOutsideMulti extends Error {
   constructor(

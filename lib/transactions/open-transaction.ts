@@ -105,7 +105,10 @@ export abstract class OpenTransaction extends Transaction {
     return this.joining !== undefined && this.joining.size > 0;
   }
 
-  /** Resolves once everything that joined it is done: what a work did not wait for is a part of it all the same. */
+  /**
+   * Resolves once everything that joined it is done: what a work did not wait for is a part of it
+   * all the same.
+   */
   async joined(): Promise<void> {
     while (this.isJoining) await Promise.allSettled(this.joining!);
   }

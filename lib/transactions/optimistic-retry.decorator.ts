@@ -10,10 +10,15 @@ export interface OptimisticRetryOptions<Args extends unknown[], Result = unknown
   TransactionOptions<Result>,
   'signal' | 'onReplies' | 'completesJob' | 'permit'
 > {
-  /** The keys that the method reads and that must not change until its writes are applied; a callback takes the method's arguments. */
+  /**
+   * The keys that the method reads and that must not change until its writes are applied; a
+   * callback takes the method's arguments.
+   */
   watch: string | readonly string[] | ((...args: Args) => string | readonly string[]);
   /**
-   * Returns the job that the transaction acknowledges by its own EXEC, as `TransactionOptions.completesJob` has it; takes the method's arguments. For a consumer: `(job) => job`.
+   * Returns the job that the transaction acknowledges by its own EXEC, as
+   * `TransactionOptions.completesJob` has it; takes the method's arguments. For a consumer: `(job)
+   * => job`.
    */
   completesJob?: (...args: Args) => CompletableJob;
   /** Applies the writes only while the permit of `@WithPermit()` above, or around the call, is held. */

@@ -1,7 +1,10 @@
 /** The number of round trips that are remembered. */
 const REMEMBERED = 16;
 
-/** The least time that is kept for one round trip, in milliseconds: a busy machine may stand still this long. */
+/**
+ * The least time that is kept for one round trip, in milliseconds: a busy machine may stand still
+ * this long.
+ */
 export const MIN_GRACE_MS = 50;
 
 /** The factor by which a round trip may be slower than the slowest one remembered. */

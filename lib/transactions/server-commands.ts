@@ -3,8 +3,9 @@ import type { QueuedCommand } from '../scripting/commit-participant.js';
 import { replyCode } from '../connection/reply-errors.js';
 
 /**
- * The commands of a server and how many arguments each takes, as COMMAND tells. Needed only where a refusal within a MULTI costs the transaction its protection: what
- * the server would refuse is then not sent at all.
+ * The commands of a server and how many arguments each takes, as COMMAND tells. Needed only where a
+ * refusal within a MULTI costs the transaction its protection: what the server would refuse is then
+ * not sent at all.
  */
 export class ServerCommands {
   private constructor(private readonly arities: ReadonlyMap<string, number>) {}

@@ -20,7 +20,10 @@ import { UnavailableUntilExec } from './exec-replies.js';
 import { OpenTransaction, type OwnedCommand } from './open-transaction.js';
 import type { CancellationToken } from './cancellation-token.js';
 
-/** A server with Redis 7.0 takes time by the square of the number of keys: for this many some 5 ms, for ten times as many half a second. */
+/**
+ * A server with Redis 7.0 takes time by the square of the number of keys: for this many some 5 ms,
+ * for ten times as many half a second.
+ */
 export const MAX_WATCHED_KEYS = 1_000;
 
 /** The state that all attempts of a transaction share. */
@@ -42,7 +45,9 @@ export abstract class TransactionAttempt extends OpenTransaction {
   private readonly queued: OwnedCommand[] = [];
   /** True if a transaction that joined this one needs the replies. */
   requireReplies = false;
-  /** True if a transaction that joined this one needs to know that no key that it read was changed. */
+  /**
+   * True if a transaction that joined this one needs to know that no key that it read was changed.
+   */
   validateReads = false;
   override isOpen = true;
   override readonly isDropped = false;
@@ -87,7 +92,8 @@ export abstract class TransactionAttempt extends OpenTransaction {
   }
 
   /**
-   * Completes the pushes to be committed, once the work is done. Returns undefined where nothing is to be waited for.
+   * Completes the pushes to be committed, once the work is done. Returns undefined where nothing is
+   * to be waited for.
    * @throws InvalidArgumentError for a job that must not be pushed
    */
   completePushes(deadline: Deadline): Promise<unknown> | undefined {
@@ -144,7 +150,9 @@ export abstract class TransactionAttempt extends OpenTransaction {
     this.assertOpen(`read.${name}`);
     ownArguments(`tx.read.${name}`, name, args);
     if (name.startsWith('xread') && args.some((arg) => String(arg).toUpperCase() === 'BLOCK')) {
-      throw new IllegalTransactionStateError('tx.read.xread: BLOCK would hold the transaction open');
+      throw new IllegalTransactionStateError(
+        'tx.read.xread: BLOCK would hold the transaction open; leave it out',
+      );
     }
     if (this.queued.length > 0 || this.scope.sameSlot) {
       const keys = keysOf(name, args);
@@ -194,7 +202,10 @@ export abstract class TransactionAttempt extends OpenTransaction {
     return push.id;
   }
 
-  /** @throws CrossSlotError for a key outside the slot of the declared ones, which the server would only redirect */
+  /**
+   * @throws CrossSlotError for a key outside the slot of the declared ones, which the server would
+   * only redirect
+   */
   private assertSameSlot(keys: readonly string[], advice?: string): void {
     const { sameSlot, slot, keys: declared } = this.scope;
     if (!sameSlot) return;
@@ -217,7 +228,7 @@ export function assertFewKeys(path: string, count: number): void {
   if (count <= MAX_WATCHED_KEYS) return;
   throw new InvalidArgumentError(
     path,
-    `at most ${MAX_WATCHED_KEYS} keys in one transaction: to watch them takes a server time by the square of their number, and 10,000 hold up everybody for half a second`,
+    `at most ${MAX_WATCHED_KEYS} keys in one transaction: a server's time for watching grows with the square of their number, and 10,000 keys would stall all clients for half a second`,
     count,
   );
 }

@@ -49,7 +49,10 @@ export const READ_COMMANDS = [
   ...['xlen', 'xrange', 'xrevrange', 'xinfo', 'xpending', 'xread'],
 ] as const;
 
-/** Commands that write keys of their own slot and do not block, and PUBLISH. Each runs inside MULTI/EXEC. */
+/**
+ * Commands that write keys of their own slot and do not block, and PUBLISH. Each runs inside
+ * MULTI/EXEC.
+ */
 export const WRITE_COMMANDS = [
   ...['del', 'unlink', 'copy', 'rename', 'renamenx', 'restore', 'sort', 'publish', 'spublish'],
   ...['expire', 'pexpire', 'expireat', 'pexpireat', 'persist'],
@@ -113,7 +116,9 @@ declare module 'ioredis/built/utils/RedisCommander.js' {
 /** A name's variant that answers in Buffers. */
 type WithBuffer<Name extends string> = Name | `${Name}Buffer`;
 
-/** The read commands as ioredis types them: each is sent at once on the transaction's connection. */
+/**
+ * The read commands as ioredis types them: each is sent at once on the transaction's connection.
+ */
 export type TransactionReads = Pick<RedisCommander, Extract<keyof RedisCommander, WithBuffer<ReadName>>>;
 
 type QueueingCommander = RedisCommander<{ type: 'queuedWrite' }>;

@@ -32,7 +32,8 @@ export interface Opening {
  */
 export class TransactionConnection {
   /**
-   * Those that are not done with it: at most two, the one that has written EXEC and handed it on, and the next, whose WATCH goes out behind that.
+   * Those that are not done with it: at most two, the one that has written EXEC and handed it on,
+   * and the next, whose WATCH goes out behind that.
    */
   users = 0;
   /**
@@ -90,7 +91,10 @@ export class TransactionConnection {
     return patienceFor(this.redis);
   }
 
-  /** Takes it out of use without losing the answers that are still to come on it. It commits nothing more. */
+  /**
+   * Takes it out of use without losing the answers that are still to come on it. It commits nothing
+   * more.
+   */
   retire(): void {
     this.isRetired = true;
     this.isDropped = true;

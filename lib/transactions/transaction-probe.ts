@@ -5,7 +5,10 @@ import { isConnectionLoss, isTransientRefusal } from '../connection/reply-errors
 import { ServerCommands } from './server-commands.js';
 import type { Fitness } from './transaction-server.js';
 
-/** Times to live of the key that is to expire, in milliseconds: a longer one where WATCH was not answered while it lived. */
+/**
+ * Times to live of the key that is to expire, in milliseconds: a longer one where WATCH was not
+ * answered while it lived.
+ */
 const TTLS_MS = [20, 100, 500, 2_500];
 
 /** The time to wait for a key beyond its time to live, in milliseconds. */
@@ -56,7 +59,10 @@ async function probe(client: Redis, address: string, key: string): Promise<Fitne
   return { kind: 'unknown', error: new Error('WATCH was answered too late') };
 }
 
-/** Tells whether the server runs at once what follows a refused command within a MULTI; tried with a command that only reads. */
+/**
+ * Tells whether the server runs at once what follows a refused command within a MULTI; tried with a
+ * command that only reads.
+ */
 async function goesOn(client: Redis, key: string): Promise<boolean> {
   const [, , next] = await answers(client, ['MULTI'], ['GET'], ['EXISTS', key], ['DISCARD']);
   if (next instanceof Error && isConnectionLoss(next)) throw next;

@@ -48,7 +48,10 @@ export class TransactionRun<T> implements AttemptScope {
   readonly stop: CancellationToken;
   readonly deadline: Deadline;
   readonly parent: Lease | undefined;
-  /** By how much more time is kept for an answer than round trips tell. Doubled when that was too little. */
+  /**
+   * By how much more time is kept for an answer than round trips tell. Doubled when that was too
+   * little.
+   */
   graceFactor = 1;
   /** True once the current attempt has sent its EXEC. */
   hasSentExec = false;

@@ -14,10 +14,16 @@ import type { CancellationToken } from './cancellation-token.js';
 import { TransactionConflictError } from './transaction.errors.js';
 import { TransactionRun, type TransactionRequest } from './transaction-run.js';
 
-/** A transaction whose time is over is told why its last attempt came to nothing, if that was not longer ago than this and a pause, in milliseconds. */
+/**
+ * A transaction whose time is over is told why its last attempt came to nothing, if that was not
+ * longer ago than this and a pause, in milliseconds.
+ */
 const RECENT_MS = 100;
 
-/** Runs attempts of a transaction until one is committed, fails for good, or the attempts or the time run out. */
+/**
+ * Runs attempts of a transaction until one is committed, fails for good, or the attempts or the
+ * time run out.
+ */
 export class TransactionRunner {
   private readonly turns = new KeyedQueueLock<GroupCommit>();
   private readonly attempts: AttemptRunner;
@@ -70,7 +76,10 @@ export class TransactionRunner {
     await this.pools.close();
   }
 
-  /** Why no attempt could be made until the time was over. The last reason may be an error of the client or a refusal as Redis words it. */
+  /**
+   * Why no attempt could be made until the time was over. The last reason may be an error of the
+   * client or a refusal as Redis words it.
+   */
   private whyNot(cause: Error): AtomicRedisError {
     return cause instanceof AtomicRedisError ? cause : this.connection.unavailable(cause);
   }

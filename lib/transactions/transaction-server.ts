@@ -42,7 +42,8 @@ export class TransactionServer {
   }
 
   /**
-   * Why transactions cannot be run there: nothing is to be sent. It is looked at again now and then, since rights may be given back.
+   * Why transactions cannot be run there: nothing is to be sent. It is looked at again now and
+   * then, since rights may be given back.
    */
   get refusal(): Error | undefined {
     const { known } = this;

@@ -25,7 +25,10 @@ export class TransactionServers {
     return server;
   }
 
-  /** Looks at each server that is known now. Resolves with why one of them cannot run transactions; what could not be found out is found out later. */
+  /**
+   * Looks at each server that is known now. Resolves with why one of them cannot run transactions;
+   * what could not be found out is found out later.
+   */
   async problem(): Promise<Error | undefined> {
     const looked = [...this.ownersNow()].map(([owner, slot]) => this.named(owner, slot).fitness());
     const unfit = (await Promise.all(looked)).find(({ kind }) => kind === 'unfit');

@@ -39,8 +39,10 @@ export class TransactionTimeoutError extends AtomicRedisError {
 }
 
 /**
- * One command failed inside EXEC; Redis does not roll back, so the others took effect. Or Redis refused MULTI, so that the commands were done one by
- * one, also where a watched key had been changed. Or a server that goes on after a refused command, as Dragonfly does, did those behind it.
+ * One command failed inside EXEC; Redis does not roll back, so the others took effect. Or Redis
+ * refused MULTI, so that the commands were done one by one, also where a watched key had been
+ * changed. Or a server that goes on after a refused command, as Dragonfly does, did those behind
+ * it.
  */
 export class PartialCommitError extends AtomicRedisError {
   readonly code = 'PARTIAL_COMMIT';
@@ -57,20 +59,23 @@ export class PartialCommitError extends AtomicRedisError {
     readonly command: string,
     /** The replies, with an Error for each command that failed or was dropped. */
     readonly replies: readonly unknown[],
-    /** Why MULTI was refused, or what stood beside the commands. */
+    /** The refusal of MULTI, or of a command before those that ran. */
     refusal?: Error,
   ) {
     const cause = refusal ?? (replies[index] as Error);
     super(
       refusal
-        ? `Redis refused MULTI, or a command in it, so commands of the transaction were done one by one and unprotected: ${cause.message}`
+        ? `Redis refused MULTI, or a command in it, so the transaction's commands ran one by one, without protection: ${cause.message}`
         : `Command ${index} (${command}) of the transaction failed while the others were applied: ${cause.message}`,
       { cause },
     );
   }
 }
 
-/** The transaction was applied, and what EXEC answered was lost with its connection. Thrown only where `requireReplies` is set. */
+/**
+ * The transaction was applied, and the reply to EXEC was lost with its connection. Thrown only with
+ * `requireReplies`.
+ */
 export class RepliesLostError extends AtomicRedisError {
   readonly code = 'REPLIES_LOST';
   readonly outcome = 'applied';
@@ -78,7 +83,7 @@ export class RepliesLostError extends AtomicRedisError {
 
   constructor(readonly keys: readonly string[]) {
     super(
-      `Transaction on ${keys.map(describe).join(', ')} was applied, but what EXEC answered was lost with its connection`,
+      `Transaction on ${keys.map(describe).join(', ')} was applied, but the reply to EXEC was lost with its connection`,
     );
   }
 }

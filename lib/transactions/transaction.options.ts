@@ -16,7 +16,10 @@ import { checkDurability, type DurabilityOptions } from '../connection/durabilit
 import { checkPermit, type PermitReference } from '../leases/permit.js';
 import { Propagation } from '../runtime/transaction-scope.js';
 
-/** Full-jitter backoff between attempts: a random delay between `minMs` and a ceiling, which doubles with each attempt up to `maxMs`. */
+/**
+ * Full-jitter backoff between attempts: a random delay between `minMs` and a ceiling, which doubles
+ * with each attempt up to `maxMs`.
+ */
 export interface BackoffOptions {
   /** Shortest delay, in milliseconds. 0 retries at once. @default 1 */
   minMs?: number;
@@ -26,23 +29,30 @@ export interface BackoffOptions {
 
 /** Defaults of `TransactionService`, as the module's `transactions` option. */
 export interface TransactionModuleOptions {
-  /** Connections for transactions, to each server, at the most; further transactions wait their turn. @default 10 */
+  /**
+   * Connections for transactions, to each server, at the most; further transactions wait their
+   * turn. @default 10
+   */
   maxConnections?: number;
   /** A connection unused this long is closed, in milliseconds. @default 30000 */
   idleTimeoutMs?: number;
   /** Attempts before a `TransactionConflictError`, the deadline permitting. @default 50 */
   maxAttempts?: number;
   /**
-   * Time for all attempts together, in milliseconds; nothing takes effect later. Two answers' time is kept free, 100 ms at least: with less than that a
-   * transaction fails at once. @default 10000
+   * Time for all attempts together, in milliseconds; nothing takes effect later. Two answers' time
+   * is kept free, 100 ms at least: with less than that a transaction fails at once. @default 10000
    */
   timeoutMs?: number;
   /** Delay before each further attempt. */
   backoff?: BackoffOptions;
-  /** Refuse keys in different hash slots on a standalone server too, as a Cluster would. @default false */
+  /**
+   * Refuse keys in different hash slots on a standalone server too, as a Cluster would.
+   * @default false
+   */
   requireSameSlot?: boolean;
   /**
-   * Wait until replicas have what was applied; else the call rejects with a `NotReplicatedError` that holds its result. Default: not waited for.
+   * Wait until replicas have what was applied; else the call rejects with a `NotReplicatedError`
+   * that holds its result. Default: not waited for.
    */
   durability?: DurabilityOptions;
 }
@@ -92,7 +102,10 @@ export interface TransactionOptions<Result = unknown> extends Pick<
   TransactionModuleOptions,
   'maxAttempts' | 'timeoutMs' | 'backoff' | 'durability'
 > {
-  /** Gives the transaction up, unless EXEC was already sent; the call rejects with the signal's reason. */
+  /**
+   * Gives the transaction up, unless EXEC was already sent; the call rejects with the signal's
+   * reason.
+   */
   signal?: AbortSignal;
   /**
    * Receives the replies of EXEC, one for each queued write (`replies.of(write)` has its type),
@@ -100,11 +113,14 @@ export interface TransactionOptions<Result = unknown> extends Pick<
    * with the connection; it is then not known whether a command failed inside that EXEC.
    */
   onReplies?: (replies: ExecReplies | null) => void;
-  /** Throw a `RepliesLostError` instead of resolving when the writes were applied but the answer was lost. @default false */
+  /**
+   * Throw a `RepliesLostError` instead of resolving when the writes were applied but the answer was
+   * lost. @default false
+   */
   requireReplies?: boolean;
   /**
-   * When the work queues no write, check all the same that nothing it read was changed until it was done, and run it again if so. One round
-   * trip more. @default false
+   * When the work queues no write, check all the same that nothing it read was changed until it was
+   * done, and run it again if so. One round trip more. @default false
    */
   validateReads?: boolean;
   /**
@@ -115,14 +131,17 @@ export interface TransactionOptions<Result = unknown> extends Pick<
    */
   propagation?: `${Propagation.Join | Propagation.New}`;
   /**
-   * Commits the idempotent run that the transaction is part of by its own EXEC, once per run: its effects and the record of the run
-   * are one step. Returns the value that a later call with the same idempotency key gets if this process does not live to store the result;
-   * undefined for none.
+   * Commits the idempotent run that the transaction is part of by its own EXEC, once per run: its
+   * effects and the record of the run are one step. Returns the value that a later call with the
+   * same idempotency key gets if this process does not live to store the result; undefined for
+   * none.
    */
   completesRun?: { of(result: Result): unknown }['of'];
   /**
-   * Acknowledges the job by the transaction's own EXEC: its effects, its end and the jobs that `tx.push` adds are one step. A delivery whose lease was lost has no effect: the transaction is
-   * refused with a `LeaseLostError`. Meanwhile the job's own `ack`, `retry` and `extend` are refused. The lease is prolonged beyond the transaction's time-out, where it would end before.
+   * Acknowledges the job by the transaction's own EXEC: its effects, its end and the jobs that
+   * `tx.push` adds are one step. A delivery whose lease was lost has no effect: the transaction is
+   * refused with a `LeaseLostError`. Meanwhile the job's own `ack`, `retry` and `extend` are
+   * refused. The lease is prolonged beyond the transaction's time-out, where it would end before.
    */
   completesJob?: CompletableJob;
   /**

@@ -48,7 +48,8 @@ const NONE: TransactionOptions = {};
 const NO_PARTICIPANTS: readonly CommitParticipant[] = [];
 
 /**
- * Optimistic transactions: WATCH, read, MULTI/EXEC, and again from the start when a watched key was changed meanwhile.
+ * Optimistic transactions: WATCH, read, MULTI/EXEC, and again from the start when a watched key was
+ * changed meanwhile.
  * https://redis.io/docs/latest/develop/using-commands/transactions/#optimistic-locking-using-check-and-set
  */
 @Injectable()
@@ -76,20 +77,28 @@ export class TransactionService {
   }
 
   /**
-   * Runs `work` so that its reads of `keys` and its writes take effect as one step. `work` runs once for each attempt: what it does outside
-   * Redis is repeated with it. A call inside the work of another joins that one, unless
-   * `propagation` is `new`: its keys are watched too, there is one commit, and attempts and
-   * time are those of the transaction around it. When its work throws, its writes are dropped, and no other's. Keys and arguments are copied.
+   * Runs `work` so that its reads of `keys` and its writes take effect as one step. `work` runs
+   * once for each attempt: what it does outside Redis is repeated with it. A call inside the work
+   * of another joins that one, unless `propagation` is `new`: its keys are watched too, there is
+   * one commit, and attempts and time are those of the transaction around it. When its work throws,
+   * its writes are dropped, and no other's. Keys and arguments are copied.
    *
    * @returns what `work` returned, once its writes are applied
    * @throws whatever `work` throws, the same instance; nothing is written then
-   * @throws TransactionConflictError when others kept changing the keys until `maxAttempts` or `timeoutMs`
-   * @throws TransactionTimeoutError when `work` was not done in time for its writes to be applied within `timeoutMs`
-   * @throws ConfigurationError before anything is sent, when Redis refuses MULTI, EXEC, DISCARD or WATCH, or does not refuse an EXEC that is late
-   * @throws IllegalTransactionStateError for an option that a transaction inside of another one cannot have
-   * @throws PartialCommitError when a queued command failed inside EXEC while the others were applied, or MULTI was refused and they were done one by one
-   * @throws RepliesLostError with `requireReplies`, when the writes were applied and what EXEC answered was lost
-   * @throws OutcomeUnknownError when EXEC was sent, its answer was lost, and Redis could not be asked what became of it by the deadline
+   * @throws TransactionConflictError when others kept changing the keys until `maxAttempts` or
+   * `timeoutMs`
+   * @throws TransactionTimeoutError when `work` was not done in time for its writes to be applied
+   * within `timeoutMs`
+   * @throws ConfigurationError before anything is sent, when Redis refuses MULTI, EXEC, DISCARD or
+   * WATCH, or does not refuse an EXEC that is late
+   * @throws IllegalTransactionStateError for an option that a transaction inside of another one
+   * cannot have
+   * @throws PartialCommitError when a queued command failed inside EXEC while the others were
+   * applied, or MULTI was refused and they were done one by one
+   * @throws RepliesLostError with `requireReplies`, when the writes were applied and what EXEC
+   * answered was lost
+   * @throws OutcomeUnknownError when EXEC was sent, its answer was lost, and Redis could not be
+   * asked what became of it by the deadline
    * @throws LeaseLostError with `permit`, when the permit was lost; nothing was applied
    * @throws CrossSlotError on a Cluster, before any I/O, when the keys do not share a hash slot
    */
@@ -113,7 +122,8 @@ export class TransactionService {
   }
 
   /**
-   * Finds out while the application starts whether the servers can run transactions; logs it where they cannot, and nothing needs them.
+   * Finds out while the application starts whether the servers can run transactions; logs it where
+   * they cannot, and nothing needs them.
    * @throws ConfigurationError where a method with `@OptimisticRetry` needs them
    * @internal
    */
@@ -124,7 +134,10 @@ export class TransactionService {
     logger.warn(`${problem.message}. TransactionService.run() will reject`);
   }
 
-  /** The transaction that the calling code runs in. @throws IllegalTransactionStateError outside of one. @internal */
+  /**
+   * The transaction that the calling code runs in.
+   * @throws IllegalTransactionStateError outside of one. @internal
+   */
   currentTransaction(): Transaction {
     const current = this.innermost();
     if (!current) {
@@ -238,7 +251,9 @@ export class TransactionService {
     );
   }
 
-  /** The idempotent run that the calling code is part of; none when that runs without protection. */
+  /**
+   * The idempotent run that the calling code is part of; none when that runs without protection.
+   */
   private currentRun(): CommitParticipant | undefined {
     const participant = currentParticipant();
     if (participant === UNPROTECTED) return undefined;

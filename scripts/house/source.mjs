@@ -23,11 +23,13 @@ const FEATURES = LAYERS.length;
 /** Folders that serve every layer, or stand beside them. */
 const BESIDE = new Set([
   'observability',
+  'http',
   'problem-details',
   'openapi',
   'opentelemetry',
   'health',
   'testing',
+  'throttler',
   'nest-add',
 ]);
 

@@ -21,9 +21,9 @@ const UPWARDS = [
   'lib/connection/redis-connection.ts → lib/scripting/script.ts',
   'lib/connection/server-check.ts → lib/scripting/key-space.ts',
   'lib/connection/server-status.ts → lib/scripting/script.ts',
+  'lib/limits/rate-limit-guard.ts → lib/atomic-redis.ts',
   'lib/method-wrapping/stand-in.ts → lib/counters/counter-result.ts',
   'lib/method-wrapping/wrap-method.ts → lib/atomic-redis.ts',
-  'lib/own-scripts/script-feature.module.ts → lib/atomic-redis.ts',
 ];
 
 /** What the scripts of `npm run house` find, as JSON. They are ES modules, so a process of their own runs them. */

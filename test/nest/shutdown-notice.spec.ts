@@ -16,7 +16,7 @@ describe('an application that nothing tells of SIGTERM', () => {
     async (kind) => {
       const warnings = await warningsOf({ kind, hooks: 'none' });
       expect(warnings).toEqual([
-        expect.stringContaining('write app.enableShutdownHooks() before app.listen()') as string,
+        expect.stringContaining('Call app.enableShutdownHooks() before app.listen()') as string,
       ]);
       expect(warnings[0]).not.toContain('\n');
     },

@@ -119,7 +119,7 @@ describe('what a transaction says of its failure', () => {
       redis.server.pause();
       const error = await failure(write(transactions, { timeoutMs: 1_000 }));
       expect(error).toMatchObject({ code: 'REDIS_UNAVAILABLE', outcome: 'not-applied' });
-      expect(error.message).toContain('no answer');
+      expect(error.message).toContain('no reply');
     });
 
     it('[TX-8] a server that answers WATCH, and not what the work asks', async () => {
@@ -136,7 +136,7 @@ describe('what a transaction says of its failure', () => {
         ),
       );
       expect(error).toMatchObject({ code: 'REDIS_UNAVAILABLE', outcome: 'not-applied' });
-      expect(error.message).toContain('no answer');
+      expect(error.message).toContain('no reply');
     });
 
     it('[TX-8] a server that hangs before there is a connection: not that all were in use', async () => {
@@ -144,7 +144,7 @@ describe('what a transaction says of its failure', () => {
       redis.server.pause();
       const error = await failure(write(transactions, { timeoutMs: 1_000 }));
       expect(error).toMatchObject({ code: 'REDIS_UNAVAILABLE', outcome: 'not-applied' });
-      expect(error.message).toContain('no answer');
+      expect(error.message).toContain('no reply');
     });
 
     it('[TX-8] connections that are refused: not that all were in use', async () => {
