@@ -34,7 +34,10 @@ export function getScriptToken(script: Script, name: string = DEFAULT_REGISTRATI
 }
 
 /** The injection token of a queue of `AtomicRedisModule.forFeature`. */
-export function getQueueToken(definition: { readonly name: string }, name: string = DEFAULT_REGISTRATION): symbol {
+export function getQueueToken(
+  definition: { readonly name: string },
+  name: string = DEFAULT_REGISTRATION,
+): symbol {
   return tokenOf(definition, name, `queue:${definition.name}`);
 }
 

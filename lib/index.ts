@@ -200,11 +200,7 @@ export type { PoolStatus } from './transactions/connection-pools.js';
 
 export { QueueConsumer, type QueueConsumerOptions } from './queues/queue-consumer.decorator.js';
 export { InjectQueue } from './queues/inject-queue.decorator.js';
-export {
-  defineQueue,
-  type QueueDefinition,
-  type QueueDefinitionOptions,
-} from './queues/queue-definition.js';
+export { defineQueue, type QueueDefinition, type QueueDefinitionOptions } from './queues/queue-definition.js';
 export { InvalidPayloadError } from './queues/queue.errors.js';
 export type { SchemaIssue, SchemaResult, StandardSchema } from './queues/standard-schema.js';
 export { ReliableQueueService } from './queues/reliable-queue.service.js';

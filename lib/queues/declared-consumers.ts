@@ -59,7 +59,10 @@ export class DeclaredConsumers {
   start(): void {
     for (const { instance, method, metadata } of this.found) {
       const { concurrency, ...options } = metadata.options;
-      this.queueOf(metadata.queue, options).consume((job: QueueJob) => instance[method]!(job), concurrency ? { concurrency } : {});
+      this.queueOf(metadata.queue, options).consume(
+        (job: QueueJob) => instance[method]!(job),
+        concurrency ? { concurrency } : {},
+      );
     }
   }
 

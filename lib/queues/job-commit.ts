@@ -1,9 +1,5 @@
 import type { Redis } from 'ioredis';
-import {
-  IllegalTransactionStateError,
-  LeaseLostError,
-  OutcomeUnknownError,
-} from '../atomic-redis.errors.js';
+import { IllegalTransactionStateError, LeaseLostError, OutcomeUnknownError } from '../atomic-redis.errors.js';
 import { replyCode } from '../connection/reply-errors.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import { lookMsOf } from '../leases/lease-keeper.js';

@@ -53,9 +53,7 @@ export function payloadFormat(
   if (!schema) return plain;
   const validate = (value: unknown): unknown => {
     const result = schema['~standard'].validate(value);
-    return result instanceof Promise
-      ? result.then((late) => outputOf(queue, late))
-      : outputOf(queue, result);
+    return result instanceof Promise ? result.then((late) => outputOf(queue, late)) : outputOf(queue, result);
   };
   return {
     encode: (path, payload) => plain.encode(path, payload),

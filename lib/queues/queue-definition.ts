@@ -22,7 +22,9 @@ const definitions = new WeakSet<object>();
 
 const schemaCheck: check.Check = (path, value) => {
   // A schema may be a function, as ArkType's are.
-  const standard = (value as { '~standard'?: { version?: unknown; validate?: unknown } } | null)?.['~standard'];
+  const standard = (value as { '~standard'?: { version?: unknown; validate?: unknown } } | null)?.[
+    '~standard'
+  ];
   if (standard?.version !== 1 || typeof standard.validate !== 'function')
     throw new InvalidArgumentError(path, 'a Standard Schema (https://standardschema.dev)', value);
 };

@@ -21,7 +21,9 @@ export class InvalidPayloadError extends AtomicRedisError {
       .slice(0, NAMED_ISSUES)
       .map(({ path, message }) => (path === '' ? message : `${path}: ${message}`));
     const more = found.length > named.length ? [`${found.length - named.length} more`] : [];
-    super(`The payload does not fit the schema of queue ${describe(queue)}: ${[...named, ...more].join('; ')}`);
+    super(
+      `The payload does not fit the schema of queue ${describe(queue)}: ${[...named, ...more].join('; ')}`,
+    );
     this.issues = found;
   }
 }

@@ -82,11 +82,7 @@ export class ReliableQueueService {
     return this.open(given.name, rest, schema);
   }
 
-  private open<T>(
-    name: string,
-    options: QueueOptions,
-    schema: StandardSchema | undefined,
-  ): ReliableQueue<T> {
+  private open<T>(name: string, options: QueueOptions, schema: StandardSchema | undefined): ReliableQueue<T> {
     const share = this.shareIn(name);
     const { commands } = share;
     const { queues, timeoutMs } = this.options;

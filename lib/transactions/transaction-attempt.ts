@@ -6,7 +6,12 @@ import {
 } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import type { CommitParticipant } from '../scripting/commit-participant.js';
-import { PREPARE_PUSH, preparesPushes, type PreparedPush, type QueuedPushOptions } from '../scripting/queued-push.js';
+import {
+  PREPARE_PUSH,
+  preparesPushes,
+  type PreparedPush,
+  type QueuedPushOptions,
+} from '../scripting/queued-push.js';
 import type { Deadline } from '../runtime/deadline.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import { keysOf, ownArguments } from './command-arguments.js';
@@ -177,7 +182,11 @@ export abstract class TransactionAttempt extends OpenTransaction {
     if (!preparesPushes(queue))
       throw new InvalidArgumentError('tx.push.queue', 'a queue of ReliableQueueService.get', queue);
     // A queue lies in the slot of its name.
-    if (this.scope.sameSlot) this.assertSameSlot([queue.name], 'Give the queue a name with their hash tag, for example "{42}:emails".');
+    if (this.scope.sameSlot)
+      this.assertSameSlot(
+        [queue.name],
+        'Give the queue a name with their hash tag, for example "{42}:emails".',
+      );
     const push = queue[PREPARE_PUSH](this.connection, payload, options);
     (this.pushes ??= []).push({ push, owner });
     for (const { name, args } of push.commands)

@@ -257,7 +257,7 @@ describe('[DOC-1] docs/recipes/outbox.md', () => {
     const place = async (orderId: string, sku: string): Promise<number> =>
       (await example.send('POST', '/orders', { orderId, sku })).status;
     const tea = await Promise.all(['1', '2', '3', '4', '5'].map((id) => place(id, 'tea')));
-    expect(tea.toSorted()).toEqual([201, 201, 201, 409, 409]);
+    expect(tea.toSorted((a, b) => a - b)).toEqual([201, 201, 201, 409, 409]);
     expect([await place('6', 'slow'), await place('6', 'slow')]).toEqual([201, 201]);
     const { messages } = example.instanceOf<{ messages: Map<string, { orderId: string }> }>('Broker');
     await waitFor('the slow one', () => [...messages.values()].some(({ orderId }) => orderId === '6'));

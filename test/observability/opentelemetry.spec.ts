@@ -405,7 +405,10 @@ describe('a telemetry that fails', () => {
       expect(await redis.idempotency.run('k', () => 1)).toBe(1);
       await waitFor('the events', () => events.filter(isTerminal).length === 3);
     }
-    expect(logged).toHaveBeenCalledWith('The telemetry threw; the operation goes on without it', expect.any(Error));
+    expect(logged).toHaveBeenCalledWith(
+      'The telemetry threw; the operation goes on without it',
+      expect.any(Error),
+    );
     logged.mockRestore();
   });
 

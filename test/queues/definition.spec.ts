@@ -101,7 +101,10 @@ describe('a queue of defineQueue', () => {
       ) {}
     }
     @Module({
-      imports: [AtomicRedisModule.forFeature([emailQueue], 'orders'), AtomicRedisModule.forFeature([emailQueue])],
+      imports: [
+        AtomicRedisModule.forFeature([emailQueue], 'orders'),
+        AtomicRedisModule.forFeature([emailQueue]),
+      ],
       providers: [Named],
     })
     class NamedModule {}
@@ -147,7 +150,9 @@ describe('a queue of defineQueue', () => {
 
   it('[QU-31] takes its options from its definition alone', async () => {
     const app = await openQueues(redis.server.url);
-    expect(() => app.queues.get(emailQueue as never, { leaseMs: 500 })).toThrow(/definition of a queue has its options/);
+    expect(() => app.queues.get(emailQueue as never, { leaseMs: 500 })).toThrow(
+      /definition of a queue has its options/,
+    );
     const bytes = app.queues.get(defineQueue('bytes', { format: 'bytes' }));
     await bytes.push(Buffer.from([0xff]));
     expect((await bytes.take())!.payload).toEqual(Buffer.from([0xff]));
@@ -271,6 +276,41 @@ describe('a schema on a queue', () => {
     const lenient = app.queues.get(withZod);
     await lenient.push({ to: 'ada', at: new Date(5) });
     expect((await lenient.take())!.payload).toEqual({ to: 'ada', tries: 3, at: new Date(5) });
+    await app.close();
+  });
+
+  it('[QU-32] is waited for by each transaction of those that wait for one key', async () => {
+    const app = await openQueues(redis.server.url);
+    const late: StandardSchema<Email> = {
+      '~standard': {
+        version: 1,
+        vendor: 'test',
+        validate: async (value) => {
+          await new Promise((resolve) => setTimeout(resolve, 20));
+          const { to } = value as Email;
+          return to === '' ? { issues: [{ message: 'is missing' }] } : { value: { to } };
+        },
+      },
+    };
+    const queue = app.queues.get(defineQueue('late', { schema: late }));
+    await app.transactions.run(['k'], (tx) => void tx.write.set('k', 0));
+    const results = await Promise.allSettled(
+      ['a', '', 'b', '', 'c'].map((to) =>
+        app.transactions.run(['k'], async (tx) => {
+          tx.write.set('k', Number(await tx.read.get('k')) + 1);
+          tx.push(queue, { to });
+        }),
+      ),
+    );
+    expect(results.map(({ status }) => status)).toEqual([
+      'fulfilled',
+      'rejected',
+      'fulfilled',
+      'rejected',
+      'fulfilled',
+    ]);
+    expect(await redis.client.get('k')).toBe('3');
+    expect((await queue.counts()).pending).toBe(3);
     await app.close();
   });
 

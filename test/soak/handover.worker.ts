@@ -34,9 +34,13 @@ worker<HandoverData>(async ({ data, send }) => {
   );
   mails.consume(
     (job: QueueJob<string>) =>
-      transactions.run([`handover:mail:${job.payload}`], (tx) => void tx.write.hincrby(HandoverKeys.mailed, job.payload, 1), {
-        completesJob: job,
-      }),
+      transactions.run(
+        [`handover:mail:${job.payload}`],
+        (tx) => void tx.write.hincrby(HandoverKeys.mailed, job.payload, 1),
+        {
+          completesJob: job,
+        },
+      ),
     { concurrency: 6 },
   );
   send('ready');

@@ -94,7 +94,9 @@ class Shipping {
   }
 
   byService(job: QueueJob): Promise<void> {
-    return this.transactions.run(['k'], (tx) => void tx.push(this.mails, 'by service'), { completesJob: job });
+    return this.transactions.run(['k'], (tx) => void tx.push(this.mails, 'by service'), {
+      completesJob: job,
+    });
   }
 }
 
@@ -266,7 +268,11 @@ describe('AtomicRedisTestingModule', () => {
   it('[TEST-8] makes jobs for the methods of consumers', async () => {
     const job = testJob('payload');
     expect(job).toMatchObject({ id: 'job', payload: 'payload', deliveries: 1 });
-    expect([await job.extend(), await job.ack(), await job.retry({ reason: 'why' })]).toEqual([true, true, true]);
+    expect([await job.extend(), await job.ack(), await job.retry({ reason: 'why' })]).toEqual([
+      true,
+      true,
+      true,
+    ]);
     expect(await job.ackAndTakeNext()).toEqual({ acked: true, next: null });
     expect(job.calls).toEqual(['extend', 'ack', 'retry', 'ackAndTakeNext']);
     expect(job.signal.aborted).toBe(false);

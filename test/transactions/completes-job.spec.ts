@@ -220,7 +220,9 @@ describe.each(SERVERS)('a transaction that completes a job on %s', (kind) => {
   it('[QU-30] tells that the job is done where a write failed inside EXEC', async () => {
     const job = await take();
     await target.client.set(KEY, 'text');
-    const partial = target.redis.transactions.run([KEY], (tx) => void tx.write.incr(KEY), { completesJob: job });
+    const partial = target.redis.transactions.run([KEY], (tx) => void tx.write.incr(KEY), {
+      completesJob: job,
+    });
     await expect(partial).rejects.toThrow(PartialCommitError);
     expect(await job.ack()).toBe(true);
     expect(await orders.counts()).toEqual(NONE);
@@ -294,7 +296,9 @@ describe('a transaction that completes a job on a Cluster', () => {
     const queue = target.redis.queues.get<Order>('orders');
     await queue.push({ id: 1 });
     const job = (await queue.take())!;
-    const refused = target.redis.transactions.run([KEY], (tx) => void tx.write.incr(KEY), { completesJob: job });
+    const refused = target.redis.transactions.run([KEY], (tx) => void tx.write.incr(KEY), {
+      completesJob: job,
+    });
     await expect(refused).rejects.toThrow(CrossSlotError);
     await expect(refused).rejects.toMatchObject({
       keys: [KEY, 'orders'],
@@ -347,7 +351,13 @@ describe('a consumer whose transaction completes its job', () => {
     const ended = (): string[] =>
       events.flatMap((event) => (event.type === 'queues.process' ? [event.ended] : []));
     const { queues } = app.get(AtomicRedis);
-    return { app, shipping: app.get(Shipping), ended, orders: queues.get<Order>('orders'), mails: queues.get('mails') };
+    return {
+      app,
+      shipping: app.get(Shipping),
+      ended,
+      orders: queues.get<Order>('orders'),
+      mails: queues.get('mails'),
+    };
   };
 
   it('[QU-30] has done it when the method settles, and goes on with the next', async () => {

@@ -91,7 +91,12 @@ describe('tx.push when the connection fails', () => {
     };
     const queue = atomic.queues.get('q');
     expect(await pushes(push)).toEqual([
-      expect.objectContaining({ type: 'queues.push', name: 'q', outcome: 'applied', registration: 'default' }),
+      expect.objectContaining({
+        type: 'queues.push',
+        name: 'q',
+        outcome: 'applied',
+        registration: 'default',
+      }),
     ]);
     const failing = (): Promise<void> =>
       atomic.transactions.run(['k'], (tx) => {

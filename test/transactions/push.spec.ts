@@ -53,7 +53,9 @@ describe.each(SERVERS)('tx.push on %s', (kind) => {
     await first.ack();
     expect(await drain()).toEqual(['bob', 'eve']);
     // What wakes processes goes with the last job.
-    expect((await target.client.exists(`atomic:queue:jobs:{shop}:${QUEUE}`)) + (await queue.counts()).pending).toBe(0);
+    expect(
+      (await target.client.exists(`atomic:queue:jobs:{shop}:${QUEUE}`)) + (await queue.counts()).pending,
+    ).toBe(0);
   });
 
   it('[QU-29] wakes a consumer at once, also where the transaction does nothing else', async () => {
@@ -123,6 +125,23 @@ describe.each(SERVERS)('tx.push on %s', (kind) => {
     expect((await drain()).toSorted()).toEqual(sold.toSorted());
   });
 
+  it('[QU-29] lets the delayed jobs of a group wait', async () => {
+    await run([KEY], (tx) => void tx.write.set(KEY, 0));
+    const pushing = Array.from({ length: 16 }, (_, i) =>
+      run([KEY], async (tx) => {
+        tx.write.set(KEY, Number(await tx.read.get(KEY)) + 1);
+        tx.push(queue, to(`${i}`), { delayMs: 600_000 });
+      }),
+    );
+    await Promise.all(pushing);
+    expect(await queue.take()).toBeNull();
+    expect(await queue.counts()).toEqual({ ...NONE, pending: 16, delayed: 16 });
+    const delayed = `atomic:queue:delayed:{shop}:${QUEUE}`;
+    for (const member of await target.client.zrange(delayed, '0', '-1'))
+      await target.client.zadd(delayed, 1, member);
+    expect(await drain()).toHaveLength(16);
+  });
+
   it('[QU-29] leaves the replies of EXEC to the writes, without those of pushes', async () => {
     const told: unknown[] = [];
     const options: TransactionOptions = { onReplies: (replies) => void told.push([...replies!]) };
@@ -172,7 +191,8 @@ describe.each(SERVERS)('tx.push on %s', (kind) => {
     const [seconds] = await target.client.time();
     const [, due] = await target.client.zrange(delayed, '0', '0', 'WITHSCORES');
     expect(Math.abs(Number(due) - Number(seconds) * 1_000 - 600_000)).toBeLessThan(30_000);
-    for (const member of await target.client.zrange(delayed, '0', '-1')) await target.client.zadd(delayed, 1, member);
+    for (const member of await target.client.zrange(delayed, '0', '-1'))
+      await target.client.zadd(delayed, 1, member);
     expect(await drain()).toEqual(['a1', 'a2', 'b1', 'b2', 'c1', 'c2']);
     // Waits, and is woken when the job is due.
     const waiting = queue.take({ waitMs: 60_000 });
@@ -271,7 +291,10 @@ describe('tx.push on one server', () => {
     await expect(refused).rejects.toThrow(CrossSlotError);
     await transactions.run(['{a}:k'], (tx) => void tx.push(queues.get('{a}:emails'), 1));
     await strict.close();
-    await target.redis.transactions.run(['{a}:k'], (tx) => void tx.push(target.redis.queues.get('emails'), 1));
+    await target.redis.transactions.run(
+      ['{a}:k'],
+      (tx) => void tx.push(target.redis.queues.get('emails'), 1),
+    );
   });
 });
 
