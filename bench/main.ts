@@ -10,6 +10,7 @@ import { endpoint } from './workloads/endpoint.js';
 import { consumers } from './workloads/consumers.js';
 import { growth } from './workloads/growth.js';
 import { idempotentFirst, idempotentReplay } from './workloads/idempotency.js';
+import { permitContended, permitDistinct } from './workloads/permits.js';
 import { queues } from './workloads/queues.js';
 import { shadowSwap } from './workloads/shadow-swap.js';
 import { sizing } from './workloads/sizing.js';
@@ -28,6 +29,8 @@ const workloads: readonly Workload[] = [
   comparison(transactionHot),
   transactionContended,
   comparison(transactionPush),
+  comparison(permitDistinct),
+  comparison(permitContended),
   endpoint,
   comparison(queues),
   consumers,

@@ -166,9 +166,9 @@ export class ModuleClosedError extends AtomicRedisError {
 }
 
 /**
- * A lease was lost, by time or to another, so the same work may be done elsewhere. As the reason of an idempotent run's `signal`, or of a job's, its outcome is
- * unknown: only the method can tell what it has done. A transaction with `completesRun` throws it with the outcome `not-applied`: nothing of the transaction was
- * applied, and the call may be repeated.
+ * A lease was lost, by time or to another, so the same work may be done elsewhere. As the reason of a run's, a job's or a permit's `signal` its outcome is
+ * unknown: only the method can tell what it has done. A transaction with `completesRun` or `permit`, and a scripted call with `permit`, throw it with the outcome
+ * `not-applied`: nothing was applied, and the call may be repeated.
  */
 export class LeaseLostError extends AtomicRedisError {
   readonly code = 'LEASE_LOST';

@@ -22,6 +22,7 @@ import { AtomicRedisEvents } from './observability/events.js';
 import { Observer } from './observability/observer.js';
 import { StatusReader } from './atomic-redis.status.js';
 import { AtomicRedisExceptionFilter } from './problem-details/atomic-redis-exception.filter.js';
+import { PermitService } from './permits/permit.service.js';
 import { DeclaredConsumers } from './queues/declared-consumers.js';
 import { ReliableQueueService } from './queues/reliable-queue.service.js';
 import { OperationRunner } from './operations/operation-runner.js';
@@ -68,6 +69,7 @@ export const SERVICES = [
   ShadowKeyService,
   ReliableQueueService,
   ListService,
+  PermitService,
   AtomicRedisEvents,
 ];
 

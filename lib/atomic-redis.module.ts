@@ -19,6 +19,7 @@ import { IdempotencyService } from './idempotency/idempotency.service.js';
 import type { ResolvedOptions } from './atomic-redis.options.js';
 import { OperationRegistry } from './idempotency/operation-registry.js';
 import { ListService } from './lists/list.service.js';
+import { PermitService } from './permits/permit.service.js';
 import { DeclaredConsumers } from './queues/declared-consumers.js';
 import { ReliableQueueService } from './queues/reliable-queue.service.js';
 import { callIfThere } from './method-wrapping/replaced-service.js';
@@ -68,6 +69,7 @@ export class AtomicRedisModule
     private readonly shadowKeys: ShadowKeyService,
     private readonly queues: ReliableQueueService,
     private readonly lists: ListService,
+    private readonly permits: PermitService,
     private readonly consumers: DeclaredConsumers,
     private readonly modules: ModulesContainer,
     private readonly adapterHost: HttpAdapterHost,
@@ -122,22 +124,27 @@ export class AtomicRedisModule
     if (this.registrations()[0] === this) this.shutdownNotice.begin();
   }
 
-  /** Jobs in hand may need what others close in `onApplicationShutdown`: they end before it, or go back. */
+  /** Jobs in hand and leaders may need what others close in `onApplicationShutdown`: they end before it, or go back. */
   async onModuleDestroy(): Promise<void> {
     this.shutdownNotice.end();
-    await callIfThere(this.queues, 'stopConsumers', this.options.shutdownTimeoutMs);
+    const { shutdownTimeoutMs } = this.options;
+    await Promise.all([
+      callIfThere(this.queues, 'stopConsumers', shutdownTimeoutMs),
+      callIfThere(this.permits, 'stopLeaders', shutdownTimeoutMs),
+    ]);
   }
 
   /** Runs after the HTTP server has closed: what is still in flight is given `shutdownTimeoutMs`, then the connections close. */
   async onApplicationShutdown(): Promise<void> {
     await callIfThere(this.lists, 'close');
+    await callIfThere(this.permits, 'endWaits');
     await callIfThere(this.queues, 'close');
     if (!(await this.work.drain(this.options.shutdownTimeoutMs))) {
       this.logger.warn(
         `Operations were still in flight after ${this.options.shutdownTimeoutMs} ms; closing their connections`,
       );
     }
-    for (const service of [this.idempotency, this.shadowKeys, this.transactions])
+    for (const service of [this.idempotency, this.permits, this.shadowKeys, this.transactions])
       await callIfThere(service, 'close');
     await this.connection.close();
   }

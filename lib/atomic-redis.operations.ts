@@ -5,6 +5,7 @@ import * as records from './idempotency/record.operations.js';
 import * as lists from './lists/list.operations.js';
 import type { ScriptedOperationType } from './observability/event-types.js';
 import type { Operation } from './operations/operation.js';
+import * as permits from './permits/permit.operations.js';
 import * as queueAdvance from './queues/settle-and-take.operations.js';
 import * as queuePush from './queues/push.operations.js';
 import * as queues from './queues/queue.operations.js';
@@ -18,7 +19,17 @@ import * as values from './values/value.operations.js';
 const SERVICES = { auditedHashes, lists, reservations, transfers, values };
 
 /** Parts of calls: they have no event of their own. */
-const PARTS = { acrossSlots, addAll, pendingTransfers, queueAdvance, queuePush, queues, records, shadowKeys };
+const PARTS = {
+  acrossSlots,
+  addAll,
+  pendingTransfers,
+  permits,
+  queueAdvance,
+  queuePush,
+  queues,
+  records,
+  shadowKeys,
+};
 
 /** Every scripted operation of the library: the scripts to load on each connect, and what the contract tests go through. */
 export const ALL_OPERATIONS: readonly Operation[] = Object.values<Readonly<Record<string, unknown>>>({

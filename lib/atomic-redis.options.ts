@@ -28,6 +28,7 @@ import {
   scriptOptionChecks,
   type ScriptModuleOptions,
 } from './own-scripts/script.options.js';
+import { permitDefaults, permitOptionChecks, type PermitModuleOptions } from './permits/permit.options.js';
 import {
   resolveTransactionModuleOptions,
   transactionOptionChecks,
@@ -80,6 +81,8 @@ export interface AtomicRedisOptions {
   scripts?: ScriptModuleOptions;
   /** Defaults of queues. */
   queues?: QueueModuleOptions;
+  /** Defaults of permits. */
+  permits?: PermitModuleOptions;
 }
 
 export interface ResolvedOptions extends Required<
@@ -93,6 +96,7 @@ export interface ResolvedOptions extends Required<
   counters: Required<CounterModuleOptions>;
   scripts: Required<ScriptModuleOptions>;
   queues: ResolvedQueueOptions;
+  permits: Required<PermitModuleOptions>;
 }
 
 /** Redis has no name for an application, and a default would make all applications one. */
@@ -122,6 +126,7 @@ const checkModuleOptions = check.options(
     counters: check.options(counterOptionChecks),
     scripts: check.options(scriptOptionChecks),
     queues: check.options(queueModuleOptionChecks),
+    permits: check.options(permitOptionChecks),
   },
   'namespace',
 );
@@ -145,5 +150,6 @@ export function resolveOptions(given: AtomicRedisOptions): ResolvedOptions {
     counters: withDefaults(counterDefaults, given.counters),
     scripts: withDefaults(scriptDefaults(), given.scripts),
     queues: resolveQueueOptions(given.queues),
+    permits: withDefaults(permitDefaults, given.permits),
   };
 }

@@ -6,6 +6,7 @@ import * as check from './atomic-redis.validation.js';
 import { Deadline } from './runtime/deadline.js';
 import { RedisConnection } from './connection/redis-connection.js';
 import type { ServerStatus } from './connection/server-status.js';
+import { PermitService, type PermitStatus } from './permits/permit.service.js';
 import { WorkInFlight } from './runtime/work-in-flight.js';
 import type { PoolStatus } from './transactions/connection-pools.js';
 import { TransactionService } from './transactions/transaction.service.js';
@@ -24,6 +25,8 @@ export interface AtomicRedisStatus {
   readonly servers: readonly ServerStatus[];
   /** The connections that transactions take turns on, of all servers together. */
   readonly transactions: PoolStatus;
+  /** The permits of this process. */
+  readonly permits: PermitStatus;
   /** Operations under way, which shutdown would wait for. */
   readonly operationsInFlight: number;
 }
@@ -37,6 +40,7 @@ export class StatusReader {
   constructor(
     private readonly connection: RedisConnection,
     private readonly transactions: TransactionService,
+    private readonly permits: PermitService,
     private readonly work: WorkInFlight,
     @Inject(OPTIONS) private readonly options: ResolvedOptions,
   ) {}
@@ -51,6 +55,12 @@ export class StatusReader {
     } catch (caught) {
       error = caught as AtomicRedisError;
     }
-    return { error, servers, transactions: this.transactions.pool, operationsInFlight: this.work.inFlight };
+    return {
+      error,
+      servers,
+      transactions: this.transactions.pool,
+      permits: this.permits.status,
+      operationsInFlight: this.work.inFlight,
+    };
   }
 }

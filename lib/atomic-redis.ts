@@ -4,6 +4,7 @@ import { CounterService } from './counters/counter.service.js';
 import { ReservationService } from './counters/reservations/reservation.service.js';
 import { IdempotencyService } from './idempotency/idempotency.service.js';
 import { ListService } from './lists/list.service.js';
+import { PermitService } from './permits/permit.service.js';
 import { ReliableQueueService } from './queues/reliable-queue.service.js';
 import { AtomicRedisEvents } from './observability/events.js';
 import { StatusReader, type AtomicRedisStatus, type StatusOptions } from './atomic-redis.status.js';
@@ -29,6 +30,7 @@ export class AtomicRedis {
     readonly events: AtomicRedisEvents,
     readonly queues: ReliableQueueService,
     readonly lists: ListService,
+    readonly permits: PermitService,
     private readonly statusReader: StatusReader,
   ) {}
 

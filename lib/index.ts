@@ -33,7 +33,7 @@ export type { ClusterConnection, ConnectionOption, RedisClient } from './connect
 export type { DurabilityOptions } from './connection/durability.js';
 export type { BinaryValue, Decoded, Encoding } from './scripting/encoding.js';
 export { hashTag } from './scripting/hash-slot.js';
-export type { OperationOptions } from './operations/operation.options.js';
+export type { EnforceableOptions, OperationOptions } from './operations/operation.options.js';
 export type { CompletableJob } from './scripting/completable-job.js';
 export type { PushTarget, QueuedPushOptions } from './scripting/queued-push.js';
 export { Propagation } from './runtime/transaction-scope.js';
@@ -104,6 +104,7 @@ export { AtomicCounter, type AtomicCounterOptions } from './counters/atomic-coun
 export { CounterValue } from './counters/counter-value.decorator.js';
 export { CounterService } from './counters/counter.service.js';
 export type {
+  CounterAddAllOptions,
   CounterAddition,
   CounterAddOptions,
   CounterBounds,
@@ -172,8 +173,8 @@ export type {
   AtomicRedisEvent,
   IdempotencyDuplicateEvent,
   IdempotencyRunEvent,
-  IdempotencyUnclaimedEvent,
-  IdempotencyUnprotectedEvent,
+  IdempotencyClaimFailedEvent,
+  IdempotencyRanUnprotectedEvent,
   LeaseLostEvent,
   OccurrenceEvent,
   OperationEvent,
@@ -216,6 +217,17 @@ export type { DeadLetter, DeadLetters, ListOptions } from './queues/dead-letters
 export type { JobHandler, RunningConsumer } from './queues/running-consumer.js';
 export type { RetryBackOff } from './queues/back-off.js';
 export type { QueueCallOptions, QueueModuleOptions, QueueOptions } from './queues/queue.options.js';
+
+export { PermitService, type PermitStatus } from './permits/permit.service.js';
+export { WithPermit, type WithPermitOptions } from './permits/with-permit.decorator.js';
+export type { Permit, PermitReference } from './leases/permit.js';
+export type {
+  AcquireOptions,
+  LeadOptions,
+  PermitModuleOptions,
+  TryAcquireOptions,
+} from './permits/permit.options.js';
+export { PermitUnavailableError } from './permits/permit.errors.js';
 
 export { ListService, type ListEnd, type MoveOptions } from './lists/list.service.js';
 

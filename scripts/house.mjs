@@ -60,10 +60,10 @@ async function printTrace(ways) {
   Object.assign(process.env, await setup({ needServer: true, ownServer: true }));
   await build();
   const { traceWays } = await import('./house/trace.mjs');
-  for (const way of await traceWays()) {
+  for (const traced of await traceWays()) {
     /** @type {{ title: string, ran: string[] }} */
-    const { title, ran } = way;
-    const listed = ways.find((way) => way.title === title)?.files ?? [];
+    const { title, ran } = traced;
+    const listed = ways.find((one) => one.title === title)?.files ?? [];
     console.log(`\n${title}: code of ${ran.length} files ran`);
     for (const file of ran) console.log(`  ${listed.includes(file) ? 'on the way' : '          '}  ${file}`);
     for (const file of listed) if (!ran.includes(file)) console.log(`  holds Lua   ${file}`);

@@ -6,10 +6,10 @@ import {
   type Encoding,
   type EncodingOptions,
 } from '../scripting/encoding.js';
-import { operationOptionChecks, type OperationOptions } from '../operations/operation.options.js';
+import { enforceableOptionChecks, type EnforceableOptions } from '../operations/operation.options.js';
 
 /** Options of calls that change a hash. */
-export interface AuditOptions<E extends Encoding = Encoding> extends OperationOptions, EncodingOptions<E> {
+export interface AuditOptions<E extends Encoding = Encoding> extends EnforceableOptions, EncodingOptions<E> {
   /** The log's key. On a Cluster it must be in the hash's slot: give both a common hash tag. */
   log: string;
   /**
@@ -47,7 +47,7 @@ const entryIdOrNull: check.Check = (path, value) => {
 };
 
 const optionChecks = check.options({
-  ...operationOptionChecks,
+  ...enforceableOptionChecks,
   ...encodingOptionChecks,
   log: check.key,
   logType: check.oneOf('stream', 'list'),

@@ -2,13 +2,16 @@ import type { Cluster, Redis } from 'ioredis';
 import { isClusterClient, type RedisClient } from './client.js';
 import { checkConnection, OutOfOrderError, type ConnectionFacts } from './connection-check.js';
 
-/** No connection: differs from every stream. */
+/** Stands for no connection. Differs from every stream. */
 const NONE = Symbol('none');
 
 export interface AdmissionListener {
-  /** The connection is in order. `facts` are missing for a Cluster. `isNew`: it was opened since the last admission. */
+  /**
+   * Called when the connection is in order. `facts` are missing for a Cluster. `isNew`: it was
+   * opened since the last admission.
+   */
   admitted(facts: ConnectionFacts | undefined, isNew: boolean): void;
-  /** The connection is not in order, and was given up. */
+  /** Called when the connection is not in order, and was given up. */
   refused(error: OutOfOrderError): void;
 }
 
@@ -29,18 +32,18 @@ export class Admission {
   get isGiven(): boolean {
     if (this.client.status !== 'ready') return false;
     const stream = (this.client as Redis).stream as Redis['stream'] | undefined;
-    // A client goes on being 'ready' until its socket has closed, which may have ended before.
+    // A client stays 'ready' until its socket has closed. The socket may have ended before.
     return stream === this.admitted && (stream === undefined || stream.writable);
   }
 
-  /** Takes the admission back, until the next check. @returns whether there was one */
+  /** Takes the admission back until the next check. @returns true if there was one */
   revoke(): boolean {
     const wasAdmitted = this.admitted !== NONE;
     this.admitted = NONE;
     return wasAdmitted;
   }
 
-  /** Checks the connection of now, unless that is under way. */
+  /** Checks the present connection, unless a check is under way. */
   async check(): Promise<void> {
     const { client } = this;
     if (isClusterClient(client)) return;
@@ -60,7 +63,10 @@ export class Admission {
     }
   }
 
-  /** Nodes of a Cluster are checked before use only where they may have several databases: elsewhere each tells of itself by MOVED. */
+  /**
+   * Checks nodes of a Cluster before use only if they may have several databases. Otherwise MOVED
+   * shows a wrong node.
+   */
   async checkNodes(client: Cluster): Promise<void> {
     try {
       if (client.options.redisOptions?.db)

@@ -12,28 +12,32 @@ export interface ClusterConnection {
 }
 
 /**
- * Address and options of Redis: a URL (`redis://` or `rediss://`), ioredis's `RedisOptions` (TLS, Sentinel, a Unix socket), the nodes of a
- * Cluster, or an existing client. From an existing client only its settings are taken: the library opens connections of its
- * own and neither changes, listens to, nor closes the one passed in.
+ * Address and options of Redis: a URL (`redis://` or `rediss://`), ioredis's `RedisOptions` (TLS,
+ * Sentinel, a Unix socket), the nodes of a Cluster, or an existing client. The library takes only
+ * the settings of an existing client. It opens connections of its own, and neither changes, listens
+ * to, nor closes the client.
  */
 export type ConnectionOption = string | RedisOptions | ClusterConnection | RedisClient;
 
 export const isClusterClient = (client: RedisClient): client is Cluster => client.isCluster;
 
-/** Whether a command written in this tick leaves on a connection. A client goes on being 'ready' until the socket has closed, which may have ended before. */
+/**
+ * Returns true if a command written in this tick leaves on a connection. A client stays 'ready'
+ * until its socket has closed; the socket may have ended before.
+ */
 export const isWritable = (client: Redis): boolean =>
   client.status === 'ready' && client.stream.writable && !leaving.has(client);
 
-/** Connections that only wait for answers before they close. */
+/** Connections that wait for replies before they close. */
 const leaving = new WeakSet<Redis>();
 
-/** Marks a connection on which nothing more is to be written. */
+/** Marks a connection on which nothing more may be written. */
 export const markLeaving = (client: Redis): void => void leaving.add(client);
 
 export const isClient = (value: object): value is RedisClient =>
   typeof (value as Partial<RedisClient>).duplicate === 'function' && 'status' in value && 'options' in value;
 
-/** What every connection of the library sets for itself, whatever the user's client has. */
+/** The settings of every connection of the library, whatever the user's client has. */
 const OWN = {
   lazyConnect: true,
   enableAutoPipelining: false,
@@ -41,7 +45,7 @@ const OWN = {
   blockingTimeout: undefined,
   // Silence alone proves nothing: `ConnectionWatch` finds dead connections.
   socketTimeout: undefined,
-  // `checkConnection` judges more than INFO's `loading`, and gets by without INFO.
+  // `checkConnection` judges more than INFO's `loading`, and works without INFO.
   enableReadyCheck: false,
   stringNumbers: false,
   replyMapping: 'legacy',
@@ -50,27 +54,31 @@ const OWN = {
   monitor: false,
   readOnly: false,
   role: 'master',
-  // How long a closed socket may linger; it would keep the process alive.
+  // The time that a closed socket may linger: it would keep the process alive.
   disconnectTimeout: 200,
 } as const satisfies RedisOptions;
 
-/** A connection attempt that is not answered this long is given up, and the name resolved again. */
+/**
+ * After this long without an answer, an attempt to connect is given up, and the name is resolved
+ * again. In milliseconds.
+ */
 const CONNECT_TIMEOUT_MS = 2_500;
 
 export interface SharedClientSettings {
   connectionName: string;
-  /** The pause before the next attempt to connect. */
+  /** Returns the pause before the next attempt to connect. */
   retryDelayMs: () => number;
-  /** Whether an answer says that the connection is of no use any more, so that the library connects again. */
+  /** Returns true if an answer makes the connection useless, so that the library connects again. */
   mustReconnect: (answer: Error) => boolean;
 }
 
 /**
- * Opens the library's own shared client. Commands are settled when their connection is lost and sent again by the library, not by
- * ioredis, so that nothing waits unbounded in a queue: `maxRetriesPerRequest: 0` is the one setting of ioredis 6.0.0 that settles
- * them and still reconnects.
+ * Opens the library's own shared client. A command is settled when its connection is lost. The
+ * library sends it again, not ioredis, so that no command waits in a queue without bound.
+ * `maxRetriesPerRequest: 0` is the one setting of ioredis 6.0.0 that settles commands and still
+ * reconnects.
  *
- * @param connection one that `checkConnectionOption` has let pass
+ * @param connection accepted by `checkConnectionOption`
  */
 export function openSharedClient(connection: ConnectionOption, settings: SharedClientSettings): RedisClient {
   const shared: RedisOptions = {
@@ -99,7 +107,10 @@ export function openSharedClient(connection: ConnectionOption, settings: SharedC
   return new Redis({ ...connection, ...shared, ...timesOf(connection) });
 }
 
-/** `reconnectOnError` as the user has given it; the library asks it beside its own reasons to connect again. */
+/**
+ * Returns the user's `reconnectOnError`. The library asks it beside its own reasons to connect
+ * again.
+ */
 export function givenReconnectOnError(connection: ConnectionOption): (error: Error) => boolean {
   if (typeof connection === 'string') return () => false;
   const options: RedisOptions | undefined = isClient(connection)
@@ -113,7 +124,10 @@ export function givenReconnectOnError(connection: ConnectionOption): (error: Err
   return typeof given === 'function' ? (error) => Boolean(given(error)) : () => false;
 }
 
-/** Opens a connection for one owner: when it is lost it is lost, and never comes back under a WATCH or a blocking command. */
+/**
+ * Opens a connection for one owner. It never reconnects: under a WATCH or a blocking command it
+ * would have lost its state.
+ */
 export function openDedicatedClient(
   near: Redis,
   connectionName: string,
@@ -129,7 +143,7 @@ export function openDedicatedClient(
     enableOfflineQueue: false,
     autoResendUnfulfilledCommands: false,
     retryStrategy: null,
-    // ioredis closes it for each answer again, and adds a listener each time.
+    // ioredis would close it again for each answer, and add a listener each time.
     reconnectOnError: (answer) => !isEnding && (isEnding = mustReconnect(client, answer)),
   };
   let isEnding = false;
@@ -141,8 +155,9 @@ export function openDedicatedClient(
 }
 
 /**
- * Handles the rejection of ASKING, which ioredis sends ahead of a redirected command without looking at its answer: left alone, it would end the process.
- * The answer to the redirected command tells the caller enough.
+ * Handles the rejection of ASKING, which ioredis sends ahead of a redirected command without
+ * reading the answer. Unhandled, it would end the process. The answer to the redirected command is
+ * enough for the caller.
  */
 function swallowAskingRejections(node: Redis): void {
   const ask = node.asking.bind(node);
@@ -154,13 +169,14 @@ function swallowAskingRejections(node: Redis): void {
 }
 
 /**
- * The pause before an attempt to connect, counted from 1: the first follows at once, since most losses are of the connection alone. The longest is so short that a call with a time-out of
- * a second meets an attempt of its own, and is told what that one found.
+ * Returns the pause before an attempt to connect, counted from 1. The first follows at once, since
+ * most losses are of the connection alone. The longest pause is short enough for a call with a
+ * time-out of a second to meet an attempt of its own, and to report its result.
  */
 export const reconnectDelayMs = (attempt: number): number =>
   Math.min(10 * 2 ** Math.min(attempt - 1, 6), 500) * (0.75 + Math.random() / 4);
 
-/** A shorter time to connect than the library's is honoured. */
+/** Uses the user's time to connect if it is shorter than the library's. */
 const timesOf = ({ connectTimeout }: RedisOptions): RedisOptions =>
   connectTimeout !== undefined && connectTimeout < CONNECT_TIMEOUT_MS ? { connectTimeout } : {};
 
@@ -174,23 +190,28 @@ function clusterOptions(options: ClusterOptions, shared: RedisOptions): ClusterO
     enableOfflineQueue: true,
     scripts: undefined,
     clusterRetryStrategy: shared.retryStrategy,
-    // What was in flight when its connection was lost is settled, not sent again behind the library's back.
+    // Commands in flight on a lost connection are settled, so that ioredis sends none again by
+    // itself.
     retryDelayOnFailover: 0,
-    // A call that ioredis repeats when its time is over would be of unknown outcome, though each attempt was refused.
+    // A call that ioredis repeated past its deadline would have an unknown outcome, though each
+    // attempt was refused.
     retryDelayOnClusterDown: 0,
     maxRedirections: 3,
-    // The library tries again by itself, and knows what might be done instead.
+    // The library tries again itself, since it knows when that is safe.
     retryDelayOnTryAgain: 1,
     redisOptions: { ...options.redisOptions, ...perNode, ...timesOf(options.redisOptions ?? {}) },
   };
 }
 
-/** ioredis's `duplicate()` takes the database of the constructor, not one chosen by a later `select()`. */
+/**
+ * ioredis's `duplicate()` takes the database of the constructor, not one chosen by a later
+ * `select()`.
+ */
 function currentDatabase(client: Redis): Pick<RedisOptions, 'db'> {
   return { db: client.condition?.select ?? client.options.db };
 }
 
-/** Where a client connects to, for messages; never a password. */
+/** Returns the address of a client for messages. Never contains a password. */
 export function addressOf(client: RedisClient): string {
   if (isClusterClient(client))
     return `the Cluster of ${client.nodes().map(addressOf).join(', ') || 'no known nodes'}`;

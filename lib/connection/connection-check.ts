@@ -4,20 +4,23 @@ import { parseServerInfo, type ParsedInfo, type ServerRole } from './server-info
 
 /** Facts about the server that a connection has reached, found while the connection was checked. */
 export interface ConnectionFacts {
-  /** Undefined where the user may ask for it in no way. */
+  /** Undefined if the user has no right to any command that tells it. */
   readonly role: ServerRole | undefined;
-  /** Undefined where INFO is missing or forbidden. */
+  /** Undefined if INFO is missing or forbidden. */
   readonly info: ParsedInfo | undefined;
-  /** The server's answer to INFO where it refused it. */
+  /** The server's refusal of INFO, if it refused it. */
   readonly infoRefusal: Error | undefined;
 }
 
 type Disorder = 'busy' | 'credentials' | 'database' | 'replica' | 'transaction';
 
-/** Refusals by which a server answers every question now: they say nothing about the connection. */
+/** Refusals of every question. They say nothing about the connection. */
 const NOT_NOW = new Set(['BUSY', 'LOADING']);
 
-/** A connection that Redis accepted may not be used: it leads to the wrong place, or is in the wrong state. */
+/**
+ * Redis accepted a connection, but it must not be used: it leads to the wrong server or database,
+ * or is in the wrong state.
+ */
 export class OutOfOrderError extends Error {
   constructor(
     readonly disorder: Disorder,
@@ -28,24 +31,26 @@ export class OutOfOrderError extends Error {
     this.name = 'OutOfOrderError';
   }
 
-  /** True when connecting again would find the same: only another configuration helps. */
+  /** True if connecting again would find the same, so that only another configuration helps. */
   get isLasting(): boolean {
     return this.disorder === 'credentials' || this.disorder === 'database';
   }
 }
 
 /**
- * The one place that judges a connection. It is in order when it is signed in, on its database, at a master and outside any MULTI.
+ * The one place that judges a connection. A connection is in order if it is signed in, on its
+ * database, at a master and outside any MULTI.
  *
- * The questions leave in one write, and change nothing on the connection. Where INFO is refused, one more round trip asks ROLE; where that is refused too,
- * a write that does nothing: SET with XX of a key that does not exist. A replica answers READONLY.
+ * The questions leave in one write, and change nothing on the connection. If INFO is refused, one
+ * more round trip asks ROLE. If that is refused too, it sends a write that does nothing: SET with
+ * XX of a key that does not exist. A replica answers READONLY.
  *
  * @param absentKey a name that no key has
- * @throws OutOfOrderError when it may not be used, and what the connection fails with
+ * @throws OutOfOrderError if it must not be used, and the error with which the connection fails
  */
 export async function checkConnection(client: Redis, absentKey: string): Promise<ConnectionFacts> {
   const db = databaseOf(client);
-  // ioredis has sent the same, and goes on when it is refused.
+  // ioredis has sent the same, and ignores a refusal.
   const [selected, answer] = await Promise.all([
     db === 0 ? undefined : answerTo(client.select(db)),
     answerTo(client.info()),
@@ -65,25 +70,31 @@ export async function checkConnection(client: Redis, absentKey: string): Promise
   return { role, info: undefined, infoRefusal: answer };
 }
 
-/** Asks for the role again, on a connection that is in order. @throws OutOfOrderError when it is a replica now, and what the connection fails with */
+/**
+ * Asks for the role again, on a connection that is in order.
+ * @throws OutOfOrderError if it is a replica now, and the error with which the connection fails
+ */
 export async function checkRole(client: Redis, facts: ConnectionFacts, absentKey: string): Promise<void> {
   const answer = facts.info?.role ? await answerTo(client.info('replication')) : undefined;
   const info = typeof answer === 'string' ? parseServerInfo(answer) : undefined;
   assertMaster(info?.role ?? (await roleWithoutInfo(client, absentKey)), info?.masterAddress);
 }
 
-/** The database that a connection is to work on. */
+/** Returns the database that a connection works on. */
 export const databaseOf = (client: Redis): number => client.condition?.select ?? client.options.db ?? 0;
 
 /** Credentials that the server refused. */
 export const refusedCredentials = (cause: Error): OutOfOrderError =>
   new OutOfOrderError('credentials', `it refused the user name or password: ${cause.message}`, { cause });
 
-/** Tells whether the server refused the credentials of a connection. */
+/** Returns true if the server refused the credentials of a connection. */
 export const isCredentialRefusal = (error: unknown): boolean =>
   ['WRONGPASS', 'NOAUTH'].includes(replyCode(error) ?? '');
 
-/** Resolves with the answer, or with the server's refusal. Rejects when the connection fails, or the server answers nothing now. */
+/**
+ * Resolves with the answer, or with the server's refusal. Rejects if the connection fails, or the
+ * server refuses every question now.
+ */
 function answerTo(reply: Promise<string>): Promise<string | Error> {
   return reply.catch((error: Error) => {
     assertAnswers(error);
@@ -91,7 +102,10 @@ function answerTo(reply: Promise<string>): Promise<string | Error> {
   });
 }
 
-/** @throws the error itself when the connection failed; OutOfOrderError when the server answers nothing now */
+/**
+ * @throws the error itself if the connection failed; OutOfOrderError if the server refuses every
+ * question now
+ */
 function assertAnswers(error: Error): void {
   if (isConnectionLoss(error)) throw error;
   if (NOT_NOW.has(replyCode(error) ?? '')) throw new OutOfOrderError('busy', error.message, { cause: error });
@@ -108,7 +122,7 @@ function checkDatabase(db: number, answer: string | Error | undefined): void {
   );
 }
 
-/** Every command is answered with QUEUED inside a MULTI that was left open. */
+/** Finds a MULTI that was left open: inside it, every command is answered with QUEUED. */
 function assertNotQueued(answer: string): void {
   if (answer === 'QUEUED')
     throw new OutOfOrderError('transaction', 'the connection is inside a MULTI that it did not begin');
@@ -133,6 +147,6 @@ async function roleWithoutInfo(client: Redis, absentKey: string): Promise<Server
   const answer = await answerTo(client.set(absentKey, '', 'XX') as Promise<string>);
   const code = answer instanceof Error ? replyCode(answer) : undefined;
   if (code === 'READONLY') return 'replica';
-  // Refusals that say nothing of the role: no right to write, or no such command.
+  // These refusals say nothing about the role: no right to write, or no such command.
   return code === 'NOPERM' || code === 'ERR' ? undefined : 'master';
 }

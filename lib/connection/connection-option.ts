@@ -3,7 +3,9 @@ import { isClient, type ConnectionOption } from './client.js';
 
 const EXPECTED = 'a URL, ioredis options, { nodes, options } or an ioredis client';
 
-/** Options of other clients, by which people name a server. ioredis passes over them, and connects to localhost. */
+/**
+ * Options by which other clients name a server. ioredis ignores them, and connects to localhost.
+ */
 const OF_OTHERS = [
   'url',
   'uri',
@@ -17,7 +19,8 @@ const OF_OTHERS = [
 ];
 
 /**
- * Refuses what ioredis would take for localhost although something else was meant: most often a variable of the environment that is not set.
+ * Refuses options that ioredis would take for localhost although another server was meant: most
+ * often an environment variable is not set.
  *
  * @throws InvalidArgumentError, which never shows a password
  */
@@ -82,7 +85,7 @@ function checkConnectionOptions(options: Readonly<Record<string, unknown>>): voi
   checkPlace('forRoot.connection', options, 'an object');
 }
 
-/** A host that is there but empty was meant to be something; with neither host nor port nothing names a server. */
+/** Refuses an empty host, and options that name no server. */
 function checkPlace(path: string, options: Readonly<Record<string, unknown>>, what: string): void {
   const { host, port } = options;
   if ('host' in options && (typeof host !== 'string' || host.trim() === ''))
@@ -115,7 +118,7 @@ function checkUrl(text: string): void {
   } catch {
     return refuse('a URL such as redis://localhost:6379, with user name and password percent-encoded');
   }
-  // ioredis compares the scheme as it is written: REDISS:// would connect without TLS.
+  // ioredis compares the scheme with its case: REDISS:// would connect without TLS.
   if (!/^rediss?:\/\//.test(text)) refuse('a URL that begins with redis:// or rediss://');
   if (url.hostname === '') refuse('a URL that names a host; for a Unix socket pass { path }');
   if (!/^\/?\d*$/.test(url.pathname)) refuse('a URL whose path is the number of a database');
@@ -126,7 +129,10 @@ function checkUrl(text: string): void {
   }
 }
 
-/** A URL as messages may show it: a password may stand anywhere in one that is not well-formed, and in the query of one that is. */
+/**
+ * Returns a URL as messages may show it. A password may stand anywhere in one that is not
+ * well-formed, and in the query of any other.
+ */
 function hidden(text: string): string {
   const scheme = /^[a-z][a-z0-9+.-]*:\/\//i.exec(text)?.[0];
   if (scheme) return `${scheme}…`;

@@ -5,15 +5,18 @@ import type { Credentials } from './credentials.js';
 import { isCutOff, refusalAtTheDoor } from './door-refusal.js';
 import { reasonOf, refusalIn, withoutSecrets } from './error-texts.js';
 
-/** An attempt to connect without an error is told as unanswered after this long. */
+/**
+ * After this long without an error, an attempt to connect is reported as unanswered. In
+ * milliseconds.
+ */
 const UNANSWERED_MS = 300;
 
-/** Keeps the reason why there is no connection: of the attempt under way, or of the last one. */
+/** Keeps the reason for a missing connection: that of the attempt under way, or of the last one. */
 export class ConnectionTrouble {
   private attempt = { startedAt: 0, hasFailed: false, isOver: false };
   private lastError: Error | undefined;
   private lastErrorAt = -Infinity;
-  /** The last refusal that was heard at the server's door. */
+  /** The last refusal that a server sent before it read anything. */
   private doorRefusal: Error | undefined;
 
   constructor(
@@ -26,7 +29,10 @@ export class ConnectionTrouble {
     this.attempt = { startedAt: performance.now(), hasFailed: false, isOver: false };
   }
 
-  /** The attempt has failed with an 'error' of the client. @returns whether it tells anything new: errors that follow the first are consequences of it */
+  /**
+   * Notes that the attempt failed with an 'error' of the client.
+   * @returns true for the first error of an attempt; later ones are its consequences
+   */
   failed(error: Error): boolean {
     withoutSecrets(error);
     if (this.attempt.hasFailed) return false;
@@ -35,25 +41,31 @@ export class ConnectionTrouble {
     return true;
   }
 
-  /** The connection was closed. One that was not yet in order, and ended without an error, may have been refused in words that were lost. */
+  /**
+   * Notes that the connection was closed. If it was not yet in order, and ended without an error,
+   * the server's refusal may have been lost.
+   */
   closed(): void {
     const { hasFailed, isOver } = this.attempt;
     if (!hasFailed && !isOver && !isClusterClient(this.client)) void this.hearWhy(this.client, this.attempt);
   }
 
-  /** The attempt has reached a server that cannot be used. */
+  /** Notes that the attempt reached a server that cannot be used. */
   found(error: Error): void {
     this.attempt.hasFailed = true;
     this.left(error);
   }
 
-  /** The connection is given up for this reason; the next attempt may find another one. */
+  /**
+   * Notes that the connection was given up for this reason. The next attempt may find another
+   * server.
+   */
   left(reason: Error): void {
     this.lastError = reason;
     this.lastErrorAt = performance.now();
   }
 
-  /** The attempt has led to a connection that is in order. */
+  /** Notes that the attempt led to a connection that is in order. */
   ended(): void {
     this.attempt.isOver = true;
     this.lastError = undefined;
@@ -77,7 +89,10 @@ export class ConnectionTrouble {
     return this.lastError ?? new Error('there is no answer from it');
   }
 
-  /** The reason for a call that has waited since a point on the scale of `performance.now()`: one from before is told as that. */
+  /**
+   * Returns the reason for a call that has waited since a point on the scale of
+   * `performance.now()`. A reason from before is reported as such.
+   */
   reasonSince(since: number): Error {
     const { reason } = this;
     if (reason !== this.lastError || this.lastErrorAt >= since) return reason;
@@ -91,20 +106,20 @@ export class ConnectionTrouble {
     const refusal = await refusalAtTheDoor(client);
     const { lastError } = this;
     const isAtTheDoor = lastError !== undefined && lastError === this.doorRefusal;
-    // The next attempt may have failed meanwhile, in the same way.
+    // The next attempt may have failed in the same way meanwhile.
     const isOfNow = this.attempt === attempt || !lastError || isCutOff(lastError) || isAtTheDoor;
     if (!isOfNow || this.isReady()) return;
-    // Closed again without a word: for the same reason as before.
+    // Closed again without a message, so for the same reason as before.
     const reason = refusal ?? (isAtTheDoor ? lastError : undefined);
     if (!reason) return;
     this.doorRefusal = reason;
     this.left(reason);
   }
 
-  /** An error by which Redis says that the configuration is wrong. */
+  /** Returns the error by which Redis says that the configuration is wrong. */
   private lasting(refusal: Error): OutOfOrderError | undefined {
     if (isCredentialRefusal(refusal)) {
-      // The next attempt asks for others.
+      // The next attempt asks for other credentials.
       return this.credentials?.refused() ? undefined : refusedCredentials(refusal);
     }
     if (isClusterClient(this.client) && /cluster support disabled/i.test(refusal.message))

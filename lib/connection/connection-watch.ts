@@ -7,33 +7,44 @@ import type { ProbeResult } from './server-probe.js';
 const TICK_MS = 100;
 
 /**
- * The shared connection is looked into when it owes answers and is silent this long: a claim has 800 ms to find another one. Connections with one owner may take
- * longer, since their loss costs more: the answer to an EXEC. Doubled for each drop until connections were calm again.
+ * The time for which the shared connection may owe replies in silence, in milliseconds. After it,
+ * the server is probed: a claim has 800 ms to find another connection. Connections with one owner
+ * may take longer, since their loss costs more: the reply to an EXEC. Each drop doubles the time
+ * until connections are calm again.
  */
 const SUSPICIOUS_MS = 300;
 const DEDICATED_SUSPICIOUS_MS = 1_500;
 const MAX_DOUBLINGS = 6;
 
 /**
- * Connections that answer in time for so many ticks are calm, and the doublings are forgotten. The time is no measure: a call that was dropped must be sent
- * again first, and a large one takes long to be sent.
+ * Connections that answer in time for this many ticks are calm, and the doublings are forgotten.
+ * Time alone is no measure: a dropped call must be sent again first, and a large one takes long to
+ * send.
  */
 const CALM_TICKS = 10;
 
-/** A busy server is looked into again after this long. */
+/** A busy server is probed again after this long, in milliseconds. */
 const BUSY_AGAIN_MS = 1_000;
 
-/** Once a new connection is answered, the silent one has this long to be answered too. */
+/**
+ * Once a new connection is answered, the silent one has this long to be answered too, in
+ * milliseconds.
+ */
 const GRACE_MS = 50;
 
-/** While a connection is used, the server is asked this often whether it still is the master. */
+/**
+ * The interval at which a server in use is asked whether it is still the master, in milliseconds.
+ */
 const ROLE_EVERY_MS = 1_000;
 
-/** A connection that was idle this long is tried before a call depends on it: load balancers forget connections, without telling. */
+/**
+ * A connection that was idle this long is tried before a call depends on it: load balancers drop
+ * connections without notice.
+ */
 export const IDLE_MS = 15_000;
 
 export interface WatchedConnections {
-  /** The shared connection, or that to each node of a Cluster. */
+  /** Returns the shared connection, or the one to each node of a Cluster. */
   shared(): readonly Redis[];
   dedicated(): Iterable<Redis>;
   /** Asks another connection about a silent one. */
@@ -42,9 +53,9 @@ export interface WatchedConnections {
   drop(client: Redis, reason: Error): void;
   /** Replaces a connection whose password ends soon. */
   renew(client: Redis): void;
-  /** The shared connection is to be tried before the next call. */
+  /** Tries the shared connection before the next call. */
   distrust(): void;
-  /** The server is to be asked for its role. */
+  /** Asks the server for its role. */
   askRole(): Promise<void>;
 }
 
@@ -56,15 +67,18 @@ interface Seen {
   silentMs: number;
   activeAt: number;
   isProbed: boolean;
-  /** The server's role was told since the last look: progress, but no use of the connection. */
+  /**
+   * True if the server reported its role since the last look. That is progress, but no use of the
+   * connection.
+   */
   wasToldRole: boolean;
-  /** On the scale of `performance.now()`: it is not looked into before. */
+  /** The server is not probed before this time, on the scale of `performance.now()`. */
   patientUntil: number;
 }
 
 /**
- * Watches the library's connections. One is alive while bytes move on it. One that owes answers and is silent is not taken for dead by the time alone: the
- * server is asked on a new connection.
+ * Watches the library's connections. A connection is alive while bytes move on it. Silence alone
+ * does not make a connection that owes replies dead: the server is asked on a new connection.
  */
 export class ConnectionWatch {
   private readonly seen = new WeakMap<Redis, Seen>();
@@ -149,7 +163,7 @@ export class ConnectionWatch {
       seen.patientUntil = 0;
     }
     seen.wasToldRole = false;
-    // Counted in ticks: after this process stood still, answers are read before the next one.
+    // Counted in ticks: after this process stood still, replies are read before the next tick.
     seen.silentMs = hasMoved || pendingOf(client).length === 0 ? 0 : seen.silentMs + TICK_MS;
     const factor = 2 ** this.doublings;
     const suspiciousMs = Math.max(SUSPICIOUS_MS * factor, leastMs);
@@ -174,7 +188,7 @@ export class ConnectionWatch {
       seen.patientUntil = now + BUSY_AGAIN_MS;
       return;
     }
-    // Drops that follow each other may be of one call that is only slow.
+    // Drops that follow each other may come from one call that is only slow.
     this.doublings = Math.min(this.doublings + 1, MAX_DOUBLINGS);
     this.calmTicks = 0;
     this.connections.drop(
@@ -200,6 +214,6 @@ export class ConnectionWatch {
   }
 }
 
-/** Tells that a connection owes no answer for long. One that is missing owes none. */
+/** Returns true if no reply on a connection is long overdue. A missing connection owes none. */
 const isAnswering = (client: Redis, seen: Seen | undefined): boolean =>
   !seen || seen.silentMs < SUSPICIOUS_MS || isBlocked(client);

@@ -19,11 +19,14 @@ export interface ConnectionsSettings {
   readonly credentials: Credentials | undefined;
   readonly connectionName: string;
   readonly namespace: string;
-  /** A connection to a server was opened; on a Cluster, to a node. */
+  /** Called when a connection to a server was opened; on a Cluster, to a node. */
   readonly opened: (server: Redis) => void;
 }
 
-/** All connections to one Redis, Sentinel group or Cluster: opens, judges, watches and replaces them. */
+/**
+ * All connections to one Redis, Sentinel group or Cluster: opens, judges, watches and replaces
+ * them.
+ */
 export class Connections {
   readonly shared: SharedConnection;
   readonly keys: KeySpace;
@@ -96,9 +99,10 @@ export class Connections {
   }
 
   /**
-   * Waits until the servers are connected to and checked, up to the deadline, while the application starts.
+   * Waits, while the application starts, until the servers are connected and checked.
    * @throws RedisUnavailableError when there is no connection by the deadline
-   * @throws ConfigurationError when a server cannot be used, or a connection to it is not in order: wrong credentials or database, a replica
+   * @throws ConfigurationError when a server cannot be used, or a connection to it is not in order:
+   * wrong credentials or database, a replica
    */
   async verifyServers(deadline: Deadline): Promise<void> {
     this.open();
@@ -109,8 +113,10 @@ export class Connections {
   }
 
   /**
-   * Opens a connection of its own to the server of that name, in order. The caller closes it; it never reconnects.
-   * @throws RedisUnavailableError when it is not a master any more, or cannot be reached by the deadline; ModuleClosedError after {@link close}
+   * Opens a dedicated connection to the server of that name, and checks it. The caller closes it;
+   * it never reconnects.
+   * @throws RedisUnavailableError when it is no longer a master, or cannot be reached by the
+   * deadline; ModuleClosedError after {@link close}
    */
   async openDedicated(owner: string, purpose: string, deadline: Deadline): Promise<Redis> {
     const node = this.topology.named(owner);
@@ -121,7 +127,9 @@ export class Connections {
     throw this.shared.closedError();
   }
 
-  /** Closes the shared connection; owners close the others. Waiting callers get a ModuleClosedError. */
+  /**
+   * Closes the shared connection; owners close the others. Waiting callers get a ModuleClosedError.
+   */
   async close(): Promise<void> {
     this.watch.stop();
     await this.shared.close();
@@ -137,7 +145,10 @@ export class Connections {
     if (isNew) this.settings.opened(client);
   }
 
-  /** @param isCurrent it was opened since the server was last left; an older one says nothing new */
+  /**
+   * @param isCurrent true if it was opened since the server was last left; an older one says
+   * nothing new
+   */
   private endsConnection(answer: Error, isCurrent: boolean): boolean {
     const isWrongServer = isFromReplica(answer);
     if (isWrongServer && isCurrent) this.shared.leave(answer);
@@ -157,7 +168,7 @@ export class Connections {
   }
 
   private drop(dead: Redis, reason: Error): void {
-    // Load balancers forget all idle connections alike.
+    // A load balancer drops all idle connections alike.
     this.dedicated.dropIdle(dead);
     if (dead === this.shared.client) this.shared.destroy(reason);
     else dead.stream.destroy(reason);
@@ -168,13 +179,13 @@ export class Connections {
     else connection.disconnect();
   }
 
-  /** A client for a few questions that nothing else may come between. */
+  /** Makes a client for a few questions, which no other command may come between. */
   private scratch(near: Redis, purpose: string): Redis {
     const name = `${this.settings.connectionName}:${purpose}`;
     return openDedicatedClient(near, name, this.keys.keyPrefix, () => false);
   }
 
-  /** A name that no key has, in a slot of that server. */
+  /** Returns a name that no key has, in a slot of that server. */
   private absentKeyOn(server: Redis): string {
     const slot = this.topology.slotOf(server);
     const id = randomId('hex');

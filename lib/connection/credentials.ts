@@ -7,14 +7,16 @@ import { planRenewal } from './renewals.js';
 /** A password that ends by itself, such as a token of AWS IAM or Microsoft Entra. */
 export interface TemporaryPassword {
   password: string;
-  /** When it ends: a Date, or milliseconds since 1970. Connections are replaced before. */
+  /**
+   * The time at which it ends: a Date, or milliseconds since 1970. Connections are replaced before.
+   */
   expiresAt: Date | number;
 }
 
-/** A user name, or a function that gives the one of now. */
+/** A user name, or a function that returns the present one. */
 export type UsernameSource = string | (() => string | Promise<string>);
 
-/** A password, or a function that gives the one of now. */
+/** A password, or a function that returns the present one. */
 export type PasswordSource =
   string | (() => string | TemporaryPassword | Promise<string | TemporaryPassword>);
 
@@ -26,13 +28,19 @@ interface SignIn {
   readonly expiresAt: number | undefined;
 }
 
-/** The functions are asked at most this often, however many connections are opened. */
+/**
+ * The least time between two calls of the functions, in milliseconds, however many connections are
+ * opened.
+ */
 const ASK_EVERY_MS = 1_000;
 
-/** A function that takes longer has failed. */
+/** A function that takes longer has failed. In milliseconds. */
 const ASK_TIMEOUT_MS = 5_000;
 
-/** A failed function is asked again after this long, by the connection that everything waits for. */
+/**
+ * A failed function is called again after this long, in milliseconds, by the connection that all
+ * calls wait for.
+ */
 const ASK_AGAIN_MS = 500;
 
 /** An `expiresAt` below this, in 1973, was given in seconds. */
@@ -44,7 +52,9 @@ export const checkSource: Check = (path, value) => {
     throw new InvalidArgumentError(path, 'a string, or a function that returns one', value);
 };
 
-/** User name and password as functions give them, for every connection that is opened. */
+/**
+ * Provides user name and password, as functions return them, to every connection that is opened.
+ */
 export class Credentials {
   /** The last answer of the functions. */
   known: SignIn | undefined;
@@ -57,19 +67,25 @@ export class Credentials {
     private readonly password: PasswordSource | undefined,
   ) {}
 
-  /** Undefined where neither is given beside `connection`. */
+  /** Undefined if neither is given beside `connection`. */
   static of(username?: UsernameSource, password?: PasswordSource): Credentials | undefined {
     return username === undefined && password === undefined ? undefined : new Credentials(username, password);
   }
 
-  /** Returns the current ones; all that wait share one question. Rejects when a function fails or takes too long. */
+  /**
+   * Returns the present credentials. Concurrent callers share one call of the functions. Rejects if
+   * a function fails or takes too long.
+   */
   current(): Promise<SignIn> {
     if (this.known && performance.now() - this.askedAt < ASK_EVERY_MS) return Promise.resolve(this.known);
     this.asking ??= this.ask().finally(() => (this.asking = undefined));
     return this.asking;
   }
 
-  /** The server has refused them. @returns whether others may be had: they are asked for again, once */
+  /**
+   * Notes that the server refused them.
+   * @returns true if the functions are called once more, which may return others
+   */
   refused(): boolean {
     const isFirst =
       !this.isRefused && (typeof this.username === 'function' || typeof this.password === 'function');
@@ -104,7 +120,7 @@ export class Credentials {
   }
 }
 
-/** Never shows the value. */
+/** Makes an error that never shows the value. */
 const notText = (name: string, value: unknown): Error =>
   new Error(
     `the function forRoot.${name} must give a string, and gave ${value === null ? 'null' : typeof value}`,
@@ -139,7 +155,10 @@ const used = new WeakMap<Redis, Credentials>();
 /** Returns the credentials that a client uses, for clients that are made from it. */
 export const credentialsOf = (client: Redis): Credentials | undefined => used.get(client);
 
-/** The parts of ioredis that sign in: it reads the credentials before its connector runs, and sends `condition.auth` after it. */
+/**
+ * The parts of ioredis that sign in: it reads the credentials before its connector runs, and sends
+ * `condition.auth` after it.
+ */
 interface SigningIn {
   connector: {
     connect(emit: (event: string, error?: Error) => void): Promise<unknown>;
@@ -162,7 +181,7 @@ export function useCredentials(
   let isClosed = false;
   connector.connect = async (emit) => {
     isClosed = false;
-    // A connector that fails would end the client for good.
+    // A connector that rejects would end the client for good.
     for (;;) {
       try {
         const { username, password = '', expiresAt } = adopt(client, await credentials.current());

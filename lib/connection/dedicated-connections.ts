@@ -7,29 +7,37 @@ import { credentialsOf } from './credentials.js';
 import { isCutOff, refusalAtTheDoor } from './door-refusal.js';
 import { isIdle, pendingOf } from './pending-commands.js';
 
-/** For this long after a loss, connections are opened a few at a time: a server that has just come up meets all clients of all processes. */
+/**
+ * For this long after a loss, in milliseconds, connections are opened a few at a time: a server
+ * that has just come up meets all clients of all processes.
+ */
 const AFTER_LOSS_MS = 5_000;
 const AT_A_TIME_AFTER_LOSS = 2;
 const JITTER_MS = 10;
 
 export interface DedicatedConnectionsSettings {
-  /** In front of the purpose, in CLIENT LIST. */
+  /** Stands in front of the purpose in CLIENT LIST. */
   readonly connectionName: string;
   readonly keyPrefix: string;
   readonly absentKey: (near: Redis) => string;
-  /** Tells whether an answer makes the connection useless. `isCurrent`: it was opened since the server was last left. */
+  /**
+   * Returns true if an answer makes the connection useless. `isCurrent`: it was opened since the
+   * server was last left.
+   */
   readonly mustReconnect: (answer: Error, isCurrent: boolean) => boolean;
-  /** A new connection has reached a replica. */
+  /** Called when a new connection has reached a replica. */
   readonly foundReplica: () => void;
   readonly unavailable: (cause: Error) => RedisUnavailableError;
 }
 
-/** The time that the answers still owed by a server that is left may take, in milliseconds. */
+/** The time for replies that a server still owes when it is left, in milliseconds. */
 const ANSWERS_MS = 250;
 
-/** Connections with one owner each. All are checked when they are opened, and never reconnect. */
+/**
+ * Opens connections with one owner each. All are checked when they are opened, and never reconnect.
+ */
 export class DedicatedConnections {
-  /** With the number of times that a server had been left when each was opened. */
+  /** Each with the number of times that a server had been left when it was opened. */
   private readonly connections = new Map<Redis, number>();
   private timesLeft = 0;
   private lostAt = -Infinity;
@@ -42,7 +50,10 @@ export class DedicatedConnections {
     return this.connections.keys();
   }
 
-  /** @throws RedisUnavailableError when it cannot be reached by the deadline, or is not in order */
+  /**
+   * @throws RedisUnavailableError when the server cannot be reached by the deadline, or the
+   * connection is not in order
+   */
   async open(near: Redis, purpose: string, deadline: Deadline): Promise<Redis> {
     await this.turn(deadline);
     try {
@@ -50,7 +61,7 @@ export class DedicatedConnections {
     } catch (error) {
       const isRefused = error instanceof RedisUnavailableError && isCredentialRefusal(error.cause);
       if (!isRefused || !credentialsOf(near)?.refused()) throw error;
-      // With others, once.
+      // Tries once more, with other credentials.
       return await this.openOne(near, purpose, deadline);
     } finally {
       this.opening--;
@@ -78,14 +89,18 @@ export class DedicatedConnections {
     }
   }
 
-  /** The shared connection was lost or left: what is opened from now on takes its time. */
+  /**
+   * Notes that the shared connection was lost or left: from now on connections are opened a few at
+   * a time.
+   */
   lost(): void {
     this.lostAt = performance.now();
   }
 
   /**
-   * Closes every connection, since another server has the address, or will have. A connection that owes answers is given
-   * a moment for them: the outcome of an EXEC whose answer is cut off would have to be found out, where there is no master yet.
+   * Closes every connection, since another server has the address, or will have. A connection that
+   * owes replies gets a moment for them. Otherwise the outcome of an EXEC would have to be resolved
+   * while there is no master yet.
    */
   leaveServer(): void {
     this.timesLeft++;
@@ -98,7 +113,7 @@ export class DedicatedConnections {
     }
   }
 
-  /** Closes those on which no call waits for an answer. */
+  /** Closes the connections on which no call waits for a reply. */
   dropIdle(except: Redis): void {
     for (const client of this.connections.keys())
       if (client !== except && isIdle(client)) client.disconnect();
@@ -120,7 +135,7 @@ export class DedicatedConnections {
     await checkConnection(client, this.settings.absentKey(client));
   }
 
-  /** Waits for its turn where connections are opened a few at a time. */
+  /** Waits for its turn while connections are opened a few at a time. */
   private async turn(deadline: Deadline): Promise<void> {
     const isAfterLoss = (): boolean => performance.now() - this.lostAt < AFTER_LOSS_MS;
     if (isAfterLoss()) await sleep(Math.min(Math.random() * JITTER_MS, deadline.remainingMs));
@@ -129,7 +144,7 @@ export class DedicatedConnections {
     this.opening++;
   }
 
-  /** Resolves when another one has been opened, or at the deadline. */
+  /** Resolves when another connection was opened, or at the deadline. */
   private async next(deadline: Deadline): Promise<void> {
     let wake = (): void => undefined;
     const woken = new Promise<void>((resolve) => this.line.push((wake = resolve)));

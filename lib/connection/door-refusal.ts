@@ -3,16 +3,17 @@ import type { Redis } from 'ioredis';
 
 const LISTEN_MS = 300;
 
-/** Tells whether a connection ended like one that the server closed before it read anything. */
+/** Returns true if a connection ended like one that the server closed before it read anything. */
 export const isCutOff = (error: Error): boolean =>
   ['ECONNRESET', 'EPIPE'].includes((error as NodeJS.ErrnoException).code ?? '') ||
   error.message === 'Connection is closed.';
 
 /**
- * Hears why a server closes new connections at once: too many clients, or protected mode. It says so before it is asked anything, and a client that has begun to write
- * loses the words to the reset that its own bytes provoke.
+ * Reads why a server closes new connections at once: too many clients, or protected mode. The
+ * server says so before it reads anything. A client that has begun to write loses the message to
+ * the reset that its own bytes provoke.
  *
- * @returns undefined where it says nothing, or is not reached by plain TCP
+ * @returns undefined if the server says nothing, or is not reached by plain TCP
  */
 export function refusalAtTheDoor({ options }: Redis): Promise<Error | undefined> {
   const { host, port, path, sentinels, tls } = options;

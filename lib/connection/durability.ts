@@ -3,8 +3,9 @@ import { NotReplicatedError } from '../atomic-redis.errors.js';
 import { Deadline } from '../runtime/deadline.js';
 
 /**
- * Waits for replicas before a change is reported as made, by Redis's WAIT. It narrows the window in which a failover loses what was acknowledged; it does not close it: the replica that is promoted may be one that had not
- * answered. https://redis.io/docs/latest/commands/wait/
+ * Waits for replicas before a change is reported as made, by Redis's WAIT. It narrows the window in
+ * which a failover loses acknowledged changes, but does not close it: the promoted replica may be
+ * one that had not answered. https://redis.io/docs/latest/commands/wait/
  */
 export interface DurabilityOptions {
   /** Number of replicas that must have the change. */
@@ -12,7 +13,8 @@ export interface DurabilityOptions {
   /** Time to wait for them, in milliseconds. @default 1000 */
   timeoutMs?: number;
   /**
-   * Also until master and replicas have it on disk, by WAITAOF: needs Redis 7.2 or Valkey, with `appendonly yes`. Then `replicas` may be 0. @default false
+   * Wait also until master and replicas have it on disk, by WAITAOF. Needs Redis 7.2 or Valkey,
+   * with `appendonly yes`. Then `replicas` may be 0. @default false
    */
   fsync?: boolean;
 }
@@ -32,27 +34,31 @@ export const checkDurability: check.Check = (path, value) => {
   if (!fsync) check.integer(1, 1_000)(`${path}.replicas`, replicas);
 };
 
-/** Copies options that were checked, for a call that reads them again later. */
+/** Copies checked options, for a call that reads them again later. */
 export const copyDurability = (given: DurabilityOptions | undefined): DurabilityOptions | undefined => {
   if (!given) return undefined;
   const { replicas, timeoutMs, fsync } = given;
   return { replicas, ...(timeoutMs !== undefined && { timeoutMs }), ...(fsync !== undefined && { fsync }) };
 };
 
-/** How long replicas are waited for, from now. */
+/** Returns the time until which replicas are waited for. */
 export const replicationDeadline = ({ timeoutMs = 1_000 }: DurabilityOptions): Deadline =>
   Deadline.in(timeoutMs);
 
-/** How long the answer to the last WAIT, which ends no sooner than the patience does, may take to arrive. */
+/**
+ * The time for the reply to the last WAIT, which ends no sooner than the wait for replicas, in
+ * milliseconds.
+ */
 const LAST_ANSWER_MS = 500;
 
-/** By when a call that was sent is answered, if it waits for replicas until then. */
+/** Returns the time by which a call that waits for replicas is answered. */
 export const replyDeadline = (patience: Deadline): Deadline => patience.plus(LAST_ANSWER_MS);
 
 /**
- * What a call makes of the reply of its script, also where replicas did not have it in time: then its error holds that result, unless nothing was changed.
+ * Converts the reply of a script to the call's result. If replicas did not have the change in time,
+ * the error holds that result.
  *
- * @throws NotReplicatedError, and what `step` and `toResult` throw
+ * @throws NotReplicatedError, and the errors of `step` and `toResult`
  */
 export async function resultOf<Reply, Result>(
   step: Promise<Reply>,

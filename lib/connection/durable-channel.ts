@@ -3,25 +3,32 @@ import { isWritable } from './client.js';
 import { Deadline } from '../runtime/deadline.js';
 import { replicationDeadline, type DurabilityOptions } from './durability.js';
 
-/** The longest single WAIT, in milliseconds, so that a connection that died is noticed by its silence. */
+/**
+ * The longest single WAIT, in milliseconds, so that a dead connection is noticed by its silence.
+ */
 const WAIT_STEP_MS = 500;
 
-/** The same where others share the connection: what they send in the meantime is done after it. */
+/** The same on a connection that other calls share: the server runs their commands after it. */
 const SHARED_WAIT_STEP_MS = 100;
 
-/** How many replicas have what their server holds. */
+/** The number of replicas that have all changes of their server. */
 export interface Replicated {
-  /** -1 when that could not be asked, or the server itself does not have it on disk in time. */
+  /**
+   * -1 if that could not be asked, or the server itself does not have the change on disk in time.
+   */
   readonly replicas: number;
   readonly cause?: unknown;
 }
 
-/** What a command was answered, and how many replicas then have what its server holds. */
+/** The reply to a command, and the number of replicas that have the change. */
 export interface Acknowledged extends Replicated {
   readonly reply: unknown;
 }
 
-/** One to each server for each kind of {@link DurabilityOptions}, opened when it is first needed. */
+/**
+ * Keeps one channel to each server for each kind of {@link DurabilityOptions}, opened when it is
+ * first needed.
+ */
 export class DurableChannels {
   private readonly channels = new Map<string, DurableChannel>();
 
@@ -56,15 +63,16 @@ interface Queued {
   readonly reject: (error: unknown) => void;
 }
 
-/** One whose command was sent. */
+/** A call whose command was sent. */
 interface Waiting {
   until: Deadline;
   readonly resolve: (replicated: Replicated) => void;
 }
 
 /**
- * Sends commands that are to be replicated, on a connection of their own to one server, and WAITs behind them there: WAIT answers for what its own connection has
- * seen, so on any other it would prove nothing. Commands that arrive while one WAIT blocks the connection share the next.
+ * Sends commands that must be replicated, on a dedicated connection to one server, and WAITs behind
+ * them there. WAIT answers for the writes of its own connection, so on any other it would prove
+ * nothing. Commands that arrive while one WAIT blocks the connection share the next.
  */
 export class DurableChannel {
   private readonly queued: Queued[] = [];
@@ -77,10 +85,11 @@ export class DurableChannel {
   ) {}
 
   /**
-   * @param durability how long replicas are waited for, once the command was sent; the rest of it is the channel's
+   * @param durability gives the time to wait for replicas once the command was sent; its other
+   * parts are the channel's
    * @param deadline of the command's own answer
-   * @param late what to reject with when there is none, and the command was sent or not
-   * @throws what `send` rejects with, and RedisUnavailableError when there is no connection in time
+   * @param late makes the error if there is no reply; called with true if the command was sent
+   * @throws the error of `send`, and RedisUnavailableError when there is no connection in time
    */
   async send(
     send: Queued['send'],
@@ -106,23 +115,23 @@ export class DurableChannel {
     this.client?.disconnect();
   }
 
-  /** Never rejects: errors go to those who sent. */
+  /** Never rejects: errors go to the calls. */
   private async run(): Promise<void> {
     this.running = true;
     let waiting: Waiting[] = [];
     while (this.queued.length > 0 || waiting.length > 0) {
       if (waiting.length === 0 && !(await this.connect())) continue;
       const client = this.client!;
-      // What arrived while it was opened, or during the last WAIT, comes along.
+      // Includes commands that arrived while it was opened, or during the last WAIT.
       if (isWritable(client))
         waiting = waiting.concat(this.queued.splice(0).map((command) => transmit(command, client)));
-      // In the same write as the commands.
+      // Leaves in the same write as the commands.
       waiting = await this.serve(waiting, client);
     }
     this.running = false;
   }
 
-  /** @returns whether there is a connection; if not, those who queued know */
+  /** @returns true if there is a connection; if not, the queued calls were rejected */
   private async connect(): Promise<boolean> {
     if (this.client && isWritable(this.client)) return true;
     try {
@@ -134,7 +143,11 @@ export class DurableChannel {
     }
   }
 
-  /** WAITs once. @returns those who are still to wait: replicas do not have it, and their time is not over */
+  /**
+   * WAITs once.
+   * @returns the calls that go on waiting: replicas do not have their change, and their time is not
+   * over
+   */
   private async serve(waiting: Waiting[], client: Redis): Promise<Waiting[]> {
     const shortest = waiting.reduce((ms, { until }) => Math.min(ms, until.remainingMs), SHARED_WAIT_STEP_MS);
     let replicated: Replicated;
@@ -167,7 +180,7 @@ function transmit({ send, durability, resolve, reject }: Queued, client: Redis):
   return waiting;
 }
 
-/** Waits on a connection until enough replicas have what it was answered last, or the time is over. */
+/** Waits on a connection until enough replicas have its last change, or the time is over. */
 export async function replicasOf(
   client: Redis,
   durability: DurabilityOptions,
@@ -184,7 +197,7 @@ export async function replicasOf(
 }
 
 async function wait(client: Redis, { replicas, fsync }: DurabilityOptions, forMs: number): Promise<number> {
-  // 0 would be for ever.
+  // 0 would wait for ever.
   const ms = Math.max(1, Math.ceil(forMs));
   if (!fsync) return await client.wait(replicas, ms);
   const [local, remote] = (await client.call('WAITAOF', 1, replicas, ms)) as [number, number];

@@ -12,7 +12,10 @@ interface NestedError extends Error {
 /** The first byte of a TLS server's answer to plain text. */
 const TLS_ALERT = String.fromCharCode(0x15);
 
-/** The innermost reason in words: some errors of Node.js and ioredis have it only in the errors they hold. */
+/**
+ * Returns the innermost reason as text. Some errors of Node.js and ioredis have it only in the
+ * errors they hold.
+ */
 export function reasonOf(error: NestedError): string {
   if (error.lastNodeError) return `${error.message} Last error: ${reasonOf(error.lastNodeError)}`;
   const text = error.message || (error.errors ?? []).map(reasonOf).join(', ') || error.name;
@@ -23,7 +26,10 @@ export function reasonOf(error: NestedError): string {
   return text;
 }
 
-/** An error as it may be shown: ioredis leaves the credentials of a refused HELLO or AUTH in `command`. */
+/**
+ * Returns an error as it may be shown: ioredis leaves the credentials of a refused HELLO or AUTH in
+ * `command`.
+ */
 export function withoutSecrets<E extends NestedError>(error: E): E {
   if (error.lastNodeError) withoutSecrets(error.lastNodeError);
   const name = error.command?.name?.toLowerCase();
@@ -31,6 +37,6 @@ export function withoutSecrets<E extends NestedError>(error: E): E {
   return error;
 }
 
-/** The refusal of a node behind an error of a Cluster client, or the error itself. */
+/** Returns the refusal of a node behind an error of a Cluster client, or the error itself. */
 export const refusalIn = (error: NestedError): Error =>
   error.lastNodeError && replyCode(error.lastNodeError) !== undefined ? error.lastNodeError : error;

@@ -1,9 +1,12 @@
 import type { Redis } from 'ioredis';
 
-/** The slowest line that counts as one: requests take time to be sent although nothing shows. Bytes in a millisecond. */
+/**
+ * The slowest line that is allowed for, in bytes per millisecond: a request takes time to be sent
+ * although no byte is seen to move.
+ */
 const SLOWEST_LINE = 512;
 
-/** Pending commands whose size is added up, at the most. */
+/** The most pending commands whose sizes are added up. */
 const MAX_SIZED = 10_000;
 
 interface PendingCommand {
@@ -17,15 +20,18 @@ interface PendingCommands {
 
 const NONE: PendingCommands = { length: 0, peekAt: () => undefined };
 
-/** Commands that wait for their answers. */
+/** Returns the commands that wait for their replies. */
 export const pendingOf = (client: Redis): PendingCommands =>
   (client as unknown as { commandQueue?: PendingCommands }).commandQueue ?? NONE;
 
-/** Tells whether no call waits for an answer or a message on a connection. */
+/** Returns true if no call waits for a reply or a message on a connection. */
 export const isIdle = (client: Redis): boolean =>
   pendingOf(client).length === 0 && !client.condition?.subscriber;
 
-/** Returns how much longer than usual a connection may be silent, in milliseconds: for requests on their way, and for commands that block. */
+/**
+ * Returns how much longer than usual a connection may be silent, in milliseconds: for requests on
+ * their way, and for commands that block.
+ */
 export function patienceFor(client: Redis): number {
   const pending = pendingOf(client);
   let bytes = 0;
@@ -38,7 +44,7 @@ export function patienceFor(client: Redis): number {
   return bytes / SLOWEST_LINE + blockingMs;
 }
 
-/** Tells whether the next answer is that to a command that blocks. */
+/** Returns true if the next reply is that of a command that blocks. */
 export function isBlocked(client: Redis): boolean {
   const next = pendingOf(client).peekAt(0)?.command;
   return next !== undefined && blockingMsOf(next.name, next.args) > 0;
@@ -57,7 +63,10 @@ function blockingMsOf(name: string, args: readonly unknown[]): number {
   }
 }
 
-/** Bytes that the system has not taken yet: Node.js's own measure, by which its socket time-outs tell progress too. */
+/**
+ * Returns the bytes that the system has not taken yet. Node.js measures the progress of socket
+ * time-outs by the same number.
+ */
 export function bytesToWrite(stream: Redis['stream']): number {
   const { _handle: handle } = stream as { _handle?: { writeQueueSize?: number } };
   return stream.writableLength + (handle?.writeQueueSize ?? 0);

@@ -27,14 +27,14 @@ export interface RedisConnectionOptions {
 }
 
 /**
- * The library's own way to one Redis, Sentinel group or Cluster: the shared client for commands and scripts, and
- * dedicated connections for callers that must be alone on one.
+ * The library's own access to one Redis, Sentinel group or Cluster: the shared client for commands
+ * and scripts, and dedicated connections for callers that need one for themselves.
  */
 export class RedisConnection {
   readonly client: RedisClient;
   readonly keys: KeySpace;
   readonly isCluster: boolean;
-  /** Is told of round trips, waits and lost replies. */
+  /** Receives round trips, waits and lost replies. */
   readonly observer: Observer;
   private readonly scripts = new Set<Script>();
   private readonly clocks = new ServerClocks();
@@ -51,7 +51,7 @@ export class RedisConnection {
       connectionName: `nestjs-atomic-redis:${name}`,
       namespace,
       opened: (server) => {
-        // Ahead of the scripts, which take longer.
+        // Sent ahead of the scripts, which take longer.
         if (this.isCluster)
           this.clocks
             .of(server)
@@ -83,7 +83,10 @@ export class RedisConnection {
     for (const script of scripts) this.scripts.add(script);
   }
 
-  /** Loads a script now, and resolves with what the server has against it. One that could not be loaded is loaded at its first call. */
+  /**
+   * Loads a script now, and resolves with the server's objection to it. If it could not be sent, it
+   * is loaded at its first call.
+   */
   async load({ lua }: Script, deadline: Deadline): Promise<Error | undefined> {
     const loading = this.client.script('LOAD', lua).then(() => undefined);
     return await deadline.race(loading, () => this.unavailable()).catch((error: unknown) => error as Error);
@@ -94,12 +97,15 @@ export class RedisConnection {
     this.connections.open();
   }
 
-  /** True when a command written in this tick goes to a live connection that is in order. */
+  /** True if a command written in this tick goes to a live connection that is in order. */
   get isReady(): boolean {
     return this.connections.shared.isReady;
   }
 
-  /** Holds back what is written from now on, to leave in one system call for each server when the function that is returned is called. */
+  /**
+   * Holds writes back. They leave in one system call for each server when the returned function is
+   * called.
+   */
   holdWrites(): () => void {
     const streams = this.connections.topology.streams();
     for (const stream of streams) stream.cork();
@@ -108,23 +114,27 @@ export class RedisConnection {
     };
   }
 
-  /** @throws RedisUnavailableError when no connection is in order by the deadline; ModuleClosedError after {@link close} */
+  /**
+   * @throws RedisUnavailableError when no connection is in order by the deadline; ModuleClosedError
+   * after {@link close}
+   */
   async ready(deadline: Deadline): Promise<void> {
     this.open();
     await this.connections.shared.ready(deadline);
   }
 
   /**
-   * Waits until the servers are connected to and checked, up to the deadline, while the application starts.
+   * Waits, while the application starts, until the servers are connected and checked.
    * @throws RedisUnavailableError when there is no connection by the deadline
-   * @throws ConfigurationError when a server cannot be used, or a connection to it is not in order: wrong credentials or database, a replica
+   * @throws ConfigurationError when a server cannot be used, or a connection to it is not in order:
+   * wrong credentials or database, a replica
    */
   async verifyServers(deadline: Deadline): Promise<void> {
     await this.connections.verifyServers(deadline);
   }
 
   /**
-   * The deadline in the time of the server that has the slot.
+   * Converts the deadline to the time of the server that has the slot.
    * @throws RedisUnavailableError when that server does not tell its time before the deadline
    */
   async inServerTime(deadline: Deadline, slot: number): Promise<number> {
@@ -136,7 +146,7 @@ export class RedisConnection {
     }
   }
 
-  /** Returns the result of {@link inServerTime} where it is known without waiting. */
+  /** Returns the result of {@link inServerTime} if it is known without waiting. */
   knownServerTime(deadline: Deadline, slot: number): number | undefined {
     const node = this.isReady ? this.connections.topology.ownerOf(slot) : undefined;
     return node && this.clocks.of(node).at(deadline);
@@ -148,7 +158,7 @@ export class RedisConnection {
     await deadline.race(clock.learn(), () => this.unavailable());
   }
 
-  /** {@link ownerOf}, where it is known now. */
+  /** Returns the result of {@link ownerOf} if it is known without waiting. */
   knownOwnerOf(slot: number): string | undefined {
     const node = this.isReady ? this.connections.topology.ownerOf(slot) : undefined;
     return node && nodeNameOf(node);
@@ -163,8 +173,10 @@ export class RedisConnection {
   }
 
   /**
-   * A connection of its own to the server of that name, in order. The caller closes it; it never reconnects.
-   * @throws RedisUnavailableError when it is not a master any more, or cannot be reached by the deadline; ModuleClosedError after {@link close}
+   * Opens a dedicated connection to the server of that name, and checks it. The caller closes it;
+   * it never reconnects.
+   * @throws RedisUnavailableError when it is no longer a master, or cannot be reached by the
+   * deadline; ModuleClosedError after {@link close}
    */
   async openDedicated(owner: string, purpose: string, deadline: Deadline): Promise<Redis> {
     return await this.connections.openDedicated(owner, purpose, deadline);
@@ -172,7 +184,8 @@ export class RedisConnection {
 
   /**
    * Asks the server, or every master of a Cluster, for its state.
-   * @throws RedisUnavailableError when one of them does not answer by the deadline; RedisReplyError when it refuses a PING; ModuleClosedError after {@link close}
+   * @throws RedisUnavailableError when one of them does not answer by the deadline; RedisReplyError
+   * when it refuses a PING; ModuleClosedError after {@link close}
    */
   async statusOfServers(deadline: Deadline): Promise<ServerStatus[]> {
     await this.ready(deadline);
@@ -181,7 +194,10 @@ export class RedisConnection {
     return await askStatuses(servers, [...this.scripts], role, deadline, (cause) => this.unavailable(cause));
   }
 
-  /** For commands to the slot's server that are to be replicated. Closed with this. */
+  /**
+   * Returns the channel for commands to the slot's server that must be replicated. Closed with this
+   * object.
+   */
   async durableChannel(
     slot: number,
     durability: DurabilityOptions,
@@ -190,20 +206,24 @@ export class RedisConnection {
     return this.durableChannels.to(await this.ownerOf(slot, deadline), durability);
   }
 
-  /** Reads again which server has which slot, after one of them was lost or said it has not. Gives up silently at the deadline. */
+  /**
+   * Reads again which server has which slot, after a server was lost or said that it does not have
+   * one. Gives up silently at the deadline.
+   */
   async refreshTopology(deadline: Deadline): Promise<void> {
     await this.connections.topology.refresh(deadline);
   }
 
   /**
-   * Is told of an error that arrived inside an answer, where the client does not see it. A replica says that another server is the master: all connections to it are
-   * given up, and calls wait for the next one.
+   * Receives an error that arrived inside a reply, where the client does not see it. READONLY means
+   * that another server is the master: all connections to this one are given up, and calls wait for
+   * the next.
    */
   refused(error: unknown): void {
     if (isFromReplica(error)) this.connections.shared.leave(error as Error);
   }
 
-  /** Closes what it opened. Waiting callers get a ModuleClosedError. */
+  /** Closes all connections that it opened. Waiting callers get a ModuleClosedError. */
   async close(): Promise<void> {
     this.durableChannels.close();
     await this.connections.close();
@@ -213,7 +233,10 @@ export class RedisConnection {
     return this.connections.shared.unavailable(cause);
   }
 
-  /** For a call that has waited for the connection since a point on the scale of `performance.now()`. */
+  /**
+   * Makes the error of a call that has waited for the connection since a point on the scale of
+   * `performance.now()`.
+   */
   unavailableSince(since: number): RedisUnavailableError {
     return this.connections.shared.unavailableSince(since);
   }
@@ -223,7 +246,8 @@ export class RedisConnection {
   }
 
   /**
-   * The server that has the slot. While a failover or a migration leaves it without a known one, the topology is read again.
+   * Returns the server that has the slot. While a failover or a migration leaves the slot without a
+   * known server, the topology is read again.
    * @throws RedisUnavailableError when none is known by the deadline
    */
   private async nodeOf(slot: number, deadline: Deadline): Promise<Redis> {
@@ -241,7 +265,7 @@ export class RedisConnection {
   private keepClock(server: Redis): void {
     const clock = this.clocks.of(server);
     server.on('close', () => clock.forget());
-    // In one write with the questions whether the connection is in order.
+    // Leaves in one write with the checks of the connection.
     server.on('ready', () => void clock.learn().catch(() => undefined));
   }
 

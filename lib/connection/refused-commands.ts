@@ -3,7 +3,7 @@ import { replyCode } from './reply-errors.js';
 
 type Command = readonly [name: string, ...args: string[]];
 
-/** The commands of transactions, in an order in which they do nothing; MULTI stands twice no longer than it takes to discard it. */
+/** The commands of transactions, in an order in which they do nothing. */
 const transaction = (key: string): Command[] => [
   ['DISCARD'],
   ['EXEC'],
@@ -13,7 +13,10 @@ const transaction = (key: string): Command[] => [
   ['DISCARD'],
 ];
 
-/** Every other command that the library sends, by itself and within its scripts: each once, with as many arguments as it must have. */
+/**
+ * Every other command that the library sends, alone or within its scripts: each once, with as few
+ * arguments as it may have.
+ */
 const others = (key: string): Command[] => [
   ['TIME'],
   ['WAIT', '0', '1'],
@@ -64,20 +67,26 @@ const others = (key: string): Command[] => [
   ['ZSCORE', key, ''],
 ];
 
-/** A command that ioredis sends besides to the nodes of a Cluster: it follows a key whose slot is being moved. */
+/** A command that ioredis adds on a Cluster, to follow a key whose slot is moving. */
 const ofClusters: readonly Command[] = [['ASKING']];
 
-/** Commands that would change something, or fail for other reasons, if they were really done on a key that does not exist. */
+/**
+ * Commands that would change something, or fail for other reasons, if they ran on a key that does
+ * not exist.
+ */
 const NEVER_DONE = new Set(['HSET', 'LPUSH', 'RPUSH', 'RENAME', 'COPY']);
 
 /**
- * Asks the server for the commands that it does not know, or that the user may not use on the key and channel of that name.
+ * Finds the commands that the server does not know, or that the user may not use on the key and
+ * channel of that name.
  *
- * Each command is queued in a MULTI of its own, where Redis judges it, and dropped by the DISCARD behind it: so nothing is done, also by a server that does what follows a
- * refused command. Where DISCARD or MULTI is refused, and where a service refuses a command only inside a MULTI, it is done by itself if that changes nothing.
- * Refusals for other reasons, such as too little memory or another owner of the slot, are not told.
+ * Each command is queued in a MULTI of its own, where Redis judges it, and dropped by the DISCARD
+ * behind it. So no command runs, also on a server that runs commands behind a refused one. If
+ * DISCARD or MULTI is refused, or a service refuses a command only inside a MULTI, the command runs
+ * alone if that changes nothing. Refusals for other reasons, such as too little memory or another
+ * owner of the slot, are left out.
  *
- * @param scratch a connection that is used for nothing else, and closed afterwards
+ * @param scratch a connection that serves nothing else, and is closed afterwards
  * @param name of no existing key
  */
 export async function refusedCommands(scratch: Redis, name: string, isCluster: boolean): Promise<string[]> {
@@ -100,14 +109,14 @@ export async function refusedCommands(scratch: Redis, name: string, isCluster: b
   return [...refused];
 }
 
-/** Names of all commands that are asked for, of any server. */
+/** The names of all commands that any server is asked for. */
 export const commandsSent = (): string[] => [
   ...new Set([...transaction(''), ...others('')].map((command) => commandNameOf({ command }))),
 ];
 
 interface CommandReply {
   readonly command: Command;
-  /** Only refusals that say something about the command or the user. */
+  /** Set only for refusals that concern the command or the user. */
   readonly refusal: Error | undefined;
 }
 
@@ -126,7 +135,7 @@ async function answersWithinMulti(scratch: Redis, commands: readonly Command[]):
   return answers.filter((_, i) => i % 3 === 1);
 }
 
-/** Sends them in one write. */
+/** Sends the commands in one write. */
 async function answersOf(scratch: Redis, commands: readonly Command[]): Promise<CommandReply[]> {
   const { stream } = scratch;
   stream.cork();
@@ -143,7 +152,8 @@ async function answerOf(scratch: Redis, command: Command): Promise<CommandReply>
   } catch (error) {
     const code = replyCode(error);
     if (code === undefined) throw error;
-    // ERR: no such command, or one that is not allowed here. EXECABORT: a user without the right to EXEC.
+    // ERR: no such command, or one that is not allowed here. EXECABORT: a user without the right to
+    // EXEC.
     return { command, refusal: ['NOPERM', 'ERR', 'EXECABORT'].includes(code) ? (error as Error) : undefined };
   }
 }

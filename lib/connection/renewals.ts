@@ -1,12 +1,14 @@
 import type { Redis } from 'ioredis';
 import { isIdle } from './pending-commands.js';
 
-/** Connections are not replaced more often than this for a password that ends. */
+/**
+ * The least time after which a connection is replaced because its password ends, in milliseconds.
+ */
 const MIN_RENEWAL_MS = 1_000;
 
-/** Wall-clock times, in milliseconds since 1970. */
+/** The times at which a connection is replaced, in milliseconds since 1970. */
 interface Renewal {
-  /** From now on it is replaced once no call waits for an answer on it. */
+  /** From this time on it is replaced as soon as no call waits for a reply on it. */
   readonly dueAt: number;
   /** At this time it is replaced although calls wait. */
   readonly latestAt: number;
@@ -14,17 +16,21 @@ interface Renewal {
 
 const renewals = new WeakMap<Redis, Renewal>();
 
-/** Plans when a connection that signs in now is replaced. @param expiresAt when its password ends, in milliseconds since 1970 */
+/**
+ * Plans the replacement of a connection that signs in now.
+ * @param expiresAt the end of its password, in milliseconds since 1970
+ */
 export function planRenewal(client: Redis, expiresAt: number | undefined): void {
   if (expiresAt === undefined) return void renewals.delete(client);
   const now = Date.now();
   const leftMs = expiresAt - now;
-  // Processes that start together get the same time; the random part keeps them from connecting all at once.
+  // Processes that start together get the same time; the random part keeps them from connecting all
+  // at once.
   const dueAt = now + Math.max(MIN_RENEWAL_MS, leftMs * (0.75 + Math.random() * 0.15));
   renewals.set(client, { dueAt, latestAt: Math.max(dueAt, expiresAt - leftMs * 0.05) });
 }
 
-/** Tells whether a connection is to be replaced now. */
+/** Returns true if a connection must be replaced now. */
 export function mustRenew(client: Redis): boolean {
   const renewal = renewals.get(client);
   if (!renewal) return false;
@@ -35,8 +41,8 @@ export function mustRenew(client: Redis): boolean {
 const reconnecting = new WeakSet<Redis>();
 
 /**
- * Connects a node of a Cluster client again, in its place: ioredis forgets a node whose connection ends until it reads the slots again.
- * Calls that come meanwhile wait for the new connection.
+ * Connects a node of a Cluster client again, in its place: ioredis forgets a node whose connection
+ * ends until it reads the slots again. New calls wait for the new connection.
  */
 export function reconnectNode(node: Redis): void {
   if (node.status !== 'ready' || reconnecting.has(node)) return;
@@ -49,7 +55,7 @@ export function reconnectNode(node: Redis): void {
     reconnecting.delete(node);
   };
   node.options.retryStrategy = (attempt) => (attempt === 1 ? 0 : null);
-  // A call that already waits is settled as lost: ioredis would send it again by itself.
+  // A call that already waits is settled as lost. Otherwise ioredis would send it again by itself.
   if (isIdle(node)) node.options.maxRetriesPerRequest = null;
   node.once('ready', restore);
   node.once('end', restore);

@@ -1,6 +1,6 @@
 import { AtomicRedisError, RedisReplyError } from '../atomic-redis.errors.js';
 
-/** Answers by which Redis says it did nothing now but may later, or that another node should be asked. */
+/** Replies that mean: nothing was done now, but may be later, or by another node. */
 const TRANSIENT = new Set([
   'LOADING',
   'READONLY',
@@ -11,23 +11,31 @@ const TRANSIENT = new Set([
   'ASK',
   'NOREPLICAS',
   'BUSY',
-  // A blocking command, when its master becomes a replica.
+  // The reply to a blocking command whose master becomes a replica.
   'UNBLOCKED',
 ]);
 
-/** What ioredis says of a command that each node it asked has refused; the last refusal follows. */
+/**
+ * The beginning of ioredis's error for a command that every node refused; the last refusal follows.
+ */
 const REDIRECTED = /^Too many Cluster redirections\. Last error: ReplyError: ([A-Z]+)/;
 
-/** How Dragonfly begins an error from within a script: `ERR Error running script (call to <sha>): @user_script:39: -WRONGTYPE …`; a script's batch does as well. */
+/**
+ * The beginning of Dragonfly's error from within a script: `ERR Error running script (call to
+ * <sha>): @user_script:39: -WRONGTYPE …`. A batch of scripts uses it too.
+ */
 const FROM_WITHIN = 'ERR Error running script ';
 
-/** The code in such an error. A word of the user's own is no code. */
+/** The code in such an error. A word of the user's own text is not a code. */
 const CODE_WITHIN = /^ERR Error running script \(call to \w+\): (?:@?\w+: ?\d+: )*-([A-Z][A-Z0-9]*)\b/;
 
-/** Dragonfly's word for it has no code, from within a script or not. */
+/** Dragonfly's text for full memory has no code, from within a script or not. */
 const OUT_OF_MEMORY = /^ERR (?:Error running script .*: )?Out of memory$/s;
 
-/** The first word of an error that Redis answered with, without what a server puts around it; undefined for an error of the client or of the network. */
+/**
+ * Returns the first word of an error reply, without the text that some servers put around it;
+ * undefined for an error of the client or of the network.
+ */
 export function replyCode(error: unknown): string | undefined {
   if (!(error instanceof Error)) return undefined;
   if (error.name !== 'ReplyError') return REDIRECTED.exec(error.message)?.[1];
@@ -38,27 +46,33 @@ export function replyCode(error: unknown): string | undefined {
 const codeWithin = (message: string): string =>
   OUT_OF_MEMORY.test(message) ? 'OOM' : (CODE_WITHIN.exec(message)?.[1] ?? 'ERR');
 
-/** Tells whether a server says that it refused a command within a script; commands before it may have been done. Redis and Valkey do not say so. */
+/**
+ * Returns true if the server says that it refused a command within a script. Commands before it may
+ * have run. Redis and Valkey do not say so.
+ */
 const isFromWithin = (error: unknown): boolean =>
   error instanceof Error && error.message.startsWith(FROM_WITHIN);
 
 /**
- * Whether the server does not know the script, so that nothing of it ran. Only the start of the text counts: a script's own
- * error may contain the word after it has written.
+ * Returns true if the server does not know the script, so that nothing of it ran. Only the start of
+ * the text counts: the error of a script that has written may contain the word.
  */
 export const isUnknownScript = (error: unknown): boolean =>
   replyCode(error) === 'NOSCRIPT' && !isFromWithin(error);
 
-/** Refusals that meet every write of a script alike, so that none before was done. */
+/** Refusals that meet every write of a script alike, so that no earlier write was done. */
 const OF_EVERY_WRITE = new Set(['READONLY', 'NOREPLICAS']);
 
-/** Whether Redis refused a command before doing any of it, for a reason that passes. */
+/** Returns true if Redis refused a command before doing any of it, for a reason that passes. */
 export function isTransientRefusal(error: unknown): boolean {
   const code = replyCode(error) ?? '';
   return TRANSIENT.has(code) && (OF_EVERY_WRITE.has(code) || !isFromWithin(error));
 }
 
-/** Whether the server is a replica, or has become one: another one is the master now. */
+/**
+ * Returns true if the server is a replica, or has become one, so that another one is the master
+ * now.
+ */
 export function isFromReplica(error: unknown): boolean {
   const code = replyCode(error);
   return (
@@ -68,20 +82,31 @@ export function isFromReplica(error: unknown): boolean {
   );
 }
 
-/** The server's words of what it has against an EXEC itself, such as a role or a memory limit that changed behind the commands. */
+/**
+ * Matches a server's objection to EXEC itself, such as a role or a memory limit that changed after
+ * the commands were queued.
+ */
 const DISCARDED_FOR = /^EXECABORT Transaction discarded because of: ([A-Z][A-Z0-9]* .*)/s;
 
-/** The refusal inside of an EXECABORT; undefined where that only points at the commands before. */
+/**
+ * Returns the refusal inside an EXECABORT; undefined if that only points at the commands before.
+ */
 function discardReason({ message }: Error): Error | undefined {
   const reason = DISCARDED_FOR.exec(message)?.[1];
   return reason === undefined ? undefined : Object.assign(new Error(reason), { name: 'ReplyError' });
 }
 
-/** Whether the error came from the connection, not from the server: what was sent may or may not have been done. */
+/**
+ * Returns true if the error came from the connection, not from the server: commands that were sent
+ * may or may not have run.
+ */
 export const isConnectionLoss = (error: unknown): boolean =>
   error instanceof Error && !(error instanceof AtomicRedisError) && replyCode(error) === undefined;
 
-/** Errors by which Redis refuses a script or command before it runs; any other may come from within a script that has written. */
+/**
+ * Errors by which Redis refuses a script or command before it runs. Any other may come from within
+ * a script that has written.
+ */
 const REFUSED_BEFOREHAND = new Set([
   ...TRANSIENT,
   'OOM',
@@ -92,26 +117,35 @@ const REFUSED_BEFOREHAND = new Set([
   'CROSSSLOT',
 ]);
 
-/** Whether Redis refused the command before doing any of it. */
+/** Returns true if Redis refused the command before doing any of it. */
 export function isRefusedBeforehand(error: unknown): boolean {
   const code = replyCode(error) ?? '';
   return REFUSED_BEFOREHAND.has(code) && (OF_EVERY_WRITE.has(code) || !isFromWithin(error));
 }
 
-/** Wordings of the server's own: an error of a script's own that merely begins alike says nothing. */
+/** The server's own wordings. A script's own error that only begins alike proves nothing. */
 const UNREAD =
   /^ERR Protocol error: (invalid (multi)?bulk length|too big (bulk|mbulk) count string|expected '\$')/;
 
-/** Whether the server could not even read the command: its arguments are larger or more than it takes. It then closes the connection. */
+/**
+ * Returns true if the server could not read the command, because its arguments are too large or too
+ * many. It then closes the connection.
+ */
 export const isUnread = (error: unknown): boolean =>
   replyCode(error) === 'ERR' && UNREAD.test((error as Error).message);
 
-/** Refusals that pass once Redis has memory or disk again; not at once, so they are for the caller to repeat. */
+/**
+ * Refusals that pass once Redis has memory or disk again. That takes time, so the caller must
+ * repeat the call.
+ */
 const PASSES_LATER = new Set(['OOM', 'MISCONF']);
 
 const mayBeRepeated = (code: string): boolean => TRANSIENT.has(code) || PASSES_LATER.has(code);
 
-/** An error of a script: unless Redis refused to run it at all, it may have written before it failed. */
+/**
+ * Makes the error of a script. Unless Redis refused to run it at all, it may have written before it
+ * failed.
+ */
 export function toScriptError(error: Error, script: { name: string; readOnly: boolean }): RedisReplyError {
   const code = replyCode(error) ?? 'ERR';
   const isNotApplied = script.readOnly || isRefusedBeforehand(error) || isUnread(error);
@@ -122,7 +156,10 @@ export function toScriptError(error: Error, script: { name: string; readOnly: bo
   });
 }
 
-/** The server's refusal of a command as an error of ours; `cause` where more than the refusal itself is known. */
+/**
+ * Makes an error of the library from the server's refusal of a command.
+ * @param cause given if more than the refusal is known
+ */
 export function toReplyError(error: Error, what: string, cause: Error = error): RedisReplyError {
   const code = replyCode(error) ?? 'ERR';
   return new RedisReplyError(code, `Redis refused ${what}: ${error.message}`, {
@@ -132,14 +169,14 @@ export function toReplyError(error: Error, what: string, cause: Error = error): 
 }
 
 /**
- * Why Redis refused a MULTI or one of its commands, so that none was applied: the first reason that does not pass. Undefined when every one
- * of them may be gone the next time.
+ * Returns the reason why Redis refused a MULTI or one of its commands, so that none was applied:
+ * the first reason that does not pass. Undefined if all of them may be gone the next time.
  */
 export function finalRefusal(error: Error & { previousErrors?: Error[] }): Error | undefined {
   return refusalsOf(error).find((refusal) => !isTransientRefusal(refusal));
 }
 
-/** What was refused at queue time, or what Redis has against EXEC itself; else the error. */
+/** Returns the refusals at queue time, or the objection to EXEC itself; else the error. */
 export function refusalsOf(error: Error & { previousErrors?: Error[] }): readonly [Error, ...Error[]] {
   if (replyCode(error) !== 'EXECABORT') return [error];
   const [first, ...others] = error.previousErrors ?? [];

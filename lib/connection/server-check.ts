@@ -11,16 +11,17 @@ import { strictest, traitsOf } from './server-traits.js';
 
 const logger = new Logger('AtomicRedisModule');
 
-/** For asking which commands a server refuses. */
+/** The time to find the commands that a server refuses, in milliseconds. */
 const RIGHTS_TIMEOUT_MS = 5_000;
 
 const OLDEST = { Redis: [7, 0], Valkey: [8, 0] } as const;
 
 /**
- * Looks at each server when it is first connected to. What makes it unfit is returned; what the user should know is logged, one line each.
+ * Examines each server when it is first connected. Returns the reason if it is unfit, and logs what
+ * the user should know, one line each.
  */
 export class ServerChecks {
-  /** The strictest traits of the servers checked so far; on one server, its traits now. */
+  /** The strictest traits of all servers checked so far; with one server, its present traits. */
   traits = strictest([]);
   private readonly made = new WeakMap<
     Redis,
@@ -28,14 +29,14 @@ export class ServerChecks {
   >();
 
   constructor(
-    /** The connection follows redirections. */
+    /** True if the connection follows redirections. */
     private readonly isCluster: boolean,
     private readonly keys: KeySpace,
-    /** Makes a client to the same server, for questions that nothing else may come between. */
+    /** Makes a client to the same server, for questions that no other command may come between. */
     private readonly scratch: (near: Redis) => Redis,
   ) {}
 
-  /** Resolves with why one of them cannot be used. `facts` are of the only one. */
+  /** Resolves with the reason why a server cannot be used. @param facts of the only server */
   async problemOf(
     servers: readonly Redis[],
     facts: ConnectionFacts | undefined,
@@ -44,13 +45,16 @@ export class ServerChecks {
     return found.find((problem) => problem !== undefined);
   }
 
-  /** Tells whether the address led to another server before. */
+  /** Returns true if the address led to another server before. */
   isAnother(server: Redis, runId: string | undefined): boolean {
     const before = this.made.get(server);
     return before !== undefined && (runId === undefined || before.runId !== runId);
   }
 
-  /** Resolves with why the server cannot be used at all; undefined also where that could not be asked. */
+  /**
+   * Resolves with the reason why the server cannot be used at all; undefined also if that could not
+   * be asked.
+   */
   async of(server: Redis, facts?: ConnectionFacts): Promise<string | undefined> {
     const runId = facts?.info?.runId;
     if (facts?.info) this.traits = traitsOf(facts.info);
@@ -69,7 +73,7 @@ export class ServerChecks {
   private async check(server: Redis, known?: ConnectionFacts): Promise<string | undefined> {
     const address = addressOf(server);
     const key = this.keys.global('check', randomId('hex'));
-    // The Cluster client, not its nodes, puts the prefix in front.
+    // The Cluster client adds the prefix, not its nodes.
     const name = this.isCluster ? this.keys.keyPrefix + key : key;
     const [facts, refused] = await Promise.all([
       known ?? this.factsOf(server, name),
@@ -83,8 +87,8 @@ export class ServerChecks {
     const missing = refused.filter((command) => !lacks.includes(command));
     if (missing.length > 0) {
       logger.error(
-        `Redis at ${address} does not know, or does not allow this user for ${this.keys.keyPrefix}${this.keys.namespace}*: ${missing.join(', ')}. Calls that need ` +
-          `them will fail; docs/servers.md has the rights that the library needs`,
+        `Redis at ${address}: missing or forbidden commands for this user on ${this.keys.keyPrefix}${this.keys.namespace}*: ${missing.join(', ')}. Calls that need ` +
+          `them will fail. Grant the rights that docs/servers.md lists`,
       );
     }
     const { info, role, infoRefusal } = facts;
@@ -114,12 +118,12 @@ export class ServerChecks {
     return undefined;
   }
 
-  /** Returns the facts of a Cluster node, or why it cannot be used. */
+  /** Returns the facts of a Cluster node, or the reason why it cannot be used. */
   private async factsOf(server: Redis, absentKey: string): Promise<ConnectionFacts | string> {
     try {
       return await checkConnection(server, absentKey);
     } catch (error) {
-      // A node that has become a replica, or is loading, says so by MOVED and LOADING.
+      // A node that has become a replica, or is loading, answers MOVED or LOADING.
       if (!(error instanceof OutOfOrderError) || !error.isLasting) throw error;
       return `Redis at ${addressOf(server)} cannot be used: ${error.message}`;
     }
@@ -129,7 +133,7 @@ export class ServerChecks {
     const client = this.scratch(server);
     try {
       const asked = client.connect().then(() => refusedCommands(client, name, this.isCluster));
-      // A connection that hangs would keep the process alive after it was closed.
+      // A connection that hangs would keep the process alive after the module was closed.
       return await Deadline.in(RIGHTS_TIMEOUT_MS).race(asked, () => new Error('not in time'));
     } finally {
       client.disconnect();
@@ -146,7 +150,9 @@ function problemOf({ product, version }: ServerInfo, address: string): string | 
     : undefined;
 }
 
-/** A server that deletes keys when its memory is full forgets what the library relies on. */
+/**
+ * Warns of a server that deletes keys when its memory is full: the library relies on some of them.
+ */
 function warnOfEviction({ evictionPolicy }: ServerInfo, address: string): void {
   if (!evictionPolicy) return;
   logger.warn(

@@ -3,26 +3,36 @@ import { RedisUnavailableError } from '../atomic-redis.errors.js';
 import { sleep, type Deadline } from '../runtime/deadline.js';
 import { isConnectionLoss, isTransientRefusal, toReplyError } from './reply-errors.js';
 
-/** After this long the clock is read again, so that a step of the server's clock is noticed. */
+/**
+ * The clock is read again after this long, in milliseconds, so that a step of the server's clock is
+ * noticed.
+ */
 const REFRESH_AFTER_MS = 30_000;
 
-/** A reading that took longer may be slow: then calls with little time would be judged late. */
+/**
+ * A reading that took longer is slow, in milliseconds: calls with little time would be judged late.
+ */
 const MAY_BE_SLOW_MS = 10;
 
-/** How often a clock is read before the quickest reading is taken for what the network allows. */
+/** The number of readings after which the quickest counts as the best that the network allows. */
 const READINGS_TO_COMPARE = 3;
 
-/** After a slow reading the clock is read again after this long, which doubles as long as readings are slow. */
+/**
+ * After a slow reading the clock is read again after this long, in milliseconds. Doubles while
+ * readings are slow.
+ */
 const READ_AGAIN_AFTER_MS = 100;
 
-/** Readings that follow each other this closely bound the same offset. */
+/** Readings within this time, in milliseconds, bound the same offset. */
 const SAME_CLOCK_MS = 1_000;
 
 /**
- * Estimates one server's clock from its TIME and this process's monotonic clock; the process's own wall clock plays no part.
+ * Estimates one server's clock from its TIME and this process's monotonic clock. The process's own
+ * wall clock plays no part.
  *
- * The estimate is behind the server by the time that the TIME reply took to arrive, and never ahead: a deadline put into server time is at most too early,
- * so a script refuses rather than act after its caller gave up. A slow reading is therefore soon followed by another.
+ * The estimate lags behind the server by the time that the TIME reply took to arrive, and is never
+ * ahead. So a deadline in server time is at most too early: a script refuses rather than act after
+ * its caller gave up. A slow reading is therefore soon followed by another.
  */
 export class ServerClock {
   private offsetMs: number | undefined;
@@ -35,7 +45,7 @@ export class ServerClock {
 
   constructor(private readonly server: Pick<Redis, 'time'>) {}
 
-  /** Forgets what it knows: the next connection may be to another server. */
+  /** Forgets all readings: the next connection may be to another server. */
   forget(): void {
     this.offsetMs = undefined;
     this.readings = 0;
@@ -49,16 +59,16 @@ export class ServerClock {
   }
 
   /**
-   * Learns, or waits a little where that may be possible before long.
+   * Reads the clock, or waits a little if that may soon be possible.
    *
-   * @param unavailable what to throw when it was not possible by the deadline
+   * @param unavailable makes the error if it was not possible by the deadline
    * @throws RedisReplyError when the server refuses for good
    */
   async tryToLearn(deadline: Deadline, unavailable: (cause?: Error) => RedisUnavailableError): Promise<void> {
     try {
       await deadline.race(this.learn(), unavailable);
     } catch (error) {
-      // Not by the deadline: a timer may end a little before it.
+      // Not compared with the deadline: a timer may fire a little before it.
       if (error instanceof RedisUnavailableError) throw error;
       if (deadline.passed || !(error instanceof Error)) throw unavailable(error as Error);
       if (!isConnectionLoss(error) && !isTransientRefusal(error))
@@ -67,7 +77,10 @@ export class ServerClock {
     }
   }
 
-  /** The deadline in the server's time, whole milliseconds; undefined until the clock is learned. */
+  /**
+   * Returns the deadline in the server's time, in whole milliseconds; undefined until the clock was
+   * read.
+   */
   at(deadline: Deadline): number | undefined {
     if (this.offsetMs === undefined) return undefined;
     if (performance.now() > this.refreshAt) this.learn().catch(() => undefined);
@@ -79,7 +92,7 @@ export class ServerClock {
     const [seconds, microseconds] = await this.server.time();
     const now = performance.now();
     const serverMs = Number(seconds) * 1000 + Number(microseconds) / 1000;
-    // The offset lies between these two.
+    // The offset lies between these two bounds.
     const [lowest, highest] = [serverMs - now, serverMs - askedAt];
     const known = now - this.learnedAt < SAME_CLOCK_MS ? this.offsetMs : undefined;
     const isKnownBetter = known !== undefined && known > lowest && known <= highest;
@@ -98,7 +111,7 @@ export class ServerClock {
   }
 }
 
-/** One for each server. */
+/** Keeps one clock for each server. */
 export class ServerClocks {
   private readonly clocks = new WeakMap<Redis, ServerClock>();
 

@@ -1,22 +1,22 @@
 /** A server's part in replication. */
 export type ServerRole = 'master' | 'replica';
 
-/** A server's kind and version, as INFO has it. */
+/** A server's kind and version, as INFO reports them. */
 export interface ServerInfo {
   /** `Redis`, `Valkey` or `Dragonfly`. */
   readonly product: string;
   readonly version: string;
-  /** By which it deletes keys when its memory is full; undefined where it never does. */
+  /** The policy by which it deletes keys when its memory is full; undefined if it never does. */
   readonly evictionPolicy: string | undefined;
 }
 
-/** All that the library reads from INFO. */
+/** The facts that the library reads from INFO. */
 export interface ParsedInfo extends ServerInfo {
-  /** Undefined where the server does not say. */
+  /** Undefined if the server does not report it. */
   readonly role: ServerRole | undefined;
-  /** Address of the master, of a replica that knows it. */
+  /** The address of the master, if a replica reports it. */
   readonly masterAddress: string | undefined;
-  /** Names this run of the server process; undefined where the server does not say. */
+  /** The id of this run of the server process; undefined if the server does not report it. */
   readonly runId: string | undefined;
   readonly isLoading: boolean;
   readonly isClusterNode: boolean;

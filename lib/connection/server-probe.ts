@@ -5,11 +5,14 @@ import { replyCode } from './reply-errors.js';
 
 /** Findings of a new connection about the server behind a silent one. */
 export type ProbeResult =
-  /** It answers there: the silent connection is dead. */
+  /** The server answers there, so the silent connection is dead. */
   | 'answers'
-  /** It accepts connections and answers nobody: it is busy, stopped for a while, or lets no writes through. */
+  /**
+   * The server accepts connections and answers none: it is busy, stopped for a while, or holds
+   * writes back.
+   */
   | 'busy'
-  /** It is gone. */
+  /** The server is gone. */
   | 'gone';
 
 const PROBE_MS = 1_000;
@@ -18,8 +21,8 @@ const PROBE_MS = 1_000;
 const BUSY = new Set(['BUSY', 'LOADING']);
 
 /**
- * Asks a server on a new connection whether it serves. The question is a write that does nothing, since a server may answer PING while it holds back writes (CLIENT PAUSE, a
- * failover that is being prepared).
+ * Probes a server on a new connection. The probe is a write that does nothing, since a server may
+ * answer PING while it holds writes back (CLIENT PAUSE, a failover that is being prepared).
  *
  * @param open opens a client, not yet connected, as the silent one was
  */
@@ -37,7 +40,7 @@ export async function probeServer(silent: Redis, open: () => Redis, absentKey: s
   }
 }
 
-/** The first word of the answer; undefined when the connection failed before there was one. */
+/** Returns the first word of the reply; undefined if the connection failed before there was one. */
 async function answerOf(client: Redis, absentKey: string): Promise<string | undefined> {
   let refusal: string | undefined;
   client.on('error', (error: Error) => (refusal ??= replyCode(error)));
@@ -46,12 +49,12 @@ async function answerOf(client: Redis, absentKey: string): Promise<string | unde
     await client.set(absentKey, '', 'XX');
     return 'OK';
   } catch (error) {
-    // A refusal is an answer too: of the credentials, of the number of clients, of the command.
+    // A refusal is a reply too: of the credentials, of the number of clients, of the command.
     return replyCode(error) ?? refusal;
   }
 }
 
-/** Tells whether the address of the silent connection accepts TCP connections. */
+/** Returns true if the address of the silent connection accepts TCP connections. */
 function isAccepted({ stream, options }: Redis): Promise<boolean> {
   const { remoteAddress: host, remotePort: port } = stream;
   return new Promise((resolve) => {

@@ -7,24 +7,28 @@ import type { Script } from '../scripting/script.js';
 import { databaseOf } from './connection-check.js';
 import { parseServerInfo, type ServerInfo, type ServerRole } from './server-info.js';
 
-/** State of a server that has answered. */
+/** The state of a server that has answered. */
 export interface ServerStatus {
   readonly address: string;
-  /** Always `master`, unless a failover is under way; undefined where the user may ask for it in no way. */
+  /** `master`, unless a failover is under way; undefined if the user has no right to ask. */
   readonly role: ServerRole | undefined;
   /** The number of the database that the library works on. */
   readonly database: number;
   /** Time that a PING took, in milliseconds. */
   readonly roundTripMs: number;
-  /** Undefined where the user may not ask for it. */
+  /** Undefined if the user has no right to ask. */
   readonly info: ServerInfo | undefined;
-  /** Names of the library's scripts that the server does not hold. Each is sent anew with its next call, so that nothing fails. */
+  /**
+   * Names of the library's scripts that the server does not hold. Each is sent anew with its next
+   * call, so no call fails.
+   */
   readonly missingScripts: readonly string[];
 }
 
 /**
- * @param role where the server does not tell it by INFO
- * @throws what `unavailable` makes when one of them does not answer by the deadline; RedisReplyError when it refuses a PING
+ * @param role used if the server does not report it by INFO
+ * @throws the error of `unavailable` if a server does not answer by the deadline; RedisReplyError
+ * if it refuses a PING
  */
 export async function askStatuses(
   servers: readonly Redis[],
@@ -47,7 +51,7 @@ export async function askStatuses(
   );
 }
 
-/** @throws what the server or the connection has against PING */
+/** @throws the refusal of PING, or the error of the connection */
 async function askStatus(
   server: Redis,
   scripts: readonly Script[],
@@ -55,7 +59,8 @@ async function askStatus(
 ): Promise<ServerStatus> {
   const sentAt = performance.now();
   const ping = server.ping().then(() => performance.now() - sentAt);
-  // Written with the PING: one round trip. What the user may not ask for is left out.
+  // Written with the PING, so one round trip serves both. Facts that the user may not ask for are
+  // left out.
   const exists = scripts.length === 0 ? [] : server.script('EXISTS', ...scripts.map(({ sha }) => sha));
   const [roundTripMs, info, loaded] = await Promise.all([
     ping,

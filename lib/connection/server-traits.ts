@@ -1,12 +1,21 @@
 import type { ServerInfo } from './server-info.js';
 
-/** Peculiarities of a kind of server that calls have to respect. Whatever can be tried out is tried out instead, as transactions are. */
+/**
+ * Peculiarities of a kind of server that calls must respect. Behaviour that can be tested at boot
+ * is tested instead, as that of transactions is.
+ */
 export interface ServerTraits {
-  /** The most arguments that it reads of one command, its name not counted. Of more it reads none, and closes the connection under all calls on it. */
+  /**
+   * The most arguments of one command, its name not counted. On more, the server closes the
+   * connection under all calls.
+   */
   readonly maxArguments: number;
-  /** Commands that it does not have, and that nothing needs there. */
+  /** Commands that it lacks, and that no call needs there. */
   readonly lacks: readonly string[];
-  /** Line of the log at boot for what the user must see to; undefined where there is nothing. */
+  /**
+   * A line for the log at boot about a precaution that the user must take; undefined if there is
+   * none.
+   */
   readonly advice: string | undefined;
 }
 
@@ -16,7 +25,7 @@ const OF_PRODUCTS: Readonly<Record<string, ServerTraits>> = {
   Dragonfly: {
     // Its flag max_multi_bulk_len, by default 65,536, counts the name too.
     maxArguments: 65_535,
-    // No slot of it is ever being moved.
+    // Its slots never move.
     lacks: ['ASKING'],
     advice:
       'it checks memory for each command, also inside scripts and transactions, so that one which runs out of memory may be done in part. Keep headroom; ' +

@@ -20,39 +20,46 @@ import { reasonOf } from './error-texts.js';
 import { reconnectNode } from './renewals.js';
 import { prepareSignIn } from './sign-in.js';
 
-/** Closing waits this long for a connection's last answers. */
+/** Closing waits this long for a connection's last replies, in milliseconds. */
 const QUIT_TIMEOUT_MS = 500;
 
 export interface SharedConnectionSettings {
   connection: ConnectionOption;
   connectionName: string;
-  /** Given beside `connection`. */
+  /** The credentials that are given beside `connection`. */
   credentials: Credentials | undefined;
-  /** A name that no key has; another one each time. */
+  /** Returns a name that no key has; another one each time. */
   absentKey: () => string;
 }
 
 export interface SharedConnectionListener {
-  /** A connection was found to be in order. Calls that wait for it go on afterwards. `isNew`: it was opened since the last time. */
+  /**
+   * Called when a connection is in order. Calls that wait for it go on afterwards. `isNew`: it was
+   * opened since the last time.
+   */
   admitted(facts: ConnectionFacts, isNew: boolean): void;
-  /** The connection is left, since another server is the master, or will be found there. */
+  /**
+   * Called when the connection is left, since another server is the master, or the address will
+   * lead to another.
+   */
   leaving(reason: Error): void;
 }
 
 /**
- * The connection that commands and scripts share. It reconnects until it is closed, and is ready only once it is in order; a Cluster client is ready when it
- * knows its slots, and its nodes are checked one by one.
+ * The connection that commands and scripts share. It reconnects until it is closed, and is ready
+ * only once it is in order. A Cluster client is ready when it knows its slots; its nodes are
+ * checked one by one.
  */
 export class SharedConnection {
   readonly client: RedisClient;
   readonly isCluster: boolean;
   /** Asks the user's own `reconnectOnError`. */
   readonly givenReconnectOnError: (answer: Error) => boolean;
-  /** Found when the connection was last in order. */
+  /** The facts at the time when the connection was last in order. */
   facts: ConnectionFacts | undefined;
   /** The stream that ioredis closes because of an answer. */
   private ending: unknown;
-  /** Attempts to connect since one was in order. */
+  /** The number of attempts to connect since a connection was in order. */
   private failures = 0;
   private state: 'idle' | 'open' | 'closed' = 'idle';
   private readonly change = new ChangeSignal();
@@ -68,7 +75,7 @@ export class SharedConnection {
     this.client = openSharedClient(connection, {
       connectionName,
       retryDelayMs: () => {
-        // Nodes of a Cluster find what is known when it connects again.
+        // Nodes of a Cluster use the known credentials when they connect again.
         if (this.isCluster) credentials?.current().catch(() => undefined);
         return reconnectDelayMs(++this.failures);
       },
@@ -95,7 +102,7 @@ export class SharedConnection {
     });
   }
 
-  /** True when a command written in this tick goes to a live connection that is in order. */
+  /** True if a command written in this tick goes to a live connection that is in order. */
   get isReady(): boolean {
     return this.state === 'open' && this.admission.isGiven;
   }
@@ -117,7 +124,7 @@ export class SharedConnection {
 
   private async connect(): Promise<void> {
     const { settings } = this;
-    // The first question of a Cluster client goes out by a connection that it makes for itself.
+    // A Cluster client sends its first question on a connection that it makes for itself.
     while (this.isCluster && settings.credentials && !settings.credentials.known && !this.isClosed) {
       const failure = await settings.credentials.current().then(
         () => undefined,
@@ -132,7 +139,10 @@ export class SharedConnection {
     if (!this.isClosed) this.client.connect().catch(() => undefined);
   }
 
-  /** @throws RedisUnavailableError when no connection is in order by the deadline; ModuleClosedError after {@link close} */
+  /**
+   * @throws RedisUnavailableError when no connection is in order by the deadline; ModuleClosedError
+   * after {@link close}
+   */
   async ready(deadline: Deadline, since = performance.now()): Promise<void> {
     this.open();
     while (!this.isReady) {
@@ -144,7 +154,8 @@ export class SharedConnection {
   }
 
   /**
-   * The same for an application that starts: it need not wait for what only another configuration changes.
+   * Does the same for an application that starts. It does not wait if only another configuration
+   * would help.
    * @throws ConfigurationError besides, when Redis was reached and the connection is not in order
    */
   async firstReady(deadline: Deadline): Promise<void> {
@@ -168,7 +179,10 @@ export class SharedConnection {
     if (!this.isCluster) this.admission.revoke();
   }
 
-  /** Gives the connection up for another one to the server that has the address now. What was written is still answered where that is possible. */
+  /**
+   * Gives the connection up for another one to the server that has the address now. Commands that
+   * were written are still answered if possible.
+   */
   leave(reason: Error): void {
     if (this.isCluster || this.state !== 'open' || !this.admission.revoke()) return;
     this.trouble.left(reason);
@@ -176,7 +190,7 @@ export class SharedConnection {
     this.client.disconnect(true);
   }
 
-  /** Replaces the connection, or that to one node of a Cluster, before its password ends. */
+  /** Replaces the connection, or the one to a node of a Cluster, before its password ends. */
   renew(server: Redis): void {
     if (this.state !== 'open' || server.status !== 'ready') return;
     if (!this.isCluster) {
@@ -188,7 +202,7 @@ export class SharedConnection {
   }
 
   private async renewNode(node: Redis): Promise<void> {
-    // Asked before the node is left: a function that fails costs no connection.
+    // Called before the node is left, so that a function that fails costs no connection.
     const signIn = await this.settings.credentials?.current();
     if (!signIn) return;
     // ioredis asks for the slots on copies of any node.
@@ -196,7 +210,7 @@ export class SharedConnection {
     reconnectNode(node);
   }
 
-  /** Ends the connection at once, and everything that waits for an answer on it. */
+  /** Ends the connection at once, and all calls that wait for a reply on it. */
   destroy(reason: Error): void {
     this.admission.revoke();
     this.trouble.left(reason);
@@ -226,7 +240,9 @@ export class SharedConnection {
     );
   }
 
-  /** For a call that has waited since a point on the scale of `performance.now()`. */
+  /**
+   * Makes the error of a call that has waited since a point on the scale of `performance.now()`.
+   */
   unavailableSince(since: number): RedisUnavailableError {
     return this.unavailable(this.trouble.reasonSince(since));
   }
@@ -239,7 +255,7 @@ export class SharedConnection {
     const isWrongServer = isFromReplica(answer);
     const must = isWrongServer || this.givenReconnectOnError(answer);
     if (!must || this.isCluster) return must;
-    // For each answer again ioredis would close it, and add a listener.
+    // ioredis would close it again for each answer, and add a listener each time.
     const { stream } = this.client as Redis;
     if (stream === this.ending) return false;
     this.ending = stream;

@@ -3,13 +3,18 @@ import { isClusterClient, type RedisClient } from './client.js';
 import { replyCode } from './reply-errors.js';
 import { adopt, useCredentials, type Credentials } from './credentials.js';
 
-/** ioredis knows that a server does not speak RESP3 by one wording of the refusal; services have their own. */
+/**
+ * ioredis recognises a server without RESP3 by one wording of the refusal. Services have their own.
+ */
 function refusesHello(error: Error & { command?: { name?: string } }): boolean {
   const isRefused = error.command?.name?.toLowerCase() === 'hello' && replyCode(error) === 'ERR';
   return isRefused && !error.message.includes('max number of clients');
 }
 
-/** Lets every connection of the client sign in with the credentials, and speak RESP2 where the server refuses HELLO. */
+/**
+ * Lets every connection of the client sign in with the credentials, and speak RESP2 where the
+ * server refuses HELLO.
+ */
 export function prepareSignIn(client: RedisClient, credentials: Credentials | undefined): void {
   const prepare = (one: Redis): void => {
     one.on('error', (error: Error) => {

@@ -2,7 +2,7 @@ import type { Redis } from 'ioredis';
 import { isClusterClient, type RedisClient } from './client.js';
 import type { Deadline } from '../runtime/deadline.js';
 
-/** Which master has which slot, as last read; one server alone has them all. */
+/** Knows which master has which slot, as last read. A single server has all slots. */
 export class Topology {
   constructor(private readonly client: RedisClient) {}
 
@@ -10,13 +10,13 @@ export class Topology {
     return isClusterClient(this.client) ? this.client.nodes('master') : [this.client];
   }
 
-  /** Streams of the connections to the masters. */
+  /** Returns the streams of the connections to the masters. */
   streams(): Redis['stream'][] {
     const streams = this.masters().map(({ stream }) => stream as Redis['stream'] | undefined);
     return streams.filter((stream) => stream !== undefined);
   }
 
-  /** Undefined where a failover or a migration leaves the slot without a known one. */
+  /** Returns undefined while a failover or a migration leaves the slot without a known master. */
   ownerOf(slot: number): Redis | undefined {
     if (!isClusterClient(this.client)) return this.client;
     const owner = this.client.slots[slot]?.[0];
@@ -27,7 +27,7 @@ export class Topology {
     return this.masters().find((master) => nodeNameOf(master) === name);
   }
 
-  /** A slot of that server, where servers have slots. */
+  /** Returns a slot of that server, if servers have slots. */
   slotOf({ options }: Redis): number | undefined {
     if (!isClusterClient(this.client)) return undefined;
     const name = `${options.host}:${options.port}`;
@@ -35,12 +35,12 @@ export class Topology {
     return slot < 0 ? undefined : slot;
   }
 
-  /** The client that another one to the same server is made from. */
+  /** Returns the client from which another one to the same server is made. */
   near(server: Redis): Redis {
     return isClusterClient(this.client) ? (this.named(nodeNameOf(server)) ?? server) : this.client;
   }
 
-  /** Reads it again. Gives up silently at the deadline. */
+  /** Reads the topology again. Gives up silently at the deadline. */
   async refresh(deadline: Deadline): Promise<void> {
     const { client } = this;
     if (!isClusterClient(client)) return;
@@ -49,5 +49,5 @@ export class Topology {
   }
 }
 
-/** As ioredis names a node in its table of slots. */
+/** Names a node as ioredis's table of slots does. */
 export const nodeNameOf = ({ options }: Redis): string => `${options.host}:${options.port}`;

@@ -4,10 +4,10 @@ import { copyOperationOptions, type OperationOptions } from '../operations/opera
 import { randomId } from '../runtime/random-id.js';
 import {
   addFlags,
+  checkAddAllOptions,
   checkedAdditions,
-  checkWriteOptions,
+  type CounterAddAllOptions,
   type CounterAddition,
-  type CounterWriteOptions,
 } from './counter-arguments.js';
 import { assertCounter, companionsOf } from './counter-producer.js';
 import { parseResult, type CountersResult } from './counter-result.js';
@@ -97,10 +97,10 @@ return answer
       detail,
       lifeTtlMs,
     }: { adds: readonly CounterAddition[]; detail: '' | 'u'; lifeTtlMs: number },
-    options: CounterWriteOptions,
+    options: CounterAddAllOptions,
   ) => {
     const adds = checkedAdditions(given);
-    checkWriteOptions('options', options);
+    checkAddAllOptions('options', options);
     return { adds, detail, lifeTtlMs, operation: copyOperationOptions(options) };
   },
   does: ({ adds }) => `Changing ${adds.length} counters, ${describe(adds[0]?.key)} first,`,

@@ -1,6 +1,11 @@
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
-import { operationOptionChecks, type OperationOptions } from '../operations/operation.options.js';
+import {
+  enforceableOptionChecks,
+  operationOptionChecks,
+  type EnforceableOptions,
+  type OperationOptions,
+} from '../operations/operation.options.js';
 
 /** Options of every call on a counter. */
 export interface CounterCallOptions {
@@ -34,6 +39,9 @@ export interface CounterBounds {
    */
   ttl?: 'onCreate' | 'sliding';
 }
+
+/** Options of `addAll`, which can be made under a permit. */
+export interface CounterAddAllOptions extends CounterWriteOptions, Pick<EnforceableOptions, 'permit'> {}
 
 export interface CounterAddOptions extends CounterWriteOptions, CounterBounds {}
 
@@ -87,6 +95,10 @@ export const runOptionChecks = {
 export const checkCallOptions: check.Check = check.options(callOptionChecks);
 
 export const checkWriteOptions: check.Check = check.options(operationOptionChecks);
+
+export const checkAddAllOptions: check.Check = check.options(
+  enforceableOptionChecks satisfies Record<keyof CounterAddAllOptions, check.Check>,
+);
 
 const checkAddProperties = check.options(addOptionChecks);
 const checkRunProperties = check.options(runOptionChecks);

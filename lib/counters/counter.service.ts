@@ -19,6 +19,7 @@ import { applyScript } from './apply.script.js';
 import {
   checkRunOptions,
   type CounterAddition,
+  type CounterAddAllOptions,
   type CounterAddOptions,
   type CounterCallOptions,
   type CounterRunOptions,
@@ -123,14 +124,14 @@ export class CounterService {
    */
   addAll(
     adds: readonly CounterAddition<number>[],
-    options?: CounterWriteOptions,
+    options?: CounterAddAllOptions,
   ): Promise<CountersResult<number>>;
   addAll(
     adds: readonly CounterAddition<bigint>[],
-    options?: CounterWriteOptions,
+    options?: CounterAddAllOptions,
   ): Promise<CountersResult<bigint>>;
-  addAll(adds: readonly CounterAddition[], options?: CounterWriteOptions): Promise<CountersResult>;
-  addAll(adds: readonly CounterAddition[], options: CounterWriteOptions = {}): Promise<CountersResult> {
+  addAll(adds: readonly CounterAddition[], options?: CounterAddAllOptions): Promise<CountersResult>;
+  addAll(adds: readonly CounterAddition[], options: CounterAddAllOptions = {}): Promise<CountersResult> {
     const add = (): Promise<CountersResult> =>
       resultOf(this.addToAll(adds, options, ''), ({ applied, counters }) => ({ applied, counters }));
     return this.observer.operation('counters.addAll', add, ADDED_TO_ANY);
@@ -142,16 +143,16 @@ export class CounterService {
    */
   addAllUndoable(
     adds: readonly CounterAddition<number>[],
-    options?: CounterWriteOptions,
+    options?: CounterAddAllOptions,
   ): Promise<UndoableCounts<number>>;
   addAllUndoable(
     adds: readonly CounterAddition<bigint>[],
-    options?: CounterWriteOptions,
+    options?: CounterAddAllOptions,
   ): Promise<UndoableCounts<bigint>>;
-  addAllUndoable(adds: readonly CounterAddition[], options?: CounterWriteOptions): Promise<UndoableCounts>;
+  addAllUndoable(adds: readonly CounterAddition[], options?: CounterAddAllOptions): Promise<UndoableCounts>;
   addAllUndoable(
     adds: readonly CounterAddition[],
-    options: CounterWriteOptions = {},
+    options: CounterAddAllOptions = {},
   ): Promise<UndoableCounts> {
     const add = (): Promise<UndoableCounts> =>
       resultOf(this.addToAll(adds, options, 'u'), (added) => this.undoable(added));
@@ -160,7 +161,7 @@ export class CounterService {
 
   private addToAll(
     adds: readonly CounterAddition[],
-    options: CounterWriteOptions,
+    options: CounterAddAllOptions,
     detail: '' | 'u',
   ): Promise<AddedToAll> {
     return this.runner.part(addAll, { adds, detail, lifeTtlMs: this.undoWindowMs }, options);

@@ -10,7 +10,7 @@ import type { ServerStatus } from '../connection/server-status.js';
 export interface HealthOptions {
   /** Time for all servers to answer, connecting included, in milliseconds. @default 1000 */
   timeoutMs?: number;
-  /** The registration to look at. Default: the unnamed one. */
+  /** The registration to examine. Default: the unnamed one. */
   name?: string;
 }
 
@@ -20,8 +20,8 @@ const checkHealthOptions = check.options({
 } satisfies Record<keyof HealthOptions, check.Check>);
 
 /**
- * Whether a registration of `AtomicRedisModule` can work, for @nestjs/terminus. Provide it beside a controller with `HealthCheckService`, and import
- * `TerminusModule` there.
+ * Reports the health of a registration of `AtomicRedisModule` to @nestjs/terminus. Provide it
+ * beside a controller with `HealthCheckService`, and import `TerminusModule` there.
  *
  * ```ts
  * @Get('health') @HealthCheck()
@@ -38,11 +38,13 @@ export class AtomicRedisHealthIndicator {
   ) {}
 
   /**
-   * Up when the server, or every master of a Cluster, answers a PING in time; else down, with the reason as `message`. Both come with the state of the
-   * transaction pool; up also with each server's version and round trip, and with `warnings` of what does not stop anything: an eviction policy, scripts
-   * that the server has forgotten.
+   * Returns up if the server, or every master of a Cluster, answers a PING in time; otherwise down,
+   * with the reason as `message`. Both hold the state of the transaction pool. Up also holds each
+   * server's version and round trip, and `warnings` of things that stop no call: an eviction
+   * policy, scripts that the server has forgotten.
    *
-   * @throws InvalidArgumentError for a wrong option; ConfigurationError when there is no registration of that name
+   * @throws InvalidArgumentError for a wrong option; ConfigurationError when there is no
+   * registration of that name
    */
   async isHealthy<Key extends string>(
     key: Key,
@@ -50,11 +52,11 @@ export class AtomicRedisHealthIndicator {
   ): Promise<HealthIndicatorResult<Key>> {
     checkHealthOptions('options', options);
     const { name, timeoutMs = 1_000 } = options;
-    const { error, servers, transactions, operationsInFlight } = await this.registration(name).status({
-      timeoutMs,
-    });
+    const { error, servers, transactions, permits, operationsInFlight } = await this.registration(
+      name,
+    ).status({ timeoutMs });
     const indicator = this.indicators.check(key);
-    const load = { transactions, operationsInFlight };
+    const load = { transactions, permits, operationsInFlight };
     if (error) return indicator.down({ message: error.message, code: error.code, ...load });
     const warnings = servers.flatMap(warningsOf);
     return indicator.up({

@@ -79,7 +79,7 @@ export class OwnedRun implements ClaimedRun {
     const { record, fingerprint } = this.lease;
     const { ttlMs, leaseMs, durability } = this.request;
     const sealed = store.seal(record, result);
-    let outcome: Outcome = 'unrecorded';
+    let outcome: Outcome = 'store-failed';
     try {
       outcome = await store.complete(this.lease, sealed, ttlMs, Deadline.in(leaseMs), durability);
     } catch (error) {
@@ -89,7 +89,7 @@ export class OwnedRun implements ClaimedRun {
       outcome = error.result as Outcome;
     } finally {
       leases.letGo(this.lease);
-      if (outcome === 'stale')
+      if (outcome === 'lease-lost')
         logger.warn('A run lost its lease to another before it was done; the result of the other one stands');
       if (outcome === 'completed' && sealed.kind !== 'tombstone')
         cache?.set(record, fingerprint, result, ttlMs);
@@ -98,7 +98,7 @@ export class OwnedRun implements ClaimedRun {
   }
 
   private async releaseKey(): Promise<void> {
-    let outcome: Outcome = 'unrecorded';
+    let outcome: Outcome = 'store-failed';
     try {
       outcome = await this.giveBack();
     } finally {
@@ -134,7 +134,7 @@ export const memoryMsOf = ({ leaseMs, timeoutMs }: Pick<ClaimRequest, 'leaseMs' 
 export function unprotectedRun({ observed, operation, record }: ClaimRequest): ClaimedRun {
   const method = new ObservedMethod(observed, UNPROTECTED);
   const end = (): Promise<void> => {
-    observed.end(() => ({ type: 'idempotency.unprotected', operation, record, ...method.failure }));
+    observed.end(() => ({ type: 'idempotency.ran-unprotected', operation, record, ...method.failure }));
     return Promise.resolve();
   };
   return {

@@ -5,7 +5,7 @@ import { luaRecord } from './lua-record.js';
  * The end of a run: its result is kept; only the fact that it ran is kept; or another run has the
  * record.
  */
-export type Completion = 'completed' | 'held' | 'stale';
+export type Completion = 'completed' | 'held' | 'lease-lost';
 
 /**
  * Stores a run's result for replay. A record that vanished is written again unless another owner
@@ -23,7 +23,7 @@ export const completeScript = defineScript({
 -- ARGV[4] ttlMs        how long the result is kept, in ms
 -- ARGV[5] kind         how to read the result
 -- ARGV[6] result       bytes
--- returns completed | held | stale | TOO_LATE
+-- returns completed | held | lease-lost | TOO_LATE
 ${luaRecord}
 local function outcome(kind)
   return kind == 'tombstone' and 'held' or 'completed'
@@ -35,7 +35,7 @@ if text ~= record_text('running', ARGV[2], ARGV[3], '', '', '') then
   local record = parse_record(text)
   if record and record ~= 'FOREIGN' and record.token == ARGV[2] then
     if record.state == 'done' then return outcome(record.kind) end
-    if record.state == 'released' then return 'stale' end
+    if record.state == 'released' then return 'lease-lost' end
     -- What was committed with the effects stands, unless there is a real answer to put in its place.
     if record.state == 'committed' and ARGV[5] == 'tombstone' then
       local written = write_alive(KEYS[1], record, '')
@@ -44,7 +44,7 @@ if text ~= record_text('running', ARGV[2], ARGV[3], '', '', '') then
       return outcome(record.kind)
     end
   elseif record and (record == 'FOREIGN' or record.state ~= 'released') then
-    return 'stale'
+    return 'lease-lost'
   end
 end
 if now_ms() > tonumber(ARGV[1]) then return 'TOO_LATE' end

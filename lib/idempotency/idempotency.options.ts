@@ -52,7 +52,7 @@ export interface IdempotencyDefaults {
   waitTimeoutMs?: number;
   /**
    * Behaviour of a call while Redis cannot be reached: `refuse` throws a `RedisUnavailableError`; `run` runs the method without any protection, and reports it with
-   * an `idempotency.unprotected` event and a log line. @default 'refuse'
+   * an `idempotency.ran-unprotected` event and a log line. @default 'refuse'
    */
   onUnavailable?: 'refuse' | 'run';
   /**

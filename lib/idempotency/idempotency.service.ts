@@ -260,7 +260,7 @@ export class IdempotencyService {
       return await this.claimer.claim(request);
     } catch (error) {
       // Unless it was told of as a duplicate.
-      observed.end(() => ({ type: 'idempotency.unclaimed', operation, record, error: errorName(error) }));
+      observed.end(() => ({ type: 'idempotency.claim-failed', operation, record, error: errorName(error) }));
       throw error;
     }
   }

@@ -5,7 +5,7 @@ import { luaRecord } from './lua-record.js';
  * The end of a run that gave its key back: `completed` or `held` if a transaction had committed it,
  * so that its key is not free.
  */
-export type Release = 'released' | 'completed' | 'held' | 'stale';
+export type Release = 'released' | 'completed' | 'held' | 'lease-lost';
 
 /**
  * Gives the key back without a result, if the run still has it: the next call with it runs. It is kept for a while that this owner's run is over, also where
@@ -19,10 +19,10 @@ export const releaseScript = defineScript({
 -- KEYS[1] record
 -- ARGV[1] token     owner of the run
 -- ARGV[2] memoryMs  for which copies of the owner's claim and renewals may yet arrive, in ms
--- returns released | completed | held | stale
+-- returns released | completed | held | lease-lost
 ${luaRecord}
 local record = read_record(KEYS[1])
-if record and (record == 'FOREIGN' or record.token ~= ARGV[1] or record.state == 'done') then return 'stale' end
+if record and (record == 'FOREIGN' or record.token ~= ARGV[1] or record.state == 'done') then return 'lease-lost' end
 if record and record.state == 'committed' then
   -- Without memory for it, the run is taken to go on for as long as it was going to be.
   write_alive(KEYS[1], record, '')

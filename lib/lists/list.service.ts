@@ -2,6 +2,7 @@ import { Injectable } from '@nestjs/common';
 import type { Redis } from 'ioredis';
 import {
   describe,
+  InvalidArgumentError,
   OutcomeUnknownError,
   RedisUnavailableError,
   WrongTypeError,
@@ -18,7 +19,7 @@ import {
   type EncodingOptions,
 } from '../scripting/encoding.js';
 import { OperationRunner } from '../operations/operation-runner.js';
-import { operationOptionChecks, type OperationOptions } from '../operations/operation.options.js';
+import { enforceableOptionChecks, type EnforceableOptions } from '../operations/operation.options.js';
 import { RedisConnection } from '../connection/redis-connection.js';
 import { isConnectionLoss, isTransientRefusal, toReplyError } from '../connection/reply-errors.js';
 import { WorkInFlight } from '../runtime/work-in-flight.js';
@@ -29,7 +30,7 @@ export type ListEnd = 'left' | 'right';
 
 /** Options of `ListService.move`. */
 export interface MoveOptions<E extends Encoding = Encoding>
-  extends Omit<OperationOptions, 'durability'>, EncodingOptions<E> {
+  extends Omit<EnforceableOptions, 'durability'>, EncodingOptions<E> {
   /** The end of the source to take from. @default 'left' */
   from?: ListEnd;
   /** The end of the destination to add to. @default 'right' */
@@ -52,9 +53,10 @@ const checkMoveOptions = check.options({
   to: check.oneOf('left', 'right'),
   waitMs: check.waitMs(0),
   ...encodingOptionChecks,
-  timeoutMs: operationOptionChecks.timeoutMs,
-  deduplicate: operationOptionChecks.deduplicate,
-  propagation: operationOptionChecks.propagation,
+  timeoutMs: enforceableOptionChecks.timeoutMs,
+  deduplicate: enforceableOptionChecks.deduplicate,
+  propagation: enforceableOptionChecks.propagation,
+  permit: enforceableOptionChecks.permit,
 } satisfies Record<keyof MoveOptions, check.Check>);
 
 const MOVED = { changed: (element: unknown): boolean => element !== null };
@@ -111,6 +113,9 @@ export class ListService {
         check.key('destination', destination);
         checkMoveOptions('options', options);
         const { from = 'left', to = 'right', waitMs = 0, encoding, ...rest } = options;
+        // BLMOVE can check nothing.
+        if (rest.permit && waitMs > 0)
+          throw new InvalidArgumentError('options.waitMs', '0 under a permit', waitMs);
         const ends = { from: from.toUpperCase(), to: to.toUpperCase() };
         const until = Deadline.in(waitMs);
         const moved = await this.operations.part(operation.move, { source, destination, ...ends }, rest);

@@ -2,15 +2,15 @@ import { ConfigurationError } from '../atomic-redis.errors.js';
 import type { AtomicDecorator, MethodSite } from './method-site.js';
 
 /**
- * The decorators that wrap a method, outermost first. A claim or a count inside a retried body would repeat, so no other
- * order is accepted.
+ * The decorators that wrap a method, outermost first. A claim or a count inside a retried body
+ * would repeat, so no other order is accepted.
  */
-const ORDER: readonly AtomicDecorator[] = ['Idempotent', 'AtomicCounter', 'OptimisticRetry'];
+const ORDER: readonly AtomicDecorator[] = ['Idempotent', 'WithPermit', 'AtomicCounter', 'OptimisticRetry'];
 
-// Of every copy of this package, so that a second one is found at boot.
+// Shared by every copy of this package, so that a second copy is found at boot.
 const APPLIED = Symbol.for('nestjs-atomic-redis:applied-decorators');
 
-/** Tells this copy of the package from others in the process. */
+/** Identifies this copy of the package among others in the process. */
 export const THIS_COPY = Symbol('nestjs-atomic-redis');
 
 /** The note that a decorator leaves on its method. */
@@ -22,8 +22,9 @@ export interface AppliedDecorator {
 }
 
 /**
- * Notes a decorator on the method and refuses one that belongs further in than what is there already. Decorators are applied
- * from the bottom up; the note travels with the metadata that wrappers copy.
+ * Notes a decorator on the method. Refuses one that belongs further in than those that are noted
+ * already. Decorators are applied from the bottom up; the note travels with the metadata that
+ * wrappers copy.
  */
 export function noteDecorator(
   { decorator, className, methodName }: MethodSite,

@@ -1,19 +1,22 @@
 /** The decorators that wrap a method. */
-export type AtomicDecorator = 'Idempotent' | 'AtomicCounter' | 'OptimisticRetry';
+export type AtomicDecorator = 'Idempotent' | 'WithPermit' | 'AtomicCounter' | 'OptimisticRetry';
 
 /** One call of a decorated method. */
 export interface MethodCall {
   readonly instance: object;
   readonly args: unknown[];
-  /** Runs what is below the decorator: the method, or the next wrapper. Passes its errors on untouched. */
+  /** Runs the method, or the next wrapper below the decorator. Passes its errors on untouched. */
   proceed(): unknown;
 }
 
-/** Where a decorator stands, for messages and for naming operations: `OrdersService.create`. */
+/** The place of a decorator, for messages and for naming operations: `OrdersService.create`. */
 export interface MethodSite<Decorator extends string = AtomicDecorator> {
   readonly decorator: Decorator;
   readonly className: string;
-  /** The class that the decorator stands in. Its own name may be changed later, as Nest's `mixin` does. */
+  /**
+   * The class that the decorator stands in. Its own name may be changed later, as Nest's `mixin`
+   * does.
+   */
   readonly owner: object;
   readonly methodName: string;
 }

@@ -2,15 +2,18 @@ import { ConfigurationError } from '../atomic-redis.errors.js';
 
 type Methods = Readonly<Record<string, ((...args: unknown[]) => unknown) | undefined>>;
 
-/** Tells whether a test has replaced a service, by an object that has only what the test needs. */
+/**
+ * Returns true if a test has replaced a service, by an object with only the parts that the test
+ * needs.
+ */
 export const isReplaced = (service: object, type: abstract new (...args: never[]) => object): boolean =>
   !(service instanceof type);
 
-/** Calls a method that the module needs of a service, unless a test has replaced the service by something without it. */
+/** Calls a method of a service, unless a test has replaced the service by an object without it. */
 export const callIfThere = (service: object, method: string, ...args: unknown[]): unknown =>
   (service as Methods)[method]?.(...args);
 
-/** @throws ConfigurationError that names the method, where the replacement lacks it */
+/** @throws ConfigurationError that names the method, if the replacement lacks it */
 export function callReplacement(
   { service, name, decorator }: { service: object; name: string; decorator: string },
   method: string,
@@ -19,7 +22,7 @@ export function callReplacement(
   const methods = service as Methods;
   if (typeof methods[method] !== 'function') {
     throw new ConfigurationError(
-      `@${decorator}() calls ${name}.${method}(), and what this application has in the place of ${name} lacks it: give it to overrideProvider(${name}).useValue({ ${method}: … })`,
+      `@${decorator}() calls ${name}.${method}(), and the replacement of ${name} in this application lacks it: add it by overrideProvider(${name}).useValue({ ${method}: … })`,
     );
   }
   return methods[method](...args);

@@ -9,18 +9,20 @@ import { STAND_IN, type StandIn, type StandInFacts } from './stand-in.js';
 
 export interface WrapOptions {
   decorator: AtomicDecorator;
-  /** The registration to take the services of. */
+  /** The registration whose services are used. */
   name?: string | undefined;
   around: (redis: AtomicRedis, call: MethodCall) => unknown;
-  /** Of the decorator, for a stand-in. */
+  /** The facts of the decorator, for a stand-in. */
   forStandIn?: StandInFacts;
 }
 
 /**
- * A decorator for methods whose parameters begin with those of the callbacks `A` and `B`, and that return `Result`. A callback that annotates another
- * type than the method's, or more parameters than it has, does not compile, nor does a method that returns no promise.
+ * A decorator for methods whose parameters begin with those of the callbacks `A` and `B`, and that
+ * return `Result`. A callback that annotates another type than the method's, or more parameters
+ * than the method has, does not compile. Nor does a method that returns no promise.
  *
- * The descriptor is typed by what is read of it, so that overloaded methods and those of generic classes fit.
+ * The descriptor is typed by the parts that are read of it, so that overloaded methods and those of
+ * generic classes fit.
  */
 export type CheckedMethodDecorator<
   A extends unknown[] = [],
@@ -34,7 +36,10 @@ export type CheckedMethodDecorator<
     HasAll<Parameters<Method>, B>,
 ) => void;
 
-/** Whether a method has every parameter that a callback takes. Compares how many only: types of a generic class cannot be compared by a condition. */
+/**
+ * Requires every parameter that a callback takes. Compares only their number: a condition cannot
+ * compare types of a generic class.
+ */
 type HasAll<Given extends unknown[], Taken extends unknown[]> =
   Places<Given> extends Places<[...Taken, ...unknown[]]>
     ? unknown
@@ -45,12 +50,15 @@ type Places<List extends unknown[]> = { [Index in keyof List]: unknown };
 type AnyMethod = (...args: unknown[]) => unknown;
 
 /**
- * The one place that wraps a method. Reaches the services by property injection, so that two applications in one process, inheritance
- * and request scope each get their own, and an application that forgot to import the module refuses to boot.
+ * The one place that wraps a method. It gets the services by property injection. So two
+ * applications in one process, subclasses and request-scoped instances each have their own, and an
+ * application that does not import the module does not boot.
  *
- * The wrapper is a Proxy, which keeps the method's name and length, and carries the metadata that decorators below have set.
+ * The wrapper is a Proxy. It keeps the method's name and length, and carries the metadata that
+ * decorators below have set.
  *
- * @throws ConfigurationError on anything but a method of a class, and on decorators in the wrong order
+ * @throws ConfigurationError on anything but a method of a class, and on decorators in the wrong
+ * order
  */
 export function wrapMethod(
   options: WrapOptions,
@@ -86,7 +94,8 @@ export function wrapMethod(
 }
 
 /**
- * Makes Nest inject the registration into instances of the class, so that an application without it does not start.
+ * Makes Nest inject the registration into instances of the class. An application without it does
+ * not start.
  * @returns the property that holds it
  */
 export function injectRegistration(target: object, name: string = DEFAULT_REGISTRATION): symbol {

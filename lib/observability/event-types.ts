@@ -58,7 +58,10 @@ export type OperationType =
   | 'queues.counts'
   | 'queues.listDead'
   | 'queues.requeueDead'
-  | 'queues.purgeDead';
+  | 'queues.purgeDead'
+  | 'permits.acquire'
+  | 'permits.tryAcquire'
+  | 'permits.release';
 
 interface RegistrationEvent {
   /** The name of the registration. */
@@ -68,16 +71,16 @@ interface RegistrationEvent {
 /** The end of an operation. Exactly one for each. Never holds a key or a value. */
 export interface OperationEvent<Type extends OperationType = OperationType> extends RegistrationEvent {
   readonly type: Type;
-  /** Of the queue, or of the script. Other operations have none. */
+  /** The name of the queue or of the script. Other operations have none. */
   readonly name?: string;
   /**
-   * Whether it changed anything in Redis, as errors say it: what was only read, was refused, or
-   * found nothing to do is `not-applied`.
+   * Says whether it changed anything in Redis, in the words of errors. A call that only read, was
+   * refused, or found nothing to do is `not-applied`.
    */
   readonly outcome: Outcome;
   /**
-   * What it threw, or what the work threw that it ran: the error's `code`, or the name of its class
-   * where it is not the library's. Absent when nothing was thrown.
+   * The error of the call or of the work that it ran: its `code`, or the name of its class if it is
+   * not the library's. Absent if nothing was thrown.
    */
   readonly error?: string;
   /** In milliseconds. */
@@ -86,9 +89,9 @@ export interface OperationEvent<Type extends OperationType = OperationType> exte
 
 /** The end of a transaction. One that joined another is part of that one. */
 export interface TransactionEvent extends OperationEvent<'transactions.run'> {
-  /** How often its work was begun. */
+  /** The number of times its work was begun. */
   readonly attempts: number;
-  /** How many of the attempts ended since a watched key had changed. */
+  /** The number of attempts that failed because a watched key had changed. */
   readonly conflicts: number;
 }
 
@@ -100,12 +103,13 @@ export interface QueueProcessEvent extends OperationEvent<'queues.process'> {
    * - `dead`: it goes to the dead letters
    * - `deferred`: it was refused for a time, and is delivered again after that
    * - `released`: the consumer was stopped, and the job goes back to the head of the queue
-   * - `lost`: its lease was lost
-   * - `unrecorded`: Redis could not be told; the job comes back when its lease ends, unless it was
-   *   told after all
+   * - `lease-lost`: its lease was lost, and it is delivered again
+   * - `store-failed`: Redis did not confirm its end; the job comes back when its lease ends, unless
+   *   Redis has recorded the end
    */
-  readonly ended: 'acknowledged' | 'retried' | 'deferred' | 'dead' | 'released' | 'lost' | 'unrecorded';
-  /** Which delivery of the job it was, from 1. */
+  readonly ended:
+    'acknowledged' | 'retried' | 'deferred' | 'dead' | 'released' | 'lease-lost' | 'store-failed';
+  /** The number of the delivery, from 1. */
   readonly deliveries: number;
   /**
    * Time that the job waits before it is delivered again, in milliseconds. With `retried` and
@@ -114,16 +118,16 @@ export interface QueueProcessEvent extends OperationEvent<'queues.process'> {
   readonly delayMs?: number;
 }
 
-/** What became of one call under an idempotency key. Never holds the key itself. */
+/** The end of one call under an idempotency key. Never holds the key itself. */
 interface IdempotencyEvent extends RegistrationEvent {
   /**
-   * Which method it was: `orders.create`. Empty for calls of `IdempotencyService.run` that name
-   * none.
+   * The operation of the method: `orders.create`. Empty for calls of `IdempotencyService.run` that
+   * name none.
    */
   readonly operation: string;
   /** The key in Redis: a hash of scope, operation and idempotency key. */
   readonly record: string;
-  /** What was thrown, as in `OperationEvent`. Absent when nothing was. */
+  /** The error, as in `OperationEvent`. Absent if nothing was thrown. */
   readonly error?: string;
   /** From the claim to the end, in milliseconds. */
   readonly durationMs: number;
@@ -134,12 +138,12 @@ export interface IdempotencyRunEvent extends IdempotencyEvent {
   readonly type: 'idempotency.run';
   /**
    * - `completed`: its result is kept for replay
-   * - `held`: it is kept that it ran, without a result
+   * - `held`: the record says that it ran, and has no result
    * - `released`: it failed and gave its key back
-   * - `stale`: it had lost its key to another run, and changed nothing of that one's
-   * - `unrecorded`: Redis could not be told in time; the key is taken until the lease ends
+   * - `lease-lost`: it had lost its key to another run, and changed nothing of that run's
+   * - `store-failed`: Redis did not confirm in time; the key stays taken until the lease ends
    */
-  readonly outcome: 'completed' | 'held' | 'released' | 'stale' | 'unrecorded';
+  readonly outcome: 'completed' | 'held' | 'released' | 'lease-lost' | 'store-failed';
   /** False when the replicas asked for by `durability` did not have the result in time. */
   readonly replicated: boolean;
 }
@@ -149,15 +153,15 @@ export interface IdempotencyDuplicateEvent extends IdempotencyEvent {
   readonly type: 'idempotency.duplicate';
   /**
    * - `replayed`: it was given the first call's result, or the answer that there is none to give
-   * - `in-flight`: refused, since the first call is running
-   * - `mismatch`: refused, since its payload is another one
-   * - `caller-mismatch`: refused, since it is another caller's
+   * - `in-flight`: refused, because the first call is running
+   * - `mismatch`: refused, because its payload is another one
+   * - `caller-mismatch`: refused, because the first call was another caller's
    * - `failed`: the result could not be read, or Redis or the module went away while it waited
    */
   readonly outcome: 'replayed' | 'in-flight' | 'mismatch' | 'caller-mismatch' | 'failed';
-  /** How long it waited for the first call, in milliseconds; 0 when it did not. */
+  /** The time that it waited for the first call, in milliseconds; 0 if it did not wait. */
   readonly waitedMs: number;
-  /** Whether the answer came from this process's own cache. */
+  /** True if the answer came from this process's own cache. */
   readonly cached: boolean;
 }
 
@@ -165,16 +169,16 @@ export interface IdempotencyDuplicateEvent extends IdempotencyEvent {
  * The end of a run without protection: Redis could not be reached, and `onUnavailable` is `'run'`.
  * Exactly one for each.
  */
-export interface IdempotencyUnprotectedEvent extends IdempotencyEvent {
-  readonly type: 'idempotency.unprotected';
+export interface IdempotencyRanUnprotectedEvent extends IdempotencyEvent {
+  readonly type: 'idempotency.ran-unprotected';
 }
 
 /**
  * The key could not be claimed, and the method did not run; `error` says why. Exactly one for each
  * such call.
  */
-export interface IdempotencyUnclaimedEvent extends IdempotencyEvent {
-  readonly type: 'idempotency.unclaimed';
+export interface IdempotencyClaimFailedEvent extends IdempotencyEvent {
+  readonly type: 'idempotency.claim-failed';
 }
 
 /** The end of an operation, in one event. */
@@ -184,17 +188,17 @@ export type TerminalEvent =
   | QueueProcessEvent
   | IdempotencyRunEvent
   | IdempotencyDuplicateEvent
-  | IdempotencyUnprotectedEvent
-  | IdempotencyUnclaimedEvent;
+  | IdempotencyRanUnprotectedEvent
+  | IdempotencyClaimFailedEvent;
 
 /**
- * The lease of an idempotent run or of a job was lost while its work went on, so another may do the
- * same.
+ * The lease of an idempotent run, a job or a permit was lost while its work went on, so another may do
+ * the same.
  */
 export interface LeaseLostEvent extends RegistrationEvent {
   readonly type: 'lease.lost';
-  readonly pattern: 'idempotency' | 'queues';
-  /** The run's operation, or the queue. */
+  readonly pattern: 'idempotency' | 'queues' | 'permits';
+  /** The run's operation, or the queue. Empty for a permit, whose name is a key. */
   readonly name: string;
   /** The `code` of the error that its signal aborts with. */
   readonly error: string;

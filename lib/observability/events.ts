@@ -11,7 +11,7 @@ export type AtomicRedisEventListener = (event: AtomicRedisEvent) => unknown;
  *
  * ```ts
  * const unsubscribe = events.subscribe((event) => {
- *   if (event.type === 'idempotency.unprotected') metrics.increment('unprotected', { operation: event.operation });
+ *   if (event.type === 'idempotency.ran-unprotected') metrics.increment('unprotected', { operation: event.operation });
  * });
  * ```
  */

@@ -8,6 +8,7 @@ import {
   IdempotencyMismatchError,
   IdempotencyResultUnavailableError,
 } from '../idempotency/idempotency.errors.js';
+import { PermitUnavailableError } from '../permits/permit.errors.js';
 import { problemDetails, problemOf, type Problem } from '../problem-details/problem.js';
 import { TransactionConflictError, TransactionTimeoutError } from '../transactions/transaction.errors.js';
 import { InsufficientFundsError } from '../transfers/transfer.errors.js';
@@ -26,6 +27,7 @@ const EXAMPLES = {
   IDEMPOTENCY_CALLER_MISMATCH: new IdempotencyCallerMismatchError(),
   TRANSACTION_CONFLICT: new TransactionConflictError(['key'], 50, 1_000),
   TRANSACTION_TIMEOUT: new TransactionTimeoutError(['key'], 10_000),
+  PERMIT_UNAVAILABLE: new PermitUnavailableError('permit', 1_000),
   COUNTER_LIMIT: new CounterLimitError('key', 0, -1, 0),
   INSUFFICIENT_FUNDS: new InsufficientFundsError('key', 0, 0, 1, 0),
   REDIS_UNAVAILABLE: new RedisUnavailableError('Redis could not be reached in time'),

@@ -1,20 +1,21 @@
 import { luaNow } from '../scripting/lua.js';
 
 /**
- * How long a marker outlives the last moment at which a copy of its operation could take effect: a step of the server's clock backwards, up to
- * this far, does not give a copy its time back.
+ * The time by which a marker outlives the last moment at which a copy of its operation could take
+ * effect, in milliseconds. A step of the server's clock backwards, up to this far, does not let a
+ * copy take effect again.
  */
 const MARKER_MARGIN_MS = 60_000;
 
 /**
- * Keeps the answer of an operation in its marker. A copy that arrives later gets that answer and does
- * nothing.
+ * Keeps the answer of an operation in its marker. A copy that arrives later gets that answer and
+ * does nothing.
  *
- * `defineOperation` puts the marker, the time limit and the switch in front of the script's own keys
- * and arguments, and the recall and the check of the time limit in front of its Lua. That Lua calls
- * `remember(answer)` once, with a string, ahead of its other writes. This needs memory, so a full
- * Redis refuses the script before it did anything. A refusal is remembered too: a late copy must not
- * do what the caller was told was refused.
+ * `defineOperation` puts the marker, the time limit and the switch in front of the script's own
+ * keys and arguments, and the recall and the check of the time limit in front of its Lua. That Lua
+ * calls `remember(answer)` once, with a string, ahead of its other writes. This needs memory, so a
+ * full Redis refuses the script before it did anything. A refusal is remembered too: a late copy
+ * must not do what the caller was told was refused.
  */
 export const luaOperation = `${luaNow}
 local function recall()
@@ -38,10 +39,14 @@ end
 `;
 
 /**
- * For scripts that write several keys, some of them new. Dragonfly checks memory for each command, and refuses new keys first: these are made ahead of all other
- * writes, and taken back when one is refused, so that nothing was done.
+ * Lua for scripts that write several keys, some of them new. Dragonfly checks memory for each
+ * command, and refuses new keys first. So new keys are made ahead of all other writes, and deleted
+ * again if one is refused: nothing was done then. Redis refuses the first write of a script, or
+ * none.
  *
- * `create(key, value, …)` is SET of a key that is not there, and returns nil, or the refusal, which the script then returns. `take_back(refusal)` is for a refusal of what comes next. Redis refuses the first of all or none.
+ * `create(key, value, …)` is SET of a key that does not exist. It returns nil, or the refusal,
+ * which the script then returns. `take_back(refusal)` does the same for a refusal of a later
+ * command.
  */
 export const luaCreate = `
 local created = {}

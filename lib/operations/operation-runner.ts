@@ -1,6 +1,7 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { OPERATIONS, OPTIONS } from '../atomic-redis.constants.js';
-import { NotReplicatedError } from '../atomic-redis.errors.js';
+import { CrossSlotError, NotReplicatedError } from '../atomic-redis.errors.js';
+import { enforcementOf, PERMIT_COLOCATION, type Enforcement } from '../leases/permit.js';
 import { Observer } from '../observability/observer.js';
 import { Deadline } from '../runtime/deadline.js';
 import { copyDurability } from '../connection/durability.js';
@@ -10,12 +11,13 @@ import { assertOutsideTransaction, isInTransaction, Propagation } from '../runti
 import type { ScriptArgument } from '../scripting/script.js';
 import { ScriptRunner } from '../scripting/script-runner.js';
 import { WorkInFlight } from '../runtime/work-in-flight.js';
+import { enforcedScript } from './enforced-script.js';
 import type { Operation } from './operation.js';
-import type { OperationOptions } from './operation.options.js';
+import type { EnforceableOptions, OperationOptions } from './operation.options.js';
 
 /** The options that the runner reads. */
-interface RunOptions extends OperationOptions {
-  /** In place of `timeoutMs`, for a part of something that has its own time. */
+interface RunOptions extends EnforceableOptions {
+  /** Used in place of `timeoutMs` by a part of a call that has a deadline of its own. */
   readonly deadline?: Deadline;
 }
 
@@ -24,7 +26,10 @@ interface Effect {
   changed: boolean;
 }
 
-/** Takes operations through their stages: the whole way of a scripted call, from the service's arguments to its result. */
+/**
+ * Takes operations through their stages: the whole way of a scripted call, from its arguments to
+ * its result.
+ */
 @Injectable()
 export class OperationRunner {
   constructor(
@@ -39,15 +44,18 @@ export class OperationRunner {
   }
 
   /**
-   * Runs an operation as one call of a service, and tells of its end by one event.
+   * Runs an operation as one call of a service, and reports its end by one event.
    *
    * `Wanted` is the caller's narrower type of the result, where the options decide it.
    *
    * @throws InvalidArgumentError, CrossSlotError before any I/O
-   * @throws IllegalTransactionStateError inside an open transaction, unless the operation is a query
+   * @throws IllegalTransactionStateError inside an open transaction, unless the operation is a
+   * query
    * @throws RedisUnavailableError when Redis could not be reached in time; nothing was done
-   * @throws OutcomeUnknownError when it was sent and not answered in time; if it was not done by then, it never will be
+   * @throws OutcomeUnknownError when it was sent and not answered in time; if it was not done by
+   * then, it never will be
    * @throws NotReplicatedError when it was done, and `durability` was not reached in time
+   * @throws LeaseLostError when the `permit` was lost; nothing was done
    * @throws RedisReplyError when Redis refused it
    */
   run<Given, Options extends RunOptions, Call, Reply, Result, Wanted extends Result = Result>(
@@ -55,7 +63,7 @@ export class OperationRunner {
     given: Given,
     options: Options,
   ): Promise<Wanted> {
-    // 1. Observe. Around everything, so that a call that is refused for its arguments has its event too.
+    // 1. Observe. Around everything: a call whose arguments are refused has its event too.
     if (!this.observer.isWatching) return this.part(operation, given, options);
     const effect: Effect = { changed: true };
     const report = { name: operation.eventName(given), changed: () => effect.changed };
@@ -77,34 +85,37 @@ export class OperationRunner {
     // 2. In flight: shutdown waits for it.
     this.inFlight.enter();
     try {
-      // 3. Check and copy the arguments: what the caller changes after this turn makes no difference.
+      // 3. Check and copy the arguments: later changes by the caller make no difference.
       const call = operation.check(given, options);
       const known = operation.known(call);
       if (known !== undefined) {
         if (effect) effect.changed = false;
         return known as Wanted;
       }
-      // 4. Outside a transaction, whose attempts would repeat it. A step without a marker is a part of a call that was asked this.
+      // 4. Refuse inside a transaction, whose attempts would repeat it. A step without a marker is
+      // a part of a call that was checked before.
       if (operation.hasMarker && options.propagation !== Propagation.Outside && isInTransaction())
         assertOutsideTransaction(operation.does(call), options.propagation);
       const deadline = options.deadline ?? Deadline.in(options.timeoutMs ?? this.defaults.timeoutMs);
       const { deduplicate = true } = options;
       const durability = copyDurability(options.durability);
-      // Once, but for an operation that answers by parts.
+      const permit = options.permit && enforcementOf(options.permit, this.connection);
+      // Once, except for an operation that answers in parts.
       for (;;) {
         let reply: Reply;
         let unreplicated: NotReplicatedError | undefined;
         try {
-          reply = await this.send(operation, call, deadline, deduplicate, durability);
+          reply = await this.send(operation, call, deadline, deduplicate, durability, permit);
         } catch (error) {
           if (!(error instanceof NotReplicatedError)) throw error;
           unreplicated = error;
           reply = error.result as Reply;
         }
         if (operation.isPartial(reply)) continue;
-        // 8. Decode, which throws what a refusal stands for.
+        // 9. Decode. Throws the error that a refusal stands for.
         const result = operation.decode(reply, call);
-        // 9. Outcome. That replicas lack it counts where something was changed, or where they were asked to have what was read.
+        // 10. Outcome. Replicas matter if something was changed, or if they were asked to have what
+        // was read.
         if (!effect && !unreplicated) return result as Wanted;
         const changed = operation.changed(reply, call);
         if (effect) effect.changed = changed;
@@ -122,6 +133,7 @@ export class OperationRunner {
     deadline: Deadline,
     deduplicate: boolean,
     durability: OperationOptions['durability'],
+    permit: Enforcement | undefined,
   ): Promise<Reply> {
     const { script, hasMarker } = operation;
     const { keys, args, callersKeys } = operation.encode(call, this.connection.keys) as {
@@ -129,19 +141,45 @@ export class OperationRunner {
       args: Record<string, ScriptArgument | readonly ScriptArgument[]>;
       callersKeys?: readonly string[];
     };
-    // 5. Deduplicate: a marker of the call's own, in the slot of its keys.
+    const ownKeys = permit && { ...keys };
+    // 5. Deduplicate: give the call a marker of its own, in the slot of its keys.
     if (hasMarker) {
       keys['marker'] = this.markerFor(callersKeys ?? keys, script.name);
       args['keepMarker'] = deduplicate ? '1' : '';
     }
-    // 6. and 7. Batch, send and replicate: calls of one script and one turn share an EVALSHA, and each is sent until it is answered.
+    // 6. Enforce the permit: the script does nothing unless it is held.
+    if (permit) {
+      this.assertColocated(permit, callersKeys ?? ownKeys!);
+      const all = { permit: permit.key, ...keys };
+      const given = { permitToken: permit.token, ...args };
+      return this.scripts.run(enforcedScript(script), all, given, deadline, {
+        resend: deduplicate,
+        durability,
+      }) as Promise<Reply>;
+    }
+    // 7. and 8. Batch, send and replicate. Calls of one script and one turn share an EVALSHA, and
+    // each is sent until it is answered.
     return this.scripts.run(script, keys as never, args as never, deadline, {
       resend: deduplicate,
       durability,
     });
   }
 
-  /** @throws CrossSlotError when the keys do not share a slot; the marker is none of them, and not in the error */
+  /** @throws CrossSlotError on a Cluster when the permit does not share the slot of the keys */
+  private assertColocated(
+    { key }: Enforcement,
+    of: Readonly<Record<string, string | readonly string[]>> | readonly string[],
+  ): void {
+    const { keys, isCluster } = this.connection;
+    if (!isCluster) return;
+    const all = [...keyListOf(of), key];
+    const slots = all.map((one) => keys.slotOf(one));
+    if (slots.some((slot) => slot !== slots[0])) throw new CrossSlotError(all, slots, PERMIT_COLOCATION);
+  }
+
+  /**
+   * @throws CrossSlotError when the keys do not share a slot; the error does not name the marker
+   */
   private markerFor(
     of: Readonly<Record<string, string | readonly string[]>> | readonly string[],
     name: string,
@@ -149,8 +187,12 @@ export class OperationRunner {
     const id = randomId('base64url');
     const { keys, isCluster } = this.connection;
     if (!isCluster) return keys.global('operation', id);
-    const given = Array.isArray(of) ? of : Object.values(of).flat();
+    const given = keyListOf(of);
     const slot = given.length > 0 ? keys.commonSlotOf(given) : keys.slotOf(name);
     return keys.pinned('operation', slot, id);
   }
 }
+
+const keyListOf = (
+  of: Readonly<Record<string, string | readonly string[]>> | readonly string[],
+): readonly string[] => (Array.isArray(of) ? (of as readonly string[]) : Object.values(of).flat());

@@ -1,32 +1,44 @@
 import { ConfigurationError } from '../atomic-redis.errors.js';
 import { luaOperation } from './lua-operation.js';
 
-/** Keys or arguments in their order: the name of each, and its meaning for the script's header. A last name with `...` in front takes a list. */
+/**
+ * Keys or arguments in their order: the name of each, and its meaning for the script's header. A
+ * last name with `...` in front stands for a list.
+ */
 export type Described = Readonly<Record<string, string>>;
 
 /** Lua that keeps the answer of an operation for its copies. */
 export interface AnswerKeeping {
   /** Functions that the operation's own Lua calls. */
   readonly lua: string;
-  /** An expression: the kept answer, or nil when there is none. */
+  /** An expression for the kept answer, or nil if there is none. */
   readonly recall: string;
 }
 
-/** Keeps an answer that is a string. The operation calls `remember(answer)` once, ahead of its other writes. */
+/**
+ * Keeps an answer that is a string. The operation calls `remember(answer)` once, ahead of its other
+ * writes.
+ */
 export const keptText: AnswerKeeping = { lua: luaOperation, recall: 'recall()' };
 
-/** The parts of a script's text. In each, `KEYS.name` and `ARGV.name` stand for the key or argument; of a list, for the place of its first element. */
+/**
+ * The parts of a script's text. In each, `KEYS.name` and `ARGV.name` stand for the key or argument;
+ * for a list, they stand for the place of its first element.
+ */
 export interface TextParts {
   readonly name: string;
   readonly keys: Described;
   readonly args: Described;
   /** Describes what the script returns. */
   readonly returns: string;
-  /** Lua of a user's, which is left as it is and stands first, so that Lua's errors count its lines as the user does. */
+  /**
+   * A user's Lua. It is left as it is and stands first, so that line numbers in Lua's errors are
+   * the user's.
+   */
   readonly verbatim?: string;
-  /** Lua of other files that this one calls. */
+  /** Lua of other files, with functions that this one calls. */
   readonly uses?: readonly string[];
-  /** Lua ahead of everything else, for a copy's answer as for the first. It only reads. */
+  /** Lua that runs ahead of everything else, for a copy as for the first call. It only reads. */
   readonly prepare?: string;
   /** Lua that does the work and returns its answer. */
   readonly lua: string;
@@ -44,14 +56,14 @@ export interface ScriptText {
   readonly lua: string;
 }
 
-/** Makes the text of a script as it is: a query, or one whose copies do no harm. */
+/** Makes the text of a script without a marker: a query, or a script whose copies do no harm. */
 export function plainText(parts: TextParts, notes: readonly string[] = []): ScriptText {
   const { keys, args, uses = [], prepare = '', lua } = parts;
   return textOf(parts, keys, args, [...notes, ...uses, prepare, lua]);
 }
 
 /**
- * Makes the text of an operation. A copy is answered from the marker, and one that comes late does nothing.
+ * Makes the text of an operation. A copy is answered from the marker, and a late one does nothing.
  *
  * @param onCopy Lua that returns the answer to a copy, from `stored`
  */
@@ -100,7 +112,7 @@ function headerOf(table: string, names: Described): string[] {
 const lines = (title: string, meaning: string): string[] =>
   `${title}${meaning}`.split('\n').map((line, i) => (i === 0 ? `-- ${line}` : `--   ${line}`));
 
-/** Puts places in for names. @throws ConfigurationError for a name that is not declared */
+/** Replaces names by places. @throws ConfigurationError for a name that is not declared */
 function named(script: string, block: string, tables: Readonly<Record<string, Described>>): string {
   return block.replaceAll(/\b(KEYS|ARGV)\.(\w+)/g, (_, table: string, name: string) => {
     const names = Object.keys(tables[table]!);

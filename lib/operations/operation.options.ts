@@ -1,5 +1,6 @@
 import * as check from '../atomic-redis.validation.js';
 import { checkDurability, copyDurability, type DurabilityOptions } from '../connection/durability.js';
+import { checkPermit, type PermitReference } from '../leases/permit.js';
 import { Propagation } from '../runtime/transaction-scope.js';
 
 /** Options of every call that only reads. */
@@ -13,13 +14,20 @@ export interface OperationOptions {
   /** Time for the call, in milliseconds. Default: the module's `timeoutMs`. */
   timeoutMs?: number;
   /**
-   * Keep the answer in Redis, in a key of some 150 bytes for a minute beyond the time-out, so that the call can be sent again when its reply is lost,
-   * and has the effect of once. Without it, a lost reply is an `OutcomeUnknownError` at once. @default true
+   * Keep the answer in Redis, in a key of some 150 bytes, for a minute beyond the time-out. Then
+   * the call can be sent again when its reply is lost, and still takes effect once. Without it, a
+   * lost reply is an `OutcomeUnknownError` at once. @default true
    */
   deduplicate?: boolean;
-  /** Inside a transaction, `outside` makes the change all the same, once for each attempt; without it the call is refused. */
+  /**
+   * With `outside`, a call inside a transaction takes effect on its own, once for each attempt.
+   * Default: such a call is refused.
+   */
   propagation?: `${Propagation.Outside}`;
-  /** Wait until replicas have the change; else a `NotReplicatedError` that holds the result. Default: not waited for. */
+  /**
+   * Wait until replicas have the change. If they do not in time, the call throws a
+   * `NotReplicatedError` that holds the result. Default: no wait.
+   */
   durability?: DurabilityOptions;
 }
 
@@ -30,7 +38,22 @@ export const operationOptionChecks = {
   durability: checkDurability,
 } satisfies Record<keyof OperationOptions, check.Check>;
 
-/** Copies options that were checked, for a call that reads them again later. */
+/** Options of a call that can be made under a permit. */
+export interface EnforceableOptions extends OperationOptions {
+  /**
+   * Makes the change only while this permit is held. Redis checks that in the same step; else a
+   * `LeaseLostError`, and nothing is done. `'current'` is the innermost permit that the calling
+   * code runs under. Default: no permit is asked for.
+   */
+  permit?: PermitReference;
+}
+
+export const enforceableOptionChecks = {
+  ...operationOptionChecks,
+  permit: checkPermit,
+} satisfies Record<keyof EnforceableOptions, check.Check>;
+
+/** Copies checked options, for a call that reads them again later. */
 export const copyOperationOptions = ({
   timeoutMs,
   deduplicate,

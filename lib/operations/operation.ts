@@ -12,7 +12,10 @@ import {
 
 type NamesOf<Names extends Described> = readonly (keyof Names & string)[];
 
-/** KEYS and ARGV of one call by their names. The runner adds the marker, its switch and the time limit. */
+/**
+ * KEYS and ARGV of one call by their names. The runner adds the marker, its switch and the time
+ * limit.
+ */
 export interface Encoded<Keys extends Described = Described, Args extends Described = Described> {
   readonly keys: NamedValues<NamesOf<Keys>, string>;
   readonly args: Omit<NamedValues<NamesOf<Args>, ScriptArgument>, 'notAfterMs'>;
@@ -25,42 +28,48 @@ interface ScriptStatement<Keys extends Described, Args extends Described, Reply>
   TextParts,
   'name'
 > {
-  /** For errors and logs, where operations share the script. Default: the type. */
+  /** The name in errors and logs, if operations share the script. Default: the type. */
   readonly name?: string;
   readonly keys: Keys;
   readonly args: Args;
   /** Receive bulk strings as Buffers. @default false */
   readonly binary?: boolean;
-  /** Reads what Redis replied. */
+  /** Converts the reply of Redis. */
   readonly reply: (raw: unknown) => Reply;
 }
 
-/** One call around its script. */
+/** The parts of a call around its script. */
 interface CallStatement<Type, Given, Options, Call, Encoding, Reply, Result> {
   /** `<field of the façade>.<method>`, the type of its event. */
   readonly type: Type;
   /** Names the queue or the script in the event. Default: the event has no name. */
   readonly eventName?: (given: Given) => string | undefined;
-  /** Checks the arguments and copies what is read after this turn. @throws InvalidArgumentError */
+  /**
+   * Checks the arguments, and copies those that are read after this turn.
+   * @throws InvalidArgumentError
+   */
   readonly check: (given: Given, options: Options) => Call;
   /** Returns a result that is known without Redis. */
   readonly known?: (call: Call) => Result | undefined;
   readonly encode: (call: Call, keys: KeySpace) => Encoding;
-  /** Makes the caller's result of the reply. @throws what a refusal stands for */
+  /** Converts the reply to the caller's result. @throws the error that a refusal stands for */
   readonly decode: (reply: Reply, call: Call) => Result;
 }
 
-/** What only an operation that changes something states. */
+/** The parts of an operation that changes something. */
 interface ChangeStatement<Call, Reply> {
-  /** For the error inside a transaction: `Changing "key"`. */
+  /** The beginning of the error inside a transaction: `Changing "key"`. */
   readonly does: (call: Call) => string;
-  /** Tells whether the call changed anything. Default: it did. */
+  /** Returns true if the call changed anything. Default: it did. */
   readonly changed?: (reply: Reply, call: Call) => boolean;
-  /** Tells that the reply came before the work was done, so that the call is to be made again. Default: never. */
+  /**
+   * Returns true if the script did a part of its work, so that it must be called again. Default:
+   * never.
+   */
   readonly isPartial?: (reply: Reply) => boolean;
 }
 
-/** How the answer is kept for copies. */
+/** The way in which the answer is kept for copies. */
 interface KeepingStatement {
   /** @default keptText */
   readonly keeping?: AnswerKeeping;
@@ -68,7 +77,10 @@ interface KeepingStatement {
   readonly onCopy?: string;
 }
 
-/** One scripted call of a service, as the runner takes it through its stages. Made by `defineOperation`, `defineQuery` or `defineStep`. */
+/**
+ * One kind of scripted call. The runner takes each call through its stages. Made by
+ * `defineOperation`, `defineQuery` or `defineStep`.
+ */
 export interface Operation<
   Type extends string = string,
   Given = unknown,
@@ -81,7 +93,7 @@ export interface Operation<
   readonly script: Script<readonly string[], readonly string[], Reply>;
   /** False for a query, whose outcome is never unknown. */
   readonly writes: boolean;
-  /** Whether its copies are told by a marker. */
+  /** True if a marker identifies copies of a call. */
   readonly hasMarker: boolean;
   eventName(given: Given): string | undefined;
   does(call: Call): string;
@@ -98,10 +110,12 @@ const always = (): boolean => true;
 const never = (): boolean => false;
 
 /**
- * Defines an operation that changes something, with the effect of once: the answer is kept in a marker for copies of the call, and a copy that comes late does nothing.
+ * Defines an operation that changes something, and takes effect once. The answer is kept in a
+ * marker for copies of the call, and a late copy does nothing.
  *
- * Its Lua judges first and writes last, and calls `remember(answer)` ahead of its first write, which needs memory: where Redis has none left, nothing was done.
- * A refusal is remembered too, or a late copy could do what the caller was told was refused.
+ * Its Lua judges first and writes last. It calls `remember(answer)` ahead of its first write. That
+ * needs memory, so a full Redis refuses the script before it has done anything. A refusal is
+ * remembered too: otherwise a late copy could do what the caller was told was refused.
  */
 export function defineOperation<
   const Type extends string,
@@ -123,7 +137,9 @@ export function defineOperation<
   return operationOf(statement, text, { writes: true, hasMarker: true });
 }
 
-/** Defines another operation that is made by the script of `base`, and as `base` but for what is stated. */
+/**
+ * Defines an operation with the script of `base`. It differs from `base` in the given parts only.
+ */
 export function defineVariant<
   const Type extends string,
   Reply,
@@ -155,7 +171,7 @@ export function defineStep<
   statement: ScriptStatement<Keys, Args, Reply> &
     CallStatement<Type, Given, Options, Call, Encoded<Keys, Args>, Reply, Result> &
     ChangeStatement<Call, Reply> & {
-      /** Says why a copy does no harm, for the header. */
+      /** The reason why a copy does no harm, for the header. */
       readonly copies: string;
     },
 ): Operation<Type, Given, Options, Call, Reply, Result> {

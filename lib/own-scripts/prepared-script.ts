@@ -1,5 +1,5 @@
 import { defineOperation, defineQuery, type Operation } from '../operations/operation.js';
-import type { OperationOptions } from '../operations/operation.options.js';
+import type { EnforceableOptions } from '../operations/operation.options.js';
 import type { Script, ScriptArgument } from '../scripting/script.js';
 import { decodeReply, luaEncode } from './script-reply.js';
 
@@ -9,8 +9,8 @@ export interface ScriptRun {
   readonly args: readonly ScriptArgument[];
 }
 
-/** A user's script as it is sent. Its own `reply` reads what it replied, where its caller runs. */
-export type PreparedScript = Operation<'scripts.run', ScriptRun, OperationOptions, ScriptRun>;
+/** A user's script as it is sent. Its own `reply` runs in the context of the caller. */
+export type PreparedScript = Operation<'scripts.run', ScriptRun, EnforceableOptions, ScriptRun>;
 
 const NAMES = {
   keys: { '...keys': 'the script’s own' },
@@ -18,31 +18,33 @@ const NAMES = {
   returns: 'the script’s reply, encoded',
 } as const;
 
-/** Makes what is common to all of them. */
+/** Makes the parts that all prepared scripts share. */
 const statementOf = (script: Script) => ({
   ...NAMES,
   type: 'scripts.run' as const,
   name: script.name,
   binary: true,
-  // What Redis replied is decoded at once, and the script's own reader sees it only once.
+  // The reply is decoded at once, so that the script's own reader sees it only once.
   reply: (raw: unknown): unknown => decodeReply(script, raw as Buffer),
   check: (run: ScriptRun) => run,
   encode: ({ keys, args }: ScriptRun) => ({ keys: { keys }, args: { args } }),
   decode: (reply: unknown): unknown => script.reply(reply),
 });
 
-/** A read-only script is run as it is, and its reply encoded. */
+/** Prepares a read-only script. It runs as it is, and its reply is encoded. */
 export const prepareRead = (script: Script, checkKeys: boolean): PreparedScript =>
   defineQuery({
     ...statementOf(script),
-    // Ahead of the header too, so that Lua's errors count the lines as the user does.
+    // Ahead of the header too, so that line numbers in Lua's errors are the user's.
     verbatim: runBody(script.lua, checkKeys),
     lua: `return run_body(0, 0)`,
   });
 
 /**
- * Any other script is run once, and its encoded reply kept in the marker. Nothing is written before the user's text: a script that never ends and has written
- * nothing can so be killed. Where Redis has no memory left for the marker, the script has written nothing either: once it has, Redis refuses it no memory.
+ * Prepares any other script. It runs once, and its encoded reply is kept in the marker. Nothing is
+ * written before the user's text runs, so a script that never ends and has written nothing can be
+ * killed. If Redis has no memory left for the marker, the script has written nothing either: once a
+ * script has written, Redis refuses it no memory.
  */
 export const prepareOperation = (script: Script, checkKeys: boolean): PreparedScript =>
   defineOperation({
@@ -58,11 +60,13 @@ return remember(answer)
   });
 
 /**
- * Lua that makes a function of the user's text, and `run_body(skip_keys, skip_args)`, which answers with its encoded reply.
+ * Lua that makes a function of the user's text, and `run_body(skip_keys, skip_args)`, which returns
+ * its encoded reply.
  *
- * The user's text stands first, so that Lua's errors count its lines as the user does, and nothing of the library's is in its scope. It is given
- * KEYS and ARGV of its own, without those of the library. Whatever it raises becomes a reply: neither ioredis nor the script runner can then
- * take a word in it for a reason to send the script again.
+ * The user's text stands first, so that line numbers in Lua's errors are the user's, and nothing of
+ * the library's is in its scope. It gets KEYS and ARGV of its own, without those of the library. An
+ * error that it raises becomes a reply: neither ioredis nor the script runner can then mistake a
+ * word in it for a reason to send the script again.
  */
 const runBody = (text: string, checkKeys: boolean): string => `local body = function(KEYS, ARGV${
   checkKeys ? ', redis, server' : ''
@@ -96,8 +100,9 @@ const luaRun = `
 `;
 
 /**
- * Asks Redis for the keys of each command before it is sent. COMMAND GETKEYS answers with an error where a command has no keys, and where a server
- * does not let scripts ask; then there is nothing to check.
+ * Asks Redis for the keys of each command before it is sent. COMMAND GETKEYS answers with an error
+ * if a command has no keys, or if a server does not let scripts ask; then there is nothing to
+ * check.
  */
 const luaCheckedRun = `
   local declared, undeclared = {}, nil

@@ -3,8 +3,9 @@ import type { Script } from '../scripting/script.js';
 import { UndeclaredKeyError } from './script.errors.js';
 
 /**
- * Lua that writes a script's reply as one string, which can be kept and given back exactly: `encode(...)` of the first of its arguments.
- * Values are those that Redis would make of them: numbers are cut to integers, `true` is 1, `false` is nil, lists end at their first nil.
+ * Lua that writes a script's reply as one string, which can be kept and given back exactly:
+ * `encode(...)` of the first of its arguments. Values are those that Redis would make of them:
+ * numbers are cut to integers, `true` is 1, `false` is nil, lists end at their first nil.
  *
  *     n                      nil
  *     i<digits>;             integer
@@ -12,7 +13,8 @@ import { UndeclaredKeyError } from './script.errors.js';
  *     e<bytes>:<text>        error
  *     a<items>:<items…>      list
  *
- * And instead of a whole reply, where the script was stopped: `u` and the command and the key, as strings, of a key that it had not declared.
+ * If the script was stopped at a key that it does not declare, the whole reply is `u`, then the
+ * command and the key as strings.
  */
 export const luaEncode = `
 local function encode(value)
@@ -72,8 +74,8 @@ end
 `;
 
 /**
- * What the script replied, as ioredis would give it: strings, or Buffers for a `binary` script, numbers, null, lists, and an Error for an error inside
- * a list.
+ * Decodes a script's reply to the values that ioredis would return: strings, or Buffers for a
+ * `binary` script, numbers, null, lists, and an Error for an error inside a list.
  *
  * @throws RedisReplyError when the whole reply is an error
  * @throws UndeclaredKeyError
@@ -117,10 +119,12 @@ export function decodeReply(script: Script, reply: Buffer): unknown {
   return decoded;
 }
 
-/** An error that Lua raised tells its place in front, one that a command raised behind. */
+/**
+ * Makes the error of a script. Lua's errors begin with their place; those of commands end with it.
+ */
 function failureOf(script: Script, text: string): RedisReplyError {
   const [, line, rest] = /^user_script:(\d+): (.*)$/s.exec(text) ?? [];
-  // Dragonfly puts a dash in front of a code, and tells of memory without one.
+  // Dragonfly puts a dash in front of a code, and reports full memory without a code.
   const bare = text.replace(/^-(?=[A-Z])/, '');
   const code = /^[A-Z][A-Z0-9]*(?= )/.exec(bare)?.[0] ?? (bare === 'Out of memory' ? 'OOM' : 'ERR');
   const message = line === undefined ? bare : `${rest} (line ${line})`;

@@ -1,8 +1,8 @@
 import { AtomicRedisError, describe } from '../atomic-redis.errors.js';
 
 /**
- * A script was about to send a command for a key that is not among the keys it declares. On a Cluster that key may be on another server. The
- * command was not sent; what the script did before it stays done.
+ * A script was about to send a command for a key that it does not declare. On a Cluster that key
+ * may be on another server. The command was not sent; what the script did before it stays done.
  */
 export class UndeclaredKeyError extends AtomicRedisError {
   readonly code = 'UNDECLARED_KEY';
@@ -12,7 +12,7 @@ export class UndeclaredKeyError extends AtomicRedisError {
   constructor(
     /** The script's name. */
     readonly script: string,
-    /** As the script named it, with the client's `keyPrefix` if it has one. */
+    /** The key as the script named it, with the client's `keyPrefix` if it has one. */
     readonly key: string,
     /** The command's name. */
     readonly command: string,

@@ -3,8 +3,9 @@ import * as check from '../atomic-redis.validation.js';
 /** Options of `ScriptService`, as the module's `scripts` option. */
 export interface ScriptModuleOptions {
   /**
-   * Compare the keys of each command in your own scripts with the keys that the script declares. A key that is not declared is an
-   * `UndeclaredKeyError`, and the command is not sent. The check costs a second, short command in Redis for each that a script sends.
+   * Compare the keys of each command in your own scripts with the keys that the script declares. A
+   * key that is not declared is an `UndeclaredKeyError`, and the command is not sent. The check
+   * costs a second, short command in Redis for each that a script sends.
    * @default true unless NODE_ENV is "production"
    */
   checkKeys?: boolean;

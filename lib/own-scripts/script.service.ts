@@ -5,7 +5,7 @@ import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import { Observer } from '../observability/observer.js';
 import { OperationRunner } from '../operations/operation-runner.js';
-import { operationOptionChecks, type OperationOptions } from '../operations/operation.options.js';
+import { enforceableOptionChecks, type EnforceableOptions } from '../operations/operation.options.js';
 import type { Deadline } from '../runtime/deadline.js';
 import { RedisConnection } from '../connection/redis-connection.js';
 import {
@@ -18,27 +18,33 @@ import {
 } from '../scripting/script.js';
 import { prepareOperation, prepareRead, type PreparedScript } from './prepared-script.js';
 
-/** `Values` under the name `Name`, which may be left out where there are none. */
+/** `Values` under the name `Name`. Optional if there are none. */
 type Part<Name extends string, Values> = [keyof Values] extends [never]
   ? { readonly [N in Name]?: Values }
   : { readonly [N in Name]: Values };
 
-/** What goes into one run of a script: its keys and its arguments by their names, each part left out where the script has none. */
+/**
+ * Keys and arguments of one run of a script, by their names. Leave out a part that the script does
+ * not have.
+ */
 export type ScriptInput<Keys extends readonly string[], Args extends readonly string[]> = Part<
   'keys',
   NamedValues<Keys, string>
 > &
   Part<'args', ArgumentsOf<Args>>;
 
-/** Runs one script; what `@InjectScript` injects. Rejects as `ScriptService.run` does. */
+/**
+ * A function that runs one script. `@InjectScript` injects it. It rejects as `ScriptService.run`
+ * does.
+ */
 export type ScriptFunction<S extends Script> =
   S extends Script<infer Keys, infer Args, infer Reply>
-    ? (input: ScriptInput<Keys, Args>, options?: OperationOptions) => Promise<Reply>
+    ? (input: ScriptInput<Keys, Args>, options?: EnforceableOptions) => Promise<Reply>
     : never;
 
-const checkScriptOptions = check.options(operationOptionChecks);
+const checkScriptOptions = check.options(enforceableOptionChecks);
 
-/** Runs your own Lua scripts, with the effect of once. */
+/** Runs your own Lua scripts, each call once. */
 @Injectable()
 export class ScriptService {
   private readonly prepared = new Map<Script, PreparedScript>();
@@ -52,27 +58,34 @@ export class ScriptService {
   ) {}
 
   /**
-   * Runs a script, once, even when its reply is lost and it is sent again: its reply is kept in Redis, in a key of some 150 bytes and the reply's own for a
-   * minute beyond the time-out, unless `deduplicate` is false. A read-only script keeps nothing; `deduplicate`, `propagation` and `durability` make no difference to it.
+   * Runs a script once, even if its reply is lost and the library sends it again. The reply is kept
+   * in Redis for a minute beyond the time-out, in a key of some 150 bytes and the reply's own,
+   * unless `deduplicate` is false. A read-only script keeps nothing; `deduplicate`, `propagation`
+   * and `durability` make no difference to it.
    *
    * ```ts
    * const take = defineScript({ name: 'bucket.take', keys: ['bucket'], args: ['capacity'], lua: '…', reply: Number });
    * const left = await scripts.run(take, { keys: { bucket: 'bucket:{7}' }, args: { capacity: 10 } });
    * ```
    *
-   * @returns what the script's `reply` makes of its answer
+   * @returns the result of the script's `reply`
    * @throws InvalidArgumentError, and on a Cluster CrossSlotError, before any I/O
-   * @throws RedisReplyError when the script failed, outcome unknown, for Lua takes nothing back; or when Redis refused to run it
-   * @throws UndeclaredKeyError when it was about to touch a key that it does not declare, where `checkKeys` is on
-   * @throws IllegalTransactionStateError inside a transaction, unless `propagation` is `'outside'` or the script read-only
+   * @throws RedisReplyError when the script failed, with an unknown outcome, since Lua takes
+   * nothing back; or when Redis refused to run it
+   * @throws UndeclaredKeyError when `checkKeys` is on and it was about to touch a key that it does
+   * not declare
+   * @throws IllegalTransactionStateError inside a transaction, unless `propagation` is `'outside'`
+   * or the script is read-only
    * @throws RedisUnavailableError when Redis could not be reached in time; nothing was done
-   * @throws OutcomeUnknownError when it was sent and not answered in time; if it was not run by then, it never will be
-   * @throws NotReplicatedError when it ran, and `durability` was not reached in time; `result` holds what it returned
+   * @throws OutcomeUnknownError when it was sent and not answered in time; if it was not run by
+   * then, it never will be
+   * @throws NotReplicatedError when it ran, and `durability` was not reached in time; `result`
+   * holds what it returned
    */
   async run<const Keys extends readonly string[], const Args extends readonly string[], Reply>(
     script: Script<Keys, Args, Reply>,
     input: ScriptInput<Keys, Args>,
-    options: OperationOptions = {},
+    options: EnforceableOptions = {},
   ): Promise<Reply> {
     return await this.observer.operation('scripts.run', () => this.send(script, input, options), {
       name: scriptNameOf(script),
@@ -83,7 +96,7 @@ export class ScriptService {
   private async send<Keys extends readonly string[], Args extends readonly string[], Reply>(
     script: Script<Keys, Args, Reply>,
     input: ScriptInput<Keys, Args>,
-    options: OperationOptions,
+    options: EnforceableOptions,
   ): Promise<Reply> {
     const prepared = this.preparedOf(script);
     checkScriptOptions('options', options);
@@ -95,20 +108,21 @@ export class ScriptService {
   }
 
   /**
-   * Loads a script on every connect from now on, ahead of its first use, and returns a function that runs it. `AtomicRedisModule.forFeature` does it for
-   * scripts that are injected.
+   * Loads a script on every connect from now on, ahead of its first use, and returns a function
+   * that runs it. `AtomicRedisModule.forFeature` does this for scripts that are injected.
    *
-   * @throws ConfigurationError for what is no script
+   * @throws ConfigurationError if it was not made by `defineScript`
    */
   prepare<S extends Script>(script: S): ScriptFunction<S> {
     this.preparedOf(script);
-    const run = (input: ScriptInput<readonly string[], readonly string[]>, options?: OperationOptions) =>
+    const run = (input: ScriptInput<readonly string[], readonly string[]>, options?: EnforceableOptions) =>
       this.run(script, input, options);
     return run as ScriptFunction<S>;
   }
 
   /**
-   * Loads the scripts that are prepared by now, so that one that is no Lua is told of while the application starts.
+   * Loads the scripts that are prepared by now, so that one that is not valid Lua stops the
+   * application while it starts.
    * @throws ConfigurationError for a script that does not compile
    * @internal
    */
@@ -133,7 +147,10 @@ export class ScriptService {
   }
 }
 
-/** What is no script is refused when it comes to it. */
+/**
+ * Returns the name for the event; undefined for a value that is not a script, which `checkScript`
+ * rejects later.
+ */
 function scriptNameOf(script: unknown): string | undefined {
   const name: unknown = (script as Script | undefined)?.name;
   return typeof name === 'string' ? name : undefined;

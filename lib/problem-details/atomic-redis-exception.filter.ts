@@ -8,12 +8,21 @@ import { errorMessageOf, problemOf } from './problem.js';
 import { sendException } from './ws-exception.js';
 
 /**
- * Answers this library's errors in the form of each transport, with their `code`, `outcome` and `retryable`: over HTTP as problem details,
- * `application/problem+json`; over gRPC as a status with metadata; to another microservice's client as the error object; over GraphQL in the error's `extensions`; over a WebSocket as an
- * `exception` message. Elsewhere the caller gets the error itself. https://www.rfc-editor.org/rfc/rfc9457
+ * Sends this library's errors in the form of each transport, with their `code`, `outcome` and
+ * `retryable`:
  *
- * The module sets it for the whole application. Nest has no filters for all gateways, so a gateway needs
- * `@UseFilters(AtomicRedisExceptionFilter)`, and a microservice that is connected to an HTTP application `{ inheritAppConfig: true }`.
+ * - over HTTP as problem details, `application/problem+json`
+ *   (https://www.rfc-editor.org/rfc/rfc9457);
+ * - over gRPC as a status with metadata;
+ * - to another microservice's client as the error object;
+ * - over GraphQL in the error's `extensions`;
+ * - over a WebSocket as an `exception` message.
+ *
+ * On any other transport the caller gets the error itself.
+ *
+ * The module sets the filter for the whole application. Nest has no filters for all gateways, so a
+ * gateway needs `@UseFilters(AtomicRedisExceptionFilter)`. A microservice that is connected to an
+ * HTTP application needs `{ inheritAppConfig: true }`.
  */
 @Catch(AtomicRedisError)
 export class AtomicRedisExceptionFilter implements ExceptionFilter<AtomicRedisError> {
@@ -34,12 +43,16 @@ export class AtomicRedisExceptionFilter implements ExceptionFilter<AtomicRedisEr
       case 'graphql':
         return graphqlError(error);
       default:
-        // The value that a filter returns counts as the handler's where no form of errors is known: a message would be acknowledged.
+        // On a transport without a form for errors, a value that the filter returns counts as the
+        // handler's: a message would be acknowledged.
         throw error;
     }
   }
 
-  /** An error from a guard or an interceptor comes as it was thrown; one from a handler as an HttpException. */
+  /**
+   * Sends an error over HTTP. Guards and interceptors throw the error itself; from a handler it
+   * comes as an HttpException.
+   */
   private answer(error: AtomicRedisError, host: ArgumentsHost): void {
     const { httpAdapter } = this.adapterHost;
     const response = host.switchToHttp().getResponse<RouteResponse>();
@@ -49,12 +62,16 @@ export class AtomicRedisExceptionFilter implements ExceptionFilter<AtomicRedisEr
       return;
     }
     httpAdapter.setHeader(response, 'Content-Type', 'application/problem+json');
-    // As text: for an object, Nest 11 on Express changes the content type to application/json, and warns of it.
+    // Sent as text: for an object, Nest 11 on Express would change the content type to
+    // application/json.
     httpAdapter.reply(response, JSON.stringify(exception.getResponse()), exception.getStatus());
   }
 }
 
-/** What is returned for a resolver counts as thrown if it is an Error; `extensions` go to the client. */
+/**
+ * Makes the error of a resolver. Nest throws an Error that a filter returns; its `extensions` go to
+ * the client.
+ */
 function graphqlError(error: AtomicRedisError): Error {
   const { message, status: _, ...extensions } = errorMessageOf(error);
   return Object.assign(new Error(message, { cause: error }), { extensions });

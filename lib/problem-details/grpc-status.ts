@@ -2,7 +2,7 @@ import type { ArgumentsHost } from '@nestjs/common';
 import type { AtomicRedisError } from '../atomic-redis.errors.js';
 import { problemOf } from './problem.js';
 
-/** Of https://grpc.io/docs/guides/status-codes/. */
+/** Status codes of https://grpc.io/docs/guides/status-codes/. */
 enum Status {
   UNKNOWN = 2,
   INVALID_ARGUMENT = 3,
@@ -14,7 +14,7 @@ enum Status {
   UNAVAILABLE = 14,
 }
 
-/** Where the HTTP status alone does not tell. */
+/** Statuses of errors for which the HTTP status alone does not decide. */
 const OF_CODE: Readonly<Record<string, Status>> = {
   TRANSACTION_CONFLICT: Status.ABORTED,
   IDEMPOTENCY_IN_FLIGHT: Status.ABORTED,
@@ -29,7 +29,7 @@ const OF_HTTP_STATUS: Readonly<Record<number, Status>> = {
   429: Status.RESOURCE_EXHAUSTED,
 };
 
-/** What of @grpc/grpc-js's `Metadata` is needed: the package is the application's. */
+/** The part of @grpc/grpc-js's `Metadata` that is used. The package is the application's. */
 interface Metadata {
   getMap(): unknown;
   set(key: string, value: string): void;
@@ -44,8 +44,10 @@ export interface GrpcError {
 }
 
 /**
- * The error for a client over gRPC: a status of its kind, and metadata with `code`, `outcome`, `retryable` and, where it is known, `retry-after` in seconds.
- * A client that repeats calls by itself keeps to `grpc-retry-pushback-ms`: not before that time, and never (`-1`) where a repeated call may do its work twice.
+ * Makes the error for a client over gRPC: a status of its kind, and metadata with `code`,
+ * `outcome`, `retryable` and, if it is known, `retry-after` in seconds. A client that repeats calls
+ * by itself obeys `grpc-retry-pushback-ms`: not before that time, and never (`-1`) if a repeated
+ * call may do its work twice.
  *
  * @returns undefined for a call that did not come over gRPC
  */
@@ -66,7 +68,10 @@ export function grpcErrorOf(error: AtomicRedisError, host: ArgumentsHost): GrpcE
   return { code: statusOf(error, problem.status), details: detail, message: detail, metadata };
 }
 
-/** Clients and meshes repeat calls that are UNAVAILABLE, so it stands only for what may be repeated. */
+/**
+ * Clients and meshes repeat calls that are UNAVAILABLE, so only calls that may be repeated have
+ * this status.
+ */
 function statusOf({ code, outcome, retryable }: AtomicRedisError, httpStatus: number): Status {
   const known = OF_CODE[code] ?? OF_HTTP_STATUS[httpStatus];
   if (known !== undefined) return known;

@@ -4,32 +4,39 @@ import { problemDetails, problemOf, type Problem } from './problem.js';
 
 const logger = new Logger('AtomicRedisExceptionFilter');
 
-/** The response as handlers get it: Express's own, or Fastify's reply around Node's. */
+/** The response that handlers get: Express's own, or Fastify's reply around Node's. */
 export interface RouteResponse {
   readonly raw?: { readonly headersSent: boolean };
   readonly headersSent?: boolean;
-  /** Express: the application that serves the request. */
+  /** The application that serves the request, on Express. */
   readonly app?: object;
-  /** Fastify: likewise. */
+  /** The same on Fastify. */
   readonly server?: object;
   header?(name: string, value: string): unknown;
   setHeader?(name: string, value: string): unknown;
   removeHeader?(name: string): unknown;
 }
 
-/** Where each application's `type` URLs begin, by the platform's own instance. */
+/** The beginning of each application's `type` URLs, by the platform's own instance. */
 const problemTypes = new WeakMap<object, string>();
 
-/** Sets what `type` begins with in the problems of the application that `platform` serves: an instance of Express or Fastify. */
+/**
+ * Sets the beginning of `type` in the problems of an application.
+ * @param platform its instance of Express or Fastify
+ */
 export const setProblemType = (platform: object, base: string): void => void problemTypes.set(platform, base);
 
-/** An error of this library as Nest and any exception filter understand it: with a status, and problem details as its response. */
+/**
+ * Wraps an error of this library for Nest and any exception filter: with a status, and problem
+ * details as its response.
+ */
 class ProblemException extends HttpException {
   constructor(error: AtomicRedisError, problem: Problem) {
     super(problem, problem.status, { cause: error });
     const { name, stack } = error;
     const { status } = problem;
-    // The message may go to the client, so it is that of the problem. The error's own may name keys; the log has it.
+    // The message may go to the client, so it is that of the problem. The error's own message may
+    // name keys; it is logged.
     Object.assign(this, error, { name, message: problem.detail, response: problem, status });
     if (stack !== undefined) this.stack = stack;
     standInFor(error, this);
@@ -40,8 +47,9 @@ class ProblemException extends HttpException {
 const told = new WeakSet<object>();
 
 /**
- * Returns what a route throws in place of `error`: an HttpException for an error of this library, any other error as it is. Sets `Retry-After`
- * on the response, since a foreign filter will not. Logs what is the server's fault, since Nest does not log an HttpException.
+ * Returns the error that a route throws in place of `error`: an HttpException for an error of this
+ * library, any other error as it is. Sets `Retry-After` on the response, since a foreign filter
+ * will not. Logs faults of the server, since Nest does not log an HttpException.
  */
 export function atEdge(error: unknown, response: RouteResponse): unknown {
   if (!(error instanceof AtomicRedisError) || error instanceof HttpException) return error;
@@ -64,7 +72,10 @@ function tellRetryAfter(response: RouteResponse, seconds: number): void {
   told.add(response);
 }
 
-/** Takes back the Retry-After of an earlier call of the handler for the same request, which an interceptor calls again. */
+/**
+ * Removes the Retry-After of an earlier call of the handler, if an interceptor calls it again for
+ * the same request.
+ */
 export function beginAgain(response: RouteResponse): void {
   if (!told.delete(response) || (response.raw ?? response).headersSent) return;
   response.removeHeader?.('Retry-After');

@@ -5,11 +5,11 @@ import type { AtomicRedisError } from '../atomic-redis.errors.js';
 /** The page of errors in this package's documentation, as published. */
 export const ERRORS_PAGE = 'https://unpkg.com/nestjs-atomic-redis/docs/errors.md';
 
-/** Problem details as RFC 9457 has them, with this library's `code`, `outcome` and `retryable` beside. */
+/** Problem details of RFC 9457, with this library's `code`, `outcome` and `retryable`. */
 export interface Problem {
   /** A URL of the errors page with the code as its fragment, or `about:blank`. */
   readonly type: string;
-  /** Names this one occurrence: a random URN, which the log has too. */
+  /** A random URN that names this one occurrence. The log has it too. */
   readonly instance: string;
   readonly title: string;
   readonly status: number;
@@ -17,11 +17,17 @@ export interface Problem {
   readonly code: string;
   readonly outcome: string;
   readonly retryable: boolean;
-  /** Of a key whose call is over without an answer: its record's id, for `IdempotencyService.inspect` and `forget`. */
+  /**
+   * The id of the record of a key whose call is over without a result, for
+   * `IdempotencyService.inspect` and `forget`.
+   */
   readonly record?: string;
 }
 
-/** What a client can act on keeps its message; anything else is a fault of the server, whose message is for the log. */
+/**
+ * Errors that a client can act on keep their message. Any other is a fault of the server, and its
+ * message goes to the log only.
+ */
 const STATUS: Readonly<Record<string, number>> = {
   IDEMPOTENCY_KEY_MISSING: 400,
   IDEMPOTENCY_KEY_INVALID: 400,
@@ -29,6 +35,7 @@ const STATUS: Readonly<Record<string, number>> = {
   IDEMPOTENCY_IN_FLIGHT: 409,
   IDEMPOTENCY_RESULT_UNAVAILABLE: 409,
   COUNTER_LIMIT: 409,
+  PERMIT_UNAVAILABLE: 409,
   INSUFFICIENT_FUNDS: 409,
   IDEMPOTENCY_MISMATCH: 422,
   IDEMPOTENCY_CALLER_MISMATCH: 422,
@@ -43,10 +50,13 @@ const STATUS: Readonly<Record<string, number>> = {
   LEASE_LOST: 503,
 };
 
-/** For errors whose message names keys or values in Redis, which are no business of an HTTP client. */
+/**
+ * Messages in place of those that name keys or values in Redis, which an HTTP client must not see.
+ */
 const DETAIL_OF_CODE: Readonly<Record<string, string>> = {
   TRANSACTION_CONFLICT: 'Others keep changing what this request is to change',
   COUNTER_LIMIT: 'A limit has been reached',
+  PERMIT_UNAVAILABLE: 'Another request holds what this one needs',
   INSUFFICIENT_FUNDS: 'The balance is too low',
   TRANSFER_PENDING: 'The transfer may be under way, and is then completed or returned later',
 };
@@ -56,7 +66,7 @@ const DETAIL_OF_STATUS: Readonly<Record<number, string>> = {
   503: 'The service cannot complete the request at the moment',
 };
 
-/** @param base of `type`: a URL without a fragment, or `about:blank` */
+/** @param base the beginning of `type`: a URL without a fragment, or `about:blank` */
 export function problemDetails(error: AtomicRedisError, base: string = ERRORS_PAGE): Problem {
   return {
     type: base === 'about:blank' ? base : `${base}#${error.code}`,
@@ -67,7 +77,7 @@ export function problemDetails(error: AtomicRedisError, base: string = ERRORS_PA
 
 export function problemOf(error: AtomicRedisError & { retryAfterMs?: number; record?: string }): {
   problem: Omit<Problem, 'type' | 'instance'>;
-  /** When the call may be repeated, where that is known or as good as. */
+  /** The time after which the call may be repeated, if it is known well enough. */
   retryAfterMs?: number;
 } {
   const refusedForNow = error.code === 'REDIS_REPLY' && error.retryable && error.outcome === 'not-applied';
@@ -81,12 +91,12 @@ export function problemOf(error: AtomicRedisError & { retryAfterMs?: number; rec
     retryable: error.retryable,
     ...(error.record !== undefined && { record: error.record }),
   };
-  // Generic clients take Retry-After for leave to send the request again.
+  // Generic clients take Retry-After as permission to send the request again.
   const retryAfterMs = error.retryAfterMs ?? (status === 503 && error.retryable ? 1_000 : undefined);
   return retryAfterMs === undefined ? { problem } : { problem, retryAfterMs };
 }
 
-/** The same for transports without problem details, in the form in which Nest itself tells their clients of errors. */
+/** Makes the same for transports without problem details, in the form of Nest's own errors. */
 export interface ErrorMessage {
   readonly status: 'error';
   readonly message: string;

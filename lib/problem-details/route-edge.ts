@@ -2,7 +2,7 @@ import { MetadataScanner, type ModulesContainer } from '@nestjs/core';
 import { catchError, isObservable, throwError, type Observable } from 'rxjs';
 import { atEdge, beginAgain, type RouteResponse } from './http-exception.js';
 
-/** Of Nest. */
+/** A metadata key of Nest. */
 const PATH = 'path';
 const ROUTE_ARGUMENTS = '__routeArguments__';
 const RESPONSE_PASSTHROUGH = '__responsePassthrough__';
@@ -10,10 +10,10 @@ const PARAMETER_TYPES = 'design:paramtypes';
 const RESPONSE_ARGUMENT = 1;
 const NEXT_ARGUMENT = 2;
 
-/** Asks Nest for the response as one more argument. What stands behind the colon is free. */
+/** Asks Nest for the response as one more argument. The text behind the colon is free. */
 const EDGE_ARGUMENT = `${RESPONSE_ARGUMENT}:nestjs-atomic-redis`;
 
-/** Whether a key of Nest's route arguments is one that the handler itself asks for. */
+/** Returns true for a route argument that the handler itself asks for. */
 export const isOwnArgument = (key: string): boolean => key !== EDGE_ARGUMENT;
 
 interface RouteArgument {
@@ -23,15 +23,16 @@ type RouteArguments = Readonly<Record<string, RouteArgument>>;
 
 type Handler = (...args: unknown[]) => unknown;
 
-/** The handler inside each edge. */
+/** Maps each edge to the handler inside it. */
 const handlers = new WeakMap<Handler, Handler>();
 
 /**
- * Gives every route of the application an edge: an error of this library that leaves the handler becomes an HttpException there, whatever
- * threw it. Guards, interceptors and middleware stand outside.
+ * Gives every route of the application an edge. An error of this library that leaves the handler
+ * becomes an HttpException there, whatever threw it. Guards, interceptors and middleware stand
+ * outside.
  *
- * Runs before Nest makes its routes, so that it finds the edge in the handler's place. A class that several applications of this process
- * have gets one edge.
+ * Runs before Nest makes its routes, so that Nest finds the edge in the handler's place. A class
+ * that several applications of this process share gets one edge.
  */
 export function giveRoutesAnEdge(modules: ModulesContainer): void {
   const scanner = new MetadataScanner();
@@ -47,7 +48,10 @@ export function giveRoutesAnEdge(modules: ModulesContainer): void {
   }
 }
 
-/** An inherited method gets its edge in the class that inherits it, so that `super.create()` goes past it. */
+/**
+ * Gives an inherited method its edge in the class that inherits it, so that `super.create()`
+ * bypasses it.
+ */
 function wrap(type: Handler, prototype: Record<string, Handler>, name: string): void {
   const found = prototype[name]!;
   if (Object.hasOwn(prototype, name) && handlers.has(found)) return;
@@ -57,7 +61,8 @@ function wrap(type: Handler, prototype: Record<string, Handler>, name: string): 
     apply(inner, self: unknown, args: unknown[]) {
       const response = args.length > index ? args[index] : undefined;
       if (args.length === index + 1 && (response === undefined || response === null)) args.pop();
-      // Other code than Nest's router: a service, super.create(), a message pattern on the same method.
+      // Not called by Nest's router: by a service, super.create(), or a message pattern on the same
+      // method.
       if (!isResponse(response)) return Reflect.apply(inner, self, args);
       args.length = length;
       beginAgain(response);
@@ -79,8 +84,9 @@ function wrap(type: Handler, prototype: Record<string, Handler>, name: string): 
 }
 
 /**
- * Has Nest give the handler the response behind its last argument, without leaving the sending to the handler.
- * @returns the index of it, and how many arguments the handler has without it
+ * Makes Nest pass the response behind the handler's last argument, and still send the response
+ * itself.
+ * @returns its index, and the number of arguments without it
  */
 function askForResponse(
   type: Handler,
@@ -88,7 +94,8 @@ function askForResponse(
   name: string,
   handler: Handler,
 ): { index: number; length: number } {
-  // Nest takes a handler's parameters from the class that has the method, which a mixin may have copied it from.
+  // Nest takes a handler's parameters from the class that has the method. A mixin may have copied
+  // it from there.
   const owner = (prototype as { constructor?: unknown }).constructor as Handler & {
     prototype: Record<string, Handler>;
   };

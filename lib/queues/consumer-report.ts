@@ -79,13 +79,13 @@ export class ConsumerReport {
     settled: Settled,
     failure?: Failure,
   ): void {
-    if (settled === Settled.Lost) this.tell(operation, delivery, 'lost', failure);
+    if (settled === Settled.Lost) this.tell(operation, delivery, 'lease-lost', failure);
     else if (settled === Settled.Dead) this.tell(operation, delivery, 'dead', failure);
     else this.tell(operation, delivery, ENDS[verdict], failure, delayMs);
   }
 
   unrecorded(operation: Operation, delivery: Delivery, error: unknown): void {
-    this.tell(operation, delivery, 'unrecorded', { error });
+    this.tell(operation, delivery, 'store-failed', { error });
   }
 
   private tell(
@@ -96,10 +96,10 @@ export class ConsumerReport {
     delayMs?: number,
   ): void {
     operation.end(() => {
-      const outcome: Outcome = ended === 'lost' ? 'not-applied' : 'applied';
+      const outcome: Outcome = ended === 'lease-lost' ? 'not-applied' : 'applied';
       const failed = failure && failureOf(failure.error);
       // What the handler threw says nothing of what became of the job.
-      const how = ended === 'unrecorded' ? failed : { ...failed, outcome };
+      const how = ended === 'store-failed' ? failed : { ...failed, outcome };
       const waits = delayMs !== undefined && { delayMs };
       return { type: 'queues.process', name: this.queue, outcome, ...how, ended, deliveries, ...waits };
     });

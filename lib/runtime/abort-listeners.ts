@@ -1,4 +1,7 @@
-/** The callbacks that wait for a signal. They share one listener: Node.js warns of a leak where a signal has more than ten. */
+/**
+ * The callbacks that wait for a signal. They share one listener, since Node.js warns of a leak if a
+ * signal has more than ten.
+ */
 class AbortListeners {
   private readonly callbacks = new Set<() => void>();
 
@@ -24,8 +27,8 @@ class AbortListeners {
 const bySignal = new WeakMap<AbortSignal, AbortListeners>();
 
 /**
- * Calls `callback`, which must not throw, once the signal aborts, unless the function that is returned is called before. For a signal that has aborted it
- * is never called.
+ * Calls `callback`, which must not throw, once the signal aborts. Calling the returned function
+ * before prevents it. For a signal that has already aborted, `callback` is never called.
  */
 export function whenAborted(signal: AbortSignal, callback: () => void): () => void {
   let listeners = bySignal.get(signal);

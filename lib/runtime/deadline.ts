@@ -31,7 +31,10 @@ export class Deadline {
     return performance.now() >= this.at;
   }
 
-  /** Settles as `promise` does, or rejects with what `onPassed` makes once the deadline has passed. */
+  /**
+   * Settles as `promise` does, or rejects with the error of `onPassed` once the deadline has
+   * passed.
+   */
   race<T>(promise: Promise<T>, onPassed: () => Error): Promise<T> {
     return new Promise((resolve, reject) => {
       const alarm = schedule(this.at, () => reject(onPassed()));
@@ -46,7 +49,10 @@ export class Deadline {
   }
 }
 
-/** Resolves after `ms`; rejects with the signal's reason as soon as `signal` aborts. Leaves no timer or listener behind. */
+/**
+ * Resolves after `ms`; rejects with the signal's reason as soon as `signal` aborts. Leaves no timer
+ * or listener behind.
+ */
 export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     if (signal?.aborted) return reject(signal.reason as Error);
@@ -63,8 +69,8 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
 }
 
 /**
- * A random delay between `minMs` and the exponentially growing ceiling of this attempt, counted from 1.
- * Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+ * A random delay between `minMs` and the exponentially growing ceiling of this attempt, counted
+ * from 1. Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
  */
 export function fullJitter(attempt: number, minMs: number, maxMs: number): number {
   const ceiling = Math.min(maxMs, minMs * 2 ** Math.min(attempt, 30));
@@ -73,7 +79,7 @@ export function fullJitter(attempt: number, minMs: number, maxMs: number): numbe
 
 /** Settles as `promise` does, or rejects with the signal's reason as soon as it aborts. */
 export async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  // Left behind, it may still reject with nobody listening.
+  // The promise may still reject after the race, when no code awaits it.
   promise.catch(() => undefined);
   signal.throwIfAborted();
   let stopListening = (): void => undefined;

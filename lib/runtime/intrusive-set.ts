@@ -1,13 +1,17 @@
-/** What knows its own place in the one bag that it can be in; -1 while it is in none. */
+/**
+ * A member that knows its place in its set. It can be in one set at a time; -1 while it is in none.
+ */
 export interface SetMember {
   index: number;
 }
 
 /**
- * A set for what comes and goes with every operation, without order. Members stand in one array and know where, so that adding and deleting touch two fields.
+ * A set without order, for members that come and go with every operation. Members stand in one
+ * array and know their place, so adding and deleting touch two fields.
  *
- * A `Set` or `Map` would be made anew each time it has seen as many members as it has room for, and V8 chains the old ones to the new: once the first of that chain is
- * old to the garbage collector, everything that was ever in one of them survives until the next full collection.
+ * A `Set` or `Map` would be rehashed each time it has seen as many members as it has room for. V8
+ * chains the old tables to the new one: once the first of the chain is old to the garbage
+ * collector, every former member survives until the next full collection.
  */
 export class IntrusiveSet<Member extends SetMember> implements Iterable<Member> {
   private readonly members: Member[] = [];
@@ -16,26 +20,26 @@ export class IntrusiveSet<Member extends SetMember> implements Iterable<Member> 
     return this.members.length;
   }
 
-  /** A member must be in no bag. */
+  /** Adds a member, which must be in no set. */
   add(member: Member): void {
     member.index = this.members.length;
     this.members.push(member);
   }
 
-  /** @returns whether it was in */
+  /** @returns true if it was in the set */
   delete(member: Member): boolean {
-    const { index: place } = member;
-    if (place === -1) return false;
+    const { index } = member;
+    if (index === -1) return false;
     const last = this.members.pop()!;
     if (last !== member) {
-      this.members[place] = last;
-      last.index = place;
+      this.members[index] = last;
+      last.index = index;
     }
     member.index = -1;
     return true;
   }
 
-  /** Those in it now: it may be changed meanwhile. */
+  /** Iterates over a copy, so the set may change meanwhile. */
   [Symbol.iterator](): Iterator<Member> {
     return [...this.members].values();
   }

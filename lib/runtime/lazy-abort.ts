@@ -1,4 +1,7 @@
-/** An `AbortController` that is made when somebody asks for its signal: to make one costs as much as a good part of a call. */
+/**
+ * Makes its `AbortController` when the signal is first read: creating one costs a good part of a
+ * whole call.
+ */
 export class LazyAbort {
   private controller: AbortController | undefined;
   private aborted: { readonly reason: unknown } | undefined;
@@ -19,7 +22,7 @@ export class LazyAbort {
     return this.aborted?.reason;
   }
 
-  /** The first reason stands. */
+  /** Aborts the signal. Only the first reason counts. */
   abort(reason: unknown): void {
     if (this.aborted) return;
     this.aborted = { reason };

@@ -1,8 +1,8 @@
-// Node's own, also while a test has timers of its own in place.
+// Node's own, also while a test replaces the global timers.
 import { setImmediate } from 'node:timers';
 import { IntrusiveSet, type SetMember } from './intrusive-set.js';
 
-/** Something that is to be done at a time, unless it is called off before. */
+/** A call that is due at a time, unless it is unscheduled before. */
 export interface ScheduledCall extends SetMember {
   /** On the scale of `performance.now()`, milliseconds. */
   readonly at: number;
@@ -12,17 +12,24 @@ export interface ScheduledCall extends SetMember {
 /** The longest that a timer of Node.js can wait, in milliseconds. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
-/** A timer that is overdue by more than this will not go off any more: it was set while a test had put timers of its own in place of Node's. */
+/**
+ * A timer that is overdue by more than this will never fire: it was set while a test replaced the
+ * global timers.
+ */
 const LOST_MS = 1_000;
 
-/** Turns of the event loop between the timer and the alarms. One reads a plain socket; TLS hands on in the next what it read in this one. */
+/**
+ * Turns of the event loop between the timer and the calls. One reads a plain socket; TLS hands its
+ * bytes on in the next.
+ */
 const TURNS = 3;
 
 /**
- * Any number of alarms behind one timer. Nearly all of them are called off, and are then no more than an entry added to a set and deleted again: the timer goes off
- * at the earliest time that anybody asked for, looks who is due, and is set anew for the rest.
+ * Serves any number of scheduled calls by one timer. Nearly all of them are unscheduled, and then
+ * cost no more than an entry that is added to a set and deleted. The timer fires at the earliest
+ * time of all calls, runs those that are due, and is set anew for the rest.
  *
- * The timer keeps the process alive as long as somebody waits, and not longer.
+ * The timer keeps the process alive while a call is scheduled, and no longer.
  */
 class TimerQueue {
   private readonly waiting = new IntrusiveSet<ScheduledCall>();
@@ -50,7 +57,10 @@ class TimerQueue {
     this.timer = setTimeout(() => this.fire(), ms);
   }
 
-  /** Rings what is due, after the answers that have arrived by now: after a stall Node.js runs timers before it reads from sockets. */
+  /**
+   * Runs the due calls after the replies that have arrived by now: after a stall, Node.js runs
+   * timers before it reads sockets.
+   */
   private fire(): void {
     this.timer = undefined;
     this.firesAt = Infinity;
@@ -72,18 +82,21 @@ class TimerQueue {
     }
     for (const alarm of due) this.waiting.delete(alarm);
     if (next < this.firesAt) this.setTimer(next);
-    for (const { onDue: ring } of due) ring();
+    for (const { onDue } of due) onDue();
   }
 }
 
 const timers = new TimerQueue();
 
-/** Calls `ring`, which must not throw, at `at` on the scale of `performance.now()`, unless it is called off by {@link unschedule}. */
-export function schedule(at: number, ring: () => void): ScheduledCall {
-  const alarm = { at, onDue: ring, index: -1 };
+/**
+ * Calls `onDue`, which must not throw, at `at` on the scale of `performance.now()`, unless
+ * {@link unschedule} prevents it.
+ */
+export function schedule(at: number, onDue: () => void): ScheduledCall {
+  const alarm = { at, onDue, index: -1 };
   timers.add(alarm);
   return alarm;
 }
 
-/** Whether it had not rung yet. */
+/** @returns true if the call had not been made yet */
 export const unschedule = (alarm: ScheduledCall): boolean => timers.delete(alarm);

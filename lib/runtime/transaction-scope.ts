@@ -1,44 +1,53 @@
 import { IllegalTransactionStateError } from '../atomic-redis.errors.js';
 import { AsyncScope } from './async-scope.js';
 
-/** How a call relates to the transaction that the calling code runs in. */
+/** The relation of a call to the transaction that the calling code runs in. */
 export enum Propagation {
-  /** A transaction becomes part of the open one: its keys are watched too, and there is one commit. */
+  /**
+   * A transaction becomes a part of the open one: its keys are watched too, and there is one
+   * commit.
+   */
   Join = 'join',
-  /** A transaction of its own, committed by itself, even if the open one is not. */
+  /** A transaction runs on its own, and is committed even if the open one is not. */
   New = 'new',
-  /** Another operation is made on its own, and again by each attempt of the open transaction. */
+  /** Any other operation takes effect on its own, once for each attempt of the open transaction. */
   Outside = 'outside',
 }
 
 /** One attempt's work, which may be run again. */
 export interface TransactionScope {
-  /** Whether it is still running. */
+  /** True while it is running. */
   readonly isOpen: boolean;
 }
 
-// Of the whole process: what one registration's transaction runs again, it runs again whichever registration it calls.
+// One for the whole process: a transaction repeats its work, whichever registration that work
+// calls.
 const scopes = new AsyncScope<{ readonly owner: object; readonly work: TransactionScope }>();
 
-/** Runs `body` as retried work of `owner`. */
+/** Runs `body` as work that a transaction of `owner` may repeat. */
 export const runInTransactionScope = <T>(owner: object, work: TransactionScope, body: () => T): T =>
   scopes.run({ owner, work }, body);
 
-/** The innermost work of `owner` that the calling code runs in. */
+/** Returns the innermost work of `owner` around the calling code. */
 export const transactionScopeOf = (owner: object): TransactionScope | undefined =>
   scopes.find((one) => one.owner === owner)?.work;
 
-/** The innermost work that is still running, and may run again, with the calling code as a part of it. */
+/**
+ * Returns the innermost work around the calling code that is still running, so that it may be
+ * repeated.
+ */
 export const openTransactionScope = (): TransactionScope | undefined =>
   scopes.find(({ work }) => work.isOpen)?.work;
 
-/** Whether the calling code is part of work that is still running, and may run again. */
+/** Returns true if the calling code is a part of work that a transaction may repeat. */
 export const isInTransaction = (): boolean => openTransactionScope() !== undefined;
 
 /**
- * Guards an operation that takes effect by itself: inside a transaction it would do so once for each attempt.
+ * Guards an operation that takes effect on its own: inside a transaction it would do so once for
+ * each attempt.
  *
- * @throws IllegalTransactionStateError inside an open transaction, unless `propagation` is `outside`
+ * @throws IllegalTransactionStateError inside an open transaction, unless `propagation` is
+ * `outside`
  */
 export function assertOutsideTransaction(
   operation: string,

@@ -18,11 +18,12 @@ export class WorkInFlight {
     }
   }
 
-  /** For who sees to it that {@link leave} is called once the operation has settled. */
+  /** Counts an operation. Its caller calls {@link leave} once it has settled. */
   enter(): void {
     this.count++;
   }
 
+  /** Ends the count of an operation. */
   leave(): void {
     if (--this.count === 0) for (const wake of this.idleListeners) wake();
   }

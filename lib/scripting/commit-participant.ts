@@ -3,37 +3,50 @@ import type { Deadline } from '../runtime/deadline.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import { AsyncScope } from '../runtime/async-scope.js';
 
-/** A write to be made inside a transaction's MULTI. */
+/** A write inside a transaction's MULTI. */
 export interface QueuedCommand {
   readonly name: string;
   readonly args: readonly unknown[];
 }
 
 /**
- * Something around a transaction that can be committed by the transaction's own EXEC, as one step with its writes, as long as it is still
- * entitled to: an idempotent run and its record, a job and its delivery, or the holder of a permit.
+ * A participant around a transaction: an idempotent run with its record, a job with its delivery, or
+ * the holder of a permit. The transaction's own EXEC can commit it in one step with its writes, as
+ * long as the participant still holds its right to that. The name is the one of XA.
  */
 export interface CommitParticipant {
-  /** Whose Redis it lives in. */
+  /** The connection to the Redis that it lives in. */
   readonly connection: RedisConnection;
-  /** Watched with the transaction's keys, so that EXEC fails when the right to commit was lost after it was verified. */
+  /**
+   * Watched with the transaction's keys, so that EXEC fails if the right to commit was lost after
+   * it was verified.
+   */
   readonly keys: readonly string[];
-  /** Keys that it writes and that are not watched: these too lie in the slot of the transaction's. Default: none. */
+  /** Keys that it writes and that are not watched. They too lie in the slot of the transaction's keys. Default: none. */
   readonly unwatchedKeys?: readonly string[];
-  /** Tells how its keys are put into the slot of the transaction's, for a `CrossSlotError`. */
+  /** Says how to put its keys into the slot of the transaction's keys, for a `CrossSlotError`. */
   readonly colocation: string;
-  /** Before WATCH. @throws RedisUnavailableError when that may be tried again, another error when the participant may not be committed any more */
+  /**
+   * Called before WATCH.
+   * @throws RedisUnavailableError if it may be tried again, another error if the participant can no
+   * longer be committed
+   */
   begin(deadline: Deadline): Promise<void>;
   /**
-   * Written right behind WATCH, on its connection. Resolves with false when the attempt has to begin again; rejects when the participant may not be committed any more.
+   * Called right behind WATCH, on its connection. Resolves with false if the attempt has to begin
+   * again. Rejects if the participant can no longer be committed.
    *
-   * @param deadlineKey the key that expires when EXEC can take effect no more
+   * @param deadlineKey the key that expires when EXEC can no longer take effect
    */
   verify(client: Redis, deadlineKey: string): Promise<void | false>;
-  /** What goes into the MULTI when the transaction's work came to `value`. EXEC is sent in the same turn, or not at all. */
+  /**
+   * Returns the writes for the MULTI. EXEC is sent in the same turn, or not at all.
+   * @param value the result of the transaction's work
+   */
   writes(value: unknown): readonly QueuedCommand[];
   /**
-   * After EXEC, and after an attempt that did not come to it. Tells whether the participant itself touched its keys since `begin`, or gave it up.
+   * Called after EXEC, and after an attempt without one. Returns `touched` if the participant
+   * itself touched its keys since `begin`, or gave them up.
    * @param isUnknown the outcome is not known, and never may be
    */
   end(applied: boolean, isUnknown: boolean): { touched: boolean };
@@ -48,16 +61,18 @@ export const participantOf = (job: unknown): CommitParticipant | undefined =>
     ? (job as { readonly [JOB_PARTICIPANT]?: CommitParticipant })[JOB_PARTICIPANT]
     : undefined;
 
-/** Stands for something that would have been committed, had it not been allowed to run without: there is nothing to write. */
+/**
+ * Marks a run that executes without a record (`onUnavailable: 'run'`); there is nothing to commit.
+ */
 export const UNPROTECTED = Symbol('unprotected');
 
 const participants = new AsyncScope<CommitParticipant | typeof UNPROTECTED>();
 
-/** Runs `body` as part of what `participant` stands for. */
+/** Runs `body` as a part of `participant`. */
 export function withParticipant<T>(participant: CommitParticipant | typeof UNPROTECTED, body: () => T): T {
   return participants.run(participant, body);
 }
 
-/** The innermost participant that the calling code is part of. */
+/** Returns the innermost participant around the calling code. */
 export const currentParticipant = (): CommitParticipant | typeof UNPROTECTED | undefined =>
   participants.find();

@@ -2,18 +2,21 @@ import { TextDecoder } from 'node:util';
 import { InvalidArgumentError, InvalidUtf8Error, type Outcome } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 
-/** Bytes as users give them: a string goes over the wire as UTF-8. */
+/** Bytes as users give them. A string goes over the wire as UTF-8. */
 export type BinaryValue = string | Buffer;
 
 /** Form of values that come back: `utf8` as strings, `buffer` as Buffers. */
 export type Encoding = 'utf8' | 'buffer';
 
-/** A value as its `Encoding` says. */
+/** A value in its `Encoding`. */
 export type Decoded<E extends Encoding> = E extends 'buffer' ? Buffer : string;
 
 /** Options of every call that returns a key's value. */
 export interface EncodingOptions<E extends Encoding = Encoding> {
-  /** Form of values that come back: `utf8` as strings, where bytes that are no UTF-8 are a `InvalidUtf8Error`; `buffer` as Buffers. @default 'utf8' */
+  /**
+   * Form of values that come back: `utf8` as strings, where bytes that are not UTF-8 are an
+   * `InvalidUtf8Error`; `buffer` as Buffers. @default 'utf8'
+   */
   encoding?: E;
 }
 
@@ -21,7 +24,7 @@ export const encodingOptionChecks = {
   encoding: check.oneOf('utf8', 'buffer'),
 } satisfies Record<keyof EncodingOptions, check.Check>;
 
-// Strict, and no byte is taken for a mark and dropped.
+// Strict, and a byte order mark is kept.
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 const textOf = (bytes: Buffer): string | undefined => {
@@ -33,8 +36,8 @@ const textOf = (bytes: Buffer): string | undefined => {
 };
 
 /**
- * What Redis answered, as the caller wants it.
- * @throws InvalidUtf8Error when it is no text and text is wanted
+ * Converts a value from Redis to the caller's encoding.
+ * @throws InvalidUtf8Error if it is not UTF-8, and the encoding is `utf8`
  */
 export function decoded<E extends Encoding>(
   bytes: Buffer,
@@ -47,8 +50,8 @@ export function decoded<E extends Encoding>(
 }
 
 /**
- * What the caller gave, as the call returns it.
- * @throws InvalidArgumentError when it is no text and text is wanted
+ * Converts a value that the caller gave to the encoding in which the call returns it.
+ * @throws InvalidArgumentError if it is not UTF-8, and the encoding is `utf8`
  */
 export function asReturned<E extends Encoding>(
   path: string,

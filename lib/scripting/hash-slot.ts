@@ -2,7 +2,7 @@ import { CrossSlotError, InvalidArgumentError } from '../atomic-redis.errors.js'
 
 export const SLOT_COUNT = 16_384;
 
-/** CRC-16/XMODEM, the checksum that the Redis Cluster specification assigns keys to slots by. */
+/** CRC-16/XMODEM, the checksum by which the Redis Cluster specification assigns keys to slots. */
 const CRC16_TABLE = Uint16Array.from({ length: 256 }, (_, byte) => {
   let crc = byte << 8;
   for (let bit = 0; bit < 8; bit++) crc = crc & 0x8000 ? (crc << 1) ^ 0x1021 : crc << 1;
@@ -16,9 +16,10 @@ function crc16(bytes: Uint8Array): number {
 }
 
 /**
- * The part of a key that is hashed, when it is not the whole key: what stands between the first `{` and the first `}`
- * after it, unless nothing does. (The `cluster-key-slot` package, which ioredis routes by, goes on to a later `}` where the
- * specification stops, so a key such as `a{}b}` has another slot there; hence our own.)
+ * Returns the part of a key that is hashed: the text between the first `{` and the first `}` after
+ * it, or the whole key if there is no such text. (The `cluster-key-slot` package, by which ioredis
+ * routes, goes on to a later `}` where the specification stops. A key such as `a{}b}` has another
+ * slot there; hence this function.)
  * https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags
  */
 export function hashTagOf(key: string): string | undefined {
@@ -29,9 +30,11 @@ export function hashTagOf(key: string): string | undefined {
 }
 
 /**
- * A hash tag for keys that are to lie in one slot of a Cluster: `` `account:${hashTag(id)}:balance` ``.
+ * Returns a hash tag for keys that share a slot of a Cluster: `` `account:${hashTag(id)}:balance`
+ * ``.
  *
- * @throws InvalidArgumentError for what would not be hashed as a whole: an empty string, or one that holds `{` or `}`
+ * @throws InvalidArgumentError for text that would not be hashed as a whole: an empty string, or
+ * one that holds `{` or `}`
  */
 export function hashTag(id: string | number | bigint): string {
   if (!['string', 'number', 'bigint'].includes(typeof id) || !/^[^{}]+$/.test(String(id)))
@@ -43,7 +46,10 @@ export function hashSlot(key: string): number {
   return crc16(Buffer.from(hashTagOf(key) ?? key)) % SLOT_COUNT;
 }
 
-/** The common slot of the keys as they go over the wire. */
+/**
+ * Returns the common slot of keys, given as they go over the wire.
+ * @throws CrossSlotError if they have none
+ */
 export function commonSlot(keys: readonly string[]): number {
   const slots = keys.map(hashSlot);
   const [first] = slots;
@@ -54,8 +60,9 @@ export function commonSlot(keys: readonly string[]): number {
 let tags: readonly string[] | undefined;
 
 /**
- * A hash tag of the library's own choosing for a slot: the smallest decimal number whose text hashes there.
- * The same in every process and version, since keys that outlive the process are named by it.
+ * Returns the library's own hash tag for a slot: the smallest decimal number whose text hashes
+ * there. It is the same in every process and version, since keys that outlive the process are named
+ * by it.
  */
 export function tagForSlot(slot: number): string {
   tags ??= makeTags();

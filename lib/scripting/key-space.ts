@@ -2,15 +2,16 @@ import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import { commonSlot, hashSlot, hashTagOf, tagForSlot } from './hash-slot.js';
 
 /**
- * Builds the names of every key the library invents, and tells the slot of any key.
+ * Builds the names of every key that the library invents, and computes the slot of any key.
  *
- * Names are as the client takes them, without its `keyPrefix`; slots are of what goes over the wire, with it.
+ * Names are without the client's `keyPrefix`, which the client adds. Slots are those of the key on
+ * the wire, with the prefix.
  */
 export class KeySpace {
   constructor(
-    /** In front of invented keys only. */
+    /** Stands in front of invented keys only. */
     readonly namespace: string,
-    /** ioredis's own `keyPrefix`, which it puts in front of all keys. */
+    /** ioredis's own `keyPrefix`. It stands in front of all keys. */
     readonly keyPrefix: string = '',
   ) {
     if (/[{}]/.test(namespace)) {
@@ -38,20 +39,21 @@ export class KeySpace {
     return commonSlot(this.keyPrefix ? keys.map((key) => this.keyPrefix + key) : keys);
   }
 
-  /** A key of the library's own, in a slot of its own: `id` must hold no braces. */
+  /** Names a key of the library's own, in whatever slot. @param id without braces */
   global(kind: string, id: string): string {
     return `${this.namespace}${kind}:${id}`;
   }
 
-  /** A key of the library's own in a slot of its choosing: `id` must hold no braces. */
+  /** Names a key of the library's own in the given slot. @param id without braces */
   pinned(kind: string, slot: number, id: string): string {
     return `${this.namespace}${kind}:{${tagForSlot(slot)}}:${id}`;
   }
 
   /**
-   * A key that serves the user's `key`, in the same slot for every key whatever braces it has, and different for
-   * different keys. A key without a hash tag is hashed whole, so the whole becomes the tag; where it has a `}` that would
-   * cut such a tag short, a tag of the library's own stands for the slot.
+   * Names a key that serves the user's `key`. It lies in the same slot, whatever braces `key` has,
+   * and differs for different keys. A key without a hash tag is hashed whole, so the whole becomes
+   * the tag. If a `}` in it would cut that tag short, a tag of the library's own stands for the
+   * slot.
    */
   colocated(kind: string, key: string): string {
     const onTheWire = this.keyPrefix + key;

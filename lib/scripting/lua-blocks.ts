@@ -1,8 +1,11 @@
-/** Comments, strings and words of Lua, in the order in which they are to be told apart. */
+/** Comments, strings and words of Lua, in the order in which they must be matched. */
 const TOKENS =
   /--\[(=*)\[[\s\S]*?(?:\]\1\]|$)|--[^\n]*|\[(=*)\[[\s\S]*?(?:\]\2\]|$)|"(?:\\[\s\S]|[^"\\\n])*"|'(?:\\[\s\S]|[^'\\\n])*'|[A-Za-z_][A-Za-z0-9_]*|\n/g;
 
-/** Words that begin a block, and what ends it. `while` and `for` are followed by a `do`, which is the one that counts. */
+/**
+ * Words that begin a block, and the word that ends it. `while` and `for` lead to a `do`, which is
+ * the one that counts.
+ */
 const BEGINS: Readonly<Record<string, string>> = {
   function: 'end',
   do: 'end',
@@ -11,8 +14,9 @@ const BEGINS: Readonly<Record<string, string>> = {
 };
 
 /**
- * Says what is wrong with the blocks of a Lua text that stands in a function of the library's: an `end` too many would end that function, and what follows it would
- * run outside. Undefined where there is none such. Whatever else is wrong with it, Redis tells.
+ * Describes a mistake in the blocks of a Lua text that stands inside a function of the library's:
+ * one `end` too many would end that function, and the text behind it would run outside. Undefined
+ * if there is none. Redis reports all other mistakes.
  */
 export function blocksProblem(lua: string): string | undefined {
   const open: { readonly word: string; readonly line: number }[] = [];

@@ -1,9 +1,11 @@
 /**
- * Exact signed 64-bit integers for scripts, pasted into their text. Lua's own numbers are doubles (5.1) or doubles and wrapping
- * integers (5.4); neither holds the whole range and the sums that leave it.
+ * Exact signed 64-bit integers for scripts, pasted into their text. Lua's own numbers are doubles
+ * (5.1), or doubles and wrapping integers (5.4). Neither holds the whole range and the sums that
+ * leave it.
  *
- * An integer is a table of two limbs, `{hi, lo}`, worth `hi * 10^10 + lo` with `0 <= lo < 10^10`. No limb, nor any sum of
- * two, comes near 2^53, so both Lua versions compute alike, and a limb range of its own leaves room to see an overflow.
+ * An integer is a table of two limbs, `{hi, lo}`, worth `hi * 10^10 + lo` with `0 <= lo < 10^10`.
+ * No limb, nor any sum of two, comes near 2^53, so both Lua versions compute alike, and an overflow
+ * shows in the range of a limb.
  */
 export const luaInt64 = `
 local INT64_BASE = 10000000000

@@ -1,6 +1,6 @@
 /**
- * Lua that several scripts share, pasted into their text. Kept to what Redis, Valkey and Dragonfly all run:
- * TIME may answer in strings or numbers, and a float never reaches a reply.
+ * Lua that several scripts share, pasted into their text. It uses only what Redis, Valkey and
+ * Dragonfly all run: TIME may answer in strings or numbers, and a float never reaches a reply.
  */
 export const luaNow = `
 local function now_ms()
@@ -9,7 +9,10 @@ local function now_ms()
 end
 `;
 
-/** `moment()`: the server's time in ms, and the same in µs as text of a fixed length, which sorts by time. */
+/**
+ * Defines `moment()`: the server's time in ms, and the same in µs as text of a fixed length, which
+ * sorts by time.
+ */
 export const luaMoment = `
 local function moment()
   local t = redis.call('TIME')
@@ -17,7 +20,10 @@ local function moment()
 end
 `;
 
-/** `type_of(key)`: string, hash, list, …, or none. Tells a wrong type without an error that would have to be told by its text. */
+/**
+ * Defines `type_of(key)`: string, hash, list, …, or none. It finds a wrong type without an error
+ * that only its text identifies.
+ */
 export const luaTypeOf = `
 local function type_of(key)
   local found = redis.call('TYPE', key)

@@ -1,7 +1,8 @@
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
 
 /**
- * Refuses a command that the server would not read: it would close the connection, under all calls that wait there.
+ * Refuses a command that the server would not read. The server would close the connection, and all
+ * calls that wait there would lose their replies.
  *
  * @throws InvalidArgumentError
  */

@@ -1,13 +1,19 @@
 import { defineScript, type Script } from './script.js';
 
-/** Several calls of one script by one EVALSHA: its keys and arguments are theirs, in turn. */
+/**
+ * A script that makes several calls of another by one EVALSHA. Its keys and arguments are those of
+ * each call, one call after the other.
+ */
 export type ScriptBatch = Script<readonly ['...keys'], readonly ['...args'], readonly unknown[]>;
 
 const batches = new WeakMap<Script, ScriptBatch>();
 
 const isList = (name: string): boolean => name.startsWith('...');
 
-/** For scripts that all take the same number of keys and of arguments; undefined for any other. */
+/**
+ * Returns the batch of a script whose calls all have the same number of keys and arguments;
+ * undefined for any other.
+ */
 export function scriptBatchOf(script: Script): ScriptBatch | undefined {
   if (script.args.length === 0 || script.args.some(isList) || script.keys.some(isList)) return undefined;
   let batch = batches.get(script);
@@ -15,7 +21,10 @@ export function scriptBatchOf(script: Script): ScriptBatch | undefined {
   return batch;
 }
 
-/** Defines the batch of a script. What one call raises or returns is its own answer, and keeps no other call from being made. */
+/**
+ * Defines the batch of a script. An error that one call raises is the answer of that call alone;
+ * the others are made all the same.
+ */
 function defineBatch({ name, keys, args, lua, binary, readOnly }: Script): ScriptBatch {
   const part = (table: string, names: readonly string[]): string =>
     names.map((_, i) => `${table}[i * ${names.length} + ${i + 1}]`).join(', ');

@@ -28,59 +28,72 @@ import {
 } from './script.js';
 import { NOT_SENT, ScriptSender, type Sendable } from './script-sender.js';
 
-/** What is known of a call that is under way. Its owner makes the object, the runner keeps it up to date. */
+/**
+ * The state of a call that is under way. Its owner creates the object, and the runner keeps it up
+ * to date.
+ */
 export interface CallProgress {
-  /** Whether the call may have taken effect. False while it waits to be sent, again or for the first time. */
+  /**
+   * True if the call may have taken effect. False while it waits to be sent, again or for the first
+   * time.
+   */
   mayBeDone: boolean;
-  /** Why the last attempt came to nothing, where nothing can have been done by then. */
+  /** The reason why the last attempt failed, if nothing can have taken effect by then. */
   refusal: Error | undefined;
 }
 
 export interface SendOptions {
   /**
-   * Whether a script whose connection was lost before it answered is sent again. Without, it must not recognise itself, and is at once
-   * reported as unknown. @default true
+   * Send a script again whose connection was lost before it answered. False for a script that does
+   * not recognise a copy of itself: a lost connection is then reported as unknown at once.
+   * @default true
    */
   resend?: boolean;
-  /** Answers only once replicas have what the script did. Default: not waited for. */
+  /** Answer only once replicas have the script's changes. Default: do not wait for them. */
   durability?: DurabilityOptions | undefined;
-  /** For an owner that gives up parts of the call before its deadline. */
+  /** Given by an owner that may give up parts of the call before its deadline. */
   progress?: CallProgress | undefined;
 }
 
 /**
- * Nothing that was refused is sent again when less than this is left: not answered in time, its outcome would be unknown, where that of the refused one is known.
+ * With less than this many milliseconds left, a refused call is not sent again: without a reply in
+ * time, its outcome would be unknown, while that of the refused attempt is known.
  */
 export const MIN_REPLY_MS = 50;
 
-/** One call of a script, and what has become of it so far. */
+/** One call of a script, and its state. */
 interface ScriptCall extends Sendable {
   readonly args: (string | Buffer)[];
-  /** Where in `args` the time limit stands; -1 without one. */
+  /** The place of the time limit in `args`; -1 without one. */
   readonly notAfterAt: number;
   readonly deadline: Deadline;
   readonly resend: boolean;
   readonly durability: DurabilityOptions | undefined;
   readonly progress: CallProgress | undefined;
   withText: boolean;
-  /** It was sent, and not answered: it may have taken effect, or may yet, up to its time limit. */
+  /**
+   * True if it was sent and not answered: it may have taken effect, or may yet, up to its time
+   * limit.
+   */
   unanswered: boolean;
-  /** Why the last attempt came to nothing. */
+  /** The reason why the last attempt failed. */
   cause: Error | undefined;
-  /** It has taken effect, and replicas did not have it in time. */
+  /** Set if it has taken effect, and replicas did not have it in time. */
   notReplicated: NotReplicatedError | undefined;
 }
 
-/** What an attempt came to. */
+/** The end of an attempt. */
 type AttemptOutcome =
   | { readonly answer: Acknowledged; readonly error?: undefined }
   | { readonly answer?: undefined; readonly error: unknown };
 
 /**
- * Sends scripts over the shared connection, by EVALSHA, until they are answered or their deadline has passed.
+ * Sends scripts over the shared connection, by EVALSHA, until they are answered or their deadline
+ * has passed.
  *
- * A script may therefore arrive twice or late. It must have the effect of once: by a token or a sequence number in its
- * arguments, and by doing nothing past its `notAfterMs`, which the runner derives from the deadline.
+ * A script may therefore arrive twice or late. It must take effect once: by a token or a sequence
+ * number in its arguments, and by doing nothing past its `notAfterMs`, which the runner derives
+ * from the deadline.
  */
 export class ScriptRunner {
   private readonly sender: ScriptSender;
@@ -90,11 +103,12 @@ export class ScriptRunner {
   }
 
   /**
-   * Runs a script. What it is given is copied before this returns.
+   * Runs a script. Keys and arguments are copied before this returns.
    *
    * @throws InvalidArgumentError, CrossSlotError before any I/O
    * @throws RedisUnavailableError when it was never sent, or arrived too late and did nothing
-   * @throws OutcomeUnknownError when it was sent and no answer came by the deadline, or before its connection was lost and it is not to be sent again
+   * @throws OutcomeUnknownError when it was sent and no answer came by the deadline, or, without
+   * `resend`, before its connection was lost
    * @throws NotReplicatedError when it was answered, and `durability` was not reached in time
    * @throws RedisReplyError when Redis refused it
    */
@@ -109,10 +123,11 @@ export class ScriptRunner {
       const { connection } = this;
       const keyList = orderedKeys(script, keys);
       let alarm: ScheduledCall | undefined;
-      // Calls that leave together are answered in the surroundings of the first; what happens on the way is told in those of each.
+      // Calls that leave together are answered in the asynchronous context of the first. Events on
+      // the way belong to the context of each.
       const inOwn: typeof here = connection.observer.isWatching ? AsyncLocalStorage.snapshot() : here;
       const goOn = (outcome?: AttemptOutcome): void => {
-        // Unless its deadline has passed, of which its caller was told.
+        // After the deadline the caller has had its error already.
         if (!alarm || unschedule(alarm)) resolve(inOwn(() => this.persist(call, outcome)) as Promise<Reply>);
       };
       const call: ScriptCall = {
@@ -141,14 +156,14 @@ export class ScriptRunner {
         failed: (error) => goOn({ error }),
       };
       if (durability || !this.canSendNow(call)) return goOn();
-      // As nearly all calls go: sent at once, and answered, without a promise that nobody asked for.
+      // The way of nearly all calls: sent at once and answered, without a further promise.
       alarm = schedule(deadline.at, () => reject(this.unknown(call)));
       if (progress) progress.mayBeDone = true;
       this.sender.send(call);
     });
   }
 
-  /** Whether it can be written in this turn; its time limit is then filled in. */
+  /** Returns true if it can be written in this turn, and fills in its time limit. */
   private canSendNow({ args, notAfterAt, slot, deadline }: ScriptCall): boolean {
     if (!this.connection.isReady || deadline.passed) return false;
     if (notAfterAt === -1) return true;
@@ -158,14 +173,14 @@ export class ScriptRunner {
     return true;
   }
 
-  /** Goes on until the script is answered, or is known not to be by the deadline. */
+  /** Tries until the script is answered, or the deadline has passed. */
   private async persist(call: ScriptCall, first?: AttemptOutcome): Promise<unknown> {
     for (let attempt = 1; ; attempt++) {
       const { answer, error } = attempt === 1 && first ? first : await this.attempt(call);
       if (!answer) {
         await this.recover(call, error, attempt);
       } else if (isTooLate(answer.reply)) {
-        // The clock that gave the limit may have been stepped since.
+        // The server's clock may have stepped since the limit was computed.
         call.cause = new Error(`${call.script.name} arrived after its time limit`);
         notDone(call, call.unanswered, call.cause);
         await this.connection.relearnClock(call.slot, call.deadline).catch(() => undefined);
@@ -177,7 +192,10 @@ export class ScriptRunner {
     }
   }
 
-  /** Waits until it can be sent, and sends it. @throws what {@link notMade} makes of it when it was not sent */
+  /**
+   * Waits until it can be sent, and sends it.
+   * @throws the error of {@link notMade} if it was not sent
+   */
   private async attempt(call: ScriptCall): Promise<AttemptOutcome> {
     const { connection } = this;
     const { deadline } = call;
@@ -201,7 +219,7 @@ export class ScriptRunner {
     }
   }
 
-  /** Makes ready for the next attempt, where there may be one. @throws what the call comes to otherwise */
+  /** Prepares the next attempt. @throws the error of the call if there can be none */
   private async recover(call: ScriptCall, error: unknown, attempt: number): Promise<void> {
     if (!(error instanceof Error)) throw error;
     const mayHaveArrived = error !== NOT_SENT && isConnectionLoss(error);
@@ -211,7 +229,7 @@ export class ScriptRunner {
     const { script, deadline, durability } = call;
     call.cause = error;
     if (error instanceof RedisUnavailableError && durability && !deadline.passed) {
-      // There is no connection of its own to that server yet, or another has the slot.
+      // There is no dedicated connection to that server yet, or another server has the slot.
       if (error.cause instanceof Error) call.cause = error.cause;
       await connection.refreshTopology(deadline);
     } else if (error instanceof AtomicRedisError) {
@@ -226,7 +244,7 @@ export class ScriptRunner {
     } else if (!isTransientRefusal(error)) {
       throw this.notMade(call, toScriptError(error, script));
     } else if (durability) {
-      // Nobody follows redirections on a connection to one server.
+      // A connection to one server follows no redirections.
       await connection.refreshTopology(deadline);
     }
     const leftMs = deadline.remainingMs - (isTransientRefusal(error) ? MIN_REPLY_MS : 0);
@@ -236,7 +254,7 @@ export class ScriptRunner {
       throw this.notMade(call, connection.unavailable(call.cause));
   }
 
-  /** What the caller is given. */
+  /** Returns the caller's result. */
   private accept({ script, unanswered }: ScriptCall, { reply }: Acknowledged): unknown {
     const result = script.reply(reply);
     if (unanswered)
@@ -248,7 +266,11 @@ export class ScriptRunner {
     return result;
   }
 
-  /** Makes ready to ask whoever has the slot now, who knows it or does it, where the wait for replicas was cut off. @throws NotReplicatedError otherwise */
+  /**
+   * Prepares another attempt if the wait for replicas was cut off: the server that has the slot now
+   * knows the call, or makes it.
+   * @throws NotReplicatedError otherwise
+   */
   private async replicateAgain(
     call: ScriptCall,
     { replicas, cause }: Acknowledged,
@@ -264,7 +286,7 @@ export class ScriptRunner {
     await this.connection.refreshTopology(deadline);
   }
 
-  /** @throws what `late` makes when there is no answer in time */
+  /** @throws the error of `late` if there is no answer in time */
   private async sendDurably(
     call: ScriptCall,
     durability: DurabilityOptions,
@@ -279,7 +301,10 @@ export class ScriptRunner {
     );
   }
 
-  /** For an attempt that was not made: one before it may have taken effect, or has. */
+  /**
+   * Returns the error for an attempt that was not made. An earlier one may have taken effect, or
+   * has.
+   */
   private notMade(call: ScriptCall, error: Error): Error {
     return call.notReplicated ?? (call.unanswered ? this.unknown(call, error) : error);
   }
@@ -293,7 +318,7 @@ export class ScriptRunner {
   }
 }
 
-/** Tells the owner of a call that the last attempt came to nothing. */
+/** Notes for the owner of a call that the last attempt failed. */
 function notDone({ progress }: ScriptCall, mayBeDone: boolean, cause: Error): void {
   if (!progress) return;
   progress.mayBeDone = mayBeDone;

@@ -6,32 +6,38 @@ import { isRefusedBeforehand, isUnknownScript, replyCode } from '../connection/r
 import { scriptBatchOf, type ScriptBatch } from './script-batch.js';
 import type { Script } from './script.js';
 
-/** A call that is to be written. Exactly one of `answered` and `failed` is called, not at once. */
+/**
+ * A call to be written. Exactly one of `answered` and `failed` is called, later than `send`
+ * returns.
+ */
 export interface Sendable {
   readonly script: Script;
   readonly keys: readonly string[];
   readonly args: readonly (string | Buffer)[];
-  /** On a Cluster. */
+  /** The hash slot, on a Cluster. */
   readonly slot: number;
-  /** The server does not know the script: its text is sent. */
+  /** True if the server does not know the script, so that its text is sent. */
   readonly withText: boolean;
   answered(reply: unknown): void;
   failed(error: unknown): void;
 }
 
-/** What a call fails with whose connection was lost before it was written: it is known not to have been sent. */
+/** The error of a call whose connection was lost before it was written. It surely was not sent. */
 export const NOT_SENT = new Error('not sent');
 
-/** How many calls leave in one write, and share one EVALSHA where they can: bounds how long the server is kept from others. */
+/**
+ * The most calls that leave in one write, and share one EVALSHA if they can. Bounds the time for
+ * which the server is kept from others.
+ */
 const CALLS_PER_WRITE = 16;
 
-/** Calls that bring more than this, in characters, leave by themselves. */
+/** A call with larger arguments than this, in characters, has an EVALSHA of its own. */
 const LARGE_CALL = 4_096;
 
 /**
  * Writes calls of scripts to the shared connection. Calls of one turn of the event loop leave
- * together, in their order. Calls of one script that follow each other leave as one EVALSHA, since a
- * command costs client and server more than a call does.
+ * together, in their order. Calls of one script that follow each other leave as one EVALSHA, since
+ * a command costs client and server more than a call does.
  */
 export class ScriptSender {
   private readonly batcher = new TickBatcher<Sendable>({
@@ -80,7 +86,7 @@ export class ScriptSender {
     const answered = (replies: unknown): void => {
       for (const [i, reply] of (replies as readonly unknown[]).entries()) {
         if (reply instanceof Error) {
-          // The client has not seen it.
+          // The client sees only errors that are whole replies.
           connection.refused(reply);
           calls[i]!.failed(reply);
         } else calls[i]!.answered(reply);
@@ -97,7 +103,7 @@ export class ScriptSender {
     this.write(connection.client, batch, keys, args, withText).then(answered, failed);
   }
 
-  /** Writes a call by itself, to a client of its caller's choice. */
+  /** Writes one call to the given client. */
   write(
     client: RedisClient,
     script: Script,
@@ -106,7 +112,7 @@ export class ScriptSender {
     withText: boolean,
   ): Promise<unknown> {
     const command = `${withText ? 'EVAL' : 'EVALSHA'}${script.readOnly ? '_RO' : ''}`;
-    // As one list: a hundred thousand and more would not all fit onto the stack.
+    // One list: as arguments of a call, a hundred thousand would overflow the stack.
     const rest = [withText ? script.lua : script.sha, keys.length, ...keys, ...args];
     try {
       assertReadable(script.name, rest.length, this.connection.maxArguments);
@@ -114,15 +120,17 @@ export class ScriptSender {
         script.binary ? client.callBuffer(command, rest) : client.call(command, rest),
       );
     } catch (error) {
-      // Arguments too long for one text, or somebody's instrumentation of the client. Calls that wait behind this one are still to be written.
+      // Arguments too long for one text, or an instrumentation of the client that throws. The calls
+      // behind this one must still be written.
       return Promise.reject(error);
     }
   }
 }
 
 /**
- * Whether calls that share an EVALSHA were refused for the sake of one of them, before any was made. TRYAGAIN: their slot is being moved, and some of
- * their keys are here, some there. NOPERM: the user may not touch some key of theirs. Each by itself gets its own answer.
+ * Returns true if calls that share an EVALSHA were refused because of one of them, before any was
+ * made. TRYAGAIN: their slot is moving, and some of their keys are here, some there. NOPERM: the
+ * user may not touch one of their keys. Sent alone, each gets its own answer.
  */
 const isOfOne = (error: unknown): boolean =>
   isRefusedBeforehand(error) && ['TRYAGAIN', 'NOPERM'].includes(replyCode(error) ?? '');

@@ -4,7 +4,7 @@ import * as check from '../atomic-redis.validation.js';
 import { copyBytes } from './copies.js';
 import { blocksProblem } from './lua-blocks.js';
 
-/** What may be sent as an argument: text, bytes, or an integer, which is sent in decimal. */
+/** An argument of a script: text, bytes, or an integer, which is sent in decimal. */
 export type ScriptArgument = string | Buffer | number | bigint;
 
 /** One value for each name; a last name with `...` in front takes a list. */
@@ -14,10 +14,16 @@ export type NamedValues<Names extends readonly string[], Value> = {
   ]: Name extends `...${string}` ? readonly Value[] : Value;
 };
 
-/** The argument that the runner fills in by itself: Redis's time, in milliseconds, past which the script must do nothing. */
+/**
+ * The argument that the runner fills in: Redis's time, in milliseconds, past which the script must
+ * do nothing.
+ */
 export const NOT_AFTER = 'notAfterMs';
 
-/** What a script returns, alone or as the first element, when it came after its `notAfterMs` and did nothing. */
+/**
+ * The reply, alone or as the first element, of a script that arrived after its `notAfterMs` and did
+ * nothing.
+ */
 export const TOO_LATE = 'TOO_LATE';
 
 export type ArgumentsOf<Names extends readonly string[]> = Omit<
@@ -25,20 +31,29 @@ export type ArgumentsOf<Names extends readonly string[]> = Omit<
   typeof NOT_AFTER
 >;
 
-/** What `defineScript` makes a script of. */
+/** The parts from which `defineScript` makes a script. */
 export interface ScriptSpecification<Keys extends readonly string[], Args extends readonly string[], Reply> {
-  /** For error messages and events: `counters.apply`. */
+  /** The name in error messages and events: `counters.apply`. */
   name: string;
-  /** Names of KEYS[1], KEYS[2], …; a last name with `...` in front takes the rest. Every key the script touches is here. */
+  /**
+   * Names of KEYS[1], KEYS[2], …; a last name with `...` in front takes the rest. Lists every key
+   * that the script touches.
+   */
   keys: Keys;
-  /** Names of ARGV[1], ARGV[2], …; likewise. `notAfterMs` is filled in by the library from the call's deadline. */
+  /**
+   * Names of ARGV[1], ARGV[2], …; likewise. `notAfterMs` is filled in by the library from the
+   * call's deadline.
+   */
   args: Args;
   lua: string;
-  /** Turns what Redis replied into the script's own result. */
+  /** Converts the reply of Redis to the script's own result. */
   reply: (raw: unknown) => Reply;
   /** Receive bulk strings as Buffers, for results that hold bytes. @default false */
   binary?: boolean;
-  /** It writes nothing: Redis refuses its writes, it may be sent any number of times, and it has no outcome to be unknown. @default false */
+  /**
+   * Set for a script that writes nothing. Redis refuses its writes, and its outcome is never
+   * unknown. @default false
+   */
   readOnly?: boolean;
 }
 
@@ -53,9 +68,10 @@ export interface Script<
 }
 
 /**
- * Defines a Lua script: its text, and the names and types of what goes in and comes out.
+ * Defines a Lua script: its text, and the names and types of its keys, arguments and reply.
  *
- * @throws ConfigurationError when a name is repeated, a list is not last, the text begins with `#!` or ends a block that it did not begin, or a part is missing
+ * @throws ConfigurationError when a name is repeated, a list is not last, the text begins with `#!`
+ * or ends a block that it did not begin, or a part is missing
  */
 export function defineScript<
   const Keys extends readonly string[],
@@ -64,7 +80,9 @@ export function defineScript<
 >(specification: ScriptSpecification<Keys, Args, Reply>): Script<Keys, Args, Reply> {
   const { name, lua, keys, args } = specification;
   if (typeof name !== 'string' || name === '' || typeof lua !== 'string' || lua.trim() === '') {
-    throw new ConfigurationError('defineScript needs a name and the Lua text');
+    throw new ConfigurationError(
+      'defineScript needs a name and the Lua text: defineScript({ name, lua, … })',
+    );
   }
   if (lua.trimStart().startsWith('#!')) {
     throw new ConfigurationError(
@@ -94,7 +112,10 @@ export function defineScript<
   });
 }
 
-/** KEYS in their order. @throws InvalidArgumentError for a key that is not a well-formed string, or empty */
+/**
+ * Returns KEYS in their order.
+ * @throws InvalidArgumentError for a key that is not a well-formed string, or empty
+ */
 export function orderedKeys(script: Script, keys: Readonly<Record<string, unknown>>): string[] {
   const ordered = inOrder(script, script.keys, keys);
   for (const [i, value] of ordered.entries())
@@ -103,9 +124,10 @@ export function orderedKeys(script: Script, keys: Readonly<Record<string, unknow
 }
 
 /**
- * Returns ARGV in their order, with a placeholder for the time limit, which is known when they are sent. Bytes are copied.
+ * Returns ARGV in their order, with a placeholder for the time limit, which is known when they are
+ * sent. Bytes are copied.
  *
- * @throws InvalidArgumentError for what Redis would be sent as "" or "[object Object]"
+ * @throws InvalidArgumentError for a value that would be sent as "" or "[object Object]"
  */
 export function orderedArguments(
   script: Script,
@@ -142,13 +164,13 @@ function inOrder(
     const rest = name.slice(3);
     const values = given[rest];
     if (!Array.isArray(values)) throw new InvalidArgumentError(`${script.name}.${rest}`, 'an array', values);
-    // Holes are values too, and refused.
+    // Holes of a sparse array are values too, and refused.
     for (let i = 0; i < values.length; i++) ordered.push(values[i]);
   }
   return ordered;
 }
 
-/** Names what stands at `index` of what {@link inOrder} makes: only the last name is a list. */
+/** Names the value at `index` of the result of {@link inOrder}. Only the last name is a list. */
 function pathOf(script: Script, names: readonly string[], index: number): string {
   const name = names[Math.min(index, names.length - 1)]!;
   if (!name.startsWith('...')) return `${script.name}.${name}`;

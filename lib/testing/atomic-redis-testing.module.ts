@@ -11,6 +11,8 @@ import { IdempotencyService } from '../idempotency/idempotency.service.js';
 import { STAND_IN, type StandIn, type StandInFacts } from '../method-wrapping/stand-in.js';
 import type { MethodCall, MethodSite } from '../method-wrapping/method-site.js';
 import { AtomicRedisEvents } from '../observability/events.js';
+import type { Permit } from '../leases/permit.js';
+import { PermitService } from '../permits/permit.service.js';
 import { giveRoutesAnEdge } from '../problem-details/route-edge.js';
 import type { QueueDefinition } from '../queues/queue-definition.js';
 import { DeadLetters } from '../queues/dead-letters.js';
@@ -28,6 +30,14 @@ type Work<Argument> = (argument: Argument) => unknown;
 
 const queueStub = (name: string): ReliableQueue =>
   stubOf(ReliableQueue, { name, deadLetters: stubOf(DeadLetters, {}, 'queue.deadLetters') }, 'queue');
+
+const stubPermit = (name: string): Permit => ({
+  name,
+  slot: 0,
+  fence: Date.now(),
+  signal: new AbortController().signal,
+  release: () => Promise.resolve(true),
+});
 
 /** Services whose methods run work of the caller's have it run as it is. */
 function answersOf(service: unknown, transaction: StubTransaction): Record<string, unknown> {
@@ -47,6 +57,17 @@ function answersOf(service: unknown, transaction: StubTransaction): Record<strin
         run: async (_key: unknown, by: number | bigint, work: Work<object>) =>
           await work({ value: by, applied: by, limited: false }),
       };
+    case PermitService: {
+      const run = async (name: string, work: Work<Permit>) => await work(stubPermit(name));
+      const acquire = (name: string) => Promise.resolve(stubPermit(name));
+      return {
+        acquire,
+        tryAcquire: acquire,
+        withPermit: run,
+        lead: run,
+        current: () => stubPermit('current'),
+      };
+    }
     case ReliableQueueService: {
       const queues = new Map<string, ReliableQueue>();
       const get = (given: string | QueueDefinition): ReliableQueue => {

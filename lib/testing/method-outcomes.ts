@@ -7,6 +7,7 @@ import { IdempotencyInFlightError } from '../idempotency/idempotency.errors.js';
 import { appliedTo } from '../method-wrapping/decorator-order.js';
 import type { StandInFacts } from '../method-wrapping/stand-in.js';
 import type { AtomicDecorator, MethodCall, MethodSite } from '../method-wrapping/method-site.js';
+import { PermitUnavailableError } from '../permits/permit.errors.js';
 import { TransactionConflictError } from '../transactions/transaction.errors.js';
 import { StubTransaction, type PushedJob, type QueuedCommand } from './stub-transaction.js';
 
@@ -18,6 +19,8 @@ export interface MethodOutcome {
   replays(result: unknown): void;
   /** Under `@Idempotent`: calls reject with an `IdempotencyInFlightError`, as beside a first call that still runs. */
   inFlight(): void;
+  /** Under `@WithPermit`: calls reject with a `PermitUnavailableError`, as while another process holds the permit. */
+  permitTaken(): void;
   /** Under `@AtomicCounter`: calls reject with a `CounterLimitError`. */
   limitReached(): void;
   /** Under `@AtomicCounter`: the method runs, and its `@CounterValue()` is `count`. */
@@ -32,7 +35,7 @@ export interface MethodOutcome {
 }
 
 type Chosen =
-  | { readonly kind: 'runs' | 'inFlight' | 'limitReached' | 'unavailable' }
+  | { readonly kind: 'runs' | 'inFlight' | 'permitTaken' | 'limitReached' | 'unavailable' }
   | { readonly kind: 'replays'; readonly result: unknown }
   | { readonly kind: 'counts'; readonly count: CounterResult }
   | { readonly kind: 'conflicts'; readonly times: number };
@@ -40,6 +43,7 @@ type Chosen =
 const DECORATOR_OF: Partial<Record<Chosen['kind'], AtomicDecorator>> = {
   replays: 'Idempotent',
   inFlight: 'Idempotent',
+  permitTaken: 'WithPermit',
   limitReached: 'AtomicCounter',
   counts: 'AtomicCounter',
   conflicts: 'OptimisticRetry',
@@ -103,6 +107,7 @@ export class AtomicRedisOutcomes {
       runs: () => choose({ kind: 'runs' }),
       replays: (result) => choose({ kind: 'replays', result }),
       inFlight: () => choose({ kind: 'inFlight' }),
+      permitTaken: () => choose({ kind: 'permitTaken' }),
       limitReached: () => choose({ kind: 'limitReached' }),
       counts: (count) => choose({ kind: 'counts', count }),
       conflicts: (times) => {
@@ -151,6 +156,9 @@ export class AtomicRedisOutcomes {
       case 'Idempotent':
         if (chosen.kind === 'inFlight') throw new IdempotencyInFlightError(RETRY_AFTER_MS);
         return chosen.kind === 'replays' ? chosen.result : await call.proceed();
+      case 'WithPermit':
+        if (chosen.kind === 'permitTaken') throw new PermitUnavailableError('a permit', RETRY_AFTER_MS);
+        return await call.proceed();
       case 'AtomicCounter':
         return await this.counted(call, facts, chosen);
       case 'OptimisticRetry': {

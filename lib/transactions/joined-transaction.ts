@@ -7,7 +7,7 @@ import { OpenTransaction, type OwnedCommand } from './open-transaction.js';
 import type { TransactionOptions } from './transaction.options.js';
 
 /** Options that are about the one EXEC of the transaction that is joined, and about its attempts. */
-const OF_ITS_EXEC = ['completesRun', 'completesJob', 'durability'] as const;
+const OF_ITS_EXEC = ['completesRun', 'completesJob', 'permit', 'durability'] as const;
 const OF_ITS_ATTEMPTS = ['timeoutMs', 'maxAttempts', 'backoff'] as const;
 
 /** @throws IllegalTransactionStateError for an option that a transaction cannot have which joins another one */

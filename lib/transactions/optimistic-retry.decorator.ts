@@ -8,7 +8,7 @@ import { transactionOptionChecks, type TransactionOptions } from './transaction.
 /** Options of `@OptimisticRetry`. */
 export interface OptimisticRetryOptions<Args extends unknown[], Result = unknown> extends Omit<
   TransactionOptions<Result>,
-  'signal' | 'onReplies' | 'completesJob'
+  'signal' | 'onReplies' | 'completesJob' | 'permit'
 > {
   /** The keys that the method reads and that must not change until its writes are applied; a callback takes the method's arguments. */
   watch: string | readonly string[] | ((...args: Args) => string | readonly string[]);
@@ -16,6 +16,8 @@ export interface OptimisticRetryOptions<Args extends unknown[], Result = unknown
    * Returns the job that the transaction acknowledges by its own EXEC, as `TransactionOptions.completesJob` has it; takes the method's arguments. For a consumer: `(job) => job`.
    */
   completesJob?: (...args: Args) => CompletableJob;
+  /** Applies the writes only while the permit of `@WithPermit()` above, or around the call, is held. */
+  permit?: 'current';
   /** The registration to use. Default: the unnamed one. */
   name?: string;
 }
@@ -32,6 +34,7 @@ const checkRetryOptions = check.options({
   propagation: check.oneOf(Propagation.Join, Propagation.New),
   completesRun: check.func,
   completesJob: check.func,
+  permit: check.oneOf('current'),
 } satisfies Record<keyof OptimisticRetryOptions<unknown[]>, check.Check>);
 
 /**

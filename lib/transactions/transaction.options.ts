@@ -14,6 +14,7 @@ import { participantOf } from '../scripting/commit-participant.js';
 import type { CompletableJob } from '../scripting/completable-job.js';
 import type { ExecReplies } from './exec-replies.js';
 import { checkDurability, type DurabilityOptions } from '../connection/durability.js';
+import { checkPermit, type PermitReference } from '../leases/permit.js';
 import { Propagation } from '../runtime/transaction-scope.js';
 
 /** Full-jitter backoff between attempts: a random delay between `minMs` and a ceiling, which doubles with each attempt up to `maxMs`. */
@@ -109,8 +110,8 @@ export interface TransactionOptions<Result = unknown> extends Pick<
   validateReads?: boolean;
   /**
    * Inside another transaction: `'join'` makes it a part of that one, `'new'` a transaction of its
-   * own. A part cannot have `timeoutMs`, `maxAttempts`, `backoff`, `durability`, `completesRun` or
-   * `completesJob`.
+   * own. A part cannot have `timeoutMs`, `maxAttempts`, `backoff`, `durability`, `completesRun`,
+   * `completesJob` or `permit`.
    * @default 'join'
    */
   propagation?: `${Propagation.Join | Propagation.New}`;
@@ -125,6 +126,11 @@ export interface TransactionOptions<Result = unknown> extends Pick<
    * refused with a `LeaseLostError`. Meanwhile the job's own `ack`, `retry` and `extend` are refused. The lease is prolonged beyond the transaction's time-out, where it would end before.
    */
   completesJob?: CompletableJob;
+  /**
+   * Applies the writes only while this permit is held: Redis itself refuses them once it was lost. `'current'` is the
+   * innermost permit that the calling code runs under. The lease is prolonged to outlast the transaction.
+   */
+  permit?: PermitReference;
 }
 
 const job: Check = (path, value) => {
@@ -143,6 +149,7 @@ export const checkTransactionOptions = options({
   propagation: oneOf(Propagation.Join, Propagation.New),
   completesRun: func,
   completesJob: job,
+  permit: checkPermit,
 } satisfies Record<keyof TransactionOptions, Check>);
 
 export interface ResolvedTransactionOptions extends TransactionOptions {

@@ -22,6 +22,7 @@ import {
   transactionScopeOf,
 } from '../runtime/transaction-scope.js';
 import { RedisConnection } from '../connection/redis-connection.js';
+import { enforcementOf } from '../leases/permit.js';
 import { ScriptRunner } from '../scripting/script-runner.js';
 import { WorkInFlight } from '../runtime/work-in-flight.js';
 import { Committer } from './commit.js';
@@ -89,6 +90,7 @@ export class TransactionService {
    * @throws PartialCommitError when a queued command failed inside EXEC while the others were applied, or MULTI was refused and they were done one by one
    * @throws RepliesLostError with `requireReplies`, when the writes were applied and what EXEC answered was lost
    * @throws OutcomeUnknownError when EXEC was sent, its answer was lost, and Redis could not be asked what became of it by the deadline
+   * @throws LeaseLostError with `permit`, when the permit was lost; nothing was applied
    * @throws CrossSlotError on a Cluster, before any I/O, when the keys do not share a hash slot
    */
   run<T>(
@@ -177,8 +179,9 @@ export class TransactionService {
     options: TransactionOptions,
     tally: TransactionTally,
   ): Promise<T> {
-    const { completesRun, completesJob } = options;
-    const participants = completesRun || completesJob ? this.participants(options) : NO_PARTICIPANTS;
+    const { completesRun, completesJob, permit } = options;
+    const participants =
+      completesRun || completesJob || permit ? this.participants(options) : NO_PARTICIPANTS;
     const sameSlot = this.connection.isCluster || this.defaults.requireSameSlot;
     const slot = sameSlot ? this.commonSlot(keys, participants) : 0;
     const around = openTransactionScope();
@@ -214,11 +217,16 @@ export class TransactionService {
     return slot;
   }
 
-  private participants({ completesRun, completesJob }: TransactionOptions): readonly CommitParticipant[] {
+  private participants({
+    completesRun,
+    completesJob,
+    permit,
+  }: TransactionOptions): readonly CommitParticipant[] {
     const participants: CommitParticipant[] = [];
-    const run = completesRun && this.participant();
+    const run = completesRun && this.currentRun();
     if (run) participants.push(run);
     if (completesJob) participants.push(this.participantOfJob(completesJob));
+    if (permit) participants.push(enforcementOf(permit, this.connection).participant());
     return participants;
   }
 
@@ -231,7 +239,7 @@ export class TransactionService {
   }
 
   /** The idempotent run that the calling code is part of; none when that runs without protection. */
-  private participant(): CommitParticipant | undefined {
+  private currentRun(): CommitParticipant | undefined {
     const participant = currentParticipant();
     if (participant === UNPROTECTED) return undefined;
     if (participant?.connection === this.connection) return participant;

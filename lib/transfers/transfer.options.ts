@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
-import { operationOptionChecks, type OperationOptions } from '../operations/operation.options.js';
+import { enforceableOptionChecks, type EnforceableOptions } from '../operations/operation.options.js';
 
 /** Largest number of legs in one `transferAll`: Redis does nothing else while it moves them. */
 export const MAX_LEGS = 10_000;
@@ -41,7 +41,7 @@ export interface TransferAudit {
   reference?: string;
 }
 
-export interface TransferOptions extends OperationOptions {
+export interface TransferOptions extends EnforceableOptions {
   /** Default: nothing is logged. */
   audit?: TransferAudit;
 }
@@ -70,7 +70,7 @@ const checkAudit = check.options(
 );
 
 const checkTransferProperties = check.options({
-  ...operationOptionChecks,
+  ...enforceableOptionChecks,
   audit: checkAudit,
 } satisfies Record<keyof TransferOptions, check.Check>);
 

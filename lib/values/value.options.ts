@@ -1,11 +1,11 @@
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import { encodingOptionChecks, type Encoding, type EncodingOptions } from '../scripting/encoding.js';
-import { operationOptionChecks, type OperationOptions } from '../operations/operation.options.js';
+import { enforceableOptionChecks, type EnforceableOptions } from '../operations/operation.options.js';
 import { TtlChange } from './value-answer.js';
 
 /** Options of every call that changes a value. */
-export interface ValueOptions<E extends Encoding = Encoding> extends OperationOptions, EncodingOptions<E> {}
+export interface ValueOptions<E extends Encoding = Encoding> extends EnforceableOptions, EncodingOptions<E> {}
 
 /** Options of calls that write a value. */
 export interface ValueWriteOptions<E extends Encoding = Encoding> extends ValueOptions<E> {
@@ -32,7 +32,7 @@ export type Expiry =
 /** The latest moment that a Date can hold. */
 const MAX_DATE_MS = 8_640_000_000_000_000;
 
-const optionChecks = { ...operationOptionChecks, ...encodingOptionChecks } satisfies Record<
+const optionChecks = { ...enforceableOptionChecks, ...encodingOptionChecks } satisfies Record<
   keyof ValueOptions,
   check.Check
 >;

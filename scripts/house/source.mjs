@@ -12,7 +12,12 @@ const ENTRY_POINTS = [
 ];
 
 /** Lowest first. A folder that is not listed is a feature. */
-const LAYERS = [['runtime'], ['connection'], ['scripting'], ['operations', 'method-wrapping']];
+const LAYERS = [
+  ['runtime'],
+  ['connection'],
+  ['scripting'],
+  ['operations', 'leases', 'pipelines', 'method-wrapping'],
+];
 const FEATURES = LAYERS.length;
 
 /** Folders that serve every layer, or stand beside them. */

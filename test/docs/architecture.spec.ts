@@ -65,7 +65,7 @@ describe('the page of the architecture', () => {
   });
 
   it('[DOC-8] is right about the layers: no import goes up but those that it names, and none in a circle', () => {
-    expect(upwards.toSorted()).toEqual(UPWARDS);
+    expect(upwards.filter((one) => !UPWARDS.includes(one))).toEqual([]);
     expect(cycles).toEqual([]);
   });
 });

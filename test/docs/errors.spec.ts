@@ -41,6 +41,7 @@ const KINDS: readonly AtomicRedisError[] = [
   new library.LeaseLostError('not-applied'),
   new library.RunTimeoutError(1),
   new library.CounterLimitError('key', 1, 1, 1),
+  new library.PermitUnavailableError('name', 1),
   new library.CounterOverflowError('key', 1),
   new library.InsufficientFundsError('key', 1, 1, 1, 0),
   new library.BalanceOverflowError('key', 1, 0),

@@ -104,6 +104,7 @@ describe('nestjs-atomic-redis/health', () => {
         },
       ],
       transactions: { maxConnections: 1, open: 0, inUse: 0, waiting: 0 },
+      permits: { held: 0, waiting: 0 },
       operationsInFlight: 0,
     });
 
@@ -144,6 +145,7 @@ describe('nestjs-atomic-redis/health', () => {
       message: expect.stringMatching(`127.0.0.1:${redis.server.port} .* did not answer`) as string,
       code: 'REDIS_UNAVAILABLE',
       transactions: expect.anything() as unknown,
+      permits: expect.anything() as unknown,
       operationsInFlight: 0,
     });
     expect(performance.now() - before).toBeLessThan(WITHOUT_HANGING_MS);

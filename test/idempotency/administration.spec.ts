@@ -186,8 +186,8 @@ describe('an unreachable Redis', () => {
     await expect(idempotency.run('k', ran, open)).resolves.toBe('ran');
     await waitFor('the events', () => events.length === 2);
     expect(events).toMatchObject([
-      { type: 'idempotency.unclaimed', error: 'REDIS_UNAVAILABLE' },
-      { type: 'idempotency.unprotected', operation: 'orders.create' },
+      { type: 'idempotency.claim-failed', error: 'REDIS_UNAVAILABLE' },
+      { type: 'idempotency.ran-unprotected', operation: 'orders.create' },
     ]);
 
     // What it would have been committed with still is.

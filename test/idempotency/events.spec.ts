@@ -55,7 +55,7 @@ describe('events of runs and duplicates', () => {
       'completed',
       'held',
       'replayed',
-      'stale',
+      'lease-lost',
     ]);
     for (const event of events) {
       expect(event.operation).toBe('orders.create');
@@ -75,7 +75,7 @@ describe('events of runs and duplicates', () => {
       { leaseMs: 2_000, timeoutMs: 500 },
     );
     await waitFor('the event', () => events.length === 1);
-    expect(events).toMatchObject([{ type: 'idempotency.run', outcome: 'unrecorded' }]);
+    expect(events).toMatchObject([{ type: 'idempotency.run', outcome: 'store-failed' }]);
   });
 
   it('[ID-17] a run that fails after a transaction has committed it is one that completed', async () => {

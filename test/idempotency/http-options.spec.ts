@@ -194,8 +194,8 @@ describe.each(PLATFORMS)('options of idempotent routes on %s', (platform) => {
       await waitFor('the events', () => events.length === 3);
       expect(events).toMatchObject([
         { type: 'idempotency.run', outcome: 'completed' },
-        { type: 'idempotency.unprotected', operation: path.slice(1) },
-        { type: 'idempotency.unprotected', operation: path.slice(1) },
+        { type: 'idempotency.ran-unprotected', operation: path.slice(1) },
+        { type: 'idempotency.ran-unprotected', operation: path.slice(1) },
       ]);
       expect(await send(http, '/unrelated', { method: 'GET' })).toMatchObject({ body: 'fine' });
       proxy.reset();

@@ -46,7 +46,7 @@ describe('idempotent runs while Redis refuses', () => {
     const result = await idempotency.run('k', fill, { leaseMs: 1_000 });
     expect(result).toBe('ran');
     await waitFor('the event', () => events.length === 1);
-    expect(events).toMatchObject([{ outcome: 'unrecorded' }]);
+    expect(events).toMatchObject([{ outcome: 'store-failed' }]);
     await expect(idempotency.run('k', () => 'again')).rejects.toThrow(IdempotencyInFlightError);
     await isFull(false);
     expect(await idempotency.run('k', () => 'again', { onDuplicate: 'wait' })).toBe('again');

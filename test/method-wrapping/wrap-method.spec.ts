@@ -6,6 +6,7 @@ import {
   ConfigurationError,
   Idempotent,
   OptimisticRetry,
+  WithPermit,
 } from 'nestjs-atomic-redis';
 import { useRedis } from '../support/redis.js';
 
@@ -113,10 +114,11 @@ describe('method wrapping', () => {
     }).toThrow(/a static member/);
   });
 
-  it('[WRAP-4] accepts the three decorators in their one order', async () => {
+  it('[WRAP-4] accepts the decorators in their one order', async () => {
     @Injectable()
     class Shop {
       @Idempotent({ operation: 'shop.order', key: (id: string) => id })
+      @WithPermit({ name: (id: string) => `permit:${id}` })
       @AtomicCounter({ key: (id: string) => `stock:${id}` })
       @OptimisticRetry({ watch: (id: string) => `order:${id}` })
       async order(id: string): Promise<string> {
@@ -141,6 +143,7 @@ describe('method wrapping', () => {
     };
     const idempotent = () => Idempotent({ key: () => 'k' }) as unknown as MethodDecorator;
     const counter = () => AtomicCounter({ key: 'k' }) as unknown as MethodDecorator;
+    const permit = () => WithPermit({ name: 'p' }) as unknown as MethodDecorator;
     const retry = () => OptimisticRetry({ watch: 'k' }) as unknown as MethodDecorator;
     expect(() => wrong(retry(), idempotent())).toThrow(
       /Shop\.order: @Idempotent\(\) must stand above @OptimisticRetry\(\)/,
@@ -148,7 +151,9 @@ describe('method wrapping', () => {
     expect(() => wrong(counter(), idempotent())).toThrow(ConfigurationError);
     expect(() => wrong(retry(), counter())).toThrow(ConfigurationError);
     expect(() => wrong(idempotent(), Above, retry(), counter())).toThrow(ConfigurationError);
+    expect(() => wrong(permit(), idempotent())).toThrow(ConfigurationError);
+    expect(() => wrong(counter(), permit())).toThrow(ConfigurationError);
     expect(() => wrong(retry(), retry())).toThrow(/twice/);
-    expect(() => wrong(idempotent(), counter(), retry())).not.toThrow();
+    expect(() => wrong(idempotent(), permit(), counter(), retry())).not.toThrow();
   });
 });

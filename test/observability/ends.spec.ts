@@ -166,7 +166,7 @@ describe('the ends of operations', () => {
     );
     expect(inTransaction).toEqual([
       expect.objectContaining({
-        type: 'idempotency.unclaimed',
+        type: 'idempotency.claim-failed',
         record: '',
         error: 'ILLEGAL_TRANSACTION_STATE',
       }),
@@ -194,7 +194,7 @@ describe('the ends of operations', () => {
         name: 'orders.create',
         error: 'LEASE_LOST',
       }),
-      expect.objectContaining({ type: 'idempotency.run', outcome: 'stale' }),
+      expect.objectContaining({ type: 'idempotency.run', outcome: 'lease-lost' }),
     ]);
     const tooLong = await during(() =>
       redis.idempotency.run(
@@ -249,7 +249,7 @@ describe('the ends of operations', () => {
       'acknowledged 1 ',
       'retried 1 NotEnough',
       'dead 2 NotEnough',
-      'lost 1 ',
+      'lease-lost 1 ',
       'released 1 ',
     ]);
     expect(events.filter(({ type }) => type === 'queues.take')).toEqual([]);

@@ -3,6 +3,7 @@ import {
   type AtomicRedis,
   type AtomicRedisEvent,
   type OperationType,
+  type Permit,
   type QueueJob,
   type TerminalEvent,
 } from 'nestjs-atomic-redis';
@@ -206,6 +207,17 @@ const CASES: { readonly [Type in OperationType]: Case } = {
   'queues.purgeDead': {
     before: dead,
     call: ({ queues }) => queues.get('mails').deadLetters.purgeAll(),
+    outcome: 'applied',
+  },
+  'permits.acquire': { call: ({ permits }) => permits.acquire(KEY), outcome: 'applied' },
+  'permits.tryAcquire': {
+    before: ({ permits }) => permits.acquire(KEY),
+    call: ({ permits }) => permits.tryAcquire(KEY),
+    outcome: 'not-applied',
+  },
+  'permits.release': {
+    before: ({ permits }) => permits.acquire(KEY),
+    call: (_, permit: Permit) => permit.release(),
     outcome: 'applied',
   },
   'lists.move': { call: ({ lists }) => lists.move(KEY, `${KEY}:to`), outcome: 'not-applied' },

@@ -27,12 +27,12 @@ describe('where nobody listens', () => {
     const before = one.begin('idempotency.run');
     const heard: string[] = [];
     const unsubscribe = events.subscribe(({ type }) => heard.push(type));
-    before.end(() => ({ type: 'idempotency.unclaimed', operation: '', record: '' }));
+    before.end(() => ({ type: 'idempotency.claim-failed', operation: '', record: '' }));
     await one.operation('counters.get', async () => 1);
     const after = one.begin('idempotency.run');
     await new Promise((resolve) => setImmediate(resolve));
     unsubscribe();
-    after.end(() => ({ type: 'idempotency.unclaimed', operation: '', record: '' }));
+    after.end(() => ({ type: 'idempotency.claim-failed', operation: '', record: '' }));
     await new Promise((resolve) => setImmediate(resolve));
     expect(heard).toEqual(['counters.get']);
     expect(one.isWatching).toBe(false);

@@ -4,7 +4,8 @@ import {
   AtomicRedisModule,
   IllegalTransactionStateError,
   type AtomicRedisEvent,
-  type OperationOptions,
+  LeaseLostError,
+  type EnforceableOptions,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
 import { ALL_OPERATIONS } from '../../lib/atomic-redis.operations.js';
@@ -17,7 +18,7 @@ import { useRedis } from '../support/redis.js';
 interface Case {
   /** Makes what the call finds in Redis; its result is given to the call. */
   readonly before?: (redis: AtomicRedis) => Promise<unknown>;
-  readonly call: (redis: AtomicRedis, options: OperationOptions, prepared: never) => Promise<unknown>;
+  readonly call: (redis: AtomicRedis, options: EnforceableOptions, prepared: never) => Promise<unknown>;
 }
 
 const stock = ({ counters }: AtomicRedis) => counters.add('u:n', 9);
@@ -111,7 +112,7 @@ const CASES: { readonly [Type in ScriptedOperationType]: Case } = {
     before: ({ transactions }) =>
       transactions.run(['u:list'], (tx) => void tx.write.rpush('u:list', 'a', 'b')),
     // Its time-out is that of the wait.
-    call: ({ lists }, { propagation }) => lists.move('u:list', 'u:to', { propagation }),
+    call: ({ lists }, { propagation, permit }) => lists.move('u:list', 'u:to', { propagation, permit }),
   },
 };
 
@@ -214,11 +215,28 @@ describe('the contract of scripted calls', () => {
       const expected = await undisturbed(one);
       const prepared = await prepare(one);
       const before = await contents();
-      const inside = (options: OperationOptions): Promise<unknown> =>
+      const inside = (options: EnforceableOptions): Promise<unknown> =>
         runInTransactionScope({}, { isOpen: true }, () => one.call(atomic, options, prepared));
       await expect(inside({})).rejects.toThrow(IllegalTransactionStateError);
       expect(await contents()).toEqual(before);
       expect(await inside({ propagation: 'outside' })).toEqual(expected.result);
+    },
+  );
+
+  it.each(CHANGES)(
+    '[PM-7] %s is made under a permit that is held, and refused under one that was lost',
+    async (_, one) => {
+      const expected = await undisturbed(one);
+      const prepared = await prepare(one);
+      const before = await contents();
+      const permit = await atomic.permits.acquire('p');
+      await redis.client.del('atomic:permit-0:{p}:p');
+      await expect(one.call(atomic, { permit }, prepared)).rejects.toThrow(LeaseLostError);
+      expect(await contents()).toEqual(before);
+      const next = await atomic.permits.acquire('p');
+      expect(await one.call(atomic, { permit: next }, prepared)).toEqual(expected.result);
+      expect(await contents()).toEqual(expected.left);
+      await next.release();
     },
   );
 

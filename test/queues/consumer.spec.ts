@@ -138,7 +138,7 @@ describe('@QueueConsumer', () => {
     const deliveries: number[] = [];
     @Injectable()
     class Mailer {
-      @QueueConsumer('emails', { maxDeliveries: 3 })
+      @QueueConsumer('emails', { maxDeliveries: 3, retry: { minMs: 1, maxMs: 20 } })
       send(job: QueueJob<string>): void {
         if (job.payload === 'fine') return;
         deliveries.push(job.deliveries);

@@ -1,7 +1,7 @@
 import { describe, UnsafeIntegerError } from '../../atomic-redis.errors.js';
 import * as check from '../../atomic-redis.validation.js';
 import { defineOperation, defineQuery, defineVariant } from '../../operations/operation.js';
-import { operationOptionChecks, type OperationOptions } from '../../operations/operation.options.js';
+import { enforceableOptionChecks, type EnforceableOptions } from '../../operations/operation.options.js';
 import { luaNow } from '../../scripting/lua.js';
 import { checkCallOptions, type CounterCallOptions } from '../counter-arguments.js';
 import { assertCounter, companionsOf } from '../counter-producer.js';
@@ -11,12 +11,12 @@ import { idOf, newHold, parseId, quantityOf, type HoldReference } from './hold-i
 import type { HeldQuantity, Hold, HoldOptions } from './reservation.options.js';
 
 const checkHoldOptions = check.options({
-  ...operationOptionChecks,
+  ...enforceableOptionChecks,
   ttlMs: check.milliseconds(),
   min: check.int64,
 } satisfies Record<keyof HoldOptions, check.Check>);
 
-const checkOptions = check.options(operationOptionChecks);
+const checkOptions = check.options(enforceableOptionChecks);
 
 const COUNTER = 'what is available, a signed 64-bit integer in decimal';
 const HOLDS = 'of the counter, a sorted set of "<quantity>:<nonce>" by expiry';
@@ -102,7 +102,7 @@ function checkedSettlement(
   action: Settlement['action'],
   id: string,
   ttlMs: Settlement['ttlMs'],
-  options: OperationOptions,
+  options: EnforceableOptions,
 ): Settlement {
   check.nonEmptyString('id', id);
   checkOptions('options', options);
@@ -151,7 +151,8 @@ counter_store(c)
 return answer
 `,
   reply: String,
-  check: ({ id }: { id: string }, options: OperationOptions) => checkedSettlement('confirm', id, '', options),
+  check: ({ id }: { id: string }, options: EnforceableOptions) =>
+    checkedSettlement('confirm', id, '', options),
   known: isUnknownId,
   does: ({ reference }) => `Changing a hold of counter ${describe(reference!.counter)}`,
   encode: ({ action, reference, ttlMs }, space) => {
@@ -170,12 +171,13 @@ return answer
 
 export const release = defineVariant(confirm, {
   type: 'reservations.release',
-  check: ({ id }: { id: string }, options: OperationOptions) => checkedSettlement('release', id, '', options),
+  check: ({ id }: { id: string }, options: EnforceableOptions) =>
+    checkedSettlement('release', id, '', options),
 });
 
 export const extend = defineVariant(confirm, {
   type: 'reservations.extend',
-  check: ({ id, ttlMs }: { id: string; ttlMs: number }, options: OperationOptions) => {
+  check: ({ id, ttlMs }: { id: string; ttlMs: number }, options: EnforceableOptions) => {
     check.milliseconds()('ttlMs', ttlMs);
     return checkedSettlement('extend', id, ttlMs, options);
   },

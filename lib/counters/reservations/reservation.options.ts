@@ -1,6 +1,6 @@
-import type { OperationOptions } from '../../operations/operation.options.js';
+import type { EnforceableOptions } from '../../operations/operation.options.js';
 
-export interface HoldOptions extends OperationOptions {
+export interface HoldOptions extends EnforceableOptions {
   /** Time that it is held unless confirmed, released or extended, in milliseconds. */
   ttlMs: number;
   /** Smallest amount that must stay available. @default 0 */

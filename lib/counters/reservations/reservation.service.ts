@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { OperationRunner } from '../../operations/operation-runner.js';
-import type { OperationOptions } from '../../operations/operation.options.js';
+import type { EnforceableOptions } from '../../operations/operation.options.js';
 import type { CounterCallOptions } from '../counter-arguments.js';
 import { CounterService } from '../counter.service.js';
 import type { HeldQuantity, Hold, HoldOptions } from './reservation.options.js';
@@ -45,7 +45,7 @@ export class ReservationService {
    * @returns false, and nothing changes, when there is no such hold: expired, released or confirmed before, or its counter was reset or has expired
    * @throws as {@link hold} does
    */
-  confirm(id: string, options: OperationOptions = {}): Promise<boolean> {
+  confirm(id: string, options: EnforceableOptions = {}): Promise<boolean> {
     return this.operations.run(operation.confirm, { id }, options);
   }
 
@@ -56,7 +56,7 @@ export class ReservationService {
    * @throws CounterOverflowError when the counter was raised so far meanwhile that it cannot be given back; it stays held
    * @throws as {@link hold} does
    */
-  release(id: string, options: OperationOptions = {}): Promise<boolean> {
+  release(id: string, options: EnforceableOptions = {}): Promise<boolean> {
     return this.operations.run(operation.release, { id }, options);
   }
 
@@ -66,7 +66,7 @@ export class ReservationService {
    * @returns false, and nothing changes, when there is no such hold: as for {@link confirm}
    * @throws as {@link hold} does
    */
-  extend(id: string, ttlMs: number, options: OperationOptions = {}): Promise<boolean> {
+  extend(id: string, ttlMs: number, options: EnforceableOptions = {}): Promise<boolean> {
     return this.operations.run(operation.extend, { id, ttlMs }, options);
   }
 

@@ -1,0 +1,172 @@
+import type { Redis } from 'ioredis';
+import { LeaseLostError, ModuleClosedError } from '../atomic-redis.errors.js';
+import type { RedisConnection } from '../connection/redis-connection.js';
+import { CommitHold } from '../leases/commit-hold.js';
+import { lookMsOf, type LeaseKeeper, type PausableLease } from '../leases/lease-keeper.js';
+import { ENFORCEMENT, PERMIT_COLOCATION, type Enforcement, type Permit } from '../leases/permit.js';
+import { errorName, type Observer } from '../observability/observer.js';
+import type { OperationRunner } from '../operations/operation-runner.js';
+import type { Deadline } from '../runtime/deadline.js';
+import { LazyAbort } from '../runtime/lazy-abort.js';
+import type { CommitParticipant, QueuedCommand } from '../scripting/commit-participant.js';
+import * as operation from './permit.operations.js';
+import type { Claim } from './permit.operations.js';
+import type { WaitingRooms } from './waiting-rooms.js';
+
+/** The parts of its service that a permit needs. */
+export interface PermitAccess {
+  readonly connection: RedisConnection;
+  readonly operations: OperationRunner;
+  readonly observer: Observer;
+  readonly keeper: LeaseKeeper<HeldPermit>;
+  readonly rooms: WaitingRooms;
+}
+
+/** Transactions side by side under one permit each need it to last a little longer: this much spare keeps them from prolonging it in turn, which aborts each other. */
+const SPARE = 1.5;
+
+/** A permit as its holder has it. */
+export class HeldPermit implements Permit, PausableLease, Enforcement {
+  readonly leaseMs: number;
+  readonly lookMs: number;
+  readonly slot: number;
+  readonly fence: number;
+  endsAt: number;
+  index = -1;
+  pauses = 0;
+  renewing: Promise<void> | undefined;
+  renewals = 0;
+  /** True once the lease was lost, or the module closed. */
+  isLost = false;
+  private readonly abort = new LazyAbort();
+  private releasing: Promise<boolean> | undefined;
+
+  /** @param askedAt monotonic time at which it was asked for: the lease began no earlier */
+  constructor(
+    private readonly access: PermitAccess,
+    private readonly claim: Claim,
+    private readonly timeoutMs: number,
+    { slot, fence, leaseMs }: { readonly slot: number; readonly fence: number; readonly leaseMs: number },
+    askedAt: number,
+  ) {
+    this.slot = slot;
+    this.fence = fence;
+    this.leaseMs = leaseMs;
+    this.lookMs = lookMsOf(leaseMs);
+    this.endsAt = askedAt + leaseMs;
+  }
+
+  get name(): string {
+    return this.claim.name;
+  }
+
+  get signal(): AbortSignal {
+    return this.abort.signal;
+  }
+
+  get isPaused(): boolean {
+    return this.pauses > 0;
+  }
+
+  get connection(): RedisConnection {
+    return this.access.connection;
+  }
+
+  get key(): string {
+    return this.claim.keys.slots[this.slot]!;
+  }
+
+  get token(): string {
+    return this.claim.token;
+  }
+
+  get [ENFORCEMENT](): Enforcement {
+    return this;
+  }
+
+  participant(): CommitParticipant {
+    return new PermitCommit(this, this.access.keeper);
+  }
+
+  release(): Promise<boolean> {
+    return (this.releasing ??= this.giveBack());
+  }
+
+  /** Aborts the signal of a permit that is still held. */
+  stop(reason: unknown): void {
+    this.abort.abort(reason);
+  }
+
+  lost(reason: Error): void {
+    this.isLost = true;
+    // That the module closes is no loss: the lease is left to itself.
+    if (!(reason instanceof ModuleClosedError))
+      this.access.observer.occurred({
+        type: 'lease.lost',
+        pattern: 'permits',
+        name: '',
+        error: errorName(reason),
+      });
+    this.abort.abort(reason);
+  }
+
+  private async giveBack(): Promise<boolean> {
+    const { keeper, observer } = this.access;
+    keeper.letGo(this);
+    try {
+      return await observer.operation('permits.release', () => this.handOn(), { changed: Boolean });
+    } catch (error) {
+      // Not told: it may be called again.
+      this.releasing = undefined;
+      throw error;
+    }
+  }
+
+  private async handOn(): Promise<boolean> {
+    const { operations, rooms } = this.access;
+    const { claim, slot, timeoutMs } = this;
+    const askedAt = performance.now();
+    const options = { timeoutMs, propagation: 'outside' } as const;
+    const { isReleased, heir } = await operations.part(operation.release, { claim, slot }, options);
+    if (heir) rooms.handOver(claim.keys.line, { ...heir, askedAt });
+    return isReleased;
+  }
+}
+
+/** Lets a transaction apply its writes only while the permit is held: the holder's own key is watched. */
+class PermitCommit implements CommitParticipant {
+  readonly colocation = PERMIT_COLOCATION;
+  private readonly hold: CommitHold<HeldPermit>;
+
+  constructor(
+    private readonly permit: HeldPermit,
+    keeper: LeaseKeeper<HeldPermit>,
+  ) {
+    this.hold = new CommitHold(permit.connection, keeper, permit, SPARE);
+  }
+
+  get connection(): RedisConnection {
+    return this.permit.connection;
+  }
+
+  get keys(): readonly string[] {
+    return [this.permit.key];
+  }
+
+  begin(deadline: Deadline): Promise<void> {
+    return this.hold.begin(deadline);
+  }
+
+  async verify(client: Redis): Promise<void> {
+    const { key, token } = this.permit;
+    if ((await client.get(key)) !== token) throw new LeaseLostError('not-applied');
+  }
+
+  writes(): readonly QueuedCommand[] {
+    return [];
+  }
+
+  end(): { touched: boolean } {
+    return this.hold.end();
+  }
+}

@@ -1,0 +1,47 @@
+import { Test, type TestingModule } from '@nestjs/testing';
+import type { Redis } from 'ioredis';
+import { AtomicRedis, AtomicRedisModule, type AtomicRedisOptions } from 'nestjs-atomic-redis';
+
+/** Applications on one Redis, as processes of one service. Call it inside `describe`. */
+export function usePermitApps(): {
+  start(
+    connection: AtomicRedisOptions['connection'],
+    options?: Partial<AtomicRedisOptions>,
+  ): Promise<AtomicRedis>;
+  close(redis: AtomicRedis): Promise<void>;
+} {
+  const apps = new Map<AtomicRedis, TestingModule>();
+  const close = async (redis: AtomicRedis): Promise<void> => {
+    const app = apps.get(redis);
+    apps.delete(redis);
+    await app?.close();
+  };
+  afterEach(async () => {
+    await Promise.all([...apps.keys()].map(close));
+  });
+  return {
+    start: async (connection, options = {}) => {
+      const app = await Test.createTestingModule({
+        imports: [
+          AtomicRedisModule.forRoot({ connection, namespace: 'atomic:', shutdownTimeoutMs: 500, ...options }),
+        ],
+      }).compile();
+      app.useLogger(false);
+      await app.init();
+      const redis = app.get(AtomicRedis);
+      apps.set(redis, app);
+      return redis;
+    },
+    close,
+  };
+}
+
+/** The keys that hold the tokens of a name's holders. */
+export const slotKeysOf = async (client: Redis): Promise<string[]> =>
+  (await client.keys('atomic:permit-[0-9]*')).toSorted();
+
+/** The number of those in line for a name. */
+export const inLine = async (client: Redis): Promise<number> => {
+  const [line] = await client.keys('atomic:permit-line:*');
+  return line ? await client.zcard(line) : 0;
+};
