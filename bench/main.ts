@@ -15,6 +15,7 @@ import { queues } from './workloads/queues.js';
 import { shadowSwap } from './workloads/shadow-swap.js';
 import { sizing } from './workloads/sizing.js';
 import { telemetry, tracing } from './workloads/telemetry.js';
+import { transactionPush } from './workloads/transaction-push.js';
 import { transactionDistinct, transactionHot } from './workloads/transactions.js';
 
 const USAGE = `Usage: npm run bench [-- name…] [--short] [--rounds 9] [--round-ms 1000]`;
@@ -27,6 +28,7 @@ const workloads: readonly Workload[] = [
   comparison(transactionDistinct),
   comparison(transactionHot),
   transactionContended,
+  comparison(transactionPush),
   comparison(permitDistinct),
   comparison(permitContended),
   endpoint,

@@ -34,7 +34,7 @@ export type { DurabilityOptions } from './connection/durability.js';
 export type { BinaryValue, Decoded, Encoding } from './scripting/encoding.js';
 export { hashTag } from './scripting/hash-slot.js';
 export type { EnforceableOptions, OperationOptions } from './operations/operation.options.js';
-export type { CompletableJob } from './scripting/commit-participant.js';
+export type { CompletableJob } from './scripting/completable-job.js';
 export type { PushTarget, QueuedPushOptions } from './scripting/queued-push.js';
 export { Propagation } from './runtime/transaction-scope.js';
 export {

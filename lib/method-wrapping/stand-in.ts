@@ -1,5 +1,5 @@
 import type { CounterResult } from '../counters/counter-result.js';
-import type { CompletableJob } from '../scripting/commit-participant.js';
+import type { CompletableJob } from '../scripting/completable-job.js';
 import type { MethodCall, MethodSite } from './method-site.js';
 
 /** The method of a stand-in for the façade that takes the calls of decorated methods. */

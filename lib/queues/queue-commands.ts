@@ -3,7 +3,7 @@ import type { RedisConnection } from '../connection/redis-connection.js';
 import type { OperationType } from '../observability/event-types.js';
 import type { Operation } from '../observability/observer.js';
 import type { OperationOptions, QueryOptions } from '../operations/operation.options.js';
-import type { PreparedPush } from '../scripting/queued-push.js';
+import type { PreparedPush } from '../scripting/prepared-push.js';
 import type { SettleAndTakeTerms, Settlement } from './settle-and-take-terms.js';
 import { SettleAndTake, type SettledAndTaken, type Take } from './settle-and-take.js';
 import type { Delivery } from './delivery.js';

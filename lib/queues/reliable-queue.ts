@@ -5,7 +5,8 @@ import { operationOptionChecks, type OperationOptions } from '../operations/oper
 import type { RedisConnection } from '../connection/redis-connection.js';
 import { randomId } from '../runtime/random-id.js';
 import { Propagation } from '../runtime/transaction-scope.js';
-import { PREPARE_PUSH, type PreparedPush, type QueuedPushOptions } from '../scripting/queued-push.js';
+import { PREPARE_PUSH, type PreparedPush } from '../scripting/prepared-push.js';
+import type { QueuedPushOptions } from '../scripting/queued-push.js';
 import { delayMsCheck, retryCheck, type RetryBackOff } from './back-off.js';
 import { DeadLetters } from './dead-letters.js';
 import type { PayloadFormat } from './payload-format.js';

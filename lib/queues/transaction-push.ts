@@ -2,7 +2,7 @@ import { IllegalTransactionStateError } from '../atomic-redis.errors.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import type { Deadline } from '../runtime/deadline.js';
 import type { QueuedCommand } from '../scripting/commit-participant.js';
-import type { PreparedPush } from '../scripting/queued-push.js';
+import type { PreparedPush } from '../scripting/prepared-push.js';
 import { delayedMember } from './delayed-member.js';
 import type { PayloadLimits } from './payload-limits.js';
 import { firstHistory, type Job } from './pushed-job.js';

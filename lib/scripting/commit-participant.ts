@@ -55,13 +55,6 @@ export interface CommitParticipant {
   end(applied: boolean, isUnknown: boolean): { touched: boolean };
 }
 
-/** A job that a transaction can complete: a `QueueJob`. */
-export interface CompletableJob {
-  readonly id: string;
-  readonly deliveries: number;
-  ack(): Promise<boolean>;
-}
-
 /** The property of a job that is its participant. */
 export const JOB_PARTICIPANT = Symbol('nestjs-atomic-redis:job-participant');
 

@@ -1,7 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { isDeepStrictEqual } from 'node:util';
 import { ConfigurationError, describe } from '../atomic-redis.errors.js';
-import type { CompletableJob } from '../scripting/commit-participant.js';
+import type { CompletableJob } from '../scripting/completable-job.js';
 import type { PushTarget, QueuedPushOptions } from '../scripting/queued-push.js';
 import {
   READ_COMMANDS,

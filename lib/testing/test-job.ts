@@ -1,4 +1,4 @@
-import type { CompletableJob } from '../scripting/commit-participant.js';
+import type { CompletableJob } from '../scripting/completable-job.js';
 import type { QueueJob } from '../queues/queue-job.js';
 
 /** What a test says of a job. */

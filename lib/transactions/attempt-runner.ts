@@ -1,10 +1,5 @@
-import {
-  AtomicRedisError,
-  OutcomeUnknownError,
-  RedisUnavailableError,
-  type Outcome,
-} from '../atomic-redis.errors.js';
-import type { CommitParticipant, QueuedCommand } from '../scripting/commit-participant.js';
+import { OutcomeUnknownError } from '../atomic-redis.errors.js';
+import type { QueuedCommand } from '../scripting/commit-participant.js';
 import type { Deadline } from '../runtime/deadline.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import { finalRefusal, isConnectionLoss, toReplyError } from '../connection/reply-errors.js';
@@ -17,6 +12,7 @@ import { GroupCommit } from './group-commit.js';
 import type { LockSlot } from './keyed-queue-lock.js';
 import { LeadingAttempt } from './leading-attempt.js';
 import type { Lease } from './lease.js';
+import { withParticipants, writesOf } from './participants.js';
 import type { TransactionConnection } from './transaction-connection.js';
 import type { TransactionRun } from './transaction-run.js';
 
@@ -31,7 +27,10 @@ export class AttemptRunner {
 
   /** On a connection of its own. */
   lead<T>(lease: Lease, run: TransactionRun<T>, turn: LockSlot<GroupCommit>): Promise<AttemptResult<T>> {
-    return run.participants.length > 0 ? this.leadFor(lease, run, turn) : this.leadOn(lease, run, turn);
+    const leading = (): Promise<AttemptResult<T>> => this.leadOn(lease, run, turn);
+    return run.participants.length > 0
+      ? withParticipants(run, leading, (cause) => this.againElsewhere(cause, run.deadline))
+      : leading();
   }
 
   /** As one of a group that another one leads: commits with it, or has to run again. */
@@ -89,44 +88,6 @@ export class AttemptRunner {
   async againElsewhere(cause: Error, deadline: Deadline): Promise<AttemptResult<never>> {
     await this.connection.refreshTopology(deadline);
     return again(cause);
-  }
-
-  /** Leads, with participants to commit. */
-  private async leadFor<T>(
-    lease: Lease,
-    run: TransactionRun<T>,
-    turn: LockSlot<GroupCommit>,
-  ): Promise<AttemptResult<T>> {
-    const { participants, deadline } = run;
-    const begun: CommitParticipant[] = [];
-    let outcome: Outcome = 'not-applied';
-    let isTouched = false;
-    let result: AttemptResult<T>;
-    run.hasSentExec = false;
-    try {
-      for (const participant of participants) {
-        await participant.begin(deadline);
-        begun.push(participant);
-      }
-      result = await this.leadOn(lease, run, turn);
-      if (result.done) outcome = 'applied';
-    } catch (error) {
-      if (begun.length < participants.length && error instanceof RedisUnavailableError)
-        return await this.againElsewhere(error, deadline);
-      // An error of the work says nothing of the transaction.
-      if (run.hasSentExec) outcome = error instanceof AtomicRedisError ? error.outcome : 'unknown';
-      throw error;
-    } finally {
-      for (const participant of begun) {
-        const { touched } = participant.end(outcome === 'applied', outcome === 'unknown');
-        isTouched ||= touched;
-      }
-    }
-    // The participant's own touch made EXEC fail. No other client changed anything, so this costs
-    // the caller no attempt.
-    return isTouched && !result.done && result.conflict
-      ? again(new Error('the lease was renewed meanwhile'))
-      : result;
   }
 
   private async leadOn<T>(
@@ -266,12 +227,6 @@ export class AttemptRunner {
     run.shareNoMore();
     return again(committed.cause);
   }
-}
-
-/** The commands of the participants, behind those of the work. */
-function writesOf<T>({ participants, options }: TransactionRun<T>, value: T): readonly QueuedCommand[] {
-  const kept = options.completesRun?.(value);
-  return participants.flatMap((participant) => participant.writes(kept));
 }
 
 /**

@@ -1,5 +1,5 @@
 import * as check from '../atomic-redis.validation.js';
-import type { CompletableJob } from '../scripting/commit-participant.js';
+import type { CompletableJob } from '../scripting/completable-job.js';
 import { Propagation } from '../runtime/transaction-scope.js';
 import { wrapMethod, type CheckedMethodDecorator } from '../method-wrapping/wrap-method.js';
 import { markOptimistic } from './optimistic-methods.js';

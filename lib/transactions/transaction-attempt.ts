@@ -6,12 +6,8 @@ import {
 } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import type { CommitParticipant } from '../scripting/commit-participant.js';
-import {
-  PREPARE_PUSH,
-  preparesPushes,
-  type PreparedPush,
-  type QueuedPushOptions,
-} from '../scripting/queued-push.js';
+import { PREPARE_PUSH, preparesPushes, type PreparedPush } from '../scripting/prepared-push.js';
+import type { QueuedPushOptions } from '../scripting/queued-push.js';
 import type { Deadline } from '../runtime/deadline.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import { keysOf, ownArguments } from './command-arguments.js';

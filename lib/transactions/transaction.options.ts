@@ -10,7 +10,8 @@ import {
   withDefaults,
   type Check,
 } from '../atomic-redis.validation.js';
-import { participantOf, type CompletableJob } from '../scripting/commit-participant.js';
+import { participantOf } from '../scripting/commit-participant.js';
+import type { CompletableJob } from '../scripting/completable-job.js';
 import type { ExecReplies } from './exec-replies.js';
 import { checkDurability, type DurabilityOptions } from '../connection/durability.js';
 import { checkPermit, type PermitReference } from '../leases/permit.js';

@@ -12,9 +12,9 @@ import {
   currentParticipant,
   participantOf,
   UNPROTECTED,
-  type CompletableJob,
   type CommitParticipant,
 } from '../scripting/commit-participant.js';
+import type { CompletableJob } from '../scripting/completable-job.js';
 import {
   runInTransactionScope,
   openTransactionScope,

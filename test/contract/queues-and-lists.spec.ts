@@ -1,4 +1,4 @@
-import { ListService, ReliableQueueService } from 'nestjs-atomic-redis';
+import { ListService, ReliableQueueService, TransactionService } from 'nestjs-atomic-redis';
 import { AWKWARD_KEYS } from '../support/awkward-keys.js';
 import { targetOfEnvironment, useTarget } from '../support/target.js';
 import { waitFor } from '../support/wait-for.js';
@@ -35,6 +35,31 @@ describe('queues and lists', () => {
     expect((await queue.deadLetters.list()).map(({ id }) => id)).toEqual([first!.id]);
     expect(await queue.deadLetters.requeueAll()).toBe(1);
     expect(await (await queue.take())!.ack()).toBe(true);
+  });
+
+  it('[SRV-1] a transaction pushes jobs, and another one ends one with its effects', async () => {
+    const transactions = target.app.get(TransactionService);
+    const orders = queues().get<number>('{o}:orders');
+    const mails = queues().get<string>('{o}:mails');
+    const key = 'app:{o}:shipped';
+    await transactions.run([key], (tx) => {
+      tx.push(orders, 7, { retry: { minMs: 10 } });
+      tx.push(mails, 'later', { delayMs: 600_000 });
+      tx.write.set(key, 0);
+    });
+    const job = (await orders.take({ waitMs: 10_000 }))!;
+    await transactions.run(
+      [key],
+      async (tx) => {
+        tx.write.set(key, Number(await tx.read.get(key)) + job.payload);
+        tx.push(mails, 'shipped');
+      },
+      { completesJob: job },
+    );
+    expect(await target.client.get(key)).toBe('7');
+    expect(await orders.counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0 });
+    expect((await mails.take())!.payload).toBe('shipped');
+    expect(await mails.counts()).toEqual({ pending: 1, delayed: 1, processing: 1, dead: 0 });
   });
 
   it('[SRV-2] a queue of any name, in a slot of its own', async () => {

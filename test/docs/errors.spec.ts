@@ -49,6 +49,7 @@ const KINDS: readonly AtomicRedisError[] = [
   new library.BalanceOverflowError('key', 1, 0),
   new library.TransferPendingError({ from: 'a', to: 'b', amount: 1 }),
   new library.NotAnAuditLogError('log'),
+  new library.InvalidPayloadError('queue', [{ message: 'is missing', path: ['to'] }]),
   new library.ShadowLostError(['key'], 'it expired'),
   new library.ShadowEmptyError('key'),
   new library.ShadowBuildEndedError('key'),

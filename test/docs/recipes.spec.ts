@@ -7,7 +7,17 @@ import { FakeRabbit } from '../support/fake-rabbit.js';
 import { waitFor } from '../support/wait-for.js';
 import { routesOf, useExample } from './examples.js';
 
-const RECIPES = ['payments', 'inventory', 'webhooks', 'consumers', 'cron', 'bullmq', 'graphql', 'checkout'];
+const RECIPES = [
+  'payments',
+  'inventory',
+  'webhooks',
+  'consumers',
+  'cron',
+  'bullmq',
+  'graphql',
+  'checkout',
+  'outbox',
+];
 
 describe('[DOC-1] docs/recipes/payments.md', () => {
   const example = useExample('docs/recipes/payments.md');
@@ -236,6 +246,31 @@ describe('[DOC-1] docs/recipes/checkout.md', () => {
       return pending + processing === 0;
     });
     expect(await client.mget('stock:tea', 'balance:ada', 'balance:ben')).toEqual(['0', '20', '5']);
+  });
+});
+
+describe('[DOC-1] docs/recipes/outbox.md', () => {
+  const example = useExample('docs/recipes/outbox.md');
+
+  it('tells the broker of every order that was placed, and of no other', async () => {
+    await example.redis.client.mset('stock:tea', 3, 'stock:slow', 1);
+    const place = async (orderId: string, sku: string): Promise<number> =>
+      (await example.send('POST', '/orders', { orderId, sku })).status;
+    const tea = await Promise.all(['1', '2', '3', '4', '5'].map((id) => place(id, 'tea')));
+    expect(tea.toSorted((a, b) => a - b)).toEqual([201, 201, 201, 409, 409]);
+    expect([await place('6', 'slow'), await place('6', 'slow')]).toEqual([201, 201]);
+    const { messages } = example.instanceOf<{ messages: Map<string, { orderId: string }> }>('Broker');
+    await waitFor('the slow one', () => [...messages.values()].some(({ orderId }) => orderId === '6'));
+    const stateOf = async (id: string): Promise<string> =>
+      ((await example.send('GET', `/orders/${id}`)).body as { state: string }).state;
+    await waitFor('that it is known', async () => (await stateOf('6')) === 'announced');
+    const placed = tea.flatMap((status, i) => (status === 201 ? [String(i + 1)] : [])).concat('6');
+    await waitFor('the others', () => messages.size === 4);
+    expect([...messages.values()].map(({ orderId }) => orderId).toSorted()).toEqual(placed.toSorted());
+    const queue = example.app.get(ReliableQueueService).get('outbox');
+    await waitFor('the end', async () => (await queue.counts()).processing === 0);
+    expect(await queue.counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0 });
+    expect(await stateOf('99')).toBe('unknown');
   });
 });
 

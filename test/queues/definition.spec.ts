@@ -279,6 +279,41 @@ describe('a schema on a queue', () => {
     await app.close();
   });
 
+  it('[QU-32] is waited for by each transaction of those that wait for one key', async () => {
+    const app = await openQueues(redis.server.url);
+    const late: StandardSchema<Email> = {
+      '~standard': {
+        version: 1,
+        vendor: 'test',
+        validate: async (value) => {
+          await new Promise((resolve) => setTimeout(resolve, 20));
+          const { to } = value as Email;
+          return to === '' ? { issues: [{ message: 'is missing' }] } : { value: { to } };
+        },
+      },
+    };
+    const queue = app.queues.get(defineQueue('late', { schema: late }));
+    await app.transactions.run(['k'], (tx) => void tx.write.set('k', 0));
+    const results = await Promise.allSettled(
+      ['a', '', 'b', '', 'c'].map((to) =>
+        app.transactions.run(['k'], async (tx) => {
+          tx.write.set('k', Number(await tx.read.get('k')) + 1);
+          tx.push(queue, { to });
+        }),
+      ),
+    );
+    expect(results.map(({ status }) => status)).toEqual([
+      'fulfilled',
+      'rejected',
+      'fulfilled',
+      'rejected',
+      'fulfilled',
+    ]);
+    expect(await redis.client.get('k')).toBe('3');
+    expect((await queue.counts()).pending).toBe(3);
+    await app.close();
+  });
+
   it('[QU-32] names no more issues than a reader can take in', async () => {
     const app = await openQueues(redis.server.url);
     const numbers = app.queues.get(defineQueue('numbers', { schema: z.array(z.number()) }));

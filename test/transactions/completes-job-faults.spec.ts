@@ -8,6 +8,7 @@ import {
   type ReliableQueue,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy, type RedisCommand } from 'nestjs-atomic-redis/testing';
+import { isScript } from '../support/is-script.js';
 import { holdRequest } from '../support/hold-request.js';
 import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
@@ -117,9 +118,25 @@ describe('a transaction that completes a job when the connection fails', () => {
       await held;
       await completing;
     });
-    expect(used['exec']).toBe(1);
+    // The script is the one that prolongs the lease: each of the two attempts does.
+    expect(used).toMatchObject({ watch: 2, evalsha: 2, exec: 1 });
     expect(await redis.client.get('k')).toBe('1');
     expect(await queue.counts()).toEqual(NONE);
+  });
+
+  it('[QU-30] begins when an extension that is under way has ended, which would look like a lost lease', async () => {
+    // So long that the transaction need not prolong it, which would wait behind the extension.
+    await queue.push('a');
+    const job = (await queue.take({ leaseMs: 60_000 }))!;
+    await job.extend({ leaseMs: 60_000 });
+    proxy.delay({ requestMs: 700, ...isScript });
+    const exec = proxy.delay({ replyMs: 1_500, ...on('EXEC') });
+    const extending = job.extend();
+    await complete(job);
+    expect(exec.count).toBe(1);
+    expect(await extending).toBe(true);
+    expect(job.signal.aborted).toBe(false);
+    expect(await redis.client.get('k')).toBe('1');
   });
 
   it('[QU-30] is waited for by a consumer that is stopped, once EXEC was sent', async () => {

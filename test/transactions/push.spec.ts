@@ -125,6 +125,23 @@ describe.each(SERVERS)('tx.push on %s', (kind) => {
     expect((await drain()).toSorted()).toEqual(sold.toSorted());
   });
 
+  it('[QU-29] lets the delayed jobs of a group wait', async () => {
+    await run([KEY], (tx) => void tx.write.set(KEY, 0));
+    const pushing = Array.from({ length: 16 }, (_, i) =>
+      run([KEY], async (tx) => {
+        tx.write.set(KEY, Number(await tx.read.get(KEY)) + 1);
+        tx.push(queue, to(`${i}`), { delayMs: 600_000 });
+      }),
+    );
+    await Promise.all(pushing);
+    expect(await queue.take()).toBeNull();
+    expect(await queue.counts()).toEqual({ ...NONE, pending: 16, delayed: 16 });
+    const delayed = `atomic:queue:delayed:{shop}:${QUEUE}`;
+    for (const member of await target.client.zrange(delayed, '0', '-1'))
+      await target.client.zadd(delayed, 1, member);
+    expect(await drain()).toHaveLength(16);
+  });
+
   it('[QU-29] leaves the replies of EXEC to the writes, without those of pushes', async () => {
     const told: unknown[] = [];
     const options: TransactionOptions = { onReplies: (replies) => void told.push([...replies!]) };
