@@ -94,7 +94,7 @@ async function semaphore({ url }: Bench): Promise<Locker> {
   return {
     name: 'redis-semaphore',
     async pass(key) {
-      const mutex = new Mutex(client as never, key, {
+      const mutex = new Mutex(client, key, {
         lockTimeout: LEASE_MS,
         acquireTimeout: WAIT_MS,
         retryInterval: RETRY_MS,

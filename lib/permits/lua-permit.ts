@@ -31,10 +31,7 @@ local function next_fence(state, slot, us)
   return digits(math.max(last + 1, us))
 end
 
-local function keep(state, line)
-  redis.call('PEXPIRE', state, '${KEPT_MS}')
-  redis.call('PEXPIRE', line, '${KEPT_MS}')
-end
+local function keep(key) redis.call('PEXPIRE', key, '${KEPT_MS}') end
 
 local function leave_line(line, state, token)
   redis.call('ZREM', line, token)

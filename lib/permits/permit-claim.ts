@@ -34,6 +34,9 @@ const LOOK_UNSUBSCRIBED_MS = 100;
 /** How much later than the one ahead each of the first looks when a lease ends, in milliseconds. */
 const APART_MS = 10;
 
+/** Until an answer tells it. */
+const UNKNOWN_TICKET = '-';
+
 type Waiting = Extract<Seen, { kind: 'waiting' }>;
 /** The result of one look: the permit, or none. */
 type Look = HeldPermit | Exclude<Seen, { kind: 'granted' }>;
@@ -119,19 +122,20 @@ export class PermitClaim {
   private async look(waitMs: number): Promise<Look> {
     const { claim, ticket } = this;
     const { operations, connection } = this.access;
-    const { leaseMs, timeoutMs, propagation } = this.terms;
+    const { leaseMs, timeoutMs, propagation, limit } = this.terms;
     const askedAt = performance.now();
     this.lookedSubscribed = this.access.rooms.isSubscribed(claim.keys.line);
     this.isTold = this.grant !== undefined;
     const heldBefore = this.mayHold;
+    if (ticket === '') this.ticket = UNKNOWN_TICKET;
     this.mayHold = true;
     let seen: Seen;
     try {
       const look = { claim, leaseMs, waitMs, ticket };
-      seen = await operations.part(operation.acquire, look, {
-        timeoutMs,
-        ...(propagation && { propagation }),
-      });
+      const options = { timeoutMs, propagation };
+      seen = await (limit === 1
+        ? operations.part(operation.lookForOne, look, options)
+        : operations.part(operation.lookForAny, look, options));
     } catch (error) {
       // It takes effect no later than now. The next look tells what it came to.
       if (error instanceof OutcomeUnknownError) throw connection.unavailable(error);
@@ -140,6 +144,7 @@ export class PermitClaim {
     }
     this.mayHold = seen.kind !== 'busy';
     if (seen.kind === 'waiting') this.ticket = seen.ticket;
+
     if (seen.kind !== 'granted') return seen;
     if (performance.now() - askedAt > leaseMs / 2)
       // Answered so late, or this process stood still so long, that the lease may end before it is renewed.
@@ -196,7 +201,7 @@ export class PermitClaim {
       // A look that arrived behind the release would stand in line again.
       await looking?.catch(() => undefined);
       const options = { timeoutMs, propagation: 'outside' } as const;
-      await operations.part(operation.release, { claim, slot: undefined }, options);
+      await operations.part(operation.leave, { claim, slot: 0 }, options);
     };
     // Not told, the place in line lapses, or the lease does.
     void inFlight.track(leave).catch(() => undefined);

@@ -5,11 +5,15 @@ import { luaNow } from '../scripting/lua.js';
 import { CLAIM_MS, luaPermit } from './lua-permit.js';
 import type { PermitKeys } from './permit-keys.js';
 
-const KEYS = {
+const SHARED_KEYS = {
   state: 'hash of fences and of those that wait',
   line: 'sorted set of those that wait',
-  '...slots': 'for each slot, the token of its holder',
 } as const;
+/** Of a lock. A script with a fixed number of keys shares an EVALSHA with others of its turn. */
+const ONE = { ...SHARED_KEYS, slot: 'the token of the holder' } as const;
+const MANY = { ...SHARED_KEYS, '...slots': 'for each slot, the token of its holder' } as const;
+/** The place of the first slot among KEYS, behind the marker: the same in both. */
+const FIRST_SLOT = 4;
 
 /** The way of one caller to a permit. */
 export interface Claim {
@@ -26,7 +30,7 @@ interface Look {
   readonly leaseMs: number;
   /** Time that the caller waits on, in milliseconds; 0 for one that does not wait, or no longer. */
   readonly waitMs: number;
-  /** As an earlier look answered it, or ''. */
+  /** As an earlier look answered it; `-` where no answer came; '' for the first look. */
   readonly ticket: string;
 }
 
@@ -50,14 +54,12 @@ export type Seen =
 const ALIVE_MS = 3_000;
 
 /** Looks for a permit: takes a free one, else stands in line, or leaves it where the caller waits no longer. */
-export const acquire = defineOperation({
-  type: 'permits.look',
-  keys: KEYS,
+const look = {
   args: {
     token: 'of the caller, never used before its first look',
     leaseMs: 'length of its lease',
     waitMs: 'how long it waits on, 0 for not at all',
-    ticket: "its place in line, as answered before, or ''",
+    ticket: "its place in line, as answered before; - where that is unknown; '' at the first look",
     process: 'of the caller',
   },
   returns:
@@ -66,7 +68,7 @@ export const acquire = defineOperation({
   lua: `
 local us = now_us()
 local ms = math.floor(us / 1000)
-local first = KEYS.slots
+local first = ${FIRST_SLOT}
 local own, is_new, next_ms, free = nil, true, ${CLAIM_MS}, {}
 for i = 0, #KEYS - first do
   local holder = redis.call('GET', KEYS[first + i])
@@ -74,7 +76,8 @@ for i = 0, #KEYS - first do
   elseif not holder then free[#free + 1] = i end
 end
 
-local ticket = tonumber(redis.call('ZSCORE', KEYS.line, ARGV.token) or nil)
+-- Before its first look the token stands nowhere.
+local ticket = ARGV.ticket ~= '' and tonumber(redis.call('ZSCORE', KEYS.line, ARGV.token) or nil) or nil
 local in_line = ticket ~= nil
 ticket = ticket or tonumber(ARGV.ticket)
 
@@ -126,26 +129,48 @@ elseif ARGV.waitMs ~= '0' then
   redis.call('ZADD', KEYS.line, digits(ticket), ARGV.token)
   local alive_until = digits(ms + math.min(${ALIVE_MS}, tonumber(ARGV.waitMs)))
   redis.call('HSET', KEYS.state, 'w' .. ARGV.token, alive_until .. ':' .. ARGV.leaseMs .. ':' .. ARGV.process)
+  keep(KEYS.line)
 elseif in_line then
   leave_line(KEYS.line, KEYS.state, ARGV.token)
 end
-keep(KEYS.state, KEYS.line)
+keep(KEYS.state)
 return answer
 `,
   reply: String,
   check: (look: Look) => look,
-  does: ({ claim }) => `Acquiring permit ${describe(claim.name)}`,
-  encode: ({ claim, leaseMs, waitMs, ticket }) => ({
-    keys: { ...claim.keys },
-    args: { token: claim.token, leaseMs, waitMs, ticket, process: claim.process },
-  }),
-  decode: (answer): Seen => {
+  does: ({ claim }: Look) => `Acquiring permit ${describe(claim.name)}`,
+  decode: (answer: string): Seen => {
     const [kind, ...fields] = answer.split(':') as [string, ...string[]];
     if (kind === 'granted') return { kind, slot: Number(fields[0]), fence: Number(fields[1]) };
     if (kind === 'busy') return { kind, nextMs: Number(fields[0]) };
     return { kind: 'waiting', ticket: fields[0]!, ahead: Number(fields[1]), nextMs: Number(fields[2]) };
   },
-  changed: (answer) => answer.startsWith('granted'),
+  changed: (answer: string) => answer.startsWith('granted'),
+} as const;
+
+const lookArguments = ({ claim, leaseMs, waitMs, ticket }: Look) => ({
+  token: claim.token,
+  leaseMs,
+  waitMs,
+  ticket,
+  process: claim.process,
+});
+
+export const lookForOne = defineOperation({
+  ...look,
+  type: 'permits.lookForOne',
+  keys: ONE,
+  encode: (call: Look) => {
+    const { state, line, slots } = call.claim.keys;
+    return { keys: { state, line, slot: slots[0]! }, args: lookArguments(call) };
+  },
+});
+
+export const lookForAny = defineOperation({
+  ...look,
+  type: 'permits.lookForAny',
+  keys: MANY,
+  encode: (call: Look) => ({ keys: { ...call.claim.keys }, args: lookArguments(call) }),
 });
 
 /** A permit that was handed to a claim of this process. */
@@ -155,6 +180,12 @@ export interface Heir {
   readonly fence: number;
 }
 
+interface Release {
+  readonly claim: Claim;
+  /** The first slot that the script is given. */
+  readonly slot: number;
+}
+
 interface Released {
   /** False when the token held no slot. */
   readonly isReleased: boolean;
@@ -162,9 +193,7 @@ interface Released {
 }
 
 /** Gives a permit back, or leaves the line. A permit goes to the first in line that is alive. */
-export const release = defineOperation({
-  type: 'permits.release',
-  keys: KEYS,
+const giveBack = {
   args: {
     token: 'of the holder, or of one that waits',
     slot: 'number of the first slot among KEYS',
@@ -175,7 +204,7 @@ export const release = defineOperation({
   uses: [luaPermit],
   lua: `
 local us = now_us()
-local first = KEYS.slots
+local first = ${FIRST_SLOT}
 local own
 for i = 0, #KEYS - first do
   if redis.call('GET', KEYS[first + i]) == ARGV.token then own = i end
@@ -204,18 +233,36 @@ elseif own then redis.call('DEL', KEYS[first + own]) end
 return answer
 `,
   reply: String,
-  check: (call: { claim: Claim; slot: number | undefined }) => call,
-  does: ({ claim }) => `Releasing permit ${describe(claim.name)}`,
-  encode: ({ claim: { keys, token, process }, slot }) => ({
-    keys: { ...keys, slots: slot === undefined ? keys.slots : [keys.slots[slot]!] },
-    args: { token, slot: slot ?? 0, process },
-  }),
-  decode: (answer): Released => {
+  check: (call: Release) => call,
+  does: ({ claim }: Release) => `Releasing permit ${describe(claim.name)}`,
+  decode: (answer: string): Released => {
     const [what, token, slot, fence] = answer.split(':');
     const heir = token === undefined ? undefined : { token, slot: Number(slot), fence: Number(fence) };
     return { isReleased: what === 'released', heir };
   },
-  changed: (answer) => answer !== 'lost',
+  changed: (answer: string) => answer !== 'lost',
+} as const;
+
+/** Gives back the permit of one slot. */
+export const release = defineOperation({
+  ...giveBack,
+  type: 'permits.release',
+  keys: ONE,
+  encode: ({ claim: { keys, token, process }, slot }: Release) => ({
+    keys: { state: keys.state, line: keys.line, slot: keys.slots[slot]! },
+    args: { token, slot, process },
+  }),
+});
+
+/** Leaves the line, and gives back what the claim was given meanwhile. */
+export const leave = defineOperation({
+  ...giveBack,
+  type: 'permits.leave',
+  keys: MANY,
+  encode: ({ claim: { keys, token, process }, slot }: Release) => ({
+    keys: { ...keys },
+    args: { token, slot, process },
+  }),
 });
 
 /** Renewals of several permits. */
