@@ -54,7 +54,7 @@ export type Seen =
 const ALIVE_MS = 3_000;
 
 /** Looks for a permit: takes a free one, else stands in line, or leaves it where the caller waits no longer. */
-const look = {
+const lookStatement = {
   args: {
     token: 'of the caller, never used before its first look',
     leaseMs: 'length of its lease',
@@ -157,7 +157,7 @@ const lookArguments = ({ claim, leaseMs, waitMs, ticket }: Look) => ({
 });
 
 export const lookForOne = defineOperation({
-  ...look,
+  ...lookStatement,
   type: 'permits.lookForOne',
   keys: ONE,
   encode: (call: Look) => {
@@ -167,7 +167,7 @@ export const lookForOne = defineOperation({
 });
 
 export const lookForAny = defineOperation({
-  ...look,
+  ...lookStatement,
   type: 'permits.lookForAny',
   keys: MANY,
   encode: (call: Look) => ({ keys: { ...call.claim.keys }, args: lookArguments(call) }),
