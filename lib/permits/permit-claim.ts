@@ -92,7 +92,8 @@ export class PermitClaim {
         }
         looking = undefined;
         if (seen instanceof HeldPermit) return this.kept(seen);
-        if (seen?.kind === 'busy') throw new PermitUnavailableError(this.terms.name, seen.nextMs);
+        if (seen?.kind === 'busy')
+          throw new PermitUnavailableError(this.terms.name, Math.max(1, seen.nextMs));
         await this.pause(seen, until, (waitSignal ??= this.waitSignal(signal)));
         const permit = this.granted();
         if (permit) return permit;

@@ -66,8 +66,8 @@ const lookStatement = {
     'granted:<slot>:<fence> | waiting:<ticket>:<how many are ahead>:<ms to the next end of a lease> | busy:<the same ms>',
   uses: [luaPermit],
   lua: `
-local us = now_us()
-local ms = math.floor(us / 1000)
+local ms, us = moment()
+us = tonumber(us)
 local first = ${FIRST_SLOT}
 local own, is_new, next_ms, free = nil, true, ${CLAIM_MS}, {}
 for i = 0, #KEYS - first do
@@ -203,7 +203,8 @@ const giveBack = {
     'released | released:<token>:<slot>:<fence>, handed to one that waits in the same process | lost, where the token holds none of the slots',
   uses: [luaPermit],
   lua: `
-local us = now_us()
+local ms, us = moment()
+us = tonumber(us)
 local first = ${FIRST_SLOT}
 local own
 for i = 0, #KEYS - first do
@@ -212,7 +213,7 @@ end
 local heirs, dead = {}, {}
 if own then
   local never = function() return false end
-  heirs, dead = next_in_line(KEYS.line, KEYS.state, math.floor(us / 1000), 1, never)
+  heirs, dead = next_in_line(KEYS.line, KEYS.state, ms, 1, never)
 end
 local heir, slot = heirs[1], own and digits(tonumber(ARGV.slot) + own)
 local answer, fence, told_lease = own and 'released' or 'lost', nil, nil
