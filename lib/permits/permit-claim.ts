@@ -123,7 +123,7 @@ export class PermitClaim {
   private async look(waitMs: number): Promise<Look> {
     const { claim, ticket } = this;
     const { operations, connection } = this.access;
-    const { leaseMs, timeoutMs, propagation, limit } = this.terms;
+    const { leaseMs, timeoutMs, propagation } = this.terms;
     const askedAt = performance.now();
     this.lookedSubscribed = this.access.rooms.isSubscribed(claim.keys.line);
     this.isTold = this.grant !== undefined;
@@ -134,9 +134,7 @@ export class PermitClaim {
     try {
       const look = { claim, leaseMs, waitMs, ticket };
       const options = { timeoutMs, propagation };
-      seen = await (limit === 1
-        ? operations.part(operation.lookForOne, look, options)
-        : operations.part(operation.lookForAny, look, options));
+      seen = await operations.part(operation.look, look, options);
     } catch (error) {
       // It takes effect no later than now. The next look tells what it came to.
       if (error instanceof OutcomeUnknownError) throw connection.unavailable(error);
@@ -202,7 +200,7 @@ export class PermitClaim {
       // A look that arrived behind the release would stand in line again.
       await looking?.catch(() => undefined);
       const options = { timeoutMs, propagation: 'outside' } as const;
-      await operations.part(operation.leave, { claim, slot: 0 }, options);
+      await operations.part(operation.release, { claim, slot: undefined }, options);
     };
     // Not told, the place in line lapses, or the lease does.
     void inFlight.track(leave).catch(() => undefined);

@@ -5,15 +5,11 @@ import { luaNow } from '../scripting/lua.js';
 import { CLAIM_MS, luaPermit } from './lua-permit.js';
 import type { PermitKeys } from './permit-keys.js';
 
-const SHARED_KEYS = {
+const KEYS = {
   state: 'hash of fences and of those that wait',
   line: 'sorted set of those that wait',
+  '...slots': 'for each slot, the token of its holder',
 } as const;
-/** Of a lock. A script with a fixed number of keys shares an EVALSHA with others of its turn. */
-const ONE = { ...SHARED_KEYS, slot: 'the token of the holder' } as const;
-const MANY = { ...SHARED_KEYS, '...slots': 'for each slot, the token of its holder' } as const;
-/** The place of the first slot among KEYS, behind the marker: the same in both. */
-const FIRST_SLOT = 4;
 
 /** The way of one caller to a permit. */
 export interface Claim {
@@ -54,7 +50,9 @@ export type Seen =
 const ALIVE_MS = 3_000;
 
 /** Looks for a permit: takes a free one, else stands in line, or leaves it where the caller waits no longer. */
-const lookStatement = {
+export const look = defineOperation({
+  type: 'permits.look',
+  keys: KEYS,
   args: {
     token: 'of the caller, never used before its first look',
     leaseMs: 'length of its lease',
@@ -68,7 +66,7 @@ const lookStatement = {
   lua: `
 local ms, us = moment()
 us = tonumber(us)
-local first = ${FIRST_SLOT}
+local first = KEYS.slots
 local own, is_new, next_ms, free = nil, true, ${CLAIM_MS}, {}
 for i = 0, #KEYS - first do
   local holder = redis.call('GET', KEYS[first + i])
@@ -137,40 +135,19 @@ keep(KEYS.state)
 return answer
 `,
   reply: String,
-  check: (look: Look) => look,
-  does: ({ claim }: Look) => `Acquiring permit ${describe(claim.name)}`,
-  decode: (answer: string): Seen => {
+  check: (call: Look) => call,
+  does: ({ claim }) => `Acquiring permit ${describe(claim.name)}`,
+  encode: ({ claim, leaseMs, waitMs, ticket }) => ({
+    keys: { ...claim.keys },
+    args: { token: claim.token, leaseMs, waitMs, ticket, process: claim.process },
+  }),
+  decode: (answer): Seen => {
     const [kind, ...fields] = answer.split(':') as [string, ...string[]];
     if (kind === 'granted') return { kind, slot: Number(fields[0]), fence: Number(fields[1]) };
     if (kind === 'busy') return { kind, nextMs: Number(fields[0]) };
     return { kind: 'waiting', ticket: fields[0]!, ahead: Number(fields[1]), nextMs: Number(fields[2]) };
   },
-  changed: (answer: string) => answer.startsWith('granted'),
-} as const;
-
-const lookArguments = ({ claim, leaseMs, waitMs, ticket }: Look) => ({
-  token: claim.token,
-  leaseMs,
-  waitMs,
-  ticket,
-  process: claim.process,
-});
-
-export const lookForOne = defineOperation({
-  ...lookStatement,
-  type: 'permits.lookForOne',
-  keys: ONE,
-  encode: (call: Look) => {
-    const { state, line, slots } = call.claim.keys;
-    return { keys: { state, line, slot: slots[0]! }, args: lookArguments(call) };
-  },
-});
-
-export const lookForAny = defineOperation({
-  ...lookStatement,
-  type: 'permits.lookForAny',
-  keys: MANY,
-  encode: (call: Look) => ({ keys: { ...call.claim.keys }, args: lookArguments(call) }),
+  changed: (answer) => answer.startsWith('granted'),
 });
 
 /** A permit that was handed to a claim of this process. */
@@ -182,8 +159,8 @@ export interface Heir {
 
 interface Release {
   readonly claim: Claim;
-  /** The first slot that the script is given. */
-  readonly slot: number;
+  /** The slot that the claim holds; undefined for one that waits, which may have been given any. */
+  readonly slot: number | undefined;
 }
 
 interface Released {
@@ -193,7 +170,9 @@ interface Released {
 }
 
 /** Gives a permit back, or leaves the line. A permit goes to the first in line that is alive. */
-const giveBack = {
+export const release = defineOperation({
+  type: 'permits.release',
+  keys: KEYS,
   args: {
     token: 'of the holder, or of one that waits',
     slot: 'number of the first slot among KEYS',
@@ -205,7 +184,7 @@ const giveBack = {
   lua: `
 local ms, us = moment()
 us = tonumber(us)
-local first = ${FIRST_SLOT}
+local first = KEYS.slots
 local own
 for i = 0, #KEYS - first do
   if redis.call('GET', KEYS[first + i]) == ARGV.token then own = i end
@@ -235,35 +214,17 @@ return answer
 `,
   reply: String,
   check: (call: Release) => call,
-  does: ({ claim }: Release) => `Releasing permit ${describe(claim.name)}`,
-  decode: (answer: string): Released => {
+  does: ({ claim }) => `Releasing permit ${describe(claim.name)}`,
+  encode: ({ claim: { keys, token, process }, slot }) => ({
+    keys: slot === undefined ? { ...keys } : { ...keys, slots: [keys.slots[slot]!] },
+    args: { token, slot: slot ?? 0, process },
+  }),
+  decode: (answer): Released => {
     const [what, token, slot, fence] = answer.split(':');
     const heir = token === undefined ? undefined : { token, slot: Number(slot), fence: Number(fence) };
     return { isReleased: what === 'released', heir };
   },
-  changed: (answer: string) => answer !== 'lost',
-} as const;
-
-/** Gives back the permit of one slot. */
-export const release = defineOperation({
-  ...giveBack,
-  type: 'permits.release',
-  keys: ONE,
-  encode: ({ claim: { keys, token, process }, slot }: Release) => ({
-    keys: { state: keys.state, line: keys.line, slot: keys.slots[slot]! },
-    args: { token, slot, process },
-  }),
-});
-
-/** Leaves the line, and gives back what the claim was given meanwhile. */
-export const leave = defineOperation({
-  ...giveBack,
-  type: 'permits.leave',
-  keys: MANY,
-  encode: ({ claim: { keys, token, process }, slot }: Release) => ({
-    keys: { ...keys },
-    args: { token, slot, process },
-  }),
+  changed: (answer) => answer !== 'lost',
 });
 
 /** Renewals of several permits. */
