@@ -1,3 +1,5 @@
+import { luaMoment } from '../scripting/lua.js';
+
 /** Time for which what is known of a name outlives its last use, in milliseconds: its fences rise across any pause that is shorter. */
 const KEPT_MS = 7 * 86_400_000;
 
@@ -18,12 +20,7 @@ const MAX_SEEN = 256;
  * whether the line has no more. `give` hands a slot over; with a short lease, unless its process is told by the answer of the script.
  * Otherwise it wakes the one that gets it; the message is a courtesy, and fails in silence if the user may not publish.
  */
-export const luaPermit = `
-local function now_us()
-  local t = redis.call('TIME')
-  return t[1] * 1000000 + t[2]
-end
-
+export const luaPermit = `${luaMoment}
 local function digits(n) return string.format('%.0f', n) end
 
 local function next_fence(state, slot, us)
@@ -31,10 +28,7 @@ local function next_fence(state, slot, us)
   return digits(math.max(last + 1, us))
 end
 
-local function keep(state, line)
-  redis.call('PEXPIRE', state, '${KEPT_MS}')
-  redis.call('PEXPIRE', line, '${KEPT_MS}')
-end
+local function keep(key) redis.call('PEXPIRE', key, '${KEPT_MS}') end
 
 local function leave_line(line, state, token)
   redis.call('ZREM', line, token)

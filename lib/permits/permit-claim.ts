@@ -34,6 +34,9 @@ const LOOK_UNSUBSCRIBED_MS = 100;
 /** How much later than the one ahead each of the first looks when a lease ends, in milliseconds. */
 const APART_MS = 10;
 
+/** Until an answer tells it. */
+const UNKNOWN_TICKET = '-';
+
 type Waiting = Extract<Seen, { kind: 'waiting' }>;
 /** The result of one look: the permit, or none. */
 type Look = HeldPermit | Exclude<Seen, { kind: 'granted' }>;
@@ -89,7 +92,8 @@ export class PermitClaim {
         }
         looking = undefined;
         if (seen instanceof HeldPermit) return this.kept(seen);
-        if (seen?.kind === 'busy') throw new PermitUnavailableError(this.terms.name, seen.nextMs);
+        if (seen?.kind === 'busy')
+          throw new PermitUnavailableError(this.terms.name, Math.max(1, seen.nextMs));
         await this.pause(seen, until, (waitSignal ??= this.waitSignal(signal)));
         const permit = this.granted();
         if (permit) return permit;
@@ -124,14 +128,13 @@ export class PermitClaim {
     this.lookedSubscribed = this.access.rooms.isSubscribed(claim.keys.line);
     this.isTold = this.grant !== undefined;
     const heldBefore = this.mayHold;
+    if (ticket === '') this.ticket = UNKNOWN_TICKET;
     this.mayHold = true;
     let seen: Seen;
     try {
       const look = { claim, leaseMs, waitMs, ticket };
-      seen = await operations.part(operation.acquire, look, {
-        timeoutMs,
-        ...(propagation && { propagation }),
-      });
+      const options = { timeoutMs, propagation };
+      seen = await operations.part(operation.look, look, options);
     } catch (error) {
       // It takes effect no later than now. The next look tells what it came to.
       if (error instanceof OutcomeUnknownError) throw connection.unavailable(error);
@@ -140,6 +143,7 @@ export class PermitClaim {
     }
     this.mayHold = seen.kind !== 'busy';
     if (seen.kind === 'waiting') this.ticket = seen.ticket;
+
     if (seen.kind !== 'granted') return seen;
     if (performance.now() - askedAt > leaseMs / 2)
       // Answered so late, or this process stood still so long, that the lease may end before it is renewed.

@@ -10,12 +10,10 @@ export interface PermitKeys {
   readonly slots: readonly string[];
 }
 
-/** Returns the key that holds the token of a slot's holder. */
-const slotKey = (keys: KeySpace, name: string, slot: number): string =>
-  keys.colocated(`permit-${slot}`, name);
-
-export const permitKeys = (keys: KeySpace, name: string, limit: number): PermitKeys => ({
-  state: keys.colocated('permits', name),
-  line: keys.colocated('permit-line', name),
-  slots: Array.from({ length: limit }, (_, slot) => slotKey(keys, name, slot)),
-});
+export function permitKeys(keys: KeySpace, name: string, limit: number): PermitKeys {
+  const { namespace } = keys;
+  const rest = keys.colocated('', name).slice(namespace.length);
+  const slots: string[] = [];
+  for (let slot = 0; slot < limit; slot++) slots.push(`${namespace}permit-${slot}${rest}`);
+  return { state: `${namespace}permits${rest}`, line: `${namespace}permit-line${rest}`, slots };
+}

@@ -26,7 +26,7 @@ interface Look {
   readonly leaseMs: number;
   /** Time that the caller waits on, in milliseconds; 0 for one that does not wait, or no longer. */
   readonly waitMs: number;
-  /** As an earlier look answered it, or ''. */
+  /** As an earlier look answered it; `-` where no answer came; '' for the first look. */
   readonly ticket: string;
 }
 
@@ -50,22 +50,22 @@ export type Seen =
 const ALIVE_MS = 3_000;
 
 /** Looks for a permit: takes a free one, else stands in line, or leaves it where the caller waits no longer. */
-export const acquire = defineOperation({
+export const look = defineOperation({
   type: 'permits.look',
   keys: KEYS,
   args: {
     token: 'of the caller, never used before its first look',
     leaseMs: 'length of its lease',
     waitMs: 'how long it waits on, 0 for not at all',
-    ticket: "its place in line, as answered before, or ''",
+    ticket: "its place in line, as answered before; - where that is unknown; '' at the first look",
     process: 'of the caller',
   },
   returns:
     'granted:<slot>:<fence> | waiting:<ticket>:<how many are ahead>:<ms to the next end of a lease> | busy:<the same ms>',
   uses: [luaPermit],
   lua: `
-local us = now_us()
-local ms = math.floor(us / 1000)
+local ms, us = moment()
+us = tonumber(us)
 local first = KEYS.slots
 local own, is_new, next_ms, free = nil, true, ${CLAIM_MS}, {}
 for i = 0, #KEYS - first do
@@ -74,7 +74,8 @@ for i = 0, #KEYS - first do
   elseif not holder then free[#free + 1] = i end
 end
 
-local ticket = tonumber(redis.call('ZSCORE', KEYS.line, ARGV.token) or nil)
+-- Before its first look the token stands nowhere.
+local ticket = ARGV.ticket ~= '' and tonumber(redis.call('ZSCORE', KEYS.line, ARGV.token) or nil) or nil
 local in_line = ticket ~= nil
 ticket = ticket or tonumber(ARGV.ticket)
 
@@ -126,14 +127,15 @@ elseif ARGV.waitMs ~= '0' then
   redis.call('ZADD', KEYS.line, digits(ticket), ARGV.token)
   local alive_until = digits(ms + math.min(${ALIVE_MS}, tonumber(ARGV.waitMs)))
   redis.call('HSET', KEYS.state, 'w' .. ARGV.token, alive_until .. ':' .. ARGV.leaseMs .. ':' .. ARGV.process)
+  keep(KEYS.line)
 elseif in_line then
   leave_line(KEYS.line, KEYS.state, ARGV.token)
 end
-keep(KEYS.state, KEYS.line)
+keep(KEYS.state)
 return answer
 `,
   reply: String,
-  check: (look: Look) => look,
+  check: (call: Look) => call,
   does: ({ claim }) => `Acquiring permit ${describe(claim.name)}`,
   encode: ({ claim, leaseMs, waitMs, ticket }) => ({
     keys: { ...claim.keys },
@@ -155,6 +157,12 @@ export interface Heir {
   readonly fence: number;
 }
 
+interface Release {
+  readonly claim: Claim;
+  /** The slot that the claim holds; undefined for one that waits, which may have been given any. */
+  readonly slot: number | undefined;
+}
+
 interface Released {
   /** False when the token held no slot. */
   readonly isReleased: boolean;
@@ -174,7 +182,8 @@ export const release = defineOperation({
     'released | released:<token>:<slot>:<fence>, handed to one that waits in the same process | lost, where the token holds none of the slots',
   uses: [luaPermit],
   lua: `
-local us = now_us()
+local ms, us = moment()
+us = tonumber(us)
 local first = KEYS.slots
 local own
 for i = 0, #KEYS - first do
@@ -183,7 +192,7 @@ end
 local heirs, dead = {}, {}
 if own then
   local never = function() return false end
-  heirs, dead = next_in_line(KEYS.line, KEYS.state, math.floor(us / 1000), 1, never)
+  heirs, dead = next_in_line(KEYS.line, KEYS.state, ms, 1, never)
 end
 local heir, slot = heirs[1], own and digits(tonumber(ARGV.slot) + own)
 local answer, fence, told_lease = own and 'released' or 'lost', nil, nil
@@ -204,10 +213,10 @@ elseif own then redis.call('DEL', KEYS[first + own]) end
 return answer
 `,
   reply: String,
-  check: (call: { claim: Claim; slot: number | undefined }) => call,
+  check: (call: Release) => call,
   does: ({ claim }) => `Releasing permit ${describe(claim.name)}`,
   encode: ({ claim: { keys, token, process }, slot }) => ({
-    keys: { ...keys, slots: slot === undefined ? keys.slots : [keys.slots[slot]!] },
+    keys: slot === undefined ? { ...keys } : { ...keys, slots: [keys.slots[slot]!] },
     args: { token, slot: slot ?? 0, process },
   }),
   decode: (answer): Released => {

@@ -19,11 +19,14 @@ import {
   InvalidArgumentError,
   OptimisticRetry,
   QueueConsumer,
+  PermitService,
+  PermitUnavailableError,
   RedisUnavailableError,
   ReliableQueueService,
   Transaction,
   TransactionConflictError,
   TransactionService,
+  WithPermit,
   type CounterResult,
   type QueueJob,
   type ReliableQueue,
@@ -45,6 +48,14 @@ class Stock {
   @AtomicCounter({ key: (sku: string) => `stock:{${sku}}`, by: -2, min: 0 })
   async take(sku: string, @CounterValue() count?: CounterResult): Promise<string> {
     return `${sku}: ${count?.value}`;
+  }
+}
+
+@Injectable()
+class Reports {
+  @WithPermit({ name: (id: string) => `report:{${id}}` })
+  async build(id: string): Promise<string> {
+    return `built ${id}`;
   }
 }
 
@@ -123,7 +134,7 @@ describe('AtomicRedisTestingModule', () => {
     module = await Test.createTestingModule({
       imports: [AtomicRedisTestingModule, AtomicRedisTestingModule.named('jobs')],
       controllers: [OrdersController],
-      providers: [Stock, Accounts, Jobs],
+      providers: [Stock, Reports, Accounts, Jobs],
     }).compile();
     await module.init();
     outcomes = module.get(AtomicRedisOutcomes);
@@ -164,6 +175,18 @@ describe('AtomicRedisTestingModule', () => {
     } finally {
       await app.close();
     }
+  });
+
+  it('[TEST-2] runs under a permit, or is refused one, where the test says so', async () => {
+    const reports = module.get(Reports);
+    expect(await reports.build('7')).toBe('built 7');
+    outcomes.on(Reports, 'build').permitTaken();
+    await expect(reports.build('7')).rejects.toThrow(PermitUnavailableError);
+    outcomes.reset();
+    expect(await reports.build('8')).toBe('built 8');
+    expect(() => outcomes.on(Stock, 'take').permitTaken()).toThrow(InvalidArgumentError);
+    const permit = await module.get(PermitService).acquire('p');
+    expect(await permit.release()).toBe(true);
   });
 
   it('[TEST-2] counts, or is at its limit, where the test says so', async () => {
