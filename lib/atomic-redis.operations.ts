@@ -21,7 +21,17 @@ import * as values from './values/value.operations.js';
 const SERVICES = { auditedHashes, limits, limitReservations, lists, reservations, transfers, values };
 
 /** Parts of calls: they have no event of their own. */
-const PARTS = { acrossSlots, addAll, pendingTransfers, queueAdvance, queuePush, queues, records, shadowKeys, throttling };
+const PARTS = {
+  acrossSlots,
+  addAll,
+  pendingTransfers,
+  queueAdvance,
+  queuePush,
+  queues,
+  records,
+  shadowKeys,
+  throttling,
+};
 
 /** Every scripted operation of the library: the scripts to load on each connect, and what the contract tests go through. */
 export const ALL_OPERATIONS: readonly Operation[] = Object.values<Readonly<Record<string, unknown>>>({

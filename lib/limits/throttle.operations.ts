@@ -1,6 +1,5 @@
 import { describe } from '../atomic-redis.errors.js';
 import { defineStep } from '../operations/operation.js';
-import type { QueryOptions } from '../operations/operation.options.js';
 import { specificationOf } from './limit-batch.js';
 import { keysOfLimit } from './limit-keys.js';
 import { wrongType } from './limit-commands.js';
@@ -56,7 +55,7 @@ store(l, value, ends)
 return 'passed|' .. text
 `,
   reply: String,
-  check: ({ key, limit, perMs, blockMs }: Hit, _: QueryOptions) => ({
+  check: ({ key, limit, perMs, blockMs }: Hit) => ({
     limit: checkedLimit('limit', { key, algorithm: 'sliding', limit, perMs }),
     blockMs,
   }),
