@@ -10,6 +10,7 @@ import { endpoint } from './workloads/endpoint.js';
 import { consumers } from './workloads/consumers.js';
 import { growth } from './workloads/growth.js';
 import { idempotentFirst, idempotentReplay } from './workloads/idempotency.js';
+import { limitHot, limitKeys, limitSeveral } from './workloads/limits.js';
 import { permitContended, permitDistinct } from './workloads/permits.js';
 import { queues } from './workloads/queues.js';
 import { shadowSwap } from './workloads/shadow-swap.js';
@@ -25,6 +26,9 @@ const workloads: readonly Workload[] = [
   comparison(idempotentReplay),
   comparison(counterHot),
   comparison(counterKeys),
+  comparison(limitHot),
+  comparison(limitKeys),
+  comparison(limitSeveral),
   comparison(transactionDistinct),
   comparison(transactionHot),
   transactionContended,

@@ -1,7 +1,7 @@
-import type { OperationOptions } from '../operations/operation.options.js';
+import type { EnforceableOptions } from '../operations/operation.options.js';
 import type { LimitsResult } from './limit-result.js';
 
-export interface ReserveOptions extends OperationOptions {
+export interface ReserveOptions extends EnforceableOptions {
   /** Time after which the reservation lapses unless it is settled, in milliseconds. */
   ttlMs: number;
 }

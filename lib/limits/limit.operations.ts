@@ -2,8 +2,9 @@ import { describe } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import { defineOperation, defineQuery } from '../operations/operation.js';
 import {
+  enforceableOptionChecks,
   operationOptionChecks,
-  type OperationOptions,
+  type EnforceableOptions,
   type QueryOptions,
 } from '../operations/operation.options.js';
 import type { KeySpace } from '../scripting/key-space.js';
@@ -14,7 +15,10 @@ import { combined, resultAfter, type LimitsResult } from './limit-result.js';
 import { checkedLimits, checkedName, type CheckedLimit, type Limit, type LimitName } from './limit.js';
 import { luaLimit, luaLimitTime, WRONG_TYPE } from './lua-limit.js';
 
-export const checkOperationOptions = check.options(operationOptionChecks);
+/** Checks the options of `take`, whose calls share scripts and so take no permit. */
+export const checkTakeOptions = check.options(operationOptionChecks);
+
+export const checkEnforceableOptions = check.options(enforceableOptionChecks);
 
 const checkQueryOptions = check.options({ timeoutMs: check.waitMs() } satisfies Record<
   keyof QueryOptions,
@@ -82,9 +86,9 @@ redis.call('UNLINK', KEYS.holds)
 return answer
 `,
   reply: String,
-  check: ({ limit }: { limit: LimitName }, options: OperationOptions) => {
+  check: ({ limit }: { limit: LimitName }, options: EnforceableOptions) => {
     const name = checkedName(limit);
-    checkOperationOptions('options', options);
+    checkEnforceableOptions('options', options);
     return name;
   },
   does: ({ key }) => `Resetting limit ${describe(key)}`,

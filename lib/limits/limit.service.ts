@@ -4,7 +4,7 @@ import type { ResolvedOptions } from '../atomic-redis.options.js';
 import { RedisConnection } from '../connection/redis-connection.js';
 import { Observer } from '../observability/observer.js';
 import { OperationRunner } from '../operations/operation-runner.js';
-import type { OperationOptions, QueryOptions } from '../operations/operation.options.js';
+import type { EnforceableOptions, OperationOptions, QueryOptions } from '../operations/operation.options.js';
 import { WorkInFlight } from '../runtime/work-in-flight.js';
 import { ScriptRunner } from '../scripting/script-runner.js';
 import { LimitBatches } from './limit-batch.js';
@@ -84,7 +84,7 @@ export class LimitService {
       const checked = several
         ? checkedLimits(limits as readonly Limit[])
         : [checkedLimit('limit', limits as Limit)];
-      operation.checkOperationOptions('options', options);
+      operation.checkTakeOptions('options', options);
       if (several) this.commands.take(checked, options, (all) => combined(checked, all), resolve, reject);
       else this.commands.take(checked, options, ([only]) => only!, resolve, reject);
     });
@@ -112,7 +112,7 @@ export class LimitService {
    * @returns false when it was unused
    * @throws as {@link take} does
    */
-  reset(limit: LimitName, options: OperationOptions = {}): Promise<boolean> {
+  reset(limit: LimitName, options: EnforceableOptions = {}): Promise<boolean> {
     return this.runner.run(operation.reset, { limit }, options);
   }
 
@@ -141,7 +141,7 @@ export class LimitService {
    * @returns false, and takes nothing, when there is no such reservation: it has lapsed, was settled before, or its limit was reset
    * @throws as {@link take} does
    */
-  settle(id: string, actual: number | readonly number[], options: OperationOptions = {}): Promise<boolean> {
+  settle(id: string, actual: number | readonly number[], options: EnforceableOptions = {}): Promise<boolean> {
     return this.runner.run(reservations.settle, { id, actual }, options);
   }
 

@@ -2,18 +2,18 @@ import { describe, InvalidArgumentError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import { luaCreate } from '../operations/lua-operation.js';
 import { defineOperation } from '../operations/operation.js';
-import { operationOptionChecks, type OperationOptions } from '../operations/operation.options.js';
+import { enforceableOptionChecks, type EnforceableOptions } from '../operations/operation.options.js';
 import { wrongType } from './limit-commands.js';
 import { specificationOf } from './limit-batch.js';
 import { combined, resultAfter, resultOf } from './limit-result.js';
-import { checkOperationOptions, keysOfLimits, LIMITS, SPECIFICATIONS } from './limit.operations.js';
+import { checkEnforceableOptions, keysOfLimits, LIMITS, SPECIFICATIONS } from './limit.operations.js';
 import { checkedLimits, priced, type Limit } from './limit.js';
 import type { LimitReservation, ReserveOptions } from './limit-reservation.js';
 import { luaLimit, luaLimitTime, luaReservation, MORE, SWEEP_LIMIT, WRONG_TYPE } from './lua-limit.js';
 import { idOf, newNonce, parseId } from './reservation-id.js';
 
 const checkReserveOptions = check.options(
-  { ...operationOptionChecks, ttlMs: check.milliseconds() } satisfies Record<
+  { ...enforceableOptionChecks, ttlMs: check.milliseconds() } satisfies Record<
     keyof ReserveOptions,
     check.Check
   >,
@@ -148,9 +148,12 @@ end
 return answer
 `,
   reply: String,
-  check: ({ id, actual }: { id: string; actual: number | readonly number[] }, options: OperationOptions) => {
+  check: (
+    { id, actual }: { id: string; actual: number | readonly number[] },
+    options: EnforceableOptions,
+  ) => {
     check.nonEmptyString('id', id);
-    checkOperationOptions('options', options);
+    checkEnforceableOptions('options', options);
     const reference = parseId(id);
     const count = reference?.limits.length ?? 1;
     const actuals = Array.isArray(actual)

@@ -60,6 +60,13 @@ const mostOf = ({ limit, burst }: Omit<Limit, 'key'>): number => burst ?? limit;
 const costOf = (one: Omit<Limit, 'key'>, part: number): number =>
   Math.max(1, Math.floor(mostOf(one) * part * part));
 
+/** Returns the number whose product with `value` leaves 1 when divided by `modulus`. */
+function inverse(value: bigint, modulus: bigint): bigint {
+  let [a, b, x, y] = [value, modulus, 1n, 0n];
+  while (b > 0n) [a, b, x, y] = [b, a % b, y, x - (a / b) * y];
+  return ((x % modulus) + modulus) % modulus;
+}
+
 describe('limits against an exact model', () => {
   const redis = useRedis();
   let limits: WrappedLimits;
@@ -127,6 +134,26 @@ describe('limits against an exact model', () => {
       }
     },
   );
+
+  it('[LM-2] gcra lets calls that are made together through only as often as they fit, to the part of a microsecond', async () => {
+    const [limit, perMs] = [999_999_999_989n, 86_400_000n];
+    const perUs = perMs * 1_000n;
+    // After `waited` µs one part of a microsecond is lacking for the third call: no double tells that from nothing.
+    const waited = perUs - inverse(limit % perUs, perUs);
+    const refilled = (waited * limit + 1n) / perUs;
+    const cost = (refilled + 2n) / 3n;
+    const one: Limit = { key: 'k', limit: Number(limit), perMs: Number(perMs) };
+    const model = new LimitModel();
+    const first = { ...one, cost: Number(limit + refilled - 3n * cost) };
+    await setClock(START_US);
+    expect(await limits.take([first])).toEqual(model.take([first], START_US));
+    await setClock(START_US + waited);
+    const call = { ...one, cost: Number(cost) };
+    const results = await Promise.all(Array.from({ length: 3 }, () => limits.take([call])));
+    expect(results).toEqual(results.map(() => model.take([call], START_US + waited)));
+    expect(results.map(({ allowed }) => allowed)).toEqual([true, true, false]);
+    expect(results[2]!.retryAfterMs).toBe(1);
+  });
 
   it('[LM-3] a fixed window begins at multiples of its length, and the stored one stays when the clock steps back', async () => {
     const one: Limit = { key: 'k', algorithm: 'fixed', limit: 2, perMs: 1_000 };

@@ -88,8 +88,8 @@ class LimitedController {
     return 'ok';
   }
 
-  @UseGuards(Password)
   @RateLimit({ limits: three, requestKey: (request) => `sign-in:${String(request.headers['x-name'])}` })
+  @UseGuards(Password)
   @Post('sign-in')
   signIn() {
     return 'never';
