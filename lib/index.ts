@@ -2,7 +2,12 @@ export { AtomicRedisModule } from './atomic-redis.module.js';
 export type { AtomicRedisModuleExtras } from './atomic-redis.module-definition.js';
 export type { AtomicRedisOptions } from './atomic-redis.options.js';
 export { AtomicRedis } from './atomic-redis.js';
-export { getAtomicRedisToken, getScriptToken, getTransactionToken } from './atomic-redis.constants.js';
+export {
+  getAtomicRedisToken,
+  getRunToken,
+  getScriptToken,
+  getTransactionToken,
+} from './atomic-redis.constants.js';
 export { InjectAtomicRedis } from './inject-atomic-redis.decorator.js';
 export {
   AtomicRedisError,
@@ -77,7 +82,22 @@ export { isIdempotentReplay } from './idempotency/http/http-exchange.js';
 export type { AnsweredResponse, OnResponse } from './idempotency/http/outcome.js';
 export { callerEvidence, callerScope, type CallerRequest } from './idempotency/http/caller.js';
 export type { GatewayContext, HttpRequest } from './idempotency/http/http-request.js';
-export type { IdempotentRun } from './idempotency/idempotent-run.js';
+export { IdempotentRun } from './idempotency/idempotent-run.js';
+export type {
+  AbandonedFinding,
+  AbandonedProbe,
+  AbandonedRun,
+  OnAbandoned,
+} from './idempotency/abandoned.options.js';
+export type { SettledResponse } from './idempotency/settled-response.js';
+export { InjectRun } from './idempotency/current-run.js';
+export type {
+  ProbeFinding,
+  RunStep,
+  StepOptions,
+  StepProbe,
+  StepWork,
+} from './idempotency/steps/step.options.js';
 export {
   IdempotencyCallerMismatchError,
   IdempotencyCallerUnknownError,
@@ -87,8 +107,12 @@ export {
   IdempotencyMismatchError,
   IdempotencyRecordError,
   IdempotencyResultUnavailableError,
+  IllegalRunStateError,
+  ProbeFailedError,
   ReplayedError,
   RunTimeoutError,
+  StepInterruptedError,
+  type HoldReason,
   type TombstoneReason,
 } from './idempotency/idempotency.errors.js';
 

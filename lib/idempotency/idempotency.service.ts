@@ -29,6 +29,8 @@ import { identityOf, recordId } from './record-key.js';
 import { RecordStore } from './record-store.js';
 import type { RecordSummary } from './record-summary.js';
 import type { ResultCodec } from './result-codec.js';
+import { ResultSealer } from './result-sealer.js';
+import { StepStore } from './steps/step-store.js';
 import { RunClaimer } from './run-claimer.js';
 import { settled } from './settled.js';
 import { handlingOf, type ResultHandling } from './result-handling.js';
@@ -78,8 +80,10 @@ export class IdempotencyService {
   ) {
     this.defaults = options.idempotency;
     this.recordingBudget = new RecordingBudget(this.defaults.maxRecordingBytes);
-    this.store = new RecordStore(connection, scripts, runner, this.defaults.encryption);
-    this.claimer = new RunClaimer(this.store, connection, inFlight, this.defaults);
+    const sealer = new ResultSealer(this.defaults.encryption);
+    this.store = new RecordStore(connection, scripts, runner, sealer);
+    const steps = new StepStore(connection, scripts, sealer);
+    this.claimer = new RunClaimer(this.store, steps, connection, inFlight, this.defaults);
   }
 
   /**
@@ -292,6 +296,8 @@ export class IdempotencyService {
       ttlMs: options.ttlMs ?? defaults.ttlMs,
       leaseMs: options.leaseMs ?? defaults.leaseMs,
       maxRunMs: options.maxRunMs ?? defaults.maxRunMs,
+      maxAttempts: options.maxAttempts ?? defaults.maxAttempts,
+      onAbandoned: options.onAbandoned ?? defaults.onAbandoned,
       timeoutMs: options.timeoutMs ?? defaults.timeoutMs,
       onDuplicate: options.onDuplicate ?? defaults.onDuplicate,
       waitTimeoutMs: options.waitTimeoutMs ?? defaults.waitTimeoutMs,

@@ -7,6 +7,7 @@ import { Deadline } from '../runtime/deadline.js';
 import { randomId } from '../runtime/random-id.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import type { WorkInFlight } from '../runtime/work-in-flight.js';
+import type { AbandonedFinding } from './abandoned.options.js';
 import type { ClaimReply } from './claim.script.js';
 import { DuplicateWaits, type WaitOutcome } from './duplicate-waits.js';
 import {
@@ -15,16 +16,28 @@ import {
   IdempotencyMismatchError,
   IdempotencyRecordError,
   IdempotencyResultUnavailableError,
+  type HoldReason,
 } from './idempotency.errors.js';
 import type { ResolvedIdempotencyOptions } from './idempotency.options.js';
 import type { Claim, ClaimedRun, ClaimRequest, Replay } from './idempotent-run.js';
 import { LeaseKeeper } from './lease-keeper.js';
 import { RecordSignals } from './record-signals.js';
-import type { Found, Owner, RecordStore } from './record-store.js';
+import type { Found, LastingClaim, Owner, RecordStore } from './record-store.js';
 import { ReplayCache } from './replay-cache.js';
-import type { StoredResult } from './stored-result.js';
+import { storedValue, tombstone, type StoredResult } from './stored-result.js';
 import { UsualDurations } from './usual-durations.js';
-import { memoryMsOf, OwnedRun, unprotectedRun, type RunDependencies } from './claimed-run.js';
+import {
+  firstTrace,
+  keepMsOf,
+  memoryMsOf,
+  OwnedRun,
+  type RunDependencies,
+  type RunLimits,
+} from './claimed-run.js';
+import { storedResponse } from './settled-response.js';
+import { abandonedFinding } from './steps/probe.js';
+import type { StepStore } from './steps/step-store.js';
+import { UnprotectedRun } from './unprotected-run.js';
 
 type Outcome = IdempotencyDuplicateEvent['outcome'];
 
@@ -39,9 +52,10 @@ export class RunClaimer {
 
   constructor(
     private readonly store: RecordStore,
+    steps: StepStore,
     private readonly connection: RedisConnection,
     private readonly work: WorkInFlight,
-    options: Pick<ResolvedIdempotencyOptions, 'maxResultBytes' | 'replayCache'>,
+    options: RunLimits & Pick<ResolvedIdempotencyOptions, 'replayCache'>,
   ) {
     this.leases = new LeaseKeeper((leases) => store.renew(leases));
     this.waits = new DuplicateWaits(new RecordSignals(connection), (run) => run.abandon());
@@ -53,7 +67,8 @@ export class RunClaimer {
       store,
       leases,
       cache,
-      maxResultBytes: options.maxResultBytes,
+      steps,
+      limits: options,
       durations,
       finish,
     };
@@ -145,7 +160,8 @@ export class RunClaimer {
     const generation = this.cache?.generation;
     let reply: ClaimReply;
     try {
-      reply = await this.store.claim(owner, leaseMs, Deadline.in(timeoutMs), durability);
+      const lasting = request.onAbandoned === 'run' ? undefined : this.lastingClaim(owner, request);
+      reply = await this.store.claim(owner, leaseMs, Deadline.in(timeoutMs), durability, lasting);
     } catch (error) {
       if (!(error instanceof OutcomeUnknownError || error instanceof NotReplicatedError)) throw error;
       const seen = error instanceof NotReplicatedError ? (error.result as ClaimReply) : undefined;
@@ -170,11 +186,53 @@ export class RunClaimer {
       this.giveBack(owner, request);
       throw this.connection.unavailable(new Error('the claim was answered too late for its lease'));
     }
-    return { kind: 'run', run: new OwnedRun(owner, claimedAt, request, this.surroundings) };
+    const run = new OwnedRun(owner, claimedAt, request, this.surroundings, found.trace);
+    return found.trace && run.resumed ? await this.judge(run, request) : { kind: 'run', run };
+  }
+
+  private lastingClaim({ token }: Owner, request: ClaimRequest): LastingClaim {
+    const { heldTtlMs } = this.surroundings.limits;
+    return { trace: firstTrace(token, request, heldTtlMs), keepMs: keepMsOf(request, heldTtlMs) };
+  }
+
+  /**
+   * Decides if a run that is to go on with the work of another may.
+   *
+   * @throws IdempotencyResultUnavailableError when the key is held instead
+   * @throws ProbeFailedError
+   */
+  private async judge(run: OwnedRun, request: ClaimRequest): Promise<WaitOutcome<ClaimedRun>> {
+    const { record, maxAttempts, onAbandoned, codec } = request;
+    const hold = async (reason: HoldReason): Promise<never> => {
+      await run.complete(tombstone(reason));
+      throw new IdempotencyResultUnavailableError(reason, record);
+    };
+    if (run.attempt > maxAttempts) return await hold('attempts-exhausted');
+    if (!run.isAbandoned || onAbandoned === 'run') return { kind: 'run', run };
+    if (onAbandoned === 'hold') return await hold('abandoned');
+    const { probeTimeoutMs, maxResultBytes } = this.surroundings.limits;
+    let finding: AbandonedFinding;
+    try {
+      finding = await abandonedFinding(onAbandoned, run, probeTimeoutMs);
+    } catch (error) {
+      await run.abandon();
+      throw error;
+    }
+    if (finding === 'run') return { kind: 'run', run };
+    if (finding === 'hold') return await hold('abandoned');
+    const result =
+      'response' in finding
+        ? storedResponse(finding.response)
+        : storedValue(finding.result, codec, maxResultBytes, { operation: request.operation });
+    await run.complete(result);
+    return { kind: 'replay', result };
   }
 
   private giveBack(owner: Owner, request: ClaimRequest): void {
-    void this.finish(this.store.release(owner, memoryMsOf(request), Deadline.in(request.leaseMs)), request);
+    void this.finish(
+      this.store.release(owner, memoryMsOf(request), false, Deadline.in(request.leaseMs)),
+      request,
+    );
   }
 
   /** The client is told no more than that another caller has the key; how to mend a refusal that is wrong is for the log. */
@@ -189,7 +247,7 @@ export class RunClaimer {
     this.logger.warn(
       `${request.operation || 'A call'} runs without protection against being repeated (onUnavailable: 'run'): ${error.message}`,
     );
-    return { kind: 'run', run: unprotectedRun(request) };
+    return { kind: 'run', run: new UnprotectedRun(request, this.connection) };
   }
 
   /** Waits as long as one step may take, and leaves the rest to the background; shutdown waits for it. Never rejects. */

@@ -4,10 +4,12 @@ import type { CommitParticipant, QueuedCommand } from '../scripting/commit-parti
 import { Deadline } from '../runtime/deadline.js';
 import { replyCode } from '../connection/reply-errors.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
+import type { IdempotentRun } from './idempotent-run.js';
 import { isHeld, TICKS, type Lease, type LeaseKeeper } from './lease-keeper.js';
 import type { RecordStore } from './record-store.js';
 import { committedRecord, ownerOf } from './record-text.js';
 import type { ResultCodec } from './result-codec.js';
+import type { StepKeys } from './steps/step-keys.js';
 import { storedValue, tombstone } from './stored-result.js';
 
 /**
@@ -18,10 +20,13 @@ const MARGIN_MS = 1_000;
 
 /** The part of a run that its commit needs. */
 export interface CommittedRun {
+  readonly run: IdempotentRun;
   readonly store: RecordStore;
   readonly lease: Lease;
   readonly ttlMs: number;
   readonly codec: ResultCodec;
+  /** Of a run with steps, which end with it. */
+  readonly companions: () => StepKeys | undefined;
 }
 
 /**
@@ -37,18 +42,23 @@ export class RunCommit implements CommitParticipant {
   constructor(
     readonly connection: RedisConnection,
     private readonly leases: LeaseKeeper,
-    private readonly run: CommittedRun,
+    private readonly committedRun: CommittedRun,
     private readonly maxResultBytes: number,
   ) {}
 
+  /** The run itself, for the code inside. */
+  get run(): IdempotentRun {
+    return this.committedRun.run;
+  }
+
   get key(): string {
-    return this.run.lease.record;
+    return this.committedRun.lease.record;
   }
 
   /** Prolongs the lease where it would end before the transaction may, and holds renewals back: each would touch the watched record and abort the run's own EXEC. */
   async begin(deadline: Deadline): Promise<void> {
     if (this.committed) throw committedBefore();
-    const { lease } = this.run;
+    const { lease } = this.committedRun;
     const inTime = <T>(step: Promise<T>): Promise<T> =>
       deadline.race(step, () => this.connection.unavailable());
     try {
@@ -73,23 +83,27 @@ export class RunCommit implements CommitParticipant {
       throw error;
     });
     const { state, token } = ownerOf(text);
-    const isMine = token === this.run.lease.token;
+    const isMine = token === this.committedRun.lease.token;
     if (state === 'committed' && isMine) throw committedBefore();
-    if (state !== 'running' || !isMine) throw new LeaseLostError('not-applied');
+    if ((state !== 'running' && state !== 'lasting') || !isMine) throw new LeaseLostError('not-applied');
   }
 
   /** A retry after a crash gets this value; without one, the answer that the call is done and its result not available. */
   writes(value: unknown): readonly QueuedCommand[] {
-    const { store, ttlMs, codec, lease } = this.run;
+    const { store, ttlMs, codec, lease } = this.committedRun;
     const result =
       value === undefined ? tombstone('not-kept') : storedValue(value, codec, this.maxResultBytes);
     const text = committedRecord(lease, store.seal(lease.record, result), this.aliveUntil);
-    return [{ name: 'set', args: [lease.record, text, 'PX', ttlMs] }];
+    const writes = [{ name: 'set', args: [lease.record, text, 'PX', ttlMs] as unknown[] }];
+    const keys = this.committedRun.companions();
+    if (keys)
+      writes.push({ name: 'unlink', args: [keys.steps] }, { name: 'zrem', args: [keys.index, keys.record] });
+    return writes;
   }
 
   end(applied: boolean): { touched: boolean } {
     this.committed ||= applied;
-    const { lease } = this.run;
+    const { lease } = this.committedRun;
     // If the lease was lost meanwhile, the next attempt's begin reports it.
     const touched = lease.renewals !== this.renewalsAtBegin || !isHeld(lease);
     this.leases.resume(lease);

@@ -29,15 +29,20 @@ export interface CommitParticipant {
 }
 
 /** Stands for something that would have been committed, had it not been allowed to run without: there is nothing to write. */
-export const UNPROTECTED = Symbol('unprotected');
+export abstract class Unprotected {
+  abstract readonly connection: RedisConnection;
+}
 
-const participants = new AsyncScope<CommitParticipant | typeof UNPROTECTED>();
+/** What the calling code may be part of. */
+export type Participant = CommitParticipant | Unprotected;
+
+const participants = new AsyncScope<Participant>();
 
 /** Runs `body` as part of what `participant` stands for. */
-export function withParticipant<T>(participant: CommitParticipant | typeof UNPROTECTED, body: () => T): T {
+export function withParticipant<T>(participant: Participant, body: () => T): T {
   return participants.run(participant, body);
 }
 
-/** The innermost participant that the calling code is part of. */
-export const currentParticipant = (): CommitParticipant | typeof UNPROTECTED | undefined =>
-  participants.find();
+/** The innermost participant that the calling code is part of, and that `accepts` takes. */
+export const currentParticipant = (accepts?: (one: Participant) => boolean): Participant | undefined =>
+  participants.find(accepts);

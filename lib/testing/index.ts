@@ -1,6 +1,11 @@
 /** For tests, never for production: a stand-in without Redis, and real servers with broken connections (POSIX only). `nestjs-atomic-redis/testing`. */
 export { AtomicRedisTestingModule } from './atomic-redis-testing.module.js';
-export { AtomicRedisOutcomes, type MethodOutcome, type ReadAnswer } from './method-outcomes.js';
+export {
+  AtomicRedisOutcomes,
+  type MethodOutcome,
+  type ReadAnswer,
+  type StepAnswer,
+} from './method-outcomes.js';
 export type { QueuedCommand } from './stub-transaction.js';
 export { startRedisServer, type RedisServer, type RedisServerOptions } from './redis-server.js';
 export { RedisServerNotFoundError, RedisServerStartError } from './redis-server.errors.js';

@@ -8,7 +8,7 @@ import {
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import { Observer } from '../observability/observer.js';
-import { currentParticipant, UNPROTECTED, type CommitParticipant } from '../scripting/commit-participant.js';
+import { currentParticipant, Unprotected, type CommitParticipant } from '../scripting/commit-participant.js';
 import {
   runInTransactionScope,
   openTransactionScope,
@@ -211,7 +211,7 @@ export class TransactionService {
   /** The idempotent run that the calling code is part of; none when that runs without protection. */
   private participant(): CommitParticipant | undefined {
     const participant = currentParticipant();
-    if (participant === UNPROTECTED) return undefined;
+    if (participant instanceof Unprotected) return undefined;
     if (participant?.connection === this.connection) return participant;
     throw new IllegalTransactionStateError(
       'completesRun needs an idempotent run around the transaction, of the same registration: ' +
