@@ -66,7 +66,15 @@ export {
 export type { IdempotencyHeaders, IdempotencyPreset } from './idempotency/http/idempotency-headers.js';
 export { Idempotent } from './idempotency/idempotent.decorator.js';
 export type { IdempotentOptions } from './idempotency/idempotent.options.js';
-export { IdempotencyService, type IdempotencyRecord } from './idempotency/idempotency.service.js';
+export { IdempotencyService } from './idempotency/idempotency.service.js';
+export type {
+  ForgetOptions,
+  IdempotencyRecord,
+  Settlement,
+  SettleOptions,
+} from './idempotency/key-administration.js';
+export type { HeldKey, HeldKeys, HeldOptions } from './idempotency/held-keys.js';
+export type { StepSummary } from './idempotency/record-summary.js';
 export type { KeyReference, RecordReference, RequestReference } from './idempotency/key-reference.js';
 export type { IdempotencyKeyOptions, IdempotencyOptions } from './idempotency/idempotency-call.options.js';
 export type {
@@ -197,6 +205,7 @@ export type {
   OutcomeResolvedEvent,
   PoolWaitEvent,
   QueueProcessEvent,
+  StepsUnusedEvent,
   TerminalEvent,
   TransactionEvent,
 } from './observability/event-types.js';

@@ -39,7 +39,7 @@ export class AtomicRedisHealthIndicator {
 
   /**
    * Up when the server, or every master of a Cluster, answers a PING in time; else down, with the reason as `message`. Both come with the state of the
-   * transaction pool; up also with each server's version and round trip, and with `warnings` of what does not stop anything: an eviction policy, scripts
+   * transaction pool; up also with the number of idempotency keys that wait for an operator (`heldKeys`, not on a Cluster), with each server's version and round trip, and with `warnings` of what does not stop anything: an eviction policy, scripts
    * that the server has forgotten.
    *
    * @throws InvalidArgumentError for a wrong option; ConfigurationError when there is no registration of that name
@@ -50,7 +50,9 @@ export class AtomicRedisHealthIndicator {
   ): Promise<HealthIndicatorResult<Key>> {
     checkOptions('options', options);
     const { name, timeoutMs = 1_000 } = options;
-    const { error, servers, transactions, operationsInFlight } = await this.registration(name).status({
+    const { error, servers, transactions, operationsInFlight, heldKeys } = await this.registration(
+      name,
+    ).status({
       timeoutMs,
     });
     const indicator = this.indicators.check(key);
@@ -60,6 +62,7 @@ export class AtomicRedisHealthIndicator {
     return indicator.up({
       servers: servers.map(summary),
       ...load,
+      ...(heldKeys !== undefined ? { heldKeys } : {}),
       ...(warnings.length > 0 ? { warnings } : {}),
     });
   }

@@ -153,8 +153,17 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
         logger.warn('A run lost its lease to another before it was done; the result of the other one stands');
       if (outcome === 'completed' && sealed.kind !== 'tombstone')
         cache?.set(record, fingerprint, result, ttlMs);
-      this.report(outcome);
+      this.report(outcome, isHoldReason(reason) ? reason : undefined);
+      if (outcome === 'completed') this.tellUnused();
     }
+  }
+
+  /** Tells of steps that predecessors had finished, and this run never asked for. */
+  private tellUnused(): void {
+    const steps = this.steps?.forgotten ?? [];
+    if (steps.length === 0) return;
+    const { operation } = this.request;
+    this.surroundings.connection.observer.occurred({ type: 'steps.unused', name: operation, steps });
   }
 
   /** Of a run that may have any. */
@@ -248,7 +257,7 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
     this.abort.abort(reason);
   }
 
-  private report(outcome: Outcome): void {
+  private report(outcome: Outcome, reason?: HoldReason): void {
     const { observed, operation } = this.request;
     this.surroundings.durations.ended(operation, performance.now() - this.claimedAt);
     observed.end(() => ({
@@ -256,6 +265,8 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
       outcome,
       operation,
       record: this.owner.record,
+      attempt: this.attempt,
+      ...(outcome === 'held' && reason && { reason }),
       replicated: this.replicated,
       ...this.method.failure,
     }));

@@ -78,12 +78,13 @@ end
 
 /**
  * The index of a slot: a sorted set of the records that an operator may have to look at, by the
- * server time in ms at which each has surely expired.
+ * server time in ms at which each was last put there. `keep_ms` after that a record has surely
+ * expired.
  */
 export const luaIndex = `
 local function index_record(index, record, keep_ms, now)
-  redis.call('ZADD', index, string.format('%.0f', now + keep_ms), record)
-  redis.call('ZREMRANGEBYSCORE', index, '-inf', string.format('%.0f', now))
+  redis.call('ZADD', index, string.format('%.0f', now), record)
+  redis.call('ZREMRANGEBYSCORE', index, '-inf', string.format('%.0f', now - keep_ms))
   if redis.call('PTTL', index) < keep_ms then redis.call('PEXPIRE', index, string.format('%.0f', keep_ms)) end
 end
 `;

@@ -148,9 +148,32 @@ export class RecordStore {
     return this.operations.part(operation.inspect, record, { deadline });
   }
 
-  /** Deletes what is there if it is what was seen. @returns false when it is something else by now */
-  forget(record: string, { token }: RecordSummary, deadline: Deadline): Promise<boolean> {
-    return this.operations.part(operation.forget, { record, token }, { deadline });
+  /**
+   * Deletes what is there if it is what was seen.
+   * @param trace with other keys for third parties
+   * @returns false when it is something else by now
+   */
+  forget(
+    record: string,
+    { token }: RecordSummary,
+    trace: RunTrace | undefined,
+    deadline: Deadline,
+  ): Promise<boolean> {
+    const keys = stepKeysOf(this.connection, record);
+    return this.operations.part(operation.forget, { keys, token, trace }, { deadline });
+  }
+
+  /** Gives a key its result, if what is there is what was seen. @returns false when it is something else by now */
+  settle(
+    record: string,
+    { token }: RecordSummary,
+    result: StoredResult,
+    ttlMs: number,
+    deadline: Deadline,
+  ): Promise<boolean> {
+    const { kind, bytes } = this.seal(record, result);
+    const keys = stepKeysOf(this.connection, record);
+    return this.operations.part(operation.settle, { keys, token, kind, ttlMs, result: bytes }, { deadline });
   }
 
   /** As it is to be stored. A result that cannot be encrypted is not stored at all. */

@@ -9,10 +9,15 @@ export interface StepKeys {
   readonly index: string;
 }
 
-export function stepKeysOf({ keys, isCluster }: RedisConnection, record: string): StepKeys {
+export function stepKeysOf(connection: RedisConnection, record: string): StepKeys {
+  const { keys, isCluster } = connection;
   return {
     record,
     steps: keys.colocated('steps', record),
-    index: isCluster ? keys.pinned('held', keys.slotOf(record), 'index') : keys.global('held', 'index'),
+    index: indexOf(connection, isCluster ? keys.slotOf(record) : 0),
   };
 }
+
+/** The index of a slot; one for all where there is no Cluster. */
+export const indexOf = ({ keys, isCluster }: RedisConnection, slot: number): string =>
+  isCluster ? keys.pinned('held', slot, 'index') : keys.global('held', 'index');
