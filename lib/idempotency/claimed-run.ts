@@ -49,6 +49,7 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
   private readonly abort = new LazyAbort();
   private readonly lease: Lease;
   private readonly method: ObservedMethod;
+  private readonly commit: RunCommit;
   private hasEnded = false;
   private hasRun = false;
   private isReleasing = false;
@@ -75,6 +76,7 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
     this.lease = lease;
     const committed = { run: this, store, lease, ttlMs, codec, companions: () => this.companions() };
     const commit = new RunCommit(connection, leases, committed, limits.maxResultBytes);
+    this.commit = commit;
     this.method = new ObservedMethod(observed, commit);
   }
 
@@ -216,6 +218,7 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
     const run = {
       owner: this.owner,
       lease: this.lease,
+      leases: this.surroundings.leases,
       request: this.request,
       keys: stepKeysOf(connection, this.owner.record),
       trace,
@@ -223,7 +226,7 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
       goesOn: this.trace?.hasSteps ?? false,
       signal: this.abort.signal,
       keyFor: (name: string) => this.keyFor(name),
-      hasEnded: () => this.hasEnded || this.isReleasing,
+      hasEnded: () => this.hasEnded || this.isReleasing || this.commit.committed,
       loseKey: () => {
         this.surroundings.leases.letGo(this.lease);
         this.lost(new LeaseLostError());

@@ -1,22 +1,15 @@
-import type { Redis } from 'ioredis';
-import { LeaseLostError, OutcomeUnknownError, IllegalTransactionStateError } from '../atomic-redis.errors.js';
-import type { CommitParticipant, QueuedCommand } from '../scripting/commit-participant.js';
+import { IllegalTransactionStateError } from '../atomic-redis.errors.js';
+import type { QueuedCommand } from '../scripting/commit-participant.js';
 import { Deadline } from '../runtime/deadline.js';
-import { replyCode } from '../connection/reply-errors.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import type { IdempotentRun } from './idempotent-run.js';
-import { isHeld, TICKS, type Lease, type LeaseKeeper } from './lease-keeper.js';
+import type { Lease, LeaseKeeper } from './lease-keeper.js';
+import { LeasedCommit, type InTime } from './leased-commit.js';
 import type { RecordStore } from './record-store.js';
-import { committedRecord, ownerOf } from './record-text.js';
+import { committedRecord } from './record-text.js';
 import type { ResultCodec } from './result-codec.js';
 import type { StepKeys } from './steps/step-keys.js';
 import { storedValue, tombstone } from './stored-result.js';
-
-/**
- * The least time by which the lease outlasts the transaction, in milliseconds: renewal begins again
- * after EXEC was answered.
- */
-const MARGIN_MS = 1_000;
 
 /** The part of a run that its commit needs. */
 export interface CommittedRun {
@@ -33,59 +26,24 @@ export interface CommittedRun {
  * Lets a transaction inside a run write the run's record by its own EXEC: effects and record are one step, and a run that lost its
  * key writes neither. Once only: a second commit of the run would leave effects without a record of their own.
  */
-export class RunCommit implements CommitParticipant {
-  private committed = false;
-  private renewalsAtBegin = 0;
+export class RunCommit extends LeasedCommit {
+  readonly commits = 'run';
+  committed = false;
   /** In the server's time, milliseconds: until then the run is taken to be alive, and its own answer is waited for. */
   private aliveUntil = 0;
 
   constructor(
-    readonly connection: RedisConnection,
-    private readonly leases: LeaseKeeper,
+    connection: RedisConnection,
+    leases: LeaseKeeper,
     private readonly committedRun: CommittedRun,
     private readonly maxResultBytes: number,
-  ) {}
+  ) {
+    super(connection, leases, committedRun.lease);
+  }
 
   /** The run itself, for the code inside. */
   get run(): IdempotentRun {
     return this.committedRun.run;
-  }
-
-  get key(): string {
-    return this.committedRun.lease.record;
-  }
-
-  /** Prolongs the lease where it would end before the transaction may, and holds renewals back: each would touch the watched record and abort the run's own EXEC. */
-  async begin(deadline: Deadline): Promise<void> {
-    if (this.committed) throw committedBefore();
-    const { lease } = this.committedRun;
-    const inTime = <T>(step: Promise<T>): Promise<T> =>
-      deadline.race(step, () => this.connection.unavailable());
-    try {
-      const isOwner = await inTime(
-        this.leases.prolongAndPause(lease, deadline.at + MARGIN_MS + lease.leaseMs / TICKS),
-      );
-      if (!isOwner) throw new LeaseLostError('not-applied');
-      this.renewalsAtBegin = lease.renewals;
-      const slot = this.connection.keys.slotOf(this.key);
-      this.aliveUntil = await inTime(this.connection.inServerTime(Deadline.in(lease.leaseMs), slot));
-    } catch (error) {
-      this.leases.resume(lease);
-      // The renewal may have happened. The transaction was surely not applied.
-      throw error instanceof OutcomeUnknownError ? this.connection.unavailable(error) : error;
-    }
-  }
-
-  async verify(client: Redis): Promise<void> {
-    const text = await client.get(this.key).catch((error: unknown) => {
-      // A value of another type is no run's record.
-      if (replyCode(error) === 'WRONGTYPE') return null;
-      throw error;
-    });
-    const { state, token } = ownerOf(text);
-    const isMine = token === this.committedRun.lease.token;
-    if (state === 'committed' && isMine) throw committedBefore();
-    if ((state !== 'running' && state !== 'lasting') || !isMine) throw new LeaseLostError('not-applied');
   }
 
   /** A retry after a crash gets this value; without one, the answer that the call is done and its result not available. */
@@ -101,13 +59,22 @@ export class RunCommit implements CommitParticipant {
     return writes;
   }
 
-  end(applied: boolean): { touched: boolean } {
-    this.committed ||= applied;
-    const { lease } = this.committedRun;
-    // If the lease was lost meanwhile, the next attempt's begin reports it.
-    const touched = lease.renewals !== this.renewalsAtBegin || !isHeld(lease);
-    this.leases.resume(lease);
-    return { touched };
+  protected assertFresh(): void {
+    if (this.committed) throw committedBefore();
+  }
+
+  protected async prepare(_deadline: Deadline, inTime: InTime): Promise<void> {
+    const slot = this.connection.keys.slotOf(this.key);
+    this.aliveUntil = await inTime(this.connection.inServerTime(Deadline.in(this.lease.leaseMs), slot));
+  }
+
+  protected accepts(state: string | undefined): boolean {
+    if (state === 'committed') throw committedBefore();
+    return state === 'running' || state === 'lasting';
+  }
+
+  protected applied(): void {
+    this.committed = true;
   }
 }
 

@@ -11,9 +11,11 @@ export interface QueuedCommand {
 
 /**
  * Something around a transaction that can be committed by the transaction's own EXEC, as one step with its writes, as long as it is still
- * entitled to: an idempotent run and its record.
+ * entitled to: an idempotent run and its record, or one of its steps.
  */
 export interface CommitParticipant {
+  /** What of a run it commits. */
+  readonly commits: 'run' | 'step';
   /** Whose Redis it lives in. */
   readonly connection: RedisConnection;
   /** Watched with the transaction's keys, so that EXEC fails when the right to commit was lost after it was verified. */

@@ -115,7 +115,7 @@ export class AttemptRunner {
   ): Promise<AttemptResult<T>> {
     const { stop, deadline } = run;
     const { connection } = lease;
-    const { durability, completesRun } = run.options;
+    const { durability, completesRun, completesStep } = run.options;
     stop.throwIfCancelled();
     if (!connection.isReady) return again(this.connection.unavailable());
     let now = performance.now();
@@ -134,7 +134,8 @@ export class AttemptRunner {
       if (attempt.isJoining) await stop.until(attempt.joined());
       attempt.end();
       if (attempt.watching) await stop.until(attempt.watching);
-      if (run.participant && !attempt.failure) accompanying = run.participant.writes(completesRun?.(value));
+      if (run.participant && !attempt.failure)
+        accompanying = run.participant.writes((completesRun ?? completesStep)?.(value));
     } catch (error) {
       attempt.end();
       const isRedisSlow = stop.isTimedOut && error === stop.reason && isUnanswered(connection, now);

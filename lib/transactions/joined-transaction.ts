@@ -6,14 +6,21 @@ import { OpenTransaction, type OwnedCommand } from './open-transaction.js';
 import type { TransactionOptions } from './transaction.options.js';
 
 /** Options that are about the one EXEC, or about the attempts, of the transaction that is joined. */
-const OF_THE_OUTERMOST = ['completesRun', 'durability', 'timeoutMs', 'maxAttempts', 'backoff'] as const;
+const OF_THE_OUTERMOST = [
+  'completesRun',
+  'completesStep',
+  'durability',
+  'timeoutMs',
+  'maxAttempts',
+  'backoff',
+] as const;
 
 /** @throws IllegalTransactionStateError for an option that a transaction cannot have which joins another one */
 export function checkJoinOptions(options: TransactionOptions): void {
   for (const option of OF_THE_OUTERMOST) {
     if (options[option] === undefined) continue;
     throw new IllegalTransactionStateError(
-      `${option} belongs to the outermost transaction, whose ${option === 'completesRun' || option === 'durability' ? 'EXEC it is about' : 'attempts it is about'}. ` +
+      `${option} belongs to the outermost transaction, whose ${option.startsWith('completes') || option === 'durability' ? 'EXEC it is about' : 'attempts it is about'}. ` +
         `Set it there, or pass propagation: 'new'`,
     );
   }

@@ -26,6 +26,7 @@ const checkOptions = check.options({
   validateReads: check.boolean,
   propagation: check.oneOf(Propagation.Join, Propagation.New),
   completesRun: check.func,
+  completesStep: check.func,
 } satisfies Record<keyof OptimisticRetryOptions<unknown[]>, check.Check>);
 
 /**

@@ -106,7 +106,8 @@ export interface TransactionOptions<Result = unknown> extends Pick<
   validateReads?: boolean;
   /**
    * Inside another transaction: `'join'` makes it a part of that one, `'new'` a transaction of its
-   * own. A part cannot have `timeoutMs`, `maxAttempts`, `backoff`, `durability` or `completesRun`.
+   * own. A part cannot have `timeoutMs`, `maxAttempts`, `backoff`, `durability`,
+   * `completesRun` or `completesStep`.
    * @default 'join'
    */
   propagation?: `${Propagation.Join | Propagation.New}`;
@@ -116,6 +117,11 @@ export interface TransactionOptions<Result = unknown> extends Pick<
    * undefined for none.
    */
   completesRun?: { of(result: Result): unknown }['of'];
+  /**
+   * Keeps the result of the step (`run.step`) that the transaction is part of by its own EXEC, once per step: its effects and the step's result are one. Returns that
+   * result, which the step gives in this attempt and in later ones. Not together with `completesRun`.
+   */
+  completesStep?: { of(result: Result): unknown }['of'];
 }
 
 export const checkTransactionOptions = options({
@@ -129,6 +135,7 @@ export const checkTransactionOptions = options({
   validateReads: boolean,
   propagation: oneOf(Propagation.Join, Propagation.New),
   completesRun: func,
+  completesStep: func,
 } satisfies Record<keyof TransactionOptions, Check>);
 
 export interface ResolvedTransactionOptions extends TransactionOptions {

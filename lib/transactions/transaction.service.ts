@@ -170,7 +170,7 @@ export class TransactionService {
     options: TransactionOptions,
     tally: TransactionTally,
   ): Promise<T> {
-    const participant = options.completesRun && this.participant();
+    const participant = this.participant(options);
     const sameSlot = this.connection.isCluster || this.defaults.requireSameSlot;
     const slot = sameSlot ? this.commonSlot(keys, participant) : 0;
     const around = openTransactionScope();
@@ -209,13 +209,24 @@ export class TransactionService {
   }
 
   /** The idempotent run that the calling code is part of; none when that runs without protection. */
-  private participant(): CommitParticipant | undefined {
+  private participant({ completesRun, completesStep }: TransactionOptions): CommitParticipant | undefined {
+    if (!completesRun && !completesStep) return undefined;
+    if (completesRun && completesStep)
+      throw new IllegalTransactionStateError(
+        'A transaction has completesRun or completesStep, not both: the commit of a run ends its steps too',
+      );
     const participant = currentParticipant();
     if (participant instanceof Unprotected) return undefined;
-    if (participant?.connection === this.connection) return participant;
+    if (
+      participant?.connection === this.connection &&
+      participant.commits === (completesRun ? 'run' : 'step')
+    )
+      return participant;
     throw new IllegalTransactionStateError(
-      'completesRun needs an idempotent run around the transaction, of the same registration: ' +
-        'use it inside @Idempotent() or IdempotencyService.run()',
+      completesRun
+        ? 'completesRun needs an idempotent run around the transaction, of the same registration: ' +
+            'use it inside @Idempotent() or IdempotencyService.run(), and not inside a step of the run, where completesStep has its place'
+        : 'completesStep needs a step of an idempotent run around the transaction, of the same registration: use it inside run.step()',
     );
   }
 

@@ -11,12 +11,15 @@ import { isInTransaction } from '../../runtime/transaction-scope.js';
 import { isClientError } from '../error-policy.js';
 import { IllegalRunStateError, StepInterruptedError } from '../idempotency.errors.js';
 import type { ClaimRequest } from '../idempotent-run.js';
-import { isHeld, type Lease } from '../lease-keeper.js';
+import { isHeld, type Lease, type LeaseKeeper } from '../lease-keeper.js';
 import type { Owner } from '../record-store.js';
+import type { ResultCodec } from '../result-codec.js';
 import type { RunTrace } from '../run-trace.js';
 import { settled } from '../settled.js';
-import { replayed, storedValue, tombstone } from '../stored-result.js';
+import { replayed, storedValue, tombstone, type StoredResult } from '../stored-result.js';
+import { withParticipant } from '../../scripting/commit-participant.js';
 import { stepFinding } from './probe.js';
+import { StepCommit } from './step-commit.js';
 import type { StepKeys } from './step-keys.js';
 import { checkStep, type RunStep, type StepOptions, type StepWork } from './step.options.js';
 import { sizeOf, type StepEntry, type StepsOwner, type StepStore } from './step-store.js';
@@ -34,6 +37,7 @@ export interface StepLimits {
 export interface SteppedRun {
   readonly owner: Owner;
   readonly lease: Lease;
+  readonly leases: LeaseKeeper;
   readonly request: ClaimRequest;
   readonly keys: StepKeys;
   /** As the record has it once there is a step. */
@@ -60,6 +64,8 @@ interface Asked<T> {
 export class RunSteps {
   /** True once the record may be one that outlives its lease. */
   isOpened = false;
+  /** True once it surely is. */
+  private hasOpened = false;
   /** The step whose outcome nobody knows: the run may not be given back. */
   interrupted: string | undefined;
   private readonly entries = new Map<string, StepEntry>();
@@ -135,14 +141,39 @@ export class RunSteps {
     }
     this.admit(known);
     const mark = onInterrupted === 'run' ? undefined : await this.begin(known);
+    const commit = this.commitOf(known, options);
     let value: T;
     try {
-      value = await settled(work(context));
+      value = await withParticipant(commit, () => settled(work(context)));
     } catch (error) {
-      if (mark !== undefined) await this.failed(name, known, mark, onInterrupted === 'hold', error);
+      if (commit.kept) this.noteKept(known, commit.kept.sealed);
+      else if (mark !== undefined) await this.failed(name, known, mark, onInterrupted === 'hold', error);
       throw error;
     }
-    return await this.keep(known, value, options);
+    if (!commit.kept) return await this.keep(known, value, options);
+    const { result, sealed } = commit.kept;
+    this.noteKept(known, sealed);
+    if (result.kind === 'tombstone') return value;
+    return replayed(result, options.codec ?? this.run.request.codec) as T;
+  }
+
+  private commitOf(name: string, { codec, ttlMs = 0 }: Pick<StepOptions, 'codec' | 'ttlMs'>): StepCommit {
+    const { keys, keepMs, lease, leases } = this.run;
+    return new StepCommit(this.connection, leases, lease, {
+      name,
+      keys,
+      keepMs,
+      ttlMs,
+      open: async () => {
+        if (!this.hasOpened) await this.begin(name);
+      },
+      seal: (value) => this.sealed(name, value, codec),
+    });
+  }
+
+  private noteKept(name: string, sealed: StoredResult): void {
+    this.entries.set(name, { state: 'done', sealed });
+    this.bytes += sizeOf(sealed);
   }
 
   /** Reads what predecessors kept, once. */
@@ -196,6 +227,7 @@ export class RunSteps {
       throw this.connection.unavailable(error);
     }
     if (keeping !== 'kept') throw this.refusal(keeping, 'not-applied');
+    this.hasOpened = true;
     this.entries.set(name, { state: 'begun' });
     // The answer may have been long in coming.
     this.assertMayBegin();
@@ -227,17 +259,10 @@ export class RunSteps {
 
   /** Keeps the result, and gives it as a later attempt gets it. */
   private async keep<T>(name: string, value: T, { codec: own, ttlMs = 0 }: StepOptions<T>): Promise<T> {
-    const { keys, request, lease } = this.run;
-    const { operation, leaseMs } = request;
+    const { request, lease } = this.run;
+    const { leaseMs } = request;
     const codec = own ?? request.codec;
-    const label = `the step ${JSON.stringify(name)}${operation && ` of ${operation}`}`;
-    const room = Math.max(0, this.limits.maxStepBytes - this.bytes);
-    const result = storedValue(value, codec, room, { operation: label });
-    if (result.kind === 'tombstone' && result.bytes === 'too-large')
-      logger.warn(
-        `The results of the steps of a run are larger than maxStepBytes: that of ${label} is not kept`,
-      );
-    const sealed = this.store.seal(keys.record, name, result);
+    const { result, sealed } = this.sealed(name, value, own);
     this.isOpened = true;
     const stillHeld = isHeld(lease) ? leaseMs : 0;
     let keeping;
@@ -245,13 +270,35 @@ export class RunSteps {
       keeping = await this.store.end(this.ofScripts(), name, sealed, ttlMs, stillHeld, Deadline.in(leaseMs));
     } catch (error) {
       if (!(error instanceof NotReplicatedError)) throw error;
-      logger.warn(`The result of ${label} was kept, but ${error.message}`);
+      logger.warn(`The result of ${this.labelOf(name)} was kept, but ${error.message}`);
       keeping = error.result;
     }
     if (keeping !== 'kept') throw this.refusal(keeping, 'unknown');
-    this.entries.set(name, { state: 'done', sealed });
-    this.bytes += sizeOf(sealed);
+    this.hasOpened = true;
+    this.noteKept(name, sealed);
     return result.kind === 'tombstone' ? value : (replayed(result, codec) as T);
+  }
+
+  /** Makes of a value what is kept, and what is stored of that. */
+  private sealed(
+    name: string,
+    value: unknown,
+    own: ResultCodec | undefined,
+  ): { readonly result: StoredResult; readonly sealed: StoredResult } {
+    const { keys, request } = this.run;
+    const label = this.labelOf(name);
+    const room = Math.max(0, this.limits.maxStepBytes - this.bytes);
+    const result = storedValue(value, own ?? request.codec, room, { operation: label });
+    if (result.kind === 'tombstone' && result.bytes === 'too-large')
+      logger.warn(
+        `The results of the steps of a run are larger than maxStepBytes: that of ${label} is not kept`,
+      );
+    return { result, sealed: this.store.seal(keys.record, name, result) };
+  }
+
+  private labelOf(name: string): string {
+    const { operation } = this.run.request;
+    return `the step ${JSON.stringify(name)}${operation && ` of ${operation}`}`;
   }
 
   private refusal(keeping: unknown, outcome: 'unknown' | 'not-applied'): Error {

@@ -145,5 +145,9 @@ function entryOf(bytes: Buffer): StepEntry {
   return { state: 'done', sealed: { kind: kind as ResultKind, bytes: result } };
 }
 
+/** An entry of a step that has ended, as the scripts write it. @param countsUntil server time in milliseconds; 0 for always */
+export const doneEntry = ({ kind, bytes }: StoredResult, countsUntil: number): Buffer =>
+  Buffer.concat([Buffer.from(`done|${kind}|${countsUntil}|`), Buffer.from(bytes)]);
+
 /** The bytes that a result takes in Redis. */
 export const sizeOf = ({ bytes }: StoredResult): number => Buffer.byteLength(bytes);
