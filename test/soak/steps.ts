@@ -49,6 +49,11 @@ export async function soakSteps({ keys, faults, seed, limitMs }: StepsSoakOption
   const start = (index: number): WorkerProcess<boolean> =>
     startWorker({ script: require.resolve('./steps.worker.ts'), data, index, timeoutMs: limitMs });
   const workers = proxies.map((_, index) => start(index));
+  // What strikes a process that has nothing left to do shows nothing.
+  void Promise.all(workers.map(({ result }) => result)).then(
+    () => (isOver = true),
+    () => undefined,
+  );
   try {
     const striking = (async () => {
       await Promise.all(workers.map((one) => one.next()));
@@ -62,6 +67,11 @@ export async function soakSteps({ keys, faults, seed, limitMs }: StepsSoakOption
           tally.kills++;
           workers[index] = start(index);
           await workers[index]!.next();
+          const all = [...workers];
+          void Promise.all(all.map(({ result }) => result)).then(
+            () => (isOver ||= all.every((one, i) => one === workers[i])),
+            () => undefined,
+          );
         } else {
           workers[index]!.pause();
           tally.stops++;

@@ -22,7 +22,7 @@ export interface StepsJob {
 }
 
 /** Keys at a time in each worker. */
-const CALLERS = 6;
+const CALLERS = 4;
 
 /** Calls until every key has a result, or is held. */
 worker<StepsJob>(async ({ data, index, send }) => {
@@ -41,7 +41,7 @@ worker<StepsJob>(async ({ data, index, send }) => {
   const [idempotency, transactions] = [app.get(IdempotencyService), app.get(TransactionService)];
   const effects = new Redis(effectsUrl);
   const random = seededRandom(seed * 1_009 + index);
-  const pause = (): Promise<void> => sleep(random() * 20);
+  const pause = (): Promise<void> => sleep(random() * 150);
 
   const pay =
     (key: string) =>
