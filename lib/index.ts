@@ -72,8 +72,8 @@ export type {
   IdempotencyRecord,
   Settlement,
   SettleOptions,
-} from './idempotency/key-administration.js';
-export type { HeldKey, HeldKeys, HeldOptions } from './idempotency/held-keys.js';
+} from './idempotency/administration.options.js';
+export type { HeldKey, HeldKeys, HeldOptions } from './idempotency/held.options.js';
 export type { StepSummary } from './idempotency/record-summary.js';
 export type { KeyReference, RecordReference, RequestReference } from './idempotency/key-reference.js';
 export type { IdempotencyKeyOptions, IdempotencyOptions } from './idempotency/idempotency-call.options.js';

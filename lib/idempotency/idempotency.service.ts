@@ -23,15 +23,16 @@ import type { ResolvedIdempotencyOptions } from './idempotency.options.js';
 import type { Claim, ClaimedRun, ClaimRequest, IdempotentRun } from './idempotent-run.js';
 import { OperationRegistry } from './operation-registry.js';
 import { fingerprintOf } from './fingerprint.js';
-import {
-  KeyAdministration,
-  type ForgetOptions,
-  type IdempotencyRecord,
-  type Settlement,
-  type SettleOptions,
-} from './key-administration.js';
+import type {
+  ForgetOptions,
+  IdempotencyRecord,
+  Settlement,
+  SettleOptions,
+} from './administration.options.js';
+import { KeyAdministration } from './key-administration.js';
 import type { KeyReference } from './key-reference.js';
-import { HeldKeyList, type HeldKeys, type HeldOptions } from './held-keys.js';
+import type { HeldKeys, HeldOptions } from './held.options.js';
+import { HeldKeyList } from './held-keys.js';
 import { identityOf, recordId, recordOf } from './record-key.js';
 import { RecordStore } from './record-store.js';
 import type { ResultCodec } from './result-codec.js';

@@ -4,78 +4,27 @@ import type { RedisConnection } from '../connection/redis-connection.js';
 import { Deadline } from '../runtime/deadline.js';
 import { randomId } from '../runtime/random-id.js';
 import type { WorkInFlight } from '../runtime/work-in-flight.js';
-import { checkHeldOptions, stateOf, type HeldKeyList, type HeldKeys, type HeldOptions } from './held-keys.js';
-import { checkKeyOptions, keyChecks, type IdempotencyKeyOptions } from './idempotency-call.options.js';
-import type { HoldReason } from './idempotency.errors.js';
+import { checkHeldOptions, type HeldKeys, type HeldOptions } from './held.options.js';
+import { stateOf, type HeldKeyList } from './held-keys.js';
+import {
+  checkForgetOptions,
+  checkSettlement,
+  checkSettleOptions,
+  type ForgetOptions,
+  type IdempotencyRecord,
+  type Settlement,
+  type SettleOptions,
+} from './administration.options.js';
+import { checkKeyOptions, type IdempotencyKeyOptions } from './idempotency-call.options.js';
 import type { ResolvedIdempotencyOptions } from './idempotency.options.js';
 import { callOfReference, isRecordReference, recordOfReference, type KeyReference } from './key-reference.js';
 import type { OperationRegistry } from './operation-registry.js';
 import { recordId, recordOf } from './record-key.js';
 import type { RecordStore } from './record-store.js';
-import type { RecordSummary, StepSummary } from './record-summary.js';
-import type { ResultCodec } from './result-codec.js';
+import type { RecordSummary } from './record-summary.js';
 import type { RunClaimer } from './run-claimer.js';
-import { checkSettledResponse, storedResponse, type SettledResponse } from './settled-response.js';
+import { storedResponse } from './settled-response.js';
 import { storedValue, type StoredResult } from './stored-result.js';
-
-/** The state of a key. */
-export interface IdempotencyRecord {
-  /** Its id, as events and problems show it. */
-  readonly record: string;
-  /**
-   * `running`: a call holds the key; `completed`: its result is kept; `held`: it is kept that a call was made, and there is no result to replay; `interrupted`: a run
-   * with steps died or failed half-way, and the next call goes on with it.
-   */
-  readonly state: 'running' | 'completed' | 'held' | 'interrupted';
-  /**
-   * The time until the key is free again if nothing happens: the rest of the lease, or of the
-   * result's time to live; in milliseconds.
-   */
-  readonly expiresInMs: number;
-  /** The size of the kept result, in bytes. */
-  readonly resultBytes: number;
-  /** Why nobody knows what the run did. Of a held key only. */
-  readonly reason?: HoldReason;
-  /** The number of attempts so far. Of a run with steps, or with `onAbandoned`, and of a held key. */
-  readonly attempt?: number;
-  /** Likewise. */
-  readonly steps?: readonly StepSummary[];
-}
-
-/** The result that an operator gives a key. */
-export type Settlement =
-  /** The value that the method should have returned. */
-  | { readonly result: unknown }
-  /** The response that the route should have sent. */
-  | { readonly response: SettledResponse };
-
-/** Options of `IdempotencyService.settle`. */
-export interface SettleOptions extends IdempotencyKeyOptions {
-  /** Time that the result is kept for replay, in milliseconds. Default: the module's `ttlMs`. */
-  ttlMs?: number;
-  /** Turns the result into bytes. Default: the module's codec. */
-  codec?: ResultCodec;
-}
-
-/** Options of `IdempotencyService.forget`. */
-export interface ForgetOptions extends IdempotencyKeyOptions {
-  /**
-   * Gives later runs other keys for third parties, which then take what they are asked for as new. Only where they are known to have done nothing, or are to do it
-   * again. @default false
-   */
-  newKeys?: boolean;
-}
-
-const checkSettlement = check.options({ result: () => undefined, response: checkSettledResponse });
-const checkSettleOptions = check.options({
-  ...keyChecks,
-  ttlMs: check.milliseconds(),
-  codec: check.methods('encode', 'decode'),
-} satisfies Record<keyof SettleOptions, check.Check>);
-const checkForgetOptions = check.options({
-  ...keyChecks,
-  newKeys: check.boolean,
-} satisfies Record<keyof ForgetOptions, check.Check>);
 
 interface Dependencies {
   readonly connection: RedisConnection;
