@@ -66,7 +66,7 @@ export async function soakSteps({ keys, faults, seed, limitMs }: StepsSoakOption
           await workers[index]!.kill();
           tally.kills++;
           workers[index] = start(index);
-          await workers[index]!.next();
+          await workers[index].next();
           const all = [...workers];
           void Promise.all(all.map(({ result }) => result)).then(
             () => (isOver ||= all.every((one, i) => one === workers[i])),
