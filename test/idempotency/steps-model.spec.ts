@@ -31,7 +31,7 @@ const move: fc.Arbitrary<Move> = fc.oneof(
   },
   { weight: 3, arbitrary: fc.record({ op: fc.constantFrom('release', 'finish', 'hold'), actor }) },
   { weight: 3, arbitrary: fc.record({ op: fc.constant('die') }) },
-) as fc.Arbitrary<Move>;
+);
 
 /** What the record should be. */
 interface Model {
