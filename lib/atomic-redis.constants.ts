@@ -26,6 +26,11 @@ export function getTransactionToken(name: string = DEFAULT_REGISTRATION): symbol
   return Symbol.for(`nestjs-atomic-redis:${name}:transaction`);
 }
 
+/** The injection token of a registration's current `IdempotentRun`. */
+export function getRunToken(name: string = DEFAULT_REGISTRATION): symbol {
+  return Symbol.for(`nestjs-atomic-redis:${name}:run`);
+}
+
 const featureTokens = new WeakMap<object, Map<string, symbol>>();
 
 /** The injection token of the function that runs a script of `AtomicRedisModule.forFeature`. */

@@ -3,6 +3,7 @@ import { APP_FILTER } from '@nestjs/core';
 import {
   DEFAULT_REGISTRATION,
   getAtomicRedisToken,
+  getRunToken,
   getTransactionToken,
   GIVEN_OPTIONS,
   OPERATIONS,
@@ -16,6 +17,7 @@ import { AtomicRedis } from './atomic-redis.js';
 import { AuditedHashService } from './audited-hashes/audited-hash.service.js';
 import { CounterService } from './counters/counter.service.js';
 import { ReservationService } from './counters/reservations/reservation.service.js';
+import { CurrentRun } from './idempotency/current-run.js';
 import { IdempotencyService } from './idempotency/idempotency.service.js';
 import { LimitService } from './limits/limit.service.js';
 import { ListService } from './lists/list.service.js';
@@ -99,6 +101,7 @@ const PROVIDERS: Provider[] = [
   AtomicRedis,
   StatusReader,
   CurrentTransaction,
+  CurrentRun,
   DeclaredConsumers,
   AcrossSlotsTransfers,
   ...SERVICES,
@@ -124,11 +127,17 @@ export const { ConfigurableModuleClass } = new ConfigurableModuleBuilder<AtomicR
           { provide: REGISTRATION_NAME, useValue: name },
           { provide: token, useExisting: AtomicRedis },
           { provide: getTransactionToken(name), useExisting: CurrentTransaction },
+          { provide: getRunToken(name), useExisting: CurrentRun },
           ...(exceptionFilter ? [{ provide: APP_FILTER, useClass: AtomicRedisExceptionFilter }] : []),
         ],
         // A named registration shows only its façade, so that it cannot be taken for the default
         // one.
-        exports: [token, getTransactionToken(name), ...(isDefault ? [AtomicRedis, ...SERVICES] : [])],
+        exports: [
+          token,
+          getTransactionToken(name),
+          getRunToken(name),
+          ...(isDefault ? [AtomicRedis, ...SERVICES] : []),
+        ],
       };
     },
   )

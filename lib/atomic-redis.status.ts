@@ -4,6 +4,8 @@ import type { AtomicRedisError } from './atomic-redis.errors.js';
 import type { ResolvedOptions } from './atomic-redis.options.js';
 import * as check from './atomic-redis.validation.js';
 import { Deadline } from './runtime/deadline.js';
+import { IdempotencyService } from './idempotency/idempotency.service.js';
+import { callIfThere } from './method-wrapping/replaced-service.js';
 import { RedisConnection } from './connection/redis-connection.js';
 import type { ServerStatus } from './connection/server-status.js';
 import { PermitService, type PermitStatus } from './permits/permit.service.js';
@@ -32,6 +34,11 @@ export interface AtomicRedisStatus {
   readonly permits: PermitStatus;
   /** Operations under way, which shutdown would wait for. */
   readonly operationsInFlight: number;
+  /**
+   * Idempotency keys that wait for an operator, up to 100; see `IdempotencyService.held`. Undefined on a Cluster, where too many slots would have to be asked, and where
+   * that could not be read.
+   */
+  readonly heldKeys: number | undefined;
 }
 
 const checkStatusOptions = check.options({
@@ -44,6 +51,7 @@ export class StatusReader {
     private readonly connection: RedisConnection,
     private readonly transactions: TransactionService,
     private readonly permits: PermitService,
+    private readonly idempotency: IdempotencyService,
     private readonly work: WorkInFlight,
     @Inject(OPTIONS) private readonly options: ResolvedOptions,
   ) {}
@@ -53,8 +61,14 @@ export class StatusReader {
     const { timeoutMs = this.options.timeoutMs } = options;
     let servers: ServerStatus[] = [];
     let error: AtomicRedisError | undefined;
+    let heldKeys: number | undefined;
+    const deadline = Deadline.in(timeoutMs);
     try {
-      servers = await this.connection.statusOfServers(Deadline.in(timeoutMs));
+      // Together, so that they leave in one write.
+      [servers, heldKeys] = await Promise.all([
+        this.connection.statusOfServers(deadline),
+        this.heldKeys(deadline),
+      ]);
     } catch (caught) {
       error = caught as AtomicRedisError;
     }
@@ -64,6 +78,14 @@ export class StatusReader {
       transactions: this.transactions.pool,
       permits: this.permits.status,
       operationsInFlight: this.work.inFlight,
+      heldKeys,
     };
+  }
+
+  /** What cannot be read, such as for want of a right, leaves the server as healthy as it is. */
+  private async heldKeys(deadline: Deadline): Promise<number | undefined> {
+    const count = callIfThere(this.idempotency, 'heldCount', deadline) as
+      Promise<number | undefined> | undefined;
+    return await count?.catch(() => undefined);
   }
 }

@@ -6,6 +6,7 @@ export { AtomicRedis } from './atomic-redis.js';
 export {
   getAtomicRedisToken,
   getQueueToken,
+  getRunToken,
   getScriptToken,
   getTransactionToken,
 } from './atomic-redis.constants.js';
@@ -69,7 +70,15 @@ export {
 export type { IdempotencyHeaders, IdempotencyPreset } from './idempotency/http/idempotency-headers.js';
 export { Idempotent } from './idempotency/idempotent.decorator.js';
 export type { IdempotentOptions } from './idempotency/idempotent.options.js';
-export { IdempotencyService, type IdempotencyRecord } from './idempotency/idempotency.service.js';
+export { IdempotencyService } from './idempotency/idempotency.service.js';
+export type {
+  ForgetOptions,
+  IdempotencyRecord,
+  Settlement,
+  SettleOptions,
+} from './idempotency/administration.options.js';
+export type { HeldKey, HeldKeys, HeldOptions } from './idempotency/held.options.js';
+export type { StepSummary } from './idempotency/record-summary.js';
 export type { KeyReference, RecordReference, RequestReference } from './idempotency/key-reference.js';
 export type { IdempotencyKeyOptions, IdempotencyOptions } from './idempotency/idempotency-call.options.js';
 export type {
@@ -85,7 +94,22 @@ export { isIdempotentReplay } from './idempotency/http/http-exchange.js';
 export type { AnsweredResponse, OnResponse } from './idempotency/http/outcome.js';
 export { callerEvidence, callerScope, type CallerRequest } from './idempotency/http/caller.js';
 export type { GatewayContext, HttpRequest } from './http/http-request.js';
-export type { IdempotentRun } from './idempotency/idempotent-run.js';
+export { IdempotentRun } from './idempotency/idempotent-run.js';
+export type {
+  AbandonedFinding,
+  AbandonedProbe,
+  AbandonedRun,
+  OnAbandoned,
+} from './idempotency/abandoned.options.js';
+export type { SettledResponse } from './idempotency/settled-response.js';
+export { InjectRun } from './idempotency/current-run.js';
+export type {
+  ProbeFinding,
+  RunStep,
+  StepOptions,
+  StepProbe,
+  StepWork,
+} from './idempotency/steps/step.options.js';
 export {
   IdempotencyCallerMismatchError,
   IdempotencyCallerUnknownError,
@@ -95,8 +119,12 @@ export {
   IdempotencyMismatchError,
   IdempotencyRecordError,
   IdempotencyResultUnavailableError,
+  IllegalRunStateError,
+  ProbeFailedError,
   ReplayedError,
   RunTimeoutError,
+  StepInterruptedError,
+  type HoldReason,
   type TombstoneReason,
 } from './idempotency/idempotency.errors.js';
 
@@ -192,6 +220,7 @@ export type {
   OutcomeResolvedEvent,
   PoolWaitEvent,
   QueueProcessEvent,
+  StepsUnusedEvent,
   TerminalEvent,
   TransactionEvent,
 } from './observability/event-types.js';

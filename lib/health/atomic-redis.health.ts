@@ -39,9 +39,10 @@ export class AtomicRedisHealthIndicator {
 
   /**
    * Returns up if the server, or every master of a Cluster, answers a PING in time; otherwise down,
-   * with the reason as `message`. Both hold the state of the transaction pool. Up also holds each
-   * server's version and round trip, and `warnings` of things that stop no call: an eviction
-   * policy, scripts that the server has forgotten.
+   * with the reason as `message`. Both hold the state of the transaction pool and the permits. Up
+   * also holds the number of idempotency keys that wait for an operator (`heldKeys`, not on a
+   * Cluster), each server's version and round trip, and `warnings` of things that stop no call: an
+   * eviction policy, scripts that the server has forgotten.
    *
    * @throws InvalidArgumentError for a wrong option; ConfigurationError when there is no
    * registration of that name
@@ -52,7 +53,7 @@ export class AtomicRedisHealthIndicator {
   ): Promise<HealthIndicatorResult<Key>> {
     checkHealthOptions('options', options);
     const { name, timeoutMs = 1_000 } = options;
-    const { error, servers, transactions, permits, operationsInFlight } = await this.registration(
+    const { error, servers, transactions, permits, operationsInFlight, heldKeys } = await this.registration(
       name,
     ).status({ timeoutMs });
     const indicator = this.indicators.check(key);
@@ -62,6 +63,7 @@ export class AtomicRedisHealthIndicator {
     return indicator.up({
       servers: servers.map(summary),
       ...load,
+      ...(heldKeys !== undefined ? { heldKeys } : {}),
       ...(warnings.length > 0 ? { warnings } : {}),
     });
   }

@@ -1,20 +1,32 @@
 import { Logger } from '@nestjs/common';
-import { NotReplicatedError } from '../atomic-redis.errors.js';
+import { LeaseLostError, NotReplicatedError } from '../atomic-redis.errors.js';
 import type { IdempotencyRunEvent } from '../observability/event-types.js';
-import { errorName, type Operation } from '../observability/observer.js';
-import { UNPROTECTED, withParticipant } from '../scripting/commit-participant.js';
 import { Deadline } from '../runtime/deadline.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import type { LeaseKeeper } from '../leases/lease-keeper.js';
-import type { ClaimedRun, ClaimRequest } from './idempotent-run.js';
+import { isHoldReason, type HoldReason } from './idempotency.errors.js';
+import { IdempotentRun, type ClaimedRun, type ClaimRequest } from './idempotent-run.js';
+import { ObservedMethod } from './observed-method.js';
 import type { RecordStore } from './record-store.js';
 import type { ReplayCache } from './replay-cache.js';
 import { RunCommit } from './run-commit.js';
 import { RunLease, type Owner } from './run-lease.js';
+import type { RunTrace } from './run-trace.js';
+import { RunSteps, STEP_INTERRUPTED, type StepLimits } from './steps/run-steps.js';
+import { stepKeysOf, type StepKeys } from './steps/step-keys.js';
+import type { StepOptions, StepWork } from './steps/step.options.js';
+import type { StepStore } from './steps/step-store.js';
 import type { StoredResult } from './stored-result.js';
+import { thirdPartyKey } from './third-party-key.js';
 import type { UsualDurations } from './usual-durations.js';
 
 const logger = new Logger('IdempotencyService');
+
+/** The bounds of each run. */
+export interface RunLimits extends StepLimits {
+  readonly maxResultBytes: number;
+  readonly heldTtlMs: number;
+}
 
 /** The parts of its service that a run needs. */
 export interface RunDependencies {
@@ -22,7 +34,8 @@ export interface RunDependencies {
   readonly store: RecordStore;
   readonly leases: LeaseKeeper<RunLease>;
   readonly cache: ReplayCache | undefined;
-  readonly maxResultBytes: number;
+  readonly steps: StepStore;
+  readonly limits: RunLimits;
   readonly durations: UsualDurations;
   /** Waits for the last step of a run as long as its caller may be kept waiting. */
   readonly finish: (step: Promise<unknown>, request: ClaimRequest) => Promise<void>;
@@ -31,24 +44,36 @@ export interface RunDependencies {
 type Outcome = IdempotencyRunEvent['outcome'];
 
 /** The run of an owner that has just claimed the record. */
-export class OwnedRun implements ClaimedRun {
+export class OwnedRun extends IdempotentRun implements ClaimedRun {
   private readonly lease: RunLease;
   private readonly method: ObservedMethod;
+  private readonly commit: RunCommit;
+  private hasEnded = false;
+  private hasRun = false;
+  private isReleasing = false;
   private replicated = true;
+  private steps: RunSteps | undefined;
 
-  /** @param claimedAt monotonic time at which the claim was sent */
+  /**
+   * @param claimedAt monotonic time at which the claim was sent
+   * @param trace of a run that goes on with the work of another, or outlives its lease
+   */
   constructor(
     owner: Owner,
     claimedAt: number,
     private readonly request: ClaimRequest,
     private readonly surroundings: RunDependencies,
+    private readonly trace: RunTrace | undefined,
   ) {
-    const { connection, store, leases, maxResultBytes } = surroundings;
+    super();
+    const { connection, store, leases, limits } = surroundings;
     const { observed, ttlMs, codec } = request;
     const lease = new RunLease(owner, request, claimedAt, connection.observer);
     this.lease = lease;
     leases.keep(lease);
-    const commit = new RunCommit(connection, leases, { store, lease, ttlMs, codec }, maxResultBytes);
+    const committed = { run: this, store, lease, ttlMs, codec, companions: () => this.companions() };
+    const commit = new RunCommit(connection, leases, committed, limits.maxResultBytes);
+    this.commit = commit;
     this.method = new ObservedMethod(observed, commit);
   }
 
@@ -56,7 +81,33 @@ export class OwnedRun implements ClaimedRun {
     return this.lease.signal;
   }
 
+  get attempt(): number {
+    return this.trace?.attempt ?? 1;
+  }
+
+  /** True if the run before died, and nobody has judged that yet. */
+  get isAbandoned(): boolean {
+    return this.trace?.isAbandoned ?? false;
+  }
+
+  get resumed(): boolean {
+    return this.attempt > 1;
+  }
+
+  keyFor(name: string): string {
+    return thirdPartyKey(this.lease.record, this.trace?.keysEpoch ?? '', name);
+  }
+
+  step<T>(name: string, work: StepWork<T>, options: StepOptions<T> = {}): Promise<T> {
+    const step = (this.steps ??= this.firstStep()).step(name, work, options);
+    // A method need not wait for what it has begun.
+    step.catch(() => undefined);
+    return step;
+  }
+
   within<T>(method: () => Promise<T> | T): Promise<T> {
+    this.hasRun = true;
+    this.steps?.passBegins();
     return this.method.within(method);
   }
 
@@ -66,7 +117,11 @@ export class OwnedRun implements ClaimedRun {
   }
 
   release(): Promise<void> {
-    return this.surroundings.finish(this.releaseKey(), this.request);
+    this.isReleasing = true;
+    return this.surroundings.finish(
+      this.steps ? this.releaseAfter(this.steps) : this.releaseKey(),
+      this.request,
+    );
   }
 
   abandon(): Promise<void> {
@@ -79,9 +134,13 @@ export class OwnedRun implements ClaimedRun {
     const { record, fingerprint } = this.lease;
     const { ttlMs, leaseMs, durability } = this.request;
     const sealed = store.seal(record, result);
+    const reason = sealed.kind === 'tombstone' ? sealed.bytes.toString() : '';
     let outcome: Outcome = 'store-failed';
     try {
-      outcome = await store.complete(this.lease, sealed, ttlMs, Deadline.in(leaseMs), durability);
+      const companions = this.companions();
+      if (isHoldReason(reason)) outcome = await this.hold(reason);
+      else if (companions) outcome = await this.finishSteps(companions, sealed);
+      else outcome = await store.complete(this.lease, sealed, ttlMs, Deadline.in(leaseMs), durability);
     } catch (error) {
       if (!(error instanceof NotReplicatedError)) throw error;
       this.replicated = false;
@@ -93,8 +152,45 @@ export class OwnedRun implements ClaimedRun {
         logger.warn('A run lost its lease to another before it was done; the result of the other one stands');
       if (outcome === 'completed' && sealed.kind !== 'tombstone')
         cache?.set(record, fingerprint, result, ttlMs);
-      this.report(outcome);
+      this.report(outcome, isHoldReason(reason) ? reason : undefined);
+      if (outcome === 'completed') this.tellUnused();
     }
+  }
+
+  /** Tells of steps that predecessors had finished, and this run never asked for. */
+  private tellUnused(): void {
+    const steps = this.steps?.forgotten ?? [];
+    if (steps.length === 0) return;
+    const { operation } = this.request;
+    this.surroundings.connection.observer.occurred({ type: 'steps.unused', name: operation, steps });
+  }
+
+  /** Of a run that may have any. */
+  private companions(): StepKeys | undefined {
+    return this.trace || this.steps?.isOpened
+      ? stepKeysOf(this.surroundings.connection, this.lease.record)
+      : undefined;
+  }
+
+  private finishSteps(keys: StepKeys, sealed: StoredResult): Promise<Outcome> {
+    const { steps } = this.surroundings;
+    const { ttlMs, leaseMs, durability } = this.request;
+    return steps.finish({ owner: this.lease, keys, durability }, sealed, ttlMs, Deadline.in(leaseMs));
+  }
+
+  private hold(reason: HoldReason): Promise<Outcome> {
+    const { steps, connection } = this.surroundings;
+    const { leaseMs, durability } = this.request;
+    const keys = stepKeysOf(connection, this.lease.record);
+    const trace = this.steps?.isOpened ? this.steppedTrace() : (this.trace ?? this.firstTrace());
+    return steps.hold({ owner: this.lease, keys, trace, durability }, reason, Deadline.in(leaseMs));
+  }
+
+  /** What a step that is under way has done is known when it has settled. */
+  private async releaseAfter(steps: RunSteps): Promise<void> {
+    await steps.settled();
+    if (steps.interrupted === undefined) await this.releaseKey();
+    else await this.storeResult(STEP_INTERRUPTED);
   }
 
   private async releaseKey(): Promise<void> {
@@ -109,10 +205,43 @@ export class OwnedRun implements ClaimedRun {
   private giveBack(): Promise<Outcome> {
     const { store, leases } = this.surroundings;
     leases.letGo(this.lease);
-    return store.release(this.lease, memoryMsOf(this.request), Deadline.in(this.request.leaseMs));
+    const deadline = Deadline.in(this.request.leaseMs);
+    return store.release(this.lease, memoryMsOf(this.request), this.hasRun, deadline);
   }
 
-  private report(outcome: Outcome): void {
+  private firstStep(): RunSteps {
+    const { connection, steps, limits } = this.surroundings;
+    const trace = this.steppedTrace();
+    const run = {
+      owner: this.lease,
+      lease: this.lease,
+      leases: this.surroundings.leases,
+      request: this.request,
+      keys: stepKeysOf(connection, this.lease.record),
+      trace,
+      keepMs: keepMsOf(this.request, trace.retentionMs),
+      goesOn: this.trace?.hasSteps ?? false,
+      signal: this.lease.signal,
+      keyFor: (name: string) => this.keyFor(name),
+      hasEnded: () => this.hasEnded || this.isReleasing || this.commit.committed,
+      loseKey: () => {
+        this.surroundings.leases.letGo(this.lease);
+        this.lease.lost(new LeaseLostError());
+      },
+    };
+    return new RunSteps(run, connection, steps, limits);
+  }
+
+  /** As the record has it once the run has a step. */
+  private steppedTrace(): RunTrace {
+    return { ...(this.trace ?? this.firstTrace()), hasSteps: true, isAbandoned: false };
+  }
+
+  private firstTrace(): RunTrace {
+    return firstTrace(this.lease.token, this.request, this.surroundings.limits.heldTtlMs);
+  }
+
+  private report(outcome: Outcome, reason?: HoldReason): void {
     const { observed, operation } = this.request;
     this.surroundings.durations.ended(operation, performance.now() - this.lease.claimedAt);
     observed.end(() => ({
@@ -120,6 +249,8 @@ export class OwnedRun implements ClaimedRun {
       outcome,
       operation,
       record: this.lease.record,
+      attempt: this.attempt,
+      ...(outcome === 'held' && reason && { reason }),
       replicated: this.replicated,
       ...this.method.failure,
     }));
@@ -130,42 +261,19 @@ export class OwnedRun implements ClaimedRun {
 export const memoryMsOf = ({ leaseMs, timeoutMs }: Pick<ClaimRequest, 'leaseMs' | 'timeoutMs'>): number =>
   Math.max(leaseMs, timeoutMs) + 1_000;
 
-/** A run without a record: nothing is known of other calls, and nothing is kept of this one. */
-export function unprotectedRun({ observed, operation, record }: ClaimRequest): ClaimedRun {
-  const method = new ObservedMethod(observed, UNPROTECTED);
-  const end = (): Promise<void> => {
-    observed.end(() => ({ type: 'idempotency.ran-unprotected', operation, record, ...method.failure }));
-    return Promise.resolve();
-  };
-  return {
-    signal: new AbortController().signal,
-    within: (body) => method.within(body),
-    complete: end,
-    release: end,
-    abandon: end,
-  };
-}
+/**
+ * For how long a run's companions are kept, in milliseconds. With twice the retention, an index entry outlives its record however often the record is taken over.
+ */
+export const keepMsOf = ({ maxRunMs, leaseMs }: ClaimRequest, retentionMs: number): number =>
+  maxRunMs + leaseMs + 2 * retentionMs;
 
-/** Runs methods as part of a run, and keeps how the last one failed. */
-class ObservedMethod {
-  private failed: { readonly error: unknown } | undefined;
-
-  constructor(
-    private readonly observed: Operation,
-    private readonly participant: Parameters<typeof withParticipant>[0],
-  ) {}
-
-  async within<T>(method: () => Promise<T> | T): Promise<T> {
-    this.failed = undefined;
-    try {
-      return await this.observed.within(() => withParticipant(this.participant, method));
-    } catch (error) {
-      this.failed = { error };
-      throw error;
-    }
-  }
-
-  get failure(): { error?: string } {
-    return this.failed ? { error: errorName(this.failed.error) } : {};
-  }
-}
+/** The trace of a run that goes on with no other. */
+export const firstTrace = (token: string, { operation }: ClaimRequest, heldTtlMs: number): RunTrace => ({
+  retentionMs: heldTtlMs,
+  attempt: 1,
+  isAbandoned: false,
+  hasSteps: false,
+  lineage: token,
+  keysEpoch: '',
+  operation,
+});

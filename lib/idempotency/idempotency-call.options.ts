@@ -48,7 +48,7 @@ export interface IdempotencyOptions extends IdempotencyKeyOptions, IdempotencyDe
   propagation?: `${Propagation.Outside}`;
 }
 
-const keyChecks = {
+export const keyChecks = {
   scope: stringOfAnyLength,
   operation: stringOfAnyLength,
   colocateWith: check.key,

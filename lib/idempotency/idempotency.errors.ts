@@ -79,7 +79,19 @@ export type TombstoneReason =
   | 'request-specific'
   | 'response-failed'
   | 'response-aborted'
-  | 'outcome-unknown';
+  | HoldReason;
+
+/** Why nobody knows what a run has done. */
+export type HoldReason = 'outcome-unknown' | 'step-interrupted' | 'abandoned' | 'attempts-exhausted';
+
+const HOLD_REASONS: ReadonlySet<string> = new Set<HoldReason>([
+  'outcome-unknown',
+  'step-interrupted',
+  'abandoned',
+  'attempts-exhausted',
+]);
+
+export const isHoldReason = (text: string): text is HoldReason => HOLD_REASONS.has(text);
 
 const REASONS: Record<TombstoneReason, string> = {
   'too-large': 'its result was too large to keep',
@@ -89,6 +101,9 @@ const REASONS: Record<TombstoneReason, string> = {
   'response-failed': 'its response could not be produced',
   'response-aborted': 'its response broke off',
   'outcome-unknown': 'it failed and what it changed is not known',
+  'step-interrupted': 'one of its steps began, and what that did is not known',
+  abandoned: 'its process ended half-way, and what it changed is not known',
+  'attempts-exhausted': 'it was begun too often and never came to its end (maxAttempts)',
 };
 
 export const isTombstoneReason = (text: string): text is TombstoneReason => Object.hasOwn(REASONS, text);
@@ -105,7 +120,7 @@ export class IdempotencyResultUnavailableError extends AtomicRedisError {
     readonly record?: string,
   ) {
     super(`A call with this idempotency key was made before and is not run again: ${REASONS[reason]}`);
-    const unknown = reason === 'outcome-unknown';
+    const unknown = isHoldReason(reason);
     this.code = unknown ? 'IDEMPOTENCY_OUTCOME_UNKNOWN' : 'IDEMPOTENCY_RESULT_UNAVAILABLE';
     this.outcome = unknown ? 'unknown' : 'applied';
   }
@@ -150,6 +165,56 @@ export class RunTimeoutError extends AtomicRedisError {
   constructor(readonly maxRunMs: number) {
     super(
       `This idempotent run went on for more than ${maxRunMs} ms (maxRunMs): its lease is renewed no more, and another call may run`,
+    );
+  }
+}
+
+/** The run was used in a way that cannot be right: outside of one, after its end, or a step that it cannot have. The work was not begun. */
+export class IllegalRunStateError extends AtomicRedisError {
+  readonly code = 'ILLEGAL_RUN_STATE';
+  readonly outcome = 'not-applied';
+  readonly retryable = false;
+}
+
+/**
+ * A step of this run began in an earlier attempt, and what it did is not known. Its work was not run again. Unless the method makes a result of it, the key is held:
+ * see `IdempotencyService.held` and `settle`.
+ */
+export class StepInterruptedError extends AtomicRedisError {
+  readonly code = 'STEP_INTERRUPTED';
+  readonly outcome = 'unknown';
+  readonly retryable = false;
+
+  constructor(
+    /** The step's name. */
+    readonly step: string,
+    /** `begun`: it began and did not end; `not-kept`: it ended, and its result could not be kept; `steps-lost`: what is kept of all steps is gone. */
+    readonly reason: 'begun' | 'not-kept' | 'steps-lost',
+  ) {
+    super(`The step ${describe(step)} is not run again: ${INTERRUPTIONS[reason]}`);
+  }
+}
+
+const INTERRUPTIONS: Record<StepInterruptedError['reason'], string> = {
+  begun: 'an earlier attempt began it, and what it did is not known',
+  'not-kept': 'an earlier attempt did it, and its result could not be kept',
+  'steps-lost': 'an earlier attempt had steps, and Redis has lost what was kept of them',
+};
+
+/** A probe threw, or its time was over, so it is still not known what an earlier attempt did. A later call asks the probe again. */
+export class ProbeFailedError extends AtomicRedisError {
+  readonly code = 'PROBE_FAILED';
+  readonly outcome = 'not-applied';
+  readonly retryable = true;
+
+  constructor(
+    /** The step's name; undefined for the probe of `onAbandoned`. */
+    readonly step: string | undefined,
+    options: ErrorOptions,
+  ) {
+    super(
+      `What an earlier attempt did${step === undefined ? '' : ` in the step ${describe(step)}`} could not be found out: the probe failed`,
+      options,
     );
   }
 }

@@ -1,6 +1,7 @@
 import * as check from '../atomic-redis.validation.js';
 import { withDefaults } from '../atomic-redis.validation.js';
 import { checkDurability, type DurabilityOptions } from '../connection/durability.js';
+import type { OnAbandoned } from './abandoned.options.js';
 import type { CallerRequest } from './http/caller.js';
 import { checkReplayHeaders } from './http/replay-headers.js';
 import {
@@ -41,6 +42,17 @@ export interface IdempotencyDefaults {
    * has ended another call may run. @default 3600000 (an hour)
    */
   maxRunMs?: number;
+  /**
+   * Attempts of a run with steps: each time that one has died or failed, a call with its key goes on with it. After so many the key is held for an operator.
+   * @default 10
+   */
+  maxAttempts?: number;
+  /**
+   * Fate of a call whose run died, or stood still for longer than its lease. `run`: a call with its key runs; without steps it begins from the start. `hold`: no call
+   * runs; the key is held for an operator. A probe finds out; see `AbandonedFinding`. Unless it is `run`, the record is kept for `heldTtlMs` after the lease.
+   * @default 'run'
+   */
+  onAbandoned?: OnAbandoned;
   /** Time for one step on Redis before the protected method is refused, in milliseconds. @default 800 */
   timeoutMs?: number;
   /**
@@ -83,6 +95,17 @@ export interface IdempotencyModuleOptions extends IdempotencyDefaults {
    * `retry-after` and `vary`. Cookies, dates, request ids and headers that frame a message are refused. @default []
    */
   replayHeaders?: readonly string[];
+  /**
+   * Time that a key is held whose outcome nobody knows, and that a run with steps is kept after it died or failed, in milliseconds. Until then no call runs what may
+   * have been done. @default 604800000 (7 days)
+   */
+  heldTtlMs?: number;
+  /** Steps of one run, at the most. @default 100 */
+  maxSteps?: number;
+  /** Memory for the results of the steps of one run, in bytes; one beyond it is given to its caller and not kept, so that a later attempt is held. @default 1048576 */
+  maxStepBytes?: number;
+  /** Time for a probe to find out what an earlier attempt did, in milliseconds. @default 10000 */
+  probeTimeoutMs?: number;
   /** Refuse requests to a decorated route that have no idempotency key. @default true */
   required?: boolean;
   /** A set of header names that others use. `headers` takes precedence. @default 'ietf' */
@@ -126,6 +149,8 @@ const idempotencyDefaults: Omit<ResolvedIdempotencyOptions, Optional | 'headers'
   ttlMs: 86_400_000,
   leaseMs: 30_000,
   maxRunMs: 3_600_000,
+  maxAttempts: 10,
+  onAbandoned: 'run',
   timeoutMs: 800,
   onDuplicate: 'refuse',
   waitTimeoutMs: 10_000,
@@ -133,6 +158,10 @@ const idempotencyDefaults: Omit<ResolvedIdempotencyOptions, Optional | 'headers'
   codec: jsonCodec,
   maxResultBytes: 1_048_576,
   maxRecordingBytes: 67_108_864,
+  heldTtlMs: 604_800_000,
+  maxSteps: 100,
+  maxStepBytes: 1_048_576,
+  probeTimeoutMs: 10_000,
   replayHeaders: [],
   required: true,
   requireCaller: false,
@@ -152,6 +181,8 @@ export const idempotencyDefaultChecks = {
   ttlMs: check.milliseconds(),
   leaseMs: check.waitMs(100),
   maxRunMs: check.waitMs(),
+  maxAttempts: check.integer(1, 1_000_000),
+  onAbandoned: check.either('"run", "hold" or a function', check.oneOf('run', 'hold'), check.func),
   timeoutMs: check.waitMs(),
   onDuplicate: check.oneOf('refuse', 'wait'),
   waitTimeoutMs: check.waitMs(),
@@ -164,6 +195,10 @@ export const idempotencyOptionChecks: Record<keyof IdempotencyModuleOptions, che
   ...idempotencyDefaultChecks,
   maxResultBytes: check.integer(0, 512 * 1_048_576),
   maxRecordingBytes: check.integer(0),
+  heldTtlMs: check.milliseconds(1_000),
+  maxSteps: check.integer(1, 10_000),
+  maxStepBytes: check.integer(0, 512 * 1_048_576),
+  probeTimeoutMs: check.waitMs(),
   replayHeaders: checkReplayHeaders,
   required: check.boolean,
   preset: checkPreset,

@@ -2,7 +2,7 @@ import { Inject, Injectable, type Type } from '@nestjs/common';
 import type { Observable } from 'rxjs';
 import { OPTIONS } from '../atomic-redis.constants.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
-import { InvalidArgumentError, OutcomeUnknownError } from '../atomic-redis.errors.js';
+import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import { Deadline } from '../runtime/deadline.js';
 import { assertOutsideTransaction } from '../runtime/transaction-scope.js';
@@ -15,7 +15,6 @@ import { decide } from './error-policy.js';
 import { RecordingBudget } from './http/recording-budget.js';
 import {
   checkCallOptions,
-  checkKeyOptions,
   type IdempotencyKeyOptions,
   type IdempotencyOptions,
 } from './idempotency-call.options.js';
@@ -23,32 +22,28 @@ import type { ResolvedIdempotencyOptions } from './idempotency.options.js';
 import type { Claim, ClaimedRun, ClaimRequest, IdempotentRun } from './idempotent-run.js';
 import { OperationRegistry } from './operation-registry.js';
 import { fingerprintOf } from './fingerprint.js';
-import { callOfReference, isRecordReference, recordOfReference, type KeyReference } from './key-reference.js';
-import { identityOf, recordId } from './record-key.js';
+import type {
+  ForgetOptions,
+  IdempotencyRecord,
+  Settlement,
+  SettleOptions,
+} from './administration.options.js';
+import { KeyAdministration } from './key-administration.js';
+import type { KeyReference } from './key-reference.js';
+import type { HeldKeys, HeldOptions } from './held.options.js';
+import { HeldKeyList } from './held-keys.js';
+import { identityOf, recordId, recordOf } from './record-key.js';
 import { RecordStore } from './record-store.js';
-import type { RecordSummary } from './record-summary.js';
 import type { ResultCodec } from './result-codec.js';
+import { ResultSealer } from './result-sealer.js';
+import { StepStore } from './steps/step-store.js';
 import { RunClaimer } from './run-claimer.js';
 import { settled } from './settled.js';
 import { handlingOf, type ResultHandling } from './result-handling.js';
 import { storedError, storedValue, tombstone } from './stored-result.js';
 
 const FORGOTTEN = { changed: (wasThere: boolean): boolean => wasThere };
-
-/** The state of a key. */
-export interface IdempotencyRecord {
-  /** Its id, as events and problems show it. */
-  readonly record: string;
-  /** `running`: a call holds the key; `completed`: its result is kept; `held`: it is kept that a call was made, and there is no result to replay. */
-  readonly state: 'running' | 'completed' | 'held';
-  /**
-   * The time until the key is free again if nothing happens: the rest of the lease, or of the
-   * result's time to live; in milliseconds.
-   */
-  readonly expiresInMs: number;
-  /** The size of the kept result, in bytes. */
-  readonly resultBytes: number;
-}
+const SETTLED = { changed: (hasWaited: boolean): boolean => hasWaited };
 
 /**
  * Runs a piece of work once for each key, and gives its result to every later call with that key. In the memory of Redis 7.0, by `MEMORY USAGE`:
@@ -64,8 +59,8 @@ export class IdempotencyService {
   readonly operations = new OperationRegistry();
   /** Bounds what is recorded of responses. @internal */
   readonly recordingBudget: RecordingBudget;
-  private readonly store: RecordStore;
   private readonly claimer: RunClaimer;
+  private readonly administration: KeyAdministration;
 
   /** @internal */
   constructor(
@@ -79,8 +74,19 @@ export class IdempotencyService {
   ) {
     this.defaults = options.idempotency;
     this.recordingBudget = new RecordingBudget(this.defaults.maxRecordingBytes);
-    this.store = new RecordStore(connection, scripts, runner, this.defaults.encryption);
-    this.claimer = new RunClaimer(this.store, connection, inFlight, this.defaults);
+    const sealer = new ResultSealer(this.defaults.encryption);
+    const store = new RecordStore(connection, scripts, runner, sealer);
+    const steps = new StepStore(connection, scripts, sealer);
+    this.claimer = new RunClaimer(store, steps, connection, inFlight, this.defaults);
+    this.administration = new KeyAdministration({
+      connection,
+      store,
+      held: new HeldKeyList(connection, runner),
+      claimer: this.claimer,
+      operations: this.operations,
+      inFlight,
+      defaults: this.defaults,
+    });
   }
 
   /**
@@ -166,34 +172,48 @@ export class IdempotencyService {
   ): Promise<IdempotencyRecord | null> {
     return this.observer.operation(
       'idempotency.inspect',
-      async () => {
-        const found = await this.lookUp(key, options);
-        if (!found) return null;
-        const { record, summary } = found;
-        const { state, kind, ttlMs, aliveMs, resultBytes } = summary;
-        if (state === 'running' || aliveMs > 0)
-          return {
-            record,
-            state: 'running',
-            expiresInMs: state === 'running' ? ttlMs : aliveMs,
-            resultBytes,
-          };
-        return {
-          record,
-          state: kind === 'tombstone' ? 'held' : 'completed',
-          expiresInMs: ttlMs,
-          resultBytes,
-        };
-      },
+      () => this.administration.inspect(key, options),
       READ,
     );
   }
 
   /**
-   * Deletes the record of a key whose run has ended, so that the next call with the key runs. Name
+   * Returns a page of the keys that wait: those that are held since nobody knows what their run did, and those whose run with steps died or failed half-way and was
+   * not gone on with. Each that is shown is kept for `heldTtlMs` more. A page may be empty and have a `cursor`. On a Cluster it visits at most 64 slots.
+   *
+   * @throws InvalidArgumentError, RedisUnavailableError
+   */
+  held(options: HeldOptions = {}): Promise<HeldKeys> {
+    return this.observer.operation('idempotency.held', () => this.administration.held(options), READ);
+  }
+
+  /**
+   * Gives a key that waits its result: calls with it get that from now on, and no call runs. Name the key as for `inspect`. Use it once you have found out that the
+   * work was done.
+   *
+   * ```ts
+   * await idempotency.settle({ record }, { result: { charge: 'ch_1' } });
+   * await idempotency.settle({ record }, { response: { status: 201, body: { id: 7 } } }); // for the calls of a route
+   * ```
+   *
+   * @returns true if the key waited and has that result now
+   * @throws IdempotencyInFlightError while a run holds the key
+   * @throws IllegalTransactionStateError inside an open transaction
+   * @throws InvalidArgumentError, also for a result that the codec cannot carry; IdempotencyRecordError, RedisUnavailableError
+   */
+  settle(key: string | KeyReference, settlement: Settlement, options: SettleOptions = {}): Promise<boolean> {
+    const settle = async (): Promise<boolean> => {
+      assertOutsideTransaction('Settling an idempotency key', undefined);
+      return await this.administration.settle(key, settlement, options);
+    };
+    return this.observer.operation('idempotency.settle', settle, SETTLED);
+  }
+
+  /**
+   * Deletes the record of a key whose run has ended, and its steps, so that the next call with the key runs from the start. Name
    * the key as for `inspect`. Use it for a key that is held because the outcome of its run was
-   * unknown, once you have found out. Replay caches of other processes may go on replaying for
-   * their own `ttlMs`.
+   * unknown, once you have found out that nothing was done. Keys for third parties (`run.keyFor`, `step.key`) stay the same unless `newKeys` is set. Replay caches of
+   * other processes may go on replaying for their own `ttlMs`.
    *
    * @returns true if there was a record
    * @throws IdempotencyInFlightError while a run holds the key: deleting the record would not stop
@@ -201,24 +221,17 @@ export class IdempotencyService {
    * @throws IllegalTransactionStateError inside an open transaction
    * @throws InvalidArgumentError, IdempotencyRecordError, RedisUnavailableError
    */
-  forget(key: string | KeyReference, options: IdempotencyKeyOptions = {}): Promise<boolean> {
-    return this.observer.operation(
-      'idempotency.forget',
-      async () => {
-        assertOutsideTransaction('Forgetting an idempotency key', undefined);
-        const found = await this.lookUp(key, options);
-        if (!found) return false;
-        const { record, operation, summary } = found;
-        if (summary.state === 'running') throw this.claimer.inFlight(operation, summary.ttlMs);
-        if (summary.aliveMs > 0) throw this.claimer.inFlight(operation, summary.aliveMs);
-        try {
-          return await this.asked(this.store.forget(record, summary, this.deadline()));
-        } finally {
-          this.claimer.forget(record);
-        }
-      },
-      FORGOTTEN,
-    );
+  forget(key: string | KeyReference, options: ForgetOptions = {}): Promise<boolean> {
+    const forget = async (): Promise<boolean> => {
+      assertOutsideTransaction('Forgetting an idempotency key', undefined);
+      return await this.administration.forget(key, options);
+    };
+    return this.observer.operation('idempotency.forget', forget, FORGOTTEN);
+  }
+
+  /** The number of keys that wait for an operator, up to 100; undefined on a Cluster. @internal */
+  async heldCount(deadline: Deadline): Promise<number | undefined> {
+    return await this.administration.heldCount(deadline);
   }
 
   /**
@@ -307,12 +320,14 @@ export class IdempotencyService {
     const payload = fingerprint === undefined ? '' : fingerprintOf(fingerprint);
     return {
       observed,
-      record: this.recordOf(id, options),
+      record: recordOf(this.connection, id, options),
       operation,
       fingerprint: identityOf(id, evidence, payload),
       ttlMs: options.ttlMs ?? defaults.ttlMs,
       leaseMs: options.leaseMs ?? defaults.leaseMs,
       maxRunMs: options.maxRunMs ?? defaults.maxRunMs,
+      maxAttempts: options.maxAttempts ?? defaults.maxAttempts,
+      onAbandoned: options.onAbandoned ?? defaults.onAbandoned,
       timeoutMs: options.timeoutMs ?? defaults.timeoutMs,
       onDuplicate: options.onDuplicate ?? defaults.onDuplicate,
       waitTimeoutMs: options.waitTimeoutMs ?? defaults.waitTimeoutMs,
@@ -320,55 +335,6 @@ export class IdempotencyService {
       codec: this.codecOf(options),
       durability: options.durability ?? defaults.durability,
     };
-  }
-
-  /** In a slot of its own, or in that of the keys it is to be committed with. */
-  private recordOf(id: string, { colocateWith }: IdempotencyKeyOptions): string {
-    const { keys } = this.connection;
-    return colocateWith === undefined
-      ? keys.global('idempotency', id)
-      : keys.pinned('idempotency', keys.slotOf(colocateWith), id);
-  }
-
-  private async lookUp(
-    key: string | KeyReference,
-    options: IdempotencyKeyOptions,
-  ): Promise<{ record: string; operation: string; summary: RecordSummary } | undefined> {
-    checkKeyOptions('options', options);
-    const { record, operation } = await this.find(key, options);
-    const summary = await this.asked(this.store.inspect(record, this.deadline()));
-    return summary ? { record, operation, summary } : undefined;
-  }
-
-  private async find(
-    key: string | KeyReference,
-    options: IdempotencyKeyOptions,
-  ): Promise<{ record: string; operation: string }> {
-    const { scope = '', operation = '' } = options;
-    if (typeof key === 'object' && key !== null) {
-      if (isRecordReference(key))
-        return { record: recordOfReference(key, this.connection.keys.global('idempotency', '')), operation };
-      const call = await callOfReference(key, this.operations, this.defaults.scope);
-      return {
-        record: this.recordOf(recordId(call.scope, call.operation, call.key), options),
-        operation: call.operation,
-      };
-    }
-    check.key('key', key);
-    return { record: this.recordOf(recordId(scope, operation, key), options), operation };
-  }
-
-  /** A read has no outcome to be unknown. Neither has `forget`, which may be repeated. */
-  private async asked<T>(step: Promise<T>): Promise<T> {
-    return await this.inFlight
-      .track(() => step)
-      .catch((error: unknown) => {
-        throw error instanceof OutcomeUnknownError ? this.connection.unavailable(error) : error;
-      });
-  }
-
-  private deadline(): Deadline {
-    return Deadline.in(this.defaults.timeoutMs);
   }
 
   private codecOf({ codec }: Pick<IdempotencyOptions, 'codec'>): ResultCodec {

@@ -38,6 +38,8 @@ export const runOptions = (
   ttlMs: options.ttlMs,
   leaseMs: options.leaseMs,
   maxRunMs: options.maxRunMs,
+  maxAttempts: options.maxAttempts,
+  onAbandoned: options.onAbandoned,
   timeoutMs: options.timeoutMs,
   onDuplicate: options.onDuplicate,
   waitTimeoutMs: options.waitTimeoutMs,

@@ -1,15 +1,54 @@
 import type { Operation } from '../observability/observer.js';
 import type { DurabilityOptions } from '../connection/durability.js';
+import type { OnAbandoned } from './abandoned.options.js';
 import type { ResultCodec } from './result-codec.js';
+import type { StepOptions, StepWork } from './steps/step.options.js';
 import type { StoredResult } from './stored-result.js';
 
-/** The part of its run that an idempotent method may see. */
-export interface IdempotentRun {
+/** The part of its run that an idempotent method may see. Injected by `@InjectRun()`. */
+export abstract class IdempotentRun {
   /**
    * Aborts when the run can no longer count on its key, so that another call may run: with a `LeaseLostError` when the lease was lost, with a
    * `RunTimeoutError` after `maxRunMs`, with a `ModuleClosedError` when the module was closed and the lease is renewed no more.
    */
-  readonly signal: AbortSignal;
+  abstract readonly signal: AbortSignal;
+
+  /** Counts the runs that went on with the work of one call, from 1. A run without steps that died is not counted, unless `onAbandoned` is set. */
+  abstract readonly attempt: number;
+
+  /** True if a run before it died or failed, and this one goes on with its work. */
+  abstract readonly resumed: boolean;
+
+  /**
+   * Returns a key for a third party that knows idempotency keys: 43 characters, the same in every attempt, and another for each name and each call.
+   *
+   * @throws InvalidArgumentError for anything but a name of 1 to 256 characters
+   */
+  abstract keyFor(name: string): string;
+
+  /**
+   * Runs a part of the method's work once, and keeps its result: a later attempt is given the result, and does not run the work. Steps may run side by side. Between
+   * two of them nothing is known, so put all that has an effect into one. Results are JSON values, or values that the codec carries; the first attempt is given the
+   * decoded value too.
+   *
+   * ```ts
+   * const charge = await run.step('charge', (step) => stripe.charges.create({ … }, { idempotencyKey: step.key }));
+   * ```
+   *
+   * Takes one round trip, two with `onInterrupted: 'hold'` or a probe; one more for the first step of a resumed run.
+   *
+   * @param name of the step: the same in every version of the application, and of one step in each run
+   * @throws the error of `work`, the same instance; nothing is kept of it
+   * @throws InvalidArgumentError for a wrong option
+   * @throws IllegalTransactionStateError inside a transaction, whose attempts would repeat the step
+   * @throws IllegalRunStateError for a name that has run in this pass, for more than `maxSteps` steps, after the end of the run or its commit, and where the run has no
+   * record (`onUnavailable: 'run'`)
+   * @throws LeaseLostError when the run has lost its key: `not-applied` if the work was not begun, else `unknown`
+   * @throws StepInterruptedError when an earlier attempt began the step and `onInterrupted` or its probe holds it, and when its result could not be kept
+   * @throws ProbeFailedError when the probe threw, or took longer than `probeTimeoutMs`
+   * @throws RedisUnavailableError, OutcomeUnknownError when Redis could not be told in time
+   */
+  abstract step<T>(name: string, work: StepWork<T>, options?: StepOptions<T>): Promise<T>;
 }
 
 /** A run that has claimed its key, and how it ends: exactly one of `complete` and `release`. */
@@ -52,6 +91,8 @@ export interface ClaimRequest {
   readonly ttlMs: number;
   readonly leaseMs: number;
   readonly maxRunMs: number;
+  readonly maxAttempts: number;
+  readonly onAbandoned: OnAbandoned;
   /** For one step on Redis, in milliseconds. */
   readonly timeoutMs: number;
   readonly onDuplicate: 'refuse' | 'wait';

@@ -1,4 +1,5 @@
 import { hash } from 'node:crypto';
+import type { RedisConnection } from '../connection/redis-connection.js';
 import { IdempotencyCallerMismatchError, IdempotencyMismatchError } from './idempotency.errors.js';
 
 /**
@@ -9,6 +10,16 @@ import { IdempotencyCallerMismatchError, IdempotencyMismatchError } from './idem
 export function recordId(scope: string, operation: string, key: string): string {
   return hash('sha256', part(scope) + part(operation) + part(key), 'base64url');
 }
+
+/** Names a record's key: in a slot of its own, or in that of the keys it is to be committed with. */
+export const recordOf = (
+  { keys }: RedisConnection,
+  id: string,
+  { colocateWith }: { readonly colocateWith?: string },
+): string =>
+  colocateWith === undefined
+    ? keys.global('idempotency', id)
+    : keys.pinned('idempotency', keys.slotOf(colocateWith), id);
 
 const part = (text: string): string => `${Buffer.byteLength(text)}:${text}`;
 

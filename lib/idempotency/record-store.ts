@@ -1,9 +1,7 @@
-import { Deadline, fullJitter, sleep } from '../runtime/deadline.js';
+import { Deadline } from '../runtime/deadline.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import type { OperationRunner } from '../operations/operation-runner.js';
 import type { ScriptRunner } from '../scripting/script-runner.js';
-import { Logger } from '@nestjs/common';
-import { RedisReplyError } from '../atomic-redis.errors.js';
 import type { DurabilityOptions } from '../connection/durability.js';
 import { renewInBatches } from '../leases/batched-renewal.js';
 import type { Renewal } from '../leases/lease-keeper.js';
@@ -18,27 +16,36 @@ import * as operation from './record.operations.js';
 import type { RecordSummary } from './record-summary.js';
 import { releaseScript, type Release } from './release.script.js';
 import { renewScript } from './renew.script.js';
-import type { ResultEncryption } from './result-codec.js';
 import type { Owner, RunLease } from './run-lease.js';
-import { bytesOf, toBuffer, tombstone, type ResultKind, type StoredResult } from './stored-result.js';
+import type { ResultSealer } from './result-sealer.js';
+import { traceText, type RunTrace } from './run-trace.js';
+import { claimLastingScript } from './steps/claim-lasting.script.js';
+import { stepKeysOf } from './steps/step-keys.js';
+import type { ResultKind, StoredResult } from './stored-result.js';
+import { untilAccepted } from './until-accepted.js';
 
 /** The state that a claim found. */
 export type Found =
-  | { readonly kind: 'claimed' }
+  | { readonly kind: 'claimed'; readonly trace?: RunTrace }
   | { readonly kind: 'running'; readonly leaseLeftMs: number }
   | { readonly kind: 'done'; readonly result: StoredResult; readonly ttlMs: number };
 
+/** The claim of a run whose record is to outlive its lease. */
+export interface LastingClaim {
+  readonly trace: RunTrace;
+  /** Time for which the index has the record, in milliseconds. */
+  readonly keepMs: number;
+}
+
 /** The records in Redis: the one place that sends their scripts, reads what they answer, and encrypts what is in them. */
 export class RecordStore {
-  private readonly logger = new Logger('IdempotencyService');
-
   constructor(
     private readonly connection: RedisConnection,
     private readonly scripts: ScriptRunner,
     private readonly operations: OperationRunner,
-    private readonly encryption: ResultEncryption | undefined,
+    private readonly sealer: ResultSealer,
   ) {
-    connection.preload([claimScript, renewScript, completeScript, releaseScript]);
+    connection.preload([claimScript, claimLastingScript, renewScript, completeScript, releaseScript]);
   }
 
   /**
@@ -52,10 +59,16 @@ export class RecordStore {
     leaseMs: number,
     deadline: Deadline,
     durability: DurabilityOptions | undefined,
+    lasting?: LastingClaim,
   ): Promise<ClaimReply> {
-    return this.scripts.run(claimScript, { record }, { token, fingerprint, leaseMs }, deadline, {
-      durability,
-    });
+    if (!lasting)
+      return this.scripts.run(claimScript, { record }, { token, fingerprint, leaseMs }, deadline, {
+        durability,
+      });
+    const { trace, keepMs } = lasting;
+    const keys = { record, index: stepKeysOf(this.connection, record).index };
+    const args = { token, fingerprint, leaseMs, trace: traceText(trace), keepMs };
+    return this.scripts.run(claimLastingScript, keys, args, deadline, { durability });
   }
 
   /**
@@ -66,9 +79,12 @@ export class RecordStore {
     switch (reply.kind) {
       case 'claimed':
       case 'running':
-        return reply as Found;
+        return reply;
       case 'done': {
-        const result = this.open(record, { kind: reply.resultKind as ResultKind, bytes: reply.result });
+        const result = this.sealer.open(record, {
+          kind: reply.resultKind as ResultKind,
+          bytes: reply.result,
+        });
         return { kind: 'done', result, ttlMs: reply.ttlMs };
       }
       case 'caller':
@@ -109,20 +125,17 @@ export class RecordStore {
   ): Promise<Completion> {
     const { record, token, fingerprint } = owner;
     const args = { token, fingerprint, ttlMs, kind: result.kind, result: result.bytes };
-    for (let attempt = 1; ; attempt++) {
-      try {
-        return await this.scripts.run(completeScript, { record }, args, deadline, { durability });
-      } catch (error) {
-        const mayYet = error instanceof RedisReplyError && error.retryable && error.outcome === 'not-applied';
-        if (!mayYet || deadline.passed) throw error;
-        await sleep(Math.min(fullJitter(attempt, 10, 500), deadline.remainingMs));
-      }
-    }
+    return await untilAccepted(deadline, () =>
+      this.scripts.run(completeScript, { record }, args, deadline, { durability }),
+    );
   }
 
-  /** @param memoryMs for how long copies of the owner's claim and renewals may yet arrive, in milliseconds */
-  release({ record, token }: Owner, memoryMs: number, deadline: Deadline): Promise<Release> {
-    return this.scripts.run(releaseScript, { record }, { token, memoryMs }, deadline);
+  /**
+   * @param memoryMs for how long copies of the owner's claim and renewals may yet arrive, in milliseconds
+   * @param hasRun whether the method was begun
+   */
+  release({ record, token }: Owner, memoryMs: number, hasRun: boolean, deadline: Deadline): Promise<Release> {
+    return this.scripts.run(releaseScript, { record }, { token, memoryMs, hasRun: hasRun ? 1 : 0 }, deadline);
   }
 
   /** @throws IdempotencyRecordError */
@@ -130,28 +143,36 @@ export class RecordStore {
     return this.operations.part(operation.inspect, record, { deadline });
   }
 
-  /** Deletes what is there if it is what was seen. @returns false when it is something else by now */
-  forget(record: string, { token }: RecordSummary, deadline: Deadline): Promise<boolean> {
-    return this.operations.part(operation.forget, { record, token }, { deadline });
+  /**
+   * Deletes what is there if it is what was seen.
+   * @param trace with other keys for third parties
+   * @returns false when it is something else by now
+   */
+  forget(
+    record: string,
+    { token }: RecordSummary,
+    trace: RunTrace | undefined,
+    deadline: Deadline,
+  ): Promise<boolean> {
+    const keys = stepKeysOf(this.connection, record);
+    return this.operations.part(operation.forget, { keys, token, trace }, { deadline });
+  }
+
+  /** Gives a key its result, if what is there is what was seen. @returns false when it is something else by now */
+  settle(
+    record: string,
+    { token }: RecordSummary,
+    result: StoredResult,
+    ttlMs: number,
+    deadline: Deadline,
+  ): Promise<boolean> {
+    const { kind, bytes } = this.seal(record, result);
+    const keys = stepKeysOf(this.connection, record);
+    return this.operations.part(operation.settle, { keys, token, kind, ttlMs, result: bytes }, { deadline });
   }
 
   /** As it is to be stored. A result that cannot be encrypted is not stored at all. */
   seal(record: string, result: StoredResult): StoredResult {
-    if (!this.encryption || result.kind === 'tombstone') return result;
-    try {
-      return { kind: result.kind, bytes: toBuffer(this.encryption.encrypt(bytesOf(result), record)) };
-    } catch (error) {
-      this.logger.error('A result cannot be encrypted, so repeated calls will get an error', error);
-      return tombstone('not-serializable');
-    }
-  }
-
-  private open(record: string, result: StoredResult): StoredResult {
-    if (!this.encryption || result.kind === 'tombstone') return result;
-    try {
-      return { kind: result.kind, bytes: toBuffer(this.encryption.decrypt(bytesOf(result), record)) };
-    } catch (cause) {
-      return { kind: 'unreadable', bytes: '', cause };
-    }
+    return this.sealer.seal(record, result);
   }
 }

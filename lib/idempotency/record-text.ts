@@ -10,7 +10,7 @@ export const committedRecord = (
   aliveUntilMs: number,
 ): Buffer =>
   Buffer.concat([
-    Buffer.from(`1|committed|${token}|${fingerprint}|${result.kind}|${aliveUntilMs}|`),
+    Buffer.from(`1|committed|${token}|${fingerprint}|${result.kind}|${aliveUntilMs}||`),
     bytesOf(result),
   ]);
 

@@ -30,10 +30,12 @@ local function renew(key, token, fingerprint, lease_ms)
   if not record then
     -- One record that Redis has no memory for must not keep the others from being renewed.
     if write_state(key, 'running', token, fingerprint, lease_ms).err then return 'failed' end
-  elseif record == 'FOREIGN' or record.token ~= token or record.state == 'released' then
+  elseif record == 'FOREIGN' or record.token ~= token or record.state == 'released' or record.state == 'failed' then
     return 'lost'
   elseif record.state == 'running' then
     redis.call('PEXPIRE', key, lease_ms)
+  elseif record.state == 'lasting' then
+    if write_lasting(key, token, record.fingerprint, record.trace, now, tonumber(lease_ms)).err then return 'failed' end
   elseif record.state == 'committed' then
     -- Without memory for it, duplicates are given what was committed; nobody can run again.
     write_alive(key, record, string.format('%.0f', now + tonumber(lease_ms)))

@@ -9,6 +9,7 @@ import { KeySignals } from '../connection/key-signals.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import type { WorkInFlight } from '../runtime/work-in-flight.js';
 import { LeaseKeeper } from '../leases/lease-keeper.js';
+import type { AbandonedFinding } from './abandoned.options.js';
 import type { ClaimReply } from './claim.script.js';
 import { DuplicateWaits, type WaitOutcome } from './duplicate-waits.js';
 import {
@@ -17,15 +18,27 @@ import {
   IdempotencyMismatchError,
   IdempotencyRecordError,
   IdempotencyResultUnavailableError,
+  type HoldReason,
 } from './idempotency.errors.js';
 import type { ResolvedIdempotencyOptions } from './idempotency.options.js';
 import type { Claim, ClaimedRun, ClaimRequest, Replay } from './idempotent-run.js';
-import type { Found, RecordStore } from './record-store.js';
+import type { Found, LastingClaim, RecordStore } from './record-store.js';
 import { ReplayCache } from './replay-cache.js';
 import type { Owner, RunLease } from './run-lease.js';
-import type { StoredResult } from './stored-result.js';
+import { storedValue, tombstone, type StoredResult } from './stored-result.js';
 import { UsualDurations } from './usual-durations.js';
-import { memoryMsOf, OwnedRun, unprotectedRun, type RunDependencies } from './claimed-run.js';
+import {
+  firstTrace,
+  keepMsOf,
+  memoryMsOf,
+  OwnedRun,
+  type RunDependencies,
+  type RunLimits,
+} from './claimed-run.js';
+import { storedResponse } from './settled-response.js';
+import { abandonedFinding } from './steps/probe.js';
+import type { StepStore } from './steps/step-store.js';
+import { UnprotectedRun } from './unprotected-run.js';
 
 type Outcome = IdempotencyDuplicateEvent['outcome'];
 
@@ -40,9 +53,10 @@ export class RunClaimer {
 
   constructor(
     private readonly store: RecordStore,
+    steps: StepStore,
     private readonly connection: RedisConnection,
     private readonly work: WorkInFlight,
-    options: Pick<ResolvedIdempotencyOptions, 'maxResultBytes' | 'replayCache'>,
+    options: RunLimits & Pick<ResolvedIdempotencyOptions, 'replayCache'>,
   ) {
     this.leases = new LeaseKeeper((leases, lengthMs) => store.renew(leases, lengthMs));
     this.waits = new DuplicateWaits(new KeySignals(connection), (run) => run.abandon());
@@ -54,7 +68,8 @@ export class RunClaimer {
       store,
       leases,
       cache,
-      maxResultBytes: options.maxResultBytes,
+      steps,
+      limits: options,
       durations,
       finish,
     };
@@ -146,7 +161,8 @@ export class RunClaimer {
     const generation = this.cache?.generation;
     let reply: ClaimReply;
     try {
-      reply = await this.store.claim(owner, leaseMs, Deadline.in(timeoutMs), durability);
+      const lasting = request.onAbandoned === 'run' ? undefined : this.lastingClaim(owner, request);
+      reply = await this.store.claim(owner, leaseMs, Deadline.in(timeoutMs), durability, lasting);
     } catch (error) {
       if (!(error instanceof OutcomeUnknownError || error instanceof NotReplicatedError)) throw error;
       const seen = error instanceof NotReplicatedError ? (error.result as ClaimReply) : undefined;
@@ -171,11 +187,53 @@ export class RunClaimer {
       this.giveBack(owner, request);
       throw this.connection.unavailable(new Error('the claim was answered too late for its lease'));
     }
-    return { kind: 'run', run: new OwnedRun(owner, claimedAt, request, this.surroundings) };
+    const run = new OwnedRun(owner, claimedAt, request, this.surroundings, found.trace);
+    return found.trace && run.resumed ? await this.judge(run, request) : { kind: 'run', run };
+  }
+
+  private lastingClaim({ token }: Owner, request: ClaimRequest): LastingClaim {
+    const { heldTtlMs } = this.surroundings.limits;
+    return { trace: firstTrace(token, request, heldTtlMs), keepMs: keepMsOf(request, heldTtlMs) };
+  }
+
+  /**
+   * Decides if a run that is to go on with the work of another may.
+   *
+   * @throws IdempotencyResultUnavailableError when the key is held instead
+   * @throws ProbeFailedError
+   */
+  private async judge(run: OwnedRun, request: ClaimRequest): Promise<WaitOutcome<ClaimedRun>> {
+    const { record, maxAttempts, onAbandoned, codec } = request;
+    const hold = async (reason: HoldReason): Promise<never> => {
+      await run.complete(tombstone(reason));
+      throw new IdempotencyResultUnavailableError(reason, record);
+    };
+    if (run.attempt > maxAttempts) return await hold('attempts-exhausted');
+    if (!run.isAbandoned || onAbandoned === 'run') return { kind: 'run', run };
+    if (onAbandoned === 'hold') return await hold('abandoned');
+    const { probeTimeoutMs, maxResultBytes } = this.surroundings.limits;
+    let finding: AbandonedFinding;
+    try {
+      finding = await abandonedFinding(onAbandoned, run, probeTimeoutMs);
+    } catch (error) {
+      await run.abandon();
+      throw error;
+    }
+    if (finding === 'run') return { kind: 'run', run };
+    if (finding === 'hold') return await hold('abandoned');
+    const result =
+      'response' in finding
+        ? storedResponse(finding.response)
+        : storedValue(finding.result, codec, maxResultBytes, { operation: request.operation });
+    await run.complete(result);
+    return { kind: 'replay', result };
   }
 
   private giveBack(owner: Owner, request: ClaimRequest): void {
-    void this.finish(this.store.release(owner, memoryMsOf(request), Deadline.in(request.leaseMs)), request);
+    void this.finish(
+      this.store.release(owner, memoryMsOf(request), false, Deadline.in(request.leaseMs)),
+      request,
+    );
   }
 
   /** The client is told no more than that another caller has the key; how to mend a refusal that is wrong is for the log. */
@@ -190,7 +248,7 @@ export class RunClaimer {
     this.logger.warn(
       `${request.operation || 'A call'} runs without protection against being repeated (onUnavailable: 'run'): ${error.message}`,
     );
-    return { kind: 'run', run: unprotectedRun(request) };
+    return { kind: 'run', run: new UnprotectedRun(request, this.connection) };
   }
 
   /** Waits as long as one step may take, and leaves the rest to the background; shutdown waits for it. Never rejects. */

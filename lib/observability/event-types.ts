@@ -39,6 +39,8 @@ export type OperationType =
   | 'transactions.run'
   | 'idempotency.inspect'
   | 'idempotency.forget'
+  | 'idempotency.held'
+  | 'idempotency.settle'
   | 'counters.add'
   | 'counters.addAll'
   | 'counters.undo'
@@ -149,6 +151,10 @@ export interface IdempotencyRunEvent extends IdempotencyEvent {
    * - `store-failed`: Redis did not confirm in time; the key stays taken until the lease ends
    */
   readonly outcome: 'completed' | 'held' | 'released' | 'lease-lost' | 'store-failed';
+  /** Which run with the work of this call it was, from 1. */
+  readonly attempt: number;
+  /** Why nobody knows what the run did; with `held` only, and only where that is so. */
+  readonly reason?: 'outcome-unknown' | 'step-interrupted' | 'abandoned' | 'attempts-exhausted';
   /** False when the replicas asked for by `durability` did not have the result in time. */
   readonly replicated: boolean;
 }
@@ -230,8 +236,17 @@ export interface PoolWaitEvent extends RegistrationEvent {
   readonly waitedMs: number;
 }
 
+/** A resumed run ended, and never asked for steps that its predecessors had finished: a step was renamed without `aliases`, or the method goes another way now. */
+export interface StepsUnusedEvent extends RegistrationEvent {
+  readonly type: 'steps.unused';
+  /** The run's operation. */
+  readonly name: string;
+  /** Names of the steps. */
+  readonly steps: readonly string[];
+}
+
 /** What happens now and then on the way. */
-export type OccurrenceEvent = LeaseLostEvent | OutcomeResolvedEvent | PoolWaitEvent;
+export type OccurrenceEvent = LeaseLostEvent | OutcomeResolvedEvent | PoolWaitEvent | StepsUnusedEvent;
 
 /** Told apart by `type`. */
 export type AtomicRedisEvent = TerminalEvent | OccurrenceEvent;

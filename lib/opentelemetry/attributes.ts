@@ -84,6 +84,11 @@ export function occurrenceOf(event: OccurrenceEvent, isNamed: boolean): Attribut
   if (event.type === 'pool.wait') return {};
   if (event.type === 'outcome.resolved')
     return { 'db.operation.name': event.command, 'atomic_redis.outcome': event.outcome };
+  if (event.type === 'steps.unused')
+    return {
+      ...(event.name && { 'atomic_redis.name': event.name }),
+      'atomic_redis.steps': event.steps.join(', '),
+    };
   const { pattern, name, error } = event;
   return {
     'atomic_redis.pattern': pattern,

@@ -135,6 +135,7 @@ export class HeldPermit implements Permit, PausableLease, Enforcement {
 
 /** Lets a transaction apply its writes only while the permit is held: the holder's own key is watched. */
 class PermitCommit implements CommitParticipant {
+  readonly commits = 'permit';
   readonly colocation = PERMIT_COLOCATION;
   private readonly hold: CommitHold<HeldPermit>;
 

@@ -49,6 +49,8 @@ const STATUS: Readonly<Record<string, number>> = {
   MODULE_CLOSED: 503,
   SHADOW_LOST: 503,
   LEASE_LOST: 503,
+  STEP_INTERRUPTED: 503,
+  PROBE_FAILED: 503,
 };
 
 /**

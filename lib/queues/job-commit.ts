@@ -38,6 +38,7 @@ export interface CommittedJob {
  * EXEC is refused when the deadline key has expired, which is before the lease ends. Until then Redis gives the job to nobody, and this process does not end or prolong it in another way.
  */
 export class JobCommit implements CommitParticipant {
+  readonly commits = 'job';
   readonly keys = [];
   readonly colocation =
     'The last is the queue of the job: give it a name with the hash tag of the keys, for example "{42}:emails".';

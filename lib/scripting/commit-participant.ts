@@ -15,6 +15,8 @@ export interface QueuedCommand {
  * as long as the participant still holds its right to that. The name is the one of XA.
  */
 export interface CommitParticipant {
+  /** The kind of thing that it commits. */
+  readonly commits: 'run' | 'step' | 'job' | 'permit';
   /** The connection to the Redis that it lives in. */
   readonly connection: RedisConnection;
   /**
@@ -64,18 +66,21 @@ export const participantOf = (job: unknown): CommitParticipant | undefined =>
     ? (job as { readonly [JOB_PARTICIPANT]?: CommitParticipant })[JOB_PARTICIPANT]
     : undefined;
 
-/**
- * Marks a run that executes without a record (`onUnavailable: 'run'`); there is nothing to commit.
- */
-export const UNPROTECTED = Symbol('unprotected');
+/** Marks a run that executes without a record (`onUnavailable: 'run'`); there is nothing to commit. */
+export abstract class Unprotected {
+  abstract readonly connection: RedisConnection;
+}
 
-const participants = new AsyncScope<CommitParticipant | typeof UNPROTECTED>();
+/** What the calling code may be part of. */
+export type Participant = CommitParticipant | Unprotected;
+
+const participants = new AsyncScope<Participant>();
 
 /** Runs `body` as a part of `participant`. */
-export function withParticipant<T>(participant: CommitParticipant | typeof UNPROTECTED, body: () => T): T {
+export function withParticipant<T>(participant: Participant, body: () => T): T {
   return participants.run(participant, body);
 }
 
-/** Returns the innermost participant around the calling code. */
-export const currentParticipant = (): CommitParticipant | typeof UNPROTECTED | undefined =>
-  participants.find();
+/** Returns the innermost participant around the calling code that `accepts` takes. */
+export const currentParticipant = (accepts?: (one: Participant) => boolean): Participant | undefined =>
+  participants.find(accepts);

@@ -1,6 +1,11 @@
 import { Global, Module, type DynamicModule, type Provider, type Type } from '@nestjs/common';
 import { ModulesContainer } from '@nestjs/core';
-import { DEFAULT_REGISTRATION, getAtomicRedisToken, getTransactionToken } from '../atomic-redis.constants.js';
+import {
+  DEFAULT_REGISTRATION,
+  getAtomicRedisToken,
+  getRunToken,
+  getTransactionToken,
+} from '../atomic-redis.constants.js';
 import { ConfigurationError } from '../atomic-redis.errors.js';
 import { SERVICES, type AtomicRedisModuleExtras } from '../atomic-redis.module-definition.js';
 import { AtomicRedis } from '../atomic-redis.js';
@@ -24,6 +29,7 @@ import type { TransactionOptions } from '../transactions/transaction.options.js'
 import { TransactionService } from '../transactions/transaction.service.js';
 import { AtomicRedisOutcomes } from './method-outcomes.js';
 import { stubOf } from './service-stub.js';
+import { StubRun } from './stub-run.js';
 import { StubTransaction } from './stub-transaction.js';
 
 type Work<Argument> = (argument: Argument) => unknown;
@@ -40,7 +46,7 @@ const stubPermit = (name: string): Permit => ({
 });
 
 /** Services whose methods run work of the caller's have it run as it is. */
-function answersOf(service: unknown, transaction: StubTransaction): Record<string, unknown> {
+function answersOf(service: unknown, transaction: StubTransaction, run: StubRun): Record<string, unknown> {
   switch (service) {
     case TransactionService:
       return {
@@ -49,8 +55,7 @@ function answersOf(service: unknown, transaction: StubTransaction): Record<strin
       };
     case IdempotencyService:
       return {
-        run: async (_key: unknown, work: Work<object>) =>
-          await work({ signal: new AbortController().signal }),
+        run: async (_key: unknown, work: Work<StubRun>) => await work(run),
       };
     case CounterService:
       return {
@@ -94,13 +99,15 @@ function answersOf(service: unknown, transaction: StubTransaction): Record<strin
   }
 }
 
-const standInFor = (service: Type<object>, transaction: StubTransaction): object =>
-  service === AtomicRedisEvents ? new AtomicRedisEvents() : stubOf(service, answersOf(service, transaction));
+const standInFor = (service: Type<object>, transaction: StubTransaction, run: StubRun): object =>
+  service === AtomicRedisEvents
+    ? new AtomicRedisEvents()
+    : stubOf(service, answersOf(service, transaction, run));
 
 const stubProviders: Provider[] = [...SERVICES, StatusReader].map((service: Type<object>) => ({
   provide: service,
-  useFactory: (transaction: StubTransaction) => standInFor(service, transaction),
-  inject: [StubTransaction],
+  useFactory: (transaction: StubTransaction, run: StubRun) => standInFor(service, transaction, run),
+  inject: [StubTransaction, StubRun],
 }));
 
 /** The façade that decorated methods are given: they are run here, not by its services. */
@@ -135,10 +142,11 @@ const facadeOf = (outcomes: AtomicRedisOutcomes, parts: readonly object[]): Atom
 @Module({
   providers: [
     StubTransaction,
+    StubRun,
     {
       provide: AtomicRedisOutcomes,
-      useFactory: (transaction: StubTransaction) => new AtomicRedisOutcomes(transaction),
-      inject: [StubTransaction],
+      useFactory: (transaction: StubTransaction, run: StubRun) => new AtomicRedisOutcomes(transaction, run),
+      inject: [StubTransaction, StubRun],
     },
     ...stubProviders,
     {
@@ -148,14 +156,17 @@ const facadeOf = (outcomes: AtomicRedisOutcomes, parts: readonly object[]): Atom
     },
     { provide: getAtomicRedisToken(), useExisting: AtomicRedis },
     { provide: getTransactionToken(), useExisting: StubTransaction },
+    { provide: getRunToken(), useExisting: StubRun },
   ],
   exports: [
     StubTransaction,
+    StubRun,
     AtomicRedisOutcomes,
     AtomicRedis,
     ...SERVICES,
     getAtomicRedisToken(),
     getTransactionToken(),
+    getRunToken(),
   ],
 })
 export class AtomicRedisTestingModule {
@@ -180,16 +191,17 @@ export class AtomicRedisTestingModule {
         {
           // Its services are its own, and are found by the façade only, as those of a real registration.
           provide: getAtomicRedisToken(name),
-          useFactory: (outcomes: AtomicRedisOutcomes, transaction: StubTransaction) =>
+          useFactory: (outcomes: AtomicRedisOutcomes, transaction: StubTransaction, run: StubRun) =>
             facadeOf(
               outcomes,
-              PARTS.map((part) => standInFor(part, transaction)),
+              PARTS.map((part) => standInFor(part, transaction, run)),
             ),
-          inject: [AtomicRedisOutcomes, StubTransaction],
+          inject: [AtomicRedisOutcomes, StubTransaction, StubRun],
         },
         { provide: getTransactionToken(name), useExisting: StubTransaction },
+        { provide: getRunToken(name), useExisting: StubRun },
       ],
-      exports: [getAtomicRedisToken(name), getTransactionToken(name)],
+      exports: [getAtomicRedisToken(name), getTransactionToken(name), getRunToken(name)],
     };
   }
 }

@@ -1,6 +1,11 @@
 /** For tests, never for production: a stand-in without Redis, and real servers with broken connections (POSIX only). `nestjs-atomic-redis/testing`. */
 export { AtomicRedisTestingModule } from './atomic-redis-testing.module.js';
-export { AtomicRedisOutcomes, type MethodOutcome, type ReadAnswer } from './method-outcomes.js';
+export {
+  AtomicRedisOutcomes,
+  type MethodOutcome,
+  type ReadAnswer,
+  type StepAnswer,
+} from './method-outcomes.js';
 export type { PushedJob, QueuedCommand } from './stub-transaction.js';
 export { testJob, type TestJob, type TestJobEnd, type TestJobOptions } from './test-job.js';
 export { startRedisServer, type RedisServer, type RedisServerOptions } from './redis-server.js';

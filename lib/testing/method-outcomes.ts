@@ -10,6 +10,7 @@ import type { StandInFacts } from '../method-wrapping/stand-in.js';
 import type { AtomicDecorator, MethodCall, MethodSite } from '../method-wrapping/method-site.js';
 import { PermitUnavailableError } from '../permits/permit.errors.js';
 import { TransactionConflictError } from '../transactions/transaction.errors.js';
+import { StubRun } from './stub-run.js';
 import { StubTransaction, type PushedJob, type QueuedCommand } from './stub-transaction.js';
 
 /** Chooses what becomes of the calls of one decorated method, until it chooses anew or `reset()`. */
@@ -69,6 +70,14 @@ export interface ReadAnswer {
   returns(answer: unknown): void;
 }
 
+/** Fate of a step in an earlier attempt of the run. */
+export interface StepAnswer {
+  /** It was finished with that result: the work does not run. */
+  returns(result: unknown): void;
+  /** It began, and what it did is not known: the step rejects with a `StepInterruptedError`. */
+  interrupted(): void;
+}
+
 /**
  * Chooses what becomes of decorated methods in a test with `AtomicRedisTestingModule`. Injectable by its class.
  *
@@ -84,7 +93,10 @@ export class AtomicRedisOutcomes {
   private choices: Choice[] = [];
 
   /** @internal */
-  constructor(private readonly transaction: StubTransaction) {}
+  constructor(
+    private readonly transaction: StubTransaction,
+    private readonly run: StubRun,
+  ) {}
 
   /**
    * Chooses for a method of the class and of those that inherit from it.
@@ -148,6 +160,21 @@ export class AtomicRedisOutcomes {
   reset(): void {
     this.choices = [];
     this.transaction.reset();
+    this.run.reset();
+  }
+
+  /** Makes an earlier attempt of each run have begun the step; `run.resumed` is true then. */
+  onStep(name: string): StepAnswer {
+    check.nonEmptyString('name', name);
+    return {
+      returns: (result) => this.run.giveStep(name, { result }),
+      interrupted: () => this.run.giveStep(name, 'interrupted'),
+    };
+  }
+
+  /** The names of the steps whose work has run, in order. */
+  get steps(): readonly string[] {
+    return this.run.ran;
   }
 
   /** @internal */

@@ -9,7 +9,7 @@ import type { TransactionOptions } from './transaction.options.js';
 /**
  * Options that are about the one EXEC of the transaction that is joined, and about its attempts.
  */
-const OF_ITS_EXEC = ['completesRun', 'completesJob', 'permit', 'durability'] as const;
+const OF_ITS_EXEC = ['completesRun', 'completesStep', 'completesJob', 'permit', 'durability'] as const;
 const OF_ITS_ATTEMPTS = ['timeoutMs', 'maxAttempts', 'backoff'] as const;
 
 /**

@@ -38,6 +38,7 @@ const checkRetryOptions = check.options({
   validateReads: check.boolean,
   propagation: check.oneOf(Propagation.Join, Propagation.New),
   completesRun: check.func,
+  completesStep: check.func,
   completesJob: check.func,
   permit: check.oneOf('current'),
 } satisfies Record<keyof OptimisticRetryOptions<unknown[]>, check.Check>);

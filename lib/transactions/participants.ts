@@ -8,7 +8,7 @@ export function writesOf<T>(
   { participants, options }: TransactionRun<T>,
   value: T,
 ): readonly QueuedCommand[] {
-  const kept = options.completesRun?.(value);
+  const kept = (options.completesRun ?? options.completesStep)?.(value);
   return participants.flatMap((participant) => participant.writes(kept));
 }
 

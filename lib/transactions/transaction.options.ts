@@ -127,7 +127,7 @@ export interface TransactionOptions<Result = unknown> extends Pick<
   /**
    * Inside another transaction: `'join'` makes it a part of that one, `'new'` a transaction of its
    * own. A part cannot have `timeoutMs`, `maxAttempts`, `backoff`, `durability`, `completesRun`,
-   * `completesJob` or `permit`.
+   * `completesStep`, `completesJob` or `permit`.
    * @default 'join'
    */
   propagation?: `${Propagation.Join | Propagation.New}`;
@@ -138,6 +138,11 @@ export interface TransactionOptions<Result = unknown> extends Pick<
    * none.
    */
   completesRun?: { of(result: Result): unknown }['of'];
+  /**
+   * Keeps the result of the step (`run.step`) that the transaction is part of by its own EXEC, once per step: its effects and the step's result are one. Returns that
+   * result, which the step gives in this attempt and in later ones. Not together with `completesRun`.
+   */
+  completesStep?: { of(result: Result): unknown }['of'];
   /**
    * Acknowledges the job by the transaction's own EXEC: its effects, its end and the jobs that
    * `tx.push` adds are one step. A delivery whose lease was lost has no effect: the transaction is
@@ -167,6 +172,7 @@ export const checkTransactionOptions = options({
   validateReads: boolean,
   propagation: oneOf(Propagation.Join, Propagation.New),
   completesRun: func,
+  completesStep: func,
   completesJob: job,
   permit: checkPermit,
 } satisfies Record<keyof TransactionOptions, Check>);

@@ -11,7 +11,7 @@ import { Observer } from '../observability/observer.js';
 import {
   currentParticipant,
   participantOf,
-  UNPROTECTED,
+  Unprotected,
   type CommitParticipant,
 } from '../scripting/commit-participant.js';
 import type { CompletableJob } from '../scripting/completable-job.js';
@@ -192,9 +192,9 @@ export class TransactionService {
     options: TransactionOptions,
     tally: TransactionTally,
   ): Promise<T> {
-    const { completesRun, completesJob, permit } = options;
+    const { completesRun, completesStep, completesJob, permit } = options;
     const participants =
-      completesRun || completesJob || permit ? this.participants(options) : NO_PARTICIPANTS;
+      completesRun || completesStep || completesJob || permit ? this.participants(options) : NO_PARTICIPANTS;
     const sameSlot = this.connection.isCluster || this.defaults.requireSameSlot;
     const slot = sameSlot ? this.commonSlot(keys, participants) : 0;
     const around = openTransactionScope();
@@ -230,13 +230,10 @@ export class TransactionService {
     return slot;
   }
 
-  private participants({
-    completesRun,
-    completesJob,
-    permit,
-  }: TransactionOptions): readonly CommitParticipant[] {
+  private participants(options: TransactionOptions): readonly CommitParticipant[] {
+    const { completesJob, permit } = options;
     const participants: CommitParticipant[] = [];
-    const run = completesRun && this.currentRun();
+    const run = this.currentRun(options);
     if (run) participants.push(run);
     if (completesJob) participants.push(this.participantOfJob(completesJob));
     if (permit) participants.push(enforcementOf(permit, this.connection).participant());
@@ -252,15 +249,27 @@ export class TransactionService {
   }
 
   /**
-   * The idempotent run that the calling code is part of; none when that runs without protection.
+   * The idempotent run or the step that the calling code is part of; none when that runs without
+   * protection.
    */
-  private currentRun(): CommitParticipant | undefined {
+  private currentRun({ completesRun, completesStep }: TransactionOptions): CommitParticipant | undefined {
+    if (!completesRun && !completesStep) return undefined;
+    if (completesRun && completesStep)
+      throw new IllegalTransactionStateError(
+        'A transaction has completesRun or completesStep, not both: the commit of a run ends its steps too',
+      );
     const participant = currentParticipant();
-    if (participant === UNPROTECTED) return undefined;
-    if (participant?.connection === this.connection) return participant;
+    if (participant instanceof Unprotected) return undefined;
+    if (
+      participant?.connection === this.connection &&
+      participant.commits === (completesRun ? 'run' : 'step')
+    )
+      return participant;
     throw new IllegalTransactionStateError(
-      'completesRun needs an idempotent run around the transaction, of the same registration: ' +
-        'use it inside @Idempotent() or IdempotencyService.run()',
+      completesRun
+        ? 'completesRun needs an idempotent run around the transaction, of the same registration: ' +
+            'use it inside @Idempotent() or IdempotencyService.run(), and not inside a step of the run, where completesStep has its place'
+        : 'completesStep needs a step of an idempotent run around the transaction, of the same registration: use it inside run.step()',
     );
   }
 

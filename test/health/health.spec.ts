@@ -106,6 +106,7 @@ describe('nestjs-atomic-redis/health', () => {
       transactions: { maxConnections: 1, open: 0, inUse: 0, waiting: 0 },
       permits: { held: 0, waiting: 0 },
       operationsInFlight: 0,
+      heldKeys: 0,
     });
 
     let end = (): void => undefined;

@@ -98,8 +98,12 @@ describe('the lease of a key, against a model', () => {
         return (await scripts.run(completeScript, { record }, args, Deadline.in(5_000))) === 'completed';
       },
       release: async ({ token }: Attempt) =>
-        (await scripts.run(releaseScript, { record }, { token, memoryMs: LEASE_MS }, Deadline.in(5_000))) ===
-        'released',
+        (await scripts.run(
+          releaseScript,
+          { record },
+          { token, memoryMs: LEASE_MS, hasRun: 1 },
+          Deadline.in(5_000),
+        )) === 'released',
     };
 
     const expectClaimed = async (model: Model, attempt: Attempt): Promise<Model> => {

@@ -59,6 +59,15 @@ const CASES: { readonly [Type in OperationType]: Case } = {
     call: ({ idempotency }) => idempotency.forget(KEY),
     outcome: 'applied',
   },
+  'idempotency.held': { call: ({ idempotency }) => idempotency.held(), outcome: 'not-applied' },
+  'idempotency.settle': {
+    before: ({ idempotency }) =>
+      idempotency
+        .run(KEY, () => Promise.reject(new Error('failed')), { onError: 'hold' })
+        .catch(() => undefined),
+    call: ({ idempotency }) => idempotency.settle(KEY, { result: VALUE }),
+    outcome: 'applied',
+  },
   'counters.add': { call: ({ counters }) => counters.add(KEY, 7), outcome: 'applied' },
   'counters.addAll': {
     call: ({ counters }) => counters.addAll([{ key: KEY, amount: 7 }]),

@@ -14,6 +14,7 @@ const OCCURRENCES: readonly string[] = [
   'lease.lost',
   'outcome.resolved',
   'pool.wait',
+  'steps.unused',
 ] satisfies OccurrenceEvent['type'][];
 
 export const isTerminal = (event: AtomicRedisEvent): event is TerminalEvent =>

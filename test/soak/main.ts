@@ -12,6 +12,7 @@ import { soakProduction, wrongInProduction } from './production.js';
 import { soakQueues } from './queues.js';
 import { render, renderBodies, renderCluster, renderIdempotency, renderProduction } from './report.js';
 import { judgeShadowSwap, measureShadowSwap } from './shadow-swap.js';
+import { soakSteps } from './steps.js';
 import { soakTransactions } from './transactions.js';
 import { isRight } from './effects.js';
 import { isClean } from './verdict.js';
@@ -19,6 +20,7 @@ import { isClean } from './verdict.js';
 const USAGE = `Usage: npm run soak -- transactions [--transactions 20000] [--faults 500] [--restarts 5] [--seed n]
        npm run soak -- bodies [--transactions 100000] [--faults 500] [--restarts 5] [--seed n]
        npm run soak -- idempotency [--keys 5000] [--kills 40] [--pauses 80] [--restarts 5] [--seed n]
+       npm run soak -- steps [--keys 2000] [--faults 1000] [--seed n]
        npm run soak -- http [--cases 10000] [--seed n]
        npm run soak -- contention [--increments 200]
        npm run soak -- shadow-swap [--fields 1000000] [--rounds 5] [--pause 20]
@@ -32,6 +34,7 @@ const soaks: Record<string, () => Promise<boolean>> = {
   transactions,
   bodies,
   idempotency,
+  steps,
   http,
   contention,
   queues,
@@ -68,6 +71,16 @@ async function idempotency(): Promise<boolean> {
   const report = await soakIdempotency({ ...given, limitMs: 1_200_000 });
   console.info(renderIdempotency(report));
   return isRight(report);
+}
+
+async function steps(): Promise<boolean> {
+  const given = numbers({ keys: 2_000, faults: 1_000, seed: Date.now() % 1_000_000 });
+  console.info(`seed ${given.seed}: it chooses whom and what the faults strike, not their timing\n`);
+  const report = await soakSteps({ ...given, limitMs: 900_000 });
+  const { wrong, ...counts } = report;
+  for (const [name, value] of Object.entries(counts)) console.info(`${name}: ${value}`);
+  for (const problem of wrong) console.error(problem);
+  return report.lost === 0 && wrong.length === 0;
 }
 
 async function http(): Promise<boolean> {

@@ -9,10 +9,11 @@ export interface RecordFields {
   fingerprint: string;
   kind: string;
   aliveUntil: string;
+  trace: string;
   result: string;
 }
 
-const NAMES = ['version', 'state', 'token', 'fingerprint', 'kind', 'aliveUntil', 'result'] as const;
+const NAMES = ['version', 'state', 'token', 'fingerprint', 'kind', 'aliveUntil', 'trace', 'result'] as const;
 
 type Client = Pick<Redis | RedisClient, 'getBuffer' | 'set'>;
 
@@ -21,7 +22,7 @@ export async function readRecord(client: Client, key: string): Promise<RecordFie
   const text = (await client.getBuffer(key))?.toString('latin1');
   if (text === undefined) return undefined;
   const parts = text.split('|');
-  const fields = [...parts.slice(0, 6), parts.slice(6).join('|')];
+  const fields = [...parts.slice(0, 7), parts.slice(7).join('|')];
   return Object.fromEntries(NAMES.map((name, i) => [name, fields[i]])) as unknown as RecordFields;
 }
 

@@ -1,0 +1,44 @@
+import * as check from '../atomic-redis.validation.js';
+import type { HoldReason } from './idempotency.errors.js';
+import type { StepSummary } from './record-summary.js';
+
+/** Options of `IdempotencyService.held`. */
+export interface HeldOptions {
+  /** Only the keys of this operation. Default: of all. */
+  operation?: string;
+  /** Keys that a page looks at, at the most; it may show fewer. From 1 to 1,000. @default 100 */
+  limit?: number;
+  /** The `cursor` of the page before. Default: begins with the first page. */
+  cursor?: string;
+}
+
+/** A key that waits for an operator, or for a call that goes on with its work. */
+export interface HeldKey {
+  /** Its id, for `inspect`, `settle` and `forget`. */
+  readonly record: string;
+  readonly operation: string;
+  /**
+   * - `held`: nobody knows what its run did, and no call runs
+   * - `interrupted`: its run died or failed half-way, and no call has gone on with it yet
+   */
+  readonly state: 'held' | 'interrupted';
+  /** Why it is held. */
+  readonly reason?: HoldReason;
+  /** The number of attempts so far. */
+  readonly attempt: number;
+  readonly steps: readonly StepSummary[];
+}
+
+/** A page of keys that wait. */
+export interface HeldKeys {
+  /** Those that have been there longest first, of each slot. */
+  readonly keys: readonly HeldKey[];
+  /** For the next page; absent when there is none. */
+  readonly cursor?: string;
+}
+
+export const checkHeldOptions = check.options({
+  operation: check.nonEmptyString,
+  limit: check.integer(1, 1_000),
+  cursor: check.nonEmptyString,
+} satisfies Record<keyof HeldOptions, check.Check>);

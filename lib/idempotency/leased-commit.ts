@@ -1,0 +1,73 @@
+import type { Redis } from 'ioredis';
+import { LeaseLostError, OutcomeUnknownError } from '../atomic-redis.errors.js';
+import { replyCode } from '../connection/reply-errors.js';
+import type { RedisConnection } from '../connection/redis-connection.js';
+import { CommitHold } from '../leases/commit-hold.js';
+import type { LeaseKeeper } from '../leases/lease-keeper.js';
+import type { Deadline } from '../runtime/deadline.js';
+import type { CommitParticipant, QueuedCommand } from '../scripting/commit-participant.js';
+import { ownerOf } from './record-text.js';
+import type { RunLease } from './run-lease.js';
+
+/** Waits for a step no longer than a transaction has time. */
+export type InTime = <T>(step: Promise<T>) => Promise<T>;
+
+/** A part of an idempotent run that a transaction's EXEC commits, as long as the run has its key. */
+export abstract class LeasedCommit implements CommitParticipant {
+  abstract readonly commits: 'run' | 'step';
+  readonly colocation =
+    'The last is the record of the idempotent run: put it there with colocateWith on @Idempotent() or IdempotencyService.run().';
+  private hold: CommitHold<RunLease> | undefined;
+
+  constructor(
+    readonly connection: RedisConnection,
+    private readonly leases: LeaseKeeper<RunLease>,
+    protected readonly lease: RunLease,
+  ) {}
+
+  get keys(): readonly string[] {
+    return [this.lease.record];
+  }
+
+  /** @throws IllegalTransactionStateError when it was committed before */
+  protected abstract assertFresh(): void;
+
+  /** Before WATCH, once the lease is sure to last. */
+  protected abstract prepare(deadline: Deadline, inTime: InTime): Promise<void>;
+
+  /** Tells a state of the record in which the run may commit. @throws IllegalTransactionStateError when it was committed before */
+  protected abstract accepts(state: string | undefined): boolean;
+
+  abstract writes(value: unknown): readonly QueuedCommand[];
+
+  protected abstract applied(): void;
+
+  async begin(deadline: Deadline): Promise<void> {
+    this.assertFresh();
+    const hold = new CommitHold(this.connection, this.leases, this.lease);
+    await hold.begin(deadline);
+    try {
+      await this.prepare(deadline, (step) => deadline.race(step, () => this.connection.unavailable()));
+      this.hold = hold;
+    } catch (error) {
+      hold.end();
+      // What was prepared may have happened. The transaction was surely not applied.
+      throw error instanceof OutcomeUnknownError ? this.connection.unavailable(error) : error;
+    }
+  }
+
+  async verify(client: Redis): Promise<void> {
+    const text = await client.get(this.lease.record).catch((error: unknown) => {
+      // A value of another type is no run's record.
+      if (replyCode(error) === 'WRONGTYPE') return null;
+      throw error;
+    });
+    const { state, token } = ownerOf(text);
+    if (token !== this.lease.token || !this.accepts(state)) throw new LeaseLostError('not-applied');
+  }
+
+  end(applied: boolean): { touched: boolean } {
+    if (applied) this.applied();
+    return this.hold!.end();
+  }
+}

@@ -1,0 +1,72 @@
+import { defineScript } from '../../scripting/script.js';
+import { luaSteps } from './lua-steps.js';
+
+/**
+ * Whether a run's step was kept: `lease-lost` if another run has the record, or nobody's lease holds it;
+ * `ended` if the run was committed or is over.
+ */
+export type StepKeeping = 'kept' | 'lease-lost' | 'ended';
+
+/** Keeps that a step began, or its result, while the run has its record. Sent again, it does the same again. */
+export const keepStepScript = defineScript({
+  name: 'idempotency.keepStep',
+  keys: ['record', 'steps', 'index'],
+  args: [
+    'notAfterMs',
+    'token',
+    'fingerprint',
+    'trace',
+    'leaseMs',
+    'keepMs',
+    'step',
+    'mark',
+    'kind',
+    'ttlMs',
+    'result',
+  ],
+  lua: `
+-- KEYS[1] record
+-- KEYS[2] steps   of the record's runs
+-- KEYS[3] index   of the slot
+-- ARGV[1] notAfterMs   server time in ms past which nothing is written
+-- ARGV[2] token        owner of the run
+-- ARGV[3] fingerprint  of caller and payload
+-- ARGV[4] trace        of the run, with steps
+-- ARGV[5] leaseMs      time to live of a record that vanished, in ms; 0 if the run counts on its lease no more
+-- ARGV[6] keepMs       time to live of the steps, from now, in ms
+-- ARGV[7] step         its name
+-- ARGV[8] mark         names this begin, or '' for a step that has a result
+-- ARGV[9] kind         how to read the result
+-- ARGV[10] ttlMs       for how long the result counts, in ms; 0 for always
+-- ARGV[11] result      bytes
+-- returns kept | lease-lost | ended | TOO_LATE
+${luaSteps}
+local record = read_record(KEYS[1])
+local refusal = may_change(record, ARGV[2])
+if refusal then return refusal end
+local now = now_ms()
+if now > tonumber(ARGV[1]) then return 'TOO_LATE' end
+local lease_ms = tonumber(ARGV[5])
+if not record and lease_ms == 0 then return 'lease-lost' end
+local begins = ARGV[8] ~= ''
+-- What begins after its lease may run beside a successor. What has ended is told to it.
+if begins and record and record.state == 'lasting' and record.alive_until <= now then return 'lease-lost' end
+local keys = { record = KEYS[1], steps = KEYS[2], index = KEYS[3] }
+local run = { token = ARGV[2], fingerprint = ARGV[3], trace = ARGV[4], lease_ms = lease_ms, keep_ms = tonumber(ARGV[6]) }
+local failed = open_steps(keys, record, run, now)
+if failed then return failed end
+if not begins then
+  local ttl_ms = tonumber(ARGV[10])
+  local counts_until = ttl_ms == 0 and '0' or string.format('%.0f', now + ttl_ms)
+  redis.call('HSET', KEYS[2], ARGV[7], 'done|' .. ARGV[9] .. '|' .. counts_until .. '|' .. ARGV[11])
+  return 'kept'
+end
+-- A copy of a begin may come after the end of its step.
+local known = redis.call('HGET', KEYS[2], ARGV[7])
+local counts_until = known and string.match(known, '^done|[^|]*|(%d+)|')
+local counts = counts_until and (counts_until == '0' or tonumber(counts_until) > now)
+if not counts then redis.call('HSET', KEYS[2], ARGV[7], 'begun|' .. ARGV[8]) end
+return 'kept'
+`,
+  reply: (raw) => raw as StepKeeping,
+});

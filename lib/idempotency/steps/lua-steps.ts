@@ -1,0 +1,45 @@
+import { luaIndex, luaRecord } from '../lua-record.js';
+
+/**
+ * Shared by the scripts on the steps of a run. They are one hash: a field for each step, and the
+ * field '' with the lineage of the runs that they belong to. A step is `begun|<mark>`, where
+ * the mark names the begin, or `done|<kind>|<server time in ms until which it counts, or 0>|<result>`.
+ *
+ * `may_change(record, token)` returns nil, or the word that tells why the run may not change its
+ * steps. `open_steps` makes the record one that outlives its lease, and the hash one of this
+ * lineage; both but once.
+ */
+export const luaSteps = `${luaRecord}${luaIndex}
+local function may_change(record, token)
+  if not record then return nil end
+  if record == 'FOREIGN' or record.token ~= token then return 'lease-lost' end
+  if record.state == 'committed' or record.state == 'done' then return 'ended' end
+  if record.state ~= 'running' and record.state ~= 'lasting' then return 'lease-lost' end
+  return nil
+end
+
+local function open_steps(keys, record, run, now)
+  if not record or record.state == 'running' or record.trace ~= run.trace then
+    local lease_ms = run.lease_ms
+    if record and record.state == 'lasting' then
+      lease_ms = record.alive_until - now
+    elseif record then
+      local ttl = redis.call('PTTL', keys.record)
+      if ttl > 0 then lease_ms = ttl end
+    end
+    local written = write_lasting(keys.record, run.token, run.fingerprint, run.trace, now, math.max(1, lease_ms))
+    if written.err then return written end
+  end
+  local lineage = string.match(run.trace, '^%d+;%d+;%d;%d;([^;]*);')
+  if redis.call('HGET', keys.steps, '') ~= lineage then
+    redis.call('DEL', keys.steps)
+    redis.call('HSET', keys.steps, '', lineage)
+  end
+  -- Both outlive the record by far, so that few steps prolong them.
+  if redis.call('PTTL', keys.steps) < run.keep_ms - retention_of(run.trace) then
+    redis.call('PEXPIRE', keys.steps, string.format('%.0f', run.keep_ms))
+    index_record(keys.index, keys.record, run.keep_ms, now)
+  end
+  return nil
+end
+`;

@@ -1,0 +1,354 @@
+import { HttpException, Logger } from '@nestjs/common';
+import {
+  AtomicRedisError,
+  IllegalTransactionStateError,
+  LeaseLostError,
+  NotReplicatedError,
+} from '../../atomic-redis.errors.js';
+import type { RedisConnection } from '../../connection/redis-connection.js';
+import { Deadline } from '../../runtime/deadline.js';
+import { isInTransaction } from '../../runtime/transaction-scope.js';
+import { isClientError } from '../error-policy.js';
+import { IllegalRunStateError, StepInterruptedError } from '../idempotency.errors.js';
+import type { ClaimRequest } from '../idempotent-run.js';
+import { isKept, type LeaseKeeper } from '../../leases/lease-keeper.js';
+import type { Owner, RunLease } from '../run-lease.js';
+import type { ResultCodec } from '../result-codec.js';
+import type { RunTrace } from '../run-trace.js';
+import { settled } from '../settled.js';
+import { replayed, storedValue, tombstone, type StoredResult } from '../stored-result.js';
+import { withParticipant } from '../../scripting/commit-participant.js';
+import { stepFinding } from './probe.js';
+import { StepCommit } from './step-commit.js';
+import type { StepKeys } from './step-keys.js';
+import { checkStep, type RunStep, type StepOptions, type StepWork } from './step.options.js';
+import { sizeOf, type StepEntry, type StepsOwner, type StepStore } from './step-store.js';
+
+const logger = new Logger('IdempotencyService');
+
+/** The bounds of the steps of one run. */
+export interface StepLimits {
+  readonly maxSteps: number;
+  readonly maxStepBytes: number;
+  readonly probeTimeoutMs: number;
+}
+
+/** A run as its steps see it. */
+export interface SteppedRun {
+  readonly owner: Owner;
+  readonly lease: RunLease;
+  readonly leases: LeaseKeeper<RunLease>;
+  readonly request: ClaimRequest;
+  readonly keys: StepKeys;
+  /** As the record has it once there is a step. */
+  readonly trace: RunTrace;
+  /** The time to live of the steps, in milliseconds. */
+  readonly keepMs: number;
+  /** True if predecessors had steps. */
+  readonly goesOn: boolean;
+  readonly signal: AbortSignal;
+  hasEnded(): boolean;
+  keyFor(name: string): string;
+  /** Redis says that the run has lost its key. */
+  loseKey(): void;
+}
+
+/** One step that is asked for. */
+interface Asked<T> {
+  readonly name: string;
+  readonly work: StepWork<T>;
+  readonly options: StepOptions<T>;
+}
+
+/** The steps of one run, and what is kept of those of its predecessors. */
+export class RunSteps {
+  /** True once the record may be one that outlives its lease. */
+  isOpened = false;
+  /** True once it surely is. */
+  private hasOpened = false;
+  /** The step whose outcome nobody knows: the run may not be given back. */
+  interrupted: string | undefined;
+  private readonly entries = new Map<string, StepEntry>();
+  /** All that count as steps of the run. */
+  private readonly names = new Set<string>();
+  private reading: Promise<void> | undefined;
+  private isLost = false;
+  /** Names asked for in this pass of the method. */
+  private readonly asked = new Set<string>();
+  /** Kept by predecessors, and not asked for. */
+  private readonly unused = new Set<string>();
+  private readonly underWay = new Set<Promise<void>>();
+  private bytes = 0;
+  private marks = 0;
+
+  constructor(
+    private readonly run: SteppedRun,
+    private readonly connection: RedisConnection,
+    private readonly store: StepStore,
+    private readonly limits: StepLimits,
+  ) {}
+
+  /** The method begins anew: steps that it has ended give their results. */
+  passBegins(): void {
+    this.asked.clear();
+  }
+
+  /** Resolves once every step that is under way has settled. */
+  async settled(): Promise<void> {
+    while (this.underWay.size > 0) await Promise.all(this.underWay);
+  }
+
+  /** The finished steps of predecessors that this run never asked for. */
+  get forgotten(): readonly string[] {
+    return [...this.unused];
+  }
+
+  async step<T>(name: string, work: StepWork<T>, options: StepOptions<T>): Promise<T> {
+    checkStep(name, work, options);
+    if (isInTransaction())
+      throw new IllegalTransactionStateError(
+        `The step ${JSON.stringify(name)} inside a transaction would run once for each attempt. Begin the transaction inside the step, or the step after it`,
+      );
+    this.assertMayBegin();
+    if (this.asked.has(name))
+      throw new IllegalRunStateError(
+        `This run has a step ${JSON.stringify(name)} already. Each step needs a name of its own, such as one with a number in a loop`,
+      );
+    this.asked.add(name);
+    const performed = this.perform({ name, work, options });
+    const over = performed.then(
+      () => undefined,
+      () => void this.asked.delete(name),
+    );
+    this.underWay.add(over);
+    void over.then(() => this.underWay.delete(over));
+    return await performed;
+  }
+
+  private async perform<T>({ name, work, options }: Asked<T>): Promise<T> {
+    const { onInterrupted = 'run', aliases = [] } = options;
+    await this.read();
+    if (this.isLost) throw this.interruptedBy(name, 'steps-lost');
+    const known = [name, ...aliases].find((one) => this.entries.has(one)) ?? name;
+    const entry = this.entries.get(known);
+    if (entry?.state === 'done') return this.kept(name, known, entry, options);
+    const context: RunStep = { key: this.run.keyFor(aliases[0] ?? name), signal: this.run.signal };
+    if (entry && onInterrupted !== 'run') {
+      if (onInterrupted === 'hold') throw this.interruptedBy(name, 'begun');
+      const finding = await stepFinding(name, onInterrupted, context, this.limits.probeTimeoutMs);
+      if (finding === 'hold') throw this.interruptedBy(name, 'begun');
+      if (finding !== 'run') return await this.keep(known, finding.result, options);
+    }
+    this.admit(known);
+    const mark = onInterrupted === 'run' ? undefined : await this.begin(known);
+    const commit = this.commitOf(known, options);
+    let value: T;
+    try {
+      value = await withParticipant(commit, () => settled(work(context)));
+    } catch (error) {
+      if (commit.kept) this.noteKept(known, commit.kept.sealed);
+      else if (mark !== undefined) await this.failed(name, known, mark, onInterrupted === 'hold', error);
+      throw error;
+    }
+    if (!commit.kept) return await this.keep(known, value, options);
+    const { result, sealed } = commit.kept;
+    this.noteKept(known, sealed);
+    if (result.kind === 'tombstone') return value;
+    return replayed(result, options.codec ?? this.run.request.codec) as T;
+  }
+
+  private commitOf(name: string, { codec, ttlMs = 0 }: Pick<StepOptions, 'codec' | 'ttlMs'>): StepCommit {
+    const { keys, keepMs, lease, leases } = this.run;
+    return new StepCommit(this.connection, leases, lease, {
+      name,
+      keys,
+      keepMs,
+      ttlMs,
+      open: async () => {
+        if (!this.hasOpened) await this.begin(name);
+      },
+      seal: (value) => this.sealed(name, value, codec),
+    });
+  }
+
+  private noteKept(name: string, sealed: StoredResult): void {
+    this.entries.set(name, { state: 'done', sealed });
+    this.bytes += sizeOf(sealed);
+  }
+
+  /** Reads what predecessors kept, once. */
+  private read(): Promise<void> | undefined {
+    if (!this.run.goesOn) return undefined;
+    return (this.reading ??= this.readOnce().catch((error: unknown) => {
+      this.reading = undefined;
+      throw error;
+    }));
+  }
+
+  private async readOnce(): Promise<void> {
+    const { keys, trace, request } = this.run;
+    const found = await this.store.read(keys, trace.lineage, Deadline.in(request.timeoutMs));
+    this.isLost = !found;
+    for (const [name, entry] of found ?? []) {
+      this.entries.set(name, entry);
+      this.names.add(name);
+      if (entry.state === 'begun') continue;
+      this.unused.add(name);
+      this.bytes += sizeOf(entry.sealed);
+    }
+  }
+
+  private kept<T>(
+    name: string,
+    known: string,
+    { sealed }: StepEntry & { state: 'done' },
+    { codec }: StepOptions<T>,
+  ): T {
+    this.unused.delete(known);
+    if (sealed.kind === 'tombstone') throw this.interruptedBy(name, 'not-kept');
+    const { keys, request } = this.run;
+    return replayed(this.store.open(keys.record, known, sealed), codec ?? request.codec) as T;
+  }
+
+  /** Keeps that the step begins, before its work. @returns the name of this begin */
+  private async begin(name: string): Promise<string> {
+    this.assertMayBegin();
+    const { owner, request } = this.run;
+    const mark = `${owner.token}.${++this.marks}`;
+    this.isOpened = true;
+    let keeping;
+    try {
+      const deadline = Deadline.in(request.timeoutMs);
+      keeping = await this.store.begin(this.ofScripts(), name, mark, request.leaseMs, deadline);
+    } catch (error) {
+      if (!(error instanceof AtomicRedisError) || error.outcome === 'not-applied') throw error;
+      // The mark may be there. The work was not begun, so it may be taken back.
+      await this.unmark(name, mark);
+      throw this.connection.unavailable(error);
+    }
+    if (keeping !== 'kept') throw this.refusal(keeping, 'not-applied');
+    this.hasOpened = true;
+    this.entries.set(name, { state: 'begun' });
+    // The answer may have been long in coming.
+    this.assertMayBegin();
+    return mark;
+  }
+
+  /** The work of a step with a mark threw. What it has done is not known, unless its error says so. */
+  private async failed(
+    name: string,
+    known: string,
+    mark: string,
+    holds: boolean,
+    error: unknown,
+  ): Promise<void> {
+    if (saysNothingWasDone(error)) {
+      if (await this.unmark(known, mark)) this.entries.delete(known);
+    } else if (holds) this.interrupted ??= name;
+  }
+
+  private async unmark(name: string, mark: string): Promise<boolean> {
+    const deadline = Deadline.in(this.run.request.timeoutMs);
+    return await this.store.unmark(this.ofScripts(), name, mark, deadline).catch((error: Error) => {
+      logger.warn(
+        `It could not be taken back that a step began, so it counts as interrupted: ${error.message}`,
+      );
+      return false;
+    });
+  }
+
+  /** Keeps the result, and gives it as a later attempt gets it. */
+  private async keep<T>(name: string, value: T, { codec: own, ttlMs = 0 }: StepOptions<T>): Promise<T> {
+    const { request, lease } = this.run;
+    const { leaseMs } = request;
+    const codec = own ?? request.codec;
+    const { result, sealed } = this.sealed(name, value, own);
+    this.isOpened = true;
+    const stillHeld = isKept(lease) ? leaseMs : 0;
+    let keeping;
+    try {
+      keeping = await this.store.end(this.ofScripts(), name, sealed, ttlMs, stillHeld, Deadline.in(leaseMs));
+    } catch (error) {
+      if (!(error instanceof NotReplicatedError)) throw error;
+      logger.warn(`The result of ${this.labelOf(name)} was kept, but ${error.message}`);
+      keeping = error.result;
+    }
+    if (keeping !== 'kept') throw this.refusal(keeping, 'unknown');
+    this.hasOpened = true;
+    this.noteKept(name, sealed);
+    return result.kind === 'tombstone' ? value : (replayed(result, codec) as T);
+  }
+
+  /** Makes of a value what is kept, and what is stored of that. */
+  private sealed(
+    name: string,
+    value: unknown,
+    own: ResultCodec | undefined,
+  ): { readonly result: StoredResult; readonly sealed: StoredResult } {
+    const { keys, request } = this.run;
+    const label = this.labelOf(name);
+    const room = Math.max(0, this.limits.maxStepBytes - this.bytes);
+    const result = storedValue(value, own ?? request.codec, room, { operation: label });
+    if (result.kind === 'tombstone' && result.bytes === 'too-large')
+      logger.warn(
+        `The results of the steps of a run are larger than maxStepBytes: that of ${label} is not kept`,
+      );
+    return { result, sealed: this.store.seal(keys.record, name, result) };
+  }
+
+  private labelOf(name: string): string {
+    const { operation } = this.run.request;
+    return `the step ${JSON.stringify(name)}${operation && ` of ${operation}`}`;
+  }
+
+  private refusal(keeping: unknown, outcome: 'unknown' | 'not-applied'): Error {
+    if (keeping === 'ended') return ended();
+    this.run.loseKey();
+    return new LeaseLostError(outcome);
+  }
+
+  /** By this process's clock, which Redis's cannot be behind. */
+  private assertMayBegin(): void {
+    const { lease } = this.run;
+    if (this.run.hasEnded()) throw ended();
+    if (!isKept(lease) || performance.now() >= lease.endsAt) throw new LeaseLostError('not-applied');
+  }
+
+  private admit(name: string): void {
+    const { maxSteps } = this.limits;
+    if (this.names.has(name)) return;
+    if (this.names.size < maxSteps) return void this.names.add(name);
+    throw new IllegalRunStateError(
+      `This run has ${maxSteps} steps, which is the most that it may have (idempotency.maxSteps). Do several things in one step, or raise the bound`,
+    );
+  }
+
+  private interruptedBy(name: string, reason: StepInterruptedError['reason']): StepInterruptedError {
+    this.interrupted ??= name;
+    return new StepInterruptedError(name, reason);
+  }
+
+  private ofScripts(): StepsOwner {
+    const { owner, keys, trace, request } = this.run;
+    const { durability } = request;
+    return { owner, keys, trace, keepMs: this.run.keepMs, durability };
+  }
+}
+
+const ended = (): IllegalRunStateError =>
+  new IllegalRunStateError(
+    'The run is over, or was committed by completesRun, and has no more steps. Await every step inside the method, and let the transaction that completes the run come last',
+  );
+
+/** Only what an error says counts. An error of the application may throw when it is asked. */
+function saysNothingWasDone(error: unknown): boolean {
+  try {
+    if (error instanceof HttpException) return isClientError(error);
+    return (error as { outcome?: unknown } | null | undefined)?.outcome === 'not-applied';
+  } catch {
+    return false;
+  }
+}
+
+/** Stands for the result of a step that is interrupted, at the end of its run. */
+export const STEP_INTERRUPTED = tombstone('step-interrupted');

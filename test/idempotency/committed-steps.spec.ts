@@ -1,0 +1,124 @@
+import {
+  AtomicRedis,
+  IllegalTransactionStateError,
+  LeaseLostError,
+  type IdempotentRun,
+  type TransactionService,
+} from 'nestjs-atomic-redis';
+import { startFaultProxy } from 'nestjs-atomic-redis/testing';
+import { keepStepScript } from '../../lib/idempotency/steps/keep-step.script.js';
+import { countCommands } from '../support/command-stats.js';
+import { stateOf } from '../support/idempotency-record.js';
+import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
+import { on, useInstances } from './support.js';
+
+const boom = (): never => {
+  throw new Error('boom');
+};
+
+describe('a step that its transaction commits', () => {
+  const redis = useRedis();
+  const instances = useInstances(() => ({ connection: redis.server.url, namespace: 'atomic:' }));
+  const start = async (url = redis.server.url) => {
+    const instance = await instances.start({ connection: url });
+    const transactions: TransactionService = instance.module.get(AtomicRedis).transactions;
+    return { ...instance, transactions };
+  };
+  /** Takes one from the stock by a step, and fails after it where told. */
+  const reserve =
+    (transactions: TransactionService, after: () => unknown = () => undefined) =>
+    (run: IdempotentRun): Promise<number> =>
+      run.step('reserve', async () => {
+        const left = await transactions.run(
+          ['stock'],
+          async (tx) => {
+            const stock = Number(await tx.read.get('stock')) - 1;
+            tx.write.set('stock', stock);
+            return stock;
+          },
+          { completesStep: (stock) => stock },
+        );
+        await after();
+        return left;
+      });
+
+  it('[ID-57] has its effects once, and its result in later attempts, also where its work failed behind the commit', async () => {
+    const { idempotency, transactions } = await start();
+    await redis.client.set('stock', 10);
+    await expect(idempotency.run('k', reserve(transactions, boom))).rejects.toThrow('boom');
+    expect(await idempotency.run('k', reserve(transactions))).toBe(9);
+    expect(await redis.client.get('stock')).toBe('9');
+  });
+
+  it('[ID-57] takes no round trip of its own, but where it is the first of its run', async () => {
+    const { idempotency, transactions } = await start();
+    await redis.client.set('stock', 10);
+    const two = async (run: IdempotentRun): Promise<void> => {
+      await run.step('first', () => 1);
+      await reserve(transactions)(run);
+    };
+    await idempotency.run('warm-up', two);
+    const counts = await countCommands(redis.client, () => idempotency.run('k', two));
+    expect(counts).toMatchObject({ evalsha: 3, exec: 1, hset: 3 });
+  });
+
+  it('[ID-57] changes nothing for a run that has lost its key', async () => {
+    const { idempotency, transactions } = await start();
+    await redis.client.set('stock', 10);
+    const late = idempotency.run('k', async (run) => {
+      await run.step('first', () => 1);
+      for (const key of await redis.client.keys('atomic:idempotency:*')) await redis.client.del(key);
+      expect(await idempotency.run('k', () => 'of the new run')).toBe('of the new run');
+      return await reserve(transactions)(run).catch((error: unknown) => error);
+    });
+    expect(await late).toBeInstanceOf(LeaseLostError);
+    expect(await redis.client.get('stock')).toBe('10');
+    expect(await idempotency.run('k', boom)).toBe('of the new run');
+  });
+
+  it('[ID-57] has its effects once when the answer to EXEC, or to its opening, is lost', async () => {
+    const proxy = await startFaultProxy({ target: redis.server });
+    const { idempotency, transactions } = await start(proxy.url);
+    await redis.client.set('stock', 10);
+    await idempotency.run('warm-up', reserve(transactions));
+    const lost = [
+      proxy.loseReplies({ match: ({ name }) => name === 'EXEC' }),
+      proxy.loseReplies(on(keepStepScript)),
+    ];
+    expect(await idempotency.run('k', reserve(transactions), { timeoutMs: 10_000 })).toBe(8);
+    expect(lost.map(({ count }) => count)).toEqual([1, 1]);
+    expect(await redis.client.get('stock')).toBe('8');
+    await proxy.stop();
+  });
+
+  it('[ID-57] is not the place of completesRun, which ends the run and its steps by one EXEC', async () => {
+    const { idempotency, transactions } = await start();
+    const bare = transactions.run(['a'], () => 1, { completesStep: () => 1 });
+    await expect(bare).rejects.toThrow(IllegalTransactionStateError);
+    const result = await idempotency.run('k', async (run) => {
+      const inside = run.step('x', () => transactions.run(['a'], () => 1, { completesRun: () => 1 }));
+      await expect(inside).rejects.toThrow(IllegalTransactionStateError);
+      const outside = transactions.run(['a'], () => 1, { completesStep: () => 1 });
+      await expect(outside).rejects.toThrow(IllegalTransactionStateError);
+      const both = run.step('both', () =>
+        transactions.run(['a'], () => 1, { completesStep: () => 1, completesRun: () => 1 }),
+      );
+      await expect(both).rejects.toThrow(IllegalTransactionStateError);
+      const twice = run.step('twice', async () => {
+        await transactions.run(['a'], () => 1, { completesStep: () => 1 });
+        await transactions.run(['a'], () => 1, { completesStep: () => 2 });
+      });
+      await expect(twice).rejects.toThrow(/works once/);
+      expect(await run.step('twice', boom).catch(() => 'asked before')).toBe(1);
+      await transactions.run(['a'], (tx) => void tx.write.set('a', 1), { completesRun: () => 'committed' });
+      const [record] = await redis.client.keys('atomic:idempotency:*');
+      expect(await stateOf(redis.client, record!)).toBe('committed');
+      expect(await redis.client.keys('atomic:steps:*')).toEqual([]);
+      await expect(run.step('late', boom)).rejects.toMatchObject({ code: 'ILLEGAL_RUN_STATE' });
+      return 'done';
+    });
+    expect(result).toBe('done');
+    await waitFor('the result', async () => (await idempotency.run('k', boom)) === 'done');
+  });
+});

@@ -1,0 +1,232 @@
+import { Controller, Post, type INestApplication } from '@nestjs/common';
+import { Test } from '@nestjs/testing';
+import {
+  AtomicRedis,
+  AtomicRedisEvents,
+  AtomicRedisModule,
+  Idempotent,
+  IdempotencyInFlightError,
+  IdempotencyService,
+  InvalidArgumentError,
+  type HeldKey,
+  type IdempotencyOptions,
+  type IdempotentRun,
+  type StepsUnusedEvent,
+} from 'nestjs-atomic-redis';
+import { damageRecord } from '../support/idempotency-record.js';
+import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
+import { gate, useInstances } from './support.js';
+
+const never = (): Promise<never> => new Promise(() => undefined);
+const boom = (): never => {
+  throw new Error('boom');
+};
+
+describe('keys whose outcome nobody knows', () => {
+  const redis = useRedis();
+  const instances = useInstances(() => ({ connection: redis.server.url, namespace: 'atomic:' }));
+  const recordOf = async (): Promise<string> => (await redis.client.keys('atomic:idempotency:*'))[0]!;
+
+  const hold = async (idempotency: IdempotencyService, key: string, operation: string): Promise<void> => {
+    const held = idempotency.run(
+      key,
+      async (run) => {
+        await run.step('reserve', () => ({ left: 3 }));
+        await run.step('charge', boom, { onInterrupted: 'hold' });
+      },
+      { operation },
+    );
+    await expect(held).rejects.toThrow('boom');
+  };
+  const all = async (idempotency: IdempotencyService, options = {}): Promise<HeldKey[]> => {
+    const found: HeldKey[] = [];
+    let cursor: string | undefined;
+    do {
+      const page = await idempotency.held({ ...options, ...(cursor !== undefined && { cursor }) });
+      found.push(...page.keys);
+      ({ cursor } = page);
+    } while (cursor !== undefined);
+    return found;
+  };
+
+  it('[ID-56] are told page by page, with their steps, and are gone once they are settled or forgotten', async () => {
+    const { idempotency } = await instances.start();
+    for (let i = 0; i < 5; i++) await hold(idempotency, `key ${i}`, i < 3 ? 'orders.create' : 'orders.ship');
+    await idempotency.run('done', (run) => run.step('x', () => 1));
+    const first = await idempotency.held({ limit: 2 });
+    expect(first.keys).toHaveLength(2);
+    expect(first.cursor).toEqual(expect.any(String));
+    const found = await all(idempotency, { limit: 2 });
+    expect(new Set(found.map(({ record }) => record)).size).toBe(5);
+    expect(found).toHaveLength(5);
+    expect(found[0]).toMatchObject({
+      operation: 'orders.create',
+      state: 'held',
+      reason: 'step-interrupted',
+      attempt: 1,
+      steps: [
+        { name: 'reserve', state: 'done', resultBytes: 10 },
+        { name: 'charge', state: 'begun', resultBytes: 0 },
+      ],
+    });
+    const shipped = await all(idempotency, { operation: 'orders.ship', limit: 2 });
+    expect(shipped).toHaveLength(2);
+    const [one, other] = shipped as [HeldKey, HeldKey];
+    expect(await idempotency.settle({ record: one.record }, { result: 'shipped' })).toBe(true);
+    expect(await idempotency.settle({ record: one.record }, { result: 'shipped' })).toBe(true);
+    expect(await idempotency.settle({ record: one.record }, { result: 'another' })).toBe(false);
+    expect(await idempotency.forget({ record: other.record })).toBe(true);
+    expect(await idempotency.forget({ record: other.record })).toBe(false);
+    expect(await all(idempotency, { operation: 'orders.ship' })).toEqual([]);
+    const results = await Promise.all(
+      ['key 3', 'key 4'].map((key) => idempotency.run(key, () => 'ran', { operation: 'orders.ship' })),
+    );
+    expect(results.toSorted()).toEqual(['ran', 'shipped']);
+  });
+
+  it('[ID-56] are told too when no call retries a run that died, and not while it lives', async () => {
+    const { idempotency } = await instances.start();
+    const begun = gate();
+    const options: IdempotencyOptions = { operation: 'orders.create' };
+    const work = async (run: IdempotentRun): Promise<never> => {
+      await run.step('first', () => 1);
+      begun.resolve();
+      return await never();
+    };
+    idempotency.run('k', work, options).catch(() => undefined);
+    await begun.promise;
+    expect(await all(idempotency)).toEqual([]);
+    const record = await recordOf();
+    const key = { record };
+    expect(await idempotency.inspect(key)).toMatchObject({ state: 'running', attempt: 1 });
+    await expect(idempotency.forget(key)).rejects.toThrow(IdempotencyInFlightError);
+    await expect(idempotency.settle(key, { result: 1 })).rejects.toThrow(IdempotencyInFlightError);
+    await damageRecord(redis.client, record, { aliveUntil: '1' });
+    const steps = [{ name: 'first', state: 'done', resultBytes: 1 }];
+    expect(await all(idempotency)).toEqual([
+      { record, operation: 'orders.create', state: 'interrupted', attempt: 1, steps },
+    ]);
+    expect(await idempotency.inspect(key)).toMatchObject({ state: 'interrupted', attempt: 1, steps });
+    const seen = await idempotency.run('k', ({ attempt }) => attempt, options);
+    expect(seen).toBe(2);
+    expect(await all(idempotency)).toEqual([]);
+  });
+
+  it('[ID-56] live for as long as they are looked at', async () => {
+    const { idempotency } = await instances.start({ idempotency: { heldTtlMs: 600_000 } });
+    await idempotency.run('k', boom, { onError: 'hold' }).catch(() => undefined);
+    const record = await recordOf();
+    await redis.client.pexpire(record, 60_000);
+    expect(await all(idempotency)).toMatchObject([{ record, state: 'held', reason: 'outcome-unknown' }]);
+    expect(await redis.client.pttl(record)).toBeGreaterThan(500_000);
+    await redis.client.del(record);
+    expect(await all(idempotency)).toEqual([]);
+    expect(await redis.client.exists('atomic:held:index')).toBe(0);
+  });
+
+  it('[ID-56] keep their keys for third parties when they are forgotten, unless they are to be new', async () => {
+    const { idempotency } = await instances.start();
+    const keyOf = async (): Promise<string> => {
+      let key = '';
+      const held = idempotency.run('k', (run) =>
+        run.step('charge', (step) => ((key = step.key), boom()), { onInterrupted: 'hold' }),
+      );
+      await held.catch(() => undefined);
+      return key;
+    };
+    const record = async () => ({ record: await recordOf() });
+    const first = await keyOf();
+    expect(await idempotency.forget(await record())).toBe(true);
+    expect(await keyOf()).toBe(first);
+    expect(await idempotency.forget(await record(), { newKeys: true })).toBe(true);
+    const second = await keyOf();
+    expect(second).not.toBe(first);
+    expect(await idempotency.forget(await record())).toBe(true);
+    expect(await keyOf()).toBe(second);
+    // A failure without a step in between forgets nothing of that.
+    expect(await idempotency.forget(await record())).toBe(true);
+    await expect(idempotency.run('k', boom)).rejects.toThrow('boom');
+    expect(await keyOf()).toBe(second);
+  });
+
+  it('[ID-56] of a route are settled with a response, as clients get it', async () => {
+    @Controller('orders')
+    class Orders {
+      @Post()
+      @Idempotent({ onError: 'hold' })
+      create(): never {
+        return boom();
+      }
+    }
+    const module = await Test.createTestingModule({
+      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
+      controllers: [Orders],
+    }).compile();
+    module.useLogger(false);
+    const app: INestApplication = module.createNestApplication();
+    await app.listen(0, '127.0.0.1');
+    try {
+      const idempotency = module.get(IdempotencyService);
+      const post = async () =>
+        await fetch(`${await app.getUrl()}/orders`, { method: 'POST', headers: { 'idempotency-key': 'k' } });
+      expect((await post()).status).toBe(500);
+      expect((await post()).status).toBe(503);
+      expect((await module.get(AtomicRedis).status()).heldKeys).toBe(1);
+      const [held] = (await idempotency.held()).keys as [HeldKey];
+      expect(held).toMatchObject({ operation: 'POST /orders', state: 'held' });
+      const response = { status: 201, headers: { Location: '/orders/7' }, body: { id: 7 } };
+      await expect(
+        idempotency.settle(
+          { record: held.record },
+          { response: { ...response, headers: { 'Set-Cookie': 'a' } } },
+        ),
+      ).rejects.toThrow(InvalidArgumentError);
+      expect(await idempotency.settle({ record: held.record }, { response })).toBe(true);
+      const answer = await post();
+      expect(answer.status).toBe(201);
+      expect(answer.headers.get('location')).toBe('/orders/7');
+      expect(answer.headers.get('idempotency-replayed')).toBe('true');
+      expect(await answer.json()).toEqual({ id: 7 });
+      expect((await module.get(AtomicRedis).status()).heldKeys).toBe(0);
+    } finally {
+      await app.close();
+    }
+  });
+
+  it('[ID-56] and finished steps that a resumed run never asks for are told by events', async () => {
+    const { idempotency, events, module } = await instances.start();
+    const unused: StepsUnusedEvent[] = [];
+    module.get(AtomicRedisEvents).subscribe((event) => {
+      if (event.type === 'steps.unused') unused.push(event);
+    });
+    const first = idempotency.run('k', async (run) => {
+      await run.step('old name', () => 1);
+      await run.step('other', () => 1);
+      boom();
+    });
+    await expect(first).rejects.toThrow('boom');
+    await idempotency.run('k', (run) => run.step('other', boom), { operation: '' });
+    await waitFor('the event', () => unused.length === 1);
+    expect(unused).toMatchObject([{ steps: ['old name'] }]);
+    await hold(idempotency, 'held', 'orders.create');
+    await waitFor('the events', () => events.length === 3);
+    expect(events).toMatchObject([
+      { outcome: 'released', attempt: 1 },
+      { outcome: 'completed', attempt: 2 },
+      { outcome: 'held', reason: 'step-interrupted', operation: 'orders.create' },
+    ]);
+  });
+
+  it.each<[string, (idempotency: IdempotencyService) => Promise<unknown>]>([
+    ['options.cursor', (idempotency) => idempotency.held({ cursor: 'none' })],
+    ['options.limit', (idempotency) => idempotency.held({ limit: 0 })],
+    ['settlement', (idempotency) => idempotency.settle('k', {} as never)],
+    ['settlement.result', (idempotency) => idempotency.settle('k', { result: new Map() })],
+    ['settlement.response.status', (idempotency) => idempotency.settle('k', { response: {} as never })],
+    ['options.newKeys', (idempotency) => idempotency.forget('k', { newKeys: 1 as never })],
+  ])('[ARG-1] refuse a wrong %s', async (argument, call) => {
+    const { idempotency } = await instances.start();
+    await expect(call(idempotency)).rejects.toMatchObject({ argument });
+  });
+});

@@ -1,0 +1,233 @@
+import { ConflictException } from '@nestjs/common';
+import {
+  IdempotencyResultUnavailableError,
+  ProbeFailedError,
+  StepInterruptedError,
+  type IdempotentRun,
+  type IdempotencyOptions,
+  type RunStep,
+  type StepOptions,
+} from 'nestjs-atomic-redis';
+import { startFaultProxy } from 'nestjs-atomic-redis/testing';
+import { keepStepScript } from '../../lib/idempotency/steps/keep-step.script.js';
+import { countCommands } from '../support/command-stats.js';
+import { damageRecord, readRecord } from '../support/idempotency-record.js';
+import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
+import { gate, on, useInstances } from './support.js';
+
+const never = (): Promise<never> => new Promise(() => undefined);
+const boom = (): never => {
+  throw new Error('boom');
+};
+
+describe('a run that died', () => {
+  const redis = useRedis();
+  const instances = useInstances(() => ({ connection: redis.server.url, namespace: 'atomic:' }));
+  const recordOf = async (): Promise<string> => (await redis.client.keys('atomic:idempotency:*'))[0]!;
+  const unknown = { code: 'IDEMPOTENCY_OUTCOME_UNKNOWN', outcome: 'unknown' };
+
+  /** Begins a run that never ends, and ends its lease in Redis, as when its process was killed. */
+  const die = async (
+    work: (run: IdempotentRun, begun: () => void) => Promise<unknown>,
+    options: IdempotencyOptions = {},
+  ): Promise<void> => {
+    const { idempotency } = await instances.start();
+    const begun = gate();
+    idempotency.run('k', (run) => work(run, begun.resolve), options).catch(() => undefined);
+    await begun.promise;
+    await damageRecord(redis.client, await recordOf(), { aliveUntil: '1' });
+  };
+  const dieIn = (name: string, options: StepOptions<string>): Promise<void> =>
+    die((run, begun) => run.step(name, () => (begun(), never()), options));
+
+  it('[ID-54] is not run again inside of a step that holds: its key is held', async () => {
+    await dieIn('charge', { onInterrupted: 'hold' });
+    const { idempotency, events } = await instances.start();
+    const charge = jest.fn(() => 'charged');
+    const second = idempotency.run('k', (run) => run.step('charge', charge, { onInterrupted: 'hold' }));
+    await expect(second).rejects.toThrow(StepInterruptedError);
+    await expect(second).rejects.toMatchObject({ step: 'charge', reason: 'begun', outcome: 'unknown' });
+    await expect(idempotency.run('k', boom)).rejects.toMatchObject(unknown);
+    expect(charge).not.toHaveBeenCalled();
+    await waitFor('the events', () => events.length === 2);
+    expect(events).toMatchObject([{ type: 'idempotency.run', outcome: 'held' }, { outcome: 'replayed' }]);
+    expect(await redis.client.pttl(await recordOf())).toBeGreaterThan(6 * 86_400_000);
+  });
+
+  it('[ID-54] is held too where onError would give the key back', async () => {
+    await dieIn('charge', { onInterrupted: 'hold' });
+    const { idempotency } = await instances.start();
+    const work = (run: IdempotentRun) => run.step('charge', boom, { onInterrupted: 'hold' });
+    await expect(idempotency.run('k', work, { onError: 'release' })).rejects.toThrow(StepInterruptedError);
+    await waitFor(
+      'the hold',
+      async () => (await readRecord(redis.client, await recordOf()))?.state === 'done',
+    );
+    await expect(idempotency.run('k', boom)).rejects.toMatchObject({
+      ...unknown,
+      reason: 'step-interrupted',
+    });
+  });
+
+  it('[ID-50] runs a step again that does not hold, with the same key', async () => {
+    const keys: string[] = [];
+    await die((run, begun) =>
+      run
+        .step('first', () => 1)
+        .then(() => run.step('charge', ({ key }) => (keys.push(key), begun(), never()))),
+    );
+    const { idempotency } = await instances.start();
+    await idempotency.run('k', async (run) => {
+      expect(run.attempt).toBe(2);
+      await run.step('first', boom);
+      await run.step('charge', ({ key }) => void keys.push(key));
+    });
+    expect(keys).toEqual([keys[0], keys[0]]);
+  });
+
+  it('[ID-54] asks the probe of a step: done, not done, or not to be known', async () => {
+    const { idempotency } = await instances.start();
+    const options = (finding: unknown): StepOptions<string> => ({
+      onInterrupted: async ({ key, signal }: RunStep) => {
+        expect([key.length, signal.aborted]).toEqual([43, false]);
+        return await (finding as Promise<'run'>);
+      },
+    });
+    const resume = (finding: unknown, work = jest.fn(() => 'done again')) =>
+      idempotency.run('k', (run) => run.step('charge', work, options(finding)));
+
+    await dieIn('charge', options('run'));
+    expect(await resume({ result: 'found' }, jest.fn(boom))).toBe('found');
+    await redis.client.flushall();
+
+    await dieIn('charge', options('run'));
+    expect(await resume('run')).toBe('done again');
+    await redis.client.flushall();
+
+    await dieIn('charge', options('run'));
+    await expect(resume('hold')).rejects.toThrow(StepInterruptedError);
+    await expect(resume('run')).rejects.toMatchObject(unknown);
+  });
+
+  it.each<[string, StepOptions<string>['onInterrupted']]>([
+    ['throws', boom],
+    ['is too slow', never],
+    ['finds nothing that a probe may', () => 'perhaps' as 'run'],
+  ])('[ID-54] stays interrupted when the probe %s, and is asked again', async (_, probe) => {
+    await dieIn('charge', { onInterrupted: 'hold' });
+    const { idempotency } = await instances.start({ idempotency: { probeTimeoutMs: 100 } });
+    const resume = (onInterrupted: StepOptions<string>['onInterrupted']) =>
+      idempotency.run('k', (run) => run.step('charge', boom, { onInterrupted }));
+    await expect(resume(probe)).rejects.toThrow(ProbeFailedError);
+    await expect(resume(probe)).rejects.toMatchObject({ step: 'charge', retryable: true });
+    expect(await resume(() => ({ result: 'found' }))).toBe('found');
+  });
+
+  it('[ID-54] holds a step whose work failed in this attempt too, unless the error says that nothing was done', async () => {
+    const { idempotency } = await instances.start();
+    const hold = { onInterrupted: 'hold' } as const;
+    const work = (run: IdempotentRun): Promise<unknown> => run.step('charge', boom, hold);
+    await expect(idempotency.run('k', work)).rejects.toThrow('boom');
+    await expect(idempotency.run('k', boom)).rejects.toMatchObject({
+      ...unknown,
+      reason: 'step-interrupted',
+    });
+
+    const nothing = Object.assign(new Error('refused'), { outcome: 'not-applied' });
+    for (const error of [nothing, new ConflictException()]) {
+      const refused = idempotency.run('l', (run) => run.step('charge', () => Promise.reject(error), hold), {
+        onError: 'release',
+      });
+      await expect(refused).rejects.toBe(error);
+    }
+    expect(await idempotency.run('l', (run) => run.step('charge', () => 'charged', hold))).toBe('charged');
+  });
+
+  it('[ID-52] takes two round trips for a step that holds', async () => {
+    const { idempotency } = await instances.start();
+    const counts = await countCommands(redis.client, () =>
+      idempotency.run('k', (run) => run.step('charge', () => 1, { onInterrupted: 'hold' })),
+    );
+    expect(counts).toMatchObject({ evalsha: 4 });
+  });
+
+  it('[ID-51] does not begin a step that holds before Redis has said so', async () => {
+    const proxy = await startFaultProxy({ target: redis.server });
+    const { idempotency } = await instances.start({ connection: proxy.url });
+    await idempotency.run('warm-up', (run) => run.step('x', () => 1));
+    const work = jest.fn();
+    const began = idempotency.run(
+      'k',
+      async (run) => {
+        proxy.refuseConnections(true);
+        proxy.disconnectAll();
+        try {
+          await run.step('charge', work, { onInterrupted: 'hold' });
+        } finally {
+          proxy.refuseConnections(false);
+        }
+      },
+      { timeoutMs: 500 },
+    );
+    await expect(began).rejects.toMatchObject({ outcome: 'not-applied', retryable: true });
+    expect(work).not.toHaveBeenCalled();
+    proxy.loseReplies(on(keepStepScript));
+    await waitFor('the next attempt', () =>
+      idempotency.run(
+        'k',
+        async (run) => (await run.step('charge', () => true, { onInterrupted: 'hold' })) && 'once',
+      ),
+    );
+    await proxy.stop();
+  });
+
+  const abandoned = (options: IdempotencyOptions): Promise<void> =>
+    die(async (_, begun) => (begun(), await never()), options);
+
+  it('[ID-55] is held with onAbandoned of hold, also without a step', async () => {
+    const options = { onAbandoned: 'hold', operation: 'orders.create' } as const;
+    await abandoned(options);
+    const { idempotency } = await instances.start();
+    const work = jest.fn();
+    const held = { ...unknown, reason: 'abandoned' };
+    await expect(idempotency.run('k', work, options)).rejects.toThrow(IdempotencyResultUnavailableError);
+    await expect(idempotency.run('k', work, options)).rejects.toMatchObject(held);
+    expect(work).not.toHaveBeenCalled();
+  });
+
+  it('[ID-55] is judged by the probe of onAbandoned', async () => {
+    const { idempotency } = await instances.start();
+    const probe = jest.fn();
+    const options = { onAbandoned: probe, operation: 'o' } as IdempotencyOptions;
+    const resume = (finding: unknown) => {
+      probe.mockImplementationOnce(async ({ attempt, keyFor, signal }) => {
+        expect([attempt, keyFor('x').length, signal.aborted]).toEqual([2, 43, false]);
+        if (finding instanceof Error) throw finding;
+        return await Promise.resolve(finding);
+      });
+      return idempotency.run('k', ({ attempt }) => `attempt ${attempt}`, options);
+    };
+    await abandoned(options);
+    await expect(resume(new Error('away'))).rejects.toThrow(ProbeFailedError);
+    expect(await resume('run')).toBe('attempt 2');
+    await redis.client.flushall();
+    await abandoned(options);
+    expect(await resume({ result: 'found' })).toBe('found');
+    expect(await idempotency.run('k', boom, options)).toBe('found');
+    await redis.client.flushall();
+    await abandoned(options);
+    await expect(resume('hold')).rejects.toMatchObject({ ...unknown, reason: 'abandoned' });
+    expect(probe).toHaveBeenCalledTimes(4);
+  });
+
+  it('[ID-55] leaves its key free when it failed without a step, and costs no round trip more', async () => {
+    const { idempotency } = await instances.start();
+    const options = { onAbandoned: 'hold', fingerprint: 'a' } as const;
+    await idempotency.run('warm-up', () => 1, options);
+    const counts = await countCommands(redis.client, () => idempotency.run('other', () => 1, options));
+    expect(counts).toMatchObject({ evalsha: 2 });
+    await expect(idempotency.run('k', boom, options)).rejects.toThrow('boom');
+    expect(await idempotency.run('k', () => 1, { ...options, fingerprint: 'b' })).toBe(1);
+  });
+});

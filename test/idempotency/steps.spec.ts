@@ -1,0 +1,493 @@
+import { Controller, Injectable, Post, type INestApplication } from '@nestjs/common';
+import { Test } from '@nestjs/testing';
+import {
+  AtomicRedis,
+  AtomicRedisModule,
+  getAtomicRedisToken,
+  Idempotent,
+  IdempotencyMismatchError,
+  IdempotencyResultUnavailableError,
+  IdempotentRun,
+  IllegalRunStateError,
+  IllegalTransactionStateError,
+  InjectRun,
+  InvalidArgumentError,
+  LeaseLostError,
+  StepInterruptedError,
+  type ResultEncryption,
+  type StepWork,
+} from 'nestjs-atomic-redis';
+import { retry } from 'rxjs';
+import { startFaultProxy } from 'nestjs-atomic-redis/testing';
+import { finishScript } from '../../lib/idempotency/steps/finish.script.js';
+import { keepStepScript } from '../../lib/idempotency/steps/keep-step.script.js';
+import { countCommands } from '../support/command-stats.js';
+import { stateOf } from '../support/idempotency-record.js';
+import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
+import { gate, on, useInstances } from './support.js';
+
+const boom = (): never => {
+  throw new Error('boom');
+};
+
+/** The error of a promise that rejects. */
+const errorOf = async (promise: Promise<unknown>): Promise<unknown> =>
+  await promise.then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+
+describe('the steps of a run', () => {
+  const redis = useRedis();
+  const instances = useInstances(() => ({ connection: redis.server.url, namespace: 'atomic:' }));
+  const recordOf = async (): Promise<string> => (await redis.client.keys('atomic:idempotency:*'))[0]!;
+  const keysOf = async (kind: string): Promise<string[]> => await redis.client.keys(`atomic:${kind}:*`);
+
+  it('[ID-50] give their results to the attempt after a failure, and do not run again', async () => {
+    const { idempotency } = await instances.start();
+    const ran: string[] = [];
+    const seen: object[] = [];
+    const work =
+      (last: () => string) =>
+      async (run: IdempotentRun): Promise<unknown> => {
+        seen.push({ attempt: run.attempt, resumed: run.resumed, key: run.keyFor('charge') });
+        const stock = await run.step('reserve', () => (ran.push('reserve'), { left: 3 }));
+        const charge = await run.step('charge', ({ key }) => (ran.push('charge'), key));
+        return [stock, charge, last()];
+      };
+    await expect(idempotency.run('k', work(boom))).rejects.toThrow('boom');
+    const result = await idempotency.run(
+      'k',
+      work(() => 'done'),
+    );
+    expect(ran).toEqual(['reserve', 'charge']);
+    const [{ key }] = seen as [{ key: string }];
+    expect(key).toMatch(/^[\w-]{43}$/);
+    expect(result).toEqual([{ left: 3 }, key, 'done']);
+    expect(seen).toEqual([
+      { attempt: 1, resumed: false, key },
+      { attempt: 2, resumed: true, key },
+    ]);
+    await expect(idempotency.run('k', boom)).resolves.toEqual(result);
+    expect(await keysOf('steps')).toEqual([]);
+    expect(await redis.client.zcard('atomic:held:index')).toBe(0);
+  });
+
+  it('[ID-50] have a key for third parties of their own in each call and under each name', async () => {
+    const { idempotency } = await instances.start();
+    const keys = new Set<string>();
+    for (const call of ['one', 'two'])
+      await idempotency.run(call, (run) => {
+        for (const name of ['a', 'b']) keys.add(run.keyFor(name)).add(run.keyFor(name));
+      });
+    expect(keys.size).toBe(4);
+  });
+
+  it('[ID-50] that failed run again, also in the same attempt', async () => {
+    const { idempotency } = await instances.start();
+    let calls = 0;
+    const flaky = (): number => (++calls === 1 ? boom() : calls);
+    await expect(
+      idempotency.run('l', async (run) => {
+        await expect(run.step('x', flaky)).rejects.toThrow('boom');
+        return await run.step('x', flaky);
+      }),
+    ).resolves.toBe(2);
+  });
+
+  it('[ID-50] give the first attempt the decoded value too', async () => {
+    const { idempotency } = await instances.start();
+    const given = { a: undefined, b: 1 };
+    await idempotency.run('k', async (run) => {
+      const value = await run.step('x', () => given);
+      expect(value).toStrictEqual({ b: 1 });
+    });
+  });
+
+  it('[ID-50] run side by side, and a failure waits for those under way, so that their results are kept', async () => {
+    const { idempotency } = await instances.start();
+    const { promise, resolve } = gate<string>();
+    const slow: StepWork<string> = jest.fn(() => promise);
+    const failing = idempotency.run('k', (run) =>
+      Promise.all([run.step('slow', slow), run.step('fails', boom), run.step('quick', () => 1)]),
+    );
+    const failed = errorOf(failing);
+    await waitFor(
+      'the steps',
+      async () => (await redis.client.hlen((await keysOf('steps'))[0] ?? '-')) === 2,
+    );
+    expect(await stateOf(redis.client, await recordOf())).toBe('lasting');
+    resolve('slow result');
+    expect(await failed).toMatchObject({ message: 'boom' });
+    await waitFor('the release', async () => (await stateOf(redis.client, await recordOf())) === 'failed');
+    const resumed = await idempotency.run('k', (run) =>
+      Promise.all([run.step('slow', slow), run.step('quick', boom)]),
+    );
+    expect(resumed).toEqual(['slow result', 1]);
+    expect(slow).toHaveBeenCalledTimes(1);
+  });
+
+  it('[ID-50] of another payload are refused between attempts, and waiters go on one at a time', async () => {
+    const { idempotency } = await instances.start();
+    const failing = async (run: IdempotentRun): Promise<never> => {
+      await run.step('x', () => 1);
+      return boom();
+    };
+    await expect(idempotency.run('k', failing, { fingerprint: 'a', evidence: 'me' })).rejects.toThrow('boom');
+    await expect(idempotency.run('k', boom, { fingerprint: 'b', evidence: 'me' })).rejects.toThrow(
+      IdempotencyMismatchError,
+    );
+    await expect(idempotency.run('k', boom, { fingerprint: 'a' })).rejects.toMatchObject({
+      code: 'IDEMPOTENCY_CALLER_MISMATCH',
+    });
+    let running = 0;
+    let runs = 0;
+    const work = async (run: IdempotentRun): Promise<string> => {
+      expect(++running).toBe(1);
+      await run.step(`of ${++runs}`, () => 1);
+      running--;
+      return runs < 3 ? boom() : `run ${runs}`;
+    };
+    const options = { fingerprint: 'a', evidence: 'me', onDuplicate: 'wait' } as const;
+    const calls = await Promise.allSettled(
+      Array.from({ length: 5 }, () => idempotency.run('k', work, options)),
+    );
+    const values = calls.map((one) => (one.status === 'fulfilled' ? one.value : 'failed'));
+    expect(values.toSorted()).toEqual(['failed', 'failed', 'run 3', 'run 3', 'run 3']);
+  });
+
+  it('[ID-50] whose result counts for a time run again after it', async () => {
+    const { idempotency } = await instances.start();
+    const token = jest.fn(() => 'token');
+    const price = jest.fn(() => 7);
+    const work = async (run: IdempotentRun): Promise<never> => {
+      await run.step('token', token, { ttlMs: 1 });
+      await run.step('price', price, { ttlMs: 600_000 });
+      return boom();
+    };
+    await expect(idempotency.run('k', work)).rejects.toThrow('boom');
+    await waitFor('the next millisecond', async () => {
+      await expect(idempotency.run('k', work)).rejects.toThrow('boom');
+      return token.mock.calls.length > 1;
+    });
+    expect(price).toHaveBeenCalledTimes(1);
+  });
+
+  it('[ID-50] go on under a new name that tells the former one, with the same key', async () => {
+    const { idempotency } = await instances.start();
+    const keys: string[] = [];
+    const first = idempotency.run('k', async (run) => {
+      await run.step('charge', ({ key }) => void keys.push(key));
+      await run.step('mail', ({ key }) => (keys.push(key), boom()));
+    });
+    await expect(first).rejects.toThrow('boom');
+    await idempotency.run('k', async (run) => {
+      await run.step('pay', boom, { aliases: ['charge'] });
+      await run.step('send', ({ key }) => void keys.push(key), { aliases: ['mail', 'post'] });
+      keys.push(run.keyFor('mail'));
+    });
+    expect(new Set(keys).size).toBe(2);
+    expect(keys[1]).toBe(keys[2]);
+    expect(keys[1]).toBe(keys[3]);
+  });
+
+  it('[ID-50] are those of the method’s last pass when an interceptor calls it again', async () => {
+    @Controller()
+    class Orders {
+      passes = 0;
+      charges = 0;
+      constructor(@InjectRun() private readonly run: IdempotentRun) {}
+
+      @Post()
+      @Idempotent()
+      async create(): Promise<object> {
+        const charge = await this.run.step('charge', () => ++this.charges);
+        if (++this.passes === 1) throw new Error('again');
+        return { charge, passes: this.passes };
+      }
+    }
+    const module = await Test.createTestingModule({
+      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
+      controllers: [Orders],
+    }).compile();
+    module.useLogger(false);
+    const app: INestApplication = module.createNestApplication();
+    app.useGlobalInterceptors({ intercept: (_, next) => next.handle().pipe(retry(1)) });
+    await app.listen(0, '127.0.0.1');
+    try {
+      const answer = await fetch(await app.getUrl(), { method: 'POST', headers: { 'idempotency-key': 'k' } });
+      expect(await answer.json()).toEqual({ charge: 1, passes: 2 });
+    } finally {
+      await app.close();
+    }
+  });
+
+  it('[ID-51] are neither begun nor recorded by a run that has lost its key', async () => {
+    const { idempotency } = await instances.start();
+    const { promise, resolve } = gate();
+    const begun = gate();
+    const late = idempotency.run(
+      'k',
+      async (run) => {
+        await run.step('first', () => 1);
+        const step = run.step('slow', async () => {
+          begun.resolve();
+          await promise;
+          return 'of the stale run';
+        });
+        const ended = await errorOf(step);
+        return [ended, await errorOf(run.step('next', boom))];
+      },
+      { leaseMs: 1_200 },
+    );
+    await begun.promise;
+    // As after the lease of a process that stood still.
+    await redis.client.del(await recordOf());
+    await redis.client.del((await keysOf('steps'))[0]!);
+    const current = gate();
+    const resumed = idempotency.run('k', async (run) => {
+      await run.step('slow', () => 'of the new run');
+      await current.promise;
+      return boom();
+    });
+    const failed = errorOf(resumed);
+    await waitFor('the step', async () => (await keysOf('steps')).length > 0);
+    resolve();
+    const [ended, next] = (await late) as Error[];
+    expect(ended).toBeInstanceOf(LeaseLostError);
+    expect(ended).toMatchObject({ outcome: 'unknown' });
+    expect(next).toBeInstanceOf(LeaseLostError);
+    expect(next).toMatchObject({ outcome: 'not-applied' });
+    current.resolve();
+    expect(await failed).toMatchObject({ message: 'boom' });
+    await waitFor('the release', async () => (await stateOf(redis.client, await recordOf())) === 'failed');
+    expect(await idempotency.run('k', (run) => run.step('slow', boom))).toBe('of the new run');
+  });
+
+  it('[ID-52] take one round trip each, one more for the first of a resumed run; a run without steps takes two', async () => {
+    const { idempotency } = await instances.start();
+    const count = (work: () => Promise<unknown>) => countCommands(redis.client, work);
+    const two = async (run: IdempotentRun): Promise<void> => {
+      await run.step('a', () => 1);
+      await run.step('b', () => 2);
+    };
+    await idempotency.run('warm-up', two);
+    expect(await count(() => idempotency.run('plain', () => 1))).toEqual(
+      expect.objectContaining({ evalsha: 2, get: 2, time: 2, set: 2 }),
+    );
+    expect(await count(() => idempotency.run('k', two))).toMatchObject({ evalsha: 4 });
+    await errorOf(
+      idempotency.run('l', async (run) => {
+        await run.step('a', () => 1);
+        boom();
+      }),
+    );
+    const resumed = await count(() => idempotency.run('l', two));
+    expect(resumed).toMatchObject({ evalsha: 3, evalsha_ro: 1 });
+  });
+
+  it('[ID-53] are refused before their work inside a transaction, after the run, and under a name that has run', async () => {
+    const { idempotency, module } = await instances.start();
+    const { transactions } = module.get(AtomicRedis);
+    const work = jest.fn();
+    let left!: IdempotentRun;
+    await idempotency.run('k', async (run) => {
+      left = run;
+      const inside = transactions.run(['key'], () => run.step('x', work));
+      await expect(inside).rejects.toThrow(IllegalTransactionStateError);
+      await run.step('once', () => 1);
+      await expect(run.step('once', work)).rejects.toThrow(IllegalRunStateError);
+      await transactions.run(['key'], () => undefined);
+    });
+    await expect(left.step('after', work)).rejects.toThrow(IllegalRunStateError);
+    expect(work).not.toHaveBeenCalled();
+  });
+
+  it('[ID-53] are refused where the run has no record', async () => {
+    const proxy = await startFaultProxy({ target: redis.server });
+    const { idempotency } = await instances.start({ connection: proxy.url });
+    proxy.refuseConnections(true);
+    proxy.disconnectAll();
+    const work = jest.fn();
+    const result = idempotency.run(
+      'k',
+      async (run) => [run.attempt, run.resumed, await errorOf(run.step('x', work))],
+      { onUnavailable: 'run', timeoutMs: 300 },
+    );
+    expect(await result).toEqual([1, false, expect.any(IllegalRunStateError)]);
+    expect(work).not.toHaveBeenCalled();
+    await proxy.stop();
+  });
+
+  it('[ID-53] are bounded in number', async () => {
+    const { idempotency } = await instances.start({ idempotency: { maxSteps: 2 } });
+    await idempotency.run('k', async (run) => {
+      await Promise.all([run.step('a', () => 1), run.step('b', () => 1)]);
+      await expect(run.step('c', boom)).rejects.toThrow(/maxSteps/);
+    });
+  });
+
+  it.each<[string, unknown]>([
+    ['is too large', 'x'.repeat(200)],
+    ['JSON would not give back', new Map()],
+  ])('[ID-53] whose result %s hold the key in a later attempt, and fail nothing before', async (_, value) => {
+    const { idempotency } = await instances.start({ idempotency: { maxStepBytes: 100 } });
+    const first = idempotency.run('k', async (run) => {
+      expect(await run.step('x', () => value)).toBe(value);
+      expect(await run.step('y', () => 1)).toBe(1);
+      boom();
+    });
+    await expect(first).rejects.toThrow('boom');
+    const second = idempotency.run('k', (run) => run.step('x', boom));
+    await expect(second).rejects.toBeInstanceOf(StepInterruptedError);
+    await expect(second).rejects.toMatchObject({ step: 'x', reason: 'not-kept', outcome: 'unknown' });
+    const third = idempotency.run('k', boom);
+    await expect(third).rejects.toThrow(IdempotencyResultUnavailableError);
+    await expect(third).rejects.toMatchObject({ outcome: 'unknown', code: 'IDEMPOTENCY_OUTCOME_UNKNOWN' });
+  });
+
+  it('[ID-53] that Redis has lost hold the key', async () => {
+    const { idempotency } = await instances.start();
+    const failing = idempotency.run('k', async (run) => {
+      await run.step('x', () => 1);
+      boom();
+    });
+    await expect(failing).rejects.toThrow('boom');
+    await redis.client.del((await keysOf('steps'))[0]!);
+    await expect(idempotency.run('k', (run) => run.step('x', boom))).rejects.toMatchObject({
+      code: 'STEP_INTERRUPTED',
+      reason: 'steps-lost',
+    });
+    await expect(idempotency.run('k', boom)).rejects.toMatchObject({ code: 'IDEMPOTENCY_OUTCOME_UNKNOWN' });
+  });
+
+  it('[ID-53] hold the key after maxAttempts attempts', async () => {
+    const { idempotency } = await instances.start({ idempotency: { maxAttempts: 2 } });
+    const attempts: number[] = [];
+    const failing = async (run: IdempotentRun): Promise<never> => {
+      attempts.push(run.attempt);
+      await run.step('x', () => 1);
+      return boom();
+    };
+    for (let i = 0; i < 2; i++) await expect(idempotency.run('k', failing)).rejects.toThrow('boom');
+    const held = { code: 'IDEMPOTENCY_OUTCOME_UNKNOWN', reason: 'attempts-exhausted' };
+    await expect(idempotency.run('k', failing)).rejects.toMatchObject(held);
+    await expect(idempotency.run('k', failing)).rejects.toMatchObject(held);
+    expect(attempts).toEqual([1, 2]);
+  });
+
+  it('[ID-53] are encrypted, and bound to their record and name', async () => {
+    const seal = (bytes: Uint8Array, place: string): Buffer =>
+      Buffer.from(`${place}#${Buffer.from(bytes).toString('base64')}`);
+    const encryption: ResultEncryption = {
+      encrypt: seal,
+      decrypt: (bytes, place) => {
+        const [bound, text = ''] = bytes.toString().split('#');
+        if (bound !== place) throw new Error('of another place');
+        return Buffer.from(text, 'base64');
+      },
+    };
+    const { idempotency } = await instances.start({ idempotency: { encryption } });
+    const first = idempotency.run('k', async (run) => {
+      await run.step('x', () => 'secret');
+      await run.step('y', () => 'other');
+      boom();
+    });
+    await expect(first).rejects.toThrow('boom');
+    const [steps] = await keysOf('steps');
+    const [x, y] = (await redis.client.hmget(steps!, 'x', 'y')) as [string, string];
+    expect(x).not.toContain('secret');
+    await redis.client.hset(steps!, 'x', y);
+    await expect(idempotency.run('k', (run) => run.step('x', boom))).rejects.toMatchObject({
+      code: 'IDEMPOTENCY_RECORD',
+    });
+    await redis.client.hset(steps!, 'x', x);
+    await expect(idempotency.run('k', (run) => run.step('x', boom))).resolves.toBe('secret');
+  });
+
+  it('[ID-51] take effect once when a reply is lost', async () => {
+    const proxy = await startFaultProxy({ target: redis.server });
+    const { idempotency } = await instances.start({ connection: proxy.url });
+    await idempotency.run('warm-up', (run) => run.step('x', () => 1));
+    const lost = [proxy.loseReplies(on(keepStepScript)), proxy.loseReplies(on(finishScript))];
+    const work = jest.fn(() => 'once');
+    const options = { timeoutMs: 10_000 };
+    await expect(idempotency.run('k', (run) => run.step('x', work), options)).resolves.toBe('once');
+    expect(lost.map(({ count }) => count)).toEqual([1, 1]);
+    expect(work).toHaveBeenCalledTimes(1);
+    await waitFor('the end', async () => (await keysOf('steps')).length === 0);
+    await expect(idempotency.run('k', boom, options)).resolves.toBe('once');
+    await proxy.stop();
+  });
+
+  it.each<[string, (run: IdempotentRun) => Promise<unknown>]>([
+    ['name', (run) => run.step('', () => 1)],
+    ['name', (run) => run.step(undefined as never, () => 1)],
+    ['name.length', (run) => run.step('x'.repeat(257), () => 1)],
+    ['work', (run) => run.step('x', undefined as never)],
+    ['options.onInterrupted', (run) => run.step('x', () => 1, { onInterrupted: 'retry' as never })],
+    ['options.ttlMs', (run) => run.step('x', () => 1, { ttlMs: 0 })],
+    ['options.aliases[0]', (run) => run.step('x', () => 1, { aliases: [''] })],
+    ['options.alias', (run) => run.step('x', () => 1, { alias: 'y' } as never)],
+  ])('[ARG-1] refuse a wrong %s', async (argument, call) => {
+    const { idempotency } = await instances.start();
+    const error = await idempotency.run('k', (run) =>
+      errorOf(call(run)).then((one) => one instanceof InvalidArgumentError && one.argument),
+    );
+    expect(error).toBe(argument);
+  });
+});
+
+@Injectable()
+class Payments {
+  constructor(@InjectRun() readonly run: IdempotentRun) {}
+
+  @Idempotent({ key: (id: string) => id, operation: 'payments.pay' })
+  async pay(id: string): Promise<object> {
+    await Promise.resolve();
+    return await this.deep(id);
+  }
+
+  private async deep(id: string): Promise<object> {
+    const { attempt, resumed, signal } = this.run;
+    const charge = await this.run.step('charge', ({ key }) => key === this.run.keyFor('charge'));
+    return { id, attempt, resumed, isAborted: signal.aborted, charge };
+  }
+}
+
+describe('@InjectRun()', () => {
+  const redis = useRedis();
+
+  it('[ID-59] is the run that the calling code is part of, for each call its own', async () => {
+    const module = await Test.createTestingModule({
+      imports: [
+        AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' }),
+        AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'other:', name: 'other' }),
+      ],
+      providers: [Payments],
+    }).compile();
+    module.useLogger(false);
+    await module.init();
+    try {
+      const payments = module.get(Payments);
+      const plain = { attempt: 1, resumed: false, isAborted: false, charge: true };
+      const results = await Promise.all(['a', 'b'].map((id) => payments.pay(id)));
+      expect(results).toEqual([
+        { id: 'a', ...plain },
+        { id: 'b', ...plain },
+      ]);
+      expect(() => payments.run.attempt).toThrow(IllegalRunStateError);
+      await expect(payments.run.step('x', () => 1)).rejects.toThrow(IllegalRunStateError);
+      const { idempotency } = module.get<AtomicRedis>(getAtomicRedisToken());
+      const keys = await idempotency.run('k', (run) => [run.keyFor('x'), payments.run.keyFor('x')]);
+      expect(keys[0]).toBe(keys[1]);
+      const other = module.get<AtomicRedis>(getAtomicRedisToken('other'));
+      await expect(other.idempotency.run('k', () => payments.run.attempt)).rejects.toThrow(
+        IllegalRunStateError,
+      );
+    } finally {
+      await module.close();
+    }
+  });
+});
