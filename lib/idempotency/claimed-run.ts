@@ -48,7 +48,6 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
   private readonly lease: RunLease;
   private readonly method: ObservedMethod;
   private readonly commit: RunCommit;
-  private hasEnded = false;
   private hasRun = false;
   private isReleasing = false;
   private replicated = true;
@@ -223,7 +222,7 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
       goesOn: this.trace?.hasSteps ?? false,
       signal: this.lease.signal,
       keyFor: (name: string) => this.keyFor(name),
-      hasEnded: () => this.hasEnded || this.isReleasing || this.commit.committed,
+      hasEnded: () => this.lease.hasEnded || this.isReleasing || this.commit.committed,
       loseKey: () => {
         this.surroundings.leases.letGo(this.lease);
         this.lease.lost(new LeaseLostError());

@@ -29,7 +29,8 @@ export class RunLease implements Owner, PausableLease {
   renewing: Promise<void> | undefined;
   renewals = 0;
   private readonly abort = new LazyAbort();
-  private hasEnded = false;
+  /** True once the run has ended: a loss concerns it no more. */
+  hasEnded = false;
 
   /** @param claimedAt monotonic time at which the claim was sent */
   constructor(
@@ -55,7 +56,7 @@ export class RunLease implements Owner, PausableLease {
     return this.abort.signal;
   }
 
-  /** Marks the run as ended: a loss concerns it no more. */
+  /** Marks the run as ended. */
   end(): void {
     this.hasEnded = true;
   }

@@ -63,13 +63,13 @@ function answersOf(service: unknown, transaction: StubTransaction, run: StubRun)
           await work({ value: by, applied: by, limited: false }),
       };
     case PermitService: {
-      const run = async (name: string, work: Work<Permit>) => await work(stubPermit(name));
+      const holding = async (name: string, work: Work<Permit>) => await work(stubPermit(name));
       const acquire = (name: string) => Promise.resolve(stubPermit(name));
       return {
         acquire,
         tryAcquire: acquire,
-        withPermit: run,
-        lead: run,
+        withPermit: holding,
+        lead: holding,
         current: () => stubPermit('current'),
       };
     }
