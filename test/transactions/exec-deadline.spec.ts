@@ -10,6 +10,7 @@ import {
   type TransactionOptions,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy, type RedisCommand } from 'nestjs-atomic-redis/testing';
+import { Redis } from 'ioredis';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { holdRequest } from '../support/hold-request.js';
 import { useRedis } from '../support/redis.js';
@@ -20,6 +21,23 @@ const on = (name: string) => ({ match: (command: RedisCommand) => command.name =
 const blockUntil = (at: number): void => {
   while (performance.now() < at);
 };
+
+/** Resolves when the server answers no more: an EXEC that came before DEBUG SLEEP would take effect in time. */
+async function untilSilent(url: string): Promise<void> {
+  const probe = new Redis(url);
+  probe.on('error', () => undefined);
+  try {
+    for (;;) {
+      const answered = probe.ping().then(
+        () => true,
+        () => true,
+      );
+      if (!(await Promise.race([answered, sleep(300, false)]))) return;
+    }
+  } finally {
+    probe.disconnect();
+  }
+}
 
 /** Transactions at the same time, each on a connection of its own. */
 const TOGETHER = 50;
@@ -89,6 +107,7 @@ describe('the deadline of an EXEC', () => {
         (meanwhile) =>
           holdRequest(proxy, on('EXEC'), async () => {
             const sleeping = redis.client.debug('SLEEP', 3);
+            await untilSilent(redis.server.url);
             proxy.resume();
             await Promise.all([sleeping, meanwhile()]);
           }),
