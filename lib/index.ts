@@ -34,7 +34,7 @@ export type { ClusterConnection, ConnectionOption, RedisClient } from './connect
 export type { DurabilityOptions } from './connection/durability.js';
 export type { BinaryValue, Decoded, Encoding } from './scripting/encoding.js';
 export { hashTag } from './scripting/hash-slot.js';
-export type { EnforceableOptions, OperationOptions } from './operations/operation.options.js';
+export type { EnforceableOptions, OperationOptions, QueryOptions } from './operations/operation.options.js';
 export type { CompletableJob } from './scripting/completable-job.js';
 export type { PushTarget, QueuedPushOptions } from './scripting/queued-push.js';
 export { Propagation } from './runtime/transaction-scope.js';
@@ -154,7 +154,7 @@ export type { HeldQuantity, Hold, HoldOptions } from './counters/reservations/re
 export { LimitService } from './limits/limit.service.js';
 export type { Limit, LimitAlgorithm, LimitName } from './limits/limit.js';
 export type { LimitResult, LimitsResult } from './limits/limit-result.js';
-export type { LimitReservation, ReserveOptions } from './limits/limit-reservation.js';
+export type { LimitReservation, NotReserved, Reserved, ReserveOptions } from './limits/limit-reservation.js';
 export type { LimitModuleOptions } from './limits/limit.options.js';
 export { LimitCostError, LimitExceededError } from './limits/limit.errors.js';
 export { RateLimit } from './limits/rate-limit.decorator.js';

@@ -52,7 +52,7 @@ await runAsMain(import.meta.url, async () => {
     intentionallyNotExported: [
       ...['CheckedMethodDecorator', 'ConsumerDecorator', 'CounterValueDecorator', 'NoKey', 'ReturnedUnder'],
       ...['ArgumentsOf', 'NamedValues', 'Part', 'ScriptedOperationType'],
-      ...['EXAMPLES', 'Problem'],
+      ...['EXAMPLES', 'None', 'Problem', 'Returned'],
       ...['QueueingCommander', 'ReadName', 'WithBuffer', 'WriteName'],
     ],
   });

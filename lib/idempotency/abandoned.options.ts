@@ -17,4 +17,8 @@ export type AbandonedFinding = ProbeFinding | { readonly response: SettledRespon
 /** Finds out what an abandoned run has done, by asking a third party. */
 export type AbandonedProbe = (run: AbandonedRun) => Promise<AbandonedFinding> | AbandonedFinding;
 
+/**
+ * Fate of a key whose run died: `run` runs the work again, `hold` keeps the key for an operator, and a
+ * probe asks what was done.
+ */
 export type OnAbandoned = 'run' | 'hold' | AbandonedProbe;

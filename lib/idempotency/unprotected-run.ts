@@ -17,7 +17,7 @@ export class UnprotectedScope extends Unprotected {
 
 /** A run without a record: nothing is known of other calls, and nothing is kept of this one. */
 export class UnprotectedRun extends IdempotentRun implements ClaimedRun {
-  readonly signal = new AbortController().signal;
+  readonly signal: AbortSignal = new AbortController().signal;
   readonly attempt = 1;
   readonly resumed = false;
   private readonly method: ObservedMethod;

@@ -1,12 +1,14 @@
 import type { EnforceableOptions } from '../operations/operation.options.js';
 import type { LimitsResult } from './limit-result.js';
 
+/** Options of `LimitService.reserve`. */
 export interface ReserveOptions extends EnforceableOptions {
   /** Time after which the reservation lapses unless it is settled, in milliseconds. */
   ttlMs: number;
 }
 
-interface Reserved extends LimitsResult {
+/** A reservation that was made. */
+export interface Reserved extends LimitsResult {
   readonly allowed: true;
   /** By it any process settles the reservation, so keep it from others. The limits' keys can be read from it. */
   readonly id: string;
@@ -14,7 +16,8 @@ interface Reserved extends LimitsResult {
   readonly expiresAtMs: number;
 }
 
-interface NotReserved extends LimitsResult {
+/** The result when a limit refused the reservation. */
+export interface NotReserved extends LimitsResult {
   readonly allowed: false;
   readonly id: undefined;
   readonly expiresAtMs: undefined;

@@ -11,6 +11,7 @@ export interface RateLimitRule extends Pick<Limit, 'limit' | 'perMs' | 'algorith
   policy?: string;
 }
 
+/** Options of `@RateLimit`. */
 export interface RateLimitOptions<KeyArgs extends unknown[] = [], CostArgs extends unknown[] = []> {
   /** One limit or several, of which a call takes from all or from none. */
   limits: RateLimitRule | readonly RateLimitRule[];

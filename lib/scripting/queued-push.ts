@@ -10,6 +10,8 @@ export interface QueuedPushOptions {
 
 /** A queue that `Transaction.push` takes: what `ReliableQueueService.get` returns. */
 export interface PushTarget<Payload> {
+  /** The name of the queue. */
   readonly name: string;
+  /** Pushes a job outside of a transaction. Resolves with its id. */
   push(payload: Payload): Promise<string>;
 }
