@@ -20,7 +20,10 @@ interface Sample {
   /** CPU time per operation, in microseconds. */
   readonly clientCpuUs: number;
   readonly serverCpuUs: number;
-  /** How often the server read from its sockets per operation: round trips, where a single caller waits for each answer; less, where several share one. */
+  /**
+   * How often the server read from its sockets per operation: round trips, where a single caller
+   * waits for each answer; less, where several share one.
+   */
   readonly reads: number;
 }
 
@@ -40,7 +43,8 @@ export interface Measured {
 }
 
 /**
- * Runs the contestants in turns, in another order each round, so that what else the machine does falls on all of them alike.
+ * Runs the contestants in turns, in another order each round, so that what else the machine does
+ * falls on all of them alike.
  *
  * @param admin a connection of its own to the same server
  */
@@ -55,8 +59,9 @@ export async function measure(
   for (let round = 0; round < rounds; round++) {
     for (let i = 0; i < contestants.length; i++) {
       const contestant = contestants[(round + i) % contestants.length]!;
-      // Not measured: caches and connections are the contestant's own again. A forced collection in its place would take the types of
-      // its objects with it, and what was measured next would be how fast its code is compiled again.
+      // Not measured: caches and connections are the contestant's own again. A forced collection in
+      // its place would take the types of its objects with it, and what was measured next would be
+      // how fast its code is compiled again.
       await runFor(warmUpMs / 5, contestant, concurrency);
       samples.get(contestant)!.push(await sampleOf(contestant, concurrency, admin, roundMs));
     }

@@ -35,8 +35,8 @@ export interface AtomicRedisStatus {
   /** Operations under way, which shutdown would wait for. */
   readonly operationsInFlight: number;
   /**
-   * Idempotency keys that wait for an operator, up to 100; see `IdempotencyService.held`. Undefined on a Cluster, where too many slots would have to be asked, and where
-   * that could not be read.
+   * Idempotency keys that wait for an operator, up to 100; see `IdempotencyService.held`. Undefined
+   * on a Cluster, where too many slots would have to be asked, and where that could not be read.
    */
   readonly heldKeys: number | undefined;
 }

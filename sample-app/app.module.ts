@@ -37,7 +37,10 @@ import { StatementsModule } from './statements/statements.module.js';
   ],
 })
 export class AppModule {
-  /** @param options.lab whether the race lab is there, which starts processes and breaks their connections to that Redis */
+  /**
+   * @param options.lab whether the race lab is there, which starts processes and breaks their
+   * connections to that Redis
+   */
   static withRedis(url: string, { lab = false } = {}): DynamicModule {
     return {
       module: AppModule,

@@ -19,7 +19,8 @@ class StartError extends Error {}
 
 async function main(): Promise<void> {
   const port = portFrom(process.env['PORT']);
-  // The lab kills processes and takes requests from anyone who reaches it: other machines only where that is asked for.
+  // The lab kills processes and takes requests from anyone who reaches it: other machines only
+  // where that is asked for.
   const host = process.env['HOST'] || '127.0.0.1';
   const redisUrl = process.env['REDIS_URL'];
   const embedded = redisUrl ? undefined : await startRedisServer();
@@ -41,7 +42,8 @@ async function openShop(
   { host, port }: Address,
   embedded: RedisServer | undefined,
 ): Promise<void> {
-  // The lab breaks connections and empties a database: never those of a Redis that is not the shop's own.
+  // The lab breaks connections and empties a database: never those of a Redis that is not the
+  // shop's own.
   const root = AppModule.withRedis(redisUrl, { lab: embedded !== undefined });
   const app = await NestFactory.create<NestExpressApplication>(root, {
     logger: ['warn', 'error', 'fatal'],
@@ -63,7 +65,8 @@ async function openShop(
   const shutDown = (): void => {
     closing ??= app.close().then(() => embedded?.stop());
   };
-  // On, not once: a Ctrl-C arrives twice, from the terminal and from the script that started the shop.
+  // On, not once: a Ctrl-C arrives twice, from the terminal and from the script that started the
+  // shop.
   process.on('SIGINT', shutDown).on('SIGTERM', shutDown);
   if (process.connected) {
     process.on('disconnect', shutDown);

@@ -146,7 +146,10 @@ async function measureAll(task: ConsumerTask): Promise<ConsumerNumbers> {
   return numbers;
 }
 
-/** Pushes jobs and leaves them, or waits for jobs that never come: what that costs is read at the server. */
+/**
+ * Pushes jobs and leaves them, or waits for jobs that never come: what that costs is read at the
+ * server.
+ */
 async function stand(task: ConsumerTask, how: 'fill' | 'idle'): Promise<void> {
   const contestant = await (task.contestant === 'ours' ? ours(task) : bullmq(task));
   if (how === 'idle') await contestant.consume(() => undefined);

@@ -13,7 +13,10 @@ const ROUNDS = 7;
 /** A difference that the machine alone makes from one run to the next. */
 const NOISE = 1.03;
 
-/** Commands of consumers that wait, in ten seconds, and what a waiting job takes of the memory, in bytes. */
+/**
+ * Commands of consumers that wait, in ten seconds, and what a waiting job takes of the memory, in
+ * bytes.
+ */
 const IDLE = 'idle, commands/s';
 const MEMORY = 'memory of a waiting job, bytes';
 

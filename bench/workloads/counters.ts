@@ -10,7 +10,10 @@ const FLOOR = 'floor: EVALSHA for each, ioredis';
 const KEYS = 10_000;
 const MAX = 1_000_000_000_000;
 
-/** One call of a script for each addition, that judges the bound and knows itself when it is sent again. */
+/**
+ * One call of a script for each addition, that judges the bound and knows itself when it is sent
+ * again.
+ */
 const ADD = `
 local state = redis.call('GET', KEYS[2])
 if state then

@@ -22,7 +22,10 @@ const KNOWN_KEYS = 512;
 
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('base64url');
 
-/** Claim and completion by a script each, with what the guarantee needs: a hash of the key, a fingerprint, an owner, JSON. */
+/**
+ * Claim and completion by a script each, with what the guarantee needs: a hash of the key, a
+ * fingerprint, an owner, JSON.
+ */
 async function floor({ url }: Bench): Promise<Asked> {
   const client = new Redis(url);
   const [claim, complete] = (await Promise.all([
@@ -79,7 +82,8 @@ async function nodeIdempotency({ url }: Bench): Promise<Asked> {
 async function powertools({ url }: Bench): Promise<Asked> {
   const client = createClient({ url });
   await client.connect();
-  // Its own payload validation refuses every replay in this layer, which stores no hash of the payload with the result; so the payload is hashed into the key.
+  // Its own payload validation refuses every replay in this layer, which stores no hash of the
+  // payload with the result; so the payload is hashed into the key.
   const config = new IdempotencyConfig({ eventKeyJmesPath: '[key, about]' });
   const create = makeIdempotent(async (_event: { key: string; about: Payload }) => result, {
     persistenceStore: new CachePersistenceLayer({ client }),

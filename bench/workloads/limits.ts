@@ -12,7 +12,10 @@ const KEYS = 10_000;
 const MAX = 1_000_000_000;
 const DAY_MS = 86_400_000;
 
-/** A fixed window for each limit by one call of a script, that knows itself when it is sent again. All or none. */
+/**
+ * A fixed window for each limit by one call of a script, that knows itself when it is sent again.
+ * All or none.
+ */
 const TAKE = `
 local state = redis.call('GET', KEYS[1])
 if state then

@@ -21,7 +21,10 @@ const WAIT_MS = 60_000;
 /** As the others poll. */
 const RETRY_MS = 5;
 
-/** The fewest commands of a lock with a fence whose lost replies can be told: a token, a counter, a marker for each call. */
+/**
+ * The fewest commands of a lock with a fence whose lost replies can be told: a token, a counter, a
+ * marker for each call.
+ */
 const ACQUIRE = `
 if redis.call('EXISTS', KEYS[3]) == 1 then return redis.call('GET', KEYS[3]) end
 if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return false end

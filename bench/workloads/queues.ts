@@ -33,7 +33,10 @@ redis.call('HDEL', KEYS[2], ARGV[1])
 redis.call('HDEL', KEYS[4], ARGV[1])
 return redis.call('ZREM', KEYS[3], ARGV[1])`;
 
-/** A script for each step, with the same lease and fence; a push or an acknowledgement that is sent again counts once. */
+/**
+ * A script for each step, with the same lease and fence; a push or an acknowledgement that is sent
+ * again counts once.
+ */
 async function floor({ url }: Bench): Promise<Contestant> {
   const client = new Redis(url);
   const [push, take, ack] = (await Promise.all(

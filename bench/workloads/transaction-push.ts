@@ -16,7 +16,10 @@ const job = { to: 'ada@example.org', subject: 'Your order', order: 4711 };
 
 const keyOf = (n: number): string => `pushing:${n % 100_000}`;
 
-/** WATCH and GET in one write, then MULTI, SET, the commands of the push, and EXEC. Each caller has a connection to itself, as far as there are enough. */
+/**
+ * WATCH and GET in one write, then MULTI, SET, the commands of the push, and EXEC. Each caller has
+ * a connection to itself, as far as there are enough.
+ */
 async function floor({ url }: Bench): Promise<Contestant> {
   const clients = Array.from({ length: CONNECTIONS }, () => new Redis(url));
   await Promise.all(clients.map((client) => client.ping()));

@@ -17,7 +17,10 @@ export const FLOORS = {
 
 const MARKER_TTL_MS = 130_000;
 
-/** WATCH, GET, MULTI, SET, EXEC in two writes, on a pool of connections; with a marker, what it takes to know the outcome when the reply to EXEC is lost. */
+/**
+ * WATCH, GET, MULTI, SET, EXEC in two writes, on a pool of connections; with a marker, what it
+ * takes to know the outcome when the reply to EXEC is lost.
+ */
 export async function watchLoop(
   url: string,
   { connections, marker }: { connections: number; marker: boolean },

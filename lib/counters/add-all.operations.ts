@@ -25,8 +25,9 @@ export interface AddedToAll extends CountersResult {
 }
 
 /**
- * Adds to several counters, to all of them or, when one is at a bound, to none. Everything is judged before the first write. It has a marker of its own by which
- * a copy is known, apart from the sequences of the counters' batches, so it need not wait for its turn with any of them.
+ * Adds to several counters, to all of them or, when one is at a bound, to none. Everything is
+ * judged before the first write. It has a marker of its own by which a copy is known, apart from
+ * the sequences of the counters' batches, so it need not wait for its turn with any of them.
  */
 export const addAll = defineOperation({
   type: 'counters.addAll',

@@ -2,18 +2,24 @@ import { defineBatchScript } from '../pipelines/batch-protocol.js';
 import { luaNow } from '../scripting/lua.js';
 import { ABSENT, LIMITED, luaCounter, Refusal, SWEEP_LIMIT } from './lua-counter.js';
 
-/** How many characters the integers have at most that this computes with as they are: what a batch comes to then stays far below 2^53. */
+/**
+ * How many characters the integers have at most that this computes with as they are: what a batch
+ * comes to then stays far below 2^53.
+ */
 const PLAIN_VALUE = 15;
 const PLAIN_AMOUNT = 12;
 
 /**
- * Applies a batch of operations on several counters, those on each in their order, with the effect of once.
+ * Applies a batch of operations on several counters, those on each in their order, with the effect
+ * of once.
  *
- * The batch is known again by its lane and sequence number: a second copy gets the first one's answers, one that comes after a newer batch, or for the
- * first time after its time limit, does nothing. Everything is judged before the first write.
+ * The batch is known again by its lane and sequence number: a second copy gets the first one's
+ * answers, one that comes after a newer batch, or for the first time after its time limit, does
+ * nothing. Everything is judged before the first write.
  *
- * Most batches are additions of small numbers to counters that are there and of which nothing is held. These are judged by Lua's own numbers; what it takes for the
- * rest is not even defined before it is needed, since a script pays for each of its functions at every call.
+ * Most batches are additions of small numbers to counters that are there and of which nothing is
+ * held. These are judged by Lua's own numbers; what it takes for the rest is not even defined
+ * before it is needed, since a script pays for each of its functions at every call.
  */
 export const applyScript = defineBatchScript({
   name: 'counters.apply',

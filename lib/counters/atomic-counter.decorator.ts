@@ -13,7 +13,11 @@ export interface AtomicCounterOptions<
 > extends CounterRunOptions {
   /** The counter's key, or a callback that makes it from the method's arguments. */
   key: string | ((...args: KeyArgs) => string);
-  /** Amount to add: an integer, negative to count down, or a callback that takes the method's arguments. @default 1 */
+  /**
+   * Amount to add: an integer, negative to count down, or a callback that takes the method's
+   * arguments.
+   * @default 1
+   */
   by?: number | bigint | ((...args: ByArgs) => number | bigint);
   /** The registration to use. Default: the unnamed one. */
   name?: string;
@@ -27,8 +31,9 @@ const checkAtomicCounterOptions = check.options({
 } satisfies Record<keyof AtomicCounterOptions, check.Check>);
 
 /**
- * Counts, then runs the method, by `CounterService.run`; when the method fails, what was counted is taken back exactly, unless
- * `onError` is `'keep'`. At a bound, with `onLimit: 'skip'`, the method does not run. The method then returns a promise.
+ * Counts, then runs the method, by `CounterService.run`; when the method fails, what was counted is
+ * taken back exactly, unless `onError` is `'keep'`. At a bound, with `onLimit: 'skip'`, the method
+ * does not run. The method then returns a promise.
  *
  * ```ts
  * @AtomicCounter({ key: (sku: string) => `inventory:{${sku}}`, by: (_sku: string, dto: ReserveDto) => -dto.quantity, min: 0 })
@@ -37,7 +42,8 @@ const checkAtomicCounterOptions = check.options({
  *
  * The method gets the new value by a parameter with `@CounterValue()`.
  *
- * @throws InvalidArgumentError at once for a wrong option; a call throws what `CounterService.run` does
+ * @throws InvalidArgumentError at once for a wrong option; a call throws what `CounterService.run`
+ * does
  */
 export function AtomicCounter<KeyArgs extends unknown[] = [], ByArgs extends unknown[] = []>(
   options: AtomicCounterOptions<KeyArgs, ByArgs>,

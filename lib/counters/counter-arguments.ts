@@ -16,25 +16,36 @@ export interface CounterCallOptions {
 /** Options of calls that change a counter. */
 export interface CounterWriteOptions extends OperationOptions {
   /**
-   * Keep the answer in Redis for a minute beyond the time-out, so that the call can be sent again when its reply is lost, and counts once. It takes a
-   * few keys for each service, on a Cluster one for each hash slot, of the size of the last answers, however many counters and calls there are. Without it, a lost reply is an
-   * `OutcomeUnknownError` at once. @default true
+   * Keep the answer in Redis for a minute beyond the time-out, so that the call can be sent again
+   * when its reply is lost, and counts once. It takes a few keys for each service, on a Cluster one
+   * for each hash slot, of the size of the last answers, however many counters and calls there are.
+   * Without it, a lost reply is an `OutcomeUnknownError` at once. @default true
    */
   deduplicate?: boolean;
 }
 
 /** Bounds of a counter, and the time that it lasts. */
 export interface CounterBounds {
-  /** Lowest value that adding a negative amount may lead to. Default: that of 64 bits, where crossing it is an error. */
+  /**
+   * Lowest value that adding a negative amount may lead to. Default: that of 64 bits, where
+   * crossing it is an error.
+   */
   min?: number | bigint;
   /** Highest value that adding a positive amount may lead to. Default: likewise. */
   max?: number | bigint;
-  /** At a bound: `skip` adds nothing, `clamp` adds what fits. The call resolves with `limited`. @default 'skip' */
+  /**
+   * At a bound: `skip` adds nothing, `clamp` adds what fits. The call resolves with `limited`.
+   * @default 'skip'
+   */
   onLimit?: 'skip' | 'clamp';
-  /** Time to live of the counter, in milliseconds. Default: a new counter has none, an existing one keeps its own. */
+  /**
+   * Time to live of the counter, in milliseconds. Default: a new counter has none, an existing one
+   * keeps its own.
+   */
   ttlMs?: number;
   /**
-   * When `ttlMs` is set: `onCreate`, when this add creates the counter; `sliding`, at every add that changes it.
+   * When `ttlMs` is set: `onCreate`, when this add creates the counter; `sliding`, at every add
+   * that changes it.
    * @default 'onCreate'
    */
   ttl?: 'onCreate' | 'sliding';
@@ -114,7 +125,8 @@ export const checkRunOptions = (path: string, options: CounterRunOptions): void 
 };
 
 /**
- * A copy of the additions, each counter once, which stay as they were checked while the call is under way.
+ * A copy of the additions, each counter once, which stay as they were checked while the call is
+ * under way.
  * @throws InvalidArgumentError
  */
 export function checkedAdditions(adds: readonly CounterAddition[]): CounterAddition[] {

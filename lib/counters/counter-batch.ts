@@ -71,7 +71,10 @@ function batchOf(operations: readonly CounterCommand[]): CounterBatch {
 const joins = (first: CounterCommand, operation: CounterCommand): boolean =>
   sharesTime(first, operation) && areEqual(first.change, operation.change);
 
-/** Returns the script's argument for each counter. @param newLife the beginning of the ids of lives, one for each run that can be undone */
+/**
+ * Returns the script's argument for each counter.
+ * @param newLife the beginning of the ids of lives, one for each run that can be undone
+ */
 function argumentsOf({ runsOf, deadline }: CounterBatch, newLife: string, lifeTtlMs: number): string[] {
   const texts: string[] = [];
   let lives = 0;

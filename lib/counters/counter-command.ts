@@ -3,7 +3,10 @@ import type { PipelinedCommand } from '../pipelines/pipelined-command.js';
 /** In the detail of an addition. */
 export const UNDOABLE = 'u';
 
-/** The fields of an operation in the script's arguments, beside its counter and its time limit; '' for a field that it has not. */
+/**
+ * The fields of an operation in the script's arguments, beside its counter and its time limit; ''
+ * for a field that it has not.
+ */
 export interface Change {
   readonly kind: 'add' | 'undo' | 'reset';
   readonly amount: number | bigint | '';
@@ -19,7 +22,10 @@ export interface CounterCommand extends PipelinedCommand {
   readonly change: Change;
 }
 
-/** Tells whether two operations can travel as one: the result of each follows from their result together. */
+/**
+ * Tells whether two operations can travel as one: the result of each follows from their result
+ * together.
+ */
 export const areEqual = (one: Change, other: Change): boolean =>
   one.kind === 'add' &&
   other.kind === 'add' &&

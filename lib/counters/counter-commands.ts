@@ -30,7 +30,10 @@ import { MORE_TO_READ, readScript } from './read.script.js';
 
 const NO_OPTIONS: OperationOptions = {};
 
-/** Operations on one counter: checks their arguments, sends them, and turns answers into results or errors. */
+/**
+ * Operations on one counter: checks their arguments, sends them, and turns answers into results or
+ * errors.
+ */
 export class CounterCommands {
   private readonly producers: Producers<CounterCommand, CounterBatch>;
 
@@ -49,7 +52,8 @@ export class CounterCommands {
   }
 
   /**
-   * @param detail `u` for one that can be undone: in the life, and with a copy of the options, that `toResult` is given
+   * @param detail `u` for one that can be undone: in the life, and with a copy of the options, that
+   * `toResult` is given
    * @throws InvalidArgumentError, IllegalTransactionStateError
    */
   add<Result extends CounterResult>(

@@ -14,7 +14,8 @@ export interface CounterResult<N extends number | bigint = number | bigint> {
 export interface UndoableCount<N extends number | bigint = number | bigint> extends CounterResult<N> {
   /**
    * Takes back exactly what was applied, whatever `min` and `max`. Repeating it changes nothing.
-   * Resolves with false when the counter has expired, was deleted or reset meanwhile, or the module's `undoWindowMs` is over.
+   * Resolves with false when the counter has expired, was deleted or reset meanwhile, or the
+   * module's `undoWindowMs` is over.
    *
    * @throws as `add` does
    */
@@ -25,14 +26,18 @@ export interface UndoableCount<N extends number | bigint = number | bigint> exte
 export interface CountersResult<N extends number | bigint = number | bigint> {
   /** Whether all was added; if not, nothing was. */
   readonly applied: boolean;
-  /** For each counter, in the order given. When nothing was applied, `limited` tells which are at a bound, and `value` what is there. */
+  /**
+   * For each counter, in the order given. When nothing was applied, `limited` tells which are at a
+   * bound, and `value` what is there.
+   */
   readonly counters: readonly (CounterResult<N> & { readonly key: string })[];
 }
 
 export interface UndoableCounts<N extends number | bigint = number | bigint> extends CountersResult<N> {
   /**
-   * Takes back exactly what was applied to each counter, whatever `min` and `max`. Repeating it changes nothing.
-   * Resolves with false when one of them has expired, was deleted or reset meanwhile; the others are undone all the same.
+   * Takes back exactly what was applied to each counter, whatever `min` and `max`. Repeating it
+   * changes nothing. Resolves with false when one of them has expired, was deleted or reset
+   * meanwhile; the others are undone all the same.
    *
    * @throws as `add` does; repeating it then takes back what is not known to be taken back
    */
@@ -52,8 +57,9 @@ export function parseResult(
 }
 
 /**
- * Of equal additions, made one after the other and answered together, what the one in `place` came to. The answer is `<value before>` when all were added
- * in full, else `<value before>:<how many were>:<value after>:<what became of the others>:<life to undo in>`.
+ * Of equal additions, made one after the other and answered together, what the one in `place` came
+ * to. The answer is `<value before>` when all were added in full, else `<value before>:<how many
+ * were>:<value after>:<what became of the others>:<life to undo in>`.
  */
 export function resultInRun(
   answer: string,
@@ -84,7 +90,9 @@ function added(before: string, amount: number | bigint, place: number): CounterR
   return { value, applied: amount, limited: false };
 }
 
-/** Does `work` the first time it is called, and again only when it is known to have done nothing. */
+/**
+ * Does `work` the first time it is called, and again only when it is known to have done nothing.
+ */
 export function once<T>(work: () => Promise<T>): () => Promise<T> {
   let done: Promise<T> | undefined;
   return () => {

@@ -2,7 +2,10 @@ import 'reflect-metadata';
 import { ConfigurationError } from '../atomic-redis.errors.js';
 import type { CounterResult } from './counter-result.js';
 
-/** Goes on a method that has a parameter for a count; with parameters of other types only, it does not compile. */
+/**
+ * Goes on a method that has a parameter for a count; with parameters of other types only, it does
+ * not compile.
+ */
 type CounterValueDecorator = <T extends object, Key extends string | symbol | undefined>(
   target: T,
   methodKey: Key & TakesCount<T, Key>,
@@ -22,8 +25,9 @@ type TakesCount<T, Key> = Key extends keyof T
 const PARAMETERS = Symbol('nestjs-atomic-redis:counter-value-parameters');
 
 /**
- * Gives an `@AtomicCounter()` method the `CounterResult` of its count: the new value, what was applied, and whether a bound limited it. Callers leave
- * the parameter out, so it is optional and comes last. Of several counters on one method, it is that of the lowest decorator.
+ * Gives an `@AtomicCounter()` method the `CounterResult` of its count: the new value, what was
+ * applied, and whether a bound limited it. Callers leave the parameter out, so it is optional and
+ * comes last. Of several counters on one method, it is that of the lowest decorator.
  *
  * ```ts
  * @AtomicCounter({ key: (sku: string) => `inventory:{${sku}}`, by: -1, min: 0 })
@@ -45,7 +49,10 @@ export const CounterValue = (): CounterValueDecorator => (target, methodKey, ind
 const parametersOf = (target: object, methodKey: string | symbol): readonly number[] =>
   (Reflect.getOwnMetadata(PARAMETERS, target, methodKey) as number[] | undefined) ?? [];
 
-/** Decorators of parameters are applied before those of their method, so the latter know where the value goes. */
+/**
+ * Decorators of parameters are applied before those of their method, so the latter know where the
+ * value goes.
+ */
 export function counterValueOf(
   target: object,
   methodKey: string | symbol,

@@ -1,6 +1,9 @@
 import { AtomicRedisError, describe } from '../atomic-redis.errors.js';
 
-/** A counter stands at a bound, and the decorated method or `run` was told to reject then. The method was not run. */
+/**
+ * A counter stands at a bound, and the decorated method or `run` was told to reject then. The
+ * method was not run.
+ */
 export class CounterLimitError extends AtomicRedisError {
   readonly code = 'COUNTER_LIMIT';
   readonly outcome = 'not-applied';

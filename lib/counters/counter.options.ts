@@ -2,11 +2,15 @@ import { integer, milliseconds, type Check } from '../atomic-redis.validation.js
 
 /** Defaults of `CounterService`, as the module's `counters` option. */
 export interface CounterModuleOptions {
-  /** Largest number of operations, on one counter or several, that travel in one script call. @default 512 */
+  /**
+   * Largest number of operations, on one counter or several, that travel in one script call.
+   * @default 512
+   */
   maxBatchSize?: number;
   /**
-   * Time after the last undoable add to a counter in which an add can still be undone, in milliseconds. A method under
-   * `@AtomicCounter` that runs longer cannot be undone. @default 3600000
+   * Time after the last undoable add to a counter in which an add can still be undone, in
+   * milliseconds. A method under `@AtomicCounter` that runs longer cannot be undone. @default
+   * 3600000
    */
   undoWindowMs?: number;
 }

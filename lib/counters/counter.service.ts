@@ -45,10 +45,11 @@ const ADDED_TO_ANY = {
 const RESET = { changed: (previous: number | bigint | null): boolean => previous !== null };
 
 /**
- * Counters with bounds, exact over the whole range of a signed 64-bit integer. A counter is an ordinary Redis string; one that does
- * not exist counts as 0.
+ * Counters with bounds, exact over the whole range of a signed 64-bit integer. A counter is an
+ * ordinary Redis string; one that does not exist counts as 0.
  *
- * What one service is asked for at the same time shares a few round trips, each operation judged on its own, those on one counter in order.
+ * What one service is asked for at the same time shares a few round trips, each operation judged on
+ * its own, those on one counter in order.
  */
 @Injectable()
 export class CounterService {
@@ -71,20 +72,23 @@ export class CounterService {
   }
 
   /**
-   * Adds a positive or negative amount, once, even when a reply is lost and the command is sent again.
-   * At a bound it adds nothing, or with `onLimit: 'clamp'` what fits, and says so by `limited`; it does not throw for that.
-   * A bound matters only where the counter moves towards it, so a value beyond one stays until an add leads it back.
+   * Adds a positive or negative amount, once, even when a reply is lost and the command is sent
+   * again. At a bound it adds nothing, or with `onLimit: 'clamp'` what fits, and says so by
+   * `limited`; it does not throw for that. A bound matters only where the counter moves towards it,
+   * so a value beyond one stays until an add leads it back.
    *
    * ```ts
    * const { value, applied, limited } = await counters.add(`inventory:{${sku}}`, -3, { min: 0 });
    * ```
    *
    * @throws InvalidArgumentError before any I/O
-   * @throws UnsafeIntegerError when the amount is a number and the value would not be exact as one; nothing was added
+   * @throws UnsafeIntegerError when the amount is a number and the value would not be exact as one;
+   * nothing was added
    * @throws CounterOverflowError when the value would not fit into 64 bits; nothing was added
    * @throws NotAnIntegerError when the key holds something else
    * @throws RedisUnavailableError when Redis could not be reached in time; nothing was added
-   * @throws OutcomeUnknownError when it was sent and not answered in time; if it was not added by then, it never will be
+   * @throws OutcomeUnknownError when it was sent and not answered in time; if it was not added by
+   * then, it never will be
    */
   add(key: string, amount: number, options?: CounterAddOptions): Promise<CounterResult<number>>;
   add(key: string, amount: bigint, options?: CounterAddOptions): Promise<CounterResult<bigint>>;
@@ -111,14 +115,16 @@ export class CounterService {
   }
 
   /**
-   * Adds to several counters of one hash slot in one step, to all of them or to none: a cart of articles. When one of them is at a bound, nothing is
-   * added and the result tells which; an add with `onLimit: 'clamp'` keeps no other from being applied.
+   * Adds to several counters of one hash slot in one step, to all of them or to none: a cart of
+   * articles. When one of them is at a bound, nothing is added and the result tells which; an add
+   * with `onLimit: 'clamp'` keeps no other from being applied.
    *
    * ```ts
    * const { applied, counters: lines } = await counters.addAll(cart.map(({ sku, n }) => ({ key: `stock:{shop}:${sku}`, amount: -n, min: 0 })));
    * ```
    *
-   * @throws InvalidArgumentError before any I/O: also for a key that is there twice, or more than 512
+   * @throws InvalidArgumentError before any I/O: also for a key that is there twice, or more than
+   * 512
    * @throws CrossSlotError before any I/O, on a Cluster
    * @throws as {@link add} does; nothing was added to any of them
    */
@@ -181,13 +187,16 @@ export class CounterService {
   }
 
   /**
-   * Counts, then runs `work`, and when it throws takes back exactly what was counted (`onError: 'undo'`). Not when its error says that
-   * the outcome is unknown or that it was applied, and not into a counter that has expired or was reset meanwhile.
+   * Counts, then runs `work`, and when it throws takes back exactly what was counted (`onError:
+   * 'undo'`). Not when its error says that the outcome is unknown or that it was applied, and not
+   * into a counter that has expired or was reset meanwhile.
    *
    * @returns what `work` returns
-   * @throws whatever `work` throws, the same instance, also when the count could not be taken back; that is logged
+   * @throws whatever `work` throws, the same instance, also when the count could not be taken back;
+   * that is logged
    * @throws CounterLimitError at a bound with `onLimit: 'skip'`; `work` does not run
-   * @throws RedisUnavailableError when replicas do not have the count in time (`durability`) and it was taken back; `work` does not run
+   * @throws RedisUnavailableError when replicas do not have the count in time (`durability`) and it
+   * was taken back; `work` does not run
    * @throws as {@link add} does; `work` does not run
    */
   run<T>(
@@ -261,7 +270,8 @@ export class CounterService {
    * Deletes the counter. No add made before it can be undone into a counter that begins after it.
    *
    * @returns the value it had, or null when there was none
-   * @throws UnsafeIntegerError when that value is beyond 2^53 - 1 either way; nothing was deleted: use {@link resetBigInt}
+   * @throws UnsafeIntegerError when that value is beyond 2^53 - 1 either way; nothing was deleted:
+   * use {@link resetBigInt}
    * @throws as {@link add} does
    */
   reset(key: string, options: CounterWriteOptions = {}): Promise<number | null> {

@@ -2,13 +2,19 @@ import { luaInt64 } from '../scripting/lua-int64.js';
 import { luaCreate } from '../operations/lua-operation.js';
 import { LATE } from '../pipelines/batch-protocol.js';
 
-/** What a script answers instead of an operation's result when the key is no counter, or when it came to nothing yet. */
+/**
+ * What a script answers instead of an operation's result when the key is no counter, or when it
+ * came to nothing yet.
+ */
 export const CounterState = {
   /** The counter holds a string that is no 64-bit integer as Redis spells one. */
   NotAnInteger: 'NOT_AN_INTEGER',
   /** The counter is a list, a hash, or another type. */
   WrongType: 'WRONG_TYPE',
-  /** More holds have expired than one script gives back: those it could are given back, and the operation was not done. Ask again. */
+  /**
+   * More holds have expired than one script gives back: those it could are given back, and the
+   * operation was not done. Ask again.
+   */
   More: 'MORE',
 } as const;
 
@@ -30,23 +36,29 @@ export const LIMITED = 'limited';
 /** The answer to a read or `reset` of a counter that does not exist. */
 export const ABSENT = 'absent';
 
-/** How many expired holds one script gives back: bounds the time for which it keeps the server from others. */
+/**
+ * How many expired holds one script gives back: bounds the time for which it keeps the server from
+ * others.
+ */
 export const SWEEP_LIMIT = 1_000;
 
 /**
- * How long the holds of a counter with a time to live outlive it, so that one whose time is prolonged past the library does not lose them; a hold that
- * is lost is never given back.
+ * How long the holds of a counter with a time to live outlive it, so that one whose time is
+ * prolonged past the library does not lose them; a hold that is lost is never given back.
  */
 const HOLDS_TTL_MARGIN_MS = 86_400_000;
 
 /**
- * A counter for scripts, pasted into their text: opened, changed in memory, and stored by the script's last writes.
+ * A counter for scripts, pasted into their text: opened, changed in memory, and stored by the
+ * script's last writes.
  *
- * A counter is worth what is stored and the quantities of its expired holds. Opening it counts these in; storing it takes them off
- * the holds and writes their sum, so every script that touches a counter gives back what has expired.
+ * A counter is worth what is stored and the quantities of its expired holds. Opening it counts
+ * these in; storing it takes them off the holds and writes their sum, so every script that touches
+ * a counter gives back what has expired.
  *
- * Holds are a sorted set of `<quantity>:<nonce>` by the time at which they expire, in milliseconds of Redis's clock. They belong to the present
- * incarnation of their counter: it takes them with it when it ends.
+ * Holds are a sorted set of `<quantity>:<nonce>` by the time at which they expire, in milliseconds
+ * of Redis's clock. They belong to the present incarnation of their counter: it takes them with it
+ * when it ends.
  */
 export const luaCounter = `${luaInt64}${luaCreate}
 local function quantity_of(hold)

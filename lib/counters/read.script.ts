@@ -3,12 +3,16 @@ import { luaNow } from '../scripting/lua.js';
 import { defineScript } from '../scripting/script.js';
 import { ABSENT, CounterState, SWEEP_LIMIT } from './lua-counter.js';
 
-/** What an answer begins with that has not counted all expired holds; the cursor to go on from follows. */
+/**
+ * What an answer begins with that has not counted all expired holds; the cursor to go on from
+ * follows.
+ */
 export const MORE_TO_READ = `${CounterState.More}:`;
 
 /**
- * Reads a counter with the quantities of its expired holds, which are available again though nothing has given them back yet. A script, so that a key of another
- * type is an answer and not an error to be told by its text.
+ * Reads a counter with the quantities of its expired holds, which are available again though
+ * nothing has given them back yet. A script, so that a key of another type is an answer and not an
+ * error to be told by its text.
  */
 export const readScript = defineScript({
   name: 'counters.read',

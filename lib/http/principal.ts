@@ -31,7 +31,10 @@ const IDS = [
 /** Ids that mean the session itself where a session has them. */
 const IDS_OF_SESSION = new Set(['id', '_id', 'uuid', 'guid', 'oid']);
 
-/** Properties within which alone an id is unique: issuer, provider, kind, tenant, and the actor behind the principal. */
+/**
+ * Properties within which alone an id is unique: issuer, provider, kind, tenant, and the actor
+ * behind the principal.
+ */
 const REALMS = new Set(
   (
     'iss issuer realm provider authprovider identityprovider idp signinprovider strategy ' +
@@ -43,7 +46,9 @@ const REALMS = new Set(
   ).split(' '),
 );
 
-/** Properties under which a principal without an id of its own has the one that counts, best first. */
+/**
+ * Properties under which a principal without an id of its own has the one that counts, best first.
+ */
 const INNER = [
   'user',
   'passport',
@@ -77,7 +82,10 @@ const NONE: Role = { kind: 'none' };
 const MAX_ROLES = 2_000;
 const roles = new Map<string, Role>();
 
-/** Without namespace and separators: `tenant_id`, `custom:tenantId` and `https://example.com/tenant-id` are one. */
+/**
+ * Without namespace and separators: `tenant_id`, `custom:tenantId` and
+ * `https://example.com/tenant-id` are one.
+ */
 const plainName = (name: string): string =>
   name
     .slice(Math.max(name.lastIndexOf('/'), name.lastIndexOf(':')) + 1)
@@ -99,7 +107,10 @@ function roleOf(name: string): Role {
   return role;
 }
 
-/** Names of accessors of a class that have a role: fields of models of Mongoose and Sequelize are such. */
+/**
+ * Names of accessors of a class that have a role: fields of models of Mongoose and Sequelize are
+ * such.
+ */
 const accessors = new WeakMap<object, readonly string[]>();
 
 function accessorsOf(prototype: object): readonly string[] {

@@ -35,7 +35,10 @@ function versionOf(type: object, method: object): string {
   return ` version ${versions.map((one) => (typeof one === 'symbol' ? 'neutral' : String(one))).join()}`;
 }
 
-/** Returns the path that `RouterModule` puts in front of a module's routes. Another application of this process may have another one. */
+/**
+ * Returns the path that `RouterModule` puts in front of a module's routes. Another application of
+ * this process may have another one.
+ */
 export function modulePathOf({ applicationId }: ModulesContainer, module: object): string {
   const path: unknown =
     Reflect.getMetadata(MODULE_PATH + applicationId, module) ?? Reflect.getMetadata(MODULE_PATH, module);

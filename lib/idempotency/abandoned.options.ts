@@ -1,7 +1,9 @@
 import type { SettledResponse } from './settled-response.js';
 import type { ProbeFinding } from './steps/step.options.js';
 
-/** A run that a probe is asked about: its process died, or stood still for longer than its lease. */
+/**
+ * A run that a probe is asked about: its process died, or stood still for longer than its lease.
+ */
 export interface AbandonedRun {
   /** Counts this attempt too. */
   readonly attempt: number;
@@ -18,7 +20,7 @@ export type AbandonedFinding = ProbeFinding | { readonly response: SettledRespon
 export type AbandonedProbe = (run: AbandonedRun) => Promise<AbandonedFinding> | AbandonedFinding;
 
 /**
- * Fate of a key whose run died: `run` runs the work again, `hold` keeps the key for an operator, and a
- * probe asks what was done.
+ * Fate of a key whose run died: `run` runs the work again, `hold` keeps the key for an operator,
+ * and a probe asks what was done.
  */
 export type OnAbandoned = 'run' | 'hold' | AbandonedProbe;

@@ -10,8 +10,9 @@ export interface IdempotencyRecord {
   /** Its id, as events and problems show it. */
   readonly record: string;
   /**
-   * `running`: a call holds the key; `completed`: its result is kept; `held`: it is kept that a call was made, and there is no result to replay; `interrupted`: a run
-   * with steps died or failed half-way, and the next call goes on with it.
+   * `running`: a call holds the key; `completed`: its result is kept; `held`: it is kept that a
+   * call was made, and there is no result to replay; `interrupted`: a run with steps died or failed
+   * half-way, and the next call goes on with it.
    */
   readonly state: 'running' | 'completed' | 'held' | 'interrupted';
   /**
@@ -23,7 +24,9 @@ export interface IdempotencyRecord {
   readonly resultBytes: number;
   /** Why nobody knows what the run did. Of a held key only. */
   readonly reason?: HoldReason;
-  /** The number of attempts so far. Of a run with steps, or with `onAbandoned`, and of a held key. */
+  /**
+   * The number of attempts so far. Of a run with steps, or with `onAbandoned`, and of a held key.
+   */
   readonly attempt?: number;
   /** Likewise. */
   readonly steps?: readonly StepSummary[];
@@ -47,8 +50,8 @@ export interface SettleOptions extends IdempotencyKeyOptions {
 /** Options of `IdempotencyService.forget`. */
 export interface ForgetOptions extends IdempotencyKeyOptions {
   /**
-   * Gives later runs other keys for third parties, which then take what they are asked for as new. Only where they are known to have done nothing, or are to do it
-   * again. @default false
+   * Gives later runs other keys for third parties, which then take what they are asked for as new.
+   * Only where they are known to have done nothing, or are to do it again. @default false
    */
   newKeys?: boolean;
 }

@@ -15,8 +15,9 @@ import type { OperationRegistry } from './operation-registry.js';
 /**
  * Looks at every decorated method of the application before it starts, and names its operation.
  *
- * @throws ConfigurationError for a route that sends events, for a method that is no route and lacks a key or an operation, for two methods
- * with one operation, and for two instances of a class that has one
+ * @throws ConfigurationError for a route that sends events, for a method that is no route and lacks
+ * a key or an operation, for two methods with one operation, and for two instances of a class that
+ * has one
  */
 export function checkIdempotentMethods(
   modules: ModulesContainer,
@@ -34,8 +35,8 @@ export function checkIdempotentMethods(
 }
 
 /**
- * Makes the interceptor of each `@Idempotent` route its innermost one. Must run before Nest makes the routes: while
- * the providers of the module are made.
+ * Makes the interceptor of each `@Idempotent` route its innermost one. Must run before Nest makes
+ * the routes: while the providers of the module are made.
  */
 export function arrangeIdempotentRoutes(modules: ModulesContainer): void {
   const scanner = new MetadataScanner();

@@ -23,7 +23,10 @@ const leaseLeft = (ttlMs: number): number => (ttlMs < 0 ? 1_000 : ttlMs);
 
 const CLAIMED: ClaimReply = { kind: 'claimed' };
 
-/** The two scripts differ in the first write alone. @param begin Lua that writes the record of a first run */
+/**
+ * The two scripts differ in the first write alone.
+ * @param begin Lua that writes the record of a first run
+ */
 export const claimLua = (begin: string): string => `
 ${luaRecord}
 local record = read_record(KEYS[1])

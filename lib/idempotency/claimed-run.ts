@@ -256,12 +256,15 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
   }
 }
 
-/** For how long copies of a run's claim and renewals may yet arrive after its end, in milliseconds. */
+/**
+ * For how long copies of a run's claim and renewals may yet arrive after its end, in milliseconds.
+ */
 export const memoryMsOf = ({ leaseMs, timeoutMs }: Pick<ClaimRequest, 'leaseMs' | 'timeoutMs'>): number =>
   Math.max(leaseMs, timeoutMs) + 1_000;
 
 /**
- * For how long a run's companions are kept, in milliseconds. With twice the retention, an index entry outlives its record however often the record is taken over.
+ * For how long a run's companions are kept, in milliseconds. With twice the retention, an index
+ * entry outlives its record however often the record is taken over.
  */
 export const keepMsOf = ({ maxRunMs, leaseMs }: ClaimRequest, retentionMs: number): number =>
   maxRunMs + leaseMs + 2 * retentionMs;

@@ -3,7 +3,10 @@ import { AsyncScope } from '../runtime/async-scope.js';
 import type { HttpExchange } from './http/exchange.js';
 import type { IdempotencyService } from './idempotency.service.js';
 
-/** The surroundings of a call: a request or a message on its way to the handler, or a run of a decorated method. */
+/**
+ * The surroundings of a call: a request or a message on its way to the handler, or a run of a
+ * decorated method.
+ */
 export type CurrentCall =
   RequestCall | { readonly kind: 'message'; readonly interceptor: object } | RunningCall;
 

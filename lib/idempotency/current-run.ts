@@ -8,7 +8,10 @@ import { RunCommit } from './run-commit.js';
 import type { StepOptions, StepWork } from './steps/step.options.js';
 import { UnprotectedScope } from './unprotected-run.js';
 
-/** Stands for whichever run the calling code is part of. Its members throw `IllegalRunStateError` outside of one. */
+/**
+ * Stands for whichever run the calling code is part of. Its members throw `IllegalRunStateError`
+ * outside of one.
+ */
 @Injectable()
 export class CurrentRun extends IdempotentRun {
   constructor(private readonly connection: RedisConnection) {

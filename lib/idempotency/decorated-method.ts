@@ -16,14 +16,18 @@ export interface CalledAs {
   readonly lacksRequest: boolean;
 }
 
-/** Runs a decorated method whose key comes from its arguments: of a provider or a message handler, or a route that other code calls. */
+/**
+ * Runs a decorated method whose key comes from its arguments: of a provider or a message handler,
+ * or a route that other code calls.
+ */
 export async function callByArguments(
   decorated: IdempotentCall,
   { kinds, interceptor, lacksRequest }: CalledAs,
 ): Promise<unknown> {
   const { options, call, idempotency, site } = decorated;
   const { args } = call;
-  // Without its request a route has no caller: equal keys of different callers would share one record.
+  // Without its request a route has no caller: equal keys of different callers would share one
+  // record.
   if (!options.key || (lacksRequest && !options.scope)) {
     if (isPartOfRun(idempotency, (run) => run.exchange !== undefined)) return await call.proceed();
     throw new ConfigurationError(

@@ -18,7 +18,10 @@ export interface Waiter<Run> {
   readonly fingerprint: string;
   /** Returns the error of a waiter whose time is over. */
   readonly inFlight: (leaseLeftMs: number) => Error;
-  /** Claims the record for this waiter, if it can be had. @throws IdempotencyCallerMismatchError, IdempotencyMismatchError among others */
+  /**
+   * Claims the record for this waiter, if it can be had.
+   * @throws IdempotencyCallerMismatchError, IdempotencyMismatchError among others
+   */
   readonly claim: () => Promise<
     WaitOutcome<Run> | { readonly kind: 'running'; readonly leaseLeftMs: number }
   >;
@@ -40,8 +43,10 @@ interface Room<Run> {
 }
 
 /**
- * Duplicates that wait for the run that holds their key. Those of one process and record share one wait: one subscription, and one claim at a time, made for the
- * first of them. When it gets the result, so do all of its caller and payload; when it gets the key, it runs and the rest go on waiting, now for it.
+ * Duplicates that wait for the run that holds their key. Those of one process and record share one
+ * wait: one subscription, and one claim at a time, made for the first of them. When it gets the
+ * result, so do all of its caller and payload; when it gets the key, it runs and the rest go on
+ * waiting, now for it.
  */
 export class DuplicateWaits<Run> {
   private readonly rooms = new Map<string, Room<Run>>();

@@ -24,8 +24,8 @@ export type OnErrorOption = OnError | ((error: unknown) => OnError);
 const POLICIES: ReadonlySet<unknown> = new Set<OnError>(['replay', 'release', 'hold']);
 
 /**
- * Returns the caller's own policy, else the default. Never throws: a run that cannot be settled would
- * keep its key as long as the process lives.
+ * Returns the caller's own policy, else the default. Never throws: a run that cannot be settled
+ * would keep its key as long as the process lives.
  */
 export function decide(
   option: OnErrorOption | undefined,
@@ -35,13 +35,14 @@ export function decide(
   const chosen = chosenPolicy(option, error);
   if (chosen) return chosen;
   const policy = totalDefault(error);
-  // An error is an answer only where a caller takes it. A message that failed is delivered and handled again.
+  // An error is an answer only where a caller takes it. A message that failed is delivered and
+  // handled again.
   return policy === 'replay' && need === 'optional' ? 'release' : policy;
 }
 
 /**
- * Returns the policy that the caller gives for an error, or undefined where it gives none. A callback that
- * throws, or returns anything but a policy, is logged and counts as none.
+ * Returns the policy that the caller gives for an error, or undefined where it gives none. A
+ * callback that throws, or returns anything but a policy, is logged and counts as none.
  */
 export function chosenPolicy(option: OnErrorOption | undefined, error: unknown): OnError | undefined {
   if (typeof option !== 'function') return option;
@@ -55,7 +56,10 @@ export function chosenPolicy(option: OnErrorOption | undefined, error: unknown):
   return undefined;
 }
 
-/** An error of the application may throw when it is asked for its status; its effect is then not known either. */
+/**
+ * An error of the application may throw when it is asked for its status; its effect is then not
+ * known either.
+ */
 function totalDefault(error: unknown): OnError {
   try {
     return defaultOnError(error);

@@ -2,12 +2,14 @@ import { createHash, hash } from 'node:crypto';
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
 
 /**
- * The hash of a payload: equal for JSON that differs only in the order of its keys, however deep. A Date counts as its ISO string, `toJSON` as
- * what it returns, a property that is undefined as absent, an instance of a class by its own enumerable properties; bytes, bigints, NaN and
+ * The hash of a payload: equal for JSON that differs only in the order of its keys, however deep. A
+ * Date counts as its ISO string, `toJSON` as what it returns, a property that is undefined as
+ * absent, an instance of a class by its own enumerable properties; bytes, bigints, NaN and
  * infinities are told from every text.
  *
- * @throws InvalidArgumentError naming `options.fingerprint` for what does not show its content (a Map, a Set, a RegExp, a promise, an instance with
- * private fields only, a function, a symbol) and for a cycle: two payloads that differ in it would pass for the same
+ * @throws InvalidArgumentError naming `options.fingerprint` for what does not show its content (a
+ * Map, a Set, a RegExp, a promise, an instance with private fields only, a function, a symbol) and
+ * for a cycle: two payloads that differ in it would pass for the same
  */
 export const fingerprintOf = (payload: unknown): string => hash('sha256', canonical(payload), 'base64url');
 
@@ -21,7 +23,10 @@ interface Open {
   isEmpty: boolean;
 }
 
-/** From this depth on a set of what is around is kept, so that a deep payload costs no more than a wide one. */
+/**
+ * From this depth on a set of what is around is kept, so that a deep payload costs no more than a
+ * wide one.
+ */
 const DEEP = 32;
 
 /** Not recursive: what a client sends can be nested deeper than functions can call each other. */
@@ -103,7 +108,8 @@ function leafOf(value: unknown): string | undefined {
 /** @throws InvalidArgumentError for an object whose content is not in its properties */
 function namesOf(object: object): readonly string[] {
   if (isPlain(object)) return Object.keys(object).toSorted();
-  // The name is that of the class for what the language and the platform have: Map, Promise, URLSearchParams.
+  // The name is that of the class for what the language and the platform have: Map, Promise,
+  // URLSearchParams.
   const isStream = typeof (object as { pipe?: unknown }).pipe === 'function';
   if (isStream || Object.prototype.toString.call(object) !== '[object Object]') throw refused(object);
   const names = Object.keys(object);

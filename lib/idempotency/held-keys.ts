@@ -62,7 +62,10 @@ export class HeldKeyList {
     };
   }
 
-  /** Counts the keys that wait, up to a hundred; undefined on a Cluster, where too many indexes would have to be read. Keeps none of them for longer. */
+  /**
+   * Counts the keys that wait, up to a hundred; undefined on a Cluster, where too many indexes
+   * would have to be read. Keeps none of them for longer.
+   */
   async count(deadline: Deadline): Promise<number | undefined> {
     if (this.connection.isCluster) return undefined;
     const index = indexOf(this.connection, 0);

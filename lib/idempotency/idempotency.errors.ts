@@ -26,8 +26,8 @@ export class IdempotencyInFlightError extends AtomicRedisError {
 
   constructor(
     /**
-     * When to call again, in milliseconds: what the operation usually takes in this process, at least a second, and no more than what is left of
-     * the running call's lease.
+     * When to call again, in milliseconds: what the operation usually takes in this process, at
+     * least a second, and no more than what is left of the running call's lease.
      */
     readonly retryAfterMs: number,
   ) {
@@ -47,8 +47,9 @@ export class IdempotencyMismatchError extends AtomicRedisError {
 }
 
 /**
- * The key was used before by another caller: with another credential, session, tenant or host. The call was neither answered nor run. Where both
- * are one caller's calls, a `scope` says how to recognise it.
+ * The key was used before by another caller: with another credential, session, tenant or host. The
+ * call was neither answered nor run. Where both are one caller's calls, a `scope` says how to
+ * recognise it.
  */
 export class IdempotencyCallerMismatchError extends AtomicRedisError {
   readonly code = 'IDEMPOTENCY_CALLER_MISMATCH';
@@ -142,7 +143,10 @@ export class ReplayedError extends Error {
   }
 }
 
-/** Under the record's key lies something that this version did not write, or that its codec or encryption cannot read. It is left untouched. */
+/**
+ * Under the record's key lies something that this version did not write, or that its codec or
+ * encryption cannot read. It is left untouched.
+ */
 export class IdempotencyRecordError extends AtomicRedisError {
   readonly code = 'IDEMPOTENCY_RECORD';
   readonly outcome = 'not-applied';
@@ -156,7 +160,10 @@ export class IdempotencyRecordError extends AtomicRedisError {
   }
 }
 
-/** A reason of `run.signal`: the run went on for longer than `maxRunMs`, and its lease is renewed no more. */
+/**
+ * A reason of `run.signal`: the run went on for longer than `maxRunMs`, and its lease is renewed no
+ * more.
+ */
 export class RunTimeoutError extends AtomicRedisError {
   readonly code = 'RUN_TIMEOUT';
   readonly outcome = 'unknown';
@@ -169,7 +176,10 @@ export class RunTimeoutError extends AtomicRedisError {
   }
 }
 
-/** The run was used in a way that cannot be right: outside of one, after its end, or a step that it cannot have. The work was not begun. */
+/**
+ * The run was used in a way that cannot be right: outside of one, after its end, or a step that it
+ * cannot have. The work was not begun.
+ */
 export class IllegalRunStateError extends AtomicRedisError {
   readonly code = 'ILLEGAL_RUN_STATE';
   readonly outcome = 'not-applied';
@@ -177,8 +187,9 @@ export class IllegalRunStateError extends AtomicRedisError {
 }
 
 /**
- * A step of this run began in an earlier attempt, and what it did is not known. Its work was not run again. Unless the method makes a result of it, the key is held:
- * see `IdempotencyService.held` and `settle`.
+ * A step of this run began in an earlier attempt, and what it did is not known. Its work was not
+ * run again. Unless the method makes a result of it, the key is held: see `IdempotencyService.held`
+ * and `settle`.
  */
 export class StepInterruptedError extends AtomicRedisError {
   readonly code = 'STEP_INTERRUPTED';
@@ -188,7 +199,10 @@ export class StepInterruptedError extends AtomicRedisError {
   constructor(
     /** The step's name. */
     readonly step: string,
-    /** `begun`: it began and did not end; `not-kept`: it ended, and its result could not be kept; `steps-lost`: what is kept of all steps is gone. */
+    /**
+     * `begun`: it began and did not end; `not-kept`: it ended, and its result could not be kept;
+     * `steps-lost`: what is kept of all steps is gone.
+     */
     readonly reason: 'begun' | 'not-kept' | 'steps-lost',
   ) {
     super(`The step ${describe(step)} is not run again: ${INTERRUPTIONS[reason]}`);
@@ -201,7 +215,10 @@ const INTERRUPTIONS: Record<StepInterruptedError['reason'], string> = {
   'steps-lost': 'an earlier attempt had steps, and Redis has lost what was kept of them',
 };
 
-/** A probe threw, or its time was over, so it is still not known what an earlier attempt did. A later call asks the probe again. */
+/**
+ * A probe threw, or its time was over, so it is still not known what an earlier attempt did. A
+ * later call asks the probe again.
+ */
 export class ProbeFailedError extends AtomicRedisError {
   readonly code = 'PROBE_FAILED';
   readonly outcome = 'not-applied';

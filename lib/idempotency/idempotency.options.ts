@@ -14,9 +14,11 @@ import {
 import { jsonCodec, type ResultCodec, type ResultEncryption } from './result-codec.js';
 
 /**
- * Fate of the key when the method throws: the error is kept and thrown again to repeated calls (`replay`), the next call runs
- * (`release`), or no call runs again (`hold`). The first caller gets the error itself in each case. `replay` keeps status and response of an
- * HttpException, name and message of another Error (thrown again as a `ReplayedError`), and the JSON value of what is no Error.
+ * Fate of the key when the method throws: the error is kept and thrown again to repeated calls
+ * (`replay`), the next call runs (`release`), or no call runs again (`hold`). The first caller gets
+ * the error itself in each case. `replay` keeps status and response of an HttpException, name and
+ * message of another Error (thrown again as a `ReplayedError`), and the JSON value of what is no
+ * Error.
  */
 export type OnError = 'replay' | 'release' | 'hold';
 
@@ -25,8 +27,9 @@ export interface ReplayCacheOptions {
   /** Memory for all its entries together, in bytes. */
   maxBytes: number;
   /**
-   * Time that an entry is used without asking Redis, in milliseconds; never longer than Redis keeps the result. A result that another process forgets
-   * (`IdempotencyService.forget`) may be replayed here until then. @default 60000
+   * Time that an entry is used without asking Redis, in milliseconds; never longer than Redis keeps
+   * the result. A result that another process forgets (`IdempotencyService.forget`) may be replayed
+   * here until then. @default 60000
    */
   ttlMs?: number;
 }
@@ -35,74 +38,101 @@ export interface ReplayCacheOptions {
 export interface IdempotencyDefaults {
   /** Time that a result is kept for replay, in milliseconds. @default 86400000 (24 hours) */
   ttlMs?: number;
-  /** Time that a run holds its key without a renewal, in milliseconds. The run renews it after a third of that time. @default 30000 */
+  /**
+   * Time that a run holds its key without a renewal, in milliseconds. The run renews it after a
+   * third of that time.
+   * @default 30000
+   */
   leaseMs?: number;
   /**
-   * Time for which a run's lease is renewed, in milliseconds: a method that hangs does not keep its key for ever. Then `run.signal` aborts, and once the lease
-   * has ended another call may run. @default 3600000 (an hour)
+   * Time for which a run's lease is renewed, in milliseconds: a method that hangs does not keep its
+   * key for ever. Then `run.signal` aborts, and once the lease has ended another call may run.
+   * @default 3600000 (an hour)
    */
   maxRunMs?: number;
   /**
-   * Attempts of a run with steps: each time that one has died or failed, a call with its key goes on with it. After so many the key is held for an operator.
+   * Attempts of a run with steps: each time that one has died or failed, a call with its key goes
+   * on with it. After so many the key is held for an operator.
    * @default 10
    */
   maxAttempts?: number;
   /**
-   * Fate of a call whose run died, or stood still for longer than its lease. `run`: a call with its key runs; without steps it begins from the start. `hold`: no call
-   * runs; the key is held for an operator. A probe finds out; see `AbandonedFinding`. Unless it is `run`, the record is kept for `heldTtlMs` after the lease.
+   * Fate of a call whose run died, or stood still for longer than its lease. `run`: a call with its
+   * key runs; without steps it begins from the start. `hold`: no call runs; the key is held for an
+   * operator. A probe finds out; see `AbandonedFinding`. Unless it is `run`, the record is kept for
+   * `heldTtlMs` after the lease.
    * @default 'run'
    */
   onAbandoned?: OnAbandoned;
-  /** Time for one step on Redis before the protected method is refused, in milliseconds. @default 800 */
+  /**
+   * Time for one step on Redis before the protected method is refused, in milliseconds.
+   * @default 800
+   */
   timeoutMs?: number;
   /**
-   * Behaviour of a call that finds the first one running: `refuse` throws an `IdempotencyInFlightError` at once; `wait` waits for the result, or for its turn
-   * when the first one gives the key back. @default 'refuse'
+   * Behaviour of a call that finds the first one running: `refuse` throws an
+   * `IdempotencyInFlightError` at once; `wait` waits for the result, or for its turn when the first
+   * one gives the key back. @default 'refuse'
    */
   onDuplicate?: 'refuse' | 'wait';
-  /** Time that a waiting call waits before it throws an `IdempotencyInFlightError`, in milliseconds. @default 10000 */
+  /**
+   * Time that a waiting call waits before it throws an `IdempotencyInFlightError`, in milliseconds.
+   * @default 10000
+   */
   waitTimeoutMs?: number;
   /**
-   * Behaviour of a call while Redis cannot be reached: `refuse` throws a `RedisUnavailableError`; `run` runs the method without any protection, and reports it with
-   * an `idempotency.ran-unprotected` event and a log line. @default 'refuse'
+   * Behaviour of a call while Redis cannot be reached: `refuse` throws a `RedisUnavailableError`;
+   * `run` runs the method without any protection, and reports it with an
+   * `idempotency.ran-unprotected` event and a log line. @default 'refuse'
    */
   onUnavailable?: 'refuse' | 'run';
   /**
-   * Turns returned values into bytes and back. Responses over HTTP are kept as they were sent, and errors as JSON. @default JSON, for values that it gives back
-   * unchanged
+   * Turns returned values into bytes and back. Responses over HTTP are kept as they were sent, and
+   * errors as JSON. @default JSON, for values that it gives back unchanged
    */
   codec?: ResultCodec;
   /**
-   * Wait until replicas have the claim, or the method does not run (`RedisUnavailableError`), and until they have the result before the caller gets it; when they do not in time, the caller gets it all the same and
-   * the run's event says `replicated: false`. Default: not waited for.
+   * Wait until replicas have the claim, or the method does not run (`RedisUnavailableError`), and
+   * until they have the result before the caller gets it; when they do not in time, the caller gets
+   * it all the same and the run's event says `replicated: false`. Default: not waited for.
    */
   durability?: DurabilityOptions;
 }
 
 /** Options of `IdempotencyService` and `@Idempotent`, as the module's `idempotency` option. */
 export interface IdempotencyModuleOptions extends IdempotencyDefaults {
-  /** Largest result that is kept, in bytes; a larger one is returned, but a repeated call gets an error. @default 1048576 */
+  /**
+   * Largest result that is kept, in bytes; a larger one is returned, but a repeated call gets an
+   * error.
+   * @default 1048576
+   */
   maxResultBytes?: number;
   /**
-   * Memory for the responses that this process records at a time, over all registrations, in bytes. Beyond it a
-   * response goes to the client unrecorded, and a repeated request gets an error; one that cannot flow (HTTP/1.0)
-   * is broken off. @default 67108864 (64 MiB)
+   * Memory for the responses that this process records at a time, over all registrations, in bytes.
+   * Beyond it a response goes to the client unrecorded, and a repeated request gets an error; one
+   * that cannot flow (HTTP/1.0) is broken off. @default 67108864 (64 MiB)
    */
   maxRecordingBytes?: number;
   /**
-   * Headers of a response that a replay repeats beside `content-type`, `content-language`, `content-disposition`,
-   * `content-encoding`, `content-location`, `cache-control`, `etag`, `last-modified`, `link`, `location`,
-   * `retry-after` and `vary`. Cookies, dates, request ids and headers that frame a message are refused. @default []
+   * Headers of a response that a replay repeats beside `content-type`, `content-language`,
+   * `content-disposition`, `content-encoding`, `content-location`, `cache-control`, `etag`,
+   * `last-modified`, `link`, `location`, `retry-after` and `vary`. Cookies, dates, request ids and
+   * headers that frame a message are refused. @default []
    */
   replayHeaders?: readonly string[];
   /**
-   * Time that a key is held whose outcome nobody knows, and that a run with steps is kept after it died or failed, in milliseconds. Until then no call runs what may
-   * have been done. @default 604800000 (7 days)
+   * Time that a key is held whose outcome nobody knows, and that a run with steps is kept after it
+   * died or failed, in milliseconds. Until then no call runs what may have been done. @default
+   * 604800000 (7 days)
    */
   heldTtlMs?: number;
   /** Steps of one run, at the most. @default 100 */
   maxSteps?: number;
-  /** Memory for the results of the steps of one run, in bytes; one beyond it is given to its caller and not kept, so that a later attempt is held. @default 1048576 */
+  /**
+   * Memory for the results of the steps of one run, in bytes; one beyond it is given to its caller
+   * and not kept, so that a later attempt is held.
+   * @default 1048576
+   */
   maxStepBytes?: number;
   /** Time for a probe to find out what an earlier attempt did, in milliseconds. @default 10000 */
   probeTimeoutMs?: number;
@@ -110,29 +140,43 @@ export interface IdempotencyModuleOptions extends IdempotencyDefaults {
   required?: boolean;
   /** A set of header names that others use. `headers` takes precedence. @default 'ietf' */
   preset?: IdempotencyPreset;
-  /** Names of the headers of key and replay, and whether the key is sent back. Default: the preset's. */
+  /**
+   * Names of the headers of key and replay, and whether the key is sent back. Default: the
+   * preset's.
+   */
   headers?: IdempotencyHeaders;
   /**
-   * Refuse requests to a decorated route that nothing tells from those of others: no caller that the server names, no credential, no session. Else
-   * all such callers are one, and the key alone is their secret. A `scope` takes its place. @default false
+   * Refuse requests to a decorated route that nothing tells from those of others: no caller that
+   * the server names, no credential, no session. Else all such callers are one, and the key alone
+   * is their secret. A `scope` takes its place. @default false
    */
   requireCaller?: boolean;
   /**
-   * Says whose call a request to a decorated route is, in place of what the library makes of it: equal keys of different scopes are different. It
-   * decides alone. May be async. Anything but a non-empty string refuses the request with a `ConfigurationError`, so name guests too.
+   * Says whose call a request to a decorated route is, in place of what the library makes of it:
+   * equal keys of different scopes are different. It decides alone. May be async. Anything but a
+   * non-empty string refuses the request with a `ConfigurationError`, so name guests too.
    *
    * ```ts
    * scope: (request: Request) => `${request.tenant.id}/${request.account?.id ?? 'guest'}`
    * ```
    */
   scope?: RequestScope;
-  /** Keep results of completed runs in this process too, to replay them without asking Redis. Default: none are. */
+  /**
+   * Keep results of completed runs in this process too, to replay them without asking Redis.
+   * Default: none are.
+   */
   replayCache?: ReplayCacheOptions;
-  /** Encrypts all that is stored of a result: values, errors and responses. Default: stored as it is. */
+  /**
+   * Encrypts all that is stored of a result: values, errors and responses. Default: stored as it
+   * is.
+   */
   encryption?: ResultEncryption;
 }
 
-/** Says whose call a request is. Its parameter may be annotated as the request of Express or of Fastify. */
+/**
+ * Says whose call a request is. Its parameter may be annotated as the request of Express or of
+ * Fastify.
+ */
 export type RequestScope = {
   /** @returns the scope; anything but a non-empty string refuses the request */
   of(request: CallerRequest): string | Promise<string>;

@@ -46,7 +46,8 @@ const FORGOTTEN = { changed: (wasThere: boolean): boolean => wasThere };
 const SETTLED = { changed: (hasWaited: boolean): boolean => hasWaited };
 
 /**
- * Runs a piece of work once for each key, and gives its result to every later call with that key. In the memory of Redis 7.0, by `MEMORY USAGE`:
+ * Runs a piece of work once for each key, and gives its result to every later call with that key.
+ * In the memory of Redis 7.0, by `MEMORY USAGE`:
  *
  * - some 220 bytes for a run under way, for the length of its lease unless renewed;
  * - some 440 bytes for a result of 200 bytes, for `ttlMs`.
@@ -139,15 +140,17 @@ export class IdempotencyService {
   }
 
   /**
-   * Returns the operation of a method with `@Idempotent`, for `inspect` and `forget`: of a route without a name of its own,
-   * `POST /accounts/:id/deposits`. Known once the application has started.
+   * Returns the operation of a method with `@Idempotent`, for `inspect` and `forget`: of a route
+   * without a name of its own, `POST /accounts/:id/deposits`. Known once the application has
+   * started.
    *
    * ```ts
    * const operation = idempotency.operationOf(AccountsController, 'deposit');
    * await idempotency.forget(key, { operation, scope });
    * ```
    *
-   * @throws InvalidArgumentError when this registration has no such method, and when a callback names each instance
+   * @throws InvalidArgumentError when this registration has no such method, and when a callback
+   * names each instance
    */
   operationOf<T extends object>(type: Type<T>, methodName: keyof T & string): string {
     const operation = this.operations.nameOf(type.prototype as object, methodName);
@@ -160,9 +163,11 @@ export class IdempotencyService {
   }
 
   /**
-   * Returns what is known of a key, or null when there is nothing: no call was made with it, or its time is over. The key is told by the `record` that an event or
-   * a problem shows, or by a request: `{ method, path, key, caller }`. As text, it goes with the `operation` of what `@Idempotent` protects, by `operationOf()` on a
-   * route, and the caller's `scope`, which is `callerScope(request)` unless the decorator has its own.
+   * Returns what is known of a key, or null when there is nothing: no call was made with it, or its
+   * time is over. The key is told by the `record` that an event or a problem shows, or by a
+   * request: `{ method, path, key, caller }`. As text, it goes with the `operation` of what
+   * `@Idempotent` protects, by `operationOf()` on a route, and the caller's `scope`, which is
+   * `callerScope(request)` unless the decorator has its own.
    *
    * @throws InvalidArgumentError, IdempotencyRecordError, RedisUnavailableError
    */
@@ -178,8 +183,10 @@ export class IdempotencyService {
   }
 
   /**
-   * Returns a page of the keys that wait: those that are held since nobody knows what their run did, and those whose run with steps died or failed half-way and was
-   * not gone on with. Each that is shown is kept for `heldTtlMs` more. A page may be empty and have a `cursor`. On a Cluster it visits at most 64 slots.
+   * Returns a page of the keys that wait: those that are held since nobody knows what their run
+   * did, and those whose run with steps died or failed half-way and was not gone on with. Each that
+   * is shown is kept for `heldTtlMs` more. A page may be empty and have a `cursor`. On a Cluster it
+   * visits at most 64 slots.
    *
    * @throws InvalidArgumentError, RedisUnavailableError
    */
@@ -188,8 +195,8 @@ export class IdempotencyService {
   }
 
   /**
-   * Gives a key that waits its result: calls with it get that from now on, and no call runs. Name the key as for `inspect`. Use it once you have found out that the
-   * work was done.
+   * Gives a key that waits its result: calls with it get that from now on, and no call runs. Name
+   * the key as for `inspect`. Use it once you have found out that the work was done.
    *
    * ```ts
    * await idempotency.settle({ record }, { result: { charge: 'ch_1' } });
@@ -199,7 +206,8 @@ export class IdempotencyService {
    * @returns true if the key waited and has that result now
    * @throws IdempotencyInFlightError while a run holds the key
    * @throws IllegalTransactionStateError inside an open transaction
-   * @throws InvalidArgumentError, also for a result that the codec cannot carry; IdempotencyRecordError, RedisUnavailableError
+   * @throws InvalidArgumentError, also for a result that the codec cannot carry;
+   * IdempotencyRecordError, RedisUnavailableError
    */
   settle(key: string | KeyReference, settlement: Settlement, options: SettleOptions = {}): Promise<boolean> {
     const settle = async (): Promise<boolean> => {
@@ -210,10 +218,11 @@ export class IdempotencyService {
   }
 
   /**
-   * Deletes the record of a key whose run has ended, and its steps, so that the next call with the key runs from the start. Name
-   * the key as for `inspect`. Use it for a key that is held because the outcome of its run was
-   * unknown, once you have found out that nothing was done. Keys for third parties (`run.keyFor`, `step.key`) stay the same unless `newKeys` is set. Replay caches of
-   * other processes may go on replaying for their own `ttlMs`.
+   * Deletes the record of a key whose run has ended, and its steps, so that the next call with the
+   * key runs from the start. Name the key as for `inspect`. Use it for a key that is held because
+   * the outcome of its run was unknown, once you have found out that nothing was done. Keys for
+   * third parties (`run.keyFor`, `step.key`) stay the same unless `newKeys` is set. Replay caches
+   * of other processes may go on replaying for their own `ttlMs`.
    *
    * @returns true if there was a record
    * @throws IdempotencyInFlightError while a run holds the key: deleting the record would not stop
@@ -235,7 +244,8 @@ export class IdempotencyService {
   }
 
   /**
-   * Takes the key for a run, or finds the result of an earlier one. For callers that end the run by themselves.
+   * Takes the key for a run, or finds the result of an earlier one. For callers that end the run by
+   * themselves.
    * @param checkMore of the caller's own arguments
    * @internal
    */
@@ -247,8 +257,9 @@ export class IdempotencyService {
   }
 
   /**
-   * Ends the renewal of every lease: the signals of runs that have not settled abort with a `ModuleClosedError`, and their keys are left to
-   * their leases, not given back. Called by the module once shutdown has waited for them; nothing keeps the process alive afterwards.
+   * Ends the renewal of every lease: the signals of runs that have not settled abort with a
+   * `ModuleClosedError`, and their keys are left to their leases, not given back. Called by the
+   * module once shutdown has waited for them; nothing keeps the process alive afterwards.
    * @internal
    */
   close(): void {

@@ -21,29 +21,37 @@ import { callByReplacement } from './replaced-call.js';
 /** Stands for the arguments of a key callback where there is none. */
 type NoKey = unknown[];
 
-/** Nest awaits what a route returns; a method with a key of its own is called by others, which get a promise. */
+/**
+ * Nest awaits what a route returns; a method with a key of its own is called by others, which get a
+ * promise.
+ */
 type ReturnedUnder<KeyArgs extends unknown[]> = NoKey extends KeyArgs
   ? unknown
   : PromiseLike<unknown> | Observable<unknown>;
 
 /**
- * Runs the method once for each idempotency key, and answers every later call with the result of the first.
+ * Runs the method once for each idempotency key, and answers every later call with the result of
+ * the first.
  *
- * On a route the key comes from the `Idempotency-Key` header and the result is the response as it went over the wire; guards and
- * pipes come first. GET, HEAD and OPTIONS requests pass through, unless `key` is given. On any other method of a provider, `key` takes it
- * from the arguments, and the result is the returned JSON value. The method then returns a promise.
+ * On a route the key comes from the `Idempotency-Key` header and the result is the response as it
+ * went over the wire; guards and pipes come first. GET, HEAD and OPTIONS requests pass through,
+ * unless `key` is given. On any other method of a provider, `key` takes it from the arguments, and
+ * the result is the returned JSON value. The method then returns a promise.
  *
  * ```ts
  * @Post() @Idempotent() create(@Body() dto: CreateOrderDto) { … }
  * @Idempotent({ operation: 'orders.ship', key: (job: ShipOrder) => job.orderId }) async ship(job: ShipOrder) { … }
  * ```
  *
- * A call inside a run that needs no other key is part of that run: `super.create()` in a route's handler, or a call with the very key of the
- * run it is made in.
+ * A call inside a run that needs no other key is part of that run: `super.create()` in a route's
+ * handler, or a call with the very key of the run it is made in.
  *
- * @throws InvalidArgumentError at once for a wrong option; the application does not boot (`ConfigurationError`) with an `@Sse()` route,
- * with a method that is no route and lacks `key` or `operation`, nor with two methods or two instances of one operation; a call throws what `IdempotencyService.run` does; over HTTP also `IdempotencyKeyMissingError` or `IdempotencyKeyInvalidError`, and
- * `ConfigurationError` for a `request.user` without a recognised id, which needs `scope`
+ * @throws InvalidArgumentError at once for a wrong option; the application does not boot
+ * (`ConfigurationError`) with an `@Sse()` route, with a method that is no route and lacks `key` or
+ * `operation`, nor with two methods or two instances of one operation; a call throws what
+ * `IdempotencyService.run` does; over HTTP also `IdempotencyKeyMissingError` or
+ * `IdempotencyKeyInvalidError`, and `ConfigurationError` for a `request.user` without a recognised
+ * id, which needs `scope`
  */
 export function Idempotent<
   KeyArgs extends unknown[] = NoKey,

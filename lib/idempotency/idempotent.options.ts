@@ -11,52 +11,73 @@ export interface IdempotentOptions<
   Instance extends object = object,
 > extends Omit<IdempotencyOptions, 'scope' | 'operation' | 'evidence' | 'fingerprint' | 'colocateWith'> {
   /**
-   * The key, from the method's arguments: text, a safe integer or a bigint; anything else is an `IdempotencyKeyInvalidError`. Default, on a route: the request's
-   * header.
+   * The key, from the method's arguments: text, a safe integer or a bigint; anything else is an
+   * `IdempotencyKeyInvalidError`. Default, on a route: the request's header.
    */
   key?: (...args: KeyArgs) => string | number | bigint;
   /**
-   * Separates equal keys of different callers, from the method's arguments; it decides alone. Anything but a non-empty string is refused with a
-   * `ConfigurationError`, so name guests too. Default, on a route: the module's `idempotency.scope`, else `callerScope(request)` and
+   * Separates equal keys of different callers, from the method's arguments; it decides alone.
+   * Anything but a non-empty string is refused with a `ConfigurationError`, so name guests too.
+   * Default, on a route: the module's `idempotency.scope`, else `callerScope(request)` and
    * `callerEvidence(request)`. Elsewhere: none.
    */
   scope?: (...args: ScopeArgs) => string | Promise<string>;
   /**
-   * Names what the method does: `orders.ship`. Equal keys of different operations are different. On a route the default is its HTTP method, path
-   * and version, `POST /accounts/:id/deposits`; a name of your own survives a change of the path. On any other method it is required, since
-   * names of classes change when they are renamed or minified. Two methods of a registration with one operation would answer each other's
-   * calls, as would two instances of a class: the application does not boot. A callback names each instance of a class, or each class that
-   * inherits the method: `(self: Notifier) => self.channel`. It is called at boot and with every call, and must return the same each time.
+   * Names what the method does: `orders.ship`. Equal keys of different operations are different. On
+   * a route the default is its HTTP method, path and version, `POST /accounts/:id/deposits`; a name
+   * of your own survives a change of the path. On any other method it is required, since names of
+   * classes change when they are renamed or minified. Two methods of a registration with one
+   * operation would answer each other's calls, as would two instances of a class: the application
+   * does not boot. A callback names each instance of a class, or each class that inherits the
+   * method: `(self: Notifier) => self.channel`. It is called at boot and with every call, and must
+   * return the same each time.
    */
   operation?: string | ((instance: Instance) => string);
   /**
-   * On a Cluster: a key, from the method's arguments, whose hash slot the record is put into; see `IdempotencyOptions.colocateWith`.
+   * On a Cluster: a key, from the method's arguments, whose hash slot the record is put into; see
+   * `IdempotencyOptions.colocateWith`.
    */
   colocateWith?: (...args: ScopeArgs) => string;
   /**
-   * The payload, or what tells it from another, from the method's arguments: the same key with another one is refused. Default, on a route: HTTP method, URL, body
-   * and uploaded files; a body that was not parsed does not count. Elsewhere: not compared.
+   * The payload, or what tells it from another, from the method's arguments: the same key with
+   * another one is refused. Default, on a route: HTTP method, URL, body and uploaded files; a body
+   * that was not parsed does not count. Elsewhere: not compared.
    */
   fingerprint?: (...args: ScopeArgs) => unknown;
   /**
-   * Decides, on a route, what becomes of the key when the handler answered: `replay` keeps the response, `release`
-   * gives the key back, `hold` lets no call run again. It is called with a response that is complete, before the
-   * client gets its end. Default, also where it throws: the response is kept; 408, 412, 425, 429 and statuses from
-   * 500 on that the handler sent give the key back.
+   * Decides, on a route, what becomes of the key when the handler answered: `replay` keeps the
+   * response, `release` gives the key back, `hold` lets no call run again. It is called with a
+   * response that is complete, before the client gets its end. Default, also where it throws: the
+   * response is kept; 408, 412, 425, 429 and statuses from 500 on that the handler sent give the
+   * key back.
    */
   onResponse?: OnResponse;
   /**
-   * Lets the bytes of a route's response flow to the client as they come; only its end waits until the response
-   * is kept. For long streams. Over HTTP/1.0 a response is held whole all the same. @default false
+   * Lets the bytes of a route's response flow to the client as they come; only its end waits until
+   * the response is kept. For long streams. Over HTTP/1.0 a response is held whole all the same.
+   * @default false
    */
   stream?: boolean;
-  /** Headers of a route's response that a replay repeats, beside those of the module's `replayHeaders`. @default [] */
+  /**
+   * Headers of a route's response that a replay repeats, beside those of the module's
+   * `replayHeaders`.
+   * @default []
+   */
   replayHeaders?: readonly string[];
-  /** Names of the headers of key and replay, and whether the key is sent back. Default: the module's `idempotency.headers`. */
+  /**
+   * Names of the headers of key and replay, and whether the key is sent back. Default: the module's
+   * `idempotency.headers`.
+   */
   headers?: IdempotencyHeaders;
-  /** Refuse a request without a key; false runs it unprotected. Default: the module's `idempotency.required`. */
+  /**
+   * Refuse a request without a key; false runs it unprotected. Default: the module's
+   * `idempotency.required`.
+   */
   required?: boolean;
-  /** Refuse a request of a caller that nothing identifies. Default: the module's `idempotency.requireCaller`. */
+  /**
+   * Refuse a request of a caller that nothing identifies. Default: the module's
+   * `idempotency.requireCaller`.
+   */
   requireCaller?: boolean;
   /** The registration to use. Default: the unnamed one. */
   name?: string;

@@ -150,7 +150,9 @@ export class KeyAdministration {
     return { record: recordOf(connection, recordId(scope, operation, key), options), operation };
   }
 
-  /** A read has no outcome to be unknown. Neither have `settle` and `forget`, which may be repeated. */
+  /**
+   * A read has no outcome to be unknown. Neither have `settle` and `forget`, which may be repeated.
+   */
   private async asked<T>(step: Promise<T>): Promise<T> {
     const { inFlight, connection } = this.parts;
     return await inFlight

@@ -12,7 +12,9 @@ import type { RunLease } from './run-lease.js';
 /** Waits for a step no longer than a transaction has time. */
 export type InTime = <T>(step: Promise<T>) => Promise<T>;
 
-/** A part of an idempotent run that a transaction's EXEC commits, as long as the run has its key. */
+/**
+ * A part of an idempotent run that a transaction's EXEC commits, as long as the run has its key.
+ */
 export abstract class LeasedCommit implements CommitParticipant {
   abstract readonly commits: 'run' | 'step';
   readonly colocation =
@@ -35,7 +37,10 @@ export abstract class LeasedCommit implements CommitParticipant {
   /** Before WATCH, once the lease is sure to last. */
   protected abstract prepare(deadline: Deadline, inTime: InTime): Promise<void>;
 
-  /** Tells a state of the record in which the run may commit. @throws IllegalTransactionStateError when it was committed before */
+  /**
+   * Tells a state of the record in which the run may commit.
+   * @throws IllegalTransactionStateError when it was committed before
+   */
   protected abstract accepts(state: string | undefined): boolean;
 
   abstract writes(value: unknown): readonly QueuedCommand[];

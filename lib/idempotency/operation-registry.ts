@@ -2,7 +2,10 @@ import { ConfigurationError, describe } from '../atomic-redis.errors.js';
 import type { MethodSite } from '../method-wrapping/method-site.js';
 import { labelOf, type OperationOption } from './idempotent-mark.js';
 
-/** The method that an operation stands for. The class counts by its prototype: two classes may bear one name. */
+/**
+ * The method that an operation stands for. The class counts by its prototype: two classes may bear
+ * one name.
+ */
 export interface OperationOwner {
   readonly prototype: object;
   readonly site: MethodSite;
@@ -13,10 +16,12 @@ export interface OperationOwner {
 const label = ({ prototype, site }: OperationOwner): string => labelOf(prototype.constructor, site);
 
 /**
- * Which method each operation of a registration stands for. Two methods with one operation would answer each other's calls, so the second is
- * refused: at boot, or for a class that Nest makes later, when its method is first called.
+ * Which method each operation of a registration stands for. Two methods with one operation would
+ * answer each other's calls, so the second is refused: at boot, or for a class that Nest makes
+ * later, when its method is first called.
  *
- * It holds what is written in the code and no more: names that a callback makes for each request do not come here.
+ * It holds what is written in the code and no more: names that a callback makes for each request do
+ * not come here.
  */
 export class OperationRegistry {
   private readonly owners = new Map<string, OperationOwner>();
@@ -24,7 +29,10 @@ export class OperationRegistry {
   /** The operation of each decorated method, by prototype and method. */
   private readonly names = new WeakMap<object, Map<string, OperationOption>>();
 
-  /** @throws ConfigurationError when another method has the operation, or the same one of another instance */
+  /**
+   * @throws ConfigurationError when another method has the operation, or the same one of another
+   * instance
+   */
   claim(operation: string, owner: OperationOwner): void {
     const known = this.owners.get(operation);
     if (!known) this.owners.set(operation, owner);
@@ -47,19 +55,28 @@ export class OperationRegistry {
     );
   }
 
-  /** Keeps what names a method. A method that overrides another one gives it its name, so that `super.ship()` is the same operation. */
+  /**
+   * Keeps what names a method. A method that overrides another one gives it its name, so that
+   * `super.ship()` is the same operation.
+   */
   name({ prototype, site }: OperationOwner, operation: OperationOption): void {
     let names = this.names.get(prototype);
     if (!names) this.names.set(prototype, (names = new Map()));
     names.set(site.methodName, operation);
   }
 
-  /** Keeps which operation a route is, by its method and path pattern as `routeOperation` makes them. */
+  /**
+   * Keeps which operation a route is, by its method and path pattern as `routeOperation` makes
+   * them.
+   */
   addRoute(route: string, operation: string): void {
     this.routes.set(route, operation);
   }
 
-  /** The operations of the routes that answer at a path: those whose pattern says most of it. A global prefix and a version may stand in front. */
+  /**
+   * The operations of the routes that answer at a path: those whose pattern says most of it. A
+   * global prefix and a version may stand in front.
+   */
   atPath(method: string, path: string): readonly string[] {
     const asked = segmentsOf(path.split('?')[0]!);
     let longest = 0;

@@ -11,7 +11,9 @@ export function recordId(scope: string, operation: string, key: string): string 
   return hash('sha256', part(scope) + part(operation) + part(key), 'base64url');
 }
 
-/** Names a record's key: in a slot of its own, or in that of the keys it is to be committed with. */
+/**
+ * Names a record's key: in a slot of its own, or in that of the keys it is to be committed with.
+ */
 export const recordOf = (
   { keys }: RedisConnection,
   id: string,

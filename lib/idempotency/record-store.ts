@@ -37,7 +37,10 @@ export interface LastingClaim {
   readonly keepMs: number;
 }
 
-/** The records in Redis: the one place that sends their scripts, reads what they answer, and encrypts what is in them. */
+/**
+ * The records in Redis: the one place that sends their scripts, reads what they answer, and
+ * encrypts what is in them.
+ */
 export class RecordStore {
   constructor(
     private readonly connection: RedisConnection,
@@ -97,7 +100,8 @@ export class RecordStore {
   }
 
   /**
-   * Renews the leases by one round trip for all; on a Cluster, by one for each slot, at the same time.
+   * Renews the leases by one round trip for all; on a Cluster, by one for each slot, at the same
+   * time.
    * @param lengthMs in place of each lease's own length
    */
   renew(due: readonly RunLease[], lengthMs?: number): readonly Promise<Renewal>[] {
@@ -131,7 +135,8 @@ export class RecordStore {
   }
 
   /**
-   * @param memoryMs for how long copies of the owner's claim and renewals may yet arrive, in milliseconds
+   * @param memoryMs for how long copies of the owner's claim and renewals may yet arrive, in
+   * milliseconds
    * @param hasRun whether the method was begun
    */
   release({ record, token }: Owner, memoryMs: number, hasRun: boolean, deadline: Deadline): Promise<Release> {
@@ -158,7 +163,10 @@ export class RecordStore {
     return this.operations.part(operation.forget, { keys, token, trace }, { deadline });
   }
 
-  /** Gives a key its result, if what is there is what was seen. @returns false when it is something else by now */
+  /**
+   * Gives a key its result, if what is there is what was seen.
+   * @returns false when it is something else by now
+   */
   settle(
     record: string,
     { token }: RecordSummary,

@@ -90,7 +90,10 @@ return summary_of(record, { record = KEYS.record, steps = KEYS.steps })
   },
 });
 
-/** Deletes a record whose run has ended, if it is still that of the owner it was seen with. Its result is false when it is something else by now. */
+/**
+ * Deletes a record whose run has ended, if it is still that of the owner it was seen with. Its
+ * result is false when it is something else by now.
+ */
 export const forget = defineStep({
   type: 'idempotency.forget',
   copies: 'one that comes late does nothing to the record of a later run',
@@ -132,7 +135,10 @@ return 'FORGOTTEN'
   changed: (isForgotten) => isForgotten,
 });
 
-/** Gives a key that waits for an operator its result. Its result is false when the record is something else by now. */
+/**
+ * Gives a key that waits for an operator its result. Its result is false when the record is
+ * something else by now.
+ */
 export const settle = defineStep({
   type: 'idempotency.settle',
   copies: 'one that comes late finds the result, or another owner',
@@ -169,7 +175,10 @@ return 'SETTLED'
 
 /** A place in an index, between two pages. */
 export interface IndexPlace {
-  /** The server's time in ms at the first page: what is put there later is not read. '' at the first page. */
+  /**
+   * The server's time in ms at the first page: what is put there later is not read. '' at the first
+   * page.
+   */
   readonly before: string;
   /** Of the last record that was read. */
   readonly score: string;
@@ -213,7 +222,10 @@ end
   decode: (found) => found,
 });
 
-/** Reads a record of an index, and keeps it for longer. One that waits for no operator any more leaves the index; its result is null. */
+/**
+ * Reads a record of an index, and keeps it for longer. One that waits for no operator any more
+ * leaves the index; its result is null.
+ */
 export const visit = defineStep({
   type: 'idempotency.visitHeld',
   copies: 'one that comes late does the same again to the record as it is then',

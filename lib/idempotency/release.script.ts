@@ -8,8 +8,9 @@ import { luaRecord } from './lua-record.js';
 export type Release = 'released' | 'completed' | 'held' | 'lease-lost';
 
 /**
- * Gives the key back without a result, if the run still has it: the next call with it runs. Of a run with steps, the next call of the same caller and payload goes
- * on with them. It is kept for a while that this owner's run is over, also where its claim has not arrived yet.
+ * Gives the key back without a result, if the run still has it: the next call with it runs. Of a
+ * run with steps, the next call of the same caller and payload goes on with them. It is kept for a
+ * while that this owner's run is over, also where its claim has not arrived yet.
  */
 export const releaseScript = defineScript({
   name: 'idempotency.release',

@@ -5,7 +5,10 @@ import { resolveHeaders } from './http/idempotency-headers.js';
 import type { IdempotentCall } from './idempotent-call.js';
 import { keyText } from './key-text.js';
 
-/** By what a test has put in the place of the service: only the key is found here, and the result is what its `run` makes of it. */
+/**
+ * By what a test has put in the place of the service: only the key is found here, and the result is
+ * what its `run` makes of it.
+ */
 export async function callByReplacement(
   { idempotency, options, call }: IdempotentCall,
   request: HttpExchange['request'] | undefined,

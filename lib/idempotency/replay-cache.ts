@@ -29,7 +29,10 @@ export class ReplayCache {
     });
   }
 
-  /** @throws IdempotencyCallerMismatchError, IdempotencyMismatchError when it is another caller's or another payload's */
+  /**
+   * @throws IdempotencyCallerMismatchError, IdempotencyMismatchError when it is another caller's or
+   * another payload's
+   */
   get(record: string, fingerprint: string): StoredResult | undefined {
     const cached = this.entries.get(record);
     if (cached && cached.fingerprint !== fingerprint) throw mismatchOf(cached.fingerprint, fingerprint);

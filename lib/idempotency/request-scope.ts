@@ -15,7 +15,10 @@ export interface ScopeSource {
   readonly nameOf: () => string;
 }
 
-/** The scope that the decorator gives; undefined where it gives none. @throws ConfigurationError for anything but a non-empty string */
+/**
+ * The scope that the decorator gives; undefined where it gives none.
+ * @throws ConfigurationError for anything but a non-empty string
+ */
 export const scopeOfArguments = (
   { scope, nameOf }: Pick<ScopeSource, 'scope' | 'nameOf'>,
   args: unknown[],

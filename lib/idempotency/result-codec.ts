@@ -19,7 +19,8 @@ export interface ResultEncryption {
   /**
    * Makes of a result what is stored.
    *
-   * @param record the key in Redis; bind the result to it (as additional authenticated data), so that it cannot be passed off as another's
+   * @param record the key in Redis; bind the result to it (as additional authenticated data), so
+   * that it cannot be passed off as another's
    */
   encrypt(bytes: Buffer, record: string): Uint8Array;
   /**
@@ -58,7 +59,10 @@ function isJson(value: unknown, above: Set<object>): boolean {
   return all;
 }
 
-/** Names the first part of a value that JSON would not give back: `result.items[0].at is an instance of Date`. */
+/**
+ * Names the first part of a value that JSON would not give back: `result.items[0].at is an instance
+ * of Date`.
+ */
 function notJson(value: unknown): string {
   const found = partThatIsNotJson('result', value, new Set()) ?? ['result', value];
   return `${found[0]} is ${nameOf(found[1])}, which JSON would not give back. Return plain values (toISOString(), Object.fromEntries(…)), or give a codec`;

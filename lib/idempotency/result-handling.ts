@@ -17,7 +17,10 @@ const asItIs = (result: StoredResult): StoredResult => result;
 
 const required: ResultHandling = { keep: asItIs, read: replayed };
 
-/** A run that is done is a success, whatever can be read of its result. One whose outcome is unknown is not. */
+/**
+ * A run that is done is a success, whatever can be read of its result. One whose outcome is unknown
+ * is not.
+ */
 const optional: ResultHandling = {
   keep: asItIs,
   read(result, codec) {

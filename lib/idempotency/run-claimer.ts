@@ -78,8 +78,10 @@ export class RunClaimer {
   /**
    * One round trip, or none where this process's cache has the result.
    *
-   * @throws IdempotencyInFlightError, IdempotencyCallerMismatchError, IdempotencyMismatchError, IdempotencyRecordError
-   * @throws RedisUnavailableError when the key could not be claimed in time; what may have been claimed is released again
+   * @throws IdempotencyInFlightError, IdempotencyCallerMismatchError, IdempotencyMismatchError,
+   * IdempotencyRecordError
+   * @throws RedisUnavailableError when the key could not be claimed in time; what may have been
+   * claimed is released again
    */
   async claim(request: ClaimRequest): Promise<Claim> {
     const { record, fingerprint, onDuplicate, onUnavailable } = request;
@@ -183,7 +185,8 @@ export class RunClaimer {
       return { kind: 'replay', result: found.result };
     }
     if (performance.now() - claimedAt > leaseMs / 2) {
-      // Answered so late, or this process stood still so long, that the lease may end before it is renewed.
+      // Answered so late, or this process stood still so long, that the lease may end before it is
+      // renewed.
       this.giveBack(owner, request);
       throw this.connection.unavailable(new Error('the claim was answered too late for its lease'));
     }
@@ -236,7 +239,10 @@ export class RunClaimer {
     );
   }
 
-  /** The client is told no more than that another caller has the key; how to mend a refusal that is wrong is for the log. */
+  /**
+   * The client is told no more than that another caller has the key; how to mend a refusal that is
+   * wrong is for the log.
+   */
   private warnOfCaller({ operation }: ClaimRequest): void {
     this.logger.warn(
       `A call${operation && ` of ${operation}`} was refused: its idempotency key was used before with another credential, session, tenant or host. ` +
@@ -251,7 +257,10 @@ export class RunClaimer {
     return { kind: 'run', run: new UnprotectedRun(request, this.connection) };
   }
 
-  /** Waits as long as one step may take, and leaves the rest to the background; shutdown waits for it. Never rejects. */
+  /**
+   * Waits as long as one step may take, and leaves the rest to the background; shutdown waits for
+   * it. Never rejects.
+   */
   private finish(step: Promise<unknown>, { timeoutMs }: ClaimRequest): Promise<void> {
     this.work.enter();
     return new Promise((resolve) => {

@@ -24,13 +24,17 @@ export interface CommittedRun {
 }
 
 /**
- * Lets a transaction inside a run write the run's record by its own EXEC: effects and record are one step, and a run that lost its
- * key writes neither. Once only: a second commit of the run would leave effects without a record of their own.
+ * Lets a transaction inside a run write the run's record by its own EXEC: effects and record are
+ * one step, and a run that lost its key writes neither. Once only: a second commit of the run would
+ * leave effects without a record of their own.
  */
 export class RunCommit extends LeasedCommit {
   readonly commits = 'run';
   committed = false;
-  /** In the server's time, milliseconds: until then the run is taken to be alive, and its own answer is waited for. */
+  /**
+   * In the server's time, milliseconds: until then the run is taken to be alive, and its own answer
+   * is waited for.
+   */
   private aliveUntil = 0;
 
   constructor(
@@ -47,7 +51,10 @@ export class RunCommit extends LeasedCommit {
     return this.committedRun.run;
   }
 
-  /** A retry after a crash gets this value; without one, the answer that the call is done and its result not available. */
+  /**
+   * A retry after a crash gets this value; without one, the answer that the call is done and its
+   * result not available.
+   */
   writes(value: unknown): readonly QueuedCommand[] {
     const { store, ttlMs, codec, lease } = this.committedRun;
     const result =

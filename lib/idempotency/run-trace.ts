@@ -10,9 +10,15 @@ export interface RunTrace {
   /** True if the run before died, and nobody has judged that yet. */
   readonly isAbandoned: boolean;
   readonly hasSteps: boolean;
-  /** Names the first of these runs. Its steps bear the name too, so that those of another are not taken for them. */
+  /**
+   * Names the first of these runs. Its steps bear the name too, so that those of another are not
+   * taken for them.
+   */
   readonly lineage: string;
-  /** Tells the keys for third parties from those before `forget({ newKeys: true })`; empty until then. */
+  /**
+   * Tells the keys for third parties from those before `forget({ newKeys: true })`; empty until
+   * then.
+   */
   readonly keysEpoch: string;
   readonly operation: string;
 }

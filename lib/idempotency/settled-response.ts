@@ -7,7 +7,11 @@ import type { StoredResult } from './stored-result.js';
 export interface SettledResponse {
   /** From 200 to 599. */
   status: number;
-  /** `content-type` is `application/json` where `body` is neither text nor bytes. Headers of one message or caller are refused. @default {} */
+  /**
+   * `content-type` is `application/json` where `body` is neither text nor bytes. Headers of one
+   * message or caller are refused.
+   * @default {}
+   */
   headers?: Readonly<Record<string, string>>;
   /** Text, bytes, or a JSON value. Default: none. */
   body?: unknown;

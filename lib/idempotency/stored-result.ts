@@ -114,7 +114,9 @@ const plain = (kind: ResultKind, value: unknown): StoredResult => ({
   bytes: JSON.stringify(value),
 });
 
-/** @throws TypeError for anything but text and bytes, such as the promise of an asynchronous codec */
+/**
+ * @throws TypeError for anything but text and bytes, such as the promise of an asynchronous codec
+ */
 export function toBuffer(bytes: string | Uint8Array): Buffer {
   if (typeof bytes === 'string') return Buffer.from(bytes);
   // Copies them: the codec may change its bytes later.
@@ -126,7 +128,10 @@ export function toBuffer(bytes: string | Uint8Array): Buffer {
 export const bytesOf = ({ bytes }: StoredResult): Buffer =>
   typeof bytes === 'string' ? Buffer.from(bytes) : bytes;
 
-/** A value may throw when it is looked at, be nested too deep, or make a text too long; its run has to be settled all the same. */
+/**
+ * A value may throw when it is looked at, be nested too deep, or make a text too long; its run has
+ * to be settled all the same.
+ */
 function orTombstone(
   maxBytes: number,
   make: () => StoredResult,
@@ -152,7 +157,8 @@ export function limited(result: StoredResult, maxBytes: number): StoredResult {
  *
  * @throws HttpException, ReplayedError, or the thrown value
  * @throws IdempotencyResultUnavailableError for a tombstone
- * @throws IdempotencyRecordError for bytes or a kind that this version did not write, and for a response that was not called for over HTTP
+ * @throws IdempotencyRecordError for bytes or a kind that this version did not write, and for a
+ * response that was not called for over HTTP
  */
 export function replayed(stored: StoredResult, codec: ResultCodec): unknown {
   const { kind, bytes, cause } = readDelivery(stored).result;

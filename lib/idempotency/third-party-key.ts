@@ -4,7 +4,8 @@ import { checkStepName } from './steps/step.options.js';
 const part = (text: string): string => `${Buffer.byteLength(text)}:${text}`;
 
 /**
- * Returns a key for a third party: 43 characters of base64url, the same for one record, epoch and name in every process. It tells nothing of what it is made of.
+ * Returns a key for a third party: 43 characters of base64url, the same for one record, epoch and
+ * name in every process. It tells nothing of what it is made of.
  *
  * @throws InvalidArgumentError for anything but a name
  */

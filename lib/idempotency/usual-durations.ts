@@ -2,10 +2,15 @@
 const MAX_OPERATIONS = 1_000;
 /** The weight of the last run in the mean. */
 const WEIGHT = 0.25;
-/** The least that a duplicate is told to wait, also for an operation that has not ended here yet, in milliseconds. */
+/**
+ * The least that a duplicate is told to wait, also for an operation that has not ended here yet, in
+ * milliseconds.
+ */
 const MIN_MS = 1_000;
 
-/** Measures the usual durations of this process's operations, to tell duplicates when to come again. */
+/**
+ * Measures the usual durations of this process's operations, to tell duplicates when to come again.
+ */
 export class UsualDurations {
   private readonly means = new Map<string, { ms: number }>();
 
@@ -20,7 +25,10 @@ export class UsualDurations {
     this.means.set(operation, { ms: durationMs });
   }
 
-  /** @returns when a duplicate may find the run ended, in milliseconds; no later than its lease ends unless it is renewed */
+  /**
+   * @returns when a duplicate may find the run ended, in milliseconds; no later than its lease ends
+   * unless it is renewed
+   */
   retryAfterMs(operation: string, leaseLeftMs: number): number {
     const usual = Math.ceil(this.means.get(operation)?.ms ?? 0);
     return Math.min(Math.max(MIN_MS, usual), Math.max(1, leaseLeftMs));

@@ -19,7 +19,8 @@ export interface RenewalBatch<L> {
 }
 
 /**
- * Renews leases by one call for all; on a Cluster, by one for each slot, at the same time. Moves the ends of those that were renewed.
+ * Renews leases by one call for all; on a Cluster, by one for each slot, at the same time. Moves
+ * the ends of those that were renewed.
  *
  * @param lengthMs in place of each lease's own length
  */

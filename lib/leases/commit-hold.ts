@@ -10,8 +10,9 @@ import { isKept, type LeaseKeeper, type PausableLease } from './lease-keeper.js'
 const MARGIN_MS = 1_000;
 
 /**
- * Holds a lease still while a transaction watches its key: prolongs it where it would end before the transaction may, and
- * holds renewals back, which would touch the key and abort the holder's own EXEC.
+ * Holds a lease still while a transaction watches its key: prolongs it where it would end before
+ * the transaction may, and holds renewals back, which would touch the key and abort the holder's
+ * own EXEC.
  */
 export class CommitHold<L extends PausableLease> {
   private renewalsAtBegin = 0;
@@ -27,7 +28,8 @@ export class CommitHold<L extends PausableLease> {
   /**
    * Call it before WATCH, and {@link end} after EXEC unless it rejects.
    * @throws LeaseLostError when the lease is lost
-   * @throws RedisUnavailableError when it could not be prolonged in time; the transaction was surely not applied
+   * @throws RedisUnavailableError when it could not be prolonged in time; the transaction was
+   * surely not applied
    */
   async begin(deadline: Deadline): Promise<void> {
     const { connection, keeper, lease, spare } = this;
@@ -44,7 +46,10 @@ export class CommitHold<L extends PausableLease> {
     }
   }
 
-  /** Lets the lease be renewed again. Tells whether its key was touched since `begin`, or the lease was lost. */
+  /**
+   * Lets the lease be renewed again. Tells whether its key was touched since `begin`, or the lease
+   * was lost.
+   */
   end(): { touched: boolean } {
     const { keeper, lease } = this;
     // If the lease was lost meanwhile, the next attempt's begin reports it.

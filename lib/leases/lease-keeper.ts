@@ -1,11 +1,17 @@
 import { LeaseLostError } from '../atomic-redis.errors.js';
 import { IntrusiveSet, type SetMember } from '../runtime/intrusive-set.js';
 
-/** A right that is held in Redis for a time and prolonged while it is needed. Its holder owns its end. */
+/**
+ * A right that is held in Redis for a time and prolonged while it is needed. Its holder owns its
+ * end.
+ */
 export interface RenewableLease extends SetMember {
   /** The length that a renewal gives it, in milliseconds. */
   readonly leaseMs: number;
-  /** Monotonic time at which it ends, as far as Redis has confirmed. Whatever prolongs it moves this. */
+  /**
+   * Monotonic time at which it ends, as far as Redis has confirmed. Whatever prolongs it moves
+   * this.
+   */
   readonly endsAt: number;
   /** Longest time between two looks of the keeper, in milliseconds. It never changes. */
   readonly lookMs: number;
@@ -31,8 +37,8 @@ export interface PausableLease extends RenewableLease {
 export type Renewal = 'renewed' | 'lost' | 'failed';
 
 /**
- * Sends renewals, and moves the end of each lease that Redis prolonged. Returns one promise for each lease, in order; one
- * that rejects was not answered.
+ * Sends renewals, and moves the end of each lease that Redis prolonged. Returns one promise for
+ * each lease, in order; one that rejects was not answered.
  *
  * @param lengthMs the length to give, from now, in milliseconds. Default: each lease's `leaseMs`
  */
@@ -41,7 +47,10 @@ export type RenewLeases<L extends RenewableLease> = (
   lengthMs?: number,
 ) => readonly Promise<Renewal>[];
 
-/** Looks in the length of a lease. It is renewed at a third of its length, and tried again at each look. */
+/**
+ * Looks in the length of a lease. It is renewed at a third of its length, and tried again at each
+ * look.
+ */
 const LOOKS = 6;
 
 /** Returns the longest time between two looks at a lease of this length, in milliseconds. */
@@ -59,11 +68,13 @@ interface LookGroup<L extends RenewableLease> {
 /**
  * Renews leases of any length from one timer. The renewals of one look leave together.
  *
- * A lease counts as lost when Redis says so, and also when it would end unconfirmed, by this process's monotonic clock, before the
- * next look: rather early than after Redis has given the right to another.
+ * A lease counts as lost when Redis says so, and also when it would end unconfirmed, by this
+ * process's monotonic clock, before the next look: rather early than after Redis has given the
+ * right to another.
  *
- * Leases are looked at in groups by the power of two below their `lookMs`, so that a short lease does not make the keeper walk over
- * the long ones: each lease is looked at 6 to 12 times in its length, whatever others there are.
+ * Leases are looked at in groups by the power of two below their `lookMs`, so that a short lease
+ * does not make the keeper walk over the long ones: each lease is looked at 6 to 12 times in its
+ * length, whatever others there are.
  */
 export class LeaseKeeper<L extends RenewableLease> {
   private readonly groups = new Map<number, LookGroup<L>>();
@@ -97,7 +108,9 @@ export class LeaseKeeper<L extends RenewableLease> {
     return true;
   }
 
-  /** Renews nothing any more, and tells every holder. What Redis holds stays until the leases end. */
+  /**
+   * Renews nothing any more, and tells every holder. What Redis holds stays until the leases end.
+   */
   close(reason: Error): void {
     this.closedBy ??= reason;
     for (const { leases } of this.groups.values()) for (const lease of leases) this.lose(lease, reason);
@@ -105,10 +118,11 @@ export class LeaseKeeper<L extends RenewableLease> {
   }
 
   /**
-   * Makes the lease last until `until`, a monotonic time, and sends no renewal before {@link resume}. Waits for a renewal under way;
-   * sends one only if the lease would end before.
+   * Makes the lease last until `until`, a monotonic time, and sends no renewal before {@link
+   * resume}. Waits for a renewal under way; sends one only if the lease would end before.
    *
-   * @param spare how many times what is needed to give, so that the next one that asks for a little more need not send another
+   * @param spare how many times what is needed to give, so that the next one that asks for a little
+   * more need not send another
    * @returns true if the lease is held, and will be then
    */
   async prolongAndPause(lease: L & PausableLease, until: number, spare = 1): Promise<boolean> {

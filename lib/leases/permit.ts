@@ -11,17 +11,22 @@ export interface Permit {
   /** Its place, from 0: always 0 where the limit is 1. */
   readonly slot: number;
   /**
-   * A number that is greater than that of every permit which had this slot before. A store that keeps the greatest number it
-   * has seen, and refuses smaller ones, is safe from a holder that lost its permit without knowing.
+   * A number that is greater than that of every permit which had this slot before. A store that
+   * keeps the greatest number it has seen, and refuses smaller ones, is safe from a holder that
+   * lost its permit without knowing.
    */
   readonly fence: number;
-  /** Aborts with a `LeaseLostError` when the permit was lost, with a `ModuleClosedError` when the module was closed. */
+  /**
+   * Aborts with a `LeaseLostError` when the permit was lost, with a `ModuleClosedError` when the
+   * module was closed.
+   */
   readonly signal: AbortSignal;
   /**
    * Gives the permit to the first that waits for it. Repeating it does nothing more.
    *
    * @returns false when the permit had been lost
-   * @throws RedisUnavailableError, OutcomeUnknownError; the permit ends with its lease then, and it may be called again
+   * @throws RedisUnavailableError, OutcomeUnknownError; the permit ends with its lease then, and it
+   * may be called again
    */
   release(): Promise<boolean>;
 }

@@ -5,7 +5,8 @@ import { siteNameOf } from '../method-wrapping/method-site.js';
 import { isEntry, rateLimitMarkOf } from './rate-limit-mark.js';
 
 /**
- * Looks at every method with `@RateLimit` before the application starts, and names the operation of each route.
+ * Looks at every method with `@RateLimit` before the application starts, and names the operation of
+ * each route.
  *
  * @throws ConfigurationError for a method that has no request and lacks `key`
  */

@@ -35,7 +35,8 @@ export class LimitBatches implements BatchProtocol<LimitCommand, LimitBatch> {
 
   batchOf(commands: readonly LimitCommand[]): LimitBatch {
     const runs: Run<LimitCommand>[] = [];
-    // The last run of each key. An equal call that comes behind another one on the same key begins a run of its own, so that their order stays.
+    // The last run of each key. An equal call that comes behind another one on the same key begins
+    // a run of its own, so that their order stays.
     const lastOf = new Map<string, Run<LimitCommand>>();
     let { deadline } = commands[0]!;
     let run: Run<LimitCommand> | undefined;

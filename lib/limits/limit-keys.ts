@@ -2,8 +2,9 @@ import type { KeySpace } from '../scripting/key-space.js';
 import { LETTER, type LimitName } from './limit.js';
 
 /**
- * Returns the keys of a limit in Redis, in the slot of the user's key. What names a limit is in them: limits that differ in algorithm or window share nothing,
- * and one that is not used any more expires by itself.
+ * Returns the keys of a limit in Redis, in the slot of the user's key. What names a limit is in
+ * them: limits that differ in algorithm or window share nothing, and one that is not used any more
+ * expires by itself.
  */
 export function keysOfLimit(
   keys: KeySpace,

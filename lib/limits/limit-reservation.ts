@@ -10,7 +10,10 @@ export interface ReserveOptions extends EnforceableOptions {
 /** A reservation that was made. */
 export interface Reserved extends LimitsResult {
   readonly allowed: true;
-  /** By it any process settles the reservation, so keep it from others. The limits' keys can be read from it. */
+  /**
+   * By it any process settles the reservation, so keep it from others. The limits' keys can be read
+   * from it.
+   */
   readonly id: string;
   /** When it lapses, in milliseconds since 1970 by Redis's clock. */
   readonly expiresAtMs: number;

@@ -6,9 +6,15 @@ export interface LimitResult {
   readonly allowed: boolean;
   /** How much can be taken right now, after the call. */
   readonly remaining: number;
-  /** When the same call would be let through if nothing else were taken, in milliseconds from now, rounded up; 0 when it is let through. */
+  /**
+   * When the same call would be let through if nothing else were taken, in milliseconds from now,
+   * rounded up; 0 when it is let through.
+   */
   readonly retryAfterMs: number;
-  /** When the limit is unused again if nothing else is taken, in milliseconds from now, rounded up; reservations left aside. */
+  /**
+   * When the limit is unused again if nothing else is taken, in milliseconds from now, rounded up;
+   * reservations left aside.
+   */
   readonly resetMs: number;
   /** As it was given. */
   readonly limit: number;
@@ -32,7 +38,9 @@ interface Found {
   readonly heldRest: number;
   /** When the first reservation lapses, in milliseconds from now; 0 when nothing is reserved. */
   readonly lapsesInMs: number;
-  /** Of `fixed` and `sliding`: when an amount that is taken now leaves, in milliseconds from now. */
+  /**
+   * Of `fixed` and `sliding`: when an amount that is taken now leaves, in milliseconds from now.
+   */
   readonly leavesInMs: number;
   /** Of `sliding`, oldest first: when a bucket leaves, and how much is used in it. */
   readonly buckets: readonly (readonly [leavesInMs: number, used: number])[];
@@ -53,7 +61,8 @@ function parse({ algorithm }: CheckedLimit, text: string): Found {
 }
 
 /**
- * Tells how a limit is after `times` calls at its cost, and whether another one would be let through.
+ * Tells how a limit is after `times` calls at its cost, and whether another one would be let
+ * through.
  * @param text the limit before those calls
  */
 export function resultAfter(limit: CheckedLimit, text: string, times: number): LimitResult {
@@ -92,7 +101,10 @@ function amount(whole: number, rest: number, modulus: number): Amount {
   return { whole: whole + borrowed, rest: rest - borrowed * modulus };
 }
 
-/** The result of a call that was let through: `taken` calls of its run were, this one the last of them. */
+/**
+ * The result of a call that was let through: `taken` calls of its run were, this one the last of
+ * them.
+ */
 export const resultOf = (limit: CheckedLimit, text: string, taken: number): LimitResult => ({
   ...resultAfter(limit, text, taken),
   allowed: true,

@@ -1,7 +1,10 @@
 import { AtomicRedisError, describe } from '../atomic-redis.errors.js';
 import type { LimitPolicy } from '../problem-details/rate-limit-fields.js';
 
-/** A call costs more than its limit ever lets through at once, so no wait would help. Thrown before any I/O. */
+/**
+ * A call costs more than its limit ever lets through at once, so no wait would help. Thrown before
+ * any I/O.
+ */
 export class LimitCostError extends AtomicRedisError {
   readonly code = 'LIMIT_COST';
   readonly outcome = 'not-applied';

@@ -2,7 +2,10 @@ import { integer, type Check } from '../atomic-redis.validation.js';
 
 /** Defaults of `LimitService`, as the module's `limits` option. */
 export interface LimitModuleOptions {
-  /** Largest number of calls of `take`, on one limit or several, that travel in one script call. @default 512 */
+  /**
+   * Largest number of calls of `take`, on one limit or several, that travel in one script call.
+   * @default 512
+   */
   maxBatchSize?: number;
 }
 

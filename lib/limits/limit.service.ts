@@ -22,8 +22,9 @@ const TAKEN = { changed: ({ allowed }: { readonly allowed: boolean }): boolean =
 /**
  * Limits on how often something is done, exact over all processes, on Redis's clock.
  *
- * Calls that one service makes at the same time share a few round trips, and each is judged on its own, in order. A limit is made by
- * its first call and expires by itself once nothing of it is used any more.
+ * Calls that one service makes at the same time share a few round trips, and each is judged on its
+ * own, in order. A limit is made by its first call and expires by itself once nothing of it is used
+ * any more.
  */
 @Injectable()
 export class LimitService {
@@ -44,9 +45,11 @@ export class LimitService {
   }
 
   /**
-   * Takes from one limit, or from several, from all of them or from none. A call that is refused takes nothing and resolves, too.
+   * Takes from one limit, or from several, from all of them or from none. A call that is refused
+   * takes nothing and resolves, too.
    *
-   * Takes once, even when a reply is lost and the call is sent again. Several limits must share a hash slot on a Cluster.
+   * Takes once, even when a reply is lost and the call is sent again. Several limits must share a
+   * hash slot on a Cluster.
    *
    * ```ts
    * const { allowed, retryAfterMs } = await limits.take({ key: `user:${id}`, limit: 100, perMs: 60_000 });
@@ -57,12 +60,14 @@ export class LimitService {
    * ```
    *
    * @throws InvalidArgumentError before any I/O
-   * @throws LimitCostError before any I/O, when a cost is more than its limit ever lets through at once
+   * @throws LimitCostError before any I/O, when a cost is more than its limit ever lets through at
+   * once
    * @throws CrossSlotError before any I/O, on a Cluster
    * @throws IllegalTransactionStateError inside an open transaction
    * @throws WrongTypeError when the limit's key in Redis holds something else
    * @throws RedisUnavailableError when Redis could not be reached in time; nothing was taken
-   * @throws OutcomeUnknownError when it was sent and not answered in time; if it was not taken by then, it never will be
+   * @throws OutcomeUnknownError when it was sent and not answered in time; if it was not taken by
+   * then, it never will be
    */
   take(limit: Limit, options?: OperationOptions): Promise<LimitResult>;
   take(limits: readonly Limit[], options?: OperationOptions): Promise<LimitsResult>;
@@ -91,7 +96,8 @@ export class LimitService {
   }
 
   /**
-   * Tells how limits are, and whether a call at their costs would be let through now. Takes nothing.
+   * Tells how limits are, and whether a call at their costs would be let through now. Takes
+   * nothing.
    * @throws as {@link take} does, but for IllegalTransactionStateError and OutcomeUnknownError
    */
   peek(limit: Limit, options?: QueryOptions): Promise<LimitResult>;
@@ -117,8 +123,9 @@ export class LimitService {
   }
 
   /**
-   * Takes a cost for a while, for work whose cost is known only afterwards: tokens of a language model, rows of a report. The cost counts as used until the
-   * reservation is settled, or lapses after `ttlMs` and gives it back. Of several limits all are reserved or none.
+   * Takes a cost for a while, for work whose cost is known only afterwards: tokens of a language
+   * model, rows of a report. The cost counts as used until the reservation is settled, or lapses
+   * after `ttlMs` and gives it back. Of several limits all are reserved or none.
    *
    * ```ts
    * const reserved = await limits.reserve({ key: `tokens:${team}`, limit: 100_000, perMs: 60_000, cost: 4_000 }, { ttlMs: 120_000 });
@@ -135,10 +142,12 @@ export class LimitService {
   }
 
   /**
-   * Ends a reservation, and takes what the work has cost: less than was reserved, nothing, or more, even beyond the limit. That counts from now on.
+   * Ends a reservation, and takes what the work has cost: less than was reserved, nothing, or more,
+   * even beyond the limit. That counts from now on.
    *
    * @param actual the cost; for several limits one number for all, or one for each
-   * @returns false, and takes nothing, when there is no such reservation: it has lapsed, was settled before, or its limit was reset
+   * @returns false, and takes nothing, when there is no such reservation: it has lapsed, was
+   * settled before, or its limit was reset
    * @throws as {@link take} does
    */
   settle(id: string, actual: number | readonly number[], options: EnforceableOptions = {}): Promise<boolean> {

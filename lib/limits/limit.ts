@@ -5,15 +5,24 @@ import { LimitCostError } from './limit.errors.js';
 /** The way in which a limit counts. */
 export type LimitAlgorithm = 'gcra' | 'fixed' | 'sliding';
 
-/** One limit, and the cost of a call. `key`, `algorithm` and `perMs` together name it: calls that agree in these share it. */
+/**
+ * One limit, and the cost of a call. `key`, `algorithm` and `perMs` together name it: calls that
+ * agree in these share it.
+ */
 export interface Limit {
-  /** Names the caller or the thing that is limited: `user:42`. It is no key in Redis by itself; the library adds its namespace. */
+  /**
+   * Names the caller or the thing that is limited: `user:42`. It is no key in Redis by itself; the
+   * library adds its namespace.
+   */
   key: string;
   /**
-   * - `gcra`: refills steadily, `limit` in `perMs`, up to `burst`. A generic cell rate algorithm: a token bucket without rounding.
-   * - `fixed`: `limit` in each window of `perMs`. Windows are aligned: they begin at multiples of `perMs` since 1970 by Redis's clock. Across
-   *   a border up to twice the limit passes in the length of one window.
-   * - `sliding`: at most `limit` in any window of `perMs`. It counts in ten buckets, so a refusal may last up to a tenth of `perMs` too long.
+   * - `gcra`: refills steadily, `limit` in `perMs`, up to `burst`. A generic cell rate algorithm: a
+   *   token bucket without rounding.
+   * - `fixed`: `limit` in each window of `perMs`. Windows are aligned: they begin at multiples of
+   *   `perMs` since 1970 by Redis's clock. Across a border up to twice the limit passes in the
+   *   length of one window.
+   * - `sliding`: at most `limit` in any window of `perMs`. It counts in ten buckets, so a refusal
+   *   may last up to a tenth of `perMs` too long.
    *
    * @default 'gcra'
    */
@@ -55,10 +64,12 @@ const checkLimit = check.options(limitChecks, 'key', 'limit', 'perMs');
 const checkName = check.options(limitChecks, 'key', 'perMs');
 
 /**
- * A limit that was checked, with its amounts as the scripts compute with them: a whole part, and a rest in `modulus`-ths.
+ * A limit that was checked, with its amounts as the scripts compute with them: a whole part, and a
+ * rest in `modulus`-ths.
  *
- * Those of `gcra` are times in microseconds: `limit` requests in `perMs` leave `perMs * 1000 / limit` between two, which need not be whole, so
- * rests count in `limit`-ths. Those of the others are plain numbers without a rest, and `modulus` is the length of a window (ms) or a bucket (µs).
+ * Those of `gcra` are times in microseconds: `limit` requests in `perMs` leave `perMs * 1000 /
+ * limit` between two, which need not be whole, so rests count in `limit`-ths. Those of the others
+ * are plain numbers without a rest, and `modulus` is the length of a window (ms) or a bucket (µs).
  */
 export interface CheckedLimit {
   readonly key: string;
@@ -152,7 +163,8 @@ export function checkedName(given: LimitName): Required<LimitName> {
 }
 
 /**
- * Returns the limit with the price of another cost, which may be 0, or more than the limit lets through at once.
+ * Returns the limit with the price of another cost, which may be 0, or more than the limit lets
+ * through at once.
  * @throws InvalidArgumentError
  */
 export function priced(path: string, limit: CheckedLimit, cost: number): CheckedLimit {

@@ -3,14 +3,21 @@ import { BUCKETS } from './limit.js';
 /** The answer for a limit whose key holds something else. */
 export const WRONG_TYPE = 'WRONG_TYPE';
 
-/** The answer when more reservations have lapsed than one script gives back: it gave back as many as it may, and did nothing else. */
+/**
+ * The answer when more reservations have lapsed than one script gives back: it gave back as many as
+ * it may, and did nothing else.
+ */
 export const MORE = 'MORE';
 
-/** How many lapsed reservations one script gives back: bounds the time for which it keeps the server from others. */
+/**
+ * How many lapsed reservations one script gives back: bounds the time for which it keeps the server
+ * from others.
+ */
 export const SWEEP_LIMIT = 1_000;
 
 /**
- * Redis's time for scripts: `time_us` in microseconds and `time_ms`. A whole number of microseconds stays exact until the year 2255.
+ * Redis's time for scripts: `time_us` in microseconds and `time_ms`. A whole number of microseconds
+ * stays exact until the year 2255.
  */
 export const luaLimitTime = `
 local time = redis.call('TIME')
@@ -19,20 +26,25 @@ local time_ms = math.floor(time_us / 1000)
 `;
 
 /**
- * Limits for scripts, pasted into their text behind {@link luaLimitTime}: opened, changed in memory, and written by the script's last commands.
+ * Limits for scripts, pasted into their text behind {@link luaLimitTime}: opened, changed in
+ * memory, and written by the script's last commands.
  *
- * Amounts have a whole part and a rest in modulus-ths, so nothing is ever rounded. Of gcra they are times in µs with a rest in limit-ths; of the others they are
- * numbers, whose rest is 0.
+ * Amounts have a whole part and a rest in modulus-ths, so nothing is ever rounded. Of gcra they are
+ * times in µs with a rest in limit-ths; of the others they are numbers, whose rest is 0.
  *
  * A limit is stored as one string:
- * - g (gcra): "<µs since 1970>:<rest>:<limit>", the theoretical arrival time (TAT): what is used is its distance from now
+ * - g (gcra): "<µs since 1970>:<rest>:<limit>", the theoretical arrival time (TAT): what is used is
+ *   its distance from now
  * - f (fixed): "<beginning of the window, ms>:<used>"
- * - s (sliding): "<bucket>:<used>,…", oldest first; a bucket's number is its beginning divided by its length, in µs
+ * - s (sliding): "<bucket>:<used>,…", oldest first; a bucket's number is its beginning divided by
+ *   its length, in µs
  *
- * and, while anything is reserved, behind it ";<reserved>:<rest>:<first lapse, ms>:<last lapse, ms>". The reservations themselves are a sorted set of
- * "<amount>:<rest>:<modulus>:<nonce>" by the time at which they lapse. What is reserved counts as used until it is settled or lapses.
+ * and, while anything is reserved, behind it ";<reserved>:<rest>:<first lapse, ms>:<last lapse,
+ * ms>". The reservations themselves are a sorted set of "<amount>:<rest>:<modulus>:<nonce>" by the
+ * time at which they lapse. What is reserved counts as used until it is settled or lapses.
  *
- * A window that is stored stays when the server's clock steps back, so a step never lets more through.
+ * A window that is stored stays when the server's clock steps back, so a step never lets more
+ * through.
  *
  * A specification is {kind, modulus, capacity, its rest, price, its rest}.
  */

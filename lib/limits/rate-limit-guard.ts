@@ -38,8 +38,9 @@ interface Entry {
 }
 
 /**
- * Sets the limiter before the method's other guards, and with `onError: 'refund'` around its interceptors. Guards and interceptors of the class and the
- * application stand outside, so a guard of theirs may attach the caller.
+ * Sets the limiter before the method's other guards, and with `onError: 'refund'` around its
+ * interceptors. Guards and interceptors of the class and the application stand outside, so a guard
+ * of theirs may attach the caller.
  */
 export function limitAtEntry(
   limiter: RateLimiter,
@@ -133,7 +134,10 @@ interface GraphqlContext {
   readonly reply?: { readonly request?: EntryRequest };
 }
 
-/** Callers that nothing tells apart share a limit. The caller comes first, so that all limits of a caller lie in one slot. */
+/**
+ * Callers that nothing tells apart share a limit. The caller comes first, so that all limits of a
+ * caller lie in one slot.
+ */
 async function keyOf({ key, requestKey }: ResolvedRateLimit, { request, operation }: Entry): Promise<string> {
   if (typeof key === 'string') return key;
   if (requestKey) return await requestKey(request);

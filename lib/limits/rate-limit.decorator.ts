@@ -17,12 +17,14 @@ type Returned<KeyArgs extends unknown[]> = None extends KeyArgs
   : PromiseLike<unknown> | Observable<unknown>;
 
 /**
- * Limits how often a method is called, over all processes, by `LimitService`. A call that is refused does not run; over HTTP it is answered with 429, `Retry-After`
- * and the fields `RateLimit` and `RateLimit-Policy`. Redis that cannot be reached refuses calls, too, with 503.
+ * Limits how often a method is called, over all processes, by `LimitService`. A call that is
+ * refused does not run; over HTTP it is answered with 429, `Retry-After` and the fields `RateLimit`
+ * and `RateLimit-Policy`. Redis that cannot be reached refuses calls, too, with 503.
  *
- * On routes and resolvers it takes before the method's guards and pipes run, for each caller: the one that a guard of the class or the
- * application attached to the request, else `request.ip`. Calls by other code than Nest's router are then not limited. On any other method of
- * a provider, `key` tells callers apart, and the method returns a promise.
+ * On routes and resolvers it takes before the method's guards and pipes run, for each caller: the
+ * one that a guard of the class or the application attached to the request, else `request.ip`.
+ * Calls by other code than Nest's router are then not limited. On any other method of a provider,
+ * `key` tells callers apart, and the method returns a promise.
  *
  * ```ts
  * @Post('sign-in') @RateLimit({ limits: [{ limit: 5, perMs: 60_000 }, { limit: 50, perMs: 86_400_000, algorithm: 'fixed' }] })
@@ -34,8 +36,9 @@ type Returned<KeyArgs extends unknown[]> = None extends KeyArgs
  *
  * It stands above all other decorators of this library.
  *
- * @throws InvalidArgumentError at once for a wrong option; the application does not boot (`ConfigurationError`) with a method that is no route or resolver
- * and lacks `key`; a call throws `LimitExceededError`, and what `LimitService.take` does
+ * @throws InvalidArgumentError at once for a wrong option; the application does not boot
+ * (`ConfigurationError`) with a method that is no route or resolver and lacks `key`; a call throws
+ * `LimitExceededError`, and what `LimitService.take` does
  */
 export function RateLimit<KeyArgs extends unknown[] = None, CostArgs extends unknown[] = []>(
   options: RateLimitOptions<KeyArgs, CostArgs>,

@@ -5,9 +5,15 @@ import { checkedLimit, checkedLimits, type Limit } from './limit.js';
 
 /** One limit of `@RateLimit`. */
 export interface RateLimitRule extends Pick<Limit, 'limit' | 'perMs' | 'algorithm' | 'burst'> {
-  /** In place of the call's key, for a limit that all callers share. On a Cluster it must share the slot of the others. */
+  /**
+   * In place of the call's key, for a limit that all callers share. On a Cluster it must share the
+   * slot of the others.
+   */
   key?: string;
-  /** Names the limit to clients, in the `RateLimit` fields: printable ASCII. Default: `default`, or `limit-1`, `limit-2`, … of several. */
+  /**
+   * Names the limit to clients, in the `RateLimit` fields: printable ASCII. Default: `default`, or
+   * `limit-1`, `limit-2`, … of several.
+   */
   policy?: string;
 }
 
@@ -16,24 +22,40 @@ export interface RateLimitOptions<KeyArgs extends unknown[] = [], CostArgs exten
   /** One limit or several, of which a call takes from all or from none. */
   limits: RateLimitRule | readonly RateLimitRule[];
   /**
-   * Tells callers apart: text that all share, or a callback that takes the method's arguments; a callback needs the phase `method`. Default, on
-   * routes and resolvers: the route and the name of the caller that the server attached to the request, else `request.ip`.
+   * Tells callers apart: text that all share, or a callback that takes the method's arguments; a
+   * callback needs the phase `method`. Default, on routes and resolvers: the route and the name of
+   * the caller that the server attached to the request, else `request.ip`.
    */
   key?: string | ((...args: KeyArgs) => string);
-  /** As `key`, from the request, on routes and resolvers in the phase `guard`. It must not return a secret of the client's that nobody has checked. */
+  /**
+   * As `key`, from the request, on routes and resolvers in the phase `guard`. It must not return a
+   * secret of the client's that nobody has checked.
+   */
   requestKey?: (request: HttpRequest) => string | Promise<string>;
-  /** How much a call takes, or a callback that takes the method's arguments, which needs the phase `method`. @default 1 */
+  /**
+   * How much a call takes, or a callback that takes the method's arguments, which needs the phase
+   * `method`.
+   * @default 1
+   */
   cost?: number | ((...args: CostArgs) => number);
   /**
-   * - `guard`: before the guards of the method and its pipes, so that it slows down attempts to sign in, too. Routes and resolvers only.
+   * - `guard`: before the guards of the method and its pipes, so that it slows down attempts to
+   *   sign in, too. Routes and resolvers only.
    * - `method`: after guards and pipes, around the method.
    *
    * Default: `guard` on routes and resolvers, unless `key` or `cost` is a callback.
    */
   phase?: 'guard' | 'method';
-  /** Fate of what was taken when the call fails: `refund` gives it back. It takes one more round trip. @default 'keep' */
+  /**
+   * Fate of what was taken when the call fails: `refund` gives it back. It takes one more round
+   * trip.
+   * @default 'keep'
+   */
   onError?: 'keep' | 'refund';
-  /** With `onError: 'refund'`: a call that takes longer, in milliseconds, has cost nothing. @default 60000 */
+  /**
+   * With `onError: 'refund'`: a call that takes longer, in milliseconds, has cost nothing.
+   * @default 60000
+   */
   refundTtlMs?: number;
   /** Time for the call to Redis, in milliseconds. Default: the module's `timeoutMs`. */
   timeoutMs?: number;

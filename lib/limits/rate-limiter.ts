@@ -12,7 +12,10 @@ import type { LimitPolicy } from '../problem-details/rate-limit-fields.js';
 /** A call that was let through. */
 export interface Admission {
   readonly policies: readonly LimitPolicy[];
-  /** With `onError: 'refund'`: ends the reservation. Never rejects. @param error with which the call failed; undefined when it did not */
+  /**
+   * With `onError: 'refund'`: ends the reservation. Never rejects.
+   * @param error with which the call failed; undefined when it did not
+   */
   readonly settle: ((error?: unknown) => Promise<void>) | undefined;
 }
 

@@ -2,8 +2,9 @@ import { defineBatchScript, LATE } from '../pipelines/batch-protocol.js';
 import { luaLimit, luaLimitTime, MORE, SWEEP_LIMIT, WRONG_TYPE } from './lua-limit.js';
 
 /**
- * Takes from limits, in a batch, with the effect of once. Calls that are equal travel as one run: the first of them that is refused changes nothing, so all
- * behind it are refused, too, and their number tells each its result.
+ * Takes from limits, in a batch, with the effect of once. Calls that are equal travel as one run:
+ * the first of them that is refused changes nothing, so all behind it are refused, too, and their
+ * number tells each its result.
  */
 export const takeScript = defineBatchScript({
   name: 'limits.take',

@@ -1,6 +1,9 @@
 import { enableShutdownHooks, importModule, withVariable } from './source-edits.js';
 
-/** As much of a schematic's file tree as is used here. It is not imported: an application need not have its package. */
+/**
+ * As much of a schematic's file tree as is used here. It is not imported: an application need not
+ * have its package.
+ */
 interface Tree {
   read(path: string): Uint8Array | null;
   overwrite(path: string, content: string): void;
@@ -40,7 +43,10 @@ export function nestAdd({ sourceRoot = 'src', module = 'app.module.ts' }: NestAd
     );
     return tree;
 
-    /** Changes a file; where that cannot be done surely, says what to write by hand and changes nothing. */
+    /**
+     * Changes a file; where that cannot be done surely, says what to write by hand and changes
+     * nothing.
+     */
     function edit(path: string, byHand: string, change: (source: string) => string | undefined): void {
       const source = textOf(tree, path);
       const changed = source === undefined ? undefined : change(source);

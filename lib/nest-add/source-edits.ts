@@ -1,4 +1,7 @@
-/** The source with the module imported at the end of `@Module`'s imports; undefined where its form is not recognised. */
+/**
+ * The source with the module imported at the end of `@Module`'s imports; undefined where its form
+ * is not recognised.
+ */
 export function importModule(source: string, call: string): string | undefined {
   const withEntry = addToImports(source, call);
   if (withEntry === undefined) return undefined;
@@ -27,7 +30,10 @@ function addToImports(source: string, call: string): string | undefined {
 
 const indented = (call: string): string => call.replaceAll('\n', '\n    ');
 
-/** The index of the bracket that closes the one before `from`; undefined where strings or comments make that unsure. */
+/**
+ * The index of the bracket that closes the one before `from`; undefined where strings or comments
+ * make that unsure.
+ */
 function closingBracket(source: string, from: number): number | undefined {
   let depth = 1;
   for (let at = from; at < source.length; at++) {

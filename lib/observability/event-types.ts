@@ -203,8 +203,8 @@ export type TerminalEvent =
   | IdempotencyClaimFailedEvent;
 
 /**
- * The lease of an idempotent run, a job or a permit was lost while its work went on, so another may do
- * the same.
+ * The lease of an idempotent run, a job or a permit was lost while its work went on, so another may
+ * do the same.
  */
 export interface LeaseLostEvent extends RegistrationEvent {
   readonly type: 'lease.lost';
@@ -236,7 +236,10 @@ export interface PoolWaitEvent extends RegistrationEvent {
   readonly waitedMs: number;
 }
 
-/** A resumed run ended, and never asked for steps that its predecessors had finished: a step was renamed without `aliases`, or the method goes another way now. */
+/**
+ * A resumed run ended, and never asked for steps that its predecessors had finished: a step was
+ * renamed without `aliases`, or the method goes another way now.
+ */
 export interface StepsUnusedEvent extends RegistrationEvent {
   readonly type: 'steps.unused';
   /** The run's operation. */

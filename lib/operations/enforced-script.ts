@@ -7,8 +7,9 @@ const PERMIT_LOST = 'PERMIT_LOST';
 const enforced = new WeakMap<Script, Script>();
 
 /**
- * Returns the form of an operation's script that does nothing unless a permit is held: its first key holds its first argument.
- * A copy of an operation that was done under the permit gets the stored answer, whatever became of the permit since.
+ * Returns the form of an operation's script that does nothing unless a permit is held: its first
+ * key holds its first argument. A copy of an operation that was done under the permit gets the
+ * stored answer, whatever became of the permit since.
  */
 export function enforcedScript(script: Script): Script {
   let form = enforced.get(script);
@@ -16,7 +17,10 @@ export function enforcedScript(script: Script): Script {
   return form;
 }
 
-/** The marker and its switch stand in front of the keys and arguments of each operation; a permit once lost is never held again. */
+/**
+ * The marker and its switch stand in front of the keys and arguments of each operation; a permit
+ * once lost is never held again.
+ */
 const defineEnforced = ({ name, keys, args, lua, binary, readOnly, reply }: Script): Script =>
   defineScript({
     name: `${name} (under a permit)`,

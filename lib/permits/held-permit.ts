@@ -22,7 +22,10 @@ export interface PermitAccess {
   readonly rooms: WaitingRooms;
 }
 
-/** Transactions side by side under one permit each need it to last a little longer: this much spare keeps them from prolonging it in turn, which aborts each other. */
+/**
+ * Transactions side by side under one permit each need it to last a little longer: this much spare
+ * keeps them from prolonging it in turn, which aborts each other.
+ */
 const SPARE = 1.5;
 
 /** A permit as its holder has it. */
@@ -133,7 +136,10 @@ export class HeldPermit implements Permit, PausableLease, Enforcement {
   }
 }
 
-/** Lets a transaction apply its writes only while the permit is held: the holder's own key is watched. */
+/**
+ * Lets a transaction apply its writes only while the permit is held: the holder's own key is
+ * watched.
+ */
 class PermitCommit implements CommitParticipant {
   readonly commits = 'permit';
   readonly colocation = PERMIT_COLOCATION;

@@ -1,24 +1,33 @@
 import { luaMoment } from '../scripting/lua.js';
 
-/** Time for which what is known of a name outlives its last use, in milliseconds: its fences rise across any pause that is shorter. */
+/**
+ * Time for which what is known of a name outlives its last use, in milliseconds: its fences rise
+ * across any pause that is shorter.
+ */
 const KEPT_MS = 7 * 86_400_000;
 
-/** Length of the lease of one that was given a permit while it waited, until it takes it, in milliseconds. */
+/**
+ * Length of the lease of one that was given a permit while it waited, until it takes it, in
+ * milliseconds.
+ */
 export const CLAIM_MS = 1_000;
 
 /** Entries of the line that one call looks at. */
 const MAX_SEEN = 256;
 
 /**
- * Shared by the scripts on permits. The state is a hash: `f<slot>` is the last fence of a slot. `w<token>` is
- * `<until>:<lease>:<process>` of one that waits: the server time in ms until which it is taken to be alive, the length of the
- * lease that it wants, and its process. A fence is above every one before it, and at least the time in µs, so that
- * fences also rise where the hash was lost.
+ * Shared by the scripts on permits. The state is a hash: `f<slot>` is the last fence of a slot.
+ * `w<token>` is `<until>:<lease>:<process>` of one that waits: the server time in ms until which it
+ * is taken to be alive, the length of the lease that it wants, and its process. A fence is above
+ * every one before it, and at least the time in µs, so that fences also rise where the hash was
+ * lost.
  *
- * `next_in_line(line, state, ms, count, stop)` returns the tokens of the first `count` that wait and are alive, and of those ahead
- * of them that are not. It ends at `stop(token, ticket)`, and tells by its third result whether it ended there, and by its fourth
- * whether the line has no more. `give` hands a slot over; with a short lease, unless its process is told by the answer of the script.
- * Otherwise it wakes the one that gets it; the message is a courtesy, and fails in silence if the user may not publish.
+ * `next_in_line(line, state, ms, count, stop)` returns the tokens of the first `count` that wait
+ * and are alive, and of those ahead of them that are not. It ends at `stop(token, ticket)`, and
+ * tells by its third result whether it ended there, and by its fourth whether the line has no more.
+ * `give` hands a slot over; with a short lease, unless its process is told by the answer of the
+ * script. Otherwise it wakes the one that gets it; the message is a courtesy, and fails in silence
+ * if the user may not publish.
  */
 export const luaPermit = `${luaMoment}
 local function digits(n) return string.format('%.0f', n) end

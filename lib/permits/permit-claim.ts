@@ -27,7 +27,10 @@ export interface ClaimAccess extends PermitAccess {
   readonly closing: AbortSignal;
 }
 
-/** The time for which one that waits trusts to be woken before it looks by itself, in milliseconds; it is taken to be alive for three times as long. */
+/**
+ * The time for which one that waits trusts to be woken before it looks by itself, in milliseconds;
+ * it is taken to be alive for three times as long.
+ */
 const LOOK_MS = 1_000;
 /** Likewise, while it could not subscribe, or Redis could not be reached. */
 const LOOK_UNSUBSCRIBED_MS = 100;
@@ -106,7 +109,10 @@ export class PermitClaim {
     }
   }
 
-  /** The permit that a release in this process has handed over, unless that was so long ago that the lease may end before it is renewed. */
+  /**
+   * The permit that a release in this process has handed over, unless that was so long ago that the
+   * lease may end before it is renewed.
+   */
   private granted(): HeldPermit | undefined {
     const { grant, claim } = this;
     this.grant = undefined;
@@ -146,7 +152,8 @@ export class PermitClaim {
 
     if (seen.kind !== 'granted') return seen;
     if (performance.now() - askedAt > leaseMs / 2)
-      // Answered so late, or this process stood still so long, that the lease may end before it is renewed.
+      // Answered so late, or this process stood still so long, that the lease may end before it is
+      // renewed.
       throw connection.unavailable(new Error('the permit was answered too late for its lease'));
     return new HeldPermit(this.access, claim, timeoutMs, { ...seen, leaseMs }, askedAt);
   }
@@ -191,7 +198,10 @@ export class PermitClaim {
     return given ? AbortSignal.any([given, closing]) : closing;
   }
 
-  /** Leaves the line, or gives back what it was given meanwhile, in the background; shutdown waits for it. */
+  /**
+   * Leaves the line, or gives back what it was given meanwhile, in the background; shutdown waits
+   * for it.
+   */
   private giveUp(looking: Promise<unknown> | undefined): void {
     const { operations, inFlight } = this.access;
     const { claim } = this;

@@ -4,7 +4,10 @@ import type { KeySpace } from '../scripting/key-space.js';
 export interface PermitKeys {
   /** Hash: the last fence of each slot, and until when each that waits is taken to be alive. */
   readonly state: string;
-  /** Sorted set of those that wait, by their tickets. Messages about it name the one that is given a permit. */
+  /**
+   * Sorted set of those that wait, by their tickets. Messages about it name the one that is given a
+   * permit.
+   */
   readonly line: string;
   /** For each slot, the token of its holder, for as long as the lease lasts. */
   readonly slots: readonly string[];

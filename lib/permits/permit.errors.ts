@@ -9,7 +9,10 @@ export class PermitUnavailableError extends AtomicRedisError {
   constructor(
     /** The name of the permit. */
     readonly permit: string,
-    /** Time after which a permit is free at the latest, unless its holder renews it, in milliseconds. */
+    /**
+     * Time after which a permit is free at the latest, unless its holder renews it, in
+     * milliseconds.
+     */
     readonly retryAfterMs: number,
   ) {
     super(`Permit ${describe(permit)} is held by others; try again, or wait longer (waitMs)`);

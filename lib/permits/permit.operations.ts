@@ -44,12 +44,15 @@ export type Seen =
   | { readonly kind: 'busy'; readonly nextMs: number };
 
 /**
- * Time for which one that waits is taken to be alive after each look, in milliseconds: one that died holds up no other for
- * longer than that and {@link CLAIM_MS}.
+ * Time for which one that waits is taken to be alive after each look, in milliseconds: one that
+ * died holds up no other for longer than that and {@link CLAIM_MS}.
  */
 const ALIVE_MS = 3_000;
 
-/** Looks for a permit: takes a free one, else stands in line, or leaves it where the caller waits no longer. */
+/**
+ * Looks for a permit: takes a free one, else stands in line, or leaves it where the caller waits no
+ * longer.
+ */
 export const look = defineOperation({
   type: 'permits.look',
   keys: KEYS,
@@ -234,7 +237,9 @@ interface Renewals {
   readonly leases: readonly (string | number)[];
 }
 
-/** Prolongs the leases of permits. A permit that has lapsed is lost: another may have had it since. */
+/**
+ * Prolongs the leases of permits. A permit that has lapsed is lost: another may have had it since.
+ */
 export const renew = defineStep({
   type: 'permits.renew',
   copies:

@@ -4,8 +4,8 @@ import { Propagation } from '../runtime/transaction-scope.js';
 /** Defaults of permits, as the module's `permits` option. */
 export interface PermitModuleOptions {
   /**
-   * Time after which the permit of a process that died goes to another, in milliseconds. A live holder renews it at a third of
-   * this. @default 30000
+   * Time after which the permit of a process that died goes to another, in milliseconds. A live
+   * holder renews it at a third of this. @default 30000
    */
   leaseMs?: number;
   /** Time to wait for a permit, in milliseconds. @default 5000 */
@@ -14,19 +14,28 @@ export interface PermitModuleOptions {
 
 /** Options of `tryAcquire`. */
 export interface TryAcquireOptions {
-  /** Number of permits that are held at a time, 1 to 1000. Give the same number everywhere. @default 1 */
+  /**
+   * Number of permits that are held at a time, 1 to 1000. Give the same number everywhere.
+   * @default 1
+   */
   limit?: number;
   /** Length of the lease, in milliseconds, from 100. Default: the module's `permits.leaseMs`. */
   leaseMs?: number;
   /** Time for Redis to answer, in milliseconds. Default: the module's `timeoutMs`. */
   timeoutMs?: number;
-  /** Inside a transaction, `outside` acquires all the same, once for each attempt; without it the call is refused. */
+  /**
+   * Inside a transaction, `outside` acquires all the same, once for each attempt; without it the
+   * call is refused.
+   */
   propagation?: `${Propagation.Outside}`;
 }
 
 /** Options of `acquire` and `withPermit`. */
 export interface AcquireOptions extends TryAcquireOptions {
-  /** Time to wait for the permit, in milliseconds; 0 for not at all. Default: the module's `permits.waitMs`. */
+  /**
+   * Time to wait for the permit, in milliseconds; 0 for not at all. Default: the module's
+   * `permits.waitMs`.
+   */
   waitMs?: number;
   /** Ends the wait; the call rejects with the signal's reason. */
   signal?: AbortSignal;

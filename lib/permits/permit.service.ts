@@ -42,11 +42,13 @@ export interface PermitStatus {
 const LONGEST_WAIT_MS = 2 ** 31 - 1;
 
 /**
- * Permits that a bounded number of processes hold at a time: a lock, with `limit` a semaphore, with {@link lead} a leader.
+ * Permits that a bounded number of processes hold at a time: a lock, with `limit` a semaphore, with
+ * {@link lead} a leader.
  *
- * A permit is a lease: a process that stops for longer than the lease loses it, and may go on without knowing. So a permit alone
- * protects nothing outside Redis. Pass it as `{ permit }` to a transaction or a scripted call, and Redis refuses the writes of a
- * holder that lost it; elsewhere compare its `fence`.
+ * A permit is a lease: a process that stops for longer than the lease loses it, and may go on
+ * without knowing. So a permit alone protects nothing outside Redis. Pass it as `{ permit }` to a
+ * transaction or a scripted call, and Redis refuses the writes of a holder that lost it; elsewhere
+ * compare its `fence`.
  */
 @Injectable()
 export class PermitService {
@@ -90,7 +92,8 @@ export class PermitService {
   }
 
   /**
-   * Acquires a permit, and waits for it. Those that wait are served in the order in which they came.
+   * Acquires a permit, and waits for it. Those that wait are served in the order in which they
+   * came.
    *
    * ```ts
    * const permit = await permits.acquire('report:{7}', { leaseMs: 10_000 });
@@ -102,7 +105,8 @@ export class PermitService {
    * @throws PermitUnavailableError when others held it until `waitMs` had passed
    * @throws InvalidArgumentError before any I/O
    * @throws IllegalTransactionStateError inside an open transaction
-   * @throws RedisUnavailableError when Redis could not be reached in time; a permit that was given is given back
+   * @throws RedisUnavailableError when Redis could not be reached in time; a permit that was given
+   * is given back
    * @throws RedisReplyError when Redis refused it, as when its memory is full
    * @throws ModuleClosedError when the module is closed while it waits; the reason of `signal`
    */
@@ -137,11 +141,14 @@ export class PermitService {
   }
 
   /**
-   * Acquires a permit, runs `work` under it, and releases it. Code inside reaches it as `permit: 'current'`.
+   * Acquires a permit, runs `work` under it, and releases it. Code inside reaches it as `permit:
+   * 'current'`.
    *
-   * `work` should end when `permit.signal` aborts. A release that fails is logged; the permit ends with its lease then.
+   * `work` should end when `permit.signal` aborts. A release that fails is logged; the permit ends
+   * with its lease then.
    *
-   * @returns what `work` returns, also when the permit was lost meanwhile: only enforced writes know better
+   * @returns what `work` returns, also when the permit was lost meanwhile: only enforced writes
+   * know better
    * @throws whatever `work` throws, the same instance
    * @throws as {@link acquire} does; `work` does not run
    */
@@ -158,10 +165,12 @@ export class PermitService {
   }
 
   /**
-   * Waits to be the only one with this name, for as long as it takes, and runs `work` as the leader. When the permit is lost,
-   * `permit.signal` aborts; once `work` has settled, this waits to lead again.
+   * Waits to be the only one with this name, for as long as it takes, and runs `work` as the
+   * leader. When the permit is lost, `permit.signal` aborts; once `work` has settled, this waits to
+   * lead again.
    *
-   * Shutdown aborts the signal and waits for `work`; the next leader takes over at once when it settles in time.
+   * Shutdown aborts the signal and waits for `work`; the next leader takes over at once when it
+   * settles in time.
    *
    * @returns what `work` returns, when it settled while it led
    * @throws whatever `work` throws while it leads, the same instance
@@ -206,7 +215,11 @@ export class PermitService {
     return { held: this.keeper.size, waiting: this.waiting };
   }
 
-  /** Tells leaders to stop, and waits for their work up to `timeoutMs`. Called by the module when it shuts down. @internal */
+  /**
+   * Tells leaders to stop, and waits for their work up to `timeoutMs`. Called by the module when it
+   * shuts down.
+   * @internal
+   */
   async stopLeaders(timeoutMs: number): Promise<void> {
     this.stopping.abort(this.connection.closedError());
     const stop = new AbortController();
@@ -220,7 +233,10 @@ export class PermitService {
     this.closing.abort(this.connection.closedError());
   }
 
-  /** Renews nothing any more: the signals of held permits abort, and their leases decide. @internal */
+  /**
+   * Renews nothing any more: the signals of held permits abort, and their leases decide.
+   * @internal
+   */
   close(): void {
     this.endWaits();
     this.keeper.close(this.connection.closedError());

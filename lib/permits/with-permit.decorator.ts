@@ -25,15 +25,17 @@ const checkOptions = check.options({
 } satisfies Record<keyof WithPermitOptions, check.Check>);
 
 /**
- * Runs the method while a permit is held, by `PermitService.withPermit`: one call at a time in all processes, or as many as `limit` says. Transactions and
- * scripted calls inside enforce it by `permit: 'current'`. The method then returns a promise.
+ * Runs the method while a permit is held, by `PermitService.withPermit`: one call at a time in all
+ * processes, or as many as `limit` says. Transactions and scripted calls inside enforce it by
+ * `permit: 'current'`. The method then returns a promise.
  *
  * ```ts
  * @WithPermit({ name: (id: string) => `report:{${id}}`, waitMs: 2_000 })
  * async build(id: string) { … }
  * ```
  *
- * @throws InvalidArgumentError at once for a wrong option; a call throws what `PermitService.withPermit` does
+ * @throws InvalidArgumentError at once for a wrong option; a call throws what
+ * `PermitService.withPermit` does
  */
 export function WithPermit<Args extends unknown[] = []>(
   options: WithPermitOptions<Args>,

@@ -3,7 +3,10 @@ import type { KeySpace } from '../scripting/key-space.js';
 import { defineScript, type Script } from '../scripting/script.js';
 import type { PipelinedCommand, Run } from './pipelined-command.js';
 
-/** The answer to a batch when a later one of its lane was applied: it is an old copy, and nothing was done. */
+/**
+ * The answer to a batch when a later one of its lane was applied: it is an old copy, and nothing
+ * was done.
+ */
 export const STALE = 'STALE';
 
 /** The answer to a run whose own time limit had passed, though not that of its batch. */
@@ -16,12 +19,14 @@ const ARGS = ['notAfterMs', 'sequence', 'stateTtlMs', '...runs'] as const;
 export type BatchScript = Script<typeof KEYS, typeof ARGS, string>;
 
 /**
- * Defines the script of a batch. Its text recognises a copy by the sequence number of its lane and answers it. The rest, `lua`, must
+ * Defines the script of a batch. Its text recognises a copy by the sequence number of its lane and
+ * answers it. The rest, `lua`, must
  *
  * - do nothing past the time limit in ARGV[1], and return TOO_LATE,
  * - judge everything before its first write,
- * - where ARGV[3] is not '', SET KEYS[1] to `ARGV[2] .. '|' .. answer` with ARGV[3] as its time to live, before the other writes. A refusal of the
- *   whole batch is kept too, or another copy of it could be applied after the caller was told that it was not.
+ * - where ARGV[3] is not '', SET KEYS[1] to `ARGV[2] .. '|' .. answer` with ARGV[3] as its time to
+ *   live, before the other writes. A refusal of the whole batch is kept too, or another copy of it
+ *   could be applied after the caller was told that it was not.
  */
 export const defineBatchScript = ({
   name,
@@ -73,7 +78,10 @@ export interface BatchProtocol<
   readonly commandName: string;
   /** @param commands at least one */
   batchOf(commands: readonly Command[]): Made;
-  /** Returns the keys and the runs for the script. @param id no other batch of any process has it */
+  /**
+   * Returns the keys and the runs for the script.
+   * @param id no other batch of any process has it
+   */
   encode(batch: Made, keys: KeySpace, id: string): { readonly touched: string[]; readonly runs: string[] };
   /**
    * Tells the script's answer to each run.

@@ -22,19 +22,24 @@ export interface BatchAnswer {
 /** Sends one batch. */
 export type SendBatch<Made> = (batch: Made, progress: CallProgress) => Promise<BatchAnswer>;
 
-/** How much later than its time-out a command may be told of it, so that most need no alarm: their batch has one. */
+/**
+ * How much later than its time-out a command may be told of it, so that most need no alarm: their
+ * batch has one.
+ */
 const SLACK_MS = 10;
 
 /**
- * How long after its time-out a command is told that it was not done, where its batch waits to be sent again: a copy that is sent from then on is judged
- * late, though both clocks are read in whole milliseconds.
+ * How long after its time-out a command is told that it was not done, where its batch waits to be
+ * sent again: a copy that is sent from then on is judged late, though both clocks are read in whole
+ * milliseconds.
  */
 const SURELY_LATE_MS = 2;
 
 /**
- * The queue of a lane. At most one of its batches is under way. So the sequence numbers of its batches arrive in their order, and a copy that arrives after
- * a newer batch is known to be old; and commands that come meanwhile share the next round trip. A key belongs to one lane, so that the commands on it
- * are made in the order of the calls.
+ * The queue of a lane. At most one of its batches is under way. So the sequence numbers of its
+ * batches arrive in their order, and a copy that arrives after a newer batch is known to be old;
+ * and commands that come meanwhile share the next round trip. A key belongs to one lane, so that
+ * the commands on it are made in the order of the calls.
  */
 export class CommandPipeline<Command extends PipelinedCommand, Made extends Batch<Command>> {
   private queued: Command[] = [];
@@ -71,7 +76,10 @@ export class CommandPipeline<Command extends PipelinedCommand, Made extends Batc
     this.sendSoon();
   }
 
-  /** Behind the microtasks, in which everybody goes on who was answered by the same read: what they ask for then travels together. */
+  /**
+   * Behind the microtasks, in which everybody goes on who was answered by the same read: what they
+   * ask for then travels together.
+   */
   private sendSoon(): void {
     process.nextTick(() => this.sendNext());
   }
@@ -81,7 +89,8 @@ export class CommandPipeline<Command extends PipelinedCommand, Made extends Batc
     if (this.queued.length === 0) return this.rest();
     const commands = this.takeBatch();
     const batch = this.protocol.batchOf(commands);
-    // Not taken before it can be written in this same tick: one that gives up until then is known not to have been sent.
+    // Not taken before it can be written in this same tick: one that gives up until then is known
+    // not to have been sent.
     if (this.connection.knownServerTime(batch.deadline, this.slot) === undefined) {
       this.queued = [...commands, ...this.queued];
       void this.untilReachable(batch.deadline);
@@ -146,7 +155,11 @@ export class CommandPipeline<Command extends PipelinedCommand, Made extends Batc
     else this.sendAgain(again);
   }
 
-  /** Ends commands that were judged late ahead of another on the same key: made now, they would come after it. @returns the others */
+  /**
+   * Ends commands that were judged late ahead of another on the same key: made now, they would come
+   * after it.
+   * @returns the others
+   */
   private withoutKey(late: readonly Command[], key: string): Command[] {
     const [overtaken, others] = partition(late, (command) => command.key === key);
     fail(overtaken, this.cameLate());
@@ -171,7 +184,10 @@ export class CommandPipeline<Command extends PipelinedCommand, Made extends Batc
     }
   }
 
-  /** Goes on, first with what was sent and not done: of each key all that was sent, so that the order stays. */
+  /**
+   * Goes on, first with what was sent and not done: of each key all that was sent, so that the
+   * order stays.
+   */
   private sendAgain(commands: readonly Command[]): void {
     this.sent = [];
     const again = commands.filter(({ state }) => state === 'sent');
@@ -187,7 +203,10 @@ export class CommandPipeline<Command extends PipelinedCommand, Made extends Batc
     this.onIdle();
   }
 
-  /** Sees to it that each is told in time. What ends with the batch under way needs no alarm: the batch has one. */
+  /**
+   * Sees to it that each is told in time. What ends with the batch under way needs no alarm: the
+   * batch has one.
+   */
   private watch(): void {
     const lookedAt = Math.min(this.endsAt, this.alarm?.at ?? Infinity);
     if (this.earliest >= lookedAt - SLACK_MS) return;
@@ -218,7 +237,8 @@ export class CommandPipeline<Command extends PipelinedCommand, Made extends Batc
     this.queued = inTime;
     const mayBeDone = this.progress?.mayBeDone !== false;
     const refusal = this.progress?.refusal;
-    // A batch that was refused and sent again is given the time to be refused again: then its commands are known not to be done.
+    // A batch that was refused and sent again is given the time to be refused again: then its
+    // commands are known not to be done.
     const graceMs = mayBeDone ? (refusal ? MIN_REPLY_MS : 0) : SURELY_LATE_MS;
     const allowedMs = this.patienceMs + graceMs;
     const unanswered = this.sent.filter(

@@ -7,8 +7,9 @@ import type { Producer } from './producer.js';
 const KEPT = 64;
 
 /**
- * Lends producers to commands that wait for replicas. Commands of equal `durability` share one, and batches with no others. A producer without commands
- * goes on to serve another `durability`, so neither this process nor Redis keeps anything for each that was ever asked for.
+ * Lends producers to commands that wait for replicas. Commands of equal `durability` share one, and
+ * batches with no others. A producer without commands goes on to serve another `durability`, so
+ * neither this process nor Redis keeps anything for each that was ever asked for.
  */
 export class DurableProducers<Command extends PipelinedCommand, Made extends Batch<Command>> {
   private readonly lent = new Map<string, Producer<Command, Made>>();

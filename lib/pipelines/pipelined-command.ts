@@ -3,7 +3,10 @@ import type { Deadline } from '../runtime/deadline.js';
 
 /** The call that waits for a command. */
 export interface Caller<Result = unknown> {
-  /** Makes the call's result of the script's answer. Throws a refusal. @param place of the command in its run, from 0 */
+  /**
+   * Makes the call's result of the script's answer. Throws a refusal.
+   * @param place of the command in its run, from 0
+   */
   toResult(answer: string, place: number): Result;
   /** Tells whether a result that replicas did not have in time is of a change at all. */
   isChange(result: Result): boolean;
@@ -13,12 +16,18 @@ export interface Caller<Result = unknown> {
 
 /** A command that travels in a batch with others, and waits for its answer. */
 export interface PipelinedCommand {
-  /** The key that it changes; of several keys their names in one text. Commands of one key are answered in their order. */
+  /**
+   * The key that it changes; of several keys their names in one text. Commands of one key are
+   * answered in their order.
+   */
   readonly key: string;
   readonly deadline: Deadline;
   readonly caller: Caller;
   state: 'queued' | 'sent' | 'settled';
-  /** Travels with commands of the same key only: Redis refused a batch that it was in because of one of the keys. */
+  /**
+   * Travels with commands of the same key only: Redis refused a batch that it was in because of one
+   * of the keys.
+   */
   isAlone: boolean;
 }
 
@@ -26,8 +35,8 @@ export interface PipelinedCommand {
 export type Run<Command extends PipelinedCommand> = [first: Command, ...others: Command[]];
 
 /**
- * The time limit of a run is that of its first command. A command that joins it may have some more time, so it may be judged late this much too
- * early, at most, and never too late.
+ * The time limit of a run is that of its first command. A command that joins it may have some more
+ * time, so it may be judged late this much too early, at most, and never too late.
  */
 const SAME_TIME_MS = 10;
 

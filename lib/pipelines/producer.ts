@@ -8,13 +8,19 @@ import { STALE, type Batch, type BatchProtocol } from './batch-protocol.js';
 import { CommandPipeline, type BatchAnswer } from './command-pipeline.js';
 import type { PipelinedCommand } from './pipelined-command.js';
 
-/** By how much a lane's state outlives the last moment at which a copy of its batch could be applied. */
+/**
+ * By how much a lane's state outlives the last moment at which a copy of its batch could be
+ * applied.
+ */
 const STATE_TTL_MARGIN_MS = 60_000;
 
 /** Lanes to one server. While it works on the batch of one, the next of another is made. */
 const LANES = 2;
 
-/** How many lanes are kept though nothing is under way; of a Cluster's thousands the others are forgotten. */
+/**
+ * How many lanes are kept though nothing is under way; of a Cluster's thousands the others are
+ * forgotten.
+ */
 const KEPT_LANES = 64;
 
 /** How the commands of a producer are sent. */
@@ -25,8 +31,9 @@ export interface ProducerOptions {
 }
 
 /**
- * Sends the commands of one feature with an identity of its own: the id, which no other producer has, and one sequence of batches over all its
- * lanes. By these the script tells a copy of a batch from a new one.
+ * Sends the commands of one feature with an identity of its own: the id, which no other producer
+ * has, and one sequence of batches over all its lanes. By these the script tells a copy of a batch
+ * from a new one.
  */
 export class Producer<Command extends PipelinedCommand, Made extends Batch<Command> = Batch<Command>> {
   private readonly id = randomId('hex');
@@ -54,8 +61,8 @@ export class Producer<Command extends PipelinedCommand, Made extends Batch<Comma
   }
 
   /**
-   * Sends the command. Its caller is answered, or rejected with RedisUnavailableError, OutcomeUnknownError, RedisReplyError, or the refusal that
-   * its own answer stands for.
+   * Sends the command. Its caller is answered, or rejected with RedisUnavailableError,
+   * OutcomeUnknownError, RedisReplyError, or the refusal that its own answer stands for.
    *
    * @param placedBy the key that decides the lane, and on a Cluster the slot
    */

@@ -6,7 +6,10 @@ import type { Producer } from './producer.js';
 
 type Delivery = Pick<OperationOptions, 'deduplicate' | 'durability'>;
 
-/** The producers of one service. Commands that wait for replicas share batches with none that do not. */
+/**
+ * The producers of one service. Commands that wait for replicas share batches with none that do
+ * not.
+ */
 export class Producers<Command extends PipelinedCommand, Made extends Batch<Command> = Batch<Command>> {
   private readonly deduplicating: Producer<Command, Made>;
   private readonly plain: Producer<Command, Made>;

@@ -9,7 +9,8 @@ export interface LimitPolicy {
 }
 
 /**
- * Returns the fields that tell a client of limits, as draft-ietf-httpapi-ratelimit-headers-10 has them. Times are whole seconds, rounded up.
+ * Returns the fields that tell a client of limits, as draft-ietf-httpapi-ratelimit-headers-10 has
+ * them. Times are whole seconds, rounded up.
  * https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/
  */
 export function rateLimitFields(policies: readonly LimitPolicy[]): readonly [name: string, value: string][] {

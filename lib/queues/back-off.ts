@@ -19,8 +19,9 @@ const MAX_DELAY_MS = 315_360_000_000;
 export const delayMsCheck: Check = integer(0, MAX_DELAY_MS);
 
 /**
- * How much longer each wait may be than the one before. By twos, the five deliveries of the default would be over within half a minute, or the first retry would
- * have to be late: with six, the first wait is short and all waits together outlast an outage of some minutes.
+ * How much longer each wait may be than the one before. By twos, the five deliveries of the default
+ * would be over within half a minute, or the first retry would have to be late: with six, the first
+ * wait is short and all waits together outlast an outage of some minutes.
  */
 const GROWTH = 6;
 
@@ -45,8 +46,9 @@ export const retryCheck: Check = (path, value) => {
 };
 
 /**
- * Draws the wait after a failed delivery, evenly from one step of the back-off to the next, so that jobs which failed together do not come back together. The
- * steps grow from `minMs`, and the last ends at `maxMs`.
+ * Draws the wait after a failed delivery, evenly from one step of the back-off to the next, so that
+ * jobs which failed together do not come back together. The steps grow from `minMs`, and the last
+ * ends at `maxMs`.
  *
  * @param deliveries how often the job was delivered
  */

@@ -122,7 +122,10 @@ export class ConsumerReport {
     }
   }
 
-  /** A logger that fails, or an error that has no text, must not cost the job that was taken meanwhile. */
+  /**
+   * A logger that fails, or an error that has no text, must not cost the job that was taken
+   * meanwhile.
+   */
   private log(write: () => void): void {
     try {
       write();

@@ -68,7 +68,8 @@ export class DeadLetters<T = unknown> {
    *
    * @param ids of the jobs
    * @returns how many were requeued; ids that are not in the dead letters are left out
-   * @throws InvalidArgumentError, RedisUnavailableError, OutcomeUnknownError, IllegalTransactionStateError; of many jobs some may have been requeued
+   * @throws InvalidArgumentError, RedisUnavailableError, OutcomeUnknownError,
+   * IllegalTransactionStateError; of many jobs some may have been requeued
    */
   async requeue(ids: readonly string[], options: QueueCallOptions = {}): Promise<number> {
     const requeue = (): Promise<number> => this.take('requeue', ids, options);

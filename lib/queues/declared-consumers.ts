@@ -22,7 +22,9 @@ interface DeclaredConsumer {
   readonly metadata: ConsumerMetadata;
 }
 
-/** Finds the methods under `@QueueConsumer` in the whole application, those of this registration. */
+/**
+ * Finds the methods under `@QueueConsumer` in the whole application, those of this registration.
+ */
 @Injectable()
 export class DeclaredConsumers {
   private found: readonly DeclaredConsumer[] = [];

@@ -2,8 +2,8 @@
 let lastMoment = 0;
 
 /**
- * Names a job among the delayed ones, as `luaDelay` does: its id behind 21 digits that tell the order of jobs that are due in one millisecond. Each call gets a later place than
- * the one before.
+ * Names a job among the delayed ones, as `luaDelay` does: its id behind 21 digits that tell the
+ * order of jobs that are due in one millisecond. Each call gets a later place than the one before.
  *
  * @param nowMs the time of the queue's server
  */

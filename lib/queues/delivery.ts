@@ -4,9 +4,15 @@ import type { RetryBackOff } from './back-off.js';
 export const Verdict = {
   /** The job is done, and gone. */
   Ack: 'ack',
-  /** The delivery failed: the job waits, or with no delay goes to the end of the queue. When it was the last one, to the dead letters. */
+  /**
+   * The delivery failed: the job waits, or with no delay goes to the end of the queue. When it was
+   * the last one, to the dead letters.
+   */
   Retry: 'retry',
-  /** To the head of the queue. It counts as no delivery: its process ends, which is no fault of the job. */
+  /**
+   * To the head of the queue. It counts as no delivery: its process ends, which is no fault of the
+   * job.
+   */
   Release: 'release',
   /** The job waits. It counts as no delivery: it was refused for that long. */
   Defer: 'defer',
@@ -27,7 +33,10 @@ export const Settled = {
 
 export type Settled = (typeof Settled)[keyof typeof Settled];
 
-/** Which jobs a take is given. A job whose lease has ended is a suspect: it may have killed its process. */
+/**
+ * Which jobs a take is given. A job whose lease has ended is a suspect: it may have killed its
+ * process.
+ */
 export const TakeMode = {
   /** Suspects first, then others. */
   Any: 'any',
@@ -51,9 +60,15 @@ export interface NextTake {
 /** A job that was taken, and its delivery. */
 export interface Delivery {
   readonly id: string;
-  /** Number of deliveries of the job that had ended before. It only grows, so with the job's id it names this one. */
+  /**
+   * Number of deliveries of the job that had ended before. It only grows, so with the job's id it
+   * names this one.
+   */
   readonly fence: string;
-  /** How often it was delivered, this time included; deliveries that were given back or that a requeue has forgiven do not count. */
+  /**
+   * How often it was delivered, this time included; deliveries that were given back or that a
+   * requeue has forgiven do not count.
+   */
   readonly deliveries: number;
   /** Size of the payload, in bytes. */
   readonly size: number;

@@ -4,12 +4,16 @@ import { IntrusiveSet, type SetMember } from '../runtime/intrusive-set.js';
 import { Deadline } from '../runtime/deadline.js';
 
 /**
- * How long a suspect waits for the other jobs of the process to end, and then keeps them out while it runs, in milliseconds. Longer jobs run beside it:
- * a suspect that kills them counts as guilty, and they are excused.
+ * How long a suspect waits for the other jobs of the process to end, and then keeps them out while
+ * it runs, in milliseconds. Longer jobs run beside it: a suspect that kills them counts as guilty,
+ * and they are excused.
  */
 const ALONE_MS = 5_000;
 
-/** How long a suspect that is taken by hand waits for other jobs to end, in milliseconds: what holds them may be what takes. */
+/**
+ * How long a suspect that is taken by hand waits for other jobs to end, in milliseconds: what holds
+ * them may be what takes.
+ */
 const ALONE_BY_HAND_MS = 1_000;
 
 /** A process's right to hold one suspect and nothing else. */
@@ -25,8 +29,9 @@ export interface HeldByHand extends SetMember {
 }
 
 /**
- * What this process holds and may hold of jobs, over all its queues. A job whose process died may have killed it. It is taken alone, so that it can do no harm to
- * others, and so that the next death is its own doing.
+ * What this process holds and may hold of jobs, over all its queues. A job whose process died may
+ * have killed it. It is taken alone, so that it can do no harm to others, and so that the next
+ * death is its own doing.
  */
 export class Hands {
   private readonly byHand = new IntrusiveSet<HeldByHand>();
@@ -77,7 +82,10 @@ export class Hands {
     if (this.byHand.delete(job)) this.tell();
   }
 
-  /** Runs a take that must not happen while a suspect has the process; the caller has just seen that none has. */
+  /**
+   * Runs a take that must not happen while a suspect has the process; the caller has just seen that
+   * none has.
+   */
   async take<T>(by: 'hand' | 'consumer', work: () => Promise<T>): Promise<T> {
     const byHand = by === 'hand' ? 1 : 0;
     this.taking++;
@@ -91,13 +99,17 @@ export class Hands {
     }
   }
 
-  /** Resolves with true once no suspect has the process, or with false when the time is up. @throws the signal's reason */
+  /**
+   * Resolves with true once no suspect has the process, or with false when the time is up.
+   * @throws the signal's reason
+   */
   async open(until: Deadline, signal?: AbortSignal): Promise<boolean> {
     return await this.until(() => !this.alone, until, signal);
   }
 
   /**
-   * Keeps others from taking jobs, and resolves once the process holds none, or has held one for too long. Resolves with undefined when the time is up.
+   * Keeps others from taking jobs, and resolves once the process holds none, or has held one for
+   * too long. Resolves with undefined when the time is up.
    * @throws the signal's reason
    */
   async takeAlone(

@@ -3,7 +3,8 @@ import { getQueueToken } from '../atomic-redis.constants.js';
 import type { QueueDefinition } from './queue-definition.js';
 
 /**
- * Injects the queue of a definition, which `AtomicRedisModule.forFeature([emails], name)` of the same module, or an exporting one, provides.
+ * Injects the queue of a definition, which `AtomicRedisModule.forFeature([emails], name)` of the
+ * same module, or an exporting one, provides.
  *
  * ```ts
  * constructor(@InjectQueue(emails) private readonly emails: ReliableQueue<Email>) {}

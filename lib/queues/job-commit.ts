@@ -32,10 +32,13 @@ export interface CommittedJob {
 }
 
 /**
- * Lets a transaction acknowledge a job by its own EXEC: the effects of the job and its end are one step, and a delivery that lost its job has no effect.
+ * Lets a transaction acknowledge a job by its own EXEC: the effects of the job and its end are one
+ * step, and a delivery that lost its job has no effect.
  *
- * The queue's keys are not watched: any other job's end or extension would abort the EXEC. The lease takes the place of that. It is prolonged past the transaction's deadline, and
- * EXEC is refused when the deadline key has expired, which is before the lease ends. Until then Redis gives the job to nobody, and this process does not end or prolong it in another way.
+ * The queue's keys are not watched: any other job's end or extension would abort the EXEC. The
+ * lease takes the place of that. It is prolonged past the transaction's deadline, and EXEC is
+ * refused when the deadline key has expired, which is before the lease ends. Until then Redis gives
+ * the job to nobody, and this process does not end or prolong it in another way.
  */
 export class JobCommit implements CommitParticipant {
   readonly commits = 'job';
@@ -102,7 +105,10 @@ export class JobCommit implements CommitParticipant {
     }
   }
 
-  /** @returns false when the lease ends before the deadline key, by Redis's clock, which may have been stepped */
+  /**
+   * @returns false when the lease ends before the deadline key, by Redis's clock, which may have
+   * been stepped
+   */
   async verify(client: Redis, deadlineKey: string): Promise<void | false> {
     const { delivery, commands } = this.job;
     const { leases, history } = commands.keys;

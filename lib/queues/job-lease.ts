@@ -3,7 +3,10 @@ import { LeaseKeeper, lookMsOf, type RenewableLease } from '../leases/lease-keep
 /** A job whose lease is renewed. */
 export interface RenewedJob {
   readonly leaseMs: number;
-  /** Monotonic time at which its lease ends, as far as is confirmed. Whatever prolongs it moves this. */
+  /**
+   * Monotonic time at which its lease ends, as far as is confirmed. Whatever prolongs it moves
+   * this.
+   */
   readonly leaseEndsAt: number;
   /** The end of its delivery, done or under way. */
   readonly ending: object | undefined;
@@ -49,7 +52,10 @@ const keeper = new LeaseKeeper<JobLease>((due) =>
   due.map(async ({ job }) => ((await job.renew()) ? 'renewed' : 'lost')),
 );
 
-/** Renews the lease of a job, at a third of its length unless something prolonged it further, until the returned function is called. */
+/**
+ * Renews the lease of a job, at a third of its length unless something prolonged it further, until
+ * the returned function is called.
+ */
 export function keepRenewed(job: RenewedJob): () => void {
   const lease = new JobLease(job);
   keeper.keep(lease);

@@ -5,7 +5,10 @@ import type { RedisConnection } from '../connection/redis-connection.js';
 import type { OperationRunner } from '../operations/operation-runner.js';
 import { ringBell } from './queue.operations.js';
 
-/** Longest that one BZPOPMIN blocks. With a look at each queue now and then, an idle consumer sends less than one command in two seconds. */
+/**
+ * Longest that one BZPOPMIN blocks. With a look at each queue now and then, an idle consumer sends
+ * less than one command in two seconds.
+ */
 const BLOCK_SECONDS = 4;
 
 /** How long the connection is kept when no queue is waited on. */
@@ -27,10 +30,12 @@ export interface WatchedQueue {
 }
 
 /**
- * Tells processes of new jobs: one BZPOPMIN, on a connection of its own, waits on all queues that the process waits on; on a Cluster, on those of one slot.
+ * Tells processes of new jobs: one BZPOPMIN, on a connection of its own, waits on all queues that
+ * the process waits on; on a Cluster, on those of one slot.
  *
- * It moves no job. What it pops only says that there are some, so a reply that is lost costs no more than a look at the queue. A queue that is waited on
- * while it blocks is made known by a bell: a key that it waits on too.
+ * It moves no job. What it pops only says that there are some, so a reply that is lost costs no
+ * more than a look at the queue. A queue that is waited on while it blocks is made known by a bell:
+ * a key that it waits on too.
  */
 export class JobNotifier {
   private readonly watched = new Set<WatchedQueue>();

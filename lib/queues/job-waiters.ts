@@ -31,7 +31,8 @@ export class JobWaiters implements WatchedQueue {
   }
 
   /**
-   * Resolves with true when it is time to look for jobs: there may be some, or `lookInMs` is over. Resolves with false when the time is up.
+   * Resolves with true when it is time to look for jobs: there may be some, or `lookInMs` is over.
+   * Resolves with false when the time is up.
    * @throws the signal's reason; ModuleClosedError
    */
   async turn(until: Deadline, lookInMs: number, signal?: AbortSignal): Promise<boolean> {

@@ -7,8 +7,9 @@ import type { RedisConnection } from '../connection/redis-connection.js';
 const LINGER_MS = 5_000;
 
 /**
- * Fetches payloads that are too large to travel with others: one at a time, on a connection of their own, so that they hold up nobody's calls. On a Cluster each
- * queue's slot has such a connection.
+ * Fetches payloads that are too large to travel with others: one at a time, on a connection of
+ * their own, so that they hold up nobody's calls. On a Cluster each queue's slot has such a
+ * connection.
  */
 export class LargePayloads {
   private last: Promise<unknown> = Promise.resolve();

@@ -9,7 +9,10 @@ export const QUEUE_KEYS = {
   wake: 'sorted set that waiting processes block on',
 } as const;
 
-/** For scripts that read a job's history: what became of its deliveries, as `QueueKeys.history` describes. A job without one has never come back. */
+/**
+ * For scripts that read a job's history: what became of its deliveries, as `QueueKeys.history`
+ * describes. A job without one has never come back.
+ */
 export const luaHistory = `
 local function digits(number)
   return string.format('%.0f', number)
@@ -34,8 +37,9 @@ end
 `;
 
 /**
- * For scripts that put jobs where they can be taken. The member exists while there are such jobs, or until a waiting process has been woken by it. Another type
- * under the key is left alone: waiting processes then find jobs by looking now and then.
+ * For scripts that put jobs where they can be taken. The member exists while there are such jobs,
+ * or until a waiting process has been woken by it. Another type under the key is left alone:
+ * waiting processes then find jobs by looking now and then.
  */
 export const luaWake = `
 local function wake(wake_key)
@@ -43,11 +47,15 @@ local function wake(wake_key)
 end
 `;
 
-/** Where in a member of the delayed jobs the id begins, as Lua counts. Before it stand the moment at which it was delayed, in µs, and its place among others. */
+/**
+ * Where in a member of the delayed jobs the id begins, as Lua counts. Before it stand the moment at
+ * which it was delayed, in µs, and its place among others.
+ */
 export const DELAYED_ID_AT = 22;
 
 /**
- * Lua, for scripts with `luaMoment`, that puts a job among those that wait for their time. Of jobs that are due in one millisecond the one that was delayed first is first.
+ * Lua, for scripts with `luaMoment`, that puts a job among those that wait for their time. Of jobs
+ * that are due in one millisecond the one that was delayed first is first.
  * @param nth Lua for its place among those that this script delays, up to 5 digits
  */
 export const luaDelay = (delayedKey: string, id: string, delayMs: string, nth: string): string =>

@@ -8,11 +8,15 @@ export interface PayloadFormat {
   /** What it returns is nobody else's. @throws InvalidArgumentError naming `path` */
   encode(path: string, payload: unknown): string | Buffer;
   /**
-   * Checks what `encode` returned. Returns undefined where it fits, or a promise where the schema takes its time. Absent without a schema.
+   * Checks what `encode` returned. Returns undefined where it fits, or a promise where the schema
+   * takes its time. Absent without a schema.
    * @throws InvalidPayloadError, also by the promise
    */
   readonly check?: (encoded: string | Buffer) => Promise<unknown> | undefined;
-  /** Returns the payload, or a promise of it where the schema takes its time. @throws whatever says why the bytes cannot be read, also by the promise */
+  /**
+   * Returns the payload, or a promise of it where the schema takes its time.
+   * @throws whatever says why the bytes cannot be read, also by the promise
+   */
   decode(bytes: Buffer): unknown;
 }
 
@@ -41,8 +45,9 @@ const payloadFormats: Readonly<Record<'json' | 'bytes', PayloadFormat>> = {
 };
 
 /**
- * The format of a queue's payloads. With a schema, a push is checked by what a take will read: a payload that JSON changes, such as a Date, is refused where it
- * is pushed, and not where it is taken. What is sent is the payload as it was given; the schema's own output is made at the take.
+ * The format of a queue's payloads. With a schema, a push is checked by what a take will read: a
+ * payload that JSON changes, such as a Date, is refused where it is pushed, and not where it is
+ * taken. What is sent is the payload as it was given; the schema's own output is made at the take.
  */
 export function payloadFormat(
   queue: string,

@@ -17,15 +17,19 @@ const ASK_TIMEOUT_MS = 1_000;
 type Limits = typeof DEFAULTS;
 
 /**
- * Refuses what the server would take for a broken client: it closes the connection of one that sends an argument or a command that is too long, so that the
- * outcome, and that of all other calls on the connection, would be unknown.
+ * Refuses what the server would take for a broken client: it closes the connection of one that
+ * sends an argument or a command that is too long, so that the outcome, and that of all other calls
+ * on the connection, would be unknown.
  */
 export class PayloadLimits {
   private asked: { readonly limits: Promise<Limits>; readonly at: number } | undefined;
 
   constructor(private readonly connection: RedisConnection) {}
 
-  /** Returns undefined where there is no doubt, else resolves when it may be sent. @throws InvalidArgumentError */
+  /**
+   * Returns undefined where there is no doubt, else resolves when it may be sent.
+   * @throws InvalidArgumentError
+   */
   check(path: string, payloads: readonly (string | Buffer)[]): Promise<void> | undefined {
     return this.isInDoubt(payloads) ? this.compare(path, payloads) : undefined;
   }

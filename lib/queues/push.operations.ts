@@ -7,8 +7,8 @@ import type { QueueAccess } from './queue-access.js';
 const { pending, jobs, history, wake, delayed } = QUEUE_KEYS;
 
 /**
- * Puts jobs at the end of a queue, or among those that wait for their time, all or none. Their marker outlives the push, so that a copy of it does nothing even
- * when the jobs are done.
+ * Puts jobs at the end of a queue, or among those that wait for their time, all or none. Their
+ * marker outlives the push, so that a copy of it does nothing even when the jobs are done.
  */
 export const push = defineOperation({
   type: 'queues.push',

@@ -20,7 +20,10 @@ interface JobContext {
   readonly retry: RetryBackOff | undefined;
 }
 
-/** The context of a job as its history holds it: `<trace>`, or `<trace>/<minMs>-<maxMs>` where it has a back-off of its own; '' for none. A trace context has no slash. */
+/**
+ * The context of a job as its history holds it: `<trace>`, or `<trace>/<minMs>-<maxMs>` where it
+ * has a back-off of its own; '' for none. A trace context has no slash.
+ */
 export function contextOf({ trace = '', retry }: Pick<Job, 'trace' | 'retry'>): string {
   return retry ? `${trace}/${retry.minMs ?? ''}-${retry.maxMs ?? ''}` : trace;
 }
@@ -35,7 +38,10 @@ export function readContext(text: string): JobContext {
   };
 }
 
-/** The history that a job begins with, as `QueueKeys.history` describes it; undefined for a job without a context. */
+/**
+ * The history that a job begins with, as `QueueKeys.history` describes it; undefined for a job
+ * without a context.
+ */
 export function firstHistory(job: Job): string | undefined {
   const context = contextOf(job);
   return context === '' ? undefined : `0:0:0:${context}:`;

@@ -27,7 +27,10 @@ const checkOptions = check.options({
   name: check.nonEmptyString,
 } satisfies Record<keyof QueueConsumerOptions, check.Check>);
 
-/** Goes on methods whose one parameter is a job, of the queue's payloads where these are defined; any other does not compile. */
+/**
+ * Goes on methods whose one parameter is a job, of the queue's payloads where these are defined;
+ * any other does not compile.
+ */
 type ConsumerDecorator<Payload> = <Method extends (job: QueueJob<Payload>) => unknown>(
   target: object,
   key: string | symbol,
@@ -36,7 +39,10 @@ type ConsumerDecorator<Payload> = <Method extends (job: QueueJob<Payload>) => un
     ([Payload] extends [never] ? unknown : TakesJob<Parameters<Method>, Payload>),
 ) => void;
 
-/** Parameters of methods are compared in both directions, so that a method which wants more than the queue has would fit. */
+/**
+ * Parameters of methods are compared in both directions, so that a method which wants more than the
+ * queue has would fit.
+ */
 type TakesJob<Given extends unknown[], Payload> = Given extends []
   ? unknown
   : [QueueJob<Payload>] extends Given
@@ -44,11 +50,13 @@ type TakesJob<Given extends unknown[], Payload> = Given extends []
     : { 'the queue of the decorator has other payloads than the method takes': Payload };
 
 /**
- * Runs the method for every job of the queue, by `ReliableQueue.consume`, from the application's bootstrap to its shutdown: a job is acknowledged
- * when the method settles, and retried when it throws. The class is a provider or controller of the default scope.
+ * Runs the method for every job of the queue, by `ReliableQueue.consume`, from the application's
+ * bootstrap to its shutdown: a job is acknowledged when the method settles, and retried when it
+ * throws. The class is a provider or controller of the default scope.
  *
- * A job may be delivered again when its process dies before it is acknowledged: `@Idempotent({ key: (job: QueueJob<Email>) => job.id })` beside it makes
- * its effects happen once, as far as that can be had.
+ * A job may be delivered again when its process dies before it is acknowledged: `@Idempotent({ key:
+ * (job: QueueJob<Email>) => job.id })` beside it makes its effects happen once, as far as that can
+ * be had.
  *
  * ```ts
  * @QueueConsumer('emails', { concurrency: 4, maxDeliveries: 5 })
@@ -57,7 +65,8 @@ type TakesJob<Given extends unknown[], Payload> = Given extends []
  *
  * A queue of `defineQueue` checks the method's parameter as well: `@QueueConsumer(emails)`.
  *
- * @throws InvalidArgumentError at once for a wrong option; ConfigurationError on anything but a method, and at boot on a request-scoped class
+ * @throws InvalidArgumentError at once for a wrong option; ConfigurationError on anything but a
+ * method, and at boot on a request-scoped class
  */
 export function QueueConsumer<Payload = never>(
   queue: string | QueueDefinition<Payload, unknown>,

@@ -3,11 +3,15 @@ import * as check from '../atomic-redis.validation.js';
 import { queueOptionChecks, type QueueOptions } from './queue.options.js';
 import type { StandardSchema } from './standard-schema.js';
 
-/** Options of a queue that is defined. `Pushed` is what its schema takes in, and `Payload` what it gives out. */
+/**
+ * Options of a queue that is defined. `Pushed` is what its schema takes in, and `Payload` what it
+ * gives out.
+ */
 export interface QueueDefinitionOptions<Payload, Pushed> extends QueueOptions {
   /**
-   * Checks payloads: a push of one that does not fit throws an `InvalidPayloadError` before anything is sent, and a job with such a payload goes to the dead letters when it is
-   * taken. What a handler gets is the schema's output. Default: nothing is checked.
+   * Checks payloads: a push of one that does not fit throws an `InvalidPayloadError` before
+   * anything is sent, and a job with such a payload goes to the dead letters when it is taken. What
+   * a handler gets is the schema's output. Default: nothing is checked.
    */
   schema?: StandardSchema<Pushed, Payload>;
 }
@@ -35,7 +39,8 @@ const checkOptions = check.options({
 } satisfies Record<keyof QueueDefinitionOptions<unknown, unknown>, check.Check>);
 
 /**
- * Defines a queue once, for those who push and those who take: its name, the type of its payloads and its options. Does no I/O.
+ * Defines a queue once, for those who push and those who take: its name, the type of its payloads
+ * and its options. Does no I/O.
  *
  * ```ts
  * export const emails = defineQueue<Email>('emails');

@@ -15,12 +15,18 @@ import {
 export interface RetryOptions extends QueueCallOptions {
   /** Why, for whoever reads the dead letters; cut after 500 characters. */
   reason?: string;
-  /** Time that the job waits before it is delivered again, in milliseconds; 0 for none. Default: by the queue's `retry`. */
+  /**
+   * Time that the job waits before it is delivered again, in milliseconds; 0 for none. Default: by
+   * the queue's `retry`.
+   */
   delayMs?: number;
 }
 
 export interface ExtendOptions extends QueueCallOptions {
-  /** From now, at the least, in milliseconds: an end that is later already stays. Default: the queue's `leaseMs`. */
+  /**
+   * From now, at the least, in milliseconds: an end that is later already stays. Default: the
+   * queue's `leaseMs`.
+   */
   leaseMs?: number;
 }
 
@@ -54,14 +60,17 @@ const checkExtendOptions = check.options({
 } satisfies Record<keyof ExtendOptions, check.Check>);
 
 /**
- * A job that was taken from a queue, and one delivery of it: once its lease is lost, the job may be delivered again, and what this object
- * is asked to do has no effect.
+ * A job that was taken from a queue, and one delivery of it: once its lease is lost, the job may be
+ * delivered again, and what this object is asked to do has no effect.
  */
 export class QueueJob<T = unknown> {
   /** As `push` answered it. The same in every delivery, so fit for an idempotency key. */
   readonly id: string;
   readonly payload: T;
-  /** How often the job was delivered, this time included; counted anew when it is requeued from the dead letters. */
+  /**
+   * How often the job was delivered, this time included; counted anew when it is requeued from the
+   * dead letters.
+   */
   readonly deliveries: number;
 
   /** @internal */
@@ -84,9 +93,11 @@ export class QueueJob<T = unknown> {
    * The job is done, and leaves the queue.
    *
    * @returns false when the lease had been lost: the job is delivered again, or was
-   * @throws InvalidArgumentError, RedisUnavailableError, IllegalTransactionStateError; it may be called again
-   * @throws OutcomeUnknownError when it was sent and not answered in time. Called again it acknowledges the job if it was not; else it throws the same, since
-   * a job that was acknowledged cannot be told from one whose lease was lost
+   * @throws InvalidArgumentError, RedisUnavailableError, IllegalTransactionStateError; it may be
+   * called again
+   * @throws OutcomeUnknownError when it was sent and not answered in time. Called again it
+   * acknowledges the job if it was not; else it throws the same, since a job that was acknowledged
+   * cannot be told from one whose lease was lost
    */
   ack(options: QueueCallOptions = NO_OPTIONS): Promise<boolean> {
     const ack = async (): Promise<boolean> => {
@@ -97,7 +108,8 @@ export class QueueJob<T = unknown> {
   }
 
   /**
-   * As {@link ack}, and takes the next job in the same round trip, if there is one. It does not wait for one.
+   * As {@link ack}, and takes the next job in the same round trip, if there is one. It does not
+   * wait for one.
    * @throws as `ack` does
    */
   async ackAndTakeNext(
@@ -115,8 +127,8 @@ export class QueueJob<T = unknown> {
   }
 
   /**
-   * The delivery failed: the job is delivered again after a time, or goes to the dead letters after `maxDeliveries`. With a `delayMs` of 0 it is at the end of
-   * the queue at once.
+   * The delivery failed: the job is delivered again after a time, or goes to the dead letters after
+   * `maxDeliveries`. With a `delayMs` of 0 it is at the end of the queue at once.
    *
    * @returns false when the lease had been lost
    * @throws as {@link ack} does

@@ -29,7 +29,10 @@ export interface QueueShare {
   suspects: boolean;
 }
 
-/** How often Redis is asked for jobs though none was told of, in milliseconds: between these, and a third of a lease, which is as late as a job that lapsed is found. */
+/**
+ * How often Redis is asked for jobs though none was told of, in milliseconds: between these, and a
+ * third of a lease, which is as late as a job that lapsed is found.
+ */
 const LOOK_MS = { min: 1_000, max: 10_000 };
 
 /** Shortest time to the next look: a clock may be a little behind. */
@@ -237,7 +240,9 @@ export class QueueReader<T> implements JobReader<T> {
     }
   }
 
-  /** A job whose payload cannot be read would be taken again and again: it goes to the dead letters. */
+  /**
+   * A job whose payload cannot be read would be taken again and again: it goes to the dead letters.
+   */
   private read(
     taken: readonly Delivery[],
     leaseMs: number,

@@ -4,7 +4,10 @@ import type { SchemaIssue } from './standard-schema.js';
 /** Issues that the message names; the others are in the field. */
 const NAMED_ISSUES = 5;
 
-/** A payload does not fit the schema of its queue. A push throws it before anything is sent, and nothing is pushed. A job that was taken is in the dead letters with the message as its reason. */
+/**
+ * A payload does not fit the schema of its queue. A push throws it before anything is sent, and
+ * nothing is pushed. A job that was taken is in the dead letters with the message as its reason.
+ */
 export class InvalidPayloadError extends AtomicRedisError {
   readonly code = 'INVALID_PAYLOAD';
   readonly outcome = 'not-applied';

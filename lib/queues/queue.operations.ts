@@ -7,8 +7,9 @@ import type { RawDeadLetter } from './dead-letter.js';
 const { pending, jobs, history, leases, dead, delayed, wake } = QUEUE_KEYS;
 
 /**
- * Prolongs the lease of a delivery that still holds its job. It never moves the end of a lease back: a handler and the renewal prolong the same lease, and
- * whichever comes last must not undo the other.
+ * Prolongs the lease of a delivery that still holds its job. It never moves the end of a lease
+ * back: a handler and the renewal prolong the same lease, and whichever comes last must not undo
+ * the other.
  */
 export const extend = defineOperation({
   type: 'queues.extend',
@@ -101,7 +102,10 @@ return letters
     })),
 });
 
-/** Takes jobs out of the dead letters: back to the queue with their deliveries forgiven, or out of Redis. */
+/**
+ * Takes jobs out of the dead letters: back to the queue with their deliveries forgiven, or out of
+ * Redis.
+ */
 export const takeDead = defineOperation({
   type: 'queues.takeDead',
   keys: { dead, pending, jobs, history, wake },
@@ -157,7 +161,10 @@ return remember(digits(taken))
   changed: (taken) => taken > 0,
 });
 
-/** Wakes another process when one was woken and cannot take: there are jobs, or it is to know when the next is due. */
+/**
+ * Wakes another process when one was woken and cannot take: there are jobs, or it is to know when
+ * the next is due.
+ */
 export const wakeAnother = defineStep({
   type: 'queues.wake',
   copies: 'a process that is woken for nothing waits on',

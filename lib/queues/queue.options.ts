@@ -10,19 +10,22 @@ import {
 /** Defaults of `ReliableQueueService`. */
 export interface QueueDefaults {
   /**
-   * Time that a job belongs to the process that took it, in milliseconds. Then another one gets it, unless its lease was prolonged. A consumer prolongs
-   * the leases of its jobs by itself: for it, this is the time after which the jobs of a process that died run again. @default 30000
+   * Time that a job belongs to the process that took it, in milliseconds. Then another one gets it,
+   * unless its lease was prolonged. A consumer prolongs the leases of its jobs by itself: for it,
+   * this is the time after which the jobs of a process that died run again. @default 30000
    */
   leaseMs?: number;
   /**
-   * Number of deliveries before a job goes to the dead letters. Give the same number to every consumer of a queue: the one that ends a delivery
-   * decides. @default 5
+   * Number of deliveries before a job goes to the dead letters. Give the same number to every
+   * consumer of a queue: the one that ends a delivery decides. @default 5
    */
   maxDeliveries?: number;
   /**
-   * Wait of a job after a failed delivery, by Redis's clock. Each wait is drawn evenly from one step to the next, and each step is six times the one before:
-   * by default 1 to 6 s, 6 to 36 s, 36 to 216 s, 216 to 1296 s. So a service that jobs call may be away for four minutes, and no job is given up. A job of a process that died does not wait.
-   * A field that is absent is the module's.
+   * Wait of a job after a failed delivery, by Redis's clock. Each wait is drawn evenly from one
+   * step to the next, and each step is six times the one before: by default 1 to 6 s, 6 to 36 s, 36
+   * to 216 s, 216 to 1296 s. So a service that jobs call may be away for four minutes, and no job
+   * is given up. A job of a process that died does not wait. A field that is absent is the
+   * module's.
    */
   retry?: RetryBackOff;
 }
@@ -35,15 +38,20 @@ export type ResolvedQueueDefaults = Required<Omit<QueueDefaults, 'retry'>> & {
 /** The module's `queues` option. */
 export interface QueueModuleOptions extends QueueDefaults {
   /**
-   * Names of queues that metrics tell apart, beside those of `@QueueConsumer`. Of any other only the pattern is told: queues may be named at run time, and each name
-   * would make metrics of its own. @default none
+   * Names of queues that metrics tell apart, beside those of `@QueueConsumer`. Of any other only
+   * the pattern is told: queues may be named at run time, and each name would make metrics of its
+   * own. @default none
    */
   names?: readonly string[];
 }
 
 /** Options of one queue, by `queues.get(name, options)`. */
 export interface QueueOptions extends QueueDefaults {
-  /** `json` sends what `JSON.stringify` makes of a payload; `bytes` takes and gives Buffers as they are. @default 'json' */
+  /**
+   * `json` sends what `JSON.stringify` makes of a payload; `bytes` takes and gives Buffers as they
+   * are.
+   * @default 'json'
+   */
   format?: 'json' | 'bytes';
 }
 

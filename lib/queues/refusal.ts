@@ -7,8 +7,9 @@ const MIN_MS = 50;
 const MAX_CAUSES = 5;
 
 /**
- * Tells after how many milliseconds a job may be tried again whose handler threw an error that says so: it, or what caused it, has `retryable: true` and
- * `retryAfterMs`. Undefined for any other, which is a failure.
+ * Tells after how many milliseconds a job may be tried again whose handler threw an error that says
+ * so: it, or what caused it, has `retryable: true` and `retryAfterMs`. Undefined for any other,
+ * which is a failure.
  */
 export function retryAfterOf(error: unknown): number | undefined {
   try {

@@ -24,7 +24,10 @@ import type { StandardSchema } from './standard-schema.js';
 
 const checkOptions = check.options(queueOptionChecks);
 
-/** What goes over connections of its own: one for all queues, on a Cluster one for those of each slot. */
+/**
+ * What goes over connections of its own: one for all queues, on a Cluster one for those of each
+ * slot.
+ */
 interface SlotChannels {
   readonly notifier: JobNotifier;
   readonly payloads: LargePayloads;
@@ -33,7 +36,10 @@ interface SlotChannels {
 /** Queues that lose no job: what a process took and did not finish comes back. */
 @Injectable()
 export class ReliableQueueService {
-  /** This process's share in each queue that is in use: its name may be made at run time, so what nobody holds any more goes. */
+  /**
+   * This process's share in each queue that is in use: its name may be made at run time, so what
+   * nobody holds any more goes.
+   */
   private readonly shares = new Map<string, WeakRef<QueueShare>>();
   private readonly channels = new Map<number, SlotChannels>();
   private readonly hands = new Hands();
@@ -56,7 +62,8 @@ export class ReliableQueueService {
   }
 
   /**
-   * The queue of that name, or that `defineQueue` has defined; it begins to exist with its first job. Does no I/O.
+   * The queue of that name, or that `defineQueue` has defined; it begins to exist with its first
+   * job. Does no I/O.
    *
    * ```ts
    * const emails = queues.get<Email>('emails');
@@ -103,7 +110,11 @@ export class ReliableQueueService {
     });
   }
 
-  /** Stops every consumer of this service: jobs in hand are waited for up to `timeoutMs`, the rest go back. @internal */
+  /**
+   * Stops every consumer of this service: jobs in hand are waited for up to `timeoutMs`, the rest
+   * go back.
+   * @internal
+   */
   async stopConsumers(timeoutMs: number): Promise<void> {
     await Promise.all([...this.consumers].map((consumer) => consumer.stopAll(timeoutMs)));
   }

@@ -21,24 +21,33 @@ import type { JobHandler, RunningConsumer } from './running-consumer.js';
 export interface TakeOptions {
   /** Time to wait for a job, in milliseconds; 0 does not wait. @default 0 */
   waitMs?: number;
-  /** Time for each exchange with Redis, in milliseconds; the wait is not part of it. Default: the module's `timeoutMs`. */
+  /**
+   * Time for each exchange with Redis, in milliseconds; the wait is not part of it. Default: the
+   * module's `timeoutMs`.
+   */
   timeoutMs?: number;
   /** Time that the job belongs to its taker, in milliseconds. Default: the queue's `leaseMs`. */
   leaseMs?: number;
   /** Ends the wait: `take` rejects with its reason. */
   signal?: AbortSignal;
-  /** Inside a transaction, `outside` takes a job all the same, once for each attempt; without it the call is refused. */
+  /**
+   * Inside a transaction, `outside` takes a job all the same, once for each attempt; without it the
+   * call is refused.
+   */
   propagation?: `${Propagation.Outside}`;
 }
 
 /** Options of pushes. */
 export interface PushOptions extends OperationOptions {
   /**
-   * Time that the job waits before it can be taken, by Redis's clock, in milliseconds, up to ten years. When it is due, it is taken ahead of those that wait for
-   * their turn. @default 0
+   * Time that the job waits before it can be taken, by Redis's clock, in milliseconds, up to ten
+   * years. When it is due, it is taken ahead of those that wait for their turn. @default 0
    */
   delayMs?: number;
-  /** Wait of this job after a failed delivery, in place of the queue's `retry`; a field that is absent is the queue's. */
+  /**
+   * Wait of this job after a failed delivery, in place of the queue's `retry`; a field that is
+   * absent is the queue's.
+   */
   retry?: RetryBackOff;
 }
 
@@ -87,8 +96,9 @@ export const consumeOptionChecks = { concurrency: check.integer(1, 10_000) } sat
 const checkConsumeOptions = check.options(consumeOptionChecks);
 
 /**
- * A queue whose jobs are delivered at least once: each is given to one taker at a time, for the time of its lease, until it is acknowledged.
- * Made by `ReliableQueueService.get`. With a schema, `Pushed` is what it takes in.
+ * A queue whose jobs are delivered at least once: each is given to one taker at a time, for the
+ * time of its lease, until it is acknowledged. Made by `ReliableQueueService.get`. With a schema,
+ * `Pushed` is what it takes in.
  */
 export class ReliableQueue<T = unknown, Pushed = T> {
   /** The jobs that were given up. */
@@ -115,16 +125,19 @@ export class ReliableQueue<T = unknown, Pushed = T> {
   }
 
   /**
-   * Puts a job at the end of the queue, or with `delayMs` where it waits for its time, once, even when the reply is lost and the command sent again. Equal payloads are different jobs.
+   * Puts a job at the end of the queue, or with `delayMs` where it waits for its time, once, even
+   * when the reply is lost and the command sent again. Equal payloads are different jobs.
    *
    * @returns the job's id
    * @throws InvalidArgumentError before any I/O
    * @throws InvalidPayloadError before any I/O, for a payload that does not fit the queue's schema
    * @throws RedisUnavailableError when Redis could not be reached in time; nothing was pushed
-   * @throws OutcomeUnknownError when it was sent and not answered in time; if it was not pushed by then, it never will be
+   * @throws OutcomeUnknownError when it was sent and not answered in time; if it was not pushed by
+   * then, it never will be
    * @throws RedisReplyError when Redis refused it, as when its memory is full; nothing was pushed
    * @throws IllegalTransactionStateError inside an open transaction
-   * @throws NotReplicatedError when it was pushed, and `durability` was not reached in time; its `result` is the id
+   * @throws NotReplicatedError when it was pushed, and `durability` was not reached in time; its
+   * `result` is the id
    */
   push(payload: Pushed, options: PushOptions = NO_OPTIONS): Promise<string> {
     const { commands } = this;
@@ -157,7 +170,8 @@ export class ReliableQueue<T = unknown, Pushed = T> {
   }
 
   /**
-   * Takes a job: the one at the head, or one whose lease has ended. With `waitMs` it waits for one, on a connection of its own.
+   * Takes a job: the one at the head, or one whose lease has ended. With `waitMs` it waits for one,
+   * on a connection of its own.
    *
    * ```ts
    * const job = await queue.take({ waitMs: 5_000 });
@@ -166,7 +180,8 @@ export class ReliableQueue<T = unknown, Pushed = T> {
    *
    * @returns null when there was none in time
    * @throws InvalidArgumentError, RedisUnavailableError, IllegalTransactionStateError
-   * @throws OutcomeUnknownError when it was sent and not answered in time; a job that was taken comes back when its lease ends
+   * @throws OutcomeUnknownError when it was sent and not answered in time; a job that was taken
+   * comes back when its lease ends
    * @throws ModuleClosedError when the module is closed while it waits
    */
   take(options: TakeOptions = {}): Promise<QueueJob<T> | null> {
@@ -186,7 +201,8 @@ export class ReliableQueue<T = unknown, Pushed = T> {
   }
 
   /**
-   * Takes jobs and runs them until it is stopped, at the latest by the application's shutdown. Their leases are renewed while they run.
+   * Takes jobs and runs them until it is stopped, at the latest by the application's shutdown.
+   * Their leases are renewed while they run.
    *
    * @throws InvalidArgumentError, ModuleClosedError
    */

@@ -11,7 +11,10 @@ import { insideHandler, type QueueReader } from './queue-reader.js';
 import { retryAfterOf } from './refusal.js';
 import type { TakenJob } from './taken-job.js';
 
-/** What runs a job: when it settles the job is acknowledged, when it throws it is retried, unless it did so itself. */
+/**
+ * What runs a job: when it settles the job is acknowledged, when it throws it is retried, unless it
+ * did so itself.
+ */
 export type JobHandler<T> = (job: QueueJob<T>) => unknown;
 
 interface Running {
@@ -66,10 +69,12 @@ export class RunningConsumer<T = unknown> {
   }
 
   /**
-   * Takes no more jobs, waits for those in hand, and when the time is up gives back the rest, whose `signal` then aborts. Repeating it waits for the
-   * first. Called by a handler of this consumer, it does not wait for that handler's own job.
+   * Takes no more jobs, waits for those in hand, and when the time is up gives back the rest, whose
+   * `signal` then aborts. Repeating it waits for the first. Called by a handler of this consumer,
+   * it does not wait for that handler's own job.
    *
-   * @param options.timeoutMs how long to wait for jobs in hand. Default: the module's `shutdownTimeoutMs`
+   * @param options.timeoutMs how long to wait for jobs in hand. Default: the module's
+   * `shutdownTimeoutMs`
    * @throws InvalidArgumentError
    */
   async stop(options: { timeoutMs?: number } = {}): Promise<void> {
@@ -96,7 +101,8 @@ export class RunningConsumer<T = unknown> {
     try {
       await Deadline.in(timeoutMs).race(this.ended(), () => new Error('not in time'));
     } catch {
-      // First what ends under way have taken: it goes in front, and what was taken before it goes in front of that.
+      // First what ends under way have taken: it goes in front, and what was taken before it goes
+      // in front of that.
       await Deadline.in(RELEASE_TIMEOUT_MS)
         .race(Promise.allSettled([this.fetching, ...this.ends]), () => new Error('not in time'))
         .catch(() => undefined);
@@ -162,7 +168,10 @@ export class RunningConsumer<T = unknown> {
     }
   }
 
-  /** Runs one job, and renews its lease meanwhile. Resolves with the next, when there is one. Each promise more is paid for by every job. */
+  /**
+   * Runs one job, and renews its lease meanwhile. Resolves with the next, when there is one. Each
+   * promise more is paid for by every job.
+   */
   private process(taken: TakenJob<T>): Promise<TakenJob<T> | undefined> {
     // It arrived in the moment of the stop.
     if (this.stopping.signal.aborted) return this.release(taken);

@@ -1,7 +1,10 @@
 import type { Delivery, Settled } from './delivery.js';
 import { readContext } from './pushed-job.js';
 
-/** Payloads that one answer brings, in bytes; a larger one does not travel with it. It so holds up no other call for long. */
+/**
+ * Payloads that one answer brings, in bytes; a larger one does not travel with it. It so holds up
+ * no other call for long.
+ */
 export const MAX_REPLY_BYTES = 256 * 1_024;
 
 /** Reads what the script that ends and takes jobs answers, as its header has it. */

@@ -30,13 +30,15 @@ interface SettleAndTakeArguments extends SettleAndTakeTerms {
 }
 
 /**
- * Ends deliveries, takes jobs, or both in one step. To take is to lease: the job, its lease and its delivery count change together.
+ * Ends deliveries, takes jobs, or both in one step. To take is to lease: the job, its lease and its
+ * delivery count change together.
  *
- * A lease that ended counts as a failed delivery, unless the process held other jobs beside it: one of these may have killed it. Such a job is excused
- * that once. It is given out again to a process that holds nothing else, and then it counts.
+ * A lease that ended counts as a failed delivery, unless the process held other jobs beside it: one
+ * of these may have killed it. Such a job is excused that once. It is given out again to a process
+ * that holds nothing else, and then it counts.
  *
- * Its first write is one that frees memory wherever there is a job to end or to take, so that a queue can be emptied when memory is full; Redis lets a
- * script that has written go on.
+ * Its first write is one that frees memory wherever there is a job to end or to take, so that a
+ * queue can be emptied when memory is full; Redis lets a script that has written go on.
  */
 export const settleAndTake = defineOperation({
   type: 'queues.advance',

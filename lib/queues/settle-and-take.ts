@@ -28,7 +28,9 @@ export interface SettledAndTaken {
   readonly left: boolean;
   /** There are jobs whose lease has ended, for a process that holds nothing else. */
   readonly suspects: boolean;
-  /** In how many milliseconds a lease ends or a delayed job is due, where no job was left to take. */
+  /**
+   * In how many milliseconds a lease ends or a delayed job is due, where no job was left to take.
+   */
   readonly nextMs: number | undefined;
 }
 
@@ -47,7 +49,10 @@ interface Settings {
   readonly take: Pick<Take, 'mode' | 'hasNeighbours'> | undefined;
 }
 
-/** Ends deliveries and takes jobs of one queue. Calls of one turn of the event loop are one script, which ends before it takes. */
+/**
+ * Ends deliveries and takes jobs of one queue. Calls of one turn of the event loop are one script,
+ * which ends before it takes.
+ */
 export class SettleAndTake {
   private readonly batcher = new TickBatcher<SettleAndTakeCall, Settings>({
     maxSize: MAX_SETTLE_AND_TAKE,

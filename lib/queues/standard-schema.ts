@@ -8,7 +8,10 @@ export interface SchemaIssue {
   readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined;
 }
 
-/** A schema by any library that keeps to https://standardschema.dev, such as Zod, Valibot and ArkType. */
+/**
+ * A schema by any library that keeps to https://standardschema.dev, such as Zod, Valibot and
+ * ArkType.
+ */
 export interface StandardSchema<Input = unknown, Output = Input> {
   readonly '~standard': {
     readonly version: 1;

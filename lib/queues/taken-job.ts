@@ -155,10 +155,11 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand, Comm
   }
 
   /**
-   * Waits for the payload, where it is too large to come with others, or is being checked. A job whose payload does not arrive, or cannot be read, has failed, and its delivery is
-   * ended.
+   * Waits for the payload, where it is too large to come with others, or is being checked. A job
+   * whose payload does not arrive, or cannot be read, has failed, and its delivery is ended.
    *
-   * @throws RedisUnavailableError when it does not arrive in time; whatever says why it cannot be read
+   * @throws RedisUnavailableError when it does not arrive in time; whatever says why it cannot be
+   * read
    */
   async arrive(): Promise<void> {
     if (this.arrived) return;
@@ -183,7 +184,10 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand, Comm
     }
   }
 
-  /** How the delivery ends if it failed. @param delayMs how long the job waits then. Default: as its queue's back-off has it */
+  /**
+   * How the delivery ends if it failed.
+   * @param delayMs how long the job waits then. Default: as its queue's back-off has it
+   */
   failed(failure: string | undefined, delayMs?: number): End {
     return this.reader.failed(this.delivery, failure, delayMs);
   }
@@ -204,7 +208,10 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand, Comm
     else this.lose();
   }
 
-  /** A delivery ends once: the same end again gets the same answer, another one finds the job gone. An end that failed may be tried again. */
+  /**
+   * A delivery ends once: the same end again gets the same answer, another one finds the job gone.
+   * An end that failed may be tried again.
+   */
   async end(end: End, options: QueueCallOptions): Promise<Settled> {
     this.assertFree();
     if (this.ending) return await this.endedAlready(end.verdict, this.ending);
@@ -218,7 +225,10 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand, Comm
     return isFirst ? this.endBy(end, take, options) : this.endAgainAndTakeNext(end, take, options);
   }
 
-  /** As {@link endAndTakeNext}, for code that takes by hand. The next job has arrived; one that did not has failed, and there is none. */
+  /**
+   * As {@link endAndTakeNext}, for code that takes by hand. The next job has arrived; one that did
+   * not has failed, and there is none.
+   */
   async endAndGiveNext(
     end: End,
     options: QueueCallOptions,
@@ -287,7 +297,8 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand, Comm
     try {
       const answer = await advanced;
       if (answer.settled === Settled.Lost) {
-        // What looks lost may have been acknowledged by the call before, and then nobody is given it.
+        // What looks lost may have been acknowledged by the call before, and then nobody is given
+        // it.
         if (this.unknownAck) throw this.unknownAck;
         this.lose();
       }

@@ -9,12 +9,14 @@ import { firstHistory, type Job } from './pushed-job.js';
 import type { QueueAccess } from './queue-access.js';
 
 /**
- * Makes the commands that push a job by a transaction's EXEC. They need no marker of their own: the transaction's commit marker tells whether they were done.
+ * Makes the commands that push a job by a transaction's EXEC. They need no marker of their own: the
+ * transaction's commit marker tells whether they were done.
  *
- * As the script of a push does, they wake a process that waits. A delayed job always does, since only Redis could tell whether it is due next; a process that is woken for
- * nothing waits on.
+ * As the script of a push does, they wake a process that waits. A delayed job always does, since
+ * only Redis could tell whether it is due next; a process that is woken for nothing waits on.
  *
- * @throws IllegalTransactionStateError for a transaction of another registration, which would write to another Redis
+ * @throws IllegalTransactionStateError for a transaction of another registration, which would write
+ * to another Redis
  */
 export function transactionPush(
   to: QueueAccess,

@@ -66,7 +66,9 @@ export const participantOf = (job: unknown): CommitParticipant | undefined =>
     ? (job as { readonly [JOB_PARTICIPANT]?: CommitParticipant })[JOB_PARTICIPANT]
     : undefined;
 
-/** Marks a run that executes without a record (`onUnavailable: 'run'`); there is nothing to commit. */
+/**
+ * Marks a run that executes without a record (`onUnavailable: 'run'`); there is nothing to commit.
+ */
 export abstract class Unprotected {
   abstract readonly connection: RedisConnection;
 }

@@ -4,6 +4,8 @@ export interface CompletableJob {
   readonly id: string;
   /** The number of this delivery, from 1. */
   readonly deliveries: number;
-  /** Acknowledges the job outside of a transaction. Resolves with false if it was another's by then. */
+  /**
+   * Acknowledges the job outside of a transaction. Resolves with false if it was another's by then.
+   */
   ack(): Promise<boolean>;
 }

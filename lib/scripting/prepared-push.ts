@@ -9,7 +9,8 @@ export interface PreparedPush {
   readonly id: string;
   readonly commands: readonly QueuedCommand[];
   /**
-   * Completes the commands when the work is done, before they are sent. Returns undefined where nothing is to be waited for. Absent where nothing is to be done.
+   * Completes the commands when the work is done, before they are sent. Returns undefined where
+   * nothing is to be waited for. Absent where nothing is to be done.
    *
    * Throws, or rejects, when the job must not be pushed.
    */

@@ -1,10 +1,14 @@
 /** Options of `Transaction.push`. */
 export interface QueuedPushOptions {
   /**
-   * Time that the job waits before it can be taken, by Redis's clock, in milliseconds, up to ten years. It begins when EXEC is sent. @default 0
+   * Time that the job waits before it can be taken, by Redis's clock, in milliseconds, up to ten
+   * years. It begins when EXEC is sent. @default 0
    */
   delayMs?: number;
-  /** Wait of this job after a failed delivery, in place of its queue's `retry`; a field that is absent is the queue's. */
+  /**
+   * Wait of this job after a failed delivery, in place of its queue's `retry`; a field that is
+   * absent is the queue's.
+   */
   retry?: { minMs?: number; maxMs?: number };
 }
 

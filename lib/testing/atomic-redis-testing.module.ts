@@ -129,8 +129,9 @@ const facadeOf = (outcomes: AtomicRedisOutcomes, parts: readonly object[]): Atom
   Object.assign(new PassThroughAtomicRedis(...(parts as unknown as Parts)), { outcomes });
 
 /**
- * Takes the place of `AtomicRedisModule` in unit tests, without Redis: decorated methods run as they are, the services are stubs that take the test
- * runner's mocks, and `AtomicRedisOutcomes` chooses other outcomes. It protects nothing.
+ * Takes the place of `AtomicRedisModule` in unit tests, without Redis: decorated methods run as
+ * they are, the services are stubs that take the test runner's mocks, and `AtomicRedisOutcomes`
+ * chooses other outcomes. It protects nothing.
  *
  * ```ts
  * const module = await Test.createTestingModule({ imports: [AtomicRedisTestingModule], controllers: [OrdersController] }).compile();
@@ -180,7 +181,10 @@ export class AtomicRedisTestingModule {
     giveRoutesAnEdge(modules);
   }
 
-  /** Stands for a registration with a name, beside the module itself: `imports: [AtomicRedisTestingModule, AtomicRedisTestingModule.named('orders')]`. */
+  /**
+   * Stands for a registration with a name, beside the module itself: `imports:
+   * [AtomicRedisTestingModule, AtomicRedisTestingModule.named('orders')]`.
+   */
   static named(name: NonNullable<AtomicRedisModuleExtras['name']>): DynamicModule {
     if (name === DEFAULT_REGISTRATION) return { module: AtomicRedisTestingModule };
     return {
@@ -189,7 +193,8 @@ export class AtomicRedisTestingModule {
       global: true,
       providers: [
         {
-          // Its services are its own, and are found by the façade only, as those of a real registration.
+          // Its services are its own, and are found by the façade only, as those of a real
+          // registration.
           provide: getAtomicRedisToken(name),
           useFactory: (outcomes: AtomicRedisOutcomes, transaction: StubTransaction, run: StubRun) =>
             facadeOf(

@@ -15,9 +15,8 @@ export interface ConnectionOwner extends LineState {
 }
 
 /**
- * What happens to requests that come now.
- * open: faults are looked up · deliver: all go to the server, no reply comes back · hold: kept for the late delivery ·
- * drop: none goes to the server
+ * What happens to requests that come now. open: faults are looked up · deliver: all go to the
+ * server, no reply comes back · hold: kept for the late delivery · drop: none goes to the server
  */
 type RequestMode = 'open' | 'deliver' | 'hold' | 'drop';
 
@@ -250,7 +249,10 @@ export class FaultConnection implements ReplyReceiver {
     this.#late = undefined;
   }
 
-  /** The client left: the server gets its end too, once everything that was under way has reached it. */
+  /**
+   * The client left: the server gets its end too, once everything that was under way has reached
+   * it.
+   */
   #endServerWhenIdle(): void {
     const underWay = this.#delayed || this.#queue.length > 0 || this.#late !== undefined;
     if (this.#clientGone && !this.#zombie && !underWay) this.server.end();

@@ -13,9 +13,10 @@ import type { RedisCommand } from './resp-frames.js';
 export type FaultProxyTarget = { host: string; port: number } | string;
 
 /**
- * A TCP proxy before a Redis server that passes everything until told otherwise. It reads the commands, so a fault can
- * strike one of many in a pipeline: those before it are answered as usual, those after it on the same connection share
- * its fate. Only plain TCP, no TLS; a Cluster's redirections lead past it, unless the client maps addresses (`natMap`).
+ * A TCP proxy before a Redis server that passes everything until told otherwise. It reads the
+ * commands, so a fault can strike one of many in a pipeline: those before it are answered as usual,
+ * those after it on the same connection share its fate. Only plain TCP, no TLS; a Cluster's
+ * redirections lead past it, unless the client maps addresses (`natMap`).
  */
 export interface FaultProxy {
   readonly host: string;
@@ -27,7 +28,10 @@ export interface FaultProxy {
   readonly openConnections: number;
   /** Requests read so far, the client's own HELLO and INFO included. */
   readonly commandsSeen: number;
-  /** How often a connection that waited for no reply sent something: round trips, of callers that do not overlap. */
+  /**
+   * How often a connection that waited for no reply sent something: round trips, of callers that do
+   * not overlap.
+   */
   readonly roundTrips: number;
   /** The request is applied; its reply is lost and the connection closes. */
   loseReplies(options?: FaultOptions): Fault;
@@ -35,25 +39,39 @@ export interface FaultProxy {
   deliverPartOfReply(bytes: number, options?: FaultOptions): Fault;
   /** The request never reaches the server; the connection closes. */
   cutBeforeServer(options?: FaultOptions): Fault;
-  /** Request or reply arrives later, and with it what follows on the connection. @default 0 for each */
+  /**
+   * Request or reply arrives later, and with it what follows on the connection.
+   * @default 0 for each
+   */
   delay(options: FaultOptions & { requestMs?: number; replyMs?: number }): Fault;
   /**
-   * The connection turns into a zombie at this request: nothing arrives in either direction, and neither side is told.
-   * `deliver` lets requests through and only answers vanish. The server's side stays open until `reset()`.
+   * The connection turns into a zombie at this request: nothing arrives in either direction, and
+   * neither side is told. `deliver` lets requests through and only answers vanish. The server's
+   * side stays open until `reset()`.
    */
   blackHole(options?: FaultOptions & { deliver?: boolean }): Fault;
-  /** Turns every connection open now into a zombie, with the replies they wait for; new ones pass. */
+  /**
+   * Turns every connection open now into a zombie, with the replies they wait for; new ones pass.
+   */
   blackHoleNow(): void;
   /**
-   * The connection closes at once; the server gets the request `afterMs` later on the old connection to it, as from a
-   * middlebox that kept it. The reply is dropped.
+   * The connection closes at once; the server gets the request `afterMs` later on the old
+   * connection to it, as from a middlebox that kept it. The reply is dropped.
    */
   deliverLate(afterMs: number, options?: FaultOptions): LateFault;
-  /** The proxy answers with this in place of the server, such as `-ERR unknown command\r\n`; the request does not reach the server. */
+  /**
+   * The proxy answers with this in place of the server, such as `-ERR unknown command\r\n`; the
+   * request does not reach the server.
+   */
   answer(reply: string, options?: FaultOptions): Fault;
-  /** Connections made from now on lead to another server, as behind an address that moves; open ones stay. */
+  /**
+   * Connections made from now on lead to another server, as behind an address that moves; open ones
+   * stay.
+   */
   moveTo(target: FaultProxyTarget): void;
-  /** Slows every connection down to this many bytes a second in each direction; undefined ends that. */
+  /**
+   * Slows every connection down to this many bytes a second in each direction; undefined ends that.
+   */
   limitSpeed(bytesPerSecond: number | undefined): void;
   /** Holds all bytes in both directions until `resume()`, also those whose delay ends meanwhile. */
   pause(): void;
@@ -63,7 +81,10 @@ export interface FaultProxy {
   disconnectAll(): void;
   /** New connections are reset as soon as they are made. */
   refuseConnections(refuse: boolean): void;
-  /** Back to passing everything: faults, pause, slowness and refusal end; zombies and deliveries still to come are destroyed. */
+  /**
+   * Back to passing everything: faults, pause, slowness and refusal end; zombies and deliveries
+   * still to come are destroyed.
+   */
   reset(): void;
   /** Closes every connection and the port. */
   stop(): Promise<void>;

@@ -24,7 +24,10 @@ export interface ReplyReceiver {
   whenFlowing(pass: () => void): void;
 }
 
-/** Pairs the server's replies with the requests they answer, in order, and does to each what its request's fault says. */
+/**
+ * Pairs the server's replies with the requests they answer, in order, and does to each what its
+ * request's fault says.
+ */
 export class ReplyStream {
   readonly #frames = new FrameReader(readReply);
   #awaited: AwaitedReply[] = [];

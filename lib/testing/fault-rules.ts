@@ -7,7 +7,10 @@ export interface FaultOptions {
    * @default every command but those a client sends by itself, such as HELLO, INFO or PING
    */
   match?: (command: RedisCommand) => boolean;
-  /** Strikes this many requests, over all connections, then is over. `Infinity` until cancelled. @default 1 */
+  /**
+   * Strikes this many requests, over all connections, then is over. `Infinity` until cancelled.
+   * @default 1
+   */
   times?: number;
 }
 
@@ -15,14 +18,20 @@ export interface FaultOptions {
 export interface Fault {
   /** Requests struck so far. */
   readonly count: number;
-  /** Resolves when the first strike has done its work: a reply was dropped, a connection closed, a delay begun. */
+  /**
+   * Resolves when the first strike has done its work: a reply was dropped, a connection closed, a
+   * delay begun.
+   */
   readonly triggered: Promise<void>;
   /** Strikes no further requests. */
   cancel(): void;
 }
 
 export interface LateFault extends Fault {
-  /** Resolves when the server has answered the late request; false when it closed the connection instead. */
+  /**
+   * Resolves when the server has answered the late request; false when it closed the connection
+   * instead.
+   */
   readonly delivered: Promise<boolean>;
 }
 

@@ -1,4 +1,7 @@
-/** For tests, never for production: a stand-in without Redis, and real servers with broken connections (POSIX only). `nestjs-atomic-redis/testing`. */
+/**
+ * For tests, never for production: a stand-in without Redis, and real servers with broken
+ * connections (POSIX only). `nestjs-atomic-redis/testing`.
+ */
 export { AtomicRedisTestingModule } from './atomic-redis-testing.module.js';
 export {
   AtomicRedisOutcomes,

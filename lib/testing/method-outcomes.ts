@@ -13,15 +13,26 @@ import { TransactionConflictError } from '../transactions/transaction.errors.js'
 import { StubRun } from './stub-run.js';
 import { StubTransaction, type PushedJob, type QueuedCommand } from './stub-transaction.js';
 
-/** Chooses what becomes of the calls of one decorated method, until it chooses anew or `reset()`. */
+/**
+ * Chooses what becomes of the calls of one decorated method, until it chooses anew or `reset()`.
+ */
 export interface MethodOutcome {
   /** The method runs as it is, as it does before anything is chosen. */
   runs(): void;
-  /** Under `@Idempotent`: the method does not run, and calls resolve with `result`, as a repeated call does. */
+  /**
+   * Under `@Idempotent`: the method does not run, and calls resolve with `result`, as a repeated
+   * call does.
+   */
   replays(result: unknown): void;
-  /** Under `@Idempotent`: calls reject with an `IdempotencyInFlightError`, as beside a first call that still runs. */
+  /**
+   * Under `@Idempotent`: calls reject with an `IdempotencyInFlightError`, as beside a first call
+   * that still runs.
+   */
   inFlight(): void;
-  /** Under `@WithPermit`: calls reject with a `PermitUnavailableError`, as while another process holds the permit. */
+  /**
+   * Under `@WithPermit`: calls reject with a `PermitUnavailableError`, as while another process
+   * holds the permit.
+   */
   permitTaken(): void;
   /** Under `@RateLimit`: calls reject with a `LimitExceededError`, as when a limit refuses them. */
   limitExceeded(): void;
@@ -30,8 +41,8 @@ export interface MethodOutcome {
   /** Under `@AtomicCounter`: the method runs, and its `@CounterValue()` is `count`. */
   counts(count: CounterResult): void;
   /**
-   * Under `@OptimisticRetry`: the method runs again `times` times, and the writes of its last run count. At its `maxAttempts` (50) calls reject with a
-   * `TransactionConflictError`.
+   * Under `@OptimisticRetry`: the method runs again `times` times, and the writes of its last run
+   * count. At its `maxAttempts` (50) calls reject with a `TransactionConflictError`.
    */
   conflicts(times: number): void;
   /** Calls reject with a `RedisUnavailableError`; the method does not run. */
@@ -79,7 +90,8 @@ export interface StepAnswer {
 }
 
 /**
- * Chooses what becomes of decorated methods in a test with `AtomicRedisTestingModule`. Injectable by its class.
+ * Chooses what becomes of decorated methods in a test with `AtomicRedisTestingModule`. Injectable
+ * by its class.
  *
  * ```ts
  * const outcomes = module.get(AtomicRedisOutcomes);
@@ -101,7 +113,8 @@ export class AtomicRedisOutcomes {
   /**
    * Chooses for a method of the class and of those that inherit from it.
    *
-   * @throws InvalidArgumentError when the method has no decorator of this library, and for an outcome that its decorators cannot have
+   * @throws InvalidArgumentError when the method has no decorator of this library, and for an
+   * outcome that its decorators cannot have
    */
   on<T extends object>(type: Type<T>, methodName: keyof T & string): MethodOutcome {
     const method: unknown = (type.prototype as Record<string, unknown> | undefined)?.[methodName];
@@ -141,17 +154,26 @@ export class AtomicRedisOutcomes {
     return { returns: (answer) => this.transaction.giveRead(command, args, answer) };
   }
 
-  /** Commands that transactions have written, in order: `[['set', 'account:{42}:balance', 5]]`. Those that failed have written nothing. */
+  /**
+   * Commands that transactions have written, in order: `[['set', 'account:{42}:balance', 5]]`.
+   * Those that failed have written nothing.
+   */
   get writes(): readonly QueuedCommand[] {
     return this.transaction.applied;
   }
 
-  /** Jobs that transactions have pushed by `tx.push`, in order: `[{ queue: 'emails', payload: { to: 'ada@example.org' } }]`. Those that failed have pushed none. */
+  /**
+   * Jobs that transactions have pushed by `tx.push`, in order: `[{ queue: 'emails', payload: { to:
+   * 'ada@example.org' } }]`. Those that failed have pushed none.
+   */
   get pushed(): readonly PushedJob[] {
     return this.transaction.pushed;
   }
 
-  /** Ids of the jobs that transactions have completed by `completesJob`, in order. Those that failed have completed none. */
+  /**
+   * Ids of the jobs that transactions have completed by `completesJob`, in order. Those that failed
+   * have completed none.
+   */
   get completedJobs(): readonly string[] {
     return this.transaction.completed;
   }

@@ -12,9 +12,10 @@ const PROBE_INTERVAL_MS = 10;
 const PROBE_TIMEOUT_MS = 500;
 
 /**
- * The shell replaces itself by the server, so the child's pid is the server's. What stays behind is one reader of the
- * pipe: end of file without the word `exited` means that the parent died, however it died, and takes the server and
- * its temporary directory ($1, or empty) with it. The word keeps the reader from killing a pid that was given away.
+ * The shell replaces itself by the server, so the child's pid is the server's. What stays behind is
+ * one reader of the pipe: end of file without the word `exited` means that the parent died, however
+ * it died, and takes the server and its temporary directory ($1, or empty) with it. The word keeps
+ * the reader from killing a pid that was given away.
  */
 const SUPERVISOR = `
 directory=$1; shift
@@ -41,11 +42,13 @@ export class ServerProcess {
     const { binary, args, directory, temporary } = command;
     // A file, not a pipe: nothing to drain, so a busy parent never blocks the server's logging.
     const log = openSync(join(directory, LOG_FILE), 'w');
-    // Detached: a Ctrl-C in the terminal reaches the application, which may still need the server to shut down.
+    // Detached: a Ctrl-C in the terminal reaches the application, which may still need the server
+    // to shut down.
     this.#child = spawn('/bin/sh', ['-c', SUPERVISOR, 'sh', temporary ? directory : '', binary, ...args], {
       cwd: directory,
       detached: true,
-      // The supervisor's pipe is not stdin: Node destroys that one at the child's exit, before a word can be written.
+      // The supervisor's pipe is not stdin: Node destroys that one at the child's exit, before a
+      // word can be written.
       stdio: ['ignore', log, log, 'pipe'],
     });
     closeSync(log);
@@ -147,7 +150,10 @@ async function probe(port: number): Promise<string> {
   });
 }
 
-/** A port nobody listens on now. Only a bind keeps it free: the caller must be ready to find it taken. */
+/**
+ * A port nobody listens on now. Only a bind keeps it free: the caller must be ready to find it
+ * taken.
+ */
 export async function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = createServer();

@@ -12,8 +12,9 @@ export interface RedisServerOptions {
    */
   binary?: string;
   /**
-   * Server options, such as `['--maxmemory', '64mb']`, optionally after the path of a configuration file. They win over
-   * the defaults (`--save ''`, `--appendonly no`). The port and the directory have options of their own.
+   * Server options, such as `['--maxmemory', '64mb']`, optionally after the path of a configuration
+   * file. They win over the defaults (`--save ''`, `--appendonly no`). The port and the directory
+   * have options of their own.
    */
   args?: readonly string[];
   /** @default a free one */
@@ -25,8 +26,8 @@ export interface RedisServerOptions {
 }
 
 /**
- * A running server. It does not keep this process alive, and goes when this process goes, even by SIGKILL; the
- * terminal's Ctrl-C does not reach it.
+ * A running server. It does not keep this process alive, and goes when this process goes, even by
+ * SIGKILL; the terminal's Ctrl-C does not reach it.
  */
 export interface RedisServer {
   readonly host: string;
@@ -39,13 +40,19 @@ export interface RedisServer {
   readonly directory: string;
   /** Ends the server and removes its temporary directory. Repeating it does nothing. */
   stop(): Promise<void>;
-  /** Ends the server as a crash does and waits for it; the directory stays for `restart()`. @default 'SIGKILL' */
+  /**
+   * Ends the server as a crash does and waits for it; the directory stays for `restart()`.
+   * @default 'SIGKILL'
+   */
   kill(signal?: 'SIGKILL' | 'SIGTERM' | 'SIGINT'): Promise<void>;
   /** SIGSTOP: connections stay open and nothing is answered. */
   pause(): void;
   /** SIGCONT */
   resume(): void;
-  /** Starts again on the same port. Data survives only with `--appendonly yes` or `--save` among the args. */
+  /**
+   * Starts again on the same port. Data survives only with `--appendonly yes` or `--save` among the
+   * args.
+   */
   restart(): Promise<void>;
 }
 

@@ -1,4 +1,7 @@
-/** Outcome of reading one frame: where it ends, or how many bytes must have arrived before a new try can succeed. */
+/**
+ * Outcome of reading one frame: where it ends, or how many bytes must have arrived before a new try
+ * can succeed.
+ */
 export type FrameAttempt<T> = { end: number; value: T } | { needed: number };
 
 /** Cuts a byte stream into frames; chunks may begin and end anywhere. */
@@ -71,7 +74,10 @@ function toCommand([name, ...args]: Buffer[]): RedisCommand {
   return { name: name?.toString('latin1').toUpperCase() ?? '', args };
 }
 
-/** The decimal number between a type byte and the end of its line; a null's -1 counts as nothing to come. */
+/**
+ * The decimal number between a type byte and the end of its line; a null's -1 counts as nothing to
+ * come.
+ */
 function sizeAfter(buffer: Buffer, typeAt: number, lineEnd: number): number {
   return Math.max(0, Number(buffer.toString('latin1', typeAt + 1, lineEnd)));
 }
@@ -79,9 +85,12 @@ function sizeAfter(buffer: Buffer, typeAt: number, lineEnd: number): number {
 /** A push answers no request: it must not be counted against the ones that wait. */
 export type ReplyKind = 'reply' | 'push';
 
-/** One RESP2 or RESP3 reply, found by its shape alone. Attributes belong to the reply they precede. */
+/**
+ * One RESP2 or RESP3 reply, found by its shape alone. Attributes belong to the reply they precede.
+ */
 export function readReply(buffer: Buffer, start: number): FrameAttempt<ReplyKind> {
-  // Values still to be read on the way to the end: flat, for a nested reply needs no more than their number.
+  // Values still to be read on the way to the end: flat, for a nested reply needs no more than
+  // their number.
   let open = 1;
   let at = start;
   let kind: ReplyKind = 'reply';
@@ -116,7 +125,10 @@ export function isSubscription(command: RedisCommand): boolean {
   return /^[PS]?(UN)?SUBSCRIBE$/.test(command.name);
 }
 
-/** RESP2 has no push type: on a subscribed connection, and only there, these arrays are what RESP3 sends as pushes. */
+/**
+ * RESP2 has no push type: on a subscribed connection, and only there, these arrays are what RESP3
+ * sends as pushes.
+ */
 export function isResp2Push(bytes: Buffer): boolean {
   return /^\*[34]\r\n\$\d+\r\n[ps]?(message|(un)?subscribe)\r\n/.test(bytes.toString('latin1', 0, 32));
 }

@@ -12,8 +12,8 @@ const LIFECYCLE_HOOKS = new Set([
 ]);
 
 /**
- * Makes an instance of a service that has no Redis. Each method is the stub's own property, so that the mocks of any test runner take its
- * place; until then it rejects.
+ * Makes an instance of a service that has no Redis. Each method is the stub's own property, so that
+ * the mocks of any test runner take its place; until then it rejects.
  *
  * @param answers of the methods that do have an answer
  * @param where a test finds the stub, for messages

@@ -10,7 +10,10 @@ export interface LineState {
   readonly bytesPerMs: number | undefined;
 }
 
-/** Writes to a socket no faster than the line is. The receiver sees bytes move all the time, as on a real line that is slow. */
+/**
+ * Writes to a socket no faster than the line is. The receiver sees bytes move all the time, as on a
+ * real line that is slow.
+ */
 export class SlowLine {
   #queue: Buffer[] = [];
   #isBusy = false;

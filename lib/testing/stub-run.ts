@@ -5,7 +5,10 @@ import type { StepWork } from '../idempotency/steps/step.options.js';
 
 type GivenStep = { readonly result: unknown } | 'interrupted';
 
-/** A run without Redis: its steps run as they are, but for those that the test has an earlier attempt do. */
+/**
+ * A run without Redis: its steps run as they are, but for those that the test has an earlier
+ * attempt do.
+ */
 export class StubRun extends IdempotentRun {
   override readonly signal: AbortSignal = new AbortController().signal;
   /** The names of the steps whose work has run, in order. */

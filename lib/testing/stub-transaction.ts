@@ -85,8 +85,8 @@ export class StubTransaction extends Transaction {
   }
 
   /**
-   * Runs `work` as a transaction that meets `conflicts` changes: the writes of an attempt that is repeated, or fails, are dropped. A nested call
-   * is part of the outer one.
+   * Runs `work` as a transaction that meets `conflicts` changes: the writes of an attempt that is
+   * repeated, or fails, are dropped. A nested call is part of the outer one.
    */
   async run<T>(work: () => T, conflicts: number, job?: CompletableJob): Promise<Awaited<T>> {
     const outer = this.attempts.getStore();

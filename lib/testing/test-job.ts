@@ -19,7 +19,8 @@ export interface TestJob<T> extends QueueJob<T> {
 }
 
 /**
- * Makes a job for a unit test of a consumer's method. Its `ack`, `retry` and `extend` are there to be seen in `calls`; each answers that the lease is held.
+ * Makes a job for a unit test of a consumer's method. Its `ack`, `retry` and `extend` are there to
+ * be seen in `calls`; each answers that the lease is held.
  *
  * ```ts
  * await module.get(Mailer).send(testJob({ to: 'ada@example.org' }));

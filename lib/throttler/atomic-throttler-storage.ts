@@ -4,8 +4,8 @@ import type { AtomicRedis } from '../atomic-redis.js';
 type Hit = Awaited<ReturnType<ThrottlerStorage['increment']>>;
 
 /**
- * Keeps the hits of @nestjs/throttler in Redis, for all processes, without a gap between reading and writing: however many requests come at the same time, no more than
- * the limit pass.
+ * Keeps the hits of @nestjs/throttler in Redis, for all processes, without a gap between reading
+ * and writing: however many requests come at the same time, no more than the limit pass.
  *
  * ```ts
  * ThrottlerModule.forRootAsync({
@@ -17,13 +17,17 @@ type Hit = Awaited<ReturnType<ThrottlerStorage['increment']>>;
  * })
  * ```
  *
- * A hit counts for its `ttl`, in ten steps, so up to a tenth longer. The guard fails with `RedisUnavailableError` or `OutcomeUnknownError` where Redis does not answer:
- * no request passes uncounted.
+ * A hit counts for its `ttl`, in ten steps, so up to a tenth longer. The guard fails with
+ * `RedisUnavailableError` or `OutcomeUnknownError` where Redis does not answer: no request passes
+ * uncounted.
  */
 export class AtomicThrottlerStorage implements ThrottlerStorage {
   constructor(private readonly redis: AtomicRedis) {}
 
-  /** Called by the guard of @nestjs/throttler. Takes and returns times as it does: milliseconds in, seconds out. */
+  /**
+   * Called by the guard of @nestjs/throttler. Takes and returns times as it does: milliseconds in,
+   * seconds out.
+   */
   async increment(
     key: string,
     ttl: number,

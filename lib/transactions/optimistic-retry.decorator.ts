@@ -21,7 +21,9 @@ export interface OptimisticRetryOptions<Args extends unknown[], Result = unknown
    * => job`.
    */
   completesJob?: (...args: Args) => CompletableJob;
-  /** Applies the writes only while the permit of `@WithPermit()` above, or around the call, is held. */
+  /**
+   * Applies the writes only while the permit of `@WithPermit()` above, or around the call, is held.
+   */
   permit?: 'current';
   /** The registration to use. Default: the unnamed one. */
   name?: string;

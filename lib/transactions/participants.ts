@@ -3,7 +3,10 @@ import type { CommitParticipant, QueuedCommand } from '../scripting/commit-parti
 import { again, type AttemptResult } from './attempt-result.js';
 import type { TransactionRun } from './transaction-run.js';
 
-/** The commands of the participants, behind those of the work. @param value the result of the work */
+/**
+ * The commands of the participants, behind those of the work.
+ * @param value the result of the work
+ */
 export function writesOf<T>(
   { participants, options }: TransactionRun<T>,
   value: T,

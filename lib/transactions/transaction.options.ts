@@ -139,8 +139,9 @@ export interface TransactionOptions<Result = unknown> extends Pick<
    */
   completesRun?: { of(result: Result): unknown }['of'];
   /**
-   * Keeps the result of the step (`run.step`) that the transaction is part of by its own EXEC, once per step: its effects and the step's result are one. Returns that
-   * result, which the step gives in this attempt and in later ones. Not together with `completesRun`.
+   * Keeps the result of the step (`run.step`) that the transaction is part of by its own EXEC, once
+   * per step: its effects and the step's result are one. Returns that result, which the step gives
+   * in this attempt and in later ones. Not together with `completesRun`.
    */
   completesStep?: { of(result: Result): unknown }['of'];
   /**
@@ -151,8 +152,9 @@ export interface TransactionOptions<Result = unknown> extends Pick<
    */
   completesJob?: CompletableJob;
   /**
-   * Applies the writes only while this permit is held: Redis itself refuses them once it was lost. `'current'` is the
-   * innermost permit that the calling code runs under. The lease is prolonged to outlast the transaction.
+   * Applies the writes only while this permit is held: Redis itself refuses them once it was lost.
+   * `'current'` is the innermost permit that the calling code runs under. The lease is prolonged to
+   * outlast the transaction.
    */
   permit?: PermitReference;
 }

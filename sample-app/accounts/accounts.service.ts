@@ -24,7 +24,10 @@ export class AccountsService {
     return { id, balance: Number(balance) };
   }
 
-  /** Runs again from the start when the balance was changed between its read and its write; an error writes nothing. */
+  /**
+   * Runs again from the start when the balance was changed between its read and its write; an error
+   * writes nothing.
+   */
   @OptimisticRetry({ watch: (id: string) => balanceKey(id) })
   async withdraw(id: string, amount: number): Promise<Account> {
     const stored = await this.tx.read.get(balanceKey(id));

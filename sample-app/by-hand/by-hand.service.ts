@@ -28,8 +28,8 @@ const LOCK_WAIT_MS = 2_000;
 const UNLOCK = `if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0`;
 
 /**
- * THE USUAL MENDS of NaiveService, by hand: a lock, DECRBY with a check, SET NX, INCR, RENAME. Each holds while every reply arrives
- * and every process lives.
+ * THE USUAL MENDS of NaiveService, by hand: a lock, DECRBY with a check, SET NX, INCR, RENAME. Each
+ * holds while every reply arrives and every process lives.
  */
 @Injectable()
 export class ByHandService {
@@ -38,11 +38,15 @@ export class ByHandService {
     private readonly orders: OrdersService,
   ) {}
 
-  /** SET NX claims the key, so one request makes the order. The others get its answer, or 409 until it is there. */
+  /**
+   * SET NX claims the key, so one request makes the order. The others get its answer, or 409 until
+   * it is there.
+   */
   async createOrder(idempotencyKey: string, dto: CreateOrderDto): Promise<Order> {
     const key = byHandReplyKey(idempotencyKey);
-    // The gap: if the reply is lost, the client sends SET NX again and is told that the key is taken. The winner takes itself for
-    // a duplicate, and nobody makes the order. If the process is killed, the key stays pending for an hour.
+    // The gap: if the reply is lost, the client sends SET NX again and is told that the key is
+    // taken. The winner takes itself for a duplicate, and nobody makes the order. If the process is
+    // killed, the key stays pending for an hour.
     const claimed = await this.redis.set(key, 'pending', 'EX', 3_600, 'NX');
     if (claimed === null) {
       const earlier = await this.redis.get(key);
@@ -65,8 +69,9 @@ export class ByHandService {
     const lock = lockKey(balanceKey(id));
     const token = randomUUID();
     const giveUpAt = Date.now() + LOCK_WAIT_MS;
-    // The gap: if the reply is lost, the client sends SET NX again and is told that the lock is taken. It waits for itself, and all
-    // others wait with it, until the lock expires. So they do when the owner is killed.
+    // The gap: if the reply is lost, the client sends SET NX again and is told that the lock is
+    // taken. It waits for itself, and all others wait with it, until the lock expires. So they do
+    // when the owner is killed.
     while ((await this.redis.set(lock, token, 'PX', LOCK_MS, 'NX')) === null) {
       if (Date.now() > giveUpAt) throw new ServiceUnavailableException(`Account ${id} is locked`);
       await sleep(5 + Math.random() * 20);
@@ -84,9 +89,13 @@ export class ByHandService {
     }
   }
 
-  /** DECRBY is one step, so nothing is sold twice: take, look at what is left, and put back what was too much. */
+  /**
+   * DECRBY is one step, so nothing is sold twice: take, look at what is left, and put back what was
+   * too much.
+   */
   async reserve(sku: string, { quantity }: ReserveDto): Promise<Reservation> {
-    // The gap: if the reply is lost, the client sends DECRBY again, and the stock goes down twice for one reservation.
+    // The gap: if the reply is lost, the client sends DECRBY again, and the stock goes down twice
+    // for one reservation.
     const left = await this.redis.decrby(stockKey(sku), quantity);
     if (left < 0) {
       await this.redis.incrby(stockKey(sku), quantity);
@@ -105,7 +114,8 @@ export class ByHandService {
 
   /** Readers see the old catalogue until RENAME puts the new one in its place. */
   async importCatalog(dto: ImportCatalogDto): Promise<void> {
-    // The gap: two imports share the temporary key. One deletes what the other has written, and a part goes live.
+    // The gap: two imports share the temporary key. One deletes what the other has written, and a
+    // part goes live.
     await this.redis.del(unfinishedCatalogKey);
     for await (const product of productsOf(dto)) {
       await this.redis.hset(unfinishedCatalogKey, product.sku, JSON.stringify(product));

@@ -37,7 +37,10 @@ export class CatalogService {
     }
   }
 
-  /** Readers see the whole catalogue that was, until they see the whole new one; also when the import breaks off. */
+  /**
+   * Readers see the whole catalogue that was, until they see the whole new one; also when the
+   * import breaks off.
+   */
   private async replaceCatalog(
     dto: ImportCatalogDto,
     onProgress: (progress: ShadowProgress) => void,

@@ -7,8 +7,8 @@ export interface RenderedPage {
 }
 
 /**
- * Renders a page of docs/ for the guide. A relative link leads to the page's address below `/guide`; a heading has the anchor that GitHub
- * would give it.
+ * Renders a page of docs/ for the guide. A relative link leads to the page's address below
+ * `/guide`; a heading has the anchor that GitHub would give it.
  *
  * @param path of the Markdown file below the repository's root
  */

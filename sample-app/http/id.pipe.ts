@@ -1,6 +1,9 @@
 import { BadRequestException, Injectable, type PipeTransform } from '@nestjs/common';
 
-/** Ids become parts of Redis keys: one with braces would choose its hash slot, an endless one fill the memory. */
+/**
+ * Ids become parts of Redis keys: one with braces would choose its hash slot, an endless one fill
+ * the memory.
+ */
 @Injectable()
 export class IdPipe implements PipeTransform<string, string> {
   transform(id: string): string {

@@ -7,8 +7,9 @@ import type { NextFunction, Request, Response } from 'express';
 const NAMES = ['localhost'];
 
 /**
- * Refuses requests whose Host is a foreign name. A page of such a name can resolve it to this machine (DNS rebinding), and the browser
- * would then let that page read the answers. An IP address cannot be rebound.
+ * Refuses requests whose Host is a foreign name. A page of such a name can resolve it to this
+ * machine (DNS rebinding), and the browser would then let that page read the answers. An IP address
+ * cannot be rebound.
  *
  * @param boundTo the host name or address that the shop listens on
  */

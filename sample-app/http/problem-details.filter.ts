@@ -3,7 +3,10 @@ import { Catch, HttpException, type ArgumentsHost, type ExceptionFilter } from '
 import type { Response } from 'express';
 import type { Problem } from './problem.dto.js';
 
-/** The shop's own errors as RFC 9457 problem details; the library's filter does the same for the library's. */
+/**
+ * The shop's own errors as RFC 9457 problem details; the library's filter does the same for the
+ * library's.
+ */
 @Catch(HttpException)
 export class ProblemDetailsFilter implements ExceptionFilter<HttpException> {
   catch(exception: HttpException, host: ArgumentsHost): void {

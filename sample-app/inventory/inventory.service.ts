@@ -40,7 +40,10 @@ export class InventoryService {
     return { sku, stock, reservations: await this.redis.hlen(reservationsKey(sku)) };
   }
 
-  /** Starts with the stock already taken, or does not start when there is too little; an error gives the stock back. */
+  /**
+   * Starts with the stock already taken, or does not start when there is too little; an error gives
+   * the stock back.
+   */
   @AtomicCounter({
     key: (sku: string) => stockKey(sku),
     by: (_sku: string, dto: ReserveDto) => -dto.quantity,

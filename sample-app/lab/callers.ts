@@ -53,7 +53,8 @@ export function requester(
     if (!worker) throw new Error('None of the processes is left');
     const began = performance.now();
     if (counted) tallies[side].sent += 1;
-    // `fetch` leaves its listener on a signal until the request is collected: too many for that of a run.
+    // `fetch` leaves its listener on a signal until the request is collected: too many for that of
+    // a run.
     const request = new AbortController();
     const abort = (): void => request.abort();
     signal.addEventListener('abort', abort, { once: true });

@@ -14,7 +14,10 @@ export const FAULTS = {
 
   'lost-reply': {
     label: 'Replies lost',
-    /** Every 25th write is applied, its reply is lost, and its connection closes with all that waits on it. */
+    /**
+     * Every 25th write is applied, its reply is lost, and its connection closes with all that waits
+     * on it.
+     */
     arm: (proxy) => {
       let writes = 0;
       const match = ({ name }: { name: string }): boolean => WRITES.has(name) && ++writes % 25 === 0;

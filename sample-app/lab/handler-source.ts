@@ -10,7 +10,8 @@ export interface HandlerSource {
 }
 
 /**
- * The text of one method with its comment and decorators, from the file that it was compiled from: what is shown is what runs.
+ * The text of one method with its comment and decorators, from the file that it was compiled from:
+ * what is shown is what runs.
  *
  * @param name `file#method`, the file below sample-app
  */

@@ -15,7 +15,9 @@ export class RunDto {
   @IsIn(Object.keys(FAULTS))
   fault!: FaultName;
 
-  /** How long calls begin, in milliseconds: at most the 12 seconds that they begin for by default. */
+  /**
+   * How long calls begin, in milliseconds: at most the 12 seconds that they begin for by default.
+   */
   @IsOptional()
   @IsInt()
   @Min(100)

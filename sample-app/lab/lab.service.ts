@@ -19,7 +19,10 @@ interface Equipment {
   workers: Workers;
 }
 
-/** One run at a time, on processes, a fault proxy and a database that serve nothing else. They begin when somebody looks at the lab. */
+/**
+ * One run at a time, on processes, a fault proxy and a database that serve nothing else. They begin
+ * when somebody looks at the lab.
+ */
 @Injectable()
 export class LabService implements OnModuleDestroy {
   #equipment: Promise<Equipment> | undefined;
@@ -85,7 +88,10 @@ export class LabService implements OnModuleDestroy {
   }
 }
 
-/** The keys of the library have a time to live, and open connections rely on them: flushing the database would take evidence away. */
+/**
+ * The keys of the library have a time to live, and open connections rely on them: flushing the
+ * database would take evidence away.
+ */
 async function removeOwnKeys(redis: Redis): Promise<void> {
   for await (const keys of redis.scanStream({ count: 1_000 }) as AsyncIterable<string[]>) {
     const own = keys.filter((key) => !key.startsWith(NAMESPACE));

@@ -40,7 +40,10 @@ export type RunEvent =
       faults: number;
       /** Calls that each side was to make. */
       calls: number;
-      /** Seconds after which the run was cut short, with calls left on some side; null where every call was made. */
+      /**
+       * Seconds after which the run was cut short, with calls left on some side; null where every
+       * call was made.
+       */
       cutShortAfterS: number | null;
     } & Record<Side, SideResult>);
 
@@ -53,7 +56,10 @@ export interface Bench {
   workers: readonly Worker[];
 }
 
-/** Drives all sides at once and tells every so often how they stand; at the end, what Redis holds. `gone` stops it. */
+/**
+ * Drives all sides at once and tells every so often how they stand; at the end, what Redis holds.
+ * `gone` stops it.
+ */
 export async function* run(options: RunDto, bench: Bench, gone: AbortSignal): AsyncGenerator<RunEvent> {
   const scenario: Scenario = SCENARIOS[options.scenario];
   const tallies = { naive: new Tally(), byHand: new Tally(), atomic: new Tally() };

@@ -3,7 +3,10 @@ import { NestFactory } from '@nestjs/core';
 import { AppModule } from '../app.module.js';
 import { refuseForeignHosts } from '../http/known-host.js';
 
-/** A process of the shop as the lab's callers reach it: the whole shop, on loopback. It goes when the lab's process goes. */
+/**
+ * A process of the shop as the lab's callers reach it: the whole shop, on loopback. It goes when
+ * the lab's process goes.
+ */
 process.on('disconnect', () => process.exit());
 // Ctrl-C in a terminal reaches this process too: the lab decides when it ends.
 process.on('SIGINT', () => {});

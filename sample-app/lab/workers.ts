@@ -12,7 +12,10 @@ export interface Worker {
   kill(): void;
 }
 
-/** The processes of the shop that serve the callers. They are kept between runs; those that were killed are replaced. */
+/**
+ * The processes of the shop that serve the callers. They are kept between runs; those that were
+ * killed are replaced.
+ */
 export class Workers {
   #serving: Worker[] = [];
   #filling: Promise<void> = Promise.resolve();

@@ -22,7 +22,10 @@ export class MailsService {
     return await this.queues.get<OrderMail>(QUEUE).push(mail);
   }
 
-  /** A shop that is killed while it sends leaves the mail to another, so it may be sent again: by the job's id it stays one mail. */
+  /**
+   * A shop that is killed while it sends leaves the mail to another, so it may be sent again: by
+   * the job's id it stays one mail.
+   */
   @QueueConsumer(QUEUE, { concurrency: 4, leaseMs: 3_000 })
   async send(job: QueueJob<OrderMail>): Promise<void> {
     await this.redis.hset(sentMailsKey, job.id, job.payload.text);

@@ -20,8 +20,9 @@ import {
 } from '../redis/keys.js';
 
 /**
- * THE WRONG WAY, kept for comparison: read, decide, write, with nothing to hold the three together. Each method works on the
- * same keys as its right twin, and is right as long as requests come one after the other.
+ * THE WRONG WAY, kept for comparison: read, decide, write, with nothing to hold the three together.
+ * Each method works on the same keys as its right twin, and is right as long as requests come one
+ * after the other.
  */
 @Injectable()
 export class NaiveService {
@@ -69,7 +70,8 @@ export class NaiveService {
 
   async importCatalog(dto: ImportCatalogDto): Promise<void> {
     await this.redis.del(naiveCatalogKey);
-    // The race: until the last product is there, readers see a part of the catalogue; for good, if the import breaks off.
+    // The race: until the last product is there, readers see a part of the catalogue; for good, if
+    // the import breaks off.
     for await (const product of productsOf(dto)) {
       await this.redis.hset(naiveCatalogKey, product.sku, JSON.stringify(product));
     }

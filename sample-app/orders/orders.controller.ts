@@ -9,7 +9,10 @@ import { OrdersService } from './orders.service.js';
 export class OrdersController {
   constructor(private readonly orders: OrdersService) {}
 
-  /** However often and wherever a request with the same Idempotency-Key arrives: one order, and the first answer for all. */
+  /**
+   * However often and wherever a request with the same Idempotency-Key arrives: one order, and the
+   * first answer for all.
+   */
   @Post()
   @ApiIdempotent()
   @ApiProblem(400)

@@ -13,7 +13,10 @@ export class OrdersService {
     private readonly transactions: TransactionService,
   ) {}
 
-  /** One EXEC keeps the order and marks its Idempotency-Key as used: a process that is killed leaves both or neither. */
+  /**
+   * One EXEC keeps the order and marks its Idempotency-Key as used: a process that is killed leaves
+   * both or neither.
+   */
   async create(dto: CreateOrderDto): Promise<Order> {
     const order = await this.prepare(dto);
     return await this.transactions.run(
@@ -22,15 +25,15 @@ export class OrdersService {
         tx.write.hset(orderKey(order.id), order);
         return order;
       },
-      // The key is held until the transaction's time is over, so a killed process would hold it for the
-      // default of 10 s. This keeps it near the route's lease of 3 s.
+      // The key is held until the transaction's time is over, so a killed process would hold it for
+      // the default of 10 s. This keeps it near the route's lease of 3 s.
       { completesRun: (kept) => kept, timeoutMs: 2_500 },
     );
   }
 
   /**
-   * An order with a number of its own, which is not kept yet. Its mail goes first: who is killed in between leaves a mail too many, and
-   * never an order without one.
+   * An order with a number of its own, which is not kept yet. Its mail goes first: who is killed in
+   * between leaves a mail too many, and never an order without one.
    */
   async prepare({ sku, quantity }: CreateOrderDto): Promise<Order> {
     const id = await this.redis.incr(lastOrderIdKey);

@@ -45,7 +45,10 @@ export class ProductsController {
     return answer(response, await this.products.findDescription(sku));
   }
 
-  /** Only the text that the client has seen is replaced: https://www.rfc-editor.org/rfc/rfc9110#name-if-match */
+  /**
+   * Only the text that the client has seen is replaced:
+   * https://www.rfc-editor.org/rfc/rfc9110#name-if-match
+   */
   @Put('description')
   @ApiAtomicProblems()
   @ApiProblem(400)

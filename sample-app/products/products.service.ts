@@ -19,7 +19,10 @@ export class ProductsService {
     private readonly counters: CounterService,
   ) {}
 
-  /** Price and log entry are one step: no change is missing in the log, and none is in it that was not made. */
+  /**
+   * Price and log entry are one step: no change is missing in the log, and none is in it that was
+   * not made.
+   */
   async setPrice(sku: string, cents: number, changedBy: string): Promise<Price> {
     const before = await this.auditedHashes.set(productKey(sku), 'cents', String(cents), {
       log: priceLogKey(sku),

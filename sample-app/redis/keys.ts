@@ -2,8 +2,8 @@
 export const NAMESPACE = 'shop:';
 
 /**
- * Every key of the shop's own. What is in braces is the hash tag: on a Redis Cluster all keys of one entity share a node, so that
- * one transaction can change them together.
+ * Every key of the shop's own. What is in braces is the hash tag: on a Redis Cluster all keys of
+ * one entity share a node, so that one transaction can change them together.
  */
 export const lastOrderIdKey = 'orders:last-id';
 export const orderKey = (id: number): string => `order:{${id}}`;

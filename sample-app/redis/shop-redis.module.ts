@@ -8,7 +8,10 @@ import {
 } from '@nestjs/common';
 import { Redis } from 'ioredis';
 
-/** The shop's own client, for its plain reads and writes. The library opens its own connections and leaves this one alone. */
+/**
+ * The shop's own client, for its plain reads and writes. The library opens its own connections and
+ * leaves this one alone.
+ */
 @Global()
 @Module({})
 export class ShopRedisModule implements OnApplicationShutdown {
@@ -19,7 +22,8 @@ export class ShopRedisModule implements OnApplicationShutdown {
   }
 
   static forRoot(url: string): DynamicModule {
-    // Connects at the first command, by when the library has found Redis reachable, or has refused to boot.
+    // Connects at the first command, by when the library has found Redis reachable, or has refused
+    // to boot.
     const client = { provide: Redis, useFactory: () => new Redis(url, { lazyConnect: true }) };
     return { module: ShopRedisModule, providers: [client], exports: [client] };
   }

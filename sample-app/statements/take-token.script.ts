@@ -1,6 +1,9 @@
 import { defineScript } from 'nestjs-atomic-redis';
 
-/** Takes a token out of a bucket that is given one every `refillMs`, up to `capacity`; or tells how long to wait for one. */
+/**
+ * Takes a token out of a bucket that is given one every `refillMs`, up to `capacity`; or tells how
+ * long to wait for one.
+ */
 export const takeTokenScript = defineScript({
   name: 'statements.takeToken',
   keys: ['bucket'],

@@ -20,7 +20,10 @@ export function describeInBrowser(name: string, suite: () => void): void {
   else describe.skip(`${name} (there is no ${binary}: install Chromium or set CHROMIUM_BIN)`, suite);
 }
 
-/** One browser for the spec file. What its pages complain of, and whom else they ask, fails the test. Call it inside `describe`. */
+/**
+ * One browser for the spec file. What its pages complain of, and whom else they ask, fails the
+ * test. Call it inside `describe`.
+ */
 export function useBrowser(): { open(url: string, options?: BrowserContextOptions): Promise<Page> } {
   let browser: Browser;
   let complaints: string[] = [];

@@ -77,7 +77,9 @@ describeInBrowser('the race lab in a browser', () => {
     headline: string;
     /** The sentence of each side, with its mark. */
     said: string[];
-    /** The number of errors of each side: the same in its card and at the last point of the plots. */
+    /**
+     * The number of errors of each side: the same in its card and at the last point of the plots.
+     */
     totals: number[];
   }
 

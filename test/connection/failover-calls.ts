@@ -1,6 +1,9 @@
 import { defineScript, type AtomicRedis, type QueueJob } from '../../lib/index.js';
 
-/** One public call: what it needs before the failover, and the call itself, which resolves with true when its answer is right. */
+/**
+ * One public call: what it needs before the failover, and the call itself, which resolves with true
+ * when its answer is right.
+ */
 export interface FailoverCall {
   readonly name: string;
   /** `name` itself is free to be used in keys. */

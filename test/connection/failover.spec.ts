@@ -179,7 +179,10 @@ describe('a planned failover behind one address', () => {
   });
 });
 
-/** The public methods of the services that ask Redis for something, as the sources have them: `Service.method`. */
+/**
+ * The public methods of the services that ask Redis for something, as the sources have them:
+ * `Service.method`.
+ */
 function publicCalls(): string[] {
   const own = new Set([
     'constructor',

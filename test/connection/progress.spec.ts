@@ -112,7 +112,8 @@ describe('a connection is alive while there is progress', () => {
     );
     const late = services.counters.add('late', 1);
     await new Promise(setImmediate);
-    // Answered behind what comes with the role, after less than the silence that makes a connection suspicious.
+    // Answered behind what comes with the role, after less than the silence that makes a connection
+    // suspicious.
     proxy.delay({ match: ({ name }) => name === 'EVAL_RO', replyMs: 200 });
     const slow = services.scripts.run(slowRead, { args: { ms: 0 } }, PATIENT);
     await new Promise((resolve) => setTimeout(resolve, 1_000));

@@ -8,7 +8,10 @@ import { waitFor } from '../support/wait-for.js';
 /** By how much the first reading of the server's clock is too early. */
 const SLOW_MS = 1_500;
 
-/** Time for a call that a clock read so slowly judges late, and that a machine which stands still for a second does not. */
+/**
+ * Time for a call that a clock read so slowly judges late, and that a machine which stands still
+ * for a second does not.
+ */
 const SHORT_MS = 1_200;
 
 describe("a slow reading of the server's clock", () => {
@@ -82,7 +85,8 @@ describe("a slow reading of the server's clock", () => {
       atomic.counters.add('c', 1, { timeoutMs: SHORT_MS }),
       atomic.counters.add('c', 10, { timeoutMs: 20_000 }),
     ]);
-    // Made after the second one, the first would come to 11. On a machine that stood still the clock is right again by now.
+    // Made after the second one, the first would come to 11. On a machine that stood still the
+    // clock is right again by now.
     if (first.status === 'fulfilled') {
       expect([first.value, second]).toMatchObject([{ value: 1 }, { value: { value: 11 } }]);
     } else {

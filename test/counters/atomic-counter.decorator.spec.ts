@@ -86,7 +86,10 @@ describe('@AtomicCounter', () => {
     throw error;
   };
 
-  /** The client sees in a later tick that its connection is gone; until then what it sends is lost on the way. */
+  /**
+   * The client sees in a later tick that its connection is gone; until then what it sends is lost
+   * on the way.
+   */
   const disconnect = async (): Promise<void> => {
     proxy.refuseConnections(true);
     proxy.disconnectAll();

@@ -26,7 +26,10 @@ const UPWARDS = [
   'lib/method-wrapping/wrap-method.ts → lib/atomic-redis.ts',
 ];
 
-/** What the scripts of `npm run house` find, as JSON. They are ES modules, so a process of their own runs them. */
+/**
+ * What the scripts of `npm run house` find, as JSON. They are ES modules, so a process of their own
+ * runs them.
+ */
 function found(): {
   ways: { title: string; files: string[]; unreachable: string[] }[];
   cycles: string[][];

@@ -6,7 +6,10 @@ import { sectionOf } from './examples.js';
 
 const bytes = Buffer.from([0xff]);
 
-/** One of each kind: where the outcome, the code or the status depends on how it came about, one for each. */
+/**
+ * One of each kind: where the outcome, the code or the status depends on how it came about, one for
+ * each.
+ */
 const KINDS: readonly AtomicRedisError[] = [
   new library.RedisUnavailableError(''),
   new library.OutcomeUnknownError(''),

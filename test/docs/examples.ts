@@ -24,7 +24,10 @@ export function sectionOf(page: string, heading: string): string {
   return section.split(/^## /m, 1)[0]!;
 }
 
-/** The TypeScript blocks of a text that stand by themselves, as they stand there: those that begin with an import, and import no other file. */
+/**
+ * The TypeScript blocks of a text that stand by themselves, as they stand there: those that begin
+ * with an import, and import no other file.
+ */
 export const examplesIn = (text: string): string[] =>
   [...text.matchAll(/```ts\n([\s\S]*?)```/g)]
     .map(([, block]) => block!)
@@ -74,8 +77,8 @@ export function routesOf(page: string): { declared: Route[]; called: readonly st
 }
 
 /**
- * Runs the first example of a page, which exports `AppModule` and takes its Redis from `REDIS_URL`, as an HTTP application on a server of its own.
- * Call it inside `describe`.
+ * Runs the first example of a page, which exports `AppModule` and takes its Redis from `REDIS_URL`,
+ * as an HTTP application on a server of its own. Call it inside `describe`.
  *
  * @param adapter of the platform; default: Express
  */
@@ -85,7 +88,8 @@ export function useExample(page: string, adapter?: () => AbstractHttpAdapter) {
   let classes: Record<string, Type> = {};
   let remove = (): void => undefined;
 
-  // Before the server's own, which comes next: hooks run in this order, and an application may need its Redis to close.
+  // Before the server's own, which comes next: hooks run in this order, and an application may need
+  // its Redis to close.
   afterAll(async () => {
     await app?.close();
     remove();

@@ -1,7 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { post, read, send, twoHundred, type Answer, useShops, type Shop } from './shop.js';
 
-/** The same load as in shop.spec.ts. A race need not show in every round; if none of these shows it, something is wrong here. */
+/**
+ * The same load as in shop.spec.ts. A race need not show in every round; if none of these shows it,
+ * something is wrong here.
+ */
 const ROUNDS = 20;
 
 describe('the naive twins under load', () => {
@@ -15,7 +18,9 @@ describe('the naive twins under load', () => {
 
   const successes = (answers: Answer[]): number => answers.filter(({ status }) => status === 201).length;
 
-  /** Repeats the round until it returns true; says in which round that was, or that it never was. */
+  /**
+   * Repeats the round until it returns true; says in which round that was, or that it never was.
+   */
   async function roundThatGoesWrong(round: () => Promise<boolean>): Promise<number | 'never'> {
     for (let i = 1; i <= ROUNDS; i++) if (await round()) return i;
     return 'never';

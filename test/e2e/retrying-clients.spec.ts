@@ -83,7 +83,10 @@ describe.each(Object.entries(clients))('orders sent by %s', (_, order) => {
   });
 
   const countOrders = async (): Promise<number> => (await read<{ count: number }>(shop, '/orders')).count;
-  /** Of the library: the shop's own client sends its commands again by itself, and some of them count. */
+  /**
+   * Of the library: the shop's own client sends its commands again by itself, and some of them
+   * count.
+   */
   const scripts = (times: number) => ({
     times,
     match: ({ name }: { name: string }) => name === 'EVALSHA' || name === 'EVAL',

@@ -27,7 +27,10 @@ export interface Answer {
   readonly body: string;
 }
 
-/** Starts the shop on a free port. Its channel goes with this process, and the shop with the channel. */
+/**
+ * Starts the shop on a free port. Its channel goes with this process, and the shop with the
+ * channel.
+ */
 export async function startShop(env: Readonly<Record<string, string>> = {}): Promise<Shop> {
   await build();
   const { REDIS_URL: _, ...inherited } = process.env;
@@ -72,7 +75,9 @@ export class ShopDidNotStart extends Error {
   }
 }
 
-/** Whatever state it is in: how it ends is for a test to look at, not for the clean-up to wait for. */
+/**
+ * Whatever state it is in: how it ends is for a test to look at, not for the clean-up to wait for.
+ */
 export async function stopShop({ process: child, exited }: Shop): Promise<void> {
   child.kill('SIGTERM');
   const force = setTimeout(() => child.kill('SIGKILL'), 5_000);
@@ -114,8 +119,9 @@ export async function read<T>(shop: Shop, path: string): Promise<T> {
 }
 
 /**
- * Many requests at once, spread evenly over the shops. One that is told that Redis was not reached in its 800 ms, as happens on a machine that is busy
- * with other things, is sent again: that answer says that nothing was done.
+ * Many requests at once, spread evenly over the shops. One that is told that Redis was not reached
+ * in its 800 ms, as happens on a machine that is busy with other things, is sent again: that answer
+ * says that nothing was done.
  */
 export async function many(
   count: number,

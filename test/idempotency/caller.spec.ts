@@ -1,7 +1,9 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { callerEvidence, callerScope, ConfigurationError, type CallerRequest } from 'nestjs-atomic-redis';
 
-/** What middleware and adapters put on a request, of which the library declares only what it reads. */
+/**
+ * What middleware and adapters put on a request, of which the library declares only what it reads.
+ */
 type Loose = { headers?: IncomingHttpHeaders } & Record<string, unknown>;
 
 const request = (given: Loose): CallerRequest => ({ headers: {}, ...given });

@@ -8,7 +8,10 @@ import { gate, useInstances, type Instance } from './support.js';
 
 const instances = useInstances(() => ({ connection: 'redis://127.0.0.1:1', namespace: 'atomic:' }));
 
-/** Everything that may be different with a client's settings: claim, renewal, refusal, waiting, replay, commit with effects. */
+/**
+ * Everything that may be different with a client's settings: claim, renewal, refusal, waiting,
+ * replay, commit with effects.
+ */
 async function useEverything({ idempotency, module }: Instance): Promise<void> {
   const { promise, resolve } = gate();
   let runs = 0;

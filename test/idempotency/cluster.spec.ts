@@ -77,7 +77,10 @@ describe('idempotent runs on a Cluster', () => {
     for (const shown of ['snow', 'with spaces', '*?[', 'a{x}b', 'xxxx']) expect(seen).not.toContain(shown);
   });
 
-  /** How often a key runs whose first run is under way while `meanwhile` changes where its record lies. */
+  /**
+   * How often a key runs whose first run is under way while `meanwhile` changes where its record
+   * lies.
+   */
   async function runsThrough(meanwhile: (record: string) => Promise<void>): Promise<number> {
     const { idempotency } = await instances.start();
     const { promise, resolve } = gate<string>();

@@ -21,7 +21,8 @@ afterEach(async () => {
 async function startReplicas(count: number, provider: Type, imports: DynamicModule[]): Promise<RunEvent[]> {
   const events: RunEvent[] = [];
   for (let i = 0; i < count; i++) {
-    // Of its own class: Nest takes equal dynamic modules for one, and each test has a server of its own.
+    // Of its own class: Nest takes equal dynamic modules for one, and each test has a server of its
+    // own.
     @Module({
       imports: [
         AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' }),

@@ -182,7 +182,8 @@ describe('idempotent handlers of messages', () => {
         for (const socket of sockets) socket.close();
         await app.close();
       };
-      // A connection for each message: a client that lost its connection sends it again on the next.
+      // A connection for each message: a client that lost its connection sends it again on the
+      // next.
       const send = async (data: OrderPlaced): Promise<unknown> => {
         const socket = new WebSocket(`ws://127.0.0.1:${port}`);
         sockets.push(socket);

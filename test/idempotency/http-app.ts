@@ -16,8 +16,8 @@ export interface HttpApp {
 }
 
 /**
- * An application with controllers under test; `prepare` sees each request before guards do, as middleware would, and `configure` the application
- * before it listens.
+ * An application with controllers under test; `prepare` sees each request before guards do, as
+ * middleware would, and `configure` the application before it listens.
  */
 export async function startApp(
   platform: string,

@@ -134,7 +134,9 @@ Object.values(CALLS_HANDLE).forEach((calling, i) => {
   }
 });
 
-/** A decorator of somebody else's: it wraps the method, and copies its metadata but not its name. */
+/**
+ * A decorator of somebody else's: it wraps the method, and copies its metadata but not its name.
+ */
 const Logged = (): MethodDecorator => (_target, _key, descriptor) => {
   const method = descriptor.value as (...args: unknown[]) => unknown;
   const wrapped = function (this: unknown, ...args: unknown[]): unknown {

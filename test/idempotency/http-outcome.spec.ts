@@ -63,7 +63,9 @@ const interceptor = (operator: OperatorFunction<unknown, unknown>): Type<NestInt
   return Operating;
 };
 
-/** The first request only: on a busy machine the second may take as long before its handler runs. */
+/**
+ * The first request only: on a busy machine the second may take as long before its handler runs.
+ */
 const firstOnly = (operator: OperatorFunction<unknown, unknown>): Type<NestInterceptor> =>
   interceptor((source) => defer(() => (runs > 0 ? source : operator(source))));
 
@@ -85,7 +87,10 @@ interface Row {
   readonly handle: (response: AnyResponse) => unknown;
   /** The status that the first client gets. */
   readonly first: number;
-  /** `again`: the handler runs again. `refused`: 409, done without an answer. `held`: 503, its outcome is unknown. */
+  /**
+   * `again`: the handler runs again. `refused`: 409, done without an answer. `held`: 503, its
+   * outcome is unknown.
+   */
   readonly second: 'replayed' | 'again' | 'refused' | 'held';
   readonly takesResponse?: 'alone' | 'passthrough';
   readonly above?: Type<NestInterceptor>[];

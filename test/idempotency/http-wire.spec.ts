@@ -200,7 +200,10 @@ class RowsController {
 const request = (path: string, { key = 'k', version = '1.1', headers = '' } = {}): string =>
   `POST ${path} HTTP/${version}\r\nHost: x\r\nIdempotency-Key: ${key}\r\nContent-Length: 0\r\n${headers}\r\n`;
 
-/** Sends bytes on a connection of its own, and gives all that comes until the connection ends or is quiet. */
+/**
+ * Sends bytes on a connection of its own, and gives all that comes until the connection ends or is
+ * quiet.
+ */
 async function bytesOf(port: number, text: string, isWhole: (got: string) => boolean): Promise<string> {
   const socket = connect(port, '127.0.0.1');
   socket.setEncoding('latin1');

@@ -53,7 +53,8 @@ describe('what arrives late', () => {
     const near = await instances.start();
     proxy.delay({ ...on(claimScript), replyMs: 1_800 });
     const ran = jest.fn();
-    // A silent connection is left after some 350 ms, and the claim is answered on another one: by then half the lease is over.
+    // A silent connection is left after some 350 ms, and the claim is answered on another one: by
+    // then half the lease is over.
     const late = far.idempotency.run('k', ran, { leaseMs: 500 }).catch((error: unknown) => error);
     await waitFor('the claim', async () => (await near.idempotency.inspect('k')) !== null);
     const { promise, resolve } = gate<string>();

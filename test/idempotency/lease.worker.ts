@@ -67,7 +67,10 @@ const tasks = {
     }
   },
 
-  /** As an application that is told to shut down while two runs are under way, one of which settles. Says when they are, and ends. */
+  /**
+   * As an application that is told to shut down while two runs are under way, one of which settles.
+   * Says when they are, and ends.
+   */
   serve: async ({ data: { leaseMs }, app, send }: Context) => {
     const idempotency = app.get(IdempotencyService);
     app.enableShutdownHooks();

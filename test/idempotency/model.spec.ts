@@ -43,7 +43,10 @@ interface Attempt {
   fingerprint: string;
 }
 
-/** What the record should be: the owner's, or none. A released one is free for everybody but its owner, whose run is over. */
+/**
+ * What the record should be: the owner's, or none. A released one is free for everybody but its
+ * owner, whose run is over.
+ */
 type Model = (Attempt & { state: 'running' | 'done' | 'released' }) | undefined;
 
 interface Move {
@@ -130,7 +133,8 @@ describe('the lease of a key, against a model', () => {
       const done = await send[op](attempt);
       const isOwner = !model || model.token === attempt.token;
       if (model?.state === 'released') {
-        // Its owner's run is over, which may be said again; a result that nobody took the key for meanwhile is stored.
+        // Its owner's run is over, which may be said again; a result that nobody took the key for
+        // meanwhile is stored.
         expect(done).toBe((op === 'release' && isOwner) || (op === 'complete' && !isOwner));
         return op === 'complete' && !isOwner ? { ...attempt, state: 'done' } : model;
       }
@@ -196,7 +200,10 @@ describe('the lease of a key, against a model', () => {
     let keys = 0;
     let cuts = 0;
 
-    /** Calls until there is a result. Each run takes the next move, and after the last one a result is quick to come. */
+    /**
+     * Calls until there is a result. Each run takes the next move, and after the last one a result
+     * is quick to come.
+     */
     const act = async (key: string, index: number, moves: Move[], valid: Interval[]): Promise<void> => {
       const { proxy, idempotency } = started[index]!;
       const work = async ({ signal }: IdempotentRun): Promise<string> => {

@@ -21,7 +21,9 @@ class OrdersController {
 @Module({ controllers: [OrdersController] })
 class OrdersModule {}
 
-/** A platform of a name of its own, whose requests say nothing of the route that was found for them. */
+/**
+ * A platform of a name of its own, whose requests say nothing of the route that was found for them.
+ */
 class BareAdapter extends ExpressAdapter {
   constructor() {
     super();

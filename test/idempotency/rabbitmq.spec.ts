@@ -148,7 +148,10 @@ if (rabbitProgram)
             const packet = { pattern: 'orders.paid', data: { id, ...more } };
             channel.sendToQueue(queue, Buffer.from(JSON.stringify(packet)));
           },
-          /** A message that is settled has room behind it for the next one: the last that was sent tells of those before it. */
+          /**
+           * A message that is settled has room behind it for the next one: the last that was sent
+           * tells of those before it.
+           */
           unsettled: async () => {
             const { messageCount, consumerCount } = await channel.checkQueue(queue);
             if (consumerCount !== consumers.length) throw new Error('RabbitMQ closed a channel');
@@ -167,7 +170,10 @@ describe.each(brokers)('handlers of messages that are acknowledged by hand, with
     broker = await makeBroker();
   });
 
-  /** What was handled once the queue is empty. With prefetch 1, a message is handled only once those before it are settled. */
+  /**
+   * What was handled once the queue is empty. With prefetch 1, a message is handled only once those
+   * before it are settled.
+   */
   async function handledOf(count: number): Promise<string[]> {
     await waitFor('all messages', () => handled.length >= count);
     await waitFor('the queue to be empty', async () => (await broker.unsettled()) === 0);

@@ -40,7 +40,8 @@ describe('duplicates that wait on a Cluster', () => {
         took.push(performance.now() - endedAt);
       }
       expect(runs).toBe(12);
-      // By asking again they would know after some 900 ms; each server has three keys or more. Two may be late where the machine stalls.
+      // By asking again they would know after some 900 ms; each server has three keys or more. Two
+      // may be late where the machine stalls.
       expect(took.filter((ms) => ms > 500).length).toBeLessThanOrEqual(2);
     },
   );

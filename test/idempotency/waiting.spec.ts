@@ -61,8 +61,9 @@ describe('duplicates that wait', () => {
       });
       await holder;
       expect(counts.ssubscribe).toBe(1);
-      // 50 that found it running; then for all of them together one when subscribed, one when woken; and the holder's completion.
-      // Others only where the machine stalls for longer than the second between two questions.
+      // 50 that found it running; then for all of them together one when subscribed, one when
+      // woken; and the holder's completion. Others only where the machine stalls for longer than
+      // the second between two questions.
       expect(counts.evalsha).toBeLessThanOrEqual(58);
     }
     // By asking again they would know after some 900 ms.

@@ -171,7 +171,8 @@ export class LimitModel {
       resetMs: used === 0n ? 0n : leavesMs(windows.at(-1)![0]),
       charge: (amount) => {
         if (amount === 0n) return;
-        // Forgotten by a call that takes: one that only reads may be followed by a step of the clock back.
+        // Forgotten by a call that takes: one that only reads may be followed by a step of the
+        // clock back.
         for (const beginning of tally.taken.keys())
           if (beginning < newest - kept) tally.taken.delete(beginning);
         tally.taken.set(newest, (tally.taken.get(newest) ?? 0n) + amount);

@@ -7,7 +7,9 @@ import { LimitModel } from './limit-model.js';
 /** Far from the real time, and at no border. */
 const START_US = 1_600_000_000_123_457n;
 
-/** Amounts that divide a time without and with a rest, and such that no double holds their products. */
+/**
+ * Amounts that divide a time without and with a rest, and such that no double holds their products.
+ */
 const limitAmount = fc.oneof(
   fc.integer({ min: 1, max: 12 }),
   fc.constantFrom(7, 97, 1_000, 999_983, 123_456_789, 999_999_999_989, 1_000_000_000_000),
@@ -138,7 +140,8 @@ describe('limits against an exact model', () => {
   it('[LM-2] gcra lets calls that are made together through only as often as they fit, to the part of a microsecond', async () => {
     const [limit, perMs] = [999_999_999_989n, 86_400_000n];
     const perUs = perMs * 1_000n;
-    // After `waited` µs one part of a microsecond is lacking for the third call: no double tells that from nothing.
+    // After `waited` µs one part of a microsecond is lacking for the third call: no double tells
+    // that from nothing.
     const waited = perUs - inverse(limit % perUs, perUs);
     const refilled = (waited * limit + 1n) / perUs;
     const cost = (refilled + 2n) / 3n;

@@ -13,7 +13,10 @@ import { defineScript, type Script } from '../../lib/scripting/script.js';
 import { ScriptRunner } from '../../lib/scripting/script-runner.js';
 import { connectionTo } from '../support/library-connection.js';
 
-/** Stands in front of a script: its clock is the key `clock`, in µs, and what expires by a real clock does not. */
+/**
+ * Stands in front of a script: its clock is the key `clock`, in µs, and what expires by a real
+ * clock does not.
+ */
 const CLOCK = `
 local server = redis
 local function answer(how, command, ...)
@@ -32,7 +35,10 @@ local redis = {
 }
 `;
 
-/** Stands around a script: each call that is not answered as a copy is logged with its time in µs, its keys, its runs and its answer. */
+/**
+ * Stands around a script: each call that is not answered as a copy is logged with its time in µs,
+ * its keys, its runs and its answer.
+ */
 const LOG_BEGIN = `
 local server, time = redis, nil
 local redis = {
@@ -72,7 +78,9 @@ const operationBy = <Operation extends { readonly script: unknown }>(
   wrap: Wrap,
 ): Operation => ({ ...operation, script: wrapped(operation.script, wrap) });
 
-/** The limits of one process by the library's own scripts, with something of the test's around them. */
+/**
+ * The limits of one process by the library's own scripts, with something of the test's around them.
+ */
 export class WrappedLimits {
   private readonly connection;
   private readonly commands: LimitCommands;

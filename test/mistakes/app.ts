@@ -1,7 +1,9 @@
 import { Test, type TestingModule } from '@nestjs/testing';
 import { AtomicRedis, AtomicRedisModule, type AtomicRedisOptions } from 'nestjs-atomic-redis';
 
-/** The library's services, as an application gets them, for each test. Call it inside `describe`. */
+/**
+ * The library's services, as an application gets them, for each test. Call it inside `describe`.
+ */
 export function useAtomicRedis(options: () => AtomicRedisOptions): { readonly services: AtomicRedis } {
   let app: TestingModule | undefined;
 

@@ -3,8 +3,8 @@ import type { TransactionService } from 'nestjs-atomic-redis';
 import { examplesIn, extract, sectionOf } from '../docs/examples.js';
 
 /**
- * The two programs of a section of docs/mistakes.md, the wrong one and the right one, as they stand there. Each is what its block exports.
- * Call it inside `describe`.
+ * The two programs of a section of docs/mistakes.md, the wrong one and the right one, as they stand
+ * there. Each is what its block exports. Call it inside `describe`.
  */
 export function useMistake<Wrong, Right>(heading: string): { readonly wrong: Wrong; readonly right: Right } {
   let programs: [Wrong, Right] | undefined;
@@ -32,7 +32,10 @@ export function useMistake<Wrong, Right>(heading: string): { readonly wrong: Wro
   };
 }
 
-/** The same client, but that after the reply to `command` something else happens before its caller goes on. */
+/**
+ * The same client, but that after the reply to `command` something else happens before its caller
+ * goes on.
+ */
 export function interrupted(client: Redis, command: 'get' | 'incr' | 'decr', then: () => unknown): Redis {
   return new Proxy(client, {
     get(target, name) {
@@ -48,7 +51,10 @@ export function interrupted(client: Redis, command: 'get' | 'incr' | 'decr', the
   });
 }
 
-/** The same service, but that in each attempt something else happens between the end of the work and EXEC. */
+/**
+ * The same service, but that in each attempt something else happens between the end of the work and
+ * EXEC.
+ */
 export const meddledWith = (
   transactions: TransactionService,
   meddle: (attempt: number) => unknown,

@@ -10,7 +10,9 @@ import {
 } from '../../lib/index.js';
 import { worker } from '../support/worker.js';
 
-/** Uses everything, leaves work hanging, and closes: nothing may keep the process alive after that. */
+/**
+ * Uses everything, leaves work hanging, and closes: nothing may keep the process alive after that.
+ */
 worker<{ url: string }>(async ({ data }) => {
   const app = await Test.createTestingModule({
     imports: [

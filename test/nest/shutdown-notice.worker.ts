@@ -22,7 +22,9 @@ export interface NoticeJob {
   env?: Record<string, string>;
 }
 
-/** Starts an application as production does, and returns its warnings once one about SIGTERM is due. */
+/**
+ * Starts an application as production does, and returns its warnings once one about SIGTERM is due.
+ */
 worker<NoticeJob>(async ({ data: { url, kind, hooks, env } }) => {
   Object.assign(process.env, { NODE_ENV: 'production', ...env });
   const warnings: string[] = [];

@@ -17,7 +17,10 @@ export interface ShutdownJob {
   platform: (typeof PLATFORMS)[number];
 }
 
-/** Serves a route that uses every decorator, waits in the middle until SIGTERM has come, and ends as Nest's shutdown hooks have it. */
+/**
+ * Serves a route that uses every decorator, waits in the middle until SIGTERM has come, and ends as
+ * Nest's shutdown hooks have it.
+ */
 worker<ShutdownJob>(async ({ data: { url, platform }, send }) => {
   const told = new Promise<void>((resolve) => process.once('SIGTERM', resolve));
 

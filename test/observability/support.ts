@@ -24,11 +24,17 @@ export interface Observed {
   readonly redis: AtomicRedis;
   readonly module: TestingModule;
   readonly events: AtomicRedisEvent[];
-  /** What was told while `work` ran, once all of it has arrived, but for waits for a connection. Its error is left alone. */
+  /**
+   * What was told while `work` ran, once all of it has arrived, but for waits for a connection. Its
+   * error is left alone.
+   */
   during(work: () => unknown): Promise<AtomicRedisEvent[]>;
 }
 
-/** A server behind a proxy, and applications on it whose events are listened to. Call it inside `describe`. */
+/**
+ * A server behind a proxy, and applications on it whose events are listened to. Call it inside
+ * `describe`.
+ */
 export function useObserved() {
   const server = useRedis();
   const modules: TestingModule[] = [];

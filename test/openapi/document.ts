@@ -32,7 +32,10 @@ export const operationsOf = (document: OpenAPIObject): Map<string, Operation> =>
     ),
   );
 
-/** What is wrong with the document's structure: references that lead nowhere, ids used twice, parts that must be there and are not. */
+/**
+ * What is wrong with the document's structure: references that lead nowhere, ids used twice, parts
+ * that must be there and are not.
+ */
 export function faultsOf(document: OpenAPIObject): string[] {
   const faults: string[] = [];
   const visit = (value: unknown, at: string): void => {

@@ -147,7 +147,8 @@ describe('AtomicRedisModule.forFeature', () => {
 
 describe('types of own scripts', () => {
   it('[OS-10] a wrong key, argument or reply does not compile', () => {
-    // Never called: the type checker is the test, which fails where a line marked as an error has none.
+    // Never called: the type checker is the test, which fails where a line marked as an error has
+    // none.
     const calls = async (scripts: ScriptService, { add, ping }: Adder): Promise<void> => {
       const sum: number = await scripts.run(addScript, { keys: { counter: 'n' }, args: { by: 1 } });
       const pong: string = await scripts.run(pingScript, {});

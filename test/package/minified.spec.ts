@@ -46,7 +46,10 @@ const service = (name: string, operation: string): string => `
 const SHIPPING = service('Shipping', 'orders.ship');
 const BILLING = service('Billing', 'orders.bill');
 
-/** Changes that have nothing to do with any route: many names that are used often, so that a minifier gives other names to all. */
+/**
+ * Changes that have nothing to do with any route: many names that are used often, so that a
+ * minifier gives other names to all.
+ */
 const UNRELATED = Array.from({ length: 60 }, (_, i) => {
   const name = `Unrelated${i}`;
   return `class ${name} {}\n(globalThis as any).unrelated = [${`${name}, `.repeat(20)}];\n`;

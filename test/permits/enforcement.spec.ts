@@ -30,7 +30,10 @@ describe('a permit that Redis enforces', () => {
     await proxy.stop();
   });
 
-  /** Gives the permit to another holder, as if its lease had ended, without the process learning of it. */
+  /**
+   * Gives the permit to another holder, as if its lease had ended, without the process learning of
+   * it.
+   */
   const passOn = async (): Promise<void> => {
     const [key] = await slotKeysOf(redis.client);
     await redis.client.set(key!, 'of another', 'PX', 60_000);

@@ -19,20 +19,27 @@ export interface ContendersJob {
 export interface ContendersReport {
   /** Permits that were acquired. */
   readonly served: number;
-  /** The longest wait for a permit, in milliseconds; not of waits during which this process stood still. */
+  /**
+   * The longest wait for a permit, in milliseconds; not of waits during which this process stood
+   * still.
+   */
   readonly longestWaitMs: number;
 }
 
 /** Errors of a machine that is busy: the contender tries again. */
 const REFUSALS = [PermitUnavailableError, RedisUnavailableError, TransactionTimeoutError];
 
-/** A gap between two beats of a process that is this much longer than it should be means that it stood still. */
+/**
+ * A gap between two beats of a process that is this much longer than it should be means that it
+ * stood still.
+ */
 const STILL_MS = 500;
 const BEAT_MS = 50;
 
 /**
- * Contends for one permit until it is told to end. Each holder makes two enforced writes of its fence, some time apart, and counts those that are refused. Told to stop, the process stops
- * itself by SIGSTOP while it holds the permit.
+ * Contends for one permit until it is told to end. Each holder makes two enforced writes of its
+ * fence, some time apart, and counts those that are refused. Told to stop, the process stops itself
+ * by SIGSTOP while it holds the permit.
  */
 worker<ContendersJob>(async ({ data, index, send, next }) => {
   const app = await Test.createTestingModule({

@@ -6,7 +6,9 @@ import { useRedis } from '../support/redis.js';
 
 type Services = { queues: ReliableQueueService; shadow: ShadowKeyService };
 
-/** A call that is given arguments which are changed right after it, and what must be in Redis then. */
+/**
+ * A call that is given arguments which are changed right after it, and what must be in Redis then.
+ */
 interface Given {
   readonly call: (services: Services) => { done: Promise<unknown>; change: () => void };
   readonly read: (services: Services) => Promise<unknown>;

@@ -109,7 +109,8 @@ describe('jobs that wait for their time', () => {
     await blocked(1);
     const told = (await open()).consume(() => sleep(60_000));
     await blocked(2);
-    // Of those that block, Redis serves the one that began first. It begins anew when it waits for one queue more.
+    // Of those that block, Redis serves the one that began first. It begins anew when it waits for
+    // one queue more.
     const beginAnew = async (name: string): Promise<void> => {
       app.queues
         .get(name)

@@ -23,7 +23,10 @@ interface Held {
   ended?: Settled;
 }
 
-/** The queue as its description has it: every job is in one place, and a delivery is named by its number. */
+/**
+ * The queue as its description has it: every job is in one place, and a delivery is named by its
+ * number.
+ */
 class Model {
   pending: ModelJob[] = [];
   /** In the order in which they were delayed; all are due, or none is. */

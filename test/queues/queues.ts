@@ -14,7 +14,10 @@ export interface TestQueues {
   close(): Promise<void>;
 }
 
-/** An application with nothing but the module, whose log stays silent. Failed jobs do not wait, unless the options say otherwise. */
+/**
+ * An application with nothing but the module, whose log stays silent. Failed jobs do not wait,
+ * unless the options say otherwise.
+ */
 export async function openQueues(
   connection: AtomicRedisOptions['connection'],
   options: Partial<AtomicRedisOptions> = {},

@@ -5,7 +5,8 @@ import { KeySpace } from '../../lib/scripting/key-space.js';
 import { useRedis } from '../support/redis.js';
 
 describe('hash slots', () => {
-  // From the Cluster specification's own examples, and "123456789", the check value it gives for CRC16/XMODEM.
+  // From the Cluster specification's own examples, and "123456789", the check value it gives for
+  // CRC16/XMODEM.
   it.each([
     ['{user1000}.following', 'user1000'],
     ['foo{}{bar}', undefined],

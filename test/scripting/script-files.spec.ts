@@ -47,8 +47,8 @@ const codeOf = (lua: string): string =>
     .join('\n');
 
 /**
- * What the header says of KEYS or ARGV: `-- KEYS[2…] keys: …` is `...keys` in place 2. Before the name there may be "the", or "per" before the
- * singular of a list's.
+ * What the header says of KEYS or ARGV: `-- KEYS[2…] keys: …` is `...keys` in place 2. Before the
+ * name there may be "the", or "per" before the singular of a list's.
  */
 function headerOf(lua: string, table: 'KEYS' | 'ARGV'): { place: number; isList: boolean; name: string }[] {
   const line = new RegExp(`^-- ${table}\\[(\\d+)(…?)\\]\\s+(?:the |per )?(\\w+)`, 'gm');

@@ -187,8 +187,9 @@ export async function during<T>(end: () => Promise<unknown>, work: () => Promise
 export const REFUSED: Answer = { code: 'REDIS_UNAVAILABLE', outcome: 'not-applied', retryable: true };
 
 /**
- * The answers of calls that are refused until their time is over. Where the machine stands still just then, a call is in flight, and of unknown outcome, alone as well
- * as beside others: some may be, and are given back as refused.
+ * The answers of calls that are refused until their time is over. Where the machine stands still
+ * just then, a call is in flight, and of unknown outcome, alone as well as beside others: some may
+ * be, and are given back as refused.
  *
  * @throws Error where more are of unknown outcome
  */

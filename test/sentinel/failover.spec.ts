@@ -31,7 +31,8 @@ describe('a Sentinel group whose master is killed', () => {
   });
 
   /**
-   * Makes the step again and again, by several callers, until the master has been killed and another one answers. Steps end within their time-outs.
+   * Makes the step again and again, by several callers, until the master has been killed and
+   * another one answers. Steps end within their time-outs.
    *
    * @returns how many are sure to be there, and how many may be
    */
@@ -117,7 +118,8 @@ describe('a Sentinel group whose master is killed', () => {
   });
 
   it('[SRV-8] transfers', async () => {
-    // Not to a former master that is about to be told that it is a replica: what it is given then is lost.
+    // Not to a former master that is about to be told that it is a replica: what it is given then
+    // is lost.
     await group.settled();
     await client.set('{t}:a', '100000');
     const { replicated, mayBe } = await during((options) =>

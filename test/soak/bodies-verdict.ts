@@ -19,7 +19,10 @@ export interface BodiesVerdict {
   /** Links of transactions that were told as applied, and are not there. */
   readonly missing: number;
   readonly doubled: number;
-  /** Links that are there of attempts and transactions that were told as not applied, or that failed after they had joined. */
+  /**
+   * Links that are there of attempts and transactions that were told as not applied, or that failed
+   * after they had joined.
+   */
   readonly stray: number;
   readonly examples: readonly string[];
   /** Why outcomes are unknown, one line for each. */

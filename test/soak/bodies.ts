@@ -44,9 +44,10 @@ const LATE_MS = 700;
 const ENDING_MS = 30_000;
 
 /**
- * Transactions whose bodies are made up at random: they read side by side, are joined side by side, have others of their own inside, change what they have given,
- * do not wait for all that they have begun, and end close to their deadlines. Each adds a link to the chain of each of its keys; the chains are
- * compared with what the callers were told.
+ * Transactions whose bodies are made up at random: they read side by side, are joined side by side,
+ * have others of their own inside, change what they have given, do not wait for all that they have
+ * begun, and end close to their deadlines. Each adds a link to the chain of each of its keys; the
+ * chains are compared with what the callers were told.
  */
 export async function soakBodies(options: BodiesOptions): Promise<BodiesReport> {
   const { seed, limitMs } = options;

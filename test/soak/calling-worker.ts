@@ -19,7 +19,10 @@ export interface Caller<Report> {
   readonly reports: Report[];
 }
 
-/** The body of a worker file: callers that make one call after the other until a message comes. Its result is what they reported. */
+/**
+ * The body of a worker file: callers that make one call after the other until a message comes. Its
+ * result is what they reported.
+ */
 export function callingWorker<Report>(call: (caller: Caller<Report>) => Promise<void>): void {
   worker<CallingJob>(async ({ data, index, next, send }) => {
     const app = await Test.createTestingModule({

@@ -46,7 +46,10 @@ export async function makeCall(
 
 type Options = NonNullable<Parameters<TransactionService['run']>[2]>;
 
-/** Some callers give up soon and some after a few conflicts, or hardly any call would be reported as not applied. */
+/**
+ * Some callers give up soon and some after a few conflicts, or hardly any call would be reported as
+ * not applied.
+ */
 function chooseManner(random: () => number): Pick<Options, 'signal' | 'maxAttempts'> & { stop: () => void } {
   const dice = random();
   if (dice < 0.1) return { maxAttempts: 2, stop: () => {} };
@@ -67,7 +70,8 @@ async function transfer(transactions: TransactionService, id: string, moved: Tra
   const work: Parameters<TransactionService['run']>[1] = async (tx) => {
     const [fromBalance, toBalance] = (await tx.read.mget(from, to)).map(Number) as [number, number];
     if (fromBalance < moved.amount) throw new InsufficientFunds();
-    // Set to what follows from what was read: one that was read too early would take another's transfer back.
+    // Set to what follows from what was read: one that was read too early would take another's
+    // transfer back.
     tx.write.set(from, fromBalance - moved.amount);
     tx.write.set(to, toBalance + moved.amount);
     tx.write.rpush(AUDIT_KEY, formatEntry({ id, transfer: moved }));
@@ -76,8 +80,8 @@ async function transfer(transactions: TransactionService, id: string, moved: Tra
 }
 
 /**
- * Nobody changes what this watches, itself neither: nothing but the commit marker can keep a late EXEC from being applied. Busy accounts
- * have long been changed by the time it arrives.
+ * Nobody changes what this watches, itself neither: nothing but the commit marker can keep a late
+ * EXEC from being applied. Busy accounts have long been changed by the time it arrives.
  */
 async function note(transactions: TransactionService, id: string, options: Options) {
   await transactions.run([CALM_KEY], (tx) => void tx.write.rpush(AUDIT_KEY, formatEntry({ id })), options);

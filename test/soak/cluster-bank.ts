@@ -3,7 +3,9 @@ const PAIRS = 8;
 const WALLETS = 12;
 const COUNTERS = 6;
 const LISTS = 8;
-/** Of each account of a pair, and of each wallet. Little enough for some transfers to be refused. */
+/**
+ * Of each account of a pair, and of each wallet. Little enough for some transfers to be refused.
+ */
 export const OPENING_BALANCE = 200;
 
 export interface Pair {

@@ -18,7 +18,10 @@ const CUT_OFF_MS = { least: 50, most: 400 };
 /** The same where nobody cuts the two off from each other. */
 const LAG_MS = 250;
 
-/** What happens to the nodes, one thing after the other; each ends with a Cluster that serves all slots, all replicas in step. */
+/**
+ * What happens to the nodes, one thing after the other; each ends with a Cluster that serves all
+ * slots, all replicas in step.
+ */
 export class ClusterFaults {
   readonly events: ClusterEvent[] = [];
   /** Slots that the servers moved as one step. */
@@ -30,7 +33,10 @@ export class ClusterFaults {
     private readonly random: () => number,
   ) {}
 
-  /** A slot, with all its keys, moves to another master; by every other move both answer for it for a while, or by all where the server moves none at once. */
+  /**
+   * A slot, with all its keys, moves to another master; by every other move both answer for it for
+   * a while, or by all where the server moves none at once.
+   */
   async moveSlot(key: string): Promise<void> {
     const from = await this.cluster.masterOf(key);
     const others = (await this.masters()).filter((node) => node !== from);
@@ -66,7 +72,10 @@ export class ClusterFaults {
     await this.cluster.settled();
   }
 
-  /** A master is killed (kill -9), its replica is promoted, and it comes back as a replica, with nothing of what it had. */
+  /**
+   * A master is killed (kill -9), its replica is promoted, and it comes back as a replica, with
+   * nothing of what it had.
+   */
   async kill({ cutOff }: { cutOff: boolean }): Promise<void> {
     const [master, replica] = await this.masterAndReplica();
     const fromMs = Date.now() - (cutOff ? 0 : LAG_MS);
@@ -86,7 +95,9 @@ export class ClusterFaults {
     this.note(`${master.port} comes back`, restartedMs);
   }
 
-  /** A master stands still (SIGSTOP) until its replica was promoted, and then goes on, not knowing. */
+  /**
+   * A master stands still (SIGSTOP) until its replica was promoted, and then goes on, not knowing.
+   */
   async stall(): Promise<void> {
     const [master, replica] = await this.masterAndReplica();
     const fromMs = Date.now() - LAG_MS;

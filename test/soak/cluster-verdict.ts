@@ -26,9 +26,15 @@ export interface KindVerdict {
   readonly lost: number;
   /** There more than once, or there though it was reported as not applied. */
   readonly doubled: number;
-  /** Lost, and not acknowledged about when a master died. Where calls leave no line of their own it cannot be told: 0. */
+  /**
+   * Lost, and not acknowledged about when a master died. Where calls leave no line of their own it
+   * cannot be told: 0.
+   */
   readonly lostOtherwise: number;
-  /** Balances that are not what the lines beside them come to; of wallets, units of money that were made or lost. */
+  /**
+   * Balances that are not what the lines beside them come to; of wallets, units of money that were
+   * made or lost.
+   */
   readonly wrong: number;
 }
 
@@ -128,7 +134,10 @@ function judgePairs(reports: readonly ClusterReport[], state: ClusterState['pair
   };
 }
 
-/** The sum tells what was made or lost; a wallet alone may only differ by transfers whose callers were not told how they ended. */
+/**
+ * The sum tells what was made or lost; a wallet alone may only differ by transfers whose callers
+ * were not told how they ended.
+ */
 function judgeWallets(reports: readonly ClusterReport[], state: ClusterState['wallets']) {
   const bounds = wallets.map(() => ({ least: OPENING_BALANCE, most: OPENING_BALANCE }));
   for (const { transfer, outcome } of reports) {
@@ -180,8 +189,9 @@ function repeated(items: readonly string[]): string[] {
 }
 
 /**
- * What should not have happened, by name. Where masters die and nobody waits for replicas, what was acknowledged just before a death may be lost, and with it one half of a
- * transfer between wallets; the evidence of a call may be lost with its master.
+ * What should not have happened, by name. Where masters die and nobody waits for replicas, what was
+ * acknowledged just before a death may be lost, and with it one half of a transfer between wallets;
+ * the evidence of a call may be lost with its master.
  */
 export function wrongOnCluster(
   { verdict, recovery, leftovers }: ClusterOutcome,
@@ -199,7 +209,8 @@ export function wrongOnCluster(
   });
   const all = Object.assign({}, ...Object.entries(kinds).map(of), {
     'not recovered': recovery.failed,
-    // Where the taking of an amount was lost and its paying in was not, the target's decision stays.
+    // Where the taking of an amount was lost and its paying in was not, the target's decision
+    // stays.
     'left over': mayLose ? 0 : leftovers,
   }) as Record<string, number>;
   return Object.fromEntries(Object.entries(all).filter(([, times]) => times > 0));

@@ -43,7 +43,10 @@ const CALLERS = { runs: 3, others: 6 };
 /** Milliseconds from one fault to the next. */
 const PACE = { least: 100, most: 600 };
 
-/** Calls of several processes on a Cluster of three masters with a replica each, while its nodes change. */
+/**
+ * Calls of several processes on a Cluster of three masters with a replica each, while its nodes
+ * change.
+ */
 export async function soakCluster(options: ClusterSoakOptions): Promise<ClusterSoakReport> {
   // Long enough for no node to be taken for dead because the machine is busy.
   const cluster = await startCluster({ nodeTimeoutMs: 5_000 });

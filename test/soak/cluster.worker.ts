@@ -28,7 +28,10 @@ export interface ClusterJob {
 const TIMEOUT_MS = 30_000;
 const LEASE_MS = 3_000;
 
-/** Each caller makes one call after the other until a message comes. Returns what the calls reported. */
+/**
+ * Each caller makes one call after the other until a message comes. Returns what the calls
+ * reported.
+ */
 worker<ClusterJob>(async ({ data, index, next, send }) => {
   const { nodes, durability, seed } = data;
   const app = await Test.createTestingModule({
@@ -55,7 +58,8 @@ worker<ClusterJob>(async ({ data, index, next, send }) => {
         [first, second],
         async (tx) => {
           const [a, b] = (await tx.read.mget(first, second)).map(Number) as [number, number];
-          // Set to what follows from what was read: one that was read too early would take another's transfer back.
+          // Set to what follows from what was read: one that was read too early would take
+          // another's transfer back.
           tx.write.set(first, a - moved);
           tx.write.set(second, b + moved);
           tx.write.rpush(audit, JSON.stringify({ id, moved } satisfies PairEntry));

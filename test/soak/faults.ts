@@ -30,7 +30,10 @@ export const whenDelivered = (fault: LateFault): SetFault => ({ fault, struck: f
 
 export const RESTART = 'kill -9 and restart';
 
-/** What is done to the server itself. Kills of connections are rare: they take with them what is still to be delivered late. */
+/**
+ * What is done to the server itself. Kills of connections are rare: they take with them what is
+ * still to be delivered late.
+ */
 export const serverFaults = (server: RedisServer, admin: Redis) =>
   ({
     'SCRIPT FLUSH': { times: 4, inject: async () => (await admin.script('FLUSH')) === 'OK' },
@@ -77,7 +80,10 @@ interface Tally {
   struck: number;
 }
 
-/** Does one fault after the other. A pack of them is dealt to its end before the next, so that none is left out. */
+/**
+ * Does one fault after the other. A pack of them is dealt to its end before the next, so that none
+ * is left out.
+ */
 export class FaultInjector<Kind extends string> {
   private readonly tallies: ReadonlyMap<Kind, Tally>;
   private pack: Kind[] = [];
@@ -120,7 +126,10 @@ export class FaultInjector<Kind extends string> {
     else if (fault) tally.struck++;
   }
 
-  /** Cancels what has struck nothing yet. Resolves once everything late has been delivered, or can no longer be, `lateMs` after it was held up. */
+  /**
+   * Cancels what has struck nothing yet. Resolves once everything late has been delivered, or can
+   * no longer be, `lateMs` after it was held up.
+   */
   async end(lateMs: number): Promise<void> {
     for (const fault of this.armed) fault.cancel();
     // A delivery to a server that was gone when the request was struck is never told of.
@@ -142,7 +151,8 @@ export class FaultInjector<Kind extends string> {
 }
 
 /**
- * Injects one fault after the other while workers are busy, until all is reached; then tells the workers to stop.
+ * Injects one fault after the other while workers are busy, until all is reached; then tells the
+ * workers to stop.
  * @returns what they report, and how long it took
  */
 export async function injectWhile<Report, Kind extends string>(

@@ -47,7 +47,10 @@ export interface HandoverReport {
 const WORKERS = 4;
 const PAUSE_MS = { least: 1_500, most: 6_000 };
 
-/** Processes place orders, ship them and mail, each step by a transaction that ends the job before and pushes the next, while they are killed and stopped and replies are lost. */
+/**
+ * Processes place orders, ship them and mail, each step by a transaction that ends the job before
+ * and pushes the next, while they are killed and stopped and replies are lost.
+ */
 export async function soakHandover(options: HandoverOptions): Promise<HandoverReport> {
   const server = await startRedisServer({ binary: process.env['TEST_REDIS_BINARY'] });
   const proxy = await startFaultProxy({ target: server });
@@ -226,7 +229,10 @@ class Workers {
   }
 }
 
-/** Loses a reply of EXEC or of a script, keeps an EXEC from the server, or has it arrive late; now and then cuts every connection. */
+/**
+ * Loses a reply of EXEC or of a script, keeps an EXEC from the server, or has it arrive late; now
+ * and then cuts every connection.
+ */
 class Faults {
   cuts = 0;
   private readonly armed: Fault[] = [];

@@ -16,7 +16,10 @@ const PAUSE_MS = { least: 1_100, most: 2_500 };
 export const KILL = 'kill -9 of a process';
 export const PAUSE = 'SIGSTOP past the lease';
 
-/** What faults are done to: workers, each of which reaches the server through the proxy of its index. */
+/**
+ * What faults are done to: workers, each of which reaches the server through the proxy of its
+ * index.
+ */
 export interface Scene {
   readonly server: RedisServer;
   /** To the server itself, past the proxies. */

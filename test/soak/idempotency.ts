@@ -45,7 +45,10 @@ const PACE = { least: 20, most: 120 };
 /** How long a client waits for an answer before it asks another process. */
 const PATIENCE_MS = { least: 500, most: 4_000 };
 
-/** Keys, each sent several times to several processes, while faults are injected, until every client has its answer. */
+/**
+ * Keys, each sent several times to several processes, while faults are injected, until every client
+ * has its answer.
+ */
 export async function soakIdempotency(options: IdempotencySoakOptions): Promise<IdempotencySoakReport> {
   // Synced before it is answered: what was acknowledged survives a crash.
   const args = ['--appendonly', 'yes', '--appendfsync', 'always'];
@@ -136,7 +139,9 @@ class Soak {
     }
   }
 
-  /** All but one client at about the same time, and the last one when the others have been answered. */
+  /**
+   * All but one client at about the same time, and the last one when the others have been answered.
+   */
   private async send(key: string): Promise<KeyReport> {
     const answers: string[] = [];
     const commits = this.random() < 0.8;
@@ -155,7 +160,10 @@ class Soak {
     return { key, commits, answers, unanswered };
   }
 
-  /** Asks one process after the other, as long as an error says that it may, or none comes. Answers that come late count too. */
+  /**
+   * Asks one process after the other, as long as an error says that it may, or none comes. Answers
+   * that come late count too.
+   */
   private async askUntilAnswered(of: Asked, answers: string[]): Promise<boolean> {
     let index = this.between({ least: 0, most: WORKERS - 1 });
     while (performance.now() < this.deadline) {

@@ -20,7 +20,10 @@ export interface IdempotencyJob {
 /** One call under a key: what it finds, and what its work does if it comes to run. */
 export interface IdempotentCall {
   readonly key: string;
-  /** Whether the work has an effect, and commits its run with it; else the run is told for over by its answer alone. */
+  /**
+   * Whether the work has an effect, and commits its run with it; else the run is told for over by
+   * its answer alone.
+   */
   readonly commits: boolean;
   readonly onDuplicate: 'refuse' | 'wait';
   /** Of the work: before its transaction, inside, and after it. */
@@ -120,7 +123,8 @@ worker<IdempotencyJob>(async ({ data: { urls, leaseMs }, index, next, send }) =>
         },
         options,
       );
-      // A run that lost its key, or could not say how it ended, has an answer of its own, which nothing but a commit can prevent.
+      // A run that lost its key, or could not say how it ended, has an answer of its own, which
+      // nothing but a commit can prevent.
       const ended = commits ? 'completed' : ((await end) ?? 'completed');
       return ended === 'completed' ? { answer } : { error: `run ${ended}`, retryable: true };
     } catch (thrown) {

@@ -14,7 +14,10 @@ export interface Latency {
   readonly maxMs: number;
 }
 
-/** Another client of the same Redis: asks it something small over and over, and tells how long the answers took within given spans. */
+/**
+ * Another client of the same Redis: asks it something small over and over, and tells how long the
+ * answers took within given spans.
+ */
 worker<{ url: string }>(async ({ data, next, send }) => {
   const client = new Redis(data.url);
   await client.set('probe', 'x');

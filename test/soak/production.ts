@@ -19,7 +19,10 @@ export interface ProductionOptions {
   tell?: (line: string) => void;
 }
 
-/** How long it took until calls succeeded again after a fault's end, in milliseconds; `Infinity` is longer than was waited for. */
+/**
+ * How long it took until calls succeeded again after a fault's end, in milliseconds; `Infinity` is
+ * longer than was waited for.
+ */
 export interface Recovery {
   readonly fault: string;
   readonly times: number;
@@ -46,7 +49,10 @@ const BOOT_MS = 10_000;
 /** Between a recovery and the next fault. */
 const QUIET_MS = 200;
 
-/** Every service is under load while a day's faults of production strike one address, again and again. */
+/**
+ * Every service is under load while a day's faults of production strike one address, again and
+ * again.
+ */
 export async function soakProduction(options: ProductionOptions): Promise<ProductionReport> {
   const pair = await startFailoverPair();
   const production: Production = { pair, plainAddress: await startPlainAddress(pair), password: '' };
@@ -121,7 +127,10 @@ export async function soakProduction(options: ProductionOptions): Promise<Produc
   }
 }
 
-/** Nothing was doubled, lost or told in no words that the library has, and every fault was recovered from. */
+/**
+ * Nothing was doubled, lost or told in no words that the library has, and every fault was recovered
+ * from.
+ */
 export const wrongInProduction = ({ recoveries, verdicts }: ProductionReport): string[] => [
   ...verdicts
     .filter(({ doubled, lost, unexpected }) => doubled + lost + unexpected > 0)

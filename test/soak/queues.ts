@@ -48,7 +48,10 @@ export interface QueueSoakReport {
   /** Jobs that were pushed for later, and deliveries of them before their time. */
   readonly later: number;
   readonly early: number;
-  /** Of the queue whose jobs run one at a time: jobs that ran for the first time after a later one had. */
+  /**
+   * Of the queue whose jobs run one at a time: jobs that ran for the first time after a later one
+   * had.
+   */
   readonly disordered: number;
   /** What is left in the queues, taken or not. */
   readonly left: number;
@@ -74,7 +77,10 @@ const LARGE_BYTES = 400_000;
 const LINK_BYTES_PER_SECOND = 2_000_000;
 const PUSH_SIZE = 100;
 
-/** Several processes consume a queue, and are killed and started again, while it is filled and replies are lost. */
+/**
+ * Several processes consume a queue, and are killed and started again, while it is filled and
+ * replies are lost.
+ */
 export async function soakQueues(options: QueueSoakOptions): Promise<QueueSoakReport> {
   const server = await startRedisServer({ binary: process.env['TEST_REDIS_BINARY'] });
   const proxy = await startFaultProxy({ target: server });
@@ -169,7 +175,10 @@ function jobOf(n: number): QueueSoakJob {
   return { n, kind, ...(kind === 'large' && { bytes: 'x'.repeat(LARGE_BYTES) }) };
 }
 
-/** How many ran for the first time after a later one had. One that is run again, since its process was killed, may be run late. */
+/**
+ * How many ran for the first time after a later one had. One that is run again, since its process
+ * was killed, may be run late.
+ */
 function disorderIn(run: readonly number[]): number {
   const seen = new Set<number>();
   let last = -1;
@@ -249,7 +258,10 @@ class Consumers {
     await Promise.all(this.running.map(({ ready }) => ready));
   }
 
-  /** Kills one that is at work, or stops one with jobs in hand, by turns. The one of the ordered queue is only stopped: what its death leaves is run late. */
+  /**
+   * Kills one that is at work, or stops one with jobs in hand, by turns. The one of the ordered
+   * queue is only stopped: what its death leaves is run late.
+   */
   async strikeOne(random: () => number): Promise<void> {
     const victim = this.running[integerBetween(random, 0, this.running.length - 1)]!;
     // A job may kill it meanwhile.

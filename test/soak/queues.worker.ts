@@ -16,7 +16,10 @@ import {
 const deliveryOf = (job: QueueJob): string =>
   (Reflect.get(job, 'taken') as { delivery: { fence: string } }).delivery.fence;
 
-/** Consumes until it is killed, or told to stop. Every delivery is logged before the job is worked on: `<id> <delivery> <n>`. */
+/**
+ * Consumes until it is killed, or told to stop. Every delivery is logged before the job is worked
+ * on: `<id> <delivery> <n>`.
+ */
 worker<ConsumerData>(async ({ data, send, next }) => {
   const log = new Redis(data.directUrl);
   const app = await openQueues(data.url, { shutdownTimeoutMs: 20 });

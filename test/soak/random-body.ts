@@ -37,7 +37,10 @@ interface Body {
   readonly id: string;
 }
 
-/** Runs one transaction, made up at random, and adds what became of it, and of those of their own inside of it, to the reports. */
+/**
+ * Runs one transaction, made up at random, and adds what became of it, and of those of their own
+ * inside of it, to the reports.
+ */
 export async function runRandomBody(body: Body): Promise<void> {
   const { transactions, random, reports } = body;
   const [key, ...others] = shuffled(random, KEYS) as [string, ...string[]];

@@ -1,4 +1,7 @@
-/** Numbers from 0 to below 1 that a seed repeats: mulberry32. What is done follows from the seed, when it happens does not. */
+/**
+ * Numbers from 0 to below 1 that a seed repeats: mulberry32. What is done follows from the seed,
+ * when it happens does not.
+ */
 export function seededRandom(seed: number): () => number {
   let state = seed >>> 0;
   return () => {

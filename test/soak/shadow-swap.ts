@@ -110,7 +110,9 @@ async function latencyOf(probe: WorkerProcess, spans: readonly Span[]): Promise<
   return await probe.next<Latency>();
 }
 
-/** Reads the live key now and then: its size and fields from all over it must belong to one value. */
+/**
+ * Reads the live key now and then: its size and fields from all over it must belong to one value.
+ */
 function readOn(client: Redis, fields: number): { stop(): Promise<{ torn: string[]; reads: number }> } {
   const sample = Array.from({ length: 50 }, (_, i) => `field:${Math.floor((i * (fields - 1)) / 49)}`);
   const torn = new Set<string>();

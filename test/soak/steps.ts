@@ -22,14 +22,19 @@ export interface StepsReport {
   readonly held: number;
   /** Keys with neither a result nor a place among the held ones. */
   readonly lost: number;
-  /** Keys with two charges, two reservations or two transfers, or that were paid without one of them. */
+  /**
+   * Keys with two charges, two reservations or two transfers, or that were paid without one of
+   * them.
+   */
   readonly wrong: readonly string[];
 }
 
 const WORKERS = 3;
 const LEASE_MS = 600;
 
-/** Runs of three steps by processes that are killed and stopped, over connections that lose replies. */
+/**
+ * Runs of three steps by processes that are killed and stopped, over connections that lose replies.
+ */
 export async function soakSteps({ keys, faults, seed, limitMs }: StepsSoakOptions): Promise<StepsReport> {
   const server = await startRedisServer({ binary: process.env['TEST_REDIS_BINARY'] });
   const proxies = await Promise.all(

@@ -40,12 +40,17 @@ const WORKERS = 4;
 const CALLERS = 16;
 /** Milliseconds from one fault to the next. */
 const PACE = { least: 2, most: 20 };
-/** Long enough for a transaction that runs again, or for its caller's next one, to be done by then. */
+/**
+ * Long enough for a transaction that runs again, or for its caller's next one, to be done by then.
+ */
 const LATE_MS = 800;
 /** For calls under way at the end, whose time-out is 30 s. */
 const ENDING_MS = 45_000;
 
-/** Transfers among accounts by several processes, while faults are injected, until as many of both were seen as asked for. */
+/**
+ * Transfers among accounts by several processes, while faults are injected, until as many of both
+ * were seen as asked for.
+ */
 export async function soakTransactions(options: SoakOptions): Promise<SoakReport> {
   const { seed, limitMs } = options;
   const script = join(__dirname, 'transfers.worker.ts');

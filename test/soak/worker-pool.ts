@@ -15,8 +15,9 @@ interface Slot<Reply> {
 }
 
 /**
- * Worker processes that answer calls, several at a time, and may be killed and paused meanwhile. A killed one is replaced. Each sends a first message when it is
- * ready, and then one for each call: `{ id, reply }`.
+ * Worker processes that answer calls, several at a time, and may be killed and paused meanwhile. A
+ * killed one is replaced. Each sends a first message when it is ready, and then one for each call:
+ * `{ id, reply }`.
  */
 export class WorkerPool<Reply> {
   private readonly slots: Slot<Reply>[];
@@ -87,7 +88,10 @@ export class WorkerPool<Reply> {
     return true;
   }
 
-  /** Resolves once no worker is being replaced or paused. @throws what a worker failed with by itself */
+  /**
+   * Resolves once no worker is being replaced or paused.
+   * @throws what a worker failed with by itself
+   */
   async settled(): Promise<void> {
     while (this.changing.size > 0) await Promise.all(this.changing);
     if (this.failed) throw this.failed;

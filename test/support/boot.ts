@@ -8,8 +8,8 @@ export interface Booted {
 }
 
 /**
- * Starts applications with the module and nothing else; each is closed after its test. What the library logs meanwhile is kept, and not printed.
- * Call it inside `describe`.
+ * Starts applications with the module and nothing else; each is closed after its test. What the
+ * library logs meanwhile is kept, and not printed. Call it inside `describe`.
  */
 export function useBoot() {
   const apps: TestingModule[] = [];

@@ -22,7 +22,10 @@ export interface NodeView {
 }
 
 const BUS_OFFSET = 10_000;
-/** Port and bus port both stay below the range from which the system takes ports for outgoing connections. */
+/**
+ * Port and bus port both stay below the range from which the system takes ports for outgoing
+ * connections.
+ */
 const PORTS = { from: 10_000, to: 22_000 };
 const PORT_ATTEMPTS = 20;
 
@@ -80,7 +83,10 @@ export async function viewOf(node: ClusterNode): Promise<NodeView> {
   };
 }
 
-/** What a node believes of the whole Cluster: of each slot range, who serves it, and who replicates whom. */
+/**
+ * What a node believes of the whole Cluster: of each slot range, who serves it, and who replicates
+ * whom.
+ */
 export async function beliefOf(node: ClusterNode): Promise<{
   /** The same text for all nodes that believe the same. */
   readonly text: string;

@@ -16,8 +16,8 @@ export interface SlotMigration {
   /** Moves what is left and hands the slot over. */
   finish(): Promise<void>;
   /**
-   * The slot stays where it was, and what has been moved is moved back. Servers know no such step: until it is over,
-   * the owner does not see the keys that are away.
+   * The slot stays where it was, and what has been moved is moved back. Servers know no such step:
+   * until it is over, the owner does not see the keys that are away.
    */
   cancel(): Promise<void>;
 }
@@ -34,9 +34,15 @@ export interface TestCluster {
   beginMigration(slotOrKey: number | string, to: ClusterNode): Promise<SlotMigration>;
   /** A whole migration. */
   migrateSlot(slotOrKey: number | string, to: ClusterNode): Promise<void>;
-  /** The same as one step of the servers (Valkey 9): no client is ever asked to ASK. @returns false where they know no such step */
+  /**
+   * The same as one step of the servers (Valkey 9): no client is ever asked to ASK.
+   * @returns false where they know no such step
+   */
   moveAtOnce(slotOrKey: number | string, to: ClusterNode): Promise<boolean>;
-  /** All running nodes agree on who serves what, all slots are served, and every running replica holds its master's data. */
+  /**
+   * All running nodes agree on who serves what, all slots are served, and every running replica
+   * holds its master's data.
+   */
   settled(timeoutMs?: number): Promise<void>;
   stop(): Promise<void>;
 }

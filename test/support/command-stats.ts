@@ -14,7 +14,10 @@ const NOT_COUNTED = new Set([
   'cluster',
 ]);
 
-/** Runs `work` and returns how often the server was sent each command meanwhile, by lower-case name, as the server counts. */
+/**
+ * Runs `work` and returns how often the server was sent each command meanwhile, by lower-case name,
+ * as the server counts.
+ */
 export async function countCommands(client: Redis, work: () => unknown): Promise<Record<string, number>> {
   await client.config('RESETSTAT');
   await work();

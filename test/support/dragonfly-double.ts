@@ -11,7 +11,10 @@ import {
 } from '../../lib/testing/resp-frames.js';
 import { withDragonflyErrors } from './dragonfly-lua.js';
 
-/** The most arguments that Dragonfly reads of one command, its name included: its flag `--max_multi_bulk_len`. */
+/**
+ * The most arguments that Dragonfly reads of one command, its name included: its flag
+ * `--max_multi_bulk_len`.
+ */
 export const MAX_PARTS = 65_536;
 
 const VERSION = 'df-v1.40.1';
@@ -19,13 +22,19 @@ const VERSION = 'df-v1.40.1';
 /** Commands of Redis that Dragonfly does not have. */
 const ABSENT = ['ASKING', 'WAITAOF', 'FUNCTION', 'FCALL', 'FCALL_RO'];
 
-/** A stand-in for Dragonfly, made of a real Redis and a proxy in front of it. docs/servers.md tells what it imitates. */
+/**
+ * A stand-in for Dragonfly, made of a real Redis and a proxy in front of it. docs/servers.md tells
+ * what it imitates.
+ */
 export interface DragonflyDouble {
   readonly host: string;
   readonly port: number;
   /** `redis://127.0.0.1:<port>` */
   readonly url: string;
-  /** From now on keys that do not exist yet, and have this in their names, are refused, in scripts and outside, and others are written; or no more. */
+  /**
+   * From now on keys that do not exist yet, and have this in their names, are refused, in scripts
+   * and outside, and others are written; or no more.
+   */
   setMemoryFull(isFull: boolean, inName?: string): Promise<void>;
   stop(): Promise<void>;
 }

@@ -2,10 +2,11 @@
 const CHECKED = ['SET', 'HSET', 'LPUSH', 'RPUSH', 'ZADD', 'XADD'];
 
 /**
- * Puts in front of a script what makes its errors those of Dragonfly: a command that is refused raises text, not a table, with the code behind a dash.
- * No line is added.
+ * Puts in front of a script what makes its errors those of Dragonfly: a command that is refused
+ * raises text, not a table, with the code behind a dash. No line is added.
  *
- * @param refused commands that would make a new key with this in its name are refused; undefined where there is memory
+ * @param refused commands that would make a new key with this in its name are refused; undefined
+ * where there is memory
  */
 export function withDragonflyErrors(lua: string, refused: string | undefined): string {
   const checked = CHECKED.map((name) => `${name} = true`).join(', ');

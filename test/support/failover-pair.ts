@@ -12,7 +12,9 @@ interface Member {
   readonly client: Redis;
 }
 
-/** A master and its replica behind one stable address, as the primary endpoint of a managed service. */
+/**
+ * A master and its replica behind one stable address, as the primary endpoint of a managed service.
+ */
 export interface FailoverPair {
   /** The address. */
   readonly address: FaultProxy;
@@ -21,7 +23,10 @@ export interface FailoverPair {
   readonly replica: Member;
   /** The replica has all that its master has. */
   synced(): Promise<unknown>;
-  /** A planned failover: the replica is the master from now on, the old master its replica; new connections reach the new master, old ones the old one. */
+  /**
+   * A planned failover: the replica is the master from now on, the old master its replica; new
+   * connections reach the new master, old ones the old one.
+   */
   failOver(): Promise<void>;
   stop(): Promise<void>;
 }

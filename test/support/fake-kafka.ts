@@ -2,7 +2,10 @@ import { ServerKafka } from '@nestjs/microservices';
 
 type EachMessage = (payload: object) => Promise<void>;
 
-/** Nest's own server on a client that keeps to KafkaJS's contract: a message is committed when `eachMessage` resolves, and comes again when it rejects. */
+/**
+ * Nest's own server on a client that keeps to KafkaJS's contract: a message is committed when
+ * `eachMessage` resolves, and comes again when it rejects.
+ */
 export class FakeKafka {
   readonly server: ServerKafka;
   readonly replies: object[] = [];

@@ -21,8 +21,9 @@ interface Consumer {
 }
 
 /**
- * One queue by the rules of RabbitMQ that handlers can break: a consumer gets no message beyond its prefetch until it settles one; a message that is settled
- * twice closes the channel; a closed channel gives its messages back. For machines without a RabbitMQ, and to see the calls.
+ * One queue by the rules of RabbitMQ that handlers can break: a consumer gets no message beyond its
+ * prefetch until it settles one; a message that is settled twice closes the channel; a closed
+ * channel gives its messages back. For machines without a RabbitMQ, and to see the calls.
  */
 export class FakeRabbit {
   readonly waiting: Queued[] = [];

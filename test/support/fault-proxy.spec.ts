@@ -17,12 +17,15 @@ describe('fault proxy', () => {
   let proxy: FaultProxy;
   let client: Redis;
 
-  /** A client that sends everything once: what the network did to a request is what the caller sees. */
+  /**
+   * A client that sends everything once: what the network did to a request is what the caller sees.
+   */
   const connect = async (options: RedisOptions = {}): Promise<Redis> => {
     const made = new Redis(proxy.port, proxy.host, {
       retryStrategy: () => null,
       maxRetriesPerRequest: 0,
-      // On a connection that is closed already, ioredis's disconnect() keeps a timer of this length alive.
+      // On a connection that is closed already, ioredis's disconnect() keeps a timer of this length
+      // alive.
       disconnectTimeout: 10,
       ...options,
     });
@@ -31,7 +34,10 @@ describe('fault proxy', () => {
     return made;
   };
 
-  /** Time for whatever the proxy lets through: bytes on their way make a few turns of the event loop, this makes many. */
+  /**
+   * Time for whatever the proxy lets through: bytes on their way make a few turns of the event
+   * loop, this makes many.
+   */
   const roundTrips = async () => {
     for (let i = 0; i < 20; i++) await redis.client.ping();
   };

@@ -7,7 +7,10 @@ import {
 } from '../../lib/testing/index.js';
 import { startWorker, type WorkerProcess } from './workers.js';
 
-/** A server that keeps what it has acknowledged when it is killed, and processes that work on it, each through a fault proxy of its own. */
+/**
+ * A server that keeps what it has acknowledged when it is killed, and processes that work on it,
+ * each through a fault proxy of its own.
+ */
 export interface FaultyServer<Report> {
   readonly server: RedisServer;
   /** Past the proxies. */

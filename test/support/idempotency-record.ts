@@ -17,7 +17,9 @@ const NAMES = ['version', 'state', 'token', 'fingerprint', 'kind', 'aliveUntil',
 
 type Client = Pick<Redis | RedisClient, 'getBuffer' | 'set'>;
 
-/** Its bytes as latin1, so that a result which is no text survives. Undefined where there is none. */
+/**
+ * Its bytes as latin1, so that a result which is no text survives. Undefined where there is none.
+ */
 export async function readRecord(client: Client, key: string): Promise<RecordFields | undefined> {
   const text = (await client.getBuffer(key))?.toString('latin1');
   if (text === undefined) return undefined;

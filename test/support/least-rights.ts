@@ -6,7 +6,10 @@ export const PASSWORD = 'secret';
 
 type Product = 'redis' | 'dragonfly';
 
-/** The arguments of ACL SETUSER that docs/servers.md gives as the rights the library needs, for keys that begin with `app:`. */
+/**
+ * The arguments of ACL SETUSER that docs/servers.md gives as the rights the library needs, for keys
+ * that begin with `app:`.
+ */
 export const leastRights = (product: Product = 'redis'): string[] => documented()[product];
 
 /** The same, with what shadow keys of every type need besides. */

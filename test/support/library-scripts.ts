@@ -5,7 +5,10 @@ import type { Script } from '../../lib/scripting/script.js';
 
 const LIB = path.join(__dirname, '../../lib');
 
-/** The scripts of features with a path of their own, by the file each is in: all `*.script.ts` under lib. */
+/**
+ * The scripts of features with a path of their own, by the file each is in: all `*.script.ts` under
+ * lib.
+ */
 const SCRIPTS_OF_FILES = readdirSync(LIB, { recursive: true, encoding: 'utf8' })
   .filter((file) => file.endsWith('.script.ts'))
   .toSorted()

@@ -1,7 +1,9 @@
 import { Redis } from 'ioredis';
 import { waitFor } from './wait-for.js';
 
-/** Makes a server load its data for as long as a test wants. It needs `--enable-debug-command yes`. */
+/**
+ * Makes a server load its data for as long as a test wants. It needs `--enable-debug-command yes`.
+ */
 export function loadingOf(url: () => string) {
   let client: Redis | undefined;
   let reloading: Promise<unknown> | undefined;

@@ -18,7 +18,10 @@ const PROGRAMS = [
 /** A RabbitMQ on this machine, which `npm test` installs where it can. */
 export const rabbitProgram = PROGRAMS.find((program) => program && existsSync(program));
 
-/** A RabbitMQ of its own: its own ports, directories and cookie, and an epmd that no other Erlang knows. Call it inside `describe`. */
+/**
+ * A RabbitMQ of its own: its own ports, directories and cookie, and an epmd that no other Erlang
+ * knows. Call it inside `describe`.
+ */
 export function useRabbit(): { readonly url: string } {
   const children: ChildProcess[] = [];
   let directory = '';

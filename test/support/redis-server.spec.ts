@@ -17,7 +17,10 @@ import { startWorker, type WorkerProcess } from './workers.js';
 
 const binary = process.env['TEST_REDIS_BINARY'];
 
-/** Nobody listens any more and the directory is gone. A pid says less: an orphan may stay a zombie for a while. */
+/**
+ * Nobody listens any more and the directory is gone. A pid says less: an orphan may stay a zombie
+ * for a while.
+ */
 const isGone = async ({ port, directory }: { port: number; directory: string }): Promise<boolean> => {
   const open = await new Promise<boolean>((resolve) => {
     const socket = connect(port, '127.0.0.1', () => resolve(true)).once('error', () => resolve(false));

@@ -2,8 +2,8 @@ import { Redis } from 'ioredis';
 import { startRedisServer, type RedisServer, type RedisServerOptions } from '../../lib/testing/index.js';
 
 /**
- * One real server for the spec file, emptied before each test; `TEST_REDIS_BINARY` picks another server than the one on PATH.
- * Call it inside `describe`.
+ * One real server for the spec file, emptied before each test; `TEST_REDIS_BINARY` picks another
+ * server than the one on PATH. Call it inside `describe`.
  */
 export function useRedis(options: RedisServerOptions = {}): {
   readonly server: RedisServer;

@@ -24,8 +24,8 @@ export const told = (result: PromiseSettledResult<unknown>): object => {
 };
 
 /**
- * Tells what callers are told of transactions on one key, of which the first has read it when the refusal begins. Asserts that what is there is
- * what was told as applied.
+ * Tells what callers are told of transactions on one key, of which the first has read it when the
+ * refusal begins. Asserts that what is there is what was told as applied.
  */
 export async function tellRefused(
   { transactions, client, key }: { transactions: TransactionService; client: Redis | Cluster; key: string },

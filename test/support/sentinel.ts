@@ -14,7 +14,10 @@ export interface SentinelGroup {
   readonly servers: readonly [RedisServer, RedisServer];
   /** Every Sentinel and server is there, and the replica has its master's data. */
   settled(): Promise<unknown>;
-  /** Kills the master, and resolves when the Sentinels name another one that is one. The old one is started again, as its replica. */
+  /**
+   * Kills the master, and resolves when the Sentinels name another one that is one. The old one is
+   * started again, as its replica.
+   */
   failOver(): Promise<void>;
   stop(): Promise<void>;
 }

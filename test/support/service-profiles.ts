@@ -1,4 +1,7 @@
-/** A managed service or proxy, as its own documentation describes it. docs/servers.md names the pages. */
+/**
+ * A managed service or proxy, as its own documentation describes it. docs/servers.md names the
+ * pages.
+ */
 export interface ServiceProfile {
   /** Commands that it answers with "unknown command". */
   readonly missing: readonly string[];

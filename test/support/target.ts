@@ -11,7 +11,10 @@ import { startCluster, type TestCluster } from './cluster.js';
 import { startDragonflyDouble, type DragonflyDouble } from './dragonfly-double.js';
 import { leastRightsAndShadowKeys, PASSWORD, USER } from './least-rights.js';
 
-/** For behaviours that are the same on both: `describe.each(SERVERS)('… on %s', (kind) => { const env = useTarget(kind); … })`. */
+/**
+ * For behaviours that are the same on both: `describe.each(SERVERS)('… on %s', (kind) => { const
+ * env = useTarget(kind); … })`.
+ */
 export const SERVERS = ['one server', 'a Cluster'] as const;
 
 const GIVEN = 'the server at DRAGONFLY_URL';
@@ -22,8 +25,8 @@ export const DOUBLE = 'a double of Dragonfly';
 type Kind = (typeof SERVERS)[number] | typeof DOUBLE | typeof GIVEN;
 
 /**
- * What `TEST_TARGET` names: `standalone`, the default, `cluster`, `dragonfly-double`, or `url`: the server at `DRAGONFLY_URL`, which is
- * emptied.
+ * What `TEST_TARGET` names: `standalone`, the default, `cluster`, `dragonfly-double`, or `url`: the
+ * server at `DRAGONFLY_URL`, which is emptied.
  */
 export function targetOfEnvironment(): Kind {
   const { TEST_TARGET = 'standalone' } = process.env;
@@ -35,10 +38,11 @@ export function targetOfEnvironment(): Kind {
 }
 
 /**
- * One real server or a Cluster for the spec file, emptied before each test, and an application connected to it.
- * Call it inside `describe`.
+ * One real server or a Cluster for the spec file, emptied before each test, and an application
+ * connected to it. Call it inside `describe`.
  *
- * @param options `asUser`: the application connects as a user that may do what docs/servers.md says the library needs, and no more
+ * @param options `asUser`: the application connects as a user that may do what docs/servers.md says
+ * the library needs, and no more
  */
 export function useTarget(
   kind: Kind,

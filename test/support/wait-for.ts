@@ -3,7 +3,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 /**
  * Asks until the answer is neither undefined nor false, for states that no event announces.
  *
- * @throws {Error} after `timeoutMs` (default 40_000), naming `what` and the last error of `ask`, if it threw
+ * @throws {Error} after `timeoutMs` (default 40_000), naming `what` and the last error of `ask`, if
+ * it threw
  */
 export async function waitFor<T>(
   what: string,

@@ -16,8 +16,8 @@ export type WorkerMessage =
   { type: 'message'; value: unknown } | { type: 'result'; value: unknown } | { type: 'error'; stack: string };
 
 /**
- * The body of a worker file: what it returns, or throws, is the worker's result. Afterwards nothing here keeps the
- * process alive; it goes when the test goes.
+ * The body of a worker file: what it returns, or throws, is the worker's result. Afterwards nothing
+ * here keeps the process alive; it goes when the test goes.
  */
 export function worker<Data>(body: (context: WorkerContext<Data>) => unknown): void {
   const [data, index] = process.argv.slice(2, 4).map((text): unknown => JSON.parse(text));

@@ -5,13 +5,18 @@ import type { WorkerMessage } from './worker.js';
 /** A process that runs a TypeScript file, whose body is a call of `worker()`. */
 export interface WorkerProcess<Result = unknown> {
   readonly pid: number;
-  /** What the worker's body returned. Rejects when it threw, or the process ended first, with the end of its stderr. */
+  /**
+   * What the worker's body returned. Rejects when it threw, or the process ended first, with the
+   * end of its stderr.
+   */
   readonly result: Promise<Result>;
   /** Resolves at the end of the process, whatever ended it. */
   readonly exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
   /** To the worker, as JSON: `next()` there. */
   send(message: object): void;
-  /** The worker's next message; those sent earlier are kept. Rejects when the process ends first. */
+  /**
+   * The worker's next message; those sent earlier are kept. Rejects when the process ends first.
+   */
   next<T>(): Promise<T>;
   /** SIGKILL, also while paused. Resolves when the process is gone. */
   kill(): Promise<void>;
@@ -101,8 +106,8 @@ export function startWorker<Result>(options: WorkerOptions): WorkerProcess<Resul
 /**
  * Runs `count` workers at the same time and returns their results by index. None is left running.
  *
- * @example
- * const sums = await runWorkers<number>({ script: join(__dirname, 'add.worker.ts'), count: 4, data: { url } });
+ * @example const sums = await runWorkers<number>({ script: join(__dirname, 'add.worker.ts'), count:
+ * 4, data: { url } });
  */
 export async function runWorkers<Result>(
   options: Omit<WorkerOptions, 'index'> & { count: number },

@@ -2,7 +2,10 @@ import { Test } from '@nestjs/testing';
 import { AtomicRedisModule, IdempotencyService, TransactionService } from '../../lib/index.js';
 import { worker } from '../support/worker.js';
 
-/** Commits a run by its transaction, says so, and waits to be killed before the run has stored its result. */
+/**
+ * Commits a run by its transaction, says so, and waits to be killed before the run has stored its
+ * result.
+ */
 worker<{ url: string; value: unknown }>(async ({ data, send }) => {
   const app = await Test.createTestingModule({
     imports: [AtomicRedisModule.forRoot({ connection: data.url, namespace: 'atomic:' })],

@@ -82,7 +82,8 @@ describe('a transaction whose connection dies', () => {
       if (seen.length === 1) {
         await redis.client.set('k', 'written by another');
         proxy.disconnectAll();
-        // Noticed by now, and swallowed by the work: the attempt must not be committed all the same.
+        // Noticed by now, and swallowed by the work: the attempt must not be committed all the
+        // same.
         await expect(tx.read.get('k')).rejects.toThrow(RedisUnavailableError);
       }
       tx.write.set('k', `${seen.at(-1)}, then this`);
@@ -231,7 +232,8 @@ describe('a transaction whose connection dies', () => {
     const reason = new Error('the caller gave up');
     const abort = new AbortController();
     void late.triggered.then(() => abort.abort(reason));
-    // EXEC is decided first; only then is the caller's signal heeded, and nobody has written the key since.
+    // EXEC is decided first; only then is the caller's signal heeded, and nobody has written the
+    // key since.
     await expect(increment({ signal: abort.signal })).rejects.toBe(reason);
     expect(await late.delivered).toBe(true);
     expect(await redis.client.get('k')).toBe('1');
@@ -245,7 +247,8 @@ describe('a transaction whose connection dies', () => {
       await redis.client.config('SET', 'maxmemory', '1');
       tx.write.del('k');
     });
-    // Deleting needs no memory, but marking the commit does: the second attempt is refused, and not applied.
+    // Deleting needs no memory, but marking the commit does: the second attempt is refused, and not
+    // applied.
     await expect(refused).rejects.toMatchObject({ reply: 'OOM', outcome: 'not-applied' });
     await redis.client.config('SET', 'maxmemory', '0');
     await late.delivered;

@@ -22,7 +22,10 @@ const blockUntil = (at: number): void => {
   while (performance.now() < at);
 };
 
-/** Resolves when the server answers no more: an EXEC that came before DEBUG SLEEP would take effect in time. */
+/**
+ * Resolves when the server answers no more: an EXEC that came before DEBUG SLEEP would take effect
+ * in time.
+ */
 async function untilSilent(url: string): Promise<void> {
   const probe = new Redis(url);
   probe.on('error', () => undefined);

@@ -48,7 +48,8 @@ describe('transactions of one process that wait for the same key', () => {
     Array.from({ length: count }, (_, i) => make(i));
 
   /**
-   * The first of them to have the turn keeps it until `meanwhile` is done, so that the others wait; its key is then changed already, or not.
+   * The first of them to have the turn keeps it until `meanwhile` is done, so that the others wait;
+   * its key is then changed already, or not.
    */
   const behind = async <T>(
     meanwhile: () => Promise<unknown>,
@@ -73,7 +74,8 @@ describe('transactions of one process that wait for the same key', () => {
     });
     expect(results.toSorted((a, b) => a - b)).toEqual(Array.from({ length: 64 }, (_, i) => i + 1));
     expect(await redis.client.get('k')).toBe('64');
-    // The others wait from the first one's WATCH on. A turn is given up when it takes long, as on a machine that stalls.
+    // The others wait from the first one's WATCH on. A turn is given up when it takes long, as on a
+    // machine that stalls.
     expect(counts.exec).toBeLessThan(5);
     expect(counts.get).toBe(counts.exec);
   });
@@ -242,7 +244,8 @@ describe('transactions of one process that wait for the same key', () => {
     };
     await Promise.all(times(40, () => transactions.run(['k'], pausing)));
     expect(await redis.client.get('k')).toBe('40');
-    // One finds out for all of them; others run again only where a machine stalls and a turn is given up.
+    // One finds out for all of them; others run again only where a machine stalls and a turn is
+    // given up.
     expect(runs).toBeLessThan(60);
   });
 

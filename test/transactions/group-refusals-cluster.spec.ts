@@ -45,7 +45,10 @@ describe('a refusal of a Cluster, to transactions that share an EXEC or are join
     passesAfterMs: 0,
   });
 
-  /** Its keys are at the other node already, and the slot follows later: ASK, and TRYAGAIN where there are others. */
+  /**
+   * Its keys are at the other node already, and the slot follows later: ASK, and TRYAGAIN where
+   * there are others.
+   */
   const moving = (): Refusal => {
     let migration: SlotMigration;
     return {

@@ -49,7 +49,10 @@ describe('a server that refuses what transactions are made of', () => {
 
   afterEach(() => Promise.all(apps.splice(0).map((app) => app.close())));
 
-  /** What is sent for a transaction once an application has started there that does not need them; one that does cannot. */
+  /**
+   * What is sent for a transaction once an application has started there that does not need them;
+   * one that does cannot.
+   */
   const sentBy = async (connection: string, client: Redis): Promise<Record<string, number>> => {
     const transactions = await start(connection);
     const counts = await countCommands(client, async () => {

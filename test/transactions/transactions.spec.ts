@@ -104,7 +104,8 @@ describe('TransactionService', () => {
       Promise.all(Array.from({ length: 200 }, () => increment(transactions, 'counter'))),
     );
     expect(await redis.client.get('counter')).toBe('200');
-    // A turn is given up when it takes long, as on a machine that stalls. Without turns there are thousands.
+    // A turn is given up when it takes long, as on a machine that stalls. Without turns there are
+    // thousands.
     expect(counts.exec).toBeLessThan(220);
   });
 

@@ -6,7 +6,10 @@ import { startFaultProxy } from '../../lib/testing/index.js';
 import { worker } from '../support/worker.js';
 import { scenarios } from './unawaited-scenarios.js';
 
-/** Runs the scenario of that name under Node's default, by which a rejection that nobody handles ends the process. */
+/**
+ * Runs the scenario of that name under Node's default, by which a rejection that nobody handles
+ * ends the process.
+ */
 worker<{ url: string; name: string }>(async ({ data }) => {
   const proxy = await startFaultProxy({ target: data.url });
   const client = new Redis(data.url);

@@ -20,7 +20,9 @@ export interface TransferOutcome {
 
 const below = (n: number): number => Math.floor(Math.random() * n);
 
-/** Moves random amounts between random accounts, some in two legs, and tells what became of each. */
+/**
+ * Moves random amounts between random accounts, some in two legs, and tells what became of each.
+ */
 worker<TransferJob>(async ({ data, send }) => {
   const { url, accounts, log, calls, callers, name } = data;
   const app = await Test.createTestingModule({

@@ -35,7 +35,8 @@ describe('types of the decorators and of transactions', () => {
       .split('\n')
       .flatMap((line, i) => (line.includes('@ts-expect-error') ? [i + 1] : []));
     const unsuppressed = source.replaceAll('@ts-expect-error', 'an error belongs below:');
-    // On the line below the comment, or, for a decorator, wherever in the member TypeScript puts it.
+    // On the line below the comment, or, for a decorator, wherever in the member TypeScript puts
+    // it.
     const lines = errorLines(unsuppressed);
     for (const line of expected) expect(lines.some((found) => found > line && found <= line + 2)).toBe(true);
     expect(expected.length).toBeGreaterThan(10);

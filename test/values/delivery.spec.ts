@@ -18,7 +18,9 @@ import { isScript } from '../support/is-script.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 
-/** A call, what it must answer, and what somebody else then does that a copy of it must leave alone. */
+/**
+ * A call, what it must answer, and what somebody else then does that a copy of it must leave alone.
+ */
 interface Case {
   readonly title: string;
   readonly before?: (client: Redis) => Promise<unknown>;

@@ -17,7 +17,10 @@ interface Step {
   readonly run: (values: ValueService) => Promise<unknown>;
 }
 
-/** Few different ones, for many hits: all bytes there are, texts that are equal as numbers, and nothing. */
+/**
+ * Few different ones, for many hits: all bytes there are, texts that are equal as numbers, and
+ * nothing.
+ */
 const bytes = fc.oneof(
   fc.constantFrom('', '0', '-0', '0.0', '1', '1e0', '\0', 'a', 'A').map((text) => Buffer.from(text)),
   fc.constantFrom(Buffer.from([0xff]), Buffer.from([0xff, 0]), Buffer.from([0xc3, 0x28])),

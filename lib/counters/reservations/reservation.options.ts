@@ -9,7 +9,10 @@ export interface HoldOptions extends EnforceableOptions {
 
 /** What is held of a counter. */
 export interface HeldQuantity {
-  /** By which any process confirms, releases or extends it, so it is to be kept from others. The counter's key can be read from it. */
+  /**
+   * By which any process confirms, releases or extends it, so it is to be kept from others. The
+   * counter's key can be read from it.
+   */
   readonly id: string;
   readonly quantity: number;
   /** When it is given back, in milliseconds since 1970 by Redis's clock. */

@@ -9,9 +9,10 @@ import * as operation from './reservation.operations.js';
 /**
  * Holds on a counter's quantity that give themselves back: a cart, until it is paid for.
  *
- * The counter is what is available: a hold takes from it, and releasing the hold or its expiry gives back. Nothing has to run at
- * the time of expiry: what has expired is counted as available from that moment, and given back by the next call of this service or of
- * `CounterService` that changes the counter.
+ * The counter is what is available: a hold takes from it, and releasing the hold or its expiry
+ * gives back. Nothing has to run at the time of expiry: what has expired is counted as available
+ * from that moment, and given back by the next call of this service or of `CounterService` that
+ * changes the counter.
  */
 @Injectable()
 export class ReservationService {
@@ -22,7 +23,8 @@ export class ReservationService {
   ) {}
 
   /**
-   * Takes a quantity off the counter until the hold is released or expires, or for good when it is confirmed.
+   * Takes a quantity off the counter until the hold is released or expires, or for good when it is
+   * confirmed.
    *
    * ```ts
    * const { id } = await reservations.hold(`inventory:{${sku}}`, 3, { ttlMs: 600_000 });
@@ -33,7 +35,8 @@ export class ReservationService {
    * @throws UnsafeIntegerError when what is left would not be exact as a number; nothing was taken
    * @throws NotAnIntegerError when the key holds something else
    * @throws RedisUnavailableError when Redis could not be reached in time; nothing was taken
-   * @throws OutcomeUnknownError when it was sent and not answered in time; what it may have taken is given back after `ttlMs`
+   * @throws OutcomeUnknownError when it was sent and not answered in time; what it may have taken
+   * is given back after `ttlMs`
    */
   hold(key: string, quantity: number, options: HoldOptions): Promise<Hold> {
     return this.operations.run(operation.hold, { key, quantity }, options);
@@ -42,7 +45,8 @@ export class ReservationService {
   /**
    * Makes what is held stay taken.
    *
-   * @returns false, and nothing changes, when there is no such hold: expired, released or confirmed before, or its counter was reset or has expired
+   * @returns false, and nothing changes, when there is no such hold: expired, released or confirmed
+   * before, or its counter was reset or has expired
    * @throws as {@link hold} does
    */
   confirm(id: string, options: EnforceableOptions = {}): Promise<boolean> {
@@ -53,7 +57,8 @@ export class ReservationService {
    * Gives back what is held.
    *
    * @returns false, and nothing changes, when there is no such hold: as for {@link confirm}
-   * @throws CounterOverflowError when the counter was raised so far meanwhile that it cannot be given back; it stays held
+   * @throws CounterOverflowError when the counter was raised so far meanwhile that it cannot be
+   * given back; it stays held
    * @throws as {@link hold} does
    */
   release(id: string, options: EnforceableOptions = {}): Promise<boolean> {

@@ -55,7 +55,10 @@ export const CALLER_HEADERS: ReadonlyMap<string, CallerHeader> = new Map([
   ),
 ]);
 
-/** Cookies that sessions and tokens are kept in, without the prefixes `__Host-` and `__Secure-` and the number of a part. */
+/**
+ * Cookies that sessions and tokens are kept in, without the prefixes `__Host-` and `__Secure-` and
+ * the number of a part.
+ */
 export const SESSION_COOKIES: ReadonlySet<string> = new Set(
   (
     'connect.sid connect.sess session sessionid session_id session-id session_token session-token sessiontoken sid ssid jsessionid phpsessid ' +
@@ -70,7 +73,10 @@ export const SESSION_COOKIES: ReadonlySet<string> = new Set(
 const MAX_HOSTS = 500;
 const hosts = new Map<string, string>();
 
-/** In lower case, without port, final dot and spaces; several proxies write several. Kept, since most requests ask for the same. */
+/**
+ * In lower case, without port, final dot and spaces; several proxies write several. Kept, since
+ * most requests ask for the same.
+ */
 export function hostName(host: string): string {
   const known = hosts.get(host);
   if (known !== undefined) return known;

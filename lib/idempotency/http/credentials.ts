@@ -8,7 +8,9 @@ export interface Credential {
   readonly value: string;
 }
 
-/** Schemes whose parameters are made anew for each request, with those that say which key signed it. */
+/**
+ * Schemes whose parameters are made anew for each request, with those that say which key signed it.
+ */
 const SIGNED: Readonly<Record<string, readonly string[]>> = {
   digest: ['username', 'realm'],
   hawk: ['id'],
@@ -43,7 +45,9 @@ export function credentialOf(authorization: string): Credential {
   return { isStable: false, value: `${scheme} ${rest}` };
 }
 
-/** The key of an HTTP message signature (RFC 9421); its other parameters differ with each attempt. */
+/**
+ * The key of an HTTP message signature (RFC 9421); its other parameters differ with each attempt.
+ */
 export const keyOfSignature = (signatureInput: string): string | undefined =>
   parameterOf(signatureInput, 'keyid');
 
@@ -65,7 +69,8 @@ interface TlsSocket {
 }
 
 /**
- * The client's certificate, where TLS has verified it: by the URI among its names, else by subject and issuer, which a renewed one shares.
+ * The client's certificate, where TLS has verified it: by the URI among its names, else by subject
+ * and issuer, which a renewed one shares.
  *
  * @throws IdempotencyCallerUnknownError when the connection is gone, so that it cannot be told
  */

@@ -12,7 +12,10 @@ import { payloadOf } from './request-payload.js';
 import type { CaptureOptions } from './exchange-run.js';
 import { claimOnce, replay } from './route-call.js';
 
-/** Returns the options of the decorator for recording a response, with the defaults of a registration; made once for each. */
+/**
+ * Returns the options of the decorator for recording a response, with the defaults of a
+ * registration; made once for each.
+ */
 export function captureOptions({
   stream = false,
   replayHeaders,
@@ -33,7 +36,8 @@ export function captureOptions({
 }
 
 /**
- * Runs a decorated route for a request, or answers it from the record. Async, so that what a callback throws rejects.
+ * Runs a decorated route for a request, or answers it from the record. Async, so that what a
+ * callback throws rejects.
  */
 export async function callOverHttp(decorated: IdempotentCall, from: RequestCall): Promise<unknown> {
   const { options, call, idempotency } = decorated;

@@ -40,9 +40,9 @@ const GRACE_MS = 1_000;
 const MAX_HEAD_BYTES = 65_536;
 
 /**
- * A claimed run whose result is the response of a route. It ends once the handler has settled and the
- * response has ended, in whichever order, and holds the key until then: a timeout interceptor may answer
- * while the handler goes on. {@link endingOf} decides how it ends.
+ * A claimed run whose result is the response of a route. It ends once the handler has settled and
+ * the response has ended, in whichever order, and holds the key until then: a timeout interceptor
+ * may answer while the handler goes on. {@link endingOf} decides how it ends.
  *
  * The client gets the end of the response once the run has ended, unless the response came first.
  */
@@ -98,9 +98,9 @@ export class ExchangeRun implements RunningCall, Recorder {
   }
 
   /**
-   * Runs the handler as part of the run. A call while it runs, or after it resolved, gets the result of that
-   * one; after it rejected, it runs again. The values of an Observable are gathered first, so that it fails and
-   * lasts as a promise does.
+   * Runs the handler as part of the run. A call while it runs, or after it resolved, gets the
+   * result of that one; after it rejected, it runs again. The values of an Observable are gathered
+   * first, so that it fails and lasts as a promise does.
    *
    * @throws the error that the handler throws, the same instance
    * @throws IdempotencyResultUnavailableError when the run has ended before
@@ -151,8 +151,9 @@ export class ExchangeRun implements RunningCall, Recorder {
   isOwn(status: number): boolean {
     if (this.phase === 'settled') return true;
     const isWithin = isWithinHandler(this.exchange);
-    // The asynchronous context may be lost on the way through callbacks. Where Nest sends nothing, only the
-    // handler can have sent a success; but a response that it began in its context, a time-out may end.
+    // The asynchronous context may be lost on the way through callbacks. Where Nest sends nothing,
+    // only the handler can have sent a success; but a response that it began in its context, a
+    // time-out may end.
     const isOwn =
       isWithin ||
       (this.phase === 'running' && this.exchange.route.sendsByItself && status < 400 && !this.hasBegunWithin);
@@ -172,8 +173,8 @@ export class ExchangeRun implements RunningCall, Recorder {
     const isBroken = this.failure !== undefined && !isEarly && this.hasBegun;
     this.answer = { status, response: isBroken ? undefined : response, reason, isEarly, byHandler };
     clearTimeout(this.waiting);
-    // A handler that is done but for returning is waited for. One that goes on is not: it may wait for the
-    // response to be sent.
+    // A handler that is done but for returning is waited for. One that goes on is not: it may wait
+    // for the response to be sent.
     return isEarly ? this.settleSoon() : this.settle();
   }
 
@@ -259,8 +260,8 @@ export class ExchangeRun implements RunningCall, Recorder {
 }
 
 /**
- * The result of a handler, with an Observable taken to its end. One value is given on as it is; none or several
- * again as an Observable, so that Nest and interceptors see each of them.
+ * The result of a handler, with an Observable taken to its end. One value is given on as it is;
+ * none or several again as an Observable, so that Nest and interceptors see each of them.
  */
 async function gathered(handler: () => unknown): Promise<unknown> {
   const value = await handler();

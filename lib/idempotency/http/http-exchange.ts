@@ -24,8 +24,8 @@ const replays = new WeakSet();
 export const isReplay = (request: object): boolean => replays.has(rawOf(request));
 
 /**
- * Returns whether `@Idempotent` answers this request with a recorded response. Interceptors above it can ask
- * once the handler's Observable has completed, which is without a value then.
+ * Returns whether `@Idempotent` answers this request with a recorded response. Interceptors above
+ * it can ask once the handler's Observable has completed, which is without a value then.
  *
  * ```ts
  * return next.handle().pipe(finalize(() => isIdempotentReplay(context) || this.metrics.count('orders')));
@@ -37,16 +37,20 @@ export const isIdempotentReplay = (context: ExecutionContext): boolean =>
 const rawOf = (request: object): object => (request as { raw?: object }).raw ?? request;
 
 /**
- * Goes with one decorated route, as the innermost of its interceptors ({@link moveInnermost}): only Nest's own
- * code lies between it and the method's wrapper, which claims the key once guards and pipes have let the request
- * through. Interceptors above may therefore call `handle()` whenever, from wherever and as often as they like.
+ * Goes with one decorated route, as the innermost of its interceptors ({@link moveInnermost}): only
+ * Nest's own code lies between it and the method's wrapper, which claims the key once guards and
+ * pipes have let the request through. Interceptors above may therefore call `handle()` whenever,
+ * from wherever and as often as they like.
  */
 export class HttpExchangeInterceptor implements NestInterceptor {
   /** By controller: several may inherit the method. */
   private readonly routes = new WeakMap<object, Route>();
   private readonly exchanges = new WeakMap<object, HttpExchange>();
 
-  /** @param methodName the name under which the method is decorated; a decorator above may give its wrapper another */
+  /**
+   * @param methodName the name under which the method is decorated; a decorator above may give its
+   * wrapper another
+   */
   constructor(private readonly methodName: string) {}
 
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
@@ -65,13 +69,17 @@ export class HttpExchangeInterceptor implements NestInterceptor {
         complete: () => caller.complete(),
       });
     });
-    // Nest sends nothing for such a route, and an interceptor above may turn the missing value into one.
+    // Nest sends nothing for such a route, and an interceptor above may turn the missing value into
+    // one.
     return exchange.route.sendsByItself
       ? values.pipe(tap({ complete: () => answerReplay(exchange.request, context) }))
       : values;
   }
 
-  /** The request or message that calls this decorator's method as its handler; none for a call from inside a handler. */
+  /**
+   * The request or message that calls this decorator's method as its handler; none for a call from
+   * inside a handler.
+   */
   current(): RequestCall | 'message' | undefined {
     const call = currentCall();
     if (call?.kind === 'request' && call.exchange.interceptor === this) return call;
@@ -116,8 +124,8 @@ interface AnyResponse {
 }
 
 /**
- * Has the framework send an empty response to a replayed request, with the headers of this exchange. The tap puts the
- * recorded one in its place.
+ * Has the framework send an empty response to a replayed request, with the headers of this
+ * exchange. The tap puts the recorded one in its place.
  * @returns whether the request is a replay
  */
 export function answerReplay(request: object, context: ArgumentsHost): boolean {
@@ -133,8 +141,8 @@ const INTERCEPTORS = '__interceptors__';
 const FILTERS = '__exceptionFilters__';
 
 /**
- * Makes the interceptor of `@Idempotent` the innermost one of its route, and its filter the first. Nest reads
- * both from the method when it makes the routes.
+ * Makes the interceptor of `@Idempotent` the innermost one of its route, and its filter the first.
+ * Nest reads both from the method when it makes the routes.
  */
 export function moveInnermost(method: object): void {
   for (const key of [INTERCEPTORS, FILTERS]) {
@@ -158,7 +166,8 @@ const isOurs = (one: unknown): boolean => ours.has(one as object);
 export const noteReplay = ({ request }: HttpExchange): void => void replays.add(rawOf(request));
 
 /**
- * Sends a recorded response in place of the framework's own. A response that another has begun stays as it is.
+ * Sends a recorded response in place of the framework's own. A response that another has begun
+ * stays as it is.
  * @returns the value that stands for it until the interceptor sees it
  */
 export function sendRecorded(exchange: HttpExchange, recorded: WireResponse): typeof REPLAYED {

@@ -8,9 +8,11 @@ import { IdempotencyKeyInvalidError } from '../idempotency.errors.js';
 export const KEY_PATTERN = /^(?:[!#-+\--~]{1,255}|"(?:[!#-+\--[\]-~]|\\["\\]){1,255}")$/;
 
 /**
- * The key of a request's header, as the application sees it; undefined when there is no such header.
+ * The key of a request's header, as the application sees it; undefined when there is no such
+ * header.
  *
- * @throws IdempotencyKeyInvalidError when it is empty, too long, sent twice, or holds other than printable ASCII
+ * @throws IdempotencyKeyInvalidError when it is empty, too long, sent twice, or holds other than
+ * printable ASCII
  */
 export function keyFromHeader(request: HttpRequest, header: string): string | undefined {
   const lowerCaseName = header.toLowerCase();

@@ -7,15 +7,19 @@ import type { WireResponse } from './wire-response.js';
 export interface IdempotencyHeaders {
   /** The request header that holds the key. @default 'Idempotency-Key' */
   key?: string;
-  /** The response header that is `true` on a replay; false for none. @default 'Idempotency-Replayed' */
+  /**
+   * The response header that is `true` on a replay; false for none.
+   * @default 'Idempotency-Replayed'
+   */
   replayed?: string | false;
   /** Sends the key back in the response header of the same name. @default false */
   echo?: boolean;
 }
 
 /**
- * Headers as others have them: `ietf` is the draft of the Idempotency-Key header, which knows no header of a response, with this library's
- * `Idempotency-Replayed`; `stripe` marks a replay by `Idempotent-Replayed` and sends the key back.
+ * Headers as others have them: `ietf` is the draft of the Idempotency-Key header, which knows no
+ * header of a response, with this library's `Idempotency-Replayed`; `stripe` marks a replay by
+ * `Idempotent-Replayed` and sends the key back.
  */
 export type IdempotencyPreset = 'ietf' | 'stripe';
 

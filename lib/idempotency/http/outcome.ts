@@ -34,7 +34,9 @@ export interface Answer {
   readonly isEarly: boolean;
 }
 
-/** A run that is over: its handler has settled, and its response has ended or is not to be expected. */
+/**
+ * A run that is over: its handler has settled, and its response has ended or is not to be expected.
+ */
 export interface RunOver {
   /** The error with which the handler rejected. */
   readonly failure: { readonly error: unknown } | undefined;
@@ -68,7 +70,8 @@ const REQUEST_SPECIFIC: ReadonlySet<number> = new Set([206, 304, 412]);
 const RELEASE: Ending = { kind: 'release' };
 
 /**
- * Decides how the run of a route ends. The first rule that fits decides; docs/idempotency.md has them as a table.
+ * Decides how the run of a route ends. The first rule that fits decides; docs/idempotency.md has
+ * them as a table.
  *
  * 1. The outcome is unknown: the key is held.
  * 2. `onError` (the handler rejected) or `onResponse` (it answered) is given: as it says.
@@ -134,7 +137,10 @@ export const isUnknown = (error: unknown): boolean =>
 
 const isTransient = (status: number): boolean => status >= 500 || TRANSIENT.has(status);
 
-/** The status that Nest answers with. It takes errors of `http-errors` and their like by their fields. */
+/**
+ * The status that Nest answers with. It takes errors of `http-errors` and their like by their
+ * fields.
+ */
 function statusOf(error: unknown): number {
   if (error instanceof HttpException) return error.getStatus();
   const { statusCode, message } = (error ?? {}) as { statusCode?: unknown; message?: unknown };

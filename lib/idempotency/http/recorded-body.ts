@@ -72,8 +72,8 @@ export class RecordedBody {
 }
 
 /**
- * Holds back the last byte of a body whose length the client knows. With it the client would take the response
- * for whole.
+ * Holds back the last byte of a body whose length the client knows. With it the client would take
+ * the response for whole.
  */
 export class LastByte {
   private written = 0;

@@ -3,7 +3,10 @@ let used = 0;
 
 /** Bounds the memory of recorded responses, over all registrations of the process. */
 export class RecordingBudget {
-  /** @param maxBytes the most that may be held before this registration's responses get no more, in bytes */
+  /**
+   * @param maxBytes the most that may be held before this registration's responses get no more, in
+   * bytes
+   */
   constructor(private readonly maxBytes: number) {}
 
   /** Reserves memory. @returns false where there is too little left */

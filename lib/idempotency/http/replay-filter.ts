@@ -10,8 +10,8 @@ abstract class NoElements {
 }
 
 /**
- * Ends the way of a replay through Nest. A replayed call completes without a value, so that interceptors above
- * see none; Nest then rejects with an `EmptyError`, which is no error here.
+ * Ends the way of a replay through Nest. A replayed call completes without a value, so that
+ * interceptors above see none; Nest then rejects with an `EmptyError`, which is no error here.
  *
  * `@Idempotent` sets it on the method, before all other filters of the route.
  */
@@ -22,7 +22,8 @@ export class ReplayFilter implements ExceptionFilter<EmptyError> {
     if (type === 'rpc') return throwError(() => error);
     if (type === 'graphql') return error;
     if (type !== 'http') throw error;
-    // An Observable of the application without a value: the filters for the whole application answer it.
+    // An Observable of the application without a value: the filters for the whole application
+    // answer it.
     if (!answerReplay(host.switchToHttp().getRequest(), host)) throw error;
     return undefined;
   }

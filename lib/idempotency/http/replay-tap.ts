@@ -7,7 +7,9 @@ import { REPLAYED_HEADERS, type WireResponse } from './wire-response.js';
 
 const logger = new Logger('Idempotent');
 
-/** Drops what the framework sends on one raw response, and sends a recorded response when it ends. */
+/**
+ * Drops what the framework sends on one raw response, and sends a recorded response when it ends.
+ */
 export class ReplayTap implements Tap {
   private readonly original: Methods;
   private isSent = false;
@@ -46,7 +48,10 @@ export class ReplayTap implements Tap {
     return Reflect.apply(this.original[name], this.response, args);
   }
 
-  /** Keeps the headers of this exchange, which a framework may give with the head: CORS, request ids, cookies. */
+  /**
+   * Keeps the headers of this exchange, which a framework may give with the head: CORS, request
+   * ids, cookies.
+   */
   private mergeHead([, ...rest]: unknown[]): ServerResponse {
     const { response } = this;
     const headers = (typeof rest[0] === 'string' ? rest[1] : rest[0]) as HeadHeaders;

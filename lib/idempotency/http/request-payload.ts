@@ -14,7 +14,10 @@ export function payloadOf(request: HttpRequest): unknown {
   return files.length > 0 ? [...payload, files] : payload;
 }
 
-/** A file by the names that multer, express-fileupload, formidable and @fastify/multipart have for it. */
+/**
+ * A file by the names that multer, express-fileupload, formidable and @fastify/multipart have for
+ * it.
+ */
 interface UploadedFile {
   readonly fieldname?: unknown;
   readonly originalname?: unknown;

@@ -44,8 +44,8 @@ export class ResponseHead {
   }
 
   /**
-   * Fixes the length and the headers of these names as they are now. Middleware below, such as compression, changes
-   * them once the head is sent, but gets the same body as the record.
+   * Fixes the length and the headers of these names as they are now. Middleware below, such as
+   * compression, changes them once the head is sent, but gets the same body as the record.
    */
   note(names: readonly string[]): void {
     this.noted = { length: this.length, headers: this.headersOf(names) };

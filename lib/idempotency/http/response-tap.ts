@@ -40,14 +40,20 @@ export interface Recorder {
   readonly streams: boolean;
   /** The headers that are recorded, in lower case. */
   readonly replayHeaders: readonly string[];
-  /** Returns whether the response is the handler's, or made from what became of it; not another's that came while it ran. */
+  /**
+   * Returns whether the response is the handler's, or made from what became of it; not another's
+   * that came while it ran.
+   */
   isOwn(status: number): boolean;
   /** Called when a body goes on. */
   wrote(): void;
-  /** Called once, when the response has ended. Its end goes to the client when this has resolved. */
+  /**
+   * Called once, when the response has ended. Its end goes to the client when this has resolved.
+   */
   ended(ended: Ended): Promise<void>;
   /**
-   * Called once, in place of `ended`, when the response is `taken` by another or `broken`. It passes from then on.
+   * Called once, in place of `ended`, when the response is `taken` by another or `broken`. It
+   * passes from then on.
    * @param status the status that the client has, if it has one
    */
   lost(how: 'taken' | 'broken', status: number | undefined): void;
@@ -82,12 +88,12 @@ const REFUSED_VERB: Partial<Record<Method, string>> = {
 };
 
 /**
- * Stands between the web framework and one raw response, and holds what goes to the wire until that is
- * recorded and kept.
+ * Stands between the web framework and one raw response, and holds what goes to the wire until that
+ * is recorded and kept.
  *
  * To the application a held response behaves as one that was sent: its head is fixed by the first
- * write, and late headers throw. Below the tap, middleware sees the same calls in the same order, later.
- * While a response is tapped, a client that leaves is kept from the application: writes are
+ * write, and late headers throw. Below the tap, middleware sees the same calls in the same order,
+ * later. While a response is tapped, a client that leaves is kept from the application: writes are
  * acknowledged and `close` waits, so that work does not stop half-way.
  */
 export class ResponseTap implements Tap {
@@ -95,14 +101,23 @@ export class ResponseTap implements Tap {
   private readonly original: Methods;
   private readonly body: RecordedBody;
   private head: ResponseHead | undefined;
-  /** Text that came with the end. Node.js sends it together with the head; bytes it would send apart. */
+  /**
+   * Text that came with the end. Node.js sends it together with the head; bytes it would send
+   * apart.
+   */
   private endText: [text: string, encoding: unknown] | undefined;
   private sources: Source[] | undefined;
   private isGone = false;
-  /** The number of held chunks that Node.js would have written by now. It writes at the end of a tick. */
+  /**
+   * The number of held chunks that Node.js would have written by now. It writes at the end of a
+   * tick.
+   */
   private flushed = 0;
   private isFlushing = false;
-  /** Set once the response flows. Its real head is out then, and Node.js itself refuses late headers. */
+  /**
+   * Set once the response flows. Its real head is out then, and Node.js itself refuses late
+   * headers.
+   */
   private flow: LastByte | undefined;
 
   private constructor(
@@ -226,7 +241,10 @@ export class ResponseTap implements Tap {
     });
   }
 
-  /** Records a part of the body. @returns whether it was held back; not where the response flows, or does from now on */
+  /**
+   * Records a part of the body.
+   * @returns whether it was held back; not where the response flows, or does from now on
+   */
   private hold(chunk: Buffer): boolean {
     const { body } = this;
     const isRecorded = body.record(chunk);
@@ -242,8 +260,9 @@ export class ResponseTap implements Tap {
   }
 
   /**
-   * Returns whether the client can tell a response that broke off from one that ended: by chunks, by its
-   * Content-Length, or by the stream of HTTP/2. Only such a response may flow before it is kept.
+   * Returns whether the client can tell a response that broke off from one that ended: by chunks,
+   * by its Content-Length, or by the stream of HTTP/2. Only such a response may flow before it is
+   * kept.
    */
   private mayFlow(): boolean {
     if (this.isHttp2) return true;
@@ -353,7 +372,8 @@ export class ResponseTap implements Tap {
     const { state, recorder, response } = this;
     if (state === 'ended') {
       this.release();
-      // Without the tap it would have been sent by now, and destroy() would leave its connection alone.
+      // Without the tap it would have been sent by now, and destroy() would leave its connection
+      // alone.
       setImmediate(() => this.passOn('destroy', args));
       return response;
     }
@@ -413,7 +433,10 @@ export class ResponseTap implements Tap {
     this.passOn('emit', ['close']);
   }
 
-  /** Closes the connection of a response that is too large to hold and may not flow. The work goes on. */
+  /**
+   * Closes the connection of a response that is too large to hold and may not flow. The work goes
+   * on.
+   */
   private breakOff(): void {
     this.passOn('destroy', []);
     this.clientGone();
@@ -436,7 +459,10 @@ export class ResponseTap implements Tap {
   }
 }
 
-/** Refuses a write after the end. Node.js would emit an error as well, which ends a process that does not listen. */
+/**
+ * Refuses a write after the end. Node.js would emit an error as well, which ends a process that
+ * does not listen.
+ */
 function refuseWrite(callback: ((error: Error) => void) | undefined): false {
   if (callback) process.nextTick(callback, writeAfterEndError());
   return false;

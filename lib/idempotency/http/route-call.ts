@@ -8,7 +8,10 @@ import { markReplayed, type IdempotencyHeaders } from './idempotency-headers.js'
 import { isBegun } from './response-tap.js';
 import { acceptable, decodeWire } from './wire-response.js';
 
-/** Claims the key of a request: an interceptor that calls the handler again does so under the same claim. */
+/**
+ * Claims the key of a request: an interceptor that calls the handler again does so under the same
+ * claim.
+ */
 export function claimOnce(
   idempotency: IdempotencyService,
   exchange: HttpExchange,

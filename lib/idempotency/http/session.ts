@@ -2,7 +2,10 @@ import type { HttpRequest } from '../../http/http-request.js';
 import { sessionOf } from '../../http/session-user.js';
 import { SESSION_COOKIES } from './caller-headers.js';
 
-/** A session by what the client brought of it: middleware makes a new id for each request that has none, or one that has expired. */
+/**
+ * A session by what the client brought of it: middleware makes a new id for each request that has
+ * none, or one that has expired.
+ */
 export function broughtSession(request: HttpRequest, cookieHeader: string): string | undefined {
   const cookies = cookiesOf(cookieHeader);
   const id = sessionIdsOf(request).find((one) => cookies.some(([, value]) => carries(value, one)));

@@ -3,7 +3,9 @@ import type { ServerResponse } from 'node:http';
 /** The methods of a response that a tap stands in for. */
 const METHODS = ['writeHead', 'write', 'end', 'flushHeaders', 'destroy', 'emit'] as const;
 
-/** Those that HTTP/1 refuses by itself once a response is marked; others have to be refused here. */
+/**
+ * Those that HTTP/1 refuses by itself once a response is marked; others have to be refused here.
+ */
 const HEADER_METHODS = ['setHeader', 'setHeaders', 'appendHeader', 'removeHeader'] as const;
 
 const ALL_METHODS = [...METHODS, ...HEADER_METHODS] as const;
@@ -52,7 +54,10 @@ export function install(tap: Tap, response: ServerResponse): Methods {
   return original;
 }
 
-/** By their names: V8 may turn an object that is given as many properties by `Object.assign` into a slow one. */
+/**
+ * By their names: V8 may turn an object that is given as many properties by `Object.assign` into a
+ * slow one.
+ */
 function assign(response: Writable<Methods>, methods: Methods): void {
   response.writeHead = methods.writeHead;
   response.write = methods.write;
@@ -79,8 +84,8 @@ const HELD_HEAD = 'held';
 /**
  * Makes the response say that its head has been sent. {@link unmark} restores what is so.
  *
- * HTTP/1 tells it, and refuses late headers, by a field that is there already. A property that comes and goes would
- * slow down all that Node.js does with the response.
+ * HTTP/1 tells it, and refuses late headers, by a field that is there already. A property that
+ * comes and goes would slow down all that Node.js does with the response.
  */
 export function markBegun(response: ServerResponse): void {
   if (keepsHead(response)) response[HEAD] = HELD_HEAD;
@@ -96,8 +101,9 @@ export function markEnded(response: ServerResponse): void {
 }
 
 /**
- * Makes a response that flows say that it has ended. Its field `finished` stays as it is: middleware below, such as
- * compression, writes on, and Node.js reads it. {@link unmarkFlow} restores what is so.
+ * Makes a response that flows say that it has ended. Its field `finished` stays as it is:
+ * middleware below, such as compression, writes on, and Node.js reads it. {@link unmarkFlow}
+ * restores what is so.
  */
 export const markFlowEnded = (response: ServerResponse): void =>
   void Object.defineProperty(response, 'writableEnded', { value: true, configurable: true });
@@ -119,13 +125,18 @@ export function unmark(response: ServerResponse): void {
 /** The fields of Node.js by which a response of HTTP/1 tells that its connection has closed. */
 const CLOSED_FIELDS = ['destroyed', '_closed'] as const;
 
-/** Sets whether an HTTP/1 response says that its connection has closed. `pipeline` and `pipe` give up on one that has. */
+/**
+ * Sets whether an HTTP/1 response says that its connection has closed. `pipeline` and `pipe` give
+ * up on one that has.
+ */
 export function markClosed(response: ServerResponse, isClosed: boolean): void {
   for (const field of CLOSED_FIELDS)
     if (Object.hasOwn(response, field)) Object.assign(response, { [field]: isClosed });
 }
 
-/** Makes a response whose connection has closed say that it takes more: nothing drains it any more. */
+/**
+ * Makes a response whose connection has closed say that it takes more: nothing drains it any more.
+ */
 export const markDrained = (response: ServerResponse): void =>
   void Object.defineProperty(response, 'writableNeedDrain', { value: false, configurable: true });
 

@@ -10,8 +10,8 @@ export interface WireResponse {
 }
 
 /**
- * The headers that every replay repeats. Cookies, dates, request ids and CORS headers belong to the exchange at
- * hand and are never kept.
+ * The headers that every replay repeats. Cookies, dates, request ids and CORS headers belong to the
+ * exchange at hand and are never kept.
  */
 export const REPLAYED_HEADERS: readonly string[] = [
   'content-type',
@@ -28,7 +28,10 @@ export const REPLAYED_HEADERS: readonly string[] = [
   'vary',
 ];
 
-/** Headers that no application may have replayed: they frame one message, or belong to one caller or exchange. */
+/**
+ * Headers that no application may have replayed: they frame one message, or belong to one caller or
+ * exchange.
+ */
 export const NEVER_REPLAYED: ReadonlySet<string> = new Set([
   'connection',
   'content-length',
@@ -75,15 +78,17 @@ const DECODERS = new Map<string, (bytes: Buffer) => Promise<Buffer>>([
 const { zstdDecompress } = zlib as { zstdDecompress?: typeof zlib.gunzip };
 if (zstdDecompress) DECODERS.set('zstd', promisify(zstdDecompress));
 
-/** True if every client can get the recorded body: it has no coding, or one that can be undone here. */
+/**
+ * True if every client can get the recorded body: it has no coding, or one that can be undone here.
+ */
 export const isDecodable = (response: WireResponse): boolean => {
   const coding = codingOf(response);
   return coding === undefined || response.body.length === 0 || DECODERS.has(coding);
 };
 
 /**
- * Makes a recorded response fit a client: a body in a coding that the client does not accept is decoded. Its
- * ETag becomes a weak one, since it named the encoded bytes.
+ * Makes a recorded response fit a client: a body in a coding that the client does not accept is
+ * decoded. Its ETag becomes a weak one, since it named the encoded bytes.
  *
  * @throws IdempotencyRecordError where the body is not what its coding says
  */

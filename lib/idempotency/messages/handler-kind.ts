@@ -67,7 +67,9 @@ function metadataOf(method: object): Map<string, unknown> {
   );
 }
 
-/** The kinds of one decorated method, by the class of the instance: several classes may inherit it. */
+/**
+ * The kinds of one decorated method, by the class of the instance: several classes may inherit it.
+ */
 export class HandlerKinds {
   private readonly kinds = new WeakMap<object, HandlerKind>();
 

@@ -67,7 +67,9 @@ export async function runForMessage(call: MessageCall, work: () => unknown): Pro
   }
 }
 
-/** Makes of a message what tells it from others. A message of which that cannot be made is rejected. */
+/**
+ * Makes of a message what tells it from others. A message of which that cannot be made is rejected.
+ */
 export async function readingMessage<T>(
   kind: HandlerKind,
   delivery: RabbitDelivery | undefined,
@@ -81,7 +83,10 @@ export async function readingMessage<T>(
   }
 }
 
-/** A method that is given the means to acknowledge is taken to use them until one of its runs shows that it does not. */
+/**
+ * A method that is given the means to acknowledge is taken to use them until one of its runs shows
+ * that it does not.
+ */
 const acknowledges = (kind: HandlerKind): boolean => kind.acknowledges ?? true;
 
 /** A refusal that passes by itself. */
@@ -115,7 +120,9 @@ function isNack(value: unknown): boolean {
   );
 }
 
-/** Keeps with each result whether its handler acknowledged by hand, and does the same for copies. */
+/**
+ * Keeps with each result whether its handler acknowledged by hand, and does the same for copies.
+ */
 class DeliveryHandling implements ResultHandling {
   /** True if the message is a copy of one whose run has ended. */
   hasRead = false;

@@ -25,7 +25,10 @@ export function interceptMessage(
   return message ? messages.run({ ...message, interceptor }, () => next.handle()) : next.handle();
 }
 
-/** The message that a method is called for: as its handler, or as a method that the handler gives its context to. */
+/**
+ * The message that a method is called for: as its handler, or as a method that the handler gives
+ * its context to.
+ */
 export function messageFor(interceptor: object, args: readonly unknown[]): HandledMessage | undefined {
   const handled = messages.find();
   const message = handled?.interceptor === interceptor ? handled : messageIn(args.find(isRmqContext));

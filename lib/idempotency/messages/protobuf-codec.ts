@@ -1,11 +1,15 @@
 import type { ResultCodec } from '../result-codec.js';
 
-/** Marks an object that stands for a value JSON has no form for; an object that has this field by itself is marked too. */
+/**
+ * Marks an object that stands for a value JSON has no form for; an object that has this field by
+ * itself is marked too.
+ */
 const TAG = '$';
 
 /**
- * JSON, and beyond it what protobuf writes: int64 as a `Long` or a bigint, bytes, dates, numbers that are not finite, and instances of classes whose fields
- * are all their own. A `Long` comes back as an object of its fields, which protobuf writes alike.
+ * JSON, and beyond it what protobuf writes: int64 as a `Long` or a bigint, bytes, dates, numbers
+ * that are not finite, and instances of classes whose fields are all their own. A `Long` comes back
+ * as an object of its fields, which protobuf writes alike.
  */
 export const protobufCodec: ResultCodec = {
   encode: (value) => JSON.stringify(marked(value, new Set())),

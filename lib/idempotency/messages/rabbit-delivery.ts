@@ -91,7 +91,10 @@ export class RabbitDelivery {
     return this.outcome === 'given back';
   }
 
-  /** Runs a method, and tells whether it acknowledges by hand: it has settled the message, or taken the channel so that it may. */
+  /**
+   * Runs a method, and tells whether it acknowledges by hand: it has settled the message, or taken
+   * the channel so that it may.
+   */
   async watch(
     method: () => unknown,
     told: (byHand: boolean, hasSucceeded: boolean) => void,

@@ -2,7 +2,10 @@ import { defineScript } from '../../scripting/script.js';
 import { claimLua, readClaim } from '../claim.script.js';
 import { luaIndex } from '../lua-record.js';
 
-/** Takes the key for a run whose record is to outlive its lease, so that its death is seen; else as the claim of other runs. */
+/**
+ * Takes the key for a run whose record is to outlive its lease, so that its death is seen; else as
+ * the claim of other runs.
+ */
 export const claimLastingScript = defineScript({
   name: 'idempotency.claimLasting',
   keys: ['record', 'index'],

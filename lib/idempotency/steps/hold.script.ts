@@ -3,7 +3,8 @@ import type { Completion } from '../complete.script.js';
 import { luaSteps } from './lua-steps.js';
 
 /**
- * Ends a run whose outcome nobody knows: no call with its key runs, its steps stay, and the index of the slot has it. What a transaction has committed stands.
+ * Ends a run whose outcome nobody knows: no call with its key runs, its steps stay, and the index
+ * of the slot has it. What a transaction has committed stands.
  */
 export const holdScript = defineScript({
   name: 'idempotency.hold',

@@ -2,12 +2,15 @@ import { defineScript } from '../../scripting/script.js';
 import { luaSteps } from './lua-steps.js';
 
 /**
- * Whether a run's step was kept: `lease-lost` if another run has the record, or nobody's lease holds it;
- * `ended` if the run was committed or is over.
+ * Whether a run's step was kept: `lease-lost` if another run has the record, or nobody's lease
+ * holds it; `ended` if the run was committed or is over.
  */
 export type StepKeeping = 'kept' | 'lease-lost' | 'ended';
 
-/** Keeps that a step began, or its result, while the run has its record. Sent again, it does the same again. */
+/**
+ * Keeps that a step began, or its result, while the run has its record. Sent again, it does the
+ * same again.
+ */
 export const keepStepScript = defineScript({
   name: 'idempotency.keepStep',
   keys: ['record', 'steps', 'index'],

@@ -1,7 +1,10 @@
 import { defineScript } from '../../scripting/script.js';
 import { luaNow } from '../../scripting/lua.js';
 
-/** Reads the steps of a run's predecessors: names and entries in turn. Undefined where they are gone, or another lineage's. */
+/**
+ * Reads the steps of a run's predecessors: names and entries in turn. Undefined where they are
+ * gone, or another lineage's.
+ */
 export const readStepsScript = defineScript({
   name: 'idempotency.readSteps',
   keys: ['steps'],

@@ -234,7 +234,9 @@ export class RunSteps {
     return mark;
   }
 
-  /** The work of a step with a mark threw. What it has done is not known, unless its error says so. */
+  /**
+   * The work of a step with a mark threw. What it has done is not known, unless its error says so.
+   */
   private async failed(
     name: string,
     known: string,

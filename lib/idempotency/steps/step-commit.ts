@@ -23,7 +23,10 @@ export interface CommittedStep {
   seal(value: unknown): { readonly result: StoredResult; readonly sealed: StoredResult };
 }
 
-/** Lets a transaction inside a step keep the step's result by its own EXEC: effects and result are one step, and a run that lost its key writes neither. */
+/**
+ * Lets a transaction inside a step keep the step's result by its own EXEC: effects and result are
+ * one step, and a run that lost its key writes neither.
+ */
 export class StepCommit extends LeasedCommit {
   readonly commits = 'step';
   /** What was committed. */

@@ -33,7 +33,10 @@ export interface StepsOwner {
 /** Longer than anything in front of a result. */
 const HEAD_BYTES = 64;
 
-/** The steps in Redis: the one place that sends their scripts, reads what they answer, and encrypts what is in them. */
+/**
+ * The steps in Redis: the one place that sends their scripts, reads what they answer, and encrypts
+ * what is in them.
+ */
 export class StepStore {
   constructor(
     connection: RedisConnection,
@@ -43,7 +46,10 @@ export class StepStore {
     connection.preload([keepStepScript, unmarkStepScript, readStepsScript, finishScript, holdScript]);
   }
 
-  /** Keeps that a step begins. @throws NotReplicatedError when it was kept, and replicas did not have it in time */
+  /**
+   * Keeps that a step begins.
+   * @throws NotReplicatedError when it was kept, and replicas did not have it in time
+   */
   begin(
     run: StepsOwner,
     step: string,
@@ -145,7 +151,10 @@ function entryOf(bytes: Buffer): StepEntry {
   return { state: 'done', sealed: { kind: kind as ResultKind, bytes: result } };
 }
 
-/** An entry of a step that has ended, as the scripts write it. @param countsUntil server time in milliseconds; 0 for always */
+/**
+ * An entry of a step that has ended, as the scripts write it.
+ * @param countsUntil server time in milliseconds; 0 for always
+ */
 export const doneEntry = ({ kind, bytes }: StoredResult, countsUntil: number): Buffer =>
   Buffer.concat([Buffer.from(`done|${kind}|${countsUntil}|`), Buffer.from(bytes)]);
 

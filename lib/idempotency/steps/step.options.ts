@@ -6,8 +6,9 @@ import type { ResultCodec } from '../result-codec.js';
 /** The part of its step that a step's work, or a probe, may see. */
 export interface RunStep {
   /**
-   * A key for a third party, as `run.keyFor(name)`: the same in every attempt. Give it to whatever the step calls, since the step may be run again after a crash. Of
-   * a step with aliases it is made of the first of them.
+   * A key for a third party, as `run.keyFor(name)`: the same in every attempt. Give it to whatever
+   * the step calls, since the step may be run again after a crash. Of a step with aliases it is
+   * made of the first of them.
    */
   readonly key: string;
   /** Aborts when the run can no longer count on its key. Of a probe, also when its time is over. */
@@ -32,18 +33,27 @@ export type StepWork<T> = (step: RunStep) => Promise<T> | Observable<T> | T;
 /** Options of `run.step`. */
 export interface StepOptions<T = unknown> {
   /**
-   * Fate of a step that an earlier attempt has begun and not ended. `run`: its work runs again, at least once in all, with the same `step.key`. `hold`: no call runs
-   * it again; the key is held for an operator. A probe finds out; see `ProbeFinding`. With `hold` and a probe the beginning is kept too, by one round trip more. An
-   * error of the work takes the beginning back only if it says that nothing was done: an HttpException with a 4xx status, or an `outcome` of `not-applied`.
+   * Fate of a step that an earlier attempt has begun and not ended. `run`: its work runs again, at
+   * least once in all, with the same `step.key`. `hold`: no call runs it again; the key is held for
+   * an operator. A probe finds out; see `ProbeFinding`. With `hold` and a probe the beginning is
+   * kept too, by one round trip more. An error of the work takes the beginning back only if it says
+   * that nothing was done: an HttpException with a 4xx status, or an `outcome` of `not-applied`.
    * @default 'run'
    */
   onInterrupted?:
     'run' | 'hold' | { of(...parameters: Parameters<StepProbe<T>>): ReturnType<StepProbe<T>> }['of'];
-  /** Time for which the result counts, in milliseconds: a later attempt after that runs the step again. For tokens and prices. Default: always. */
+  /**
+   * Time for which the result counts, in milliseconds: a later attempt after that runs the step
+   * again. For tokens and prices. Default: always.
+   */
   ttlMs?: number;
   /** Turns the result into bytes and back. Default: the run's. */
   codec?: ResultCodec;
-  /** Former names of the step, the oldest first: a run that an earlier version of the application began goes on with them. @default [] */
+  /**
+   * Former names of the step, the oldest first: a run that an earlier version of the application
+   * began goes on with them.
+   * @default []
+   */
   aliases?: readonly string[];
 }
 

@@ -1,7 +1,10 @@
 import { luaNow } from '../../scripting/lua.js';
 import { defineScript } from '../../scripting/script.js';
 
-/** Takes back that a step began, if this very begin is what is kept of it: its work is known to have done nothing. */
+/**
+ * Takes back that a step began, if this very begin is what is kept of it: its work is known to have
+ * done nothing.
+ */
 export const unmarkStepScript = defineScript({
   name: 'idempotency.unmarkStep',
   keys: ['steps'],

@@ -63,8 +63,9 @@ export const catalogueSwap: Scenario = {
         if (body!['products'] !== PRODUCTS) reads[side].torn += 1;
       },
       /**
-       * Each process imports, as where every replica has the same schedule. A process that is killed has no second importer beside it,
-       * and no import is begun again: what it left is to be seen.
+       * Each process imports, as where every replica has the same schedule. A process that is
+       * killed has no second importer beside it, and no import is begun again: what it left is to
+       * be seen.
        */
       async beside(side) {
         const processes = kills ? (['first process'] as const) : (['first process', 'last process'] as const);
@@ -81,7 +82,8 @@ export const catalogueSwap: Scenario = {
       async audit(side) {
         const held = await redis.hlen(KEYS[side]);
         const { all, torn } = reads[side];
-        // Importers are at work until the stage closes: before that, a part is no more than a read of a part.
+        // Importers are at work until the stage closes: before that, a part is no more than a read
+        // of a part.
         const missing = closing.aborted ? Math.max(0, PRODUCTS - held) : 0;
         return { told: PRODUCTS, held, of: all, wrong: { torn, missing } };
       },

@@ -34,7 +34,8 @@ export const counter: Scenario = {
       async audit(side) {
         const told = counts(side).accepted;
         const held = Number(await redis.get(viewsKey(id(side))));
-        // A call without an answer may have counted: only what exceeds all calls was counted twice for sure.
+        // A call without an answer may have counted: only what exceeds all calls was counted twice
+        // for sure.
         const wrong = { lost: Math.max(0, told - held), twice: Math.max(0, held - counts(side).sent) };
         return { told, held, of: told, wrong };
       },

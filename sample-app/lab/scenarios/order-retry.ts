@@ -2,7 +2,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { lastOrderIdKey, orderKey } from '../../redis/keys.js';
 import { plural, type Scenario } from './scenario.js';
 
-/** A customer asks this long for one order: twice as long as the atomic handler keeps the key of a process that died. */
+/**
+ * A customer asks this long for one order: twice as long as the atomic handler keeps the key of a
+ * process that died.
+ */
 const PATIENCE_MS = 6_000;
 
 export const orderRetry: Scenario = {
@@ -38,7 +41,10 @@ export const orderRetry: Scenario = {
     const asked = { naive: new Set<string>(), byHand: new Set<string>(), atomic: new Set<string>() };
     const refused = { naive: 0, byHand: 0, atomic: 0 };
     return {
-      /** A customer who clicks twice, and whose client sends the request again until there is an answer, or no patience left. */
+      /**
+       * A customer who clicks twice, and whose client sends the request again until there is an
+       * answer, or no patience left.
+       */
       async call(side, index) {
         // An article of its own, by which the order is found again.
         const sku = `${id(side)}-${index}`;
@@ -47,8 +53,8 @@ export const orderRetry: Scenario = {
           const headers = { 'Idempotency-Key': sku };
           const body = { sku, quantity: 1 };
           const answer = await request(side, { method: 'POST', path: '/orders', body, headers });
-          // A process killed between the order and its response leaves no response to replay. The problem
-          // then says that the order was made.
+          // A process killed between the order and its response leaves no response to replay. The
+          // problem then says that the order was made.
           return answer.outcome === 'accepted' || answer.body?.['outcome'] === 'applied';
         };
         const giveUpAt = performance.now() + PATIENCE_MS;

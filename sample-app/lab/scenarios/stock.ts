@@ -54,7 +54,8 @@ export const stock: Scenario = {
           .exec();
         const [of, held] = replies!.map(([, reply]) => Number(reply)) as [number, number];
         const told = opening - of;
-        // Each of these may have taken a unit, and its caller has not heard of it: only what is missing beyond them is gone.
+        // Each of these may have taken a unit, and its caller has not heard of it: only what is
+        // missing beyond them is gone.
         const unheard = counts(side).sent - accepted - conflict;
         const wrong = {
           lost: Math.max(0, held - told),

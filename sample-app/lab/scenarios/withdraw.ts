@@ -47,7 +47,8 @@ export const withdraw: Scenario = {
         });
       },
       async audit(side) {
-        // The answers first: a withdrawal that is answered later may not be in the balance that is read now.
+        // The answers first: a withdrawal that is answered later may not be in the balance that is
+        // read now.
         const { accepted: of, failed: turnedAway } = counts(side);
         const held = Number(await redis.get(balanceKey(id(side))));
         const told = opening - of;

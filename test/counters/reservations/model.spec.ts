@@ -20,7 +20,10 @@ interface Held {
   live: boolean;
 }
 
-/** The stock as it should be: null when there is none. Ids of all holds there have been stay, to be tried again. */
+/**
+ * The stock as it should be: null when there is none. Ids of all holds there have been stay, to be
+ * tried again.
+ */
 interface Model {
   available: number | null;
   holds: Held[];

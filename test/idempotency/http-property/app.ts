@@ -140,7 +140,10 @@ function enter(request: AnyRequest, raw: ServerResponse): void {
   });
 }
 
-/** Has what middleware would do before the handler is reached done behind Fastify's hooks, which would not go on. */
+/**
+ * Has what middleware would do before the handler is reached done behind Fastify's hooks, which
+ * would not go on.
+ */
 class BeforeGuard implements CanActivate {
   canActivate(context: ExecutionContext): boolean {
     const script = scriptOf(context.switchToHttp().getRequest<AnyRequest>().headers)!;

@@ -1,6 +1,9 @@
 import * as fc from 'fast-check';
 
-/** The module's `maxResultBytes` here. Bodies are far below it or far beyond it, also once they are compressed. */
+/**
+ * The module's `maxResultBytes` here. Bodies are far below it or far beyond it, also once they are
+ * compressed.
+ */
 export const MAX_RESULT_BYTES = 4_096;
 const SIZES = [0, 1, 700, 16_384] as const;
 
@@ -103,7 +106,10 @@ export type Ending =
 export interface Attempt {
   /** Turns of the event loop before anything else. */
   readonly turns: number;
-  /** Whether it tells the surroundings that now is the time: to time out, to answer for it, to leave. */
+  /**
+   * Whether it tells the surroundings that now is the time: to time out, to answer for it, to
+   * leave.
+   */
   readonly reachesPoint: boolean;
   /** Set by the handler before a value is returned, `passthrough` only. */
   readonly status: number | undefined;

@@ -74,7 +74,8 @@ async function ending(script: Script, attempt: Attempt, reply: AnyReply | undefi
       }
       await respond(how, reply!);
       if (how.thenThrows === undefined) return undefined;
-      // Long: a response that a busy machine has not ended yet is another case, of a handler that failed half-way.
+      // Long: a response that a busy machine has not ended yet is another case, of a handler that
+      // failed half-way.
       await script.untilEnded(2_000);
       throw planned(script, how.thenThrows);
     case 'respond-partly': {

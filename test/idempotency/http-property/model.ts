@@ -11,8 +11,8 @@ import {
 import type { WireAnswer } from './wire.js';
 
 /**
- * What a repeated request gets: the first response, "done, no answer to replay", "outcome unknown", a run of its own, or "the first one
- * still runs".
+ * What a repeated request gets: the first response, "done, no answer to replay", "outcome unknown",
+ * a run of its own, or "the first one still runs".
  */
 export type Fate = 'kept' | 'done' | 'held' | 'released' | 'running';
 
@@ -35,7 +35,10 @@ interface Story {
   last: Attempt;
   settled: Settlement;
   calls: number;
-  /** Somebody asked for the handler again: after it had resolved, once its run was over, or while it ran. */
+  /**
+   * Somebody asked for the handler again: after it had resolved, once its run was over, or while it
+   * ran.
+   */
   askedAgain: 'never' | 'after' | 'over' | 'beside';
   /** Whether the last call rejected for another reason than planned. */
   isBroken: boolean;
@@ -63,7 +66,10 @@ export interface Twin {
   readonly calls: number;
   /** Those that rejected for another reason than planned. */
   readonly brokenCalls: ReadonlySet<number>;
-  /** Whether a call never settles, though it was not to hang: it waits for a response that somebody else ended. */
+  /**
+   * Whether a call never settles, though it was not to hang: it waits for a response that somebody
+   * else ended.
+   */
   readonly goesOn: boolean;
   /** Whether the response never ended. */
   readonly neverEnds: boolean;
@@ -106,7 +112,8 @@ export function predict(
         ? rejected(context, settled.error)
         : resolved(context);
   const asksAgain = story.askedAgain !== 'never' && settled.kind !== 'never';
-  // What a handler sees that writes to a response which somebody else ended depends on when the client left.
+  // What a handler sees that writes to a response which somebody else ended depends on when the
+  // client left.
   const mayFareOtherwise = isOthers && client.leaves !== 'never';
   const late: readonly Fate[] = mayFareOtherwise
     ? ['done', 'running', ...judgedAs(plannedError(ending))]
@@ -154,7 +161,10 @@ interface Context {
 interface Ruled {
   readonly fates: ReadonlySet<Fate>;
   readonly because: string;
-  /** Whether what is replayed may be the error as a whole response, where the first client got a part of one. */
+  /**
+   * Whether what is replayed may be the error as a whole response, where the first client got a
+   * part of one.
+   */
   readonly mayReplayError?: boolean;
 }
 
@@ -187,7 +197,8 @@ function rejected({ plan, story, twin, isOthers, neverEnds }: Context, error: Er
   }
   const isOwn = ending.do === 'respond' && !isOthers;
   if (isOwn && ending.thenThrows !== undefined && hasAnswered && twin.status < 400) {
-    // Express sends no file to a client that has gone: there is no answer then, and the error decides.
+    // Express sends no file to a client that has gone: there is no answer then, and the error
+    // decides.
     const isUnsent = plan.client.leaves !== 'never' && ending.style === 'sendFile';
     const byError: readonly Fate[] = isUnsent ? ['released', 'held'] : [];
     const fates = [...canBeKept(plan, story.last, twin), ...byError];
@@ -208,7 +219,8 @@ function rejected({ plan, story, twin, isOthers, neverEnds }: Context, error: Er
     const status = isErrorOnWire ? twin.status : statusOf(error);
     if (error.kind === 'domain')
       return several(['released', 'kept', 'done'], 'rule 4: a domain error nobody mapped');
-    // What an interceptor made of the failure may stand as the response: GAP, the design names no status below 400 here.
+    // What an interceptor made of the failure may stand as the response: GAP, the design names no
+    // status below 400 here.
     const fallen: readonly Fate[] = isOthers ? [] : ['kept', 'done'];
     if (frees(status)) return several(['released', ...fallen], `rule 4 judges its error: ${status}`);
     return several(['kept', 'done', 'held'], `rule 4 judges its error: ${status}`);
@@ -284,7 +296,10 @@ function resolved({ plan, story, twin, isOthers, neverEnds }: Context): Ruled {
   return several(kept, `rule 5: resolved with ${twin.status}`);
 }
 
-/** Streams, which fail with their client, and Observables of none or several values, of which Nest then sends nothing. */
+/**
+ * Streams, which fail with their client, and Observables of none or several values, of which Nest
+ * then sends nothing.
+ */
 const GOES_WITH_CLIENT: ReadonlySet<ValueKind> = new Set([
   'web-response',
   'generator',
@@ -293,7 +308,10 @@ const GOES_WITH_CLIENT: ReadonlySet<ValueKind> = new Set([
   'observable-empty',
 ]);
 
-/** `kept` where the response can be; `done` where not; both where the client's leaving may have broken it. */
+/**
+ * `kept` where the response can be; `done` where not; both where the client's leaving may have
+ * broken it.
+ */
 function canBeKept(plan: Case, { ending }: Attempt, twin: WireAnswer | undefined): readonly Fate[] {
   if (!twin?.isComplete || twin.body.length > MAX_RESULT_BYTES || isPartial(twin.status)) return ['done'];
   const isLarge = ending.do === 'respond' && ending.size > MAX_RESULT_BYTES;
@@ -359,7 +377,10 @@ function statusOf(error: ErrorKind): number {
   return error.kind === 'status-object' ? 418 : 500;
 }
 
-/** Tells whether middleware can answer at the point: it cannot once a call of the handler has begun the response. */
+/**
+ * Tells whether middleware can answer at the point: it cannot once a call of the handler has begun
+ * the response.
+ */
 const reachedPoint = ({ attempts }: Case, calls: number): boolean => {
   const made = Array.from({ length: calls }, (_, index) => attempts[Math.min(index, attempts.length - 1)]!);
   const at = made.findIndex(({ reachesPoint }) => reachesPoint);
@@ -395,7 +416,8 @@ function tell(plan: Case, brokenCalls: ReadonlySet<number>): Story {
   type Result = 'value' | 'error' | 'timed out' | 'never';
   const call = (): Result => {
     if (story.calls > 0 && (hasOthersAnswer() || fails(story.last))) {
-      // A run whose response is over ends with its handler: there is nothing left that another call could say.
+      // A run whose response is over ends with its handler: there is nothing left that another call
+      // could say.
       story.askedAgain = 'beside';
       return story.settled.kind === 'rejects' ? 'error' : 'value';
     }

@@ -13,7 +13,10 @@ export interface Apps {
   readonly twin: PropertyApp;
 }
 
-/** Performs the first request of one case at two applications without the decorator: returns what differs, which is the harness's own fault. */
+/**
+ * Performs the first request of one case at two applications without the decorator: returns what
+ * differs, which is the harness's own fault.
+ */
 export async function judgeTwins({ app, twin }: Apps, plan: Case): Promise<string[]> {
   const visits: [Seen, number][] = [];
   for (const one of [twin, app]) {
@@ -29,11 +32,17 @@ export async function judgeTwins({ app, twin }: Apps, plan: Case): Promise<strin
 const HANG_MS = 8_000;
 const QUIET_MS = 400;
 
-/** How long nothing comes from a response that never ends: on a busy machine one that ends may be as quiet for a while. */
+/**
+ * How long nothing comes from a response that never ends: on a busy machine one that ends may be as
+ * quiet for a while.
+ */
 const quietMsOf = ({ attempts, around }: Case): number =>
   around.before === 'begins' || attempts.some(({ ending }) => mayNeverEnd(ending)) ? QUIET_MS : 3_000;
 
-/** Performs one case and returns what went otherwise than the design says; nothing when all is right. */
+/**
+ * Performs one case and returns what went otherwise than the design says; nothing when all is
+ * right.
+ */
 export async function judge({ app, twin }: Apps, plan: Case): Promise<string[]> {
   const id = randomUUID();
   const problems: string[] = [];
@@ -124,7 +133,10 @@ function requestOf(script: Script, http: Case['client']['http'], acceptsGzip: bo
   ].join('\r\n');
 }
 
-/** @param startsWithinMs how long the handler may take to begin: the client may have its answer, or have gone, before */
+/**
+ * @param startsWithinMs how long the handler may take to begin: the client may have its answer, or
+ * have gone, before
+ */
 async function untilStill(script: Script, startsWithinMs: number): Promise<void> {
   const limit = performance.now() + startsWithinMs;
   while (script.starts === 0 && performance.now() < limit) await sleep(5);

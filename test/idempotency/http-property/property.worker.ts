@@ -35,7 +35,10 @@ export interface PropertyResult {
   readonly stray: readonly string[];
 }
 
-/** Performs random cases on one platform in a process of its own, so that no error of it goes unheard. */
+/**
+ * Performs random cases on one platform in a process of its own, so that no error of it goes
+ * unheard.
+ */
 worker<PropertyJob>(async ({ data }): Promise<PropertyResult> => {
   const judgeOne = data.twins ? judgeTwins : judge;
   const stray: string[] = [];

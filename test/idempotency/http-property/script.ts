@@ -12,7 +12,10 @@ export const SCRIPT_HEADER = 'x-script';
 export const scriptOf = (headers: Readonly<Record<string, unknown>>): Script | undefined =>
   scripts.get(String(headers[SCRIPT_HEADER]));
 
-/** What the handler and its surroundings do for the requests of one case, and what has happened so far. */
+/**
+ * What the handler and its surroundings do for the requests of one case, and what has happened so
+ * far.
+ */
 export class Script {
   /** Surroundings that answer in the handler's place do so for the first request only. */
   phase: 'first' | 'retry' = 'first';
@@ -20,7 +23,10 @@ export class Script {
   starts = 0;
   /** Calls that began while another one went on, or after one had resolved. */
   readonly wrongStarts: string[] = [];
-  /** Calls that rejected for another reason than planned: an answer that somebody else gave before, say. */
+  /**
+   * Calls that rejected for another reason than planned: an answer that somebody else gave before,
+   * say.
+   */
   readonly brokenCalls = new Set<number>();
   /** Errors that the handler was to throw. */
   readonly planned = new Set<unknown>();

@@ -1,6 +1,9 @@
 import type { Attempt, Case, Ending } from './cases.js';
 
-/** Returns cases that are simpler than this one by one thing each, the greatest simplifications first. */
+/**
+ * Returns cases that are simpler than this one by one thing each, the greatest simplifications
+ * first.
+ */
 export function simpler(plan: Case): Case[] {
   const { route, attempts, around, client } = plan;
   const all: Case[] = [

@@ -32,7 +32,9 @@ export interface Visit {
   readonly closes: boolean;
   /** Resolves when the client is to go. */
   readonly leave?: { readonly at: 'once' | 'head' | 'soon' | 'called'; readonly called: Promise<unknown> };
-  /** Whether nothing goes on any more on the server; then the client waits a little longer and goes. */
+  /**
+   * Whether nothing goes on any more on the server; then the client waits a little longer and goes.
+   */
   readonly isStill?: () => boolean;
   readonly quietMs: () => number;
   readonly deadlineMs: number;
@@ -105,7 +107,8 @@ export async function visit({
                 ? 'quiet'
                 : 'deadline';
       if (gaveUp === 'quiet' || gaveUp === 'deadline') {
-        // What has arrived meanwhile comes first: a machine that stalls lets timers fire before it reads.
+        // What has arrived meanwhile comes first: a machine that stalls lets timers fire before it
+        // reads.
         for (let turns = 0; turns < 5; turns++) await turn();
         if (arrivals !== seenArrivals) continue;
       }

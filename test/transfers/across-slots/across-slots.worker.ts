@@ -4,7 +4,10 @@ import { TransferSteps } from '../../../lib/transfers/across-slots/transfer-step
 import { worker } from '../../support/worker.js';
 import { hookSteps, type Step } from './support.js';
 
-/** Makes one transfer, or recovers what is under way from `from`, and stops before or after one step until it is told to go on. */
+/**
+ * Makes one transfer, or recovers what is under way from `from`, and stops before or after one step
+ * until it is told to go on.
+ */
 export interface StepJob {
   connection: ConnectionOption;
   does: 'transfer' | 'recover';

@@ -74,7 +74,8 @@ describe('transfers across slots and their model', () => {
     }).compile();
     await app.init();
     transfers = app.get(TransferService);
-    // The clock is Redis's own, which cannot be set: what a step is given as its time limit counts the days, and is held against the day on which it is made.
+    // The clock is Redis's own, which cannot be set: what a step is given as its time limit counts
+    // the days, and is held against the day on which it is made.
     hookSteps(app, async (step, run, { keys, args }) => {
       const make = async (): Promise<unknown> => {
         const answer = await run().catch((error: unknown) => error);
@@ -111,7 +112,9 @@ describe('transfers across slots and their model', () => {
     await app.close();
   });
 
-  /** What Redis answered, by the id of the transfer: the amount was taken, and the target decided. */
+  /**
+   * What Redis answered, by the id of the transfer: the amount was taken, and the target decided.
+   */
   const begun = new Map<string, { from: string; amount: number }>();
   const decided = new Map<string, { to: string; answer: string }>();
 
@@ -134,7 +137,10 @@ describe('transfers across slots and their model', () => {
     decided.set(id, { to: keys['to']!, answer: answer as string });
   };
 
-  /** No money is made or lost at any moment: what is not in a balance is in an open transfer that its target has not been paid. */
+  /**
+   * No money is made or lost at any moment: what is not in a balance is in an open transfer that
+   * its target has not been paid.
+   */
   const total = async (): Promise<bigint> => {
     const balances = (await redis.client.mget(KEYS)).map((text) => BigInt(text!));
     for (const balance of balances) expect(balance >= 0n).toBe(true);
@@ -220,7 +226,8 @@ describe('transfers across slots and their model', () => {
           expect(others).toEqual([]);
           expect(decisions.filter(({ ttlMs }) => ttlMs < 0)).toEqual([]);
 
-          // Every transfer that was begun ended as its target decided, once, and its caller was told nothing else.
+          // Every transfer that was begun ended as its target decided, once, and its caller was
+          // told nothing else.
           expect(contradictions).toEqual([]);
           const expected = new Map(KEYS.map((key, i) => [key, BigInt(start[i]!)]));
           for (const [id, { from, amount }] of begun) {

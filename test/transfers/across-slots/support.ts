@@ -2,7 +2,10 @@ import type { INestApplicationContext } from '@nestjs/common';
 import type { Cluster, Redis } from 'ioredis';
 import { ScriptRunner } from '../../../lib/scripting/script-runner.js';
 
-/** What transfers across slots have left: decisions with what they live for yet (-1: for ever), and other keys of the library's, operations' markers aside. */
+/**
+ * What transfers across slots have left: decisions with what they live for yet (-1: for ever), and
+ * other keys of the library's, operations' markers aside.
+ */
 export async function left({
   client,
 }: {
@@ -29,7 +32,9 @@ export type StepHook = (
   script: { readonly keys: Record<string, string>; readonly args: Record<string, unknown> },
 ) => unknown;
 
-/** Puts `hook` around each script by which an application makes the steps of transfers across slots. */
+/**
+ * Puts `hook` around each script by which an application makes the steps of transfers across slots.
+ */
 export function hookSteps(app: INestApplicationContext, hook: StepHook): void {
   const runner = app.get(ScriptRunner);
   const run = runner.run.bind(runner) as (...args: unknown[]) => Promise<unknown>;
