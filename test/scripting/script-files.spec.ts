@@ -124,7 +124,9 @@ describe('the scripts of the library', () => {
       if (fenced && !script.args.includes('notAfterMs')) return;
       const limit = script.args.findIndex((name) => name === 'notAfterMs' || name === 'validUntilMs');
       expect(limit).toBeGreaterThanOrEqual(0);
-      const isLate = new RegExp(`(now(_ms\\(\\))?|time_ms) > (tonumber\\(ARGV\\[${limit + 1}\\]\\)|not_after)`);
+      const isLate = new RegExp(
+        `(now(_ms\\(\\))?|time_ms) > (tonumber\\(ARGV\\[${limit + 1}\\]\\)|not_after)`,
+      );
       expect(code).toMatch(isLate);
     });
 
