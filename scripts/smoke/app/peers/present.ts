@@ -33,6 +33,6 @@ export async function tryOptional(app: INestApplication, url: string): Promise<v
   assert.deepEqual(Object.keys(responses).toSorted(), ['2XX', '400', '409', '422', '503']);
   const health = (await (await fetch(`${url}/health`)).json()) as { details: { redis: { status: string } } };
   assert.equal(health.details.redis.status, 'up');
-  assert.equal(typeof openTelemetry().follow, 'function');
+  assert.equal(typeof openTelemetry().attach, 'function');
   console.log('OpenAPI, health and OpenTelemetry: the route is documented, and Redis is up');
 }
