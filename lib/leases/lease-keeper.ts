@@ -127,7 +127,8 @@ export class LeaseKeeper<L extends RenewableLease> {
    */
   async prolongAndPause(lease: L & PausableLease, until: number, spare = 1): Promise<boolean> {
     lease.pauses++;
-    await lease.renewing;
+    // One renewal at a time: of two, the shorter could arrive last.
+    while (lease.renewing) await lease.renewing;
     if (isKept(lease) && lease.endsAt < until) {
       const lengthMs = Math.max(lease.leaseMs, Math.ceil((until - performance.now()) * spare));
       const [answer] = this.renewLeases([lease], lengthMs);

@@ -24,9 +24,10 @@ export function checkRateLimits(modules: ModulesContainer, registration: string)
         const method = (prototype as Record<string, object>)[name]!;
         const mark = rateLimitMarkOf(method);
         if (mark?.registration !== registration) continue;
-        if (!mark.hasKey && !isEntry(method))
+        mark.isEntry = isEntry(method);
+        if (!mark.hasKey && !mark.isEntry)
           throw new ConfigurationError(
-            `${siteNameOf(mark.site)} is neither an HTTP route nor a resolver, so @RateLimit() has no request to tell callers apart by: @RateLimit({ key: (…) => …, … })`,
+            `${siteNameOf(mark.site)} is no HTTP route, query, mutation or subscription, so @RateLimit() has no request to tell callers apart by: @RateLimit({ key: (…) => …, … })`,
           );
         const operation = routeOperation(type as object, method, modulePathOf(modules, module));
         if (operation !== undefined) mark.operations.set(prototype, operation);

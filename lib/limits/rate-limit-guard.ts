@@ -8,7 +8,7 @@ import { injectRegistration } from '../method-wrapping/wrap-method.js';
 import { atEdge, tellLimits, type RouteResponse } from '../problem-details/http-exception.js';
 import { hashTag } from '../scripting/hash-slot.js';
 import type { ResolvedRateLimit } from './rate-limit.options.js';
-import type { RateLimitMark } from './rate-limit-mark.js';
+import { takesAtEntry, type RateLimitMark } from './rate-limit-mark.js';
 import type { Admission, RateLimiter } from './rate-limiter.js';
 
 /** Metadata of Nest. */
@@ -51,7 +51,8 @@ export function limitAtEntry(
   const reservations = new WeakMap<object, Settle>();
   const guard = guardOf(options, async (redis, context) => {
     const entry = entryOf(mark, context);
-    if (!entry) return;
+    // Before a field's resolver guards stand only where the application asks for them.
+    if (!entry || !takesAtEntry(mark, method)) return;
     try {
       const { policies, settle } = await limiter.admit(
         redis.limits,
@@ -145,8 +146,12 @@ async function keyOf({ key, requestKey }: ResolvedRateLimit, { request, operatio
   const caller = name
     ? name.map((part) => `${part.length}:${part}`).join('')
     : `ip:${typeof request.ip === 'string' ? request.ip : ''}`;
-  return `${hashTag(caller)}:${operation}`;
+  return `${hashTag(withoutBraces(caller))}:${operation}`;
 }
+
+/** Names of users and forwarded addresses may hold braces, which no hash tag can. */
+const withoutBraces = (caller: string): string =>
+  caller.replaceAll(/[%{}]/g, (one) => `%${one.charCodeAt(0).toString(16)}`);
 
 function putFirst(metadata: string, method: object, one: unknown): void {
   const others = (Reflect.getMetadata(metadata, method) as unknown[] | undefined) ?? [];

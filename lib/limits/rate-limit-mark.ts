@@ -10,6 +10,11 @@ export interface RateLimitMark {
   readonly hasKey: boolean;
   /** The operation of each route, by the prototype of its controller. Filled at boot. */
   readonly operations: WeakMap<object, string>;
+  /**
+   * The result of {@link isEntry} for the method as Nest finds it: a decorator between `@RateLimit`
+   * and that of the route may have put another function in its place. Set at boot.
+   */
+  isEntry: boolean | undefined;
 }
 
 export const rateLimitMarkOf = (method: object): RateLimitMark | undefined =>
@@ -20,10 +25,16 @@ export const markRateLimit = (method: object, mark: RateLimitMark): void =>
 
 /** Metadata of Nest. */
 const PATH = 'path';
-const RESOLVER = ['graphql:resolver_type', 'graphql:resolve_property'];
+const RESOLVER_TYPE = 'graphql:resolver_type';
+/** The resolvers that Nest puts guards before. Before those of fields there are none by default. */
+const ROOTS: readonly unknown[] = ['Query', 'Mutation', 'Subscription'];
 
 export const isRoute = (method: object): boolean => Reflect.hasMetadata(PATH, method);
 
 /** Tells whether Nest's guards stand before the method, and have a request. */
 export const isEntry = (method: object): boolean =>
-  isRoute(method) || RESOLVER.some((key) => Reflect.hasMetadata(key, method));
+  isRoute(method) || ROOTS.includes(Reflect.getMetadata(RESOLVER_TYPE, method) as unknown);
+
+/** True if the guard takes, and not the method's wrapper. */
+export const takesAtEntry = (mark: RateLimitMark, method: object): boolean =>
+  mark.phase === 'guard' && (mark.isEntry ?? isEntry(method));

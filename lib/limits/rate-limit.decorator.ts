@@ -4,7 +4,7 @@ import { siteOf, type MethodCall } from '../method-wrapping/method-site.js';
 import { wrapMethod, type CheckedMethodDecorator } from '../method-wrapping/wrap-method.js';
 import type { LimitService } from './limit.service.js';
 import { limitAtEntry } from './rate-limit-guard.js';
-import { isEntry, markRateLimit, type RateLimitMark } from './rate-limit-mark.js';
+import { markRateLimit, takesAtEntry, type RateLimitMark } from './rate-limit-mark.js';
 import { resolveRateLimit, type RateLimitOptions, type ResolvedRateLimit } from './rate-limit.options.js';
 import { RateLimiter } from './rate-limiter.js';
 
@@ -24,7 +24,7 @@ type Returned<KeyArgs extends unknown[]> = None extends KeyArgs
  * On routes and resolvers it takes before the method's guards and pipes run, for each caller: the
  * one that a guard of the class or the application attached to the request, else `request.ip`.
  * Calls by other code than Nest's router are then not limited. On any other method of a provider,
- * `key` tells callers apart, and the method returns a promise.
+ * and on resolvers of fields, `key` tells callers apart, and the method returns a promise.
  *
  * ```ts
  * @Post('sign-in') @RateLimit({ limits: [{ limit: 5, perMs: 60_000 }, { limit: 50, perMs: 86_400_000, algorithm: 'fixed' }] })
@@ -53,6 +53,7 @@ export function RateLimit<KeyArgs extends unknown[] = None, CostArgs extends unk
       phase: resolved.phase,
       hasKey: resolved.key !== undefined,
       operations: new WeakMap(),
+      isEntry: undefined,
     };
     wrapMethod(
       {
@@ -60,7 +61,7 @@ export function RateLimit<KeyArgs extends unknown[] = None, CostArgs extends unk
         name: resolved.name,
         around: ({ limits }, call) => {
           // The guard has taken.
-          if (resolved.phase === 'guard' && isEntry(method)) return call.proceed();
+          if (takesAtEntry(mark, method)) return call.proceed();
           return limited(limiter, resolved, limits, call);
         },
       },

@@ -42,6 +42,10 @@ for i = ARGV.specifications, #ARGV do
   local spec = specification(ARGV[i])
   local l = open(KEYS[KEYS.limits + 2 * n], KEYS[KEYS.limits + 2 * n + 1], spec, ${SWEEP_LIMIT})
   if l.problem then return remember(l.problem .. string.format(',%.0f', n)) end
+  -- Reservations that Redis has evicted are void. With a new one behind them, what they hold would never lapse.
+  if l.first and redis.call('EXISTS', l.holds_key) == 0 then
+    l.held, l.held_rest, l.first, l.last = 0, 0, nil, nil
+  end
   limits[n + 1], specs[n + 1], parts[n + 1], more = l, spec, describe(l), more or l.more
   holds[n + 1] = string.format('%.0f:%.0f:%.0f:', spec[5], spec[6], spec[2]) .. ARGV.nonce
   if fits(l, spec, 1) == 0 then all_fit = false end

@@ -269,7 +269,12 @@ export class PermitService {
       const stopListening = whenAborted(signal, () => permit.stop(signal.reason));
       let result: { readonly value: T } | { readonly error: unknown };
       try {
-        result = { value: await this.inFlight.track(() => this.runUnder(permit, work)) };
+        // Once the signal has aborted no work begins: nothing would tell it to end.
+        const lead = (held: Permit): Promise<T> | T => {
+          signal.throwIfAborted();
+          return work(held);
+        };
+        result = { value: await this.inFlight.track(() => this.runUnder(permit, lead)) };
       } catch (error) {
         result = { error };
       } finally {

@@ -212,6 +212,19 @@ describe('the lease keeper', () => {
       expect(lease.reasons).toEqual([]);
     });
 
+    it('[ID-8] prolongs a lease for several at a time, and none takes from another what it was given', async () => {
+      const { keeper, sent } = start(renewed);
+      const lease = new TestLease(6_000);
+      keeper.keep(lease);
+      const now = performance.now();
+      const untils = [8_000, 20_000, 9_000, 20_000].map((ms) => now + ms);
+      expect(await Promise.all(untils.map((until) => keeper.prolongAndPause(lease, until)))).toEqual(
+        untils.map(() => true),
+      );
+      expect(lease.endsAt).toBeGreaterThanOrEqual(now + 20_000);
+      expect(sent).toHaveLength(2);
+    });
+
     it('[ID-8] passes on why a lease could not be prolonged', async () => {
       const { keeper } = start(() => Promise.reject(new Error('no answer')));
       const lease = new TestLease(6_000);

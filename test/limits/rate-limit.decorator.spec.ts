@@ -14,7 +14,7 @@ import {
   type INestApplication,
   type Type,
 } from '@nestjs/common';
-import { GraphQLModule, Int, Query, Resolver } from '@nestjs/graphql';
+import { Field, GraphQLModule, Int, ObjectType, Query, ResolveField, Resolver } from '@nestjs/graphql';
 import { MercuriusDriver, type MercuriusDriverConfig } from '@nestjs/mercurius';
 import { Test } from '@nestjs/testing';
 import {
@@ -27,6 +27,7 @@ import {
   LimitService,
   OutcomeUnknownError,
   RateLimit,
+  RedisUnavailableError,
   type RateLimitOptions,
 } from 'nestjs-atomic-redis';
 import { AtomicRedisOutcomes, AtomicRedisTestingModule } from 'nestjs-atomic-redis/testing';
@@ -37,6 +38,17 @@ import { waitFor } from '../support/wait-for.js';
 const LONG_MS = 31_536_000_000;
 /** Nothing of it becomes free while a test runs. */
 const three = { limit: 3, perMs: LONG_MS, algorithm: 'fixed' } as const;
+
+/** Puts another function in the method's place, as decorators of other libraries do. */
+const Traced = (): MethodDecorator => (_target, _key, descriptor) => {
+  const inner = descriptor.value as unknown as (...args: unknown[]) => unknown;
+  const outer = function (this: unknown, ...args: unknown[]): unknown {
+    return inner.apply(this, args);
+  };
+  for (const key of Reflect.getMetadataKeys(inner))
+    Reflect.defineMetadata(key, Reflect.getMetadata(key, inner), outer);
+  descriptor.value = outer as never;
+};
 
 /** Attaches the user of a header, as authentication does. */
 @Injectable()
@@ -73,6 +85,13 @@ class LimitedController {
   @Get('other')
   @RateLimit({ limits: three })
   other() {
+    return 'ok';
+  }
+
+  @Get('traced')
+  @Traced()
+  @RateLimit({ limits: three })
+  traced() {
     return 'ok';
   }
 
@@ -185,6 +204,10 @@ describe.each(['express', 'fastify'])('@RateLimit on %s', (platform) => {
     expect(await statuses(4, () => get('plain', { 'x-user': 'anna' }))).toEqual([200, 200, 200, 429]);
     expect(await statuses(4, () => get('plain', { 'x-user': 'ben' }))).toEqual([200, 200, 200, 429]);
     expect(await statuses(1, () => get('other', { 'x-user': 'anna' }))).toEqual([200]);
+    expect(await statuses(4, () => get('traced'))).toEqual([200, 200, 200, 429]);
+    // Names that no hash tag can hold, and one that could be taken for such a name.
+    for (const user of ['a{n}na', 'a%7bn%7dna'])
+      expect(await statuses(4, () => get('plain', { 'x-user': user }))).toEqual([200, 200, 200, 429]);
     // A secret that nobody has checked makes no other caller.
     let n = 0;
     const guess = () =>
@@ -262,8 +285,63 @@ describe.each(['express', 'fastify'])('@RateLimit on %s', (platform) => {
   });
 });
 
+@ObjectType()
+class Team {
+  @Field(() => Int)
+  readonly id: number = 7;
+}
+
+@Resolver(() => Team)
+class TeamResolver {
+  @Query(() => Team)
+  team(): Team {
+    return new Team();
+  }
+
+  @ResolveField(() => Int)
+  @RateLimit({ key: 'score', limits: three, onError: 'refund' })
+  async score(): Promise<number> {
+    return 42;
+  }
+}
+
+@Module({ providers: [TeamResolver] })
+class TeamModule {}
+
+type Enhancer = NonNullable<MercuriusDriverConfig['fieldResolverEnhancers']>[number];
+
+interface GraphqlAnswer {
+  readonly data: object;
+  readonly errors?: readonly { readonly extensions: object }[];
+}
+
 describe('@RateLimit', () => {
   const redis = useRedis();
+
+  const startGraphql = (module: Type, more: Partial<MercuriusDriverConfig> = {}): Promise<INestApplication> =>
+    startApp({
+      platform: 'fastify',
+      controllers: [],
+      options: { connection: redis.server.url, lazyConnect: false },
+      after: [
+        GraphQLModule.forRoot<MercuriusDriverConfig>({
+          driver: MercuriusDriver,
+          autoSchemaFile: true,
+          context: (request: unknown) => ({ req: request }),
+          ...more,
+        }),
+        module,
+      ],
+    });
+
+  const askGraphql = async (app: INestApplication, query: string): Promise<GraphqlAnswer> => {
+    const response = await fetch(`${urlOf(app)}/graphql`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ query }),
+    });
+    return (await response.json()) as GraphqlAnswer;
+  };
 
   const start = async (...providers: Type[]) => {
     const module = await Test.createTestingModule({
@@ -291,6 +369,17 @@ describe('@RateLimit', () => {
       async run() {}
     }
     await expect(start(Keyless)).rejects.toThrow(ConfigurationError);
+
+    // Nest puts no guard before it, so there is no request that has been looked at.
+    @Resolver()
+    class KeylessField {
+      @ResolveField('score', () => Int)
+      @RateLimit({ limits: three })
+      async score() {
+        return 42;
+      }
+    }
+    await expect(start(KeylessField)).rejects.toThrow(ConfigurationError);
   });
 
   it.each<[string, unknown, string]>([
@@ -316,6 +405,27 @@ describe('@RateLimit', () => {
     expect(thrown).toMatchObject({ argument });
   });
 
+  it.each(['express', 'fastify'])('[RL-8] lets no request through without Redis, on %s', async (platform) => {
+    const app = await startApp({
+      platform,
+      controllers: [LimitedController],
+      providers: [Partner],
+      options: { timeoutMs: 200 },
+    });
+    try {
+      for (const path of ['plain', 'refunds/7', 'arguments/a']) {
+        const response = await fetch(`${urlOf(app)}/limited/${path}`);
+        expect([response.status, response.headers.get('retry-after')]).toEqual([503, '1']);
+        expect(await response.json()).toMatchObject({ code: 'REDIS_UNAVAILABLE', outcome: 'not-applied' });
+      }
+      expect(app.get(LimitedController).runs).toBe(0);
+      await expect(app.get(Partner).call('a', 1)).rejects.toThrow(RedisUnavailableError);
+      expect(app.get(Partner).runs).toBe(0);
+    } finally {
+      await app.close();
+    }
+  });
+
   it('[RL-2] limits resolvers for each caller', async () => {
     @Resolver()
     class LimitedResolver {
@@ -327,34 +437,35 @@ describe('@RateLimit', () => {
     }
     @Module({ providers: [LimitedResolver] })
     class ResolverModule {}
-    const app = await startApp({
-      platform: 'fastify',
-      controllers: [],
-      options: { connection: redis.server.url, lazyConnect: false },
-      after: [
-        GraphQLModule.forRoot<MercuriusDriverConfig>({
-          driver: MercuriusDriver,
-          autoSchemaFile: true,
-          context: (request: unknown) => ({ req: request }),
-        }),
-        ResolverModule,
-      ],
-    });
+    const app = await startGraphql(ResolverModule);
     try {
-      const ask = async () => {
-        const response = await fetch(`${urlOf(app)}/graphql`, {
-          method: 'POST',
-          headers: { 'content-type': 'application/json' },
-          body: JSON.stringify({ query: '{ answer }' }),
-        });
-        return (await response.json()) as { data: object; errors?: { extensions: object }[] };
-      };
-      for (let i = 0; i < 3; i++) expect((await ask()).data).toEqual({ answer: 42 });
-      expect((await ask()).errors).toMatchObject([{ extensions: { code: 'LIMIT_EXCEEDED' } }]);
+      for (let i = 0; i < 3; i++)
+        expect((await askGraphql(app, '{ answer }')).data).toEqual({ answer: 42 });
+      expect((await askGraphql(app, '{ answer }')).errors).toMatchObject([
+        { extensions: { code: 'LIMIT_EXCEEDED' } },
+      ]);
     } finally {
       await app.close();
     }
   });
+
+  it.each([[[]], [['guards', 'interceptors']]])(
+    '[RL-5] limits resolvers of fields by their key, with the enhancers %j',
+    async (fieldResolverEnhancers) => {
+      const app = await startGraphql(TeamModule, {
+        fieldResolverEnhancers: fieldResolverEnhancers as Enhancer[],
+      });
+      try {
+        for (let i = 0; i < 3; i++)
+          expect(await askGraphql(app, '{ team { score } }')).toEqual({ data: { team: { score: 42 } } });
+        expect((await askGraphql(app, '{ team { score } }')).errors).toMatchObject([
+          { extensions: { code: 'LIMIT_EXCEEDED' } },
+        ]);
+      } finally {
+        await app.close();
+      }
+    },
+  );
 
   it('[RL-4] a call that a later guard refuses gets its cost back when the reservation lapses', async () => {
     @Controller()

@@ -175,6 +175,18 @@ describe('reservations of limits', () => {
     expect(await remaining(of())).toBe(10);
   });
 
+  it('[LM-9] are void once Redis has evicted them, and those behind them lapse as they should', async () => {
+    await limits.reserve({ ...of(), cost: 4 }, { ttlMs: LONG_MS });
+    await redis.client.del(await redis.client.keys('atomic:limit-holds*'));
+    const { id } = await limits.reserve(of(), { ttlMs: LONG_MS });
+    const other = await limits.reserve(of(), { ttlMs: LONG_MS });
+    expect(await remaining(of())).toBe(8);
+    expect(await limits.settle(id!, 0)).toBe(true);
+    expect(await remaining(of())).toBe(9);
+    expect(await limits.settle(other.id!, 0)).toBe(true);
+    expect(await remaining(of())).toBe(10);
+  });
+
   it.each(['', 'x', Buffer.from('["a"]').toString('base64url')])(
     '[LM-9] has none by the id %p',
     async (id) => {

@@ -204,6 +204,20 @@ describe('a permit that Redis enforces', () => {
       expect(await redis.client.get('k')).toBe('second');
     });
 
+    it('[PM-7] reserves from limits, settles and resets', async () => {
+      const permit = await atomic.permits.acquire('p');
+      const limit = { key: 'l', limit: 10, perMs: 31_536_000_000 };
+      const { id } = await atomic.limits.reserve({ ...limit, cost: 4 }, { ttlMs: 600_000, permit });
+      await passOn();
+      for (const refused of [
+        () => atomic.limits.reserve(limit, { ttlMs: 600_000, permit }),
+        () => atomic.limits.settle(id!, 1, { permit }),
+        () => atomic.limits.reset(limit, { permit }),
+      ])
+        expect(await failureOf(refused())).toMatchObject(NOTHING_APPLIED);
+      expect((await atomic.limits.peek(limit)).remaining).toBe(6);
+    });
+
     it('[PM-7] refuses the wait of a move, which nothing could check', async () => {
       const permit = await atomic.permits.acquire('p');
       await expect(atomic.lists.move('a', 'b', { permit, waitMs: 100 })).rejects.toThrow(

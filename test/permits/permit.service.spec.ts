@@ -366,6 +366,20 @@ describe('PermitService', () => {
       await expect(permits.lead('p', () => Promise.reject(error))).rejects.toBe(error);
     });
 
+    it('[PM-9] does not begin to lead when its signal aborts as it gets the permit, and gives that back', async () => {
+      const { permits, events } = await apps.start(redis.server.url);
+      const stopped = new AbortController();
+      const reason = new Error('enough');
+      events.subscribe(({ type }) => {
+        if (type === 'permits.acquire') stopped.abort(reason);
+      });
+      let isLeading = false;
+      const leading = permits.lead('p', () => void (isLeading = true), { signal: stopped.signal });
+      await expect(leading).rejects.toBe(reason);
+      expect(isLeading).toBe(false);
+      expect(await slotKeysOf(redis.client)).toEqual([]);
+    });
+
     it('[PM-9] hands over at once when its application shuts down', async () => {
       const leaving = await apps.start(redis.server.url, { shutdownTimeoutMs: 10_000 });
       const { permits } = await apps.start(redis.server.url);
