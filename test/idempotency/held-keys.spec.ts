@@ -85,6 +85,26 @@ describe('keys whose outcome nobody knows', () => {
     expect(results.toSorted()).toEqual(['ran', 'shipped']);
   });
 
+  it('[ID-56] are told, and gone once they have ended, where the client has a key prefix', async () => {
+    const { host, port } = redis.server;
+    const connection = { host, port, keyPrefix: 'app:' };
+    const { idempotency, module } = await instances.start({ connection });
+    const { transactions } = module.get(AtomicRedis);
+    await hold(idempotency, 'k', 'orders.create');
+    expect((await module.get(AtomicRedis).status()).heldKeys).toBe(1);
+    const [held] = (await all(idempotency, { limit: 1 })) as [HeldKey];
+    expect(held).toMatchObject({ operation: 'orders.create', steps: [{ name: 'reserve' }, {}] });
+    await idempotency.run('committed', async (run) => {
+      await run.step('x', () => 1);
+      expect(await redis.client.zcard('app:atomic:held:index')).toBe(2);
+      await transactions.run(['a'], (tx) => void tx.write.set('a', 1), { completesRun: () => 1 });
+      expect(await redis.client.zcard('app:atomic:held:index')).toBe(1);
+    });
+    expect(await idempotency.settle({ record: held.record }, { result: 'charged' })).toBe(true);
+    expect(await all(idempotency)).toEqual([]);
+    expect(await idempotency.run('k', boom, { operation: 'orders.create' })).toBe('charged');
+  });
+
   it('[ID-56] are told too when no call retries a run that died, and not while it lives', async () => {
     const { idempotency } = await instances.start();
     const begun = gate();
