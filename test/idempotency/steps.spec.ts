@@ -362,6 +362,25 @@ describe('the steps of a run', () => {
     await expect(idempotency.run('k', boom)).rejects.toMatchObject({ code: 'IDEMPOTENCY_OUTCOME_UNKNOWN' });
   });
 
+  it.each<[string, () => Promise<unknown>]>([
+    ['its steps', async () => await redis.client.del(await keysOf('steps'))],
+    ['all keys', () => redis.client.flushall()],
+  ])('[ID-53] hold the key also where Redis lost %s while their run went on', async (_, lose) => {
+    const { idempotency } = await instances.start();
+    const failing = idempotency.run('k', async (run) => {
+      await run.step('charge', () => 1);
+      await lose();
+      await run.step('mail', () => 1);
+      boom();
+    });
+    await expect(failing).rejects.toThrow('boom');
+    await expect(idempotency.run('k', (run) => run.step('charge', boom))).rejects.toMatchObject({
+      code: 'STEP_INTERRUPTED',
+      reason: 'steps-lost',
+    });
+    await expect(idempotency.run('k', boom)).rejects.toMatchObject({ code: 'IDEMPOTENCY_OUTCOME_UNKNOWN' });
+  });
+
   it('[ID-53] hold the key after maxAttempts attempts', async () => {
     const { idempotency } = await instances.start({ idempotency: { maxAttempts: 2 } });
     const attempts: number[] = [];

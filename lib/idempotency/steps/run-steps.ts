@@ -333,7 +333,8 @@ export class RunSteps {
   private ofScripts(): StepsOwner {
     const { owner, keys, trace, request } = this.run;
     const { durability } = request;
-    return { owner, keys, trace, keepMs: this.run.keepMs, durability };
+    const hasSteps = this.hasOpened || this.run.goesOn;
+    return { owner, keys, trace, keepMs: this.run.keepMs, hasSteps, durability };
   }
 }
 
