@@ -37,9 +37,9 @@ export abstract class AtomicRedisError extends Error {
 
   /** Stable, machine-readable name of the cause, such as `TRANSACTION_CONFLICT`. */
   abstract readonly code: string;
-  /** Whether the operation took effect. */
+  /** Tells if the operation took effect. */
   abstract readonly outcome: Outcome;
-  /** Whether the same call may be made again without risk of doing its work twice. */
+  /** True if the same call may be made again without risk of doing its work twice. */
   abstract readonly retryable: boolean;
 
   constructor(message: string, options?: ErrorOptions) {

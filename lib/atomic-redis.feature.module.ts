@@ -8,7 +8,7 @@ import type { Script } from './scripting/script.js';
 /** A script or a queue that `AtomicRedisModule.forFeature` makes injectable. */
 export type Feature = Script | QueueDefinition;
 
-/** What one `AtomicRedisModule.forFeature` makes injectable. */
+/** The scripts or queues that one `AtomicRedisModule.forFeature` makes injectable. */
 @Module({})
 export class FeatureModule {
   static of(features: readonly Feature[], name: string | undefined): DynamicModule {

@@ -82,7 +82,9 @@ export class StatusReader {
     };
   }
 
-  /** What cannot be read, such as for want of a right, leaves the server as healthy as it is. */
+  /**
+   * Reads the number of held keys. A failure, such as a missing right, leaves the server healthy.
+   */
   private async heldKeys(deadline: Deadline): Promise<number | undefined> {
     const count = callIfThere(this.idempotency, 'heldCount', deadline) as
       Promise<number | undefined> | undefined;

@@ -37,8 +37,8 @@ export class AtomicRedis {
   ) {}
 
   /**
-   * How the registration is: whether its servers answer, and what is under way. For health checks;
-   * takes one round trip.
+   * Returns the state of the registration: its servers' answers, and what is under way. For health
+   * checks; takes one round trip.
    *
    * @throws InvalidArgumentError for a wrong option; what is wrong with Redis is in the `error` of
    * what comes back

@@ -54,7 +54,7 @@ export const nonEmptyString: Check = (path, value) => {
 };
 
 /**
- * Whether it is text or bytes that arrive in Redis as they are: half of a surrogate pair would not.
+ * Accepts text or bytes that arrive in Redis as they are: half of a surrogate pair would not.
  */
 export const isBytes = (value: unknown): value is string | Buffer =>
   typeof value === 'string' ? value.isWellFormed() : Buffer.isBuffer(value);
@@ -64,7 +64,7 @@ export const bytes: Check = (path, value) => {
   if (!isBytes(value)) throw new InvalidArgumentError(path, 'a well-formed string or a Buffer', value);
 };
 
-/** Whether it is text that is not empty, and arrives in Redis as it is. */
+/** Accepts text that is not empty, and arrives in Redis as it is. */
 export const isText = (value: unknown): value is string =>
   typeof value === 'string' && value !== '' && value.isWellFormed();
 
@@ -145,7 +145,7 @@ export const options = (checks: Readonly<Record<string, Check>>, ...required: re
         );
       }
     }
-    // Of a class, also what it has from there, such as a getter, since that is what is used.
+    // Counts properties of the class too, such as a getter, since the code reads them.
     const names = Object.getPrototypeOf(given) === Object.prototype ? own : known.keys();
     for (const name of names) if (given[name] !== undefined) known.get(name)!(`${path}.${name}`, given[name]);
     for (const name of required)

@@ -3,7 +3,7 @@ import { luaNow } from '../scripting/lua.js';
 import { ABSENT, LIMITED, luaCounter, Refusal, SWEEP_LIMIT } from './lua-counter.js';
 
 /**
- * How many characters the integers have at most that this computes with as they are: what a batch
+ * The most characters of an integer that this computes with as it is: what a batch
  * comes to then stays far below 2^53.
  */
 const PLAIN_VALUE = 15;

@@ -59,7 +59,7 @@ export interface CounterAddOptions extends CounterWriteOptions, CounterBounds {}
 /** One counter's part of `addAll`. */
 export interface CounterAddition<N extends number | bigint = number | bigint> extends CounterBounds {
   key: string;
-  /** What to add, negative to count down. */
+  /** The amount to add, negative to count down. */
   amount: N;
 }
 
@@ -68,7 +68,7 @@ export interface CounterRunOptions extends CounterAddOptions {
   onError?: 'undo' | 'keep';
 }
 
-/** How many counters one `addAll` takes. */
+/** The most counters that one `addAll` takes. */
 const MAX_ADDITIONS = 512;
 
 const callOptionChecks = { timeoutMs: check.waitMs() } satisfies Record<
@@ -145,7 +145,7 @@ export function checkedAdditions(adds: readonly CounterAddition[]): CounterAddit
   });
 }
 
-/** What the checks of single options cannot see. */
+/** Checks what the checks of single options cannot see. */
 export function checkTogether(path: string, { min, max, ttl, ttlMs }: CounterBounds): void {
   if (min !== undefined && max !== undefined && min > max) {
     throw new InvalidArgumentError(`${path}.min`, `at most ${path}.max, which is ${max}`, min);
@@ -155,6 +155,6 @@ export function checkTogether(path: string, { min, max, ttl, ttlMs }: CounterBou
   }
 }
 
-/** What the scripts are told of an add, in letters. */
+/** The flags of an add for the scripts, in letters. */
 export const addFlags = (amount: number | bigint, { onLimit, ttl }: CounterBounds): string =>
   `${onLimit === 'clamp' ? 'c' : ''}${ttl === 'sliding' ? 's' : ''}${typeof amount === 'number' ? 'n' : ''}`;

@@ -63,7 +63,7 @@ export class CounterCommands {
     detail: '' | 'u',
     toResult: (added: CounterResult, life: string, operation: OperationOptions) => Result,
   ): Promise<Result> {
-    // What is thrown in here rejects: the one promise is all that an addition takes.
+    // An error thrown in here rejects the promise, and an addition makes no other one.
     return new Promise((resolve, reject) => {
       check.key('key', key);
       check.int64('amount', amount);

@@ -5,9 +5,9 @@ import { LIMITED } from './lua-counter.js';
 export interface CounterResult<N extends number | bigint = number | bigint> {
   /** The counter's value after the add. */
   readonly value: N;
-  /** What was added: the amount, or less at a bound. */
+  /** The amount that was added, or less at a bound. */
   readonly applied: N;
-  /** Whether a bound kept the whole amount from being added. */
+  /** True if a bound kept the whole amount from being added. */
   readonly limited: boolean;
 }
 
@@ -22,9 +22,9 @@ export interface UndoableCount<N extends number | bigint = number | bigint> exte
   readonly undo: () => Promise<boolean>;
 }
 
-/** What became of an `addAll`. */
+/** The result of an `addAll`. */
 export interface CountersResult<N extends number | bigint = number | bigint> {
-  /** Whether all was added; if not, nothing was. */
+  /** True if all was added; if false, nothing was. */
   readonly applied: boolean;
   /**
    * For each counter, in the order given. When nothing was applied, `limited` tells which are at a

@@ -13,7 +13,7 @@ export class CounterLimitError extends AtomicRedisError {
     readonly key: string,
     /** The counter's value, left as it was; 0 for a counter that does not exist. */
     readonly current: number | bigint,
-    /** What should have been added. */
+    /** The amount that should have been added. */
     readonly requested: number | bigint,
     /** The bound it would have crossed. */
     readonly bound: number | bigint,

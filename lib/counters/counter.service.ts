@@ -48,7 +48,7 @@ const RESET = { changed: (previous: number | bigint | null): boolean => previous
  * Counters with bounds, exact over the whole range of a signed 64-bit integer. A counter is an
  * ordinary Redis string; one that does not exist counts as 0.
  *
- * What one service is asked for at the same time shares a few round trips, each operation judged on
+ * Calls that one service gets at the same time share a few round trips, each operation judged on
  * its own, those on one counter in order.
  */
 @Injectable()

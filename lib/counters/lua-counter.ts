@@ -3,7 +3,7 @@ import { luaCreate } from '../operations/lua-operation.js';
 import { LATE } from '../pipelines/batch-protocol.js';
 
 /**
- * What a script answers instead of an operation's result when the key is no counter, or when it
+ * The answers of a script instead of an operation's result when the key is no counter, or when it
  * came to nothing yet.
  */
 export const CounterState = {
@@ -18,7 +18,7 @@ export const CounterState = {
   More: 'MORE',
 } as const;
 
-/** What a script answers for one operation that it did not do. */
+/** The answers of a script for one operation that it did not do. */
 export const Refusal = {
   /** The result would not fit into 64 bits. */
   Overflow: 'overflow',
@@ -30,21 +30,21 @@ export const Refusal = {
   Gone: 'gone',
 } as const;
 
-/** What a script answers where a bound kept an addition from being made in full. */
+/** The answers of a script if a bound kept an addition from being made in full. */
 export const LIMITED = 'limited';
 
 /** The answer to a read or `reset` of a counter that does not exist. */
 export const ABSENT = 'absent';
 
 /**
- * How many expired holds one script gives back: bounds the time for which it keeps the server from
- * others.
+ * The most expired holds that one script gives back. It bounds the time for which it keeps the
+ * server from others.
  */
 export const SWEEP_LIMIT = 1_000;
 
 /**
- * How long the holds of a counter with a time to live outlive it, so that one whose time is
- * prolonged past the library does not lose them; a hold that is lost is never given back.
+ * The time by which the holds of a counter with a time to live outlive it, so that one whose time
+ * is prolonged past the library does not lose them; a hold that is lost is never given back.
  */
 const HOLDS_TTL_MARGIN_MS = 86_400_000;
 

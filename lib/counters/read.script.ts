@@ -4,7 +4,7 @@ import { defineScript } from '../scripting/script.js';
 import { ABSENT, CounterState, SWEEP_LIMIT } from './lua-counter.js';
 
 /**
- * What an answer begins with that has not counted all expired holds; the cursor to go on from
+ * The beginning of an answer that has not counted all expired holds; the cursor to go on from
  * follows.
  */
 export const MORE_TO_READ = `${CounterState.More}:`;

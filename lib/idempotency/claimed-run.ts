@@ -164,7 +164,7 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
     this.surroundings.connection.observer.occurred({ type: 'steps.unused', name: operation, steps });
   }
 
-  /** Of a run that may have any. */
+  /** Returns the keys of a run that may have steps. */
   private companions(): StepKeys | undefined {
     return this.trace || this.steps?.isOpened
       ? stepKeysOf(this.surroundings.connection, this.lease.record)
@@ -185,7 +185,7 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
     return steps.hold({ owner: this.lease, keys, trace, durability }, reason, Deadline.in(leaseMs));
   }
 
-  /** What a step that is under way has done is known when it has settled. */
+  /** Releases once all steps have settled: only then is known what they have done. */
   private async releaseAfter(steps: RunSteps): Promise<void> {
     await steps.settled();
     if (steps.interrupted === undefined) await this.releaseKey();

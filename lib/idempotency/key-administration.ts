@@ -36,7 +36,7 @@ interface Dependencies {
   readonly defaults: ResolvedIdempotencyOptions;
 }
 
-/** What those on duty do with keys. */
+/** The work of operators with keys. */
 export class KeyAdministration {
   constructor(private readonly parts: Dependencies) {}
 

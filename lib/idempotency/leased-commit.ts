@@ -56,7 +56,7 @@ export abstract class LeasedCommit implements CommitParticipant {
       this.hold = hold;
     } catch (error) {
       hold.end();
-      // What was prepared may have happened. The transaction was surely not applied.
+      // The preparation may have happened. The transaction was surely not applied.
       throw error instanceof OutcomeUnknownError ? this.connection.unavailable(error) : error;
     }
   }

@@ -9,7 +9,7 @@ import { labelOf, type OperationOption } from './idempotent-mark.js';
 export interface OperationOwner {
   readonly prototype: object;
   readonly site: MethodSite;
-  /** Where each instance has an operation of its own. */
+  /** The operations by instance, if each instance has its own. */
   readonly instance?: object;
 }
 

@@ -180,7 +180,7 @@ export interface IndexPlace {
    * page.
    */
   readonly before: string;
-  /** Of the last record that was read. */
+  /** The summary of the last record that was read. */
   readonly score: string;
   readonly record: string;
 }

@@ -19,7 +19,7 @@ export interface CommittedRun {
   readonly lease: RunLease;
   readonly ttlMs: number;
   readonly codec: ResultCodec;
-  /** Of a run with steps, which end with it. */
+  /** Returns the keys of a run with steps, which end with it. */
   readonly companions: () => StepKeys | undefined;
 }
 

@@ -69,7 +69,7 @@ export class RunLease implements Owner, PausableLease {
   lost(reason: Error): void {
     if (this.hasEnded) return;
     const { observed, operation } = this.terms;
-    // That the module closes is no loss: the lease is left to itself.
+    // A module that closes loses nothing: the lease is left to itself.
     if (!(reason instanceof ModuleClosedError))
       observed.within(() =>
         this.observer.occurred({

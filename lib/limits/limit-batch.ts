@@ -29,7 +29,7 @@ export class LimitBatches implements BatchProtocol<LimitCommand, LimitBatch> {
 
   constructor(
     readonly maxBatchSize: number,
-    /** Of another clock, in tests. */
+    /** The script; in tests one with another clock. */
     readonly script: BatchScript = takeScript,
   ) {}
 

@@ -22,7 +22,7 @@ interface RunAnswer {
 /** Sends calls of `take`, and makes their results of the answers. */
 export class LimitCommands {
   private readonly producers: Producers<LimitCommand, LimitBatch>;
-  /** Of the run whose calls are being answered. */
+  /** The answer to the run whose calls are being answered. */
   private answer = '';
   private parsed: RunAnswer = { letThrough: 0, before: [] };
 

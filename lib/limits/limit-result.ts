@@ -2,9 +2,9 @@ import type { CheckedLimit } from './limit.js';
 
 /** One limit, as a call found or left it. */
 export interface LimitResult {
-  /** Whether this limit lets the call through. */
+  /** True if this limit lets the call through. */
   readonly allowed: boolean;
-  /** How much can be taken right now, after the call. */
+  /** The amount that can be taken right now, after the call. */
   readonly remaining: number;
   /**
    * When the same call would be let through if nothing else were taken, in milliseconds from now,
@@ -22,7 +22,7 @@ export interface LimitResult {
 
 /** The result of a call on several limits. */
 export interface LimitsResult {
-  /** Whether all limits let the call through. If not, nothing was taken from any. */
+  /** True if all limits let the call through. If false, nothing was taken from any. */
   readonly allowed: boolean;
   /** The longest of the limits that refuse; 0 when none does. */
   readonly retryAfterMs: number;
@@ -39,10 +39,10 @@ interface Found {
   /** When the first reservation lapses, in milliseconds from now; 0 when nothing is reserved. */
   readonly lapsesInMs: number;
   /**
-   * Of `fixed` and `sliding`: when an amount that is taken now leaves, in milliseconds from now.
+   * Returns when an amount that is taken now leaves a `fixed` or `sliding` limit, in ms from now.
    */
   readonly leavesInMs: number;
-  /** Of `sliding`, oldest first: when a bucket leaves, and how much is used in it. */
+  /** The buckets of `sliding`, oldest first: the time at which each leaves, and its used amount. */
   readonly buckets: readonly (readonly [leavesInMs: number, used: number])[];
 }
 
@@ -76,7 +76,7 @@ export function resultAfter(limit: CheckedLimit, text: string, times: number): L
   const room = amount(unreserved.whole - used, unreserved.rest - usedRest, modulus);
   const lacks = price - room.whole + (priceRest > room.rest ? 1 : 0);
   const allowed = lacks <= 0;
-  // What is reserved does not become free with the window, but at the earliest when it lapses.
+  // A reserved amount does not become free with the window, but at the earliest when it lapses.
   const reservedForMs =
     price - unreserved.whole + (priceRest > unreserved.rest ? 1 : 0) > 0 ? found.lapsesInMs : 0;
   return {
@@ -119,7 +119,7 @@ export function combined(limits: readonly CheckedLimit[], results: readonly Limi
   };
 }
 
-/** Of `gcra` a time becomes a number: how many intervals of `perMs / limit` fit into it. */
+/** Returns the number of intervals of `perMs / limit` that fit into a time, for `gcra`. */
 function remainingIn({ algorithm, limit, perMs }: CheckedLimit, { whole, rest }: Amount): number {
   if (whole < 0) return 0;
   if (algorithm !== 'gcra') return whole;

@@ -27,20 +27,20 @@ export interface Limit {
    * @default 'gcra'
    */
   algorithm?: LimitAlgorithm;
-  /** How much `perMs` lets through. */
+  /** The amount that `perMs` lets through. */
   limit: number;
   /** In milliseconds. */
   perMs: number;
   /** Most that can be taken at once after a rest. Only with `gcra`. Default: `limit`. */
   burst?: number;
-  /** How much the call takes. @default 1 */
+  /** The amount that the call takes. @default 1 */
   cost?: number;
 }
 
 /** The parts of a limit that name it. */
 export type LimitName = Pick<Limit, 'key' | 'algorithm' | 'perMs'>;
 
-/** How many limits one call takes from. */
+/** The most limits that one call takes from. */
 const MAX_LIMITS = 64;
 
 /** Largest `limit`, `burst` and `cost`: products with a batch size stay exact. */

@@ -10,8 +10,8 @@ export const WRONG_TYPE = 'WRONG_TYPE';
 export const MORE = 'MORE';
 
 /**
- * How many lapsed reservations one script gives back: bounds the time for which it keeps the server
- * from others.
+ * The most lapsed reservations that one script gives back. It bounds the time for which it keeps
+ * the server from others.
  */
 export const SWEEP_LIMIT = 1_000;
 

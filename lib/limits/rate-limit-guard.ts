@@ -21,7 +21,7 @@ interface EntryRequest extends HttpRequest {
   readonly ip?: unknown;
 }
 
-/** Of a resolver, as GraphQL gives it as the fourth argument. */
+/** The information that GraphQL gives a resolver as its fourth argument. */
 interface ResolverInfo {
   readonly parentType: { readonly name: string };
   readonly fieldName: string;

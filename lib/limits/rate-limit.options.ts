@@ -33,8 +33,8 @@ export interface RateLimitOptions<KeyArgs extends unknown[] = [], CostArgs exten
    */
   requestKey?: (request: HttpRequest) => string | Promise<string>;
   /**
-   * How much a call takes, or a callback that takes the method's arguments, which needs the phase
-   * `method`.
+   * The amount that a call takes, or a callback that takes the method's arguments, which needs the
+   * phase `method`.
    * @default 1
    */
   cost?: number | ((...args: CostArgs) => number);

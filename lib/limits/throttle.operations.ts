@@ -12,11 +12,11 @@ interface Hit {
   readonly key: string;
   readonly limit: number;
   readonly perMs: number;
-  /** How long a refusal blocks; 0 for as long as the limit itself refuses. */
+  /** The time for which a refusal blocks; 0 for as long as the limit itself refuses. */
   readonly blockMs: number;
 }
 
-/** What became of a hit. */
+/** The result of a hit. */
 export interface HitResult {
   readonly limit: LimitResult;
   /** When the block ends, in milliseconds from now; 0 when the hit was let through. */

@@ -248,7 +248,7 @@ export interface StepsUnusedEvent extends RegistrationEvent {
   readonly steps: readonly string[];
 }
 
-/** What happens now and then on the way. */
+/** Events of things that happen now and then on the way. */
 export type OccurrenceEvent = LeaseLostEvent | OutcomeResolvedEvent | PoolWaitEvent | StepsUnusedEvent;
 
 /** Told apart by `type`. */

@@ -102,7 +102,7 @@ export class HeldPermit implements Permit, PausableLease, Enforcement {
 
   lost(reason: Error): void {
     this.isLost = true;
-    // That the module closes is no loss: the lease is left to itself.
+    // A module that closes loses nothing: the lease is left to itself.
     if (!(reason instanceof ModuleClosedError))
       this.access.observer.occurred({
         type: 'lease.lost',

@@ -34,7 +34,7 @@ export interface ClaimAccess extends PermitAccess {
 const LOOK_MS = 1_000;
 /** Likewise, while it could not subscribe, or Redis could not be reached. */
 const LOOK_UNSUBSCRIBED_MS = 100;
-/** How much later than the one ahead each of the first looks when a lease ends, in milliseconds. */
+/** The time by which each of the first looks later than the one ahead when a lease ends, in ms. */
 const APART_MS = 10;
 
 /** Until an answer tells it. */
@@ -169,7 +169,7 @@ export class PermitClaim {
       const timeoutMs = Math.max(LOOK_UNSUBSCRIBED_MS, Math.min(LOOK_MS, until.remainingMs));
       await untilAborted(room.subscribe(timeoutMs), signal);
     }
-    // What was told before messages arrived is found by the next look.
+    // The next look finds what was told before messages arrived.
     if (room.isSubscribed && !this.lookedSubscribed) return;
     const isNear = seen.ahead <= this.terms.limit;
     const endMs = isNear ? seen.nextMs + 1 + APART_MS * seen.ahead : Infinity;

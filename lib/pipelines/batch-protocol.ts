@@ -63,7 +63,7 @@ ${lua.trim()}
 /** Commands that travel together. */
 export interface Batch<Command extends PipelinedCommand> {
   readonly commands: readonly Command[];
-  /** Of the command that may take longest. */
+  /** The deadline of the command that may take longest. */
   readonly deadline: Deadline;
 }
 

@@ -12,7 +12,7 @@ import { MIN_REPLY_MS, type CallProgress } from '../scripting/script-runner.js';
 import { LATE, type Batch, type BatchProtocol } from './batch-protocol.js';
 import { fail, settle, type PipelinedCommand } from './pipelined-command.js';
 
-/** What was answered to a batch. */
+/** The answer to a batch. */
 export interface BatchAnswer {
   readonly answer: string;
   /** When replicas did not have it in time. */
@@ -23,15 +23,15 @@ export interface BatchAnswer {
 export type SendBatch<Made> = (batch: Made, progress: CallProgress) => Promise<BatchAnswer>;
 
 /**
- * How much later than its time-out a command may be told of it, so that most need no alarm: their
- * batch has one.
+ * The delay after its time-out within which a command is told of it, so that most commands need no
+ * timer of their own: their batch has one.
  */
 const SLACK_MS = 10;
 
 /**
- * How long after its time-out a command is told that it was not done, where its batch waits to be
- * sent again: a copy that is sent from then on is judged late, though both clocks are read in whole
- * milliseconds.
+ * The time after its time-out at which a command is told that it was not done, where its batch
+ * waits to be sent again: a copy that is sent from then on is judged late, though both clocks are
+ * read in whole milliseconds.
  */
 const SURELY_LATE_MS = 2;
 
@@ -45,9 +45,9 @@ export class CommandPipeline<Command extends PipelinedCommand, Made extends Batc
   private queued: Command[] = [];
   private sent: readonly Command[] = [];
   private progress: CallProgress | undefined;
-  /** Whether something is under way. */
+  /** True while something is under way. */
   isBusy = false;
-  /** How long replicas may take beyond an command's own time. */
+  /** The time that replicas may take beyond a command's own time. */
   private readonly patienceMs: number;
   /** No command under way has an earlier deadline. */
   private earliest = Infinity;

@@ -3,7 +3,7 @@ import type { Batch } from './batch-protocol.js';
 import type { PipelinedCommand } from './pipelined-command.js';
 import type { Producer } from './producer.js';
 
-/** How many producers are kept while no command uses them. */
+/** The number of producers that are kept while no command uses them. */
 const KEPT = 64;
 
 /**

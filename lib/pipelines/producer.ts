@@ -18,14 +18,14 @@ const STATE_TTL_MARGIN_MS = 60_000;
 const LANES = 2;
 
 /**
- * How many lanes are kept though nothing is under way; of a Cluster's thousands the others are
- * forgotten.
+ * The number of lanes that are kept though nothing is under way; of a Cluster's thousands the
+ * others are forgotten.
  */
 const KEPT_LANES = 64;
 
-/** How the commands of a producer are sent. */
+/** The way in which the commands of a producer are sent. */
 export interface ProducerOptions {
-  /** Whether batches are remembered, so that one whose answer was lost is sent again. */
+  /** True if batches are remembered, so that one whose answer was lost is sent again. */
   readonly deduplicate: boolean;
   readonly durability: DurabilityOptions | undefined;
 }

@@ -19,9 +19,9 @@ const MAX_DELAY_MS = 315_360_000_000;
 export const delayMsCheck: Check = integer(0, MAX_DELAY_MS);
 
 /**
- * How much longer each wait may be than the one before. By twos, the five deliveries of the default
- * would be over within half a minute, or the first retry would have to be late: with six, the first
- * wait is short and all waits together outlast an outage of some minutes.
+ * The factor by which each wait may be longer than the one before. By twos, the five deliveries of
+ * the default would be over within half a minute, or the first retry would have to be late: with
+ * six, the first wait is short and all waits together outlast an outage of some minutes.
  */
 const GROWTH = 6;
 

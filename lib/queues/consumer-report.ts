@@ -98,7 +98,7 @@ export class ConsumerReport {
     operation.end(() => {
       const outcome: Outcome = ended === 'lease-lost' ? 'not-applied' : 'applied';
       const failed = failure && failureOf(failure.error);
-      // What the handler threw says nothing of what became of the job.
+      // The handler's error does not tell the fate of the job.
       const how = ended === 'store-failed' ? failed : { ...failed, outcome };
       const waits = delayMs !== undefined && { delayMs };
       return { type: 'queues.process', name: this.queue, outcome, ...how, ended, deliveries, ...waits };
@@ -137,7 +137,7 @@ export class ConsumerReport {
 
 const stackOf = (error: unknown): string | undefined => (error instanceof Error ? error.stack : undefined);
 
-/** What an error says, for dead letters and logs. */
+/** Returns the text of an error, for dead letters and logs. */
 export function reasonOf(error: unknown): string {
   try {
     return error instanceof Error ? `${error.name}: ${error.message}` : `threw ${describe(error)}`;

@@ -9,7 +9,7 @@ import type { QueueJob } from './queue-job.js';
 import type { QueueOptions } from './queue.options.js';
 import { ReliableQueueService } from './reliable-queue.service.js';
 
-/** What is looked at of Nest's record of a provider. */
+/** The part of Nest's record of a provider that is read. */
 interface ProviderRecord {
   readonly name: unknown;
   readonly isTransient: boolean;

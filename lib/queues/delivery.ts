@@ -1,6 +1,6 @@
 import type { RetryBackOff } from './back-off.js';
 
-/** How a delivery ends. */
+/** The ways in which a delivery ends. */
 export const Verdict = {
   /** The job is done, and gone. */
   Ack: 'ack',
@@ -48,7 +48,7 @@ export const TakeMode = {
 
 export type TakeMode = (typeof TakeMode)[keyof typeof TakeMode];
 
-/** Who takes: a consumer, or code that calls `take`. */
+/** The taker: a consumer, or code that calls `take`. */
 export type Taker = 'hand' | 'consumer';
 
 /** A job to be taken with an end. */
@@ -66,7 +66,7 @@ export interface Delivery {
    */
   readonly fence: string;
   /**
-   * How often it was delivered, this time included; deliveries that were given back or that a
+   * The number of its deliveries, this time included; deliveries that were given back or that a
    * requeue has forgiven do not count.
    */
   readonly deliveries: number;

@@ -4,15 +4,15 @@ import { IntrusiveSet, type SetMember } from '../runtime/intrusive-set.js';
 import { Deadline } from '../runtime/deadline.js';
 
 /**
- * How long a suspect waits for the other jobs of the process to end, and then keeps them out while
- * it runs, in milliseconds. Longer jobs run beside it: a suspect that kills them counts as guilty,
- * and they are excused.
+ * The time for which a suspect waits for the other jobs of the process to end, and then keeps them
+ * out while it runs, in milliseconds. Longer jobs run beside it: a suspect that kills them counts
+ * as guilty, and they are excused.
  */
 const ALONE_MS = 5_000;
 
 /**
- * How long a suspect that is taken by hand waits for other jobs to end, in milliseconds: what holds
- * them may be what takes.
+ * The time for which a suspect that is taken by hand waits for other jobs to end, in milliseconds:
+ * what holds them may be what takes.
  */
 const ALONE_BY_HAND_MS = 1_000;
 
@@ -29,7 +29,7 @@ export interface HeldByHand extends SetMember {
 }
 
 /**
- * What this process holds and may hold of jobs, over all its queues. A job whose process died may
+ * The jobs that this process holds and may hold, over all its queues. A job whose process died may
  * have killed it. It is taken alone, so that it can do no harm to others, and so that the next
  * death is its own doing.
  */
@@ -46,12 +46,12 @@ export class Hands {
   private alone: Alone | undefined;
   private readonly changed = new Set<() => void>();
 
-  /** Whether a suspect has the process, or is about to. */
+  /** True if a suspect has the process, or is about to. */
   get isTakenAlone(): boolean {
     return this.alone !== undefined;
   }
 
-  /** Whether a job that is taken now may have others beside it. */
+  /** True if a job that is taken now may have others beside it. */
   get hasNeighbours(): boolean {
     const { capacity, takingByHand } = this;
     return capacity + takingByHand > 1 || (capacity + takingByHand > 0 && this.holdsByHand);

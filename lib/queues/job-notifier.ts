@@ -11,7 +11,7 @@ import { ringBell } from './queue.operations.js';
  */
 const BLOCK_SECONDS = 4;
 
-/** How long the connection is kept when no queue is waited on. */
+/** The time for which the connection is kept when no queue is waited on. */
 const LINGER_MS = 5_000;
 
 /** For opening the connection, and for the bell. */
@@ -21,7 +21,7 @@ const OPEN_TIMEOUT_MS = 2_000;
 export interface WatchedQueue {
   /** The key that BZPOPMIN waits for. */
   readonly wakeKey: string;
-  /** Whether anything in this process waits for a job of it. */
+  /** True if anything in this process waits for a job of it. */
   readonly isWaitedFor: boolean;
   /** There may be jobs. */
   wake(): void;
@@ -67,7 +67,7 @@ export class JobNotifier {
     this.rounds ??= this.runRounds().finally(() => (this.rounds = undefined));
   }
 
-  /** What the last BZPOPMIN may have popped is passed on. */
+  /** Passes on what the last BZPOPMIN may have popped. */
   async close(): Promise<void> {
     this.closing.abort();
     this.somethingWaits();

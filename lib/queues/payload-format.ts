@@ -3,9 +3,9 @@ import { copyBytes } from '../scripting/copies.js';
 import { InvalidPayloadError } from './queue.errors.js';
 import type { SchemaResult, StandardSchema } from './standard-schema.js';
 
-/** How payloads become bytes and back. */
+/** Turns payloads into bytes and back. */
 export interface PayloadFormat {
-  /** What it returns is nobody else's. @throws InvalidArgumentError naming `path` */
+  /** Returns bytes of the queue's own. @throws InvalidArgumentError naming `path` */
   encode(path: string, payload: unknown): string | Buffer;
   /**
    * Checks what `encode` returned. Returns undefined where it fits, or a promise where the schema

@@ -6,10 +6,10 @@ import type { RedisConnection } from '../connection/redis-connection.js';
 /** No server can be told to take less than this in one argument, in bytes. */
 const ALWAYS_TAKEN = 1_024 * 1_024;
 
-/** What servers take that were not told otherwise, in bytes. */
+/** The largest value that servers take by default, in bytes. */
 const DEFAULTS = { argument: 512 * 1_024 * 1_024, command: 1_024 * 1_024 * 1_024 };
 
-/** How long an answer is good for. */
+/** The time for which an answer is good. */
 const KEPT_MS = 60_000;
 
 const ASK_TIMEOUT_MS = 1_000;

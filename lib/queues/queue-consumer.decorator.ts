@@ -12,7 +12,7 @@ export interface QueueConsumerOptions extends QueueOptions, ConsumeOptions {
   name?: string;
 }
 
-/** What `@QueueConsumer` notes on a method. */
+/** The note of `@QueueConsumer` on a method. */
 export interface ConsumerMetadata {
   readonly queue: string | QueueDefinition;
   readonly registration: string;
@@ -83,7 +83,7 @@ export function QueueConsumer<Payload = never>(
   };
 }
 
-/** What stands on a method: more than one when it serves several queues. */
+/** The notes on a method: more than one when it serves several queues. */
 export function consumersAt(method: unknown): readonly ConsumerMetadata[] {
   if (typeof method !== 'function') return [];
   return (Reflect.getOwnMetadata(CONSUMER, method) as ConsumerMetadata[] | undefined) ?? [];

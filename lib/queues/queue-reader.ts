@@ -14,13 +14,13 @@ import { InvalidPayloadError } from './queue.errors.js';
 import { TakenJob, unreadable, type SettledAndTakenJobs, type JobReader } from './taken-job.js';
 
 export interface TakeCall extends QueueCallOptions {
-  /** How long to wait for a job; 0 for not at all. */
+  /** The time to wait for a job; 0 does not wait. */
   waitMs: number;
   leaseMs?: number | undefined;
   signal?: AbortSignal | undefined;
 }
 
-/** Of one queue, what this process has in common for all who work on it. */
+/** The parts that all consumers and takers of one queue share in this process. */
 export interface QueueShare {
   readonly commands: QueueCommands;
   readonly waiters: JobWaiters;
@@ -168,7 +168,7 @@ export class QueueReader<T> implements JobReader<T> {
     else if (nextMs !== undefined) this.share.waiters.lookIn(Math.max(MIN_LOOK_MS, nextMs));
   }
 
-  /** Whether a consumer may take the next job with an end: no suspect waits for the process. */
+  /** True if a consumer may take the next job with an end: no suspect waits for the process. */
   get mayTakeNext(): boolean {
     return !this.hands.isTakenAlone && !this.share.suspects;
   }
@@ -203,7 +203,7 @@ export class QueueReader<T> implements JobReader<T> {
       if (broken.length === 0) return advanced;
       askedAt = performance.now();
       try {
-        // Where there is nothing else, the next is taken with the end of the last of them.
+        // If there is nothing else, the next is taken with the end of the last of them.
         const again = jobs.length === 0 ? take : undefined;
         const buried = await Promise.all(
           broken.map((one, i) =>

@@ -57,7 +57,7 @@ export interface ConsumeOptions {
   concurrency?: number;
 }
 
-/** Where a queue's jobs are, at one moment. */
+/** The numbers of a queue's jobs in each place, at one moment. */
 export interface QueueCounts {
   /** To be taken, now or later. */
   readonly pending: number;
@@ -213,7 +213,7 @@ export class ReliableQueue<T = unknown, Pushed = T> {
   }
 
   /**
-   * How many jobs there are.
+   * Returns the numbers of jobs.
    * @throws InvalidArgumentError, RedisUnavailableError
    */
   async counts(options: { timeoutMs?: number } = {}): Promise<QueueCounts> {

@@ -12,8 +12,8 @@ import { retryAfterOf } from './refusal.js';
 import type { TakenJob } from './taken-job.js';
 
 /**
- * What runs a job: when it settles the job is acknowledged, when it throws it is retried, unless it
- * did so itself.
+ * The handler of a job. When it settles the job is acknowledged, when it throws it is retried,
+ * unless it did so itself.
  */
 export type JobHandler<T> = (job: QueueJob<T>) => unknown;
 
@@ -22,7 +22,7 @@ interface Running {
   readonly stopRenewing: () => void;
 }
 
-/** How long one wait for a job lasts. */
+/** The length of one wait for a job. */
 const WAIT_MS = 60_000;
 
 /** For giving back jobs at the end, and for ends that are under way then. */

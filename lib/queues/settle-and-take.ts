@@ -10,16 +10,16 @@ import type { QueueCallOptions } from './queue.options.js';
 export const MAX_SETTLE_AND_TAKE = 100;
 
 export interface Take {
-  /** How many jobs, at the most {@link MAX_SETTLE_AND_TAKE}. */
+  /** The number of jobs, at the most {@link MAX_SETTLE_AND_TAKE}. */
   readonly count: number;
   readonly mode: TakeMode;
-  /** Whether the process may hold other jobs beside those taken. */
+  /** True if the process may hold other jobs beside those taken. */
   readonly hasNeighbours: boolean;
-  /** Whether the taker waits for jobs, and so may have been woken for some. */
+  /** True if the taker waits for jobs, and so may have been woken for some. */
   readonly isWaiting: boolean;
 }
 
-/** What became of the delivery, and the jobs that were taken. */
+/** The end of the delivery, and the jobs that were taken. */
 export interface SettledAndTaken {
   /** `done` where there was none to end. */
   readonly settled: Settled;
@@ -45,7 +45,7 @@ interface SettleAndTakeCall {
 interface Settings {
   readonly terms: SettleAndTakeTerms;
   readonly options: QueueCallOptions;
-  /** Of the takes among the calls. */
+  /** The terms of the takes among the calls. */
   readonly take: Pick<Take, 'mode' | 'hasNeighbours'> | undefined;
 }
 

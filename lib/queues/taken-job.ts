@@ -13,21 +13,21 @@ import type { QueueCallOptions } from './queue.options.js';
 interface Ending {
   readonly verdict: Verdict;
   readonly delayMs: number | undefined;
-  /** What becomes of the delivery. */
+  /** The end of the delivery. */
   readonly advanced: Promise<{ readonly settled: Settled }>;
 }
 
-/** What `ackAndTakeNext` takes: whatever there is, as `take` does that does not wait. */
+/** The take of `ackAndTakeNext`: any job, as by a `take` that does not wait. */
 const NEXT_BY_HAND: NextTake = { mode: TakeMode.Any, by: 'hand' };
 
-/** What became of a delivery, and the jobs taken. */
+/** The end of a delivery, and the jobs taken. */
 export interface SettledAndTakenJobs<T> extends Pick<AdvancedRaw, 'left' | 'suspects' | 'nextMs'> {
   /** `done` where there was none to end. */
   readonly settled: Settled;
   readonly jobs: readonly TakenJob<T>[];
 }
 
-/** What a job needs of the reader that took it. */
+/** The part of its reader that a job needs. */
 export interface JobReader<T> {
   readonly commands: QueueCommands;
   readonly terms: SettleAndTakeTerms;
@@ -49,7 +49,7 @@ export interface JobReader<T> {
   ): Promise<SettledAndTakenJobs<T>>;
 }
 
-/** What the library does with a job that was taken. */
+/** A job that was taken, as the library sees it. */
 export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand, CommittedJob {
   /** In the process's hands, where it was taken by hand. */
   index = -1;
@@ -59,10 +59,10 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand, Comm
   private current: Ending | undefined;
   private endsAt: number;
   private arrived: { readonly payload: T } | undefined;
-  /** Where the queue's schema takes its time. */
+  /** The check by the queue's schema, if it takes its time. */
   private decoding: Promise<T> | undefined;
   private public: QueueJob<T> | undefined;
-  /** Of an acknowledgement that was not answered. */
+  /** The error of an acknowledgement that was not answered. */
   private unknownAck: OutcomeUnknownError | undefined;
   private jobCommit: JobCommit | undefined;
   /** Settles when the extensions that are under way are answered. */
@@ -149,7 +149,7 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand, Comm
     this.letGo();
   }
 
-  /** How the delivery was ended, or is being ended. */
+  /** The end of the delivery, done or under way. */
   get ending(): Ending | undefined {
     return this.current;
   }
@@ -185,7 +185,7 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand, Comm
   }
 
   /**
-   * How the delivery ends if it failed.
+   * Returns the end of a delivery that failed.
    * @param delayMs how long the job waits then. Default: as its queue's back-off has it
    */
   failed(failure: string | undefined, delayMs?: number): End {
@@ -202,7 +202,7 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand, Comm
     return this.extend(leaseMs, { timeoutMs: Math.ceil(leaseMs / 3), propagation: 'outside' });
   }
 
-  /** Where its holder is ending it, that end says whether it was lost. */
+  /** If its holder is ending it, that end tells a loss. */
   leaseIsOver(): void {
     if (this.ending) this.ending.advanced.catch(() => this.lose());
     else this.lose();

@@ -4,7 +4,7 @@ import type { ArmedFault } from './fault-rules.js';
 import { FrameReader, isSubscription, readRequest, type RedisCommand } from './resp-frames.js';
 import { SlowLine, type LineState } from './slow-line.js';
 
-/** What the proxy is to one of its connections. */
+/** The part of the proxy that one of its connections needs. */
 export interface ConnectionOwner extends LineState {
   onCommand(): void;
   /** The fault that strikes this request, if any; uses up one of its times. */
@@ -15,7 +15,7 @@ export interface ConnectionOwner extends LineState {
 }
 
 /**
- * What happens to requests that come now. open: faults are looked up · deliver: all go to the
+ * The fate of requests that come now. open: faults are looked up · deliver: all go to the
  * server, no reply comes back · hold: kept for the late delivery · drop: none goes to the server
  */
 type RequestMode = 'open' | 'deliver' | 'hold' | 'drop';
@@ -32,7 +32,7 @@ export class FaultConnection implements ReplyReceiver {
   readonly #requests = new FrameReader(readRequest);
   readonly #replies = new ReplyStream(this);
   #queue: Request[] = [];
-  /** What became due while the owner was paused. */
+  /** The deliveries that became due while the owner was paused. */
   #held: (() => void)[] = [];
   readonly #toClient: SlowLine;
   #isReadingSlowly = false;

@@ -1,9 +1,9 @@
 import type { ArmedFault } from './fault-rules.js';
 import { FrameReader, isResp2Push, readReply } from './resp-frames.js';
 
-/** What becomes of one reply that is awaited. */
+/** The fate of one reply that is awaited. */
 export interface AwaitedReply {
-  /** How many of its bytes reach the client. */
+  /** The number of its bytes that reach the client. */
   keep: number;
   delayMs?: number;
   /** Closes the client's side after what was kept. */

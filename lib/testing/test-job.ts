@@ -1,7 +1,7 @@
 import type { CompletableJob } from '../scripting/completable-job.js';
 import type { QueueJob } from '../queues/queue-job.js';
 
-/** What a test says of a job. */
+/** Options of a job in a test. */
 export interface TestJobOptions {
   /** @default 'job' */
   id?: string;
@@ -9,12 +9,12 @@ export interface TestJobOptions {
   deliveries?: number;
 }
 
-/** How a job of a test was ended, in order. */
+/** The end of a test's job. */
 export type TestJobEnd = 'ack' | 'ackAndTakeNext' | 'retry' | 'extend';
 
 /** A job without a queue, for unit tests of consumers. */
 export interface TestJob<T> extends QueueJob<T> {
-  /** What was called on it, in order. */
+  /** The calls on it, in order. */
   readonly calls: readonly TestJobEnd[];
 }
 

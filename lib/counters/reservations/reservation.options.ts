@@ -7,7 +7,7 @@ export interface HoldOptions extends EnforceableOptions {
   min?: number | bigint;
 }
 
-/** What is held of a counter. */
+/** A hold on a counter. */
 export interface HeldQuantity {
   /**
    * By which any process confirms, releases or extends it, so it is to be kept from others. The
@@ -20,6 +20,6 @@ export interface HeldQuantity {
 }
 
 export interface Hold extends HeldQuantity {
-  /** What was left then. */
+  /** The rest after it. */
   readonly available: number;
 }

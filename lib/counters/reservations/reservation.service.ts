@@ -76,7 +76,7 @@ export class ReservationService {
   }
 
   /**
-   * What is held of a counter, soonest to expire first. It reads all of it at once.
+   * Returns the holds of a counter, soonest to expire first. It reads all of it at once.
    * @throws InvalidArgumentError, RedisUnavailableError
    */
   list(key: string, options: CounterCallOptions = {}): Promise<HeldQuantity[]> {
@@ -84,7 +84,7 @@ export class ReservationService {
   }
 
   /**
-   * What can be held of a counter; 0 when there is none.
+   * Returns the amount that can be held of a counter; 0 when there is no counter.
    * @throws as `CounterService.get` does
    */
   async available(key: string, options: CounterCallOptions = {}): Promise<number> {

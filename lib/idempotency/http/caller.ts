@@ -140,7 +140,7 @@ class Sayings {
     this.parts.push(part);
   }
 
-  /** That the server has found out, from a header or the host maybe. */
+  /** The tenant that the server has found out, maybe from a header or the host. */
   private readTenant(from: Partial<HttpRequest> | undefined): void {
     if (!from) return;
     const { tenant, tenantId, organization, organizationId, workspace, workspaceId } = from;

@@ -5,7 +5,7 @@ import { isRmqContext, RabbitDelivery, settles } from './rabbit-delivery.js';
 
 /** A message of a microservice on its way to its handler. */
 interface HandledMessage {
-  /** That of the decorator whose method is the handler. */
+  /** The operation of the decorator whose method is the handler. */
   readonly interceptor: object | undefined;
   /** Set for RabbitMQ. */
   readonly delivery: RabbitDelivery | undefined;

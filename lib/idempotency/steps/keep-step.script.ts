@@ -2,7 +2,7 @@ import { defineScript } from '../../scripting/script.js';
 import { luaSteps } from './lua-steps.js';
 
 /**
- * Whether a run's step was kept: `lease-lost` if another run has the record, or nobody's lease
+ * The fate of a run's step: `kept`; `lease-lost` if another run has the record, or nobody's lease
  * holds it; `ended` if the run was committed or is over.
  */
 export type StepKeeping = 'kept' | 'lease-lost' | 'ended';

@@ -29,7 +29,7 @@ export interface CommittedStep {
  */
 export class StepCommit extends LeasedCommit {
   readonly commits = 'step';
-  /** What was committed. */
+  /** The result that was committed. */
   kept: { readonly result: StoredResult; readonly sealed: StoredResult } | undefined;
   private writing: { readonly result: StoredResult; readonly sealed: StoredResult } | undefined;
   private countsUntil = 0;

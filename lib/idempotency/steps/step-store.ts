@@ -16,7 +16,7 @@ import { readStepsScript } from './read-steps.script.js';
 import type { StepKeys } from './step-keys.js';
 import { unmarkStepScript } from './unmark-step.script.js';
 
-/** What is kept of a step: that it began, or its result as it is stored. */
+/** The stored state of a step: that it began, or its result as it is stored. */
 export type StepEntry =
   { readonly state: 'begun' } | { readonly state: 'done'; readonly sealed: StoredResult };
 

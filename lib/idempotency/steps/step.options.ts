@@ -16,7 +16,7 @@ export interface RunStep {
 }
 
 /**
- * What a probe found out.
+ * The finding of a probe.
  *
  * - `run`: the work did nothing, and is run.
  * - `hold`: it cannot be known; the key is held for an operator.
