@@ -205,7 +205,15 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
     const { store, leases } = this.surroundings;
     leases.letGo(this.lease);
     const deadline = Deadline.in(this.request.leaseMs);
-    return store.release(this.lease, memoryMsOf(this.request), this.hasRun, deadline);
+    const terms = { memoryMs: memoryMsOf(this.request), hasRun: this.hasRun };
+    const lasting = this.companions() && { trace: this.keptTrace() };
+    return store.release(this.lease, terms, deadline, lasting);
+  }
+
+  /** Of a run that surely has steps, or whose predecessors had. */
+  private keptTrace(): RunTrace | undefined {
+    if (this.steps?.hasOpened) return this.steppedTrace();
+    return this.trace?.hasSteps ? this.trace : undefined;
   }
 
   private firstStep(): RunSteps {

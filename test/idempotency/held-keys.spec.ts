@@ -13,10 +13,12 @@ import {
   type IdempotentRun,
   type StepsUnusedEvent,
 } from 'nestjs-atomic-redis';
+import { startFaultProxy } from 'nestjs-atomic-redis/testing';
+import { releaseLastingScript } from '../../lib/idempotency/steps/release-lasting.script.js';
 import { damageRecord } from '../support/idempotency-record.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
-import { gate, useInstances } from './support.js';
+import { gate, on, useInstances } from './support.js';
 
 const never = (): Promise<never> => new Promise(() => undefined);
 const boom = (): never => {
@@ -168,6 +170,26 @@ describe('keys whose outcome nobody knows', () => {
     expect(await idempotency.forget(await record())).toBe(true);
     await expect(idempotency.run('k', boom)).rejects.toThrow('boom');
     expect(await keyOf()).toBe(second);
+  });
+
+  it('[ID-56] have the new keys for third parties also after a failure whose reply was lost', async () => {
+    const proxy = await startFaultProxy({ target: redis.server });
+    const { idempotency } = await instances.start({ connection: proxy.url });
+    await hold(idempotency, 'k', 'orders.create');
+    expect(await idempotency.forget({ record: await recordOf() }, { newKeys: true })).toBe(true);
+    const keyOf = async (): Promise<string> => {
+      let key = '';
+      const work = (run: IdempotentRun): never => ((key = run.keyFor('x')), boom());
+      const failing = idempotency.run('k', work, { operation: 'orders.create', timeoutMs: 10_000 });
+      await expect(failing).rejects.toThrow('boom');
+      return key;
+    };
+    const first = await keyOf();
+    const lost = proxy.loseReplies(on(releaseLastingScript));
+    expect(await keyOf()).toBe(first);
+    expect(lost.count).toBe(1);
+    expect(await keyOf()).toBe(first);
+    await proxy.stop();
   });
 
   it('[ID-56] of a route are settled with a response, as clients get it', async () => {

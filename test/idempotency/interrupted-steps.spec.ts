@@ -228,6 +228,7 @@ describe('a run that died', () => {
     const counts = await countCommands(redis.client, () => idempotency.run('other', () => 1, options));
     expect(counts).toMatchObject({ evalsha: 2 });
     await expect(idempotency.run('k', boom, options)).rejects.toThrow('boom');
+    expect(await redis.client.exists('atomic:held:index')).toBe(0);
     expect(await idempotency.run('k', () => 1, { ...options, fingerprint: 'b' })).toBe(1);
   });
 });

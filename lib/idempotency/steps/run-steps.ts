@@ -65,7 +65,7 @@ export class RunSteps {
   /** True once the record may be one that outlives its lease. */
   isOpened = false;
   /** True once it surely is. */
-  private hasOpened = false;
+  hasOpened = false;
   /** The step whose outcome nobody knows: the run may not be given back. */
   interrupted: string | undefined;
   private readonly entries = new Map<string, StepEntry>();
