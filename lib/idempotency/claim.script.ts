@@ -27,7 +27,7 @@ const CLAIMED: ClaimReply = { kind: 'claimed' };
  * The two scripts differ in the first write alone.
  * @param begin Lua that writes the record of a first run
  */
-export const claimLua = (begin: string): string => `
+export const claimLua = (begin: string, goesOn = ''): string => `
 ${luaRecord}
 local record = read_record(KEYS[1])
 if record == 'FOREIGN' then return 'FOREIGN' end
@@ -63,6 +63,7 @@ if record and record.trace ~= '' then
   local trace = retention .. ';' .. string.format('%.0f', attempt + 1) .. ';' .. abandoned .. ';' .. rest
   local written = write_lasting(KEYS[1], ARGV[2], ARGV[3], trace, now, tonumber(ARGV[4]))
   if written.err then return written end
+${goesOn}
   return 'CLAIMED|' .. trace
 end
 ${begin}

@@ -182,7 +182,8 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
     const { leaseMs, durability } = this.request;
     const keys = stepKeysOf(connection, this.lease.record);
     const trace = this.steps?.isOpened ? this.steppedTrace() : (this.trace ?? this.firstTrace());
-    return steps.hold({ owner: this.lease, keys, trace, durability }, reason, Deadline.in(leaseMs));
+    const keepMs = keepMsOf(this.request, trace.retentionMs);
+    return steps.hold({ owner: this.lease, keys, trace, keepMs, durability }, reason, Deadline.in(leaseMs));
   }
 
   /** Releases once all steps have settled: only then is known what they have done. */

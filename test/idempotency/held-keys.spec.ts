@@ -135,6 +135,31 @@ describe('keys whose outcome nobody knows', () => {
     expect(await all(idempotency)).toEqual([]);
   });
 
+  it('[ID-56] are told too of a run with onAbandoned that died under new keys', async () => {
+    const { idempotency } = await instances.start();
+    await hold(idempotency, 'k', 'orders.create');
+    const record = await recordOf();
+    expect(await idempotency.forget({ record }, { newKeys: true })).toBe(true);
+    const begun = gate();
+    const options = { operation: 'orders.create', onAbandoned: 'hold' } as const;
+    idempotency.run('k', () => (begun.resolve(), never()), options).catch(() => undefined);
+    await begun.promise;
+    await damageRecord(redis.client, record, { aliveUntil: '1' });
+    expect(await all(idempotency)).toMatchObject([{ record, state: 'interrupted', attempt: 1, steps: [] }]);
+  });
+
+  it('[ID-56] are told for as long as they wait, however many are held since', async () => {
+    const heldTtlMs = 600_000;
+    const { idempotency } = await instances.start({ idempotency: { heldTtlMs } });
+    const failing = idempotency.run('k', (run) => run.step('x', () => 1).then(boom));
+    await expect(failing).rejects.toThrow('boom');
+    const record = await recordOf();
+    // Put there longer ago than a record lives: other attempts have gone on with it since.
+    await redis.client.zadd('atomic:held:index', Date.now() - 1.5 * heldTtlMs, record);
+    await hold(idempotency, 'other', 'orders.create');
+    expect((await all(idempotency)).map((one) => one.record)).toContain(record);
+  });
+
   it('[ID-56] live for as long as they are looked at', async () => {
     const { idempotency } = await instances.start({ idempotency: { heldTtlMs: 600_000 } });
     await idempotency.run('k', boom, { onError: 'hold' }).catch(() => undefined);

@@ -181,7 +181,7 @@ describe('the record of a run with steps, against a model', () => {
                   : await scripts.run(
                       holdScript,
                       KEYS,
-                      { ...args, heldMs: LEASE_MS, reason: 'abandoned', trace },
+                      { ...args, heldMs: LEASE_MS, reason: 'abandoned', trace, keepMs: RETENTION_MS },
                       deadline,
                     );
               expect(ended !== 'lease-lost').toBe(isOwner);

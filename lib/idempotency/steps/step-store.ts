@@ -112,12 +112,13 @@ export class StepStore {
 
   /** Ends a run whose outcome nobody knows. */
   hold(
-    { owner, keys, trace, durability }: Omit<StepsOwner, 'keepMs' | 'hasSteps'>,
+    { owner, keys, trace, keepMs, durability }: Omit<StepsOwner, 'hasSteps'>,
     reason: HoldReason,
     deadline: Deadline,
   ): Promise<Completion> {
     const { token, fingerprint } = owner;
-    const args = { token, fingerprint, heldMs: trace.retentionMs, reason, trace: traceText(trace) };
+    const heldMs = trace.retentionMs;
+    const args = { token, fingerprint, heldMs, reason, trace: traceText(trace), keepMs };
     return untilAccepted(deadline, () =>
       this.scripts.run(holdScript, { ...keys }, args, deadline, { durability }),
     );
