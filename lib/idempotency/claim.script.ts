@@ -24,8 +24,9 @@ const leaseLeft = (ttlMs: number): number => (ttlMs < 0 ? 1_000 : ttlMs);
 const CLAIMED: ClaimReply = { kind: 'claimed' };
 
 /**
- * The two scripts differ in the first write alone.
+ * The two scripts differ in what they write.
  * @param begin Lua that writes the record of a first run
+ * @param goesOn Lua that follows the write of a run that goes on with the work of another
  */
 export const claimLua = (begin: string, goesOn = ''): string => `
 ${luaRecord}

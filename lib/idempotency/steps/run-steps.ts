@@ -4,6 +4,7 @@ import {
   IllegalTransactionStateError,
   LeaseLostError,
   NotReplicatedError,
+  OutcomeUnknownError,
 } from '../../atomic-redis.errors.js';
 import type { RedisConnection } from '../../connection/redis-connection.js';
 import { Deadline } from '../../runtime/deadline.js';
@@ -77,6 +78,8 @@ export class RunSteps {
   private readonly asked = new Set<string>();
   /** Kept by predecessors, and not asked for. */
   private readonly unused = new Set<string>();
+  /** Those that Redis may have kept, without this run having been told. */
+  private readonly unsure = new Set<string>();
   private readonly underWay = new Set<Promise<void>>();
   private bytes = 0;
   private marks = 0;
@@ -130,6 +133,7 @@ export class RunSteps {
     await this.read();
     if (this.isLost) throw this.interruptedBy(name, 'steps-lost');
     const known = [name, ...aliases].find((one) => this.entries.has(one)) ?? name;
+    if (this.unsure.has(known)) await this.lookUp(name, known);
     const entry = this.entries.get(known);
     if (entry?.state === 'done') return this.kept(name, known, entry, options);
     const context: RunStep = { key: this.run.keyFor(aliases[0] ?? name), signal: this.run.signal };
@@ -146,6 +150,7 @@ export class RunSteps {
     try {
       value = await withParticipant(commit, () => settled(work(context)));
     } catch (error) {
+      if (commit.isUnknown) this.unsure.add(known);
       if (commit.kept) this.noteKept(known, commit.kept.sealed);
       else if (mark !== undefined) await this.failed(name, known, mark, onInterrupted === 'hold', error);
       throw error;
@@ -196,6 +201,16 @@ export class RunSteps {
       this.unused.add(name);
       this.bytes += sizeOf(entry.sealed);
     }
+  }
+
+  /** Finds out if Redis has kept a step of this run whose end was not answered. */
+  private async lookUp(name: string, known: string): Promise<void> {
+    const { keys, trace, request } = this.run;
+    const found = await this.store.read(keys, trace.lineage, Deadline.in(request.timeoutMs));
+    if (!found && (this.hasOpened || this.run.goesOn)) throw this.interruptedBy(name, 'steps-lost');
+    const entry = found?.get(known);
+    if (entry?.state === 'done') this.noteKept(known, entry.sealed);
+    this.unsure.delete(known);
   }
 
   private kept<T>(
@@ -271,6 +286,7 @@ export class RunSteps {
     try {
       keeping = await this.store.end(this.ofScripts(), name, sealed, ttlMs, stillHeld, Deadline.in(leaseMs));
     } catch (error) {
+      if (error instanceof OutcomeUnknownError) this.unsure.add(name);
       if (!(error instanceof NotReplicatedError)) throw error;
       logger.warn(`The result of ${this.labelOf(name)} was kept, but ${error.message}`);
       keeping = error.result;
