@@ -10,6 +10,7 @@ import {
 } from 'nestjs-atomic-redis';
 import { startFaultProxy } from 'nestjs-atomic-redis/testing';
 import { keepStepScript } from '../../lib/idempotency/steps/keep-step.script.js';
+import { unmarkStepScript } from '../../lib/idempotency/steps/unmark-step.script.js';
 import { countCommands } from '../support/command-stats.js';
 import { damageRecord, readRecord } from '../support/idempotency-record.js';
 import { useRedis } from '../support/redis.js';
@@ -142,6 +143,26 @@ describe('a run that died', () => {
       await expect(refused).rejects.toBe(error);
     }
     expect(await idempotency.run('l', (run) => run.step('charge', () => 'charged', hold))).toBe('charged');
+  });
+
+  it('[ID-54] runs a step that did nothing again, also where the reply to that was lost', async () => {
+    const proxy = await startFaultProxy({ target: redis.server });
+    const { idempotency } = await instances.start({ connection: proxy.url });
+    const hold = { onInterrupted: 'hold' } as const;
+    const refuse = () => Promise.reject(new ConflictException());
+    await idempotency.run('warm-up', (run) => run.step('charge', refuse, hold)).catch(() => undefined);
+    const lost = proxy.loseReplies(on(unmarkStepScript));
+    const result = idempotency.run(
+      'k',
+      async (run) => {
+        await expect(run.step('charge', refuse, hold)).rejects.toThrow(ConflictException);
+        return await run.step('charge', () => 'charged', hold);
+      },
+      { timeoutMs: 10_000 },
+    );
+    expect(await result).toBe('charged');
+    expect(lost.count).toBe(1);
+    await proxy.stop();
   });
 
   it('[ID-52] takes two round trips for a step that holds', async () => {
