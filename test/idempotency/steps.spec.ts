@@ -347,6 +347,22 @@ describe('the steps of a run', () => {
     await expect(third).rejects.toMatchObject({ outcome: 'unknown', code: 'IDEMPOTENCY_OUTCOME_UNKNOWN' });
   });
 
+  it('[ID-53] are bounded in bytes also where they end at the same time', async () => {
+    const { idempotency } = await instances.start({ idempotency: { maxStepBytes: 100 } });
+    const both = (run: IdempotentRun, work: () => string) =>
+      Promise.allSettled(['a', 'b'].map((name) => run.step(name, work)));
+    const first = idempotency.run('k', async (run) => {
+      await both(run, () => 'x'.repeat(60));
+      boom();
+    });
+    await expect(first).rejects.toThrow('boom');
+    const kept = await idempotency.run('k', (run) => both(run, boom));
+    expect(kept.map(({ status }) => status).toSorted()).toEqual(['fulfilled', 'rejected']);
+    expect(kept).toContainEqual(
+      expect.objectContaining({ reason: expect.objectContaining({ reason: 'not-kept' }) }),
+    );
+  });
+
   it('[ID-53] that Redis has lost hold the key', async () => {
     const { idempotency } = await instances.start();
     const failing = idempotency.run('k', async (run) => {

@@ -281,19 +281,25 @@ export class RunSteps {
     const codec = own ?? request.codec;
     const { result, sealed } = this.sealed(name, value, own);
     this.isOpened = true;
+    const size = sizeOf(sealed);
+    // From now on, for others that end meanwhile.
+    this.bytes += size;
     const stillHeld = isKept(lease) ? leaseMs : 0;
     let keeping;
     try {
       keeping = await this.store.end(this.ofScripts(), name, sealed, ttlMs, stillHeld, Deadline.in(leaseMs));
     } catch (error) {
       if (error instanceof OutcomeUnknownError) this.unsure.add(name);
-      if (!(error instanceof NotReplicatedError)) throw error;
+      if (!(error instanceof NotReplicatedError)) {
+        this.bytes -= size;
+        throw error;
+      }
       logger.warn(`The result of ${this.labelOf(name)} was kept, but ${error.message}`);
       keeping = error.result;
     }
     if (keeping !== 'kept') throw this.refusal(keeping, 'unknown');
     this.hasOpened = true;
-    this.noteKept(name, sealed);
+    this.entries.set(name, { state: 'done', sealed });
     return result.kind === 'tombstone' ? value : (replayed(result, codec) as T);
   }
 
