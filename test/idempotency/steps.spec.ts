@@ -223,6 +223,43 @@ describe('the steps of a run', () => {
     }
   });
 
+  it('[ID-50] that a pass has left under way do not run again in the next one', async () => {
+    const { promise, resolve } = gate();
+    @Controller()
+    class Orders {
+      passes = 0;
+      charges = 0;
+      constructor(@InjectRun() private readonly run: IdempotentRun) {}
+
+      @Post()
+      @Idempotent()
+      async create(): Promise<object> {
+        const charging = this.run.step('charge', async () => {
+          this.charges++;
+          await promise;
+          return this.charges;
+        });
+        if (++this.passes === 1) throw new Error('again');
+        resolve();
+        return { charge: await charging, passes: this.passes };
+      }
+    }
+    const module = await Test.createTestingModule({
+      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
+      controllers: [Orders],
+    }).compile();
+    module.useLogger(false);
+    const app: INestApplication = module.createNestApplication();
+    app.useGlobalInterceptors({ intercept: (_, next) => next.handle().pipe(retry(1)) });
+    await app.listen(0, '127.0.0.1');
+    try {
+      const answer = await fetch(await app.getUrl(), { method: 'POST', headers: { 'idempotency-key': 'k' } });
+      expect(await answer.json()).toEqual({ charge: 1, passes: 2 });
+    } finally {
+      await app.close();
+    }
+  });
+
   it('[ID-51] are neither begun nor recorded by a run that has lost its key', async () => {
     const { idempotency } = await instances.start();
     const { promise, resolve } = gate();

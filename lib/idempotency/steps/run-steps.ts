@@ -80,7 +80,8 @@ export class RunSteps {
   private readonly unused = new Set<string>();
   /** Those that Redis may have kept, without this run having been told. */
   private readonly unsure = new Set<string>();
-  private readonly underWay = new Set<Promise<void>>();
+  /** Settle when the step of that name has settled. */
+  private readonly underWay = new Map<string, Promise<void>>();
   private bytes = 0;
   private marks = 0;
 
@@ -98,7 +99,7 @@ export class RunSteps {
 
   /** Resolves once every step that is under way has settled. */
   async settled(): Promise<void> {
-    while (this.underWay.size > 0) await Promise.all(this.underWay);
+    while (this.underWay.size > 0) await Promise.all(this.underWay.values());
   }
 
   /** The finished steps of predecessors that this run never asked for. */
@@ -118,13 +119,16 @@ export class RunSteps {
         `This run has a step ${JSON.stringify(name)} already. Each step needs a name of its own, such as one with a number in a loop`,
       );
     this.asked.add(name);
-    const performed = this.perform({ name, work, options });
+    const asked = { name, work, options };
+    // The method may have begun anew without waiting for what it had begun.
+    const before = this.underWay.get(name);
+    const performed = before ? before.then(() => this.perform(asked)) : this.perform(asked);
     const over = performed.then(
       () => undefined,
       () => void this.asked.delete(name),
     );
-    this.underWay.add(over);
-    void over.then(() => this.underWay.delete(over));
+    this.underWay.set(name, over);
+    void over.then(() => this.underWay.get(name) === over && this.underWay.delete(name));
     return await performed;
   }
 
@@ -145,6 +149,8 @@ export class RunSteps {
     }
     this.admit(known);
     const mark = onInterrupted === 'run' ? undefined : await this.begin(known);
+    // What came before may have taken its time.
+    this.assertMayBegin();
     const commit = this.commitOf(known, options);
     let value: T;
     try {
@@ -244,8 +250,6 @@ export class RunSteps {
     if (keeping !== 'kept') throw this.refusal(keeping, 'not-applied');
     this.hasOpened = true;
     this.entries.set(name, { state: 'begun' });
-    // The answer may have been long in coming.
-    this.assertMayBegin();
     return mark;
   }
 
