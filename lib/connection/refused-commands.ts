@@ -40,6 +40,7 @@ const others = (key: string): Command[] => [
   ['PTTL', key],
   ['HGET', key, ''],
   ['HEXISTS', key, ''],
+  ['HGETALL', key],
   ['HLEN', key],
   ['HSET', key, '', ''],
   ['HDEL', key, ''],
@@ -64,6 +65,7 @@ const others = (key: string): Command[] => [
   ['ZRANGEBYSCORE', key, '0', '0'],
   ['ZREM', key, ''],
   ['ZREMRANGEBYRANK', key, '0', '0'],
+  ['ZREMRANGEBYSCORE', key, '0', '0'],
   ['ZSCORE', key, ''],
 ];
 

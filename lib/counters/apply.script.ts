@@ -24,9 +24,9 @@ const PLAIN_AMOUNT = 12;
 export const applyScript = defineBatchScript({
   name: 'counters.apply',
   header: `
--- KEYS[2…] counters: each a signed 64-bit integer in decimal; then for each its life, the id of its present incarnation, kept as long as it may be
+-- KEYS[2…] touched: the counters, each a signed 64-bit integer in decimal; then for each its life, the id of its present incarnation, kept as long as it may be
 --   undone in; then for each its holds, a sorted set of "<quantity>:<nonce>" by expiry
--- ARGV[4…] operations: for each counter, joined by ";", runs of equal operations, of each these fields joined by ",":
+-- ARGV[4…] runs: for each counter, joined by ";", runs of equal operations, of each these fields joined by ",":
 --   count        how many they are
 --   earlierByMs  how much earlier than the batch's their own time limit is
 --   kind         add | undo | reset

@@ -168,7 +168,7 @@ local function fits(l, spec, count)
   if count == 1 then return 1 end
   local function covers(times)
     local rest = math.fmod(times * price_rest, modulus)
-    local whole = times * price + (times * price_rest - rest) / modulus
+    local whole = times * price + math.floor((times * price_rest - rest) / modulus)
     return whole < room or (whole == room and rest <= room_rest)
   end
   -- Of doubles: off by one at most, which is then looked at exactly.
@@ -182,7 +182,7 @@ end
 local function charge(l, spec, times)
   local rest = l.rest + times * spec[6]
   l.rest = math.fmod(rest, l.modulus)
-  local amount = times * spec[5] + (rest - l.rest) / l.modulus
+  local amount = times * spec[5] + math.floor((rest - l.rest) / l.modulus)
   l.used, l.changed = l.used + amount, true
   if l.kind ~= 's' then return end
   local last = l.buckets[#l.buckets]

@@ -9,7 +9,7 @@ import { luaLimit, luaLimitTime, MORE, SWEEP_LIMIT, WRONG_TYPE } from './lua-lim
 export const takeScript = defineBatchScript({
   name: 'limits.take',
   header: `
--- KEYS[2…] for each limit of each run: its state, and its reservations
+-- KEYS[2…] touched: for each limit of each run its state, and its reservations
 -- ARGV[4…] runs: "<count>,<earlierByMs>" and for each limit "|<kind>,<modulus>,<capacity>,<its rest>,<price>,<its rest>"
 --   earlierByMs: how much earlier than the batch's its own time limit is
 -- Returns a string: STALE | TOO_LATE, or the runs' answers joined by ";":

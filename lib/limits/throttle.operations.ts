@@ -1,5 +1,5 @@
 import { describe } from '../atomic-redis.errors.js';
-import { defineStep } from '../operations/operation.js';
+import { defineOperation } from '../operations/operation.js';
 import { specificationOf } from './limit-batch.js';
 import { keysOfLimit } from './limit-keys.js';
 import { wrongType } from './limit-commands.js';
@@ -24,7 +24,7 @@ export interface HitResult {
 }
 
 /** Takes 1 from a sliding limit, or blocks. */
-export const throttle = defineStep({
+export const throttle = defineOperation({
   type: 'limits.throttle',
   keys: {
     limit: 'its state',
@@ -33,22 +33,23 @@ export const throttle = defineStep({
   },
   args: { specification: '"|<kind>,<modulus>,<capacity>,<its rest>,<price>,<its rest>"', blockMs: "or '0'" },
   returns: 'a string: WRONG_TYPE,0 | passed|<the limit before> | blocked:<ms>|<the limit>',
-  copies: 'one counts a hit more, so that fewer are let through, never more.',
   uses: [luaLimitTime, luaLimit],
   lua: `
 local spec = specification(ARGV.specification)
 local l = open(KEYS.limit, KEYS.holds, spec, ${SWEEP_LIMIT})
-if l.problem then return l.problem .. ',0' end
+if l.problem then return remember(l.problem .. ',0') end
 local text = describe(l)
 local left = redis.call('PTTL', KEYS.block)
-if left > 0 then return string.format('blocked:%.0f|', left) .. text end
+if left > 0 then return remember(string.format('blocked:%.0f|', left) .. text) end
 if fits(l, spec, 1) == 0 then
-  if ARGV.blockMs == '0' then return 'blocked:0|' .. text end
+  if ARGV.blockMs == '0' then return remember('blocked:0|' .. text) end
+  remember('blocked:' .. ARGV.blockMs .. '|' .. text)
   -- Once the block is over, hits begin anew.
   redis.call('SET', KEYS.block, '', 'PX', ARGV.blockMs)
   redis.call('DEL', KEYS.limit)
   return 'blocked:' .. ARGV.blockMs .. '|' .. text
 end
+remember('passed|' .. text)
 charge(l, spec, 1)
 local value, ends = text_of(l)
 store(l, value, ends)

@@ -71,6 +71,11 @@ export const FAILOVER_CALLS: readonly FailoverCall[] = [
     await idempotency.run(key, () => Promise.resolve(1));
     return () => idempotency.forget(key);
   }),
+  plain('IdempotencyService.held', async ({ idempotency }) => (await idempotency.held()).keys.length === 0),
+  plain(
+    'IdempotencyService.settle',
+    async ({ idempotency }, key) => !(await idempotency.settle(key, { result: 1 })),
+  ),
   call('CounterService.add', async ({ counters }, key) => {
     await counters.add(key, 1);
     return async () => (await counters.add(key, 1)).value === 2;
@@ -300,6 +305,23 @@ export const FAILOVER_CALLS: readonly FailoverCall[] = [
   call('LimitService.settle', async ({ limits }, key) => {
     const { id } = await limits.reserve(quotaOf(key), { ttlMs: 900_000 });
     return () => limits.settle(id!, 1);
+  }),
+  plain('PermitService.acquire', async ({ permits }, key) => (await permits.acquire(key)).release()),
+  plain('PermitService.tryAcquire', async ({ permits }, key) => (await permits.tryAcquire(key)) !== null),
+  plain(
+    'PermitService.withPermit',
+    async ({ permits }, key) => (await permits.withPermit(key, () => Promise.resolve(1))) === 1,
+  ),
+  plain('PermitService.lead', async ({ permits }, key) => {
+    const abort = new AbortController();
+    let isLeader = false;
+    const work = (): Promise<void> => {
+      isLeader = true;
+      abort.abort();
+      return Promise.resolve();
+    };
+    await permits.lead(key, work, { signal: abort.signal }).catch(() => undefined);
+    return isLeader;
   }),
   plain(
     'ListService.move',

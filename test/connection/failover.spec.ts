@@ -193,6 +193,11 @@ function publicCalls(): string[] {
     'stopConsumers',
     'verify',
     'currentTransaction',
+    'heldCount',
+    'throttle',
+    'current',
+    'endWaits',
+    'stopLeaders',
     'ReliableQueueService.get',
   ]);
   const sources: Record<string, string> = {
@@ -203,12 +208,14 @@ function publicCalls(): string[] {
     ValueService: 'values/value.service',
     AuditedHashService: 'audited-hashes/audited-hash.service',
     TransferService: 'transfers/transfer.service',
-    ScriptService: 'scripts/script.service',
+    ScriptService: 'own-scripts/script.service',
     ShadowKeyService: 'shadow-keys/shadow-key.service',
     ReliableQueue: 'queues/reliable-queue',
     QueueJob: 'queues/queue-job',
     DeadLetters: 'queues/dead-letters',
     ListService: 'lists/list.service',
+    LimitService: 'limits/limit.service',
+    PermitService: 'permits/permit.service',
     AtomicRedis: 'atomic-redis',
   };
   return Object.entries(sources).flatMap(([name, file]) => {

@@ -1,3 +1,4 @@
+import { luaLimitTime } from '../../lib/limits/lua-limit.js';
 import { luaMoment, luaNow } from '../../lib/scripting/lua.js';
 import { commandsOf } from '../support/library-commands.js';
 import { LIBRARY_SCRIPTS as SCRIPTS } from '../support/library-scripts.js';
@@ -123,7 +124,9 @@ describe('the scripts of the library', () => {
       if (fenced && !script.args.includes('notAfterMs')) return;
       const limit = script.args.findIndex((name) => name === 'notAfterMs' || name === 'validUntilMs');
       expect(limit).toBeGreaterThanOrEqual(0);
-      const isLate = new RegExp(`now(_ms\\(\\))? > (tonumber\\(ARGV\\[${limit + 1}\\]\\)|not_after)`);
+      const isLate = new RegExp(
+        `(now(_ms\\(\\))?|time_ms) > (tonumber\\(ARGV\\[${limit + 1}\\]\\)|not_after)`,
+      );
       expect(code).toMatch(isLate);
     });
 
@@ -141,7 +144,7 @@ describe('the scripts of the library', () => {
     it('[SC-5] makes no text of a number but by a format, nor of a quotient that is not floored', () => {
       const code = codeOf(script.lua);
       // 10 / 2 is 5.0 in Lua 5.4.
-      expect(code.replaceAll(/math\.floor\([^\n]*/g, '')).not.toMatch(/[\w)\]] \/ [\w(]/);
+      expect(code.replaceAll(/math\.(?:floor|ceil)\([^\n]*/g, '')).not.toMatch(/[\w)\]] \/ [\w(]/);
       expect(code).not.toMatch(/\.\. *\(?(now\b|tonumber|math)/);
       expect(code).not.toMatch(/tostring\([^)]*[-+*/]/);
     });
@@ -149,7 +152,7 @@ describe('the scripts of the library', () => {
     it('[SC-5] takes the time and scores as text or as numbers', () => {
       const code = codeOf(script.lua);
       // TIME is a table of texts, or of numbers.
-      const ours = [luaNow, luaMoment].map((lua) => codeOf(lua).trim());
+      const ours = [luaNow, luaMoment, luaLimitTime].map((lua) => codeOf(lua).trim());
       expect(ours.reduce((rest, lua) => rest.replaceAll(lua, ''), code)).not.toContain("'TIME'");
       expect(code.match(/redis\.call\('(ZSCORE|INCRBYFLOAT)'[^\n]*\.\./)).toBeNull();
     });

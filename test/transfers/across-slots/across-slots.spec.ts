@@ -196,7 +196,7 @@ describe.each(SERVERS)('transfers across slots on %s', (kind) => {
     [
       'going without a marker',
       () => transfers().acrossSlots(transfer, { deduplicate: false } as never),
-      /options\.marker must be absent/,
+      /options\.deduplicate must be absent/,
     ],
     ['a limit of 0', () => transfers().pending({ limit: 0 }), /options\.limit/],
     ['a limit above 1,000', () => transfers().pending({ limit: 1_001 }), /options\.limit/],
