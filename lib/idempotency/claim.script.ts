@@ -24,10 +24,11 @@ const leaseLeft = (ttlMs: number): number => (ttlMs < 0 ? 1_000 : ttlMs);
 const CLAIMED: ClaimReply = { kind: 'claimed' };
 
 /**
- * The two scripts differ in the first write alone.
+ * The two scripts differ in what they write.
  * @param begin Lua that writes the record of a first run
+ * @param goesOn Lua that follows the write of a run that goes on with the work of another
  */
-export const claimLua = (begin: string): string => `
+export const claimLua = (begin: string, goesOn = ''): string => `
 ${luaRecord}
 local record = read_record(KEYS[1])
 if record == 'FOREIGN' then return 'FOREIGN' end
@@ -63,6 +64,7 @@ if record and record.trace ~= '' then
   local trace = retention .. ';' .. string.format('%.0f', attempt + 1) .. ';' .. abandoned .. ';' .. rest
   local written = write_lasting(KEYS[1], ARGV[2], ARGV[3], trace, now, tonumber(ARGV[4]))
   if written.err then return written end
+${goesOn}
   return 'CLAIMED|' .. trace
 end
 ${begin}

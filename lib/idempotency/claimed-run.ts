@@ -182,7 +182,8 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
     const { leaseMs, durability } = this.request;
     const keys = stepKeysOf(connection, this.lease.record);
     const trace = this.steps?.isOpened ? this.steppedTrace() : (this.trace ?? this.firstTrace());
-    return steps.hold({ owner: this.lease, keys, trace, durability }, reason, Deadline.in(leaseMs));
+    const keepMs = keepMsOf(this.request, trace.retentionMs);
+    return steps.hold({ owner: this.lease, keys, trace, keepMs, durability }, reason, Deadline.in(leaseMs));
   }
 
   /** Releases once all steps have settled: only then is known what they have done. */
@@ -205,7 +206,15 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
     const { store, leases } = this.surroundings;
     leases.letGo(this.lease);
     const deadline = Deadline.in(this.request.leaseMs);
-    return store.release(this.lease, memoryMsOf(this.request), this.hasRun, deadline);
+    const terms = { memoryMs: memoryMsOf(this.request), hasRun: this.hasRun };
+    const lasting = this.companions() && { trace: this.keptTrace() };
+    return store.release(this.lease, terms, deadline, lasting);
+  }
+
+  /** Of a run that surely has steps, or whose predecessors had. */
+  private keptTrace(): RunTrace | undefined {
+    if (this.steps?.hasOpened) return this.steppedTrace();
+    return this.trace?.hasSteps ? this.trace : undefined;
   }
 
   private firstStep(): RunSteps {

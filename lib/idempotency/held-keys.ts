@@ -43,7 +43,7 @@ export class HeldKeyList {
     for (const [i, [before, ...found]] of indexes.entries()) {
       const room = limit - records.length;
       const taken = found.slice(0, 2 * room);
-      for (let at = 0; at < taken.length; at += 2) records.push(taken[at]!);
+      for (let at = 0; at < taken.length; at += 2) records.push(this.recordAs(taken[at]!));
       if (taken.length < 2 * room) continue;
       const [record, score] = taken.slice(-2) as [string, string];
       next = { slot: from.slot + i, place: { before: before!, score, record } };
@@ -74,13 +74,18 @@ export class HeldKeyList {
       { index, place: START, limit: 100 },
       { deadline },
     );
-    const records = found.filter((_, i) => i % 2 === 0);
+    const records = found.filter((_, i) => i % 2 === 0).map((member) => this.recordAs(member));
     const seen = await Promise.all(
       records.map((record) =>
         this.operations.part(operation.inspect, record, { deadline }).catch(() => null),
       ),
     );
     return seen.filter((summary) => summary && stateOf(summary) !== undefined).length;
+  }
+
+  /** The scripts put records into the index by their names on the wire, with the client's prefix. */
+  private recordAs(member: string): string {
+    return member.slice(this.connection.keys.keyPrefix.length);
   }
 }
 

@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis';
-import { LeaseLostError, OutcomeUnknownError } from '../atomic-redis.errors.js';
+import { IllegalTransactionStateError, LeaseLostError, OutcomeUnknownError } from '../atomic-redis.errors.js';
 import { replyCode } from '../connection/reply-errors.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import { CommitHold } from '../leases/commit-hold.js';
@@ -20,6 +20,9 @@ export abstract class LeasedCommit implements CommitParticipant {
   readonly colocation =
     'The last is the record of the idempotent run: put it there with colocateWith on @Idempotent() or IdempotencyService.run().';
   private hold: CommitHold<RunLease> | undefined;
+  private isBusy = false;
+  /** True once a transaction may have committed it, and nobody knows. */
+  isUnknown = false;
 
   constructor(
     readonly connection: RedisConnection,
@@ -49,15 +52,16 @@ export abstract class LeasedCommit implements CommitParticipant {
 
   async begin(deadline: Deadline): Promise<void> {
     this.assertFresh();
-    const hold = new CommitHold(this.connection, this.leases, this.lease);
-    await hold.begin(deadline);
+    if (this.isBusy)
+      throw new IllegalTransactionStateError(
+        `Another transaction is about to commit the same ${this.commits}; one commits it, once`,
+      );
+    this.isBusy = true;
     try {
-      await this.prepare(deadline, (step) => deadline.race(step, () => this.connection.unavailable()));
-      this.hold = hold;
+      await this.beginAlone(deadline);
     } catch (error) {
-      hold.end();
-      // The preparation may have happened. The transaction was surely not applied.
-      throw error instanceof OutcomeUnknownError ? this.connection.unavailable(error) : error;
+      this.isBusy = false;
+      throw error;
     }
   }
 
@@ -71,8 +75,23 @@ export abstract class LeasedCommit implements CommitParticipant {
     if (token !== this.lease.token || !this.accepts(state)) throw new LeaseLostError('not-applied');
   }
 
-  end(applied: boolean): { touched: boolean } {
+  end(applied: boolean, isUnknown: boolean): { touched: boolean } {
+    this.isBusy = false;
+    this.isUnknown ||= isUnknown;
     if (applied) this.applied();
     return this.hold!.end();
+  }
+
+  private async beginAlone(deadline: Deadline): Promise<void> {
+    const hold = new CommitHold(this.connection, this.leases, this.lease);
+    await hold.begin(deadline);
+    try {
+      await this.prepare(deadline, (step) => deadline.race(step, () => this.connection.unavailable()));
+      this.hold = hold;
+    } catch (error) {
+      hold.end();
+      // The preparation may have happened. The transaction was surely not applied.
+      throw error instanceof OutcomeUnknownError ? this.connection.unavailable(error) : error;
+    }
   }
 }

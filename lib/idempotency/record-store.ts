@@ -20,6 +20,7 @@ import type { Owner, RunLease } from './run-lease.js';
 import type { ResultSealer } from './result-sealer.js';
 import { traceText, type RunTrace } from './run-trace.js';
 import { claimLastingScript } from './steps/claim-lasting.script.js';
+import { releaseLastingScript } from './steps/release-lasting.script.js';
 import { stepKeysOf } from './steps/step-keys.js';
 import type { ResultKind, StoredResult } from './stored-result.js';
 import { untilAccepted } from './until-accepted.js';
@@ -37,6 +38,20 @@ export interface LastingClaim {
   readonly keepMs: number;
 }
 
+/** The terms on which a key is given back. */
+export interface ReleaseTerms {
+  /** Time for which copies of the owner's claim and renewals may yet arrive, in milliseconds. */
+  readonly memoryMs: number;
+  /** False if the method was not begun. */
+  readonly hasRun: boolean;
+}
+
+/** The release of a run whose record outlives its lease. */
+export interface LastingRelease {
+  /** Of a run that surely has steps, also where Redis has lost them. */
+  readonly trace: RunTrace | undefined;
+}
+
 /**
  * The records in Redis: the one place that sends their scripts, reads what they answer, and
  * encrypts what is in them.
@@ -48,7 +63,8 @@ export class RecordStore {
     private readonly operations: OperationRunner,
     private readonly sealer: ResultSealer,
   ) {
-    connection.preload([claimScript, claimLastingScript, renewScript, completeScript, releaseScript]);
+    connection.preload([claimScript, claimLastingScript, renewScript, completeScript]);
+    connection.preload([releaseScript, releaseLastingScript]);
   }
 
   /**
@@ -134,13 +150,18 @@ export class RecordStore {
     );
   }
 
-  /**
-   * @param memoryMs for how long copies of the owner's claim and renewals may yet arrive, in
-   * milliseconds
-   * @param hasRun whether the method was begun
-   */
-  release({ record, token }: Owner, memoryMs: number, hasRun: boolean, deadline: Deadline): Promise<Release> {
-    return this.scripts.run(releaseScript, { record }, { token, memoryMs, hasRun: hasRun ? 1 : 0 }, deadline);
+  /** @param lasting of a run whose record outlives its lease */
+  release(
+    { record, token, fingerprint }: Owner,
+    { memoryMs, hasRun }: ReleaseTerms,
+    deadline: Deadline,
+    lasting?: LastingRelease,
+  ): Promise<Release> {
+    const args = { token, memoryMs, hasRun: hasRun ? 1 : 0 };
+    if (!lasting) return this.scripts.run(releaseScript, { record }, args, deadline);
+    const keys = { record, index: stepKeysOf(this.connection, record).index };
+    const trace = lasting.trace ? traceText(lasting.trace) : '';
+    return this.scripts.run(releaseLastingScript, keys, { ...args, fingerprint, trace }, deadline);
   }
 
   /** @throws IdempotencyRecordError */

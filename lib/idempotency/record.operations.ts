@@ -198,6 +198,15 @@ export const listIndex = defineQuery({
   returns: '{server time at the first page, record, score, …}',
   uses: [luaRecord],
   lua: `
+-- Lua compares text by the server's locale, and Redis orders members by their bytes.
+local function is_behind(a, b)
+  for i = 1, math.min(#a, #b) do
+    local x, y = string.byte(a, i), string.byte(b, i)
+    if x ~= y then return x > y end
+  end
+  return #a > #b
+end
+
 local before_ms = ARGV.before ~= '' and ARGV.before or string.format('%.0f', now_ms())
 local found = { before_ms }
 local limit = 1 + 2 * tonumber(ARGV.limit)
@@ -205,7 +214,7 @@ local offset = 0
 while true do
   local page = redis.call('ZRANGEBYSCORE', KEYS.index, ARGV.score, '(' .. before_ms, 'WITHSCORES', 'LIMIT', offset, 100)
   for i = 1, #page, 2 do
-    local is_read = tonumber(page[i + 1]) == tonumber(ARGV.score) and page[i] <= ARGV.record
+    local is_read = tonumber(page[i + 1]) == tonumber(ARGV.score) and not is_behind(page[i], ARGV.record)
     if not is_read then
       found[#found + 1] = page[i]
       found[#found + 1] = page[i + 1]

@@ -8,6 +8,52 @@ import { luaRecord } from './lua-record.js';
 export type Release = 'released' | 'completed' | 'held' | 'lease-lost';
 
 /**
+ * The two scripts differ in what they know of the run.
+ *
+ * @param fingerprint Lua for that of the run
+ * @param trace Lua for that of the run
+ * @param whenFree Lua for the companions of a record that no later run goes on with
+ */
+export const releaseLua = ({
+  fingerprint,
+  trace,
+  whenFree,
+}: Record<'fingerprint' | 'trace' | 'whenFree', string>): string => `
+${luaRecord}
+local record = read_record(KEYS[1])
+if record and (record == 'FOREIGN' or record.token ~= ARGV[1] or record.state == 'done') then return 'lease-lost' end
+if record and (record.state == 'failed' or record.state == 'released') then return 'released' end
+if record and record.state == 'committed' then
+  -- Without memory for it, the run is taken to go on for as long as it was going to be.
+  write_alive(KEYS[1], record, '')
+  signal_end(KEYS[1])
+  return record.kind == 'tombstone' and 'held' or 'completed'
+end
+local known = ${trace}
+if known ~= '' then
+  local retention, attempt, abandoned, has_steps, more = string.match(known, '^(%d+);(%d+);(%d);(%d);(.*)$')
+  if ARGV[3] == '1' then abandoned = '0' else attempt = string.format('%.0f', attempt - 1) end
+  local goes_on = has_steps == '1' or abandoned == '1'
+  -- Without steps its work is free for any caller. Only other keys for third parties are remembered.
+  if goes_on or not string.find(more, '^[^;]*;;') then
+    if not goes_on then attempt = '0' end
+    local trace = retention .. ';' .. attempt .. ';' .. abandoned .. ';' .. has_steps .. ';' .. more
+    local text = record_text(goes_on and 'failed' or 'released', ARGV[1], ${fingerprint}, '', '', trace, '')
+    -- Without memory for it, the run is taken to have died.
+    redis.pcall('SET', KEYS[1], text, 'PX', retention)
+    if not goes_on then ${whenFree} end
+    signal_end(KEYS[1])
+    return 'released'
+  end
+end
+-- Without memory for that, free is what it has to be.
+if write_state(KEYS[1], 'released', ARGV[1], '', ARGV[2]).err then redis.call('DEL', KEYS[1]) end
+${whenFree}
+signal_end(KEYS[1])
+return 'released'
+`;
+
+/**
  * Gives the key back without a result, if the run still has it: the next call with it runs. Of a
  * run with steps, the next call of the same caller and payload goes on with them. It is kept for a
  * while that this owner's run is over, also where its claim has not arrived yet.
@@ -22,35 +68,10 @@ export const releaseScript = defineScript({
 -- ARGV[2] memoryMs  for which copies of the owner's claim and renewals may yet arrive, in ms
 -- ARGV[3] hasRun    1, or 0 if the method was not begun: the run counts as no attempt then
 -- returns released | completed | held | lease-lost
-${luaRecord}
-local record = read_record(KEYS[1])
-if record and (record == 'FOREIGN' or record.token ~= ARGV[1] or record.state == 'done') then return 'lease-lost' end
-if record and record.state == 'failed' then return 'released' end
-if record and record.state == 'committed' then
-  -- Without memory for it, the run is taken to go on for as long as it was going to be.
-  write_alive(KEYS[1], record, '')
-  signal_end(KEYS[1])
-  return record.kind == 'tombstone' and 'held' or 'completed'
-end
-if record and record.state == 'lasting' then
-  local retention, attempt, abandoned, has_steps, more = string.match(record.trace, '^(%d+);(%d+);(%d);(%d);(.*)$')
-  if ARGV[3] == '1' then abandoned = '0' else attempt = string.format('%.0f', attempt - 1) end
-  local goes_on = has_steps == '1' or abandoned == '1'
-  -- Without steps its work is free for any caller. Only other keys for third parties are remembered.
-  if goes_on or not string.find(more, '^[^;]*;;') then
-    if not goes_on then attempt = '0' end
-    local trace = retention .. ';' .. attempt .. ';' .. abandoned .. ';' .. has_steps .. ';' .. more
-    local text = record_text(goes_on and 'failed' or 'released', record.token, record.fingerprint, '', '', trace, '')
-    -- Without memory for it, the run is taken to have died.
-    redis.pcall('SET', KEYS[1], text, 'PX', retention)
-    signal_end(KEYS[1])
-    return 'released'
-  end
-end
--- Without memory for that, free is what it has to be.
-if write_state(KEYS[1], 'released', ARGV[1], '', ARGV[2]).err then redis.call('DEL', KEYS[1]) end
-signal_end(KEYS[1])
-return 'released'
-`,
+${releaseLua({
+  fingerprint: 'record.fingerprint',
+  trace: "record and record.trace or ''",
+  whenFree: '',
+})}`,
   reply: (raw) => raw as Release,
 });

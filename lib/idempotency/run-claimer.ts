@@ -233,10 +233,9 @@ export class RunClaimer {
   }
 
   private giveBack(owner: Owner, request: ClaimRequest): void {
-    void this.finish(
-      this.store.release(owner, memoryMsOf(request), false, Deadline.in(request.leaseMs)),
-      request,
-    );
+    const terms = { memoryMs: memoryMsOf(request), hasRun: false };
+    const lasting = request.onAbandoned === 'run' ? undefined : { trace: undefined };
+    void this.finish(this.store.release(owner, terms, Deadline.in(request.leaseMs), lasting), request);
   }
 
   /**

@@ -62,8 +62,10 @@ export class RunCommit extends LeasedCommit {
     const text = committedRecord(lease, store.seal(lease.record, result), this.aliveUntil);
     const writes = [{ name: 'set', args: [lease.record, text, 'PX', ttlMs] as unknown[] }];
     const keys = this.committedRun.companions();
-    if (keys)
-      writes.push({ name: 'unlink', args: [keys.steps] }, { name: 'zrem', args: [keys.index, keys.record] });
+    if (!keys) return writes;
+    // As the scripts name it there; the client puts its prefix in front of keys only.
+    const member = this.connection.keys.keyPrefix + keys.record;
+    writes.push({ name: 'unlink', args: [keys.steps] }, { name: 'zrem', args: [keys.index, member] });
     return writes;
   }
 

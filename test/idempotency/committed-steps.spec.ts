@@ -2,6 +2,7 @@ import {
   AtomicRedis,
   IllegalTransactionStateError,
   LeaseLostError,
+  OutcomeUnknownError,
   type IdempotentRun,
   type TransactionService,
 } from 'nestjs-atomic-redis';
@@ -90,6 +91,64 @@ describe('a step that its transaction commits', () => {
     expect(lost.map(({ count }) => count)).toEqual([1, 1]);
     expect(await redis.client.get('stock')).toBe('8');
     await proxy.stop();
+  });
+
+  it('[ID-57] has its effects once where the same run asks for it again, not knowing if it was committed', async () => {
+    const proxy = await startFaultProxy({ target: redis.server });
+    const { idempotency, transactions } = await start(proxy.url);
+    await redis.client.set('stock', 10);
+    await idempotency.run('warm-up', reserve(transactions));
+    const lost = proxy.blackHole({ match: ({ name }) => name === 'EXEC', deliver: true });
+    const take = (timeoutMs = 10_000): Promise<number> =>
+      transactions.run(
+        ['stock'],
+        async (tx) => {
+          const left = Number(await tx.read.get('stock')) - 1;
+          tx.write.set('stock', left);
+          return left;
+        },
+        { completesStep: (left) => left, timeoutMs },
+      );
+    const result = await idempotency.run(
+      'k',
+      async (run) => {
+        const failing = run.step('reserve', async () => {
+          const taking = take(1_500);
+          await lost.triggered;
+          proxy.refuseConnections(true);
+          proxy.blackHoleNow();
+          await expect(taking).rejects.toThrow(OutcomeUnknownError);
+          proxy.refuseConnections(false);
+          proxy.reset();
+          await expect(take()).rejects.toThrow(IllegalTransactionStateError);
+          return await taking;
+        });
+        await expect(failing).rejects.toThrow(OutcomeUnknownError);
+        return await run.step('reserve', () => take());
+      },
+      { timeoutMs: 20_000 },
+    );
+    expect(result).toBe(8);
+    expect(await redis.client.get('stock')).toBe('8');
+    await proxy.stop();
+  });
+
+  it('[ID-57] is committed by one of the transactions that would at a time', async () => {
+    const { idempotency, transactions } = await start();
+    const commit = (i: number): Promise<number> =>
+      transactions.run([`key ${i}`], (tx) => (tx.write.incr('count'), i), { completesStep: (value) => value });
+    // So that there are two connections, and both begin at once.
+    await Promise.all([1, 2].map((i) => transactions.run([`key ${i}`], (tx) => void tx.write.set('a', i))));
+    const result = await idempotency.run('k', (run) =>
+      run.step('x', async () => {
+        const [one, other] = await Promise.allSettled([commit(1), commit(2)]);
+        expect(one).toMatchObject({ status: 'fulfilled', value: 1 });
+        expect(other).toMatchObject({ reason: expect.any(IllegalTransactionStateError) });
+        return 0;
+      }),
+    );
+    expect(result).toBe(1);
+    expect(await redis.client.get('count')).toBe('1');
   });
 
   it('[ID-57] is not the place of completesRun, which ends the run and its steps by one EXEC', async () => {

@@ -13,10 +13,12 @@ import {
   type IdempotentRun,
   type StepsUnusedEvent,
 } from 'nestjs-atomic-redis';
+import { startFaultProxy } from 'nestjs-atomic-redis/testing';
+import { releaseLastingScript } from '../../lib/idempotency/steps/release-lasting.script.js';
 import { damageRecord } from '../support/idempotency-record.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
-import { gate, useInstances } from './support.js';
+import { gate, on, useInstances } from './support.js';
 
 const never = (): Promise<never> => new Promise(() => undefined);
 const boom = (): never => {
@@ -85,6 +87,26 @@ describe('keys whose outcome nobody knows', () => {
     expect(results.toSorted()).toEqual(['ran', 'shipped']);
   });
 
+  it('[ID-56] are told, and gone once they have ended, where the client has a key prefix', async () => {
+    const { host, port } = redis.server;
+    const connection = { host, port, keyPrefix: 'app:' };
+    const { idempotency, module } = await instances.start({ connection });
+    const { transactions } = module.get(AtomicRedis);
+    await hold(idempotency, 'k', 'orders.create');
+    expect((await module.get(AtomicRedis).status()).heldKeys).toBe(1);
+    const [held] = (await all(idempotency, { limit: 1 })) as [HeldKey];
+    expect(held).toMatchObject({ operation: 'orders.create', steps: [{ name: 'reserve' }, {}] });
+    await idempotency.run('committed', async (run) => {
+      await run.step('x', () => 1);
+      expect(await redis.client.zcard('app:atomic:held:index')).toBe(2);
+      await transactions.run(['a'], (tx) => void tx.write.set('a', 1), { completesRun: () => 1 });
+      expect(await redis.client.zcard('app:atomic:held:index')).toBe(1);
+    });
+    expect(await idempotency.settle({ record: held.record }, { result: 'charged' })).toBe(true);
+    expect(await all(idempotency)).toEqual([]);
+    expect(await idempotency.run('k', boom, { operation: 'orders.create' })).toBe('charged');
+  });
+
   it('[ID-56] are told too when no call retries a run that died, and not while it lives', async () => {
     const { idempotency } = await instances.start();
     const begun = gate();
@@ -111,6 +133,31 @@ describe('keys whose outcome nobody knows', () => {
     const seen = await idempotency.run('k', ({ attempt }) => attempt, options);
     expect(seen).toBe(2);
     expect(await all(idempotency)).toEqual([]);
+  });
+
+  it('[ID-56] are told too of a run with onAbandoned that died under new keys', async () => {
+    const { idempotency } = await instances.start();
+    await hold(idempotency, 'k', 'orders.create');
+    const record = await recordOf();
+    expect(await idempotency.forget({ record }, { newKeys: true })).toBe(true);
+    const begun = gate();
+    const options = { operation: 'orders.create', onAbandoned: 'hold' } as const;
+    idempotency.run('k', () => (begun.resolve(), never()), options).catch(() => undefined);
+    await begun.promise;
+    await damageRecord(redis.client, record, { aliveUntil: '1' });
+    expect(await all(idempotency)).toMatchObject([{ record, state: 'interrupted', attempt: 1, steps: [] }]);
+  });
+
+  it('[ID-56] are told for as long as they wait, however many are held since', async () => {
+    const heldTtlMs = 600_000;
+    const { idempotency } = await instances.start({ idempotency: { heldTtlMs } });
+    const failing = idempotency.run('k', (run) => run.step('x', () => 1).then(boom));
+    await expect(failing).rejects.toThrow('boom');
+    const record = await recordOf();
+    // Put there longer ago than a record lives: other attempts have gone on with it since.
+    await redis.client.zadd('atomic:held:index', Date.now() - 1.5 * heldTtlMs, record);
+    await hold(idempotency, 'other', 'orders.create');
+    expect((await all(idempotency)).map((one) => one.record)).toContain(record);
   });
 
   it('[ID-56] live for as long as they are looked at', async () => {
@@ -148,6 +195,26 @@ describe('keys whose outcome nobody knows', () => {
     expect(await idempotency.forget(await record())).toBe(true);
     await expect(idempotency.run('k', boom)).rejects.toThrow('boom');
     expect(await keyOf()).toBe(second);
+  });
+
+  it('[ID-56] have the new keys for third parties also after a failure whose reply was lost', async () => {
+    const proxy = await startFaultProxy({ target: redis.server });
+    const { idempotency } = await instances.start({ connection: proxy.url });
+    await hold(idempotency, 'k', 'orders.create');
+    expect(await idempotency.forget({ record: await recordOf() }, { newKeys: true })).toBe(true);
+    const keyOf = async (): Promise<string> => {
+      let key = '';
+      const work = (run: IdempotentRun): never => ((key = run.keyFor('x')), boom());
+      const failing = idempotency.run('k', work, { operation: 'orders.create', timeoutMs: 10_000 });
+      await expect(failing).rejects.toThrow('boom');
+      return key;
+    };
+    const first = await keyOf();
+    const lost = proxy.loseReplies(on(releaseLastingScript));
+    expect(await keyOf()).toBe(first);
+    expect(lost.count).toBe(1);
+    expect(await keyOf()).toBe(first);
+    await proxy.stop();
   });
 
   it('[ID-56] of a route are settled with a response, as clients get it', async () => {

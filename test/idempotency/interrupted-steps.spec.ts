@@ -10,6 +10,7 @@ import {
 } from 'nestjs-atomic-redis';
 import { startFaultProxy } from 'nestjs-atomic-redis/testing';
 import { keepStepScript } from '../../lib/idempotency/steps/keep-step.script.js';
+import { unmarkStepScript } from '../../lib/idempotency/steps/unmark-step.script.js';
 import { countCommands } from '../support/command-stats.js';
 import { damageRecord, readRecord } from '../support/idempotency-record.js';
 import { useRedis } from '../support/redis.js';
@@ -144,6 +145,26 @@ describe('a run that died', () => {
     expect(await idempotency.run('l', (run) => run.step('charge', () => 'charged', hold))).toBe('charged');
   });
 
+  it('[ID-54] runs a step that did nothing again, also where the reply to that was lost', async () => {
+    const proxy = await startFaultProxy({ target: redis.server });
+    const { idempotency } = await instances.start({ connection: proxy.url });
+    const hold = { onInterrupted: 'hold' } as const;
+    const refuse = () => Promise.reject(new ConflictException());
+    await idempotency.run('warm-up', (run) => run.step('charge', refuse, hold)).catch(() => undefined);
+    const lost = proxy.loseReplies(on(unmarkStepScript));
+    const result = idempotency.run(
+      'k',
+      async (run) => {
+        await expect(run.step('charge', refuse, hold)).rejects.toThrow(ConflictException);
+        return await run.step('charge', () => 'charged', hold);
+      },
+      { timeoutMs: 10_000 },
+    );
+    expect(await result).toBe('charged');
+    expect(lost.count).toBe(1);
+    await proxy.stop();
+  });
+
   it('[ID-52] takes two round trips for a step that holds', async () => {
     const { idempotency } = await instances.start();
     const counts = await countCommands(redis.client, () =>
@@ -228,6 +249,7 @@ describe('a run that died', () => {
     const counts = await countCommands(redis.client, () => idempotency.run('other', () => 1, options));
     expect(counts).toMatchObject({ evalsha: 2 });
     await expect(idempotency.run('k', boom, options)).rejects.toThrow('boom');
+    expect(await redis.client.exists('atomic:held:index')).toBe(0);
     expect(await idempotency.run('k', () => 1, { ...options, fingerprint: 'b' })).toBe(1);
   });
 });

@@ -143,6 +143,7 @@ describe('the record of a run with steps, against a model', () => {
                   // A run that does not count on its lease takes no record that vanished.
                   leaseMs: 0,
                   keepMs: RETENTION_MS,
+                  hasSteps: model.steps.size > 0 && isOwner ? 1 : 0,
                   step: one.step,
                   mark: begins ? `${token}.1` : '',
                   kind: 'value',
@@ -180,7 +181,7 @@ describe('the record of a run with steps, against a model', () => {
                   : await scripts.run(
                       holdScript,
                       KEYS,
-                      { ...args, heldMs: LEASE_MS, reason: 'abandoned', trace },
+                      { ...args, heldMs: LEASE_MS, reason: 'abandoned', trace, keepMs: RETENTION_MS },
                       deadline,
                     );
               expect(ended !== 'lease-lost').toBe(isOwner);

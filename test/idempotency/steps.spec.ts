@@ -223,6 +223,43 @@ describe('the steps of a run', () => {
     }
   });
 
+  it('[ID-50] that a pass has left under way do not run again in the next one', async () => {
+    const { promise, resolve } = gate();
+    @Controller()
+    class Orders {
+      passes = 0;
+      charges = 0;
+      constructor(@InjectRun() private readonly run: IdempotentRun) {}
+
+      @Post()
+      @Idempotent()
+      async create(): Promise<object> {
+        const charging = this.run.step('charge', async () => {
+          this.charges++;
+          await promise;
+          return this.charges;
+        });
+        if (++this.passes === 1) throw new Error('again');
+        resolve();
+        return { charge: await charging, passes: this.passes };
+      }
+    }
+    const module = await Test.createTestingModule({
+      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
+      controllers: [Orders],
+    }).compile();
+    module.useLogger(false);
+    const app: INestApplication = module.createNestApplication();
+    app.useGlobalInterceptors({ intercept: (_, next) => next.handle().pipe(retry(1)) });
+    await app.listen(0, '127.0.0.1');
+    try {
+      const answer = await fetch(await app.getUrl(), { method: 'POST', headers: { 'idempotency-key': 'k' } });
+      expect(await answer.json()).toEqual({ charge: 1, passes: 2 });
+    } finally {
+      await app.close();
+    }
+  });
+
   it('[ID-51] are neither begun nor recorded by a run that has lost its key', async () => {
     const { idempotency } = await instances.start();
     const { promise, resolve } = gate();
@@ -347,6 +384,22 @@ describe('the steps of a run', () => {
     await expect(third).rejects.toMatchObject({ outcome: 'unknown', code: 'IDEMPOTENCY_OUTCOME_UNKNOWN' });
   });
 
+  it('[ID-53] are bounded in bytes also where they end at the same time', async () => {
+    const { idempotency } = await instances.start({ idempotency: { maxStepBytes: 100 } });
+    const both = (run: IdempotentRun, work: () => string) =>
+      Promise.allSettled(['a', 'b'].map((name) => run.step(name, work)));
+    const first = idempotency.run('k', async (run) => {
+      await both(run, () => 'x'.repeat(60));
+      boom();
+    });
+    await expect(first).rejects.toThrow('boom');
+    const kept = await idempotency.run('k', (run) => both(run, boom));
+    expect(kept.map(({ status }) => status).toSorted()).toEqual(['fulfilled', 'rejected']);
+    expect(kept).toContainEqual(
+      expect.objectContaining({ reason: expect.objectContaining({ reason: 'not-kept' }) }),
+    );
+  });
+
   it('[ID-53] that Redis has lost hold the key', async () => {
     const { idempotency } = await instances.start();
     const failing = idempotency.run('k', async (run) => {
@@ -356,6 +409,26 @@ describe('the steps of a run', () => {
     await expect(failing).rejects.toThrow('boom');
     await redis.client.del((await keysOf('steps'))[0]!);
     await expect(idempotency.run('k', (run) => run.step('x', boom))).rejects.toMatchObject({
+      code: 'STEP_INTERRUPTED',
+      reason: 'steps-lost',
+    });
+    await expect(idempotency.run('k', boom)).rejects.toMatchObject({ code: 'IDEMPOTENCY_OUTCOME_UNKNOWN' });
+  });
+
+  it.each<[string, string, () => Promise<unknown>]>([
+    ['its steps', 'goes on', async () => await redis.client.del(await keysOf('steps'))],
+    ['all keys', 'goes on', () => redis.client.flushall()],
+    ['all keys', 'fails', () => redis.client.flushall()],
+  ])('[ID-53] hold the key also where Redis lost %s, and their run %s', async (_, how, lose) => {
+    const { idempotency } = await instances.start();
+    const failing = idempotency.run('k', async (run) => {
+      await run.step('charge', () => 1);
+      await lose();
+      if (how === 'goes on') await run.step('mail', () => 1);
+      boom();
+    });
+    await expect(failing).rejects.toThrow('boom');
+    await expect(idempotency.run('k', (run) => run.step('charge', boom))).rejects.toMatchObject({
       code: 'STEP_INTERRUPTED',
       reason: 'steps-lost',
     });

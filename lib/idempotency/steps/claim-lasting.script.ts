@@ -2,6 +2,8 @@ import { defineScript } from '../../scripting/script.js';
 import { claimLua, readClaim } from '../claim.script.js';
 import { luaIndex } from '../lua-record.js';
 
+const INDEX = 'index_record(KEYS[2], KEYS[1], tonumber(ARGV[6]), now)';
+
 /**
  * Takes the key for a run whose record is to outlive its lease, so that its death is seen; else as
  * the claim of other runs.
@@ -21,11 +23,14 @@ export const claimLastingScript = defineScript({
 -- ARGV[5] trace        of a first run
 -- ARGV[6] keepMs       time for which the index has the record, in ms
 -- returns CLAIMED|<trace> | RUNNING|<ms left of the lease> | DONE|<kind>|<ms it is kept>|<result> | CALLER | MISMATCH | FOREIGN | TOO_LATE
-${luaIndex}${claimLua(`
+${luaIndex}${claimLua(
+  `
 local written = write_lasting(KEYS[1], ARGV[2], ARGV[3], ARGV[5], now, tonumber(ARGV[4]))
 if written.err then return written end
-index_record(KEYS[2], KEYS[1], tonumber(ARGV[6]), now)
+${INDEX}
 return 'CLAIMED|' .. ARGV[5]
-`)}`,
+`,
+  INDEX,
+)}`,
   reply: readClaim,
 });

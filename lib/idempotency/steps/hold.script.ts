@@ -9,7 +9,7 @@ import { luaSteps } from './lua-steps.js';
 export const holdScript = defineScript({
   name: 'idempotency.hold',
   keys: ['record', 'steps', 'index'],
-  args: ['notAfterMs', 'token', 'fingerprint', 'heldMs', 'reason', 'trace'],
+  args: ['notAfterMs', 'token', 'fingerprint', 'heldMs', 'reason', 'trace', 'keepMs'],
   lua: `
 -- KEYS[1] record
 -- KEYS[2] steps        of the record's runs
@@ -20,6 +20,7 @@ export const holdScript = defineScript({
 -- ARGV[4] heldMs       how long the key is held, in ms
 -- ARGV[5] reason       why there is no result
 -- ARGV[6] trace        of the run
+-- ARGV[7] keepMs       time for which the index has a record, in ms
 -- returns completed | held | lease-lost | TOO_LATE
 ${luaSteps}
 local record = read_record(KEYS[1])
@@ -36,7 +37,7 @@ end
 local now = now_ms()
 if now > tonumber(ARGV[1]) then return 'TOO_LATE' end
 redis.call('SET', KEYS[1], record_text('done', ARGV[2], ARGV[3], 'tombstone', '', ARGV[6], ARGV[5]), 'PX', ARGV[4])
-index_record(KEYS[3], KEYS[1], tonumber(ARGV[4]), now)
+index_record(KEYS[3], KEYS[1], tonumber(ARGV[7]), now)
 if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[4]) then redis.call('PEXPIRE', KEYS[2], ARGV[4]) end
 signal_end(KEYS[1])
 return 'held'

@@ -2,8 +2,9 @@ import { luaIndex, luaRecord } from '../lua-record.js';
 
 /**
  * Shared by the scripts on the steps of a run. They are one hash: a field for each step, and the
- * field '' with the lineage of the runs that they belong to. A step is `begun|<mark>`, where the
- * mark names the begin, or `done|<kind>|<server time in ms until which it counts, or 0>|<result>`.
+ * field '' with the lineage of the runs that they belong to, or `lost <lineage>` where Redis has lost
+ * some of them: no attempt may go on with the rest. A step is `begun|<mark>`, where the mark names
+ * the begin, or `done|<kind>|<server time in ms until which it counts, or 0>|<result>`.
  *
  * `may_change(record, token)` returns nil, or the word that tells why the run may not change its
  * steps. `open_steps` makes the record one that outlives its lease, and the hash one of this
@@ -31,9 +32,11 @@ local function open_steps(keys, record, run, now)
     if written.err then return written end
   end
   local lineage = string.match(run.trace, '^%d+;%d+;%d;%d;([^;]*);')
-  if redis.call('HGET', keys.steps, '') ~= lineage then
+  local known, lost = redis.call('HGET', keys.steps, ''), 'lost ' .. lineage
+  if known ~= lineage and known ~= lost then
     redis.call('DEL', keys.steps)
-    redis.call('HSET', keys.steps, '', lineage)
+    -- A later attempt must not take what is kept from now on for all that there was.
+    redis.call('HSET', keys.steps, '', run.has_steps and lost or lineage)
   end
   -- Both outlive the record by far, so that few steps prolong them.
   if redis.call('PTTL', keys.steps) < run.keep_ms - retention_of(run.trace) then

@@ -2,7 +2,7 @@ import { defineScript } from '../../scripting/script.js';
 import { luaNow } from '../../scripting/lua.js';
 
 /**
- * Reads the steps of a run's predecessors: names and entries in turn. Undefined where they are
+ * Reads the steps of a run's predecessors: names and entries in turn. Undefined where some are
  * gone, or another lineage's.
  */
 export const readStepsScript = defineScript({

@@ -4,6 +4,7 @@ import {
   IllegalTransactionStateError,
   LeaseLostError,
   NotReplicatedError,
+  OutcomeUnknownError,
 } from '../../atomic-redis.errors.js';
 import type { RedisConnection } from '../../connection/redis-connection.js';
 import { Deadline } from '../../runtime/deadline.js';
@@ -65,7 +66,7 @@ export class RunSteps {
   /** True once the record may be one that outlives its lease. */
   isOpened = false;
   /** True once it surely is. */
-  private hasOpened = false;
+  hasOpened = false;
   /** The step whose outcome nobody knows: the run may not be given back. */
   interrupted: string | undefined;
   private readonly entries = new Map<string, StepEntry>();
@@ -77,7 +78,10 @@ export class RunSteps {
   private readonly asked = new Set<string>();
   /** Kept by predecessors, and not asked for. */
   private readonly unused = new Set<string>();
-  private readonly underWay = new Set<Promise<void>>();
+  /** Those that Redis may have kept, without this run having been told. */
+  private readonly unsure = new Set<string>();
+  /** Settle when the step of that name has settled. */
+  private readonly underWay = new Map<string, Promise<void>>();
   private bytes = 0;
   private marks = 0;
 
@@ -95,7 +99,7 @@ export class RunSteps {
 
   /** Resolves once every step that is under way has settled. */
   async settled(): Promise<void> {
-    while (this.underWay.size > 0) await Promise.all(this.underWay);
+    while (this.underWay.size > 0) await Promise.all(this.underWay.values());
   }
 
   /** The finished steps of predecessors that this run never asked for. */
@@ -115,13 +119,16 @@ export class RunSteps {
         `This run has a step ${JSON.stringify(name)} already. Each step needs a name of its own, such as one with a number in a loop`,
       );
     this.asked.add(name);
-    const performed = this.perform({ name, work, options });
+    const asked = { name, work, options };
+    // The method may have begun anew without waiting for what it had begun.
+    const before = this.underWay.get(name);
+    const performed = before ? before.then(() => this.perform(asked)) : this.perform(asked);
     const over = performed.then(
       () => undefined,
       () => void this.asked.delete(name),
     );
-    this.underWay.add(over);
-    void over.then(() => this.underWay.delete(over));
+    this.underWay.set(name, over);
+    void over.then(() => this.underWay.get(name) === over && this.underWay.delete(name));
     return await performed;
   }
 
@@ -130,6 +137,7 @@ export class RunSteps {
     await this.read();
     if (this.isLost) throw this.interruptedBy(name, 'steps-lost');
     const known = [name, ...aliases].find((one) => this.entries.has(one)) ?? name;
+    if (this.unsure.has(known)) await this.lookUp(name, known);
     const entry = this.entries.get(known);
     if (entry?.state === 'done') return this.kept(name, known, entry, options);
     const context: RunStep = { key: this.run.keyFor(aliases[0] ?? name), signal: this.run.signal };
@@ -141,11 +149,14 @@ export class RunSteps {
     }
     this.admit(known);
     const mark = onInterrupted === 'run' ? undefined : await this.begin(known);
+    // What came before may have taken its time.
+    this.assertMayBegin();
     const commit = this.commitOf(known, options);
     let value: T;
     try {
       value = await withParticipant(commit, () => settled(work(context)));
     } catch (error) {
+      if (commit.isUnknown) this.unsure.add(known);
       if (commit.kept) this.noteKept(known, commit.kept.sealed);
       else if (mark !== undefined) await this.failed(name, known, mark, onInterrupted === 'hold', error);
       throw error;
@@ -198,6 +209,16 @@ export class RunSteps {
     }
   }
 
+  /** Finds out if Redis has kept a step of this run whose end was not answered. */
+  private async lookUp(name: string, known: string): Promise<void> {
+    const { keys, trace, request } = this.run;
+    const found = await this.store.read(keys, trace.lineage, Deadline.in(request.timeoutMs));
+    if (!found && (this.hasOpened || this.run.goesOn)) throw this.interruptedBy(name, 'steps-lost');
+    const entry = found?.get(known);
+    if (entry?.state === 'done') this.noteKept(known, entry.sealed);
+    this.unsure.delete(known);
+  }
+
   private kept<T>(
     name: string,
     known: string,
@@ -229,8 +250,6 @@ export class RunSteps {
     if (keeping !== 'kept') throw this.refusal(keeping, 'not-applied');
     this.hasOpened = true;
     this.entries.set(name, { state: 'begun' });
-    // The answer may have been long in coming.
-    this.assertMayBegin();
     return mark;
   }
 
@@ -266,18 +285,25 @@ export class RunSteps {
     const codec = own ?? request.codec;
     const { result, sealed } = this.sealed(name, value, own);
     this.isOpened = true;
+    const size = sizeOf(sealed);
+    // From now on, for others that end meanwhile.
+    this.bytes += size;
     const stillHeld = isKept(lease) ? leaseMs : 0;
     let keeping;
     try {
       keeping = await this.store.end(this.ofScripts(), name, sealed, ttlMs, stillHeld, Deadline.in(leaseMs));
     } catch (error) {
-      if (!(error instanceof NotReplicatedError)) throw error;
+      if (error instanceof OutcomeUnknownError) this.unsure.add(name);
+      if (!(error instanceof NotReplicatedError)) {
+        this.bytes -= size;
+        throw error;
+      }
       logger.warn(`The result of ${this.labelOf(name)} was kept, but ${error.message}`);
       keeping = error.result;
     }
     if (keeping !== 'kept') throw this.refusal(keeping, 'unknown');
     this.hasOpened = true;
-    this.noteKept(name, sealed);
+    this.entries.set(name, { state: 'done', sealed });
     return result.kind === 'tombstone' ? value : (replayed(result, codec) as T);
   }
 
@@ -333,7 +359,8 @@ export class RunSteps {
   private ofScripts(): StepsOwner {
     const { owner, keys, trace, request } = this.run;
     const { durability } = request;
-    return { owner, keys, trace, keepMs: this.run.keepMs, durability };
+    const hasSteps = this.hasOpened || this.run.goesOn;
+    return { owner, keys, trace, keepMs: this.run.keepMs, hasSteps, durability };
   }
 }
 

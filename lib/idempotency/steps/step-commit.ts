@@ -54,6 +54,7 @@ export class StepCommit extends LeasedCommit {
 
   protected assertFresh(): void {
     if (this.kept) throw committedBefore(this.step.name);
+    if (this.isUnknown) throw mayBeCommitted(this.step.name);
   }
 
   protected async prepare(_deadline: Deadline, inTime: InTime): Promise<void> {
@@ -76,4 +77,9 @@ export class StepCommit extends LeasedCommit {
 const committedBefore = (name: string): IllegalTransactionStateError =>
   new IllegalTransactionStateError(
     `The step ${JSON.stringify(name)} was committed by a transaction before; completesStep works once in each step`,
+  );
+
+const mayBeCommitted = (name: string): IllegalTransactionStateError =>
+  new IllegalTransactionStateError(
+    `A transaction may have committed the step ${JSON.stringify(name)}, and its outcome is not known; let the step fail, and ask for it again`,
   );

@@ -27,6 +27,8 @@ export interface StepsOwner {
   readonly trace: RunTrace;
   /** The time to live of the steps, in milliseconds. */
   readonly keepMs: number;
+  /** True if something of the steps is surely kept: where Redis has nothing, it was lost. */
+  readonly hasSteps: boolean;
   readonly durability: DurabilityOptions | undefined;
 }
 
@@ -96,7 +98,7 @@ export class StepStore {
 
   /** Completes a run that may have steps. */
   finish(
-    { owner, keys, durability }: Omit<StepsOwner, 'trace' | 'keepMs'>,
+    { owner, keys, durability }: Omit<StepsOwner, 'trace' | 'keepMs' | 'hasSteps'>,
     { kind, bytes }: StoredResult,
     ttlMs: number,
     deadline: Deadline,
@@ -110,12 +112,13 @@ export class StepStore {
 
   /** Ends a run whose outcome nobody knows. */
   hold(
-    { owner, keys, trace, durability }: Omit<StepsOwner, 'keepMs'>,
+    { owner, keys, trace, keepMs, durability }: Omit<StepsOwner, 'hasSteps'>,
     reason: HoldReason,
     deadline: Deadline,
   ): Promise<Completion> {
     const { token, fingerprint } = owner;
-    const args = { token, fingerprint, heldMs: trace.retentionMs, reason, trace: traceText(trace) };
+    const heldMs = trace.retentionMs;
+    const args = { token, fingerprint, heldMs, reason, trace: traceText(trace), keepMs };
     return untilAccepted(deadline, () =>
       this.scripts.run(holdScript, { ...keys }, args, deadline, { durability }),
     );
@@ -130,13 +133,14 @@ export class StepStore {
   }
 
   private write(
-    { owner, keys, trace, keepMs, durability }: StepsOwner,
+    { owner, keys, trace, keepMs, hasSteps, durability }: StepsOwner,
     step: string,
     args: { mark: string; kind: string; ttlMs: number; result: string | Buffer; leaseMs: number },
     deadline: Deadline,
   ): Promise<StepKeeping> {
     const { token, fingerprint } = owner;
-    const all = { token, fingerprint, trace: traceText(trace), keepMs, step, ...args };
+    const run = { token, fingerprint, trace: traceText(trace), keepMs, hasSteps: hasSteps ? 1 : 0 };
+    const all = { ...run, step, ...args };
     return this.scripts.run(keepStepScript, { ...keys }, all, deadline, { durability });
   }
 }

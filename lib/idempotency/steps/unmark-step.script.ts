@@ -16,7 +16,10 @@ export const unmarkStepScript = defineScript({
 -- ARGV[3] mark        names the begin
 -- returns UNMARKED | OTHER | TOO_LATE
 ${luaNow}
-if redis.call('HGET', KEYS[1], ARGV[2]) ~= 'begun|' .. ARGV[3] then return 'OTHER' end
+local known = redis.call('HGET', KEYS[1], ARGV[2])
+-- As after this script itself, whose reply may have been lost.
+if not known then return 'UNMARKED' end
+if known ~= 'begun|' .. ARGV[3] then return 'OTHER' end
 if now_ms() > tonumber(ARGV[1]) then return 'TOO_LATE' end
 redis.call('HDEL', KEYS[1], ARGV[2])
 return 'UNMARKED'
