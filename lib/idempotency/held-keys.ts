@@ -83,7 +83,9 @@ export class HeldKeyList {
     return seen.filter((summary) => summary && stateOf(summary) !== undefined).length;
   }
 
-  /** The scripts put records into the index by their names on the wire, with the client's prefix. */
+  /**
+   * The scripts put records into the index by their names on the wire, with the client's prefix.
+   */
   private recordAs(member: string): string {
     return member.slice(this.connection.keys.keyPrefix.length);
   }

@@ -8,7 +8,8 @@ export interface LimitResult {
   readonly remaining: number;
   /**
    * When the same call would be let through if nothing else were taken, in milliseconds from now,
-   * rounded up; 0 when it is let through. Where reservations stand in its way, at the earliest then.
+   * rounded up; 0 when it is let through. Where reservations stand in its way, at the earliest
+   * then.
    */
   readonly retryAfterMs: number;
   /**

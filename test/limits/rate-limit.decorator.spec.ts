@@ -439,8 +439,7 @@ describe('@RateLimit', () => {
     class ResolverModule {}
     const app = await startGraphql(ResolverModule);
     try {
-      for (let i = 0; i < 3; i++)
-        expect((await askGraphql(app, '{ answer }')).data).toEqual({ answer: 42 });
+      for (let i = 0; i < 3; i++) expect((await askGraphql(app, '{ answer }')).data).toEqual({ answer: 42 });
       expect((await askGraphql(app, '{ answer }')).errors).toMatchObject([
         { extensions: { code: 'LIMIT_EXCEEDED' } },
       ]);

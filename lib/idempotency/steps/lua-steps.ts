@@ -2,9 +2,9 @@ import { luaIndex, luaRecord } from '../lua-record.js';
 
 /**
  * Shared by the scripts on the steps of a run. They are one hash: a field for each step, and the
- * field '' with the lineage of the runs that they belong to, or `lost <lineage>` where Redis has lost
- * some of them: no attempt may go on with the rest. A step is `begun|<mark>`, where the mark names
- * the begin, or `done|<kind>|<server time in ms until which it counts, or 0>|<result>`.
+ * field '' with the lineage of the runs that they belong to, or `lost <lineage>` where Redis has
+ * lost some of them: no attempt may go on with the rest. A step is `begun|<mark>`, where the mark
+ * names the begin, or `done|<kind>|<server time in ms until which it counts, or 0>|<result>`.
  *
  * `may_change(record, token)` returns nil, or the word that tells why the run may not change its
  * steps. `open_steps` makes the record one that outlives its lease, and the hash one of this
