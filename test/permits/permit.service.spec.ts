@@ -367,12 +367,16 @@ describe('PermitService', () => {
     });
 
     it('[PM-9] does not begin to lead when its signal aborts as it gets the permit, and gives that back', async () => {
-      const { permits, events } = await apps.start(redis.server.url);
+      const { permits } = await apps.start(redis.server.url);
       const stopped = new AbortController();
       const reason = new Error('enough');
-      events.subscribe(({ type }) => {
-        if (type === 'permits.acquire') stopped.abort(reason);
-      });
+      const taking = permits as unknown as { take: (...args: unknown[]) => Promise<Permit> };
+      const take = taking.take.bind(permits);
+      taking.take = async (...args) => {
+        const permit = await take(...args);
+        stopped.abort(reason);
+        return permit;
+      };
       let isLeading = false;
       const leading = permits.lead('p', () => void (isLeading = true), { signal: stopped.signal });
       await expect(leading).rejects.toBe(reason);
