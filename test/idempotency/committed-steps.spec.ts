@@ -136,7 +136,9 @@ describe('a step that its transaction commits', () => {
   it('[ID-57] is committed by one of the transactions that would at a time', async () => {
     const { idempotency, transactions } = await start();
     const commit = (i: number): Promise<number> =>
-      transactions.run([`key ${i}`], (tx) => (tx.write.incr('count'), i), { completesStep: (value) => value });
+      transactions.run([`key ${i}`], (tx) => (tx.write.incr('count'), i), {
+        completesStep: (value) => value,
+      });
     // So that there are two connections, and both begin at once.
     await Promise.all([1, 2].map((i) => transactions.run([`key ${i}`], (tx) => void tx.write.set('a', i))));
     const result = await idempotency.run('k', (run) =>

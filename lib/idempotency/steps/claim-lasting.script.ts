@@ -24,13 +24,13 @@ export const claimLastingScript = defineScript({
 -- ARGV[6] keepMs       time for which the index has the record, in ms
 -- returns CLAIMED|<trace> | RUNNING|<ms left of the lease> | DONE|<kind>|<ms it is kept>|<result> | CALLER | MISMATCH | FOREIGN | TOO_LATE
 ${luaIndex}${claimLua(
-  `
+    `
 local written = write_lasting(KEYS[1], ARGV[2], ARGV[3], ARGV[5], now, tonumber(ARGV[4]))
 if written.err then return written end
 ${INDEX}
 return 'CLAIMED|' .. ARGV[5]
 `,
-  INDEX,
-)}`,
+    INDEX,
+  )}`,
   reply: readClaim,
 });
