@@ -85,6 +85,7 @@ export function routesOf(page: string): { declared: Route[]; called: readonly st
 export function useExample(page: string, adapter?: () => AbstractHttpAdapter) {
   let app: INestApplication | undefined;
   let url = '';
+  let file = '';
   let classes: Record<string, Type> = {};
   let remove = (): void => undefined;
 
@@ -101,9 +102,10 @@ export function useExample(page: string, adapter?: () => AbstractHttpAdapter) {
     if (!example) throw new Error(`${page} has no TypeScript example that begins with an import`);
     const extracted = extract(page.replaceAll(/\W/g, '-'), [example]);
     remove = extracted.remove;
+    file = extracted.files[0]!;
     process.env.REDIS_URL = redis.server.url;
     // oxlint-disable-next-line typescript/no-require-imports -- the file was made a moment ago
-    classes = require(extracted.files[0]!) as Record<string, Type>;
+    classes = require(file) as Record<string, Type>;
     delete process.env.REDIS_URL;
     const AppModule = classes['AppModule']!;
     app = await (adapter
@@ -138,6 +140,10 @@ export function useExample(page: string, adapter?: () => AbstractHttpAdapter) {
     },
     get app() {
       return app!;
+    },
+    /** The file that the example was written to. */
+    get file() {
+      return file;
     },
     /** The instance of a class that the example exports. */
     instanceOf: <T>(name: string): T => app!.get<T>(classes[name]!),

@@ -3,8 +3,15 @@ import { join } from 'node:path';
 import { FastifyAdapter } from '@nestjs/platform-fastify';
 import { IdempotencyService, ReliableQueueService } from 'nestjs-atomic-redis';
 import { FakeKafka } from '../support/fake-kafka.js';
+import {
+  startFakePaymentProvider,
+  type FakePaymentProvider,
+  type HeldAt,
+} from '../support/fake-payment-provider.js';
 import { FakeRabbit } from '../support/fake-rabbit.js';
 import { waitFor } from '../support/wait-for.js';
+import { startWorker, type WorkerProcess } from '../support/workers.js';
+import type { ExampleData } from './example.worker.js';
 import { routesOf, useExample } from './examples.js';
 
 const RECIPES = [
@@ -17,6 +24,9 @@ const RECIPES = [
   'graphql',
   'checkout',
   'outbox',
+  'payment-steps',
+  'agents',
+  'saga',
 ];
 
 describe('[DOC-1] docs/recipes/payments.md', () => {
@@ -271,6 +281,235 @@ describe('[DOC-1] docs/recipes/outbox.md', () => {
     await waitFor('the end', async () => (await queue.counts()).processing === 0);
     expect(await queue.counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0 });
     expect(await stateOf('99')).toBe('unknown');
+  });
+});
+
+describe('[DOC-1] docs/recipes/payment-steps.md', () => {
+  let provider: FakePaymentProvider;
+  let killed: WorkerProcess | undefined;
+  // Before the example's own, whose class reads the URL when it is made.
+  beforeAll(async () => {
+    provider = await startFakePaymentProvider();
+    process.env.PROVIDER_URL = provider.url;
+  });
+  afterEach(() => killed?.kill());
+  afterAll(async () => {
+    delete process.env.PROVIDER_URL;
+    await provider.stop();
+  });
+  const example = useExample('docs/recipes/payment-steps.md');
+  const pay = (orderId: string, key: string, card = 'visa') =>
+    example.send(
+      'POST',
+      `/orders/${orderId}/payment`,
+      { sku: 'tea', card, cents: 100 },
+      { 'idempotency-key': key },
+    );
+  const mailsTo = (orderId: string): number =>
+    example.instanceOf<{ sent: string[] }>('Mailer').sent.filter((id) => id === orderId).length;
+  const isMailed = async (orderId: string): Promise<number> => {
+    await waitFor('the mail', () => mailsTo(orderId) > 0);
+    const queue = example.app.get(ReliableQueueService).get('mails');
+    await waitFor('the end of the job', async () => (await queue.counts()).processing === 0);
+    expect(await queue.counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0 });
+    return mailsTo(orderId);
+  };
+
+  it.each<[HeldAt, number]>([
+    ['before the charge', 0],
+    ['after the charge', 1],
+  ])(
+    'a process that is killed %s leaves one charge, one reservation and one mail to the next',
+    async (at, charged) => {
+      const { client } = example.redis;
+      const orderId = at.split(' ', 1)[0]!;
+      const before = { charges: provider.charges.length, requests: provider.requests };
+      await client.set('stock:tea', 3);
+      const data: ExampleData = {
+        file: example.file,
+        env: { REDIS_URL: example.redis.server.url, PROVIDER_URL: provider.url },
+      };
+      killed = startWorker({ script: require.resolve('./example.worker.ts'), data });
+      const url = await killed.next<string>();
+      const isHeld = provider.holdNext(at);
+      const lost = fetch(`${url}/orders/${orderId}/payment`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', 'idempotency-key': at.replaceAll(' ', '-') },
+        body: JSON.stringify({ sku: 'tea', card: 'visa', cents: 100 }),
+      }).then(
+        ({ status }) => `answered ${status}`,
+        () => 'broke off',
+      );
+      await isHeld;
+      await killed.kill();
+      expect(await lost).toBe('broke off');
+      expect(provider.charges).toHaveLength(before.charges + charged);
+      expect(await client.hgetall(`order:${orderId}`)).toEqual({ sku: 'tea', state: 'reserved' });
+
+      const retry = () => pay(orderId, at.replaceAll(' ', '-'));
+      expect(await retry()).toMatchObject({ status: 409, body: { code: 'IDEMPOTENCY_IN_FLIGHT' } });
+      const answer = await waitFor('the end of the lease', async () => {
+        const one = await retry();
+        return one.status !== 409 && one;
+      });
+      expect(answer).toMatchObject({ status: 201, body: { orderId, state: 'paid' } });
+      const again = await retry();
+      expect(again).toMatchObject({ status: 201, body: answer.body });
+      expect(again.headers.get('idempotency-replayed')).toBe('true');
+      // Asked by both processes, and charged once.
+      expect(provider.requests).toBe(before.requests + 2);
+      expect(provider.charges).toHaveLength(before.charges + 1);
+      expect(await client.get('stock:tea')).toBe('2');
+      expect(await client.hget(`order:${orderId}`, 'state')).toBe('paid');
+      expect(await isMailed(orderId)).toBe(1);
+    },
+  );
+
+  it('gives the stock back when the card is declined, and takes another card', async () => {
+    const { client } = example.redis;
+    await client.set('stock:tea', 1);
+    const declined = { status: 201, body: { orderId: 'd', state: 'declined' } };
+    expect(await pay('d', 'first-card', 'declined')).toMatchObject(declined);
+    expect(await client.get('stock:tea')).toBe('1');
+    expect(await pay('d', 'first-card', 'declined')).toMatchObject(declined);
+    expect(await pay('d', 'second-card')).toMatchObject({ status: 201, body: { state: 'paid' } });
+    expect(await pay('d', 'third-card')).toMatchObject({ status: 409 });
+    expect(await pay('late', 'late')).toMatchObject({ status: 409, body: { message: 'sold out' } });
+    expect(await client.get('stock:tea')).toBe('0');
+    expect(await isMailed('d')).toBe(1);
+  });
+});
+
+describe('[DOC-1] docs/recipes/agents.md', () => {
+  const example = useExample('docs/recipes/agents.md');
+  const transfers = () => example.instanceOf<{ transfers: string[] }>('Bank').transfers;
+  interface ToolResult {
+    content: { text: string }[];
+    structuredContent?: object;
+    isError?: true;
+  }
+  let requests = 0;
+  const request = async (method: string, params?: object, user = 'ada'): Promise<unknown> => {
+    const id = ++requests;
+    const { status, body } = await example.send(
+      'POST',
+      '/mcp',
+      { jsonrpc: '2.0', id, method, params },
+      { 'x-user': user },
+    );
+    expect(status).toBe(200);
+    expect(body).toMatchObject({ jsonrpc: '2.0', id });
+    return (body as { result: unknown }).result;
+  };
+  const refund = async (
+    args: { actionId?: string; to: string; cents: number },
+    { user, ...more }: { user?: string; _meta?: object } = {},
+  ): Promise<ToolResult> =>
+    (await request('tools/call', { name: 'refund', arguments: args, ...more }, user)) as ToolResult;
+  const failed = (text: RegExp) => ({
+    isError: true,
+    content: [{ text: expect.stringMatching(text) as string }],
+  });
+
+  it('acts once for an action of a user, however often and with whichever request it is called', async () => {
+    expect(await request('tools/list')).toMatchObject({ tools: [{ name: 'refund' }] });
+    const action = { actionId: 'a1', to: 'bob', cents: 100 };
+    const results = await Promise.all([1, 2, 3].map(() => refund(action)));
+    for (const result of [...results, await refund(action)])
+      expect(result).toMatchObject({ structuredContent: { transfer: 1 } });
+    expect(await refund(action, { user: 'grace' })).toMatchObject({ structuredContent: { transfer: 2 } });
+    expect(await refund({ ...action, cents: 200 })).toMatchObject(failed(/another payload/));
+    const unnamed = { to: 'bob', cents: 300 };
+    expect(await refund(unnamed)).toMatchObject(failed(/actionId/));
+    const ofHost = { _meta: { 'com.example/idempotency-key': 'of the host' } };
+    for (let i = 0; i < 2; i++)
+      expect(await refund(unnamed, ofHost)).toMatchObject({ structuredContent: { transfer: 3 } });
+    expect(transfers()).toEqual(['100 to bob', '100 to bob', '300 to bob']);
+  });
+
+  it('does not act again while it is not known whether it did, until a person has looked', async () => {
+    const before = transfers().length;
+    const action = { actionId: 'a2', to: 'slow', cents: 100 };
+    for (let i = 0; i < 3; i++) expect(await refund(action)).toMatchObject(failed(/may have been sent/));
+    expect(transfers()).toHaveLength(before + 1);
+    const settled = await example.send('POST', '/mcp/refunds/ada/a2/settle', { transfer: 7 });
+    expect(settled.body).toEqual({ settled: true });
+    expect(await refund(action)).toMatchObject({ structuredContent: { transfer: 7 } });
+    expect(transfers()).toHaveLength(before + 1);
+  });
+
+  it('gives the refusal of the bank again', async () => {
+    const before = transfers().length;
+    const action = { actionId: 'a3', to: 'closed', cents: 100 };
+    for (let i = 0; i < 2; i++)
+      expect(await refund(action)).toMatchObject(failed(/closed. Nothing was sent/));
+    expect(transfers()).toHaveLength(before);
+  });
+});
+
+describe('[DOC-1] docs/recipes/saga.md', () => {
+  const example = useExample('docs/recipes/saga.md');
+  interface Companies {
+    booked: Map<string, string>;
+    log: string[];
+    cancel(part: string, trip: object, reference: string): Promise<void>;
+  }
+  const companies = () => example.instanceOf<Companies>('Companies');
+  /** Begins a trip, waits for its end, and tells it with what is booked and what the companies were asked. */
+  const travel = async (trip: { tripId: string; full?: string; slow?: string; dead?: string }) => {
+    const { tripId } = trip;
+    await example.send('POST', '/trips', trip);
+    const state = await waitFor(`the end of trip ${tripId}`, async () => {
+      const { body } = await example.send('GET', `/trips/${tripId}`);
+      const now = (body as { state: string }).state;
+      return now !== 'under way' && now;
+    });
+    const ofTrip = (lines: Iterable<string>): string[] =>
+      [...lines].flatMap((line) => (line.startsWith(`${tripId}: `) ? [line.slice(tripId.length + 2)] : []));
+    return { state, booked: ofTrip(companies().booked.values()), log: ofTrip(companies().log) };
+  };
+
+  it('books all parts, also of a company that did not answer, and each of them once', async () => {
+    const booked = ['flight', 'hotel', 'car'];
+    const log = ['book flight', 'book hotel', 'book car'];
+    expect(await travel({ tripId: '1' })).toEqual({ state: 'booked', booked, log });
+    await example.send('POST', '/trips', { tripId: '1' });
+    const queue = example.app.get(ReliableQueueService).get('trips');
+    await waitFor('the copy', async () => {
+      const { pending, processing } = await queue.counts();
+      return pending + processing === 0;
+    });
+    expect(await travel({ tripId: '2', slow: 'hotel' })).toEqual({
+      state: 'booked',
+      booked,
+      log: ['book flight', 'book hotel', 'book hotel', 'book car'],
+    });
+    expect(companies().log.filter((line) => line.startsWith('1: '))).toHaveLength(3);
+  });
+
+  it('cancels what was booked, in reverse order, when a company is full', async () => {
+    expect(await travel({ tripId: '3', full: 'car' })).toEqual({
+      state: 'cancelled',
+      booked: [],
+      log: ['book flight', 'book hotel', 'book car', 'cancel car', 'cancel hotel', 'cancel flight'],
+    });
+  });
+
+  it('cancels a booking that was never answered too, and goes on with a cancellation that failed', async () => {
+    const failing = jest.spyOn(companies(), 'cancel').mockRejectedValueOnce(new Error('time-out'));
+    const attempts = Array.from({ length: 4 }, () => 'book hotel');
+    expect(await travel({ tripId: '4', dead: 'hotel' })).toEqual({
+      state: 'cancelled',
+      booked: [],
+      log: ['book flight', ...attempts, 'cancel hotel', 'cancel flight'],
+    });
+    expect(failing).toHaveBeenCalledTimes(3);
+    failing.mockRestore();
+    expect(await travel({ tripId: '5', dead: 'flight' })).toEqual({
+      state: 'cancelled',
+      booked: [],
+      log: [...Array.from({ length: 4 }, () => 'book flight'), 'cancel flight'],
+    });
   });
 });
 
