@@ -1,4 +1,4 @@
-import { OutcomeUnknownError } from '../atomic-redis.errors.js';
+import { OutcomeUnknownError, RedisUnavailableError } from '../atomic-redis.errors.js';
 import type { QueuedCommand } from '../scripting/commit-participant.js';
 import type { Deadline } from '../runtime/deadline.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
@@ -212,7 +212,9 @@ export class AttemptRunner {
   ): Promise<AttemptResult<never>> {
     lease.forgetWatches(false);
     if (lease.connection.server.unverified) lease.connection.retire();
-    const final = isConnectionLoss(refusal) ? undefined : finalRefusal(refusal);
+    // The probe of a server that was lost meanwhile says so by an error of the library.
+    const isPassing = isConnectionLoss(refusal) || refusal instanceof RedisUnavailableError;
+    const final = isPassing ? undefined : finalRefusal(refusal);
     if (final) throw toReplyError(final, 'a key that the transaction needs, so nothing was applied');
     return await this.againElsewhere(refusal, run.deadline);
   }

@@ -165,7 +165,7 @@ describe('the race lab behind its page', () => {
       expect(code).toMatch(/^\}$/m);
     }
     const [, order] = scenarios['order-retry'].handlers.atomic;
-    expect(order!.code).toMatch(/^\/\*\* .*\nasync create\(dto: CreateOrderDto\)/);
+    expect(order!.code).toMatch(/^\/\*\*[\s\S]*?\*\/\nasync create\(dto: CreateOrderDto\)/);
     expect(scenarios.stock.handlers.atomic[0]!.code).toMatch(/^@AtomicCounter\(\{$/m);
   });
 
