@@ -21,7 +21,7 @@ interface Sample {
   readonly clientCpuUs: number;
   readonly serverCpuUs: number;
   /**
-   * How often the server read from its sockets per operation: round trips, where a single caller
+   * The reads of the server from its sockets per operation: round trips, where a single caller
    * waits for each answer; less, where several share one.
    */
   readonly reads: number;

@@ -182,3 +182,9 @@ export function refusalsOf(error: Error & { previousErrors?: Error[] }): readonl
   const [first, ...others] = error.previousErrors ?? [];
   return first ? [first, ...others] : [discardReason(error) ?? error];
 }
+
+/** Answers a read of a key of another type with null: such a key holds nothing of the library's. */
+export function nullIfWrongType(error: unknown): null {
+  if (replyCode(error) === 'WRONGTYPE') return null;
+  throw error;
+}

@@ -57,7 +57,7 @@ export function parseResult(
 }
 
 /**
- * Of equal additions, made one after the other and answered together, what the one in `place` came
+ * Returns, for equal additions that were answered together, what the one in `place` came
  * to. The answer is `<value before>` when all were added in full, else `<value before>:<how many
  * were>:<value after>:<what became of the others>:<life to undo in>`.
  */

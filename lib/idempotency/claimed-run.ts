@@ -211,7 +211,7 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
     return store.release(this.lease, terms, deadline, lasting);
   }
 
-  /** Of a run that surely has steps, or whose predecessors had. */
+  /** Returns the trace of a run that surely has steps, or whose predecessors had. */
   private keptTrace(): RunTrace | undefined {
     if (this.steps?.hasOpened) return this.steppedTrace();
     return this.trace?.hasSteps ? this.trace : undefined;
@@ -221,7 +221,6 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
     const { connection, steps, limits } = this.surroundings;
     const trace = this.steppedTrace();
     const run = {
-      owner: this.lease,
       lease: this.lease,
       leases: this.surroundings.leases,
       request: this.request,
@@ -229,7 +228,6 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
       trace,
       keepMs: keepMsOf(this.request, trace.retentionMs),
       goesOn: this.trace?.hasSteps ?? false,
-      signal: this.lease.signal,
       keyFor: (name: string) => this.keyFor(name),
       hasEnded: () => this.lease.hasEnded || this.isReleasing || this.commit.committed,
       loseKey: () => {

@@ -31,7 +31,7 @@ export interface HeldKey {
 
 /** A page of keys that wait. */
 export interface HeldKeys {
-  /** Those that have been there longest first, of each slot. */
+  /** The keys of the page; in each slot the oldest first. */
   readonly keys: readonly HeldKey[];
   /** For the next page; absent when there is none. */
   readonly cursor?: string;

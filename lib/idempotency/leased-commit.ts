@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis';
 import { IllegalTransactionStateError, LeaseLostError, OutcomeUnknownError } from '../atomic-redis.errors.js';
-import { replyCode } from '../connection/reply-errors.js';
+import { nullIfWrongType } from '../connection/reply-errors.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import { CommitHold } from '../leases/commit-hold.js';
 import type { LeaseKeeper } from '../leases/lease-keeper.js';
@@ -66,11 +66,7 @@ export abstract class LeasedCommit implements CommitParticipant {
   }
 
   async verify(client: Redis): Promise<void> {
-    const text = await client.get(this.lease.record).catch((error: unknown) => {
-      // A value of another type is no run's record.
-      if (replyCode(error) === 'WRONGTYPE') return null;
-      throw error;
-    });
+    const text = await client.get(this.lease.record).catch(nullIfWrongType);
     const { state, token } = ownerOf(text);
     if (token !== this.lease.token || !this.accepts(state)) throw new LeaseLostError('not-applied');
   }

@@ -48,7 +48,7 @@ export interface ReleaseTerms {
 
 /** The release of a run whose record outlives its lease. */
 export interface LastingRelease {
-  /** Of a run that surely has steps, also where Redis has lost them. */
+  /** The trace of a run that surely has steps, also if Redis has lost them. */
   readonly trace: RunTrace | undefined;
 }
 

@@ -9,6 +9,9 @@ import { isKept, type LeaseKeeper, type PausableLease } from './lease-keeper.js'
  */
 const MARGIN_MS = 1_000;
 
+/** Returns the monotonic time until which a lease has to last for a transaction to commit it. */
+export const leaseEndFor = (deadline: Deadline, lookMs: number): number => deadline.at + MARGIN_MS + lookMs;
+
 /**
  * Holds a lease still while a transaction watches its key: prolongs it where it would end before
  * the transaction may, and holds renewals back, which would touch the key and abort the holder's
@@ -34,7 +37,7 @@ export class CommitHold<L extends PausableLease> {
   async begin(deadline: Deadline): Promise<void> {
     const { connection, keeper, lease, spare } = this;
     try {
-      const until = deadline.at + MARGIN_MS + lease.lookMs;
+      const until = leaseEndFor(deadline, lease.lookMs);
       const isHeld = await deadline.race(keeper.prolongAndPause(lease, until, spare), () =>
         connection.unavailable(),
       );

@@ -1,15 +1,13 @@
 import type { Redis } from 'ioredis';
 import { IllegalTransactionStateError, LeaseLostError, OutcomeUnknownError } from '../atomic-redis.errors.js';
-import { replyCode } from '../connection/reply-errors.js';
+import { nullIfWrongType } from '../connection/reply-errors.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
+import { leaseEndFor } from '../leases/commit-hold.js';
 import { lookMsOf } from '../leases/lease-keeper.js';
 import type { Deadline } from '../runtime/deadline.js';
 import type { CommitParticipant, QueuedCommand } from '../scripting/commit-participant.js';
 import type { Delivery } from './delivery.js';
 import type { QueueCommands } from './queue-commands.js';
-
-/** The least time by which the lease outlasts the transaction, in milliseconds. */
-const MARGIN_MS = 1_000;
 
 /** A delivery that a transaction may end. */
 export interface CommittedJob {
@@ -90,7 +88,7 @@ export class JobCommit implements CommitParticipant {
     try {
       // Answered after EXEC, it would look like a lease that was lost.
       if (job.extending) await this.inTime(job.extending, deadline);
-      const until = deadline.at + MARGIN_MS + lookMsOf(job.leaseMs);
+      const until = leaseEndFor(deadline, lookMsOf(job.leaseMs));
       if (this.mustProlong || job.leaseEndsAt < until) {
         if (!(await this.prolong(until, deadline))) {
           job.lose();
@@ -113,8 +111,8 @@ export class JobCommit implements CommitParticipant {
     const { delivery, commands } = this.job;
     const { leases, history } = commands.keys;
     const [score, past, leftMs, [seconds, micros]] = await Promise.all([
-      client.zscore(leases, delivery.id).catch(noneWhereForeign),
-      client.hget(history, delivery.id).catch(noneWhereForeign),
+      client.zscore(leases, delivery.id).catch(nullIfWrongType),
+      client.hget(history, delivery.id).catch(nullIfWrongType),
       client.pttl(deadlineKey),
       // Behind PTTL: the sum is no earlier than the end of the deadline key.
       client.time(),
@@ -170,10 +168,4 @@ export class JobCommit implements CommitParticipant {
       `completesJob: job ${this.job.delivery.id} ${why}; a transaction can complete a job once, while its delivery lasts`,
     );
   }
-}
-
-/** A key of another type is no queue's. */
-function noneWhereForeign(error: unknown): null {
-  if (replyCode(error) === 'WRONGTYPE') return null;
-  throw error;
 }

@@ -73,7 +73,7 @@ export abstract class Unprotected {
   abstract readonly connection: RedisConnection;
 }
 
-/** What the calling code may be part of. */
+/** Anything that the calling code may be part of. */
 export type Participant = CommitParticipant | Unprotected;
 
 const participants = new AsyncScope<Participant>();

@@ -22,7 +22,7 @@ export interface PreparedPush {
 /** The method of a queue that makes a push part of a transaction. */
 export const PREPARE_PUSH = Symbol('nestjs-atomic-redis:prepare-push');
 
-/** What a transaction uses of a queue. */
+/** The part of a queue that a transaction uses. */
 export interface PreparesPushes {
   readonly name: string;
   /**

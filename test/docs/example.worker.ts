@@ -8,7 +8,9 @@ export interface ExampleData {
   env: Readonly<Record<string, string>>;
 }
 
-/** Runs the example of a page in a process of its own, and sends its URL. Serves until it is killed. */
+/**
+ * Runs the example of a page in a process of its own, and sends its URL. Serves until it is killed.
+ */
 worker<ExampleData>(async ({ data: { file, env }, send }) => {
   Object.assign(process.env, env);
   // oxlint-disable-next-line typescript/no-require-imports -- as a test loads it

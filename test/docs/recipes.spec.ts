@@ -455,7 +455,10 @@ describe('[DOC-1] docs/recipes/saga.md', () => {
     cancel(part: string, trip: object, reference: string): Promise<void>;
   }
   const companies = () => example.instanceOf<Companies>('Companies');
-  /** Begins a trip, waits for its end, and tells it with what is booked and what the companies were asked. */
+  /**
+   * Begins a trip, waits for its end, and tells it with what is booked and what the companies were
+   * asked.
+   */
   const travel = async (trip: { tripId: string; full?: string; slow?: string; dead?: string }) => {
     const { tripId } = trip;
     await example.send('POST', '/trips', trip);

@@ -3,10 +3,16 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net';
 import { json } from 'node:stream/consumers';
 
-/** Moment at which a request is held: nothing is charged yet, or the charge is made and not answered. */
+/**
+ * Moment at which a request is held: nothing is charged yet, or the charge is made and not
+ * answered.
+ */
 export type HeldAt = 'before the charge' | 'after the charge';
 
-/** A payment provider that knows idempotency keys. It lives in the test's process, so it outlives the one that calls it. */
+/**
+ * A payment provider that knows idempotency keys. It lives in the test's process, so it outlives
+ * the one that calls it.
+ */
 export interface FakePaymentProvider {
   readonly url: string;
   /** Charges in cents, one for each key. */

@@ -4,7 +4,8 @@ import type { ServerResponse } from 'node:http';
 const METHODS = ['writeHead', 'write', 'end', 'flushHeaders', 'destroy', 'emit'] as const;
 
 /**
- * Those that HTTP/1 refuses by itself once a response is marked; others have to be refused here.
+ * The methods that HTTP/1 refuses by itself once a response is marked; others have to be refused
+ * here.
  */
 const HEADER_METHODS = ['setHeader', 'setHeaders', 'appendHeader', 'removeHeader'] as const;
 

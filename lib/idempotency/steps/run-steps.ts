@@ -13,7 +13,7 @@ import { isClientError } from '../error-policy.js';
 import { IllegalRunStateError, StepInterruptedError } from '../idempotency.errors.js';
 import type { ClaimRequest } from '../idempotent-run.js';
 import { isKept, type LeaseKeeper } from '../../leases/lease-keeper.js';
-import type { Owner, RunLease } from '../run-lease.js';
+import type { RunLease } from '../run-lease.js';
 import type { ResultCodec } from '../result-codec.js';
 import type { RunTrace } from '../run-trace.js';
 import { settled } from '../settled.js';
@@ -36,7 +36,6 @@ export interface StepLimits {
 
 /** A run as its steps see it. */
 export interface SteppedRun {
-  readonly owner: Owner;
   readonly lease: RunLease;
   readonly leases: LeaseKeeper<RunLease>;
   readonly request: ClaimRequest;
@@ -47,7 +46,6 @@ export interface SteppedRun {
   readonly keepMs: number;
   /** True if predecessors had steps. */
   readonly goesOn: boolean;
-  readonly signal: AbortSignal;
   hasEnded(): boolean;
   keyFor(name: string): string;
   /** Redis says that the run has lost its key. */
@@ -78,7 +76,7 @@ export class RunSteps {
   private readonly asked = new Set<string>();
   /** Kept by predecessors, and not asked for. */
   private readonly unused = new Set<string>();
-  /** Those that Redis may have kept, without this run having been told. */
+  /** Steps that Redis may have kept, without this run having been told. */
   private readonly unsure = new Set<string>();
   /** Settle when the step of that name has settled. */
   private readonly underWay = new Map<string, Promise<void>>();
@@ -140,7 +138,7 @@ export class RunSteps {
     if (this.unsure.has(known)) await this.lookUp(name, known);
     const entry = this.entries.get(known);
     if (entry?.state === 'done') return this.kept(name, known, entry, options);
-    const context: RunStep = { key: this.run.keyFor(aliases[0] ?? name), signal: this.run.signal };
+    const context: RunStep = { key: this.run.keyFor(aliases[0] ?? name), signal: this.run.lease.signal };
     if (entry && onInterrupted !== 'run') {
       if (onInterrupted === 'hold') throw this.interruptedBy(name, 'begun');
       const finding = await stepFinding(name, onInterrupted, context, this.limits.probeTimeoutMs);
@@ -149,7 +147,7 @@ export class RunSteps {
     }
     this.admit(known);
     const mark = onInterrupted === 'run' ? undefined : await this.begin(known);
-    // What came before may have taken its time.
+    // Reading and asking may have taken their time.
     this.assertMayBegin();
     const commit = this.commitOf(known, options);
     let value: T;
@@ -234,8 +232,8 @@ export class RunSteps {
   /** Keeps that the step begins, before its work. @returns the name of this begin */
   private async begin(name: string): Promise<string> {
     this.assertMayBegin();
-    const { owner, request } = this.run;
-    const mark = `${owner.token}.${++this.marks}`;
+    const { lease, request } = this.run;
+    const mark = `${lease.token}.${++this.marks}`;
     this.isOpened = true;
     let keeping;
     try {
@@ -357,10 +355,10 @@ export class RunSteps {
   }
 
   private ofScripts(): StepsOwner {
-    const { owner, keys, trace, request } = this.run;
+    const { lease, keys, trace, request } = this.run;
     const { durability } = request;
     const hasSteps = this.hasOpened || this.run.goesOn;
-    return { owner, keys, trace, keepMs: this.run.keepMs, hasSteps, durability };
+    return { owner: lease, keys, trace, keepMs: this.run.keepMs, hasSteps, durability };
   }
 }
 
