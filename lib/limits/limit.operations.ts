@@ -11,7 +11,7 @@ import type { KeySpace } from '../scripting/key-space.js';
 import { wrongType } from './limit-commands.js';
 import { specificationOf } from './limit-batch.js';
 import { keysOfLimit } from './limit-keys.js';
-import { combined, resultAfter, type LimitsResult } from './limit-result.js';
+import { combined, foundIn, resultAfter, type LimitsResult } from './limit-result.js';
 import { checkedLimits, checkedName, type CheckedLimit, type Limit, type LimitName } from './limit.js';
 import { luaLimit, luaLimitTime, WRONG_TYPE } from './lua-limit.js';
 
@@ -67,7 +67,7 @@ return table.concat(parts, '|')
     const parts = answer.split('|');
     return combined(
       limits,
-      limits.map((limit, i) => resultAfter(limit, parts[i]!, 0)),
+      limits.map((limit, i) => resultAfter(limit, foundIn(limit, parts[i]!), 0)),
     );
   },
 });

@@ -52,7 +52,17 @@ export const luaLimit = `
 -- From "<kind>,<modulus>,<capacity>,<its rest>,<price>,<its rest>".
 local function specification(text)
   local kind, modulus, capacity, capacity_rest, price, price_rest = string.match(text, '(%a),(%d+),(%d+),(%d+),(%d+),(%d+)')
-  return {kind, tonumber(modulus), tonumber(capacity), tonumber(capacity_rest), tonumber(price), tonumber(price_rest)}
+  return {kind, modulus + 0, capacity + 0, capacity_rest + 0, price + 0, price_rest + 0}
+end
+
+-- As many of them as there are.
+local function specifications(text)
+  local specs, n = {}, 0
+  for kind, modulus, capacity, capacity_rest, price, price_rest in string.gmatch(text, '|(%a),(%d+),(%d+),(%d+),(%d+),(%d+)') do
+    n = n + 1
+    specs[n] = {kind, modulus + 0, capacity + 0, capacity_rest + 0, price + 0, price_rest + 0}
+  end
+  return specs
 end
 
 local function drop_rest(l, modulus)
@@ -111,8 +121,12 @@ local function open(key, holds_key, spec, room)
     if body ~= '' then
       local start, used = string.match(body, '^(%d+):(%d+)$')
       if not start then l.problem = '${WRONG_TYPE}' return l end
-      start = tonumber(start)
-      if start >= l.start then l.start, l.used = start, tonumber(used) end
+      start = start + 0
+      if start >= l.start then
+        l.start, l.used = start, used + 0
+        -- It ends with the window. While anything was reserved it may end later.
+        l.keeps_end = not bar
+      end
     end
   else
     l.newest, l.buckets = math.floor(time_us / modulus), {}
@@ -193,7 +207,7 @@ local function charge(l, spec, times)
   end
 end
 
--- Returns what is stored for it, and until when, in ms; nothing where a limit that is not stored says the same.
+-- Returns what is stored for it, and until when, in ms, or nil for as long as it is; nothing where a limit that is not stored says the same.
 local function text_of(l)
   local text, ends = nil, 0
   if l.kind == 'g' then
@@ -204,6 +218,7 @@ local function text_of(l)
   elseif l.kind == 'f' then
     if l.used > 0 or l.first then
       text = string.format('%.0f:%.0f', l.start, l.used)
+      if l.keeps_end and not l.first then return text end
       ends = l.start + l.modulus
     end
   elseif l.used > 0 or l.first then
@@ -221,7 +236,9 @@ end
 
 -- Writes a limit, after which it is not used again. ended: a reservation of it that is over.
 local function store(l, text, ends, ended)
-  if text then redis.call('SET', l.key, text, 'PXAT', ends) else redis.call('DEL', l.key) end
+  if not text then redis.call('DEL', l.key)
+  elseif ends then redis.call('SET', l.key, text, 'PXAT', ends)
+  else redis.call('SET', l.key, text, 'KEEPTTL') end
   if not l.first then
     if ended or l.swept > 0 then redis.call('UNLINK', l.holds_key) end
     return

@@ -5,7 +5,7 @@ import { defineOperation } from '../operations/operation.js';
 import { enforceableOptionChecks, type EnforceableOptions } from '../operations/operation.options.js';
 import { wrongType } from './limit-commands.js';
 import { specificationOf } from './limit-batch.js';
-import { combined, resultAfter, resultOf } from './limit-result.js';
+import { combined, foundIn, resultAfter, resultOf } from './limit-result.js';
 import { checkEnforceableOptions, keysOfLimits, LIMITS, SPECIFICATIONS } from './limit.operations.js';
 import { checkedLimits, priced, type Limit } from './limit.js';
 import type { LimitReservation, ReserveOptions } from './limit-reservation.js';
@@ -104,9 +104,10 @@ return answer
     const isReserved = verdict === 'reserved';
     const result = combined(
       limits,
-      limits.map((limit, i) =>
-        isReserved ? resultOf(limit, parts[i]!, 1) : resultAfter(limit, parts[i]!, 0),
-      ),
+      limits.map((limit, i) => {
+        const found = foundIn(limit, parts[i]!);
+        return isReserved ? resultOf(limit, found, 1) : resultAfter(limit, found, 0);
+      }),
     );
     return isReserved
       ? { ...result, allowed: true, id: idOf({ limits, nonce }), expiresAtMs: Number(lapses) }

@@ -22,23 +22,24 @@ if time_ms > not_after then return 'TOO_LATE' end
 ${luaLimit}
 local function parse(text)
   local count, earlier = string.match(text, '^(%d+),(%d+)')
-  local run = {count = tonumber(count), not_after = not_after - tonumber(earlier)}
-  for text_of_one in string.gmatch(text, '|([^|]+)') do run[#run + 1] = specification(text_of_one) end
+  local run = specifications(text)
+  run.text, run.count, run.not_after = count, tonumber(count), not_after - tonumber(earlier)
   return run
 end
 
-local known, limits, order, answers = {}, {}, {}, {}
+local known, limits, order, answers, opened, parts = {}, {}, {}, {}, {}, {}
 local at, room = 2, ${SWEEP_LIMIT}
 for i = 4, #ARGV do
-  local run = known[ARGV[i]]
+  local text = ARGV[i]
+  local run = known[text]
   if not run then
-    run = parse(ARGV[i])
-    known[ARGV[i]] = run
+    run = parse(text)
+    known[text] = run
   end
+  local size = #run
   local answer = time_ms > run.not_after and '${LATE}'
-  local opened = {}
-  for j, spec in ipairs(run) do
-    local key = KEYS[at]
+  for j = 1, size do
+    local key, spec = KEYS[at], run[j]
     local l = limits[key]
     if not l then
       l = open(key, KEYS[at + 1], spec, room)
@@ -51,35 +52,36 @@ for i = 4, #ARGV do
     answer = answer or (l.problem and string.format('${WRONG_TYPE},%.0f', j - 1)) or (l.more and '${MORE}')
   end
   if not answer then
-    local times, parts = run.count, {}
-    for j, spec in ipairs(run) do
+    local times = run.count
+    for j = 1, size do
       parts[j] = describe(opened[j])
-      if times > 0 then times = fits(opened[j], spec, times) end
+      if times > 0 then times = fits(opened[j], run[j], times) end
     end
     if times > 0 then
-      for j, spec in ipairs(run) do charge(opened[j], spec, times) end
+      for j = 1, size do charge(opened[j], run[j], times) end
     end
-    answer = string.format('%.0f|', times) .. table.concat(parts, '|')
+    answer = (times == run.count and run.text or string.format('%.0f', times)) .. '|' .. table.concat(parts, '|', 1, size)
   end
   answers[i - 3] = answer
 end
 
 -- New keys come first, then the state: these need memory, so where there is none left, all is taken back or was never done.
 local answer = table.concat(answers, ';')
-local created, changed = {}, {}
+local created = {}
 local function take_back(refusal)
   for _, key in ipairs(created) do redis.call('DEL', key) end
   return refusal
 end
-for _, l in ipairs(order) do
+for i = 1, #order do
+  local l = order[i]
   if l.changed then
     local text, ends = text_of(l)
     if text and not l.stored then
       local kept = redis.pcall('SET', l.key, text, 'PXAT', ends)
       if kept.err then return take_back(kept) end
-      created[#created + 1] = l.key
+      created[#created + 1], l.changed = l.key, false
     else
-      changed[#changed + 1] = {l, text, ends}
+      l.text, l.ends = text, ends
     end
   end
 end
@@ -87,7 +89,10 @@ if ARGV[3] ~= '' then
   local kept = redis.pcall('SET', KEYS[1], ARGV[2] .. '|' .. answer, 'PX', ARGV[3])
   if kept.err then return take_back(kept) end
 end
-for _, one in ipairs(changed) do store(one[1], one[2], one[3]) end
+for i = 1, #order do
+  local l = order[i]
+  if l.changed then store(l, l.text, l.ends) end
+end
 return answer
 `,
 });
