@@ -75,6 +75,9 @@ return 'passed|' .. text
     const found = foundIn(limit, text);
     if (verdict === 'passed') return { limit: resultOf(limit, found, 1), blockedForMs: 0 };
     const refused = resultAfter(limit, found, 0);
-    return { limit: refused, blockedForMs: Math.max(1, Number(verdict.split(':')[1]) || refused.retryAfterMs) };
+    return {
+      limit: refused,
+      blockedForMs: Math.max(1, Number(verdict.split(':')[1]) || refused.retryAfterMs),
+    };
   },
 });
