@@ -7,8 +7,8 @@ import { Deadline } from '../runtime/deadline.js';
 import { assertOutsideTransaction, isInTransaction } from '../runtime/transaction-scope.js';
 import type { WorkInFlight } from '../runtime/work-in-flight.js';
 import type { ScriptRunner } from '../scripting/script-runner.js';
-import { specificationOf, type LimitBatch, type LimitBatches, type LimitCommand } from './limit-batch.js';
-import { keysOfLimit } from './limit-keys.js';
+import type { LimitBatch, LimitBatches, LimitCommand } from './limit-batch.js';
+import { stateOf } from './limit-keys.js';
 import { foundIn, resultAfter, resultOf, type Found, type LimitResult } from './limit-result.js';
 import type { CheckedLimit } from './limit.js';
 import { WRONG_TYPE } from './lua-limit.js';
@@ -49,18 +49,19 @@ export class LimitCommands {
     if (isInTransaction())
       assertOutsideTransaction(`Taking from limit ${describe(limits[0]!.key)}`, options.propagation);
     const keySpace = this.connection.keys;
-    const keys: string[] = [];
+    const states: string[] = [];
     let text = '';
     for (const limit of limits) {
-      const { state, holds } = keysOfLimit(keySpace, limit);
-      keys.push(state, holds);
-      text += specificationOf(limit);
+      states.push(stateOf(keySpace, limit));
+      text += limit.specification;
     }
     if (limits.length > 1 && this.connection.isCluster) keySpace.commonSlotOf(limits.map(({ key }) => key));
     const command: LimitCommand = {
-      key: limits.length === 1 ? keys[0]! : keys.join('\n'),
-      keys,
+      key: limits.length === 1 ? states[0]! : states.join('\n'),
+      limits,
+      states,
       text,
+      sweeps: false,
       deadline: Deadline.in(options.timeoutMs ?? this.timeoutMs),
       caller: {
         toResult: (answer, place) => toResult(this.resultsOf(limits, answer, place)),
@@ -71,7 +72,7 @@ export class LimitCommands {
       state: 'queued',
       isAlone: false,
     };
-    this.producers.for(options).perform(command, keys[0]);
+    this.producers.for(options).perform(command, limits[0]!.key);
   }
 
   private resultsOf(limits: readonly CheckedLimit[], answer: string, place: number): LimitResult[] {

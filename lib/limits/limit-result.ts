@@ -120,8 +120,14 @@ function amount(whole: number, rest: number, modulus: number): Amount {
  * them.
  */
 export function resultOf(limit: CheckedLimit, found: Found, taken: number): LimitResult {
-  const { remaining, resetMs } = resultAfter(limit, found, taken);
-  return { allowed: true, remaining, retryAfterMs: 0, resetMs, limit: limit.limit };
+  const after = resultAfter(limit, found, taken);
+  return {
+    allowed: true,
+    remaining: after.remaining,
+    retryAfterMs: 0,
+    resetMs: after.resetMs,
+    limit: limit.limit,
+  };
 }
 
 export function combined(limits: readonly CheckedLimit[], results: readonly LimitResult[]): LimitsResult {

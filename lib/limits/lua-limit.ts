@@ -72,8 +72,12 @@ local function drop_rest(l, modulus)
   l.modulus = modulus
 end
 
--- Gives back what has lapsed, at most room of it; -1 for all.
+-- Gives back what has lapsed, at most room of it.
 local function sweep(l, room)
+  if not l.holds_key then
+    l.more = true
+    return
+  end
   local lapsed = redis.call('ZRANGEBYSCORE', l.holds_key, '-inf', string.format('%.0f', time_ms), 'LIMIT', 0, room)
   for _, hold in ipairs(lapsed) do
     local amount, rest, modulus = string.match(hold, '^(%d+):(%d+):(%d+):')
@@ -91,7 +95,8 @@ local function sweep(l, room)
   end
 end
 
--- Returns a limit as it is now. problem: its key holds something else. more: not all that has lapsed is given back yet.
+-- Returns a limit as it is now. problem: its key holds something else. more: not all that has lapsed is given back yet,
+-- or nothing of it where there is no holds_key.
 local function open(key, holds_key, spec, room)
   local kind, modulus = spec[1], spec[2]
   local l = {key = key, holds_key = holds_key, kind = kind, modulus = modulus, used = 0, rest = 0, held = 0, held_rest = 0, swept = 0}

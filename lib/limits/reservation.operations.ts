@@ -36,11 +36,12 @@ export const reserve = defineOperation({
   lua: `
 local limits, specs, parts, holds = {}, {}, {}, {}
 local lapses = time_ms + tonumber(ARGV.ttlMs)
-local all_fit, more = true, false
+local all_fit, more, room = true, false, ${SWEEP_LIMIT}
 for i = ARGV.specifications, #ARGV do
   local n = i - ARGV.specifications
   local spec = specification(ARGV[i])
-  local l = open(KEYS[KEYS.limits + 2 * n], KEYS[KEYS.limits + 2 * n + 1], spec, ${SWEEP_LIMIT})
+  local l = open(KEYS[KEYS.limits + 2 * n], KEYS[KEYS.limits + 2 * n + 1], spec, room)
+  room = room - l.swept
   if l.problem then return remember(l.problem .. string.format(',%.0f', n)) end
   -- Reservations that Redis has evicted are void. With a new one behind them, what they hold would never lapse.
   if l.first and redis.call('EXISTS', l.holds_key) == 0 then
@@ -124,11 +125,12 @@ export const settle = defineOperation({
   returns: 'a string: MORE | gone | settled',
   uses: [luaLimitTime, luaLimit, luaReservation],
   lua: `
-local ended, more = {}, false
+local ended, more, room = {}, false, ${SWEEP_LIMIT}
 for i = ARGV.specifications, #ARGV do
   local n = i - ARGV.specifications
   local spec = specification(ARGV[i])
-  local l = open(KEYS[KEYS.limits + 2 * n], KEYS[KEYS.limits + 2 * n + 1], spec, ${SWEEP_LIMIT})
+  local l = open(KEYS[KEYS.limits + 2 * n], KEYS[KEYS.limits + 2 * n + 1], spec, room)
+  room = room - l.swept
   if not l.problem then
     local reserved = string.match(ARGV[i], ':(%d+:%d+)$')
     local hold = reserved .. string.format(':%.0f:', spec[2]) .. ARGV.nonce

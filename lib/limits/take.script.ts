@@ -9,8 +9,8 @@ import { luaLimit, luaLimitTime, MORE, SWEEP_LIMIT, WRONG_TYPE } from './lua-lim
 export const takeScript = defineBatchScript({
   name: 'limits.take',
   header: `
--- KEYS[2…] touched: for each limit of each run its state, and its reservations
--- ARGV[4…] runs: "<count>,<earlierByMs>" and for each limit "|<kind>,<modulus>,<capacity>,<its rest>,<price>,<its rest>"
+-- KEYS[2…] touched: for each limit of each run its state, and where it sweeps, its reservations
+-- ARGV[4…] runs: "<count>,<earlierByMs>", "+" where it sweeps, and for each limit "|<kind>,<modulus>,<capacity>,<its rest>,<price>,<its rest>"
 --   earlierByMs: how much earlier than the batch's its own time limit is
 -- Returns a string: STALE | TOO_LATE, or the runs' answers joined by ";":
 --   ${LATE} | ${MORE} | ${WRONG_TYPE},<index of the limit, from 0> | <how many calls were let through>|<each limit as it was before, joined by "|">
@@ -21,8 +21,9 @@ local not_after = tonumber(ARGV[1])
 if time_ms > not_after then return 'TOO_LATE' end
 ${luaLimit}
 local function parse(text)
-  local count, earlier = string.match(text, '^(%d+),(%d+)')
+  local count, earlier, sweeps = string.match(text, '^(%d+),(%d+)(%+?)')
   local run = specifications(text)
+  run.step = sweeps == '' and 1 or 2
   run.text, run.count, run.not_after = count, tonumber(count), not_after - tonumber(earlier)
   return run
 end
@@ -36,19 +37,19 @@ for i = 4, #ARGV do
     run = parse(text)
     known[text] = run
   end
-  local size = #run
+  local size, step = #run, run.step
   local answer = time_ms > run.not_after and '${LATE}'
   for j = 1, size do
     local key, spec = KEYS[at], run[j]
     local l = limits[key]
     if not l then
-      l = open(key, KEYS[at + 1], spec, room)
+      l = open(key, step == 2 and KEYS[at + 1], spec, room)
       room = room - l.swept
       limits[key], order[#order + 1] = l, l
     elseif l.modulus ~= spec[2] then
       drop_rest(l, spec[2])
     end
-    opened[j], at = l, at + 2
+    opened[j], at = l, at + step
     answer = answer or (l.problem and string.format('${WRONG_TYPE},%.0f', j - 1)) or (l.more and '${MORE}')
   end
   if not answer then
