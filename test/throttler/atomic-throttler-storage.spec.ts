@@ -160,8 +160,8 @@ describe('AtomicThrottlerStorage', () => {
     let servers: INestApplication[];
 
     beforeAll(async () => {
-      const start = () => startApp({ ...parts, options: parts.options() });
-      servers = await Promise.all([start(), start()]);
+      const startServer = () => startApp({ ...parts, options: parts.options() });
+      servers = await Promise.all([startServer(), startServer()]);
     });
     afterAll(() => Promise.all(servers.map((server) => server.close())));
 
