@@ -29,6 +29,7 @@ export default {
     '^nestjs-atomic-redis/(openapi|health|opentelemetry|throttler|testing)$': '<rootDir>/lib/$1/index.ts',
     '^(\\.{1,2}/.*)\\.js$': '$1',
   },
+  setupFiles: ['<rootDir>/test/support/patient-claims.ts'],
   testSequencer: '<rootDir>/scripts/tests/slowest-first.mjs',
   // Tests mostly wait for servers: on two cores, two at once take little more than half as long. A run
   // of everything has workers of its own for the slow specs: see scripts/tests/pools.mjs.
