@@ -63,18 +63,18 @@ describe('a queue of large payloads', () => {
     const slow = queues.get<string>('q', { leaseMs: 1_000, maxDeliveries: 2 });
     const seen: string[] = [];
     const consumer = slow.consume((job) => void seen.push(job.payload[0]!), { concurrency: count });
-    let slowest = 0;
+    const waits: number[] = [];
     while (seen.length < count) {
       const began = performance.now();
       // On the connection that takes and ends jobs.
       await slow.counts({ timeoutMs: 10_000 });
-      slowest = Math.max(slowest, performance.now() - began);
+      waits.push(performance.now() - began);
       await sleep(20);
       expect((await direct.counts()).dead).toBe(0);
     }
     expect(seen.toSorted()).toEqual(['0', '1', '2', '3', '4', '5']);
-    // One payload takes a second.
-    expect(slowest).toBeLessThan(900);
+    // One payload takes a second: behind them, most calls would wait that long.
+    expect(waits.toSorted((a, b) => a - b)[Math.floor(waits.length / 2)]).toBeLessThan(500);
     await consumer.stop();
   });
 
