@@ -57,7 +57,7 @@ describe('a queue of large payloads', () => {
     const link = await startSlowLink(redis.server, 4 * MB);
     closing.push(() => link.stop());
     const direct = (await open(redis.server.url)).get<string>('q');
-    const queues = await open(link.url, 2_000);
+    const queues = await open(link.url, 5_000);
     const count = 6;
     for (let i = 0; i < count; i++) await direct.push(String(i).repeat(4 * MB));
     const slow = queues.get<string>('q', { leaseMs: 1_000, maxDeliveries: 2 });
@@ -73,8 +73,8 @@ describe('a queue of large payloads', () => {
       expect((await direct.counts()).dead).toBe(0);
     }
     expect(seen.toSorted()).toEqual(['0', '1', '2', '3', '4', '5']);
-    // One payload takes a second: behind them, most calls would wait that long.
-    expect(waits.toSorted((a, b) => a - b)[Math.floor(waits.length / 2)]).toBeLessThan(500);
+    // Six payloads take a second each. Behind them, no call but the first would be answered meanwhile.
+    expect(waits.filter((ms) => ms < 900).length).toBeGreaterThan(3);
     await consumer.stop();
   });
 
