@@ -50,8 +50,9 @@ const onLine =
     const server = await startRedisServer({ binary: process.env.TEST_REDIS_BINARY });
     const client = new Redis(server.url);
     const proxy = await startFaultProxy({ target: server });
-    const given = { namespace: 'atomic:', connection: proxy.url, ...options } as AtomicRedisOptions;
-    const app = await Test.createTestingModule({ imports: [AtomicRedisModule.forRoot(given)] }).compile();
+    const app = await Test.createTestingModule({
+      imports: [AtomicRedisModule.forRoot({ namespace: 'atomic:', connection: proxy.url, ...options })],
+    }).compile();
     app.useLogger(false);
     try {
       await app.init();
