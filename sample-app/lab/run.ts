@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import type { FaultProxy } from 'nestjs-atomic-redis/testing';
 import { percentile, requester, Tally } from './callers.js';
+import type { FakeProvider } from '../payment-provider/fake-provider.js';
 import { FAULTS, type LabFault } from './faults.js';
 import type { RunDto } from './lab.dto.js';
 import { SCENARIOS } from './scenarios/index.js';
@@ -33,11 +34,14 @@ export interface SideResult extends SideSample {
   callsDone: number;
 }
 
+/** The number of each kind, by its label. */
+export type Faults = Record<string, number>;
+
 export type RunEvent =
-  | ({ type: 'sample'; atMs: number; faults: number } & Record<Side, SideSample>)
+  | ({ type: 'sample'; atMs: number; faults: Faults } & Record<Side, SideSample>)
   | ({
       type: 'result';
-      faults: number;
+      faults: Faults;
       /** Calls that each side was to make. */
       calls: number;
       /**
@@ -53,6 +57,7 @@ export interface Bench {
   /** Straight to Redis, into the database that the workers use. */
   redis: Redis;
   proxy: FaultProxy;
+  provider: FakeProvider;
   workers: readonly Worker[];
 }
 
@@ -68,19 +73,22 @@ export async function* run(options: RunDto, bench: Bench, gone: AbortSignal): As
   const over = AbortSignal.any([gone, AbortSignal.timeout(RUN_MS)]);
   const closing = AbortSignal.any([over, ending.signal, AbortSignal.timeout(callsMs)]);
   const calls = options.callers * scenario.callsPerCaller;
+  const chosen: LabFault = FAULTS[options.fault];
+  const victim = bench.workers[0]!;
+  const faults: Faults = {};
   try {
     const race = await scenario.begin({
       id: (side) => `${side}-${bench.number}`,
       calls,
       redis: bench.redis,
-      kills: options.fault === 'killed-worker',
+      provider: bench.provider,
+      victim,
+      kills: chosen.strike === 'kill',
       closing,
       request: requester(bench.workers, tallies, over),
       counts: (side) => tallies[side].counts,
     });
-    const { arm }: LabFault = FAULTS[options.fault];
-    const armed = arm?.(bench.proxy);
-    const victim = options.fault === 'killed-worker' ? bench.workers[0] : undefined;
+    const armed = chosen.arm?.(bench.proxy);
 
     const began = performance.now();
     const drive = async (side: Side): Promise<void> => {
@@ -93,20 +101,26 @@ export async function* run(options: RunDto, bench: Bench, gone: AbortSignal): As
       };
       await Promise.all(Array.from({ length: options.callers }, caller));
     };
+    /** The scenario's own fault strikes as soon as it can, the chosen one once enough calls are done. */
+    const strikeAll = async (): Promise<void> => {
+      const isTime = (): boolean => callsDone() >= calls;
+      if (scenario.fault) await strikeMidway(scenario.fault, victim, race, faults, () => true, closing);
+      if (chosen.strike && victim.alive) await strikeMidway(chosen, victim, race, faults, isTime, closing);
+    };
     const callsDone = (): number => SIDES.reduce((sum, side) => sum + tallies[side].callsDone, 0);
     const work = Promise.all([
       Promise.all(SIDES.map(drive)).finally(() => ending.abort()),
       ...SIDES.map(async (side) => await race.beside?.(side)),
-      victim && killMidway(victim, race, () => callsDone() >= calls, closing),
+      strikeAll(),
     ]);
     // Its failure is thrown where it is awaited below.
     work.catch(() => {});
 
-    const faults = (): number => armed?.count ?? (victim?.alive === false ? 1 : 0);
+    const faultsSoFar = (): Faults => ({ ...faults, ...(armed && { [chosen.label]: armed.count }) });
     const now = async (): Promise<RunEvent> => ({
       type: 'sample',
       atMs: Math.round(performance.now() - began),
-      faults: faults(),
+      faults: faultsSoFar(),
       ...(await eachSide((side) => sample(race, side, tallies[side]))),
     });
     do {
@@ -117,16 +131,18 @@ export async function* run(options: RunDto, bench: Bench, gone: AbortSignal): As
     const sides = await eachSide((side) => result(scenario, race, side, tallies[side]));
     const isCutShort = SIDES.some((side) => sides[side].callsDone < calls);
     const cutShortAfterS = isCutShort ? callsMs / 1_000 : null;
-    yield { type: 'result', faults: faults(), calls, cutShortAfterS, ...sides };
+    yield { type: 'result', faults: faultsSoFar(), calls, cutShortAfterS, ...sides };
   } finally {
     ending.abort();
   }
 }
 
-/** Once enough calls are done, and in the middle of something. */
-async function killMidway(
+/** Kills or stops the process in the middle of something, and wakes it when the race allows it. */
+async function strikeMidway(
+  { label, strike }: LabFault,
   victim: Worker,
   race: Race,
+  faults: Faults,
   isTime: () => boolean,
   closing: AbortSignal,
 ): Promise<void> {
@@ -134,7 +150,14 @@ async function killMidway(
     if (closing.aborted) return;
     await sleep(2);
   }
-  victim.kill();
+  if (strike === 'kill') victim.kill();
+  const wake = strike === 'stop' ? await victim.stop() : undefined;
+  try {
+    faults[label] = 1;
+    await race.struck?.();
+  } finally {
+    await wake?.();
+  }
 }
 
 async function eachSide<T>(ask: (side: Side) => Promise<T>): Promise<Record<Side, T>> {
