@@ -68,10 +68,18 @@ export interface Bench {
 export async function* run(options: RunDto, bench: Bench, gone: AbortSignal): AsyncGenerator<RunEvent> {
   const scenario: Scenario = SCENARIOS[options.scenario];
   const tallies = { naive: new Tally(), byHand: new Tally(), atomic: new Tally() };
+  /** No call begins any more. */
   const ending = new AbortController();
   const callsMs = options.forMs ?? LONGEST_CALLS_MS;
-  const over = AbortSignal.any([gone, AbortSignal.timeout(RUN_MS)]);
-  const closing = AbortSignal.any([over, ending.signal, AbortSignal.timeout(callsMs)]);
+  /** No answer is waited for any more. */
+  const over = new AbortController();
+  const endAll = (): void => {
+    ending.abort();
+    over.abort();
+  };
+  const timers = [setTimeout(() => ending.abort(), callsMs), setTimeout(endAll, RUN_MS)];
+  gone.addEventListener('abort', endAll, { once: true });
+  if (gone.aborted) endAll();
   const calls = options.callers * scenario.callsPerCaller;
   const chosen: LabFault = FAULTS[options.fault];
   const victim = bench.workers[0]!;
@@ -84,8 +92,8 @@ export async function* run(options: RunDto, bench: Bench, gone: AbortSignal): As
       provider: bench.provider,
       victim,
       kills: chosen.strike === 'kill',
-      closing,
-      request: requester(bench.workers, tallies, over),
+      closing: ending.signal,
+      request: requester(bench.workers, tallies, over.signal),
       counts: (side) => tallies[side].counts,
     });
     const armed = chosen.arm?.(bench.proxy);
@@ -94,18 +102,23 @@ export async function* run(options: RunDto, bench: Bench, gone: AbortSignal): As
     const drive = async (side: Side): Promise<void> => {
       let next = 0;
       const caller = async (): Promise<void> => {
-        while (next < calls && !closing.aborted) {
+        while (next < calls && !ending.signal.aborted) {
           await race.call(side, next++);
           tallies[side].callsDone += 1;
         }
       };
       await Promise.all(Array.from({ length: options.callers }, caller));
     };
+    const strike = async (fault: LabFault, isTime: () => boolean): Promise<void> => {
+      if (!(await momentFor(race, isTime, ending.signal))) return;
+      faults[fault.label] = 1;
+      await strikeAt(victim, fault, race);
+    };
     /** The scenario's own fault strikes as soon as it can, the chosen one once enough calls are done. */
     const strikeAll = async (): Promise<void> => {
       const isTime = (): boolean => callsDone() >= calls;
-      if (scenario.fault) await strikeMidway(scenario.fault, victim, race, faults, () => true, closing);
-      if (chosen.strike && victim.alive) await strikeMidway(chosen, victim, race, faults, isTime, closing);
+      if (scenario.fault) await strike(scenario.fault, () => true);
+      if (chosen.strike && victim.alive) await strike(chosen, isTime);
     };
     const callsDone = (): number => SIDES.reduce((sum, side) => sum + tallies[side].callsDone, 0);
     const work = Promise.all([
@@ -133,27 +146,26 @@ export async function* run(options: RunDto, bench: Bench, gone: AbortSignal): As
     const cutShortAfterS = isCutShort ? callsMs / 1_000 : null;
     yield { type: 'result', faults: faultsSoFar(), calls, cutShortAfterS, ...sides };
   } finally {
+    timers.forEach(clearTimeout);
+    gone.removeEventListener('abort', endAll);
     ending.abort();
   }
 }
 
-/** Kills or stops the process in the middle of something, and wakes it when the race allows it. */
-async function strikeMidway(
-  { label, strike }: LabFault,
-  victim: Worker,
-  race: Race,
-  faults: Faults,
-  isTime: () => boolean,
-  closing: AbortSignal,
-): Promise<void> {
+/** True once it is time and the race is in the middle of something; false where that never comes. */
+async function momentFor(race: Race, isTime: () => boolean, closing: AbortSignal): Promise<boolean> {
   while (!isTime() || !((await race.inTheMiddle?.()) ?? true)) {
-    if (closing.aborted) return;
+    if (closing.aborted) return false;
     await sleep(2);
   }
+  return true;
+}
+
+/** Kills the process, or stops it and wakes it when the race allows. */
+async function strikeAt(victim: Worker, { strike }: LabFault, race: Race): Promise<void> {
   if (strike === 'kill') victim.kill();
   const wake = strike === 'stop' ? await victim.stop() : undefined;
   try {
-    faults[label] = 1;
     await race.struck?.();
   } finally {
     await wake?.();
