@@ -65,6 +65,16 @@ describeInBrowser('the race lab in a browser', () => {
       /^✗ Showed a part of the catalogue in \d+ of \d+ reads/,
       /^✓ Showed the whole catalogue in \d+ reads\.$/,
     ],
+    [
+      'Killed between charge and record',
+      /^✗ Charged \d+ of 40 carts twice/,
+      /^✓ Charged and confirmed 40 carts once\.$/,
+    ],
+    [
+      'Stopped lock holder',
+      /^✗ Published an older statement over a newer one in \d+ of \d+ cases\.$/,
+      /^✓ Published \d+ statements in order\.$/,
+    ],
   ] as const;
   const looks = [
     { ...DESKTOP, ...LIGHT },

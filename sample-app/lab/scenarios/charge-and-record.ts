@@ -5,7 +5,7 @@ import { Middle } from './middle.js';
 import { plural, SIDES, type LabRequest, type Scenario } from './scenario.js';
 
 /** A customer asks this long: twice as long as the atomic handler keeps the key of a process that died. */
-const PATIENCE_MS = 5_000;
+const PATIENCE_MS = 6_000;
 
 /** One process is killed when the provider has charged, and nobody has written it down. */
 export const chargeAndRecord: Scenario = {
@@ -52,7 +52,8 @@ export const chargeAndRecord: Scenario = {
   callsPerCaller: 4,
 
   async begin({ id, calls, redis, request, closing, provider, victim }) {
-    for (const side of SIDES) await redis.set(stockKey(id(side)), calls);
+    // Enough for all, also where a side takes it twice.
+    for (const side of SIDES) await redis.set(stockKey(id(side)), 2 * calls);
     const middle = new Middle(SIDES.map(id), provider, victim.pid);
     closing.addEventListener('abort', () => middle.release(), { once: true });
     const asked = { naive: 0, byHand: 0, atomic: 0 };
