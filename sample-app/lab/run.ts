@@ -15,7 +15,7 @@ import {
   type Scenario,
   type Side,
 } from './scenarios/scenario.js';
-import { LONGEST_CALLS_MS, RUN_MS } from './limits.js';
+import { CALLS_MS, GRACE_MS } from './limits.js';
 import type { Worker } from './workers.js';
 
 const SAMPLE_MS = 100;
@@ -70,14 +70,14 @@ export async function* run(options: RunDto, bench: Bench, gone: AbortSignal): As
   const tallies = { naive: new Tally(), byHand: new Tally(), atomic: new Tally() };
   /** No call begins any more. */
   const ending = new AbortController();
-  const callsMs = options.forMs ?? LONGEST_CALLS_MS;
+  const callsMs = options.forMs ?? CALLS_MS;
   /** No answer is waited for any more. */
   const over = new AbortController();
   const endAll = (): void => {
     ending.abort();
     over.abort();
   };
-  const timers = [setTimeout(() => ending.abort(), callsMs), setTimeout(endAll, RUN_MS)];
+  const timers = [setTimeout(() => ending.abort(), callsMs), setTimeout(endAll, callsMs + GRACE_MS)];
   gone.addEventListener('abort', endAll, { once: true });
   if (gone.aborted) endAll();
   const calls = options.callers * scenario.callsPerCaller;

@@ -6,7 +6,7 @@ export const PAYMENT_PROVIDER_URL = Symbol('PAYMENT_PROVIDER_URL');
 /** A card that the fake provider declines. Every other one is charged. */
 export const DECLINED_CARD = 'tok_declined';
 
-const ANSWER_MS = 30_000;
+const ANSWER_MS = 60_000;
 
 export interface Charge {
   sku: string;

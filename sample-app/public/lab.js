@@ -13,9 +13,9 @@ const ABOUT = {
   'catalogue-swap':
     'Callers count the products of a catalogue while new editions are imported, by both processes at once.',
   'charge-and-record':
-    'Each customer pays for a cart, and asks again for 6 s until it is confirmed. One of the two processes is killed when the payment provider has charged and nobody has recorded it, on each side. The provider counts its charges.',
+    'Each customer pays for a cart, and asks again until it is confirmed. One of the two processes is killed when the payment provider has charged and nobody has recorded it.',
   'stopped-holder':
-    'Statements of what was charged are published under a lock of 1 s. One of the two processes is stopped while it holds the lock of each side. It is woken once the other has published.',
+    'Statements are published under a lock of 1 s. One of the two processes is stopped while it holds the lock, and woken once the other has published.',
   none: 'Nothing goes wrong besides.',
   'lost-reply':
     'Of every 25 writes, one is applied and its reply is lost with the connection. The client connects again and sends it again.',

@@ -107,6 +107,7 @@ describe('the race lab behind its page', () => {
     [{ scenario: 'counter', callers: 201, fault: 'none' }, /callers/],
     [{ scenario: 'counter', callers: 1.5, fault: 'none' }, /callers/],
     [{ scenario: 'counter', callers: 1, fault: 'fire' }, /fault/],
+    [{ scenario: 'counter', callers: 1, fault: 'none', forMs: 60_001 }, /forMs/],
     [{}, /scenario/],
   ])('[LAB-2] refuses %j', async (choice, detail) => {
     expect(await post(shop, '/lab/runs', choice)).toMatchObject({
@@ -209,7 +210,12 @@ describe('the race lab behind its page', () => {
   });
 
   it('[LAB-6] charge-and-record: killed between charge and record, naive charges twice, SET NX loses the order, and atomic does neither', async () => {
-    const result = await resultOf({ scenario: 'charge-and-record', callers: 2, fault: 'none' });
+    const result = await resultOf({
+      scenario: 'charge-and-record',
+      callers: 2,
+      fault: 'none',
+      forMs: 60_000,
+    });
     expect(result.faults).toEqual({ 'Processes killed': 1 });
     expect(result.naive.wrong['twice']).toBeGreaterThan(0);
     expect(result.naive.held).toBe(8 + result.naive.wrong['twice']!);
@@ -219,7 +225,7 @@ describe('the race lab behind its page', () => {
   });
 
   it('[LAB-7] stopped-holder: a process that was stopped beyond its lock writes by both locks, and not by the permit', async () => {
-    const result = await resultOf({ scenario: 'stopped-holder', callers: 2, fault: 'none' });
+    const result = await resultOf({ scenario: 'stopped-holder', callers: 1, fault: 'none', forMs: 60_000 });
     expect(result.faults).toEqual({ 'Processes stopped': 1 });
     expect(result.naive.wrong['stale']).toBeGreaterThan(0);
     expect(result.byHand.wrong['stale']).toBeGreaterThan(0);

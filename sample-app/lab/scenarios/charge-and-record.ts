@@ -4,25 +4,28 @@ import { FAULTS } from '../faults.js';
 import { Middle } from './middle.js';
 import { plural, SIDES, type LabRequest, type Scenario } from './scenario.js';
 
-/** A customer asks this long: twice as long as the atomic handler keeps the key of a process that died. */
-const PATIENCE_MS = 6_000;
+/**
+ * A customer gives up after so many answers in a row that the payment is being made: in 6 s or more.
+ * The atomic handler keeps the key of a process that died for some 2 s.
+ */
+const PATIENCE = 30;
 
 /** One process is killed when the provider has charged, and nobody has written it down. */
 export const chargeAndRecord: Scenario = {
   fault: FAULTS['killed-worker'],
-  labels: { told: 'Carts to be paid for', held: 'Charges at the provider' },
+  labels: { told: 'Carts', held: 'Charges at the provider' },
   wrongs: {
     twice: {
-      label: 'Carts charged twice',
+      label: 'Charged twice',
       said: (count, { of }) => `charged ${count} of ${plural(of, 'cart')} twice`,
     },
     lost: {
-      label: 'Carts charged, never confirmed',
+      label: 'Charged, never confirmed',
       said: (count, { of }) =>
         `charged ${count} of ${plural(of, 'cart')} and never confirmed ${count === 1 ? 'it' : 'them'}`,
     },
     refused: {
-      label: 'Carts neither charged nor confirmed',
+      label: 'Turned away',
       said: (count, { of }) => `turned ${count} of ${plural(of, 'cart')} away`,
     },
   },
@@ -63,11 +66,11 @@ export const chargeAndRecord: Scenario = {
       atomic: new Set<string>(),
     };
     return {
-      /** A customer whose client sends the request again until there is an answer, or no patience left. */
+      /** A customer whose client sends the request again until it is confirmed, or no patience is left. */
       async call(side, index) {
         const sku = id(side);
         const cart = `${sku}-${index}`;
-        const send = async (to?: LabRequest['to']): Promise<boolean> => {
+        const send = async (to?: LabRequest['to']): Promise<'confirmed' | 'in flight' | 'unknown'> => {
           const { outcome, body } = await request(side, {
             method: 'POST',
             path: '/checkout',
@@ -76,20 +79,23 @@ export const chargeAndRecord: Scenario = {
             ...(to && { to }),
           });
           // As with orders: a process killed between EXEC and response leaves no response to replay.
-          return outcome === 'accepted' || body?.['outcome'] === 'applied';
+          if (outcome === 'accepted' || body?.['outcome'] === 'applied') return 'confirmed';
+          return outcome === 'conflict' ? 'in flight' : 'unknown';
         };
         asked[side] += 1;
         const isMiddle = index === Math.floor(calls / 2);
-        let isConfirmed = isMiddle ? await middle.hold(sku, () => send('first process')) : await send();
-        const giveUpAt = performance.now() + PATIENCE_MS;
-        while (!isConfirmed) {
+        let answer = isMiddle ? await middle.hold(sku, () => send('first process')) : await send();
+        for (let inFlight = 0; answer !== 'confirmed';) {
           // Out of time is not refused: the page says that the run was cut short.
           if (closing.aborted) return;
-          if (performance.now() > giveUpAt) break;
+          inFlight = answer === 'in flight' ? inFlight + 1 : 0;
+          if (inFlight === PATIENCE) {
+            unconfirmed[side].add(cart);
+            return;
+          }
           await sleep(200);
-          isConfirmed = await send();
+          answer = await send();
         }
-        if (!isConfirmed) unconfirmed[side].add(cart);
       },
       async inTheMiddle() {
         return middle.isReached;

@@ -2,19 +2,20 @@ import { salesStatementsKey } from '../../redis/keys.js';
 import type { SalesStatement } from '../../sales/sales.dto.js';
 import { STOPPED_WORKER } from '../faults.js';
 import { Middle } from './middle.js';
-import { SIDES, type LabRequest, type Scenario, type Side } from './scenario.js';
+import { plural, SIDES, type LabRequest, type Scenario, type Side } from './scenario.js';
 
 /** One process is stopped while it holds a lock, until another has taken the lock and written. */
 export const stoppedHolder: Scenario = {
   fault: STOPPED_WORKER,
-  labels: { told: 'Charges in the newest statement answered', held: 'Charges in the last statement' },
+  labels: { told: 'Newest statement answered', held: 'Latest statement in Redis' },
   wrongs: {
     stale: {
-      label: 'Statements older than the one before',
-      said: (count, { of }) => `published an older statement over a newer one in ${count} of ${of} cases`,
+      label: 'Older over newer',
+      said: (count) =>
+        `published ${plural(count, 'older statement')} over ${count === 1 ? 'a newer one' : 'newer ones'}`,
     },
   },
-  right: ({ of }) => `published ${of} statements in order`,
+  right: ({ of }) => `published ${plural(of, 'statement')} in order`,
   handlers: {
     naive: ['naive/naive.service.ts#publishSales'],
     byHand: ['by-hand/by-hand.service.ts#publishSales'],
