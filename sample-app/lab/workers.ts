@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 
 const PROCESSES = 2;
-const START_MS = 30_000;
+const START_MS = 60_000;
 
 /**
  * Stops a process until its standard input ends. So the process goes on also when the one that had it
@@ -58,7 +58,11 @@ export class Workers {
     if (this.#isClosed) throw new Error('The lab is closed');
     const alive = this.#serving.filter((worker) => worker.alive);
     const missing = Array.from({ length: PROCESSES - alive.length }, () => this.#start());
-    this.#serving = [...alive, ...(await Promise.all(missing))];
+    const started = await Promise.allSettled(missing);
+    // Those that serve stay, also where another one failed to start.
+    this.#serving = [...alive, ...started.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []))];
+    const failed = started.find((one) => one.status === 'rejected');
+    if (failed) throw failed.reason as Error;
   }
 
   async #start(): Promise<Worker> {
