@@ -1,14 +1,11 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { stockKey } from '../../redis/keys.js';
 import { FAULTS } from '../faults.js';
 import { Middle } from './middle.js';
+import { confirmationOf, isGivenUp, type Confirmation } from './patience.js';
 import { plural, SIDES, type LabRequest, type Scenario } from './scenario.js';
 
-/**
- * A customer gives up after so many answers in a row that the payment is being made: in 6 s or more.
- * The atomic handler keeps the key of a process that died for some 2 s.
- */
-const PATIENCE = 30;
+/** The cart whose process is killed: an early one, so that its customer's patience ends in time. */
+const KILLED = 2;
 
 /** One process is killed when the provider has charged, and nobody has written it down. */
 export const chargeAndRecord: Scenario = {
@@ -70,32 +67,16 @@ export const chargeAndRecord: Scenario = {
       async call(side, index) {
         const sku = id(side);
         const cart = `${sku}-${index}`;
-        const send = async (to?: LabRequest['to']): Promise<'confirmed' | 'in flight' | 'unknown'> => {
-          const { outcome, body } = await request(side, {
-            method: 'POST',
-            path: '/checkout',
-            body: { cart, sku, quantity: 1, card: 'tok_visa' },
-            headers: { 'Idempotency-Key': cart },
-            ...(to && { to }),
-          });
-          // As with orders: a process killed between EXEC and response leaves no response to replay.
-          if (outcome === 'accepted' || body?.['outcome'] === 'applied') return 'confirmed';
-          return outcome === 'conflict' ? 'in flight' : 'unknown';
+        const send = async (to?: LabRequest['to']): Promise<Confirmation> => {
+          const body = { cart, sku, quantity: 1, card: 'tok_visa' };
+          const headers = { 'Idempotency-Key': cart };
+          return confirmationOf(
+            await request(side, { method: 'POST', path: '/checkout', body, headers, ...(to && { to }) }),
+          );
         };
         asked[side] += 1;
-        const isMiddle = index === Math.floor(calls / 2);
-        let answer = isMiddle ? await middle.hold(sku, () => send('first process')) : await send();
-        for (let inFlight = 0; answer !== 'confirmed';) {
-          // Out of time is not refused: the page says that the run was cut short.
-          if (closing.aborted) return;
-          inFlight = answer === 'in flight' ? inFlight + 1 : 0;
-          if (inFlight === PATIENCE) {
-            unconfirmed[side].add(cart);
-            return;
-          }
-          await sleep(200);
-          answer = await send();
-        }
+        const first = index === KILLED ? await middle.hold(sku, () => send('first process')) : await send();
+        if (await isGivenUp(first, send, closing)) unconfirmed[side].add(cart);
       },
       async inTheMiddle() {
         return middle.isReached;

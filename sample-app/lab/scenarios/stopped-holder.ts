@@ -4,6 +4,9 @@ import { STOPPED_WORKER } from '../faults.js';
 import { Middle } from './middle.js';
 import { plural, SIDES, type LabRequest, type Scenario, type Side } from './scenario.js';
 
+/** The statement whose process is stopped. */
+const STOPPED = 1;
+
 /** One process is stopped while it holds a lock, until another has taken the lock and written. */
 export const stoppedHolder: Scenario = {
   fault: STOPPED_WORKER,
@@ -35,7 +38,7 @@ export const stoppedHolder: Scenario = {
   page: 'permits',
   callsPerCaller: 2,
 
-  async begin({ id, calls, redis, request, closing, provider, victim }) {
+  async begin({ id, redis, request, closing, provider, victim }) {
     const middle = new Middle(SIDES.map(id), provider, victim.pid);
     closing.addEventListener('abort', () => middle.release(), { once: true });
     const newest = { naive: 0, byHand: 0, atomic: 0 };
@@ -52,7 +55,7 @@ export const stoppedHolder: Scenario = {
     return {
       /** All but one are made by the process that is not stopped, so that its lock is all that is in the way. */
       async call(side, index) {
-        if (index !== Math.floor(calls / 2)) await publish(side, 'last process');
+        if (index !== STOPPED) await publish(side, 'last process');
         else await middle.hold(id(side), () => publish(side, 'first process'));
       },
       async inTheMiddle() {
