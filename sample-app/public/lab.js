@@ -8,7 +8,7 @@ const ABOUT = {
   stock:
     'Each caller reserves one unit, again and again, of an article that has enough for half of the calls.',
   'order-retry':
-    'Each order is sent twice at once under one Idempotency-Key, and again for 6 s until it is answered.',
+    'Each order is sent twice at once under one Idempotency-Key, and again until it is answered.',
   counter: 'Each call counts one view of a product.',
   'catalogue-swap':
     'Callers count the products of a catalogue while new editions are imported, by both processes at once.',

@@ -195,7 +195,7 @@ describe('the race lab behind its page', () => {
       scenario: 'order-retry',
       callers: 10,
       fault: 'lost-reply',
-      forMs: 9_000,
+      forMs: 30_000,
     });
     expect(result.byHand.wrong['duplicates']).toBe(0);
     expect(result.byHand.wrong['refused']).toBeGreaterThan(0);
