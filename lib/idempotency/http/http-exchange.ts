@@ -91,7 +91,8 @@ export class HttpExchangeInterceptor implements NestInterceptor {
     const http = context.switchToHttp();
     const request = http.getRequest<HttpRequest & { [exchange: symbol]: HttpExchange | undefined }>();
     const known = request[this.exchange];
-    if (known) return known;
+    // A copy of a request, or one that inherits from it, is another request.
+    if (known?.request === request) return known;
     const response = http.getResponse<ServerResponse & { raw?: ServerResponse }>();
     const exchange: HttpExchange = {
       interceptor: this,
