@@ -48,7 +48,7 @@ export async function soakSteps({ keys, faults, seed, limitMs }: StepsSoakOption
     seed,
   };
   const random = seededRandom(seed);
-  const tally = { kills: 0, stops: 0 };
+  const tally = { strikes: 0, kills: 0, stops: 0 };
   const lost: { readonly count: number }[] = [];
   let isOver = false;
   const start = (index: number): WorkerProcess<boolean> =>
@@ -60,14 +60,13 @@ export async function soakSteps({ keys, faults, seed, limitMs }: StepsSoakOption
     () => undefined,
   );
   try {
-    const striking = (async () => {
-      await Promise.all(workers.map((one) => one.next()));
-      for (let n = 0; n < faults && !isOver; n++) {
+    const strike = async (index: number): Promise<void> => {
+      await workers[index]!.next();
+      while (!isOver && tally.strikes++ < faults) {
         await sleep(50 + random() * 150);
-        const index = Math.floor(random() * WORKERS);
         const kind = random();
-        if (kind < 0.5) lost.push(proxies[index]!.loseReplies());
-        else if (kind < 0.75) {
+        if (kind < 0.7) lost.push(proxies[index]!.loseReplies());
+        else if (kind < 0.8) {
           await workers[index]!.kill();
           tally.kills++;
           workers[index] = start(index);
@@ -84,12 +83,13 @@ export async function soakSteps({ keys, faults, seed, limitMs }: StepsSoakOption
           workers[index]!.resume();
         }
       }
-    })();
-    await striking;
+    };
+    await Promise.all(workers.map((_, index) => strike(index)));
     await Promise.all(workers.map(({ result }) => result));
     isOver = true;
     const verdict = await judge(server.url, keys);
-    return { ...tally, lostReplies: lost.reduce((sum, { count }) => sum + count, 0), ...verdict };
+    const { kills, stops } = tally;
+    return { kills, stops, lostReplies: lost.reduce((sum, { count }) => sum + count, 0), ...verdict };
   } finally {
     isOver = true;
     await Promise.all(workers.map((one) => one.kill()));
