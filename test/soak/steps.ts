@@ -30,7 +30,9 @@ export interface StepsReport {
 }
 
 const WORKERS = 3;
-const LEASE_MS = 600;
+const LEASE_MS = 1_500;
+/** Commands of a process from one fault to the next, at the most. */
+const MOST_COMMANDS = 60;
 
 /**
  * Runs of three steps by processes that are killed and stopped, over connections that lose replies.
@@ -63,7 +65,9 @@ export async function soakSteps({ keys, faults, seed, limitMs }: StepsSoakOption
     const strike = async (index: number): Promise<void> => {
       await workers[index]!.next();
       while (!isOver && tally.strikes++ < faults) {
-        await sleep(50 + random() * 150);
+        // By its progress, so that a slow machine gets as far between two faults as a fast one.
+        const strikesAt = proxies[index]!.commandsSeen + Math.ceil(random() * MOST_COMMANDS);
+        while (proxies[index]!.commandsSeen < strikesAt && !isOver) await sleep(2);
         const kind = random();
         if (kind < 0.7) lost.push(proxies[index]!.loseReplies());
         else if (kind < 0.8) {
