@@ -2,7 +2,7 @@ import { describe } from '../atomic-redis.errors.js';
 import { luaOperation } from '../operations/lua-operation.js';
 import { defineOperation, defineStep } from '../operations/operation.js';
 import { luaClock } from '../scripting/lua.js';
-import { CLAIM_MS, luaPermit } from './lua-permit.js';
+import { CLAIM_MS, KEPT_AGAIN_US, luaPermit } from './lua-permit.js';
 import { LINE_KEYS, type Claim } from './permit.operations.js';
 
 /** One look of a caller for a permit. */
@@ -55,6 +55,28 @@ const ARGS = {
 } as const;
 
 /**
+ * The way of nearly all calls, ahead of the functions that the others need: a permit that was
+ * released when nothing waited, and nothing does before it is held again.
+ */
+const takeReleased = `
+local found = redis.call('MGET', KEYS.marker, KEYS.slot)
+if found[1] then return found[1] end
+if ARGV.keepMarker == '' and found[2] and string.sub(found[2], 1, 1) == '.' then
+  local t = redis.call('TIME')
+  local us = t[1] * 1000000 + t[2]
+  if us >= (tonumber(ARGV.notAfterMs) + 1) * 1000 then return 'TOO_LATE' end
+  local last = redis.call('HGET', KEYS.state, 'f0')
+  -- The others renew the life of what is known.
+  if last and us > tonumber(last) and math.floor(us / ${KEPT_AGAIN_US}) == math.floor(last / ${KEPT_AGAIN_US}) then
+    local fence = string.format('%.0f', us)
+    redis.call('HSET', KEYS.state, 'f0', fence)
+    redis.call('SET', KEYS.slot, ARGV.token, 'PX', ARGV.leaseMs)
+    return 'granted:0:' .. fence
+  end
+end
+`;
+
+/**
  * A copy finds what the first call did: the token in a slot, or in line. Where that is over, its
  * caller has had an answer, of a call that was sent again and kept it.
  */
@@ -83,7 +105,6 @@ end
 
 local ticket, in_line, given, dead, ahead, next_ms = nil, false, {}, {}, 0, nil
 if first == #KEYS and string.sub(found[2] or '', 1, 1) == '.' then
-  -- Released when nothing waited, and nothing does before it is held again.
   own = 0
 elseif own == nil or ARGV.ticket ~= '' or ARGV[2] ~= '' then
   -- Before its first look the token stands nowhere.
@@ -189,7 +210,7 @@ export const lookForOne = defineOperation({
   type: 'permits.lookForOne',
   keys: { ...LINE_KEYS, slot: 'the token of the holder' },
   args: ARGS,
-  prepare: `local found = redis.call('MGET', KEYS.marker, KEYS.slot)`,
+  keeping: { ...keeping, lua: takeReleased + keeping.lua },
   lua: lookLua('#KEYS'),
   encode: ({ claim: { keys, token, process }, leaseMs, waitMs, ticket }) => ({
     keys: { state: keys.state, line: keys.line, slot: keys.slots[0]! },

@@ -4,8 +4,8 @@
  */
 const KEPT_MS = 7 * 86_400_000;
 
-/** It is renewed by the first use in each hour, in milliseconds. */
-const KEPT_AGAIN_MS = 3_600_000;
+/** It is renewed by the first use in each hour, in µs. */
+export const KEPT_AGAIN_US = 3_600_000_000;
 
 /**
  * Length of the lease of one that was given a permit while it waited, until it takes it, in
@@ -49,7 +49,7 @@ local function fence_after(last, us)
   return digits(math.max((tonumber(last or nil) or 0) + 1, us))
 end
 
-local function keep(key) redis.call('PEXPIRE', key, '${KEPT_MS + KEPT_AGAIN_MS}') end
+local function keep(key) redis.call('PEXPIRE', key, '${KEPT_MS + KEPT_AGAIN_US / 1_000}') end
 
 -- Gives a free slot to a token. holder, last: the slot and its last fence as they were.
 local function occupy(key, line, slot, token, lease, state, fence, holder, last, us)
@@ -59,7 +59,7 @@ local function occupy(key, line, slot, token, lease, state, fence, holder, last,
     local lost = (redis.call('HGET', state, 'l' .. slot) or '') .. last .. ','
     redis.call('HSET', state, 'l' .. slot, string.sub(lost, -${LOST_KEPT * LOST_LENGTH}))
   end
-  if not last or math.floor(us / ${KEPT_AGAIN_MS * 1_000}) ~= math.floor(last / ${KEPT_AGAIN_MS * 1_000}) then
+  if not last or math.floor(us / ${KEPT_AGAIN_US}) ~= math.floor(last / ${KEPT_AGAIN_US}) then
     keep(state)
     keep(line)
   end

@@ -102,22 +102,28 @@ export class PermitClaim {
         if (seen?.kind === 'busy')
           throw new PermitUnavailableError(this.terms.name, Math.max(1, seen.nextMs));
         waitSignal ??= this.waitSignal(signal);
-        do {
-          await this.pause(seen, until, waitSignal);
-          const permit = this.granted();
-          if (permit) return permit;
-        } while (
-          seen &&
-          this.isFarBack(seen) &&
-          !until.passed &&
-          (await untilAborted(this.stays(until), waitSignal))
-        );
+        const permit = await this.untilLook(seen, until, waitSignal);
+        if (permit) return permit;
       }
     } catch (error) {
       if (this.mayHold) this.giveUp(looking);
       throw error;
     } finally {
       if (this.room) this.access.rooms.leave(this.claim.keys.line, this.claim.token);
+    }
+  }
+
+  /** Waits for a permit, or until it has to look. */
+  private async untilLook(
+    seen: Waiting | undefined,
+    until: Deadline,
+    signal: AbortSignal,
+  ): Promise<HeldPermit | undefined> {
+    for (;;) {
+      await this.pause(seen, until, signal);
+      const permit = this.granted();
+      if (permit || !seen || !this.isFarBack(seen) || until.passed) return permit;
+      if (!(await untilAborted(this.stays(until), signal))) return undefined;
     }
   }
 
@@ -170,8 +176,8 @@ export class PermitClaim {
     try {
       const look = { claim, leaseMs, waitMs, ticket };
       const options = { timeoutMs, propagation };
-      const operation = claim.keys.slots.length === 1 ? lookForOne : lookForAny;
-      seen = await operations.part(operation, look, options);
+      const lookFor = claim.keys.slots.length === 1 ? lookForOne : lookForAny;
+      seen = await operations.part(lookFor, look, options);
     } catch (error) {
       // It takes effect no later than now. The next look tells what it came to.
       if (error instanceof OutcomeUnknownError) throw connection.unavailable(error);
