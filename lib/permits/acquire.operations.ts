@@ -2,7 +2,7 @@ import { describe } from '../atomic-redis.errors.js';
 import { luaOperation } from '../operations/lua-operation.js';
 import { defineOperation, defineStep } from '../operations/operation.js';
 import { luaClock } from '../scripting/lua.js';
-import { CLAIM_MS, KEPT_AGAIN_US, luaPermit } from './lua-permit.js';
+import { CLAIM_MS, KEPT_AGAIN_US, KEPT_FOR_MS, luaPermit } from './lua-permit.js';
 import { LINE_KEYS, type Claim } from './permit.operations.js';
 
 /** One look of a caller for a permit. */
@@ -43,6 +43,9 @@ const ALIVE_MS = 3_000;
  */
 const NEAR = 3;
 
+/** The time by which a note of a call that was sent again outlives its time limit, in ms. */
+const COPIES_KEPT_MS = 60_000;
+
 /** Leases that one that does not wait looks at, to tell when it may come again. */
 const LEASES_LOOKED_AT = 16;
 
@@ -51,30 +54,7 @@ const ARGS = {
   leaseMs: 'length of its lease',
   waitMs: 'how long it waits on, 0 for not at all',
   ticket: "its place in line, as answered before; - where that is unknown; '' at the first look",
-  process: 'of the caller',
 } as const;
-
-/**
- * The way of nearly all calls, ahead of the functions that the others need: a permit that was
- * released when nothing waited, and nothing does before it is held again.
- */
-const takeReleased = `
-local found = redis.call('MGET', KEYS.marker, KEYS.slot)
-if found[1] then return found[1] end
-if ARGV.keepMarker == '' and found[2] and string.sub(found[2], 1, 1) == '.' then
-  local t = redis.call('TIME')
-  local us = t[1] * 1000000 + t[2]
-  if us >= (tonumber(ARGV.notAfterMs) + 1) * 1000 then return 'TOO_LATE' end
-  local last = redis.call('HGET', KEYS.state, 'f0')
-  -- The others renew the life of what is known.
-  if last and us > tonumber(last) and math.floor(us / ${KEPT_AGAIN_US}) == math.floor(last / ${KEPT_AGAIN_US}) then
-    local fence = string.format('%.0f', us)
-    redis.call('HSET', KEYS.state, 'f0', fence)
-    redis.call('SET', KEYS.slot, ARGV.token, 'PX', ARGV.leaseMs)
-    return 'granted:0:' .. fence
-  end
-end
-`;
 
 /**
  * A copy finds what the first call did: the token in a slot, or in line. Where that is over, its
@@ -104,9 +84,7 @@ for i = 0, #KEYS - first do
 end
 
 local ticket, in_line, given, dead, ahead, next_ms = nil, false, {}, {}, 0, nil
-if first == #KEYS and string.sub(found[2] or '', 1, 1) == '.' then
-  own = 0
-elseif own == nil or ARGV.ticket ~= '' or ARGV[2] ~= '' then
+if own == nil or ARGV.ticket ~= '' or ARGV[2] ~= '' then
   -- Before its first look the token stands nowhere.
   if ARGV.ticket ~= '' or ARGV[2] ~= '' then ticket = tonumber(redis.call('ZSCORE', KEYS.line, ARGV.token) or nil) end
   in_line = ticket ~= nil
@@ -169,7 +147,7 @@ if own ~= nil then
   if in_line then leave_line(KEYS.line, KEYS.state, ARGV.token) end
 elseif ARGV.waitMs ~= '0' then
   local alive_until = digits(time_ms + math.min(${ALIVE_MS}, tonumber(ARGV.waitMs)))
-  redis.call('HSET', KEYS.state, 'w' .. ARGV.token, alive_until .. ':' .. ARGV.leaseMs .. ':' .. ARGV.process)
+  redis.call('HSET', KEYS.state, 'w' .. ARGV.token, alive_until .. ':' .. ARGV.leaseMs)
   if not in_line then redis.call('ZADD', KEYS.line, digits(ticket), ARGV.token) end
   if in_line or ahead == 0 then
     keep(KEYS.line)
@@ -180,6 +158,82 @@ elseif in_line then
 end
 return answer
 `;
+
+interface TakeFree {
+  readonly claim: Claim;
+  readonly leaseMs: number;
+}
+
+/** The result of {@link takeFree}. */
+type Taken =
+  | { readonly kind: 'granted'; readonly slot: 0; readonly fence: number }
+  | { readonly kind: 'held'; readonly nextMs: number }
+  | { readonly kind: 'look' };
+
+/**
+ * Takes the permit of a name that has one, if it was released when nothing waited. Nothing does
+ * before it is held again. It knows no line, so that it is short: nearly all calls are this one.
+ *
+ * A call that is sent again takes nothing, and neither does one that arrives behind it: its caller
+ * looks.
+ */
+export const takeFree = defineStep({
+  type: 'permits.takeFree',
+  copies:
+    'the first that says that it was sent again notes the token, after which nothing is taken for it; it says so ahead of any release',
+  keys: { state: LINE_KEYS.state, slot: 'the token of the holder' },
+  args: {
+    notAfterMs: 'time limit, milliseconds of Redis’s clock',
+    keepMarker: "'1' where it was sent before, else ''",
+    token: 'of the caller, never used before',
+    leaseMs: 'length of its lease',
+  },
+  returns: 'TOO_LATE | <fence> | held:<ms to the end of the lease> | look, where this cannot tell',
+  lua: `
+local holder = redis.call('GET', KEYS.slot)
+local mark = string.sub(holder or '', 1, 1)
+if ARGV.keepMarker == '' and holder and mark ~= '.' and mark ~= ',' and holder ~= ARGV.token then
+  return 'held:' .. string.format('%.0f', math.max(0, redis.call('PTTL', KEYS.slot)))
+end
+local known = redis.call('HMGET', KEYS.state, 'f0', 'c')
+local last, copied = known[1], known[2]
+${luaClock}
+local now, us = clock()
+if now > tonumber(ARGV.notAfterMs) then return 'TOO_LATE' end
+if ARGV.keepMarker ~= '' then
+  local kept = ''
+  for token, till in string.gmatch(copied or '', '([^;@]+)@(%d+);') do
+    if tonumber(till) >= now - ${COPIES_KEPT_MS} then kept = kept .. token .. '@' .. till .. ';' end
+  end
+  redis.call('HSET', KEYS.state, 'c', kept .. ARGV.token .. '@' .. ARGV.notAfterMs .. ';')
+  if not last then redis.call('PEXPIRE', KEYS.state, '${KEPT_FOR_MS}') end
+  return 'look'
+end
+-- Free when nothing waited, or never used.
+if mark ~= '.' and (holder or last) then return 'look' end
+if last and us <= tonumber(last) then return 'look' end
+if copied and string.find(copied, ARGV.token .. '@', 1, true) then return 'look' end
+local fence = string.format('%.0f', us)
+redis.call('HSET', KEYS.state, 'f0', fence)
+redis.call('SET', KEYS.slot, ARGV.token, 'PX', ARGV.leaseMs)
+if not last or math.floor(us / ${KEPT_AGAIN_US}) ~= math.floor(last / ${KEPT_AGAIN_US}) then
+  redis.call('PEXPIRE', KEYS.state, '${KEPT_FOR_MS}')
+end
+return fence
+`,
+  reply: String,
+  check: (call: TakeFree) => call,
+  does: ({ claim }) => `Acquiring permit ${describe(claim.name)}`,
+  encode: ({ claim: { keys, token }, leaseMs }) => ({
+    keys: { state: keys.state, slot: keys.slots[0]! },
+    args: { keepMarker: '', token, leaseMs },
+  }),
+  decode: (answer): Taken => {
+    if (answer === 'look') return { kind: 'look' };
+    if (answer.startsWith('held:')) return { kind: 'held', nextMs: Number(answer.slice(5)) };
+    return { kind: 'granted', slot: 0, fence: Number(answer) };
+  },
+});
 
 const CALL = {
   returns:
@@ -210,11 +264,11 @@ export const lookForOne = defineOperation({
   type: 'permits.lookForOne',
   keys: { ...LINE_KEYS, slot: 'the token of the holder' },
   args: ARGS,
-  keeping: { ...keeping, lua: takeReleased + keeping.lua },
+  prepare: `local found = redis.call('MGET', KEYS.marker, KEYS.slot)`,
   lua: lookLua('#KEYS'),
-  encode: ({ claim: { keys, token, process }, leaseMs, waitMs, ticket }) => ({
+  encode: ({ claim: { keys, token }, leaseMs, waitMs, ticket }) => ({
     keys: { state: keys.state, line: keys.line, slot: keys.slots[0]! },
-    args: { token, leaseMs, waitMs, ticket, process },
+    args: { token, leaseMs, waitMs, ticket },
   }),
 });
 
@@ -230,9 +284,9 @@ for i = KEYS.slots, #KEYS do names[#names + 1] = KEYS[i] end
 local found = redis.call('MGET', spread(names))
 `,
   lua: lookLua('KEYS.slots'),
-  encode: ({ claim: { keys, token, process }, leaseMs, waitMs, ticket }) => ({
+  encode: ({ claim: { keys, token }, leaseMs, waitMs, ticket }) => ({
     keys: { ...keys },
-    args: { token, leaseMs, waitMs, ticket, process },
+    args: { token, leaseMs, waitMs, ticket },
   }),
 });
 
@@ -255,7 +309,6 @@ export const stay = defineStep({
     token: 'of one that waits',
     leaseMs: 'length of its lease',
     waitMs: 'how long it waits on',
-    process: 'of the caller',
   },
   returns:
     'TOO_LATE | look, where it should look: it stands near the front, or the first is not alive | stay',
@@ -268,15 +321,15 @@ if not ahead or ahead < ${NEAR} then return 'look' end
 local front = redis.call('ZRANGE', KEYS.line, '0', '0')[1]
 if not is_alive(redis.call('HGET', KEYS.state, 'w' .. front), now) then return 'look' end
 local alive_until = digits(now + math.min(${ALIVE_MS}, tonumber(ARGV.waitMs)))
-redis.call('HSET', KEYS.state, 'w' .. ARGV.token, alive_until .. ':' .. ARGV.leaseMs .. ':' .. ARGV.process)
+redis.call('HSET', KEYS.state, 'w' .. ARGV.token, alive_until .. ':' .. ARGV.leaseMs)
 return 'stay'
 `,
   reply: String,
   check: (call: Stay) => call,
   does: ({ claim }) => `Acquiring permit ${describe(claim.name)}`,
-  encode: ({ claim: { keys, token, process }, leaseMs, waitMs }) => ({
+  encode: ({ claim: { keys, token }, leaseMs, waitMs }) => ({
     keys: { state: keys.state, line: keys.line },
-    args: { token, leaseMs, waitMs, process },
+    args: { token, leaseMs, waitMs },
   }),
   decode: (answer) => answer === 'stay',
 });

@@ -28,11 +28,13 @@ export interface PermitAccess {
  */
 const SPARE = 1.5;
 
-/** The time by which a trace of a release outlives the call, in milliseconds. */
+/** The time by which the trace of a release outlives the call, in milliseconds. */
 const TRACE_MARGIN_MS = 60_000;
+/** While there is one, the name takes one round trip: also for what runs a few times an hour. */
+const TRACE_MS = 3_600_000;
 
-/** Returns the time for which a copy of a release is told what the first did, in milliseconds. */
-export const keptMsOf = (timeoutMs: number): number => timeoutMs + TRACE_MARGIN_MS;
+/** Returns the time for which a release leaves a trace, in milliseconds. */
+export const keptMsOf = (timeoutMs: number): number => Math.max(TRACE_MS, timeoutMs + TRACE_MARGIN_MS);
 
 /** A permit as its holder has it. */
 export class HeldPermit implements Permit, PausableLease, Enforcement {

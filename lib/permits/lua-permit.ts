@@ -16,6 +16,12 @@ export const CLAIM_MS = 1_000;
 /** Entries of the line that one call looks at. */
 const MAX_SEEN = 256;
 
+/** The life that each renewal gives it, in milliseconds. */
+export const KEPT_FOR_MS = KEPT_MS + KEPT_AGAIN_US / 1_000;
+
+/** A token begins with the name of its service instance, which has as many characters. */
+export const PROCESS_LENGTH = 16;
+
 /** Lost permits of a slot that are remembered, the newest. */
 const LOST_KEPT = 64;
 
@@ -31,9 +37,9 @@ const LOST_LENGTH = 17;
  * a release is told by that what became of the permit, however many had it since.
  *
  * The state is a hash. `f<slot>` is the last fence of a slot, `l<slot>` those of the last permits
- * that were lost, each with a comma. `w<token>` is `<until>:<lease>:<process>` of one that waits:
- * the server time in ms until which it is taken to be alive, the length of the lease that it wants,
- * and its process. A fence is above every one before it, and at least the time in µs, so that
+ * that were lost, each with a comma. `w<token>` is `<until>:<lease>` of one that waits: the server
+ * time in ms until which it is taken to be alive, and the length of the lease that it wants. `c` is
+ * `<token>@<time limit>;` of calls that were sent again. A fence is above every one before it, and at least the time in µs, so that
  * fences also rise where the hash was lost.
  *
  * `next_in_line(line, state, ms, count, stop)` returns the tokens of the first `count` that wait
@@ -49,7 +55,7 @@ local function fence_after(last, us)
   return digits(math.max((tonumber(last or nil) or 0) + 1, us))
 end
 
-local function keep(key) redis.call('PEXPIRE', key, '${KEPT_MS + KEPT_AGAIN_US / 1_000}') end
+local function keep(key) redis.call('PEXPIRE', key, '${KEPT_FOR_MS}') end
 
 -- Gives a free slot to a token. holder, last: the slot and its last fence as they were.
 local function occupy(key, line, slot, token, lease, state, fence, holder, last, us)
@@ -71,6 +77,8 @@ local function is_lost(state, slot, fence)
   -- Older than all that are remembered.
   return #lost == ${LOST_KEPT * LOST_LENGTH} and tonumber(fence) < tonumber(string.sub(lost, 1, ${LOST_LENGTH - 1}))
 end
+
+local function process_of(token) return string.sub(token, 1, ${PROCESS_LENGTH}) end
 
 local function leave_line(line, state, token)
   redis.call('ZREM', line, token)
@@ -104,12 +112,12 @@ local function wake(line, token) redis.pcall('SPUBLISH', line, token) end
 
 /**
  * Hands slots on, behind {@link luaPermit} and `luaClock`: `hand_on(key, slot, token, state, line,
- * process, kept)` gives the slot of `token` to the first in line that is alive, or leaves it free.
+ * kept)` gives the slot of `token` to the first in line that is alive, or leaves it free.
  * One of the same process is told by the answer, `released:<token>:<slot>:<fence>`, and has its
  * whole lease at once. Another has a short one, and is woken.
  */
 export const luaHandOn = `
-local function hand_on(key, slot, token, state, line, process, kept)
+local function hand_on(key, slot, token, state, line, kept)
   local mark = '.'
   local first = redis.call('ZRANGE', line, '0', '0')[1]
   if first then
@@ -118,8 +126,8 @@ local function hand_on(key, slot, token, state, line, process, kept)
       local known = redis.call('HMGET', state, 'w' .. first, 'f' .. slot)
       leave_line(line, state, first)
       if is_alive(known[1], ms) then
-        local lease, of = string.match(known[1], '^%d+:(%d+):(.*)$')
-        local fence, is_told = fence_after(known[2], us), of == process
+        local lease = string.match(known[1], ':(%d+)$')
+        local fence, is_told = fence_after(known[2], us), process_of(first) == process_of(token)
         occupy(key, line, slot, first, is_told and lease or '${CLAIM_MS}', state, fence, token, known[2], us)
         if is_told then return 'released:' .. first .. ':' .. slot .. ':' .. fence end
         wake(line, first)

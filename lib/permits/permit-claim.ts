@@ -1,10 +1,10 @@
 import { OutcomeUnknownError, RedisUnavailableError } from '../atomic-redis.errors.js';
 import { whenAborted } from '../runtime/abort-listeners.js';
 import { Deadline, sleep, untilAborted } from '../runtime/deadline.js';
-import { randomId } from '../runtime/random-id.js';
+import { assertOutsideTransaction, isInTransaction } from '../runtime/transaction-scope.js';
 import { schedule, unschedule } from '../runtime/timer-queue.js';
 import type { WorkInFlight } from '../runtime/work-in-flight.js';
-import { lookForAny, lookForOne, stay, type Seen } from './acquire.operations.js';
+import { lookForAny, lookForOne, stay, takeFree, type Seen } from './acquire.operations.js';
 import { HeldPermit, keptMsOf, type PermitAccess } from './held-permit.js';
 import { PermitUnavailableError } from './permit.errors.js';
 import { permitKeys } from './permit-keys.js';
@@ -25,8 +25,8 @@ export interface ClaimTerms {
 /** The parts of its service that a claim needs. */
 export interface ClaimAccess extends PermitAccess {
   readonly inFlight: WorkInFlight;
-  /** Names this service instance. */
-  readonly process: string;
+  /** Returns a token that is used for the first time. */
+  readonly nextToken: () => string;
   /** Aborts when the module closes. */
   readonly closing: AbortSignal;
 }
@@ -68,9 +68,8 @@ export class PermitClaim {
     private readonly terms: ClaimTerms,
   ) {
     const { name, limit } = terms;
-    const token = randomId('base64url');
-    const { connection, process } = access;
-    this.claim = { name, token, process, keys: permitKeys(connection.keys, name, limit) };
+    const keys = permitKeys(access.connection.keys, name, limit);
+    this.claim = { name, token: access.nextToken(), keys };
   }
 
   /**
@@ -162,6 +161,12 @@ export class PermitClaim {
     return permit;
   }
 
+  /** False if others of this process wait for the name: it stands in line at once. */
+  private get mayBeFree(): boolean {
+    const { line, slots } = this.claim.keys;
+    return slots.length === 1 && !this.access.rooms.has(line);
+  }
+
   private async look(waitMs: number): Promise<Look> {
     const { claim, ticket } = this;
     const { operations, connection } = this.access;
@@ -169,15 +174,23 @@ export class PermitClaim {
     const askedAt = performance.now();
     this.lookedSubscribed = this.access.rooms.isSubscribed(claim.keys.line);
     this.isTold = this.grant !== undefined;
-    const heldBefore = this.mayHold;
+    let heldBefore = this.mayHold;
     if (ticket === '') this.ticket = UNKNOWN_TICKET;
     this.mayHold = true;
-    let seen: Seen;
+    let seen: Seen | undefined;
     try {
+      const options = { deadline: Deadline.in(timeoutMs), propagation };
+      if (ticket === '' && this.mayBeFree) {
+        if (propagation === undefined && isInTransaction())
+          assertOutsideTransaction(takeFree.does({ claim, leaseMs }), propagation);
+        const taken = await operations.part(takeFree, { claim, leaseMs }, options);
+        if (taken.kind === 'granted') seen = taken;
+        else if (taken.kind === 'held' && waitMs === 0) seen = { kind: 'busy', nextMs: taken.nextMs };
+        else heldBefore = true;
+      }
       const look = { claim, leaseMs, waitMs, ticket };
-      const options = { timeoutMs, propagation };
       const lookFor = claim.keys.slots.length === 1 ? lookForOne : lookForAny;
-      seen = await operations.part(lookFor, look, options);
+      seen ??= await operations.part(lookFor, look, options);
     } catch (error) {
       // It takes effect no later than now. The next look tells what it came to.
       if (error instanceof OutcomeUnknownError) throw connection.unavailable(error);

@@ -14,9 +14,8 @@ export const LINE_KEYS = {
 export interface Claim {
   readonly name: string;
   readonly keys: PermitKeys;
+  /** Begins with the name of its service instance, of {@link PROCESS_LENGTH} characters. */
   readonly token: string;
-  /** Names this service instance. */
-  readonly process: string;
 }
 
 /** A permit that was handed to a claim, which may be one of this process. */
@@ -70,7 +69,6 @@ export const release = defineStep({
     token: 'of the holder',
     fence: 'of its permit',
     slot: 'number of the slot',
-    process: 'of the caller',
     keptMs: 'how long a copy may come and ask',
   },
   returns:
@@ -78,7 +76,7 @@ export const release = defineStep({
   uses: [leaveFree, luaClock, luaPermit, luaHandOn],
   lua: `
 if holder == ARGV.token then
-  return hand_on(KEYS.slot, ARGV.slot, ARGV.token, KEYS.state, KEYS.line, ARGV.process, ARGV.keptMs)
+  return hand_on(KEYS.slot, ARGV.slot, ARGV.token, KEYS.state, KEYS.line, ARGV.keptMs)
 end
 if holder and string.sub(holder, 2) == ARGV.token and is_free(holder) then return 'released' end
 local last = redis.call('HGET', KEYS.state, 'f' .. ARGV.slot)
@@ -89,9 +87,9 @@ return 'released:' .. holder .. ':' .. ARGV.slot .. ':' .. last
   reply: String,
   check: (call: Release) => call,
   does: ({ claim }) => `Releasing permit ${describe(claim.name)}`,
-  encode: ({ claim: { keys, token, process }, slot, fence, keptMs }) => ({
+  encode: ({ claim: { keys, token }, slot, fence, keptMs }) => ({
     keys: { state: keys.state, line: keys.line, slot: keys.slots[slot]! },
-    args: { token, fence, slot, process, keptMs },
+    args: { token, fence, slot, keptMs },
   }),
   decode,
   changed: (answer) => answer !== 'lost',
@@ -102,7 +100,7 @@ export const leave = defineStep({
   type: 'permits.leave',
   copies: 'a token that has left never stands in line or holds a slot again',
   keys: { ...LINE_KEYS, '...slots': 'for each slot, the token of its holder' },
-  args: { token: 'of one that waits', process: 'of the caller', keptMs: 'as of permits.release' },
+  args: { token: 'of one that waits', keptMs: 'as of permits.release' },
   returns: 'as permits.release; lost, where the token held no slot',
   uses: [luaClock, luaPermit, luaHandOn],
   lua: `
@@ -110,7 +108,7 @@ local first = KEYS.slots
 leave_line(KEYS.line, KEYS.state, ARGV.token)
 for i = 0, #KEYS - first do
   if redis.call('GET', KEYS[first + i]) == ARGV.token then
-    return hand_on(KEYS[first + i], digits(i), ARGV.token, KEYS.state, KEYS.line, ARGV.process, ARGV.keptMs)
+    return hand_on(KEYS[first + i], digits(i), ARGV.token, KEYS.state, KEYS.line, ARGV.keptMs)
   end
 end
 return 'lost'
@@ -118,9 +116,9 @@ return 'lost'
   reply: String,
   check: (call: Pick<Release, 'claim' | 'keptMs'>) => call,
   does: ({ claim }) => `Releasing permit ${describe(claim.name)}`,
-  encode: ({ claim: { keys, token, process }, keptMs }) => ({
+  encode: ({ claim: { keys, token }, keptMs }) => ({
     keys: { ...keys },
-    args: { token, process, keptMs },
+    args: { token, keptMs },
   }),
   decode,
   changed: (answer) => answer !== 'lost',

@@ -16,6 +16,7 @@ import { fullJitter, sleep } from '../runtime/deadline.js';
 import { randomId } from '../runtime/random-id.js';
 import { WorkInFlight } from '../runtime/work-in-flight.js';
 import { HeldPermit } from './held-permit.js';
+import { PROCESS_LENGTH } from './lua-permit.js';
 import { PermitClaim, type ClaimAccess } from './permit-claim.js';
 import { PermitUnavailableError } from './permit.errors.js';
 import {
@@ -77,7 +78,9 @@ export class PermitService {
     this.signals = new KeySignals(connection);
     this.keeper = new LeaseKeeper((due, lengthMs) => this.renew(due, lengthMs));
     const rooms = new WaitingRooms(this.signals);
-    const process = randomId('base64url');
+    const process = randomId('base64url').slice(0, PROCESS_LENGTH);
+    let tokens = 0;
+    const nextToken = (): string => process + (tokens++).toString(36);
     const closing = this.closing.signal;
     this.access = {
       connection,
@@ -86,7 +89,7 @@ export class PermitService {
       inFlight,
       rooms,
       keeper: this.keeper,
-      process,
+      nextToken,
       closing,
     };
     for (const { signal } of [this.closing, this.stopping]) setMaxListeners(0, signal);
