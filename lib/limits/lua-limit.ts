@@ -62,8 +62,15 @@ local function drop_rest(l, modulus)
   l.modulus = modulus
 end
 
--- Gives back what has lapsed, at most room of it; -1 for all.
+-- Gives back what has lapsed, at most room of it.
+-- room is -1 for a query, which deletes nothing: while there is more, it tells the rest as reserved, until all of it has lapsed.
 local function sweep(l, room)
+  local is_query = room < 0
+  if is_query and l.last <= time_ms then
+    l.held, l.held_rest, l.first, l.last = 0, 0, nil, nil
+    return
+  end
+  if is_query then room = ${SWEEP_LIMIT} end
   local lapsed = redis.call('ZRANGEBYSCORE', l.holds_key, '-inf', string.format('%.0f', time_ms), 'LIMIT', 0, room)
   for _, hold in ipairs(lapsed) do
     local amount, rest, modulus = string.match(hold, '^(%d+):(%d+):(%d+):')
@@ -76,6 +83,7 @@ local function sweep(l, room)
   if left[1] then
     l.first = tonumber(left[2])
     l.more = l.first <= time_ms
+    if is_query and l.more then l.first = time_ms end
   else
     l.held, l.held_rest, l.first, l.last = 0, 0, nil, nil
   end
@@ -87,6 +95,10 @@ local function open(key, holds_key, spec, room)
   local l = {key = key, holds_key = holds_key, kind = kind, modulus = modulus, used = 0, rest = 0, held = 0, held_rest = 0, swept = 0}
   local body = redis.pcall('GET', key)
   if type(body) == 'table' then
+    local kind_of = redis.call('TYPE', key)
+    if type(kind_of) == 'table' then kind_of = kind_of.ok end
+    -- Refused for another reason, such as the user's rights: raises it.
+    if kind_of == 'string' or kind_of == 'none' then redis.call('GET', key) end
     l.problem = '${WRONG_TYPE}'
     return l
   end

@@ -1,7 +1,11 @@
 import { setMaxListeners } from 'node:events';
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import { OPTIONS } from '../atomic-redis.constants.js';
-import { IllegalTransactionStateError, RedisUnavailableError } from '../atomic-redis.errors.js';
+import {
+  IllegalTransactionStateError,
+  RedisReplyError,
+  RedisUnavailableError,
+} from '../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import { KeySignals } from '../connection/key-signals.js';
@@ -42,6 +46,12 @@ export interface PermitStatus {
 
 /** The longest wait that a timer of Node.js allows, some 24 days. */
 const LONGEST_WAIT_MS = 2 ** 31 - 1;
+
+/** True for what does not end a wait to lead: it may be over the next time. */
+const mayPass = (error: unknown): boolean =>
+  error instanceof RedisUnavailableError ||
+  error instanceof PermitUnavailableError ||
+  (error instanceof RedisReplyError && (error.retryable || error.reply === 'OOM'));
 
 /**
  * Permits that a bounded number of processes hold at a time: a lock, with `limit` a semaphore, with
@@ -179,7 +189,8 @@ export class PermitService {
    * @returns what `work` returns, when it settled while it led
    * @throws whatever `work` throws while it leads, the same instance
    * @throws the reason of `signal`; ModuleClosedError when the module closes
-   * @throws InvalidArgumentError, RedisReplyError
+   * @throws InvalidArgumentError; RedisReplyError for a refusal that lasts, as of a user without the
+   * rights
    */
   async lead<T>(
     name: string,
@@ -265,8 +276,7 @@ export class PermitService {
         );
         failures = 0;
       } catch (error) {
-        const mayTryAgain = error instanceof RedisUnavailableError || error instanceof PermitUnavailableError;
-        if (!mayTryAgain || signal.aborted) throw error;
+        if (!mayPass(error) || signal.aborted) throw error;
         await sleep(fullJitter(++failures, 50, 5_000), signal);
         continue;
       }

@@ -156,6 +156,20 @@ describe('reservations of limits', () => {
     expect(await redis.client.keys('atomic:limit-holds*')).toEqual([]);
   });
 
+  it('[LM-9] that have lapsed by the thousand do not make a query long, which tells the rest as reserved until the last lapse', async () => {
+    const one = of({ limit: 5_000, algorithm: 'fixed' });
+    await limits.reserve(one, { ttlMs: LONG_MS });
+    const [holds] = await redis.client.keys('atomic:limit-holds*');
+    const [state] = (await redis.client.keys('atomic:limit*')).filter((key) => key !== holds);
+    // As 1,500 that have lapsed would have left it, and one that has not.
+    const text = (await redis.client.get(state!))!;
+    await redis.client.set(state!, text.replace(/;1:0:\d+:/, ';1501:0:1:'), 'KEEPTTL');
+    await redis.client.zadd(holds!, ...Array.from({ length: 1_500 }, (_, i) => [i + 1, `1:0:1:${i}`]).flat());
+    expect(await remaining(one)).toBe(5_000 - 501);
+    await limits.take(one);
+    expect(await remaining(one)).toBe(5_000 - 2);
+  });
+
   it('[LM-9] of several limits are made of all or of none, and each has its own cost', async () => {
     const [requests, tokens] = [of({ key: 'requests' }), of({ key: 'tokens', limit: 100, cost: 40 })];
     const reserved = await limits.reserve([requests, tokens], { ttlMs: LONG_MS });
