@@ -237,7 +237,7 @@ describe('LimitService', () => {
     try {
       const refused = module.get(LimitService);
       for (const call of [() => refused.take(of()), () => refused.peek(of())])
-        await expect(call()).rejects.toMatchObject({ code: 'REDIS_REPLY', reply: 'NOPERM' });
+        await expect(call()).rejects.toMatchObject({ code: 'REDIS_REPLY' });
     } finally {
       await module.close();
       await redis.client.acl('DELUSER', 'unread');
