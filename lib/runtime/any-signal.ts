@@ -1,13 +1,12 @@
-/** Keeps the signals that a combined one was made of for as long as it exists itself. */
-const sourcesOf = new WeakMap<AbortSignal, readonly AbortSignal[]>();
+/** Kept on the signal, not in a WeakMap: see docs/decisions/scripts.md. */
+const SOURCES = Symbol('sources');
 
 /**
- * A signal that aborts as soon as one of `sources` does. In place of a bare `AbortSignal.any`,
- * which holds its sources weakly: before Node.js 26, a signal of `AbortSignal.timeout` that nothing
- * else holds can be collected, and then its time-out never comes.
+ * A signal that aborts as soon as one of `sources` does, and that keeps them for as long as it
+ * exists. `AbortSignal.any` alone holds its sources weakly: before Node.js 26, a signal of
+ * `AbortSignal.timeout` that nothing else holds can be collected, and then its time-out never
+ * comes.
  */
 export function anySignal(...sources: readonly AbortSignal[]): AbortSignal {
-  const signal = AbortSignal.any([...sources]);
-  sourcesOf.set(signal, sources);
-  return signal;
+  return Object.assign(AbortSignal.any([...sources]), { [SOURCES]: sources });
 }
