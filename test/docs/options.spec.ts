@@ -1,6 +1,8 @@
 import { execFileSync } from 'node:child_process';
 import { resolve } from 'node:path';
 import { resolveOptions } from '../../lib/atomic-redis.options.js';
+import { idempotencyDefaults } from '../../lib/idempotency/idempotency.options.js';
+import { shippedClaimMs } from '../support/patient-claims.js';
 import { textOf } from './examples.js';
 
 describe('docs/options.md', () => {
@@ -11,6 +13,7 @@ describe('docs/options.md', () => {
   }, 120_000);
 
   it('[DOC-6] gives the defaults that the module has', () => {
+    idempotencyDefaults.timeoutMs = shippedClaimMs;
     const { transactions, idempotency, counters, queues, ...module } = resolveOptions({
       connection: 'redis://localhost:6379',
       namespace: 'shop:',

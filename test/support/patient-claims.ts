@@ -1,5 +1,8 @@
 import { idempotencyDefaults } from '../../lib/idempotency/idempotency.options.js';
 
+/** The default as it is shipped. */
+export const shippedClaimMs = idempotencyDefaults.timeoutMs;
+
 /**
  * Gives a claim more than the 800 ms that it has by default, so that no test fails because a busy
  * machine stalls for a second. A test for which the time matters sets it.
