@@ -148,7 +148,12 @@ export class RunSteps {
     this.admit(known);
     const mark = onInterrupted === 'run' ? undefined : await this.begin(known);
     // Reading and asking may have taken their time.
-    this.assertMayBegin();
+    try {
+      this.assertMayBegin();
+    } catch (error) {
+      if (mark !== undefined && (await this.unmark(known, mark))) this.entries.delete(known);
+      throw error;
+    }
     const commit = this.commitOf(known, options);
     let value: T;
     try {
