@@ -32,6 +32,19 @@ describe('what arrives late', () => {
     expect(await idempotency.run('k', () => 'ran')).toBe('ran');
   });
 
+  it('[ID-3] a copy of the claim does not take a key again whose lease has ended', async () => {
+    const near = await instances.start();
+    const fault = proxy.deliverLate(1_200, on(claimScript));
+    // Its lease ends, as if its process stood still.
+    proxy.cutBeforeServer({ ...on(renewScript), times: Infinity });
+    const { promise, resolve } = gate();
+    const run = far.idempotency.run('k', () => promise, { leaseMs: 600 });
+    expect(await fault.delivered).toBe(true);
+    expect(await near.idempotency.inspect('k')).toBeNull();
+    resolve();
+    await run.catch(() => undefined);
+  });
+
   it('[ID-3] a copy of a renewal does not take a key again that its run gave back', async () => {
     const { idempotency } = far;
     const fault = proxy.deliverLate(500, on(renewScript));
