@@ -28,7 +28,7 @@
 #define NOBODY 9
 
 mtype = { FREE, RUNNING, LASTING, FAILED, COMMITTED, DONE, HELD, RELEASED };       /* states */
-mtype = { CLAIMED, BUSY, REPLAY, TOO_LATE, KEPT, LEASE_LOST, COMPLETED, OK };      /* answers */
+mtype = { CLAIMED, BUSY, REPLAY, TOO_LATE, KEPT, LEASE_LOST, OVER, COMPLETED };      /* answers */
 mtype = { NONE, BEGUN, UNDONE, ENDED };                                            /* a step */
 
 /* Redis: the record, and the entry of the one step. */
@@ -126,7 +126,8 @@ inline release(i, answer) {
 inline keepStep(i, begins, isHeld, answer) {
   if
 #ifndef NO_RULE_STEP_FENCE
-  :: state != FREE && (token != i || (state != RUNNING && state != LASTING)) -> answer = LEASE_LOST
+  :: token == i && (state == COMMITTED || state == DONE || state == HELD) -> answer = OVER
+  :: state != FREE && (token != i || state == RELEASED || state == FAILED) -> answer = LEASE_LOST
   :: state == FREE && !isHeld -> answer = LEASE_LOST
   :: begins && state == LASTING && token == i && !alive -> answer = LEASE_LOST
   :: (state == FREE && isHeld) || (token == i && (state == RUNNING || (state == LASTING && (alive || !begins)))) ->
@@ -189,6 +190,9 @@ proctype Faults() {
   mtype answer;
 end:
   do
+#ifdef TRACE
+  :: true :: true :: true :: true :: true :: true :: true :: true :: true :: true :: true :: true
+#endif
   /* A lease ends: its owner stood still, was cut off, or is dead. */
   :: atomic { token != NOBODY && lapses > 0 && !isOver[token] && (state == RUNNING || ((state == LASTING || state == COMMITTED) && alive)) ->
       lapses--; isOver[token] = 1; alive = 0;
