@@ -8,6 +8,7 @@ import { permitKeys } from './permit-keys.js';
 import * as operation from './permit.operations.js';
 import type { Claim, Seen } from './permit.operations.js';
 import type { Grant, WaitingRoom } from './waiting-rooms.js';
+import { anySignal } from '../runtime/any-signal.js';
 
 /** The terms of a claim. */
 export interface ClaimTerms {
@@ -195,7 +196,7 @@ export class PermitClaim {
   /** Ends the waits of this call. */
   private waitSignal(given: AbortSignal | undefined): AbortSignal {
     const { closing } = this.access;
-    return given ? AbortSignal.any([given, closing]) : closing;
+    return given ? anySignal(given, closing) : closing;
   }
 
   /**

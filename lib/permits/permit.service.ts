@@ -29,6 +29,7 @@ import {
 } from './permit.options.js';
 import * as operation from './permit.operations.js';
 import { WaitingRooms } from './waiting-rooms.js';
+import { anySignal } from '../runtime/any-signal.js';
 
 /** The permits of one process. */
 export interface PermitStatus {
@@ -251,7 +252,7 @@ export class PermitService {
     const { leaseMs, timeoutMs } = options;
     const given = { limit: 1, ...(leaseMs && { leaseMs }), ...(timeoutMs && { timeoutMs }) };
     const { signal: stopping } = this.stopping;
-    const signal = options.signal ? AbortSignal.any([options.signal, stopping]) : stopping;
+    const signal = options.signal ? anySignal(options.signal, stopping) : stopping;
     for (let failures = 0; ;) {
       signal.throwIfAborted();
       let permit: HeldPermit;

@@ -24,15 +24,18 @@ class AbortListeners {
   };
 }
 
-const bySignal = new WeakMap<AbortSignal, AbortListeners>();
+/** Kept on their signal, not in a WeakMap: see docs/decisions/scripts.md. */
+const LISTENERS = Symbol('listeners');
 
 /**
  * Calls `callback`, which must not throw, once the signal aborts. Calling the returned function
  * before prevents it. For a signal that has already aborted, `callback` is never called.
  */
-export function whenAborted(signal: AbortSignal, callback: () => void): () => void {
-  let listeners = bySignal.get(signal);
-  if (!listeners) bySignal.set(signal, (listeners = new AbortListeners(signal)));
+export function whenAborted(
+  signal: AbortSignal & { [LISTENERS]?: AbortListeners },
+  callback: () => void,
+): () => void {
+  const listeners = (signal[LISTENERS] ??= new AbortListeners(signal));
   listeners.add(callback);
   return () => listeners.delete(callback);
 }

@@ -2,6 +2,7 @@ import { unschedule, schedule, type ScheduledCall } from '../runtime/timer-queue
 import { whenAborted } from '../runtime/abort-listeners.js';
 import type { SetMember } from '../runtime/intrusive-set.js';
 import { LazyAbort } from '../runtime/lazy-abort.js';
+import { anySignal } from '../runtime/any-signal.js';
 
 /**
  * Ends a transaction before it is done: its time is over, its caller's signal aborts, or the module
@@ -39,7 +40,7 @@ export class CancellationToken implements SetMember {
   get signal(): AbortSignal {
     const { callerSignal } = this;
     const { signal } = this.abort;
-    return callerSignal ? AbortSignal.any([callerSignal, signal]) : signal;
+    return callerSignal ? anySignal(callerSignal, signal) : signal;
   }
 
   cancel(reason: unknown): void {

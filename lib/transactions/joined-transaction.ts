@@ -5,6 +5,7 @@ import type { Lease } from './lease.js';
 import { repliesTo } from './exec-replies.js';
 import { OpenTransaction, type OwnedCommand } from './open-transaction.js';
 import type { TransactionOptions } from './transaction.options.js';
+import { anySignal } from '../runtime/any-signal.js';
 
 /**
  * Options that are about the one EXEC of the transaction that is joined, and about its attempts.
@@ -91,7 +92,7 @@ export class JoinedTransaction extends OpenTransaction {
 
   override get signal(): AbortSignal {
     const { signal } = this.options;
-    return signal ? AbortSignal.any([signal, this.outer.signal]) : this.outer.signal;
+    return signal ? anySignal(signal, this.outer.signal) : this.outer.signal;
   }
 
   get commands(): readonly OwnedCommand[] {

@@ -63,10 +63,18 @@ export interface Bench {
 export async function* run(options: RunDto, bench: Bench, gone: AbortSignal): AsyncGenerator<RunEvent> {
   const scenario: Scenario = SCENARIOS[options.scenario];
   const tallies = { naive: new Tally(), byHand: new Tally(), atomic: new Tally() };
+  /** No call begins any more. */
   const ending = new AbortController();
   const callsMs = options.forMs ?? LONGEST_CALLS_MS;
-  const over = AbortSignal.any([gone, AbortSignal.timeout(RUN_MS)]);
-  const closing = AbortSignal.any([over, ending.signal, AbortSignal.timeout(callsMs)]);
+  /** No answer is waited for any more. */
+  const over = new AbortController();
+  const endAll = (): void => {
+    ending.abort();
+    over.abort();
+  };
+  const timers = [setTimeout(() => ending.abort(), callsMs), setTimeout(endAll, RUN_MS)];
+  gone.addEventListener('abort', endAll, { once: true });
+  if (gone.aborted) endAll();
   const calls = options.callers * scenario.callsPerCaller;
   try {
     const race = await scenario.begin({
@@ -74,8 +82,8 @@ export async function* run(options: RunDto, bench: Bench, gone: AbortSignal): As
       calls,
       redis: bench.redis,
       kills: options.fault === 'killed-worker',
-      closing,
-      request: requester(bench.workers, tallies, over),
+      closing: ending.signal,
+      request: requester(bench.workers, tallies, over.signal),
       counts: (side) => tallies[side].counts,
     });
     const { arm }: LabFault = FAULTS[options.fault];
@@ -86,7 +94,7 @@ export async function* run(options: RunDto, bench: Bench, gone: AbortSignal): As
     const drive = async (side: Side): Promise<void> => {
       let next = 0;
       const caller = async (): Promise<void> => {
-        while (next < calls && !closing.aborted) {
+        while (next < calls && !ending.signal.aborted) {
           await race.call(side, next++);
           tallies[side].callsDone += 1;
         }
@@ -97,7 +105,7 @@ export async function* run(options: RunDto, bench: Bench, gone: AbortSignal): As
     const work = Promise.all([
       Promise.all(SIDES.map(drive)).finally(() => ending.abort()),
       ...SIDES.map(async (side) => await race.beside?.(side)),
-      victim && killMidway(victim, race, () => callsDone() >= calls, closing),
+      victim && killMidway(victim, race, () => callsDone() >= calls, ending.signal),
     ]);
     // Its failure is thrown where it is awaited below.
     work.catch(() => {});
@@ -119,6 +127,8 @@ export async function* run(options: RunDto, bench: Bench, gone: AbortSignal): As
     const cutShortAfterS = isCutShort ? callsMs / 1_000 : null;
     yield { type: 'result', faults: faults(), calls, cutShortAfterS, ...sides };
   } finally {
+    timers.forEach(clearTimeout);
+    gone.removeEventListener('abort', endAll);
     ending.abort();
   }
 }

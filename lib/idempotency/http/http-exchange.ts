@@ -45,7 +45,8 @@ const rawOf = (request: object): object => (request as { raw?: object }).raw ?? 
 export class HttpExchangeInterceptor implements NestInterceptor {
   /** By controller: several may inherit the method. */
   private readonly routes = new WeakMap<object, Route>();
-  private readonly exchanges = new WeakMap<object, HttpExchange>();
+  /** The exchange is kept on its request, not in a WeakMap: see docs/decisions/scripts.md. */
+  private readonly exchange = Symbol('exchange');
 
   /**
    * @param methodName the name under which the method is decorated; a decorator above may give its
@@ -88,9 +89,10 @@ export class HttpExchangeInterceptor implements NestInterceptor {
 
   private exchangeOf(context: ExecutionContext): HttpExchange {
     const http = context.switchToHttp();
-    const request = http.getRequest<HttpRequest>();
-    const known = this.exchanges.get(request);
-    if (known) return known;
+    const request = http.getRequest<HttpRequest & { [exchange: symbol]: HttpExchange | undefined }>();
+    const known = request[this.exchange];
+    // A copy of a request, or one that inherits from it, is another request.
+    if (known?.request === request) return known;
     const response = http.getResponse<ServerResponse & { raw?: ServerResponse }>();
     const exchange: HttpExchange = {
       interceptor: this,
@@ -99,7 +101,7 @@ export class HttpExchangeInterceptor implements NestInterceptor {
       response: response.raw ?? response,
       claim: undefined,
     };
-    this.exchanges.set(request, exchange);
+    request[this.exchange] = exchange;
     return exchange;
   }
 

@@ -3,6 +3,7 @@ import { untilAborted } from '../../runtime/deadline.js';
 import { ProbeFailedError } from '../idempotency.errors.js';
 import type { AbandonedFinding, AbandonedProbe, AbandonedRun } from '../abandoned.options.js';
 import type { ProbeFinding, RunStep, StepProbe } from './step.options.js';
+import { anySignal } from '../../runtime/any-signal.js';
 
 /**
  * Asks the probe of a step, for so long.
@@ -45,7 +46,7 @@ async function findingOf(
     () => timeOut.abort(new Error(`the probe took longer than ${timeoutMs} ms (probeTimeoutMs)`)),
     timeoutMs,
   );
-  const signal = AbortSignal.any([lost, timeOut.signal]);
+  const signal = anySignal(lost, timeOut.signal);
   try {
     const asked = (async () => await probe(signal))();
     const finding = await untilAborted(asked, signal);
