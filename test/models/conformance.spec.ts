@@ -96,12 +96,12 @@ describe('the models of spec/, replayed with the real scripts', () => {
           const connection = connections[Number(c)]!;
           // In the order of an attempt; one before it that wrote no EXEC has ended by UNWATCH.
           await connection.unwatch();
-          if (sets === '1') await connection.set(deadlineKey(c!), '', 'PX', LONG_MS);
-          if (arms === '1') await connection.set(marker(c!), ARMED, 'PX', LONG_MS);
-          await connection.watch('value', marker(c!), deadlineKey(c!));
-          await valueIs(value!);
-          await markerIs(c!, m!);
-          expect(String(await redis.client.exists(deadlineKey(c!)))).toBe(d);
+          if (sets === '1') await connection.set(deadlineKey(c), '', 'PX', LONG_MS);
+          if (arms === '1') await connection.set(marker(c), ARMED, 'PX', LONG_MS);
+          await connection.watch('value', marker(c), deadlineKey(c));
+          await valueIs(value);
+          await markerIs(c, m);
+          expect(String(await redis.client.exists(deadlineKey(c)))).toBe(d);
         },
       ],
       [
@@ -109,25 +109,25 @@ describe('the models of spec/, replayed with the real scripts', () => {
         async (c, attempt, members, what, value, m) => {
           const multi = connections[Number(c)]!.multi();
           for (let bits = Number(members); bits > 0; bits >>= 1) if (bits & 1) multi.incr('value');
-          const replies = await multi.set(marker(c!), attempt!, 'PX', LONG_MS).exec();
+          const replies = await multi.set(marker(c), attempt, 'PX', LONG_MS).exec();
           expect(replies === null ? 'refused' : 'done').toBe(what);
-          await valueIs(value!);
-          await markerIs(c!, m!);
+          await valueIs(value);
+          await markerIs(c, m);
         },
       ],
       [
         /^resolver: EXEC (\d+) of connection (\d): M (\d+): (\w+)$/,
         async (attempt, c, m, found) => {
-          const keys = { marker: marker(c!), beginning: marker(c!) };
-          const args = { attempt: attempt!, ttlMs: LONG_MS };
+          const keys = { marker: marker(c), beginning: marker(c) };
+          const args = { attempt: attempt, ttlMs: LONG_MS };
           const resolution = await scripts.run(resolveScript, keys, args, Deadline.in(60_000));
-          expect(resolution).toBe(found!.toLowerCase().replace('_', '-'));
-          await markerIs(c!, m!);
+          expect(resolution).toBe(found.toLowerCase().replace('_', '-'));
+          await markerIs(c, m);
         },
       ],
       [/^another client increments the key$/, () => redis.client.incr('value')],
-      [/^fault: the marker of connection (\d) is evicted$/, (c) => redis.client.del(marker(c!))],
-      [/^the deadline key of connection (\d) expires$/, (c) => redis.client.del(deadlineKey(c!))],
+      [/^fault: the marker of connection (\d) is evicted$/, (c) => redis.client.del(marker(c))],
+      [/^the deadline key of connection (\d) expires$/, (c) => redis.client.del(deadlineKey(c))],
     ];
     for (const trace of tracesOf('transactions')) {
       await fresh();
@@ -192,21 +192,21 @@ describe('the models of spec/, replayed with the real scripts', () => {
         [
           /^Redis: claim of (\d): (\w+); record (\w+) of (\d)$/,
           async (i, answer, state, token) => {
-            const args = { token: tokenOf(i!), fingerprint, leaseMs: LONG_MS };
+            const args = { token: tokenOf(i), fingerprint, leaseMs: LONG_MS };
             // A claim that comes too late is sent again until its time is over.
             const deadline = answer === 'TOO_LATE' ? Deadline.in(50) : within();
             const reply = await run(claimScript, { record }, args, deadline).catch(() => undefined);
-            if (reply?.kind === 'claimed' && reply.trace) traces[i!] = { ...reply.trace, isAbandoned: false };
+            if (reply?.kind === 'claimed' && reply.trace) traces[i] = { ...reply.trace, isAbandoned: false };
             const words = { claimed: 'CLAIMED', running: 'BUSY', done: 'REPLAY' } as Record<string, string>;
             const isHeld = reply?.kind === 'done' && reply.resultKind === 'tombstone';
             expect(isHeld ? 'HELD' : (words[reply?.kind ?? ''] ?? 'TOO_LATE')).toBe(answer);
-            await recordIs(state!, token!);
+            await recordIs(state, token);
           },
         ],
         [
           /^Redis: completion of (\d) as (\w+): (\w+); record (\w+) of (\d)$/,
           async (i, as, answer, state, token) => {
-            const owner = { token: tokenOf(i!), fingerprint };
+            const owner = { token: tokenOf(i), fingerprint };
             const result = { ...owner, ttlMs: LONG_MS, kind: 'value', result: '1' };
             let ended: string;
             if (as === 'HELD') {
@@ -214,46 +214,46 @@ describe('the models of spec/, replayed with the real scripts', () => {
                 ...owner,
                 heldMs: LONG_MS,
                 reason: 'step-interrupted',
-                trace: traceOf(i!),
+                trace: traceOf(i),
                 keepMs: LONG_MS,
               };
               ended = await run(holdScript, keys, args, within());
             } else if (name.startsWith('steps')) ended = await run(finishScript, keys, result, within());
             else ended = await run(completeScript, { record }, result, within());
-            expect(ended === 'held' ? 'completed' : ended).toBe(kept(answer!));
-            await recordIs(state!, token!);
+            expect(ended === 'held' ? 'completed' : ended).toBe(kept(answer));
+            await recordIs(state, token);
           },
         ],
         [
           /^Redis: release of (\d): (\w+); record (\w+) of (\d)$/,
           async (i, answer, state, token) => {
-            const args = { token: tokenOf(i!), memoryMs: LONG_MS, hasRun: 1 };
-            expect(await run(releaseScript, { record }, args, within())).toBe(kept(answer!));
-            await recordIs(state!, token!);
+            const args = { token: tokenOf(i), memoryMs: LONG_MS, hasRun: 1 };
+            expect(await run(releaseScript, { record }, args, within())).toBe(kept(answer));
+            await recordIs(state, token);
           },
         ],
         [
           /^Redis: begin of the step by (\d): (\w+); record (\w+) of (\d), step (\w+)$/,
           async (i, answer, state, token, step) => {
-            expect(await keepStep(i!, true, true)).toBe(kept(answer!));
-            await recordIs(state!, token!);
-            if (state === 'LASTING') await stepIs(step!);
+            expect(await keepStep(i, true, true)).toBe(kept(answer));
+            await recordIs(state, token);
+            if (state === 'LASTING') await stepIs(step);
           },
         ],
         [
           /^Redis: end of the step by (\d), lease counted on (\d): (\w+); record (\w+) of (\d), step (\w+)$/,
           async (i, isHeld, answer, state, token, step) => {
-            expect(await keepStep(i!, false, isHeld === '1')).toBe(kept(answer!));
-            await recordIs(state!, token!);
-            if (state === 'LASTING') await stepIs(step!);
+            expect(await keepStep(i, false, isHeld === '1')).toBe(kept(answer));
+            await recordIs(state, token);
+            if (state === 'LASTING') await stepIs(step);
           },
         ],
         [
           /^Redis: (\d) takes back that the step began; step (\w+)$/,
           async (i, step) => {
-            const args = { step: 'step', mark: `${tokenOf(i!)}.1` };
+            const args = { step: 'step', mark: `${tokenOf(i)}.1` };
             await run(unmarkStepScript, { steps: keys.steps }, args, within());
-            await stepIs(step!);
+            await stepIs(step);
           },
         ],
         [
@@ -261,14 +261,14 @@ describe('the models of spec/, replayed with the real scripts', () => {
           async (i, state, token) => {
             await connections[Number(i)]!.watch(record);
             const owner = ownerOf(await connections[Number(i)]!.get(record));
-            expect(owner).toEqual({ state: state!.toLowerCase(), token: tokenOf(token!) });
+            expect(owner).toEqual({ state: state.toLowerCase(), token: tokenOf(token) });
           },
         ],
         [
           /^Redis: EXEC of (\d): (refused|done)[^;]*; record (\w+) of (\d)$/,
           async (i, what, state, token) => {
             const text = committedRecord(
-              { token: tokenOf(i!), fingerprint },
+              { token: tokenOf(i), fingerprint },
               { kind: 'value', bytes: '1' },
               Date.now() + LONG_MS,
             );
@@ -277,7 +277,7 @@ describe('the models of spec/, replayed with the real scripts', () => {
               .set(record, text, 'PX', LONG_MS)
               .exec();
             expect(replies === null ? 'refused' : 'done').toBe(what);
-            await recordIs(state!, token!);
+            await recordIs(state, token);
           },
         ],
         [
