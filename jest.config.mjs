@@ -29,8 +29,10 @@ export default {
     '^nestjs-atomic-redis/(openapi|health|opentelemetry|throttler|testing)$': '<rootDir>/lib/$1/index.ts',
     '^(\\.{1,2}/.*)\\.js$': '$1',
   },
-  // Tests mostly wait for servers: on two cores, two at once take little more than half as long. With
-  // three, some time-outs of the tests are too short for the load.
+  setupFiles: ['<rootDir>/test/support/patient-claims.ts'],
+  testSequencer: '<rootDir>/scripts/tests/slowest-first.mjs',
+  // Tests mostly wait for servers: on two cores, two at once take little more than half as long. A run
+  // of everything has workers of its own for the slow specs: see scripts/tests/pools.mjs.
   maxWorkers: Math.max(2, availableParallelism() - 1),
   // These and the other deadlines of the tests only end what hangs: a busy machine may take ten times as long as an idle one.
   testTimeout: 90_000,

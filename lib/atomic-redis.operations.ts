@@ -3,6 +3,7 @@ import * as addAll from './counters/add-all.operations.js';
 import * as reservations from './counters/reservations/reservation.operations.js';
 import * as records from './idempotency/record.operations.js';
 import * as limits from './limits/limit.operations.js';
+import * as limitSweeps from './limits/sweep.operations.js';
 import * as throttling from './limits/throttle.operations.js';
 import * as limitReservations from './limits/reservation.operations.js';
 import * as lists from './lists/list.operations.js';
@@ -25,6 +26,7 @@ const SERVICES = { auditedHashes, limits, limitReservations, lists, reservations
 const PARTS = {
   acrossSlots,
   addAll,
+  limitSweeps,
   pendingTransfers,
   permits,
   queueAdvance,

@@ -1,10 +1,15 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { root, runAsMain, ScriptError, start } from './setup/process.mjs';
 import { setup } from './setup.mjs';
 import { build } from './build.mjs';
 import { guaranteeId, specsByGuarantee } from './guarantees/specs-by-guarantee.mjs';
+import { pools } from './tests/pools.mjs';
+import { recordSlowSpecs } from './tests/slow-specs.mjs';
+
+const RECORD_TIMES = '--record-times';
+const SLOWEST_SHOWN = 10;
 
 await runAsMain(import.meta.url, async () => {
   // Tests kill, restart and empty servers: never one that REDIS_URL names.
@@ -15,22 +20,34 @@ await runAsMain(import.meta.url, async () => {
     needChromium: true,
     needRabbit: true,
   });
-  const args = jestArguments(process.argv.slice(2));
-  // The few specs that need the build make it themselves; a run of everything has it made before, beside nothing else.
-  if (args.length === 0) await build();
+  const given = process.argv.slice(2);
+  const args = jestArguments(given.filter((arg) => arg !== RECORD_TIMES));
   if (args.some((arg) => arg.startsWith('--watch')))
     return start(process.execPath, ['node_modules/jest/bin/jest.js', ...args], { env });
+  const isWhole = args.length === 0;
+  // The few specs that need the build make it themselves; a run of everything has it made before, beside nothing else.
+  if (isWhole) await build();
+  const runs = await Promise.all((isWhole ? pools() : [args]).map((each) => runJest(each, env)));
+  const seconds = secondsBySpec(runs);
+  if (isWhole) console.log(slowest(seconds));
+  if (given.includes(RECORD_TIMES)) await recordSlowSpecs(seconds);
+  console.log(summary(runs));
+  return Math.max(...runs.map(({ exitCode }) => exitCode));
+});
+
+/** Runs Jest. `results` is null if it broke off without any. */
+async function runJest(args, env) {
   const directory = mkdtempSync(join(tmpdir(), 'test-results-'));
   try {
-    const results = join(directory, 'results.json');
-    const jest = ['node_modules/jest/bin/jest.js', '--json', `--outputFile=${results}`, ...args];
+    const file = join(directory, 'results.json');
+    // Options that take a list come last: nothing may follow them.
+    const jest = ['node_modules/jest/bin/jest.js', '--json', `--outputFile=${file}`, ...args];
     const exitCode = await start(process.execPath, jest, { env });
-    console.log(summary(read(results), exitCode));
-    return exitCode;
+    return { exitCode, results: read(file) };
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
-});
+}
 
 /** An argument that is a guarantee's id stands for its tests. */
 function jestArguments(args) {
@@ -45,11 +62,33 @@ function jestArguments(args) {
 }
 
 /** Whatever makes Jest fail is counted: also a suite that did not run, or a run that broke off without results. */
-function summary(results, exitCode) {
-  const passed = results?.numPassedTests ?? 0;
-  const skipped = (results?.numPendingTests ?? 0) + (results?.numTodoTests ?? 0);
-  const failed = (results?.numFailedTests ?? 0) + (results?.numRuntimeErrorTestSuites ?? 0);
-  return `${passed} passed, ${failed === 0 && exitCode !== 0 ? 1 : failed} failed, ${skipped} skipped`;
+function summary(runs) {
+  const sum = (count) => runs.reduce((total, run) => total + count(run), 0);
+  const passed = sum(({ results }) => results?.numPassedTests ?? 0);
+  const skipped = sum(({ results }) => (results?.numPendingTests ?? 0) + (results?.numTodoTests ?? 0));
+  const failed = sum(({ results, exitCode }) => {
+    const known = (results?.numFailedTests ?? 0) + (results?.numRuntimeErrorTestSuites ?? 0);
+    return known === 0 && exitCode !== 0 ? 1 : known;
+  });
+  return `${passed} passed, ${failed} failed, ${skipped} skipped`;
+}
+
+function secondsBySpec(runs) {
+  const files = runs.flatMap(({ results }) => results?.testResults ?? []);
+  return Object.fromEntries(
+    files.map(({ name, startTime, endTime }) => [
+      relative(root, name),
+      Math.round((endTime - startTime) / 1_000),
+    ]),
+  );
+}
+
+function slowest(seconds) {
+  const shown = Object.entries(seconds)
+    .toSorted(([, a], [, b]) => b - a)
+    .slice(0, SLOWEST_SHOWN)
+    .map(([spec, time]) => `  ${time} s  ${spec}`);
+  return ['The slowest specs:', ...shown].join('\n');
 }
 
 function read(file) {

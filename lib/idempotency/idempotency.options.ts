@@ -189,7 +189,8 @@ export type ResolvedIdempotencyOptions = Required<
 > &
   Pick<IdempotencyModuleOptions, Optional> & { readonly headers: Required<IdempotencyHeaders> };
 
-const idempotencyDefaults: Omit<ResolvedIdempotencyOptions, Optional | 'headers'> = {
+/** The defaults. @internal Exported for tests, which give a claim more time on a busy machine. */
+export const idempotencyDefaults: Omit<ResolvedIdempotencyOptions, Optional | 'headers'> = {
   ttlMs: 86_400_000,
   leaseMs: 30_000,
   maxRunMs: 3_600_000,

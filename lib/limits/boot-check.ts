@@ -2,13 +2,14 @@ import { MetadataScanner, type ModulesContainer } from '@nestjs/core';
 import { ConfigurationError } from '../atomic-redis.errors.js';
 import { modulePathOf, routeOperation } from '../http/route-operation.js';
 import { siteNameOf } from '../method-wrapping/method-site.js';
-import { isEntry, rateLimitMarkOf } from './rate-limit-mark.js';
+import { isEntry, isMessageHandler, rateLimitMarkOf, takesAtEntry } from './rate-limit-mark.js';
 
 /**
  * Looks at every method with `@RateLimit` before the application starts, and names the operation of
  * each route.
  *
- * @throws ConfigurationError for a method that has no request and lacks `key`
+ * @throws ConfigurationError for a method that has no request and lacks `key`, or that messages reach
+ * past the phase `guard`
  */
 export function checkRateLimits(modules: ModulesContainer, registration: string): void {
   const scanner = new MetadataScanner();
@@ -28,6 +29,10 @@ export function checkRateLimits(modules: ModulesContainer, registration: string)
         if (!mark.hasKey && !mark.isEntry)
           throw new ConfigurationError(
             `${siteNameOf(mark.site)} is no HTTP route, query, mutation or subscription, so @RateLimit() has no request to tell callers apart by: @RateLimit({ key: (…) => …, … })`,
+          );
+        if (takesAtEntry(mark, method) && isMessageHandler(method))
+          throw new ConfigurationError(
+            `${siteNameOf(mark.site)} is a message handler too, and messages have no request that @RateLimit() could limit in the phase 'guard': @RateLimit({ phase: 'method', key: …, … }), or a method for each`,
           );
         const operation = routeOperation(type as object, method, modulePathOf(modules, module));
         if (operation !== undefined) mark.operations.set(prototype, operation);

@@ -2,16 +2,21 @@ import { OutcomeUnknownError } from '../atomic-redis.errors.js';
 import type { Deadline } from '../runtime/deadline.js';
 import type { Batch, BatchProtocol, BatchScript } from '../pipelines/batch-protocol.js';
 import { sharesTime, type PipelinedCommand, type Run } from '../pipelines/pipelined-command.js';
-import { LETTER, type CheckedLimit } from './limit.js';
+import type { KeySpace } from '../scripting/key-space.js';
+import { holdsOf } from './limit-keys.js';
+import type { CheckedLimit } from './limit.js';
 import { MORE } from './lua-limit.js';
 import { takeScript } from './take.script.js';
 
 /** A call of `take` that waits for its answer. */
 export interface LimitCommand extends PipelinedCommand {
-  /** The keys for the script. */
-  readonly keys: readonly string[];
+  readonly limits: readonly CheckedLimit[];
+  /** The key in Redis of each limit. */
+  readonly states: readonly string[];
   /** The limits, as the script is told of them. Equal texts on equal keys are equal calls. */
   readonly text: string;
+  /** True once the script has asked for the reservations, of which some have lapsed. */
+  sweeps: boolean;
 }
 
 /** Calls that travel together. */
@@ -20,8 +25,7 @@ export interface LimitBatch extends Batch<LimitCommand> {
 }
 
 /** Describes a limit for the script. */
-export const specificationOf = (limit: CheckedLimit): string =>
-  `|${LETTER[limit.algorithm]},${limit.modulus},${limit.capacity},${limit.capacityRest},${limit.price},${limit.priceRest}`;
+export const specificationOf = ({ specification }: CheckedLimit): string => specification;
 
 /** The form in which calls of `take` travel. */
 export class LimitBatches implements BatchProtocol<LimitCommand, LimitBatch> {
@@ -43,7 +47,7 @@ export class LimitBatches implements BatchProtocol<LimitCommand, LimitBatch> {
     for (const command of commands) {
       if (command.deadline.at > deadline.at) ({ deadline } = command);
       if (run?.[0].key !== command.key) run = lastOf.get(command.key);
-      if (run && run[0].text === command.text && sharesTime(run[0], command)) {
+      if (run && run[0].text === command.text && areAlike(run[0], command)) {
         run.push(command);
         continue;
       }
@@ -54,13 +58,21 @@ export class LimitBatches implements BatchProtocol<LimitCommand, LimitBatch> {
     return { commands, runs, deadline };
   }
 
-  encode({ runs, deadline }: LimitBatch): { touched: string[]; runs: string[] } {
+  sizeOf({ states }: LimitCommand): number {
+    return states.length;
+  }
+
+  encode({ runs, deadline }: LimitBatch, keys: KeySpace): { touched: string[]; runs: string[] } {
     const touched: string[] = [];
     const texts: string[] = [];
     for (const run of runs) {
       const [first] = run;
-      for (const key of first.keys) touched.push(key);
-      texts.push(`${run.length},${earlierBy(first.deadline, deadline)}${first.text}`);
+      const { limits, states, sweeps } = first;
+      for (let i = 0; i < states.length; i++) {
+        touched.push(states[i]!);
+        if (sweeps) touched.push(holdsOf(keys, limits[i]!));
+      }
+      texts.push(`${run.length},${earlierBy(first.deadline, deadline)}${sweeps ? '+' : ''}${first.text}`);
     }
     return { touched, runs: texts };
   }
@@ -75,13 +87,19 @@ export class LimitBatches implements BatchProtocol<LimitCommand, LimitBatch> {
       throw new OutcomeUnknownError(
         `Redis gave ${answers.length} answers to ${runs.length} runs of takes from limits`,
       );
-    for (const [i, run] of runs.entries()) tell(run, answers[i]!);
+    for (const [i, run] of runs.entries()) {
+      if (answers[i] === MORE) for (const command of run) command.sweeps = true;
+      tell(run, answers[i]!);
+    }
   }
 
   isPartial(answer: string): boolean {
     return answer === MORE;
   }
 }
+
+const areAlike = (first: LimitCommand, next: LimitCommand): boolean =>
+  first.sweeps === next.sweeps && sharesTime(first, next);
 
 /** Rounded up, so that none takes effect after its caller gave up, whoever shares its batch. */
 const earlierBy = (own: Deadline, latest: Deadline): number => Math.ceil(latest.at - own.at);

@@ -7,24 +7,23 @@ import { Deadline } from '../runtime/deadline.js';
 import { assertOutsideTransaction, isInTransaction } from '../runtime/transaction-scope.js';
 import type { WorkInFlight } from '../runtime/work-in-flight.js';
 import type { ScriptRunner } from '../scripting/script-runner.js';
-import { specificationOf, type LimitBatch, type LimitBatches, type LimitCommand } from './limit-batch.js';
-import { keysOfLimit } from './limit-keys.js';
-import { resultAfter, resultOf, type LimitResult } from './limit-result.js';
+import type { LimitBatch, LimitBatches, LimitCommand } from './limit-batch.js';
+import { stateOf } from './limit-keys.js';
+import { foundIn, resultAfter, resultOf, type Found, type LimitResult } from './limit-result.js';
 import type { CheckedLimit } from './limit.js';
 import { WRONG_TYPE } from './lua-limit.js';
 
 /** The answer to a run: how many of its calls were let through, and each limit as it was before. */
 interface RunAnswer {
   readonly letThrough: number;
-  readonly before: readonly string[];
+  readonly before: readonly Found[];
 }
 
 /** Sends calls of `take`, and makes their results of the answers. */
 export class LimitCommands {
   private readonly producers: Producers<LimitCommand, LimitBatch>;
   /** The answer to the run whose calls are being answered. */
-  private answer = '';
-  private parsed: RunAnswer = { letThrough: 0, before: [] };
+  private answer: RunAnswer = { letThrough: 0, before: [] };
 
   constructor(
     private readonly connection: RedisConnection,
@@ -50,18 +49,19 @@ export class LimitCommands {
     if (isInTransaction())
       assertOutsideTransaction(`Taking from limit ${describe(limits[0]!.key)}`, options.propagation);
     const keySpace = this.connection.keys;
-    const keys: string[] = [];
+    const states: string[] = [];
     let text = '';
     for (const limit of limits) {
-      const { state, holds } = keysOfLimit(keySpace, limit);
-      keys.push(state, holds);
-      text += specificationOf(limit);
+      states.push(stateOf(keySpace, limit));
+      text += limit.specification;
     }
     if (limits.length > 1 && this.connection.isCluster) keySpace.commonSlotOf(limits.map(({ key }) => key));
     const command: LimitCommand = {
-      key: limits.length === 1 ? keys[0]! : keys.join('\n'),
-      keys,
+      key: limits.length === 1 ? states[0]! : states.join('\n'),
+      limits,
+      states,
       text,
+      sweeps: false,
       deadline: Deadline.in(options.timeoutMs ?? this.timeoutMs),
       caller: {
         toResult: (answer, place) => toResult(this.resultsOf(limits, answer, place)),
@@ -72,18 +72,18 @@ export class LimitCommands {
       state: 'queued',
       isAlone: false,
     };
-    this.producers.for(options).perform(command, keys[0]);
+    this.producers.for(options).perform(command, limits[0]!.key);
   }
 
   private resultsOf(limits: readonly CheckedLimit[], answer: string, place: number): LimitResult[] {
-    // Calls of one run are answered one after the other.
-    if (answer !== this.answer) {
-      if (answer.startsWith(WRONG_TYPE)) throw wrongType(limits, answer);
-      const [letThrough, ...before] = answer.split('|');
-      this.answer = answer;
-      this.parsed = { letThrough: Number(letThrough), before };
+    if (answer.startsWith(WRONG_TYPE)) throw wrongType(limits, answer);
+    // Calls of one run are equal, and answered one after the other.
+    if (place === 0) {
+      const parts = answer.split('|');
+      const before = limits.map((limit, i) => foundIn(limit, parts[i + 1]!));
+      this.answer = { letThrough: Number(parts[0]), before };
     }
-    const { letThrough, before } = this.parsed;
+    const { letThrough, before } = this.answer;
     return place < letThrough
       ? limits.map((limit, i) => resultOf(limit, before[i]!, place + 1))
       : limits.map((limit, i) => resultAfter(limit, before[i]!, letThrough));

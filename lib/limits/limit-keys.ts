@@ -6,10 +6,19 @@ import { LETTER, type LimitName } from './limit.js';
  * them: limits that differ in algorithm or window share nothing, and one that is not used any more
  * expires by itself.
  */
-export function keysOfLimit(
+export const keysOfLimit = (
   keys: KeySpace,
-  { key, algorithm, perMs }: Required<LimitName>,
-): { readonly state: string; readonly holds: string } {
-  const name = `${LETTER[algorithm]}${perMs}`;
-  return { state: keys.colocated(`limit:${name}`, key), holds: keys.colocated(`limit-holds:${name}`, key) };
-}
+  limit: Required<LimitName>,
+): { readonly state: string; readonly holds: string } => ({
+  state: stateOf(keys, limit),
+  holds: holdsOf(keys, limit),
+});
+
+type Name = Required<LimitName>;
+
+export const stateOf = (keys: KeySpace, { key, algorithm, perMs }: Name): string =>
+  keys.colocated(`limit:${LETTER[algorithm]}${perMs}`, key);
+
+/** Returns the key of the limit's reservations. */
+export const holdsOf = (keys: KeySpace, { key, algorithm, perMs }: Name): string =>
+  keys.colocated(`limit-holds:${LETTER[algorithm]}${perMs}`, key);

@@ -31,8 +31,8 @@ export interface LimitsResult {
   readonly limits: readonly (LimitResult & { readonly key: string })[];
 }
 
-/** A limit's part of a script's answer. */
-interface Found {
+/** A limit as a script found it. */
+export interface Found {
   readonly used: number;
   readonly usedRest: number;
   readonly held: number;
@@ -47,28 +47,41 @@ interface Found {
   readonly buckets: readonly (readonly [leavesInMs: number, used: number])[];
 }
 
-/** @param text as `describe` in lua-limit.ts makes it */
-function parse({ algorithm }: CheckedLimit, text: string): Found {
-  const [used, second = '', held = 0, heldRest = 0, lapsesInMs = 0] = text.split(':');
-  const reserved = { held: Number(held), heldRest: Number(heldRest), lapsesInMs: Number(lapsesInMs) };
-  if (algorithm === 'gcra')
-    return { used: Number(used), usedRest: Number(second), leavesInMs: 0, buckets: [], ...reserved };
-  const [leavesInMs, ...rest] = second.split('.').map(Number);
-  const buckets = Array.from(
-    { length: rest.length / 2 },
-    (_, i) => [rest[2 * i]!, rest[2 * i + 1]!] as const,
-  );
-  return { used: Number(used), usedRest: 0, leavesInMs: leavesInMs!, buckets, ...reserved };
+const NO_BUCKETS: Found['buckets'] = [];
+
+/**
+ * Reads a limit's part of a script's answer.
+ * @param text as `describe` in lua-limit.ts makes it
+ */
+export function foundIn({ algorithm }: CheckedLimit, text: string): Found {
+  const parts = text.split(':');
+  const second = parts[1]!;
+  const isReserved = parts.length > 2;
+  return {
+    used: Number(parts[0]),
+    usedRest: algorithm === 'gcra' ? Number(second) : 0,
+    held: isReserved ? Number(parts[2]) : 0,
+    heldRest: isReserved ? Number(parts[3]) : 0,
+    lapsesInMs: isReserved ? Number(parts[4]) : 0,
+    leavesInMs: algorithm === 'gcra' ? 0 : Number.parseInt(second, 10),
+    buckets: algorithm === 'sliding' ? bucketsIn(second) : NO_BUCKETS,
+  };
+}
+
+function bucketsIn(text: string): Found['buckets'] {
+  const numbers = text.split('.').map(Number);
+  const buckets = [];
+  for (let i = 1; i < numbers.length; i += 2) buckets.push([numbers[i]!, numbers[i + 1]!] as const);
+  return buckets;
 }
 
 /**
  * Tells how a limit is after `times` calls at its cost, and whether another one would be let
  * through.
- * @param text the limit before those calls
+ * @param found the limit before those calls
  */
-export function resultAfter(limit: CheckedLimit, text: string, times: number): LimitResult {
+export function resultAfter(limit: CheckedLimit, found: Found, times: number): LimitResult {
   const { modulus, capacity, capacityRest, price, priceRest } = limit;
-  const found = parse(limit, text);
   const chargedRest = found.usedRest + times * priceRest;
   const usedRest = chargedRest % modulus;
   const used = found.used + times * price + (chargedRest - usedRest) / modulus;
@@ -106,11 +119,16 @@ function amount(whole: number, rest: number, modulus: number): Amount {
  * The result of a call that was let through: `taken` calls of its run were, this one the last of
  * them.
  */
-export const resultOf = (limit: CheckedLimit, text: string, taken: number): LimitResult => ({
-  ...resultAfter(limit, text, taken),
-  allowed: true,
-  retryAfterMs: 0,
-});
+export function resultOf(limit: CheckedLimit, found: Found, taken: number): LimitResult {
+  const after = resultAfter(limit, found, taken);
+  return {
+    allowed: true,
+    remaining: after.remaining,
+    retryAfterMs: 0,
+    resetMs: after.resetMs,
+    limit: limit.limit,
+  };
+}
 
 export function combined(limits: readonly CheckedLimit[], results: readonly LimitResult[]): LimitsResult {
   return {

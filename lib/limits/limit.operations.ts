@@ -11,16 +11,16 @@ import type { KeySpace } from '../scripting/key-space.js';
 import { wrongType } from './limit-commands.js';
 import { specificationOf } from './limit-batch.js';
 import { keysOfLimit } from './limit-keys.js';
-import { combined, resultAfter, type LimitsResult } from './limit-result.js';
-import { checkedLimits, checkedName, type CheckedLimit, type Limit, type LimitName } from './limit.js';
-import { luaLimit, luaLimitTime, WRONG_TYPE } from './lua-limit.js';
+import { combined, foundIn, resultAfter, type LimitsResult } from './limit-result.js';
+import { checkedName, type CheckedLimit, type LimitName } from './limit.js';
+import { luaLimit, luaLimitTime, MORE, SWEEP_LIMIT, WRONG_TYPE } from './lua-limit.js';
 
 /** Checks the options of `take`, whose calls share scripts and so take no permit. */
 export const checkTakeOptions = check.options(operationOptionChecks);
 
 export const checkEnforceableOptions = check.options(enforceableOptionChecks);
 
-const checkQueryOptions = check.options({ timeoutMs: check.waitMs() } satisfies Record<
+export const checkQueryOptions = check.options({ timeoutMs: check.waitMs() } satisfies Record<
   keyof QueryOptions,
   check.Check
 >);
@@ -34,40 +34,38 @@ export const keysOfLimits = (limits: readonly CheckedLimit[], space: KeySpace): 
     return [state, holds];
   });
 
-/** Reads limits. */
+/** Reads limits. The result is undefined where more has lapsed than it may look at. */
 export const peek = defineQuery({
   type: 'limits.peek',
   keys: { '...limits': LIMITS },
   args: { '...specifications': SPECIFICATIONS },
-  returns: `a string: WRONG_TYPE,<index of the limit, from 0> | each limit, joined by "|"`,
+  returns: `a string: MORE | WRONG_TYPE,<index of the limit, from 0> | each limit, joined by "|"`,
   uses: [luaLimitTime, luaLimit],
   lua: `
-local parts = {}
+local parts, room = {}, ${SWEEP_LIMIT}
 for i = ARGV.specifications, #ARGV do
   local n = i - ARGV.specifications
-  local l = open(KEYS[KEYS.limits + 2 * n], KEYS[KEYS.limits + 2 * n + 1], specification(ARGV[i]), -1)
+  local l = open(KEYS[KEYS.limits + 2 * n], KEYS[KEYS.limits + 2 * n + 1], specification(ARGV[i]), room)
   if l.problem then return l.problem .. string.format(',%.0f', n) end
-  parts[n + 1] = describe(l)
+  if l.more then return '${MORE}' end
+  parts[n + 1], room = describe(l), room - l.swept
 end
 return table.concat(parts, '|')
 `,
   reply: String,
-  check: ({ limits }: { limits: readonly Limit[] }, options: QueryOptions) => {
-    const checked = checkedLimits(limits);
-    checkQueryOptions('options', options);
-    return checked;
-  },
+  check: ({ limits }: { limits: readonly CheckedLimit[] }) => limits,
   encode: (limits, space) => ({
     callersKeys: limits.map(({ key }) => key),
     keys: { limits: keysOfLimits(limits, space) },
     args: { specifications: limits.map(specificationOf) },
   }),
-  decode: (answer, limits): LimitsResult => {
+  decode: (answer, limits): LimitsResult | undefined => {
+    if (answer === MORE) return undefined;
     if (answer.startsWith(WRONG_TYPE)) throw wrongType(limits, answer);
     const parts = answer.split('|');
     return combined(
       limits,
-      limits.map((limit, i) => resultAfter(limit, parts[i]!, 0)),
+      limits.map((limit, i) => resultAfter(limit, foundIn(limit, parts[i]!), 0)),
     );
   },
 });

@@ -3,7 +3,8 @@ import { integer, type Check } from '../atomic-redis.validation.js';
 /** Defaults of `LimitService`, as the module's `limits` option. */
 export interface LimitModuleOptions {
   /**
-   * Largest number of calls of `take`, on one limit or several, that travel in one script call.
+   * Largest number of limits that calls of `take` in one script call take from, one after the
+   * other. A call on more limits travels alone.
    * @default 512
    */
   maxBatchSize?: number;

@@ -2,9 +2,10 @@ import { Inject, Injectable } from '@nestjs/common';
 import { OPTIONS } from '../atomic-redis.constants.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import { RedisConnection } from '../connection/redis-connection.js';
-import { Observer } from '../observability/observer.js';
+import { Observer, READ } from '../observability/observer.js';
 import { OperationRunner } from '../operations/operation-runner.js';
 import type { EnforceableOptions, OperationOptions, QueryOptions } from '../operations/operation.options.js';
+import { Deadline } from '../runtime/deadline.js';
 import { WorkInFlight } from '../runtime/work-in-flight.js';
 import { ScriptRunner } from '../scripting/script-runner.js';
 import { LimitBatches } from './limit-batch.js';
@@ -14,8 +15,11 @@ import type { LimitReservation, ReserveOptions } from './limit-reservation.js';
 import { combined, type LimitResult, type LimitsResult } from './limit-result.js';
 import { checkedLimit, checkedLimits, type Limit, type LimitName } from './limit.js';
 import * as reservations from './reservation.operations.js';
+import { sweep } from './sweep.operations.js';
 import { takeScript } from './take.script.js';
 import * as throttling from './throttle.operations.js';
+
+const NO_OPTIONS: OperationOptions = {};
 
 const TAKEN = { changed: ({ allowed }: { readonly allowed: boolean }): boolean => allowed };
 
@@ -29,6 +33,7 @@ const TAKEN = { changed: ({ allowed }: { readonly allowed: boolean }): boolean =
 @Injectable()
 export class LimitService {
   private readonly commands: LimitCommands;
+  private readonly timeoutMs: number;
 
   /** @internal */
   constructor(
@@ -39,6 +44,7 @@ export class LimitService {
     private readonly runner: OperationRunner,
     @Inject(OPTIONS) { timeoutMs, limits }: ResolvedOptions,
   ) {
+    this.timeoutMs = timeoutMs;
     connection.preload([takeScript]);
     const batches = new LimitBatches(limits.maxBatchSize);
     this.commands = new LimitCommands(connection, scripts, inFlight, timeoutMs, batches);
@@ -74,7 +80,7 @@ export class LimitService {
   take(limits: Limit | readonly Limit[], options?: OperationOptions): Promise<LimitResult | LimitsResult>;
   take(
     limits: Limit | readonly Limit[],
-    options: OperationOptions = {},
+    options: OperationOptions = NO_OPTIONS,
   ): Promise<LimitResult | LimitsResult> {
     return this.observer.operation('limits.take', () => this.takeFrom(limits, options), TAKEN);
   }
@@ -89,7 +95,7 @@ export class LimitService {
       const checked = several
         ? checkedLimits(limits as readonly Limit[])
         : [checkedLimit('limit', limits as Limit)];
-      operation.checkTakeOptions('options', options);
+      if (options !== NO_OPTIONS) operation.checkTakeOptions('options', options);
       if (several) this.commands.take(checked, options, (all) => combined(checked, all), resolve, reject);
       else this.commands.take(checked, options, ([only]) => only!, resolve, reject);
     });
@@ -97,7 +103,7 @@ export class LimitService {
 
   /**
    * Tells how limits are, and whether a call at their costs would be let through now. Takes
-   * nothing.
+   * nothing. It writes only where more than 1,000 reservations have lapsed: these it gives back.
    * @throws as {@link take} does, but for IllegalTransactionStateError and OutcomeUnknownError
    */
   peek(limit: Limit, options?: QueryOptions): Promise<LimitResult>;
@@ -106,10 +112,23 @@ export class LimitService {
     limits: Limit | readonly Limit[],
     options: QueryOptions = {},
   ): Promise<LimitResult | LimitsResult> {
-    if (Array.isArray(limits)) return await this.runner.run(operation.peek, { limits }, options);
-    const found = await this.runner.run(operation.peek, { limits: [limits as Limit] }, options);
+    const several = Array.isArray(limits);
+    const all = several ? (limits as readonly Limit[]) : [limits as Limit];
+    const found = await this.observer.operation('limits.peek', () => this.peekAt(all, options), READ);
+    if (several) return found;
     const { key: _, ...result } = found.limits[0]!;
     return result;
+  }
+
+  private async peekAt(given: readonly Limit[], options: QueryOptions): Promise<LimitsResult> {
+    const limits = checkedLimits(given);
+    operation.checkQueryOptions('options', options);
+    const deadline = Deadline.in(options.timeoutMs ?? this.timeoutMs);
+    for (;;) {
+      const found = await this.runner.part(operation.peek, { limits }, { deadline });
+      if (found) return found;
+      await this.runner.part(sweep, { limits }, { deadline });
+    }
   }
 
   /**

@@ -82,33 +82,94 @@ export interface CheckedLimit {
   readonly capacityRest: number;
   readonly price: number;
   readonly priceRest: number;
+  /** Its amounts for the script: "|<kind>,<modulus>,<capacity>,<its rest>,<price>,<its rest>". */
+  readonly specification: string;
 }
 
 /** The letter of each algorithm in scripts and keys. */
 export const LETTER: Readonly<Record<LimitAlgorithm, string>> = { gcra: 'g', fixed: 'f', sliding: 's' };
 
+/** A limit without its key, with the options that it was made of. */
+interface Shape extends Omit<CheckedLimit, 'key'> {
+  readonly given: Omit<Limit, 'key'>;
+}
+
+/** The number of shapes that are remembered. */
+const SHAPES = 8;
+
+/** Shapes of late. An application has few, and calls with them on many keys. */
+const shapes: Shape[] = [];
+let replaced = 0;
+
+/**
+ * Returns the shape of a limit that is a plain object, without options that there are not, and as
+ * one that was checked before in all but its key.
+ */
+function knownShape(limit: Limit): Shape | undefined {
+  if (typeof limit !== 'object' || limit === null || Object.getPrototypeOf(limit) !== Object.prototype)
+    return undefined;
+  const { key, algorithm, limit: most, perMs, burst, cost } = limit;
+  let options = 3;
+  if (algorithm !== undefined) options++;
+  if (burst !== undefined) options++;
+  if (cost !== undefined) options++;
+  if (!check.isText(key) || Object.keys(limit).length !== options) return undefined;
+  for (const shape of shapes) {
+    const { given } = shape;
+    if (
+      given.limit === most &&
+      given.perMs === perMs &&
+      given.algorithm === algorithm &&
+      given.cost === cost &&
+      given.burst === burst
+    )
+      return shape;
+  }
+  return undefined;
+}
+
 /** @throws InvalidArgumentError, LimitCostError */
 export function checkedLimit(path: string, given: Limit): CheckedLimit {
+  let shape = knownShape(given);
+  if (!shape) {
+    shape = shapeOf(path, given);
+    shapes[replaced++ % SHAPES] = shape;
+  }
+  const { algorithm, limit, perMs, cost, modulus, capacity, capacityRest, price, priceRest, specification } =
+    shape;
+  return {
+    key: given.key,
+    algorithm,
+    limit,
+    perMs,
+    cost,
+    modulus,
+    capacity,
+    capacityRest,
+    price,
+    priceRest,
+    specification,
+  };
+}
+
+/** @throws InvalidArgumentError, LimitCostError */
+function shapeOf(path: string, given: Limit): Shape {
   checkLimit(path, given);
   const { key, algorithm = 'gcra', limit, perMs, burst, cost = 1 } = given;
   if (burst !== undefined && algorithm !== 'gcra')
     throw new InvalidArgumentError(`${path}.burst`, "absent: only the algorithm 'gcra' has it", burst);
   const most = burst ?? limit;
   if (cost > most) throw new LimitCostError(key, cost, most);
+  const shape = {
+    given: { algorithm: given.algorithm, limit, perMs, burst, cost: given.cost },
+    algorithm,
+    limit,
+    perMs,
+    cost,
+  };
   if (algorithm !== 'gcra') {
     const modulus = algorithm === 'fixed' ? perMs : (perMs * 1_000) / BUCKETS;
-    return {
-      key,
-      algorithm,
-      limit,
-      perMs,
-      cost,
-      modulus,
-      capacity: limit,
-      capacityRest: 0,
-      price: cost,
-      priceRest: 0,
-    };
+    return specified({ ...shape, modulus, capacity: limit, capacityRest: 0, price: cost, priceRest: 0 });
   }
   if ((most / limit) * perMs > check.MAX_TIME_MS)
     throw new InvalidArgumentError(
@@ -119,19 +180,15 @@ export function checkedLimit(path: string, given: Limit): CheckedLimit {
   const perUs = perMs * 1_000;
   const [capacity, capacityRest] = most === limit ? [perUs, 0] : divided(most, perUs, limit);
   const [price, priceRest] = divided(cost, perUs, limit);
-  return {
-    key,
-    algorithm,
-    limit,
-    perMs,
-    cost,
-    modulus: limit,
-    capacity,
-    capacityRest,
-    price,
-    priceRest,
-  };
+  return specified({ ...shape, modulus: limit, capacity, capacityRest, price, priceRest });
 }
+
+const specified = <L extends Omit<CheckedLimit, 'key' | 'specification'>>(
+  limit: L,
+): L & { readonly specification: string } => ({
+  ...limit,
+  specification: `|${LETTER[limit.algorithm]},${limit.modulus},${limit.capacity},${limit.capacityRest},${limit.price},${limit.priceRest}`,
+});
 
 /**
  * Checks one limit, or a list of limits that differ in their names.
@@ -169,11 +226,11 @@ export function checkedName(given: LimitName): Required<LimitName> {
  */
 export function priced(path: string, limit: CheckedLimit, cost: number): CheckedLimit {
   check.integer(0, MAX_AMOUNT)(path, cost);
-  if (limit.algorithm !== 'gcra') return { ...limit, cost, price: cost };
+  if (limit.algorithm !== 'gcra') return specified({ ...limit, cost, price: cost });
   if ((cost / limit.limit) * limit.perMs > check.MAX_TIME_MS)
     throw new InvalidArgumentError(path, `no more than refills in ${check.MAX_TIME_MS} ms`, cost);
   const [price, priceRest] = divided(cost, limit.perMs * 1_000, limit.limit);
-  return { ...limit, cost, price, priceRest };
+  return specified({ ...limit, cost, price, priceRest });
 }
 
 /** Returns `times * perUs / limit`, exactly. */

@@ -52,7 +52,17 @@ export const luaLimit = `
 -- From "<kind>,<modulus>,<capacity>,<its rest>,<price>,<its rest>".
 local function specification(text)
   local kind, modulus, capacity, capacity_rest, price, price_rest = string.match(text, '(%a),(%d+),(%d+),(%d+),(%d+),(%d+)')
-  return {kind, tonumber(modulus), tonumber(capacity), tonumber(capacity_rest), tonumber(price), tonumber(price_rest)}
+  return {kind, modulus + 0, capacity + 0, capacity_rest + 0, price + 0, price_rest + 0}
+end
+
+-- As many of them as there are.
+local function specifications(text)
+  local specs, n = {}, 0
+  for kind, modulus, capacity, capacity_rest, price, price_rest in string.gmatch(text, '|(%a),(%d+),(%d+),(%d+),(%d+),(%d+)') do
+    n = n + 1
+    specs[n] = {kind, modulus + 0, capacity + 0, capacity_rest + 0, price + 0, price_rest + 0}
+  end
+  return specs
 end
 
 local function drop_rest(l, modulus)
@@ -62,8 +72,12 @@ local function drop_rest(l, modulus)
   l.modulus = modulus
 end
 
--- Gives back what has lapsed, at most room of it; -1 for all.
+-- Gives back what has lapsed, at most room of it.
 local function sweep(l, room)
+  if not l.holds_key then
+    l.more = true
+    return
+  end
   local lapsed = redis.call('ZRANGEBYSCORE', l.holds_key, '-inf', string.format('%.0f', time_ms), 'LIMIT', 0, room)
   for _, hold in ipairs(lapsed) do
     local amount, rest, modulus = string.match(hold, '^(%d+):(%d+):(%d+):')
@@ -81,7 +95,8 @@ local function sweep(l, room)
   end
 end
 
--- Returns a limit as it is now. problem: its key holds something else. more: not all that has lapsed is given back yet.
+-- Returns a limit as it is now. problem: its key holds something else. more: not all that has lapsed is given back yet,
+-- or nothing of it where there is no holds_key.
 local function open(key, holds_key, spec, room)
   local kind, modulus = spec[1], spec[2]
   local l = {key = key, holds_key = holds_key, kind = kind, modulus = modulus, used = 0, rest = 0, held = 0, held_rest = 0, swept = 0}
@@ -111,8 +126,12 @@ local function open(key, holds_key, spec, room)
     if body ~= '' then
       local start, used = string.match(body, '^(%d+):(%d+)$')
       if not start then l.problem = '${WRONG_TYPE}' return l end
-      start = tonumber(start)
-      if start >= l.start then l.start, l.used = start, tonumber(used) end
+      start = start + 0
+      if start >= l.start then
+        l.start, l.used = start, used + 0
+        -- It ends with the window. While anything was reserved it may end later.
+        l.keeps_end = not bar
+      end
     end
   else
     l.newest, l.buckets = math.floor(time_us / modulus), {}
@@ -193,7 +212,7 @@ local function charge(l, spec, times)
   end
 end
 
--- Returns what is stored for it, and until when, in ms; nothing where a limit that is not stored says the same.
+-- Returns what is stored for it, and until when, in ms, or nil for as long as it is; nothing where a limit that is not stored says the same.
 local function text_of(l)
   local text, ends = nil, 0
   if l.kind == 'g' then
@@ -204,6 +223,7 @@ local function text_of(l)
   elseif l.kind == 'f' then
     if l.used > 0 or l.first then
       text = string.format('%.0f:%.0f', l.start, l.used)
+      if l.keeps_end and not l.first then return text end
       ends = l.start + l.modulus
     end
   elseif l.used > 0 or l.first then
@@ -221,7 +241,9 @@ end
 
 -- Writes a limit, after which it is not used again. ended: a reservation of it that is over.
 local function store(l, text, ends, ended)
-  if text then redis.call('SET', l.key, text, 'PXAT', ends) else redis.call('DEL', l.key) end
+  if not text then redis.call('DEL', l.key)
+  elseif ends then redis.call('SET', l.key, text, 'PXAT', ends)
+  else redis.call('SET', l.key, text, 'KEEPTTL') end
   if not l.first then
     if ended or l.swept > 0 then redis.call('UNLINK', l.holds_key) end
     return

@@ -1,8 +1,10 @@
 import type { CallHandler, CanActivate, ExecutionContext, NestInterceptor, Type } from '@nestjs/common';
 import { catchError, concat, defer, EMPTY, from, mergeMap, throwError, type Observable } from 'rxjs';
 import type { AtomicRedis } from '../atomic-redis.js';
+import { ConfigurationError } from '../atomic-redis.errors.js';
 import { attachedName } from '../http/attached-name.js';
 import type { HttpRequest } from '../http/http-request.js';
+import { siteNameOf } from '../method-wrapping/method-site.js';
 import { STAND_IN } from '../method-wrapping/stand-in.js';
 import { injectRegistration } from '../method-wrapping/wrap-method.js';
 import { atEdge, tellLimits, type RouteResponse } from '../problem-details/http-exception.js';
@@ -50,9 +52,14 @@ export function limitAtEntry(
 ): void {
   const reservations = new WeakMap<object, Settle>();
   const guard = guardOf(options, async (redis, context) => {
-    const entry = entryOf(mark, context);
     // Before a field's resolver guards stand only where the application asks for them.
-    if (!entry || !takesAtEntry(mark, method)) return;
+    if (!takesAtEntry(mark, method)) return;
+    const entry = entryOf(mark, context);
+    // The method's wrapper leaves it to this guard, so the call would not be limited.
+    if (!entry)
+      throw new ConfigurationError(
+        `${siteNameOf(mark.site)} was called over ${context.getType<string>()}, which has no request that @RateLimit() could limit in the phase 'guard': @RateLimit({ phase: 'method', key: …, … })`,
+      );
     try {
       const { policies, settle } = await limiter.admit(
         redis.limits,

@@ -35,6 +35,12 @@ export const isRoute = (method: object): boolean => Reflect.hasMetadata(PATH, me
 export const isEntry = (method: object): boolean =>
   isRoute(method) || ROOTS.includes(Reflect.getMetadata(RESOLVER_TYPE, method) as unknown);
 
+/** Metadata of Nest on methods that messages reach: of microservices, and of gateways. */
+const MESSAGE_HANDLERS = ['microservices:pattern', 'websockets:message_mapping'];
+
+export const isMessageHandler = (method: object): boolean =>
+  MESSAGE_HANDLERS.some((name) => Reflect.hasMetadata(name, method));
+
 /** True if the guard takes, and not the method's wrapper. */
 export const takesAtEntry = (mark: RateLimitMark, method: object): boolean =>
   mark.phase === 'guard' && (mark.isEntry ?? isEntry(method));

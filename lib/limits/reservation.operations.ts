@@ -5,7 +5,7 @@ import { defineOperation } from '../operations/operation.js';
 import { enforceableOptionChecks, type EnforceableOptions } from '../operations/operation.options.js';
 import { wrongType } from './limit-commands.js';
 import { specificationOf } from './limit-batch.js';
-import { combined, resultAfter, resultOf } from './limit-result.js';
+import { combined, foundIn, resultAfter, resultOf } from './limit-result.js';
 import { checkEnforceableOptions, keysOfLimits, LIMITS, SPECIFICATIONS } from './limit.operations.js';
 import { checkedLimits, priced, type Limit } from './limit.js';
 import type { LimitReservation, ReserveOptions } from './limit-reservation.js';
@@ -36,11 +36,12 @@ export const reserve = defineOperation({
   lua: `
 local limits, specs, parts, holds = {}, {}, {}, {}
 local lapses = time_ms + tonumber(ARGV.ttlMs)
-local all_fit, more = true, false
+local all_fit, more, room = true, false, ${SWEEP_LIMIT}
 for i = ARGV.specifications, #ARGV do
   local n = i - ARGV.specifications
   local spec = specification(ARGV[i])
-  local l = open(KEYS[KEYS.limits + 2 * n], KEYS[KEYS.limits + 2 * n + 1], spec, ${SWEEP_LIMIT})
+  local l = open(KEYS[KEYS.limits + 2 * n], KEYS[KEYS.limits + 2 * n + 1], spec, room)
+  room = room - l.swept
   if l.problem then return remember(l.problem .. string.format(',%.0f', n)) end
   -- Reservations that Redis has evicted are void. With a new one behind them, what they hold would never lapse.
   if l.first and redis.call('EXISTS', l.holds_key) == 0 then
@@ -104,9 +105,10 @@ return answer
     const isReserved = verdict === 'reserved';
     const result = combined(
       limits,
-      limits.map((limit, i) =>
-        isReserved ? resultOf(limit, parts[i]!, 1) : resultAfter(limit, parts[i]!, 0),
-      ),
+      limits.map((limit, i) => {
+        const found = foundIn(limit, parts[i]!);
+        return isReserved ? resultOf(limit, found, 1) : resultAfter(limit, found, 0);
+      }),
     );
     return isReserved
       ? { ...result, allowed: true, id: idOf({ limits, nonce }), expiresAtMs: Number(lapses) }
@@ -123,11 +125,12 @@ export const settle = defineOperation({
   returns: 'a string: MORE | gone | settled',
   uses: [luaLimitTime, luaLimit, luaReservation],
   lua: `
-local ended, more = {}, false
+local ended, more, room = {}, false, ${SWEEP_LIMIT}
 for i = ARGV.specifications, #ARGV do
   local n = i - ARGV.specifications
   local spec = specification(ARGV[i])
-  local l = open(KEYS[KEYS.limits + 2 * n], KEYS[KEYS.limits + 2 * n + 1], spec, ${SWEEP_LIMIT})
+  local l = open(KEYS[KEYS.limits + 2 * n], KEYS[KEYS.limits + 2 * n + 1], spec, room)
+  room = room - l.swept
   if not l.problem then
     local reserved = string.match(ARGV[i], ':(%d+:%d+)$')
     local hold = reserved .. string.format(':%.0f:', spec[2]) .. ARGV.nonce

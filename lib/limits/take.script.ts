@@ -9,8 +9,8 @@ import { luaLimit, luaLimitTime, MORE, SWEEP_LIMIT, WRONG_TYPE } from './lua-lim
 export const takeScript = defineBatchScript({
   name: 'limits.take',
   header: `
--- KEYS[2…] touched: for each limit of each run its state, and its reservations
--- ARGV[4…] runs: "<count>,<earlierByMs>" and for each limit "|<kind>,<modulus>,<capacity>,<its rest>,<price>,<its rest>"
+-- KEYS[2…] touched: for each limit of each run its state, and where it sweeps, its reservations
+-- ARGV[4…] runs: "<count>,<earlierByMs>", "+" where it sweeps, and for each limit "|<kind>,<modulus>,<capacity>,<its rest>,<price>,<its rest>"
 --   earlierByMs: how much earlier than the batch's its own time limit is
 -- Returns a string: STALE | TOO_LATE, or the runs' answers joined by ";":
 --   ${LATE} | ${MORE} | ${WRONG_TYPE},<index of the limit, from 0> | <how many calls were let through>|<each limit as it was before, joined by "|">
@@ -21,65 +21,68 @@ local not_after = tonumber(ARGV[1])
 if time_ms > not_after then return 'TOO_LATE' end
 ${luaLimit}
 local function parse(text)
-  local count, earlier = string.match(text, '^(%d+),(%d+)')
-  local run = {count = tonumber(count), not_after = not_after - tonumber(earlier)}
-  for text_of_one in string.gmatch(text, '|([^|]+)') do run[#run + 1] = specification(text_of_one) end
+  local count, earlier, sweeps = string.match(text, '^(%d+),(%d+)(%+?)')
+  local run = specifications(text)
+  run.step = sweeps == '' and 1 or 2
+  run.text, run.count, run.not_after = count, tonumber(count), not_after - tonumber(earlier)
   return run
 end
 
-local known, limits, order, answers = {}, {}, {}, {}
+local known, limits, order, answers, opened, parts = {}, {}, {}, {}, {}, {}
 local at, room = 2, ${SWEEP_LIMIT}
 for i = 4, #ARGV do
-  local run = known[ARGV[i]]
+  local text = ARGV[i]
+  local run = known[text]
   if not run then
-    run = parse(ARGV[i])
-    known[ARGV[i]] = run
+    run = parse(text)
+    known[text] = run
   end
+  local size, step = #run, run.step
   local answer = time_ms > run.not_after and '${LATE}'
-  local opened = {}
-  for j, spec in ipairs(run) do
-    local key = KEYS[at]
+  for j = 1, size do
+    local key, spec = KEYS[at], run[j]
     local l = limits[key]
     if not l then
-      l = open(key, KEYS[at + 1], spec, room)
+      l = open(key, step == 2 and KEYS[at + 1], spec, room)
       room = room - l.swept
       limits[key], order[#order + 1] = l, l
     elseif l.modulus ~= spec[2] then
       drop_rest(l, spec[2])
     end
-    opened[j], at = l, at + 2
+    opened[j], at = l, at + step
     answer = answer or (l.problem and string.format('${WRONG_TYPE},%.0f', j - 1)) or (l.more and '${MORE}')
   end
   if not answer then
-    local times, parts = run.count, {}
-    for j, spec in ipairs(run) do
+    local times = run.count
+    for j = 1, size do
       parts[j] = describe(opened[j])
-      if times > 0 then times = fits(opened[j], spec, times) end
+      if times > 0 then times = fits(opened[j], run[j], times) end
     end
     if times > 0 then
-      for j, spec in ipairs(run) do charge(opened[j], spec, times) end
+      for j = 1, size do charge(opened[j], run[j], times) end
     end
-    answer = string.format('%.0f|', times) .. table.concat(parts, '|')
+    answer = (times == run.count and run.text or string.format('%.0f', times)) .. '|' .. table.concat(parts, '|', 1, size)
   end
   answers[i - 3] = answer
 end
 
 -- New keys come first, then the state: these need memory, so where there is none left, all is taken back or was never done.
 local answer = table.concat(answers, ';')
-local created, changed = {}, {}
+local created = {}
 local function take_back(refusal)
   for _, key in ipairs(created) do redis.call('DEL', key) end
   return refusal
 end
-for _, l in ipairs(order) do
+for i = 1, #order do
+  local l = order[i]
   if l.changed then
     local text, ends = text_of(l)
     if text and not l.stored then
       local kept = redis.pcall('SET', l.key, text, 'PXAT', ends)
       if kept.err then return take_back(kept) end
-      created[#created + 1] = l.key
+      created[#created + 1], l.changed = l.key, false
     else
-      changed[#changed + 1] = {l, text, ends}
+      l.text, l.ends = text, ends
     end
   end
 end
@@ -87,7 +90,10 @@ if ARGV[3] ~= '' then
   local kept = redis.pcall('SET', KEYS[1], ARGV[2] .. '|' .. answer, 'PX', ARGV[3])
   if kept.err then return take_back(kept) end
 end
-for _, one in ipairs(changed) do store(one[1], one[2], one[3]) end
+for i = 1, #order do
+  local l = order[i]
+  if l.changed then store(l, l.text, l.ends) end
+end
 return answer
 `,
 });

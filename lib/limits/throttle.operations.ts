@@ -3,7 +3,7 @@ import { defineOperation } from '../operations/operation.js';
 import { specificationOf } from './limit-batch.js';
 import { keysOfLimit } from './limit-keys.js';
 import { wrongType } from './limit-commands.js';
-import { resultAfter, resultOf, type LimitResult } from './limit-result.js';
+import { foundIn, resultAfter, resultOf, type LimitResult } from './limit-result.js';
 import { checkedLimit } from './limit.js';
 import { luaLimit, luaLimitTime, SWEEP_LIMIT, WRONG_TYPE } from './lua-limit.js';
 
@@ -72,8 +72,12 @@ return 'passed|' .. text
   decode: (answer, { limit }): HitResult => {
     if (answer.startsWith(WRONG_TYPE)) throw wrongType([limit], answer);
     const [verdict, text] = answer.split('|') as [string, string];
-    if (verdict === 'passed') return { limit: resultOf(limit, text, 1), blockedForMs: 0 };
-    const found = resultAfter(limit, text, 0);
-    return { limit: found, blockedForMs: Math.max(1, Number(verdict.split(':')[1]) || found.retryAfterMs) };
+    const found = foundIn(limit, text);
+    if (verdict === 'passed') return { limit: resultOf(limit, found, 1), blockedForMs: 0 };
+    const refused = resultAfter(limit, found, 0);
+    return {
+      limit: refused,
+      blockedForMs: Math.max(1, Number(verdict.split(':')[1]) || refused.retryAfterMs),
+    };
   },
 });

@@ -74,6 +74,11 @@ export interface BatchProtocol<
 > {
   readonly script: BatchScript;
   readonly maxBatchSize: number;
+  /**
+   * Returns how much of `maxBatchSize` a command takes. One that takes more travels alone. Default:
+   * 1.
+   */
+  sizeOf?(command: Command): number;
   /** Names a command for errors: `An operation on a counter`. */
   readonly commandName: string;
   /** @param commands at least one */

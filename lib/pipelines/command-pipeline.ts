@@ -112,7 +112,9 @@ export class CommandPipeline<Command extends PipelinedCommand, Made extends Batc
   private takeBatch(): Command[] {
     const { queued } = this;
     const [first] = queued;
-    let size = Math.min(queued.length, this.protocol.maxBatchSize);
+    let size = this.protocol.sizeOf
+      ? this.countThatFit()
+      : Math.min(queued.length, this.protocol.maxBatchSize);
     if (first!.isAlone) {
       const end = queued.findIndex(({ key }) => key !== first!.key);
       if (end > 0) size = Math.min(size, end);
@@ -120,6 +122,15 @@ export class CommandPipeline<Command extends PipelinedCommand, Made extends Batc
     if (size < queued.length) return queued.splice(0, size);
     this.queued = [];
     return queued;
+  }
+
+  /** Returns how many of the first commands are as large together as a batch may be, at least 1. */
+  private countThatFit(): number {
+    const { queued, protocol } = this;
+    let room = protocol.maxBatchSize;
+    let count = 0;
+    while (count < queued.length && (room -= protocol.sizeOf!(queued[count]!)) >= 0) count++;
+    return Math.max(1, count);
   }
 
   private async untilReachable(deadline: Deadline): Promise<void> {

@@ -2,6 +2,10 @@ import { randomUUID } from 'node:crypto';
 import { Idempotency, IdempotencyErrorCodes, type IdempotencyParams } from '@node-idempotency/core';
 import { RedisStorageAdapter } from '@node-idempotency/storage-adapter-redis';
 import { Redis } from 'ioredis';
+import type { AtomicRedis } from 'nestjs-atomic-redis';
+import { AtomicThrottlerStorage } from 'nestjs-atomic-redis/throttler';
+import { RateLimiterRedis } from 'rate-limiter-flexible';
+import { Mutex } from 'redis-semaphore';
 import { createLock, IoredisAdapter } from 'redlock-universal';
 import { gate } from '../idempotency/support.js';
 import { useAtomicRedis } from '../mistakes/app.js';
@@ -124,6 +128,66 @@ describe('[DOC-5] what docs/migration.md says of redlock-universal', () => {
     const handle = await next.acquire();
     await redis.client.decrby('balance', 10);
     await next.release(handle);
+    await redis.client.set('balance', balance - 50);
+    expect(await redis.client.get('balance')).toBe('50'); // 40 would be right
+  });
+});
+
+describe('[DOC-5] what docs/migration.md says of rate-limiter-flexible', () => {
+  it('a refused call counts there, and takes nothing here', async () => {
+    const theirs = new RateLimiterRedis({ storeClient: redis.client, points: 2, duration: 3_600 });
+    const { limits } = atomic.services;
+    const ours = { key: 'k', algorithm: 'fixed', limit: 2, perMs: 31_536_000_000 } as const;
+    for (let i = 0; i < 5; i++) {
+      await theirs.consume('k').catch(() => undefined);
+      await limits.take(ours);
+    }
+    expect((await theirs.get('k'))!.consumedPoints).toBe(5);
+    expect((await limits.take({ ...ours, limit: 4 })).allowed).toBe(true);
+  });
+
+  it('its window begins with the first call', async () => {
+    const theirs = new RateLimiterRedis({ storeClient: redis.client, points: 2, duration: 3_600 });
+    await theirs.consume('k');
+    // An aligned window would end at the hour.
+    expect(await redis.client.pttl('rlflx:k')).toBeGreaterThan(3_590_000);
+  });
+});
+
+describe('[DOC-5] what docs/migration.md says of @nestjs/throttler', () => {
+  it('several throttlers are asked one after another: the first counts what the second refuses', async () => {
+    const theirs = new AtomicThrottlerStorage({ limits: atomic.services.limits } as AtomicRedis);
+    const ask = async () => {
+      const wide = await theirs.increment('k', 3_600_000, 10, 0, 'wide');
+      const narrow = await theirs.increment('k', 3_600_000, 1, 0, 'narrow');
+      return { left: 10 - wide.totalHits, isBlocked: narrow.isBlocked };
+    };
+    expect([await ask(), await ask()]).toEqual([
+      { left: 9, isBlocked: false },
+      { left: 8, isBlocked: true },
+    ]);
+    const take = async () =>
+      (
+        await atomic.services.limits.take([
+          { key: '{k}:wide', limit: 10, perMs: 3_600_000, algorithm: 'sliding' },
+          { key: '{k}:narrow', limit: 1, perMs: 3_600_000, algorithm: 'sliding' },
+        ])
+      ).limits[0]!.remaining;
+    expect([await take(), await take()]).toEqual([9, 9]);
+  });
+});
+
+describe('[DOC-5] what docs/migration.md says of redis-semaphore', () => {
+  it('nothing refuses a write of a holder whose lock has expired', async () => {
+    await redis.client.set('balance', 100);
+    const mutex = new Mutex(redis.client, 'lock', { lockTimeout: 1_000, refreshInterval: 0 });
+    await mutex.acquire();
+    const balance = Number(await redis.client.get('balance'));
+    await waitFor('the end of the lock', async () => (await redis.client.exists('mutex:lock')) === 0);
+    const next = new Mutex(redis.client, 'lock');
+    await next.acquire();
+    await redis.client.decrby('balance', 10);
+    await next.release();
     await redis.client.set('balance', balance - 50);
     expect(await redis.client.get('balance')).toBe('50'); // 40 would be right
   });

@@ -101,8 +101,8 @@ describe('an idempotent run whose connection fails', () => {
     proxy.disconnectAll();
     const startedAt = performance.now();
     await expect(run()).rejects.toThrow(RedisUnavailableError);
-    // It has 800 ms, and other operations have five seconds.
-    expect(performance.now() - startedAt).toBeLessThan(4_000);
+    // A claim has a time of its own; other operations have five seconds.
+    expect(performance.now() - startedAt).toBeLessThan(4_500);
     expect(runs).toBe(0);
   });
 

@@ -13,7 +13,13 @@ const oldSpaceBytes = (): number =>
 /** How many bytes a run leaves behind that only a full collection finds. */
 worker<{ url: string }>(async ({ data }) => {
   const app = await Test.createTestingModule({
-    imports: [AtomicRedisModule.forRoot({ connection: data.url, namespace: 'atomic:' })],
+    imports: [
+      AtomicRedisModule.forRoot({
+        connection: data.url,
+        namespace: 'atomic:',
+        idempotency: { timeoutMs: 20_000 },
+      }),
+    ],
   }).compile();
   await app.init();
   const idempotency = app.get(IdempotencyService);

@@ -43,7 +43,7 @@ describe('idempotent runs while Redis refuses', () => {
       await isFull(true);
       return 'ran';
     };
-    const result = await idempotency.run('k', fill, { leaseMs: 1_000 });
+    const result = await idempotency.run('k', fill, { leaseMs: 3_000 });
     expect(result).toBe('ran');
     await waitFor('the event', () => events.length === 1);
     expect(events).toMatchObject([{ outcome: 'store-failed' }]);
@@ -98,7 +98,7 @@ describe('idempotent runs while Redis starts anew', () => {
         await forget();
         return `result ${n}`;
       };
-      expect(await idempotency.run(`k${n}`, work, { leaseMs: 1_800 })).toBe(`result ${n}`);
+      expect(await idempotency.run(`k${n}`, work, { leaseMs: 3_000 })).toBe(`result ${n}`);
       await forget();
       expect(await idempotency.run(`k${n}`, () => 'again')).toBe(`result ${n}`);
       await forget();
@@ -151,7 +151,7 @@ describe('idempotent runs and time', () => {
           await promise;
           return 'the one';
         },
-        { leaseMs: 1_800 },
+        { leaseMs: 3_000 },
       );
       await waitFor('the run', () => signal);
       const clock = Date.now;
@@ -161,7 +161,7 @@ describe('idempotent runs and time', () => {
       while (performance.now() < until) {
         const refusal = await other.idempotency.run('k', () => 'another').catch((error: unknown) => error);
         expect(refusal).toBeInstanceOf(IdempotencyInFlightError);
-        expect((refusal as IdempotencyInFlightError).retryAfterMs).toBeLessThanOrEqual(1_800);
+        expect((refusal as IdempotencyInFlightError).retryAfterMs).toBeLessThanOrEqual(3_000);
         await sleep(100);
       }
       expect(signal!.aborted).toBe(false);

@@ -156,8 +156,8 @@ describe('IdempotencyService', () => {
 
   it('[ID-8] renews the lease of a run that takes longer than it', async () => {
     const { opened, open } = gate();
-    const running = idempotency.run('k', () => opened, { leaseMs: 1_200 });
-    const seen = Date.now() + 3_000;
+    const running = idempotency.run('k', () => opened, { leaseMs: 2_400 });
+    const seen = Date.now() + 3_600;
     while (Date.now() < seen) {
       await expect(idempotency.run('k', () => 'second')).rejects.toThrow(IdempotencyInFlightError);
       await new Promise((resolve) => setTimeout(resolve, 20));

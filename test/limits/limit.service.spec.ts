@@ -123,6 +123,37 @@ describe('LimitService', () => {
       expect((await limits.peek(all)).remaining).toBe(0);
     });
 
+    it('[LM-5] travel in batches of so many limits, and a call on more travels alone', async () => {
+      const small = await Test.createTestingModule({
+        imports: [
+          AtomicRedisModule.forRoot({
+            connection: redis.server.url,
+            namespace: 'atomic:',
+            timeoutMs: 20_000,
+            limits: { maxBatchSize: 6 },
+          }),
+        ],
+      }).compile();
+      small.useLogger(false);
+      await small.init();
+      try {
+        const service = small.get(LimitService);
+        const many = (n: number, count: number): Limit[] => [
+          of({ key: 'first', limit: 1_000 }),
+          ...Array.from({ length: count - 1 }, (_, i) => of({ key: `${n}.${i}` })),
+        ];
+        const takeAll = (counts: readonly number[]) =>
+          countCommands(redis.client, () =>
+            Promise.all(counts.map((count, n) => service.take(many(n, count)))),
+          );
+        expect((await takeAll(Array<number>(10).fill(3)))['evalsha']).toBe(5);
+        expect((await takeAll([1, 64, 2, 4, 1]))['evalsha']).toBe(4);
+        expect((await service.peek(of({ key: 'first', limit: 1_000 }))).remaining).toBe(985);
+      } finally {
+        await small.close();
+      }
+    });
+
     it('[LM-5] are judged in their order within a batch: what the first leave is refused to none', async () => {
       const results = await Promise.all(
         Array.from({ length: 9 }, (_, i) => limits.take([of({ key: `k${i % 3}` }), all])),

@@ -204,9 +204,9 @@ describe('limits against an exact model', () => {
     for (const limit of [7, 7, 3]) results.push(await limits.take([of(limit)]));
     expect(results.map(({ allowed }) => allowed)).toEqual([true, true, true]);
     // Two sevenths of a second and one third, each rounded up.
-    const { resetMs } = (await limits.peek([of(3)])).limits[0]!;
+    const { resetMs } = (await limits.peek([of(3)]))!.limits[0]!;
     expect(resetMs).toBe(Math.ceil(1_000 * (2 / 7 + 1 / 3)));
     await Promise.all([limits.takeOne(of(7)), limits.takeOne(of(3)), limits.takeOne(of(7))]);
-    expect((await limits.peek([of(7)])).limits[0]!.resetMs).toBe(Math.ceil(1_000 * (4 / 7 + 2 / 3)));
+    expect((await limits.peek([of(7)]))!.limits[0]!.resetMs).toBe(Math.ceil(1_000 * (4 / 7 + 2 / 3)));
   });
 });

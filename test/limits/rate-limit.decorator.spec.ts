@@ -14,6 +14,8 @@ import {
   type INestApplication,
   type Type,
 } from '@nestjs/common';
+import { EventPattern, GrpcMethod, MessagePattern } from '@nestjs/microservices';
+import { SubscribeMessage } from '@nestjs/websockets';
 import { Field, GraphQLModule, Int, ObjectType, Query, ResolveField, Resolver } from '@nestjs/graphql';
 import { MercuriusDriver, type MercuriusDriverConfig } from '@nestjs/mercurius';
 import { Test } from '@nestjs/testing';
@@ -380,6 +382,51 @@ describe('@RateLimit', () => {
       }
     }
     await expect(start(KeylessField)).rejects.toThrow(ConfigurationError);
+  });
+
+  it.each<[string, MethodDecorator]>([
+    ['messages', MessagePattern('sign-in')],
+    ['events', EventPattern('sign-in') as MethodDecorator],
+    ['gRPC', GrpcMethod('Sessions', 'signIn')],
+    ['a gateway', SubscribeMessage('sign-in')],
+  ])('[RL-6] refuses to boot with a route in the phase guard that %s would pass by', async (_, handler) => {
+    const controllerWith = (options: RateLimitOptions): Type => {
+      @Controller()
+      class Both {
+        @Post('sign-in')
+        @handler
+        @RateLimit(options)
+        async signIn() {}
+      }
+      return Both;
+    };
+    const boot = async (options: RateLimitOptions) => {
+      const module = await Test.createTestingModule({
+        imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
+        controllers: [controllerWith(options)],
+      }).compile();
+      module.useLogger(false);
+      await (await module.init()).close();
+    };
+    for (const key of [undefined, 'sign-ins'])
+      await expect(boot(key ? { key, limits: three } : { limits: three })).rejects.toThrow(
+        /message handler too/,
+      );
+    await boot({ key: 'sign-ins', phase: 'method', limits: three });
+  });
+
+  it('[RL-6] refuses a call of a route in the phase guard that has no request', async () => {
+    class Rabbit {
+      @Post()
+      @RateLimit({ limits: three })
+      async signIn() {}
+    }
+    const [Guard] = Reflect.getMetadata('__guards__', Rabbit.prototype.signIn) as [new () => CanActivate];
+    const context = { getType: () => 'rmq', getClass: () => class {} } as unknown as ExecutionContext;
+    const module = await start(Guard);
+    const refused = module.get(Guard).canActivate(context);
+    await expect(refused).rejects.toThrow(/was called over rmq/);
+    await module.close();
   });
 
   it.each<[string, unknown, string]>([

@@ -128,8 +128,8 @@ export class WrappedLimits {
     return (await this.take([limit])).limits[0]!;
   }
 
-  peek(limits: readonly Limit[]): Promise<LimitsResult> {
-    return this.runner.part(this.peeking, { limits }, {});
+  peek(limits: readonly Limit[]): Promise<LimitsResult | undefined> {
+    return this.runner.part(this.peeking, { limits: checkedLimits(limits) }, {});
   }
 
   reserve(limits: readonly Limit[], ttlMs: number): Promise<LimitReservation> {

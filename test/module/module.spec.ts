@@ -192,7 +192,8 @@ describe('AtomicRedisModule', () => {
     );
     await expect(boot).rejects.toThrow(RedisUnavailableError);
     await expect(boot).rejects.toThrow(/127\.0\.0\.1:1 .*ECONNREFUSED/);
-    expect(performance.now() - startedAt).toBeLessThan(2_000);
+    // By default it would be five seconds.
+    expect(performance.now() - startedAt).toBeLessThan(4_500);
   });
 
   it('[MOD-4] starts without Redis when lazyConnect is set', async () => {
@@ -280,12 +281,12 @@ describe('AtomicRedisModule', () => {
     const running = new Promise<void>((resolve) => (started = resolve));
     const never = app
       .get(TransactionService)
-      .run(['k'], () => (started(), new Promise<void>(() => undefined)), { timeoutMs: 3_000 });
+      .run(['k'], () => (started(), new Promise<void>(() => undefined)), { timeoutMs: 30_000 });
     const outcome = never.catch((error: unknown) => error);
     await running;
     const startedAt = performance.now();
     await app.close();
-    expect(performance.now() - startedAt).toBeLessThan(2_000);
+    expect(performance.now() - startedAt).toBeLessThan(10_000);
     expect(await outcome).toBeInstanceOf(ModuleClosedError);
   });
 });

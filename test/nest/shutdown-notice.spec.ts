@@ -11,7 +11,8 @@ describe('an application that nothing tells of SIGTERM', () => {
       data: { url: redis.server.url, ...job },
     }).result;
 
-  it.each(['HTTP', 'messages', 'jobs'] as const)(
+  // Each waits for a process of its own.
+  it.concurrent.each(['HTTP', 'messages', 'jobs'] as const)(
     '[NEST-6] says once at boot what it should write: %s',
     async (kind) => {
       const warnings = await warningsOf({ kind, hooks: 'none' });
@@ -22,7 +23,7 @@ describe('an application that nothing tells of SIGTERM', () => {
     },
   );
 
-  it.each<Omit<NoticeJob, 'url'>>([
+  it.concurrent.each<Omit<NoticeJob, 'url'>>([
     { kind: 'HTTP', hooks: 'before listen' },
     { kind: 'HTTP', hooks: 'after listen' },
     { kind: 'HTTP', hooks: 'own' },

@@ -211,7 +211,7 @@ describe('the ends of operations', () => {
 
   it('[OBS-2] each delivery to a consumer ends in one event, however it ends', async () => {
     const { redis, events } = await observed.start();
-    const mails = redis.queues.get<string>('mails', { maxDeliveries: 2, leaseMs: 1_000 });
+    const mails = redis.queues.get<string>('mails', { maxDeliveries: 2 });
     const hanging = gate();
     const consumer = mails.consume(
       async (job) => {

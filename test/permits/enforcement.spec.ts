@@ -102,19 +102,19 @@ describe('a permit that Redis enforces', () => {
     it('[PM-6] is not in the way of its own renewals: a long body commits at its first attempt', async () => {
       const events: AtomicRedisEvent[] = [];
       atomic.events.subscribe((event) => events.push(event));
-      const permit = await atomic.permits.acquire('p', { leaseMs: 1_500 });
-      await increment(permit, () => sleep(2_500));
+      const permit = await atomic.permits.acquire('p', { leaseMs: 3_000 });
+      await increment(permit, () => sleep(4_000));
       expect(permit.signal.aborted).toBe(false);
       const ended = await waitFor('its event', () => events.find(({ type }) => type === 'transactions.run'));
       expect(ended).toMatchObject({ attempts: 1, outcome: 'applied' });
       // Renewed again afterwards.
       const [key] = await slotKeysOf(redis.client);
-      await waitFor('a renewal to its own length', async () => (await redis.client.pttl(key!)) <= 1_500);
+      await waitFor('a renewal to its own length', async () => (await redis.client.pttl(key!)) <= 3_000);
       expect(await permit.release()).toBe(true);
     });
 
     it('[PM-6] commits transactions side by side under one permit', async () => {
-      const permit = await atomic.permits.acquire('p', { leaseMs: 1_500 });
+      const permit = await atomic.permits.acquire('p', { leaseMs: 3_000 });
       const keys = Array.from({ length: 40 }, (_, i) => `k${i}`);
       await Promise.all(
         keys.map((key, i) =>

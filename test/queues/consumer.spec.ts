@@ -283,7 +283,7 @@ describe('@QueueConsumer', () => {
 
   it('[QU-16] renews the lease of a job that takes long', async () => {
     const { queues } = await start([]);
-    const slow = queues.get<string>('slow', { leaseMs: 1_500 });
+    const slow = queues.get<string>('slow', { leaseMs: 3_000 });
     const done = gate();
     let runs = 0;
     let signal: AbortSignal | undefined;
@@ -295,7 +295,7 @@ describe('@QueueConsumer', () => {
     await slow.push('a');
     await waitFor('it runs', () => runs === 1);
     const other = await start([]);
-    expect(await other.queues.get('slow').take({ waitMs: 3_500 })).toBeNull();
+    expect(await other.queues.get('slow').take({ waitMs: 5_000 })).toBeNull();
     done.open();
     await idle(slow);
     expect(runs).toBe(1);

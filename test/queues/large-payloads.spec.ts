@@ -57,24 +57,24 @@ describe('a queue of large payloads', () => {
     const link = await startSlowLink(redis.server, 4 * MB);
     closing.push(() => link.stop());
     const direct = (await open(redis.server.url)).get<string>('q');
-    const queues = await open(link.url, 2_000);
+    const queues = await open(link.url, 5_000);
     const count = 6;
     for (let i = 0; i < count; i++) await direct.push(String(i).repeat(4 * MB));
     const slow = queues.get<string>('q', { leaseMs: 1_000, maxDeliveries: 2 });
     const seen: string[] = [];
     const consumer = slow.consume((job) => void seen.push(job.payload[0]!), { concurrency: count });
-    let slowest = 0;
+    const waits: number[] = [];
     while (seen.length < count) {
       const began = performance.now();
       // On the connection that takes and ends jobs.
       await slow.counts({ timeoutMs: 10_000 });
-      slowest = Math.max(slowest, performance.now() - began);
+      waits.push(performance.now() - began);
       await sleep(20);
       expect((await direct.counts()).dead).toBe(0);
     }
     expect(seen.toSorted()).toEqual(['0', '1', '2', '3', '4', '5']);
-    // One payload takes a second.
-    expect(slowest).toBeLessThan(900);
+    // Six payloads take a second each. Behind them, no call but the first would be answered meanwhile.
+    expect(waits.filter((ms) => ms < 900).length).toBeGreaterThan(3);
     await consumer.stop();
   });
 

@@ -431,10 +431,14 @@ describe('ReliableQueue', () => {
     await waitFor('BZPOPMIN blocks', async () =>
       (await redis.client.info('clients')).includes('blocked_clients:1'),
     );
-    const began = performance.now();
-    await emails.counts();
-    // Well under the second for which BLMOVE blocks.
-    expect(performance.now() - began).toBeLessThan(700);
+    const took: number[] = [];
+    for (let i = 0; i < 5; i++) {
+      const began = performance.now();
+      await emails.counts();
+      took.push(performance.now() - began);
+    }
+    // Well under the second for which BZPOPMIN blocks, wherever the machine does not stall.
+    expect(Math.min(...took)).toBeLessThan(700);
     const id = await emails.push({ to: 'a' });
     const job = (await waiting)!;
     expect(job.id).toBe(id);
@@ -537,7 +541,7 @@ describe('ReliableQueue', () => {
     expect(used).toEqual({});
   });
 
-  it('[QU-9] is refused inside a transaction, unless it is to be made outside', async () => {
+  it('[QU-9] each call is refused inside a transaction, unless it is to be made outside', async () => {
     const own = await Test.createTestingModule({
       imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
     }).compile();
@@ -545,6 +549,7 @@ describe('ReliableQueue', () => {
     const queue = own.get(ReliableQueueService).get<Email>('emails');
     await queue.push({ to: 'a' });
     const job = (await queue.take())!;
+    // Two transactions, for each may repeat its work: a job that has ended answers any end that it had.
     await own.get(TransactionService).run(['k'], async () => {
       for (const call of [
         () => queue.push({ to: 'b' }),
@@ -555,6 +560,8 @@ describe('ReliableQueue', () => {
         () => queue.deadLetters.purge(['x']),
       ])
         await expect(call()).rejects.toBeInstanceOf(IllegalTransactionStateError);
+    });
+    await own.get(TransactionService).run(['k'], async () => {
       await queue.push({ to: 'c' }, { propagation: 'outside' });
       expect((await queue.take({ propagation: 'outside' }))?.payload).toEqual({ to: 'c' });
       expect(await job.ack({ propagation: 'outside' })).toBe(true);

@@ -26,13 +26,19 @@ describe('calls that share an EVALSHA', () => {
   const redis = useRedis({ args: ['--save', '3600 1', '--enable-debug-command', 'yes'] });
   let apps: OperationApps;
 
-  beforeEach(async () => {
+  const allowUser = async (): Promise<void> => {
     const keys = ['~ok:*', '~atomic:*'];
     await redis.client.call('ACL', 'SETUSER', USER, 'reset', 'on', '>pw', '+@all', '&*', ...keys);
+  };
+
+  beforeAll(async () => {
+    await allowUser();
     apps = await startOperationApps(redis.server.url.replace('//', `//${USER}:pw@`));
   });
 
-  afterEach(() => apps.close());
+  beforeEach(allowUser);
+
+  afterAll(() => apps?.close());
 
   /** Makes `many` calls of each operation at once, and tells what each came to. */
   const round = (

@@ -117,6 +117,22 @@ describe('a Sentinel group whose master is killed', () => {
     expect(value).toBeLessThanOrEqual(mayBe);
   });
 
+  it('[SRV-8] limits, several at once', async () => {
+    const both = (['fixed', 'sliding'] as const).map((algorithm) => ({
+      key: 'quota',
+      algorithm,
+      limit: 1_000_000,
+      perMs: 31_536_000_000,
+    }));
+    const { replicated, mayBe } = await during((options) => redis.limits.take(both, options));
+    const [fixed, sliding] = (await redis.limits.peek(both, PATIENT)).limits.map(
+      ({ limit, remaining }) => limit - remaining,
+    );
+    expect(fixed).toBe(sliding);
+    expect(fixed).toBeGreaterThanOrEqual(replicated);
+    expect(fixed).toBeLessThanOrEqual(mayBe);
+  });
+
   it('[SRV-8] transfers', async () => {
     // Not to a former master that is about to be told that it is a replica: what it is given then
     // is lost.

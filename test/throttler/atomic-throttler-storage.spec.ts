@@ -1,5 +1,11 @@
 import { Controller, Get, Module, UseGuards, type INestApplication } from '@nestjs/common';
-import { ThrottlerGuard, ThrottlerModule, type ThrottlerStorage } from '@nestjs/throttler';
+import {
+  SkipThrottle,
+  Throttle,
+  ThrottlerGuard,
+  ThrottlerModule,
+  type ThrottlerStorage,
+} from '@nestjs/throttler';
 import { Test, type TestingModule } from '@nestjs/testing';
 import { AtomicRedis, AtomicRedisModule } from 'nestjs-atomic-redis';
 import { AtomicThrottlerStorage } from 'nestjs-atomic-redis/throttler';
@@ -93,12 +99,38 @@ describe('AtomicThrottlerStorage', () => {
     }
   });
 
-  it.each(['express', 'fastify'])('[TH-2] serves the guard of @nestjs/throttler on %s', async (platform) => {
+  describe.each(['express', 'fastify'])('under the guard of @nestjs/throttler on %s', (platform) => {
     @Controller()
     @UseGuards(ThrottlerGuard)
     class ThrottledController {
-      @Get('throttled')
-      get() {
+      @Get('default')
+      byDefault() {
+        return 'ok';
+      }
+
+      @Throttle({ default: { limit: 5, ttl: 2 * LONG_MS } })
+      @Get('own')
+      own() {
+        return 'ok';
+      }
+
+      @SkipThrottle({ default: true, wide: true })
+      @Get('skipped')
+      skipped() {
+        return 'ok';
+      }
+
+      @SkipThrottle({ default: true })
+      @Throttle({ wide: { limit: 7 } })
+      @Get('wide')
+      onlyWide() {
+        return 'ok';
+      }
+
+      @SkipThrottle({ wide: true })
+      @Throttle({ default: { limit: 1, blockDuration: 1_000 } })
+      @Get('blocked')
+      blocked() {
         return 'ok';
       }
     }
@@ -107,7 +139,11 @@ describe('AtomicThrottlerStorage', () => {
         ThrottlerModule.forRootAsync({
           inject: [AtomicRedis],
           useFactory: (atomic: AtomicRedis) => ({
-            throttlers: [{ limit: 20, ttl: LONG_MS }],
+            throttlers: [
+              { limit: 20, ttl: LONG_MS },
+              { name: 'wide', limit: 30, ttl: 3 * LONG_MS },
+            ],
+            ignoreUserAgents: [/^monitor/],
             storage: new AtomicThrottlerStorage(atomic),
           }),
         }),
@@ -119,19 +155,70 @@ describe('AtomicThrottlerStorage', () => {
       platform,
       controllers: [],
       after: [ThrottledModule],
-      options: { connection: redis.server.url, lazyConnect: false },
+      options: () => ({ connection: redis.server.url, lazyConnect: false, timeoutMs: 20_000 }),
     };
-    const servers: INestApplication[] = [await startApp(parts), await startApp(parts)];
-    try {
-      const answers = await Promise.all(
-        Array.from({ length: 100 }, (_, i) => fetch(`${urlOf(servers[i % 2]!)}/throttled`)),
-      );
-      expect(answers.filter(({ status }) => status === 200)).toHaveLength(20);
-      const refused = answers.filter(({ status }) => status === 429);
-      expect(refused).toHaveLength(80);
-      for (const { headers } of refused) expect(Number(headers.get('retry-after'))).toBeGreaterThan(500);
-    } finally {
-      await Promise.all(servers.map((server) => server.close()));
-    }
+    let servers: INestApplication[];
+
+    beforeAll(async () => {
+      const startServer = () => startApp({ ...parts, options: parts.options() });
+      servers = await Promise.all([startServer(), startServer()]);
+    });
+    afterAll(() => Promise.all(servers.map((server) => server.close())));
+
+    const ask = (path: string, i = 0, agent = 'test'): Promise<Response> =>
+      fetch(`${urlOf(servers[i % servers.length]!)}/${path}`, { headers: { 'user-agent': agent } });
+    const askAtOnce = (path: string, agent?: string): Promise<Response[]> =>
+      Promise.all(Array.from({ length: 64 }, (_, i) => ask(path, i, agent)));
+    /** What remained for each that passed, in the header of a throttler. */
+    const remaining = (answers: readonly Response[], suffix = ''): number[] =>
+      answers
+        .filter(({ status }) => status === 200)
+        .map(({ headers }) => Number(headers.get(`x-ratelimit-remaining${suffix}`)))
+        .toSorted((one, other) => other - one);
+    const countdown = (from: number): number[] => Array.from({ length: from }, (_, i) => from - 1 - i);
+
+    it.each([
+      ['default', '', 20, 600],
+      ['own', '', 5, 1_200],
+      ['wide', '-wide', 7, 1_800],
+    ])(
+      '[TH-2] lets exactly the limit of /%s pass when 64 requests come at once to two processes',
+      async (path, suffix, limit, seconds) => {
+        const answers = await askAtOnce(path);
+        expect(remaining(answers, suffix)).toEqual(countdown(limit));
+        const refused = answers.filter(({ status }) => status === 429);
+        expect(refused).toHaveLength(64 - limit);
+        for (const { headers } of refused) {
+          // By default a refusal blocks for the ttl.
+          expect(Number(headers.get(`retry-after${suffix}`))).toBeGreaterThan(seconds / 2);
+          expect(Number(headers.get(`retry-after${suffix}`))).toBeLessThanOrEqual(seconds);
+        }
+      },
+    );
+
+    it('[TH-2] keeps the hits of several throttlers apart, and both limit a route', async () => {
+      const answers = await askAtOnce('default');
+      // A request that the first refuses is not counted by the second, which is asked later.
+      expect(remaining(answers, '-wide')).toEqual(countdown(30).slice(0, 20));
+      expect(answers[0]!.headers.get('x-ratelimit-limit-wide')).toBe('30');
+    });
+
+    it('[TH-2] counts nothing where the guard skips the request', async () => {
+      for (const answers of [await askAtOnce('skipped'), await askAtOnce('default', 'monitor/1.0')]) {
+        expect(answers.map(({ status }) => status)).toEqual(Array<number>(64).fill(200));
+        expect(answers[0]!.headers.get('x-ratelimit-limit')).toBeNull();
+      }
+      expect(await redis.client.keys('atomic:limit*')).toEqual([]);
+    });
+
+    it('[TH-1] blocks a route for its blockDuration, and then begins anew', async () => {
+      expect((await ask('blocked')).status).toBe(200);
+      const refused = await ask('blocked', 1);
+      expect([refused.status, refused.headers.get('retry-after')]).toEqual([429, '1']);
+      await waitFor('the end of the block', async () => {
+        const { status, headers } = await ask('blocked');
+        return status === 200 && headers.get('x-ratelimit-remaining') === '0';
+      });
+    });
   });
 });

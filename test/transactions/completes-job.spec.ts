@@ -133,14 +133,14 @@ describe.each(SERVERS)('a transaction that completes a job on %s', (kind) => {
   });
 
   it('[QU-30] keeps the job from others for as long as the transaction may last, whatever its lease', async () => {
-    const short = target.redis.queues.get<Order>(ORDERS, { leaseMs: 300 });
+    const short = target.redis.queues.get<Order>(ORDERS, { leaseMs: 1_200 });
     const job = await take(short);
     let given: unknown;
     const shipped = await target.redis.transactions.run(
       [KEY],
       async (tx) => {
         tx.write.incr(KEY);
-        given = await short.take({ waitMs: 1_500, propagation: 'outside' });
+        given = await short.take({ waitMs: 2_000, propagation: 'outside' });
         return 'shipped';
       },
       { completesJob: job, timeoutMs: 20_000 },

@@ -163,38 +163,43 @@ describe('transfers across slots whose process ends or stops, on a Cluster', () 
         await stalled.kill();
       }
       await expectSettled(pair, true);
-      await expectTidy();
     }
+    await expectTidy();
   }, 120_000);
 
-  it.each(['close', 'expire-decision', 'forget'] as const)(
-    '[TR-15] a process that was stopped before %s does nothing when it goes on after others have finished',
-    async (step) => {
-      for (const fits of [true, false]) {
-        const pair = await accounts(`${step}${fits}`, fits);
-        const stalled = start({
-          does: 'transfer',
-          ...pair,
-          stopAt: { step, when: 'before' },
-          // Others look at every slot meanwhile.
-          timeoutMs: 60_000,
-        });
-        expect(await stalled.next()).toBe('stopped');
-        stalled.pause();
-        try {
-          expect(await transfers.recover({ minAgeMs: 0 })).toMatchObject({ failed: 0 });
-          stalled.resume();
-          stalled.send({});
-          // Its caller is told what the target decided.
-          if (fits) expect(await stalled.result).toMatchObject({ from: 70, to: 30 });
-          else await expect(stalled.result).rejects.toThrow('UnsafeIntegerError');
-        } finally {
-          await stalled.kill();
-        }
-        await expectSettled(pair, fits);
-        await expectTidy();
+  it('[TR-15] a process that was stopped before a later step does nothing when it goes on after others have finished', async () => {
+    const all = await Promise.all(
+      (['close', 'expire-decision', 'forget'] as const).flatMap((step) =>
+        [true, false].map(async (fits) => {
+          const pair = await accounts(`${step}${fits}`, fits);
+          const process = start({
+            does: 'transfer',
+            ...pair,
+            stopAt: { step, when: 'before' },
+            // Others look at every slot meanwhile.
+            timeoutMs: 60_000,
+          });
+          return { pair, fits, process };
+        }),
+      ),
+    );
+    try {
+      for (const { process } of all) {
+        expect(await process.next()).toBe('stopped');
+        process.pause();
       }
-    },
-    120_000,
-  );
+      expect(await transfers.recover({ minAgeMs: 0 })).toMatchObject({ failed: 0 });
+      for (const { process, fits } of all) {
+        process.resume();
+        process.send({});
+        // Its caller is told what the target decided.
+        if (fits) expect(await process.result).toMatchObject({ from: 70, to: 30 });
+        else await expect(process.result).rejects.toThrow('UnsafeIntegerError');
+      }
+    } finally {
+      await Promise.all(all.map(({ process }) => process.kill()));
+    }
+    for (const { pair, fits } of all) await expectSettled(pair, fits);
+    await expectTidy();
+  }, 120_000);
 });
