@@ -4,7 +4,7 @@ import { claimScript } from '../../lib/idempotency/claim.script.js';
 import { renewScript } from '../../lib/idempotency/renew.script.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
-import { on, useInstances, type Instance } from './support.js';
+import { gate, on, useInstances, type Instance } from './support.js';
 
 describe('what arrives late', () => {
   const redis = useRedis();

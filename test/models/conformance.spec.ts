@@ -141,7 +141,7 @@ describe('the models of spec/, replayed with the real scripts', () => {
       const keys = { record: 'record', steps: 'steps', index: 'index' };
       const { record } = keys;
       const fingerprint = ':x';
-      const run = scripts.run.bind(scripts) as typeof scripts.run;
+      const run: typeof scripts.run = (...all) => scripts.run(...all);
       const within = (): Deadline => Deadline.in(60_000);
       const tokenOf = (i: string): string => `token${i}`;
       /** What each call was told that it goes on with. */
