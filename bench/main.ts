@@ -13,6 +13,7 @@ import { idempotentFirst, idempotentReplay } from './workloads/idempotency.js';
 import { limitHot, limitKeys, limitSeveral } from './workloads/limits.js';
 import { permitContended, permitDistinct } from './workloads/permits.js';
 import { queues } from './workloads/queues.js';
+import { runSteps } from './workloads/steps.js';
 import { shadowSwap } from './workloads/shadow-swap.js';
 import { sizing } from './workloads/sizing.js';
 import { telemetry, tracing } from './workloads/telemetry.js';
@@ -24,6 +25,7 @@ const USAGE = `Usage: npm run bench [-- name…] [--short] [--rounds 9] [--round
 const workloads: readonly Workload[] = [
   comparison(idempotentFirst),
   comparison(idempotentReplay),
+  comparison(runSteps),
   comparison(counterHot),
   comparison(counterKeys),
   comparison(limitHot),

@@ -10,6 +10,7 @@ import * as lists from './lists/list.operations.js';
 import type { ScriptedOperationType } from './observability/event-types.js';
 import type { Operation } from './operations/operation.js';
 import * as permits from './permits/permit.operations.js';
+import * as permitAcquiring from './permits/acquire.operations.js';
 import * as queueAdvance from './queues/settle-and-take.operations.js';
 import * as queuePush from './queues/push.operations.js';
 import * as queues from './queues/queue.operations.js';
@@ -28,6 +29,7 @@ const PARTS = {
   addAll,
   limitSweeps,
   pendingTransfers,
+  permitAcquiring,
   permits,
   queueAdvance,
   queuePush,

@@ -105,6 +105,7 @@ export type { SettledResponse } from './idempotency/settled-response.js';
 export { InjectRun } from './idempotency/current-run.js';
 export type {
   ProbeFinding,
+  ProbedStep,
   RunStep,
   StepOptions,
   StepProbe,

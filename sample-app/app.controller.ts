@@ -9,6 +9,13 @@ export class AppController {
       'POST /orders': '{ sku, quantity }, Idempotency-Key header: one order for each key',
       'GET /orders': 'how many orders there are',
       'GET /orders/:id': 'one order',
+      'POST /checkout':
+        '{ cart, sku, quantity, card }, Idempotency-Key header: reserves, charges and confirms, once each, through crashes',
+      'GET /checkout/:sku/:cart': 'the order of a cart',
+      'PUT /vouchers/:code': '{ cents }',
+      'POST /vouchers/redemptions': '{ code }: once; five attempts in a minute, twenty in an hour',
+      'POST /sales/:sku/statements': 'publishes what was charged for an article; one process at a time',
+      'GET /sales/:sku/statements': 'what was published',
       'GET /mails': 'of orders: waiting in the queue, being sent, given up, sent',
       'PUT /accounts/:id': '{ balance }',
       'GET /accounts/:id': 'the balance',
@@ -42,8 +49,10 @@ export class AppController {
       'POST /naive/products/:sku/views': 'the same, done wrong',
       'POST /naive/catalog/imports': 'the same, done wrong',
       'GET /naive/catalog': 'the same, done wrong',
+      'POST /naive/checkout': 'the same, done wrong',
+      'POST /naive/sales/:sku/statements': 'the same, done wrong',
       'POST /by-hand/…, GET /by-hand/catalog':
-        'the same six by the usual means: a lock, DECRBY, SET NX, INCR, RENAME',
+        'the same eight by the usual means: a lock, DECRBY, SET NX, INCR, RENAME',
     };
   }
 }

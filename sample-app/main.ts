@@ -44,7 +44,10 @@ async function openShop(
 ): Promise<void> {
   // The lab breaks connections and empties a database: never those of a Redis that is not the
   // shop's own.
-  const root = AppModule.withRedis(redisUrl, { lab: embedded !== undefined });
+  const root = AppModule.withRedis(redisUrl, {
+    lab: embedded !== undefined,
+    paymentProviderUrl: process.env['PAYMENT_PROVIDER_URL'],
+  });
   const app = await NestFactory.create<NestExpressApplication>(root, {
     logger: ['warn', 'error', 'fatal'],
     abortOnError: false,

@@ -22,7 +22,8 @@ await runAsMain(import.meta.url, async () => {
 /** Takes a stranger's path with each toolchain: a project of the CLI, the package as npm would publish it, README's example. */
 export async function runToolchains(names) {
   const chosen = names.length === 0 ? TOOLCHAINS : names.map(named);
-  const env = await setup({ needServer: true, ownServer: true });
+  const needRabbit = chosen.some(({ ownSpecs }) => ownSpecs);
+  const env = await setup({ needServer: true, ownServer: true, needRabbit });
   await build();
   const directory = mkdtempSync(join(tmpdir(), 'toolchains-'));
   try {

@@ -70,6 +70,10 @@ local function counter_open(key, life_key, holds_key, now, room)
   local c = {key = key, life_key = life_key, holds_key = holds_key, swept = 0}
   local stored = redis.pcall('GET', key)
   if type(stored) == 'table' then
+    local kind_of = redis.call('TYPE', key)
+    if type(kind_of) == 'table' then kind_of = kind_of.ok end
+    -- Refused for another reason, such as the user's rights: raises it.
+    if kind_of == 'string' or kind_of == 'none' then redis.call('GET', key) end
     c.problem = '${CounterState.WrongType}'
     return c
   end

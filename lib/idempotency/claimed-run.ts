@@ -68,6 +68,7 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
     const { connection, store, leases, limits } = surroundings;
     const { observed, ttlMs, codec } = request;
     const lease = new RunLease(owner, request, claimedAt, connection.observer);
+    lease.trace = trace;
     this.lease = lease;
     leases.keep(lease);
     const committed = { run: this, store, lease, ttlMs, codec, companions: () => this.companions() };

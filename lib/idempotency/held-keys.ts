@@ -11,10 +11,30 @@ import { indexOf, stepKeysOf } from './steps/step-keys.js';
 /** Slots of a Cluster that a page visits at the most. */
 const SLOTS_PER_PAGE = 64;
 
+/** Keys are counted up to this. */
+const MAX_COUNT = 100;
+
+/** Entries of the index that one page of a count reads, and pages that one count reads. */
+const COUNT_PAGE = 100;
+const PAGES_PER_COUNT = 10;
+
 const START: operation.IndexPlace = { before: '', score: '-inf', record: '' };
+
+/** A way through the index that counts what waits. */
+interface Counting {
+  readonly place: operation.IndexPlace;
+  readonly found: number;
+}
+
+const NOTHING_COUNTED: Counting = { place: START, found: 0 };
 
 /** Reads the indexes of keys that wait for an operator, one of each slot of a Cluster. */
 export class HeldKeyList {
+  /** A count that has not come to the end of the index. The next call goes on with it. */
+  private counting = NOTHING_COUNTED;
+  /** The result of the last count that came to the end. */
+  private counted = 0;
+
   constructor(
     private readonly connection: RedisConnection,
     private readonly operations: OperationRunner,
@@ -45,8 +65,7 @@ export class HeldKeyList {
       const taken = found.slice(0, 2 * room);
       for (let at = 0; at < taken.length; at += 2) records.push(this.recordAs(taken[at]!));
       if (taken.length < 2 * room) continue;
-      const [record, score] = taken.slice(-2) as [string, string];
-      next = { slot: from.slot + i, place: { before: before!, score, record } };
+      next = { slot: from.slot + i, place: placeBehind(before!, taken) };
       break;
     }
     const seen = await Promise.all(
@@ -65,20 +84,36 @@ export class HeldKeyList {
   /**
    * Counts the keys that wait, up to a hundred; undefined on a Cluster, where too many indexes
    * would have to be read. Keeps none of them for longer.
+   *
+   * Runs that live have entries too, in front of those that wait. One call reads a thousand entries
+   * at the most, and the next one goes on behind them.
    */
   async count(deadline: Deadline): Promise<number | undefined> {
     if (this.connection.isCluster) return undefined;
     const index = indexOf(this.connection, 0);
-    const [, ...found] = await this.operations.part(
-      operation.listIndex,
-      { index, place: START, limit: 100 },
-      { deadline },
-    );
-    const records = found.filter((_, i) => i % 2 === 0).map((member) => this.recordAs(member));
+    let { place, found } = this.counting;
+    for (let pages = 0; pages < PAGES_PER_COUNT; pages++) {
+      const page = { index, place, limit: COUNT_PAGE };
+      const [before, ...entries] = await this.operations.part(operation.listIndex, page, { deadline });
+      found = Math.min(MAX_COUNT, found + (await this.countWaiting(entries, deadline)));
+      if (found === MAX_COUNT || entries.length < 2 * COUNT_PAGE) {
+        this.counting = NOTHING_COUNTED;
+        return (this.counted = found);
+      }
+      place = placeBehind(before!, entries);
+    }
+    this.counting = { place, found };
+    return Math.max(found, this.counted);
+  }
+
+  /** Entries whose record is gone leave the index. */
+  private async countWaiting(entries: readonly string[], deadline: Deadline): Promise<number> {
+    const members = entries.filter((_, i) => i % 2 === 0);
     const seen = await Promise.all(
-      records.map((record) =>
-        this.operations.part(operation.inspect, record, { deadline }).catch(() => null),
-      ),
+      members.map((member) => {
+        const keys = stepKeysOf(this.connection, this.recordAs(member));
+        return this.operations.part(operation.visit, { keys, heldMs: 0 }, { deadline });
+      }),
     );
     return seen.filter((summary) => summary && stateOf(summary) !== undefined).length;
   }
@@ -89,6 +124,12 @@ export class HeldKeyList {
   private recordAs(member: string): string {
     return member.slice(this.connection.keys.keyPrefix.length);
   }
+}
+
+/** The place behind these entries of an index: records and scores in turn. */
+function placeBehind(before: string, entries: readonly string[]): operation.IndexPlace {
+  const [record, score] = entries.slice(-2) as [string, string];
+  return { before, score, record };
 }
 
 /** Undefined for a record that waits for no operator. */

@@ -1,4 +1,5 @@
 import { errorName, type Operation } from '../observability/observer.js';
+import type { BegunTransactions } from '../scripting/begun-transactions.js';
 import { withParticipant, type Participant } from '../scripting/commit-participant.js';
 
 /** Runs methods as part of a run, and keeps how the last one failed. */
@@ -7,13 +8,17 @@ export class ObservedMethod {
 
   constructor(
     private readonly observed: Operation,
-    private readonly participant: Participant,
+    private readonly participant: Participant & { readonly transactions?: BegunTransactions },
   ) {}
 
   async within<T>(method: () => Promise<T> | T): Promise<T> {
     this.failed = undefined;
     try {
-      return await this.observed.within(() => withParticipant(this.participant, method));
+      const value = await this.observed.within(() => withParticipant(this.participant, method));
+      // A transaction that is to commit the run is part of the method, awaited or not.
+      const { transactions } = this.participant;
+      if (transactions?.isAnyLeft) await transactions.untilOver();
+      return value;
     } catch (error) {
       this.failed = { error };
       throw error;

@@ -21,7 +21,7 @@ import type { ResultSealer } from './result-sealer.js';
 import { traceText, type RunTrace } from './run-trace.js';
 import { claimLastingScript } from './steps/claim-lasting.script.js';
 import { releaseLastingScript } from './steps/release-lasting.script.js';
-import { stepKeysOf } from './steps/step-keys.js';
+import { indexOf, stepKeysOf } from './steps/step-keys.js';
 import type { ResultKind, StoredResult } from './stored-result.js';
 import { untilAccepted } from './until-accepted.js';
 
@@ -124,9 +124,15 @@ export class RecordStore {
     const { isCluster, keys } = this.connection;
     const slotOf = ({ record }: RunLease): number => (isCluster ? keys.slotOf(record) : 0);
     return renewInBatches(due, lengthMs, slotOf, ({ leases, lengths, deadline }) => {
-      const fields = leases.flatMap(({ token, fingerprint }, i) => [token, fingerprint, lengths[i]!]);
+      const fields = leases.flatMap(({ token, fingerprint, trace }, i) => [
+        token,
+        fingerprint,
+        lengths[i]!,
+        trace ? traceText(trace) : '',
+      ]);
       const records = leases.map(({ record }) => record);
-      return this.scripts.run(renewScript, { records }, { leases: fields }, deadline);
+      const index = indexOf(this.connection, slotOf(leases[0]!));
+      return this.scripts.run(renewScript, { index, records }, { leases: fields }, deadline);
     });
   }
 

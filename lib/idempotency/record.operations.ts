@@ -232,7 +232,7 @@ end
 });
 
 /**
- * Reads a record of an index, and keeps it for longer. One that waits for no operator any more
+ * Reads a record of an index, and may keep it for longer. One that waits for no operator any more
  * leaves the index; its result is null.
  */
 export const visit = defineStep({
@@ -241,7 +241,7 @@ export const visit = defineStep({
   keys: ALL,
   args: {
     notAfterMs: 'server time in ms past which nothing is written',
-    heldMs: 'how long it is kept from now, in ms',
+    heldMs: 'how long it is kept from now, in ms; 0 to leave that as it is',
   },
   returns: `'' | TOO_LATE | ${SUMMARY}`,
   uses: [luaRecord, luaIndex, luaSummary],
@@ -258,9 +258,11 @@ if not is_held and not goes_on then
   return ''
 end
 local held_ms = tonumber(ARGV.heldMs)
-if redis.call('PTTL', KEYS.record) < held_ms then redis.call('PEXPIRE', KEYS.record, ARGV.heldMs) end
-if redis.call('PTTL', KEYS.steps) < held_ms then redis.call('PEXPIRE', KEYS.steps, ARGV.heldMs) end
-index_record(KEYS.index, KEYS.record, 2 * held_ms, now)
+if held_ms > 0 then
+  if redis.call('PTTL', KEYS.record) < held_ms then redis.call('PEXPIRE', KEYS.record, ARGV.heldMs) end
+  if redis.call('PTTL', KEYS.steps) < held_ms then redis.call('PEXPIRE', KEYS.steps, ARGV.heldMs) end
+  index_record(KEYS.index, KEYS.record, 2 * held_ms, now)
+end
 return summary_of(record, { record = KEYS.record, steps = KEYS.steps })
 `,
   reply: (raw) => raw as string | readonly string[],

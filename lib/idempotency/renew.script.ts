@@ -1,35 +1,43 @@
 import type { Renewal } from '../leases/lease-keeper.js';
 import { defineScript } from '../scripting/script.js';
-import { luaRecord } from './lua-record.js';
+import { luaIndex, luaRecord } from './lua-record.js';
 
 /** The number of arguments that describe one lease. */
-export const FIELDS_PER_LEASE = 3;
+export const FIELDS_PER_LEASE = 4;
 
 /**
- * Prolongs the leases of several runs, and takes a key again if its record vanished and no other
- * run has it; `failed` if Redis had no memory for that.
+ * Prolongs the leases of several runs of one slot, and takes a key again if its record vanished and
+ * no other run has it; `failed` if Redis had no memory for that. The record of a run that goes on
+ * with the work of another, or has steps, comes back as such a record.
  */
 export const renewScript = defineScript({
   name: 'idempotency.renew',
-  keys: ['...records'],
+  keys: ['index', '...records'],
   args: ['notAfterMs', '...leases'],
   lua: `
--- KEYS[1…] records
+-- KEYS[1] index     of the slot
+-- KEYS[2…] records
 -- ARGV[1] notAfterMs  server time in ms past which nothing is written
 -- ARGV[2…] leases, per record:
 --   +0 token        owner of the run
 --   +1 fingerprint  of caller and payload
 --   +2 leaseMs      time to live of the claim in ms, from now
+--   +3 trace        of a run whose record is known to outlive its lease; else ''
 -- returns TOO_LATE | per record, joined by commas: renewed | lost | failed
-${luaRecord}
+${luaRecord}${luaIndex}
 local now = now_ms()
 if now > tonumber(ARGV[1]) then return 'TOO_LATE' end
 
-local function renew(key, token, fingerprint, lease_ms)
+local function renew(key, token, fingerprint, lease_ms, trace)
   local record = read_record(key)
   if not record then
     -- One record that Redis has no memory for must not keep the others from being renewed.
-    if write_state(key, 'running', token, fingerprint, lease_ms).err then return 'failed' end
+    if trace == '' then
+      if write_state(key, 'running', token, fingerprint, lease_ms).err then return 'failed' end
+    else
+      if write_lasting(key, token, fingerprint, trace, now, tonumber(lease_ms)).err then return 'failed' end
+      index_record(KEYS[1], key, tonumber(lease_ms) + 2 * retention_of(trace), now)
+    end
   elseif record == 'FOREIGN' or record.token ~= token or record.state == 'released' or record.state == 'failed' then
     return 'lost'
   elseif record.state == 'running' then
@@ -44,9 +52,9 @@ local function renew(key, token, fingerprint, lease_ms)
 end
 
 local answers = {}
-for i = 1, #KEYS do
-  local at = 2 + (i - 1) * ${FIELDS_PER_LEASE}
-  answers[i] = renew(KEYS[i], ARGV[at], ARGV[at + 1], ARGV[at + 2])
+for i = 2, #KEYS do
+  local at = 2 + (i - 2) * ${FIELDS_PER_LEASE}
+  answers[i - 1] = renew(KEYS[i], ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
 end
 return table.concat(answers, ',')
 `,

@@ -4,6 +4,7 @@ import { errorName, type Observer } from '../observability/observer.js';
 import { LazyAbort } from '../runtime/lazy-abort.js';
 import { RunTimeoutError } from './idempotency.errors.js';
 import type { ClaimRequest } from './idempotent-run.js';
+import type { RunTrace } from './run-trace.js';
 
 /** The owner of a record, or a run that is about to own it. */
 export interface Owner {
@@ -24,6 +25,8 @@ export class RunLease implements Owner, PausableLease {
   readonly leaseMs: number;
   readonly lookMs: number;
   endsAt: number;
+  /** The trace of a record that surely outlives the lease. A renewal gives a vanished record it back. */
+  trace: RunTrace | undefined;
   index = -1;
   pauses = 0;
   renewing: Promise<void> | undefined;

@@ -102,6 +102,10 @@ local function open(key, holds_key, spec, room)
   local l = {key = key, holds_key = holds_key, kind = kind, modulus = modulus, used = 0, rest = 0, held = 0, held_rest = 0, swept = 0}
   local body = redis.pcall('GET', key)
   if type(body) == 'table' then
+    local kind_of = redis.call('TYPE', key)
+    if type(kind_of) == 'table' then kind_of = kind_of.ok end
+    -- Refused for another reason, such as the user's rights: raises it.
+    if kind_of == 'string' or kind_of == 'none' then redis.call('GET', key) end
     l.problem = '${WRONG_TYPE}'
     return l
   end

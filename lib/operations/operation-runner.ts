@@ -8,7 +8,7 @@ import { copyDurability } from '../connection/durability.js';
 import { randomId } from '../runtime/random-id.js';
 import { RedisConnection } from '../connection/redis-connection.js';
 import { assertOutsideTransaction, isInTransaction, Propagation } from '../runtime/transaction-scope.js';
-import type { ScriptArgument } from '../scripting/script.js';
+import { KEEP_MARKER, type ScriptArgument } from '../scripting/script.js';
 import { ScriptRunner } from '../scripting/script-runner.js';
 import { WorkInFlight } from '../runtime/work-in-flight.js';
 import { enforcedScript } from './enforced-script.js';
@@ -135,7 +135,7 @@ export class OperationRunner {
     durability: OperationOptions['durability'],
     permit: Enforcement | undefined,
   ): Promise<Reply> {
-    const { script, hasMarker } = operation;
+    const { script, hasMarker, marksCopiesOnly } = operation;
     const { keys, args, callersKeys } = operation.encode(call, this.connection.keys) as {
       keys: Record<string, string | readonly string[]>;
       args: Record<string, ScriptArgument | readonly ScriptArgument[]>;
@@ -145,7 +145,7 @@ export class OperationRunner {
     // 5. Deduplicate: give the call a marker of its own, in the slot of its keys.
     if (hasMarker) {
       keys['marker'] = this.markerFor(callersKeys ?? keys, script.name);
-      args['keepMarker'] = deduplicate ? '1' : '';
+      args[KEEP_MARKER] = deduplicate && !marksCopiesOnly ? '1' : '';
     }
     // 6. Enforce the permit: the script does nothing unless it is held.
     if (permit) {

@@ -75,6 +75,12 @@ interface KeepingStatement {
   readonly keeping?: AnswerKeeping;
   /** Lua that answers a copy from `stored`. @default 'return stored' */
   readonly onCopy?: string;
+  /**
+   * True if a call keeps its answer only once it is sent again: what it has done tells a copy as
+   * long as its caller goes on to nothing else, and after that nothing but a copy could come.
+   * @default false
+   */
+  readonly marksCopiesOnly?: boolean;
 }
 
 /**
@@ -95,6 +101,8 @@ export interface Operation<
   readonly writes: boolean;
   /** True if a marker identifies copies of a call. */
   readonly hasMarker: boolean;
+  /** True if the marker is kept only by a call that is sent again. */
+  readonly marksCopiesOnly: boolean;
   eventName(given: Given): string | undefined;
   does(call: Call): string;
   check(given: Given, options: Options): Call;
@@ -132,9 +140,15 @@ export function defineOperation<
     CallStatement<Type, Given, Options, Call, Encoded<Keys, Args>, Reply, Result> &
     ChangeStatement<Call, Reply>,
 ): Operation<Type, Given, Options, Call, Reply, Result> {
-  const { type, name = type, keeping = keptText, onCopy = 'return stored' } = statement;
+  const {
+    type,
+    name = type,
+    keeping = keptText,
+    onCopy = 'return stored',
+    marksCopiesOnly = false,
+  } = statement;
   const text = operationText({ ...statement, name }, keeping, onCopy);
-  return operationOf(statement, text, { writes: true, hasMarker: true });
+  return operationOf(statement, text, { writes: true, hasMarker: true, marksCopiesOnly });
 }
 
 /**
@@ -177,7 +191,7 @@ export function defineStep<
 ): Operation<Type, Given, Options, Call, Reply, Result> {
   const { type, name = type, copies } = statement;
   const text = plainText({ ...statement, name }, [`-- Copies: ${copies}`]);
-  return operationOf(statement, text, { writes: true, hasMarker: false });
+  return operationOf(statement, text, { writes: true, hasMarker: false, marksCopiesOnly: false });
 }
 
 /** Defines an operation that only reads. It is sent by EVALSHA_RO, and needs no right to write. */
@@ -199,6 +213,7 @@ export function defineQuery<
   return operationOf({ ...statement, does: () => type, changed: never }, text, {
     writes: false,
     hasMarker: false,
+    marksCopiesOnly: false,
   });
 }
 
@@ -207,16 +222,15 @@ function operationOf<Type extends string, Given, Options, Call, Reply, Result>(
     CallStatement<Type, Given, Options, Call, Encoded, Reply, Result> &
     ChangeStatement<Call, Reply>,
   text: ScriptText,
-  { writes, hasMarker }: { readonly writes: boolean; readonly hasMarker: boolean },
+  marking: Pick<Operation, 'writes' | 'hasMarker' | 'marksCopiesOnly'>,
 ): Operation<Type, Given, Options, Call, Reply, Result> {
   const { type, name = type, binary = false, reply, check, encode, decode, does } = statement;
   const { eventName = nothing, known = nothing, isPartial = never, changed = always } = statement;
-  const script = defineScript({ name, ...text, binary, readOnly: !writes, reply });
+  const script = defineScript({ name, ...text, binary, readOnly: !marking.writes, reply });
   return Object.freeze({
     type,
     script,
-    writes,
-    hasMarker,
+    ...marking,
     eventName,
     does,
     check,

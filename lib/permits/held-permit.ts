@@ -28,6 +28,14 @@ export interface PermitAccess {
  */
 const SPARE = 1.5;
 
+/** The time by which the trace of a release outlives the call, in milliseconds. */
+const TRACE_MARGIN_MS = 60_000;
+/** While there is one, the name takes one round trip: also for what runs a few times an hour. */
+const TRACE_MS = 3_600_000;
+
+/** Returns the time for which a release leaves a trace, in milliseconds. */
+export const keptMsOf = (timeoutMs: number): number => Math.max(TRACE_MS, timeoutMs + TRACE_MARGIN_MS);
+
 /** A permit as its holder has it. */
 export class HeldPermit implements Permit, PausableLease, Enforcement {
   readonly leaseMs: number;
@@ -127,10 +135,11 @@ export class HeldPermit implements Permit, PausableLease, Enforcement {
 
   private async handOn(): Promise<boolean> {
     const { operations, rooms } = this.access;
-    const { claim, slot, timeoutMs } = this;
+    const { claim, slot, fence, timeoutMs } = this;
     const askedAt = performance.now();
     const options = { timeoutMs, propagation: 'outside' } as const;
-    const { isReleased, heir } = await operations.part(operation.release, { claim, slot }, options);
+    const call = { claim, slot, fence, keptMs: keptMsOf(timeoutMs) };
+    const { isReleased, heir } = await operations.part(operation.release, call, options);
     if (heir) rooms.handOver(claim.keys.line, { ...heir, askedAt });
     return isReleased;
   }

@@ -1,10 +1,11 @@
-import { luaMoment } from '../scripting/lua.js';
-
 /**
  * Time for which what is known of a name outlives its last use, in milliseconds: its fences rise
  * across any pause that is shorter.
  */
 const KEPT_MS = 7 * 86_400_000;
+
+/** It is renewed by the first use in each hour, in µs. */
+export const KEPT_AGAIN_US = 3_600_000_000;
 
 /**
  * Length of the lease of one that was given a permit while it waited, until it takes it, in
@@ -15,33 +16,78 @@ export const CLAIM_MS = 1_000;
 /** Entries of the line that one call looks at. */
 const MAX_SEEN = 256;
 
+/** The life that each renewal gives it, in milliseconds. */
+export const KEPT_FOR_MS = KEPT_MS + KEPT_AGAIN_US / 1_000;
+
+/** A token begins with the name of its service instance, which has as many characters. */
+export const PROCESS_LENGTH = 16;
+
+/** Lost permits of a slot that are remembered, the newest. */
+const LOST_KEPT = 64;
+
+/** The length of a fence's digits until the year 2286, and of a comma. */
+const LOST_LENGTH = 17;
+
 /**
- * Shared by the scripts on permits. The state is a hash: `f<slot>` is the last fence of a slot.
- * `w<token>` is `<until>:<lease>:<process>` of one that waits: the server time in ms until which it
- * is taken to be alive, the length of the lease that it wants, and its process. A fence is above
- * every one before it, and at least the time in µs, so that fences also rise where the hash was
- * lost.
+ * Shared by the scripts on permits.
+ *
+ * A slot holds the token of its holder for as long as the lease lasts. A release leaves
+ * `.<token>` in it for a while; `,<token>` where some in line were not looked at. So one that finds
+ * nothing knows that the lease of the last holder has ended, and notes that it was lost. A copy of
+ * a release is told by that what became of the permit, however many had it since.
+ *
+ * The state is a hash. `f<slot>` is the last fence of a slot, `l<slot>` those of the last permits
+ * that were lost, each with a comma. `w<token>` is `<until>:<lease>` of one that waits: the server
+ * time in ms until which it is taken to be alive, and the length of the lease that it wants. `c` is
+ * `<token>@<time limit>;` of calls that were sent again. A fence is above every one before it, and at least the time in µs, so that
+ * fences also rise where the hash was lost.
  *
  * `next_in_line(line, state, ms, count, stop)` returns the tokens of the first `count` that wait
  * and are alive, and of those ahead of them that are not. It ends at `stop(token, ticket)`, and
  * tells by its third result whether it ended there, and by its fourth whether the line has no more.
- * `give` hands a slot over; with a short lease, unless its process is told by the answer of the
- * script. Otherwise it wakes the one that gets it; the message is a courtesy, and fails in silence
- * if the user may not publish.
  */
-export const luaPermit = `${luaMoment}
+export const luaPermit = `
 local function digits(n) return string.format('%.0f', n) end
 
-local function next_fence(state, slot, us)
-  local last = tonumber(redis.call('HGET', state, 'f' .. slot) or nil) or 0
-  return digits(math.max(last + 1, us))
+local function is_free(holder) return not holder or string.find(holder, '^[.,]') ~= nil end
+
+local function fence_after(last, us)
+  return digits(math.max((tonumber(last or nil) or 0) + 1, us))
 end
 
-local function keep(key) redis.call('PEXPIRE', key, '${KEPT_MS}') end
+local function keep(key) redis.call('PEXPIRE', key, '${KEPT_FOR_MS}') end
+
+-- Gives a free slot to a token. holder, last: the slot and its last fence as they were.
+local function occupy(key, line, slot, token, lease, state, fence, holder, last, us)
+  redis.call('HSET', state, 'f' .. slot, fence)
+  redis.call('SET', key, token, 'PX', lease)
+  if not holder and last then
+    local lost = (redis.call('HGET', state, 'l' .. slot) or '') .. last .. ','
+    redis.call('HSET', state, 'l' .. slot, string.sub(lost, -${LOST_KEPT * LOST_LENGTH}))
+  end
+  if not last or math.floor(us / ${KEPT_AGAIN_US}) ~= math.floor(last / ${KEPT_AGAIN_US}) then
+    keep(state)
+    keep(line)
+  end
+end
+
+local function is_lost(state, slot, fence)
+  local lost = redis.call('HGET', state, 'l' .. slot) or ''
+  if string.find(lost, fence .. ',', 1, true) then return true end
+  -- Older than all that are remembered.
+  return #lost == ${LOST_KEPT * LOST_LENGTH} and tonumber(fence) < tonumber(string.sub(lost, 1, ${LOST_LENGTH - 1}))
+end
+
+local function process_of(token) return string.sub(token, 1, ${PROCESS_LENGTH}) end
 
 local function leave_line(line, state, token)
   redis.call('ZREM', line, token)
   redis.call('HDEL', state, 'w' .. token)
+end
+
+local function is_alive(waiting, ms)
+  local until_ms = tonumber(string.match(waiting or '', '^%d+') or nil)
+  return until_ms ~= nil and until_ms >= ms
 end
 
 local function next_in_line(line, state, ms, count, stop)
@@ -54,17 +100,47 @@ local function next_in_line(line, state, ms, count, stop)
       if stop(token, tonumber(page[i + 1])) then return alive, dead, true, false end
       if #alive == count then return alive, dead, false, false end
       seen = seen + 1
-      local until_ms = tonumber(string.match(redis.call('HGET', state, 'w' .. token) or '', '^%d+'))
-      if until_ms and until_ms >= ms then alive[#alive + 1] = token else dead[#dead + 1] = token end
+      if is_alive(redis.call('HGET', state, 'w' .. token), ms) then alive[#alive + 1] = token else dead[#dead + 1] = token end
     end
   end
   return alive, dead, false, false
 end
 
-local function give(key, slot, token, state, line, fence, told_lease)
-  redis.call('SET', key, token, 'PX', told_lease or '${CLAIM_MS}')
-  redis.call('HSET', state, 'f' .. slot, fence)
-  leave_line(line, state, token)
-  if not told_lease then redis.pcall('SPUBLISH', line, token) end
+-- The message is a courtesy, and fails in silence if the user may not publish.
+local function wake(line, token) redis.pcall('SPUBLISH', line, token) end
+`;
+
+/**
+ * Hands slots on, behind {@link luaPermit} and `luaClock`: `hand_on(key, slot, token, state, line,
+ * kept)` gives the slot of `token` to the first in line that is alive, or leaves it free.
+ * One of the same process is told by the answer, `released:<token>:<slot>:<fence>`, and has its
+ * whole lease at once. Another has a short one, and is woken.
+ */
+export const luaHandOn = `
+local function hand_on(key, slot, token, state, line, kept)
+  local mark = '.'
+  local first = redis.call('ZRANGE', line, '0', '0')[1]
+  if first then
+    local ms, us = clock()
+    for seen = 1, ${MAX_SEEN} do
+      local known = redis.call('HMGET', state, 'w' .. first, 'f' .. slot)
+      leave_line(line, state, first)
+      if is_alive(known[1], ms) then
+        local lease = string.match(known[1], ':(%d+)$')
+        local fence, is_told = fence_after(known[2], us), process_of(first) == process_of(token)
+        occupy(key, line, slot, first, is_told and lease or '${CLAIM_MS}', state, fence, token, known[2], us)
+        if is_told then return 'released:' .. first .. ':' .. slot .. ':' .. fence end
+        wake(line, first)
+        return 'released'
+      end
+      first = redis.call('ZRANGE', line, '0', '0')[1]
+      if not first then break end
+    end
+    if first then mark = ',' end
+  end
+  -- A full Redis refuses the mark. A copy is then told that the permit was lost.
+  local marked = redis.pcall('SET', key, mark .. token, 'PX', kept)
+  if type(marked) == 'table' and marked.err then redis.call('DEL', key) end
+  return 'released'
 end
 `;

@@ -1,12 +1,15 @@
 import { OutcomeUnknownError, RedisUnavailableError } from '../atomic-redis.errors.js';
+import { whenAborted } from '../runtime/abort-listeners.js';
 import { Deadline, sleep, untilAborted } from '../runtime/deadline.js';
-import { randomId } from '../runtime/random-id.js';
+import { assertOutsideTransaction, isInTransaction } from '../runtime/transaction-scope.js';
+import { schedule, unschedule } from '../runtime/timer-queue.js';
 import type { WorkInFlight } from '../runtime/work-in-flight.js';
-import { HeldPermit, type PermitAccess } from './held-permit.js';
+import { lookForAny, lookForOne, stay, takeFree, type Seen } from './acquire.operations.js';
+import { HeldPermit, keptMsOf, type PermitAccess } from './held-permit.js';
 import { PermitUnavailableError } from './permit.errors.js';
 import { permitKeys } from './permit-keys.js';
 import * as operation from './permit.operations.js';
-import type { Claim, Seen } from './permit.operations.js';
+import type { Claim } from './permit.operations.js';
 import type { Grant, WaitingRoom } from './waiting-rooms.js';
 import { anySignal } from '../runtime/any-signal.js';
 
@@ -22,8 +25,8 @@ export interface ClaimTerms {
 /** The parts of its service that a claim needs. */
 export interface ClaimAccess extends PermitAccess {
   readonly inFlight: WorkInFlight;
-  /** Names this service instance. */
-  readonly process: string;
+  /** Returns a token that is used for the first time. */
+  readonly nextToken: () => string;
   /** Aborts when the module closes. */
   readonly closing: AbortSignal;
 }
@@ -65,9 +68,8 @@ export class PermitClaim {
     private readonly terms: ClaimTerms,
   ) {
     const { name, limit } = terms;
-    const token = randomId('base64url');
-    const { connection, process } = access;
-    this.claim = { name, token, process, keys: permitKeys(connection.keys, name, limit) };
+    const keys = permitKeys(access.connection.keys, name, limit);
+    this.claim = { name, token: access.nextToken(), keys };
   }
 
   /**
@@ -98,8 +100,8 @@ export class PermitClaim {
         if (seen instanceof HeldPermit) return this.kept(seen);
         if (seen?.kind === 'busy')
           throw new PermitUnavailableError(this.terms.name, Math.max(1, seen.nextMs));
-        await this.pause(seen, until, (waitSignal ??= this.waitSignal(signal)));
-        const permit = this.granted();
+        waitSignal ??= this.waitSignal(signal);
+        const permit = await this.untilLook(seen, until, waitSignal);
         if (permit) return permit;
       }
     } catch (error) {
@@ -107,6 +109,20 @@ export class PermitClaim {
       throw error;
     } finally {
       if (this.room) this.access.rooms.leave(this.claim.keys.line, this.claim.token);
+    }
+  }
+
+  /** Waits for a permit, or until it has to look. */
+  private async untilLook(
+    seen: Waiting | undefined,
+    until: Deadline,
+    signal: AbortSignal,
+  ): Promise<HeldPermit | undefined> {
+    for (;;) {
+      await this.pause(seen, until, signal);
+      const permit = this.granted();
+      if (permit || !seen || !this.isFarBack(seen) || until.passed) return permit;
+      if (!(await untilAborted(this.stays(until), signal))) return undefined;
     }
   }
 
@@ -122,9 +138,33 @@ export class PermitClaim {
     return this.kept(new HeldPermit(this.access, claim, timeoutMs, { ...grant, leaseMs }, grant.askedAt));
   }
 
+  /** True if it need not look, unless it is told to: others stand in front of it. */
+  private isFarBack(seen: Waiting): boolean {
+    return seen.nextMs === undefined && !this.isTold && !this.mayHaveMissed;
+  }
+
+  /** True if something may have been told before messages arrived. */
+  private get mayHaveMissed(): boolean {
+    return this.room?.isSubscribed === true && !this.lookedSubscribed;
+  }
+
+  /** Tells that it still waits. Resolves with false when it has to look. */
+  private async stays(until: Deadline): Promise<boolean> {
+    const { claim } = this;
+    const { leaseMs, timeoutMs, propagation } = this.terms;
+    const call = { claim, leaseMs, waitMs: Math.ceil(until.remainingMs) };
+    return await this.access.operations.part(stay, call, { timeoutMs, propagation }).catch(() => false);
+  }
+
   private kept(permit: HeldPermit): HeldPermit {
     this.access.keeper.keep(permit);
     return permit;
+  }
+
+  /** False if others of this process wait for the name: it stands in line at once. */
+  private get mayBeFree(): boolean {
+    const { line, slots } = this.claim.keys;
+    return slots.length === 1 && !this.access.rooms.has(line);
   }
 
   private async look(waitMs: number): Promise<Look> {
@@ -134,14 +174,23 @@ export class PermitClaim {
     const askedAt = performance.now();
     this.lookedSubscribed = this.access.rooms.isSubscribed(claim.keys.line);
     this.isTold = this.grant !== undefined;
-    const heldBefore = this.mayHold;
+    let heldBefore = this.mayHold;
     if (ticket === '') this.ticket = UNKNOWN_TICKET;
     this.mayHold = true;
-    let seen: Seen;
+    let seen: Seen | undefined;
     try {
+      const options = { deadline: Deadline.in(timeoutMs), propagation };
+      if (ticket === '' && this.mayBeFree) {
+        if (propagation === undefined && isInTransaction())
+          assertOutsideTransaction(takeFree.does({ claim, leaseMs }), propagation);
+        const taken = await operations.part(takeFree, { claim, leaseMs }, options);
+        if (taken.kind === 'granted') seen = taken;
+        else if (taken.kind === 'held' && waitMs === 0) seen = { kind: 'busy', nextMs: taken.nextMs };
+        else heldBefore = true;
+      }
       const look = { claim, leaseMs, waitMs, ticket };
-      const options = { timeoutMs, propagation };
-      seen = await operations.part(operation.look, look, options);
+      const lookFor = claim.keys.slots.length === 1 ? lookForOne : lookForAny;
+      seen ??= await operations.part(lookFor, look, options);
     } catch (error) {
       // It takes effect no later than now. The next look tells what it came to.
       if (error instanceof OutcomeUnknownError) throw connection.unavailable(error);
@@ -163,7 +212,6 @@ export class PermitClaim {
   private async pause(seen: Waiting | undefined, until: Deadline, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
     if (!seen) return await sleep(Math.min(LOOK_UNSUBSCRIBED_MS, until.remainingMs), signal);
-    const woken = new Promise<void>((resolve) => (this.wake = resolve));
     const room = this.enterRoom();
     if (this.isTold) return;
     if (!room.isSubscribed) {
@@ -171,17 +219,27 @@ export class PermitClaim {
       await untilAborted(room.subscribe(timeoutMs), signal);
     }
     // The next look finds what was told before messages arrived.
-    if (room.isSubscribed && !this.lookedSubscribed) return;
-    const isNear = seen.ahead <= this.terms.limit;
-    const endMs = isNear ? seen.nextMs + 1 + APART_MS * seen.ahead : Infinity;
+    if (this.isTold || this.mayHaveMissed) return;
+    const { ahead, nextMs = Infinity } = seen;
     const lookMs = room.isSubscribed ? LOOK_MS : LOOK_UNSUBSCRIBED_MS;
-    const stop = new AbortController();
-    const passed = sleep(Math.min(lookMs, endMs, until.remainingMs), stop.signal).catch(() => undefined);
-    try {
-      await untilAborted(Promise.race([woken, passed]), signal);
-    } finally {
-      stop.abort();
-    }
+    await this.untilTold(Math.min(lookMs, nextMs + 1 + APART_MS * ahead, until.remainingMs), signal);
+  }
+
+  private untilTold(ms: number, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const end = (): void => {
+        unschedule(alarm);
+        stopListening();
+        this.wake = () => undefined;
+        resolve();
+      };
+      const alarm = schedule(performance.now() + ms, end);
+      const stopListening = whenAborted(signal, () => {
+        unschedule(alarm);
+        reject(signal.reason as Error);
+      });
+      this.wake = end;
+    });
   }
 
   private enterRoom(): WaitingRoom {
@@ -204,14 +262,17 @@ export class PermitClaim {
    * for it.
    */
   private giveUp(looking: Promise<unknown> | undefined): void {
-    const { operations, inFlight } = this.access;
+    const { operations, inFlight, rooms } = this.access;
     const { claim } = this;
     const { timeoutMs } = this.terms;
     const leave = async (): Promise<void> => {
       // A look that arrived behind the release would stand in line again.
       await looking?.catch(() => undefined);
       const options = { timeoutMs, propagation: 'outside' } as const;
-      await operations.part(operation.release, { claim, slot: undefined }, options);
+      const askedAt = performance.now();
+      const call = { claim, keptMs: keptMsOf(timeoutMs) };
+      const { heir } = await operations.part(operation.leave, call, options);
+      if (heir) rooms.handOver(claim.keys.line, { ...heir, askedAt });
     };
     // Not told, the place in line lapses, or the lease does.
     void inFlight.track(leave).catch(() => undefined);

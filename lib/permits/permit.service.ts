@@ -1,7 +1,11 @@
 import { setMaxListeners } from 'node:events';
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import { OPTIONS } from '../atomic-redis.constants.js';
-import { IllegalTransactionStateError, RedisUnavailableError } from '../atomic-redis.errors.js';
+import {
+  IllegalTransactionStateError,
+  RedisReplyError,
+  RedisUnavailableError,
+} from '../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import { KeySignals } from '../connection/key-signals.js';
@@ -16,6 +20,7 @@ import { fullJitter, sleep } from '../runtime/deadline.js';
 import { randomId } from '../runtime/random-id.js';
 import { WorkInFlight } from '../runtime/work-in-flight.js';
 import { HeldPermit } from './held-permit.js';
+import { PROCESS_LENGTH } from './lua-permit.js';
 import { PermitClaim, type ClaimAccess } from './permit-claim.js';
 import { PermitUnavailableError } from './permit.errors.js';
 import {
@@ -41,6 +46,12 @@ export interface PermitStatus {
 
 /** The longest wait that a timer of Node.js allows, some 24 days. */
 const LONGEST_WAIT_MS = 2 ** 31 - 1;
+
+/** True for what does not end a wait to lead: it may be over the next time. */
+const mayPass = (error: unknown): boolean =>
+  error instanceof RedisUnavailableError ||
+  error instanceof PermitUnavailableError ||
+  (error instanceof RedisReplyError && (error.retryable || error.reply === 'OOM'));
 
 /**
  * Permits that a bounded number of processes hold at a time: a lock, with `limit` a semaphore, with
@@ -77,7 +88,9 @@ export class PermitService {
     this.signals = new KeySignals(connection);
     this.keeper = new LeaseKeeper((due, lengthMs) => this.renew(due, lengthMs));
     const rooms = new WaitingRooms(this.signals);
-    const process = randomId('base64url');
+    const process = randomId('base64url').slice(0, PROCESS_LENGTH);
+    let tokens = 0;
+    const nextToken = (): string => process + (tokens++).toString(36);
     const closing = this.closing.signal;
     this.access = {
       connection,
@@ -86,7 +99,7 @@ export class PermitService {
       inFlight,
       rooms,
       keeper: this.keeper,
-      process,
+      nextToken,
       closing,
     };
     for (const { signal } of [this.closing, this.stopping]) setMaxListeners(0, signal);
@@ -176,7 +189,8 @@ export class PermitService {
    * @returns what `work` returns, when it settled while it led
    * @throws whatever `work` throws while it leads, the same instance
    * @throws the reason of `signal`; ModuleClosedError when the module closes
-   * @throws InvalidArgumentError, RedisReplyError
+   * @throws InvalidArgumentError; RedisReplyError for a refusal that lasts, as of a user without the
+   * rights
    */
   async lead<T>(
     name: string,
@@ -262,8 +276,7 @@ export class PermitService {
         );
         failures = 0;
       } catch (error) {
-        const mayTryAgain = error instanceof RedisUnavailableError || error instanceof PermitUnavailableError;
-        if (!mayTryAgain || signal.aborted) throw error;
+        if (!mayPass(error) || signal.aborted) throw error;
         await sleep(fullJitter(++failures, 50, 5_000), signal);
         continue;
       }

@@ -56,6 +56,10 @@ export class WaitingRooms {
 
   constructor(private readonly signals: KeySignals) {}
 
+  has(line: string): boolean {
+    return this.rooms.has(line);
+  }
+
   isSubscribed(line: string): boolean {
     return this.rooms.get(line)?.isSubscribed ?? false;
   }

@@ -5,6 +5,7 @@ import type { RedisConnection } from '../connection/redis-connection.js';
 import { leaseEndFor } from '../leases/commit-hold.js';
 import { lookMsOf } from '../leases/lease-keeper.js';
 import type { Deadline } from '../runtime/deadline.js';
+import { BegunTransactions } from '../scripting/begun-transactions.js';
 import type { CommitParticipant, QueuedCommand } from '../scripting/commit-participant.js';
 import type { Delivery } from './delivery.js';
 import type { QueueCommands } from './queue-commands.js';
@@ -43,6 +44,7 @@ export class JobCommit implements CommitParticipant {
   readonly keys = [];
   readonly colocation =
     'The last is the queue of the job: give it a name with the hash tag of the keys, for example "{42}:emails".';
+  readonly transactions = new BegunTransactions();
   /** Settles when the transaction is done with the job; undefined while none has it. */
   private attempt: { readonly ended: Promise<void>; readonly end: () => void } | undefined;
   private isSent = false;
@@ -64,6 +66,10 @@ export class JobCommit implements CommitParticipant {
   /** True while a transaction may end the delivery. */
   get isOpen(): boolean {
     return this.attempt !== undefined && !this.isRevoked;
+  }
+
+  enlist(transaction: Promise<unknown>): void {
+    this.transactions.add(transaction);
   }
 
   /** Resolves when no transaction has the job. */

@@ -190,8 +190,11 @@ export class RunningConsumer<T = unknown> {
         if (taken.isAborted) throw taken.signal.reason;
       }
       await insideHandler.run(taken, () => this.handler(taken.job));
+      // A transaction that is to end the job is part of its handler, awaited or not.
+      if (taken.transactions?.isAnyLeft) await taken.transactions.untilOver();
     } catch (error) {
       failure = { error };
+      await taken.transactions?.untilOver().catch(() => undefined);
     } finally {
       stopRenewing();
     }
@@ -214,9 +217,6 @@ export class RunningConsumer<T = unknown> {
     failure: { error: unknown } | undefined,
   ): Promise<TakenJob<T> | undefined> {
     const { report } = this;
-    // The handler may have left a transaction behind that is to end the job.
-    const free = taken.untilFree();
-    if (free) await free;
     if (taken.ending) {
       const { ending } = taken;
       if (failure && taken.hasArrived) report.threwAfterEnd(taken.delivery, failure.error);

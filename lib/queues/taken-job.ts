@@ -4,6 +4,7 @@ import { Settled, TakeMode, Verdict, type Delivery, type NextTake } from './deli
 import type { SettleAndTakeTerms, End, Settlement } from './settle-and-take-terms.js';
 import type { SettledAndTaken as AdvancedRaw } from './settle-and-take.js';
 import type { Alone, HeldByHand, Hands } from './hands.js';
+import type { BegunTransactions } from '../scripting/begun-transactions.js';
 import { JobCommit, type CommittedJob } from './job-commit.js';
 import { keepRenewed, type RenewedJob } from './job-lease.js';
 import type { QueueCommands } from './queue-commands.js';
@@ -129,9 +130,9 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand, Comm
     return this.jobCommit?.isOpen ?? false;
   }
 
-  /** Resolves when no transaction is about to end the delivery. */
-  untilFree(): Promise<void> | undefined {
-    return this.jobCommit?.isOpen ? this.jobCommit.settled() : undefined;
+  /** The transactions that were begun to end the delivery; undefined while there was none. */
+  get transactions(): BegunTransactions | undefined {
+    return this.jobCommit?.transactions;
   }
 
   /** Keeps transactions from ending the delivery. Resolves when none can any more. */

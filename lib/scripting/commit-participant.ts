@@ -32,6 +32,11 @@ export interface CommitParticipant {
   /** Says how to put its keys into the slot of the transaction's keys, for a `CrossSlotError`. */
   readonly colocation: string;
   /**
+   * Called with each transaction that is to commit it, when that begins. The participant's own end
+   * waits for it, also where the code that began it does not.
+   */
+  enlist?(transaction: Promise<unknown>): void;
+  /**
    * Called before WATCH.
    * @throws RedisUnavailableError if it may be tried again, another error if the participant can no
    * longer be committed

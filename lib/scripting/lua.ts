@@ -20,6 +20,14 @@ local function moment()
 end
 `;
 
+/** Defines `clock()`: the server's time in ms, and the same in µs, both as numbers. */
+export const luaClock = `
+local function clock()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000), t[1] * 1000000 + t[2]
+end
+`;
+
 /**
  * Defines `type_of(key)`: string, hash, list, …, or none. It finds a wrong type without an error
  * that only its text identifies.

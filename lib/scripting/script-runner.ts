@@ -18,6 +18,7 @@ import {
   toScriptError,
 } from '../connection/reply-errors.js';
 import {
+  KEEP_MARKER,
   NOT_AFTER,
   orderedArguments,
   orderedKeys,
@@ -208,6 +209,7 @@ export class ScriptRunner {
     } catch (error) {
       throw this.notMade(call, error as Error);
     }
+    if (call.unanswered) keepMarker(call);
     const late = (): Error => call.notReplicated ?? this.unknown(call, call.cause);
     if (call.progress) call.progress.mayBeDone = true;
     try {
@@ -323,6 +325,12 @@ function notDone({ progress }: ScriptCall, mayBeDone: boolean, cause: Error): vo
   if (!progress) return;
   progress.mayBeDone = mayBeDone;
   progress.refusal = mayBeDone ? undefined : cause;
+}
+
+/** Makes the copy keep its answer, also if the first did not: more than one may arrive now. */
+function keepMarker({ script, args }: ScriptCall): void {
+  const at = script.args.indexOf(KEEP_MARKER);
+  if (at !== -1) args[at] = '1';
 }
 
 const here = <R>(body: () => R): R => body();

@@ -21,6 +21,12 @@ export type NamedValues<Names extends readonly string[], Value> = {
 export const NOT_AFTER = 'notAfterMs';
 
 /**
+ * The argument that says by '1' that the script keeps its answer in its marker, by '' that it does
+ * not. A call that may have arrived before is sent again with '1'.
+ */
+export const KEEP_MARKER = 'keepMarker';
+
+/**
  * The reply, alone or as the first element, of a script that arrived after its `notAfterMs` and did
  * nothing.
  */

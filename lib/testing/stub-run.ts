@@ -1,6 +1,7 @@
 import { IdempotentRun } from '../idempotency/idempotent-run.js';
 import { StepInterruptedError } from '../idempotency/idempotency.errors.js';
 import { settled } from '../idempotency/settled.js';
+import { StepContext } from '../idempotency/steps/step-context.js';
 import type { StepWork } from '../idempotency/steps/step.options.js';
 
 type GivenStep = { readonly result: unknown } | 'interrupted';
@@ -32,7 +33,7 @@ export class StubRun extends IdempotentRun {
     if (given === 'interrupted') throw new StepInterruptedError(name, 'begun');
     if (given) return given.result as T;
     this.ran.push(name);
-    return await settled(work({ key: this.keyFor(name), signal: this.signal }));
+    return await settled(work(new StepContext(this.keyFor(name), this.signal)));
   }
 
   giveStep(name: string, given: GivenStep): void {

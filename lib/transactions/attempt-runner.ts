@@ -171,7 +171,7 @@ export class AttemptRunner {
       const shared = group?.isCommon(graceMs) ? group : undefined;
       const commands = shared?.queued ?? [...queued, ...accompanying];
       sent = this.committer.send(connection, run, commands, lifetime, shared !== undefined, sendAt);
-      run.hasSentExec = true;
+      run.execOutcome = 'unknown';
       shared?.flush(sent);
     } finally {
       group?.flush(undefined);
@@ -189,9 +189,12 @@ export class AttemptRunner {
       deadline,
       durability,
     });
-    return committed.kind === 'applied'
-      ? applied(run, attempt, queued, value, committed)
-      : await this.notApplied(committed, run);
+    if (committed.kind !== 'applied') {
+      run.execOutcome = 'not-applied';
+      return await this.notApplied(committed, run);
+    }
+    run.execOutcome = 'applied';
+    return applied(run, attempt, queued, value, committed);
   }
 
   private unanswered(): Error {

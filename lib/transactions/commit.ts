@@ -1,6 +1,6 @@
 import { AtomicRedisError, NotReplicatedError, OutcomeUnknownError } from '../atomic-redis.errors.js';
 import type { QueuedCommand } from '../scripting/commit-participant.js';
-import type { Deadline } from '../runtime/deadline.js';
+import { sleep, type Deadline } from '../runtime/deadline.js';
 import { replicationDeadline, type DurabilityOptions } from '../connection/durability.js';
 import { replicasOf, type Replicated } from '../connection/durable-channel.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
@@ -193,7 +193,7 @@ export class Committer {
    * to be.
    */
   private async resolve(
-    { connection, slot, attempt, ttlMs, marksBeginning }: Sent,
+    { connection, slot, attempt, ttlMs, marksBeginning, lifetime }: Sent,
     { deadline, durability }: Share,
     cause: Error,
   ): Promise<CommitResult> {
@@ -213,8 +213,13 @@ export class Committer {
       if (durability) acknowledged = { replicas: durability.replicas };
     } catch (error) {
       if (!(error instanceof AtomicRedisError)) throw error;
-      if (!(error instanceof NotReplicatedError))
-        throw unknown('and Redis could not be asked before the deadline', error);
+      if (!(error instanceof NotReplicatedError)) {
+        // Redis may have refused the question at once, and EXEC may still be on its way. Once its
+        // deadline key has expired, it does nothing any more.
+        const leftMs = lifetime.endsBy - performance.now();
+        if (leftMs > 0) await sleep(leftMs);
+        throw unknown('and Redis could not be asked what became of it', error);
+      }
       resolution = error.result as Resolution;
       acknowledged = { replicas: error.acknowledged, cause: error.cause };
     }

@@ -15,6 +15,10 @@ export function writesOf<T>(
   return participants.flatMap((participant) => participant.writes(kept));
 }
 
+/** Errors of the work and of `onReplies` say nothing of the transaction, whatever they are. */
+const outcomeOf = ({ execOutcome }: TransactionRun<unknown>, error: unknown): Outcome =>
+  execOutcome === 'unknown' && error instanceof AtomicRedisError ? error.outcome : execOutcome;
+
 /**
  * Leads an attempt whose EXEC commits participants too, and tells them of its end.
  *
@@ -30,7 +34,7 @@ export async function withParticipants<T>(
   let outcome: Outcome = 'not-applied';
   let isTouched = false;
   let result: AttemptResult<T>;
-  run.hasSentExec = false;
+  run.execOutcome = 'not-applied';
   try {
     for (const participant of participants) {
       await participant.begin(deadline);
@@ -41,8 +45,7 @@ export async function withParticipants<T>(
   } catch (error) {
     if (begun.length < participants.length && error instanceof RedisUnavailableError)
       return await againElsewhere(error);
-    // An error of the work says nothing of the transaction.
-    if (run.hasSentExec) outcome = error instanceof AtomicRedisError ? error.outcome : 'unknown';
+    outcome = outcomeOf(run, error);
     throw error;
   } finally {
     for (const participant of begun) {

@@ -1,3 +1,4 @@
+import type { Outcome } from '../atomic-redis.errors.js';
 import type { CommitParticipant } from '../scripting/commit-participant.js';
 import { Deadline } from '../runtime/deadline.js';
 import type { Lease } from './lease.js';
@@ -53,8 +54,8 @@ export class TransactionRun<T> implements AttemptScope {
    * little.
    */
   graceFactor = 1;
-  /** True once the current attempt has sent its EXEC. */
-  hasSentExec = false;
+  /** Outcome of the current attempt's EXEC: `unknown` from when it is sent until it is found out. */
+  execOutcome: Outcome = 'not-applied';
   private isShareable: boolean;
 
   constructor(request: TransactionRequest<T>) {

@@ -112,7 +112,11 @@ export class TransactionService {
     const outer = openPartOf(this.innermost());
     // Work that was started inside a transaction may outlive it; then this is a transaction of its
     // own.
-    if (!outer) return this.observe(ownKeys, work, options);
+    if (!outer) {
+      const own = this.observe(ownKeys, work, options);
+      // What it commits waits for it, and fails with it.
+      return isPartOfItsSurroundings(options) ? handled(own) : own;
+    }
     // A work need not wait for what it has begun.
     return handled(
       options?.propagation === Propagation.New
@@ -198,7 +202,7 @@ export class TransactionService {
     const sameSlot = this.connection.isCluster || this.defaults.requireSameSlot;
     const slot = sameSlot ? this.commonSlot(keys, participants) : 0;
     const around = openTransactionScope();
-    return this.runner.run({
+    const running = this.runner.run({
       keys,
       slot,
       sameSlot,
@@ -209,6 +213,8 @@ export class TransactionService {
       isNested: around !== undefined,
       parent: around instanceof OpenTransaction ? around.lease : undefined,
     });
+    for (const participant of participants) participant.enlist?.(running);
+    return running;
   }
 
   private inContext<T>(
@@ -278,6 +284,9 @@ export class TransactionService {
     return transactionScopeOf(this) as OpenTransaction | undefined;
   }
 }
+
+const isPartOfItsSurroundings = (options: TransactionOptions | undefined): boolean =>
+  (options?.completesRun ?? options?.completesStep ?? options?.completesJob) !== undefined;
 
 /** The innermost that is open, of a transaction and those that it has joined. */
 function openPartOf(transaction: OpenTransaction | undefined): OpenTransaction | undefined {

@@ -1,11 +1,13 @@
 import { BadRequestException, Body, Controller, Get, Headers, HttpCode, Param, Post } from '@nestjs/common';
 import { Account, WithdrawDto } from '../accounts/account.dto.js';
+import { CheckoutDto, Receipt } from '../checkout/checkout.dto.js';
 import { CatalogSize, ImportCatalogDto } from '../catalog/catalog.dto.js';
 import { ApiProblem } from '../http/api-problem.decorator.js';
 import { IdPipe } from '../http/id.pipe.js';
 import { Reservation, ReserveDto } from '../inventory/inventory.dto.js';
 import { CreateOrderDto, Order } from '../orders/order.dto.js';
 import { Views } from '../products/product.dto.js';
+import { SalesStatement } from '../sales/sales.dto.js';
 import { ByHandService } from './by-hand.service.js';
 
 /** The usual mends, under load and faults: see ByHandService. */
@@ -55,5 +57,19 @@ export class ByHandController {
   @Get('catalog')
   async countCatalog(): Promise<CatalogSize> {
     return await this.byHand.countCatalog();
+  }
+
+  @Post('checkout')
+  @ApiProblem(400)
+  @ApiProblem(409, 'The payment is being made, there is too little, or the card was declined')
+  async pay(@Headers('idempotency-key') key: string | undefined, @Body() dto: CheckoutDto): Promise<Receipt> {
+    if (!key) throw new BadRequestException('The request needs an Idempotency-Key header');
+    return await this.byHand.pay(key, dto);
+  }
+
+  @Post('sales/:sku/statements')
+  @ApiProblem(503, 'The statements are locked')
+  async publishSales(@Param('sku', IdPipe) sku: string): Promise<SalesStatement> {
+    return await this.byHand.publishSales(sku);
   }
 }

@@ -6,36 +6,51 @@ import { InsufficientFundsException, NoSuchAccountException } from '../accounts/
 import type { Account } from '../accounts/account.dto.js';
 import type { ImportCatalogDto } from '../catalog/catalog.dto.js';
 import { productsOf } from '../catalog/supplier.js';
+import { chargeOf } from '../checkout/charge-of.js';
+import type { CheckoutDto, Receipt } from '../checkout/checkout.dto.js';
 import type { Reservation, ReserveDto } from '../inventory/inventory.dto.js';
 import type { CreateOrderDto, Order } from '../orders/order.dto.js';
 import { OrdersService } from '../orders/orders.service.js';
+import { MailsService } from '../mails/mails.service.js';
+import { PaymentProvider } from '../payment-provider/payment-provider.js';
 import type { Views } from '../products/product.dto.js';
 import {
   balanceKey,
   byHandCatalogKey,
+  byHandReceiptKey,
   byHandReplyKey,
   lockKey,
   orderKey,
+  paidOrderKey,
   reservationsKey,
+  salesStatementsKey,
   stockKey,
   unfinishedCatalogKey,
   viewsKey,
 } from '../redis/keys.js';
+import type { SalesStatement } from '../sales/sales.dto.js';
 
 const LOCK_MS = 5_000;
 const LOCK_WAIT_MS = 2_000;
+/** Of the statements' lock, which expires sooner, and is waited for longer. */
+const STATEMENT_LOCK_MS = 1_000;
+const STATEMENT_WAIT_MS = 5_000;
 /** Frees the lock only if it is still the caller's. */
 const UNLOCK = `if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0`;
+/** Prolongs the lock only if it is still the caller's. */
+const RENEW = `if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0`;
 
 /**
  * THE USUAL MENDS of NaiveService, by hand: a lock, DECRBY with a check, SET NX, INCR, RENAME. Each
- * holds while every reply arrives and every process lives.
+ * holds while every reply arrives and every process lives and goes on.
  */
 @Injectable()
 export class ByHandService {
   constructor(
     private readonly redis: Redis,
     private readonly orders: OrdersService,
+    private readonly mails: MailsService,
+    private readonly provider: PaymentProvider,
   ) {}
 
   /**
@@ -125,5 +140,60 @@ export class ByHandService {
 
   async countCatalog(): Promise<{ products: number }> {
     return { products: await this.redis.hlen(byHandCatalogKey) };
+  }
+
+  /**
+   * SET NX claims the key, so one request pays. The provider gets the key too, so a payment that is
+   * made again is not charged again.
+   */
+  async pay(idempotencyKey: string, dto: CheckoutDto): Promise<Receipt> {
+    const { sku, cart, quantity } = dto;
+    const key = byHandReceiptKey(idempotencyKey);
+    const claimed = await this.redis.set(key, 'pending', 'EX', 3_600, 'NX');
+    if (claimed === null) {
+      const earlier = await this.redis.get(key);
+      if (earlier === null || earlier === 'pending') throw new ConflictException('The payment is being made');
+      return JSON.parse(earlier) as Receipt;
+    }
+    try {
+      await this.reserve(sku, dto);
+      const charge = await this.provider.charge(chargeOf(dto), idempotencyKey);
+      if (charge === null) throw new ConflictException('The card was declined');
+      // The gap: a process that is killed here has charged, and leaves the key pending for an hour.
+      // The customer has paid, and gets 409. With a short time to live the next request would
+      // reserve again instead.
+      const receipt: Receipt = { cart, state: 'paid', charge };
+      await this.redis.hset(paidOrderKey(sku, cart), { quantity, state: 'paid', charge });
+      await this.mails.enqueue({ order: cart, text: `You paid for ${quantity} ${sku}` });
+      await this.redis.set(key, JSON.stringify(receipt), 'EX', 3_600);
+      return receipt;
+    } catch (error) {
+      await this.redis.del(key);
+      throw error;
+    }
+  }
+
+  /** A lock with a time to live, renewed while it is held, and released by its owner only. */
+  async publishSales(sku: string): Promise<SalesStatement> {
+    const lock = lockKey(salesStatementsKey(sku));
+    const token = randomUUID();
+    const giveUpAt = Date.now() + STATEMENT_WAIT_MS;
+    while ((await this.redis.set(lock, token, 'PX', STATEMENT_LOCK_MS, 'NX')) === null) {
+      if (Date.now() > giveUpAt) throw new ServiceUnavailableException(`The statements of ${sku} are locked`);
+      await sleep(5 + Math.random() * 20);
+    }
+    const renewal = setInterval(() => {
+      this.redis.eval(RENEW, 1, lock, token, STATEMENT_LOCK_MS).catch(() => {});
+    }, STATEMENT_LOCK_MS / 3);
+    try {
+      const sales = await this.provider.salesOf(sku);
+      // The gap: a process that stood still renewed nothing, and goes on here without the lock. To
+      // look at the lock first would make the gap smaller, and leave one between look and write.
+      await this.redis.rpush(salesStatementsKey(sku), JSON.stringify(sales));
+      return sales;
+    } finally {
+      clearInterval(renewal);
+      await this.redis.eval(UNLOCK, 1, lock, token);
+    }
   }
 }

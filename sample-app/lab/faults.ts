@@ -6,6 +6,8 @@ export interface LabFault {
   /** The row of the table that counts it. */
   readonly label: string;
   readonly arm?: (proxy: FaultProxy) => Fault;
+  /** By SIGKILL, or by SIGSTOP and later SIGCONT, to a process that is in the middle of something. */
+  readonly strike?: 'kill' | 'stop';
 }
 
 /** The faults between the shop's processes and Redis, for as long as a run lasts. */
@@ -31,8 +33,10 @@ export const FAULTS = {
     arm: (proxy) => proxy.delay({ requestMs: 2, times: Infinity }),
   },
 
-  /** The run does it by itself, in the middle of something. */
-  'killed-worker': { label: 'Processes killed' },
+  'killed-worker': { label: 'Processes killed', strike: 'kill' },
 } satisfies Record<string, LabFault>;
+
+/** Only where it is the point of a scenario. */
+export const STOPPED_WORKER: LabFault = { label: 'Processes stopped', strike: 'stop' };
 
 export type FaultName = keyof typeof FAULTS;

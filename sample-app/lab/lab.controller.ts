@@ -18,6 +18,8 @@ import { SCENARIOS, type ScenarioName } from './scenarios/index.js';
 import type { Scenario, Side } from './scenarios/scenario.js';
 
 export interface ScenarioDescription extends Pick<Scenario, 'labels' | 'means' | 'latency' | 'page'> {
+  /** The label of the scenario's own fault. */
+  fault: string | undefined;
   /** The label of each kind of error. */
   wrongs: Record<string, string>;
   handlers: Record<Side, HandlerSource[]>;
@@ -42,6 +44,7 @@ export class LabController {
       means: scenario.means,
       latency: scenario.latency,
       page: scenario.page,
+      fault: scenario.fault?.label,
       wrongs: await mapValues(scenario.wrongs, async ({ label }) => label),
       handlers: await mapValues(scenario.handlers, (names) => Promise.all(names.map(sourceOf))),
     }));

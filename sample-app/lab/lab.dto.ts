@@ -15,9 +15,7 @@ export class RunDto {
   @IsIn(Object.keys(FAULTS))
   fault!: FaultName;
 
-  /**
-   * How long calls begin, in milliseconds: at most the 12 seconds that they begin for by default.
-   */
+  /** How long calls begin, in milliseconds. @default 12000 */
   @IsOptional()
   @IsInt()
   @Min(100)

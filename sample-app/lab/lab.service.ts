@@ -1,6 +1,7 @@
 import { Inject, Injectable, type OnModuleDestroy } from '@nestjs/common';
 import { Redis } from 'ioredis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
+import { FakeProvider } from '../payment-provider/fake-provider.js';
 import { NAMESPACE } from '../redis/keys.js';
 import type { RunDto } from './lab.dto.js';
 import { RunInProgressException } from './lab.errors.js';
@@ -16,6 +17,7 @@ const DATABASE = 1;
 interface Equipment {
   redis: Redis;
   proxy: FaultProxy;
+  provider: FakeProvider;
   workers: Workers;
 }
 
@@ -54,14 +56,14 @@ export class LabService implements OnModuleDestroy {
   }
 
   private async *runOn(
-    { redis, proxy, workers }: Equipment,
+    { redis, proxy, provider, workers }: Equipment,
     options: RunDto,
     gone: AbortSignal,
   ): AsyncGenerator<RunEvent> {
     let isOver = false;
     try {
       const serving = await workers.ready();
-      yield* run(options, { number: ++this.#runs, redis, proxy, workers: serving }, gone);
+      yield* run(options, { number: ++this.#runs, redis, proxy, provider, workers: serving }, gone);
       isOver = true;
     } finally {
       // Of a run that was broken off, requests may still be at work in the processes.
@@ -73,8 +75,9 @@ export class LabService implements OnModuleDestroy {
 
   async onModuleDestroy(): Promise<void> {
     if (!this.#equipment) return;
-    const { redis, proxy, workers } = await this.#equipment;
+    const { redis, proxy, provider, workers } = await this.#equipment;
     workers.close();
+    provider.stop();
     redis.disconnect();
     await proxy.stop();
   }
@@ -83,7 +86,9 @@ export class LabService implements OnModuleDestroy {
     return (this.#equipment ??= (async () => {
       const proxy = await startFaultProxy({ target: this.redisUrl });
       const redis = new Redis(this.redisUrl, { db: DATABASE });
-      return { redis, proxy, workers: new Workers(`${proxy.url}/${DATABASE}`) };
+      // Not behind the proxy: what the shop's connections suffer is not the provider's.
+      const provider = await FakeProvider.start(redis);
+      return { redis, proxy, provider, workers: new Workers(`${proxy.url}/${DATABASE}`, provider.url) };
     })());
   }
 }

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import type { FaultProxy } from 'nestjs-atomic-redis/testing';
 import { percentile, requester, Tally } from './callers.js';
+import type { FakeProvider } from '../payment-provider/fake-provider.js';
 import { FAULTS, type LabFault } from './faults.js';
 import type { RunDto } from './lab.dto.js';
 import { SCENARIOS } from './scenarios/index.js';
@@ -14,7 +15,7 @@ import {
   type Scenario,
   type Side,
 } from './scenarios/scenario.js';
-import { LONGEST_CALLS_MS, RUN_MS } from './limits.js';
+import { CALLS_MS, GRACE_MS } from './limits.js';
 import type { Worker } from './workers.js';
 
 const SAMPLE_MS = 100;
@@ -33,11 +34,14 @@ export interface SideResult extends SideSample {
   callsDone: number;
 }
 
+/** The number of each kind, by its label. */
+export type Faults = Record<string, number>;
+
 export type RunEvent =
-  | ({ type: 'sample'; atMs: number; faults: number } & Record<Side, SideSample>)
+  | ({ type: 'sample'; atMs: number; faults: Faults } & Record<Side, SideSample>)
   | ({
       type: 'result';
-      faults: number;
+      faults: Faults;
       /** Calls that each side was to make. */
       calls: number;
       /**
@@ -53,6 +57,7 @@ export interface Bench {
   /** Straight to Redis, into the database that the workers use. */
   redis: Redis;
   proxy: FaultProxy;
+  provider: FakeProvider;
   workers: readonly Worker[];
 }
 
@@ -65,30 +70,33 @@ export async function* run(options: RunDto, bench: Bench, gone: AbortSignal): As
   const tallies = { naive: new Tally(), byHand: new Tally(), atomic: new Tally() };
   /** No call begins any more. */
   const ending = new AbortController();
-  const callsMs = options.forMs ?? LONGEST_CALLS_MS;
+  const callsMs = options.forMs ?? CALLS_MS;
   /** No answer is waited for any more. */
   const over = new AbortController();
   const endAll = (): void => {
     ending.abort();
     over.abort();
   };
-  const timers = [setTimeout(() => ending.abort(), callsMs), setTimeout(endAll, RUN_MS)];
+  const timers = [setTimeout(() => ending.abort(), callsMs), setTimeout(endAll, callsMs + GRACE_MS)];
   gone.addEventListener('abort', endAll, { once: true });
   if (gone.aborted) endAll();
   const calls = options.callers * scenario.callsPerCaller;
+  const chosen: LabFault = FAULTS[options.fault];
+  const victim = bench.workers[0]!;
+  const faults: Faults = {};
   try {
     const race = await scenario.begin({
       id: (side) => `${side}-${bench.number}`,
       calls,
       redis: bench.redis,
-      kills: options.fault === 'killed-worker',
+      provider: bench.provider,
+      victim,
+      kills: chosen.strike === 'kill',
       closing: ending.signal,
       request: requester(bench.workers, tallies, over.signal),
       counts: (side) => tallies[side].counts,
     });
-    const { arm }: LabFault = FAULTS[options.fault];
-    const armed = arm?.(bench.proxy);
-    const victim = options.fault === 'killed-worker' ? bench.workers[0] : undefined;
+    const armed = chosen.arm?.(bench.proxy);
 
     const began = performance.now();
     const drive = async (side: Side): Promise<void> => {
@@ -101,20 +109,31 @@ export async function* run(options: RunDto, bench: Bench, gone: AbortSignal): As
       };
       await Promise.all(Array.from({ length: options.callers }, caller));
     };
+    const strike = async (fault: LabFault, isTime: () => boolean): Promise<void> => {
+      if (!(await momentFor(race, isTime, ending.signal))) return;
+      faults[fault.label] = 1;
+      await strikeAt(victim, fault, race);
+    };
+    /** The scenario's own fault strikes as soon as it can, the chosen one once enough calls are done. */
+    const strikeAll = async (): Promise<void> => {
+      const isTime = (): boolean => callsDone() >= calls;
+      if (scenario.fault) await strike(scenario.fault, () => true);
+      if (chosen.strike && victim.alive) await strike(chosen, isTime);
+    };
     const callsDone = (): number => SIDES.reduce((sum, side) => sum + tallies[side].callsDone, 0);
     const work = Promise.all([
       Promise.all(SIDES.map(drive)).finally(() => ending.abort()),
       ...SIDES.map(async (side) => await race.beside?.(side)),
-      victim && killMidway(victim, race, () => callsDone() >= calls, ending.signal),
+      strikeAll(),
     ]);
     // Its failure is thrown where it is awaited below.
     work.catch(() => {});
 
-    const faults = (): number => armed?.count ?? (victim?.alive === false ? 1 : 0);
+    const faultsSoFar = (): Faults => ({ ...faults, ...(armed && { [chosen.label]: armed.count }) });
     const now = async (): Promise<RunEvent> => ({
       type: 'sample',
       atMs: Math.round(performance.now() - began),
-      faults: faults(),
+      faults: faultsSoFar(),
       ...(await eachSide((side) => sample(race, side, tallies[side]))),
     });
     do {
@@ -125,7 +144,7 @@ export async function* run(options: RunDto, bench: Bench, gone: AbortSignal): As
     const sides = await eachSide((side) => result(scenario, race, side, tallies[side]));
     const isCutShort = SIDES.some((side) => sides[side].callsDone < calls);
     const cutShortAfterS = isCutShort ? callsMs / 1_000 : null;
-    yield { type: 'result', faults: faults(), calls, cutShortAfterS, ...sides };
+    yield { type: 'result', faults: faultsSoFar(), calls, cutShortAfterS, ...sides };
   } finally {
     timers.forEach(clearTimeout);
     gone.removeEventListener('abort', endAll);
@@ -133,18 +152,24 @@ export async function* run(options: RunDto, bench: Bench, gone: AbortSignal): As
   }
 }
 
-/** Once enough calls are done, and in the middle of something. */
-async function killMidway(
-  victim: Worker,
-  race: Race,
-  isTime: () => boolean,
-  closing: AbortSignal,
-): Promise<void> {
+/** True once it is time and the race is in the middle of something; false where that never comes. */
+async function momentFor(race: Race, isTime: () => boolean, closing: AbortSignal): Promise<boolean> {
   while (!isTime() || !((await race.inTheMiddle?.()) ?? true)) {
-    if (closing.aborted) return;
+    if (closing.aborted) return false;
     await sleep(2);
   }
-  victim.kill();
+  return true;
+}
+
+/** Kills the process, or stops it and wakes it when the race allows. */
+async function strikeAt(victim: Worker, { strike }: LabFault, race: Race): Promise<void> {
+  if (strike === 'kill') victim.kill();
+  const wake = strike === 'stop' ? await victim.stop() : undefined;
+  try {
+    await race.struck?.();
+  } finally {
+    await wake?.();
+  }
 }
 
 async function eachSide<T>(ask: (side: Side) => Promise<T>): Promise<Record<Side, T>> {

@@ -11,7 +11,10 @@ process.on('disconnect', () => process.exit());
 // Ctrl-C in a terminal reaches this process too: the lab decides when it ends.
 process.on('SIGINT', () => {});
 
-const app = await NestFactory.create(AppModule.withRedis(process.env['REDIS_URL']!), { logger: ['fatal'] });
+const root = AppModule.withRedis(process.env['REDIS_URL']!, {
+  paymentProviderUrl: process.env['PAYMENT_PROVIDER_URL'],
+});
+const app = await NestFactory.create(root, { logger: ['fatal'] });
 refuseForeignHosts(app, '127.0.0.1');
 await app.listen(0, '127.0.0.1');
 const { port } = app.getHttpServer().address() as { port: number };

@@ -1,15 +1,24 @@
-import { fork, type ChildProcess } from 'node:child_process';
+import { fork, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 
 const PROCESSES = 2;
-const START_MS = 30_000;
+const START_MS = 60_000;
+
+/**
+ * Stops a process until its standard input ends. So the process goes on also when the one that had it
+ * stopped was killed, and finds out that it is alone.
+ */
+const STOP = 'kill -STOP "$1" && echo stopped && read -r _; kill -CONT "$1"';
 
 export interface Worker {
   readonly url: string;
+  readonly pid: number;
   readonly alive: boolean;
   /** By SIGKILL: it finishes nothing. */
   kill(): void;
+  /** By SIGSTOP. Resolves once it stands still, with what wakes it. */
+  stop(): Promise<() => Promise<void>>;
 }
 
 /**
@@ -22,7 +31,10 @@ export class Workers {
   readonly #children = new Set<ChildProcess>();
   #isClosed = false;
 
-  constructor(private readonly redisUrl: string) {}
+  constructor(
+    private readonly redisUrl: string,
+    private readonly paymentProviderUrl: string,
+  ) {}
 
   /** All of them, once they serve. */
   async ready(): Promise<Worker[]> {
@@ -46,12 +58,20 @@ export class Workers {
     if (this.#isClosed) throw new Error('The lab is closed');
     const alive = this.#serving.filter((worker) => worker.alive);
     const missing = Array.from({ length: PROCESSES - alive.length }, () => this.#start());
-    this.#serving = [...alive, ...(await Promise.all(missing))];
+    const started = await Promise.allSettled(missing);
+    // Those that serve stay, also where another one failed to start.
+    this.#serving = [...alive, ...started.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []))];
+    const failed = started.find((one) => one.status === 'rejected');
+    if (failed) throw failed.reason as Error;
   }
 
   async #start(): Promise<Worker> {
     const child = fork(fileURLToPath(new URL('worker.js', import.meta.url)), {
-      env: { ...process.env, REDIS_URL: this.redisUrl },
+      env: {
+        ...process.env,
+        REDIS_URL: this.redisUrl,
+        PAYMENT_PROVIDER_URL: this.paymentProviderUrl,
+      },
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     });
     this.#children.add(child);
@@ -65,6 +85,7 @@ export class Workers {
     child.once('exit', () => (alive = false));
     return {
       url,
+      pid: child.pid!,
       get alive() {
         return alive;
       },
@@ -72,6 +93,7 @@ export class Workers {
         alive = false;
         child.kill('SIGKILL');
       },
+      stop: async () => await stopProcess(child.pid!),
     };
   }
 }
@@ -90,4 +112,19 @@ async function urlOf(child: ChildProcess): Promise<string> {
     clearTimeout(timer);
     settled.abort();
   }
+}
+
+async function stopProcess(pid: number): Promise<() => Promise<void>> {
+  // In a process group of its own: Ctrl-C is not for it.
+  const stopper = spawn('sh', ['-c', STOP, 'sh', String(pid)], {
+    stdio: ['pipe', 'pipe', 'ignore'],
+    detached: true,
+  });
+  const ended = once(stopper, 'exit');
+  const [said] = (await Promise.race([once(stopper.stdout, 'data'), ended])) as [unknown];
+  if (!Buffer.isBuffer(said)) throw new Error(`Process ${pid} could not be stopped`);
+  return async () => {
+    stopper.stdin.end();
+    await ended;
+  };
 }

@@ -1,23 +1,36 @@
 import { randomUUID } from 'node:crypto';
-import { ConflictException, Injectable } from '@nestjs/common';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ConflictException, Injectable, ServiceUnavailableException } from '@nestjs/common';
 import { Redis } from 'ioredis';
 import { InsufficientFundsException, NoSuchAccountException } from '../accounts/accounts.errors.js';
 import type { Account } from '../accounts/account.dto.js';
+import { chargeOf } from '../checkout/charge-of.js';
+import type { CheckoutDto, Receipt } from '../checkout/checkout.dto.js';
 import type { Reservation, ReserveDto } from '../inventory/inventory.dto.js';
 import type { CreateOrderDto, Order } from '../orders/order.dto.js';
 import { OrdersService } from '../orders/orders.service.js';
 import type { ImportCatalogDto } from '../catalog/catalog.dto.js';
 import { productsOf } from '../catalog/supplier.js';
+import { MailsService } from '../mails/mails.service.js';
+import { PaymentProvider } from '../payment-provider/payment-provider.js';
 import type { Views } from '../products/product.dto.js';
 import {
   balanceKey,
+  lockKey,
   naiveCatalogKey,
+  naiveReceiptKey,
   naiveReplyKey,
   orderKey,
+  paidOrderKey,
   reservationsKey,
+  salesStatementsKey,
   stockKey,
   viewsKey,
 } from '../redis/keys.js';
+import type { SalesStatement } from '../sales/sales.dto.js';
+
+const LOCK_MS = 1_000;
+const LOCK_WAIT_MS = 5_000;
 
 /**
  * THE WRONG WAY, kept for comparison: read, decide, write, with nothing to hold the three together.
@@ -29,6 +42,8 @@ export class NaiveService {
   constructor(
     private readonly redis: Redis,
     private readonly orders: OrdersService,
+    private readonly mails: MailsService,
+    private readonly provider: PaymentProvider,
   ) {}
 
   async createOrder(idempotencyKey: string, dto: CreateOrderDto): Promise<Order> {
@@ -79,5 +94,43 @@ export class NaiveService {
 
   async countCatalog(): Promise<{ products: number }> {
     return { products: await this.redis.hlen(naiveCatalogKey) };
+  }
+
+  async pay(idempotencyKey: string, dto: CheckoutDto): Promise<Receipt> {
+    const { sku, cart, quantity } = dto;
+    const earlier = await this.redis.get(naiveReceiptKey(idempotencyKey));
+    if (earlier !== null) return JSON.parse(earlier) as Receipt;
+    const stock = Number(await this.redis.get(stockKey(sku)));
+    if (stock < quantity) throw new ConflictException(`There are ${stock} left of ${sku}`);
+    await this.redis.set(stockKey(sku), stock - quantity);
+    const charge = await this.provider.charge(chargeOf(dto));
+    if (charge === null) throw new ConflictException('The card was declined');
+    // The gap: a process that is killed here has charged, and has recorded nothing. The next
+    // request begins from the start, and charges again.
+    const receipt: Receipt = { cart, state: 'paid', charge };
+    await this.redis.hset(paidOrderKey(sku, cart), { quantity, state: 'paid', charge });
+    await this.mails.enqueue({ order: cart, text: `You paid for ${quantity} ${sku}` });
+    await this.redis.set(naiveReceiptKey(idempotencyKey), JSON.stringify(receipt));
+    return receipt;
+  }
+
+  /** A plain lock. */
+  async publishSales(sku: string): Promise<SalesStatement> {
+    const lock = lockKey(salesStatementsKey(sku));
+    const giveUpAt = Date.now() + LOCK_WAIT_MS;
+    while ((await this.redis.set(lock, 'taken', 'PX', LOCK_MS, 'NX')) === null) {
+      if (Date.now() > giveUpAt) throw new ServiceUnavailableException(`The statements of ${sku} are locked`);
+      await sleep(5 + Math.random() * 20);
+    }
+    try {
+      const sales = await this.provider.salesOf(sku);
+      // The gap: a process that stood still for longer than the lock lives goes on here without
+      // it. Its old numbers come after the newer ones of another process, and then it deletes
+      // whatever lock it finds.
+      await this.redis.rpush(salesStatementsKey(sku), JSON.stringify(sales));
+      return sales;
+    } finally {
+      await this.redis.del(lock);
+    }
   }
 }

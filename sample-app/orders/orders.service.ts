@@ -37,7 +37,7 @@ export class OrdersService {
    */
   async prepare({ sku, quantity }: CreateOrderDto): Promise<Order> {
     const id = await this.redis.incr(lastOrderIdKey);
-    await this.mails.enqueue({ orderId: id, text: `Thank you for your order of ${quantity} ${sku}` });
+    await this.mails.enqueue({ order: String(id), text: `Thank you for your order of ${quantity} ${sku}` });
     return { id, sku, quantity, placedAt: new Date().toISOString() };
   }
 

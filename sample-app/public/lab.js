@@ -8,10 +8,14 @@ const ABOUT = {
   stock:
     'Each caller reserves one unit, again and again, of an article that has enough for half of the calls.',
   'order-retry':
-    'Each order is sent twice at once under one Idempotency-Key, and again for 6 s until it is answered.',
+    'Each order is sent twice at once under one Idempotency-Key, and again until it is answered.',
   counter: 'Each call counts one view of a product.',
   'catalogue-swap':
     'Callers count the products of a catalogue while new editions are imported, by both processes at once.',
+  'charge-and-record':
+    'Each customer pays for a cart, and asks again until it is confirmed. One of the two processes is killed when the payment provider has charged and nobody has recorded it.',
+  'stopped-holder':
+    'Statements are published under a lock of 1 s. One of the two processes is stopped while it holds the lock, and woken once the other has published.',
   none: 'Nothing goes wrong besides.',
   'lost-reply':
     'Of every 25 writes, one is applied and its reply is lost with the connection. The client connects again and sends it again.',
@@ -82,7 +86,7 @@ function clear() {
 /** The table; without numbers it has the same rows, so that nothing moves when they come. */
 function showNumbers(numbers) {
   const { scenario, fault } = choice;
-  const { labels, wrongs } = lab.scenarios[scenario];
+  const { labels, wrongs, fault: own } = lab.scenarios[scenario];
   const cells = (label, read) => row(label, ...SIDES.map((side) => numbers && read(numbers[side])));
   const body = [
     ...Object.entries(wrongs).map(([name, label]) => cells(label, ({ wrong }) => wrong[name])),
@@ -90,8 +94,9 @@ function showNumbers(numbers) {
     cells(labels.held, ({ held }) => held),
     ...ROWS.map(([measure, label]) => cells(label, (side) => side[measure])),
   ];
-  if (fault !== 'none')
-    body.push(row(`${lab.faults[fault].label} (shared)`, ...SIDES.map(() => numbers?.faults)));
+  const faults = new Set([own, fault !== 'none' && lab.faults[fault].label].filter(Boolean));
+  for (const label of faults)
+    body.push(row(`${label} (shared)`, ...SIDES.map(() => numbers && (numbers.faults[label] ?? 0))));
   document.querySelector('#numbers tbody').replaceChildren(...body);
 }
 

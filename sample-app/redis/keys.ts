@@ -11,6 +11,8 @@ export const orderKey = (id: number): string => `order:{${id}}`;
 export const balanceKey = (accountId: string): string => `account:{bank}:${accountId}`;
 export const transfersKey = 'transfers:{bank}';
 export const statementsKey = (accountId: string): string => `statements:{${accountId}}`;
+/** Of the checkout: the order of a cart, beside the stock that it took. */
+export const paidOrderKey = (sku: string, cart: string): string => `inventory:{${sku}}:order:${cart}`;
 export const sentMailsKey = 'mails:sent';
 export const stockKey = (sku: string): string => `inventory:{${sku}}`;
 export const reservationsKey = (sku: string): string => `inventory:{${sku}}:reservations`;
@@ -18,10 +20,17 @@ export const productKey = (sku: string): string => `product:{${sku}}`;
 export const priceLogKey = (sku: string): string => `product:{${sku}}:price-log`;
 export const descriptionKey = (sku: string): string => `product:{${sku}}:description`;
 export const viewsKey = (sku: string): string => `product:{${sku}}:views`;
+/** What was published for an article, the latest last. */
+export const salesStatementsKey = (sku: string): string => `product:{${sku}}:sales-statements`;
 export const catalogKey = 'catalog';
 export const naiveCatalogKey = 'naive:catalog';
+export const voucherKey = (code: string): string => `voucher:{${code}}`;
+/** The payment provider's own. */
+export const providerBookKey = (sku: string): string => `provider:{${sku}}`;
 export const naiveReplyKey = (idempotencyKey: string): string => `naive:reply:{${idempotencyKey}}`;
 export const byHandReplyKey = (idempotencyKey: string): string => `by-hand:reply:{${idempotencyKey}}`;
+export const naiveReceiptKey = (idempotencyKey: string): string => `naive:receipt:{${idempotencyKey}}`;
+export const byHandReceiptKey = (idempotencyKey: string): string => `by-hand:receipt:{${idempotencyKey}}`;
 export const byHandCatalogKey = 'by-hand:catalog';
 export const unfinishedCatalogKey = 'by-hand:catalog:unfinished';
 export const lockKey = (key: string): string => `${key}:lock`;

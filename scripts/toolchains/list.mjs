@@ -14,7 +14,7 @@ const banner = `--banner:js="import { createRequire as r } from 'node:module'; c
 /**
  * Each is a project as the CLI of that Nest version generates it. `packages` are installed besides, `build` makes `main`; `test` runs the
  * project's own tests, one of README's example, those of docs/testing.md, and a generated one of a controller that has an idempotent route. `jest`: the line
- * that README tells to add is added.
+ * that README tells to add is added. `ownSpecs`: specs of this repository run in it too.
  */
 export const TOOLCHAINS = [
   {
@@ -24,6 +24,7 @@ export const TOOLCHAINS = [
     main: 'dist/main.js',
     test: 'npm test',
     jest: true,
+    ownSpecs: true,
   },
   { name: 'nest-12-vitest', nest: 12, build: ['npm run build'], main: 'dist/main.js', test: 'npm test' },
   {

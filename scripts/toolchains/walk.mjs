@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { root, ScriptError } from '../setup/process.mjs';
 import { freePort } from '../smoke/redis.mjs';
 import { exampleOf, jestFilesOf } from '../stranger/quick-start.mjs';
+import { addOwnSpecs, packagesOfSpecs } from './own-specs.mjs';
 
 const START_MS = 60_000;
 const CLI = {
@@ -31,7 +32,8 @@ export async function walk(toolchain, { directory, tarball, env }) {
   );
   const inProject = (command) => shell(command, directory, quiet);
   addExample(toolchain, directory);
-  const packages = [tarball, 'ioredis', ...(toolchain.packages ?? [])].join(' ');
+  const ofSpecs = toolchain.ownSpecs ? packagesOfSpecs(toolchain.nest) : [];
+  const packages = [tarball, 'ioredis', ...(toolchain.packages ?? []), ...ofSpecs].join(' ');
   await inProject(toolchain.manager ? `${toolchain.manager} add ${packages}` : `npm install ${packages}`);
   if (toolchain.test) {
     await inProject('npx nest generate controller orders --skip-import');
@@ -51,6 +53,7 @@ export async function walk(toolchain, { directory, tarball, env }) {
       throw new ScriptError(`The bundle answers a key of the build before with ${JSON.stringify(again)}.`);
   }
   if (toolchain.test) await inProject(toolchain.test);
+  if (toolchain.ownSpecs) await inProject(addOwnSpecs(directory));
 }
 
 /** README's example in place of the stock module, a test of it, and the unit test of docs/testing.md, which reads the same in Vitest. */

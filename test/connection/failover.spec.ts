@@ -70,6 +70,27 @@ describe('a planned failover behind one address', () => {
     expect(await found).toBe(expected);
   });
 
+  it('[PM-5] [PM-2] a permit is held across it and enforced, and goes to the one that waits with a higher fence', async () => {
+    const { redis } = await boot({ connection: pair.address.url, namespace: 'atomic:', ...PATIENT });
+    const { permits, values } = redis;
+    const options = { leaseMs: 60_000, waitMs: 60_000 };
+    const permit = await permits.acquire('{held}', options);
+    const waiting = permits.acquire('{held}', options);
+    await waitFor('it to stand in line', async () => {
+      const [line] = await pair.master.client.keys('atomic:permit-line:*');
+      return line !== undefined;
+    });
+    await pair.failOver();
+    await values.getAndSet('{held}:by', 'first', { permit });
+    expect(permit.signal.aborted).toBe(false);
+    expect(await permit.release()).toBe(true);
+    const next = await waiting;
+    expect(next.fence).toBeGreaterThan(permit.fence);
+    const late = values.getAndSet('{held}:by', 'late', { permit });
+    await expect(late).rejects.toMatchObject({ code: 'LEASE_LOST' });
+    expect(await values.getAndSet('{held}:by', 'next', { permit: next })).toBe('first');
+  });
+
   it('[SRV-14] READONLY alone is enough to find the new master', async () => {
     const { redis } = await boot({ connection: pair.address.url, namespace: 'atomic:', ...PATIENT });
     const before = (await redis.counters.add('alone', 1)).value;

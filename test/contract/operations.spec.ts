@@ -1,4 +1,10 @@
-import { CounterLimitError, CrossSlotError, defineScript, InsufficientFundsError } from 'nestjs-atomic-redis';
+import {
+  CounterLimitError,
+  CrossSlotError,
+  defineScript,
+  InsufficientFundsError,
+  LeaseLostError,
+} from 'nestjs-atomic-redis';
 import { AWKWARD_KEYS } from '../support/awkward-keys.js';
 import { targetOfEnvironment, useTarget } from '../support/target.js';
 
@@ -51,6 +57,29 @@ describe('operations', () => {
     await new Promise((resolve) => setTimeout(resolve, 20));
     expect(await reservations.available('app:seats')).toBe(2);
     await expect(reservations.hold('app:seats', 3, { ttlMs: 1_000 })).rejects.toThrow(CounterLimitError);
+  });
+
+  it('[SRV-1] permits: one holder or several, handed on in order, and enforced', async () => {
+    const { permits, transactions, values } = target.redis;
+    const first = await permits.acquire('app:{p}:lock');
+    const served: number[] = [];
+    const waiting = [1, 2, 3].map((n) =>
+      permits.withPermit('app:{p}:lock', () => served.push(n), { waitMs: 60_000 }),
+    );
+    await transactions.run(['app:{p}:log'], (tx) => void tx.write.set('app:{p}:log', 1), { permit: first });
+    expect(await first.release()).toBe(true);
+    await Promise.all(waiting);
+    expect(new Set(served)).toEqual(new Set([1, 2, 3]));
+    const next = (await permits.tryAcquire('app:{p}:lock'))!;
+    expect(next.fence).toBeGreaterThan(first.fence);
+    await expect(values.getAndSet('app:{p}:log', '2', { permit: first })).rejects.toThrow(LeaseLostError);
+    expect(await values.getAndSet('app:{p}:log', '2', { permit: next })).toBe('1');
+    expect(await next.release()).toBe(true);
+    const places = await Promise.all([1, 2].map(() => permits.acquire('app:{p}:places', { limit: 2 })));
+    expect(await permits.tryAcquire('app:{p}:places', { limit: 2 })).toBeNull();
+    const third = permits.acquire('app:{p}:places', { limit: 2, waitMs: 60_000 });
+    await places[1]!.release();
+    expect((await third).slot).toBe(places[1]!.slot);
   });
 
   it('[SRV-1] values: compared and set, taken, deleted and expired', async () => {

@@ -107,6 +107,7 @@ describe('the race lab behind its page', () => {
     [{ scenario: 'counter', callers: 201, fault: 'none' }, /callers/],
     [{ scenario: 'counter', callers: 1.5, fault: 'none' }, /callers/],
     [{ scenario: 'counter', callers: 1, fault: 'fire' }, /fault/],
+    [{ scenario: 'counter', callers: 1, fault: 'none', forMs: 60_001 }, /forMs/],
     [{}, /scenario/],
   ])('[LAB-2] refuses %j', async (choice, detail) => {
     expect(await post(shop, '/lab/runs', choice)).toMatchObject({
@@ -158,7 +159,7 @@ describe('the race lab behind its page', () => {
       ...byHand,
       ...atomic,
     ]);
-    expect(shown).toHaveLength(16);
+    expect(shown).toHaveLength(24);
     for (const { file, code } of shown) {
       const indented = code.replaceAll(/^(?=.)/gm, '  ');
       expect(readFileSync(file, 'utf8')).toContain(`\n${indented}\n`);
@@ -182,7 +183,7 @@ describe('the race lab behind its page', () => {
   );
 
   it('[LAB-4] withdraw: a lock by hand turns callers away once a reply is lost, and loses nothing', async () => {
-    const result = await resultOf({ scenario: 'withdraw', callers: 10, fault: 'lost-reply' });
+    const result = await resultOf({ scenario: 'withdraw', callers: 10, fault: 'lost-reply', forMs: 6_000 });
     expect(result.byHand.wrong).toEqual({ lost: 0, overpaid: 0, turnedAway: expect.any(Number) });
     expect(result.byHand.wrong['turnedAway']).toBeGreaterThan(0);
     expect(result.byHand.verdict).toMatch(/^turned \d+ calls? away$/);
@@ -190,7 +191,12 @@ describe('the race lab behind its page', () => {
   });
 
   it('[LAB-4] order-retry: SET NX by hand never confirms orders whose reply was lost', async () => {
-    const result = await resultOf({ scenario: 'order-retry', callers: 10, fault: 'lost-reply' });
+    const result = await resultOf({
+      scenario: 'order-retry',
+      callers: 10,
+      fault: 'lost-reply',
+      forMs: 30_000,
+    });
     expect(result.byHand.wrong['duplicates']).toBe(0);
     expect(result.byHand.wrong['refused']).toBeGreaterThan(0);
     expect(result.atomic.wrong).toEqual({ duplicates: 0, refused: 0 });
@@ -203,14 +209,45 @@ describe('the race lab behind its page', () => {
     expect(result.byHand.callsDone).toBeLessThan(1_000);
   });
 
+  it('[LAB-6] charge-and-record: killed between charge and record, naive charges twice, SET NX loses the order, and atomic does neither', async () => {
+    const result = await resultOf({
+      scenario: 'charge-and-record',
+      callers: 2,
+      fault: 'none',
+      forMs: 60_000,
+    });
+    expect(result.faults).toEqual({ 'Processes killed': 1 });
+    expect(result.naive.wrong['twice']).toBeGreaterThan(0);
+    expect(result.naive.held).toBe(8 + result.naive.wrong['twice']!);
+    expect(result.byHand.wrong).toMatchObject({ twice: 0, lost: expect.any(Number) });
+    expect(result.byHand.wrong['lost']).toBeGreaterThan(0);
+    expect(result.atomic).toMatchObject({ told: 8, held: 8, total: 0, callsDone: 8 });
+  });
+
+  it('[LAB-7] stopped-holder: a process that was stopped beyond its lock writes by both locks, and not by the permit', async () => {
+    const result = await resultOf({ scenario: 'stopped-holder', callers: 1, fault: 'none', forMs: 60_000 });
+    expect(result.faults).toEqual({ 'Processes stopped': 1 });
+    expect(result.naive.wrong['stale']).toBeGreaterThan(0);
+    expect(result.byHand.wrong['stale']).toBeGreaterThan(0);
+    expect(result.atomic.wrong['stale']).toBe(0);
+    // The one that was stopped is told so.
+    expect(result.atomic.failed).toBeGreaterThan(0);
+    expect(result.atomic.held).toBeGreaterThanOrEqual(result.atomic.told);
+  });
+
   it('[LAB-2] leaves the data of the shop alone', async () => {
     await run({ scenario: 'stock', callers: 2, fault: 'none' });
     expect(await read(shop, '/accounts/alice')).toEqual({ id: 'alice', balance: 100 });
     expect(await read(shop, '/orders')).toEqual({ count: 0 });
   });
 
-  it('[LAB-2] ends its processes with the shop, also when the shop is killed', async () => {
-    await run({ scenario: 'counter', callers: 1, fault: 'none' });
+  it('[LAB-2] ends its processes with the shop, also when the shop is killed while one of them is stopped', async () => {
+    const { body } = await begin({ scenario: 'stopped-holder', callers: 1, fault: 'none' });
+    let seen = '';
+    for await (const chunk of body!.pipeThrough(new TextDecoderStream())) {
+      seen += chunk;
+      if (seen.includes('"Processes stopped":1')) break;
+    }
     const pids = workers();
     expect(pids).toHaveLength(2);
     shop.process.kill('SIGKILL');

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { STATUS_CODES } from 'node:http';
-import { post, read, send, tally, twoHundred, type Answer, useShops, type Shop } from './shop.js';
+import { waitFor } from '../support/wait-for.js';
+import { many, post, read, send, tally, twoHundred, type Answer, useShops, type Shop } from './shop.js';
 
 /** Two processes of the built shop on one Redis; their wire is all that is looked at. */
 describe('the shop under load', () => {
@@ -87,6 +88,92 @@ describe('the shop under load', () => {
     );
     expect(tally(answers)).toEqual({ 201: 50, '409 COUNTER_LIMIT': 150 });
     expect(await read(shop, '/inventory/pu-erh')).toEqual({ sku: 'pu-erh', stock: 0, reservations: 50 });
+  });
+
+  describe('checkout', () => {
+    const pay = (one: Shop, cart: string, key: string = randomUUID(), card = 'tok_visa') =>
+      post(one, '/checkout', { cart, sku: 'sencha', quantity: 2, card }, { 'Idempotency-Key': key });
+    const stockLeft = async (): Promise<number> =>
+      (await read<{ stock: number }>(shop, '/inventory/sencha')).stock;
+    const sales = async (): Promise<unknown> => {
+      const answer = await post(shop, '/sales/sencha/statements');
+      return JSON.parse(answer.body);
+    };
+
+    it('[SHOP-15] charges once, takes stock once and sends one mail for 200 parallel requests with one key', async () => {
+      await send('PUT', shop, '/inventory/sencha', { stock: 10 });
+      const before = await read<{ sent: number }>(shop, '/mails');
+      const key = randomUUID();
+      const answers = await twoHundred(shops, (one) => pay(one, 'cart-1', key));
+      const paid = answers.filter(({ status }) => status === 201);
+      expect(new Set(paid.map(({ body }) => body)).size).toBe(1);
+      for (const kind of Object.keys(tally(answers)))
+        expect(['201', '409 IDEMPOTENCY_IN_FLIGHT']).toContain(kind);
+      const { charge } = JSON.parse(paid[0]!.body) as { charge: string };
+      expect(await read(shop, '/checkout/sencha/cart-1')).toEqual({
+        cart: 'cart-1',
+        quantity: 2,
+        state: 'paid',
+        charge,
+      });
+      expect(await stockLeft()).toBe(8);
+      expect(await sales()).toEqual({ charges: 1, cents: 998 });
+      const { sent } = await waitFor('the mail', async () => {
+        const counts = await read<{ sent: number; pending: number; processing: number }>(shop, '/mails');
+        return counts.pending + counts.processing === 0 && counts;
+      });
+      expect(sent - before.sent).toBe(1);
+    });
+
+    it('[SHOP-15] gives the stock back when the card is declined, and lets the cart be paid for by another', async () => {
+      await send('PUT', shop, '/inventory/sencha', { stock: 10 });
+      const declined = await pay(shop, 'cart-2', randomUUID(), 'tok_declined');
+      expect([declined.status, JSON.parse(declined.body)]).toEqual([
+        201,
+        { cart: 'cart-2', state: 'declined', charge: null },
+      ]);
+      expect(await stockLeft()).toBe(10);
+      expect(await send('GET', shop, '/checkout/sencha/cart-2')).toMatchObject({ status: 404 });
+      expect(await pay(shop, 'cart-2')).toMatchObject({ status: 201 });
+      // Another key for the same cart is another request.
+      expect(await pay(shop, 'cart-2')).toMatchObject({
+        status: 409,
+        problem: { detail: expect.stringMatching(/checkout/) },
+      });
+      expect(await stockLeft()).toBe(8);
+    });
+
+    it('[SHOP-15] refuses more than there is, before the card is charged', async () => {
+      await send('PUT', shop, '/inventory/sencha', { stock: 1 });
+      const before = await sales();
+      expect(await pay(shop, 'cart-3')).toMatchObject({
+        status: 409,
+        problem: { detail: expect.stringMatching(/too little/) },
+      });
+      expect([await stockLeft(), await sales()]).toEqual([1, before]);
+    });
+  });
+
+  it('[SHOP-16] lets a client try five vouchers in a minute, over both processes', async () => {
+    const redeem = (one: Shop, code: string) => post(one, '/vouchers/redemptions', { code });
+    await send('PUT', shop, '/vouchers/spring', { cents: 500 });
+    expect(await redeem(shops[0]!, 'spring')).toMatchObject({
+      status: 200,
+      body: expect.stringContaining('"cents":500'),
+    });
+    expect(await redeem(shops[1]!, 'spring')).toMatchObject({ status: 404 });
+    const guesses = await many(10, shops, (one, i) => redeem(one, `guess-${i}`));
+    expect(tally(guesses)).toEqual({ 404: 3, '429 LIMIT_EXCEEDED': 7 });
+    const refused = guesses.find(({ status }) => status === 429)!;
+    expect(Number(refused.retryAfter)).toBeGreaterThan(0);
+  });
+
+  it('[SHOP-17] publishes statements one at a time, over both processes', async () => {
+    const answers = await many(10, shops, (one) => post(one, '/sales/matcha/statements'));
+    for (const kind of Object.keys(tally(answers))) expect(['201', '409 PERMIT_UNAVAILABLE']).toContain(kind);
+    const { statements } = await read<{ statements: unknown[] }>(shop, '/sales/matcha/statements');
+    expect(statements).toHaveLength(tally(answers)['201']!);
+    expect(statements[0]).toEqual({ charges: 0, cents: 0 });
   });
 
   describe('bad requests', () => {

@@ -1,7 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Logger, type LoggerService } from '@nestjs/common';
 import type { Cluster } from 'ioredis';
-import { IdempotencyInFlightError, RedisUnavailableError } from 'nestjs-atomic-redis';
+import {
+  AtomicRedis,
+  IdempotencyInFlightError,
+  RedisUnavailableError,
+  type HeldKey,
+  type IdempotentRun,
+} from 'nestjs-atomic-redis';
 import { startCluster, type ClusterNode, type TestCluster } from '../support/cluster.js';
 import { waitFor } from '../support/wait-for.js';
 import { gate, useInstances } from './support.js';
@@ -19,6 +25,10 @@ const ODD_KEYS = [
   'a NUL \0 inside',
   'x'.repeat(1_048_576),
 ];
+
+const boom = (): never => {
+  throw new Error('boom');
+};
 
 describe('idempotent runs on a Cluster', () => {
   let cluster: TestCluster;
@@ -48,7 +58,9 @@ describe('idempotent runs on a Cluster', () => {
     return [...new Set(await Promise.all(owners))];
   };
   const records = async (): Promise<string[]> =>
-    (await Promise.all((await masters()).map((node) => node.client.keys('*idempotency*')))).flat();
+    (await Promise.all((await masters()).map((node) => node.client.keys('*idempotency*'))))
+      .flat()
+      .filter((key) => !key.includes(':steps:'));
 
   it('[ID-5] take any key there is, spread over the slots, and show it to nobody', async () => {
     const lines: string[] = [];
@@ -127,6 +139,76 @@ describe('idempotent runs on a Cluster', () => {
       await cluster.migrateSlot(record, to);
     });
     expect(runs).toBe(1);
+  });
+
+  it('[ID-50] [ID-57] keep their steps in the slot of their record, and go on with them at another node', async () => {
+    const { idempotency, module } = await instances.start();
+    const { transactions } = module.get(AtomicRedis);
+    const ran: string[] = [];
+    const pay = (last: () => string) => async (run: IdempotentRun) => {
+      const left = await run.step('reserve', () =>
+        transactions.run(['{shop}stock'], (tx) => (tx.write.incr('{shop}stock'), ran.push('reserve')), {
+          completesStep: (reserved) => reserved,
+        }),
+      );
+      const charge = await run.step('charge', ({ key }) => (ran.push('charge'), key), {
+        onInterrupted: 'hold',
+      });
+      return [left, charge, run.keyFor('charge'), last()];
+    };
+    const options = { colocateWith: '{shop}', leaseMs: 20_000 };
+    await expect(idempotency.run('k', pay(boom), options)).rejects.toThrow('boom');
+    const node = await cluster.masterOf('{shop}');
+    const keys = (await node.client.keys('*')).filter((key) => /:(idempotency|steps|held):/.test(key));
+    expect(keys).toHaveLength(3);
+    const slots = await Promise.all(['{shop}', ...keys].map((key) => cluster.slotOf(key)));
+    expect(new Set(slots).size).toBe(1);
+    await cluster.migrateSlot(
+      '{shop}',
+      (await masters()).find((one) => one !== node)!,
+    );
+    const [left, charge, key, last] = (await idempotency.run(
+      'k',
+      pay(() => 'done'),
+      options,
+    )) as unknown[];
+    expect([left, charge, last]).toEqual([1, key, 'done']);
+    expect(ran).toEqual(['reserve', 'charge']);
+    expect(await client.get('{shop}stock')).toBe('1');
+    expect(await client.exists(...keys.filter((one) => !one.includes('idempotency')))).toBe(0);
+  });
+
+  it('[ID-56] that wait are told page by page over all slots, each once, and end by their ids', async () => {
+    const { idempotency, module } = await instances.start();
+    const operation = 'orders.create';
+    for (const key of ['a', 'b', 'c', 'd']) {
+      // Two in one slot.
+      const options = { operation, onError: 'hold', ...(key < 'c' && { colocateWith: '{a}' }) } as const;
+      await expect(idempotency.run(key, (run) => run.step('x', () => 1).then(boom), options)).rejects.toThrow(
+        'boom',
+      );
+    }
+    await waitFor('the records', async () =>
+      (await Promise.all((await records()).map((one) => stateOf(client, one)))).every((s) => s === 'done'),
+    );
+    const all = async (): Promise<string[]> => {
+      const found: HeldKey[] = [];
+      let cursor: string | undefined;
+      do {
+        const page = await idempotency.held({ operation, limit: 1, ...(cursor !== undefined && { cursor }) });
+        found.push(...page.keys);
+        ({ cursor } = page);
+      } while (cursor !== undefined);
+      for (const one of found) expect(one).toMatchObject({ state: 'held', steps: [{ name: 'x' }] });
+      return found.map(({ record }) => record);
+    };
+    const found = await all();
+    expect(found.toSorted()).toEqual((await records()).toSorted());
+    expect((await module.get(AtomicRedis).status()).heldKeys).toBeUndefined();
+    const [one, other] = found as [string, string];
+    expect(await idempotency.settle({ record: one }, { result: 'settled' })).toBe(true);
+    expect(await idempotency.forget({ record: other })).toBe(true);
+    expect((await all()).toSorted()).toEqual(found.slice(2).toSorted());
   });
 
   it('[ID-20] complete at the replica that takes over when the master of their record dies', async () => {

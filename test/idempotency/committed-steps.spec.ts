@@ -1,6 +1,7 @@
 import {
   AtomicRedis,
   IllegalTransactionStateError,
+  InvalidArgumentError,
   LeaseLostError,
   OutcomeUnknownError,
   type IdempotentRun,
@@ -12,7 +13,7 @@ import { countCommands } from '../support/command-stats.js';
 import { stateOf } from '../support/idempotency-record.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
-import { on, useInstances } from './support.js';
+import { gate, on, useInstances } from './support.js';
 
 const boom = (): never => {
   throw new Error('boom');
@@ -131,6 +132,87 @@ describe('a step that its transaction commits', () => {
     expect(result).toBe(8);
     expect(await redis.client.get('stock')).toBe('8');
     await proxy.stop();
+  });
+
+  it.each([new Error('plain'), new InvalidArgumentError('a', 'b', 1)])(
+    '[ID-57] has its effects once where onReplies throws behind the commit: %p',
+    async (error) => {
+      const { idempotency, transactions } = await start();
+      const take = (onReplies?: () => void): Promise<number> =>
+        transactions.run(['stock'], (tx) => (tx.write.incr('stock'), 1), {
+          completesStep: (value) => value,
+          ...(onReplies && { onReplies }),
+        });
+      const result = await idempotency.run('k', async (run) => {
+        const throwing = (): never => {
+          throw error;
+        };
+        await expect(run.step('reserve', () => take(throwing))).rejects.toBe(error);
+        return await run.step('reserve', () => take());
+      });
+      expect(result).toBe(1);
+      expect(await redis.client.get('stock')).toBe('1');
+    },
+  );
+
+  it('[ID-57] waits for its transaction where its work does not, and fails with it', async () => {
+    const { idempotency, transactions } = await start();
+    const commit = (body: () => unknown, completes: 'completesRun' | 'completesStep'): Promise<void> =>
+      transactions.run(
+        ['stock'],
+        async (tx) => {
+          await tx.read.get('stock');
+          await body();
+          tx.write.incr('stock');
+        },
+        { [completes]: () => 'committed' },
+      );
+    const careless = (body: () => unknown) => (run: IdempotentRun) =>
+      run.step('reserve', () => {
+        void commit(body, 'completesStep');
+        return 'of the work';
+      });
+    await expect(idempotency.run('k', careless(boom))).rejects.toThrow('boom');
+    expect(await redis.client.exists('stock')).toBe(0);
+    expect(
+      await idempotency.run(
+        'k',
+        careless(() => undefined),
+      ),
+    ).toBe('committed');
+    expect(await redis.client.get('stock')).toBe('1');
+
+    const whole = (body: () => unknown) => (): string => {
+      void commit(body, 'completesRun');
+      return 'of the method';
+    };
+    await expect(idempotency.run('l', whole(boom))).rejects.toThrow('boom');
+    expect(
+      await idempotency.run(
+        'l',
+        whole(() => undefined),
+      ),
+    ).toBe('of the method');
+    expect(await redis.client.get('stock')).toBe('2');
+  });
+
+  it('[ID-57] is committed by no transaction that begins behind it', async () => {
+    const { idempotency, transactions } = await start();
+    const ended = gate();
+    let late: Promise<unknown> | undefined;
+    const result = await idempotency.run('k', async (run) => {
+      const value = await run.step('reserve', () => {
+        late = ended.promise.then(() =>
+          transactions.run(['stock'], (tx) => (tx.write.incr('stock'), 2), { completesStep: (two) => two }),
+        );
+        return 1;
+      });
+      ended.resolve();
+      await expect(late).rejects.toThrow(IllegalTransactionStateError);
+      return value;
+    });
+    expect(result).toBe(1);
+    expect(await redis.client.exists('stock')).toBe(0);
   });
 
   it('[ID-57] is committed by one of the transactions that would at a time', async () => {

@@ -160,6 +160,38 @@ describe('keys whose outcome nobody knows', () => {
     expect((await all(idempotency)).map((one) => one.record)).toContain(record);
   });
 
+  it('[ID-56] are counted behind any number of runs that live, or are gone', async () => {
+    const { idempotency, module } = await instances.start();
+    const count = async (of = module): Promise<number | undefined> =>
+      (await of.get(AtomicRedis).status({ timeoutMs: 20_000 })).heldKeys;
+    const begun = gate();
+    const living = idempotency.run('living', async (run) => {
+      await run.step('x', () => 1);
+      begun.resolve();
+      await never();
+    });
+    living.catch(() => undefined);
+    await begun.promise;
+    const lives = (await redis.client.get(await recordOf()))!;
+    await hold(idempotency, 'held', 'orders.create');
+    const names = Array.from({ length: 1_050 }, (_, i) => `atomic:idempotency:${i}`);
+    const [alive, gone] = [names.slice(0, 1_000), names.slice(1_000)];
+    await redis.client.mset(alive.flatMap((name) => [name, lives]));
+    const putThere = async (some: string[], at: number): Promise<unknown> =>
+      await redis.client.zadd('atomic:held:index', ...some.flatMap((name) => [Date.now() - at, name]));
+    await putThere(gone, 60_000);
+    expect(await count()).toBe(1);
+    // Entries of records that are gone have left the index.
+    expect(await redis.client.zcard('atomic:held:index')).toBe(2);
+    await putThere(alive, 60_000);
+    await putThere(gone, 90_000);
+    // A call that has to stop on the way has the count of the one before.
+    for (let i = 0; i < 3; i++) expect(await count()).toBe(1);
+    await putThere(gone, 90_000);
+    const fresh = (await instances.start()).module;
+    expect([await count(fresh), await count(fresh), await count(fresh)]).toEqual([0, 1, 1]);
+  });
+
   it('[ID-56] live for as long as they are looked at', async () => {
     const { idempotency } = await instances.start({ idempotency: { heldTtlMs: 600_000 } });
     await idempotency.run('k', boom, { onError: 'hold' }).catch(() => undefined);

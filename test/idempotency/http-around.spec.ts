@@ -385,6 +385,20 @@ describe.each(PLATFORMS)('what lies around an idempotent route on %s', (platform
     expect(await send(http, '/precondition')).toMatchObject({ status: 412, body: '{"run":3}' });
   });
 
+  it('[ID-33] a HEAD is not replayed to a GET, nor with another length than that of its own', async () => {
+    await start();
+    const ask = async (method: string): Promise<unknown[]> => {
+      const response = await fetch(`http://127.0.0.1:${http.port}/report/7`, { method });
+      await response.text();
+      return [response.status, response.headers.get('content-length'), response.headers.get('etag')];
+    };
+    const [, length, etag] = await ask('HEAD');
+    expect(Number(length)).toBeGreaterThan(0);
+    expect(await ask('HEAD')).toEqual([200, null, etag]);
+    expect((await ask('GET'))[0]).toBe(422);
+    expect(runs).toBe(1);
+  });
+
   if (platform === 'express') {
     it('[ID-33] a 304 is not replayed to a client that has nothing cached', async () => {
       await start();

@@ -245,7 +245,7 @@ describe('requests of other makers', () => {
 
   afterEach(() => http?.app.close());
 
-  it('[ID-7] finds the key of a request of node-mocks-http', async () => {
+  it('[ID-7] finds the key of a request of node-mocks-http, whose response has its text as text', async () => {
     http = await startApp('express', { connection: redis.server.url }, { controllers: [ClientsController] });
     const express = http.app.getHttpAdapter().getInstance() as (request: object, response: object) => void;
     for (let n = 0; n < 2; n++) {
@@ -259,6 +259,7 @@ describe('requests of other makers', () => {
       express(request, response);
       await ended;
       expect(response.statusCode).toBe(201);
+      expect(response['_getJSONData']()).toEqual({ run: 1 });
     }
     expect(runs).toBe(1);
   });

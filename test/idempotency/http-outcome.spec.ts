@@ -215,6 +215,25 @@ const ROWS: Record<string, Row> = {
     first: 200,
     second: 'replayed',
   },
+  'sends 200 and throws a retryable error of the library': {
+    handle: (response) => {
+      sends(200)(response);
+      fail(new RedisUnavailableError('not reached'));
+    },
+    takesResponse: 'alone',
+    first: 200,
+    second: 'replayed',
+  },
+  'sends more than can be kept with 200, and throws': {
+    handle: async (response) => {
+      response.status(200).send('x'.repeat(1_100_000));
+      await waitFor('the end', () => (response.raw ?? response).writableEnded);
+      fail(new Error('too late'));
+    },
+    takesResponse: 'alone',
+    first: 200,
+    second: 'refused',
+  },
   'sends a part of a 200 and throws an Error': {
     handle: sendsPart(() => new Error('boom')),
     takesResponse: 'alone',

@@ -1,12 +1,15 @@
 import { ConflictException } from '@nestjs/common';
 import {
   IdempotencyResultUnavailableError,
+  InvalidArgumentError,
   ProbeFailedError,
   StepInterruptedError,
   type IdempotentRun,
   type IdempotencyOptions,
-  type RunStep,
+  type IdempotencyService,
+  type ProbedStep,
   type StepOptions,
+  type StepWork,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy } from 'nestjs-atomic-redis/testing';
 import { keepStepScript } from '../../lib/idempotency/steps/keep-step.script.js';
@@ -72,6 +75,43 @@ describe('a run that died', () => {
     });
   });
 
+  it.each<[string, StepOptions<string>['onInterrupted'], IdempotencyOptions]>([
+    ['with a step', 'hold', {}],
+    ['with onAbandoned', 'run', { onAbandoned: 'hold' }],
+  ])(
+    '[ID-54] [ID-55] is known for what it was also where Redis lost its record, and it was renewed: %s',
+    async (_, onInterrupted, options) => {
+      const { idempotency } = await instances.start();
+      const begun = gate();
+      const work = async (run: IdempotentRun): Promise<never> => {
+        if (onInterrupted === 'hold')
+          await run.step('charge', () => (begun.resolve(), never()), { onInterrupted });
+        begun.resolve();
+        return await never();
+      };
+      const all = { operation: 'orders.create', leaseMs: 3_000, ...options };
+      idempotency.run('k', work, all).catch(() => undefined);
+      await begun.promise;
+      const record = await recordOf();
+      const before = await readRecord(redis.client, record);
+      await redis.client.del(record, 'atomic:held:index');
+      await waitFor('the renewal', async () => (await redis.client.exists(record)) === 1);
+      expect(await readRecord(redis.client, record)).toMatchObject({
+        state: 'lasting',
+        trace: before!.trace,
+      });
+      await damageRecord(redis.client, record, { aliveUntil: '1' });
+      const { keys } = await idempotency.held();
+      expect(keys).toMatchObject([{ record, state: 'interrupted', operation: 'orders.create' }]);
+      const again = idempotency.run(
+        'k',
+        (run) => run.step('charge', () => 'charged again', { onInterrupted: 'hold' }),
+        all,
+      );
+      await expect(again).rejects.toMatchObject({ outcome: 'unknown' });
+    },
+  );
+
   it('[ID-50] runs a step again that does not hold, with the same key', async () => {
     const keys: string[] = [];
     await die((run, begun) =>
@@ -91,7 +131,7 @@ describe('a run that died', () => {
   it('[ID-54] asks the probe of a step: done, not done, or not to be known', async () => {
     const { idempotency } = await instances.start();
     const options = (finding: unknown): StepOptions<string> => ({
-      onInterrupted: async ({ key, signal }: RunStep) => {
+      onInterrupted: async ({ key, signal }: ProbedStep) => {
         expect([key.length, signal.aborted]).toEqual([43, false]);
         return await (finding as Promise<'run'>);
       },
@@ -126,31 +166,55 @@ describe('a run that died', () => {
     expect(await resume(() => ({ result: 'found' }))).toBe('found');
   });
 
-  it('[ID-54] holds a step whose work failed in this attempt too, unless the error says that nothing was done', async () => {
-    const { idempotency } = await instances.start();
-    const hold = { onInterrupted: 'hold' } as const;
-    const work = (run: IdempotentRun): Promise<unknown> => run.step('charge', boom, hold);
-    await expect(idempotency.run('k', work)).rejects.toThrow('boom');
-    await expect(idempotency.run('k', boom)).rejects.toMatchObject({
-      ...unknown,
-      reason: 'step-interrupted',
-    });
-
-    const nothing = Object.assign(new Error('refused'), { outcome: 'not-applied' });
-    for (const error of [nothing, new ConflictException()]) {
-      const refused = idempotency.run('l', (run) => run.step('charge', () => Promise.reject(error), hold), {
-        onError: 'release',
+  const failures: [string, (service: IdempotencyService) => unknown][] = [
+    ['of the application', boom],
+    ['with a 4xx status', () => Promise.reject(new ConflictException())],
+    ['of one call inside it that did nothing', (service) => service.inspect('')],
+    ['that was stated of another one', () => Promise.reject(new Error('other'))],
+  ];
+  it.each(failures)(
+    '[ID-54] is held after a step whose work failed in this attempt too, by an error %s',
+    async (_, failing) => {
+      const { idempotency } = await instances.start();
+      const work = (run: IdempotentRun): Promise<unknown> =>
+        run.step(
+          'charge',
+          async ({ didNothing }) => {
+            didNothing(new Error('other'));
+            await failing(idempotency);
+          },
+          { onInterrupted: 'hold' },
+        );
+      await expect(idempotency.run('k', work, { onError: 'release' })).rejects.toBeInstanceOf(Error);
+      await expect(idempotency.run('k', boom)).rejects.toMatchObject({
+        ...unknown,
+        reason: 'step-interrupted',
       });
-      await expect(refused).rejects.toBe(error);
-    }
-    expect(await idempotency.run('l', (run) => run.step('charge', () => 'charged', hold))).toBe('charged');
+    },
+  );
+
+  it('[ID-54] asks the probe after a failure too, whatever the error says', async () => {
+    const { idempotency } = await instances.start();
+    const probe = jest.fn(() => ({ result: 'found' }));
+    const failing = idempotency.run(
+      'k',
+      (run) => run.step('charge', () => idempotency.inspect(''), { onInterrupted: () => 'run' }),
+      { onError: 'release' },
+    );
+    await expect(failing).rejects.toThrow(InvalidArgumentError);
+    expect(await idempotency.run('k', (run) => run.step('charge', boom, { onInterrupted: probe }))).toBe(
+      'found',
+    );
+    expect(probe).toHaveBeenCalledTimes(1);
   });
 
   it('[ID-54] runs a step that did nothing again, also where the reply to that was lost', async () => {
     const proxy = await startFaultProxy({ target: redis.server });
     const { idempotency } = await instances.start({ connection: proxy.url });
     const hold = { onInterrupted: 'hold' } as const;
-    const refuse = () => Promise.reject(new ConflictException());
+    const refuse: StepWork<never> = (step) => {
+      throw step.didNothing(new ConflictException());
+    };
     await idempotency.run('warm-up', (run) => run.step('charge', refuse, hold)).catch(() => undefined);
     const lost = proxy.loseReplies(on(unmarkStepScript));
     const result = idempotency.run(

@@ -34,3 +34,20 @@ declare module 'passport-local' {
     constructor(verify: (username: string, password: string, done: Done) => void);
   }
 }
+
+declare module '@golevelup/nestjs-rabbitmq' {
+  export class AmqpConnection {
+    readonly channel: { checkQueue(queue: string): Promise<{ messageCount: number }> };
+    publish(exchange: string, routingKey: string, message: object): Promise<boolean>;
+    request<T>(request: object): Promise<T>;
+  }
+  export class Nack {
+    constructor(requeue?: boolean);
+  }
+  export const MessageHandlerErrorBehavior: { readonly NACK: string };
+  export class RabbitMQModule {
+    static forRoot(config: object): import('@nestjs/common').DynamicModule;
+  }
+  export function RabbitSubscribe(config: object): MethodDecorator;
+  export function RabbitRPC(config: object): MethodDecorator;
+}

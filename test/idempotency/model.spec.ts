@@ -92,8 +92,9 @@ describe('the lease of a key, against a model', () => {
       claim: ({ token, fingerprint }: Attempt) =>
         scripts.run(claimScript, { record }, { token, fingerprint, leaseMs: LEASE_MS }, Deadline.in(5_000)),
       renew: async ({ token, fingerprint }: Attempt) => {
-        const args = { leases: [token, fingerprint, LEASE_MS] };
-        const [renewal] = await scripts.run(renewScript, { records: [record] }, args, Deadline.in(5_000));
+        const keys = { index: 'index', records: [record] };
+        const args = { leases: [token, fingerprint, LEASE_MS, ''] };
+        const [renewal] = await scripts.run(renewScript, keys, args, Deadline.in(5_000));
         return renewal === 'renewed';
       },
       complete: async ({ token, fingerprint }: Attempt) => {

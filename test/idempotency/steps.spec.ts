@@ -13,6 +13,7 @@ import {
   InjectRun,
   InvalidArgumentError,
   LeaseLostError,
+  OutcomeUnknownError,
   StepInterruptedError,
   type ResultEncryption,
   type StepWork,
@@ -477,6 +478,36 @@ describe('the steps of a run', () => {
     });
     await redis.client.hset(steps!, 'x', x);
     await expect(idempotency.run('k', (run) => run.step('x', boom))).resolves.toBe('secret');
+  });
+
+  it('[ID-51] whose work is done are told so, and not as if nothing was, where Redis refuses to keep it', async () => {
+    const { host, port } = redis.server;
+    await redis.client.acl('SETUSER', 'app', 'on', '>secret', '~*', '&*', '+@all', '-hset');
+    const { idempotency } = await instances.start({
+      connection: { host, port, username: 'app', password: 'secret' },
+    });
+    const work = jest.fn(() => 'done');
+    const failing = idempotency.run('k', (run) => run.step('x', work));
+    await expect(failing).rejects.toThrow(OutcomeUnknownError);
+    await expect(failing).rejects.toThrow(
+      /The work of the step "x" is done, and its result could not be kept/,
+    );
+    expect(work).toHaveBeenCalledTimes(1);
+    await expect(idempotency.run('k', work)).rejects.toMatchObject({ code: 'IDEMPOTENCY_OUTCOME_UNKNOWN' });
+  });
+
+  it('[ID-51] that end behind their run are told that their work is done', async () => {
+    const { idempotency } = await instances.start();
+    const { promise, resolve } = gate<string>();
+    let late: Promise<string> | undefined;
+    await idempotency.run('k', async (run) => {
+      await run.step('first', () => 1);
+      late = run.step('late', () => promise);
+    });
+    resolve('done');
+    const error = (await errorOf(late!)) as Error;
+    expect(error).toBeInstanceOf(OutcomeUnknownError);
+    expect(error.cause).toBeInstanceOf(IllegalRunStateError);
   });
 
   it('[ID-51] take effect once when a reply is lost', async () => {

@@ -256,6 +256,25 @@ describe('LimitService', () => {
     expect((await limits.peek(of({ key: 'user:2' }))).remaining).toBe(2);
   });
 
+  it('[LM-7] tells the refusal of a user without the rights as such, and not as a wrong type', async () => {
+    const { url } = redis.server;
+    await redis.client.acl('SETUSER', 'unread', 'on', '>secret', '~*', '&*', '+@all', '-get');
+    const user = new URL(url);
+    [user.username, user.password] = ['unread', 'secret'];
+    const module = await Test.createTestingModule({
+      imports: [AtomicRedisModule.forRoot({ connection: user.href, namespace: 'atomic:' })],
+    }).compile();
+    await module.init();
+    try {
+      const refused = module.get(LimitService);
+      for (const call of [() => refused.take(of()), () => refused.peek(of())])
+        await expect(call()).rejects.toMatchObject({ code: 'REDIS_REPLY' });
+    } finally {
+      await module.close();
+      await redis.client.acl('DELUSER', 'unread');
+    }
+  });
+
   it('[LM-7] is refused inside a transaction, whose attempts would take again', async () => {
     const transactions = app.get(TransactionService);
     const inside = transactions.run(['k'], () => limits.take(of()));

@@ -33,6 +33,13 @@ describe('PermitService', () => {
     await redis.client.del(...(await slotKeysOf(redis.client)));
   };
 
+  const countOf = async (command: string): Promise<number> =>
+    Number(
+      new RegExp(`^cmdstat_${command}:calls=(\\d+)`, 'm').exec(
+        await redis.client.info('commandstats'),
+      )?.[1] ?? 0,
+    );
+
   describe('holders', () => {
     it('[PM-1] gives a permit to one holder at a time, and to the next once it is released', async () => {
       const { permits } = await apps.start(redis.server.url);
@@ -226,6 +233,24 @@ describe('PermitService', () => {
       expect(await permits.tryAcquire('p')).not.toBeNull();
     });
 
+    it('[PM-3] look at no slot while they stand further back, however long the line is', async () => {
+      const { permits } = await apps.start(redis.server.url);
+      const options = { limit: 20, leaseMs: 600_000 };
+      await Promise.all(Array.from({ length: 20 }, () => permits.acquire('p', options)));
+      const abort = new AbortController();
+      const { signal } = abort;
+      const waiting = Array.from({ length: 100 }, () =>
+        permits.acquire('p', { ...options, waitMs: 600_000, signal }).catch((error: unknown) => error),
+      );
+      await waitFor('all to stand in line', async () => (await inLine(redis.client)) === 100);
+      await waitFor('all to be woken', async () => (await countOf('zrank')) > 100);
+      await redis.client.config('RESETSTAT');
+      await waitFor('them to tell that they wait', async () => (await countOf('zrank')) > 250);
+      expect(await countOf('mget')).toBeLessThan(100);
+      abort.abort(new Error('enough'));
+      expect(await Promise.all(waiting)).toEqual(waiting.map(() => signal.reason as Error));
+    });
+
     it('[PM-3] leave the line when their signal aborts', async () => {
       const { permits } = await apps.start(redis.server.url);
       await permits.acquire('p');
@@ -273,6 +298,24 @@ describe('PermitService', () => {
       expect(await permit.release()).toBe(true);
       expect(lost.count).toBe(1);
       expect((await waiting).signal.aborted).toBe(false);
+    });
+
+    it('[PM-4] to a release are told, however many had the permit since', async () => {
+      const { permits } = await apps.start(proxy.url);
+      const other = (await apps.start(redis.server.url)).permits;
+      const releaseLate = async (permit: Permit): Promise<boolean> => {
+        proxy.refuseConnections(true);
+        const lost = proxy.loseReplies(isScript);
+        const releasing = permit.release();
+        await lost.triggered;
+        for (let i = 0; i < 3; i++) await other.withPermit('p', () => undefined);
+        proxy.refuseConnections(false);
+        return await releasing;
+      };
+      expect(await releaseLate(await permits.acquire('p'))).toBe(true);
+      const permit = await permits.acquire('p');
+      await endLeases();
+      expect(await releaseLate(permit)).toBe(false);
     });
 
     it('[PM-4] that come late as copies change nothing', async () => {
@@ -381,6 +424,23 @@ describe('PermitService', () => {
       const leading = permits.lead('p', () => void (isLeading = true), { signal: stopped.signal });
       await expect(leading).rejects.toBe(reason);
       expect(isLeading).toBe(false);
+      expect(await slotKeysOf(redis.client)).toEqual([]);
+    });
+
+    it('[PM-9] leads once memory is there again; a full Redis hinders no release', async () => {
+      const atomic = await apps.start(redis.server.url);
+      const permit = await atomic.permits.acquire('p');
+      const events: AtomicRedisEvent[] = [];
+      atomic.events.subscribe((event) => events.push(event));
+      await redis.client.config('SET', 'maxmemory', 1);
+      const leading = atomic.permits.lead('q', () => 'leads');
+      try {
+        await waitFor('refusals', () => events.filter(({ type }) => type === 'permits.acquire').length > 1);
+        expect(await permit.release()).toBe(true);
+      } finally {
+        await redis.client.config('SET', 'maxmemory', 0);
+      }
+      expect(await leading).toBe('leads');
       expect(await slotKeysOf(redis.client)).toEqual([]);
     });
 

@@ -36,9 +36,12 @@ export function usePermitApps(): {
   };
 }
 
-/** The keys that hold the tokens of a name's holders. */
-export const slotKeysOf = async (client: Redis): Promise<string[]> =>
-  (await client.keys('atomic:permit-[0-9]*')).toSorted();
+/** The keys that hold the tokens of holders, without those whose permit was released. */
+export const slotKeysOf = async (client: Redis): Promise<string[]> => {
+  const keys = (await client.keys('atomic:permit-[0-9]*')).toSorted();
+  const holders = await Promise.all(keys.map((key) => client.get(key)));
+  return keys.filter((_, i) => holders[i] && !/^[.,]/.test(holders[i]));
+};
 
 /** The number of those in line for a name. */
 export const inLine = async (client: Redis): Promise<number> => {

@@ -1,6 +1,7 @@
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 import { startWorker, type WorkerProcess } from '../support/workers.js';
+import { slotKeysOf } from './permits-app.js';
 import type { ContendersJob, ContendersReport } from './permits.worker.js';
 
 const LEASE_MS = 1_500;
@@ -75,7 +76,7 @@ describe('a permit under contenders whose holders are stopped and killed', () =>
       expect(Number(await redis.client.get('last'))).toBe(fences.at(-1));
       expect(reports.reduce((sum, { served }) => sum + served, 0)).toBeGreaterThan(PROCESSES * CONTENDERS);
       for (const { longestWaitMs } of reports) expect(longestWaitMs).toBeLessThan(40_000);
-      expect(await redis.client.keys('atomic:permit-[0-9]*')).toEqual([]);
+      expect(await slotKeysOf(redis.client)).toEqual([]);
       // Each stopped holder tried to write once it went on.
       const refused = Number(await redis.client.get('refused'));
       expect(refused).toBeGreaterThanOrEqual(stopped);

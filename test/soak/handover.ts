@@ -16,7 +16,7 @@ export interface HandoverOptions {
   /** From one kill or pause to the next, at the least, in milliseconds. */
   strikeEveryMs: number;
   seed: number;
-  /** After this it ends, whatever was reached. */
+  /** After this no more orders are placed, whatever was reached. */
   limitMs: number;
 }
 
@@ -45,6 +45,8 @@ export interface HandoverReport {
 }
 
 const WORKERS = 4;
+/** Time for shipping and mailing what was placed, once there are no more faults. */
+const DRAIN_MS = 300_000;
 const PAUSE_MS = { least: 1_500, most: 6_000 };
 
 /**
@@ -57,7 +59,7 @@ export async function soakHandover(options: HandoverOptions): Promise<HandoverRe
   const admin = new Redis(server.url);
   const watcher = await openQueues(server.url);
   const random = seededRandom(options.seed);
-  const workers = new Workers({ url: proxy.url, directUrl: server.url }, options.limitMs + 60_000);
+  const workers = new Workers({ url: proxy.url, directUrl: server.url }, options.limitMs + DRAIN_MS + 60_000);
   try {
     const startedAt = performance.now();
     const isInTime = (): boolean => performance.now() - startedAt < options.limitMs;
@@ -76,7 +78,7 @@ export async function soakHandover(options: HandoverOptions): Promise<HandoverRe
         else if (workers.kills < options.kills) await workers.killOne(random);
         nextStrikeAt = performance.now() + options.strikeEveryMs;
       }
-      await sleep(integerBetween(random, 10, 60));
+      await sleep(integerBetween(random, 20, 200));
     }
     faults.end();
     // Orders that are being placed are placed, or not; then the rest is shipped and mailed.
@@ -84,7 +86,11 @@ export async function soakHandover(options: HandoverOptions): Promise<HandoverRe
     const queues = [ORDERS, MAILS].map((name) => watcher.queues.get(name));
     const counted = () => Promise.all(queues.map((queue) => queue.counts()));
     await workers.settled();
-    while (isInTime() && (await counted()).some(({ pending, processing }) => pending + processing > 0))
+    const drainUntil = performance.now() + DRAIN_MS;
+    while (
+      performance.now() < drainUntil &&
+      (await counted()).some(({ pending, processing }) => pending + processing > 0)
+    )
       await sleep(100);
     const counts = await counted();
     return {

@@ -20,7 +20,7 @@ import { isClean } from './verdict.js';
 const USAGE = `Usage: npm run soak -- transactions [--transactions 20000] [--faults 500] [--restarts 5] [--seed n]
        npm run soak -- bodies [--transactions 100000] [--faults 500] [--restarts 5] [--seed n]
        npm run soak -- idempotency [--keys 5000] [--kills 40] [--pauses 80] [--restarts 5] [--seed n]
-       npm run soak -- steps [--keys 2000] [--faults 1000] [--seed n]
+       npm run soak -- steps [--keys 3000] [--faults 3000] [--seed n]
        npm run soak -- http [--cases 10000] [--seed n]
        npm run soak -- contention [--increments 200]
        npm run soak -- shadow-swap [--fields 1000000] [--rounds 5] [--pause 20]
@@ -74,9 +74,9 @@ async function idempotency(): Promise<boolean> {
 }
 
 async function steps(): Promise<boolean> {
-  const given = numbers({ keys: 2_000, faults: 1_000, seed: Date.now() % 1_000_000 });
+  const given = numbers({ keys: 3_000, faults: 3_000, seed: Date.now() % 1_000_000 });
   console.info(`seed ${given.seed}: it chooses whom and what the faults strike, not their timing\n`);
-  const report = await soakSteps({ ...given, limitMs: 900_000 });
+  const report = await soakSteps({ ...given, limitMs: 1_200_000 });
   const { wrong, ...counts } = report;
   for (const [name, value] of Object.entries(counts)) console.info(`${name}: ${value}`);
   for (const problem of wrong) console.error(problem);
@@ -142,7 +142,7 @@ async function handover(): Promise<boolean> {
   const { jobs, kills, pauses, seed } = given;
   console.info(`seed ${seed}: it chooses whom and what the faults strike, not their timing\n`);
   const strikeEveryMs = given['strike-every'];
-  const report = await soakHandover({ jobs, kills, pauses, strikeEveryMs, seed, limitMs: 1_800_000 });
+  const report = await soakHandover({ jobs, kills, pauses, strikeEveryMs, seed, limitMs: 1_200_000 });
   for (const [name, value] of Object.entries(report)) console.info(`${name}: ${Math.round(value as number)}`);
   return report.placed >= jobs && report.kills >= kills && report.pauses >= pauses && isHandedOver(report);
 }

@@ -30,7 +30,9 @@ export interface StepsReport {
 }
 
 const WORKERS = 3;
-const LEASE_MS = 600;
+const LEASE_MS = 1_500;
+/** Commands of a process from one fault to the next, at the most. */
+const MOST_COMMANDS = 60;
 
 /**
  * Runs of three steps by processes that are killed and stopped, over connections that lose replies.
@@ -48,7 +50,7 @@ export async function soakSteps({ keys, faults, seed, limitMs }: StepsSoakOption
     seed,
   };
   const random = seededRandom(seed);
-  const tally = { kills: 0, stops: 0 };
+  const tally = { strikes: 0, kills: 0, stops: 0 };
   const lost: { readonly count: number }[] = [];
   let isOver = false;
   const start = (index: number): WorkerProcess<boolean> =>
@@ -60,14 +62,15 @@ export async function soakSteps({ keys, faults, seed, limitMs }: StepsSoakOption
     () => undefined,
   );
   try {
-    const striking = (async () => {
-      await Promise.all(workers.map((one) => one.next()));
-      for (let n = 0; n < faults && !isOver; n++) {
-        await sleep(50 + random() * 150);
-        const index = Math.floor(random() * WORKERS);
+    const strike = async (index: number): Promise<void> => {
+      await workers[index]!.next();
+      while (!isOver && tally.strikes++ < faults) {
+        // By its progress, so that a slow machine gets as far between two faults as a fast one.
+        const strikesAt = proxies[index]!.commandsSeen + Math.ceil(random() * MOST_COMMANDS);
+        while (proxies[index]!.commandsSeen < strikesAt && !isOver) await sleep(2);
         const kind = random();
-        if (kind < 0.5) lost.push(proxies[index]!.loseReplies());
-        else if (kind < 0.75) {
+        if (kind < 0.7) lost.push(proxies[index]!.loseReplies());
+        else if (kind < 0.8) {
           await workers[index]!.kill();
           tally.kills++;
           workers[index] = start(index);
@@ -84,12 +87,13 @@ export async function soakSteps({ keys, faults, seed, limitMs }: StepsSoakOption
           workers[index]!.resume();
         }
       }
-    })();
-    await striking;
+    };
+    await Promise.all(workers.map((_, index) => strike(index)));
     await Promise.all(workers.map(({ result }) => result));
     isOver = true;
     const verdict = await judge(server.url, keys);
-    return { ...tally, lostReplies: lost.reduce((sum, { count }) => sum + count, 0), ...verdict };
+    const { kills, stops } = tally;
+    return { kills, stops, lostReplies: lost.reduce((sum, { count }) => sum + count, 0), ...verdict };
   } finally {
     isOver = true;
     await Promise.all(workers.map((one) => one.kill()));

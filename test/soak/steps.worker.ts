@@ -72,15 +72,23 @@ worker<StepsJob>(async ({ data, index, send }) => {
       return 'paid';
     };
 
-  const open = Array.from({ length: keys }, (_, i) => `key ${i}`).toSorted(() => random() - 0.5);
+  // Of the process that this one takes the place of, too.
+  const over = new Set(await effects.smembers('over'));
+  const open = Array.from({ length: keys }, (_, i) => `key ${i}`)
+    .filter((key) => !over.has(key))
+    .toSorted(() => random() - 0.5);
   send({ ready: true });
   const caller = async (): Promise<void> => {
     for (let key = open.pop(); key !== undefined; key = open.pop()) {
       try {
         await idempotency.run(key, pay(key), { operation: 'payments.pay' });
+        await effects.sadd('over', key);
       } catch (error) {
         if (!(error instanceof AtomicRedisError)) throw error;
-        if (error.code === 'IDEMPOTENCY_OUTCOME_UNKNOWN') continue;
+        if (error.code === 'IDEMPOTENCY_OUTCOME_UNKNOWN') {
+          await effects.sadd('over', key);
+          continue;
+        }
         // In flight, out of reach, or not known yet: asked again later.
         open.unshift(key);
         await pause();

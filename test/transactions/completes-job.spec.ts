@@ -289,6 +289,54 @@ describe('a transaction that completes a job on one server', () => {
   });
 });
 
+describe('a handler that leaves the transaction behind that completes its job', () => {
+  const target = useTarget('one server');
+
+  it('[QU-30] waits for it, and fails with it', async () => {
+    const queue = target.redis.queues.get<Order>('orders', {
+      maxDeliveries: 2,
+      retry: { minMs: 0, maxMs: 0 },
+    });
+    let deliveries = 0;
+    const consumer = queue.consume((job) => {
+      const fails = ++deliveries === 1;
+      void target.redis.transactions.run(
+        [KEY],
+        async (tx) => {
+          await tx.read.get(KEY);
+          if (fails) throw new Failed();
+          tx.write.incr(KEY);
+        },
+        { completesJob: job },
+      );
+    });
+    await queue.push({ id: 1 });
+    await waitFor('the effect', async () => (await target.client.get(KEY)) === '1');
+    await consumer.stop();
+    expect(await queue.counts()).toEqual(NONE);
+    expect(deliveries).toBe(2);
+  });
+
+  it.each([new Failed(), new InvalidArgumentError('a', 'b', 1)])(
+    '[QU-30] has ended its job also where onReplies throws: %p',
+    async (error) => {
+      const queue = target.redis.queues.get<Order>('orders');
+      await queue.push({ id: 1 });
+      const job = (await queue.take())!;
+      const onReplies = (): never => {
+        throw error;
+      };
+      const running = target.redis.transactions.run([KEY], (tx) => void tx.write.incr(KEY), {
+        completesJob: job,
+        onReplies,
+      });
+      await expect(running).rejects.toBe(error);
+      expect(await job.ack()).toBe(true);
+      expect(await job.retry()).toBe(false);
+    },
+  );
+});
+
 describe('a transaction that completes a job on a Cluster', () => {
   const target = useTarget('a Cluster');
 

@@ -75,6 +75,34 @@ describe('a transaction whose connection dies', () => {
     expect([results[0], results[2]]).toMatchObject([{ status: 'fulfilled' }, { status: 'fulfilled' }]);
   });
 
+  it('[TX-16] takes no effect behind the error where Redis refuses to say what became of EXEC', async () => {
+    const { host, port } = proxy;
+    await redis.client.acl('SETUSER', 'app', 'on', '>secret', '~*', '&*', '+@all');
+    const module = await Test.createTestingModule({
+      imports: [
+        AtomicRedisModule.forRoot({
+          connection: { host, port, username: 'app', password: 'secret' },
+          namespace: 'atomic:',
+        }),
+      ],
+    }).compile();
+    module.useLogger(false);
+    await module.init();
+    try {
+      transactions = module.get(TransactionService);
+      await increment();
+      await redis.client.acl('SETUSER', 'app', '-eval', '-evalsha');
+      const late = proxy.deliverLate(700, onExec);
+      const outcome = await increment({ timeoutMs: 3_000 }).catch((error: unknown) => error);
+      expect(outcome).toBeInstanceOf(OutcomeUnknownError);
+      const told = await redis.client.get('k');
+      await late.delivered;
+      expect(await redis.client.get('k')).toBe(told);
+    } finally {
+      await module.close();
+    }
+  });
+
   it('[TX-10] never commits unwatched: cut between read and EXEC, it runs again on the fresh value', async () => {
     const seen: (string | null)[] = [];
     await transactions.run(['k'], async (tx) => {

@@ -1,8 +1,9 @@
+import { isUtf8 } from 'node:buffer';
 import type { ServerResponse } from 'node:http';
 import { Logger } from '@nestjs/common';
 import { pairsOf, parseWrite } from './raw-response.js';
 import { isHttp2, type HeadHeaders } from './response-head.js';
-import { install, type Method, type Methods, type Tap } from './tapped-response.js';
+import { install, isDouble, type Method, type Methods, type Tap } from './tapped-response.js';
 import { REPLAYED_HEADERS, type WireResponse } from './wire-response.js';
 
 const logger = new Logger('Idempotent');
@@ -88,8 +89,9 @@ export class ReplayTap implements Tap {
     for (const name of OF_THE_DROPPED_BODY) response.removeHeader(name);
     for (const [name, value] of Object.entries(headers))
       response.setHeader(name, name === 'vary' ? united(response.getHeader(name), value) : value);
-    if (status !== 204) response.setHeader('Content-Length', body.length);
-    this.passOn('end', [body]);
+    // To HEAD, the length would be that of the body which a GET gets: it is not known here.
+    if (status !== 204 && response.req?.method !== 'HEAD') response.setHeader('Content-Length', body.length);
+    this.passOn('end', [isDouble(response) && isUtf8(body) ? body.toString() : body]);
   }
 }
 

@@ -6,6 +6,7 @@ import { LastByte, RecordedBody } from './recorded-body.js';
 import type { RecordingBudget } from './recording-budget.js';
 import { isHttp2, ResponseHead } from './response-head.js';
 import {
+  isDouble,
   markBegun,
   markClosed,
   markDrained,
@@ -106,6 +107,8 @@ export class ResponseTap implements Tap {
    * apart.
    */
   private endText: [text: string, encoding: unknown] | undefined;
+  /** Text that was held, by its place among the chunks, where the response must get it as text. */
+  private texts: Map<number, unknown[]> | undefined;
   private sources: Source[] | undefined;
   private isGone = false;
   /**
@@ -227,6 +230,9 @@ export class ResponseTap implements Tap {
     }
     this.recorder.wrote();
     if (chunk && !this.hold(chunk)) return this.sendFlowing(chunk, callback);
+    const [text, encoding] = args;
+    if (typeof text === 'string' && isDouble(this.response))
+      (this.texts ??= new Map<number, unknown[]>()).set(this.body.chunks.length - 1, [text, encoding]);
     this.flushLater();
     if (callback) process.nextTick(callback);
     return true;
@@ -455,7 +461,8 @@ export class ResponseTap implements Tap {
 
   private sendHeld(): void {
     this.head!.send((name, args) => this.passOn(name, args));
-    for (const chunk of this.body.chunks) this.passOn('write', [chunk]);
+    for (const [index, chunk] of this.body.chunks.entries())
+      this.passOn('write', this.texts?.get(index) ?? [chunk]);
   }
 }
 

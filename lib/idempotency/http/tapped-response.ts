@@ -79,6 +79,13 @@ interface Http1Response {
 
 const keepsHead = (response: object): response is Http1Response => Object.hasOwn(response, HEAD);
 
+/**
+ * Returns whether a response is none of Node.js but stands for one in a test, as those of
+ * node-mocks-http do: these keep the text and the bytes that they are given apart.
+ */
+export const isDouble = (response: object): boolean =>
+  !keepsHead(response) && Object.hasOwn(response, 'finished');
+
 /** Stands for a head that is held. */
 const HELD_HEAD = 'held';
 

@@ -2,7 +2,7 @@ import { describe } from '../../atomic-redis.errors.js';
 import { untilAborted } from '../../runtime/deadline.js';
 import { ProbeFailedError } from '../idempotency.errors.js';
 import type { AbandonedFinding, AbandonedProbe, AbandonedRun } from '../abandoned.options.js';
-import type { ProbeFinding, RunStep, StepProbe } from './step.options.js';
+import type { ProbedStep, ProbeFinding, StepProbe } from './step.options.js';
 import { anySignal } from '../../runtime/any-signal.js';
 
 /**
@@ -13,7 +13,7 @@ import { anySignal } from '../../runtime/any-signal.js';
 export const stepFinding = <T>(
   step: string,
   probe: StepProbe<T>,
-  context: RunStep,
+  context: ProbedStep,
   timeoutMs: number,
 ): Promise<ProbeFinding<T>> =>
   findingOf(step, context.signal, timeoutMs, ['result'], (signal) =>

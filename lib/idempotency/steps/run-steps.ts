@@ -1,4 +1,4 @@
-import { HttpException, Logger } from '@nestjs/common';
+import { Logger } from '@nestjs/common';
 import {
   AtomicRedisError,
   IllegalTransactionStateError,
@@ -9,7 +9,6 @@ import {
 import type { RedisConnection } from '../../connection/redis-connection.js';
 import { Deadline } from '../../runtime/deadline.js';
 import { isInTransaction } from '../../runtime/transaction-scope.js';
-import { isClientError } from '../error-policy.js';
 import { IllegalRunStateError, StepInterruptedError } from '../idempotency.errors.js';
 import type { ClaimRequest } from '../idempotent-run.js';
 import { isKept, type LeaseKeeper } from '../../leases/lease-keeper.js';
@@ -18,11 +17,11 @@ import type { ResultCodec } from '../result-codec.js';
 import type { RunTrace } from '../run-trace.js';
 import { settled } from '../settled.js';
 import { replayed, storedValue, tombstone, type StoredResult } from '../stored-result.js';
-import { withParticipant } from '../../scripting/commit-participant.js';
 import { stepFinding } from './probe.js';
-import { StepCommit } from './step-commit.js';
+import { StepCommit, type SealedResult } from './step-commit.js';
 import type { StepKeys } from './step-keys.js';
-import { checkStep, type RunStep, type StepOptions, type StepWork } from './step.options.js';
+import { StepContext } from './step-context.js';
+import { checkStep, type StepOptions, type StepWork } from './step.options.js';
 import { sizeOf, type StepEntry, type StepsOwner, type StepStore } from './step-store.js';
 
 const logger = new Logger('IdempotencyService');
@@ -63,8 +62,6 @@ interface Asked<T> {
 export class RunSteps {
   /** True once the record may be one that outlives its lease. */
   isOpened = false;
-  /** True once it surely is. */
-  hasOpened = false;
   /** The step whose outcome nobody knows: the run may not be given back. */
   interrupted: string | undefined;
   private readonly entries = new Map<string, StepEntry>();
@@ -72,6 +69,7 @@ export class RunSteps {
   private readonly names = new Set<string>();
   private reading: Promise<void> | undefined;
   private isLost = false;
+  private isSurelyOpened = false;
   /** Names asked for in this pass of the method. */
   private readonly asked = new Set<string>();
   /** Kept by predecessors, and not asked for. */
@@ -89,6 +87,11 @@ export class RunSteps {
     private readonly store: StepStore,
     private readonly limits: StepLimits,
   ) {}
+
+  /** True once the record surely is one that outlives its lease. */
+  get hasOpened(): boolean {
+    return this.isSurelyOpened;
+  }
 
   /** The method begins anew: steps that it has ended give their results. */
   passBegins(): void {
@@ -138,7 +141,7 @@ export class RunSteps {
     if (this.unsure.has(known)) await this.lookUp(name, known);
     const entry = this.entries.get(known);
     if (entry?.state === 'done') return this.kept(name, known, entry, options);
-    const context: RunStep = { key: this.run.keyFor(aliases[0] ?? name), signal: this.run.lease.signal };
+    const context = new StepContext(this.run.keyFor(aliases[0] ?? name), this.run.lease.signal);
     if (entry && onInterrupted !== 'run') {
       if (onInterrupted === 'hold') throw this.interruptedBy(name, 'begun');
       const finding = await stepFinding(name, onInterrupted, context, this.limits.probeTimeoutMs);
@@ -147,21 +150,20 @@ export class RunSteps {
     }
     this.admit(known);
     const mark = onInterrupted === 'run' ? undefined : await this.begin(known);
-    // Reading and asking may have taken their time.
-    try {
-      this.assertMayBegin();
-    } catch (error) {
-      if (mark !== undefined && (await this.unmark(known, mark))) this.entries.delete(known);
-      throw error;
-    }
     const commit = this.commitOf(known, options);
     let value: T;
+    let hasBegun = false;
     try {
-      value = await withParticipant(commit, () => settled(work(context)));
+      // Reading and asking may have taken their time.
+      this.assertMayBegin();
+      hasBegun = true;
+      value = await commit.within(() => settled(work(context)));
     } catch (error) {
       if (commit.isUnknown) this.unsure.add(known);
       if (commit.kept) this.noteKept(known, commit.kept.sealed);
-      else if (mark !== undefined) await this.failed(name, known, mark, onInterrupted === 'hold', error);
+      else if (hasBegun && !context.saysNothingWasDone(error)) {
+        if (onInterrupted === 'hold') this.interrupted ??= name;
+      } else if (mark !== undefined && (await this.unmark(known, mark))) this.entries.delete(known);
       throw error;
     }
     if (!commit.kept) return await this.keep(known, value, options);
@@ -251,24 +253,9 @@ export class RunSteps {
       throw this.connection.unavailable(error);
     }
     if (keeping !== 'kept') throw this.refusal(keeping, 'not-applied');
-    this.hasOpened = true;
+    this.opened();
     this.entries.set(name, { state: 'begun' });
     return mark;
-  }
-
-  /**
-   * The work of a step with a mark threw. What it has done is not known, unless its error says so.
-   */
-  private async failed(
-    name: string,
-    known: string,
-    mark: string,
-    holds: boolean,
-    error: unknown,
-  ): Promise<void> {
-    if (saysNothingWasDone(error)) {
-      if (await this.unmark(known, mark)) this.entries.delete(known);
-    } else if (holds) this.interrupted ??= name;
   }
 
   private async unmark(name: string, mark: string): Promise<boolean> {
@@ -281,41 +268,52 @@ export class RunSteps {
     });
   }
 
-  /** Keeps the result, and gives it as a later attempt gets it. */
+  private opened(): void {
+    this.isSurelyOpened = true;
+    this.run.lease.trace = this.run.trace;
+  }
+
+  /**
+   * Keeps the result, and gives it as a later attempt gets it. The work is done by now, so whatever
+   * goes wrong must not look as if nothing was.
+   *
+   * @throws OutcomeUnknownError, LeaseLostError
+   */
   private async keep<T>(name: string, value: T, { codec: own, ttlMs = 0 }: StepOptions<T>): Promise<T> {
     const { request, lease } = this.run;
     const { leaseMs } = request;
     const codec = own ?? request.codec;
-    const { result, sealed } = this.sealed(name, value, own);
-    this.isOpened = true;
-    const size = sizeOf(sealed);
-    // From now on, for others that end meanwhile.
-    this.bytes += size;
-    const stillHeld = isKept(lease) ? leaseMs : 0;
+    let kept: SealedResult | undefined;
+    let size = 0;
     let keeping;
     try {
-      keeping = await this.store.end(this.ofScripts(), name, sealed, ttlMs, stillHeld, Deadline.in(leaseMs));
+      kept = this.sealed(name, value, own);
+      this.isOpened = true;
+      size = sizeOf(kept.sealed);
+      // From now on, for others that end meanwhile.
+      this.bytes += size;
+      const stillHeld = isKept(lease) ? leaseMs : 0;
+      const deadline = Deadline.in(leaseMs);
+      keeping = await this.store.end(this.ofScripts(), name, kept.sealed, ttlMs, stillHeld, deadline);
     } catch (error) {
       if (error instanceof OutcomeUnknownError) this.unsure.add(name);
       if (!(error instanceof NotReplicatedError)) {
         this.bytes -= size;
-        throw error;
+        throw this.notKept(name, error as Error);
       }
       logger.warn(`The result of ${this.labelOf(name)} was kept, but ${error.message}`);
       keeping = error.result;
     }
+    if (keeping === 'ended') throw this.notKept(name, ended());
     if (keeping !== 'kept') throw this.refusal(keeping, 'unknown');
-    this.hasOpened = true;
+    const { result, sealed } = kept!;
+    this.opened();
     this.entries.set(name, { state: 'done', sealed });
     return result.kind === 'tombstone' ? value : (replayed(result, codec) as T);
   }
 
   /** Makes of a value what is kept, and what is stored of that. */
-  private sealed(
-    name: string,
-    value: unknown,
-    own: ResultCodec | undefined,
-  ): { readonly result: StoredResult; readonly sealed: StoredResult } {
+  private sealed(name: string, value: unknown, own: ResultCodec | undefined): SealedResult {
     const { keys, request } = this.run;
     const label = this.labelOf(name);
     const room = Math.max(0, this.limits.maxStepBytes - this.bytes);
@@ -330,6 +328,13 @@ export class RunSteps {
   private labelOf(name: string): string {
     const { operation } = this.run.request;
     return `the step ${JSON.stringify(name)}${operation && ` of ${operation}`}`;
+  }
+
+  private notKept(name: string, cause: Error): OutcomeUnknownError {
+    return new OutcomeUnknownError(
+      `The work of ${this.labelOf(name)} is done, and its result could not be kept: ${cause.message}`,
+      { cause },
+    );
   }
 
   private refusal(keeping: unknown, outcome: 'unknown' | 'not-applied'): Error {
@@ -371,16 +376,6 @@ const ended = (): IllegalRunStateError =>
   new IllegalRunStateError(
     'The run is over, or was committed by completesRun, and has no more steps. Await every step inside the method, and let the transaction that completes the run come last',
   );
-
-/** Only what an error says counts. An error of the application may throw when it is asked. */
-function saysNothingWasDone(error: unknown): boolean {
-  try {
-    if (error instanceof HttpException) return isClientError(error);
-    return (error as { outcome?: unknown } | null | undefined)?.outcome === 'not-applied';
-  } catch {
-    return false;
-  }
-}
 
 /** Stands for the result of a step that is interrupted, at the end of its run. */
 export const STEP_INTERRUPTED = tombstone('step-interrupted');

@@ -1,5 +1,5 @@
 import { IllegalTransactionStateError } from '../../atomic-redis.errors.js';
-import type { QueuedCommand } from '../../scripting/commit-participant.js';
+import { withParticipant, type QueuedCommand } from '../../scripting/commit-participant.js';
 import { Deadline } from '../../runtime/deadline.js';
 import type { RedisConnection } from '../../connection/redis-connection.js';
 import type { LeaseKeeper } from '../../leases/lease-keeper.js';
@@ -8,6 +8,12 @@ import { LeasedCommit, type InTime } from '../leased-commit.js';
 import type { StoredResult } from '../stored-result.js';
 import type { StepKeys } from './step-keys.js';
 import { doneEntry } from './step-store.js';
+
+/** The result of a step, and what is stored of it. */
+export interface SealedResult {
+  readonly result: StoredResult;
+  readonly sealed: StoredResult;
+}
 
 /** The part of a step that its commit needs. */
 export interface CommittedStep {
@@ -20,7 +26,7 @@ export interface CommittedStep {
   /** Makes the record one with steps, where it is none yet. */
   open(): Promise<void>;
   /** Makes of a value what is kept, and what is stored of that. */
-  seal(value: unknown): { readonly result: StoredResult; readonly sealed: StoredResult };
+  seal(value: unknown): SealedResult;
 }
 
 /**
@@ -30,9 +36,10 @@ export interface CommittedStep {
 export class StepCommit extends LeasedCommit {
   readonly commits = 'step';
   /** The result that was committed. */
-  kept: { readonly result: StoredResult; readonly sealed: StoredResult } | undefined;
-  private writing: { readonly result: StoredResult; readonly sealed: StoredResult } | undefined;
+  kept: SealedResult | undefined;
+  private writing: SealedResult | undefined;
   private countsUntil = 0;
+  private isOver = false;
 
   constructor(
     connection: RedisConnection,
@@ -41,6 +48,24 @@ export class StepCommit extends LeasedCommit {
     private readonly step: CommittedStep,
   ) {
     super(connection, leases, lease);
+  }
+
+  /**
+   * Runs the step's work, and the transactions that it has begun and not awaited. None may begin
+   * after that, or the step's result would stand without its effects.
+   */
+  async within<T>(work: () => Promise<T> | T): Promise<T> {
+    try {
+      const value = await withParticipant(this, work);
+      await this.transactions.untilOver();
+      return value;
+    } catch (error) {
+      // The work's own error is the one that counts.
+      await this.transactions.untilOver().catch(() => undefined);
+      throw error;
+    } finally {
+      this.isOver = true;
+    }
   }
 
   writes(value: unknown): readonly QueuedCommand[] {
@@ -54,6 +79,7 @@ export class StepCommit extends LeasedCommit {
 
   protected assertFresh(): void {
     if (this.kept) throw committedBefore(this.step.name);
+    if (this.isOver) throw hasEnded(this.step.name);
     if (this.isUnknown) throw mayBeCommitted(this.step.name);
   }
 
@@ -77,6 +103,11 @@ export class StepCommit extends LeasedCommit {
 const committedBefore = (name: string): IllegalTransactionStateError =>
   new IllegalTransactionStateError(
     `The step ${JSON.stringify(name)} was committed by a transaction before; completesStep works once in each step`,
+  );
+
+const hasEnded = (name: string): IllegalTransactionStateError =>
+  new IllegalTransactionStateError(
+    `The step ${JSON.stringify(name)} has ended, so that no transaction commits it any more; begin the transaction inside its work`,
   );
 
 const mayBeCommitted = (name: string): IllegalTransactionStateError =>

@@ -3,8 +3,8 @@ import { InvalidArgumentError } from '../../atomic-redis.errors.js';
 import * as check from '../../atomic-redis.validation.js';
 import type { ResultCodec } from '../result-codec.js';
 
-/** The part of its step that a step's work, or a probe, may see. */
-export interface RunStep {
+/** The part of its step that a probe may see. */
+export interface ProbedStep {
   /**
    * A key for a third party, as `run.keyFor(name)`: the same in every attempt. Give it to whatever
    * the step calls, since the step may be run again after a crash. Of a step with aliases it is
@@ -13,6 +13,18 @@ export interface RunStep {
   readonly key: string;
   /** Aborts when the run can no longer count on its key. Of a probe, also when its time is over. */
   readonly signal: AbortSignal;
+}
+
+/** The part of its step that the step's work may see. */
+export interface RunStep extends ProbedStep {
+  /**
+   * States that the work has done nothing, and returns the error to fail with: `throw
+   * step.didNothing(new HttpException('The card was declined', 402))`. A step with `onInterrupted`
+   * of `hold`, or a probe, takes its beginning back when its work fails with this very error. No
+   * other error does that, whatever its status or `outcome`: it tells of one call inside the work,
+   * and not of the others.
+   */
+  didNothing<E>(error: E): E;
 }
 
 /**
@@ -25,7 +37,7 @@ export interface RunStep {
 export type ProbeFinding<T = unknown> = 'run' | 'hold' | { readonly result: T };
 
 /** Finds out what an interrupted step has done, by asking the third party. */
-export type StepProbe<T = unknown> = (step: RunStep) => Promise<ProbeFinding<T>> | ProbeFinding<T>;
+export type StepProbe<T = unknown> = (step: ProbedStep) => Promise<ProbeFinding<T>> | ProbeFinding<T>;
 
 /** The work of a step. */
 export type StepWork<T> = (step: RunStep) => Promise<T> | Observable<T> | T;
@@ -36,8 +48,8 @@ export interface StepOptions<T = unknown> {
    * Fate of a step that an earlier attempt has begun and not ended. `run`: its work runs again, at
    * least once in all, with the same `step.key`. `hold`: no call runs it again; the key is held for
    * an operator. A probe finds out; see `ProbeFinding`. With `hold` and a probe the beginning is
-   * kept too, by one round trip more. An error of the work takes the beginning back only if it says
-   * that nothing was done: an HttpException with a 4xx status, or an `outcome` of `not-applied`.
+   * kept too, by one round trip more. Only an error that went through `step.didNothing` takes it
+   * back.
    * @default 'run'
    */
   onInterrupted?:

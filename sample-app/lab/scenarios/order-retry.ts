@@ -1,12 +1,6 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { lastOrderIdKey, orderKey } from '../../redis/keys.js';
+import { confirmationOf, isGivenUp, type Confirmation } from './patience.js';
 import { plural, type Scenario } from './scenario.js';
-
-/**
- * A customer asks this long for one order: twice as long as the atomic handler keeps the key of a
- * process that died.
- */
-const PATIENCE_MS = 6_000;
 
 export const orderRetry: Scenario = {
   labels: { told: 'Orders asked for', held: 'Orders in Redis' },
@@ -49,24 +43,14 @@ export const orderRetry: Scenario = {
         // An article of its own, by which the order is found again.
         const sku = `${id(side)}-${index}`;
         asked[side].add(sku);
-        const send = async (): Promise<boolean> => {
+        const send = async (): Promise<Confirmation> => {
           const headers = { 'Idempotency-Key': sku };
           const body = { sku, quantity: 1 };
-          const answer = await request(side, { method: 'POST', path: '/orders', body, headers });
-          // A process killed between the order and its response leaves no response to replay. The
-          // problem then says that the order was made.
-          return answer.outcome === 'accepted' || answer.body?.['outcome'] === 'applied';
+          return confirmationOf(await request(side, { method: 'POST', path: '/orders', body, headers }));
         };
-        const giveUpAt = performance.now() + PATIENCE_MS;
-        let isAnswered = (await Promise.all([send(), send()])).includes(true);
-        while (!isAnswered) {
-          // Out of time is not refused: the page says that the run was cut short.
-          if (closing.aborted) return;
-          if (performance.now() > giveUpAt) break;
-          await sleep(200);
-          isAnswered = await send();
-        }
-        if (!isAnswered) refused[side] += 1;
+        const answers = await Promise.all([send(), send()]);
+        const first = answers.includes('confirmed') ? 'confirmed' : answers[0];
+        if (await isGivenUp(first, send, closing)) refused[side] += 1;
       },
       async audit(side) {
         const lookUp = redis.pipeline();

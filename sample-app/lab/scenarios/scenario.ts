@@ -1,4 +1,6 @@
 import type { Redis } from 'ioredis';
+import type { FakeProvider } from '../../payment-provider/fake-provider.js';
+import type { LabFault } from '../faults.js';
 
 export const SIDES = ['naive', 'byHand', 'atomic'] as const;
 export type Side = (typeof SIDES)[number];
@@ -31,7 +33,11 @@ export interface Stage {
   /** Most calls that each side's callers make. */
   readonly calls: number;
   readonly redis: Redis;
-  /** True where a process is killed in the run. */
+  /** The payment provider of all processes. */
+  readonly provider: FakeProvider;
+  /** The process that may be killed or stopped: the first one. */
+  readonly victim: { readonly pid: number };
+  /** True where the chosen fault kills a process. */
   readonly kills: boolean;
   /** Aborted when the callers are done, or their time is up: nothing more is to begin. */
   readonly closing: AbortSignal;
@@ -73,8 +79,10 @@ export interface Race {
   call(side: Side, index: number): Promise<void>;
   /** Work beside the callers, until the stage closes. */
   beside?(side: Side): Promise<void>;
-  /** True while a process would be killed in the middle of something. @default always */
+  /** True while a process would be killed or stopped in the middle of something. @default always */
   inTheMiddle?(): Promise<boolean>;
+  /** Called once that has happened. A process that was stopped is woken when this is done. */
+  struck?(): Promise<void>;
   audit(side: Side): Promise<Audit>;
 }
 
@@ -93,6 +101,8 @@ export interface Scenario {
   /** The page of the documentation on the atomic way, below docs/. */
   readonly page: string;
   readonly callsPerCaller: number;
+  /** A fault that is the point of the scenario, whatever else goes wrong. */
+  readonly fault?: LabFault;
   begin(stage: Stage): Promise<Race>;
 }
 

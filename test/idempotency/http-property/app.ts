@@ -86,6 +86,8 @@ export async function startPropertyApp(
         connection,
         namespace: 'atomic:',
         shutdownTimeoutMs: 100,
+        // A busy machine may take long to answer: no case is about that.
+        timeoutMs: 60_000,
         idempotency: { maxResultBytes: MAX_RESULT_BYTES, timeoutMs: 10_000 },
       }),
     ],

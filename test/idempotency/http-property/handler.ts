@@ -85,7 +85,7 @@ async function ending(script: Script, attempt: Attempt, reply: AnyReply | undefi
       else raw.write('a part');
       await sleep(5);
       if (attempt.reachesPoint) await script.point();
-      if (how.next === 'throw') throw new Error('failed half-way');
+      if (how.next === 'throw') throw planned(script, { kind: 'plain' });
       if (how.next === 'destroy') raw.destroy();
       if (how.next === 'end-late') script.later(async () => raw.end(' and the rest'));
       return undefined;

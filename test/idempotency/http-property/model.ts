@@ -187,7 +187,7 @@ function rejected({ plan, story, twin, isOthers, neverEnds }: Context, error: Er
   const keeps = isOthers || fellBack || !hasWhole ? [] : canBeKept(plan, story.last, twin);
   if (onError !== 'default') {
     if (onError === 'replay' && twin?.status === 412)
-      return several(['kept', 'done'], 'rule 2, and 412 is not kept');
+      return { ...several(['kept', 'done'], 'rule 2, and 412 is not kept'), mayReplayError: !hasWhole };
     if (onError !== 'replay' || keeps.join() === 'kept') {
       const fate = onError === 'replay' ? keeps[0]! : BY_POLICY[onError];
       return one(fate, `rule 2: onError says ${onError}`);
@@ -343,7 +343,7 @@ function settlementOf({ ending }: Attempt): Settlement {
 }
 
 /** Whether the source of the answer fails, or the handler breaks it off. */
-function fails({ ending }: Attempt): boolean {
+export function fails({ ending }: Attempt): boolean {
   if (ending.do === 'stream') return ending.source !== 'ends';
   if (ending.do === 'respond') return ['pipe', 'pipeline'].includes(ending.style) && ending.source !== 'ends';
   return ending.do === 'respond-partly' && ending.next === 'destroy';

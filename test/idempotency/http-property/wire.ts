@@ -64,7 +64,7 @@ export async function visit({
   socket.on('data', (chunk: Buffer) => {
     bytes = Buffer.concat([bytes, chunk]);
     arrivals++;
-    if (leave?.at === 'head') socket.destroy();
+    if (leave?.at === 'head') go();
     waiting.wake();
   });
   if (pipelined) socket.write(requests.join(''));
@@ -83,7 +83,8 @@ export async function visit({
   let quietSince = performance.now();
   let seenArrivals = 0;
   for (;;) {
-    const { answers, rest } = parseAnswers(bytes, isClosed);
+    // A client that has gone does not know whether more would have come.
+    const { answers, rest } = parseAnswers(bytes, isClosed && !hasLeft);
     const complete = answers.filter((answer) => answer.isComplete).length;
     if (!pipelined && complete === sent && sent < requests.length && !isClosed) {
       socket.write(requests[sent]!);

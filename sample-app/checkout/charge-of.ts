@@ -1,0 +1,12 @@
+import type { Charge } from '../payment-provider/payment-provider.js';
+import type { CheckoutDto } from './checkout.dto.js';
+
+/** What every article costs. */
+const CENTS = 499;
+
+export const chargeOf = ({ sku, cart, card, quantity }: CheckoutDto): Charge => ({
+  sku,
+  cart,
+  card,
+  cents: quantity * CENTS,
+});
