@@ -237,7 +237,7 @@ describe('a run that died', () => {
       idempotency: { timeoutMs: 10_000 },
     });
     const hold = { onInterrupted: 'hold' } as const;
-    const refuse = () => Promise.reject(new ConflictException());
+    const refuse = ({ didNothing }: RunStep) => Promise.reject(didNothing(new ConflictException()));
     await idempotency.run('warm-up', (run) => run.step('charge', refuse, hold)).catch(() => undefined);
     const fault = proxy.deliverLate(400, on(keepStepScript));
     const first = idempotency.run(
