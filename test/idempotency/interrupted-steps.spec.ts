@@ -6,6 +6,7 @@ import {
   StepInterruptedError,
   type IdempotentRun,
   type IdempotencyOptions,
+  type RunStep,
   type IdempotencyService,
   type ProbedStep,
   type StepOptions,
