@@ -26,7 +26,7 @@ local function summary_of(record, keys)
   local all = redis.call('HGETALL', keys.steps)
   for i = 1, #all, 2 do
     local kind, result_at = string.match(all[i + 1], '^done|([^|]*)|%d+|()')
-    if all[i] ~= '' then
+    if all[i] ~= '' and string.sub(all[i + 1], 1, 7) ~= 'undone|' then
       found[#found + 1] = all[i]
       found[#found + 1] = kind or ''
       found[#found + 1] = string.format('%.0f', kind and #all[i + 1] - result_at + 1 or 0)

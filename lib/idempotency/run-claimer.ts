@@ -164,7 +164,9 @@ export class RunClaimer {
     let reply: ClaimReply;
     try {
       const lasting = request.onAbandoned === 'run' ? undefined : this.lastingClaim(owner, request);
-      reply = await this.store.claim(owner, leaseMs, Deadline.in(timeoutMs), durability, lasting);
+      // No copy of it arrives after its lease, when the key may be another's.
+      const deadline = Deadline.in(Math.min(timeoutMs, leaseMs));
+      reply = await this.store.claim(owner, leaseMs, deadline, durability, lasting);
     } catch (error) {
       if (!(error instanceof OutcomeUnknownError || error instanceof NotReplicatedError)) throw error;
       const seen = error instanceof NotReplicatedError ? (error.result as ClaimReply) : undefined;

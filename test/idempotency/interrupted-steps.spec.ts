@@ -6,6 +6,7 @@ import {
   StepInterruptedError,
   type IdempotentRun,
   type IdempotencyOptions,
+  type RunStep,
   type IdempotencyService,
   type ProbedStep,
   type StepOptions,
@@ -13,6 +14,7 @@ import {
 } from 'nestjs-atomic-redis';
 import { startFaultProxy } from 'nestjs-atomic-redis/testing';
 import { keepStepScript } from '../../lib/idempotency/steps/keep-step.script.js';
+import { StepStore } from '../../lib/idempotency/steps/step-store.js';
 import { unmarkStepScript } from '../../lib/idempotency/steps/unmark-step.script.js';
 import { countCommands } from '../support/command-stats.js';
 import { damageRecord, readRecord } from '../support/idempotency-record.js';
@@ -227,6 +229,51 @@ describe('a run that died', () => {
     expect(await result).toBe('charged');
     expect(lost.count).toBe(1);
     await proxy.stop();
+  });
+
+  it('[ID-54] does not take a step for begun after a late copy of a begin that was taken back', async () => {
+    const proxy = await startFaultProxy({ target: redis.server });
+    const { idempotency } = await instances.start({
+      connection: proxy.url,
+      idempotency: { timeoutMs: 10_000 },
+    });
+    const hold = { onInterrupted: 'hold' } as const;
+    const refuse = ({ didNothing }: RunStep) => Promise.reject(didNothing(new ConflictException()));
+    await idempotency.run('warm-up', (run) => run.step('charge', refuse, hold)).catch(() => undefined);
+    const fault = proxy.deliverLate(400, on(keepStepScript));
+    const first = idempotency.run(
+      'k',
+      async (run) => {
+        const refused = await run.step('charge', refuse, hold).catch((error: unknown) => error);
+        expect(await fault.delivered).toBe(true);
+        throw refused;
+      },
+      { onError: 'release' },
+    );
+    await expect(first).rejects.toThrow(ConflictException);
+    expect(await idempotency.run('k', (run) => run.step('charge', () => 'charged', hold))).toBe('charged');
+    await proxy.stop();
+  });
+
+  it('[ID-54] does not take a step for begun whose lease ended before its work could begin', async () => {
+    const { idempotency } = await instances.start();
+    const hold = { onInterrupted: 'hold' } as const;
+    const work = jest.fn(() => 'charged');
+    const { begin } = StepStore.prototype;
+    const spy = jest.spyOn(StepStore.prototype, 'begin').mockImplementationOnce(async function (
+      this: StepStore,
+      ...args
+    ) {
+      const keeping = await begin.apply(this, args);
+      // The process stands still for longer than the lease.
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_100);
+      return keeping;
+    });
+    const late = idempotency.run('k', (run) => run.step('charge', work, hold), { leaseMs: 1_000 });
+    await expect(late).rejects.toMatchObject({ code: 'LEASE_LOST', outcome: 'not-applied' });
+    spy.mockRestore();
+    expect(work).not.toHaveBeenCalled();
+    expect(await idempotency.run('k', (run) => run.step('charge', work, hold))).toBe('charged');
   });
 
   it('[ID-52] takes two round trips for a step that holds', async () => {

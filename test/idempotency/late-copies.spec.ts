@@ -4,7 +4,7 @@ import { claimScript } from '../../lib/idempotency/claim.script.js';
 import { renewScript } from '../../lib/idempotency/renew.script.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
-import { on, useInstances, type Instance } from './support.js';
+import { gate, on, useInstances, type Instance } from './support.js';
 
 describe('what arrives late', () => {
   const redis = useRedis();
@@ -30,6 +30,19 @@ describe('what arrives late', () => {
     expect(await fault.delivered).toBe(true);
     expect(await idempotency.inspect('k')).toBeNull();
     expect(await idempotency.run('k', () => 'ran')).toBe('ran');
+  });
+
+  it('[ID-3] a copy of the claim does not take a key again whose lease has ended', async () => {
+    const near = await instances.start();
+    const fault = proxy.deliverLate(1_200, on(claimScript));
+    // Its lease ends, as if its process stood still.
+    proxy.cutBeforeServer({ ...on(renewScript), times: Infinity });
+    const { promise, resolve } = gate();
+    const run = far.idempotency.run('k', () => promise, { leaseMs: 600 });
+    expect(await fault.delivered).toBe(true);
+    expect(await near.idempotency.inspect('k')).toBeNull();
+    resolve();
+    await run.catch(() => undefined);
   });
 
   it('[ID-3] a copy of a renewal does not take a key again that its run gave back', async () => {

@@ -40,7 +40,7 @@ export const keepStepScript = defineScript({
 -- ARGV[6] keepMs       time to live of the steps, from now, in ms
 -- ARGV[7] hasSteps     1 if something of the steps is surely kept, so that what is not there was lost; else 0
 -- ARGV[8] step         its name
--- ARGV[9] mark         names this begin, or '' for a step that has a result
+-- ARGV[9] mark         names this begin: <token>.<number>; '' for a step that has a result
 -- ARGV[10] kind        how to read the result
 -- ARGV[11] ttlMs       for how long the result counts, in ms; 0 for always
 -- ARGV[12] result      bytes
@@ -69,11 +69,11 @@ if not begins then
   redis.call('HSET', KEYS[2], ARGV[8], 'done|' .. ARGV[10] .. '|' .. counts_until .. '|' .. ARGV[12])
   return 'kept'
 end
--- A copy of a begin may come after the end of its step.
+-- A copy of a begin may come after the end of its step, or after it was taken back.
 local known = redis.call('HGET', KEYS[2], ARGV[8])
 local counts_until = known and string.match(known, '^done|[^|]*|(%d+)|')
 local counts = counts_until and (counts_until == '0' or tonumber(counts_until) > now)
-if not counts then redis.call('HSET', KEYS[2], ARGV[8], 'begun|' .. ARGV[9]) end
+if not counts and not is_past(known, ARGV[9]) then redis.call('HSET', KEYS[2], ARGV[8], 'begun|' .. ARGV[9]) end
 return 'kept'
 `,
   reply: (raw) => raw as StepKeeping,

@@ -4,11 +4,13 @@ import { luaIndex, luaRecord } from '../lua-record.js';
  * Shared by the scripts on the steps of a run. They are one hash: a field for each step, and the
  * field '' with the lineage of the runs that they belong to, or `lost <lineage>` where Redis has
  * lost some of them: no attempt may go on with the rest. A step is `begun|<mark>`, where the mark
- * names the begin, or `done|<kind>|<server time in ms until which it counts, or 0>|<result>`.
+ * names the begin, or `done|<kind>|<server time in ms until which it counts, or 0>|<result>`. It is
+ * `undone|<mark>` after that begin was taken back, which counts as no entry.
  *
  * `may_change(record, token)` returns nil, or the word that tells why the run may not change its
  * steps. `open_steps` makes the record one that outlives its lease, and the hash one of this
- * lineage; both but once.
+ * lineage; both but once. `is_past(known, mark)` is true if the entry is of this begin or a later
+ * one of the same run: marks are `<token>.<number>`.
  */
 export const luaSteps = `${luaRecord}${luaIndex}
 local function may_change(record, token)
@@ -17,6 +19,12 @@ local function may_change(record, token)
   if record.state == 'committed' or record.state == 'done' then return 'ended' end
   if record.state ~= 'running' and record.state ~= 'lasting' then return 'lease-lost' end
   return nil
+end
+
+local function is_past(known, mark)
+  local token, number = string.match(mark, '^(.*)%.(%d+)$')
+  local by, last = string.match(known or '', '^%l+|([^|]*)%.(%d+)$')
+  return token ~= nil and by == token and tonumber(last) >= tonumber(number)
 end
 
 local function open_steps(keys, record, run, now)

@@ -3,7 +3,7 @@ import { defineScript } from '../../scripting/script.js';
 
 /**
  * Takes back that a step began, if this very begin is what is kept of it: its work is known to have
- * done nothing.
+ * done nothing. That it was taken back stays, so that a late copy of the begin changes nothing.
  */
 export const unmarkStepScript = defineScript({
   name: 'idempotency.unmarkStep',
@@ -18,10 +18,12 @@ export const unmarkStepScript = defineScript({
 ${luaNow}
 local known = redis.call('HGET', KEYS[1], ARGV[2])
 -- As after this script itself, whose reply may have been lost.
-if not known then return 'UNMARKED' end
+if not known or known == 'undone|' .. ARGV[3] then return 'UNMARKED' end
 if known ~= 'begun|' .. ARGV[3] then return 'OTHER' end
 if now_ms() > tonumber(ARGV[1]) then return 'TOO_LATE' end
-redis.call('HDEL', KEYS[1], ARGV[2])
+-- Without memory for it, a late copy may yet bring the begin back.
+local kept = redis.pcall('HSET', KEYS[1], ARGV[2], 'undone|' .. ARGV[3])
+if type(kept) == 'table' and kept.err then redis.call('HDEL', KEYS[1], ARGV[2]) end
 return 'UNMARKED'
 `,
   reply: (raw) => raw === 'UNMARKED',
