@@ -5,7 +5,7 @@ import type { RedisConnection } from '../connection/redis-connection.js';
 import { CommitHold } from '../leases/commit-hold.js';
 import type { LeaseKeeper } from '../leases/lease-keeper.js';
 import type { Deadline } from '../runtime/deadline.js';
-import { BegunTransactions } from '../scripting/begun-transactions.js';
+import { TransactionWaiter } from '../scripting/begun-transactions.js';
 import type { CommitParticipant, QueuedCommand } from '../scripting/commit-participant.js';
 import { ownerOf } from './record-text.js';
 import type { RunLease } from './run-lease.js';
@@ -16,11 +16,11 @@ export type InTime = <T>(step: Promise<T>) => Promise<T>;
 /**
  * A part of an idempotent run that a transaction's EXEC commits, as long as the run has its key.
  */
-export abstract class LeasedCommit implements CommitParticipant {
+export abstract class LeasedCommit extends TransactionWaiter implements CommitParticipant {
   abstract readonly commits: 'run' | 'step';
   readonly colocation =
     'The last is the record of the idempotent run: put it there with colocateWith on @Idempotent() or IdempotencyService.run().';
-  readonly transactions = new BegunTransactions();
+  isAwaited = false;
   private hold: CommitHold<RunLease> | undefined;
   private isBusy = false;
   /** True once a transaction may have committed it, and nobody knows. */
@@ -30,14 +30,12 @@ export abstract class LeasedCommit implements CommitParticipant {
     readonly connection: RedisConnection,
     private readonly leases: LeaseKeeper<RunLease>,
     protected readonly lease: RunLease,
-  ) {}
+  ) {
+    super();
+  }
 
   get keys(): readonly string[] {
     return [this.lease.record];
-  }
-
-  enlist(transaction: Promise<unknown>): void {
-    this.transactions.add(transaction);
   }
 
   /** @throws IllegalTransactionStateError when it was committed before */

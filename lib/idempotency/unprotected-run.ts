@@ -7,6 +7,8 @@ import { thirdPartyKey } from './third-party-key.js';
 
 /** The scope of a run without a record: transactions find nothing to commit. */
 export class UnprotectedScope extends Unprotected {
+  isAwaited = false;
+
   constructor(
     readonly connection: RedisConnection,
     readonly run: IdempotentRun,

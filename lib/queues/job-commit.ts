@@ -5,7 +5,7 @@ import type { RedisConnection } from '../connection/redis-connection.js';
 import { leaseEndFor } from '../leases/commit-hold.js';
 import { lookMsOf } from '../leases/lease-keeper.js';
 import type { Deadline } from '../runtime/deadline.js';
-import { BegunTransactions } from '../scripting/begun-transactions.js';
+import { TransactionWaiter } from '../scripting/begun-transactions.js';
 import type { CommitParticipant, QueuedCommand } from '../scripting/commit-participant.js';
 import type { Delivery } from './delivery.js';
 import type { QueueCommands } from './queue-commands.js';
@@ -19,6 +19,8 @@ export interface CommittedJob {
   readonly leaseEndsAt: number;
   /** True if the delivery was ended, is being ended, or may have been. */
   readonly hasEnded: boolean;
+  /** True while a handler runs for it, which a consumer waits for. */
+  readonly isHandled: boolean;
   /** True if the lease was lost, or the job given back. */
   readonly isAborted: boolean;
   /** The extensions under way. */
@@ -39,12 +41,11 @@ export interface CommittedJob {
  * refused when the deadline key has expired, which is before the lease ends. Until then Redis gives
  * the job to nobody, and this process does not end or prolong it in another way.
  */
-export class JobCommit implements CommitParticipant {
+export class JobCommit extends TransactionWaiter implements CommitParticipant {
   readonly commits = 'job';
   readonly keys = [];
   readonly colocation =
     'The last is the queue of the job: give it a name with the hash tag of the keys, for example "{42}:emails".';
-  readonly transactions = new BegunTransactions();
   /** Settles when the transaction is done with the job; undefined while none has it. */
   private attempt: { readonly ended: Promise<void>; readonly end: () => void } | undefined;
   private isSent = false;
@@ -52,7 +53,13 @@ export class JobCommit implements CommitParticipant {
   private mustProlong = false;
   private isRevoked = false;
 
-  constructor(private readonly job: CommittedJob) {}
+  constructor(private readonly job: CommittedJob) {
+    super();
+  }
+
+  get isAwaited(): boolean {
+    return this.job.isHandled;
+  }
 
   get connection(): RedisConnection {
     return this.job.commands.connection;
@@ -66,10 +73,6 @@ export class JobCommit implements CommitParticipant {
   /** True while a transaction may end the delivery. */
   get isOpen(): boolean {
     return this.attempt !== undefined && !this.isRevoked;
-  }
-
-  enlist(transaction: Promise<unknown>): void {
-    this.transactions.add(transaction);
   }
 
   /** Resolves when no transaction has the job. */

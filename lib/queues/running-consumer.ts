@@ -189,13 +189,15 @@ export class RunningConsumer<T = unknown> {
         // Given back, or lost on the way.
         if (taken.isAborted) throw taken.signal.reason;
       }
+      taken.isHandled = true;
       await insideHandler.run(taken, () => this.handler(taken.job));
       // A transaction that is to end the job is part of its handler, awaited or not.
-      if (taken.transactions?.isAnyLeft) await taken.transactions.untilOver();
+      if (taken.isAnyLeft) await taken.untilOver();
     } catch (error) {
       failure = { error };
-      await taken.transactions?.untilOver().catch(() => undefined);
+      if (taken.isAnyLeft) await taken.untilOver().catch(() => undefined);
     } finally {
+      taken.isHandled = false;
       stopRenewing();
     }
     // Given back when the time was up.

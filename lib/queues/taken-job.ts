@@ -4,7 +4,6 @@ import { Settled, TakeMode, Verdict, type Delivery, type NextTake } from './deli
 import type { SettleAndTakeTerms, End, Settlement } from './settle-and-take-terms.js';
 import type { SettledAndTaken as AdvancedRaw } from './settle-and-take.js';
 import type { Alone, HeldByHand, Hands } from './hands.js';
-import type { BegunTransactions } from '../scripting/begun-transactions.js';
 import { JobCommit, type CommittedJob } from './job-commit.js';
 import { keepRenewed, type RenewedJob } from './job-lease.js';
 import type { QueueCommands } from './queue-commands.js';
@@ -66,6 +65,7 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand, Comm
   /** The error of an acknowledgement that was not answered. */
   private unknownAck: OutcomeUnknownError | undefined;
   private jobCommit: JobCommit | undefined;
+  isHandled = false;
   /** Settles when the extensions that are under way are answered. */
   extending: Promise<unknown> | undefined;
 
@@ -130,9 +130,17 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand, Comm
     return this.jobCommit?.isOpen ?? false;
   }
 
-  /** The transactions that were begun to end the delivery; undefined while there was none. */
-  get transactions(): BegunTransactions | undefined {
-    return this.jobCommit?.transactions;
+  /** True if transactions were begun to end the delivery, and not awaited. */
+  get isAnyLeft(): boolean {
+    return this.jobCommit?.isAnyLeft ?? false;
+  }
+
+  /**
+   * Resolves once these are over.
+   * @throws the error of one that failed, and that the handler did not ask for
+   */
+  async untilOver(): Promise<void> {
+    await this.jobCommit?.untilOver();
   }
 
   /** Keeps transactions from ending the delivery. Resolves when none can any more. */

@@ -2,6 +2,7 @@ import type { Redis } from 'ioredis';
 import type { Deadline } from '../runtime/deadline.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import { AsyncScope } from '../runtime/async-scope.js';
+import { TransactionWaiter } from './begun-transactions.js';
 
 /** A write inside a transaction's MULTI. */
 export interface QueuedCommand {
@@ -32,8 +33,9 @@ export interface CommitParticipant {
   /** Says how to put its keys into the slot of the transaction's keys, for a `CrossSlotError`. */
   readonly colocation: string;
   /**
-   * Called with each transaction that is to commit it, when that begins. The participant's own end
-   * waits for it, also where the code that began it does not.
+   * Called with each transaction that is to commit it, also one that is refused. The participant's
+   * own end waits for it, and fails with it, where the code that began it does not await it. Absent
+   * where nobody waits.
    */
   enlist?(transaction: Promise<unknown>): void;
   /**
@@ -74,7 +76,7 @@ export const participantOf = (job: unknown): CommitParticipant | undefined =>
 /**
  * Marks a run that executes without a record (`onUnavailable: 'run'`); there is nothing to commit.
  */
-export abstract class Unprotected {
+export abstract class Unprotected extends TransactionWaiter {
   abstract readonly connection: RedisConnection;
 }
 

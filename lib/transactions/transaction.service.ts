@@ -112,17 +112,13 @@ export class TransactionService {
     const outer = openPartOf(this.innermost());
     // Work that was started inside a transaction may outlive it; then this is a transaction of its
     // own.
-    if (!outer) {
-      const own = this.observe(ownKeys, work, options);
-      // What it commits waits for it, and fails with it.
-      return isPartOfItsSurroundings(options) ? handled(own) : own;
-    }
+    const running =
+      outer && options?.propagation !== Propagation.New
+        ? this.join(outer, ownKeys, work, options)
+        : this.observe(ownKeys, work, options);
+    if (isPartOfItsSurroundings(options)) enlist(running, options);
     // A work need not wait for what it has begun.
-    return handled(
-      options?.propagation === Propagation.New
-        ? this.observe(ownKeys, work, options)
-        : this.join(outer, ownKeys, work, options),
-    );
+    return outer ? handled(running) : running;
   }
 
   /**
@@ -202,7 +198,7 @@ export class TransactionService {
     const sameSlot = this.connection.isCluster || this.defaults.requireSameSlot;
     const slot = sameSlot ? this.commonSlot(keys, participants) : 0;
     const around = openTransactionScope();
-    const running = this.runner.run({
+    return this.runner.run({
       keys,
       slot,
       sameSlot,
@@ -213,8 +209,6 @@ export class TransactionService {
       isNested: around !== undefined,
       parent: around instanceof OpenTransaction ? around.lease : undefined,
     });
-    for (const participant of participants) participant.enlist?.(running);
-    return running;
   }
 
   private inContext<T>(
@@ -287,6 +281,18 @@ export class TransactionService {
 
 const isPartOfItsSurroundings = (options: TransactionOptions | undefined): boolean =>
   (options?.completesRun ?? options?.completesStep ?? options?.completesJob) !== undefined;
+
+/**
+ * Has what a transaction is to commit wait for it, and fail with it, also with one that is refused:
+ * the part of a run that the calling code is in, and the job.
+ */
+function enlist(
+  running: Promise<unknown>,
+  { completesRun, completesStep, completesJob }: TransactionOptions,
+): void {
+  if (completesRun || completesStep) currentParticipant()?.enlist?.(running);
+  participantOf(completesJob)?.enlist?.(running);
+}
 
 /** The innermost that is open, of a transaction and those that it has joined. */
 function openPartOf(transaction: OpenTransaction | undefined): OpenTransaction | undefined {

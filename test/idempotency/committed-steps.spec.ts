@@ -1,5 +1,6 @@
 import {
   AtomicRedis,
+  AtomicRedisEvents,
   IllegalTransactionStateError,
   InvalidArgumentError,
   LeaseLostError,
@@ -194,6 +195,93 @@ describe('a step that its transaction commits', () => {
       ),
     ).toBe('of the method');
     expect(await redis.client.get('stock')).toBe('2');
+  });
+
+  /** The ways of a transaction to fail before the work around it has ended. */
+  type Completes = 'completesRun' | 'completesStep';
+  const early: [string, (transactions: TransactionService, completes: Completes) => Promise<unknown>][] = [
+    ['threw', (transactions, completes) => transactions.run(['stock'], boom, { [completes]: () => 1 })],
+    ['was refused', (transactions, completes) => transactions.run([], boom, { [completes]: () => 1 })],
+    [
+      'has nothing to commit here',
+      (transactions, completes) =>
+        transactions.run(['stock'], () => 1, {
+          [completes === 'completesRun' ? 'completesStep' : 'completesRun']: () => 1,
+        }),
+    ],
+  ];
+  it.each(early)('[ID-57] fails with a transaction that %s before its work ended', async (_, begin) => {
+    const { idempotency, transactions, module } = await start();
+    let failed = 0;
+    module.get(AtomicRedisEvents).subscribe(({ type }) => void (type === 'transactions.run' && failed++));
+    /** Nobody asks for its result before it has failed. */
+    const left = async (completes: Completes): Promise<Promise<unknown>[]> => {
+      const [before, transaction] = [failed, begin(transactions, completes)];
+      await waitFor('the failure', () => failed > before);
+      return [transaction];
+    };
+    const step =
+      (work: () => Promise<unknown>) =>
+      (run: IdempotentRun): Promise<unknown> =>
+        run.step('reserve', async () => (await work(), 'of the work'));
+    const careless = (completes: Completes) => async (): Promise<string> => (await left(completes), 'done');
+    await expect(idempotency.run('k', step(careless('completesStep')))).rejects.toBeInstanceOf(Error);
+    await expect(idempotency.run('l', careless('completesRun'))).rejects.toBeInstanceOf(Error);
+    const again = jest.fn(() => Promise.resolve());
+    await idempotency.run('k', step(again));
+    await idempotency.run('l', again);
+    expect(again).toHaveBeenCalledTimes(2);
+
+    const asking: ((transaction: Promise<unknown>) => Promise<unknown>)[] = [
+      async (transaction) => {
+        try {
+          await transaction;
+        } catch {
+          return undefined;
+        }
+        throw new Error('it did not fail');
+      },
+      (transaction) => transaction.catch(() => undefined),
+      (transaction) => Promise.all([transaction]).catch(() => undefined),
+      (transaction) => Promise.allSettled([transaction]),
+      (transaction) =>
+        (async () => await transaction)()
+          .finally(() => undefined)
+          .catch(() => undefined),
+    ];
+    for (const [i, ask] of asking.entries()) {
+      const late = async (): Promise<unknown> => await ask((await left('completesStep'))[0]!);
+      const atOnce = (): Promise<unknown> => ask(begin(transactions, 'completesStep'));
+      expect(await idempotency.run(`late ${i}`, step(late))).toBe('of the work');
+      expect(await idempotency.run(`at once ${i}`, step(atOnce))).toBe('of the work');
+    }
+  });
+
+  it('[ID-57] is left by a method that throws only once the transaction is over that completes the run', async () => {
+    const { idempotency, transactions } = await start();
+    const goOn = gate();
+    const begun = gate();
+    const failing = idempotency.run('k', () => {
+      void transactions.run(
+        ['stock'],
+        async (tx) => {
+          begun.resolve();
+          await goOn.promise;
+          tx.write.incr('stock');
+        },
+        { completesRun: () => 'committed' },
+      );
+      return begun.promise.then(boom);
+    });
+    failing.catch(() => undefined);
+    await begun.promise;
+    // Nothing but the end of the transaction lets the run end.
+    const other = await Promise.race([failing.catch(() => 'over'), redis.client.ping()]);
+    goOn.resolve();
+    expect(other).toBe('PONG');
+    await expect(failing).rejects.toThrow('boom');
+    expect(await redis.client.get('stock')).toBe('1');
+    expect(await idempotency.run('k', boom)).toBe('committed');
   });
 
   it('[ID-57] is committed by no transaction that begins behind it', async () => {

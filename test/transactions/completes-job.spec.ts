@@ -317,6 +317,36 @@ describe('a handler that leaves the transaction behind that completes its job', 
     expect(deliveries).toBe(2);
   });
 
+  it('[QU-30] fails with one that failed before it ended, unless it asked for the result', async () => {
+    const queue = target.redis.queues.get<Order>('orders', {
+      maxDeliveries: 2,
+      retry: { minMs: 0, maxMs: 0 },
+    });
+    let failed = 0;
+    const unsubscribe = target.redis.events.subscribe(
+      ({ type }) => void (type === 'transactions.run' && failed++),
+    );
+    let deliveries = 0;
+    const consumer = queue.consume(async (job) => {
+      const [delivery, before] = [++deliveries, failed];
+      const running = target.redis.transactions.run(
+        [KEY],
+        () => {
+          throw new Failed();
+        },
+        { completesJob: job },
+      );
+      await waitFor('the failure', () => failed > before);
+      if (delivery === 2) await expect(running).rejects.toThrow(Failed);
+    });
+    await queue.push({ id: 1 });
+    await waitFor('the second delivery', () => deliveries === 2);
+    await consumer.stop();
+    unsubscribe();
+    expect(await queue.counts()).toEqual(NONE);
+    expect(deliveries).toBe(2);
+  });
+
   it.each([new Failed(), new InvalidArgumentError('a', 'b', 1)])(
     '[QU-30] has ended its job also where onReplies throws: %p',
     async (error) => {

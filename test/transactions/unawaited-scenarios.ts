@@ -1,10 +1,12 @@
 import type { Redis } from 'ioredis';
+import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Transaction, TransactionService } from '../../lib/index.js';
+import type { QueueJob, ReliableQueueService, Transaction, TransactionService } from '../../lib/index.js';
 import type { FaultProxy, RedisCommand } from '../../lib/testing/index.js';
 
 export interface Scene {
   readonly transactions: TransactionService;
+  readonly queues: ReliableQueueService;
   readonly proxy: FaultProxy;
   readonly client: Redis;
 }
@@ -26,6 +28,28 @@ const withdraw = async (tx: Transaction): Promise<void> => {
 
 /** What a body may do with the promises it is given. None of it may end the process. */
 export const scenarios: Record<string, (scene: Scene) => Promise<unknown>> = {
+  'a transaction that nobody waits for, whose failure Node tells': async ({ transactions, queues }) => {
+    const told = async (begin: () => Promise<unknown>): Promise<void> => {
+      const unhandled = once(process, 'unhandledRejection');
+      void begin();
+      await unhandled;
+    };
+    const fail = (): never => {
+      throw new Insufficient();
+    };
+    await told(() => transactions.run(['k'], () => 1, { completesStep: () => 1 }));
+    await told(() => transactions.run(['k'], fail));
+    const queue = queues.get<number>('orders');
+    await queue.push(1);
+    const job = (await queue.take())!;
+    await told(() => transactions.run(['k'], fail, { completesJob: job }));
+    let ended: QueueJob<number> | undefined;
+    const consumer = queue.consume((one) => void (ended = one));
+    await queue.push(2);
+    while (!ended) await sleep(1);
+    await consumer.stop();
+    await told(() => transactions.run(['k'], fail, { completesJob: ended! }));
+  },
   'a body that throws before it has awaited all of its reads': ({ transactions }) =>
     transactions.run(['k'], withdraw),
   'members of a group that ask what only Redis can tell': ({ transactions }) => {

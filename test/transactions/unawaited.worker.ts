@@ -1,7 +1,7 @@
 import { Test } from '@nestjs/testing';
 import { Redis } from 'ioredis';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { AtomicRedisModule, TransactionService } from '../../lib/index.js';
+import { AtomicRedisModule, ReliableQueueService, TransactionService } from '../../lib/index.js';
 import { startFaultProxy } from '../../lib/testing/index.js';
 import { worker } from '../support/worker.js';
 import { scenarios } from './unawaited-scenarios.js';
@@ -21,10 +21,11 @@ worker<{ url: string; name: string }>(async ({ data }) => {
   app.useLogger(false);
   await app.init();
   const transactions = app.get(TransactionService);
+  const queues = app.get(ReliableQueueService);
   await client.mset('k', 50, 'k0', 0, 'k1', 0, 'k2', 0);
   await client.hset('limits', 'k', 10);
   let told: unknown;
-  await scenarios[data.name]!({ transactions, proxy, client }).then(
+  await scenarios[data.name]!({ transactions, queues, proxy, client }).then(
     () => (told = 'resolved'),
     (error: Error) => (told = error.constructor.name),
   );

@@ -39,7 +39,6 @@ export class StepCommit extends LeasedCommit {
   kept: SealedResult | undefined;
   private writing: SealedResult | undefined;
   private countsUntil = 0;
-  private isOver = false;
 
   constructor(
     connection: RedisConnection,
@@ -55,16 +54,17 @@ export class StepCommit extends LeasedCommit {
    * after that, or the step's result would stand without its effects.
    */
   async within<T>(work: () => Promise<T> | T): Promise<T> {
+    this.isAwaited = true;
     try {
       const value = await withParticipant(this, work);
-      await this.transactions.untilOver();
+      if (this.isAnyLeft) await this.untilOver();
       return value;
     } catch (error) {
       // The work's own error is the one that counts.
-      await this.transactions.untilOver().catch(() => undefined);
+      if (this.isAnyLeft) await this.untilOver().catch(() => undefined);
       throw error;
     } finally {
-      this.isOver = true;
+      this.isAwaited = false;
     }
   }
 
@@ -79,7 +79,7 @@ export class StepCommit extends LeasedCommit {
 
   protected assertFresh(): void {
     if (this.kept) throw committedBefore(this.step.name);
-    if (this.isOver) throw hasEnded(this.step.name);
+    if (!this.isAwaited) throw hasEnded(this.step.name);
     if (this.isUnknown) throw mayBeCommitted(this.step.name);
   }
 
