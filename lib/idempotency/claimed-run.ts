@@ -10,7 +10,7 @@ import { ObservedMethod } from './observed-method.js';
 import type { RecordStore } from './record-store.js';
 import type { ReplayCache } from './replay-cache.js';
 import { RunCommit } from './run-commit.js';
-import { RunLease, type Owner } from './run-lease.js';
+import { keptMsOf, memoryMsOf, RunLease, type Owner } from './run-lease.js';
 import type { RunTrace } from './run-trace.js';
 import { RunSteps, STEP_INTERRUPTED, type StepLimits } from './steps/run-steps.js';
 import { stepKeysOf, type StepKeys } from './steps/step-keys.js';
@@ -66,15 +66,14 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
   ) {
     super();
     const { connection, store, leases, limits } = surroundings;
-    const { observed, ttlMs, codec } = request;
     const lease = new RunLease(owner, request, claimedAt, connection.observer);
     lease.trace = trace;
     this.lease = lease;
     leases.keep(lease);
-    const committed = { run: this, store, lease, ttlMs, codec, companions: () => this.companions() };
+    const committed = { run: this, store, lease, request, companions: () => this.companions() };
     const commit = new RunCommit(connection, leases, committed, limits.maxResultBytes);
     this.commit = commit;
-    this.method = new ObservedMethod(observed, commit);
+    this.method = new ObservedMethod(request.observed, commit);
   }
 
   get signal(): AbortSignal {
@@ -174,8 +173,9 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
 
   private finishSteps(keys: StepKeys, sealed: StoredResult): Promise<Outcome> {
     const { steps } = this.surroundings;
-    const { ttlMs, leaseMs, durability } = this.request;
-    return steps.finish({ owner: this.lease, keys, durability }, sealed, ttlMs, Deadline.in(leaseMs));
+    const { leaseMs, durability } = this.request;
+    const keptMs = keptMsOf(this.request);
+    return steps.finish({ owner: this.lease, keys, durability }, sealed, keptMs, Deadline.in(leaseMs));
   }
 
   private hold(reason: HoldReason): Promise<Outcome> {
@@ -263,12 +263,6 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
     }));
   }
 }
-
-/**
- * For how long copies of a run's claim and renewals may yet arrive after its end, in milliseconds.
- */
-export const memoryMsOf = ({ leaseMs, timeoutMs }: Pick<ClaimRequest, 'leaseMs' | 'timeoutMs'>): number =>
-  Math.max(leaseMs, timeoutMs) + 1_000;
 
 /**
  * For how long a run's companions are kept, in milliseconds. With twice the retention, an index

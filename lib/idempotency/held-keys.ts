@@ -86,13 +86,16 @@ export class HeldKeyList {
    * would have to be read. Keeps none of them for longer.
    *
    * Runs that live have entries too, in front of those that wait. One call reads a thousand entries
-   * at the most, and the next one goes on behind them.
+   * at the most, and stops while it has the time for another page. The next one goes on behind
+   * them.
    */
   async count(deadline: Deadline): Promise<number | undefined> {
     if (this.connection.isCluster) return undefined;
     const index = indexOf(this.connection, 0);
     let { place, found } = this.counting;
-    for (let pages = 0; pages < PAGES_PER_COUNT; pages++) {
+    let pageMs = 0;
+    for (let pages = 0; pages < PAGES_PER_COUNT && deadline.remainingMs >= 2 * pageMs; pages++) {
+      const beganAt = performance.now();
       const page = { index, place, limit: COUNT_PAGE };
       const [before, ...entries] = await this.operations.part(operation.listIndex, page, { deadline });
       found = Math.min(MAX_COUNT, found + (await this.countWaiting(entries, deadline)));
@@ -101,8 +104,10 @@ export class HeldKeyList {
         return (this.counted = found);
       }
       place = placeBehind(before!, entries);
+      // Kept also where a later page fails.
+      this.counting = { place, found };
+      pageMs = performance.now() - beganAt;
     }
-    this.counting = { place, found };
     return Math.max(found, this.counted);
   }
 

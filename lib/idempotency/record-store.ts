@@ -1,7 +1,7 @@
 import { Deadline } from '../runtime/deadline.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import type { OperationRunner } from '../operations/operation-runner.js';
-import type { ScriptRunner } from '../scripting/script-runner.js';
+import type { ScriptRunner, SendOptions } from '../scripting/script-runner.js';
 import type { DurabilityOptions } from '../connection/durability.js';
 import { renewInBatches } from '../leases/batched-renewal.js';
 import type { Renewal } from '../leases/lease-keeper.js';
@@ -77,17 +77,15 @@ export class RecordStore {
     { record, token, fingerprint }: Owner,
     leaseMs: number,
     deadline: Deadline,
-    durability: DurabilityOptions | undefined,
+    options: Pick<SendOptions, 'durability' | 'notAfter'>,
     lasting?: LastingClaim,
   ): Promise<ClaimReply> {
     if (!lasting)
-      return this.scripts.run(claimScript, { record }, { token, fingerprint, leaseMs }, deadline, {
-        durability,
-      });
+      return this.scripts.run(claimScript, { record }, { token, fingerprint, leaseMs }, deadline, options);
     const { trace, keepMs } = lasting;
     const keys = { record, index: stepKeysOf(this.connection, record).index };
     const args = { token, fingerprint, leaseMs, trace: traceText(trace), keepMs };
-    return this.scripts.run(claimLastingScript, keys, args, deadline, { durability });
+    return this.scripts.run(claimLastingScript, keys, args, deadline, options);
   }
 
   /**

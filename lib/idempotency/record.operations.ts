@@ -1,4 +1,5 @@
 import { defineQuery, defineStep } from '../operations/operation.js';
+import { MAX_RENEWAL_MS } from '../leases/batched-renewal.js';
 import type { KeySpace } from '../scripting/key-space.js';
 import { IdempotencyRecordError, isHoldReason } from './idempotency.errors.js';
 import { luaIndex, luaRecord } from './lua-record.js';
@@ -11,7 +12,7 @@ const STEPS = { ...RECORD, steps: 'of its runs' } as const;
 const ALL = { ...STEPS, index: 'of the slot' } as const;
 
 /** For how long copies of a forgotten run's scripts may yet arrive, in milliseconds. */
-const FORGOTTEN_MS = 60_000;
+const FORGOTTEN_MS = MAX_RENEWAL_MS;
 
 /** `summary_of(record, keys)`: what operators see of a record. */
 const luaSummary = `
@@ -116,12 +117,9 @@ redis.call('ZREM', KEYS.index, KEYS.record)
 local trace = ARGV.trace
 local retention, epoch, operation = string.match(record.trace, '^(%d+);%d+;%d;%d;[^;]*;([^;]+);(.*)$')
 if trace == '' and epoch then trace = retention .. ';0;0;0;' .. record.token .. ';' .. epoch .. ';' .. operation end
-if trace == '' and record.trace == '' then
-  redis.call('DEL', KEYS.record)
-else
-  local ttl_ms = trace == '' and ARGV.memoryMs or string.match(trace, '^%d+')
-  redis.call('SET', KEYS.record, record_text('released', record.token, '', '', '', trace, ''), 'PX', ttl_ms)
-end
+-- A late copy of a renewal must not take a key that is free for one that vanished.
+local ttl_ms = trace == '' and ARGV.memoryMs or string.match(trace, '^%d+')
+redis.call('SET', KEYS.record, record_text('released', record.token, '', '', '', trace, ''), 'PX', ttl_ms)
 return 'FORGOTTEN'
 `,
   reply: (raw) => raw === 'FORGOTTEN',

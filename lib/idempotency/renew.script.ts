@@ -8,7 +8,8 @@ export const FIELDS_PER_LEASE = 4;
 /**
  * Prolongs the leases of several runs of one slot, and takes a key again if its record vanished and
  * no other run has it; `failed` if Redis had no memory for that. The record of a run that goes on
- * with the work of another, or has steps, comes back as such a record.
+ * with the work of another, or has steps, comes back as such a record, also where a failover has
+ * rolled it back to what it was before.
  */
 export const renewScript = defineScript({
   name: 'idempotency.renew',
@@ -28,18 +29,29 @@ ${luaRecord}${luaIndex}
 local now = now_ms()
 if now > tonumber(ARGV[1]) then return 'TOO_LATE' end
 
+local function put_back(key, token, fingerprint, lease_ms, trace)
+  if write_lasting(key, token, fingerprint, trace, now, tonumber(lease_ms)).err then return 'failed' end
+  index_record(KEYS[1], key, tonumber(lease_ms) + 2 * retention_of(trace), now)
+  return 'renewed'
+end
+
+-- A run's first step is the one change of its trace: what differs from that was before it. A
+-- renewal that was sent before the step has the earlier trace, which changes nothing.
+local function was_rolled_back(record, trace)
+  if trace == '' or record.trace == trace then return false end
+  return record.state == 'running' or record.state == 'lasting' and string.match(trace, '^%d+;%d+;0;1;') ~= nil
+end
+
 local function renew(key, token, fingerprint, lease_ms, trace)
   local record = read_record(key)
   if not record then
+    if trace ~= '' then return put_back(key, token, fingerprint, lease_ms, trace) end
     -- One record that Redis has no memory for must not keep the others from being renewed.
-    if trace == '' then
-      if write_state(key, 'running', token, fingerprint, lease_ms).err then return 'failed' end
-    else
-      if write_lasting(key, token, fingerprint, trace, now, tonumber(lease_ms)).err then return 'failed' end
-      index_record(KEYS[1], key, tonumber(lease_ms) + 2 * retention_of(trace), now)
-    end
+    if write_state(key, 'running', token, fingerprint, lease_ms).err then return 'failed' end
   elseif record == 'FOREIGN' or record.token ~= token or record.state == 'released' or record.state == 'failed' then
     return 'lost'
+  elseif was_rolled_back(record, trace) then
+    return put_back(key, token, fingerprint, lease_ms, trace)
   elseif record.state == 'running' then
     redis.call('PEXPIRE', key, lease_ms)
   elseif record.state == 'lasting' then

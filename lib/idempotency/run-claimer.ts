@@ -24,17 +24,10 @@ import type { ResolvedIdempotencyOptions } from './idempotency.options.js';
 import type { Claim, ClaimedRun, ClaimRequest, Replay } from './idempotent-run.js';
 import type { Found, LastingClaim, RecordStore } from './record-store.js';
 import { ReplayCache } from './replay-cache.js';
-import type { Owner, RunLease } from './run-lease.js';
+import { memoryMsOf, type Owner, type RunLease } from './run-lease.js';
 import { storedValue, tombstone, type StoredResult } from './stored-result.js';
 import { UsualDurations } from './usual-durations.js';
-import {
-  firstTrace,
-  keepMsOf,
-  memoryMsOf,
-  OwnedRun,
-  type RunDependencies,
-  type RunLimits,
-} from './claimed-run.js';
+import { firstTrace, keepMsOf, OwnedRun, type RunDependencies, type RunLimits } from './claimed-run.js';
 import { storedResponse } from './settled-response.js';
 import { abandonedFinding } from './steps/probe.js';
 import type { StepStore } from './steps/step-store.js';
@@ -164,9 +157,11 @@ export class RunClaimer {
     let reply: ClaimReply;
     try {
       const lasting = request.onAbandoned === 'run' ? undefined : this.lastingClaim(owner, request);
-      // No copy of it arrives after its lease, when the key may be another's.
-      const deadline = Deadline.in(Math.min(timeoutMs, leaseMs));
-      reply = await this.store.claim(owner, leaseMs, deadline, durability, lasting);
+      const deadline = Deadline.in(timeoutMs);
+      // No copy of it takes effect after its lease, when the key may be another's. What became of
+      // the key's run is told for longer.
+      const notAfter = leaseMs < timeoutMs ? Deadline.in(leaseMs) : undefined;
+      reply = await this.store.claim(owner, leaseMs, deadline, { durability, notAfter }, lasting);
     } catch (error) {
       if (!(error instanceof OutcomeUnknownError || error instanceof NotReplicatedError)) throw error;
       const seen = error instanceof NotReplicatedError ? (error.result as ClaimReply) : undefined;

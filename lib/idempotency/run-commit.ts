@@ -3,12 +3,11 @@ import type { QueuedCommand } from '../scripting/commit-participant.js';
 import { Deadline } from '../runtime/deadline.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import type { LeaseKeeper } from '../leases/lease-keeper.js';
-import type { IdempotentRun } from './idempotent-run.js';
+import type { ClaimRequest, IdempotentRun } from './idempotent-run.js';
 import { LeasedCommit, type InTime } from './leased-commit.js';
 import type { RecordStore } from './record-store.js';
 import { committedRecord } from './record-text.js';
-import type { ResultCodec } from './result-codec.js';
-import type { RunLease } from './run-lease.js';
+import { keptMsOf, type RunLease } from './run-lease.js';
 import type { StepKeys } from './steps/step-keys.js';
 import { storedValue, tombstone } from './stored-result.js';
 
@@ -17,8 +16,7 @@ export interface CommittedRun {
   readonly run: IdempotentRun;
   readonly store: RecordStore;
   readonly lease: RunLease;
-  readonly ttlMs: number;
-  readonly codec: ResultCodec;
+  readonly request: ClaimRequest;
   /** Returns the keys of a run with steps, which end with it. */
   readonly companions: () => StepKeys | undefined;
 }
@@ -56,12 +54,13 @@ export class RunCommit extends LeasedCommit {
    * result not available.
    */
   writes(value: unknown): readonly QueuedCommand[] {
-    const { store, ttlMs, codec, lease } = this.committedRun;
+    const { store, request, lease } = this.committedRun;
     const result =
-      value === undefined ? tombstone('not-kept') : storedValue(value, codec, this.maxResultBytes);
+      value === undefined ? tombstone('not-kept') : storedValue(value, request.codec, this.maxResultBytes);
     const text = committedRecord(lease, store.seal(lease.record, result), this.aliveUntil);
-    const writes = [{ name: 'set', args: [lease.record, text, 'PX', ttlMs] as unknown[] }];
     const keys = this.committedRun.companions();
+    const keptMs = keys ? keptMsOf(request) : request.ttlMs;
+    const writes = [{ name: 'set', args: [lease.record, text, 'PX', keptMs] as unknown[] }];
     if (!keys) return writes;
     // As the scripts name it there; the client puts its prefix in front of keys only.
     const member = this.connection.keys.keyPrefix + keys.record;

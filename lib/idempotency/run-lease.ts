@@ -17,6 +17,19 @@ export interface Owner {
 /** The part of its run's request that a lease needs. */
 export type LeaseTerms = Pick<ClaimRequest, 'leaseMs' | 'maxRunMs' | 'observed' | 'operation'>;
 
+/**
+ * For how long copies of a run's claim and renewals may yet arrive after its end, in milliseconds.
+ */
+export const memoryMsOf = ({ leaseMs, timeoutMs }: Pick<ClaimRequest, 'leaseMs' | 'timeoutMs'>): number =>
+  Math.max(leaseMs, timeoutMs) + 1_000;
+
+/**
+ * For how long the result of a run is kept whose record outlives its lease, in milliseconds: a late
+ * copy must find it, or would put that record back.
+ */
+export const keptMsOf = (request: Pick<ClaimRequest, 'ttlMs' | 'leaseMs' | 'timeoutMs'>): number =>
+  Math.max(request.ttlMs, memoryMsOf(request));
+
 /** A run's hold on its key. */
 export class RunLease implements Owner, PausableLease {
   readonly record: string;

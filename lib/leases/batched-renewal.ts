@@ -4,6 +4,9 @@ import type { Renewal, RenewableLease } from './lease-keeper.js';
 /** The number of leases that one call renews. */
 const LEASES_PER_CALL = 256;
 
+/** The longest time for which a renewal may arrive, in milliseconds. */
+export const MAX_RENEWAL_MS = 60_000;
+
 /** A lease whose end its renewal moves. */
 interface OwnedLease extends RenewableLease {
   endsAt: number;
@@ -14,7 +17,7 @@ export interface RenewalBatch<L> {
   readonly leases: readonly L[];
   /** The length to give each, in milliseconds. */
   readonly lengths: readonly number[];
-  /** A third of the shortest lease from now. */
+  /** A third of the shortest lease from now, and a minute at the most. */
   readonly deadline: Deadline;
 }
 
@@ -50,7 +53,8 @@ async function renewBatch<L extends OwnedLease>(
 ): Promise<readonly Renewal[]> {
   const sentAt = performance.now();
   const lengths = leases.map(({ leaseMs }) => lengthMs ?? leaseMs);
-  const deadline = Deadline.in(Math.min(...leases.map(({ leaseMs }) => leaseMs)) / 3);
+  const shortest = Math.min(...leases.map(({ leaseMs }) => leaseMs));
+  const deadline = Deadline.in(Math.min(shortest / 3, MAX_RENEWAL_MS));
   const renewals = await send({ leases, lengths, deadline });
   leases.forEach((lease, i) => {
     if (renewals[i] === 'renewed') lease.endsAt = sentAt + lengths[i]!;

@@ -52,6 +52,11 @@ export interface SendOptions {
   resend?: boolean;
   /** Answer only once replicas have the script's changes. Default: do not wait for them. */
   durability?: DurabilityOptions | undefined;
+  /**
+   * The end of the time in which it may take effect, before that of the call. From then on a script
+   * may tell what it finds, and changes nothing. Default: the deadline of the call.
+   */
+  notAfter?: Deadline | undefined;
   /** Given by an owner that may give up parts of the call before its deadline. */
   progress?: CallProgress | undefined;
 }
@@ -68,6 +73,7 @@ interface ScriptCall extends Sendable {
   /** The place of the time limit in `args`; -1 without one. */
   readonly notAfterAt: number;
   readonly deadline: Deadline;
+  readonly notAfter: Deadline;
   readonly resend: boolean;
   readonly durability: DurabilityOptions | undefined;
   readonly progress: CallProgress | undefined;
@@ -118,7 +124,7 @@ export class ScriptRunner {
     keys: NamedValues<Keys, string>,
     args: ArgumentsOf<Args>,
     deadline: Deadline,
-    { resend = true, durability, progress }: SendOptions = {},
+    { resend = true, durability, notAfter = deadline, progress }: SendOptions = {},
   ): Promise<Reply> {
     return new Promise((resolve, reject) => {
       const { connection } = this;
@@ -138,6 +144,7 @@ export class ScriptRunner {
         notAfterAt: script.args.indexOf(NOT_AFTER),
         slot: connection.isCluster && keyList.length > 0 ? connection.keys.commonSlotOf(keyList) : 0,
         deadline,
+        notAfter,
         resend,
         durability: durability && copyDurability(durability),
         progress,
@@ -165,10 +172,10 @@ export class ScriptRunner {
   }
 
   /** Returns true if it can be written in this turn, and fills in its time limit. */
-  private canSendNow({ args, notAfterAt, slot, deadline }: ScriptCall): boolean {
+  private canSendNow({ args, notAfterAt, slot, deadline, notAfter }: ScriptCall): boolean {
     if (!this.connection.isReady || deadline.passed) return false;
     if (notAfterAt === -1) return true;
-    const notAfterMs = this.connection.knownServerTime(deadline, slot);
+    const notAfterMs = this.connection.knownServerTime(notAfter, slot);
     if (notAfterMs === undefined) return false;
     args[notAfterAt] = String(notAfterMs);
     return true;
@@ -184,6 +191,7 @@ export class ScriptRunner {
         // The server's clock may have stepped since the limit was computed.
         call.cause = new Error(`${call.script.name} arrived after its time limit`);
         notDone(call, call.unanswered, call.cause);
+        if (call.notAfter.passed) throw this.notMade(call, this.connection.unavailable(call.cause));
         await this.connection.relearnClock(call.slot, call.deadline).catch(() => undefined);
       } else {
         const reply = this.accept(call, answer);

@@ -1,4 +1,9 @@
-import { AtomicRedisError, NotReplicatedError, OutcomeUnknownError } from '../atomic-redis.errors.js';
+import {
+  AtomicRedisError,
+  ModuleClosedError,
+  NotReplicatedError,
+  OutcomeUnknownError,
+} from '../atomic-redis.errors.js';
 import type { QueuedCommand } from '../scripting/commit-participant.js';
 import { sleep, type Deadline } from '../runtime/deadline.js';
 import { replicationDeadline, type DurabilityOptions } from '../connection/durability.js';
@@ -110,7 +115,7 @@ export class Committer {
         const unread = (error as ExecError).previousErrors?.find(isUnread);
         return unread
           ? await this.resolveRefused(unread, sent, share)
-          : await this.resolve(sent, share, error as Error);
+          : await this.resolve(sent, share, error as Error, true);
       }
       if (!isDiscarded(error)) return await this.execRefused(error as ExecError, sent, share);
       return refused(error as ExecError, sent.isShared);
@@ -124,7 +129,7 @@ export class Committer {
     if (!isConnectionLoss(acknowledged.cause)) return { ...result, acknowledged };
     // The connection was lost during the wait for replicas. The resolver asks replicas at the
     // server where it finds the marker.
-    const found = await this.resolve(sent, share, acknowledged.cause as Error).catch(() => result);
+    const found = await this.resolve(sent, share, acknowledged.cause as Error, false).catch(() => result);
     return found.kind === 'applied'
       ? { acknowledged, ...found, replies: result.replies }
       : { ...result, acknowledged };
@@ -182,7 +187,7 @@ export class Committer {
    * The marker makes sure of what a refusal only suggests: that EXEC was not done, and will not be.
    */
   private async resolveRefused(refusal: Error, sent: Sent, share: Share): Promise<CommitResult> {
-    const resolved = await this.resolve(sent, share, refusal);
+    const resolved = await this.resolve(sent, share, refusal, false);
     return resolved.kind === 'not-applied'
       ? refused(Object.assign(refusal, { previousErrors: [] }), sent.isShared)
       : resolved;
@@ -191,11 +196,14 @@ export class Committer {
   /**
    * Decides the outcome of an EXEC whose reply was lost, from another connection: applied, or never
    * to be.
+   *
+   * @param mayArrive true if EXEC may still be on its way
    */
   private async resolve(
     { connection, slot, attempt, ttlMs, marksBeginning, lifetime }: Sent,
     { deadline, durability }: Share,
     cause: Error,
+    mayArrive: boolean,
   ): Promise<CommitResult> {
     const marker = connection.marker.keyIn(slot);
     const beginning = marksBeginning ? connection.marker.beginningIn(slot) : marker;
@@ -217,7 +225,7 @@ export class Committer {
         // Redis may have refused the question at once, and EXEC may still be on its way. Once its
         // deadline key has expired, it does nothing any more.
         const leftMs = lifetime.endsBy - performance.now();
-        if (leftMs > 0) await sleep(leftMs);
+        if (mayArrive && leftMs > 0 && !isOfClosing(error)) await sleep(leftMs);
         throw unknown('and Redis could not be asked what became of it', error);
       }
       resolution = error.result as Resolution;
@@ -253,6 +261,10 @@ function applied(
   if (failed >= 0) throw new PartialCommitError(failed, queued[failed]!.name, replies);
   return { kind: 'applied', replies };
 }
+
+/** Nobody waits any more for what a module that closes has left. */
+const isOfClosing = (error: Error): boolean =>
+  error instanceof ModuleClosedError || error.cause instanceof ModuleClosedError;
 
 /** The error of EXEC, with the errors of the commands before it. */
 type ExecError = Error & { previousErrors: Error[] };

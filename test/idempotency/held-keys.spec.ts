@@ -13,7 +13,7 @@ import {
   type IdempotentRun,
   type StepsUnusedEvent,
 } from 'nestjs-atomic-redis';
-import { startFaultProxy } from 'nestjs-atomic-redis/testing';
+import { startFaultProxy, type RedisCommand } from 'nestjs-atomic-redis/testing';
 import { releaseLastingScript } from '../../lib/idempotency/steps/release-lasting.script.js';
 import { damageRecord } from '../support/idempotency-record.js';
 import { useRedis } from '../support/redis.js';
@@ -190,6 +190,16 @@ describe('keys whose outcome nobody knows', () => {
     await putThere(gone, 90_000);
     const fresh = (await instances.start()).module;
     expect([await count(fresh), await count(fresh), await count(fresh)]).toEqual([0, 1, 1]);
+
+    // Several calls come to the end also where one has the time for a few pages only.
+    const proxy = await startFaultProxy({ target: redis.server });
+    const slow = (await instances.start({ connection: proxy.url })).module.get(AtomicRedis);
+    const ofIndex = ({ name, args }: RedisCommand): boolean =>
+      name === 'EVALSHA_RO' && args.slice(1, 3).join(' ') === '1 atomic:held:index';
+    const pages = proxy.delay({ match: ofIndex, replyMs: 250, times: Infinity });
+    await waitFor('the count', async () => (await slow.status({ timeoutMs: 1_500 })).heldKeys === 1);
+    expect(pages.count).toBeGreaterThan(10);
+    await proxy.stop();
   });
 
   it('[ID-56] live for as long as they are looked at', async () => {

@@ -2,7 +2,9 @@ import { ConflictException } from '@nestjs/common';
 import {
   IdempotencyResultUnavailableError,
   InvalidArgumentError,
+  OutcomeUnknownError,
   ProbeFailedError,
+  RedisUnavailableError,
   StepInterruptedError,
   type IdempotentRun,
   type IdempotencyOptions,
@@ -17,7 +19,7 @@ import { keepStepScript } from '../../lib/idempotency/steps/keep-step.script.js'
 import { StepStore } from '../../lib/idempotency/steps/step-store.js';
 import { unmarkStepScript } from '../../lib/idempotency/steps/unmark-step.script.js';
 import { countCommands } from '../support/command-stats.js';
-import { damageRecord, readRecord } from '../support/idempotency-record.js';
+import { damageRecord, readRecord, type RecordFields } from '../support/idempotency-record.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 import { gate, on, useInstances } from './support.js';
@@ -253,6 +255,81 @@ describe('a run that died', () => {
     await expect(first).rejects.toThrow(ConflictException);
     expect(await idempotency.run('k', (run) => run.step('charge', () => 'charged', hold))).toBe('charged');
     await proxy.stop();
+  });
+
+  it('[ID-54] does not take a step for begun whose begin arrives after it was given up', async () => {
+    const { idempotency } = await instances.start();
+    const hold = { onInterrupted: 'hold' } as const;
+    const { begin } = StepStore.prototype;
+    const arrived = gate();
+    const spy = jest.spyOn(StepStore.prototype, 'begin').mockImplementationOnce(async function (
+      this: StepStore,
+      ...args
+    ) {
+      // The connection is lost, Redis refuses the copy, and the first arrives later.
+      setTimeout(() => void begin.apply(this, args).finally(arrived.resolve), 300);
+      return await Promise.reject(new OutcomeUnknownError('not answered'));
+    });
+    const work = jest.fn(() => 'charged');
+    const first = idempotency.run(
+      'k',
+      async (run) => {
+        const failed = await run.step('charge', work, hold).catch((error: unknown) => error);
+        await arrived.promise;
+        throw failed;
+      },
+      { timeoutMs: 2_000, onError: 'release' },
+    );
+    await expect(first).rejects.toThrow(RedisUnavailableError);
+    spy.mockRestore();
+    expect(work).not.toHaveBeenCalled();
+    expect(await idempotency.run('k', (run) => run.step('charge', work, hold))).toBe('charged');
+  });
+
+  const before = (trace: string): string => trace.replace(/^(\d+;\d+;\d;)1/, '$10');
+  it.each<[string, (trace: string) => Partial<RecordFields>]>([
+    ['of its claim', () => ({ state: 'running', trace: '', aliveUntil: '' })],
+    ['without steps', (trace) => ({ trace: before(trace) })],
+  ])('[ID-54] is held also where a failover took its record back to that %s', async (_, rolledBack) => {
+    const { idempotency } = await instances.start();
+    const begun = gate();
+    const hold = { onInterrupted: 'hold' } as const;
+    idempotency
+      .run('k', (run) => run.step('charge', () => (begun.resolve(), never()), hold), { leaseMs: 3_000 })
+      .catch(() => undefined);
+    await begun.promise;
+    const record = await recordOf();
+    const { trace } = (await readRecord(redis.client, record))!;
+    await redis.client.del('atomic:held:index', ...(await redis.client.keys('atomic:steps:*')));
+    await damageRecord(redis.client, record, rolledBack(trace));
+    await waitFor('the renewal', async () => (await readRecord(redis.client, record))!.trace === trace);
+    expect(await readRecord(redis.client, record)).toMatchObject({ state: 'lasting' });
+    expect(await redis.client.zscore('atomic:held:index', record)).not.toBeNull();
+    expect(await redis.client.pttl(record)).toBeGreaterThan(600_000);
+    await damageRecord(redis.client, record, { aliveUntil: '1' });
+    const work = jest.fn();
+    const { idempotency: other } = await instances.start();
+    await expect(other.run('k', (run) => run.step('charge', work, hold))).rejects.toThrow(
+      StepInterruptedError,
+    );
+    expect(work).not.toHaveBeenCalled();
+  });
+
+  it('[ID-54] keeps its trace when a renewal arrives that was sent before its first step', async () => {
+    const { idempotency } = await instances.start();
+    const begun = gate();
+    const options = { onAbandoned: 'hold', leaseMs: 3_000 } as const;
+    idempotency.run('k', () => (begun.resolve(), never()), options).catch(() => undefined);
+    await begun.promise;
+    const record = await recordOf();
+    const { trace, aliveUntil } = (await readRecord(redis.client, record))!;
+    const stepped = trace.replace(/^(\d+;\d+;\d;)0/, '$11');
+    await damageRecord(redis.client, record, { trace: stepped });
+    await waitFor(
+      'the renewal',
+      async () => (await readRecord(redis.client, record))!.aliveUntil !== aliveUntil,
+    );
+    expect(await readRecord(redis.client, record)).toMatchObject({ state: 'lasting', trace: stepped });
   });
 
   it('[ID-54] does not take a step for begun whose lease ended before its work could begin', async () => {

@@ -1,4 +1,4 @@
-import { RedisUnavailableError } from 'nestjs-atomic-redis';
+import { AtomicRedis, RedisUnavailableError, type IdempotentRun } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
 import { claimScript } from '../../lib/idempotency/claim.script.js';
 import { renewScript } from '../../lib/idempotency/renew.script.js';
@@ -60,6 +60,48 @@ describe('what arrives late', () => {
     expect(await fault.delivered).toBe(true);
     expect(await idempotency.inspect('k')).toBeNull();
     expect(await idempotency.run('k', () => 'ran')).toBe('ran');
+  });
+
+  it('[ID-3] a copy of a renewal does not take a key again that was forgotten', async () => {
+    const { idempotency } = far;
+    const fault = proxy.deliverLate(500, on(renewScript));
+    const work = (): Promise<boolean> => waitFor('the renewal', () => fault.count === 1);
+    await idempotency.run('k', work, { leaseMs: 3_000 });
+    expect(await idempotency.forget('k')).toBe(true);
+    expect(await fault.delivered).toBe(true);
+    expect(await idempotency.inspect('k')).toBeNull();
+    expect(await idempotency.run('k', () => 'ran')).toBe('ran');
+  });
+
+  it.each([
+    ['its method', {}],
+    ['a transaction', { completesRun: () => 'done' }],
+  ])('[ID-50] a copy of a renewal does not bring a run with steps back that %s ended', async (_, options) => {
+    const { idempotency, module } = far;
+    const { transactions } = module.get(AtomicRedis);
+    const fault = proxy.deliverLate(500, on(renewScript));
+    const work = async (run: IdempotentRun): Promise<string> => {
+      await run.step('x', () => 1);
+      await waitFor('the renewal', () => fault.count === 1);
+      await transactions.run(['a'], () => undefined, options);
+      return 'done';
+    };
+    await idempotency.run('k', work, { leaseMs: 3_000, ttlMs: 50 });
+    expect(await fault.delivered).toBe(true);
+    const again = await idempotency.run('k', ({ attempt }) => `attempt ${attempt}`);
+    expect(again).toBe('done');
+  });
+
+  it('[ID-8] a result is told also to a call whose lease would have ended by then', async () => {
+    const { idempotency } = far;
+    await idempotency.run('k', () => 'done');
+    // Left after some 350 ms, and asked again.
+    const slow = proxy.delay({ ...on(claimScript), replyMs: 1_800 });
+    const work = jest.fn();
+    const options = { leaseMs: 200, onUnavailable: 'run' } as const;
+    expect(await idempotency.run('k', work, options)).toBe('done');
+    expect(slow.count).toBe(1);
+    expect(work).not.toHaveBeenCalled();
   });
 
   it('[ID-8] no work starts under a lease that may have ended before its claim was answered', async () => {

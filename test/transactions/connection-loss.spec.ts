@@ -1,6 +1,8 @@
 import { Test, type TestingModule } from '@nestjs/testing';
 import {
   AtomicRedisModule,
+  ModuleClosedError,
+  NotReplicatedError,
   OutcomeUnknownError,
   RedisUnavailableError,
   RepliesLostError,
@@ -101,6 +103,44 @@ describe('a transaction whose connection dies', () => {
     } finally {
       await module.close();
     }
+  });
+
+  it('[TX-16] waits for no EXEC that was answered, or that nobody waits for', async () => {
+    const { host, port } = proxy;
+    await redis.client.acl('SETUSER', 'other', 'on', '>secret', '~*', '&*', '+@all');
+    const module = await Test.createTestingModule({
+      imports: [
+        AtomicRedisModule.forRoot({
+          connection: { host, port, username: 'other', password: 'secret' },
+          namespace: 'atomic:',
+          shutdownTimeoutMs: 100,
+        }),
+      ],
+    }).compile();
+    module.useLogger(false);
+    await module.init();
+    transactions = module.get(TransactionService);
+    await increment();
+    // It is known to be applied, and Redis refuses to say more.
+    await redis.client.acl('SETUSER', 'other', '-eval', '-evalsha');
+    proxy.cutBeforeServer({ match: ({ name }) => name === 'WAIT' });
+    const startedAt = performance.now();
+    const alone = increment({ timeoutMs: 30_000, durability: { replicas: 1, timeoutMs: 500 } });
+    await expect(alone).rejects.toThrow(NotReplicatedError);
+    expect(performance.now() - startedAt).toBeLessThan(15_000);
+    await redis.client.acl('SETUSER', 'other', '+eval', '+evalsha');
+
+    const fault = proxy.blackHole(onExec);
+    const left = increment({ timeoutMs: 30_000 });
+    left.catch(() => undefined);
+    await fault.triggered;
+    const timers = jest.spyOn(globalThis, 'setTimeout');
+    await module.close();
+    await expect(left).rejects.toThrow(ModuleClosedError);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    const long = timers.mock.calls.filter(([, ms]) => ms! > 15_000);
+    timers.mockRestore();
+    expect(long).toEqual([]);
   });
 
   it('[TX-10] never commits unwatched: cut between read and EXEC, it runs again on the fresh value', async () => {

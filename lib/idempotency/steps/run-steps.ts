@@ -3,11 +3,12 @@ import {
   AtomicRedisError,
   IllegalTransactionStateError,
   LeaseLostError,
+  ModuleClosedError,
   NotReplicatedError,
   OutcomeUnknownError,
 } from '../../atomic-redis.errors.js';
 import type { RedisConnection } from '../../connection/redis-connection.js';
-import { Deadline } from '../../runtime/deadline.js';
+import { Deadline, sleep } from '../../runtime/deadline.js';
 import { isInTransaction } from '../../runtime/transaction-scope.js';
 import { IllegalRunStateError, StepInterruptedError } from '../idempotency.errors.js';
 import type { ClaimRequest } from '../idempotent-run.js';
@@ -242,13 +243,16 @@ export class RunSteps {
     const { lease, request } = this.run;
     const mark = `${lease.token}.${++this.marks}`;
     this.isOpened = true;
+    const deadline = Deadline.in(request.timeoutMs);
     let keeping;
     try {
-      const deadline = Deadline.in(request.timeoutMs);
       keeping = await this.store.begin(this.ofScripts(), name, mark, request.leaseMs, deadline);
     } catch (error) {
       if (!(error instanceof AtomicRedisError) || error.outcome === 'not-applied') throw error;
-      // The mark may be there. The work was not begun, so it may be taken back.
+      // The mark may be there, or may yet arrive, up to its deadline. The work was not begun, so it
+      // may be taken back.
+      if (error instanceof OutcomeUnknownError && !(error.cause instanceof ModuleClosedError))
+        await sleep(deadline.remainingMs);
       await this.unmark(name, mark);
       throw this.connection.unavailable(error);
     }
