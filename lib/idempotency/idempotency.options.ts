@@ -36,7 +36,11 @@ export interface ReplayCacheOptions {
 
 /** Defaults of `IdempotencyService` and `@Idempotent` that single calls may change. */
 export interface IdempotencyDefaults {
-  /** Time that a result is kept for replay, in milliseconds. @default 86400000 (24 hours) */
+  /**
+   * Time that a result is kept for replay, in milliseconds. That of a run with steps, or with
+   * `onAbandoned`, is kept for `leaseMs` and a second at least, as a late renewal would bring such
+   * a run back. @default 86400000 (24 hours)
+   */
   ttlMs?: number;
   /**
    * Time that a run holds its key without a renewal, in milliseconds. The run renews it after a
