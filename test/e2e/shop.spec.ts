@@ -106,8 +106,8 @@ describe('the shop under load', () => {
       const key = randomUUID();
       const answers = await twoHundred(shops, (one) => pay(one, 'cart-1', key));
       for (const kind of Object.keys(tally(answers)))
-        expect(['201', '409 IDEMPOTENCY_IN_FLIGHT', '503 TRANSACTION_TIMEOUT']).toContain(kind);
-      // The one that ran may have met a machine that stalls for longer than its transactions may last.
+        expect(['201', '409 IDEMPOTENCY_IN_FLIGHT']).toContain(kind);
+      // The one that ran may have taken too long, and be sent again while the others are refused.
       const again = await waitFor('the payment', async () => {
         const answer = await pay(shop, 'cart-1', key);
         return answer.status === 201 && answer;
