@@ -140,7 +140,7 @@ export class HeldPermit implements Permit, PausableLease, Enforcement {
     const options = { timeoutMs, propagation: 'outside' } as const;
     const call = { claim, slot, fence, keptMs: keptMsOf(timeoutMs) };
     const { isReleased, heir } = await operations.part(operation.release, call, options);
-    if (heir) rooms.handOver(claim.keys.line, { ...heir, askedAt });
+    if (heir) rooms.handOver(claim.keys.line, heir, askedAt);
     return isReleased;
   }
 }

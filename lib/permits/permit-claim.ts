@@ -272,7 +272,7 @@ export class PermitClaim {
       const askedAt = performance.now();
       const call = { claim, keptMs: keptMsOf(timeoutMs) };
       const { heir } = await operations.part(operation.leave, call, options);
-      if (heir) rooms.handOver(claim.keys.line, { ...heir, askedAt });
+      if (heir) rooms.handOver(claim.keys.line, heir, askedAt);
     };
     // Not told, the place in line lapses, or the lease does.
     void inFlight.track(leave).catch(() => undefined);

@@ -10,6 +10,8 @@ import {
   type Permit,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
+import { CLAIM_MS } from '../../lib/permits/lua-permit.js';
+import { release } from '../../lib/permits/permit.operations.js';
 import { holdRequest } from '../support/hold-request.js';
 import { isScript } from '../support/is-script.js';
 import { useRedis } from '../support/redis.js';
@@ -316,6 +318,31 @@ describe('PermitService', () => {
       const permit = await permits.acquire('p');
       await endLeases();
       expect(await releaseLate(permit)).toBe(false);
+    });
+
+    it('[PM-4] to a release only wake the one that has it since: its lease may be a short one', async () => {
+      // Nobody is told by a message from this one: it may not publish.
+      await redis.client.acl('SETUSER', 'mute', 'on', '>secret', '~*', 'resetchannels', '+@all');
+      const { host, port } = redis.server;
+      const { permits } = await apps.start(proxy.url);
+      const other = (await apps.start({ host, port, username: 'mute', password: 'secret' })).permits;
+      const first = await permits.acquire('p');
+      const second = other.acquire('p', { waitMs: 60_000 });
+      await waitFor('the second to stand in line', async () => (await inLine(redis.client)) === 1);
+      const third = permits.acquire('p', { waitMs: 60_000 });
+      await waitFor('the third to stand in line', async () => (await inLine(redis.client)) === 2);
+      proxy.refuseConnections(true);
+      const lost = proxy.loseReplies({
+        match: ({ name, args }) => name === 'EVALSHA' && args[0]?.toString() === release.script.sha,
+      });
+      const releasing = first.release();
+      await lost.triggered;
+      await (await second).release();
+      proxy.refuseConnections(false);
+      expect(await releasing).toBe(true);
+      expect(await third).toMatchObject({ slot: 0 });
+      const [key] = await slotKeysOf(redis.client);
+      expect(await redis.client.pttl(key!)).toBeGreaterThan(CLAIM_MS);
     });
 
     it('[PM-4] that come late as copies change nothing', async () => {
