@@ -32,6 +32,8 @@ interface Release {
   readonly claim: Claim;
   readonly slot: number;
   readonly fence: number;
+  /** True if it was asked for before, and that may have arrived. */
+  readonly isRepeated: boolean;
   /** Time for which a copy may come and ask, in milliseconds. */
   readonly keptMs: number;
 }
@@ -73,6 +75,7 @@ export const release = defineStep({
     token: 'of the holder',
     fence: 'of its permit',
     slot: 'number of the slot',
+    keepMarker: "'1' where it may have been made before, else ''",
     keptMs: 'how long a copy may come and ask',
   },
   returns:
@@ -83,6 +86,8 @@ if holder == ARGV.token then
   return hand_on(KEYS.slot, ARGV.slot, ARGV.token, KEYS.state, KEYS.line, ARGV.keptMs)
 end
 if holder and string.sub(holder, 2) == ARGV.token and is_free(holder) then return 'released' end
+-- Not given back before. What a flush or a failover takes leaves no note.
+if ARGV.keepMarker == '' then return 'lost' end
 local last = redis.call('HGET', KEYS.state, 'f' .. ARGV.slot)
 if not last or tonumber(last) <= tonumber(ARGV.fence) or is_lost(KEYS.state, ARGV.slot, ARGV.fence) then return 'lost' end
 if is_free(holder) then return 'released' end
@@ -91,9 +96,9 @@ return 'released:' .. holder
   reply: String,
   check: (call: Release) => call,
   does: ({ claim }) => `Releasing permit ${describe(claim.name)}`,
-  encode: ({ claim: { keys, token }, slot, fence, keptMs }) => ({
+  encode: ({ claim: { keys, token }, slot, fence, isRepeated, keptMs }) => ({
     keys: { state: keys.state, line: keys.line, slot: keys.slots[slot]! },
-    args: { token, fence, slot, keptMs },
+    args: { token, fence, slot, keepMarker: isRepeated ? '1' : '', keptMs },
   }),
   decode,
   changed: (answer) => answer !== 'lost',

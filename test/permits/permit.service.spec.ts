@@ -4,6 +4,7 @@ import {
   InvalidArgumentError,
   LeaseLostError,
   ModuleClosedError,
+  OutcomeUnknownError,
   PermitUnavailableError,
   type AcquireOptions,
   type AtomicRedisEvent,
@@ -123,6 +124,21 @@ describe('PermitService', () => {
       expect(events).toContainEqual(
         expect.objectContaining({ type: 'permits.release', outcome: 'not-applied' }),
       );
+    });
+
+    it('[PM-5] tells by its release that a flush took a permit, whoever has it since', async () => {
+      const atomic = await apps.start(redis.server.url);
+      const losses: AtomicRedisEvent[] = [];
+      atomic.events.subscribe((event) => void (event.type === 'lease.lost' && losses.push(event)));
+      const permit = await atomic.permits.acquire('p');
+      await redis.client.flushall();
+      const next = await (await apps.start(redis.server.url)).permits.acquire('p');
+      expect(await permit.release()).toBe(false);
+      expect(await permit.release()).toBe(false);
+      expect(permit.signal.reason).toBeInstanceOf(LeaseLostError);
+      expect(await next.release()).toBe(true);
+      await waitFor('the event', () => losses.length > 0);
+      expect(losses).toHaveLength(1);
     });
 
     it('[PM-5] aborts the signal before the lease ends when Redis is not reached', async () => {
@@ -305,16 +321,21 @@ describe('PermitService', () => {
     it('[PM-4] to a release are told, however many had the permit since', async () => {
       const { permits } = await apps.start(proxy.url);
       const other = (await apps.start(redis.server.url)).permits;
-      const releaseLate = async (permit: Permit): Promise<boolean> => {
+      const releaseLate = async (permit: Permit, inTime = true): Promise<boolean> => {
         proxy.refuseConnections(true);
         const lost = proxy.loseReplies(isScript);
         const releasing = permit.release();
         await lost.triggered;
+        if (!inTime) await releasing.catch(() => undefined);
         for (let i = 0; i < 3; i++) await other.withPermit('p', () => undefined);
         proxy.refuseConnections(false);
         return await releasing;
       };
       expect(await releaseLate(await permits.acquire('p'))).toBe(true);
+      // Asked for again, after an answer that never came.
+      const impatient = await permits.acquire('p', { timeoutMs: 500 });
+      await expect(releaseLate(impatient, false)).rejects.toThrow(OutcomeUnknownError);
+      await waitFor('the answer', () => impatient.release(), 10_000);
       const permit = await permits.acquire('p');
       await endLeases();
       expect(await releaseLate(permit)).toBe(false);
@@ -428,6 +449,20 @@ describe('PermitService', () => {
       stopped.abort(new Error('enough'));
       expect(await leading).toBe('stopped');
       expect(await slotKeysOf(redis.client)).toEqual([]);
+    });
+
+    it('[PM-9] leads again when the work finds the loss before the keeper does', async () => {
+      const { permits, transactions } = await apps.start(redis.server.url);
+      const other = (await apps.start(redis.server.url)).permits;
+      let terms = 0;
+      const term = async (permit: Permit): Promise<string> => {
+        if (++terms === 3) return 'led';
+        await redis.client.flushall();
+        await other.withPermit('p', () => undefined);
+        if (terms === 1) await transactions.run(['k'], (tx) => void tx.write.set('k', 1), { permit });
+        return 'did not lead';
+      };
+      expect(await permits.lead('p', term)).toBe('led');
     });
 
     it('[PM-9] rejects with the error of the work that led', async () => {
