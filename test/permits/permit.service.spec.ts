@@ -11,6 +11,7 @@ import {
   type Permit,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
+import { takeFree } from '../../lib/permits/acquire.operations.js';
 import { CLAIM_MS } from '../../lib/permits/lua-permit.js';
 import { release } from '../../lib/permits/permit.operations.js';
 import { holdRequest } from '../support/hold-request.js';
@@ -379,6 +380,34 @@ describe('PermitService', () => {
       await permits.acquire('p');
       expect(await lateRelease.delivered).toBe(true);
       expect(await slotKeysOf(redis.client)).toHaveLength(1);
+    });
+
+    it('[PM-4] leave notes of copies, which keep their originals from taking a permit, and end', async () => {
+      const { script } = takeFree;
+      const [state, slot] = ['atomic:permits:p', 'atomic:permit-0:p'];
+      const send = (token: string, keepMarker: string): Promise<unknown> => {
+        const args = [Date.now() + 60_000, keepMarker, token, 60_000];
+        return redis.client.eval(script.lua, 2, state, slot, ...args);
+      };
+      expect([script.keys, script.args]).toEqual([
+        ['state', 'slot'],
+        ['notAfterMs', 'keepMarker', 'token', 'leaseMs'],
+      ]);
+      const sendAll = async (name: string): Promise<void> => {
+        for (let i = 0; i < 20; i++)
+          for (let copy = 0; copy < 2; copy++) expect(await send(`${name}${i}`, '1')).toBe('look');
+        for (let i = 0; i < 20; i++) expect(await send(`${name}${i}`, '')).toBe('look');
+      };
+      await sendAll('early');
+      const notes = await redis.client.hlen(state);
+      // Their time limits pass.
+      for (const [field, note] of Object.entries(await redis.client.hgetall(state)))
+        if (field.startsWith('o')) await redis.client.hset(state, field, note.replace(/@.*/, '@1'));
+      await sendAll('late');
+      expect(await redis.client.hlen(state)).toBe(notes);
+      for (const note of Object.values(await redis.client.hgetall(state)))
+        expect(note.length).toBeLessThan(40);
+      expect(await send('never sent again', '')).toMatch(/^\d+$/);
     });
 
     it('[PM-4] leave nothing behind a caller that has given up', async () => {
