@@ -6,6 +6,7 @@ import {
   ModuleClosedError,
   OutcomeUnknownError,
   PermitUnavailableError,
+  RedisUnavailableError,
   type AcquireOptions,
   type AtomicRedisEvent,
   type Permit,
@@ -380,6 +381,22 @@ describe('PermitService', () => {
       await permits.acquire('p');
       expect(await lateRelease.delivered).toBe(true);
       expect(await slotKeysOf(redis.client)).toHaveLength(1);
+    });
+
+    it('[PM-4] leave nothing where a copy is refused and the call that it repeats comes later', async () => {
+      const { permits } = await apps.start(proxy.url);
+      await permits.withPermit('p', () => undefined);
+      const late = proxy.deliverLate(400, isScript);
+      const refused = proxy.answer('-OOM command not allowed\r\n', isScript);
+      await expect(permits.tryAcquire('p', { timeoutMs: 2_000 })).rejects.toThrow(RedisUnavailableError);
+      expect(refused.count).toBe(1);
+      await late.delivered;
+      // Long before a lease would end.
+      await waitFor(
+        'the permit to be free',
+        async () => (await slotKeysOf(redis.client)).length === 0,
+        10_000,
+      );
     });
 
     it('[PM-4] leave notes of copies, which keep their originals from taking a permit, and end', async () => {
