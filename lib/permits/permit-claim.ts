@@ -229,7 +229,10 @@ export class PermitClaim {
     if (this.isTold) return;
     if (!room.isSubscribed) {
       const timeoutMs = Math.max(LOOK_UNSUBSCRIBED_MS, Math.min(LOOK_MS, until.remainingMs));
-      await untilAborted(room.subscribe(timeoutMs), signal);
+      // A release in this process hands the permit over meanwhile.
+      const told = this.untilTold(timeoutMs, signal);
+      void room.subscribe(timeoutMs).then(this.wake);
+      await told;
     }
     // The next look finds what was told before messages arrived.
     if (this.isTold || this.mayHaveMissed) return;
@@ -243,7 +246,7 @@ export class PermitClaim {
       const end = (): void => {
         unschedule(alarm);
         stopListening();
-        this.wake = () => undefined;
+        if (this.wake === end) this.wake = () => undefined;
         resolve();
       };
       const alarm = schedule(performance.now() + ms, end);

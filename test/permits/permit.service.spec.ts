@@ -200,6 +200,21 @@ describe('PermitService', () => {
       expect(await (await waiting).release()).toBe(true);
     });
 
+    it('[PM-3] hear what a release in their process hands them, also while they cannot subscribe', async () => {
+      const { permits } = await apps.start(redis.server.url);
+      const { signals } = permits as unknown as { signals: { listen: () => Promise<never> } };
+      let isSubscribing = false;
+      signals.listen = () => {
+        isSubscribing = true;
+        return new Promise<never>(() => undefined);
+      };
+      const first = await permits.acquire('p');
+      const waiting = permits.acquire('p', { waitMs: 60_000 });
+      await waitFor('it to subscribe', () => isSubscribing);
+      expect(await first.release()).toBe(true);
+      expect(await (await waiting).release()).toBe(true);
+    });
+
     it('[PM-3] come before those that ask later when a lease has ended, too', async () => {
       const { permits } = await apps.start(redis.server.url);
       await permits.acquire('p');
