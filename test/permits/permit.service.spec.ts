@@ -350,7 +350,7 @@ describe('PermitService', () => {
       };
       expect(await releaseLate(await permits.acquire('p'))).toBe(true);
       // Asked for again, after an answer that never came.
-      const impatient = await permits.acquire('p', { timeoutMs: 500 });
+      const impatient = await permits.acquire('p', { timeoutMs: 1_500 });
       await expect(releaseLate(impatient, false)).rejects.toThrow(OutcomeUnknownError);
       await waitFor('the answer', () => impatient.release(), 10_000);
       const permit = await permits.acquire('p');
