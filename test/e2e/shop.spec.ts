@@ -105,10 +105,15 @@ describe('the shop under load', () => {
       const before = await read<{ sent: number }>(shop, '/mails');
       const key = randomUUID();
       const answers = await twoHundred(shops, (one) => pay(one, 'cart-1', key));
-      const paid = answers.filter(({ status }) => status === 201);
-      expect(new Set(paid.map(({ body }) => body)).size).toBe(1);
       for (const kind of Object.keys(tally(answers)))
-        expect(['201', '409 IDEMPOTENCY_IN_FLIGHT']).toContain(kind);
+        expect(['201', '409 IDEMPOTENCY_IN_FLIGHT', '503 TRANSACTION_TIMEOUT']).toContain(kind);
+      // The one that ran may have met a machine that stalls for longer than its transactions may last.
+      const again = await waitFor('the payment', async () => {
+        const answer = await pay(shop, 'cart-1', key);
+        return answer.status === 201 && answer;
+      });
+      const paid = [...answers, again].filter(({ status }) => status === 201);
+      expect(new Set(paid.map(({ body }) => body)).size).toBe(1);
       const { charge } = JSON.parse(paid[0]!.body) as { charge: string };
       expect(await read(shop, '/checkout/sencha/cart-1')).toEqual({
         cart: 'cart-1',
