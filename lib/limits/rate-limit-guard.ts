@@ -76,10 +76,10 @@ export function limitAtEntry(
       throw new ConfigurationError(
         `${siteNameOf(mark.site)} was called over ${context.getType<string>()}, which has no request that @RateLimit() could limit in the phase 'guard': @RateLimit({ phase: 'method', key: …, … })`,
       );
-    let first = await admit(limiter, options, redis, entry);
+    let first = await admitEntry(limiter, options, redis, entry);
     if (!first) return;
     reservations.set(entry.id, async () => {
-      const settle = first ?? (await admit(limiter, options, redis, entry));
+      const settle = first ?? (await admitEntry(limiter, options, redis, entry));
       first = undefined;
       return settle!;
     });
@@ -90,7 +90,7 @@ export function limitAtEntry(
 }
 
 /** @returns what settles the call's reservation, with `onError: 'refund'` */
-async function admit(
+async function admitEntry(
   limiter: RateLimiter,
   options: ResolvedRateLimit,
   { limits }: AtomicRedis,

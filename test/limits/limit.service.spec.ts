@@ -177,7 +177,9 @@ describe('LimitService', () => {
           for (const ttlMs of [1, LONG_MS]) await limits.reserve(b!, { ttlMs });
           await waitFor('the lapse', async () => (await limits.peek(b!)).remaining === 2);
         }
-        const taken = calls.split(', ').map((names) => limits.take([...names].map((name) => byName[name]!)));
+        const taken = calls
+          .split(', ')
+          .map((names) => limits.take(names.split('').map((name) => byName[name]!)));
         expect((await Promise.all(taken)).map(({ allowed }) => allowed)).toEqual([true, true, false]);
       },
     );
