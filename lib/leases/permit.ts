@@ -24,7 +24,7 @@ export interface Permit {
   /**
    * Gives the permit to the first that waits for it. Repeating it does nothing more.
    *
-   * @returns false when the permit had been lost
+   * @returns false when the permit had been lost; `signal` has aborted then
    * @throws RedisUnavailableError, OutcomeUnknownError; the permit ends with its lease then, and it
    * may be called again
    */

@@ -39,21 +39,21 @@ export class LimitBatches implements BatchProtocol<LimitCommand, LimitBatch> {
 
   batchOf(commands: readonly LimitCommand[]): LimitBatch {
     const runs: Run<LimitCommand>[] = [];
-    // The last run of each key. An equal call that comes behind another one on the same key begins
-    // a run of its own, so that their order stays.
+    // The last run of each limit. An equal call that comes behind another one on any of its limits
+    // begins a run of its own, so that their order stays.
     const lastOf = new Map<string, Run<LimitCommand>>();
     let { deadline } = commands[0]!;
     let run: Run<LimitCommand> | undefined;
     for (const command of commands) {
       if (command.deadline.at > deadline.at) ({ deadline } = command);
-      if (run?.[0].key !== command.key) run = lastOf.get(command.key);
+      if (run?.[0].key !== command.key) run = lastOfAll(command, lastOf);
       if (run && run[0].text === command.text && areAlike(run[0], command)) {
         run.push(command);
         continue;
       }
       run = [command];
       runs.push(run);
-      lastOf.set(command.key, run);
+      for (const state of command.states) lastOf.set(state, run);
     }
     return { commands, runs, deadline };
   }
@@ -96,6 +96,17 @@ export class LimitBatches implements BatchProtocol<LimitCommand, LimitBatch> {
   isPartial(answer: string): boolean {
     return answer === MORE;
   }
+}
+
+/** Returns the run that is the last one of each limit of the command, and of no others. */
+function lastOfAll(
+  { key, states }: LimitCommand,
+  lastOf: ReadonlyMap<string, Run<LimitCommand>>,
+): Run<LimitCommand> | undefined {
+  const run = lastOf.get(states[0]!);
+  if (run?.[0].key !== key) return undefined;
+  for (let i = 1; i < states.length; i++) if (lastOf.get(states[i]!) !== run) return undefined;
+  return run;
 }
 
 const areAlike = (first: LimitCommand, next: LimitCommand): boolean =>

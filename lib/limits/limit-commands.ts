@@ -57,7 +57,7 @@ export class LimitCommands {
     }
     if (limits.length > 1 && this.connection.isCluster) keySpace.commonSlotOf(limits.map(({ key }) => key));
     const command: LimitCommand = {
-      key: limits.length === 1 ? states[0]! : states.join('\n'),
+      key: limits.length === 1 ? states[0]! : keyOf(states),
       limits,
       states,
       text,
@@ -89,6 +89,10 @@ export class LimitCommands {
       : limits.map((limit, i) => resultAfter(limit, before[i]!, letThrough));
   }
 }
+
+/** Each with its length, since users' keys may hold any separator. */
+const keyOf = (states: readonly string[]): string =>
+  states.map((state) => `${state.length}:${state}`).join('');
 
 export const wrongType = (limits: readonly CheckedLimit[], answer: string): WrongTypeError =>
   new WrongTypeError(limits[Number(answer.split(',')[1])]!.key, 'limit');

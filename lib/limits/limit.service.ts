@@ -1,5 +1,6 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { OPTIONS } from '../atomic-redis.constants.js';
+import { OutcomeUnknownError } from '../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import { RedisConnection } from '../connection/redis-connection.js';
 import { Observer, READ } from '../observability/observer.js';
@@ -13,7 +14,7 @@ import { LimitCommands } from './limit-commands.js';
 import * as operation from './limit.operations.js';
 import type { LimitReservation, ReserveOptions } from './limit-reservation.js';
 import { combined, type LimitResult, type LimitsResult } from './limit-result.js';
-import { checkedLimit, checkedLimits, type Limit, type LimitName } from './limit.js';
+import { checkedLimit, checkedLimits, type CheckedLimit, type Limit, type LimitName } from './limit.js';
 import * as reservations from './reservation.operations.js';
 import { sweep } from './sweep.operations.js';
 import { takeScript } from './take.script.js';
@@ -27,7 +28,7 @@ const TAKEN = { changed: ({ allowed }: { readonly allowed: boolean }): boolean =
  * Limits on how often something is done, exact over all processes, on Redis's clock.
  *
  * Calls that one service makes at the same time share a few round trips, and each is judged on its
- * own, in order. A limit is made by its first call and expires by itself once nothing of it is used
+ * own. Calls whose first limit has the same key are judged in their order. A limit is made by its first call and expires by itself once nothing of it is used
  * any more.
  */
 @Injectable()
@@ -37,7 +38,7 @@ export class LimitService {
 
   /** @internal */
   constructor(
-    connection: RedisConnection,
+    private readonly connection: RedisConnection,
     protected readonly observer: Observer,
     scripts: ScriptRunner,
     inFlight: WorkInFlight,
@@ -105,6 +106,8 @@ export class LimitService {
    * Tells how limits are, and whether a call at their costs would be let through now. Takes
    * nothing. It writes only where more than 1,000 reservations have lapsed: these it gives back.
    * @throws as {@link take} does, but for IllegalTransactionStateError and OutcomeUnknownError
+   * @throws RedisReplyError where it would have to give back, and Redis refuses the write: `OOM`
+   * when its memory is full, `NOPERM` for a user who may only read
    */
   peek(limit: Limit, options?: QueryOptions): Promise<LimitResult>;
   peek(limits: readonly Limit[], options?: QueryOptions): Promise<LimitsResult>;
@@ -127,7 +130,16 @@ export class LimitService {
     for (;;) {
       const found = await this.runner.part(operation.peek, { limits }, { deadline });
       if (found) return found;
+      await this.giveBack(limits, deadline);
+    }
+  }
+
+  private async giveBack(limits: readonly CheckedLimit[], deadline: Deadline): Promise<void> {
+    try {
       await this.runner.part(sweep, { limits }, { deadline });
+    } catch (error) {
+      // What has lapsed may be given back or not: to a call that reads, both are the same.
+      throw error instanceof OutcomeUnknownError ? this.connection.unavailable(error) : error;
     }
   }
 

@@ -1,5 +1,15 @@
 import type { CallHandler, CanActivate, ExecutionContext, NestInterceptor, Type } from '@nestjs/common';
-import { catchError, concat, defer, EMPTY, from, mergeMap, throwError, type Observable } from 'rxjs';
+import {
+  catchError,
+  concat,
+  defer,
+  finalize,
+  from,
+  ignoreElements,
+  mergeMap,
+  throwError,
+  type Observable,
+} from 'rxjs';
 import type { AtomicRedis } from '../atomic-redis.js';
 import { ConfigurationError } from '../atomic-redis.errors.js';
 import { attachedName } from '../http/attached-name.js';
@@ -18,6 +28,12 @@ const GUARDS = '__guards__';
 const INTERCEPTORS = '__interceptors__';
 
 type Settle = NonNullable<Admission['settle']>;
+
+/**
+ * Gives each attempt of a call its own reservation: the first that of the guard, and one that an
+ * interceptor repeats a new one. By the id of the entry.
+ */
+type Reservations = WeakMap<object, () => Promise<Settle>>;
 
 interface EntryRequest extends HttpRequest {
   readonly ip?: unknown;
@@ -50,7 +66,7 @@ export function limitAtEntry(
   mark: RateLimitMark,
   method: object,
 ): void {
-  const reservations = new WeakMap<object, Settle>();
+  const reservations: Reservations = new WeakMap();
   const guard = guardOf(options, async (redis, context) => {
     // Before a field's resolver guards stand only where the application asks for them.
     if (!takesAtEntry(mark, method)) return;
@@ -60,22 +76,35 @@ export function limitAtEntry(
       throw new ConfigurationError(
         `${siteNameOf(mark.site)} was called over ${context.getType<string>()}, which has no request that @RateLimit() could limit in the phase 'guard': @RateLimit({ phase: 'method', key: …, … })`,
       );
-    try {
-      const { policies, settle } = await limiter.admit(
-        redis.limits,
-        await keyOf(options, entry),
-        options.cost as number,
-      );
-      if (entry.response) tellLimits(entry.response, policies);
-      if (settle) reservations.set(entry.id, settle);
-    } catch (error) {
-      // Also without the module's filter the client gets the status.
-      throw entry.response ? atEdge(error, entry.response) : error;
-    }
+    let first = await admitEntry(limiter, options, redis, entry);
+    if (!first) return;
+    reservations.set(entry.id, async () => {
+      const settle = first ?? (await admitEntry(limiter, options, redis, entry));
+      first = undefined;
+      return settle!;
+    });
   });
   putFirst(GUARDS, method, guard);
   if (options.refundTtlMs !== undefined)
     putFirst(INTERCEPTORS, method, new SettlingInterceptor(mark, reservations));
+}
+
+/** @returns what settles the call's reservation, with `onError: 'refund'` */
+async function admitEntry(
+  limiter: RateLimiter,
+  options: ResolvedRateLimit,
+  { limits }: AtomicRedis,
+  entry: Entry,
+): Promise<Settle | undefined> {
+  try {
+    const key = await keyOf(options, entry);
+    const { policies, settle } = await limiter.admit(limits, key, options.cost as number);
+    if (entry.response) tellLimits(entry.response, policies);
+    return settle;
+  } catch (error) {
+    // Also without the module's filter the client gets the status.
+    throw entry.response ? atEdge(error, entry.response) : error;
+  }
 }
 
 function guardOf(
@@ -94,28 +123,36 @@ function guardOf(
   return RateLimitGuard;
 }
 
-/** Settles what the guard has reserved, once the call has ended. */
+/** Settles what is reserved for a call, once the call has ended. */
 class SettlingInterceptor implements NestInterceptor {
   constructor(
     private readonly mark: RateLimitMark,
-    private readonly reservations: WeakMap<object, Settle>,
+    private readonly reservations: Reservations,
   ) {}
 
-  intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
+  async intercept(context: ExecutionContext, next: CallHandler): Promise<Observable<unknown>> {
     const id = entryOf(this.mark, context)?.id;
-    const settle = id && this.reservations.get(id);
-    if (!settle) return next.handle();
-    this.reservations.delete(id);
-    const ended = defer(() => from(settle()).pipe(mergeMap(() => EMPTY)));
-    return concat(
-      next
-        .handle()
-        .pipe(
-          catchError((error: unknown) => from(settle(error)).pipe(mergeMap(() => throwError(() => error)))),
-        ),
-      ended,
-    );
+    const reserve = id && this.reservations.get(id);
+    return reserve ? settled(next, await reserve()) : next.handle();
   }
+}
+
+function settled(next: CallHandler, settle: Settle): Observable<unknown> {
+  let isOver = false;
+  const end = (error?: unknown): Observable<void> => {
+    isOver = true;
+    return from(settle(error));
+  };
+  const run = next
+    .handle()
+    .pipe(catchError((error: unknown) => end(error).pipe(mergeMap(() => throwError(() => error)))));
+  return concat(run, defer(() => end()).pipe(ignoreElements())).pipe(
+    // Unsubscribed, by a time-out or by a client that is gone: the call may have run, so it has its
+    // cost.
+    finalize(() => {
+      if (!isOver) void settle();
+    }),
+  );
 }
 
 function entryOf(mark: RateLimitMark, context: ExecutionContext): Entry | undefined {

@@ -125,7 +125,7 @@ export const settle = defineOperation({
   returns: 'a string: MORE | gone | settled',
   uses: [luaLimitTime, luaLimit, luaReservation],
   lua: `
-local ended, more, room = {}, false, ${SWEEP_LIMIT}
+local limits, specs, holds, more, room = {}, {}, {}, false, ${SWEEP_LIMIT}
 for i = ARGV.specifications, #ARGV do
   local n = i - ARGV.specifications
   local spec = specification(ARGV[i])
@@ -133,23 +133,27 @@ for i = ARGV.specifications, #ARGV do
   room = room - l.swept
   if not l.problem then
     local reserved = string.match(ARGV[i], ':(%d+:%d+)$')
-    local hold = reserved .. string.format(':%.0f:', spec[2]) .. ARGV.nonce
-    more = more or l.more
-    if l.more then
-      ended[#ended + 1] = {l}
-    elseif unreserve(l, hold) then
-      if spec[5] > 0 or spec[6] > 0 then charge(l, spec, 1) end
-      ended[#ended + 1] = {l, hold}
-    end
+    limits[#limits + 1], specs[#specs + 1], more = l, spec, more or l.more
+    holds[#limits] = reserved .. string.format(':%.0f:', spec[2]) .. ARGV.nonce
   end
 end
--- Where one limit has more to give back first, that alone is done.
-local answer = more and '${MORE}' or (#ended > 0 and 'settled' or 'gone')
+-- While more has lapsed, it gives back and does nothing else. What it gave back is stored: otherwise the next call would
+-- give back the same, and not get any further.
+local stores, settled = {}, false
+for n, l in ipairs(limits) do
+  if more then
+    stores[n] = l.swept > 0
+  elseif unreserve(l, holds[n]) then
+    if specs[n][5] > 0 or specs[n][6] > 0 then charge(l, specs[n], 1) end
+    stores[n], settled = true, true
+  end
+end
+local answer = more and '${MORE}' or (settled and 'settled' or 'gone')
 remember(answer)
-for _, one in ipairs(ended) do
-  if not more or one[1].more then
-    local text, ends = text_of(one[1])
-    store(one[1], text, ends, one[2])
+for n, l in ipairs(limits) do
+  if stores[n] then
+    local text, ends = text_of(l)
+    store(l, text, ends, settled and holds[n])
   end
 end
 return answer

@@ -62,6 +62,9 @@ for i = 4, #ARGV do
       for j = 1, size do charge(opened[j], run[j], times) end
     end
     answer = (times == run.count and run.text or string.format('%.0f', times)) .. '|' .. table.concat(parts, '|', 1, size)
+  elseif answer == '${MORE}' then
+    -- A run behind it on one of its limits waits with it, so that their order stays.
+    for j = 1, size do opened[j].more = true end
   end
   answers[i - 3] = answer
 end

@@ -39,10 +39,12 @@ local spec = specification(ARGV.specification)
 local l = open(KEYS.limit, KEYS.holds, spec, ${SWEEP_LIMIT})
 if l.problem then return remember(l.problem .. ',0') end
 local text = describe(l)
+-- Refusals that write nothing are not remembered, or a client that floods would fill the memory. A late copy may be judged
+-- anew: it counts one hit too many at most, and lets none pass.
 local left = redis.call('PTTL', KEYS.block)
-if left > 0 then return remember(string.format('blocked:%.0f|', left) .. text) end
+if left > 0 then return string.format('blocked:%.0f|', left) .. text end
 if fits(l, spec, 1) == 0 then
-  if ARGV.blockMs == '0' then return remember('blocked:0|' .. text) end
+  if ARGV.blockMs == '0' then return 'blocked:0|' .. text end
   remember('blocked:' .. ARGV.blockMs .. '|' .. text)
   -- Once the block is over, hits begin anew.
   redis.call('SET', KEYS.block, '', 'PX', ARGV.blockMs)

@@ -195,24 +195,40 @@ local mark = string.sub(holder or '', 1, 1)
 if ARGV.keepMarker == '' and holder and mark ~= '.' and mark ~= ',' and holder ~= ARGV.token then
   return 'held:' .. string.format('%.0f', math.max(0, redis.call('PTTL', KEYS.slot)))
 end
-local known = redis.call('HMGET', KEYS.state, 'f0', 'c')
+local known = redis.call('HMGET', KEYS.state, 'f0', 'c' .. ARGV.token)
 local last, copied = known[1], known[2]
 ${luaClock}
 local now, us = clock()
 if now > tonumber(ARGV.notAfterMs) then return 'TOO_LATE' end
+if copied then return 'look' end
 if ARGV.keepMarker ~= '' then
-  local kept = ''
-  for token, till in string.gmatch(copied or '', '([^;@]+)@(%d+);') do
-    if tonumber(till) >= now - ${COPIES_KEPT_MS} then kept = kept .. token .. '@' .. till .. ';' end
+  local from, to = string.match(redis.call('HGET', KEYS.state, 'c') or '0:0', '(%d+):(%d+)')
+  from, to = tonumber(from), tonumber(to)
+  local notes, over = {}, {}
+  local function note(text)
+    notes[#notes + 1] = string.format('o%.0f', to)
+    notes[#notes + 1] = text
+    to = to + 1
   end
-  redis.call('HSET', KEYS.state, 'c', kept .. ARGV.token .. '@' .. ARGV.notAfterMs .. ';')
+  -- The two oldest are looked at for each that is new: they end, or go to the end of the row.
+  for at = from, math.min(from + 1, to - 1) do
+    local field = string.format('o%.0f', at)
+    local text = redis.call('HGET', KEYS.state, field)
+    local token, till = string.match(text, '(.*)@(%d+)')
+    over[#over + 1] = field
+    if tonumber(till) < now - ${COPIES_KEPT_MS} then over[#over + 1] = 'c' .. token else note(text) end
+    from = at + 1
+  end
+  note(ARGV.token .. '@' .. ARGV.notAfterMs)
+  local row, spread = string.format('%.0f:%.0f', from, to), table.unpack or unpack
+  redis.call('HSET', KEYS.state, 'c' .. ARGV.token, '1', 'c', row, spread(notes))
+  if #over > 0 then redis.call('HDEL', KEYS.state, spread(over)) end
   if not last then redis.call('PEXPIRE', KEYS.state, '${KEPT_FOR_MS}') end
   return 'look'
 end
 -- Free when nothing waited, or never used.
 if mark ~= '.' and (holder or last) then return 'look' end
 if last and us <= tonumber(last) then return 'look' end
-if copied and string.find(copied, ARGV.token .. '@', 1, true) then return 'look' end
 local fence = string.format('%.0f', us)
 redis.call('HSET', KEYS.state, 'f0', fence)
 redis.call('SET', KEYS.slot, ARGV.token, 'PX', ARGV.leaseMs)

@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis';
-import { LeaseLostError, ModuleClosedError } from '../atomic-redis.errors.js';
+import { LeaseLostError, ModuleClosedError, RedisUnavailableError } from '../atomic-redis.errors.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import { CommitHold } from '../leases/commit-hold.js';
 import { lookMsOf, type LeaseKeeper, type PausableLease } from '../leases/lease-keeper.js';
@@ -51,6 +51,8 @@ export class HeldPermit implements Permit, PausableLease, Enforcement {
   isLost = false;
   private readonly abort = new LazyAbort();
   private releasing: Promise<boolean> | undefined;
+  /** True once a release may have arrived whose answer did not. */
+  private mayBeReleased = false;
 
   /** @param askedAt monotonic time at which it was asked for: the lease began no earlier */
   constructor(
@@ -129,18 +131,21 @@ export class HeldPermit implements Permit, PausableLease, Enforcement {
     } catch (error) {
       // Not told: it may be called again.
       this.releasing = undefined;
+      if (!(error instanceof RedisUnavailableError)) this.mayBeReleased = true;
       throw error;
     }
   }
 
   private async handOn(): Promise<boolean> {
     const { operations, rooms } = this.access;
-    const { claim, slot, fence, timeoutMs } = this;
+    const { claim, slot, fence, timeoutMs, mayBeReleased: isRepeated } = this;
     const askedAt = performance.now();
     const options = { timeoutMs, propagation: 'outside' } as const;
-    const call = { claim, slot, fence, keptMs: keptMsOf(timeoutMs) };
+    const call = { claim, slot, fence, isRepeated, keptMs: keptMsOf(timeoutMs) };
     const { isReleased, heir } = await operations.part(operation.release, call, options);
-    if (heir) rooms.handOver(claim.keys.line, { ...heir, askedAt });
+    if (heir) rooms.handOver(claim.keys.line, heir, askedAt);
+    // The keeper has let it go, and cannot find that out any more.
+    if (!isReleased && !this.isLost) this.lost(new LeaseLostError());
     return isReleased;
   }
 }

@@ -38,9 +38,10 @@ const LOST_LENGTH = 17;
  *
  * The state is a hash. `f<slot>` is the last fence of a slot, `l<slot>` those of the last permits
  * that were lost, each with a comma. `w<token>` is `<until>:<lease>` of one that waits: the server
- * time in ms until which it is taken to be alive, and the length of the lease that it wants. `c` is
- * `<token>@<time limit>;` of calls that were sent again. A fence is above every one before it, and at least the time in µs, so that
- * fences also rise where the hash was lost.
+ * time in ms until which it is taken to be alive, and the length of the lease that it wants.
+ * `c<token>` is there for a call that was sent again; `o<number>` are those calls in a row, as
+ * `<token>@<time limit>`, and `c` is `<first>:<next>` of the numbers. A fence is above every one
+ * before it, and at least the time in µs, so that fences also rise where the hash was lost.
  *
  * `next_in_line(line, state, ms, count, stop)` returns the tokens of the first `count` that wait
  * and are alive, and of those ahead of them that are not. It ends at `stop(token, ticket)`, and

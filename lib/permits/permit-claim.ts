@@ -1,4 +1,4 @@
-import { OutcomeUnknownError, RedisUnavailableError } from '../atomic-redis.errors.js';
+import { ModuleClosedError, OutcomeUnknownError, RedisUnavailableError } from '../atomic-redis.errors.js';
 import { whenAborted } from '../runtime/abort-listeners.js';
 import { Deadline, sleep, untilAborted } from '../runtime/deadline.js';
 import { assertOutsideTransaction, isInTransaction } from '../runtime/transaction-scope.js';
@@ -178,8 +178,9 @@ export class PermitClaim {
     if (ticket === '') this.ticket = UNKNOWN_TICKET;
     this.mayHold = true;
     let seen: Seen | undefined;
+    const deadline = Deadline.in(timeoutMs);
     try {
-      const options = { deadline: Deadline.in(timeoutMs), propagation };
+      const options = { deadline, propagation };
       if (ticket === '' && this.mayBeFree) {
         if (propagation === undefined && isInTransaction())
           assertOutsideTransaction(takeFree.does({ claim, leaseMs }), propagation);
@@ -192,8 +193,10 @@ export class PermitClaim {
       const lookFor = claim.keys.slots.length === 1 ? lookForOne : lookForAny;
       seen ??= await operations.part(lookFor, look, options);
     } catch (error) {
-      // It takes effect no later than now. The next look tells what it came to.
-      if (error instanceof OutcomeUnknownError) throw connection.unavailable(error);
+      if (error instanceof OutcomeUnknownError) {
+        await this.untilOver(deadline, error);
+        throw connection.unavailable(error);
+      }
       this.mayHold = heldBefore;
       throw error;
     }
@@ -208,6 +211,16 @@ export class PermitClaim {
     return new HeldPermit(this.access, claim, timeoutMs, { ...seen, leaseMs }, askedAt);
   }
 
+  /**
+   * Waits until a look takes effect no more, and the next call tells what it came to. A copy that
+   * Redis refused ends it ahead of its time limit, and what was sent before may come until then.
+   */
+  private async untilOver(deadline: Deadline, { cause }: OutcomeUnknownError): Promise<void> {
+    // No call comes after that.
+    if (cause instanceof ModuleClosedError) return;
+    await this.access.inFlight.track(() => sleep(deadline.remainingMs));
+  }
+
   /** Waits until this claim is given a permit, a lease ends, or it is time to look. */
   private async pause(seen: Waiting | undefined, until: Deadline, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
@@ -216,7 +229,10 @@ export class PermitClaim {
     if (this.isTold) return;
     if (!room.isSubscribed) {
       const timeoutMs = Math.max(LOOK_UNSUBSCRIBED_MS, Math.min(LOOK_MS, until.remainingMs));
-      await untilAborted(room.subscribe(timeoutMs), signal);
+      // A release in this process hands the permit over meanwhile.
+      const told = this.untilTold(timeoutMs, signal);
+      void room.subscribe(timeoutMs).then(this.wake);
+      await told;
     }
     // The next look finds what was told before messages arrived.
     if (this.isTold || this.mayHaveMissed) return;
@@ -230,7 +246,7 @@ export class PermitClaim {
       const end = (): void => {
         unschedule(alarm);
         stopListening();
-        this.wake = () => undefined;
+        if (this.wake === end) this.wake = () => undefined;
         resolve();
       };
       const alarm = schedule(performance.now() + ms, end);
@@ -272,7 +288,7 @@ export class PermitClaim {
       const askedAt = performance.now();
       const call = { claim, keptMs: keptMsOf(timeoutMs) };
       const { heir } = await operations.part(operation.leave, call, options);
-      if (heir) rooms.handOver(claim.keys.line, { ...heir, askedAt });
+      if (heir) rooms.handOver(claim.keys.line, heir, askedAt);
     };
     // Not told, the place in line lapses, or the lease does.
     void inFlight.track(leave).catch(() => undefined);

@@ -18,17 +18,22 @@ export interface Claim {
   readonly token: string;
 }
 
-/** A permit that was handed to a claim, which may be one of this process. */
+/** One that was handed a permit while it waited. */
 export interface Heir {
   readonly token: string;
-  readonly slot: number;
-  readonly fence: number;
+  /**
+   * Undefined where a copy is told: when the lease began, and how long it is, is unknown. The heir
+   * looks then.
+   */
+  readonly permit: { readonly slot: number; readonly fence: number } | undefined;
 }
 
 interface Release {
   readonly claim: Claim;
   readonly slot: number;
   readonly fence: number;
+  /** True if it was asked for before, and that may have arrived. */
+  readonly isRepeated: boolean;
   /** Time for which a copy may come and ask, in milliseconds. */
   readonly keptMs: number;
 }
@@ -41,8 +46,8 @@ interface Released {
 
 const decode = (answer: string): Released => {
   const [what, token, slot, fence] = answer.split(':');
-  const heir = token === undefined ? undefined : { token, slot: Number(slot), fence: Number(fence) };
-  return { isReleased: what === 'released', heir };
+  const permit = slot === undefined ? undefined : { slot: Number(slot), fence: Number(fence) };
+  return { isReleased: what === 'released', heir: token === undefined ? undefined : { token, permit } };
 };
 
 /** The way of nearly all calls, ahead of the functions that the others need: nothing waits. */
@@ -58,7 +63,8 @@ end
 
 /**
  * Gives a permit back. It goes to the first in line that is alive. A copy is told what became of
- * the permit by its fence, and who has it now, since the one that it was handed to may not know.
+ * the permit by its fence, and who has it now, since the one that it was handed to may not know: it
+ * looks then, for how much of its lease is left is not told.
  */
 export const release = defineStep({
   type: 'permits.release',
@@ -69,27 +75,30 @@ export const release = defineStep({
     token: 'of the holder',
     fence: 'of its permit',
     slot: 'number of the slot',
+    keepMarker: "'1' where it may have been made before, else ''",
     keptMs: 'how long a copy may come and ask',
   },
   returns:
-    'released | released:<token>:<slot>:<fence>, handed to one that waits in the same process, or to whom it was handed before | lost, where the token had lost the slot',
+    'released | released:<token>:<slot>:<fence>, handed to one that waits in the same process, with its whole lease | released:<token>, by a copy, who has it now | lost, where the token had lost the slot',
   uses: [leaveFree, luaClock, luaPermit, luaHandOn],
   lua: `
 if holder == ARGV.token then
   return hand_on(KEYS.slot, ARGV.slot, ARGV.token, KEYS.state, KEYS.line, ARGV.keptMs)
 end
 if holder and string.sub(holder, 2) == ARGV.token and is_free(holder) then return 'released' end
+-- Not given back before. What a flush or a failover takes leaves no note.
+if ARGV.keepMarker == '' then return 'lost' end
 local last = redis.call('HGET', KEYS.state, 'f' .. ARGV.slot)
 if not last or tonumber(last) <= tonumber(ARGV.fence) or is_lost(KEYS.state, ARGV.slot, ARGV.fence) then return 'lost' end
 if is_free(holder) then return 'released' end
-return 'released:' .. holder .. ':' .. ARGV.slot .. ':' .. last
+return 'released:' .. holder
 `,
   reply: String,
   check: (call: Release) => call,
   does: ({ claim }) => `Releasing permit ${describe(claim.name)}`,
-  encode: ({ claim: { keys, token }, slot, fence, keptMs }) => ({
+  encode: ({ claim: { keys, token }, slot, fence, isRepeated, keptMs }) => ({
     keys: { state: keys.state, line: keys.line, slot: keys.slots[slot]! },
-    args: { token, fence, slot, keptMs },
+    args: { token, fence, slot, keepMarker: isRepeated ? '1' : '', keptMs },
   }),
   decode,
   changed: (answer) => answer !== 'lost',

@@ -1,8 +1,10 @@
 import type { KeySignals } from '../connection/key-signals.js';
 import type { Heir } from './permit.operations.js';
 
-/** A permit that was handed to a claim by a release in this process. */
-export interface Grant extends Heir {
+/** A permit that was handed to a claim by a release in this process, with its whole lease. */
+export interface Grant {
+  readonly slot: number;
+  readonly fence: number;
   /** Monotonic time at which the release was sent: the lease began no earlier. */
   readonly askedAt: number;
 }
@@ -78,8 +80,12 @@ export class WaitingRooms {
     room.close();
   }
 
-  /** Tells a claim that it has the permit. */
-  handOver(line: string, grant: Grant): void {
-    this.rooms.get(line)?.claims.get(grant.token)?.(grant);
+  /**
+   * Tells a claim of this process that it has the permit.
+   *
+   * @param askedAt as of {@link Grant}
+   */
+  handOver(line: string, { token, permit }: Heir, askedAt: number): void {
+    this.rooms.get(line)?.claims.get(token)?.(permit && { ...permit, askedAt });
   }
 }

@@ -105,9 +105,14 @@ describe('the shop under load', () => {
       const before = await read<{ sent: number }>(shop, '/mails');
       const key = randomUUID();
       const answers = await twoHundred(shops, (one) => pay(one, 'cart-1', key));
-      const { 201: _, '409 IDEMPOTENCY_IN_FLIGHT': running, ...others } = tally(answers);
-      expect(others).toEqual({});
-      const paid = answers.filter(({ status }) => status === 201);
+      for (const kind of Object.keys(tally(answers)))
+        expect(['201', '409 IDEMPOTENCY_IN_FLIGHT']).toContain(kind);
+      // The one that ran may have taken too long, and be sent again while the others are refused.
+      const again = await waitFor('the payment', async () => {
+        const answer = await pay(shop, 'cart-1', key);
+        return answer.status === 201 && answer;
+      });
+      const paid = [...answers, again].filter(({ status }) => status === 201);
       expect(new Set(paid.map(({ body }) => body)).size).toBe(1);
       const { charge } = JSON.parse(paid[0]!.body) as { charge: string };
       expect(await read(shop, '/checkout/sencha/cart-1')).toEqual({

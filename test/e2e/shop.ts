@@ -118,10 +118,12 @@ export async function read<T>(shop: Shop, path: string): Promise<T> {
   return JSON.parse(body) as T;
 }
 
+/** Answers that say that nothing was done, since something took too long: the machine is busy. */
+const TOO_SLOW: readonly unknown[] = ['REDIS_UNAVAILABLE', 'TRANSACTION_TIMEOUT'];
+
 /**
- * Many requests at once, spread evenly over the shops. One that is told that Redis was not reached
- * in its 800 ms, as happens on a machine that is busy with other things, is sent again: that answer
- * says that nothing was done.
+ * Many requests at once, spread evenly over the shops. One that took too long is sent again, as its
+ * client would.
  */
 export async function many(
   count: number,
@@ -131,7 +133,7 @@ export async function many(
   const untilReached = async (i: number): Promise<Answer> => {
     for (let attempt = 1; ; attempt++) {
       const answer = await request(shops[i % shops.length]!, i);
-      if (answer.problem?.code !== 'REDIS_UNAVAILABLE' || attempt === 10) return answer;
+      if (!TOO_SLOW.includes(answer.problem?.code) || attempt === 10) return answer;
     }
   };
   return await Promise.all(Array.from({ length: count }, (_, i) => untilReached(i)));

@@ -146,11 +146,12 @@ describe('idempotent runs on a Cluster', () => {
     const { transactions } = module.get(AtomicRedis);
     const ran: string[] = [];
     const pay = (last: () => string) => async (run: IdempotentRun) => {
-      const left = await run.step('reserve', () =>
-        transactions.run(['{shop}stock'], (tx) => (tx.write.incr('{shop}stock'), ran.push('reserve')), {
+      const left = await run.step('reserve', () => {
+        ran.push('reserve');
+        return transactions.run(['{shop}stock'], (tx) => (tx.write.incr('{shop}stock'), 1), {
           completesStep: (reserved) => reserved,
-        }),
-      );
+        });
+      });
       const charge = await run.step('charge', ({ key }) => (ran.push('charge'), key), {
         onInterrupted: 'hold',
       });

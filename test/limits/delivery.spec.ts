@@ -12,6 +12,7 @@ import { countCommands } from '../support/command-stats.js';
 import { isScript } from '../support/is-script.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
+import { leaveLapsed } from './lapsed-reservations.js';
 
 /** Nothing of it becomes free while a test runs. */
 const QUOTA: Limit = { key: 'quota', algorithm: 'fixed', limit: 1_000, perMs: 31_536_000_000 };
@@ -105,6 +106,15 @@ describe('limits over connections that fail', () => {
     expect(refused).toMatchObject({ outcome: 'not-applied', retryable: true });
     proxy.refuseConnections(false);
     expect((await limits.take(QUOTA)).remaining).toBe(999);
+  });
+
+  it('[LM-8] say of a peek that Redis was unavailable, also where it was giving back what has lapsed', async () => {
+    await other.reserve(QUOTA, { ttlMs: QUOTA.perMs });
+    await leaveLapsed(redis.client, QUOTA, 1_001);
+    proxy.loseReplies({ match: ({ name, args }) => name === 'EVALSHA' && args[0]!.length > 0 });
+    proxy.refuseConnections(true);
+    await expect(limits.peek(QUOTA, { timeoutMs: 1_500 })).rejects.toThrow(RedisUnavailableError);
+    expect(await used()).toBe(1);
   });
 
   it('[LM-8] without a marker, report a lost reply as unknown at once and send nothing again', async () => {

@@ -14,6 +14,7 @@ import {
 import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
+import { leaveLapsed } from './lapsed-reservations.js';
 
 const ALGORITHMS = ['gcra', 'fixed', 'sliding'] as const;
 /** So long that a test does not see anything of it pass, but at the border of a fixed window. */
@@ -160,6 +161,42 @@ describe('LimitService', () => {
       );
       expect(results.filter(({ allowed }) => allowed)).toHaveLength(4);
     });
+
+    // The last: by their names, `a` and `c` travel in one lane.
+    it.each(['a, ab, a', 'ab, a, ab', 'ab, ac, ab', 'ab, a, a', 'ac, c, ac'])(
+      '[LM-5] are judged in their order also where calls share some of them: %s',
+      async (calls) => {
+        const byName: Record<string, Limit> = {
+          a: of({ key: 'a', limit: 2 }),
+          b: of({ key: 'b' }),
+          c: of({ key: 'c', limit: 2 }),
+        };
+        const { b } = byName;
+        if (calls === 'ab, a, a') {
+          // A call that finds what has lapsed is sent again, and those behind it wait for it.
+          for (const ttlMs of [1, LONG_MS]) await limits.reserve(b!, { ttlMs });
+          await waitFor('the lapse', async () => (await limits.peek(b!)).remaining === 2);
+        }
+        const taken = calls
+          .split(', ')
+          .map((names) => limits.take(names.split('').map((name) => byName[name]!)));
+        expect((await Promise.all(taken)).map(({ allowed }) => allowed)).toEqual([true, true, false]);
+      },
+    );
+
+    it('[LM-5] are told apart whatever is in their keys', async () => {
+      const calls = Array.from({ length: 8 }, (_, i) => {
+        const named = (key: string): Limit => of({ key: `{${i}}${key}`, limit: 1 });
+        // Between the names of both limits stands what stands inside of one.
+        const inside = `\natomic:limit:g${LONG_MS}:{${i}}:{${i}}`;
+        return [
+          [named('a'), named(`b${inside}c`)],
+          [named(`a${inside}b`), named('c')],
+        ];
+      }).flat();
+      const results = await Promise.all(calls.map((call) => limits.take(call)));
+      expect(results.filter(({ allowed }) => allowed)).toHaveLength(calls.length);
+    });
   });
 
   it('[LM-1] reads without taking, and resets', async () => {
@@ -275,12 +312,37 @@ describe('LimitService', () => {
     }
   });
 
+  it('[LM-7] tells the refusal of a user who may only read, where a peek must give back first', async () => {
+    const one = of({ algorithm: 'fixed', limit: 2_000 });
+    await limits.reserve(one, { ttlMs: LONG_MS });
+    await leaveLapsed(redis.client, one, 1_001);
+    await redis.client.acl('SETUSER', 'reader', 'on', '>secret', '%R~*', '&*', '+@all');
+    const user = new URL(redis.server.url);
+    [user.username, user.password] = ['reader', 'secret'];
+    const module = await Test.createTestingModule({
+      imports: [AtomicRedisModule.forRoot({ connection: user.href, namespace: 'atomic:' })],
+    }).compile();
+    module.useLogger(false);
+    await module.init();
+    try {
+      const reading = module.get(LimitService);
+      await expect(reading.peek(one)).rejects.toMatchObject({ code: 'REDIS_REPLY', reply: 'NOPERM' });
+      await limits.peek(one);
+      expect((await reading.peek(one)).remaining).toBe(1_999);
+    } finally {
+      await module.close();
+      await redis.client.acl('DELUSER', 'reader');
+    }
+  });
+
   it('[LM-7] is refused inside a transaction, whose attempts would take again', async () => {
     const transactions = app.get(TransactionService);
     const inside = transactions.run(['k'], () => limits.take(of()));
     await expect(inside).rejects.toThrow(IllegalTransactionStateError);
-    await transactions.run(['k'], () => limits.take(of(), { propagation: 'outside' }));
-    expect((await limits.peek(of())).remaining).toBe(2);
+    let attempts = 0;
+    await transactions.run(['k'], () => ((attempts += 1), limits.take(of(), { propagation: 'outside' })));
+    // A busy machine may need a second attempt.
+    expect((await limits.peek(of())).remaining).toBe(Math.max(0, 3 - attempts));
   });
 
   it('[LM-8] waits for replicas where it is asked to, and tells what was taken', async () => {

@@ -8,10 +8,15 @@ import {
   ParseIntPipe,
   Post,
   Param,
+  Sse,
   UseGuards,
+  UseInterceptors,
+  type CallHandler,
   type CanActivate,
   type ExecutionContext,
   type INestApplication,
+  type MessageEvent,
+  type NestInterceptor,
   type Type,
 } from '@nestjs/common';
 import { EventPattern, GrpcMethod, MessagePattern } from '@nestjs/microservices';
@@ -33,6 +38,7 @@ import {
   type RateLimitOptions,
 } from 'nestjs-atomic-redis';
 import { AtomicRedisOutcomes, AtomicRedisTestingModule } from 'nestjs-atomic-redis/testing';
+import { concat, defaultIfEmpty, NEVER, of, retry, Subject, takeUntil, type Observable } from 'rxjs';
 import { startApp, urlOf } from '../problem-details/edge-app.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
@@ -138,6 +144,51 @@ class LimitedController {
   }
 }
 
+/** Repeats a call that fails, and gives up one when it is told to. */
+@Injectable()
+class Impatient implements NestInterceptor {
+  static readonly stop = new Subject<void>();
+
+  intercept(_: ExecutionContext, next: CallHandler): Observable<unknown> {
+    return next.handle().pipe(retry(1), takeUntil(Impatient.stop), defaultIfEmpty('stopped'));
+  }
+}
+
+const refunding = { limits: three, onError: 'refund', refundTtlMs: LONG_MS } as const;
+
+@Controller('impatient')
+@UseInterceptors(Impatient)
+class ImpatientController {
+  runs = 0;
+
+  @Get('repeated')
+  @RateLimit(refunding)
+  repeated() {
+    if (++this.runs % 2 === 1) throw new BadRequestException();
+    return 'ok';
+  }
+
+  @Get('refused')
+  @RateLimit({ ...refunding, limits: { ...three, limit: 1 } })
+  refused() {
+    this.runs++;
+    throw new OutcomeUnknownError('who knows');
+  }
+
+  @Get('stopped')
+  @RateLimit({ ...refunding, key: 'stopped' })
+  stopped() {
+    Impatient.stop.next();
+    return 'late';
+  }
+
+  @Sse('events')
+  @RateLimit({ ...refunding, key: 'events' })
+  events(): Observable<MessageEvent> {
+    return concat(of({ data: 'first' }), NEVER);
+  }
+}
+
 @Injectable()
 class Partner {
   runs = 0;
@@ -160,7 +211,7 @@ describe.each(['express', 'fastify'])('@RateLimit on %s', (platform) => {
   beforeAll(async () => {
     app = await startApp({
       platform,
-      controllers: [LimitedController],
+      controllers: [LimitedController, ImpatientController],
       providers: [Partner],
       options: { connection: redis.server.url, lazyConnect: false, timeoutMs: 20_000 },
     });
@@ -257,6 +308,30 @@ describe.each(['express', 'fastify'])('@RateLimit on %s', (platform) => {
     expect(await statuses(2, () => get('refunds/2'))).toEqual([503, 503]);
     expect(await statuses(2, () => get('refunds/7'))).toEqual([200, 429]);
   });
+
+  it('[RL-4] takes again for an attempt that an interceptor repeats, and may refuse it', async () => {
+    const ask = (path: string) => fetch(`${urlOf(app)}/impatient/${path}`);
+    expect(await statuses(4, () => ask('repeated'))).toEqual([200, 200, 200, 429]);
+    const { runs } = app.get(ImpatientController);
+    expect(await statuses(1, () => ask('refused'))).toEqual([429]);
+    expect(app.get(ImpatientController).runs).toBe(runs + 1);
+  });
+
+  it.each(['stopped', 'events'])(
+    '[RL-4] keeps the cost of a call that nobody waits for any more: %s',
+    async (key) => {
+      const client = new AbortController();
+      const response = await fetch(`${urlOf(app)}/impatient/${key}`, { signal: client.signal });
+      expect(response.status).toBe(200);
+      if (key === 'events') client.abort();
+      else expect(await response.text()).toBe('stopped');
+      await waitFor('the end of the reservation', async () => {
+        const kept = await redis.client.keys('atomic:limit*');
+        return kept.length === 1 && !kept[0]!.includes('holds');
+      });
+      expect((await app.get(LimitService).peek({ ...three, key })).remaining).toBe(2);
+    },
+  );
 
   it('[RL-5] takes its key from the arguments in the phase method, after guards and pipes', async () => {
     expect(await statuses(4, () => get('arguments/a'))).toEqual([200, 200, 200, 429]);

@@ -8,6 +8,7 @@ import { isScript } from '../support/is-script.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 import { startWorker } from '../support/workers.js';
+import { leaveLapsed } from './lapsed-reservations.js';
 import { LimitModel } from './limit-model.js';
 import type { Data } from './reserving.worker.js';
 import { clocked, WrappedLimits } from './wrapped-limits.js';
@@ -154,20 +155,35 @@ describe('reservations of limits', () => {
     async (call) => {
       const one = of({ limit: 5_000, algorithm: 'fixed' });
       await limits.reserve(one, { ttlMs: LONG_MS });
-      const [holds] = await redis.client.keys('atomic:limit-holds*');
-      // As 2,500 others leave it when they lapse at the same time.
-      const lapsed = Array.from({ length: 2_500 }, (_, i) => ['1', `1:0:${LONG_MS}:${i}`]).flat();
-      await redis.client.call('ZADD', holds!, ...lapsed);
-      const [state] = await redis.client.keys('atomic:limit:*');
-      const [body] = (await redis.client.get(state!))!.split(';');
-      const last = (await redis.client.zrange(holds!, '-1', '-1', 'WITHSCORES'))[1];
-      await redis.client.set(state!, `${body};2501:0:1:${last}`);
+      await leaveLapsed(redis.client, one, 2_500);
       const counts = await countCommands(redis.client, async () => {
         expect((await limits[call](one)).remaining).toBe(call === 'peek' ? 4_999 : 4_998);
       });
+      const [holds] = await redis.client.keys('atomic:limit-holds*');
       expect(await redis.client.zcard(holds!)).toBe(1);
       // Three rounds of a thousand, and the call before them.
       expect(counts).toMatchObject({ evalsha: call === 'peek' ? 3 : 4 });
+    },
+  );
+
+  it.each([
+    ['settle', true, 4_997],
+    ['settle', false, 4_999],
+    ['reserve', true, 4_997],
+  ] as const)(
+    '[LM-9] that have lapsed by the thousand on each of two limits let a %s tell %s after giving them back',
+    async (call, expected, left) => {
+      const all = ['a', 'b'].map((key) => of({ key, limit: 5_000, algorithm: 'fixed' }));
+      await limits.reserve(all, { ttlMs: LONG_MS });
+      const { id } = await limits.reserve(all, { ttlMs: LONG_MS });
+      if (!expected) await limits.settle(id!, 0);
+      for (const one of all) await leaveLapsed(redis.client, one, 1_000);
+      const counts = await countCommands(redis.client, async () => {
+        if (call === 'settle') expect(await limits.settle(id!, 2)).toBe(expected);
+        else expect((await limits.reserve(all, { ttlMs: LONG_MS })).allowed).toBe(expected);
+      });
+      expect(counts['evalsha']).toBeLessThanOrEqual(3);
+      for (const one of all) expect(await remaining(one)).toBe(left);
     },
   );
 

@@ -4,12 +4,17 @@ import {
   InvalidArgumentError,
   LeaseLostError,
   ModuleClosedError,
+  OutcomeUnknownError,
   PermitUnavailableError,
+  RedisUnavailableError,
   type AcquireOptions,
   type AtomicRedisEvent,
   type Permit,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
+import { takeFree } from '../../lib/permits/acquire.operations.js';
+import { CLAIM_MS } from '../../lib/permits/lua-permit.js';
+import { release } from '../../lib/permits/permit.operations.js';
 import { holdRequest } from '../support/hold-request.js';
 import { isScript } from '../support/is-script.js';
 import { useRedis } from '../support/redis.js';
@@ -123,6 +128,21 @@ describe('PermitService', () => {
       );
     });
 
+    it('[PM-5] tells by its release that a flush took a permit, whoever has it since', async () => {
+      const atomic = await apps.start(redis.server.url);
+      const losses: AtomicRedisEvent[] = [];
+      atomic.events.subscribe((event) => void (event.type === 'lease.lost' && losses.push(event)));
+      const permit = await atomic.permits.acquire('p');
+      await redis.client.flushall();
+      const next = await (await apps.start(redis.server.url)).permits.acquire('p');
+      expect(await permit.release()).toBe(false);
+      expect(await permit.release()).toBe(false);
+      expect(permit.signal.reason).toBeInstanceOf(LeaseLostError);
+      expect(await next.release()).toBe(true);
+      await waitFor('the event', () => losses.length > 0);
+      expect(losses).toHaveLength(1);
+    });
+
     it('[PM-5] aborts the signal before the lease ends when Redis is not reached', async () => {
       const { permits } = await apps.start(proxy.url, { timeoutMs: 500 });
       const permit = await permits.acquire('p', { leaseMs: LEASE_MS });
@@ -177,6 +197,21 @@ describe('PermitService', () => {
       // Handed over, not merely free.
       expect(await slotKeysOf(redis.client)).toHaveLength(1);
       expect(await permits.tryAcquire('p')).toBeNull();
+      expect(await (await waiting).release()).toBe(true);
+    });
+
+    it('[PM-3] hear what a release in their process hands them, also while they cannot subscribe', async () => {
+      const { permits } = await apps.start(redis.server.url);
+      const { signals } = permits as unknown as { signals: { listen: () => Promise<never> } };
+      let isSubscribing = false;
+      signals.listen = () => {
+        isSubscribing = true;
+        return new Promise<never>(() => undefined);
+      };
+      const first = await permits.acquire('p');
+      const waiting = permits.acquire('p', { waitMs: 60_000 });
+      await waitFor('it to subscribe', () => isSubscribing);
+      expect(await first.release()).toBe(true);
       expect(await (await waiting).release()).toBe(true);
     });
 
@@ -303,19 +338,49 @@ describe('PermitService', () => {
     it('[PM-4] to a release are told, however many had the permit since', async () => {
       const { permits } = await apps.start(proxy.url);
       const other = (await apps.start(redis.server.url)).permits;
-      const releaseLate = async (permit: Permit): Promise<boolean> => {
+      const releaseLate = async (permit: Permit, inTime = true): Promise<boolean> => {
         proxy.refuseConnections(true);
         const lost = proxy.loseReplies(isScript);
         const releasing = permit.release();
         await lost.triggered;
+        if (!inTime) await releasing.catch(() => undefined);
         for (let i = 0; i < 3; i++) await other.withPermit('p', () => undefined);
         proxy.refuseConnections(false);
         return await releasing;
       };
       expect(await releaseLate(await permits.acquire('p'))).toBe(true);
+      // Asked for again, after an answer that never came.
+      const impatient = await permits.acquire('p', { timeoutMs: 1_500 });
+      await expect(releaseLate(impatient, false)).rejects.toThrow(OutcomeUnknownError);
+      await waitFor('the answer', () => impatient.release(), 10_000);
       const permit = await permits.acquire('p');
       await endLeases();
       expect(await releaseLate(permit)).toBe(false);
+    });
+
+    it('[PM-4] to a release only wake the one that has it since: its lease may be a short one', async () => {
+      // Nobody is told by a message from this one: it may not publish.
+      await redis.client.acl('SETUSER', 'mute', 'on', '>secret', '~*', 'resetchannels', '+@all');
+      const { host, port } = redis.server;
+      const { permits } = await apps.start(proxy.url);
+      const other = (await apps.start({ host, port, username: 'mute', password: 'secret' })).permits;
+      const first = await permits.acquire('p');
+      const second = other.acquire('p', { waitMs: 60_000 });
+      await waitFor('the second to stand in line', async () => (await inLine(redis.client)) === 1);
+      const third = permits.acquire('p', { waitMs: 60_000 });
+      await waitFor('the third to stand in line', async () => (await inLine(redis.client)) === 2);
+      proxy.refuseConnections(true);
+      const lost = proxy.loseReplies({
+        match: ({ name, args }) => name === 'EVALSHA' && args[0]?.toString() === release.script.sha,
+      });
+      const releasing = first.release();
+      await lost.triggered;
+      await (await second).release();
+      proxy.refuseConnections(false);
+      expect(await releasing).toBe(true);
+      expect(await third).toMatchObject({ slot: 0 });
+      const [key] = await slotKeysOf(redis.client);
+      expect(await redis.client.pttl(key!)).toBeGreaterThan(CLAIM_MS);
     });
 
     it('[PM-4] that come late as copies change nothing', async () => {
@@ -331,6 +396,50 @@ describe('PermitService', () => {
       await permits.acquire('p');
       expect(await lateRelease.delivered).toBe(true);
       expect(await slotKeysOf(redis.client)).toHaveLength(1);
+    });
+
+    it('[PM-4] leave nothing where a copy is refused and the call that it repeats comes later', async () => {
+      const { permits } = await apps.start(proxy.url);
+      await permits.withPermit('p', () => undefined);
+      const late = proxy.deliverLate(400, isScript);
+      const refused = proxy.answer('-OOM command not allowed\r\n', isScript);
+      await expect(permits.tryAcquire('p', { timeoutMs: 2_000 })).rejects.toThrow(RedisUnavailableError);
+      expect(refused.count).toBe(1);
+      await late.delivered;
+      // Long before a lease would end.
+      await waitFor(
+        'the permit to be free',
+        async () => (await slotKeysOf(redis.client)).length === 0,
+        10_000,
+      );
+    });
+
+    it('[PM-4] leave notes of copies, which keep their originals from taking a permit, and end', async () => {
+      const { script } = takeFree;
+      const [state, slot] = ['atomic:permits:p', 'atomic:permit-0:p'];
+      const send = (token: string, keepMarker: string): Promise<unknown> => {
+        const args = [Date.now() + 60_000, keepMarker, token, 60_000];
+        return redis.client.eval(script.lua, 2, state, slot, ...args);
+      };
+      expect([script.keys, script.args]).toEqual([
+        ['state', 'slot'],
+        ['notAfterMs', 'keepMarker', 'token', 'leaseMs'],
+      ]);
+      const sendAll = async (name: string): Promise<void> => {
+        for (let i = 0; i < 20; i++)
+          for (let copy = 0; copy < 2; copy++) expect(await send(`${name}${i}`, '1')).toBe('look');
+        for (let i = 0; i < 20; i++) expect(await send(`${name}${i}`, '')).toBe('look');
+      };
+      await sendAll('early');
+      const notes = await redis.client.hlen(state);
+      // Their time limits pass.
+      for (const [field, note] of Object.entries(await redis.client.hgetall(state)))
+        if (field.startsWith('o')) await redis.client.hset(state, field, note.replace(/@.*/, '@1'));
+      await sendAll('late');
+      expect(await redis.client.hlen(state)).toBe(notes);
+      for (const note of Object.values(await redis.client.hgetall(state)))
+        expect(note.length).toBeLessThan(40);
+      expect(await send('never sent again', '')).toMatch(/^\d+$/);
     });
 
     it('[PM-4] leave nothing behind a caller that has given up', async () => {
@@ -401,6 +510,20 @@ describe('PermitService', () => {
       stopped.abort(new Error('enough'));
       expect(await leading).toBe('stopped');
       expect(await slotKeysOf(redis.client)).toEqual([]);
+    });
+
+    it('[PM-9] leads again when the work finds the loss before the keeper does', async () => {
+      const { permits, transactions } = await apps.start(redis.server.url);
+      const other = (await apps.start(redis.server.url)).permits;
+      let terms = 0;
+      const term = async (permit: Permit): Promise<string> => {
+        if (++terms === 3) return 'led';
+        await redis.client.flushall();
+        await other.withPermit('p', () => undefined);
+        if (terms === 1) await transactions.run(['k'], (tx) => void tx.write.set('k', 1), { permit });
+        return 'did not lead';
+      };
+      expect(await permits.lead('p', term)).toBe('led');
     });
 
     it('[PM-9] rejects with the error of the work that led', async () => {

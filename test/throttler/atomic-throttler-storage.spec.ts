@@ -72,6 +72,14 @@ describe('AtomicThrottlerStorage', () => {
     await waitFor('the expiry', async () => !(await hit(storage!, 1, 300, 0)).isBlocked);
   });
 
+  it.each([0, LONG_MS])('[TH-1] keeps nothing of the hits that a block of %i ms refuses', async (block) => {
+    const [storage] = storages;
+    for (let i = 0; i < 2; i++) await hit(storage!, 1, LONG_MS, block);
+    const kept = await redis.client.keys('*');
+    for (let i = 0; i < 20; i++) expect((await hit(storage!, 1, LONG_MS, block)).isBlocked).toBe(true);
+    expect(await redis.client.keys('*')).toHaveLength(kept.length);
+  });
+
   it('[TH-2] lets exactly the limit pass when processes ask at the same time', async () => {
     for (const block of [0, LONG_MS]) {
       const results = await Promise.all(
