@@ -242,8 +242,8 @@ describe('a step that its transaction commits', () => {
         throw new Error('it did not fail');
       },
       (transaction) => transaction.catch(() => undefined),
-      (transaction) => Promise.all([transaction, 1]).catch(() => undefined),
-      (transaction) => Promise.allSettled([transaction, 1]),
+      (transaction) => Promise.all([transaction, Promise.resolve()]).catch(() => undefined),
+      (transaction) => Promise.allSettled([transaction, Promise.resolve()]),
       (transaction) =>
         (async () => await transaction)()
           .finally(() => undefined)
