@@ -80,7 +80,9 @@ describe('OpenTelemetry', () => {
     });
     const [request, run] = [spanNamed('request'), spanNamed('idempotency.run orders.create')];
     const [transaction, add] = [spanNamed('transactions.run'), spanNamed('counters.add')];
-    expect(sdk.spans).toHaveLength(6);
+    // A busy machine may need a second attempt of the transaction.
+    expect(new Set(sdk.spans.map(({ name }) => name)).size).toBe(6);
+    expect(sdk.spans.filter(({ name }) => name !== 'in the transaction')).toHaveLength(5);
     expect(isBelow(run, request)).toBe(true);
     expect(isBelow(spanNamed('in the run'), run)).toBe(true);
     expect(isBelow(transaction, run)).toBe(true);

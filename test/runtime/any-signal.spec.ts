@@ -13,6 +13,7 @@ describe('anySignal', () => {
     const signal = anySignal(first.signal, second.signal);
     expect(signal.aborted).toBe(false);
     second.abort(reason);
+    expect(signal.reason).toBe(reason);
     first.abort(new Error('later'));
     expect(signal.reason).toBe(reason);
   });

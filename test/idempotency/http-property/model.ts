@@ -94,7 +94,11 @@ export function predict(
   const isLate = ending.do === 'respond' && ending.late && around.before !== 'nothing';
   // Where several calls went on at once without us, another one's outcome may count with us.
   const lasts = story.askedAgain === 'never' ? [story.last] : plan.attempts;
-  const mayHang = lasts.some((attempt) => mayNeverEnd(attempt.ending)) || isLate;
+  // Calls at once share a run. Where it fails, and an interceptor has a value in place of the error,
+  // nobody answers a handler that sends by itself.
+  const isSwallowed =
+    story.askedAgain === 'beside' && route.takes === 'response' && around.interceptors.includes('catch');
+  const mayHang = lasts.some((attempt) => mayNeverEnd(attempt.ending)) || isLate || isSwallowed;
   const isHeld =
     ending.do === 'respond-partly' && ending.next === 'nothing' && (!route.stream || client.http === '1.0');
   // A promise goes on below a time-out, and those below it may ask again.
