@@ -82,11 +82,14 @@ export class PermitClaim {
   async acquire(waitMs: number, signal: AbortSignal | undefined): Promise<HeldPermit> {
     signal?.throwIfAborted();
     const until = Deadline.in(waitMs);
+    const { inFlight, rooms } = this.access;
+    // Shutdown ends its waits, and then waits until it has given up its place.
+    inFlight.enter();
     let looking: Promise<Look> | undefined;
     let waitSignal: AbortSignal | undefined;
     try {
       // Others wait here: what is told between the first look and its answer must not be missed.
-      if (waitMs > 0 && this.access.rooms.isSubscribed(this.claim.keys.line)) this.enterRoom();
+      if (waitMs > 0 && rooms.isSubscribed(this.claim.keys.line)) this.enterRoom();
       for (let isFirst = true; ; isFirst = false) {
         const isLast = !isFirst && until.passed;
         looking = this.look(isLast ? 0 : Math.ceil(until.remainingMs));
@@ -108,7 +111,8 @@ export class PermitClaim {
       if (this.mayHold) this.giveUp(looking);
       throw error;
     } finally {
-      if (this.room) this.access.rooms.leave(this.claim.keys.line, this.claim.token);
+      if (this.room) rooms.leave(this.claim.keys.line, this.claim.token);
+      inFlight.leave();
     }
   }
 
@@ -241,18 +245,27 @@ export class PermitClaim {
     await this.untilTold(Math.min(lookMs, nextMs + 1 + APART_MS * ahead, until.remainingMs), signal);
   }
 
-  private untilTold(ms: number, signal: AbortSignal): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const end = (): void => {
+  /** Is not in flight meanwhile. */
+  private async untilTold(ms: number, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    const { inFlight } = this.access;
+    inFlight.leave();
+    await new Promise<void>((resolve, reject) => {
+      let isOver = false;
+      const stop = (): boolean => {
+        if (isOver) return false;
+        inFlight.enter();
         unschedule(alarm);
         stopListening();
         if (this.wake === end) this.wake = () => undefined;
-        resolve();
+        return (isOver = true);
+      };
+      const end = (): void => {
+        if (stop()) resolve();
       };
       const alarm = schedule(performance.now() + ms, end);
       const stopListening = whenAborted(signal, () => {
-        unschedule(alarm);
-        reject(signal.reason as Error);
+        if (stop()) reject(signal.reason as Error);
       });
       this.wake = end;
     });
