@@ -100,8 +100,8 @@ describe('a refusal of Redis, to transactions that share an EXEC', () => {
   const outOfTime: readonly unknown[] = ['REDIS_UNAVAILABLE', 'TRANSACTION_TIMEOUT'];
 
   const tell = async (way: Way, refusal: Refusal): Promise<object[]> => {
-    const told = await tellRefused({ transactions, client: redis.client, key: 'k' }, way, refusal);
-    return told.map((one) =>
+    const answers = await tellRefused({ transactions, client: redis.client, key: 'k' }, way, refusal);
+    return answers.map((one) =>
       'code' in one && outOfTime.includes(one.code) ? { ...one, code: 'OUT_OF_TIME' } : one,
     );
   };
