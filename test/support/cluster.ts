@@ -156,7 +156,16 @@ class LoopbackCluster implements TestCluster {
         // The new owner first: it must claim the slot before the old one lets go of it.
         const rest = masters.map(({ node }) => node).filter((node) => node !== to && node !== from);
         for (const { client } of [to, from, ...rest]) {
-          await client.call('CLUSTER', 'SETSLOT', slot, 'NODE', to.id);
+          await waitFor(`slot ${slot} to be handed over`, async () => {
+            try {
+              return await client.call('CLUSTER', 'SETSLOT', slot, 'NODE', to.id);
+            } catch (error) {
+              // A call has written to the old owner since its keys were moved.
+              if (client !== from.client || !/still hold keys/i.test(String(error))) throw error;
+              await moveKeys(slot, from, to);
+              return false;
+            }
+          });
         }
         await this.settled();
       },
