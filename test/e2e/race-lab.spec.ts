@@ -7,6 +7,15 @@ import type { RunEvent } from '../../sample-app/lab/run.js';
 import { waitFor } from '../support/wait-for.js';
 import { post, read, send, startShop, stopShop, type Shop } from './shop.js';
 
+/** Empty for a process that has just ended. */
+function commandOf(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8');
+  } catch {
+    return '';
+  }
+}
+
 describe('the race lab behind its page', () => {
   let shop: Shop;
   let redis: Redis;
@@ -52,7 +61,7 @@ describe('the race lab behind its page', () => {
       ? readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8')
           .split(' ')
           .filter(Boolean)
-          .map((child) => `${child} ${readFileSync(`/proc/${child}/cmdline`, 'utf8')}`)
+          .map((child) => `${child} ${commandOf(child)}`)
       : execFileSync('ps', ['-axo', 'pid=,ppid=,args='], { encoding: 'utf8' })
           .split('\n')
           .filter((line) => line.trim().split(/\s+/)[1] === String(pid));
