@@ -138,7 +138,7 @@ export class LimitService {
     try {
       await this.runner.part(sweep, { limits }, { deadline });
     } catch (error) {
-      // What has lapsed may be given back or not: to a call that reads, both are the same.
+      // A call that reads sees the same, whether lapsed reservations were given back or not.
       throw error instanceof OutcomeUnknownError ? this.connection.unavailable(error) : error;
     }
   }

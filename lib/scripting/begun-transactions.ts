@@ -8,7 +8,7 @@ const then = Reflect.get(Promise.prototype, 'then') as (...handlers: unknown[]) 
 class AskedPromise extends Promise<unknown> {
   declare wasAsked?: boolean;
 
-  /** What is made of it is a plain promise. */
+  /** Promises derived from it are plain ones. */
   static override get [Symbol.species](): PromiseConstructor {
     return Promise;
   }
@@ -31,7 +31,7 @@ interface Failure {
 /** The transactions that are to commit one participant. */
 class BegunTransactions {
   private readonly underWay = new Set<Promise<unknown>>();
-  /** Of those that nobody had asked for when they failed. */
+  /** The failures whose promise the body had not asked for when they came. */
   private failures: Failure[] = [];
   /** True once the participant waits: its body knows nothing of what comes of them now. */
   private isWaiting = false;

@@ -32,7 +32,7 @@ import type { SalesStatement } from '../sales/sales.dto.js';
 
 const LOCK_MS = 5_000;
 const LOCK_WAIT_MS = 2_000;
-/** Of the statements' lock, which expires sooner, and is waited for longer. */
+/** The statements' lock expires sooner than the others, and callers wait for it longer. */
 const STATEMENT_LOCK_MS = 1_000;
 const STATEMENT_WAIT_MS = 5_000;
 /** Frees the lock only if it is still the caller's. */

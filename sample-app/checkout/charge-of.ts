@@ -1,7 +1,7 @@
 import type { Charge } from '../payment-provider/payment-provider.js';
 import type { CheckoutDto } from './checkout.dto.js';
 
-/** What every article costs. */
+/** The price of every article. */
 const CENTS = 499;
 
 export const chargeOf = ({ sku, cart, card, quantity }: CheckoutDto): Charge => ({

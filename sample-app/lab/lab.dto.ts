@@ -15,7 +15,7 @@ export class RunDto {
   @IsIn(Object.keys(FAULTS))
   fault!: FaultName;
 
-  /** How long calls begin, in milliseconds. @default 12000 */
+  /** Time in which calls begin, in milliseconds. @default 12000 */
   @IsOptional()
   @IsInt()
   @Min(100)

@@ -59,7 +59,7 @@ export class Workers {
     const alive = this.#serving.filter((worker) => worker.alive);
     const missing = Array.from({ length: PROCESSES - alive.length }, () => this.#start());
     const started = await Promise.allSettled(missing);
-    // Those that serve stay, also where another one failed to start.
+    // Workers that serve stay, also where another one failed to start.
     this.#serving = [...alive, ...started.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []))];
     const failed = started.find((one) => one.status === 'rejected');
     if (failed) throw failed.reason as Error;

@@ -3,7 +3,7 @@ import type { Answer } from './scenario.js';
 
 /**
  * A customer gives up after so many answers in a row that the request is in flight: in 6 s or more.
- * That is longer than the atomic handlers keep the key of a process that died.
+ * The atomic handlers keep the key of a process that died for less than that.
  */
 const PATIENCE = 30;
 const PAUSE_MS = 200;
