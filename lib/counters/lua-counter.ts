@@ -1,3 +1,4 @@
+import { luaTextAt } from '../scripting/lua.js';
 import { luaInt64 } from '../scripting/lua-int64.js';
 import { luaCreate } from '../operations/lua-operation.js';
 import { LATE } from '../pipelines/batch-protocol.js';
@@ -60,7 +61,7 @@ const HOLDS_TTL_MARGIN_MS = 86_400_000;
  * of Redis's clock. They belong to the present incarnation of their counter: it takes them with it
  * when it ends.
  */
-export const luaCounter = `${luaInt64}${luaCreate}
+export const luaCounter = `${luaInt64}${luaCreate}${luaTextAt}
 local function quantity_of(hold)
   return int64_parse(string.match(hold, '^%d+'))
 end
@@ -68,12 +69,8 @@ end
 -- A table: value (nil when there is none), problem (when it is no counter), more (when more has expired than room allows).
 local function counter_open(key, life_key, holds_key, now, room)
   local c = {key = key, life_key = life_key, holds_key = holds_key, swept = 0}
-  local stored = redis.pcall('GET', key)
-  if type(stored) == 'table' then
-    local kind_of = redis.call('TYPE', key)
-    if type(kind_of) == 'table' then kind_of = kind_of.ok end
-    -- Refused for another reason, such as the user's rights: raises it.
-    if kind_of == 'string' or kind_of == 'none' then redis.call('GET', key) end
+  local stored, is_other = text_at(key)
+  if is_other then
     c.problem = '${CounterState.WrongType}'
     return c
   end

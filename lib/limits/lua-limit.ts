@@ -1,3 +1,4 @@
+import { luaTextAt } from '../scripting/lua.js';
 import { BUCKETS } from './limit.js';
 
 /** The answer for a limit whose key holds something else. */
@@ -48,7 +49,7 @@ local time_ms = math.floor(time_us / 1000)
  *
  * A specification is {kind, modulus, capacity, its rest, price, its rest}.
  */
-export const luaLimit = `
+export const luaLimit = `${luaTextAt}
 -- From "<kind>,<modulus>,<capacity>,<its rest>,<price>,<its rest>".
 local function specification(text)
   local kind, modulus, capacity, capacity_rest, price, price_rest = string.match(text, '(%a),(%d+),(%d+),(%d+),(%d+),(%d+)')
@@ -100,12 +101,8 @@ end
 local function open(key, holds_key, spec, room)
   local kind, modulus = spec[1], spec[2]
   local l = {key = key, holds_key = holds_key, kind = kind, modulus = modulus, used = 0, rest = 0, held = 0, held_rest = 0, swept = 0}
-  local body = redis.pcall('GET', key)
-  if type(body) == 'table' then
-    local kind_of = redis.call('TYPE', key)
-    if type(kind_of) == 'table' then kind_of = kind_of.ok end
-    -- Refused for another reason, such as the user's rights: raises it.
-    if kind_of == 'string' or kind_of == 'none' then redis.call('GET', key) end
+  local body, is_other = text_at(key)
+  if is_other then
     l.problem = '${WRONG_TYPE}'
     return l
   end

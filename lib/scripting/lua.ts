@@ -39,3 +39,18 @@ local function type_of(key)
   return found
 end
 `;
+
+/**
+ * Defines `text_at(key)`: the string there, or false where there is none. Its second result is true
+ * where the key holds another type. A read that is refused for another reason, such as the user's
+ * rights, is raised.
+ */
+export const luaTextAt = `${luaTypeOf}
+local function text_at(key)
+  local text = redis.pcall('GET', key)
+  if type(text) ~= 'table' then return text, false end
+  local kind = type_of(key)
+  if kind == 'string' or kind == 'none' then redis.call('GET', key) end
+  return false, true
+end
+`;
