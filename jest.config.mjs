@@ -3,7 +3,7 @@ import { availableParallelism } from 'node:os';
 /** Nest 12 is ESM-only; tests run it lowered to CommonJS by swc. The smoke test loads the built package as it ships. */
 export default {
   rootDir: '.',
-  testEnvironment: 'node',
+  testEnvironment: '<rootDir>/scripts/tests/environment.mjs',
   testMatch: ['<rootDir>/test/**/*.spec.ts'],
   transform: {
     '^.+\\.[jt]s$': [
@@ -16,7 +16,8 @@ export default {
           target: 'es2022',
         },
         module: { type: 'commonjs' },
-        sourceMaps: 'inline',
+        // Beside the code, not in it: V8 would read it with each file, for each spec.
+        sourceMaps: true,
       },
     ],
   },
@@ -30,9 +31,9 @@ export default {
     '^(\\.{1,2}/.*)\\.js$': '$1',
   },
   setupFiles: ['<rootDir>/test/support/patient-claims.ts'],
-  testSequencer: '<rootDir>/scripts/tests/slowest-first.mjs',
+  testSequencer: '<rootDir>/scripts/tests/sequencer.mjs',
   // Tests mostly wait for servers: on two cores, two at once take little more than half as long. A run
-  // of everything has workers of its own for the slow specs: see scripts/tests/pools.mjs.
+  // of everything has more workers: see scripts/tests/sequencer.mjs.
   maxWorkers: Math.max(2, availableParallelism() - 1),
   // These and the other deadlines of the tests only end what hangs: a busy machine may take ten times as long as an idle one.
   testTimeout: 90_000,

@@ -14,7 +14,7 @@ export interface Settings {
   readonly warmUpMs: number;
 }
 
-/** What was measured in one round. */
+/** The measurements of one round. */
 interface Sample {
   readonly opsPerSecond: number;
   /** CPU time per operation, in microseconds. */
@@ -27,19 +27,28 @@ interface Sample {
   readonly reads: number;
 }
 
-/** Of several rounds: the middle one, and the range that half of them lie in. */
+/** The median of several rounds, and the range that holds half of them. */
 export interface Spread {
   readonly median: number;
   readonly low: number;
   readonly high: number;
 }
 
+/** The figures beside the rate, by the title of their column. */
+export type Figure =
+  | 'client CPU, µs/op'
+  | 'server CPU, µs/op'
+  | 'reads/op'
+  | 'commands/op'
+  | 'server busy'
+  | 'added to a bare endpoint, µs'
+  | 'p50, ms'
+  | 'p99, ms';
+
 export interface Measured {
   readonly name: string;
   readonly opsPerSecond: Spread;
-  readonly clientCpuUs: Spread;
-  readonly serverCpuUs: Spread;
-  readonly reads: Spread;
+  readonly figures: Partial<Readonly<Record<Figure, Spread>>>;
 }
 
 /**
@@ -110,7 +119,7 @@ async function runFor(ms: number, contestant: Contestant, concurrency: number): 
   return operations;
 }
 
-async function serverStats(admin: Redis): Promise<{ cpuSeconds: number; reads: number }> {
+export async function serverStats(admin: Redis): Promise<{ cpuSeconds: number; reads: number }> {
   const [cpu, stats] = await Promise.all([admin.info('cpu'), admin.info('stats')]);
   return {
     cpuSeconds: field(cpu, 'used_cpu_user') + field(cpu, 'used_cpu_sys'),
@@ -125,9 +134,11 @@ function spreadsOf(samples: readonly Sample[]): Omit<Measured, 'name'> {
   const of = (name: keyof Sample): Spread => spreadOf(samples.map((sample) => sample[name]));
   return {
     opsPerSecond: of('opsPerSecond'),
-    clientCpuUs: of('clientCpuUs'),
-    serverCpuUs: of('serverCpuUs'),
-    reads: of('reads'),
+    figures: {
+      'client CPU, µs/op': of('clientCpuUs'),
+      'server CPU, µs/op': of('serverCpuUs'),
+      'reads/op': of('reads'),
+    },
   };
 }
 

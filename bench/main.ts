@@ -1,90 +1,54 @@
-import { writeFileSync } from 'node:fs';
-import { parseArgs } from 'node:util';
 import { Redis } from 'ioredis';
 import { startRedisServer } from 'nestjs-atomic-redis/testing';
-import { heading, markdown, table } from './report.js';
-import { comparison, type Workload } from './workload.js';
-import { transactionContended } from './workloads/contended.js';
-import { counterHot, counterKeys } from './workloads/counters.js';
-import { endpoint } from './workloads/endpoint.js';
-import { consumers } from './workloads/consumers.js';
-import { growth } from './workloads/growth.js';
-import { idempotentFirst, idempotentReplay } from './workloads/idempotency.js';
-import { limitHot, limitKeys, limitSeveral } from './workloads/limits.js';
-import { permitContended, permitDistinct } from './workloads/permits.js';
-import { queues } from './workloads/queues.js';
-import { runSteps } from './workloads/steps.js';
-import { shadowSwap } from './workloads/shadow-swap.js';
-import { sizing } from './workloads/sizing.js';
-import { telemetry, tracing } from './workloads/telemetry.js';
-import { transactionPush } from './workloads/transaction-push.js';
-import { transactionDistinct, transactionHot } from './workloads/transactions.js';
+import type { Settings } from './harness.js';
+import { markdown, text } from './report.js';
+import { record } from './results.js';
+import { workloads } from './workloads.js';
 
-const USAGE = `Usage: npm run bench [-- name…] [--short] [--rounds 9] [--round-ms 1000]`;
+/** The order of `scripts/bench.mjs`, which gives it as JSON. */
+export interface Order {
+  /** Benchmarks and groups of them; none stands for all. */
+  readonly names: readonly string[];
+  /** True if results are of a server that was asked for by name. */
+  readonly namesServer: boolean;
+  readonly isShort: boolean;
+  readonly isRecorded: boolean;
+  readonly settings: Settings;
+}
 
-const workloads: readonly Workload[] = [
-  comparison(idempotentFirst),
-  comparison(idempotentReplay),
-  comparison(runSteps),
-  comparison(counterHot),
-  comparison(counterKeys),
-  comparison(limitHot),
-  comparison(limitKeys),
-  comparison(limitSeveral),
-  comparison(transactionDistinct),
-  comparison(transactionHot),
-  transactionContended,
-  comparison(transactionPush),
-  comparison(permitDistinct),
-  comparison(permitContended),
-  endpoint,
-  comparison(queues),
-  consumers,
-  shadowSwap,
-  growth,
-  sizing,
-  comparison(telemetry),
-  comparison(tracing),
-];
-
-const { values, positionals } = parseArgs({
-  options: {
-    short: { type: 'boolean', default: false },
-    rounds: { type: 'string', default: '9' },
-    'round-ms': { type: 'string', default: '1000' },
-  },
-  allowPositionals: true,
-});
-const unknown = positionals.filter((name) => !workloads.some((workload) => workload.name === name));
+const { names, namesServer, isShort, isRecorded, settings } = JSON.parse(process.argv[2]!) as Order;
+const unknown = names.filter(
+  (chosen) => !workloads.some(({ name, group }) => name === chosen || group === chosen),
+);
 if (unknown.length > 0) {
-  console.error(
-    `${USAGE}\nNo benchmark is named ${unknown.join(', ')}. There are: ${workloads.map(({ name }) => name).join(', ')}.`,
-  );
+  const known = new Set(workloads.flatMap(({ name, group }) => (group ? [name, group] : [name])));
+  console.error(`No benchmark is named ${unknown.join(', ')}. There are: ${[...known].join(', ')}.`);
   process.exit(1);
 }
 
-const isShort = values.short;
-const settings = isShort
-  ? { rounds: 1, roundMs: 60, warmUpMs: 30 }
-  : { rounds: Number(values.rounds), roundMs: Number(values['round-ms']), warmUpMs: 1_000 };
-const chosen = workloads.filter(({ name }) => positionals.length === 0 || positionals.includes(name));
+const chosen = workloads.filter(
+  ({ name, group }) => names.length === 0 || names.includes(name) || (group && names.includes(group)),
+);
 const server = await startRedisServer({
   binary: process.env['TEST_REDIS_BINARY'] ?? process.env['REDIS_SERVER_BINARY'],
 });
 const admin = new Redis(server.url);
-const sections: string[] = [];
 try {
+  const info = await admin.info('server');
+  const version = (product: string): string | undefined =>
+    new RegExp(`^${product}_version:(.*)$`, 'm').exec(info)?.[1]?.trim();
+  const serverName = version('valkey') ? `Valkey ${version('valkey')}` : `Redis ${version('redis')}`;
   for (const workload of chosen) {
     const result = await workload.run({ url: server.url, port: server.port, admin, settings, isShort });
-    console.info(table(workload, result));
-    sections.push(markdown(workload, result));
-  }
-  if (!isShort && positionals.length === 0) {
-    const [, kind, version] = /^(redis|valkey)_version:(.*)$/m.exec(await admin.info('server')) ?? [];
-    writeFileSync(
-      'bench/results.md',
-      [heading(`${kind} ${version?.trim()}`, settings), ...sections].join('\n'),
-    );
+    console.info(text(workload, result));
+    const title = namesServer ? `${workload.title}, on ${serverName}` : workload.title;
+    // After each, so that a run that is broken off leaves what it has measured.
+    if (isRecorded)
+      record(
+        title,
+        markdown(workload, result, { server: serverName, settings }),
+        workloads.map((one) => one.title),
+      );
   }
 } catch (error) {
   // At once: what is still under way would fail too, once the server is gone.

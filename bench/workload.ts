@@ -1,18 +1,23 @@
 import type { Redis } from 'ioredis';
-import { measure, type Contestant, type Measured, type Settings } from './harness.js';
+import { measure, type Contestant, type Figure, type Measured, type Settings } from './harness.js';
 
 /** Name of the contestant that is this library. */
 export const OURS = 'nestjs-atomic-redis';
 
-/** What ours has to reach beside another contestant of the same run. */
-export interface Bar {
+/**
+ * The ratio that ours has to reach beside another contestant of the same run, by the ratio of the
+ * medians.
+ */
+export type Bar = {
   readonly contestant: string;
   readonly against: string;
-  /** Ratio of the medians of operations per second. */
-  readonly least: number;
   /** Only at these numbers of callers. Default: at all. */
   readonly at?: readonly number[];
-}
+} & (
+  | { readonly least: number }
+  /** Set for a figure that is better the lower it is. */
+  | { readonly figure: Figure; readonly most: number }
+);
 
 /** A server of the benchmark's own, emptied before each workload. */
 export interface Bench {
@@ -28,19 +33,32 @@ export interface Bench {
 export interface Finding {
   readonly what: string;
   readonly value: string;
-  /** Whether it is within its bar; undefined where there is none. */
+  /** True if it is within its bar; undefined without a bar. */
   readonly reached?: boolean;
 }
 
+export interface Table {
+  readonly callers: number;
+  /** Title of the first column. @default the number of callers */
+  readonly title?: string;
+  /** Title of the column of rates. @default 'ops/s' */
+  readonly rate?: string;
+  /** The contestant that the others' CPU time of the server is compared with. */
+  readonly floor?: string;
+  readonly measured: readonly Measured[];
+}
+
 export interface Result {
-  readonly tables: readonly { readonly callers: number; readonly measured: readonly Measured[] }[];
+  readonly tables: readonly Table[];
   readonly findings?: readonly Finding[];
 }
 
 export interface Workload {
   readonly name: string;
+  /** A name by which it is chosen together with others. */
+  readonly group?: string;
   readonly title: string;
-  /** What one operation is, and what each contestant does for it. */
+  /** Describes one operation, and each contestant's work for it. */
   readonly about: string;
   readonly bars: readonly Bar[];
   run(bench: Bench): Promise<Result>;
@@ -69,6 +87,7 @@ export function comparison(subject: Comparison): Workload {
         try {
           tables.push({
             callers: count,
+            floor: subject.floor,
             measured: await measure(contestants, count, bench.admin, bench.settings),
           });
         } finally {

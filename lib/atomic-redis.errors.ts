@@ -180,9 +180,9 @@ export class ModuleClosedError extends AtomicRedisError {
 
 /**
  * A lease was lost, by time or to another, so the same work may be done elsewhere. As the reason of
- * a run's, a job's or a permit's `signal` its outcome is unknown: only the method can tell what it
- * has done. A transaction with `completesRun` or `permit`, and a scripted call with `permit`, throw
- * it with the outcome `not-applied`: nothing was applied, and the call may be repeated.
+ * a run's, a job's or a permit's `signal` its outcome is unknown: only the method knows what it has
+ * done. A transaction with `completesRun` or `permit`, and a scripted call with `permit`, throw it
+ * with the outcome `not-applied`: nothing was applied, and the call may be repeated.
  */
 export class LeaseLostError extends AtomicRedisError {
   readonly code = 'LEASE_LOST';

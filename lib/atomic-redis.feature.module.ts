@@ -5,7 +5,7 @@ import type { AtomicRedis } from './atomic-redis.js';
 import { isQueueDefinition, type QueueDefinition } from './queues/queue-definition.js';
 import type { Script } from './scripting/script.js';
 
-/** A script or a queue that `AtomicRedisModule.forFeature` makes injectable. */
+/** A script or a queue that `AtomicRedisModule.forFeature` makes injectable. @inline */
 export type Feature = Script | QueueDefinition;
 
 /** The scripts or queues that one `AtomicRedisModule.forFeature` makes injectable. */

@@ -40,7 +40,7 @@ import { ValueService } from './values/value.service.js';
 import { AcrossSlotsTransfers } from './transfers/across-slots/across-slots-transfers.js';
 import { TransferService } from './transfers/transfer.service.js';
 
-/** Settings beside the options in `forRoot` and `forRootAsync`, outside the factory. */
+/** Settings beside the options in `forRoot` and `forRootAsync`, outside the factory. @inline */
 export interface AtomicRedisModuleExtras {
   /** Make the services injectable everywhere without importing the module again. @default true */
   isGlobal?: boolean;
@@ -130,7 +130,7 @@ export const { ConfigurableModuleClass } = new ConfigurableModuleBuilder<AtomicR
           { provide: getRunToken(name), useExisting: CurrentRun },
           ...(exceptionFilter ? [{ provide: APP_FILTER, useClass: AtomicRedisExceptionFilter }] : []),
         ],
-        // A named registration shows only its façade, so that it cannot be taken for the default
+        // A named registration shows only its façade, so that it is not mistaken for the default
         // one.
         exports: [
           token,

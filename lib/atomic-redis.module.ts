@@ -8,13 +8,13 @@ import {
   type OnModuleDestroy,
   type OnModuleInit,
 } from '@nestjs/common';
-import { HttpAdapterHost, ModulesContainer } from '@nestjs/core';
+import { ExternalContextCreator, HttpAdapterHost, ModulesContainer } from '@nestjs/core';
 import { DEFAULT_REGISTRATION, OPTIONS, REGISTRATION_NAME } from './atomic-redis.constants.js';
 import { ConfigurationError, describe } from './atomic-redis.errors.js';
 import { checkWiring, COPY, withAdvice } from './boot-mistakes.js';
 import { THIS_COPY } from './method-wrapping/decorator-order.js';
 import { ConfigurableModuleClass } from './atomic-redis.module-definition.js';
-import { arrangeIdempotentRoutes, checkIdempotentMethods } from './idempotency/boot-check.js';
+import { arrangeRoutes, checkIdempotentMethods, spareInterceptors } from './idempotency/boot-check.js';
 import { IdempotencyService } from './idempotency/idempotency.service.js';
 import type { ResolvedOptions } from './atomic-redis.options.js';
 import { checkRateLimits } from './limits/boot-check.js';
@@ -25,7 +25,6 @@ import { DeclaredConsumers } from './queues/declared-consumers.js';
 import { ReliableQueueService } from './queues/reliable-queue.service.js';
 import { callIfThere } from './method-wrapping/replaced-service.js';
 import { setProblemType } from './problem-details/http-exception.js';
-import { giveRoutesAnEdge } from './problem-details/route-edge.js';
 import { Deadline } from './runtime/deadline.js';
 import { RedisConnection } from './connection/redis-connection.js';
 import { WorkInFlight } from './runtime/work-in-flight.js';
@@ -75,11 +74,11 @@ export class AtomicRedisModule
     private readonly consumers: DeclaredConsumers,
     private readonly modules: ModulesContainer,
     private readonly adapterHost: HttpAdapterHost,
+    private readonly creator: ExternalContextCreator,
   ) {
     super();
-    // Here, since Nest makes its routes once all providers exist, and before any hook.
-    arrangeIdempotentRoutes(modules);
-    giveRoutesAnEdge(modules);
+    // Here, since Nest makes handlers of methods once all providers exist, and before any hook.
+    arrangeRoutes(modules);
     this.shutdownNotice = new ShutdownNotice(modules, adapterHost, consumers);
   }
 
@@ -93,6 +92,11 @@ export class AtomicRedisModule
    */
   static forFeature(features: readonly Feature[], name?: string): DynamicModule {
     return FeatureModule.of(features, name);
+  }
+
+  /** Arranges the routes. Called by Nest, which asks for middleware here; it gets none. */
+  configure(): void {
+    spareInterceptors(this.modules, this.creator);
   }
 
   /** Connects, checks the server, and refuses decorators that cannot work. Called by Nest. */
@@ -116,7 +120,7 @@ export class AtomicRedisModule
         await callIfThere(this.scripts, 'verify', deadline);
       }
     } catch (error) {
-      // The application will not start, and nobody will shut it down.
+      // The application will not start, so no shutdown hook will run.
       await Promise.all(registrations.map(({ connection }) => connection.close()));
       throw withAdvice(error);
     }

@@ -3,6 +3,13 @@ import * as check from './atomic-redis.validation.js';
 import { withDefaults } from './atomic-redis.validation.js';
 import { checkSource, type PasswordSource, type UsernameSource } from './connection/credentials.js';
 import { checkConnectionOption } from './connection/connection-option.js';
+import { copyDurability, type DurabilityOptions } from './connection/durability.js';
+import {
+  resolveDefaults,
+  serviceDefaultChecks,
+  type ResolvedDefaults,
+  type ServiceDefaults,
+} from './operations/operation.options.js';
 import {
   counterOptionChecks,
   counterDefaults,
@@ -65,6 +72,16 @@ export interface AtomicRedisOptions {
   /** Time for one operation on Redis, connecting included, in milliseconds. @default 5000 */
   timeoutMs?: number;
   /**
+   * Default of `deduplicate` for the calls of every service that has it.
+   * @default true
+   */
+  deduplicate?: boolean;
+  /**
+   * Wait until replicas have what was changed, for the calls of every service that can. A service's
+   * own counts more, a call's most; `false` does not wait there. Default: no wait.
+   */
+  durability?: DurabilityOptions;
+  /**
    * Start the application before Redis is reachable; the first operation connects. @default false
    */
   lazyConnect?: boolean;
@@ -99,19 +116,52 @@ export interface AtomicRedisOptions {
   queues?: QueueModuleOptions;
   /** Defaults of permits. */
   permits?: PermitModuleOptions;
+  /** Defaults of calls of `ValueService`. */
+  values?: ServiceDefaults;
+  /** Defaults of calls of `AuditedHashService`. */
+  auditedHashes?: ServiceDefaults;
+  /** Defaults of calls of `TransferService`. Across slots, answers are always kept. */
+  transfers?: ServiceDefaults;
+  /** Defaults of calls of `ReservationService`. */
+  reservations?: ServiceDefaults;
+  /** Defaults of calls of `ListService`, which wait for no replicas. */
+  lists?: Omit<ServiceDefaults, 'durability'>;
+  /** Defaults of calls of `ShadowKeyService`; `deduplicate` is that of `rollback`. */
+  shadowKeys?: ServiceDefaults;
 }
 
+/** The services whose calls have these defaults, as the façade names them. */
+const SERVICES = [
+  'counters',
+  'limits',
+  'scripts',
+  'queues',
+  'values',
+  'auditedHashes',
+  'transfers',
+  'reservations',
+  'lists',
+  'shadowKeys',
+] as const;
+
+type Service = (typeof SERVICES)[number];
+
 export interface ResolvedOptions extends Required<
-  Omit<AtomicRedisOptions, 'telemetry' | 'username' | 'password'>
+  Pick<
+    AtomicRedisOptions,
+    'connection' | 'namespace' | 'timeoutMs' | 'lazyConnect' | 'shutdownTimeoutMs' | 'problemType'
+  >
 > {
+  /** The defaults of each service, with the module's where it has none. */
+  services: Readonly<Record<Service, ResolvedDefaults>>;
   username: UsernameSource | undefined;
   password: PasswordSource | undefined;
   telemetry: Telemetry | undefined;
   transactions: ResolvedTransactionModuleOptions;
   idempotency: ResolvedIdempotencyOptions;
-  counters: Required<CounterModuleOptions>;
-  limits: Required<LimitModuleOptions>;
-  scripts: Required<ScriptModuleOptions>;
+  counters: typeof counterDefaults;
+  limits: typeof limitDefaults;
+  scripts: ReturnType<typeof scriptDefaults>;
   queues: ResolvedQueueOptions;
   permits: Required<PermitModuleOptions>;
 }
@@ -126,6 +176,8 @@ function checkNamespace(path: string, value: unknown): void {
   );
 }
 
+const checkDefaults = check.options(serviceDefaultChecks);
+
 const checkModuleOptions = check.options(
   {
     // Has a check of its own.
@@ -133,7 +185,7 @@ const checkModuleOptions = check.options(
     username: checkSource,
     password: checkSource,
     namespace: checkNamespace,
-    timeoutMs: check.waitMs(),
+    ...serviceDefaultChecks,
     lazyConnect: check.boolean,
     shutdownTimeoutMs: check.waitMs(0),
     problemType: check.nonEmptyString,
@@ -145,7 +197,13 @@ const checkModuleOptions = check.options(
     scripts: check.options(scriptOptionChecks),
     queues: check.options(queueModuleOptionChecks),
     permits: check.options(permitOptionChecks),
-  },
+    values: checkDefaults,
+    auditedHashes: checkDefaults,
+    transfers: checkDefaults,
+    reservations: checkDefaults,
+    lists: check.options({ timeoutMs: serviceDefaultChecks.timeoutMs, deduplicate: check.boolean }),
+    shadowKeys: checkDefaults,
+  } satisfies Record<keyof AtomicRedisOptions, check.Check>,
   'namespace',
 );
 
@@ -153,22 +211,27 @@ const checkModuleOptions = check.options(
 export function resolveOptions(given: AtomicRedisOptions): ResolvedOptions {
   checkModuleOptions('forRoot', given);
   checkConnectionOption(given.connection);
+  const { timeoutMs = 5_000, deduplicate = true } = given;
+  const all = { timeoutMs, deduplicate, durability: copyDurability(given.durability) };
   return {
     connection: given.connection,
     username: given.username,
     password: given.password,
     namespace: given.namespace,
-    timeoutMs: given.timeoutMs ?? 5_000,
+    timeoutMs,
+    services: Object.fromEntries(
+      SERVICES.map((name) => [name, resolveDefaults(given[name], all)]),
+    ) as ResolvedOptions['services'],
     lazyConnect: given.lazyConnect ?? false,
     shutdownTimeoutMs: given.shutdownTimeoutMs ?? 10_000,
     problemType: given.problemType ?? ERRORS_PAGE,
     telemetry: given.telemetry,
-    transactions: resolveTransactionModuleOptions(given.transactions),
-    idempotency: resolveIdempotencyOptions(given.idempotency),
+    transactions: resolveTransactionModuleOptions(given.transactions, all.durability),
+    idempotency: resolveIdempotencyOptions(given.idempotency, all.durability),
     counters: withDefaults(counterDefaults, given.counters),
     limits: withDefaults(limitDefaults, given.limits),
     scripts: withDefaults(scriptDefaults(), given.scripts),
     queues: resolveQueueOptions(given.queues),
-    permits: withDefaults(permitDefaults, given.permits),
+    permits: { timeoutMs, ...withDefaults(permitDefaults, given.permits) },
   };
 }

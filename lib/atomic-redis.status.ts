@@ -2,25 +2,16 @@ import { Inject, Injectable } from '@nestjs/common';
 import { OPTIONS } from './atomic-redis.constants.js';
 import type { AtomicRedisError } from './atomic-redis.errors.js';
 import type { ResolvedOptions } from './atomic-redis.options.js';
-import * as check from './atomic-redis.validation.js';
 import { Deadline } from './runtime/deadline.js';
 import { IdempotencyService } from './idempotency/idempotency.service.js';
 import { callIfThere } from './method-wrapping/replaced-service.js';
 import { RedisConnection } from './connection/redis-connection.js';
 import type { ServerStatus } from './connection/server-status.js';
+import { checkQueryOptions, type QueryOptions } from './operations/operation.options.js';
 import { PermitService, type PermitStatus } from './permits/permit.service.js';
 import { WorkInFlight } from './runtime/work-in-flight.js';
 import type { PoolStatus } from './transactions/connection-pools.js';
 import { TransactionService } from './transactions/transaction.service.js';
-
-/** Options of `AtomicRedis.status()`. */
-export interface StatusOptions {
-  /**
-   * Time for all servers to answer, connecting included, in milliseconds. @default the module's
-   * `timeoutMs`
-   */
-  timeoutMs?: number;
-}
 
 /** State of a registration. */
 export interface AtomicRedisStatus {
@@ -41,10 +32,6 @@ export interface AtomicRedisStatus {
   readonly heldKeys: number | undefined;
 }
 
-const checkStatusOptions = check.options({
-  timeoutMs: check.waitMs(),
-} satisfies Record<keyof StatusOptions, check.Check>);
-
 @Injectable()
 export class StatusReader {
   constructor(
@@ -56,8 +43,8 @@ export class StatusReader {
     @Inject(OPTIONS) private readonly options: ResolvedOptions,
   ) {}
 
-  async read(options: StatusOptions = {}): Promise<AtomicRedisStatus> {
-    checkStatusOptions('options', options);
+  async read(options: QueryOptions = {}): Promise<AtomicRedisStatus> {
+    checkQueryOptions('options', options);
     const { timeoutMs = this.options.timeoutMs } = options;
     let servers: ServerStatus[] = [];
     let error: AtomicRedisError | undefined;

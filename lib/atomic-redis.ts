@@ -8,7 +8,8 @@ import { ListService } from './lists/list.service.js';
 import { PermitService } from './permits/permit.service.js';
 import { ReliableQueueService } from './queues/reliable-queue.service.js';
 import { AtomicRedisEvents } from './observability/events.js';
-import { StatusReader, type AtomicRedisStatus, type StatusOptions } from './atomic-redis.status.js';
+import { StatusReader, type AtomicRedisStatus } from './atomic-redis.status.js';
+import type { QueryOptions } from './operations/operation.options.js';
 import { ScriptService } from './own-scripts/script.service.js';
 import { ShadowKeyService } from './shadow-keys/shadow-key.service.js';
 import { TransactionService } from './transactions/transaction.service.js';
@@ -38,12 +39,13 @@ export class AtomicRedis {
 
   /**
    * Returns the state of the registration: its servers' answers, and what is under way. For health
-   * checks; takes one round trip.
+   * checks; takes one round trip. `timeoutMs` is the time for all servers to answer, connecting
+   * included.
    *
    * @throws InvalidArgumentError for a wrong option; what is wrong with Redis is in the `error` of
    * what comes back
    */
-  async status(options?: StatusOptions): Promise<AtomicRedisStatus> {
+  async status(options?: QueryOptions): Promise<AtomicRedisStatus> {
     return await this.statusReader.read(options);
   }
 }

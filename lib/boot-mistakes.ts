@@ -43,7 +43,7 @@ function methodsOf(prototype: unknown): [name: string, method: object][] {
 const twoCopies = (sign: string): ConfigurationError =>
   new ConfigurationError(
     `This application has two copies of nestjs-atomic-redis: ${sign}. Keep one: npm ls nestjs-atomic-redis shows the packages that bring them. Name it as a peer dependency ` +
-      `in libraries, and leave it out of bundles or hold it once`,
+      `in libraries, and leave it out of bundles, or bundle it once`,
   );
 
 const madeByHand = (label: string, decorator: string, className: string): ConfigurationError =>
@@ -52,7 +52,7 @@ const madeByHand = (label: string, decorator: string, className: string): Config
       `write { provide: ${className}, useClass: ${className} }, and inject into ${className} what the factory gives it`,
   );
 
-/** Adds to what keeps an application from starting how to go on. */
+/** Adds the remedy to an error that keeps an application from starting. */
 export function withAdvice(error: unknown): unknown {
   if (error instanceof RedisUnavailableError) {
     const { message, cause } = error;

@@ -2,7 +2,10 @@ import { Controller, Get } from '@nestjs/common';
 
 @Controller()
 export class AppController {
-  /** Where the race lab runs, its page is here instead, and the endpoints are at /docs. */
+  /**
+   * Lists the endpoints. If the race lab runs, its page is here instead, and the endpoints are at
+   * /docs.
+   */
   @Get()
   index(): object {
     return {

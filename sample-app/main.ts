@@ -14,7 +14,7 @@ import { refuseForeignHosts } from './http/known-host.js';
 import { serveOpenApi } from './http/open-api.js';
 import { serveLabPage } from './lab/serve-page.js';
 
-/** What a person needs to know is in the message. */
+/** The message holds all that a person needs. */
 class StartError extends Error {}
 
 async function main(): Promise<void> {

@@ -10,7 +10,10 @@ const nest = join(root, 'node_modules', '@nestjs', 'cli', 'bin', 'nest.js');
 const stampFile = join(root, 'dist', 'sample-app', '.built-from');
 const entryFile = join(root, 'dist', 'lib', 'index.js');
 
-/** Builds library and sample app unless dist already comes from these very sources: another shop may run from it. */
+/**
+ * Builds library and sample app unless dist already comes from these very sources: another shop may
+ * run from it.
+ */
 export async function build() {
   if (isBuilt()) return;
   await locked(async () => {
@@ -20,7 +23,8 @@ export async function build() {
     // One after the other: the app compiles against the library's built types.
     await run(process.execPath, [nest, 'build', 'library']);
     await run(process.execPath, [nest, 'build', 'sample-app']);
-    // Sources saved while it compiled are not in it; their hash differs from this one, and the next build sees that.
+    // Sources saved while it compiled are not in it; their hash differs from this one, and the next
+    // build sees that.
     writeFileSync(stampFile, hash);
   });
 }
@@ -51,4 +55,6 @@ function filesIn(path) {
     .flatMap((name) => filesIn(`${path}/${name}`));
 }
 
-await runAsMain(import.meta.url, build);
+const usage = 'Usage: npm run build';
+
+await runAsMain(import.meta.url, usage, build);

@@ -13,17 +13,19 @@ const ENTRIES = [
   'lib/testing/index.ts',
 ];
 const WIDTH = 100;
-/** An exported type of such a name has options. */
-const IS_OPTIONS = /(?:Options|Defaults|Bounds)$/;
+/** A type of such a name has options. */
+const IS_OPTIONS = /(?:Options|Defaults|Extras)$/;
 /** The module's own, in the order of their nesting; all others follow by name. */
 const FIRST = [
   'AtomicRedisOptions',
-  'AtomicRedisModuleExtras',
-  'TransactionModuleOptions',
-  'IdempotencyModuleOptions',
-  'CounterModuleOptions',
-  'QueueModuleOptions',
-  'ScriptModuleOptions',
+  'AtomicRedisModule.forRoot',
+  'AtomicRedisOptions.transactions',
+  'AtomicRedisOptions.idempotency',
+  'AtomicRedisOptions.counters',
+  'AtomicRedisOptions.queues',
+  'AtomicRedisOptions.limits',
+  'AtomicRedisOptions.permits',
+  'AtomicRedisOptions.scripts',
 ];
 
 const INTRO = `# Options
@@ -33,11 +35,21 @@ milliseconds, \`…Bytes\` in bytes, and what has neither is a count or a choice
 refused: the module's when the application starts, a call's when it is made. The message names the
 option, the bound and the value received.
 
+A heading names an exported type, or the place of options whose type has no exported name: name
+that type by its place, such as \`AtomicRedisOptions['counters']\`, or
+\`Parameters<IdempotencyService['forget']>[1]\`.
+
 \`npm run docs:options\` writes this page from the types; a test compares the two.
 `;
 
-/** Writes docs/options.md from the exported types; with `--check` it compares, and changes nothing. */
-await runAsMain(import.meta.url, async () => {
+const usage = `Usage: npm run docs:options [-- --check]
+  Writes docs/options.md from the exported types.
+  --check  compares them, and changes nothing`;
+
+/**
+ * Writes docs/options.md from the exported types; with `--check` it compares, and changes nothing.
+ */
+await runAsMain(import.meta.url, usage, async () => {
   const config = await resolveConfig(PAGE);
   const text = await format(pageOf(typesWithOptions()), { ...config, parser: 'markdown' });
   if (!process.argv.includes('--check')) {
@@ -49,7 +61,10 @@ await runAsMain(import.meta.url, async () => {
   return 0;
 });
 
-/** Each exported type of options: its name, its text, its own options, and those that it has from elsewhere. */
+/**
+ * Each type of options: its heading, its text, its own options, and those that it has from
+ * elsewhere.
+ */
 function typesWithOptions() {
   const files = ENTRIES.map((entry) => join(root, entry));
   const { options } = ts.parseJsonConfigFileContent(
@@ -59,14 +74,68 @@ function typesWithOptions() {
   );
   const program = ts.createProgram(files, options);
   const checker = program.getTypeChecker();
-  const exported = files.flatMap((file) =>
-    checker.getExportsOfModule(checker.getSymbolAtLocation(program.getSourceFile(file))),
-  );
-  const symbols = exported
-    .filter(({ name }) => IS_OPTIONS.test(name))
+  const exported = files
+    .flatMap((file) => checker.getExportsOfModule(checker.getSymbolAtLocation(program.getSourceFile(file))))
     .map((symbol) => (symbol.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(symbol) : symbol));
-  const documented = new Set(symbols.map(({ name }) => name));
-  return [...new Set(symbols)].map((symbol) => describe(symbol, checker, documented)).toSorted(byPlace);
+  const headings = new Map(
+    exported.filter(({ name }) => IS_OPTIONS.test(name)).map((symbol) => [symbol, symbol.name]),
+  );
+  for (const symbol of exported) addPlaces(symbol, headings, checker);
+  const headingOf = new Map([...headings].map(([symbol, heading]) => [symbol.name, heading]));
+  // Options that the module shares with its calls stand with the module's.
+  for (const [symbol, heading] of headings) {
+    if (!heading.startsWith('AtomicRedisOptions.')) continue;
+    for (const base of checker.getDeclaredTypeOfSymbol(symbol).getBaseTypes() ?? [])
+      if (!headingOf.has(base.symbol.name)) headingOf.set(base.symbol.name, heading);
+  }
+  return [...headings.keys()].map((symbol) => describe(symbol, headingOf, checker)).toSorted(byPlace);
+}
+
+/** Adds the types of options that have no exported name, by the first place where they stand. */
+function addPlaces(symbol, headings, checker) {
+  const place = (name, type) => {
+    for (const found of optionTypesIn(type)) {
+      if (headings.has(found)) continue;
+      headings.set(found, name);
+      addPlaces(found, headings, checker);
+    }
+  };
+  const placeParameters = (name, type) => {
+    for (const signature of type.getCallSignatures())
+      for (const parameter of signature.parameters) place(name, checker.getTypeOfSymbol(parameter));
+  };
+  const { name, flags } = symbol;
+  const heading = headings.get(symbol) ?? name;
+  if (flags & ts.SymbolFlags.Function) placeParameters(`${name}`, checker.getTypeOfSymbol(symbol));
+  const members =
+    flags & ts.SymbolFlags.Class ? checker.getPropertiesOfType(checker.getTypeOfSymbol(symbol)) : [];
+  if (flags & (ts.SymbolFlags.Class | ts.SymbolFlags.Interface | ts.SymbolFlags.TypeAlias))
+    members.push(...checker.getPropertiesOfType(checker.getDeclaredTypeOfSymbol(symbol)));
+  for (const member of members) {
+    const type = checker.getTypeOfSymbol(member);
+    if (headings.has(symbol)) place(`${heading}.${member.name}`, type);
+    else if (!isHidden(member)) placeParameters(`${heading}.${member.name}`, type);
+  }
+}
+
+/** True for what users do not see of a class. */
+function isHidden(member) {
+  return member.declarations?.some(
+    (declaration) =>
+      ts.getCombinedModifierFlags(declaration) & ts.ModifierFlags.Private ||
+      ts.getJSDocTags(declaration).some(({ tagName }) => tagName.text === 'internal'),
+  );
+}
+
+/** Returns the library's types of options among the parts of a type. */
+function optionTypesIn(type) {
+  if (type.isUnionOrIntersection() && !type.aliasSymbol) return type.types.flatMap(optionTypesIn);
+  if (type.aliasSymbol?.name === 'Partial') return type.aliasTypeArguments.flatMap(optionTypesIn);
+  const symbol = type.aliasSymbol ?? type.symbol;
+  const isOwn = symbol?.declarations?.some((one) =>
+    one.getSourceFile().fileName.startsWith(join(root, 'lib/')),
+  );
+  return isOwn && IS_OPTIONS.test(symbol.name) ? [symbol] : [];
 }
 
 function byPlace(a, b) {
@@ -74,31 +143,69 @@ function byPlace(a, b) {
   return i - j || (a.name < b.name ? -1 : 1);
 }
 
-function describe(symbol, checker, documented) {
+function describe(symbol, headingOf, checker) {
+  const name = headingOf.get(symbol.name);
   const own = [];
   const inherited = new Map();
   for (const property of checker.getPropertiesOfType(checker.getDeclaredTypeOfSymbol(symbol))) {
     const declaration = property.declarations?.find(ts.isPropertySignature);
     if (!declaration) continue;
     const owner = declaration.parent.name?.text;
-    if (owner !== symbol.name && documented.has(owner)) {
-      inherited.set(owner, [...(inherited.get(owner) ?? []), property.name]);
-    } else own.push(optionOf(property, declaration, checker));
+    const heading = headingOf.get(owner);
+    if (owner !== symbol.name && heading && heading !== name) {
+      inherited.set(heading, [...(inherited.get(heading) ?? []), property.name]);
+    } else own.push(optionOf(property, declaration, headingOf, checker));
   }
-  return { name: symbol.name, text: textOf(symbol.getDocumentationComment(checker)), own, inherited };
+  return { name, text: textOf(symbol.getDocumentationComment(checker)), own, inherited };
 }
 
-function optionOf(property, declaration, checker) {
+function optionOf(property, declaration, headingOf, checker) {
   const text = textOf(property.getDocumentationComment(checker));
   const tag = property.getJsDocTags(checker).find(({ name }) => name === 'default');
   return {
     name: property.name,
-    type: declaration.type.getText().replaceAll(/\s+/g, ' ').replaceAll('| undefined', '').trim(),
+    type: typeTextOf(declaration.type, headingOf, checker)
+      .replaceAll(/\s+/g, ' ')
+      .replaceAll('| undefined', '')
+      .trim(),
     isRequired: !declaration.questionToken,
     fallback: tag && textOf(tag.text),
     unit: property.name.endsWith('Ms') ? 'ms' : property.name.endsWith('Bytes') ? 'bytes' : undefined,
     text,
   };
+}
+
+/** The text of a type, with each type that has no exported name written out, or named by its place. */
+function typeTextOf(node, headingOf, checker) {
+  const text = node.getText();
+  const start = node.getStart();
+  let written = '';
+  let from = 0;
+  const visit = (part) => {
+    if (ts.isTypeReferenceNode(part) && ts.isIdentifier(part.typeName)) {
+      const instead = writtenOut(checker.getSymbolAtLocation(part.typeName), headingOf, checker);
+      if (instead !== undefined) {
+        written += text.slice(from, part.getStart() - start) + instead;
+        from = part.getEnd() - start;
+        return;
+      }
+    }
+    ts.forEachChild(part, visit);
+  };
+  visit(node);
+  return written + text.slice(from);
+}
+
+function writtenOut(given, headingOf, checker) {
+  const symbol = given.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(given) : given;
+  const [declaration] = symbol.declarations ?? [];
+  if (!declaration || !ts.getJSDocTags(declaration).some(({ tagName }) => tagName.text === 'inline'))
+    return undefined;
+  if (headingOf.has(symbol.name)) return headingOf.get(symbol.name);
+  if (ts.isTypeAliasDeclaration(declaration) && !declaration.typeParameters)
+    return typeTextOf(declaration.type, headingOf, checker);
+  const properties = checker.getPropertiesOfType(checker.getDeclaredTypeOfSymbol(symbol));
+  return `{ ${properties.map(({ name }) => name).join(', ')} }`;
 }
 
 /** One paragraph; a program in a description stays in the reference. */
@@ -120,7 +227,7 @@ function pageOf(types) {
 function sectionOf({ name, text, own, inherited }) {
   const also = [...inherited].map(([owner, names]) => {
     const list = names.map((one) => `\`${one}\``).join(', ');
-    return wrapped(`Also ${list}: see [${owner}](#${owner.toLowerCase()}).`);
+    return wrapped(`Also ${list}: see [${owner}](#${owner.toLowerCase().replaceAll('.', '')}).`);
   });
   return [
     `## ${name}\n`,

@@ -5,11 +5,15 @@ import { root, runAsMain, ScriptError } from './setup/process.mjs';
 
 const out = join(root, 'docs-site');
 
+const usage = `Usage: npm run docs:site
+  Writes the site to docs-site/`;
+
 /**
- * Writes the site to docs-site/: the pages of docs/, the reference of what the package exports, one search over both, and
- * llms.txt. A symbol without a description, or a link to nothing, is an error.
+ * Writes the site to docs-site/: the pages of docs/, the reference of what the package exports, one
+ * search over both, and llms.txt. A symbol without a description, or a link to nothing, is an
+ * error.
  */
-await runAsMain(import.meta.url, async () => {
+await runAsMain(import.meta.url, usage, async () => {
   const { exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
   const app = await Application.bootstrap({
     entryPoints: Object.values(exports).flatMap((entry) => sourceOf(entry) ?? []),
@@ -35,7 +39,7 @@ await runAsMain(import.meta.url, async () => {
       rewrittenLink: true,
       notDocumented: true,
     },
-    // Of a property, its name and type say enough where nothing is added.
+    // A property without a comment is explained by its name and type.
     requiredToBeDocumented: [
       'Enum',
       'Variable',
@@ -47,12 +51,15 @@ await runAsMain(import.meta.url, async () => {
       'TypeAlias',
     ],
     // Made by Nest's ConfigurableModuleBuilder. The class tells of them.
-    intentionallyNotDocumented: ['index.AtomicRedisModule.forRoot', 'index.AtomicRedisModule.forRootAsync'],
-    // What types are computed from, which nobody writes down.
+    intentionallyNotDocumented: [
+      ...['index.AtomicRedisModule.forRoot', 'index.AtomicRedisModule.forRootAsync'],
+      'index.CheckedMethodDecorator.__type.Method',
+    ],
+    // Helper types that no application writes.
     intentionallyNotExported: [
-      ...['CheckedMethodDecorator', 'ConsumerDecorator', 'CounterValueDecorator', 'NoKey', 'ReturnedUnder'],
-      ...['ArgumentsOf', 'NamedValues', 'Part', 'ScriptedOperationType'],
-      ...['EXAMPLES', 'None', 'Problem', 'Returned'],
+      ...['ConsumerDecorator', 'CounterValueDecorator', 'HasAll', 'NoKey', 'ReturnedUnder'],
+      ...['ArgumentsOf', 'NamedValues', 'Part'],
+      ...['None', 'Problem', 'PushTarget', 'Returned'],
       ...['QueueingCommander', 'ReadName', 'WithBuffer', 'WriteName'],
     ],
   });
@@ -98,7 +105,10 @@ function sourceOf(entry) {
   return built.endsWith('.js') ? join(root, built.replace('./dist/', '').replace(/\.js$/, '.ts')) : undefined;
 }
 
-/** Services are injected, and what they return is made by them: only errors are constructed by who uses them. */
+/**
+ * Services are injected, and what they return is made by them: only errors are constructed by who
+ * uses them.
+ */
 function withoutConstructors(project) {
   for (const constructor of project.getReflectionsByKind(ReflectionKind.Constructor)) {
     if (!constructor.parent.name.endsWith('Error')) project.removeReflection(constructor);

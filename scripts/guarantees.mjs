@@ -3,17 +3,27 @@ import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { root as repository, runAsMain, ScriptError } from './setup/process.mjs';
 import { guaranteeId, specsByGuarantee } from './guarantees/specs-by-guarantee.mjs';
+import { misfitsOf, readNamed } from './mutants/named.mjs';
 
-/** A heading, list item, table cell or paragraph that begins with a bold id: "- **TX-1** …", "### **TX-1.** …". */
+/**
+ * A heading, list item, table cell or paragraph that begins with a bold id: "- **TX-1** …", "###
+ * **TX-1.** …".
+ */
 const declaration = new RegExp(`^\\s*(?:#{1,6}\\s+|[-*+]\\s+|\\d+\\.\\s+|\\|\\s*)?\\*\\*(${guaranteeId})\\b`);
 const documentPath = 'docs/guarantees.md';
 const heading = '## Where each is tested';
 
+const usage = `Usage: npm run guarantees [-- --write | ID…]
+  Checks that each guarantee of docs/guarantees.md has a test, each test's guarantee is declared,
+  and each mutant of test/mutants/named.json still fits the code and its test.
+  --write  writes the list of specs
+  ID       prints the specs of these guarantees`;
+
 /**
- * Checks that every guarantee has a test, every test's guarantee is declared, and the document's list of spec files is right.
- * `--write` writes that list; ids as arguments print their spec files.
+ * Checks that every guarantee has a test, every test's guarantee is declared, every named mutant
+ * fits, and the document's list of spec files is right. `--write` writes that list; ids as arguments print their spec files.
  */
-await runAsMain(import.meta.url, () => {
+await runAsMain(import.meta.url, usage, () => {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: { root: { type: 'string', default: repository }, write: { type: 'boolean', default: false } },
@@ -37,6 +47,7 @@ await runAsMain(import.meta.url, () => {
     ...[...specs]
       .filter(([id]) => !declared.includes(id))
       .map(([id, [first]]) => `${id} is tested in ${first}, but is not in ${documentPath}`),
+    ...readNamed(root).flatMap((mutant) => misfitsOf(mutant, root)),
   ];
   if (declared.length === 0) problems.push(`${documentPath} declares no guarantee`);
   else if (problems.length === 0 && !values.write && text !== withList)

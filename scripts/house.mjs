@@ -8,15 +8,22 @@ import {
   exportedNames,
   filesOf,
   importsOf,
+  namesByCapability,
   upwardImports,
 } from './house/source.mjs';
 import { unreachable, waysOf } from './house/ways.mjs';
 
+const usage = `Usage: npm run house [-- DIRECTORY] [--trace]
+  Counts what makes the code easy or hard to enter.
+  DIRECTORY  another checkout
+  --trace    runs the built package, and prints the files whose code runs for each way`;
+
 /**
- * Counts what makes the code easy or hard to enter: `npm run house`. A directory as argument counts another checkout.
- * `--trace` runs the built package, and prints the files whose code runs for each way.
+ * Counts what makes the code easy or hard to enter: `npm run house`. A directory as argument counts
+ * another checkout. `--trace` runs the built package, and prints the files whose code runs for each
+ * way.
  */
-await runAsMain(import.meta.url, async () => {
+await runAsMain(import.meta.url, usage, async () => {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: { trace: { type: 'boolean', default: false } },
@@ -43,7 +50,10 @@ await runAsMain(import.meta.url, async () => {
   row('Blocks of six or more lines that stand twice', duplicatesOf(code));
   const names = exportedNames(root);
   for (const [entry, exported] of names) row(`Names that ${entry} exports`, exported.length);
-  row('Exported names', [...names.values()].flat().length);
+  const { all, counts, rest } = namesByCapability(names);
+  row('Exported names', all);
+  for (const [capability, count] of counts) row(`  of ${capability}`, count);
+  row('  of everything else', rest);
 
   if (broken.length > 0)
     throw new ScriptError(`No earlier file of the way imports:\n  - ${broken.join('\n  - ')}`);

@@ -28,7 +28,7 @@ const usage = `Usage: npm run test:matrix -- [--contract] [server[/target]…]
   --toolchains  projects of the CLI with each builder and test runner, as "npm run toolchains" has them
 A server that is not on this machine is skipped. "npm run servers" unpacks them; or name one's program: ${KINDS.map(({ variable }) => variable).join(', ')}.`;
 
-await runAsMain(import.meta.url, async () => {
+await runAsMain(import.meta.url, usage, async () => {
   const [kind, ...rest] = process.argv.slice(2);
   if (kind === '--toolchains') return await tryToolchains(rest);
   const rows = await (kind === '--node' ? onNodes(rest) : onServers(process.argv.slice(2)));
@@ -104,7 +104,9 @@ function cellsOf(names) {
   });
 }
 
-/** Counts by folder of test/. A run that broke off, or a file that did not run, counts as a failure. */
+/**
+ * Counts by folder of test/. A run that broke off, or a file that did not run, counts as a failure.
+ */
 async function runJest(chosen, env, program = process.execPath) {
   const directory = mkdtempSync(join(tmpdir(), 'test-matrix-'));
   try {

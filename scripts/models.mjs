@@ -9,13 +9,21 @@ import { root, runAsMain, ScriptError } from './setup/process.mjs';
  *
  * Each model is searched in full within its bounds. Then each of its rules is switched off, and
  * SPIN must find a counterexample. `--print` prints them, `--markdown` prints the tables of
- * docs/proofs.md, `--record` writes the traces that test/models replays. `--skip-where-missing` counts
- * the searches as skipped where SPIN or a C compiler is missing; else that is an error.
+ * docs/proofs.md, `--record` writes the traces that test/models replays. `--skip-where-missing`
+ * counts the searches as skipped where SPIN or a C compiler is missing; else that is an error.
  */
 const { models } = JSON.parse(readFileSync(join(root, 'spec/models.json'), 'utf8'));
 const traces = join(root, 'test/fixtures/traces');
 
-await runAsMain(import.meta.url, async () => {
+const usage = `Usage: npm run models [-- NAME…] [--print | --markdown | --record] [--skip-where-missing]
+  Searches the models of spec/ in full within their bounds, and then with each rule switched off.
+  NAME                  some of spec/models.json; all of them by default
+  --print               prints the counterexamples
+  --markdown            prints the tables of docs/proofs.md
+  --record              writes the traces that test/models replays
+  --skip-where-missing  counts the searches as skipped where SPIN or a C compiler is missing`;
+
+await runAsMain(import.meta.url, usage, async () => {
   const flags = process.argv.slice(2).filter((word) => word.startsWith('--'));
   const names = process.argv.slice(2).filter((word) => !word.startsWith('--'));
   const chosen = models.filter(({ name }) => names.length === 0 || names.includes(name));
@@ -79,7 +87,7 @@ async function search(check, i) {
   const mode = rule && !depthFirst ? ['-DBFS', '-DSAFETY'] : ['-DSAFETY'];
   await run(
     'cc',
-    [rule ? '-O1' : '-O2', ...mode, '-DCOLLAPSE', '-DMEMLIM=3000', '-w', '-o', 'pan', 'pan.c'],
+    [rule ? '-O0' : '-O2', ...mode, '-DCOLLAPSE', '-DMEMLIM=3000', '-w', '-o', 'pan', 'pan.c'],
     folder,
   );
   const began = performance.now();
@@ -103,15 +111,23 @@ async function search(check, i) {
 
 /** The steps of a counterexample, as the model prints them, without SPIN's own lines. */
 function trailOf(text) {
-  return text
-    .split('\n')
-    .map((line) => line.trimEnd())
-    .filter(
-      (line) =>
-        /^[a-zA-Z0-9]/.test(line) &&
-        !/^(spin: (trail|\S+pml:\d+, Error)|\d+ process|\d+:|timeout|#proc|---|depth-limit)/.test(line),
-    )
-    .map((line) => line.replace(/^spin: text of failed assertion: /, 'violated: '));
+  return (
+    text
+      .split('\n')
+      .map((line) => line.trimEnd())
+      .filter(
+        (line) =>
+          /^[a-zA-Z0-9]/.test(line) &&
+          !/^(spin: (trail|\S+pml:\d+, Error)|\d+ process|\d+:|timeout|#proc|---|depth-limit)/.test(line),
+      )
+      .map((line) => line.replace(/^spin: text of failed assertion: /, 'violated: '))
+      // One is enough: the replay of a trail goes on behind it.
+      .filter((line, i, lines) => !isViolation(line) || lines.findIndex(isViolation) === i)
+  );
+}
+
+function isViolation(line) {
+  return line.startsWith('violated: ');
 }
 
 function report(results, flags) {
@@ -139,24 +155,23 @@ function markdown(results) {
     .join('\n');
 }
 
-/** Writes the traces that are replayed: the counterexamples' model at random, a seed each. */
+/**
+ * Writes the traces that are replayed: the counterexamples' model at random, a seed each. Of the
+ * seeds beyond `seeds`, up to `rare.seeds`, only those in which a step is `rare.step`.
+ */
 async function record(chosen, work) {
   mkdirSync(traces, { recursive: true });
-  for (const { name, traced = [] } of chosen) {
+  for (const { name, traced = [], keeps } of chosen) {
     const file = `${name}.pml`;
     copyFileSync(join(root, 'spec', file), join(work, file));
-    for (const { to, defines, seeds } of traced) {
+    for (const { to, defines, seeds, rare } of traced) {
       const all = [];
-      for (let seed = 1; seed <= seeds; seed++) {
+      for (let seed = 1; seed <= (rare?.seeds ?? seeds); seed++) {
         const definitions = defines.map((define) => `-D${define}`);
         const { output } = await run('spin', [...definitions, '-T', '-u2000', `-n${seed}`, file], work, true);
-        const steps = trailOf(output).filter(
-          (line) =>
-            !/^(caller|a caller|fault: (a late|conn|the answer|the resolver)|\d)|^(the work|violated)/.test(
-              line,
-            ) || /takes back/.test(line),
-        );
-        all.push(`# seed ${seed}`, ...steps);
+        const steps = trailOf(output).filter((line) => new RegExp(keeps).test(line));
+        if (seed <= seeds || steps.some((line) => new RegExp(rare.step).test(line)))
+          all.push(`# seed ${seed}`, ...steps);
       }
       writeFileSync(join(traces, `${to}.txt`), `${all.join('\n')}\n`);
     }

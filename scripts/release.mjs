@@ -4,11 +4,15 @@ import { output, root, run, runAsMain, ScriptError } from './setup/process.mjs';
 
 const unreleased = '## [Unreleased]';
 
-/** Makes the commit and the tag of a version, from a tree that is ready for it. Publishes nothing. */
-await runAsMain(import.meta.url, async () => {
+const usage = `Usage: npm run release -- VERSION
+  Makes the commit and the tag of a version, such as 0.2.0 or 1.0.0-rc.1. Publishes nothing.`;
+
+/**
+ * Makes the commit and the tag of a version, from a tree that is ready for it. Publishes nothing.
+ */
+await runAsMain(import.meta.url, usage, async () => {
   const [version] = process.argv.slice(2);
-  if (!/^\d+\.\d+\.\d+(?:-[a-z]+\.\d+)?$/.test(version ?? ''))
-    throw new ScriptError('Usage: npm run release -- VERSION, for example 0.2.0 or 1.0.0-rc.1');
+  if (!/^\d+\.\d+\.\d+(?:-[a-z]+\.\d+)?$/.test(version ?? '')) throw new ScriptError(usage);
   if (output('git', ['status', '--porcelain']) !== '')
     throw new ScriptError('There are changes that are not committed. Commit or drop them first.');
   if (output('git', ['branch', '--show-current']) !== 'main')
@@ -18,7 +22,7 @@ await runAsMain(import.meta.url, async () => {
   const changelog = join(root, 'CHANGELOG.md');
   const dated = dateChangelog(readFileSync(changelog, 'utf8'), version);
 
-  // What would be published is built, packed and tried before anything is changed.
+  // Builds, packs and tries the package before anything is changed.
   for (const script of ['lint', 'format:check', 'typecheck', 'guarantees', 'build', 'smoke'])
     await run('npm', ['run', '--silent', script]);
 
@@ -31,7 +35,7 @@ await runAsMain(import.meta.url, async () => {
   );
 });
 
-/** What stands under "Unreleased" becomes the version's, with today's date. */
+/** Moves the text under "Unreleased" to the new version, with today's date. */
 function dateChangelog(text, version) {
   const [before, rest] = text.split(`${unreleased}\n`);
   const notes = rest?.split(/^## /m, 1)[0].trim();

@@ -4,8 +4,9 @@ import { output, run, runAsMain, ScriptError } from './setup/process.mjs';
 import { serversDirectory } from './setup/servers.mjs';
 
 /**
- * Unpacks servers of newer Debian suites beside the system's own, without installing them, each as one program that takes redis-server's arguments. They bring their
- * own libc. Needs apt, dpkg and a Debian source.
+ * Unpacks servers of newer Debian suites beside the system's own, without installing them, each as
+ * one program that takes redis-server's arguments. They bring their own libc. Needs apt, dpkg and a
+ * Debian source.
  */
 const LIBRARIES = [
   ...['libatomic1', 'libc6', 'libcap2', 'libgcc-s1', 'libjemalloc2', 'liblzf1'],
@@ -17,7 +18,11 @@ const SERVERS = [
   { name: 'valkey-9', suite: 'sid', program: 'valkey' },
 ];
 
-await runAsMain(import.meta.url, async () => {
+const usage = `Usage: npm run servers [-- SERVER…]
+  Unpacks servers of newer Debian suites, without installing them.
+  SERVER  ${SERVERS.map(({ name }) => name).join(', ')}; all of them by default`;
+
+await runAsMain(import.meta.url, usage, async () => {
   const names = process.argv.slice(2);
   const unknown = names.find((name) => !SERVERS.some((server) => server.name === name));
   if (unknown)
@@ -77,7 +82,10 @@ function mirror() {
   throw new ScriptError('No Debian source found in /etc/apt: servers can be unpacked on Debian only');
 }
 
-/** Debian ships the server under the name of its check tool as well; the name it is called by picks the role. */
+/**
+ * Debian ships the server under the name of its check tool as well; the name it is called by picks
+ * the role.
+ */
 function launcher(contents, program) {
   const files = readdirSync(contents, { recursive: true });
   const loader = files.find((file) => /(^|\/)ld-linux-(x86-64|aarch64)\.so\.\d$/.test(file));

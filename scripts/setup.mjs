@@ -6,8 +6,10 @@ import { setUpRabbit } from './setup/rabbitmq.mjs';
 import { setUpRedis } from './setup/redis.mjs';
 
 /**
- * Makes a fresh checkout ready to build and run: dependencies and, with `needServer`, a Redis server program, which with
- * `ownServer` REDIS_URL does not stand in for; with `needCurl`, curl; with `needChromium`, a browser; with `needRabbit`, a RabbitMQ. Does nothing where all is there. Returns the environment for the commands that follow.
+ * Makes a fresh checkout ready to build and run: dependencies and, with `needServer`, a Redis
+ * server program, which with `ownServer` REDIS_URL does not stand in for; with `needCurl`, curl;
+ * with `needChromium`, a browser; with `needRabbit`, a RabbitMQ. Does nothing where all is there.
+ * Returns the environment for the commands that follow.
  */
 export async function setup({
   needServer,
@@ -38,6 +40,9 @@ function checkNode(version) {
   );
 }
 
-await runAsMain(import.meta.url, async () => {
+const usage = `Usage: npm run setup
+  Makes a fresh checkout ready to build and run: dependencies, and a Redis server program`;
+
+await runAsMain(import.meta.url, usage, async () => {
   await setup({ needServer: true });
 });

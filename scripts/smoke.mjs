@@ -21,8 +21,11 @@ import { pack } from './smoke/tarball.mjs';
 const exitWithinMs = 60_000;
 const killed = 128 + constants.signals.SIGKILL;
 
+const usage = `Usage: npm run smoke
+  Installs the package, as npm would publish it, into empty apps, and runs each of them`;
+
 /** Installs the package, as npm would publish it, into empty apps, and runs each of them. */
-await runAsMain(import.meta.url, async () => {
+await runAsMain(import.meta.url, usage, async () => {
   const env = await setup({ needServer: true });
   await build();
   const directory = mkdtempSync(join(tmpdir(), 'smoke-'));

@@ -10,8 +10,14 @@ import { pack } from './smoke/tarball.mjs';
 import { quickStart } from './stranger/quick-start.mjs';
 import { Terminal } from './stranger/terminal.mjs';
 
-/** Types what README's quick start says, step by step, into an empty folder, with the package that npm would publish in place of its name. */
-await runAsMain(import.meta.url, async () => {
+const usage = `Usage: npm run stranger
+  Types README's quick start, step by step, into an empty folder`;
+
+/**
+ * Types what README's quick start says, step by step, into an empty folder, with the package that
+ * npm would publish in place of its name.
+ */
+await runAsMain(import.meta.url, usage, async () => {
   const env = await setup({ needServer: true, ownServer: true });
   await setUpCurl();
   await build();

@@ -1,17 +1,22 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, relative } from 'node:path';
+import { join } from 'node:path';
 import { root, runAsMain, ScriptError, start } from './setup/process.mjs';
 import { setup } from './setup.mjs';
 import { build } from './build.mjs';
 import { guaranteeId, specsByGuarantee } from './guarantees/specs-by-guarantee.mjs';
-import { pools } from './tests/pools.mjs';
-import { recordSlowSpecs } from './tests/slow-specs.mjs';
+import { WORKERS } from './tests/sequencer.mjs';
+import { recordSlowSpecs, specPath } from './tests/slow-specs.mjs';
 
 const RECORD_TIMES = '--record-times';
 const SLOWEST_SHOWN = 10;
 
-await runAsMain(import.meta.url, async () => {
+const usage = `Usage: npm test [-- PATH… | ID… | Jest's options] [--record-times]
+  PATH            specs or folders, such as test/counters
+  ID              guarantees of docs/guarantees.md, such as TX-1: their tests alone
+  --record-times  writes the time of each slow spec into test/slow-specs.json, for the order of a whole run`;
+
+await runAsMain(import.meta.url, usage, async () => {
   // Tests kill, restart and empty servers: never one that REDIS_URL names.
   const env = await setup({
     needServer: true,
@@ -25,14 +30,15 @@ await runAsMain(import.meta.url, async () => {
   if (args.some((arg) => arg.startsWith('--watch')))
     return start(process.execPath, ['node_modules/jest/bin/jest.js', ...args], { env });
   const isWhole = args.length === 0;
-  // The few specs that need the build make it themselves; a run of everything has it made before, beside nothing else.
+  // The few specs that need the build make it themselves; a run of everything has it made before,
+  // beside nothing else.
   if (isWhole) await build();
-  const runs = await Promise.all((isWhole ? pools() : [args]).map((each) => runJest(each, env)));
-  const seconds = secondsBySpec(runs);
+  const run = await runJest(isWhole ? [`--maxWorkers=${WORKERS}`] : args, env);
+  const seconds = secondsBySpec(run);
   if (isWhole) console.log(slowest(seconds));
   if (given.includes(RECORD_TIMES)) await recordSlowSpecs(seconds);
-  console.log(summary(runs));
-  return Math.max(...runs.map(({ exitCode }) => exitCode));
+  console.log(summary(run));
+  return run.exitCode;
 });
 
 /** Runs Jest. `results` is null if it broke off without any. */
@@ -61,23 +67,22 @@ function jestArguments(args) {
   return [...args.filter((arg) => !ids.includes(arg)), '-t', title, '--runTestsByPath', ...files];
 }
 
-/** Whatever makes Jest fail is counted: also a suite that did not run, or a run that broke off without results. */
-function summary(runs) {
-  const sum = (count) => runs.reduce((total, run) => total + count(run), 0);
-  const passed = sum(({ results }) => results?.numPassedTests ?? 0);
-  const skipped = sum(({ results }) => (results?.numPendingTests ?? 0) + (results?.numTodoTests ?? 0));
-  const failed = sum(({ results, exitCode }) => {
-    const known = (results?.numFailedTests ?? 0) + (results?.numRuntimeErrorTestSuites ?? 0);
-    return known === 0 && exitCode !== 0 ? 1 : known;
-  });
+/**
+ * Counts every failure of Jest: also a suite that did not run, or a run that broke off without
+ * results.
+ */
+function summary({ results, exitCode }) {
+  const passed = results?.numPassedTests ?? 0;
+  const skipped = (results?.numPendingTests ?? 0) + (results?.numTodoTests ?? 0);
+  const known = (results?.numFailedTests ?? 0) + (results?.numRuntimeErrorTestSuites ?? 0);
+  const failed = known === 0 && exitCode !== 0 ? 1 : known;
   return `${passed} passed, ${failed} failed, ${skipped} skipped`;
 }
 
-function secondsBySpec(runs) {
-  const files = runs.flatMap(({ results }) => results?.testResults ?? []);
+function secondsBySpec({ results }) {
   return Object.fromEntries(
-    files.map(({ name, startTime, endTime }) => [
-      relative(root, name),
+    (results?.testResults ?? []).map(({ name, startTime, endTime }) => [
+      specPath(root, name),
       Math.round((endTime - startTime) / 1_000),
     ]),
   );

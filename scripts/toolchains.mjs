@@ -12,14 +12,17 @@ import { walk } from './toolchains/walk.mjs';
 const usage = `Usage: npm run toolchains -- [toolchain…]
   toolchain  ${TOOLCHAINS.map(({ name }) => name).join(', ')}; all of them by default`;
 
-await runAsMain(import.meta.url, async () => {
+await runAsMain(import.meta.url, usage, async () => {
   const rows = await runToolchains(process.argv.slice(2));
   const failed = rows.filter(({ error }) => error).length;
   console.log(`${rows.length - failed} passed, ${failed} failed`);
   return failed === 0 ? 0 : 1;
 });
 
-/** Takes a stranger's path with each toolchain: a project of the CLI, the package as npm would publish it, README's example. */
+/**
+ * Takes a stranger's path with each toolchain: a project of the CLI, the package as npm would
+ * publish it, README's example.
+ */
 export async function runToolchains(names) {
   const chosen = names.length === 0 ? TOOLCHAINS : names.map(named);
   const needRabbit = chosen.some(({ ownSpecs }) => ownSpecs);

@@ -7,11 +7,12 @@ import { root, runAsMain, ScriptError } from './setup/process.mjs';
 import { runNpm } from './setup/npm.mjs';
 import { setup } from './setup.mjs';
 import { pack } from './smoke/tarball.mjs';
+import { declarationsOf } from './types/declarations.mjs';
 
 /** The oldest and the newest of each line of TypeScript that is supported. */
 const VERSIONS = ['5.4.5', '5.9.3', '6.0.3', '7.0.2'];
 
-/** How a project resolves modules, and what `type` its package has. */
+/** Module resolution of a project, and the `type` of its package. */
 const KINDS = [
   { name: 'nodenext, ES modules', type: 'module', module: 'nodenext' },
   { name: 'node16, ES modules', type: 'module', module: 'node16' },
@@ -31,10 +32,11 @@ const SHORT = [
 
 const usage = `Usage: npm run test:types -- [--short]
   Compiles a program against the packed package with every supported TypeScript and module resolution, with skipLibCheck: false and
-  exactOptionalPropertyTypes: true. Errors in the package's own declarations count, and those in the program.
+  exactOptionalPropertyTypes: true, and has TypeScript write its declarations. Errors in the package's own declarations count, and
+  those in the program.
   --short     ${SHORT.length} of them`;
 
-await runAsMain(import.meta.url, async () => {
+await runAsMain(import.meta.url, usage, async () => {
   const [option, ...more] = process.argv.slice(2);
   if (more.length > 0 || (option !== undefined && option !== '--short')) throw new ScriptError(usage);
   await setup({});
@@ -76,7 +78,7 @@ function all() {
 
 async function install(app, tarball, versions) {
   mkdirSync(join(app, 'src'), { recursive: true });
-  const { devDependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+  const { devDependencies, exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
   const wanted = [
     ...[
       '@nestjs/common',
@@ -84,6 +86,7 @@ async function install(app, tarball, versions) {
       '@nestjs/swagger',
       '@nestjs/terminus',
       '@nestjs/testing',
+      '@nestjs/throttler',
       '@opentelemetry/api',
     ],
     ...['@types/node', 'ioredis', 'reflect-metadata', 'rxjs'],
@@ -96,13 +99,17 @@ async function install(app, tarball, versions) {
   writeFileSync(join(app, 'package.json'), JSON.stringify({ private: true, dependencies }));
   cpSync(join(root, 'test/types/callbacks.ts'), join(app, 'src/callbacks.ts'));
   cpSync(join(root, 'scripts/types/program.ts'), join(app, 'src/program.ts'));
+  writeFileSync(join(app, 'src/declarations.ts'), declarationsOf(exports));
   await runNpm(
     ['install', '--no-fund', '--no-audit', '--no-package-lock', '--prefer-offline', '--loglevel=error'],
     { cwd: app },
   );
 }
 
-/** @returns errors of the program, and of the package's declarations; those in other packages are not its own */
+/**
+ * @returns errors of the program, and of the package's declarations; those in other packages are
+ * not its own
+ */
 function compile(app, version, { type, module, moduleResolution }) {
   const manifest = JSON.parse(readFileSync(join(app, 'package.json'), 'utf8'));
   writeFileSync(join(app, 'package.json'), JSON.stringify({ ...manifest, type }));
@@ -119,7 +126,10 @@ function compile(app, version, { type, module, moduleResolution }) {
     skipLibCheck: false,
     experimentalDecorators: true,
     emitDecoratorMetadata: true,
-    noEmit: true,
+    // What a user's code infers, its declarations must be able to say.
+    declaration: true,
+    emitDeclarationOnly: true,
+    outDir: 'declarations',
     rootDir: 'src',
   };
   writeFileSync(join(app, 'tsconfig.json'), JSON.stringify({ compilerOptions, include: ['src'] }));

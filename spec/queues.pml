@@ -117,7 +117,10 @@ again:
   };
 #endif
   /* The lease is prolonged past the deadline. */
-  atomic { if :: isHeld(i) -> isLapsed = 0 :: else -> goto again fi };
+  atomic {
+    if :: isHeld(i) -> isLapsed = 0 :: else -> goto again fi;
+    printf("Redis: consumer %d prolongs the lease of delivery %d\n", i, ended)
+  };
   /* WATCH of a new D, and behind it the score and the fence. */
   atomic {
     hasD[i] = 1; hadD[i] = 1;

@@ -44,15 +44,14 @@ export const transactionContended: Workload = {
         all.get(name)!.push(reports);
       }
     }
-    const none = spreadOf([Number.NaN]);
     const measured: Measured[] = CONTENDERS.map((name) => ({
       name,
       opsPerSecond: spreadOf(all.get(name)!.map((reports) => sum(reports, 'operations') / (forMs / 1_000))),
-      clientCpuUs: spreadOf(
-        all.get(name)!.map((reports) => sum(reports, 'cpuUs') / sum(reports, 'operations')),
-      ),
-      serverCpuUs: none,
-      reads: none,
+      figures: {
+        'client CPU, µs/op': spreadOf(
+          all.get(name)!.map((reports) => sum(reports, 'cpuUs') / sum(reports, 'operations')),
+        ),
+      },
     }));
     return {
       tables: [{ callers: PROCESSES * CALLERS, measured }],

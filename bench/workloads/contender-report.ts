@@ -7,7 +7,7 @@ export type ContenderName = (typeof CONTENDERS)[number];
 export interface ContenderReport {
   readonly operations: number;
   readonly cpuUs: number;
-  /** Of each operation. */
+  /** Attempts of each operation. */
   readonly attempts: readonly number[];
   readonly perCaller: readonly number[];
   readonly longestMs: number;

@@ -25,7 +25,7 @@ async function fill(admin: Redis, count: number): Promise<void> {
   }
 }
 
-/** Of ours to the floor, both in turns. */
+/** Measures the ratio of our time to the floor's, with both in turns. */
 async function ratio(subject: Comparison, bench: Bench, pastOperations = 0): Promise<number> {
   const contestants = await subject.start(bench);
   const floor = contestants.find(({ name }) => name === subject.floor)!;

@@ -15,6 +15,10 @@ redis.call('HSET', KEYS[1], 'result', ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return 'done'`;
 
+export const RELEASE = `
+if redis.call('HGET', KEYS[1], 'token') == ARGV[1] then redis.call('DEL', KEYS[1]) end`;
+export const RENEW = `
+if redis.call('HGET', KEYS[1], 'token') == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end`;
 export const LEASE_MS = 30_000;
 export const TTL_MS = 86_400_000;
 

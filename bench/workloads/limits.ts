@@ -91,7 +91,7 @@ async function rateLimiter({ url }: Bench, limitsOf: LimitsOf): Promise<Contesta
     op: (n) => {
       const [first, ...others] = limitsOf(n);
       const consumed = limiter.consume(first!.key, 1);
-      // It has none that takes from several or from none.
+      // It has no call that takes from several limits or from none.
       return others.length === 0
         ? consumed
         : Promise.all([consumed, ...others.map(({ key }) => limiter.consume(key, 1))]);

@@ -116,8 +116,12 @@ export const queues: Comparison = {
   about: 'One job is pushed, and one is taken and acknowledged, step by step, by each caller.',
   callers: [1, 64],
   bars: [
-    { contestant: OURS, against: FLOOR, least: 0.85 },
-    { contestant: OURS, against: 'BullMQ', least: 2 },
+    { contestant: OURS, against: FLOOR, least: 0.85, at: [1] },
+    { contestant: OURS, against: FLOOR, least: 1.5, at: [64] },
+    { contestant: OURS, against: 'BullMQ', least: 1.5, at: [1] },
+    { contestant: OURS, against: 'BullMQ', least: 4, at: [64] },
+    { contestant: OURS, against: 'BullMQ', figure: 'server CPU, µs/op', most: 0.75, at: [1] },
+    { contestant: OURS, against: 'BullMQ', figure: 'server CPU, µs/op', most: 0.25, at: [64] },
   ],
   start: (bench: Bench) => Promise.all([floor(bench), ours(bench), bullmq(bench)]),
 };

@@ -14,7 +14,7 @@ import { payload } from './idempotent-scripts.js';
 
 const CALLERS = 64;
 
-/** What each record is, and how to make one. */
+/** Name and factory of each kind of record. */
 const records: Record<string, (app: INestApplicationContext) => (n: number) => Promise<unknown>> = {
   'idempotent call, done, with a result of 200 bytes': (app) => {
     const idempotency = app.get(IdempotencyService);
@@ -60,7 +60,7 @@ async function bytesPer(bench: Bench, count: number, kind: (typeof records)[stri
   const app = await startApp(bench.url, { namespace: 'a:' });
   try {
     const make = kind(app);
-    // What there is one of, whatever the number of records.
+    // Creates the state that exists once, whatever the number of records.
     await make(count);
     const before = await usedMemory(bench.admin);
     let next = 0;

@@ -40,7 +40,7 @@ export const transactionDistinct: Comparison = {
   callers: [1, 64],
   bars: [
     { contestant: OURS, against: FLOORS.plain, least: 0.8 },
-    { contestant: OURS, against: FLOORS.marked, least: 0.9 },
+    { contestant: OURS, against: FLOORS.marked, least: 0.92 },
     { contestant: OURS, against: 'node-redis, pool', least: 1 },
   ],
   start: async ({ url }: Bench) =>

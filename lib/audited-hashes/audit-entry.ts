@@ -1,15 +1,9 @@
-import {
-  decoded,
-  type BinaryValue,
-  type Decoded,
-  type Encoding,
-  type EncodingOptions,
-} from '../scripting/encoding.js';
+import { decoded, type Decoded, type Encoding, type EncodingOptions } from '../scripting/encoding.js';
 import { NotAnAuditLogError } from './audited-hash.errors.js';
 import { readNetstrings } from './netstrings.js';
 
 /** One change of one field. `V` is a string, or with `encoding: 'buffer'` a Buffer. */
-export interface AuditEntry<V extends BinaryValue = string> {
+export interface AuditEntry<V extends string | Buffer = string> {
   /** `<milliseconds>-<number>`, growing. */
   readonly id: string;
   /** The time of the change, by Redis's clock. */
@@ -69,7 +63,7 @@ function toEntry<E extends Encoding>(
 }
 
 /** A page of a log. `V` is a string, or with `encoding: 'buffer'` a Buffer. */
-export interface AuditHistory<V extends BinaryValue = string> {
+export interface AuditHistory<V extends string | Buffer = string> {
   /** Newest first. */
   readonly entries: readonly AuditEntry<V>[];
   /** The `before` of the next, older page; null if there is none. */

@@ -125,10 +125,10 @@ local function append_to_stream(field, old_value, new_value)
   redis.call(spread(entry))
 end
 
-local time = string.format('%.0f', now_ms())
+local now = string.format('%.0f', time_ms)
 local function append_to_list(field, old_value, new_value)
   last = last + 1
-  local id = time .. '-' .. string.format('%.0f', last)
+  local id = now .. '-' .. string.format('%.0f', last)
   local entry = netstring(id) .. netstring(field) .. netstring(old_value) .. netstring(new_value) .. netstring(actor)
   redis.call('RPUSH', KEYS.log, entry)
 end

@@ -23,7 +23,7 @@ export interface AuditOptions<E extends Encoding = Encoding> extends Enforceable
   actor?: string;
 }
 
-/** Options of calls that read a log. */
+/** Options of calls that read a log. @inline */
 export interface AuditHistoryOptions<E extends Encoding = Encoding> extends EncodingOptions<E> {
   /** Number of entries to read, 1 to 1000. @default 100 */
   limit?: number;

@@ -72,7 +72,7 @@ export class AuditedHashService {
    */
   update<E extends Encoding = 'utf8', Field extends string = string>(
     key: string,
-    changes: Readonly<Record<Field, BinaryValue | null>>,
+    changes: Readonly<Record<Field, string | Buffer | null>>,
     options: AuditOptions<E>,
   ): Promise<Record<Field, Decoded<E> | null>> {
     return this.operations.run(operation.update, { key, changes }, options);

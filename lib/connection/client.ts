@@ -2,10 +2,10 @@ import { Cluster, Redis, type ClusterNode, type ClusterOptions, type RedisOption
 import { credentialsOf, useCredentials } from './credentials.js';
 import { withoutSecrets } from './error-texts.js';
 
-/** Either kind of ioredis client, of version 5 or 6, whichever copy of the package made it. */
+/** Either kind of ioredis client, of version 5 or 6, whichever copy of the package made it. @inline */
 export type RedisClient = Redis | Cluster;
 
-/** The nodes to discover a Redis Cluster from, and the options of ioredis's `Cluster`. */
+/** The nodes to discover a Redis Cluster from, and the options of ioredis's `Cluster`. @inline */
 export interface ClusterConnection {
   nodes: ClusterNode[];
   options?: ClusterOptions;

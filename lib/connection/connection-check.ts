@@ -132,7 +132,7 @@ function assertMaster(role: ServerRole | undefined, master?: string): void {
   if (role !== 'replica') return;
   throw new OutOfOrderError(
     'replica',
-    `it is a replica${master ? ` of ${master}` : ''}, and this library writes: the address of the master is needed`,
+    `it is a replica${master ? ` of ${master}` : ''}, and this library writes: connect to the master`,
   );
 }
 

@@ -78,15 +78,14 @@ export class ConnectionTrouble {
     const isUnanswered = !hasFailed && performance.now() - startedAt > UNANSWERED_MS;
     if (isUnderWay && (isUnanswered || !this.lastError) && !this.isReady()) {
       const tls = isClusterClient(this.client) ? undefined : this.client.options.tls;
-      if (status !== 'connecting')
-        return new Error('it accepted the connection, and there is no answer from it');
+      if (status !== 'connecting') return new Error('it accepted the connection, and does not answer');
       return new Error(
         tls
-          ? 'there is no answer to the TLS handshake (does this port speak TLS?)'
-          : 'there is no answer to the attempt to connect',
+          ? 'it does not answer the TLS handshake (does this port speak TLS?)'
+          : 'it does not answer the attempt to connect',
       );
     }
-    return this.lastError ?? new Error('there is no answer from it');
+    return this.lastError ?? new Error('it does not answer');
   }
 
   /**

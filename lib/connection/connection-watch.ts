@@ -195,8 +195,8 @@ export class ConnectionWatch {
       client,
       new Error(
         result === 'answers'
-          ? `there is no answer on a connection, while new ones are answered`
-          : `there is no answer, and new connections are not accepted`,
+          ? `a connection gets no answer, while new ones do`
+          : `it does not answer, and does not accept new connections`,
       ),
     );
   }

@@ -4,7 +4,7 @@ import type { Check } from '../atomic-redis.validation.js';
 import { sleep } from '../runtime/deadline.js';
 import { planRenewal } from './renewals.js';
 
-/** A password that ends by itself, such as a token of AWS IAM or Microsoft Entra. */
+/** A password that ends by itself, such as a token of AWS IAM or Microsoft Entra. @inline */
 export interface TemporaryPassword {
   password: string;
   /**
@@ -13,10 +13,10 @@ export interface TemporaryPassword {
   expiresAt: Date | number;
 }
 
-/** A user name, or a function that returns the present one. */
+/** A user name, or a function that returns the present one. @inline */
 export type UsernameSource = string | (() => string | Promise<string>);
 
-/** A password, or a function that returns the present one. */
+/** A password, or a function that returns the present one. @inline */
 export type PasswordSource =
   string | (() => string | TemporaryPassword | Promise<string | TemporaryPassword>);
 
@@ -110,10 +110,10 @@ export class Credentials {
     if (text !== undefined && typeof text !== 'string') throw notText('password', text);
     const expiresAt = temporary ? Number(temporary.expiresAt) : undefined;
     if (expiresAt !== undefined && !Number.isFinite(expiresAt))
-      throw new Error('the function forRoot.password gave an expiresAt that is no time');
+      throw new Error('the function forRoot.password returned an invalid expiresAt');
     if (expiresAt !== undefined && expiresAt < LEAST_TIME_MS)
       throw new Error(
-        `the function forRoot.password gave an expiresAt of ${expiresAt}, which is long past: milliseconds since 1970 are needed, or a Date`,
+        `the function forRoot.password returned an expiresAt of ${expiresAt}, which is long past: milliseconds since 1970 are needed, or a Date`,
       );
     this.known = { username, password: text, expiresAt };
     return this.known;
@@ -123,7 +123,7 @@ export class Credentials {
 /** Makes an error that never shows the value. */
 const notText = (name: string, value: unknown): Error =>
   new Error(
-    `the function forRoot.${name} must give a string, and gave ${value === null ? 'null' : typeof value}`,
+    `the function forRoot.${name} must return a string, and returned ${value === null ? 'null' : typeof value}`,
   );
 
 async function answerOf(name: string, source: UsernameSource | PasswordSource | undefined): Promise<unknown> {
@@ -131,7 +131,7 @@ async function answerOf(name: string, source: UsernameSource | PasswordSource | 
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(
-      () => reject(new Error(`the function forRoot.${name} gave nothing within ${ASK_TIMEOUT_MS} ms`)),
+      () => reject(new Error(`the function forRoot.${name} returned nothing within ${ASK_TIMEOUT_MS} ms`)),
       ASK_TIMEOUT_MS,
     );
   });

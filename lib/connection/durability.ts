@@ -29,13 +29,16 @@ const checkProperties = check.options(
 );
 
 export const checkDurability: check.Check = (path, value) => {
+  if (value === false) return;
   checkProperties(path, value);
   const { replicas, fsync } = value as DurabilityOptions;
   if (!fsync) check.integer(1, 1_000)(`${path}.replicas`, replicas);
 };
 
 /** Copies checked options, for a call that reads them again later. */
-export const copyDurability = (given: DurabilityOptions | undefined): DurabilityOptions | undefined => {
+export const copyDurability = (
+  given: DurabilityOptions | false | undefined,
+): DurabilityOptions | undefined => {
   if (!given) return undefined;
   const { replicas, timeoutMs, fsync } = given;
   return { replicas, ...(timeoutMs !== undefined && { timeoutMs }), ...(fsync !== undefined && { fsync }) };

@@ -145,7 +145,7 @@ export class DurableChannel {
 
   /**
    * WAITs once.
-   * @returns the calls that go on waiting: replicas do not have their change, and their time is not
+   * @returns the calls that still wait: replicas do not have their change, and their time is not
    * over
    */
   private async serve(waiting: Waiting[], client: Redis): Promise<Waiting[]> {

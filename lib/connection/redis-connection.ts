@@ -10,6 +10,7 @@ import { sleep, type Deadline } from '../runtime/deadline.js';
 import { DurableChannels, type DurableChannel } from './durable-channel.js';
 import type { DurabilityOptions } from './durability.js';
 import type { KeySpace } from '../scripting/key-space.js';
+import { pendingOf } from './pending-commands.js';
 import { isFromReplica } from './reply-errors.js';
 import { scriptBatchOf } from '../scripting/script-batch.js';
 import type { Script } from '../scripting/script.js';
@@ -100,6 +101,11 @@ export class RedisConnection {
   /** True if a command written in this tick goes to a live connection that is in order. */
   get isReady(): boolean {
     return this.connections.shared.isReady;
+  }
+
+  /** True if no command waits for its reply. Of a Cluster it is not known. */
+  get isIdle(): boolean {
+    return !isClusterClient(this.client) && pendingOf(this.client).length === 0;
   }
 
   /**
@@ -270,9 +276,13 @@ export class RedisConnection {
   }
 
   private loadScripts(node: Redis): void {
+    // All in one write. There is no socket yet where the client still queues commands.
+    const stream = node.stream as Redis['stream'] | undefined;
+    stream?.cork();
     // A script that could not be loaded ahead is loaded at its first call.
     for (const script of this.scripts)
       for (const { lua } of [script, scriptBatchOf(script) ?? []].flat())
         node.script('LOAD', lua).catch(() => undefined);
+    stream?.uncork();
   }
 }

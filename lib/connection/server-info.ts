@@ -1,19 +1,22 @@
-/** A server's part in replication. */
-export type ServerRole = 'master' | 'replica';
+/** A server's part in replication. @inline */
+export type ServerRole = NonNullable<ParsedInfo['role']>;
 
-/** A server's kind and version, as INFO reports them. */
-export interface ServerInfo {
+/** A server's kind and version, as INFO reports them. @inline */
+type Info = {
   /** `Redis`, `Valkey` or `Dragonfly`. */
   readonly product: string;
   readonly version: string;
   /** The policy by which it deletes keys when its memory is full; undefined if it never does. */
   readonly evictionPolicy: string | undefined;
-}
+};
+
+/** @inline */
+export type ServerInfo = Info;
 
 /** The facts that the library reads from INFO. */
 export interface ParsedInfo extends ServerInfo {
   /** Undefined if the server does not report it. */
-  readonly role: ServerRole | undefined;
+  readonly role: 'master' | 'replica' | undefined;
   /** The address of the master, if a replica reports it. */
   readonly masterAddress: string | undefined;
   /** The id of this run of the server process; undefined if the server does not report it. */

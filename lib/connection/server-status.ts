@@ -7,11 +7,11 @@ import type { Script } from '../scripting/script.js';
 import { databaseOf } from './connection-check.js';
 import { parseServerInfo, type ServerInfo, type ServerRole } from './server-info.js';
 
-/** The state of a server that has answered. */
-export interface ServerStatus {
+/** The state of a server that has answered. @inline */
+type Status = {
   readonly address: string;
   /** `master`, unless a failover is under way; undefined if the user has no right to ask. */
-  readonly role: ServerRole | undefined;
+  readonly role: 'master' | 'replica' | undefined;
   /** The number of the database that the library works on. */
   readonly database: number;
   /** Time that a PING took, in milliseconds. */
@@ -19,11 +19,14 @@ export interface ServerStatus {
   /** Undefined if the user has no right to ask. */
   readonly info: ServerInfo | undefined;
   /**
-   * Names of the library's scripts that the server does not hold. Each is sent anew with its next
+   * Names of the library's scripts that the server does not hold. Each is sent again with its next
    * call, so no call fails.
    */
   readonly missingScripts: readonly string[];
-}
+};
+
+/** @inline */
+export type ServerStatus = Status;
 
 /**
  * @param role used if the server does not report it by INFO

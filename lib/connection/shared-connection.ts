@@ -34,8 +34,8 @@ export interface SharedConnectionSettings {
 
 export interface SharedConnectionListener {
   /**
-   * Called when a connection is in order. Calls that wait for it go on afterwards. `isNew`: it was
-   * opened since the last time.
+   * Called when a connection is in order. Waiting calls continue afterwards. `isNew`: it was opened
+   * since the last time.
    */
   admitted(facts: ConnectionFacts, isNew: boolean): void;
   /**
@@ -135,7 +135,7 @@ export class SharedConnection {
       this.change.changed();
       await sleep(500);
     }
-    // Failures arrive as 'error'; the client goes on trying.
+    // Failures arrive as 'error'; the client keeps trying.
     if (!this.isClosed) this.client.connect().catch(() => undefined);
   }
 

@@ -1,14 +1,13 @@
 import { describe, UnsafeIntegerError } from '../atomic-redis.errors.js';
 import { defineOperation } from '../operations/operation.js';
-import { copyOperationOptions, type OperationOptions } from '../operations/operation.options.js';
-import { randomId } from '../runtime/random-id.js';
 import {
-  addFlags,
-  checkAddAllOptions,
-  checkedAdditions,
-  type CounterAddAllOptions,
-  type CounterAddition,
-} from './counter-arguments.js';
+  checkEnforceableOptions,
+  copyOperationOptions,
+  type EnforceableOptions,
+  type OperationOptions,
+} from '../operations/operation.options.js';
+import { randomId } from '../runtime/random-id.js';
+import { addFlags, checkedAdditions, type CounterAddition } from './counter-arguments.js';
 import { assertCounter, companionsOf } from './counter-keys.js';
 import { parseResult, type CountersResult } from './counter-result.js';
 import { CounterOverflowError } from './counter.errors.js';
@@ -47,7 +46,7 @@ applied, or when nothing was done limited, and for each counter ,<value>:<applie
   uses: [luaCounter],
   lua: `
 local first = KEYS.counters
-local now, room = now_ms(), ${SWEEP_LIMIT}
+local now, room = time_ms, ${SWEEP_LIMIT}
 local counters, targets, at_bound = {}, {}, {}
 local all_fit, more = true, false
 for n = 1, math.floor((#KEYS - first + 1) / 3) do
@@ -98,10 +97,10 @@ return answer
       detail,
       lifeTtlMs,
     }: { adds: readonly CounterAddition[]; detail: '' | 'u'; lifeTtlMs: number },
-    options: CounterAddAllOptions,
+    options: EnforceableOptions,
   ) => {
     const adds = checkedAdditions(given);
-    checkAddAllOptions('options', options);
+    checkEnforceableOptions('options', options);
     return { adds, detail, lifeTtlMs, operation: copyOperationOptions(options) };
   },
   does: ({ adds }) => `Changing ${adds.length} counters, ${describe(adds[0]?.key)} first,`,

@@ -1,5 +1,5 @@
 import { defineBatchScript } from '../pipelines/batch-protocol.js';
-import { luaNow } from '../scripting/lua.js';
+import { luaTime } from '../scripting/lua.js';
 import { ABSENT, LIMITED, luaCounter, Refusal, SWEEP_LIMIT } from './lua-counter.js';
 
 /**
@@ -10,6 +10,30 @@ const PLAIN_VALUE = 15;
 const PLAIN_AMOUNT = 12;
 
 /**
+ * Equal additions to one counter that is there, of which nothing is held, and no bound is met: nearly all that a caller
+ * by itself sends. They come to what the rest comes to.
+ */
+const luaLoneAdds = `
+local count, amount, bound = string.match(ARGV[4], '^(%d+),0,add,(%-?%d+),(%-?%d*),%d*,[cn]*,,$')
+if count and #KEYS == 4 and #amount <= ${PLAIN_AMOUNT} and #bound <= ${PLAIN_VALUE} then
+  local before = redis.pcall('GET', KEYS[2])
+  if type(before) == 'string' and #before <= ${PLAIN_VALUE} and (before == '0' or string.find(before, '^%-?[1-9]%d*$')) then
+    local step, limit = tonumber(amount), tonumber(bound)
+    local target = before + step * count
+    local fits = not limit or (step > 0 and target <= limit) or (step < 0 and target >= limit)
+    if fits and redis.call('EXISTS', KEYS[4]) == 0 then
+      if ARGV[3] ~= '' then
+        local kept = redis.pcall('SET', KEYS[1], ARGV[2] .. '|' .. before, 'PX', ARGV[3])
+        if kept.err then return kept end
+      end
+      if step ~= 0 then redis.call('SET', KEYS[2], string.format('%.0f', target), 'KEEPTTL') end
+      return before
+    end
+  end
+end
+`;
+
+/**
  * Applies a batch of operations on several counters, those on each in their order, with the effect
  * of once.
  *
@@ -17,9 +41,9 @@ const PLAIN_AMOUNT = 12;
  * answers, one that comes after a newer batch, or for the first time after its time limit, does
  * nothing. Everything is judged before the first write.
  *
- * Most batches are additions of small numbers to counters that are there and of which nothing is
- * held. These are judged by Lua's own numbers; what it takes for the rest is not even defined
- * before it is needed, since a script pays for each of its functions at every call.
+ * Most batches are additions of small numbers to existing counters without holds. These are judged
+ * by Lua's own numbers; what it takes for the rest is not even defined before it is needed, since a
+ * script pays for each of its functions at every call.
  */
 export const applyScript = defineBatchScript({
   name: 'counters.apply',
@@ -45,10 +69,10 @@ export const applyScript = defineBatchScript({
 --   reset  <previous value> | absent | inexact
 `,
   lua: `
-${luaNow}
-local now, not_after = now_ms(), tonumber(ARGV[1])
+${luaTime}
+local now, not_after = time_ms, tonumber(ARGV[1])
 if now > not_after then return 'TOO_LATE' end
-
+${luaLoneAdds}
 -- The runs of a counter, as tables. plain: whether all are additions of small numbers that change nothing but a value.
 local function parse(text)
   local runs = {plain = true}

@@ -7,6 +7,7 @@ import { CounterLimitError } from './counter.errors.js';
 import type { CounterResult } from './counter-result.js';
 import { CounterService } from './counter.service.js';
 
+/** Options of `@AtomicCounter`. */
 export interface AtomicCounterOptions<
   KeyArgs extends unknown[] = [],
   ByArgs extends unknown[] = [],

@@ -1,37 +1,18 @@
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
-import {
-  enforceableOptionChecks,
-  operationOptionChecks,
-  type EnforceableOptions,
-  type OperationOptions,
-} from '../operations/operation.options.js';
+import { operationOptionChecks, type OperationOptions } from '../operations/operation.options.js';
 
-/** Options of every call on a counter. */
-export interface CounterCallOptions {
-  /** Time for the call, in milliseconds. Default: the module's `timeoutMs`. */
-  timeoutMs?: number;
-}
-
-/** Options of calls that change a counter. */
-export interface CounterWriteOptions extends OperationOptions {
-  /**
-   * Keep the answer in Redis for a minute beyond the time-out, so that the call can be sent again
-   * when its reply is lost, and counts once. It takes a few keys for each service, on a Cluster one
-   * for each hash slot, of the size of the last answers, however many counters and calls there are.
-   * Without it, a lost reply is an `OutcomeUnknownError` at once. @default true
-   */
-  deduplicate?: boolean;
-}
-
-/** Bounds of a counter, and the time that it lasts. */
-export interface CounterBounds {
+/**
+ * Options of an add. The answers that `deduplicate` keeps are in a few keys for each service, on a
+ * Cluster one for each hash slot, however many counters and calls there are.
+ */
+export interface CounterAddOptions extends OperationOptions {
   /**
    * Lowest value that adding a negative amount may lead to. Default: that of 64 bits, where
    * crossing it is an error.
    */
   min?: number | bigint;
-  /** Highest value that adding a positive amount may lead to. Default: likewise. */
+  /** Highest value that adding a positive amount may lead to. Default: as for `min`. */
   max?: number | bigint;
   /**
    * At a bound: `skip` adds nothing, `clamp` adds what fits. The call resolves with `limited`.
@@ -51,18 +32,17 @@ export interface CounterBounds {
   ttl?: 'onCreate' | 'sliding';
 }
 
-/** Options of `addAll`, which can be made under a permit. */
-export interface CounterAddAllOptions extends CounterWriteOptions, Pick<EnforceableOptions, 'permit'> {}
-
-export interface CounterAddOptions extends CounterWriteOptions, CounterBounds {}
+/** Bounds of a counter, and the time that it lasts. */
+type Bounds = Pick<CounterAddOptions, 'min' | 'max' | 'onLimit' | 'ttlMs' | 'ttl'>;
 
 /** One counter's part of `addAll`. */
-export interface CounterAddition<N extends number | bigint = number | bigint> extends CounterBounds {
+export interface CounterAddition<N extends number | bigint = number | bigint> extends Bounds {
   key: string;
   /** The amount to add, negative to count down. */
   amount: N;
 }
 
+/** @inline */
 export interface CounterRunOptions extends CounterAddOptions {
   /** Fate of the count when the work throws: `undo` takes back what was applied. @default 'undo' */
   onError?: 'undo' | 'keep';
@@ -71,18 +51,13 @@ export interface CounterRunOptions extends CounterAddOptions {
 /** The most counters that one `addAll` takes. */
 const MAX_ADDITIONS = 512;
 
-const callOptionChecks = { timeoutMs: check.waitMs() } satisfies Record<
-  keyof CounterCallOptions,
-  check.Check
->;
-
 const boundChecks = {
   min: check.int64,
   max: check.int64,
   onLimit: check.oneOf('skip', 'clamp'),
   ttlMs: check.milliseconds(),
   ttl: check.oneOf('onCreate', 'sliding'),
-} satisfies Record<keyof CounterBounds, check.Check>;
+} satisfies Record<keyof Bounds, check.Check>;
 
 const addOptionChecks = { ...operationOptionChecks, ...boundChecks } satisfies Record<
   keyof CounterAddOptions,
@@ -102,14 +77,6 @@ export const runOptionChecks = {
   ...addOptionChecks,
   onError: check.oneOf('undo', 'keep'),
 } satisfies Record<keyof CounterRunOptions, check.Check>;
-
-export const checkCallOptions: check.Check = check.options(callOptionChecks);
-
-export const checkWriteOptions: check.Check = check.options(operationOptionChecks);
-
-export const checkAddAllOptions: check.Check = check.options(
-  enforceableOptionChecks satisfies Record<keyof CounterAddAllOptions, check.Check>,
-);
 
 const checkAddProperties = check.options(addOptionChecks);
 const checkRunProperties = check.options(runOptionChecks);
@@ -146,7 +113,7 @@ export function checkedAdditions(adds: readonly CounterAddition[]): CounterAddit
 }
 
 /** Checks what the checks of single options cannot see. */
-export function checkTogether(path: string, { min, max, ttl, ttlMs }: CounterBounds): void {
+export function checkTogether(path: string, { min, max, ttl, ttlMs }: Bounds): void {
   if (min !== undefined && max !== undefined && min > max) {
     throw new InvalidArgumentError(`${path}.min`, `at most ${path}.max, which is ${max}`, min);
   }
@@ -156,5 +123,5 @@ export function checkTogether(path: string, { min, max, ttl, ttlMs }: CounterBou
 }
 
 /** The flags of an add for the scripts, in letters. */
-export const addFlags = (amount: number | bigint, { onLimit, ttl }: CounterBounds): string =>
+export const addFlags = (amount: number | bigint, { onLimit, ttl }: Bounds): string =>
   `${onLimit === 'clamp' ? 'c' : ''}${ttl === 'sliding' ? 's' : ''}${typeof amount === 'number' ? 'n' : ''}`;

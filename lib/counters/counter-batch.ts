@@ -5,42 +5,34 @@ import type { KeySpace } from '../scripting/key-space.js';
 import { applyScript } from './apply.script.js';
 import { areEqual, UNDOABLE, type CounterCommand } from './counter-command.js';
 import { keysOf } from './counter-keys.js';
-import type { CounterModuleOptions } from './counter.options.js';
+import type { counterDefaults } from './counter.options.js';
 import { CounterState } from './lua-counter.js';
 
 type CounterRun = Run<CounterCommand>;
 
 /** Operations that travel together. */
 export interface CounterBatch extends Batch<CounterCommand> {
-  /** In the order of the script's arguments: by counter, and of each counter in runs. */
-  readonly runsOf: ReadonlyMap<string, readonly CounterRun[]>;
+  /** The runs of each counter, in the order of the script's arguments. */
+  readonly counters: readonly (readonly CounterRun[])[];
 }
 
 /** The form in which operations on counters travel. */
 export class CounterBatches implements BatchProtocol<CounterCommand, CounterBatch> {
   readonly script = applyScript;
   readonly commandName = 'An operation on a counter';
+  readonly batchOf = batchOf;
+  readonly eachAnswer = eachAnswer;
   readonly maxBatchSize: number;
   private readonly undoWindowMs: number;
 
-  constructor({ maxBatchSize, undoWindowMs }: Required<CounterModuleOptions>) {
+  constructor({ maxBatchSize, undoWindowMs }: typeof counterDefaults) {
     this.maxBatchSize = maxBatchSize;
     this.undoWindowMs = undoWindowMs;
   }
 
-  batchOf(operations: readonly CounterCommand[]): CounterBatch {
-    return batchOf(operations);
-  }
-
   encode(batch: CounterBatch, keys: KeySpace, id: string): { touched: string[]; runs: string[] } {
-    return {
-      touched: keysOf(keys, [...batch.runsOf.keys()]),
-      runs: argumentsOf(batch, id, this.undoWindowMs),
-    };
-  }
-
-  eachAnswer(batch: CounterBatch, answer: string, tell: (run: CounterRun, answer: string) => void): void {
-    eachAnswer(batch, answer, tell);
+    const counters = batch.counters.map(([run]) => run![0].key);
+    return { touched: keysOf(keys, counters), runs: argumentsOf(batch, id, this.undoWindowMs) };
   }
 
   isPartial(answer: string): boolean {
@@ -49,8 +41,11 @@ export class CounterBatches implements BatchProtocol<CounterCommand, CounterBatc
 }
 
 function batchOf(operations: readonly CounterCommand[]): CounterBatch {
+  const [first] = operations as CounterRun;
+  if (operations.length === 1)
+    return { commands: operations, counters: [[[first]]], deadline: first.deadline };
   const runsOf = new Map<string, CounterRun[]>();
-  let { deadline } = operations[0]!;
+  let { deadline } = first;
   let run: CounterRun | undefined;
   for (const operation of operations) {
     const { key } = operation;
@@ -65,7 +60,7 @@ function batchOf(operations: readonly CounterCommand[]): CounterBatch {
       else runsOf.set(key, [run]);
     }
   }
-  return { commands: operations, runsOf, deadline };
+  return { commands: operations, counters: [...runsOf.values()], deadline };
 }
 
 const joins = (first: CounterCommand, operation: CounterCommand): boolean =>
@@ -75,16 +70,16 @@ const joins = (first: CounterCommand, operation: CounterCommand): boolean =>
  * Returns the script's argument for each counter.
  * @param newLife the beginning of the ids of lives, one for each run that can be undone
  */
-function argumentsOf({ runsOf, deadline }: CounterBatch, newLife: string, lifeTtlMs: number): string[] {
+function argumentsOf({ counters, deadline }: CounterBatch, newLife: string, lifeTtlMs: number): string[] {
   const texts: string[] = [];
   let lives = 0;
-  for (const runs of runsOf.values()) {
+  for (const runs of counters) {
     let text = '';
     for (const run of runs) {
       const [first] = run;
       const { kind, amount, min, max, ttlMs, detail } = first.change;
       const bound = amount === '' || Number(amount) === 0 ? '' : amount > 0 ? max : min;
-      // Rounded up, so that none takes effect after its caller gave up, whoever shares its batch.
+      // Rounded up, so that none takes effect after its caller gave up, even in a shared batch.
       const earlierByMs = Math.ceil(deadline.at - first.deadline.at);
       const isUndoable = kind === 'add' && detail.includes(UNDOABLE);
       const life = isUndoable ? `${newLife}.${lives++},${lifeTtlMs}` : ',';
@@ -97,18 +92,19 @@ function argumentsOf({ runsOf, deadline }: CounterBatch, newLife: string, lifeTt
 }
 
 function eachAnswer(
-  { runsOf }: CounterBatch,
+  { counters }: CounterBatch,
   answer: string,
   tell: (run: CounterRun, answer: string) => void,
 ): void {
-  const answers = answer.split(',');
+  // Splitting costs more than looking.
+  const answers = answer.includes(',') ? answer.split(',') : [answer];
   let expected = 0;
-  for (const runs of runsOf.values()) expected += runs.length;
+  for (const runs of counters) expected += runs.length;
   if (answers.length !== expected) {
     throw new OutcomeUnknownError(
       `Redis gave ${answers.length} answers to ${expected} runs of operations on counters`,
     );
   }
   let at = 0;
-  for (const runs of runsOf.values()) for (const run of runs) tell(run, answers[at++]!);
+  for (const runs of counters) for (const run of runs) tell(run, answers[at++]!);
 }

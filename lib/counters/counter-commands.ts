@@ -3,20 +3,18 @@ import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import type { Observer } from '../observability/observer.js';
 import { Deadline } from '../runtime/deadline.js';
-import { copyOperationOptions, type OperationOptions } from '../operations/operation.options.js';
+import {
+  checkOperationOptions,
+  checkQueryOptions,
+  copyOperationOptions,
+  type OperationOptions,
+  type QueryOptions,
+} from '../operations/operation.options.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import { assertOutsideTransaction, isInTransaction } from '../runtime/transaction-scope.js';
 import type { ScriptRunner } from '../scripting/script-runner.js';
 import type { WorkInFlight } from '../runtime/work-in-flight.js';
-import {
-  addFlags,
-  checkAddOptions,
-  checkCallOptions,
-  checkWriteOptions,
-  type CounterAddOptions,
-  type CounterCallOptions,
-  type CounterWriteOptions,
-} from './counter-arguments.js';
+import { addFlags, checkAddOptions, type CounterAddOptions } from './counter-arguments.js';
 import type { Caller } from '../pipelines/pipelined-command.js';
 import { Producer } from '../pipelines/producer.js';
 import { Producers } from '../pipelines/producers.js';
@@ -48,6 +46,7 @@ export class CounterCommands {
     this.producers = new Producers(
       (deduplicate) =>
         new Producer(connection, scripts, inFlight, batches, { deduplicate, durability: undefined }),
+      options.services.counters,
     );
   }
 
@@ -96,7 +95,7 @@ export class CounterCommands {
     key: string,
     applied: number | bigint,
     life: string,
-    options: CounterWriteOptions,
+    options: OperationOptions,
   ): () => Promise<boolean> {
     const toUndone = (answer: string): boolean => {
       assertCounter(key, answer);
@@ -115,9 +114,9 @@ export class CounterCommands {
   }
 
   /** @param detail `n` for a value that must be exact as a number */
-  async reset(key: string, options: CounterWriteOptions, detail: 'n' | ''): Promise<bigint | null> {
+  async reset(key: string, options: OperationOptions, detail: 'n' | ''): Promise<bigint | null> {
     check.key('key', key);
-    checkWriteOptions('options', options);
+    checkOperationOptions('options', options);
     const toPrevious = (answer: string): bigint | null => {
       if (answer === Refusal.Inexact) throw new UnsafeIntegerError(key, 'resetBigInt');
       return valueOrNull(key, answer);
@@ -128,9 +127,9 @@ export class CounterCommands {
     );
   }
 
-  async read(key: string, options: CounterCallOptions): Promise<bigint | null> {
+  async read(key: string, options: QueryOptions): Promise<bigint | null> {
     check.key('key', key);
-    checkCallOptions('options', options);
+    checkQueryOptions('options', options);
     const { counter, holds } = companionsOf(this.connection.keys, key);
     const deadline = this.deadlineOf(options);
     const answer = await this.inFlight.track(async () => {
@@ -147,7 +146,7 @@ export class CounterCommands {
   private perform<Result>(
     key: string,
     change: Change,
-    options: CounterWriteOptions,
+    options: OperationOptions,
     caller: Caller<Result>,
   ): void {
     if (isInTransaction()) assertOutsideTransaction(`Changing counter ${describe(key)}`, options.propagation);
@@ -161,7 +160,7 @@ export class CounterCommands {
     });
   }
 
-  private deadlineOf({ timeoutMs = this.options.timeoutMs }: CounterCallOptions): Deadline {
+  private deadlineOf({ timeoutMs = this.options.services.counters.timeoutMs }: QueryOptions): Deadline {
     return Deadline.in(timeoutMs);
   }
 }

@@ -3,13 +3,14 @@ import type { KeySpace } from '../scripting/key-space.js';
 import { CounterState } from './lua-counter.js';
 
 /** Returns the keys in the order of the script: the counters, then the keys that serve each. */
-export const keysOf = (keys: KeySpace, counters: readonly string[]): string[] => [
-  ...counters,
-  ...counters.map((counter) => keys.colocated('life', counter)),
-  ...counters.map((counter) => keys.colocated('holds', counter)),
-];
+export function keysOf(keys: KeySpace, counters: readonly string[]): string[] {
+  const all = [...counters];
+  for (const counter of counters) all.push(keys.colocated('life', counter));
+  for (const counter of counters) all.push(keys.colocated('holds', counter));
+  return all;
+}
 
-/** Returns a counter and the keys that serve it whoever changes it. */
+/** Returns a counter and the keys that every change of it uses. */
 export const companionsOf = (
   keys: KeySpace,
   counter: string,

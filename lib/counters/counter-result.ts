@@ -11,17 +11,6 @@ export interface CounterResult<N extends number | bigint = number | bigint> {
   readonly limited: boolean;
 }
 
-export interface UndoableCount<N extends number | bigint = number | bigint> extends CounterResult<N> {
-  /**
-   * Takes back exactly what was applied, whatever `min` and `max`. Repeating it changes nothing.
-   * Resolves with false when the counter has expired, was deleted or reset meanwhile, or the
-   * module's `undoWindowMs` is over.
-   *
-   * @throws as `add` does
-   */
-  readonly undo: () => Promise<boolean>;
-}
-
 /** The result of an `addAll`. */
 export interface CountersResult<N extends number | bigint = number | bigint> {
   /** True if all was added; if false, nothing was. */
@@ -33,16 +22,18 @@ export interface CountersResult<N extends number | bigint = number | bigint> {
   readonly counters: readonly (CounterResult<N> & { readonly key: string })[];
 }
 
-export interface UndoableCounts<N extends number | bigint = number | bigint> extends CountersResult<N> {
+/** A result whose count can be taken back. */
+export type Undoable<Result extends CounterResult | CountersResult> = Result & {
   /**
-   * Takes back exactly what was applied to each counter, whatever `min` and `max`. Repeating it
-   * changes nothing. Resolves with false when one of them has expired, was deleted or reset
-   * meanwhile; the others are undone all the same.
+   * Takes back exactly what was applied, whatever `min` and `max`. Repeating it changes nothing, or
+   * takes back what is not known to be taken back. Resolves with false when a counter has expired,
+   * was deleted or reset meanwhile, or the module's `undoWindowMs` is over; others of an `addAll`
+   * are undone all the same.
    *
-   * @throws as `add` does; repeating it then takes back what is not known to be taken back
+   * @throws as `add` does
    */
   readonly undo: () => Promise<boolean>;
-}
+};
 
 export const hasApplied = ({ applied }: CounterResult): boolean => BigInt(applied) !== 0n;
 

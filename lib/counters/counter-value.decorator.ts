@@ -3,8 +3,8 @@ import { ConfigurationError } from '../atomic-redis.errors.js';
 import type { CounterResult } from './counter-result.js';
 
 /**
- * Goes on a method that has a parameter for a count; with parameters of other types only, it does
- * not compile.
+ * Belongs on a method that has a parameter for a count; with parameters of other types only, it
+ * does not compile.
  */
 type CounterValueDecorator = <T extends object, Key extends string | symbol | undefined>(
   target: T,

@@ -1,7 +1,7 @@
 import { AtomicRedisError, describe } from '../atomic-redis.errors.js';
 
 /**
- * A counter stands at a bound, and the decorated method or `run` was told to reject then. The
+ * A counter is at a bound, and the decorated method or `run` is configured to reject then. The
  * method was not run.
  */
 export class CounterLimitError extends AtomicRedisError {

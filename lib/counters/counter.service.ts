@@ -1,39 +1,31 @@
-import { Inject, Injectable, Logger } from '@nestjs/common';
+import { Inject, Injectable } from '@nestjs/common';
 import { OPTIONS } from '../atomic-redis.constants.js';
-import {
-  AtomicRedisError,
-  describe,
-  UnsafeIntegerError,
-  NotReplicatedError,
-} from '../atomic-redis.errors.js';
+import { UnsafeIntegerError } from '../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import { Observer, READ } from '../observability/observer.js';
 import { resultOf } from '../connection/durability.js';
+import type {
+  EnforceableOptions,
+  OperationOptions,
+  QueryOptions,
+  ResolvedDefaults,
+} from '../operations/operation.options.js';
 import { OperationRunner } from '../operations/operation-runner.js';
 import { RedisConnection } from '../connection/redis-connection.js';
 import { ScriptRunner } from '../scripting/script-runner.js';
 import { WorkInFlight } from '../runtime/work-in-flight.js';
 import { addAll, type AddedToAll } from './add-all.operations.js';
 import { applyScript } from './apply.script.js';
+import { runCounted } from './counted-work.js';
 import {
   checkRunOptions,
   type CounterAddition,
-  type CounterAddAllOptions,
   type CounterAddOptions,
-  type CounterCallOptions,
   type CounterRunOptions,
-  type CounterWriteOptions,
 } from './counter-arguments.js';
 import { CounterCommands } from './counter-commands.js';
-import { CounterLimitError } from './counter.errors.js';
-import {
-  hasApplied,
-  type CounterResult,
-  type CountersResult,
-  type UndoableCount,
-  type UndoableCounts,
-} from './counter-result.js';
+import { hasApplied, type CounterResult, type CountersResult, type Undoable } from './counter-result.js';
 import { readScript } from './read.script.js';
 
 const asIs = <T>(value: T): T => value;
@@ -53,9 +45,9 @@ const RESET = { changed: (previous: number | bigint | null): boolean => previous
  */
 @Injectable()
 export class CounterService {
-  private readonly logger = new Logger(CounterService.name);
   private readonly operations: CounterCommands;
   private readonly undoWindowMs: number;
+  private readonly defaults: ResolvedDefaults;
 
   /** @internal */
   constructor(
@@ -68,6 +60,7 @@ export class CounterService {
   ) {
     connection.preload([applyScript, readScript]);
     this.undoWindowMs = options.counters.undoWindowMs;
+    this.defaults = options.services.counters;
     this.operations = new CounterCommands(connection, scripts, inFlight, observer, options);
   }
 
@@ -102,11 +95,27 @@ export class CounterService {
    * As {@link add}, and the result can take back what was applied.
    * @throws as `add` does
    */
-  addUndoable(key: string, amount: number, options?: CounterAddOptions): Promise<UndoableCount<number>>;
-  addUndoable(key: string, amount: bigint, options?: CounterAddOptions): Promise<UndoableCount<bigint>>;
-  addUndoable(key: string, amount: number | bigint, options?: CounterAddOptions): Promise<UndoableCount>;
-  addUndoable(key: string, amount: number | bigint, options: CounterAddOptions = {}): Promise<UndoableCount> {
-    const add = (): Promise<UndoableCount> =>
+  addUndoable(
+    key: string,
+    amount: number,
+    options?: CounterAddOptions,
+  ): Promise<Undoable<CounterResult<number>>>;
+  addUndoable(
+    key: string,
+    amount: bigint,
+    options?: CounterAddOptions,
+  ): Promise<Undoable<CounterResult<bigint>>>;
+  addUndoable(
+    key: string,
+    amount: number | bigint,
+    options?: CounterAddOptions,
+  ): Promise<Undoable<CounterResult>>;
+  addUndoable(
+    key: string,
+    amount: number | bigint,
+    options: CounterAddOptions = {},
+  ): Promise<Undoable<CounterResult>> {
+    const add = (): Promise<Undoable<CounterResult>> =>
       this.operations.add(key, amount, options, 'u', (added, life, operation) => ({
         ...added,
         undo: this.operations.undoOf(key, added.applied, life, operation),
@@ -130,14 +139,14 @@ export class CounterService {
    */
   addAll(
     adds: readonly CounterAddition<number>[],
-    options?: CounterAddAllOptions,
+    options?: EnforceableOptions,
   ): Promise<CountersResult<number>>;
   addAll(
     adds: readonly CounterAddition<bigint>[],
-    options?: CounterAddAllOptions,
+    options?: EnforceableOptions,
   ): Promise<CountersResult<bigint>>;
-  addAll(adds: readonly CounterAddition[], options?: CounterAddAllOptions): Promise<CountersResult>;
-  addAll(adds: readonly CounterAddition[], options: CounterAddAllOptions = {}): Promise<CountersResult> {
+  addAll(adds: readonly CounterAddition[], options?: EnforceableOptions): Promise<CountersResult>;
+  addAll(adds: readonly CounterAddition[], options: EnforceableOptions = {}): Promise<CountersResult> {
     const add = (): Promise<CountersResult> =>
       resultOf(this.addToAll(adds, options, ''), ({ applied, counters }) => ({ applied, counters }));
     return this.observer.operation('counters.addAll', add, ADDED_TO_ANY);
@@ -149,31 +158,35 @@ export class CounterService {
    */
   addAllUndoable(
     adds: readonly CounterAddition<number>[],
-    options?: CounterAddAllOptions,
-  ): Promise<UndoableCounts<number>>;
+    options?: EnforceableOptions,
+  ): Promise<Undoable<CountersResult<number>>>;
   addAllUndoable(
     adds: readonly CounterAddition<bigint>[],
-    options?: CounterAddAllOptions,
-  ): Promise<UndoableCounts<bigint>>;
-  addAllUndoable(adds: readonly CounterAddition[], options?: CounterAddAllOptions): Promise<UndoableCounts>;
+    options?: EnforceableOptions,
+  ): Promise<Undoable<CountersResult<bigint>>>;
   addAllUndoable(
     adds: readonly CounterAddition[],
-    options: CounterAddAllOptions = {},
-  ): Promise<UndoableCounts> {
-    const add = (): Promise<UndoableCounts> =>
+    options?: EnforceableOptions,
+  ): Promise<Undoable<CountersResult>>;
+  addAllUndoable(
+    adds: readonly CounterAddition[],
+    options: EnforceableOptions = {},
+  ): Promise<Undoable<CountersResult>> {
+    const add = (): Promise<Undoable<CountersResult>> =>
       resultOf(this.addToAll(adds, options, 'u'), (added) => this.undoable(added));
     return this.observer.operation('counters.addAll', add, ADDED_TO_ANY);
   }
 
   private addToAll(
     adds: readonly CounterAddition[],
-    options: CounterAddAllOptions,
+    options: EnforceableOptions,
     detail: '' | 'u',
   ): Promise<AddedToAll> {
-    return this.runner.part(addAll, { adds, detail, lifeTtlMs: this.undoWindowMs }, options);
+    const given = { adds, detail, lifeTtlMs: this.undoWindowMs };
+    return this.runner.part(addAll, given, options, this.defaults);
   }
 
-  private undoable({ applied, counters, lives, operation }: AddedToAll): UndoableCounts {
+  private undoable({ applied, counters, lives, operation }: AddedToAll): Undoable<CountersResult> {
     const undos = counters.map((count, i) =>
       this.operations.undoOf(count.key, count.applied, lives[i]!, operation),
     );
@@ -225,21 +238,8 @@ export class CounterService {
   ): Promise<Awaited<T>> {
     checkRunOptions('options', options);
     check.func('work', work);
-    const { onError = 'undo', ...addOptions } = options;
-    return await this.inFlight.track(async () => {
-      const undoable = onError === 'undo' ? await this.addOrTakeBack(key, amount, addOptions) : undefined;
-      const count = undoable ?? (await this.add(key, amount, addOptions));
-      if (count.limited && addOptions.onLimit !== 'clamp') {
-        const { min = 0, max = 0 } = addOptions;
-        throw new CounterLimitError(key, count.value, amount, amount < 0 ? min : max);
-      }
-      try {
-        return await work(count as never);
-      } catch (error) {
-        if (undoable) await this.undoAfter(error, key, undoable);
-        throw error;
-      }
-    });
+    const counted = { key, amount, options };
+    return await this.inFlight.track(() => runCounted(this, this.connection, counted, work));
   }
 
   /**
@@ -248,7 +248,7 @@ export class CounterService {
    * @throws UnsafeIntegerError when it is beyond 2^53 - 1 either way: use {@link getBigInt}
    * @throws InvalidArgumentError, NotAnIntegerError, RedisUnavailableError
    */
-  get(key: string, options: CounterCallOptions = {}): Promise<number | null> {
+  get(key: string, options: QueryOptions = {}): Promise<number | null> {
     return this.observer.operation(
       'counters.get',
       async () => {
@@ -262,7 +262,7 @@ export class CounterService {
   }
 
   /** As {@link get}, exact whatever the value. */
-  getBigInt(key: string, options: CounterCallOptions = {}): Promise<bigint | null> {
+  getBigInt(key: string, options: QueryOptions = {}): Promise<bigint | null> {
     return this.observer.operation('counters.get', () => this.operations.read(key, options), READ);
   }
 
@@ -274,7 +274,7 @@ export class CounterService {
    * use {@link resetBigInt}
    * @throws as {@link add} does
    */
-  reset(key: string, options: CounterWriteOptions = {}): Promise<number | null> {
+  reset(key: string, options: OperationOptions = {}): Promise<number | null> {
     return this.observer.operation(
       'counters.reset',
       async () => {
@@ -286,41 +286,7 @@ export class CounterService {
   }
 
   /** As {@link reset}, exact whatever the value. */
-  resetBigInt(key: string, options: CounterWriteOptions = {}): Promise<bigint | null> {
+  resetBigInt(key: string, options: OperationOptions = {}): Promise<bigint | null> {
     return this.observer.operation('counters.reset', () => this.operations.reset(key, options, ''), RESET);
-  }
-
-  private async addOrTakeBack(
-    key: string,
-    amount: number | bigint,
-    options: CounterAddOptions,
-  ): Promise<UndoableCount> {
-    try {
-      return await this.addUndoable(key, amount, options);
-    } catch (error) {
-      if (!(error instanceof NotReplicatedError)) throw error;
-      const { undo } = error.result as UndoableCount;
-      // Replicas that do not have the count need not have its undo.
-      const isUndone = await undo().catch((failure: unknown) => failure instanceof NotReplicatedError);
-      throw isUndone ? this.connection.unavailable(error) : error;
-    }
-  }
-
-  private async undoAfter(error: unknown, key: string, count: UndoableCount): Promise<void> {
-    if (error instanceof AtomicRedisError && error.outcome !== 'not-applied') {
-      const why = error.outcome === 'unknown' ? 'it is not known whether it took effect' : 'it took effect';
-      this.logger.warn(
-        `Counter ${describe(key)} keeps ${count.applied}: what it was counted for failed, but ${why} (${error.code})`,
-      );
-      return;
-    }
-    try {
-      await count.undo();
-    } catch (failure) {
-      this.logger.error(
-        `Counter ${describe(key)} keeps ${count.applied}, which could not be taken back`,
-        (failure as Error).stack,
-      );
-    }
   }
 }

@@ -1,10 +1,10 @@
 import { luaInt64 } from '../scripting/lua-int64.js';
-import { luaNow } from '../scripting/lua.js';
+import { luaNow, luaOtherType } from '../scripting/lua.js';
 import { defineScript } from '../scripting/script.js';
 import { ABSENT, CounterState, SWEEP_LIMIT } from './lua-counter.js';
 
 /**
- * The beginning of an answer that has not counted all expired holds; the cursor to go on from
+ * The beginning of an answer that has not counted all expired holds; the cursor to continue from
  * follows.
  */
 export const MORE_TO_READ = `${CounterState.More}:`;
@@ -27,7 +27,10 @@ export const readScript = defineScript({
 -- Returns a string: the value in decimal | absent | NOT_AN_INTEGER | WRONG_TYPE | MORE:<cursor>, where more holds have expired than one call counts
 ${luaNow}${luaInt64}
 local stored = redis.pcall('GET', KEYS[1])
-if type(stored) == 'table' then return '${CounterState.WrongType}' end
+if type(stored) == 'table' then
+  ${luaOtherType('string', 'KEYS[1]', "redis.call('GET', KEYS[1])")}
+  return '${CounterState.WrongType}'
+end
 if not stored then return '${ABSENT}' end
 local value = int64_parse(stored)
 if not value then return '${CounterState.NotAnInteger}' end

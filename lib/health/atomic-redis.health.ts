@@ -7,6 +7,7 @@ import { AtomicRedis } from '../atomic-redis.js';
 import * as check from '../atomic-redis.validation.js';
 import type { ServerStatus } from '../connection/server-status.js';
 
+/** @inline */
 export interface HealthOptions {
   /** Time for all servers to answer, connecting included, in milliseconds. @default 1000 */
   timeoutMs?: number;

@@ -1,2 +1,2 @@
 /** A health indicator for @nestjs/terminus: `nestjs-atomic-redis/health`. */
-export { AtomicRedisHealthIndicator, type HealthOptions } from './atomic-redis.health.js';
+export { AtomicRedisHealthIndicator } from './atomic-redis.health.js';

@@ -36,7 +36,5 @@ export interface HttpRequest {
   readonly socket?: object;
 }
 
-/** The context of a request behind API Gateway. */
-export interface GatewayContext {
-  readonly authorizer?: unknown;
-}
+/** The context of a request behind API Gateway. @inline */
+type GatewayContext = { readonly authorizer?: unknown };

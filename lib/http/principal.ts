@@ -147,10 +147,12 @@ function namesOf(object: object): readonly string[] {
 export function nameOfPrincipal(principal: unknown, isSession = false): readonly string[] | undefined {
   const simple = simpleValue(principal);
   if (simple !== undefined) return [simple];
-  return typeof principal === 'object' && principal !== null ? nameOf(principal, isSession, 1) : undefined;
+  return typeof principal === 'object' && principal !== null
+    ? nameInside(principal, isSession, 1)
+    : undefined;
 }
 
-function nameOf(object: object, isSession: boolean, depth: number): readonly string[] | undefined {
+function nameInside(object: object, isSession: boolean, depth: number): readonly string[] | undefined {
   const fields = object as Readonly<Record<string, unknown>>;
   let id: string | undefined;
   let idRank = Infinity;
@@ -186,7 +188,7 @@ function innerName(
     const simple = simpleValue(value);
     if (simple !== undefined) return [`${name}=${simple}`];
     if (typeof value !== 'object' || value === null || depth >= MAX_DEPTH) continue;
-    const found = nameOf(value, false, depth + 1);
+    const found = nameInside(value, false, depth + 1);
     if (found) return found;
   }
   return undefined;

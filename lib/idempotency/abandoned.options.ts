@@ -13,14 +13,14 @@ export interface AbandonedRun {
   readonly signal: AbortSignal;
 }
 
-/** As `ProbeFinding`; `{ response }` answers the calls of a route. */
+/** As `ProbeFinding`; `{ response }` answers the calls of a route. @inline */
 export type AbandonedFinding = ProbeFinding | { readonly response: SettledResponse };
 
-/** Finds out what an abandoned run has done, by asking a third party. */
+/** Finds out what an abandoned run has done, by asking a third party. @inline */
 export type AbandonedProbe = (run: AbandonedRun) => Promise<AbandonedFinding> | AbandonedFinding;
 
 /**
  * Fate of a key whose run died: `run` runs the work again, `hold` keeps the key for an operator,
- * and a probe asks what was done.
+ * and a probe asks what was done. @inline
  */
 export type OnAbandoned = 'run' | 'hold' | AbandonedProbe;

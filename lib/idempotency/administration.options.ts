@@ -12,7 +12,7 @@ export interface IdempotencyRecord {
   /**
    * `running`: a call holds the key; `completed`: its result is kept; `held`: it is kept that a
    * call was made, and there is no result to replay; `interrupted`: a run with steps died or failed
-   * half-way, and the next call goes on with it.
+   * midway, and the next call continues it.
    */
   readonly state: 'running' | 'completed' | 'held' | 'interrupted';
   /**
@@ -22,7 +22,7 @@ export interface IdempotencyRecord {
   readonly expiresInMs: number;
   /** The size of the kept result, in bytes. */
   readonly resultBytes: number;
-  /** Why nobody knows what the run did. Of a held key only. */
+  /** The reason why the outcome of the run is unknown. Of a held key only. */
   readonly reason?: HoldReason;
   /**
    * The number of attempts so far. Of a run with steps, or with `onAbandoned`, and of a held key.
@@ -39,7 +39,7 @@ export type Settlement =
   /** The response that the route should have sent. */
   | { readonly response: SettledResponse };
 
-/** Options of `IdempotencyService.settle`. */
+/** Options of `IdempotencyService.settle`. @inline */
 export interface SettleOptions extends IdempotencyKeyOptions {
   /** Time that the result is kept for replay, in milliseconds. Default: the module's `ttlMs`. */
   ttlMs?: number;
@@ -47,7 +47,7 @@ export interface SettleOptions extends IdempotencyKeyOptions {
   codec?: ResultCodec;
 }
 
-/** Options of `IdempotencyService.forget`. */
+/** Options of `IdempotencyService.forget`. @inline */
 export interface ForgetOptions extends IdempotencyKeyOptions {
   /**
    * Gives later runs other keys for third parties, which then take what they are asked for as new.

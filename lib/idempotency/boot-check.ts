@@ -1,6 +1,11 @@
-import { MetadataScanner, type ModulesContainer } from '@nestjs/core';
+import {
+  MetadataScanner,
+  type ApplicationConfig,
+  type ExternalContextCreator,
+  type ModulesContainer,
+} from '@nestjs/core';
 import { ConfigurationError } from '../atomic-redis.errors.js';
-import { moveInnermost, refuseEvents } from './http/http-exchange.js';
+import { moveInnermost, refuseEvents, spareInterceptor } from './http/http-exchange.js';
 import { modulePathOf, routeOperation } from '../http/route-operation.js';
 import {
   idempotentMarkOf,
@@ -10,6 +15,7 @@ import {
   ownNameOf,
   type IdempotentMark,
 } from './idempotent-mark.js';
+import { eachMethodOfControllers, giveRoutesAnEdge } from '../problem-details/route-edge.js';
 import type { OperationRegistry } from './operation-registry.js';
 
 /**
@@ -35,21 +41,42 @@ export function checkIdempotentMethods(
 }
 
 /**
- * Makes the interceptor of each `@Idempotent` route its innermost one. Must run before Nest makes
- * the routes: while the providers of the module are made.
+ * Gives all routes their edge, and puts what goes with each `@Idempotent` method in its place. Must
+ * run before Nest makes handlers of methods: while the providers of the module are made.
  */
-export function arrangeIdempotentRoutes(modules: ModulesContainer): void {
-  const scanner = new MetadataScanner();
-  for (const { controllers } of modules.values()) {
-    for (const { metatype } of controllers.values()) {
-      const prototype = (metatype as { prototype?: Record<string, object> } | null)?.prototype;
-      if (!prototype) continue;
-      for (const name of scanner.getAllMethodNames(prototype)) {
-        const method = prototype[name]!;
-        if (idempotentMarkOf(method)) moveInnermost(method);
-      }
-    }
-  }
+export function arrangeRoutes(modules: ModulesContainer): void {
+  giveRoutesAnEdge(modules, (method) => idempotentMarkOf(method)?.interceptor.aroundRoute);
+  eachIdempotentOfControllers(modules, (method, { interceptor }) => moveInnermost(method, interceptor));
+}
+
+/**
+ * Spares `@Idempotent` routes an interceptor where no other one stands around them. Must run before
+ * Nest makes the routes, once the application knows the interceptors of `useGlobalInterceptors`:
+ * when Nest asks the modules for their middleware.
+ */
+export function spareInterceptors(modules: ModulesContainer, creator: ExternalContextCreator): void {
+  const hasGlobal = hasGlobalInterceptors(creator);
+  eachIdempotentOfControllers(modules, (method, _, type) => spareInterceptor(method, type, hasGlobal));
+}
+
+/** Nest hands out no configuration of the application. Where it cannot be reached, there may be some. */
+function hasGlobalInterceptors(creator: ExternalContextCreator): boolean {
+  const within = creator as unknown as {
+    readonly interceptorsContextCreator?: { readonly config?: ApplicationConfig };
+  };
+  const config = within.interceptorsContextCreator?.config;
+  return !config || config.getGlobalInterceptors().length + config.getGlobalRequestInterceptors().length > 0;
+}
+
+function eachIdempotentOfControllers(
+  modules: ModulesContainer,
+  visit: (method: object, mark: IdempotentMark, type: object) => void,
+): void {
+  eachMethodOfControllers(modules, (type, prototype, name) => {
+    const method = prototype[name]!;
+    const mark = idempotentMarkOf(method);
+    if (mark) visit(method, mark, type);
+  });
 }
 
 interface FoundClass {
@@ -62,7 +89,7 @@ interface FoundClass {
   readonly modulePaths: Set<string>;
   /** One for each instance there is, or is to be in each request. */
   readonly providers: Set<object>;
-  /** Those that are there. */
+  /** The instances that exist. */
   readonly instances: Set<object>;
 }
 

@@ -1,22 +1,24 @@
 import { Logger } from '@nestjs/common';
 import { LeaseLostError, NotReplicatedError } from '../atomic-redis.errors.js';
-import type { IdempotencyRunEvent } from '../observability/event-types.js';
+import type { AtomicRedisEvent } from '../observability/event-types.js';
 import { Deadline } from '../runtime/deadline.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import type { LeaseKeeper } from '../leases/lease-keeper.js';
 import { isHoldReason, type HoldReason } from './idempotency.errors.js';
-import { IdempotentRun, type ClaimedRun, type ClaimRequest } from './idempotent-run.js';
+import type { ClaimRequest } from './claim-request.js';
+import { IdempotentRun, type ClaimedRun } from './idempotent-run.js';
 import { ObservedMethod } from './observed-method.js';
 import type { RecordStore } from './record-store.js';
 import type { ReplayCache } from './replay-cache.js';
 import { RunCommit } from './run-commit.js';
 import { keptMsOf, memoryMsOf, RunLease, type Owner } from './run-lease.js';
 import type { RunTrace } from './run-trace.js';
-import { RunSteps, STEP_INTERRUPTED, type StepLimits } from './steps/run-steps.js';
+import { RunSteps } from './steps/run-steps.js';
 import { stepKeysOf, type StepKeys } from './steps/step-keys.js';
 import type { StepOptions, StepWork } from './steps/step.options.js';
-import type { StepStore } from './steps/step-store.js';
-import type { StoredResult } from './stored-result.js';
+import { StepsOwner, type StepStore } from './steps/step-store.js';
+import type { StepLimits } from './steps/stepped-run.js';
+import { tombstone, type StoredResult } from './stored-result.js';
 import { thirdPartyKey } from './third-party-key.js';
 import type { UsualDurations } from './usual-durations.js';
 
@@ -41,7 +43,7 @@ export interface RunDependencies {
   readonly finish: (step: Promise<unknown>, request: ClaimRequest) => Promise<void>;
 }
 
-type Outcome = IdempotencyRunEvent['outcome'];
+type Outcome = Extract<AtomicRedisEvent, { type: 'idempotency.run' }>['outcome'];
 
 /** The run of an owner that has just claimed the record. */
 export class OwnedRun extends IdempotentRun implements ClaimedRun {
@@ -55,7 +57,7 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
 
   /**
    * @param claimedAt monotonic time at which the claim was sent
-   * @param trace of a run that goes on with the work of another, or outlives its lease
+   * @param trace of a run that continues the work of another, or outlives its lease
    */
   constructor(
     owner: Owner,
@@ -84,7 +86,7 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
     return this.trace?.attempt ?? 1;
   }
 
-  /** True if the run before died, and nobody has judged that yet. */
+  /** True if the run before died, and no policy has judged that yet. */
   get isAbandoned(): boolean {
     return this.trace?.isAbandoned ?? false;
   }
@@ -147,8 +149,7 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
       outcome = error.result as Outcome;
     } finally {
       leases.letGo(this.lease);
-      if (outcome === 'lease-lost')
-        logger.warn('A run lost its lease to another before it was done; the result of the other one stands');
+      if (outcome === 'lease-lost') logger.warn('A run lost its lease to another run, whose result stands');
       if (outcome === 'completed' && sealed.kind !== 'tombstone')
         cache?.set(record, fingerprint, result, ttlMs);
       this.report(outcome, isHoldReason(reason) ? reason : undefined);
@@ -158,7 +159,7 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
 
   /** Tells of steps that predecessors had finished, and this run never asked for. */
   private tellUnused(): void {
-    const steps = this.steps?.forgotten ?? [];
+    const steps = [...(this.steps?.log.unused ?? [])];
     if (steps.length === 0) return;
     const { operation } = this.request;
     this.surroundings.connection.observer.occurred({ type: 'steps.unused', name: operation, steps });
@@ -166,7 +167,7 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
 
   /** Returns the keys of a run that may have steps. */
   private companions(): StepKeys | undefined {
-    return this.trace || this.steps?.isOpened
+    return this.trace || this.steps?.log.isOpened
       ? stepKeysOf(this.surroundings.connection, this.lease.record)
       : undefined;
   }
@@ -182,16 +183,17 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
     const { steps, connection } = this.surroundings;
     const { leaseMs, durability } = this.request;
     const keys = stepKeysOf(connection, this.lease.record);
-    const trace = this.steps?.isOpened ? this.steppedTrace() : (this.trace ?? this.firstTrace());
+    const trace = this.steps?.log.isOpened ? this.steppedTrace() : (this.trace ?? this.firstTrace());
     const keepMs = keepMsOf(this.request, trace.retentionMs);
-    return steps.hold({ owner: this.lease, keys, trace, keepMs, durability }, reason, Deadline.in(leaseMs));
+    const owner = new StepsOwner(this.lease, keys, trace, keepMs, durability);
+    return steps.hold(owner, trace.retentionMs, reason, Deadline.in(leaseMs));
   }
 
   /** Releases once all steps have settled: only then is known what they have done. */
   private async releaseAfter(steps: RunSteps): Promise<void> {
     await steps.settled();
     if (steps.interrupted === undefined) await this.releaseKey();
-    else await this.storeResult(STEP_INTERRUPTED);
+    else await this.storeResult(tombstone('step-interrupted'));
   }
 
   private async releaseKey(): Promise<void> {
@@ -214,26 +216,27 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
 
   /** Returns the trace of a run that surely has steps, or whose predecessors had. */
   private keptTrace(): RunTrace | undefined {
-    if (this.steps?.hasOpened) return this.steppedTrace();
+    if (this.steps?.log.hasOpened) return this.steppedTrace();
     return this.trace?.hasSteps ? this.trace : undefined;
   }
 
   private firstStep(): RunSteps {
-    const { connection, steps, limits } = this.surroundings;
+    const { connection, steps, limits, leases } = this.surroundings;
+    const { lease, request } = this;
     const trace = this.steppedTrace();
     const run = {
-      lease: this.lease,
-      leases: this.surroundings.leases,
-      request: this.request,
-      keys: stepKeysOf(connection, this.lease.record),
+      run: this,
+      lease,
+      leases,
+      request,
       trace,
-      keepMs: keepMsOf(this.request, trace.retentionMs),
+      keys: stepKeysOf(connection, lease.record),
+      keepMs: keepMsOf(request, trace.retentionMs),
       goesOn: this.trace?.hasSteps ?? false,
-      keyFor: (name: string) => this.keyFor(name),
-      hasEnded: () => this.lease.hasEnded || this.isReleasing || this.commit.committed,
+      hasEnded: () => lease.hasEnded || this.isReleasing || this.commit.committed,
       loseKey: () => {
-        this.surroundings.leases.letGo(this.lease);
-        this.lease.lost(new LeaseLostError());
+        leases.letGo(lease);
+        lease.lost(new LeaseLostError());
       },
     };
     return new RunSteps(run, connection, steps, limits);
@@ -271,7 +274,7 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
 export const keepMsOf = ({ maxRunMs, leaseMs }: ClaimRequest, retentionMs: number): number =>
   maxRunMs + leaseMs + 2 * retentionMs;
 
-/** The trace of a run that goes on with no other. */
+/** The trace of a run that continues no other. */
 export const firstTrace = (token: string, { operation }: ClaimRequest, heldTtlMs: number): RunTrace => ({
   retentionMs: heldTtlMs,
   attempt: 1,

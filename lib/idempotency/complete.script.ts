@@ -1,5 +1,5 @@
 import { defineScript } from '../scripting/script.js';
-import { luaRecord } from './lua-record.js';
+import { luaOwnerOf, luaRecord, luaRecordsAtOnce } from './lua-record.js';
 
 /**
  * The end of a run: its result is kept; only the fact that it ran is kept; or another run has the
@@ -7,36 +7,43 @@ import { luaRecord } from './lua-record.js';
  */
 export type Completion = 'completed' | 'held' | 'lease-lost';
 
-/** @param cleanUp Lua for the companions of the record, once it has its result */
-export const completeLua = (cleanUp = ''): string => `
-${luaRecord}
-local function outcome(kind)
-${cleanUp}
-  return kind == 'tombstone' and 'held' or 'completed'
-end
-
-local text = redis.pcall('GET', KEYS[1])
--- Nearly always it is as its claim left it.
-if text ~= record_text('running', ARGV[2], ARGV[3], '', '', '', '') then
+/**
+ * @param isUntouched Lua: the record is the run's own, and no transaction has committed it
+ * @param cleanUp Lua for the companions of the record, once it has its result
+ */
+export const completeLua = (isUntouched: string, cleanUp = ''): string => `
+local text = text_of(KEYS[1])
+local kind = ARGV[4]
+local is_stored = false
+-- Nearly always it is as its claim or its steps left it. Then it is the run's own, and stays right also where this is a copy that comes late.
+if not (${isUntouched}) then
+  ${luaRecord}
+  ${luaOwnerOf('ARGV[2]')}
   local record = parse_record(text)
-  if record and record ~= 'FOREIGN' and record.token == ARGV[2] then
-    if record.state == 'done' then return outcome(record.kind) end
+  if not record then
+    if redis.call('EXISTS', KEYS[1]) == 1 then return 'lease-lost' end
+  elseif record ~= 'FOREIGN' and record.token == token then
     if record.state == 'released' or record.state == 'failed' then return 'lease-lost' end
     -- What was committed with the effects stands, unless there is a real answer to put in its place.
-    if record.state == 'committed' and ARGV[5] == 'tombstone' then
+    if record.state == 'committed' and kind == 'tombstone' then
       local written = write_alive(KEYS[1], record, '')
       if written.err then return written end
       signal_end(KEYS[1])
-      return outcome(record.kind)
+      is_stored = true
     end
-  elseif record and (record == 'FOREIGN' or record.state ~= 'released') then
+    is_stored = is_stored or record.state == 'done'
+    if is_stored then kind = record.kind end
+  elseif record == 'FOREIGN' or record.state ~= 'released' then
     return 'lease-lost'
   end
+  if not is_stored and now_ms() > tonumber(ARGV[1]) then return 'TOO_LATE' end
 end
-if now_ms() > tonumber(ARGV[1]) then return 'TOO_LATE' end
-redis.call('SET', KEYS[1], record_text('done', ARGV[2], ARGV[3], ARGV[5], '', '', ARGV[6]), 'PX', ARGV[4])
-signal_end(KEYS[1])
-return outcome(ARGV[5])
+if not is_stored then
+  redis.call('SET', KEYS[1], ARGV[5], 'PX', ARGV[3])
+  redis.pcall('SPUBLISH', KEYS[1], '')
+end
+${cleanUp}
+return kind == 'tombstone' and 'held' or 'completed'
 `;
 
 /**
@@ -46,16 +53,16 @@ return outcome(ARGV[5])
 export const completeScript = defineScript({
   name: 'idempotency.complete',
   keys: ['record'],
-  args: ['notAfterMs', 'token', 'fingerprint', 'ttlMs', 'kind', 'result'],
+  args: ['notAfterMs', 'running', 'ttlMs', 'kind', 'done'],
+  opening: luaRecordsAtOnce(),
   lua: `
 -- KEYS[1] record
--- ARGV[1] notAfterMs   server time in ms past which nothing is written
--- ARGV[2] token        owner of the run
--- ARGV[3] fingerprint  of caller and payload
--- ARGV[4] ttlMs        how long the result is kept, in ms
--- ARGV[5] kind         how to read the result
--- ARGV[6] result       bytes
+-- ARGV[1] notAfterMs   server time in ms past which a record that is not the run's own is not written
+-- ARGV[2] running      the record of the run as its claim left it
+-- ARGV[3] ttlMs        how long the result is kept, in ms
+-- ARGV[4] kind         how to read the result
+-- ARGV[5] done         the record with the result
 -- returns completed | held | lease-lost | TOO_LATE
-${completeLua()}`,
+${completeLua('text == ARGV[2]')}`,
   reply: (raw) => raw as Completion,
 });

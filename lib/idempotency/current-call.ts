@@ -8,12 +8,20 @@ import type { IdempotencyService } from './idempotency.service.js';
  * decorated method.
  */
 export type CurrentCall =
-  RequestCall | { readonly kind: 'message'; readonly interceptor: object } | RunningCall;
+  RequestCall | HandledCall | { readonly kind: 'message'; readonly interceptor: object } | RunningCall;
 
 /** One call of a route's handler: interceptors may make several for one request. */
 export interface RequestCall {
   readonly kind: 'request';
   readonly exchange: HttpExchange;
+  /** Set where an interceptor calls the handler. */
+  readonly handled: HandledCall | undefined;
+}
+
+/** A call of `handle()` by an interceptor, on its way to the handler. */
+export interface HandledCall {
+  readonly kind: 'handled';
+  readonly interceptor: object;
   /** The caller, which closes when it gives up; set before the handler is reached. */
   caller: Subscriber<unknown> | undefined;
 }
@@ -48,8 +56,8 @@ export const isWithinHandler = (exchange: HttpExchange): boolean =>
   calls.find((call) => call.kind === 'run' && call.exchange === exchange) !== undefined;
 
 /**
- * True if a run of `idempotency` that still goes on surrounds the calling code, and `accepts` takes
- * it.
+ * True if a run of `idempotency` that is still active surrounds the calling code, and `accepts`
+ * accepts it.
  */
 export const isPartOfRun = (
   idempotency: IdempotencyService,

@@ -45,7 +45,7 @@ interface Room<Run> {
 /**
  * Duplicates that wait for the run that holds their key. Those of one process and record share one
  * wait: one subscription, and one claim at a time, made for the first of them. When it gets the
- * result, so do all of its caller and payload; when it gets the key, it runs and the rest go on
+ * result, so do all of its caller and payload; when it gets the key, it runs and the rest keep
  * waiting, now for it.
  */
 export class DuplicateWaits<Run> {
@@ -61,7 +61,7 @@ export class DuplicateWaits<Run> {
   /**
    * @throws IdempotencyInFlightError after `timeoutMs`; the owner of the key is left alone
    * @throws IdempotencyCallerMismatchError, IdempotencyMismatchError, IdempotencyRecordError and
-   * the other errors of a claim, except that the wait goes on while Redis is unreachable
+   * the other errors of a claim, except that the wait continues while Redis is unreachable
    */
   async wait(
     record: string,
@@ -115,7 +115,7 @@ export class DuplicateWaits<Run> {
     return room;
   }
 
-  /** Goes on while there are waiters. Never rejects: errors go to the waiters. */
+  /** Continues while there are waiters. Never rejects: errors go to the waiters. */
   private async serve(record: string, room: Room<Run>): Promise<void> {
     // The waiter comes in once this has given up the turn.
     await Promise.resolve();

@@ -5,7 +5,7 @@ import { InvalidArgumentError } from '../atomic-redis.errors.js';
  * The hash of a payload: equal for JSON that differs only in the order of its keys, however deep. A
  * Date counts as its ISO string, `toJSON` as what it returns, a property that is undefined as
  * absent, an instance of a class by its own enumerable properties; bytes, bigints, NaN and
- * infinities are told from every text.
+ * infinities differ from every text.
  *
  * @throws InvalidArgumentError naming `options.fingerprint` for what does not show its content (a
  * Map, a Set, a RegExp, a promise, an instance with private fields only, a function, a symbol) and

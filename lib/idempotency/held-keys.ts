@@ -30,7 +30,7 @@ const NOTHING_COUNTED: Counting = { place: START, found: 0 };
 
 /** Reads the indexes of keys that wait for an operator, one of each slot of a Cluster. */
 export class HeldKeyList {
-  /** A count that has not come to the end of the index. The next call goes on with it. */
+  /** A count that has not come to the end of the index. The next call continues it. */
   private counting = NOTHING_COUNTED;
   /** The result of the last count that came to the end. */
   private counted = 0;
@@ -86,7 +86,7 @@ export class HeldKeyList {
    * would have to be read. Keeps none of them for longer.
    *
    * Runs that live have entries too, in front of those that wait. One call reads a thousand entries
-   * at the most, and stops while it has the time for another page. The next one goes on behind
+   * at the most, and stops while it has the time for another page. The next page begins behind
    * them.
    */
   async count(deadline: Deadline): Promise<number | undefined> {
@@ -104,7 +104,7 @@ export class HeldKeyList {
         return (this.counted = found);
       }
       place = placeBehind(before!, entries);
-      // Kept also where a later page fails.
+      // Kept even if a later page fails.
       this.counting = { place, found };
       pageMs = performance.now() - beganAt;
     }

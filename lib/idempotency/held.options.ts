@@ -2,7 +2,7 @@ import * as check from '../atomic-redis.validation.js';
 import type { HoldReason } from './idempotency.errors.js';
 import type { StepSummary } from './record-summary.js';
 
-/** Options of `IdempotencyService.held`. */
+/** Options of `IdempotencyService.held`. @inline */
 export interface HeldOptions {
   /** Only the keys of this operation. Default: of all. */
   operation?: string;
@@ -12,14 +12,14 @@ export interface HeldOptions {
   cursor?: string;
 }
 
-/** A key that waits for an operator, or for a call that goes on with its work. */
+/** A key that waits for an operator, or for a call that continues its work. */
 export interface HeldKey {
   /** Its id, for `inspect`, `settle` and `forget`. */
   readonly record: string;
   readonly operation: string;
   /**
-   * - `held`: nobody knows what its run did, and no call runs
-   * - `interrupted`: its run died or failed half-way, and no call has gone on with it yet
+   * - `held`: the outcome of its run is unknown, and no call runs
+   * - `interrupted`: its run died or failed midway, and no call has continued it yet
    */
   readonly state: 'held' | 'interrupted';
   /** Why it is held. */

@@ -3,7 +3,7 @@ import { Propagation } from '../runtime/transaction-scope.js';
 import type { ResultNeed } from './result-handling.js';
 import { idempotencyDefaultChecks, type IdempotencyDefaults, type OnError } from './idempotency.options.js';
 
-/** Which record is meant. */
+/** Identifies a record. @inline */
 export interface IdempotencyKeyOptions {
   /** Separates equal keys of different tenants or users. @default '' */
   scope?: string;
@@ -22,6 +22,7 @@ export interface IdempotencyKeyOptions {
   colocateWith?: string;
 }
 
+/** Options of `IdempotencyService.run`. */
 export interface IdempotencyOptions extends IdempotencyKeyOptions, IdempotencyDefaults {
   /**
    * Evidence of the caller that is no name of it, such as a credential that is renewed. The same
@@ -37,7 +38,7 @@ export interface IdempotencyOptions extends IdempotencyKeyOptions, IdempotencyDe
    */
   fingerprint?: unknown;
   /**
-   * Fate of the key when the work throws. Default, also where a callback itself throws: `hold` for
+   * Fate of the key when the work throws. Default, also when a callback itself throws: `hold` for
    * an error whose outcome is unknown or applied, `replay` for an HttpException with a 4xx status,
    * else `release`.
    */

@@ -68,22 +68,27 @@ export class IdempotencyCallerUnknownError extends AtomicRedisError {
   readonly retryable = false;
 
   constructor() {
-    super('The request does not say who sends it: it needs a credential or a session');
+    super('The request does not identify its sender: send a credential or a session');
   }
 }
 
-/** Why a run that is over has no result to replay. */
-export type TombstoneReason =
+/** Why a run that is over has no result to replay. @inline */
+type NoResult =
   | 'not-kept'
   | 'too-large'
   | 'not-serializable'
   | 'request-specific'
   | 'response-failed'
   | 'response-aborted'
-  | HoldReason;
+  | Held;
 
-/** Why nobody knows what a run has done. */
-export type HoldReason = 'outcome-unknown' | 'step-interrupted' | 'abandoned' | 'attempts-exhausted';
+/** The reasons for an unknown outcome of a run. @inline */
+type Held = 'outcome-unknown' | 'step-interrupted' | 'abandoned' | 'attempts-exhausted';
+
+/** @inline */
+export type TombstoneReason = NoResult;
+/** @inline */
+export type HoldReason = Held;
 
 const HOLD_REASONS: ReadonlySet<string> = new Set<HoldReason>([
   'outcome-unknown',
@@ -101,10 +106,10 @@ const REASONS: Record<TombstoneReason, string> = {
   'request-specific': 'its response fits only the request that it was made for',
   'response-failed': 'its response could not be produced',
   'response-aborted': 'its response broke off',
-  'outcome-unknown': 'it failed and what it changed is not known',
-  'step-interrupted': 'one of its steps began, and what that did is not known',
-  abandoned: 'its process ended half-way, and what it changed is not known',
-  'attempts-exhausted': 'it was begun too often and never came to its end (maxAttempts)',
+  'outcome-unknown': 'it failed, and its effects are unknown',
+  'step-interrupted': 'one of its steps began, and the effects of that are unknown',
+  abandoned: 'its process ended midway, and its effects are unknown',
+  'attempts-exhausted': 'it was started too often without ever ending (maxAttempts)',
 };
 
 export const isTombstoneReason = (text: string): text is TombstoneReason => Object.hasOwn(REASONS, text);
@@ -161,8 +166,8 @@ export class IdempotencyRecordError extends AtomicRedisError {
 }
 
 /**
- * A reason of `run.signal`: the run went on for longer than `maxRunMs`, and its lease is renewed no
- * more.
+ * A reason of `run.signal`: the run lasted longer than `maxRunMs`, and its lease is no longer
+ * renewed.
  */
 export class RunTimeoutError extends AtomicRedisError {
   readonly code = 'RUN_TIMEOUT';
@@ -210,9 +215,9 @@ export class StepInterruptedError extends AtomicRedisError {
 }
 
 const INTERRUPTIONS: Record<StepInterruptedError['reason'], string> = {
-  begun: 'an earlier attempt began it, and what it did is not known',
+  begun: 'an earlier attempt began it, and its effects are unknown',
   'not-kept': 'an earlier attempt did it, and its result could not be kept',
-  'steps-lost': 'an earlier attempt had steps, and Redis has lost what was kept of them',
+  'steps-lost': 'an earlier attempt had steps, and Redis has lost their results',
 };
 
 /**
@@ -230,7 +235,7 @@ export class ProbeFailedError extends AtomicRedisError {
     options: ErrorOptions,
   ) {
     super(
-      `What an earlier attempt did${step === undefined ? '' : ` in the step ${describe(step)}`} could not be found out: the probe failed`,
+      `The probe${step === undefined ? '' : ` of the step ${describe(step)}`} failed, so the effects of an earlier attempt stay unknown`,
       options,
     );
   }

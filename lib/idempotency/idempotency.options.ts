@@ -1,6 +1,6 @@
 import * as check from '../atomic-redis.validation.js';
 import { withDefaults } from '../atomic-redis.validation.js';
-import { checkDurability, type DurabilityOptions } from '../connection/durability.js';
+import { checkDurability, copyDurability, type DurabilityOptions } from '../connection/durability.js';
 import type { OnAbandoned } from './abandoned.options.js';
 import type { CallerRequest } from './http/caller.js';
 import { checkReplayHeaders } from './http/replay-headers.js';
@@ -18,11 +18,11 @@ import { jsonCodec, type ResultCodec, type ResultEncryption } from './result-cod
  * (`replay`), the next call runs (`release`), or no call runs again (`hold`). The first caller gets
  * the error itself in each case. `replay` keeps status and response of an HttpException, name and
  * message of another Error (thrown again as a `ReplayedError`), and the JSON value of what is no
- * Error.
+ * Error. @inline
  */
 export type OnError = 'replay' | 'release' | 'hold';
 
-/** Options of the cache of results in this process. */
+/** Options of the cache of results in this process. @inline */
 export interface ReplayCacheOptions {
   /** Memory for all its entries together, in bytes. */
   maxBytes: number;
@@ -34,7 +34,7 @@ export interface ReplayCacheOptions {
   ttlMs?: number;
 }
 
-/** Defaults of `IdempotencyService` and `@Idempotent` that single calls may change. */
+/** Defaults of `IdempotencyService` and `@Idempotent` that single calls may change. @inline */
 export interface IdempotencyDefaults {
   /**
    * Time that a result is kept for replay, in milliseconds. That of a run with steps, or with
@@ -55,16 +55,16 @@ export interface IdempotencyDefaults {
    */
   maxRunMs?: number;
   /**
-   * Attempts of a run with steps: each time that one has died or failed, a call with its key goes
-   * on with it. After so many the key is held for an operator.
+   * Attempts of a run with steps: after each death or failure, a call with its key continues it.
+   * After so many the key is held for an operator.
    * @default 10
    */
   maxAttempts?: number;
   /**
    * Fate of a call whose run died, or stood still for longer than its lease. `run`: a call with its
    * key runs; without steps it begins from the start. `hold`: no call runs; the key is held for an
-   * operator. A probe finds out; see `AbandonedFinding`. Unless it is `run`, the record is kept for
-   * `heldTtlMs` after the lease.
+   * operator. A probe is given the `AbandonedRun`, and finds out. Unless it is `run`, the record is
+   * kept for `heldTtlMs` after the lease.
    * @default 'run'
    */
   onAbandoned?: OnAbandoned;
@@ -96,14 +96,15 @@ export interface IdempotencyDefaults {
    */
   codec?: ResultCodec;
   /**
-   * Wait until replicas have the claim, or the method does not run (`RedisUnavailableError`), and
-   * until they have the result before the caller gets it; when they do not in time, the caller gets
-   * it all the same and the run's event says `replicated: false`. Default: not waited for.
+   * Waits for replicas. Without their claim the method does not run (`RedisUnavailableError`). The
+   * caller gets the result once they have it, or at the end of their time; then the run's event
+   * says `replicated: false`. False does not wait. Default: the module's
+   * `durability`, else no wait.
    */
-  durability?: DurabilityOptions;
+  durability?: DurabilityOptions | false;
 }
 
-/** Options of `IdempotencyService` and `@Idempotent`, as the module's `idempotency` option. */
+/** Options of `IdempotencyService` and `@Idempotent`, as the module's `idempotency` option. @inline */
 export interface IdempotencyModuleOptions extends IdempotencyDefaults {
   /**
    * Largest result that is kept, in bytes; a larger one is returned, but a repeated call gets an
@@ -125,8 +126,8 @@ export interface IdempotencyModuleOptions extends IdempotencyDefaults {
    */
   replayHeaders?: readonly string[];
   /**
-   * Time that a key is held whose outcome nobody knows, and that a run with steps is kept after it
-   * died or failed, in milliseconds. Until then no call runs what may have been done. @default
+   * Time in milliseconds that a key with an unknown outcome is held, and that a run with steps is
+   * kept after it died or failed. Until then no call runs what may have been done. @default
    * 604800000 (7 days)
    */
   heldTtlMs?: number;
@@ -156,8 +157,8 @@ export interface IdempotencyModuleOptions extends IdempotencyDefaults {
    */
   requireCaller?: boolean;
   /**
-   * Says whose call a request to a decorated route is, in place of what the library makes of it:
-   * equal keys of different scopes are different. It decides alone. May be async. Anything but a
+   * Names the caller of a request to a decorated route, in place of the library's own rules: equal
+   * keys of different scopes are different. It decides alone. May be async. Anything but a
    * non-empty string refuses the request with a `ConfigurationError`, so name guests too.
    *
    * ```ts
@@ -179,7 +180,7 @@ export interface IdempotencyModuleOptions extends IdempotencyDefaults {
 
 /**
  * Says whose call a request is. Its parameter may be annotated as the request of Express or of
- * Fastify.
+ * Fastify. @inline
  */
 export type RequestScope = {
   /** @returns the scope; anything but a non-empty string refuses the request */
@@ -191,7 +192,10 @@ type Optional = 'scope' | 'replayCache' | 'encryption' | 'durability';
 export type ResolvedIdempotencyOptions = Required<
   Omit<IdempotencyModuleOptions, Optional | 'preset' | 'headers'>
 > &
-  Pick<IdempotencyModuleOptions, Optional> & { readonly headers: Required<IdempotencyHeaders> };
+  Pick<IdempotencyModuleOptions, Exclude<Optional, 'durability'>> & {
+    readonly headers: Required<IdempotencyHeaders>;
+    readonly durability: DurabilityOptions | undefined;
+  };
 
 /** The defaults. @internal Exported for tests, which give a claim more time on a busy machine. */
 export const idempotencyDefaults: Omit<ResolvedIdempotencyOptions, Optional | 'headers'> = {
@@ -216,14 +220,19 @@ export const idempotencyDefaults: Omit<ResolvedIdempotencyOptions, Optional | 'h
   requireCaller: false,
 };
 
+/** @param all the module's own, for what waits for replicas */
 export const resolveIdempotencyOptions = (
   given: IdempotencyModuleOptions | undefined,
+  all: DurabilityOptions | undefined,
 ): ResolvedIdempotencyOptions => {
-  const { preset, headers, ...options } = given ?? {};
-  return withDefaults<ResolvedIdempotencyOptions>(
-    { ...idempotencyDefaults, headers: resolveHeaders(preset, headers) },
-    options,
-  );
+  const { preset, headers, durability = all, ...options } = given ?? {};
+  return {
+    ...withDefaults<Omit<ResolvedIdempotencyOptions, 'durability'>>(
+      { ...idempotencyDefaults, headers: resolveHeaders(preset, headers) },
+      options,
+    ),
+    durability: copyDurability(durability),
+  };
 };
 
 export const idempotencyDefaultChecks = {

@@ -10,8 +10,7 @@ import { RedisConnection } from '../connection/redis-connection.js';
 import { OperationRunner } from '../operations/operation-runner.js';
 import { ScriptRunner } from '../scripting/script-runner.js';
 import { WorkInFlight } from '../runtime/work-in-flight.js';
-import { errorName, Observer, READ, type Operation } from '../observability/observer.js';
-import { decide } from './error-policy.js';
+import { errorName, Observer, READ, type ObservedCall } from '../observability/observer.js';
 import { RecordingBudget } from './http/recording-budget.js';
 import {
   checkCallOptions,
@@ -19,9 +18,10 @@ import {
   type IdempotencyOptions,
 } from './idempotency-call.options.js';
 import type { ResolvedIdempotencyOptions } from './idempotency.options.js';
-import type { Claim, ClaimedRun, ClaimRequest, IdempotentRun } from './idempotent-run.js';
+import { claimRequestOf } from './claim-request.js';
+import { runClaimed } from './claimed-work.js';
+import type { Claim, IdempotentRun } from './idempotent-run.js';
 import { OperationRegistry } from './operation-registry.js';
-import { fingerprintOf } from './fingerprint.js';
 import type {
   ForgetOptions,
   IdempotencyRecord,
@@ -32,15 +32,11 @@ import { KeyAdministration } from './key-administration.js';
 import type { KeyReference } from './key-reference.js';
 import type { HeldKeys, HeldOptions } from './held.options.js';
 import { HeldKeyList } from './held-keys.js';
-import { identityOf, recordId, recordOf } from './record-key.js';
 import { RecordStore } from './record-store.js';
-import type { ResultCodec } from './result-codec.js';
 import { ResultSealer } from './result-sealer.js';
 import { StepStore } from './steps/step-store.js';
 import { RunClaimer } from './run-claimer.js';
-import { settled } from './settled.js';
 import { handlingOf, type ResultHandling } from './result-handling.js';
-import { storedError, storedValue, tombstone } from './stored-result.js';
 
 const FORGOTTEN = { changed: (wasThere: boolean): boolean => wasThere };
 const SETTLED = { changed: (hasWaited: boolean): boolean => hasWaited };
@@ -56,7 +52,7 @@ const SETTLED = { changed: (hasWaited: boolean): boolean => hasWaited };
 export class IdempotencyService {
   /** @internal */
   readonly defaults: ResolvedIdempotencyOptions;
-  /** Which method each operation of `@Idempotent` stands for. @internal */
+  /** Maps each operation of `@Idempotent` to its method. @internal */
   readonly operations = new OperationRegistry();
   /** Bounds what is recorded of responses. @internal */
   readonly recordingBudget: RecordingBudget;
@@ -132,8 +128,8 @@ export class IdempotencyService {
     try {
       const claim = await this.claim(key, options, () => check.func('work', work));
       if (claim.kind === 'replay')
-        return claim.read((result) => handling.read(result, this.codecOf(options))) as T;
-      return await this.runClaimed(claim.run, work, options, handling);
+        return claim.read((result) => handling.read(result, options.codec ?? this.defaults.codec)) as T;
+      return await runClaimed(claim.run, work, options, handling, this.defaults);
     } finally {
       this.inFlight.leave();
     }
@@ -164,9 +160,9 @@ export class IdempotencyService {
 
   /**
    * Returns what is known of a key, or null when there is nothing: no call was made with it, or its
-   * time is over. The key is told by the `record` that an event or a problem shows, or by a
-   * request: `{ method, path, key, caller }`. As text, it goes with the `operation` of what
-   * `@Idempotent` protects, by `operationOf()` on a route, and the caller's `scope`, which is
+   * time is over. The key is given by the `record` of an event or a problem, or by a request: `{
+   * method, path, key, caller }`. As text, it goes with the `operation` of what `@Idempotent`
+   * protects, by `operationOf()` on a route, and the caller's `scope`, which is
    * `callerScope(request)` unless the decorator has its own.
    *
    * @throws InvalidArgumentError, IdempotencyRecordError, RedisUnavailableError
@@ -183,8 +179,8 @@ export class IdempotencyService {
   }
 
   /**
-   * Returns a page of the keys that wait: those that are held since nobody knows what their run
-   * did, and those whose run with steps died or failed half-way and was not gone on with. Each that
+   * Returns a page of the keys that wait: keys that are held because the outcome of their run is
+   * unknown, and keys whose run with steps died or failed midway and was not continued. Each that
    * is shown is kept for `heldTtlMs` more. A page may be empty and have a `cursor`. On a Cluster it
    * visits at most 64 slots.
    *
@@ -222,7 +218,7 @@ export class IdempotencyService {
    * key runs from the start. Name the key as for `inspect`. Use it for a key that is held because
    * the outcome of its run was unknown, once you have found out that nothing was done. Keys for
    * third parties (`run.keyFor`, `step.key`) stay the same unless `newKeys` is set. Replay caches
-   * of other processes may go on replaying for their own `ttlMs`.
+   * of other processes may keep replaying for their own `ttlMs`.
    *
    * @returns true if there was a record
    * @throws IdempotencyInFlightError while a run holds the key: deleting the record would not stop
@@ -270,7 +266,7 @@ export class IdempotencyService {
     key: string,
     options: IdempotencyOptions,
     operation: string,
-    observed: Operation,
+    observed: ObservedCall,
     checkMore?: () => void,
   ): Promise<Claim> {
     let record = '';
@@ -279,76 +275,13 @@ export class IdempotencyService {
       checkMore?.();
       checkCallOptions('options', options);
       assertOutsideTransaction('An idempotent run', options.propagation);
-      const request = this.requestOf(key, options, observed);
+      const request = claimRequestOf(key, options, observed, this.connection, this.defaults);
       record = request.record;
       return await this.claimer.claim(request);
     } catch (error) {
-      // Unless it was told of as a duplicate.
+      // Skipped if it was reported as a duplicate.
       observed.end(() => ({ type: 'idempotency.claim-failed', operation, record, error: errorName(error) }));
       throw error;
     }
-  }
-
-  private async runClaimed<T>(
-    run: ClaimedRun,
-    work: (run: IdempotentRun) => Promise<T> | Observable<T> | T,
-    options: IdempotencyOptions,
-    handling: ResultHandling,
-  ): Promise<T> {
-    let value: T;
-    try {
-      value = await run.within(() => settled(work(run)));
-    } catch (error) {
-      await this.settleFailure(run, error, options, handling);
-      throw error;
-    }
-    const { maxResultBytes } = this.defaults;
-    const stored = storedValue(value, this.codecOf(options), maxResultBytes, {
-      operation: options.operation,
-      isMissed: options.result !== 'optional',
-    });
-    await run.complete(handling.keep(stored));
-    return value;
-  }
-
-  private async settleFailure(
-    run: ClaimedRun,
-    error: unknown,
-    { onError, result }: IdempotencyOptions,
-    handling: ResultHandling,
-  ): Promise<void> {
-    const policy = decide(onError, error, result);
-    if (policy === 'release') await run.release();
-    else if (policy === 'replay')
-      await run.complete(handling.keep(storedError(error, this.defaults.maxResultBytes)));
-    else await run.complete(tombstone('outcome-unknown'));
-  }
-
-  private requestOf(key: string, options: IdempotencyOptions, observed: Operation): ClaimRequest {
-    const { scope = '', operation = '', evidence = '', fingerprint } = options;
-    const defaults = this.defaults;
-    const id = recordId(scope, operation, key);
-    const payload = fingerprint === undefined ? '' : fingerprintOf(fingerprint);
-    return {
-      observed,
-      record: recordOf(this.connection, id, options),
-      operation,
-      fingerprint: identityOf(id, evidence, payload),
-      ttlMs: options.ttlMs ?? defaults.ttlMs,
-      leaseMs: options.leaseMs ?? defaults.leaseMs,
-      maxRunMs: options.maxRunMs ?? defaults.maxRunMs,
-      maxAttempts: options.maxAttempts ?? defaults.maxAttempts,
-      onAbandoned: options.onAbandoned ?? defaults.onAbandoned,
-      timeoutMs: options.timeoutMs ?? defaults.timeoutMs,
-      onDuplicate: options.onDuplicate ?? defaults.onDuplicate,
-      waitTimeoutMs: options.waitTimeoutMs ?? defaults.waitTimeoutMs,
-      onUnavailable: options.onUnavailable ?? defaults.onUnavailable,
-      codec: this.codecOf(options),
-      durability: options.durability ?? defaults.durability,
-    };
-  }
-
-  private codecOf({ codec }: Pick<IdempotencyOptions, 'codec'>): ResultCodec {
-    return codec ?? this.defaults.codec;
   }
 }

@@ -1,5 +1,6 @@
 import { ConfigurationError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
+import type { AroundRoute } from '../problem-details/route-edge.js';
 import type { MethodSite } from '../method-wrapping/method-site.js';
 import type { IdempotencyHeaders } from './http/idempotency-headers.js';
 import type { IdempotencyDefaults } from './idempotency.options.js';
@@ -21,6 +22,8 @@ export interface IdempotentMark {
   readonly site: MethodSite;
   /** The prototypes of the controllers in which it is an HTTP route; found out at boot. */
   readonly routes: WeakSet<object>;
+  /** Stands around the method where Nest calls it as a handler. */
+  readonly interceptor: object & { readonly aroundRoute: AroundRoute };
   /** Headers for a description of the route; undefined means the module's default. */
   readonly headers: IdempotencyHeaders | undefined;
   readonly required: boolean | undefined;
@@ -34,11 +37,11 @@ export const markIdempotent = (method: object, mark: IdempotentMark): void =>
 export const idempotentMarkOf = (method: object): IdempotentMark | undefined =>
   Reflect.getMetadata(MARK, method) as IdempotentMark | undefined;
 
-const nameOf = (type: object): string => (type as { name?: string }).name ?? '';
+const classNameOf = (type: object): string => (type as { name?: string }).name ?? '';
 
 /** `OrdersService.create`, by the class of the instance. For messages only. */
 export const labelOf = (type: object, { owner, className, methodName }: MethodSite): string =>
-  `${type === owner ? className : nameOf(type) || className}.${methodName}`;
+  `${type === owner ? className : classNameOf(type) || className}.${methodName}`;
 
 /** Returns the text that the decorator lacks, to be copied: `operation: 'orders.ship'`. */
 export function operationToAdd(type: object, site: MethodSite): string {

@@ -1,7 +1,3 @@
-import type { Operation } from '../observability/observer.js';
-import type { DurabilityOptions } from '../connection/durability.js';
-import type { OnAbandoned } from './abandoned.options.js';
-import type { ResultCodec } from './result-codec.js';
 import type { StepOptions, StepWork } from './steps/step.options.js';
 import type { StoredResult } from './stored-result.js';
 
@@ -15,12 +11,12 @@ export abstract class IdempotentRun {
   abstract readonly signal: AbortSignal;
 
   /**
-   * Counts the runs that went on with the work of one call, from 1. A run without steps that died
+   * Number of this run among those that worked on the call, from 1. A run without steps that died
    * is not counted, unless `onAbandoned` is set.
    */
   abstract readonly attempt: number;
 
-  /** True if a run before it died or failed, and this one goes on with its work. */
+  /** True if an earlier run died or failed, and this one continues its work. */
   abstract readonly resumed: boolean;
 
   /**
@@ -67,8 +63,8 @@ export interface ClaimedRun extends IdempotentRun {
   /** Runs the method as part of this run, so that a transaction inside can commit it. */
   within<T>(method: () => Promise<T> | T): Promise<T>;
   /**
-   * Stores the result for replay. When Redis does not confirm in time, goes on trying while the
-   * lease lives. Never rejects: the caller is owed the result, whether or not it could be stored.
+   * Stores the result for replay. If Redis does not confirm in time, keeps trying while the lease
+   * lives. Never rejects: the caller is owed the result, whether or not it could be stored.
    */
   complete(result: StoredResult): Promise<void>;
   /** Gives the key back, so that the next call runs. Never rejects. */
@@ -87,30 +83,4 @@ export interface Replay {
    * Reads the result, and reports by an event that this was done; once, however often it is read.
    */
   readonly read: <T>(reader: (result: StoredResult) => T) => T;
-}
-
-export interface ClaimRequest {
-  /** The call, as it is told of. */
-  readonly observed: Operation;
-  /** The key in Redis. */
-  readonly record: string;
-  /** For events. */
-  readonly operation: string;
-  /**
-   * The identity that a call must share with the first one beside its key, as `identityOf` makes
-   * it.
-   */
-  readonly fingerprint: string;
-  readonly ttlMs: number;
-  readonly leaseMs: number;
-  readonly maxRunMs: number;
-  readonly maxAttempts: number;
-  readonly onAbandoned: OnAbandoned;
-  /** For one step on Redis, in milliseconds. */
-  readonly timeoutMs: number;
-  readonly onDuplicate: 'refuse' | 'wait';
-  readonly waitTimeoutMs: number;
-  readonly onUnavailable: 'refuse' | 'run';
-  readonly codec: ResultCodec;
-  readonly durability: DurabilityOptions | undefined;
 }

@@ -5,7 +5,7 @@ import { isReplaced } from '../method-wrapping/replaced-service.js';
 import { siteOf } from '../method-wrapping/method-site.js';
 import { wrapMethod, type CheckedMethodDecorator } from '../method-wrapping/wrap-method.js';
 import { callOverHttp, captureOptions } from './http/decorated-route.js';
-import { HttpExchangeInterceptor, markOurs, refuseEvents } from './http/http-exchange.js';
+import { HandlerCalls, markOurs, refuseEvents } from './http/http-exchange.js';
 import { ReplayFilter } from './http/replay-filter.js';
 import { markIdempotent, type IdempotentMark } from './idempotent-mark.js';
 import {
@@ -62,7 +62,7 @@ export function Idempotent<
 ): CheckedMethodDecorator<KeyArgs, ScopeArgs, Instance, ReturnedUnder<KeyArgs>> {
   checkIdempotentOptions('@Idempotent', options);
   return (target, key, descriptor) => {
-    const interceptor = markOurs(new HttpExchangeInterceptor(String(key)));
+    const interceptor = markOurs(new HandlerCalls());
     const kinds = new HandlerKinds(String(key));
     const { name: registration = DEFAULT_REGISTRATION } = options;
     const { headers, required, onDuplicate, onUnavailable } = options;
@@ -74,6 +74,7 @@ export function Idempotent<
       hasKey: options.key !== undefined,
       site,
       routes: new WeakSet(),
+      interceptor,
       headers,
       required,
       onDuplicate,

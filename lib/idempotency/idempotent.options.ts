@@ -45,9 +45,9 @@ export interface IdempotentOptions<
    */
   fingerprint?: (...args: ScopeArgs) => unknown;
   /**
-   * Decides, on a route, what becomes of the key when the handler answered: `replay` keeps the
+   * Decides, on a route, the fate of the key when the handler answered: `replay` keeps the
    * response, `release` gives the key back, `hold` lets no call run again. It is called with a
-   * response that is complete, before the client gets its end. Default, also where it throws: the
+   * response that is complete, before the client gets its end. Default, also when it throws: the
    * response is kept; 408, 412, 425, 429 and statuses from 500 on that the handler sent give the
    * key back.
    */

@@ -6,12 +6,12 @@ import { keyFromHeader } from './http/http-request.js';
 import type { OperationRegistry } from './operation-registry.js';
 import type { RequestScope } from './idempotency.options.js';
 
-/** A record by the id that events (`record`) and problem details (`record`) show. */
+/** A record by the id that events (`record`) and problem details (`record`) show. @inline */
 export interface RecordReference {
   record: string;
 }
 
-/** The key of a request, by what a log of requests has. */
+/** The key of a request, by what a log of requests has. @inline */
 export interface RequestReference {
   /** `POST` */
   method: string;

@@ -23,7 +23,7 @@ export abstract class LeasedCommit extends TransactionWaiter implements CommitPa
   isAwaited = false;
   private hold: CommitHold<RunLease> | undefined;
   private isBusy = false;
-  /** True once a transaction may have committed it, and nobody knows. */
+  /** True once a transaction may have committed it, with an unknown outcome. */
   isUnknown = false;
 
   constructor(

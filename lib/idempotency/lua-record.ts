@@ -1,4 +1,4 @@
-import { luaNow } from '../scripting/lua.js';
+import { luaNow, luaOtherType } from '../scripting/lua.js';
 
 /**
  * Shared by the scripts on a record, which is one string:
@@ -15,7 +15,7 @@ import { luaNow } from '../scripting/lua.js';
  * | done        | is over                                                     | get the result            |
  * | released    | gave the key back                                           | run                       |
  *
- * `alive until` is server time in ms. The trace is empty unless a later run goes on with this one's
+ * `alive until` is server time in ms. The trace is empty unless a later run continues this one's
  * work: then it is `<retention ms>;<attempt>;<abandoned>;<more>`, as `run-trace.ts` writes it, and
  * a lasting or failed record lives for the retention after its run. A released record may have a
  * trace too, of attempt 0, that the next run begins with. The owner's claims and renewals may still
@@ -62,13 +62,16 @@ end
 
 -- Of a record that outlives its lease. Returns as write_state does.
 local function write_lasting(key, token, fingerprint, trace, now, lease_ms)
-  local alive_until = string.format('%.0f', now + lease_ms)
-  local ttl_ms = string.format('%.0f', lease_ms + retention_of(trace))
-  return redis.pcall('SET', key, record_text('lasting', token, fingerprint, '', alive_until, trace, ''), 'PX', ttl_ms)
+  local text = '1|lasting|' .. token .. '|' .. fingerprint .. '||' .. string.format('%.0f', now + lease_ms) .. '|' .. trace .. '|'
+  return redis.pcall('SET', key, text, 'PX', string.format('%.0f', lease_ms + retention_of(trace)))
 end
 
 local function read_record(key)
-  return parse_record(redis.pcall('GET', key))
+  local text = redis.pcall('GET', key)
+  if type(text) == 'table' then
+    ${luaOtherType('string', 'key', "redis.call('GET', key)")}
+  end
+  return parse_record(text)
 end
 
 local function signal_end(key)
@@ -77,14 +80,49 @@ end
 `;
 
 /**
+ * The opening of scripts whose calls share an EVALSHA. Several records are read by one command.
+ * `text_of(key)` is false for what is no string, too; a read that is refused is raised.
+ *
+ * A script pays for each function that it defines. So the scripts do first what nearly every call
+ * comes to, and have `luaRecord` behind that.
+ *
+ * @param keys number of the keys of one call
+ */
+export const luaRecordsAtOnce = (keys = 1): string => `
+local texts = {}
+if #KEYS > ${keys} then
+  local found = redis.call('MGET', (table.unpack or unpack)(KEYS))
+  for i, key in ipairs(KEYS) do texts[key] = found[i] or false end
+end
+
+-- The first call for a key may change it. The next reads again.
+local function text_of(key)
+  local text = texts[key]
+  texts[key] = nil
+  if text == nil then text = redis.pcall('GET', key) end
+  if type(text) ~= 'table' then return text end
+  ${luaOtherType('string', 'key', "redis.call('GET', key)")}
+  return false
+end
+`;
+
+/** Lua that defines `token` and `fingerprint` by a record of a run, or its beginning. */
+export const luaOwnerOf = (record: string): string =>
+  `local token, fingerprint = string.match(${record}, '^1|%l+|([^|]+)|([^|]*)|')`;
+
+/**
  * The index of a slot: a sorted set of the records that an operator may have to look at, by the
  * server time in ms at which each was last put there. `keep_ms` after that a record has surely
- * expired.
+ * expired. The index lives for twice that, so that few calls prolong it; these also delete the
+ * entries of expired records.
  */
 export const luaIndex = `
 local function index_record(index, record, keep_ms, now)
   redis.call('ZADD', index, string.format('%.0f', now), record)
-  redis.call('ZREMRANGEBYSCORE', index, '-inf', string.format('%.0f', now - keep_ms))
-  if redis.call('PTTL', index) < keep_ms then redis.call('PEXPIRE', index, string.format('%.0f', keep_ms)) end
+  local lives_ms = redis.call('PTTL', index)
+  if lives_ms >= keep_ms then return end
+  redis.call('PEXPIRE', index, string.format('%.0f', 2 * keep_ms))
+  -- One that has just begun has no other entries.
+  if lives_ms > 0 then redis.call('ZREMRANGEBYSCORE', index, '-inf', string.format('%.0f', now - keep_ms)) end
 end
 `;

@@ -16,9 +16,9 @@ export interface OperationOwner {
 const label = ({ prototype, site }: OperationOwner): string => labelOf(prototype.constructor, site);
 
 /**
- * Which method each operation of a registration stands for. Two methods with one operation would
- * answer each other's calls, so the second is refused: at boot, or for a class that Nest makes
- * later, when its method is first called.
+ * Maps each operation of a registration to its method. Two methods with one operation would answer
+ * each other's calls, so the second is refused: at boot, or at its first call if Nest creates its
+ * class later.
  *
  * It holds what is written in the code and no more: names that a callback makes for each request do
  * not come here.

@@ -1,7 +1,8 @@
 import { Deadline } from '../runtime/deadline.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import type { OperationRunner } from '../operations/operation-runner.js';
-import type { ScriptRunner, SendOptions } from '../scripting/script-runner.js';
+import type { SendOptions } from '../scripting/script-call.js';
+import type { ScriptRunner } from '../scripting/script-runner.js';
 import type { DurabilityOptions } from '../connection/durability.js';
 import { renewInBatches } from '../leases/batched-renewal.js';
 import type { Renewal } from '../leases/lease-keeper.js';
@@ -12,8 +13,10 @@ import {
   IdempotencyMismatchError,
   IdempotencyRecordError,
 } from './idempotency.errors.js';
+import { mismatchOf } from './record-key.js';
 import * as operation from './record.operations.js';
 import type { RecordSummary } from './record-summary.js';
+import { completion, runningRecord } from './record-text.js';
 import { releaseScript, type Release } from './release.script.js';
 import { renewScript } from './renew.script.js';
 import type { Owner, RunLease } from './run-lease.js';
@@ -70,34 +73,36 @@ export class RecordStore {
   /**
    * Takes one round trip. Pass the reply to {@link found}.
    *
+   * @param options `wantsTtl`: tell for how long a result is still kept
    * @throws NotReplicatedError with the reply, when replicas did not have the record in time
    * @throws RedisUnavailableError, OutcomeUnknownError
    */
   claim(
-    { record, token, fingerprint }: Owner,
+    owner: Owner,
     leaseMs: number,
     deadline: Deadline,
-    options: Pick<SendOptions, 'durability' | 'notAfter'>,
+    { wantsTtl, ...options }: Pick<SendOptions, 'durability' | 'notAfter'> & { readonly wantsTtl: boolean },
     lasting?: LastingClaim,
   ): Promise<ClaimReply> {
-    if (!lasting)
-      return this.scripts.run(claimScript, { record }, { token, fingerprint, leaseMs }, deadline, options);
-    const { trace, keepMs } = lasting;
+    const args = { running: runningRecord(owner), leaseMs, wantsTtl: wantsTtl ? '1' : '' };
+    const { record } = owner;
+    if (!lasting) return this.scripts.run(claimScript, { record }, args, deadline, options);
     const keys = { record, index: stepKeysOf(this.connection, record).index };
-    const args = { token, fingerprint, leaseMs, trace: traceText(trace), keepMs };
-    return this.scripts.run(claimLastingScript, keys, args, deadline, options);
+    const lastingArgs = { ...args, trace: traceText(lasting.trace), keepMs: lasting.keepMs };
+    return this.scripts.run(claimLastingScript, keys, lastingArgs, deadline, options);
   }
 
   /**
    * Reads the answer to a claim. A result that cannot be decrypted is `unreadable`.
    * @throws IdempotencyCallerMismatchError, IdempotencyMismatchError, IdempotencyRecordError
    */
-  found(record: string, reply: ClaimReply): Found {
+  found({ record, fingerprint }: Owner, reply: ClaimReply): Found {
     switch (reply.kind) {
       case 'claimed':
       case 'running':
         return reply;
       case 'done': {
+        if (reply.fingerprint !== fingerprint) throw mismatchOf(reply.fingerprint, fingerprint);
         const result = this.sealer.open(record, {
           kind: reply.resultKind as ResultKind,
           bytes: reply.result,
@@ -135,21 +140,21 @@ export class RecordStore {
   }
 
   /**
-   * Goes on trying while Redis refuses it for want of memory or disk.
+   * Keeps trying while Redis refuses it for want of memory or disk.
    *
    * @param result as {@link seal} made it
    * @throws NotReplicatedError when it was stored, and replicas did not have it in time
    */
-  async complete(
+  complete(
     owner: Owner,
     result: StoredResult,
     ttlMs: number,
     deadline: Deadline,
     durability: DurabilityOptions | undefined,
   ): Promise<Completion> {
-    const { record, token, fingerprint } = owner;
-    const args = { token, fingerprint, ttlMs, kind: result.kind, result: result.bytes };
-    return await untilAccepted(deadline, () =>
+    const { record } = owner;
+    const args = completion(owner, result, ttlMs);
+    return untilAccepted(deadline, () =>
       this.scripts.run(completeScript, { record }, args, deadline, { durability }),
     );
   }

@@ -19,7 +19,7 @@ export interface RecordSummary {
   readonly state: 'running' | 'lasting' | 'failed' | 'committed' | 'done';
   readonly token: string;
   readonly kind: string;
-  /** Why nobody knows what its run did, where that is so. */
+  /** The reason for an unknown outcome of its run, if it is unknown. */
   readonly reason: HoldReason | undefined;
   readonly resultBytes: number;
   readonly ttlMs: number;

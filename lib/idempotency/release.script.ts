@@ -1,5 +1,5 @@
 import { defineScript } from '../scripting/script.js';
-import { luaRecord } from './lua-record.js';
+import { luaRecord, luaRecordsAtOnce } from './lua-record.js';
 
 /**
  * The end of a run that gave its key back: `completed` or `held` if a transaction had committed it,
@@ -12,15 +12,15 @@ export type Release = 'released' | 'completed' | 'held' | 'lease-lost';
  *
  * @param fingerprint Lua for that of the run
  * @param trace Lua for that of the run
- * @param whenFree Lua for the companions of a record that no later run goes on with
+ * @param whenFree Lua for the companions of a record that no later run continues
  */
 export const releaseLua = ({
   fingerprint,
   trace,
   whenFree,
 }: Record<'fingerprint' | 'trace' | 'whenFree', string>): string => `
-${luaRecord}
-local record = read_record(KEYS[1])
+local record = parse_record(text_of(KEYS[1]))
+if not record and redis.call('EXISTS', KEYS[1]) == 1 then return 'lease-lost' end
 if record and (record == 'FOREIGN' or record.token ~= ARGV[1] or record.state == 'done') then return 'lease-lost' end
 if record and (record.state == 'failed' or record.state == 'released') then return 'released' end
 if record and record.state == 'committed' then
@@ -54,14 +54,15 @@ return 'released'
 `;
 
 /**
- * Gives the key back without a result, if the run still has it: the next call with it runs. Of a
- * run with steps, the next call of the same caller and payload goes on with them. It is kept for a
- * while that this owner's run is over, also where its claim has not arrived yet.
+ * Gives the key back without a result, if the run still has it: the next call with it runs. The
+ * next call of the same caller and payload continues a run with steps. The end of this owner's run
+ * is recorded for a while, even if its claim has not arrived yet.
  */
 export const releaseScript = defineScript({
   name: 'idempotency.release',
   keys: ['record'],
   args: ['token', 'memoryMs', 'hasRun'],
+  opening: luaRecordsAtOnce() + luaRecord,
   lua: `
 -- KEYS[1] record
 -- ARGV[1] token     owner of the run

@@ -7,9 +7,9 @@ export const FIELDS_PER_LEASE = 4;
 
 /**
  * Prolongs the leases of several runs of one slot, and takes a key again if its record vanished and
- * no other run has it; `failed` if Redis had no memory for that. The record of a run that goes on
- * with the work of another, or has steps, comes back as such a record, also where a failover has
- * rolled it back to what it was before.
+ * no other run has it; `failed` if Redis had no memory for that. The record of a run that continues
+ * another's work, or has steps, is restored as such a record, even if a failover rolled it back to
+ * an earlier state.
  */
 export const renewScript = defineScript({
   name: 'idempotency.renew',

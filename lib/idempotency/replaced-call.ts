@@ -6,8 +6,8 @@ import type { IdempotentCall } from './idempotent-call.js';
 import { keyText } from './key-text.js';
 
 /**
- * By what a test has put in the place of the service: only the key is found here, and the result is
- * what its `run` makes of it.
+ * Calls the service that a test put in its place. Only the key is determined here, and the
+ * service's `run` decides the result.
  */
 export async function callByReplacement(
   { idempotency, options, call }: IdempotentCall,

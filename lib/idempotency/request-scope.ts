@@ -51,7 +51,7 @@ async function checked(given: string | Promise<string>, sourceOf: () => string):
   const scope: unknown = await given;
   if (check.isText(scope)) return scope;
   throw new ConfigurationError(
-    `${sourceOf()} must give a non-empty string, and gave ${describe(scope)}: callers would be taken for each other. ` +
+    `${sourceOf()} must return a non-empty string, and returned ${describe(scope)}: callers would be confused with each other. ` +
       `Give callers without a name of their own one for all of them, such as 'guest', or refuse them in a guard`,
   );
 }

@@ -33,7 +33,7 @@ export interface ResultEncryption {
 /** JSON, and only for values that it gives back as they were. */
 export const jsonCodec: ResultCodec = {
   encode(value) {
-    if (!isJson(value, new Set())) throw new TypeError(notJson(value));
+    if (!isJson(value, [])) throw new TypeError(notJson(value));
     return JSON.stringify(value);
   },
   decode: (bytes) => JSON.parse(bytes.toString()) as unknown,
@@ -41,22 +41,27 @@ export const jsonCodec: ResultCodec = {
 
 /**
  * True if JSON carries the value there and back: no class instances, no NaN, no cycles, no silent
- * loss.
+ * loss. If not, `above` ends with the objects around the part that it does not carry.
  */
-function isJson(value: unknown, above: Set<object>): boolean {
+function isJson(value: unknown, above: object[]): boolean {
   if (value === null || typeof value === 'string' || typeof value === 'boolean') return true;
   if (typeof value === 'number') return Number.isFinite(value) && !Object.is(value, -0);
-  if (typeof value !== 'object' || above.has(value)) return false;
+  // Most values are nested a few levels deep, so a list is searched faster than a set.
+  if (typeof value !== 'object' || above.includes(value)) return false;
+  const isList = Array.isArray(value);
   const prototype: unknown = Object.getPrototypeOf(value);
-  if (!Array.isArray(value) && prototype !== Object.prototype && prototype !== null) return false;
+  if (!isList && prototype !== Object.prototype && prototype !== null) return false;
   if ('toJSON' in value) return false;
-  above.add(value);
-  const children: unknown[] = Array.isArray(value)
-    ? Array.from(value)
-    : Object.values(value).filter((child) => child !== undefined);
-  const all = children.every((child) => isJson(child, above));
-  above.delete(value);
-  return all;
+  above.push(value);
+  // Holes of a sparse array are values too, and refused.
+  const children: readonly unknown[] = isList ? value : Object.values(value);
+  for (let i = 0; i < children.length; i++) {
+    const child = children[i];
+    if (child === undefined && !isList) continue;
+    if (!isJson(child, above)) return false;
+  }
+  above.pop();
+  return true;
 }
 
 /**
@@ -64,36 +69,33 @@ function isJson(value: unknown, above: Set<object>): boolean {
  * of Date`.
  */
 function notJson(value: unknown): string {
-  const found = partThatIsNotJson('result', value, new Set()) ?? ['result', value];
-  return `${found[0]} is ${nameOf(found[1])}, which JSON would not give back. Return plain values (toISOString(), Object.fromEntries(…)), or give a codec`;
+  const [path, part] = partThatIsNotJson(value);
+  return `${path} is ${kindNameOf(part)}, which JSON would not give back. Return plain values (toISOString(), Object.fromEntries(…)), or give a codec`;
 }
 
-function partThatIsNotJson(
-  path: string,
-  value: unknown,
-  above: Set<object>,
-): [path: string, value: unknown] | undefined {
-  if (isJson(value, new Set(above))) return undefined;
-  const isPlain =
-    Array.isArray(value) ||
-    (typeof value === 'object' &&
-      value !== null &&
-      [Object.prototype, null].includes(Object.getPrototypeOf(value) as null));
-  if (!isPlain || above.has(value as object) || 'toJSON' in (value as object)) return [path, value];
-  const inside = new Set(above).add(value as object);
-  for (const [key, child] of Object.entries(value as object)) {
-    if (child === undefined && !Array.isArray(value)) continue;
-    const found = partThatIsNotJson(
-      Array.isArray(value) ? `${path}[${key}]` : `${path}.${key}`,
-      child,
-      inside,
-    );
-    if (found) return found;
+/** The time that this takes grows with the value, and no faster: a client may have sent it. */
+function partThatIsNotJson(root: unknown): [path: string, part: unknown] {
+  const above: object[] = [];
+  isJson(root, above);
+  let path = 'result';
+  let part = root;
+  for (const [i, container] of above.entries()) {
+    const isLast = i === above.length - 1;
+    const isWanted = (child: unknown): boolean =>
+      isLast ? isRefused(child, container, above) : child === above[i + 1];
+    const found = Object.entries(container).find(([, child]) => isWanted(child));
+    // It gave another part when it was looked at again.
+    if (!found) return [path, container];
+    path += Array.isArray(container) ? `[${found[0]}]` : `.${found[0]}`;
+    part = found[1];
   }
-  return [path, value];
+  return [path, part];
 }
 
-function nameOf(value: unknown): string {
+const isRefused = (child: unknown, container: object, above: readonly object[]): boolean =>
+  child === undefined ? Array.isArray(container) : !isJson(child, [...above]);
+
+function kindNameOf(value: unknown): string {
   if (typeof value === 'object' && value !== null && describe(value).startsWith('an object'))
     return 'toJSON' in value ? 'an object with toJSON()' : 'an object inside itself';
   return ['symbol', 'bigint', 'function'].includes(typeof value) ? `a ${typeof value}` : describe(value);

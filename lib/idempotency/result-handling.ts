@@ -2,7 +2,7 @@ import { IdempotencyRecordError, IdempotencyResultUnavailableError } from './ide
 import type { ResultCodec } from './result-codec.js';
 import { replayed, type StoredResult } from './stored-result.js';
 
-/** Says if a repeated call needs the first one's result; see `IdempotencyOptions.result`. */
+/** Says if a repeated call needs the first one's result; see `IdempotencyOptions.result`. @inline */
 export type ResultNeed = 'required' | 'optional';
 
 /** Keeps the result of a call outside of a route, and gives it to repeated calls. */

@@ -1,6 +1,6 @@
 import { Logger } from '@nestjs/common';
 import { NotReplicatedError, OutcomeUnknownError, RedisUnavailableError } from '../atomic-redis.errors.js';
-import type { IdempotencyDuplicateEvent } from '../observability/event-types.js';
+import type { AtomicRedisEvent } from '../observability/event-types.js';
 import { errorName } from '../observability/observer.js';
 import { unschedule, schedule } from '../runtime/timer-queue.js';
 import { Deadline } from '../runtime/deadline.js';
@@ -21,7 +21,8 @@ import {
   type HoldReason,
 } from './idempotency.errors.js';
 import type { ResolvedIdempotencyOptions } from './idempotency.options.js';
-import type { Claim, ClaimedRun, ClaimRequest, Replay } from './idempotent-run.js';
+import type { ClaimRequest } from './claim-request.js';
+import type { Claim, ClaimedRun, Replay } from './idempotent-run.js';
 import type { Found, LastingClaim, RecordStore } from './record-store.js';
 import { ReplayCache } from './replay-cache.js';
 import { memoryMsOf, type Owner, type RunLease } from './run-lease.js';
@@ -33,9 +34,9 @@ import { abandonedFinding } from './steps/probe.js';
 import type { StepStore } from './steps/step-store.js';
 import { UnprotectedRun } from './unprotected-run.js';
 
-type Outcome = IdempotencyDuplicateEvent['outcome'];
+type Outcome = Extract<AtomicRedisEvent, { type: 'idempotency.duplicate' }>['outcome'];
 
-/** Claims keys for runs, or finds what became of the run that has the key. */
+/** Claims keys for runs, or finds the outcome of the run that has the key. */
 export class RunClaimer {
   private readonly logger = new Logger('IdempotencyService');
   private readonly leases: LeaseKeeper<RunLease>;
@@ -56,16 +57,7 @@ export class RunClaimer {
     if (options.replayCache) this.cache = new ReplayCache(options.replayCache);
     const { leases, cache, durations } = this;
     const finish = this.finish.bind(this);
-    this.surroundings = {
-      connection,
-      store,
-      leases,
-      cache,
-      steps,
-      limits: options,
-      durations,
-      finish,
-    };
+    this.surroundings = { connection, store, leases, cache, steps, limits: options, durations, finish };
   }
 
   /**
@@ -119,7 +111,7 @@ export class RunClaimer {
         report('caller-mismatch', { error });
         this.warnOfCaller(request);
       } else if (waited || error instanceof IdempotencyRecordError) report('failed', { error });
-      // A call that waited knows of a run that may still go on.
+      // A call that waited knows of a run that may still be active.
       else if (error instanceof RedisUnavailableError && onUnavailable === 'run')
         return this.unprotected(request, error);
       throw error;
@@ -158,10 +150,11 @@ export class RunClaimer {
     try {
       const lasting = request.onAbandoned === 'run' ? undefined : this.lastingClaim(owner, request);
       const deadline = Deadline.in(timeoutMs);
-      // No copy of it takes effect after its lease, when the key may be another's. What became of
-      // the key's run is told for longer.
+      // No copy of it takes effect after its lease, when the key may be another's. The outcome of
+      // the key's run is available for longer.
       const notAfter = leaseMs < timeoutMs ? Deadline.in(leaseMs) : undefined;
-      reply = await this.store.claim(owner, leaseMs, deadline, { durability, notAfter }, lasting);
+      const wantsTtl = this.cache !== undefined;
+      reply = await this.store.claim(owner, leaseMs, deadline, { durability, notAfter, wantsTtl }, lasting);
     } catch (error) {
       if (!(error instanceof OutcomeUnknownError || error instanceof NotReplicatedError)) throw error;
       const seen = error instanceof NotReplicatedError ? (error.result as ClaimReply) : undefined;
@@ -174,7 +167,7 @@ export class RunClaimer {
       // The claim found a record and changed nothing, so there is nothing to replicate.
       reply = seen;
     }
-    const found = this.store.found(record, reply);
+    const found = this.store.found(owner, reply);
     if (found.kind === 'running') return found;
     if (found.kind === 'done') {
       if (generation === this.cache?.generation && found.result.kind !== 'unreadable')
@@ -197,7 +190,7 @@ export class RunClaimer {
   }
 
   /**
-   * Decides if a run that is to go on with the work of another may.
+   * Decides if a run may continue the work of another.
    *
    * @throws IdempotencyResultUnavailableError when the key is held instead
    * @throws ProbeFailedError
@@ -236,8 +229,8 @@ export class RunClaimer {
   }
 
   /**
-   * The client is told no more than that another caller has the key; how to mend a refusal that is
-   * wrong is for the log.
+   * The client learns only that another caller has the key; the log says how to mend a wrong
+   * refusal.
    */
   private warnOfCaller({ operation }: ClaimRequest): void {
     this.logger.warn(

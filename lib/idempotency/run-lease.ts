@@ -3,7 +3,7 @@ import { lookMsOf, type PausableLease } from '../leases/lease-keeper.js';
 import { errorName, type Observer } from '../observability/observer.js';
 import { LazyAbort } from '../runtime/lazy-abort.js';
 import { RunTimeoutError } from './idempotency.errors.js';
-import type { ClaimRequest } from './idempotent-run.js';
+import type { ClaimRequest } from './claim-request.js';
 import type { RunTrace } from './run-trace.js';
 
 /** The owner of a record, or a run that is about to own it. */
@@ -38,7 +38,10 @@ export class RunLease implements Owner, PausableLease {
   readonly leaseMs: number;
   readonly lookMs: number;
   endsAt: number;
-  /** The trace of a record that surely outlives the lease. A renewal gives a vanished record it back. */
+  /**
+   * The trace of a record that surely outlives the lease. A renewal gives a vanished record it
+   * back.
+   */
   trace: RunTrace | undefined;
   index = -1;
   pauses = 0;
@@ -67,7 +70,7 @@ export class RunLease implements Owner, PausableLease {
     return this.pauses > 0;
   }
 
-  /** Aborts when the lease is lost while the run goes on. */
+  /** Aborts when the lease is lost during the run. */
   get signal(): AbortSignal {
     return this.abort.signal;
   }

@@ -1,18 +1,18 @@
 /**
- * The part of a run's record that its successors go on with. A run has one once it has a step, or
+ * The part of a run's record that its successors continue. A run has one once it has a step, or
  * from the beginning where `onAbandoned` is not `run`.
  */
 export interface RunTrace {
   /** The time that the record outlives its run, in milliseconds. */
   readonly retentionMs: number;
-  /** Counts the runs that went on with the same work, from 1. */
+  /** Number of this run among those that did the same work, from 1. */
   readonly attempt: number;
-  /** True if the run before died, and nobody has judged that yet. */
+  /** True if the run before died, and no policy has judged that yet. */
   readonly isAbandoned: boolean;
   readonly hasSteps: boolean;
   /**
-   * Names the first of these runs. Its steps bear the name too, so that those of another are not
-   * taken for them.
+   * Names the first of these runs. Its steps carry the name too, so that another run's steps are
+   * not mistaken for them.
    */
   readonly lineage: string;
   /**
@@ -24,16 +24,11 @@ export interface RunTrace {
 }
 
 /** The text in the record, without the `|` that separates the record's fields. */
-export const traceText = (trace: RunTrace): string =>
-  [
-    trace.retentionMs,
-    trace.attempt,
-    trace.isAbandoned ? 1 : 0,
-    trace.hasSteps ? 1 : 0,
-    trace.lineage,
-    trace.keysEpoch,
-    encodeURIComponent(trace.operation),
-  ].join(';');
+export const traceText = (trace: RunTrace): string => {
+  const { retentionMs, attempt, lineage, keysEpoch, operation } = trace;
+  const flags = `${trace.isAbandoned ? 1 : 0};${trace.hasSteps ? 1 : 0}`;
+  return `${retentionMs};${attempt};${flags};${lineage};${keysEpoch};${encodeURIComponent(operation)}`;
+};
 
 /** Undefined for an empty trace. */
 export function parseTrace(text: string): RunTrace | undefined {

@@ -37,28 +37,30 @@ export interface StoredResult {
   readonly cause?: unknown;
 }
 
-export const tombstone = (reason: TombstoneReason): StoredResult => ({
-  kind: 'tombstone',
-  bytes: reason,
-});
+export const tombstone = (reason: TombstoneReason): StoredResult => ({ kind: 'tombstone', bytes: reason });
+
+/** Describes a result for the log. */
+interface Description {
+  /** Its name, or a function that makes it. */
+  readonly operation?: string | (() => string) | undefined;
+  /** True if a repeated call misses a result that cannot be kept. @default true */
+  readonly isMissed?: boolean;
+}
 
 /**
  * Stores a returned value; a tombstone when the codec cannot carry it. Never throws.
- *
- * The last argument gives the log the operation, and says if a repeated call will miss a result
- * that cannot be kept.
  */
 export function storedValue(
   value: unknown,
   codec: ResultCodec,
   maxBytes: number,
-  { operation = '', isMissed = true }: { operation?: string | undefined; isMissed?: boolean } = {},
+  described: Description = {},
 ): StoredResult {
-  return orTombstone(
-    maxBytes,
-    () => (value === undefined ? nothing('undefined') : encoded('value', value, codec)),
-    { operation, isMissed },
-  );
+  try {
+    return limited(value === undefined ? nothing('undefined') : encoded('value', value, codec), maxBytes);
+  } catch (error) {
+    return notSerializable(error, described);
+  }
 }
 
 /**
@@ -66,25 +68,31 @@ export function storedValue(
  * Error, the JSON value of anything else; a tombstone when these cannot be kept. Never throws.
  */
 export function storedError(error: unknown, maxBytes: number): StoredResult {
-  return orTombstone(maxBytes, () => {
-    if (error instanceof HttpException)
-      return plain('error', [error.getStatus(), error.getResponse() ?? null]);
-    if (error instanceof Error) {
-      const { name, message }: Record<'name' | 'message', unknown> = error;
-      return plain('plain-error', [String(name), String(message)]);
-    }
-    return error === undefined ? nothing('thrown-undefined') : encoded('thrown', error, jsonCodec);
-  });
+  try {
+    return limited(thrown(error), maxBytes);
+  } catch (failure) {
+    return notSerializable(failure, {});
+  }
 }
 
+function thrown(error: unknown): StoredResult {
+  if (error instanceof HttpException) return plain('error', [error.getStatus(), error.getResponse() ?? null]);
+  if (error instanceof Error) {
+    const { name, message }: Record<'name' | 'message', unknown> = error;
+    return plain('plain-error', [String(name), String(message)]);
+  }
+  return error === undefined ? nothing('thrown-undefined') : encoded('thrown', error, jsonCodec);
+}
+
+/** Puts text in front of what is stored. */
+export const headed = (head: string, bytes: string | Buffer): string | Buffer =>
+  typeof bytes === 'string' ? head + bytes : Buffer.concat([Buffer.from(head), bytes]);
+
 /** A result with whether the handler of its message acknowledged by hand. */
-export const deliveryResult = ({ kind, bytes }: StoredResult, byHand: boolean): StoredResult => {
-  const head = `${byHand ? BY_HAND : NOT_BY_HAND}${kind}|`;
-  return {
-    kind: 'delivery',
-    bytes: typeof bytes === 'string' ? head + bytes : Buffer.concat([Buffer.from(head), bytes]),
-  };
-};
+export const deliveryResult = ({ kind, bytes }: StoredResult, byHand: boolean): StoredResult => ({
+  kind: 'delivery',
+  bytes: headed(`${byHand ? BY_HAND : NOT_BY_HAND}${kind}|`, bytes),
+});
 
 const BY_HAND = 'a';
 const NOT_BY_HAND = '-';
@@ -109,10 +117,7 @@ function encoded(kind: ResultKind, value: unknown, codec: ResultCodec): StoredRe
   return { kind, bytes: typeof bytes === 'string' && bytes.isWellFormed() ? bytes : toBuffer(bytes) };
 }
 
-const plain = (kind: ResultKind, value: unknown): StoredResult => ({
-  kind,
-  bytes: JSON.stringify(value),
-});
+const plain = (kind: ResultKind, value: unknown): StoredResult => ({ kind, bytes: JSON.stringify(value) });
 
 /**
  * @throws TypeError for anything but text and bytes, such as the promise of an asynchronous codec
@@ -132,20 +137,13 @@ export const bytesOf = ({ bytes }: StoredResult): Buffer =>
  * A value may throw when it is looked at, be nested too deep, or make a text too long; its run has
  * to be settled all the same.
  */
-function orTombstone(
-  maxBytes: number,
-  make: () => StoredResult,
-  { operation, isMissed } = { operation: '', isMissed: true },
-): StoredResult {
-  try {
-    return limited(make(), maxBytes);
-  } catch (error) {
-    if (isMissed)
-      logger.warn(
-        `The result of ${operation || 'an idempotent run'} cannot be kept, so repeated calls will get an error: ${String(error)}`,
-      );
-    return tombstone('not-serializable');
-  }
+function notSerializable(error: unknown, { operation = '', isMissed = true }: Description): StoredResult {
+  const name = typeof operation === 'function' ? operation() : operation;
+  if (isMissed)
+    logger.warn(
+      `The result of ${name || 'an idempotent run'} cannot be kept, so repeated calls will get an error: ${String(error)}`,
+    );
+  return tombstone('not-serializable');
 }
 
 export function limited(result: StoredResult, maxBytes: number): StoredResult {
@@ -161,7 +159,7 @@ export function limited(result: StoredResult, maxBytes: number): StoredResult {
  * response that was not called for over HTTP
  */
 export function replayed(stored: StoredResult, codec: ResultCodec): unknown {
-  const { kind, bytes, cause } = readDelivery(stored).result;
+  const { kind, bytes, cause } = stored.kind === 'delivery' ? readDelivery(stored).result : stored;
   switch (kind) {
     case 'undefined':
       return undefined;
@@ -188,7 +186,8 @@ export function replayed(stored: StoredResult, codec: ResultCodec): unknown {
 
 function decoded(codec: ResultCodec, bytes: string | Buffer): unknown {
   try {
-    // A copy: the value may be made of it, and belongs to this caller alone.
+    if (codec === jsonCodec) return JSON.parse(bytes.toString()) as unknown;
+    // A copy: the value may refer to it, and belongs to this caller alone.
     return codec.decode(toBuffer(bytes));
   } catch (error) {
     throw new IdempotencyRecordError({ cause: error });

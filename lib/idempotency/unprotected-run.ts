@@ -1,7 +1,8 @@
 import type { RedisConnection } from '../connection/redis-connection.js';
 import { Unprotected } from '../scripting/commit-participant.js';
 import { IllegalRunStateError } from './idempotency.errors.js';
-import { IdempotentRun, type ClaimedRun, type ClaimRequest } from './idempotent-run.js';
+import type { ClaimRequest } from './claim-request.js';
+import { IdempotentRun, type ClaimedRun } from './idempotent-run.js';
 import { ObservedMethod } from './observed-method.js';
 import { thirdPartyKey } from './third-party-key.js';
 

@@ -3,8 +3,8 @@ const MAX_OPERATIONS = 1_000;
 /** The weight of the last run in the mean. */
 const WEIGHT = 0.25;
 /**
- * The least that a duplicate is told to wait, also for an operation that has not ended here yet, in
- * milliseconds.
+ * Shortest wait suggested to a duplicate, also for an operation that has never ended in this
+ * process, in milliseconds.
  */
 const MIN_MS = 1_000;
 

@@ -24,14 +24,16 @@ export interface Permit {
   /**
    * Gives the permit to the first that waits for it. Repeating it does nothing more.
    *
-   * @returns false when the permit had been lost; `signal` has aborted then
+   * @returns false when the permit had been lost; `signal` has aborted then. True where it went to
+   * the next caller within the process: a loss that no renewal has reported by then is not found
+   * out
    * @throws RedisUnavailableError, OutcomeUnknownError; the permit ends with its lease then, and it
    * may be called again
    */
   release(): Promise<boolean>;
 }
 
-/** A permit, or `'current'` for the innermost one that the calling code runs under. */
+/** A permit, or `'current'` for the innermost one that the calling code runs under. @inline */
 export type PermitReference = Permit | 'current';
 
 /** The internals by which Redis checks a permit. */

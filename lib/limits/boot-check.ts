@@ -8,8 +8,8 @@ import { isEntry, isMessageHandler, rateLimitMarkOf, takesAtEntry } from './rate
  * Looks at every method with `@RateLimit` before the application starts, and names the operation of
  * each route.
  *
- * @throws ConfigurationError for a method that has no request and lacks `key`, or that messages reach
- * past the phase `guard`
+ * @throws ConfigurationError for a method that has no request and lacks `key`, or that messages
+ * reach past the phase `guard`
  */
 export function checkRateLimits(modules: ModulesContainer, registration: string): void {
   const scanner = new MetadataScanner();

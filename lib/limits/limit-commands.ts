@@ -1,6 +1,6 @@
 import { describe, WrongTypeError } from '../atomic-redis.errors.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
-import type { OperationOptions } from '../operations/operation.options.js';
+import type { OperationOptions, ResolvedDefaults } from '../operations/operation.options.js';
 import { Producer } from '../pipelines/producer.js';
 import { Producers } from '../pipelines/producers.js';
 import { Deadline } from '../runtime/deadline.js';
@@ -29,12 +29,13 @@ export class LimitCommands {
     private readonly connection: RedisConnection,
     scripts: ScriptRunner,
     inFlight: WorkInFlight,
-    private readonly timeoutMs: number,
+    private readonly defaults: ResolvedDefaults,
     batches: LimitBatches,
   ) {
     this.producers = new Producers(
       (deduplicate) =>
         new Producer(connection, scripts, inFlight, batches, { deduplicate, durability: undefined }),
+      defaults,
     );
   }
 
@@ -62,7 +63,7 @@ export class LimitCommands {
       states,
       text,
       sweeps: false,
-      deadline: Deadline.in(options.timeoutMs ?? this.timeoutMs),
+      deadline: Deadline.in(options.timeoutMs ?? this.defaults.timeoutMs),
       caller: {
         toResult: (answer, place) => toResult(this.resultsOf(limits, answer, place)),
         isChange: (result) => (result as Result).allowed,

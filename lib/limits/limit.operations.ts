@@ -1,29 +1,14 @@
 import { describe } from '../atomic-redis.errors.js';
-import * as check from '../atomic-redis.validation.js';
 import { defineOperation, defineQuery } from '../operations/operation.js';
-import {
-  enforceableOptionChecks,
-  operationOptionChecks,
-  type EnforceableOptions,
-  type QueryOptions,
-} from '../operations/operation.options.js';
+import { checkEnforceableOptions, type EnforceableOptions } from '../operations/operation.options.js';
 import type { KeySpace } from '../scripting/key-space.js';
 import { wrongType } from './limit-commands.js';
 import { specificationOf } from './limit-batch.js';
 import { keysOfLimit } from './limit-keys.js';
 import { combined, foundIn, resultAfter, type LimitsResult } from './limit-result.js';
 import { checkedName, type CheckedLimit, type LimitName } from './limit.js';
-import { luaLimit, luaLimitTime, MORE, SWEEP_LIMIT, WRONG_TYPE } from './lua-limit.js';
-
-/** Checks the options of `take`, whose calls share scripts and so take no permit. */
-export const checkTakeOptions = check.options(operationOptionChecks);
-
-export const checkEnforceableOptions = check.options(enforceableOptionChecks);
-
-export const checkQueryOptions = check.options({ timeoutMs: check.waitMs() } satisfies Record<
-  keyof QueryOptions,
-  check.Check
->);
+import { luaLimit, MORE, SWEEP_LIMIT, WRONG_TYPE } from './lua-limit.js';
+import { luaTime } from '../scripting/lua.js';
 
 export const LIMITS = 'for each: its state, and its reservations';
 export const SPECIFICATIONS = 'for each "|<kind>,<modulus>,<capacity>,<its rest>,<price>,<its rest>"';
@@ -40,7 +25,7 @@ export const peek = defineQuery({
   keys: { '...limits': LIMITS },
   args: { '...specifications': SPECIFICATIONS },
   returns: `a string: MORE | WRONG_TYPE,<index of the limit, from 0> | each limit, joined by "|"`,
-  uses: [luaLimitTime, luaLimit],
+  uses: [luaTime, luaLimit],
   lua: `
 local parts, room = {}, ${SWEEP_LIMIT}
 for i = ARGV.specifications, #ARGV do

@@ -1,7 +1,8 @@
 import { integer, type Check } from '../atomic-redis.validation.js';
+import { serviceDefaultChecks, type ServiceDefaults } from '../operations/operation.options.js';
 
-/** Defaults of `LimitService`, as the module's `limits` option. */
-export interface LimitModuleOptions {
+/** Defaults of `LimitService`, as the module's `limits` option. @inline */
+export interface LimitModuleOptions extends ServiceDefaults {
   /**
    * Largest number of limits that calls of `take` in one script call take from, one after the
    * other. A call on more limits travels alone.
@@ -10,6 +11,9 @@ export interface LimitModuleOptions {
   maxBatchSize?: number;
 }
 
-export const limitDefaults: Required<LimitModuleOptions> = { maxBatchSize: 512 };
+export const limitDefaults: Required<Omit<LimitModuleOptions, keyof ServiceDefaults>> = { maxBatchSize: 512 };
 
-export const limitOptionChecks: Record<keyof LimitModuleOptions, Check> = { maxBatchSize: integer(1, 512) };
+export const limitOptionChecks: Record<keyof LimitModuleOptions, Check> = {
+  ...serviceDefaultChecks,
+  maxBatchSize: integer(1, 512),
+};

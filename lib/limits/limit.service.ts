@@ -5,7 +5,14 @@ import type { ResolvedOptions } from '../atomic-redis.options.js';
 import { RedisConnection } from '../connection/redis-connection.js';
 import { Observer, READ } from '../observability/observer.js';
 import { OperationRunner } from '../operations/operation-runner.js';
-import type { EnforceableOptions, OperationOptions, QueryOptions } from '../operations/operation.options.js';
+import {
+  checkOperationOptions,
+  checkQueryOptions,
+  type EnforceableOptions,
+  type OperationOptions,
+  type QueryOptions,
+  type ResolvedDefaults,
+} from '../operations/operation.options.js';
 import { Deadline } from '../runtime/deadline.js';
 import { WorkInFlight } from '../runtime/work-in-flight.js';
 import { ScriptRunner } from '../scripting/script-runner.js';
@@ -28,13 +35,13 @@ const TAKEN = { changed: ({ allowed }: { readonly allowed: boolean }): boolean =
  * Limits on how often something is done, exact over all processes, on Redis's clock.
  *
  * Calls that one service makes at the same time share a few round trips, and each is judged on its
- * own. Calls whose first limit has the same key are judged in their order. A limit is made by its first call and expires by itself once nothing of it is used
- * any more.
+ * own. Calls whose first limit has the same key are judged in their order. A limit is made by its
+ * first call and expires by itself once nothing of it is used any more.
  */
 @Injectable()
 export class LimitService {
   private readonly commands: LimitCommands;
-  private readonly timeoutMs: number;
+  private readonly defaults: ResolvedDefaults;
 
   /** @internal */
   constructor(
@@ -43,12 +50,12 @@ export class LimitService {
     scripts: ScriptRunner,
     inFlight: WorkInFlight,
     private readonly runner: OperationRunner,
-    @Inject(OPTIONS) { timeoutMs, limits }: ResolvedOptions,
+    @Inject(OPTIONS) { limits, services }: ResolvedOptions,
   ) {
-    this.timeoutMs = timeoutMs;
+    this.defaults = services.limits;
     connection.preload([takeScript]);
     const batches = new LimitBatches(limits.maxBatchSize);
-    this.commands = new LimitCommands(connection, scripts, inFlight, timeoutMs, batches);
+    this.commands = new LimitCommands(connection, scripts, inFlight, services.limits, batches);
   }
 
   /**
@@ -96,7 +103,7 @@ export class LimitService {
       const checked = several
         ? checkedLimits(limits as readonly Limit[])
         : [checkedLimit('limit', limits as Limit)];
-      if (options !== NO_OPTIONS) operation.checkTakeOptions('options', options);
+      if (options !== NO_OPTIONS) checkOperationOptions('options', options);
       if (several) this.commands.take(checked, options, (all) => combined(checked, all), resolve, reject);
       else this.commands.take(checked, options, ([only]) => only!, resolve, reject);
     });
@@ -125,8 +132,8 @@ export class LimitService {
 
   private async peekAt(given: readonly Limit[], options: QueryOptions): Promise<LimitsResult> {
     const limits = checkedLimits(given);
-    operation.checkQueryOptions('options', options);
-    const deadline = Deadline.in(options.timeoutMs ?? this.timeoutMs);
+    checkQueryOptions('options', options);
+    const deadline = Deadline.in(options.timeoutMs ?? this.defaults.timeoutMs);
     for (;;) {
       const found = await this.runner.part(operation.peek, { limits }, { deadline });
       if (found) return found;
@@ -187,6 +194,6 @@ export class LimitService {
 
   /** For `AtomicThrottlerStorage`. @internal */
   throttle(hit: Parameters<typeof throttling.throttle.check>[0]): Promise<throttling.HitResult> {
-    return this.runner.part(throttling.throttle, hit, {});
+    return this.runner.part(throttling.throttle, hit, {}, this.defaults);
   }
 }

@@ -2,9 +2,6 @@ import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import { LimitCostError } from './limit.errors.js';
 
-/** The way in which a limit counts. */
-export type LimitAlgorithm = 'gcra' | 'fixed' | 'sliding';
-
 /**
  * One limit, and the cost of a call. `key`, `algorithm` and `perMs` together name it: calls that
  * agree in these share it.
@@ -26,7 +23,7 @@ export interface Limit {
    *
    * @default 'gcra'
    */
-  algorithm?: LimitAlgorithm;
+  algorithm?: 'gcra' | 'fixed' | 'sliding';
   /** The amount that `perMs` lets through. */
   limit: number;
   /** In milliseconds. */
@@ -37,8 +34,10 @@ export interface Limit {
   cost?: number;
 }
 
-/** The parts of a limit that name it. */
-export type LimitName = Pick<Limit, 'key' | 'algorithm' | 'perMs'>;
+export type LimitAlgorithm = NonNullable<Limit['algorithm']>;
+
+/** The parts of a limit that name it. @inline */
+export interface LimitName extends Pick<Limit, 'key' | 'algorithm' | 'perMs'> {}
 
 /** The most limits that one call takes from. */
 const MAX_LIMITS = 64;
@@ -67,9 +66,10 @@ const checkName = check.options(limitChecks, 'key', 'perMs');
  * A limit that was checked, with its amounts as the scripts compute with them: a whole part, and a
  * rest in `modulus`-ths.
  *
- * Those of `gcra` are times in microseconds: `limit` requests in `perMs` leave `perMs * 1000 /
- * limit` between two, which need not be whole, so rests count in `limit`-ths. Those of the others
- * are plain numbers without a rest, and `modulus` is the length of a window (ms) or a bucket (µs).
+ * The numbers of `gcra` are times in microseconds: `limit` requests in `perMs` leave `perMs * 1000
+ * / limit` between two, which need not be whole, so rests count in `limit`-ths. The other
+ * algorithms keep plain numbers without a rest, and `modulus` is the length of a window (ms) or a
+ * bucket (µs).
  */
 export interface CheckedLimit {
   readonly key: string;

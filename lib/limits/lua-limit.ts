@@ -17,21 +17,11 @@ export const MORE = 'MORE';
 export const SWEEP_LIMIT = 1_000;
 
 /**
- * Redis's time for scripts: `time_us` in microseconds and `time_ms`. A whole number of microseconds
- * stays exact until the year 2255.
- */
-export const luaLimitTime = `
-local time = redis.call('TIME')
-local time_us = time[1] * 1000000 + time[2]
-local time_ms = math.floor(time_us / 1000)
-`;
-
-/**
- * Limits for scripts, pasted into their text behind {@link luaLimitTime}: opened, changed in
+ * Limits for scripts, pasted into their text behind {@link luaTime}: opened, changed in
  * memory, and written by the script's last commands.
  *
- * Amounts have a whole part and a rest in modulus-ths, so nothing is ever rounded. Of gcra they are
- * times in µs with a rest in limit-ths; of the others they are numbers, whose rest is 0.
+ * Amounts have a whole part and a rest in modulus-ths, so nothing is ever rounded. For gcra they
+ * are times in µs with a rest in limit-ths; for the others they are numbers, whose rest is 0.
  *
  * A limit is stored as one string:
  * - g (gcra): "<µs since 1970>:<rest>:<limit>", the theoretical arrival time (TAT): what is used is
@@ -50,13 +40,7 @@ local time_ms = math.floor(time_us / 1000)
  * A specification is {kind, modulus, capacity, its rest, price, its rest}.
  */
 export const luaLimit = `${luaTextAt}
--- From "<kind>,<modulus>,<capacity>,<its rest>,<price>,<its rest>".
-local function specification(text)
-  local kind, modulus, capacity, capacity_rest, price, price_rest = string.match(text, '(%a),(%d+),(%d+),(%d+),(%d+),(%d+)')
-  return {kind, modulus + 0, capacity + 0, capacity_rest + 0, price + 0, price_rest + 0}
-end
-
--- As many of them as there are.
+-- From "|<kind>,<modulus>,<capacity>,<its rest>,<price>,<its rest>|…".
 local function specifications(text)
   local specs, n = {}, 0
   for kind, modulus, capacity, capacity_rest, price, price_rest in string.gmatch(text, '|(%a),(%d+),(%d+),(%d+),(%d+),(%d+)') do
@@ -65,6 +49,8 @@ local function specifications(text)
   end
   return specs
 end
+
+local function specification(text) return specifications('|' .. text)[1] end
 
 local function drop_rest(l, modulus)
   -- Another limit for the same key: the parts are others. Rounded up, which never lets more through.

@@ -37,9 +37,9 @@ type Returned<KeyArgs extends unknown[]> = None extends KeyArgs
  * It stands above all other decorators of this library.
  *
  * @throws InvalidArgumentError at once for a wrong option; the application does not boot
- * (`ConfigurationError`) with a method that is no route or resolver and lacks `key`, or with a route
- * in the phase `guard` that is a message handler too; a call throws `LimitExceededError`, and what
- * `LimitService.take` does
+ * (`ConfigurationError`) with a method that is no route or resolver and lacks `key`, or with a
+ * route in the phase `guard` that is a message handler too; a call throws `LimitExceededError`, and
+ * what `LimitService.take` does
  */
 export function RateLimit<KeyArgs extends unknown[] = None, CostArgs extends unknown[] = []>(
   options: RateLimitOptions<KeyArgs, CostArgs>,

@@ -3,7 +3,7 @@ import * as check from '../atomic-redis.validation.js';
 import type { HttpRequest } from '../http/http-request.js';
 import { checkedLimit, checkedLimits, type Limit } from './limit.js';
 
-/** One limit of `@RateLimit`. */
+/** One limit of `@RateLimit`. @inline */
 export interface RateLimitRule extends Pick<Limit, 'limit' | 'perMs' | 'algorithm' | 'burst'> {
   /**
    * In place of the call's key, for a limit that all callers share. On a Cluster it must share the
@@ -28,8 +28,8 @@ export interface RateLimitOptions<KeyArgs extends unknown[] = [], CostArgs exten
    */
   key?: string | ((...args: KeyArgs) => string);
   /**
-   * As `key`, from the request, on routes and resolvers in the phase `guard`. It must not return a
-   * secret of the client's that nobody has checked.
+   * As `key`, from the request, on routes and resolvers in the phase `guard`. It must not return an
+   * unchecked secret of the client.
    */
   requestKey?: (request: HttpRequest) => string | Promise<string>;
   /**
@@ -73,7 +73,7 @@ const checkPolicy: check.Check = (path, value) => {
     throw new InvalidArgumentError(path, '1 to 64 printable ASCII characters without " and \\', value);
 };
 
-const checkOptions = check.options({
+const checkRateLimitOptions = check.options({
   limits: () => undefined,
   key: check.either('a key or a function', check.key, check.func),
   requestKey: check.func,
@@ -102,7 +102,7 @@ export interface ResolvedRateLimit {
 export function resolveRateLimit<K extends unknown[], C extends unknown[]>(
   options: RateLimitOptions<K, C>,
 ): ResolvedRateLimit {
-  checkOptions('@RateLimit', options);
+  checkRateLimitOptions('@RateLimit', options);
   const { key, requestKey, cost = 1, onError = 'keep', refundTtlMs = 60_000, timeoutMs, name } = options;
   const takesArguments = typeof key === 'function' || typeof cost === 'function';
   const { phase = takesArguments ? 'method' : 'guard' } = options;

@@ -2,14 +2,18 @@ import { describe, InvalidArgumentError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import { luaCreate } from '../operations/lua-operation.js';
 import { defineOperation } from '../operations/operation.js';
-import { enforceableOptionChecks, type EnforceableOptions } from '../operations/operation.options.js';
+import {
+  checkEnforceableOptions,
+  enforceableOptionChecks,
+  type EnforceableOptions,
+} from '../operations/operation.options.js';
 import { wrongType } from './limit-commands.js';
 import { specificationOf } from './limit-batch.js';
 import { combined, foundIn, resultAfter, resultOf } from './limit-result.js';
-import { checkEnforceableOptions, keysOfLimits, LIMITS, SPECIFICATIONS } from './limit.operations.js';
+import { keysOfLimits, LIMITS, SPECIFICATIONS } from './limit.operations.js';
 import { checkedLimits, priced, type Limit } from './limit.js';
 import type { LimitReservation, ReserveOptions } from './limit-reservation.js';
-import { luaLimit, luaLimitTime, luaReservation, MORE, SWEEP_LIMIT, WRONG_TYPE } from './lua-limit.js';
+import { luaLimit, luaReservation, MORE, SWEEP_LIMIT, WRONG_TYPE } from './lua-limit.js';
 import { idOf, newNonce, parseId } from './reservation-id.js';
 
 const checkReserveOptions = check.options(
@@ -32,7 +36,7 @@ export const reserve = defineOperation({
     '...specifications': SPECIFICATIONS,
   },
   returns: `a string: MORE | WRONG_TYPE,<index of the limit, from 0> | refused:0|<each limit, joined by "|"> | reserved:<lapses, ms>|<likewise>`,
-  uses: [luaLimitTime, luaLimit, luaReservation, luaCreate],
+  uses: [luaLimit, luaReservation, luaCreate],
   lua: `
 local limits, specs, parts, holds = {}, {}, {}, {}
 local lapses = time_ms + tonumber(ARGV.ttlMs)
@@ -123,7 +127,7 @@ export const settle = defineOperation({
   keys: { '...limits': LIMITS },
   args: { nonce: 'of the reservation', '...specifications': `${SPECIFICATIONS}:<price reserved>:<its rest>` },
   returns: 'a string: MORE | gone | settled',
-  uses: [luaLimitTime, luaLimit, luaReservation],
+  uses: [luaLimit, luaReservation],
   lua: `
 local limits, specs, holds, more, room = {}, {}, {}, false, ${SWEEP_LIMIT}
 for i = ARGV.specifications, #ARGV do

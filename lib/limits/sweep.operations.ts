@@ -3,7 +3,8 @@ import { defineStep } from '../operations/operation.js';
 import { specificationOf } from './limit-batch.js';
 import { keysOfLimits, LIMITS, SPECIFICATIONS } from './limit.operations.js';
 import type { CheckedLimit } from './limit.js';
-import { luaLimit, luaLimitTime, MORE, SWEEP_LIMIT } from './lua-limit.js';
+import { luaLimit, MORE, SWEEP_LIMIT } from './lua-limit.js';
+import { luaTime } from '../scripting/lua.js';
 
 /** Gives back what has lapsed, where it is too much for a call that only reads. */
 export const sweep = defineStep({
@@ -12,7 +13,7 @@ export const sweep = defineStep({
   args: { '...specifications': SPECIFICATIONS },
   returns: 'a string: MORE | swept',
   copies: 'what has lapsed is given back by the one that deletes it',
-  uses: [luaLimitTime, luaLimit],
+  uses: [luaTime, luaLimit],
   lua: `
 local room, more = ${SWEEP_LIMIT}, false
 for i = ARGV.specifications, #ARGV do

@@ -1,5 +1,56 @@
 import { defineBatchScript, LATE } from '../pipelines/batch-protocol.js';
-import { luaLimit, luaLimitTime, MORE, SWEEP_LIMIT, WRONG_TYPE } from './lua-limit.js';
+import { luaLimit, MORE, SWEEP_LIMIT, WRONG_TYPE } from './lua-limit.js';
+import { luaTime } from '../scripting/lua.js';
+
+/**
+ * One call to limits that are there, without reservations and buckets: nearly all that a caller by
+ * itself sends. It comes to what the rest comes to, whose functions are not even defined for it,
+ * since a script pays for each of them at every call.
+ */
+const luaLoneTake = `
+local function take_alone()
+  local n, answer, texts, ends, lets_through = 1, '', {}, {}, true
+  for kind, modulus, room, room_rest, price, price_rest in string.gmatch(ARGV[4], '|([fg]),(%d+),(%d+),(%d+),(%d+),(%d+)') do
+    n = n + 1
+    local text, used, rest = redis.pcall('GET', KEYS[n]), 0, 0
+    if type(text) ~= 'string' then return nil end
+    modulus, room, room_rest, price, price_rest = modulus + 0, room + 0, room_rest + 0, price + 0, price_rest + 0
+    if kind == 'f' then
+      local start, count = string.match(text, '^(%d+):(%d+)$')
+      if not start or start + 0 < time_ms - math.fmod(time_ms, modulus) then return nil end
+      used = count + 0
+      answer = answer .. '|' .. count .. ':' .. string.format('%.0f', start + modulus - time_ms)
+      texts[n] = start .. ':' .. string.format('%.0f', used + price)
+    else
+      local arrival, its_rest, parts = string.match(text, '^(%d+):(%d+):(%d+)$')
+      if not arrival or parts + 0 ~= modulus then return nil end
+      if arrival + 0 >= time_us then used, rest = arrival - time_us, its_rest + 0 end
+      answer = answer .. string.format('|%.0f:%.0f', used, rest)
+      local next_arrival, next_rest = time_us + used + price, rest + price_rest
+      if next_rest >= modulus then next_arrival, next_rest = next_arrival + 1, next_rest - modulus end
+      texts[n] = string.format('%.0f:%.0f:%.0f', next_arrival, next_rest, modulus)
+      ends[n] = string.format('%.0f', math.floor(next_arrival / 1000) + 1)
+    end
+    room, room_rest = room - used, room_rest - rest
+    if room_rest < 0 then room, room_rest = room - 1, room_rest + modulus end
+    lets_through = lets_through and (room > price or (room == price and room_rest >= price_rest))
+  end
+  if n ~= #KEYS then return nil end
+  answer = (lets_through and '1' or '0') .. answer
+  if ARGV[3] ~= '' then
+    local kept = redis.pcall('SET', KEYS[1], ARGV[2] .. '|' .. answer, 'PX', ARGV[3])
+    if kept.err then return kept end
+  end
+  if lets_through then
+    for i = 2, n do
+      if ends[i] then redis.call('SET', KEYS[i], texts[i], 'PXAT', ends[i]) else redis.call('SET', KEYS[i], texts[i], 'KEEPTTL') end
+    end
+  end
+  return answer
+end
+local answer_alone = #ARGV == 4 and string.sub(ARGV[4], 1, 4) == '1,0|' and take_alone()
+if answer_alone then return answer_alone end
+`;
 
 /**
  * Takes from limits, in a batch, with the effect of once. Calls that are equal travel as one run:
@@ -16,9 +67,10 @@ export const takeScript = defineBatchScript({
 --   ${LATE} | ${MORE} | ${WRONG_TYPE},<index of the limit, from 0> | <how many calls were let through>|<each limit as it was before, joined by "|">
 `,
   lua: `
-${luaLimitTime}
+${luaTime}
 local not_after = tonumber(ARGV[1])
 if time_ms > not_after then return 'TOO_LATE' end
+${luaLoneTake}
 ${luaLimit}
 local function parse(text)
   local count, earlier, sweeps = string.match(text, '^(%d+),(%d+)(%+?)')

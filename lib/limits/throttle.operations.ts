@@ -5,7 +5,7 @@ import { keysOfLimit } from './limit-keys.js';
 import { wrongType } from './limit-commands.js';
 import { foundIn, resultAfter, resultOf, type LimitResult } from './limit-result.js';
 import { checkedLimit } from './limit.js';
-import { luaLimit, luaLimitTime, SWEEP_LIMIT, WRONG_TYPE } from './lua-limit.js';
+import { luaLimit, SWEEP_LIMIT, WRONG_TYPE } from './lua-limit.js';
 
 /** A hit on a limit whose refusal blocks its callers for a while. */
 interface Hit {
@@ -33,7 +33,7 @@ export const throttle = defineOperation({
   },
   args: { specification: '"|<kind>,<modulus>,<capacity>,<its rest>,<price>,<its rest>"', blockMs: "or '0'" },
   returns: 'a string: WRONG_TYPE,0 | passed|<the limit before> | blocked:<ms>|<the limit>',
-  uses: [luaLimitTime, luaLimit],
+  uses: [luaLimit],
   lua: `
 local spec = specification(ARGV.specification)
 local l = open(KEYS.limit, KEYS.holds, spec, ${SWEEP_LIMIT})

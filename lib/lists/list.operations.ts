@@ -1,5 +1,6 @@
 import { describe, WrongTypeError } from '../atomic-redis.errors.js';
 import { defineOperation } from '../operations/operation.js';
+import { luaOtherType } from '../scripting/lua.js';
 
 /** A move, checked. */
 interface Move {
@@ -30,9 +31,15 @@ export const move = defineOperation({
 local at = 0
 if ARGV.from == 'RIGHT' then at = -1 end
 local element = redis.pcall('LINDEX', KEYS.source, at)
-if type(element) == 'table' then return '${Answer.SourceType}' end
+if type(element) == 'table' then
+  ${luaOtherType('list', 'KEYS.source', "redis.call('LINDEX', KEYS.source, at)")}
+  return '${Answer.SourceType}'
+end
 if not element then return remember('${Answer.Empty}') end
-if type(redis.pcall('LLEN', KEYS.destination)) == 'table' then return '${Answer.DestinationType}' end
+if type(redis.pcall('LLEN', KEYS.destination)) == 'table' then
+  ${luaOtherType('list', 'KEYS.destination', "redis.call('LLEN', KEYS.destination)")}
+  return '${Answer.DestinationType}'
+end
 
 remember('=' .. element)
 redis.call('LMOVE', KEYS.source, KEYS.destination, ARGV.from, ARGV.to)

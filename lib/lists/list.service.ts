@@ -1,5 +1,6 @@
-import { Injectable } from '@nestjs/common';
+import { Inject, Injectable } from '@nestjs/common';
 import type { Redis } from 'ioredis';
+import { OPTIONS } from '../atomic-redis.constants.js';
 import {
   describe,
   InvalidArgumentError,
@@ -7,6 +8,7 @@ import {
   RedisUnavailableError,
   WrongTypeError,
 } from '../atomic-redis.errors.js';
+import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import { Observer } from '../observability/observer.js';
 import { isWritable } from '../connection/client.js';
@@ -19,13 +21,17 @@ import {
   type EncodingOptions,
 } from '../scripting/encoding.js';
 import { OperationRunner } from '../operations/operation-runner.js';
-import { enforceableOptionChecks, type EnforceableOptions } from '../operations/operation.options.js';
+import {
+  enforceableOptionChecks,
+  type EnforceableOptions,
+  type ResolvedDefaults,
+} from '../operations/operation.options.js';
 import { RedisConnection } from '../connection/redis-connection.js';
 import { isConnectionLoss, isTransientRefusal, toReplyError } from '../connection/reply-errors.js';
 import { WorkInFlight } from '../runtime/work-in-flight.js';
 import * as operation from './list.operations.js';
 
-/** `left` is the head of the list, `right` its tail. */
+/** `left` is the head of the list, `right` its tail. @inline */
 export type ListEnd = 'left' | 'right';
 
 /** Options of `ListService.move`. */
@@ -71,6 +77,7 @@ const OPEN_TIMEOUT_MS = 2_000;
 @Injectable()
 export class ListService {
   private readonly closing = new AbortController();
+  private readonly defaults: ResolvedDefaults;
 
   /** @internal */
   constructor(
@@ -78,7 +85,11 @@ export class ListService {
     private readonly observer: Observer,
     private readonly operations: OperationRunner,
     private readonly inFlight: WorkInFlight,
-  ) {}
+    @Inject(OPTIONS) { services }: ResolvedOptions,
+  ) {
+    // BLMOVE can wait for no replica, nor does the move that it may follow.
+    this.defaults = { ...services.lists, durability: undefined };
+  }
 
   /**
    * Moves an element from one list to another, or to another end of the same one, in one step
@@ -118,7 +129,12 @@ export class ListService {
           throw new InvalidArgumentError('options.waitMs', '0 under a permit', waitMs);
         const ends = { from: from.toUpperCase(), to: to.toUpperCase() };
         const until = Deadline.in(waitMs);
-        const moved = await this.operations.part(operation.move, { source, destination, ...ends }, rest);
+        const moved = await this.operations.part(
+          operation.move,
+          { source, destination, ...ends },
+          rest,
+          this.defaults,
+        );
         const element =
           moved || until.passed
             ? moved

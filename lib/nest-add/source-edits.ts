@@ -49,7 +49,10 @@ function closingBracket(source: string, from: number): number | undefined {
   return undefined;
 }
 
-/** The source with `app.enableShutdownHooks()` before `app.listen()`; undefined where its form is not recognised. */
+/**
+ * The source with `app.enableShutdownHooks()` before `app.listen()`; undefined where its form is
+ * not recognised.
+ */
 export function enableShutdownHooks(source: string): string | undefined {
   const listen = /^([^\S\n]*)(?:await\s+)?(\w+)\.listen\(/m.exec(source);
   if (!listen) return undefined;

@@ -3,9 +3,9 @@ import type { Outcome } from '../atomic-redis.errors.js';
 /**
  * The calls that are one scripted operation each. The registry of operations does not compile
  * unless these are the types of its definitions. They are listed here, so that the types that users
- * get do not carry the definitions.
+ * get do not carry the definitions. @inline
  */
-export type ScriptedOperationType =
+type Scripted =
   | 'reservations.hold'
   | 'reservations.confirm'
   | 'reservations.release'
@@ -32,10 +32,10 @@ export type ScriptedOperationType =
 
 /**
  * One call of a service, as `<field of the façade>.<method>`; what differs only in the type of its
- * result has one name.
+ * result has one name. @inline
  */
-export type OperationType =
-  | ScriptedOperationType
+type Operation =
+  | Scripted
   | 'transactions.run'
   | 'idempotency.inspect'
   | 'idempotency.forget'
@@ -70,14 +70,14 @@ export type OperationType =
   | 'permits.tryAcquire'
   | 'permits.release';
 
-interface RegistrationEvent {
+/** @inline */
+type OfRegistration = {
   /** The name of the registration. */
   readonly registration: string;
-}
+};
 
-/** The end of an operation. Exactly one for each. Never holds a key or a value. */
-export interface OperationEvent<Type extends OperationType = OperationType> extends RegistrationEvent {
-  readonly type: Type;
+/** The end of an operation. Exactly one for each. Never holds a key or a value. @inline */
+type OperationEnded = OfRegistration & {
   /** The name of the queue or of the script. Other operations have none. */
   readonly name?: string;
   /**
@@ -92,18 +92,20 @@ export interface OperationEvent<Type extends OperationType = OperationType> exte
   readonly error?: string;
   /** In milliseconds. */
   readonly durationMs: number;
-}
+};
 
-/** The end of a transaction. One that joined another is part of that one. */
-export interface TransactionEvent extends OperationEvent<'transactions.run'> {
+/** The end of a transaction. One that joined another is part of that one. @inline */
+type TransactionEnded = OperationEnded & {
+  readonly type: 'transactions.run';
   /** The number of times its work was begun. */
   readonly attempts: number;
   /** The number of attempts that failed because a watched key had changed. */
   readonly conflicts: number;
-}
+};
 
-/** The end of one delivery to a consumer. */
-export interface QueueProcessEvent extends OperationEvent<'queues.process'> {
+/** The end of one delivery to a consumer. @inline */
+type JobProcessed = OperationEnded & {
+  readonly type: 'queues.process';
   /**
    * - `acknowledged`: the job is done
    * - `retried`: it failed, and is delivered again
@@ -123,10 +125,10 @@ export interface QueueProcessEvent extends OperationEvent<'queues.process'> {
    * `deferred` only.
    */
   readonly delayMs?: number;
-}
+};
 
-/** The end of one call under an idempotency key. Never holds the key itself. */
-interface IdempotencyEvent extends RegistrationEvent {
+/** The end of one call under an idempotency key. Never holds the key itself. @inline */
+type Idempotent = OfRegistration & {
   /**
    * The operation of the method: `orders.create`. Empty for calls of `IdempotencyService.run` that
    * name none.
@@ -134,14 +136,14 @@ interface IdempotencyEvent extends RegistrationEvent {
   readonly operation: string;
   /** The key in Redis: a hash of scope, operation and idempotency key. */
   readonly record: string;
-  /** The error, as in `OperationEvent`. Absent if nothing was thrown. */
+  /** The error, as of any operation. Absent if nothing was thrown. */
   readonly error?: string;
   /** From the claim to the end, in milliseconds. */
   readonly durationMs: number;
-}
+};
 
-/** The end of a run that had claimed its key. Exactly one for each. */
-export interface IdempotencyRunEvent extends IdempotencyEvent {
+/** The end of a run that had claimed its key. Exactly one for each. @inline */
+type RunEnded = Idempotent & {
   readonly type: 'idempotency.run';
   /**
    * - `completed`: its result is kept for replay
@@ -151,16 +153,16 @@ export interface IdempotencyRunEvent extends IdempotencyEvent {
    * - `store-failed`: Redis did not confirm in time; the key stays taken until the lease ends
    */
   readonly outcome: 'completed' | 'held' | 'released' | 'lease-lost' | 'store-failed';
-  /** Which run with the work of this call it was, from 1. */
+  /** The number of this run of the call's work, from 1. */
   readonly attempt: number;
-  /** Why nobody knows what the run did; with `held` only, and only where that is so. */
+  /** The reason for an unknown outcome; only with `held`, and only if the outcome is unknown. */
   readonly reason?: 'outcome-unknown' | 'step-interrupted' | 'abandoned' | 'attempts-exhausted';
   /** False when the replicas asked for by `durability` did not have the result in time. */
   readonly replicated: boolean;
-}
+};
 
-/** A call that found its key taken. Exactly one for each. */
-export interface IdempotencyDuplicateEvent extends IdempotencyEvent {
+/** A call that found its key taken. Exactly one for each. @inline */
+type Duplicate = Idempotent & {
   readonly type: 'idempotency.duplicate';
   /**
    * - `replayed`: it was given the first call's result, or the answer that there is none to give
@@ -174,82 +176,99 @@ export interface IdempotencyDuplicateEvent extends IdempotencyEvent {
   readonly waitedMs: number;
   /** True if the answer came from this process's own cache. */
   readonly cached: boolean;
-}
+};
 
 /**
  * The end of a run without protection: Redis could not be reached, and `onUnavailable` is `'run'`.
- * Exactly one for each.
+ * Exactly one for each. @inline
  */
-export interface IdempotencyRanUnprotectedEvent extends IdempotencyEvent {
+type RanUnprotected = Idempotent & {
   readonly type: 'idempotency.ran-unprotected';
-}
+};
 
 /**
  * The key could not be claimed, and the method did not run; `error` says why. Exactly one for each
- * such call.
+ * such call. @inline
  */
-export interface IdempotencyClaimFailedEvent extends IdempotencyEvent {
+type ClaimFailed = Idempotent & {
   readonly type: 'idempotency.claim-failed';
-}
+};
 
-/** The end of an operation, in one event. */
-export type TerminalEvent =
-  | OperationEvent<Exclude<OperationType, 'transactions.run' | 'queues.process'>>
-  | TransactionEvent
-  | QueueProcessEvent
-  | IdempotencyRunEvent
-  | IdempotencyDuplicateEvent
-  | IdempotencyRanUnprotectedEvent
-  | IdempotencyClaimFailedEvent;
+/** One member for each type, so that `Extract` finds it. @inline */
+type EachEnded<Type extends Operation> = Type extends unknown
+  ? OperationEnded & { readonly type: Type }
+  : never;
+
+/** The end of an operation, in one event. @inline */
+type Terminal =
+  | EachEnded<Exclude<Operation, 'transactions.run' | 'queues.process'>>
+  | TransactionEnded
+  | JobProcessed
+  | RunEnded
+  | Duplicate
+  | RanUnprotected
+  | ClaimFailed;
 
 /**
- * The lease of an idempotent run, a job or a permit was lost while its work went on, so another may
- * do the same.
+ * The lease of an idempotent run, a job or a permit was lost during its work, so another process
+ * may do the same. @inline
  */
-export interface LeaseLostEvent extends RegistrationEvent {
+type LeaseLost = OfRegistration & {
   readonly type: 'lease.lost';
   readonly pattern: 'idempotency' | 'queues' | 'permits';
   /** The run's operation, or the queue. Empty for a permit, whose name is a key. */
   readonly name: string;
   /** The `code` of the error that its signal aborts with. */
   readonly error: string;
-}
+};
 
 /**
- * A reply was lost, and what had become of its command was found out: the operation goes on as if
- * it had arrived.
+ * A reply was lost, and the outcome of its command was resolved: the operation continues as if the
+ * reply had arrived. @inline
  */
-export interface OutcomeResolvedEvent extends RegistrationEvent {
+type OutcomeResolved = OfRegistration & {
   readonly type: 'outcome.resolved';
   /** `EXEC`, or the name of the script. */
   readonly command: string;
   readonly outcome: 'applied' | 'not-applied';
-}
+};
 
 /**
  * A transaction waited long for a connection of its own: `transactions.maxConnections` may be too
- * low, or Redis slow.
+ * low, or Redis slow. @inline
  */
-export interface PoolWaitEvent extends RegistrationEvent {
+type PoolWait = OfRegistration & {
   readonly type: 'pool.wait';
   /** Over 100. */
   readonly waitedMs: number;
-}
+};
 
 /**
  * A resumed run ended, and never asked for steps that its predecessors had finished: a step was
- * renamed without `aliases`, or the method goes another way now.
+ * renamed without `aliases`, or the method goes another way now. @inline
  */
-export interface StepsUnusedEvent extends RegistrationEvent {
+type StepsUnused = OfRegistration & {
   readonly type: 'steps.unused';
   /** The run's operation. */
   readonly name: string;
   /** Names of the steps. */
   readonly steps: readonly string[];
-}
+};
 
-/** Events of things that happen now and then on the way. */
-export type OccurrenceEvent = LeaseLostEvent | OutcomeResolvedEvent | PoolWaitEvent | StepsUnusedEvent;
+/** Events of things that happen now and then on the way. @inline */
+type Occurrence = LeaseLost | OutcomeResolved | PoolWait | StepsUnused;
 
-/** Told apart by `type`. */
-export type AtomicRedisEvent = TerminalEvent | OccurrenceEvent;
+/**
+ * An event of a registration. Its `type` tells events apart: `Extract<AtomicRedisEvent, { type:
+ * 'lease.lost' }>` is one kind of them.
+ */
+export type AtomicRedisEvent = Terminal | Occurrence;
+
+/** @inline */
+export type TerminalEvent = Terminal;
+/** @inline */
+export type OccurrenceEvent = Occurrence;
+/** @inline */
+export type OperationType = Operation;
+/** @inline */
+export type ScriptedOperationType = Scripted;

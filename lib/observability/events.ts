@@ -2,7 +2,7 @@ import { AsyncResource } from 'node:async_hooks';
 import { Injectable, Logger } from '@nestjs/common';
 import type { AtomicRedisEvent } from './event-types.js';
 
-/** Receives an event. The library does not await what it returns, and logs what it throws. */
+/** Receives an event. The library does not await what it returns, and logs what it throws. @inline */
 export type AtomicRedisEventListener = (event: AtomicRedisEvent) => unknown;
 
 /**

@@ -12,7 +12,7 @@ export type Ending = DistributiveOmit<TerminalEvent, 'registration' | 'durationM
 type Occurrence = DistributiveOmit<OccurrenceEvent, 'registration'>;
 
 /** An operation under way, for code that ends it elsewhere. */
-export interface Operation {
+export interface ObservedCall {
   /** Runs `body` as a part of it. */
   within<T>(body: () => T): T;
   /** Reports its end. Every call after the first does nothing. */
@@ -44,15 +44,15 @@ interface ObserverOptions {
  */
 const LONG_POOL_WAIT_MS = 100;
 
-const UNOBSERVED: Operation = { within: (body) => body(), end: () => undefined };
+const UNOBSERVED: ObservedCall = { within: (body) => body(), end: () => undefined };
 
 /**
  * The one place where services report their calls: to listeners of `AtomicRedisEvents`, and to the
  * telemetry of the registration. Without either, a report costs one check.
  *
  * - {@link operation} reports a call whose promise is its end. Nearly all calls use it.
- * - {@link begin} is for an idempotent run and a job, which end elsewhere. `operation` is made of
- *   it.
+ * - {@link begin} is for an idempotent run and a job, which end elsewhere. `operation` is derived
+ *   from it.
  * - {@link occurred}, {@link roundTrip}, {@link poolWaited} and {@link batch} report what happens
  *   within operations.
  */
@@ -100,7 +100,7 @@ export class Observer {
   }
 
   /** Begins an operation that ends elsewhere. @param job that is processed */
-  begin(type: OperationType | 'idempotency.run', name?: string, job?: JobSpan): Operation {
+  begin(type: OperationType | 'idempotency.run', name?: string, job?: JobSpan): ObservedCall {
     if (!this.isWatching) return UNOBSERVED;
     const span = this.quietly(() => this.reporter?.begin(type, name, job));
     const startedAt = performance.now();
@@ -129,7 +129,7 @@ export class Observer {
     if (!reporter) return send();
     const sentAt = performance.now();
     const answered = (error?: string): void =>
-      this.quietly(() => reporter.roundTrip(command, performance.now() - sentAt, error));
+      this.quietly(() => reporter.roundTrip(command.toUpperCase(), performance.now() - sentAt, error));
     const answer = send();
     answer.then(
       () => answered(),

@@ -9,7 +9,7 @@ export interface Telemetry {
   attach(source: TelemetrySource): TelemetryReporter;
 }
 
-/** The registration that reports. */
+/** The registration that reports. @inline */
 export interface TelemetrySource {
   readonly registration: string;
   readonly namespace: string;
@@ -47,14 +47,14 @@ export interface TelemetryReporter {
   batch(size: number): void;
 }
 
-/** A job that is processed. */
+/** A job that is processed. @inline */
 export interface JobSpan {
   readonly id: string;
   /** The text that {@link TelemetryReporter.trace} returned when the job was pushed, or ''. */
   readonly trace: string;
 }
 
-/** An operation under way, as a reporter sees it. */
+/** An operation under way, as a reporter sees it. @inline */
 export interface OperationSpan {
   /** Calls `body`, once, as a part of the operation. */
   within<T>(body: () => T): T;

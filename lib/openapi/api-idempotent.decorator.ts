@@ -15,7 +15,7 @@ import type { ProblemCode } from './problem-examples.js';
 
 /**
  * The module's `idempotency` options that differ from the library's defaults. A decorator cannot
- * read them.
+ * read them. @inline
  */
 export interface ApiIdempotentOptions {
   /** @default true */

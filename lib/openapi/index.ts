@@ -1,7 +1,6 @@
 /**
  * Routes of this library in an OpenAPI document by @nestjs/swagger: `nestjs-atomic-redis/openapi`.
  */
-export { ApiIdempotent, type ApiIdempotentOptions } from './api-idempotent.decorator.js';
+export { ApiIdempotent } from './api-idempotent.decorator.js';
 export { ApiAtomicProblems } from './api-atomic-problems.decorator.js';
 export { ProblemDetails } from './problem-details.js';
-export type { ProblemCode } from './problem-examples.js';

@@ -17,29 +17,29 @@ export class ProblemDetails implements Problem {
   })
   readonly instance!: string;
 
-  @ApiProperty({ type: String, description: 'What the HTTP status says', example: 'Conflict' })
+  @ApiProperty({ type: String, description: 'The meaning of the HTTP status', example: 'Conflict' })
   readonly title!: string;
 
   @ApiProperty({ type: 'integer', description: 'The HTTP status', example: 409 })
   readonly status!: number;
 
-  @ApiProperty({ type: String, description: 'What went wrong, for people' })
+  @ApiProperty({ type: String, description: 'The error, in words' })
   readonly detail!: string;
 
   @ApiProperty({
     type: String,
-    description: 'What went wrong, for programs',
+    description: 'The error, as a code for programs',
     example: 'TRANSACTION_CONFLICT',
   })
   readonly code!: string;
 
   @ApiProperty({
     enum: ['applied', 'not-applied', 'unknown'] satisfies Outcome[],
-    description: 'Whether the request took effect',
+    description: 'Effect of the request',
   })
   readonly outcome!: string;
 
-  @ApiProperty({ type: Boolean, description: 'Whether the same request may be sent again' })
+  @ApiProperty({ type: Boolean, description: 'True if the same request may be sent again' })
   readonly retryable!: boolean;
 
   @ApiProperty({

@@ -36,7 +36,7 @@ const EXAMPLES = {
   OUTCOME_UNKNOWN: new OutcomeUnknownError('An operation was not answered in time'),
 } satisfies Record<string, AtomicRedisError>;
 
-/** The `code` of a problem that a route may send. */
+/** The `code` of a problem that a route may send. @inline */
 export type ProblemCode = keyof typeof EXAMPLES;
 
 export const isProblemCode = (code: unknown): code is ProblemCode =>

@@ -60,7 +60,7 @@ function problemResponse(status: number, { codes, own }: Documented): Response {
   const schema = { $ref: getSchemaPath(ProblemDetails) };
   const examples = Object.fromEntries(codes.map((code) => [code, { value: exampleOf(code).problem }]));
   const retryAfter = {
-    description: 'In how many seconds the request may be sent again, where it may',
+    description: 'Seconds until the request may be sent again, if it may',
     schema: { type: 'integer', minimum: 1 },
   };
   const said = `${STATUS_CODES[status]}: ${codes.map((code) => `\`${code}\``).join(', ')}`;

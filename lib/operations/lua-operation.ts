@@ -1,4 +1,4 @@
-import { luaNow } from '../scripting/lua.js';
+import { luaTime } from '../scripting/lua.js';
 
 /**
  * The time by which a marker outlives the last moment at which a copy of its operation could take
@@ -15,18 +15,9 @@ const MARKER_MARGIN_MS = 60_000;
  * keys and arguments, and the recall and the check of the time limit in front of its Lua. That Lua
  * calls `remember(answer)` once, with a string, ahead of its other writes. This needs memory, so a
  * full Redis refuses the script before it did anything. A refusal is remembered too: a late copy
- * must not do what the caller was told was refused.
+ * must not apply a call that was reported as refused.
  */
-export const luaOperation = `${luaNow}
-local function recall()
-  if ARGV[2] == '' then return nil end
-  return redis.call('GET', KEYS[1]) or nil
-end
-
-local function is_late()
-  return now_ms() > tonumber(ARGV[1])
-end
-
+export const luaOperation = `${luaTime}
 -- In server time, ms.
 local function marker_end()
   return string.format('%.0f', tonumber(ARGV[1]) + ${MARKER_MARGIN_MS})

@@ -4,7 +4,7 @@ import { CrossSlotError, NotReplicatedError } from '../atomic-redis.errors.js';
 import { enforcementOf, PERMIT_COLOCATION, type Enforcement } from '../leases/permit.js';
 import { Observer } from '../observability/observer.js';
 import { Deadline } from '../runtime/deadline.js';
-import { copyDurability } from '../connection/durability.js';
+import { copyDurability, type DurabilityOptions } from '../connection/durability.js';
 import { randomId } from '../runtime/random-id.js';
 import { RedisConnection } from '../connection/redis-connection.js';
 import { assertOutsideTransaction, isInTransaction, Propagation } from '../runtime/transaction-scope.js';
@@ -13,7 +13,7 @@ import { ScriptRunner } from '../scripting/script-runner.js';
 import { WorkInFlight } from '../runtime/work-in-flight.js';
 import { enforcedScript } from './enforced-script.js';
 import type { Operation } from './operation.js';
-import type { EnforceableOptions, OperationOptions } from './operation.options.js';
+import type { EnforceableOptions, ResolvedDefaults } from './operation.options.js';
 
 /** The options that the runner reads. */
 interface RunOptions extends EnforceableOptions {
@@ -32,14 +32,25 @@ interface Effect {
  */
 @Injectable()
 export class OperationRunner {
+  /** The defaults of each type's service. */
+  private readonly defaultsOf: Readonly<Record<string, ResolvedDefaults>>;
+  /** The defaults of a part: its call has decided by itself. */
+  private readonly ofParts: ResolvedDefaults;
+
   constructor(
     private readonly connection: RedisConnection,
     private readonly scripts: ScriptRunner,
     private readonly inFlight: WorkInFlight,
     private readonly observer: Observer,
-    @Inject(OPTIONS) private readonly defaults: { readonly timeoutMs: number },
+    @Inject(OPTIONS)
+    { timeoutMs, services = {} }: { readonly timeoutMs: number; readonly services?: object },
     @Inject(OPERATIONS) operations: readonly Operation[],
   ) {
+    this.ofParts = { timeoutMs, deduplicate: true, durability: undefined };
+    const ofServices = services as Readonly<Record<string, ResolvedDefaults>>;
+    this.defaultsOf = Object.fromEntries(
+      operations.map(({ type }) => [type, ofServices[type.split('.', 1)[0]!] ?? this.ofParts]),
+    );
     connection.preload([...new Set(operations.map(({ script }) => script))]);
   }
 
@@ -64,22 +75,25 @@ export class OperationRunner {
     options: Options,
   ): Promise<Wanted> {
     // 1. Observe. Around everything: a call whose arguments are refused has its event too.
-    if (!this.observer.isWatching) return this.part(operation, given, options);
+    const defaults = this.defaultsOf[operation.type];
+    if (!this.observer.isWatching) return this.part(operation, given, options, defaults);
     const effect: Effect = { changed: true };
     const report = { name: operation.eventName(given), changed: () => effect.changed };
     const work = () =>
-      this.part<Given, Options, Call, Reply, Result, Wanted>(operation, given, options, effect);
+      this.part<Given, Options, Call, Reply, Result, Wanted>(operation, given, options, defaults, effect);
     return this.observer.operation(operation.type as never, work, report);
   }
 
   /**
    * Runs an operation as a part of a call that is observed as a whole.
+   * @param defaults of the service, for a part that has the options of the call
    * @throws as {@link run} does
    */
   async part<Given, Options extends RunOptions, Call, Reply, Result, Wanted extends Result = Result>(
     operation: Operation<string, Given, Options, Call, Reply, Result>,
     given: Given,
     options: Options,
+    defaults: ResolvedDefaults = this.ofParts,
     effect?: Effect,
   ): Promise<Wanted> {
     // 2. In flight: shutdown waits for it.
@@ -96,16 +110,18 @@ export class OperationRunner {
       // a part of a call that was checked before.
       if (operation.hasMarker && options.propagation !== Propagation.Outside && isInTransaction())
         assertOutsideTransaction(operation.does(call), options.propagation);
-      const deadline = options.deadline ?? Deadline.in(options.timeoutMs ?? this.defaults.timeoutMs);
-      const { deduplicate = true } = options;
-      const durability = copyDurability(options.durability);
+      const deadline = options.deadline ?? Deadline.in(options.timeoutMs ?? defaults.timeoutMs);
+      // The defaults are those of calls that change something.
+      const { deduplicate, durability: toReplicas } = operation.writes ? defaults : this.ofParts;
+      const isResent = options.deduplicate ?? deduplicate;
+      const durability = copyDurability(options.durability ?? toReplicas);
       const permit = options.permit && enforcementOf(options.permit, this.connection);
       // Once, except for an operation that answers in parts.
       for (;;) {
         let reply: Reply;
         let unreplicated: NotReplicatedError | undefined;
         try {
-          reply = await this.send(operation, call, deadline, deduplicate, durability, permit);
+          reply = await this.send(operation, call, deadline, isResent, durability, permit);
         } catch (error) {
           if (!(error instanceof NotReplicatedError)) throw error;
           unreplicated = error;
@@ -132,7 +148,7 @@ export class OperationRunner {
     call: Call,
     deadline: Deadline,
     deduplicate: boolean,
-    durability: OperationOptions['durability'],
+    durability: DurabilityOptions | undefined,
     permit: Enforcement | undefined,
   ): Promise<Reply> {
     const { script, hasMarker, marksCopiesOnly } = operation;

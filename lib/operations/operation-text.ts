@@ -11,7 +11,7 @@ export type Described = Readonly<Record<string, string>>;
 export interface AnswerKeeping {
   /** Functions that the operation's own Lua calls. */
   readonly lua: string;
-  /** An expression for the kept answer, or nil if there is none. */
+  /** An expression for the kept answer, or nothing if there is none. */
   readonly recall: string;
 }
 
@@ -19,7 +19,10 @@ export interface AnswerKeeping {
  * Keeps an answer that is a string. The operation calls `remember(answer)` once, ahead of its other
  * writes.
  */
-export const keptText: AnswerKeeping = { lua: luaOperation, recall: 'recall()' };
+export const keptText: AnswerKeeping = {
+  lua: luaOperation,
+  recall: "ARGV[2] ~= '' and redis.call('GET', KEYS[1])",
+};
 
 /**
  * The parts of a script's text. In each, `KEYS.name` and `ARGV.name` stand for the key or argument;
@@ -71,7 +74,7 @@ export function operationText(parts: TextParts, keeping: AnswerKeeping, onCopy: 
   const { keys, args, uses = [], prepare = '', lua } = parts;
   const guard = `local stored = ${keeping.recall}
 if stored then ${onCopy} end
-if is_late() then return 'TOO_LATE' end
+if time_ms > tonumber(ARGV[1]) then return 'TOO_LATE' end
 `;
   const returns = `TOO_LATE | ${parts.returns}`;
   return textOf({ ...parts, returns }, { ...MARKER, ...keys }, { ...LIMITS, ...args }, [

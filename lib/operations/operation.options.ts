@@ -3,20 +3,26 @@ import { checkDurability, copyDurability, type DurabilityOptions } from '../conn
 import { checkPermit, type PermitReference } from '../leases/permit.js';
 import { Propagation } from '../runtime/transaction-scope.js';
 
-/** Options of every call that only reads. */
+/** Options of every call that only reads. @inline */
 export interface QueryOptions {
-  /** Time for the call, in milliseconds. Default: the module's `timeoutMs`. */
+  /** Time for the call, in milliseconds. Default: the service's `timeoutMs`, else the module's. */
   timeoutMs?: number;
 }
 
+export const checkQueryOptions = check.options({ timeoutMs: check.waitMs() } satisfies Record<
+  keyof QueryOptions,
+  check.Check
+>);
+
 /** Options of every call that changes something by one script. */
 export interface OperationOptions {
-  /** Time for the call, in milliseconds. Default: the module's `timeoutMs`. */
+  /** Time for the call, in milliseconds. Default: the service's `timeoutMs`, else the module's. */
   timeoutMs?: number;
   /**
    * Keep the answer in Redis, in a key of some 150 bytes, for a minute beyond the time-out. Then
    * the call can be sent again when its reply is lost, and still takes effect once. Without it, a
-   * lost reply is an `OutcomeUnknownError` at once. @default true
+   * lost reply is an `OutcomeUnknownError` at once. Default: the service's, else the module's, else
+   * true.
    */
   deduplicate?: boolean;
   /**
@@ -26,9 +32,10 @@ export interface OperationOptions {
   propagation?: `${Propagation.Outside}`;
   /**
    * Wait until replicas have the change. If they do not in time, the call throws a
-   * `NotReplicatedError` that holds the result. Default: no wait.
+   * `NotReplicatedError` that holds the result. False does not wait. Default: the service's, else
+   * the module's, else no wait.
    */
-  durability?: DurabilityOptions;
+  durability?: DurabilityOptions | false;
 }
 
 export const operationOptionChecks = {
@@ -37,6 +44,36 @@ export const operationOptionChecks = {
   propagation: check.oneOf(Propagation.Outside),
   durability: checkDurability,
 } satisfies Record<keyof OperationOptions, check.Check>;
+
+export const checkOperationOptions = check.options(operationOptionChecks);
+
+/**
+ * Defaults for all calls of a service, each of which may have its own. What is absent is the
+ * module's. They are not for calls that read, but for `timeoutMs`. @inline
+ */
+export interface ServiceDefaults extends Pick<OperationOptions, 'timeoutMs' | 'deduplicate' | 'durability'> {}
+
+export const serviceDefaultChecks = {
+  timeoutMs: check.waitMs(),
+  deduplicate: check.boolean,
+  durability: checkDurability,
+} satisfies Record<keyof ServiceDefaults, check.Check>;
+
+export interface ResolvedDefaults {
+  readonly timeoutMs: number;
+  readonly deduplicate: boolean;
+  readonly durability: DurabilityOptions | undefined;
+}
+
+/** @param given a service's, of the module's options */
+export const resolveDefaults = (
+  given: ServiceDefaults | undefined,
+  { timeoutMs, deduplicate, durability }: ResolvedDefaults,
+): ResolvedDefaults => ({
+  timeoutMs: given?.timeoutMs ?? timeoutMs,
+  deduplicate: given?.deduplicate ?? deduplicate,
+  durability: copyDurability(given?.durability ?? durability),
+});
 
 /** Options of a call that can be made under a permit. */
 export interface EnforceableOptions extends OperationOptions {
@@ -53,6 +90,8 @@ export const enforceableOptionChecks = {
   permit: checkPermit,
 } satisfies Record<keyof EnforceableOptions, check.Check>;
 
+export const checkEnforceableOptions = check.options(enforceableOptionChecks);
+
 /** Copies checked options, for a call that reads them again later. */
 export const copyOperationOptions = ({
   timeoutMs,
@@ -63,5 +102,5 @@ export const copyOperationOptions = ({
   ...(timeoutMs !== undefined && { timeoutMs }),
   ...(deduplicate !== undefined && { deduplicate }),
   ...(propagation !== undefined && { propagation }),
-  ...(durability && { durability: copyDurability(durability)! }),
+  ...(durability !== undefined && { durability: durability && copyDurability(durability)! }),
 });

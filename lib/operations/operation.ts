@@ -76,8 +76,8 @@ interface KeepingStatement {
   /** Lua that answers a copy from `stored`. @default 'return stored' */
   readonly onCopy?: string;
   /**
-   * True if a call keeps its answer only once it is sent again: what it has done tells a copy as
-   * long as its caller goes on to nothing else, and after that nothing but a copy could come.
+   * True if a call keeps its answer only once it is sent again: its effect reveals a copy until its
+   * caller makes another call, and after that only a copy could arrive.
    * @default false
    */
   readonly marksCopiesOnly?: boolean;
@@ -123,7 +123,7 @@ const never = (): boolean => false;
  *
  * Its Lua judges first and writes last. It calls `remember(answer)` ahead of its first write. That
  * needs memory, so a full Redis refuses the script before it has done anything. A refusal is
- * remembered too: otherwise a late copy could do what the caller was told was refused.
+ * remembered too: otherwise a late copy could apply a call that was reported as refused.
  */
 export function defineOperation<
   const Type extends string,

@@ -5,7 +5,7 @@ import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import { Observer } from '../observability/observer.js';
 import { OperationRunner } from '../operations/operation-runner.js';
-import { enforceableOptionChecks, type EnforceableOptions } from '../operations/operation.options.js';
+import { checkEnforceableOptions, type EnforceableOptions } from '../operations/operation.options.js';
 import type { Deadline } from '../runtime/deadline.js';
 import { RedisConnection } from '../connection/redis-connection.js';
 import {
@@ -41,8 +41,6 @@ export type ScriptFunction<S extends Script> =
   S extends Script<infer Keys, infer Args, infer Reply>
     ? (input: ScriptInput<Keys, Args>, options?: EnforceableOptions) => Promise<Reply>
     : never;
-
-const checkScriptOptions = check.options(enforceableOptionChecks);
 
 /** Runs your own Lua scripts, each call once. */
 @Injectable()
@@ -99,12 +97,17 @@ export class ScriptService {
     options: EnforceableOptions,
   ): Promise<Reply> {
     const prepared = this.preparedOf(script);
-    checkScriptOptions('options', options);
+    checkEnforceableOptions('options', options);
     const { keys: givenKeys = {}, args: givenArgs = {} } = checkInput(input);
     const run = { keys: orderedKeys(script, givenKeys), args: orderedArguments(script, givenArgs) };
     const { timeoutMs } = options;
     // The other options make no difference to a read.
-    return (await this.operations.part(prepared, run, script.readOnly ? { timeoutMs } : options)) as Reply;
+    return (await this.operations.part(
+      prepared,
+      run,
+      script.readOnly ? { timeoutMs } : options,
+      this.options.services.scripts,
+    )) as Reply;
   }
 
   /**

@@ -1,7 +1,7 @@
 import { describe } from '../atomic-redis.errors.js';
 import { luaOperation } from '../operations/lua-operation.js';
 import { defineOperation, defineStep } from '../operations/operation.js';
-import { luaClock } from '../scripting/lua.js';
+import { luaTime } from '../scripting/lua.js';
 import { CLAIM_MS, KEPT_AGAIN_US, KEPT_FOR_MS, luaPermit } from './lua-permit.js';
 import { LINE_KEYS, type Claim } from './permit.operations.js';
 
@@ -38,8 +38,8 @@ export type Seen =
 const ALIVE_MS = 3_000;
 
 /**
- * The first of the line look as a lease ends, since none of them may be there any more. Whoever
- * looks hands on all permits that are free.
+ * The first of the line look as a lease ends, since none of them may be there any more. Each look
+ * hands on all free permits.
  */
 const NEAR = 3;
 
@@ -60,18 +60,7 @@ const ARGS = {
  * A copy finds what the first call did: the token in a slot, or in line. Where that is over, its
  * caller has had an answer, of a call that was sent again and kept it.
  */
-const keeping = {
-  lua: `
-${luaOperation}
-${luaClock}
-local time_ms, us
-local function is_late()
-  time_ms, us = clock()
-  return time_ms > tonumber(ARGV[1])
-end
-`,
-  recall: 'found[1]',
-};
+const keeping = { lua: luaOperation, recall: 'found[1]' };
 
 /** @param first Lua for the place of the first slot among KEYS, the last of them */
 const lookLua = (first: string): string => `
@@ -103,13 +92,13 @@ end
 local answer, fence, last
 if own ~= nil then
   last = redis.call('HGET', KEYS.state, 'f' .. own)
-  fence = not is_new and last or fence_after(last, us)
+  fence = not is_new and last or fence_after(last, time_us)
   answer = 'granted:' .. own .. ':' .. fence
 else
   if ARGV.waitMs ~= '0' then
     if not ticket then
       local newest = redis.call('ZRANGE', KEYS.line, '-1', '-1', 'WITHSCORES')[2]
-      ticket = math.max(us, (tonumber(newest or nil) or 0) + 1)
+      ticket = math.max(time_us, (tonumber(newest or nil) or 0) + 1)
     end
     ahead = math.max(0, redis.call('ZCOUNT', KEYS.line, '-inf', '(' .. digits(ticket)) - #given - #dead)
   end
@@ -134,13 +123,13 @@ for _, token in ipairs(dead) do leave_line(KEYS.line, KEYS.state, token) end
 for i, token in ipairs(given) do
   local slot = free[i]
   local before = redis.call('HGET', KEYS.state, 'f' .. slot)
-  occupy(KEYS[first + slot], KEYS.line, slot, token, '${CLAIM_MS}', KEYS.state, fence_after(before, us), found[slot + 2], before, us)
+  occupy(KEYS[first + slot], KEYS.line, slot, token, '${CLAIM_MS}', KEYS.state, fence_after(before, time_us), found[slot + 2], before, time_us)
   leave_line(KEYS.line, KEYS.state, token)
   wake(KEYS.line, token)
 end
 if own ~= nil then
   if is_new or not last then
-    occupy(KEYS[first + own], KEYS.line, own, ARGV.token, ARGV.leaseMs, KEYS.state, fence, found[own + 2], last, us)
+    occupy(KEYS[first + own], KEYS.line, own, ARGV.token, ARGV.leaseMs, KEYS.state, fence, found[own + 2], last, time_us)
   else
     redis.call('PEXPIRE', KEYS[first + own], ARGV.leaseMs)
   end
@@ -197,9 +186,8 @@ if ARGV.keepMarker == '' and holder and mark ~= '.' and mark ~= ',' and holder ~
 end
 local known = redis.call('HMGET', KEYS.state, 'f0', 'c' .. ARGV.token)
 local last, copied = known[1], known[2]
-${luaClock}
-local now, us = clock()
-if now > tonumber(ARGV.notAfterMs) then return 'TOO_LATE' end
+${luaTime}
+if time_ms > tonumber(ARGV.notAfterMs) then return 'TOO_LATE' end
 if copied then return 'look' end
 if ARGV.keepMarker ~= '' then
   local from, to = string.match(redis.call('HGET', KEYS.state, 'c') or '0:0', '(%d+):(%d+)')
@@ -216,7 +204,7 @@ if ARGV.keepMarker ~= '' then
     local text = redis.call('HGET', KEYS.state, field)
     local token, till = string.match(text, '(.*)@(%d+)')
     over[#over + 1] = field
-    if tonumber(till) < now - ${COPIES_KEPT_MS} then over[#over + 1] = 'c' .. token else note(text) end
+    if tonumber(till) < time_ms - ${COPIES_KEPT_MS} then over[#over + 1] = 'c' .. token else note(text) end
     from = at + 1
   end
   note(ARGV.token .. '@' .. ARGV.notAfterMs)
@@ -228,11 +216,11 @@ if ARGV.keepMarker ~= '' then
 end
 -- Free when nothing waited, or never used.
 if mark ~= '.' and (holder or last) then return 'look' end
-if last and us <= tonumber(last) then return 'look' end
-local fence = string.format('%.0f', us)
+if last and time_us <= tonumber(last) then return 'look' end
+local fence = string.format('%.0f', time_us)
 redis.call('HSET', KEYS.state, 'f0', fence)
 redis.call('SET', KEYS.slot, ARGV.token, 'PX', ARGV.leaseMs)
-if not last or math.floor(us / ${KEPT_AGAIN_US}) ~= math.floor(last / ${KEPT_AGAIN_US}) then
+if not last or math.floor(time_us / ${KEPT_AGAIN_US}) ~= math.floor(last / ${KEPT_AGAIN_US}) then
   redis.call('PEXPIRE', KEYS.state, '${KEPT_FOR_MS}')
 end
 return fence
@@ -328,15 +316,14 @@ export const stay = defineStep({
   },
   returns:
     'TOO_LATE | look, where it should look: it stands near the front, or the first is not alive | stay',
-  uses: [luaClock, luaPermit],
+  uses: [luaTime, luaPermit],
   lua: `
-local now = clock()
-if now > tonumber(ARGV.notAfterMs) then return 'TOO_LATE' end
+if time_ms > tonumber(ARGV.notAfterMs) then return 'TOO_LATE' end
 local ahead = redis.call('ZRANK', KEYS.line, ARGV.token)
 if not ahead or ahead < ${NEAR} then return 'look' end
 local front = redis.call('ZRANGE', KEYS.line, '0', '0')[1]
-if not is_alive(redis.call('HGET', KEYS.state, 'w' .. front), now) then return 'look' end
-local alive_until = digits(now + math.min(${ALIVE_MS}, tonumber(ARGV.waitMs)))
+if not is_alive(redis.call('HGET', KEYS.state, 'w' .. front), time_ms) then return 'look' end
+local alive_until = digits(time_ms + math.min(${ALIVE_MS}, tonumber(ARGV.waitMs)))
 redis.call('HSET', KEYS.state, 'w' .. ARGV.token, alive_until .. ':' .. ARGV.leaseMs)
 return 'stay'
 `,

@@ -11,6 +11,7 @@ import { LazyAbort } from '../runtime/lazy-abort.js';
 import type { CommitParticipant, QueuedCommand } from '../scripting/commit-participant.js';
 import * as operation from './permit.operations.js';
 import type { Claim } from './permit.operations.js';
+import { MAX_ROW, type Row } from './row.js';
 import type { WaitingRooms } from './waiting-rooms.js';
 
 /** The parts of its service that a permit needs. */
@@ -33,6 +34,11 @@ const TRACE_MARGIN_MS = 60_000;
 /** While there is one, the name takes one round trip: also for what runs a few times an hour. */
 const TRACE_MS = 3_600_000;
 
+/** No slot holds it. */
+const RELEASED = 'released';
+
+const NONE: readonly string[] = [];
+
 /** Returns the time for which a release leaves a trace, in milliseconds. */
 export const keptMsOf = (timeoutMs: number): number => Math.max(TRACE_MS, timeoutMs + TRACE_MARGIN_MS);
 
@@ -49,22 +55,33 @@ export class HeldPermit implements Permit, PausableLease, Enforcement {
   renewals = 0;
   /** True once the lease was lost, or the module closed. */
   isLost = false;
+  /** True if its release must find out whether it was lost, and so goes to Redis. */
+  tellsLoss = false;
   private readonly abort = new LazyAbort();
   private releasing: Promise<boolean> | undefined;
   /** True once a release may have arrived whose answer did not. */
   private mayBeReleased = false;
+  /** True once anything may have been sent that Redis makes only while the permit is held. */
+  private isEnforced = false;
+  /** The value that the slot holds while this permit is held. */
+  private heldAs: string;
 
-  /** @param askedAt monotonic time at which it was asked for: the lease began no earlier */
+  /**
+   * @param askedAt monotonic time at which it was asked for: the lease began no earlier
+   * @param row that it has the permit in
+   */
   constructor(
     private readonly access: PermitAccess,
     private readonly claim: Claim,
     private readonly timeoutMs: number,
     { slot, fence, leaseMs }: { readonly slot: number; readonly fence: number; readonly leaseMs: number },
     askedAt: number,
+    private readonly row?: Row,
   ) {
     this.slot = slot;
     this.fence = fence;
     this.leaseMs = leaseMs;
+    this.heldAs = row ? row.token : claim.token;
     this.lookMs = lookMsOf(leaseMs);
     this.endsAt = askedAt + leaseMs;
   }
@@ -90,10 +107,11 @@ export class HeldPermit implements Permit, PausableLease, Enforcement {
   }
 
   get token(): string {
-    return this.claim.token;
+    return this.heldAs;
   }
 
   get [ENFORCEMENT](): Enforcement {
+    this.isEnforced = true;
     return this;
   }
 
@@ -103,6 +121,11 @@ export class HeldPermit implements Permit, PausableLease, Enforcement {
 
   release(): Promise<boolean> {
     return (this.releasing ??= this.giveBack());
+  }
+
+  /** Does what a release does; for one that has no caller. */
+  async giveAway(): Promise<boolean> {
+    return this.passOn() || (await this.handOn());
   }
 
   /** Aborts the signal of a permit that is still held. */
@@ -127,7 +150,7 @@ export class HeldPermit implements Permit, PausableLease, Enforcement {
     const { keeper, observer } = this.access;
     keeper.letGo(this);
     try {
-      return await observer.operation('permits.release', () => this.handOn(), { changed: Boolean });
+      return await observer.operation('permits.release', () => this.giveAway(), { changed: Boolean });
     } catch (error) {
       // Not told: it may be called again.
       this.releasing = undefined;
@@ -136,12 +159,45 @@ export class HeldPermit implements Permit, PausableLease, Enforcement {
     }
   }
 
+  /**
+   * Gives it to the next of its row, without Redis. What Redis enforces may still be under way and
+   * would find the same token, so it does not where there was any. A renewal may be, too: it could
+   * cut short what the next has prolonged. Nor does it where the lease ends so soon that the next
+   * could not renew it.
+   */
+  private passOn(): boolean {
+    const { row, leaseMs, endsAt } = this;
+    if (!row || this.isEnforced || this.tellsLoss || this.isLost || this.mayBeReleased) return false;
+    if (this.renewals > 0) return false;
+    if (endsAt - performance.now() < leaseMs / 2) return false;
+    const token = row.next();
+    if (token === undefined) return false;
+    const { line } = this.claim.keys;
+    if (!this.access.rooms.handOver(line, { token, row }, endsAt - leaseMs)) {
+      // It is served in its turn by Redis, and so are those behind it.
+      row.end();
+      return false;
+    }
+    this.heldAs = RELEASED;
+    return true;
+  }
+
   private async handOn(): Promise<boolean> {
     const { operations, rooms } = this.access;
-    const { claim, slot, fence, timeoutMs, mayBeReleased: isRepeated } = this;
+    const { claim, row, slot, timeoutMs, mayBeReleased: isRepeated } = this;
     const askedAt = performance.now();
     const options = { timeoutMs, propagation: 'outside' } as const;
-    const call = { claim, slot, fence, isRepeated, keptMs: keptMsOf(timeoutMs) };
+    const call = {
+      claim,
+      token: this.heldAs,
+      slot,
+      fence: row ? row.lastFence : this.fence,
+      left: row ? row.left : NONE,
+      // With several permits, another release could serve those in the row.
+      maxRow: claim.keys.slots.length === 1 && !this.isEnforced ? MAX_ROW : 0,
+      isRepeated,
+      keptMs: keptMsOf(timeoutMs),
+    };
     const { isReleased, heir } = await operations.part(operation.release, call, options);
     if (heir) rooms.handOver(claim.keys.line, heir, askedAt);
     // The keeper has let it go, and cannot find that out any more.

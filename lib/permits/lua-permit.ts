@@ -1,3 +1,5 @@
+import { luaTime } from '../scripting/lua.js';
+
 /**
  * Time for which what is known of a name outlives its last use, in milliseconds: its fences rise
  * across any pause that is shorter.
@@ -31,10 +33,10 @@ const LOST_LENGTH = 17;
 /**
  * Shared by the scripts on permits.
  *
- * A slot holds the token of its holder for as long as the lease lasts. A release leaves
- * `.<token>` in it for a while; `,<token>` where some in line were not looked at. So one that finds
- * nothing knows that the lease of the last holder has ended, and notes that it was lost. A copy of
- * a release is told by that what became of the permit, however many had it since.
+ * A slot holds the token of its holder for as long as the lease lasts. A release leaves `.<token>`
+ * in it for a while; `,<token>` where some in line were not looked at. So a release that finds
+ * nothing knows that the lease of the last holder has ended, and notes that it was lost. By that a
+ * copy of a release finds out what became of the permit, however many held it since.
  *
  * The state is a hash. `f<slot>` is the last fence of a slot, `l<slot>` those of the last permits
  * that were lost, each with a comma. `w<token>` is `<until>:<lease>` of one that waits: the server
@@ -112,25 +114,46 @@ local function wake(line, token) redis.pcall('SPUBLISH', line, token) end
 `;
 
 /**
- * Hands slots on, behind {@link luaPermit} and `luaClock`: `hand_on(key, slot, token, state, line,
- * kept)` gives the slot of `token` to the first in line that is alive, or leaves it free.
- * One of the same process is told by the answer, `released:<token>:<slot>:<fence>`, and has its
- * whole lease at once. Another has a short one, and is woken.
+ * Hands slots on, behind {@link luaPermit}: `hand_on(key, slot, token, state, line,
+ * kept, max_row)` gives the slot of `token` to the first in line that is alive, or leaves it free.
+ * A caller of the same process learns it from the answer, `released:<token>:<slot>:<fence>:<row>`,
+ * and has its whole lease at once. Another has a short one, and is woken.
+ *
+ * The row consists of the next callers of the same process and lease, at most `max_row`: the permit
+ * passes to them within the process. They stay in line. A fence is set aside for each: the answer
+ * tells the last.
  */
 export const luaHandOn = `
-local function hand_on(key, slot, token, state, line, kept)
+local spread = table.unpack or unpack
+
+local function row_behind(first, lease, state, line, max_row)
+  local next = max_row > 0 and redis.call('ZRANGE', line, '0', digits(max_row - 1)) or {}
+  if #next == 0 then return next end
+  local fields, row = {}, {}
+  for i, token in ipairs(next) do fields[i] = 'w' .. token end
+  local waits = redis.call('HMGET', state, spread(fields))
+  for i, token in ipairs(next) do
+    if process_of(token) ~= process_of(first) or string.match(waits[i] or '', ':(%d+)$') ~= lease then break end
+    row[i] = token
+  end
+  return row
+end
+
+local function hand_on(key, slot, token, state, line, kept, max_row)
   local mark = '.'
   local first = redis.call('ZRANGE', line, '0', '0')[1]
   if first then
-    local ms, us = clock()
+    ${luaTime}
     for seen = 1, ${MAX_SEEN} do
       local known = redis.call('HMGET', state, 'w' .. first, 'f' .. slot)
       leave_line(line, state, first)
-      if is_alive(known[1], ms) then
+      if is_alive(known[1], time_ms) then
         local lease = string.match(known[1], ':(%d+)$')
-        local fence, is_told = fence_after(known[2], us), process_of(first) == process_of(token)
-        occupy(key, line, slot, first, is_told and lease or '${CLAIM_MS}', state, fence, token, known[2], us)
-        if is_told then return 'released:' .. first .. ':' .. slot .. ':' .. fence end
+        local fence, is_told = fence_after(known[2], time_us), process_of(first) == process_of(token)
+        local row = is_told and row_behind(first, lease, state, line, max_row) or {}
+        if #row > 0 then fence = digits(tonumber(fence) + #row) end
+        occupy(key, line, slot, first, is_told and lease or '${CLAIM_MS}', state, fence, token, known[2], time_us)
+        if is_told then return 'released:' .. first .. ':' .. slot .. ':' .. fence .. ':' .. table.concat(row, ',') end
         wake(line, first)
         return 'released'
       end

@@ -1,4 +1,4 @@
-import { ModuleClosedError, OutcomeUnknownError, RedisUnavailableError } from '../atomic-redis.errors.js';
+import { OutcomeUnknownError, RedisUnavailableError } from '../atomic-redis.errors.js';
 import { whenAborted } from '../runtime/abort-listeners.js';
 import { Deadline, sleep, untilAborted } from '../runtime/deadline.js';
 import { assertOutsideTransaction, isInTransaction } from '../runtime/transaction-scope.js';
@@ -60,7 +60,7 @@ export class PermitClaim {
   private grant: Grant | undefined;
   private wake = (): void => undefined;
   private room: WaitingRoom | undefined;
-  /** True if something was told since the last look was sent. */
+  /** True if a message arrived since the last look was sent. */
   private isTold = false;
 
   constructor(
@@ -88,7 +88,7 @@ export class PermitClaim {
     let looking: Promise<Look> | undefined;
     let waitSignal: AbortSignal | undefined;
     try {
-      // Others wait here: what is told between the first look and its answer must not be missed.
+      // Others wait here: a message between the first look and its answer must not be missed.
       if (waitMs > 0 && rooms.isSubscribed(this.claim.keys.line)) this.enterRoom();
       for (let isFirst = true; ; isFirst = false) {
         const isLast = !isFirst && until.passed;
@@ -101,13 +101,18 @@ export class PermitClaim {
         }
         looking = undefined;
         if (seen instanceof HeldPermit) return this.kept(seen);
-        if (seen?.kind === 'busy')
+        if (seen?.kind === 'busy') {
+          const permit = this.granted();
+          if (permit) return permit;
           throw new PermitUnavailableError(this.terms.name, Math.max(1, seen.nextMs));
+        }
         waitSignal ??= this.waitSignal(signal);
         const permit = await this.untilLook(seen, until, waitSignal);
         if (permit) return permit;
       }
     } catch (error) {
+      this.grant?.row.leaves(this.claim.token);
+      this.declineGrant();
       if (this.mayHold) this.giveUp(looking);
       throw error;
     } finally {
@@ -136,13 +141,39 @@ export class PermitClaim {
    */
   private granted(): HeldPermit | undefined {
     const { grant, claim } = this;
+    if (!grant) return undefined;
+    if (performance.now() - grant.askedAt > this.terms.leaseMs / 2) return this.declineGrant();
     this.grant = undefined;
-    const { leaseMs, timeoutMs } = this.terms;
-    if (!grant || performance.now() - grant.askedAt > leaseMs / 2) return undefined;
-    return this.kept(new HeldPermit(this.access, claim, timeoutMs, { ...grant, leaseMs }, grant.askedAt));
+    grant.row.leaves(claim.token);
+    return this.kept(this.permitOf(grant));
   }
 
-  /** True if it need not look, unless it is told to: others stand in front of it. */
+  /**
+   * Gives back what a release in this process has handed over. What Redis gave to this claim itself
+   * is not of that: the claim finds it when it looks, or leaves it.
+   */
+  private declineGrant(): undefined {
+    const { grant, claim } = this;
+    this.grant = undefined;
+    if (!grant || grant.row.token === claim.token) return;
+    void this.permitOf(grant)
+      .giveAway()
+      .catch(() => undefined);
+  }
+
+  private permitOf({ fence, askedAt, row }: Grant): HeldPermit {
+    const { leaseMs, timeoutMs } = this.terms;
+    return new HeldPermit(
+      this.access,
+      this.claim,
+      timeoutMs,
+      { slot: row.slot, fence, leaseMs },
+      askedAt,
+      row,
+    );
+  }
+
+  /** True if it need not look until a message asks for it: others stand in front of it. */
   private isFarBack(seen: Waiting): boolean {
     return seen.nextMs === undefined && !this.isTold && !this.mayHaveMissed;
   }
@@ -197,10 +228,8 @@ export class PermitClaim {
       const lookFor = claim.keys.slots.length === 1 ? lookForOne : lookForAny;
       seen ??= await operations.part(lookFor, look, options);
     } catch (error) {
-      if (error instanceof OutcomeUnknownError) {
-        await this.untilOver(deadline, error);
-        throw connection.unavailable(error);
-      }
+      // Its time limit has passed: the next call tells what it came to.
+      if (error instanceof OutcomeUnknownError) throw connection.unavailable(error);
       this.mayHold = heldBefore;
       throw error;
     }
@@ -213,16 +242,6 @@ export class PermitClaim {
       // renewed.
       throw connection.unavailable(new Error('the permit was answered too late for its lease'));
     return new HeldPermit(this.access, claim, timeoutMs, { ...seen, leaseMs }, askedAt);
-  }
-
-  /**
-   * Waits until a look takes effect no more, and the next call tells what it came to. A copy that
-   * Redis refused ends it ahead of its time limit, and what was sent before may come until then.
-   */
-  private async untilOver(deadline: Deadline, { cause }: OutcomeUnknownError): Promise<void> {
-    // No call comes after that.
-    if (cause instanceof ModuleClosedError) return;
-    await this.access.inFlight.track(() => sleep(deadline.remainingMs));
   }
 
   /** Waits until this claim is given a permit, a lease ends, or it is time to look. */
@@ -238,7 +257,7 @@ export class PermitClaim {
       void room.subscribe(timeoutMs).then(this.wake);
       await told;
     }
-    // The next look finds what was told before messages arrived.
+    // The next look finds changes from before the subscription.
     if (this.isTold || this.mayHaveMissed) return;
     const { ahead, nextMs = Infinity } = seen;
     const lookMs = room.isSubscribed ? LOOK_MS : LOOK_UNSUBSCRIBED_MS;

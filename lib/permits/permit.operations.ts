@@ -1,9 +1,10 @@
 import { describe } from '../atomic-redis.errors.js';
 import type { Renewal } from '../leases/lease-keeper.js';
 import { defineStep } from '../operations/operation.js';
-import { luaClock, luaNow } from '../scripting/lua.js';
+import { luaNow } from '../scripting/lua.js';
 import { luaHandOn, luaPermit } from './lua-permit.js';
 import type { PermitKeys } from './permit-keys.js';
+import { Row } from './row.js';
 
 export const LINE_KEYS = {
   state: 'hash of fences and of those that wait',
@@ -22,16 +23,23 @@ export interface Claim {
 export interface Heir {
   readonly token: string;
   /**
-   * Undefined where a copy is told: when the lease began, and how long it is, is unknown. The heir
-   * looks then.
+   * Undefined for a copy: when the lease began, and how long it is, is unknown. The heir looks
+   * then.
    */
-  readonly permit: { readonly slot: number; readonly fence: number } | undefined;
+  readonly row: Row | undefined;
 }
 
 interface Release {
   readonly claim: Claim;
+  /** The token that the slot holds. */
+  readonly token: string;
   readonly slot: number;
+  /** The last fence of its row. */
   readonly fence: number;
+  /** Tokens of those that had the permit behind the first of its row, or need it no more. */
+  readonly left: readonly string[];
+  /** The most that may stand in a row behind the one that it is handed to. */
+  readonly maxRow: number;
   /** True if it was asked for before, and that may have arrived. */
   readonly isRepeated: boolean;
   /** Time for which a copy may come and ask, in milliseconds. */
@@ -45,9 +53,11 @@ interface Released {
 }
 
 const decode = (answer: string): Released => {
-  const [what, token, slot, fence] = answer.split(':');
-  const permit = slot === undefined ? undefined : { slot: Number(slot), fence: Number(fence) };
-  return { isReleased: what === 'released', heir: token === undefined ? undefined : { token, permit } };
+  const [what, token, slot, fence, waiting] = answer.split(':');
+  if (token === undefined) return { isReleased: what === 'released', heir: undefined };
+  const behind = waiting ? waiting.split(',') : [];
+  const row = slot === undefined ? undefined : new Row(token, Number(slot), Number(fence), behind);
+  return { isReleased: true, heir: { token, row } };
 };
 
 /** The way of nearly all calls, ahead of the functions that the others need: nothing waits. */
@@ -62,9 +72,9 @@ end
 `;
 
 /**
- * Gives a permit back. It goes to the first in line that is alive. A copy is told what became of
- * the permit by its fence, and who has it now, since the one that it was handed to may not know: it
- * looks then, for how much of its lease is left is not told.
+ * Gives a permit back. It goes to the first in line that is alive. A copy learns from its fence
+ * what became of the permit, and which token has it now. The new holder may not know of it: it
+ * looks then, because the rest of its lease is not in the answer.
  */
 export const release = defineStep({
   type: 'permits.release',
@@ -73,17 +83,27 @@ export const release = defineStep({
   keys: { ...LINE_KEYS, slot: 'the token of the holder' },
   args: {
     token: 'of the holder',
-    fence: 'of its permit',
+    fence: 'of its permit, the last of its row',
     slot: 'number of the slot',
+    row: 'the most that may stand in a row behind the one that it is handed to, and the tokens of those of its own that have left, each behind a comma',
     keepMarker: "'1' where it may have been made before, else ''",
     keptMs: 'how long a copy may come and ask',
   },
   returns:
-    'released | released:<token>:<slot>:<fence>, handed to one that waits in the same process, with its whole lease | released:<token>, by a copy, who has it now | lost, where the token had lost the slot',
-  uses: [leaveFree, luaClock, luaPermit, luaHandOn],
+    'released | released:<token>:<slot>:<last fence of the row>:<tokens behind it, joined by commas>, handed to one that waits in the same process, with its whole lease | released:<token>, by a copy, who has it now | lost, where the token had lost the slot',
+  uses: [leaveFree, luaPermit, luaHandOn],
   lua: `
+local max_row, left = string.match(ARGV.row, '^(%d+)(.*)$')
+if left ~= '' then
+  local tokens, waits = {}, {}
+  for token in string.gmatch(left, '[^,]+') do
+    tokens[#tokens + 1], waits[#waits + 1] = token, 'w' .. token
+  end
+  redis.call('ZREM', KEYS.line, spread(tokens))
+  redis.call('HDEL', KEYS.state, spread(waits))
+end
 if holder == ARGV.token then
-  return hand_on(KEYS.slot, ARGV.slot, ARGV.token, KEYS.state, KEYS.line, ARGV.keptMs)
+  return hand_on(KEYS.slot, ARGV.slot, ARGV.token, KEYS.state, KEYS.line, ARGV.keptMs, tonumber(max_row))
 end
 if holder and string.sub(holder, 2) == ARGV.token and is_free(holder) then return 'released' end
 -- Not given back before. What a flush or a failover takes leaves no note.
@@ -96,9 +116,16 @@ return 'released:' .. holder
   reply: String,
   check: (call: Release) => call,
   does: ({ claim }) => `Releasing permit ${describe(claim.name)}`,
-  encode: ({ claim: { keys, token }, slot, fence, isRepeated, keptMs }) => ({
+  encode: ({ claim: { keys }, token, slot, fence, left, maxRow, isRepeated, keptMs }) => ({
     keys: { state: keys.state, line: keys.line, slot: keys.slots[slot]! },
-    args: { token, fence, slot, keepMarker: isRepeated ? '1' : '', keptMs },
+    args: {
+      token,
+      fence,
+      slot,
+      row: left.length === 0 ? maxRow : `${maxRow},${left.join(',')}`,
+      keepMarker: isRepeated ? '1' : '',
+      keptMs,
+    },
   }),
   decode,
   changed: (answer) => answer !== 'lost',
@@ -111,13 +138,13 @@ export const leave = defineStep({
   keys: { ...LINE_KEYS, '...slots': 'for each slot, the token of its holder' },
   args: { token: 'of one that waits', keptMs: 'as of permits.release' },
   returns: 'as permits.release; lost, where the token held no slot',
-  uses: [luaClock, luaPermit, luaHandOn],
+  uses: [luaPermit, luaHandOn],
   lua: `
 local first = KEYS.slots
 leave_line(KEYS.line, KEYS.state, ARGV.token)
 for i = 0, #KEYS - first do
   if redis.call('GET', KEYS[first + i]) == ARGV.token then
-    return hand_on(KEYS[first + i], digits(i), ARGV.token, KEYS.state, KEYS.line, ARGV.keptMs)
+    return hand_on(KEYS[first + i], digits(i), ARGV.token, KEYS.state, KEYS.line, ARGV.keptMs, 0)
   end
 end
 return 'lost'

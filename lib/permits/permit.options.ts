@@ -1,7 +1,7 @@
 import * as check from '../atomic-redis.validation.js';
 import { Propagation } from '../runtime/transaction-scope.js';
 
-/** Defaults of permits, as the module's `permits` option. */
+/** Defaults of permits, as the module's `permits` option. @inline */
 export interface PermitModuleOptions {
   /**
    * Time after which the permit of a process that died goes to another, in milliseconds. A live
@@ -10,9 +10,11 @@ export interface PermitModuleOptions {
   leaseMs?: number;
   /** Time to wait for a permit, in milliseconds. @default 5000 */
   waitMs?: number;
+  /** Time for Redis to answer, in milliseconds. Default: the module's `timeoutMs`. */
+  timeoutMs?: number;
 }
 
-/** Options of `tryAcquire`. */
+/** Options of `tryAcquire`. @inline */
 export interface TryAcquireOptions {
   /**
    * Number of permits that are held at a time, 1 to 1000. Give the same number everywhere.
@@ -21,7 +23,7 @@ export interface TryAcquireOptions {
   limit?: number;
   /** Length of the lease, in milliseconds, from 100. Default: the module's `permits.leaseMs`. */
   leaseMs?: number;
-  /** Time for Redis to answer, in milliseconds. Default: the module's `timeoutMs`. */
+  /** Time for Redis to answer, in milliseconds. Default: the module's `permits.timeoutMs`. */
   timeoutMs?: number;
   /**
    * Inside a transaction, `outside` acquires all the same, once for each attempt; without it the
@@ -41,8 +43,8 @@ export interface AcquireOptions extends TryAcquireOptions {
   signal?: AbortSignal;
 }
 
-/** Options of `lead`. */
-export type LeadOptions = Pick<AcquireOptions, 'leaseMs' | 'timeoutMs' | 'signal'>;
+/** Options of `lead`. @inline */
+export interface LeadOptions extends Pick<AcquireOptions, 'leaseMs' | 'timeoutMs' | 'signal'> {}
 
 /** A shorter lease could not be renewed in time. */
 const leaseMs = check.waitMs(100);
@@ -50,6 +52,7 @@ const leaseMs = check.waitMs(100);
 export const permitOptionChecks: Record<keyof PermitModuleOptions, check.Check> = {
   leaseMs,
   waitMs: check.waitMs(0),
+  timeoutMs: check.waitMs(),
 };
 
 /** Each permit has a key of its own, and all of them go with each call. */
@@ -76,4 +79,7 @@ export const checkLeadOptions = check.options({
   signal: check.instanceOf(AbortSignal),
 } satisfies Record<keyof LeadOptions, check.Check>);
 
-export const permitDefaults: Required<PermitModuleOptions> = { leaseMs: 30_000, waitMs: 5_000 };
+export const permitDefaults: Required<Omit<PermitModuleOptions, 'timeoutMs'>> = {
+  leaseMs: 30_000,
+  waitMs: 5_000,
+};

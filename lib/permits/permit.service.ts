@@ -1,11 +1,7 @@
 import { setMaxListeners } from 'node:events';
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import { OPTIONS } from '../atomic-redis.constants.js';
-import {
-  IllegalTransactionStateError,
-  RedisReplyError,
-  RedisUnavailableError,
-} from '../atomic-redis.errors.js';
+import { IllegalTransactionStateError } from '../atomic-redis.errors.js';
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import { KeySignals } from '../connection/key-signals.js';
@@ -15,11 +11,10 @@ import { LeaseKeeper } from '../leases/lease-keeper.js';
 import { currentPermit, runUnderPermit, type Permit } from '../leases/permit.js';
 import { Observer } from '../observability/observer.js';
 import { OperationRunner } from '../operations/operation-runner.js';
-import { whenAborted } from '../runtime/abort-listeners.js';
-import { fullJitter, sleep } from '../runtime/deadline.js';
 import { randomId } from '../runtime/random-id.js';
 import { WorkInFlight } from '../runtime/work-in-flight.js';
 import { HeldPermit } from './held-permit.js';
+import { Leaders } from './leaders.js';
 import { PROCESS_LENGTH } from './lua-permit.js';
 import { PermitClaim, type ClaimAccess } from './permit-claim.js';
 import { PermitUnavailableError } from './permit.errors.js';
@@ -34,30 +29,26 @@ import {
 } from './permit.options.js';
 import * as operation from './permit.operations.js';
 import { WaitingRooms } from './waiting-rooms.js';
-import { anySignal } from '../runtime/any-signal.js';
 
-/** The permits of one process. */
-export interface PermitStatus {
+/** The permits of one process. @inline */
+type Status = {
   /** Number of permits that it holds. */
   readonly held: number;
   /** Number of its calls that wait for one. */
   readonly waiting: number;
-}
+};
+
+/** @inline */
+export type PermitStatus = Status;
 
 /** The longest wait that a timer of Node.js allows, some 24 days. */
 const LONGEST_WAIT_MS = 2 ** 31 - 1;
-
-/** True for what does not end a wait to lead: it may be over the next time. */
-const mayPass = (error: unknown): boolean =>
-  error instanceof RedisUnavailableError ||
-  error instanceof PermitUnavailableError ||
-  (error instanceof RedisReplyError && (error.retryable || error.reply === 'OOM'));
 
 /**
  * Permits that a bounded number of processes hold at a time: a lock, with `limit` a semaphore, with
  * {@link lead} a leader.
  *
- * A permit is a lease: a process that stops for longer than the lease loses it, and may go on
+ * A permit is a lease: a process that stops for longer than the lease loses it, and may continue
  * without knowing. So a permit alone protects nothing outside Redis. Pass it as `{ permit }` to a
  * transaction or a scripted call, and Redis refuses the writes of a holder that lost it; elsewhere
  * compare its `fence`.
@@ -71,8 +62,7 @@ export class PermitService {
   private readonly signals: KeySignals;
   private readonly keeper: LeaseKeeper<HeldPermit>;
   private readonly closing = new AbortController();
-  private readonly stopping = new AbortController();
-  private readonly leaders = new Set<Promise<unknown>>();
+  private readonly leaders: Leaders;
   private waiting = 0;
 
   /** @internal */
@@ -84,7 +74,7 @@ export class PermitService {
     @Inject(OPTIONS) options: ResolvedOptions,
   ) {
     this.defaults = options.permits;
-    this.timeoutMs = options.timeoutMs;
+    this.timeoutMs = options.permits.timeoutMs;
     this.signals = new KeySignals(connection);
     this.keeper = new LeaseKeeper((due, lengthMs) => this.renew(due, lengthMs));
     const rooms = new WaitingRooms(this.signals);
@@ -102,7 +92,12 @@ export class PermitService {
       nextToken,
       closing,
     };
-    for (const { signal } of [this.closing, this.stopping]) setMaxListeners(0, signal);
+    setMaxListeners(0, closing);
+    this.leaders = new Leaders(
+      (name, given, signal) =>
+        observer.operation('permits.acquire', () => this.take(name, given, LONGEST_WAIT_MS, signal)),
+      (permit, work) => inFlight.track(() => this.runUnder(permit, work)),
+    );
   }
 
   /**
@@ -189,8 +184,8 @@ export class PermitService {
    * @returns what `work` returns, when it settled while it led
    * @throws whatever `work` throws while it leads, the same instance
    * @throws the reason of `signal`; ModuleClosedError when the module closes
-   * @throws InvalidArgumentError; RedisReplyError for a refusal that lasts, as of a user without the
-   * rights
+   * @throws InvalidArgumentError; RedisReplyError for a refusal that lasts, as of a user without
+   * the rights
    */
   async lead<T>(
     name: string,
@@ -200,17 +195,7 @@ export class PermitService {
     check.key('name', name);
     check.func('work', work);
     checkLeadOptions('options', options);
-    const leading = this.leadUntilDone(name, work, options);
-    const settled = leading.then(
-      () => undefined,
-      () => undefined,
-    );
-    this.leaders.add(settled);
-    try {
-      return await leading;
-    } finally {
-      this.leaders.delete(settled);
-    }
+    return await this.leaders.lead(name, work, options);
   }
 
   /**
@@ -236,15 +221,12 @@ export class PermitService {
    * @internal
    */
   async stopLeaders(timeoutMs: number): Promise<void> {
-    this.stopping.abort(this.connection.closedError());
-    const stop = new AbortController();
-    await Promise.race([Promise.all(this.leaders), sleep(timeoutMs, stop.signal).catch(() => undefined)]);
-    stop.abort();
+    await this.leaders.stop(this.connection.closedError(), timeoutMs);
   }
 
   /** Ends every wait for a permit. @internal */
   endWaits(): void {
-    this.stopping.abort(this.connection.closedError());
+    this.leaders.tellToStop(this.connection.closedError());
     this.closing.abort(this.connection.closedError());
   }
 
@@ -256,48 +238,6 @@ export class PermitService {
     this.endWaits();
     this.keeper.close(this.connection.closedError());
     this.signals.close();
-  }
-
-  private async leadUntilDone<T>(
-    name: string,
-    work: (permit: Permit) => Promise<T> | T,
-    options: LeadOptions,
-  ): Promise<T> {
-    const { leaseMs, timeoutMs } = options;
-    const given = { limit: 1, ...(leaseMs && { leaseMs }), ...(timeoutMs && { timeoutMs }) };
-    const { signal: stopping } = this.stopping;
-    const signal = options.signal ? anySignal(options.signal, stopping) : stopping;
-    for (let failures = 0; ;) {
-      signal.throwIfAborted();
-      let permit: HeldPermit;
-      try {
-        permit = await this.observer.operation('permits.acquire', () =>
-          this.take(name, given, LONGEST_WAIT_MS, signal),
-        );
-        failures = 0;
-      } catch (error) {
-        if (!mayPass(error) || signal.aborted) throw error;
-        await sleep(fullJitter(++failures, 50, 5_000), signal);
-        continue;
-      }
-      const stopListening = whenAborted(signal, () => permit.stop(signal.reason));
-      let result: { readonly value: T } | { readonly error: unknown };
-      try {
-        // Once the signal has aborted no work begins: nothing would tell it to end.
-        const lead = (held: Permit): Promise<T> | T => {
-          signal.throwIfAborted();
-          return work(held);
-        };
-        result = { value: await this.inFlight.track(() => this.runUnder(permit, lead)) };
-      } catch (error) {
-        result = { error };
-      } finally {
-        stopListening();
-      }
-      if (permit.isLost && !signal.aborted) continue;
-      if ('error' in result) throw result.error;
-      return result.value;
-    }
   }
 
   private async runUnder<T>(permit: Permit, work: (permit: Permit) => Promise<T> | T): Promise<T> {

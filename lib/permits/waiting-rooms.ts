@@ -1,12 +1,13 @@
 import type { KeySignals } from '../connection/key-signals.js';
 import type { Heir } from './permit.operations.js';
+import type { Row } from './row.js';
 
-/** A permit that was handed to a claim by a release in this process, with its whole lease. */
+/** A permit that was handed to a claim by a release in this process. */
 export interface Grant {
-  readonly slot: number;
   readonly fence: number;
-  /** Monotonic time at which the release was sent: the lease began no earlier. */
+  /** Monotonic time at which its lease began, or earlier. */
   readonly askedAt: number;
+  readonly row: Row;
 }
 
 /** Wakes one claim; with its permit, where that is known. */
@@ -84,8 +85,12 @@ export class WaitingRooms {
    * Tells a claim of this process that it has the permit.
    *
    * @param askedAt as of {@link Grant}
+   * @returns false if it does not wait here
    */
-  handOver(line: string, { token, permit }: Heir, askedAt: number): void {
-    this.rooms.get(line)?.claims.get(token)?.(permit && { ...permit, askedAt });
+  handOver(line: string, { token, row }: Heir, askedAt: number): boolean {
+    const wake = this.rooms.get(line)?.claims.get(token);
+    if (!wake) return false;
+    wake(row && { fence: row.fence, askedAt, row });
+    return true;
   }
 }

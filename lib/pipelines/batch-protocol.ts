@@ -26,7 +26,7 @@ export type BatchScript = Script<typeof KEYS, typeof ARGS, string>;
  * - judge everything before its first write,
  * - where ARGV[3] is not '', SET KEYS[1] to `ARGV[2] .. '|' .. answer` with ARGV[3] as its time to
  *   live, before the other writes. A refusal of the whole batch is kept too, or another copy of it
- *   could be applied after the caller was told that it was not.
+ *   could be applied after it was reported as not applied.
  */
 export const defineBatchScript = ({
   name,
@@ -34,7 +34,7 @@ export const defineBatchScript = ({
   lua,
 }: {
   readonly name: string;
-  /** Lua comments on what the script touches, is told and answers. */
+  /** Lua comments on the script's keys, arguments and answer. */
   readonly header: string;
   readonly lua: string;
 }): BatchScript =>
@@ -51,10 +51,9 @@ export const defineBatchScript = ({
 ${header.trim()}
 local state = ARGV[3] ~= '' and redis.call('GET', KEYS[1])
 if state then
-  local bar = string.find(state, '|', 1, true)
-  local last, sequence = tonumber(string.sub(state, 1, bar - 1)), tonumber(ARGV[2])
-  if last > sequence then return '${STALE}' end
-  if last == sequence then return string.sub(state, bar + 1) end
+  local last = string.match(state, '^%d+')
+  if last == ARGV[2] then return string.sub(state, #last + 2) end
+  if tonumber(last) > tonumber(ARGV[2]) then return '${STALE}' end
 end
 ${lua.trim()}
 `,
@@ -90,7 +89,7 @@ export interface BatchProtocol<
   encode(batch: Made, keys: KeySpace, id: string): { readonly touched: string[]; readonly runs: string[] };
   /**
    * Tells the script's answer to each run.
-   * @throws OutcomeUnknownError when there is not one for each; nobody was told any
+   * @throws OutcomeUnknownError when there is not one for each; no caller got any
    */
   eachAnswer(batch: Made, answer: string, tell: (run: Run<Command>, answer: string) => void): void;
   /** Tells that a run was not done yet, and is to be sent again. */

@@ -8,30 +8,29 @@ import { unschedule, schedule, type ScheduledCall } from '../runtime/timer-queue
 import type { Deadline } from '../runtime/deadline.js';
 import { replyDeadline, replicationDeadline, type DurabilityOptions } from '../connection/durability.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
-import { MIN_REPLY_MS, type CallProgress } from '../scripting/script-runner.js';
+import type { CallProgress } from '../scripting/script-call.js';
+import { MIN_REPLY_MS } from '../scripting/script-runner.js';
 import { LATE, type Batch, type BatchProtocol } from './batch-protocol.js';
 import { fail, settle, type PipelinedCommand } from './pipelined-command.js';
 
-/** The answer to a batch. */
-export interface BatchAnswer {
-  readonly answer: string;
-  /** When replicas did not have it in time. */
-  readonly unreplicated: NotReplicatedError | undefined;
-}
-
-/** Sends one batch. */
-export type SendBatch<Made> = (batch: Made, progress: CallProgress) => Promise<BatchAnswer>;
+/** Sends one batch. Calls one of the two functions, later than it returns. */
+export type SendBatch<Made> = (
+  batch: Made,
+  progress: CallProgress,
+  answered: (answer: string, unreplicated?: NotReplicatedError) => void,
+  refused: (error: unknown) => void,
+) => void;
 
 /**
- * The delay after its time-out within which a command is told of it, so that most commands need no
+ * The delay after its time-out within which a command learns of it, so that most commands need no
  * timer of their own: their batch has one.
  */
 const SLACK_MS = 10;
 
 /**
- * The time after its time-out at which a command is told that it was not done, where its batch
- * waits to be sent again: a copy that is sent from then on is judged late, though both clocks are
- * read in whole milliseconds.
+ * The time after its time-out at which a command is reported as not applied while its batch waits
+ * to be sent again: a copy that is sent from then on is judged late, though both clocks are read in
+ * whole milliseconds.
  */
 const SURELY_LATE_MS = 2;
 
@@ -77,8 +76,8 @@ export class CommandPipeline<Command extends PipelinedCommand, Made extends Batc
   }
 
   /**
-   * Behind the microtasks, in which everybody goes on who was answered by the same read: what they
-   * ask for then travels together.
+   * Runs behind the microtasks, in which all callers answered by the same read continue: their next
+   * commands then travel together.
    */
   private sendSoon(): void {
     process.nextTick(() => this.sendNext());
@@ -103,10 +102,18 @@ export class CommandPipeline<Command extends PipelinedCommand, Made extends Batc
     this.connection.observer.batch(commands.length);
     const progress: CallProgress = { mayBeDone: false, refusal: undefined };
     this.progress = progress;
-    this.send(batch, progress).then(
-      (answer) => this.answered(batch, answer),
-      (error: unknown) => this.refused(batch, error),
-    );
+    const refused = (error: unknown): void => this.refused(batch, error);
+    try {
+      this.send(
+        batch,
+        progress,
+        (answer, unreplicated) => this.answered(batch, answer, unreplicated),
+        refused,
+      );
+    } catch (error) {
+      // A batch that cannot be put together fails its own calls, and the next one goes on.
+      refused(error);
+    }
   }
 
   private takeBatch(): Command[] {
@@ -146,7 +153,7 @@ export class CommandPipeline<Command extends PipelinedCommand, Made extends Batc
     this.sendNext();
   }
 
-  private answered(batch: Made, { answer, unreplicated }: BatchAnswer): void {
+  private answered(batch: Made, answer: string, unreplicated: NotReplicatedError | undefined): void {
     const { protocol } = this;
     const again: Command[] = [];
     let late: Command[] = [];
@@ -177,7 +184,7 @@ export class CommandPipeline<Command extends PipelinedCommand, Made extends Batc
     return others;
   }
 
-  /** Reads the clock again by which commands were judged late that were not, and goes on. */
+  /** Reads the clock again that wrongly judged commands late, and continues. */
   private async relearnClock({ deadline }: Made, again: readonly Command[]): Promise<void> {
     if (this.progress) this.progress.mayBeDone = false;
     await this.connection.relearnClock(this.slot, deadline).catch(() => undefined);
@@ -196,8 +203,8 @@ export class CommandPipeline<Command extends PipelinedCommand, Made extends Batc
   }
 
   /**
-   * Goes on, first with what was sent and not done: of each key all that was sent, so that the
-   * order stays.
+   * Continues, first with commands that were sent and not applied: all commands that were sent for
+   * a key, so that their order stays.
    */
   private sendAgain(commands: readonly Command[]): void {
     this.sent = [];
@@ -215,8 +222,8 @@ export class CommandPipeline<Command extends PipelinedCommand, Made extends Batc
   }
 
   /**
-   * Sees to it that each is told in time. What ends with the batch under way needs no alarm: the
-   * batch has one.
+   * Ensures that each learns its outcome in time. What ends with the batch under way needs no
+   * alarm: the batch has one.
    */
   private watch(): void {
     const lookedAt = Math.min(this.endsAt, this.alarm?.at ?? Infinity);

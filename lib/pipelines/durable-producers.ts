@@ -8,8 +8,8 @@ const KEPT = 64;
 
 /**
  * Lends producers to commands that wait for replicas. Commands of equal `durability` share one, and
- * batches with no others. A producer without commands goes on to serve another `durability`, so
- * neither this process nor Redis keeps anything for each that was ever asked for.
+ * batches with no others. An idle producer then serves another `durability`, so neither this
+ * process nor Redis keeps state for every one ever used.
  */
 export class DurableProducers<Command extends PipelinedCommand, Made extends Batch<Command>> {
   private readonly lent = new Map<string, Producer<Command, Made>>();

@@ -2,15 +2,15 @@ import { NotReplicatedError, OutcomeUnknownError } from '../atomic-redis.errors.
 import type { DurabilityOptions } from '../connection/durability.js';
 import { randomId } from '../runtime/random-id.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
-import type { CallProgress, ScriptRunner } from '../scripting/script-runner.js';
+import type { ScriptRunner } from '../scripting/script-runner.js';
 import type { WorkInFlight } from '../runtime/work-in-flight.js';
 import { STALE, type Batch, type BatchProtocol } from './batch-protocol.js';
-import { CommandPipeline, type BatchAnswer } from './command-pipeline.js';
+import { CommandPipeline, type SendBatch } from './command-pipeline.js';
 import type { PipelinedCommand } from './pipelined-command.js';
 
 /**
- * By how much a lane's state outlives the last moment at which a copy of its batch could be
- * applied.
+ * By how much a lane's state outlives the last moment at which a copy of any of its batches could
+ * be applied.
  */
 const STATE_TTL_MARGIN_MS = 60_000;
 
@@ -38,6 +38,8 @@ export interface ProducerOptions {
 export class Producer<Command extends PipelinedCommand, Made extends Batch<Command> = Batch<Command>> {
   private readonly id = randomId('hex');
   private sequence = 0;
+  /** Monotonic time of the latest deadline of its batches. */
+  private latestDeadline = 0;
   private readonly lanes = new Map<number, CommandPipeline<Command, Made>>();
   private busyLanes = 0;
   private onIdle: (() => void) | undefined;
@@ -99,7 +101,7 @@ export class Producer<Command extends PipelinedCommand, Made extends Batch<Comma
       isCluster ? number : 0,
       this.protocol,
       how.durability,
-      (batch, progress) => this.send(state, batch, progress),
+      this.sendTo(state, isCluster ? number : 0),
       () => {
         if (this.lanes.size > KEPT_LANES) this.lanes.delete(number);
         this.inFlight.leave();
@@ -108,34 +110,37 @@ export class Producer<Command extends PipelinedCommand, Made extends Batch<Comma
     );
   }
 
-  private async send(state: string, batch: Made, progress: CallProgress): Promise<BatchAnswer> {
-    const { deduplicate, durability } = this.how;
-    const { script, commandName } = this.protocol;
-    // Numbered when its turn has come, so that the batches of each lane have growing numbers.
-    const sequence = ++this.sequence;
-    const { touched, runs } = this.protocol.encode(batch, this.connection.keys, `${this.id}.${sequence}`);
-    let answer: string;
-    let unreplicated: NotReplicatedError | undefined;
-    try {
-      answer = await this.scripts.run(
-        script,
-        { state, touched },
-        {
-          sequence,
-          stateTtlMs: deduplicate ? Math.ceil(batch.deadline.remainingMs) + STATE_TTL_MARGIN_MS : '',
-          runs,
-        },
-        batch.deadline,
-        { resend: deduplicate, durability, progress },
-      );
-    } catch (error) {
-      if (!(error instanceof NotReplicatedError)) throw error;
-      unreplicated = error;
-      answer = error.result as string;
-    }
-    if (answer !== STALE) return { answer, unreplicated };
-    throw new OutcomeUnknownError(
-      `${commandName} was sent in a batch, and a later batch was applied before this one was answered`,
-    );
+  /** Rounded up to seconds: V8 remembers the text of a number that comes again. */
+  private get stateTtlMs(): number {
+    return Math.ceil((this.latestDeadline - performance.now()) / 1_000) * 1_000 + STATE_TTL_MARGIN_MS;
+  }
+
+  /** Returns the function that sends the batches of a lane. */
+  private sendTo(state: string, slot: number): SendBatch<Made> {
+    const { connection, scripts, protocol } = this;
+    const { script, commandName } = protocol;
+    return (batch, progress, answered, refused) => {
+      const { deduplicate, durability } = this.how;
+      // It gets its number when its turn comes, so that the batches of each lane have growing
+      // numbers.
+      const sequence = ++this.sequence;
+      // A batch of little time must not shorten the life of a state that an earlier one needs.
+      this.latestDeadline = Math.max(this.latestDeadline, batch.deadline.at);
+      const { touched, runs } = protocol.encode(batch, connection.keys, `${this.id}.${sequence}`);
+      // The time limit is filled in when it is sent.
+      const args = ['', String(sequence), deduplicate ? String(this.stateTtlMs) : '', ...runs];
+      const tell = (answer: unknown, unreplicated?: NotReplicatedError): void => {
+        if (answer !== STALE) return answered(answer as string, unreplicated);
+        refused(
+          new OutcomeUnknownError(
+            `${commandName} was sent in a batch, and a later batch was applied before this one was answered`,
+          ),
+        );
+      };
+      const fail = (error: unknown): void =>
+        error instanceof NotReplicatedError ? tell(error.result, error) : refused(error);
+      const options = { resend: deduplicate, durability, progress };
+      scripts.send(script, [state, ...touched], args, slot, batch.deadline, options, tell, fail);
+    };
   }
 }

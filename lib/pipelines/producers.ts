@@ -1,4 +1,4 @@
-import type { OperationOptions } from '../operations/operation.options.js';
+import type { OperationOptions, ResolvedDefaults } from '../operations/operation.options.js';
 import type { Batch } from './batch-protocol.js';
 import { DurableProducers } from './durable-producers.js';
 import type { PipelinedCommand } from './pipelined-command.js';
@@ -16,7 +16,10 @@ export class Producers<Command extends PipelinedCommand, Made extends Batch<Comm
   private readonly durable: DurableProducers<Command, Made>;
   private readonly plainDurable: DurableProducers<Command, Made>;
 
-  constructor(make: (deduplicate: boolean) => Producer<Command, Made>) {
+  constructor(
+    make: (deduplicate: boolean) => Producer<Command, Made>,
+    private readonly defaults: ResolvedDefaults,
+  ) {
     this.deduplicating = make(true);
     this.plain = make(false);
     this.durable = new DurableProducers(() => make(true));
@@ -24,7 +27,10 @@ export class Producers<Command extends PipelinedCommand, Made extends Batch<Comm
   }
 
   /** Returns the producer for a command, which must be handed to it in the same turn. */
-  for({ deduplicate = true, durability }: Delivery): Producer<Command, Made> {
+  for({
+    deduplicate = this.defaults.deduplicate,
+    durability = this.defaults.durability,
+  }: Delivery): Producer<Command, Made> {
     if (durability) return (deduplicate ? this.durable : this.plainDurable).for(durability);
     return deduplicate ? this.deduplicating : this.plain;
   }

@@ -1,5 +1,6 @@
 import { HttpException, Logger } from '@nestjs/common';
 import { AtomicRedisError, standInFor } from '../atomic-redis.errors.js';
+import type { HttpRequest } from '../http/http-request.js';
 import { problemDetails, problemOf, type Problem } from './problem.js';
 import { rateLimitFields, type LimitPolicy } from './rate-limit-fields.js';
 
@@ -7,6 +8,10 @@ const logger = new Logger('AtomicRedisExceptionFilter');
 
 /** The response that handlers get: Express's own, or Fastify's reply around Node's. */
 export interface RouteResponse {
+  /** The request that it answers, on Express. */
+  readonly req?: HttpRequest;
+  /** The same on Fastify. */
+  readonly request?: HttpRequest;
   readonly raw?: { readonly headersSent: boolean };
   readonly headersSent?: boolean;
   /** The application that serves the request, on Express. */
@@ -16,6 +21,8 @@ export interface RouteResponse {
   header?(name: string, value: string): unknown;
   setHeader?(name: string, value: string): unknown;
   removeHeader?(name: string): unknown;
+  send?(): unknown;
+  end?(): unknown;
 }
 
 /** The beginning of each application's `type` URLs, by the platform's own instance. */

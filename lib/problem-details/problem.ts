@@ -57,9 +57,9 @@ const STATUS: Readonly<Record<string, number>> = {
  * Messages in place of those that name keys or values in Redis, which an HTTP client must not see.
  */
 const DETAIL_OF_CODE: Readonly<Record<string, string>> = {
-  TRANSACTION_CONFLICT: 'Others keep changing what this request is to change',
+  TRANSACTION_CONFLICT: 'Concurrent requests keep changing the same data',
   COUNTER_LIMIT: 'A limit has been reached',
-  PERMIT_UNAVAILABLE: 'Another request holds what this one needs',
+  PERMIT_UNAVAILABLE: 'Another request holds the permit that this one needs',
   LIMIT_EXCEEDED: 'Too many requests: wait before the next one',
   INSUFFICIENT_FUNDS: 'The balance is too low',
   TRANSFER_PENDING: 'The transfer may be under way, and is then completed or returned later',

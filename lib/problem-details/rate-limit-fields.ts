@@ -1,12 +1,15 @@
-/** A limit and how it is, for HTTP fields. */
-export interface LimitPolicy {
+/** A limit and how it is, for HTTP fields. @inline */
+type Policy = {
   /** Names the limit to clients. */
   readonly name: string;
   readonly limit: number;
   readonly perMs: number;
   readonly remaining: number;
   readonly resetMs: number;
-}
+};
+
+/** @inline */
+export type LimitPolicy = Policy;
 
 /**
  * Returns the fields that tell a client of limits, as draft-ietf-httpapi-ratelimit-headers-10 has

@@ -14,7 +14,7 @@ const NEXT_ARGUMENT = 2;
 const EDGE_ARGUMENT = `${RESPONSE_ARGUMENT}:nestjs-atomic-redis`;
 
 /** Returns true for a route argument that the handler itself asks for. */
-export const isOwnArgument = (key: string): boolean => key !== EDGE_ARGUMENT;
+const isOwnArgument = (key: string): boolean => key !== EDGE_ARGUMENT;
 
 interface RouteArgument {
   readonly index: number;
@@ -22,6 +22,14 @@ interface RouteArgument {
 type RouteArguments = Readonly<Record<string, RouteArgument>>;
 
 type Handler = (...args: unknown[]) => unknown;
+
+/** Stands around each call of a handler by Nest's router. */
+export type AroundRoute = (
+  response: RouteResponse,
+  /** True if Nest sends nothing, because the handler takes `@Res()` or `@Next()`. */
+  sendsByItself: boolean,
+  proceed: () => unknown,
+) => unknown;
 
 /** Maps each edge to the handler inside it. */
 const handlers = new WeakMap<Handler, Handler>();
@@ -33,17 +41,28 @@ const handlers = new WeakMap<Handler, Handler>();
  *
  * Runs before Nest makes its routes, so that Nest finds the edge in the handler's place. A class
  * that several applications of this process share gets one edge.
+ * @param aroundOf returns what stands around a handler, inside its edge
  */
-export function giveRoutesAnEdge(modules: ModulesContainer): void {
+export function giveRoutesAnEdge(
+  modules: ModulesContainer,
+  aroundOf: (handler: object) => AroundRoute | undefined,
+): void {
+  eachMethodOfControllers(modules, (type, prototype, name) => {
+    if (Reflect.getMetadata(PATH, prototype[name]!) !== undefined) wrap(type, prototype, name, aroundOf);
+  });
+}
+
+/** Visits the methods of each controller, also those that it inherits. */
+export function eachMethodOfControllers(
+  modules: ModulesContainer,
+  visit: (type: Handler, prototype: Record<string, Handler>, name: string) => void,
+): void {
   const scanner = new MetadataScanner();
   for (const { controllers } of modules.values()) {
     for (const { metatype } of controllers.values()) {
       const prototype = (metatype as { prototype?: Record<string, Handler> } | null)?.prototype;
       if (!prototype) continue;
-      for (const name of scanner.getAllMethodNames(prototype)) {
-        if (Reflect.getMetadata(PATH, prototype[name]!) !== undefined)
-          wrap(metatype as Handler, prototype, name);
-      }
+      for (const name of scanner.getAllMethodNames(prototype)) visit(metatype as Handler, prototype, name);
     }
   }
 }
@@ -52,11 +71,17 @@ export function giveRoutesAnEdge(modules: ModulesContainer): void {
  * Gives an inherited method its edge in the class that inherits it, so that `super.create()`
  * bypasses it.
  */
-function wrap(type: Handler, prototype: Record<string, Handler>, name: string): void {
+function wrap(
+  type: Handler,
+  prototype: Record<string, Handler>,
+  name: string,
+  aroundOf: (handler: object) => AroundRoute | undefined,
+): void {
   const found = prototype[name]!;
   if (Object.hasOwn(prototype, name) && handlers.has(found)) return;
   const handler = handlers.get(found) ?? found;
-  const { index, length } = askForResponse(type, prototype, name, handler);
+  const { index, length, sendsByItself } = askForResponse(type, prototype, name, handler);
+  const around = aroundOf(handler);
   const edge = new Proxy(handler, {
     apply(inner, self: unknown, args: unknown[]) {
       const response = args.length > index ? args[index] : undefined;
@@ -68,7 +93,9 @@ function wrap(type: Handler, prototype: Record<string, Handler>, name: string): 
       beginAgain(response);
       let result: unknown;
       try {
-        result = Reflect.apply(inner, self, args);
+        result = around
+          ? around(response, sendsByItself, () => Reflect.apply(inner, self, args))
+          : Reflect.apply(inner, self, args);
       } catch (error) {
         throw atEdge(error, response);
       }
@@ -86,14 +113,14 @@ function wrap(type: Handler, prototype: Record<string, Handler>, name: string): 
 /**
  * Makes Nest pass the response behind the handler's last argument, and still send the response
  * itself.
- * @returns its index, and the number of arguments without it
+ * @returns its index, the number of arguments without it, and whether Nest sends nothing
  */
 function askForResponse(
   type: Handler,
   prototype: Record<string, Handler>,
   name: string,
   handler: Handler,
-): { index: number; length: number } {
+): { index: number; length: number; sendsByItself: boolean } {
   // Nest takes a handler's parameters from the class that has the method. A mixin may have copied
   // it from there.
   const owner = (prototype as { constructor?: unknown }).constructor as Handler & {
@@ -112,16 +139,16 @@ function askForResponse(
     target,
     name,
   );
-  const sendsByItself = own.some(([key]) =>
+  const takesResponse = own.some(([key]) =>
     [RESPONSE_ARGUMENT, NEXT_ARGUMENT].includes(Number(key.split(':')[0])),
   );
-  const passthrough: unknown = sendsByItself ? Reflect.getMetadata(RESPONSE_PASSTHROUGH, host, name) : true;
+  const passthrough: unknown = takesResponse ? Reflect.getMetadata(RESPONSE_PASSTHROUGH, host, name) : true;
   Reflect.defineMetadata(RESPONSE_PASSTHROUGH, passthrough, target, name);
   if (host !== target) {
     const types: unknown = Reflect.getMetadata(PARAMETER_TYPES, host.prototype as object, name);
     if (types) Reflect.defineMetadata(PARAMETER_TYPES, types, prototype, name);
   }
-  return { index, length };
+  return { index, length, sendsByItself: !passthrough };
 }
 
 const isResponse = (value: unknown): value is RouteResponse => {

@@ -1,7 +1,7 @@
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import { integer, options, type Check } from '../atomic-redis.validation.js';
 
-/** Wait of a job after a failed delivery. */
+/** Wait of a job after a failed delivery. @inline */
 export interface RetryBackOff {
   /** Shortest wait, in milliseconds. 0 with a `maxMs` of 0 retries at once. @default 1000 */
   minMs?: number;

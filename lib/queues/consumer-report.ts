@@ -1,7 +1,7 @@
 import { Logger } from '@nestjs/common';
 import { describe, type Outcome } from '../atomic-redis.errors.js';
-import type { QueueProcessEvent } from '../observability/event-types.js';
-import { failureOf, type Operation } from '../observability/observer.js';
+import type { AtomicRedisEvent } from '../observability/event-types.js';
+import { failureOf, type ObservedCall } from '../observability/observer.js';
 import { Settled, Verdict, type Delivery } from './delivery.js';
 import type { End } from './settle-and-take-terms.js';
 
@@ -15,7 +15,7 @@ const ENDS = {
   [Verdict.Bury]: 'dead',
 } as const;
 
-/** Tells by log and events what becomes of a consumer's deliveries. */
+/** Reports the ends of a consumer's deliveries by log and events. */
 export class ConsumerReport {
   private readonly logger = new Logger('QueueConsumer');
   private readonly title: string;
@@ -66,14 +66,14 @@ export class ConsumerReport {
   }
 
   /** The consumer has ended a delivery. */
-  settled(operation: Operation, delivery: Delivery, end: End, settled: Settled, failure: Failure): void {
+  settled(operation: ObservedCall, delivery: Delivery, end: End, settled: Settled, failure: Failure): void {
     this.log(() => this.write(delivery, end, settled, failure));
     this.ended(operation, delivery, end, settled, failure);
   }
 
-  /** A delivery has ended, whoever ended it. */
+  /** A delivery has ended, by any party. */
   ended(
-    operation: Operation,
+    operation: ObservedCall,
     delivery: Delivery,
     { verdict, delayMs }: Pick<End, 'verdict' | 'delayMs'>,
     settled: Settled,
@@ -84,14 +84,14 @@ export class ConsumerReport {
     else this.tell(operation, delivery, ENDS[verdict], failure, delayMs);
   }
 
-  unrecorded(operation: Operation, delivery: Delivery, error: unknown): void {
+  unrecorded(operation: ObservedCall, delivery: Delivery, error: unknown): void {
     this.tell(operation, delivery, 'store-failed', { error });
   }
 
   private tell(
-    operation: Operation,
+    operation: ObservedCall,
     { deliveries }: Delivery,
-    ended: QueueProcessEvent['ended'],
+    ended: Extract<AtomicRedisEvent, { type: 'queues.process' }>['ended'],
     failure: Failure,
     delayMs?: number,
   ): void {
@@ -130,7 +130,7 @@ export class ConsumerReport {
     try {
       write();
     } catch {
-      // There is nobody left to tell.
+      // No caller is left to tell.
     }
   }
 }
@@ -142,6 +142,6 @@ export function reasonOf(error: unknown): string {
   try {
     return error instanceof Error ? `${error.name}: ${error.message}` : `threw ${describe(error)}`;
   } catch {
-    return 'threw what has no text';
+    return 'threw a value without text';
   }
 }

@@ -19,7 +19,7 @@ export interface DeadLetter<T = unknown> {
   readonly diedAt: Date;
 }
 
-/** A page of dead letters. */
+/** A page of dead letters. @inline */
 export interface ListOptions {
   /** Number of jobs to leave out, the oldest first. @default 0 */
   offset?: number;
@@ -32,7 +32,7 @@ export interface ListOptions {
 /** Dead letters that one script call takes, so that no call holds Redis up for long. */
 const CHUNK = 1_000;
 
-const checkOptions = check.options(queueCallOptionChecks);
+const checkCallOptions = check.options(queueCallOptionChecks);
 const checkListOptions = check.options({
   offset: check.integer(0),
   limit: check.integer(1, CHUNK),
@@ -115,7 +115,7 @@ export class DeadLetters<T = unknown> {
     ids: readonly string[],
     options: QueueCallOptions,
   ): Promise<number> {
-    checkOptions('options', options);
+    checkCallOptions('options', options);
     checkIds(ids);
     const [all, operation] = [[...ids], copyOperationOptions(options)];
     let taken = 0;
@@ -125,10 +125,10 @@ export class DeadLetters<T = unknown> {
   }
 
   private async takeAll(action: 'requeue' | 'purge', options: QueueCallOptions): Promise<number> {
-    checkOptions('options', options);
+    checkCallOptions('options', options);
     const operation = copyOperationOptions(options);
     const { timeoutMs } = operation;
-    // As many as there are now: jobs may go on dying meanwhile.
+    // As many as exist now: more jobs may die meanwhile.
     let left = (await this.commands.counts(timeoutMs === undefined ? {} : { timeoutMs })).dead;
     let taken = 0;
     while (left > 0) {

@@ -34,7 +34,7 @@ export const Settled = {
 export type Settled = (typeof Settled)[keyof typeof Settled];
 
 /**
- * Which jobs a take is given. A job whose lease has ended is a suspect: it may have killed its
+ * The jobs that a take may return. A job whose lease has ended is a suspect: it may have killed its
  * process.
  */
 export const TakeMode = {

@@ -39,7 +39,7 @@ export class Hands {
   private running = 0;
   /** Takes under way. */
   private taking = 0;
-  /** Those of them that no consumer makes. */
+  /** Takes under way that no consumer makes. */
   private takingByHand = 0;
   /** Jobs that all consumers may run at a time. */
   private capacity = 0;
@@ -145,7 +145,7 @@ export class Hands {
     this.alone?.end();
   }
 
-  /** Those whose lease is over are forgotten: another process may have them. */
+  /** Forgets jobs whose lease is over: another process may have them. */
   private get holdsByHand(): boolean {
     const now = performance.now();
     for (const job of this.byHand) {

@@ -39,7 +39,7 @@ export interface CommittedJob {
  * The queue's keys are not watched: any other job's end or extension would abort the EXEC. The
  * lease takes the place of that. It is prolonged past the transaction's deadline, and EXEC is
  * refused when the deadline key has expired, which is before the lease ends. Until then Redis gives
- * the job to nobody, and this process does not end or prolong it in another way.
+ * the job to no other consumer, and this process does not settle or extend it in another way.
  */
 export class JobCommit extends TransactionWaiter implements CommitParticipant {
   readonly commits = 'job';
@@ -150,7 +150,7 @@ export class JobCommit extends TransactionWaiter implements CommitParticipant {
     if (applied) this.job.committed();
     else if (isUnknown)
       this.job.committed(
-        new OutcomeUnknownError('A transaction was to acknowledge the job, and its outcome is not known'),
+        new OutcomeUnknownError('A transaction was to acknowledge the job, and its outcome is unknown'),
       );
     this.close();
     return { touched: false };

@@ -5,14 +5,14 @@ import type { RedisConnection } from '../connection/redis-connection.js';
 import type { JobNotifier, WatchedQueue } from './job-notifier.js';
 import type { QueueCommands } from './queue-commands.js';
 
-interface Waiter {
+interface JobWaiter {
   wake(): void;
   fail(reason: Error): void;
 }
 
-/** What of one queue this process waits for. */
+/** The waiting callers of one queue in this process. */
 export class JobWaiters implements WatchedQueue {
-  private readonly waiting = new Set<Waiter>();
+  private readonly waiting = new Set<JobWaiter>();
   private look: ScheduledCall | undefined;
   private closed = false;
 
@@ -47,7 +47,7 @@ export class JobWaiters implements WatchedQueue {
         this.waiting.delete(waiter);
         if (this.waiting.size === 0) this.stopLooking();
       };
-      const waiter: Waiter = {
+      const waiter: JobWaiter = {
         wake: () => {
           leave();
           resolve(true);

@@ -3,12 +3,12 @@ import { RedisUnavailableError } from '../atomic-redis.errors.js';
 import { Deadline, sleep } from '../runtime/deadline.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 
-/** How long the connection is kept when nothing is fetched. */
+/** Time for which an unused connection is kept. */
 const LINGER_MS = 5_000;
 
 /**
  * Fetches payloads that are too large to travel with others: one at a time, on a connection of
- * their own, so that they hold up nobody's calls. On a Cluster each queue's slot has such a
+ * their own, so that they delay no other call. On a Cluster each queue's slot has such a
  * connection.
  */
 export class LargePayloads {
@@ -67,7 +67,7 @@ export class LargePayloads {
         const late = (): Error => new Error('not in time');
         return (await deadline.race(this.client.hgetBuffer(jobs, id), late)) ?? undefined;
       } catch (cause) {
-        // Whatever is still on its way goes with the connection.
+        // Replies still in flight end with the connection.
         this.drop();
         if (deadline.passed && !this.isClosed)
           throw new RedisUnavailableError(

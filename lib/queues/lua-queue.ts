@@ -48,17 +48,16 @@ end
 `;
 
 /**
- * Where in a member of the delayed jobs the id begins, as Lua counts. Before it stand the moment at
- * which it was delayed, in µs, and its place among others.
+ * Position of the id in a member of the delayed jobs, as Lua counts. Before it stand the moment at
+ * which the job was delayed, in µs, and its place among others.
  */
 export const DELAYED_ID_AT = 22;
 
 /**
- * Lua, for scripts with `luaMoment`, that puts a job among those that wait for their time. Of jobs
+ * Lua, for scripts with `luaTime`, that puts a job among those that wait for their time. Of jobs
  * that are due in one millisecond the one that was delayed first is first.
  * @param nth Lua for its place among those that this script delays, up to 5 digits
  */
 export const luaDelay = (delayedKey: string, id: string, delayMs: string, nth: string): string =>
-  `local at, order = moment()
-        order = order .. string.format('%05.0f', ${nth})
-        redis.call('ZADD', ${delayedKey}, string.format('%.0f', at + ${delayMs}), order .. ${id})`;
+  `local order = string.format('%010.0f%06.0f%05.0f', time[1], time[2], ${nth})
+        redis.call('ZADD', ${delayedKey}, string.format('%.0f', time_ms + ${delayMs}), order .. ${id})`;

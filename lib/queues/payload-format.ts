@@ -8,8 +8,8 @@ export interface PayloadFormat {
   /** Returns bytes of the queue's own. @throws InvalidArgumentError naming `path` */
   encode(path: string, payload: unknown): string | Buffer;
   /**
-   * Checks what `encode` returned. Returns undefined where it fits, or a promise where the schema
-   * takes its time. Absent without a schema.
+   * Checks what `encode` returned. Returns undefined if it fits, or a promise if the schema is
+   * asynchronous. Absent without a schema.
    * @throws InvalidPayloadError, also by the promise
    */
   readonly check?: (encoded: string | Buffer) => Promise<unknown> | undefined;

@@ -70,7 +70,7 @@ export class PayloadLimits {
     return this.asked.limits;
   }
 
-  /** Not every user may ask; then the server is taken for one with the defaults. */
+  /** Not every user may ask; then the server's defaults are assumed. */
   private async ask(): Promise<Limits> {
     const { client } = this.connection;
     const node = isClusterClient(client) ? client.nodes('master')[0] : client;

@@ -1,5 +1,4 @@
 import { defineOperation } from '../operations/operation.js';
-import { luaMoment } from '../scripting/lua.js';
 import { luaDelay, luaWake, QUEUE_KEYS } from './lua-queue.js';
 import { contextOf, type Job } from './pushed-job.js';
 import type { QueueAccess } from './queue-access.js';
@@ -20,7 +19,7 @@ export const push = defineOperation({
     '...idsAndPayloads': 'for each job its id, then its payload',
   },
   returns: 'PUSHED',
-  uses: [luaMoment, luaWake],
+  uses: [luaWake],
   lua: `
 -- A key of another type fails here, or as the first write, which needs memory too: where there is none, nothing is pushed.
 redis.call('LLEN', KEYS.pending)
@@ -49,10 +48,12 @@ else
   -- One process at the least knows when the next is due.
   if first_delayed() ~= first_before then has_news = true end
 end
-local i = ARGV.idsAndPayloads
-for context in string.gmatch(ARGV.contexts, '([^,]*),') do
-  if context ~= '' then redis.call('HSET', KEYS.history, ARGV[i], '0:0:0:' .. context .. ':') end
-  i = i + 2
+if ARGV.contexts ~= '' then
+  local i = ARGV.idsAndPayloads
+  for context in string.gmatch(ARGV.contexts, '([^,]*),') do
+    if context ~= '' then redis.call('HSET', KEYS.history, ARGV[i], '0:0:0:' .. context .. ':') end
+    i = i + 2
+  end
 end
 if has_news then wake(KEYS.wake) end
 return remember('PUSHED')
@@ -88,6 +89,6 @@ return remember('PUSHED')
   decode: () => undefined,
 });
 
-/** Makes a text of one value for each job, with a comma behind it. */
+/** Joins one value per job, each followed by a comma. */
 const listOf = (pushed: readonly Job[], of: (job: Job) => string | number): string =>
   pushed.map((job) => `${of(job)},`).join('');

@@ -13,7 +13,7 @@ export interface Job {
   readonly retry: RetryBackOff | undefined;
 }
 
-/** What goes with a job beside its payload. */
+/** Metadata of a job beside its payload. */
 interface JobContext {
   /** The trace context of the push, or ''. */
   readonly trace: string;

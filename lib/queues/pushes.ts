@@ -1,4 +1,8 @@
-import type { OperationOptions } from '../operations/operation.options.js';
+import {
+  resolveDefaults,
+  type OperationOptions,
+  type ResolvedDefaults,
+} from '../operations/operation.options.js';
 import { TickBatcher } from '../runtime/tick-batcher.js';
 import { assertOutsideTransaction, Propagation } from '../runtime/transaction-scope.js';
 import { push } from './push.operations.js';
@@ -18,9 +22,12 @@ interface Push {
   readonly reject: (error: unknown) => void;
 }
 
-/** Pushes to one queue. Those of one turn of the event loop are one script. */
+/**
+ * Pushes to one queue. Those of one turn of the event loop are one script, if they ask for the same
+ * by themselves or by the defaults of their service.
+ */
 export class Pushes {
-  private readonly batcher = new TickBatcher<Push, OperationOptions>({
+  private readonly batcher = new TickBatcher<Push, ResolvedDefaults>({
     maxSize: MAX_BYTES,
     join: (a, b) => (canShare(a, b) ? a : undefined),
     send: (pushes, options) => void this.send(pushes, options),
@@ -36,16 +43,15 @@ export class Pushes {
     return new Promise((resolve, reject) => {
       // Shutdown waits for it from now on.
       redis.inFlight.enter();
-      this.batcher.add({ jobs, resolve, reject }, bytes, options);
+      this.batcher.add({ jobs, resolve, reject }, bytes, resolveDefaults(options, redis.defaults));
     });
   }
 
-  private async send(pushes: readonly Push[], options: OperationOptions): Promise<void> {
+  private async send(pushes: readonly Push[], options: ResolvedDefaults): Promise<void> {
     const { operations, inFlight } = this.to.redis;
     const jobs = pushes.length === 1 ? pushes[0]!.jobs : pushes.flatMap((one) => one.jobs);
-    const alone = { ...options, propagation: Propagation.Outside } as const;
     try {
-      await operations.part(push, { to: this.to, jobs }, alone);
+      await operations.part(push, { to: this.to, jobs }, { propagation: Propagation.Outside }, options);
       for (const { resolve } of pushes) resolve();
     } catch (error) {
       for (const { reject } of pushes) reject(error);
@@ -56,8 +62,8 @@ export class Pushes {
 }
 
 /**
- * A push that waits for replicas has a script of its own, since only its caller is told whether
- * they had it.
+ * A push that waits for replicas has a script of its own, since only its caller learns if they had
+ * it.
  */
-const canShare = (a: OperationOptions, b: OperationOptions): boolean =>
+const canShare = (a: ResolvedDefaults, b: ResolvedDefaults): boolean =>
   a.timeoutMs === b.timeoutMs && a.deduplicate === b.deduplicate && !a.durability && !b.durability;

@@ -1,7 +1,8 @@
 import { describe, type LeaseLostError } from '../atomic-redis.errors.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import type { OperationType } from '../observability/event-types.js';
-import type { Operation } from '../observability/observer.js';
+import type { ObservedCall } from '../observability/observer.js';
+import type { Operation } from '../operations/operation.js';
 import type { OperationOptions, QueryOptions } from '../operations/operation.options.js';
 import type { PreparedPush } from '../scripting/prepared-push.js';
 import type { SettleAndTakeTerms, Settlement } from './settle-and-take-terms.js';
@@ -58,7 +59,7 @@ export class QueueCommands {
   }
 
   /** For a delivery, whose end is elsewhere. */
-  beginProcessing({ id, trace }: Delivery): Operation {
+  beginProcessing({ id, trace }: Delivery): ObservedCall {
     return this.access.redis.observer.begin('queues.process', this.queue, { id, trace });
   }
 
@@ -106,11 +107,7 @@ export class QueueCommands {
     leaseMs: number,
     options: QueueCallOptions,
   ): Promise<boolean> {
-    return this.access.redis.operations.part(
-      operation.extend,
-      { of: this.access, id, fence, leaseMs },
-      options,
-    );
+    return this.part(operation.extend, { of: this.access, id, fence, leaseMs }, options);
   }
 
   /** Wakes another process that waits for jobs, if there are some. */
@@ -121,11 +118,11 @@ export class QueueCommands {
   }
 
   counts(options: QueryOptions) {
-    return this.access.redis.operations.part(operation.counts, this.access, options);
+    return this.part(operation.counts, this.access, options);
   }
 
   listDead(offset: number, limit: number, options: QueryOptions): Promise<RawDeadLetter[]> {
-    return this.access.redis.operations.part(operation.listDead, { of: this.access, offset, limit }, options);
+    return this.part(operation.listDead, { of: this.access, offset, limit }, options);
   }
 
   /** @param which ids, or how many, oldest first */
@@ -134,6 +131,15 @@ export class QueueCommands {
     which: readonly string[] | number,
     options: QueueCallOptions,
   ): Promise<number> {
-    return this.access.redis.operations.part(operation.takeDead, { of: this.access, action, which }, options);
+    return this.part(operation.takeDead, { of: this.access, action, which }, options);
+  }
+
+  private part<Given, Call, Reply, Result>(
+    one: Operation<string, Given, OperationOptions, Call, Reply, Result>,
+    given: Given,
+    options: OperationOptions,
+  ): Promise<Result> {
+    const { operations, ofJobs } = this.access.redis;
+    return operations.part(one, given, options, ofJobs);
   }
 }

@@ -21,14 +21,14 @@ export interface ConsumerMetadata {
 
 const CONSUMER = Symbol('nestjs-atomic-redis:queue-consumer');
 
-const checkOptions = check.options({
+const checkConsumerOptions = check.options({
   ...queueOptionChecks,
   ...consumeOptionChecks,
   name: check.nonEmptyString,
 } satisfies Record<keyof QueueConsumerOptions, check.Check>);
 
 /**
- * Goes on methods whose one parameter is a job, of the queue's payloads where these are defined;
+ * Belongs on methods whose one parameter is a job, of the queue's payloads where these are defined;
  * any other does not compile.
  */
 type ConsumerDecorator<Payload> = <Method extends (job: QueueJob<Payload>) => unknown>(
@@ -73,7 +73,7 @@ export function QueueConsumer<Payload = never>(
   options: QueueConsumerOptions = {},
 ): ConsumerDecorator<Payload> {
   if (!isQueueDefinition(queue)) check.key('@QueueConsumer.queue', queue);
-  checkOptions('@QueueConsumer', options);
+  checkConsumerOptions('@QueueConsumer', options);
   const { name = DEFAULT_REGISTRATION, ...rest } = options;
   return (target, key, descriptor) => {
     const { method } = decoratedMethod('QueueConsumer', target, key, descriptor);

@@ -5,7 +5,7 @@ import type { StandardSchema } from './standard-schema.js';
 
 /**
  * Options of a queue that is defined. `Pushed` is what its schema takes in, and `Payload` what it
- * gives out.
+ * gives out. @inline
  */
 export interface QueueDefinitionOptions<Payload, Pushed> extends QueueOptions {
   /**
@@ -19,7 +19,7 @@ export interface QueueDefinitionOptions<Payload, Pushed> extends QueueOptions {
 /** A queue with the type of its payloads. Made by `defineQueue`. */
 export interface QueueDefinition<Payload = unknown, Pushed = Payload> {
   readonly name: string;
-  readonly options: Readonly<QueueDefinitionOptions<Payload, Pushed>>;
+  readonly options: Readonly<QueueOptions> & { readonly schema?: StandardSchema<Pushed, Payload> };
 }
 
 const definitions = new WeakSet<object>();

@@ -12,8 +12,9 @@ import {
   type QueueCallOptions,
 } from './queue.options.js';
 
+/** @inline */
 export interface RetryOptions extends QueueCallOptions {
-  /** Why, for whoever reads the dead letters; cut after 500 characters. */
+  /** The reason, for readers of the dead letters; cut after 500 characters. */
   reason?: string;
   /**
    * Time that the job waits before it is delivered again, in milliseconds; 0 for none. Default: by
@@ -22,6 +23,7 @@ export interface RetryOptions extends QueueCallOptions {
   delayMs?: number;
 }
 
+/** @inline */
 export interface ExtendOptions extends QueueCallOptions {
   /**
    * From now, at the least, in milliseconds: an end that is later already stays. Default: the
@@ -68,8 +70,8 @@ export class QueueJob<T = unknown> {
   readonly id: string;
   readonly payload: T;
   /**
-   * How often the job was delivered, this time included; counted anew when it is requeued from the
-   * dead letters.
+   * Number of deliveries, this one included. It starts again when the job is requeued from the dead
+   * letters.
    */
   readonly deliveries: number;
 

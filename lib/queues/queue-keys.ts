@@ -30,8 +30,8 @@ export interface QueueKeys {
    */
   readonly delayed: string;
   /**
-   * Sorted set with one member while there are jobs to take. BZPOPMIN waits for it: whoever gets it
-   * looks, and puts it back if it leaves jobs.
+   * Sorted set with one member while there are jobs to take. BZPOPMIN waits for it: its receiver
+   * looks for jobs, and puts it back if it leaves some.
    */
   readonly wake: string;
 }

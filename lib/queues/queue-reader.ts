@@ -30,8 +30,8 @@ export interface QueueShare {
 }
 
 /**
- * How often Redis is asked for jobs though none was told of, in milliseconds: between these, and a
- * third of a lease, which is as late as a job that lapsed is found.
+ * Bounds, in milliseconds, of the time between two polls without a notification. Within them it is
+ * a third of a lease, so a lapsed job is found at most that late.
  */
 const LOOK_MS = { min: 1_000, max: 10_000 };
 
@@ -44,7 +44,7 @@ export const insideHandler = new AsyncScope<object>();
 /** Takes and ends jobs of one queue, with payloads of one format. */
 export class QueueReader<T> implements JobReader<T> {
   constructor(
-    /** Held as a whole: it is the process's share in the queue for as long as anybody has it. */
+    /** Held as a whole: it is the process's share in the queue while any reference exists. */
     private readonly share: QueueShare,
     private readonly format: PayloadFormat,
     readonly terms: SettleAndTakeTerms,
@@ -213,7 +213,7 @@ export class QueueReader<T> implements JobReader<T> {
         if (!again) return advanced;
         raw = buried.at(-1)!;
       } catch (error) {
-        // What was ended or taken before is; these come back when their leases end.
+        // The jobs taken or settled before stay so; these come back when their leases end.
         if (settlement || jobs.length > 0) return advanced;
         throw error;
       }

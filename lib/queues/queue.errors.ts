@@ -12,7 +12,7 @@ export class InvalidPayloadError extends AtomicRedisError {
   readonly code = 'INVALID_PAYLOAD';
   readonly outcome = 'not-applied';
   readonly retryable = false;
-  /** What the schema has against it; `path` is empty for the payload as a whole. */
+  /** The schema's objections; `path` is empty for the payload as a whole. */
   readonly issues: readonly { readonly path: string; readonly message: string }[];
 
   constructor(

@@ -20,7 +20,7 @@ export const extend = defineOperation({
   lua: `
 local score = redis.call('ZSCORE', KEYS.leases, ARGV.id)
 if not score or (history_of(KEYS.history, ARGV.id)) ~= tonumber(ARGV.fence) then return remember('LOST') end
-local lease_end = math.max(math.floor(tonumber(score)), now_ms() + tonumber(ARGV.leaseMs))
+local lease_end = math.max(math.floor(tonumber(score)), time_ms + tonumber(ARGV.leaseMs))
 local neighbours = string.sub(score, -2) == '.5' and '.5' or ''
 -- Taken out first, which needs no memory: a lease is prolonged also when memory is full.
 redis.call('ZREM', KEYS.leases, ARGV.id)

@@ -4,7 +4,9 @@ import { resolveRetry, retryCheck, retryDefaults, type RetryBackOff } from './ba
 import {
   copyOperationOptions,
   operationOptionChecks,
+  serviceDefaultChecks,
   type OperationOptions,
+  type ServiceDefaults,
 } from '../operations/operation.options.js';
 
 /** Defaults of `ReliableQueueService`. */
@@ -35,12 +37,12 @@ export type ResolvedQueueDefaults = Required<Omit<QueueDefaults, 'retry'>> & {
   readonly retry: Required<RetryBackOff>;
 };
 
-/** The module's `queues` option. */
-export interface QueueModuleOptions extends QueueDefaults {
+/** The module's `queues` option. @inline */
+export interface QueueModuleOptions extends QueueDefaults, ServiceDefaults {
   /**
-   * Names of queues that metrics tell apart, beside those of `@QueueConsumer`. Of any other only
-   * the pattern is told: queues may be named at run time, and each name would make metrics of its
-   * own. @default none
+   * Names of queues that metrics tell apart, beside those of `@QueueConsumer`. For any other queue
+   * they report only the pattern: queues may be named at run time, and each name would make metrics
+   * of its own. @default none
    */
   names?: readonly string[];
 }
@@ -77,15 +79,19 @@ const names: Check = (path, value) => {
   for (const [i, name] of value.entries()) key(`${path}[${i}]`, name);
 };
 
-export const queueModuleOptionChecks: Record<keyof QueueModuleOptions, Check> = { ...defaultChecks, names };
+export const queueModuleOptionChecks: Record<keyof QueueModuleOptions, Check> = {
+  ...defaultChecks,
+  ...serviceDefaultChecks,
+  names,
+};
 
 export const queueOptionChecks: Record<keyof QueueOptions, Check> = {
   ...defaultChecks,
   format: oneOf('json', 'bytes'),
 };
 
-/** Options of calls on jobs and dead letters. */
-export type QueueCallOptions = Omit<OperationOptions, 'durability'>;
+/** Options of calls on jobs and dead letters. @inline */
+export interface QueueCallOptions extends Omit<OperationOptions, 'durability'> {}
 
 const { timeoutMs, deduplicate, propagation } = operationOptionChecks;
 

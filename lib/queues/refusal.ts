@@ -3,7 +3,7 @@ import { MAX_RETRY_MS } from './back-off.js';
 /** Shortest time after which a refused job is given out again: it must not go round in circles. */
 const MIN_MS = 50;
 
-/** How far causes are followed. */
+/** Greatest depth to which causes are followed. */
 const MAX_CAUSES = 5;
 
 /**

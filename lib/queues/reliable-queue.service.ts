@@ -25,8 +25,7 @@ import type { StandardSchema } from './standard-schema.js';
 const checkOptions = check.options(queueOptionChecks);
 
 /**
- * What goes over connections of its own: one for all queues, on a Cluster one for those of each
- * slot.
+ * Traffic that needs its own connections: one for all queues, and one for each slot on a Cluster.
  */
 interface SlotChannels {
   readonly notifier: JobNotifier;
@@ -37,8 +36,8 @@ interface SlotChannels {
 @Injectable()
 export class ReliableQueueService {
   /**
-   * This process's share in each queue that is in use: its name may be made at run time, so what
-   * nobody holds any more goes.
+   * This process's share in each queue that is in use: its name may be made at run time, so
+   * unreferenced shares are dropped.
    */
   private readonly shares = new Map<string, WeakRef<QueueShare>>();
   private readonly channels = new Map<number, SlotChannels>();
@@ -92,14 +91,14 @@ export class ReliableQueueService {
   private open<T>(name: string, options: QueueOptions, schema: StandardSchema | undefined): ReliableQueue<T> {
     const share = this.shareIn(name);
     const { commands } = share;
-    const { queues, timeoutMs } = this.options;
+    const { queues, services } = this.options;
     const format = payloadFormat(name, options.format ?? 'json', schema);
     const terms = {
       leaseMs: options.leaseMs ?? queues.leaseMs,
       maxDeliveries: options.maxDeliveries ?? queues.maxDeliveries,
     };
     const retry = resolveRetry(queues.retry, options.retry);
-    const reader = new QueueReader<T>(share, format, terms, retry, this.hands, timeoutMs);
+    const reader = new QueueReader<T>(share, format, terms, retry, this.hands, services.queues.timeoutMs);
     return new ReliableQueue<T>(commands, reader, format, this.limits, (handler, concurrency, from) => {
       if (this.isClosed) throw this.connection.closedError();
       const { shutdownTimeoutMs } = this.options;
@@ -122,7 +121,7 @@ export class ReliableQueueService {
   /** Ends every wait for a job. After it no job is moved. @internal */
   async close(): Promise<void> {
     this.isClosed = true;
-    // Those that were begun since the others were stopped.
+    // Includes consumers that were started since the others were stopped.
     await this.stopConsumers(this.options.shutdownTimeoutMs);
     this.hands.close();
     for (const share of this.shares.values()) share.deref()?.waiters.close();
@@ -138,7 +137,10 @@ export class ReliableQueueService {
     let share = this.shares.get(queue)?.deref();
     if (!share) {
       const { connection, operations, inFlight, observer } = this;
-      const access = { connection, operations, inFlight, observer };
+      const { queues: defaults } = this.options.services;
+      // A take or an end is fenced by its delivery, so that a copy does no harm.
+      const ofJobs = { ...defaults, durability: undefined, deduplicate: true };
+      const access = { connection, operations, inFlight, observer, defaults, ofJobs };
       const commands = new QueueCommands(queue, access);
       const { isCluster, keys } = connection;
       const { notifier, payloads } = this.channelsOf(isCluster ? keys.slotOf(commands.keys.wake) : 0);

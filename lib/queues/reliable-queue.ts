@@ -17,7 +17,7 @@ import { copyCallOptions, leaseMsCheck, NO_OPTIONS } from './queue.options.js';
 import type { PayloadLimits } from './payload-limits.js';
 import type { JobHandler, RunningConsumer } from './running-consumer.js';
 
-/** Options of `ReliableQueue.take`. */
+/** Options of `ReliableQueue.take`. @inline */
 export interface TakeOptions {
   /** Time to wait for a job, in milliseconds; 0 does not wait. @default 0 */
   waitMs?: number;
@@ -51,14 +51,14 @@ export interface PushOptions extends OperationOptions {
   retry?: RetryBackOff;
 }
 
-/** Options of `ReliableQueue.consume`. */
+/** Options of `ReliableQueue.consume`. @inline */
 export interface ConsumeOptions {
   /** Number of jobs that run at the same time. @default 1 */
   concurrency?: number;
 }
 
-/** The numbers of a queue's jobs in each place, at one moment. */
-export interface QueueCounts {
+/** The numbers of a queue's jobs in each place, at one moment. @inline */
+type Counts = {
   /** To be taken, now or later. */
   readonly pending: number;
   /** Pending jobs with a delay: they wait for their time, or were not taken since it came. */
@@ -67,12 +67,15 @@ export interface QueueCounts {
   readonly processing: number;
   /** In the dead letters. */
   readonly dead: number;
-}
+};
+
+/** @inline */
+export type QueueCounts = Counts;
 
 /** Jobs that one push takes, so that it does not hold Redis up for long. */
 const MAX_JOBS_PER_PUSH = 10_000;
 
-const checkOptions = check.options({
+const checkPushOptions = check.options({
   ...operationOptionChecks,
   delayMs: delayMsCheck,
   retry: retryCheck,
@@ -142,7 +145,7 @@ export class ReliableQueue<T = unknown, Pushed = T> {
   push(payload: Pushed, options: PushOptions = NO_OPTIONS): Promise<string> {
     const { commands } = this;
     return commands.observe('queues.push', async () => {
-      checkOptions('options', options);
+      checkPushOptions('options', options);
       const given = copyCallOptions(options);
       const { delayMs = 0, retry } = options;
       const own = retry && { ...retry };
@@ -237,7 +240,7 @@ export class ReliableQueue<T = unknown, Pushed = T> {
   }
 
   private async pushAll(payloads: readonly Pushed[], options: PushOptions): Promise<string[]> {
-    checkOptions('options', options);
+    checkPushOptions('options', options);
     if (!Array.isArray(payloads) || payloads.length > MAX_JOBS_PER_PUSH)
       throw new InvalidArgumentError('payloads', `an array of at most ${MAX_JOBS_PER_PUSH}`, payloads);
     const given = copyCallOptions(options);

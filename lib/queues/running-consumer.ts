@@ -1,6 +1,6 @@
 import { setMaxListeners } from 'node:events';
 import * as check from '../atomic-redis.validation.js';
-import type { Operation } from '../observability/observer.js';
+import type { ObservedCall } from '../observability/observer.js';
 import { whenAborted } from '../runtime/abort-listeners.js';
 import { Deadline, fullJitter, sleep } from '../runtime/deadline.js';
 import { TakeMode, Verdict, type NextTake } from './delivery.js';
@@ -13,12 +13,12 @@ import type { TakenJob } from './taken-job.js';
 
 /**
  * The handler of a job. When it settles the job is acknowledged, when it throws it is retried,
- * unless it did so itself.
+ * unless it did so itself. @inline
  */
 export type JobHandler<T> = (job: QueueJob<T>) => unknown;
 
 interface Running {
-  readonly operation: Operation;
+  readonly operation: ObservedCall;
   readonly stopRenewing: () => void;
 }
 
@@ -179,7 +179,7 @@ export class RunningConsumer<T = unknown> {
     return operation.within(() => this.processAs(operation, taken));
   }
 
-  private async processAs(operation: Operation, taken: TakenJob<T>): Promise<TakenJob<T> | undefined> {
+  private async processAs(operation: ObservedCall, taken: TakenJob<T>): Promise<TakenJob<T> | undefined> {
     const stopRenewing = taken.keepRenewed();
     this.running.set(taken, { operation, stopRenewing });
     let failure: { error: unknown } | undefined;
@@ -214,7 +214,7 @@ export class RunningConsumer<T = unknown> {
 
   /** Ends a delivery whose handler has settled. Resolves with the next job, when there is one. */
   private async settle(
-    operation: Operation,
+    operation: ObservedCall,
     taken: TakenJob<T>,
     failure: { error: unknown } | undefined,
   ): Promise<TakenJob<T> | undefined> {

@@ -1,6 +1,6 @@
 import type { Delivery, Verdict } from './delivery.js';
 
-/** How a delivery ends. */
+/** The ways to end a delivery. */
 export interface Settlement {
   readonly verdict: Verdict;
   readonly delivery: Pick<Delivery, 'id' | 'fence'>;

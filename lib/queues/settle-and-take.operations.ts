@@ -1,5 +1,4 @@
 import { defineOperation } from '../operations/operation.js';
-import { luaMoment } from '../scripting/lua.js';
 import { MAX_REPLY_BYTES, readSettledAndTaken } from './settle-and-take-reply.js';
 import type { SettleAndTakeTerms, Settlement } from './settle-and-take-terms.js';
 import { Settled, TakeMode, Verdict } from './delivery.js';
@@ -12,7 +11,7 @@ const MAX_LOOKED_AT = 100;
 /** Ids without a job, left by an eviction, that one call drops. */
 const MAX_STRAY_IDS = 1_000;
 
-/** What is kept of why a delivery failed. */
+/** The stored reason of a failed delivery. */
 const MAX_FAILURE_CHARS = 500;
 
 /** Why a job is in the dead letters that never failed by itself. */
@@ -38,7 +37,7 @@ interface SettleAndTakeArguments extends SettleAndTakeTerms {
  * that holds nothing else, and then it counts.
  *
  * Its first write is one that frees memory wherever there is a job to end or to take, so that a
- * queue can be emptied when memory is full; Redis lets a script that has written go on.
+ * queue can be emptied when memory is full; Redis lets a script that has written continue.
  */
 export const settleAndTake = defineOperation({
   type: 'queues.advance',
@@ -58,7 +57,7 @@ many ms it may be taken again, or ''`,
 <done | dead | lost>,…|<id>:<deliveries that have ended>:<those that count as none>:<bytes>:<context>,…|<left>|<suspects>|<next>
 with one for each delivery to be ended; one for each job taken, its payload '' when it is large; left: 1 when there are more to take, else 0;
 suspects: 1 when there are jobs whose lease has ended, else 0; next: in how many ms the next lease ends or the next delayed job is due, or ''`,
-  uses: [luaMoment, luaHistoryKept, luaWake],
+  uses: [luaHistoryKept, luaWake],
   prepare: `
 local PENDING, JOBS, HISTORY, LEASES, DEAD, DELAYED, WAKE = KEYS.pending, KEYS.jobs, KEYS.history, KEYS.leases, KEYS.dead, KEYS.delayed, KEYS.wake
 local FIRST_END = ARGV.ends
@@ -83,8 +82,18 @@ end
   return reply
 `,
   lua: `
-local now, max, asked, mode = now_ms(), tonumber(ARGV.maxDeliveries), tonumber(ARGV.wanted), ARGV.mode
-local wanted = asked
+-- One acknowledgement of a first delivery: nearly all that a caller by itself ends. It comes to what the rest comes to.
+if ARGV.wanted == '0' and #ARGV == FIRST_END + 4 and ARGV[FIRST_END] == '${Verdict.Ack}' and ARGV[FIRST_END + 2] == '0' then
+  local id = ARGV[FIRST_END + 1]
+  if not redis.call('HGET', HISTORY, id) and redis.call('ZSCORE', LEASES, id) then
+    redis.call('HDEL', JOBS, id)
+    redis.call('ZREM', LEASES, id)
+    return {remember('${Settled.Done}||0|0|')}
+  end
+end
+
+local now, max, asked, mode = time_ms, tonumber(ARGV.maxDeliveries), tonumber(ARGV.wanted), ARGV.mode
+local wanted, now_text = asked, digits(now)
 
 -- A key of another type fails ahead of the first write. What is acknowledged and what is taken from the queue is read before, or written first; where there is
 -- more to do, this is called before.
@@ -122,7 +131,7 @@ if ARGV[FIRST_END] then
       keep_history(HISTORY, id, ended, forgiven, excused, trace, failure ~= '' and failure or failure_before)
       local is_last = verdict == '${Verdict.Retry}' and ended - forgiven - excused >= max
       if is_last or verdict == '${Verdict.Bury}' then
-        redis.call('ZADD', DEAD, digits(now), id)
+        redis.call('ZADD', DEAD, now_text, id)
         became = '${Settled.Dead}'
       elseif delay ~= '' then
         first_before = first_before or redis.call('ZRANGE', DELAYED, '0', '0')[1] or ''
@@ -142,12 +151,12 @@ end
 local left, suspects, next_ms = 0, 0, ''
 if wanted > 0 then
   left = redis.call('LLEN', PENDING)
-  local over = redis.call('ZCOUNT', LEASES, '-inf', digits(now))
+  local over = redis.call('ZCOUNT', LEASES, '-inf', now_text)
 
   -- Before those that are pending. One more than can be taken tells that others are left.
   local due, next_due, suspects_taken = {}, 1, 0
   if mode ~= '${TakeMode.Alone}' then
-    due = redis.call('ZRANGEBYSCORE', DELAYED, '-inf', digits(now), 'LIMIT', '0', digits(wanted + 1))
+    due = redis.call('ZRANGEBYSCORE', DELAYED, '-inf', now_text, 'LIMIT', '0', digits(wanted + 1))
   end
   if #due > 0 then
     check_types()
@@ -158,7 +167,7 @@ if wanted > 0 then
     check_types()
     local first = {}
     local room = mode == '${TakeMode.Alone}' and 1 or wanted
-    local lapsed = redis.call('ZRANGEBYSCORE', LEASES, '-inf', digits(now), 'WITHSCORES', 'LIMIT', '0', '${MAX_LOOKED_AT}')
+    local lapsed = redis.call('ZRANGEBYSCORE', LEASES, '-inf', now_text, 'WITHSCORES', 'LIMIT', '0', '${MAX_LOOKED_AT}')
     for i = 1, #lapsed, 2 do
       if #first == room then break end
       local id, score = lapsed[i], lapsed[i + 1]
@@ -173,7 +182,7 @@ if wanted > 0 then
           first[#first + 1] = id
         else
           keep_history(HISTORY, id, ended, forgiven, excused, trace, '${LEASE_ENDED}')
-          redis.call('ZADD', DEAD, digits(now), id)
+          redis.call('ZADD', DEAD, now_text, id)
         end
       end
     end

@@ -116,6 +116,7 @@ export class SettleAndTake {
         ...terms,
       },
       { ...options, propagation: Propagation.Outside },
+      this.of.redis.ofJobs,
     );
     let ended = 0;
     let given = 0;

@@ -82,7 +82,7 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand, Comm
     if (!(payload instanceof Promise)) this.arrived = { payload };
     else {
       this.decoding = payload;
-      // Told by `arrive`.
+      // Set by `arrive`.
       payload.catch(() => undefined);
     }
   }
@@ -306,7 +306,7 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand, Comm
     try {
       const answer = await advanced;
       if (answer.settled === Settled.Lost) {
-        // What looks lost may have been acknowledged by the call before, and then nobody is given
+        // An earlier call may have acknowledged a job that looks lost; then no other consumer gets
         // it.
         if (this.unknownAck) throw this.unknownAck;
         this.lose();
@@ -324,7 +324,7 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand, Comm
   private assertFree(): void {
     if (!this.isBeingCompleted) return;
     throw new IllegalTransactionStateError(
-      `A transaction with completesJob is completing job ${this.delivery.id}: it cannot be ended or extended in another way meanwhile`,
+      `A transaction with completesJob is completing job ${this.delivery.id}: nothing else can settle or extend it meanwhile`,
     );
   }
 

@@ -24,6 +24,10 @@ export class TickBatcher<Item, Terms = undefined> {
 
   constructor(private readonly spec: BatchSpec<Item, Terms>) {}
 
+  get isEmpty(): boolean {
+    return this.items.length === 0;
+  }
+
   /**
    * @param mayWait true if the item may leave with those of the whole round of the event loop.
    * Node.js ends a turn after each timer and each read, so items that follow timers would each

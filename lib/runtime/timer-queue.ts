@@ -6,7 +6,7 @@ import { IntrusiveSet, type SetMember } from './intrusive-set.js';
 export interface ScheduledCall extends SetMember {
   /** On the scale of `performance.now()`, milliseconds. */
   readonly at: number;
-  readonly onDue: () => void;
+  onDue(): void;
 }
 
 /** The longest that a timer of Node.js can wait, in milliseconds. */
@@ -27,7 +27,7 @@ const TURNS = 3;
 /**
  * Serves any number of scheduled calls by one timer. Nearly all of them are unscheduled, and then
  * cost no more than an entry that is added to a set and deleted. The timer fires at the earliest
- * time of all calls, runs those that are due, and is set anew for the rest.
+ * time of all calls, runs those that are due, and is set again for the rest.
  *
  * The timer keeps the process alive while a call is scheduled, and no longer.
  */
@@ -82,7 +82,7 @@ class TimerQueue {
     }
     for (const alarm of due) this.waiting.delete(alarm);
     if (next < this.firesAt) this.setTimer(next);
-    for (const { onDue } of due) onDue();
+    for (const alarm of due) alarm.onDue();
   }
 }
 
@@ -97,6 +97,9 @@ export function schedule(at: number, onDue: () => void): ScheduledCall {
   timers.add(alarm);
   return alarm;
 }
+
+/** Does the same for an object that is the scheduled call itself. */
+export const arm = (alarm: ScheduledCall): void => timers.add(alarm);
 
 /** @returns true if the call had not been made yet */
 export const unschedule = (alarm: ScheduledCall): boolean => timers.delete(alarm);

@@ -2,8 +2,8 @@
 const then = Reflect.get(Promise.prototype, 'then') as (...handlers: unknown[]) => Promise<unknown>;
 
 /**
- * The promise of a transaction, which knows if anybody has asked for its result: `await`, `catch`,
- * `finally`, `Promise.all` and a `return` of it all go through `then`.
+ * The promise of a transaction, which knows if its result was used: `await`, `catch`, `finally`,
+ * `Promise.all` and a `return` of it all go through `then`.
  */
 class AskedPromise extends Promise<unknown> {
   declare wasAsked?: boolean;
@@ -70,13 +70,13 @@ export abstract class TransactionWaiter {
 
   /**
    * True while the body runs that the transactions belong to. One that begins outside of that is
-   * waited for by nobody.
+   * not awaited.
    */
   abstract readonly isAwaited: boolean;
 
   /**
-   * Takes the promise that its caller is given. A failure of it is told by {@link untilOver},
-   * unless the body has asked for the result itself; it is no unhandled rejection any more.
+   * Takes the promise that its caller is given. {@link untilOver} reports its failure, unless the
+   * body has used the result itself; it is no unhandled rejection any more.
    */
   enlist(transaction: Promise<unknown>): void {
     if (this.isAwaited) (this.begun ??= new BegunTransactions()).add(transaction);

@@ -35,7 +35,7 @@ export interface CommitParticipant {
   /**
    * Called with each transaction that is to commit it, also one that is refused. The participant's
    * own end waits for it, and fails with it, where the code that began it does not await it. Absent
-   * where nobody waits.
+   * if no consumer waits.
    */
   enlist?(transaction: Promise<unknown>): void;
   /**

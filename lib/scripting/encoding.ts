@@ -2,7 +2,7 @@ import { TextDecoder } from 'node:util';
 import { InvalidArgumentError, InvalidUtf8Error, type Outcome } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 
-/** Bytes as users give them. A string goes over the wire as UTF-8. */
+/** Bytes as users give them. A string goes over the wire as UTF-8. @inline */
 export type BinaryValue = string | Buffer;
 
 /** Form of values that come back: `utf8` as strings, `buffer` as Buffers. */

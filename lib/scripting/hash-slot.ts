@@ -9,11 +9,9 @@ const CRC16_TABLE = Uint16Array.from({ length: 256 }, (_, byte) => {
   return crc;
 });
 
-function crc16(bytes: Uint8Array): number {
-  let crc = 0;
-  for (const byte of bytes) crc = ((crc << 8) ^ CRC16_TABLE[(crc >> 8) ^ byte]!) & 0xffff;
-  return crc;
-}
+/** Returns the checksum of a text whose last byte is `byte`, from that of the text before it. */
+const nextCrc16 = (crc: number, byte: number): number =>
+  ((crc << 8) ^ CRC16_TABLE[(crc >> 8) ^ byte]!) & 0xffff;
 
 /**
  * Returns the part of a key that is hashed: the text between the first `{` and the first `}` after
@@ -43,7 +41,9 @@ export function hashTag(id: string | number | bigint): string {
 }
 
 export function hashSlot(key: string): number {
-  return crc16(Buffer.from(hashTagOf(key) ?? key)) % SLOT_COUNT;
+  let crc = 0;
+  for (const byte of Buffer.from(hashTagOf(key) ?? key)) crc = nextCrc16(crc, byte);
+  return crc % SLOT_COUNT;
 }
 
 /**
@@ -69,14 +69,21 @@ export function tagForSlot(slot: number): string {
   return tags[slot]!;
 }
 
+/**
+ * Goes through 109,760 numbers. The checksum of each follows from that of all its digits but the
+ * last.
+ */
 function makeTags(): readonly string[] {
   const found: string[] = [];
+  const crcs: number[] = [];
   let missing = SLOT_COUNT;
-  for (let n = 0; missing > 0; n++) {
-    const tag = String(n);
-    const slot = hashSlot(tag);
-    if (found[slot] === undefined) {
-      found[slot] = tag;
+  for (let tens = 0; missing > 0; tens++) {
+    for (let digit = 0; digit < 10; digit++) {
+      const crc = nextCrc16(tens && crcs[tens]!, 0x30 + digit);
+      crcs.push(crc);
+      const slot = crc % SLOT_COUNT;
+      if (found[slot] !== undefined) continue;
+      found[slot] = String(tens * 10 + digit);
       missing--;
     }
   }

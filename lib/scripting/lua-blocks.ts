@@ -1,6 +1,6 @@
-/** Comments, strings and words of Lua, in the order in which they must be matched. */
+/** Comments, strings and words of blocks in Lua, in the order in which they must be matched. */
 const TOKENS =
-  /--\[(=*)\[[\s\S]*?(?:\]\1\]|$)|--[^\n]*|\[(=*)\[[\s\S]*?(?:\]\2\]|$)|"(?:\\[\s\S]|[^"\\\n])*"|'(?:\\[\s\S]|[^'\\\n])*'|[A-Za-z_][A-Za-z0-9_]*|\n/g;
+  /--\[(=*)\[[\s\S]*?(?:\]\1\]|$)|--[^\n]*|\[(=*)\[[\s\S]*?(?:\]\2\]|$)|"(?:\\[\s\S]|[^"\\\n])*"|'(?:\\[\s\S]|[^'\\\n])*'|\b(?:function|do|if|repeat|end|until)\b/g;
 
 /**
  * Words that begin a block, and the word that ends it. `while` and `for` lead to a `do`, which is
@@ -19,18 +19,17 @@ const BEGINS: Readonly<Record<string, string>> = {
  * if there is none. Redis reports all other mistakes.
  */
 export function blocksProblem(lua: string): string | undefined {
-  const open: { readonly word: string; readonly line: number }[] = [];
-  let line = 1;
-  for (const [token] of lua.matchAll(TOKENS)) {
-    if (Object.hasOwn(BEGINS, token)) {
-      open.push({ word: token, line });
-    } else if (token === 'end' || token === 'until') {
+  const open: RegExpExecArray[] = [];
+  const lineOf = ({ index }: RegExpExecArray): number => lua.slice(0, index).split('\n').length;
+  for (const token of lua.matchAll(TOKENS)) {
+    const [word] = token;
+    if (Object.hasOwn(BEGINS, word)) {
+      open.push(token);
+    } else if (word === 'end' || word === 'until') {
       const begun = open.pop();
-      if (!begun) return `"${token}" in line ${line} ends nothing`;
-      if (BEGINS[begun.word] !== token)
-        return `"${token}" in line ${line} cannot end the "${begun.word}" of line ${begun.line}`;
-    } else {
-      line += token.split('\n').length - 1;
+      if (!begun) return `"${word}" in line ${lineOf(token)} ends nothing`;
+      if (BEGINS[begun[0]] !== word)
+        return `"${word}" in line ${lineOf(token)} cannot end the "${begun[0]}" of line ${lineOf(begun)}`;
     }
   }
   return undefined;

@@ -1,4 +1,4 @@
-/** Options of `Transaction.push`. */
+/** Options of `Transaction.push`. @inline */
 export interface QueuedPushOptions {
   /**
    * Time that the job waits before it can be taken, by Redis's clock, in milliseconds, up to ten

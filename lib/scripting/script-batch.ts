@@ -25,9 +25,11 @@ export function scriptBatchOf(script: Script): ScriptBatch | undefined {
  * Defines the batch of a script. An error that one call raises is the answer of that call alone;
  * the others are made all the same.
  */
-function defineBatch({ name, keys, args, lua, binary, readOnly }: Script): ScriptBatch {
-  const part = (table: string, names: readonly string[]): string =>
-    names.map((_, i) => `${table}[i * ${names.length} + ${i + 1}]`).join(', ');
+function defineBatch({ name, keys, args, opening, body, binary, readOnly }: Script): ScriptBatch {
+  // One table for all calls: most of what a short call costs would be a new one. So the body of a
+  // script reads single elements of KEYS and ARGV, and neither returns nor changes the tables.
+  const fill = (table: string, all: string, { length }: readonly string[]): string =>
+    Array.from({ length }, (_, i) => `${table}[${i + 1}] = ${all}[i * ${length} + ${i + 1}]`).join('\n  ');
   return defineScript({
     name: `${name} (several)`,
     keys: ['...keys'],
@@ -38,10 +40,11 @@ function defineBatch({ name, keys, args, lua, binary, readOnly }: Script): Scrip
 -- KEYS[1…] keys  those of each call, one call after the other
 -- ARGV[1…] args  likewise
 -- returns what each call returned, or the error that it raised
+${opening}
 local call = function(KEYS, ARGV)
-${lua}
+${body}
 end
-local keys, args
+local keys, args = {}, {}
 local function call_one() return call(keys, args) end
 -- What a command raised is a table that holds the error with its code. Redis's pcall makes a mere text of it, which a client would take for an ERR.
 -- Dragonfly raises the text alone.
@@ -51,7 +54,8 @@ local function failure(raised)
 end
 local answers = {}
 for i = 0, #ARGV / ${args.length} - 1 do
-  keys, args = { ${part('KEYS', keys)} }, { ${part('ARGV', args)} }
+  ${fill('keys', 'KEYS', keys)}
+  ${fill('args', 'ARGV', args)}
   local _, answer = xpcall(call_one, failure)
   if answer == nil then answer = false end
   answers[i + 1] = answer

@@ -6,9 +6,8 @@ import {
   RedisUnavailableError,
 } from '../atomic-redis.errors.js';
 import type { RedisClient } from '../connection/client.js';
-import { unschedule, schedule, type ScheduledCall } from '../runtime/timer-queue.js';
 import { fullJitter, sleep, type Deadline } from '../runtime/deadline.js';
-import { copyDurability, type DurabilityOptions } from '../connection/durability.js';
+import type { DurabilityOptions } from '../connection/durability.js';
 import type { Acknowledged } from '../connection/durable-channel.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
 import {
@@ -19,80 +18,20 @@ import {
 } from '../connection/reply-errors.js';
 import {
   KEEP_MARKER,
-  NOT_AFTER,
   orderedArguments,
   orderedKeys,
-  TOO_LATE,
   type ArgumentsOf,
   type NamedValues,
   type Script,
 } from './script.js';
-import { NOT_SENT, ScriptSender, type Sendable } from './script-sender.js';
-
-/**
- * The state of a call that is under way. Its owner creates the object, and the runner keeps it up
- * to date.
- */
-export interface CallProgress {
-  /**
-   * True if the call may have taken effect. False while it waits to be sent, again or for the first
-   * time.
-   */
-  mayBeDone: boolean;
-  /** The reason why the last attempt failed, if nothing can have taken effect by then. */
-  refusal: Error | undefined;
-}
-
-export interface SendOptions {
-  /**
-   * Send a script again whose connection was lost before it answered. False for a script that does
-   * not recognise a copy of itself: a lost connection is then reported as unknown at once.
-   * @default true
-   */
-  resend?: boolean;
-  /** Answer only once replicas have the script's changes. Default: do not wait for them. */
-  durability?: DurabilityOptions | undefined;
-  /**
-   * The end of the time in which it may take effect, before that of the call. From then on a script
-   * may tell what it finds, and changes nothing. Default: the deadline of the call.
-   */
-  notAfter?: Deadline | undefined;
-  /** Given by an owner that may give up parts of the call before its deadline. */
-  progress?: CallProgress | undefined;
-}
+import { isTooLate, ScriptCall, type AttemptOutcome, type SendOptions } from './script-call.js';
+import { NOT_SENT, ScriptSender } from './script-sender.js';
 
 /**
  * With less than this many milliseconds left, a refused call is not sent again: without a reply in
  * time, its outcome would be unknown, while that of the refused attempt is known.
  */
 export const MIN_REPLY_MS = 50;
-
-/** One call of a script, and its state. */
-interface ScriptCall extends Sendable {
-  readonly args: (string | Buffer)[];
-  /** The place of the time limit in `args`; -1 without one. */
-  readonly notAfterAt: number;
-  readonly deadline: Deadline;
-  readonly notAfter: Deadline;
-  readonly resend: boolean;
-  readonly durability: DurabilityOptions | undefined;
-  readonly progress: CallProgress | undefined;
-  withText: boolean;
-  /**
-   * True if it was sent and not answered: it may have taken effect, or may yet, up to its time
-   * limit.
-   */
-  unanswered: boolean;
-  /** The reason why the last attempt failed. */
-  cause: Error | undefined;
-  /** Set if it has taken effect, and replicas did not have it in time. */
-  notReplicated: NotReplicatedError | undefined;
-}
-
-/** The end of an attempt. */
-type AttemptOutcome =
-  | { readonly answer: Acknowledged; readonly error?: undefined }
-  | { readonly answer?: undefined; readonly error: unknown };
 
 /**
  * Sends scripts over the shared connection, by EVALSHA, until they are answered or their deadline
@@ -124,57 +63,50 @@ export class ScriptRunner {
     keys: NamedValues<Keys, string>,
     args: ArgumentsOf<Args>,
     deadline: Deadline,
-    { resend = true, durability, notAfter = deadline, progress }: SendOptions = {},
+    options: SendOptions = {},
   ): Promise<Reply> {
     return new Promise((resolve, reject) => {
-      const { connection } = this;
+      const { isCluster, keys: keySpace } = this.connection;
       const keyList = orderedKeys(script, keys);
-      let alarm: ScheduledCall | undefined;
-      // Calls that leave together are answered in the asynchronous context of the first. Events on
-      // the way belong to the context of each.
-      const inOwn: typeof here = connection.observer.isWatching ? AsyncLocalStorage.snapshot() : here;
-      const goOn = (outcome?: AttemptOutcome): void => {
-        // After the deadline the caller has had its error already.
-        if (!alarm || unschedule(alarm)) resolve(inOwn(() => this.persist(call, outcome)) as Promise<Reply>);
-      };
-      const call: ScriptCall = {
-        script,
-        keys: keyList,
-        args: orderedArguments(script, args),
-        notAfterAt: script.args.indexOf(NOT_AFTER),
-        slot: connection.isCluster && keyList.length > 0 ? connection.keys.commonSlotOf(keyList) : 0,
-        deadline,
-        notAfter,
-        resend,
-        durability: durability && copyDurability(durability),
-        progress,
-        withText: false,
-        unanswered: false,
-        cause: undefined,
-        notReplicated: undefined,
-        answered: (reply) => {
-          if (isTooLate(reply)) return goOn({ answer: { reply, replicas: 0 } });
-          unschedule(alarm!);
-          try {
-            resolve(script.reply(reply));
-          } catch (error) {
-            reject(error);
-          }
-        },
-        failed: (error) => goOn({ error }),
-      };
-      if (durability || !this.canSendNow(call)) return goOn();
-      // The way of nearly all calls: sent at once and answered, without a further promise.
-      alarm = schedule(deadline.at, () => reject(this.unknown(call)));
-      if (progress) progress.mayBeDone = true;
-      this.sender.send(call);
+      const slot = isCluster && keyList.length > 0 ? keySpace.commonSlotOf(keyList) : 0;
+      const argList = orderedArguments(script, args);
+      this.send(script, keyList, argList, slot, deadline, options, resolve as never, reject);
     });
+  }
+
+  /**
+   * Runs a script with keys and arguments that are in order, and that nobody changes. Calls
+   * `resolve` or `reject` once, later than it returns.
+   *
+   * @param slot of the keys, on a Cluster
+   */
+  send(
+    script: Script,
+    keys: readonly string[],
+    args: (string | Buffer)[],
+    slot: number,
+    deadline: Deadline,
+    options: SendOptions,
+    resolve: (reply: unknown) => void,
+    reject: (error: unknown) => void,
+  ): void {
+    // Calls that leave together are answered in the asynchronous context of the first. Events on
+    // the way belong to the context of each.
+    const inOwn: typeof here = this.connection.observer.isWatching ? AsyncLocalStorage.snapshot() : here;
+    const goOn = (first?: AttemptOutcome): void =>
+      void inOwn(() => this.persist(call, first)).then(resolve, reject);
+    const late = (): void => reject(this.unknown(call));
+    const call = new ScriptCall(script, keys, args, slot, deadline, options, { resolve, reject, goOn, late });
+    if (call.durability || !this.canSendNow(call)) return goOn();
+    // The way of nearly all calls: sent at once and answered, without a further promise.
+    if (call.progress) call.progress.mayBeDone = true;
+    this.sender.send(call);
   }
 
   /** Returns true if it can be written in this turn, and fills in its time limit. */
   private canSendNow({ args, notAfterAt, slot, deadline, notAfter }: ScriptCall): boolean {
-    if (!this.connection.isReady || deadline.passed) return false;
-    if (notAfterAt === -1) return true;
+    if (deadline.passed) return false;
+    if (notAfterAt === -1) return this.connection.isReady;
     const notAfterMs = this.connection.knownServerTime(notAfter, slot);
     if (notAfterMs === undefined) return false;
     args[notAfterAt] = String(notAfterMs);
@@ -222,7 +154,10 @@ export class ScriptRunner {
     if (call.progress) call.progress.mayBeDone = true;
     try {
       if (call.durability) return { answer: await this.sendDurably(call, call.durability, late) };
-      const reply = new Promise((answered, failed) => this.sender.send({ ...call, answered, failed }));
+      const { script, keys, args, slot, withText, isBatch } = call;
+      const reply = new Promise((answered, failed) =>
+        this.sender.send({ script, keys, args, slot, withText, isBatch, deadline, answered, failed }),
+      );
       return { answer: { reply: await deadline.race(reply, late), replicas: 0 } };
     } catch (error) {
       return { error };
@@ -251,17 +186,17 @@ export class ScriptRunner {
       if (!call.resend) throw this.unknown(call, error);
       call.unanswered = !script.readOnly;
       await connection.refreshTopology(deadline);
-    } else if (!isTransientRefusal(error)) {
+    } else if (!isTransientRefusal(error) && !mayYetArrive(call)) {
       throw this.notMade(call, toScriptError(error, script));
     } else if (durability) {
       // A connection to one server follows no redirections.
       await connection.refreshTopology(deadline);
     }
-    const leftMs = deadline.remainingMs - (isTransientRefusal(error) ? MIN_REPLY_MS : 0);
+    const isRefused = isTransientRefusal(error) && !mayYetArrive(call);
+    const leftMs = deadline.remainingMs - (isRefused ? MIN_REPLY_MS : 0);
     const pauseMs = fullJitter(attempt, 1, 100);
     await sleep(Math.min(pauseMs, Math.max(0, leftMs)));
-    if (isTransientRefusal(error) && pauseMs >= leftMs)
-      throw this.notMade(call, connection.unavailable(call.cause));
+    if (isRefused && pauseMs >= leftMs) throw this.notMade(call, connection.unavailable(call.cause));
   }
 
   /** Returns the caller's result. */
@@ -328,6 +263,13 @@ export class ScriptRunner {
   }
 }
 
+/**
+ * Returns true if an earlier attempt may be under way, up to its time limit. Then no refusal of a
+ * copy is the end: more copies are sent. Either one is answered, or the outcome is unknown once
+ * nothing can take effect any more, so that what the caller finds is final.
+ */
+const mayYetArrive = ({ unanswered, notAfterAt }: ScriptCall): boolean => unanswered && notAfterAt !== -1;
+
 /** Notes for the owner of a call that the last attempt failed. */
 function notDone({ progress }: ScriptCall, mayBeDone: boolean, cause: Error): void {
   if (!progress) return;
@@ -342,11 +284,3 @@ function keepMarker({ script, args }: ScriptCall): void {
 }
 
 const here = <R>(body: () => R): R => body();
-
-const isTooLate = (raw: unknown): boolean => {
-  const first: unknown = Array.isArray(raw) ? raw[0] : raw;
-  return (
-    first === TOO_LATE ||
-    (Buffer.isBuffer(first) && first.length === TOO_LATE.length && first.toString() === TOO_LATE)
-  );
-};

@@ -1,4 +1,5 @@
 import type { RedisClient } from '../connection/client.js';
+import type { Deadline } from '../runtime/deadline.js';
 import { TickBatcher } from '../runtime/tick-batcher.js';
 import { assertReadable } from './readable-arguments.js';
 import type { RedisConnection } from '../connection/redis-connection.js';
@@ -18,6 +19,11 @@ export interface Sendable {
   readonly slot: number;
   /** True if the server does not know the script, so that its text is sent. */
   readonly withText: boolean;
+  /** True if it carries a batch, whose calls have waited for each other already. */
+  readonly isBatch: boolean;
+  readonly deadline: Deadline;
+  /** Called once it is written for the first time. */
+  sent?(): void;
   answered(reply: unknown): void;
   failed(error: unknown): void;
 }
@@ -36,8 +42,9 @@ const LARGE_CALL = 4_096;
 
 /**
  * Writes calls of scripts to the shared connection. Calls of one turn of the event loop leave
- * together, in their order. Calls of one script that follow each other leave as one EVALSHA, since
- * a command costs client and server more than a call does.
+ * together, in their order. Those of one script that follow each other leave as one EVALSHA, since
+ * a command costs client and server more than a call does. A batch leaves at once where nothing is
+ * under way.
  */
 export class ScriptSender {
   private readonly batcher = new TickBatcher<Sendable>({
@@ -49,7 +56,8 @@ export class ScriptSender {
   constructor(private readonly connection: RedisConnection) {}
 
   send(call: Sendable): void {
-    this.batcher.add(call, 1, undefined);
+    if (call.isBatch && this.batcher.isEmpty && this.connection.isIdle) this.writeAll([call]);
+    else this.batcher.add(call, 1, undefined);
   }
 
   private writeAll(calls: readonly Sendable[]): void {
@@ -61,21 +69,30 @@ export class ScriptSender {
     let from = 0;
     let end = endOfRow(calls, from);
     const releaseWrites = end < calls.length ? connection.holdWrites() : undefined;
-    while (from < end) {
-      const first = calls[from]!;
-      const batch = end - from > 1 ? scriptBatchOf(first.script) : undefined;
-      if (batch) this.writeBatch(batch, calls.slice(from, end), false);
-      else this.writeOne(first);
-      from = end;
-      if (from < calls.length) end = endOfRow(calls, from);
+    try {
+      while (from < end) {
+        const first = calls[from]!;
+        const batch = end - from > 1 ? scriptBatchOf(first.script) : undefined;
+        if (batch) this.writeBatch(batch, calls.slice(from, end), false);
+        else this.writeOne(first);
+        for (; from < end; from++) calls[from]!.sent?.();
+        if (from < calls.length) end = endOfRow(calls, from);
+      }
+    } finally {
+      releaseWrites?.();
     }
-    releaseWrites?.();
   }
 
-  private writeOne(call: Sendable): void {
-    this.write(this.connection.client, call.script, call.keys, call.args, call.withText).then(
+  private writeOne(call: Sendable, withText = call.withText): void {
+    const { connection } = this;
+    this.write(connection.client, call.script, call.keys, call.args, withText).then(
       (reply) => call.answered(reply),
-      (error: unknown) => call.failed(error),
+      (error: unknown) => {
+        if (withText || !isUnknownScript(error) || !this.mayBeSentAgain(call)) return call.failed(error);
+        // Not later, so that calls stay in their order.
+        this.writeOne(call, true);
+        this.loadAlso(scriptBatchOf(call.script));
+      },
     );
   }
 
@@ -93,14 +110,32 @@ export class ScriptSender {
       }
     };
     const failed = (error: unknown): void => {
-      if (!withText && isUnknownScript(error) && connection.isReady) this.writeBatch(batch, calls, true);
-      else if (isOfOne(error))
+      if (!withText && isUnknownScript(error) && calls.every((call) => this.mayBeSentAgain(call))) {
+        this.writeBatch(batch, calls, true);
+        this.loadAlso(calls[0]!.script);
+      } else if (isOfOne(error))
         for (const call of calls)
           if (connection.isReady) this.writeOne(call);
           else call.failed(NOT_SENT);
       else for (const call of calls) call.failed(error);
     };
     this.write(connection.client, batch, keys, args, withText).then(answered, failed);
+  }
+
+  /**
+   * Loads the other form of a script that the server has lost, as it will have lost both. Known in
+   * one form alone, the calls of one turn would change places: those of the known form are made at
+   * once, the others are sent again.
+   */
+  private loadAlso(form: Script | undefined): void {
+    const { client, isCluster } = this.connection;
+    // A Cluster would load it on any one node.
+    if (form && !isCluster) client.script('LOAD', form.lua).catch(() => undefined);
+  }
+
+  /** Returns false past its deadline: its caller has been told that its outcome is unknown. */
+  private mayBeSentAgain({ deadline }: Sendable): boolean {
+    return this.connection.isReady && !deadline.passed;
   }
 
   /** Writes one call to the given client. */
@@ -111,7 +146,7 @@ export class ScriptSender {
     args: readonly (string | Buffer)[],
     withText: boolean,
   ): Promise<unknown> {
-    const command = `${withText ? 'EVAL' : 'EVALSHA'}${script.readOnly ? '_RO' : ''}`;
+    const command = commandOf(script, withText);
     // One list: as arguments of a call, a hundred thousand would overflow the stack.
     const rest = [withText ? script.lua : script.sha, keys.length, ...keys, ...args];
     try {
@@ -125,6 +160,15 @@ export class ScriptSender {
       return Promise.reject(error);
     }
   }
+}
+
+/**
+ * Names the command, as ioredis spells it. Of another spelling it would make this one several times
+ * for each call.
+ */
+function commandOf({ readOnly }: Script, withText: boolean): string {
+  if (withText) return readOnly ? 'eval_ro' : 'eval';
+  return readOnly ? 'evalsha_ro' : 'evalsha';
 }
 
 /**

@@ -4,7 +4,7 @@ import * as check from '../atomic-redis.validation.js';
 import { copyBytes } from './copies.js';
 import { blocksProblem } from './lua-blocks.js';
 
-/** An argument of a script: text, bytes, or an integer, which is sent in decimal. */
+/** An argument of a script: text, bytes, or an integer, which is sent in decimal. @inline */
 export type ScriptArgument = string | Buffer | number | bigint;
 
 /** One value for each name; a last name with `...` in front takes a list. */
@@ -37,44 +37,51 @@ export type ArgumentsOf<Names extends readonly string[]> = Omit<
   typeof NOT_AFTER
 >;
 
-/** The parts from which `defineScript` makes a script. */
-export interface ScriptSpecification<Keys extends readonly string[], Args extends readonly string[], Reply> {
-  /** The name in error messages and events: `counters.apply`. */
-  name: string;
-  /**
-   * Names of KEYS[1], KEYS[2], …; a last name with `...` in front takes the rest. Lists every key
-   * that the script touches.
-   */
-  keys: Keys;
-  /**
-   * Names of ARGV[1], ARGV[2], …; likewise. `notAfterMs` is filled in by the library from the
-   * call's deadline.
-   */
-  args: Args;
-  lua: string;
-  /** Converts the reply of Redis to the script's own result. */
-  reply: (raw: unknown) => Reply;
-  /** Receive bulk strings as Buffers, for results that hold bytes. @default false */
-  binary?: boolean;
-  /**
-   * Set for a script that writes nothing. Redis refuses its writes, and its outcome is never
-   * unknown. @default false
-   */
-  readOnly?: boolean;
-}
-
 /** A Lua script with the types of its keys, arguments and reply. Made by {@link defineScript}. */
 export interface Script<
   Keys extends readonly string[] = readonly string[],
   Args extends readonly string[] = readonly string[],
   Reply = unknown,
-> extends Readonly<Required<ScriptSpecification<Keys, Args, Reply>>> {
-  /** SHA-1 of the text, by which EVALSHA calls it. */
+> {
+  /** The name in error messages and events: `counters.apply`. */
+  readonly name: string;
+  /**
+   * Names of KEYS[1], KEYS[2], …; a last name with `...` in front takes the rest. Lists every key
+   * that the script touches.
+   */
+  readonly keys: Keys;
+  /**
+   * Names of ARGV[1], ARGV[2], …; likewise. `notAfterMs` is filled in by the library from the
+   * call's deadline.
+   */
+  readonly args: Args;
+  /**
+   * Lua in front of the call's that runs once for all calls that share an EVALSHA: functions, and
+   * what is read for all at once. It changes nothing, and its `KEYS` and `ARGV` are those of all
+   * calls.
+   * @default ''
+   */
+  readonly opening: string;
+  /** The whole text: the opening, and the Lua that makes the call. */
+  readonly lua: string;
+  /** Converts the reply of Redis to the script's own result. */
+  readonly reply: (raw: unknown) => Reply;
+  /** Receives bulk strings as Buffers, for results that hold bytes. @default false */
+  readonly binary: boolean;
+  /**
+   * Set for a script that writes nothing. Redis refuses its writes, and its outcome is never
+   * unknown. @default false
+   */
+  readonly readOnly: boolean;
+  /** The text behind the opening. */
+  readonly body: string;
+  /** SHA-1 of the whole text, by which EVALSHA calls it. */
   readonly sha: string;
 }
 
 /**
- * Defines a Lua script: its text, and the names and types of its keys, arguments and reply.
+ * Defines a Lua script: its text, and the names and types of its keys, arguments and reply. `lua`
+ * makes the call; `opening`, `binary` and `readOnly` may be left out.
  *
  * @throws ConfigurationError when a name is repeated, a list is not last, the text begins with `#!`
  * or ends a block that it did not begin, or a part is missing
@@ -83,19 +90,24 @@ export function defineScript<
   const Keys extends readonly string[],
   const Args extends readonly string[],
   Reply,
->(specification: ScriptSpecification<Keys, Args, Reply>): Script<Keys, Args, Reply> {
-  const { name, lua, keys, args } = specification;
+>(
+  specification: Pick<Script<Keys, Args, Reply>, 'name' | 'keys' | 'args' | 'lua' | 'reply'> &
+    Partial<Pick<Script, 'opening' | 'binary' | 'readOnly'>>,
+): Script<Keys, Args, Reply> {
+  const { name, lua, opening = '', keys, args } = specification;
   if (typeof name !== 'string' || name === '' || typeof lua !== 'string' || lua.trim() === '') {
     throw new ConfigurationError(
       'defineScript needs a name and the Lua text: defineScript({ name, lua, … })',
     );
   }
-  if (lua.trimStart().startsWith('#!')) {
+  // A line of its own: the opening may end in a comment.
+  const whole = opening === '' ? lua : `${opening}\n${lua}`;
+  if (whole.trimStart().startsWith('#!')) {
     throw new ConfigurationError(
       `Script ${name} begins with a #! line, which not every server knows; leave it out`,
     );
   }
-  const problem = blocksProblem(lua);
+  const problem = blocksProblem(lua) ?? blocksProblem(opening);
   if (problem) throw new ConfigurationError(`Script ${name} is not valid Lua: ${problem}`);
   for (const [what, names] of [
     ['key', keys],
@@ -114,7 +126,10 @@ export function defineScript<
     binary: false,
     readOnly: false,
     ...specification,
-    sha: createHash('sha1').update(lua).digest('hex'),
+    opening,
+    body: lua,
+    lua: whole,
+    sha: createHash('sha1').update(whole).digest('hex'),
   });
 }
 
@@ -124,8 +139,8 @@ export function defineScript<
  */
 export function orderedKeys(script: Script, keys: Readonly<Record<string, unknown>>): string[] {
   const ordered = inOrder(script, script.keys, keys);
-  for (const [i, value] of ordered.entries())
-    if (!check.isText(value)) check.key(pathOf(script, script.keys, i), value);
+  for (let i = 0; i < ordered.length; i++)
+    if (!check.isText(ordered[i])) check.key(pathOf(script, script.keys, i), ordered[i]);
   return ordered as string[];
 }
 
@@ -140,7 +155,8 @@ export function orderedArguments(
   args: Readonly<Record<string, unknown>>,
 ): (string | Buffer)[] {
   const ordered = inOrder(script, script.args, args);
-  for (const [i, value] of ordered.entries()) {
+  for (let i = 0; i < ordered.length; i++) {
+    const value = ordered[i];
     if (check.isBytes(value)) {
       if (typeof value !== 'string') ordered[i] = copyBytes(value);
       continue;

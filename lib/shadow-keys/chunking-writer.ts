@@ -5,7 +5,7 @@ import type { ShadowCommand, ShadowConnection } from './shadow-connection.js';
 import { ShadowBuildEndedError } from './shadow-key.errors.js';
 import type { Shadow, ShadowType } from './shadow-type.js';
 import { copyItem, isCollection } from './shadow-source.js';
-import type { ShadowEntry, ShadowValue, ShadowWriter } from './shadow-writer.js';
+import type { ShadowValue, ShadowWriter } from './shadow-writer.js';
 
 /**
  * A chunk is sent when it holds this many elements, or characters: about half a millisecond of
@@ -36,7 +36,7 @@ export class ChunkingWriter implements ShadowWriter {
     return this.connection.signal;
   }
 
-  hset(fields: Readonly<Record<string, ShadowValue>> | Iterable<ShadowEntry>): Promise<void> {
+  hset(fields: Parameters<ShadowWriter['hset']>[0]): Promise<void> {
     return this.write('hset', 'hash', () => entriesOf('hset', fields));
   }
 
@@ -48,11 +48,11 @@ export class ChunkingWriter implements ShadowWriter {
     return this.write('sadd', 'set', () => members);
   }
 
-  zadd(scores: Readonly<Record<string, number>> | Iterable<ShadowEntry<number>>): Promise<void> {
+  zadd(scores: Parameters<ShadowWriter['zadd']>[0]): Promise<void> {
     return this.write('zadd', 'zset', () => entriesOf('zadd', scores));
   }
 
-  xadd(fields: Readonly<Record<string, ShadowValue>> | Iterable<ShadowEntry>, id = '*'): Promise<void> {
+  xadd(fields: Parameters<ShadowWriter['xadd']>[0], id = '*'): Promise<void> {
     return this.write(
       'xadd',
       'stream',

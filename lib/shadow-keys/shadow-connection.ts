@@ -48,7 +48,7 @@ export class ShadowConnection {
     private readonly settings: ShadowConnectionSettings,
   ) {}
 
-  /** Aborts when the build cannot go on, with the error that its caller gets. */
+  /** Aborts when the build cannot continue, with its caller's error. */
   get signal(): AbortSignal {
     return this.stop.signal;
   }

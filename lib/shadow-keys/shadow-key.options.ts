@@ -2,18 +2,7 @@ import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import { copyDurability } from '../connection/durability.js';
 import { operationOptionChecks, type OperationOptions } from '../operations/operation.options.js';
-import { SHADOW_TYPES, type ShadowType } from './shadow-type.js';
-
-/** Progress of a build. */
-export interface ShadowProgress {
-  /**
-   * Amount that Redis has confirmed so far: fields, elements, members or entries; bytes for a
-   * string.
-   */
-  readonly written: number;
-  /** The time since the call, in milliseconds. */
-  readonly elapsedMs: number;
-}
+import { SHADOW_TYPES } from './shadow-type.js';
 
 /** Options of `ShadowKeyService.replace` and `replaceAll`. */
 export interface ReplaceOptions extends Pick<OperationOptions, 'timeoutMs' | 'propagation' | 'durability'> {
@@ -51,17 +40,19 @@ export interface ReplaceOptions extends Pick<OperationOptions, 'timeoutMs' | 'pr
    * Redis type that an iterable or an object becomes. A function decides by its own writes.
    * @default 'hash'
    */
-  type?: ShadowType;
+  type?: 'string' | 'list' | 'set' | 'zset' | 'hash' | 'stream';
   /**
    * Time to live of the shadow while it is built, in milliseconds. The build renews it, so it
    * bounds what a crashed process leaves behind. @default 60000
    */
   shadowTtlMs?: number;
   /**
-   * Called after each confirmed chunk. An error that it throws ends the build and reaches the
-   * caller. A promise is not awaited, and its rejection is logged.
+   * Called after each confirmed chunk, with the amount that Redis has confirmed so far (fields,
+   * elements, members or entries; bytes for a string) and the time since the call, in milliseconds.
+   * An error that it throws ends the build and reaches the caller. A promise is not awaited, and
+   * its rejection is logged.
    */
-  onProgress?: (progress: ShadowProgress) => unknown;
+  onProgress?: (progress: { readonly written: number; readonly elapsedMs: number }) => unknown;
   /**
    * Ends the build, unless the swap was already sent; the call rejects with the signal's reason.
    */
@@ -94,8 +85,6 @@ export const checkReplaceOptions = check.options({
   onProgress: check.func,
   signal: check.instanceOf(AbortSignal),
 } satisfies Record<keyof ReplaceOptions, check.Check>);
-
-export const checkRollbackOptions = check.options(operationOptionChecks);
 
 /** Copies checked options, which are read again when the build is done. */
 export const copyReplaceOptions = (given: ReplaceOptions): ReplaceOptions => ({

@@ -8,7 +8,7 @@ import { whenAborted } from '../runtime/abort-listeners.js';
 import { resultOf } from '../connection/durability.js';
 import { untilAborted } from '../runtime/deadline.js';
 import { OperationRunner } from '../operations/operation-runner.js';
-import type { OperationOptions } from '../operations/operation.options.js';
+import { checkOperationOptions, type OperationOptions } from '../operations/operation.options.js';
 import { randomId } from '../runtime/random-id.js';
 import { RedisConnection } from '../connection/redis-connection.js';
 import { assertOutsideTransaction } from '../runtime/transaction-scope.js';
@@ -16,12 +16,7 @@ import { WorkInFlight } from '../runtime/work-in-flight.js';
 import { ChunkingWriter } from './chunking-writer.js';
 import { ShadowConnection } from './shadow-connection.js';
 import { ShadowEmptyError, ShadowLostError } from './shadow-key.errors.js';
-import {
-  checkReplaceOptions,
-  checkRollbackOptions,
-  copyReplaceOptions,
-  type ReplaceOptions,
-} from './shadow-key.options.js';
+import { checkReplaceOptions, copyReplaceOptions, type ReplaceOptions } from './shadow-key.options.js';
 import { checkSource, fill, snapshot, type ShadowSource } from './shadow-source.js';
 import type { Shadow } from './shadow-type.js';
 import { rollback, swap } from './shadow-key.operations.js';
@@ -44,7 +39,7 @@ const ROLLED_BACK = { changed: (isBack: boolean): boolean => isBack };
 
 const DEFAULT_SHADOW_TTL_MS = 60_000;
 
-const NOT_AS_BUILT = 'when it was to be swapped in, it was not what had been built';
+const NOT_AS_BUILT = 'its content had changed before the swap';
 
 /** The most targets whose keys one script can name. */
 const MAX_TARGETS = 500;
@@ -155,8 +150,8 @@ export class ShadowKeyService {
           check.key(typeof keys === 'string' ? 'keys' : `keys[${i}]`, key);
         const unique = [...new Set(list as string[])];
         checkTargets('keys', unique.length);
-        checkRollbackOptions('options', options);
-        return await this.operations.part(rollback, unique, options);
+        checkOperationOptions('options', options);
+        return await this.operations.part(rollback, unique, options, this.options.services.shadowKeys);
       },
       ROLLED_BACK,
     );
@@ -183,7 +178,7 @@ export class ShadowKeyService {
     const {
       signal,
       onProgress,
-      timeoutMs = this.options.timeoutMs,
+      timeoutMs = this.options.services.shadowKeys.timeoutMs,
       shadowTtlMs: ttlMs = DEFAULT_SHADOW_TTL_MS,
     } = options;
     signal?.throwIfAborted();
@@ -264,7 +259,12 @@ export class ShadowKeyService {
     const { mode = 'rename', ttlMs = '', version = '', shadowTtlMs = DEFAULT_SHADOW_TTL_MS } = options;
     const { keepPrevious = false, propagation, timeoutMs, durability } = options;
     const call = { shadows, mode, ttlMs, version, keepPrevious, shadowTtlMs };
-    const answered = this.operations.part(swap, call, { propagation, timeoutMs, durability });
+    const answered = this.operations.part(
+      swap,
+      call,
+      { propagation, timeoutMs, durability },
+      { ...this.options.services.shadowKeys, deduplicate: true },
+    );
     return await resultOf(answered, (answer) => {
       if (answer.kind === 'lost') throw new ShadowLostError([shadows[answer.target]!.liveKey], NOT_AS_BUILT);
       const swapped = answer.kind === 'swapped';

@@ -1,13 +1,14 @@
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import { copyBytes } from '../scripting/copies.js';
 import type { ShadowType } from './shadow-type.js';
-import type { ShadowEntry, ShadowValue, ShadowWriter } from './shadow-writer.js';
+import type { ShadowValue, ShadowWriter } from './shadow-writer.js';
 
 /**
  * An item of an iterable: a pair for a hash or a sorted set, an object for a stream, and a value
- * for all others.
+ * for all others. @inline
  */
-export type ShadowItem = ShadowValue | ShadowEntry | Readonly<Record<string, ShadowValue>>;
+type ShadowItem =
+  ShadowValue | readonly [name: ShadowValue, value: ShadowValue] | Readonly<Record<string, ShadowValue>>;
 
 /**
  * The source of a new value: a function that writes it, an iterable or async iterable (a database
@@ -17,7 +18,7 @@ export type ShadowSource =
   | ((writer: ShadowWriter) => unknown)
   | AsyncIterable<ShadowItem>
   | (Iterable<ShadowItem> & object)
-  | Readonly<Record<string, ShadowValue>>;
+  | Readonly<Record<string, string | Buffer | number | bigint>>;
 
 /** @throws InvalidArgumentError */
 export function checkSource(path: string, source: unknown, type: ShadowType | undefined): void {

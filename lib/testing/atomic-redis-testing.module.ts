@@ -1,5 +1,5 @@
 import { Global, Module, type DynamicModule, type Provider, type Type } from '@nestjs/common';
-import { ModulesContainer } from '@nestjs/core';
+import { ExternalContextCreator, ModulesContainer } from '@nestjs/core';
 import {
   DEFAULT_REGISTRATION,
   getAtomicRedisToken,
@@ -11,14 +11,13 @@ import { SERVICES, type AtomicRedisModuleExtras } from '../atomic-redis.module-d
 import { AtomicRedis } from '../atomic-redis.js';
 import { StatusReader } from '../atomic-redis.status.js';
 import { CounterService } from '../counters/counter.service.js';
-import { arrangeIdempotentRoutes } from '../idempotency/boot-check.js';
+import { arrangeRoutes, spareInterceptors } from '../idempotency/boot-check.js';
 import { IdempotencyService } from '../idempotency/idempotency.service.js';
 import { STAND_IN, type StandIn, type StandInFacts } from '../method-wrapping/stand-in.js';
 import type { MethodCall, MethodSite } from '../method-wrapping/method-site.js';
 import { AtomicRedisEvents } from '../observability/events.js';
 import type { Permit } from '../leases/permit.js';
 import { PermitService } from '../permits/permit.service.js';
-import { giveRoutesAnEdge } from '../problem-details/route-edge.js';
 import type { QueueDefinition } from '../queues/queue-definition.js';
 import { DeadLetters } from '../queues/dead-letters.js';
 import { ReliableQueue } from '../queues/reliable-queue.js';
@@ -171,14 +170,22 @@ const facadeOf = (outcomes: AtomicRedisOutcomes, parts: readonly object[]): Atom
   ],
 })
 export class AtomicRedisTestingModule {
-  constructor(modules: ModulesContainer) {
+  /** @internal */
+  constructor(
+    private readonly modules: ModulesContainer,
+    private readonly creator: ExternalContextCreator,
+  ) {
     if (process.env['NODE_ENV'] === 'production') {
       throw new ConfigurationError(
         'AtomicRedisTestingModule protects nothing, so it does not start where NODE_ENV is production. Import AtomicRedisModule.forRoot({ … }) there',
       );
     }
-    arrangeIdempotentRoutes(modules);
-    giveRoutesAnEdge(modules);
+    arrangeRoutes(modules);
+  }
+
+  /** Arranges the routes, as the module itself does. Called by Nest. */
+  configure(): void {
+    spareInterceptors(this.modules, this.creator);
   }
 
   /**
@@ -211,6 +218,6 @@ export class AtomicRedisTestingModule {
   }
 }
 
-/** A registration with a name. Dynamic modules of one class are told apart by what they provide. */
+/** A registration with a name. Dynamic modules of one class differ by their providers. */
 @Module({})
 class NamedTestingModule {}

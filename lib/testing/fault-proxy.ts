@@ -9,7 +9,7 @@ import {
 } from './fault-rules.js';
 import type { RedisCommand } from './resp-frames.js';
 
-/** The server behind the proxy. */
+/** The server behind the proxy. @inline */
 export type FaultProxyTarget = { host: string; port: number } | string;
 
 /**
@@ -29,8 +29,8 @@ export interface FaultProxy {
   /** Requests read so far, the client's own HELLO and INFO included. */
   readonly commandsSeen: number;
   /**
-   * How often a connection that waited for no reply sent something: round trips, of callers that do
-   * not overlap.
+   * Number of times that a connection without a pending reply sent something. This equals the round
+   * trips of callers that do not overlap.
    */
   readonly roundTrips: number;
   /** The request is applied; its reply is lost and the connection closes. */
@@ -46,8 +46,8 @@ export interface FaultProxy {
   delay(options: FaultOptions & { requestMs?: number; replyMs?: number }): Fault;
   /**
    * The connection turns into a zombie at this request: nothing arrives in either direction, and
-   * neither side is told. `deliver` lets requests through and only answers vanish. The server's
-   * side stays open until `reset()`.
+   * neither side gets an error. `deliver` lets requests through and only answers vanish. The
+   * server's side stays open until `reset()`.
    */
   blackHole(options?: FaultOptions & { deliver?: boolean }): Fault;
   /**

@@ -1,6 +1,6 @@
 import type { RedisCommand } from './resp-frames.js';
 
-/** Which requests a fault strikes. */
+/** Selects the requests that a fault strikes. */
 export interface FaultOptions {
   /**
    * True for the requests to strike; others pass.
@@ -27,13 +27,17 @@ export interface Fault {
   cancel(): void;
 }
 
-export interface LateFault extends Fault {
+/** @inline */
+type Late = Fault & {
   /**
    * Resolves when the server has answered the late request; false when it closed the connection
    * instead.
    */
   readonly delivered: Promise<boolean>;
-}
+};
+
+/** @inline */
+export type LateFault = Late;
 
 export type FaultAction =
   /** The reply is cut off after `bytes`, then the connection closes. */

@@ -3,16 +3,11 @@
  * connections (POSIX only). `nestjs-atomic-redis/testing`.
  */
 export { AtomicRedisTestingModule } from './atomic-redis-testing.module.js';
-export {
-  AtomicRedisOutcomes,
-  type MethodOutcome,
-  type ReadAnswer,
-  type StepAnswer,
-} from './method-outcomes.js';
+export { AtomicRedisOutcomes, type MethodOutcome } from './method-outcomes.js';
 export type { PushedJob, QueuedCommand } from './stub-transaction.js';
-export { testJob, type TestJob, type TestJobEnd, type TestJobOptions } from './test-job.js';
-export { startRedisServer, type RedisServer, type RedisServerOptions } from './redis-server.js';
+export { testJob, type TestJob } from './test-job.js';
+export { startRedisServer, type RedisServer } from './redis-server.js';
 export { RedisServerNotFoundError, RedisServerStartError } from './redis-server.errors.js';
-export { startFaultProxy, type FaultProxy, type FaultProxyTarget } from './fault-proxy.js';
-export type { Fault, FaultOptions, LateFault } from './fault-rules.js';
+export { startFaultProxy, type FaultProxy } from './fault-proxy.js';
+export type { Fault, FaultOptions } from './fault-rules.js';
 export type { RedisCommand } from './resp-frames.js';

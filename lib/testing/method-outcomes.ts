@@ -13,9 +13,7 @@ import { TransactionConflictError } from '../transactions/transaction.errors.js'
 import { StubRun } from './stub-run.js';
 import { StubTransaction, type PushedJob, type QueuedCommand } from './stub-transaction.js';
 
-/**
- * Chooses what becomes of the calls of one decorated method, until it chooses anew or `reset()`.
- */
+/** Chooses the outcome of the calls of one decorated method, until the next choice or `reset()`. */
 export interface MethodOutcome {
   /** The method runs as it is, as it does before anything is chosen. */
   runs(): void;
@@ -75,22 +73,8 @@ interface Choice {
   readonly chosen: Chosen;
 }
 
-/** Answer of a read of the injected `Transaction`. */
-export interface ReadAnswer {
-  /** Gives the answer, for this and every later attempt. */
-  returns(answer: unknown): void;
-}
-
-/** Fate of a step in an earlier attempt of the run. */
-export interface StepAnswer {
-  /** It was finished with that result: the work does not run. */
-  returns(result: unknown): void;
-  /** It began, and what it did is not known: the step rejects with a `StepInterruptedError`. */
-  interrupted(): void;
-}
-
 /**
- * Chooses what becomes of decorated methods in a test with `AtomicRedisTestingModule`. Injectable
+ * Chooses the outcomes of decorated methods in a test with `AtomicRedisTestingModule`. Injectable
  * by its class.
  *
  * ```ts
@@ -148,15 +132,24 @@ export class AtomicRedisOutcomes {
     };
   }
 
-  /** Gives the answer to a read of the injected `Transaction`, by its command and arguments. */
-  onRead(command: string, ...args: unknown[]): ReadAnswer {
+  /**
+   * Gives the answer to a read of the injected `Transaction`, by its command and arguments, for this
+   * and every later attempt.
+   */
+  onRead(
+    command: string,
+    ...args: unknown[]
+  ): {
+    /** Gives the answer. */
+    returns(answer: unknown): void;
+  } {
     check.nonEmptyString('command', command);
     return { returns: (answer) => this.transaction.giveRead(command, args, answer) };
   }
 
   /**
    * Commands that transactions have written, in order: `[['set', 'account:{42}:balance', 5]]`.
-   * Those that failed have written nothing.
+   * Failed transactions have written nothing.
    */
   get writes(): readonly QueuedCommand[] {
     return this.transaction.applied;
@@ -185,8 +178,15 @@ export class AtomicRedisOutcomes {
     this.run.reset();
   }
 
-  /** Makes an earlier attempt of each run have begun the step; `run.resumed` is true then. */
-  onStep(name: string): StepAnswer {
+  /**
+   * Makes an earlier attempt of each run have begun the step; `run.resumed` is true then.
+   */
+  onStep(name: string): {
+    /** The step was finished with that result: its work does not run. */
+    returns(result: unknown): void;
+    /** Nothing is known of it: the step rejects with a `StepInterruptedError`. */
+    interrupted(): void;
+  } {
     check.nonEmptyString('name', name);
     return {
       returns: (result) => this.run.giveStep(name, { result }),

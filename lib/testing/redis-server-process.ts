@@ -46,6 +46,8 @@ export class ServerProcess {
     // to shut down.
     this.#child = spawn('/bin/sh', ['-c', SUPERVISOR, 'sh', temporary ? directory : '', binary, ...args], {
       cwd: directory,
+      // A test runner may give each test file a copy: the server gets what the test has set there.
+      env: process.env,
       detached: true,
       // The supervisor's pipe is not stdin: Node destroys that one at the child's exit, before a
       // word can be written.
@@ -128,7 +130,7 @@ export class ServerProcess {
   }
 }
 
-/** What the port answers to PING and INFO: empty when nobody does in time. */
+/** Returns the port's replies to PING and INFO, or an empty text if no reply comes in time. */
 async function probe(port: number): Promise<string> {
   return new Promise((resolve) => {
     let answer = '';
@@ -150,10 +152,7 @@ async function probe(port: number): Promise<string> {
   });
 }
 
-/**
- * A port nobody listens on now. Only a bind keeps it free: the caller must be ready to find it
- * taken.
- */
+/** Returns a free port. Only a bind keeps it free, so the caller must be ready to find it taken. */
 export async function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = createServer();

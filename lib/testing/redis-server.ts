@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import { findServerBinary, freePort, LOOPBACK, ServerProcess } from './redis-server-process.js';
 import { RedisServerStartError } from './redis-server.errors.js';
 
-/** Options of `startRedisServer`. */
+/** Options of `startRedisServer`. @inline */
 export interface RedisServerOptions {
   /**
    * Name on PATH, or path, of the server itself, not of a script that runs one.
@@ -120,7 +120,7 @@ export async function startRedisServer(options: RedisServerOptions = {}): Promis
     },
     async stop() {
       stopped = true;
-      // What is thrown away need not be saved, and a polite shutdown waits for slow replicas.
+      // A temporary server need not save its data, and a polite shutdown waits for slow replicas.
       await current.end(temporary ? 'SIGKILL' : 'SIGTERM');
       await removeDirectory();
     },

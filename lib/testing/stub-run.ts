@@ -33,7 +33,7 @@ export class StubRun extends IdempotentRun {
     if (given === 'interrupted') throw new StepInterruptedError(name, 'begun');
     if (given) return given.result as T;
     this.ran.push(name);
-    return await settled(work(new StepContext(this.keyFor(name), this.signal)));
+    return await settled(work(new StepContext(this, name)));
   }
 
   giveStep(name: string, given: GivenStep): void {

@@ -1,7 +1,7 @@
 import type { CompletableJob } from '../scripting/completable-job.js';
 import type { QueueJob } from '../queues/queue-job.js';
 
-/** Options of a job in a test. */
+/** Options of a job in a test. @inline */
 export interface TestJobOptions {
   /** @default 'job' */
   id?: string;
@@ -9,14 +9,13 @@ export interface TestJobOptions {
   deliveries?: number;
 }
 
-/** The end of a test's job. */
-export type TestJobEnd = 'ack' | 'ackAndTakeNext' | 'retry' | 'extend';
-
 /** A job without a queue, for unit tests of consumers. */
 export interface TestJob<T> extends QueueJob<T> {
   /** The calls on it, in order. */
-  readonly calls: readonly TestJobEnd[];
+  readonly calls: readonly ('ack' | 'ackAndTakeNext' | 'retry' | 'extend')[];
 }
+
+type Call = TestJob<unknown>['calls'][number];
 
 /**
  * Makes a job for a unit test of a consumer's method. Its `ack`, `retry` and `extend` are there to
@@ -27,8 +26,8 @@ export interface TestJob<T> extends QueueJob<T> {
  * ```
  */
 export function testJob<T>(payload: T, { id = 'job', deliveries = 1 }: TestJobOptions = {}): TestJob<T> {
-  const calls: TestJobEnd[] = [];
-  const held = (call: TestJobEnd) => (): Promise<boolean> => {
+  const calls: Call[] = [];
+  const held = (call: Call) => (): Promise<boolean> => {
     calls.push(call);
     return Promise.resolve(true);
   };

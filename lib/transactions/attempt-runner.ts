@@ -70,7 +70,7 @@ export class AttemptRunner {
       committed = await this.committer.outcomeOf(sent, {
         queued,
         from,
-        isAll: true,
+        accompanying: NO_COMMANDS,
         deadline,
         durability: undefined,
       });
@@ -107,6 +107,7 @@ export class AttemptRunner {
       now = performance.now();
       if (!connection.isReady) return again(this.connection.unavailable());
     }
+    turn.lastAtLeast(graceMs);
     const number = ++run.tally.attempts;
     const attempt = new LeadingAttempt(lease, this.connection, run, number, graceMs, now);
     let value: T;
@@ -144,7 +145,7 @@ export class AttemptRunner {
       lease.forgetWatches(false);
       throw error;
     }
-    // Where a refused member would leave the others unprotected, each commits alone.
+    // A refused member may leave the others unprotected, so each commits alone.
     const mayShare = turn.canInvite && run.mayShare && !server.goesOnAfterRefusal;
     const group = mayShare ? groupBehind(attempt, queued, run) : undefined;
     let sent: Sent;
@@ -185,7 +186,7 @@ export class AttemptRunner {
     const committed = await this.committer.outcomeOf(sent, {
       queued,
       from: 0,
-      isAll: accompanying.length === 0,
+      accompanying,
       deadline,
       durability,
     });

@@ -51,16 +51,13 @@ export interface Share {
   readonly queued: readonly QueuedCommand[];
   /** The number of other transactions' commands in front of its own. */
   readonly from: number;
-  /**
-   * True if the transaction has nothing else in the EXEC: no completion of a run beside its
-   * commands.
-   */
-  readonly isAll: boolean;
+  /** The commands behind its own that complete a run, step or job. */
+  readonly accompanying: readonly QueuedCommand[];
   readonly deadline: Deadline;
   readonly durability: DurabilityOptions | undefined;
 }
 
-/** Commits transactions, and finds out what became of those whose connection died. */
+/** Commits transactions, and resolves the outcome of those whose connection died. */
 export class Committer {
   constructor(
     private readonly connection: RedisConnection,
@@ -103,7 +100,7 @@ export class Committer {
    */
   async outcomeOf(sent: Sent, share: Share): Promise<CommitResult> {
     const { connection, slot } = sent;
-    const { queued, deadline, durability } = share;
+    const { deadline, durability } = share;
     let replies: unknown[] | null;
     try {
       replies = await execAnswer(sent, deadline);
@@ -123,7 +120,7 @@ export class Committer {
     if (replies === null)
       return performance.now() < sent.lifetime.livesUntil ? { kind: 'conflict' } : { kind: 'too-late' };
     connection.marker.confirm(slot, sent.sentAt, sent.ttlMs);
-    const result = applied(queued, ownOf(replies, sent, share));
+    const result = applied(replies, sent, share);
     if (!durability) return result;
     const acknowledged = await replicasOf(connection.client, durability, replicationDeadline(durability));
     if (!isConnectionLoss(acknowledged.cause)) return { ...result, acknowledged };
@@ -154,16 +151,14 @@ export class Committer {
     const isNothing = own && !isMulti && own.every((reply) => reply instanceof Error);
     if (isNothing && isShared) return { kind: 'refused-together', cause: error };
     // The completion of a run stands behind its writes, and may have been done.
-    if ((isNothing || queued.length === 0) && share.isAll) throw error;
+    if ((isNothing || queued.length === 0) && share.accompanying.length === 0) throw error;
     if (own) {
       const failed = own.findIndex((reply) => reply instanceof Error);
       // Else the refusal of a command tells it all.
-      throw new PartialCommitError(
-        failed,
-        queued[failed]?.name ?? 'multi',
-        own,
-        isMulti || failed < 0 ? cause : undefined,
-      );
+      throw new PartialCommitError(failed, queued[failed]?.name ?? 'multi', own, {
+        refusal: isMulti || failed < 0 ? cause : undefined,
+        completion: failureOfCompletion(replies, sent, share)?.error,
+      });
     }
     throw new OutcomeUnknownError(
       `Redis refused ${isMulti ? 'MULTI' : 'a command'}, so the transaction's commands ran one by one, or may have, and their replies were lost: ${cause.message}`,
@@ -226,7 +221,7 @@ export class Committer {
         // deadline key has expired, it does nothing any more.
         const leftMs = lifetime.endsBy - performance.now();
         if (mayArrive && leftMs > 0 && !isOfClosing(error)) await sleep(leftMs);
-        throw unknown('and Redis could not be asked what became of it', error);
+        throw unknown('and Redis could not be asked for its outcome', error);
       }
       resolution = error.result as Resolution;
       acknowledged = { replicas: error.acknowledged, cause: error.cause };
@@ -247,22 +242,36 @@ export class Committer {
 function ownOf(
   replies: readonly unknown[],
   { marksBeginning }: Sent,
-  { queued, from }: Share,
+  { queued, from }: Pick<Share, 'queued' | 'from'>,
 ): readonly unknown[] {
   const start = marksBeginning ? from + 1 : from;
   return replies.slice(start, start + queued.length);
 }
 
-function applied(
-  queued: readonly QueuedCommand[],
-  replies: readonly unknown[],
-): CommitResult & { kind: 'applied' } {
+/** Returns the first failed command of those that complete a run, step or job. */
+function failureOfCompletion(
+  all: readonly unknown[],
+  sent: Sent,
+  { queued, from, accompanying }: Share,
+): { readonly name: string; readonly error: Error } | undefined {
+  if (accompanying.length === 0) return undefined;
+  const replies = ownOf(all, sent, { queued: accompanying, from: from + queued.length });
+  const at = replies.findIndex((reply) => reply instanceof Error);
+  return at < 0 ? undefined : { name: accompanying[at]!.name, error: replies[at] as Error };
+}
+
+function applied(all: readonly unknown[], sent: Sent, share: Share): CommitResult & { kind: 'applied' } {
+  const replies = ownOf(all, sent, share);
   const failed = replies.findIndex((reply) => reply instanceof Error);
-  if (failed >= 0) throw new PartialCommitError(failed, queued[failed]!.name, replies);
+  const completion = failureOfCompletion(all, sent, share);
+  if (failed >= 0 || completion) {
+    const name = share.queued[failed]?.name ?? completion!.name;
+    throw new PartialCommitError(failed, name, replies, { completion: completion?.error });
+  }
   return { kind: 'applied', replies };
 }
 
-/** Nobody waits any more for what a module that closes has left. */
+/** No caller waits any more for the leftovers of a closing module. */
 const isOfClosing = (error: Error): boolean =>
   error instanceof ModuleClosedError || error.cause instanceof ModuleClosedError;
 

@@ -16,15 +16,18 @@ export interface ConnectionPoolOptions {
   openTimeoutMs: number;
 }
 
-/** The state of the connections that transactions take turns on. */
-export interface PoolStatus {
+/** The state of the connections that transactions take turns on. @inline */
+type Status = {
   /** The bound for each server. */
   readonly maxConnections: number;
   readonly open: number;
   readonly inUse: number;
   /** Transactions that wait for one. */
   readonly waiting: number;
-}
+};
+
+/** @inline */
+export type PoolStatus = Status;
 
 /** The connections to one server. */
 interface ServerPool {

@@ -27,7 +27,7 @@ export const lifetimeOf = (sentAt: number, answeredAt: number, ttlMs: number): L
  * to live. It belongs to one connection, and on a Cluster to one slot of it.
  *
  * The commit marker could not serve for it: the next transaction on the connection sets the key
- * anew, behind the EXEC of the one before.
+ * again, behind the EXEC of the one before.
  */
 export class DeadlineKey {
   private readonly id = randomId('hex');
@@ -66,7 +66,7 @@ export class DeadlineKey {
     return ++this.sets;
   }
 
-  /** Redis may have it no more, as after a flush: the next attempt sets it anew. */
+  /** Redis may have lost it, as after a flush: the next attempt sets it again. */
   forget(slot: number): void {
     this.lifetimes.delete(slot);
   }

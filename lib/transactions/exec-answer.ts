@@ -4,13 +4,13 @@ import type { Lifetime } from './deadline-key.js';
 import { MIN_GRACE_MS } from './round-trips.js';
 import type { TransactionConnection } from './transaction-connection.js';
 
-/** Time that is kept for finding out what became of an EXEC, in milliseconds. */
+/** Time reserved for resolving the outcome of an EXEC, in milliseconds. */
 const LEAST_LEFT_MS = 2 * MIN_GRACE_MS;
 
 /** After half of the time, it is looked for this long whether bytes move, in milliseconds. */
 const LOOK_MS = 100;
 
-/** Where they do, an EXEC is waited for while they move at least this often, in milliseconds. */
+/** Longest pause, in milliseconds, between two moves of bytes while an EXEC is still waited for. */
 const MOVE_WITHIN_MS = 500;
 
 /** An EXEC that is written, and by what its outcome can be found. */
@@ -33,7 +33,7 @@ export interface Sent {
 
 /**
  * Waits for the answer to EXEC. Connections that are dead are found elsewhere, and end the wait.
- * Beside that it ends when half of the time is over, unless bytes go on moving: a large request or
+ * Beside that it ends when half of the time is over, unless bytes still move: a large request or
  * answer may take longer.
  */
 export function execAnswer(

@@ -2,7 +2,7 @@ import { IllegalTransactionStateError } from '../atomic-redis.errors.js';
 import type { OwnedCommand } from './open-transaction.js';
 import type { QueuedWrite } from './transaction-commands.js';
 
-/** The replies of EXEC, one for each queued write, in their order. */
+/** The replies of EXEC, one for each queued write, in their order. @inline */
 export interface ExecReplies extends ReadonlyArray<unknown> {
   /** The reply to a write, by what `tx.write` returned for it, with its type. */
   of<Result>(write: QueuedWrite<Result>): Result;

@@ -43,8 +43,8 @@ export class JoinedTransaction extends OpenTransaction {
   }
 
   /**
-   * Runs its work. When that throws, its writes are dropped, whatever the work around it makes of
-   * that.
+   * Runs its work. When that throws, its writes are dropped, even if the surrounding work catches
+   * the error.
    */
   async run<T>(keys: readonly string[], work: (tx: JoinedTransaction) => Promise<T> | T): Promise<T> {
     const { signal, onReplies, requireReplies, validateReads } = this.options;

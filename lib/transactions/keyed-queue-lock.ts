@@ -1,6 +1,6 @@
 /**
- * The longest time for which a caller keeps others of its process waiting. Turns avoid conflicts;
- * correctness does not need them.
+ * The longest time for which a caller keeps others of its process waiting, unless its round trips
+ * take longer. Turns avoid conflicts; correctness does not need them.
  */
 const TURN_MS = 50;
 
@@ -12,12 +12,17 @@ export interface LockSlot<Part> {
   readonly canInvite: boolean;
   end(): void;
   /**
+   * Lets the turn last that many milliseconds, if that is longer. A turn shorter than its round
+   * trips would end before its EXEC arrives, and the next one would only abort.
+   */
+  lastAtLeast(ms: number): void;
+  /**
    * Gives the next in line a part in this turn, if that one takes it, instead of a turn of its own.
    */
   invite(part: Part): void;
   /**
-   * Stops offering parts, because they do not go well: callers get whole turns as long as any waits
-   * for the key.
+   * Stops offering parts after one failed: callers get whole turns as long as any waits for the
+   * key.
    */
   stopSharing(): void;
 }
@@ -30,8 +35,8 @@ interface LockWaiter<Part> {
 /**
  * Callers in this process that declare the same key take turns, first come, first served. Otherwise
  * they would abort each other, and waste the round trips of all but one. Advisory: a turn that
- * lasts longer than {@link TURN_MS} goes to the next in line, so a slow caller blocks no other for
- * ever.
+ * lasts longer than {@link TURN_MS}, or than its round trips may take, goes to the next in line, so
+ * a slow caller blocks no other for ever.
  */
 export class KeyedQueueLock<Part> {
   private readonly lines = new Map<string, Line<Part>>();
@@ -53,7 +58,10 @@ export class KeyedQueueLock<Part> {
     const end = (): void => {
       for (const turn of turns) turn.end();
     };
-    return { canInvite: false, end, invite: nothing, stopSharing: nothing };
+    const lastAtLeast = (ms: number): void => {
+      for (const turn of turns) turn.lastAtLeast(ms);
+    };
+    return { canInvite: false, end, lastAtLeast, invite: nothing, stopSharing: nothing };
   }
 
   private takeOne(key: string, takes: (part: Part) => boolean): LockSlot<Part> | Promise<LockSlot<Part>> {
@@ -101,11 +109,19 @@ class Line<Part> {
   }
 
   private limitTurn(): NodeJS.Timeout {
-    return setTimeout(() => this.current.end(), Math.max(0, this.startedAt + TURN_MS - performance.now()));
+    const leftMs = this.startedAt + this.current.longestMs - performance.now();
+    return setTimeout(() => this.endLateTurn(), Math.max(0, leftMs));
+  }
+
+  private endLateTurn(): void {
+    // A timer may fire within the millisecond before.
+    if (performance.now() < this.startedAt + this.current.longestMs - 1) this.timer = this.limitTurn();
+    else this.current.end();
   }
 }
 
 class OwnSlot<Part> implements LockSlot<Part> {
+  longestMs = TURN_MS;
   private isOver = false;
 
   constructor(private readonly line: Line<Part>) {}
@@ -118,6 +134,10 @@ class OwnSlot<Part> implements LockSlot<Part> {
     if (this.isOver) return;
     this.isOver = true;
     this.line.goOn();
+  }
+
+  lastAtLeast(ms: number): void {
+    if (ms > this.longestMs) this.longestMs = ms;
   }
 
   invite(part: Part): void {
@@ -141,6 +161,8 @@ class SharedSlot<Part> implements LockSlot<Part> {
 
   end(): void {}
 
+  lastAtLeast(): void {}
+
   invite(part: Part): void {
     this.turn.invite(part);
   }
@@ -156,6 +178,7 @@ const nothing = (): void => undefined;
 export const ALONE: LockSlot<never> = {
   canInvite: false,
   end: nothing,
+  lastAtLeast: nothing,
   invite: nothing,
   stopSharing: nothing,
 };

@@ -18,8 +18,8 @@ export class LeadingAttempt extends TransactionAttempt implements Opening {
    */
   watching: Promise<unknown> | undefined;
   /**
-   * Why the attempt cannot be committed although the work may go on: its connection was lost, a
-   * node refused, or WATCH was answered too late.
+   * The reason why the attempt cannot be committed although the work may continue: its connection
+   * was lost, a node refused, or WATCH was answered too late.
    */
   failure: AtomicRedisError | undefined;
   /**
@@ -35,7 +35,7 @@ export class LeadingAttempt extends TransactionAttempt implements Opening {
   readonly asked: { readonly name: string; readonly args: readonly unknown[] }[] = [];
   private readonly lent: TransactionConnection;
   private readonly setsDeadline: boolean;
-  /** Which setting of the deadline key is this one's. */
+  /** Number of the setting of the deadline key that this attempt made. */
   private set = 0;
   /** Monotonic time at which the attempt was written. */
   private sentAt: number;

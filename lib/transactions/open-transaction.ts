@@ -25,7 +25,7 @@ const NO_OPTIONS: QueuedPushOptions = Object.freeze({});
 export abstract class OpenTransaction extends Transaction {
   readonly read: TransactionReads;
   readonly write: TransactionWrites;
-  /** Those that have joined it, and are not done. */
+  /** Joined transactions that have not ended. */
   private joining: Set<Promise<unknown>> | undefined;
 
   constructor() {

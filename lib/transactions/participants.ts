@@ -2,6 +2,7 @@ import { AtomicRedisError, RedisUnavailableError, type Outcome } from '../atomic
 import type { CommitParticipant, QueuedCommand } from '../scripting/commit-participant.js';
 import { again, type AttemptResult } from './attempt-result.js';
 import type { TransactionRun } from './transaction-run.js';
+import { PartialCommitError } from './transaction.errors.js';
 
 /**
  * The commands of the participants, behind those of the work.
@@ -15,9 +16,15 @@ export function writesOf<T>(
   return participants.flatMap((participant) => participant.writes(kept));
 }
 
-/** Errors of the work and of `onReplies` say nothing of the transaction, whatever they are. */
-const outcomeOf = ({ execOutcome }: TransactionRun<unknown>, error: unknown): Outcome =>
-  execOutcome === 'unknown' && error instanceof AtomicRedisError ? error.outcome : execOutcome;
+/**
+ * The outcome for the participants. Errors of the work and of `onReplies` say nothing of the
+ * transaction, whatever they are. If the writes of the participants failed, their part of what was
+ * applied is not known.
+ */
+function outcomeOf({ execOutcome }: TransactionRun<unknown>, error: unknown): Outcome {
+  if (execOutcome !== 'unknown' || !(error instanceof AtomicRedisError)) return execOutcome;
+  return error instanceof PartialCommitError && error.completionFailed ? 'unknown' : error.outcome;
+}
 
 /**
  * Leads an attempt whose EXEC commits participants too, and tells them of its end.

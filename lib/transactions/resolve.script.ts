@@ -3,13 +3,13 @@ import { defineScript } from '../scripting/script.js';
 export type Resolution = 'applied' | 'not-applied' | 'unknown';
 
 /**
- * Decides what became of an EXEC whose reply was lost, once and for all: after it, that EXEC either
- * has committed or never will. Only reading the marker would not do: EXEC may still be on its way.
- * PEXPIRE touches the watched key, which aborts it; unlike SET it also works when memory is full.
- * Run again, it comes to the same.
+ * Resolves the outcome of an EXEC whose reply was lost, once and for all: after it, that EXEC
+ * either has committed or never will. Only reading the marker would not do: EXEC may still be on
+ * its way. PEXPIRE touches the watched key, which aborts it; unlike SET it also works when memory
+ * is full. Run again, it comes to the same.
  *
- * Where a server does what follows a refused command, an EXEC sets a second key ahead of its
- * commands: only both prove that all were done.
+ * Some servers run the commands behind a refused one. There, an EXEC sets a second key ahead of its
+ * commands: only both keys prove that all commands ran.
  */
 export const resolveScript = defineScript({
   name: 'transactions.resolve',

@@ -37,7 +37,7 @@ export interface AttemptScope {
 
 /** One attempt of a transaction: what its work sees, and the writes queued for EXEC. */
 export abstract class TransactionAttempt extends OpenTransaction {
-  /** Those that joined and failed included. */
+  /** Includes the commands of joined transactions that failed. */
   private readonly queued: OwnedCommand[] = [];
   /** True if a transaction that joined this one needs the replies. */
   requireReplies = false;

@@ -20,7 +20,7 @@ const MAX_TEXT = 1_024 * 1_024;
 export interface Opening {
   /**
    * Called as it is written.
-   * @returns the command that it begins with, made anew; undefined where that is right as it is
+   * @returns the command that it begins with, made again; undefined if the old one is still right
    */
   written(now: number): Command | undefined;
 }
@@ -32,8 +32,8 @@ export interface Opening {
  */
 export class TransactionConnection {
   /**
-   * Those that are not done with it: at most two, the one that has written EXEC and handed it on,
-   * and the next, whose WATCH goes out behind that.
+   * Transactions that still use it: at most two. One has written EXEC and handed it on; the WATCH
+   * of the next goes out behind that.
    */
   users = 0;
   /**
@@ -49,7 +49,7 @@ export class TransactionConnection {
   private text = '';
   private isGathering = false;
   private opening: Opening | undefined;
-  /** Where the command that it begins with stands in the text. */
+  /** Offset in the text of the command that it begins with. */
   private openingAt = 0;
   private openingEnd = 0;
 
@@ -137,7 +137,10 @@ export class TransactionConnection {
     return this.redis.sendCommand(command, this.sink) as Promise<unknown>;
   }
 
-  /** Sends what an attempt begins with; `command` where that is made anew as it is written. */
+  /**
+   * Sends the first commands of an attempt, with `command` in place of its first one if that had to
+   * be made again.
+   */
   open(opening: Opening, command: Command | undefined): Promise<unknown> | undefined {
     if (this.opening) this.flush();
     const from = this.text.length;

@@ -17,8 +17,8 @@ const MARGIN_MS = 20;
 /**
  * Finds out whether a server is fit for transactions. It must do WATCH, MULTI, EXEC and DISCARD for
  * this user, and an EXEC must fail when a watched key has expired: that keeps a late EXEC from
- * taking effect. Also finds out whether the server goes on after a command that it refuses within a
- * MULTI.
+ * taking effect. Also finds out whether the server continues after a command that it refuses within
+ * a MULTI.
  *
  * @param client of its own: it is not fit for anything else afterwards
  * @param key that no other code uses

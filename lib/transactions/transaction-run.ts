@@ -24,7 +24,7 @@ export interface TransactionRequest<T> {
   readonly options: ResolvedTransactionOptions;
   /** The participants that its EXEC commits beside its own writes. */
   readonly participants: readonly CommitParticipant[];
-  /** Is counted up as it goes on. */
+  /** Grows with each attempt. */
   readonly tally: TransactionTally;
   /**
    * True if it was called from inside another transaction, which must not be made to wait for
@@ -54,7 +54,9 @@ export class TransactionRun<T> implements AttemptScope {
    * little.
    */
   graceFactor = 1;
-  /** Outcome of the current attempt's EXEC: `unknown` from when it is sent until it is found out. */
+  /**
+   * Outcome of the current attempt's EXEC: `unknown` from when it is sent until it is found out.
+   */
   execOutcome: Outcome = 'not-applied';
   private isShareable: boolean;
 

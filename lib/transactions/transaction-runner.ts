@@ -15,8 +15,8 @@ import { TransactionConflictError } from './transaction.errors.js';
 import { TransactionRun, type TransactionRequest } from './transaction-run.js';
 
 /**
- * A transaction whose time is over is told why its last attempt came to nothing, if that was not
- * longer ago than this and a pause, in milliseconds.
+ * A timed-out transaction names the failure of its last attempt if that is at most this old, plus a
+ * pause, in milliseconds.
  */
 const RECENT_MS = 100;
 

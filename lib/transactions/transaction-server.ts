@@ -14,7 +14,7 @@ export type Fitness =
        * Dragonfly does. Then a refusal beside an answered EXEC does not mean that nothing was done.
        */
       readonly goesOnAfterRefusal?: boolean;
-      /** Known where it goes on, and the user may ask. */
+      /** Known if it continues after a refusal, and the user may ask. */
       readonly commands?: ServerCommands | undefined;
     }
   /** It does not do what transactions rest on. */

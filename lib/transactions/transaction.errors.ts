@@ -40,14 +40,20 @@ export class TransactionTimeoutError extends AtomicRedisError {
 
 /**
  * One command failed inside EXEC; Redis does not roll back, so the others took effect. Or Redis
- * refused MULTI, so that the commands were done one by one, also where a watched key had been
- * changed. Or a server that goes on after a refused command, as Dragonfly does, did those behind
- * it.
+ * refused MULTI, so that the commands ran one by one, even if a watched key had been changed. Or a
+ * server that continues after a refused command, as Dragonfly does, ran the commands behind it. Or
+ * the transaction's commands took effect, and one that completes its run, step or job failed.
  */
 export class PartialCommitError extends AtomicRedisError {
   readonly code = 'PARTIAL_COMMIT';
   readonly outcome = 'applied';
   readonly retryable = false;
+
+  /**
+   * True if a command that completes the run, step or job failed, alone or with others. That is
+   * then treated as one whose outcome is unknown: a run is held.
+   */
+  readonly completionFailed: boolean;
 
   constructor(
     /**
@@ -55,20 +61,29 @@ export class PartialCommitError extends AtomicRedisError {
      * failed.
      */
     readonly index: number,
-    /** The name of that command, or `multi`. */
+    /** The name of that command, or of the one that failed in its place; else `multi`. */
     readonly command: string,
     /** The replies, with an Error for each command that failed or was dropped. */
     readonly replies: readonly unknown[],
-    /** The refusal of MULTI, or of a command before those that ran. */
-    refusal?: Error,
+    {
+      refusal,
+      completion,
+    }: {
+      /** The refusal of MULTI, or of a command before those that ran. */
+      readonly refusal?: Error | undefined;
+      /** The error of a command that completes a run, step or job. */
+      readonly completion?: Error | undefined;
+    } = {},
   ) {
-    const cause = refusal ?? (replies[index] as Error);
-    super(
-      refusal
-        ? `Redis refused MULTI, or a command in it, so the transaction's commands ran one by one, without protection: ${cause.message}`
-        : `Command ${index} (${command}) of the transaction failed while the others were applied: ${cause.message}`,
-      { cause },
-    );
+    const cause = refusal ?? (replies[index] as Error | undefined) ?? completion;
+    let happened = `Command ${index} (${command}) of the transaction failed while the others were applied`;
+    if (refusal)
+      happened =
+        "Redis refused MULTI, or a command in it, so the transaction's commands ran one by one, without protection";
+    else if (index < 0)
+      happened = `The transaction's commands were applied, and ${command}, by which it completes its run, step or job, failed. Look for a key of another type in its way`;
+    super(`${happened}: ${cause?.message}`, { cause });
+    this.completionFailed = completion !== undefined;
   }
 }
 

@@ -13,13 +13,13 @@ import {
 import { participantOf } from '../scripting/commit-participant.js';
 import type { CompletableJob } from '../scripting/completable-job.js';
 import type { ExecReplies } from './exec-replies.js';
-import { checkDurability, type DurabilityOptions } from '../connection/durability.js';
+import { checkDurability, copyDurability, type DurabilityOptions } from '../connection/durability.js';
 import { checkPermit, type PermitReference } from '../leases/permit.js';
 import { Propagation } from '../runtime/transaction-scope.js';
 
 /**
  * Full-jitter backoff between attempts: a random delay between `minMs` and a ceiling, which doubles
- * with each attempt up to `maxMs`.
+ * with each attempt up to `maxMs`. @inline
  */
 export interface BackoffOptions {
   /** Shortest delay, in milliseconds. 0 retries at once. @default 1 */
@@ -28,7 +28,7 @@ export interface BackoffOptions {
   maxMs?: number;
 }
 
-/** Defaults of `TransactionService`, as the module's `transactions` option. */
+/** Defaults of `TransactionService`, as the module's `transactions` option. @inline */
 export interface TransactionModuleOptions {
   /**
    * Connections for transactions, to each server, at the most; further transactions wait their
@@ -53,9 +53,9 @@ export interface TransactionModuleOptions {
   requireSameSlot?: boolean;
   /**
    * Wait until replicas have what was applied; else the call rejects with a `NotReplicatedError`
-   * that holds its result. Default: not waited for.
+   * that holds its result. False does not wait. Default: the module's `durability`, else no wait.
    */
-  durability?: DurabilityOptions;
+  durability?: DurabilityOptions | false;
 }
 
 const backoffDefaults: Required<BackoffOptions> = { minMs: 1, maxMs: 200 };
@@ -64,7 +64,7 @@ export interface ResolvedTransactionModuleOptions extends Required<
   Omit<TransactionModuleOptions, 'durability'>
 > {
   backoff: Required<BackoffOptions>;
-  durability?: DurabilityOptions;
+  durability: DurabilityOptions | undefined;
 }
 
 const transactionDefaults: ResolvedTransactionModuleOptions = {
@@ -74,6 +74,7 @@ const transactionDefaults: ResolvedTransactionModuleOptions = {
   timeoutMs: 10_000,
   requireSameSlot: false,
   backoff: backoffDefaults,
+  durability: undefined,
 };
 
 const backoffChecks: Record<keyof BackoffOptions, Check> = {
@@ -91,11 +92,17 @@ export const transactionOptionChecks: Record<keyof TransactionModuleOptions, Che
   durability: checkDurability,
 };
 
+/** @param all the module's own, for what waits for replicas */
 export function resolveTransactionModuleOptions(
   given: TransactionModuleOptions | undefined,
+  all: DurabilityOptions | undefined,
 ): ResolvedTransactionModuleOptions {
-  const { backoff, ...rest } = given ?? {};
-  return { ...withDefaults(transactionDefaults, rest), backoff: withDefaults(backoffDefaults, backoff) };
+  const { backoff, durability = all, ...rest } = given ?? {};
+  return {
+    ...withDefaults(transactionDefaults, rest),
+    backoff: withDefaults(backoffDefaults, backoff),
+    durability: copyDurability(durability),
+  };
 }
 
 /** Options of one transaction. */
@@ -179,7 +186,8 @@ export const checkTransactionOptions = options({
   permit: checkPermit,
 } satisfies Record<keyof TransactionOptions, Check>);
 
-export interface ResolvedTransactionOptions extends TransactionOptions {
+export interface ResolvedTransactionOptions extends Omit<TransactionOptions, 'durability'> {
+  durability: DurabilityOptions | undefined;
   maxAttempts: number;
   timeoutMs: number;
   backoff: Required<BackoffOptions>;
@@ -193,7 +201,7 @@ export function resolveTransactionOptions(
     ...given,
     maxAttempts: given.maxAttempts ?? maxAttempts,
     timeoutMs: given.timeoutMs ?? timeoutMs,
-    durability: given.durability ? { ...given.durability } : durability,
+    durability: copyDurability(given.durability ?? durability),
     backoff: given.backoff ? withDefaults(backoff, given.backoff) : backoff,
   };
 }

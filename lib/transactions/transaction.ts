@@ -16,7 +16,7 @@ export abstract class Transaction {
   /** Writes, queued until the work returns and then applied together, or not at all. */
   abstract readonly write: TransactionWrites;
 
-  /** Which attempt this is, counted from 1. */
+  /** The number of this attempt, counted from 1. */
   abstract readonly attempt: number;
 
   /** Aborts when the transaction's deadline passes or its caller's signal aborts. */
@@ -33,7 +33,7 @@ export abstract class Transaction {
   /**
    * Pushes a job with the writes: the job is in its queue exactly if the transaction was applied,
    * and processes that wait for it are woken then. It costs no round trip more. The payload is
-   * copied. An attempt that is repeated pushes anew, with another id.
+   * copied. A repeated attempt pushes again, with another id.
    *
    * ```ts
    * tx.write.set(`order:{${id}}`, 'paid');

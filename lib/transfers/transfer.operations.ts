@@ -7,7 +7,7 @@ import {
 import { luaCreate } from '../operations/lua-operation.js';
 import { defineOperation, defineVariant } from '../operations/operation.js';
 import { luaInt64 } from '../scripting/lua-int64.js';
-import { luaTypeOf } from '../scripting/lua.js';
+import { luaOtherType, luaTypeOf } from '../scripting/lua.js';
 import { Answer } from './transfer-answer.js';
 import { BalanceOverflowError, insufficientFunds } from './transfer.errors.js';
 import {
@@ -74,7 +74,10 @@ local log = KEYS[first + count + 1]
 local balances, is_new = {}, {}
 for i = 1, count do
   local text = redis.pcall('GET', KEYS[first + i])
-  if type(text) == 'table' then return remember('${Answer.WrongType},' .. i) end
+  if type(text) == 'table' then
+    ${luaOtherType('string', 'KEYS[first + i]', "redis.call('GET', KEYS[first + i])")}
+    return remember('${Answer.WrongType},' .. i)
+  end
   local balance = INT64_ZERO
   if text then balance = int64_parse(text) else is_new[i] = true end
   if not balance then return remember('${Answer.NotAnInteger},' .. i) end
@@ -116,7 +119,7 @@ local function append(...)
   return redis.pcall('XADD', log, '*', 'reference', ARGV.reference, ...)
 end
 if log then
-  local now, prefix = string.format('%.0f', now_ms()), tonumber(ARGV.keyPrefixBytes)
+  local now, prefix = string.format('%.0f', time_ms), tonumber(ARGV.keyPrefixBytes)
   local function key_of(place) return string.sub(KEYS[first + tonumber(place)], prefix + 1) end
   for leg = 1, #answers do
     local i = ARGV.legs + (leg - 1) * ${FIELDS_PER_LEG}

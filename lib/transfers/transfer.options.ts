@@ -27,7 +27,7 @@ export interface Balances<N extends number | bigint = number | bigint> {
 
 /**
  * One entry for each leg, appended to a stream in the same step: `from`, `to`, `amount`,
- * `fromBalance`, `toBalance`, `atMs`, `reference`.
+ * `fromBalance`, `toBalance`, `atMs`, `reference`. @inline
  */
 export interface TransferAudit {
   /** Key of the stream, in the slot of the balances. */

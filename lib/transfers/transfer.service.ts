@@ -6,7 +6,6 @@ import {
   checkAcrossSlotsOptions,
   checkPendingOptions,
   checkRecoverOptions,
-  type AcrossSlotsBalances,
   type AcrossSlotsOptions,
   type AcrossSlotsTransfer,
   type PendingTransfers,
@@ -108,13 +107,19 @@ export class TransferService {
   acrossSlots(
     transfer: AcrossSlotsTransfer<number>,
     options?: AcrossSlotsOptions,
-  ): Promise<AcrossSlotsBalances<number>>;
+  ): Promise<Balances<number> & { readonly id: string }>;
   acrossSlots(
     transfer: AcrossSlotsTransfer<bigint>,
     options?: AcrossSlotsOptions,
-  ): Promise<AcrossSlotsBalances<bigint>>;
-  acrossSlots(transfer: AcrossSlotsTransfer, options?: AcrossSlotsOptions): Promise<AcrossSlotsBalances>;
-  acrossSlots(transfer: AcrossSlotsTransfer, options: AcrossSlotsOptions = {}): Promise<AcrossSlotsBalances> {
+  ): Promise<Balances<bigint> & { readonly id: string }>;
+  acrossSlots(
+    transfer: AcrossSlotsTransfer,
+    options?: AcrossSlotsOptions,
+  ): Promise<Balances & { readonly id: string }>;
+  acrossSlots(
+    transfer: AcrossSlotsTransfer,
+    options: AcrossSlotsOptions = {},
+  ): Promise<Balances & { readonly id: string }> {
     return this.observer.operation('transfers.acrossSlots', async () => {
       const checked = checkedAcrossSlots('transfer', transfer);
       checkAcrossSlotsOptions('options', options);

@@ -3,17 +3,9 @@ import { decoded, type BinaryValue, type Encoding } from '../scripting/encoding.
 import { Answer, type ValueAnswer } from './value-answer.js';
 
 /** `V` is a string, or with `encoding: 'buffer'` a Buffer. */
-export interface CompareAndSetResult<V extends BinaryValue = string> {
+export interface CompareAndSetResult<V extends string | Buffer = string> {
   /** True if the value was the expected one and was replaced. */
   readonly swapped: boolean;
-  /** The value after the call; null if there is none. */
-  readonly current: V | null;
-}
-
-/** `V` is a string, or with `encoding: 'buffer'` a Buffer. */
-export interface CompareAndDeleteResult<V extends BinaryValue = string> {
-  /** True if the value was the expected one and was deleted. */
-  readonly deleted: boolean;
   /** The value after the call; null if there is none. */
   readonly current: V | null;
 }

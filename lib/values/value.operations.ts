@@ -13,13 +13,7 @@ import {
   type ValueOptions,
   type ValueWriteOptions,
 } from './value.options.js';
-import {
-  found,
-  swapArguments,
-  swapped,
-  type CompareAndDeleteResult,
-  type CompareAndSetResult,
-} from './value-result.js';
+import { found, swapArguments, swapped, type CompareAndSetResult } from './value-result.js';
 
 /** A comparison and what follows it, checked. */
 interface Swap {
@@ -60,10 +54,7 @@ const toSet = (done: boolean, current: BinaryValue | null): CompareAndSetResult<
   swapped: done,
   current,
 });
-const toDeleted = (done: boolean, current: BinaryValue | null): CompareAndDeleteResult<BinaryValue> => ({
-  deleted: done,
-  current,
-});
+const toDeleted = (deleted: boolean, current: BinaryValue | null) => ({ deleted, current });
 
 const SWAP_ARGS = {
   hasExpected: "'1', or '' when nothing is expected to be there",

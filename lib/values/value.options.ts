@@ -17,7 +17,7 @@ export interface ValueWriteOptions<E extends Encoding = Encoding> extends ValueO
   keepTtl?: boolean;
 }
 
-/** The moment at which a value expires, given in one of three ways. */
+/** The moment at which a value expires, given in one of three ways. @inline */
 export type Expiry =
   /** Milliseconds from now. */
   | { ttlMs: number; expireAt?: never; persist?: never }

@@ -3,9 +3,9 @@ import { OperationRunner } from '../operations/operation-runner.js';
 import type { BinaryValue, Decoded, Encoding } from '../scripting/encoding.js';
 import type { Expiry, ValueOptions, ValueWriteOptions } from './value.options.js';
 import * as operation from './value.operations.js';
-import type { CompareAndDeleteResult, CompareAndSetResult } from './value-result.js';
+import type { CompareAndSetResult } from './value-result.js';
 
-export type { CompareAndDeleteResult, CompareAndSetResult } from './value-result.js';
+export type { CompareAndSetResult } from './value-result.js';
 
 /**
  * Reads and writes one value as one step. The value is an ordinary Redis string, or a field of an
@@ -53,14 +53,15 @@ export class ValueService {
 
   /**
    * Deletes the key if it holds exactly `expected`; otherwise nothing changes. Use it for a lock
-   * that only its holder may release, for example.
+   * that only its holder may release, for example. `deleted` says whether it was deleted; `current`
+   * is the value after the call, null if there is none.
    * @throws as {@link compareAndSet} does
    */
   compareAndDelete<E extends Encoding = 'utf8'>(
     key: string,
     expected: BinaryValue,
     options: ValueOptions<E> = {},
-  ): Promise<CompareAndDeleteResult<Decoded<E>>> {
+  ): Promise<{ readonly deleted: boolean; readonly current: Decoded<E> | null }> {
     return this.operations.run(operation.compareAndDelete, { key, expected }, options);
   }
 
@@ -88,7 +89,7 @@ export class ValueService {
     field: BinaryValue,
     expected: BinaryValue,
     options: ValueOptions<E> = {},
-  ): Promise<CompareAndDeleteResult<Decoded<E>>> {
+  ): Promise<{ readonly deleted: boolean; readonly current: Decoded<E> | null }> {
     return this.operations.run(operation.compareAndDeleteField, { key, field, expected }, options);
   }
 

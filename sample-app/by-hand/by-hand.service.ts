@@ -12,6 +12,7 @@ import type { Reservation, ReserveDto } from '../inventory/inventory.dto.js';
 import type { CreateOrderDto, Order } from '../orders/order.dto.js';
 import { OrdersService } from '../orders/orders.service.js';
 import { MailsService } from '../mails/mails.service.js';
+import { mailFor } from '../mails/order-mails.js';
 import { PaymentProvider } from '../payment-provider/payment-provider.js';
 import type { Views } from '../products/product.dto.js';
 import {
@@ -20,7 +21,6 @@ import {
   byHandReceiptKey,
   byHandReplyKey,
   lockKey,
-  orderKey,
   paidOrderKey,
   reservationsKey,
   salesStatementsKey,
@@ -42,7 +42,7 @@ const RENEW = `if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('
 
 /**
  * THE USUAL MENDS of NaiveService, by hand: a lock, DECRBY with a check, SET NX, INCR, RENAME. Each
- * holds while every reply arrives and every process lives and goes on.
+ * is right while every reply arrives and every process keeps running.
  */
 @Injectable()
 export class ByHandService {
@@ -59,9 +59,9 @@ export class ByHandService {
    */
   async createOrder(idempotencyKey: string, dto: CreateOrderDto): Promise<Order> {
     const key = byHandReplyKey(idempotencyKey);
-    // The gap: if the reply is lost, the client sends SET NX again and is told that the key is
-    // taken. The winner takes itself for a duplicate, and nobody makes the order. If the process is
-    // killed, the key stays pending for an hour.
+    // The gap: if the reply is lost, the client sends SET NX again and learns that the key is
+    // taken. The winner mistakes itself for a duplicate, and no request makes the order. If the
+    // process is killed, the key stays pending for an hour.
     const claimed = await this.redis.set(key, 'pending', 'EX', 3_600, 'NX');
     if (claimed === null) {
       const earlier = await this.redis.get(key);
@@ -70,7 +70,8 @@ export class ByHandService {
     }
     try {
       const order = await this.orders.prepare(dto);
-      await this.redis.hset(orderKey(order.id), order);
+      await this.mails.enqueue(mailFor(order));
+      await this.orders.keep(order);
       await this.redis.set(key, JSON.stringify(order), 'EX', 3_600);
       return order;
     } catch (error) {
@@ -84,7 +85,7 @@ export class ByHandService {
     const lock = lockKey(balanceKey(id));
     const token = randomUUID();
     const giveUpAt = Date.now() + LOCK_WAIT_MS;
-    // The gap: if the reply is lost, the client sends SET NX again and is told that the lock is
+    // The gap: if the reply is lost, the client sends SET NX again and learns that the lock is
     // taken. It waits for itself, and all others wait with it, until the lock expires. So they do
     // when the owner is killed.
     while ((await this.redis.set(lock, token, 'PX', LOCK_MS, 'NX')) === null) {
@@ -187,8 +188,8 @@ export class ByHandService {
     }, STATEMENT_LOCK_MS / 3);
     try {
       const sales = await this.provider.salesOf(sku);
-      // The gap: a process that stood still renewed nothing, and goes on here without the lock. To
-      // look at the lock first would make the gap smaller, and leave one between look and write.
+      // The gap: a stopped process renewed nothing, and continues here without the lock. To look at
+      // the lock first would make the gap smaller, and leave one between look and write.
       await this.redis.rpush(salesStatementsKey(sku), JSON.stringify(sales));
       return sales;
     } finally {

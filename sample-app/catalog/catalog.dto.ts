@@ -7,7 +7,7 @@ export class ImportCatalogDto {
   @Max(Number.MAX_SAFE_INTEGER)
   edition!: number;
 
-  /** How many products the supplier is to send. */
+  /** Number of products that the supplier should send. */
   @IsInt()
   @Min(1)
   @Max(1_000_000)
@@ -16,7 +16,7 @@ export class ImportCatalogDto {
 
 export class CatalogImport {
   edition!: number;
-  /** Products that are in Redis, though nobody sees them before the swap. */
+  /** Products that are in Redis, though invisible before the swap. */
   written!: number;
   state!: 'running' | 'live' | 'older than the live one' | 'failed';
 }

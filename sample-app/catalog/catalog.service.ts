@@ -1,6 +1,6 @@
 import { Injectable, Logger, NotFoundException } from '@nestjs/common';
 import { Redis } from 'ioredis';
-import { ShadowKeyService, type ShadowProgress, type ShadowWriter } from 'nestjs-atomic-redis';
+import { ShadowKeyService, type ReplaceOptions, type ShadowWriter } from 'nestjs-atomic-redis';
 import { catalogKey } from '../redis/keys.js';
 import type {
   CatalogImport,
@@ -43,7 +43,7 @@ export class CatalogService {
    */
   private async replaceCatalog(
     dto: ImportCatalogDto,
-    onProgress: (progress: ShadowProgress) => void,
+    onProgress: NonNullable<ReplaceOptions['onProgress']>,
   ): Promise<boolean> {
     const build = async (writer: ShadowWriter): Promise<void> => {
       for await (const product of productsOf(dto)) {

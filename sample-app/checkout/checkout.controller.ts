@@ -17,7 +17,7 @@ export class CheckoutController {
   ) {}
 
   /**
-   * Three steps. When a process dies between two of them, the next request with the key goes on
+   * Three steps. When a process dies between two of them, the next request with the key continues
    * there: it reserves once, charges once, and sends one mail.
    */
   @Post()

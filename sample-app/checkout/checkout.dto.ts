@@ -15,7 +15,9 @@ export class CheckoutDto {
   @Max(1_000)
   quantity!: number;
 
-  /** The payment provider's token for a card: `tok_visa`, or `tok_declined` for one without cover. */
+  /**
+   * The payment provider's token for a card: `tok_visa`, or `tok_declined` for one without cover.
+   */
   @IsString()
   @Matches(/^tok_\w{1,32}$/, { message: 'card must be a token of the payment provider, such as tok_visa' })
   card!: string;

@@ -17,8 +17,8 @@ const orderOf = ({ sku, cart }: CheckoutDto): string => paidOrderKey(sku, cart);
 const timeoutMs = 1_000;
 
 /**
- * The parts of a checkout whose effects are in Redis. On a Cluster the queue of mails and the record
- * of the run would have to share the hash tag of stock and order.
+ * The parts of a checkout whose effects are in Redis. On a Cluster the queue of mails and the
+ * record of the run would have to share the hash tag of stock and order.
  */
 @Injectable()
 export class CheckoutService {

@@ -28,7 +28,7 @@ export function renderPage(markdown: string, path: string): RenderedPage {
     tokens[index]!.attrSet('href', addressOf(tokens[index]!.attrGet('href') ?? '', path));
     return self.renderToken(tokens, index, options);
   };
-  // What is wider than the page scrolls by itself, and so must be reachable by keyboard.
+  // Content wider than the page scrolls by itself, so it must be reachable by keyboard.
   rules['table_open'] = () => '<div class="scroll" tabindex="0" role="region" aria-label="Table"><table>';
   rules['table_close'] = () => '</table></div>';
 

@@ -9,7 +9,7 @@ export class HealthController {
     private readonly redis: AtomicRedisHealthIndicator,
   ) {}
 
-  /** Whether the shop can work: 503 while Redis does not answer. */
+  /** Reports the shop's health: 503 while Redis does not answer. */
   @Get()
   @HealthCheck()
   async check(): Promise<HealthCheckResult> {

@@ -5,7 +5,7 @@ const HEADERS = {
   'Referrer-Policy': 'no-referrer',
 };
 
-/** What a browser is told of every page of the shop's own: nothing comes from elsewhere. */
+/** Headers of the shop's own pages: the browser may load nothing from other hosts. */
 export function setPageHeaders(response: { setHeader(name: string, value: string): void }): void {
   for (const [name, value] of Object.entries(HEADERS)) response.setHeader(name, value);
 }

@@ -23,7 +23,7 @@ export class ProblemDetailsFilter implements ExceptionFilter<HttpException> {
       // A ValidationPipe has one message for each thing that is wrong.
       detail: Array.isArray(message) ? message.join('; ') : (message ?? exception.message),
       ...(code === undefined ? {} : { code }),
-      // Of a health check: what is wrong with which part.
+      // A health check names the parts that are down and their errors.
       ...(details === undefined ? {} : { details }),
     };
     host.switchToHttp().getResponse<Response>().status(status).type('application/problem+json').json(problem);

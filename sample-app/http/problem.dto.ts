@@ -1,10 +1,10 @@
-/** What the shop answers with when it refuses a request. */
+/** The body of an error response. */
 export class Problem {
   title!: string;
   status!: number;
   detail!: string;
-  /** Of problems that a program may tell from others of the same status. */
+  /** Distinguishes problems of the same status for programs. */
   code?: string;
-  /** Of a health check: how each part is. */
+  /** States of the parts, for a health check. */
   details?: object;
 }

@@ -57,7 +57,7 @@ export class HoldDto extends ReserveDto {
 export class Inventory {
   sku!: string;
   stock!: number;
-  /** How many reservations were accepted since the stock was set. */
+  /** Number of reservations accepted since the stock was set. */
   reservations!: number;
 }
 
@@ -65,12 +65,12 @@ export class Reservation {
   id!: string;
   sku!: string;
   quantity!: number;
-  /** What is left after it. */
+  /** The stock after the reservation. */
   left!: number;
 }
 
 export class ReservedCart {
-  /** What is left of each article. */
+  /** The remaining stock of each article. */
   left!: Record<string, number>;
 }
 
@@ -79,6 +79,6 @@ export class HeldStock {
   quantity!: number;
   /** When it is given back, in milliseconds since 1970. */
   expiresAtMs!: number;
-  /** What is left for others. */
+  /** The amount left for other callers. */
   available!: number;
 }

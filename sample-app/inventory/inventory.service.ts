@@ -29,7 +29,7 @@ export class InventoryService {
   ) {}
 
   async setStock(sku: string, stock: number): Promise<Inventory> {
-    // What is held of the old stock is not to come back into the new one.
+    // Holds on the old stock must not return into the new one.
     await this.counters.reset(stockKey(sku));
     await this.redis.multi().set(stockKey(sku), stock).del(reservationsKey(sku)).exec();
     return { sku, stock, reservations: 0 };

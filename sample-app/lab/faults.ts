@@ -6,7 +6,9 @@ export interface LabFault {
   /** The row of the table that counts it. */
   readonly label: string;
   readonly arm?: (proxy: FaultProxy) => Fault;
-  /** By SIGKILL, or by SIGSTOP and later SIGCONT, to a process that is in the middle of something. */
+  /**
+   * By SIGKILL, or by SIGSTOP and later SIGCONT, to a process that is in the middle of something.
+   */
   readonly strike?: 'kill' | 'stop';
 }
 

@@ -1,14 +1,14 @@
 import { Inject, Injectable, type OnModuleDestroy } from '@nestjs/common';
 import { Redis } from 'ioredis';
-import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
 import { FakeProvider } from '../payment-provider/fake-provider.js';
 import { NAMESPACE } from '../redis/keys.js';
+import { FaultyRedis } from './faulty-redis.js';
 import type { RunDto } from './lab.dto.js';
 import { RunInProgressException } from './lab.errors.js';
 import { run, type RunEvent } from './run.js';
 import { Workers } from './workers.js';
 
-/** Where the shop's embedded Redis is. */
+/** Injection token for the address of the shop's embedded Redis. */
 export const EMBEDDED_REDIS_URL = Symbol('EMBEDDED_REDIS_URL');
 
 /** Apart from the shop's own data. */
@@ -16,14 +16,14 @@ const DATABASE = 1;
 
 interface Equipment {
   redis: Redis;
-  proxy: FaultProxy;
+  faulty: FaultyRedis;
   provider: FakeProvider;
   workers: Workers;
 }
 
 /**
  * One run at a time, on processes, a fault proxy and a database that serve nothing else. They begin
- * when somebody looks at the lab.
+ * when a client opens the lab.
  */
 @Injectable()
 export class LabService implements OnModuleDestroy {
@@ -40,7 +40,7 @@ export class LabService implements OnModuleDestroy {
       .catch(() => {});
   }
 
-  /** @param gone aborted when nobody listens any more, which ends the run */
+  /** @param gone aborted when its client has gone, which ends the run */
   async *run(options: RunDto, gone: AbortSignal): AsyncGenerator<RunEvent> {
     if (this.#current?.gone.aborted) await this.#current.over;
     if (this.#current) throw new RunInProgressException();
@@ -56,39 +56,39 @@ export class LabService implements OnModuleDestroy {
   }
 
   private async *runOn(
-    { redis, proxy, provider, workers }: Equipment,
+    { redis, faulty, provider, workers }: Equipment,
     options: RunDto,
     gone: AbortSignal,
   ): AsyncGenerator<RunEvent> {
     let isOver = false;
     try {
       const serving = await workers.ready();
-      yield* run(options, { number: ++this.#runs, redis, proxy, provider, workers: serving }, gone);
+      yield* run(options, { number: ++this.#runs, redis, faulty, provider, workers: serving }, gone);
       isOver = true;
     } finally {
-      // Of a run that was broken off, requests may still be at work in the processes.
+      // Requests of an aborted run may still be at work in the processes.
       if (!isOver) workers.killAll();
-      proxy.reset();
+      await faulty.reset();
       await removeOwnKeys(redis);
     }
   }
 
   async onModuleDestroy(): Promise<void> {
     if (!this.#equipment) return;
-    const { redis, proxy, provider, workers } = await this.#equipment;
+    const { redis, faulty, provider, workers } = await this.#equipment;
     workers.close();
     provider.stop();
     redis.disconnect();
-    await proxy.stop();
+    faulty.stop();
   }
 
   private equipment(): Promise<Equipment> {
     return (this.#equipment ??= (async () => {
-      const proxy = await startFaultProxy({ target: this.redisUrl });
+      const faulty = await FaultyRedis.start(this.redisUrl);
       const redis = new Redis(this.redisUrl, { db: DATABASE });
       // Not behind the proxy: what the shop's connections suffer is not the provider's.
       const provider = await FakeProvider.start(redis);
-      return { redis, proxy, provider, workers: new Workers(`${proxy.url}/${DATABASE}`, provider.url) };
+      return { redis, faulty, provider, workers: new Workers(`${faulty.url}/${DATABASE}`, provider.url) };
     })());
   }
 }

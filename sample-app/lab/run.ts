@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
-import type { FaultProxy } from 'nestjs-atomic-redis/testing';
 import { percentile, requester, Tally } from './callers.js';
 import type { FakeProvider } from '../payment-provider/fake-provider.js';
 import { FAULTS, type LabFault } from './faults.js';
+import type { FaultyRedis } from './faulty-redis.js';
 import type { RunDto } from './lab.dto.js';
 import { SCENARIOS } from './scenarios/index.js';
 import {
@@ -23,7 +23,7 @@ const SAMPLE_MS = 100;
 export interface SideSample extends Audit, Record<Outcome, number> {
   /** The sum of all that is wrong. */
   total: number;
-  /** Of the answers since the sample before; null when there were none. */
+  /** Latency of the answers since the previous sample; null when there were none. */
   p95Ms: number | null;
 }
 
@@ -52,11 +52,11 @@ export type RunEvent =
     } & Record<Side, SideResult>);
 
 export interface Bench {
-  /** Of no other run. */
+  /** The number of this run; no other run has it. */
   number: number;
   /** Straight to Redis, into the database that the workers use. */
   redis: Redis;
-  proxy: FaultProxy;
+  faulty: FaultyRedis;
   provider: FakeProvider;
   workers: readonly Worker[];
 }
@@ -96,7 +96,7 @@ export async function* run(options: RunDto, bench: Bench, gone: AbortSignal): As
       request: requester(bench.workers, tallies, over.signal),
       counts: (side) => tallies[side].counts,
     });
-    const armed = chosen.arm?.(bench.proxy);
+    if (chosen.arm) await bench.faulty.arm(options.fault);
 
     const began = performance.now();
     const drive = async (side: Side): Promise<void> => {
@@ -114,7 +114,10 @@ export async function* run(options: RunDto, bench: Bench, gone: AbortSignal): As
       faults[fault.label] = 1;
       await strikeAt(victim, fault, race);
     };
-    /** The scenario's own fault strikes as soon as it can, the chosen one once enough calls are done. */
+    /**
+     * The scenario's own fault strikes as soon as it can, the chosen one once enough calls are
+     * done.
+     */
     const strikeAll = async (): Promise<void> => {
       const isTime = (): boolean => callsDone() >= calls;
       if (scenario.fault) await strike(scenario.fault, () => true);
@@ -129,11 +132,14 @@ export async function* run(options: RunDto, bench: Bench, gone: AbortSignal): As
     // Its failure is thrown where it is awaited below.
     work.catch(() => {});
 
-    const faultsSoFar = (): Faults => ({ ...faults, ...(armed && { [chosen.label]: armed.count }) });
+    const faultsSoFar = async (): Promise<Faults> => ({
+      ...faults,
+      ...(chosen.arm && { [chosen.label]: await bench.faulty.count() }),
+    });
     const now = async (): Promise<RunEvent> => ({
       type: 'sample',
       atMs: Math.round(performance.now() - began),
-      faults: faultsSoFar(),
+      faults: await faultsSoFar(),
       ...(await eachSide((side) => sample(race, side, tallies[side]))),
     });
     do {
@@ -144,7 +150,7 @@ export async function* run(options: RunDto, bench: Bench, gone: AbortSignal): As
     const sides = await eachSide((side) => result(scenario, race, side, tallies[side]));
     const isCutShort = SIDES.some((side) => sides[side].callsDone < calls);
     const cutShortAfterS = isCutShort ? callsMs / 1_000 : null;
-    yield { type: 'result', faults: faultsSoFar(), calls, cutShortAfterS, ...sides };
+    yield { type: 'result', faults: await faultsSoFar(), calls, cutShortAfterS, ...sides };
   } finally {
     timers.forEach(clearTimeout);
     gone.removeEventListener('abort', endAll);
@@ -152,7 +158,9 @@ export async function* run(options: RunDto, bench: Bench, gone: AbortSignal): As
   }
 }
 
-/** True once it is time and the race is in the middle of something; false where that never comes. */
+/**
+ * True once it is time and the race is in the middle of something; false where that never comes.
+ */
 async function momentFor(race: Race, isTime: () => boolean, closing: AbortSignal): Promise<boolean> {
   while (!isTime() || !((await race.inTheMiddle?.()) ?? true)) {
     if (closing.aborted) return false;

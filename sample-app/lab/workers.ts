@@ -6,8 +6,8 @@ const PROCESSES = 2;
 const START_MS = 60_000;
 
 /**
- * Stops a process until its standard input ends. So the process goes on also when the one that had it
- * stopped was killed, and finds out that it is alone.
+ * Stops a process until its standard input ends. So the process continues even if its stopper was
+ * killed, and finds out that it is alone.
  */
 const STOP = 'kill -STOP "$1" && echo stopped && read -r _; kill -CONT "$1"';
 
@@ -43,7 +43,7 @@ export class Workers {
     return this.#serving;
   }
 
-  /** Those that serve; they count as dead at once, not when the system has told of it. */
+  /** Kills the serving workers. They count as dead at once, before the system reports their end. */
   killAll(): void {
     for (const worker of this.#serving) worker.kill();
   }
@@ -59,7 +59,7 @@ export class Workers {
     const alive = this.#serving.filter((worker) => worker.alive);
     const missing = Array.from({ length: PROCESSES - alive.length }, () => this.#start());
     const started = await Promise.allSettled(missing);
-    // Workers that serve stay, also where another one failed to start.
+    // Serving workers stay, even if another one failed to start.
     this.#serving = [...alive, ...started.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []))];
     const failed = started.find((one) => one.status === 'rejected');
     if (failed) throw failed.reason as Error;

@@ -1,8 +1,8 @@
-/** Of the mails for orders. */
+/** Counts of the mails for orders. */
 export class MailCounts {
   /** To be taken, now or later. */
   pending!: number;
-  /** Those of them that wait for their time. */
+  /** Waiting mails that are delayed. */
   delayed!: number;
   /** Taken and not ended. */
   processing!: number;

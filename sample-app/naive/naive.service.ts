@@ -12,6 +12,7 @@ import { OrdersService } from '../orders/orders.service.js';
 import type { ImportCatalogDto } from '../catalog/catalog.dto.js';
 import { productsOf } from '../catalog/supplier.js';
 import { MailsService } from '../mails/mails.service.js';
+import { mailFor } from '../mails/order-mails.js';
 import { PaymentProvider } from '../payment-provider/payment-provider.js';
 import type { Views } from '../products/product.dto.js';
 import {
@@ -20,7 +21,6 @@ import {
   naiveCatalogKey,
   naiveReceiptKey,
   naiveReplyKey,
-  orderKey,
   paidOrderKey,
   reservationsKey,
   salesStatementsKey,
@@ -49,9 +49,10 @@ export class NaiveService {
   async createOrder(idempotencyKey: string, dto: CreateOrderDto): Promise<Order> {
     const earlier = await this.redis.get(naiveReplyKey(idempotencyKey));
     if (earlier !== null) return JSON.parse(earlier) as Order;
-    // The race: whoever reads before the SET below is done creates an order of its own.
+    // The race: every request that reads before the SET below creates its own order.
     const order = await this.orders.prepare(dto);
-    await this.redis.hset(orderKey(order.id), order);
+    await this.mails.enqueue(mailFor(order));
+    await this.orders.keep(order);
     await this.redis.set(naiveReplyKey(idempotencyKey), JSON.stringify(order));
     return order;
   }
@@ -124,7 +125,7 @@ export class NaiveService {
     }
     try {
       const sales = await this.provider.salesOf(sku);
-      // The gap: a process that stood still for longer than the lock lives goes on here without
+      // The gap: a process that was stopped for longer than the lock lives continues here without
       // it. Its old numbers come after the newer ones of another process, and then it deletes
       // whatever lock it finds.
       await this.redis.rpush(salesStatementsKey(sku), JSON.stringify(sales));

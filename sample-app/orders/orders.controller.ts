@@ -10,8 +10,8 @@ export class OrdersController {
   constructor(private readonly orders: OrdersService) {}
 
   /**
-   * However often and wherever a request with the same Idempotency-Key arrives: one order, and the
-   * first answer for all.
+   * Requests with the same Idempotency-Key make one order and all get the first answer, at any
+   * process and any number of times.
    */
   @Post()
   @ApiIdempotent()

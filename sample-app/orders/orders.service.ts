@@ -1,21 +1,21 @@
 import { Injectable, NotFoundException } from '@nestjs/common';
 import { Redis } from 'ioredis';
-import { TransactionService } from 'nestjs-atomic-redis';
-import { MailsService } from '../mails/mails.service.js';
-import { lastOrderIdKey, orderKey } from '../redis/keys.js';
+import { InjectQueue, TransactionService, type ReliableQueue } from 'nestjs-atomic-redis';
+import { mailFor, orderMails, type OrderMail } from '../mails/order-mails.js';
+import { lastOrderIdKey, orderCountKey, orderKey } from '../redis/keys.js';
 import type { CreateOrderDto, Order } from './order.dto.js';
 
 @Injectable()
 export class OrdersService {
   constructor(
     private readonly redis: Redis,
-    private readonly mails: MailsService,
     private readonly transactions: TransactionService,
+    @InjectQueue(orderMails) private readonly mails: ReliableQueue<OrderMail>,
   ) {}
 
   /**
-   * One EXEC keeps the order and marks its Idempotency-Key as used: a process that is killed leaves
-   * both or neither.
+   * One EXEC keeps the order, pushes its mail and marks its Idempotency-Key as used: a process that
+   * is killed leaves all of them or none.
    */
   async create(dto: CreateOrderDto): Promise<Order> {
     const order = await this.prepare(dto);
@@ -23,6 +23,8 @@ export class OrdersService {
       [orderKey(order.id)],
       async (tx) => {
         tx.write.hset(orderKey(order.id), order);
+        tx.write.incr(orderCountKey);
+        tx.push(this.mails, mailFor(order));
         return order;
       },
       // The key is held until the transaction's time is over, so a killed process would hold it for
@@ -31,14 +33,18 @@ export class OrdersService {
     );
   }
 
-  /**
-   * An order with a number of its own, which is not kept yet. Its mail goes first: who is killed in
-   * between leaves a mail too many, and never an order without one.
-   */
+  /** An order with a number of its own, which is not kept yet. */
   async prepare({ sku, quantity }: CreateOrderDto): Promise<Order> {
     const id = await this.redis.incr(lastOrderIdKey);
-    await this.mails.enqueue({ order: String(id), text: `Thank you for your order of ${quantity} ${sku}` });
     return { id, sku, quantity, placedAt: new Date().toISOString() };
+  }
+
+  /**
+   * Without a transaction: a process that is killed in between leaves an order that is not counted.
+   */
+  async keep(order: Order): Promise<void> {
+    await this.redis.hset(orderKey(order.id), order);
+    await this.redis.incr(orderCountKey);
   }
 
   async find(id: number): Promise<Order> {
@@ -50,6 +56,6 @@ export class OrdersService {
   }
 
   async count(): Promise<number> {
-    return Number(await this.redis.get(lastOrderIdKey));
+    return Number(await this.redis.get(orderCountKey));
   }
 }

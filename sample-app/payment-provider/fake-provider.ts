@@ -42,7 +42,7 @@ export class FakeProvider {
     await new Promise<void>((resolve, reject) => {
       provider.#server.once('error', reject).listen(0, '127.0.0.1', resolve);
     });
-    // Nobody waits for the provider when the shop has closed.
+    // The shop does not wait for the provider when it closes.
     provider.#server.unref();
     return provider;
   }

@@ -1,6 +1,6 @@
 import { Inject, Injectable } from '@nestjs/common';
 
-/** Where the payment provider is. */
+/** Injection token for the address of the payment provider. */
 export const PAYMENT_PROVIDER_URL = Symbol('PAYMENT_PROVIDER_URL');
 
 /** A card that the fake provider declines. Every other one is charged. */

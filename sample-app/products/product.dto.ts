@@ -32,7 +32,7 @@ export class HistoryQueryDto {
 export class Price {
   sku!: string;
   cents!: number;
-  /** What it was before; null for the first price. */
+  /** The previous price; null for the first. */
   before!: number | null;
 }
 

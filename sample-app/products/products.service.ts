@@ -53,7 +53,7 @@ export class ProductsService {
   async setDescription(sku: string, ifMatch: string | null, text: string): Promise<TaggedDescription> {
     const current = await this.redis.get(descriptionKey(sku));
     if ((current === null ? null : etagOf(current)) !== ifMatch) throw new DescriptionChangedException();
-    // Somebody may change it just now: then it is not the expected one any more.
+    // Another request may change it now: then it differs from the expected one.
     const { swapped } = await this.values.compareAndSet(descriptionKey(sku), current, text);
     if (!swapped) throw new DescriptionChangedException();
     return { text, etag: etagOf(text) };

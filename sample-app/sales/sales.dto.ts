@@ -1,4 +1,4 @@
-/** What the payment provider has charged for an article. */
+/** The payment provider's charges for an article. */
 export class SalesStatement {
   charges!: number;
   cents!: number;

@@ -1,7 +1,7 @@
 import { Account } from '../accounts/account.dto.js';
 
 export class StatementEntry {
-  /** What was paid out is negative. */
+  /** Negative for a payment out of the account. */
   amount!: number;
   balance!: number;
   at!: string;

@@ -9,7 +9,7 @@ import { takeTokenScript } from './take-token.script.js';
 /** Three at once, and then one every ten seconds. */
 const LIMIT = { capacity: 3, refillMs: 10_000 };
 
-/** How far back the log of transfers is read. */
+/** Number of entries of the transfer log that are read. */
 const ENTRIES = 1_000;
 
 @Injectable()

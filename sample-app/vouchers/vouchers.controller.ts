@@ -17,8 +17,8 @@ export class VouchersController {
   }
 
   /**
-   * Whoever guesses codes has five attempts in a minute and twenty in an hour, over all processes.
-   * An attempt that is refused costs none of either.
+   * Limits code guessing to five attempts in a minute and twenty in an hour, over all processes. A
+   * refused attempt costs nothing of either limit.
    */
   @Post('redemptions')
   @HttpCode(200)

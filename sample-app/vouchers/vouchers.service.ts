@@ -16,7 +16,7 @@ export class VouchersService {
     return { code, cents };
   }
 
-  /** Of any number of callers with one code, one gets its cents. */
+  /** Gives the cents of a code to one of its callers. */
   async redeem(code: string): Promise<Voucher> {
     const cents = await this.values.getAndDelete(voucherKey(code));
     if (cents === null) throw new NotFoundException('There is no such voucher');

@@ -4,7 +4,10 @@ import ts from 'typescript';
 const testFunction = /^(?:f?it|test|f?describe)(?:[A-Z]\w*)?$/;
 const inactive = new Set(['skip', 'todo']);
 
-/** The titles of the tests that run, and of the groups that hold one, as source text. Skipped ones prove nothing. */
+/**
+ * The titles of the tests that run, and of the groups that hold one, as source text. Skipped ones
+ * prove nothing.
+ */
 export function titlesIn(source, fileName) {
   const file = ts.createSourceFile(fileName, source, ts.ScriptTarget.Latest, true);
   return collect(file).titles;

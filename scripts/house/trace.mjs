@@ -10,8 +10,9 @@ const { AtomicRedisModule, CounterService, Idempotent, OptimisticRetry, InjectTr
 const { startRedisServer } = await import(new URL('lib/testing/index.js', dist));
 
 /**
- * Runs one call of each way against a server of its own, and notes the files of lib/ whose functions were called. The
- * titles are those of the architecture's page. Each call runs once before, so that what is made once does not count.
+ * Runs one call of each way against a server of its own, and notes the files of lib/ whose
+ * functions were called. The titles are those of the architecture's page. Each call runs once
+ * before, so that what is made once does not count.
  */
 export async function traceWays() {
   const server = await startRedisServer();

@@ -21,8 +21,8 @@ export function waysOf(root) {
 const FACADE = 'lib/atomic-redis.ts';
 
 /**
- * Returns the files of a way that no earlier file of it imports, by itself or through the façade: control cannot get
- * there as the list says. The first file is where the way begins.
+ * Returns the files of a way that no earlier file of it imports, by itself or through the façade:
+ * control cannot get there as the list says. The first file is where the way begins.
  */
 export function unreachable({ files }, imports) {
   return files.filter((file, at) => {

@@ -6,8 +6,8 @@ import { which } from './redis-binary.mjs';
 const names = ['chromium', 'chromium-browser', 'google-chrome-stable', 'google-chrome'];
 
 /**
- * The path of a Chromium or Chrome, installed if need be; null when there is none to be had: the browser tests are then skipped, and
- * counted as skipped.
+ * The path of a Chromium or Chrome, installed if need be; null when there is none to be had: the
+ * browser tests are then skipped, and counted as skipped.
  */
 export async function setUpChromium() {
   const chosen = process.env.CHROMIUM_BIN;

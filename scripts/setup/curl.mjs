@@ -2,7 +2,10 @@ import { locked } from './lock.mjs';
 import { installPackage } from './package-manager.mjs';
 import { output } from './process.mjs';
 
-/** Installs curl if there is none: a test has it repeat requests. Without it only that test fails, and says why. */
+/**
+ * Installs curl if there is none: a test has it repeat requests. Without it only that test fails,
+ * and says why.
+ */
 export async function setUpCurl() {
   if (hasCurl()) return;
   await locked(async () => {

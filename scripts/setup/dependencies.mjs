@@ -15,7 +15,10 @@ export async function setUpDependencies() {
   });
 }
 
-/** npm writes node_modules/.package-lock.json last, as the record of what it installed: an aborted install has none. */
+/**
+ * npm writes node_modules/.package-lock.json last, as the record of what it installed: an aborted
+ * install has none.
+ */
 function isInstalled() {
   const wanted = packagesOf(join(root, 'package-lock.json'));
   const present = packagesOf(join(root, 'node_modules', '.package-lock.json'));

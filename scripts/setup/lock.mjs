@@ -8,7 +8,10 @@ const directory = join(root, '.setup');
 const file = join(directory, 'lock');
 const maxWaitMs = 15 * 60_000;
 
-/** Runs `work` while no other process of this checkout is inside `locked`. A holder that was killed is taken over from. */
+/**
+ * Runs `work` while no other process of this checkout is inside `locked`. The lock of a killed
+ * holder is taken over.
+ */
 export async function locked(work) {
   mkdirSync(directory, { recursive: true });
   const id = await acquire();
@@ -31,7 +34,7 @@ async function acquire() {
   try {
     const deadline = Date.now() + maxWaitMs;
     let announced = false;
-    // A link appears with its content, so nobody ever reads a half-written lock.
+    // A link appears with its content, so no process ever reads a half-written lock.
     while (!attempt(() => linkSync(draft, file))) {
       const other = holder();
       if (other && !isAlive(other.pid) && takeOver(other.id)) continue;
@@ -53,8 +56,8 @@ async function acquire() {
 }
 
 /**
- * Only one process may remove the lock of a dead holder, or a slow one would remove its successor's. The marker that
- * decides who is named after that very holder and stays for good.
+ * Only one process may remove the lock of a dead holder, or a slow one would remove its
+ * successor's. The marker that decides who is named after that very holder and stays for good.
  */
 function takeOver(id) {
   if (!attempt(() => writeFileSync(join(directory, `taken-over.${id}`), '', { flag: 'wx' }))) return false;

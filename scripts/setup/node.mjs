@@ -4,7 +4,10 @@ import { runNpm } from './npm.mjs';
 import { ScriptError } from './process.mjs';
 import { serversDirectory } from './servers.mjs';
 
-/** The program of another Node.js, beside the servers of the matrix: npm has one package for each system. */
+/**
+ * The program of another Node.js, beside the servers of the matrix: npm has one package for each
+ * system.
+ */
 export async function setUpNode(major) {
   if (!/^\d+$/.test(major)) throw new ScriptError(`A version of Node.js is a number, received "${major}".`);
   const name = `node-${process.platform}-${process.arch}`;

@@ -6,7 +6,7 @@ export function runNpm(args, options) {
   return run(command, all, { ...options, shell: needsShell });
 }
 
-/** What npm prints. */
+/** Runs npm and returns its output. */
 export function outputOfNpm(args) {
   const [command, ...all] = npm(args);
   const printed = output(command, all, { timeout: 120_000, shell: needsShell });

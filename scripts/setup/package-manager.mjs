@@ -36,7 +36,8 @@ const managers = [
 ];
 
 /**
- * Installs `redis` (a server), `curl`, `chromium` or `rabbitmq` (a server) with the first package manager that runs without asking. Returns why each other one could not.
+ * Installs `redis` (a server), `curl`, `chromium` or `rabbitmq` (a server) with the first package
+ * manager that runs without asking. Returns why each other one could not.
  */
 export async function installPackage(what) {
   const obstacles = [];
@@ -129,8 +130,9 @@ async function installRedisWithDnf(asRoot) {
 }
 
 /**
- * Debian's packages start and enable their service. A policy-rc.d would prevent that for the whole system and stay
- * behind when we are killed; so dpkg gets a PATH on which the tools that do it skip these services, and nothing else.
+ * Debian's packages start and enable their service. A policy-rc.d would prevent that for the whole
+ * system and stay behind when we are killed; so dpkg gets a PATH on which the tools that do it skip
+ * these services, and nothing else.
  */
 async function withoutStartingServices(services, install) {
   const directory = mkdtempSync(join(tmpdir(), 'no-service-'));

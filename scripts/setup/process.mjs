@@ -14,20 +14,31 @@ export class ScriptError extends Error {
 
 export const root = fileURLToPath(new URL('../../', import.meta.url));
 
-/** Runs `main` when the module is the one node was started with; its return value, if a number, is the exit code. */
-export async function runAsMain(moduleUrl, main) {
+/**
+ * Runs `main` when the module is the one node was started with. Its return value, if a number, is
+ * the exit code. `--help` prints the usage, before anything is set up.
+ */
+export async function runAsMain(moduleUrl, usage, main) {
   if (!process.argv[1] || realpathSync(process.argv[1]) !== fileURLToPath(moduleUrl)) return;
+  if (process.argv.some((arg) => arg === '--help' || arg === '-h')) {
+    console.log(usage);
+    return;
+  }
   try {
     const code = await main();
     if (typeof code === 'number') process.exitCode = code;
   } catch (error) {
-    if (!(error instanceof ScriptError)) throw error;
-    console.error(`\n${error.message}`);
-    process.exitCode = error.exitCode;
+    const isMisused = error.code?.startsWith('ERR_PARSE_ARGS_');
+    if (!isMisused && !(error instanceof ScriptError)) throw error;
+    console.error(isMisused ? `${error.message}\n${usage}` : `\n${error.message}`);
+    process.exitCode = error.exitCode ?? 1;
   }
 }
 
-/** Starts a command, passes SIGINT and SIGTERM on to it, and resolves with its exit code (128 + n for signal n). */
+/**
+ * Starts a command, passes SIGINT and SIGTERM on to it, and resolves with its exit code (128 + n
+ * for signal n).
+ */
 export function start(command, args, options = {}) {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, { cwd: root, stdio: 'inherit', ...options });

@@ -2,14 +2,19 @@ import { existsSync } from 'node:fs';
 import { locked } from './lock.mjs';
 import { installPackage } from './package-manager.mjs';
 
-/** Where packages put the program itself; the script on PATH starts the system's own server. */
+/**
+ * Places where packages put the program itself; the script on PATH starts the system's own server.
+ */
 const PROGRAMS = [
   '/usr/lib/rabbitmq/bin/rabbitmq-server',
   '/opt/homebrew/opt/rabbitmq/sbin/rabbitmq-server',
   '/usr/local/opt/rabbitmq/sbin/rabbitmq-server',
 ];
 
-/** The path of a RabbitMQ server program, installed if need be; null where none can be had: tests then observe the calls on channels of their own. */
+/**
+ * The path of a RabbitMQ server program, installed if need be; null where none can be had: tests
+ * then observe the calls on channels of their own.
+ */
 export async function setUpRabbit() {
   const found = findRabbit();
   if (found) return found;

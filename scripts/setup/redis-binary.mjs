@@ -10,7 +10,10 @@ const usualDirectories =
     ? []
     : ['/usr/local/bin', '/usr/bin', '/opt/homebrew/bin', '/home/linuxbrew/.linuxbrew/bin'];
 
-/** `{ path }` of a server that is new enough, or `{ rejected }`: what was found instead, one sentence each. */
+/**
+ * `{ path }` of a server that is new enough, or `{ rejected }`: what was found instead, one
+ * sentence each.
+ */
 export function findRedisServer() {
   const chosen = process.env.REDIS_SERVER_BINARY;
   if (chosen) {

@@ -4,8 +4,8 @@ import { findRedisServer } from './redis-binary.mjs';
 import { installPackage } from './package-manager.mjs';
 
 /**
- * The path of a Redis or Valkey server program, installed if need be; null when REDIS_URL names a running one, unless the program is
- * needed all the same.
+ * The path of a Redis or Valkey server program, installed if need be; null when REDIS_URL names a
+ * running one, unless the program is needed all the same.
  */
 export async function setUpRedis({ ownServer }) {
   if (process.env.REDIS_URL && !ownServer) return null;
@@ -16,7 +16,8 @@ export async function setUpRedis({ ownServer }) {
 async function findOrInstall() {
   const before = findRedisServer();
   if (before.path) return before.path;
-  // A package manager would replace a server that something else here may be running on: that is the owner's choice.
+  // A package manager would replace a server that something else here may be running on: that is
+  // the owner's choice.
   const obstacles = before.rejected.length > 0 ? [] : await installPackage('redis');
   const after = findRedisServer();
   if (after.path) return after.path;

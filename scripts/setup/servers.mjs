@@ -11,10 +11,12 @@ export const KINDS = [
   { name: 'valkey-9', product: 'Valkey', major: 9, variable: 'VALKEY_9_BINARY' },
 ];
 
-/** Where `npm run servers` puts them; `SERVERS_DIR` names another place. */
+/** Folder for the servers of `npm run servers`; `SERVERS_DIR` names another. */
 export const serversDirectory = () => process.env.SERVERS_DIR || join(root, '.servers');
 
-/** Name to path, of those that are on this machine: named by their variable, unpacked, or installed. */
+/**
+ * Name to path, of those that are on this machine: named by their variable, unpacked, or installed.
+ */
 export function findServers() {
   const installed = findRedisServer().path;
   const found = new Map();

@@ -9,8 +9,10 @@ const nest11 = { '@nestjs/common': '11.2.10', '@nestjs/core': '11.2.10' };
 const others = pick('@types/node', 'reflect-metadata', 'rxjs');
 
 /**
- * The consumers the package is tried in: what they install, how their own code is loaded and compiled, over which HTTP platform they are called, and
- * whether they have the peers that are optional. Every value of each of these is in one of them at least; with the first of several compilers it is run, with the others only checked.
+ * The consumers the package is tried in: what they install, how their own code is loaded and
+ * compiled, over which HTTP platform they are called, and whether they have the peers that are
+ * optional. Every value of each of these is in one of them at least; with the first of several
+ * compilers it is run, with the others only checked.
  */
 export const apps = [
   {
@@ -68,7 +70,10 @@ export const apps = [
   },
 ];
 
-/** As Nest's own templates have it, but strict, and with the declarations of the package checked too. */
+/**
+ * As Nest's own templates have it, but strict, and with the declarations of the package checked
+ * too.
+ */
 export const tsconfig = (compiler) => ({
   compilerOptions: {
     target: 'ES2023',

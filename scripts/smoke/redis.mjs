@@ -4,7 +4,10 @@ import { connect, createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ScriptError } from '../setup/process.mjs';
 
-/** Runs `work` with the URL of a server of its own: plain, since the package under test is not to test itself. */
+/**
+ * Runs `work` with the URL of a server of its own: plain, since the package under test is not to
+ * test itself.
+ */
 export async function withRedis(binary, directory, work) {
   const port = await freePort();
   const args = [

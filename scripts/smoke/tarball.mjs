@@ -13,7 +13,10 @@ const isWanted = [
 ];
 const largestBytes = 1_000_000;
 
-/** Packs the package as npm would publish it. @returns the tarball's path; throws when it holds what does not belong, or lacks what does */
+/**
+ * Packs the package as npm would publish it. @returns the tarball's path; throws when it holds what
+ * does not belong, or lacks what does
+ */
 export function pack(directory) {
   const [{ filename, files, size, unpackedSize }] = JSON.parse(
     outputOfNpm(['pack', '--json', '--pack-destination', directory]),

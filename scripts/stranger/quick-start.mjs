@@ -1,8 +1,9 @@
 import { ScriptError } from '../setup/process.mjs';
 
 /**
- * The steps of README's quick start: files to write, commands to type, and what these print. A code block is the file that the text before it names last; the
- * file that the text names first, where it names two, is the example at the top of the page.
+ * The steps of README's quick start: files to write, commands to type, and what these print. A code
+ * block is the file that the text before it names last; the file that the text names first, where
+ * it names two, is the example at the top of the page.
  */
 export function quickStart(readme) {
   const [, section] = /^## Quick start\n([\s\S]*?)^## /m.exec(readme) ?? [];

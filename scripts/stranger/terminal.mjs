@@ -6,9 +6,12 @@ import { ScriptError } from '../setup/process.mjs';
 const startWithinMs = 60_000;
 const serves = /^node /;
 
-/** Runs commands in a folder, one after the other. One that serves goes on in the background, as in a terminal of its own. */
+/**
+ * Runs commands in a folder, one after the other. A server continues in the background, as in a
+ * terminal of its own.
+ */
 export class Terminal {
-  /** Of the commands since the last that was no curl. */
+  /** Output of the latest commands other than curl. */
   lastOutput = '';
   #server;
 

@@ -1,4 +1,6 @@
-/** Modules that Nest asks for only where an application has them: a bundler is not to look for them. */
+/**
+ * Modules that Nest asks for only where an application has them: a bundler is not to look for them.
+ */
 const OPTIONAL = [
   '@nestjs/microservices',
   '@nestjs/websockets',
@@ -12,9 +14,10 @@ const external = OPTIONAL.flatMap((name) => [`--external:${name}`, `--external:$
 const banner = `--banner:js="import { createRequire as r } from 'node:module'; const require = r(import.meta.url);"`;
 
 /**
- * Each is a project as the CLI of that Nest version generates it. `packages` are installed besides, `build` makes `main`; `test` runs the
- * project's own tests, one of README's example, those of docs/testing.md, and a generated one of a controller that has an idempotent route. `jest`: the line
- * that README tells to add is added. `ownSpecs`: specs of this repository run in it too.
+ * Each is a project as the CLI of that Nest version generates it. `packages` are installed besides,
+ * `build` makes `main`; `test` runs the project's own tests, one of README's example, those of
+ * docs/testing.md, and a generated one of a controller that has an idempotent route. `jest`: the
+ * line that README tells to add is added. `ownSpecs`: specs of this repository run in it too.
  */
 export const TOOLCHAINS = [
   {
@@ -46,7 +49,7 @@ export const TOOLCHAINS = [
     name: 'esbuild',
     nest: 12,
     packages: ['esbuild@0.28.2'],
-    // Of what the compiler made, since esbuild writes no metadata of decorators.
+    // Uses the compiler's output, because esbuild writes no decorator metadata.
     build: [
       'npm run build',
       `npx esbuild dist/main.js --bundle --minify --platform=node --format=esm ${external} ${banner} --outfile=alone/main.mjs`,

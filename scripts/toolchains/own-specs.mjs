@@ -3,7 +3,10 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { root } from '../setup/process.mjs';
 
-/** Specs of this repository that a project with another version of Nest runs too, against the package as it ships. */
+/**
+ * Specs of this repository that a project with another version of Nest runs too, against the
+ * package as it ships.
+ */
 const SPECS = [
   'idempotency/http.spec.ts',
   'idempotency/http-outcome.spec.ts',
@@ -15,15 +18,19 @@ const SPECS = [
 ];
 
 /**
- * All but what Express writes to the wire, which is the same in each version of Nest; and Nest 11 pins Fastify 5.11, which rejects unheard, and so ends a
- * process, where a handler fails behind a part of its own response: with or without this package.
+ * All but what Express writes to the wire, which is the same in each version of Nest; and Nest 11
+ * pins Fastify 5.11, which rejects unheard, and so ends a process, where a handler fails behind a
+ * part of its own response: with or without this package.
  */
 const TITLES = '^(?!.*(?:on fastify.*sends a part|wire of an idempotent response on express)).*$';
 
-/** What the specs need besides Nest, as this repository has it. */
+/** Versions of the specs' dependencies besides Nest, as in this repository. */
 const PACKAGES = ['@grpc/grpc-js', '@grpc/proto-loader', 'class-transformer', 'class-validator', 'kafkajs'];
 
-/** The packages to install for them; those of RabbitMQ are of the versions that golevelup's module depends on. */
+/**
+ * The packages to install for them; those of RabbitMQ are of the versions that golevelup's module
+ * depends on.
+ */
 export function packagesOfSpecs(nest) {
   const { devDependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
   return [

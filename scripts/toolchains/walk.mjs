@@ -14,7 +14,10 @@ const CLI = {
   12: `node ${join(root, 'node_modules/@nestjs/cli/bin/nest.js')}`,
 };
 
-/** From an empty folder to a request that is answered once; throws what goes wrong, with what was printed. */
+/**
+ * From an empty folder to a request that is answered once; throws what goes wrong, with what was
+ * printed.
+ */
 export async function walk(toolchain, { directory, tarball, env }) {
   mkdirSync(dirname(directory), { recursive: true });
   const quiet = {
@@ -56,7 +59,10 @@ export async function walk(toolchain, { directory, tarball, env }) {
   if (toolchain.ownSpecs) await inProject(addOwnSpecs(directory));
 }
 
-/** README's example in place of the stock module, a test of it, and the unit test of docs/testing.md, which reads the same in Vitest. */
+/**
+ * README's example in place of the stock module, a test of it, and the unit test of
+ * docs/testing.md, which reads the same in Vitest.
+ */
 function addExample({ nest, jest, test }, directory) {
   const readme = readFileSync(join(root, 'README.md'), 'utf8');
   writeFileSync(join(directory, 'src/app.module.ts'), exampleOf(readme));
@@ -78,7 +84,10 @@ function addExample({ nest, jest, test }, directory) {
   writeFileSync(join(directory, 'tsconfig.spec.json'), tsconfig);
 }
 
-/** An idempotent route in the controller that the CLI has generated, and in its spec the two lines that docs/testing.md tells to add. */
+/**
+ * An idempotent route in the controller that the CLI has generated, and in its spec the two lines
+ * that docs/testing.md tells to add.
+ */
 function decorateGenerated(directory) {
   const edit = (file, edits) => {
     const path = join(directory, 'src/orders', file);

@@ -4,7 +4,9 @@ import {
   Idempotent,
   IdempotencyService,
   TransactionService,
+  type AtomicRedisEvent,
   type AtomicRedisOptions,
+  type LimitReservation,
   type ReliableQueue,
 } from 'nestjs-atomic-redis';
 import { AtomicRedisHealthIndicator } from 'nestjs-atomic-redis/health';
@@ -48,6 +50,15 @@ export const withoutNamespace: AtomicRedisOptions = { connection: 'redis://local
   providers: [AtomicRedisHealthIndicator],
 })
 export class AppModule {}
+
+// One kind of a union, whose type has no name of its own.
+export const lost = (event: AtomicRedisEvent) => (event.type === 'lease.lost' ? event : undefined);
+export const addedMs = (event: Extract<AtomicRedisEvent, { type: 'counters.add' }>): number =>
+  event.durationMs;
+export const reserved = (given: LimitReservation) => (given.allowed ? given : undefined);
+
+// A decorator of an application's own.
+export const Once = (operation: string) => Idempotent({ operation, key: (job: { id: string }) => job.id });
 
 export async function use(
   transactions: TransactionService,

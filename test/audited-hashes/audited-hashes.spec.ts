@@ -14,7 +14,7 @@ const BYTES = Buffer.from([0, 0xff, 0x2c, 0x3a, 0x31, 0x2d, 0x2c, 10, 13]);
 const KEY = 'product:{tea}';
 const LOG = 'product:{tea}:log';
 
-describe.each(SERVERS)('audited hashes on %s', (kind) => {
+describe.each(SERVERS)('an audited hash on %s', (kind) => {
   const redis = useTarget(kind);
   let hashes: AuditedHashService;
 
@@ -28,7 +28,7 @@ describe.each(SERVERS)('audited hashes on %s', (kind) => {
   describe.each(['stream', 'list'] as const)('with a %s', (logType) => {
     const options: AuditOptions<'utf8'> = { log: LOG, logType };
 
-    it('[AUD-1] sets a field, returns the value before, and logs both with the time of Redis', async () => {
+    it('[AUD-1] sets a field, returns its previous value, and logs both with the time of Redis', async () => {
       const redisTime = async (): Promise<number> => {
         const [seconds, microseconds] = await redis.client.time();
         return Number(seconds) * 1000 + Math.floor(Number(microseconds) / 1000);
@@ -52,7 +52,7 @@ describe.each(SERVERS)('audited hashes on %s', (kind) => {
       expect(new Set(entries.map(({ id }) => id)).size).toBe(3);
     });
 
-    it('[AUD-1] deletes a field, and logs nothing where there is none', async () => {
+    it('[AUD-1] deletes a field, and logs nothing when the field does not exist', async () => {
       await hashes.set(KEY, 'price', '', options);
       expect(await hashes.delete(KEY, 'price', { ...options, actor: 'bob' })).toBe('');
       expect(await hashes.delete(KEY, 'price', options)).toBeNull();
@@ -82,7 +82,7 @@ describe.each(SERVERS)('audited hashes on %s', (kind) => {
       ]);
     });
 
-    it('[AUD-2] carries any bytes, both ways', async () => {
+    it('[AUD-2] stores and returns any bytes', async () => {
       const asBytes = { ...options, encoding: 'buffer' } as const;
       const field = '3:a,b,-,\n€';
       expect(await hashes.set(KEY, field, BYTES, { ...asBytes, actor: '-,4:ä' })).toBeNull();
@@ -104,7 +104,7 @@ describe.each(SERVERS)('audited hashes on %s', (kind) => {
       expect(await redis.client.hget(KEY, 'f')).toBe('x');
     });
 
-    it('[AUD-3] keeps the newest entries only, and reads them in pages that others cannot shift', async () => {
+    it('[AUD-3] keeps only the newest entries, and reads them in pages that new entries do not shift', async () => {
       for (let i = 1; i <= 25; i++) await hashes.set(KEY, 'n', String(i), { ...options, maxEntries: 20 });
       const pages: (string | null)[][] = [];
       let before: string | null = null;
@@ -116,14 +116,14 @@ describe.each(SERVERS)('audited hashes on %s', (kind) => {
         await hashes.update(KEY, { x: '1', y: '2' }, { ...options, maxEntries: 20 });
       } while (before !== null);
       const numbers = Array.from({ length: 20 }, (_, i) => String(25 - i));
-      // What would have been on the third page is gone by then.
+      // The entries of the third page have been removed by then.
       expect(pages).toEqual([numbers.slice(0, 8), numbers.slice(8, 16), []]);
       expect((await hashes.history(LOG, { limit: 20 })).next).toBeNull();
       expect((await hashes.history(LOG, { limit: 19 })).next).not.toBeNull();
       expect((await hashes.history('nothing')).entries).toEqual([]);
     });
 
-    it('[AUD-3] keeps 1,000 unless told otherwise, and changes 10,000 fields in one step', async () => {
+    it('[AUD-3] keeps 1,000 entries by default, and changes 10,000 fields in one step', async () => {
       const changes = Object.fromEntries(Array.from({ length: 10_000 }, (_, i) => [`f${i}`, String(i)]));
       const before = await hashes.update(KEY, changes, { ...options, timeoutMs: 20_000 });
       expect(Object.keys(before)).toHaveLength(10_000);
@@ -135,7 +135,7 @@ describe.each(SERVERS)('audited hashes on %s', (kind) => {
       );
     });
 
-    it('[AUD-4] changes nothing where hash or log have another type', async () => {
+    it('[AUD-4] changes nothing when the hash or the log has another type', async () => {
       await redis.client.set('{tea}:string', 'a');
       await redis.client.hset(KEY, 'f', 'a');
       const wrongHash = hashes.set('{tea}:string', 'f', 'x', options).catch((error: unknown) => error);
@@ -154,7 +154,7 @@ describe.each(SERVERS)('audited hashes on %s', (kind) => {
       expect(await redis.client.smembers(LOG)).toEqual(['a']);
     });
 
-    it('leaves the time to live of the hash as it is', async () => {
+    it('leaves the time to live of the hash unchanged', async () => {
       await redis.client.hset(KEY, 'f', 'a');
       await redis.client.pexpire(KEY, 100_000);
       await hashes.set(KEY, 'f', 'b', options);
@@ -165,7 +165,7 @@ describe.each(SERVERS)('audited hashes on %s', (kind) => {
       expect(await redis.client.pttl(KEY)).toBeGreaterThan(90_000);
     });
 
-    it('[AUD-1] changes what it was given, though the object is changed before the answer comes', async () => {
+    it('[AUD-1] applies the fields it was given, even if the caller changes the object before the reply arrives', async () => {
       await redis.client.hset(KEY, { a: '1', b: '2' });
       const changes: Record<string, string> = { a: 'x', b: 'y' };
       const changing = hashes.update(KEY, changes, options);
@@ -179,7 +179,7 @@ describe.each(SERVERS)('audited hashes on %s', (kind) => {
     });
   });
 
-  it('[AUD-4] says so when a log holds entries of another form', async () => {
+  it('[AUD-4] reports a log whose entries have another format', async () => {
     await redis.client.rpush(LOG, 'a');
     await redis.client.hset(KEY, 'f', 'a');
     await expect(hashes.set(KEY, 'f', 'x', { log: LOG, logType: 'list' })).rejects.toThrow(
@@ -203,7 +203,7 @@ describe.each(SERVERS)('audited hashes on %s', (kind) => {
     await expect(hashes.history(LOG)).rejects.toThrow(NotAnAuditLogError);
   });
 
-  it('writes list entries as the documentation has them', async () => {
+  it('writes list entries in the documented format', async () => {
     await hashes.set(KEY, 'price', '5', { log: LOG, logType: 'list' });
     await hashes.set(KEY, 'price', '€', { log: LOG, logType: 'list', actor: 'ada' });
     expect(await redis.client.lrange(LOG, 0, -1)).toEqual([
@@ -212,7 +212,7 @@ describe.each(SERVERS)('audited hashes on %s', (kind) => {
     ]);
   });
 
-  it('writes stream entries as the documentation has them', async () => {
+  it('writes stream entries in the documented format', async () => {
     await hashes.set(KEY, 'price', '5', { log: LOG });
     await hashes.set(KEY, 'price', '6', { log: LOG, actor: 'ada' });
     expect((await redis.client.xrange(LOG, '-', '+')).map(([, pairs]) => pairs)).toEqual([

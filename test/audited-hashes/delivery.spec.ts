@@ -1,6 +1,5 @@
-import { Test, type TestingModule } from '@nestjs/testing';
+import type { TestingModule } from '@nestjs/testing';
 import {
-  AtomicRedisModule,
   AuditedHashService,
   CrossSlotError,
   OutcomeUnknownError,
@@ -11,6 +10,7 @@ import {
   type AuditOptions,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
+import { useApp } from '../support/app.js';
 import { startClusterBehindProxies } from '../support/cluster-behind-proxies.js';
 import { countCommands } from '../support/command-stats.js';
 import { isScript } from '../support/is-script.js';
@@ -19,7 +19,8 @@ import { useRedis } from '../support/redis.js';
 const KEY = 'product:{tea}';
 const LOG = 'product:{tea}:log';
 
-describe('audited hashes over connections that fail', () => {
+describe('an audited hash whose connection fails', () => {
+  const boot = useApp();
   const redis = useRedis();
   let proxy: FaultProxy;
   let app: TestingModule;
@@ -27,26 +28,18 @@ describe('audited hashes over connections that fail', () => {
 
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });
-    app = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'atomic:', timeoutMs: 10_000 }),
-      ],
-    }).compile();
-    await app.init();
+    app = await boot({ connection: proxy.url, timeoutMs: 10_000 });
     hashes = app.get(AuditedHashService);
   });
 
-  afterEach(async () => {
-    await app.close();
-    await proxy.stop();
-  });
+  afterEach(() => proxy.stop());
 
   const length = async (): Promise<number> => (await hashes.history(LOG)).entries.length;
 
   describe.each(['stream', 'list'] as const)('with a %s', (logType) => {
     const options: AuditOptions<'utf8'> = { log: LOG, logType, actor: 'ada' };
 
-    it('[AUD-5] changes and logs once when the reply is lost, and gives the answer of that one time', async () => {
+    it('[AUD-5] changes and logs once when the reply is lost, and returns that first answer', async () => {
       await redis.client.hset(KEY, { a: '1', b: '2' });
       const fault = proxy.loseReplies(isScript);
       proxy.refuseConnections(true);
@@ -60,7 +53,7 @@ describe('audited hashes over connections that fail', () => {
       expect(await length()).toBe(3);
     });
 
-    it('[AUD-5] does nothing when a copy arrives after another one was answered', async () => {
+    it('[AUD-5] does nothing when a copy arrives after the original was answered', async () => {
       await redis.client.hset(KEY, 'a', '1');
       const late = proxy.deliverLate(300, isScript);
       expect(await hashes.set(KEY, 'a', '2', options)).toBe('1');
@@ -70,7 +63,7 @@ describe('audited hashes over connections that fail', () => {
       expect(await length()).toBe(1);
     });
 
-    it('[AUD-5] does nothing when it arrives after its time', async () => {
+    it('[AUD-5] does nothing when it arrives after its deadline', async () => {
       const late = proxy.deliverLate(600, isScript);
       proxy.refuseConnections(true);
       await expect(hashes.set(KEY, 'a', '2', { ...options, timeoutMs: 200 })).rejects.toThrow(
@@ -80,7 +73,7 @@ describe('audited hashes over connections that fail', () => {
       expect(await redis.client.keys('*')).toEqual([]);
     });
 
-    it('[AUD-5] stays refused when the log has another type, though it is of the right one since', async () => {
+    it('[AUD-5] repeats its refusal of a log of another type, even after the type was corrected', async () => {
       await redis.client.set(LOG, 'a');
       const fault = proxy.loseReplies(isScript);
       proxy.refuseConnections(true);
@@ -108,7 +101,7 @@ describe('audited hashes over connections that fail', () => {
     });
 
     it.each([true, false])(
-      '[AUD-6] is all or nothing where Redis has no memory left (marker: %s)',
+      '[AUD-6] applies all or nothing when Redis is out of memory (marker: %s)',
       async (marker) => {
         await hashes.update(KEY, { a: '1', b: '2' }, { ...options, deduplicate: marker });
         const state = async (): Promise<unknown> => [
@@ -137,7 +130,7 @@ describe('audited hashes over connections that fail', () => {
       },
     );
 
-    it('[AUD-1] loses no entry of concurrent changes: old and new values make one chain', async () => {
+    it('[AUD-1] loses no entry of concurrent changes: old and new values form one chain', async () => {
       await Promise.all(
         Array.from({ length: 100 }, async (_, i) => {
           if (i % 10 === 0) proxy.loseReplies({ ...isScript, times: 1 });
@@ -162,7 +155,7 @@ describe('audited hashes over connections that fail', () => {
     });
   });
 
-  it('waits for replicas when told to, and its result is not lost when they do not come', async () => {
+  it('waits for replicas when asked to, and returns its result even if they do not acknowledge', async () => {
     const options = { log: LOG, durability: { replicas: 1, timeoutMs: 50 } };
     await redis.client.hset(KEY, 'a', '1');
     const set = await hashes.set(KEY, 'a', '2', options).catch((error: unknown) => error);
@@ -171,7 +164,7 @@ describe('audited hashes over connections that fail', () => {
     expect(update).toMatchObject({ code: 'NOT_REPLICATED', result: { a: '2', b: null } });
   });
 
-  it('reads a log as a user who may only read', async () => {
+  it('lets a read-only user read a log', async () => {
     await hashes.set(KEY, 'a', '1', { log: LOG });
     await redis.client.acl(
       'SETUSER',
@@ -185,12 +178,8 @@ describe('audited hashes over connections that fail', () => {
       '+info',
     );
     const connection = { host: proxy.host, port: proxy.port, username: 'auditor', password: 'secret' };
-    const reading = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection, namespace: 'atomic:' })],
-    }).compile();
-    reading.useLogger(false);
+    const reading = await boot({ connection });
     try {
-      await reading.init();
       expect((await reading.get(AuditedHashService).history(LOG)).entries).toMatchObject([{ new: '1' }]);
     } finally {
       await reading.close();
@@ -203,7 +192,7 @@ describe('audited hashes over connections that fail', () => {
     await expect(inside).rejects.toThrow(IllegalTransactionStateError);
   });
 
-  it('reads a log again when the reply was lost, and says unavailable, not unknown, when it cannot', async () => {
+  it('retries the read of a log when the reply was lost, and fails as unavailable, not as unknown', async () => {
     await hashes.set(KEY, 'a', '1', { log: LOG });
     proxy.loseReplies(isScript);
     expect(await length()).toBe(1);
@@ -215,14 +204,12 @@ describe('audited hashes over connections that fail', () => {
   });
 });
 
-describe('audited hashes on a Cluster', () => {
-  it('[AUD-4] [AUD-5] change and log once when replies are lost, and refuse a log in another slot', async () => {
+describe('an audited hash on a Cluster', () => {
+  const boot = useApp();
+  it('[AUD-4] [AUD-5] changes and logs once when replies are lost, and refuses a log in another slot', async () => {
     const { cluster, proxies, connection, stop } = await startClusterBehindProxies();
-    const app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection, namespace: 'atomic:', timeoutMs: 20_000 })],
-    }).compile();
+    const app = await boot({ connection, timeoutMs: 20_000 });
     try {
-      await app.init();
       const hashes = app.get(AuditedHashService);
       for (const id of ['a', 'b', 'c', 'd', 'e', 'f']) {
         for (const proxy of proxies) proxy.loseReplies(isScript);

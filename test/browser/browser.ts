@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { chromium, type Browser, type BrowserContextOptions, type Page } from 'playwright-core';
 
-/** As scripts/setup found it, or Debian's. */
+/** The browser that scripts/setup found, or Debian's. */
 const binary = process.env['CHROMIUM_BIN'] ?? '/usr/bin/chromium';
 
 const QUIET = [

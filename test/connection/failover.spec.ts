@@ -41,23 +41,23 @@ describe('a planned failover behind one address', () => {
     expect(failed).toEqual([]);
   }, 120_000);
 
-  it('[SRV-14] the table has every public call', () => {
+  it('[SRV-14] the table lists every public call', () => {
     const named = FAILOVER_CALLS.map(({ name }) => name).toSorted();
     expect(named).toEqual(publicCalls().toSorted());
   });
 
   it.each([
     [
-      'an element that is waited for',
+      'a wait for an element',
       (redis: AtomicRedis) => redis.lists.move('{w}from', '{w}to', { waitMs: 20_000 }),
       'moved',
     ],
     [
-      'a job that is waited for',
+      'a wait for a job',
       async (redis: AtomicRedis) => (await redis.queues.get<string>('w').take({ waitMs: 20_000 }))?.payload,
       'job',
     ],
-  ])('[SRV-14] %s is found at the new master', async (_, wait, expected) => {
+  ])('[SRV-14] %s reaches the new master', async (_, wait, expected) => {
     const { redis } = await boot({ connection: pair.address.url, namespace: 'atomic:', ...PATIENT });
     const found = wait(redis);
     await waitFor('it to wait there', async () =>
@@ -70,7 +70,7 @@ describe('a planned failover behind one address', () => {
     expect(await found).toBe(expected);
   });
 
-  it('[PM-5] [PM-2] a permit is held across it and enforced, and goes to the one that waits with a higher fence', async () => {
+  it('[PM-5] [PM-2] a permit stays held and enforced across it, and passes to the waiting caller with a higher fence', async () => {
     const { redis } = await boot({ connection: pair.address.url, namespace: 'atomic:', ...PATIENT });
     const { permits, values } = redis;
     const options = { leaseMs: 60_000, waitMs: 60_000 };
@@ -105,7 +105,7 @@ describe('a planned failover behind one address', () => {
     blind.cancel();
   });
 
-  it('[SRV-14] a duplicate that waits is told by the new master', async () => {
+  it('[SRV-14] a waiting duplicate gets its result from the new master', async () => {
     const { redis } = await boot({ connection: pair.address.url, namespace: 'atomic:', ...PATIENT });
     let finish = (): void => undefined;
     const finished = new Promise<void>((resolve) => (finish = resolve));
@@ -130,7 +130,7 @@ describe('a planned failover behind one address', () => {
     await redis.transactions.run(['d'], (tx) => void tx.write.set('d', 1), { durability });
   });
 
-  it('[SRV-14] under load, everything that was acknowledged and replicated is there once', async () => {
+  it('[SRV-14] under load, everything acknowledged and replicated is present exactly once', async () => {
     const { redis } = await boot({ connection: pair.address.url, namespace: 'atomic:', ...PATIENT });
     const durability = { replicas: 1, timeoutMs: 20_000 };
     let over = false;
@@ -162,9 +162,9 @@ describe('a planned failover behind one address', () => {
   }, 60_000);
 
   it.each([
-    ['that says no', (): boolean => false],
+    ['that returns false', (): boolean => false],
     [
-      'that says yes to READONLY',
+      'that returns true for READONLY',
       (error: Error): 1 | 2 | false => (error.message.includes('READONLY') ? 2 : false),
     ],
   ])('[SRV-15] the library recovers with a reconnectOnError %s', async (_, reconnectOnError) => {
@@ -179,7 +179,7 @@ describe('a planned failover behind one address', () => {
     expect((await redis.counters.add('own', 1)).value).toBe(before + 1);
   });
 
-  it('[SRV-15] an answer for which the user wants to reconnect makes the library do so', async () => {
+  it('[SRV-15] a reply that matches the user’s reconnectOnError makes the library reconnect', async () => {
     const { host, port } = pair.address;
     const asked: string[] = [];
     const reconnectOnError = (error: Error): boolean => {

@@ -16,7 +16,7 @@ import { waitFor } from '../support/wait-for.js';
 
 const NO_SUCH_COMMAND = '-ERR unknown command\r\n';
 
-describe('a connection is ready once it is in order', () => {
+describe('a connection is ready only after its checks', () => {
   const redis = useRedis();
   const run = useBoot();
   const { boot, bootError } = run;
@@ -34,7 +34,7 @@ describe('a connection is ready once it is in order', () => {
     redis.client.call('ACL', 'SETUSER', 'app', 'reset', 'on', '>p', ...rules);
   const asUser = () => ({ host: proxy.host, port: proxy.port, username: 'app', password: 'p' });
 
-  describe('on its database', () => {
+  describe('for the database', () => {
     it.each([
       ['as an option', () => ({ host: proxy.host, port: proxy.port, db: 99 })],
       ['in a URL', () => `${proxy.url}/99`],
@@ -64,12 +64,12 @@ describe('a connection is ready once it is in order', () => {
       expect((await services.counters.add('c', 1)).value).toBe(1);
     });
 
-    it('[SRV-10] nothing is written to database 0 when the right to SELECT is taken away later', async () => {
+    it('[SRV-10] nothing is written to database 0 when the right to SELECT is revoked later', async () => {
       await user('~*', '&*', '+@all');
       const { redis: services } = await boot({
         connection: { ...asUser(), db: 3 },
         namespace: 'atomic:',
-        timeoutMs: 1_000,
+        timeoutMs: 3_000,
       });
       await services.counters.add('c', 1);
       await services.transactions.run(['t'], (tx) => void tx.write.set('t', 1));
@@ -78,7 +78,7 @@ describe('a connection is ready once it is in order', () => {
       await waitFor('the loss is noticed', async () => (await services.status({ timeoutMs: 50 })).error);
       const refused = await Promise.allSettled([
         services.counters.add('c', 1),
-        services.transactions.run(['t'], (tx) => void tx.write.set('t', 2), { timeoutMs: 1_000 }),
+        services.transactions.run(['t'], (tx) => void tx.write.set('t', 2), { timeoutMs: 3_000 }),
         services.lists.move('from', 'to', { waitMs: 500 }),
       ]);
       for (const { reason } of refused as PromiseRejectedResult[])
@@ -93,7 +93,7 @@ describe('a connection is ready once it is in order', () => {
     });
   });
 
-  describe('at a master', () => {
+  describe('for the role', () => {
     let replica: RedisServer;
     let control: Redis;
 
@@ -114,8 +114,8 @@ describe('a connection is ready once it is in order', () => {
     });
     beforeEach(() => proxy.moveTo(replica));
 
-    it('[SRV-11] an application does not start at a replica, and is told whose', async () => {
-      const error = await bootError({ connection: proxy.url, namespace: 'atomic:', timeoutMs: 700 });
+    it('[SRV-11] an application does not start at a replica, and the error names its master', async () => {
+      const error = await bootError({ connection: proxy.url, namespace: 'atomic:', timeoutMs: 2_000 });
       expect(error).toBeInstanceOf(ConfigurationError);
       expect(error.message).toMatch(`is a replica of 127.0.0.1:${redis.server.port}`);
     });
@@ -131,9 +131,9 @@ describe('a connection is ready once it is in order', () => {
     it.each([
       ['INFO is refused', ['INFO']],
       ['INFO and ROLE are refused', ['INFO', 'ROLE']],
-    ])('[SRV-11] a replica is known where %s', async (_, names) => {
+    ])('[SRV-11] a replica is recognised where %s', async (_, names) => {
       proxy.answer(NO_SUCH_COMMAND, { match: ({ name }) => names.includes(name), times: Infinity });
-      const error = await bootError({ connection: proxy.url, namespace: 'atomic:', timeoutMs: 700 });
+      const error = await bootError({ connection: proxy.url, namespace: 'atomic:', timeoutMs: 2_000 });
       expect(error.message).toMatch(/is a replica/);
       proxy.moveTo(redis.server);
       const { redis: services } = await boot({ connection: proxy.url, namespace: 'atomic:' });
@@ -141,7 +141,7 @@ describe('a connection is ready once it is in order', () => {
       expect(await redis.client.keys('*')).toEqual([]);
     });
 
-    it('[SRV-11] a server whose role cannot be asked in any way is used, and the log says so', async () => {
+    it('[SRV-11] a server whose role cannot be determined is used, and the log says so', async () => {
       const names = ['INFO', 'ROLE', 'SET'];
       proxy.moveTo(redis.server);
       proxy.answer('-NOPERM no\r\n', { match: ({ name }) => names.includes(name), times: Infinity });
@@ -150,7 +150,7 @@ describe('a connection is ready once it is in order', () => {
       expect(run.lines.join('\n')).toMatch(/warn: .*does not tell whether it is the master/);
     });
 
-    it('[SRV-11] a server that refuses writes for another reason is a master', async () => {
+    it('[SRV-11] a server that refuses writes for another reason is still a master', async () => {
       proxy.moveTo(redis.server);
       const client = new Redis(proxy.url, { enableReadyCheck: false });
       proxy.answer(NO_SUCH_COMMAND, {
@@ -167,17 +167,17 @@ describe('a connection is ready once it is in order', () => {
     });
   });
 
-  it('[SRV-12] a connection that is inside a MULTI is given up before anything is sent on it', async () => {
+  it('[SRV-12] a connection inside a MULTI is discarded before anything is sent on it', async () => {
     const { redis: services } = await boot({ connection: proxy.url, namespace: 'atomic:' });
     await services.counters.add('c', 1);
-    // As from a proxy that lends a connection on which somebody has left a MULTI open.
+    // Acts like a proxy that lends a connection with an open MULTI.
     const left = proxy.answer('+QUEUED\r\n', { match: ({ name }) => name === 'INFO', times: 2 });
     proxy.disconnectAll();
     expect((await services.counters.add('c', 1)).value).toBe(2);
     expect(left.count).toBe(2);
   });
 
-  it('[SRV-12] the check of rights leaves the shared connection alone, also where DISCARD is refused', async () => {
+  it('[SRV-12] the check of rights leaves the shared connection alone, even if DISCARD is refused', async () => {
     await user('~*', '&*', '+@all', '-discard');
     const { redis: services } = await boot({ connection: asUser(), namespace: 'atomic:' });
     expect((await services.counters.add('c', 1)).value).toBe(1);
@@ -188,7 +188,7 @@ describe('a connection is ready once it is in order', () => {
   });
 
   it.each(['EXEC', 'WATCH', 'MULTI'])(
-    '[SRV-5] a user without the right to %s is told at boot',
+    '[SRV-5] a user without the right to %s is reported at boot',
     async (name) => {
       await user('~*', '&*', '+@all', `-${name}`);
       await boot({ connection: asUser(), namespace: 'atomic:' });
@@ -199,7 +199,7 @@ describe('a connection is ready once it is in order', () => {
   );
 
   it.each([0, 2])(
-    '[SRV-11] a server that answers BUSY says nothing about its role, nor about database %s: it is waited for',
+    '[SRV-11] a server that answers BUSY reveals neither role nor database %s, so the boot waits for it',
     async (db) => {
       await redis.client.config('SET', 'busy-reply-threshold', '50');
       const blocker = redis.client.duplicate();
@@ -238,12 +238,12 @@ describe('a connection is ready once it is in order', () => {
     },
   );
 
-  it('[SRV-10] status tells role and database', async () => {
+  it('[SRV-10] status() reports role and database', async () => {
     const { redis: services } = await boot({ connection: `${proxy.url}/3`, namespace: 'atomic:' });
     expect((await services.status()).servers).toMatchObject([{ role: 'master', database: 3 }]);
   });
 
-  it('[SRV-10] the questions take no round trip more than ioredis needs for its own', async () => {
+  it('[SRV-10] the checks take no more round trips than ioredis needs for its own', async () => {
     const connection = connectionTo(proxy.url);
     const plain = new Redis(proxy.url, { lazyConnect: true });
     await plain.connect();
@@ -270,13 +270,13 @@ describe('a server that changes its role', () => {
   });
   afterAll(() => pair?.stop());
 
-  it('[SRV-13] no process that only reads stays with the old master', async () => {
+  it('[SRV-13] processes that only read do not stay with the old master', async () => {
     const read = () => services.counters.get('count');
     const readTogether = () => services.transactions.run(['count'], (tx) => tx.read.get('count'));
     await services.counters.add('count', 1);
     expect([await read(), await readTogether()]).toEqual([1, '1']);
     await pair.failOver();
-    // What it answers from now on is old.
+    // Its answers are outdated from now on.
     await pair.replica.client.replicaof('127.0.0.1', 1);
     await pair.master.client.set('count', '1000');
     const began = performance.now();

@@ -1,13 +1,13 @@
-import { Test } from '@nestjs/testing';
 import { Redis } from 'ioredis';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { AtomicRedis, AtomicRedisModule, defineScript, type AtomicRedisOptions } from '../../lib/index.js';
+import { AtomicRedis, defineScript, type AtomicRedisOptions } from '../../lib/index.js';
 import {
   startFaultProxy,
   startRedisServer,
   type FaultProxy,
   type RedisServer,
 } from '../../lib/testing/index.js';
+import { startApp } from '../support/app.js';
 import { countCommands } from '../support/command-stats.js';
 import { isScript } from '../support/is-script.js';
 import { waitFor } from '../support/wait-for.js';
@@ -50,12 +50,8 @@ const onLine =
     const server = await startRedisServer({ binary: process.env.TEST_REDIS_BINARY });
     const client = new Redis(server.url);
     const proxy = await startFaultProxy({ target: server });
-    const app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ namespace: 'atomic:', connection: proxy.url, ...options })],
-    }).compile();
-    app.useLogger(false);
+    const app = await startApp({ connection: proxy.url, ...options });
     try {
-      await app.init();
       await test({ server, client, proxy, services: app.get(AtomicRedis) }, ...args);
     } finally {
       server.resume();
@@ -67,9 +63,9 @@ const onLine =
     }
   };
 
-describe('a connection is alive while there is progress', () => {
+describe('a connection counts as alive while bytes move', () => {
   it.concurrent(
-    '[SRV-16] a request and an answer of 6 MB over a line of 2 MB/s are sent once',
+    '[SRV-16] a request and a reply of 6 MB over a line of 2 MB/s are sent once',
     onLine(PATIENT, async ({ client, proxy, services }) => {
       await services.values.getAndSet('v', 'first');
       proxy.limitSpeed(BYTES_PER_SECOND);
@@ -137,7 +133,7 @@ describe('a connection is alive while there is progress', () => {
   );
 
   it.concurrent(
-    '[SRV-16] an answer that arrives together with the role of the server is progress',
+    '[SRV-16] a reply that arrives together with the role of the server counts as progress',
     onLine(PATIENT, async ({ server, proxy, services }) => {
       let stopped = (): void => undefined;
       const isStopped = new Promise<void>((resolve) => (stopped = resolve));
@@ -154,8 +150,8 @@ describe('a connection is alive while there is progress', () => {
       );
       const late = services.counters.add('late', 1);
       await new Promise(setImmediate);
-      // Answered behind what comes with the role, after less than the silence that makes a connection
-      // suspicious.
+      // Answered behind what comes with the role, after less than the silence that makes a
+      // connection suspicious.
       proxy.delay({ match: ({ name }) => name === 'EVAL_RO', replyMs: 200 });
       const slow = services.scripts.run(slowRead, { args: { ms: 0 } }, PATIENT);
       await sleep(1_000);
@@ -177,7 +173,7 @@ describe('a connection is alive while there is progress', () => {
     ],
     ['a read', (services: AtomicRedis) => services.counters.get('n')],
   ] as const)(
-    '[SRV-17] the first call after a load balancer has forgotten all connections succeeds: %s',
+    '[SRV-17] the first call after a load balancer dropped all idle connections succeeds: %s',
     // Within the time-outs by default on a machine that does not stall.
     onLine(
       { ...PATIENT, idempotency: PATIENT },
@@ -192,7 +188,7 @@ describe('a connection is alive while there is progress', () => {
   );
 
   it.concurrent(
-    '[SRV-17] a dead connection is found within seconds, and all that waits on it goes on',
+    '[SRV-17] a dead connection is detected within seconds, and all its waiting calls continue',
     onLine(PATIENT, async ({ proxy, services }) => {
       await services.counters.add('n', 1);
       const zombie = proxy.blackHole({ ...isScript, deliver: true });
@@ -205,7 +201,7 @@ describe('a connection is alive while there is progress', () => {
   );
 
   it.concurrent(
-    '[SRV-17] a server that is gone without a word is found although nothing answers',
+    '[SRV-17] a server that disappeared silently is detected although nothing answers',
     onLine(PATIENT, async ({ proxy, services }) => {
       await services.counters.add('n', 1);
       const call = services.counters.add('n', 1);
@@ -220,7 +216,7 @@ describe('a connection is alive while there is progress', () => {
   );
 
   it.concurrent(
-    '[SRV-17] a call that is slow behind a proxy is sent again at a slower pace each time',
+    '[SRV-17] a call behind a slow proxy is sent again at growing intervals',
     onLine(PATIENT, async ({ proxy, services }) => {
       await services.counters.add('n', 1);
       // Every other connection is answered at once.
@@ -236,7 +232,7 @@ describe('a connection is alive while there is progress', () => {
   );
 
   it.concurrent(
-    '[SRV-17] blocking commands are given the time for which they block',
+    '[SRV-17] blocking commands get the time for which they block',
     onLine(PATIENT, async ({ client, proxy, services }) => {
       await services.lists.move('{l}a', '{l}b');
       const before = proxy.connections;
@@ -250,7 +246,7 @@ describe('a connection is alive while there is progress', () => {
 });
 
 it.concurrent(
-  'ioredis by itself needs some 3 seconds for 6 MB over the same line',
+  'ioredis by itself needs about 3 seconds for 6 MB over the same line',
   onLine({}, async ({ proxy }) => {
     proxy.limitSpeed(BYTES_PER_SECOND);
     const client = new Redis(proxy.url);

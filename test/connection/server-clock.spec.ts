@@ -1,6 +1,7 @@
-import { Test, type TestingModule } from '@nestjs/testing';
-import { AtomicRedis, AtomicRedisModule } from 'nestjs-atomic-redis';
+import type { TestingModule } from '@nestjs/testing';
+import { AtomicRedis } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
+import { useApp } from '../support/app.js';
 import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
@@ -15,6 +16,7 @@ const SLOW_MS = 1_500;
 const SHORT_MS = 1_200;
 
 describe("a slow reading of the server's clock", () => {
+  const boot = useApp();
   const redis = useRedis();
   let proxy: FaultProxy;
   let module: TestingModule;
@@ -31,25 +33,16 @@ describe("a slow reading of the server's clock", () => {
       return name === 'TIME' && !isQueued && ++readings === 1;
     };
     proxy.delay({ match: ({ name }) => isFirstReading(name), times: Infinity, replyMs: SLOW_MS });
-    module = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'atomic:', timeoutMs: 20_000 }),
-      ],
-    }).compile();
-    module.useLogger(false);
-    await module.init();
+    module = await boot({ connection: proxy.url, timeoutMs: 20_000 });
     atomic = module.get(AtomicRedis);
     // Waits for the slow reading, and is not late by it.
     await atomic.counters.get('k');
     await atomic.values.getAndSet('warm', 'up');
   });
 
-  afterEach(async () => {
-    await module.close();
-    await proxy.stop();
-  });
+  afterEach(() => proxy.stop());
 
-  it('[CLK-1] is followed by another while calls are made, before one is judged late', async () => {
+  it('[CLK-1] is followed by another while calls are made, before any call is judged late', async () => {
     const readAgain = async (): Promise<boolean> => {
       await atomic.values.getAndSet('k', 'v');
       return readings > 1;
@@ -64,13 +57,13 @@ describe("a slow reading of the server's clock", () => {
     expect(short.evalsha).toBe(1);
   });
 
-  it('[CLK-1] costs no scripted call its answer', async () => {
+  it('[CLK-1] loses no scripted call its reply', async () => {
     expect(await atomic.values.compareAndSet('k', null, 'v', { timeoutMs: SHORT_MS })).toMatchObject({
       swapped: true,
     });
   });
 
-  it('[CLK-1] costs no addition its answer that shares a batch with others of more time', async () => {
+  it('[CLK-1] loses no addition its reply when its batch also holds calls with more time', async () => {
     const counts = await Promise.all([
       atomic.counters.add('c', 1, { timeoutMs: 20_000 }),
       atomic.counters.add('d', 1, { timeoutMs: SHORT_MS }),
@@ -80,7 +73,7 @@ describe("a slow reading of the server's clock", () => {
     expect(counts.map(({ value }) => value)).toEqual([1, 1, 10, 110]);
   });
 
-  it('[CLK-1] changes nothing about the order of operations on one counter', async () => {
+  it('[CLK-1] leaves the order of operations on one counter unchanged', async () => {
     const [first, second] = await Promise.allSettled([
       atomic.counters.add('c', 1, { timeoutMs: SHORT_MS }),
       atomic.counters.add('c', 10, { timeoutMs: 20_000 }),

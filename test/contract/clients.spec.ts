@@ -1,11 +1,12 @@
 import { Logger } from '@nestjs/common';
-import { Test } from '@nestjs/testing';
 import type { RedisOptions } from 'ioredis';
-import { AtomicRedis, AtomicRedisModule, type AtomicRedisOptions } from 'nestjs-atomic-redis';
+import { AtomicRedis, type AtomicRedisOptions } from 'nestjs-atomic-redis';
+import { useApp } from '../support/app.js';
 import { USER } from '../support/least-rights.js';
 import { targetOfEnvironment, useTarget } from '../support/target.js';
 
 describe('clients', () => {
+  const boot = useApp();
   const target = useTarget(targetOfEnvironment(), { asUser: true, replicasPerMaster: 1 });
 
   // With a key prefix, channels begin with it too.
@@ -19,11 +20,8 @@ describe('clients', () => {
     options: Omit<AtomicRedisOptions, 'namespace'>,
     work: (redis: AtomicRedis) => Promise<void>,
   ): Promise<void> => {
-    const app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ ...options, namespace: 'atomic:' })],
-    }).compile();
+    const app = await boot(options);
     try {
-      await app.init();
       await work(app.get(AtomicRedis));
     } finally {
       await app.close();
@@ -34,7 +32,7 @@ describe('clients', () => {
     ['a key prefix', { keyPrefix: 'app:' }],
     ['auto-pipelining', { enableAutoPipelining: true }],
     ['a lazy connection', { lazyConnect: true }],
-  ])('[SRV-6] (I46) one of the user’s own with %s', async (_, options) => {
+  ])('[SRV-6] (I46) a client of the application with %s works', async (_, options) => {
     const own = target.ownClient(options);
     if (!options.lazyConnect) await own.ping();
     const listeners = own.eventNames().map((name) => [name, own.listenerCount(name)]);

@@ -42,14 +42,14 @@ describe.each(PLATFORMS)('idempotent requests on %s', (platform) => {
   });
   afterAll(() => http?.app.close());
 
-  it('[SRV-1] a request sent again gets the first answer, and one with another payload is refused', async () => {
+  it('[SRV-1] a repeated request gets the first response, and one with another payload is refused', async () => {
     const first = await send(http, '/orders', { body: { sku: 'tea' } });
     expect(first).toMatchObject({ status: 201, replayed: false });
     expect(await send(http, '/orders', { body: { sku: 'tea' } })).toEqual({ ...first, replayed: true });
     expect(await send(http, '/orders', { body: { sku: 'milk' } })).toMatchObject({ status: 422 });
   });
 
-  it('[SRV-1] a duplicate that waits is answered as the first', async () => {
+  it('[SRV-1] a waiting duplicate gets the first response', async () => {
     [arrived, opened] = [gate(), gate()];
     const first = send(http, '/slow');
     await arrived.promise;
@@ -59,7 +59,7 @@ describe.each(PLATFORMS)('idempotent requests on %s', (platform) => {
     for (const other of await Promise.all(others)) expect(other).toMatchObject({ body, replayed: true });
   });
 
-  it('[SRV-1] a request that counts counts once', async () => {
+  it('[SRV-1] a rate-limited request is counted once', async () => {
     await target.client.set('app:{stock}', '1');
     const first = await send(http, '/stock');
     expect(first).toMatchObject({ status: 201, body: '{"left":0}' });
@@ -70,7 +70,7 @@ describe.each(PLATFORMS)('idempotent requests on %s', (platform) => {
     expect(await target.client.get('app:{stock}')).toBe('0');
   });
 
-  it('[SRV-2] (I13) keys that a header can carry, of every kind', async () => {
+  it('[SRV-2] (I13) keys of every kind that a header can carry are accepted', async () => {
     const keys = AWKWARD_KEYS.filter((key) => /^[\x21-\x7e]{1,200}$/.test(key));
     expect(keys.length).toBeGreaterThan(5);
     for (const key of keys) {

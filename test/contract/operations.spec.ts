@@ -24,10 +24,10 @@ return length
   reply: (raw) => Number(raw),
 });
 
-describe('operations', () => {
+describe('the operations', () => {
   const target = useTarget(targetOfEnvironment(), { asUser: true, replicasPerMaster: 1 });
 
-  it('[SRV-1] counters: many adds within a bound, all or nothing over several, and undone', async () => {
+  it('[SRV-1] counters: many adds stay within a bound, several are all or nothing, and undo reverts them', async () => {
     const { counters } = target.redis;
     await counters.add('app:stock', 50);
     const adds = await Promise.all(
@@ -45,7 +45,7 @@ describe('operations', () => {
     expect(await counters.get('app:{c}:a')).toBeNull();
   });
 
-  it('[SRV-1] reservations: held, confirmed, released, and expired by themselves', async () => {
+  it('[SRV-1] reservations are held, confirmed, released, and expire by themselves', async () => {
     const { counters, reservations } = target.redis;
     await counters.add('app:seats', 3);
     const held = await reservations.hold('app:seats', 1, { ttlMs: 600_000 });
@@ -59,7 +59,7 @@ describe('operations', () => {
     await expect(reservations.hold('app:seats', 3, { ttlMs: 1_000 })).rejects.toThrow(CounterLimitError);
   });
 
-  it('[SRV-1] permits: one holder or several, handed on in order, and enforced', async () => {
+  it('[SRV-1] permits have one holder or several, pass on in order, and are enforced', async () => {
     const { permits, transactions, values } = target.redis;
     const first = await permits.acquire('app:{p}:lock');
     const served: number[] = [];
@@ -82,7 +82,7 @@ describe('operations', () => {
     expect((await third).slot).toBe(places[1]!.slot);
   });
 
-  it('[SRV-1] values: compared and set, taken, deleted and expired', async () => {
+  it('[SRV-1] values are compared and set, taken, deleted and expired', async () => {
     const { values } = target.redis;
     const swaps = await Promise.all(
       Array.from({ length: 20 }, (_, i) => values.compareAndSet('app:v', null, String(i))),
@@ -100,7 +100,7 @@ describe('operations', () => {
     expect(await target.client.exists('app:v', 'app:v')).toBe(0);
   });
 
-  it('[SRV-1] audited hashes: field and log in one step, as a stream and as a list', async () => {
+  it('[SRV-1] audited hashes change field and log in one step, with a stream and with a list', async () => {
     const { auditedHashes } = target.redis;
     for (const logType of ['stream', 'list'] as const) {
       const options = { log: `app:{p}:${logType}`, logType, maxEntries: 2 };
@@ -113,7 +113,7 @@ describe('operations', () => {
     }
   });
 
-  it('[SRV-1] transfers: none overdraws, none is lost, and those across slots are refused', async () => {
+  it('[SRV-1] transfers never overdraw, none is lost, and those across slots are refused', async () => {
     const { transfers } = target.redis;
     await target.client.set('app:{t}:a', '50');
     const made = await Promise.allSettled(
@@ -131,7 +131,7 @@ describe('operations', () => {
     expect(await target.client.get('app:{t}:b')).toBe('50');
   });
 
-  it('[SRV-1] transfers across slots: each is made whole, none overdraws, and nothing stays under way', async () => {
+  it('[SRV-1] transfers across slots complete, never overdraw, and leave nothing pending', async () => {
     const { transfers } = target.redis;
     const accounts = Array.from({ length: 12 }, (_, i) => `app:{account-${i}}`);
     await Promise.all(accounts.map((key) => target.client.set(key, '10')));
@@ -153,7 +153,7 @@ describe('operations', () => {
     expect((await transfers.pending()).transfers).toEqual([]);
   });
 
-  it('[SRV-1] transfers across slots: one that could not be paid in is given back by whoever recovers it', async () => {
+  it('[SRV-1] transfers across slots: recovery returns an amount that could not be paid in', async () => {
     const { transfers } = target.redis;
     await target.client.mset('app:{x}:from', '5');
     await target.client.rpush('app:{y}:to', 'no balance');
@@ -164,7 +164,7 @@ describe('operations', () => {
     expect((await transfers.pending()).transfers).toEqual([]);
   });
 
-  it('[SRV-1] a script of one’s own, also after the servers have forgotten it', async () => {
+  it('[SRV-1] a script of the application runs, even after the servers have forgotten it', async () => {
     const { scripts } = target.redis;
     const call = (): Promise<number> =>
       scripts.run(append, { keys: { list: 'app:list', copies: [] }, args: { items: ['a'] } });
@@ -190,7 +190,7 @@ describe('operations', () => {
     expect((await transfers.transferAll(legs)).at(-1)).toEqual({ from: 0, to: 1 });
   });
 
-  it('[SRV-2] keys of every kind, with what the library adds to them in their slot', async () => {
+  it('[SRV-2] keys of every kind and their companion keys share a slot', async () => {
     const { counters, reservations, transactions, transfers, values } = target.redis;
     for (const awkward of AWKWARD_KEYS) {
       const key = `app:${awkward}`;

@@ -8,7 +8,7 @@ describe('queues and lists', () => {
   const queues = (): ReliableQueueService => target.app.get(ReliableQueueService);
   const lists = (): ListService => target.app.get(ListService);
 
-  it('[SRV-1] each job of many is taken by one of several consumers, acknowledged, and does not come back', async () => {
+  it('[SRV-1] each of many jobs is taken by one of several consumers, acknowledged, and does not come back', async () => {
     const queue = queues().get<number>('many');
     const taken: number[] = [];
     const jobs = Array.from({ length: 60 }, (_, i) => i);
@@ -22,7 +22,7 @@ describe('queues and lists', () => {
     expect(await queue.counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0 });
   });
 
-  it('[SRV-1] a job that nobody acknowledged comes again, then goes to the dead letters, from where it is sent again', async () => {
+  it('[SRV-1] a job without an acknowledgement is redelivered, then goes to the dead letters, and can be requeued from there', async () => {
     const queue = queues().get<string>('poison', { maxDeliveries: 2 });
     await queue.push('x');
     const first = await queue.take({ leaseMs: 100 });
@@ -37,7 +37,7 @@ describe('queues and lists', () => {
     expect(await (await queue.take())!.ack()).toBe(true);
   });
 
-  it('[SRV-1] a transaction pushes jobs, and another one ends one with its effects', async () => {
+  it('[SRV-1] one transaction pushes jobs, and another completes one with its effects', async () => {
     const transactions = target.app.get(TransactionService);
     const orders = queues().get<number>('{o}:orders');
     const mails = queues().get<string>('{o}:mails');
@@ -62,7 +62,7 @@ describe('queues and lists', () => {
     expect(await mails.counts()).toEqual({ pending: 1, delayed: 1, processing: 1, dead: 0 });
   });
 
-  it('[SRV-2] a queue of any name, in a slot of its own', async () => {
+  it('[SRV-2] a queue may have any name and lies in one slot', async () => {
     for (const name of AWKWARD_KEYS.slice(0, -1)) {
       const queue = queues().get<string>(name);
       const waiting = queue.take({ waitMs: 10_000 });
@@ -72,7 +72,7 @@ describe('queues and lists', () => {
     }
   });
 
-  it('[SRV-1] lists: an element is moved once, also for one who waits', async () => {
+  it('[SRV-1] lists: an element is moved once, to a waiting caller too', async () => {
     await target.client.rpush('app:{l}:from', 'a', 'b');
     const moved = await Promise.all([1, 2, 3].map(() => lists().move('app:{l}:from', 'app:{l}:to')));
     expect(new Set(moved)).toEqual(new Set(['a', 'b', null]));

@@ -5,7 +5,7 @@ import { targetOfEnvironment, useTarget } from '../support/target.js';
 const kind = targetOfEnvironment();
 const ofClusters = kind === 'a Cluster' ? describe : describe.skip;
 
-ofClusters('what is sent where on a Cluster', () => {
+ofClusters('the routing of commands on a Cluster', () => {
   const target = useTarget(kind, { asUser: true, replicasPerMaster: 1 });
 
   const everything = async (i: number): Promise<void> => {
@@ -26,7 +26,7 @@ ofClusters('what is sent where on a Cluster', () => {
     await (await queue.take())!.ack();
   };
 
-  it('[SRV-9] every command goes to the owner of its slot at once, and replicas are asked nothing', async () => {
+  it('[SRV-9] sends every command directly to the owner of its slot, and asks replicas nothing', async () => {
     const masters = await target.masters();
     const replicas = target
       .cluster!.nodes.map(({ client }) => client)

@@ -14,7 +14,7 @@ describe('shadow keys', () => {
     ['stream', (writer) => writer.xadd({ a: '1' })],
     ['string', (writer) => writer.set('a')],
     ['string', (writer) => writer.append('a')],
-  ])('[SRV-1] a %s takes the place of what was there, and gives it back', async (type, build) => {
+  ])('[SRV-1] a %s replaces the live value, and a rollback restores it', async (type, build) => {
     await target.client.set('app:{shadow}', 'old');
     expect(
       await shadowKeys().replace('app:{shadow}', build, { keepPrevious: true, version: 2 }),
@@ -29,7 +29,7 @@ describe('shadow keys', () => {
     expect(await target.client.get('app:{shadow}')).toBe('old');
   });
 
-  it('[SRV-3] many chunks, of which readers see nothing before the last', async () => {
+  it('[SRV-3] a build of many chunks is invisible to readers before its swap', async () => {
     const seen = new Set<number>();
     const { written } = await shadowKeys().replace('app:large', async (writer) => {
       for (let i = 0; i < 20; i++) {
@@ -42,7 +42,7 @@ describe('shadow keys', () => {
     expect(await target.client.hlen('app:large')).toBe(20_000);
   });
 
-  it('[SRV-2] keys of every kind, in their slot', async () => {
+  it('[SRV-2] keys of every kind are replaced within their slot', async () => {
     for (const awkward of AWKWARD_KEYS) {
       const key = `app:${awkward}`;
       await shadowKeys().replace(key, (writer) => writer.rpush('x'));
@@ -50,7 +50,7 @@ describe('shadow keys', () => {
     }
   });
 
-  it('[SRV-1] several at once, where they share a slot', async () => {
+  it('[SRV-1] several keys of one slot are replaced together', async () => {
     const build = (writer: ShadowWriter): Promise<void> => writer.rpush('x');
     await shadowKeys().replaceAll({ 'app:{s}:a': build, 'app:{s}:b': build });
     expect(await target.client.exists('app:{s}:a', 'app:{s}:b')).toBe(2);

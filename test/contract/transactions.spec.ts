@@ -1,5 +1,4 @@
 import {
-  AtomicRedisModule,
   CrossSlotError,
   OptimisticRetry,
   InjectTransaction,
@@ -8,7 +7,8 @@ import {
   TransactionService,
 } from 'nestjs-atomic-redis';
 import { Injectable } from '@nestjs/common';
-import { Test, type TestingModule } from '@nestjs/testing';
+import type { TestingModule } from '@nestjs/testing';
+import { useApp } from '../support/app.js';
 import { countCommands } from '../support/command-stats.js';
 import { targetOfEnvironment, useTarget } from '../support/target.js';
 
@@ -25,34 +25,26 @@ class Accounts {
 }
 
 describe('transactions', () => {
+  const boot = useApp();
   const target = useTarget(targetOfEnvironment(), { asUser: true, replicasPerMaster: 1 });
   let app: TestingModule;
   let transactions: TransactionService;
 
   beforeAll(async () => {
-    app = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({
-          connection: target.connection(),
-          namespace: 'atomic:',
-          transactions: { requireSameSlot: true },
-        }),
-      ],
-      providers: [Accounts],
-    }).compile();
-    await app.init();
+    app = await boot(
+      { connection: target.connection(), transactions: { requireSameSlot: true } },
+      { providers: [Accounts] },
+    );
     transactions = app.get(TransactionService);
   });
 
-  afterAll(() => app?.close());
-
-  it('[SRV-1] loses none of many increments, on many keys in many slots', async () => {
+  it('[SRV-1] lose none of many increments, on many keys in many slots', async () => {
     const accounts = app.get(Accounts);
     await Promise.all(Array.from({ length: 200 }, (_, i) => accounts.deposit(`a${i % 20}`, 1)));
     for (let i = 0; i < 20; i++) expect(await target.client.get(`app:account:{a${i}}`)).toBe('10');
   });
 
-  it('[SRV-1] (T16) keys of two slots are refused before any command', async () => {
+  it('[SRV-1] (T16) refuse keys of two slots before any command', async () => {
     const counts = await Promise.all(
       (await target.masters()).map((node) =>
         countCommands(node, async () => {
@@ -64,7 +56,7 @@ describe('transactions', () => {
     await expect(transactions.run(['app:{x}:a', 'app:{x}:b'], () => 1)).resolves.toBe(1);
   });
 
-  it('[SRV-1] nothing of a conflict is written, and the caller is told after its attempts', async () => {
+  it('[SRV-1] write nothing of a conflicting attempt, and report the conflict after maxAttempts', async () => {
     const key = 'app:contended';
     const conflict = transactions.run(
       [key],
@@ -79,7 +71,7 @@ describe('transactions', () => {
     expect(await target.client.get(key)).toBe('3');
   });
 
-  it('[SRV-1] an error of the work reaches the caller untouched, and nothing is written', async () => {
+  it('[SRV-1] pass an error of the callback through unchanged, and write nothing', async () => {
     const mine = new Error('mine');
     const failed = transactions.run(['app:k'], (tx) => {
       tx.write.set('app:k', 1);

@@ -1,8 +1,7 @@
 import { Injectable, Logger } from '@nestjs/common';
-import { Test, type TestingModule } from '@nestjs/testing';
+import type { TestingModule } from '@nestjs/testing';
 import {
   AtomicCounter,
-  AtomicRedisModule,
   CounterLimitError,
   CounterService,
   InvalidArgumentError,
@@ -11,6 +10,7 @@ import {
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
 import { RedisConnection } from '../../lib/connection/redis-connection.js';
+import { useApp } from '../support/app.js';
 import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
 
@@ -56,6 +56,7 @@ class Inventory {
 }
 
 describe('@AtomicCounter', () => {
+  const boot = useApp();
   const redis = useRedis();
   let proxy: FaultProxy;
   let app: TestingModule;
@@ -64,19 +65,13 @@ describe('@AtomicCounter', () => {
 
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });
-    app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'atomic:' })],
-      providers: [Inventory],
-    }).compile();
-    app.useLogger(false);
-    await app.init();
+    app = await boot({ connection: proxy.url }, { providers: [Inventory] });
     inventory = app.get(Inventory);
     counters = app.get(CounterService);
   });
 
   afterEach(async () => {
     jest.restoreAllMocks();
-    await app.close();
     await proxy.stop();
   });
 
@@ -106,7 +101,7 @@ describe('@AtomicCounter', () => {
     expect(await stock()).toBe(7);
   });
 
-  it('[CT-8] does not run the method at a bound', async () => {
+  it('[CT-8] does not run the method when the counter is at a bound', async () => {
     await redis.client.set('inventory:{a}', 2);
     const reserving = inventory.reserve('a', { quantity: 3 });
     await expect(reserving).rejects.toThrow(CounterLimitError);
@@ -156,7 +151,7 @@ describe('@AtomicCounter', () => {
     expect(await stock()).toBe(1_000 - taken);
   });
 
-  it('[CT-8] undoes only what a clamp let through', async () => {
+  it('[CT-8] undoes only the amount that a clamp applied', async () => {
     await redis.client.set('inventory:{a}', 2);
     let during: number | undefined;
     const work = async (): Promise<never> => {
@@ -175,7 +170,7 @@ describe('@AtomicCounter', () => {
     expect(await stock()).toBe(-4);
   });
 
-  it('[CT-8] undoes whatever the bounds', async () => {
+  it('[CT-8] undoes even beyond the bounds', async () => {
     await redis.client.set('n', 5);
     const undone = counters.run(
       'n',
@@ -190,7 +185,7 @@ describe('@AtomicCounter', () => {
     expect(await counters.get('n')).toBe(-3);
   });
 
-  describe('a counter that has gone meanwhile', () => {
+  describe('a counter that ended while the method ran', () => {
     const failingAfter = (meanwhile: () => Promise<unknown>) => async (): Promise<never> => {
       await meanwhile();
       throw new Error('the method failed');
@@ -211,7 +206,7 @@ describe('@AtomicCounter', () => {
         50,
       ],
       [
-        'reset and set anew by another client',
+        'reset and set again by another client',
         async () => {
           await counters.reset('inventory:{a}');
           await redis.client.set('inventory:{a}', 50);
@@ -244,14 +239,14 @@ describe('@AtomicCounter', () => {
         },
         50,
       ],
-    ])('[CT-8] is not undone into: %s', async (_, meanwhile, value) => {
+    ])('[CT-8] gets no undo: %s', async (_, meanwhile, value) => {
       await redis.client.set('inventory:{a}', 10);
       const reserving = inventory.reserve('a', { quantity: 3, work: failingAfter(meanwhile) });
       await expect(reserving).rejects.toThrow('the method failed');
       expect(await counters.get('inventory:{a}')).toBe(value);
     });
 
-    it('[CT-8] tells two lives that begin in one batch apart', async () => {
+    it('[CT-8] tells two generations of a counter apart when both begin in one batch', async () => {
       const [first, , second] = await Promise.all([
         counters.addUndoable('n', 5),
         counters.reset('n'),
@@ -265,7 +260,7 @@ describe('@AtomicCounter', () => {
     });
   });
 
-  it('[CT-8] keeps the count on an error when told to', async () => {
+  it('[CT-8] keeps the count on an error when configured so', async () => {
     await redis.client.set('inventory:{a}', 10);
     await expect(
       inventory.count('a', { quantity: 3, work: fail(new Error('the method failed')) }),
@@ -273,7 +268,7 @@ describe('@AtomicCounter', () => {
     expect(await stock()).toBe(7);
   });
 
-  it('[CT-8] does not undo when the outcome of the method is unknown, and says so', async () => {
+  it('[CT-8] does not undo when the outcome of the method is unknown, and logs it', async () => {
     const warn = jest.spyOn(Logger.prototype, 'warn').mockImplementation();
     await redis.client.set('inventory:{a}', 10);
     const error = new OutcomeUnknownError('no answer');
@@ -297,7 +292,7 @@ describe('@AtomicCounter', () => {
     expect(await stock()).toBe(10);
   });
 
-  it('[CT-8] passes on the error of the method when the undo fails, which is logged', async () => {
+  it('[CT-8] passes on the error of the method when the undo fails, and logs the failed undo', async () => {
     const logged = jest.spyOn(Logger.prototype, 'error').mockImplementation();
     const error = new Error('the method failed');
     const running = counters.run(
@@ -314,14 +309,14 @@ describe('@AtomicCounter', () => {
     expect(await redis.client.get('n')).toBe('3');
   });
 
-  it('[CT-8] does not run the method without Redis', async () => {
+  it('[CT-8] does not run the method when Redis is unavailable', async () => {
     await disconnect();
     const work = jest.fn<void, []>();
     await expect(counters.run('n', 1, work, { timeoutMs: 100 })).rejects.toThrow(RedisUnavailableError);
     expect(work).not.toHaveBeenCalled();
   });
 
-  it('[CT-8] makes a synchronous method asynchronous, and counts by a bigint', async () => {
+  it('[CT-8] makes a synchronous method asynchronous, and counts with bigints', async () => {
     await expect(inventory.synchronous(false)).resolves.toBe('done');
     await expect(inventory.synchronous(true)).rejects.toThrow('synchronous');
     await expect(inventory.once()).resolves.toBeUndefined();
@@ -345,7 +340,7 @@ describe('@AtomicCounter', () => {
     expect(decorate).toThrow(expect.objectContaining({ argument }));
   });
 
-  it('[CT-9] refuses what the callbacks return before any command', async () => {
+  it('[CT-9] refuses invalid results of the callbacks before any command', async () => {
     // By then what the connection sends for itself has been sent.
     await counters.get('n');
     const counts = await countCommands(redis.client, async () => {
@@ -357,7 +352,7 @@ describe('@AtomicCounter', () => {
     expect(inventory.calls).toBe(0);
   });
 
-  it("[CT-9] takes no callback whose parameters are of other types than the method's", () => {
+  it("[CT-9] does not compile with a callback whose parameters differ from the method's", () => {
     class WrongTypes {
       // @ts-expect-error -- the key's parameter is a number, the method's a string
       @AtomicCounter({ key: (id: number) => `n:${id}` })

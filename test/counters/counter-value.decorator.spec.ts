@@ -1,9 +1,7 @@
 import { Body, Controller, Injectable, Param, Post, Scope, type INestApplication } from '@nestjs/common';
 import { ContextIdFactory } from '@nestjs/core';
-import { Test } from '@nestjs/testing';
 import {
   AtomicCounter,
-  AtomicRedisModule,
   ConfigurationError,
   CounterValue,
   InjectTransaction,
@@ -11,6 +9,7 @@ import {
   Transaction,
   type CounterResult,
 } from 'nestjs-atomic-redis';
+import { useApp } from '../support/app.js';
 import { useRedis } from '../support/redis.js';
 
 const stockOf = (sku: string): string => `stock:{${sku}}`;
@@ -92,49 +91,48 @@ class InventoryController {
 }
 
 describe('@CounterValue', () => {
+  const boot = useApp();
   const redis = useRedis();
   let app: INestApplication;
   let inventory: Inventory;
 
   beforeAll(async () => {
-    const module = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
-      providers: [Inventory, SpecialInventory, RequestInventory, Retried],
-      controllers: [InventoryController],
-    }).compile();
-    app = module.createNestApplication({ logger: false });
-    await app.listen(0, '127.0.0.1');
+    app = await boot.http(
+      { connection: redis.server.url },
+      {
+        providers: [Inventory, SpecialInventory, RequestInventory, Retried],
+        controllers: [InventoryController],
+      },
+    );
     inventory = app.get(Inventory);
   });
 
   beforeEach(() => redis.client.mset({ 'stock:{a}': 10, 'stock:{other}': 10 }));
 
-  afterAll(() => app.close());
-
-  it('[CT-12] gives the method the value, what was applied, and whether it was limited', async () => {
+  it('[CT-12] gives the method the value, the applied amount, and whether it was limited', async () => {
     expect(await inventory.take('a')).toEqual({ sku: 'a', count: { value: 7, applied: -3, limited: false } });
     await redis.client.set('stock:{a}', 2);
     expect(await inventory.takeWhatThereIs('a')).toEqual({ value: 0, applied: -2, limited: true });
     expect(await inventory.add('a')).toEqual({ value: 2n, applied: 2n, limited: false });
   });
 
-  it('[CT-12] gives each of concurrent calls its own', async () => {
+  it('[CT-12] gives each of several concurrent calls its own value', async () => {
     await redis.client.set('stock:{a}', 300);
     const taken = await Promise.all(Array.from({ length: 100 }, () => inventory.take('a')));
     const values = taken.map(({ count }) => count!.value).toSorted((a, b) => a - b);
     expect(values).toEqual(Array.from({ length: 100 }, (_, i) => 3 * i));
   });
 
-  it('[CT-12] overrules what a caller passes', async () => {
+  it('[CT-12] overrides an argument that the caller passes', async () => {
     const { count } = await inventory.take('a', { value: 1_000, applied: 1, limited: false });
     expect(count!.value).toBe(7);
   });
 
-  it('[CT-12] gives nested calls their own each', async () => {
+  it('[CT-12] gives each nested call its own value', async () => {
     expect(await inventory.nest('a', 2)).toEqual([11, 12, 13, 7]);
   });
 
-  it('[CT-12] is that of the lowest of several counters', async () => {
+  it('[CT-12] comes from the innermost of several counters', async () => {
     expect(await inventory.twice()).toBe(10);
     expect(await inventory.twice()).toBe(20);
     expect(await redis.client.get('outer')).toBe('2');
@@ -146,7 +144,7 @@ describe('@CounterValue', () => {
     expect((await scoped.take('a')).count).toMatchObject({ value: 107 });
   });
 
-  it('[CT-12] is the same in each attempt of a transaction below', async () => {
+  it('[CT-12] is the same in each attempt of a transaction below the counter', async () => {
     const retried = app.get(Retried);
     await retried.count(() => redis.client.set('other', 'changed'));
     expect(retried.seen).toEqual([1, 1]);
@@ -166,7 +164,7 @@ describe('@CounterValue', () => {
     expect(await post('/stock/a/first', {})).toEqual({ sku: 'a', now: 7 });
   });
 
-  it('[CT-12] is refused where no method is', () => {
+  it('[CT-12] is refused on anything but a method’s parameter', () => {
     const onConstructor = (): unknown => {
       class Wrong {
         constructor(@CounterValue() readonly count: unknown) {}

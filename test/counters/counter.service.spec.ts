@@ -1,12 +1,11 @@
-import { Test, type TestingModule } from '@nestjs/testing';
 import {
-  AtomicRedisModule,
   CounterOverflowError,
   CounterService,
   UnsafeIntegerError,
   InvalidArgumentError,
   NotAnIntegerError,
 } from 'nestjs-atomic-redis';
+import { useApp } from '../support/app.js';
 import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
 
@@ -14,29 +13,20 @@ const times = <T>(count: number, make: (index: number) => T): T[] =>
   Array.from({ length: count }, (_, index) => make(index));
 
 describe('CounterService', () => {
+  const boot = useApp();
   const redis = useRedis();
   /** Each stands for a process: its own connection and producer. */
-  let apps: TestingModule[];
   let services: CounterService[];
   let counters: CounterService;
 
   beforeAll(async () => {
-    apps = await Promise.all(
-      times(4, () =>
-        Test.createTestingModule({
-          imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
-        }).compile(),
-      ),
-    );
-    await Promise.all(apps.map((app) => app.init()));
+    const apps = await Promise.all(times(4, () => boot({ connection: redis.server.url })));
     services = apps.map((app) => app.get(CounterService));
     counters = services[0]!;
   });
 
-  afterAll(() => Promise.all(apps.map((app) => app.close())));
-
-  describe('bounds', () => {
-    it('[CT-1] lets exactly 100 of 1000 concurrent adds in at a maximum of 100, and no sample is above it', async () => {
+  describe('with bounds', () => {
+    it('[CT-1] accepts exactly 100 of 1000 concurrent adds with a maximum of 100, and no sample exceeds it', async () => {
       const done = new AbortController();
       const samples: number[] = [];
       const sampling = (async () => {
@@ -59,14 +49,14 @@ describe('CounterService', () => {
       expect(await redis.client.get('stock')).toBe('1');
     });
 
-    it('[CT-1] refuses an addition that would pass a bound by one', async () => {
+    it('[CT-1] refuses an addition that would exceed a bound by one', async () => {
       await redis.client.set('n', 0);
       expect(await counters.add('n', -1, { min: 0 })).toEqual({ value: 0, applied: 0, limited: true });
       expect(await counters.add('n', 1, { max: 0 })).toEqual({ value: 0, applied: 0, limited: true });
       expect(await redis.client.get('n')).toBe('0');
     });
 
-    it('[CT-1] applies what fits when told to clamp', async () => {
+    it('[CT-1] applies the part that fits when onLimit is clamp', async () => {
       await redis.client.set('n', 7);
       expect(await counters.add('n', 5, { max: 10, onLimit: 'clamp' })).toEqual({
         value: 10,
@@ -86,7 +76,7 @@ describe('CounterService', () => {
     });
 
     it.each(['skip', 'clamp'] as const)(
-      '[CT-1] never pulls back a value beyond a bound (%s)',
+      '[CT-1] never pulls back a value that is beyond a bound already (%s)',
       async (onLimit) => {
         await redis.client.set('n', 50);
         expect(await counters.add('n', 1, { max: 10, onLimit })).toEqual({
@@ -112,7 +102,7 @@ describe('CounterService', () => {
       },
     );
 
-    it('[CT-1] judges the operations of one batch in the order of their calls', async () => {
+    it('[CT-1] applies the operations of one batch in the order of their calls', async () => {
       const results = await Promise.all([
         counters.add('n', 4, { max: 5 }),
         counters.add('n', 4, { max: 5 }),
@@ -131,14 +121,14 @@ describe('CounterService', () => {
   });
 
   describe('reading and resetting', () => {
-    it('reads a counter, null where there is none', async () => {
+    it('reads a counter, and returns null for a missing one', async () => {
       expect(await counters.get('n')).toBeNull();
       await counters.add('n', -3);
       expect(await counters.get('n')).toBe(-3);
       expect(await counters.getBigInt('n')).toBe(-3n);
     });
 
-    it('[CT-5] refuses to round: values beyond 2^53 - 1 need a bigint', async () => {
+    it('[CT-5] throws instead of rounding: values beyond 2^53 - 1 need a bigint', async () => {
       await redis.client.set('n', '9007199254740992');
       await expect(counters.get('n')).rejects.toThrow(UnsafeIntegerError);
       await expect(counters.reset('n')).rejects.toThrow(UnsafeIntegerError);
@@ -150,7 +140,7 @@ describe('CounterService', () => {
       expect(await counters.resetBigInt('n')).toBeNull();
     });
 
-    it('[CT-5] refuses an overflow for its operation only', async () => {
+    it('[CT-5] refuses an overflow without affecting other operations of the batch', async () => {
       await redis.client.set('n', String(2n ** 63n - 2n));
       const [one, two, three] = await Promise.allSettled([
         counters.add('n', 1n),
@@ -167,7 +157,7 @@ describe('CounterService', () => {
   describe('time to live', () => {
     const ttl = (): Promise<number> => redis.client.pttl('n');
 
-    it('[CT-6] sets it on creation only', async () => {
+    it('[CT-6] is set on creation only', async () => {
       await counters.add('n', 1, { ttlMs: 50_000 });
       expect(await ttl()).toBeGreaterThan(40_000);
       expect(await ttl()).toBeLessThanOrEqual(50_000);
@@ -177,7 +167,7 @@ describe('CounterService', () => {
       expect(await ttl()).toBeGreaterThan(0);
     });
 
-    it('[CT-6] leaves a counter without one alone, unless sliding', async () => {
+    it('[CT-6] is added to a counter without one only if sliding', async () => {
       await counters.add('n', 1);
       await counters.add('n', 1, { ttlMs: 50_000 });
       expect(await ttl()).toBe(-1);
@@ -187,7 +177,7 @@ describe('CounterService', () => {
       expect(await ttl()).toBeGreaterThan(400_000);
     });
 
-    it('[CT-6] begins anew, with the right time to live, after a deletion', async () => {
+    it('[CT-6] starts again with its full length after a deletion', async () => {
       await counters.add('n', 5, { ttlMs: 500_000 });
       await redis.client.del('n');
       expect(await counters.add('n', 1, { ttlMs: 50_000 })).toMatchObject({ value: 1 });
@@ -197,7 +187,7 @@ describe('CounterService', () => {
       expect(await ttl()).toBe(-1);
     });
 
-    it('[CT-6] lets rejected callers and adds of nothing neither create the counter nor touch its time to live', async () => {
+    it('[CT-6] is not touched, and no counter created, by limited adds and adds of 0', async () => {
       expect(await counters.add('n', 1, { max: 0, ttlMs: 1_000 })).toEqual({
         value: 0,
         applied: 0,
@@ -213,7 +203,7 @@ describe('CounterService', () => {
       expect(await ttl()).toBe(-1);
     });
 
-    it('[CT-6] gives every key of its own a time to live', async () => {
+    it('[CT-6] exists on every key that the library adds', async () => {
       const { undo } = await counters.addUndoable('n', 1);
       await undo();
       const keys = await redis.client.keys('atomic:*');
@@ -222,7 +212,7 @@ describe('CounterService', () => {
     });
   });
 
-  describe('a key that holds something else', () => {
+  describe('a key that holds another type', () => {
     it.each([
       'abc',
       '1.5',
@@ -236,7 +226,7 @@ describe('CounterService', () => {
       '9223372036854775808',
       '-9223372036854775809',
       'nan',
-    ])('[CT-7] leaves the string %j as it was', async (garbage) => {
+    ])('[CT-7] keeps its string %j', async (garbage) => {
       await redis.client.set('n', garbage, 'PX', 100_000);
       for (const call of [
         counters.add('n', 1),
@@ -253,7 +243,7 @@ describe('CounterService', () => {
       expect(await redis.client.pttl('n')).toBeGreaterThan(0);
     });
 
-    it('[CT-7] leaves a list as it was', async () => {
+    it('[CT-7] keeps its list', async () => {
       await redis.client.rpush('n', 'a');
       for (const call of [counters.add('n', 1), counters.reset('n'), counters.get('n')]) {
         await expect(call).rejects.toThrow(NotAnIntegerError);
@@ -336,7 +326,7 @@ describe('CounterService', () => {
   });
 
   describe('scripts', () => {
-    it('[CT-10] does not show that SCRIPT FLUSH came between any two calls', async () => {
+    it('[CT-10] run normally when SCRIPT FLUSH comes between any two calls', async () => {
       const { undo } = await counters.addUndoable('n', 5);
       await redis.client.script('FLUSH');
       expect(await counters.add('n', 1)).toMatchObject({ value: 6 });
@@ -348,7 +338,7 @@ describe('CounterService', () => {
       expect(await counters.reset('n')).toBe(1);
     });
 
-    it('[CT-10] takes one round trip', async () => {
+    it('[CT-10] take one round trip', async () => {
       await counters.add('n', 1);
       const adding = await countCommands(redis.client, () => counters.add('n', 1));
       expect(adding).toMatchObject({ evalsha: 1 });
@@ -357,7 +347,7 @@ describe('CounterService', () => {
       expect(await countCommands(redis.client, () => counters.get('n'))).toMatchObject({ evalsha_ro: 1 });
     });
 
-    it('[CT-10] lets concurrent adds share script calls, of at most 512 operations', async () => {
+    it('[CT-10] serve concurrent adds in shared calls, of at most 512 operations', async () => {
       const together = await countCommands(redis.client, () =>
         Promise.all(times(512, () => counters.add('n', 1))),
       );
@@ -369,7 +359,7 @@ describe('CounterService', () => {
       expect(await counters.get('n')).toBe(1537);
     });
 
-    it('[CT-10] lets adds made while a call is under way go together as the next', async () => {
+    it('[CT-10] send adds made while a call is in flight together as the next call', async () => {
       const counts = await countCommands(redis.client, async () => {
         const first = counters.add('n', 1);
         await new Promise(setImmediate);

@@ -1,6 +1,5 @@
-import { Test, type TestingModule } from '@nestjs/testing';
+import type { TestingModule } from '@nestjs/testing';
 import {
-  AtomicRedisModule,
   CounterService,
   NotAnIntegerError,
   OutcomeUnknownError,
@@ -12,6 +11,7 @@ import { CounterBatches } from '../../lib/counters/counter-batch.js';
 import { Producer } from '../../lib/pipelines/producer.js';
 import { ScriptRunner } from '../../lib/scripting/script-runner.js';
 import { WorkInFlight } from '../../lib/runtime/work-in-flight.js';
+import { useApp } from '../support/app.js';
 import { countCommands } from '../support/command-stats.js';
 import { RedisConnection } from '../../lib/connection/redis-connection.js';
 import { connectionTo } from '../support/library-connection.js';
@@ -22,7 +22,8 @@ const times = <T>(count: number, make: (index: number) => T): T[] =>
 
 const scripts = { match: ({ name }: { name: string }): boolean => name === 'EVALSHA' };
 
-describe('counters over connections that fail', () => {
+describe('a counter whose connection fails', () => {
+  const boot = useApp();
   const redis = useRedis();
   let proxy: FaultProxy;
   let apps: TestingModule[];
@@ -31,13 +32,7 @@ describe('counters over connections that fail', () => {
   /** Another instance, straight to Redis: what another process is. */
   let other: CounterService;
 
-  const start = async (connection: string): Promise<TestingModule> => {
-    const app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection, namespace: 'atomic:' })],
-    }).compile();
-    app.useLogger(false);
-    return app.init();
-  };
+  const start = (connection: string): Promise<TestingModule> => boot({ connection });
 
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });
@@ -59,7 +54,20 @@ describe('counters over connections that fail', () => {
       expect(await redis.client.get('n')).toBe('3');
     });
 
-    it('[CT-2] gives the answers of the first run though the counter has changed since', async () => {
+    it.each([['OOM'], ['NOPERM']])(
+      '[CT-2] is found out also when a copy is refused by %s, and holds up no other addition',
+      async (code) => {
+        proxy.loseReplies(scripts);
+        const refused = proxy.answer(`-${code} refused\r\n`, scripts);
+        const adding = counters.add('n', 3, { timeoutMs: 60_000 });
+        await until(() => Promise.resolve(refused.count === 1));
+        expect(await counters.add('m', 1)).toMatchObject({ value: 1 });
+        expect(await adding).toMatchObject({ value: 3, applied: 3 });
+        expect(await redis.client.get('n')).toBe('3');
+      },
+    );
+
+    it('[CT-2] returns the first run’s answers even if the counter has changed since', async () => {
       const fault = proxy.loseReplies(scripts);
       proxy.refuseConnections(true);
       const adding = Promise.all([counters.add('n', 3, { max: 4 }), counters.add('n', 3, { max: 4 })]);
@@ -84,7 +92,7 @@ describe('counters over connections that fail', () => {
       expect(await counters.reset('n')).toBe(1);
     });
 
-    it('[CT-2] refuses once too: a copy does not add to a key that has become a counter meanwhile', async () => {
+    it('[CT-2] refuses once too: a copy does not add to a key that has become a counter since', async () => {
       await redis.client.set('n', 'garbage');
       proxy.loseReplies(scripts);
       proxy.refuseConnections(true);
@@ -96,7 +104,7 @@ describe('counters over connections that fail', () => {
       expect(await redis.client.get('n')).toBe('0');
     });
 
-    it('[CT-2] leaves the outcome unknown, not denied, when the module closes before the answer came', async () => {
+    it('[CT-2] leaves the outcome unknown, not denied, when the module closes before the reply', async () => {
       proxy.loseReplies(scripts);
       proxy.refuseConnections(true);
       const adding = Promise.allSettled([counters.add('n', 1)]);
@@ -116,7 +124,7 @@ describe('counters over connections that fail', () => {
   describe('without a marker', () => {
     const marker = false;
 
-    it('[CT-13] keeps nothing in Redis but the counter, and shares script calls all the same', async () => {
+    it('[CT-13] keeps nothing in Redis but the counter, and still shares script calls', async () => {
       await counters.get('warm');
       const counts = await countCommands(redis.client, () =>
         Promise.all(times(50, () => counters.add('n', 1, { deduplicate: marker }))),
@@ -146,7 +154,7 @@ describe('counters over connections that fail', () => {
       },
     );
 
-    it('[CT-13] reports a lost reply of several counters as unknown too', async () => {
+    it('[CT-13] reports a lost reply for several counters as unknown too', async () => {
       proxy.loseReplies(scripts);
       const adding = counters.addAll([{ key: 'n', amount: 1 }], { deduplicate: marker });
       await expect(adding).rejects.toThrow(OutcomeUnknownError);
@@ -170,7 +178,7 @@ describe('counters over connections that fail', () => {
       expect(await redis.client.get('n')).toBe('11');
     });
 
-    it('[CT-3] changes nothing after its time-out, and the caller was told that the outcome is unknown', async () => {
+    it('[CT-3] changes nothing after its time-out, and the caller gets an unknown outcome', async () => {
       const late = proxy.deliverLate(500, scripts);
       proxy.refuseConnections(true);
       const adding = counters.add('n', 1, { timeoutMs: 200 });
@@ -189,13 +197,20 @@ describe('counters over connections that fail', () => {
       expect(await redis.client.get('n')).toBe('10');
     });
 
-    it('[CT-3] is known for longer than it may take, whatever the time to live of the counter', async () => {
+    it('[CT-3] is recognised for longer than it can be under way, whatever the time to live of the counter', async () => {
       await counters.add('n', 1, { ttlMs: 1, timeoutMs: 20_000 });
       const [state] = await redis.client.keys('atomic:producer:*');
       expect(await redis.client.pttl(state!)).toBeGreaterThan(70_000);
     });
 
-    it('[CT-3] keeps to the time-out of each operation, whoever shares its batch', async () => {
+    it('[CT-3] keeps its state until the longest time-out in the lane has passed', async () => {
+      await counters.add('n', 1, { timeoutMs: 600_000 });
+      await counters.add('n', 1, { timeoutMs: 5_000 });
+      const [state] = await redis.client.keys('atomic:producer:*');
+      expect(await redis.client.pttl(state!)).toBeGreaterThan(600_000);
+    });
+
+    it('[CT-3] respects the time-out of each operation, even within a shared batch', async () => {
       proxy.cutBeforeServer(scripts);
       proxy.refuseConnections(true);
       const [hasty, patient] = [
@@ -229,7 +244,7 @@ describe('counters over connections that fail', () => {
   });
 
   describe('without Redis', () => {
-    it('[CT-2] says that nothing was added when nothing was sent, and adds nothing later', async () => {
+    it('[CT-2] reports that nothing was added when nothing was sent, and adds nothing later', async () => {
       proxy.refuseConnections(true);
       proxy.disconnectAll();
       await until(async () => !apps[0]!.get(RedisConnection).isReady);
@@ -246,7 +261,7 @@ describe('counters over connections that fail', () => {
       expect(await counters.add('n', 5)).toMatchObject({ value: 5 });
     });
 
-    it('[CT-2] says that nothing was added when only the clock was waited for, which a connection has to learn first', async () => {
+    it('[CT-2] reports that nothing was added when a new connection never learnt the server’s time', async () => {
       proxy.delay({ match: ({ name }) => name === 'TIME', replyMs: 60_000, times: Infinity });
       const connection = apps[0]!.get(RedisConnection);
       proxy.disconnectAll();
@@ -259,7 +274,7 @@ describe('counters over connections that fail', () => {
       expect(await counters.add('n', 5)).toMatchObject({ value: 5 });
     });
 
-    it('[CT-2] answers reads that hang by their time-out', async () => {
+    it('[CT-2] fails reads that hang at their time-out', async () => {
       proxy.blackHole();
       await expect(counters.get('n', { timeoutMs: 100 })).rejects.toThrow(RedisUnavailableError);
       proxy.reset();
@@ -267,7 +282,7 @@ describe('counters over connections that fail', () => {
     });
   });
 
-  it('[CT-3] tells an operation that never left the queue from one that may have been done', async () => {
+  it('[CT-3] distinguishes an operation that was never sent from one that may have been applied', async () => {
     await counters.add('n', 0);
     proxy.blackHole();
     const inFlight = counters.add('n', 1, { timeoutMs: 300 });
@@ -280,7 +295,7 @@ describe('counters over connections that fail', () => {
     expect(await counters.add('n', 100)).toMatchObject({ value: 100 });
   });
 
-  it('[CT-10] sends at most one batch of each lane at a time, and is idle once all are answered', async () => {
+  it('[CT-10] sends at most one batch per lane at a time, and is idle once all are answered', async () => {
     const connection = connectionTo(redis.server.url);
     const batches = new CounterBatches({ maxBatchSize: 4, undoWindowMs: 1_000 });
     const inFlight = new WorkInFlight();

@@ -1,5 +1,5 @@
-import { Test, type TestingModule } from '@nestjs/testing';
-import { AtomicRedisModule, CounterService, NotReplicatedError } from 'nestjs-atomic-redis';
+import type { TestingModule } from '@nestjs/testing';
+import { CounterService, NotReplicatedError } from 'nestjs-atomic-redis';
 import { CounterBatches, type CounterBatch } from '../../lib/counters/counter-batch.js';
 import type { CounterCommand } from '../../lib/counters/counter-command.js';
 import { DurableProducers } from '../../lib/pipelines/durable-producers.js';
@@ -7,33 +7,23 @@ import { Producer } from '../../lib/pipelines/producer.js';
 import { ScriptRunner } from '../../lib/scripting/script-runner.js';
 import { WorkInFlight } from '../../lib/runtime/work-in-flight.js';
 import { Deadline } from '../../lib/runtime/deadline.js';
+import { useApp } from '../support/app.js';
 import { connectionTo } from '../support/library-connection.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 
-describe('additions that wait for replicas', () => {
+describe('the producers of additions that wait for replicas', () => {
+  const boot = useApp();
   const redis = useRedis();
 
-  describe('in a service', () => {
+  describe('of a service', () => {
     let module: TestingModule;
     let counters: CounterService;
 
     beforeEach(async () => {
-      module = await Test.createTestingModule({
-        imports: [
-          AtomicRedisModule.forRoot({
-            connection: redis.server.url,
-            namespace: 'atomic:',
-            timeoutMs: 20_000,
-          }),
-        ],
-      }).compile();
-      module.useLogger(false);
-      await module.init();
+      module = await boot({ connection: redis.server.url, timeoutMs: 20_000 });
       counters = module.get(CounterService);
     });
-
-    afterEach(() => module.close());
 
     /** Without a replica it is made, and told not to be replicated. */
     const add = async (timeoutMs: number): Promise<void> => {
@@ -41,7 +31,7 @@ describe('additions that wait for replicas', () => {
       await expect(counters.add('n', 1, { durability })).rejects.toThrow(NotReplicatedError);
     };
 
-    it('[CT-16] keep no more states in Redis than there are calls at a time, however different their durability', async () => {
+    it('[CT-16] keep at most one state in Redis per concurrent call, however much the durabilities differ', async () => {
       for (let i = 1; i <= 20; i++) await add(i);
       // The next call is made before the one that was answered is known to be the last.
       expect((await redis.client.keys('atomic:producer:*')).length).toBeLessThanOrEqual(2);
@@ -54,7 +44,7 @@ describe('additions that wait for replicas', () => {
 
   type CounterProducer = Producer<CounterCommand, CounterBatch>;
 
-  it('[CT-16] leave a bounded number of producers behind, and lend none to two durabilities', async () => {
+  it('[CT-16] are bounded in number, and never serve two durabilities at once', async () => {
     const connection = connectionTo(redis.server.url, 20_000);
     const inFlight = new WorkInFlight();
     const made: CounterProducer[] = [];

@@ -1,16 +1,15 @@
-import { Test, type TestingModule } from '@nestjs/testing';
-import * as fc from 'fast-check';
+import type { TestingModule } from '@nestjs/testing';
+import { fc } from '../support/property.js';
 import {
-  AtomicRedisModule,
   CounterOverflowError,
   CounterService,
   UnsafeIntegerError,
   type CounterAddOptions,
 } from 'nestjs-atomic-redis';
+import { useApp } from '../support/app.js';
+import { int64, MAX_INT64 as MAX, MIN_INT64 as MIN } from '../support/integers.js';
 import { useRedis } from '../support/redis.js';
 
-const MIN = -(2n ** 63n);
-const MAX = 2n ** 63n - 1n;
 const SAFE = BigInt(Number.MAX_SAFE_INTEGER);
 
 interface Add {
@@ -21,7 +20,7 @@ interface Add {
 type Expected =
   { value: number | bigint; applied: number | bigint; limited: boolean } | 'overflow' | 'inexact';
 
-/** What the documentation promises, in bigints. */
+/** The documented behaviour, in bigints. */
 function model(start: bigint | null, adds: readonly Add[]): { end: bigint | null; answers: Expected[] } {
   let end = start;
   const answers = adds.map(({ amount, options: { min, max, onLimit } }): Expected => {
@@ -44,16 +43,6 @@ function model(start: bigint | null, adds: readonly Add[]): { end: bigint | null
   return { end, answers };
 }
 
-/** Integers that gather where carries, signs and limits change. */
-const int64 = (() => {
-  const corners = [0n, 10n ** 10n, -(10n ** 10n), 2n ** 53n, -(2n ** 53n), 2n ** 32n, 10n ** 18n, MIN, MAX];
-  const near = fc
-    .tuple(fc.constantFrom(...corners), fc.bigInt({ min: -3n, max: 3n }))
-    .map(([corner, offset]) => corner + offset)
-    .filter((n) => n >= MIN && n <= MAX);
-  return fc.oneof(near, fc.bigInt({ min: MIN, max: MAX }), fc.bigInt({ min: -20n, max: 20n }));
-})();
-
 const safe = fc.oneof(fc.integer({ min: -20, max: 20 }), fc.maxSafeInteger());
 
 const add: fc.Arbitrary<Add> = fc
@@ -73,19 +62,15 @@ const adds: fc.Arbitrary<Add[]> = fc
   .map((repeated) => repeated.flatMap(([one, times]) => Array<Add>(times).fill(one)));
 
 describe('exactness of counters', () => {
+  const boot = useApp();
   const redis = useRedis();
   let app: TestingModule;
   let counters: CounterService;
 
   beforeAll(async () => {
-    app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
-    }).compile();
-    await app.init();
+    app = await boot({ connection: redis.server.url });
     counters = app.get(CounterService);
   });
-
-  afterAll(() => app.close());
 
   const answerOf = ({ amount, options }: Add, key: string): Promise<Expected> =>
     counters.add(key, amount, options).catch((error: unknown) => {
@@ -114,7 +99,7 @@ describe('exactness of counters', () => {
   });
 
   it.each([MIN, MIN + 1n, -(2n ** 53n) - 1n, -1n, 1n, 2n ** 53n + 1n, MAX - 1n, MAX])(
-    '[CT-5] gets to %s from nothing and undoes it',
+    '[CT-5] counts from nothing to %s and undoes it',
     async (amount) => {
       const { undo, ...count } = await counters.addUndoable('n', amount);
       expect(count).toEqual({ value: amount, applied: amount, limited: false });
@@ -125,7 +110,7 @@ describe('exactness of counters', () => {
   );
 
   it.each([Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER - 45, Number.MIN_SAFE_INTEGER, -0])(
-    '[CT-5] returns the number %p as it is',
+    '[CT-5] returns the number %p unchanged',
     async (amount) => {
       expect((await counters.add('n', amount)).value).toBe(amount + 0);
       expect(await counters.get('n')).toBe(amount === 0 ? null : amount);

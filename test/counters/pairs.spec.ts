@@ -1,8 +1,6 @@
 import { Controller, Headers, Injectable, Post, type INestApplication } from '@nestjs/common';
-import { Test } from '@nestjs/testing';
 import {
   AtomicCounter,
-  AtomicRedisModule,
   ConfigurationError,
   TransactionConflictError,
   CounterLimitError,
@@ -13,6 +11,7 @@ import {
   Transaction,
   IllegalTransactionStateError,
 } from 'nestjs-atomic-redis';
+import { useApp } from '../support/app.js';
 import { useRedis } from '../support/redis.js';
 
 /** Called by a method once for each attempt, with its number. */
@@ -86,6 +85,7 @@ class Limited {
 }
 
 describe('features on one method', () => {
+  const boot = useApp();
   const redis = useRedis();
   let app: INestApplication;
   let shop: Shop;
@@ -93,18 +93,10 @@ describe('features on one method', () => {
   let counters: CounterService;
 
   beforeEach(async () => {
-    app = (
-      await Test.createTestingModule({
-        imports: [AtomicRedisModule.forRoot({ namespace: 'atomic:', connection: redis.server.url })],
-        controllers: [Limited],
-        providers: [Shop],
-      }).compile()
-    ).createNestApplication({ logger: false });
-    await app.listen(0);
+    app = await boot.http({ connection: redis.server.url }, { controllers: [Limited], providers: [Shop] });
     [shop, limited, counters] = [app.get(Shop), app.get(Limited), app.get(CounterService)];
     await redis.client.set('stock', 5);
   });
-  afterEach(() => app.close());
 
   const stock = () => counters.get('stock');
   const order = () => redis.client.get('order');
@@ -122,7 +114,7 @@ describe('features on one method', () => {
       expect([await stock(), await order()]).toEqual([4, '21']);
     });
 
-    it('[CT-17] takes it back when the transaction gives up, or its body fails', async () => {
+    it('[CT-17] undoes its count when the transaction gives up or its body fails', async () => {
       await expect(shop.countThenOrder(conflicts(9))).rejects.toBeInstanceOf(TransactionConflictError);
       expect([await stock(), await order()]).toEqual([5, '30']);
       const failure = new Error('on purpose');
@@ -133,7 +125,7 @@ describe('features on one method', () => {
       expect([await stock(), await order()]).toEqual([5, '30']);
     });
 
-    it('[CT-17] runs no transaction at its bound', async () => {
+    it('[CT-17] does not run the transaction when it is at its bound', async () => {
       await redis.client.set('stock', 0);
       await expect(shop.countThenOrder(conflicts(0))).rejects.toBeInstanceOf(CounterLimitError);
       expect([shop.attempts, await stock(), await order()]).toEqual([0, 0, null]);
@@ -141,7 +133,7 @@ describe('features on one method', () => {
   });
 
   describe('a counter below a transaction', () => {
-    it('[CT-17] is refused on one method, when the class is defined: there the counter stands above it', () => {
+    it('[CT-17] is refused on the same method when the class is defined: the counter must stand above', () => {
       const declare = (): unknown => {
         class Wrong {
           @OptimisticRetry({ watch })
@@ -158,7 +150,7 @@ describe('features on one method', () => {
       expect([shop.attempts, await stock(), await order()]).toEqual([0, 5, null]);
     });
 
-    it('[CT-17] counts once for each attempt where it is told to', async () => {
+    it('[CT-17] counts once for each attempt with propagation outside', async () => {
       expect(await shop.orderAndCountOutside(conflicts(2))).toBe(21);
       expect([await stock(), await order()]).toEqual([2, '21']);
       const fail = (): never => {
@@ -185,7 +177,7 @@ describe('features on one method', () => {
       expect([limited.runs, await counters.get('used')]).toEqual([2, 2]);
     });
 
-    it('[CT-18] gives the key of a refused call back: it runs once there is room', async () => {
+    it('[CT-18] releases the key of a refused call, which can run later when there is room', async () => {
       await redis.client.set('used', 2);
       expect(await post('c')).toMatchObject({ status: 409, body: { code: 'COUNTER_LIMIT' } });
       expect(await post('c')).toMatchObject({ status: 409, body: { code: 'COUNTER_LIMIT' } });
@@ -198,14 +190,14 @@ describe('features on one method', () => {
       expect(await counters.get('used')).toBe(2);
     });
 
-    it('[CT-18] counts nothing for a call that failed, and again when it is repeated', async () => {
+    it('[CT-18] counts nothing for a failed call, and counts when that is repeated', async () => {
       expect((await post('d', 'limited/failing')).status).toBe(500);
       expect(await counters.get('used')).toBe(0);
       expect((await post('d', 'limited/failing')).status).toBe(500);
       expect([limited.runs, await counters.get('used')]).toEqual([2, 0]);
     });
 
-    it('[CT-18] counts once for calls with one key that come at once', async () => {
+    it('[CT-18] counts once for simultaneous calls with one key', async () => {
       const answers = await Promise.all(Array.from({ length: 8 }, () => post('e')));
       expect(answers.filter(({ status }) => status === 201).length).toBeGreaterThanOrEqual(1);
       expect([limited.runs, await counters.get('used')]).toEqual([1, 1]);

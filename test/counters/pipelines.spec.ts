@@ -1,14 +1,15 @@
-import { Test, type TestingModule } from '@nestjs/testing';
+import type { TestingModule } from '@nestjs/testing';
 import {
-  AtomicRedisModule,
   CounterService,
   NotAnIntegerError,
   OutcomeUnknownError,
   RedisReplyError,
   ReservationService,
-  type UndoableCount,
+  type CounterResult,
+  type Undoable,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
+import { useApp } from '../support/app.js';
 import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
@@ -20,24 +21,19 @@ const scripts = { match: ({ name }: { name: string }): boolean => name === 'EVAL
 
 const USER = 'clerk';
 
-/** Of two counters whose operations travel together, and one that travels by itself. */
+/** Keys of two counters whose operations share calls, and of one that travels alone. */
 const A = 'n1';
 const B = 'n3';
 const ELSEWHERE = 'n2';
 
-describe('operations on several counters that travel together', () => {
+describe('operations on several counters that share calls', () => {
+  const boot = useApp();
   const redis = useRedis();
   let proxy: FaultProxy;
   let app: TestingModule;
   let counters: CounterService;
 
-  const start = async (connection: string): Promise<TestingModule> => {
-    const started = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection, namespace: 'atomic:' })],
-    }).compile();
-    started.useLogger(false);
-    return started.init();
-  };
+  const start = (connection: string): Promise<TestingModule> => boot({ connection });
 
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });
@@ -51,7 +47,7 @@ describe('operations on several counters that travel together', () => {
     await proxy.stop();
   });
 
-  it('[CT-14] takes a few script calls for any number of counters, and keeps one key for each of these', async () => {
+  it('[CT-14] take a few script calls for any number of counters, and keep one key per call', async () => {
     const counts = await countCommands(redis.client, () =>
       Promise.all(times(200, (i) => counters.add(`n${i}`, 1))),
     );
@@ -60,7 +56,7 @@ describe('operations on several counters that travel together', () => {
     expect(await Promise.all(times(200, (i) => counters.get(`n${i}`)))).toEqual(times(200, () => 1));
   });
 
-  it('[CT-14] travels with the counters that the other tests need', async () => {
+  it('[CT-14] share a call only with counters of the same slot', async () => {
     const callsOf = async (...keys: string[]): Promise<number> => {
       const made = await countCommands(redis.client, () =>
         Promise.all(keys.map((key) => counters.add(key, 1))),
@@ -71,7 +67,7 @@ describe('operations on several counters that travel together', () => {
     expect(await callsOf(A, ELSEWHERE)).toBe(2);
   });
 
-  it('[CT-14] gives each operation its own answer, those on one counter in the order of the calls', async () => {
+  it('[CT-14] each get their own answer, and run in the order of their calls per counter', async () => {
     await redis.client.set(A, 10);
     const results = await Promise.all([
       counters.add(A, 1),
@@ -96,15 +92,18 @@ describe('operations on several counters that travel together', () => {
   it.each([
     ['set', 'abc'],
     ['rpush', 'abc'],
-  ] as const)('[CT-14] refuses what is no counter (%s), and does the others', async (command, value) => {
-    await redis.client.call(command, A, value);
-    const [refused, done] = await Promise.allSettled([counters.add(A, 1), counters.add(B, 1)]);
-    expect(refused).toMatchObject({ reason: expect.any(NotAnIntegerError) });
-    expect(refused).toMatchObject({ reason: { key: A } });
-    expect(done).toMatchObject({ value: { value: 1 } });
-  });
+  ] as const)(
+    '[CT-14] refuse a key that is no counter (%s), and run on the others',
+    async (command, value) => {
+      await redis.client.call(command, A, value);
+      const [refused, done] = await Promise.allSettled([counters.add(A, 1), counters.add(B, 1)]);
+      expect(refused).toMatchObject({ reason: expect.any(NotAnIntegerError) });
+      expect(refused).toMatchObject({ reason: { key: A } });
+      expect(done).toMatchObject({ value: { value: 1 } });
+    },
+  );
 
-  it('[CT-14] does what a user may do, though he may not touch one of the counters', async () => {
+  it('[CT-14] run where the user has rights, even if one counter of the batch is forbidden', async () => {
     await redis.client.call(
       'ACL',
       'SETUSER',
@@ -131,7 +130,7 @@ describe('operations on several counters that travel together', () => {
     }
   });
 
-  it('[CT-14] lets a counter whose expired holds take more than one script wait alone, its operations in order', async () => {
+  it('[CT-14] wait in order behind many expired holds of their counter, without delaying other counters', async () => {
     const reservations = app.get(ReservationService);
     await redis.client.set(A, 10_000);
     await redis.client.set(B, 1);
@@ -149,7 +148,7 @@ describe('operations on several counters that travel together', () => {
     expect(await reservations.list(A)).toEqual([]);
   });
 
-  it('[CT-14] counts each once when the reply is lost, whatever became of the counters since', async () => {
+  it('[CT-14] count once each when the reply is lost, even if the counters changed since', async () => {
     const fault = proxy.loseReplies(scripts);
     proxy.refuseConnections(true);
     const adding = Promise.all([counters.add(A, 1), counters.add(B, 10), counters.add(A, 1)]);
@@ -179,7 +178,7 @@ describe('operations on several counters that travel together', () => {
     expect(await redis.client.mget(A, B)).toEqual([null, '10']);
   });
 
-  it('[CT-14] does all of a batch or, where Redis has no memory left, nothing', async () => {
+  it('[CT-14] are all applied, or none when Redis is out of memory', async () => {
     await redis.client.mset(A, 5, B, 5);
     await redis.client.config('SET', 'maxmemory', '1');
     try {
@@ -198,16 +197,16 @@ describe('operations on several counters that travel together', () => {
     expect(await redis.client.keys('atomic:*')).toEqual([]);
   });
 
-  describe('equal additions to one counter', () => {
-    it('[CT-15] are told and answered as one, each with its own result', async () => {
+  describe('equal additions to one counter in a batch', () => {
+    it('[CT-15] are sent and answered as one, and each gets its own result', async () => {
       await redis.client.set('n', 5);
       const monitor = await redis.client.monitor();
       const sent: string[][] = [];
       monitor.on('monitor', (_time: string, args: string[]) => sent.push(args));
       const results = await Promise.all(times(300, () => counters.add('n', 2, { max: 100 })));
-      await waitFor('the script to be seen', () => sent.some(([name]) => name === 'EVALSHA'));
+      await waitFor('the script to be seen', () => sent.some(([name]) => name === 'evalsha'));
       monitor.disconnect();
-      const [script] = sent.filter(([name]) => name === 'EVALSHA');
+      const [script] = sent.filter(([name]) => name === 'evalsha');
       // The hash, the keys, and few arguments.
       expect(script).toHaveLength(3 + 4 + 4);
       expect(results).toEqual([
@@ -216,32 +215,35 @@ describe('operations on several counters that travel together', () => {
       ]);
     });
 
-    it.each(['skip', 'clamp'] as const)('[CT-15] are those with the same bounds (%s)', async (onLimit) => {
-      await redis.client.set('n', 1);
-      const maxima = [4, 4, 5, 9, 9];
-      const results = await Promise.all(maxima.map((max) => counters.add('n', 2, { max, onLimit })));
-      const [second, third] =
-        onLimit === 'clamp'
-          ? [
-              [4, 1],
-              [5, 1],
-            ]
-          : [
-              [3, 0],
-              [5, 2],
-            ];
-      expect(results.map(({ value, applied }) => [value, applied])).toEqual([
-        ...[[3, 2], second, third],
-        ...[
-          [7, 2],
-          [9, 2],
-        ],
-      ]);
-    });
+    it.each(['skip', 'clamp'] as const)(
+      '[CT-15] are merged only with the same bounds (%s)',
+      async (onLimit) => {
+        await redis.client.set('n', 1);
+        const maxima = [4, 4, 5, 9, 9];
+        const results = await Promise.all(maxima.map((max) => counters.add('n', 2, { max, onLimit })));
+        const [second, third] =
+          onLimit === 'clamp'
+            ? [
+                [4, 1],
+                [5, 1],
+              ]
+            : [
+                [3, 0],
+                [5, 2],
+              ];
+        expect(results.map(({ value, applied }) => [value, applied])).toEqual([
+          ...[[3, 2], second, third],
+          ...[
+            [7, 2],
+            [9, 2],
+          ],
+        ]);
+      },
+    );
 
-    it('[CT-15] clamp what is left for one of them, and undo each what it has added', async () => {
+    it('[CT-15] clamp to what is left, and each undoes only what it added', async () => {
       await redis.client.set('n', 1);
-      const adds: UndoableCount<number>[] = await Promise.all(
+      const adds: Undoable<CounterResult<number>>[] = await Promise.all(
         times(6, () => counters.addUndoable('n', 4, { max: 10, onLimit: 'clamp' })),
       );
       expect(adds.map(({ value, applied, limited }) => [value, applied, limited])).toEqual([
@@ -265,7 +267,7 @@ describe('operations on several counters that travel together', () => {
       expect(await redis.client.get('n')).toBe('15');
     });
 
-    it('[CT-15] [CT-3] keep each to its own time-out', async () => {
+    it('[CT-15] [CT-3] keep their own time-outs', async () => {
       proxy.cutBeforeServer(scripts);
       proxy.refuseConnections(true);
       const [hasty, patient] = [

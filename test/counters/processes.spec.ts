@@ -4,7 +4,7 @@ import { runWorkers } from '../support/workers.js';
 describe('a counter shared by processes', () => {
   const redis = useRedis();
 
-  it('[CT-1] lets exactly 100 of 1,000 adds by 4 processes pass a limit of 100, never above at any sample', async () => {
+  it('[CT-1] accepts exactly 100 of 1,000 adds by 4 processes with a limit of 100, and no sample exceeds it', async () => {
     const running = runWorkers<number>({
       script: require.resolve('./processes.worker.ts'),
       count: 4,

@@ -1,13 +1,10 @@
-import { Test } from '@nestjs/testing';
-import { AtomicRedisModule, CounterService } from '../../lib/index.js';
+import { CounterService } from '../../lib/index.js';
+import { startApp } from '../support/app.js';
 import { worker } from '../support/worker.js';
 
 /** Adds 1 up to the limit, all calls at once, and returns how many were counted. */
 worker<{ url: string; calls: number; max: number }>(async ({ data }) => {
-  const app = await Test.createTestingModule({
-    imports: [AtomicRedisModule.forRoot({ connection: data.url, namespace: 'atomic:' })],
-  }).compile();
-  await app.init();
+  const app = await startApp({ connection: data.url });
   const counters = app.get(CounterService);
   const results = await Promise.all(
     Array.from({ length: data.calls }, () => counters.add('quota', 1, { max: data.max, ttlMs: 60_000 })),

@@ -38,7 +38,7 @@ describe('a process that is killed and started again', () => {
     return late;
   };
 
-  it('[CT-3] [CT-4] gets its own answer, whenever the batch of the one before it arrives', async () => {
+  it('[CT-3] [CT-4] gets its own answer, whenever the batch of its predecessor arrives', async () => {
     const late = await killedWhileAdding(100, 15_000, 100);
     const { value, applied } = await start(1, 15_000).result;
     expect(applied).toBe(1);
@@ -48,7 +48,7 @@ describe('a process that is killed and started again', () => {
     expect(['1', '101']).toContain(await redis.client.get('n'));
   });
 
-  it('[CT-3] is not disturbed by a batch of the one before it that arrives past its time-out', async () => {
+  it('[CT-3] is not disturbed by a batch of its predecessor that arrives past its time-out', async () => {
     const late = await killedWhileAdding(100, 200, 3_000);
     expect(await start(1, 15_000).result).toMatchObject({ value: 1, applied: 1 });
     expect(await late.delivered).toBe(true);

@@ -1,13 +1,10 @@
-import { Test } from '@nestjs/testing';
-import { AtomicRedisModule, CounterService } from '../../lib/index.js';
+import { CounterService } from '../../lib/index.js';
+import { startApp } from '../support/app.js';
 import { worker } from '../support/worker.js';
 
 /** Adds once, and returns the result. */
 worker<{ url: string; amount: number; timeoutMs: number }>(async ({ data, send }) => {
-  const app = await Test.createTestingModule({
-    imports: [AtomicRedisModule.forRoot({ connection: data.url, namespace: 'atomic:' })],
-  }).compile();
-  await app.init();
+  const app = await startApp({ connection: data.url });
   const counters = app.get(CounterService);
   await counters.get('warm');
   send('adding');

@@ -27,8 +27,8 @@ const UPWARDS = [
 ];
 
 /**
- * What the scripts of `npm run house` find, as JSON. They are ES modules, so a process of their own
- * runs them.
+ * Returns the findings of the scripts of `npm run house`, as JSON. They are ES modules, so a
+ * process of their own runs them.
  */
 function found(): {
   ways: { title: string; files: string[]; unreachable: string[] }[];
@@ -60,14 +60,14 @@ describe('the page of the architecture', () => {
     expect(named.length).toBeGreaterThan(50);
   });
 
-  it('[DOC-8] lists ways that a reader can follow from import to import, of few files', () => {
+  it('[DOC-8] lists paths through the code that a reader can follow from import to import, over few files', () => {
     expect(ways.flatMap(({ unreachable }) => unreachable)).toEqual([]);
     expect(ways.map(({ title }) => title)).toEqual(Object.keys(MOST_FILES));
     for (const { title, files } of ways)
       expect(files.length).toBeLessThanOrEqual(MOST_FILES[title as keyof typeof MOST_FILES]);
   });
 
-  it('[DOC-8] is right about the layers: no import goes up but those that it names, and none in a circle', () => {
+  it('[DOC-8] describes the layers correctly: imports go up only where the page names them, and never in a cycle', () => {
     expect(upwards.filter((one) => !UPWARDS.includes(one))).toEqual([]);
     expect(cycles).toEqual([]);
   });

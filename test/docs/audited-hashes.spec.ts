@@ -3,7 +3,7 @@ import { useExample } from './examples.js';
 describe('the example of docs/audited-hashes.md', () => {
   const example = useExample('docs/audited-hashes.md');
 
-  it('logs who changed what, in one chain', async () => {
+  it('logs each change with its author, in one chain', async () => {
     const change = (value: number) =>
       example.send('PUT', '/products/tea/price', { value: String(value), changedBy: `clerk ${value}` });
     await Promise.all(Array.from({ length: 30 }, (_, i) => change(i)));

@@ -4,7 +4,7 @@ describe('the example of docs/cross-slot-transfers.md', () => {
   const example = useExample('docs/cross-slot-transfers.md');
   const pay = (body: object) => example.send('POST', '/payments', body);
 
-  it('pays what is there, and leaves nothing under way', async () => {
+  it('pays an amount that is covered, and leaves nothing pending', async () => {
     const { client } = example.redis;
     await client.set('account:{alice}', 100);
     const payment = { from: 'alice', to: 'bob', cents: 70, reference: 'invoice-1' };

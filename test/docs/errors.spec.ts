@@ -82,8 +82,8 @@ function rowsOf(page: string, heading: string): string[][] {
 
 const plain = (cell: string): string => cell.replaceAll(/`|<[^>]*>/g, '');
 
-describe('the errors', () => {
-  it('[DOC-3] are all in docs/errors.md, as they are', () => {
+describe('the error classes', () => {
+  it('[DOC-3] are all in docs/errors.md, with their real fields', () => {
     const documented = rowsOf('docs/errors.md', 'All of them').map(([name, code, outcome, repeat, http]) => ({
       name: /\w+/.exec(name!)![0],
       code: plain(code!),
@@ -104,7 +104,7 @@ describe('the errors', () => {
     );
   });
 
-  it('[ERR-4] have a type each, whose anchor is on the page that the package has', () => {
+  it('[ERR-4] each have a problem type whose anchor is on the packaged page', () => {
     const page = sectionOf('docs/errors.md', 'All of them');
     const anchors = [...page.matchAll(/<a id="(\w+)">/g)].map(([, id]) => id!);
     expect(anchors).toEqual([...new Set(KINDS.map(({ code }) => code))]);
@@ -115,12 +115,12 @@ describe('the errors', () => {
     }
   });
 
-  it('that may be repeated have done nothing', () => {
+  it('have done nothing if they are retryable', () => {
     const wrong = KINDS.filter(({ retryable, outcome }) => retryable && outcome !== 'not-applied');
     expect(wrong).toEqual([]);
   });
 
-  it('[DOC-3] in the tour are told as in docs/errors.md', () => {
+  it('[DOC-3] have the same description in the tour and in docs/errors.md', () => {
     const rows = rowsOf('docs/tour.md', 'Errors');
     expect(rows.length).toBeGreaterThan(0);
     const told = rows.flatMap(([names, outcome, http]) =>

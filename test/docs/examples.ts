@@ -17,7 +17,7 @@ export const pages = (): string[] => [
 
 export const textOf = (page: string): string => readFileSync(path.join(ROOT, page), 'utf8');
 
-/** What stands under a heading, up to the next one of its level or above. */
+/** Returns the text under a heading, up to the next one of its level or above. */
 export function sectionOf(page: string, heading: string): string {
   const [, section] = textOf(page).split(`\n## ${heading}\n`);
   if (section === undefined) throw new Error(`${page} has no section "${heading}"`);
@@ -56,7 +56,7 @@ interface Route {
   toString(): string;
 }
 
-/** What was sent to the example of each page, as `POST /orders/7`. */
+/** Requests to the example of each page, as `POST /orders/7`. */
 const calls = new Map<string, string[]>();
 
 /** The routes that the example of a page declares, and the requests that were sent to it. */

@@ -24,7 +24,7 @@ describe('docs/idempotency.md', () => {
     expect(labels.map(({ body }) => body)).toEqual(Array.from({ length: 3 }, () => ({ label: 'o-1' })));
   });
 
-  it('[ID-14] shows an encryption that gives back what it was given, and only in its place', () => {
+  it('[ID-14] shows an encryption that decrypts its own output, and only for its own record', () => {
     const source = examplesOf('docs/idempotency.md').find((block) => block.includes('aes256gcm'))!;
     const { files, remove } = extract('encryption', [source]);
     try {

@@ -15,7 +15,7 @@ import { waitFor } from '../support/wait-for.js';
 const redis = useRedis();
 const atomic = useAtomicRedis(() => ({ connection: redis.server.url, namespace: 'atomic:' }));
 
-describe('[DOC-5] what docs/migration.md says of @node-idempotency/core', () => {
+describe('[DOC-5] docs/migration.md on @node-idempotency/core', () => {
   let storage: RedisStorageAdapter;
   let peer: Idempotency;
 
@@ -42,7 +42,7 @@ describe('[DOC-5] what docs/migration.md says of @node-idempotency/core', () => 
       (error: { code: string }) => error.code,
     );
 
-  it('a key whose process died is in progress for the whole time to live; here for the lease', async () => {
+  it('a key of a dead process stays in progress for the whole time to live there, and for the lease here', async () => {
     await peer.onRequest(request('k'));
     const left = await redis.client.pttl('node-idempotency:POST:/orders:k');
     expect(left).toBeGreaterThan(23 * 3_600_000);
@@ -58,14 +58,14 @@ describe('[DOC-5] what docs/migration.md says of @node-idempotency/core', () => 
     await running;
   });
 
-  it('its key is that of every caller of the path', async () => {
+  it('its key is shared by all callers of the path', async () => {
     await peer.onRequest(request('k', { headers: { authorization: 'ada' } }));
     await peer.onResponse(request('k', { headers: { authorization: 'ada' } }), { body: { secret: 'ada’s' } });
     const answer = await peer.onRequest(request('k', { headers: { authorization: 'ben' } }));
     expect(answer).toEqual({ body: { secret: 'ada’s' } });
   });
 
-  it('another payload is told as in progress while the first one runs, and the order of JSON keys counts', async () => {
+  it('another payload is reported as in progress while the first call runs, and the order of JSON keys matters', async () => {
     await peer.onRequest(request('k', { body: { a: 1, b: 2 } }));
     expect(await codeOf(peer.onRequest(request('k', { body: { a: 2, b: 2 } })))).toBe(
       IdempotencyErrorCodes.REQUEST_IN_PROGRESS,
@@ -76,7 +76,7 @@ describe('[DOC-5] what docs/migration.md says of @node-idempotency/core', () => 
     );
   });
 
-  describe('side by side', () => {
+  describe('both libraries side by side', () => {
     let runs = 0;
     const work = async (): Promise<object> => ({ run: ++runs });
     /** The old version: @node-idempotency around the handler. */
@@ -107,7 +107,7 @@ describe('[DOC-5] what docs/migration.md says of @node-idempotency/core', () => 
       expect(runs).toBe(1);
     });
 
-    it('before and after without between do not know each other', async () => {
+    it('without a bridge, old and new calls do not see each other', async () => {
       await before('k');
       await after('k');
       expect(runs).toBe(2);
@@ -115,7 +115,7 @@ describe('[DOC-5] what docs/migration.md says of @node-idempotency/core', () => 
   });
 });
 
-describe('[DOC-5] what docs/migration.md says of redlock-universal', () => {
+describe('[DOC-5] docs/migration.md on redlock-universal', () => {
   it('nothing refuses a write of a holder whose lock has expired', async () => {
     const adapter = new IoredisAdapter(redis.client);
     const lock = () => createLock({ adapter, key: 'lock', ttl: 1_000 });
@@ -133,8 +133,8 @@ describe('[DOC-5] what docs/migration.md says of redlock-universal', () => {
   });
 });
 
-describe('[DOC-5] what docs/migration.md says of rate-limiter-flexible', () => {
-  it('a refused call counts there, and takes nothing here', async () => {
+describe('[DOC-5] docs/migration.md on rate-limiter-flexible', () => {
+  it('a refused call is counted there, and takes nothing here', async () => {
     const theirs = new RateLimiterRedis({ storeClient: redis.client, points: 2, duration: 3_600 });
     const { limits } = atomic.services;
     const ours = { key: 'k', algorithm: 'fixed', limit: 2, perMs: 31_536_000_000 } as const;
@@ -154,8 +154,8 @@ describe('[DOC-5] what docs/migration.md says of rate-limiter-flexible', () => {
   });
 });
 
-describe('[DOC-5] what docs/migration.md says of @nestjs/throttler', () => {
-  it('several throttlers are asked one after another: the first counts what the second refuses', async () => {
+describe('[DOC-5] docs/migration.md on @nestjs/throttler', () => {
+  it('several throttlers run one after another: the first counts calls that the second refuses', async () => {
     const theirs = new AtomicThrottlerStorage({ limits: atomic.services.limits } as AtomicRedis);
     const ask = async () => {
       const wide = await theirs.increment('k', 3_600_000, 10, 0, 'wide');
@@ -177,7 +177,7 @@ describe('[DOC-5] what docs/migration.md says of @nestjs/throttler', () => {
   });
 });
 
-describe('[DOC-5] what docs/migration.md says of redis-semaphore', () => {
+describe('[DOC-5] docs/migration.md on redis-semaphore', () => {
   it('nothing refuses a write of a holder whose lock has expired', async () => {
     await redis.client.set('balance', 100);
     const mutex = new Mutex(redis.client, 'lock', { lockTimeout: 1_000, refreshInterval: 0 });
@@ -193,8 +193,8 @@ describe('[DOC-5] what docs/migration.md says of redis-semaphore', () => {
   });
 });
 
-describe('[DOC-5] what docs/migration.md says of hand-written code', () => {
-  it('a right WATCH loop and transactions lose nothing side by side', async () => {
+describe('[DOC-5] docs/migration.md on hand-written code', () => {
+  it('a correct WATCH loop and transactions lose nothing side by side', async () => {
     const own = new Redis(redis.server.url);
     const byHand = async (): Promise<void> => {
       for (;;) {

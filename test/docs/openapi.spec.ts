@@ -5,7 +5,7 @@ import { useExample } from './examples.js';
 describe('the example of docs/openapi.md', () => {
   const example = useExample('docs/openapi.md');
 
-  it('documents its routes as the page says, and they answer so', async () => {
+  it('documents its routes as the page says, and the routes answer accordingly', async () => {
     const document = SwaggerModule.createDocument(example.app, new DocumentBuilder().build());
     expect(faultsOf(document)).toEqual([]);
     const operations = operationsOf(document);

@@ -6,13 +6,13 @@ import { shippedClaimMs } from '../support/patient-claims.js';
 import { textOf } from './examples.js';
 
 describe('docs/options.md', () => {
-  it('[DOC-6] is what the types say', () => {
+  it('[DOC-6] agrees with the types', () => {
     expect(() =>
       execFileSync(process.execPath, [resolve('scripts/docs-options.mjs'), '--check'], { stdio: 'pipe' }),
     ).not.toThrow();
   }, 120_000);
 
-  it('[DOC-6] gives the defaults that the module has', () => {
+  it('[DOC-6] states the real defaults of the module', () => {
     idempotencyDefaults.timeoutMs = shippedClaimMs;
     const { transactions, idempotency, counters, queues, ...module } = resolveOptions({
       connection: 'redis://localhost:6379',
@@ -20,11 +20,10 @@ describe('docs/options.md', () => {
     });
     const sections: Record<string, object[]> = {
       AtomicRedisOptions: [module],
-      TransactionModuleOptions: [transactions],
-      IdempotencyModuleOptions: [idempotency],
-      IdempotencyDefaults: [idempotency],
-      CounterModuleOptions: [counters],
-      QueueModuleOptions: [queues],
+      'AtomicRedisOptions.transactions': [transactions],
+      'AtomicRedisOptions.idempotency': [idempotency],
+      'AtomicRedisOptions.counters': [counters],
+      'AtomicRedisOptions.queues': [queues],
     };
     const wrong: string[] = [];
     let compared = 0;
@@ -43,7 +42,7 @@ describe('docs/options.md', () => {
     expect(compared).toBeGreaterThan(15);
   });
 
-  it('[DOC-6] answers the first questions on one page each, which the index names', () => {
+  it('[DOC-6] answers each of the first questions on one page that the index names', () => {
     const [, questions] = textOf('docs/README.md').split('\n## How do I …?\n');
     const pages = [...questions!.split(/^## /m, 1)[0]!.matchAll(/\]\(([\w-]+\.md)\)/g)].map(
       ([, page]) => page,

@@ -3,7 +3,7 @@ import { useExample } from './examples.js';
 describe('the example of docs/own-scripts.md', () => {
   const example = useExample('docs/own-scripts.md');
 
-  it('lets as many pass as there are tokens, for each user', async () => {
+  it('lets as many calls pass as there are tokens, for each user', async () => {
     const send = (user: string) => example.send('POST', `/mails/${user}`);
     const answers = await Promise.all(Array.from({ length: 10 }, () => send('anna')));
     expect(answers.filter(({ status }) => status === 201)).toHaveLength(3);
@@ -12,7 +12,7 @@ describe('the example of docs/own-scripts.md', () => {
     expect(await example.redis.client.pttl('bucket:{anna}')).toBeGreaterThan(60_000);
   });
 
-  it('gives a token back after each refill', async () => {
+  it('adds a token at each refill', async () => {
     const { client } = example.redis;
     const [seconds] = await client.time();
     await client.hset('bucket:{anna}', { tokens: 0, at: (Number(seconds) - 130) * 1000 });

@@ -4,7 +4,7 @@ import { useExample } from './examples.js';
 describe('the example of docs/queues.md', () => {
   const { send } = useExample('docs/queues.md');
 
-  it('sends every mail once, and gives up what cannot be sent', async () => {
+  it('sends every mail once, and gives up a mail that cannot be sent', async () => {
     const mails = [...Array.from({ length: 20 }, (_, i) => `${i}@example.org`), 'nobody'];
     const pushed = await Promise.all(
       mails.map((to) => send('POST', '/emails', { to, subject: 'Your order' })),

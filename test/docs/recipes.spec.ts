@@ -34,7 +34,7 @@ describe('[DOC-1] docs/recipes/payments.md', () => {
   const pay = (key: string, body: object) =>
     example.send('POST', '/payments', body, { 'idempotency-key': key });
 
-  it('charges a card once, also when the provider’s answer was lost', async () => {
+  it('charges a card once, even if the provider’s reply was lost', async () => {
     const order = { orderId: '7', card: 'slow', cents: 100 };
     expect((await pay('a', order)).status).toBe(500);
     const retry = await pay('a', order);
@@ -44,7 +44,7 @@ describe('[DOC-1] docs/recipes/payments.md', () => {
     expect([...charges]).toEqual([['order-7', 100]]);
   });
 
-  it('replays that a card was declined', async () => {
+  it('replays a declined card', async () => {
     const order = { orderId: '8', card: 'declined', cents: 100 };
     expect((await pay('b', order)).status).toBe(402);
     const retry = await pay('b', order);
@@ -52,7 +52,7 @@ describe('[DOC-1] docs/recipes/payments.md', () => {
     expect(retry.headers.get('idempotency-replayed')).toBe('true');
   });
 
-  it('does not send a payout again of which it is not known whether it was made, until somebody has looked', async () => {
+  it('does not repeat a payout with an unknown outcome until a person has checked it', async () => {
     const { sent } = example.instanceOf<{ sent: string[] }>('Bank');
     const send = () => example.send('POST', '/payouts/slow-1');
     const first = await send();
@@ -73,7 +73,7 @@ describe('[DOC-1] docs/recipes/inventory.md', () => {
   const post = (pathname: string, body: object = {}, key = `k${++keys}`) =>
     send('POST', `/inventory/${pathname}`, body, { 'idempotency-key': key });
 
-  it('sells and holds what is there, and no more', async () => {
+  it('sells and holds no more than the stock', async () => {
     for (let i = 0; i < 2; i++) await post('deliveries', { sku: 'tea', quantity: 5 }, 'delivery');
     expect((await send('GET', '/inventory/tea')).body).toEqual({ available: 5 });
     const holds = await Promise.all([1, 2, 3].map(() => post('holds', { sku: 'tea', quantity: 2 })));
@@ -96,7 +96,7 @@ describe('[DOC-1] docs/recipes/webhooks.md', () => {
   const paid = async () => (await send('GET', '/orders/paid')).body;
   const received = { status: 200, body: { received: true } };
 
-  it('answers each delivery of an event that was handled with 200, whatever differs between them', async () => {
+  it('answers every delivery of a handled event with 200, however the deliveries differ', async () => {
     await send('POST', '/orders', { orderId: 'o1' });
     const deliveries = await Promise.all(
       [1, 2, 3].map((attempts) => deliver({ id: 'e1', orderId: 'o1', attempts })),
@@ -107,14 +107,14 @@ describe('[DOC-1] docs/recipes/webhooks.md', () => {
     expect((await deliver({ id: 'e1', orderId: 'another' })).status).toBe(422);
   });
 
-  it('handles an event that came before its order once it is delivered again', async () => {
+  it('handles an event that came before its order when it is delivered again', async () => {
     expect((await deliver({ id: 'e2', orderId: 'o2' })).status).toBe(404);
     await send('POST', '/orders', { orderId: 'o2' });
     for (let i = 0; i < 2; i++) expect(await deliver({ id: 'e2', orderId: 'o2' })).toMatchObject(received);
     expect(await paid()).toEqual(['o1', 'o2']);
   });
 
-  it('takes ids that are numbers, and refuses what is no id', async () => {
+  it('takes numeric ids, and refuses invalid ones', async () => {
     await send('POST', '/orders', { orderId: 'o3' });
     for (let i = 0; i < 2; i++)
       expect(await deliver({ id: 820982911, orderId: 'o3' })).toMatchObject(received);
@@ -130,7 +130,7 @@ describe('[DOC-1] docs/recipes/webhooks.md', () => {
 describe('[DOC-1] docs/recipes/consumers.md', () => {
   const example = useExample('docs/recipes/consumers.md');
 
-  it('handles a message once at each consumer, and leaves no copy behind', async () => {
+  it('handles a message once per consumer, and leaves no copy behind', async () => {
     const rabbit = new FakeRabbit();
     const kafka = new FakeKafka();
     const { app } = example;
@@ -176,7 +176,7 @@ describe('[DOC-1] docs/recipes/bullmq.md', () => {
   }
   const state = async () => (await send('GET', '/emails')).body as State;
 
-  it('sends a mail once that was queued twice', async () => {
+  it('sends a mail once even if it was queued twice', async () => {
     for (const messageId of ['m1', 'm1', 'm2']) {
       await send('POST', '/emails', { messageId, to: `${messageId}@example.org` });
     }
@@ -187,7 +187,7 @@ describe('[DOC-1] docs/recipes/bullmq.md', () => {
     expect(sent.toSorted()).toEqual(['m1@example.org', 'm2@example.org']);
   });
 
-  it('counts no attempt of a job that comes while another sends the same mail', async () => {
+  it('counts no attempt of a job that arrives while another one sends the same mail', async () => {
     const before = await state();
     const email = { messageId: 'm3', to: 'm3@example.org' };
     let end = (): void => undefined;
@@ -195,7 +195,7 @@ describe('[DOC-1] docs/recipes/bullmq.md', () => {
       .get(IdempotencyService)
       .run(email.messageId, () => new Promise<void>((resolve) => (end = resolve)), {
         operation: 'emails.send',
-        leaseMs: 1_500,
+        leaseMs: 3_000,
       });
     await send('POST', '/emails', email);
     await send('POST', '/emails', email);
@@ -231,7 +231,7 @@ describe('[DOC-1] docs/recipes/graphql.md', () => {
 describe('[DOC-1] docs/recipes/checkout.md', () => {
   const example = useExample('docs/recipes/checkout.md');
 
-  it('brings every order to its end, once, however often it is begun', async () => {
+  it('completes every order once, however often it is started', async () => {
     const { client } = example.redis;
     await client.mset('stock:tea', 2, 'balance:ada', 100, 'balance:ben', 5);
     const orders = ['1', '2', '3'].map((orderId) => ({ orderId, sku: 'tea', customer: 'ada', cents: 40 }));
@@ -262,7 +262,7 @@ describe('[DOC-1] docs/recipes/checkout.md', () => {
 describe('[DOC-1] docs/recipes/outbox.md', () => {
   const example = useExample('docs/recipes/outbox.md');
 
-  it('tells the broker of every order that was placed, and of no other', async () => {
+  it('tells the broker about every placed order, and about no other', async () => {
     await example.redis.client.mset('stock:tea', 3, 'stock:slow', 1);
     const place = async (orderId: string, sku: string): Promise<number> =>
       (await example.send('POST', '/orders', { orderId, sku })).status;
@@ -278,8 +278,10 @@ describe('[DOC-1] docs/recipes/outbox.md', () => {
     await waitFor('the others', () => messages.size === 4);
     expect([...messages.values()].map(({ orderId }) => orderId).toSorted()).toEqual(placed.toSorted());
     const queue = example.app.get(ReliableQueueService).get('outbox');
-    await waitFor('the end', async () => (await queue.counts()).processing === 0);
-    expect(await queue.counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0 });
+    await waitFor('the end', async () => {
+      expect(await queue.counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0 });
+      return true;
+    });
     expect(await stateOf('99')).toBe('unknown');
   });
 });
@@ -310,8 +312,10 @@ describe('[DOC-1] docs/recipes/payment-steps.md', () => {
   const isMailed = async (orderId: string): Promise<number> => {
     await waitFor('the mail', () => mailsTo(orderId) > 0);
     const queue = example.app.get(ReliableQueueService).get('mails');
-    await waitFor('the end of the job', async () => (await queue.counts()).processing === 0);
-    expect(await queue.counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0 });
+    await waitFor('the end of the job', async () => {
+      expect(await queue.counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0 });
+      return true;
+    });
     return mailsTo(orderId);
   };
 
@@ -319,7 +323,7 @@ describe('[DOC-1] docs/recipes/payment-steps.md', () => {
     ['before the charge', 0],
     ['after the charge', 1],
   ])(
-    'a process that is killed %s leaves one charge, one reservation and one mail to the next',
+    'a process that is killed %s leaves one charge, one reservation and one mail to its successor',
     async (at, charged) => {
       const { client } = example.redis;
       const orderId = at.split(' ', 1)[0]!;
@@ -365,7 +369,7 @@ describe('[DOC-1] docs/recipes/payment-steps.md', () => {
     },
   );
 
-  it('gives the stock back when the card is declined, and takes another card', async () => {
+  it('returns the stock when the card is declined, and accepts another card', async () => {
     const { client } = example.redis;
     await client.set('stock:tea', 1);
     const declined = { status: 201, body: { orderId: 'd', state: 'declined' } };
@@ -411,7 +415,7 @@ describe('[DOC-1] docs/recipes/agents.md', () => {
     content: [{ text: expect.stringMatching(text) as string }],
   });
 
-  it('acts once for an action of a user, however often and with whichever request it is called', async () => {
+  it('refunds once for each action of a user, however often the tool is called', async () => {
     expect(await request('tools/list')).toMatchObject({ tools: [{ name: 'refund' }] });
     const action = { actionId: 'a1', to: 'bob', cents: 100 };
     const results = await Promise.all([1, 2, 3].map(() => refund(action)));
@@ -427,7 +431,7 @@ describe('[DOC-1] docs/recipes/agents.md', () => {
     expect(transfers()).toEqual(['100 to bob', '100 to bob', '300 to bob']);
   });
 
-  it('does not act again while it is not known whether it did, until a person has looked', async () => {
+  it('does not act again while the outcome is unknown, until a person has checked it', async () => {
     const before = transfers().length;
     const action = { actionId: 'a2', to: 'slow', cents: 100 };
     for (let i = 0; i < 3; i++) expect(await refund(action)).toMatchObject(failed(/may have been sent/));
@@ -438,7 +442,7 @@ describe('[DOC-1] docs/recipes/agents.md', () => {
     expect(transfers()).toHaveLength(before + 1);
   });
 
-  it('gives the refusal of the bank again', async () => {
+  it('repeats the refusal of the bank', async () => {
     const before = transfers().length;
     const action = { actionId: 'a3', to: 'closed', cents: 100 };
     for (let i = 0; i < 2; i++)
@@ -472,7 +476,7 @@ describe('[DOC-1] docs/recipes/saga.md', () => {
     return { state, booked: ofTrip(companies().booked.values()), log: ofTrip(companies().log) };
   };
 
-  it('books all parts, also of a company that did not answer, and each of them once', async () => {
+  it('books every part once, even when a company did not answer', async () => {
     const booked = ['flight', 'hotel', 'car'];
     const log = ['book flight', 'book hotel', 'book car'];
     expect(await travel({ tripId: '1' })).toEqual({ state: 'booked', booked, log });
@@ -490,7 +494,7 @@ describe('[DOC-1] docs/recipes/saga.md', () => {
     expect(companies().log.filter((line) => line.startsWith('1: '))).toHaveLength(3);
   });
 
-  it('cancels what was booked, in reverse order, when a company is full', async () => {
+  it('cancels the earlier bookings in reverse order when a company is full', async () => {
     expect(await travel({ tripId: '3', full: 'car' })).toEqual({
       state: 'cancelled',
       booked: [],
@@ -498,7 +502,7 @@ describe('[DOC-1] docs/recipes/saga.md', () => {
     });
   });
 
-  it('cancels a booking that was never answered too, and goes on with a cancellation that failed', async () => {
+  it('also cancels a booking that was never answered, and retries a failed cancellation', async () => {
     const failing = jest.spyOn(companies(), 'cancel').mockRejectedValueOnce(new Error('time-out'));
     const attempts = Array.from({ length: 4 }, () => 'book hotel');
     expect(await travel({ tripId: '4', dead: 'hotel' })).toEqual({
@@ -525,7 +529,7 @@ describe('[DOC-1] the recipes', () => {
     expect(declared.filter((route) => !called.some((path) => route.matches(path))).map(String)).toEqual([]);
   });
 
-  it('are all of them', () => {
+  it('are all tested', () => {
     const there = readdirSync(join(__dirname, '../../docs/recipes')).map((file) => file.replace('.md', ''));
     expect(there.toSorted()).toEqual(RECIPES.toSorted());
   });

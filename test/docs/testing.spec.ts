@@ -10,12 +10,12 @@ describe('docs/testing.md', () => {
   afterAll(() => extracted.remove());
 
   // oxlint-disable-next-line typescript/no-require-imports -- the file was made a moment ago; it is a test itself
-  describe('its unit test', () => void require(unit!));
+  describe('the unit test', () => void require(unit!));
 
   // oxlint-disable-next-line typescript/no-require-imports -- likewise
-  describe('its test with a server', () => void require(faults!));
+  describe('the test with a server', () => void require(faults!));
 
-  it('shows how to test a whole application without Redis', async () => {
+  it('tests a whole application without Redis', async () => {
     // oxlint-disable-next-line typescript/no-require-imports -- the file was made a moment ago
     const { unitTestApp } = require(whole!) as {
       unitTestApp: () => Promise<import('@nestjs/testing').TestingModule>;
@@ -26,7 +26,7 @@ describe('docs/testing.md', () => {
     await module.close();
   });
 
-  it('shows how to give an application another connection', async () => {
+  it('gives an application another connection', async () => {
     const server = await startRedisServer({ binary: process.env.TEST_REDIS_BINARY });
     try {
       // oxlint-disable-next-line typescript/no-require-imports -- the file was made a moment ago

@@ -4,7 +4,7 @@ describe('the example of docs/transfers.md', () => {
   const example = useExample('docs/transfers.md');
   const pay = (body: object) => example.send('POST', '/payments', body);
 
-  it('pays what is there, fee included, and logs it', async () => {
+  it('pays a covered amount, fee included, and logs it', async () => {
     const { client } = example.redis;
     await client.set('account:{shop}:alice', 100);
     const payment = { from: 'alice', to: 'bob', cents: 70 };
@@ -25,7 +25,7 @@ describe('the example of docs/transfers.md', () => {
     expect(await client.xlen('account:{shop}:log')).toBe(3);
   });
 
-  it('pays out a balance once, however many ask at the same time', async () => {
+  it('pays out a balance once to concurrent callers', async () => {
     const { client } = example.redis;
     await client.set('account:{shop}:alice', 10);
     const answers = await Promise.all(

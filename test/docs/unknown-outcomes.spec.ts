@@ -3,7 +3,7 @@ import { useExample } from './examples.js';
 describe('docs/unknown-outcomes.md', () => {
   const example = useExample('docs/unknown-outcomes.md');
 
-  it('[ID-56] lists a payout that a bank did not answer, and settles it', async () => {
+  it('[ID-56] lists a payout that the bank did not answer, and settles it', async () => {
     const pay = (key: string) => example.send('POST', '/payouts/7', {}, { 'idempotency-key': key });
     expect((await pay('a')).status).toBe(500);
     expect((await pay('a')).status).toBe(503);

@@ -3,7 +3,7 @@ import { useExample } from './examples.js';
 describe('the example of docs/values.md', () => {
   const example = useExample('docs/values.md');
 
-  it('lets one of two who began from the same setting save it', async () => {
+  it('saves only one of two edits that began from the same setting', async () => {
     const save = (expected: string | null, next: string) =>
       example.send('PUT', '/settings/greeting', { expected, next });
     expect(await save(null, 'hello')).toMatchObject({ status: 200, body: { current: 'hello' } });

@@ -29,7 +29,7 @@ describe('an order whose process is killed', () => {
     await redis?.stop();
   });
 
-  it('[SHOP-1] is there once, and a retry gets it, when the shop is killed after it was kept and before it was answered', async () => {
+  it('[SHOP-1] is stored once, and a retry gets it, when the shop is killed after storing the order and before responding', async () => {
     const order = { sku: 'tea', quantity: 1 };
     const headers = { 'Idempotency-Key': randomUUID() };
     // The order is kept, and the shop never gets to know.

@@ -53,7 +53,7 @@ describe("the shop's lifetime", () => {
     await waitFor('nobody listens there', () => isRefused(Number(port)));
   });
 
-  it('[SHOP-6] prints where it is and three requests that work', async () => {
+  it('[SHOP-6] prints its address and three requests that work', async () => {
     shop = await startShop();
     const curls = shop.output.split('\n').filter((line) => line.includes('curl '));
     expect(curls).toHaveLength(3);
@@ -68,7 +68,7 @@ describe("the shop's lifetime", () => {
     }
   });
 
-  it('[SHOP-6] says that its port is taken, and leaves no Redis behind', async () => {
+  it('[SHOP-6] reports that its port is taken, and leaves no Redis behind', async () => {
     const other = createServer().listen(0);
     await once(other, 'listening');
     const { port } = other.address() as { port: number };
@@ -87,7 +87,7 @@ describe("the shop's lifetime", () => {
       /^(?!.*s3cret).*redis:/s,
     ],
     ['REDIS_SERVER_BINARY', { REDIS_SERVER_BINARY: '/nowhere/redis-server' }, /no Redis server found/],
-  ])('[SHOP-6] does not start with a wrong %s, and says why', async (_, env, why) => {
+  ])('[SHOP-6] does not start with a wrong %s, and gives the reason', async (_, env, why) => {
     const failure = await startShop(env).catch((error: unknown) => error);
     expect(failure).toMatchObject({ how: 1, output: expect.stringMatching(why) });
   });

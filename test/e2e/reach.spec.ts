@@ -37,7 +37,7 @@ describe('access to the shop', () => {
       socket.once('connect', settle(true)).once('error', settle(false)).once('timeout', settle(false));
     });
 
-  it('[LAB-5] listens on loopback unless HOST says otherwise', async () => {
+  it('[LAB-5] listens on loopback unless HOST is set', async () => {
     expect(await isOpen('127.0.0.1')).toBe(true);
     const outside = Object.values(networkInterfaces())
       .flatMap((addresses) => addresses ?? [])
@@ -46,7 +46,7 @@ describe('access to the shop', () => {
   });
 
   it.each(['evil.example', 'evil.example:3000', 'localhost.evil.example', '127.0.0.1.evil.example', ' '])(
-    '[LAB-5] refuses a request for the host %j, whose page could read the answer',
+    '[LAB-5] refuses a request for the host %j, whose page could read the response',
     async (host) => {
       for (const path of ['/', '/lab', '/accounts/alice', '/docs', '/guide/README'])
         expect(await statusAs(host, path)).toBe(421);
@@ -54,13 +54,13 @@ describe('access to the shop', () => {
   );
 
   it.each(['localhost', 'LOCALHOST:3000', 'localhost.', '127.0.0.1:80', '[::1]:3000', '192.168.0.7'])(
-    '[LAB-5] answers a request for the host %j',
+    '[LAB-5] accepts a request for the host %j',
     async (host) => {
       expect(await statusAs(host)).toBe(200);
     },
   );
 
-  it('[LAB-5] says which HOST it cannot listen on', async () => {
+  it('[LAB-5] names a HOST that it cannot listen on', async () => {
     const failure = await startShop({ HOST: '203.0.113.1' }).catch((error: unknown) => error);
     expect(failure).toBeInstanceOf(ShopDidNotStart);
     expect(failure).toMatchObject({
@@ -70,7 +70,7 @@ describe('access to the shop', () => {
 });
 
 describe('the documentation that the shop serves', () => {
-  it('[LAB-5] has every page, with links that lead to pages, and nothing outside of it', async () => {
+  it('[LAB-5] has every page, with links that lead to pages, and serves no other file', async () => {
     const server = await startRedisServer();
     const shop = await startShop({ REDIS_URL: server.url });
     try {

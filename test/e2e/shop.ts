@@ -10,7 +10,7 @@ const main = resolve('dist/sample-app/main.js');
 /** The built shop in a process of its own. */
 export interface Shop {
   readonly url: string;
-  /** What it printed so far. */
+  /** The output so far. */
   readonly output: string;
   readonly process: ChildProcess;
   /** Exit code, or the signal that ended it. */
@@ -20,10 +20,10 @@ export interface Shop {
 export interface Answer {
   readonly status: number;
   /** Problem details, where it is of their media type. */
-  readonly problem?: { title: string; status: number; detail: string; code?: string };
+  readonly problem?: { title: string; status: number; detail: string; code?: string; outcome?: string };
   readonly replayed: boolean;
   readonly retryAfter: string | null;
-  /** As it came over the wire. */
+  /** The bytes on the wire. */
   readonly body: string;
 }
 
@@ -75,9 +75,7 @@ export class ShopDidNotStart extends Error {
   }
 }
 
-/**
- * Whatever state it is in: how it ends is for a test to look at, not for the clean-up to wait for.
- */
+/** Ends a shop in any state. The exit code is for tests to check, not for the clean-up. */
 export async function stopShop({ process: child, exited }: Shop): Promise<void> {
   child.kill('SIGTERM');
   const force = setTimeout(() => child.kill('SIGKILL'), 5_000);
@@ -118,8 +116,11 @@ export async function read<T>(shop: Shop, path: string): Promise<T> {
   return JSON.parse(body) as T;
 }
 
-/** Answers that say that nothing was done, since something took too long: the machine is busy. */
-const TOO_SLOW: readonly unknown[] = ['REDIS_UNAVAILABLE', 'TRANSACTION_TIMEOUT'];
+/**
+ * The answer says that nothing was done and that the client may send it again: the machine is busy.
+ */
+const isTooSlow = ({ status, problem }: Answer): boolean =>
+  status === 503 && problem?.outcome === 'not-applied';
 
 /**
  * Many requests at once, spread evenly over the shops. One that took too long is sent again, as its
@@ -133,7 +134,7 @@ export async function many(
   const untilReached = async (i: number): Promise<Answer> => {
     for (let attempt = 1; ; attempt++) {
       const answer = await request(shops[i % shops.length]!, i);
-      if (!TOO_SLOW.includes(answer.problem?.code) || attempt === 10) return answer;
+      if (!isTooSlow(answer) || attempt === 10) return answer;
     }
   };
   return await Promise.all(Array.from({ length: count }, (_, i) => untilReached(i)));
@@ -144,7 +145,7 @@ export const twoHundred = (
   request: (shop: Shop, index: number) => Promise<Answer>,
 ): Promise<Answer[]> => many(200, shops, request);
 
-/** How many answers there were of each kind: their status, with the code of problem details. */
+/** Counts the answers of each kind: their status, with the code of problem details. */
 export function tally(answers: readonly Answer[]): Record<string, number> {
   const counts: Record<string, number> = {};
   for (const { status, problem } of answers) {
@@ -154,7 +155,7 @@ export function tally(answers: readonly Answer[]): Record<string, number> {
   return counts;
 }
 
-/** Two processes of the built shop on one Redis, for the spec file. Call it inside `describe`. */
+/** Two processes of the built shop on one Redis, for the spec file. */
 export function useShops(): {
   readonly redis: RedisServer;
   readonly shops: readonly Shop[];

@@ -10,6 +10,7 @@ import {
 } from 'nestjs-atomic-redis';
 import { AtomicRedisHealthIndicator } from 'nestjs-atomic-redis/health';
 import { startFaultProxy } from 'nestjs-atomic-redis/testing';
+import { useApp } from '../support/app.js';
 import { startCluster, type TestCluster } from '../support/cluster.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
@@ -89,9 +90,9 @@ describe('nestjs-atomic-redis/health', () => {
     return checked as unknown as Checked;
   };
 
-  it('[HLT-1] is up with what is known of the server and of the connections', async () => {
+  it('[HLT-1] is up, and reports details of the server and of the connections', async () => {
     await boot({ transactions: { maxConnections: 1 } });
-    expect(await isHealthy()).toEqual({
+    expect(await isHealthy({ timeoutMs: 10_000 })).toEqual({
       status: 'up',
       servers: [
         {
@@ -114,7 +115,7 @@ describe('nestjs-atomic-redis/health', () => {
     const running = ['a', 'b', 'c'].map((key) => registration().transactions.run([key], () => ended));
     const busy = await waitFor('two to wait for the connection of the third', async () => {
       const { transactions } = await registration().status();
-      return transactions.waiting === 2 && (await isHealthy());
+      return transactions.waiting === 2 && (await isHealthy({ timeoutMs: 10_000 }));
     });
     expect(busy).toMatchObject({
       status: 'up',
@@ -136,7 +137,7 @@ describe('nestjs-atomic-redis/health', () => {
     await proxy.stop();
   });
 
-  it('[HLT-2] is down in time when the server is silent, and up again when it is back', async () => {
+  it('[HLT-2] is down in time when the server is silent, and up again when it returns', async () => {
     await boot({ timeoutMs: 60_000 });
     redis.server.pause();
     const before = performance.now();
@@ -154,7 +155,7 @@ describe('nestjs-atomic-redis/health', () => {
     await waitFor('up again', async () => (await isHealthy()).status === 'up');
   });
 
-  it('[HLT-2] is down when the server is gone, and up again when it is back', async () => {
+  it('[HLT-2] is down when the server is gone, and up again when it returns', async () => {
     await boot();
     await redis.server.kill();
     expect(await isHealthy({ timeoutMs: 300 })).toMatchObject({ status: 'down', code: 'REDIS_UNAVAILABLE' });
@@ -180,7 +181,7 @@ describe('nestjs-atomic-redis/health', () => {
     expect(await isHealthy()).toMatchObject({ status: 'down', code: 'MODULE_CLOSED' });
   });
 
-  it('[HLT-3] warns of an eviction policy and of forgotten scripts, without being down', async () => {
+  it('[HLT-3] warns about an eviction policy and about forgotten scripts without being down', async () => {
     await boot();
     expect(await isHealthy()).not.toHaveProperty('warnings');
     await redis.client.config('SET', 'maxmemory-policy', 'allkeys-lru');
@@ -197,7 +198,7 @@ describe('nestjs-atomic-redis/health', () => {
     expect(await registration().counters.add('n', 1)).toMatchObject({ value: 1 });
   });
 
-  it('[HLT-3] does without what the user may not ask for', async () => {
+  it('[HLT-3] omits details that the user may not query', async () => {
     const rights = ['on', '>secret', '~*', '&*', '+@all', '-info', '-script|exists'];
     await redis.client.call('ACL', 'SETUSER', 'limited', ...rights);
     await boot({ connection: redis.server.url.replace('//', '//limited:secret@') });
@@ -213,13 +214,13 @@ describe('nestjs-atomic-redis/health', () => {
     ]);
   });
 
-  it('[HLT-4] looks at the registration of that name', async () => {
+  it('[HLT-4] checks the named registration', async () => {
     await boot();
     expect(await isHealthy({ name: 'orders', timeoutMs: 200 })).toMatchObject({
       status: 'down',
       message: expect.stringContaining('127.0.0.1:1 ') as string,
     });
-    expect((await isHealthy()).status).toBe('up');
+    expect((await isHealthy({ timeoutMs: 10_000 })).status).toBe('up');
     await expect(isHealthy({ name: 'unheard-of' })).rejects.toMatchObject({
       code: 'CONFIGURATION',
       message: 'No AtomicRedisModule is registered as "unheard-of"',
@@ -250,6 +251,7 @@ describe('nestjs-atomic-redis/health', () => {
 });
 
 describe('the health of a Cluster', () => {
+  const boot = useApp();
   let cluster: TestCluster;
 
   beforeAll(async () => {
@@ -258,15 +260,9 @@ describe('the health of a Cluster', () => {
 
   afterAll(() => cluster?.stop());
 
-  it('[HLT-4] is that of all of its masters', async () => {
+  it('[HLT-4] covers all of its masters', async () => {
     const nodes = cluster.nodes.map(({ host, port }) => ({ host, port }));
-    const module = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({ connection: { nodes }, namespace: 'atomic:', shutdownTimeoutMs: 0 }),
-        HealthModule,
-      ],
-    }).compile();
-    await module.init();
+    const module = await boot({ connection: { nodes }, shutdownTimeoutMs: 0 }, { imports: [HealthModule] });
     const indicator = module.get(AtomicRedisHealthIndicator);
     const { redis: up } = (await indicator.isHealthy('redis', { timeoutMs: 5_000 })) as unknown as {
       redis: Checked;
@@ -284,7 +280,6 @@ describe('the health of a Cluster', () => {
       });
     } finally {
       silent.server.resume();
-      await module.close();
     }
   });
 });

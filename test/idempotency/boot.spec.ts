@@ -7,15 +7,18 @@ import {
   Post,
   Scope,
   Sse,
+  UseInterceptors,
+  type CallHandler,
   type DynamicModule,
   type ModuleMetadata,
   type Type,
 } from '@nestjs/common';
-import { ModuleRef, RouterModule } from '@nestjs/core';
+import { APP_INTERCEPTOR, ModuleRef, RouterModule } from '@nestjs/core';
 import { MessagePattern } from '@nestjs/microservices';
 import { Test, type TestingModuleBuilder } from '@nestjs/testing';
 import { AtomicRedisError, AtomicRedisModule, Idempotent } from 'nestjs-atomic-redis';
 import { EMPTY, type Observable } from 'rxjs';
+import { useApp } from '../support/app.js';
 import { useRedis } from '../support/redis.js';
 
 function twin(path: string, operation?: string): Type {
@@ -57,7 +60,7 @@ class NamelessService {
   async ship(_id: string): Promise<void> {}
 }
 
-/** Of a feature that an application has several times. */
+/** A module for a feature that an application has several times. */
 function notifierModule(
   channel: string,
   operation: string | ((self: { channel: string }) => string),
@@ -144,7 +147,7 @@ class Unreadable {
 
 const TwinController = twin('twins');
 
-describe('what is found out at boot', () => {
+describe('the checks at boot', () => {
   const redis = useRedis();
 
   type Parts = Pick<ModuleMetadata, 'controllers' | 'providers' | 'imports'>;
@@ -231,7 +234,7 @@ describe('what is found out at boot', () => {
       /PerRequest\.run .* there are 2 instances/,
     ],
     [
-      'two instances that a factory has Nest make',
+      'two instances that Nest makes for a factory',
       {
         providers: ['a', 'b'].map((provide) => ({
           provide,
@@ -270,7 +273,7 @@ describe('what is found out at boot', () => {
       { controllers: [SharedController, twin('here')] },
       /TwinController\.create and SharedController\.create are both .*"POST \/here"/,
     ],
-  ])('[ID-13] refuses %s', async (_, parts, message) => {
+  ])('[ID-13] refuse %s', async (_, parts, message) => {
     const refused = await boot(application(parts)).catch((error: unknown) => error);
     expect(refused).toBeInstanceOf(AtomicRedisError);
     expect(String(refused)).toMatch(message);
@@ -313,21 +316,82 @@ describe('what is found out at boot', () => {
         ],
       },
     ],
-  ])('[ID-13] lets %s be', async (_, parts) => {
+  ])('[ID-13] accept %s', async (_, parts) => {
     await expect(boot(application(parts))).resolves.toBeUndefined();
   });
 
-  it('[ID-13] counts what a provider was overridden with in its place', async () => {
+  class Other {
+    intercept(_: unknown, next: CallHandler): Observable<unknown> {
+      return next.handle();
+    }
+  }
+
+  type Place = 'method' | 'type' | 'APP_INTERCEPTOR' | 'useGlobalInterceptors';
+
+  /** Counts the interceptors of a route in an application that has another one at a place. */
+  const countInterceptors = async (
+    controller: Type<{ create(): Promise<void> }>,
+    place?: Place,
+  ): Promise<number> => {
+    const providers = place === 'APP_INTERCEPTOR' ? [{ provide: APP_INTERCEPTOR, useClass: Other }] : [];
+    const module = await application({ controllers: [controller], providers }).compile();
+    const app = module.createNestApplication({ logger: false });
+    if (place === 'useGlobalInterceptors') app.useGlobalInterceptors(new Other());
+    await app.init();
+    await app.close();
+    const arranged = Reflect.getMetadata(
+      '__interceptors__',
+      controller.prototype.create as object,
+    ) as unknown[];
+    expect(arranged.at(-1)).not.toBe(Other);
+    return arranged.length;
+  };
+
+  const arranged = (place?: Place, isForMessages = false): Type<{ create(): Promise<void> }> => {
+    const on = (where: Place): MethodDecorator & ClassDecorator =>
+      where === place ? UseInterceptors(Other) : () => undefined;
+    @Controller('arranged')
+    @on('type')
+    class ArrangedController {
+      @Post()
+      @Idempotent({ key: () => 'key', operation: 'arranged' })
+      @(isForMessages ? MessagePattern('arranged') : () => undefined)
+      @on('method')
+      async create(): Promise<void> {}
+    }
+    return ArrangedController;
+  };
+
+  it.each<[string, number, { readonly place?: Place; readonly isForMessages?: boolean }]>([
+    ['no interceptor to a route without others', 0, {}],
+    ['the innermost interceptor to a route that has another', 2, { place: 'method' }],
+    ['an interceptor to a route whose controller has one', 1, { place: 'type' }],
+    ['an interceptor to a route whose application provides one', 1, { place: 'APP_INTERCEPTOR' }],
+    ['an interceptor to a route whose application uses one', 1, { place: 'useGlobalInterceptors' }],
+    ['an interceptor to a message handler that is a route too', 1, { isForMessages: true }],
+  ])('[ID-1] give %s', async (_, count, { place, isForMessages }) => {
+    expect(await countInterceptors(arranged(place, isForMessages), place)).toBe(count);
+  });
+
+  it('[ID-1] give a controller of several applications what one of them needs', async () => {
+    const shared = arranged();
+    expect(await countInterceptors(shared)).toBe(0);
+    expect(await countInterceptors(shared, 'useGlobalInterceptors')).toBe(1);
+    expect(await countInterceptors(shared)).toBe(1);
+  });
+
+  it('[ID-13] check the override of a provider in its place', async () => {
     const overridden = () => application({ providers: [First, Fast] }).overrideProvider(First);
     await expect(boot(overridden().useValue({ ship: () => 1 }))).resolves.toBeUndefined();
     await expect(boot(overridden().useClass(Slow))).rejects.toThrow(/Fast\.ship/);
   });
 });
 
-describe('a Redis that evicts', () => {
+describe('a Redis with an eviction policy', () => {
+  const boot = useApp();
   const redis = useRedis();
 
-  it('[MOD-8] is warned of at boot, by its policy, and no other', async () => {
+  it('[MOD-8] causes a warning at boot that names the policy, and only then', async () => {
     const warnings: string[] = [];
     const warn = jest
       .spyOn(Logger.prototype, 'warn')
@@ -339,10 +403,7 @@ describe('a Redis that evicts', () => {
         ['100mb', 'volatile-ttl'],
       ] as const) {
         await redis.client.config('SET', 'maxmemory', maxmemory, 'maxmemory-policy', policy);
-        const module = await Test.createTestingModule({
-          imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
-        }).compile();
-        await module.init();
+        const module = await boot({ connection: redis.server.url });
         // QUIT is answered after all that was asked before.
         await module.close();
       }

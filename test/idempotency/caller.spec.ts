@@ -1,16 +1,18 @@
 import type { IncomingHttpHeaders } from 'node:http';
-import { callerEvidence, callerScope, ConfigurationError, type CallerRequest } from 'nestjs-atomic-redis';
+import { callerEvidence, callerScope, ConfigurationError } from 'nestjs-atomic-redis';
+import { ObjectId } from './support.js';
 
 /**
- * What middleware and adapters put on a request, of which the library declares only what it reads.
+ * The properties that middleware and adapters put on a request; the library declares only those it
+ * reads.
  */
 type Loose = { headers?: IncomingHttpHeaders } & Record<string, unknown>;
 
-const request = (given: Loose): CallerRequest => ({ headers: {}, ...given });
+const request = (given: Loose): Parameters<typeof callerScope>[0] => ({ headers: {}, ...given });
 const scopeOf = (given: Loose): string => callerScope(request(given));
 const evidenceOf = (given: Loose): string => callerEvidence(request(given));
 
-/** As Mongoose and Sequelize make their models: fields are accessors of the class. */
+/** Fields are accessors of the class, as in models of Mongoose and Sequelize. */
 class Model {
   constructor(private readonly values: { id: unknown; tenantId?: unknown }) {}
 
@@ -20,14 +22,6 @@ class Model {
 
   get tenantId(): unknown {
     return this.values.tenantId;
-  }
-}
-
-class ObjectId {
-  constructor(private readonly hex: string) {}
-
-  toJSON(): string {
-    return this.hex;
   }
 }
 
@@ -130,7 +124,7 @@ describe('the name of a caller', () => {
       { headers: { authorization: 'Basic YQ==' } },
       { headers: { authorization: 'Basic Yg==' } },
     ],
-  ])('[ID-5] tells %s apart', (_, one, other) => {
+  ])('[ID-5] differs between %s', (_, one, other) => {
     for (const scope of [scopeOf(one), scopeOf(other)]) {
       expect(scope).not.toBe(NOBODY);
       expect(scope).not.toContain('undefined');
@@ -182,9 +176,9 @@ describe('the name of a caller', () => {
   });
 
   it.each<[string, Loose]>([
-    ['what Fastify declares beforehand', { user: null, session: null }],
+    ['properties that Fastify declares beforehand', { user: null, session: null }],
     ['an empty user', { user: '' }],
-    ['authentication that says there was none', { auth: { isAuthenticated: false } }],
+    ['authentication that reports none', { auth: { isAuthenticated: false } }],
     ['a signed-out user of Clerk', { auth: { userId: null, sessionId: null } }],
     ['a session of a guest', { session: { id: '1', cart: [1] } }],
     ['a session with a user that says nothing', { session: { user: { theme: 'dark' } } }],
@@ -193,15 +187,15 @@ describe('the name of a caller', () => {
     ['a token', { headers: { authorization: 'Bearer a' } }],
     ['a JWT as an API key', { headers: { 'x-api-key': 'eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln' } }],
     ['headers of gateways', { headers: { 'x-user-id': 'ada', 'x-tenant-id': 'blue' } }],
-  ])('[ID-5] is nobody’s for %s', (_, given) => {
+  ])('[ID-5] is anonymous for %s', (_, given) => {
     expect(scopeOf(given)).toBe(NOBODY);
   });
 
-  it('[ID-5] does not hold a secret', () => {
+  it('[ID-5] contains no secret', () => {
     expect(scopeOf({ headers: { 'x-api-key': 'the secret' } })).not.toContain('the secret');
   });
 
-  it('[ID-5] is not guessed for a client whose connection is gone', () => {
+  it('[ID-5] is not guessed for a client whose connection has closed', () => {
     const socket = {
       get authorized(): boolean {
         throw Object.assign(new Error('gone'), { code: 'ERR_HTTP2_SOCKET_UNBOUND' });
@@ -279,7 +273,7 @@ describe('the evidence of a caller', () => {
     ],
     ['connected accounts', headers({ 'stripe-account': 'a' }), headers({ 'stripe-account': 'b' })],
     [
-      'whom a caller acts for',
+      'users on whose behalf a caller acts',
       { user: { id: 1 }, ...headers({ 'impersonate-user': 'a' }) },
       { user: { id: 1 }, ...headers({}) },
     ],
@@ -289,7 +283,7 @@ describe('the evidence of a caller', () => {
       { user: { id: 1 }, tenant: { id: 'a' } },
       { user: { id: 1 }, tenant: { id: 'b' } },
     ],
-  ])('[ID-5] tells %s apart', (_, one, other) => {
+  ])('[ID-5] differs between %s', (_, one, other) => {
     expect(scopeOf(one)).toBe(scopeOf(other));
     expect(evidenceOf(one)).not.toBe(evidenceOf(other));
     expect(evidenceOf(one)).toBe(evidenceOf(one));
@@ -328,7 +322,7 @@ describe('the evidence of a caller', () => {
       { sessionID: 'new2', ...headers({ cookie: '_ga=1' }) },
     ],
     [
-      'what is made for each attempt',
+      'values made for each attempt',
       headers({
         'x-signature': '1',
         'x-csrf-token': '1',
@@ -355,7 +349,7 @@ describe('the evidence of a caller', () => {
     expect(scopeOf(one)).toBe(scopeOf(other));
   });
 
-  it('[ID-5] is nothing for a request that says nothing', () => {
+  it('[ID-5] is empty for a request without any', () => {
     expect(evidenceOf({})).toBe('');
   });
 });

@@ -46,12 +46,26 @@ async function useEverything({ idempotency, module }: Instance): Promise<void> {
   expect(await idempotency.forget('k')).toBe(true);
 }
 
-/** What a library could leave on a client that is not its own. */
+/** The state that a library could leave on a client that is not its own. */
 const traces = (client: Redis | Cluster) => ({
   properties: Object.getOwnPropertyNames(client).toSorted(),
   listeners: client.eventNames().map((name) => [name, client.listenerCount(name)]),
   status: client.status,
 });
+
+/**
+ * Lets an application use a client. Returns the client's traces from before and after that, and its
+ * status once the application has closed.
+ */
+async function tracesOfUse(client: Redis | Cluster, isLazy = false) {
+  if (!isLazy) await waitFor('the connection', () => client.status === 'ready');
+  const before = traces(client);
+  const instance = await instances.start({ connection: client });
+  await useEverything(instance);
+  const after = traces(client);
+  await instance.module.close();
+  return { before, after, status: client.status };
+}
 
 describe('idempotent runs with a client of the application', () => {
   const redis = useRedis();
@@ -71,17 +85,13 @@ describe('idempotent runs with a client of the application', () => {
       'no offline queue, no retries and a short time-out',
       { enableOfflineQueue: false, maxRetriesPerRequest: 0, commandTimeout: 1, lazyConnect: true },
     ],
-  ])('[ID-20] work with %s, and leave the client as it was', async (_, options) => {
+  ])('[ID-20] work with %s, and leave the client unchanged', async (_, options) => {
     const { keyPrefix: prefix = '' } = options;
     const client = new Redis(redis.server.port, redis.server.host, options);
     clients.push(client);
-    if (!options.lazyConnect) await waitFor('the connection', () => client.status === 'ready');
-    const before = traces(client);
-    const instance = await instances.start({ connection: client });
-    await useEverything(instance);
-    expect(traces(client)).toEqual(before);
-    await instance.module.close();
-    expect(client.status).toBe(before.status);
+    const { before, after, status } = await tracesOfUse(client, options.lazyConnect);
+    expect(after).toEqual(before);
+    expect(status).toBe(before.status);
     await redis.client.select(options.db ?? 0);
     const keys = await redis.client.keys('*');
     await redis.client.select(0);
@@ -90,7 +100,7 @@ describe('idempotent runs with a client of the application', () => {
   });
 });
 
-describe('idempotent runs with a Cluster client of the application', () => {
+describe('idempotent runs over the application’s Cluster client', () => {
   let cluster: TestCluster;
 
   beforeAll(async () => {
@@ -104,24 +114,17 @@ describe('idempotent runs with a Cluster client of the application', () => {
     ['a key prefix', { keyPrefix: 'app{x}:' }],
     ['auto-pipelining', { enableAutoPipelining: true }],
     ['a connection that is not opened yet', { lazyConnect: true }],
-  ])(
-    '[ID-20] work with one with %s, and leave it as it was',
-    async (_, options: { lazyConnect?: boolean }) => {
-      const client = cluster.connect(options);
-      try {
-        if (!options.lazyConnect) await waitFor('the connection', () => client.status === 'ready');
-        const before = traces(client);
-        const instance = await instances.start({ connection: client });
-        await useEverything(instance);
-        expect(traces(client)).toEqual(before);
-        await instance.module.close();
-        expect(client.status).toBe(before.status);
-        await Promise.all(cluster.nodes.slice(0, 3).map((node) => node.client.flushall()));
-      } finally {
-        client.disconnect();
-      }
-    },
-  );
+  ])('[ID-20] work when it has %s, and leave it unchanged', async (_, options: { lazyConnect?: boolean }) => {
+    const client = cluster.connect(options);
+    try {
+      const { before, after, status } = await tracesOfUse(client, options.lazyConnect);
+      expect(after).toEqual(before);
+      expect(status).toBe(before.status);
+      await Promise.all(cluster.nodes.slice(0, 3).map((node) => node.client.flushall()));
+    } finally {
+      client.disconnect();
+    }
+  });
 });
 
 describe('idempotent runs behind Sentinel', () => {
@@ -133,7 +136,7 @@ describe('idempotent runs behind Sentinel', () => {
 
   afterAll(() => setup?.stop());
 
-  it('[ID-20] work, and one under way completes at the server that takes over', async () => {
+  it('[ID-20] work, and a run in progress completes at the new master', async () => {
     const {
       connection,
       servers: [master, replica],
@@ -148,7 +151,7 @@ describe('idempotent runs behind Sentinel', () => {
       idempotency.run('through a failover', () => (runs++, promise), { leaseMs: 20_000, timeoutMs: 10_000 });
     const running = run();
     await waitFor('the run', async () => runs === 1);
-    // What a master has not replicated is lost with it. A key that was forgotten leaves a record, too.
+    // A master's unreplicated writes are lost with it. A forgotten key leaves a record, too.
     await waitFor('the copy', async () => (await copy.keys('*idempotency*')).length >= 3);
     await master.kill();
     await waitFor('the failover', async () => (await copy.role())[0] === 'master', 30_000);

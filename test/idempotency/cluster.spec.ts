@@ -62,7 +62,7 @@ describe('idempotent runs on a Cluster', () => {
       .flat()
       .filter((key) => !key.includes(':steps:'));
 
-  it('[ID-5] take any key there is, spread over the slots, and show it to nobody', async () => {
+  it('[ID-5] accept any key, spread the keys over the slots, and show them to no one', async () => {
     const lines: string[] = [];
     const log = (...parts: unknown[]): void => void lines.push(parts.map(String).join(' '));
     const logger: LoggerService = { log, error: log, warn: log, debug: log, verbose: log, fatal: log };
@@ -72,7 +72,7 @@ describe('idempotent runs on a Cluster', () => {
       const run = () => idempotency.run(key, () => 'ran', { scope: `of ${key}`, fingerprint: key });
       expect(await run()).toBe('ran');
       expect(await idempotency.run(key, () => 'again', { scope: `of ${key}`, fingerprint: key })).toBe('ran');
-      // What is logged: a result that cannot be kept, with its error.
+      // Provokes a log line: a result that cannot be kept, with its error.
       await idempotency.run(`${key} unkept`, () => 1n, { scope: key });
       expect(await idempotency.inspect(key, { scope: `of ${key}` })).toMatchObject({ state: 'completed' });
     }
@@ -90,14 +90,13 @@ describe('idempotent runs on a Cluster', () => {
   });
 
   /**
-   * How often a key runs whose first run is under way while `meanwhile` changes where its record
-   * lies.
+   * Returns the number of runs of a key while `meanwhile` moves its record during the first run.
    */
   async function runsThrough(meanwhile: (record: string) => Promise<void>): Promise<number> {
     const { idempotency } = await instances.start();
     const { promise, resolve } = gate<string>();
     let runs = 0;
-    const run = () => idempotency.run('k', () => (runs++, promise), { leaseMs: 6_000 });
+    const run = () => idempotency.run('k', () => (runs++, promise), { leaseMs: 20_000 });
     const running = run();
     const [record] = await waitFor('the record', async () => {
       const found = await records();
@@ -112,8 +111,8 @@ describe('idempotent runs on a Cluster', () => {
     return runs;
   }
 
-  it('[ID-20] runs that are claimed together go on while their slot is being moved', async () => {
-    const { idempotency } = await instances.start({ idempotency: { timeoutMs: 800 } });
+  it('[ID-20] that are claimed together continue while their slot is being moved', async () => {
+    const { idempotency } = await instances.start({ idempotency: { timeoutMs: 3_000 } });
     const run = (key: string) => idempotency.run(key, () => key, { colocateWith: '{k}' });
     await run('here');
     const from = await cluster.masterOf('{k}');
@@ -141,7 +140,7 @@ describe('idempotent runs on a Cluster', () => {
     expect(runs).toBe(1);
   });
 
-  it('[ID-50] [ID-57] keep their steps in the slot of their record, and go on with them at another node', async () => {
+  it('[ID-50] [ID-57] keep their steps in the slot of their record, and resume them at another node', async () => {
     const { idempotency, module } = await instances.start();
     const { transactions } = module.get(AtomicRedis);
     const ran: string[] = [];
@@ -179,7 +178,7 @@ describe('idempotent runs on a Cluster', () => {
     expect(await client.exists(...keys.filter((one) => !one.includes('idempotency')))).toBe(0);
   });
 
-  it('[ID-56] that wait are told page by page over all slots, each once, and end by their ids', async () => {
+  it('[ID-56] with an unknown outcome are listed page by page over all slots, each once, and settled by their ids', async () => {
     const { idempotency, module } = await instances.start();
     const operation = 'orders.create';
     for (const key of ['a', 'b', 'c', 'd']) {
@@ -212,11 +211,11 @@ describe('idempotent runs on a Cluster', () => {
     expect((await all()).toSorted()).toEqual(found.slice(2).toSorted());
   });
 
-  it('[ID-20] complete at the replica that takes over when the master of their record dies', async () => {
+  it('[ID-20] complete at the promoted replica when the master of their record dies', async () => {
     const runs = await runsThrough(async (record) => {
       const master = await cluster.masterOf(record);
       const replicas = await cluster.replicasOf(master);
-      // What a master has not replicated is lost with it.
+      // A master's unreplicated writes are lost with it.
       await waitFor('the copy', async () => (await master.client.call('WAIT', 1, 100)) === 1);
       expect(replicas).toHaveLength(1);
       await master.server.kill();
@@ -226,7 +225,7 @@ describe('idempotent runs on a Cluster', () => {
     expect(runs).toBe(1);
   });
 
-  it('[ID-10] run nothing when the slot of their record has no server, and say so in time', async () => {
+  it('[ID-10] run nothing when the slot of their record has no server, and report it in time', async () => {
     const { idempotency } = await instances.start({ idempotency: { timeoutMs: 800 } });
     const master = await cluster.masterOf(0);
     const replicas = await cluster.replicasOf(master);

@@ -46,7 +46,7 @@ describe('a step that its transaction commits', () => {
         return left;
       });
 
-  it('[ID-57] has its effects once, and its result in later attempts, also where its work failed behind the commit', async () => {
+  it('[ID-57] has its effects once and its result in later attempts, even if its callback failed after the commit', async () => {
     const { idempotency, transactions } = await start();
     await redis.client.set('stock', 10);
     await expect(idempotency.run('k', reserve(transactions, boom))).rejects.toThrow('boom');
@@ -54,7 +54,28 @@ describe('a step that its transaction commits', () => {
     expect(await redis.client.get('stock')).toBe('9');
   });
 
-  it('[ID-57] takes no round trip of its own, but where it is the first of its run', async () => {
+  it('[ID-57] holds the key if Redis refused to store the result inside EXEC', async () => {
+    const { idempotency, transactions } = await start();
+    await redis.client.set('stock', 10);
+    const damaged = idempotency.run('k', async (run) => {
+      await run.step('first', () => 1);
+      const [steps] = await redis.client.keys('atomic:steps:*');
+      await redis.client.multi().del(steps!).set(steps!, 'of another type').exec();
+      return await reserve(transactions)(run);
+    });
+    await expect(damaged).rejects.toMatchObject({
+      code: 'PARTIAL_COMMIT',
+      completionFailed: true,
+      index: -1,
+    });
+    expect(await redis.client.get('stock')).toBe('9');
+    await expect(idempotency.run('k', reserve(transactions))).rejects.toMatchObject({
+      code: 'IDEMPOTENCY_OUTCOME_UNKNOWN',
+    });
+    expect(await redis.client.get('stock')).toBe('9');
+  });
+
+  it('[ID-57] takes no round trip of its own unless it is the first of its run', async () => {
     const { idempotency, transactions } = await start();
     await redis.client.set('stock', 10);
     const two = async (run: IdempotentRun): Promise<void> => {
@@ -63,7 +84,7 @@ describe('a step that its transaction commits', () => {
     };
     await idempotency.run('warm-up', two);
     const counts = await countCommands(redis.client, () => idempotency.run('k', two));
-    expect(counts).toMatchObject({ evalsha: 3, exec: 1, hset: 3 });
+    expect(counts).toMatchObject({ evalsha: 3, exec: 1, hset: 2 });
   });
 
   it('[ID-57] changes nothing for a run that has lost its key', async () => {
@@ -80,7 +101,7 @@ describe('a step that its transaction commits', () => {
     expect(await idempotency.run('k', boom)).toBe('of the new run');
   });
 
-  it('[ID-57] has its effects once when the answer to EXEC, or to its opening, is lost', async () => {
+  it('[ID-57] has its effects once when the reply to EXEC, or to its opening, is lost', async () => {
     const proxy = await startFaultProxy({ target: redis.server });
     const { idempotency, transactions } = await start(proxy.url);
     await redis.client.set('stock', 10);
@@ -95,7 +116,7 @@ describe('a step that its transaction commits', () => {
     await proxy.stop();
   });
 
-  it('[ID-57] has its effects once where the same run asks for it again, not knowing if it was committed', async () => {
+  it('[ID-57] has its effects once when the same run repeats it without knowing if it was committed', async () => {
     const proxy = await startFaultProxy({ target: redis.server });
     const { idempotency, transactions } = await start(proxy.url);
     await redis.client.set('stock', 10);
@@ -136,7 +157,7 @@ describe('a step that its transaction commits', () => {
   });
 
   it.each([new Error('plain'), new InvalidArgumentError('a', 'b', 1)])(
-    '[ID-57] has its effects once where onReplies throws behind the commit: %p',
+    '[ID-57] has its effects once when onReplies throws after the commit: %p',
     async (error) => {
       const { idempotency, transactions } = await start();
       const take = (onReplies?: () => void): Promise<number> =>
@@ -156,7 +177,7 @@ describe('a step that its transaction commits', () => {
     },
   );
 
-  it('[ID-57] waits for its transaction where its work does not, and fails with it', async () => {
+  it('[ID-57] waits for its transaction even if its callback does not, and fails with it', async () => {
     const { idempotency, transactions } = await start();
     const commit = (body: () => unknown, completes: 'completesRun' | 'completesStep'): Promise<void> =>
       transactions.run(
@@ -210,7 +231,7 @@ describe('a step that its transaction commits', () => {
         }),
     ],
   ];
-  it.each(early)('[ID-57] fails with a transaction that %s before its work ended', async (_, begin) => {
+  it.each(early)('[ID-57] fails with a transaction that %s before its callback ended', async (_, begin) => {
     const { idempotency, transactions, module } = await start();
     let failed = 0;
     module.get(AtomicRedisEvents).subscribe(({ type }) => void (type === 'transactions.run' && failed++));
@@ -257,7 +278,7 @@ describe('a step that its transaction commits', () => {
     }
   });
 
-  it('[ID-57] is left by a method that throws only once the transaction is over that completes the run', async () => {
+  it('[ID-57] stays committed when the method throws before the transaction that completes the run has ended', async () => {
     const { idempotency, transactions } = await start();
     const goOn = gate();
     const begun = gate();
@@ -284,7 +305,7 @@ describe('a step that its transaction commits', () => {
     expect(await idempotency.run('k', boom)).toBe('committed');
   });
 
-  it('[ID-57] is committed by no transaction that begins behind it', async () => {
+  it('[ID-57] is committed by no transaction that begins after it', async () => {
     const { idempotency, transactions } = await start();
     const ended = gate();
     let late: Promise<unknown> | undefined;
@@ -303,13 +324,13 @@ describe('a step that its transaction commits', () => {
     expect(await redis.client.exists('stock')).toBe(0);
   });
 
-  it('[ID-57] is committed by one of the transactions that would at a time', async () => {
+  it('[ID-57] is committed by only one transaction at a time', async () => {
     const { idempotency, transactions } = await start();
     const commit = (i: number): Promise<number> =>
       transactions.run([`key ${i}`], (tx) => (tx.write.incr('count'), i), {
         completesStep: (value) => value,
       });
-    // So that there are two connections, and both begin at once.
+    // Opens two connections, so that both begin at once.
     await Promise.all([1, 2].map((i) => transactions.run([`key ${i}`], (tx) => void tx.write.set('a', i))));
     const result = await idempotency.run('k', (run) =>
       run.step('x', async () => {
@@ -323,7 +344,7 @@ describe('a step that its transaction commits', () => {
     expect(await redis.client.get('count')).toBe('1');
   });
 
-  it('[ID-57] is not the place of completesRun, which ends the run and its steps by one EXEC', async () => {
+  it('[ID-57] refuses completesRun, which would end the run and its steps by one EXEC', async () => {
     const { idempotency, transactions } = await start();
     const bare = transactions.run(['a'], () => 1, { completesStep: () => 1 });
     await expect(bare).rejects.toThrow(IllegalTransactionStateError);

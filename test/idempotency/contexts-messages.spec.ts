@@ -18,6 +18,7 @@ import { MessageBody, SubscribeMessage, WebSocketGateway } from '@nestjs/websock
 import { AtomicRedisExceptionFilter, AtomicRedisModule, Idempotent } from 'nestjs-atomic-redis';
 import { firstValueFrom } from 'rxjs';
 import { WebSocket } from 'ws';
+import { useApp } from '../support/app.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 import { gate } from './support.js';
@@ -30,7 +31,7 @@ interface OrderPlaced {
 const keyOf = (message: OrderPlaced): string => message.id;
 const payloadOf = (message: OrderPlaced): unknown => message;
 
-/** What handlers of every transport do: count, and take until they are let go. */
+/** The common part of all handlers: they count, and wait at the gate. */
 @Injectable()
 class Work {
   readonly runs: Record<string, number> = {};
@@ -43,7 +44,7 @@ class Work {
   }
 }
 
-/** What a duplicate is told while the first one runs, whichever way. */
+/** A duplicate's answer while the first call runs, over any transport. */
 const IN_FLIGHT = {
   message: 'A call with this idempotency key is still running',
   code: 'IDEMPOTENCY_IN_FLIGHT',
@@ -54,6 +55,7 @@ const IN_FLIGHT = {
 const MISMATCH = { code: 'IDEMPOTENCY_MISMATCH', outcome: 'not-applied', retryable: false };
 
 describe('idempotent handlers of messages', () => {
+  const boot = useApp();
   const redis = useRedis();
   let close: () => unknown = () => undefined;
 
@@ -132,7 +134,7 @@ describe('idempotent handlers of messages', () => {
       };
     });
 
-    it('[ID-18] runs once, and tells a duplicate of the run by the error object', async () => {
+    it('[ID-18] run once, and tell a duplicate about the run by the error object', async () => {
       const send = (message: OrderPlaced) =>
         firstValueFrom(client.send<unknown>('ship', message)).catch((error: unknown) => ({ error }));
       const { first, during, after, other } = await sendAgainAndAgain(work, 'ship', send);
@@ -142,13 +144,13 @@ describe('idempotent handlers of messages', () => {
       expect(other).toMatchObject({ error: MISMATCH });
     });
 
-    it('[ID-18] handles an event once at each consumer', async () => {
+    it('[ID-18] handle an event once per consumer', async () => {
       const emit = (id: string) =>
         firstValueFrom(client.emit('order.placed', { id }), { defaultValue: null });
       for (let i = 0; i < 3; i++) await emit('order-1');
       await emit('order-2');
       await waitFor('both consumers', () => work.runs['shipping'] === 2 && work.runs['billing'] === 2);
-      // Whatever came before it on the connection has been handled by then.
+      // Earlier messages on the connection have been handled by then.
       await firstValueFrom(client.send('ship', { id: 'last' }));
       expect(work.runs).toEqual({ shipping: 2, billing: 2, ship: 1 });
     });
@@ -167,15 +169,16 @@ describe('idempotent handlers of messages', () => {
       }
     }
 
-    it('[ID-18] runs once, and tells a duplicate of the run by an exception message', async () => {
-      const module = await Test.createTestingModule({
-        imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
-        providers: [ShippingGateway, Work],
-      }).compile();
-      module.useLogger(false);
-      const app = module.createNestApplication();
-      app.useWebSocketAdapter(new WsAdapter(app));
-      await app.listen(0, '127.0.0.1');
+    it('[ID-18] run once, and tell a duplicate about the run by an exception message', async () => {
+      const app = await boot.http(
+        { connection: redis.server.url },
+        {
+          providers: [ShippingGateway, Work],
+          configure: (nest) => {
+            nest.useWebSocketAdapter(new WsAdapter(nest));
+          },
+        },
+      );
       const { port } = (app.getHttpServer() as Server).address() as AddressInfo;
       const sockets: WebSocket[] = [];
       close = async () => {
@@ -234,20 +237,20 @@ describe('idempotent handlers of messages', () => {
       }
     }
 
-    it('[ID-18] runs once, and tells a duplicate of the run by the extensions of the error', async () => {
+    it('[ID-18] run once, and tell a duplicate about the run by the extensions of the error', async () => {
       @Module({ providers: [ShippingResolver, Work] })
       class ShippingModule {}
 
-      const module = await Test.createTestingModule({
-        imports: [
-          AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' }),
-          GraphQLModule.forRoot<MercuriusDriverConfig>({ driver: MercuriusDriver, autoSchemaFile: true }),
-          ShippingModule,
-        ],
-      }).compile();
-      module.useLogger(false);
-      const app = module.createNestApplication(new FastifyAdapter());
-      await app.listen(0, '127.0.0.1');
+      const app = await boot.http(
+        { connection: redis.server.url },
+        {
+          imports: [
+            GraphQLModule.forRoot<MercuriusDriverConfig>({ driver: MercuriusDriver, autoSchemaFile: true }),
+            ShippingModule,
+          ],
+          adapter: new FastifyAdapter(),
+        },
+      );
       const url = `http://127.0.0.1:${((app.getHttpServer() as Server).address() as AddressInfo).port}/graphql`;
       close = () => app.close();
       const query = 'mutation ($id: ID!, $quantity: Int!) { ship(id: $id, quantity: $quantity) { id run } }';

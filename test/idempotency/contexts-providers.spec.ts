@@ -87,7 +87,7 @@ describe('idempotent methods of providers', () => {
     ['an object', { ship: async () => 'not shipped' }, ['not shipped', 'not shipped'], 0],
     ['a class that has its own method', new FakeShipping(), ['not shipped', 'not shipped'], 0],
   ])(
-    '[ID-18] may be overridden in tests by %s, which is not protected',
+    '[ID-18] can be overridden in tests by %s, which is not protected',
     async (_, fake, results, records) => {
       module = await testing().overrideProvider(Shipping).useValue(fake).compile();
       await module.init();
@@ -97,7 +97,7 @@ describe('idempotent methods of providers', () => {
     },
   );
 
-  it('[ID-18] may be overridden by a class that is protected itself', async () => {
+  it('[ID-18] can be overridden by a class that is protected itself', async () => {
     module = await testing().overrideProvider(Shipping).useClass(OtherShipping).compile();
     await module.init();
     const shipping = module.get(Shipping);

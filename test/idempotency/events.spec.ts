@@ -17,7 +17,7 @@ describe('events of runs and duplicates', () => {
 
   afterEach(() => proxy.stop());
 
-  it('[ID-17] one for each run and each duplicate, whatever listeners do', async () => {
+  it('[ID-17] each run and each duplicate emits one event, even if listeners throw', async () => {
     const { idempotency, events, module } = await instances.start();
     const throwing = module.get(AtomicRedisEvents).subscribe(() => {
       throw new Error('from a listener');
@@ -64,7 +64,7 @@ describe('events of runs and duplicates', () => {
     expect(JSON.stringify(events)).not.toContain('secret');
   });
 
-  it('[ID-17] a run whose end could not be recorded is told of as such', async () => {
+  it('[ID-17] a run whose end could not be recorded has its own event', async () => {
     const { idempotency, events } = await instances.start();
     await idempotency.run(
       'k',
@@ -72,13 +72,13 @@ describe('events of runs and duplicates', () => {
         proxy.refuseConnections(true);
         proxy.disconnectAll();
       },
-      { leaseMs: 2_000, timeoutMs: 500 },
+      { leaseMs: 4_000, timeoutMs: 1_500 },
     );
     await waitFor('the event', () => events.length === 1);
     expect(events).toMatchObject([{ type: 'idempotency.run', outcome: 'store-failed' }]);
   });
 
-  it('[ID-17] a run that fails after a transaction has committed it is one that completed', async () => {
+  it('[ID-17] a run that fails after a transaction has committed it counts as completed', async () => {
     const { idempotency, events, module } = await instances.start();
     const transactions = module.get(TransactionService);
     const run = idempotency.run('k', async () => {
@@ -91,7 +91,7 @@ describe('events of runs and duplicates', () => {
     expect(await idempotency.inspect('k')).toMatchObject({ state: 'completed' });
   });
 
-  it('[ID-17] a duplicate whose result cannot be read is told of once, as such', async () => {
+  it('[ID-17] a duplicate whose result cannot be read has its own event, once', async () => {
     const encryption = {
       encrypt: (bytes: Buffer) => bytes,
       decrypt: () => {
@@ -114,7 +114,7 @@ describe('events of runs and duplicates', () => {
     }
   });
 
-  it('[ID-17] a listener that has unsubscribed hears nothing more, not even what is on its way', async () => {
+  it('[ID-17] an unsubscribed listener gets no more events, not even those in flight', async () => {
     const { idempotency, events, module } = await instances.start();
     const heard: unknown[] = [];
     const unsubscribe = module.get(AtomicRedisEvents).subscribe((event) => heard.push(event));

@@ -1,14 +1,9 @@
 import { Controller, Post, type INestApplication } from '@nestjs/common';
-import { Test } from '@nestjs/testing';
-import {
-  AtomicRedisModule,
-  Idempotent,
-  IdempotencyService,
-  RedisUnavailableError,
-} from 'nestjs-atomic-redis';
+import { Idempotent, IdempotencyService, RedisUnavailableError } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
 import { claimScript } from '../../lib/idempotency/claim.script.js';
 import { completeScript } from '../../lib/idempotency/complete.script.js';
+import { useApp } from '../support/app.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 import { on } from './support.js';
@@ -26,6 +21,7 @@ class Orders {
 }
 
 describe('an idempotent run whose connection fails', () => {
+  const boot = useApp();
   const redis = useRedis();
   let proxy: FaultProxy;
   let app: INestApplication;
@@ -34,32 +30,23 @@ describe('an idempotent run whose connection fails', () => {
   beforeEach(async () => {
     runs = 0;
     proxy = await startFaultProxy({ target: redis.server });
-    const module = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'atomic:' })],
-      controllers: [Orders],
-    }).compile();
-    module.useLogger(false);
-    app = module.createNestApplication();
-    await app.listen(0, '127.0.0.1');
+    app = await boot.http({ connection: proxy.url }, { controllers: [Orders] });
     idempotency = app.get(IdempotencyService);
     await idempotency.run('warm-up', () => 1);
   });
 
-  afterEach(async () => {
-    await app.close();
-    await proxy.stop();
-  });
+  afterEach(() => proxy.stop());
 
   const run = (): Promise<number> => idempotency.run('k', () => ++runs);
 
-  it('[ID-10] recognises its own claim when the reply to it was lost, and runs once', async () => {
+  it('[ID-10] recognises its own claim when the reply was lost, and runs once', async () => {
     const fault = proxy.loseReplies(on(claimScript));
     await expect(run()).resolves.toBe(1);
     expect(fault.count).toBe(1);
     await expect(run()).resolves.toBe(1);
   });
 
-  it('[ID-10] runs once when the claim was cut off before Redis saw it', async () => {
+  it('[ID-10] runs once when the claim was cut off before it reached Redis', async () => {
     proxy.cutBeforeServer(on(claimScript));
     await expect(run()).resolves.toBe(1);
     await expect(run()).resolves.toBe(1);
@@ -79,7 +66,7 @@ describe('an idempotent run whose connection fails', () => {
     await expect(run()).resolves.toBe(1);
   });
 
-  it('[ID-10] returns the result while Redis is away at completion, and stores it when Redis is back within the lease', async () => {
+  it('[ID-10] returns the result while Redis is away at completion, and stores it when Redis returns within the lease', async () => {
     const result = await idempotency.run('k', () => {
       proxy.refuseConnections(true);
       proxy.disconnectAll();

@@ -1,6 +1,6 @@
 import { getHeapSpaceStatistics } from 'node:v8';
-import { Test } from '@nestjs/testing';
-import { AtomicRedisModule, IdempotencyService } from '../../lib/index.js';
+import { IdempotencyService } from '../../lib/index.js';
+import { startApp } from '../support/app.js';
 import { worker } from '../support/worker.js';
 
 const WARM_UP = 5_000;
@@ -10,18 +10,9 @@ const CALLERS = 64;
 const oldSpaceBytes = (): number =>
   getHeapSpaceStatistics().find(({ space_name: name }) => name === 'old_space')!.space_used_size;
 
-/** How many bytes a run leaves behind that only a full collection finds. */
+/** Measures the bytes per run that only a full collection finds. */
 worker<{ url: string }>(async ({ data }) => {
-  const app = await Test.createTestingModule({
-    imports: [
-      AtomicRedisModule.forRoot({
-        connection: data.url,
-        namespace: 'atomic:',
-        idempotency: { timeoutMs: 20_000 },
-      }),
-    ],
-  }).compile();
-  await app.init();
+  const app = await startApp({ connection: data.url, idempotency: { timeoutMs: 20_000 } });
   const idempotency = app.get(IdempotencyService);
   let called = 0;
   const run = async (count: number): Promise<void> => {

@@ -1,5 +1,4 @@
-import { Injectable, Module, type INestApplicationContext } from '@nestjs/common';
-import { Test } from '@nestjs/testing';
+import { Injectable, type INestApplicationContext } from '@nestjs/common';
 import {
   AmqpConnection,
   MessageHandlerErrorBehavior,
@@ -8,15 +7,16 @@ import {
   RabbitRPC,
   RabbitSubscribe,
 } from '@golevelup/nestjs-rabbitmq';
-import { AtomicRedisModule, Idempotent } from 'nestjs-atomic-redis';
+import { Idempotent } from 'nestjs-atomic-redis';
 import { rabbitProgram, useRabbit } from '../support/rabbitmq.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
+import { Handling, startShipping } from './shipping.js';
 import { gate } from './support.js';
 
 /*
- * The module itself, at a RabbitMQ. It installs beside Nest 11 only, so a toolchain of that version runs this
- * spec (scripts/toolchains/own-specs.mjs).
+ * The module itself, at a RabbitMQ. It installs beside Nest 11 only, so a toolchain of that version
+ * runs this spec (scripts/toolchains/own-specs.mjs).
  */
 interface Event {
   readonly id: string;
@@ -29,9 +29,8 @@ const keyOf = ({ id }: Event): string => id;
 (rabbitProgram ? describe : describe.skip)('@golevelup/nestjs-rabbitmq at a RabbitMQ', () => {
   const redis = useRedis();
   const rabbit = useRabbit();
-  const handled: string[] = [];
-  let running: Promise<void> | undefined;
-  let next: (() => unknown) | undefined;
+  const handling = new Handling();
+  const { handled } = handling;
   let app: INestApplicationContext;
 
   @Injectable()
@@ -44,11 +43,7 @@ const keyOf = ({ id }: Event): string => id;
     })
     @Idempotent({ key: keyOf, fingerprint: ({ amount }: Event) => amount, operation: 'shipping.paid' })
     async onPaid({ id }: Event): Promise<unknown> {
-      handled.push(id);
-      await running;
-      const act = next;
-      next = undefined;
-      return act?.();
+      return await handling.handle(id);
     }
 
     @RabbitRPC({ exchange: EXCHANGE, routingKey: 'quote', queue: 'quote' })
@@ -60,24 +55,15 @@ const keyOf = ({ id }: Event): string => id;
   }
 
   beforeEach(async () => {
-    handled.length = 0;
-    running = next = undefined;
-    @Module({
-      imports: [
-        AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' }),
-        RabbitMQModule.forRoot({
-          uri: rabbit.url,
-          exchanges: [{ name: EXCHANGE, type: 'topic', options: { durable: false } }],
-          prefetchCount: 2,
-          connectionInitOptions: { timeout: 40_000 },
-        }),
-      ],
-      providers: [Shipping],
-    })
-    class AppModule {}
-    const module = await Test.createTestingModule({ imports: [AppModule] }).compile();
-    module.useLogger(false);
-    app = await module.init();
+    handling.reset();
+    app = await startShipping(redis.server.url, Shipping, [
+      RabbitMQModule.forRoot({
+        uri: rabbit.url,
+        exchanges: [{ name: EXCHANGE, type: 'topic', options: { durable: false } }],
+        prefetchCount: 2,
+        connectionInitOptions: { timeout: 40_000 },
+      }),
+    ]);
   });
 
   afterEach(() => app.close());
@@ -86,7 +72,7 @@ const keyOf = ({ id }: Event): string => id;
     await app.get(AmqpConnection, { strict: false }).publish(EXCHANGE, 'paid', event);
   };
 
-  /** What was handled once nothing is left of what was published before. */
+  /** Returns the handled messages once every earlier message is settled. */
   async function handledBefore(last: string): Promise<string[]> {
     await publish({ id: last });
     await waitFor('the last message', () => handled.includes(last));
@@ -112,7 +98,7 @@ const keyOf = ({ id }: Event): string => id;
   });
 
   it('[ID-40] a message that its handler gave back runs again', async () => {
-    next = () => new Nack(true);
+    handling.next = () => new Nack(true);
     await publish({ id: 'e1' });
     await waitFor('the second run', () => handled.length === 2);
     await publish({ id: 'e1' });
@@ -121,14 +107,14 @@ const keyOf = ({ id }: Event): string => id;
 
   it('[ID-40] a copy waits while the first message is handled', async () => {
     const { promise, resolve } = gate();
-    running = promise;
+    handling.running = promise;
     for (let i = 0; i < 2; i++) await publish({ id: 'e1' });
     await waitFor('the handler', () => handled.length === 1);
     resolve();
     expect(await handledBefore('e2')).toEqual(['e1']);
   });
 
-  it('[ID-40] a copy with another payload is refused, and those behind it come', async () => {
+  it('[ID-40] a copy with another payload is refused, and the messages behind it are delivered', async () => {
     await publish({ id: 'e1', amount: 1 });
     await waitFor('the handler', () => handled.length === 1);
     await publish({ id: 'e1', amount: 2 });

@@ -1,14 +1,15 @@
-import { Injectable, Module, SetMetadata, type INestApplicationContext } from '@nestjs/common';
+import { Injectable, SetMetadata, type INestApplicationContext } from '@nestjs/common';
 import { ExternalContextCreator } from '@nestjs/core';
-import { Test } from '@nestjs/testing';
-import { AtomicRedisModule, Idempotent, OutcomeUnknownError } from 'nestjs-atomic-redis';
+import { Idempotent, OutcomeUnknownError } from 'nestjs-atomic-redis';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
+import { Handling, startShipping } from './shipping.js';
 import { gate } from './support.js';
 
 /*
- * The parts of @golevelup/nestjs-rabbitmq that meet a handler, which does not install beside Nest 12: the metadata of its decorators, the class of
- * what a handler returns to give a message back, and how a message is settled by what the handler comes to.
+ * The parts of @golevelup/nestjs-rabbitmq that meet a handler, which does not install beside Nest
+ * 12: the metadata of its decorators, the class of what a handler returns to give a message back,
+ * and how a message is settled by what the handler comes to.
  */
 const RABBIT_HANDLER = Symbol('RABBIT_HANDLER');
 const RabbitSubscribe = (): MethodDecorator => SetMetadata(RABBIT_HANDLER, { type: 'subscribe' });
@@ -32,18 +33,9 @@ type Settled =
 
 describe('handlers of @golevelup/nestjs-rabbitmq', () => {
   const redis = useRedis();
-  const handled: string[] = [];
-  let running: Promise<void> | undefined;
-  let next: (() => unknown) | undefined;
+  const handling = new Handling();
+  const { handled } = handling;
   let app: INestApplicationContext;
-
-  const handle = async (id: string): Promise<unknown> => {
-    handled.push(id);
-    await running;
-    const act = next;
-    next = undefined;
-    return act?.();
-  };
 
   @Injectable()
   class Shipping {
@@ -54,27 +46,19 @@ describe('handlers of @golevelup/nestjs-rabbitmq', () => {
       operation: 'shipping.paid',
     })
     async onPaid({ id }: Event): Promise<unknown> {
-      return await handle(id);
+      return await handling.handle(id);
     }
 
     @Idempotent({ key: ({ id }: Event) => id, operation: 'shipping.quote' })
     @RabbitRPC()
     async quote({ id }: Event): Promise<unknown> {
-      return (await handle(id)) ?? { quoted: handled.length };
+      return (await handling.handle(id)) ?? { quoted: handled.length };
     }
   }
 
   beforeEach(async () => {
-    handled.length = 0;
-    running = next = undefined;
-    @Module({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
-      providers: [Shipping],
-    })
-    class AppModule {}
-    const module = await Test.createTestingModule({ imports: [AppModule] }).compile();
-    module.useLogger(false);
-    app = await module.init();
+    handling.reset();
+    app = await startShipping(redis.server.url, Shipping);
   });
 
   afterEach(() => app.close());
@@ -106,7 +90,7 @@ describe('handlers of @golevelup/nestjs-rabbitmq', () => {
   }
 
   it('[ID-40] acknowledge a copy of a handled message, and give a copy of a request the first reply', async () => {
-    next = () => new Date();
+    handling.next = () => new Date();
     for (let i = 0; i < 2; i++) expect((await deliver('onPaid', { id: 'e1' })).as).toBe('ack');
     for (let i = 0; i < 2; i++)
       expect(await deliver('quote', { id: 'q1' })).toEqual({ as: 'ack', reply: { quoted: 2 } });
@@ -114,15 +98,15 @@ describe('handlers of @golevelup/nestjs-rabbitmq', () => {
   });
 
   it.each([true, false])('[ID-40] run again for a message that they gave back: Nack(%s)', async (requeue) => {
-    next = () => new Nack(requeue);
+    handling.next = () => new Nack(requeue);
     expect(await deliver('onPaid', { id: 'e1' })).toEqual({ as: requeue ? 'requeue' : 'nack' });
     for (let i = 0; i < 2; i++) expect((await deliver('onPaid', { id: 'e1' })).as).toBe('ack');
     expect(handled).toEqual(['e1', 'e1']);
   });
 
-  it('[ID-40] keep a copy waiting while the first one is handled, rather than have it requeued at once', async () => {
+  it('[ID-40] keep a copy waiting while the first one is handled, instead of requeueing it at once', async () => {
     const { promise, resolve } = gate();
-    running = promise;
+    handling.running = promise;
     const first = deliver('onPaid', { id: 'e1' });
     await waitFor('the handler', () => handled.length === 1);
     const copy = deliver('onPaid', { id: 'e1' });
@@ -133,10 +117,10 @@ describe('handlers of @golevelup/nestjs-rabbitmq', () => {
     expect(handled).toEqual(['e1']);
   });
 
-  it('[ID-40] tell of an error by throwing it, so that the message is not acknowledged', async () => {
+  it('[ID-40] report an error by throwing it, so that the message is not acknowledged', async () => {
     await deliver('onPaid', { id: 'e1', amount: 1 });
     expect(await deliver('onPaid', { id: 'e1', amount: 2 })).toEqual({ as: 'error' });
-    next = () => {
+    handling.next = () => {
       throw new OutcomeUnknownError('the carrier did not answer');
     };
     for (let i = 0; i < 2; i++) expect(await deliver('onPaid', { id: 'e2' })).toEqual({ as: 'error' });

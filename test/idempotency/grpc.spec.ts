@@ -11,7 +11,7 @@ import {
   RedisUnavailableError,
   TransactionConflictError,
 } from 'nestjs-atomic-redis';
-import { freePorts } from '../support/rabbitmq.js';
+import { freePort } from '../support/free-port.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 import { gate } from './support.js';
@@ -76,8 +76,7 @@ describe('handlers of calls over gRPC', () => {
     class AppModule {}
     const module = await Test.createTestingModule({ imports: [AppModule] }).compile();
     module.useLogger(false);
-    const [port] = await freePorts(1);
-    const url = `127.0.0.1:${port}`;
+    const url = `127.0.0.1:${await freePort()}`;
     const app = module.createNestMicroservice({
       transport: Transport.GRPC,
       options: { package: 'pay', protoPath, url },
@@ -118,7 +117,7 @@ describe('handlers of calls over gRPC', () => {
     ['a bigint', 'bigint', '9007199254740993'],
     ['the fields of a class', 'class', '5'],
     ['the least int64', 'negative', '5'],
-  ])('[ID-42] replays a reply with bytes and int64: %s', async (_, mode, cents) => {
+  ])('[ID-42] replay a reply with bytes and int64: %s', async (_, mode, cents) => {
     const payment = { key: mode, cents, mode };
     const first = await pay(payment);
     expect(first).toMatchObject({
@@ -130,7 +129,7 @@ describe('handlers of calls over gRPC', () => {
     expect(runs).toBe(1);
   });
 
-  it('[ID-42] tells a copy of a running call to come again', async () => {
+  it('[ID-42] tell a copy of a running call to retry later', async () => {
     const { promise, resolve } = gate();
     held = promise;
     const first = pay({ key: 'k', cents: 5 });
@@ -148,7 +147,7 @@ describe('handlers of calls over gRPC', () => {
     await first;
   });
 
-  it('[ID-42] refuses another payload and a missing key in ways that a client can tell', async () => {
+  it('[ID-42] refuse another payload and a missing key with distinct errors', async () => {
     await pay({ key: 'k', cents: 5 });
     expect(await refusal({ key: 'k', cents: 6 })).toMatchObject({
       status: 'FAILED_PRECONDITION',
@@ -166,7 +165,7 @@ describe('handlers of calls over gRPC', () => {
     ['UNAVAILABLE', new RedisUnavailableError('away'), 'true'],
     ['ABORTED', new TransactionConflictError(['k'], 3, 10), 'true'],
     ['UNKNOWN', new OutcomeUnknownError('lost'), 'false'],
-  ])('[ID-42] has a status for each kind of error: %s', async (expected, error, retryable) => {
+  ])('[ID-42] have a status for each kind of error: %s', async (expected, error, retryable) => {
     failure = error;
     expect(await refusal({ key: 'k', cents: 5 })).toMatchObject({
       status: expected,
@@ -176,7 +175,7 @@ describe('handlers of calls over gRPC', () => {
     });
   });
 
-  it('[ID-42] never invites a repetition of a call whose outcome is unknown', async () => {
+  it('[ID-42] never invite a retry of a call whose outcome is unknown', async () => {
     failure = new OutcomeUnknownError('lost');
     await refusal({ key: 'k', cents: 5 });
     expect(await refusal({ key: 'k', cents: 5 })).toMatchObject({

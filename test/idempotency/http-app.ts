@@ -7,7 +7,7 @@ import { AtomicRedisModule, type AtomicRedisOptions } from 'nestjs-atomic-redis'
 
 export const PLATFORMS = ['express', 'fastify'] as const;
 
-/** What a raw request carries on both platforms. */
+/** The properties of a raw request on both platforms. */
 export type AnyRequest = Record<string, unknown> & { headers: IncomingHttpHeaders };
 
 export interface HttpApp {

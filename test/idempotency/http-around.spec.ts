@@ -135,7 +135,7 @@ Object.values(CALLS_HANDLE).forEach((calling, i) => {
 });
 
 /**
- * A decorator of somebody else's: it wraps the method, and copies its metadata but not its name.
+ * A decorator of another library: it wraps the method, and copies its metadata but not its name.
  */
 const Logged = (): MethodDecorator => (_target, _key, descriptor) => {
   const method = descriptor.value as (...args: unknown[]) => unknown;
@@ -257,7 +257,7 @@ function answersAfter(
 
 afterAll(() => clearInterval(bell));
 
-describe.each(PLATFORMS)('what lies around an idempotent route on %s', (platform) => {
+describe.each(PLATFORMS)('the surroundings of an idempotent route on %s', (platform) => {
   const redis = useRedis();
   let http: HttpApp;
   const logged: unknown[] = [];
@@ -294,7 +294,7 @@ describe.each(PLATFORMS)('what lies around an idempotent route on %s', (platform
 
   describe.each(Object.keys(CALLS_HANDLE))('an interceptor that calls handle() %s', (how) => {
     it.each(['above', 'below'])(
-      '[ID-32] changes neither whose the call is nor how often it runs, with the decorator %s it',
+      '[ID-32] changes neither the caller nor the number of runs, with the decorator %s it',
       async (place) => {
         await start();
         const path = `/handle/${place}${Object.keys(CALLS_HANDLE).indexOf(how)}`;
@@ -310,7 +310,7 @@ describe.each(PLATFORMS)('what lies around an idempotent route on %s', (platform
     );
   });
 
-  it('[ID-32] interceptors above see no value on a replay, can tell it, and log no error', async () => {
+  it('[ID-32] interceptors above see no value on a replay, can detect it, and log no error', async () => {
     await start();
     const first = await send(http, '/viewed');
     expect(first).toEqual({ status: 201, body: '{"data":1}', replayed: false });
@@ -321,7 +321,7 @@ describe.each(PLATFORMS)('what lies around an idempotent route on %s', (platform
     expect(logged).toEqual([]);
   });
 
-  it('[ID-32] an interceptor for the whole application sees no value on a replay either', async () => {
+  it('[ID-32] a global interceptor sees no value on a replay either', async () => {
     const global = interceptor((next) =>
       next.handle().pipe(map((value) => ({ ...(value as object), at: 1 }))),
     );
@@ -343,7 +343,7 @@ describe.each(PLATFORMS)('what lies around an idempotent route on %s', (platform
     },
   );
 
-  it('[ID-32] a route that other code calls without its request is refused', async () => {
+  it('[ID-32] a route that other code calls without a request is refused', async () => {
     await start();
     const controller = http.app.get(AroundController);
     await expect(Promise.resolve(controller.report('7'))).rejects.toMatchObject({ code: 'CONFIGURATION' });
@@ -351,7 +351,7 @@ describe.each(PLATFORMS)('what lies around an idempotent route on %s', (platform
     expect(runs).toBe(0);
   });
 
-  it('[ID-30] a response that is over before the claim is answered stays as it is, and the process lives', async () => {
+  it('[ID-30] a response that ended before the claim was answered stays unchanged, and the process survives', async () => {
     const proxy = await startFaultProxy({ target: redis.server.url });
     await start({ connection: proxy.url }, (app) =>
       platform === 'express'
@@ -375,7 +375,7 @@ describe.each(PLATFORMS)('what lies around an idempotent route on %s', (platform
     await proxy.stop();
   });
 
-  it('[ID-33] a 206 is not replayed, and a 412 gives the key back', async () => {
+  it('[ID-33] a 206 is not replayed, and a 412 releases the key', async () => {
     await start();
     expect(await send(http, '/partial')).toMatchObject({ status: 206, body: 'part' });
     expect(JSON.parse((await send(http, '/partial')).body)).toMatchObject({
@@ -385,7 +385,7 @@ describe.each(PLATFORMS)('what lies around an idempotent route on %s', (platform
     expect(await send(http, '/precondition')).toMatchObject({ status: 412, body: '{"run":3}' });
   });
 
-  it('[ID-33] a HEAD is not replayed to a GET, nor with another length than that of its own', async () => {
+  it('[ID-33] a HEAD is not replayed to a GET, and keeps its own length', async () => {
     await start();
     const ask = async (method: string): Promise<unknown[]> => {
       const response = await fetch(`http://127.0.0.1:${http.port}/report/7`, { method });
@@ -400,7 +400,7 @@ describe.each(PLATFORMS)('what lies around an idempotent route on %s', (platform
   });
 
   if (platform === 'express') {
-    it('[ID-33] a 304 is not replayed to a client that has nothing cached', async () => {
+    it('[ID-33] a 304 is not replayed to a client with nothing cached', async () => {
       await start();
       // fetch() would ask not to be answered from a cache.
       const get = (headers: Record<string, string>): Promise<number | undefined> =>
@@ -415,7 +415,7 @@ describe.each(PLATFORMS)('what lies around an idempotent route on %s', (platform
     });
   }
 
-  it('[ID-33] encoded bytes are decoded for a client that does not accept them', async () => {
+  it('[ID-33] encoded bytes are decoded for a client that does not accept the encoding', async () => {
     await start();
     const post = (acceptEncoding: string) =>
       fetch(`http://127.0.0.1:${http.port}/gzipped`, {
@@ -436,14 +436,14 @@ describe.each(PLATFORMS)('what lies around an idempotent route on %s', (platform
     expect(texts).toEqual([encoded, encoded, encoded, decoded, decoded, decoded]);
   });
 
-  it('[ID-33] bytes in a coding that cannot be undone are not kept', async () => {
+  it('[ID-33] bytes in an unknown encoding are not kept', async () => {
     await start();
     expect(await send(http, '/odd-coding')).toMatchObject({ status: 201, body: 'bytes' });
     expect(await send(http, '/odd-coding')).toMatchObject({ status: 409, replayed: false });
     expect(runs).toBe(1);
   });
 
-  it('[ID-33] a replay has the headers that the application adds to the list, and unites Vary', async () => {
+  it('[ID-33] a replay has the headers that the application adds to the list, and merges Vary', async () => {
     await start({ idempotency: { replayHeaders: ['x-module'] } }, (app) => app.enableCors({ origin: true }));
     const post = async () => {
       const { headers } = await fetch(`http://127.0.0.1:${http.port}/headers`, {

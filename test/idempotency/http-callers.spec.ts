@@ -62,7 +62,7 @@ class ApplesController extends ResourceController {}
 @Controller('pears')
 class PearsController extends ResourceController {}
 
-describe.each(PLATFORMS)('whose idempotent request it is on %s', (platform) => {
+describe.each(PLATFORMS)('the caller of an idempotent request on %s', (platform) => {
   const redis = useRedis();
   let http: HttpApp;
 
@@ -117,21 +117,21 @@ describe.each(PLATFORMS)('whose idempotent request it is on %s', (platform) => {
     [{ id: 'ada' }, { username: 'ada' }],
     ['ada', { id: 'ada' }],
     ['anonymous', null],
-  ])('[ID-5] tells %j from %j', async (one, other) => {
+  ])('[ID-5] differs between %j and %j', async (one, other) => {
     expect(await as(one)).toMatchObject({ status: 201, replayed: false });
     expect(await as(other)).toMatchObject({ status: 201, replayed: false });
     expect(await as(one)).toMatchObject({ status: 201, replayed: true });
     expect(runs).toBe(2);
   });
 
-  it('[ID-5] knows a caller by its id, whatever else changes', async () => {
+  it('[ID-5] is recognised by its id, whatever else changes', async () => {
     await as({ _id: { $id: 'abc' }, lastSeen: 1 });
     expect(await as({ _id: { $id: 'abc' }, lastSeen: 2 })).toMatchObject({ replayed: true });
     expect(await as({ _id: { $id: 'abd' } })).toMatchObject({ replayed: false });
   });
 
   it.each([[{ name: 'ada' }], [{ id: {} }], [{ id: 1, tenant: { name: 'x' } }], [true], [[]]])(
-    '[ID-5] refuses the principal %j, which it cannot tell from others',
+    '[ID-5] is refused for the principal %j, which could not be told from others',
     async (user) => {
       const answer = await as(user);
       expect(answer.status).toBe(500);
@@ -140,7 +140,7 @@ describe.each(PLATFORMS)('whose idempotent request it is on %s', (platform) => {
     },
   );
 
-  it('[ID-5] takes the scope that the application gives', async () => {
+  it('[ID-5] is the scope that the application returns', async () => {
     const from = (scope: string): Promise<Answer> =>
       send(http, '/scoped', { headers: { 'x-scope': scope, 'set-user': '{"name":"ada"}' } });
     expect(await from('a')).toMatchObject({ status: 201, replayed: false });
@@ -148,7 +148,7 @@ describe.each(PLATFORMS)('whose idempotent request it is on %s', (platform) => {
     expect(await from('a')).toMatchObject({ replayed: true });
   });
 
-  it('[ID-5] answers an error of the scope callback, and does not run', async () => {
+  it('[ID-5] cannot be determined when the scope callback throws: the request gets that error and does not run', async () => {
     expect(await send(http, '/throws')).toMatchObject({ status: 500 });
     expect(runs).toBe(0);
   });
@@ -164,7 +164,7 @@ describe.each(PLATFORMS)('whose idempotent request it is on %s', (platform) => {
     ['session', { cookie: 'x=1.signed', 'set-session': '{"sessionId":"1"}' }, { cookie: 'x=2' }],
     ['session cookie', { cookie: 'sid=1; _ga=1' }, { cookie: 'sid=2; _ga=1' }],
   ])(
-    '[ID-5] gives a stranger with another %s neither the response nor a run, and the caller a replay',
+    '[ID-5] with another %s gets neither the response nor a run, and the original caller gets a replay',
     async (_, own, strange) => {
       expect(await send(http, '/orders', { headers: own })).toMatchObject({ status: 201, replayed: false });
       const refused = await send(http, '/orders', { headers: strange });
@@ -175,7 +175,7 @@ describe.each(PLATFORMS)('whose idempotent request it is on %s', (platform) => {
     },
   );
 
-  it('[ID-5] takes callers for one that nothing tells apart, whatever else their cookies and middleware say', async () => {
+  it('[ID-5] is one and the same when nothing distinguishes two callers, whatever their cookies and middleware', async () => {
     expect(await send(http, '/orders', { headers: { cookie: '_ga=1' } })).toMatchObject({ replayed: false });
     expect(await send(http, '/orders', { headers: { cookie: '_ga=2' } })).toMatchObject({ replayed: true });
     // A session that middleware made for this request alone.
@@ -184,7 +184,7 @@ describe.each(PLATFORMS)('whose idempotent request it is on %s', (platform) => {
     expect(runs).toBe(1);
   });
 
-  it('[ID-5] keeps the records of a base controller’s routes apart, and one per route whatever its parameters', async () => {
+  it('[ID-5] has separate records for the routes of a base controller, and one per route whatever its parameters', async () => {
     expect(await send(http, '/apples/1')).toMatchObject({ body: '{"run":1,"by":"ApplesController"}' });
     expect(await send(http, '/pears/1')).toMatchObject({ body: '{"run":2,"by":"PearsController"}' });
     expect(await send(http, '/apples/1')).toMatchObject({ replayed: true });
@@ -192,7 +192,7 @@ describe.each(PLATFORMS)('whose idempotent request it is on %s', (platform) => {
   });
 
   it.each(['GET', 'HEAD', 'OPTIONS'])(
-    '[ID-7] lets a %s request through, with or without a key',
+    '[ID-7] may send a %s request with or without a key',
     async (method) => {
       for (const key of ['k', ''])
         expect(await send(http, '/read', { method, headers: { 'idempotency-key': key } })).toMatchObject({
@@ -203,7 +203,7 @@ describe.each(PLATFORMS)('whose idempotent request it is on %s', (platform) => {
     },
   );
 
-  it('[ID-1] protects a GET request whose key comes from its arguments', async () => {
+  it('[ID-1] is protected on a GET request whose key comes from its arguments', async () => {
     expect(await send(http, '/keyed', { method: 'GET' })).toMatchObject({ body: '{"run":1}' });
     expect(await send(http, '/keyed', { method: 'GET' })).toMatchObject({
       body: '{"run":1}',
@@ -215,7 +215,7 @@ describe.each(PLATFORMS)('whose idempotent request it is on %s', (platform) => {
     ['set-file', { fieldname: 'f', originalname: 'a', size: 1, buffer: { $bytes: 'a' } }, { $bytes: 'b' }],
     ['set-files', [{ fieldname: 'f', originalname: 'a', size: 1, buffer: { $bytes: 'a' } }], { $bytes: 'b' }],
     ['set-files', { f: [{ fieldname: 'f', originalname: 'a', size: 1, path: '/tmp/1' }] }, undefined],
-  ])('[ID-4] takes another upload for another payload: %s %j', async (header, upload, buffer) => {
+  ])('[ID-4] cannot replay with another upload: %s %j', async (header, upload, buffer) => {
     const sends = (given: unknown): Promise<Answer> =>
       send(http, '/orders', { headers: { [header]: JSON.stringify(given) } });
     expect(await sends(upload)).toMatchObject({ status: 201 });
@@ -231,7 +231,7 @@ describe.each(PLATFORMS)('whose idempotent request it is on %s', (platform) => {
   });
 });
 
-/** What JSON cannot say of a request: bytes, and the id object of a database. */
+/** Restores values that JSON cannot express: bytes, and the id object of a database. */
 function revive(_: string, value: unknown): unknown {
   if (typeof value !== 'object' || value === null) return value;
   const { $bytes, $id } = value as { $bytes?: string; $id?: string };

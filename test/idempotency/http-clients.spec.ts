@@ -34,7 +34,7 @@ class OrderDto {
   at?: Date;
 }
 
-/** As nestjs-form-data makes them: in the body, with another path at each attempt. */
+/** A file as made by nestjs-form-data: in the body, with another path at each attempt. */
 class StoredFile {
   constructor(
     readonly originalName: string,
@@ -106,7 +106,7 @@ async function sendForm({ port }: HttpApp, path: string, field: string, file: st
   return { status: response.status, replayed: response.headers.get('idempotency-replayed') === 'true' };
 }
 
-describe.each(PLATFORMS)('what clients send to %s', (platform) => {
+describe.each(PLATFORMS)('the requests of clients to %s', (platform) => {
   const redis = useRedis();
   let http: HttpApp;
   let error: jest.SpyInstance;
@@ -129,7 +129,7 @@ describe.each(PLATFORMS)('what clients send to %s', (platform) => {
       },
       (app) => {
         app.useGlobalPipes(new ValidationPipe({ transform: true }));
-        // Where an interceptor of nestjs-form-data would.
+        // Runs at the place of an interceptor of nestjs-form-data.
         app.useGlobalGuards({
           canActivate: (context: ExecutionContext) => {
             const request = context.switchToHttp().getRequest<AnyRequest>();
@@ -165,13 +165,13 @@ describe.each(PLATFORMS)('what clients send to %s', (platform) => {
   it.each([
     ['8,000 levels', '/orders', nested(8_000, '1'), nested(8_000, '2')],
     ['40,000 levels', '/orders', nested(40_000, '1'), nested(40_000, '2')],
-    ['numbers beyond those of JavaScript', '/orders', '{"a":1e999}', '{"a":-1e999}'],
+    ['numbers beyond JavaScript’s range', '/orders', '{"a":1e999}', '{"a":-1e999}'],
     ['a DTO that a pipe has made', '/dto', '{"amount":1}', '{"amount":2}'],
     ['a date that a pipe has made', '/dto', '{"at":"2026-11-29"}', '{"at":"2026-11-30"}'],
-    ['a date that is none', '/dto', '{"at":"soon"}', '{"at":"2026-11-30"}'],
+    ['an invalid date', '/dto', '{"at":"soon"}', '{"at":"2026-11-30"}'],
     ['a DTO without properties', '/dto', '{}', '{"amount":2}'],
     ['properties of the language', '/orders', '{"toJSON":1,"valueOf":1}', '{"toJSON":1}'],
-  ])('[ID-4] %s are told apart, and an error is the client’s', async (_, path, one, other) => {
+  ])('[ID-4] with %s are told apart, and errors are the client’s', async (_, path, one, other) => {
     expect(await sendText(path, one)).toEqual({ status: 201, replayed: false });
     expect(await sendText(path, one)).toEqual({ status: 201, replayed: true });
     expect(await sendText(path, other)).toEqual({ status: 422, replayed: false });
@@ -179,14 +179,14 @@ describe.each(PLATFORMS)('what clients send to %s', (platform) => {
     expect(error).not.toHaveBeenCalled();
   });
 
-  it('[ID-4] takes a stored file in the body by its content, not by its path', async () => {
+  it('[ID-4] are compared by the content of a stored file in the body, not by its path', async () => {
     const sends = (file: string) => send(http, '/orders', { headers: { 'set-file': file } });
     expect(await sends('a')).toMatchObject({ status: 201, replayed: false });
     expect(await sends('a')).toMatchObject({ status: 201, replayed: true });
     expect(await sends('b')).toMatchObject({ status: 422 });
   });
 
-  it('[ID-7] finds a key that middleware has set', async () => {
+  it('[ID-7] may get their key from middleware', async () => {
     for (const replayed of [false, true])
       expect(
         await send(http, '/optional', { headers: { 'idempotency-key': '', 'set-key': 'mine' } }),
@@ -197,7 +197,7 @@ describe.each(PLATFORMS)('what clients send to %s', (platform) => {
     expect(runs).toBe(1);
   });
 
-  it('[ID-7] refuses two keys before any command', async () => {
+  it('[ID-7] with two keys are refused before any command', async () => {
     const lines = [
       'Host: x',
       'Idempotency-Key: a',
@@ -215,7 +215,7 @@ describe.each(PLATFORMS)('what clients send to %s', (platform) => {
     expect(counts.evalsha).toBeUndefined();
   });
 
-  it('[ID-7] finds a key behind serverless-http, which keeps no raw headers', async () => {
+  it('[ID-7] have their key behind serverless-http, which keeps no raw headers', async () => {
     // A handler of its own for each event, as one process of AWS Lambda has.
     const lambda = serverless(http.app.getHttpAdapter().getInstance() as never) as (
       event: object,
@@ -235,7 +235,7 @@ describe.each(PLATFORMS)('what clients send to %s', (platform) => {
   });
 });
 
-describe('requests of other makers', () => {
+describe('requests built by other libraries', () => {
   const redis = useRedis();
   let http: HttpApp | undefined;
 
@@ -245,7 +245,7 @@ describe('requests of other makers', () => {
 
   afterEach(() => http?.app.close());
 
-  it('[ID-7] finds the key of a request of node-mocks-http, whose response has its text as text', async () => {
+  it('[ID-7] work with node-mocks-http, whose response keeps its text as text', async () => {
     http = await startApp('express', { connection: redis.server.url }, { controllers: [ClientsController] });
     const express = http.app.getHttpAdapter().getInstance() as (request: object, response: object) => void;
     for (let n = 0; n < 2; n++) {
@@ -264,16 +264,23 @@ describe('requests of other makers', () => {
     expect(runs).toBe(1);
   });
 
-  it.each(['/memory', '/disk'])('[ID-4] tells uploads of multer apart: %s', async (path) => {
-    http = await startApp('express', { connection: redis.server.url }, { controllers: [UploadsController] });
-    expect(await sendForm(http, path, 'n', 'one')).toEqual({ status: 201, replayed: false });
-    expect(await sendForm(http, path, 'n', 'one')).toEqual({ status: 201, replayed: true });
-    expect(await sendForm(http, path, 'n', 'other')).toEqual({ status: 422, replayed: false });
-    expect(await sendForm(http, path, 'm', 'one')).toEqual({ status: 422, replayed: false });
-  });
+  it.each(['/memory', '/disk'])(
+    '[ID-4] of multer with different uploads are told apart: %s',
+    async (path) => {
+      http = await startApp(
+        'express',
+        { connection: redis.server.url },
+        { controllers: [UploadsController] },
+      );
+      expect(await sendForm(http, path, 'n', 'one')).toEqual({ status: 201, replayed: false });
+      expect(await sendForm(http, path, 'n', 'one')).toEqual({ status: 201, replayed: true });
+      expect(await sendForm(http, path, 'n', 'other')).toEqual({ status: 422, replayed: false });
+      expect(await sendForm(http, path, 'm', 'one')).toEqual({ status: 422, replayed: false });
+    },
+  );
 
   it.each([true, 'keyValues'])(
-    '[ID-4] tells forms of @fastify/multipart apart, with attachFieldsToBody %s',
+    '[ID-4] of @fastify/multipart with different forms are told apart, with attachFieldsToBody %s',
     async (attachFieldsToBody) => {
       http = await startForms({ attachFieldsToBody });
       expect(await sendForm(http, '/orders', 'n', 'one')).toEqual({ status: 201, replayed: false });
@@ -283,7 +290,7 @@ describe('requests of other makers', () => {
     },
   );
 
-  it('[ID-4] runs once for a form that the handler parses by itself', async () => {
+  it('[ID-4] run once for a form that the handler parses by itself', async () => {
     http = await startForms({});
     expect(await sendForm(http, '/orders', 'n', 'one')).toEqual({ status: 201, replayed: false });
     expect(await sendForm(http, '/orders', 'n', 'one')).toEqual({ status: 201, replayed: true });

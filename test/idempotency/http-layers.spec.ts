@@ -120,7 +120,7 @@ class SerializedController {
   }
 }
 
-describe.each(PLATFORMS)('what lies around an idempotent route on %s', (platform) => {
+describe.each(PLATFORMS)('the layers around an idempotent route on %s', (platform) => {
   const redis = useRedis();
   let http: HttpApp;
 
@@ -153,7 +153,7 @@ describe.each(PLATFORMS)('what lies around an idempotent route on %s', (platform
     ['for the method, below the decorator', '/plain/serializer-below', [], null],
     ['everywhere at once', '/serialized', [globally], byCall],
   ])(
-    '[ID-2] a serializer registered %s takes fields out of replay and record',
+    '[ID-2] a serializer registered %s removes fields from replay and record',
     async (_, path, providers, configure) => {
       await start(providers, configure ?? undefined);
       const first = await send(http, path);
@@ -163,7 +163,7 @@ describe.each(PLATFORMS)('what lies around an idempotent route on %s', (platform
     },
   );
 
-  it('[ID-2] an interceptor that wraps results, and a filter with errors of its own, answer the same twice', async () => {
+  it('[ID-2] an interceptor that wraps results, and a filter with its own errors, give the same response twice', async () => {
     await start([
       { provide: APP_INTERCEPTOR, useClass: EnvelopeInterceptor },
       globally,
@@ -203,7 +203,7 @@ describe.each(PLATFORMS)('what lies around an idempotent route on %s', (platform
     expect(await stored()).not.toMatch(/of-the-first|one\.example|x-request-id|transfer-encoding|"date"/i);
   });
 
-  it('[ID-4] a handler that changes its body changes neither the record nor what counts as the same payload', async () => {
+  it('[ID-4] a handler that changes its body changes neither the record nor the fingerprint of the payload', async () => {
     await start();
     const order = (amount: number) => send(http, '/plain/changes-its-body', { body: { amount } });
     const first = await order(7);

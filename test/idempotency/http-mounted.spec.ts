@@ -64,7 +64,7 @@ describe('an idempotent route of an Express application in an Express applicatio
     ['/nest/out', 'outer'],
     ['/nest/in', 'inner'],
   ])(
-    '[ID-2] records what the other one answers, which gives the response methods of its own: %s',
+    '[ID-2] records the responses of the inner application, which brings its own response methods: %s',
     async (path, by) => {
       const first = await send({ app, port }, path);
       expect(first).toEqual({ status: 201, body: JSON.stringify({ by, runs: 1 }), replayed: false });

@@ -12,9 +12,9 @@ import {
   type NestInterceptor,
 } from '@nestjs/common';
 import { ModuleRef } from '@nestjs/core';
-import { Test } from '@nestjs/testing';
 import { AtomicRedisModule, Idempotent, OutcomeUnknownError } from 'nestjs-atomic-redis';
 import { defer, EMPTY, from, retry, timeout, type Observable } from 'rxjs';
+import { useApp } from '../support/app.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 import { PLATFORMS, send, startApp, type HttpApp } from './http-app.js';
@@ -36,7 +36,7 @@ class RetryInterceptor implements NestInterceptor {
   }
 }
 
-/** What a handler has returned whose caller gave up before. */
+/** The stream of a handler whose caller had given up. */
 let streamed: Readable | undefined;
 let calls = 0;
 let whenCalledAgain: () => unknown = () => undefined;
@@ -45,7 +45,7 @@ class ImpatientInterceptor implements NestInterceptor {
   intercept(_: ExecutionContext, next: CallHandler): Observable<unknown> {
     return defer(() => {
       if (++calls > 1) whenCalledAgain();
-      return calls > 1 ? next.handle() : next.handle().pipe(timeout(100));
+      return calls > 1 ? next.handle() : next.handle().pipe(timeout(500));
     });
   }
 }
@@ -215,30 +215,30 @@ describe.each(PLATFORMS)('idempotent calls inside a request on %s', (platform) =
 
   afterEach(() => http.app.close());
 
-  it('[ID-1] a handler that calls the decorated one of its base class is one run', async () => {
+  it('[ID-1] a handler that calls the decorated method of its base class is one run', async () => {
     expect(await send(http, '/sub')).toMatchObject({ status: 201, body: '{"sub":{"base":1}}' });
     expect(await send(http, '/sub')).toMatchObject({ body: '{"sub":{"base":1}}', replayed: true });
     expect(runs).toBe(1);
   });
 
-  it('[ID-1] a call without a key is part of the run, one with a key runs once for that key', async () => {
+  it('[ID-1] a call without a key is part of the run, and one with a key runs once for that key', async () => {
     expect(await send(http, '/sub/jobs')).toMatchObject({ status: 201, body: '[{"base":1},1,1]' });
   });
 
-  it('[ID-1] a call without a key is no part of another registration’s run', async () => {
+  it('[ID-1] a call without a key is not part of another registration’s run', async () => {
     const answer = await send(http, '/sub/elsewhere');
     expect(answer.status).toBe(500);
     expect(JSON.parse(answer.body)).toMatchObject({ code: 'CONFIGURATION' });
     expect(jobs).toBe(0);
   });
 
-  it('[ID-1] an interceptor that calls the handler again does so in the same run', async () => {
+  it('[ID-1] an interceptor that calls the handler again stays in the same run', async () => {
     expect(await send(http, '/sub/retried')).toEqual({ status: 201, body: '{"run":2}', replayed: false });
     expect(await send(http, '/sub/retried')).toEqual({ status: 201, body: '{"run":2}', replayed: true });
     expect(runs).toBe(2);
   });
 
-  it('[ID-1] an interceptor that calls the handler again, since the key was taken, claims it again', async () => {
+  it('[ID-1] an interceptor that calls the handler again after a busy key claims the key again', async () => {
     let open!: () => void;
     gate = new Promise<void>((resolve) => (open = resolve));
     const both = [send(http, '/sub/patient'), send(http, '/sub/patient')];
@@ -249,13 +249,13 @@ describe.each(PLATFORMS)('idempotent calls inside a request on %s', (platform) =
   });
 
   it.each(['while it runs', 'once it has returned'])(
-    '[ID-1] the stream of a handler whose caller gave up goes to the one that calls it again %s',
+    '[ID-1] the stream of a handler whose caller gave up goes to the next call %s',
     async (when) => {
       const isRunning = when === 'while it runs';
       const path = isRunning ? '/sub/streamed' : '/sub/streamed-before-retry';
       gate = new Promise((resolve) => {
         if (isRunning) whenCalledAgain = () => resolve(undefined);
-        else setTimeout(resolve, 1_000);
+        else setTimeout(resolve, 1_500);
       });
       expect(await send(http, path)).toEqual({ status: 201, body: 'a stream', replayed: false });
       expect(await send(http, path)).toEqual({ status: 201, body: 'a stream', replayed: true });
@@ -263,7 +263,7 @@ describe.each(PLATFORMS)('idempotent calls inside a request on %s', (platform) =
     },
   );
 
-  it('[ID-1] the stream of a handler whose caller gave up is closed where nobody calls it again', async () => {
+  it('[ID-1] the stream of a handler whose caller gave up is closed if there is no next call', async () => {
     let open!: () => void;
     gate = new Promise<void>((resolve) => (open = resolve));
     expect(await send(http, '/sub/streamed-to-nobody')).toMatchObject({ status: 500 });
@@ -271,21 +271,21 @@ describe.each(PLATFORMS)('idempotent calls inside a request on %s', (platform) =
     await waitFor('the stream to be closed', () => streamed?.destroyed);
   });
 
-  it('[ID-3] the last of the handler’s failures decides', async () => {
+  it('[ID-3] the handler’s last failure decides', async () => {
     expect(await send(http, '/sub/retried-error')).toMatchObject({ status: 500 });
     expect(runs).toBe(2);
     const [record] = await redis.client.keys('atomic:idempotency:*');
     expect(await stateOf(redis.client, record!)).toBe('released');
   });
 
-  it('[ID-31] a later failure does not make the unknown outcome of an earlier call known', async () => {
+  it('[ID-31] a later failure keeps the unknown outcome of an earlier call', async () => {
     expect(await send(http, '/sub/retried-unknown')).toMatchObject({ status: 500 });
     const again = await send(http, '/sub/retried-unknown');
     expect(JSON.parse(again.body)).toMatchObject({ code: 'IDEMPOTENCY_OUTCOME_UNKNOWN' });
     expect(runs).toBe(2);
   });
 
-  it('[ID-2] refuses a route of events when it is decorated, naming it', () => {
+  it('[ID-2] a route of server-sent events is refused by name when it is decorated', () => {
     expect(() => {
       class EventsController {
         @Idempotent()
@@ -300,17 +300,19 @@ describe.each(PLATFORMS)('idempotent calls inside a request on %s', (platform) =
 });
 
 describe('idempotent calls of providers', () => {
+  const boot = useApp();
   const redis = useRedis();
 
   const start = async (...providers: (new () => unknown)[]) => {
-    const module = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' }),
-        AtomicRedisModule.forRoot({ name: 'other', connection: redis.server.url, namespace: 'atomic:' }),
-      ],
-      providers,
-    }).compile();
-    await module.init();
+    const module = await boot(
+      { connection: redis.server.url },
+      {
+        imports: [
+          AtomicRedisModule.forRoot({ name: 'other', connection: redis.server.url, namespace: 'atomic:' }),
+        ],
+        providers,
+      },
+    );
     return module;
   };
 
@@ -318,7 +320,7 @@ describe('idempotent calls of providers', () => {
     jobs = 0;
   });
 
-  it('[ID-1] a method that calls the decorated one of its base class with its key is one run', async () => {
+  it('[ID-1] a method that calls the decorated one of its base class with the same key is one run', async () => {
     const module = await start(Jobs, LoudJobs);
     try {
       expect(await module.get(LoudJobs).run('a')).toBe(10);
@@ -339,7 +341,7 @@ describe('idempotent calls of providers', () => {
     }
   });
 
-  it('[ID-1] rejects, and does not throw, what a callback throws', async () => {
+  it('[ID-1] an error of a callback rejects the call and is never thrown synchronously', async () => {
     const module = await start(Jobs);
     try {
       const call = module.get(Jobs).badKey();
@@ -350,7 +352,7 @@ describe('idempotent calls of providers', () => {
     }
   });
 
-  it('[ID-5] tells a method apart that two classes inherit, and refuses two classes of one name', async () => {
+  it('[ID-5] a method that two classes inherit is told apart, and two classes of one name are refused', async () => {
     abstract class Shared {
       @Idempotent({ operation: (self: Shared) => `${self.constructor.name}.run`, key: (id: string) => id })
       async run(_id: string): Promise<string> {

@@ -16,7 +16,7 @@ import { PLATFORMS, send, sendAndLeave, startApp, type HttpApp } from './http-ap
 import { gate } from './support.js';
 
 let runs = 0;
-/** Of the runs of the routes that are held. */
+/** Gates that end the held routes' runs. */
 let ends = [gate(), gate()];
 
 @Controller()
@@ -53,7 +53,7 @@ class OptionsController {
   }
 
   @Post('open')
-  @Idempotent({ onUnavailable: 'run', timeoutMs: 500, operation: 'open' })
+  @Idempotent({ onUnavailable: 'run', timeoutMs: 1_500, operation: 'open' })
   open(): object {
     return { run: ++runs };
   }
@@ -66,7 +66,7 @@ class OptionsController {
   }
 
   @Post('open-sent')
-  @Idempotent({ onUnavailable: 'run', timeoutMs: 500, operation: 'open-sent' })
+  @Idempotent({ onUnavailable: 'run', timeoutMs: 1_500, operation: 'open-sent' })
   openSent(@Res() response: { send(body: object): unknown }): void {
     response.send({ run: ++runs });
   }
@@ -109,7 +109,7 @@ describe.each(PLATFORMS)('options of idempotent routes on %s', (platform) => {
     await proxy.stop();
   });
 
-  it('[ID-11] gives duplicates that wait the first one’s response', async () => {
+  it('[ID-11] waiting duplicates get the first response', async () => {
     const answers = await Promise.all(Array.from({ length: 20 }, () => send(http, '/waiting')));
     expect(runs).toBe(1);
     expect(answers.map(({ status, body }) => [status, body])).toEqual(
@@ -120,14 +120,14 @@ describe.each(PLATFORMS)('options of idempotent routes on %s', (platform) => {
     expect(events.filter(({ type }) => type === 'idempotency.run')).toHaveLength(1);
   });
 
-  it('[ID-11] lets one waiter run when the first one fails', async () => {
+  it('[ID-11] one waiter runs when the first call fails', async () => {
     const answers = await Promise.all(Array.from({ length: 10 }, () => send(http, '/failing')));
     expect(runs).toBe(2);
     expect(answers.filter(({ status }) => status === 500)).toHaveLength(1);
     expect(answers.filter(({ body }) => body === '{"run":2}')).toHaveLength(9);
   });
 
-  it('[ID-11] refuses a duplicate that has waited long enough, and the first one’s response stays', async () => {
+  it('[ID-11] a duplicate whose wait is over is refused, and the first response stays', async () => {
     const first = send(http, '/hasty');
     await waitFor('the run', () => runs === 1);
     const second = await send(http, '/hasty');
@@ -138,7 +138,7 @@ describe.each(PLATFORMS)('options of idempotent routes on %s', (platform) => {
     expect(await send(http, '/hasty')).toMatchObject({ body: '{"run":1}', replayed: true });
   });
 
-  it('[ID-11] a waiter whose client has gone takes over, and its response is kept', async () => {
+  it('[ID-11] a waiter whose client has disconnected takes over, and its response is kept', async () => {
     const first = send(http, '/held');
     await waitFor('the run', () => runs === 1);
     const subscribed = waitFor('the subscription', async () => {
@@ -159,7 +159,7 @@ describe.each(PLATFORMS)('options of idempotent routes on %s', (platform) => {
     ]);
   });
 
-  it('[ID-7] refuses two keys in one request, before any command', async () => {
+  it('[ID-7] two keys in one request are refused before any command', async () => {
     const counts = await countCommands(redis.client, async () => {
       const response = await new Promise<IncomingMessage>((resolve, reject) => {
         const { port } = http;
@@ -173,18 +173,18 @@ describe.each(PLATFORMS)('options of idempotent routes on %s', (platform) => {
     expect(runs).toBe(0);
   });
 
-  it('[ID-4] tells payloads apart by the application’s own fingerprint', async () => {
+  it('[ID-4] payloads are compared by the application’s own fingerprint', async () => {
     const pay = (body: object) => send(http, '/by-amount', { body });
     expect(await pay({ amount: 1, note: 'a' })).toMatchObject({ status: 201 });
     expect(await pay({ amount: 1, note: 'b' })).toMatchObject({ replayed: true });
     expect(await pay({ amount: 2, note: 'a' })).toMatchObject({ status: 422 });
-    // What nobody can compare.
+    // A value that cannot be compared.
     const nothing = await send(http, '/by-amount', { headers: { 'idempotency-key': 'other' }, body: {} });
     expect(nothing.status).toBe(201);
   });
 
   it.each(['/open', '/open-sent'])(
-    '[ID-10] runs unprotected while Redis is away where that is asked for, and protected when it is back: %s',
+    '[ID-10] a route may run unprotected while Redis is away, and is protected again when it returns: %s',
     async (path) => {
       expect(await send(http, path)).toMatchObject({ status: 201, body: '{"run":1}' });
       proxy.refuseConnections(true);
@@ -207,7 +207,7 @@ describe.each(PLATFORMS)('options of idempotent routes on %s', (platform) => {
     },
   );
 
-  it('[ID-15] replays a response without asking Redis', async () => {
+  it('[ID-15] a response is replayed from memory without a command to Redis', async () => {
     const cached = await startApp(
       platform,
       { connection: redis.server.url, idempotency: { replayCache: { maxBytes: 100_000 } } },
@@ -224,7 +224,7 @@ describe.each(PLATFORMS)('options of idempotent routes on %s', (platform) => {
     }
   });
 
-  it('[ID-16] looks up and forgets the key of a caller', async () => {
+  it('[ID-16] the key of a caller can be inspected and forgotten', async () => {
     const headers = { authorization: 'Bearer ada' };
     expect(await send(http, '/refusing', { headers })).toMatchObject({ status: 400 });
     expect(await send(http, '/refusing', { headers })).toMatchObject({ status: 400, replayed: true });

@@ -82,7 +82,9 @@ const fail = (error: unknown): never => {
   throw error;
 };
 
-/** How a handler and its surroundings behave, and what the second request with its key gets. */
+/**
+ * The acts of a handler and its surroundings, and the result of the second request with its key.
+ */
 interface Row {
   readonly handle: (response: AnyResponse) => unknown;
   /** The status that the first client gets. */
@@ -95,7 +97,7 @@ interface Row {
   readonly takesResponse?: 'alone' | 'passthrough';
   readonly above?: Type<NestInterceptor>[];
   readonly options?: IdempotentOptions<[], []>;
-  /** Whether the handler waits until the first client has its answer. */
+  /** True if the handler waits until the first client has its answer. */
   readonly isLate?: boolean;
 }
 
@@ -108,7 +110,7 @@ const sendsPart = (error: () => Error) => (response: AnyResponse) => {
   raw.write('a part');
   fail(error());
 };
-/** As a time-out lets it: the filter of its error ends the response while the handler goes on. */
+/** Imitates a time-out: the filter of its error ends the response while the handler continues. */
 const sendsPartAndWaits = (then: () => Promise<unknown>) => async (response: AnyResponse) => {
   const raw = response.raw ?? response;
   raw.statusCode = 200;
@@ -482,7 +484,7 @@ names.forEach((name, i) => {
   Object.defineProperty(prototype, method, descriptor);
 });
 
-describe.each(PLATFORMS)('how the run of a route ends on %s', (platform) => {
+describe.each(PLATFORMS)('the outcome of a route’s run on %s', (platform) => {
   const redis = useRedis();
   let http: HttpApp;
   const stray: unknown[] = [];

@@ -41,7 +41,7 @@ interface AnyResponse extends ServerResponse {
 class TimeoutInterceptor implements NestInterceptor {
   intercept(_: ExecutionContext, next: CallHandler): Observable<unknown> {
     return next.handle().pipe(
-      timeout(300),
+      timeout(600),
       catchError((error: unknown) =>
         throwError(() => (error instanceof TimeoutError ? new RequestTimeoutException() : error)),
       ),
@@ -51,7 +51,7 @@ class TimeoutInterceptor implements NestInterceptor {
 
 class FallbackInterceptor implements NestInterceptor {
   intercept(_: ExecutionContext, next: CallHandler): Observable<unknown> {
-    return next.handle().pipe(timeout({ each: 300, with: () => of({ pending: true }) }));
+    return next.handle().pipe(timeout({ each: 600, with: () => of({ pending: true }) }));
   }
 }
 
@@ -180,7 +180,7 @@ class ResponsesController {
   }
 
   @Post('never')
-  @Idempotent({ leaseMs: 1_000 })
+  @Idempotent({ leaseMs: 3_000 })
   never(@Res() response: AnyResponse): void {
     runs++;
     response.status(201);
@@ -195,12 +195,12 @@ class ResponsesController {
   }
 
   @Post('late')
-  @Idempotent({ leaseMs: 1_500 })
+  @Idempotent({ leaseMs: 3_000 })
   late(@Res() response: AnyResponse): void {
     runs++;
     const raw = response.raw ?? response;
-    for (let i = 0; i < 4; i++) setTimeout(() => raw.write(`${i}`), i * 900);
-    setTimeout(() => raw.end('!'), 3_000);
+    for (let i = 0; i < 4; i++) setTimeout(() => raw.write(`${i}`), i * 1_200);
+    setTimeout(() => raw.end('!'), 4_500);
   }
 
   @Post('error$')
@@ -285,7 +285,7 @@ describe.each(PLATFORMS)('the end of an idempotent response on %s', (platform) =
 
   const isDone = async (): Promise<boolean> => (await recordState()) !== 'running';
 
-  it('[ID-2] survives a response that Node refuses to send, and replays it without what was refused', async () => {
+  it('[ID-2] survives headers that Node.js refuses to send, and is replayed without them', async () => {
     await expect(send(http, '/bad-message')).rejects.toThrow('fetch failed');
     expect(await send(http, '/bad-message')).toMatchObject({
       status: 201,
@@ -295,7 +295,7 @@ describe.each(PLATFORMS)('the end of an idempotent response on %s', (platform) =
   });
 
   it.each(['/twice', '/send-and-throw'])(
-    '[ID-2] sends and keeps what a handler ended first, whatever it does afterwards: %s',
+    '[ID-2] is the one that a handler ended first, whatever it does afterwards: %s',
     async (path) => {
       expect(await send(http, path)).toEqual({ status: 201, body: '{"run":1}', replayed: false });
       expect(await send(http, path)).toEqual({ status: 201, body: '{"run":1}', replayed: true });
@@ -303,7 +303,7 @@ describe.each(PLATFORMS)('the end of an idempotent response on %s', (platform) =
     },
   );
 
-  it('[ID-3] a handler that fails behind part of a body gives that part to its client, and a retry is refused', async () => {
+  it('[ID-3] after a failure behind part of a body reaches the client in part, and a retry is refused', async () => {
     expect(await send(http, '/write-and-throw')).toEqual({ status: 201, body: 'part 1', replayed: false });
     const again = await send(http, '/write-and-throw');
     expect(JSON.parse(again.body)).toMatchObject({ code: 'IDEMPOTENCY_RESULT_UNAVAILABLE' });
@@ -311,7 +311,7 @@ describe.each(PLATFORMS)('the end of an idempotent response on %s', (platform) =
   });
 
   it.each(['/slow', '/one$'])(
-    '[ID-1] keeps the result for a client that has gone, however long the handler runs: %s',
+    '[ID-1] is kept for a client that has disconnected, however long the handler runs: %s',
     async (path) => {
       await sendAndLeave(http, path, hold());
       await sleep(1_500);
@@ -326,28 +326,25 @@ describe.each(PLATFORMS)('the end of an idempotent response on %s', (platform) =
   it.each([
     ['/timeout', 408],
     ['/fallback', 201],
-  ])(
-    '[ID-3] does not take what %s answered for the result of a handler that went on',
-    async (path, status) => {
-      void hold();
-      expect(await send(http, path)).toMatchObject({ status });
-      expect(await send(http, path)).toMatchObject({
-        status: 409,
-        body: expect.stringContaining('IN_FLIGHT') as string,
-      });
-      open();
-      await waitFor('the run to end', isDone);
-      const repeat = await send(http, path);
-      expect(repeat).toMatchObject({ status: 409, replayed: false });
-      expect(JSON.parse(repeat.body)).toMatchObject({
-        code: 'IDEMPOTENCY_RESULT_UNAVAILABLE',
-        outcome: 'applied',
-      });
-      expect(runs).toBe(1);
-    },
-  );
+  ])('[ID-3] is not the answer of %s while the handler still runs', async (path, status) => {
+    void hold();
+    expect(await send(http, path)).toMatchObject({ status });
+    expect(await send(http, path)).toMatchObject({
+      status: 409,
+      body: expect.stringContaining('IN_FLIGHT') as string,
+    });
+    open();
+    await waitFor('the run to end', isDone);
+    const repeat = await send(http, path);
+    expect(repeat).toMatchObject({ status: 409, replayed: false });
+    expect(JSON.parse(repeat.body)).toMatchObject({
+      code: 'IDEMPOTENCY_RESULT_UNAVAILABLE',
+      outcome: 'applied',
+    });
+    expect(runs).toBe(1);
+  });
 
-  it('[ID-3] gives the key back when the handler fails after another’s answer', async () => {
+  it('[ID-3] releases the key when the handler fails after another component answered', async () => {
     void hold();
     expect(await send(http, '/timeout-then-error')).toMatchObject({ status: 408 });
     expect(await recordState()).toBe('running');
@@ -355,7 +352,7 @@ describe.each(PLATFORMS)('the end of an idempotent response on %s', (platform) =
     await waitFor('the key to be given back', async () => (await recordState()) === 'released');
   });
 
-  it('[ID-3] does not run again when the handler refuses after another’s answer', async () => {
+  it('[ID-3] is not made again when the handler refuses after another component answered', async () => {
     void hold();
     expect(await send(http, '/timeout-then-conflict')).toMatchObject({ status: 408 });
     open();
@@ -364,7 +361,7 @@ describe.each(PLATFORMS)('the end of an idempotent response on %s', (platform) =
     expect(runs).toBe(1);
   });
 
-  it('[ID-4] holds the key of a handler that goes on after its own answer', async () => {
+  it('[ID-4] holds the key of a handler that continues after its own answer', async () => {
     void hold();
     expect(await send(http, '/answer-and-go-on')).toMatchObject({ status: 201, body: '{"run":1}' });
     expect(await send(http, '/answer-and-go-on')).toMatchObject({ status: 409 });
@@ -379,7 +376,7 @@ describe.each(PLATFORMS)('the end of an idempotent response on %s', (platform) =
     expect(await send(http, '/await-finish')).toMatchObject({ body: 'run 1', replayed: true });
   });
 
-  it('[ID-3] holds the key of a failure that cannot be asked what it is', async () => {
+  it('[ID-3] holds the key of a failure that cannot be inspected', async () => {
     void hold();
     expect(await send(http, '/odd-error')).toMatchObject({ status: 408 });
     open();
@@ -389,7 +386,7 @@ describe.each(PLATFORMS)('the end of an idempotent response on %s', (platform) =
     expect(runs).toBe(1);
   });
 
-  it('[ID-3] gives up on a response that never comes', async () => {
+  it('[ID-3] is not awaited for ever', async () => {
     await sendAndLeave(
       http,
       '/never',
@@ -400,19 +397,19 @@ describe.each(PLATFORMS)('the end of an idempotent response on %s', (platform) =
     expect(runs).toBe(1);
   });
 
-  it('[ID-3] does not wait for its response as long as the lease once the client has gone', async () => {
+  it('[ID-3] is not awaited for a whole lease once the client has disconnected', async () => {
     await sendAndLeave(http, '/forgotten', new Promise<void>((resolve) => (started = resolve)));
     // The lease is one of half a minute.
     await waitFor('the run to be given up', isDone);
     expect(runs).toBe(1);
   });
 
-  it('[ID-2] waits for a response that keeps coming', async () => {
+  it('[ID-2] is awaited as long as bytes keep coming', async () => {
     expect(await send(http, '/late')).toMatchObject({ body: '0123!', replayed: false });
     expect(await send(http, '/late')).toMatchObject({ body: '0123!', replayed: true });
   });
 
-  it('[ID-3] treats the error of an Observable as that of a promise', async () => {
+  it('[ID-3] treats the error of an Observable like that of a promise', async () => {
     expect(await send(http, '/error$')).toMatchObject({ status: 500 });
     expect(await recordState()).toBe('released');
     expect(await send(http, '/error$')).toMatchObject({ status: 500 });
@@ -421,7 +418,7 @@ describe.each(PLATFORMS)('the end of an idempotent response on %s', (platform) =
     expect(await send(http, '/conflict$')).toEqual({ ...first, replayed: true });
   });
 
-  it('[ID-2] sends of an Observable what Nest sends', async () => {
+  it('[ID-2] of an Observable contains the same values that Nest sends', async () => {
     expect(await send(http, '/many$')).toEqual({ status: 201, body: '{"run":1}', replayed: false });
     expect(await send(http, '/many$')).toEqual({ status: 201, body: '{"run":1}', replayed: true });
     const { status, body } = await send(http, '/plain-empty$');
@@ -430,7 +427,7 @@ describe.each(PLATFORMS)('the end of an idempotent response on %s', (platform) =
     expect(runs).toBe(2);
   });
 
-  it('[ID-3] lets a large body flow at the client’s pace', async () => {
+  it('[ID-3] flows at the client’s pace when the body is large', async () => {
     const response = await fetch(`http://127.0.0.1:${http.port}/large`, {
       method: 'POST',
       headers: { 'idempotency-key': 'k' },
@@ -448,7 +445,7 @@ describe.each(PLATFORMS)('the end of an idempotent response on %s', (platform) =
     expect(runs).toBe(1);
   });
 
-  it('[MOD-6] shutdown waits for a run whose client has gone', async () => {
+  it('[MOD-6] is awaited by shutdown even if the client has disconnected', async () => {
     await sendAndLeave(http, '/slow', hold());
     setTimeout(open, 300);
     await http.app.close();

@@ -7,7 +7,7 @@ import {
   IdempotencyCallerMismatchError,
   IdempotencyMismatchError,
   IdempotencyService,
-  type IdempotencyModuleOptions,
+  type AtomicRedisOptions,
 } from 'nestjs-atomic-redis';
 import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
@@ -18,7 +18,7 @@ import { gate, useInstances } from './support.js';
 
 let runs = 0;
 
-/** As applications look users up: later, and none for guests. */
+/** Looks a user up like an application: later, and none for guests. */
 const userOf = async (request: Pick<AnyRequest, 'headers'>): Promise<string> => {
   await Promise.resolve();
   return request.headers['set-user'] as string;
@@ -63,7 +63,7 @@ describe.each(PLATFORMS)('the scope that an application gives on %s', (platform)
   const redis = useRedis();
   let http: HttpApp;
 
-  const start = async (idempotency: IdempotencyModuleOptions): Promise<void> => {
+  const start = async (idempotency: AtomicRedisOptions['idempotency']): Promise<void> => {
     const parts = { controllers: [OrdersController], providers: [Jobs] };
     http = await startApp(platform, { connection: redis.server.url, idempotency }, parts);
   };
@@ -77,7 +77,7 @@ describe.each(PLATFORMS)('the scope that an application gives on %s', (platform)
   const as = (path: string, user: string, headers: Record<string, string> = {}): Promise<Answer> =>
     send(http, path, { headers: { ...(user && { 'set-user': user }), ...headers } });
 
-  it('[ID-5] of the module decides alone, also later, and the decorator’s goes first', async () => {
+  it('[ID-5] of the module alone decides, also later, and the decorator’s overrides it', async () => {
     const scope = jest.fn(userOf);
     await start({ scope: (request) => scope(request) });
     expect(await as('/default', 'ada', { authorization: 'Bearer 1' })).toMatchObject({ body: '{"run":1}' });
@@ -99,7 +99,7 @@ describe.each(PLATFORMS)('the scope that an application gives on %s', (platform)
   it.each([
     ['/default', 'idempotency.scope of the module'],
     ['/guests', 'scope of @Idempotent() on OrdersController.guests'],
-  ])('[ID-5] is refused on %s where it is none, and names itself', async (path, named) => {
+  ])('[ID-5] is refused on %s if it is invalid, and the error names it', async (path, named) => {
     await start({ scope: (request) => userOf(request) });
     const error = jest.spyOn(Logger.prototype, 'error').mockImplementation();
     try {
@@ -119,7 +119,7 @@ describe.each(PLATFORMS)('the scope that an application gives on %s', (platform)
     expect(runs).toBe(1);
   });
 
-  it('[ID-5] that fails answers its error, and is asked again by the next attempt', async () => {
+  it('[ID-5] that throws fails the request with its error, and is requested again by the next attempt', async () => {
     let fails = true;
     await start({
       scope: async () => {
@@ -132,7 +132,7 @@ describe.each(PLATFORMS)('the scope that an application gives on %s', (platform)
     expect(await as('/default', 'ada')).toMatchObject({ status: 201, body: '{"run":1}' });
   });
 
-  it('[ID-5] is not needed where a route requires a caller and has one', async () => {
+  it('[ID-5] is not needed if a route requires a caller and has one', async () => {
     await start({});
     const refused = await as('/required', '');
     expect(refused).toMatchObject({ status: 403 });
@@ -148,7 +148,7 @@ describe('the evidence of a call', () => {
   const instances = useInstances(() => ({ connection: redis.server.url, namespace: 'atomic:' }));
 
   it.each([undefined, { maxBytes: 100_000 }])(
-    '[ID-5] is compared before payload and state, with a replay cache %j',
+    '[ID-5] is compared before payload and state, with a replay cache of %j',
     async (replayCache) => {
       const { idempotency, events } = await instances.start({
         idempotency: { ...(replayCache && { replayCache }) },

@@ -141,7 +141,7 @@ describe.each(PLATFORMS)('the usual set-ups on %s', (platform) => {
   }
 
   it.each(SET_UPS.map((setUp): [string, SetUp] => [setUp.name, setUp]))(
-    '[ID-5] %s: an honest retry and a stranger with the same key and payload get what the docs say',
+    '[ID-5] %s: an honest retry and a stranger with the same key and payload get the documented responses',
     async (_, setUp) => {
       const port = await start(setUp);
       const logIn: LogIn = async (who) => ({
@@ -181,7 +181,7 @@ describe.each(PLATFORMS)('the usual set-ups on %s', (platform) => {
   );
 });
 
-it('[DOC-3] docs/idempotency.md has the table of set-ups as they are tested', () => {
+it('[DOC-3] the table of set-ups in docs/idempotency.md matches the tested ones', () => {
   const rows = sectionOf('docs/idempotency.md', 'Whose key it is')
     .split('\n')
     .filter((line) => line.startsWith('| '))

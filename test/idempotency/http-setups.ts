@@ -6,7 +6,7 @@ import { UnauthorizedException, type INestApplication } from '@nestjs/common';
 import cookieSession from 'cookie-session';
 import { auth as oauth2 } from 'express-oauth2-jwt-bearer';
 import expressSession from 'express-session';
-import type { IdempotencyModuleOptions } from 'nestjs-atomic-redis';
+import type { AtomicRedisOptions } from 'nestjs-atomic-redis';
 import passport from 'passport';
 import { ExtractJwt, Strategy as JwtStrategy } from 'passport-jwt';
 import { Strategy as LocalStrategy } from 'passport-local';
@@ -15,13 +15,13 @@ import type { AnyRequest } from './http-app.js';
 type Headers = Record<string, string>;
 export type Platform = 'express' | 'fastify';
 
-/** What a request gets: the response that is kept, a run of its own, or a refusal. */
+/** The result of a request: the kept response, a run of its own, or a refusal. */
 export type Gets = 'the first response' | 'a run of its own' | '422' | '403' | '401';
 
 /** A way in which applications know their callers. */
 export interface SetUp {
   readonly name: string;
-  /** What names the caller, in words. */
+  /** Describes the source of the caller's name. */
   readonly named: string;
   readonly retry: Gets;
   readonly stranger: Gets;
@@ -30,7 +30,7 @@ export interface SetUp {
   readonly configure?: (app: INestApplication, platform: Platform) => void | Promise<void>;
   /** Stands in front of the routes, as authentication does. */
   readonly guard?: (request: AnyRequest, platform: Platform) => void | Promise<void>;
-  readonly idempotency?: IdempotencyModuleOptions;
+  readonly idempotency?: AtomicRedisOptions['idempotency'];
   /** Over TLS, with a certificate of the client. */
   readonly hasCertificate?: boolean;
 }
@@ -61,7 +61,7 @@ const claimsOf = (request: Pick<AnyRequest, 'headers'>): Record<string, unknown>
     Buffer.from(String(request.headers.authorization).split('.')[1]!, 'base64url').toString(),
   ) as Record<string, unknown>;
 
-/** As the guards of @nestjs/passport do. */
+/** Sets the user like the guards of @nestjs/passport. */
 const passportGuard =
   (strategy: string) =>
   (request: AnyRequest): Promise<void> =>
@@ -157,7 +157,7 @@ export const SET_UPS: readonly SetUp[] = [
     },
   },
   {
-    // Google itself is not asked: the profile is what its strategy makes of the answer.
+    // Google itself is not asked: the profile is its strategy's reading of the answer.
     name: 'Passport, Google',
     named: '`request.user` by `id` and `provider`',
     retry: 'the first response',

@@ -5,10 +5,11 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RecordingBudget } from '../../lib/idempotency/http/recording-budget.js';
-import { ResponseTap, type Ended, type Recorder } from '../../lib/idempotency/http/response-tap.js';
+import type { Ended, Recorder } from '../../lib/idempotency/http/response-recorder.js';
+import { ResponseTap } from '../../lib/idempotency/http/response-tap.js';
 import { waitFor } from '../support/wait-for.js';
 
-/** Keeps what a tap records, and holds the end of the response until it is told to let go. */
+/** Keeps the recording of a tap, and holds the end of the response until `letGo`. */
 class HoldingRecorder implements Recorder {
   readonly maxBytes = 1_000;
   readonly budget = new RecordingBudget(10_000);
@@ -16,7 +17,7 @@ class HoldingRecorder implements Recorder {
   readonly endings: Ended[] = [];
   readonly losses: string[] = [];
   hasGone = false;
-  /** Whether the response is taken for the handler's. */
+  /** True if the response counts as the handler's. */
   owns = true;
   letGo!: () => void;
   private readonly kept = new Promise<void>((resolve) => (this.letGo = resolve));
@@ -70,7 +71,7 @@ async function bodyOf(handle: (response: ServerResponse) => void): Promise<strin
 interface Client {
   readonly response: ServerResponse;
   readonly socket: Socket;
-  /** What has arrived. */
+  /** Returns the received text. */
   readonly got: () => string;
 }
 
@@ -116,7 +117,7 @@ const PROTOCOLS = [
   ['HTTP/2', bodyOfHttp2],
 ] as const;
 
-/** What middleware does that changes bodies: it puts an `end` of its own onto the response. */
+/** Acts like middleware that changes bodies: it puts its own `end` onto the response. */
 function wrapEnd(response: ServerResponse, mark: string): void {
   const { end } = response;
   const wrapped = (chunk: Buffer): unknown => Reflect.apply(end, response, [`${mark}(${String(chunk)})`]);
@@ -128,7 +129,7 @@ describe('the tap of a response', () => {
     await waitFor('the budget to be given back', () => RecordingBudget.used === 0);
   });
 
-  it('[ID-2] records what goes into middleware from before it, and what comes out of middleware from after it', async () => {
+  it('[ID-2] records the input of middleware registered before it and the output of middleware registered after it', async () => {
     let recorder!: HoldingRecorder;
     const body = await bodyOf((response) => {
       wrapEnd(response, 'before');
@@ -142,7 +143,7 @@ describe('the tap of a response', () => {
   });
 
   it.each(['held', 'flowing'])(
-    '[ID-2] records the head of a %s response as it was before middleware changed it',
+    '[ID-2] records the head of a %s response from before middleware changed it',
     async (how) => {
       let recorder!: HoldingRecorder;
       await bodyOf((response) => {
@@ -171,7 +172,7 @@ describe('the tap of a response', () => {
   it.each<[string, (response: ServerResponse) => unknown]>([
     ['a 204', (response) => response.writeHead(204)],
     ['a Content-Length of 0', (response) => response.writeHead(200, { 'content-length': 0 })],
-  ])('[ID-30] holds a response whose head is all of it: %s', async (_, begin) => {
+  ])('[ID-30] holds a response that consists of its head alone: %s', async (_, begin) => {
     let recorder!: HoldingRecorder;
     let response!: ServerResponse;
     const answered = bodyOf((each) => {
@@ -217,7 +218,7 @@ describe('the tap of a response', () => {
   });
 
   it.each(PROTOCOLS)(
-    '[ID-2] a held response behaves to the application as one that was sent: %s',
+    '[ID-2] makes a held response look sent to the application: %s',
     async (protocol, bodyBy) => {
       const said: unknown[] = [];
       let isFinished = false;
@@ -255,7 +256,7 @@ describe('the tap of a response', () => {
   );
 
   it.each(PROTOCOLS)(
-    '[ID-2] says to middleware that the end goes through, as compression asks it, that nothing has been sent: %s',
+    '[ID-2] tells middleware between end() and the socket, such as compression, that nothing was sent: %s',
     async (_, bodyBy) => {
       const said: unknown[] = [];
       const body = await bodyBy((response) => {
@@ -281,7 +282,7 @@ describe('the tap of a response', () => {
   );
 
   it.each(PROTOCOLS)(
-    '[ID-30] a tapped response refuses the chunks that Node.js refuses, and goes on: %s',
+    '[ID-30] makes a tapped response refuse the same chunks that Node.js refuses, and continue: %s',
     async (_, bodyBy) => {
       const refusals: unknown[][] = [];
       const handle = (response: ServerResponse, recorder?: HoldingRecorder) => {
@@ -308,7 +309,7 @@ describe('the tap of a response', () => {
     },
   );
 
-  it('[ID-2] sends the status that a response had when it ended, whatever is set while that is held back', async () => {
+  it('[ID-2] sends the status that a response had when it ended, even if it is set again while held', async () => {
     const sent: unknown[] = [];
     await bodyOf((response) => {
       const recorder = recorded(response);
@@ -322,7 +323,7 @@ describe('the tap of a response', () => {
     expect(sent).toEqual([201, 'Created']);
   });
 
-  it('[ID-2] is not changed by a handler that uses the memory of a chunk again', async () => {
+  it('[ID-2] is not affected by a handler that reuses the memory of a chunk', async () => {
     let recorder!: HoldingRecorder;
     const body = await bodyOf((response) => {
       recorder = recorded(response);
@@ -337,7 +338,7 @@ describe('the tap of a response', () => {
     expect(recorder.bodies).toEqual([body]);
   });
 
-  it('[ID-30] holds the last byte of a Content-Length that flows until the response is kept', async () => {
+  it('[ID-30] holds the last byte of a streamed Content-Length until the response is kept', async () => {
     let recorder!: HoldingRecorder;
     const handle = (response: ServerResponse): void => {
       recorder = recorded(response, true);
@@ -354,7 +355,7 @@ describe('the tap of a response', () => {
   });
 
   it.each([false, true])(
-    '[ID-30] sends what it held when another ends the response; flowing: %s',
+    '[ID-30] sends its held bytes when another component ends the response; flowing: %s',
     async (streams) => {
       let recorder!: HoldingRecorder;
       const body = await bodyOf((response) => {
@@ -369,7 +370,7 @@ describe('the tap of a response', () => {
     },
   );
 
-  it('[ID-30] keeps a client that leaves from the application until the response is kept', async () => {
+  it('[ID-30] hides a client’s disconnection from the application until the response is kept', async () => {
     const told: string[] = [];
     let recorder!: HoldingRecorder;
     const handle = (response: ServerResponse): void => {
@@ -391,7 +392,7 @@ describe('the tap of a response', () => {
     expect(recorder.bodies).toEqual(['part more end']);
   });
 
-  it('[ID-30] lets a source go on that waits for a client which has left', async () => {
+  it('[ID-30] lets a source continue that waits for a disconnected client', async () => {
     let hasDrained = false;
     let recorder!: HoldingRecorder;
     const handle = (response: ServerResponse): void => {
@@ -411,7 +412,7 @@ describe('the tap of a response', () => {
     expect(recorder.endings).toMatchObject([{ response: undefined, reason: 'too-large' }]);
   });
 
-  it('[ID-30] lets a source go on that comes once the client has left', async () => {
+  it('[ID-30] lets a source continue that starts after the client disconnected', async () => {
     let recorder!: HoldingRecorder;
     const handle = (response: ServerResponse): void => void (recorder = recorded(response, true));
     await withClient(handle, async ({ response, socket }) => {
@@ -426,7 +427,7 @@ describe('the tap of a response', () => {
     });
   });
 
-  it('[ID-30] sends of a response that is destroyed what Node.js would have sent by then', async () => {
+  it('[ID-30] sends the same part of a destroyed response that Node.js would have sent by then', async () => {
     const gotOf = async (handle: (response: ServerResponse) => void): Promise<string> => {
       let all = '';
       await withClient(handle, async ({ socket, got }) => {
@@ -465,7 +466,7 @@ describe('the tap of a response', () => {
     );
   });
 
-  it('[ID-2] leaves other responses as they are', async () => {
+  it('[ID-2] leaves other responses unchanged', async () => {
     const prototypes = new Set<object | null>();
     const plain = (response: ServerResponse): void => {
       prototypes.add(Object.getPrototypeOf(response) as object);

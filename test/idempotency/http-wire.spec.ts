@@ -5,9 +5,9 @@ import { Readable } from 'node:stream';
 import type { ServerResponse } from 'node:http';
 import { Controller, Post, Res, StreamableFile, type INestApplication, type Type } from '@nestjs/common';
 import { FastifyAdapter } from '@nestjs/platform-fastify';
-import { Test } from '@nestjs/testing';
-import { AtomicRedisModule, Idempotent, type IdempotentOptions } from 'nestjs-atomic-redis';
+import { Idempotent, type IdempotentOptions } from 'nestjs-atomic-redis';
 import { RecordingBudget } from '../../lib/idempotency/http/recording-budget.js';
+import { useApp } from '../support/app.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 import { PLATFORMS, send, startApp, type HttpApp } from './http-app.js';
@@ -64,6 +64,15 @@ const BEHAVIOURS: Record<string, Behaviour> = {
       response.writeHead(201, { 'Content-Length': 8, 'X-Of-The-Head': 'yes' });
       response.write('12');
       response.end('345678');
+    },
+  },
+  'head-without-message': {
+    takesResponse: true,
+    handle: (response) => {
+      runs++;
+      // As of a response that is forwarded: over HTTP/2 it has no message.
+      response.writeHead(201, undefined, { 'Content-Length': 3, 'X-Of-The-Head': 'yes' });
+      response.end('one');
     },
   },
   'flushed-head': {
@@ -198,6 +207,14 @@ class RowsController {
   }
 }
 
+/** The same handlers without a decorator, with one, and with one that streams. */
+const twinsAndRows = () => [
+  controllerOf('plain', false, false),
+  controllerOf('held', true, false),
+  controllerOf('flowing', true, true),
+  RowsController,
+];
+
 const request = (path: string, { key = 'k', version = '1.1', headers = '' } = {}): string =>
   `POST ${path} HTTP/${version}\r\nHost: x\r\nIdempotency-Key: ${key}\r\nContent-Length: 0\r\n${headers}\r\n`;
 
@@ -214,7 +231,7 @@ async function bytesOf(port: number, text: string, isWhole: (got: string) => boo
   socket.on('close', () => (isClosed = true));
   socket.write(text);
   await waitFor('the response', () => isClosed || isWhole(got));
-  // What might follow.
+  // Waits for possible further bytes.
   await after(50);
   socket.destroy();
   return withoutDates(got) + (isClosed ? '<closed>' : '');
@@ -256,12 +273,7 @@ describe.each(PLATFORMS)('the wire of an idempotent response on %s', (platform) 
       platform,
       { connection: redis.server.url, idempotency: { maxResultBytes: 100_000 } },
       {
-        controllers: [
-          controllerOf('plain', false, false),
-          controllerOf('held', true, false),
-          controllerOf('flowing', true, true),
-          RowsController,
-        ],
+        controllers: twinsAndRows(),
       },
     );
   });
@@ -281,7 +293,7 @@ describe.each(PLATFORMS)('the wire of an idempotent response on %s', (platform) 
 
   describe.each(Object.keys(BEHAVIOURS))('%s', (name) => {
     it.each(['held', 'flowing'])(
-      '[ID-30] a first client of a %s response gets the very bytes that it would without the decorator',
+      '[ID-30] the first client of a %s response gets the same bytes as without the decorator',
       async (how) => {
         const behind = request('/plain/json');
         const isWhole = (got: string): boolean => hasTwo(got) || got.includes('closed');
@@ -295,7 +307,7 @@ describe.each(PLATFORMS)('the wire of an idempotent response on %s', (platform) 
   });
 
   it.each(['json', 'chunks', 'with-length', 'stream'])(
-    '[ID-30] a client of HTTP/1.0 gets the very bytes that it would without the decorator: %s',
+    '[ID-30] a client of HTTP/1.0 gets the same bytes as without the decorator: %s',
     async (name) => {
       const never = (): boolean => false;
       const plain = await bytesOf(http.port, request(`/plain/${name}`, { version: '1.0' }), never);
@@ -309,9 +321,10 @@ describe.each(PLATFORMS)('the wire of an idempotent response on %s', (platform) 
   it.each([
     ['chunks', 'one two three'],
     ['with-length', '12345678'],
+    ['head-without-message', 'one'],
     ['flushed-head', 'flushed'],
     ['stream', 'part 0;part 1;part 2;part 3;part 4;'],
-  ])('[ID-30] a response in parts is replayed whole: %s', async (name, body) => {
+  ])('[ID-30] a chunked response is replayed whole: %s', async (name, body) => {
     for (const how of ['held', 'flowing']) {
       const first = await send(http, `/${how}/${name}`);
       expect(first).toMatchObject({ body, replayed: false });
@@ -339,7 +352,7 @@ describe.each(PLATFORMS)('the wire of an idempotent response on %s', (platform) 
   });
 
   it.each(['pipeline', 'flowing'])(
-    '[ID-30] a client that leaves does not stop the work, whose response a retry gets: %s',
+    '[ID-30] a client that disconnects does not stop the work, and a retry gets its response: %s',
     async (name) => {
       const letGo = held();
       const { socket } = await open(http.port, request(`/rows/${name}`));
@@ -357,7 +370,7 @@ describe.each(PLATFORMS)('the wire of an idempotent response on %s', (platform) 
     },
   );
 
-  it('[ID-30] lets bytes flow with `stream: true`, and holds the end until the response is kept', async () => {
+  it('[ID-30] bytes flow with `stream: true`, and the end is held until the response is kept', async () => {
     const letGo = held();
     const { got } = await open(http.port, request('/rows/flowing'));
     await waitFor('the first bytes', () => got().includes('first;'));
@@ -403,32 +416,25 @@ describe.each(PLATFORMS)('the wire of an idempotent response on %s', (platform) 
 });
 
 describe('the wire of an idempotent response over HTTP/2', () => {
+  let client: http2.ClientHttp2Session;
+  // Ahead of the application, which waits for its sessions.
+  afterEach(() => client.destroy());
+  const boot = useApp();
   const redis = useRedis();
   let app: INestApplication;
-  let client: http2.ClientHttp2Session;
 
   beforeEach(async () => {
     runs = 0;
     wasBroken = false;
     gate = Promise.resolve();
-    const module = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
-      controllers: [
-        controllerOf('plain', false, false),
-        controllerOf('held', true, false),
-        controllerOf('flowing', true, true),
-        RowsController,
-      ],
-    }).compile();
-    module.useLogger(false);
-    app = module.createNestApplication(new FastifyAdapter({ http2: true } as never));
-    await app.listen(0, '127.0.0.1');
+    app = await boot.http(
+      { connection: redis.server.url },
+      {
+        controllers: twinsAndRows(),
+        adapter: new FastifyAdapter({ http2: true } as never),
+      },
+    );
     client = http2.connect((await app.getUrl()).replace('[::1]', '127.0.0.1'));
-  });
-
-  afterEach(async () => {
-    client.destroy();
-    await app.close();
   });
 
   interface Got {
@@ -460,7 +466,7 @@ describe('the wire of an idempotent response over HTTP/2', () => {
   };
 
   it.each(Object.keys(BEHAVIOURS).filter((name) => name !== 'closes-at-end'))(
-    '[ID-30] a first client gets what it would without the decorator: %s',
+    '[ID-30] the first client gets the same response as without the decorator: %s',
     async (name) => {
       const plain = await post(`/plain/${name}`);
       for (const how of ['held', 'flowing']) {
@@ -477,7 +483,7 @@ describe('the wire of an idempotent response over HTTP/2', () => {
     expect(runs).toBe(1);
   });
 
-  it('[ID-30] a client that leaves does not stop the work', async () => {
+  it('[ID-30] a client that disconnects does not stop the work', async () => {
     let letGo!: () => void;
     gate = new Promise((resolve) => (letGo = resolve));
     await post(

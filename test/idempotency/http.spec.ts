@@ -21,13 +21,14 @@ import {
 } from '@nestjs/common';
 import { APP_INTERCEPTOR } from '@nestjs/core';
 import { FastifyAdapter } from '@nestjs/platform-fastify';
-import { Test } from '@nestjs/testing';
 import { Exclude } from 'class-transformer';
 import { IsInt } from 'class-validator';
 import type { Response } from 'express';
-import { AtomicRedisModule, Idempotent } from 'nestjs-atomic-redis';
+import { Idempotent } from 'nestjs-atomic-redis';
+import { useApp } from '../support/app.js';
 import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
 import { stateOf } from '../support/idempotency-record.js';
 
 class OrderDto {
@@ -138,35 +139,25 @@ class OrdersController {
 }
 
 describe.each(['express', 'fastify'])('@Idempotent over HTTP on %s', (platform) => {
+  const boot = useApp();
   const redis = useRedis();
   let app: INestApplication;
   let orders: OrdersController;
   let base: string;
 
   beforeEach(async () => {
-    const module = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({
-          connection: redis.server.url,
-          namespace: 'atomic:',
-          idempotency: { maxResultBytes: 50_000 },
-        }),
-      ],
-      controllers: [OrdersController],
-      providers: [{ provide: APP_INTERCEPTOR, useClass: ClassSerializerInterceptor }],
-    }).compile();
-    module.useLogger(false);
-    app =
-      platform === 'fastify'
-        ? module.createNestApplication(new FastifyAdapter())
-        : module.createNestApplication();
-    app.useGlobalPipes(new ValidationPipe());
-    await app.listen(0, '127.0.0.1');
+    app = await boot.http(
+      { connection: redis.server.url, idempotency: { maxResultBytes: 50_000 } },
+      {
+        controllers: [OrdersController],
+        providers: [{ provide: APP_INTERCEPTOR, useClass: ClassSerializerInterceptor }],
+        adapter: platform === 'fastify' ? new FastifyAdapter() : undefined,
+        configure: (nest) => nest.useGlobalPipes(new ValidationPipe()),
+      },
+    );
     base = (await app.getUrl()).replace('[::1]', '127.0.0.1');
     orders = app.get(OrdersController);
   });
-
-  afterEach(() => app.close());
 
   const post = (path: string, headers: Record<string, string> = {}, body: unknown = {}) =>
     fetch(`${base}/orders${path}`, {
@@ -211,7 +202,7 @@ describe.each(['express', 'fastify'])('@Idempotent over HTTP on %s', (platform) 
     'stream',
     'conflict',
     'object',
-  ])('[ID-2] replays a %s as it went over the wire', async (kind) => {
+  ])('[ID-2] replays a %s with the same bytes on the wire', async (kind) => {
     const first = await wire(await post(`/kinds/${kind}`, { 'idempotency-key': 'k' }));
     const replay = await post(`/kinds/${kind}`, { 'idempotency-key': 'k' });
     expect(replay.headers.get('idempotency-replayed')).toBe('true');
@@ -226,7 +217,7 @@ describe.each(['express', 'fastify'])('@Idempotent over HTTP on %s', (platform) 
     expect(await redis.client.get(record!)).not.toContain('secret');
   });
 
-  it('[ID-2] replays what a handler sent by itself, without cookies and request ids', async () => {
+  it('[ID-2] replays a response that the handler sent by itself, without cookies and request ids', async () => {
     const first = await post('/raw', { 'idempotency-key': 'k' });
     expect(first.headers.get('set-cookie')).toBe('session=1');
     expect(await wire(first)).toMatchObject({ status: 201, body: 'run 1', type: 'text/plain' });
@@ -243,7 +234,7 @@ describe.each(['express', 'fastify'])('@Idempotent over HTTP on %s', (platform) 
     expect(await wire(await post('/redirect', { 'idempotency-key': 'k' }))).toEqual(first);
   });
 
-  it('[ID-3] runs again after a crash, whose key is given back', async () => {
+  it('[ID-3] runs again after a crash, which released the key', async () => {
     expect((await post('/kinds/crash', { 'idempotency-key': 'k' })).status).toBe(500);
     const [record] = await redis.client.keys('atomic:idempotency:*');
     expect(await stateOf(redis.client, record!)).toBe('released');
@@ -264,7 +255,7 @@ describe.each(['express', 'fastify'])('@Idempotent over HTTP on %s', (platform) 
     expect(orders.runs).toBe(1);
   });
 
-  it('[ID-4] answers 409 with Retry-After while the first runs, and 422 to another payload then and later', async () => {
+  it('[ID-4] answers 409 with Retry-After while the first call runs, and 422 to another payload at any time', async () => {
     let open = (): void => undefined;
     orders.gate = new Promise<void>((resolve) => (open = resolve));
     const running = new Promise<void>((resolve) => (orders.started = resolve));
@@ -288,7 +279,7 @@ describe.each(['express', 'fastify'])('@Idempotent over HTTP on %s', (platform) 
     ).toBe('true');
   });
 
-  it('[ID-5] gives one caller’s response to no other, and none to a caller the guard rejects', async () => {
+  it('[ID-5] replays a caller’s response to no other caller, and to none that the guard rejects', async () => {
     await post('', { 'idempotency-key': 'k', 'x-user': 'ada' }, { quantity: 1 });
     const other = await post('', { 'idempotency-key': 'k', 'x-user': 'bob' }, { quantity: 1 });
     expect(other.headers.get('idempotency-replayed')).toBeNull();
@@ -326,5 +317,42 @@ describe.each(['express', 'fastify'])('@Idempotent over HTTP on %s', (platform) 
   it('[ID-7] runs unprotected without a key where that is allowed', async () => {
     expect(await (await post('/optional')).json()).toEqual({ run: 1 });
     expect(await (await post('/optional')).json()).toEqual({ run: 2 });
+  });
+});
+
+describe('a hook of Fastify that waits', () => {
+  const boot = useApp();
+  const redis = useRedis();
+
+  it('[ID-1] runs once for the replay of a route that takes the response', async () => {
+    const seen: string[] = [];
+    const adapter = new FastifyAdapter();
+    const fastify = adapter.getInstance();
+    fastify.addHook('onSend', async () => {
+      seen.push('onSend');
+      await new Promise((resolve) => setTimeout(resolve, 30));
+    });
+    fastify.addHook('onError', async () => void seen.push('onError'));
+    fastify.addHook('onResponse', async () => void seen.push('onResponse'));
+    const app = await boot.http(
+      { connection: redis.server.url },
+      { controllers: [OrdersController], adapter },
+    );
+    const base = (await app.getUrl()).replace('[::1]', '127.0.0.1');
+    const post = () =>
+      fetch(`${base}/orders/raw`, {
+        method: 'POST',
+        headers: { 'idempotency-key': 'k' },
+      });
+    expect(await (await post()).text()).toBe('run 1');
+    await waitFor('the first response has ended', () => seen.includes('onResponse'));
+    seen.length = 0;
+    const replay = await post();
+    expect(await replay.text()).toBe('run 1');
+    expect(replay.headers.get('idempotency-replayed')).toBe('true');
+    await waitFor('the replay has ended', () => seen.includes('onResponse'));
+    // A second answer would fail in this time.
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(seen).toEqual(['onSend', 'onResponse']);
   });
 });

@@ -6,13 +6,12 @@ import {
   ProbeFailedError,
   RedisUnavailableError,
   StepInterruptedError,
-  type IdempotentRun,
   type IdempotencyOptions,
   type RunStep,
   type IdempotencyService,
-  type ProbedStep,
+  type IdempotentRun,
   type StepOptions,
-  type StepWork,
+  type StepProbe,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy } from 'nestjs-atomic-redis/testing';
 import { keepStepScript } from '../../lib/idempotency/steps/keep-step.script.js';
@@ -49,7 +48,7 @@ describe('a run that died', () => {
   const dieIn = (name: string, options: StepOptions<string>): Promise<void> =>
     die((run, begun) => run.step(name, () => (begun(), never()), options));
 
-  it('[ID-54] is not run again inside of a step that holds: its key is held', async () => {
+  it('[ID-54] does not run again inside a step that holds when interrupted: its key is held', async () => {
     await dieIn('charge', { onInterrupted: 'hold' });
     const { idempotency, events } = await instances.start();
     const charge = jest.fn(() => 'charged');
@@ -63,7 +62,7 @@ describe('a run that died', () => {
     expect(await redis.client.pttl(await recordOf())).toBeGreaterThan(6 * 86_400_000);
   });
 
-  it('[ID-54] is held too where onError would give the key back', async () => {
+  it('[ID-54] is held even if onError would release the key', async () => {
     await dieIn('charge', { onInterrupted: 'hold' });
     const { idempotency } = await instances.start();
     const work = (run: IdempotentRun) => run.step('charge', boom, { onInterrupted: 'hold' });
@@ -82,7 +81,7 @@ describe('a run that died', () => {
     ['with a step', 'hold', {}],
     ['with onAbandoned', 'run', { onAbandoned: 'hold' }],
   ])(
-    '[ID-54] [ID-55] is known for what it was also where Redis lost its record, and it was renewed: %s',
+    '[ID-54] [ID-55] is recognised as such even if Redis lost its record and it was renewed: %s',
     async (_, onInterrupted, options) => {
       const { idempotency } = await instances.start();
       const begun = gate();
@@ -92,7 +91,7 @@ describe('a run that died', () => {
         begun.resolve();
         return await never();
       };
-      const all = { operation: 'orders.create', leaseMs: 3_000, ...options };
+      const all = { operation: 'orders.create', leaseMs: 6_000, ...options };
       idempotency.run('k', work, all).catch(() => undefined);
       await begun.promise;
       const record = await recordOf();
@@ -115,7 +114,7 @@ describe('a run that died', () => {
     },
   );
 
-  it('[ID-50] runs a step again that does not hold, with the same key', async () => {
+  it('[ID-50] repeats a step that does not hold when interrupted, with the same key', async () => {
     const keys: string[] = [];
     await die((run, begun) =>
       run
@@ -131,10 +130,10 @@ describe('a run that died', () => {
     expect(keys).toEqual([keys[0], keys[0]]);
   });
 
-  it('[ID-54] asks the probe of a step: done, not done, or not to be known', async () => {
+  it('[ID-54] calls the probe of a step, which returns done, not done, or unknown', async () => {
     const { idempotency } = await instances.start();
     const options = (finding: unknown): StepOptions<string> => ({
-      onInterrupted: async ({ key, signal }: ProbedStep) => {
+      onInterrupted: async ({ key, signal }: Parameters<StepProbe>[0]) => {
         expect([key.length, signal.aborted]).toEqual([43, false]);
         return await (finding as Promise<'run'>);
       },
@@ -158,8 +157,8 @@ describe('a run that died', () => {
   it.each<[string, StepOptions<string>['onInterrupted']]>([
     ['throws', boom],
     ['is too slow', never],
-    ['finds nothing that a probe may', () => 'perhaps' as 'run'],
-  ])('[ID-54] stays interrupted when the probe %s, and is asked again', async (_, probe) => {
+    ['returns an unknown result', () => 'perhaps' as 'run'],
+  ])('[ID-54] stays interrupted when the probe %s, and probes again', async (_, probe) => {
     await dieIn('charge', { onInterrupted: 'hold' });
     const { idempotency } = await instances.start({ idempotency: { probeTimeoutMs: 100 } });
     const resume = (onInterrupted: StepOptions<string>['onInterrupted']) =>
@@ -172,11 +171,11 @@ describe('a run that died', () => {
   const failures: [string, (service: IdempotencyService) => unknown][] = [
     ['of the application', boom],
     ['with a 4xx status', () => Promise.reject(new ConflictException())],
-    ['of one call inside it that did nothing', (service) => service.inspect('')],
-    ['that was stated of another one', () => Promise.reject(new Error('other'))],
+    ['of an inner call that did nothing', (service) => service.inspect('')],
+    ['that was declared for another step', () => Promise.reject(new Error('other'))],
   ];
   it.each(failures)(
-    '[ID-54] is held after a step whose work failed in this attempt too, by an error %s',
+    '[ID-54] is held after a step whose callback failed in this attempt too, by an error %s',
     async (_, failing) => {
       const { idempotency } = await instances.start();
       const work = (run: IdempotentRun): Promise<unknown> =>
@@ -196,7 +195,7 @@ describe('a run that died', () => {
     },
   );
 
-  it('[ID-54] asks the probe after a failure too, whatever the error says', async () => {
+  it('[ID-54] calls the probe even after a failure, whatever the error says', async () => {
     const { idempotency } = await instances.start();
     const probe = jest.fn(() => ({ result: 'found' }));
     const failing = idempotency.run(
@@ -211,11 +210,11 @@ describe('a run that died', () => {
     expect(probe).toHaveBeenCalledTimes(1);
   });
 
-  it('[ID-54] runs a step that did nothing again, also where the reply to that was lost', async () => {
+  it('[ID-54] repeats a step that reported itself as not done, even if the reply to that report was lost', async () => {
     const proxy = await startFaultProxy({ target: redis.server });
     const { idempotency } = await instances.start({ connection: proxy.url });
     const hold = { onInterrupted: 'hold' } as const;
-    const refuse: StepWork<never> = (step) => {
+    const refuse: Parameters<IdempotentRun['step']>[1] = (step) => {
       throw step.didNothing(new ConflictException());
     };
     await idempotency.run('warm-up', (run) => run.step('charge', refuse, hold)).catch(() => undefined);
@@ -233,7 +232,7 @@ describe('a run that died', () => {
     await proxy.stop();
   });
 
-  it('[ID-54] does not take a step for begun after a late copy of a begin that was taken back', async () => {
+  it('[ID-54] ignores a late copy of a step’s begin that was taken back', async () => {
     const proxy = await startFaultProxy({ target: redis.server });
     const { idempotency } = await instances.start({
       connection: proxy.url,
@@ -257,7 +256,7 @@ describe('a run that died', () => {
     await proxy.stop();
   });
 
-  it('[ID-54] does not take a step for begun whose begin arrives after it was given up', async () => {
+  it('[ID-54] ignores a step’s begin that arrives after it was given up', async () => {
     const { idempotency } = await instances.start();
     const hold = { onInterrupted: 'hold' } as const;
     const { begin } = StepStore.prototype;
@@ -290,12 +289,12 @@ describe('a run that died', () => {
   it.each<[string, (trace: string) => Partial<RecordFields>]>([
     ['of its claim', () => ({ state: 'running', trace: '', aliveUntil: '' })],
     ['without steps', (trace) => ({ trace: before(trace) })],
-  ])('[ID-54] is held also where a failover took its record back to that %s', async (_, rolledBack) => {
+  ])('[ID-54] is held even if a failover took its record back to that %s', async (_, rolledBack) => {
     const { idempotency } = await instances.start();
     const begun = gate();
     const hold = { onInterrupted: 'hold' } as const;
     idempotency
-      .run('k', (run) => run.step('charge', () => (begun.resolve(), never()), hold), { leaseMs: 3_000 })
+      .run('k', (run) => run.step('charge', () => (begun.resolve(), never()), hold), { leaseMs: 6_000 })
       .catch(() => undefined);
     await begun.promise;
     const record = await recordOf();
@@ -332,7 +331,7 @@ describe('a run that died', () => {
     expect(await readRecord(redis.client, record)).toMatchObject({ state: 'lasting', trace: stepped });
   });
 
-  it('[ID-54] does not take a step for begun whose lease ended before its work could begin', async () => {
+  it('[ID-54] has not begun a step whose lease ended before the callback could start', async () => {
     const { idempotency } = await instances.start();
     const hold = { onInterrupted: 'hold' } as const;
     const work = jest.fn(() => 'charged');
@@ -361,7 +360,7 @@ describe('a run that died', () => {
     expect(counts).toMatchObject({ evalsha: 4 });
   });
 
-  it('[ID-51] does not begin a step that holds before Redis has said so', async () => {
+  it('[ID-51] does not start a step that holds before Redis has confirmed its begin', async () => {
     const proxy = await startFaultProxy({ target: redis.server });
     const { idempotency } = await instances.start({ connection: proxy.url });
     await idempotency.run('warm-up', (run) => run.step('x', () => 1));
@@ -394,7 +393,7 @@ describe('a run that died', () => {
   const abandoned = (options: IdempotencyOptions): Promise<void> =>
     die(async (_, begun) => (begun(), await never()), options);
 
-  it('[ID-55] is held with onAbandoned of hold, also without a step', async () => {
+  it('[ID-55] is held with onAbandoned hold, even without a step', async () => {
     const options = { onAbandoned: 'hold', operation: 'orders.create' } as const;
     await abandoned(options);
     const { idempotency } = await instances.start();
@@ -405,7 +404,7 @@ describe('a run that died', () => {
     expect(work).not.toHaveBeenCalled();
   });
 
-  it('[ID-55] is judged by the probe of onAbandoned', async () => {
+  it('[ID-55] is decided by the probe of onAbandoned', async () => {
     const { idempotency } = await instances.start();
     const probe = jest.fn();
     const options = { onAbandoned: probe, operation: 'o' } as IdempotencyOptions;
@@ -430,7 +429,7 @@ describe('a run that died', () => {
     expect(probe).toHaveBeenCalledTimes(4);
   });
 
-  it('[ID-55] leaves its key free when it failed without a step, and costs no round trip more', async () => {
+  it('[ID-55] frees its key when it failed without a step, without an extra round trip', async () => {
     const { idempotency } = await instances.start();
     const options = { onAbandoned: 'hold', fingerprint: 'a' } as const;
     await idempotency.run('warm-up', () => 1, options);

@@ -5,7 +5,7 @@ import { AtomicRedisModule, Idempotent, OutcomeUnknownError } from 'nestjs-atomi
 import { FakeKafka } from '../support/fake-kafka.js';
 import { useRedis } from '../support/redis.js';
 
-/** Of Nest's overloads, the one that leaves the types of the handler's parameters alone. */
+/** Nest's overload that leaves the types of the handler's parameters alone. */
 const OnEvent = EventPattern as (pattern: string) => MethodDecorator;
 const OnRequest = MessagePattern as (pattern: string) => MethodDecorator;
 
@@ -65,14 +65,14 @@ describe('handlers of messages from Kafka', () => {
     kafka.deliver(topic, { id }, headers);
 
   it.each(['orders.paid', 'orders.ship'])(
-    '[ID-41] a copy of a message that was handled is committed, whatever its handler returned: %s',
+    '[ID-41] a copy of a handled message is committed, whatever its handler returned: %s',
     async (topic) => {
       for (let i = 0; i < 3; i++) await deliver(topic, 'e1');
       expect(handled).toEqual(['e1']);
     },
   );
 
-  it('[ID-41] a 4xx of a service is no answer to a message: it is delivered, and runs, again', async () => {
+  it('[ID-41] a 4xx of a service does not answer a message: it is redelivered and runs again', async () => {
     failure = new NotFoundException('no order e1 yet');
     await expect(deliver('orders.paid', 'e1')).rejects.toBeDefined();
     failure = undefined;
@@ -80,14 +80,14 @@ describe('handlers of messages from Kafka', () => {
     expect(handled).toEqual(['e1', 'e1']);
   });
 
-  it('[ID-41] a message whose outcome is unknown is told of, and does not run again', async () => {
+  it('[ID-41] a message whose outcome is unknown is reported, and does not run again', async () => {
     failure = new OutcomeUnknownError('the carrier did not answer');
     await expect(deliver('orders.paid', 'e1')).rejects.toMatchObject({ code: 'OUTCOME_UNKNOWN' });
     await expect(deliver('orders.paid', 'e1')).rejects.toMatchObject({ code: 'IDEMPOTENCY_OUTCOME_UNKNOWN' });
     expect(handled).toEqual(['e1']);
   });
 
-  it('[ID-41] a sender that waits for a reply is told that it could not be kept', async () => {
+  it('[ID-41] a sender that waits for a reply learns that the reply could not be kept', async () => {
     const headers = { kafka_correlationId: '1', kafka_replyTopic: 'replies' };
     for (let i = 0; i < 2; i++) await deliver('orders.ship', 'e1', headers);
     const errors = (): unknown[] =>

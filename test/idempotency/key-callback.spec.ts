@@ -66,7 +66,7 @@ describe.each(PLATFORMS)('a key callback on %s', (platform) => {
   });
 
   it.each(['9007199254740993', '1.5', '1e999', 'null', '""', '{}', '[1]', 'true', '"\\ud800"'])(
-    '[ID-43] is refused with a 400, and nothing runs, where a client sent %s',
+    '[ID-43] is refused with a 400, and nothing runs, if a client sent %s',
     async (id) => {
       const [status, problem] = await send(`{"id":${id}}`);
       expect([status, problem]).toEqual([

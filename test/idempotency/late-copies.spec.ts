@@ -1,12 +1,14 @@
 import { AtomicRedis, RedisUnavailableError, type IdempotentRun } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
 import { claimScript } from '../../lib/idempotency/claim.script.js';
+import { completeScript } from '../../lib/idempotency/complete.script.js';
+import { completion } from '../../lib/idempotency/record-text.js';
 import { renewScript } from '../../lib/idempotency/renew.script.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 import { gate, on, useInstances, type Instance } from './support.js';
 
-describe('what arrives late', () => {
+describe('messages that arrive late', () => {
   const redis = useRedis();
   let proxy: FaultProxy;
   let far: Instance;
@@ -20,7 +22,7 @@ describe('what arrives late', () => {
 
   afterEach(() => proxy.stop());
 
-  it('[ID-3] a copy of the claim does not take a key again that its run gave back', async () => {
+  it('[ID-3] a copy of the claim does not take a released key again', async () => {
     const { idempotency } = far;
     const fault = proxy.deliverLate(400, on(claimScript));
     const run = idempotency.run('k', () => {
@@ -34,7 +36,7 @@ describe('what arrives late', () => {
 
   it('[ID-3] a copy of the claim does not take a key again whose lease has ended', async () => {
     const near = await instances.start();
-    const fault = proxy.deliverLate(1_200, on(claimScript));
+    const fault = proxy.deliverLate(2_500, on(claimScript));
     // Its lease ends, as if its process stood still.
     proxy.cutBeforeServer({ ...on(renewScript), times: Infinity });
     const { promise, resolve } = gate();
@@ -45,7 +47,7 @@ describe('what arrives late', () => {
     await run.catch(() => undefined);
   });
 
-  it('[ID-3] a copy of a renewal does not take a key again that its run gave back', async () => {
+  it('[ID-3] a copy of a renewal does not take a released key again', async () => {
     const { idempotency } = far;
     const fault = proxy.deliverLate(500, on(renewScript));
     const run = idempotency.run(
@@ -62,7 +64,7 @@ describe('what arrives late', () => {
     expect(await idempotency.run('k', () => 'ran')).toBe('ran');
   });
 
-  it('[ID-3] a copy of a renewal does not take a key again that was forgotten', async () => {
+  it('[ID-3] a copy of a renewal does not take a forgotten key again', async () => {
     const { idempotency } = far;
     const fault = proxy.deliverLate(500, on(renewScript));
     const work = (): Promise<boolean> => waitFor('the renewal', () => fault.count === 1);
@@ -73,10 +75,22 @@ describe('what arrives late', () => {
     expect(await idempotency.run('k', () => 'ran')).toBe('ran');
   });
 
+  it('[ID-3] a copy of the completion restores no deleted record, and completes one that its run still owns', async () => {
+    const owner = { token: 'owner', fingerprint: ':x' };
+    const { running, ttlMs, kind, done } = completion(owner, { kind: 'value', bytes: '1' }, 60_000);
+    const values = ['record', Date.now() - 1_000, running, ttlMs, kind, done];
+    const late = () => redis.client.call('EVAL', [completeScript.lua, 1, ...values]);
+    expect(await late()).toBe('TOO_LATE');
+    expect(await redis.client.exists('record')).toBe(0);
+    await redis.client.set('record', running, 'PX', 60_000);
+    expect(await late()).toBe('completed');
+    expect(await redis.client.get('record')).toBe(done);
+  });
+
   it.each([
     ['its method', {}],
     ['a transaction', { completesRun: () => 'done' }],
-  ])('[ID-50] a copy of a renewal does not bring a run with steps back that %s ended', async (_, options) => {
+  ])('[ID-50] a copy of a renewal does not revive a run with steps that %s ended', async (_, options) => {
     const { idempotency, module } = far;
     const { transactions } = module.get(AtomicRedis);
     const fault = proxy.deliverLate(500, on(renewScript));
@@ -92,7 +106,7 @@ describe('what arrives late', () => {
     expect(again).toBe('done');
   });
 
-  it('[ID-8] a result is told also to a call whose lease would have ended by then', async () => {
+  it('[ID-8] a result also reaches a call whose lease would have ended by then', async () => {
     const { idempotency } = far;
     await idempotency.run('k', () => 'done');
     // Left after some 350 ms, and asked again.

@@ -1,29 +1,27 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Test, type TestingModule } from '@nestjs/testing';
-import { AtomicRedisModule, IdempotencyInFlightError, IdempotencyService } from 'nestjs-atomic-redis';
+import type { TestingModule } from '@nestjs/testing';
+import { IdempotencyInFlightError, IdempotencyService } from 'nestjs-atomic-redis';
+import { useApp } from '../support/app.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 import { startWorker, type WorkerProcess } from '../support/workers.js';
 import type { CallsReport, LeaseJob } from './lease.worker.js';
 import { stateOf } from '../support/idempotency-record.js';
 
-const LEASE_MS = 1_500;
+const LEASE_MS = 2_400;
 
 /** For a process to be scheduled, in milliseconds; nothing is promised about it. */
-const SLACK_MS = 1_200;
+const SLACK_MS = 5_000;
 
 describe('idempotent runs across processes', () => {
+  const boot = useApp();
   const redis = useRedis();
   let app: TestingModule;
   let idempotency: IdempotencyService;
   let workers: WorkerProcess[] = [];
 
   beforeAll(async () => {
-    app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
-    }).compile();
-    app.useLogger(false);
-    await app.init();
+    app = await boot({ connection: redis.server.url });
     idempotency = app.get(IdempotencyService);
   });
 
@@ -31,7 +29,6 @@ describe('idempotent runs across processes', () => {
     await Promise.all(workers.map((one) => one.kill()));
     workers = [];
   });
-  afterAll(() => app.close());
 
   const start = <Result>(
     count: number,
@@ -52,7 +49,7 @@ describe('idempotent runs across processes', () => {
   const tellAll = (some: WorkerProcess[]): void => some.forEach((one) => one.send({ go: true }));
 
   it.each(['refuse', 'wait'] as const)(
-    '[ID-1] [ID-4] [ID-11] runs once of 50 calls each by 4 processes, and all of them replay it: %s',
+    '[ID-1] [ID-4] [ID-11] run once for 50 calls each by 4 processes, and all others replay the result: %s',
     async (onDuplicate) => {
       const callers = start<CallsReport>(4, { task: 'calls', onDuplicate });
       await allSay(callers);
@@ -73,12 +70,12 @@ describe('idempotent runs across processes', () => {
     },
   );
 
-  it('[ID-8] runs again within one lease after kill -9 of the holder, once, and not before', async () => {
+  it('[ID-8] run again within one lease after kill -9 of the holder, once, and not before', async () => {
     const [holder] = start(1, { task: 'hold' });
     const contenders = start<{ runs: number; result: string }>(3, { task: 'contend' });
     await allSay([holder!, ...contenders]);
     tellAll(contenders);
-    // The holder outlives its lease more than once; nobody else runs.
+    // The holder outlives its lease more than once; no other call runs.
     await sleep(LEASE_MS * 2.5);
     const [record] = await redis.client.keys('atomic:idempotency:*');
     expect(await stateOf(redis.client, record!)).toBe('running');
@@ -94,7 +91,7 @@ describe('idempotent runs across processes', () => {
     ['completes', false],
     ['fails', true],
   ])(
-    '[ID-8] a run stopped by SIGSTOP past its lease learns so by its signal, and when it %s then, changes nothing of the new owner’s',
+    '[ID-8] abort a run that SIGSTOP held past its lease, and when it %s then, it changes nothing of the new owner’s',
     async (_, fails) => {
       const [holder] = start<string>(1, { task: 'hold', fails });
       await holder!.next();
@@ -126,7 +123,7 @@ describe('idempotent runs across processes', () => {
     },
   );
 
-  it('[ID-8] [MOD-6] on SIGTERM a run that settles in time is recorded, and one that does not is left to its lease', async () => {
+  it('[ID-8] [MOD-6] are recorded if they settle in time after SIGTERM, and left to their lease otherwise', async () => {
     const [served] = start(1, { task: 'serve', leaseMs: 5_000 });
     await served!.next();
     process.kill(served!.pid, 'SIGTERM');

@@ -1,15 +1,16 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Test, type TestingModule } from '@nestjs/testing';
-import { AtomicRedisModule, IdempotencyInFlightError, IdempotencyService } from '../../lib/index.js';
+import type { TestingModule } from '@nestjs/testing';
+import { IdempotencyInFlightError, IdempotencyService } from '../../lib/index.js';
+import { startApp } from '../support/app.js';
 import { worker, type WorkerContext } from '../support/worker.js';
 
 export interface LeaseJob {
   task: keyof typeof tasks;
   url: string;
   leaseMs: number;
-  /** Of `hold`: the method fails at its end. */
+  /** For `hold`: the method fails at its end. */
   fails?: boolean;
-  /** Of `calls`. */
+  /** For `calls`. */
   onDuplicate?: 'refuse' | 'wait';
 }
 
@@ -68,8 +69,8 @@ const tasks = {
   },
 
   /**
-   * As an application that is told to shut down while two runs are under way, one of which settles.
-   * Says when they are, and ends.
+   * Imitates an application that shuts down during two runs, one of which settles. Reports when
+   * they run, and ends.
    */
   serve: async ({ data: { leaseMs }, app, send }: Context) => {
     const idempotency = app.get(IdempotencyService);
@@ -105,17 +106,7 @@ const tasks = {
 };
 
 worker<LeaseJob>(async (context) => {
-  const app = await Test.createTestingModule({
-    imports: [
-      AtomicRedisModule.forRoot({
-        connection: context.data.url,
-        namespace: 'atomic:',
-        shutdownTimeoutMs: 1_500,
-      }),
-    ],
-  }).compile();
-  app.useLogger(false);
-  await app.init();
+  const app = await startApp({ connection: context.data.url, shutdownTimeoutMs: 1_500 });
   try {
     return await tasks[context.data.task]({ ...context, app, idempotency: app.get(IdempotencyService) });
   } finally {

@@ -5,9 +5,9 @@ import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 import { gate, rawBytes, useInstances } from './support.js';
 
-const LEASE_MS = 1_500;
+const LEASE_MS = 2_400;
 
-describe('a Redis without memory', () => {
+describe('a Redis without free memory', () => {
   const redis = useRedis();
   const instances = useInstances(() => ({ connection: redis.server.url, namespace: 'atomic:' }));
   const full = (isFull: boolean) => redis.client.config('SET', 'maxmemory', isFull ? '1' : '0');
@@ -15,7 +15,7 @@ describe('a Redis without memory', () => {
 
   afterEach(() => full(false));
 
-  it('[ID-10] refuses a claim, so nothing runs, and the call may be made again', async () => {
+  it('[ID-10] refuses a claim: nothing runs, and the call can be retried', async () => {
     const { idempotency } = await instances.start();
     const ran = jest.fn(() => 'ran');
     await full(true);
@@ -29,7 +29,7 @@ describe('a Redis without memory', () => {
     expect(await idempotency.run('k', ran)).toBe('ran');
   });
 
-  it('[ID-1] is offered a result again within the lease, as it was when its run ended', async () => {
+  it('[ID-1] is offered a result again within the lease, unchanged since its run ended', async () => {
     const { idempotency, events } = await instances.start({ idempotency: { codec: rawBytes } });
     const result = await idempotency.run('k', async () => {
       await full(true);
@@ -43,7 +43,7 @@ describe('a Redis without memory', () => {
     expect((await idempotency.run('k', () => Buffer.from('another'))).toString()).toBe('the one');
   });
 
-  it('[ID-12] renews leases, also beside a committed run that goes on', async () => {
+  it('[ID-12] renews leases, also beside a committed run that still runs', async () => {
     const { idempotency, module } = await instances.start();
     const transactions = module.get(TransactionService);
     const { promise, resolve } = gate();

@@ -1,4 +1,4 @@
-// What the specs use of middleware that brings no types of its own.
+// The parts of untyped middleware that the specs use.
 
 declare module 'express-session' {
   export default function session(options: object): (...args: unknown[]) => void;

@@ -1,16 +1,18 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Test, type TestingModule } from '@nestjs/testing';
-import * as fc from 'fast-check';
-import { AtomicRedisModule, IdempotencyService, type IdempotentRun } from 'nestjs-atomic-redis';
+import type { TestingModule } from '@nestjs/testing';
+import { IdempotencyService, type IdempotentRun } from 'nestjs-atomic-redis';
+import { fc } from '../support/property.js';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
 import { claimScript } from '../../lib/idempotency/claim.script.js';
 import { completeScript } from '../../lib/idempotency/complete.script.js';
+import { completion, runningRecord } from '../../lib/idempotency/record-text.js';
 import { releaseScript } from '../../lib/idempotency/release.script.js';
 import { renewScript } from '../../lib/idempotency/renew.script.js';
 import { Deadline } from '../../lib/runtime/deadline.js';
 import { RedisConnection } from '../../lib/connection/redis-connection.js';
 import { ScriptRunner } from '../../lib/scripting/script-runner.js';
+import { useApp } from '../support/app.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 import { readRecord } from '../support/idempotency-record.js';
@@ -44,35 +46,32 @@ interface Attempt {
 }
 
 /**
- * What the record should be: the owner's, or none. A released one is free for everybody but its
- * owner, whose run is over.
+ * The expected record: the owner's, or none. A released record is free for all but its owner, whose
+ * run is over.
  */
 type Model = (Attempt & { state: 'running' | 'done' | 'released' }) | undefined;
 
 interface Move {
   workMs: number;
-  /** From here on, as long as the work goes on, Redis is out of reach. */
+  /** From here on, until the work ends, Redis is out of reach. */
   cutAtMs: number | null;
   fails: boolean;
 }
 
-/** From the beginning of a run to its end, or to when it was told that it lost its key. */
+/** From the beginning of a run to its end, or to the loss of its key. */
 interface Interval {
   from: number;
   to: number;
 }
 
 describe('the lease of a key, against a model', () => {
+  const boot = useApp();
   const redis = useRedis();
   const apps: TestingModule[] = [];
   let proxies: FaultProxy[] = [];
 
   const start = async (url: string): Promise<TestingModule> => {
-    const app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: url, namespace: 'atomic:', timeoutMs: 2_000 })],
-    }).compile();
-    app.useLogger(false);
-    await app.init();
+    const app = await boot({ connection: url, timeoutMs: 2_000 });
     apps.push(app);
     return app;
   };
@@ -84,21 +83,26 @@ describe('the lease of a key, against a model', () => {
     proxies = [];
   });
 
-  it('[ID-8] [ID-4] whatever 3 actors do in whatever order, one owns the key, and what it completed stays', async () => {
+  it('[ID-8] [ID-4] in any order of 3 actors’ steps, one owns the key, and its completed result stays', async () => {
     const app = await start(redis.server.url);
     const scripts = new ScriptRunner(app.get(RedisConnection));
     const record = 'record';
     const send = {
-      claim: ({ token, fingerprint }: Attempt) =>
-        scripts.run(claimScript, { record }, { token, fingerprint, leaseMs: LEASE_MS }, Deadline.in(5_000)),
+      claim: (owner: Attempt) =>
+        scripts.run(
+          claimScript,
+          { record },
+          { running: runningRecord(owner), leaseMs: LEASE_MS, wantsTtl: '' },
+          Deadline.in(5_000),
+        ),
       renew: async ({ token, fingerprint }: Attempt) => {
         const keys = { index: 'index', records: [record] };
         const args = { leases: [token, fingerprint, LEASE_MS, ''] };
         const [renewal] = await scripts.run(renewScript, keys, args, Deadline.in(5_000));
         return renewal === 'renewed';
       },
-      complete: async ({ token, fingerprint }: Attempt) => {
-        const args = { token, fingerprint, ttlMs: TTL_MS, kind: 'value', result: `"${token}"` };
+      complete: async (owner: Attempt) => {
+        const args = completion(owner, { kind: 'value', bytes: `"${owner.token}"` }, TTL_MS);
         return (await scripts.run(completeScript, { record }, args, Deadline.in(5_000))) === 'completed';
       },
       release: async ({ token }: Attempt) =>
@@ -117,15 +121,18 @@ describe('the lease of a key, against a model', () => {
         return { ...attempt, state: 'running' };
       }
       const callerOf = (fingerprint: string): string => fingerprint.split(':')[0]!;
-      if (callerOf(model.fingerprint) !== callerOf(attempt.fingerprint))
+      const { state, fingerprint } = model;
+      // The store judges whose result it is.
+      if (state === 'done')
+        expect(reply).toMatchObject({ kind: state, fingerprint, result: Buffer.from(`"${model.token}"`) });
+      else if (callerOf(fingerprint) !== callerOf(attempt.fingerprint))
         expect(reply).toEqual({ kind: 'caller' });
-      else if (model.fingerprint !== attempt.fingerprint) expect(reply).toEqual({ kind: 'mismatch' });
-      else if (model.state === 'running') expect(reply).toMatchObject({ kind: 'running' });
-      else expect(reply).toMatchObject({ kind: 'done', result: Buffer.from(`"${model.token}"`) });
+      else if (fingerprint !== attempt.fingerprint) expect(reply).toEqual({ kind: 'mismatch' });
+      else expect(reply).toMatchObject({ kind: 'running' });
       return model;
     };
 
-    /** By the last attempt of an actor, whether or not it was told that it has the key. */
+    /** By the last attempt of an actor, even if it does not know that it has the key. */
     const expectEnded = async (
       model: Model,
       op: 'renew' | 'complete' | 'release',
@@ -134,8 +141,8 @@ describe('the lease of a key, against a model', () => {
       const done = await send[op](attempt);
       const isOwner = !model || model.token === attempt.token;
       if (model?.state === 'released') {
-        // Its owner's run is over, which may be said again; a result that nobody took the key for
-        // meanwhile is stored.
+        // Its owner's run is over, which may be repeated; a result is stored if no other call took
+        // the key meanwhile.
         expect(done).toBe((op === 'release' && isOwner) || (op === 'complete' && !isOwner));
         return op === 'complete' && !isOwner ? { ...attempt, state: 'done' } : model;
       }
@@ -167,7 +174,7 @@ describe('the lease of a key, against a model', () => {
         const attempts: (Attempt | undefined)[] = [];
         for (const one of steps) {
           if (one.op === 'expire') {
-            // Of a lease only: a result would have to be shown to outlive everything else.
+            // Only a lease can end here: a result would have to outlive everything else.
             if (model?.state === 'done') continue;
             await redis.client.del(record);
             model = undefined;
@@ -186,7 +193,7 @@ describe('the lease of a key, against a model', () => {
     );
   });
 
-  it('[ID-8] with real leases and real partitions, no two signals are unaborted at once, and a result stays', async () => {
+  it('[ID-8] with real leases and real partitions, at most one signal is unaborted at a time, and a result stays', async () => {
     const leaseMs = 300;
     const started = await Promise.all(
       Array.from({ length: ACTORS }, async () => {
@@ -195,7 +202,7 @@ describe('the lease of a key, against a model', () => {
         return { proxy, idempotency: (await start(proxy.url)).get(IdempotencyService) };
       }),
     );
-    // What this process itself was late by, its timers and signals were too.
+    // A delay of this process also delays its timers and signals.
     const stalls = monitorEventLoopDelay({ resolution: 5 });
     stalls.enable();
     let keys = 0;

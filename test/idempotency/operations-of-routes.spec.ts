@@ -1,10 +1,10 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import { Controller, Module, Post, VersioningType } from '@nestjs/common';
+import { Controller, Module, Post } from '@nestjs/common';
 import { RouterModule } from '@nestjs/core';
 import { ExpressAdapter } from '@nestjs/platform-express';
 import { FastifyAdapter } from '@nestjs/platform-fastify';
-import { Test } from '@nestjs/testing';
-import { AtomicRedisModule, Idempotent, IdempotencyService } from 'nestjs-atomic-redis';
+import { Idempotent, IdempotencyService } from 'nestjs-atomic-redis';
+import { useApp, withPrefixAndVersions } from '../support/app.js';
 import { useRedis } from '../support/redis.js';
 
 let made = 0;
@@ -44,7 +44,8 @@ class BareAdapter extends ExpressAdapter {
   }
 }
 
-describe('what names the operation of a route', () => {
+describe('the operation name of a route', () => {
+  const boot = useApp();
   const redis = useRedis();
 
   it.each([
@@ -55,37 +56,31 @@ describe('what names the operation of a route', () => {
     '[ID-21] is the same on %s: the first path, the module’s path and the versions',
     async (title, adapter) => {
       const before = made;
-      const module = await Test.createTestingModule({
-        imports: [
-          AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'shop:' }),
-          OrdersModule,
-          RouterModule.register([{ path: 'shop', module: OrdersModule }]),
-        ],
-      }).compile();
-      const app = module.createNestApplication(adapter());
-      app.setGlobalPrefix('api');
-      app.enableVersioning({ type: VersioningType.URI });
-      await app.listen(0, '127.0.0.1');
-      try {
-        expect(app.get(IdempotencyService).operationOf(OrdersController, 'create')).toBe(
-          'POST /shop/orders/new version 1,2',
-        );
-        const send = async (path: string): Promise<number> => {
-          const response = await fetch(`${await app.getUrl()}/api/${path}`, {
-            method: 'POST',
-            headers: { 'idempotency-key': `on ${title}`.replaceAll(/[^a-z]/gi, '-') },
-          });
-          return response.status;
-        };
-        expect(await send('v1/shop/orders/new')).toBe(201);
-        // One operation, so one record; another URL is another payload.
-        for (const path of ['v2/shop/orders/new', 'v1/shop/bestellungen/neu'])
-          expect(await send(path)).toBe(422);
-        expect(await send('v1/shop/orders/new')).toBe(201);
-        expect(made).toBe(before + 1);
-      } finally {
-        await app.close();
-      }
+      const app = await boot.http(
+        { connection: redis.server.url, namespace: 'shop:' },
+        {
+          imports: [OrdersModule, RouterModule.register([{ path: 'shop', module: OrdersModule }])],
+          adapter: adapter(),
+          configure: withPrefixAndVersions,
+        },
+      );
+
+      expect(app.get(IdempotencyService).operationOf(OrdersController, 'create')).toBe(
+        'POST /shop/orders/new version 1,2',
+      );
+      const send = async (path: string): Promise<number> => {
+        const response = await fetch(`${await app.getUrl()}/api/${path}`, {
+          method: 'POST',
+          headers: { 'idempotency-key': `on ${title}`.replaceAll(/[^a-z]/gi, '-') },
+        });
+        return response.status;
+      };
+      expect(await send('v1/shop/orders/new')).toBe(201);
+      // One operation, so one record; another URL is another payload.
+      for (const path of ['v2/shop/orders/new', 'v1/shop/bestellungen/neu'])
+        expect(await send(path)).toBe(422);
+      expect(await send('v1/shop/orders/new')).toBe(201);
+      expect(made).toBe(before + 1);
     },
   );
 });

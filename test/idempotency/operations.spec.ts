@@ -9,13 +9,12 @@ import {
   Scope,
   VersioningType,
   type DynamicModule,
-  type INestApplication,
   type ModuleMetadata,
   type Type,
 } from '@nestjs/common';
 import { ModuleRef, RouterModule } from '@nestjs/core';
-import { Test } from '@nestjs/testing';
-import { AtomicRedisModule, IdempotencyService, Idempotent } from 'nestjs-atomic-redis';
+import { IdempotencyService, Idempotent } from 'nestjs-atomic-redis';
+import { useApp } from '../support/app.js';
 import { useRedis } from '../support/redis.js';
 
 /** Controllers of one name and path. */
@@ -50,28 +49,15 @@ class AdminModule {}
 @Module({ controllers: [orders('shop')] })
 class ShopModule {}
 
-describe('which methods are one operation', () => {
+describe('the identity of operations', () => {
+  const boot = useApp();
   const redis = useRedis();
-  const apps: INestApplication[] = [];
 
-  const start = async ({ imports = [], ...parts }: ModuleMetadata): Promise<INestApplication> => {
-    const module = await Test.createTestingModule({
-      ...parts,
-      imports: [
-        AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' }),
-        ...imports,
-      ],
-    }).compile();
-    const app = module.createNestApplication();
-    apps.push(app);
-    app.enableVersioning({ type: VersioningType.URI });
-    await app.listen(0, '127.0.0.1');
-    return app;
-  };
-
-  afterEach(async () => {
-    await Promise.all(apps.splice(0).map((app) => app.close()));
-  });
+  const start = (parts: ModuleMetadata) =>
+    boot.http(
+      { connection: redis.server.url },
+      { ...parts, configure: (nest) => nest.enableVersioning({ type: VersioningType.URI }) },
+    );
 
   it.each<[string, ModuleMetadata, [string, string], [string, string]]>([
     [
@@ -105,7 +91,7 @@ describe('which methods are one operation', () => {
     expect(await Promise.all(texts)).toEqual(answers);
   });
 
-  it('[ID-21] takes a controller for one that another build has renamed', async () => {
+  it('[ID-21] survives another build that renames the controller', async () => {
     const build = (name: string, version: string): Type => {
       class Renamed {
         create(): string {
@@ -213,7 +199,7 @@ describe('which methods are one operation', () => {
     expect((operations as unknown as { owners: Map<string, unknown> }).owners.size).toBe(0);
   });
 
-  it('[ID-21] refuses a class that Nest makes later with a name that is taken, or with none', async () => {
+  it('[ID-21] refuses a class that Nest creates later with a taken name, or with none', async () => {
     @Injectable()
     class Late {
       @Idempotent({ key: () => 'k' })
@@ -228,7 +214,7 @@ describe('which methods are one operation', () => {
     );
   });
 
-  it('[ID-1] takes a mixin’s method, whose class has another name in each process, for one', async () => {
+  it('[ID-1] is the same for a mixin’s method, whose class has another name in each process', async () => {
     shipped = 0;
     for (const Shipper of [shipper(), shipper()]) {
       const app = await start({ providers: [Shipper] });

@@ -31,7 +31,7 @@ import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 import { gate } from './support.js';
 
-/** Of Nest's overloads, the one that leaves the types of the handler's parameters alone. */
+/** Nest's overload that leaves the types of the handler's parameters alone. */
 const OnEvent = EventPattern as (pattern: string) => MethodDecorator;
 const OnRequest = MessagePattern as (pattern: string) => MethodDecorator;
 
@@ -64,6 +64,58 @@ const giveBack = (context: RmqContext, requeue: boolean): void => {
   channel.nack(context.getMessage() as ConsumeMessage, false, requeue);
 };
 
+/** A handler of one message. */
+type Handle = (event: Event, context: RmqContext) => unknown;
+
+const handleAndAcknowledge: Handle = (event, context) => {
+  handled.push(event.id);
+  acknowledge(context);
+};
+
+/** A controller whose idempotent method does `handle`. */
+function shipping(
+  handle: Handle = handleAndAcknowledge,
+  options: { fingerprint?: (event: Event) => unknown; timeoutMs?: number } = {},
+  interceptors: Type<NestInterceptor>[] = [],
+): Type {
+  @Controller()
+  class Shipping {
+    @OnEvent('orders.paid')
+    @UseInterceptors(...interceptors)
+    @Idempotent({ key: keyOf, operation: 'shipping.paid', ...options })
+    async onPaid(@Payload() event: Event, @Ctx() context: RmqContext): Promise<unknown> {
+      return await handle(event, context);
+    }
+  }
+  return Shipping;
+}
+
+/** The same controller, as another process has it. */
+function successorOf(controller: Type): Type {
+  class Successor extends controller {}
+  Controller()(Successor);
+  return Successor;
+}
+
+/** Acknowledges a message once its handler has ended. */
+@Injectable()
+class Acknowledging implements NestInterceptor {
+  intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
+    const rmq = context.switchToRpc().getContext<RmqContext>();
+    return next.handle().pipe(tap({ complete: () => acknowledge(rmq) }));
+  }
+}
+
+/** Takes the channel and the message before the handler runs. */
+@Injectable()
+class AcknowledgingEarly implements NestInterceptor {
+  intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
+    const rmq = context.switchToRpc().getContext<RmqContext>();
+    const channel = rmq.getChannelRef() as Channel;
+    return next.handle().pipe(tap({ complete: () => channel.ack(rmq.getMessage() as ConsumeMessage) }));
+  }
+}
+
 /** A consumer with prefetch 1, on the strategy of one of the brokers below. */
 async function start(
   controller: Type,
@@ -89,7 +141,7 @@ async function start(
   closers.push(() => app.close());
 }
 
-/** What the tests do to a queue, and see of it. */
+/** The tests' access to a queue. */
 interface Broker {
   start(controller: Type, connection?: string, providers?: Type[]): Promise<void>;
   send(id: string, more?: object): Promise<void>;
@@ -171,8 +223,8 @@ describe.each(brokers)('handlers of messages that are acknowledged by hand, with
   });
 
   /**
-   * What was handled once the queue is empty. With prefetch 1, a message is handled only once those
-   * before it are settled.
+   * Returns the handled messages once the queue is empty. With prefetch 1, a message is handled
+   * only once the messages before it are settled.
    */
   async function handledOf(count: number): Promise<string[]> {
     await waitFor('all messages', () => handled.length >= count);
@@ -180,56 +232,36 @@ describe.each(brokers)('handlers of messages that are acknowledged by hand, with
     return handled;
   }
 
-  it('[ID-40] a copy of a handled message is acknowledged as the first one was', async () => {
-    @Controller()
-    class Shipping {
-      @OnEvent('orders.paid')
-      @Idempotent({ key: keyOf, operation: 'shipping.paid' })
-      async onPaid(@Payload() event: Event, @Ctx() context: RmqContext): Promise<object> {
-        handled.push(event.id);
-        acknowledge(context);
-        return { shippedAt: new Date() };
-      }
-    }
+  it('[ID-40] a copy of a handled message is acknowledged like the first one', async () => {
+    const Shipping = shipping((event, context) => {
+      handled.push(event.id);
+      acknowledge(context);
+      return { shippedAt: new Date() };
+    });
     await broker.start(Shipping);
     for (const id of ['e1', 'e1', 'e1', 'e2', 'e1', 'e3']) await broker.send(id);
     expect(await handledOf(3)).toEqual(['e1', 'e2', 'e3']);
   });
 
   it('[ID-40] another process acknowledges a copy too, before any run of its own', async () => {
-    @Controller()
-    class Shipping {
-      @OnEvent('orders.paid')
-      @Idempotent({ key: keyOf, operation: 'shipping.paid' })
-      async onPaid(@Payload() event: Event, @Ctx() context: RmqContext): Promise<void> {
-        handled.push(event.id);
-        acknowledge(context);
-      }
-    }
-    class Successor extends Shipping {}
-    Controller()(Successor);
+    const Shipping = shipping();
     await broker.start(Shipping);
     await broker.send('e1');
     expect(await handledOf(1)).toEqual(['e1']);
     for (const close of closers.splice(1).toReversed()) await close();
     broker = await makeBroker();
-    await broker.start(Successor);
+    await broker.start(successorOf(Shipping));
     for (const id of ['e1', 'e2']) await broker.send(id);
     expect(await handledOf(2)).toEqual(['e1', 'e2']);
   });
 
   it('[ID-40] a copy waits at a second consumer while the first is handled', async () => {
     const { promise, resolve } = gate();
-    @Controller()
-    class Shipping {
-      @OnEvent('orders.paid')
-      @Idempotent({ key: keyOf, operation: 'shipping.paid' })
-      async onPaid(@Payload() event: Event, @Ctx() context: RmqContext): Promise<void> {
-        handled.push(event.id);
-        if (event.id === 'e1') await promise;
-        acknowledge(context);
-      }
-    }
+    const Shipping = shipping(async (event, context) => {
+      handled.push(event.id);
+      if (event.id === 'e1') await promise;
+      acknowledge(context);
+    });
     await broker.start(Shipping);
     await broker.start(Shipping);
     await broker.send('e1');
@@ -244,16 +276,11 @@ describe.each(brokers)('handlers of messages that are acknowledged by hand, with
   });
 
   it('[ID-40] a message that its handler gives back runs again', async () => {
-    @Controller()
-    class Shipping {
-      @OnEvent('orders.paid')
-      @Idempotent({ key: keyOf, operation: 'shipping.paid' })
-      async onPaid(@Payload() event: Event, @Ctx() context: RmqContext): Promise<void> {
-        handled.push(event.id);
-        if (handled.length === 1) giveBack(context, true);
-        else acknowledge(context);
-      }
-    }
+    const Shipping = shipping((event, context) => {
+      handled.push(event.id);
+      if (handled.length === 1) giveBack(context, true);
+      else acknowledge(context);
+    });
     await broker.start(Shipping);
     await broker.send('e1');
     expect(await handledOf(2)).toEqual(['e1', 'e1']);
@@ -261,16 +288,8 @@ describe.each(brokers)('handlers of messages that are acknowledged by hand, with
     expect(await handledOf(3)).toEqual(['e1', 'e1', 'e2']);
   });
 
-  it('[ID-40] a message that can never be handled is rejected, and those behind it come', async () => {
-    @Controller()
-    class Shipping {
-      @OnEvent('orders.paid')
-      @Idempotent({ key: keyOf, fingerprint: ({ amount }: Event) => amount, operation: 'shipping.paid' })
-      async onPaid(@Payload() event: Event, @Ctx() context: RmqContext): Promise<void> {
-        handled.push(event.id);
-        acknowledge(context);
-      }
-    }
+  it('[ID-40] a message that can never be handled is rejected, and the messages behind it are delivered', async () => {
+    const Shipping = shipping(undefined, { fingerprint: ({ amount }: Event) => amount });
     await broker.start(Shipping);
     await broker.send(undefined as never); // without an id
     await broker.send('e1', { amount: 1 });
@@ -279,18 +298,10 @@ describe.each(brokers)('handlers of messages that are acknowledged by hand, with
     expect(await handledOf(2)).toEqual(['e1', 'e2']);
   });
 
-  it('[ID-40] a message is held while Redis is away, and handled when it is back', async () => {
+  it('[ID-40] a message is held while Redis is away, and handled when it returns', async () => {
     const proxy = await startFaultProxy({ target: redis.server });
     closers.push(() => proxy.stop());
-    @Controller()
-    class Shipping {
-      @OnEvent('orders.paid')
-      @Idempotent({ key: keyOf, operation: 'shipping.paid', timeoutMs: 200 })
-      async onPaid(@Payload() event: Event, @Ctx() context: RmqContext): Promise<void> {
-        handled.push(event.id);
-        acknowledge(context);
-      }
-    }
+    const Shipping = shipping(undefined, { timeoutMs: 200 });
     await broker.start(Shipping, proxy.url);
     await broker.send('e1');
     expect(await handledOf(1)).toEqual(['e1']);
@@ -304,7 +315,7 @@ describe.each(brokers)('handlers of messages that are acknowledged by hand, with
     expect(await handledOf(2)).toEqual(['e1', 'e2']);
   });
 
-  it('[ID-40] a handler that is given only the channel and the message is stood in for too', async () => {
+  it('[ID-40] a handler that receives only the channel and the message is settled for too', async () => {
     const Amqp = createParamDecorator((what: 'channel' | 'message', context: ExecutionContext) => {
       const rmq = context.switchToRpc().getContext<RmqContext>();
       return what === 'channel' ? rmq.getChannelRef() : rmq.getMessage();
@@ -327,7 +338,7 @@ describe.each(brokers)('handlers of messages that are acknowledged by hand, with
     expect(await handledOf(2)).toEqual(['e1', 'e2']);
   });
 
-  it('[ID-40] a provider method that the handler gives its context to is stood in for too', async () => {
+  it('[ID-40] a provider method that receives the handler’s context is settled for too', async () => {
     @Injectable()
     class Parcels {
       @Idempotent({ key: keyOf, operation: 'parcels.ship' })
@@ -350,93 +361,58 @@ describe.each(brokers)('handlers of messages that are acknowledged by hand, with
     expect(await handledOf(2)).toEqual(['e1', 'e2']);
   });
 
-  it('[ID-40] an interceptor that acknowledges is left to do so, and nothing is settled twice', async () => {
-    @Injectable()
-    class Acknowledging implements NestInterceptor {
-      intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
-        const rmq = context.switchToRpc().getContext<RmqContext>();
-        return next.handle().pipe(tap({ complete: () => acknowledge(rmq) }));
-      }
-    }
-    @Controller()
-    class Shipping {
-      @OnEvent('orders.paid')
-      @UseInterceptors(Acknowledging)
-      @Idempotent({ key: keyOf, operation: 'shipping.paid' })
-      async onPaid(@Payload() event: Event, @Ctx() context: RmqContext): Promise<void> {
+  it('[ID-40] an interceptor that acknowledges keeps doing so, and nothing is settled twice', async () => {
+    const Shipping = shipping(
+      (event, context) => {
         handled.push(`${event.id} ${context.getPattern()}`);
-      }
-    }
+      },
+      {},
+      [Acknowledging],
+    );
     await broker.start(Shipping);
     for (const id of ['e1', 'e1', 'e2', 'e1', 'e3']) await broker.send(id);
     expect(await handledOf(3)).toEqual(['e1 orders.paid', 'e2 orders.paid', 'e3 orders.paid']);
   });
 
-  it('[ID-40] an interceptor is left to acknowledge a copy in another process, before any run of its own', async () => {
-    @Injectable()
-    class Acknowledging implements NestInterceptor {
-      intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
-        const rmq = context.switchToRpc().getContext<RmqContext>();
-        const channel = rmq.getChannelRef() as Channel;
-        return next.handle().pipe(tap({ complete: () => channel.ack(rmq.getMessage() as ConsumeMessage) }));
-      }
-    }
-    @Controller()
-    class Shipping {
-      @OnEvent('orders.paid')
-      @UseInterceptors(Acknowledging)
-      @Idempotent({ key: keyOf, operation: 'shipping.paid' })
-      async onPaid(@Payload() event: Event, @Ctx() _context: RmqContext): Promise<void> {
+  it('[ID-40] an interceptor acknowledges a copy in another process, before any run of its own', async () => {
+    const Shipping = shipping(
+      (event) => {
         handled.push(event.id);
-      }
-    }
-    class Successor extends Shipping {}
-    Controller()(Successor);
+      },
+      {},
+      [AcknowledgingEarly],
+    );
     await broker.start(Shipping);
     await broker.send('e1');
     expect(await handledOf(1)).toEqual(['e1']);
     broker = await makeBroker();
-    await broker.start(Successor);
+    await broker.start(successorOf(Shipping));
     for (const id of ['e1', 'e2']) await broker.send(id);
     expect(await handledOf(2)).toEqual(['e1', 'e2']);
   });
 
-  it('[ID-40] a copy is settled once where the handler takes the channel, and an interceptor acknowledges', async () => {
-    @Injectable()
-    class Acknowledging implements NestInterceptor {
-      intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
-        const rmq = context.switchToRpc().getContext<RmqContext>();
-        return next.handle().pipe(tap({ complete: () => acknowledge(rmq) }));
-      }
-    }
-    @Controller()
-    class Shipping {
-      @OnEvent('orders.paid')
-      @UseInterceptors(Acknowledging)
-      @Idempotent({ key: keyOf, operation: 'shipping.paid' })
-      async onPaid(@Payload() event: Event, @Ctx() context: RmqContext): Promise<void> {
+  it('[ID-40] a copy is settled once if the handler takes the channel and an interceptor acknowledges', async () => {
+    const Shipping = shipping(
+      (event, context) => {
         const channel = context.getChannelRef() as Channel;
         channel.sendToQueue('none', Buffer.from('{}'));
         handled.push(event.id);
-      }
-    }
+      },
+      {},
+      [Acknowledging],
+    );
     await broker.start(Shipping);
     for (const id of ['e1', 'e1', 'e2']) await broker.send(id);
     expect(await handledOf(2)).toEqual(['e1', 'e2']);
   });
 
-  it('[ID-40] a handler that acknowledges after it has returned is stood in for too', async () => {
-    @Controller()
-    class Shipping {
-      @OnEvent('orders.paid')
-      @Idempotent({ key: keyOf, operation: 'shipping.paid' })
-      async onPaid(@Payload() event: Event, @Ctx() context: RmqContext): Promise<void> {
-        handled.push(event.id);
-        const channel = context.getChannelRef() as Channel;
-        if (event.id === 'e2') acknowledge(context);
-        else setTimeout(() => channel.ack(context.getMessage() as ConsumeMessage), 50);
-      }
-    }
+  it('[ID-40] a handler that acknowledges after it has returned is settled for too', async () => {
+    const Shipping = shipping((event, context) => {
+      handled.push(event.id);
+      const channel = context.getChannelRef() as Channel;
+      if (event.id === 'e2') acknowledge(context);
+      else setTimeout(() => channel.ack(context.getMessage() as ConsumeMessage), 50);
+    });
     await broker.start(Shipping);
     for (const id of ['e1', 'e1', 'e2']) await broker.send(id);
     expect(await handledOf(2)).toEqual(['e1', 'e2']);
@@ -467,16 +443,14 @@ describe('handlers of requests over RabbitMQ', () => {
     ]);
   });
 
-  it('[ID-40] nothing is settled where RabbitMQ takes messages for acknowledged', async () => {
+  it('[ID-40] nothing is settled if RabbitMQ considers messages acknowledged on delivery', async () => {
     const rabbit = new FakeRabbit();
-    @Controller()
-    class Shipping {
-      @OnEvent('orders.paid')
-      @Idempotent({ key: keyOf, fingerprint: ({ amount }: Event) => amount, operation: 'shipping.paid' })
-      async onPaid(@Payload() event: Event, @Ctx() context: RmqContext): Promise<void> {
+    const Shipping = shipping(
+      (event, context) => {
         handled.push(`${event.id} ${context.getPattern()}`);
-      }
-    }
+      },
+      { fingerprint: ({ amount }: Event) => amount },
+    );
     await start(Shipping, { strategy: rabbit.server(true) });
     const send = (id: string, amount: number): void =>
       rabbit.publish({ pattern: 'orders.paid', data: { id, amount } });

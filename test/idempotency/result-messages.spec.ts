@@ -38,4 +38,18 @@ describe('the message of a result that cannot be kept', () => {
       warn.mockRestore();
     }
   });
+
+  it('[ID-3] inspects each part only a few times, however deeply it is nested', () => {
+    let looks = 0;
+    const deepest = {
+      get rate() {
+        looks++;
+        return Number.NaN;
+      },
+    };
+    let value: unknown = deepest;
+    for (let depth = 0; depth < 500; depth++) value = { in: [value] };
+    expect(() => jsonCodec.encode(value)).toThrow(/^result\.in\[0\]\.in\[0\].*\.rate is NaN, which JSON/);
+    expect(looks).toBeLessThan(10);
+  });
 });

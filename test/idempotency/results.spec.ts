@@ -34,7 +34,7 @@ function aes(key: Buffer): ResultEncryption {
   };
 }
 
-describe('what is kept of a result', () => {
+describe('the stored result', () => {
   const redis = useRedis();
   const instances = useInstances(() => ({ connection: redis.server.url, namespace: 'atomic:' }));
   const records = (): Promise<string[]> => redis.client.keys('atomic:idempotency:*');
@@ -46,7 +46,7 @@ describe('what is kept of a result', () => {
     ['bytes', Buffer.from([0, 255, 128])],
     ['undefined', undefined],
     ['nothing inside', { a: undefined, b: null }],
-  ])('[ID-14] goes through the codec: %s', async (_, value) => {
+  ])('[ID-14] passes through the codec: %s', async (_, value) => {
     const { idempotency } = await instances.start({ idempotency: { codec: structured } });
     const first = await idempotency.run('k', () => value);
     const again: unknown = await idempotency.run<unknown>('k', () => 'ran again');
@@ -54,7 +54,7 @@ describe('what is kept of a result', () => {
     expect(again).toEqual(value);
   });
 
-  it('[ID-14] goes through a call’s own codec rather than the module’s', async () => {
+  it('[ID-14] passes through a call’s own codec instead of the module’s', async () => {
     const { idempotency } = await instances.start({ idempotency: { codec: structured } });
     const codec: ResultCodec = {
       encode: (value) => String(value),
@@ -122,7 +122,7 @@ describe('what is kept of a result', () => {
     await expect(idempotency.run('value', () => 2)).resolves.toBe('a secret');
   });
 
-  it('[ID-14] that cannot be encrypted is not kept, and nothing runs again', async () => {
+  it('[ID-14] is not kept when it cannot be encrypted, and nothing runs again', async () => {
     const encryption: ResultEncryption = {
       encrypt: () => {
         throw new Error('no key');
@@ -139,7 +139,7 @@ describe('what is kept of a result', () => {
     await expect(idempotency.run('k', () => 2)).rejects.toThrow(IdempotencyResultUnavailableError);
   });
 
-  it('[ID-14] goes to each of several waiters as bytes of its own', async () => {
+  it('[ID-14] reaches each of several waiters as bytes of its own', async () => {
     const { idempotency } = await instances.start({ idempotency: { codec: rawBytes, onDuplicate: 'wait' } });
     const { promise, resolve } = gate<Buffer>();
     const calls = [1, 2, 3].map(() => idempotency.run('k', () => promise));
@@ -162,11 +162,14 @@ describe('what is kept of a result', () => {
     ['onUnavailable', { onUnavailable: 'open' }],
     ['maxRunMs', { maxRunMs: 0 }],
     ['waitTimeoutMs', { waitTimeoutMs: -1 }],
-  ])('[ARG-1] refuses a wrong idempotency.%s at boot', async (name, idempotency) => {
-    const refused = await instances
-      .start({ idempotency: idempotency as never })
-      .catch((error: unknown) => error);
-    expect(refused).toBeInstanceOf(InvalidArgumentError);
-    expect((refused as InvalidArgumentError).argument).toBe(`forRoot.idempotency.${name}`);
-  });
+  ])(
+    '[ARG-1] cannot be configured with a wrong idempotency.%s: the boot fails',
+    async (name, idempotency) => {
+      const refused = await instances
+        .start({ idempotency: idempotency as never })
+        .catch((error: unknown) => error);
+      expect(refused).toBeInstanceOf(InvalidArgumentError);
+      expect((refused as InvalidArgumentError).argument).toBe(`forRoot.idempotency.${name}`);
+    },
+  );
 });

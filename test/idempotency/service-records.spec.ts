@@ -1,14 +1,15 @@
 import { Readable } from 'node:stream';
-import { Test, type TestingModule } from '@nestjs/testing';
+import type { TestingModule } from '@nestjs/testing';
 import {
-  AtomicRedisModule,
   IdempotencyMismatchError,
   IdempotencyRecordError,
   IdempotencyService,
   InvalidArgumentError,
 } from 'nestjs-atomic-redis';
+import { useApp } from '../support/app.js';
 import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
+import { ObjectId } from './support.js';
 import { damageRecord, type RecordFields } from '../support/idempotency-record.js';
 
 class Money {
@@ -36,7 +37,7 @@ class Sender {
   constructor(readonly to: number) {}
 }
 
-/** Whose innermost array holds one in the middle. */
+/** Returns nested arrays whose innermost one contains one from the middle. */
 function deepCycle(): unknown[] {
   const around: unknown[][] = [[]];
   for (let depth = 1; depth < 1_000; depth++) around.push([around[depth - 1]]);
@@ -46,15 +47,6 @@ function deepCycle(): unknown[] {
 
 const nested = (depth: number, inside = ''): string => '['.repeat(depth) + inside + ']'.repeat(depth);
 
-/** Says itself what stands for it in JSON. */
-class ObjectId {
-  constructor(private readonly hex: string) {}
-
-  toJSON(): string {
-    return this.hex;
-  }
-}
-
 const shared = {};
 
 function cyclic(): object {
@@ -63,28 +55,27 @@ function cyclic(): object {
   return cycle;
 }
 
-describe('idempotency records', () => {
+describe('the idempotency service', () => {
+  const boot = useApp();
   const redis = useRedis();
   let app: TestingModule;
   let idempotency: IdempotencyService;
 
   beforeAll(async () => {
-    app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
-    }).compile();
-    app.useLogger(false);
-    await app.init();
+    app = await boot({ connection: redis.server.url });
     idempotency = app.get(IdempotencyService);
   });
-
-  afterAll(() => app.close());
 
   const recordOf = async (): Promise<string> => (await redis.client.keys('atomic:idempotency:*'))[0]!;
 
   const expectRefused = async (record: string): Promise<void> => {
     const before = await redis.client.dumpBuffer(record);
     let ran = false;
-    await expect(idempotency.run('k', () => (ran = true))).rejects.toThrow(IdempotencyRecordError);
+    const call = (): Promise<void> =>
+      expect(idempotency.run('k', () => (ran = true))).rejects.toThrow(IdempotencyRecordError);
+    await call();
+    // Two calls in one EVALSHA.
+    await Promise.all([call(), call()]);
     expect(ran).toBe(false);
     expect(await redis.client.dumpBuffer(record)).toEqual(before);
   };
@@ -113,7 +104,18 @@ describe('idempotency records', () => {
     await expectRefused(record);
   });
 
-  it('[ID-9] neither completes, renews nor releases over a record that turned foreign under a run', async () => {
+  it('[ID-9] refuses a key of another type under the name of a record, and leaves it untouched', async () => {
+    await expect(idempotency.run('k', () => 1)).resolves.toBe(1);
+    const record = await recordOf();
+    await redis.client.del(record);
+    await redis.client.hset(record, 'field', 'value');
+    await expectRefused(record);
+  });
+
+  it.each<[string, (record: string) => Promise<unknown>]>([
+    ['foreign', (record) => damageRecord(redis.client, record, { state: 'waiting' })],
+    ['into a hash', (record) => redis.client.multi().del(record).hset(record, 'field', 'value').exec()],
+  ])('[ID-9] does not complete, renew or release a record that turned %s during a run', async (_, turn) => {
     for (const fail of [false, true]) {
       await redis.client.flushall();
       let record = '';
@@ -122,7 +124,7 @@ describe('idempotency records', () => {
         'k',
         async (current) => {
           record = await recordOf();
-          await damageRecord(redis.client, record, { state: 'waiting' });
+          await turn(record);
           before = await redis.client.dumpBuffer(record);
           await new Promise<void>((resolve) => current.signal.addEventListener('abort', () => resolve()));
           if (fail) throw new Error('mine');
@@ -138,7 +140,7 @@ describe('idempotency records', () => {
     ['a Map', new Map([[1, 2]])],
     ['a Set', new Set([1])],
     ['an instance that hides its content', new Secret(3)],
-    ['one inside', { order: [{ total: new Secret(3) }] }],
+    ['such an instance inside an object', { order: [{ total: new Secret(3) }] }],
     ['a RegExp', /a/],
     ['a stream', Readable.from([])],
     ['a cycle deep inside', Array.from({ length: 1_000 }).reduce((inside) => [inside], cyclic())],
@@ -165,7 +167,7 @@ describe('idempotency records', () => {
     ['keys in another order', { a: 1, b: { c: 2, d: 3 } }, { b: { d: 3, c: 2 }, a: 1 }],
     ['a property that is undefined', { a: 1, b: undefined }, { a: 1 }],
     ['a Date and its ISO string', new Date(0), '1970-01-01T00:00:00.000Z'],
-    ['what toJSON stands for', { id: new ObjectId('f00') }, { id: 'f00' }],
+    ['the result of toJSON', { id: new ObjectId('f00') }, { id: 'f00' }],
     ['a Buffer and a Uint8Array', Buffer.from([1, 2]), new Uint8Array([1, 2])],
     ['an object without a prototype', Object.assign(Object.create(null), { a: 1 }), { a: 1 }],
     ['one object at two places', [shared, shared], [{}, {}]],

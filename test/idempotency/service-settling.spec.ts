@@ -1,7 +1,6 @@
 import { BadRequestException, HttpException, Injectable, Logger } from '@nestjs/common';
-import { Test, type TestingModule } from '@nestjs/testing';
+import type { TestingModule } from '@nestjs/testing';
 import {
-  AtomicRedisModule,
   Idempotent,
   IdempotencyResultUnavailableError,
   IdempotencyService,
@@ -10,6 +9,7 @@ import {
 } from 'nestjs-atomic-redis';
 import { concat, defer, EMPTY, of, throwError, timer, map, type Observable } from 'rxjs';
 import { ReplayedError } from '../../lib/idempotency/idempotency.errors.js';
+import { useApp } from '../support/app.js';
 import { useRedis } from '../support/redis.js';
 import { stateOf } from '../support/idempotency-record.js';
 
@@ -34,19 +34,15 @@ class Feed {
   }
 }
 
-describe('how an idempotent run is settled', () => {
+describe('the settling of an idempotent run', () => {
+  const boot = useApp();
   const redis = useRedis();
   let app: TestingModule;
   let idempotency: IdempotencyService;
   let logged: jest.SpyInstance;
 
   beforeAll(async () => {
-    app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
-      providers: [Feed],
-    }).compile();
-    app.useLogger(false);
-    await app.init();
+    app = await boot({ connection: redis.server.url }, { providers: [Feed] });
     idempotency = app.get(IdempotencyService);
   });
 
@@ -55,7 +51,6 @@ describe('how an idempotent run is settled', () => {
   });
 
   afterEach(() => logged.mockRestore());
-  afterAll(() => app.close());
 
   const throwing = async (what: unknown, options?: IdempotencyOptions): Promise<unknown> => {
     const fails = async (): Promise<never> => {
@@ -76,18 +71,21 @@ describe('how an idempotent run is settled', () => {
   it.each<[string, Error, string]>([
     ['gives the key back', new Error('mine'), 'ran again'],
     ['replays a 4xx', new BadRequestException('mine'), 'mine'],
-    ['holds an unknown outcome', new OutcomeUnknownError('mine'), 'not known'],
-  ])('[ID-3] with an onError that throws, %s as without one, and logs it', async (_, error, then) => {
-    const retry = throwing(error, { onError: onErrorThrows }).catch((caught: Error) => caught.message);
-    await expect(retry).resolves.toContain(then);
-    expect(logged).toHaveBeenCalledWith(
-      'onError threw',
-      expect.objectContaining({ message: 'onError itself' }),
-    );
-  });
+    ['holds an unknown outcome', new OutcomeUnknownError('mine'), 'effects are unknown'],
+  ])(
+    '[ID-3] with an onError that throws, %s as without one, and the error is logged',
+    async (_, error, then) => {
+      const retry = throwing(error, { onError: onErrorThrows }).catch((caught: Error) => caught.message);
+      await expect(retry).resolves.toContain(then);
+      expect(logged).toHaveBeenCalledWith(
+        'onError threw',
+        expect.objectContaining({ message: 'onError itself' }),
+      );
+    },
+  );
 
   it.each([undefined, 'retry', Promise.resolve('hold')])(
-    '[ID-3] takes the default for an onError that returns %p',
+    '[ID-3] falls back to the default for an onError that returns %p',
     async (answer) => {
       await expect(throwing(new Error('mine'), { onError: () => answer as never })).resolves.toBe(
         'ran again',
@@ -107,7 +105,7 @@ describe('how an idempotent run is settled', () => {
           },
         }),
     ],
-  ])('[ID-3] keeps no 4xx with %s, and does not run again', async (_, make) => {
+  ])('[ID-3] stores no 4xx with %s, and does not run again', async (_, make) => {
     await expect(throwing(make())).rejects.toMatchObject({
       constructor: IdempotencyResultUnavailableError,
       reason: 'not-serializable',
@@ -115,13 +113,13 @@ describe('how an idempotent run is settled', () => {
     expect(await stateOfRecord()).toBe('done');
   });
 
-  it('[ID-3] replays a 4xx that was made without a response', async () => {
+  it('[ID-3] replays a 4xx error that has no response', async () => {
     const retry = throwing(new HttpException(undefined as never, 404));
     await expect(retry).rejects.toBeInstanceOf(HttpException);
     await expect(retry).rejects.toMatchObject({ status: 404 });
   });
 
-  it('[ID-3] holds the key after an exception that cannot be asked for its status', async () => {
+  it('[ID-3] holds the key after an exception whose status cannot be read', async () => {
     await expect(throwing(new Unaskable('mine', 400))).rejects.toMatchObject({ reason: 'outcome-unknown' });
   });
 
@@ -173,7 +171,7 @@ describe('how an idempotent run is settled', () => {
     },
   );
 
-  it('[ID-3] does not run again after a throw that cannot be kept under onError "replay"', async () => {
+  it('[ID-3] does not run again after a thrown value that cannot be stored under onError "replay"', async () => {
     await expect(throwing(new Map(), { onError: 'replay' })).rejects.toMatchObject({
       reason: 'not-serializable',
     });
@@ -182,7 +180,7 @@ describe('how an idempotent run is settled', () => {
     await expect(throwing(large, { onError: 'replay' })).rejects.toMatchObject({ reason: 'too-large' });
   });
 
-  it('[ID-1] takes the last value of an Observable for the result, subscribed to once', async () => {
+  it('[ID-1] uses the last value of an Observable as the result, and subscribes once', async () => {
     const feed = app.get(Feed);
     await expect(feed.read('a')).resolves.toEqual({ id: 'a', read: 1 });
     await expect(feed.read('a')).resolves.toEqual({ id: 'a', read: 1 });
@@ -194,7 +192,7 @@ describe('how an idempotent run is settled', () => {
     await expect(idempotency.run('k', () => 'again')).resolves.toBe('later');
   });
 
-  it('[ID-3] treats an Observable that ends empty or fails as a promise that does', async () => {
+  it('[ID-3] treats an Observable that ends empty or fails like a promise that does', async () => {
     await expect(idempotency.run('empty', async () => EMPTY)).resolves.toBeUndefined();
     await expect(idempotency.run('empty', () => 'again')).resolves.toBeUndefined();
     const error = new Error('mine');

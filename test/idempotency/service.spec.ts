@@ -1,8 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { ConflictException, Injectable } from '@nestjs/common';
-import { Test, type TestingModule } from '@nestjs/testing';
+import type { TestingModule } from '@nestjs/testing';
 import {
-  AtomicRedisModule,
   Idempotent,
   IdempotencyInFlightError,
   IdempotencyMismatchError,
@@ -13,6 +12,7 @@ import {
   LeaseLostError,
   OutcomeUnknownError,
 } from 'nestjs-atomic-redis';
+import { useApp } from '../support/app.js';
 import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
 
@@ -38,21 +38,15 @@ function gate(): { opened: Promise<void>; open: () => void } {
 }
 
 describe('IdempotencyService', () => {
+  const boot = useApp();
   const redis = useRedis();
   let app: TestingModule;
   let idempotency: IdempotencyService;
 
   beforeAll(async () => {
-    app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
-      providers: [Shipping],
-    }).compile();
-    app.useLogger(false);
-    await app.init();
+    app = await boot({ connection: redis.server.url }, { providers: [Shipping] });
     idempotency = app.get(IdempotencyService);
   });
-
-  afterAll(() => app.close());
 
   const recordOf = async (): Promise<string> => {
     const [record, ...others] = await redis.client.keys('atomic:idempotency:*');
@@ -76,7 +70,7 @@ describe('IdempotencyService', () => {
     });
   });
 
-  it('[ID-4] runs once of 200 calls at once; the others learn that it is running', async () => {
+  it('[ID-4] runs once for 200 simultaneous calls; the others learn that it is running', async () => {
     let runs = 0;
     const { opened, open } = gate();
     const calls = Array.from({ length: 200 }, () =>
@@ -106,14 +100,14 @@ describe('IdempotencyService', () => {
   );
 
   it.each([new Date(), new Map(), 10n, Number.NaN, -0, { nested: new Set() }, () => 1])(
-    '[ID-3] returns %p, which JSON cannot give back, and refuses to run again',
+    '[ID-3] returns %p, which JSON cannot represent, and refuses to run again',
     async (value) => {
       await expect(idempotency.run('k', () => value)).resolves.toBe(value);
       await expect(idempotency.run('k', () => 'another')).rejects.toThrow(IdempotencyResultUnavailableError);
     },
   );
 
-  it('[ID-3] passes the method’s own error through, replays a 4xx, gives the key back otherwise, holds it when the outcome is unknown', async () => {
+  it('[ID-3] passes the method’s own error through, replays a 4xx, releases the key otherwise, and holds it when the outcome is unknown', async () => {
     const conflict = new ConflictException('sold out');
     await expect(idempotency.run('4xx', () => Promise.reject(conflict))).rejects.toBe(conflict);
     await expect(idempotency.run('4xx', () => 'ran')).rejects.toMatchObject({
@@ -133,7 +127,7 @@ describe('IdempotencyService', () => {
     });
   });
 
-  it('[ID-4] refuses another payload, and one that differs only in the order of its keys is the same', async () => {
+  it('[ID-4] refuses another payload, and accepts one that differs only in the order of its keys', async () => {
     await idempotency.run('k', () => 1, { fingerprint: { a: 1, b: 2 } });
     await expect(idempotency.run('k', () => 2, { fingerprint: { b: 2, a: 1 } })).resolves.toBe(1);
     await expect(idempotency.run('k', () => 2, { fingerprint: { a: 1, b: 3 } })).rejects.toThrow(
@@ -141,7 +135,7 @@ describe('IdempotencyService', () => {
     );
   });
 
-  it('[ID-5] keeps scopes and operations apart, however they are spelled', async () => {
+  it('[ID-5] keeps scopes and operations apart, whatever characters they contain', async () => {
     await idempotency.run('c', () => 1, { scope: 'a', operation: 'b' });
     await expect(idempotency.run('bc', () => 2, { scope: 'a' })).resolves.toBe(2);
     await expect(idempotency.run('c', () => 3, { scope: 'ab' })).resolves.toBe(3);
@@ -154,7 +148,7 @@ describe('IdempotencyService', () => {
     expect(await recordOf()).toMatch(/^atomic:idempotency:[\w-]{43}$/);
   });
 
-  it('[ID-8] renews the lease of a run that takes longer than it', async () => {
+  it('[ID-8] renews the lease of a run that outlasts it', async () => {
     const { opened, open } = gate();
     const running = idempotency.run('k', () => opened, { leaseMs: 2_400 });
     const seen = Date.now() + 3_600;
@@ -189,7 +183,7 @@ describe('IdempotencyService', () => {
     await expect(idempotency.run('k', () => 'third')).resolves.toBe('new owner');
   });
 
-  it('[ID-8] stores the result when the record vanished and nobody took the key', async () => {
+  it('[ID-8] stores the result when the record vanished and no other call took the key', async () => {
     await idempotency.run('k', async () => {
       await redis.client.flushall();
       return 'kept';

@@ -1,5 +1,4 @@
-import { Controller, Injectable, Post, type INestApplication } from '@nestjs/common';
-import { Test } from '@nestjs/testing';
+import { Controller, Injectable, Post, type Type } from '@nestjs/common';
 import {
   AtomicRedis,
   AtomicRedisModule,
@@ -16,12 +15,14 @@ import {
   OutcomeUnknownError,
   StepInterruptedError,
   type ResultEncryption,
-  type StepWork,
+  type RunStep,
 } from 'nestjs-atomic-redis';
 import { retry } from 'rxjs';
 import { startFaultProxy } from 'nestjs-atomic-redis/testing';
 import { finishScript } from '../../lib/idempotency/steps/finish.script.js';
-import { keepStepScript } from '../../lib/idempotency/steps/keep-step.script.js';
+import { firstStepScript } from '../../lib/idempotency/steps/first-step.script.js';
+import { nextStepScript } from '../../lib/idempotency/steps/next-step.script.js';
+import { useApp } from '../support/app.js';
 import { countCommands } from '../support/command-stats.js';
 import { stateOf } from '../support/idempotency-record.js';
 import { useRedis } from '../support/redis.js';
@@ -39,13 +40,20 @@ const errorOf = async (promise: Promise<unknown>): Promise<unknown> =>
     (error: unknown) => error,
   );
 
+class Charging {
+  passes = 0;
+  charges = 0;
+  constructor(@InjectRun() protected readonly run: IdempotentRun) {}
+}
+
 describe('the steps of a run', () => {
+  const boot = useApp();
   const redis = useRedis();
   const instances = useInstances(() => ({ connection: redis.server.url, namespace: 'atomic:' }));
   const recordOf = async (): Promise<string> => (await redis.client.keys('atomic:idempotency:*'))[0]!;
   const keysOf = async (kind: string): Promise<string[]> => await redis.client.keys(`atomic:${kind}:*`);
 
-  it('[ID-50] give their results to the attempt after a failure, and do not run again', async () => {
+  it('[ID-50] return their results to the attempt after a failure, and do not run again', async () => {
     const { idempotency } = await instances.start();
     const ran: string[] = [];
     const seen: object[] = [];
@@ -75,7 +83,7 @@ describe('the steps of a run', () => {
     expect(await redis.client.zcard('atomic:held:index')).toBe(0);
   });
 
-  it('[ID-50] have a key for third parties of their own in each call and under each name', async () => {
+  it('[ID-50] have their own third-party key in each call and under each name', async () => {
     const { idempotency } = await instances.start();
     const keys = new Set<string>();
     for (const call of ['one', 'two'])
@@ -85,7 +93,7 @@ describe('the steps of a run', () => {
     expect(keys.size).toBe(4);
   });
 
-  it('[ID-50] that failed run again, also in the same attempt', async () => {
+  it('[ID-50] run again after a failure, even in the same attempt', async () => {
     const { idempotency } = await instances.start();
     let calls = 0;
     const flaky = (): number => (++calls === 1 ? boom() : calls);
@@ -97,7 +105,7 @@ describe('the steps of a run', () => {
     ).resolves.toBe(2);
   });
 
-  it('[ID-50] give the first attempt the decoded value too', async () => {
+  it('[ID-50] return the decoded value in the first attempt too', async () => {
     const { idempotency } = await instances.start();
     const given = { a: undefined, b: 1 };
     await idempotency.run('k', async (run) => {
@@ -106,10 +114,10 @@ describe('the steps of a run', () => {
     });
   });
 
-  it('[ID-50] run side by side, and a failure waits for those under way, so that their results are kept', async () => {
+  it('[ID-50] run side by side, and a failure waits for the others, so that their results are kept', async () => {
     const { idempotency } = await instances.start();
     const { promise, resolve } = gate<string>();
-    const slow: StepWork<string> = jest.fn(() => promise);
+    const slow = jest.fn((_step: RunStep) => promise);
     const failing = idempotency.run('k', (run) =>
       Promise.all([run.step('slow', slow), run.step('fails', boom), run.step('quick', () => 1)]),
     );
@@ -129,7 +137,7 @@ describe('the steps of a run', () => {
     expect(slow).toHaveBeenCalledTimes(1);
   });
 
-  it('[ID-50] of another payload are refused between attempts, and waiters go on one at a time', async () => {
+  it('[ID-50] are refused for another payload between attempts, and waiters continue one at a time', async () => {
     const { idempotency } = await instances.start();
     const failing = async (run: IdempotentRun): Promise<never> => {
       await run.step('x', () => 1);
@@ -158,7 +166,7 @@ describe('the steps of a run', () => {
     expect(values.toSorted()).toEqual(['failed', 'failed', 'run 3', 'run 3', 'run 3']);
   });
 
-  it('[ID-50] whose result counts for a time run again after it', async () => {
+  it('[ID-50] run again after the time to live of their result', async () => {
     const { idempotency } = await instances.start();
     const token = jest.fn(() => 'token');
     const price = jest.fn(() => 7);
@@ -175,7 +183,7 @@ describe('the steps of a run', () => {
     expect(price).toHaveBeenCalledTimes(1);
   });
 
-  it('[ID-50] go on under a new name that tells the former one, with the same key', async () => {
+  it('[ID-50] resume under a new name that declares the former one, with the same key', async () => {
     const { idempotency } = await instances.start();
     const keys: string[] = [];
     const first = idempotency.run('k', async (run) => {
@@ -193,13 +201,24 @@ describe('the steps of a run', () => {
     expect(keys[1]).toBe(keys[3]);
   });
 
-  it('[ID-50] are those of the method’s last pass when an interceptor calls it again', async () => {
-    @Controller()
-    class Orders {
-      passes = 0;
-      charges = 0;
-      constructor(@InjectRun() private readonly run: IdempotentRun) {}
+  /** Posts to a controller under an interceptor that calls the handler again after an error. */
+  const postRetried = async (controller: Type): Promise<unknown> => {
+    const app = await boot.http(
+      { connection: redis.server.url },
+      {
+        controllers: [controller],
+        configure: (nest) => {
+          nest.useGlobalInterceptors({ intercept: (_, next) => next.handle().pipe(retry(1)) });
+        },
+      },
+    );
+    const answer = await fetch(await app.getUrl(), { method: 'POST', headers: { 'idempotency-key': 'k' } });
+    return await answer.json();
+  };
 
+  it('[ID-50] belong to the method’s last call when an interceptor calls it again', async () => {
+    @Controller()
+    class Orders extends Charging {
       @Post()
       @Idempotent()
       async create(): Promise<object> {
@@ -208,30 +227,13 @@ describe('the steps of a run', () => {
         return { charge, passes: this.passes };
       }
     }
-    const module = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
-      controllers: [Orders],
-    }).compile();
-    module.useLogger(false);
-    const app: INestApplication = module.createNestApplication();
-    app.useGlobalInterceptors({ intercept: (_, next) => next.handle().pipe(retry(1)) });
-    await app.listen(0, '127.0.0.1');
-    try {
-      const answer = await fetch(await app.getUrl(), { method: 'POST', headers: { 'idempotency-key': 'k' } });
-      expect(await answer.json()).toEqual({ charge: 1, passes: 2 });
-    } finally {
-      await app.close();
-    }
+    expect(await postRetried(Orders)).toEqual({ charge: 1, passes: 2 });
   });
 
-  it('[ID-50] that a pass has left under way do not run again in the next one', async () => {
+  it('[ID-50] that an earlier call left running do not run again in the next one', async () => {
     const { promise, resolve } = gate();
     @Controller()
-    class Orders {
-      passes = 0;
-      charges = 0;
-      constructor(@InjectRun() private readonly run: IdempotentRun) {}
-
+    class Orders extends Charging {
       @Post()
       @Idempotent()
       async create(): Promise<object> {
@@ -245,20 +247,7 @@ describe('the steps of a run', () => {
         return { charge: await charging, passes: this.passes };
       }
     }
-    const module = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
-      controllers: [Orders],
-    }).compile();
-    module.useLogger(false);
-    const app: INestApplication = module.createNestApplication();
-    app.useGlobalInterceptors({ intercept: (_, next) => next.handle().pipe(retry(1)) });
-    await app.listen(0, '127.0.0.1');
-    try {
-      const answer = await fetch(await app.getUrl(), { method: 'POST', headers: { 'idempotency-key': 'k' } });
-      expect(await answer.json()).toEqual({ charge: 1, passes: 2 });
-    } finally {
-      await app.close();
-    }
+    expect(await postRetried(Orders)).toEqual({ charge: 1, passes: 2 });
   });
 
   it('[ID-51] are neither begun nor recorded by a run that has lost its key', async () => {
@@ -280,7 +269,7 @@ describe('the steps of a run', () => {
       { leaseMs: 1_200 },
     );
     await begun.promise;
-    // As after the lease of a process that stood still.
+    // Acts like the end of a stopped process's lease.
     await redis.client.del(await recordOf());
     await redis.client.del((await keysOf('steps'))[0]!);
     const current = gate();
@@ -312,7 +301,7 @@ describe('the steps of a run', () => {
     };
     await idempotency.run('warm-up', two);
     expect(await count(() => idempotency.run('plain', () => 1))).toEqual(
-      expect.objectContaining({ evalsha: 2, get: 2, time: 2, set: 2 }),
+      expect.objectContaining({ evalsha: 2, get: 2, time: 1, set: 2 }),
     );
     expect(await count(() => idempotency.run('k', two))).toMatchObject({ evalsha: 4 });
     await errorOf(
@@ -325,7 +314,7 @@ describe('the steps of a run', () => {
     expect(resumed).toMatchObject({ evalsha: 3, evalsha_ro: 1 });
   });
 
-  it('[ID-53] are refused before their work inside a transaction, after the run, and under a name that has run', async () => {
+  it('[ID-53] are refused before their callback inside a transaction, after the run, and under a used name', async () => {
     const { idempotency, module } = await instances.start();
     const { transactions } = module.get(AtomicRedis);
     const work = jest.fn();
@@ -336,6 +325,12 @@ describe('the steps of a run', () => {
       await expect(inside).rejects.toThrow(IllegalTransactionStateError);
       await run.step('once', () => 1);
       await expect(run.step('once', work)).rejects.toThrow(IllegalRunStateError);
+      await expect(run.step('twice', work, { aliases: ['once'] })).rejects.toThrow(IllegalRunStateError);
+      await run.step('new', () => 1, { aliases: ['old', 'older'] });
+      await expect(run.step('older', work)).rejects.toThrow(IllegalRunStateError);
+      await expect(run.step('other', work, { aliases: ['old'] })).rejects.toThrow(IllegalRunStateError);
+      await expect(run.step('failed', boom, { aliases: ['fell'] })).rejects.toThrow('boom');
+      await run.step('failed', () => 1, { aliases: ['fell'] });
       await transactions.run(['key'], () => undefined);
     });
     await expect(left.step('after', work)).rejects.toThrow(IllegalRunStateError);
@@ -385,7 +380,7 @@ describe('the steps of a run', () => {
     await expect(third).rejects.toMatchObject({ outcome: 'unknown', code: 'IDEMPOTENCY_OUTCOME_UNKNOWN' });
   });
 
-  it('[ID-53] are bounded in bytes also where they end at the same time', async () => {
+  it('[ID-53] are bounded in bytes even if they end at the same time', async () => {
     const { idempotency } = await instances.start({ idempotency: { maxStepBytes: 100 } });
     const both = (run: IdempotentRun, work: () => string) =>
       Promise.allSettled(['a', 'b'].map((name) => run.step(name, work)));
@@ -401,7 +396,7 @@ describe('the steps of a run', () => {
     );
   });
 
-  it('[ID-53] that Redis has lost hold the key', async () => {
+  it('[ID-53] hold the key if Redis has lost them', async () => {
     const { idempotency } = await instances.start();
     const failing = idempotency.run('k', async (run) => {
       await run.step('x', () => 1);
@@ -420,7 +415,7 @@ describe('the steps of a run', () => {
     ['its steps', 'goes on', async () => await redis.client.del(await keysOf('steps'))],
     ['all keys', 'goes on', () => redis.client.flushall()],
     ['all keys', 'fails', () => redis.client.flushall()],
-  ])('[ID-53] hold the key also where Redis lost %s, and their run %s', async (_, how, lose) => {
+  ])('[ID-53] hold the key even if Redis lost %s, and their run %s', async (_, how, lose) => {
     const { idempotency } = await instances.start();
     const failing = idempotency.run('k', async (run) => {
       await run.step('charge', () => 1);
@@ -480,7 +475,7 @@ describe('the steps of a run', () => {
     await expect(idempotency.run('k', (run) => run.step('x', boom))).resolves.toBe('secret');
   });
 
-  it('[ID-51] whose work is done are told so, and not as if nothing was, where Redis refuses to keep it', async () => {
+  it('[ID-51] report their work as done if Redis refuses to store the result', async () => {
     const { host, port } = redis.server;
     await redis.client.acl('SETUSER', 'app', 'on', '>secret', '~*', '&*', '+@all', '-hset');
     const { idempotency } = await instances.start({
@@ -496,7 +491,27 @@ describe('the steps of a run', () => {
     await expect(idempotency.run('k', work)).rejects.toMatchObject({ code: 'IDEMPOTENCY_OUTCOME_UNKNOWN' });
   });
 
-  it('[ID-51] that end behind their run are told that their work is done', async () => {
+  it.each<[title: string, ...denied: string[]]>([
+    ['GET', '-get'],
+    ['MGET and GET', '-mget', '-get'],
+  ])(
+    '[ID-51] and their run are refused, and run nothing, for a user who may not use %s',
+    async (_, ...denied) => {
+      const { host, port } = redis.server;
+      await redis.client.acl('SETUSER', 'app', 'on', '>secret', '~*', '&*', '+@all', ...denied);
+      const { idempotency } = await instances.start({
+        connection: { host, port, username: 'app', password: 'secret' },
+      });
+      const work = jest.fn(() => 'done');
+      const refused = { code: 'REDIS_REPLY' };
+      await expect(idempotency.run('k', work)).rejects.toMatchObject(refused);
+      await expect(idempotency.run('k', (run) => run.step('x', work))).rejects.toMatchObject(refused);
+      expect(work).not.toHaveBeenCalled();
+      expect(await redis.client.exists('k')).toBe(0);
+    },
+  );
+
+  it('[ID-51] that end after their run report their work as done', async () => {
     const { idempotency } = await instances.start();
     const { promise, resolve } = gate<string>();
     let late: Promise<string> | undefined;
@@ -513,21 +528,29 @@ describe('the steps of a run', () => {
   it('[ID-51] take effect once when a reply is lost', async () => {
     const proxy = await startFaultProxy({ target: redis.server });
     const { idempotency } = await instances.start({ connection: proxy.url });
-    await idempotency.run('warm-up', (run) => run.step('x', () => 1));
-    const lost = [proxy.loseReplies(on(keepStepScript)), proxy.loseReplies(on(finishScript))];
+    await idempotency.run('warm-up', async (run) => [
+      await run.step('x', () => 1),
+      await run.step('y', () => 1),
+    ]);
+    const scripts = [firstStepScript, nextStepScript, finishScript];
+    const lost = scripts.map((script) => proxy.loseReplies(on(script)));
     const work = jest.fn(() => 'once');
     const options = { timeoutMs: 10_000 };
-    await expect(idempotency.run('k', (run) => run.step('x', work), options)).resolves.toBe('once');
-    expect(lost.map(({ count }) => count)).toEqual([1, 1]);
-    expect(work).toHaveBeenCalledTimes(1);
+    const steps = async (run: IdempotentRun): Promise<string> =>
+      (await run.step('x', work)) + (await run.step('y', work));
+    await expect(idempotency.run('k', steps, options)).resolves.toBe('onceonce');
+    expect(lost.map(({ count }) => count)).toEqual([1, 1, 1]);
+    expect(work).toHaveBeenCalledTimes(2);
     await waitFor('the end', async () => (await keysOf('steps')).length === 0);
-    await expect(idempotency.run('k', boom, options)).resolves.toBe('once');
+    await expect(idempotency.run('k', boom, options)).resolves.toBe('onceonce');
     await proxy.stop();
   });
 
   it.each<[string, (run: IdempotentRun) => Promise<unknown>]>([
     ['name', (run) => run.step('', () => 1)],
     ['name', (run) => run.step(undefined as never, () => 1)],
+    ['name', (run) => run.step('\ud800', () => 1)],
+    ['name', (run) => Promise.resolve().then(() => run.keyFor('\ud800'))],
     ['name.length', (run) => run.step('x'.repeat(257), () => 1)],
     ['work', (run) => run.step('x', undefined as never)],
     ['options.onInterrupted', (run) => run.step('x', () => 1, { onInterrupted: 'retry' as never })],
@@ -561,37 +584,35 @@ class Payments {
 }
 
 describe('@InjectRun()', () => {
+  const boot = useApp();
   const redis = useRedis();
 
-  it('[ID-59] is the run that the calling code is part of, for each call its own', async () => {
-    const module = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' }),
-        AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'other:', name: 'other' }),
-      ],
-      providers: [Payments],
-    }).compile();
-    module.useLogger(false);
-    await module.init();
-    try {
-      const payments = module.get(Payments);
-      const plain = { attempt: 1, resumed: false, isAborted: false, charge: true };
-      const results = await Promise.all(['a', 'b'].map((id) => payments.pay(id)));
-      expect(results).toEqual([
-        { id: 'a', ...plain },
-        { id: 'b', ...plain },
-      ]);
-      expect(() => payments.run.attempt).toThrow(IllegalRunStateError);
-      await expect(payments.run.step('x', () => 1)).rejects.toThrow(IllegalRunStateError);
-      const { idempotency } = module.get<AtomicRedis>(getAtomicRedisToken());
-      const keys = await idempotency.run('k', (run) => [run.keyFor('x'), payments.run.keyFor('x')]);
-      expect(keys[0]).toBe(keys[1]);
-      const other = module.get<AtomicRedis>(getAtomicRedisToken('other'));
-      await expect(other.idempotency.run('k', () => payments.run.attempt)).rejects.toThrow(
-        IllegalRunStateError,
-      );
-    } finally {
-      await module.close();
-    }
+  it('[ID-59] is the run around the calling code, separate for each call', async () => {
+    const module = await boot(
+      { connection: redis.server.url },
+      {
+        imports: [
+          AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'other:', name: 'other' }),
+        ],
+        providers: [Payments],
+      },
+    );
+
+    const payments = module.get(Payments);
+    const plain = { attempt: 1, resumed: false, isAborted: false, charge: true };
+    const results = await Promise.all(['a', 'b'].map((id) => payments.pay(id)));
+    expect(results).toEqual([
+      { id: 'a', ...plain },
+      { id: 'b', ...plain },
+    ]);
+    expect(() => payments.run.attempt).toThrow(IllegalRunStateError);
+    await expect(payments.run.step('x', () => 1)).rejects.toThrow(IllegalRunStateError);
+    const { idempotency } = module.get<AtomicRedis>(getAtomicRedisToken());
+    const keys = await idempotency.run('k', (run) => [run.keyFor('x'), payments.run.keyFor('x')]);
+    expect(keys[0]).toBe(keys[1]);
+    const other = module.get<AtomicRedis>(getAtomicRedisToken('other'));
+    await expect(other.idempotency.run('k', () => payments.run.attempt)).rejects.toThrow(
+      IllegalRunStateError,
+    );
   });
 });

@@ -1,15 +1,14 @@
-import { Controller, Module, Post, VersioningType, type INestApplication } from '@nestjs/common';
+import { Controller, Module, Post, type INestApplication } from '@nestjs/common';
 import { RouterModule } from '@nestjs/core';
-import { Test } from '@nestjs/testing';
 import {
   AtomicRedisEvents,
-  AtomicRedisModule,
   Idempotent,
   IdempotencyInFlightError,
   IdempotencyService,
   InvalidArgumentError,
   type KeyReference,
 } from 'nestjs-atomic-redis';
+import { useApp, withPrefixAndVersions } from '../support/app.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 import { gate } from './support.js';
@@ -34,28 +33,22 @@ class AccountsController {
 @Module({ controllers: [AccountsController] })
 class BankModule {}
 
-describe('finding and freeing a key that is stuck', () => {
+describe('a stuck key can be found and freed', () => {
+  const boot = useApp();
   const redis = useRedis();
   let app: INestApplication;
   let idempotency: IdempotencyService;
 
   beforeAll(async () => {
-    const module = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'bank:' }),
-        BankModule,
-        RouterModule.register([{ path: 'bank', module: BankModule }]),
-      ],
-    }).compile();
-    module.useLogger(false);
-    app = module.createNestApplication({ logger: false });
-    app.setGlobalPrefix('api');
-    app.enableVersioning({ type: VersioningType.URI });
-    await app.listen(0, '127.0.0.1');
+    app = await boot.http(
+      { connection: redis.server.url, namespace: 'bank:' },
+      {
+        imports: [BankModule, RouterModule.register([{ path: 'bank', module: BankModule }])],
+        configure: withPrefixAndVersions,
+      },
+    );
     idempotency = app.get(IdempotencyService);
   });
-
-  afterAll(() => app.close());
 
   beforeEach(() => {
     work = () => {
@@ -89,9 +82,9 @@ describe('finding and freeing a key that is stuck', () => {
   });
 
   it.each([
-    ['the path as it was requested', '/api/v1/bank/accounts/1/deposits'],
-    ['another of the paths of the controller', '/api/v1/bank/konten/1/deposits'],
-    ['a query behind it', '/api/v1/bank/accounts/1/deposits?trace=1'],
+    ['the requested path', '/api/v1/bank/accounts/1/deposits'],
+    ['another path of the controller', '/api/v1/bank/konten/1/deposits'],
+    ['a path with a query', '/api/v1/bank/accounts/1/deposits?trace=1'],
   ])('[ID-16] by %s', async (title, path) => {
     const key = `"by ${title.length}"`.replace(' ', '-');
     await send(path, key);
@@ -100,7 +93,7 @@ describe('finding and freeing a key that is stuck', () => {
     expect(await idempotency.forget(reference)).toBe(true);
   });
 
-  it('[ID-16] of a route whose operation has a name of its own, and of a caller with a name', async () => {
+  it('[ID-16] for a route whose operation has its own name, and for a named caller', async () => {
     await send('/api/v1/bank/accounts/1/withdrawals', 'named');
     const reference = { method: 'POST', path: '/bank/accounts/:id/withdrawals', key: 'named' };
     expect(await idempotency.inspect({ ...reference, caller: { headers: {}, user: { id: 7 } } })).toBeNull();
@@ -108,7 +101,7 @@ describe('finding and freeing a key that is stuck', () => {
     expect(await idempotency.forget(reference)).toBe(true);
   });
 
-  it('[ID-16] not while its call runs', async () => {
+  it('[ID-16] only after its call has ended', async () => {
     const open = gate();
     work = () => open.promise.then(() => ({ done: true }));
     const running = send('/api/v1/bank/accounts/1/deposits', 'running');

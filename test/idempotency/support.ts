@@ -1,22 +1,22 @@
-import { Test, type TestingModule } from '@nestjs/testing';
+import type { TestingModule } from '@nestjs/testing';
 import {
   AtomicRedisEvents,
-  AtomicRedisModule,
   IdempotencyService,
   type AtomicRedisEvent,
   type AtomicRedisOptions,
   type ResultCodec,
 } from 'nestjs-atomic-redis';
 import type { FaultOptions } from 'nestjs-atomic-redis/testing';
+import { useApp } from '../support/app.js';
 
-/** Of calls of `IdempotencyService.run` and of methods with `@Idempotent`. */
+/** Options of calls of `IdempotencyService.run` and of methods with `@Idempotent`. */
 export type RunEvent = Extract<AtomicRedisEvent, { record: string }>;
 
 export const isRunEvent = (event: AtomicRedisEvent): event is RunEvent => 'record' in event;
 
 export interface Instance {
   readonly idempotency: IdempotencyService;
-  /** Of runs and duplicates, all so far. They arrive a little after what they tell of. */
+  /** All events of runs and duplicates so far. An event arrives a little after its cause. */
   readonly events: RunEvent[];
   readonly module: TestingModule;
 }
@@ -25,20 +25,11 @@ export interface Instance {
 export function useInstances(defaults: () => AtomicRedisOptions): {
   start(options?: Partial<AtomicRedisOptions>): Promise<Instance>;
 } {
-  const modules: TestingModule[] = [];
-
-  afterEach(async () => {
-    await Promise.all(modules.splice(0).map((module) => module.close()));
-  });
+  const boot = useApp();
 
   return {
     start: async (options = {}) => {
-      const module = await Test.createTestingModule({
-        imports: [AtomicRedisModule.forRoot({ shutdownTimeoutMs: 500, ...defaults(), ...options })],
-      }).compile();
-      module.useLogger(false);
-      modules.push(module);
-      await module.init();
+      const module = await boot({ shutdownTimeoutMs: 500, ...defaults(), ...options });
       const events: RunEvent[] = [];
       module.get(AtomicRedisEvents).subscribe((event) => isRunEvent(event) && events.push(event));
       return { module, events, idempotency: module.get(IdempotencyService) };
@@ -66,8 +57,19 @@ export const on = ({ sha }: { sha: string }): FaultOptions => ({
   match: ({ name, args }) => name === 'EVALSHA' && args[0]?.toString() === sha,
 });
 
-/** Of bytes, which it neither copies nor changes. */
+/** A codec of bytes that neither copies nor changes them. */
 export const rawBytes: ResultCodec = {
   encode: (value) => value as Buffer,
   decode: (bytes) => bytes,
 };
+
+/**
+ * A class as a database driver has for its ids: JSON tells two of them apart, `typeof` does not.
+ */
+export class ObjectId {
+  constructor(private readonly hex: string) {}
+
+  toJSON(): string {
+    return this.hex;
+  }
+}

@@ -1,14 +1,14 @@
 import { UsualDurations } from '../../lib/idempotency/usual-durations.js';
 
 describe('usual durations', () => {
-  it('[ID-23] of an operation that has not ended yet are a second, or what is left of the lease', () => {
+  it('[ID-23] are a second, or the rest of the lease, for an operation that has never ended', () => {
     const durations = new UsualDurations();
     expect(durations.retryAfterMs('a', 30_000)).toBe(1_000);
     expect(durations.retryAfterMs('a', 400)).toBe(400);
     expect(durations.retryAfterMs('a', -5)).toBe(1);
   });
 
-  it('[ID-23] follow the last runs, and are no more than the lease', () => {
+  it('[ID-23] follow the last runs, and never exceed the lease', () => {
     const durations = new UsualDurations();
     durations.ended('a', 20_000.4);
     expect(durations.retryAfterMs('a', 30_000)).toBe(20_001);
@@ -20,7 +20,7 @@ describe('usual durations', () => {
     expect(durations.retryAfterMs('b', 30_000)).toBe(1_000);
   });
 
-  it('[ID-23] are kept for so many operations only, the latest', () => {
+  it('[ID-23] are kept only for the latest operations, a bounded number of them', () => {
     const durations = new UsualDurations();
     for (let i = 0; i <= 1_000; i++) durations.ended(String(i), 9_000);
     expect(durations.retryAfterMs('0', 30_000)).toBe(1_000);

@@ -37,13 +37,13 @@ describe('duplicates that wait while their connection fails', () => {
   };
 
   it.each(['before', 'after'])(
-    '[ID-11] get a result that is there %s a lost subscription is made again, and leave none behind',
+    '[ID-11] get a result that is stored %s a lost subscription is restored, and leave none behind',
     async (when) => {
       const { idempotency } = await instances.start();
       const { holder, resolve } = await hold();
       const call = idempotency.run('k', () => 'another');
       await subscriptions(1);
-      // Nobody comes back by himself: a subscription may be made again before anybody sees it gone.
+      // Otherwise a subscription could be restored before its loss was seen.
       proxy.refuseConnections(true);
       proxy.disconnectAll();
       await subscriptions(0);
@@ -59,9 +59,9 @@ describe('duplicates that wait while their connection fails', () => {
     },
   );
 
-  it('[ID-10] [ID-11] do not run beside the first call because Redis is away when they give up', async () => {
+  it('[ID-10] [ID-11] do not run beside the first call when Redis is away as their wait ends', async () => {
     const { idempotency, events } = await instances.start({
-      idempotency: { onDuplicate: 'wait', onUnavailable: 'run', waitTimeoutMs: 4_000, timeoutMs: 1_000 },
+      idempotency: { onDuplicate: 'wait', onUnavailable: 'run', waitTimeoutMs: 4_000, timeoutMs: 2_000 },
     });
     const { holder, resolve } = await hold();
     const ran = jest.fn();
@@ -78,7 +78,7 @@ describe('duplicates that wait while their connection fails', () => {
     await holder;
   });
 
-  it('[ID-11] [ID-17] give a key back that comes after they have given up, and no run is told of', async () => {
+  it('[ID-11] [ID-17] release a key that arrives after their wait, and no run is reported', async () => {
     const { idempotency, events } = await instances.start({
       idempotency: { onDuplicate: 'wait', waitTimeoutMs: 2_000, timeoutMs: 20_000 },
     });

@@ -27,7 +27,7 @@ describe('duplicates that wait', () => {
     });
   };
 
-  it('[ID-11] 200 calls at two instances run once, and all get the one result', async () => {
+  it('[ID-11] run once for 200 calls at two instances, and all get that result', async () => {
     const both = await Promise.all([instances.start(), instances.start()]);
     let runs = 0;
     const work = async (): Promise<object> => {
@@ -42,7 +42,7 @@ describe('duplicates that wait', () => {
     expect(await redis.client.pttl(await recordOf())).toBeGreaterThan(0);
   });
 
-  it('[ID-11] are woken when the result is there, and ask no more often than they must', async () => {
+  it('[ID-11] are woken when the result is stored, and poll no more than necessary', async () => {
     const [first, second] = await Promise.all([instances.start(), instances.start()]);
     const took: number[] = [];
     for (let round = 0; round < 3; round++) {
@@ -70,7 +70,7 @@ describe('duplicates that wait', () => {
     expect(Math.min(...took)).toBeLessThan(500);
   });
 
-  it('[ID-11] one takes over when the first run gives the key back, and the others wait for it', async () => {
+  it('[ID-11] let one take over when the first run releases the key, and the others wait for it', async () => {
     const both = await Promise.all([instances.start(), instances.start()]);
     const { promise, reject } = gate<string>();
     const holder = both[0].idempotency.run('k', () => promise);
@@ -90,7 +90,7 @@ describe('duplicates that wait', () => {
     expect(runs).toBe(1);
   });
 
-  it('[ID-11] one that gives up leaves the owner as it is', async () => {
+  it('[ID-11] leave the owner undisturbed when they give up', async () => {
     const { idempotency, events } = await instances.start();
     const { promise, resolve } = gate<string>();
     const holder = idempotency.run('k', () => promise, { leaseMs: 60_000 });
@@ -110,7 +110,7 @@ describe('duplicates that wait', () => {
     ]);
   });
 
-  it('[ID-11] tells another payload from the first one’s, before it waits and after', async () => {
+  it('[ID-11] are refused for another payload, before the wait and after', async () => {
     const { idempotency } = await instances.start();
     const { promise, reject } = gate<string>();
     const run = (fingerprint: string, work: () => unknown = () => fingerprint) =>
@@ -135,7 +135,7 @@ describe('duplicates that wait', () => {
     expect(await alive.idempotency.run('k', () => 'taken over')).toBe('taken over');
   });
 
-  it('[ID-11] are woken where the client puts a prefix before every key', async () => {
+  it('[ID-11] are woken if the client puts a prefix before every key', async () => {
     const proxy = await startFaultProxy({ target: redis.server });
     const { host, port } = proxy;
     const { idempotency, module } = await instances.start({ connection: { host, port, keyPrefix: 'app:' } });
@@ -159,7 +159,7 @@ describe('duplicates that wait', () => {
     await proxy.stop();
   });
 
-  it('[ID-11] do without signals where the user may not subscribe', async () => {
+  it('[ID-11] poll if the user may not subscribe', async () => {
     await redis.client.call('ACL', 'SETUSER', 'quiet', 'on', '>quiet', '~*', '+@all', 'resetchannels');
     const { host, port } = redis.server;
     const { idempotency } = await instances.start({ connection: `redis://quiet:quiet@${host}:${port}` });
@@ -173,7 +173,7 @@ describe('duplicates that wait', () => {
     await redis.client.call('ACL', 'DELUSER', 'quiet');
   });
 
-  it('[ID-11] are told when the module closes', async () => {
+  it('[ID-11] fail when the module closes', async () => {
     const { idempotency, events, module } = await instances.start({ shutdownTimeoutMs: 50 });
     const holder = idempotency.run('k', () => new Promise(() => undefined));
     holder.catch(() => undefined);

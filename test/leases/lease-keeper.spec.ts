@@ -12,7 +12,7 @@ class TestLease implements PausableLease {
   pauses = 0;
   renewing: Promise<void> | undefined;
   renewals = 0;
-  /** How often the keeper has looked at it. */
+  /** Number of times that the keeper has checked it. */
   looks = 0;
   readonly reasons: Error[] = [];
   readonly lostAt: number[] = [];
@@ -100,7 +100,7 @@ describe('the lease keeper', () => {
       expect(lease.renewals).toBe(sent.length);
     });
 
-    it('[ID-8] tries a renewal that was not answered again at each sixth, and tells the loss before the lease ends', async () => {
+    it('[ID-8] retries an unanswered renewal at each sixth, and reports the loss before the lease ends', async () => {
       const { keeper, sent } = start(() => Promise.reject(new Error('no answer')));
       const lease = new TestLease(6_000);
       keeper.keep(lease);
@@ -115,7 +115,7 @@ describe('the lease keeper', () => {
       expect(lease.reasons).toHaveLength(1);
     });
 
-    it('[ID-8] goes on after a renewal that failed', async () => {
+    it('[ID-8] continues after a failed renewal', async () => {
       let answers = 0;
       const { keeper } = start((lease) => (answers++ % 2 === 0 ? 'failed' : renewed(lease)));
       const lease = new TestLease(6_000);
@@ -125,7 +125,7 @@ describe('the lease keeper', () => {
       expect(isKept(lease)).toBe(true);
     });
 
-    it('[ID-8] tells a loss as soon as Redis says so', async () => {
+    it('[ID-8] reports a loss as soon as Redis does', async () => {
       const { keeper } = start(() => 'lost');
       const lease = new TestLease(6_000);
       keeper.keep(lease);
@@ -141,7 +141,7 @@ describe('the lease keeper', () => {
       expect(lease.reasons).toEqual([new Error('too long')]);
     });
 
-    it('[ID-8] keeps leases of all lengths, and looks at each as often as its own length asks', async () => {
+    it('[ID-8] keeps leases of all lengths, and checks each as often as its own length requires', async () => {
       const { keeper } = start(renewed);
       const lengths = [10, 100, 101, 1_000, 6_000, 30_000, 86_400_000];
       const leases = lengths.map((ms) => new TestLease(ms));
@@ -153,14 +153,14 @@ describe('the lease keeper', () => {
       }
     });
 
-    it('[ID-8] sends the renewals of one look together', async () => {
+    it('[ID-8] sends the renewals of one tick together', async () => {
       const { keeper, sent } = start(renewed);
       for (let i = 0; i < 100; i++) keeper.keep(new TestLease(6_000));
       await jest.advanceTimersByTimeAsync(2_900);
       expect(sent.map(({ leases }) => leases.length)).toEqual([100]);
     });
 
-    it('[ID-8] renews others while one renewal is not answered', async () => {
+    it('[ID-8] renews other leases while one renewal is unanswered', async () => {
       const { keeper, sent } = start((lease) =>
         lease === silent ? new Promise<Renewal>(() => undefined) : renewed(lease),
       );
@@ -174,7 +174,7 @@ describe('the lease keeper', () => {
       expect(sent.filter(({ leases }) => leases.includes(silent))).toHaveLength(1);
     });
 
-    it('[ID-8] holds renewals back while a lease is paused, and tells its loss all the same', async () => {
+    it('[ID-8] holds renewals back while a lease is paused, and still reports its loss', async () => {
       const { keeper, sent } = start(renewed);
       const lease = new TestLease(6_000);
       keeper.keep(lease);
@@ -190,7 +190,7 @@ describe('the lease keeper', () => {
       expect(await keeper.prolongAndPause(lease, performance.now())).toBe(false);
     });
 
-    it('[ID-8] prolongs a paused lease past its own length, once a renewal under way has settled', async () => {
+    it('[ID-8] extends a paused lease past its own length, once a renewal in flight has settled', async () => {
       let answer: (renewal: Renewal) => void = () => undefined;
       const { keeper, sent } = start((lease, lengthMs) =>
         lengthMs === undefined
@@ -212,7 +212,7 @@ describe('the lease keeper', () => {
       expect(lease.reasons).toEqual([]);
     });
 
-    it('[ID-8] prolongs a lease for several at a time, and none takes from another what it was given', async () => {
+    it('[ID-8] extends a lease for several holders at a time, and none shortens another’s extension', async () => {
       const { keeper, sent } = start(renewed);
       const lease = new TestLease(6_000);
       keeper.keep(lease);
@@ -225,7 +225,7 @@ describe('the lease keeper', () => {
       expect(sent).toHaveLength(2);
     });
 
-    it('[ID-8] passes on why a lease could not be prolonged', async () => {
+    it('[ID-8] passes on the reason why a lease could not be extended', async () => {
       const { keeper } = start(() => Promise.reject(new Error('no answer')));
       const lease = new TestLease(6_000);
       keeper.keep(lease);
@@ -233,7 +233,7 @@ describe('the lease keeper', () => {
       expect(isKept(lease)).toBe(true);
     });
 
-    it('[ID-8] keeps what is begun while a loss is told', async () => {
+    it('[ID-8] keeps leases that are added while a loss is reported', async () => {
       const { keeper } = start(renewed);
       const next = new TestLease(600);
       const lease = new TestLease(6_000, 500);
@@ -250,7 +250,7 @@ describe('the lease keeper', () => {
     });
   });
 
-  it('[ID-8] keeps no timer alive without leases or after a close, and hears no answer then', async () => {
+  it('[ID-8] keeps no timer without leases or after a close, and ignores replies from then on', async () => {
     const timers = (): number => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
     const before = timers();
     let answer: (renewal: Renewal) => void = () => undefined;

@@ -1,10 +1,12 @@
-import { Test, type TestingModule } from '@nestjs/testing';
-import { AtomicRedisModule, CrossSlotError, LimitService, type Limit } from 'nestjs-atomic-redis';
+import type { TestingModule } from '@nestjs/testing';
+import { CrossSlotError, LimitService, type Limit } from 'nestjs-atomic-redis';
+import { useApp } from '../support/app.js';
 import { startCluster, type TestCluster } from '../support/cluster.js';
 
 const LONG_MS = 31_536_000_000;
 
 describe('limits on a Cluster', () => {
+  const boot = useApp();
   let cluster: TestCluster;
   let app: TestingModule;
   let limits: LimitService;
@@ -12,24 +14,15 @@ describe('limits on a Cluster', () => {
   beforeAll(async () => {
     cluster = await startCluster({ replicasPerMaster: 0 });
     const nodes = cluster.nodes.map(({ port }) => ({ host: '127.0.0.1', port }));
-    app = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({ connection: { nodes }, namespace: 'atomic:', timeoutMs: 20_000 }),
-      ],
-    }).compile();
-    app.useLogger(false);
-    await app.init();
+    app = await boot({ connection: { nodes }, timeoutMs: 20_000 });
     limits = app.get(LimitService);
   });
 
-  afterAll(async () => {
-    await app?.close();
-    await cluster?.stop();
-  });
+  afterAll(() => cluster?.stop());
 
   const of = (key: string): Limit => ({ key, limit: 3, perMs: LONG_MS });
 
-  it('[LM-11] are taken wherever their slots are, each exactly', async () => {
+  it('[LM-11] are taken exactly in every slot', async () => {
     const keys = Array.from({ length: 60 }, (_, i) => `k${i}`);
     const results = await Promise.all(
       [...keys, ...keys, ...keys, ...keys].map((key) => limits.take(of(key))),
@@ -37,7 +30,7 @@ describe('limits on a Cluster', () => {
     expect(results.filter(({ allowed }) => allowed)).toHaveLength(180);
   });
 
-  it('[LM-11] share a hash tag, or are refused before any I/O', async () => {
+  it('[LM-11] that belong together share a hash tag, or are refused before any I/O', async () => {
     const together = [of('{team}:a'), of('{team}:b'), { ...of('{team}:a'), algorithm: 'sliding' as const }];
     expect((await limits.take(together)).allowed).toBe(true);
     const apart = [of('a'), of('b')];
@@ -55,7 +48,7 @@ describe('limits on a Cluster', () => {
     expect(await limits.reset(of('{r}:a'))).toBe(true);
   });
 
-  it('[LM-11] go on exactly while their slot moves to another node', async () => {
+  it('[LM-11] stay exact while their slot moves to another node', async () => {
     const key = 'moving';
     await limits.take(of(key));
     const from = await cluster.masterOf(key);

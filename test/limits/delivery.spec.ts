@@ -1,13 +1,8 @@
-import { Test, type TestingModule } from '@nestjs/testing';
-import {
-  AtomicRedisModule,
-  LimitService,
-  OutcomeUnknownError,
-  RedisUnavailableError,
-  type Limit,
-} from 'nestjs-atomic-redis';
+import type { TestingModule } from '@nestjs/testing';
+import { LimitService, OutcomeUnknownError, RedisUnavailableError, type Limit } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
 import { RedisConnection } from '../../lib/connection/redis-connection.js';
+import { useApp } from '../support/app.js';
 import { countCommands } from '../support/command-stats.js';
 import { isScript } from '../support/is-script.js';
 import { useRedis } from '../support/redis.js';
@@ -19,6 +14,7 @@ const QUOTA: Limit = { key: 'quota', algorithm: 'fixed', limit: 1_000, perMs: 31
 const TIME_MS = 20_000;
 
 describe('limits over connections that fail', () => {
+  const boot = useApp();
   const redis = useRedis();
   let proxy: FaultProxy;
   let apps: TestingModule[];
@@ -27,13 +23,7 @@ describe('limits over connections that fail', () => {
   /** Another process, straight to Redis. */
   let other: LimitService;
 
-  const start = async (connection: string): Promise<TestingModule> => {
-    const app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection, namespace: 'atomic:', timeoutMs: TIME_MS })],
-    }).compile();
-    app.useLogger(false);
-    return app.init();
-  };
+  const start = (connection: string): Promise<TestingModule> => boot({ connection, timeoutMs: TIME_MS });
 
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });
@@ -49,7 +39,7 @@ describe('limits over connections that fail', () => {
   const used = async (limit: Limit = QUOTA): Promise<number> =>
     limit.limit - (await other.peek(limit)).remaining;
 
-  it('[LM-8] take once when the reply is lost, and give the answer of that one run', async () => {
+  it('[LM-8] take once when the reply is lost, and return that run’s answer', async () => {
     const lost = proxy.loseReplies(isScript);
     proxy.refuseConnections(true);
     const taking = Promise.all([limits.take({ ...QUOTA, cost: 600 }), limits.take({ ...QUOTA, cost: 600 })]);
@@ -81,7 +71,7 @@ describe('limits over connections that fail', () => {
     expect(await used()).toBe(2);
   });
 
-  it('[LM-8] a copy that comes late, or after a newer batch, takes nothing', async () => {
+  it('[LM-8] take nothing by a copy that arrives late or after a newer batch', async () => {
     const late = proxy.deliverLate(300, isScript);
     expect((await limits.take(QUOTA)).remaining).toBe(999);
     expect((await limits.take(QUOTA)).remaining).toBe(998);
@@ -89,7 +79,7 @@ describe('limits over connections that fail', () => {
     expect(await used()).toBe(2);
   });
 
-  it('[LM-8] a call that comes after its time-out takes nothing, and its caller was told that the outcome is unknown', async () => {
+  it('[LM-8] take nothing by a call that arrives after its time-out, and its caller gets an unknown outcome', async () => {
     const late = proxy.deliverLate(1_500, isScript);
     proxy.refuseConnections(true);
     await expect(limits.take(QUOTA, { timeoutMs: 300 })).rejects.toThrow(OutcomeUnknownError);
@@ -97,7 +87,22 @@ describe('limits over connections that fail', () => {
     expect(await used()).toBe(0);
   });
 
-  it('[LM-8] say that nothing was taken when nothing was sent', async () => {
+  it('[LM-8] take nothing by a call after its own time-out, even if others of its batch have more time', async () => {
+    await limits.peek(QUOTA);
+    const late = proxy.deliverLate(1_500, isScript);
+    proxy.refuseConnections(true);
+    const lasting = limits.take(QUOTA);
+    // One is equal to the lasting call but for its time; the other travels as a part of its own.
+    const short = [QUOTA, { ...QUOTA, cost: 100 }].map((limit) => limits.take(limit, { timeoutMs: 300 }));
+    for (const call of short) await expect(call).rejects.toThrow(OutcomeUnknownError);
+    await late.delivered;
+    await waitFor('the batch', async () => (await used()) > 0);
+    expect(await used()).toBe(1);
+    proxy.refuseConnections(false);
+    expect((await lasting).remaining).toBe(999);
+  });
+
+  it('[LM-8] report that nothing was taken when nothing was sent', async () => {
     proxy.refuseConnections(true);
     proxy.disconnectAll();
     await waitFor('the loss', () => !apps[0]!.get(RedisConnection).isReady);
@@ -108,7 +113,7 @@ describe('limits over connections that fail', () => {
     expect((await limits.take(QUOTA)).remaining).toBe(999);
   });
 
-  it('[LM-8] say of a peek that Redis was unavailable, also where it was giving back what has lapsed', async () => {
+  it('[LM-8] report an unanswered peek as unavailable, even one that was giving back lapsed reservations', async () => {
     await other.reserve(QUOTA, { ttlMs: QUOTA.perMs });
     await leaveLapsed(redis.client, QUOTA, 1_001);
     proxy.loseReplies({ match: ({ name, args }) => name === 'EVALSHA' && args[0]!.length > 0 });
@@ -127,7 +132,7 @@ describe('limits over connections that fail', () => {
     expect(await redis.client.keys('atomic:producer:*')).toEqual([]);
   });
 
-  it('[LM-8] let through exactly the limit under many lost replies, and every caller hears its own answer', async () => {
+  it('[LM-8] accept exactly the limit under many lost replies, and every caller gets its own answer', async () => {
     proxy.loseReplies({ ...isScript, times: 12 });
     const results = await Promise.all(
       Array.from({ length: 300 }, async (_, i) => {

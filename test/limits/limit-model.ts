@@ -24,7 +24,7 @@ interface View {
   readonly used: bigint;
   readonly capacity: bigint;
   readonly cost: bigint;
-  /** Of one. */
+  /** The amount that one request takes. */
   readonly unit: bigint;
   /** When enough of it is free, in ms from now, where nothing is reserved. */
   waitMs(lacks: bigint): bigint;
@@ -32,7 +32,7 @@ interface View {
   charge(amount: bigint): void;
 }
 
-/** What the documentation promises of limits, in bigints. Its clock is given; it may step back. */
+/** The documented behaviour of limits, in bigints. Its clock is given; it may step back. */
 export class LimitModel {
   private readonly tallies = new Map<string, Tally>();
 
@@ -171,8 +171,7 @@ export class LimitModel {
       resetMs: used === 0n ? 0n : leavesMs(windows.at(-1)![0]),
       charge: (amount) => {
         if (amount === 0n) return;
-        // Forgotten by a call that takes: one that only reads may be followed by a step of the
-        // clock back.
+        // Only a call that takes forgets old windows: after a read the clock may step back.
         for (const beginning of tally.taken.keys())
           if (beginning < newest - kept) tally.taken.delete(beginning);
         tally.taken.set(newest, (tally.taken.get(newest) ?? 0n) + amount);

@@ -1,7 +1,6 @@
-import { Test, type TestingModule } from '@nestjs/testing';
+import type { TestingModule } from '@nestjs/testing';
 import {
   AtomicRedis,
-  AtomicRedisModule,
   IllegalTransactionStateError,
   InvalidArgumentError,
   LimitCostError,
@@ -11,6 +10,7 @@ import {
   WrongTypeError,
   type Limit,
 } from 'nestjs-atomic-redis';
+import { useApp } from '../support/app.js';
 import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
@@ -21,22 +21,15 @@ const ALGORITHMS = ['gcra', 'fixed', 'sliding'] as const;
 const LONG_MS = 31_536_000_000;
 
 describe('LimitService', () => {
+  const boot = useApp();
   const redis = useRedis();
   let app: TestingModule;
   let limits: LimitService;
 
   beforeAll(async () => {
-    app = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:', timeoutMs: 20_000 }),
-      ],
-    }).compile();
-    app.useLogger(false);
-    await app.init();
+    app = await boot({ connection: redis.server.url, timeoutMs: 20_000 });
     limits = app.get(LimitService);
   });
-
-  afterAll(() => app.close());
 
   const of = (more: Partial<Limit> = {}): Limit => ({ key: 'user:1', limit: 3, perMs: LONG_MS, ...more });
 
@@ -45,7 +38,7 @@ describe('LimitService', () => {
   });
 
   it.each(ALGORITHMS)(
-    '[LM-1] lets %s through up to the limit, and tells how much remains',
+    '[LM-1] accepts calls of %s up to the limit, and returns the remainder',
     async (algorithm) => {
       const one = of({ algorithm });
       const results = [];
@@ -64,13 +57,13 @@ describe('LimitService', () => {
     },
   );
 
-  it.each(ALGORITHMS)('[LM-1] takes the cost of a call of %s, or nothing', async (algorithm) => {
+  it.each(ALGORITHMS)('[LM-1] takes the whole cost of a call of %s, or nothing', async (algorithm) => {
     expect(await limits.take(of({ algorithm, cost: 2 }))).toMatchObject({ allowed: true, remaining: 1 });
     expect(await limits.take(of({ algorithm, cost: 2 }))).toMatchObject({ allowed: false, remaining: 1 });
     expect(await limits.take(of({ algorithm }))).toMatchObject({ allowed: true, remaining: 0 });
   });
 
-  it('[LM-1] counts limits apart that differ in key, algorithm or window, and calls that agree together', async () => {
+  it('[LM-1] separates limits that differ in key, algorithm or window, and shares equal ones', async () => {
     const names = [
       of(),
       of({ key: 'user:2' }),
@@ -83,7 +76,7 @@ describe('LimitService', () => {
     expect((await limits.take(of({ limit: 5 }))).remaining).toBe(2);
   });
 
-  it('[LM-1] lets a burst through after a rest, and refills', async () => {
+  it('[LM-1] accepts a burst after a rest, and refills', async () => {
     const one: Limit = { key: 'b', limit: 1, perMs: 50, burst: 5 };
     expect((await limits.take({ ...one, cost: 5 })).remaining).toBe(0);
     await waitFor('the next', async () => (await limits.take(one)).allowed);
@@ -93,7 +86,7 @@ describe('LimitService', () => {
     const user = of({ key: 'u' });
     const all = of({ key: 'all', limit: 4, algorithm: 'fixed' });
 
-    it('[LM-5] are taken from all or from none, and tell which refuses', async () => {
+    it('[LM-5] are taken from all or from none, and name the one that refuses', async () => {
       expect(await limits.take([{ ...user, cost: 2 }, all])).toMatchObject({
         allowed: true,
         retryAfterMs: 0,
@@ -124,38 +117,28 @@ describe('LimitService', () => {
       expect((await limits.peek(all)).remaining).toBe(0);
     });
 
-    it('[LM-5] travel in batches of so many limits, and a call on more travels alone', async () => {
-      const small = await Test.createTestingModule({
-        imports: [
-          AtomicRedisModule.forRoot({
-            connection: redis.server.url,
-            namespace: 'atomic:',
-            timeoutMs: 20_000,
-            limits: { maxBatchSize: 6 },
-          }),
-        ],
-      }).compile();
-      small.useLogger(false);
-      await small.init();
-      try {
-        const service = small.get(LimitService);
-        const many = (n: number, count: number): Limit[] => [
-          of({ key: 'first', limit: 1_000 }),
-          ...Array.from({ length: count - 1 }, (_, i) => of({ key: `${n}.${i}` })),
-        ];
-        const takeAll = (counts: readonly number[]) =>
-          countCommands(redis.client, () =>
-            Promise.all(counts.map((count, n) => service.take(many(n, count)))),
-          );
-        expect((await takeAll(Array<number>(10).fill(3)))['evalsha']).toBe(5);
-        expect((await takeAll([1, 64, 2, 4, 1]))['evalsha']).toBe(4);
-        expect((await service.peek(of({ key: 'first', limit: 1_000 }))).remaining).toBe(985);
-      } finally {
-        await small.close();
-      }
+    it('[LM-5] share batches of a bounded number of limits, and a call on more travels alone', async () => {
+      const small = await boot({
+        connection: redis.server.url,
+        timeoutMs: 20_000,
+        limits: { maxBatchSize: 6 },
+      });
+
+      const service = small.get(LimitService);
+      const many = (n: number, count: number): Limit[] => [
+        of({ key: 'first', limit: 1_000 }),
+        ...Array.from({ length: count - 1 }, (_, i) => of({ key: `${n}.${i}` })),
+      ];
+      const takeAll = (counts: readonly number[]) =>
+        countCommands(redis.client, () =>
+          Promise.all(counts.map((count, n) => service.take(many(n, count)))),
+        );
+      expect((await takeAll(Array<number>(10).fill(3)))['evalsha']).toBe(5);
+      expect((await takeAll([1, 64, 2, 4, 1]))['evalsha']).toBe(4);
+      expect((await service.peek(of({ key: 'first', limit: 1_000 }))).remaining).toBe(985);
     });
 
-    it('[LM-5] are judged in their order within a batch: what the first leave is refused to none', async () => {
+    it('[LM-5] are applied in order within a batch: a refused call uses up nothing', async () => {
       const results = await Promise.all(
         Array.from({ length: 9 }, (_, i) => limits.take([of({ key: `k${i % 3}` }), all])),
       );
@@ -164,18 +147,17 @@ describe('LimitService', () => {
 
     // The last: by their names, `a` and `c` travel in one lane.
     it.each(['a, ab, a', 'ab, a, ab', 'ab, ac, ab', 'ab, a, a', 'ac, c, ac'])(
-      '[LM-5] are judged in their order also where calls share some of them: %s',
+      '[LM-5] are applied in order even if calls share some of them: %s',
       async (calls) => {
         const byName: Record<string, Limit> = {
           a: of({ key: 'a', limit: 2 }),
-          b: of({ key: 'b' }),
+          b: of({ key: 'b', algorithm: 'fixed' }),
           c: of({ key: 'c', limit: 2 }),
         };
-        const { b } = byName;
         if (calls === 'ab, a, a') {
           // A call that finds what has lapsed is sent again, and those behind it wait for it.
-          for (const ttlMs of [1, LONG_MS]) await limits.reserve(b!, { ttlMs });
-          await waitFor('the lapse', async () => (await limits.peek(b!)).remaining === 2);
+          await limits.reserve(byName['b']!, { ttlMs: LONG_MS });
+          await leaveLapsed(redis.client, byName['b']!, 1);
         }
         const taken = calls
           .split(', ')
@@ -184,7 +166,7 @@ describe('LimitService', () => {
       },
     );
 
-    it('[LM-5] are told apart whatever is in their keys', async () => {
+    it('[LM-5] are distinct for any characters in their keys', async () => {
       const calls = Array.from({ length: 8 }, (_, i) => {
         const named = (key: string): Limit => of({ key: `{${i}}${key}`, limit: 1 });
         // Between the names of both limits stands what stands inside of one.
@@ -223,7 +205,7 @@ describe('LimitService', () => {
     ['fixed', { limit: 100, perMs: 60_000 }, 60_000],
     ['sliding', { limit: 100, perMs: 60_000 }, 66_000],
   ] as const)(
-    '[LM-6] a limit of %s expires by itself, and takes one small key',
+    '[LM-6] stores one small key with an expiry for a limit of %s',
     async (algorithm, more, ttlMs) => {
       await limits.take(of({ algorithm, ...more }), { deduplicate: false });
       const [key, ...others] = await redis.client.keys('*');
@@ -235,7 +217,7 @@ describe('LimitService', () => {
     },
   );
 
-  it('[LM-6] a sliding limit keeps eleven numbers at most', async () => {
+  it('[LM-6] stores at most eleven numbers for a sliding limit', async () => {
     const one = of({ algorithm: 'sliding', limit: 1_000_000, perMs: 2_000 });
     await waitFor('more than a window', async () => {
       await limits.take(one, { deduplicate: false });
@@ -246,7 +228,7 @@ describe('LimitService', () => {
     });
   });
 
-  it('[LM-6] keeps one state for each lane however many calls there are', async () => {
+  it('[LM-6] keeps one state per lane, however many calls there are', async () => {
     for (let i = 0; i < 20; i++) await limits.take(of({ key: `k${i}` }));
     expect((await redis.client.keys('atomic:producer:*')).length).toBeLessThanOrEqual(2);
   });
@@ -260,7 +242,7 @@ describe('LimitService', () => {
     ['another algorithm', of({ algorithm: 'leaky' as 'gcra' }), 'limit.algorithm'],
     ['a burst of a fixed window', of({ algorithm: 'fixed', burst: 2 }), 'limit.burst'],
     ['a burst that never refills', of({ burst: 1_000_000_000 }), 'limit.burst'],
-    ['an option that there is not', { ...of(), per: 1 }, 'limit.per'],
+    ['an unknown option', { ...of(), per: 1 }, 'limit.per'],
     ['no limits', [], 'limits'],
     ['one limit twice', [of(), of({ limit: 9 })], 'limits[1]'],
   ])('[LM-7] refuses %s before any I/O', async (_, given, argument) => {
@@ -272,7 +254,7 @@ describe('LimitService', () => {
     expect(counts['evalsha']).toBeUndefined();
   });
 
-  it('[LM-7] refuses a cost that no wait would let through, before any I/O', async () => {
+  it('[LM-7] refuses a cost that could never be accepted, before any I/O', async () => {
     const refused = await limits.take(of({ cost: 4 })).catch((error: unknown) => error);
     expect(refused).toBeInstanceOf(LimitCostError);
     expect(refused).toMatchObject({ cost: 4, most: 3, outcome: 'not-applied', retryable: false });
@@ -280,7 +262,7 @@ describe('LimitService', () => {
     await expect(limits.peek(of({ cost: 4 }))).rejects.toThrow(LimitCostError);
   });
 
-  it('[LM-7] tells a key that holds something else, and no other call of the batch suffers', async () => {
+  it('[LM-7] reports a key of another type, without affecting other calls of the batch', async () => {
     await limits.take(of());
     const [key] = await redis.client.keys('atomic:limit:*');
     await redis.client.del(key!);
@@ -293,15 +275,12 @@ describe('LimitService', () => {
     expect((await limits.peek(of({ key: 'user:2' }))).remaining).toBe(2);
   });
 
-  it('[LM-7] tells the refusal of a user without the rights as such, and not as a wrong type', async () => {
+  it('[LM-7] reports missing rights as such, and not as a wrong type', async () => {
     const { url } = redis.server;
     await redis.client.acl('SETUSER', 'unread', 'on', '>secret', '~*', '&*', '+@all', '-get');
     const user = new URL(url);
     [user.username, user.password] = ['unread', 'secret'];
-    const module = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: user.href, namespace: 'atomic:' })],
-    }).compile();
-    await module.init();
+    const module = await boot({ connection: user.href });
     try {
       const refused = module.get(LimitService);
       for (const call of [() => refused.take(of()), () => refused.peek(of())])
@@ -312,18 +291,14 @@ describe('LimitService', () => {
     }
   });
 
-  it('[LM-7] tells the refusal of a user who may only read, where a peek must give back first', async () => {
+  it('[LM-7] reports missing write rights when a peek must first give back lapsed reservations', async () => {
     const one = of({ algorithm: 'fixed', limit: 2_000 });
     await limits.reserve(one, { ttlMs: LONG_MS });
     await leaveLapsed(redis.client, one, 1_001);
     await redis.client.acl('SETUSER', 'reader', 'on', '>secret', '%R~*', '&*', '+@all');
     const user = new URL(redis.server.url);
     [user.username, user.password] = ['reader', 'secret'];
-    const module = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: user.href, namespace: 'atomic:' })],
-    }).compile();
-    module.useLogger(false);
-    await module.init();
+    const module = await boot({ connection: user.href });
     try {
       const reading = module.get(LimitService);
       await expect(reading.peek(one)).rejects.toMatchObject({ code: 'REDIS_REPLY', reply: 'NOPERM' });
@@ -339,13 +314,20 @@ describe('LimitService', () => {
     const transactions = app.get(TransactionService);
     const inside = transactions.run(['k'], () => limits.take(of()));
     await expect(inside).rejects.toThrow(IllegalTransactionStateError);
+    const { id } = await limits.reserve(of({ key: 'held' }), { ttlMs: LONG_MS });
+    for (const [call, told] of [
+      [() => limits.reserve(of(), { ttlMs: LONG_MS }), /Reserving from limit "user:1"/],
+      [() => limits.settle(id!, 0), /Settling a reservation of limit "held"/],
+      [() => limits.reset(of()), /Resetting limit "user:1"/],
+    ] as const)
+      await expect(transactions.run(['k'], call as () => Promise<unknown>)).rejects.toThrow(told);
     let attempts = 0;
     await transactions.run(['k'], () => ((attempts += 1), limits.take(of(), { propagation: 'outside' })));
     // A busy machine may need a second attempt.
     expect((await limits.peek(of())).remaining).toBe(Math.max(0, 3 - attempts));
   });
 
-  it('[LM-8] waits for replicas where it is asked to, and tells what was taken', async () => {
+  it('[LM-8] waits for replicas on request, and returns the taken amount', async () => {
     const durability = { replicas: 1, timeoutMs: 50 };
     const error = await limits.take(of(), { durability }).catch((caught: unknown) => caught);
     expect(error).toBeInstanceOf(NotReplicatedError);

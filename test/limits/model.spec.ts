@@ -1,4 +1,4 @@
-import * as fc from 'fast-check';
+import { fc } from '../support/property.js';
 import type { Limit, LimitsResult } from 'nestjs-atomic-redis';
 import { useRedis } from '../support/redis.js';
 import { clocked, WrappedLimits } from './wrapped-limits.js';
@@ -32,7 +32,7 @@ const shape: fc.Arbitrary<Omit<Limit, 'key'>> = fc
       : { algorithm, limit, perMs },
   );
 
-/** Of a part of one period: most of what happens, happens where limits fill and empty. */
+/** A step within one period, because most changes happen where limits fill and empty. */
 interface Step {
   readonly part: number;
   readonly back: boolean;
@@ -82,7 +82,7 @@ describe('limits against an exact model', () => {
 
   afterAll(() => limits.close());
 
-  it('[LM-1] let through what the model does and tell the same of each limit, by a clock that also steps back', async () => {
+  it('[LM-1] agree with the model in every decision and number, with a clock that also steps back', async () => {
     let run = 0;
     await fc.assert(
       fc.asyncProperty(
@@ -116,7 +116,7 @@ describe('limits against an exact model', () => {
   }, 240_000);
 
   it.each([1, 3, 7, 64, 97, 999_983])(
-    '[LM-2] gcra lets each of %i in a second through at its microsecond, and not one microsecond earlier',
+    '[LM-2] gcra accepts each of %i calls per second at its microsecond, and not one microsecond earlier',
     async (limit) => {
       // With less, a call that is later than due by a part of a microsecond would lose that part.
       const one: Limit = { key: 'k', limit, perMs: 1_000, burst: 2 };
@@ -137,7 +137,7 @@ describe('limits against an exact model', () => {
     },
   );
 
-  it('[LM-2] gcra lets calls that are made together through only as often as they fit, to the part of a microsecond', async () => {
+  it('[LM-2] gcra accepts simultaneous calls exactly as often as they fit, to a fraction of a microsecond', async () => {
     const [limit, perMs] = [999_999_999_989n, 86_400_000n];
     const perUs = perMs * 1_000n;
     // After `waited` µs one part of a microsecond is lacking for the third call: no double tells
@@ -158,7 +158,7 @@ describe('limits against an exact model', () => {
     expect(results[2]!.retryAfterMs).toBe(1);
   });
 
-  it('[LM-3] a fixed window begins at multiples of its length, and the stored one stays when the clock steps back', async () => {
+  it('[LM-3] a fixed window begins at multiples of its length, and the stored window stays when the clock steps back', async () => {
     const one: Limit = { key: 'k', algorithm: 'fixed', limit: 2, perMs: 1_000 };
     const at = async (ms: bigint): Promise<boolean> => {
       await setClock(ms * 1_000n);
@@ -171,7 +171,7 @@ describe('limits against an exact model', () => {
     expect([await at(1_600_000_001_999n), await at(1_600_000_002_000n)]).toEqual([false, true]);
   });
 
-  it('[LM-4] no window of a sliding limit holds more than the limit, and a refusal lasts a tenth too long at most', async () => {
+  it('[LM-4] no window of a sliding limit exceeds the limit, and a refusal lasts at most a tenth too long', async () => {
     let run = 0;
     await fc.assert(
       fc.asyncProperty(
@@ -197,7 +197,7 @@ describe('limits against an exact model', () => {
     );
   });
 
-  it('[LM-1] never forget more than they should when the limit of a key is changed', async () => {
+  it('[LM-1] forget nothing too early when the limit of a key is changed', async () => {
     await setClock(START_US);
     const of = (limit: number): Limit => ({ key: 'k', limit, perMs: 1_000, burst: 10 });
     const results: LimitsResult[] = [];

@@ -13,7 +13,7 @@ const CALLERS = 64;
 describe('limits under several processes', () => {
   const redis = useRedis();
 
-  it('[LM-2] let through every call that the model does at the microsecond of Redis, and no other', async () => {
+  it('[LM-2] accept exactly the calls that the model accepts at the microsecond of Redis', async () => {
     const data: Data = { url: redis.server.url, callers: CALLERS, calls: 60 };
     const script = path.join(__dirname, 'processes.worker.ts');
     const letThrough = await runWorkers<number>({ script, count: PROCESSES, data });

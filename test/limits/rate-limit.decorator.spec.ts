@@ -26,7 +26,6 @@ import { MercuriusDriver, type MercuriusDriverConfig } from '@nestjs/mercurius';
 import { Test } from '@nestjs/testing';
 import {
   AtomicCounter,
-  AtomicRedisModule,
   ConfigurationError,
   Idempotent,
   InvalidArgumentError,
@@ -40,6 +39,7 @@ import {
 import { AtomicRedisOutcomes, AtomicRedisTestingModule } from 'nestjs-atomic-redis/testing';
 import { concat, defaultIfEmpty, NEVER, of, retry, Subject, takeUntil, type Observable } from 'rxjs';
 import { startApp, urlOf } from '../problem-details/edge-app.js';
+import { useApp } from '../support/app.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 
@@ -144,7 +144,7 @@ class LimitedController {
   }
 }
 
-/** Repeats a call that fails, and gives up one when it is told to. */
+/** Repeats a call that fails, and gives one up on request. */
 @Injectable()
 class Impatient implements NestInterceptor {
   static readonly stop = new Subject<void>();
@@ -253,15 +253,15 @@ describe.each(['express', 'fastify'])('@RateLimit on %s', (platform) => {
     expect(app.get(LimitedController).runs).toBe(runs + 3);
   });
 
-  it('[RL-2] counts callers apart by the name that a guard attached, else by their address, and routes apart', async () => {
+  it('[RL-2] counts callers separately by the name that a guard attached, else by address, and counts routes separately', async () => {
     expect(await statuses(4, () => get('plain', { 'x-user': 'anna' }))).toEqual([200, 200, 200, 429]);
     expect(await statuses(4, () => get('plain', { 'x-user': 'ben' }))).toEqual([200, 200, 200, 429]);
     expect(await statuses(1, () => get('other', { 'x-user': 'anna' }))).toEqual([200]);
     expect(await statuses(4, () => get('traced'))).toEqual([200, 200, 200, 429]);
-    // Names that no hash tag can hold, and one that could be taken for such a name.
+    // Names that no hash tag can hold, and one that could be mistaken for such a name.
     for (const user of ['a{n}na', 'a%7bn%7dna'])
       expect(await statuses(4, () => get('plain', { 'x-user': user }))).toEqual([200, 200, 200, 429]);
-    // A secret that nobody has checked makes no other caller.
+    // An unchecked secret makes no other caller.
     let n = 0;
     const guess = () =>
       get('plain', { authorization: `Bearer ${n++}`, 'x-api-key': `${n}`, cookie: `sid=${n}` });
@@ -281,14 +281,16 @@ describe.each(['express', 'fastify'])('@RateLimit on %s', (platform) => {
     ]);
   });
 
-  it('[RL-3] takes before the guards of the method, so that guessing a password is slowed down', async () => {
+  it('[RL-3] takes before the guards of the method, to slow down the guessing of passwords', async () => {
     Password.asked = 0;
     const guess = () => get('sign-in', { 'x-name': 'anna' }, 'POST');
     expect(await statuses(5, guess)).toEqual([403, 403, 403, 429, 429]);
     expect(Password.asked).toBe(3);
+    // Another name is counted apart.
+    expect(await statuses(1, () => get('sign-in', { 'x-name': 'ben' }, 'POST'))).toEqual([403]);
   });
 
-  it('[RL-1] stands outside of @Idempotent: a replay takes, too, and a refused request claims no key', async () => {
+  it('[RL-1] stands outside @Idempotent: a replay takes too, and a refused request claims no key', async () => {
     const ask = (key: string) => get('once', { 'idempotency-key': key }, 'POST');
     const answers = [await ask('a'), await ask('a'), await ask('a'), await ask('b')];
     expect(answers.map(({ status }) => status)).toEqual([201, 201, 201, 429]);
@@ -302,7 +304,7 @@ describe.each(['express', 'fastify'])('@RateLimit on %s', (platform) => {
     expect(await redis.client.keys('atomic:idempotency*')).toHaveLength(1);
   });
 
-  it('[RL-4] gives back what a failed call took, but for one that may have taken effect', async () => {
+  it('[RL-4] gives back the cost of a failed call unless it may have taken effect', async () => {
     expect(await statuses(5, () => get('refunds/1'))).toEqual([400, 400, 400, 400, 400]);
     expect(await statuses(2, () => get('refunds/x'))).toEqual([400, 400]);
     expect(await statuses(2, () => get('refunds/2'))).toEqual([503, 503]);
@@ -317,21 +319,18 @@ describe.each(['express', 'fastify'])('@RateLimit on %s', (platform) => {
     expect(app.get(ImpatientController).runs).toBe(runs + 1);
   });
 
-  it.each(['stopped', 'events'])(
-    '[RL-4] keeps the cost of a call that nobody waits for any more: %s',
-    async (key) => {
-      const client = new AbortController();
-      const response = await fetch(`${urlOf(app)}/impatient/${key}`, { signal: client.signal });
-      expect(response.status).toBe(200);
-      if (key === 'events') client.abort();
-      else expect(await response.text()).toBe('stopped');
-      await waitFor('the end of the reservation', async () => {
-        const kept = await redis.client.keys('atomic:limit*');
-        return kept.length === 1 && !kept[0]!.includes('holds');
-      });
-      expect((await app.get(LimitService).peek({ ...three, key })).remaining).toBe(2);
-    },
-  );
+  it.each(['stopped', 'events'])('[RL-4] keeps the cost of an abandoned call: %s', async (key) => {
+    const client = new AbortController();
+    const response = await fetch(`${urlOf(app)}/impatient/${key}`, { signal: client.signal });
+    expect(response.status).toBe(200);
+    if (key === 'events') client.abort();
+    else expect(await response.text()).toBe('stopped');
+    await waitFor('the end of the reservation', async () => {
+      const kept = await redis.client.keys('atomic:limit*');
+      return kept.length === 1 && !kept[0]!.includes('holds');
+    });
+    expect((await app.get(LimitService).peek({ ...three, key })).remaining).toBe(2);
+  });
 
   it('[RL-5] takes its key from the arguments in the phase method, after guards and pipes', async () => {
     expect(await statuses(4, () => get('arguments/a'))).toEqual([200, 200, 200, 429]);
@@ -351,7 +350,7 @@ describe.each(['express', 'fastify'])('@RateLimit on %s', (platform) => {
     expect(await partner.call('b', 3)).toBe(2);
   });
 
-  it('[RL-4] gives back what a failed method of a provider took, and throws its very error', async () => {
+  it('[RL-4] gives back the cost of a provider’s failed method, and throws the same error', async () => {
     const partner = app.get(Partner);
     const own = new Error('own');
     for (let i = 0; i < 5; i++) await expect(partner.fail(own)).rejects.toBe(own);
@@ -393,6 +392,7 @@ interface GraphqlAnswer {
 }
 
 describe('@RateLimit', () => {
+  const boot = useApp();
   const redis = useRedis();
 
   const startGraphql = (module: Type, more: Partial<MercuriusDriverConfig> = {}): Promise<INestApplication> =>
@@ -420,16 +420,9 @@ describe('@RateLimit', () => {
     return (await response.json()) as GraphqlAnswer;
   };
 
-  const start = async (...providers: Type[]) => {
-    const module = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
-      providers,
-    }).compile();
-    module.useLogger(false);
-    return module.init();
-  };
+  const start = (...providers: Type[]) => boot({ connection: redis.server.url }, { providers });
 
-  it('[RL-6] refuses to boot under another decorator, and on a method that has no request and no key', async () => {
+  it('[RL-6] refuses to boot under another decorator, and on a method that has neither a request nor a key', async () => {
     const misplaced = () => {
       class Wrong {
         @AtomicCounter({ key: 'n' })
@@ -464,7 +457,7 @@ describe('@RateLimit', () => {
     ['events', EventPattern('sign-in') as MethodDecorator],
     ['gRPC', GrpcMethod('Sessions', 'signIn')],
     ['a gateway', SubscribeMessage('sign-in')],
-  ])('[RL-6] refuses to boot with a route in the phase guard that %s would pass by', async (_, handler) => {
+  ])('[RL-6] refuses to boot with a route in the phase guard that %s would bypass', async (_, handler) => {
     const controllerWith = (options: RateLimitOptions): Type => {
       @Controller()
       class Both {
@@ -475,19 +468,13 @@ describe('@RateLimit', () => {
       }
       return Both;
     };
-    const boot = async (options: RateLimitOptions) => {
-      const module = await Test.createTestingModule({
-        imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
-        controllers: [controllerWith(options)],
-      }).compile();
-      module.useLogger(false);
-      await (await module.init()).close();
-    };
+    const bootWith = (options: RateLimitOptions) =>
+      boot({ connection: redis.server.url }, { controllers: [controllerWith(options)] });
     for (const key of [undefined, 'sign-ins'])
-      await expect(boot(key ? { key, limits: three } : { limits: three })).rejects.toThrow(
+      await expect(bootWith(key ? { key, limits: three } : { limits: three })).rejects.toThrow(
         /message handler too/,
       );
-    await boot({ key: 'sign-ins', phase: 'method', limits: three });
+    await bootWith({ key: 'sign-ins', phase: 'method', limits: three });
   });
 
   it('[RL-6] refuses a call of a route in the phase guard that has no request', async () => {
@@ -515,6 +502,16 @@ describe('@RateLimit', () => {
       '@RateLimit.phase',
     ],
     ['two keys', { limits: three, key: 'k', requestKey: () => 'k' }, '@RateLimit.requestKey'],
+    [
+      'a cost before the arguments are known',
+      { limits: three, phase: 'guard', cost: () => 1 },
+      '@RateLimit.phase',
+    ],
+    [
+      'a key from the request once the arguments are known',
+      { limits: three, phase: 'method', requestKey: () => 'k' },
+      '@RateLimit.requestKey',
+    ],
     ['a policy that HTTP cannot carry', { limits: { ...three, policy: 'a"b' } }, '@RateLimit.limits.policy'],
   ])('[RL-6] refuses %s at once', (_, options, argument) => {
     let thrown: unknown;
@@ -527,7 +524,7 @@ describe('@RateLimit', () => {
     expect(thrown).toMatchObject({ argument });
   });
 
-  it.each(['express', 'fastify'])('[RL-8] lets no request through without Redis, on %s', async (platform) => {
+  it.each(['express', 'fastify'])('[RL-8] accepts no request without Redis, on %s', async (platform) => {
     const app = await startApp({
       platform,
       controllers: [LimitedController],
@@ -588,7 +585,7 @@ describe('@RateLimit', () => {
     },
   );
 
-  it('[RL-4] a call that a later guard refuses gets its cost back when the reservation lapses', async () => {
+  it('[RL-4] gives back the cost of a call that a later guard refused when its reservation lapses', async () => {
     @Controller()
     class Refusing {
       @Get('refused')
@@ -611,7 +608,7 @@ describe('@RateLimit', () => {
     }
   });
 
-  it('[RL-7] is chosen in unit tests without Redis', async () => {
+  it('[RL-7] is simulated in unit tests without Redis', async () => {
     const module = await Test.createTestingModule({
       imports: [AtomicRedisTestingModule],
       providers: [Partner],

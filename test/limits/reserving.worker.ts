@@ -1,5 +1,5 @@
-import { Test } from '@nestjs/testing';
-import { AtomicRedisModule, LimitService, type Limit } from '../../lib/index.js';
+import { LimitService, type Limit } from '../../lib/index.js';
+import { startApp } from '../support/app.js';
 import { worker } from '../support/worker.js';
 
 export interface Data {
@@ -10,10 +10,7 @@ export interface Data {
 
 /** Reserves and settles for nothing, until it is killed. */
 worker<Data>(async ({ data: { url, limit, ttlMs }, send }) => {
-  const app = await Test.createTestingModule({
-    imports: [AtomicRedisModule.forRoot({ connection: url, namespace: 'atomic:' })],
-  }).compile();
-  await app.init();
+  const app = await startApp({ connection: url });
   const limits = app.get(LimitService);
   send('ready');
   const caller = async (): Promise<never> => {

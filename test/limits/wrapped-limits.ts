@@ -94,7 +94,13 @@ export class WrappedLimits {
     const scripts = new ScriptRunner(this.connection);
     const inFlight = new WorkInFlight();
     const batches = new LimitBatches(512, wrapped(takeScript, wrap));
-    this.commands = new LimitCommands(this.connection, scripts, inFlight, 20_000, batches);
+    this.commands = new LimitCommands(
+      this.connection,
+      scripts,
+      inFlight,
+      { timeoutMs: 20_000, deduplicate: true, durability: undefined },
+      batches,
+    );
     const { observer } = this.connection;
     this.runner = new OperationRunner(
       this.connection,

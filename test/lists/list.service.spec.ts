@@ -1,7 +1,4 @@
-import { Test } from '@nestjs/testing';
 import {
-  AtomicRedisModule,
-  InvalidArgumentError,
   ListService,
   ModuleClosedError,
   InvalidUtf8Error,
@@ -11,11 +8,14 @@ import {
   WrongTypeError,
 } from '../../lib/index.js';
 import { startFaultProxy, type FaultProxy } from '../../lib/testing/index.js';
+import { useApp } from '../support/app.js';
 import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
+import { expectWrongArguments } from '../support/refused-calls.js';
 import { waitFor } from '../support/wait-for.js';
 
 describe('ListService', () => {
+  const boot = useApp();
   const redis = useRedis();
   let proxy: FaultProxy;
   let lists: ListService;
@@ -24,11 +24,7 @@ describe('ListService', () => {
 
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });
-    const app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'atomic:' })],
-    }).compile();
-    app.useLogger(false);
-    await app.init();
+    const app = await boot({ connection: proxy.url });
     [lists, transactions] = [app.get(ListService), app.get(TransactionService)];
     let closed: Promise<void> | undefined;
     close = () => (closed ??= app.close());
@@ -59,7 +55,7 @@ describe('ListService', () => {
     expect([await all('a'), await all('b')]).toEqual([source, destination]);
   });
 
-  it('[LI-1] turns a list, answers null for an empty one, and keeps bytes', async () => {
+  it('[LI-1] rotates a list, returns null for an empty one, and preserves bytes', async () => {
     await redis.client.rpush('a', '1', '2');
     expect(await lists.move('a', 'a')).toBe('1');
     expect(await all('a')).toEqual(['2', '1']);
@@ -74,7 +70,7 @@ describe('ListService', () => {
     for (const text of ['', 'EMPTY', 'TOO_LATE']) expect(await lists.move('raw', 'b')).toBe(text);
   });
 
-  it('[LI-2] moves one element when the reply is lost, and none with a late copy', async () => {
+  it('[LI-2] moves one element when the reply is lost, and none by a late copy', async () => {
     await redis.client.rpush('a', '1', '2', '3');
     const match = ({ name }: { name: string }) => name.startsWith('EVAL');
     proxy.loseReplies({ match });
@@ -107,7 +103,7 @@ describe('ListService', () => {
     expect(await waiting).toBe('1');
   });
 
-  it('[LI-3] says that it does not know when the connection is lost while it waits', async () => {
+  it('[LI-3] reports an unknown outcome when the connection is lost during the wait', async () => {
     const match = ({ name }: { name: string }) => name === 'BLMOVE';
     const fault = proxy.loseReplies({ match });
     const waiting = lists.move('a', 'b', { waitMs: 60_000 });
@@ -116,7 +112,7 @@ describe('ListService', () => {
     await redis.client.rpush('a', '1');
     expect(await refused).toBeInstanceOf(OutcomeUnknownError);
     expect(fault.count).toBe(1);
-    // As the error says: it may be there.
+    // The element may be there, as the error says.
     expect(await all('b')).toEqual(['1']);
   });
 
@@ -130,7 +126,7 @@ describe('ListService', () => {
     expect([await all('a'), await all('b')]).toEqual([['1'], []]);
   });
 
-  it('[LI-4] leaves what is no list untouched', async () => {
+  it('[LI-4] leaves a key of another type untouched', async () => {
     await redis.client.rpush('a', '1');
     await redis.client.set('s', 'text');
     for (const [from, to] of [
@@ -145,7 +141,7 @@ describe('ListService', () => {
     expect([await all('a'), await redis.client.get('s')]).toEqual([['1'], 'text']);
   });
 
-  it('[LI-4] tells of what is no list also when it turns out while an element is waited for', async () => {
+  it('[LI-4] reports a key of another type even if it appears during the wait', async () => {
     await redis.client.set('s', 'text');
     const moved = lists.move('e', 's', { waitMs: 20_000 }).catch((reason: unknown) => reason);
     await waitFor('BLMOVE blocks', async () =>
@@ -158,7 +154,7 @@ describe('ListService', () => {
     expect([await all('e'), await redis.client.get('s')]).toEqual([['1'], 'text']);
   });
 
-  it('[LI-4] does nothing when memory is full', async () => {
+  it('[LI-4] does nothing when Redis is out of memory', async () => {
     await redis.client.rpush('a', '1');
     await redis.client.config('SET', 'maxmemory', '1');
     const error = await lists.move('a', 'b').catch((reason: unknown) => reason);
@@ -169,29 +165,23 @@ describe('ListService', () => {
 
   it('[ARG-1] refuses bad input before any command', async () => {
     await lists.move('warm', 'up');
-    const used = await countCommands(redis.client, async () => {
-      const bad: [argument: string, call: () => Promise<unknown>][] = [
-        ['source', () => lists.move('', 'b')],
-        ['destination', () => lists.move('a', undefined as never)],
-        ['options.from', () => lists.move('a', 'b', { from: 'top' as never })],
-        ['options.waitMs', () => lists.move('a', 'b', { waitMs: -1 })],
-        ['options.encoding', () => lists.move('a', 'b', { encoding: 'hex' as never })],
-        ['options.seconds', () => lists.move('a', 'b', { seconds: 1 } as never)],
-      ];
-      for (const [argument, call] of bad) {
-        const error = await call().catch((reason: unknown) => reason);
-        expect(error).toBeInstanceOf(InvalidArgumentError);
-        expect((error as InvalidArgumentError).argument).toBe(argument);
-      }
-    });
-    expect(used).toEqual({});
+    await expectWrongArguments(redis.client, [
+      ['source', () => lists.move('', 'b')],
+      ['destination', () => lists.move('a', undefined as never)],
+      ['options.from', () => lists.move('a', 'b', { from: 'top' as never })],
+      ['options.waitMs', () => lists.move('a', 'b', { waitMs: -1 })],
+      ['options.encoding', () => lists.move('a', 'b', { encoding: 'hex' as never })],
+      ['options.seconds', () => lists.move('a', 'b', { seconds: 1 } as never)],
+    ]);
   });
 
-  it('[LI-4] is refused inside a transaction, unless it is to be made outside', async () => {
+  it('[LI-4] is refused inside a transaction by default, and runs with propagation outside', async () => {
     await redis.client.rpush('a', '1');
-    await transactions.run(['k'], async () => {
+    const work = async (): Promise<void> => {
       await expect(lists.move('a', 'b')).rejects.toBeInstanceOf(IllegalTransactionStateError);
       expect(await lists.move('a', 'b', { propagation: 'outside' })).toBe('1');
-    });
+    };
+    // An attempt whose WATCH was answered late is made again, with what it does outside.
+    await transactions.run(['k'], work, { timeoutMs: 60_000 });
   });
 });

@@ -83,11 +83,11 @@ describe('method wrapping', () => {
     await expect(Test.createTestingModule({ providers: [Base] }).compile()).rejects.toThrow(/Base/);
   });
 
-  it('[WRAP-2] says what to do when the object was made with new', () => {
+  it('[WRAP-2] tells how to mend an object that was made with new', () => {
     expect(() => new Base().greet('Ada', 1)).toThrow(/Base\.greet.*Inject Base instead/);
   });
 
-  it('[WRAP-3] refuses what is not a method, naming class and member', () => {
+  it('[WRAP-3] refuses anything but a method, and names class and member', () => {
     const decorator = AtomicCounter({ key: 'k' }) as unknown as PropertyDecorator & MethodDecorator;
     expect(() => {
       class Shop {
@@ -133,7 +133,7 @@ describe('method wrapping', () => {
     await app.close();
   });
 
-  it('[WRAP-4] refuses any other order, and one decorator twice', () => {
+  it('[WRAP-4] refuses any other order, and a repeated decorator', () => {
     const wrong = (...decorators: MethodDecorator[]) => {
       class Shop {
         async order(): Promise<void> {}

@@ -26,12 +26,12 @@ describe('[DOC-2] take first, give back later', () => {
   it('loses a piece when the process dies before it gives back', async () => {
     await redis.client.set('stock', 0);
     await expect(mistake.wrong.reserve(dyingAfter('decr'), 'stock')).rejects.toThrow('Connection is closed');
-    // Somebody returns one, and nobody can buy it.
+    // A piece is returned, and no customer can buy it.
     await redis.client.incr('stock');
     await expect(mistake.wrong.reserve(redis.client, 'stock')).rejects.toThrow('sold out');
   });
 
-  it('with a bound leaves the stock as it was', async () => {
+  it('leaves the stock unchanged when replaced by a bound', async () => {
     const { counters } = atomic.services;
     await redis.client.set('stock', 0);
     await expect(mistake.right.reserve(counters, 'stock')).rejects.toThrow('sold out');
@@ -56,7 +56,7 @@ describe('[DOC-2] INCR, then EXPIRE', () => {
     expect(await redis.client.pttl('calls:ada')).toBe(-1);
   });
 
-  it('in one step has its end, also when the reply is lost, and does not count what it refuses', async () => {
+  it('ends its window, even when the reply is lost, and counts no refused call when replaced by one step', async () => {
     const { counters } = atomic.services;
     const fault = proxy.loseReplies({ match: ({ name }) => name === 'EVALSHA' });
     const allowed = [await mistake.right.allow(counters, 'ada')];

@@ -16,7 +16,7 @@ describe('[DOC-2] a lock without a fence', () => {
 
   beforeEach(() => redis.client.set('balance', 100));
 
-  it('lets a holder that stood still overwrite what the next one wrote', async () => {
+  it('lets a stopped holder overwrite the next holder’s write', async () => {
     const standStill = async (): Promise<void> => {
       await waitFor('the end of the lock', async () => (await redis.client.exists('lock:balance')) === 0);
       await mistake.wrong.withdraw(redis.client, 'balance', 10, 60_000);
@@ -26,7 +26,7 @@ describe('[DOC-2] a lock without a fence', () => {
     expect(await redis.client.get('balance')).toBe('50');
   });
 
-  it('as a transaction writes nothing that is out of date, however long it stood still', async () => {
+  it('writes nothing outdated when replaced by a transaction, however long the process was stopped', async () => {
     const { transactions } = atomic.services;
     const another = once(() => redis.client.decrby('balance', 10));
     await mistake.right.withdraw(meddledWith(transactions, another), 'balance', 50);
@@ -53,7 +53,7 @@ describe('[DOC-2] SET NX without a result', () => {
 
   beforeEach(() => void (orders = 0));
 
-  it('takes for done what failed, and has no answer for who asks again', async () => {
+  it('takes a failed call for done, and has no answer for a repeated one', async () => {
     const { createOrder } = mistake.wrong;
     await expect(createOrder(redis.client, 'r1', fail)).rejects.toThrow('the database was away');
     expect(await createOrder(redis.client, 'r1', create)).toEqual({ duplicate: true });
@@ -63,7 +63,7 @@ describe('[DOC-2] SET NX without a result', () => {
     expect(await createOrder(redis.client, 'r2', create)).toEqual({ duplicate: true });
   });
 
-  it('as an idempotent run is made again after a failure, and answered alike after that', async () => {
+  it('runs again after a failure and then replays its answer when replaced by an idempotent run', async () => {
     const { idempotency } = atomic.services;
     const { createOrder } = mistake.right;
     await expect(createOrder(idempotency, 'r1', fail)).rejects.toThrow('the database was away');

@@ -5,7 +5,7 @@ import { useRedis } from '../support/redis.js';
 import { useAtomicRedis } from './app.js';
 import { useMistake } from './mistakes.js';
 
-describe('[DOC-2] what is sent again after a lost reply', () => {
+describe('[DOC-2] a command that is sent again after a lost reply', () => {
   const redis = useRedis();
   let proxy: FaultProxy;
   beforeAll(async () => void (proxy = await startFaultProxy({ target: redis.server })));
@@ -41,7 +41,7 @@ describe('[DOC-2] what is sent again after a lost reply', () => {
     expect(await redis.client.lrange('list', 0, -1)).toEqual(['a', 'a']);
   });
 
-  it('without being sent again is an error that does not say whether it was counted', async () => {
+  it('fails without saying whether it was counted when it is not sent again', async () => {
     const careful = new Redis(proxy.url, { maxRetriesPerRequest: 0 });
     try {
       await careful.ping();
@@ -58,7 +58,7 @@ describe('[DOC-2] what is sent again after a lost reply', () => {
     }
   });
 
-  it('by the library counts once, and its answer is that of the one time', async () => {
+  it('counts once and returns that first answer when the library sends it', async () => {
     const { counters } = atomic.services;
     const fault = lose('EVALSHA');
     expect(await mistake.right.countVisit(counters, 'home')).toMatchObject({ value: 1, applied: 1 });

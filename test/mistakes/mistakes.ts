@@ -33,8 +33,8 @@ export function useMistake<Wrong, Right>(heading: string): { readonly wrong: Wro
 }
 
 /**
- * The same client, but that after the reply to `command` something else happens before its caller
- * goes on.
+ * The same client, except that something else happens between the reply to `command` and its
+ * caller's next step.
  */
 export function interrupted(client: Redis, command: 'get' | 'incr' | 'decr', then: () => unknown): Redis {
   return new Proxy(client, {

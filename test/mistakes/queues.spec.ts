@@ -33,7 +33,7 @@ describe('[DOC-2] pop, then work', () => {
     expect(sent).toEqual(['to grace']);
   });
 
-  it('as a leased job is delivered again', async () => {
+  it('delivers the job again when replaced by leased jobs', async () => {
     const { queues } = atomic.services;
     await queues.get<string>('mails').pushMany(['to ada', 'to grace']);
     await expect(mistake.right.workOff(queues, die)).rejects.toThrow('killed');
@@ -54,7 +54,7 @@ describe('[DOC-2] LREM by payload', () => {
     }
   >('LREM by payload');
 
-  it('takes away the equal job of another process when its reply is lost', async () => {
+  it('removes another process’s equal job when its reply is lost', async () => {
     await redis.client.rpush('mails', 'to ada', 'to ada');
     const client = new Redis(proxy.url);
     try {
@@ -71,7 +71,7 @@ describe('[DOC-2] LREM by payload', () => {
     }
   });
 
-  it('by its delivery ends its own job and no other', async () => {
+  it('ends only its own job when replaced by an acknowledgement of the delivery', async () => {
     const { queues } = atomic.services;
     const mails = queues.get<string>('mails');
     await mails.pushMany(['to ada', 'to ada']);

@@ -6,7 +6,7 @@ interface Test {
   sellsWhatIsThere(buy: () => Promise<boolean>, stock: () => Promise<number>): Promise<void>;
 }
 
-describe('[DOC-2] tests that call one after the other', () => {
+describe('[DOC-2] tests that call sequentially', () => {
   const redis = useRedis();
   const atomic = useAtomicRedis(() => ({ connection: redis.server.url, namespace: 'atomic:' }));
   const mistake = useMistake<Test, Test>('Tests that call one after the other');
@@ -21,16 +21,16 @@ describe('[DOC-2] tests that call one after the other', () => {
 
   beforeEach(() => redis.client.set('stock', 10));
 
-  it('pass what is wrong', async () => {
+  it('pass with wrong code', async () => {
     await expect(mistake.wrong.sellsWhatIsThere(naive, stock)).resolves.toBeUndefined();
   });
 
-  it('find it when they call at the same time', async () => {
+  it('fail with wrong code when they call concurrently', async () => {
     await expect(mistake.right.sellsWhatIsThere(naive, stock)).rejects.toThrow(/deep-equal/);
     expect(await stock()).toBe(-10);
   });
 
-  it('pass what is right', async () => {
+  it('pass with correct code', async () => {
     await expect(mistake.right.sellsWhatIsThere(bounded, stock)).resolves.toBeUndefined();
   });
 });

@@ -19,7 +19,7 @@ describe('[DOC-2] a time to live that SET loses', () => {
     expect(await redis.client.pttl('session')).toBe(-1);
   });
 
-  it('is kept by compareAndSet, and so is what another tab adds', async () => {
+  it('is kept by compareAndSet, and so is the field that another tab adds', async () => {
     const { values } = atomic.services;
     await Promise.all(['tea', 'jam'].map((sku) => mistake.right.addToCart(values, 'session', sku)));
     expect(await redis.client.pttl('session')).toBeGreaterThan(900_000);

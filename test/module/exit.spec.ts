@@ -4,7 +4,7 @@ import { useRedis } from '../support/redis.js';
 describe('a process that has closed its application', () => {
   const redis = useRedis();
 
-  it('[MOD-6] ends by itself, though work was left hanging', async () => {
+  it('[MOD-6] ends by itself, even with unfinished work', async () => {
     const process = startWorker<string>({
       script: require.resolve('./exit.worker.ts'),
       data: { url: redis.server.url },

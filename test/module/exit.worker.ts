@@ -1,6 +1,4 @@
-import { Test } from '@nestjs/testing';
 import {
-  AtomicRedisModule,
   CounterService,
   IdempotencyService,
   ListService,
@@ -8,19 +6,14 @@ import {
   ShadowKeyService,
   TransactionService,
 } from '../../lib/index.js';
+import { startApp } from '../support/app.js';
 import { worker } from '../support/worker.js';
 
 /**
  * Uses everything, leaves work hanging, and closes: nothing may keep the process alive after that.
  */
 worker<{ url: string }>(async ({ data }) => {
-  const app = await Test.createTestingModule({
-    imports: [
-      AtomicRedisModule.forRoot({ connection: data.url, namespace: 'atomic:', shutdownTimeoutMs: 100 }),
-    ],
-  }).compile();
-  app.useLogger(false);
-  await app.init();
+  const app = await startApp({ connection: data.url, shutdownTimeoutMs: 100 });
   await app.get(CounterService).add('n', 1);
   await app.get(TransactionService).run(['k'], (tx) => void tx.write.incr('k'));
   await app.get(IdempotencyService).run('done', () => 1);

@@ -9,7 +9,7 @@ import { libraryCommands } from '../support/library-commands.js';
 import { leastRights, PASSWORD, USER } from '../support/least-rights.js';
 import { useRedis } from '../support/redis.js';
 
-/** What the module logs while it starts and stops with this connection, and how that ended. */
+/** Starts and stops the module with this connection; returns its log and its error. */
 async function boot(connection: object | string, work?: (app: TestingModule) => Promise<unknown>) {
   const lines: string[] = [];
   const spies = (['log', 'warn', 'error'] as const).map((level) =>
@@ -32,7 +32,7 @@ async function boot(connection: object | string, work?: (app: TestingModule) => 
   }
 }
 
-describe('what is checked of a server at boot', () => {
+describe('the checks of a server at boot', () => {
   const redis = useRedis();
   const asUser = () => ({
     host: redis.server.host,
@@ -41,13 +41,13 @@ describe('what is checked of a server at boot', () => {
     password: PASSWORD,
   });
 
-  it('[SRV-5] kind and version are told in one line', async () => {
+  it('[SRV-5] print kind and version in one line', async () => {
     const { lines, error } = await boot(redis.server.url);
     expect(error).toBeUndefined();
     expect(lines).toEqual([expect.stringMatching(/^log: Connected to (Redis|Valkey) \d+\.\d+\.\d+ at 127/)]);
   });
 
-  it('[SRV-4] a user with the documented rights is all right, and those are no more than the library uses', async () => {
+  it('[SRV-4] accept a user with the documented rights, which are no more than the library uses', async () => {
     await redis.client.call('ACL', 'SETUSER', ...leastRights());
     const { lines, error } = await boot(asUser());
     expect(error).toBeUndefined();
@@ -63,7 +63,7 @@ describe('what is checked of a server at boot', () => {
     expect(granted.toSorted()).toEqual(used.toSorted());
   });
 
-  it('[SRV-5] every command of the scripts, and every other that the library sends, is asked for', () => {
+  it('[SRV-5] cover every command of the scripts and every other that the library sends', () => {
     const transactions = ['WATCH', 'UNWATCH', 'MULTI', 'EXEC', 'DISCARD'];
     const scripts = ['EVAL', 'EVALSHA', 'EVAL_RO', 'EVALSHA_RO', 'SCRIPT LOAD'];
     const alone = ['TIME', 'WAIT', 'BLMOVE', 'BZPOPMIN'];
@@ -71,7 +71,7 @@ describe('what is checked of a server at boot', () => {
     expect(commandsSent().toSorted()).toEqual([...all].toSorted());
   });
 
-  it('[SRV-5] missing rights are one line that names them, and the server goes on', async () => {
+  it('[SRV-5] name missing rights in one line, and the boot continues', async () => {
     await redis.client.call('ACL', 'SETUSER', ...leastRights(), '-zadd', '-watch', '-script|load');
     const { lines, error } = await boot(asUser());
     expect(error).toBeUndefined();
@@ -80,13 +80,13 @@ describe('what is checked of a server at boot', () => {
     expect(await redis.client.ping()).toBe('PONG');
   });
 
-  it('[SRV-5] a namespace that is not allowed is told of', async () => {
+  it('[SRV-5] report a namespace that is not allowed', async () => {
     await redis.client.call('ACL', 'SETUSER', ...leastRights(), 'resetkeys', '~other:*');
     const { lines } = await boot(asUser());
     expect(lines.join('\n')).toMatch(/error: .*atomic:.*WATCH/);
   });
 
-  it('[SRV-4] with a key prefix, all that is needed begins with it', async () => {
+  it('[SRV-4] expect every key to begin with the key prefix', async () => {
     const rights = leastRights().map((word) => word.replace(/^([~&])atomic:/, '$1app:atomic:'));
     await redis.client.call('ACL', 'SETUSER', ...rights.filter((word) => word !== '~app:*'));
     const { lines, error } = await boot({ ...asUser(), keyPrefix: 'app:' });
@@ -94,7 +94,7 @@ describe('what is checked of a server at boot', () => {
     expect(lines).toEqual([expect.stringContaining('log: Connected')]);
   });
 
-  it('[SRV-5] a user who may not queue commands is told that, and nothing is done', async () => {
+  it('[SRV-5] report a user who may not queue commands, and run nothing', async () => {
     await redis.client.call('ACL', 'SETUSER', ...leastRights(), '-multi', '-info');
     const { lines, error } = await boot(asUser());
     expect(error).toBeUndefined();
@@ -103,7 +103,7 @@ describe('what is checked of a server at boot', () => {
     expect(await redis.client.dbsize()).toBe(0);
   });
 
-  it('[SRV-5] does nothing to the data, and nothing for calls', async () => {
+  it('[SRV-5] change no data, and cost calls nothing', async () => {
     const control = new Redis(redis.server.url);
     const counts = await countCommands(control, () =>
       boot(redis.server.url, async (app) => {
@@ -128,7 +128,7 @@ describe('what is checked of a server at boot', () => {
     });
     afterAll(() => node?.stop());
 
-    it('[SRV-5] the application does not start with a connection to it alone', async () => {
+    it('[SRV-5] refuse a connection to that node alone', async () => {
       const { lines, error } = await boot(node.url);
       expect(error).toBeInstanceOf(ConfigurationError);
       expect(error?.message).toMatch(/node of a Cluster.*nodes/);

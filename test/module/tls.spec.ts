@@ -1,16 +1,17 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { Test } from '@nestjs/testing';
 import { Redis } from 'ioredis';
-import { AtomicRedisModule, CounterService, TransactionService } from 'nestjs-atomic-redis';
-import { freePort } from '../../lib/testing/redis-server-process.js';
+import { CounterService, TransactionService } from 'nestjs-atomic-redis';
 import { startRedisServer, type RedisServer } from '../../lib/testing/index.js';
+import { useApp } from '../support/app.js';
+import { freePort } from '../support/free-port.js';
 
 // Made for these tests, for localhost only; the key is no secret.
 const CERTIFICATE = path.join(__dirname, '../fixtures/tls-cert.pem');
 const KEY = path.join(__dirname, '../fixtures/tls-key.pem');
 
 describe('a server that speaks TLS and wants a password', () => {
+  const boot = useApp();
   let server: RedisServer;
   let tlsPort: number;
 
@@ -38,16 +39,12 @@ describe('a server that speaks TLS and wants a password', () => {
       const options = { host: 'localhost', port: tlsPort, password: 'secret', tls };
       const mine = new Redis({ ...options, lazyConnect: true });
       const connection = form === 'options' ? options : mine;
-      const app = await Test.createTestingModule({
-        imports: [AtomicRedisModule.forRoot({ connection, namespace: 'atomic:', timeoutMs: 3_000 })],
-      }).compile();
-      await app.init();
+      const app = await boot({ connection, timeoutMs: 3_000 });
       await app.get(TransactionService).run(['k'], (tx) => void tx.write.set('k', form));
       await app.get(CounterService).add(form, 1);
       await mine.connect();
       expect(await mine.mget('k', form)).toEqual([form, '1']);
       mine.disconnect();
-      await app.close();
     },
   );
 });

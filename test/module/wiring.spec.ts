@@ -25,7 +25,7 @@ class Mails {
   async send(_job: QueueJob<string>): Promise<void> {}
 }
 
-/** What another copy of the package has notes of its own on its methods. */
+/** Returns a decorated class that a second copy of the package made. */
 function ofAnotherCopy(): typeof Stock {
   let copy: typeof Stock | undefined;
   jest.isolateModules(() => {
@@ -43,7 +43,7 @@ function ofAnotherCopy(): typeof Stock {
   return copy!;
 }
 
-describe('mistakes in how an application is put together', () => {
+describe('mistakes in the wiring of an application', () => {
   const redis = useRedis();
 
   const boot = async (parts: object, options: object = {}): Promise<Error | undefined> => {
@@ -66,7 +66,7 @@ describe('mistakes in how an application is put together', () => {
     ['useFactory', { provide: Stock, useFactory: () => new Stock() }],
     ['an async useFactory', { provide: 'STOCK', useFactory: async () => new Stock() }],
     ['useValue', { provide: Stock, useValue: new Stock() }],
-  ])('[MOD-11] a decorated class that %s makes', async (_, provider) => {
+  ])('[MOD-11] a decorated class that %s creates stops the boot', async (_, provider) => {
     const error = await boot({ providers: [provider] });
     expect(error).toBeInstanceOf(ConfigurationError);
     expect(error!.message).toMatch(
@@ -75,7 +75,7 @@ describe('mistakes in how an application is put together', () => {
     expect(error!.message).not.toContain('\n');
   });
 
-  it('[MOD-11] what Nest makes starts, also under other tokens', async () => {
+  it('[MOD-11] a class that Nest creates starts, even under other tokens', async () => {
     const providers = [
       Stock,
       { provide: 'A', useClass: Stock },
@@ -85,7 +85,7 @@ describe('mistakes in how an application is put together', () => {
     expect(await boot({ providers })).toBeUndefined();
   });
 
-  it('[MOD-11] two copies of the package', async () => {
+  it('[MOD-11] two copies of the package stop the boot, and the error names both', async () => {
     const error = await boot({ providers: [ofAnotherCopy()] });
     expect(error).toBeInstanceOf(ConfigurationError);
     expect(error!.message).toMatch(
@@ -93,19 +93,19 @@ describe('mistakes in how an application is put together', () => {
     );
   });
 
-  it('[MOD-11] a consumer of jobs that is made for each request', async () => {
+  it('[MOD-11] a consumer of jobs that is created for each request stops the boot', async () => {
     const error = await boot({ providers: [Mails] });
     expect(error).toBeInstanceOf(ConfigurationError);
     expect(error!.message).toMatch(/Mails\.send has @QueueConsumer\(\)/);
   });
 
-  it('[MOD-4] names lazyConnect where Redis is absent', async () => {
-    const error = await boot({}, { connection: 'redis://127.0.0.1:1', timeoutMs: 300 });
+  it('[MOD-4] an absent Redis stops the boot, and the error suggests lazyConnect', async () => {
+    const error = await boot({}, { connection: 'redis://127.0.0.1:1', timeoutMs: 1_500 });
     expect(error).toBeInstanceOf(RedisUnavailableError);
     expect(error!.message).toMatch(/127\.0\.0\.1:1 .*ECONNREFUSED.* set lazyConnect: true/);
   });
 
-  it('[MOD-11] says where the password goes when it is wrong', async () => {
+  it('[MOD-11] a wrong password stops the boot, and the error names its place', async () => {
     await redis.client.call('ACL', 'SETUSER', 'app', 'reset', 'on', '>other', '~*', '&*', '+@all');
     const error = await boot({}, { connection: redis.server.url.replace('//', '//app:wrong@') });
     expect(error).toBeInstanceOf(ConfigurationError);
@@ -114,7 +114,7 @@ describe('mistakes in how an application is put together', () => {
     await redis.client.call('ACL', 'DELUSER', 'app');
   });
 
-  it('[MOD-11] an application without the module names it', async () => {
+  it('[MOD-11] an application without the module does not start, and the error names the module', async () => {
     @Controller()
     class OrdersController {
       @Post()

@@ -50,7 +50,7 @@ describe('nest add nestjs-atomic-redis', () => {
     expect(files.map(read)).toEqual(before);
   });
 
-  it('[MOD-12] says what to write by hand where it does not understand a file', async () => {
+  it('[MOD-12] prints the manual steps for a file that it does not understand', async () => {
     write('src/app.module.ts', 'export const modules = [];\n');
     expect(await nestAdd()).toMatch(
       /src\/app\.module\.ts was not changed\. Add this to the imports of a module:\s+AtomicRedisModule\.forRoot/,

@@ -35,19 +35,19 @@ describe('importModule', () => {
     ['a comment within', '@Module({ imports: [A, // ]\n] })\nexport class AppModule {}'],
     ['a quote that is escaped', "@Module({ imports: [A('\\'')] })\nexport class AppModule {}"],
     ['a list that never ends', '@Module({ imports: [A'],
-  ])('leaves a source alone that has %s', (_, source) => {
+  ])('leaves a source unchanged that has %s', (_, source) => {
     expect(importModule(source, call)).toBeUndefined();
   });
 });
 
 describe('enableShutdownHooks', () => {
-  it('comes before listen(), whatever the application is called', () => {
+  it('is inserted before listen(), whatever the application is called', () => {
     expect(enableShutdownHooks('  await server.listen(3000);')).toBe(
       '  server.enableShutdownHooks();\n  await server.listen(3000);',
     );
   });
 
-  it('leaves a source alone that does not listen', () => {
+  it('leaves a source unchanged that does not listen', () => {
     expect(enableShutdownHooks('const app = await create();')).toBeUndefined();
   });
 });
@@ -61,7 +61,7 @@ describe('withVariable', () => {
     ['export A = other\n', 'export A = other\n'],
     ['# A=1\n', '# A=1\nA=1\n'],
     ['BA=1\n', 'BA=1\nA=1\n'],
-  ])('makes %j %j', (before, after) => {
+  ])('turns %j into %j', (before, after) => {
     expect(withVariable(before, 'A', '1')).toBe(after);
   });
 });

@@ -24,10 +24,9 @@ import {
   type Transaction,
 } from 'nestjs-atomic-redis';
 import { ApiIdempotent } from 'nestjs-atomic-redis/openapi';
-import { createServer, type AddressInfo } from 'node:net';
-import { once } from 'node:events';
 import { firstValueFrom } from 'rxjs';
 import { operationsOf } from '../openapi/document.js';
+import { freePort } from '../support/free-port.js';
 import { useRedis } from '../support/redis.js';
 import { createApplication, PLATFORMS } from './platforms.js';
 
@@ -123,7 +122,7 @@ describe('in a Nest application', () => {
   };
 
   describe.each(PLATFORMS)('on %s', (platform) => {
-    it('[NEST-1] routes with a global prefix and versions run once, and are documented where they are', async () => {
+    it('[NEST-1] routes with a global prefix and versions run once, and are documented under their real paths', async () => {
       app = createApplication(await testing().compile(), platform);
       app.setGlobalPrefix('api');
       app.enableVersioning({ type: VersioningType.URI });
@@ -143,7 +142,7 @@ describe('in a Nest application', () => {
       });
     });
 
-    it('[NEST-2] a request-scoped controller has its own request in each run, and one run for each key', async () => {
+    it('[NEST-2] a request-scoped controller has its own request in each run, and runs once per key', async () => {
       app = createApplication(await testing().compile(), platform);
       await app.listen(0, '127.0.0.1');
       const add = (key: string, user: string) =>
@@ -156,7 +155,7 @@ describe('in a Nest application', () => {
     });
   });
 
-  it('[NEST-3] a hybrid application serves requests and messages by the same decorators', async () => {
+  it('[NEST-3] a hybrid application serves requests and messages with the same decorators', async () => {
     app = (await testing().compile()).createNestApplication();
     const port = await freePort();
     app.connectMicroservice(
@@ -186,7 +185,7 @@ describe('in a Nest application', () => {
     }
   });
 
-  it('[NEST-4] overrideProvider() replaces a service also for the decorators', async () => {
+  it('[NEST-4] overrideProvider() also replaces a service for the decorators', async () => {
     const calls: unknown[] = [];
     const fake = {
       run: (key: string, amount: number, work: (count: unknown) => unknown) => {
@@ -206,12 +205,3 @@ describe('in a Nest application', () => {
     expect(await redis.client.exists('seats')).toBe(0);
   });
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}

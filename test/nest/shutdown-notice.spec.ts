@@ -2,7 +2,7 @@ import { useRedis } from '../support/redis.js';
 import { startWorker } from '../support/workers.js';
 import type { NoticeJob } from './shutdown-notice.worker.js';
 
-describe('an application that nothing tells of SIGTERM', () => {
+describe('an application that gets no SIGTERM handling', () => {
   const redis = useRedis();
 
   const warningsOf = async (job: Omit<NoticeJob, 'url'>): Promise<string[]> =>
@@ -13,7 +13,7 @@ describe('an application that nothing tells of SIGTERM', () => {
 
   // Each waits for a process of its own.
   it.concurrent.each(['HTTP', 'messages', 'jobs'] as const)(
-    '[NEST-6] says once at boot what it should write: %s',
+    '[NEST-6] prints once at boot how to add it: %s',
     async (kind) => {
       const warnings = await warningsOf({ kind, hooks: 'none' });
       expect(warnings).toEqual([
@@ -31,7 +31,7 @@ describe('an application that nothing tells of SIGTERM', () => {
     { kind: 'initialised only', hooks: 'none' },
     { kind: 'HTTP', hooks: 'none', env: { NODE_ENV: 'test' } },
     { kind: 'HTTP', hooks: 'none', env: { AWS_LAMBDA_FUNCTION_NAME: 'orders' } },
-  ])('[NEST-6] says nothing where there is nothing to write: %j', async (job) => {
+  ])('[NEST-6] prints nothing when it needs none: %j', async (job) => {
     expect(await warningsOf(job)).toEqual([]);
   });
 });

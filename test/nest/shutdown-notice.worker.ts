@@ -12,7 +12,7 @@ import { EventPattern, Transport } from '@nestjs/microservices';
 import { AtomicRedisModule, QueueConsumer } from '../../lib/index.js';
 import { worker } from '../support/worker.js';
 
-/** Of Nest's overloads, the one that leaves the types of the handler's parameters alone. */
+/** Nest's overload that leaves the types of the handler's parameters alone. */
 const OnEvent = EventPattern as (pattern: string) => MethodDecorator;
 
 export interface NoticeJob {

@@ -5,7 +5,7 @@ import { PLATFORMS } from './platforms.js';
 describe('an application with enableShutdownHooks() that is sent SIGTERM', () => {
   const redis = useRedis();
 
-  it.each(PLATFORMS)('[NEST-5] answers the request in hand, and ends, on %s', async (platform) => {
+  it.each(PLATFORMS)('[NEST-5] completes the request in progress, and ends, on %s', async (platform) => {
     const shop = startWorker<never>({
       script: require.resolve('./shutdown.worker.ts'),
       data: { url: redis.server.url, platform },

@@ -18,8 +18,8 @@ export interface ShutdownJob {
 }
 
 /**
- * Serves a route that uses every decorator, waits in the middle until SIGTERM has come, and ends as
- * Nest's shutdown hooks have it.
+ * Serves a route that uses every decorator, waits in the middle for SIGTERM, and ends by Nest's
+ * shutdown hooks.
  */
 worker<ShutdownJob>(async ({ data: { url, platform }, send }) => {
   const told = new Promise<void>((resolve) => process.once('SIGTERM', resolve));

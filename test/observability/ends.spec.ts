@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import { fc } from '../support/property.js';
 import {
   AtomicRedisEvents,
   AtomicRedisModule,
@@ -7,8 +7,8 @@ import {
   type AtomicRedis,
   type AtomicRedisEvent,
 } from 'nestjs-atomic-redis';
-import { Test } from '@nestjs/testing';
 import { gate } from '../idempotency/support.js';
+import { useApp } from '../support/app.js';
 import { waitFor } from '../support/wait-for.js';
 import { isTerminal, useObserved } from './support.js';
 import { damageRecord } from '../support/idempotency-record.js';
@@ -17,12 +17,12 @@ const typesOf = (events: readonly AtomicRedisEvent[]): string[] => events.map(({
 
 class NotEnough extends Error {}
 
-describe('the ends of operations', () => {
+describe('the final events of operations', () => {
   const observed = useObserved();
   const exec = { match: ({ name }: { name: string }) => name === 'EXEC' };
   const script = { match: ({ name }: { name: string }) => name === 'EVALSHA' };
 
-  it('[OBS-2] a transaction in conflict is told of once, with its attempts', async () => {
+  it('[OBS-2] report a transaction in conflict once, with its attempts', async () => {
     const { redis, during } = await observed.start();
     const disturb = () => observed.server.client.append('k', 'y');
     const events = await during(() =>
@@ -56,7 +56,7 @@ describe('the ends of operations', () => {
     ]);
   });
 
-  it('[OBS-2] a transaction whose work throws is told of by the class of the error; one that joined is part of it', async () => {
+  it('[OBS-2] report a transaction whose callback throws by the class of the error; a joined one is part of it', async () => {
     const { redis, during } = await observed.start();
     const { transactions } = redis;
     const failing = () => {
@@ -83,7 +83,7 @@ describe('the ends of operations', () => {
       ).toEqual([expect.objectContaining({ outcome: 'not-applied', error: expect.any(String) })]);
   });
 
-  it('[OBS-2] lost replies are resolved, and told of beside the one end', async () => {
+  it('[OBS-2] report the resolution of lost replies beside the one final event', async () => {
     const { redis, during } = await observed.start();
     await redis.counters.add('n', 1);
     await redis.transactions.run(['k'], (tx) => void tx.write.incr('k'));
@@ -108,7 +108,7 @@ describe('the ends of operations', () => {
     ]);
   });
 
-  it('[OBS-2] adds that share a batch are told of one by one', async () => {
+  it('[OBS-2] report adds that share a batch one by one', async () => {
     const { redis, during } = await observed.start();
     const adds = () => Promise.all(Array.from({ length: 20 }, () => redis.counters.add('n', 1, { max: 15 })));
     const events = await during(adds);
@@ -116,7 +116,7 @@ describe('the ends of operations', () => {
     expect(events.filter((event) => 'outcome' in event && event.outcome === 'not-applied')).toHaveLength(5);
   });
 
-  it('[OBS-2] a transaction that waited long for a connection says so', async () => {
+  it('[OBS-2] report a long wait for a connection', async () => {
     const { redis, events } = await observed.start({ transactions: { maxConnections: 1 } });
     const held = gate();
     const first = redis.transactions.run(['a'], () => held.promise);
@@ -129,7 +129,7 @@ describe('the ends of operations', () => {
     expect(Math.max(...waits)).toBeGreaterThan(100);
   });
 
-  it('[OBS-2] every call of an idempotent run ends in one event', async () => {
+  it('[OBS-2] report every call of an idempotent run by one event', async () => {
     const { redis, during } = await observed.start();
     const { idempotency } = redis;
     const run = (work: () => unknown, options = {}) =>
@@ -174,7 +174,7 @@ describe('the ends of operations', () => {
     ]);
   });
 
-  it('[OBS-2] a lost lease is told of when it is lost, and the run once', async () => {
+  it('[OBS-2] report a lost lease when it is lost, and the run once', async () => {
     const { redis, during } = await observed.start();
     const lost = await during(() =>
       redis.idempotency.run(
@@ -209,7 +209,7 @@ describe('the ends of operations', () => {
     ]);
   });
 
-  it('[OBS-2] each delivery to a consumer ends in one event, however it ends', async () => {
+  it('[OBS-2] report each delivery to a consumer by one event, however it ends', async () => {
     const { redis, events } = await observed.start();
     const mails = redis.queues.get<string>('mails', { maxDeliveries: 2 });
     const hanging = gate();
@@ -258,7 +258,7 @@ describe('the ends of operations', () => {
     ]);
   });
 
-  it('[OBS-3] what is under way when the module closes is told of once, too', async () => {
+  it('[OBS-3] report once each operation in progress when the module closes', async () => {
     const { redis, module, events } = await observed.start({ shutdownTimeoutMs: 50 });
     const never = new Promise<void>(() => undefined);
     const calls = [
@@ -291,7 +291,7 @@ describe('the ends of operations', () => {
     expect(typesOf(events).filter((type) => type === 'counters.add')).toHaveLength(21);
   });
 
-  it('[OBS-1] under faults of every kind, each call ends in exactly one event that says what its caller was told', async () => {
+  it('[OBS-1] report each call once, with the outcome its caller got, under faults of every kind', async () => {
     const { redis, events } = await observed.start({ timeoutMs: 400, transactions: { timeoutMs: 400 } });
     const calls = {
       'counters.add': () => redis.counters.add('n', 1),
@@ -346,9 +346,10 @@ describe('the ends of operations', () => {
 });
 
 describe('listeners', () => {
+  const boot = useApp();
   const observed = useObserved();
 
-  it('[OBS-3] that throw, reject, subscribe twice, call services or alter what they get change nothing', async () => {
+  it('[OBS-3] change nothing, even if they throw, reject, subscribe twice, call services or alter events', async () => {
     const { redis, module, during } = await observed.start();
     const stream = module.get(AtomicRedisEvents);
     let heard = 0;
@@ -394,16 +395,12 @@ describe('listeners', () => {
     expect(heard).toBe(before + 1);
   });
 
-  it('[OBS-3] of several registrations are told each of its own', async () => {
+  it('[OBS-3] of several registrations each get their own events', async () => {
     const { url } = observed.proxy;
-    const module = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({ connection: url, namespace: 'atomic:' }),
-        AtomicRedisModule.forRoot({ connection: url, namespace: 'atomic:', name: 'orders' }),
-      ],
-    }).compile();
-    module.useLogger(false);
-    await module.init();
+    const module = await boot(
+      { connection: url },
+      { imports: [AtomicRedisModule.forRoot({ connection: url, namespace: 'atomic:', name: 'orders' })] },
+    );
     const events: AtomicRedisEvent[] = [];
     const both = [undefined, 'orders'].map((name) =>
       module.get<AtomicRedis>(getAtomicRedisToken(name), { strict: false }),
@@ -413,6 +410,5 @@ describe('listeners', () => {
     await both[1]!.counters.add('n', 1);
     await waitFor('both', () => events.length === 2);
     expect(events.map(({ registration }) => registration)).toEqual(['default', 'orders']);
-    await module.close();
   });
 });

@@ -2,11 +2,10 @@ import {
   defineScript,
   type AtomicRedis,
   type AtomicRedisEvent,
-  type OperationType,
   type Permit,
   type QueueJob,
-  type TerminalEvent,
 } from 'nestjs-atomic-redis';
+import type { OperationType, TerminalEvent } from '../../lib/observability/event-types.js';
 import { waitFor } from '../support/wait-for.js';
 import { isTerminal, useObserved } from './support.js';
 
@@ -197,7 +196,10 @@ const CASES: { readonly [Type in OperationType]: Case } = {
     before: ({ queues }) => queues.get('mails').push(VALUE),
     call: async ({ queues }) => {
       const consumer = queues.get('mails').consume(() => undefined);
-      await waitFor('the job', async () => (await queues.get('mails').counts()).processing === 0);
+      await waitFor('the job', async () => {
+        const { pending, processing } = await queues.get('mails').counts();
+        return pending + processing === 0;
+      });
       await consumer.stop();
     },
     outcome: 'applied',
@@ -256,7 +258,7 @@ describe('the event of each operation', () => {
   const observed = useObserved();
 
   it.each(Object.entries(CASES) as [OperationType, Case][])(
-    '[OBS-1] %s',
+    '[OBS-1] reports %s',
     async (type, { before, call, outcome, beside = [] }) => {
       const { redis, during } = await observed.start();
       let prepared: unknown;
@@ -273,12 +275,12 @@ describe('the event of each operation', () => {
     },
   );
 
-  // What takes part in another operation, or runs until it is stopped, has none of its own.
+  // An operation that is part of another, or runs until it is stopped, has no event of its own.
   const refusable = (Object.entries(CASES) as [OperationType, Case][]).filter(
     ([type]) => !['queues.process', 'counters.undo'].includes(type) && !type.startsWith('idempotency'),
   );
 
-  it.each(refusable)('[OBS-1] %s, when Redis is gone', async (type, { before, call }) => {
+  it.each(refusable)('[OBS-1] reports %s when Redis is gone', async (type, { before, call }) => {
     const patient = await observed.start();
     let prepared: unknown;
     await patient.during(async () => (prepared = await before?.(patient.redis)));
@@ -291,7 +293,7 @@ describe('the event of each operation', () => {
       call(redis, prepared as never).catch((error: unknown) => {
         thrown = error;
       });
-    // What was prepared belongs to the other one.
+    // The preparations belong to the other case.
     let events: AtomicRedisEvent[] = [];
     const here = await during(async () => (events = await patient.during(work)));
     events.push(...here);
@@ -306,7 +308,7 @@ describe('the event of each operation', () => {
     expect(JSON.stringify(events)).not.toMatch(/secret|raw-/);
   });
 
-  it('[OBS-1] tells of a call that was refused for its arguments, too', async () => {
+  it('[OBS-1] reports a call that was refused for its arguments, too', async () => {
     const { redis, during } = await observed.start();
     const refused = [
       () => redis.counters.add('', 1),

@@ -38,7 +38,7 @@ export function useSdk() {
   });
 
   return {
-    /** That have ended, in the order in which they did. */
+    /** Spans that have ended, in the order of their ends. */
     get spans(): ReadableSpan[] {
       return spans.getFinishedSpans();
     },

@@ -1,13 +1,8 @@
-import { Test, type TestingModule } from '@nestjs/testing';
-import {
-  AtomicRedis,
-  AtomicRedisModule,
-  type AtomicRedisEvent,
-  type AtomicRedisOptions,
-  type OccurrenceEvent,
-  type TerminalEvent,
-} from 'nestjs-atomic-redis';
+import type { TestingModule } from '@nestjs/testing';
+import { AtomicRedis, type AtomicRedisEvent, type AtomicRedisOptions } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
+import type { OccurrenceEvent, TerminalEvent } from '../../lib/observability/event-types.js';
+import { useApp } from '../support/app.js';
 import { useRedis } from '../support/redis.js';
 
 const OCCURRENCES: readonly string[] = [
@@ -25,8 +20,8 @@ export interface Observed {
   readonly module: TestingModule;
   readonly events: AtomicRedisEvent[];
   /**
-   * What was told while `work` ran, once all of it has arrived, but for waits for a connection. Its
-   * error is left alone.
+   * Returns the events of `work`, except waits for a connection, once all have arrived. Ignores its
+   * error.
    */
   during(work: () => unknown): Promise<AtomicRedisEvent[]>;
 }
@@ -36,18 +31,15 @@ export interface Observed {
  * `describe`.
  */
 export function useObserved() {
+  const boot = useApp();
   const server = useRedis();
-  const modules: TestingModule[] = [];
   let proxy: FaultProxy;
 
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: server.server });
   });
 
-  afterEach(async () => {
-    await Promise.all(modules.splice(0).map((module) => module.close()));
-    await proxy.stop();
-  });
+  afterEach(() => proxy.stop());
 
   return {
     server,
@@ -55,25 +47,17 @@ export function useObserved() {
       return proxy;
     },
     start: async (options: Partial<AtomicRedisOptions> = {}): Promise<Observed> => {
-      const module = await Test.createTestingModule({
-        imports: [
-          AtomicRedisModule.forRoot({
-            connection: proxy.url,
-            namespace: 'atomic:',
-            shutdownTimeoutMs: 500,
-            timeoutMs: 2_000,
-            ...options,
-          }),
-        ],
-      }).compile();
-      module.useLogger(false);
-      modules.push(module);
-      await module.init();
+      const module = await boot({
+        connection: proxy.url,
+        shutdownTimeoutMs: 500,
+        timeoutMs: 2_000,
+        ...options,
+      });
       const redis = module.get(AtomicRedis);
       const events: AtomicRedisEvent[] = [];
       redis.events.subscribe((event) => events.push(event));
       const during = async (work: () => unknown): Promise<AtomicRedisEvent[]> => {
-        // Whatever was told before this is delivered before it.
+        // Earlier events are delivered before this one.
         const told = () => new Promise((resolve) => setImmediate(resolve));
         await told();
         const from = events.length;

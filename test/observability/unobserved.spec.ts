@@ -3,11 +3,11 @@ import { Observer } from '../../lib/observability/observer.js';
 import { startWorker } from '../support/workers.js';
 import { useRedis } from '../support/redis.js';
 
-describe('where nobody listens', () => {
+describe('without listeners', () => {
   const observer = (events = new AtomicRedisEvents()) =>
     new Observer(events, 'test', { namespace: 'atomic:' });
 
-  it('[OBS-5] the work is called as it is, and nothing is made for its event', () => {
+  it('[OBS-5] the work is called directly, and no object is created for its event', () => {
     const answer = Promise.resolve(1);
     const never = jest.fn();
     const one = observer();
@@ -21,7 +21,7 @@ describe('where nobody listens', () => {
     expect(never).not.toHaveBeenCalled();
   });
 
-  it('[OBS-5] who listens hears of what begins from then on, until the last has gone', async () => {
+  it('[OBS-5] a listener receives events of operations that begin after it, until the last listener has gone', async () => {
     const events = new AtomicRedisEvents();
     const one = observer(events);
     const before = one.begin('idempotency.run');
@@ -42,7 +42,7 @@ describe('where nobody listens', () => {
 describe('without the package @opentelemetry/api', () => {
   const redis = useRedis();
 
-  it('[OBS-6] everything works but its own entry point, which says what is missing', async () => {
+  it('[OBS-6] everything works but its own entry point, which names the missing package', async () => {
     const { result } = startWorker<{ events: number; problem: string }>({
       script: require.resolve('./without-api.worker.ts'),
       data: { url: redis.server.url },

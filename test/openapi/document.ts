@@ -33,8 +33,8 @@ export const operationsOf = (document: OpenAPIObject): Map<string, Operation> =>
   );
 
 /**
- * What is wrong with the document's structure: references that lead nowhere, ids used twice, parts
- * that must be there and are not.
+ * Returns the faults of the document's structure: references that lead nowhere, duplicate ids,
+ * missing parts.
  */
 export function faultsOf(document: OpenAPIObject): string[] {
   const faults: string[] = [];

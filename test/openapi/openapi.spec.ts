@@ -12,7 +12,7 @@ import {
   SwaggerModule,
   type OpenAPIObject,
 } from '@nestjs/swagger';
-import * as fc from 'fast-check';
+import { fc } from '../support/property.js';
 import { AtomicCounter, AtomicRedisModule, Idempotent, InvalidArgumentError } from 'nestjs-atomic-redis';
 import { ApiAtomicProblems, ApiIdempotent, ProblemDetails } from 'nestjs-atomic-redis/openapi';
 import { keyFromHeader } from '../../lib/idempotency/http/http-request.js';
@@ -162,7 +162,7 @@ describe('nestjs-atomic-redis/openapi', () => {
     expect(operation('POST /orders').responses['422']!.headers).toEqual({});
   });
 
-  it('[API-2] says what @Idempotent() was told', () => {
+  it('[API-2] documents the options of @Idempotent()', () => {
     const { parameters, responses } = operation('POST /orders/waiting');
     expect(parameters).toEqual([expect.objectContaining({ name: 'X-Request-Key', required: false })]);
     expect(responses).not.toHaveProperty('200');
@@ -177,7 +177,7 @@ describe('nestjs-atomic-redis/openapi', () => {
     expect(codesOf('POST /orders/{id}/parcels')).not.toHaveProperty('400');
   });
 
-  it('[API-2] takes from its own options what stands in the module’s', () => {
+  it('[API-2] takes the options of the module from its own options', () => {
     expect(operation('POST /orders/defaults').parameters).toEqual([
       expect.objectContaining({ name: 'Idempotency-Key', required: false }),
     ]);
@@ -191,7 +191,7 @@ describe('nestjs-atomic-redis/openapi', () => {
     });
   });
 
-  it('[API-3] documents the problems of routes and of whole controllers, beside what the application says', () => {
+  it('[API-3] documents the problems of routes and of whole controllers, beside the application’s own responses', () => {
     expect(codesOf('POST /orders/{id}/payments')).toEqual({
       400: [],
       409: ['TRANSACTION_CONFLICT', 'INSUFFICIENT_FUNDS'],
@@ -207,7 +207,7 @@ describe('nestjs-atomic-redis/openapi', () => {
     });
   });
 
-  it('[API-4] shows problems as they go over the wire', async () => {
+  it('[API-4] shows problems as they appear on the wire', async () => {
     await post('/orders', 'a');
     await post('/orders/1/parcels');
     const refused: [string, Response][] = [
@@ -233,7 +233,7 @@ describe('nestjs-atomic-redis/openapi', () => {
     }
   });
 
-  it('[API-4] has a pattern that fits the keys that are accepted, and no others', () => {
+  it('[API-4] has a pattern that matches exactly the accepted keys', () => {
     const pattern = new RegExp(operation('POST /orders').parameters[0]!.schema.pattern!, 'u');
     const accepts = (value: string): boolean => {
       try {
@@ -257,7 +257,7 @@ describe('nestjs-atomic-redis/openapi', () => {
         expect([pattern.test(value), accepts(value)]).toEqual(Array(2).fill(length > 0 && length < 256));
   });
 
-  it('[API-3] brings its schema along, also to a document that has it from a controller alone', async () => {
+  it('[API-3] adds its schema, even to a document whose only decorated class is a controller', async () => {
     @Module({
       imports: [
         AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:', lazyConnect: true }),
@@ -270,7 +270,7 @@ describe('nestjs-atomic-redis/openapi', () => {
     await catalog.close();
   });
 
-  it('[API-5] refuses what cannot be documented, at once', () => {
+  it('[API-5] refuses anything that cannot be documented, at once', () => {
     const below = (): unknown => {
       class Wrong {
         @Idempotent()

@@ -1,7 +1,6 @@
-import { Test, type TestingModule } from '@nestjs/testing';
+import type { TestingModule } from '@nestjs/testing';
 import {
   AtomicRedis,
-  AtomicRedisModule,
   IllegalTransactionStateError,
   type AtomicRedisEvent,
   LeaseLostError,
@@ -11,6 +10,7 @@ import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
 import { ALL_OPERATIONS } from '../../lib/atomic-redis.operations.js';
 import type { ScriptedOperationType } from '../../lib/observability/event-types.js';
 import { runInTransactionScope } from '../../lib/runtime/transaction-scope.js';
+import { useApp } from '../support/app.js';
 import { countCommands } from '../support/command-stats.js';
 import { isScript } from '../support/is-script.js';
 import { useRedis } from '../support/redis.js';
@@ -135,10 +135,34 @@ const CASES: { readonly [Type in ScriptedOperationType]: Case } = {
   },
 };
 
+/** Calls that are no operations of the runner. */
+const BATCHED: readonly [string, Case][] = [
+  ['counters.add', { before: stock, call: ({ counters }) => counters.add('u:n', 1) }],
+  ['counters.get', { before: stock, call: ({ counters }) => counters.get('u:n') }],
+  ['limits.take', { before: ({ limits }) => limits.take(minute), call: ({ limits }) => limits.take(minute) }],
+];
+
 const isQuery = (type: string): boolean => ALL_OPERATIONS.some((one) => one.type === type && !one.writes);
 const ALL = Object.entries(CASES) as [ScriptedOperationType, Case][];
 const QUERIES = ALL.filter(([type]) => isQuery(type));
 const CHANGES = ALL.filter(([type]) => !isQuery(type));
+
+/** Those that change nothing, and say so, where what they need is not there. */
+const NEEDING = [
+  'values.compareAndSet',
+  'values.compareAndDelete',
+  'values.compareAndSetField',
+  'values.compareAndDeleteField',
+  'values.getAndDelete',
+  'values.getAndExpire',
+  'auditedHashes.delete',
+  'reservations.confirm',
+  'reservations.release',
+  'reservations.extend',
+  'limits.reset',
+  'limits.settle',
+  'lists.move',
+] as const;
 
 describe('every defined operation', () => {
   it.each(ALL_OPERATIONS.map((one) => [one.type, one] as const))(
@@ -152,13 +176,14 @@ describe('every defined operation', () => {
     },
   );
 
-  it('[SC-4] has a type of its own', () => {
+  it('[SC-4] has its own type', () => {
     const types = ALL_OPERATIONS.map(({ type }) => type);
     expect(new Set(types).size).toBe(types.length);
   });
 });
 
 describe('the contract of scripted calls', () => {
+  const boot = useApp();
   const redis = useRedis();
   let proxy: FaultProxy;
   let module: TestingModule;
@@ -166,29 +191,20 @@ describe('the contract of scripted calls', () => {
 
   beforeAll(async () => {
     proxy = await startFaultProxy({ target: redis.server });
-    module = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'atomic:', timeoutMs: 20_000 }),
-      ],
-    }).compile();
-    module.useLogger(false);
-    await module.init();
+    module = await boot({ connection: proxy.url, timeoutMs: 20_000 });
     atomic = module.get(AtomicRedis);
   });
 
   afterEach(() => proxy.reset());
 
-  afterAll(async () => {
-    await module.close();
-    await proxy.stop();
-  });
+  afterAll(() => proxy.stop());
 
   const prepare = async ({ before }: Case): Promise<never> => {
     await redis.client.flushall();
     return (await before?.(atomic)) as never;
   };
 
-  /** What is under the users' keys, as bytes; streams without the times in their ids. */
+  /** The content of the users' keys, as bytes; streams without the times in their ids. */
   const contents = async (): Promise<Record<string, unknown>> => {
     const found: Record<string, unknown> = {};
     for (const key of (await redis.client.keys('u:*')).toSorted()) {
@@ -207,7 +223,7 @@ describe('the contract of scripted calls', () => {
     return { result: await one.call(atomic, {}, prepared), left: await contents() };
   };
 
-  it.each(ALL)('[SC-4] %s has the effect of once when its reply is lost', async (_, one) => {
+  it.each(ALL)('[SC-4] %s takes effect once when its reply is lost', async (_, one) => {
     const expected = await undisturbed(one);
     const prepared = await prepare(one);
     const lost = proxy.loseReplies(isScript);
@@ -216,20 +232,23 @@ describe('the contract of scripted calls', () => {
     expect(await contents()).toEqual(expected.left);
   });
 
-  it.each(CHANGES)('[SC-4] %s does nothing when a copy comes after it was answered', async (_, one) => {
-    const prepared = await prepare(one);
-    const late = proxy.deliverLate(400, isScript);
-    await one.call(atomic, {}, prepared);
-    // As it was before the call, so that a copy could do the same again. The markers stay.
-    await redis.client.del('u:none', ...(await redis.client.keys('u:*')));
-    await one.before?.(atomic);
-    const before = await contents();
-    expect(await late.delivered).toBe(true);
-    expect(await contents()).toEqual(before);
-  });
+  it.each(CHANGES)(
+    '[SC-4] %s does nothing when a copy arrives after the original was answered',
+    async (_, one) => {
+      const prepared = await prepare(one);
+      const late = proxy.deliverLate(400, isScript);
+      await one.call(atomic, {}, prepared);
+      // Restores the state from before the call, so that a copy could act again. The markers stay.
+      await redis.client.del('u:none', ...(await redis.client.keys('u:*')));
+      await one.before?.(atomic);
+      const before = await contents();
+      expect(await late.delivered).toBe(true);
+      expect(await contents()).toEqual(before);
+    },
+  );
 
   it.each(CHANGES)(
-    '[SC-4] %s is refused inside a transaction, and made with propagation "outside"',
+    '[SC-4] %s is refused inside a transaction, and runs with propagation "outside"',
     async (_, one) => {
       const expected = await undisturbed(one);
       const prepared = await prepare(one);
@@ -243,7 +262,7 @@ describe('the contract of scripted calls', () => {
   );
 
   it.each(CHANGES)(
-    '[PM-7] %s is made under a permit that is held, and refused under one that was lost',
+    '[PM-7] %s runs under a permit that is held, and is refused under one that was lost',
     async (_, one) => {
       const expected = await undisturbed(one);
       const prepared = await prepare(one);
@@ -259,6 +278,37 @@ describe('the contract of scripted calls', () => {
     },
   );
 
+  describe.each([['-get'], ['-lindex', '-llen', '-hget', '-xlen']])('for a user with %s', (...denied) => {
+    let limited: TestingModule;
+
+    beforeAll(async () => {
+      await redis.client.acl('SETUSER', 'limited', 'on', '>secret', '~*', '&*', '+@all', ...denied);
+      const user = new URL(redis.server.url);
+      [user.username, user.password] = ['limited', 'secret'];
+      limited = await boot({ connection: user.href });
+    });
+
+    afterAll(async () => {
+      await redis.client.acl('DELUSER', 'limited');
+    });
+
+    it.each([...ALL, ...BATCHED])(
+      '%s reports missing rights as such, and not as a wrong type',
+      async (_, one) => {
+        const prepared = await prepare(one);
+        const before = await contents();
+        const error: unknown = await one.call(limited.get(AtomicRedis), {}, prepared).then(
+          () => undefined,
+          (refused: unknown) => refused,
+        );
+        // Some read by other commands.
+        if (error === undefined) return;
+        expect(error).toMatchObject({ code: 'REDIS_REPLY' });
+        expect(await contents()).toEqual(before);
+      },
+    );
+  });
+
   it.each(QUERIES)('[READ-1] %s is sent by EVALSHA_RO, also inside a transaction', async (_, one) => {
     const prepared = await prepare(one);
     const counts = await countCommands(redis.client, () =>
@@ -268,15 +318,46 @@ describe('the contract of scripted calls', () => {
     expect(counts['evalsha']).toBeUndefined();
   });
 
-  it.each(ALL)('[OBS-1] %s tells of its end by one event', async (type, one) => {
-    const prepared = await prepare(one);
+  const eventsOf = async (work: () => Promise<unknown>): Promise<AtomicRedisEvent[]> => {
     const events: AtomicRedisEvent[] = [];
     const unsubscribe = atomic.events.subscribe((event) => events.push(event));
-    await one.call(atomic, {}, prepared);
+    await work();
     await new Promise((resolve) => setImmediate(resolve));
     unsubscribe();
-    expect(events).toEqual([
+    return events;
+  };
+
+  it.each(ALL)('[OBS-1] %s reports its end by one event', async (type, one) => {
+    const prepared = await prepare(one);
+    expect(await eventsOf(() => one.call(atomic, {}, prepared))).toEqual([
       expect.objectContaining({ type, outcome: isQuery(type) ? 'not-applied' : 'applied' }),
+    ]);
+  });
+
+  it.each(NEEDING)('[OBS-1] %s reports that it changed nothing where nothing is left', async (type) => {
+    const one = CASES[type];
+    const prepared = await prepare(one);
+    await redis.client.flushall();
+    expect(await eventsOf(() => one.call(atomic, {}, prepared))).toEqual([
+      expect.objectContaining({ type, outcome: 'not-applied' }),
+    ]);
+  });
+
+  it.each<[string, Case]>([
+    ['reservations.confirm', { call: ({ reservations }) => reservations.confirm('never given') }],
+    ['limits.settle', { call: ({ limits }) => limits.settle('never given', 1) }],
+    [
+      'limits.reserve',
+      { before: reserved, call: ({ limits }) => limits.reserve({ ...minute, cost: 8 }, { ttlMs: 60_000 }) },
+    ],
+    [
+      'counters.addAll',
+      { before: stock, call: ({ counters }) => counters.addAll([{ key: 'u:n', amount: 1, max: 9 }]) },
+    ],
+  ])('[OBS-1] %s reports that it changed nothing when it is refused', async (type, one) => {
+    const prepared = await prepare(one);
+    expect(await eventsOf(() => one.call(atomic, {}, prepared))).toEqual([
+      expect.objectContaining({ type, outcome: 'not-applied' }),
     ]);
   });
 });

@@ -1,7 +1,6 @@
-import { Test, type TestingModule } from '@nestjs/testing';
+import type { TestingModule } from '@nestjs/testing';
 import { Redis } from 'ioredis';
 import {
-  AtomicRedisModule,
   CrossSlotError,
   defineScript,
   OutcomeUnknownError,
@@ -11,10 +10,12 @@ import {
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
 import { RedisConnection } from '../../lib/connection/redis-connection.js';
-import { startCluster } from '../support/cluster.js';
+import { useApp } from '../support/app.js';
+import { startClusterBehindProxies } from '../support/cluster-behind-proxies.js';
 import { isScript } from '../support/is-script.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
+import { readScript as read } from './counter-scripts.js';
 
 const add = defineScript({
   name: 'test.add',
@@ -32,18 +33,10 @@ const failAfterWriting = defineScript({
   reply: Number,
 });
 
-const read = defineScript({
-  name: 'test.read',
-  keys: ['counter'],
-  args: [],
-  readOnly: true,
-  lua: `return redis.call('GET', KEYS[1])`,
-  reply: Number,
-});
-
 const addTo = (counter: string) => ({ keys: { counter }, args: { by: 1 } });
 
 describe('own scripts over connections that fail', () => {
+  const boot = useApp();
   const redis = useRedis();
   let proxy: FaultProxy;
   let app: TestingModule;
@@ -51,24 +44,17 @@ describe('own scripts over connections that fail', () => {
 
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });
-    app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'atomic:' })],
-    }).compile();
-    app.useLogger(false);
-    await app.init();
+    app = await boot({ connection: proxy.url });
     scripts = app.get(ScriptService);
-    // So that the call a fault strikes is not the one that finds the script unknown.
+    // Loads the script, so that no fault strikes the call that finds it unknown.
     await scripts.run(add, addTo('warm-up'));
     await scripts.run(failAfterWriting, { keys: { counter: 'warm-up' } }).catch(() => undefined);
     await redis.client.flushall();
   });
 
-  afterEach(async () => {
-    await app.close();
-    await proxy.stop();
-  });
+  afterEach(() => proxy.stop());
 
-  it('[OS-7] run once when the reply is lost, and the caller gets the reply of that one time', async () => {
+  it('[OS-7] run once when the reply is lost, and the caller gets that run’s reply', async () => {
     const lost = proxy.loseReplies(isScript);
     proxy.refuseConnections(true);
     const adding = scripts.run(add, addTo('n'), { timeoutMs: 20_000 });
@@ -120,7 +106,7 @@ describe('own scripts over connections that fail', () => {
     }
   });
 
-  it('[OS-7] without a marker are not sent again, and a lost reply is unknown at once', async () => {
+  it('[OS-7] are not sent again without a marker, and a lost reply is unknown at once', async () => {
     proxy.loseReplies(isScript);
     await expect(scripts.run(add, addTo('n'), { deduplicate: false })).rejects.toMatchObject({
       constructor: OutcomeUnknownError,
@@ -129,7 +115,7 @@ describe('own scripts over connections that fail', () => {
     expect(await redis.client.get('n')).toBe('1');
   });
 
-  it('[OS-4] read-only ones are sent again, and have no outcome to be unknown', async () => {
+  it('[OS-4] that are read-only are sent again, and their outcome is never unknown', async () => {
     await redis.client.set('n', 7);
     const lost = proxy.loseReplies(isScript);
     expect(await scripts.run(read, { keys: { counter: 'n' } })).toBe(7);
@@ -173,29 +159,14 @@ describe('own scripts over connections that fail', () => {
 });
 
 describe('own scripts on a Cluster', () => {
+  const boot = useApp();
+
   it('[OS-8] run once in any slot, and keys of several slots are refused before any command', async () => {
-    const cluster = await startCluster({ replicasPerMaster: 0 });
-    const proxies = await Promise.all(cluster.nodes.map((target) => startFaultProxy({ target })));
-    const natMap = Object.fromEntries(
-      cluster.nodes.map(({ host, port }, i) => [
-        `${host}:${port}`,
-        { host: '127.0.0.1', port: proxies[i]!.port },
-      ]),
-    );
-    const nodes = proxies.map(({ port }) => ({ host: '127.0.0.1', port }));
-    const app = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({
-          connection: { nodes, options: { natMap } },
-          namespace: 'atomic:',
-          timeoutMs: 10_000,
-        }),
-      ],
-    }).compile();
-    app.useLogger(false);
+    const behind = await startClusterBehindProxies();
+    const { cluster, proxies } = behind;
+    const app = await boot({ connection: behind.connection, timeoutMs: 10_000 });
     const client = cluster.connect();
     try {
-      await app.init();
       const scripts = app.get(ScriptService);
       for (const key of ['a', 'b', 'c', 'd', 'e', 'f']) {
         expect((await scripts.run(add, addTo(key)))[0]).toBe(1);
@@ -235,8 +206,7 @@ describe('own scripts on a Cluster', () => {
     } finally {
       client.disconnect();
       await app.close();
-      await Promise.all(proxies.map((proxy) => proxy.stop()));
-      await cluster.stop();
+      await behind.stop();
     }
   });
 });

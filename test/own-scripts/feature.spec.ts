@@ -10,16 +10,10 @@ import {
   ScriptService,
   type ScriptFunction,
 } from 'nestjs-atomic-redis';
+import { useApp } from '../support/app.js';
 import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
-
-const addScript = defineScript({
-  name: 'test.add',
-  keys: ['counter'],
-  args: ['by'],
-  lua: `return redis.call('INCRBY', KEYS[1], ARGV[1])`,
-  reply: Number,
-});
+import { addScript } from './counter-scripts.js';
 
 const pingScript = defineScript({
   name: 'test.ping',
@@ -46,6 +40,7 @@ class Adder {
 class AdderModule {}
 
 describe('AtomicRedisModule.forFeature', () => {
+  const boot = useApp();
   const redis = useRedis();
   const root = () =>
     AtomicRedisModule.forRoot({
@@ -73,7 +68,7 @@ describe('AtomicRedisModule.forFeature', () => {
     }
   });
 
-  it('[OS-9] serves named registrations, each its own', async () => {
+  it('[OS-9] serves named registrations, each with its own functions', async () => {
     @Injectable()
     class Named {
       @InjectScript(addScript, 'orders') readonly add!: ScriptFunction<typeof addScript>;
@@ -87,31 +82,20 @@ describe('AtomicRedisModule.forFeature', () => {
       providers: [Named],
     })
     class NamedModule {}
-    const app = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({
-          connection: `${redis.server.url}/1`,
-          namespace: 'atomic:',
-          name: 'orders',
-        }),
-        root(),
-        NamedModule,
-      ],
-    }).compile();
-    await app.init();
-    try {
-      const named = app.get(Named);
-      const { add } = named;
-      expect(await add({ keys: { counter: 'n' }, args: { by: 1 } })).toBe(1);
-      expect(await redis.client.get('n')).toBeNull();
-      const { other } = named;
-      expect(await other({ keys: { counter: 'n' }, args: { by: 10 } })).toBe(10);
-    } finally {
-      await app.close();
-    }
+    const app = await boot(
+      { connection: `${redis.server.url}/1`, name: 'orders' },
+      { imports: [root(), NamedModule] },
+    );
+
+    const named = app.get(Named);
+    const { add } = named;
+    expect(await add({ keys: { counter: 'n' }, args: { by: 1 } })).toBe(1);
+    expect(await redis.client.get('n')).toBeNull();
+    const { other } = named;
+    expect(await other({ keys: { counter: 'n' }, args: { by: 10 } })).toBe(10);
   });
 
-  it('[OS-9] can be overridden in tests, and is of the façade too', async () => {
+  it('[OS-9] can be overridden in tests, and is part of the façade too', async () => {
     const app = await Test.createTestingModule({ imports: [AdderModule, root()] })
       .overrideProvider(getScriptToken(addScript))
       .useValue(() => 42)
@@ -125,7 +109,7 @@ describe('AtomicRedisModule.forFeature', () => {
     }
   });
 
-  it('[OS-9] refuses to boot with text that is no Lua, naming script and line', async () => {
+  it('[OS-9] refuses to boot with a text that is not Lua, and names script and line', async () => {
     const broken = defineScript({ ...addScript, name: 'test.broken', lua: 'local x = 1\nreturn return' });
     const booting = Test.createTestingModule({ imports: [root(), AtomicRedisModule.forFeature([broken])] })
       .compile()
@@ -134,7 +118,7 @@ describe('AtomicRedisModule.forFeature', () => {
     await expect(booting).rejects.toThrow(/test\.broken is not valid Lua: .*user_script:2/);
   });
 
-  it('[OS-9] refuses to boot without forFeature, and what is no script', async () => {
+  it('[OS-9] refuses to boot without forFeature, and with a value that is no script', async () => {
     @Module({ providers: [Adder] })
     class Forgotten {}
     await expect(Test.createTestingModule({ imports: [root(), Forgotten] }).compile()).rejects.toThrow(
@@ -146,7 +130,7 @@ describe('AtomicRedisModule.forFeature', () => {
 });
 
 describe('types of own scripts', () => {
-  it('[OS-10] a wrong key, argument or reply does not compile', () => {
+  it('[OS-10] reject a wrong key, argument or reply when they are compiled', () => {
     // Never called: the type checker is the test, which fails where a line marked as an error has
     // none.
     const calls = async (scripts: ScriptService, { add, ping }: Adder): Promise<void> => {

@@ -1,24 +1,19 @@
-import { Test } from '@nestjs/testing';
 import { Redis } from 'ioredis';
-import { AtomicRedisModule, defineScript, ScriptService } from '../../lib/index.js';
+import { defineScript, ScriptService } from '../../lib/index.js';
 import { startRedisServer } from '../../lib/testing/index.js';
+import { useApp } from '../support/app.js';
 import { waitFor } from '../support/wait-for.js';
 
 describe('an own script that does not end', () => {
+  const boot = useApp();
   it.each([true, false])(
-    '[OS-11] can be killed, since nothing is written before it; marker: %s',
+    '[OS-11] can be killed, because nothing is written before it; marker: %s',
     async (marker) => {
       const server = await startRedisServer({
         binary: process.env.TEST_REDIS_BINARY,
         args: ['--busy-reply-threshold', '200'],
       });
-      const app = await Test.createTestingModule({
-        imports: [
-          AtomicRedisModule.forRoot({ connection: server.url, namespace: 'atomic:', timeoutMs: 60_000 }),
-        ],
-      }).compile();
-      app.useLogger(false);
-      await app.init();
+      const app = await boot({ connection: server.url, timeoutMs: 60_000 });
       const admin = new Redis(server.url, { enableReadyCheck: false });
       await admin.ping();
       const loop = defineScript({

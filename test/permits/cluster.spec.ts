@@ -3,7 +3,7 @@ import { CrossSlotError, LeaseLostError, type AtomicRedis } from 'nestjs-atomic-
 import { startCluster, type TestCluster } from '../support/cluster.js';
 import { usePermitApps } from './permits-app.js';
 
-describe('permits on a Cluster', () => {
+describe('a permit on a Cluster', () => {
   const apps = usePermitApps();
   let cluster: TestCluster;
   let client: Cluster;
@@ -22,7 +22,7 @@ describe('permits on a Cluster', () => {
     await cluster.stop();
   });
 
-  it('[PM-10] protects keys that share the tag of its name, and passes from one that holds it to one that waits', async () => {
+  it('[PM-10] protects keys that share the tag of its name, and passes from its holder to a waiting caller', async () => {
     const { permits, transactions, values } = atomic;
     const permit = await permits.acquire('stock:{42}', { limit: 3 });
     await transactions.run(['{42}:sold'], (tx) => void tx.write.set('{42}:sold', 1), { permit });

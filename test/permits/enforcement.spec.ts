@@ -65,7 +65,7 @@ describe('a permit that Redis enforces', () => {
       expect(await permit.release()).toBe(true);
     });
 
-    it('[PM-6] applies nothing of a holder that lost the permit before, and tells so', async () => {
+    it('[PM-6] applies nothing of a holder that lost the permit before WATCH, and the error says so', async () => {
       const permit = await atomic.permits.acquire('p');
       await passOn();
       expect(await failureOf(increment(permit))).toMatchObject(NOTHING_APPLIED);
@@ -80,7 +80,7 @@ describe('a permit that Redis enforces', () => {
       expect(await redis.client.exists('n')).toBe(0);
     });
 
-    it('[PM-6] applies nothing of a holder whose lease has ended, though no other has it', async () => {
+    it('[PM-6] applies nothing of a holder whose lease has ended, even if no other holds the permit', async () => {
       const permit = await atomic.permits.acquire('p');
       const failure = await failureOf(
         increment(permit, async () => {
@@ -99,7 +99,7 @@ describe('a permit that Redis enforces', () => {
       expect(await redis.client.exists('n')).toBe(0);
     });
 
-    it('[PM-6] is not in the way of its own renewals: a long body commits at its first attempt', async () => {
+    it('[PM-6] is not disturbed by its own renewals: a long body commits at its first attempt', async () => {
       const events: AtomicRedisEvent[] = [];
       atomic.events.subscribe((event) => events.push(event));
       const permit = await atomic.permits.acquire('p', { leaseMs: 3_000 });
@@ -149,7 +149,7 @@ describe('a permit that Redis enforces', () => {
       expect(await atomic.idempotency.run('b', () => 'again')).toBe('again');
     });
 
-    it('[PM-6] takes the permit that the calling code runs under, by the name current', async () => {
+    it('[PM-6] is the surrounding permit if the option is the word current', async () => {
       expect(await atomic.permits.withPermit('p', () => increment('current'))).toBe(1);
       await expect(increment('current')).rejects.toThrow(InvalidArgumentError);
       const failure = failureOf(
@@ -162,7 +162,7 @@ describe('a permit that Redis enforces', () => {
       expect(await redis.client.get('n')).toBe('1');
     });
 
-    it('[PM-6] refuses what is no permit, and one of another registration', async () => {
+    it('[PM-6] must be a permit, and of the same registration', async () => {
       const other = await apps.start(redis.server.url);
       const permit = await other.permits.acquire('p');
       await expect(increment(permit)).rejects.toThrow(InvalidArgumentError);
@@ -171,7 +171,7 @@ describe('a permit that Redis enforces', () => {
       expect(await redis.client.exists('n', 'k')).toBe(0);
     });
 
-    it('[PM-6] applies nothing of an EXEC that is held up until the permit is another’s', async () => {
+    it('[PM-6] applies nothing of an EXEC that is delayed until another holds the permit', async () => {
       const permit = await atomic.permits.acquire('p');
       const isExec = { match: ({ name }: RedisCommand) => name === 'EXEC' };
       const held = holdRequest(proxy, isExec, passOn);
@@ -183,7 +183,7 @@ describe('a permit that Redis enforces', () => {
   });
 
   describe('in scripted calls', () => {
-    it('[PM-7] counts, and refuses several counters, by addAll', async () => {
+    it('[PM-7] covers addAll: applied while it is held, refused after its loss', async () => {
       const permit = await atomic.permits.acquire('p');
       const add = () => atomic.counters.addAll([{ key: 'n', amount: 2 }], { permit });
       expect((await add()).counters).toEqual([expect.objectContaining({ value: 2 })]);
@@ -192,7 +192,7 @@ describe('a permit that Redis enforces', () => {
       expect(await redis.client.get('n')).toBe('2');
     });
 
-    it('[PM-7] [PM-4] gives the answer of a call that was done under the permit, though it was lost since', async () => {
+    it('[PM-7] [PM-4] returns the result of a call that was applied under the permit, even if it was lost since', async () => {
       const permit = await atomic.permits.acquire('p');
       await atomic.values.getAndSet('k', 'first', { permit });
       const lost = proxy.loseReplies(isScript);
@@ -204,7 +204,7 @@ describe('a permit that Redis enforces', () => {
       expect(await redis.client.get('k')).toBe('second');
     });
 
-    it('[PM-7] reserves from limits, settles and resets', async () => {
+    it('[PM-7] covers the reservation, settling and reset of limits', async () => {
       const permit = await atomic.permits.acquire('p');
       const limit = { key: 'l', limit: 10, perMs: 31_536_000_000 };
       const { id } = await atomic.limits.reserve({ ...limit, cost: 4 }, { ttlMs: 600_000, permit });
@@ -218,14 +218,14 @@ describe('a permit that Redis enforces', () => {
       expect((await atomic.limits.peek(limit)).remaining).toBe(6);
     });
 
-    it('[PM-7] refuses the wait of a move, which nothing could check', async () => {
+    it('[PM-7] refuses a waiting move, which no check could cover', async () => {
       const permit = await atomic.permits.acquire('p');
       await expect(atomic.lists.move('a', 'b', { permit, waitMs: 100 })).rejects.toThrow(
         InvalidArgumentError,
       );
     });
 
-    it('[PM-7] keeps calls of one turn apart: each is judged by its own permit', async () => {
+    it('[PM-7] is checked separately for each of several calls in one turn', async () => {
       const [held, lost] = [await atomic.permits.acquire('held'), await atomic.permits.acquire('lost')];
       await redis.client.del('atomic:permit-0:{lost}:lost');
       const results = await Promise.allSettled([

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
+  type AtomicRedis,
   IllegalTransactionStateError,
   InvalidArgumentError,
   LeaseLostError,
@@ -11,10 +12,11 @@ import {
   type AtomicRedisEvent,
   type Permit,
 } from 'nestjs-atomic-redis';
-import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
+import { startFaultProxy, type FaultProxy, type RedisCommand } from 'nestjs-atomic-redis/testing';
 import { takeFree } from '../../lib/permits/acquire.operations.js';
 import { CLAIM_MS } from '../../lib/permits/lua-permit.js';
 import { release } from '../../lib/permits/permit.operations.js';
+import { countCommands } from '../support/command-stats.js';
 import { holdRequest } from '../support/hold-request.js';
 import { isScript } from '../support/is-script.js';
 import { useRedis } from '../support/redis.js';
@@ -46,20 +48,25 @@ describe('PermitService', () => {
     );
 
   describe('holders', () => {
-    it('[PM-1] gives a permit to one holder at a time, and to the next once it is released', async () => {
+    it('[PM-1] have a permit one at a time, and the next gets it once it is released', async () => {
       const { permits } = await apps.start(redis.server.url);
       const other = (await apps.start(redis.server.url)).permits;
       const permit = await permits.acquire('p');
       expect(permit).toMatchObject({ name: 'p', slot: 0 });
       expect(permit.signal.aborted).toBe(false);
       expect(await other.tryAcquire('p')).toBeNull();
+      const counts = await countCommands(redis.client, async () => {
+        for (let i = 0; i < 10; i++) await other.tryAcquire('p');
+      });
+      // One call each, but for those that a machine that stands still sends again.
+      expect(counts['evalsha']).toBeLessThan(20);
       expect(await other.tryAcquire('q')).not.toBeNull();
       expect(await permit.release()).toBe(true);
       expect(await permit.release()).toBe(true);
       expect(await other.tryAcquire('p')).toMatchObject({ slot: 0 });
     });
 
-    it('[PM-1] holds as many at a time as the limit says, each in a slot of its own', async () => {
+    it('[PM-1] are as many at a time as the limit, each in a slot of its own', async () => {
       const { permits } = await apps.start(redis.server.url);
       const held = await Promise.all([1, 2, 3].map(() => permits.acquire('p', { limit: 3 })));
       expect(new Set(held.map(({ slot }) => slot))).toEqual(new Set([0, 1, 2]));
@@ -69,7 +76,7 @@ describe('PermitService', () => {
       expect(await permits.tryAcquire('p', { limit: 3 })).toMatchObject({ slot: 1 });
     });
 
-    it('[PM-2] gives each slot fences that rise, across release, expiry and a flush', async () => {
+    it('[PM-2] get fences that rise within each slot, across release, expiry and a flush', async () => {
       const { permits } = await apps.start(redis.server.url);
       const fences: number[] = [];
       const take = async (): Promise<Permit> => {
@@ -94,20 +101,25 @@ describe('PermitService', () => {
       expect(fences.every(Number.isSafeInteger)).toBe(true);
     });
 
-    it('[PM-5] renews a lease for as long as the permit is held', async () => {
+    it('[PM-5] keep a lease that is renewed for as long as they hold the permit', async () => {
       const { permits } = await apps.start(redis.server.url);
       const other = (await apps.start(redis.server.url)).permits;
-      const permit = await permits.acquire('p', { leaseMs: LEASE_MS });
+      // Those that are due together are renewed by one call.
+      const held = await Promise.all(
+        ['p', 'q', 'r'].map((name) => permits.acquire(name, { leaseMs: LEASE_MS })),
+      );
       const until = performance.now() + 2.5 * LEASE_MS;
       while (performance.now() < until) {
-        expect(await other.tryAcquire('p')).toBeNull();
+        for (const { name } of held) expect(await other.tryAcquire(name)).toBeNull();
         await sleep(100);
       }
-      expect(permit.signal.aborted).toBe(false);
-      expect(await permit.release()).toBe(true);
+      for (const permit of held) {
+        expect(permit.signal.aborted).toBe(false);
+        expect(await permit.release()).toBe(true);
+      }
     });
 
-    it('[PM-5] aborts the signal of a permit that was lost, tells it by an event, and releases nothing of the next holder', async () => {
+    it('[PM-5] get an aborted signal and an event when they lose the permit, and release nothing of the next holder', async () => {
       const atomic = await apps.start(redis.server.url);
       const events: AtomicRedisEvent[] = [];
       atomic.events.subscribe((event) => events.push(event));
@@ -128,7 +140,7 @@ describe('PermitService', () => {
       );
     });
 
-    it('[PM-5] tells by its release that a flush took a permit, whoever has it since', async () => {
+    it('[PM-5] learn by their release that a flush took the permit, whoever holds it since', async () => {
       const atomic = await apps.start(redis.server.url);
       const losses: AtomicRedisEvent[] = [];
       atomic.events.subscribe((event) => void (event.type === 'lease.lost' && losses.push(event)));
@@ -143,18 +155,21 @@ describe('PermitService', () => {
       expect(losses).toHaveLength(1);
     });
 
-    it('[PM-5] aborts the signal before the lease ends when Redis is not reached', async () => {
+    it('[PM-5] get an aborted signal before the lease ends when Redis is unreachable', async () => {
       const { permits } = await apps.start(proxy.url, { timeoutMs: 500 });
-      const permit = await permits.acquire('p', { leaseMs: LEASE_MS });
+      // Long enough for a sixth of it to outlast a machine that stalls.
+      const permit = await permits.acquire('p', { leaseMs: 9_000 });
       proxy.refuseConnections(true);
       proxy.disconnectAll();
       await waitFor('the loss', () => permit.signal.aborted);
-      // By another connection: the lease goes on for a while.
+      // By another connection: the lease lasts for a while.
       expect(await slotKeysOf(redis.client)).toHaveLength(1);
+      // Who would wait for others does not wait for Redis.
+      await expect(permits.acquire('q', { waitMs: 600_000 })).rejects.toThrow(RedisUnavailableError);
       proxy.refuseConnections(false);
     });
 
-    it('[PM-1] leaves no key without a time to live', async () => {
+    it('[PM-1] leave no key without a time to live', async () => {
       const { permits } = await apps.start(redis.server.url);
       const permit = await permits.acquire('p', { limit: 2 });
       const waiting = permits.acquire('p', { limit: 1, waitMs: 100 });
@@ -164,8 +179,8 @@ describe('PermitService', () => {
     });
   });
 
-  describe('those that wait', () => {
-    it('[PM-3] are woken and served in the order in which they came', async () => {
+  describe('waiting callers', () => {
+    it('[PM-3] are woken and served in the order of their calls', async () => {
       const { permits } = await apps.start(redis.server.url);
       const other = (await apps.start(redis.server.url)).permits;
       const first = await permits.acquire('p');
@@ -188,7 +203,7 @@ describe('PermitService', () => {
       expect(performance.now() - before).toBeLessThan(4_000);
     });
 
-    it('[PM-3] come before those that ask later', async () => {
+    it('[PM-3] come before later callers', async () => {
       const { permits } = await apps.start(redis.server.url);
       const first = await permits.acquire('p');
       const waiting = permits.acquire('p', { waitMs: 60_000 });
@@ -200,7 +215,7 @@ describe('PermitService', () => {
       expect(await (await waiting).release()).toBe(true);
     });
 
-    it('[PM-3] hear what a release in their process hands them, also while they cannot subscribe', async () => {
+    it('[PM-3] learn about a release in their own process even if they cannot subscribe', async () => {
       const { permits } = await apps.start(redis.server.url);
       const { signals } = permits as unknown as { signals: { listen: () => Promise<never> } };
       let isSubscribing = false;
@@ -215,7 +230,7 @@ describe('PermitService', () => {
       expect(await (await waiting).release()).toBe(true);
     });
 
-    it('[PM-3] come before those that ask later when a lease has ended, too', async () => {
+    it('[PM-3] come before later callers even after a lease has ended', async () => {
       const { permits } = await apps.start(redis.server.url);
       await permits.acquire('p');
       const waiting = permits.acquire('p', { waitMs: 60_000 });
@@ -225,7 +240,7 @@ describe('PermitService', () => {
       expect(await (await waiting).release()).toBe(true);
     });
 
-    it('[PM-3] get the permit of a holder that died, when its lease ends', async () => {
+    it('[PM-3] get the permit of a dead holder when its lease ends', async () => {
       const dying = await apps.start(redis.server.url);
       const { permits } = await apps.start(redis.server.url);
       await dying.permits.acquire('p', { leaseMs: LEASE_MS });
@@ -236,7 +251,7 @@ describe('PermitService', () => {
       expect(permit.slot).toBe(0);
     });
 
-    it('[PM-3] that died hold up the next for a bounded time', async () => {
+    it('[PM-3] that died delay the next for a bounded time', async () => {
       const dying = await apps.start(proxy.url, { timeoutMs: 500 });
       const { permits } = await apps.start(redis.server.url);
       const first = await permits.acquire('p');
@@ -254,7 +269,7 @@ describe('PermitService', () => {
       proxy.resume();
     });
 
-    it('[PM-3] are refused when their time is over, and leave the line', async () => {
+    it('[PM-3] are refused at the end of their wait, and leave the queue', async () => {
       const { permits } = await apps.start(redis.server.url);
       const first = await permits.acquire('p', { leaseMs: LEASE_MS });
       const failure = await permits.acquire('p', { waitMs: 200 }).catch((error: unknown) => error);
@@ -268,7 +283,7 @@ describe('PermitService', () => {
       expect(await permits.tryAcquire('p')).not.toBeNull();
     });
 
-    it('[PM-3] look at no slot while they stand further back, however long the line is', async () => {
+    it('[PM-3] check no slot while they are further back, however long the queue is', async () => {
       const { permits } = await apps.start(redis.server.url);
       const options = { limit: 20, leaseMs: 600_000 };
       await Promise.all(Array.from({ length: 20 }, () => permits.acquire('p', options)));
@@ -286,7 +301,7 @@ describe('PermitService', () => {
       expect(await Promise.all(waiting)).toEqual(waiting.map(() => signal.reason as Error));
     });
 
-    it('[PM-3] leave the line when their signal aborts', async () => {
+    it('[PM-3] leave the queue when their signal aborts', async () => {
       const { permits } = await apps.start(redis.server.url);
       await permits.acquire('p');
       const abort = new AbortController();
@@ -311,8 +326,217 @@ describe('PermitService', () => {
     });
   });
 
+  describe('the local queue of one process', () => {
+    const GO_ON_MS = 20;
+    /** None ends within a test by itself. */
+    const ROW_LEASE_MS = 600_000;
+
+    /** Lets callers stand in line, one behind the other; each notes that it was served. */
+    const standInLine = async (
+      callers: readonly { readonly permits: AtomicRedis['permits']; readonly options?: AcquireOptions }[],
+      whileHeld: (permit: Permit, place: number) => unknown = () => undefined,
+    ): Promise<{ served: number[]; fences: number[]; waiting: Promise<void>[] }> => {
+      const [served, fences, waiting]: [number[], number[], Promise<void>[]] = [[], [], []];
+      const before = await inLine(redis.client);
+      for (const [place, { permits, options }] of callers.entries()) {
+        const wait = async (): Promise<void> => {
+          const permit = await permits.acquire('p', { waitMs: 60_000, leaseMs: ROW_LEASE_MS, ...options });
+          served.push(place);
+          fences.push(permit.fence);
+          await whileHeld(permit, place);
+          await permit.release();
+        };
+        waiting.push(wait());
+        const count = before + place + 1;
+        await waitFor('it to stand in line', async () => (await inLine(redis.client)) === count);
+      }
+      return { served, fences, waiting };
+    };
+    const rising = (numbers: readonly number[]): boolean =>
+      numbers.every((n, i) => i === 0 || n > numbers[i - 1]!);
+    const upTo = (end: number): number[] => Array.from({ length: end }, (_, i) => i);
+
+    it('[PM-3] [PM-2] is served by few calls, in its order, with fences that rise', async () => {
+      const { permits } = await apps.start(proxy.url);
+      const first = await permits.acquire('p');
+      // A clock that was set back: the last fence is ahead of the time.
+      const ahead = first.fence + 3_600_000_000;
+      await redis.client.hset('atomic:permits:{p}:p', 'f0', ahead);
+      const { served, fences, waiting } = await standInLine(upTo(40).map(() => ({ permits })));
+      let releases = 0;
+      const isRelease = ({ name, args }: RedisCommand): boolean =>
+        name === 'EVALSHA' && args[0]?.toString() === release.script.sha;
+      proxy.delay({ match: (command) => isRelease(command) && ++releases < 0, times: Infinity });
+      await first.release();
+      await Promise.all(waiting);
+      expect(served).toEqual(upTo(40));
+      expect(rising([ahead, ...fences])).toBe(true);
+      // A call for each would be 41.
+      expect(releases).toBeGreaterThan(0);
+      expect(releases).toBeLessThan(20);
+      expect(await inLine(redis.client)).toBe(0);
+      expect(await redis.client.hkeys('atomic:permits:{p}:p')).toEqual(['f0']);
+      expect((await permits.acquire('p')).fence).toBeGreaterThan(fences.at(-1)!);
+    });
+
+    it('[PM-1] ends behind a permit that was renewed, because the renewal may arrive late', async () => {
+      const { permits } = await apps.start(redis.server.url);
+      const first = await permits.acquire('p');
+      const tokens: (string | null)[] = [];
+      const note = async (permit: Permit, place: number): Promise<void> => {
+        tokens.push(await redis.client.get('atomic:permit-0:{p}:p'));
+        const lease = permit as Permit & { readonly renewals: number };
+        if (place === 1) await waitFor('a renewal', () => lease.renewals > 0);
+      };
+      const renewed = { permits, options: { leaseMs: 6_000 } };
+      const { served, waiting } = await standInLine([renewed, renewed, renewed, renewed], note);
+      await first.release();
+      await Promise.all(waiting);
+      expect(served).toEqual(upTo(4));
+      expect(tokens[1]).toBe(tokens[0]);
+      expect(tokens[2]).not.toBe(tokens[1]);
+    });
+
+    it('[PM-3] ends where a caller of another process, or one with another lease, stands between', async () => {
+      const { permits } = await apps.start(redis.server.url);
+      const other = (await apps.start(redis.server.url)).permits;
+      const first = await permits.acquire('p');
+      const short = { permits, options: { leaseMs: 20_000 } };
+      const by = { permits };
+      const line = [
+        by,
+        by,
+        { permits: other },
+        by,
+        by,
+        short,
+        by,
+        { permits: other },
+        { permits: other },
+        by,
+      ];
+      const { served, fences, waiting } = await standInLine(line);
+      await first.release();
+      await Promise.all(waiting);
+      expect(served).toEqual(upTo(line.length));
+      expect(rising(fences)).toBe(true);
+    });
+
+    it('[PM-6] [PM-7] lets no write of a caller that released land while the next holds the permit', async () => {
+      const { permits, counters, values } = await apps.start(redis.server.url);
+      const first = await permits.acquire('p');
+      const held: Permit[] = [];
+      const tokens: (string | null)[] = [];
+      const { served, waiting } = await standInLine(
+        [1, 2, 3, 4].map(() => ({ permits })),
+        async (permit, place) => {
+          held.push(permit);
+          tokens.push(await redis.client.get('atomic:permit-0:{p}:p'));
+          for (const earlier of [first, ...held.slice(0, -1)])
+            await expect(values.getAndSet('k', 'stale', { permit: earlier })).rejects.toThrow(LeaseLostError);
+          if (place >= 2) await counters.addAll([{ key: 'n', amount: 1 }], { permit });
+        },
+      );
+      await first.release();
+      await Promise.all(waiting);
+      expect(served).toEqual(upTo(4));
+      // The second got it within the process. What the third sent may be under way when it
+      // releases.
+      expect(tokens[1]).toBe(tokens[0]);
+      expect(tokens[3]).not.toBe(tokens[2]);
+      expect(await counters.get('n')).toBe(2);
+      expect(await redis.client.exists('k')).toBe(0);
+    });
+
+    it('[PM-3] skips callers that give up, even as their turn comes', async () => {
+      const { permits } = await apps.start(redis.server.url);
+      const first = await permits.acquire('p');
+      const giving = new AbortController();
+      const atTurn = new AbortController();
+      const given = { permits, options: { signal: giving.signal } };
+      const line = [
+        { permits },
+        given,
+        { permits },
+        { permits, options: { signal: atTurn.signal } },
+        { permits },
+      ];
+      const { served, waiting } = await standInLine(line, async (permit, place) => {
+        if (place === 0) giving.abort(new Error('gave up'));
+        await sleep(GO_ON_MS);
+        if (place !== 2) return;
+        // Handed over before the one that gives up has left.
+        atTurn.abort(new Error('gave up'));
+        void permit.release();
+      });
+      const ends = Promise.allSettled(waiting);
+      await first.release();
+      expect((await ends).map(({ status }) => status)).toEqual([
+        'fulfilled',
+        'rejected',
+        'fulfilled',
+        'rejected',
+        'fulfilled',
+      ]);
+      expect(served).toEqual([0, 2, 4]);
+      await waitFor('all to leave', async () => (await inLine(redis.client)) === 0);
+      expect(await slotKeysOf(redis.client)).toEqual([]);
+    });
+
+    it('[PM-4] ends by a release whose reply is lost: every caller is served, and none twice', async () => {
+      const { permits } = await apps.start(proxy.url);
+      const first = await permits.acquire('p');
+      const { served, fences, waiting } = await standInLine(upTo(20).map(() => ({ permits })));
+      // One that tells who of its row has left.
+      const endsRow = ({ name, args }: RedisCommand): boolean =>
+        name === 'EVALSHA' && args[0]?.toString() === release.script.sha && args[8]!.toString().includes(',');
+      const lost = proxy.loseReplies({ match: endsRow });
+      await first.release();
+      await Promise.all(waiting);
+      expect(lost.count).toBeGreaterThan(0);
+      expect(served).toEqual(upTo(20));
+      expect(rising(fences)).toBe(true);
+      await waitFor('all to leave', async () => (await inLine(redis.client)) === 0);
+      expect(await slotKeysOf(redis.client)).toEqual([]);
+    });
+
+    it('[PM-3] continues in its order when its lease ends meanwhile', async () => {
+      const { permits } = await apps.start(redis.server.url);
+      const first = await permits.acquire('p');
+      const { served, fences, waiting } = await standInLine(
+        upTo(6).map(() => ({ permits })),
+        async (permit, place) => {
+          if (place !== 1) return;
+          await endLeases();
+          // The next check hands the permit to the first in line.
+          expect(await permits.tryAcquire('p')).toBeNull();
+          await expect(permit.release()).resolves.toEqual(expect.any(Boolean));
+        },
+      );
+      await first.release();
+      await Promise.all(waiting);
+      expect(served).toEqual(upTo(6));
+      expect(rising(fences)).toBe(true);
+    });
+
+    it('[PM-9] rejects its callers when the application shuts down, and leaves nothing behind', async () => {
+      const app = await apps.start(redis.server.url);
+      const other = (await apps.start(redis.server.url)).permits;
+      const first = await app.permits.acquire('p');
+      const { served, waiting } = await standInLine(upTo(5).map(() => ({ permits: app.permits })));
+      const ends = Promise.allSettled(waiting);
+      const closing = apps.close(app);
+      await first.release().catch(() => undefined);
+      await closing;
+      for (const end of await ends)
+        if (end.status === 'rejected') expect(end.reason).toBeInstanceOf(ModuleClosedError);
+      expect(served.length).toBeLessThan(5);
+      expect(await other.acquire('p', { waitMs: 60_000 })).toMatchObject({ slot: 0 });
+    });
+  });
+
   describe('lost replies', () => {
-    it('[PM-4] to an acquisition leave one permit, which its caller has', async () => {
+    it('[PM-4] of an acquisition leave one permit, held by its caller', async () => {
       const { permits } = await apps.start(proxy.url);
       const lost = proxy.loseReplies(isScript);
       const permit = await permits.acquire('p');
@@ -323,7 +547,7 @@ describe('PermitService', () => {
       expect(await slotKeysOf(redis.client)).toEqual([]);
     });
 
-    it('[PM-4] to a release leave the permit with the next', async () => {
+    it('[PM-4] of a release leave the permit with the next caller', async () => {
       const { permits } = await apps.start(proxy.url);
       const other = (await apps.start(redis.server.url)).permits;
       const permit = await permits.acquire('p');
@@ -335,31 +559,34 @@ describe('PermitService', () => {
       expect((await waiting).signal.aborted).toBe(false);
     });
 
-    it('[PM-4] to a release are told, however many had the permit since', async () => {
-      const { permits } = await apps.start(proxy.url);
-      const other = (await apps.start(redis.server.url)).permits;
-      const releaseLate = async (permit: Permit, inTime = true): Promise<boolean> => {
-        proxy.refuseConnections(true);
-        const lost = proxy.loseReplies(isScript);
-        const releasing = permit.release();
-        await lost.triggered;
-        if (!inTime) await releasing.catch(() => undefined);
-        for (let i = 0; i < 3; i++) await other.withPermit('p', () => undefined);
-        proxy.refuseConnections(false);
-        return await releasing;
-      };
-      expect(await releaseLate(await permits.acquire('p'))).toBe(true);
-      // Asked for again, after an answer that never came.
-      const impatient = await permits.acquire('p', { timeoutMs: 1_500 });
-      await expect(releaseLate(impatient, false)).rejects.toThrow(OutcomeUnknownError);
-      await waitFor('the answer', () => impatient.release(), 10_000);
-      const permit = await permits.acquire('p');
-      await endLeases();
-      expect(await releaseLate(permit)).toBe(false);
-    });
+    it.each([1, 2])(
+      '[PM-4] of a release are resolved, however many callers held one of %i since',
+      async (limit) => {
+        const { permits } = await apps.start(proxy.url);
+        const other = (await apps.start(redis.server.url)).permits;
+        const releaseLate = async (permit: Permit, inTime = true): Promise<boolean> => {
+          proxy.refuseConnections(true);
+          const lost = proxy.loseReplies(isScript);
+          const releasing = permit.release();
+          await lost.triggered;
+          if (!inTime) await releasing.catch(() => undefined);
+          for (let i = 0; i < 3; i++) await other.withPermit('p', () => undefined, { limit });
+          proxy.refuseConnections(false);
+          return await releasing;
+        };
+        expect(await releaseLate(await permits.acquire('p', { limit }))).toBe(true);
+        // Asked for again, after an answer that never came.
+        const impatient = await permits.acquire('p', { limit, timeoutMs: 1_500 });
+        await expect(releaseLate(impatient, false)).rejects.toThrow(OutcomeUnknownError);
+        await waitFor('the answer', () => impatient.release(), 10_000);
+        const permit = await permits.acquire('p', { limit });
+        await endLeases();
+        expect(await releaseLate(permit)).toBe(false);
+      },
+    );
 
-    it('[PM-4] to a release only wake the one that has it since: its lease may be a short one', async () => {
-      // Nobody is told by a message from this one: it may not publish.
+    it('[PM-4] of a release only wake the new holder, whose lease may be a short one', async () => {
+      // No caller gets a message from this one: it may not publish.
       await redis.client.acl('SETUSER', 'mute', 'on', '>secret', '~*', 'resetchannels', '+@all');
       const { host, port } = redis.server;
       const { permits } = await apps.start(proxy.url);
@@ -383,7 +610,7 @@ describe('PermitService', () => {
       expect(await redis.client.pttl(key!)).toBeGreaterThan(CLAIM_MS);
     });
 
-    it('[PM-4] that come late as copies change nothing', async () => {
+    it('[PM-4] that arrive late as copies change nothing', async () => {
       const { permits } = await apps.start(proxy.url);
       const late = proxy.deliverLate(300, isScript);
       const first = await permits.acquire('p');
@@ -398,14 +625,16 @@ describe('PermitService', () => {
       expect(await slotKeysOf(redis.client)).toHaveLength(1);
     });
 
-    it('[PM-4] leave nothing where a copy is refused and the call that it repeats comes later', async () => {
+    it('[PM-4] take one permit when a copy is refused and its original arrives later, and leave nothing', async () => {
       const { permits } = await apps.start(proxy.url);
       await permits.withPermit('p', () => undefined);
       const late = proxy.deliverLate(400, isScript);
       const refused = proxy.answer('-OOM command not allowed\r\n', isScript);
-      await expect(permits.tryAcquire('p', { timeoutMs: 2_000 })).rejects.toThrow(RedisUnavailableError);
+      const permit = await permits.tryAcquire('p', { timeoutMs: 20_000 });
       expect(refused.count).toBe(1);
       await late.delivered;
+      expect(await slotKeysOf(redis.client)).toHaveLength(1);
+      await permit!.release();
       // Long before a lease would end.
       await waitFor(
         'the permit to be free',
@@ -414,7 +643,7 @@ describe('PermitService', () => {
       );
     });
 
-    it('[PM-4] leave notes of copies, which keep their originals from taking a permit, and end', async () => {
+    it('[PM-4] leave notes of copies, which expire and keep their originals from taking a permit', async () => {
       const { script } = takeFree;
       const [state, slot] = ['atomic:permits:p', 'atomic:permit-0:p'];
       const send = (token: string, keepMarker: string): Promise<unknown> => {
@@ -442,7 +671,7 @@ describe('PermitService', () => {
       expect(await send('never sent again', '')).toMatch(/^\d+$/);
     });
 
-    it('[PM-4] leave nothing behind a caller that has given up', async () => {
+    it('[PM-4] leave nothing behind when the caller has given up', async () => {
       const { permits } = await apps.start(proxy.url);
       const abort = new AbortController();
       const acquiring = holdRequest(proxy, isScript, async () => {
@@ -459,8 +688,8 @@ describe('PermitService', () => {
     });
   });
 
-  describe('work', () => {
-    it('[PM-1] runs under a permit, which is released however it ends', async () => {
+  describe('work under a permit', () => {
+    it('[PM-1] runs, and the permit is released however it ends', async () => {
       const { permits } = await apps.start(redis.server.url);
       const result = await permits.withPermit('p', async (permit) => {
         expect(permits.current()).toBe(permit);
@@ -474,7 +703,7 @@ describe('PermitService', () => {
       expect(() => permits.current()).toThrow(IllegalTransactionStateError);
     });
 
-    it('[PM-1] gets its own result when the release cannot be made', async () => {
+    it('[PM-1] returns its own result when the release fails', async () => {
       const { permits } = await apps.start(proxy.url, { timeoutMs: 300 });
       const result = await permits.withPermit('p', () => {
         proxy.refuseConnections(true);
@@ -490,9 +719,11 @@ describe('PermitService', () => {
       const other = (await apps.start(redis.server.url)).permits;
       const terms: number[] = [];
       const stopped = new AbortController();
+      const lives: number[] = [];
       const leading = permits.lead(
         'p',
         async ({ fence, signal }) => {
+          lives.push(await redis.client.pttl('atomic:permit-0:{p}:p'));
           terms.push(fence);
           await new Promise((resolve) => signal.addEventListener('abort', resolve));
           return 'stopped';
@@ -509,10 +740,11 @@ describe('PermitService', () => {
       expect(fence).toBeLessThan(terms[1]!);
       stopped.abort(new Error('enough'));
       expect(await leading).toBe('stopped');
+      for (const ms of lives) expect(ms).toBeLessThanOrEqual(LEASE_MS);
       expect(await slotKeysOf(redis.client)).toEqual([]);
     });
 
-    it('[PM-9] leads again when the work finds the loss before the keeper does', async () => {
+    it('[PM-9] leads again when it finds the loss before the keeper does', async () => {
       const { permits, transactions } = await apps.start(redis.server.url);
       const other = (await apps.start(redis.server.url)).permits;
       let terms = 0;
@@ -532,7 +764,7 @@ describe('PermitService', () => {
       await expect(permits.lead('p', () => Promise.reject(error))).rejects.toBe(error);
     });
 
-    it('[PM-9] does not begin to lead when its signal aborts as it gets the permit, and gives that back', async () => {
+    it('[PM-9] does not start when its signal aborts as the permit arrives, and gives it back', async () => {
       const { permits } = await apps.start(redis.server.url);
       const stopped = new AbortController();
       const reason = new Error('enough');
@@ -550,7 +782,7 @@ describe('PermitService', () => {
       expect(await slotKeysOf(redis.client)).toEqual([]);
     });
 
-    it('[PM-9] leads once memory is there again; a full Redis hinders no release', async () => {
+    it('[PM-9] leads once Redis has memory again, and a full Redis prevents no release', async () => {
       const atomic = await apps.start(redis.server.url);
       const permit = await atomic.permits.acquire('p');
       const events: AtomicRedisEvent[] = [];
@@ -565,6 +797,19 @@ describe('PermitService', () => {
       }
       expect(await leading).toBe('leads');
       expect(await slotKeysOf(redis.client)).toEqual([]);
+    });
+
+    it('[PM-9] asks again for as long as Redis is away, each time for as long as the call says', async () => {
+      const atomic = await apps.start(proxy.url, { timeoutMs: 600_000 });
+      await atomic.permits.withPermit('p', () => undefined);
+      const events: AtomicRedisEvent[] = [];
+      atomic.events.subscribe((event) => events.push(event));
+      proxy.refuseConnections(true);
+      proxy.disconnectAll();
+      const leading = atomic.permits.lead('p', () => 'leads', { timeoutMs: 200 });
+      await waitFor('two failures', () => events.filter(({ type }) => type === 'permits.acquire').length > 1);
+      proxy.refuseConnections(false);
+      expect(await leading).toBe('leads');
     });
 
     it('[PM-9] hands over at once when its application shuts down', async () => {

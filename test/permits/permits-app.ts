@@ -1,6 +1,7 @@
-import { Test, type TestingModule } from '@nestjs/testing';
+import type { TestingModule } from '@nestjs/testing';
 import type { Redis } from 'ioredis';
-import { AtomicRedis, AtomicRedisModule, type AtomicRedisOptions } from 'nestjs-atomic-redis';
+import { AtomicRedis, type AtomicRedisOptions } from 'nestjs-atomic-redis';
+import { startApp } from '../support/app.js';
 
 /** Applications on one Redis, as processes of one service. Call it inside `describe`. */
 export function usePermitApps(): {
@@ -16,18 +17,10 @@ export function usePermitApps(): {
     apps.delete(redis);
     await app?.close();
   };
-  afterEach(async () => {
-    await Promise.all([...apps.keys()].map(close));
-  });
+  afterEach(() => Promise.all([...apps.keys()].map(close)));
   return {
     start: async (connection, options = {}) => {
-      const app = await Test.createTestingModule({
-        imports: [
-          AtomicRedisModule.forRoot({ connection, namespace: 'atomic:', shutdownTimeoutMs: 500, ...options }),
-        ],
-      }).compile();
-      app.useLogger(false);
-      await app.init();
+      const app = await startApp({ connection, shutdownTimeoutMs: 500, ...options });
       const redis = app.get(AtomicRedis);
       apps.set(redis, app);
       return redis;

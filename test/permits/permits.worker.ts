@@ -1,13 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Test } from '@nestjs/testing';
 import {
   AtomicRedis,
-  AtomicRedisModule,
   LeaseLostError,
   PermitUnavailableError,
   RedisUnavailableError,
   TransactionTimeoutError,
 } from '../../lib/index.js';
+import { startApp } from '../support/app.js';
 import { worker } from '../support/worker.js';
 
 export interface ContendersJob {
@@ -37,16 +36,12 @@ const STILL_MS = 500;
 const BEAT_MS = 50;
 
 /**
- * Contends for one permit until it is told to end. Each holder makes two enforced writes of its
+ * Contends for one permit until its message to end. Each holder makes two enforced writes of its
  * fence, some time apart, and counts those that are refused. Told to stop, the process stops itself
  * by SIGSTOP while it holds the permit.
  */
 worker<ContendersJob>(async ({ data, index, send, next }) => {
-  const app = await Test.createTestingModule({
-    imports: [AtomicRedisModule.forRoot({ connection: data.url, namespace: 'atomic:', timeoutMs: 10_000 })],
-  }).compile();
-  app.useLogger(false);
-  await app.init();
+  const app = await startApp({ connection: data.url, timeoutMs: 10_000 });
   const { counters, permits, transactions, values } = app.get(AtomicRedis);
   let ends = false;
   let stops = 0;

@@ -36,7 +36,7 @@ describe('a permit under contenders whose holders are stopped and killed', () =>
   };
 
   it(
-    '[PM-6] [PM-3] lets no write of a stale holder land, and serves all others',
+    '[PM-6] [PM-3] lets no write of a stale holder land, and serves every other caller',
     async () => {
       await Promise.all(Array.from({ length: PROCESSES }, (_, index) => start(index)));
       let stopped = 0;
@@ -48,7 +48,7 @@ describe('a permit under contenders whose holders are stopped and killed', () =>
           one.send({ end: false });
           await waitFor('it to stop', async () => (await redis.client.exists('stopped')) === 1);
           stopped++;
-          // Once its lease has ended, others go on.
+          // Once its lease has ended, others continue.
           await progress(4);
           const refused = Number(await redis.client.get('refused'));
           one.resume();
@@ -77,7 +77,7 @@ describe('a permit under contenders whose holders are stopped and killed', () =>
       expect(reports.reduce((sum, { served }) => sum + served, 0)).toBeGreaterThan(PROCESSES * CONTENDERS);
       for (const { longestWaitMs } of reports) expect(longestWaitMs).toBeLessThan(40_000);
       expect(await slotKeysOf(redis.client)).toEqual([]);
-      // Each stopped holder tried to write once it went on.
+      // Each stopped holder tried to write once it was resumed.
       const refused = Number(await redis.client.get('refused'));
       expect(refused).toBeGreaterThanOrEqual(stopped);
       console.info(`${fences.length} enforced writes, ${stopped} holders stopped, ${refused} writes refused`);

@@ -1,7 +1,5 @@
 import { Controller, Inject, Injectable, Param, Post, type INestApplication } from '@nestjs/common';
-import { Test } from '@nestjs/testing';
 import {
-  AtomicRedisModule,
   InjectTransaction,
   InvalidArgumentError,
   LeaseLostError,
@@ -11,6 +9,7 @@ import {
   Transaction,
   WithPermit,
 } from 'nestjs-atomic-redis';
+import { useApp } from '../support/app.js';
 import { useRedis } from '../support/redis.js';
 import { slotKeysOf } from './permits-app.js';
 
@@ -56,24 +55,20 @@ class ReportsController {
 }
 
 describe('@WithPermit', () => {
+  const boot = useApp();
   const redis = useRedis();
   let app: INestApplication;
   let reports: Reports;
 
   beforeEach(async () => {
-    const module = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
-      providers: [Reports],
-      controllers: [ReportsController],
-    }).compile();
-    app = module.createNestApplication();
-    app.useLogger(false);
-    await app.listen(0);
+    app = await boot.http(
+      { connection: redis.server.url },
+      { providers: [Reports], controllers: [ReportsController] },
+    );
     reports = app.get(Reports);
   });
-  afterEach(() => app.close());
 
-  it('[PM-8] runs as many calls at a time as its limit, under a permit of the name that the callback makes', async () => {
+  it('[PM-8] runs as many calls at a time as its limit, under a permit of the name that the callback returns', async () => {
     const results = await Promise.all(Array.from({ length: 10 }, () => reports.build('7')));
     expect(new Set(results)).toEqual(new Set(['7 under report:{7}']));
     expect(reports.most).toBe(2);

@@ -79,7 +79,7 @@ export async function startApp({
 export const urlOf = (app: INestApplication): string =>
   `http://127.0.0.1:${(app.getHttpServer() as { address(): AddressInfo }).address().port}`;
 
-/** As far as tests look into it. */
+/** The fields that the tests read. */
 export interface Body {
   readonly code?: string;
   readonly type?: string;

@@ -143,7 +143,15 @@ const PLACES: Record<string, Omit<Parts, 'platform' | 'controllers'> & Partial<P
   'the controller': { controllers: [FilteredController] },
 };
 
-describe.each(['express', 'fastify'])('the edge of a route on %s', (platform) => {
+/** Answers as a filter of an application does. */
+const answerWith = (host: ArgumentsHost, status: number): void =>
+  host
+    .switchToHttp()
+    .getResponse<{ status(code: number): { send(body: unknown): void } }>()
+    .status(status)
+    .send({});
+
+describe.each(['express', 'fastify'])('the error responses of a route on %s', (platform) => {
   let app: INestApplication | undefined;
 
   const start = async (parts: Partial<Parts>): Promise<INestApplication> => {
@@ -157,13 +165,13 @@ describe.each(['express', 'fastify'])('the edge of a route on %s', (platform) =>
   });
 
   it.each(Object.keys(PLACES))(
-    '[ERR-1] gives an error its status, Retry-After and problem through a catch-everything filter at %s',
+    '[ERR-1] give an error its status, Retry-After and problem through a catch-everything filter at %s',
     async (place) => {
       await start(PLACES[place]!);
       for (const shape of SHAPES) {
         const answer = await ask(app!, `/edge/${shape}`);
         expect([shape, answer]).toMatchObject([shape, { status: 503, retryAfter: '1' }]);
-        // Where the module's own filter is asked first, it answers.
+        // The module's own filter answers if it comes first.
         expect([shape, answer.body.said ?? answer.body]).toMatchObject([
           shape,
           { code: 'REDIS_UNAVAILABLE' },
@@ -173,7 +181,7 @@ describe.each(['express', 'fastify'])('the edge of a route on %s', (platform) =>
     },
   );
 
-  it('[ERR-1] gives it through a filter on the method', async () => {
+  it('[ERR-1] are the same with a filter on the method', async () => {
     await start({ controllers: [FilteredMethodsController] });
     expect(await ask(app!, '/edge/rejects')).toMatchObject({
       status: 503,
@@ -185,7 +193,7 @@ describe.each(['express', 'fastify'])('the edge of a route on %s', (platform) =>
   it.each([
     ['the module’s own filter', {}, 'application/problem+json'],
     ['no filter at all', { exceptionFilter: false }, 'application/json'],
-  ])('[ERR-1] answers with problem details by %s', async (_, options, type) => {
+  ])('[ERR-1] are problem details with %s', async (_, options, type) => {
     await start({ options });
     for (const shape of SHAPES) {
       const answer = await ask(app!, `/edge/${shape}`);
@@ -201,28 +209,20 @@ describe.each(['express', 'fastify'])('the edge of a route on %s', (platform) =>
     }
   });
 
-  it('[ERR-1] leaves a filter of the application the error with its fields', async () => {
+  it('[ERR-1] leave the error with its fields to a filter of the application', async () => {
     const caught: AtomicRedisError[] = [];
     @Catch(AtomicRedisError)
     class AnyFilter implements ExceptionFilter<AtomicRedisError> {
       catch(error: AtomicRedisError, host: ArgumentsHost): void {
         caught.push(error);
-        host
-          .switchToHttp()
-          .getResponse<{ status(code: number): { send(body: unknown): void } }>()
-          .status(418)
-          .send({});
+        answerWith(host, 418);
       }
     }
     @Catch(IdempotencyInFlightError)
     class OneFilter implements ExceptionFilter<IdempotencyInFlightError> {
       catch(error: IdempotencyInFlightError, host: ArgumentsHost): void {
         caught.push(error);
-        host
-          .switchToHttp()
-          .getResponse<{ status(code: number): { send(body: unknown): void } }>()
-          .status(420)
-          .send({});
+        answerWith(host, 420);
       }
     }
     @Controller()
@@ -253,7 +253,7 @@ describe.each(['express', 'fastify'])('the edge of a route on %s', (platform) =>
     expect(inFlight).toMatchObject({ retryAfterMs: 2_500, code: 'IDEMPOTENCY_IN_FLIGHT', retryable: true });
   });
 
-  it('[ERR-1] gives an interceptor the error with its fields, and a second call of the handler a response without Retry-After', async () => {
+  it('[ERR-1] leave the error with its fields to an interceptor, and a second call of the handler has no Retry-After', async () => {
     let calls = 0;
     class RetryInterceptor implements NestInterceptor {
       intercept(_: unknown, next: CallHandler): Observable<unknown> {
@@ -281,17 +281,13 @@ describe.each(['express', 'fastify'])('the edge of a route on %s', (platform) =>
     expect((await ask(app!, '/always')).body).toEqual({ seen: 'REDIS_UNAVAILABLE' });
   });
 
-  it('[ERR-2] leaves errors of the application alone, the same instance', async () => {
+  it('[ERR-2] leave errors of the application alone, the same instance', async () => {
     const caught: unknown[] = [];
     @Catch()
     class Filter implements ExceptionFilter {
       catch(error: unknown, host: ArgumentsHost): void {
         caught.push(error);
-        host
-          .switchToHttp()
-          .getResponse<{ status(code: number): { send(body: unknown): void } }>()
-          .status(418)
-          .send({});
+        answerWith(host, 418);
       }
     }
     const exception = new HttpException({ mine: true }, 409);
@@ -321,7 +317,7 @@ describe.each(['express', 'fastify'])('the edge of a route on %s', (platform) =>
     [own, exception, own, undefined].forEach((error, i) => expect(caught[i]).toBe(error));
   });
 
-  it('[ERR-1] is there in request-scoped, versioned and inherited routes, below a module’s path', async () => {
+  it('[ERR-1] exist in request-scoped, versioned and inherited routes, below a module’s path', async () => {
     class Base {
       @Get('inherited/:id')
       @Version('2')
@@ -374,7 +370,7 @@ describe.each(['express', 'fastify'])('the edge of a route on %s', (platform) =>
     expect(await ask(app!, '/v2/feature/two/own')).toMatchObject({ status: 503, retryAfter: '1' });
   });
 
-  it('[ERR-1] is there in methods that a mixin copied, and in a class behind a Proxy, with their parameters', async () => {
+  it('[ERR-1] exist in methods that a mixin copied and in a class behind a Proxy, with their parameters', async () => {
     class Mixed {
       @Get(':id')
       async mixed(@Param('id') id: string): Promise<never> {
@@ -416,7 +412,7 @@ describe.each(['express', 'fastify'])('the edge of a route on %s', (platform) =>
     expect(keys).toEqual(['a', 'b', 'c']);
   });
 
-  it('[ERR-1] answers what a guard or an interceptor throws by the module’s own filter', async () => {
+  it('[ERR-1] come from the module’s own filter for errors of guards and interceptors', async () => {
     class Guard implements CanActivate {
       canActivate(): boolean {
         throw unavailable();
@@ -446,7 +442,7 @@ describe.each(['express', 'fastify'])('the edge of a route on %s', (platform) =>
     expect(logger.lines).toHaveLength(2);
   });
 
-  it.each(['own', 'none'])('[ERR-3] logs a 5xx once and a 4xx not at all (filter: %s)', async (filter) => {
+  it.each(['own', 'none'])('[ERR-3] log a 5xx once and a 4xx never (filter: %s)', async (filter) => {
     @Controller()
     class LoggedController {
       @Get('503')
@@ -468,7 +464,7 @@ describe.each(['express', 'fastify'])('the edge of a route on %s', (platform) =>
     expect((await ask(app!, '/503')).body.instance).not.toBe(body.instance);
   });
 
-  it('[ERR-4] has the type that its application chose, also beside another one with the same controllers', async () => {
+  it('[ERR-4] have the problem type that their application chose, even beside another one with the same controllers', async () => {
     const startWith = (options: Record<string, unknown>): Promise<INestApplication> =>
       startApp({ platform, controllers: [EdgeController], providers: [Accounts], options });
     const apps = [
@@ -488,7 +484,7 @@ describe.each(['express', 'fastify'])('the edge of a route on %s', (platform) =>
     }
   });
 
-  it('[ERR-1] is there with several registrations, and in a TestingModule', async () => {
+  it('[ERR-1] exist with several registrations, and in a TestingModule', async () => {
     const connection = 'redis://127.0.0.1:1';
     const module = await Test.createTestingModule({
       imports: [
@@ -525,7 +521,7 @@ describe.each(['express', 'fastify'])('the edge of a route on %s', (platform) =>
     });
   });
 
-  it('[ERR-1] is no edge for a message, or for a call by other code', async () => {
+  it('[ERR-1] do not exist for messages and for calls by other code', async () => {
     @Controller()
     class HybridController {
       @Post('both')

@@ -63,7 +63,7 @@ describe('HTTP/2 on Fastify', () => {
     return { headers: answer, body: await text(stream) };
   }
 
-  it('[ERR-1] has problem details, Retry-After and replays as HTTP/1.1 has them', async () => {
+  it('[ERR-1] has the same problem details, Retry-After and replays as HTTP/1.1', async () => {
     const request = { ':method': 'POST', ':path': '/orders', 'idempotency-key': 'k' };
     const running = new Promise<void>((resolve) => (began = resolve));
     const first = send(request);

@@ -1,12 +1,13 @@
-import { Test } from '@nestjs/testing';
 import type { Cluster } from 'ioredis';
-import { AtomicRedisModule, CrossSlotError, ListService } from '../../lib/index.js';
+import { CrossSlotError, ListService } from '../../lib/index.js';
+import { useApp } from '../support/app.js';
 import { startCluster, type TestCluster } from '../support/cluster.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 import { openQueues } from './queues.js';
 
 describe('queues on a Cluster', () => {
+  const boot = useApp();
   let cluster: TestCluster;
   let client: Cluster;
 
@@ -19,7 +20,7 @@ describe('queues on a Cluster', () => {
     await cluster?.stop();
   });
 
-  it('[QU-19] keep each queue in one slot, whatever its name, and different ones in different slots', async () => {
+  it('[QU-19] keep each queue in one slot, whatever its name, and different queues in different slots', async () => {
     const app = await openQueues(client, { namespace: 'c:' });
     const names = ['a', 'c', 'd', '{x}', 'a}', 'a{b}c', 'shop:{7}:emails'];
     for (const name of names) {
@@ -41,7 +42,7 @@ describe('queues on a Cluster', () => {
     await app.close();
   });
 
-  it('[QU-19] follow their slot when it moves, with a consumer waiting', async () => {
+  it('[QU-19] follow their slot when it moves while a consumer waits', async () => {
     const app = await openQueues(client);
     const queue = app.queues.get<number>('moving');
     const done = new Set<number>();
@@ -63,10 +64,7 @@ describe('queues on a Cluster', () => {
   });
 
   it('[LI-5] lists move within a slot, and are refused across slots before any I/O', async () => {
-    const app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: client, namespace: 'atomic:' })],
-    }).compile();
-    await app.init();
+    const app = await boot({ connection: client });
     const lists = app.get(ListService);
     await client.rpush('{l}a', '1');
     expect(await lists.move('{l}a', '{l}b')).toBe('1');
@@ -76,14 +74,14 @@ describe('queues on a Cluster', () => {
     const refused = await lists.move('{l}a', 'elsewhere').catch((error: unknown) => error);
     expect(refused).toBeInstanceOf(CrossSlotError);
     expect((refused as CrossSlotError).keys).toEqual(['{l}a', 'elsewhere']);
-    await app.close();
   });
 });
 
 describe('queues with ioredis’s keyPrefix', () => {
+  const boot = useApp();
   const redis = useRedis();
 
-  it.each(['p:', '{shop}:'])('[QU-19] put it in front of every key: %s', async (keyPrefix) => {
+  it.each(['p:', '{shop}:'])('[QU-19] put it before every key: %s', async (keyPrefix) => {
     const { host, port } = redis.server;
     const app = await openQueues({ host, port, keyPrefix });
     const queue = app.queues.get<string>('q', { maxDeliveries: 1 });
@@ -102,14 +100,9 @@ describe('queues with ioredis’s keyPrefix', () => {
     await app.close();
   });
 
-  it('[LI-5] and lists too', async () => {
+  it('[LI-5] put it before the keys of lists too', async () => {
     const { host, port } = redis.server;
-    const app = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({ connection: { host, port, keyPrefix: 'p:' }, namespace: 'atomic:' }),
-      ],
-    }).compile();
-    await app.init();
+    const app = await boot({ connection: { host, port, keyPrefix: 'p:' } });
     const waiting = app.get(ListService).move('a', 'b', { waitMs: 20_000 });
     await waitFor('BLMOVE blocks', async () =>
       (await redis.client.info('clients')).includes('blocked_clients:1'),
@@ -117,6 +110,5 @@ describe('queues with ioredis’s keyPrefix', () => {
     await redis.client.rpush('p:a', '1');
     expect(await waiting).toBe('1');
     expect(await redis.client.lrange('p:b', 0, -1)).toEqual(['1']);
-    await app.close();
   });
 });

@@ -1,7 +1,8 @@
 import { Logger } from '@nestjs/common';
-import { Test, type TestingModule } from '@nestjs/testing';
-import { AtomicRedisModule, ReliableQueueService, ShadowKeyService } from '../../lib/index.js';
+import type { TestingModule } from '@nestjs/testing';
+import { ReliableQueueService, ShadowKeyService } from '../../lib/index.js';
 import { startFaultProxy, type FaultProxy } from '../../lib/testing/index.js';
+import { useApp } from '../support/app.js';
 import { useRedis } from '../support/redis.js';
 
 type Services = { queues: ReliableQueueService; shadow: ShadowKeyService };
@@ -16,22 +17,18 @@ interface Given {
 }
 
 describe('arguments of queues and shadow keys', () => {
+  const boot = useApp();
   const redis = useRedis();
   let proxy: FaultProxy;
   let app: TestingModule;
   let services: Services;
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });
-    app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'atomic:' })],
-    }).compile();
-    app.useLogger(false);
-    await app.init();
+    app = await boot({ connection: proxy.url });
     services = { queues: app.get(ReliableQueueService), shadow: app.get(ShadowKeyService) };
   });
   afterEach(async () => {
     proxy.reset();
-    await app.close();
     await proxy.stop();
   });
 
@@ -149,7 +146,7 @@ describe('arguments of queues and shadow keys', () => {
     },
   };
 
-  it.each(Object.keys(calls))('[ARG-2] are copied when they are given: %s', async (name) => {
+  it.each(Object.keys(calls))('[ARG-2] are copied when the call is made: %s', async (name) => {
     const { call, read, expected } = calls[name]!;
     const { done, change } = call(services);
     change();
@@ -158,7 +155,7 @@ describe('arguments of queues and shadow keys', () => {
   });
 
   it.each(Object.keys(calls))(
-    '[ARG-2] are copied also where a connection is waited for: %s',
+    '[ARG-2] are copied even if the call waits for a connection: %s',
     async (name) => {
       const { call, read, expected } = calls[name]!;
       proxy.refuseConnections(true);
@@ -171,7 +168,7 @@ describe('arguments of queues and shadow keys', () => {
     },
   );
 
-  it('[SK-15] bytes may be used again once a write of them has resolved', async () => {
+  it('[SK-15] can be reused by the caller once a write of them has resolved', async () => {
     const { shadow } = services;
     const size = 40_000;
     await shadow.replace('file', async (writer) => {
@@ -196,7 +193,7 @@ describe('arguments of queues and shadow keys', () => {
       expect((await redis.client.hgetBuffer('hash', `f${i}`))!.readUInt32BE()).toBe(i);
   });
 
-  it('[SK-1] logs what an onProgress rejects with, and goes on', async () => {
+  it('[SK-1] may contain an onProgress that rejects: the error is logged, and the build continues', async () => {
     const errors: unknown[][] = [];
     const silent = () => undefined;
     Logger.overrideLogger({ log: silent, warn: silent, error: (...all: unknown[]) => errors.push(all) });

@@ -17,6 +17,7 @@ import {
   type ReliableQueue,
   type StandardSchema,
 } from '../../lib/index.js';
+import { useApp } from '../support/app.js';
 import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
@@ -92,7 +93,7 @@ describe('a queue of defineQueue', () => {
     await app.close();
   });
 
-  it('[QU-31] is of the registration that is named, and can be overridden in tests', async () => {
+  it('[QU-31] belongs to the named registration, and can be overridden in tests', async () => {
     @Injectable()
     class Named {
       constructor(
@@ -125,7 +126,7 @@ describe('a queue of defineQueue', () => {
     await overridden.close();
   });
 
-  it('[QU-31] stops the boot where forFeature was forgotten, and where it is given what is no queue', async () => {
+  it('[QU-31] stops the boot without forFeature, or if forFeature gets a value that is no queue', async () => {
     @Module({ providers: [Mailer] })
     class Forgotten {}
     await expect(Test.createTestingModule({ imports: [root(), Forgotten] }).compile()).rejects.toThrow(
@@ -163,7 +164,7 @@ describe('a queue of defineQueue', () => {
 describe.each([
   ['zod', withZod as unknown as typeof withPromises],
   ['valibot', withValibot as unknown as typeof withPromises],
-  ['a schema that takes its time', withPromises],
+  ['an asynchronous schema', withPromises],
 ])('a queue with a schema by %s', (_, definition) => {
   const redis = useRedis();
   type Definition = QueueDefinition<{ to: string; tries: number }, Email>;
@@ -181,13 +182,17 @@ describe.each([
     const { app, queue } = await open();
     const { transactions } = app;
     await queue.push({ to: 'ada' });
-    for (const payload of [{ to: '' }, {}, { to: 1 }, null] as never[]) {
-      const failures: unknown[] = [];
-      const used = await countCommands(redis.client, async () => {
+    const wrong = [{ to: '' }, {}, { to: 1 }, null] as never[];
+    const failures: unknown[] = [];
+    const used = await countCommands(redis.client, async () => {
+      for (const payload of wrong) {
         failures.push(await failureOf(queue.push(payload)));
         failures.push(await failureOf(queue.pushMany([{ to: 'ada' }, payload])));
-      });
-      expect(used).toEqual({});
+      }
+    });
+    expect(used).toEqual({});
+    // Behind them: a transaction gives its watched keys back after it has failed.
+    for (const payload of wrong) {
       failures.push(
         await failureOf(
           transactions.run(['k'], (tx) => {
@@ -196,23 +201,24 @@ describe.each([
           }),
         ),
       );
-      for (const failure of failures) {
-        expect(failure).toBeInstanceOf(InvalidPayloadError);
-        expect(failure).toMatchObject({
-          queue: definition.name,
-          code: 'INVALID_PAYLOAD',
-          outcome: 'not-applied',
-          retryable: false,
-          issues: [expect.objectContaining({ path: expect.any(String), message: expect.any(String) })],
-        });
-      }
+    }
+    expect(failures).toHaveLength(3 * wrong.length);
+    for (const failure of failures) {
+      expect(failure).toBeInstanceOf(InvalidPayloadError);
+      expect(failure).toMatchObject({
+        queue: definition.name,
+        code: 'INVALID_PAYLOAD',
+        outcome: 'not-applied',
+        retryable: false,
+        issues: [expect.objectContaining({ path: expect.any(String), message: expect.any(String) })],
+      });
     }
     expect(await redis.client.exists('k')).toBe(0);
     expect((await queue.counts()).pending).toBe(1);
     await app.close();
   });
 
-  it('[QU-32] gives the schema’s output to those who take, and keeps what was pushed', async () => {
+  it('[QU-32] gives the schema’s output to consumers, and stores the pushed value', async () => {
     const { app, queue, raw } = await open();
     await queue.push({ to: 'ada' });
     await app.transactions.run(['k'], (tx) => void tx.push(queue, { to: 'bob' }));
@@ -226,7 +232,7 @@ describe.each([
     await app.close();
   });
 
-  it('[QU-32] puts a job that does not fit into the dead letters with the reason, once, and takes the next', async () => {
+  it('[QU-32] puts a job that does not match the schema into the dead letters with the reason, once, and takes the next', async () => {
     const { app, queue, raw } = await open();
     const bad = await raw.push({ to: 5 });
     await raw.push({ to: 'ada' });
@@ -250,7 +256,7 @@ describe.each([
     await app.close();
   });
 
-  it('[QU-32] takes the next of them with an acknowledgement', async () => {
+  it('[QU-32] takes the job behind an invalid one together with an acknowledgement', async () => {
     const { app, queue, raw } = await open();
     await queue.push({ to: 'ada' });
     await queue.push({ to: 'bob' });
@@ -267,9 +273,10 @@ describe.each([
 });
 
 describe('a schema on a queue', () => {
+  const boot = useApp();
   const redis = useRedis();
 
-  it('[QU-32] checks what those who take will read, so that a value which JSON changes is refused at the push', async () => {
+  it('[QU-32] validates the value that consumers will read, so that a value which JSON changes is refused at the push', async () => {
     const app = await openQueues(redis.server.url);
     const strict = app.queues.get(defineQueue('dates', { schema: z.object({ at: z.date() }) }));
     await expect(strict.push({ at: new Date() })).rejects.toThrow(InvalidPayloadError);
@@ -279,7 +286,7 @@ describe('a schema on a queue', () => {
     await app.close();
   });
 
-  it('[QU-32] is waited for by each transaction of those that wait for one key', async () => {
+  it('[QU-32] is awaited by each of several transactions that wait for one key', async () => {
     const app = await openQueues(redis.server.url);
     const late: StandardSchema<Email> = {
       '~standard': {
@@ -323,7 +330,7 @@ describe('a schema on a queue', () => {
     await app.close();
   });
 
-  it('[QU-32] consumes bytes and JSON by the definition, whatever the decorator adds', async () => {
+  it('[QU-32] applies to bytes and JSON, whatever the decorator adds', async () => {
     const seen: unknown[] = [];
     @Injectable()
     class Numbers {
@@ -333,16 +340,10 @@ describe('a schema on a queue', () => {
         throw new Error('once');
       }
     }
-    const app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
-      providers: [Numbers],
-    }).compile();
-    app.useLogger(false);
-    await app.init();
+    const app = await boot({ connection: redis.server.url }, { providers: [Numbers] });
     const queue = app.get(AtomicRedis).queues.get(withValibot);
     await queue.push({ to: 'ada' });
     await waitFor('the dead letter', async () => (await queue.counts()).dead === 1);
     expect(seen).toEqual([{ to: 'ada', tries: 3 }]);
-    await app.close();
   });
 });

@@ -21,7 +21,7 @@ describe('a queue whose connection fails', () => {
   let app: TestQueues;
   let other: TestQueues;
   let queue: ReliableQueue<string>;
-  /** Of another process, past the proxy. */
+  /** Queue of another process, past the proxy. */
   let elsewhere: ReliableQueue<string>;
 
   beforeEach(async () => {
@@ -44,7 +44,7 @@ describe('a queue whose connection fails', () => {
       (await redis.client.info('clients')).includes('blocked_clients:1'),
     );
 
-  it('[QU-10] pushes once when the reply is lost, and nothing again when the job is done meanwhile', async () => {
+  it('[QU-10] pushes once when the reply is lost, and nothing again when the job is finished meanwhile', async () => {
     const fault = proxy.loseReplies(isScript);
     await queue.push('a');
     expect(fault.count).toBe(1);
@@ -66,7 +66,7 @@ describe('a queue whose connection fails', () => {
     expect(await counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0 });
   });
 
-  it('[QU-10] takes one job when the reply is lost, and none with a copy that comes later', async () => {
+  it('[QU-10] takes one job when the reply is lost, and none by a copy that arrives later', async () => {
     await elsewhere.pushMany(['a', 'b', 'c']);
     proxy.loseReplies(isScript);
     expect(await queue.take()).toMatchObject({ payload: 'a', deliveries: 1 });
@@ -76,7 +76,7 @@ describe('a queue whose connection fails', () => {
     expect(await counts()).toEqual({ pending: 1, delayed: 0, processing: 2, dead: 0 });
   });
 
-  it('[QU-10] gives a job whose reply was lost to nobody once another has it', async () => {
+  it('[QU-10] gives a job whose reply was lost to no caller once another has it', async () => {
     const id = await elsewhere.push('a');
     const fault = proxy.loseReplies(isScript);
     proxy.refuseConnections(true);
@@ -89,7 +89,7 @@ describe('a queue whose connection fails', () => {
     expect(await job.ack()).toBe(true);
   });
 
-  it('[QU-10] answers the truth about an end whose reply was lost', async () => {
+  it('[QU-10] reports the true result of an acknowledgement whose reply was lost', async () => {
     await elsewhere.pushMany(['a', 'b', 'c']);
     const [a, b, c] = [await queue.take(), await queue.take(), await queue.take()];
     const losing = async <T>(call: () => Promise<T>): Promise<T> => {
@@ -108,7 +108,7 @@ describe('a queue whose connection fails', () => {
     expect(await counts()).toEqual({ pending: 0, delayed: 0, processing: 1, dead: 0 });
   });
 
-  it('[QU-10] does not call a job lost when it may have been acknowledged by a call before', async () => {
+  it('[QU-10] does not report a job as lost that an earlier call may have acknowledged', async () => {
     await elsewhere.pushMany(['a', 'b']);
     const [a, b] = [await queue.take(), await queue.take()];
     proxy.loseReplies(isScript);
@@ -130,7 +130,7 @@ describe('a queue whose connection fails', () => {
     expect(await counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0 });
   });
 
-  it('[QU-10] says that a job was acknowledged though the next one that it took cannot be read', async () => {
+  it('[QU-10] reports an acknowledgement as done even if the next job taken with it is unreadable', async () => {
     await elsewhere.push('a');
     await other.queues.get('q', { format: 'bytes' }).push(Buffer.from('{'));
     const job = (await queue.take())!;
@@ -141,7 +141,7 @@ describe('a queue whose connection fails', () => {
     expect(await both).toEqual({ acked: true, next: null });
   });
 
-  it('[QU-10] does so for every call of those that shared a script', async () => {
+  it('[QU-10] reports it as done to every call that shared a script', async () => {
     const losing = async <T>(calls: () => Promise<T>[]): Promise<T[]> => {
       const fault = proxy.loseReplies(isScript);
       const answers = await Promise.all(calls());
@@ -159,7 +159,7 @@ describe('a queue whose connection fails', () => {
     expect(await counts()).toMatchObject({ pending: 0, dead: 0 });
   });
 
-  it('[QU-10] gives what is left of a shared take to those who shared it', async () => {
+  it('[QU-10] gives the rest of a shared take to its other callers', async () => {
     const [first, second] = await elsewhere.pushMany(['a', 'b']);
     const fault = proxy.loseReplies(isScript);
     proxy.refuseConnections(true);
@@ -183,7 +183,7 @@ describe('a queue whose connection fails', () => {
     expect(await elsewhere.take()).toBeNull();
   });
 
-  it('[QU-11] delivers a job at once when the reply that told of it was lost', async () => {
+  it('[QU-11] delivers a job at once when the notification of it was lost', async () => {
     const fault = proxy.loseReplies(isWait);
     const waiting = queue.take({ waitMs: 60_000 });
     await blocked();
@@ -208,7 +208,7 @@ describe('a queue whose connection fails', () => {
     expect((await queue.take({ waitMs: 60_000 }))!.id).toBe(second);
   });
 
-  it('[QU-11] goes on within seconds on another connection when the one it waits on is dead but open', async () => {
+  it('[QU-11] continues within seconds on another connection when its waiting connection is dead but open', async () => {
     const waiting = queue.take({ waitMs: 60_000 });
     await blocked();
     proxy.blackHoleNow();
@@ -219,7 +219,7 @@ describe('a queue whose connection fails', () => {
     expect(performance.now() - began).toBeLessThan(10_000);
   });
 
-  it('[QU-11] goes on after a restart of Redis', async () => {
+  it('[QU-11] continues after a restart of Redis', async () => {
     const server = await startRedisServer({
       binary: process.env.TEST_REDIS_BINARY,
       args: ['--appendonly', 'yes', '--appendfsync', 'always'],
@@ -244,7 +244,7 @@ describe('a queue whose connection fails', () => {
     await server.stop();
   });
 
-  it('[QU-11] does not notice SCRIPT FLUSH', async () => {
+  it('[QU-11] works through a SCRIPT FLUSH', async () => {
     await queue.push('a');
     await redis.client.script('FLUSH');
     const job = (await queue.take())!;
@@ -255,7 +255,7 @@ describe('a queue whose connection fails', () => {
     expect(await counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0 });
   });
 
-  it('[QU-12] without Redis says so in time: nothing was pushed, or it is not known', async () => {
+  it('[QU-12] fails in time without Redis: nothing was pushed, or the outcome is unknown', async () => {
     const job = (await queue.push('a').then(() => queue.take()))!;
     proxy.refuseConnections(true);
     proxy.disconnectAll();
@@ -269,7 +269,7 @@ describe('a queue whose connection fails', () => {
     expect(await counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0 });
   });
 
-  it('[QU-12] says which job it pushed when too few replicas have it', async () => {
+  it('[QU-12] names the job it pushed when too few replicas have it', async () => {
     const durability = { replicas: 1, timeoutMs: 50 };
     const one = await queue.push('a', { durability }).catch((error: unknown) => error);
     expect(one).toBeInstanceOf(NotReplicatedError);
@@ -285,7 +285,7 @@ describe('a queue whose connection fails', () => {
     expect([(await queue.take())!.id, (await queue.take())!.id]).toEqual((many as NotReplicatedError).result);
   });
 
-  it('[QU-12] with its memory full refuses pushes whole, and lets the queue be emptied', async () => {
+  it('[QU-12] refuses pushes whole when Redis is out of memory, and can be emptied', async () => {
     const deadly = queue.push.bind(queue);
     await elsewhere.pushMany(Array.from({ length: 5 }, (_, i) => String(i)));
     const [a, b] = [(await queue.take())!, (await queue.take())!];
@@ -332,7 +332,7 @@ describe('a queue whose connection fails', () => {
   ];
 
   it.each(refused)(
-    '[QU-12] leaves what is no queue untouched, and what it has itself: %s',
+    '[QU-12] leaves a key of another type untouched, and its own keys too: %s',
     async (call, run, parts) => {
       for (const part of ['pending', 'jobs', 'history', 'leases', 'dead', 'delayed', 'wake']) {
         await redis.client.flushall();

@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import { fc } from '../support/property.js';
 import { Settled, Verdict } from '../../lib/queues/delivery.js';
 import type { QueueJob, ReliableQueue } from '../../lib/index.js';
 import { useRedis } from '../support/redis.js';
@@ -8,7 +8,7 @@ const key = (part: string): string => `atomic:queue:${part}:{q}:q`;
 const MAX_DELIVERIES = 2;
 const LATER_MS = 600_000;
 
-/** What a job must be, seen from outside. */
+/** The observable state of a job. */
 interface ModelJob {
   id: string;
   total: number;
@@ -58,7 +58,7 @@ class Model {
     return this.leased.get(job.id)?.job.total === fence;
   }
 
-  /** What the end is answered, by the job itself when it was ended before. */
+  /** Result of settling the job; comes from the job itself if it was settled before. */
   end(held: Held, verdict: 'ack' | 'retry', isDelayed = false): Settled {
     if (held.end) return held.end === verdict ? held.ended! : Settled.Lost;
     held.end = verdict;
@@ -131,7 +131,7 @@ describe('a queue and its model', () => {
   });
   afterAll(() => Promise.all(apps.map((app) => app.close())));
 
-  it('[QU-20] agree on every step that several processes make', async () => {
+  it('[QU-20] agree on every step of several processes', async () => {
     await fc.assert(
       fc.asyncProperty(steps, async (made) => {
         await redis.client.flushall();
@@ -207,7 +207,7 @@ describe('a queue and its model', () => {
     );
   }, 120_000);
 
-  /** Those that died in one millisecond are requeued by their ids. */
+  /** Jobs that died in the same millisecond are requeued by their ids. */
   async function inOrder(dead: ModelJob[]): Promise<ModelJob[]> {
     const order = await redis.client.lrange(key('pending'), 0, -1);
     for (const job of dead) job.counted = 0;

@@ -1,7 +1,6 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import {
-  InvalidArgumentError,
   LeaseLostError,
   ModuleClosedError,
   ReliableQueueService,
@@ -9,10 +8,10 @@ import {
   TransactionService,
   type ReliableQueue,
 } from '../../lib/index.js';
-import { Test } from '@nestjs/testing';
-import { AtomicRedisModule } from '../../lib/index.js';
+import { useApp } from '../support/app.js';
 import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
+import { expectWrongArguments } from '../support/refused-calls.js';
 import { waitFor } from '../support/wait-for.js';
 import { openQueues, type TestQueues } from './queues.js';
 
@@ -21,6 +20,7 @@ interface Email {
 }
 
 describe('ReliableQueue', () => {
+  const boot = useApp();
   const redis = useRedis();
   let app: TestQueues;
   let queues: ReliableQueueService;
@@ -39,7 +39,7 @@ describe('ReliableQueue', () => {
     for (const id of await redis.client.zrange(leases, '0', '-1')) await redis.client.zadd(leases, 1, id);
   };
 
-  it('[QU-1] gives jobs out in their order, once each, and an acknowledged one never again', async () => {
+  it('[QU-1] delivers jobs in their order, once each, and never again after an acknowledgement', async () => {
     const id = await emails.push({ to: 'a' });
     const [second, third] = await emails.pushMany([{ to: 'b' }, { to: 'c' }]);
     expect(await emails.counts()).toEqual({ pending: 3, delayed: 0, processing: 0, dead: 0 });
@@ -60,7 +60,7 @@ describe('ReliableQueue', () => {
     ]);
   });
 
-  it('[QU-1] leaves nothing behind of jobs that are done but what expires by itself', async () => {
+  it('[QU-1] leaves nothing behind for finished jobs but keys that expire', async () => {
     await emails.pushMany([{ to: 'a' }, { to: 'b' }]);
     const first = (await emails.take())!;
     await first.retry({ reason: 'once' });
@@ -72,7 +72,7 @@ describe('ReliableQueue', () => {
     for (const key of left) expect(await redis.client.pttl(key)).toBeGreaterThan(0);
   });
 
-  it('[QU-2] takes equal payloads for different jobs', async () => {
+  it('[QU-2] treats equal payloads as different jobs', async () => {
     await emails.pushMany([{ to: 'a' }, { to: 'a' }]);
     const [one, other] = [(await emails.take())!, (await emails.take())!];
     expect(one.id).not.toBe(other.id);
@@ -81,7 +81,7 @@ describe('ReliableQueue', () => {
     expect((await emails.take())?.id).toBe(other.id);
   });
 
-  it('[QU-3] gives a job to another when its lease has ended, and the first can do nothing to it any more', async () => {
+  it('[QU-3] gives a job to another caller when its lease has ended, and the first can no longer change it', async () => {
     await emails.push({ to: 'a' });
     const stale = (await emails.take())!;
     await endLeases();
@@ -99,7 +99,21 @@ describe('ReliableQueue', () => {
     expect(await emails.counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0 });
   });
 
-  it('[QU-3] accepts the end of a delivery whose lease is over, as long as nobody was given the job', async () => {
+  it('[QU-3] refuses an acknowledgement of a job that another consumer has by now, or that has no lease', async () => {
+    await emails.push({ to: 'a' });
+    const stale = (await emails.take())!;
+    await endLeases();
+    const fresh = (await emails.take())!;
+    expect(await stale.ack()).toBe(false);
+    expect(await fresh.ack()).toBe(true);
+    await emails.push({ to: 'b' });
+    const lost = (await emails.take())!;
+    await redis.client.del('atomic:queue:leases:{emails}:emails');
+    expect(await lost.ack()).toBe(false);
+    expect(await redis.client.hkeys('atomic:queue:jobs:{emails}:emails')).toEqual([lost.id]);
+  });
+
+  it('[QU-3] accepts the acknowledgement of a delivery whose lease is over, as long as no other caller has the job', async () => {
     await emails.push({ to: 'a' });
     const job = (await emails.take())!;
     await endLeases();
@@ -144,7 +158,7 @@ describe('ReliableQueue', () => {
     expect(Math.abs(letter!.diedAt.getTime() / 1_000 - Number(seconds))).toBeLessThan(60);
   });
 
-  it('[QU-4] keeps a reason whose cut would fall into a character', async () => {
+  it('[QU-4] keeps a reason valid text when its cut would split a character', async () => {
     const once = queues.get<Email>('emails', { maxDeliveries: 1 });
     await once.pushMany([{ to: 'a' }, { to: 'b' }]);
     const [a, b] = [(await once.take())!, (await once.take())!];
@@ -152,7 +166,7 @@ describe('ReliableQueue', () => {
     expect((await once.deadLetters.list())[0]!.reason).toBe(`${'x'.repeat(499)}\uFFFD`);
   });
 
-  it('[QU-4] keeps the last reason that was given', async () => {
+  it('[QU-4] keeps the last reason', async () => {
     const twice = queues.get<Email>('emails', { maxDeliveries: 2 });
     await twice.push({ to: 'a' });
     await (await twice.take())!.retry({ reason: 'why' });
@@ -160,7 +174,7 @@ describe('ReliableQueue', () => {
     expect(await twice.deadLetters.list()).toMatchObject([{ deliveries: 2, reason: 'why' }]);
   });
 
-  it('[QU-4] puts a job whose process dies each time into the dead letters too', async () => {
+  it('[QU-4] puts a job whose process dies each time into the dead letters', async () => {
     const two = queues.get<Email>('emails', { maxDeliveries: 2 });
     const id = await two.push({ to: 'killer' });
     await two.take();
@@ -173,7 +187,7 @@ describe('ReliableQueue', () => {
     ]);
   });
 
-  it('[QU-4] puts a job that cannot be read into the dead letters, and takes the next', async () => {
+  it('[QU-4] puts an unreadable job into the dead letters, and takes the next', async () => {
     const bytes = queues.get('emails', { format: 'bytes' });
     const broken = await bytes.push(Buffer.from('{"to":'));
     const alsoBroken = await bytes.push(Buffer.from([0xff]));
@@ -195,7 +209,7 @@ describe('ReliableQueue', () => {
       return ids;
     };
 
-    it('[QU-5] lists them page by page, in the order they died', async () => {
+    it('[QU-5] are listed page by page, in the order they died', async () => {
       await kill(3);
       const all = await emails.deadLetters.list();
       expect(new Set(all.map(({ payload }) => payload?.to))).toEqual(new Set(['0', '1', '2']));
@@ -206,7 +220,7 @@ describe('ReliableQueue', () => {
       expect(await emails.deadLetters.list({ offset: 2 })).toEqual(all.slice(2));
     });
 
-    it('[QU-5] requeues named ones with all their deliveries before them, and no old holder can touch them', async () => {
+    it('[QU-5] are requeued by id with a fresh count of deliveries, and no old holder can touch them', async () => {
       const one = queues.get<Email>('emails', { maxDeliveries: 1 });
       await one.push({ to: 'a' });
       const old = (await one.take())!;
@@ -221,7 +235,7 @@ describe('ReliableQueue', () => {
       expect((await emails.take())?.deliveries).toBe(2);
     });
 
-    it('[QU-5] requeues and purges all, any number of them', async () => {
+    it('[QU-5] are requeued and purged all at once, in any number', async () => {
       await kill(12);
       await redis.client.zadd(
         'atomic:queue:dead:{emails}:emails',
@@ -236,14 +250,14 @@ describe('ReliableQueue', () => {
       expect(await emails.deadLetters.purgeAll()).toBe(0);
     });
 
-    it('[QU-5] purges nothing where its ids are lost', async () => {
+    it('[QU-5] are not purged if the ids are undefined', async () => {
       await kill(2);
       const purge = async () => emails.deadLetters.purge(undefined as never);
       await expect(purge()).rejects.toMatchObject({ code: 'INVALID_ARGUMENT', argument: 'ids' });
       expect((await emails.counts()).dead).toBe(2);
     });
 
-    it('[QU-5] purges named ones and nothing else', async () => {
+    it('[QU-5] are purged by id without touching others', async () => {
       const [first, second] = await kill(2);
       expect(await emails.deadLetters.purge([first!])).toBe(1);
       expect(await emails.deadLetters.list()).toMatchObject([{ id: second }]);
@@ -251,7 +265,7 @@ describe('ReliableQueue', () => {
     });
   });
 
-  it('[QU-6] takes bytes as they are', async () => {
+  it('[QU-6] preserves bytes', async () => {
     const raw = queues.get('raw', { format: 'bytes' });
     const all = Buffer.from(Array.from({ length: 256 }, (_, i) => i));
     await raw.pushMany([all, Buffer.alloc(0), Buffer.from([0xc3, 0x28, 0x00])]);
@@ -279,7 +293,7 @@ describe('ReliableQueue', () => {
     }
   });
 
-  it('[QU-7] takes one round trip each to push, take and end, and to end and take the next', async () => {
+  it('[QU-7] takes one round trip each to push, take and settle, and to settle and take the next', async () => {
     await emails.pushMany([{ to: 'warm' }, { to: 'up' }]);
     await (await emails.take())!.ack();
     await (await emails.take())!.ack();
@@ -300,7 +314,7 @@ describe('ReliableQueue', () => {
   });
 
   describe('calls of one turn', () => {
-    // Of its own, so that it is not due in the middle of a test to look after consumers that died.
+    // A separate queue, so that its search for dead consumers is not due in the middle of a test.
     let own: TestQueues;
     let letters: ReliableQueue<Email>;
     beforeEach(async () => {
@@ -314,7 +328,7 @@ describe('ReliableQueue', () => {
     const together = <T, R>(list: readonly T[], call: (one: T, i: number) => Promise<R>): Promise<R[]> =>
       Promise.all(list.map(call));
 
-    it('[QU-7] share one round trip, in their order, and each has its own answer', async () => {
+    it('[QU-7] share one round trip, in their order, and each has its own result', async () => {
       const used = await countCommands(redis.client, async () => {
         const ids = await together(addresses, (email) => letters.push(email));
         expect(new Set(ids).size).toBe(40);
@@ -336,7 +350,7 @@ describe('ReliableQueue', () => {
       expect(used.evalsha).toBe(5);
     });
 
-    it('[QU-7] get their own answers also where some take, some end, and some do both', async () => {
+    it('[QU-7] get their own results even if some take, some settle, and some do both', async () => {
       await letters.pushMany(addresses.slice(0, 6));
       const [a, b, c] = [(await letters.take())!, (await letters.take())!, (await letters.take())!];
       const used = await countCommands(redis.client, async () => {
@@ -354,7 +368,7 @@ describe('ReliableQueue', () => {
       expect((await letters.take())!.id).toBe(c.id);
     });
 
-    it('[QU-7] share none with those on other terms', async () => {
+    it('[QU-7] share nothing with calls that have other terms', async () => {
       const strict = own.queues.get<Email>('emails', { maxDeliveries: 1 });
       await letters.pushMany(addresses.slice(0, 4));
       const used = await countCommands(redis.client, async () => {
@@ -373,7 +387,7 @@ describe('ReliableQueue', () => {
       expect(used.evalsha).toBe(4 + 2);
     });
 
-    it('[QU-7] share no more than a bounded part, in their order all the same', async () => {
+    it('[QU-7] share only a bounded batch, and stay in their order', async () => {
       const large = own.queues.get<string>('large');
       const payloads = Array.from({ length: 8 }, (_, i) => String(i).repeat(100_000));
       const used = await countCommands(redis.client, async () => {
@@ -392,7 +406,7 @@ describe('ReliableQueue', () => {
       expect(taking.evalsha).toBe(3);
     });
 
-    it('[QU-7] are given what others have lost in the order it was lost, ahead of the rest', async () => {
+    it('[QU-7] get recovered jobs in the order they were lost, ahead of the others', async () => {
       const [first, ...rest] = await letters.pushMany(addresses.slice(0, 4));
       const lost = (await together(rest, () => letters.take())).map((job) => job!.id);
       expect(lost).toEqual([first, ...rest.slice(0, 2)]);
@@ -401,7 +415,7 @@ describe('ReliableQueue', () => {
       expect(taken.map((job) => job?.id)).toEqual([...lost.toReversed(), rest[2], undefined]);
     });
 
-    it('[QU-7] are waited for by a shutdown in that turn', async () => {
+    it('[QU-7] are awaited by a shutdown in that turn', async () => {
       await letters.push({ to: 'a' });
       const pushing = letters.push({ to: 'b' });
       await Promise.all([own.close(), expect(pushing).resolves.toEqual(expect.any(String))]);
@@ -409,7 +423,7 @@ describe('ReliableQueue', () => {
     });
   });
 
-  it('[QU-6] keeps nothing in the process of queues whose names are not used any more', async () => {
+  it('[QU-6] keeps nothing in the process for queues whose names are no longer used', async () => {
     setFlagsFromString('--expose-gc');
     const collect = runInNewContext('gc') as () => void;
     const settled = async (): Promise<number> => {
@@ -426,7 +440,7 @@ describe('ReliableQueue', () => {
     expect((await settled()) - before).toBeLessThan(names * 500);
   });
 
-  it('[QU-8] waits for a job without keeping others from the connection', async () => {
+  it('[QU-8] waits for a job without blocking the connection for others', async () => {
     const waiting = emails.take({ waitMs: 20_000 });
     await waitFor('BZPOPMIN blocks', async () =>
       (await redis.client.info('clients')).includes('blocked_clients:1'),
@@ -445,7 +459,7 @@ describe('ReliableQueue', () => {
     expect(await job.ack()).toBe(true);
   });
 
-  it('[QU-8] serves many who wait, in turn, over one connection', async () => {
+  it('[QU-8] serves many waiting callers in turn over one connection', async () => {
     const waiting = Array.from({ length: 20 }, () => emails.take({ waitMs: 20_000 }));
     await waitFor('BZPOPMIN blocks', async () =>
       (await redis.client.info('clients')).includes('blocked_clients:1'),
@@ -476,7 +490,7 @@ describe('ReliableQueue', () => {
     expect(() => own.queues.get('emails').consume(() => 1)).toThrow(ModuleClosedError);
   });
 
-  it('[QU-8] leaves a job alone that arrives when nothing waits any more', async () => {
+  it('[QU-8] leaves a job alone that arrives when no caller waits any more', async () => {
     const abort = new AbortController();
     const waiting = emails.take({ waitMs: 60_000, signal: abort.signal }).catch(() => undefined);
     await waitFor('BZPOPMIN blocks', async () =>
@@ -492,7 +506,7 @@ describe('ReliableQueue', () => {
     expect(await emails.counts()).toEqual({ pending: 1, delayed: 0, processing: 0, dead: 0 });
   });
 
-  it('[QU-9] ends a delivery once, whichever end comes first', async () => {
+  it('[QU-9] settles a delivery once, whichever call comes first', async () => {
     await emails.pushMany([{ to: 'a' }, { to: 'b' }]);
     const job = (await emails.take())!;
     expect(await Promise.all([job.ack(), job.ack(), job.retry()])).toEqual([true, true, false]);
@@ -503,53 +517,40 @@ describe('ReliableQueue', () => {
   });
 
   it('[ARG-1] refuses bad input before any command', async () => {
-    const used = await countCommands(redis.client, async () => {
-      const bad: [argument: string, call: () => unknown][] = [
-        ['name', () => queues.get('')],
-        ['options.leaseMs', () => queues.get('q', { leaseMs: 99 })],
-        ['options.maxDeliveries', () => queues.get('q', { maxDeliveries: 0 })],
-        ['options.format', () => queues.get('q', { format: 'xml' as never })],
-        ['options.lease', () => queues.get('q', { lease: 1 } as never)],
-        ['payload', () => emails.push(undefined as never)],
-        ['payload', () => emails.push(1n as never)],
-        ['payload', () => queues.get('q', { format: 'bytes' }).push('text' as never)],
-        ['payloads[1]', () => emails.pushMany([{ to: 'a' }, (() => 1) as never])],
-        ['payloads', () => emails.pushMany({} as never)],
-        ['payloads', () => emails.pushMany(Array.from({ length: 10_001 }, () => ({ to: '' })))],
-        ['options.timeoutMs', () => emails.push({ to: 'a' }, { timeoutMs: 0 })],
-        ['options.waitMs', () => emails.take({ waitMs: -1 })],
-        ['options.timeoutMs', () => emails.take({ timeoutMs: 0 })],
-        ['options.leaseMs', () => emails.take({ leaseMs: 1.5 })],
-        ['options.signal', () => emails.take({ signal: {} as never })],
-        ['handler', () => emails.consume(undefined as never)],
-        ['options.concurrency', () => emails.consume(() => 1, { concurrency: 0 })],
-        ['options.limit', () => emails.deadLetters.list({ limit: 1_001 })],
-        ['options.offset', () => emails.deadLetters.list({ offset: -1 })],
-        ['ids', () => emails.deadLetters.purge('all' as never)],
-        ['ids', () => emails.deadLetters.requeue(undefined as never)],
-        ['ids[0]', () => emails.deadLetters.requeue([1 as never])],
-      ];
-      for (const [argument, call] of bad) {
-        const error = await (async () => call())().then(
-          () => undefined,
-          (reason: unknown) => reason,
-        );
-        expect(error).toBeInstanceOf(InvalidArgumentError);
-        expect((error as InvalidArgumentError).argument).toBe(argument);
-      }
-    });
-    expect(used).toEqual({});
+    await expectWrongArguments(redis.client, [
+      ['name', () => queues.get('')],
+      ['options.leaseMs', () => queues.get('q', { leaseMs: 99 })],
+      ['options.maxDeliveries', () => queues.get('q', { maxDeliveries: 0 })],
+      ['options.format', () => queues.get('q', { format: 'xml' as never })],
+      ['options.lease', () => queues.get('q', { lease: 1 } as never)],
+      ['payload', () => emails.push(undefined as never)],
+      ['payload', () => emails.push(1n as never)],
+      ['payload', () => queues.get('q', { format: 'bytes' }).push('text' as never)],
+      ['payloads[1]', () => emails.pushMany([{ to: 'a' }, (() => 1) as never])],
+      ['payloads', () => emails.pushMany({} as never)],
+      ['payloads', () => emails.pushMany(Array.from({ length: 10_001 }, () => ({ to: '' })))],
+      ['options.timeoutMs', () => emails.push({ to: 'a' }, { timeoutMs: 0 })],
+      ['options.waitMs', () => emails.take({ waitMs: -1 })],
+      ['options.timeoutMs', () => emails.take({ timeoutMs: 0 })],
+      ['options.leaseMs', () => emails.take({ leaseMs: 1.5 })],
+      ['options.signal', () => emails.take({ signal: {} as never })],
+      ['handler', () => emails.consume(undefined as never)],
+      ['options.concurrency', () => emails.consume(() => 1, { concurrency: 0 })],
+      ['options.limit', () => emails.deadLetters.list({ limit: 1_001 })],
+      ['options.offset', () => emails.deadLetters.list({ offset: -1 })],
+      ['ids', () => emails.deadLetters.purge('all' as never)],
+      ['ids', () => emails.deadLetters.requeue(undefined as never)],
+      ['ids[0]', () => emails.deadLetters.requeue([1 as never])],
+    ]);
   });
 
-  it('[QU-9] each call is refused inside a transaction, unless it is to be made outside', async () => {
-    const own = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
-    }).compile();
-    await own.init();
+  it('[QU-9] refuses each call inside a transaction by default, and runs it with propagation outside', async () => {
+    const own = await boot({ connection: redis.server.url });
     const queue = own.get(ReliableQueueService).get<Email>('emails');
     await queue.push({ to: 'a' });
     const job = (await queue.take())!;
-    // Two transactions, for each may repeat its work: a job that has ended answers any end that it had.
+    // Two transactions, for each may repeat its work: a job that has ended answers any end that it
+    // had.
     await own.get(TransactionService).run(['k'], async () => {
       for (const call of [
         () => queue.push({ to: 'b' }),
@@ -566,6 +567,5 @@ describe('ReliableQueue', () => {
       expect((await queue.take({ propagation: 'outside' }))?.payload).toEqual({ to: 'c' });
       expect(await job.ack({ propagation: 'outside' })).toBe(true);
     });
-    await own.close();
   });
 });

@@ -76,7 +76,7 @@ describe('a queue whose consumers die', () => {
     expect(await survivor.counts()).toEqual({ pending: 0, delayed: 0, processing: 0, dead: 0 });
   });
 
-  it('[QU-14] gives each of many ended leases to one of several recovering at once', async () => {
+  it('[QU-14] gives each of many expired leases to one of several concurrent recoverers', async () => {
     const queues = await Promise.all([open(), open(), open(), open()]);
     const ids = await queues[0].pushMany(Array.from({ length: 300 }, (_, i) => String(i)));
     for (const id of ids) {
@@ -115,7 +115,7 @@ describe('a queue whose consumers die', () => {
     }
   });
 
-  it('[QU-14] passes over jobs whose payload was evicted', async () => {
+  it('[QU-14] skips jobs whose payload was evicted', async () => {
     const queue = await open();
     const [gone, leased, kept] = await queue.pushMany(['a', 'b', 'c']);
     await redis.client.hdel(key('jobs'), gone!);

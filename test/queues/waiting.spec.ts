@@ -4,7 +4,7 @@ import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 import { openQueues, type TestQueues } from './queues.js';
 
-describe('processes that wait for jobs', () => {
+describe('processes waiting for jobs', () => {
   const redis = useRedis();
   const apps: TestQueues[] = [];
   const open = async () => {
@@ -23,7 +23,7 @@ describe('processes that wait for jobs', () => {
     ((await redis.client.client('LIST')) as string).match(/name=nestjs-atomic-redis:default:queue/g)
       ?.length ?? 0;
 
-  it('[QU-26] wait for many queues on one connection, and each gets its jobs', async () => {
+  it('[QU-26] wait for many queues on one connection, and each queue gets its jobs', async () => {
     const [queues, elsewhere] = [await open(), await open()];
     const names = Array.from({ length: 30 }, (_, i) => `queue ${i}`);
     const seen = new Map<string, number>();
@@ -40,7 +40,7 @@ describe('processes that wait for jobs', () => {
     await Promise.all(consumers.map((consumer) => consumer.stop()));
   });
 
-  it('[QU-26] hear of a queue that is waited on later as soon as of the first', async () => {
+  it('[QU-26] learn about a queue that joins later as soon as about the first', async () => {
     const [queues, elsewhere] = [await open(), await open()];
     const first = queues.get('first').take({ waitMs: 30_000 });
     await blocked(1);
@@ -89,26 +89,30 @@ describe('processes that wait for jobs', () => {
     await waitFor('all', async () => (await elsewhere.get('q').counts()).processing === 0);
   });
 
-  it('[QU-26] are woken as many as there are jobs for', async () => {
+  it('[QU-26] are woken once per job', async () => {
     const [one, other, pusher] = [await open(), await open(), await open()];
     const seen: string[] = [];
+    let release = (): void => undefined;
+    const released = new Promise<void>((resolve) => (release = resolve));
     for (const [name, queues] of Object.entries({ one, other })) {
       queues.get('q').consume(
         async () => {
           seen.push(name);
-          await sleep(200);
+          await released;
         },
         { concurrency: 2 },
       );
     }
     await blocked(2);
     await pusher.get('q').pushMany([1, 2, 3, 4]);
-    await waitFor('all run', () => seen.length === 4, 5_000);
+    // Ten seconds is when they would look by themselves.
+    await waitFor('all run', () => seen.length === 4, 8_000);
     expect(seen.toSorted()).toEqual(['one', 'one', 'other', 'other']);
+    release();
     await waitFor('all', async () => (await pusher.get('q').counts()).processing === 0);
   });
 
-  it('[QU-26] leave no key of a queue that is empty, also when they are gone', async () => {
+  it('[QU-26] leave no key of an empty queue, even after they ended', async () => {
     const queues = await open();
     for (let i = 0; i < 20; i++) {
       const reply = queues.get<number>(`reply ${i}`);
@@ -120,7 +124,7 @@ describe('processes that wait for jobs', () => {
     expect((await redis.client.keys('*')).filter((key) => !key.startsWith('atomic:operation:'))).toEqual([]);
   });
 
-  it('[QU-26] are as many as there may be, without a warning of Node.js', async () => {
+  it('[QU-26] may be as many as needed, without a warning of Node.js', async () => {
     const warnings: string[] = [];
     const onWarning = ({ name }: Error): void => void warnings.push(name);
     process.on('warning', onWarning);

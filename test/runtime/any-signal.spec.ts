@@ -18,11 +18,11 @@ describe('anySignal', () => {
     expect(signal.reason).toBe(reason);
   });
 
-  it('is aborted from the beginning where a source is', () => {
+  it('is aborted from the beginning if a source is', () => {
     expect(anySignal(new AbortController().signal, AbortSignal.abort(reason)).reason).toBe(reason);
   });
 
-  it('aborts by a time-out that nothing else holds, whenever garbage is collected', async () => {
+  it('aborts at a time-out that nothing else references, whenever garbage is collected', async () => {
     // In a function, whose registers hold nothing once it has returned.
     const combine = (): AbortSignal => anySignal(AbortSignal.timeout(500), new AbortController().signal);
     const signal = combine();

@@ -1,8 +1,8 @@
-import fc from 'fast-check';
+import { fc } from '../support/property.js';
 import { IntrusiveSet, type SetMember } from '../../lib/runtime/intrusive-set.js';
 
-describe('a bag', () => {
-  it('holds what was added and not deleted, as a set does', () => {
+describe('an intrusive set', () => {
+  it('holds the members that were added and not deleted, like a Set', () => {
     const step = fc.record({ which: fc.nat({ max: 7 }), isAdd: fc.boolean() });
     fc.assert(
       fc.property(fc.array(step, { maxLength: 100 }), (steps) => {
@@ -25,7 +25,7 @@ describe('a bag', () => {
     );
   });
 
-  it('may be changed while it is looked through: who was in it is met once', () => {
+  it('may change during iteration: each initial member is visited once', () => {
     const bag = new IntrusiveSet<SetMember>();
     const members = Array.from({ length: 4 }, (): SetMember => ({ index: -1 }));
     for (const member of members) bag.add(member);

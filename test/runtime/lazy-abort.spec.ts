@@ -3,7 +3,7 @@ import { LazyAbort } from '../../lib/runtime/lazy-abort.js';
 describe('LazyAbort', () => {
   const reason = new Error('lost');
 
-  it('aborts the signal that was asked for before', () => {
+  it('aborts a signal that was requested before', () => {
     const abort = new LazyAbort();
     const { signal } = abort;
     const listener = jest.fn();
@@ -16,7 +16,7 @@ describe('LazyAbort', () => {
     expect(listener).toHaveBeenCalledTimes(1);
   });
 
-  it('gives a signal that is aborted already, with the first reason', () => {
+  it('returns an aborted signal afterwards, with the first reason', () => {
     const abort = new LazyAbort();
     abort.abort(reason);
     abort.abort(new Error('later'));

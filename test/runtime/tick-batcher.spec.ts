@@ -16,7 +16,7 @@ describe('TickBatcher', () => {
   /** Resolves at the end of this turn, behind what was to leave with it. */
   const turn = (): Promise<void> => new Promise((resolve) => process.nextTick(resolve));
 
-  it('hands on the items of one turn together, in their order, and none before its end', async () => {
+  it('passes on the items of one turn together, in their order, and none before its end', async () => {
     const batcher = batcherOf(10);
     batcher.add('a', 1, '');
     batcher.add('b', 1, '');
@@ -28,7 +28,7 @@ describe('TickBatcher', () => {
     expect(sent.map(({ items }) => items)).toEqual([['a', 'b'], ['c']]);
   });
 
-  it('takes items of the microtasks that follow in the same turn', async () => {
+  it('includes items of the microtasks that follow in the same turn', async () => {
     const batcher = batcherOf(10);
     await round();
     batcher.add('a', 1, '');
@@ -39,7 +39,7 @@ describe('TickBatcher', () => {
     expect(sent.map(({ items }) => items)).toEqual([['a', 'b']]);
   });
 
-  it('lets a full batch leave at once, and the rest with the end of the turn', async () => {
+  it('sends a full batch at once, and the rest at the end of the turn', async () => {
     const batcher = batcherOf(4);
     batcher.add('a', 3, '');
     batcher.add('b', 1, '');
@@ -55,7 +55,7 @@ describe('TickBatcher', () => {
     expect(sent.map(({ items }) => items)).toEqual([['a', 'b'], ['c', 'd'], ['e']]);
   });
 
-  it('gives a batch terms that serve all of its items, and begins another where two cannot share any', async () => {
+  it('merges the terms of a batch’s items, and begins another batch if two cannot be merged', async () => {
     const batcher = batcherOf(10, (a, b) => (a === '' || b === '' || a === b ? a || b : undefined));
     batcher.add('a', 1, '');
     batcher.add('b', 1, 'x');
@@ -66,7 +66,7 @@ describe('TickBatcher', () => {
     expect(sent[1]).toEqual({ items: ['d'], terms: 'y' });
   });
 
-  it('keeps items that may wait for the whole round of the event loop, unless one comes that may not', async () => {
+  it('holds patient items for the whole round of the event loop, unless an impatient one arrives', async () => {
     const batcher = batcherOf(10);
     batcher.add('a', 1, '', true);
     await turn();
@@ -83,7 +83,7 @@ describe('TickBatcher', () => {
     expect(sent).toHaveLength(2);
   });
 
-  it('keeps its order where sending adds items', async () => {
+  it('keeps its order if sending adds items', async () => {
     const order: string[] = [];
     const batcher: TickBatcher<string> = new TickBatcher({
       maxSize: 2,

@@ -1,14 +1,9 @@
-import { Test, type TestingModule } from '@nestjs/testing';
+import type { TestingModule } from '@nestjs/testing';
 import type { Redis } from 'ioredis';
-import {
-  AtomicRedis,
-  AtomicRedisModule,
-  defineScript,
-  type AtomicRedisEvent,
-  type ResultCodec,
-} from 'nestjs-atomic-redis';
+import { AtomicRedis, defineScript, type AtomicRedisEvent, type ResultCodec } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
 import { copyBytes } from '../../lib/scripting/copies.js';
+import { useApp } from '../support/app.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 
@@ -31,7 +26,7 @@ const join = defineScript({
   reply: String,
 });
 
-/** One public call. `args` makes its arguments anew for each call. */
+/** One public call. `args` makes new arguments for each call. */
 interface Case {
   readonly before?: (redis: AtomicRedis) => Promise<unknown>;
   readonly args: (prepared: never) => unknown[];
@@ -257,6 +252,7 @@ const comparable = (result: unknown): unknown => {
 };
 
 describe('the arguments of a call', () => {
+  const boot = useApp();
   const redis = useRedis();
   let proxy: FaultProxy;
   let module: TestingModule;
@@ -274,27 +270,13 @@ describe('the arguments of a call', () => {
       decode: (bytes) => bytes.toString(),
     };
     proxy = await startFaultProxy({ target: redis.server });
-    module = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({
-          connection: proxy.url,
-          namespace: 'atomic:',
-          timeoutMs: 20_000,
-          idempotency: { codec },
-        }),
-      ],
-    }).compile();
-    module.useLogger(false);
-    await module.init();
+    module = await boot({ connection: proxy.url, timeoutMs: 20_000, idempotency: { codec } });
     module.get(AtomicRedis).events.subscribe((event) => events.push(event));
   });
 
-  afterAll(async () => {
-    await module.close();
-    await proxy.stop();
-  });
+  afterAll(() => proxy.stop());
 
-  /** What one call came to: its result, its event, and what is in Redis after it. */
+  /** Returns the outcome of one call: its result, its event, and the state of Redis after it. */
   const outcomeOf = async (
     { before, args, call, afterwards }: Case,
     around: (made: () => Promise<unknown>, args: unknown[]) => Promise<unknown>,
@@ -322,7 +304,7 @@ describe('the arguments of a call', () => {
   };
 
   it.each(Object.entries(CASES))(
-    '[ARG-2] %s, changed in the same turn, are as they were given',
+    '[ARG-2] %s, changed in the same turn, keep their first values',
     async (_, one) => {
       const expected = await outcomeOf(one, (made) => made());
       expect(await outcomeOf(one, spoiled)).toEqual(expected);
@@ -330,7 +312,7 @@ describe('the arguments of a call', () => {
   );
 
   it.each(Object.entries(CASES))(
-    '[ARG-2] %s, changed while there is no connection, are as they were given',
+    '[ARG-2] %s, changed while there is no connection, keep their first values',
     async (_, one) => {
       const expected = await outcomeOf(one, (made) => made());
       const cutOff = async (made: () => Promise<unknown>, args: unknown[]): Promise<unknown> => {
@@ -344,7 +326,7 @@ describe('the arguments of a call', () => {
     },
   );
 
-  it('[ARG-2] bytes that a codec of results changes after it returned them are stored as they were', async () => {
+  it('[ARG-2] bytes that a result codec changes after returning them are stored with their first values', async () => {
     const { idempotency } = module.get(AtomicRedis);
     events = [];
     const fault = proxy.loseReplies({ match: ({ name }) => name === 'EVALSHA', times: 2 });
@@ -356,7 +338,7 @@ describe('the arguments of a call', () => {
     fault.cancel();
   });
 
-  it('[ARG-2] are copied once where they are large, and never where they are text', () => {
+  it('[ARG-2] are copied once if they are large, and never if they are text', () => {
     const given = Buffer.from(LARGE);
     const copy = copyBytes(given);
     expect(copy).toEqual(given);

@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import { fc } from '../support/property.js';
 import { CrossSlotError, InvalidArgumentError } from '../../lib/atomic-redis.errors.js';
 import { hashSlot, hashTag, hashTagOf, SLOT_COUNT, tagForSlot } from '../../lib/scripting/hash-slot.js';
 import { KeySpace } from '../../lib/scripting/key-space.js';
@@ -15,15 +15,15 @@ describe('hash slots', () => {
     ['a{}b}', undefined],
     ['a}b{c', undefined],
     ['plain', undefined],
-  ])('finds the hash tag of %s', (key, tag) => {
+  ])('are computed from the hash tag of %s', (key, tag) => {
     expect(hashTagOf(key)).toBe(tag);
   });
 
-  it('computes the specification’s check value', () => {
+  it('agree with the specification’s check value', () => {
     expect(hashSlot('123456789')).toBe(0x31c3 % SLOT_COUNT);
   });
 
-  it('has a tag for every slot', () => {
+  it('have a tag for each slot', () => {
     for (let slot = 0; slot < SLOT_COUNT; slot++) expect(hashSlot(`x{${tagForSlot(slot)}}y`)).toBe(slot);
   });
 });
@@ -35,7 +35,7 @@ const braced = fc.string({
 });
 
 describe('KeySpace', () => {
-  it('[KEY-1] names companion keys in the slot of every key, also of keys with stray braces', () => {
+  it('[KEY-1] places companion keys in the slot of every key, including keys with stray braces', () => {
     fc.assert(
       fc.property(braced, fc.constantFrom('', 'app:', 'a}b:', '{app}:'), (key, prefix) => {
         const keys = new KeySpace('atomic:', prefix);
@@ -45,7 +45,7 @@ describe('KeySpace', () => {
     );
   });
 
-  it('[KEY-1] names different companion keys for different keys', () => {
+  it('[KEY-1] gives different keys different companion keys', () => {
     fc.assert(
       fc.property(braced, braced, (a, b) => {
         fc.pre(a !== b);
@@ -61,7 +61,7 @@ describe('KeySpace', () => {
     expect(() => new KeySpace('atomic:', 'a{b:')).toThrow(/keyPrefix/);
   });
 
-  it('names keys, slots and the way out when keys do not share a slot', () => {
+  it('reports keys, slots and a remedy when keys do not share a slot', () => {
     const error = catchError(() => new KeySpace('atomic:').commonSlotOf(['a', 'b']));
     expect(error).toBeInstanceOf(CrossSlotError);
     expect(error).toMatchObject({ keys: ['a', 'b'], slots: [15495, 3300], outcome: 'not-applied' });

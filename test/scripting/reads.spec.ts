@@ -1,12 +1,11 @@
-import { Test, type TestingModule } from '@nestjs/testing';
 import {
   AtomicRedis,
-  AtomicRedisModule,
   defineScript,
   type AtomicRedisEvent,
   type AtomicRedisOptions,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
+import { useApp } from '../support/app.js';
 import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
@@ -46,36 +45,25 @@ const FOREIGN = [
   'list',
 ];
 
-describe('a call that only reads', () => {
+describe('a read-only call', () => {
+  const boot = useApp();
   const redis = useRedis();
   let proxy: FaultProxy;
-  const modules: TestingModule[] = [];
 
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });
   });
 
-  afterEach(async () => {
-    await Promise.all(modules.splice(0).map((module) => module.close()));
-    await proxy.stop();
-  });
+  afterEach(() => proxy.stop());
 
   const start = async (options: Partial<AtomicRedisOptions> = {}): Promise<AtomicRedis> => {
-    const module = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({
-          connection: proxy.url,
-          namespace: 'atomic:',
-          idempotency: { timeoutMs: 20_000 },
-          timeoutMs: 20_000,
-          ...options,
-        }),
-      ],
-    }).compile();
-    module.useLogger(false);
-    modules.push(module);
-    await module.init();
-    return module.get(AtomicRedis);
+    const app = await boot({
+      connection: proxy.url,
+      idempotency: { timeoutMs: 20_000 },
+      timeoutMs: 20_000,
+      ...options,
+    });
+    return app.get(AtomicRedis);
   };
 
   const seed = async ({ counters, reservations, idempotency, queues, auditedHashes }: AtomicRedis) => {
@@ -90,7 +78,7 @@ describe('a call that only reads', () => {
   const allOf = async (atomic: AtomicRedis): Promise<unknown[]> =>
     await Promise.all(Object.values(READS).map((read) => read(atomic)));
 
-  it('[READ-1] needs no right to write: keys to read, EVALSHA_RO, EVAL_RO and SCRIPT LOAD, and the commands it reads by', async () => {
+  it('[READ-1] needs no right to write: keys to read, EVALSHA_RO, EVAL_RO, SCRIPT LOAD and its reading commands suffice', async () => {
     const writer = await start();
     await seed(writer);
     const expected = await allOf(writer);
@@ -107,10 +95,10 @@ describe('a call that only reads', () => {
   });
 
   it.each(Object.entries(READS))(
-    '[READ-2] %s is never of unknown outcome, refused or not answered',
+    '[READ-2] %s never has an unknown outcome, whether refused or unanswered',
     async (type, read) => {
+      await seed(await start());
       const atomic = await start({ timeoutMs: 400, idempotency: { timeoutMs: 400 } });
-      await seed(atomic);
       const events: AtomicRedisEvent[] = [];
       atomic.events.subscribe((event) => events.push(event));
       for (const key of FOREIGN) {
@@ -146,7 +134,7 @@ describe('a call that only reads', () => {
     expect(await redis.client.zcard('atomic:holds:{n}:n')).toBe(3_456);
   });
 
-  it('[READ-1] of a counter is exact while others give back what has expired', async () => {
+  it('[READ-1] of a counter is exact while other callers give back expired holds', async () => {
     const [{ counters }, other] = [await start(), await start({ connection: redis.server.url })];
     await counters.add('n', 7n);
     const big = 2n ** 51n;

@@ -95,7 +95,7 @@ describe('calls that share an EVALSHA', () => {
   };
 
   it.each(Object.entries(passing))(
-    '[SC-7] refused for now with %s until their time is over, end as each does alone',
+    '[SC-7] refused with %s until their time-out, each end like a single call',
     async (_, refusing) => {
       const { begin, end } = refusing();
       const alone = await during(end, () => round(1, TIME_MS, begin));
@@ -114,7 +114,7 @@ describe('calls that share an EVALSHA', () => {
   );
 
   it.each(Object.entries(passing))(
-    '[SC-7] refused for now with %s are made once that has passed, as each is alone',
+    '[SC-7] refused with %s for a moment run afterwards, like single calls',
     async (_, refusing) => {
       const { begin, end } = refusing();
       const lifted = async (): Promise<void> => {
@@ -149,7 +149,7 @@ describe('calls that share an EVALSHA', () => {
   };
 
   it.each(Object.entries(lasting))(
-    '[SC-7] refused with %s are told what each is told alone',
+    '[SC-7] refused with %s each get the error of a single call',
     async (reply, { begin, end }) => {
       const alone = await during(end, () => round(1, TIME_MS, begin));
       const together = await during(end, () => round(3, TIME_MS, begin));
@@ -160,7 +160,7 @@ describe('calls that share an EVALSHA', () => {
     },
   );
 
-  it('[SC-7] are refused with NOPERM for their own keys, and not for those of others', async () => {
+  it('[SC-7] get NOPERM for their own keys, and not for those of others', async () => {
     const seeded = (i: number): string => (i === 1 ? 'no' : 'ok');
     const allowed = (rule: string) => redis.client.call('ACL', 'SETUSER', USER, rule);
     await allowed('~no:*');
@@ -174,7 +174,7 @@ describe('calls that share an EVALSHA', () => {
     expect(Object.keys(together).length).toBeGreaterThan(20);
   });
 
-  it('[SC-7] on a key of another type are told what each is told alone, and those on others are made', async () => {
+  it('[SC-7] on a key of another type each get the error of a single call, and the others run', async () => {
     const ofAnotherType = (which: RegExp) => async (): Promise<void> => {
       for (const key of (await redis.client.keys('ok:*')).filter((one) => which.test(one)))
         await redis.client.del(key);
@@ -193,7 +193,7 @@ describe('calls that share an EVALSHA', () => {
     ).toBeGreaterThan(12);
   });
 
-  it('[SC-7] of counters, with less time than others of their batch, are known not to be done', async () => {
+  it('[SC-7] of counters with less time than the rest of their batch are known not to be applied', async () => {
     const [, , { counters }] = apps.all.find(([name]) => name === 'counters.add')!;
     await counters.add('ok:c', 1);
     await redis.client.config('SET', 'min-replicas-to-write', '9');
@@ -207,7 +207,7 @@ describe('calls that share an EVALSHA', () => {
     expect((await patient).value).toBe(11);
   });
 
-  it('[SC-7] do share it', async () => {
+  it('[SC-7] really share it', async () => {
     const shared = ['values.compareAndSet', 'values.getAndSet', 'reservations.hold', 'lists.move'];
     for (const [name, { before, call }, atomic] of apps.all) {
       if (!shared.includes(name)) continue;

@@ -1,5 +1,4 @@
-import { luaLimitTime } from '../../lib/limits/lua-limit.js';
-import { luaClock, luaMoment, luaNow } from '../../lib/scripting/lua.js';
+import { luaNow, luaTime } from '../../lib/scripting/lua.js';
 import { commandsOf } from '../support/library-commands.js';
 import { LIBRARY_SCRIPTS as SCRIPTS } from '../support/library-scripts.js';
 import { useRedis } from '../support/redis.js';
@@ -52,8 +51,8 @@ const codeOf = (lua: string): string =>
     .join('\n');
 
 /**
- * What the header says of KEYS or ARGV: `-- KEYS[2…] keys: …` is `...keys` in place 2. Before the
- * name there may be "the", or "per" before the singular of a list's.
+ * Parses the header's lines on KEYS or ARGV: `-- KEYS[2…] keys: …` is `...keys` in place 2. Before
+ * the name there may be "the", or "per" before the singular of a list's.
  */
 function headerOf(lua: string, table: 'KEYS' | 'ARGV'): { place: number; isList: boolean; name: string }[] {
   const line = new RegExp(`^-- ${table}\\[(\\d+)(…?)\\]\\s+(?:the |per )?(\\w+)`, 'gm');
@@ -65,7 +64,7 @@ function headerOf(lua: string, table: 'KEYS' | 'ARGV'): { place: number; isList:
 }
 
 describe('the scripts of the library', () => {
-  it('are found, each under a title and a name of its own', () => {
+  it('each have a title and a unique name', () => {
     expect(SCRIPTS.length).toBeGreaterThan(5);
     expect(new Set(SCRIPTS.map(([file]) => file)).size).toBe(SCRIPTS.length);
     expect(new Set(SCRIPTS.map(([, { name }]) => name)).size).toBe(SCRIPTS.length);
@@ -75,7 +74,7 @@ describe('the scripts of the library', () => {
     it.each([
       ['KEYS', script.keys],
       ['ARGV', script.args],
-    ] as const)('[SC-5] has a header that tells its %s, by name and in order', (table, declared) => {
+    ] as const)('[SC-5] has a header that lists its %s, by name and in order', (table, declared) => {
       const told = headerOf(script.lua, table);
       expect(told.map(({ place }) => place)).toEqual(declared.map((__, i) => i + 1));
       declared.forEach((name, i) => {
@@ -88,14 +87,14 @@ describe('the scripts of the library', () => {
     it.each([
       ['KEYS', script.keys],
       ['ARGV', script.args],
-    ] as const)('[SC-5] (T27) takes no %s that it does not declare', (table, declared) => {
+    ] as const)('[SC-5] (T27) uses no %s that it does not declare', (table, declared) => {
       const places = [...codeOf(script.lua).matchAll(new RegExp(`${table}\\[(\\d+)\\]`, 'g'))];
       const highest = Math.max(0, ...places.map(([, place]) => Number(place)));
       const most = declared.at(-1)?.startsWith('...') ? Infinity : declared.length;
       expect(highest).toBeLessThanOrEqual(most);
     });
 
-    it('[SC-5] tells what it returns', () => {
+    it('[SC-5] documents its return value', () => {
       expect(script.lua).toMatch(/^-- returns /im);
     });
 
@@ -107,7 +106,7 @@ describe('the scripts of the library', () => {
       }
     });
 
-    it('[SC-5] leaves numbers to nobody’s rounding, and long lists off the stack', () => {
+    it('[SC-5] never relies on implicit rounding, and keeps long lists off the stack', () => {
       const code = codeOf(script.lua);
       const main = code.replaceAll(/^local function[\s\S]*?^end$/gm, '');
       // A number as a reply is cut by Redis and sent as a double by others: strings go out.
@@ -119,7 +118,7 @@ describe('the scripts of the library', () => {
       expect(code).not.toMatch(/redis\.error_reply|\{\s*err\s*=/);
     });
 
-    it('[SC-5] writes nothing when it comes late, or only what its token fences', () => {
+    it('[SC-5] writes nothing when it arrives late, unless its token fences the write', () => {
       const code = codeOf(script.lua);
       const reads = commandsOf(code).every((command) => READING.has(command));
       // One that is given nothing only reads, whatever the Lua that it shares with others could do.
@@ -135,7 +134,7 @@ describe('the scripts of the library', () => {
       expect(code).toMatch(isLate);
     });
 
-    it('[SC-5] uses nothing that only some servers or one Lua version have', () => {
+    it('[SC-5] uses nothing that is missing on some servers or in some Lua version', () => {
       const code = codeOf(script.lua);
       expect(code).not.toMatch(/^\s*#!/);
       expect(code).not.toMatch(/cjson|cmsgpack|struct\.|bit\.|redis\.(replicate|setresp|acl_check_cmd)/);
@@ -146,7 +145,7 @@ describe('the scripts of the library', () => {
       for (const command of commandsOf(code)) expect(NOT_EVERYWHERE).not.toContain(command);
     });
 
-    it('[SC-5] makes no text of a number but by a format, nor of a quotient that is not floored', () => {
+    it('[SC-5] formats numbers explicitly, and floors quotients first', () => {
       const code = codeOf(script.lua);
       // 10 / 2 is 5.0 in Lua 5.4.
       expect(code.replaceAll(/math\.(?:floor|ceil)\([^\n]*/g, '')).not.toMatch(/[\w)\]] \/ [\w(]/);
@@ -154,10 +153,10 @@ describe('the scripts of the library', () => {
       expect(code).not.toMatch(/tostring\([^)]*[-+*/]/);
     });
 
-    it('[SC-5] takes the time and scores as text or as numbers', () => {
+    it('[SC-5] accepts the time and scores as text or as numbers', () => {
       const code = codeOf(script.lua);
       // TIME is a table of texts, or of numbers.
-      const ours = [luaNow, luaClock, luaMoment, luaLimitTime].map((lua) => codeOf(lua).trim());
+      const ours = [luaNow, luaTime].map((lua) => codeOf(lua).trim());
       expect(ours.reduce((rest, lua) => rest.replaceAll(lua, ''), code)).not.toContain("'TIME'");
       expect(code.match(/redis\.call\('(ZSCORE|INCRBYFLOAT)'[^\n]*\.\./)).toBeNull();
     });

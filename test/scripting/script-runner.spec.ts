@@ -14,6 +14,7 @@ import { startFaultProxy, type FaultProxy } from '../../lib/testing/index.js';
 import { countCommands } from '../support/command-stats.js';
 import { connectionTo } from '../support/library-connection.js';
 import { useRedis } from '../support/redis.js';
+import { waitFor } from '../support/wait-for.js';
 
 const number = (raw: unknown): number => Number(raw);
 
@@ -73,7 +74,7 @@ describe('ScriptRunner', () => {
     await proxy.stop();
   });
 
-  it('writes what is sent in one turn of the event loop at once', async () => {
+  it('writes the calls of one turn of the event loop at once', async () => {
     const straight = connectionTo(redis.server.url);
     const runner = new ScriptRunner(straight);
     const counted = (): Promise<number> => runner.run(countInTime, { counter: 'c' }, {}, Deadline.in(5_000));
@@ -109,7 +110,7 @@ describe('ScriptRunner', () => {
     expect(await redis.client.get('n')).toBe('8');
   });
 
-  it('[SC-1] goes on after a restart of the server', async () => {
+  it('[SC-1] continues after a restart of the server', async () => {
     await run();
     await redis.server.restart();
     expect(await run(1, 10_000)).toBe(1);
@@ -122,17 +123,17 @@ describe('ScriptRunner', () => {
     expect(await redis.client.get('n')).toBe('1');
   });
 
-  it('[SC-3] sends again when the reply was lost', async () => {
+  it('[SC-3] resends a call whose reply was lost', async () => {
     proxy.loseReplies({ match: ({ name }) => name === 'EVALSHA' });
     expect(await run()).toBe(2);
   });
 
-  it('[SC-3] sends again when the connection was cut before the server saw the call', async () => {
+  it('[SC-3] resends a call when the connection was cut before the server saw it', async () => {
     proxy.cutBeforeServer({ match: ({ name }) => name === 'EVALSHA' });
     expect(await run()).toBe(1);
   });
 
-  it('[SC-3] tells what was never sent from what was sent and not answered', async () => {
+  it('[SC-3] distinguishes a call that was never sent from one that was sent and not answered', async () => {
     proxy.blackHole();
     await expect(run(1, 200)).rejects.toThrow(OutcomeUnknownError);
     proxy.reset();
@@ -144,7 +145,7 @@ describe('ScriptRunner', () => {
     await expect(never).rejects.toMatchObject({ outcome: 'not-applied', retryable: true });
   });
 
-  it('[SC-3] says that Redis could not be reached when the server does not tell its time', async () => {
+  it('[SC-3] reports that Redis is unreachable when the server does not answer TIME', async () => {
     const silent = proxy.blackHole({ match: ({ name }) => name === 'TIME', times: Infinity });
     proxy.disconnectAll();
     await silent.triggered;
@@ -168,7 +169,20 @@ describe('ScriptRunner', () => {
     expect(await scripts.run(countInTime, { counter: 'n' }, {}, Deadline.in(5_000))).toBe(1);
   });
 
-  it('passes keys, lists and bytes through as they are', async () => {
+  it('[SC-3] waits for the first copy while its repeats are refused permanently', async () => {
+    const evalsha = { match: ({ name }: { name: string }): boolean => name === 'EVALSHA' };
+    const late = proxy.deliverLate(500, evalsha);
+    const refused = proxy.answer('-OOM command not allowed\r\n', { ...evalsha, times: Infinity });
+    const unknown = scripts.run(countInTime, { counter: 'n' }, {}, Deadline.in(3_000));
+    let wasDelivered = false;
+    void late.delivered.then((was) => (wasDelivered = was));
+    await expect(unknown).rejects.toThrow(OutcomeUnknownError);
+    expect(refused.count).toBeGreaterThan(0);
+    expect(wasDelivered).toBe(true);
+    await waitFor('its effect', async () => (await redis.client.get('n')) === '1');
+  });
+
+  it('passes keys, lists and bytes through unchanged', async () => {
     const bytes = Buffer.from([0, 255, 10, 13]);
     const reply = await scripts.run(
       echo,
@@ -197,7 +211,7 @@ describe('ScriptRunner', () => {
     },
   );
 
-  it('[ARG-1] refuses a list with holes, whose values would move up', async () => {
+  it('[ARG-1] refuses a list with holes, whose values would shift', async () => {
     const rest = [];
     rest[2] = 'x';
     const refused = scripts.run(echo, { keys: ['k'] }, { first: 'a', rest }, Deadline.in(100));

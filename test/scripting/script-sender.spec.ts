@@ -1,3 +1,4 @@
+import type { Redis } from 'ioredis';
 import { OutcomeUnknownError, RedisReplyError } from '../../lib/atomic-redis.errors.js';
 import { Deadline } from '../../lib/runtime/deadline.js';
 import { luaNow } from '../../lib/scripting/lua.js';
@@ -10,14 +11,7 @@ import { countCommands } from '../support/command-stats.js';
 import { LIBRARY_SCRIPTS } from '../support/library-scripts.js';
 import { connectionTo } from '../support/library-connection.js';
 import { useRedis } from '../support/redis.js';
-
-const append = defineScript({
-  name: 'test.append',
-  keys: ['list'],
-  args: ['value'],
-  lua: `return redis.call('RPUSH', KEYS[1], ARGV[1])`,
-  reply: Number,
-});
+import { append } from './scripted-operations.js';
 
 const length = defineScript({
   name: 'test.length',
@@ -59,7 +53,7 @@ return value`,
   reply: Number,
 });
 
-describe('calls of one script that are made together', () => {
+describe('concurrent calls of one script', () => {
   const redis = useRedis();
   let proxy: FaultProxy;
   let connection: RedisConnection;
@@ -85,9 +79,10 @@ describe('calls of one script that are made together', () => {
     scripts.run(answer, { key: `k:${how}` }, { how }, Deadline.in(2_000)).catch((error: unknown) => error);
   const incrementOnce = (n: number, ms = 2_000): Promise<number> =>
     scripts.run(once, { marker: `m:${n}`, counter: 'n' }, {}, Deadline.in(ms));
+  const bytesSent = (): number => (connection.client as Redis).stream.bytesWritten;
   const range = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
 
-  it('[SC-6] share an EVALSHA, sixteen at most, and have each its own answer', async () => {
+  it('[SC-6] share an EVALSHA, sixteen at most, and each has its own reply', async () => {
     let lengths: number[] = [];
     const counts = await countCommands(redis.client, async () => {
       lengths = await Promise.all(range(40).map((n) => push(String(n))));
@@ -97,7 +92,7 @@ describe('calls of one script that are made together', () => {
     expect(await redis.client.lrange('l', 0, -1)).toEqual(range(40).map(String));
   });
 
-  it('[SC-6] come to what they come to alone: nothing, a list, an error of their own', async () => {
+  it('[SC-6] give the same results as single calls: nothing, a list, an error of their own', async () => {
     const ways = ['nil', 'false', 'list', 'error reply', 'text', 'wrong type', 'raised'];
     const alone: unknown[] = [];
     for (const how of ways) alone.push(await ask(how));
@@ -116,7 +111,7 @@ describe('calls of one script that are made together', () => {
     expect((together[6] as Error).message).toContain('on purpose');
   });
 
-  it('[SC-6] are made though one before them could not be written, as where instrumentation of the client throws', async () => {
+  it('[SC-6] run even if one before them could not be written, for example when client instrumentation throws', async () => {
     const { client } = connection;
     const send = client.sendCommand.bind(client);
     const failOnce = ((...args: Parameters<typeof client.sendCommand>) => {
@@ -134,7 +129,7 @@ describe('calls of one script that are made together', () => {
     expect(await push('c')).toBe(2);
   });
 
-  it('[SC-6] leave in the order they were made in, whatever else is called between them', async () => {
+  it('[SC-6] leave in the order in which they were made, whatever else is called between them', async () => {
     const lengths = await Promise.all([
       push('a'),
       push('b'),
@@ -146,7 +141,7 @@ describe('calls of one script that are made together', () => {
     expect(lengths).toEqual([1, 2, 2, 3, 3, 4]);
   });
 
-  it('[SC-6] are made after SCRIPT FLUSH', async () => {
+  it('[SC-6] run after SCRIPT FLUSH', async () => {
     await redis.client.script('FLUSH');
     expect(await Promise.all(range(5).map(() => push('x')))).toEqual([1, 2, 3, 4, 5]);
     const counts = await countCommands(redis.client, () => Promise.all(range(5).map(() => push('x'))));
@@ -154,7 +149,47 @@ describe('calls of one script that are made together', () => {
     expect(counts.eval).toBeUndefined();
   });
 
-  it('[SC-6] have each the effect of once when the reply to all of them is lost', async () => {
+  it('[SC-6] are written after the current turn; a batch is written at once', async () => {
+    const progress = { mayBeDone: false, refusal: undefined };
+    const before = bytesSent();
+    const pushed = [push('a'), push('b')];
+    expect(bytesSent()).toBe(before);
+    await Promise.all(pushed);
+    const sent = bytesSent();
+    const batch = scripts.run(append, { list: 'l' }, { value: 'c' }, Deadline.in(2_000), { progress });
+    expect(bytesSent()).toBeGreaterThan(sent);
+    expect(await batch).toBe(3);
+  });
+
+  it.each([
+    ['calls made together', () => Promise.all([push('0'), push('0')])],
+    ['a single call', () => push('0')],
+  ])('[SC-6] keep their order after SCRIPT FLUSH and %s', async (_, call) => {
+    await redis.client.script('FLUSH');
+    await call();
+    await redis.client.del('l');
+    const values = ['1', '2', 'x'.repeat(5_000), ...range(17).map(String)];
+    await Promise.all(values.map(push));
+    expect(await redis.client.lrange('l', 0, -1)).toEqual(values);
+  });
+
+  it.each([[1], [3]])(
+    '[SC-3] do not run where the server reports after their deadline that it lost their script: %d of them',
+    async (count) => {
+      await redis.client.script('FLUSH');
+      const held = proxy.delay({ match: ({ name }) => name === 'EVALSHA', replyMs: 600 });
+      const values = range(count).map((n) =>
+        scripts.run(append, { list: 'l' }, { value: String(n) }, Deadline.in(300)),
+      );
+      for (const value of await Promise.allSettled(values))
+        expect(value).toMatchObject({ status: 'rejected', reason: { outcome: 'unknown' } });
+      await held.triggered;
+      expect(await push('later')).toBe(1);
+      expect(await redis.client.lrange('l', 0, -1)).toEqual(['later']);
+    },
+  );
+
+  it('[SC-6] each take effect once when the reply to all of them is lost', async () => {
     const fault = proxy.loseReplies({ match: ({ name }) => name === 'EVALSHA' });
     const values = await Promise.all(range(10).map((n) => incrementOnce(n)));
     expect(fault.count).toBe(1);
@@ -162,7 +197,7 @@ describe('calls of one script that are made together', () => {
     expect(await redis.client.get('n')).toBe('10');
   });
 
-  it('[SC-6] give up each at its own deadline', async () => {
+  it('[SC-6] each give up at their own deadline', async () => {
     proxy.blackHoleNow();
     const settled = await Promise.allSettled([
       incrementOnce(1, 100),
@@ -173,14 +208,14 @@ describe('calls of one script that are made together', () => {
       expect((one as PromiseRejectedResult).reason).toBeInstanceOf(OutcomeUnknownError);
   });
 
-  it('[SC-6] that bring much leave alone', async () => {
+  it('[SC-6] with large arguments leave alone', async () => {
     const counts = await countCommands(redis.client, () =>
       Promise.all(range(4).map(() => push('x'.repeat(100_000)))),
     );
     expect(counts.evalsha).toBe(4);
   });
 
-  it('[SC-6] every script of the library that can be shared compiles as a shared one', async () => {
+  it('[SC-6] include every shareable script of the library, which compiles in its shared form', async () => {
     const shared = LIBRARY_SCRIPTS.map(([, script]) => scriptBatchOf(script)).filter(
       (batch) => batch !== undefined,
     );

@@ -1,6 +1,7 @@
 import { AtomicRedisError, defineScript, type AtomicRedis } from 'nestjs-atomic-redis';
 
-const append = defineScript({
+/** Appends a value to a list, and returns how long the list is. */
+export const append = defineScript({
   name: 'test.append',
   keys: ['list'],
   args: ['value'],
@@ -152,7 +153,7 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
   'queues.counts': { call: ({ queues }, key, options) => queues.get(key).counts(options), ownKeys: true },
 };
 
-/** Of calls that are refused until their time is over. */
+/** Time-out of calls that are refused until it ends. */
 export const TIME_MS = 2_000;
 
 export interface Answer {
@@ -162,7 +163,7 @@ export interface Answer {
   readonly retryable: boolean;
 }
 
-/** What a caller can tell apart. */
+/** Reduces a call's result to the parts that a caller can distinguish. */
 export const answerOf = async (call: Promise<unknown>): Promise<Answer | 'done'> => {
   try {
     await call;

@@ -66,7 +66,7 @@ log('[TX-7] not a test');`;
     }
   });
 
-  it('names ids that tests have and the document has not, and ids declared twice', () => {
+  it('names ids that tests have and the document lacks, and ids declared twice', () => {
     const { status, text } = check('- **TX-1** a\n- **TX-1** b', "it('[TX-1] [TX-9] both', () => {});");
     expect(status).toBe(1);
     expect(text).toContain('TX-9 is tested in test/deep/some.spec.ts, but is not in docs/guarantees.md');
@@ -74,7 +74,7 @@ log('[TX-7] not a test');`;
     expect(text).not.toContain('at ');
   });
 
-  it('writes the spec files of each guarantee, and finds a list that is out of date', () => {
+  it('writes the spec files of each guarantee, and detects an outdated list', () => {
     check('- **TX-1** a', "it('[TX-1] a', () => {});");
     expect(run().status).toBe(0);
     expect(readFileSync(join(root, 'docs/guarantees.md'), 'utf8')).toContain(
@@ -86,6 +86,38 @@ log('[TX-7] not a test');`;
     const { status, text } = run();
     expect(status).toBe(1);
     expect(text).toContain('"## Where each is tested" in docs/guarantees.md is out of date');
+  });
+
+  it('names the mutants that no longer fit the code or its tests', () => {
+    mkdirSync(join(root, 'test/mutants'));
+    const spec = 'test/deep/some.spec.ts';
+    const file = 'code.ts';
+    const fitting = { name: 'fits', file, replace: 'one', with: 'two', spec, title: '[TX-1] single' };
+    const mutants = [
+      fitting,
+      { ...fitting, name: 'filled-in', title: '[TX-1] each of a and b' },
+      { ...fitting, name: 'gone', replace: 'three' },
+      { ...fitting, name: 'twice', replace: 'const' },
+      { ...fitting, name: 'no-program', with: '(' },
+      { ...fitting, name: 'no-file', file: 'other.ts' },
+      { ...fitting, name: 'no-spec', spec: 'test/other.spec.ts' },
+      { ...fitting, name: 'no-test', title: '[TX-1] another' },
+    ];
+    writeFileSync(join(root, 'test/mutants/named.json'), JSON.stringify(mutants));
+    writeFileSync(join(root, file), 'const one = 1;\nconst other = 2;\n');
+    const { status, text } = check(
+      '- **TX-1** a',
+      "it('[TX-1] single one', () => {});\nit.each([])('[TX-1] each of %s and %s', () => {});",
+    );
+    expect(status).toBe(1);
+    expect(text.split('\n').filter((line) => line.includes('mutant '))).toEqual([
+      '  - mutant gone: code.ts has its text 0 times instead of once',
+      '  - mutant twice: code.ts has its text 2 times instead of once',
+      '  - mutant no-program: it leaves no program of code.ts',
+      '  - mutant no-file: other.ts does not exist',
+      '  - mutant no-spec: test/other.spec.ts does not exist',
+      '  - mutant no-test: no test of test/deep/some.spec.ts has the title "[TX-1] another"',
+    ]);
   });
 
   it('refuses a document that declares nothing', () => {

@@ -1,12 +1,16 @@
-import { Test, type TestingModule } from '@nestjs/testing';
+import type { TestingModule } from '@nestjs/testing';
 import { Redis } from 'ioredis';
-import { AtomicRedis, AtomicRedisError, AtomicRedisModule } from 'nestjs-atomic-redis';
+import { AtomicRedis, AtomicRedisError, LeaseLostError } from 'nestjs-atomic-redis';
+import { useApp } from '../support/app.js';
+import { inLine } from '../permits/permits-app.js';
 import { startSentinelGroup, type SentinelGroup } from '../support/sentinel.js';
+import { waitFor } from '../support/wait-for.js';
 
 const PATIENT = { timeoutMs: 20_000 } as const;
 const DURABLE = { ...PATIENT, durability: { replicas: 1, timeoutMs: 20_000 } } as const;
 
 describe('a Sentinel group whose master is killed', () => {
+  const boot = useApp();
   let group: SentinelGroup;
   let app: TestingModule;
   let redis: AtomicRedis;
@@ -14,18 +18,13 @@ describe('a Sentinel group whose master is killed', () => {
 
   beforeAll(async () => {
     group = await startSentinelGroup();
-    app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: group.connection, namespace: 'atomic:' })],
-    }).compile();
-    app.useLogger(false);
-    await app.init();
+    app = await boot({ connection: group.connection });
     redis = app.get(AtomicRedis);
     client = new Redis(group.connection);
     client.on('error', () => {});
   });
 
   afterAll(async () => {
-    await app?.close();
     client?.disconnect();
     await group?.stop();
   });
@@ -41,7 +40,7 @@ describe('a Sentinel group whose master is killed', () => {
   ): Promise<{ replicated: number; mayBe: number }> {
     await group.settled();
     let [replicated, mayBe] = [0, 0];
-    // What replicas had before the kill cannot be lost by it.
+    // The kill cannot lose anything that replicas had before it.
     for (let i = 0; i < 20; i++, replicated++, mayBe++) await step(DURABLE);
     let over = false;
     const failed: unknown[] = [];
@@ -70,7 +69,7 @@ describe('a Sentinel group whose master is killed', () => {
     return { replicated: replicated + 1, mayBe: mayBe + 1 };
   }
 
-  it('[SRV-8] transactions', async () => {
+  it('[SRV-8] loses and repeats no transaction', async () => {
     const { replicated, mayBe } = await during((options) =>
       redis.transactions.run(
         ['n'],
@@ -85,7 +84,7 @@ describe('a Sentinel group whose master is killed', () => {
     expect(value).toBeLessThanOrEqual(mayBe);
   });
 
-  it('[SRV-8] idempotent runs', async () => {
+  it('[SRV-8] loses and repeats no idempotent run', async () => {
     const runs = new Map<string, number>();
     const keys: string[] = [];
     const run = (key: string, options: object): Promise<number> =>
@@ -110,14 +109,14 @@ describe('a Sentinel group whose master is killed', () => {
     }
   });
 
-  it('[SRV-8] counters', async () => {
+  it('[SRV-8] loses and repeats no counter operation', async () => {
     const { replicated, mayBe } = await during((options) => redis.counters.add('count', 1, options));
     const value = Number(await client.get('count'));
     expect(value).toBeGreaterThanOrEqual(replicated);
     expect(value).toBeLessThanOrEqual(mayBe);
   });
 
-  it('[SRV-8] limits, several at once', async () => {
+  it('[SRV-8] keeps several limits exact together', async () => {
     const both = (['fixed', 'sliding'] as const).map((algorithm) => ({
       key: 'quota',
       algorithm,
@@ -133,7 +132,47 @@ describe('a Sentinel group whose master is killed', () => {
     expect(fixed).toBeLessThanOrEqual(mayBe);
   });
 
-  it('[SRV-8] transfers', async () => {
+  it('[SRV-8] keeps replicated permits held, and waiting callers in their order', async () => {
+    await group.settled();
+    const terms = { ...PATIENT, leaseMs: 60_000 };
+    const first = await redis.permits.acquire('p', terms);
+    const write = () =>
+      redis.transactions.run(['k'], (tx) => void tx.write.set('k', '1'), { ...PATIENT, permit: first });
+    const served: number[] = [];
+    const fences = [first.fence];
+    const wait = async (place: number): Promise<void> => {
+      const permit = await redis.permits.acquire('p', { ...terms, waitMs: 120_000 });
+      served.push(place);
+      fences.push(permit.fence);
+      await permit.release();
+    };
+    const waiting: Promise<void>[] = [];
+    for (let place = 1; place <= 3; place++) {
+      waiting.push(wait(place));
+      await waitFor('it to stand in line', async () => (await inLine(client)) === place);
+    }
+    await client.set('known', '1');
+    expect(await client.wait(1, 20_000)).toBe(1);
+    await group.failOver();
+    await write();
+    expect(await redis.permits.tryAcquire('p', PATIENT)).toBeNull();
+    // A failover takes longer than they are taken to be alive for.
+    await waitFor('them to say that they still wait', async () => {
+      const state = await client.hgetall('atomic:permits:{p}:p');
+      const alive = Object.entries(state).filter(
+        ([field, text]) => field[0] === 'w' && parseInt(text) > Date.now(),
+      );
+      return alive.length === 3;
+    });
+    expect(await first.release()).toBe(true);
+    await Promise.all(waiting);
+    expect(served).toEqual([1, 2, 3]);
+    expect(fences).toEqual(fences.toSorted((a, b) => a - b));
+    expect(new Set(fences).size).toBe(4);
+    await expect(write()).rejects.toThrow(LeaseLostError);
+  });
+
+  it('[SRV-8] loses and repeats no transfer', async () => {
     // Not to a former master that is about to be told that it is a replica: what it is given then
     // is lost.
     await group.settled();

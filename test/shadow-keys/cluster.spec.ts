@@ -65,7 +65,7 @@ describe('shadow keys on a Cluster', () => {
     return { replacing, goOn, standing: () => waitFor('the first chunk', () => isStanding) };
   };
 
-  it('[SK-14] lose the shadow when its slot moves in the middle, and succeed when asked again', async () => {
+  it('[SK-14] lose the shadow when its slot moves meanwhile, and succeed on a retry', async () => {
     const key = 'moving';
     await client.hset(`p:${key}`, { v: 'old' });
     const { replacing, goOn, standing } = hold(key);
@@ -80,7 +80,7 @@ describe('shadow keys on a Cluster', () => {
     expect(await client.hlen(`p:${key}`)).toBe(3_000);
   });
 
-  it('[SK-14] lose the shadow when its master dies in the middle, and succeed when asked again', async () => {
+  it('[SK-14] lose the shadow when its master dies meanwhile, and succeed on a retry', async () => {
     const key = 'dying';
     await client.hset(`p:${key}`, { v: 'old' });
     const master = await cluster.masterOf(`p:${key}`);

@@ -20,7 +20,7 @@ import { fieldsOf, startApp } from './app.js';
 const swaps = { match: ({ name }: { name: string }): boolean => name === 'EVALSHA' };
 const chunks = { match: ({ name }: { name: string }): boolean => name === 'EXEC' };
 
-describe('shadow keys over connections that fail', () => {
+describe('a shadow key whose connection fails', () => {
   const redis = useRedis();
   let proxy: FaultProxy;
   let apps: TestingModule[];
@@ -48,7 +48,7 @@ describe('shadow keys over connections that fail', () => {
   const shadows = () => redis.client.keys('atomic:shadow:*');
   const oneShadow = () => waitFor('a shadow', async () => (await shadows())[0]);
 
-  /** A build that stands still after its first chunk until told to go on. */
+  /** A build that pauses after its first chunk until `goOn()`. */
   function standingBuild(options: ReplaceOptions = {}, rest = fieldsOf('new', 3_000)) {
     let goOn = (): void => undefined;
     const held = new Promise<void>((resolve) => (goOn = resolve));
@@ -65,7 +65,7 @@ describe('shadow keys over connections that fail', () => {
     return { replacing, goOn };
   }
 
-  /** How it failed, and what is live then. */
+  /** Returns the error, and the live value then. */
   const failureOf = async (replacing: Promise<unknown>) => {
     const error = await replacing.then(
       () => undefined,
@@ -99,7 +99,7 @@ describe('shadow keys over connections that fail', () => {
       }
     });
 
-    it('[SK-9] takes effect once: what was swapped in meanwhile stays', async () => {
+    it('[SK-9] takes effect once: a later swap stays', async () => {
       const fault = proxy.loseReplies(swaps);
       const replacing = shadowKeys.replace('k', { v: 'first' }, { keepPrevious: true });
       await fault.triggered;
@@ -112,7 +112,7 @@ describe('shadow keys over connections that fail', () => {
       expect(await live()).toEqual({ v: 'first' });
     });
 
-    it('[SK-9] is refused once too, though the newer version is gone when the copy comes', async () => {
+    it('[SK-9] is refused once too, even if the newer version is gone when the copy arrives', async () => {
       await other.replace('k', { v: 'newer' }, { version: 9 });
       const fault = proxy.loseReplies(swaps);
       const replacing = shadowKeys.replace('k', { v: 'older' }, { version: 8 });
@@ -156,7 +156,7 @@ describe('shadow keys over connections that fail', () => {
     it.each<[string, () => unknown]>([
       ['whose reply is lost', () => proxy.loseReplies(chunks)],
       ['that never arrives', () => proxy.cutBeforeServer(chunks)],
-      ['of whose reply a part arrives', () => proxy.deliverPartOfReply(5, chunks)],
+      ['whose reply arrives in part', () => proxy.deliverPartOfReply(5, chunks)],
     ])('[SK-10] %s loses the shadow, which is never sent again', async (_, strike) => {
       strike();
       expect(
@@ -165,7 +165,7 @@ describe('shadow keys over connections that fail', () => {
       await waitFor('no shadow', async () => (await shadows()).length === 0);
     });
 
-    it('[SK-10] that arrives after its connection is gone leaves something that goes by itself', async () => {
+    it('[SK-10] that arrives after its connection is gone leaves a key that expires', async () => {
       const late = proxy.deliverLate(300, chunks);
       expect(await failureOf(shadowKeys.replace('k', fieldsOf('new', 500), { shadowTtlMs: 1_000 }))).toEqual(
         lost,
@@ -183,7 +183,7 @@ describe('shadow keys over connections that fail', () => {
       proxy.reset();
     });
 
-    it('[SK-10] loses the shadow at once when its connection is cut, though the source stands still', async () => {
+    it('[SK-10] loses the shadow at once when its connection is cut, even while the source is idle', async () => {
       const { replacing } = standingBuild();
       await oneShadow();
       const cutAt = performance.now();
@@ -196,7 +196,7 @@ describe('shadow keys over connections that fail', () => {
   });
 
   describe('a shadow', () => {
-    it('[SK-11] that expired never becomes live, though another chunk came after', async () => {
+    it('[SK-11] that expired never becomes live, even if another chunk followed', async () => {
       const replacing = other.replace(
         'k',
         async (w) => {
@@ -242,7 +242,7 @@ describe('shadow keys over connections that fail', () => {
       expect(await shadows()).toEqual([]);
     });
 
-    it('[SK-11] lives on while its source stands still', async () => {
+    it('[SK-11] lives on while its source is idle', async () => {
       const { replacing, goOn } = standingBuild({ shadowTtlMs: 3_000 });
       const shadow = await oneShadow();
       let lowest = Infinity;
@@ -257,13 +257,13 @@ describe('shadow keys over connections that fail', () => {
       expect(await redis.client.hlen('k')).toBe(3_000);
     });
 
-    it('[SK-11] is lost for its build as soon as a renewal finds it gone', async () => {
+    it('[SK-11] is lost for its build as soon as a renewal finds it missing', async () => {
       const { replacing } = standingBuild({ shadowTtlMs: 1_000 });
       await redis.client.del(await oneShadow());
       expect(await failureOf(replacing)).toEqual(lost);
     });
 
-    it('[SK-11] goes by itself when its process was killed', async () => {
+    it('[SK-11] expires when its process was killed', async () => {
       const builder = startWorker({
         script: require.resolve('./builder.worker.ts'),
         data: { url: redis.server.url, shadowTtlMs: 3_000 },
@@ -308,7 +308,7 @@ describe('shadow keys over connections that fail', () => {
       expect(await redis.client.keys('*')).toEqual(['k']);
     });
 
-    it('[SK-12] of the process stays flat: a source is read no faster than Redis takes it', async () => {
+    it('[SK-12] of the process stays flat: a source is read no faster than Redis accepts it', async () => {
       let read = 0;
       async function* source() {
         for (; read < 100_000; read++) yield [`f${read}`, 'v'] as const;
@@ -327,7 +327,7 @@ describe('shadow keys over connections that fail', () => {
     });
   });
 
-  it('[SK-10] reports that Redis cannot be reached, in time, and reads nothing of the source', async () => {
+  it('[SK-10] reports in time that Redis is unreachable, and reads nothing of the source', async () => {
     proxy.refuseConnections(true);
     proxy.disconnectAll();
     let asked = false;

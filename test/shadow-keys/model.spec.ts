@@ -1,5 +1,5 @@
 import type { TestingModule } from '@nestjs/testing';
-import * as fc from 'fast-check';
+import { fc } from '../support/property.js';
 import { ShadowEmptyError, ShadowKeyService } from 'nestjs-atomic-redis';
 import { useRedis } from '../support/redis.js';
 import { startApp } from './app.js';
@@ -25,7 +25,7 @@ type Step =
       };
     };
 
-/** What the documentation promises. */
+/** The documented behaviour. */
 function step(state: State, made: Step): { answer: boolean | 'empty'; state: State } {
   const { live, previous, version } = state;
   if (made.kind === 'rollback') {
@@ -88,7 +88,7 @@ describe('shadow keys', () => {
     }
   };
 
-  it('[SK-4] do as a model does over any sequence of swaps and rollbacks', async () => {
+  it('[SK-4] agree with a model over any sequence of swaps and rollbacks', async () => {
     let run = 0;
     await fc.assert(
       fc.asyncProperty(steps, async (made) => {

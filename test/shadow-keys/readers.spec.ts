@@ -47,7 +47,7 @@ describe('readers during swaps', () => {
 
   const generations = Array.from({ length: SWAPS + 1 }, (_, i) => `v${i}`);
 
-  it('[SK-13] see one value whole, or the next one whole', async () => {
+  it('[SK-13] see one whole value, or the next whole one', async () => {
     await shadowKeys.replace('k', fieldsOf('v0', FIELDS));
     const seen = await watch(
       async (client) => {
@@ -67,7 +67,7 @@ describe('readers during swaps', () => {
     expect([...seen].filter((one) => !new RegExp(`^${FIELDS} × v\\d+$`).test(one))).toEqual([]);
   });
 
-  it('[SK-13] see several keys change together, forth and back', async () => {
+  it('[SK-13] see several keys change together, forwards and back', async () => {
     const replaceAll = (generation: string, keepPrevious: boolean) =>
       shadowKeys.replaceAll(
         { a: { v: generation }, b: fieldsOf(generation, 10), c: { v: generation } },
@@ -91,7 +91,7 @@ describe('readers during swaps', () => {
     expect([...seen].filter((one) => !/^(v\d+) \1 \1$/.test(one))).toEqual([]);
   });
 
-  it('[SK-13] see one whole value of many builds at the same time, and in the end the newest', async () => {
+  it('[SK-13] see one whole value among many concurrent builds, and finally the newest', async () => {
     await shadowKeys.replace('k', fieldsOf('v0', FIELDS), { version: 0 });
     const seen = await watch(
       async (client) => [...new Set(await client.hvals('k'))].join('+'),

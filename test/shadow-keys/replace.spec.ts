@@ -35,7 +35,7 @@ describe('ShadowKeyService', () => {
 
   const bytes = Buffer.from([0, 255, 254, 10, 13, 0, 128]);
 
-  describe('types', () => {
+  describe('the supported types', () => {
     const cases: [type: string, build: (writer: ShadowWriter) => unknown, expected: unknown][] = [
       ['hash', (w) => w.hset({ a: 1, b: 'x' }), { a: '1', b: 'x' }],
       ['hash', (w) => w.hset(new Map([['a', 1n]])), { a: '1' }],
@@ -66,7 +66,7 @@ describe('ShadowKeyService', () => {
       }
     };
 
-    it.each(cases)('[SK-1] builds a %s', async (type, build, expected) => {
+    it.each(cases)('[SK-1] include a %s', async (type, build, expected) => {
       await redis.client.rpush('k', 'old');
       expect(await shadowKeys.replace('k', build)).toMatchObject({ swapped: true, shadowKeys: [] });
       expect(await redis.client.type('k')).toBe(type);
@@ -74,7 +74,7 @@ describe('ShadowKeyService', () => {
       expect(await keys()).toEqual(['k']);
     });
 
-    it('[SK-1] counts what was written', async () => {
+    it('[SK-1] count their written elements', async () => {
       const written = async (source: ShadowSource, type?: ReplaceOptions['type']) =>
         (await shadowKeys.replace('k', source, { type })).written;
       expect(await written({ a: 1, b: 2 })).toBe(2);
@@ -83,7 +83,7 @@ describe('ShadowKeyService', () => {
       expect(await written(['é', 'x'], 'string')).toBe(3);
     });
 
-    it('[SK-1] keeps bytes as they are', async () => {
+    it('[SK-1] preserve bytes', async () => {
       await shadowKeys.replace('hash', (w) => w.hset([[bytes, bytes]]));
       expect(await redis.client.hgetBuffer('hash', bytes)).toEqual(bytes);
       await shadowKeys.replace('string', (w) => w.append(bytes));
@@ -110,13 +110,13 @@ describe('ShadowKeyService', () => {
       ['an async iterable of values', slowly(['b', 'a']), 'list', ['b', 'a']],
     ];
 
-    it.each(cases)('[SK-1] takes %s', async (_, source, type, expected) => {
+    it.each(cases)('[SK-1] accept %s', async (_, source, type, expected) => {
       await shadowKeys.replace('k', source, { type });
       const value = type === 'list' ? redis.client.lrange('k', 0, -1) : redis.client.hgetall('k');
       expect(await value).toEqual(expected);
     });
 
-    it('[SK-1] takes an iterable of every other type', async () => {
+    it('[SK-1] accept an iterable of every other type', async () => {
       await shadowKeys.replace('set', slowly(['a']), { type: 'set' });
       await shadowKeys.replace('zset', { a: 2 }, { type: 'zset' });
       await shadowKeys.replace('stream', slowly<Record<string, number>>([{ a: 1 }, { b: 2 }]), {
@@ -133,7 +133,7 @@ describe('ShadowKeyService', () => {
     });
 
     it.each([999, 1_000, 1_001, 3_000, 3_500])(
-      '[SK-1] writes all of %i elements, one by one or at once',
+      '[SK-1] are written with all of their %i elements, one by one or at once',
       async (n) => {
         const fields = fieldsOf('v', n);
         const expected = Object.fromEntries(fields);
@@ -148,7 +148,7 @@ describe('ShadowKeyService', () => {
       },
     );
 
-    it('[SK-1] writes all of what was handed over and not awaited', async () => {
+    it('[SK-1] are written completely even if their writes are not awaited', async () => {
       const fields = fieldsOf('v', 20_000);
       await shadowKeys.replace('k', (w) => {
         for (let from = 0; from < fields.length; from += 4_000) void w.hset(fields.slice(from, from + 4_000));
@@ -156,7 +156,7 @@ describe('ShadowKeyService', () => {
       expect(await redis.client.hlen('k')).toBe(20_000);
     });
 
-    it('[SK-1] closes an iterable that it does not read to its end', async () => {
+    it('[SK-1] are closed if they are iterables that are not read to their end', async () => {
       let closed = false;
       async function* source() {
         try {
@@ -183,7 +183,7 @@ describe('ShadowKeyService', () => {
       expect(await redis.client.pttl('k')).toBeLessThanOrEqual(50_000);
     });
 
-    it('[SK-2] refuses an empty value unless told to delete then', async () => {
+    it('[SK-2] refuses an empty value unless configured to delete then', async () => {
       await redis.client.set('k', 'old');
       for (const source of [
         {},
@@ -224,7 +224,7 @@ describe('ShadowKeyService', () => {
       expect(await redis.client.pttl('k')).toBeLessThanOrEqual(30_000);
     });
 
-    it('[SK-2] waits for replicas when told to, and stays done when they do not come', async () => {
+    it('[SK-2] waits for replicas on request, and stays done when they do not acknowledge', async () => {
       const durability = { replicas: 1, timeoutMs: 50 };
       const options = { durability, mode: 'copy', keepPrevious: true } as const;
       await redis.client.set('k', 'old');
@@ -247,7 +247,7 @@ describe('ShadowKeyService', () => {
       expect(counts).not.toHaveProperty('del');
     });
 
-    it('[SK-1] tells how far it has come', async () => {
+    it('[SK-1] reports its progress', async () => {
       const seen: number[] = [];
       let elapsed = 0;
       await shadowKeys.replace('k', fieldsOf('v', 2_500), {
@@ -265,7 +265,7 @@ describe('ShadowKeyService', () => {
     const at = (version: number | bigint, options: ReplaceOptions = {}) =>
       shadowKeys.replace('k', { v: String(version) }, { version, ...options });
 
-    it('[SK-3] never lets an older one win, whatever the number of digits', async () => {
+    it('[SK-3] let no older one win, whatever the number of digits', async () => {
       for (const [version, swapped] of [
         [9, true],
         [10, true],
@@ -284,7 +284,7 @@ describe('ShadowKeyService', () => {
       expect(await keys()).toEqual(['atomic:shadow-version:{k}:k', 'k']);
     });
 
-    it('[SK-3] also when it was built first: of two at once the newer one stays', async () => {
+    it('[SK-3] are compared even if the older one is built later: of two simultaneous builds the newer one stays', async () => {
       let release = (): void => undefined;
       const held = new Promise<void>((resolve) => (release = resolve));
       const older = shadowKeys.replace(
@@ -302,7 +302,7 @@ describe('ShadowKeyService', () => {
       expect(await keys()).toEqual(['atomic:shadow-version:{k}:k', 'k']);
     });
 
-    it('[SK-3] is kept as long as the live key, and over swaps without one', async () => {
+    it('[SK-3] are kept as long as the live key, and over swaps without one', async () => {
       const version = 'atomic:shadow-version:{k}:k';
       const ttl = () => redis.client.pttl(version);
       await at(5, { ttlMs: 50_000 });
@@ -320,7 +320,7 @@ describe('ShadowKeyService', () => {
       expect(await ttl()).toBeGreaterThan(0);
     });
 
-    it('[SK-3] says nothing of a live key that was deleted by others', async () => {
+    it('[SK-3] are ignored for a live key that other clients deleted', async () => {
       await at(5);
       await redis.client.del('k');
       expect(await at(4)).toMatchObject({ swapped: true });
@@ -332,7 +332,7 @@ describe('ShadowKeyService', () => {
   });
 
   describe('rollback', () => {
-    it('[SK-4] puts back what was kept, with the time to live it has left, once', async () => {
+    it('[SK-4] restores the kept value once, with its remaining time to live', async () => {
       await redis.client.set('k', 'old', 'PX', 60_000);
       await shadowKeys.replace('k', { a: 1 }, { keepPrevious: true, ttlMs: 5_000, version: 1 });
       expect(await shadowKeys.rollback('k')).toBe(true);
@@ -355,7 +355,7 @@ describe('ShadowKeyService', () => {
       expect(await keys()).toEqual(['k']);
     });
 
-    it('[SK-4] brings back what was deleted for want of a new value', async () => {
+    it('[SK-4] restores a value that an empty one deleted', async () => {
       await redis.client.set('k', 'old');
       await shadowKeys.replace('k', {}, { onEmpty: 'delete', keepPrevious: true });
       expect(await redis.client.exists('k')).toBe(0);
@@ -363,7 +363,7 @@ describe('ShadowKeyService', () => {
       expect(await redis.client.get('k')).toBe('old');
     });
 
-    it('[SK-4] rolls several keys back together, or none of them', async () => {
+    it('[SK-4] restores several keys together, or none of them', async () => {
       await redis.client.mset('a', 'old', 'b', 'old');
       await shadowKeys.replaceAll({ a: { v: 1 }, b: { v: 1 } }, { keepPrevious: true });
       await shadowKeys.replace('b', { v: 2 });
@@ -405,7 +405,7 @@ describe('ShadowKeyService', () => {
       expect(await keys()).toEqual(['a', 'atomic:shadow-version:{b}:b', 'b']);
     });
 
-    it('[SK-5] swaps as many keys as it may', async () => {
+    it('[SK-5] swaps up to the maximum number of keys', async () => {
       const sources = Object.fromEntries(Array.from({ length: 500 }, (_, i) => [`k${i}`, { i }]));
       expect(await shadowKeys.replaceAll(sources, { keepPrevious: true, version: 1 })).toMatchObject({
         written: 500,
@@ -448,14 +448,14 @@ describe('ShadowKeyService', () => {
           },
         },
       ],
-    ])('[SK-7] passes on what %s throws, and removes the shadow', async (_, source, options) => {
+    ])('[SK-7] passes on the error of %s, and removes the shadow', async (_, source, options) => {
       await redis.client.set('k', 'old');
       await expect(shadowKeys.replace('k', source, options)).rejects.toBe(boom);
       expect(await keys()).toEqual(['k']);
       expect(await redis.client.get('k')).toBe('old');
     });
 
-    it('[SK-7] ends at its signal, though the source hangs, and tells the source', async () => {
+    it('[SK-7] ends at its signal even if the source hangs, and notifies the source', async () => {
       await redis.client.set('k', 'old');
       const stop = new AbortController();
       let writer: ShadowWriter | undefined;
@@ -475,7 +475,7 @@ describe('ShadowKeyService', () => {
       await expect(shadowKeys.replace('k', { a: 1 }, { signal: stop.signal })).rejects.toBe(boom);
     });
 
-    it('[SK-7] cannot be saved by catching what a write throws', async () => {
+    it('[SK-7] cannot be saved by catching the error of a write', async () => {
       const source = async (w: ShadowWriter): Promise<void> => {
         await w.hset({ a: 1 });
         await w.hset({ b: undefined as unknown as string }).catch(() => undefined);
@@ -485,7 +485,7 @@ describe('ShadowKeyService', () => {
       expect(await keys()).toEqual([]);
     });
 
-    it('[SK-7] reports what Redis refused', async () => {
+    it('[SK-7] reports Redis’s refusal', async () => {
       const source = async (w: ShadowWriter): Promise<void> => {
         await w.xadd({ a: 1 }, '5-1');
         await w.xadd({ a: 1 }, '4-1');
@@ -508,8 +508,8 @@ describe('ShadowKeyService', () => {
     });
   });
 
-  describe('arguments', () => {
-    /** What is wrong with it. */
+  describe('given wrong arguments', () => {
+    /** Returns the message of the refusal. */
     const refusalOf = async (refused: Promise<unknown>): Promise<unknown> => {
       const error = await refused.then(
         () => undefined,
@@ -549,7 +549,7 @@ describe('ShadowKeyService', () => {
       expect(counts).toEqual({});
     });
 
-    it('[SK-8] refuses wrong keys of several', async () => {
+    it('[SK-8] refuses wrong keys among several', async () => {
       expect(await refusalOf(shadowKeys.replaceAll({}))).toBe('sources');
       expect(await refusalOf(shadowKeys.replaceAll({ a: 7 as never }))).toBe('sources["a"]');
       expect(await refusalOf(shadowKeys.replaceAll({ '': {} }))).toBe('sources: a key');
@@ -577,13 +577,13 @@ describe('ShadowKeyService', () => {
       ['writer.zadd', (w) => w.zadd({ '\ud800': 1 })],
       ['writer.append', (w) => w.append('\ud83d')],
       ['writer', async (w) => [await w.hset({ a: 1 }), await w.rpush('a')]],
-    ])('[SK-8] refuses what cannot be written: %s', async (argument, build) => {
+    ])('[SK-8] refuses an unwritable value: %s', async (argument, build) => {
       await redis.client.set('k', 'old');
       expect(await refusalOf(shadowKeys.replace('k', build))).toBe(argument);
       expect(await keys()).toEqual(['k']);
     });
 
-    it('[SK-8] refuses to run inside a transaction, where it would run once for each attempt', async () => {
+    it('[SK-8] refuses to run inside a transaction, whose attempts would each repeat it', async () => {
       const transactions = app.get(TransactionService);
       const source = jest.fn((w: ShadowWriter) => w.hset({ a: 1 }));
       const inside = (options: ReplaceOptions) =>

@@ -1,4 +1,7 @@
-/** What the transfers work on. One hash tag: the same transactions could run on a Cluster. */
+/**
+ * The accounts of the transfers. They share one hash tag, so the same transactions could run on a
+ * Cluster.
+ */
 export const ACCOUNTS = 20;
 /** Little enough for transfers to be refused now and then. */
 export const OPENING_BALANCE = 100;
@@ -6,7 +9,7 @@ export const OPENING_BALANCE = 100;
 export const accountKey = (account: number): string => `{bank}:account:${account}`;
 /** A list, to which every transaction appends its call's entry. */
 export const AUDIT_KEY = '{bank}:audit';
-/** Watched by the calls that change no account, and written by nobody. */
+/** Watched by the calls that change no account, and never written. */
 export const CALM_KEY = '{bank}:calm';
 
 export interface Transfer {

@@ -1,6 +1,6 @@
 import type { ChainReport } from './random-body.js';
 
-/** What Redis holds of one key. */
+/** The content of one key in Redis. */
 export interface Chain {
   readonly key: string;
   readonly last: string;
@@ -16,11 +16,11 @@ export interface BodiesVerdict {
   readonly errors: Readonly<Record<string, number>>;
   /** Links that do not begin where the one before ends: an update was lost. */
   readonly broken: number;
-  /** Links of transactions that were told as applied, and are not there. */
+  /** Missing links of transactions that were reported as applied. */
   readonly missing: number;
   readonly doubled: number;
   /**
-   * Links that are there of attempts and transactions that were told as not applied, or that failed
+   * Existing links of attempts and transactions that were reported as not applied, or that failed
    * after they had joined.
    */
   readonly stray: number;
@@ -29,7 +29,7 @@ export interface BodiesVerdict {
   readonly unknowns: readonly string[];
 }
 
-/** Compares the chains with what the callers were told. */
+/** Compares the chains with the callers' answers. */
 export function judgeBodies(reports: readonly ChainReport[], chains: readonly Chain[]): BodiesVerdict {
   const examples: string[] = [];
   const found = new Map<string, number>();

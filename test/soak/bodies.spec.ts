@@ -1,27 +1,29 @@
-import { soakBodies } from './bodies.js';
+import { wrongInHistory } from '../histories/judge.js';
+import { soakBodies, type BodiesReport } from './bodies.js';
+import { reproducibly } from './reproduce.js';
 
 describe('transactions with bodies of any kind, under faults', () => {
-  it('[TX-12] leave one chain for each key: every link of an applied one once, none of another', async () => {
-    const report = await soakBodies({
-      transactions: 600,
-      faults: 25,
-      restarts: 1,
-      seed: 3,
-      limitMs: 25_000,
+  const soak = async (
+    given: Pick<Parameters<typeof soakBodies>[0], 'transactions' | 'faults' | 'restarts' | 'seed'>,
+    judge: (report: BodiesReport) => void,
+  ): Promise<boolean> =>
+    reproducibly('bodies', given, async () => {
+      const report = await soakBodies({ ...given, limitMs: 60_000 });
+      expect(report).toMatchObject({ broken: 0, missing: 0, doubled: 0, stray: 0, examples: [] });
+      expect(wrongInHistory(report.history, { 'list-append': 300 })).toEqual([]);
+      judge(report);
     });
-    expect(report).toMatchObject({ broken: 0, missing: 0, doubled: 0, stray: 0, examples: [] });
-    expect(report.applied).toBeGreaterThan(300);
-  }, 90_000);
+
+  it('[TX-12] leave one chain for each key: every link of an applied transaction once, and none of any other', async () => {
+    await soak({ transactions: 600, faults: 25, restarts: 1, seed: 3 }, ({ applied }) => {
+      expect(applied).toBeGreaterThan(300);
+    });
+  }, 150_000);
 
   it('[TX-16] leave no outcome unknown where the server is healthy', async () => {
-    const report = await soakBodies({
-      transactions: 1_500,
-      faults: 0,
-      restarts: 0,
-      seed: 4,
-      limitMs: 25_000,
+    await soak({ transactions: 1_500, faults: 0, restarts: 0, seed: 4 }, ({ unknowns, notApplied }) => {
+      expect(unknowns).toEqual([]);
+      expect(notApplied).toBeGreaterThan(0);
     });
-    expect(report).toMatchObject({ broken: 0, missing: 0, doubled: 0, stray: 0, examples: [], unknowns: [] });
-    expect(report.notApplied).toBeGreaterThan(0);
-  }, 90_000);
+  }, 150_000);
 });

@@ -1,6 +1,8 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { FaultProxy, RedisCommand } from '../../lib/testing/index.js';
+import { nowUs } from '../histories/history.js';
+import { noteOperation, startRecording, type Recording } from '../histories/recorder.js';
 import { withFaultyServer, type FaultyServer } from '../support/faulty-server.js';
 import type { CallingJob } from './calling-worker.js';
 import { judgeBodies, type BodiesVerdict, type Chain } from './bodies-verdict.js';
@@ -11,29 +13,14 @@ import {
   serverFaults,
   whenDelivered,
   whenMet,
-  type FaultCount,
   type FaultKind,
 } from './faults.js';
 import { soakedChain, soakedKeys, type ChainReport } from './random-body.js';
 import { integerBetween, seededRandom } from './random.js';
+import { historyOf } from './reproduce.js';
+import type { TransactionSoakOptions, TransactionSoakRun } from './soak-options.js';
 
-export interface BodiesOptions {
-  /** Applied links, at least. */
-  transactions: number;
-  /** That struck, at least; without any, a healthy server must leave no outcome unknown. */
-  faults: number;
-  /** Of the server, by kill -9. */
-  restarts: number;
-  seed: number;
-  /** After this it ends, whatever was reached. */
-  limitMs: number;
-}
-
-export interface BodiesReport extends BodiesVerdict {
-  readonly faults: readonly FaultCount[];
-  readonly struck: number;
-  readonly elapsedMs: number;
-}
+export interface BodiesReport extends BodiesVerdict, TransactionSoakRun {}
 
 const WORKERS = 2;
 const CALLERS = 24;
@@ -47,19 +34,24 @@ const ENDING_MS = 30_000;
  * Transactions whose bodies are made up at random: they read side by side, are joined side by side,
  * have others of their own inside, change what they have given, do not wait for all that they have
  * begun, and end close to their deadlines. Each adds a link to the chain of each of its keys; the
- * chains are compared with what the callers were told.
+ * chains are compared with the callers' answers.
  */
-export async function soakBodies(options: BodiesOptions): Promise<BodiesReport> {
+export async function soakBodies(options: TransactionSoakOptions): Promise<BodiesReport> {
   const { seed, limitMs } = options;
   const script = join(__dirname, 'bodies.worker.ts');
   const job = (urls: readonly string[]): CallingJob => ({ urls, callers: CALLERS, seed });
+  const recording = startRecording();
   const setUp = { workers: WORKERS, script, job, timeoutMs: limitMs + ENDING_MS };
-  return await withFaultyServer(setUp, (scene: Scene) => soak(scene, options));
+  return await withFaultyServer(setUp, (scene: Scene) => soak(scene, options, recording));
 }
 
 type Scene = FaultyServer<ChainReport[]>;
 
-async function soak(scene: Scene, options: BodiesOptions): Promise<BodiesReport> {
+async function soak(
+  scene: Scene,
+  options: TransactionSoakOptions,
+  recording: Recording,
+): Promise<BodiesReport> {
   const { admin, workers } = scene;
   const random = seededRandom(options.seed);
   const faults = new FaultInjector(kindsOfFaults(scene, random), random);
@@ -77,9 +69,16 @@ async function soak(scene: Scene, options: BodiesOptions): Promise<BodiesReport>
     const [last, links] = await Promise.all([admin.get(key), admin.lrange(soakedChain(key), 0, -1)]);
     return { key, last: last ?? '', links };
   });
-  const verdict = judgeBodies(reports, await Promise.all(chains));
-  return { ...verdict, faults: faults.counts, struck: faults.struck, elapsedMs };
+  const startUs = nowUs();
+  const found = await Promise.all(chains);
+  const steps = found.map(({ key, links }) => ['read', soakedChain(key), links.map(tokenOf)]);
+  noteOperation({ name: 'last read', model: 'list-append', args: steps }, steps, startUs);
+  const verdict = judgeBodies(reports, found);
+  const history = historyOf(recording);
+  return { ...verdict, history, faults: faults.counts, struck: faults.struck, elapsedMs };
 }
+
+const tokenOf = (link: string): string => link.slice(link.indexOf('>') + 1);
 
 function kindsOfFaults({ server, admin, proxies }: Scene, random: () => number) {
   const proxy = (): FaultProxy => proxies[integerBetween(random, 0, proxies.length - 1)]!;

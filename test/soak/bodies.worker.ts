@@ -1,5 +1,5 @@
 import { callingWorker } from './calling-worker.js';
 import { runRandomBody, type ChainReport } from './random-body.js';
 
-/** A promise that nobody handles ends it. */
+/** An unhandled rejection ends it. */
 callingWorker<ChainReport>(runRandomBody);

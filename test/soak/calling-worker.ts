@@ -1,10 +1,10 @@
-import { Test } from '@nestjs/testing';
-import { AtomicRedisModule, TransactionService } from '../../lib/index.js';
+import { TransactionService } from '../../lib/index.js';
 import { seededRandom } from './random.js';
+import { startApp } from '../support/app.js';
 import { worker } from '../support/worker.js';
 
 export interface CallingJob {
-  /** Of the fault proxy of each worker. */
+  /** URLs of the fault proxy of each worker. */
   readonly urls: readonly string[];
   readonly callers: number;
   readonly seed: number;
@@ -13,9 +13,9 @@ export interface CallingJob {
 export interface Caller<Report> {
   readonly transactions: TransactionService;
   readonly random: () => number;
-  /** Of this call; no other has it. */
+  /** Identifies this call; no other has it. */
   readonly id: string;
-  /** Of all calls of the worker. */
+  /** Reports of all calls of the worker. */
   readonly reports: Report[];
 }
 
@@ -25,11 +25,7 @@ export interface Caller<Report> {
  */
 export function callingWorker<Report>(call: (caller: Caller<Report>) => Promise<void>): void {
   worker<CallingJob>(async ({ data, index, next, send }) => {
-    const app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ namespace: 'atomic:', connection: data.urls[index]! })],
-    }).compile();
-    app.useLogger(false);
-    await app.init();
+    const app = await startApp({ connection: data.urls[index]! });
     const transactions = app.get(TransactionService);
     send({ ready: true });
     let going = true;

@@ -1,19 +1,20 @@
 import { AtomicRedisError, type Outcome, type TransactionService } from '../../lib/index.js';
+import { recordOperation } from '../histories/recorder.js';
 import { accountKey, ACCOUNTS, AUDIT_KEY, CALM_KEY, formatEntry, type Transfer } from './bank.js';
 import { integerBetween } from './random.js';
 
 /** Redis is back well before: no outcome has an excuse to be unknown. */
 const TIMEOUT_MS = 30_000;
-/** How long an impatient caller waits at the most: about as long as a call takes. */
+/** Longest wait of an impatient caller: about the length of a call. */
 const PATIENCE_MS = 60;
 
-/** What a call reported to its caller; `unexpected` is an error that does not say what it means. */
+/** The outcome that a call reported; `unexpected` is an error without a documented meaning. */
 export interface CallReport {
   readonly id: string;
   readonly outcome: Outcome | 'unexpected';
   /** Name of the error, or `none`. */
   readonly error: string;
-  /** Of an unexpected error, or of an unknown outcome. */
+  /** Text of an unexpected error, or of an unknown outcome. */
   readonly details?: string;
 }
 
@@ -34,8 +35,13 @@ export async function makeCall(
   const { signal, stop, maxAttempts } = chooseManner(random);
   try {
     const options = { timeoutMs: TIMEOUT_MS, maxAttempts, signal };
-    if (random() < 0.25) await note(transactions, id, options);
-    else await transfer(transactions, id, chooseTransfer(random), options);
+    const moved = random() < 0.25 ? undefined : chooseTransfer(random);
+    const args = [['append', AUDIT_KEY, id]];
+    await recordOperation(
+      { name: moved ? 'transfer' : 'note', model: 'list-append', args },
+      () => (moved ? transfer(transactions, id, moved, options) : note(transactions, id, options)),
+      { resultOf: () => args, isOwn: (error) => isOwn(error, signal) },
+    );
     return { id, outcome: 'applied', error: 'none' };
   } catch (error) {
     return report(id, error, signal);
@@ -87,10 +93,12 @@ async function note(transactions: TransactionService, id: string, options: Optio
   await transactions.run([CALM_KEY], (tx) => void tx.write.rpush(AUDIT_KEY, formatEntry({ id })), options);
 }
 
+const isOwn = (error: unknown, signal: AbortSignal | undefined): boolean =>
+  error instanceof InsufficientFunds || (signal?.aborted === true && error === signal.reason);
+
 function report(id: string, thrown: unknown, signal: AbortSignal | undefined): CallReport {
   const error = thrown as Error;
-  const own = error instanceof InsufficientFunds || (signal?.aborted && error === signal.reason);
-  if (own) return { id, outcome: 'not-applied', error: error.name };
+  if (isOwn(error, signal)) return { id, outcome: 'not-applied', error: error.name };
   const outcome = error instanceof AtomicRedisError ? error.outcome : 'unexpected';
   const details = outcome === 'unknown' || outcome === 'unexpected' ? String(error.stack) : undefined;
   return { id, outcome, error: error.name, ...(details && { details }) };

@@ -1,10 +1,11 @@
-/** What the calls on a Cluster work on: many hash tags, so that all masters are busy. */
+/** The keys of the calls on a Cluster. They have many hash tags, so that all masters are busy. */
 const PAIRS = 8;
 const WALLETS = 12;
 const COUNTERS = 6;
 const LISTS = 8;
 /**
- * Of each account of a pair, and of each wallet. Little enough for some transfers to be refused.
+ * Start of each account of a pair, and of each wallet. It is low enough for some transfers to be
+ * refused.
  */
 export const OPENING_BALANCE = 200;
 
@@ -32,19 +33,19 @@ export interface PairEntry {
   readonly moved: number;
 }
 
-/** What a caller was told of one call. */
+/** The outcome of one call, as its caller got it. */
 export interface ClusterReport {
   readonly id: string;
   readonly on: 'pair' | 'wallets' | 'counter' | 'run';
-  /** Of the pair, the counter or the list of effects. */
+  /** Index of the pair, the counter or the list of effects. */
   readonly index: number;
   /** `not-durable`: made, and not known to be on the replicas asked for. */
   readonly outcome: 'applied' | 'not-durable' | 'not-applied' | 'unknown' | 'unexpected';
-  /** When it was told, in milliseconds since 1970. */
+  /** Time of the answer, in milliseconds since 1970. */
   readonly atMs: number;
   readonly error?: string;
-  /** Of a transfer between wallets. */
+  /** Details of a transfer between wallets. */
   readonly transfer?: { readonly from: number; readonly to: number; readonly amount: number };
-  /** Of a run: what it is run under; `id` is its answer then. */
+  /** Key of an idempotent run; its answer is `id`. */
   readonly key?: string;
 }

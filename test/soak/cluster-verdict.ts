@@ -1,16 +1,17 @@
-import type { Recovery } from '../../lib/index.js';
-import type { ClusterEvent } from './cluster-faults.js';
+import type { Recovery } from '../../lib/transfers/across-slots/across-slots.options.js';
+import { NOTED_WITHIN_MS, type ClusterEvent } from './cluster-faults.js';
 import { counters, effectLists, OPENING_BALANCE, pairs, wallets } from './cluster-bank.js';
 import type { ClusterReport, PairEntry } from './cluster-bank.js';
 
-/** What Redis has at the end, in the order of the keys of cluster-bank.ts. */
+/** The final state of Redis, in the order of the keys of cluster-bank.ts. */
 export interface ClusterState {
   readonly pairs: readonly {
     readonly balances: readonly [number, number];
     readonly audit: readonly string[];
   }[];
   readonly wallets: readonly number[];
-  readonly counters: readonly number[];
+  /** Null where there is none. */
+  readonly counters: readonly (number | null)[];
   readonly effects: readonly (readonly string[])[];
 }
 
@@ -42,20 +43,18 @@ export type ClusterVerdict = Readonly<Record<ClusterReport['on'], KindVerdict>> 
   readonly examples: readonly string[];
 };
 
-/** What a run on a Cluster came to. */
+/** The result of a run on a Cluster. */
 export interface ClusterOutcome {
   readonly verdict: ClusterVerdict;
-  /** What became of transfers across slots that callers had left. */
+  /** The ends of transfers across slots that their callers had left. */
   readonly recovery: Pick<Recovery, 'credited' | 'refunded' | 'failed'>;
   /** The library's own keys that have no time to live. */
   readonly leftovers: number;
 }
 
 const EXAMPLES = 8;
-/** From an answer of a server to the note of it in a busy process. */
-const NOTED_WITHIN_MS = 1_000;
 
-/** Holds what callers were told against what Redis has. */
+/** Compares the callers' answers with the state of Redis. */
 export function judgeCluster(
   reports: readonly ClusterReport[],
   state: ClusterState,
@@ -63,7 +62,7 @@ export function judgeCluster(
 ): ClusterVerdict {
   const of = (on: ClusterReport['on']) => reports.filter((report) => report.on === on);
   const inWindow = ({ atMs }: ClusterReport): boolean =>
-    events.some(({ fromMs, toMs, loses }) => loses && fromMs <= atMs && atMs <= toMs + NOTED_WITHIN_MS);
+    events.some(({ fromMs, toMs, loss }) => loss && fromMs <= atMs && atMs <= toMs + NOTED_WITHIN_MS);
   const around = (report: ClusterReport) => ({
     ...report,
     events: events
@@ -163,7 +162,7 @@ function judgeCounters(reports: readonly ClusterReport[], state: ClusterState['c
     const of = reports.filter((report) => report.index === index);
     const least = of.filter(({ outcome }) => outcome === 'applied').length;
     const most = of.filter(({ outcome }) => outcome !== 'not-applied').length;
-    const value = state[index]!;
+    const value = state[index] ?? 0;
     return { lost: Math.max(0, least - value), doubled: Math.max(0, value - most) };
   });
   return {
@@ -189,9 +188,9 @@ function repeated(items: readonly string[]): string[] {
 }
 
 /**
- * What should not have happened, by name. Where masters die and nobody waits for replicas, what was
- * acknowledged just before a death may be lost, and with it one half of a transfer between wallets;
- * the evidence of a call may be lost with its master.
+ * Returns the violations by name. If masters die and calls do not wait for replicas, writes
+ * acknowledged just before a death may be lost, and with them one half of a transfer between
+ * wallets. The evidence of a call may be lost with its master.
  */
 export function wrongOnCluster(
   { verdict, recovery, leftovers }: ClusterOutcome,
@@ -209,8 +208,7 @@ export function wrongOnCluster(
   });
   const all = Object.assign({}, ...Object.entries(kinds).map(of), {
     'not recovered': recovery.failed,
-    // Where the taking of an amount was lost and its paying in was not, the target's decision
-    // stays.
+    // If the withdrawal was lost and the deposit was not, the target's decision stays.
     'left over': mayLose ? 0 : leftovers,
   }) as Record<string, number>;
   return Object.fromEntries(Object.entries(all).filter(([, times]) => times > 0));

@@ -1,8 +1,10 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Test } from '@nestjs/testing';
 import type { Cluster } from 'ioredis';
-import { AtomicRedisModule, TransferService, type DurabilityOptions } from '../../lib/index.js';
+import { TransferService, type DurabilityOptions } from '../../lib/index.js';
+import { startApp } from '../support/app.js';
+import { nowUs } from '../histories/history.js';
+import { noteOperation, startRecording, type Recording } from '../histories/recorder.js';
 import { startCluster, type TestCluster } from '../support/cluster.js';
 import { startWorker, type WorkerProcess } from '../support/workers.js';
 import {
@@ -13,10 +15,12 @@ import {
   wallets,
   type ClusterReport,
 } from './cluster-bank.js';
-import { ClusterFaults } from './cluster-faults.js';
+import { ClusterFaults, lossesOf, type ClusterEvent } from './cluster-faults.js';
 import { judgeCluster, type ClusterState, type ClusterOutcome } from './cluster-verdict.js';
 import type { ClusterJob } from './cluster.worker.js';
 import { integerBetween, seededRandom, shuffled } from './random.js';
+import { judgeHistory } from '../histories/judge.js';
+import type { SoakHistory } from './reproduce.js';
 
 export interface ClusterSoakOptions {
   /** Slots that are moved. */
@@ -27,7 +31,7 @@ export interface ClusterSoakOptions {
   kills: number;
   /** Masters that stand still until they are replaced. */
   stalls: number;
-  /** Of every call. */
+  /** Durability of every call. */
   durability?: DurabilityOptions;
   seed: number;
 }
@@ -36,6 +40,7 @@ export interface ClusterSoakReport extends ClusterOutcome {
   /** Slots that the servers moved as one step. */
   readonly movedAtOnce: number;
   readonly elapsedMs: number;
+  readonly history: SoakHistory;
 }
 
 const WORKERS = 3;
@@ -48,7 +53,8 @@ const PACE = { least: 100, most: 600 };
  * change.
  */
 export async function soakCluster(options: ClusterSoakOptions): Promise<ClusterSoakReport> {
-  // Long enough for no node to be taken for dead because the machine is busy.
+  // Long enough that a busy machine makes no node look dead.
+  const recording = startRecording();
   const cluster = await startCluster({ nodeTimeoutMs: 5_000 });
   const client = cluster.connect();
   let workers: WorkerProcess<ClusterReport[]>[] = [];
@@ -61,15 +67,19 @@ export async function soakCluster(options: ClusterSoakOptions): Promise<ClusterS
     results.catch(() => {});
     const random = seededRandom(options.seed);
     const faults = new ClusterFaults(cluster, random);
-    // A worker that ends before it is told to has failed.
+    // A worker that ends early has failed.
     await Promise.race([injectAll(faults, options, random), results]);
     for (const worker of workers) worker.send({ stop: true });
     const reports = (await results).flat();
     const elapsedMs = performance.now() - startedAt;
     const recovery = await recover(cluster, options);
-    const verdict = judgeCluster(reports, await read(client), faults.events);
+    const startUs = nowUs();
+    const state = await read(client);
+    const verdict = judgeCluster(reports, state, faults.events);
+    noteState(state, startUs);
+    const history = judged(recording, faults.events, options);
     const { movedAtOnce } = faults;
-    return { verdict, recovery, leftovers: await countLeftovers(cluster), movedAtOnce, elapsedMs };
+    return { history, verdict, recovery, leftovers: await countLeftovers(cluster), movedAtOnce, elapsedMs };
   } finally {
     await Promise.all(workers.map((worker) => worker.kill()));
     client.disconnect();
@@ -77,18 +87,56 @@ export async function soakCluster(options: ClusterSoakOptions): Promise<ClusterS
   }
 }
 
+function noteState({ pairs: states, counters: values, effects }: ClusterState, startUs: number): void {
+  const note = (key: string, list: string[]) => {
+    const steps = [['read', key, list]];
+    noteOperation({ name: 'last read', model: 'list-append', args: steps }, steps, startUs);
+  };
+  for (const [at, { audit }] of pairs.entries())
+    note(
+      audit,
+      states[at]!.audit.map((line) => (JSON.parse(line) as { id: string }).id),
+    );
+  for (const [at, list] of effectLists.entries())
+    note(
+      list,
+      effects[at]!.map((line) => (JSON.parse(line) as { answer: string }).answer),
+    );
+  for (const [at, key] of counters.entries())
+    noteOperation({ name: 'read', model: 'counter', key, args: [] }, values[at]!, startUs);
+}
+
+/**
+ * A stopped master that does not know of its replacement may acknowledge a write that is in no
+ * earlier state of the new master. Counters have no model for that.
+ */
+function judged(
+  recording: Recording,
+  events: readonly ClusterEvent[],
+  { stalls, durability }: ClusterSoakOptions,
+): SoakHistory {
+  const mayLose = durability === undefined;
+  const history = recording.read();
+  const modelled = mayLose && stalls > 0 ? history.filter(({ model }) => model !== 'counter') : history;
+  return { ...judgeHistory(modelled, mayLose ? lossesOf(events) : []), folder: recording.folder };
+}
+
 async function injectAll(
   faults: ClusterFaults,
-  { moves, failovers, kills, stalls }: ClusterSoakOptions,
+  { moves, failovers, kills, stalls, durability }: ClusterSoakOptions,
   random: () => number,
 ): Promise<void> {
-  const busy = [...pairs.map(({ audit }) => audit), ...wallets, ...counters, ...effectLists];
-  const times = (count: number, fault: (n: number) => Promise<void>) =>
+  const oneOf = (keys: readonly string[]): string => keys[integerBetween(random, 0, keys.length - 1)]!;
+  const lists = [...pairs.map(({ audit }) => audit), ...effectLists];
+  const busy = [...lists, ...wallets, ...counters];
+  // With durability calls wait for the replica, and only a few are answered.
+  const transactions = durability ? 0 : 20;
+  const times = (count: number, fault: (n: number) => Promise<unknown>) =>
     Array.from({ length: count }, (_, n) => () => fault(n));
   const all = shuffled(random, [
-    ...times(moves, () => faults.moveSlot(busy[integerBetween(random, 0, busy.length - 1)]!)),
+    ...times(moves, () => faults.moveSlot(oneOf(busy))),
     ...times(failovers, () => faults.failOver()),
-    ...times(kills, (n) => faults.kill({ cutOff: n % 2 === 0 })),
+    ...times(kills, (n) => faults.kill({ of: oneOf(lists), cutOff: n % 2 === 0, transactions })),
     ...times(stalls, () => faults.stall()),
     ...times(Math.ceil(moves / 4), () => faults.flushScripts()),
     ...times(Math.ceil(moves / 4), () => faults.killClients()),
@@ -122,17 +170,10 @@ async function recover(
   cluster: TestCluster,
   { durability }: ClusterSoakOptions,
 ): Promise<ClusterOutcome['recovery']> {
-  const app = await Test.createTestingModule({
-    imports: [
-      AtomicRedisModule.forRoot({
-        connection: { nodes: cluster.nodes.map(({ host, port }) => ({ host, port })) },
-        namespace: 'atomic:',
-        timeoutMs: 30_000,
-      }),
-    ],
-  }).compile();
-  app.useLogger(false);
-  await app.init();
+  const app = await startApp({
+    connection: { nodes: cluster.nodes.map(({ host, port }) => ({ host, port })) },
+    timeoutMs: 30_000,
+  });
   try {
     const { credited, refunded, failed } = await app
       .get(TransferService)
@@ -145,6 +186,7 @@ async function recover(
 
 async function read(client: Cluster): Promise<ClusterState> {
   const number = async (key: string) => Number(await client.get(key));
+  const counter = async (key: string) => ((await client.exists(key)) === 0 ? null : number(key));
   const list = (key: string) => client.lrange(key, 0, -1);
   return {
     pairs: await Promise.all(
@@ -154,7 +196,7 @@ async function read(client: Cluster): Promise<ClusterState> {
       })),
     ),
     wallets: await Promise.all(wallets.map(number)),
-    counters: await Promise.all(counters.map(number)),
+    counters: await Promise.all(counters.map(counter)),
     effects: await Promise.all(effectLists.map(list)),
   };
 }

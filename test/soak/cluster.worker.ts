@@ -1,9 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Test } from '@nestjs/testing';
 import {
   AtomicRedisError,
-  AtomicRedisModule,
   CounterService,
   IdempotencyService,
   InsufficientFundsError,
@@ -12,13 +10,15 @@ import {
   TransferService,
   type DurabilityOptions,
 } from '../../lib/index.js';
+import { startApp } from '../support/app.js';
+import { recordOperation } from '../histories/recorder.js';
 import { worker } from '../support/worker.js';
 import { counters, effectLists, pairs, wallets, type ClusterReport, type PairEntry } from './cluster-bank.js';
 import { integerBetween, seededRandom } from './random.js';
 
 export interface ClusterJob {
   readonly nodes: { host: string; port: number }[];
-  /** Of each kind: those that repeat a request, and those that make others. */
+  /** Number of callers that repeat a request, and of callers with other calls. */
   readonly callers: { readonly runs: number; readonly others: number };
   readonly durability?: DurabilityOptions;
   readonly seed: number;
@@ -34,13 +34,7 @@ const LEASE_MS = 3_000;
  */
 worker<ClusterJob>(async ({ data, index, next, send }) => {
   const { nodes, durability, seed } = data;
-  const app = await Test.createTestingModule({
-    imports: [
-      AtomicRedisModule.forRoot({ connection: { nodes }, namespace: 'atomic:', timeoutMs: TIMEOUT_MS }),
-    ],
-  }).compile();
-  app.useLogger(false);
-  await app.init();
+  const app = await startApp({ connection: { nodes }, timeoutMs: TIMEOUT_MS });
   const transactions = app.get(TransactionService);
   const transfers = app.get(TransferService);
   const counting = app.get(CounterService);
@@ -54,17 +48,19 @@ worker<ClusterJob>(async ({ data, index, next, send }) => {
     } = pairs[at]!;
     const moved = integerBetween(random, -20, 20);
     const outcome = await outcomeOf(
-      transactions.run(
-        [first, second],
-        async (tx) => {
-          const [a, b] = (await tx.read.mget(first, second)).map(Number) as [number, number];
-          // Set to what follows from what was read: one that was read too early would take
-          // another's transfer back.
-          tx.write.set(first, a - moved);
-          tx.write.set(second, b + moved);
-          tx.write.rpush(audit, JSON.stringify({ id, moved } satisfies PairEntry));
-        },
-        { durability },
+      recordAppend(audit, id, () =>
+        transactions.run(
+          [first, second],
+          async (tx) => {
+            const [a, b] = (await tx.read.mget(first, second)).map(Number) as [number, number];
+            // Set to what follows from what was read: one that was read too early would take
+            // another's transfer back.
+            tx.write.set(first, a - moved);
+            tx.write.set(second, b + moved);
+            tx.write.rpush(audit, JSON.stringify({ id, moved } satisfies PairEntry));
+          },
+          { durability },
+        ),
       ),
     );
     return { on: 'pair', index: at, ...outcome };
@@ -74,10 +70,10 @@ worker<ClusterJob>(async ({ data, index, next, send }) => {
     const from = integerBetween(random, 0, wallets.length - 1);
     const to = (from + integerBetween(random, 1, wallets.length - 1)) % wallets.length;
     const transfer = { from, to, amount: integerBetween(random, 1, 20) };
+    const moved = { from: wallets[from]!, to: wallets[to]!, amount: transfer.amount };
     const outcome = await outcomeOf(
-      transfers.acrossSlots(
-        { from: wallets[from]!, to: wallets[to]!, amount: transfer.amount },
-        { durability },
+      recordOperation({ name: 'transfer across slots', args: moved }, () =>
+        transfers.acrossSlots(moved, { durability }),
       ),
     );
     return { on: 'wallets', index: from, transfer, ...outcome };
@@ -85,7 +81,11 @@ worker<ClusterJob>(async ({ data, index, next, send }) => {
 
   const count = async (random: () => number): Promise<Partial<ClusterReport>> => {
     const at = integerBetween(random, 0, counters.length - 1);
-    return { on: 'counter', index: at, ...(await outcomeOf(counting.add(counters[at]!, 1, { durability }))) };
+    const key = counters[at]!;
+    const adding = recordOperation({ name: 'add', model: 'counter', key, args: { by: 1 } }, () =>
+      counting.add(key, 1, { durability }),
+    );
+    return { on: 'counter', index: at, ...(await outcomeOf(adding)) };
   };
 
   /** Asks until there is an answer, as long as an error says that it may. */
@@ -94,10 +94,11 @@ worker<ClusterJob>(async ({ data, index, next, send }) => {
     const list = effectLists[at]!;
     const work = async (): Promise<string> => {
       const answer = `${key} ${randomUUID()}`;
-      await transactions.run(
-        [list],
-        async (tx) => void tx.write.rpush(list, JSON.stringify({ key, answer })),
-        { completesRun: () => answer, durability },
+      await recordAppend(list, answer, () =>
+        transactions.run([list], async (tx) => void tx.write.rpush(list, JSON.stringify({ key, answer })), {
+          completesRun: () => answer,
+          durability,
+        }),
       );
       return answer;
     };
@@ -153,6 +154,13 @@ worker<ClusterJob>(async ({ data, index, next, send }) => {
 });
 
 type Told = Pick<ClusterReport, 'outcome' | 'error'>;
+
+async function recordAppend(list: string, value: string, call: () => Promise<unknown>): Promise<unknown> {
+  const args = [['append', list, value]];
+  return await recordOperation({ name: 'transaction', model: 'list-append', args }, call, {
+    resultOf: () => args,
+  });
+}
 
 async function outcomeOf(call: Promise<unknown>): Promise<Told> {
   try {

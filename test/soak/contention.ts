@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { runWorkers } from '../support/workers.js';
 import type { IncrementJob } from '../transactions/contention.worker.js';
 
-/** What increments of one key took, in attempts. */
+/** The attempts that increments of one key took. */
 export interface ContentionReport {
   /** Increments that succeeded. */
   readonly counted: number;

@@ -1,4 +1,7 @@
-/** What the runs write. One hash tag: the same runs could be committed on a Cluster. */
+/**
+ * The effects of the runs. They share one hash tag, so the same runs could be committed on a
+ * Cluster.
+ */
 export const EFFECTS_KEY = '{effects}';
 export const watchedKey = (key: string): string => `{effects}:of:${key}`;
 
@@ -11,10 +14,10 @@ export interface Effect {
 export const formatEffect = (effect: Effect): string => JSON.stringify(effect);
 export const parseEffect = (line: string): Effect => JSON.parse(line) as Effect;
 
-/** What the clients of one key were told, all that they were told. */
+/** All answers that the clients of one key got. */
 export interface KeyReport {
   readonly key: string;
-  /** Whether its runs have an effect, and are committed with it. */
+  /** True if its runs have an effect and are committed with it. */
   readonly commits: boolean;
   readonly answers: readonly string[];
   /** Clients that got no answer. */
@@ -28,7 +31,7 @@ export interface IdempotencyVerdict {
   readonly missing: number;
   /** Keys with more than one. */
   readonly doubled: number;
-  /** Keys whose clients were told another answer than the effect's, or than each other. */
+  /** Keys whose clients got another answer than the effect's, or different ones. */
   readonly contradicted: number;
   /** Clients that got no answer. */
   readonly unanswered: number;
@@ -37,7 +40,7 @@ export interface IdempotencyVerdict {
 
 const EXAMPLES = 5;
 
-/** Holds what the clients were told against what Redis has. */
+/** Compares the clients' answers with the state of Redis. */
 export function judgeEffects(reports: readonly KeyReport[], lines: readonly string[]): IdempotencyVerdict {
   const effects = new Map<string, string[]>();
   for (const { key, answer } of lines.map(parseEffect))
@@ -66,7 +69,7 @@ export function judgeEffects(reports: readonly KeyReport[], lines: readonly stri
   };
 }
 
-/** Whether every effect is there once, and every client was told so. */
+/** True if every effect exists once and every client got its answer. */
 export function isRight({
   missing,
   doubled,

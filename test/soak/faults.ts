@@ -1,19 +1,19 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
-import type { Fault, LateFault, RedisServer } from '../../lib/testing/index.js';
+import type { Fault, FaultProxy, RedisServer } from '../../lib/testing/index.js';
 import type { WorkerProcess } from '../support/workers.js';
 import { integerBetween, shuffled } from './random.js';
 
 /** A fault that waits for a command to meet it. */
 export interface SetFault {
   readonly fault: Fault;
-  /** Whether it did harm; known once it was met, or later. */
+  /** True if it did harm; resolves once it was met, or later. */
   readonly struck: Promise<boolean>;
 }
 
 /** One way to do harm. */
 export interface FaultKind {
-  /** How many of it there are in a pack; with none it is only injected by name. */
+  /** Number of copies in a pack; a fault with 0 is injected only by name. */
   readonly times: number;
   /** Sets a fault; or does harm at once, and tells whether it did any. */
   readonly inject: () => SetFault | Promise<boolean>;
@@ -26,13 +26,16 @@ export const whenMet = (fault: Fault): SetFault => ({
 });
 
 /** Strikes when the server gets what was held up. */
-export const whenDelivered = (fault: LateFault): SetFault => ({ fault, struck: fault.delivered });
+export const whenDelivered = (fault: ReturnType<FaultProxy['deliverLate']>): SetFault => ({
+  fault,
+  struck: fault.delivered,
+});
 
 export const RESTART = 'kill -9 and restart';
 
 /**
- * What is done to the server itself. Kills of connections are rare: they take with them what is
- * still to be delivered late.
+ * Faults of the server itself. Kills of connections are rare, because they also destroy messages
+ * that are still to be delivered late.
  */
 export const serverFaults = (server: RedisServer, admin: Redis) =>
   ({
@@ -59,13 +62,13 @@ export interface Injecting {
   readonly restarts: number;
   /** Milliseconds from one fault to the next. */
   readonly pace: { readonly least: number; readonly most: number };
-  /** How much of what is to be reached there is, from 0 to 1. */
+  /** Returns the finished part of the work, from 0 to 1. */
   readonly progress: () => Promise<number>;
   /** There are no faults at all. */
   readonly isCalm: boolean;
   /** After this it ends, whatever was reached. */
   readonly limitMs: number;
-  /** For what is held up. */
+  /** Delay of requests that are held up. */
   readonly lateMs: number;
 }
 
@@ -101,7 +104,7 @@ export class FaultInjector<Kind extends string> {
     return [...this.tallies.values()].reduce((sum, { struck }) => sum + struck, 0);
   }
 
-  /** Whether faults of every kind that is in a pack have struck. */
+  /** True if faults of every kind in a pack have struck. */
   get hasStruckWithAll(): boolean {
     return [...this.tallies].every(([kind, { struck }]) => struck > 0 || this.kinds[kind].times === 0);
   }
@@ -132,7 +135,7 @@ export class FaultInjector<Kind extends string> {
    */
   async end(lateMs: number): Promise<void> {
     for (const fault of this.armed) fault.cancel();
-    // A delivery to a server that was gone when the request was struck is never told of.
+    // A delivery to a server that was gone when the request was struck is never reported.
     await Promise.race([Promise.all(this.deliveries), sleep(lateMs + 1_000)]);
   }
 
@@ -180,7 +183,7 @@ export async function injectWhile<Report, Kind extends string>(
   // Also when the faults come to grief first, and the workers are killed.
   results.catch(() => {});
   try {
-    // A worker that ends before it is told to has failed.
+    // A worker that ends early has failed.
     await Promise.race([injecting, results]);
   } finally {
     stopped = true;

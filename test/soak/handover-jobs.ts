@@ -1,7 +1,7 @@
 export interface HandoverData {
-  /** Of the fault proxy. */
+  /** URL of the fault proxy. */
   url: string;
-  /** Of the server itself, for what callers are told. */
+  /** URL of the server itself, for the reports of callers. */
   directUrl: string;
   /** Unlike that of any other worker, also of one that it replaces. */
   name: string;
@@ -10,7 +10,7 @@ export interface HandoverData {
 export const ORDERS = 'handover-orders';
 export const MAILS = 'handover-mails';
 
-/** What happened, as Redis has it: hashes of an order's id to how often, and sets of ids. */
+/** Records in Redis: hashes from an order's id to a count, and sets of ids. */
 export const HandoverKeys = {
   placed: 'handover:placed',
   shipped: 'handover:shipped',

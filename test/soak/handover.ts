@@ -1,11 +1,13 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
-import { startFaultProxy, startRedisServer, type Fault, type FaultProxy } from '../../lib/testing/index.js';
+import { startFaultProxy, startRedisServer, type Fault } from '../../lib/testing/index.js';
 import { openQueues } from '../queues/queues.js';
-import { startWorker, type WorkerProcess } from '../support/workers.js';
+import { startWorker } from '../support/workers.js';
 import { HandoverKeys, MAILS, ORDERS, type HandoverData } from './handover-jobs.js';
+import { ProxyFaults } from './proxy-faults.js';
 import { integerBetween, seededRandom } from './random.js';
+import { ReplacedWorkers, type ReplacedWorker } from './replaced-workers.js';
 
 export interface HandoverOptions {
   /** Orders placed, at least. */
@@ -36,7 +38,7 @@ export interface HandoverReport {
   /** The same of the jobs that the shipping transactions pushed. */
   readonly wronglyMailed: number;
   readonly mailedUnshipped: number;
-  /** Callers that were told the contrary of what is so. */
+  /** Callers that got the opposite of the truth. */
   readonly toldWrongly: number;
   /** Jobs in the dead letters, and jobs left in the queues. */
   readonly dead: number;
@@ -160,26 +162,30 @@ async function judge(
   };
 }
 
-class Workers {
+interface PausableWorker extends ReplacedWorker {
+  isPaused: boolean;
+}
+
+class Workers extends ReplacedWorkers<PausableWorker> {
   kills = 0;
   pauses = 0;
-  private isOver = false;
   private started = 0;
-  private readonly running: { worker: WorkerProcess; ready: Promise<unknown>; isPaused: boolean }[] = [];
   private readonly pausing = new Set<Promise<unknown>>();
 
   constructor(
     private readonly data: Omit<HandoverData, 'name'>,
     private readonly timeoutMs: number,
-  ) {}
+  ) {
+    super();
+  }
 
   async start(): Promise<void> {
-    for (let i = 0; i < WORKERS; i++) this.startOne();
+    for (let i = 0; i < WORKERS; i++) this.startLike();
     await Promise.all(this.running.map(({ ready }) => ready));
   }
 
   async killOne(random: () => number): Promise<void> {
-    const victim = this.victim(random);
+    const victim = this.one(random);
     await victim.ready.catch(() => undefined);
     this.kills++;
     await victim.worker.kill();
@@ -187,7 +193,7 @@ class Workers {
 
   /** Past the lease of its jobs: others are given them meanwhile. */
   pauseOne(random: () => number): void {
-    const victim = this.victim(random);
+    const victim = this.one(random);
     if (victim.isPaused) return;
     this.pauses++;
     victim.isPaused = true;
@@ -206,32 +212,13 @@ class Workers {
     await Promise.all(this.running.map(({ ready }) => ready.catch(() => undefined)));
   }
 
-  async stop(): Promise<void> {
-    this.isOver = true;
-    await Promise.all(this.running.map(({ worker }) => worker.kill()));
-  }
-
-  private victim(random: () => number) {
-    return this.running[integerBetween(random, 0, this.running.length - 1)]!;
-  }
-
-  private startOne(): void {
+  protected override startLike(): void {
     const worker = startWorker({
       script: join(__dirname, 'handover.worker.ts'),
       data: { ...this.data, name: `w${++this.started}` } satisfies HandoverData,
       timeoutMs: this.timeoutMs,
     });
-    const ready = worker.next();
-    ready.catch(() => undefined);
-    const one = { worker, ready, isPaused: false };
-    this.running.push(one);
-    void this.replace(one);
-  }
-
-  private async replace(one: (typeof this.running)[number]): Promise<void> {
-    await one.worker.exited;
-    this.running.splice(this.running.indexOf(one), 1);
-    if (!this.isOver) this.startOne();
+    this.add({ worker, ready: worker.next(), isPaused: false });
   }
 }
 
@@ -239,27 +226,12 @@ class Workers {
  * Loses a reply of EXEC or of a script, keeps an EXEC from the server, or has it arrive late; now
  * and then cuts every connection.
  */
-class Faults {
-  cuts = 0;
-  private readonly armed: Fault[] = [];
+class Faults extends ProxyFaults {
   private current: Fault | undefined;
 
-  constructor(
-    private readonly proxy: FaultProxy,
-    private readonly random: () => number,
-  ) {}
-
-  get lostReplies(): number {
-    return this.armed.reduce((sum, { count }) => sum + count, 0);
-  }
-
-  next(): void {
+  override next(): void {
     const kind = integerBetween(this.random, 0, 60);
-    if (kind === 0) {
-      this.cuts++;
-      this.proxy.disconnectAll();
-      return;
-    }
+    if (kind === 0) return this.cut();
     if (this.current?.count === 0) return;
     const on = (command: string) => ({ match: ({ name }: { name: string }) => name === command });
     const inject = [
@@ -269,11 +241,6 @@ class Faults {
       () => this.proxy.loseReplies(on('EVALSHA')),
       () => this.proxy.loseReplies(on('WATCH')),
     ];
-    this.current = inject[kind % inject.length]!();
-    this.armed.push(this.current);
-  }
-
-  end(): void {
-    for (const fault of this.armed) fault.cancel();
+    this.current = this.arm(inject[kind % inject.length]!());
   }
 }

@@ -1,13 +1,14 @@
 import { Redis } from 'ioredis';
 import { AtomicRedisError, type QueueJob, type ReliableQueue, type Transaction } from '../../lib/index.js';
 import { openQueues } from '../queues/queues.js';
+import { recordOperation } from '../histories/recorder.js';
 import { worker } from '../support/worker.js';
 import { HandoverKeys, HOT_KEYS, MAILS, ORDERS, type HandoverData } from './handover-jobs.js';
 
 const PLACERS = 6;
 const TERMS = { leaseMs: 1_500, maxDeliveries: 10_000, retry: { minMs: 20, maxMs: 300 } };
 
-/** Places orders, ships those that anybody has placed, and mails. */
+/** Places orders, ships those of all workers, and mails. */
 worker<HandoverData>(async ({ data, send }) => {
   const told = new Redis(data.directUrl);
   const { queues, transactions } = await openQueues(data.url, { transactions: { timeoutMs: 4_000 } });
@@ -20,15 +21,17 @@ worker<HandoverData>(async ({ data, send }) => {
 
   orders.consume(
     (job: QueueJob<string>) =>
-      transactions.run(
-        [hotKeyOf(job.payload.length)],
-        async (tx) => {
-          await count(tx, hotKeyOf(job.payload.length));
-          tx.write.hincrby(HandoverKeys.shipped, job.payload, 1);
-          // Some wait for their time.
-          tx.push(mails, job.payload, { delayMs: job.payload.endsWith('7') ? 50 : 0 });
-        },
-        { completesJob: job },
+      recordOperation({ name: 'ship', args: job.payload }, () =>
+        transactions.run(
+          [hotKeyOf(job.payload.length)],
+          async (tx) => {
+            await count(tx, hotKeyOf(job.payload.length));
+            tx.write.hincrby(HandoverKeys.shipped, job.payload, 1);
+            // Some wait for their time.
+            tx.push(mails, job.payload, { delayMs: job.payload.endsWith('7') ? 50 : 0 });
+          },
+          { completesJob: job },
+        ),
       ),
     { concurrency: 6 },
   );
@@ -49,11 +52,13 @@ worker<HandoverData>(async ({ data, send }) => {
     for (let n = 0; (await told.exists(HandoverKeys.closed)) === 0; n++) {
       const id = `${data.name}-${placer}-${n}`;
       try {
-        await transactions.run([hotKeyOf(n)], async (tx) => {
-          await count(tx, hotKeyOf(n));
-          tx.write.hincrby(HandoverKeys.placed, id, 1);
-          tx.push(orders, id);
-        });
+        await recordOperation({ name: 'place', key: hotKeyOf(n), args: id }, () =>
+          transactions.run([hotKeyOf(n)], async (tx) => {
+            await count(tx, hotKeyOf(n));
+            tx.write.hincrby(HandoverKeys.placed, id, 1);
+            tx.push(orders, id);
+          }),
+        );
         await told.sadd(HandoverKeys.toldDone, id);
       } catch (error) {
         const isRefused = error instanceof AtomicRedisError && error.outcome === 'not-applied';

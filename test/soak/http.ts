@@ -6,7 +6,7 @@ export interface HttpSoakReport {
   readonly failed: number;
   readonly stray: number;
   readonly elapsedMs: number;
-  /** What went wrong, for people. */
+  /** The error, in words. */
   readonly wrong: string;
 }
 

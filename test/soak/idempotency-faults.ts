@@ -17,8 +17,7 @@ export const KILL = 'kill -9 of a process';
 export const PAUSE = 'SIGSTOP past the lease';
 
 /**
- * What faults are done to: workers, each of which reaches the server through the proxy of its
- * index.
+ * The targets of faults: workers, each of which reaches the server through the proxy of its index.
  */
 export interface Scene {
   readonly server: RedisServer;

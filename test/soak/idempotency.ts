@@ -3,21 +3,30 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { startFaultProxy, startRedisServer } from '../../lib/testing/index.js';
 import { startWorker } from '../support/workers.js';
-import { EFFECTS_KEY, judgeEffects, type IdempotencyVerdict, type KeyReport } from './effects.js';
+import { nowUs } from '../histories/history.js';
+import { noteOperation, startRecording } from '../histories/recorder.js';
+import {
+  EFFECTS_KEY,
+  judgeEffects,
+  parseEffect,
+  type IdempotencyVerdict,
+  type KeyReport,
+} from './effects.js';
 import { FaultInjector, RESTART, type FaultCount } from './faults.js';
 import { KILL, kindsOfFaults, LATE_MS, LEASE_MS, PAUSE, type Scene } from './idempotency-faults.js';
 import type { CallReply, IdempotencyJob, IdempotentCall } from './idempotency.worker.js';
 import { integerBetween, seededRandom } from './random.js';
+import { historyOf, type SoakHistory } from './reproduce.js';
 import { WorkerDied, WorkerPool } from './worker-pool.js';
 import { stateOf } from '../support/idempotency-record.js';
 
 export interface IdempotencySoakOptions {
   keys: number;
-  /** Of the server, by kill -9. */
+  /** Number of restarts of the server after kill -9. */
   restarts: number;
-  /** Of processes, by kill -9. */
+  /** Number of processes killed by kill -9. */
   kills: number;
-  /** Of processes, by SIGSTOP, past the lease. */
+  /** Number of processes stopped by SIGSTOP past their lease. */
   pauses: number;
   seed: number;
   /** After this no client tries again. */
@@ -28,12 +37,13 @@ export interface IdempotencySoakReport extends IdempotencyVerdict {
   readonly faults: readonly FaultCount[];
   readonly struck: number;
   readonly elapsedMs: number;
-  /** What calls came to, other than an answer, by the name of the error. */
+  /** Number of calls without an answer, by the name of the error. */
   readonly errors: Readonly<Record<string, number>>;
-  /** Errors that said that the call is not to be repeated. */
+  /** Errors that forbid a repetition of the call. */
   readonly final: readonly string[];
   /** Records that have no time to live, or hold no result after all. */
   readonly leftovers: number;
+  readonly history: SoakHistory;
 }
 
 const WORKERS = 4;
@@ -42,7 +52,7 @@ const KEYS_AT_ONCE = 48;
 const CLIENTS = { least: 3, most: 10 };
 /** Milliseconds from one fault to the next. */
 const PACE = { least: 20, most: 120 };
-/** How long a client waits for an answer before it asks another process. */
+/** Bounds of a client's wait for an answer before it asks another process. */
 const PATIENCE_MS = { least: 500, most: 4_000 };
 
 /**
@@ -50,6 +60,7 @@ const PATIENCE_MS = { least: 500, most: 4_000 };
  * has its answer.
  */
 export async function soakIdempotency(options: IdempotencySoakOptions): Promise<IdempotencySoakReport> {
+  const recording = startRecording();
   // Synced before it is answered: what was acknowledged survives a crash.
   const args = ['--appendonly', 'yes', '--appendfsync', 'always'];
   const server = await startRedisServer({ binary: process.env['TEST_REDIS_BINARY'], args });
@@ -65,7 +76,8 @@ export async function soakIdempotency(options: IdempotencySoakOptions): Promise<
   const pool = new WorkerPool<CallReply>(WORKERS, (index) => startWorker({ script, data, index, timeoutMs }));
   try {
     await pool.ready();
-    return await new Soak({ server, admin, proxies, pool }, options).run();
+    const report = await new Soak({ server, admin, proxies, pool }, options).run();
+    return { ...report, history: historyOf(recording) };
   } finally {
     await pool.stop();
     admin.disconnect();
@@ -93,7 +105,7 @@ class Soak {
     this.deadline = performance.now() + options.limitMs;
   }
 
-  async run(): Promise<IdempotencySoakReport> {
+  async run(): Promise<Omit<IdempotencySoakReport, 'history'>> {
     const { admin, pool } = this.scene;
     const startedAt = performance.now();
     const keys = Array.from({ length: this.options.keys }, (_, n) => `key ${n}`).values();
@@ -113,8 +125,12 @@ class Soak {
     const elapsedMs = performance.now() - startedAt;
     await pool.settled();
     await this.faults.end(LATE_MS);
+    const startUs = nowUs();
+    const effects = await admin.lrange(EFFECTS_KEY, 0, -1);
+    const steps = [['read', EFFECTS_KEY, effects.map((line) => parseEffect(line).answer)]];
+    noteOperation({ name: 'last read', model: 'list-append', args: steps }, steps, startUs);
     return {
-      ...judgeEffects(this.reports, await admin.lrange(EFFECTS_KEY, 0, -1)),
+      ...judgeEffects(this.reports, effects),
       faults: this.faults.counts,
       struck: this.faults.struck,
       elapsedMs,

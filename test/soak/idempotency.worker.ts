@@ -1,18 +1,18 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Test } from '@nestjs/testing';
 import {
   AtomicRedisError,
   AtomicRedisEvents,
-  AtomicRedisModule,
   IdempotencyService,
   TransactionService,
 } from '../../lib/index.js';
+import { startApp } from '../support/app.js';
+import { recordOperation } from '../histories/recorder.js';
 import { worker } from '../support/worker.js';
 import { EFFECTS_KEY, formatEffect, watchedKey } from './effects.js';
 
 export interface IdempotencyJob {
-  /** Of the fault proxy of each worker. */
+  /** URLs of the fault proxy of each worker. */
   urls: readonly string[];
   leaseMs: number;
 }
@@ -21,16 +21,16 @@ export interface IdempotencyJob {
 export interface IdempotentCall {
   readonly key: string;
   /**
-   * Whether the work has an effect, and commits its run with it; else the run is told for over by
-   * its answer alone.
+   * True if the work has an effect, which commits its run; else only its answer shows that the run
+   * is over.
    */
   readonly commits: boolean;
   readonly onDuplicate: 'refuse' | 'wait';
-  /** Of the work: before its transaction, inside, and after it. */
+  /** Time of the work before, inside and after its transaction. */
   readonly beforeMs: number;
   readonly insideMs: number;
   readonly afterMs: number;
-  /** Whether it fails before its transaction. */
+  /** True if it fails before its transaction. */
   readonly fails: boolean;
 }
 
@@ -38,7 +38,7 @@ export type CallReply =
   | { readonly answer: string }
   | {
       readonly error: string;
-      /** As the error itself says, or because it is the work's own. */
+      /** Taken from the error, or true for the work's own error. */
       readonly retryable: boolean;
       readonly details?: string;
     };
@@ -47,7 +47,7 @@ class WorkFailed extends Error {
   override readonly name = 'WorkFailed';
 }
 
-/** How runs of this process end, as events tell. */
+/** Collects the ends of this process's runs from events. */
 class RunEnds {
   private readonly waiting = new Map<string, ((outcome: string) => void)[]>();
 
@@ -56,7 +56,7 @@ class RunEnds {
       if (event.type !== 'idempotency.run') return;
       const ended = this.waiting.get(event.operation) ?? [];
       this.waiting.delete(event.operation);
-      // Of two runs of one key, one has lost it; which of them an event means is not known.
+      // Of two runs of one key, one has lost it; an event does not say which.
       for (const tell of ended) tell(ended.length > 1 ? 'unclear' : event.outcome);
     });
   }
@@ -68,13 +68,7 @@ class RunEnds {
 
 /** Makes each call that comes in, many at a time, until it is killed. */
 worker<IdempotencyJob>(async ({ data: { urls, leaseMs }, index, next, send }) => {
-  const app = await Test.createTestingModule({
-    imports: [
-      AtomicRedisModule.forRoot({ connection: urls[index]!, namespace: 'atomic:', lazyConnect: true }),
-    ],
-  }).compile();
-  app.useLogger(false);
-  await app.init();
+  const app = await startApp({ connection: urls[index]!, lazyConnect: true });
   const idempotency = app.get(IdempotencyService);
   const transactions = app.get(TransactionService);
 
@@ -97,15 +91,21 @@ worker<IdempotencyJob>(async ({ data: { urls, leaseMs }, index, next, send }) =>
   };
 
   const commit = async (key: string, answer: string, insideMs: number): Promise<void> => {
-    await transactions.run(
-      [watchedKey(key)],
-      async (tx) => {
-        // Nobody writes what is watched: nothing but the record can keep a second effect away.
-        await tx.read.get(watchedKey(key));
-        await sleep(insideMs);
-        tx.write.rpush(EFFECTS_KEY, formatEffect({ key, answer }));
-      },
-      { completesRun: () => answer, timeoutMs: 20_000 },
+    const args = [['append', EFFECTS_KEY, answer]];
+    await recordOperation(
+      { name: 'commit', model: 'list-append', args },
+      () =>
+        transactions.run(
+          [watchedKey(key)],
+          async (tx) => {
+            // Nobody writes what is watched: nothing but the record can keep a second effect away.
+            await tx.read.get(watchedKey(key));
+            await sleep(insideMs);
+            tx.write.rpush(EFFECTS_KEY, formatEffect({ key, answer }));
+          },
+          { completesRun: () => answer, timeoutMs: 20_000 },
+        ),
+      { resultOf: () => args },
     );
   };
 
@@ -115,13 +115,15 @@ worker<IdempotencyJob>(async ({ data: { urls, leaseMs }, index, next, send }) =>
     try {
       // The operation is what events tell of a run.
       const options = { operation: key, fingerprint: key, leaseMs, onDuplicate, waitTimeoutMs: 3_000 };
-      const answer = await idempotency.run(
-        key,
-        () => {
-          end = ends.next(key);
-          return work(call);
-        },
-        options,
+      const answer = await recordOperation({ name: 'run', key, args: call }, () =>
+        idempotency.run(
+          key,
+          () => {
+            end = ends.next(key);
+            return work(call);
+          },
+          options,
+        ),
       );
       // A run that lost its key, or could not say how it ended, has an answer of its own, which
       // nothing but a commit can prevent.

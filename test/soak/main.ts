@@ -5,29 +5,20 @@ import { areBodiesRight } from './bodies-verdict.js';
 import { soakCluster } from './cluster.js';
 import { wrongOnCluster } from './cluster-verdict.js';
 import { contend } from './contention.js';
+import { startRecording } from '../histories/recorder.js';
 import { isHandedOver, soakHandover } from './handover.js';
+import { soakClusterHistories, soakHistories, type HistoriesReport } from './histories.js';
 import { soakHttp } from './http.js';
 import { soakIdempotency } from './idempotency.js';
 import { soakProduction, wrongInProduction } from './production.js';
 import { soakQueues } from './queues.js';
 import { render, renderBodies, renderCluster, renderIdempotency, renderProduction } from './report.js';
 import { judgeShadowSwap, measureShadowSwap } from './shadow-swap.js';
+import { historyOf, reproducibly, tellHistory } from './reproduce.js';
 import { soakSteps } from './steps.js';
 import { soakTransactions } from './transactions.js';
 import { isRight } from './effects.js';
 import { isClean } from './verdict.js';
-
-const USAGE = `Usage: npm run soak -- transactions [--transactions 20000] [--faults 500] [--restarts 5] [--seed n]
-       npm run soak -- bodies [--transactions 100000] [--faults 500] [--restarts 5] [--seed n]
-       npm run soak -- idempotency [--keys 5000] [--kills 40] [--pauses 80] [--restarts 5] [--seed n]
-       npm run soak -- steps [--keys 3000] [--faults 3000] [--seed n]
-       npm run soak -- http [--cases 10000] [--seed n]
-       npm run soak -- contention [--increments 200]
-       npm run soak -- shadow-swap [--fields 1000000] [--rounds 5] [--pause 20]
-       npm run soak -- cluster [--moves 60] [--failovers 20] [--kills 12] [--stalls 6] [--seed n]
-       npm run soak -- queues [--jobs 50000] [--kills 60] [--kill-every 600] [--seed n]
-       npm run soak -- handover [--jobs 50000] [--kills 60] [--pauses 30] [--strike-every 1000] [--seed n]
-       npm run soak -- production [--seconds 600] [--seed n]`;
 
 /** Long runs of what the specs of the same names run shortly. */
 const soaks: Record<string, () => Promise<boolean>> = {
@@ -42,40 +33,37 @@ const soaks: Record<string, () => Promise<boolean>> = {
   cluster,
   production,
   'shadow-swap': shadowSwap,
+  histories,
 };
 
 async function transactions(): Promise<boolean> {
   const given = numbers({ transactions: 20_000, faults: 500, restarts: 5, seed: Date.now() % 1_000_000 });
-  console.info(`seed ${given.seed}: it chooses the calls and the faults, not their timing\n`);
   const report = await soakTransactions({ ...given, limitMs: 600_000 });
   console.info(render(report));
   const reached = report.applied >= given.transactions && report.struck >= given.faults;
   if (!reached) console.error('\nToo few transactions or faults in the time given.');
-  return reached && isClean(report);
+  return tellHistory(report.history) && reached && isClean(report);
 }
 
 async function bodies(): Promise<boolean> {
   const given = numbers({ transactions: 100_000, faults: 500, restarts: 5, seed: Date.now() % 1_000_000 });
-  console.info(`seed ${given.seed}: it chooses the bodies and the faults, not their timing\n`);
   const report = await soakBodies({ ...given, limitMs: 1_800_000 });
   console.info(renderBodies(report));
   const reached = report.transactions >= given.transactions && report.struck >= given.faults;
   if (!reached) console.error('\nToo few transactions or faults in the time given.');
   const isKnown = given.faults > 0 || report.unknown === 0;
-  return reached && isKnown && areBodiesRight(report);
+  return tellHistory(report.history) && reached && isKnown && areBodiesRight(report);
 }
 
 async function idempotency(): Promise<boolean> {
   const given = numbers({ keys: 5_000, kills: 40, pauses: 80, restarts: 5, seed: Date.now() % 1_000_000 });
-  console.info(`seed ${given.seed}: it chooses the calls and the faults, not their timing\n`);
   const report = await soakIdempotency({ ...given, limitMs: 1_200_000 });
   console.info(renderIdempotency(report));
-  return isRight(report);
+  return tellHistory(report.history) && isRight(report);
 }
 
 async function steps(): Promise<boolean> {
   const given = numbers({ keys: 3_000, faults: 3_000, seed: Date.now() % 1_000_000 });
-  console.info(`seed ${given.seed}: it chooses whom and what the faults strike, not their timing\n`);
   const report = await soakSteps({ ...given, limitMs: 1_200_000 });
   const { wrong, ...counts } = report;
   for (const [name, value] of Object.entries(counts)) console.info(`${name}: ${value}`);
@@ -85,7 +73,6 @@ async function steps(): Promise<boolean> {
 
 async function http(): Promise<boolean> {
   const { cases, seed } = numbers({ cases: 10_000, seed: Date.now() % 1_000_000 });
-  console.info(`seed ${seed}: it chooses the cases, not their timing\n`);
   const report = await soakHttp({ cases, seed });
   console.info(
     `${report.cases} cases in ${Math.round(report.elapsedMs / 1_000)} s: ${report.failed} failed, ${report.stray} errors not caught`,
@@ -99,12 +86,15 @@ async function contention(): Promise<boolean> {
   const server = await startRedisServer({ binary: process.env['TEST_REDIS_BINARY'] });
   try {
     const [workers, callers] = [4, 16];
+    const recording = startRecording();
     const report = await contend({ url: server.url, key: 'counter', workers, callers, increments });
     console.info(`${workers} processes × ${callers} callers × ${increments} increments of one key`);
     const { p50, p95, p99, max, counted, failed } = report;
     console.info(`attempts: p50 ${p50}, p95 ${p95}, p99 ${p99}, max ${max}`);
     console.info(`succeeded ${counted}, failed ${failed.length} ${[...new Set(failed)].join(' ')}`.trimEnd());
-    return failed.length === 0 && counted === workers * callers * increments;
+    return (
+      tellHistory(historyOf(recording)) && failed.length === 0 && counted === workers * callers * increments
+    );
   } finally {
     await server.stop();
   }
@@ -123,7 +113,6 @@ async function shadowSwap(): Promise<boolean> {
 async function queues(): Promise<boolean> {
   const given = numbers({ jobs: 50_000, kills: 60, 'kill-every': 600, seed: Date.now() % 1_000_000 });
   const { jobs, kills, seed } = given;
-  console.info(`seed ${seed}: it chooses whom and what the faults strike, not their timing\n`);
   const report = await soakQueues({ jobs, kills, killEveryMs: given['kill-every'], seed, limitMs: 900_000 });
   for (const [name, value] of Object.entries(report)) console.info(`${name}: ${Math.round(value as number)}`);
   const { lost, shared, wronglyJudged, early, disordered, left } = report;
@@ -140,7 +129,6 @@ async function handover(): Promise<boolean> {
     seed: Date.now() % 1_000_000,
   });
   const { jobs, kills, pauses, seed } = given;
-  console.info(`seed ${seed}: it chooses whom and what the faults strike, not their timing\n`);
   const strikeEveryMs = given['strike-every'];
   const report = await soakHandover({ jobs, kills, pauses, strikeEveryMs, seed, limitMs: 1_200_000 });
   for (const [name, value] of Object.entries(report)) console.info(`${name}: ${Math.round(value as number)}`);
@@ -149,7 +137,6 @@ async function handover(): Promise<boolean> {
 
 async function production(): Promise<boolean> {
   const { seconds, seed } = numbers({ seconds: 600, seed: Date.now() % 1_000_000 });
-  console.info(`seed ${seed}: it chooses the order of the faults, not their timing\n`);
   const report = await soakProduction({
     rounds: Infinity,
     seed,
@@ -172,7 +159,6 @@ async function cluster(): Promise<boolean> {
     stalls: 6,
     seed: Date.now() % 1_000_000,
   });
-  console.info(`seed ${given.seed}: it chooses the calls and the faults, not their timing\n`);
   const durability = { replicas: 1, timeoutMs: 5_000 };
   const parts = {
     'nodes change in an orderly way': { ...given, kills: 0, stalls: 0 },
@@ -184,12 +170,51 @@ async function cluster(): Promise<boolean> {
     const report = await soakCluster(options);
     console.info(renderCluster(title, report));
     const wrong = wrongOnCluster(report, { deaths: options.kills > 0, durable: 'durability' in options });
-    if (Object.keys(wrong).length === 0) continue;
+    if (tellHistory(report.history) && Object.keys(wrong).length === 0) continue;
     allRight = false;
     console.error('wrong:', wrong);
   }
   return allRight;
 }
+
+/** Five parts, each a bit of `parts`: to repeat one, choose it alone. */
+async function histories(): Promise<boolean> {
+  const given = numbers({
+    seconds: 60,
+    moves: 20,
+    failovers: 6,
+    kills: 6,
+    // Less than the minute by which evidence outlives a time limit; more is more than is promised.
+    leap: 30_000,
+    parts: 31,
+    seed: Date.now() % 1_000_000,
+  });
+  const { seconds, moves, failovers, kills, seed } = given;
+  const durability = { replicas: 1, timeoutMs: 5_000 };
+  const orderly = { seed, moves, failovers, kills: 0 };
+  const deadly = { seed, moves: Math.ceil(moves / 4), failovers: Math.ceil(failovers / 4), kills };
+  const parts: Record<string, () => Promise<HistoriesReport>> = {
+    'one server': () => soakHistories({ seed, seconds }),
+    'one server whose clock steps': () => soakHistories({ seed, seconds, leapMs: given.leap }),
+    'a Cluster whose nodes change in an orderly way': () => soakClusterHistories(orderly),
+    'a Cluster whose masters die': () => soakClusterHistories(deadly),
+    'the same, and every call waits for a replica': () => soakClusterHistories({ ...deadly, durability }),
+  };
+  let allRight = true;
+  for (const [bit, [title, run]] of Object.entries(parts).entries()) {
+    if ((given.parts & (1 << bit)) === 0) continue;
+    const { history, faults, elapsedMs } = await run();
+    console.info(`\n${title}: ${Math.round(elapsedMs / 1_000)} s`);
+    for (const { kind, injected, struck } of faults) console.info(`  ${kind}: ${injected}, struck ${struck}`);
+    if (tellHistory(history)) continue;
+    allRight = false;
+    console.error(`history: ${history.folder}; this part alone: --parts ${1 << bit}`);
+  }
+  return allRight;
+}
+
+/** The options of the run, defaults included: they repeat it. */
+const askedFor: Record<string, number> = {};
 
 /** The options as whole numbers; none but those with a default are known. */
 function numbers<Name extends string>(defaults: Record<Name, number>): Record<Name, number> {
@@ -205,18 +230,24 @@ function numbers<Name extends string>(defaults: Record<Name, number>): Record<Na
     if (!/^\d+$/.test(value)) throw new Error(`--${name} must be a whole number, got ${value}`);
     result[name] = Number(value);
   }
+  Object.assign(askedFor, result);
+  if ('seed' in result)
+    console.info(`seed ${String(result.seed)}: it chooses the calls and the faults, not their timing\n`);
   return result;
 }
 
 void (async () => {
   const soak = soaks[process.argv[2] ?? ''];
   if (!soak) {
-    console.error(USAGE);
+    console.error(
+      `There are these soaks: ${Object.keys(soaks).join(', ')}. "npm run soak -- --help" tells their options.`,
+    );
     process.exitCode = 1;
     return;
   }
   try {
-    if (!(await soak())) process.exitCode = 1;
+    startRecording();
+    if (!(await reproducibly(process.argv[2]!, askedFor, soak))) process.exitCode = 1;
   } catch (error) {
     console.error(error);
     process.exitCode = 1;

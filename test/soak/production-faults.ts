@@ -27,7 +27,7 @@ export async function allow(production: Production, password: string): Promise<v
 export const PRODUCTION_FAULTS: Readonly<Record<string, Fault>> = {
   failover: async ({ pair, plainAddress }) => {
     const { client } = pair.master;
-    // As FAILOVER does: nothing that was acknowledged is missing at the new master.
+    // Acts like FAILOVER: the new master has everything that was acknowledged.
     await client.call('CLIENT', 'PAUSE', '10000', 'WRITE');
     await pair.failOver();
     plainAddress.moveTo(pair.master.server);

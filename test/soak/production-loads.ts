@@ -1,18 +1,19 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
+import { recordOperation } from '../histories/recorder.js';
 import { defineScript, type AtomicRedis, type AtomicRedisError } from '../../lib/index.js';
 
-/** What the calls of one kind were told, and what Redis has of them in the end. */
+/** The reports of the calls of one kind, and the final state of Redis. */
 export interface LoadVerdict {
   readonly kind: string;
   readonly applied: number;
   readonly notApplied: number;
   readonly unknown: number;
-  /** Effects beyond what was told to be applied, or may have been. */
+  /** Effects beyond those that were, or may have been, reported as applied. */
   readonly doubled: number;
   /** Told to be applied, and not there. */
   readonly lost: number;
-  /** Errors of no kind that callers are told about. */
+  /** Errors without a documented meaning. */
   readonly unexpected: number;
 }
 
@@ -243,14 +244,21 @@ export class ProductionLoads {
       const waiting = this.waiting.get(kind) ?? [];
       this.waiting.delete(kind);
       try {
-        await this.loads[kind]!.call(this.redis, n);
+        const called = n;
+        await recordOperation(
+          { name: kind, args: called },
+          () => this.loads[kind]!.call(this.redis, called),
+          {
+            resultOf: () => null,
+          },
+        );
         told.applied++;
         n++;
         for (const resolve of waiting) resolve();
       } catch (error) {
         this.waiting.set(kind, [...(this.waiting.get(kind) ?? []), ...waiting]);
         this.tell(kind, told, error);
-        // A value may have been set; the chain goes on from what is there.
+        // A value may have been set; the chain continues from the current one.
         if (kind === 'value') n = await this.valueNow(n);
       }
       await sleep(10);

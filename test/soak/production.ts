@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
-import { Test } from '@nestjs/testing';
-import { AtomicRedis, AtomicRedisModule } from '../../lib/index.js';
+import { AtomicRedis } from '../../lib/index.js';
+import { startApp } from '../support/app.js';
 import { startFailoverPair } from '../support/failover-pair.js';
 import { allow, PRODUCTION_FAULTS, startPlainAddress, type Production } from './production-faults.js';
 import { ProductionLoads, type LoadVerdict } from './production-loads.js';
@@ -13,15 +13,15 @@ export interface ProductionOptions {
   seed: number;
   /** No round begins after this. */
   limitMs: number;
-  /** Plain ioredis is given this long to recover; then it is connected anew. */
+  /** Plain ioredis gets this long to recover; then it is connected again. */
   plainLimitMs: number;
-  /** Is told of each recovery. */
+  /** Called for each recovery. */
   tell?: (line: string) => void;
 }
 
 /**
- * How long it took until calls succeeded again after a fault's end, in milliseconds; `Infinity` is
- * longer than was waited for.
+ * Time from a fault's end until calls succeeded again, in milliseconds; `Infinity` if they did not
+ * in time.
  */
 export interface Recovery {
   readonly fault: string;
@@ -40,11 +40,11 @@ export interface ProductionReport {
   readonly elapsedMs: number;
 }
 
-/** A service that has not recovered by then is told with this time. */
+/** A service that has not recovered by then is reported with this time. */
 const GIVE_UP_MS = 30_000;
 
 /** Every service has succeeded once by then, before the first fault. */
-const BOOT_MS = 10_000;
+const BOOT_MS = 30_000;
 
 /** Between a recovery and the next fault. */
 const QUIET_MS = 200;
@@ -58,21 +58,14 @@ export async function soakProduction(options: ProductionOptions): Promise<Produc
   const production: Production = { pair, plainAddress: await startPlainAddress(pair), password: '' };
   await allow(production, 'first');
   const { address } = pair;
-  const app = await Test.createTestingModule({
-    imports: [
-      AtomicRedisModule.forRoot({
-        namespace: 'atomic:',
-        connection: { host: address.host, port: address.port },
-        username: 'app',
-        password: () => production.password,
-        timeoutMs: GIVE_UP_MS,
-        transactions: { timeoutMs: GIVE_UP_MS },
-        idempotency: { timeoutMs: GIVE_UP_MS },
-      }),
-    ],
-  }).compile();
-  app.useLogger(false);
-  await app.init();
+  const app = await startApp({
+    connection: { host: address.host, port: address.port },
+    username: 'app',
+    password: () => production.password,
+    timeoutMs: GIVE_UP_MS,
+    transactions: { timeoutMs: GIVE_UP_MS },
+    idempotency: { timeoutMs: GIVE_UP_MS },
+  });
   const loads = new ProductionLoads(app.get(AtomicRedis));
   const plain = new PlainClient(production.plainAddress.url);
   const startedAt = performance.now();

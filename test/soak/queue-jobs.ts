@@ -1,4 +1,4 @@
-/** What a job does to its consumer. */
+/** The effect of a job on its consumer. */
 export type QueueSoakKind =
   /** It is done. */
   | 'fine'
@@ -17,17 +17,17 @@ export interface QueueSoakJob {
   n: number;
   kind: QueueSoakKind;
   bytes?: string;
-  /** Of a job that was pushed for later, in Redis's time: it must not run before. */
+  /** Earliest start of a delayed job, in Redis's time. */
   dueAtMs?: number;
 }
 
 export interface ConsumerData {
-  /** Of the fault proxy, or of a slow link. */
+  /** URL of the fault proxy, or of a slow link. */
   url: string;
-  /** Of the server itself, for the log. */
+  /** URL of the server itself, for the log. */
   directUrl: string;
   queue: string;
-  /** Whose jobs are consumed one at a time, in order. */
+  /** Name of the queue whose jobs are consumed one at a time, in order. */
   ordered: string | undefined;
   concurrency: number;
   leaseMs: number;

@@ -2,8 +2,9 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { startFaultProxy, startRedisServer, type Fault, type FaultProxy } from '../../lib/testing/index.js';
+import { recordOperation } from '../histories/recorder.js';
 import { openQueues } from '../queues/queues.js';
-import { startWorker, type WorkerProcess } from '../support/workers.js';
+import { startWorker } from '../support/workers.js';
 import { startSlowLink, type SlowLink } from '../support/slow-link.js';
 import {
   EARLY_KEY,
@@ -13,7 +14,9 @@ import {
   type QueueSoakJob,
   type QueueSoakKind,
 } from './queue-jobs.js';
+import { ProxyFaults } from './proxy-faults.js';
 import { integerBetween, seededRandom } from './random.js';
+import { ReplacedWorkers, type ReplacedWorker } from './replaced-workers.js';
 
 export interface QueueSoakOptions {
   jobs: number;
@@ -48,12 +51,9 @@ export interface QueueSoakReport {
   /** Jobs that were pushed for later, and deliveries of them before their time. */
   readonly later: number;
   readonly early: number;
-  /**
-   * Of the queue whose jobs run one at a time: jobs that ran for the first time after a later one
-   * had.
-   */
+  /** Number of jobs of the ordered queue that ran for the first time after a later one. */
   readonly disordered: number;
-  /** What is left in the queues, taken or not. */
+  /** Number of jobs left in the queues, taken or not. */
   readonly left: number;
   readonly elapsedMs: number;
 }
@@ -68,7 +68,7 @@ const ORDERED_JOBS = 400;
 const POISON_EVERY = 500;
 const KILLER_EVERY = 5_000;
 const REFUSED_EVERY = 50;
-/** Of the pushes. */
+/** One push in this many is delayed. */
 const LATER_EVERY = 4;
 const LATER_MS = 700;
 const LARGE_EVERY = 200;
@@ -105,7 +105,10 @@ export async function soakQueues(options: QueueSoakOptions): Promise<QueueSoakRe
           ...jobOf(n + i),
           ...(delayMs > 0 && { dueAtMs }),
         }));
-        const ids = await queue.pushMany(jobs, { timeoutMs: 30_000, delayMs });
+        const first = n;
+        const ids = await recordOperation({ name: 'push', args: { first, count: jobs.length } }, () =>
+          queue.pushMany(jobs, { timeoutMs: 30_000, delayMs }),
+        );
         ids.forEach((id, i) => expected.set(id, jobs[i]!));
         // Spread over the kills.
         await sleep((options.kills * options.killEveryMs) / Math.ceil(options.jobs / PUSH_SIZE));
@@ -176,8 +179,8 @@ function jobOf(n: number): QueueSoakJob {
 }
 
 /**
- * How many ran for the first time after a later one had. One that is run again, since its process
- * was killed, may be run late.
+ * Counts the jobs that ran for the first time after a later one. A job that runs again because its
+ * process was killed may run late.
  */
 function disorderIn(run: readonly number[]): number {
   const seen = new Set<number>();
@@ -235,19 +238,23 @@ function judge(
   };
 }
 
-class Consumers {
+interface Consumer extends ReplacedWorker {
+  readonly isOrdered: boolean;
+}
+
+class Consumers extends ReplacedWorkers<Consumer> {
   kills = 0;
   stops = 0;
-  private isOver = false;
   private started = 0;
-  private readonly running: { worker: WorkerProcess; ready: Promise<unknown>; isOrdered: boolean }[] = [];
 
   constructor(
     private readonly proxy: FaultProxy,
     private readonly link: SlowLink,
     private readonly directUrl: string,
     private readonly timeoutMs: number,
-  ) {}
+  ) {
+    super();
+  }
 
   get struck(): number {
     return this.kills + this.stops;
@@ -263,7 +270,7 @@ class Consumers {
    * queue is only stopped: what its death leaves is run late.
    */
   async strikeOne(random: () => number): Promise<void> {
-    const victim = this.running[integerBetween(random, 0, this.running.length - 1)]!;
+    const victim = this.one(random);
     // A job may kill it meanwhile.
     await victim.ready.catch(() => undefined);
     if (victim.isOrdered || this.stops < this.kills) {
@@ -276,9 +283,8 @@ class Consumers {
     }
   }
 
-  async stop(): Promise<void> {
-    this.isOver = true;
-    await Promise.all(this.running.map(({ worker }) => worker.kill()));
+  protected override startLike({ isOrdered }: Consumer): void {
+    this.startOne(isOrdered);
   }
 
   private startOne(isOrdered: boolean): void {
@@ -296,51 +302,18 @@ class Consumers {
     const script = join(__dirname, 'queues.worker.ts');
     const worker = startWorker({ script, data, timeoutMs: this.timeoutMs });
     worker.result.catch(() => undefined);
-    const ready = worker.next();
-    // Killed before it was ready, at the end.
-    ready.catch(() => undefined);
-    const one = { worker, ready, isOrdered };
-    this.running.push(one);
-    void this.replace(one);
-  }
-
-  /** Starts another one when this one is gone, whatever ended it. */
-  private async replace(one: (typeof this.running)[number]): Promise<void> {
-    await one.worker.exited;
-    this.running.splice(this.running.indexOf(one), 1);
-    if (!this.isOver) this.startOne(one.isOrdered);
+    this.add({ worker, ready: worker.next(), isOrdered });
   }
 }
 
 /** Loses a reply of a script or of a BZPOPMIN, one of each at a time, or cuts every connection. */
-class Faults {
-  cuts = 0;
-  private readonly armed: Fault[] = [];
+class Faults extends ProxyFaults {
   private readonly current = new Map<string, Fault>();
 
-  constructor(
-    private readonly proxy: FaultProxy,
-    private readonly random: () => number,
-  ) {}
-
-  get lostReplies(): number {
-    return this.armed.reduce((sum, { count }) => sum + count, 0);
-  }
-
-  next(): void {
-    if (integerBetween(this.random, 1, 100) === 1) {
-      this.cuts++;
-      this.proxy.disconnectAll();
-      return;
-    }
+  override next(): void {
+    if (integerBetween(this.random, 1, 100) === 1) return this.cut();
     const command = integerBetween(this.random, 1, 2) === 1 ? 'BZPOPMIN' : 'EVALSHA';
     if (this.current.get(command)?.count === 0) return;
-    const fault = this.proxy.loseReplies({ match: ({ name }) => name === command });
-    this.current.set(command, fault);
-    this.armed.push(fault);
-  }
-
-  end(): void {
-    for (const fault of this.armed) fault.cancel();
+    this.current.set(command, this.arm(this.proxy.loseReplies({ match: ({ name }) => name === command })));
   }
 }

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import type { QueueJob } from '../../lib/index.js';
 import { openQueues } from '../queues/queues.js';
+import { beginOperation } from '../histories/recorder.js';
 import { worker } from '../support/worker.js';
 import {
   EARLY_KEY,
@@ -32,6 +33,10 @@ worker<ConsumerData>(async ({ data, send, next }) => {
   app.queues.get<QueueSoakJob>(data.queue, terms).consume(
     async (job) => {
       const { kind, n, dueAtMs } = job.payload;
+      beginOperation({ name: 'delivery', key: job.id, args: { n, kind } })({
+        outcome: 'ok',
+        result: deliveryOf(job),
+      });
       if (dueAtMs !== undefined && (await nowMs()) < dueAtMs) await log.rpush(EARLY_KEY, job.id);
       await log.rpush(LOG_KEY, `${job.id} ${deliveryOf(job)} ${n}`);
       if (kind === 'poison') throw new Error('poison');
@@ -39,7 +44,7 @@ worker<ConsumerData>(async ({ data, send, next }) => {
       if (kind === 'refused' && (await log.sadd(REFUSED_KEY, job.id)) === 1)
         throw Object.assign(new Error('not now'), { retryable: true, retryAfterMs: 300 });
       if (kind === 'failing' && (await log.sadd(REFUSED_KEY, job.id)) === 1) throw new Error('once');
-      // So that some are in hand when the process is stopped.
+      // Keeps some jobs running when the process is stopped.
       if (n % 20 === 0) await sleep(40);
     },
     { concurrency },

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AtomicRedisError, type Transaction, type TransactionService } from '../../lib/index.js';
+import { beginOperation } from '../histories/recorder.js';
 import { integerBetween, shuffled } from './random.js';
 
 /** One more token at the end of a key's chain. */
@@ -8,9 +9,9 @@ export interface Link {
   readonly token: string;
 }
 
-/** What a transaction did in each of its attempts, and what its caller was told. */
+/** The attempts of a transaction, and the answer to its caller. */
 export interface ChainReport {
-  /** Of each attempt: what it meant to apply. */
+  /** The links that each attempt meant to apply. */
   readonly attempts: readonly (readonly Link[])[];
   readonly told: 'applied' | 'not-applied' | 'unknown';
   readonly error?: string;
@@ -25,7 +26,7 @@ const chainOf = (key: string): string => `chain:${key}`;
 export const soakedKeys = KEYS;
 export const soakedChain = chainOf;
 
-/** Of those of their own inside of another one. */
+/** Time-out of separate transactions inside another one. */
 const OWN_TIMEOUT_MS = 5_000;
 
 class Refused extends Error {}
@@ -64,11 +65,22 @@ export async function runRandomBody(body: Body): Promise<void> {
     if (abort && chance(0.5)) abort.abort(new Refused('aborted'));
     if (chance(0.03)) throw new Refused('by itself');
   };
+  const end = beginOperation({ name: 'transaction', model: 'list-append', args: [] });
   const told = await tell(transactions.run([key], work, { timeoutMs, signal: abort?.signal }), timeoutMs);
+  end(ended(told, attempts));
   reports.push({ attempts, ...told });
 }
 
 type Told = Pick<ChainReport, 'told' | 'error' | 'details'>;
+
+/** Only the last attempt may have been applied; of the others nothing may ever be seen. */
+function ended({ told, error }: Told, attempts: readonly (readonly Link[])[]) {
+  const links = told === 'not-applied' ? attempts.flat() : (attempts.at(-1) ?? []);
+  const args = links.map(({ key, token }) => ['append', chainOf(key), token]);
+  return told === 'applied'
+    ? ({ outcome: 'ok', args, result: args } as const)
+    : ({ outcome: told, args, error } as const);
+}
 
 async function tell(running: Promise<unknown>, timeoutMs: number): Promise<Told> {
   const startedAt = performance.now();
@@ -85,7 +97,7 @@ async function tell(running: Promise<unknown>, timeoutMs: number): Promise<Told>
   }
 }
 
-/** As a body does it that is committed with others: reads the end of the chain, and adds to it. */
+/** Acts like a body that is committed in a group: reads the end of the chain, and adds to it. */
 async function addLink(
   tx: Transaction,
   key: string,
@@ -98,7 +110,7 @@ async function addLink(
   links.push({ key, token });
   tx.write.set(key, token);
   const link = `${last}>${token}`;
-  // What was given is the caller's again.
+  // The caller may reuse its arguments.
   if (random() < 0.5) {
     const bytes = Buffer.from(link);
     tx.write.rpush(chainOf(key), bytes);
@@ -152,7 +164,7 @@ async function join({ transactions, key, name, links, random }: Part): Promise<v
     await tx.read.exists('nothing');
     if (fails) throw new Refused('joined');
   });
-  // What failed has no link.
+  // A failed transaction has no link.
   await joining.then(
     () => void links.push(...own),
     () => undefined,
@@ -162,6 +174,7 @@ async function join({ transactions, key, name, links, random }: Part): Promise<v
 /** Is committed by itself, in each attempt of the one around it. */
 async function ownInside({ transactions, key, name, random, reports }: Part): Promise<void> {
   const attempts: Link[][] = [];
+  const end = beginOperation({ name: 'transaction', model: 'list-append', args: [] });
   const running = transactions.run(
     [key],
     async (tx) => {
@@ -172,6 +185,7 @@ async function ownInside({ transactions, key, name, random, reports }: Part): Pr
     { propagation: 'new', timeoutMs: OWN_TIMEOUT_MS },
   );
   const told = await tell(running, OWN_TIMEOUT_MS);
+  end(ended(told, attempts));
   reports.push({ attempts, ...told });
 }
 

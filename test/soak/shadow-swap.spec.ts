@@ -1,7 +1,7 @@
 import { measureShadowSwap } from './shadow-swap.js';
 
 describe('swaps of a large hash', () => {
-  it('[SK-13] are seen whole by readers, and take little memory', async () => {
+  it('[SK-13] show readers whole values, and take little memory', async () => {
     const report = await measureShadowSwap({ fields: 50_000, rounds: 1, pauseMs: 1 });
     expect(report.torn).toEqual([]);
     expect(report.reads).toBeGreaterThan(100);

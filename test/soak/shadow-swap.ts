@@ -9,12 +9,12 @@ import type { BuildOrder, BuildReport } from './shadow-swap.worker.js';
 export interface ShadowSwapReport {
   /** By how much the building process's memory grew at the most. */
   readonly memoryMb: number;
-  /** What readers saw, apart from the old value whole and the new one whole. */
+  /** Values that readers saw, other than the whole old value and the whole new one. */
   readonly torn: readonly string[];
   readonly reads: number;
   /** At full speed, of the fastest round: what else the machine does only makes one slower. */
   readonly fieldsPerSecond: { readonly raw: number; readonly library: number };
-  /** Of another client's GET. */
+  /** Latency of another client's GET. */
   readonly latency: {
     readonly idle: Latency;
     readonly rawBuild: Latency;

@@ -1,6 +1,7 @@
 import { Redis } from 'ioredis';
 import { ShadowKeyService } from '../../lib/index.js';
 import { startApp } from '../shadow-keys/app.js';
+import { recordOperation } from '../histories/recorder.js';
 import { worker } from '../support/worker.js';
 
 export interface BuildOrder {
@@ -39,7 +40,7 @@ async function* source({ fields, generation, pauseMs }: BuildOrder) {
   }
 }
 
-/** What one writes by hand: pipelined HSETs of many fields each, then RENAME. */
+/** Builds by hand: pipelined HSETs of many fields each, then RENAME. */
 async function raw(client: Redis, order: BuildOrder): Promise<number> {
   const key = `${LIVE_KEY}:new`;
   const flying: Promise<unknown>[] = [];
@@ -60,7 +61,7 @@ async function raw(client: Redis, order: BuildOrder): Promise<number> {
   return builtAt;
 }
 
-/** Builds as it is told, one order after the other. */
+/** Executes build orders one after the other. */
 worker<{ url: string }>(async ({ data, next, send }) => {
   const app = await startApp(data.url);
   const shadowKeys = app.get(ShadowKeyService);
@@ -83,7 +84,9 @@ worker<{ url: string }>(async ({ data, next, send }) => {
     if (order.how === 'raw') builtAt = await raw(client, order);
     else {
       const key = order.swaps ? LIVE_KEY : `${LIVE_KEY}:aside`;
-      await shadowKeys.replace(key, source(order), { onProgress: () => (builtAt = now()) });
+      await recordOperation({ name: 'replace', key, args: order }, () =>
+        shadowKeys.replace(key, source(order), { onProgress: () => (builtAt = now()) }),
+      );
     }
     const swappedAt = now();
     clearInterval(sampling);

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Test } from '@nestjs/testing';
-import { AtomicRedisModule, IdempotencyService } from '../../lib/index.js';
+import { IdempotencyService } from '../../lib/index.js';
 import { startFaultProxy, startRedisServer } from '../../lib/testing/index.js';
+import { startApp } from '../support/app.js';
 import { startWorker, type WorkerProcess } from '../support/workers.js';
 import { seededRandom } from './random.js';
 import type { StepsJob } from './steps.worker.js';
@@ -56,7 +56,7 @@ export async function soakSteps({ keys, faults, seed, limitMs }: StepsSoakOption
   const start = (index: number): WorkerProcess<boolean> =>
     startWorker({ script: require.resolve('./steps.worker.ts'), data, index, timeoutMs: limitMs });
   const workers = proxies.map((_, index) => start(index));
-  // What strikes a process that has nothing left to do shows nothing.
+  // A fault that strikes an idle process proves nothing.
   void Promise.all(workers.map(({ result }) => result)).then(
     () => (isOver = true),
     () => undefined,
@@ -106,11 +106,7 @@ async function judge(
   url: string,
   keys: number,
 ): Promise<Pick<StepsReport, 'paid' | 'held' | 'lost' | 'wrong'>> {
-  const app = await Test.createTestingModule({
-    imports: [AtomicRedisModule.forRoot({ connection: url, namespace: 'atomic:' })],
-  }).compile();
-  app.useLogger(false);
-  await app.init();
+  const app = await startApp({ connection: url });
   const { Redis } = await import('ioredis');
   const effects = new Redis(url);
   try {

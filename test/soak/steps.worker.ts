@@ -1,18 +1,18 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Test } from '@nestjs/testing';
 import { Redis } from 'ioredis';
 import {
   AtomicRedisError,
-  AtomicRedisModule,
   IdempotencyService,
   TransactionService,
   type IdempotentRun,
 } from '../../lib/index.js';
+import { startApp } from '../support/app.js';
+import { recordOperation } from '../histories/recorder.js';
 import { worker } from '../support/worker.js';
 import { seededRandom } from './random.js';
 
 export interface StepsJob {
-  /** Of the fault proxy of each worker. */
+  /** URLs of the fault proxy of each worker. */
   readonly urls: readonly string[];
   /** Without faults: third parties, where effects are counted. */
   readonly effectsUrl: string;
@@ -27,17 +27,10 @@ const CALLERS = 4;
 /** Calls until every key has a result, or is held. */
 worker<StepsJob>(async ({ data, index, send }) => {
   const { urls, effectsUrl, keys, leaseMs, seed } = data;
-  const app = await Test.createTestingModule({
-    imports: [
-      AtomicRedisModule.forRoot({
-        connection: urls[index % urls.length]!,
-        namespace: 'atomic:',
-        idempotency: { leaseMs, maxAttempts: 1_000, timeoutMs: 2_000 },
-      }),
-    ],
-  }).compile();
-  app.useLogger(false);
-  await app.init();
+  const app = await startApp({
+    connection: urls[index % urls.length]!,
+    idempotency: { leaseMs, maxAttempts: 1_000, timeoutMs: 2_000 },
+  });
   const [idempotency, transactions] = [app.get(IdempotencyService), app.get(TransactionService)];
   const effects = new Redis(effectsUrl);
   const random = seededRandom(seed * 1_009 + index);
@@ -72,7 +65,7 @@ worker<StepsJob>(async ({ data, index, send }) => {
       return 'paid';
     };
 
-  // Of the process that this one takes the place of, too.
+  // Includes the runs of the process that this one replaces.
   const over = new Set(await effects.smembers('over'));
   const open = Array.from({ length: keys }, (_, i) => `key ${i}`)
     .filter((key) => !over.has(key))
@@ -81,7 +74,10 @@ worker<StepsJob>(async ({ data, index, send }) => {
   const caller = async (): Promise<void> => {
     for (let key = open.pop(); key !== undefined; key = open.pop()) {
       try {
-        await idempotency.run(key, pay(key), { operation: 'payments.pay' });
+        const paid = key;
+        await recordOperation({ name: 'pay', key, args: [] }, () =>
+          idempotency.run(paid, pay(paid), { operation: 'payments.pay' }),
+        );
         await effects.sadd('over', key);
       } catch (error) {
         if (!(error instanceof AtomicRedisError)) throw error;

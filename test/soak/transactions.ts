@@ -2,7 +2,9 @@ import { join } from 'node:path';
 import type { Redis } from 'ioredis';
 import type { FaultProxy, RedisCommand } from '../../lib/testing/index.js';
 import { withFaultyServer, type FaultyServer } from '../support/faulty-server.js';
-import { accountKey, ACCOUNTS, AUDIT_KEY, OPENING_BALANCE } from './bank.js';
+import { nowUs } from '../histories/history.js';
+import { noteOperation, startRecording, type Recording } from '../histories/recorder.js';
+import { accountKey, ACCOUNTS, AUDIT_KEY, OPENING_BALANCE, parseEntry } from './bank.js';
 import type { CallReport } from './calls.js';
 import type { CallingJob } from './calling-worker.js';
 import {
@@ -12,29 +14,14 @@ import {
   serverFaults,
   whenDelivered,
   whenMet,
-  type FaultCount,
   type FaultKind,
 } from './faults.js';
 import { integerBetween, seededRandom } from './random.js';
+import { historyOf } from './reproduce.js';
+import type { TransactionSoakOptions, TransactionSoakRun } from './soak-options.js';
 import { judge, type Verdict } from './verdict.js';
 
-export interface SoakOptions {
-  /** Applied ones, at least. */
-  transactions: number;
-  /** That struck, at least. */
-  faults: number;
-  /** Of the server, by kill -9. */
-  restarts: number;
-  seed: number;
-  /** After this it ends, whatever was reached. */
-  limitMs: number;
-}
-
-export interface SoakReport extends Verdict {
-  readonly faults: readonly FaultCount[];
-  readonly struck: number;
-  readonly elapsedMs: number;
-}
+export interface SoakReport extends Verdict, TransactionSoakRun {}
 
 const WORKERS = 4;
 const CALLERS = 16;
@@ -51,17 +38,22 @@ const ENDING_MS = 45_000;
  * Transfers among accounts by several processes, while faults are injected, until as many of both
  * were seen as asked for.
  */
-export async function soakTransactions(options: SoakOptions): Promise<SoakReport> {
+export async function soakTransactions(options: TransactionSoakOptions): Promise<SoakReport> {
   const { seed, limitMs } = options;
   const script = join(__dirname, 'transfers.worker.ts');
   const job = (urls: readonly string[]): CallingJob => ({ urls, callers: CALLERS, seed });
+  const recording = startRecording();
   const setUp = { workers: WORKERS, script, job, prepare: open, timeoutMs: limitMs + ENDING_MS };
-  return await withFaultyServer(setUp, (scene: Scene) => soak(scene, options));
+  return await withFaultyServer(setUp, (scene: Scene) => soak(scene, options, recording));
 }
 
 type Scene = FaultyServer<CallReport[]>;
 
-async function soak(scene: Scene, options: SoakOptions): Promise<SoakReport> {
+async function soak(
+  scene: Scene,
+  options: TransactionSoakOptions,
+  recording: Recording,
+): Promise<SoakReport> {
   const { admin, workers } = scene;
   const random = seededRandom(options.seed);
   const faults = new FaultInjector(kindsOfFaults(scene, random), random);
@@ -74,8 +66,13 @@ async function soak(scene: Scene, options: SoakOptions): Promise<SoakReport> {
   const injecting = { restarts, limitMs, isCalm: false, pace: PACE, lateMs: LATE_MS, progress };
   const { reports, elapsedMs } = await injectWhile(workers, faults, random, injecting);
   const balances = await admin.mget(accountKeys());
-  const verdict = judge(reports, await admin.lrange(AUDIT_KEY, 0, -1), balances.map(Number));
-  return { ...verdict, faults: faults.counts, struck: faults.struck, elapsedMs };
+  const startUs = nowUs();
+  const audit = await admin.lrange(AUDIT_KEY, 0, -1);
+  const steps = [['read', AUDIT_KEY, audit.map((line) => parseEntry(line).id)]];
+  noteOperation({ name: 'last read', model: 'list-append', args: steps }, steps, startUs);
+  const verdict = judge(reports, audit, balances.map(Number));
+  const history = historyOf(recording);
+  return { ...verdict, history, faults: faults.counts, struck: faults.struck, elapsedMs };
 }
 
 function kindsOfFaults({ server, admin, proxies }: Scene, random: () => number) {

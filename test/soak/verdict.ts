@@ -13,13 +13,13 @@ export interface Verdict {
   readonly doubled: number;
   /** Reported as not applied, and in the audit. */
   readonly appliedAllTheSame: number;
-  /** In the audit, and reported by nobody. */
+  /** In the audit, and reported by no caller. */
   readonly unreported: number;
   readonly sumBefore: number;
   readonly sumAfter: number;
   /** Accounts whose balance is not what the transfers in the audit come to. */
   readonly wrongBalances: number;
-  /** How often each error was reported. */
+  /** Number of reports of each error. */
   readonly errors: Readonly<Record<string, number>>;
   /** Details of some calls that should not have ended as they did. */
   readonly examples: readonly string[];
@@ -73,7 +73,7 @@ export function judge(
   };
 }
 
-/** Whether every call was reported as what became of it. */
+/** True if every call reported its real outcome. */
 export function isClean(verdict: Verdict): boolean {
   const { unknown, unexpected, lost, doubled, appliedAllTheSame, unreported, wrongBalances } = verdict;
   const wrong = [unknown, unexpected, lost, doubled, appliedAllTheSame, unreported, wrongBalances];

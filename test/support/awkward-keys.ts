@@ -1,4 +1,4 @@
-/** Keys that are easily sent to the wrong slot, or break whoever builds other keys from them. */
+/** Keys that are easily sent to the wrong slot, or break code that builds other keys from them. */
 export const AWKWARD_KEYS: readonly string[] = [
   '{}',
   '{x}',

@@ -1,6 +1,7 @@
 import { Logger } from '@nestjs/common';
-import { Test, type TestingModule } from '@nestjs/testing';
-import { AtomicRedis, AtomicRedisModule, type AtomicRedisOptions } from '../../lib/index.js';
+import type { TestingModule } from '@nestjs/testing';
+import { AtomicRedis, type AtomicRedisOptions } from '../../lib/index.js';
+import { useApp } from './app.js';
 
 export interface Booted {
   readonly app: TestingModule;
@@ -12,7 +13,7 @@ export interface Booted {
  * library logs meanwhile is kept, and not printed. Call it inside `describe`.
  */
 export function useBoot() {
-  const apps: TestingModule[] = [];
+  const start = useApp();
   let lines: string[] = [];
 
   beforeEach(() => {
@@ -23,16 +24,10 @@ export function useBoot() {
       });
   });
 
-  afterEach(async () => {
-    await Promise.all(apps.splice(0).map((app) => app.close()));
-    jest.restoreAllMocks();
-  });
+  afterEach(() => jest.restoreAllMocks());
 
   const boot = async (options: Partial<AtomicRedisOptions>): Promise<Booted> => {
-    const given = { namespace: 'atomic:', ...options } as AtomicRedisOptions;
-    const app = await Test.createTestingModule({ imports: [AtomicRedisModule.forRoot(given)] }).compile();
-    await app.init();
-    apps.push(app);
+    const app = await start(options);
     return { app, redis: app.get(AtomicRedis) };
   };
 

@@ -1,4 +1,4 @@
-import type { ClusterConnection } from '../../lib/index.js';
+import type { ClusterConnection } from '../../lib/connection/client.js';
 import { startFaultProxy, type FaultProxy } from '../../lib/testing/index.js';
 import { startCluster, type TestCluster } from './cluster.js';
 

@@ -1,6 +1,6 @@
-import { createServer } from 'node:net';
 import { Redis } from 'ioredis';
 import { RedisServerStartError, startRedisServer, type RedisServer } from '../../lib/testing/index.js';
+import { freePort } from './free-port.js';
 
 export interface ClusterNode {
   /** The node's id in the cluster. */
@@ -22,11 +22,6 @@ export interface NodeView {
 }
 
 const BUS_OFFSET = 10_000;
-/**
- * Port and bus port both stay below the range from which the system takes ports for outgoing
- * connections.
- */
-const PORTS = { from: 10_000, to: 22_000 };
 const PORT_ATTEMPTS = 20;
 
 export async function startClusterNode(options: {
@@ -40,8 +35,7 @@ export async function startClusterNode(options: {
     ['--repl-diskless-sync-delay', '0'],
   ].flat();
   for (let attempt = 1; ; attempt++) {
-    const port = PORTS.from + Math.floor(Math.random() * (PORTS.to - PORTS.from));
-    if (!(await isFree(port)) || !(await isFree(port + BUS_OFFSET))) continue;
+    const port = await freePort(BUS_OFFSET);
     try {
       const server = await startRedisServer({ binary: options.binary, args, port });
       const client = new Redis(server.url, { maxRetriesPerRequest: 0, retryStrategy: () => 50 });
@@ -56,15 +50,7 @@ export async function startClusterNode(options: {
   }
 }
 
-async function isFree(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const probe = createServer();
-    probe.once('error', () => resolve(false));
-    probe.listen(port, '127.0.0.1', () => probe.close(() => resolve(true)));
-  });
-}
-
-/** What the node says of itself, which is the first to be true. */
+/** Returns the node's own view, which is the first to be true. */
 export async function viewOf(node: ClusterNode): Promise<NodeView> {
   const table = (await node.client.call('CLUSTER', 'NODES')) as string;
   const own = table.split('\n').find((line) => line.includes('myself'));
@@ -83,10 +69,7 @@ export async function viewOf(node: ClusterNode): Promise<NodeView> {
   };
 }
 
-/**
- * What a node believes of the whole Cluster: of each slot range, who serves it, and who replicates
- * whom.
- */
+/** Returns a node's view of the whole Cluster: the master of each slot range, and its replicas. */
 export async function beliefOf(node: ClusterNode): Promise<{
   /** The same text for all nodes that believe the same. */
   readonly text: string;
@@ -100,7 +83,7 @@ export async function beliefOf(node: ClusterNode): Promise<{
   let served = 0;
   for (const line of table.trim().split('\n')) {
     const [id, , flags = '', masterId, , , , link, ...slots] = line.split(' ');
-    // Of itself a node says no link.
+    // A node reports no link for itself.
     if (/fail|handshake|noaddr/.test(flags) || link !== 'connected') continue;
     if (!flags.includes('master')) {
       replicas.set(masterId!, [...(replicas.get(masterId!) ?? []), id!]);

@@ -2,7 +2,7 @@ import type { Cluster } from 'ioredis';
 import { startCluster, type ClusterNode, type TestCluster } from './cluster.js';
 import { waitFor } from './wait-for.js';
 
-describe('cluster', () => {
+describe('the test cluster', () => {
   let cluster: TestCluster;
   let client: Cluster;
 
@@ -31,7 +31,7 @@ describe('cluster', () => {
     expect(new Set(owners).size).toBe(3);
   });
 
-  it('a migration can be begun and cancelled: ASK in between, everything back afterwards', async () => {
+  it('can begin and cancel a migration: ASK in between, everything restored afterwards', async () => {
     await client.mset('{a}1', 'one', '{a}2', 'two');
     const from = await cluster.masterOf('{a}');
     const migration = await cluster.beginMigration('{a}', elsewhere(from));
@@ -48,7 +48,7 @@ describe('cluster', () => {
     await expect(from.client.get('{a}none')).resolves.toBeNull();
   });
 
-  it('a slot moves at once where the server knows that step', async () => {
+  it('moves a slot at once if the server supports it', async () => {
     await client.set('{m}1', 'one');
     const from = await cluster.masterOf('{m}');
     const to = elsewhere(from);
@@ -58,7 +58,7 @@ describe('cluster', () => {
     expect(await client.get('{m}1')).toBe('one');
   });
 
-  it('a finished migration moves the slot and its keys', async () => {
+  it('moves a slot and its keys in a finished migration', async () => {
     await client.set('{b}1', 'one');
     const from = await cluster.masterOf('{b}');
     const to = elsewhere(from);
@@ -69,7 +69,7 @@ describe('cluster', () => {
     await expect(cluster.beginMigration('{b}', to)).rejects.toThrow('already');
   });
 
-  it('a killed master is replaced by its replica and comes back as one', async () => {
+  it('replaces a killed master by its replica, which later returns as a replica', async () => {
     await client.set('{c}1', 'one');
     const master = await cluster.masterOf('{c}');
     const [replica] = await cluster.replicasOf(master);

@@ -4,7 +4,7 @@ import { useRedis } from './redis.js';
 describe('countCommands', () => {
   const redis = useRedis();
 
-  it('counts what the server was sent meanwhile, scripts inside and subcommands under one name included', async () => {
+  it('counts the commands sent meanwhile, including those of scripts, with subcommands under one name', async () => {
     const { client } = redis;
     await client.get('before');
     const counts = await countCommands(client, async () => {

@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis';
 
-/** What a connection sends for itself while it is set up, and what the counting itself sends. */
+/** Commands of a connection's set-up, and of the counting itself. */
 const NOT_COUNTED = new Set([
   'info',
   'config',

@@ -77,10 +77,10 @@ export async function startDragonflyDouble(target: { host: string; port: number 
   };
 }
 
-/** What all connections share: the commands that are known, and the texts of scripts. */
+/** State that all connections share: the known commands, and the texts of scripts. */
 class Server {
   private readonly texts = new Map<string, string>();
-  /** What the names of the keys have that are refused; undefined where there is memory. */
+  /** Part of the names of refused keys; undefined while there is memory. */
   private refused: string | undefined;
 
   constructor(
@@ -119,7 +119,7 @@ class Server {
 }
 
 interface Request extends RedisCommand {
-  /** As it came, where it is passed on so. */
+  /** The original bytes, if they are passed on unchanged. */
   readonly bytes: Buffer | undefined;
 }
 
@@ -149,7 +149,7 @@ class Connection {
     this.backend.on('data', (chunk) => {
       for (const { value, bytes } of this.replies.push(chunk)) {
         const next = value === 'push' ? undefined : this.waiting.shift();
-        // What answers no request goes on as it is: messages of subscriptions.
+        // A message that answers no request, such as one of a subscription, passes unchanged.
         if (next) next(Buffer.from(bytes));
         else this.client.write(bytes);
       }
@@ -203,7 +203,7 @@ class Connection {
   private async enqueue(command: Request): Promise<Buffer> {
     const reply = await this.exchange(this.translated(command));
     if (reply[0] !== 0x2d) return reply;
-    // What was queued and watched is dropped; what follows is done at once.
+    // Drops queued and watched commands; the next commands run at once.
     this.state = 'refused';
     await this.exchange({ name: 'DISCARD', args: [], bytes: undefined });
     return reply;

@@ -18,7 +18,7 @@ interface Member {
 export interface FailoverPair {
   /** The address. */
   readonly address: FaultProxy;
-  /** Those of now. */
+  /** The current servers. */
   readonly master: Member;
   readonly replica: Member;
   /** The replica has all that its master has. */

@@ -19,7 +19,7 @@ export interface FakePaymentProvider {
   readonly charges: readonly number[];
   /** Requests with a card that is not declined, repeated ones included. */
   readonly requests: number;
-  /** Leaves the next request without an answer. Resolves once that request has come. */
+  /** Leaves the next request without an answer. Resolves once that request has arrived. */
   holdNext(at: HeldAt): Promise<void>;
   stop(): Promise<void>;
 }

@@ -56,7 +56,7 @@ export class FakeRabbit {
     return new Server({ urls: ['amqp://none'], queue: 'orders', noAck, prefetchCount: 1 });
   }
 
-  /** Whether each message was settled. */
+  /** Settlement of each message. */
   get isEmpty(): boolean {
     return this.waiting.length === 0 && this.channels.every(({ unsettled }) => unsettled.size === 0);
   }
@@ -77,7 +77,7 @@ export class FakeRabbit {
     this.dispatch();
   }
 
-  /** As from a socket: in none of the asynchronous contexts of those who settle messages. */
+  /** Emits as a socket would: in none of the async contexts of the code that settles messages. */
   readonly dispatch = AsyncResource.bind((): void => {
     setImmediate(() => {
       for (const { channel, deliver, noAck } of this.consumers) {

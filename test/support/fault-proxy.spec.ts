@@ -68,7 +68,7 @@ describe('fault proxy', () => {
     ]);
   });
 
-  it.each([2, 3] as const)('tells pushed messages from replies under RESP%i', async (protocol) => {
+  it.each([2, 3] as const)('distinguishes pushed messages from replies under RESP%i', async (protocol) => {
     const subscriber = await connect({ protocol });
     expect(await subscriber.subscribe('a', 'b')).toBe(2);
     const message = once(subscriber, 'message');
@@ -82,7 +82,7 @@ describe('fault proxy', () => {
     subscriber.disconnect();
   });
 
-  it('loseReplies: applied once, and the client sees the connection closed', async () => {
+  it('loseReplies applies the command once, and the client sees the connection closed', async () => {
     const fault = proxy.loseReplies();
     await expect(client.incr('n')).rejects.toThrow('Connection is closed');
     await fault.triggered;
@@ -90,7 +90,7 @@ describe('fault proxy', () => {
     expect(await redis.client.get('n')).toBe('1');
   });
 
-  it('cutBeforeServer: the request never arrives', async () => {
+  it('cutBeforeServer keeps the request from arriving', async () => {
     const fault = proxy.cutBeforeServer();
     const commands = await countCommands(redis.client, () =>
       expect(client.incr('n')).rejects.toThrow('Connection is closed'),
@@ -99,7 +99,7 @@ describe('fault proxy', () => {
     expect(commands).toEqual({});
   });
 
-  it('deliverLate: the request lands after the client was told of the loss', async () => {
+  it('deliverLate delivers the request after the client got an error', async () => {
     const fault = proxy.deliverLate(200);
     await expect(client.incr('n')).rejects.toThrow('Connection is closed');
     await fault.triggered;
@@ -108,14 +108,14 @@ describe('fault proxy', () => {
     expect(await redis.client.get('n')).toBe('1');
   });
 
-  it('deliverLate: false when the server went away first', async () => {
+  it('deliverLate resolves to false when the server disconnected first', async () => {
     const fault = proxy.deliverLate(60_000);
     await expect(client.incr('n')).rejects.toThrow('Connection is closed');
     await redis.client.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
     expect(await fault.delivered).toBe(false);
   });
 
-  it('deliverPartOfReply: the client gets no whole reply', async () => {
+  it('deliverPartOfReply gives the client no whole reply', async () => {
     await redis.client.set('n', 'x'.repeat(100));
     const fault = proxy.deliverPartOfReply(50);
     const received = new Promise<number>((resolve) => {
@@ -129,7 +129,7 @@ describe('fault proxy', () => {
     expect(await received).toBe(50);
   });
 
-  it('blackHole: nothing arrives on either side, and neither is told', async () => {
+  it('blackHole stops all bytes, and neither side gets an error', async () => {
     const fault = proxy.blackHole();
     let settled = false;
     const lost = client.incr('n').finally(() => (settled = true));
@@ -146,7 +146,7 @@ describe('fault proxy', () => {
     other.disconnect();
   });
 
-  it('blackHole with deliver: applied, and silence', async () => {
+  it('blackHole with deliver applies the command and then stays silent', async () => {
     const fault = proxy.blackHole({ deliver: true });
     let settled = false;
     for (const lost of [client.incr('n'), client.incr('n')]) {
@@ -159,7 +159,7 @@ describe('fault proxy', () => {
     expect(client.status).toBe('ready');
   });
 
-  it('blackHoleNow: a blocked consumer becomes a zombie that still takes the job', async () => {
+  it('blackHoleNow makes a blocked consumer a zombie that still takes the job', async () => {
     const blocked = client.blmove('queue', 'processing', 'LEFT', 'RIGHT', 0);
     let settled = false;
     blocked.catch(() => {}).finally(() => (settled = true));
@@ -171,7 +171,7 @@ describe('fault proxy', () => {
     expect(settled).toBe(false);
   });
 
-  it('delay: request and reply take their time, and what follows keeps its order', async () => {
+  it('delay holds request and reply, and later commands keep their order', async () => {
     const fault = proxy.delay({ requestMs: 60, replyMs: 60, match: named('INCR') });
     const started = performance.now();
     const order: string[] = [];
@@ -190,21 +190,21 @@ describe('fault proxy', () => {
     };
     const match = ({ args }: RedisCommand) => args[0]?.toString() === 'struck';
 
-    it('loseReplies: answered before, lost and applied from there on', async () => {
+    it('loseReplies answers earlier commands, and loses the replies from its command on', async () => {
       const { triggered } = proxy.loseReplies({ match });
       expect(await outcome()).toEqual(['fulfilled', 'rejected', 'rejected']);
       await triggered;
       expect(await redis.client.mget('before', 'struck', 'after')).toEqual(['1', '1', '1']);
     });
 
-    it('cutBeforeServer: answered before, nothing arrives from there on', async () => {
+    it('cutBeforeServer answers earlier commands, and delivers nothing from its command on', async () => {
       const { triggered } = proxy.cutBeforeServer({ match });
       expect(await outcome()).toEqual(['fulfilled', 'rejected', 'rejected']);
       await triggered;
       expect(await redis.client.mget('before', 'struck', 'after')).toEqual(['1', null, null]);
     });
 
-    it('deliverLate: answered before, all from there on arrive together', async () => {
+    it('deliverLate answers earlier commands, and delivers the rest together', async () => {
       const fault = proxy.deliverLate(100, { match });
       expect(await outcome()).toEqual(['fulfilled', 'rejected', 'rejected']);
       expect(await redis.client.mget('before', 'struck', 'after')).toEqual(['1', null, null]);
@@ -212,7 +212,7 @@ describe('fault proxy', () => {
       expect(await redis.client.mget('before', 'struck', 'after')).toEqual(['1', '1', '1']);
     });
 
-    it('EXEC alone: the transaction is committed, its replies are lost', async () => {
+    it('EXEC alone can be matched: the transaction is committed, its replies are lost', async () => {
       const fault = proxy.loseReplies({ match: named('EXEC') });
       await expect(client.multi().incr('a').incr('b').exec()).rejects.toThrow('connection close');
       expect(fault.count).toBe(1);
@@ -220,7 +220,7 @@ describe('fault proxy', () => {
     });
   });
 
-  it('strikes as many requests as asked, leaves handshakes alone, and can be cancelled', async () => {
+  it('strikes the requested number of times, leaves handshakes alone, and can be cancelled', async () => {
     const fault = proxy.cutBeforeServer({ times: 2 });
     await expect(client.incr('n')).rejects.toThrow('Connection is closed');
     client = await connect();
@@ -256,7 +256,7 @@ describe('fault proxy', () => {
   it.each([
     ['delayed', () => proxy.delay({ requestMs: 50 })],
     ['to be delivered late', () => proxy.deliverLate(50)],
-  ])('pause holds a request that is %s, also when its time has come', async (_, strike) => {
+  ])('pause holds a request that is %s, even when its time has come', async (_, strike) => {
     const fault = strike();
     client.incr('n').catch(() => {});
     await fault.triggered;
@@ -267,7 +267,7 @@ describe('fault proxy', () => {
     await waitFor('the request', async () => (await redis.client.get('n')) === '1');
   });
 
-  it('pause holds a reply that is delayed, also when its time has come', async () => {
+  it('pause holds a delayed reply, even when its time has come', async () => {
     proxy.delay({ replyMs: 1_000 });
     let settled = false;
     const held = client.incr('n').finally(() => (settled = true));
@@ -279,7 +279,7 @@ describe('fault proxy', () => {
     expect(await held).toBe(1);
   });
 
-  it('refuses new connections, closes open ones, and counts what it sees', async () => {
+  it('refuses new connections, closes open ones, and counts both', async () => {
     expect(proxy.connections).toBe(1);
     const before = { commands: proxy.commandsSeen, trips: proxy.roundTrips };
     await client.incr('n');
@@ -298,7 +298,7 @@ describe('fault proxy', () => {
     expect(await client.get('n')).toBe('3');
   });
 
-  it('takes only targets it can proxy', async () => {
+  it('accepts only supported targets', async () => {
     await expect(startFaultProxy({ target: 'rediss://127.0.0.1:1' })).rejects.toThrow('only redis:// URLs');
   });
 });

@@ -23,7 +23,7 @@ export interface FaultyServerOptions {
   readonly workers: number;
   /** Absolute path of their .ts file. They send a message once they are ready. */
   readonly script: string;
-  /** What they are given, with the URLs of their proxies. */
+  /** Options that they receive, with the URLs of their proxies. */
   readonly job: (urls: readonly string[]) => object;
   /** After this they are killed. */
   readonly timeoutMs: number;

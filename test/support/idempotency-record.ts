@@ -31,7 +31,7 @@ export async function readRecord(client: Client, key: string): Promise<RecordFie
 export const stateOf = async (client: Client, key: string): Promise<string | undefined> =>
   (await readRecord(client, key))?.state;
 
-/** Writes some of its fields anew. */
+/** Overwrites some of its fields. */
 export async function damageRecord(
   client: Client,
   key: string,

@@ -1,6 +1,6 @@
 import { LIBRARY_SCRIPTS } from './library-scripts.js';
 
-/** Those that are nothing without a subcommand, or are for development only. */
+/** Commands that need a subcommand, or are for development only. */
 const NOT_NEEDED = new Set(['COMMAND']);
 
 /** The commands that a script names in its text. */
@@ -9,7 +9,7 @@ export function commandsOf(lua: string): string[] {
   return [...new Set(named)].filter((name) => !NOT_NEEDED.has(name));
 }
 
-/** What all scripts of the library name together. */
+/** All commands that the library's scripts name. */
 export const libraryCommands = (): string[] => [
   ...new Set(LIBRARY_SCRIPTS.flatMap(([, { lua }]) => commandsOf(lua))),
 ];

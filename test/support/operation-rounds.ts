@@ -1,5 +1,5 @@
-import { Test, type TestingModule } from '@nestjs/testing';
-import { AtomicRedis, AtomicRedisModule, type ConnectionOption } from 'nestjs-atomic-redis';
+import type { TestingModule } from '@nestjs/testing';
+import { AtomicRedis, type ConnectionOption } from 'nestjs-atomic-redis';
 import {
   answerOf,
   OPERATIONS,
@@ -7,6 +7,7 @@ import {
   type Answer,
   type Operation,
 } from '../scripting/scripted-operations.js';
+import { startApp } from './app.js';
 
 export type Answers = Record<string, (Answer | 'done')[]>;
 
@@ -24,18 +25,7 @@ export async function startOperationApps(
   const all: [string, Operation, AtomicRedis][] = [];
   for (const [name, operation] of Object.entries(OPERATIONS)) {
     if (!isWanted(name)) continue;
-    const module = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({
-          namespace: 'atomic:',
-          connection,
-          idempotency: { timeoutMs: TIME_MS },
-          timeoutMs: TIME_MS,
-        }),
-      ],
-    }).compile();
-    module.useLogger(false);
-    await module.init();
+    const module = await startApp({ connection, idempotency: { timeoutMs: TIME_MS }, timeoutMs: TIME_MS });
     modules.push(module);
     all.push([name, operation, module.get(AtomicRedis)]);
   }
@@ -44,7 +34,7 @@ export async function startOperationApps(
 
 export interface Round {
   readonly timeoutMs: number;
-  /** Of the calls of one operation, one for each. */
+  /** Keys of the calls of one operation, one for each. */
   readonly keysOf: (name: string) => readonly string[];
   /** Begins once all is prepared. */
   readonly refuse: () => Promise<unknown>;

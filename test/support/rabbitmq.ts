@@ -1,13 +1,15 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { connect } from 'amqplib';
+import { freePort } from './free-port.js';
 import { waitFor } from './wait-for.js';
 
-/** Where packages put the program itself: the script on PATH starts the system's own server. */
+/**
+ * Places where packages put the program itself: the script on PATH starts the system's own server.
+ */
 const PROGRAMS = [
   process.env.RABBITMQ_SERVER_BINARY,
   '/usr/lib/rabbitmq/bin/rabbitmq-server',
@@ -29,7 +31,7 @@ export function useRabbit(): { readonly url: string } {
 
   beforeAll(async () => {
     directory = mkdtempSync(path.join(tmpdir(), 'rabbitmq-'));
-    const [port, distribution, epmd] = await freePorts(3);
+    const [port, distribution, epmd] = await Promise.all([freePort(), freePort(), freePort()]);
     writeFileSync(path.join(directory, 'plugins'), '[].');
     const env = {
       PATH: process.env.PATH,
@@ -45,7 +47,7 @@ export function useRabbit(): { readonly url: string } {
       RABBITMQ_ENABLED_PLUGINS_FILE: path.join(directory, 'plugins'),
     };
     const start = (program: string, args: string[]): void => {
-      // Of a process group of its own: the program is a script, and ends with what it starts.
+      // Starts a process group: the program is a script, and ends with its children.
       const child = spawn(program, args, { env, cwd: directory, stdio: 'ignore', detached: true });
       child.on('error', () => undefined);
       children.push(child);
@@ -77,12 +79,4 @@ export function useRabbit(): { readonly url: string } {
       return url;
     },
   };
-}
-
-export async function freePorts(count: number): Promise<number[]> {
-  const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
-  await Promise.all(servers.map((server) => once(server, 'listening')));
-  const ports = servers.map((server) => (server.address() as AddressInfo).port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
 }

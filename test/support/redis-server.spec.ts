@@ -66,7 +66,7 @@ describe('redis server', () => {
     await expect(server.restart()).rejects.toThrow('after stop()');
   });
 
-  it('restarts on the same port: empty by default, with its data when it keeps some', async () => {
+  it('restarts on the same port: empty by default, with its data when it is persistent', async () => {
     const forgetful = await start();
     const keeping = await start({ args: ['--appendonly', 'yes', '--appendfsync', 'always'] });
     for (const [server, value] of [
@@ -83,7 +83,7 @@ describe('redis server', () => {
     }
   });
 
-  it('paused, it keeps its connections and answers nothing; resumed, it answers', async () => {
+  it('keeps its connections and answers nothing while paused, and answers after resume', async () => {
     const server = await start();
     const redis = client(server);
     await redis.ping();
@@ -107,7 +107,7 @@ describe('redis server', () => {
     expect(await isGone(server)).toBe(true);
   });
 
-  it('passes options on, and waits for a server that wants a password', async () => {
+  it('passes options on, and waits for a server that requires a password', async () => {
     const server = await start({ args: ['--requirepass', 'secret', '--maxmemory', '64mb'] });
     const redis = new Redis(server.port, { password: 'secret' });
     clients.push(redis);
@@ -115,7 +115,7 @@ describe('redis server', () => {
     await expect(start({ args: ['--port', '1'] })).rejects.toThrow('the option for it is port');
   });
 
-  it('keeps a directory that is not its own', async () => {
+  it('keeps a directory that it did not create', async () => {
     const directory = await mkdtemp(join(tmpdir(), 'kept-'));
     await (await start({ directory })).stop();
     expect(existsSync(directory)).toBe(true);
@@ -129,7 +129,7 @@ describe('redis server', () => {
         (error: unknown) => error,
       );
 
-    it('names what was looked for when there is no binary', async () => {
+    it('names the missing binary', async () => {
       const error = await failure({ binary: 'no-such-server' });
       expect(error).toBeInstanceOf(RedisServerNotFoundError);
       expect(error).toMatchObject({ tried: ['no-such-server'] });
@@ -143,7 +143,7 @@ describe('redis server', () => {
       expect(String(error)).toContain('no-such-option');
     });
 
-    it('says when the port is taken', async () => {
+    it('reports a port that is in use', async () => {
       const { port } = await start();
       expect(await failure({ port })).toMatchObject({ name: 'RedisServerStartError', portTaken: true });
     });
@@ -169,7 +169,7 @@ describe('redis server', () => {
 
     afterEach(() => parent.kill());
 
-    it.each(['running', 'paused'])('kill -9 leaves no server behind, %s', async (state) => {
+    it.each(['running', 'paused'])('leaves no server behind after kill -9, %s', async (state) => {
       startParent('ownServer');
       const owned = await parent.next<OwnedServer>();
       expect(await isGone(owned)).toBe(false);
@@ -180,7 +180,7 @@ describe('redis server', () => {
       await waitFor('the server is gone', () => isGone(owned));
     });
 
-    it('a server that is not stopped keeps no process alive', async () => {
+    it('is not kept alive by a server that runs on', async () => {
       startParent('leaveServer');
       const owned = await parent.result;
       expect(await parent.exited).toEqual({ code: 0, signal: null });

@@ -1,11 +1,11 @@
 import { Redis } from 'ioredis';
-import { startRedisServer, type RedisServer, type RedisServerOptions } from '../../lib/testing/index.js';
+import { startRedisServer, type RedisServer } from '../../lib/testing/index.js';
 
 /**
  * One real server for the spec file, emptied before each test; `TEST_REDIS_BINARY` picks another
  * server than the one on PATH. Call it inside `describe`.
  */
-export function useRedis(options: RedisServerOptions = {}): {
+export function useRedis(options: Parameters<typeof startRedisServer>[0] = {}): {
   readonly server: RedisServer;
   readonly client: Redis;
 } {

@@ -5,7 +5,7 @@ import { waitFor } from './wait-for.js';
 export interface Refusal {
   readonly begin: () => Promise<unknown>;
   readonly end: () => Promise<unknown>;
-  /** How long it lasts, in milliseconds, where it is to pass. */
+  /** Duration of a temporary refusal, in milliseconds. */
   readonly passesAfterMs?: number;
 }
 
@@ -24,8 +24,8 @@ export const told = (result: PromiseSettledResult<unknown>): object => {
 };
 
 /**
- * Tells what callers are told of transactions on one key, of which the first has read it when the
- * refusal begins. Asserts that what is there is what was told as applied.
+ * Returns the callers' answers for transactions on one key, the first of which has read it when the
+ * refusal begins. Asserts that exactly the writes reported as applied exist.
  */
 export async function tellRefused(
   { transactions, client, key }: { transactions: TransactionService; client: Redis | Cluster; key: string },

@@ -25,7 +25,7 @@ const REPLIES = [
 const PUSH = '>3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$2\r\nhi\r\n';
 
 describe('RESP frames', () => {
-  it.each(['all at once', 'byte by byte'])('replies end where they end, %s', (way) => {
+  it.each(['all at once', 'byte by byte'])('replies end at their true end, %s', (way) => {
     const reader = new FrameReader(readReply);
     const stream = Buffer.from([...REPLIES, PUSH].join(''));
     const chunks = way === 'all at once' ? [stream] : Array.from(stream, (byte) => Buffer.from([byte]));
@@ -34,7 +34,7 @@ describe('RESP frames', () => {
     expect(frames.map(({ value }) => value)).toEqual([...REPLIES.map(() => 'reply'), 'push']);
   });
 
-  it.each(['all at once', 'byte by byte'])('requests are read with their bytes, %s', (way) => {
+  it.each(['all at once', 'byte by byte'])('requests are read byte for byte, %s', (way) => {
     const requests = ['*2\r\n$3\r\nget\r\n$4\r\n\r\n\0\xff\r\n', 'PING\r\n', '*1\r\n$4\r\nEXEC\r\n'];
     const reader = new FrameReader(readRequest);
     const stream = Buffer.from(requests.join(''), 'latin1');
@@ -51,7 +51,7 @@ describe('RESP frames', () => {
   it.each([
     ['RESP3', PUSH],
     ['RESP2, subscribed', PUSH.replace('>', '*')],
-  ])('a message between request and reply is not taken for the reply, %s', (_, message) => {
+  ])('a message between request and reply is not mistaken for the reply, %s', (_, message) => {
     const seen: string[] = [];
     const fault = new ArmedFault({ kind: 'lose-reply', bytes: 0 }, {});
     const replies = new ReplyStream({

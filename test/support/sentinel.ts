@@ -8,7 +8,7 @@ import { waitFor } from './wait-for.js';
 const GROUP = 'shop';
 
 export interface SentinelGroup {
-  /** As `connection` of the module, or for a client. */
+  /** Options for the module's `connection`, or for a client. */
   readonly connection: RedisOptions;
   /** Two, the master first, as started. */
   readonly servers: readonly [RedisServer, RedisServer];

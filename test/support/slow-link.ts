@@ -31,7 +31,7 @@ export async function startSlowLink(
       for await (const chunk of upstream) {
         for (let at = 0; at < (chunk as Buffer).length; at += bytesPerSecond / 20) {
           const part = (chunk as Buffer).subarray(at, at + bytesPerSecond / 20);
-          // Where it closes instead, nobody waits for what follows.
+          // If the link closes instead, the next bytes are not awaited.
           if (!client.write(part)) await once(client, 'drain');
           if (part.length > 1_000) await sleep((part.length / bytesPerSecond) * 1_000);
         }

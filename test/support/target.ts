@@ -1,11 +1,7 @@
 import { Test, type TestingModule } from '@nestjs/testing';
 import { Cluster, Redis, type RedisOptions } from 'ioredis';
-import {
-  AtomicRedis,
-  AtomicRedisModule,
-  type AtomicRedisOptions,
-  type ClusterConnection,
-} from '../../lib/index.js';
+import { AtomicRedis, AtomicRedisModule, type AtomicRedisOptions } from '../../lib/index.js';
+import type { ClusterConnection } from '../../lib/connection/client.js';
 import { startRedisServer, type RedisServer } from '../../lib/testing/index.js';
 import { startCluster, type TestCluster } from './cluster.js';
 import { startDragonflyDouble, type DragonflyDouble } from './dragonfly-double.js';
@@ -25,8 +21,8 @@ export const DOUBLE = 'a double of Dragonfly';
 type Kind = (typeof SERVERS)[number] | typeof DOUBLE | typeof GIVEN;
 
 /**
- * What `TEST_TARGET` names: `standalone`, the default, `cluster`, `dragonfly-double`, or `url`: the
- * server at `DRAGONFLY_URL`, which is emptied.
+ * Returns the target that `TEST_TARGET` names: `standalone`, the default, `cluster`,
+ * `dragonfly-double`, or `url`: the server at `DRAGONFLY_URL`, which is emptied.
  */
 export function targetOfEnvironment(): Kind {
   const { TEST_TARGET = 'standalone' } = process.env;
@@ -53,7 +49,7 @@ export function useTarget(
   let cluster: TestCluster | undefined;
   let client: Redis | Cluster | undefined;
   let app: TestingModule | undefined;
-  // Of a server that is not ours, the user of its URL.
+  // On an external server, tests use the user of its URL.
   const login: RedisOptions = asUser && kind !== GIVEN ? { username: USER, password: PASSWORD } : {};
   const nodes = (): Redis[] => (cluster ? cluster.nodes.map((node) => node.client) : [client as Redis]);
 
@@ -113,9 +109,9 @@ export function useTarget(
 
   return {
     isCluster: kind === 'a Cluster',
-    /** Whether it may be reconfigured, filled up and killed. */
+    /** True if it may be reconfigured, filled up and killed. */
     isOurs: kind !== GIVEN,
-    /** Of a target that is one. */
+    /** Present if the target is a Cluster. */
     get double() {
       return double;
     },
@@ -125,7 +121,7 @@ export function useTarget(
     },
     /** To each master, whichever slots it has. */
     masters,
-    /** Of a target that is ours: from now on its memory is full, or no more. */
+    /** Fills the memory of a server of ours, or frees it again. */
     async setMemoryFull(isFull: boolean): Promise<void> {
       if (double) return await double.setMemoryFull(isFull);
       await Promise.all((await masters()).map((node) => node.config('SET', 'maxmemory', isFull ? '1' : '0')));
@@ -141,7 +137,7 @@ export function useTarget(
     get redis(): AtomicRedis {
       return app!.get(AtomicRedis);
     },
-    /** How an application connects, with these options of ioredis. */
+    /** Returns the connection of an application, with these options of ioredis. */
     connection,
     /** A client as a user would make it, to be disconnected by the caller. */
     ownClient(options: RedisOptions = {}): Redis | Cluster {

@@ -1,8 +1,6 @@
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 
-/**
- * A TCP proxy before a server that passes everything, but for the answers that it is told to lose.
- */
+/** A TCP proxy before a server that passes everything except the answers that it must lose. */
 export interface TcpCutter {
   /** `http://127.0.0.1:<port>` */
   readonly url: string;

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 
-/** What a worker process has to do with the test that started it. */
+/** The messages between a worker process and the test that started it. */
 export interface WorkerContext<Data> {
   readonly data: Data;
   /** 0 to count - 1 */

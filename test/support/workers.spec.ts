@@ -4,7 +4,7 @@ import type { SupportJob } from './support.worker.js';
 import { runWorkers, startWorker, type WorkerProcess } from './workers.js';
 
 const script = join(__dirname, 'support.worker.ts');
-const start = (data: SupportJob, timeoutMs = 10_000) => startWorker({ script, data, timeoutMs });
+const start = (data: SupportJob, timeoutMs = 60_000) => startWorker({ script, data, timeoutMs });
 
 describe('workers', () => {
   const redis = useRedis();
@@ -12,7 +12,7 @@ describe('workers', () => {
 
   afterEach(() => one?.kill());
 
-  it('run at the same time in processes of their own and return their results by index', async () => {
+  it('run concurrently in processes of their own and return their results by index', async () => {
     const results = await runWorkers<{ index: number; pid: number }>({
       script,
       count: 3,
@@ -35,19 +35,19 @@ describe('workers', () => {
     expect(await one.next()).toEqual({ echo: { b: 2 } });
   });
 
-  it('an error of the body comes back with its stack in the TypeScript file', async () => {
+  it('report an error of the body with its stack in the TypeScript file', async () => {
     one = start({ task: 'throw' });
     await expect(one.result).rejects.toThrow(/RangeError: thrown on purpose[^]*support\.worker\.ts:\d+/);
     expect(await one.exited).toEqual({ code: 0, signal: null });
   });
 
-  it('a crash is an error with the end of stderr', async () => {
+  it('report a crash as an error with the end of stderr', async () => {
     one = start({ task: 'crash' });
     await expect(one.result).rejects.toThrow(/ended with status 7 without a result\nlast words/);
     await expect(one.next()).rejects.toThrow('status 7');
   });
 
-  it('a worker can be killed, paused or not', async () => {
+  it('can be killed, paused or not', async () => {
     one = start({ task: 'echo' });
     one.send({});
     await one.next();
@@ -60,12 +60,12 @@ describe('workers', () => {
     expect(await one.exited).toEqual({ code: null, signal: 'SIGKILL' });
   });
 
-  it('one that takes too long is killed', async () => {
+  it('are killed when they take too long', async () => {
     one = start({ task: 'hang' }, 500);
     await expect(one.result).rejects.toThrow('was killed after 500 ms');
   });
 
-  it('a file that does not compile or exist is an error that says so', async () => {
+  it('report a file that does not compile or exist', async () => {
     one = startWorker({ script: join(__dirname, 'missing.worker.ts') });
     await expect(one.result).rejects.toThrow('Cannot find module');
   });

@@ -6,7 +6,7 @@ import type { WorkerMessage } from './worker.js';
 export interface WorkerProcess<Result = unknown> {
   readonly pid: number;
   /**
-   * What the worker's body returned. Rejects when it threw, or the process ended first, with the
+   * The result of the worker's body. Rejects if the body threw or the process ended first, with the
    * end of its stderr.
    */
   readonly result: Promise<Result>;
@@ -43,6 +43,8 @@ export function startWorker<Result>(options: WorkerOptions): WorkerProcess<Resul
   const { script, data = null, index = 0, timeoutMs = 60_000 } = options;
   const child = fork(join(__dirname, 'run-ts.cjs'), [script, JSON.stringify(data), JSON.stringify(index)], {
     stdio: ['ignore', 'inherit', 'pipe', 'ipc'],
+    // Jest's own, which a test may have added to.
+    env: process.env,
   });
   let stderr = '';
   child.stderr?.on('data', (chunk: Buffer) => {
@@ -73,7 +75,7 @@ export function startWorker<Result>(options: WorkerOptions): WorkerProcess<Resul
     });
     child.once('error', reject);
   });
-  // A worker that is killed on purpose: whoever wants its result still gets the rejection.
+  // A worker that is killed on purpose; `result` still rejects.
   result.catch(() => {});
   const exited: WorkerProcess['exited'] = new Promise((resolve) => {
     child.once('close', (code, signal) => {

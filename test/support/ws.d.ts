@@ -1,4 +1,4 @@
-/** What the tests use of the ws package, which comes without types. */
+/** The part of the ws package that the tests use; it comes without types. */
 declare module 'ws' {
   import { EventEmitter } from 'node:events';
 

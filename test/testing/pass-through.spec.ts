@@ -142,7 +142,7 @@ describe('AtomicRedisTestingModule', () => {
 
   afterEach(() => module.close());
 
-  it('[TEST-1] runs decorated methods as they are', async () => {
+  it('[TEST-1] runs decorated methods without Redis', async () => {
     expect(await module.get(OrdersController).create()).toEqual({ id: 1 });
     expect(await module.get(Stock).take('tea')).toBe('tea: -2');
     expect(await module.get(Jobs).run('a')).toBe('ran a');
@@ -151,7 +151,7 @@ describe('AtomicRedisTestingModule', () => {
     expect(outcomes.writes).toEqual([['set', 'account:{1}', 6]]);
   });
 
-  it('[TEST-2] replays, or finds the first call in flight, where the test says so', async () => {
+  it('[TEST-2] replays, or finds the first call in progress, as the test sets it', async () => {
     const controller = module.get(OrdersController);
     const create = outcomes.on(OrdersController, 'create');
     create.replays({ id: 7 });
@@ -177,7 +177,7 @@ describe('AtomicRedisTestingModule', () => {
     }
   });
 
-  it('[TEST-2] runs under a permit, or is refused one, where the test says so', async () => {
+  it('[TEST-2] runs under a permit, or is refused one, as the test sets it', async () => {
     const reports = module.get(Reports);
     expect(await reports.build('7')).toBe('built 7');
     outcomes.on(Reports, 'build').permitTaken();
@@ -189,7 +189,7 @@ describe('AtomicRedisTestingModule', () => {
     expect(await permit.release()).toBe(true);
   });
 
-  it('[TEST-2] counts, or is at its limit, where the test says so', async () => {
+  it('[TEST-2] counts, or is at its limit, as the test sets it', async () => {
     const stock = module.get(Stock);
     outcomes.on(Stock, 'take').counts({ value: 3, applied: -2, limited: false });
     expect(await stock.take('tea')).toBe('tea: 3');
@@ -199,7 +199,7 @@ describe('AtomicRedisTestingModule', () => {
     expect(await stock.take('tea')).toBe('tea: -2');
   });
 
-  it('[TEST-2] repeats a transaction for each conflict, and writes what its last run wrote', async () => {
+  it('[TEST-2] repeats a transaction for each conflict, and keeps the writes of its last run', async () => {
     const accounts = module.get(Accounts);
     outcomes.onRead('get', 'account:{1}').returns('10');
     outcomes.on(Accounts, 'withdraw').conflicts(2);
@@ -231,7 +231,7 @@ describe('AtomicRedisTestingModule', () => {
     expect(outcomes.writes).toEqual([]);
   });
 
-  it('[TEST-3] says how to give what has no answer', async () => {
+  it('[TEST-3] tells how to set a result for a call without one', async () => {
     await expect(module.get(Accounts).withdraw('1', 4)).rejects.toThrow(
       /tx\.read\.get\("account:\{1\}"\) has no answer .*\.onRead\("get", "account:\{1\}"\)\.returns/,
     );
@@ -246,7 +246,7 @@ describe('AtomicRedisTestingModule', () => {
     expect(() => outcomes.on(Accounts, 'byService')).toThrow(/a decorated method of Accounts/);
   });
 
-  it('[TEST-4] takes the mocks of the test runner in its services', async () => {
+  it('[TEST-4] uses the mocks of the test runner in its services', async () => {
     jest.spyOn(module.get(CounterService), 'get').mockResolvedValue(5);
     expect(await module.get(AtomicRedis).counters.get('n')).toBe(5);
     const push = jest.fn();
@@ -258,7 +258,7 @@ describe('AtomicRedisTestingModule', () => {
     await expect(named.counters.get('n')).rejects.toThrow(/no answer/);
   });
 
-  it('[TEST-4] runs the work that is given to a service', async () => {
+  it('[TEST-4] runs a callback that is given to a service', async () => {
     outcomes.onRead('get', 'k').returns('v');
     expect(await module.get(Accounts).byService('k')).toBe('v');
     expect(await module.get(IdempotencyService).run('k', ({ signal }) => signal.aborted)).toBe(false);
@@ -266,7 +266,7 @@ describe('AtomicRedisTestingModule', () => {
     expect(module.get(AtomicRedisEvents).subscribe(() => undefined)).toEqual(expect.any(Function));
   });
 
-  it('[TEST-8] shows what transactions push and complete, of those that did not fail', async () => {
+  it('[TEST-8] shows the pushes and completions of transactions that succeeded', async () => {
     const app = await Test.createTestingModule({
       imports: [AtomicRedisTestingModule, AtomicRedisModule.forFeature([mailQueue])],
       providers: [Shipping],
@@ -288,7 +288,7 @@ describe('AtomicRedisTestingModule', () => {
     await app.close();
   });
 
-  it('[TEST-8] makes jobs for the methods of consumers', async () => {
+  it('[TEST-8] creates jobs for the methods of consumers', async () => {
     const job = testJob('payload');
     expect(job).toMatchObject({ id: 'job', payload: 'payload', deliveries: 1 });
     expect([await job.extend(), await job.ack(), await job.retry({ reason: 'why' })]).toEqual([
@@ -312,7 +312,7 @@ describe('AtomicRedisTestingModule', () => {
     }
   });
 
-  it('[TEST-6] takes the place of the module that an application imports', async () => {
+  it('[TEST-6] replaces the module that an application imports', async () => {
     const redisModule = AtomicRedisModule.forRoot({ connection: NOBODY, namespace: 'shop:' });
     @Module({ imports: [redisModule], providers: [Stock] })
     class AppModule {}
@@ -325,7 +325,7 @@ describe('AtomicRedisTestingModule', () => {
     await app.close();
   });
 
-  it('[TEST-3] tells an object made by hand from one that Nest made', async () => {
+  it('[TEST-3] distinguishes a hand-made object from one that Nest created', async () => {
     await expect((async () => new OrdersController().create())()).rejects.toThrow(
       /OrdersController\.create was called on an object that Nest did not create.* imports: \[AtomicRedisTestingModule\]/,
     );
@@ -356,7 +356,7 @@ describe('overrideProvider', () => {
     },
   );
 
-  it('[TEST-7] replaces what the decorators call', async () => {
+  it('[TEST-7] also replaces the service for decorators', async () => {
     const module = await Test.createTestingModule({ imports: [lazy], providers: [Stock, Accounts, Caller] })
       .overrideProvider(CounterService)
       .useValue({ add: async () => ({ value: 1, applied: -2, limited: false }) })
@@ -386,7 +386,7 @@ describe('overrideProvider', () => {
     await module.close();
   });
 
-  it('[TEST-7] refuses at a bound that a replaced add() reports', async () => {
+  it('[TEST-7] respects a limit that a replaced add() reports', async () => {
     const module = await Test.createTestingModule({ imports: [lazy], providers: [Stock] })
       .overrideProvider(CounterService)
       .useValue({ add: async () => ({ value: 1, applied: 0, limited: true }) })
@@ -395,7 +395,7 @@ describe('overrideProvider', () => {
     await module.close();
   });
 
-  it('[TEST-7] gives a route what a replaced IdempotencyService makes of it', async () => {
+  it('[TEST-7] gives a route the result of a replaced IdempotencyService', async () => {
     const module = await Test.createTestingModule({ imports: [lazy], controllers: [OrdersController] })
       .overrideProvider(IdempotencyService)
       .useValue({ run: async (key: string) => ({ key }) })

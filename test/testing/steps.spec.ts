@@ -30,7 +30,7 @@ describe('steps in a unit test', () => {
     return { module, payments: module.get(Payments), outcomes: module.get(AtomicRedisOutcomes) };
   };
 
-  it('[TEST-1] run as they are, and are told', async () => {
+  it('[TEST-1] run normally, and are recorded', async () => {
     const { payments, outcomes, module } = await start();
     expect(await payments.pay('a')).toEqual({
       charge: { key: 'key-for-charge' },
@@ -44,7 +44,7 @@ describe('steps in a unit test', () => {
     expect(outcomes.steps).toEqual([]);
   });
 
-  it('[TEST-1] are finished, or interrupted, by an earlier attempt that the test has made', async () => {
+  it('[TEST-1] are finished or interrupted by an earlier attempt that the test sets up', async () => {
     const { payments, outcomes } = await start();
     outcomes.onStep('charge').returns({ key: 'earlier' });
     expect(await payments.pay('a')).toMatchObject({ charge: { key: 'earlier' }, resumed: true, attempt: 2 });

@@ -1,4 +1,11 @@
-import { Controller, Get, Module, UseGuards, type INestApplication } from '@nestjs/common';
+import {
+  Controller,
+  Get,
+  Module,
+  UseGuards,
+  type ExecutionContext,
+  type INestApplication,
+} from '@nestjs/common';
 import {
   SkipThrottle,
   Throttle,
@@ -6,28 +13,25 @@ import {
   ThrottlerModule,
   type ThrottlerStorage,
 } from '@nestjs/throttler';
-import { Test, type TestingModule } from '@nestjs/testing';
-import { AtomicRedis, AtomicRedisModule } from 'nestjs-atomic-redis';
+import type { TestingModule } from '@nestjs/testing';
+import { AtomicRedis } from 'nestjs-atomic-redis';
 import { AtomicThrottlerStorage } from 'nestjs-atomic-redis/throttler';
 import { startFaultProxy } from 'nestjs-atomic-redis/testing';
 import { startApp, urlOf } from '../problem-details/edge-app.js';
+import { useApp } from '../support/app.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 
 const LONG_MS = 600_000;
 
 describe('AtomicThrottlerStorage', () => {
+  const boot = useApp();
   const redis = useRedis();
   let apps: TestingModule[];
   let storages: AtomicThrottlerStorage[];
 
-  const start = async (connection: string, timeoutMs = 20_000): Promise<TestingModule> => {
-    const app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection, namespace: 'atomic:', timeoutMs })],
-    }).compile();
-    app.useLogger(false);
-    return app.init();
-  };
+  const start = (connection: string, timeoutMs = 20_000): Promise<TestingModule> =>
+    boot({ connection, timeoutMs });
 
   beforeAll(async () => {
     apps = await Promise.all([start(redis.server.url), start(redis.server.url)]);
@@ -39,7 +43,7 @@ describe('AtomicThrottlerStorage', () => {
   const hit = (storage: ThrottlerStorage, limit: number, ttl = LONG_MS, block = LONG_MS, key = 'k') =>
     storage.increment(key, ttl, limit, block, 'default');
 
-  it('[TH-1] counts hits and blocks what is over the limit, in the units of @nestjs/throttler', async () => {
+  it('[TH-1] counts hits and blocks those over the limit, in the units of @nestjs/throttler', async () => {
     const [storage] = storages;
     const results = [];
     for (let i = 0; i < 4; i++) results.push(await hit(storage!, 2, LONG_MS, 30_000));
@@ -57,7 +61,7 @@ describe('AtomicThrottlerStorage', () => {
     expect((await hit(storage!, 0)).isBlocked).toBe(true);
   });
 
-  it('[TH-1] begins anew once the block is over', async () => {
+  it('[TH-1] starts again once the block is over', async () => {
     const [storage] = storages;
     await hit(storage!, 1, LONG_MS, 300);
     expect(await hit(storage!, 1, LONG_MS, 300)).toMatchObject({ isBlocked: true, timeToBlockExpire: 1 });
@@ -67,12 +71,12 @@ describe('AtomicThrottlerStorage', () => {
 
   it('[TH-1] without a block refuses until the first hit has expired', async () => {
     const [storage] = storages;
-    await hit(storage!, 1, 300, 0);
-    expect(await hit(storage!, 1, 300, 0)).toMatchObject({ isBlocked: true, totalHits: 2 });
-    await waitFor('the expiry', async () => !(await hit(storage!, 1, 300, 0)).isBlocked);
+    await hit(storage!, 1, 2_000, 0);
+    expect(await hit(storage!, 1, 2_000, 0)).toMatchObject({ isBlocked: true, totalHits: 2 });
+    await waitFor('the expiry', async () => !(await hit(storage!, 1, 2_000, 0)).isBlocked);
   });
 
-  it.each([0, LONG_MS])('[TH-1] keeps nothing of the hits that a block of %i ms refuses', async (block) => {
+  it.each([0, LONG_MS])('[TH-1] does not store the hits that a block of %i ms refuses', async (block) => {
     const [storage] = storages;
     for (let i = 0; i < 2; i++) await hit(storage!, 1, LONG_MS, block);
     const kept = await redis.client.keys('*');
@@ -80,7 +84,7 @@ describe('AtomicThrottlerStorage', () => {
     expect(await redis.client.keys('*')).toHaveLength(kept.length);
   });
 
-  it('[TH-2] lets exactly the limit pass when processes ask at the same time', async () => {
+  it('[TH-2] accepts exactly the limit when several processes ask at the same time', async () => {
     for (const block of [0, LONG_MS]) {
       const results = await Promise.all(
         Array.from({ length: 400 }, (_, i) => hit(storages[i % 2]!, 50, LONG_MS, block, `b${block}`)),
@@ -90,7 +94,7 @@ describe('AtomicThrottlerStorage', () => {
     }
   });
 
-  it('[TH-2] lets no request pass uncounted where Redis does not answer', async () => {
+  it('[TH-2] lets no request pass uncounted when Redis does not answer', async () => {
     const proxy = await startFaultProxy({ target: redis.server });
     const app = await start(proxy.url, 5_000);
     try {
@@ -142,6 +146,13 @@ describe('AtomicThrottlerStorage', () => {
         return 'ok';
       }
     }
+    const isFrom =
+      (...agents: readonly string[]) =>
+      (context: ExecutionContext): boolean => {
+        const { headers } = context.switchToHttp().getRequest<{ headers: Record<string, string> }>();
+        return agents.includes(headers['user-agent']!);
+      };
+
     @Module({
       imports: [
         ThrottlerModule.forRootAsync({
@@ -149,9 +160,11 @@ describe('AtomicThrottlerStorage', () => {
           useFactory: (atomic: AtomicRedis) => ({
             throttlers: [
               { limit: 20, ttl: LONG_MS },
-              { name: 'wide', limit: 30, ttl: 3 * LONG_MS },
+              { name: 'wide', limit: 30, ttl: 3 * LONG_MS, skipIf: isFrom('narrow', 'internal') },
             ],
             ignoreUserAgents: [/^monitor/],
+            // Header of throttlers without one of their own.
+            skipIf: isFrom('internal'),
             storage: new AtomicThrottlerStorage(atomic),
           }),
         }),
@@ -177,7 +190,7 @@ describe('AtomicThrottlerStorage', () => {
       fetch(`${urlOf(servers[i % servers.length]!)}/${path}`, { headers: { 'user-agent': agent } });
     const askAtOnce = (path: string, agent?: string): Promise<Response[]> =>
       Promise.all(Array.from({ length: 64 }, (_, i) => ask(path, i, agent)));
-    /** What remained for each that passed, in the header of a throttler. */
+    /** Returns the remaining requests, as in the header of a throttler, for each that passed. */
     const remaining = (answers: readonly Response[], suffix = ''): number[] =>
       answers
         .filter(({ status }) => status === 200)
@@ -190,7 +203,7 @@ describe('AtomicThrottlerStorage', () => {
       ['own', '', 5, 1_200],
       ['wide', '-wide', 7, 1_800],
     ])(
-      '[TH-2] lets exactly the limit of /%s pass when 64 requests come at once to two processes',
+      '[TH-2] accepts exactly the limit of /%s when 64 requests arrive at once at two processes',
       async (path, suffix, limit, seconds) => {
         const answers = await askAtOnce(path);
         expect(remaining(answers, suffix)).toEqual(countdown(limit));
@@ -211,15 +224,27 @@ describe('AtomicThrottlerStorage', () => {
       expect(answers[0]!.headers.get('x-ratelimit-limit-wide')).toBe('30');
     });
 
-    it('[TH-2] counts nothing where the guard skips the request', async () => {
-      for (const answers of [await askAtOnce('skipped'), await askAtOnce('default', 'monitor/1.0')]) {
+    it('[TH-2] counts nothing if the guard skips the request', async () => {
+      for (const [path, agent] of [
+        ['skipped'],
+        ['default', 'monitor/1.0'],
+        ['default', 'internal'],
+      ] as const) {
+        const answers = await askAtOnce(path, agent);
         expect(answers.map(({ status }) => status)).toEqual(Array<number>(64).fill(200));
         expect(answers[0]!.headers.get('x-ratelimit-limit')).toBeNull();
       }
       expect(await redis.client.keys('atomic:limit*')).toEqual([]);
     });
 
-    it('[TH-1] blocks a route for its blockDuration, and then begins anew', async () => {
+    it('[TH-2] counts nothing for a throttler that skips the request by its own skipIf', async () => {
+      const answers = await askAtOnce('default', 'narrow');
+      expect(remaining(answers)).toEqual(countdown(20));
+      expect(answers[0]!.headers.get('x-ratelimit-limit-wide')).toBeNull();
+      expect((await ask('wide')).headers.get('x-ratelimit-remaining-wide')).toBe('6');
+    });
+
+    it('[TH-1] blocks a route for its blockDuration, and then starts again', async () => {
       expect((await ask('blocked')).status).toBe(200);
       const refused = await ask('blocked', 1);
       expect([refused.status, refused.headers.get('retry-after')]).toEqual([429, '1']);

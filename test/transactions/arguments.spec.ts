@@ -1,28 +1,24 @@
-import { Test, type TestingModule } from '@nestjs/testing';
+import type { TestingModule } from '@nestjs/testing';
 import {
-  AtomicRedisModule,
   InvalidArgumentError,
   TransactionConflictError,
   TransactionService,
   type Transaction,
 } from 'nestjs-atomic-redis';
+import { useApp } from '../support/app.js';
 import { useRedis } from '../support/redis.js';
 
-describe('what a transaction is given', () => {
+describe('the arguments of a transaction', () => {
+  const boot = useApp();
   const redis = useRedis();
   let app: TestingModule;
   let transactions: TransactionService;
 
   beforeAll(async () => {
-    app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
-    }).compile();
-    await app.init();
+    app = await boot({ connection: redis.server.url });
     transactions = app.get(TransactionService);
     await transactions.run(['k'], (tx) => void tx.write.incr('k'));
   });
-
-  afterAll(() => app.close());
 
   /** Each writes by `tx.write`, and changes what it has given at once. */
   const changes: [string, (tx: Transaction) => void, () => Promise<unknown>, unknown][] = [
@@ -80,7 +76,7 @@ describe('what a transaction is given', () => {
       { a: 'before', b: 'before' },
     ],
     [
-      'an object that makes its values',
+      'an object with getters',
       (tx) => {
         let reads = 0;
         tx.write.hset('k', {
@@ -104,12 +100,15 @@ describe('what a transaction is given', () => {
     ],
   ];
 
-  it.each(changes)('[ARG-2] is sent as it was when it was given: %s', async (_, change, ask, expected) => {
-    await transactions.run(['k'], change);
-    expect(await ask()).toEqual(expected);
-  });
+  it.each(changes)(
+    '[ARG-2] are sent with the values they had when given: %s',
+    async (_, change, ask, expected) => {
+      await transactions.run(['k'], change);
+      expect(await ask()).toEqual(expected);
+    },
+  );
 
-  it('[ARG-2] stays that of each caller where one EXEC commits several', async () => {
+  it('[ARG-2] are each caller’s own when one EXEC commits several transactions', async () => {
     const scratch: string[] = [];
     const bytes = Buffer.alloc(1);
     const save = (i: number): Promise<void> =>
@@ -126,7 +125,7 @@ describe('what a transaction is given', () => {
       expect(await redis.client.lrange(`row:${i}`, 0, -1)).toEqual([`caller ${i}`, String(i)]);
   });
 
-  it('[ARG-2] protects the keys that were declared when it was called, though the caller uses its array again', async () => {
+  it('[ARG-2] protect the keys declared at the call, even if the caller reuses its array', async () => {
     const keys = ['a'];
     let attempts = 0;
     const running = transactions.run(
@@ -164,13 +163,13 @@ describe('what a transaction is given', () => {
     [{ f: ['a', 'b'] }],
     [['a', ['b']]],
     [['a', undefined]],
-  ])('[ARG-1] is refused inside of other arguments: %p', async (value) => {
+  ])('[ARG-1] are refused inside other arguments: %p', async (value) => {
     const write = transactions.run(['k'], (tx) => void tx.write.hset('k', value as never));
     await expect(write).rejects.toThrow(InvalidArgumentError);
     expect(await redis.client.exists('k')).toBe(0);
   });
 
-  it('[ARG-1] is refused where a list of keys has a hole, which would be sent as an empty text', async () => {
+  it('[ARG-1] are refused if a list of keys has a hole, which would be sent as an empty text', async () => {
     const sparse = Object.assign([] as string[], { 1: 'k' });
     await expect(transactions.run(sparse, () => 1)).rejects.toThrow(InvalidArgumentError);
     const joined = transactions.run(['k'], () => transactions.run(sparse, () => 1));

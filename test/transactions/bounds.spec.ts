@@ -1,33 +1,21 @@
-import { Test, type TestingModule } from '@nestjs/testing';
-import {
-  AtomicRedisModule,
-  InvalidArgumentError,
-  TransactionService,
-  type TransactionModuleOptions,
-} from 'nestjs-atomic-redis';
+import type { TestingModule } from '@nestjs/testing';
+import { InvalidArgumentError, TransactionService, type AtomicRedisOptions } from 'nestjs-atomic-redis';
 import { getEventListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import { openDedicatedClient } from '../../lib/connection/client.js';
 import { RedisConnection } from '../../lib/connection/redis-connection.js';
+import { useApp } from '../support/app.js';
 import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
 
-describe('what transactions may take', () => {
+describe('the bounds of transactions', () => {
+  const boot = useApp();
   const redis = useRedis();
   const apps: TestingModule[] = [];
 
-  const start = async (options: TransactionModuleOptions = {}): Promise<TransactionService> => {
-    const app = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({
-          connection: redis.server.url,
-          namespace: 'atomic:',
-          transactions: options,
-        }),
-      ],
-    }).compile();
-    await app.init();
+  const start = async (options: AtomicRedisOptions['transactions'] = {}): Promise<TransactionService> => {
+    const app = await boot({ connection: redis.server.url, transactions: options });
     apps.push(app);
     return app.get(TransactionService);
   };
@@ -64,7 +52,7 @@ describe('what transactions may take', () => {
     [2, 1, 2],
     [2, 2, 3],
   ])(
-    '[TX-6] with %d connections, of transactions that wait for 100 inside of each of %d around these, opens %d',
+    '[TX-6] allow %d connections, and for 100 waiting transactions inside each of %d outer ones, at most %d in total',
     async (maxConnections, outers, allowed) => {
       const service = await start({ maxConnections, timeoutMs: 60_000 });
       const most = await mostOpen(service, () =>
@@ -92,7 +80,7 @@ describe('what transactions may take', () => {
     [2, 4],
     [3, 3],
   ])(
-    '[TX-6] with %d connections, opens one more for each level that waits for the next, of %d',
+    '[TX-6] allow %d connections, and one more for each of %d levels of waiting',
     async (maxConnections, depth) => {
       const service = await start({ maxConnections });
       const nest = (level: number, path: string): Promise<void> =>
@@ -110,13 +98,23 @@ describe('what transactions may take', () => {
       expect(most).toBeLessThanOrEqual(maxConnections + depth);
       const count = Array.from({ length: depth + 1 }, (_, level) => 2 * 3 ** level).reduce((a, b) => a + b);
       expect((await redis.client.keys('[xy]*')).length).toBe(count);
-      // Those in excess are closed.
+      // The excess connections are closed.
       expect(service.pool.open).toBeLessThanOrEqual(maxConnections);
       expect(service.pool.waiting).toBe(0);
     },
   );
 
-  it('[TX-6] has no dead end where transactions of two registrations wait for each other’s connections', async () => {
+  it('[TX-6] open no connection in vain while others stand in line', async () => {
+    const service = await start({ maxConnections: 1 });
+    const opened = async (): Promise<string | undefined> =>
+      /total_connections_received:(\d+)/.exec(await redis.client.info('stats'))?.[1];
+    await service.run(['k'], () => 1);
+    const before = await opened();
+    await Promise.all(Array.from({ length: 20 }, (_, i) => service.run([`k${i}`], () => sleep(10))));
+    expect(await opened()).toBe(before);
+  });
+
+  it('[TX-6] cause no deadlock when transactions of two registrations wait for each other’s connections', async () => {
     const [one, two] = [await start({ maxConnections: 1 }), await start({ maxConnections: 1 })];
     const around = (outer: TransactionService, inner: TransactionService, key: string): Promise<void> =>
       outer.run([key], async (tx) => {
@@ -129,7 +127,7 @@ describe('what transactions may take', () => {
     expect(await redis.client.mget('a', 'b', 'a:inner', 'b:inner')).toEqual(['1', '1', '1', '1']);
   });
 
-  it('[TX-8] leaves nothing behind at a signal that outlives it, and warns of nothing', async () => {
+  it('[TX-8] leave nothing behind at a signal that outlives the transaction, and cause no warning', async () => {
     const service = await start();
     const { signal } = new AbortController();
     // Node.js warns where there are more than ten.
@@ -154,7 +152,7 @@ describe('what transactions may take', () => {
     expect(getEventListeners(signal, 'abort')).toEqual([]);
   });
 
-  it('[SRV-15] are few listeners, however many answers say that a connection is of no use any more', async () => {
+  it('[SRV-15] keep the listeners few, however many replies report an unusable connection', async () => {
     const service = await start();
     await service.run(['k'], (tx) => void tx.write.set('k', 0));
     const connection = apps[0]!.get(RedisConnection);
@@ -174,7 +172,7 @@ describe('what transactions may take', () => {
     dedicated.disconnect();
   });
 
-  it('[ARG-1] are no more keys than a server can watch without holding up others', async () => {
+  it('[ARG-1] refuse more keys than a server can watch without delaying others', async () => {
     const service = await start();
     const keys = Array.from({ length: 1_001 }, (_, i) => `k:${i}`);
     const counts = await countCommands(redis.client, async () => {
@@ -189,7 +187,7 @@ describe('what transactions may take', () => {
     });
   });
 
-  it('[TX-3] counts attempts on, whatever made the one before come to nothing', async () => {
+  it('[TX-3] count every attempt, whatever ended the previous one', async () => {
     const service = await start();
     const seen: number[] = [];
     await service.run(['k'], async (tx) => {

@@ -13,7 +13,7 @@ import { waitFor } from '../support/wait-for.js';
 const onExec = { match: ({ name }: RedisCommand) => name === 'EXEC' };
 const config = (name: string, value: string) => [name, value] as const;
 
-describe('what a transaction says of its failure', () => {
+describe('a failed transaction', () => {
   const redis = useRedis();
   const { boot } = useBoot();
   let proxy: FaultProxy;
@@ -38,7 +38,7 @@ describe('what a transaction says of its failure', () => {
     value = '1',
   ): Promise<void> => transactions.run(['k'], (tx) => void tx.write.set('k', value), options);
 
-  describe('that Redis refuses EXEC itself for, since something has changed behind the commands', () => {
+  describe('at EXEC, because the server changed during the transaction', () => {
     const behindTheCommands = async (
       transactions: TransactionService,
       change: () => Promise<unknown>,
@@ -52,7 +52,7 @@ describe('what a transaction says of its failure', () => {
       return await running;
     };
 
-    it('[TX-5] a replica by now: it runs again where the master is', async () => {
+    it('[TX-5] runs again at the new master if the server became a replica', async () => {
       const transactions = await start();
       const result = await behindTheCommands(transactions, async () => {
         await redis.client.replicaof('127.0.0.1', 1);
@@ -61,7 +61,7 @@ describe('what a transaction says of its failure', () => {
       expect([result, await redis.client.get('k')]).toEqual(['applied', 'after']);
     });
 
-    it('[TX-5] too few replicas by now: it runs again', async () => {
+    it('[TX-5] runs again if there were too few replicas', async () => {
       const transactions = await start();
       const result = await behindTheCommands(transactions, async () => {
         await redis.client.config('SET', ...config('min-replicas-to-write', '1'));
@@ -70,7 +70,7 @@ describe('what a transaction says of its failure', () => {
       expect([result, await redis.client.get('k')]).toEqual(['applied', 'after']);
     });
 
-    it('[TX-5] memory that is full by now: it is told as it is of a command', async () => {
+    it('[TX-5] reports full memory like that of a command', async () => {
       const transactions = await start();
       const result = await behindTheCommands(transactions, () =>
         redis.client.config('SET', ...config('maxmemory', '1')),
@@ -82,7 +82,7 @@ describe('what a transaction says of its failure', () => {
     });
   });
 
-  it('[TX-5] a value larger than the server takes is told as that, and to its own transaction only', async () => {
+  it('[TX-5] reports a value larger than the server accepts, only to its own caller', async () => {
     const transactions = await start();
     await redis.client.set('k', 0);
     await redis.client.config('SET', ...config('proto-max-bulk-len', '1mb'));
@@ -104,7 +104,7 @@ describe('what a transaction says of its failure', () => {
     expect(await redis.client.mget('k', 'large')).toEqual(['3', null]);
   });
 
-  describe('whose time is over', () => {
+  describe('at its deadline', () => {
     afterEach(() => redis.server.resume());
 
     const failure = (running: Promise<unknown>): Promise<Error> =>
@@ -113,7 +113,7 @@ describe('what a transaction says of its failure', () => {
         (error: Error) => error,
       );
 
-    it('[TX-8] a server that does not answer WATCH', async () => {
+    it('[TX-8] reports a server that does not answer WATCH', async () => {
       const transactions = await start();
       await write(transactions);
       redis.server.pause();
@@ -122,7 +122,7 @@ describe('what a transaction says of its failure', () => {
       expect(error.message).toContain('no reply');
     });
 
-    it('[TX-8] a server that answers WATCH, and not what the work asks', async () => {
+    it('[TX-8] reports a server that answers WATCH but not the next read', async () => {
       const transactions = await start();
       const error = await failure(
         transactions.run(
@@ -132,14 +132,14 @@ describe('what a transaction says of its failure', () => {
             redis.server.pause();
             await tx.read.get('k');
           },
-          { timeoutMs: 1_000 },
+          { timeoutMs: 2_500 },
         ),
       );
       expect(error).toMatchObject({ code: 'REDIS_UNAVAILABLE', outcome: 'not-applied' });
       expect(error.message).toContain('no reply');
     });
 
-    it('[TX-8] a server that hangs before there is a connection: not that all were in use', async () => {
+    it('[TX-8] reports a server that hangs before a connection exists, not a busy pool', async () => {
       const transactions = await start();
       redis.server.pause();
       const error = await failure(write(transactions, { timeoutMs: 1_000 }));
@@ -147,7 +147,7 @@ describe('what a transaction says of its failure', () => {
       expect(error.message).toContain('no reply');
     });
 
-    it('[TX-8] connections that are refused: not that all were in use', async () => {
+    it('[TX-8] reports refused connections, not a busy pool', async () => {
       const transactions = await start();
       proxy.refuseConnections(true);
       const error = await failure(write(transactions, { timeoutMs: 1_000 }));
@@ -156,7 +156,7 @@ describe('what a transaction says of its failure', () => {
       proxy.refuseConnections(false);
     });
 
-    it('[TX-8] connections that are all in use', async () => {
+    it('[TX-8] reports a pool whose connections are all in use', async () => {
       const transactions = await start({ transactions: { maxConnections: 1 } });
       let isHeld = false;
       let letGo = (): void => undefined;
@@ -172,7 +172,7 @@ describe('what a transaction says of its failure', () => {
       expect(error.message).toContain('all 1 transaction connections were in use');
     });
 
-    it('[TX-8] a work that takes too long, after a connection was lost: not that loss', async () => {
+    it('[TX-8] reports a slow callback, not an earlier loss of the connection', async () => {
       const transactions = await start();
       await write(transactions);
       const error = await failure(

@@ -1,11 +1,12 @@
-import { Test } from '@nestjs/testing';
-import { AtomicRedisModule, TransactionService } from 'nestjs-atomic-redis';
+import { TransactionService } from 'nestjs-atomic-redis';
 import { startFaultProxy, type RedisCommand } from 'nestjs-atomic-redis/testing';
 import { resolveScript } from '../../lib/transactions/resolve.script.js';
+import { useApp } from '../support/app.js';
 import { startCluster, type TestCluster } from '../support/cluster.js';
 import { holdRequest } from '../support/hold-request.js';
 
 describe('the commit marker on a Cluster', () => {
+  const boot = useApp();
   let cluster: TestCluster;
 
   beforeAll(async () => {
@@ -14,21 +15,14 @@ describe('the commit marker on a Cluster', () => {
 
   afterAll(() => cluster.stop());
 
-  it('[TX-11] fences a late EXEC though a migration of its slot was begun and cancelled meanwhile', async () => {
+  it('[TX-11] fences a late EXEC even if a migration of its slot was begun and cancelled meanwhile', async () => {
     const owner = await cluster.masterOf('k');
     const target = cluster.nodes.find((node) => node !== owner)!;
     const proxy = await startFaultProxy({ target: owner });
     const natMap = { [`${owner.host}:${owner.port}`]: { host: proxy.host, port: proxy.port } };
-    const app = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({
-          connection: { nodes: [{ host: proxy.host, port: proxy.port }], options: { natMap } },
-          namespace: 'atomic:',
-        }),
-      ],
-    }).compile();
-    app.useLogger(false);
-    await app.init();
+    const app = await boot({
+      connection: { nodes: [{ host: proxy.host, port: proxy.port }], options: { natMap } },
+    });
     const transactions = app.get(TransactionService);
     await owner.client.set('k', 'before');
 

@@ -1,14 +1,11 @@
 import type { Cluster } from 'ioredis';
-import { Test, type TestingModule } from '@nestjs/testing';
-import {
-  AtomicRedisModule,
-  CrossSlotError,
-  IdempotencyService,
-  TransactionService,
-} from 'nestjs-atomic-redis';
+import type { TestingModule } from '@nestjs/testing';
+import { CrossSlotError, IdempotencyService, TransactionService } from 'nestjs-atomic-redis';
+import { useApp } from '../support/app.js';
 import { startCluster, type TestCluster } from '../support/cluster.js';
 
-describe('transactions on a Cluster', () => {
+describe('a transaction on a Cluster', () => {
+  const boot = useApp();
   let cluster: TestCluster;
   let client: Cluster;
   let app: TestingModule;
@@ -18,22 +15,11 @@ describe('transactions on a Cluster', () => {
     cluster = await startCluster();
     client = cluster.connect();
     const nodes = cluster.nodes.map(({ host, port }) => ({ host, port }));
-    app = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({
-          connection: { nodes },
-          namespace: 'atomic:',
-          transactions: { timeoutMs: 20_000 },
-        }),
-      ],
-    }).compile();
-    app.useLogger(false);
-    await app.init();
+    app = await boot({ connection: { nodes }, transactions: { timeoutMs: 20_000 } });
     transactions = app.get(TransactionService);
   });
 
   afterAll(async () => {
-    await app.close();
     client.disconnect();
     await cluster.stop();
   });
@@ -61,13 +47,13 @@ describe('transactions on a Cluster', () => {
     );
   });
 
-  it('[TX-11] (T16) refuses keys in different slots before any I/O, and says how to mend it', async () => {
+  it('[TX-11] (T16) refuses keys in different slots before any I/O, and gives a remedy', async () => {
     const refused = transactions.run(['a', 'b'], () => 1);
     await expect(refused).rejects.toThrow(CrossSlotError);
     await expect(refused).rejects.toThrow(/hash tag/);
   });
 
-  it('[TX-11] (T16) follows a slot that moved, also on the way', async () => {
+  it('[TX-11] (T16) follows a slot that moved, even during the transaction', async () => {
     await increment('moved');
     await cluster.migrateSlot('moved', await otherMaster('moved'));
     await expect(increment('moved')).resolves.toBe(2);
@@ -80,7 +66,7 @@ describe('transactions on a Cluster', () => {
     expect(await client.get('moved')).toBe('3');
   });
 
-  it('[TX-11] (T16) waits out a migration, and writes nothing in part', async () => {
+  it('[TX-11] (T16) waits for the end of a migration, and writes nothing in part', async () => {
     await client.mset('{m}:a', 0, '{m}:b', 0);
     const both = (): Promise<void> =>
       transactions.run(['{m}:a', '{m}:b'], async (tx) => {
@@ -102,7 +88,7 @@ describe('transactions on a Cluster', () => {
     expect(await client.mget('{m}:a', '{m}:b')).toEqual(['1', '1']);
   });
 
-  it('[TX-11] is not lost to a migration that was begun and cancelled on the way', async () => {
+  it('[TX-11] is not lost to a migration that was begun and cancelled meanwhile', async () => {
     await increment('cancelled');
     let began = false;
     const during = async (): Promise<void> => {
@@ -120,7 +106,7 @@ describe('transactions on a Cluster', () => {
     expect(await client.get('cancelled')).toBe('3');
   });
 
-  it('[TX-14] commits a run whose record lies in the slot of its keys, and says how when it does not', async () => {
+  it('[TX-14] completes a run whose record lies in the slot of its keys, and gives a remedy otherwise', async () => {
     const idempotency = app.get(IdempotencyService);
     const deposit = (): Promise<number> =>
       transactions.run(
@@ -140,7 +126,7 @@ describe('transactions on a Cluster', () => {
     expect(await client.get('{acct}:balance')).toBe('5');
   });
 
-  it('[TX-11] (T16) goes on at the new owner after the master was killed', async () => {
+  it('[TX-11] (T16) continues at the new owner after the master was killed', async () => {
     await increment('failover');
     await cluster.settled();
     const owner = await cluster.masterOf('failover');

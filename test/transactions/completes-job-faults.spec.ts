@@ -1,13 +1,12 @@
-import { Test, type TestingModule } from '@nestjs/testing';
 import {
   AtomicRedis,
-  AtomicRedisModule,
   OutcomeUnknownError,
   TransactionTimeoutError,
   type QueueJob,
   type ReliableQueue,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy, type RedisCommand } from 'nestjs-atomic-redis/testing';
+import { useApp } from '../support/app.js';
 import { isScript } from '../support/is-script.js';
 import { holdRequest } from '../support/hold-request.js';
 import { countCommands } from '../support/command-stats.js';
@@ -19,28 +18,23 @@ const NONE = { pending: 0, delayed: 0, processing: 0, dead: 0 };
 const LEASES = 'atomic:queue:leases:{q}:q';
 
 describe('a transaction that completes a job when the connection fails', () => {
+  const boot = useApp();
   const redis = useRedis();
   let proxy: FaultProxy;
-  const apps: TestingModule[] = [];
   let atomic: AtomicRedis;
   let queue: ReliableQueue<string>;
-  /** Of an application that has no faults. */
+  /** Queue of an application without faults. */
   let elsewhere: ReliableQueue<string>;
 
   const open = async (url: string): Promise<AtomicRedis> => {
-    const app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: url, namespace: 'atomic:', shutdownTimeoutMs: 300 })],
-    }).compile();
-    app.useLogger(false);
-    apps.push(app);
-    await app.init();
+    const app = await boot({ connection: url, shutdownTimeoutMs: 300 });
     return app.get(AtomicRedis);
   };
 
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });
     atomic = await open(proxy.url);
-    queue = atomic.queues.get<string>('q', { leaseMs: 1_000 });
+    queue = atomic.queues.get<string>('q', { leaseMs: 3_000 });
     elsewhere = (await open(redis.server.url)).queues.get<string>('q');
     // Opens the connection.
     await atomic.transactions.run(['other'], (tx) => void tx.write.incr('other'));
@@ -48,7 +42,6 @@ describe('a transaction that completes a job when the connection fails', () => {
 
   afterEach(async () => {
     proxy.reset();
-    await Promise.all(apps.splice(0).map((app) => app.close()));
     await proxy.stop();
   });
 
@@ -80,11 +73,11 @@ describe('a transaction that completes a job when the connection fails', () => {
     },
   );
 
-  it('[QU-30] has no effect by an EXEC that arrives when the job was given to another', async () => {
+  it('[QU-30] has no effect when its EXEC arrives after the job was given to another consumer', async () => {
     const job = await take();
     let given: QueueJob<string> | null = null;
     let failure: unknown;
-    const completing = complete(job, 1_000).catch((error: unknown) => (failure = error));
+    const completing = complete(job, 3_000).catch((error: unknown) => (failure = error));
     await holdRequest(proxy, on('EXEC'), async () => {
       given = await elsewhere.take({ waitMs: 30_000 });
       await waitFor('the end of the transaction', () => failure !== undefined);
@@ -96,7 +89,7 @@ describe('a transaction that completes a job when the connection fails', () => {
     expect(await given!.ack()).toBe(true);
   });
 
-  it('[QU-30] has no effect where the work holds the event loop past the deadline', async () => {
+  it('[QU-30] has no effect if its callback blocks the event loop past the deadline', async () => {
     const job = await take();
     const blocked = complete(job, 500, () => {
       const until = performance.now() + 700;
@@ -107,7 +100,7 @@ describe('a transaction that completes a job when the connection fails', () => {
     expect(await job.ack()).toBe(true);
   });
 
-  it('[QU-30] begins again where the lease ends too early by Redis’s clock, and prolongs it', async () => {
+  it('[QU-30] starts again with an extended lease if the lease ends too early by Redis’s clock', async () => {
     const job = await take();
     let completing!: Promise<void>;
     const [seconds] = await redis.client.time();
@@ -124,7 +117,7 @@ describe('a transaction that completes a job when the connection fails', () => {
     expect(await queue.counts()).toEqual(NONE);
   });
 
-  it('[QU-30] begins when an extension that is under way has ended, which would look like a lost lease', async () => {
+  it('[QU-30] starts after an extension in progress, which would look like a lost lease', async () => {
     // So long that the transaction need not prolong it, which would wait behind the extension.
     await queue.push('a');
     const job = (await queue.take({ leaseMs: 60_000 }))!;
@@ -139,7 +132,7 @@ describe('a transaction that completes a job when the connection fails', () => {
     expect(await redis.client.get('k')).toBe('1');
   });
 
-  it('[QU-30] is waited for by a consumer that is stopped, once EXEC was sent', async () => {
+  it('[QU-30] is awaited by a consumer that stops once EXEC was sent', async () => {
     let failure: unknown;
     const consumer = queue.consume((job) => complete(job).catch((error: unknown) => (failure = error)));
     const delayed = proxy.delay({ requestMs: 1_000, ...on('EXEC') });
@@ -152,7 +145,7 @@ describe('a transaction that completes a job when the connection fails', () => {
     expect(await elsewhere.counts()).toEqual(NONE);
   });
 
-  it('[QU-30] is unknown where its outcome is, and the job then comes back or is done', async () => {
+  it('[QU-30] has an unknown outcome together with the job, which then comes back or is done', async () => {
     const job = await take();
     const lost = proxy.blackHole({ ...on('EXEC'), deliver: true });
     const completing = complete(job, 1_500).catch((error: unknown) => error);

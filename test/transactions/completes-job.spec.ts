@@ -66,7 +66,7 @@ describe.each(SERVERS)('a transaction that completes a job on %s', (kind) => {
     expect(await mails.counts()).toEqual(NONE);
   };
 
-  it('[QU-30] applies the effects, the acknowledgement and the jobs that follow in one EXEC', async () => {
+  it('[QU-30] applies the effects, the acknowledgement and the follow-up jobs in one EXEC', async () => {
     const job = await take();
     expect(await ship(job)).toBe(1);
     expect(await target.client.get(KEY)).toBe('1');
@@ -80,7 +80,7 @@ describe.each(SERVERS)('a transaction that completes a job on %s', (kind) => {
     expect(await mails.counts()).toEqual({ ...NONE, processing: 1 });
   });
 
-  it('[QU-30] leaves nothing of a job that came back before', async () => {
+  it('[QU-30] clears the delivery history of a redelivered job', async () => {
     await (await take()).retry({ reason: 'once' });
     const job = (await orders.take())!;
     expect(job.deliveries).toBe(2);
@@ -93,14 +93,14 @@ describe.each(SERVERS)('a transaction that completes a job on %s', (kind) => {
     expect(left).toEqual([0, 0, 0, 0]);
   });
 
-  it('[QU-30] acknowledges once, however often the work runs', async () => {
+  it('[QU-30] acknowledges once, however often its callback runs', async () => {
     const job = await take();
     expect(await ship(job, (attempt) => attempt < 3 && target.client.incr(KEY))).toBe(3);
     expect(await orders.counts()).toEqual(NONE);
     expect(await mails.counts()).toEqual({ ...NONE, pending: 1 });
   });
 
-  it('[QU-30] leaves the job with its holder when the work throws', async () => {
+  it('[QU-30] leaves the job with its holder when the callback throws', async () => {
     const job = await take();
     const failing = ship(job, () => {
       throw new Failed();
@@ -112,7 +112,7 @@ describe.each(SERVERS)('a transaction that completes a job on %s', (kind) => {
     expect(await job.ack()).toBe(true);
   });
 
-  it('[QU-30] has no effect where the job was given to another', async () => {
+  it('[QU-30] has no effect if the job was given to another consumer', async () => {
     const stale = await take();
     await endLease(stale);
     const fresh = (await orders.take())!;
@@ -124,7 +124,7 @@ describe.each(SERVERS)('a transaction that completes a job on %s', (kind) => {
     expect(await target.client.get(KEY)).toBe('1');
   });
 
-  it('[QU-30] has no effect where the job was acknowledged, retried or requeued meanwhile', async () => {
+  it('[QU-30] has no effect if the job was acknowledged, retried or requeued meanwhile', async () => {
     const job = await take();
     // By a copy of it that Redis had an answer for: only Redis can tell.
     await target.client.zrem(`atomic:queue:leases:{shop}:${ORDERS}`, job.id);
@@ -132,7 +132,7 @@ describe.each(SERVERS)('a transaction that completes a job on %s', (kind) => {
     await nothingDone();
   });
 
-  it('[QU-30] keeps the job from others for as long as the transaction may last, whatever its lease', async () => {
+  it('[QU-30] keeps the job from other consumers for its whole time-out, whatever the lease', async () => {
     const short = target.redis.queues.get<Order>(ORDERS, { leaseMs: 1_200 });
     const job = await take(short);
     let given: unknown;
@@ -150,7 +150,7 @@ describe.each(SERVERS)('a transaction that completes a job on %s', (kind) => {
     expect(await orders.counts()).toEqual(NONE);
   });
 
-  it('[QU-30] refuses to end or prolong the job in another way meanwhile', async () => {
+  it('[QU-30] refuses any other settling or extension of the job meanwhile', async () => {
     const job = await take();
     const refused: unknown[] = [];
     await ship(job, async () => {
@@ -170,7 +170,7 @@ describe.each(SERVERS)('a transaction that completes a job on %s', (kind) => {
     expect(await orders.counts()).toEqual(NONE);
   });
 
-  it('[QU-30] completes a job once', async () => {
+  it('[QU-30] completes a job only once', async () => {
     const job = await take();
     await ship(job);
     await expect(ship(job)).rejects.toThrow(IllegalTransactionStateError);
@@ -180,7 +180,7 @@ describe.each(SERVERS)('a transaction that completes a job on %s', (kind) => {
     expect(await target.client.get(KEY)).toBe('1');
   });
 
-  it('[QU-30] lets an extension that is under way end first', async () => {
+  it('[QU-30] lets an extension in progress end first', async () => {
     const job = await take();
     const extending = job.extend();
     await ship(job);
@@ -188,7 +188,7 @@ describe.each(SERVERS)('a transaction that completes a job on %s', (kind) => {
     expect(job.signal.aborted).toBe(false);
   });
 
-  it('[QU-30] goes with the record of an idempotent run', async () => {
+  it('[QU-30] works together with the record of an idempotent run', async () => {
     const job = await take();
     const handle = (): Promise<number> =>
       target.redis.idempotency.run(
@@ -217,7 +217,7 @@ describe.each(SERVERS)('a transaction that completes a job on %s', (kind) => {
     expect(await target.client.get(KEY)).toBe('1');
   });
 
-  it('[QU-30] tells that the job is done where a write failed inside EXEC', async () => {
+  it('[QU-30] reports that the job is done if a write failed inside EXEC', async () => {
     const job = await take();
     await target.client.set(KEY, 'text');
     const partial = target.redis.transactions.run([KEY], (tx) => void tx.write.incr(KEY), {
@@ -228,7 +228,19 @@ describe.each(SERVERS)('a transaction that completes a job on %s', (kind) => {
     expect(await orders.counts()).toEqual(NONE);
   });
 
-  it('[QU-30] refuses what is no job of its registration, and a transaction that joins another', async () => {
+  it('[QU-30] reports that the effects remain if Redis refused the acknowledgement inside EXEC', async () => {
+    // Keeps the next attempt from starting again after the damage.
+    await ship(await take());
+    const job = await take();
+    const key = `atomic:queue:history:{shop}:${ORDERS}`;
+    const damaged = ship(job, () => target.client.set(key, 'of another type'));
+    await expect(damaged).rejects.toMatchObject({ code: 'PARTIAL_COMMIT', completionFailed: true });
+    expect(await target.client.get(KEY)).toBe('2');
+    await expect(job.ack()).rejects.toMatchObject({ outcome: 'unknown' });
+    await target.client.del(key);
+  });
+
+  it('[QU-30] refuses a job of another registration, and a transaction that joins another', async () => {
     const { transactions } = target.redis;
     for (const job of [1, null, {}, { id: 'x' }, 'id'])
       await expect(transactions.run([KEY], () => 1, { completesJob: job as never })).rejects.toThrow(
@@ -249,7 +261,7 @@ describe.each(SERVERS)('a transaction that completes a job on %s', (kind) => {
 describe('a transaction that completes a job on one server', () => {
   const target = useTarget('one server');
 
-  it('[QU-30] sets the deadline key anew where Redis has lost it', async () => {
+  it('[QU-30] sets the deadline key again if Redis has lost it', async () => {
     const { queues, transactions } = target.redis;
     const queue = queues.get<Order>('orders');
     const complete = async (): Promise<void> => {
@@ -266,7 +278,7 @@ describe('a transaction that completes a job on one server', () => {
     expect(await target.client.get('k')).toBe('2');
   });
 
-  it('[QU-30] takes no round trip more while the lease is long enough', async () => {
+  it('[QU-30] takes no extra round trip while the lease is long enough', async () => {
     const { queues, transactions } = target.redis;
     const queue = queues.get<Order>('orders');
     await queue.push({ id: 1 });
@@ -289,7 +301,7 @@ describe('a transaction that completes a job on one server', () => {
   });
 });
 
-describe('a handler that leaves the transaction behind that completes its job', () => {
+describe('a handler that does not await the transaction that completes its job', () => {
   const target = useTarget('one server');
 
   it('[QU-30] waits for it, and fails with it', async () => {
@@ -317,7 +329,7 @@ describe('a handler that leaves the transaction behind that completes its job', 
     expect(deliveries).toBe(2);
   });
 
-  it('[QU-30] fails with one that failed before it ended, unless it asked for the result', async () => {
+  it('[QU-30] fails with one that failed before it ended, unless it awaited the result', async () => {
     const queue = target.redis.queues.get<Order>('orders', {
       maxDeliveries: 2,
       retry: { minMs: 0, maxMs: 0 },
@@ -348,7 +360,7 @@ describe('a handler that leaves the transaction behind that completes its job', 
   });
 
   it.each([new Failed(), new InvalidArgumentError('a', 'b', 1)])(
-    '[QU-30] has ended its job also where onReplies throws: %p',
+    '[QU-30] has settled its job even if onReplies throws: %p',
     async (error) => {
       const queue = target.redis.queues.get<Order>('orders');
       await queue.push({ id: 1 });
@@ -438,7 +450,7 @@ describe('a consumer whose transaction completes its job', () => {
     };
   };
 
-  it('[QU-30] has done it when the method settles, and goes on with the next', async () => {
+  it('[QU-30] has completed it when the method settles, and continues with the next', async () => {
     const { app, ended, orders, mails } = await open();
     await orders.pushMany([{ id: 1 }, { id: 1 }, { id: 1 }]);
     await waitFor('all', () => ended().length === 3);
@@ -449,7 +461,7 @@ describe('a consumer whose transaction completes its job', () => {
     await app.close();
   });
 
-  it('[QU-30] retries it when the work throws, and nothing of the transaction is there', async () => {
+  it('[QU-30] retries it when the callback throws, and nothing of the transaction is applied', async () => {
     const { app, shipping, ended, orders, mails } = await open();
     shipping.begin = () => {
       throw new Failed();
@@ -463,7 +475,7 @@ describe('a consumer whose transaction completes its job', () => {
     await app.close();
   });
 
-  it('[QU-30] gives the job back whole when the consumer is stopped in the midst of it', async () => {
+  it('[QU-30] returns the job whole when the consumer is stopped in the middle of it', async () => {
     const { app, shipping, ended, orders, mails } = await open();
     let failure: unknown;
     let begun = false;

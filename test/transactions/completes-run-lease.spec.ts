@@ -1,12 +1,8 @@
-import { Test, type TestingModule } from '@nestjs/testing';
-import {
-  AtomicRedisModule,
-  IdempotencyService,
-  LeaseLostError,
-  TransactionService,
-} from 'nestjs-atomic-redis';
+import type { TestingModule } from '@nestjs/testing';
+import { IdempotencyService, LeaseLostError, TransactionService } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy, type RedisCommand } from 'nestjs-atomic-redis/testing';
 import { renewScript } from '../../lib/idempotency/renew.script.js';
+import { useApp } from '../support/app.js';
 import { holdRequest } from '../support/hold-request.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
@@ -15,7 +11,8 @@ import { damageRecord } from '../support/idempotency-record.js';
 const LEASE_MS = 3_000;
 const NOTHING_APPLIED = { code: 'LEASE_LOST', outcome: 'not-applied', retryable: true };
 
-describe('a transaction that completes a run whose lease is in danger', () => {
+describe('a transaction that completes a run whose lease is about to end', () => {
+  const boot = useApp();
   const redis = useRedis();
   let proxy: FaultProxy;
   let app: TestingModule;
@@ -24,20 +21,13 @@ describe('a transaction that completes a run whose lease is in danger', () => {
 
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });
-    app = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'atomic:', shutdownTimeoutMs: 500 }),
-      ],
-    }).compile();
-    app.useLogger(false);
-    await app.init();
+    app = await boot({ connection: proxy.url, shutdownTimeoutMs: 500 });
     idempotency = app.get(IdempotencyService);
     transactions = app.get(TransactionService);
   });
 
   afterEach(async () => {
     proxy.reset();
-    await app.close();
     await proxy.stop();
   });
 
@@ -71,12 +61,12 @@ describe('a transaction that completes a run whose lease is in danger', () => {
     expect(await redis.client.get('n')).toBe('1');
   });
 
-  it('[TX-14] says that nothing was applied when the key was lost before WATCH, and does not hold it', async () => {
+  it('[TX-14] reports that nothing was applied when the key was lost before WATCH, and does not hold it', async () => {
     const failure = await failureOf(
       run(async () => {
         proxy.refuseConnections(true);
         proxy.disconnectAll();
-        // Until the lease has ended and nobody has taken the key.
+        // Until the lease has ended and before another call takes the key.
         await waitFor('the end of the lease', async () => (await redis.client.dbsize()) === 0);
         proxy.refuseConnections(false);
         return await increment();
@@ -91,23 +81,26 @@ describe('a transaction that completes a run whose lease is in danger', () => {
     ['another owner', (record: string) => damageRecord(redis.client, record, { token: 'another owner' })],
     ['nobody', (record: string) => redis.client.del(record)],
     ['another type', (record: string) => redis.client.multi().del(record).hset(record, 'field', 1).exec()],
-  ])('[TX-14] says so when the key was lost to %s between the renewal and WATCH', async (_, lose) => {
-    const failure = await failureOf(
-      run(async () => {
-        const isWatch = { match: ({ name }: RedisCommand) => name === 'WATCH' };
-        const lost = holdRequest(proxy, isWatch, async () => lose(await recordOf()));
-        const incrementing = increment();
-        incrementing.catch(() => undefined);
-        await lost;
-        return await incrementing;
-      }),
-    );
-    expect(failure).toBeInstanceOf(LeaseLostError);
-    expect(failure).toMatchObject(NOTHING_APPLIED);
-    expect(await redis.client.exists('n')).toBe(0);
-  });
+  ])(
+    '[TX-14] reports that nothing was applied when the key was lost to %s between the renewal and WATCH',
+    async (_, lose) => {
+      const failure = await failureOf(
+        run(async () => {
+          const isWatch = { match: ({ name }: RedisCommand) => name === 'WATCH' };
+          const lost = holdRequest(proxy, isWatch, async () => lose(await recordOf()));
+          const incrementing = increment();
+          incrementing.catch(() => undefined);
+          await lost;
+          return await incrementing;
+        }),
+      );
+      expect(failure).toBeInstanceOf(LeaseLostError);
+      expect(failure).toMatchObject(NOTHING_APPLIED);
+      expect(await redis.client.exists('n')).toBe(0);
+    },
+  );
 
-  it('[TX-14] says so, and not that it was in conflict, when the key was lost between its reads and its only EXEC', async () => {
+  it('[TX-14] reports a lost lease, and not a conflict, when the key was lost between its reads and its only EXEC', async () => {
     const failure = await failureOf(
       idempotency.run(
         'key',

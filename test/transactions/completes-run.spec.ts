@@ -1,7 +1,5 @@
 import { Controller, Injectable, Param, Post, type INestApplication } from '@nestjs/common';
-import { Test } from '@nestjs/testing';
 import {
-  AtomicRedisModule,
   Idempotent,
   IdempotencyInFlightError,
   IdempotencyResultUnavailableError,
@@ -12,10 +10,12 @@ import {
   Transaction,
   IllegalTransactionStateError,
   TransactionService,
+  type TransactionOptions,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy, type RedisCommand } from 'nestjs-atomic-redis/testing';
 import { completeScript } from '../../lib/idempotency/complete.script.js';
 import { renewScript } from '../../lib/idempotency/renew.script.js';
+import { useApp } from '../support/app.js';
 import { startWorker } from '../support/workers.js';
 import { useRedis } from '../support/redis.js';
 import { damageRecord, readRecord } from '../support/idempotency-record.js';
@@ -50,6 +50,7 @@ class AccountsController {
 }
 
 describe('a transaction that completes the idempotent run around it', () => {
+  const boot = useApp();
   const redis = useRedis();
   let proxy: FaultProxy;
   let app: INestApplication;
@@ -58,24 +59,25 @@ describe('a transaction that completes the idempotent run around it', () => {
 
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });
-    const module = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'atomic:', shutdownTimeoutMs: 500 }),
-      ],
-      controllers: [AccountsController],
-      providers: [Accounts],
-    }).compile();
-    module.useLogger(false);
-    app = module.createNestApplication();
-    await app.listen(0, '127.0.0.1');
+    app = await boot.http(
+      { connection: proxy.url, shutdownTimeoutMs: 500 },
+      { controllers: [AccountsController], providers: [Accounts] },
+    );
     idempotency = app.get(IdempotencyService);
     transactions = app.get(TransactionService);
   });
 
-  afterEach(async () => {
-    await app.close();
-    await proxy.stop();
-  });
+  afterEach(() => proxy.stop());
+
+  /** A run whose transaction completes it. */
+  const completing = (
+    work: (tx: Transaction) => Promise<void>,
+    options: TransactionOptions,
+    leaseMs: number,
+  ): Promise<void> =>
+    idempotency.run('key', () => transactions.run(['k'], work, { completesRun: keep, ...options }), {
+      leaseMs,
+    });
 
   const increment = (completesRun?: (result: unknown) => unknown): Promise<number> =>
     transactions.run(
@@ -104,9 +106,9 @@ describe('a transaction that completes the idempotent run around it', () => {
     expect(await redis.client.pttl(await recordOf())).toBeGreaterThan(80_000_000);
   });
 
-  it('[TX-14] gives a retry the committed value when the run did not live to store its result', async () => {
+  it('[TX-14] returns the committed value to a retry when the run died before storing its result', async () => {
     proxy.cutBeforeServer(on(completeScript, Infinity));
-    await idempotency.run('key', () => increment(keep), { timeoutMs: 500, leaseMs: 2_500 });
+    await idempotency.run('key', () => increment(keep), { timeoutMs: 1_500, leaseMs: 4_500 });
     const again = (onDuplicate: 'refuse' | 'wait') =>
       idempotency.run('key', () => 'ran again', { onDuplicate, timeoutMs: 5_000 });
     // Until its lease ends it may yet store more than was committed.
@@ -122,20 +124,15 @@ describe('a transaction that completes the idempotent run around it', () => {
     await expect(idempotency.run('key', () => increment(broken))).rejects.toThrow('no result');
     expect(await redis.client.get('k')).toBeNull();
     await redis.client.set('k', 'changed by somebody else');
-    let attempts = 0;
-    // The one connection of the pool, which is lent again.
-    await transactions.run(['other'], (tx) => {
-      attempts++;
-      tx.write.set('other', 'written');
-    });
-    expect(attempts).toBe(1);
+    // The one connection of the pool, which is lent again. A conflict would be an error.
+    await transactions.run(['other'], (tx) => void tx.write.set('other', 'written'), { maxAttempts: 1 });
   });
 
   it.each([
     ['the value committed with it', keep, { committed: 1 }],
-    ['that the answer is not available', () => undefined, IdempotencyResultUnavailableError],
+    ['an error that the answer is not available', () => undefined, IdempotencyResultUnavailableError],
   ])(
-    '[TX-14] after kill -9 behind EXEC, a retry gets %s, and the effects are there once',
+    '[TX-14] after kill -9 following EXEC, a retry gets %s, and the effects exist once',
     async (_, completesRun, expected) => {
       const worker = startWorker({
         script: require.resolve('./completes-run.worker.ts'),
@@ -151,7 +148,7 @@ describe('a transaction that completes the idempotent run around it', () => {
     },
   );
 
-  it('[TX-14] leaves both or neither when EXEC is lost or never arrives', async () => {
+  it('[TX-14] applies both or neither when EXEC is lost or never arrives', async () => {
     proxy.loseReplies(onExec);
     await idempotency.run('lost', () => increment(keep));
     expect(await redis.client.get('k')).toBe('1');
@@ -189,54 +186,36 @@ describe('a transaction that completes the idempotent run around it', () => {
 
   it.each([
     ['less than the lease', 700],
-    ['longer than the lease', 2_500],
+    ['longer than the lease', 3_500],
   ])(
     '[TX-14] commits at its first attempt though its work takes %s: no renewal of its own aborts it',
     async (_, workMs) => {
-      const attempts: number[] = [];
       const renewed = proxy.delay({ ...on(renewScript, Infinity), replyMs: 0 });
-      await idempotency.run(
-        'key',
-        () =>
-          transactions.run(
-            ['k'],
-            async (tx) => {
-              attempts.push(tx.attempt);
-              await new Promise((resolve) => setTimeout(resolve, workMs));
-              tx.write.incr('k');
-            },
-            { completesRun: keep, maxAttempts: 1 },
-          ),
-        { leaseMs: 1_200 },
-      );
-      expect(attempts).toEqual([1]);
+      const work = async (tx: Transaction): Promise<void> => {
+        await new Promise((resolve) => setTimeout(resolve, workMs));
+        tx.write.incr('k');
+      };
+      await completing(work, { maxAttempts: 1 }, 3_000);
       expect(await redis.client.get('k')).toBe('1');
       expect(renewed.count).toBe(1);
     },
   );
 
   it.each([
-    ['prolongs a lease that would end before the transaction may', 3_000, 1],
-    ['leaves a lease alone that lasts longer than the transaction may', 60_000, 0],
+    ['extends a lease that could end before the transaction', 3_000, 1],
+    ['leaves a lease unchanged that outlasts the transaction', 60_000, 0],
   ])('[TX-14] %s, before WATCH', async (_, leaseMs, renewals) => {
     const renewed = proxy.delay({ ...on(renewScript, Infinity), replyMs: 0 });
     let lasts = 0;
-    await idempotency.run(
-      'key',
-      () =>
-        transactions.run(
-          ['k'],
-          async (tx) => {
-            const [record] = await redis.client.keys('atomic:idempotency:*');
-            lasts = await redis.client.pttl(record!);
-            tx.write.incr('k');
-          },
-          { completesRun: keep, timeoutMs: 10_000 },
-        ),
-      { leaseMs },
-    );
+    const work = async (tx: Transaction): Promise<void> => {
+      const [record] = await redis.client.keys('atomic:idempotency:*');
+      lasts = await redis.client.pttl(record!);
+      tx.write.incr('k');
+    };
+    await completing(work, { timeoutMs: 10_000 }, leaseMs);
     expect(renewed.count).toBe(renewals);
-    expect(lasts).toBeGreaterThan(9_000);
+    // Of the transaction’s ten seconds, less what the machine stalls; a lease has three.
+    expect(lasts).toBeGreaterThan(5_000);
   });
 
   it('[TX-14] completes a run once, and only inside one', async () => {
@@ -249,7 +228,7 @@ describe('a transaction that completes the idempotent run around it', () => {
     expect(await redis.client.get('k')).toBe('1');
   });
 
-  it('[TX-14] never gives a committed key back, though the method fails afterwards', async () => {
+  it('[TX-14] never releases a committed key, even if the method fails afterwards', async () => {
     const failing = idempotency.run('key', async () => {
       await increment(keep);
       throw new Error('after the commit');
@@ -259,7 +238,7 @@ describe('a transaction that completes the idempotent run around it', () => {
     expect(await redis.client.get('k')).toBe('1');
   });
 
-  it('[TX-14] completes a route’s run by a decorated method, and its response is what is replayed', async () => {
+  it('[TX-14] completes a route’s run by a decorated method, and the route’s response is replayed', async () => {
     const deposit = async (): Promise<unknown> => {
       const response = await fetch(`${await app.getUrl()}/accounts/7/deposits`, {
         method: 'POST',

@@ -1,5 +1,5 @@
-import { Test } from '@nestjs/testing';
-import { AtomicRedisModule, IdempotencyService, TransactionService } from '../../lib/index.js';
+import { IdempotencyService, TransactionService } from '../../lib/index.js';
+import { startApp } from '../support/app.js';
 import { worker } from '../support/worker.js';
 
 /**
@@ -7,10 +7,7 @@ import { worker } from '../support/worker.js';
  * result.
  */
 worker<{ url: string; value: unknown }>(async ({ data, send }) => {
-  const app = await Test.createTestingModule({
-    imports: [AtomicRedisModule.forRoot({ connection: data.url, namespace: 'atomic:' })],
-  }).compile();
-  await app.init();
+  const app = await startApp({ connection: data.url });
   await app.get(IdempotencyService).run(
     'key',
     async () => {

@@ -6,7 +6,7 @@ import type { TransactionServer } from '../../lib/transactions/transaction-serve
 import { TransactionConnection } from '../../lib/transactions/transaction-connection.js';
 import { useRedis } from '../support/redis.js';
 
-describe('the line for a connection', () => {
+describe('the queue for a connection', () => {
   const redis = useRedis();
   const opened: TransactionConnection[] = [];
 
@@ -32,7 +32,7 @@ describe('the line for a connection', () => {
     pool.handOn(connection);
   };
 
-  it('[TX-6] is served in the order in which it was formed, past who has left it', async () => {
+  it('[TX-6] is served in its order, skipping callers that left it', async () => {
     const pool = new ConnectionPool(open, 1, 60_000);
     const served: number[] = [];
     const use = async (place: Place, number: number): Promise<void> => {
@@ -52,7 +52,7 @@ describe('the line for a connection', () => {
     expect(pool.inUse).toBe(0);
   });
 
-  it('[TX-6] keeps its other places when one that was served is given up', async () => {
+  it('[TX-6] keeps its other places when a served connection is discarded', async () => {
     const pool = new ConnectionPool(open, 1, 60_000);
     const first = pool.queue();
     const second = pool.queue();
@@ -63,7 +63,7 @@ describe('the line for a connection', () => {
     expect(await second.granted).toBe(connection);
   });
 
-  it('[TX-6] tells of a connection that could not be opened who has waited longest', async () => {
+  it('[TX-6] reports a connection that could not be opened to its first caller', async () => {
     let failures = 1;
     const opening = (): Promise<TransactionConnection> =>
       failures-- > 0 ? Promise.reject(new Error('refused')) : open();

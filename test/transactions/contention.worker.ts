@@ -1,5 +1,6 @@
-import { Test } from '@nestjs/testing';
-import { AtomicRedisError, AtomicRedisModule, TransactionService } from '../../lib/index.js';
+import { AtomicRedisError, TransactionService } from '../../lib/index.js';
+import { startApp } from '../support/app.js';
+import { recordOperation } from '../histories/recorder.js';
 import { worker } from '../support/worker.js';
 
 export interface IncrementJob {
@@ -13,18 +14,22 @@ export interface IncrementJob {
 /** Returns for each increment the attempt that succeeded, or the code of its error. */
 worker<IncrementJob>(async ({ data }) => {
   const { url, key, callers, increments } = data;
-  const app = await Test.createTestingModule({
-    imports: [AtomicRedisModule.forRoot({ connection: url, namespace: 'atomic:' })],
-  }).compile();
-  await app.init();
+  const app = await startApp({ connection: url });
   const transactions = app.get(TransactionService);
 
   const increment = async (): Promise<number | string> => {
     try {
-      return await transactions.run([key], async (tx) => {
-        tx.write.set(key, Number(await tx.read.get(key)) + 1);
-        return tx.attempt;
-      });
+      const { attempt } = await recordOperation(
+        { name: 'add', model: 'counter', key, args: { by: 1 } },
+        () =>
+          transactions.run([key], async (tx) => {
+            const value = Number(await tx.read.get(key)) + 1;
+            tx.write.set(key, value);
+            return { value, attempt: tx.attempt };
+          }),
+        { resultOf: ({ value }) => ({ value, applied: 1, limited: false }) },
+      );
+      return attempt;
     } catch (error) {
       if (error instanceof AtomicRedisError) return error.code;
       throw error;

@@ -21,19 +21,19 @@ describe('the deadline key of a connection', () => {
   });
 
   it.each([
-    ['that may go on for a little longer', 10_100, 50, true],
-    ['that must end before it', 10_000, 50, false],
-    ['of another slot', 10_100, 50, false],
-    ['for which much less would be left than it has', 13_000, 50, false],
-    ['of which much has passed', 16_000, 6_000, false],
-    ['that comes after its end', 30_000, 20_000, false],
-  ])('[TX-16] is used again, or not, by a transaction %s', (name, deadlineAt, now, isReused) => {
-    const slot = name === 'of another slot' ? SLOT + 1 : SLOT;
+    ['with a slightly later deadline', 10_100, 50, true],
+    ['with an earlier deadline', 10_000, 50, false],
+    ['in another slot', 10_100, 50, false],
+    ['that would keep much less time than it has', 13_000, 50, false],
+    ['with much of its time over', 16_000, 6_000, false],
+    ['that starts after its end', 30_000, 20_000, false],
+  ])('[TX-16] is reused, or not, by a transaction %s', (name, deadlineAt, now, isReused) => {
+    const slot = name === 'in another slot' ? SLOT + 1 : SLOT;
     const reused = keyThatIsSet().reusableIn(slot, deadlineAt, GRACE_MS, now);
     expect(reused !== undefined).toBe(isReused);
   });
 
-  it('[TX-16] is not taken for what it was while it is being set anew', () => {
+  it('[TX-16] counts as absent while it is being set again', () => {
     const key = keyThatIsSet();
     const older = key.setting(SLOT);
     expect(key.reusableIn(SLOT, 10_100, GRACE_MS, 50)).toBeUndefined();
@@ -45,7 +45,7 @@ describe('the deadline key of a connection', () => {
     expect(key.reusableIn(SLOT, 10_200, GRACE_MS, 50)).toBeDefined();
   });
 
-  it('[TX-16] keeps three times the slowest of 16 round trips free, and 50 ms at least', () => {
+  it('[TX-16] reserves three times the slowest of 16 round trips, and 50 ms at least', () => {
     const trips = new RoundTrips();
     expect(trips.graceMs).toBe(50);
     trips.note(100);

@@ -47,7 +47,7 @@ describe('an EXEC that is not answered at once', () => {
     expect(counts['exec']).toBe(1);
   }, 60_000);
 
-  it('[TX-19] is not given up while an answer of 6 MB passes a line of 2 MB/s', async () => {
+  it('[TX-19] is not given up while a reply of 6 MB passes a line of 2 MB/s', async () => {
     const link = await startSlowLink(redis.server, BYTES_PER_SECOND);
     const { redis: services } = await boot({
       namespace: 'atomic:',
@@ -73,7 +73,7 @@ describe('an EXEC that is not answered at once', () => {
     expect(counts['exec']).toBe(1);
   }, 60_000);
 
-  it('[TX-19] of a Redis that is stopped for 4 seconds is told with its answer', async () => {
+  it('[TX-19] returns its reply from a Redis that is stopped for 4 seconds', async () => {
     const running = set('after', PATIENT_MS);
     await holdRequest(proxy, { match: ({ name }: RedisCommand) => name === 'EXEC' }, async () =>
       redis.server.pause(),
@@ -83,10 +83,10 @@ describe('an EXEC that is not answered at once', () => {
     expect(await running).toEqual([['before']]);
   }, 60_000);
 
-  it('[TX-19] on a connection that is dead is found out long before its time is over', async () => {
+  it('[TX-19] is resolved on a dead connection long before its deadline', async () => {
     proxy.blackHole({ match: ({ name }: RedisCommand) => name === 'EXEC', deliver: true });
     const began = performance.now();
-    // What it was answered is lost.
+    // The replies are lost.
     expect(await set('after', 60_000)).toEqual([null]);
     expect(performance.now() - began).toBeLessThan(15_000);
     expect(await redis.client.get('k')).toBe('after');

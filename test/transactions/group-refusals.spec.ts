@@ -1,14 +1,16 @@
-import { Test, type TestingModule } from '@nestjs/testing';
+import type { TestingModule } from '@nestjs/testing';
 import { Redis } from 'ioredis';
-import { AtomicRedisModule, TransactionService } from 'nestjs-atomic-redis';
+import { TransactionService } from 'nestjs-atomic-redis';
 import { mkdir, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { useApp } from '../support/app.js';
 import { loadingOf } from '../support/loading.js';
 import { useRedis } from '../support/redis.js';
 import { tellRefused, told, WAYS, type Refusal, type Way } from '../support/refused-transactions.js';
 import { waitFor } from '../support/wait-for.js';
 
-describe('a refusal of Redis, to transactions that share an EXEC', () => {
+describe('a refusal of Redis, for transactions that share an EXEC', () => {
+  const boot = useApp();
   const redis = useRedis({ args: ['--enable-debug-command', 'yes'] });
   let app: TestingModule;
   let transactions: TransactionService;
@@ -16,17 +18,9 @@ describe('a refusal of Redis, to transactions that share an EXEC', () => {
   beforeAll(async () => {
     await redis.client.acl('SETUSER', 'app', 'on', '>secret', '+@all', '~*', '&*');
     const { host, port } = redis.server;
-    app = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({ connection: `redis://app:secret@${host}:${port}`, namespace: 'atomic:' }),
-      ],
-    }).compile();
-    app.useLogger(false);
-    await app.init();
+    app = await boot({ connection: `redis://app:secret@${host}:${port}` });
     transactions = app.get(TransactionService);
   });
-
-  afterAll(() => app.close());
 
   const config = (name: string, value: string) => (): Promise<unknown> =>
     redis.client.config('SET', name, value);
@@ -96,7 +90,7 @@ describe('a refusal of Redis, to transactions that share an EXEC', () => {
     },
   };
 
-  /** Which of them comes first at the end of the time is chance. */
+  /** Chance decides which of them comes first at the deadline. */
   const outOfTime: readonly unknown[] = ['REDIS_UNAVAILABLE', 'TRANSACTION_TIMEOUT'];
 
   const tell = async (way: Way, refusal: Refusal): Promise<object[]> => {
@@ -106,10 +100,10 @@ describe('a refusal of Redis, to transactions that share an EXEC', () => {
     );
   };
 
-  /** Those that are waited for, until the time is over. */
+  /** Refusals that are waited for until the deadline. */
   const stays = new Set(['READONLY', 'NOREPLICAS', 'BUSY', 'LOADING']);
 
-  it.each(Object.keys(refusals))('[TX-15] %s is told to each as it would be alone', async (name) => {
+  it.each(Object.keys(refusals))('[TX-15] %s fails each like a single transaction', async (name) => {
     const refusal = refusals[name]!;
     const [alone] = await tell('alone', refusal);
     expect(await tell('together', refusal)).toEqual(Array(WAYS.together).fill(alone));
@@ -119,7 +113,7 @@ describe('a refusal of Redis, to transactions that share an EXEC', () => {
     else expect(alone).toMatchObject({ reply: stays.has(name) ? undefined : name, outcome: 'not-applied' });
   });
 
-  it('[TX-15] NOPERM on the key of one is told to that one only', async () => {
+  it('[TX-15] NOPERM on the key of one fails only that one', async () => {
     await redis.client.acl('SETUSER', 'app', 'resetkeys', '~k', '~atomic:*');
     await redis.client.set('k', 0);
     const pay = (i: number): Promise<unknown> =>
@@ -135,7 +129,7 @@ describe('a refusal of Redis, to transactions that share an EXEC', () => {
     expect(await redis.client.mget('k', 'forbidden')).toEqual(['3', null]);
   });
 
-  it('[TX-15] WRONGTYPE inside the EXEC is told to the one whose command it was', async () => {
+  it('[TX-15] WRONGTYPE inside the EXEC fails only the one with that command', async () => {
     await redis.client.set('k', 0);
     await redis.client.rpush('list', 1);
     const pay = (i: number): Promise<unknown> =>

@@ -1,7 +1,6 @@
-import { Test, type TestingModule } from '@nestjs/testing';
+import type { TestingModule } from '@nestjs/testing';
 import {
   AtomicRedis,
-  AtomicRedisModule,
   InvalidArgumentError,
   RedisReplyError,
   type AtomicRedisEvent,
@@ -12,12 +11,14 @@ import {
   type FaultProxy,
   type RedisCommand,
 } from 'nestjs-atomic-redis/testing';
+import { useApp } from '../support/app.js';
 import { useRedis } from '../support/redis.js';
 
 const on = (name: string) => ({ match: (command: RedisCommand) => command.name === name });
 const NONE = { pending: 0, delayed: 0, processing: 0, dead: 0 };
 
 describe('tx.push when the connection fails', () => {
+  const boot = useApp();
   const redis = useRedis();
   let proxy: FaultProxy;
   let app: TestingModule;
@@ -25,19 +26,12 @@ describe('tx.push when the connection fails', () => {
 
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });
-    app = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'atomic:', shutdownTimeoutMs: 500 }),
-      ],
-    }).compile();
-    app.useLogger(false);
-    await app.init();
+    app = await boot({ connection: proxy.url, shutdownTimeoutMs: 500 });
     atomic = app.get(AtomicRedis);
   });
 
   afterEach(async () => {
     proxy.reset();
-    await app.close();
     await proxy.stop();
   });
 
@@ -49,7 +43,7 @@ describe('tx.push when the connection fails', () => {
     });
 
   it.each(['loseReplies', 'cutBeforeServer'] as const)(
-    '[QU-29] pushes one job when %s strikes EXEC, whose outcome is found out',
+    '[QU-29] pushes one job when %s strikes EXEC, whose outcome is then resolved',
     async (fault) => {
       await push();
       const armed = proxy[fault](on('EXEC'));
@@ -63,7 +57,7 @@ describe('tx.push when the connection fails', () => {
     },
   );
 
-  it('[QU-29] pushes nothing by an EXEC that arrives when the transaction was given up', async () => {
+  it('[QU-29] pushes nothing by an EXEC that arrives after the transaction was given up', async () => {
     await push();
     const late = proxy.deliverLate(700, on('EXEC'));
     await push();
@@ -71,7 +65,7 @@ describe('tx.push when the connection fails', () => {
     expect(await atomic.queues.get('q').counts()).toEqual({ ...NONE, pending: 2 });
   });
 
-  it('[QU-29] pushes nothing when memory is full, and all of the transaction is refused', async () => {
+  it('[QU-29] pushes nothing when memory is full, and refuses the whole transaction', async () => {
     await push();
     await redis.client.config('SET', 'maxmemory', '1');
     await expect(push()).rejects.toThrow(RedisReplyError);
@@ -80,7 +74,7 @@ describe('tx.push when the connection fails', () => {
     expect(await redis.client.get('k')).toBe('1');
   });
 
-  it('[QU-29] tells of each job that was pushed, and of none else', async () => {
+  it('[QU-29] reports each pushed job, and no other', async () => {
     const events: AtomicRedisEvent[] = [];
     atomic.events.subscribe((event) => events.push(event));
     const pushes = async (work: () => Promise<unknown>): Promise<AtomicRedisEvent[]> => {
@@ -118,16 +112,13 @@ describe('tx.push when the connection fails', () => {
 });
 
 describe('tx.push of large payloads', () => {
-  it('[QU-29] refuses what the server does not take, and applies nothing', async () => {
+  const boot = useApp();
+  it('[QU-29] refuses a payload larger than the server accepts, and applies nothing', async () => {
     const server = await startRedisServer({
       binary: process.env['TEST_REDIS_BINARY'],
       args: ['--proto-max-bulk-len', '2mb', '--client-query-buffer-limit', '5mb'],
     });
-    const app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: server.url, namespace: 'atomic:' })],
-    }).compile();
-    app.useLogger(false);
-    await app.init();
+    const app = await boot({ connection: server.url });
     const { transactions, queues } = app.get(AtomicRedis);
     const bytes = queues.get('q', { format: 'bytes' });
     const [fits, tooLong] = [Buffer.alloc(2 * 1_024 * 1_024), Buffer.alloc(2 * 1_024 * 1_024 + 1)];
@@ -141,7 +132,7 @@ describe('tx.push of large payloads', () => {
     // Also as one of several that wait for one key.
     const together = await Promise.allSettled([push(fits), push(tooLong), push(fits)]);
     expect(together.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);
-    // The part that failed is dropped, and with it the payload that nobody takes.
+    // The failed part is dropped, and with it the oversized payload.
     await transactions.run(['k'], async (tx) => {
       await transactions
         .run(['k'], (inner) => {

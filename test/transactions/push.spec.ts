@@ -39,7 +39,7 @@ describe.each(SERVERS)('tx.push on %s', (kind) => {
   };
   const to = (name: string): Email => ({ to: name });
 
-  it('[QU-29] pushes jobs with the writes, in their order, and wakes what waits for them', async () => {
+  it('[QU-29] pushes jobs with the writes, in their order, and wakes waiting consumers', async () => {
     const waiting = queue.take({ waitMs: 60_000 });
     const ids = await run([KEY], (tx) => {
       tx.write.set(KEY, 1);
@@ -52,13 +52,13 @@ describe.each(SERVERS)('tx.push on %s', (kind) => {
     expect(await queue.counts()).toEqual({ ...NONE, pending: 2, processing: 1 });
     await first.ack();
     expect(await drain()).toEqual(['bob', 'eve']);
-    // What wakes processes goes with the last job.
+    // The wake-up keys disappear with the last job.
     expect(
       (await target.client.exists(`atomic:queue:jobs:{shop}:${QUEUE}`)) + (await queue.counts()).pending,
     ).toBe(0);
   });
 
-  it('[QU-29] wakes a consumer at once, also where the transaction does nothing else', async () => {
+  it('[QU-29] wakes a consumer at once, even if the transaction does nothing else', async () => {
     const seen: string[] = [];
     const consumer = queue.consume((job) => void seen.push(job.payload.to));
     await run([KEY], (tx) => void tx.push(queue, to('first')));
@@ -71,7 +71,7 @@ describe.each(SERVERS)('tx.push on %s', (kind) => {
     await consumer.stop();
   });
 
-  it('[QU-29] pushes nothing when the work throws', async () => {
+  it('[QU-29] pushes nothing when the callback throws', async () => {
     const failing = run([KEY], (tx) => {
       tx.push(queue, to('ada'));
       throw new SoldOut();
@@ -80,7 +80,7 @@ describe.each(SERVERS)('tx.push on %s', (kind) => {
     expect(await queue.counts()).toEqual(NONE);
   });
 
-  it('[QU-29] pushes a job once, however often the work runs', async () => {
+  it('[QU-29] pushes a job once, however often the callback runs', async () => {
     const ids: string[] = [];
     await run([KEY], async (tx) => {
       await tx.read.get(KEY);
@@ -93,7 +93,7 @@ describe.each(SERVERS)('tx.push on %s', (kind) => {
     expect(await queue.counts()).toEqual({ ...NONE, processing: 1 });
   });
 
-  it('[QU-29] drops the jobs of a joined transaction that failed, and no other’s', async () => {
+  it('[QU-29] drops the jobs of a joined transaction that failed, and no others', async () => {
     await run([KEY], async (tx) => {
       tx.push(queue, to('around'));
       const part = (name: string, fails: boolean): Promise<void> =>
@@ -125,7 +125,7 @@ describe.each(SERVERS)('tx.push on %s', (kind) => {
     expect((await drain()).toSorted()).toEqual(sold.toSorted());
   });
 
-  it('[QU-29] lets the delayed jobs of a group wait', async () => {
+  it('[QU-29] delays the delayed jobs of a group', async () => {
     await run([KEY], (tx) => void tx.write.set(KEY, 0));
     const pushing = Array.from({ length: 16 }, (_, i) =>
       run([KEY], async (tx) => {
@@ -142,7 +142,7 @@ describe.each(SERVERS)('tx.push on %s', (kind) => {
     expect(await drain()).toHaveLength(16);
   });
 
-  it('[QU-29] leaves the replies of EXEC to the writes, without those of pushes', async () => {
+  it('[QU-29] keeps the replies of pushes out of the replies of EXEC', async () => {
     const told: unknown[] = [];
     const options: TransactionOptions = { onReplies: (replies) => void told.push([...replies!]) };
     await run(
@@ -159,7 +159,7 @@ describe.each(SERVERS)('tx.push on %s', (kind) => {
     expect(await drain()).toEqual(['ada', 'bob']);
   });
 
-  it('[QU-29] takes the payload as it is when it is given', async () => {
+  it('[QU-29] captures the payload at the call', async () => {
     const bytes = target.redis.queues.get(`${QUEUE}:bytes`, { format: 'bytes' });
     const buffer = Buffer.from('before');
     const email = to('before');
@@ -174,7 +174,7 @@ describe.each(SERVERS)('tx.push on %s', (kind) => {
     expect(await drain()).toEqual(['before']);
   });
 
-  it('[QU-29] lets a delayed job wait by Redis’s clock, behind those that were delayed before', async () => {
+  it('[QU-29] delays a job by Redis’s clock, behind those that were delayed before', async () => {
     const delayed = `atomic:queue:delayed:{shop}:${QUEUE}`;
     const clock = jest.spyOn(Date, 'now').mockReturnValue(0);
     try {
@@ -204,7 +204,7 @@ describe.each(SERVERS)('tx.push on %s', (kind) => {
     expect(waitedMs).toBeLessThan(8_000);
   });
 
-  it('[QU-29] refuses what a push refuses, and nothing of the transaction is applied', async () => {
+  it('[QU-29] refuses the same arguments as push, and nothing of the transaction is applied', async () => {
     const cycle: Record<string, unknown> = {};
     cycle['self'] = cycle;
     const any = target.redis.queues.get(QUEUE);
@@ -240,7 +240,7 @@ describe.each(SERVERS)('tx.push on %s', (kind) => {
     await another.close();
   });
 
-  it('[QU-29] refuses a push when the attempt, or the transaction that joined, has ended', async () => {
+  it('[QU-29] refuses a push after the end of the attempt or of the joined transaction', async () => {
     let late!: () => string;
     await run([KEY], (tx) => void (late = () => tx.push(queue, to('ada'))));
     expect(late).toThrow(IllegalTransactionStateError);
@@ -252,7 +252,7 @@ describe.each(SERVERS)('tx.push on %s', (kind) => {
     expect(await queue.counts()).toEqual(NONE);
   });
 
-  it('[QU-29] is what a refused push inside a transaction names', async () => {
+  it('[QU-29] is suggested by the error of a plain push inside a transaction', async () => {
     const refused = run([KEY], () => queue.push(to('ada')));
     await expect(refused).rejects.toThrow(/Use tx\.push/);
   });
@@ -261,7 +261,7 @@ describe.each(SERVERS)('tx.push on %s', (kind) => {
 describe('tx.push on one server', () => {
   const target = useTarget('one server');
 
-  it('[QU-29] takes no command beside those of the transaction and the job, and so no round trip more', async () => {
+  it('[QU-29] sends no extra command beside those of the transaction and the job, and so takes no extra round trip', async () => {
     const { transactions, queues } = target.redis;
     const queue = queues.get<Email>('emails');
     const push = (delayMs: number): Promise<string> =>
@@ -273,7 +273,7 @@ describe('tx.push on one server', () => {
     await push(1_000);
     const used = await countCommands(target.client, () => push(0));
     const { set, ...others } = used;
-    // Of its own keys as many as any transaction.
+    // It sets as many keys of its own as any transaction.
     expect(set).toBeGreaterThan(1);
     expect(others).toEqual({ watch: 1, get: 1, multi: 1, hset: 1, rpush: 1, zadd: 1, exec: 1 });
     // The clock is known by now.
@@ -283,7 +283,7 @@ describe('tx.push on one server', () => {
     expect(Object.keys(delayed)).not.toContain('time');
   });
 
-  it('[QU-29] keeps to requireSameSlot, and otherwise takes any queue', async () => {
+  it('[QU-29] respects requireSameSlot, and otherwise accepts any queue', async () => {
     const strict = await target.another({ transactions: { requireSameSlot: true } });
     const { AtomicRedis } = await import('nestjs-atomic-redis');
     const { transactions, queues } = strict.get(AtomicRedis);
@@ -301,7 +301,7 @@ describe('tx.push on one server', () => {
 describe('tx.push on a Cluster', () => {
   const target = useTarget('a Cluster');
 
-  it('[QU-29] refuses a queue of another slot before any I/O, and says how to name it', async () => {
+  it('[QU-29] refuses a queue of another slot before any I/O, and tells how to name it', async () => {
     const { transactions, queues } = target.redis;
     const refused = transactions.run([KEY], (tx) => {
       tx.write.set(KEY, 1);

@@ -26,7 +26,7 @@ const withdraw = async (tx: Transaction): Promise<void> => {
   tx.write.set('k', (await balance) - Number(await limit));
 };
 
-/** What a body may do with the promises it is given. None of it may end the process. */
+/** Uses that a body may make of its promises. None of them may end the process. */
 export const scenarios: Record<string, (scene: Scene) => Promise<unknown>> = {
   'a transaction that nobody waits for, whose failure Node tells': async ({ transactions, queues }) => {
     const told = async (begin: () => Promise<unknown>): Promise<void> => {

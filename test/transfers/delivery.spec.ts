@@ -1,6 +1,5 @@
-import { Test, type TestingModule } from '@nestjs/testing';
+import type { TestingModule } from '@nestjs/testing';
 import {
-  AtomicRedisModule,
   InsufficientFundsError,
   OutcomeUnknownError,
   RedisUnavailableError,
@@ -8,12 +7,14 @@ import {
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
 import { RedisConnection } from '../../lib/connection/redis-connection.js';
+import { useApp } from '../support/app.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 
 const scripts = { match: ({ name }: { name: string }): boolean => name === 'EVALSHA' || name === 'EVAL' };
 
 describe('transfers over connections that fail', () => {
+  const boot = useApp();
   const redis = useRedis();
   let proxy: FaultProxy;
   let app: TestingModule;
@@ -21,29 +22,22 @@ describe('transfers over connections that fail', () => {
 
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });
-    app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'atomic:' })],
-    }).compile();
-    app.useLogger(false);
-    await app.init();
+    app = await boot({ connection: proxy.url });
     transfers = app.get(TransferService);
     await redis.client.mset('a', 100, 'b', 0);
   });
 
-  afterEach(async () => {
-    await app.close();
-    await proxy.stop();
-  });
+  afterEach(() => proxy.stop());
 
   const leg = { from: 'a', to: 'b', amount: 30 };
   const balances = async () => (await redis.client.mget('a', 'b')).map(Number);
 
-  it('[TR-10] moves once when the reply is lost, and the caller gets the answer of that one time', async () => {
+  it('[TR-10] move once when the reply is lost, and the caller gets that first answer', async () => {
     const lost = proxy.loseReplies(scripts);
     proxy.refuseConnections(true);
     const moving = transfers.transfer(leg, { audit: { log: 'log' }, timeoutMs: 20_000 });
     await waitFor('the transfer was made', async () => (await balances())[0] === 70);
-    // Whatever happens to the balances before the copy arrives.
+    // Changes the balances before the copy arrives.
     await redis.client.mset('a', 1, 'b', 1);
     proxy.refuseConnections(false);
     expect(await moving).toEqual({ from: 70, to: 30 });
@@ -52,7 +46,7 @@ describe('transfers over connections that fail', () => {
     expect(await redis.client.xlen('log')).toBe(1);
   });
 
-  it('[TR-10] refuses once too: a copy does not move what has been paid in meanwhile', async () => {
+  it('[TR-10] are refused once too: a copy does not move a later deposit', async () => {
     proxy.loseReplies(scripts);
     proxy.refuseConnections(true);
     const moving = transfers
@@ -65,13 +59,13 @@ describe('transfers over connections that fail', () => {
     expect(await balances()).toEqual([1_000, 0]);
   });
 
-  it('[TR-10] moves once when the connection is cut before the server saw it', async () => {
+  it('[TR-10] move once when the connection is cut before the server saw the call', async () => {
     proxy.cutBeforeServer(scripts);
     expect(await transfers.transfer(leg)).toEqual({ from: 70, to: 30 });
     expect(await balances()).toEqual([70, 30]);
   });
 
-  it('[TR-10] does nothing when a copy arrives after the answer', async () => {
+  it('[TR-10] do nothing when a copy arrives after the answer', async () => {
     const late = proxy.deliverLate(300, scripts);
     expect(await transfers.transfer(leg)).toEqual({ from: 70, to: 30 });
     await redis.client.mset('a', 500, 'b', 500);
@@ -79,7 +73,7 @@ describe('transfers over connections that fail', () => {
     expect(await balances()).toEqual([500, 500]);
   });
 
-  it('[TR-10] does nothing when it arrives after its time-out, with a marker and without', async () => {
+  it('[TR-10] do nothing when they arrive after their time-out, with a marker and without', async () => {
     for (const marker of [true, false]) {
       const late = proxy.deliverLate(800, scripts);
       void late.triggered.then(() => proxy.refuseConnections(true));
@@ -93,7 +87,7 @@ describe('transfers over connections that fail', () => {
     }
   });
 
-  it('[TR-10] without a marker a lost reply is unknown at once, and nothing is sent again', async () => {
+  it('[TR-10] report a lost reply as unknown at once without a marker, and are not sent again', async () => {
     proxy.loseReplies(scripts);
     await expect(transfers.transfer(leg, { deduplicate: false })).rejects.toMatchObject({
       constructor: OutcomeUnknownError,
@@ -104,7 +98,7 @@ describe('transfers over connections that fail', () => {
     expect(await redis.client.keys('atomic:*')).toEqual([]);
   });
 
-  it('[TR-10] was not applied when Redis was never reached', async () => {
+  it('[TR-10] are not applied when Redis was never reached', async () => {
     proxy.refuseConnections(true);
     proxy.disconnectAll();
     await waitFor('the connection is gone', () => !app.get(RedisConnection).isReady);

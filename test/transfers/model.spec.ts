@@ -1,7 +1,6 @@
-import { Test, type TestingModule } from '@nestjs/testing';
-import * as fc from 'fast-check';
+import type { TestingModule } from '@nestjs/testing';
+import { fc } from '../support/property.js';
 import {
-  AtomicRedisModule,
   BalanceOverflowError,
   UnsafeIntegerError,
   InsufficientFundsError,
@@ -10,10 +9,10 @@ import {
   type Balances,
   type Transfer,
 } from 'nestjs-atomic-redis';
+import { useApp } from '../support/app.js';
+import { int64, MAX_INT64 as MAX, MIN_INT64 as MIN } from '../support/integers.js';
 import { useRedis } from '../support/redis.js';
 
-const MIN = -(2n ** 63n);
-const MAX = 2n ** 63n - 1n;
 const SAFE = BigInt(Number.MAX_SAFE_INTEGER);
 const KEYS = ['a', 'b', 'c', 'd'];
 
@@ -26,7 +25,7 @@ type Refusal =
 const isInteger = (text: string): boolean =>
   /^(0|-?[1-9]\d*)$/.test(text) && BigInt(text) >= MIN && BigInt(text) <= MAX;
 
-/** What the documentation promises, in bigints. */
+/** The documented behaviour, in bigints. */
 function model(stored: Stored, legs: readonly Transfer[]): { answer: Balances[] | Refusal; end: Stored } {
   const touched = new Set(legs.flatMap(({ from, to }) => [from, to]));
   for (const key of touched) {
@@ -61,16 +60,6 @@ function model(stored: Stored, legs: readonly Transfer[]): { answer: Balances[] 
   };
 }
 
-/** Integers that gather where carries, signs and limits change. */
-const int64 = (() => {
-  const corners = [0n, 10n ** 10n, -(10n ** 10n), 2n ** 53n, -(2n ** 53n), 10n ** 18n, MIN, MAX];
-  const near = fc
-    .tuple(fc.constantFrom(...corners), fc.bigInt({ min: -3n, max: 3n }))
-    .map(([corner, offset]) => corner + offset)
-    .filter((n) => n >= MIN && n <= MAX);
-  return fc.oneof(near, fc.bigInt({ min: MIN, max: MAX }), fc.bigInt({ min: -20n, max: 20n }));
-})();
-
 const amount = fc.oneof(
   int64.map((n) => (n < 0n ? -(n + 1n) : n) || 1n),
   fc.integer({ min: 1, max: 20 }),
@@ -98,19 +87,15 @@ const balance = fc.oneof(
 );
 
 describe('transfers and their model', () => {
+  const boot = useApp();
   const redis = useRedis();
   let app: TestingModule;
   let transfers: TransferService;
 
   beforeAll(async () => {
-    app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
-    }).compile();
-    await app.init();
+    app = await boot({ connection: redis.server.url });
     transfers = app.get(TransferService);
   });
-
-  afterAll(() => app.close());
 
   const answerOf = (legs: readonly Transfer[]): Promise<Balances[] | Refusal> =>
     transfers.transferAll(legs).catch((error: unknown): Refusal => {
@@ -122,7 +107,7 @@ describe('transfers and their model', () => {
       throw error;
     });
 
-  it('[TR-5] [TR-3] move as bigints do over the whole signed 64-bit range, all legs or none', async () => {
+  it('[TR-5] [TR-3] move like bigints over the whole signed 64-bit range, all legs or none', async () => {
     let moved = 0;
     const refusals = new Set<string>();
     await fc.assert(
@@ -146,7 +131,7 @@ describe('transfers and their model', () => {
       ),
       { numRuns: 500 },
     );
-    // That the property was not true for want of cases.
+    // The property must not hold for want of cases.
     expect(moved).toBeGreaterThan(50);
     expect([...refusals].toSorted()).toEqual(['garbage', 'inexact', 'insufficient', 'overflow']);
   });

@@ -10,7 +10,7 @@ const isScript = { match: ({ name }: { name: string }): boolean => name === 'EVA
 describe('transfers of several processes', () => {
   const redis = useRedis();
 
-  it('[TR-11] conserve money, and each is there as its caller was told, under kill -9 and lost, late and cut replies', async () => {
+  it('[TR-11] conserve money, and each matches its caller’s result, under kill -9 and lost, late and cut replies', async () => {
     const proxy = await startFaultProxy({ target: redis.server });
     const faults: ((on: FaultProxy) => unknown)[] = [
       (on) => on.loseReplies(isScript),

@@ -1,5 +1,5 @@
-import { Test } from '@nestjs/testing';
-import { AtomicRedisError, AtomicRedisModule, TransferService } from '../../lib/index.js';
+import { AtomicRedisError, TransferService } from '../../lib/index.js';
+import { startApp } from '../support/app.js';
 import { worker } from '../support/worker.js';
 
 export interface TransferJob {
@@ -12,7 +12,7 @@ export interface TransferJob {
   name: string;
 }
 
-/** What became of one transfer: `moved`, or the code and the outcome of its error. */
+/** The outcome of one transfer: `moved`, or the code and the outcome of its error. */
 export interface TransferOutcome {
   reference: string;
   became: string;
@@ -25,11 +25,7 @@ const below = (n: number): number => Math.floor(Math.random() * n);
  */
 worker<TransferJob>(async ({ data, send }) => {
   const { url, accounts, log, calls, callers, name } = data;
-  const app = await Test.createTestingModule({
-    imports: [AtomicRedisModule.forRoot({ connection: url, namespace: 'atomic:', timeoutMs: 20_000 })],
-  }).compile();
-  app.useLogger(false);
-  await app.init();
+  const app = await startApp({ connection: url, timeoutMs: 20_000 });
   const transfers = app.get(TransferService);
 
   const leg = () => {

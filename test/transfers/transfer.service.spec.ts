@@ -15,6 +15,7 @@ import {
   WrongTypeError,
   type TransferOptions,
 } from 'nestjs-atomic-redis';
+import { useApp } from '../support/app.js';
 import { startCluster } from '../support/cluster.js';
 import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
@@ -23,19 +24,15 @@ const MAX = 2n ** 63n - 1n;
 const MIN = -(2n ** 63n);
 
 describe('TransferService', () => {
+  const boot = useApp();
   const redis = useRedis();
   let app: TestingModule;
   let transfers: TransferService;
 
   beforeAll(async () => {
-    app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
-    }).compile();
-    await app.init();
+    app = await boot({ connection: redis.server.url });
     transfers = app.get(TransferService);
   });
-
-  afterAll(() => app.close());
 
   const balances = async (...keys: string[]) => await redis.client.mget(...keys);
   const entries = async (log: string) =>
@@ -63,7 +60,7 @@ describe('TransferService', () => {
     }
   });
 
-  it('[TR-2] refuses what would leave less than the minimum, with balance, minimum and amount, and moves nothing', async () => {
+  it('[TR-2] refuses a transfer that would leave less than the minimum, with balance, minimum and amount, and moves nothing', async () => {
     await redis.client.set('a', 10);
     const error = await transfers
       .transfer({ from: 'a', to: 'b', amount: 8, min: 3 })
@@ -86,7 +83,7 @@ describe('TransferService', () => {
     });
   });
 
-  it('[TR-2] counts a missing balance as 0, and takes a minimum below 0 for an overdraft', async () => {
+  it('[TR-2] counts a missing balance as 0, and allows a minimum below 0 as an overdraft', async () => {
     await expect(transfers.transfer({ from: 'a', to: 'b', amount: 1 })).rejects.toMatchObject({ balance: 0 });
     expect(await redis.client.exists('a', 'b')).toBe(0);
     const overdraft = { from: 'a', to: 'b', amount: 5, min: -5 };
@@ -94,12 +91,12 @@ describe('TransferService', () => {
     await expect(transfers.transfer({ ...overdraft, amount: 1 })).rejects.toThrow(InsufficientFundsError);
   });
 
-  it('[TR-2] judges only what is taken: a balance below its minimum may be paid into', async () => {
+  it('[TR-2] checks only debited balances: one below its minimum can receive', async () => {
     await redis.client.mset('a', 10, 'b', -100);
     expect(await transfers.transfer({ from: 'a', to: 'b', amount: 10 })).toEqual({ from: 0, to: -90 });
   });
 
-  it('[TR-3] moves all legs or none, each after the one before it', async () => {
+  it('[TR-3] moves all legs or none, each after the previous one', async () => {
     await redis.client.mset('a', 10, 'b', 0);
     const legs = [
       { from: 'a', to: 'b', amount: 10 },
@@ -113,7 +110,7 @@ describe('TransferService', () => {
     ]);
     expect(await balances('a', 'b', 'c')).toEqual(['2', '3', '5']);
 
-    // What a later leg will bring cannot be spent.
+    // An amount that a later leg brings cannot be spent yet.
     await redis.client.mset('a', 10, 'b', 0, 'c', 0);
     const [first, second] = legs as [(typeof legs)[0], (typeof legs)[0]];
     await expect(transfers.transferAll([second, first])).rejects.toMatchObject({
@@ -143,7 +140,7 @@ describe('TransferService', () => {
     expect(await redis.client.xlen('log')).toBe(10_000);
   });
 
-  it('[TR-3] moves what it was given, whatever becomes of the array meanwhile', async () => {
+  it('[TR-3] moves the legs it was given, even if the caller changes the array afterwards', async () => {
     await redis.client.set('a', 10);
     const legs = [{ from: 'a', to: 'b', amount: 4 }];
     const moving = transfers.transferAll(legs);
@@ -152,7 +149,7 @@ describe('TransferService', () => {
     expect(await moving).toEqual([{ from: 6, to: 4 }]);
   });
 
-  it('[TR-4] keeps times to live', async () => {
+  it('[TR-4] preserves times to live', async () => {
     await redis.client.set('a', 10, 'PX', 60_000);
     await redis.client.set('b', 10, 'PX', 90_000);
     await transfers.transferAll([
@@ -166,7 +163,7 @@ describe('TransferService', () => {
     expect(await redis.client.get('a')).toBe('0');
   });
 
-  it('[TR-5] is exact over 64 bits, and refuses what a number or 64 bits cannot hold', async () => {
+  it('[TR-5] is exact over 64 bits, and refuses results that a number or 64 bits cannot hold', async () => {
     await redis.client.mset('a', String(MAX), 'b', '0', 'low', String(MIN));
     expect(await transfers.transfer({ from: 'a', to: 'b', amount: MAX - 1n })).toEqual({
       from: 1n,
@@ -206,7 +203,7 @@ describe('TransferService', () => {
   });
 
   it.each(['abc', '1e3', '1.5', '', ' 5', '007', '0x10', '-0', '9223372036854775808', 'NaN'])(
-    '[TR-6] leaves a balance of %j alone',
+    '[TR-6] leaves a balance of %j unchanged',
     async (garbage) => {
       for (const [from, to] of [
         ['good', 'bad'],
@@ -225,7 +222,7 @@ describe('TransferService', () => {
     },
   );
 
-  it('[TR-6] does not take a right that its user lacks for a wrong type', async () => {
+  it('[TR-6] does not mistake a missing right for a wrong type', async () => {
     await redis.client.call(
       'ACL',
       'SETUSER',
@@ -240,28 +237,17 @@ describe('TransferService', () => {
       '-xlen',
     );
     const { port } = redis.server;
-    const clerk = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({
-          connection: { host: '127.0.0.1', port, username: 'clerk', password: 'p' },
-          namespace: 'atomic:',
-        }),
-      ],
-    }).compile();
-    await clerk.init();
-    try {
-      await redis.client.set('a', 10);
-      const moving = clerk
-        .get(TransferService)
-        .transfer({ from: 'a', to: 'b', amount: 1 }, { audit: { log: 'log' } });
-      await expect(moving).rejects.toThrow(RedisReplyError);
-      expect(await balances('a', 'b')).toEqual(['10', null]);
-    } finally {
-      await clerk.close();
-    }
+    const clerk = await boot({ connection: { host: '127.0.0.1', port, username: 'clerk', password: 'p' } });
+
+    await redis.client.set('a', 10);
+    const moving = clerk
+      .get(TransferService)
+      .transfer({ from: 'a', to: 'b', amount: 1 }, { audit: { log: 'log' } });
+    await expect(moving).rejects.toThrow(RedisReplyError);
+    expect(await balances('a', 'b')).toEqual(['10', null]);
   });
 
-  it('[TR-6] leaves keys of other types alone', async () => {
+  it('[TR-6] leaves keys of other types unchanged', async () => {
     await redis.client.set('good', 10);
     await redis.client.rpush('list', 'x');
     await expect(transfers.transfer({ from: 'good', to: 'list', amount: 1 })).rejects.toMatchObject({
@@ -300,7 +286,7 @@ describe('TransferService', () => {
       expect(Number(logged[0]!['atMs'])).toBeLessThan(Number(seconds) * 1000 + 60_000);
     });
 
-    it('[TR-7] keeps at most maxEntries, all without it, and logs nothing that was refused', async () => {
+    it('[TR-7] keeps at most maxEntries, and all without it, and logs no refused transfer', async () => {
       await redis.client.set('a', 10);
       const move = (options?: TransferOptions) =>
         transfers.transfer({ from: 'a', to: 'b', amount: 1 }, options);
@@ -314,7 +300,7 @@ describe('TransferService', () => {
       expect(await redis.client.xlen('log')).toBe(2);
     });
 
-    it('[TR-7] moves nothing when the stream takes no entry', async () => {
+    it('[TR-7] moves nothing when the stream cannot take an entry', async () => {
       await redis.client.set('a', 10);
       const last = '18446744073709551615';
       await redis.client.xadd('log', `${last}-${last}`, 'x', 'y');
@@ -348,7 +334,7 @@ describe('TransferService', () => {
     expect((await redis.client.keys('*')).toSorted()).toEqual(['a', 'b']);
   });
 
-  it('[TR-1] tells when replicas did not have it in time, with the balances; a refusal is a refusal', async () => {
+  it('[TR-1] reports missing replicas with the balances, and a refusal as a refusal', async () => {
     await redis.client.set('a', 10);
     const durability = { replicas: 1, timeoutMs: 50 };
     const leg = { from: 'a', to: 'b', amount: 6 };
@@ -360,7 +346,7 @@ describe('TransferService', () => {
     await expect(transfers.transfer(leg, { durability })).rejects.toThrow(InsufficientFundsError);
   });
 
-  it('[TR-9] is refused inside a transaction, unless told', async () => {
+  it('[TR-9] is refused inside a transaction by default', async () => {
     await redis.client.set('a', 10);
     const inside = (options?: TransferOptions) =>
       app
@@ -447,24 +433,15 @@ describe('TransferService', () => {
     expect(counts).toEqual({});
   });
 
-  it('[TR-7] logs keys as their caller names them, without the client’s key prefix', async () => {
-    const prefixed = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({
-          connection: { host: '127.0.0.1', port: redis.server.port, keyPrefix: 'é:' },
-          namespace: 'atomic:',
-        }),
-      ],
-    }).compile();
-    await prefixed.init();
-    try {
-      await redis.client.set('é:a', 10);
-      await prefixed.get(TransferService).transfer(leg, { audit: { log: 'log' } });
-      expect(await balances('é:a', 'é:b')).toEqual(['9', '1']);
-      expect(await entries('é:log')).toMatchObject([{ from: 'a', to: 'b' }]);
-    } finally {
-      await prefixed.close();
-    }
+  it('[TR-7] logs keys as their caller writes them, without the client’s key prefix', async () => {
+    const prefixed = await boot({
+      connection: { host: '127.0.0.1', port: redis.server.port, keyPrefix: 'é:' },
+    });
+
+    await redis.client.set('é:a', 10);
+    await prefixed.get(TransferService).transfer(leg, { audit: { log: 'log' } });
+    expect(await balances('é:a', 'é:b')).toEqual(['9', '1']);
+    expect(await entries('é:log')).toMatchObject([{ from: 'a', to: 'b' }]);
   });
 });
 

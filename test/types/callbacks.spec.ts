@@ -26,11 +26,11 @@ function errorLines(text: string): number[] {
 }
 
 describe('types of the decorators and of transactions', () => {
-  it('[WRAP-5] accepts what fits', () => {
+  it('[WRAP-5] accept matching callbacks, commands and options', () => {
     expect(errorLines(source)).toEqual([]);
   });
 
-  it('[WRAP-5] [QU-31] compiles no callback, command or option that does not fit', () => {
+  it('[WRAP-5] [QU-31] compile no callback, command or option that does not match', () => {
     const expected = source
       .split('\n')
       .flatMap((line, i) => (line.includes('@ts-expect-error') ? [i + 1] : []));

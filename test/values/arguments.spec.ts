@@ -1,24 +1,21 @@
-import { Test, type TestingModule } from '@nestjs/testing';
-import { AtomicRedisModule, InvalidArgumentError, ValueService } from 'nestjs-atomic-redis';
+import type { TestingModule } from '@nestjs/testing';
+import { InvalidArgumentError, ValueService } from 'nestjs-atomic-redis';
+import { useApp } from '../support/app.js';
 import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
 
 describe('arguments of values', () => {
+  const boot = useApp();
   const redis = useRedis();
   let app: TestingModule;
   let values: ValueService;
 
   beforeAll(async () => {
-    app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
-    }).compile();
-    await app.init();
+    app = await boot({ connection: redis.server.url });
     values = app.get(ValueService);
   });
 
-  afterAll(() => app.close());
-
-  /** What the call is refused with, and the commands that were sent for it. */
+  /** Returns the error of the call, and the commands that were sent for it. */
   const refusal = async (call: () => Promise<unknown>): Promise<object> => {
     let error: unknown;
     const commands = await countCommands(redis.client, async () => {
@@ -49,7 +46,7 @@ describe('arguments of values', () => {
     ['half of a surrogate pair', '\ud800' as never],
   ];
 
-  it.each(NOT_BYTES)('[ARG-1] %s is no value', async (_, value) => {
+  it.each(NOT_BYTES)('[ARG-1] %s is not a value', async (_, value) => {
     expect(await refusal(() => values.compareAndSet('k', null, value))).toEqual(
       refusedFor('next', /must be a well-formed string or a Buffer/),
     );
@@ -71,7 +68,7 @@ describe('arguments of values', () => {
     expect(await refusal(() => values.getAndSet('k', value))).toEqual(refusedFor('next', /must be/));
   });
 
-  it('[ARG-1] null stands for no value only where one is expected', async () => {
+  it('[ARG-1] null stands for a missing value only where one is expected', async () => {
     expect(await refusal(() => values.compareAndSet('k', 'a', null as never))).toEqual(
       refusedFor('next', /null/),
     );
@@ -80,7 +77,7 @@ describe('arguments of values', () => {
     );
   });
 
-  it('[ARG-1] keys, options and combinations of them are checked', async () => {
+  it('[ARG-1] keys, options and combinations of them are validated', async () => {
     expect(await refusal(() => values.getAndDelete(''))).toEqual(
       refusedFor('key', /non-empty string, received ""/),
     );
@@ -119,7 +116,7 @@ describe('arguments of values', () => {
     );
   });
 
-  it('returns Buffers or strings, as the encoding says, also to the compiler', async () => {
+  it('the encoding decides between Buffers and strings, in the types too', async () => {
     const text: string | null = await values.getAndSet('k', Buffer.from('a'));
     const bytes: Buffer | null = await values.getAndSet('k', 'b', { encoding: 'buffer', keepTtl: false });
     // @ts-expect-error it is a Buffer

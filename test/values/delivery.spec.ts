@@ -1,8 +1,7 @@
-import { Test, type TestingModule } from '@nestjs/testing';
+import type { TestingModule } from '@nestjs/testing';
 import type { Redis } from 'ioredis';
 import {
   AtomicRedisError,
-  AtomicRedisModule,
   NotReplicatedError,
   OutcomeUnknownError,
   RedisReplyError,
@@ -12,6 +11,7 @@ import {
   WrongTypeError,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
+import { useApp } from '../support/app.js';
 import { startClusterBehindProxies } from '../support/cluster-behind-proxies.js';
 import { countCommands } from '../support/command-stats.js';
 import { isScript } from '../support/is-script.js';
@@ -19,7 +19,7 @@ import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
 
 /**
- * A call, what it must answer, and what somebody else then does that a copy of it must leave alone.
+ * A call, its expected answer, and a later change by another client that a copy must leave alone.
  */
 interface Case {
   readonly title: string;
@@ -30,7 +30,7 @@ interface Case {
   ) => Promise<unknown>;
   readonly answer: unknown;
   readonly since: (client: Redis) => Promise<unknown>;
-  /** Where it says what is there now, and not what was: after `since`. */
+  /** True if it answers with the current value and not the previous one: after `since`. */
   readonly answerSince?: unknown;
 }
 
@@ -140,7 +140,8 @@ const CASES: Case[] = [
   },
 ];
 
-describe('values over connections that fail', () => {
+describe('a value whose connection fails', () => {
+  const boot = useApp();
   const redis = useRedis();
   let proxy: FaultProxy;
   let app: TestingModule;
@@ -148,19 +149,11 @@ describe('values over connections that fail', () => {
 
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });
-    app = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'atomic:', timeoutMs: 10_000 }),
-      ],
-    }).compile();
-    await app.init();
+    app = await boot({ connection: proxy.url, timeoutMs: 10_000 });
     values = app.get(ValueService);
   });
 
-  afterEach(async () => {
-    await app.close();
-    await proxy.stop();
-  });
+  afterEach(() => proxy.stop());
 
   const state = async (): Promise<unknown> => [
     await redis.client.call('DUMP', 'k'),
@@ -172,7 +165,7 @@ describe('values over connections that fail', () => {
       await before?.(redis.client);
     });
 
-    it('[VAL-5] has the effect of once when its reply is lost, and gives the answer of that one time', async () => {
+    it('[VAL-5] takes effect once when its reply is lost, and returns that first answer', async () => {
       const fault = proxy.loseReplies(isScript);
       proxy.refuseConnections(true);
       const calling = call(values);
@@ -185,7 +178,7 @@ describe('values over connections that fail', () => {
       expect(await state()).toEqual(left);
     });
 
-    it('[VAL-5] does nothing when a copy arrives after another one was answered', async () => {
+    it('[VAL-5] does nothing when a copy arrives after the original was answered', async () => {
       const late = proxy.deliverLate(300, isScript);
       expect(await call(values)).toEqual(answer);
       await since(redis.client);
@@ -194,7 +187,7 @@ describe('values over connections that fail', () => {
       expect(await state()).toEqual(left);
     });
 
-    it('[VAL-5] does nothing when it arrives after its time', async () => {
+    it('[VAL-5] does nothing when it arrives after its deadline', async () => {
       const left = await state();
       const late = proxy.deliverLate(600, isScript);
       proxy.refuseConnections(true);
@@ -203,7 +196,7 @@ describe('values over connections that fail', () => {
       expect(await state()).toEqual(left);
     });
 
-    it('[VAL-6] takes one round trip, also where it is refused, and leaves nothing without a time to live', async () => {
+    it('[VAL-6] takes one round trip, even if it is refused, and leaves no key without a time to live', async () => {
       const counts = await countCommands(redis.client, async () =>
         expect(await call(values)).toEqual(answer),
       );
@@ -215,13 +208,13 @@ describe('values over connections that fail', () => {
       expect(ttl).toBeLessThan(71_000);
     });
 
-    it('[VAL-6] does the same without a marker, and leaves none', async () => {
+    it('[VAL-6] does the same without a marker, and leaves no marker behind', async () => {
       expect(await call(values, { deduplicate: false })).toEqual(answer);
       expect(await redis.client.keys('atomic:*')).toEqual([]);
     });
   });
 
-  it('[VAL-5] stays refused when the key has another type, though it is of the right one since', async () => {
+  it('[VAL-5] repeats its refusal of a key of another type, even after the type was corrected', async () => {
     await redis.client.rpush('k', 'a');
     const fault = proxy.loseReplies(isScript);
     proxy.refuseConnections(true);
@@ -233,7 +226,7 @@ describe('values over connections that fail', () => {
     expect(await redis.client.get('k')).toBe('a');
   });
 
-  it('[VAL-5] says that nothing was done when Redis was never reached', async () => {
+  it('[VAL-5] reports that nothing was done when Redis was never reached', async () => {
     proxy.refuseConnections(true);
     proxy.disconnectAll();
     // One that may have been written before the end of the connection was noticed.
@@ -278,7 +271,7 @@ describe('values over connections that fail', () => {
     }
   });
 
-  it('waits for replicas when told to, and its result is not lost when they do not come', async () => {
+  it('waits for replicas when asked to, and returns its result even if they do not acknowledge', async () => {
     const durability = { replicas: 1, timeoutMs: 50 };
     const swap = await values.compareAndSet('k', null, 'a', { durability }).catch((error: unknown) => error);
     expect(swap).toBeInstanceOf(NotReplicatedError);
@@ -287,7 +280,7 @@ describe('values over connections that fail', () => {
     expect(taken).toMatchObject({ outcome: 'applied', result: 'a' });
   });
 
-  it('is refused inside a transaction, where it would take effect once for each attempt', async () => {
+  it('is refused inside a transaction, whose attempts would each repeat it', async () => {
     const inside = app.get(TransactionService).run(['k'], () => values.getAndSet('k', 'b'));
     await expect(inside).rejects.toThrow(IllegalTransactionStateError);
     const outside = app
@@ -296,7 +289,7 @@ describe('values over connections that fail', () => {
     expect(await outside).toBeNull();
   });
 
-  describe('memory', () => {
+  describe('near the memory limit', () => {
     const LARGE = Buffer.alloc(5_000_000, 1);
     const usage = async (): Promise<number> =>
       Number(/used_memory_dataset:(\d+)/.exec(await redis.client.info('memory'))![1]);
@@ -305,7 +298,7 @@ describe('values over connections that fail', () => {
       return (await redis.client.call('MEMORY', 'USAGE', marker!)) as number;
     };
 
-    it('[VAL-7] is all or nothing where Redis has none left', async () => {
+    it('[VAL-7] is all or nothing when Redis is out of memory', async () => {
       for (const { before, call, title } of CASES) {
         for (const marker of [true, false]) {
           await redis.client.flushall();
@@ -320,14 +313,14 @@ describe('values over connections that fail', () => {
             expect(settled.reason).toMatchObject({ reply: 'OOM', outcome: 'not-applied' });
             expect([title, now]).toEqual([title, left]);
           }
-          // What frees memory works.
+          // Calls that free memory still work.
           if (title === 'getAndDelete') expect(settled).toEqual({ status: 'fulfilled', value: 'a' });
           else if (marker) expect([title, settled.status]).toEqual([title, 'rejected']);
         }
       }
     });
 
-    it('[VAL-7] does not hold a value twice that was taken away', async () => {
+    it('[VAL-7] never holds a value twice that was taken away', async () => {
       await redis.client.set('k', LARGE);
       await redis.client.set('l', LARGE);
       const before = await usage();
@@ -337,7 +330,7 @@ describe('values over connections that fail', () => {
       expect(await redis.client.get('l')).toBe('small');
     });
 
-    it('[VAL-7] does not copy a value that a comparison refuses', async () => {
+    it('[VAL-7] never holds a copy of a value that a comparison refuses', async () => {
       await redis.client.set('k', LARGE);
       const { swapped, current } = await values.compareAndSet('k', 'a', 'b', { encoding: 'buffer' });
       expect([swapped, LARGE.equals(current!)]).toEqual([false, true]);
@@ -346,15 +339,13 @@ describe('values over connections that fail', () => {
   });
 });
 
-describe('values on a Cluster', () => {
-  it('[VAL-5] have the effect of once when replies are lost', async () => {
+describe('a value on a Cluster', () => {
+  const boot = useApp();
+  it('[VAL-5] takes effect once when replies are lost', async () => {
     const { cluster, proxies, connection, stop } = await startClusterBehindProxies();
     const client = cluster.connect() as unknown as Redis;
-    const app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection, namespace: 'atomic:', timeoutMs: 20_000 })],
-    }).compile();
+    const app = await boot({ connection, timeoutMs: 20_000 });
     try {
-      await app.init();
       const values = app.get(ValueService);
       for (const { title, before, call, answer } of CASES) {
         await client.del('k');

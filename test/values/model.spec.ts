@@ -1,13 +1,14 @@
-import { Test, type TestingModule } from '@nestjs/testing';
-import * as fc from 'fast-check';
-import { AtomicRedisModule, ValueService } from 'nestjs-atomic-redis';
+import type { TestingModule } from '@nestjs/testing';
+import { ValueService } from 'nestjs-atomic-redis';
+import { fc } from '../support/property.js';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
+import { useApp } from '../support/app.js';
 import { useRedis } from '../support/redis.js';
 
 const isScript = { match: ({ name }: { name: string }): boolean => name === 'EVALSHA' };
 const OPTIONS = { encoding: 'buffer' } as const;
 
-/** What one key, or one field, holds; in hex. */
+/** The content of one key, or of one field, in hex. */
 type Model = Record<string, string | null>;
 
 interface Step {
@@ -78,6 +79,7 @@ const step: fc.Arbitrary<Step> = fc
   });
 
 describe('values against a model', () => {
+  const boot = useApp();
   const redis = useRedis();
   let proxy: FaultProxy;
   let app: TestingModule;
@@ -85,19 +87,11 @@ describe('values against a model', () => {
 
   beforeAll(async () => {
     proxy = await startFaultProxy({ target: redis.server });
-    app = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'atomic:', timeoutMs: 20_000 }),
-      ],
-    }).compile();
-    await app.init();
+    app = await boot({ connection: proxy.url, timeoutMs: 20_000 });
     values = app.get(ValueService);
   });
 
-  afterAll(async () => {
-    await app.close();
-    await proxy.stop();
-  });
+  afterAll(() => proxy.stop());
 
   const stored = async (): Promise<Model> => ({
     k1: hex(await redis.client.getBuffer('k1')),
@@ -106,7 +100,7 @@ describe('values against a model', () => {
     'h.g': hex(await redis.client.hgetBuffer('h', 'g')),
   });
 
-  /** What was answered and stored after each step, and what the model says. */
+  /** The answer and the stored value after each step, and the model's. */
   const replay = async (
     steps: readonly Step[],
     loses: (index: number) => boolean,
@@ -123,7 +117,7 @@ describe('values against a model', () => {
     return { real, expected };
   };
 
-  it('[VAL-1] [VAL-3] agree on any row of calls with any bytes', async () => {
+  it('[VAL-1] [VAL-3] agree on any sequence of calls with any bytes', async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(step, { maxLength: 40 }), async (steps) => {
         const { real, expected } = await replay(steps, () => false);

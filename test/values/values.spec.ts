@@ -12,14 +12,14 @@ describe.each(SERVERS)('values on %s', (kind) => {
   });
 
   describe('compareAndSet', () => {
-    it('[VAL-1] sets a value that is the expected one, and returns what is there', async () => {
+    it('[VAL-1] sets a value that equals the expected one, and returns the current value', async () => {
       await redis.client.set('k', 'a');
       expect(await values.compareAndSet('k', 'a', 'b')).toEqual({ swapped: true, current: 'b' });
       expect(await values.compareAndSet('k', 'a', 'c')).toEqual({ swapped: false, current: 'b' });
       expect(await redis.client.get('k')).toBe('b');
     });
 
-    it('[VAL-1] takes null for no key, and an empty string for a value', async () => {
+    it('[VAL-1] treats null as a missing key, and an empty string as a value', async () => {
       expect(await values.compareAndSet('k', '', 'a')).toEqual({ swapped: false, current: null });
       expect(await values.compareAndSet('k', 'a', 'b')).toEqual({ swapped: false, current: null });
       expect(await redis.client.exists('k')).toBe(0);
@@ -44,7 +44,7 @@ describe.each(SERVERS)('values on %s', (kind) => {
       expect(Math.max(...refusals)).toBeGreaterThan(0);
     });
 
-    it('[VAL-2] keeps the time to live unless told otherwise', async () => {
+    it('[VAL-2] keeps the time to live by default', async () => {
       await redis.client.set('k', 'a', 'PX', 100_000);
       await values.compareAndSet('k', 'a', 'b');
       expect(await redis.client.pttl('k')).toBeGreaterThan(90_000);
@@ -64,7 +64,7 @@ describe.each(SERVERS)('values on %s', (kind) => {
   });
 
   describe('compareAndDelete', () => {
-    it('[VAL-1] deletes a value only if it is the expected one', async () => {
+    it('[VAL-1] deletes a value only if it equals the expected one', async () => {
       await redis.client.set('k', 'a');
       expect(await values.compareAndDelete('k', 'b')).toEqual({ deleted: false, current: 'a' });
       expect(await redis.client.get('k')).toBe('a');
@@ -76,7 +76,7 @@ describe.each(SERVERS)('values on %s', (kind) => {
   });
 
   describe('fields of a hash', () => {
-    it('[VAL-1] are set and deleted only if they are the expected ones', async () => {
+    it('[VAL-1] are set and deleted only if they equal the expected ones', async () => {
       expect(await values.compareAndSetField('h', 'f', '', 'a')).toEqual({ swapped: false, current: null });
       expect(await values.compareAndSetField('h', 'f', null, 'a')).toEqual({ swapped: true, current: 'a' });
       expect(await values.compareAndSetField('h', 'g', null, '')).toEqual({ swapped: true, current: '' });
@@ -88,7 +88,7 @@ describe.each(SERVERS)('values on %s', (kind) => {
       expect(await redis.client.hgetall('h')).toEqual({ g: '' });
     });
 
-    it('[VAL-2] leave the time to live of their hash as it is', async () => {
+    it('[VAL-2] leave the time to live of their hash unchanged', async () => {
       await redis.client.hset('h', 'f', 'a');
       await redis.client.pexpire('h', 100_000);
       await values.compareAndSetField('h', 'f', 'a', 'b');
@@ -108,34 +108,31 @@ describe.each(SERVERS)('values on %s', (kind) => {
   });
 
   describe('getAndSet', () => {
-    it('[VAL-1] returns the value before', async () => {
+    it('[VAL-1] returns the previous value', async () => {
       expect(await values.getAndSet('k', 'a')).toBeNull();
       expect(await values.getAndSet('k', '')).toBe('a');
       expect(await values.getAndSet('k', 'b')).toBe('');
       expect(await redis.client.get('k')).toBe('b');
     });
 
-    it.each([true, false])(
-      '[VAL-2] keeps the time to live unless told otherwise (marker: %s)',
-      async (marker) => {
-        await redis.client.set('k', 'a', 'PX', 100_000);
-        await values.getAndSet('k', 'b', { deduplicate: marker });
-        expect(await redis.client.pttl('k')).toBeGreaterThan(90_000);
-        expect(await redis.client.pttl('k')).toBeLessThanOrEqual(100_000);
-        await values.getAndSet('k', 'c', { ttlMs: 500_000, deduplicate: marker });
-        expect(await redis.client.pttl('k')).toBeGreaterThan(400_000);
-        await values.getAndSet('k', 'd', { keepTtl: false, deduplicate: marker });
-        expect(await redis.client.pttl('k')).toBe(-1);
-        await values.getAndSet('k', 'e', { deduplicate: marker });
-        expect(await redis.client.pttl('k')).toBe(-1);
-        await values.getAndSet('short', 'a', { ttlMs: 100_000, deduplicate: marker });
-        expect(await redis.client.pttl('short')).toBeGreaterThan(90_000);
-      },
-    );
+    it.each([true, false])('[VAL-2] keeps the time to live by default (marker: %s)', async (marker) => {
+      await redis.client.set('k', 'a', 'PX', 100_000);
+      await values.getAndSet('k', 'b', { deduplicate: marker });
+      expect(await redis.client.pttl('k')).toBeGreaterThan(90_000);
+      expect(await redis.client.pttl('k')).toBeLessThanOrEqual(100_000);
+      await values.getAndSet('k', 'c', { ttlMs: 500_000, deduplicate: marker });
+      expect(await redis.client.pttl('k')).toBeGreaterThan(400_000);
+      await values.getAndSet('k', 'd', { keepTtl: false, deduplicate: marker });
+      expect(await redis.client.pttl('k')).toBe(-1);
+      await values.getAndSet('k', 'e', { deduplicate: marker });
+      expect(await redis.client.pttl('k')).toBe(-1);
+      await values.getAndSet('short', 'a', { ttlMs: 100_000, deduplicate: marker });
+      expect(await redis.client.pttl('short')).toBeGreaterThan(90_000);
+    });
   });
 
   describe('getAndDelete', () => {
-    it.each([true, false])('[VAL-1] gives the value to one caller (marker: %s)', async (marker) => {
+    it.each([true, false])('[VAL-1] gives the value to only one caller (marker: %s)', async (marker) => {
       await redis.client.set('k', 'a');
       const taken = await Promise.all(
         Array.from({ length: 10 }, () => values.getAndDelete('k', { deduplicate: marker })),
@@ -166,7 +163,7 @@ describe.each(SERVERS)('values on %s', (kind) => {
     });
   });
 
-  it('[VAL-3] carries any bytes, both ways', async () => {
+  it('[VAL-3] store and return any bytes', async () => {
     const options = { encoding: 'buffer' } as const;
     const other = Buffer.concat([BYTES, BYTES]);
     expect(await values.compareAndSet('k', null, BYTES, options)).toEqual({ swapped: true, current: BYTES });
@@ -178,7 +175,7 @@ describe.each(SERVERS)('values on %s', (kind) => {
     expect(await values.getAndDelete('k', options)).toEqual(BYTES);
   });
 
-  it('[VAL-3] never returns text that is not what is there: what was taken away is in the error', async () => {
+  it('[VAL-3] never return text that differs from the stored bytes: the error holds a value taken away', async () => {
     await redis.client.set('k', BYTES);
     const refused = await values.compareAndSet('k', 'a', 'b').catch((error: unknown) => error);
     expect(refused).toBeInstanceOf(InvalidUtf8Error);
@@ -190,7 +187,7 @@ describe.each(SERVERS)('values on %s', (kind) => {
     expect(await redis.client.exists('k')).toBe(0);
   });
 
-  it('[VAL-3] tells the numbers apart that a conversion would make equal', async () => {
+  it('[VAL-3] distinguish numbers that a conversion would make equal', async () => {
     const texts = [
       '9007199254740993',
       '-9223372036854775808',
@@ -214,7 +211,7 @@ describe.each(SERVERS)('values on %s', (kind) => {
     }
   });
 
-  it('[VAL-4] leaves a key of another type untouched', async () => {
+  it('[VAL-4] leave a key of another type untouched', async () => {
     await redis.client.rpush('list', 'a');
     await redis.client.set('string', 'a');
     const calls: [string, () => Promise<unknown>][] = [

@@ -1,22 +1,25 @@
 import { describe, UnsafeIntegerError } from '../../atomic-redis.errors.js';
 import * as check from '../../atomic-redis.validation.js';
 import { defineOperation, defineQuery, defineVariant } from '../../operations/operation.js';
-import { enforceableOptionChecks, type EnforceableOptions } from '../../operations/operation.options.js';
+import {
+  checkEnforceableOptions,
+  checkQueryOptions,
+  enforceableOptionChecks,
+  type EnforceableOptions,
+  type QueryOptions,
+} from '../../operations/operation.options.js';
 import { luaNow } from '../../scripting/lua.js';
-import { checkCallOptions, type CounterCallOptions } from '../counter-arguments.js';
 import { assertCounter, companionsOf } from '../counter-keys.js';
 import { CounterLimitError, CounterOverflowError } from '../counter.errors.js';
 import { CounterState, LIMITED, luaCounter, Refusal, SWEEP_LIMIT } from '../lua-counter.js';
 import { idOf, newHold, parseId, quantityOf, type HoldReference } from './hold-id.js';
-import type { HeldQuantity, Hold, HoldOptions } from './reservation.options.js';
+import type { Hold, HoldOptions } from './reservation.options.js';
 
 const checkHoldOptions = check.options({
   ...enforceableOptionChecks,
   ttlMs: check.milliseconds(),
   min: check.int64,
 } satisfies Record<keyof HoldOptions, check.Check>);
-
-const checkOptions = check.options(enforceableOptionChecks);
 
 const COUNTER = 'what is available, a signed 64-bit integer in decimal';
 const HOLDS = 'of the counter, a sorted set of "<quantity>:<nonce>" by expiry';
@@ -36,7 +39,7 @@ export const hold = defineOperation({
   returns: `a string: MORE | NOT_AN_INTEGER | WRONG_TYPE | overflow | inexact | limited:<value> | held:<value>:<expiresAtMs>`,
   uses: [luaCounter],
   lua: `
-local now = now_ms()
+local now = time_ms
 local c = counter_open(KEYS.counter, KEYS.life, KEYS.holds, now, ${SWEEP_LIMIT})
 if c.problem then return remember(c.problem) end
 
@@ -105,7 +108,7 @@ function checkedSettlement(
   options: EnforceableOptions,
 ): Settlement {
   check.nonEmptyString('id', id);
-  checkOptions('options', options);
+  checkEnforceableOptions('options', options);
   return { action, reference: parseId(id), ttlMs };
 }
 
@@ -124,7 +127,7 @@ export const confirm = defineOperation({
   returns: 'a string: MORE | NOT_AN_INTEGER | WRONG_TYPE | gone | overflow | done',
   uses: [luaCounter],
   lua: `
-local now = now_ms()
+local now = time_ms
 local c = counter_open(KEYS.counter, nil, KEYS.holds, now, ${SWEEP_LIMIT})
 local expires = tonumber(redis.call('ZSCORE', KEYS.holds, ARGV.hold) or nil)
 -- An id that was never given may name any key: there, too, is no such hold.
@@ -199,16 +202,16 @@ for i = 2, #held, 2 do held[i] = string.format('%.0f', tonumber(held[i])) end
 return held
 `,
   reply: (raw) => raw as string[],
-  check: ({ key }: { key: string }, options: CounterCallOptions) => {
+  check: ({ key }: { key: string }, options: QueryOptions) => {
     check.key('key', key);
-    checkCallOptions('options', options);
+    checkQueryOptions('options', options);
     return key;
   },
   encode: (key, space) => {
     const { counter, holds } = companionsOf(space, key);
     return { keys: { counter, holds }, args: {} };
   },
-  decode: (flat, counter): HeldQuantity[] =>
+  decode: (flat, counter): Omit<Hold, 'available'>[] =>
     Array.from({ length: flat.length / 2 }, (_, i) => ({
       id: idOf({ counter, hold: flat[2 * i]! }),
       quantity: quantityOf(flat[2 * i]!),

@@ -8,7 +8,7 @@ export interface HoldOptions extends EnforceableOptions {
 }
 
 /** A hold on a counter. */
-export interface HeldQuantity {
+export interface Hold {
   /**
    * By which any process confirms, releases or extends it, so it is to be kept from others. The
    * counter's key can be read from it.
@@ -17,9 +17,6 @@ export interface HeldQuantity {
   readonly quantity: number;
   /** When it is given back, in milliseconds since 1970 by Redis's clock. */
   readonly expiresAtMs: number;
-}
-
-export interface Hold extends HeldQuantity {
   /** The rest after it. */
   readonly available: number;
 }

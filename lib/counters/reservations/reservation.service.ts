@@ -1,9 +1,8 @@
 import { Injectable } from '@nestjs/common';
 import { OperationRunner } from '../../operations/operation-runner.js';
-import type { EnforceableOptions } from '../../operations/operation.options.js';
-import type { CounterCallOptions } from '../counter-arguments.js';
+import type { EnforceableOptions, QueryOptions } from '../../operations/operation.options.js';
 import { CounterService } from '../counter.service.js';
-import type { HeldQuantity, Hold, HoldOptions } from './reservation.options.js';
+import type { Hold, HoldOptions } from './reservation.options.js';
 import * as operation from './reservation.operations.js';
 
 /**
@@ -79,7 +78,7 @@ export class ReservationService {
    * Returns the holds of a counter, soonest to expire first. It reads all of it at once.
    * @throws InvalidArgumentError, RedisUnavailableError
    */
-  list(key: string, options: CounterCallOptions = {}): Promise<HeldQuantity[]> {
+  list(key: string, options: QueryOptions = {}): Promise<Omit<Hold, 'available'>[]> {
     return this.operations.run(operation.list, { key }, options);
   }
 
@@ -87,7 +86,7 @@ export class ReservationService {
    * Returns the amount that can be held of a counter; 0 when there is no counter.
    * @throws as `CounterService.get` does
    */
-  async available(key: string, options: CounterCallOptions = {}): Promise<number> {
+  async available(key: string, options: QueryOptions = {}): Promise<number> {
     return (await this.counters.get(key, options)) ?? 0;
   }
 }

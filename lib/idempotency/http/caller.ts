@@ -6,7 +6,7 @@ import { CALLER_HEADERS, forwardedHost, hostName, type CallerHeader } from './ca
 import { certificateOf, credentialOf, isJwt, keyOfSignature } from './credentials.js';
 import { broughtSession } from './session.js';
 
-/** The parts of a request that tell its caller. A request that you make up needs only `headers`. */
+/** The parts of a request that tell its caller. A request that you make up needs only `headers`. @inline */
 export type CallerRequest = Pick<HttpRequest, 'headers'> & Partial<HttpRequest>;
 
 /** The caller: its name, and the evidence that a repeated call must share with the first one. */
@@ -85,7 +85,7 @@ class Sayings {
     this.readTenant(request.raw);
   }
 
-  /** @returns the name made of it; undefined when there is none */
+  /** @returns the resulting name; undefined when there is none */
   secret(): string | undefined {
     const certificate = certificateOf(this.request);
     if (certificate !== undefined) this.secrets.push(`certificate:${certificate}`);

@@ -9,7 +9,7 @@ export interface Credential {
 }
 
 /**
- * Schemes whose parameters are made anew for each request, with those that say which key signed it.
+ * Schemes whose parameters change with each request, with the parameters that name the signing key.
  */
 const SIGNED: Readonly<Record<string, readonly string[]>> = {
   digest: ['username', 'realm'],

@@ -75,7 +75,7 @@ export async function callOverHttp(decorated: IdempotentCall, from: RequestCall)
   );
   if (claimed.kind === 'run') {
     const { run } = claimed;
-    return run.given(await run.handle(() => call.proceed()), from);
+    return run.given(await run.handle(() => call.proceed()), from.handled?.caller);
   }
   return claimed.read((result) =>
     replay(exchange, result, { codec: options.codec ?? idempotency.defaults.codec, headers }),

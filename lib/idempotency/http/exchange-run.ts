@@ -1,21 +1,16 @@
 import { Logger } from '@nestjs/common';
-import { from, isObservable, lastValueFrom, toArray } from 'rxjs';
-import {
-  isWithinHandler,
-  withinCall,
-  type CallName,
-  type RequestCall,
-  type RunningCall,
-} from '../current-call.js';
+import { from, isObservable, lastValueFrom, toArray, type Subscriber } from 'rxjs';
+import { isWithinHandler, withinCall, type CallName, type RunningCall } from '../current-call.js';
 import type { IdempotencyOptions } from '../idempotency-call.options.js';
 import type { IdempotencyService } from '../idempotency.service.js';
 import { IdempotencyResultUnavailableError, type TombstoneReason } from '../idempotency.errors.js';
 import type { ClaimedRun } from '../idempotent-run.js';
 import { limited, storedError, tombstone } from '../stored-result.js';
 import type { HttpExchange } from './exchange.js';
-import { endingOf, isUnknown, type Answer, type OnResponse } from './outcome.js';
+import { endingOf, isUnknown, type FirstResponse, type OnResponse } from './outcome.js';
 import type { RecordingBudget } from './recording-budget.js';
-import { ResponseTap, type Ended, type Recorder } from './response-tap.js';
+import type { Ended, Recorder } from './response-recorder.js';
+import { ResponseTap } from './response-tap.js';
 import { encodeWire } from './wire-response.js';
 
 /** The options of a request's claim. */
@@ -42,7 +37,7 @@ const MAX_HEAD_BYTES = 65_536;
 /**
  * A claimed run whose result is the response of a route. It ends once the handler has settled and
  * the response has ended, in whichever order, and holds the key until then: a timeout interceptor
- * may answer while the handler goes on. {@link endingOf} decides how it ends.
+ * may answer while the handler still runs. {@link endingOf} decides how it ends.
  *
  * The client gets the end of the response once the run has ended, unless the response came first.
  */
@@ -66,7 +61,7 @@ export class ExchangeRun implements RunningCall, Recorder {
   private hasBegun = false;
   /** True if the handler did so in its asynchronous context. */
   private hasBegunWithin = false;
-  private answer: Answer | undefined;
+  private answer: FirstResponse | undefined;
   /** Set where no answer is to be expected: another's was sent, or the response broke off. */
   private noAnswer: TombstoneReason | undefined;
   private isClientGone = false;
@@ -114,7 +109,7 @@ export class ExchangeRun implements RunningCall, Recorder {
    * given up, but another call, such as the next one of `retry`, may still send it. So a caller
    * that gave up gets the stream only once the run is over, and only if no other call got it.
    */
-  given(value: unknown, { caller }: RequestCall): unknown {
+  given(value: unknown, caller: Subscriber<unknown> | undefined): unknown {
     if (caller?.closed) return this.givenAtEnd(value);
     this.isGiven = true;
     return value;
@@ -136,7 +131,7 @@ export class ExchangeRun implements RunningCall, Recorder {
       this.failure = undefined;
       return value;
     } catch (error) {
-      // A later call that fails does not tell what an earlier one has done.
+      // The failure of a later call does not reveal the effect of an earlier one.
       if (!isUnknown(this.failure?.error)) this.failure = { error };
       this.handled = undefined;
       throw error;
@@ -156,7 +151,7 @@ export class ExchangeRun implements RunningCall, Recorder {
     // time-out may end.
     const isOwn =
       isWithin ||
-      (this.phase === 'running' && this.exchange.route.sendsByItself && status < 400 && !this.hasBegunWithin);
+      (this.phase === 'running' && this.exchange.sendsByItself && status < 400 && !this.hasBegunWithin);
     this.hasBegun ||= isOwn;
     this.hasBegunWithin ||= isWithin;
     return isOwn;
@@ -173,8 +168,8 @@ export class ExchangeRun implements RunningCall, Recorder {
     const isBroken = this.failure !== undefined && !isEarly && this.hasBegun;
     this.answer = { status, response: isBroken ? undefined : response, reason, isEarly, byHandler };
     clearTimeout(this.waiting);
-    // A handler that is done but for returning is waited for. One that goes on is not: it may wait
-    // for the response to be sent.
+    // A handler that is done but for returning is waited for. A running one is not: it may wait for
+    // the response to be sent.
     return isEarly ? this.settleSoon() : this.settle();
   }
 
@@ -206,7 +201,7 @@ export class ExchangeRun implements RunningCall, Recorder {
     if (this.phase === 'settled') await this.settle();
   }
 
-  /** Bounds the wait for the end of the response. Each write begins it anew. */
+  /** Bounds the wait for the end of the response. Each write restarts it. */
   private waitForResponse(): void {
     if (this.phase !== 'settled' || this.hasAnswered || this.settling) return;
     clearTimeout(this.waiting);

@@ -1,21 +1,17 @@
 import type { ServerResponse } from 'node:http';
-import type { ArgumentsHost, CallHandler, ExecutionContext, NestInterceptor } from '@nestjs/common';
-import { Observable, tap } from 'rxjs';
+import type { CallHandler, ExecutionContext, NestInterceptor } from '@nestjs/common';
+import { EMPTY, Observable } from 'rxjs';
 import { ConfigurationError } from '../../atomic-redis.errors.js';
-import { isOwnArgument } from '../../problem-details/route-edge.js';
-import { currentCall, withinCall, type RequestCall } from '../current-call.js';
+import type { RouteResponse } from '../../problem-details/http-exception.js';
+import type { AroundRoute } from '../../problem-details/route-edge.js';
+import { currentCall, withinCall, type HandledCall, type RequestCall } from '../current-call.js';
+import { metadataOf } from '../messages/handler-kind.js';
 import { interceptMessage } from '../messages/message-context.js';
-import type { HttpExchange, Route } from './exchange.js';
+import type { HttpExchange } from './exchange.js';
 import type { HttpRequest } from '../../http/http-request.js';
 import { ReplayTap } from './replay-tap.js';
-import { isBegun } from './response-tap.js';
+import { isBegun } from './raw-response.js';
 import type { WireResponse } from './wire-response.js';
-
-/**
- * The method's wrapper returns it in place of the handler's value when the recorded response is
- * sent.
- */
-export const REPLAYED = Symbol('replayed');
 
 // One for the whole process: an interceptor asks with the request alone.
 const replays = new WeakSet();
@@ -37,45 +33,36 @@ export const isIdempotentReplay = (context: ExecutionContext): boolean =>
 const rawOf = (request: object): object => (request as { raw?: object }).raw ?? request;
 
 /**
- * Goes with one decorated route, as the innermost of its interceptors ({@link moveInnermost}): only
- * Nest's own code lies between it and the method's wrapper, which claims the key once guards and
- * pipes have let the request through. Interceptors above may therefore call `handle()` whenever,
- * from wherever and as often as they like.
+ * Lets the wrapper of one decorated method know the request or message that calls it as a handler.
+ *
+ * The edge of the route tells of a request. An interceptor of Nest is needed beside other
+ * interceptors only, which may give up a call and make another one. It is then the innermost
+ * ({@link moveInnermost}). Alone it would cost more than the rest of the way through Nest.
  */
-export class HttpExchangeInterceptor implements NestInterceptor {
-  /** By controller: several may inherit the method. */
-  private readonly routes = new WeakMap<object, Route>();
+export class HandlerCalls implements NestInterceptor {
   /** The exchange is kept on its request, not in a WeakMap: see docs/decisions/scripts.md. */
   private readonly exchange = Symbol('exchange');
-
-  /**
-   * @param methodName the name under which the method is decorated; a decorator above may give its
-   * wrapper another
-   */
-  constructor(private readonly methodName: string) {}
 
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
     if (context.getType() !== 'http')
       return withinCall({ kind: 'message', interceptor: this }, () => interceptMessage(this, context, next));
-    const exchange = this.exchangeOf(context);
     // The handler runs in the surroundings in which `handle` is called, whenever it is subscribed
     // to.
-    const call: RequestCall = { kind: 'request', exchange, caller: undefined };
+    const call: HandledCall = { kind: 'handled', interceptor: this, caller: undefined };
     const handled = withinCall(call, () => next.handle());
-    const values = new Observable((caller) => {
+    return new Observable((caller) => {
       call.caller = caller;
-      return handled.subscribe({
-        next: (value) => value !== REPLAYED && caller.next(value),
-        error: (error: unknown) => caller.error(error),
-        complete: () => caller.complete(),
-      });
+      return handled.subscribe(caller);
     });
-    // Nest sends nothing for such a route, and an interceptor above may turn the missing value into
-    // one.
-    return exchange.route.sendsByItself
-      ? values.pipe(tap({ complete: () => answerReplay(exchange.request, context) }))
-      : values;
   }
+
+  /** Runs a call of the handler by Nest's router. */
+  readonly aroundRoute: AroundRoute = (reply, sendsByItself, proceed) => {
+    const exchange = this.exchangeOf(reply, sendsByItself);
+    const around = currentCall();
+    const handled = around?.kind === 'handled' && around.interceptor === this ? around : undefined;
+    return withinCall({ kind: 'request', exchange, handled }, proceed);
+  };
 
   /**
    * The request or message that calls this decorator's method as its handler; none for a call from
@@ -87,72 +74,74 @@ export class HttpExchangeInterceptor implements NestInterceptor {
     return call?.kind === 'message' && call.interceptor === this ? 'message' : undefined;
   }
 
-  private exchangeOf(context: ExecutionContext): HttpExchange {
-    const http = context.switchToHttp();
-    const request = http.getRequest<HttpRequest & { [exchange: symbol]: HttpExchange | undefined }>();
+  private exchangeOf(reply: RouteResponse, sendsByItself: boolean): HttpExchange {
+    const request = (reply.req ?? reply.request) as HttpRequest & { [exchange: symbol]: HttpExchange };
     const known = request[this.exchange];
     // A copy of a request, or one that inherits from it, is another request.
     if (known?.request === request) return known;
-    const response = http.getResponse<ServerResponse & { raw?: ServerResponse }>();
-    const exchange: HttpExchange = {
-      interceptor: this,
-      route: this.routeOf(context),
-      request,
-      response: response.raw ?? response,
-      claim: undefined,
-    };
+    const response = (reply.raw ?? reply) as ServerResponse;
+    const exchange = { interceptor: this, sendsByItself, request, reply, response, claim: undefined };
     request[this.exchange] = exchange;
     return exchange;
   }
-
-  private routeOf(context: ExecutionContext): Route {
-    const type = context.getClass();
-    let route = this.routes.get(type);
-    if (!route) {
-      const handler = context.getHandler();
-      refuseEvents(handler, `${type.name}.${this.methodName}`);
-      route = { sendsByItself: sendsByItself(type, this.methodName) };
-      this.routes.set(type, route);
-    }
-    return route;
-  }
 }
 
-interface AnyResponse {
-  send?(): unknown;
-  end(): unknown;
-  readonly headersSent?: boolean;
-  readonly sent?: boolean;
-}
+/** Responses that were given their empty answer. */
+const answered = new WeakSet<object>();
 
 /**
  * Has the framework send an empty response to a replayed request, with the headers of this
  * exchange. The tap puts the recorded one in its place.
- * @returns whether the request is a replay
  */
-export function answerReplay(request: object, context: ArgumentsHost): boolean {
-  if (!isReplay(request)) return false;
-  const response = context.switchToHttp().getResponse<AnyResponse>();
-  if (response.sent ?? response.headersSent) return true;
-  if (response.send) response.send();
-  else response.end();
-  return true;
+export function answerReplay(reply: RouteResponse): void {
+  // A hook of Fastify may still be working on the first answer, before any header is sent.
+  if (answered.has(reply) || (reply.raw ?? reply).headersSent) return;
+  answered.add(reply);
+  if (reply.send) reply.send();
+  else reply.end?.();
 }
 
 const INTERCEPTORS = '__interceptors__';
 const FILTERS = '__exceptionFilters__';
 
+/** Metadata of methods that are called for messages too. */
+const MESSAGES = [
+  'microservices:pattern',
+  'websockets:message_mapping',
+  'graphql:resolver_type',
+  'graphql:resolver_name',
+  'RABBIT_HANDLER',
+];
+
 /**
- * Makes the interceptor of `@Idempotent` the innermost one of its route, and its filter the first.
+ * Makes the interceptor of `@Idempotent` the innermost one of its method, and its filter the first.
  * Nest reads both from the method when it makes the routes.
  */
-export function moveInnermost(method: object): void {
-  for (const key of [INTERCEPTORS, FILTERS]) {
-    const given = Reflect.getMetadata(key, method) as unknown[] | undefined;
-    const own = given?.filter(isOurs);
-    if (own?.length) Reflect.defineMetadata(key, [...given!.filter((one) => !isOurs(one)), ...own], method);
-  }
+export function moveInnermost(method: object, interceptor: object): void {
+  Reflect.defineMetadata(INTERCEPTORS, [...othersOf(INTERCEPTORS, method), interceptor], method);
+  const filters = (Reflect.getMetadata(FILTERS, method) ?? []) as unknown[];
+  Reflect.defineMetadata(FILTERS, [...othersOf(FILTERS, method), ...filters.filter(isOurs)], method);
 }
+
+/** Methods of which an application of this process needs the interceptor. */
+const needed = new WeakSet();
+
+/**
+ * Takes its interceptor from a route that has no other one. A method that several applications of
+ * this process share keeps it where one of them needs it: Nest reads a route of a request-scoped
+ * controller again for each request.
+ */
+export function spareInterceptor(method: object, type: object, hasGlobal: boolean): void {
+  const metadata = metadataOf(method);
+  const isForRequests = metadata.has('path') && !MESSAGES.some((key) => metadata.has(key));
+  const others = othersOf(INTERCEPTORS, method);
+  if (hasGlobal || others.length > 0 || Reflect.hasMetadata(INTERCEPTORS, type) || !isForRequests)
+    needed.add(method);
+  else if (!needed.has(method)) Reflect.defineMetadata(INTERCEPTORS, others, method);
+}
+
+const othersOf = (key: string, method: object): unknown[] =>
+  ((Reflect.getMetadata(key, method) ?? []) as unknown[]).filter((one) => !isOurs(one));
 
 const ours = new WeakSet();
 
@@ -170,12 +159,14 @@ export const noteReplay = ({ request }: HttpExchange): void => void replays.add(
 /**
  * Sends a recorded response in place of the framework's own. A response that another has begun
  * stays as it is.
- * @returns the value that stands for it until the interceptor sees it
+ * @returns the value of the handler: interceptors see that there is none
  */
-export function sendRecorded(exchange: HttpExchange, recorded: WireResponse): typeof REPLAYED {
+export function sendRecorded(exchange: HttpExchange, recorded: WireResponse): Observable<never> {
   noteReplay(exchange);
   if (!isBegun(exchange.response)) ReplayTap.of(exchange.response, recorded);
-  return REPLAYED;
+  // An interceptor may turn the missing value into one, and Nest would send nothing.
+  if (exchange.sendsByItself) answerReplay(exchange.reply);
+  return EMPTY;
 }
 
 const SSE = '__sse__';
@@ -186,19 +177,4 @@ export function refuseEvents(method: object, name: string): void {
   throw new ConfigurationError(
     `${name} is an @Sse() route: a stream of events cannot be replayed, so it cannot be @Idempotent()`,
   );
-}
-
-const ROUTE_ARGUMENTS = '__routeArguments__';
-const RESPONSE_PASSTHROUGH = '__responsePassthrough__';
-const RESPONSE_ARGUMENT = 1;
-const NEXT_ARGUMENT = 2;
-
-/** Returns true if Nest sends nothing for the handler, because it takes `@Res()` or `@Next()`. */
-function sendsByItself(type: object, methodName: string): boolean {
-  const read = (key: string): unknown => Reflect.getMetadata(key, type, methodName);
-  const args = Object.keys(read(ROUTE_ARGUMENTS) ?? {})
-    .filter(isOwnArgument)
-    .map((key) => Number(key.split(':')[0]));
-  const takesResponse = args.some((kind) => kind === RESPONSE_ARGUMENT || kind === NEXT_ARGUMENT);
-  return takesResponse && !read(RESPONSE_PASSTHROUGH);
 }

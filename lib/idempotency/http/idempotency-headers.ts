@@ -3,7 +3,7 @@ import { InvalidArgumentError } from '../../atomic-redis.errors.js';
 import * as check from '../../atomic-redis.validation.js';
 import type { WireResponse } from './wire-response.js';
 
-/** Names of headers between client and server. */
+/** Names of headers between client and server. @inline */
 export interface IdempotencyHeaders {
   /** The request header that holds the key. @default 'Idempotency-Key' */
   key?: string;
@@ -19,7 +19,7 @@ export interface IdempotencyHeaders {
 /**
  * Headers as others have them: `ietf` is the draft of the Idempotency-Key header, which knows no
  * header of a response, with this library's `Idempotency-Replayed`; `stripe` marks a replay by
- * `Idempotent-Replayed` and sends the key back.
+ * `Idempotent-Replayed` and sends the key back. @inline
  */
 export type IdempotencyPreset = 'ietf' | 'stripe';
 
@@ -36,7 +36,7 @@ export const resolveHeaders = (
   given?: IdempotencyHeaders,
 ): Required<IdempotencyHeaders> => headersOf(given, PRESETS[preset]);
 
-/** Those of a route: its own go first. */
+/** Returns the headers of a route: its own, completed by the defaults. */
 export const headersOf = (
   own: IdempotencyHeaders | undefined,
   defaults: Required<IdempotencyHeaders>,

@@ -7,7 +7,7 @@ import { isDecodable, type WireResponse } from './wire-response.js';
 
 const logger = new Logger('Idempotent');
 
-/** A response as `onResponse` sees it. */
+/** A response as `onResponse` sees it. @inline */
 export interface AnsweredResponse {
   readonly status: number;
   /** The headers that a replay repeats, by their names in lower case. */
@@ -15,11 +15,11 @@ export interface AnsweredResponse {
   readonly body: Buffer;
 }
 
-/** Decides what becomes of the key of a request that was answered. */
+/** Decides the fate of the key of an answered request. @inline */
 export type OnResponse = (response: AnsweredResponse) => OnError;
 
 /** The response to the first request, as far as it is known when its run ends. */
-export interface Answer {
+export interface FirstResponse {
   readonly status: number;
   /** The response, where it is whole and was recorded. */
   readonly response: WireResponse | undefined;
@@ -43,7 +43,7 @@ export interface RunOver {
   /** The status that the handler left on the response when it resolved. */
   readonly statusWhenResolved: number;
   /** The response; undefined where there was none, or another's was sent while the handler ran. */
-  readonly answer: Answer | undefined;
+  readonly answer: FirstResponse | undefined;
   /** The reason why there is none. */
   readonly reason: TombstoneReason;
 }
@@ -90,7 +90,7 @@ function endOfFailure({ answer, reason }: RunOver, error: unknown, { onError }: 
   if (policy === 'hold') return done('outcome-unknown');
   if (policy === 'replay') {
     if (answer?.response) return keep(answer.response);
-    // The error that came behind the handler's own response is nothing that the client has seen.
+    // The client has not seen an error that came after the handler's own response.
     return answer?.isEarly ? done(answer.reason) : { kind: 'keep-error', error };
   }
   if (answer?.isEarly && answer.status < 400)

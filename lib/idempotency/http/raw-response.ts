@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http';
 import { describe } from '../../atomic-redis.errors.js';
 
 /**
@@ -51,6 +52,17 @@ export function headersSentError(isHttp2: boolean, verb: string): Error {
   return Object.assign(new Error(message), { code });
 }
 
-/** The error that a write after the end of a response gets. */
-export const writeAfterEndError = (): Error =>
+/**
+ * Refuses a write after the end. Node.js would emit an error as well, which ends a process that
+ * does not listen.
+ */
+export function refuseWrite(callback: ((error: Error) => void) | undefined): false {
+  if (callback) process.nextTick(callback, writeAfterEndError());
+  return false;
+}
+
+const writeAfterEndError = (): Error =>
   Object.assign(new Error('write after end'), { code: 'ERR_STREAM_WRITE_AFTER_END' });
+
+/** Returns whether a response has begun or is over, by whomever. */
+export const isBegun = (response: ServerResponse): boolean => response.headersSent || response.writableEnded;

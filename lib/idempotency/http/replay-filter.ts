@@ -1,6 +1,7 @@
 import { Catch, type ArgumentsHost, type ExceptionFilter } from '@nestjs/common';
 import { throwError, type EmptyError } from 'rxjs';
-import { answerReplay } from './http-exchange.js';
+import type { RouteResponse } from '../../problem-details/http-exception.js';
+import { answerReplay, isReplay } from './http-exchange.js';
 
 /** Matches the `EmptyError` of every copy of rxjs in the process. */
 abstract class NoElements {
@@ -24,7 +25,9 @@ export class ReplayFilter implements ExceptionFilter<EmptyError> {
     if (type !== 'http') throw error;
     // An Observable of the application without a value: the filters for the whole application
     // answer it.
-    if (!answerReplay(host.switchToHttp().getRequest(), host)) throw error;
+    const http = host.switchToHttp();
+    if (!isReplay(http.getRequest<object>())) throw error;
+    answerReplay(http.getResponse<RouteResponse>());
     return undefined;
   }
 }

@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer';
 import type { ServerResponse } from 'node:http';
 import { Logger } from '@nestjs/common';
 import { pairsOf, parseWrite } from './raw-response.js';
-import { isHttp2, type HeadHeaders } from './response-head.js';
+import { headersGiven, isHttp2 } from './response-head.js';
 import { install, isDouble, type Method, type Methods, type Tap } from './tapped-response.js';
 import { REPLAYED_HEADERS, type WireResponse } from './wire-response.js';
 
@@ -53,9 +53,9 @@ export class ReplayTap implements Tap {
    * Keeps the headers of this exchange, which a framework may give with the head: CORS, request
    * ids, cookies.
    */
-  private mergeHead([, ...rest]: unknown[]): ServerResponse {
+  private mergeHead([, second, third]: unknown[]): ServerResponse {
     const { response } = this;
-    const headers = (typeof rest[0] === 'string' ? rest[1] : rest[0]) as HeadHeaders;
+    const headers = headersGiven(second, third);
     if (Array.isArray(headers)) {
       const pairs = pairsOf(headers);
       for (const [name] of pairs) response.removeHeader(name);

@@ -6,6 +6,11 @@ import type { WireResponse } from './wire-response.js';
 export type HeadHeaders = OutgoingHttpHeaders | unknown[] | undefined;
 
 type HeaderValue = number | string | string[] | undefined;
+type Headers = Map<string, HeaderValue>;
+
+/** Finds the headers among the arguments of `writeHead` behind the status, as Node.js does. */
+export const headersGiven = (second: unknown, third: unknown): HeadHeaders =>
+  (typeof second === 'string' ? third : (third ?? second)) as HeadHeaders;
 
 /** HTTP/2 has no status message, and warns where one is read or set. */
 export const isHttp2 = (response: ServerResponse): boolean => !Object.hasOwn(response, 'finished');
@@ -23,7 +28,8 @@ export class ResponseHead {
     private readonly message: string | undefined,
     /** The arguments of `writeHead`. */
     private readonly args: unknown[],
-    private readonly headers: HeadHeaders,
+    /** Its headers, by their names in lower case. */
+    private readonly headers: Headers | undefined,
   ) {}
 
   /** The head that Node.js makes by itself. */
@@ -38,9 +44,9 @@ export class ResponseHead {
     if (!Number.isInteger(status) || (status as number) < 100 || (status as number) > 999) return undefined;
     const hasMessage = typeof second === 'string';
     const message = hasMessage || isHttp2(response) ? undefined : response.statusMessage;
-    const headers = copyOf((hasMessage ? third : second) as HeadHeaders);
+    const headers = copyOf(headersGiven(second, third));
     const copied = hasMessage ? [status, second, headers] : [status, headers];
-    return new ResponseHead(response, 'writeHead', status as number, message, copied, headers);
+    return new ResponseHead(response, 'writeHead', status as number, message, copied, inLowerCase(headers));
   }
 
   /**
@@ -88,11 +94,11 @@ export class ResponseHead {
   }
 
   private header(name: string): HeaderValue {
-    return headHeader(this.headers, name) ?? this.response.getHeader(name);
+    return this.headers?.get(name) ?? this.response.getHeader(name);
   }
 }
 
-/** Copies headers: a framework may go on with the object that it gave. */
+/** Copies headers: a framework may still use the object that it passed. */
 function copyOf(headers: HeadHeaders): HeadHeaders {
   if (!headers || Array.isArray(headers)) return headers?.slice();
   const copy: OutgoingHttpHeaders = {};
@@ -103,15 +109,16 @@ function copyOf(headers: HeadHeaders): HeadHeaders {
   return copy;
 }
 
-/** Returns the value of one header, given in lower case, among those of `writeHead`. */
-function headHeader(headers: HeadHeaders, name: string): HeaderValue {
+/** Returns the headers of `writeHead` by their names in lower case. Pairs may repeat a name. */
+function inLowerCase(headers: HeadHeaders): Headers | undefined {
   if (!headers) return undefined;
-  if (!Array.isArray(headers)) {
-    if (Object.hasOwn(headers, name)) return headers[name];
-    for (const given of Object.keys(headers))
-      if (given.length === name.length && given.toLowerCase() === name) return headers[given];
-    return undefined;
-  }
-  const values = pairsOf(headers).flatMap(([given, value]) => (given.toLowerCase() === name ? [value] : []));
-  return values.length > 1 ? values : values[0];
+  const found: Headers = new Map();
+  if (Array.isArray(headers)) {
+    for (const [given, value] of pairsOf(headers)) {
+      const name = given.toLowerCase();
+      const before = found.get(name);
+      found.set(name, before === undefined ? value : [before, value].flat().map(String));
+    }
+  } else for (const given of Object.keys(headers)) found.set(given.toLowerCase(), headers[given]);
+  return found;
 }

@@ -5,7 +5,7 @@ import type { ExchangeClaim, HttpExchange } from './exchange.js';
 import { ExchangeRun, type CaptureOptions, type RouteOptions } from './exchange-run.js';
 import { noteReplay, sendRecorded } from './http-exchange.js';
 import { markReplayed, type IdempotencyHeaders } from './idempotency-headers.js';
-import { isBegun } from './response-tap.js';
+import { isBegun } from './raw-response.js';
 import { acceptable, decodeWire } from './wire-response.js';
 
 /**

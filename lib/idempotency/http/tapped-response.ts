@@ -80,8 +80,8 @@ interface Http1Response {
 const keepsHead = (response: object): response is Http1Response => Object.hasOwn(response, HEAD);
 
 /**
- * Returns whether a response is none of Node.js but stands for one in a test, as those of
- * node-mocks-http do: these keep the text and the bytes that they are given apart.
+ * Returns true for a test double of a Node.js response, such as that of node-mocks-http, which
+ * keeps text and bytes apart.
  */
 export const isDouble = (response: object): boolean =>
   !keepsHead(response) && Object.hasOwn(response, 'finished');

@@ -1,6 +1,8 @@
+import { isUtf8 } from 'node:buffer';
 import { promisify } from 'node:util';
 import * as zlib from 'node:zlib';
 import { IdempotencyRecordError } from '../idempotency.errors.js';
+import { headed } from '../stored-result.js';
 
 /** A response as it went over the wire, less the headers that belong to one exchange only. */
 export interface WireResponse {
@@ -47,10 +49,13 @@ export const NEVER_REPLAYED: ReadonlySet<string> = new Set([
   'x-request-id',
 ]);
 
-/** Layout: length of the head in decimal, a newline, the head as JSON, the body. */
-export function encodeWire({ status, headers, body }: WireResponse): Buffer {
+/**
+ * Layout: length of the head in decimal, a newline, the head as JSON, the body. Text, where the body
+ * is: on its way to Redis it costs less than bytes.
+ */
+export function encodeWire({ status, headers, body }: WireResponse): string | Buffer {
   const head = JSON.stringify([status, headers]);
-  return Buffer.concat([Buffer.from(`${Buffer.byteLength(head)}\n${head}`), body]);
+  return headed(`${Buffer.byteLength(head)}\n${head}`, isUtf8(body) ? body.toString() : body);
 }
 
 /** @throws IdempotencyRecordError when the bytes are nothing that {@link encodeWire} makes */

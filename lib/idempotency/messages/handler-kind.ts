@@ -57,7 +57,7 @@ export class HandlerKind {
 }
 
 /** By name: the description of a symbol, which a package may have made for itself. */
-function metadataOf(method: object): Map<string, unknown> {
+export function metadataOf(method: object): Map<string, unknown> {
   const keys = Reflect.getMetadataKeys(method) as unknown[];
   return new Map(
     keys.map((key) => [

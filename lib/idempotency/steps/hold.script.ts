@@ -1,10 +1,10 @@
 import { defineScript } from '../../scripting/script.js';
 import type { Completion } from '../complete.script.js';
-import { luaSteps } from './lua-steps.js';
+import { luaIndex, luaRecord } from '../lua-record.js';
 
 /**
- * Ends a run whose outcome nobody knows: no call with its key runs, its steps stay, and the index
- * of the slot has it. What a transaction has committed stands.
+ * Ends a run with an unknown outcome: no call with its key runs, its steps stay, and the index of
+ * the slot lists it. What a transaction has committed stands.
  */
 export const holdScript = defineScript({
   name: 'idempotency.hold',
@@ -22,7 +22,7 @@ export const holdScript = defineScript({
 -- ARGV[6] trace        of the run
 -- ARGV[7] keepMs       time for which the index has a record, in ms
 -- returns completed | held | lease-lost | TOO_LATE
-${luaSteps}
+${luaRecord}${luaIndex}
 local record = read_record(KEYS[1])
 if record and (record == 'FOREIGN' or record.token ~= ARGV[2] and record.state ~= 'released') then return 'lease-lost' end
 local is_own = record and record.token == ARGV[2]

@@ -1,4 +1,5 @@
 import { defineScript } from '../../scripting/script.js';
+import { luaRecord, luaRecordsAtOnce } from '../lua-record.js';
 import { releaseLua, type Release } from '../release.script.js';
 
 /** Gives the key of a run back whose record outlives its lease: as the script of other runs. */
@@ -6,6 +7,7 @@ export const releaseLastingScript = defineScript({
   name: 'idempotency.releaseLasting',
   keys: ['record', 'index'],
   args: ['token', 'memoryMs', 'hasRun', 'fingerprint', 'trace'],
+  opening: luaRecordsAtOnce(2) + luaRecord,
   lua: `
 -- KEYS[1] record
 -- KEYS[2] index        of the slot

@@ -6,8 +6,9 @@ import type { Completion } from '../complete.script.js';
 import type { HoldReason } from '../idempotency.errors.js';
 import type { Owner } from '../run-lease.js';
 import type { ResultSealer } from '../result-sealer.js';
+import { completion, lastingHead, runningRecord } from '../record-text.js';
 import { traceText, type RunTrace } from '../run-trace.js';
-import type { ResultKind, StoredResult } from '../stored-result.js';
+import { headed, type ResultKind, type StoredResult } from '../stored-result.js';
 import { untilAccepted } from '../until-accepted.js';
 import { finishScript } from './finish.script.js';
 import { holdScript } from './hold.script.js';
@@ -15,21 +16,55 @@ import { keepStepScript, type StepKeeping } from './keep-step.script.js';
 import { readStepsScript } from './read-steps.script.js';
 import type { StepKeys } from './step-keys.js';
 import { unmarkStepScript } from './unmark-step.script.js';
+import { firstStepScript } from './first-step.script.js';
+import { nextStepScript } from './next-step.script.js';
 
 /** The stored state of a step: that it began, or its result as it is stored. */
 export type StepEntry =
   { readonly state: 'begun' } | { readonly state: 'done'; readonly sealed: StoredResult };
 
+/** The result of a step, and what is stored of it. */
+export interface SealedResult {
+  readonly result: StoredResult;
+  readonly sealed: StoredResult;
+}
+
 /** A run as the scripts on its steps need it. */
-export interface StepsOwner {
-  readonly owner: Owner;
-  readonly keys: StepKeys;
-  readonly trace: RunTrace;
-  /** The time to live of the steps, in milliseconds. */
-  readonly keepMs: number;
-  /** True if something of the steps is surely kept: where Redis has nothing, it was lost. */
+export class StepsOwner {
+  readonly trace: string;
+  /** The record's text before and behind its time, once it has steps. */
+  readonly head: string;
+  readonly tail: string;
+
+  /** @param keepMs the time to live of the steps, in milliseconds */
+  constructor(
+    readonly owner: Owner,
+    readonly keys: StepKeys,
+    readonly runTrace: RunTrace,
+    readonly keepMs: number,
+    readonly durability: DurabilityOptions | undefined,
+  ) {
+    this.trace = traceText(runTrace);
+    this.head = lastingHead(owner);
+    this.tail = `|${this.trace}|`;
+  }
+}
+
+/** A step that began or ended, for the script that keeps it. */
+export interface KeptStep {
+  readonly step: string;
+  /** True if some step is surely stored, so that a missing record was lost. */
   readonly hasSteps: boolean;
-  readonly durability: DurabilityOptions | undefined;
+  /**
+   * Set if nearly surely nothing but this run's own calls has changed the record: since its claim
+   * (`first`), or since another of its steps was kept (`next`).
+   */
+  readonly usual: 'first' | 'next' | undefined;
+  /**
+   * Time to live of a record that vanished, in milliseconds; 0 if the run counts on its lease no
+   * more.
+   */
+  readonly leaseMs: number;
 }
 
 /** Longer than anything in front of a result. */
@@ -45,37 +80,39 @@ export class StepStore {
     private readonly scripts: ScriptRunner,
     private readonly sealer: ResultSealer,
   ) {
-    connection.preload([keepStepScript, unmarkStepScript, readStepsScript, finishScript, holdScript]);
+    connection.preload([firstStepScript, nextStepScript, keepStepScript, unmarkStepScript, readStepsScript]);
+    connection.preload([finishScript, holdScript]);
   }
 
   /**
    * Keeps that a step begins.
    * @throws NotReplicatedError when it was kept, and replicas did not have it in time
    */
-  begin(
-    run: StepsOwner,
-    step: string,
-    mark: string,
-    leaseMs: number,
-    deadline: Deadline,
-  ): Promise<StepKeeping> {
-    return this.write(run, step, { mark, kind: '', ttlMs: 0, result: '', leaseMs }, deadline);
+  begin(run: StepsOwner, step: KeptStep, mark: string, deadline: Deadline): Promise<StepKeeping> {
+    return this.write(run, step, `begun|${mark}`, deadline);
   }
 
-  /**
-   * Keeps the result of a step. Goes on trying while Redis refuses it for want of memory or disk.
-   * @param leaseMs 0 if the run counts on its lease no more
-   */
+  /** Keeps the result of a step. Keeps trying while Redis refuses it for want of memory or disk. */
   end(
     run: StepsOwner,
-    step: string,
-    { kind, bytes }: StoredResult,
+    step: KeptStep,
+    result: StoredResult,
     ttlMs: number,
-    leaseMs: number,
     deadline: Deadline,
   ): Promise<StepKeeping> {
-    const args = { mark: '', kind, ttlMs, result: bytes, leaseMs };
-    return untilAccepted(deadline, () => this.write(run, step, args, deadline));
+    const entry = doneEntry(result, ttlMs);
+    const keep = (): Promise<StepKeeping> =>
+      untilAccepted(deadline, () => this.write(run, step, entry, deadline));
+    // For one that counts for a time only, or is to be replicated, two scripts are not worth it.
+    if (!step.usual || ttlMs !== 0 || run.durability) return keep();
+    const { keys, head, tail, keepMs } = run;
+    const { lineage, retentionMs } = run.runTrace;
+    const args = { head, tail, lineage, step: step.step, entry, retentionMs, keepMs };
+    const keepAsUsual = (): Promise<StepKeeping | 'OTHER'> =>
+      step.usual === 'first'
+        ? this.scripts.run(firstStepScript, keys, args, deadline)
+        : this.scripts.run(nextStepScript, keys, args, deadline);
+    return untilAccepted(deadline, keepAsUsual).then((kept) => (kept === 'OTHER' ? keep() : kept));
   }
 
   /** Takes back that a step began. */
@@ -98,27 +135,29 @@ export class StepStore {
 
   /** Completes a run that may have steps. */
   finish(
-    { owner, keys, durability }: Omit<StepsOwner, 'trace' | 'keepMs' | 'hasSteps'>,
-    { kind, bytes }: StoredResult,
+    { owner, keys, durability }: Pick<StepsOwner, 'owner' | 'keys' | 'durability'>,
+    sealed: StoredResult,
     ttlMs: number,
     deadline: Deadline,
   ): Promise<Completion> {
-    const { token, fingerprint } = owner;
-    const args = { token, fingerprint, ttlMs, kind, result: bytes };
+    const args = { ...completion(owner, sealed, ttlMs), head: lastingHead(owner) };
     return untilAccepted(deadline, () =>
       this.scripts.run(finishScript, { ...keys }, args, deadline, { durability }),
     );
   }
 
-  /** Ends a run whose outcome nobody knows. */
+  /**
+   * Ends a run with an unknown outcome.
+   * @param heldMs time for which the key is held, in milliseconds
+   */
   hold(
-    { owner, keys, trace, keepMs, durability }: Omit<StepsOwner, 'hasSteps'>,
+    { owner, keys, trace, keepMs, durability }: StepsOwner,
+    heldMs: number,
     reason: HoldReason,
     deadline: Deadline,
   ): Promise<Completion> {
     const { token, fingerprint } = owner;
-    const heldMs = trace.retentionMs;
-    const args = { token, fingerprint, heldMs, reason, trace: traceText(trace), keepMs };
+    const args = { token, fingerprint, heldMs, reason, trace, keepMs };
     return untilAccepted(deadline, () =>
       this.scripts.run(holdScript, { ...keys }, args, deadline, { durability }),
     );
@@ -133,15 +172,14 @@ export class StepStore {
   }
 
   private write(
-    { owner, keys, trace, keepMs, hasSteps, durability }: StepsOwner,
-    step: string,
-    args: { mark: string; kind: string; ttlMs: number; result: string | Buffer; leaseMs: number },
+    { owner, keys, trace, keepMs, durability }: StepsOwner,
+    { step, hasSteps, leaseMs }: KeptStep,
+    entry: string | Buffer,
     deadline: Deadline,
   ): Promise<StepKeeping> {
-    const { token, fingerprint } = owner;
-    const run = { token, fingerprint, trace: traceText(trace), keepMs, hasSteps: hasSteps ? 1 : 0 };
-    const all = { ...run, step, ...args };
-    return this.scripts.run(keepStepScript, { ...keys }, all, deadline, { durability });
+    const known = hasSteps ? 'kept' : '';
+    const args = { running: runningRecord(owner), trace, leaseMs, keepMs, known, step, entry };
+    return this.scripts.run(keepStepScript, keys, args, deadline, { durability });
   }
 }
 
@@ -156,11 +194,12 @@ function entryOf(bytes: Buffer): StepEntry {
 }
 
 /**
- * An entry of a step that has ended, as the scripts write it.
- * @param countsUntil server time in milliseconds; 0 for always
+ * An entry of a step that has ended.
+ * @param counts server time in milliseconds until which it counts; for the script that keeps it,
+ * for how long; 0 for always
  */
-export const doneEntry = ({ kind, bytes }: StoredResult, countsUntil: number): Buffer =>
-  Buffer.concat([Buffer.from(`done|${kind}|${countsUntil}|`), Buffer.from(bytes)]);
+export const doneEntry = ({ kind, bytes }: StoredResult, counts: number): string | Buffer =>
+  headed(`done|${kind}|${counts}|`, bytes);
 
 /** The bytes that a result takes in Redis. */
 export const sizeOf = ({ bytes }: StoredResult): number => Buffer.byteLength(bytes);

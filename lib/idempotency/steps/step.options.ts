@@ -3,7 +3,7 @@ import { InvalidArgumentError } from '../../atomic-redis.errors.js';
 import * as check from '../../atomic-redis.validation.js';
 import type { ResultCodec } from '../result-codec.js';
 
-/** The part of its step that a probe may see. */
+/** The part of its step that a probe may see. @inline */
 export interface ProbedStep {
   /**
    * A key for a third party, as `run.keyFor(name)`: the same in every attempt. Give it to whatever
@@ -39,7 +39,7 @@ export type ProbeFinding<T = unknown> = 'run' | 'hold' | { readonly result: T };
 /** Finds out what an interrupted step has done, by asking the third party. */
 export type StepProbe<T = unknown> = (step: ProbedStep) => Promise<ProbeFinding<T>> | ProbeFinding<T>;
 
-/** The work of a step. */
+/** The work of a step. @inline */
 export type StepWork<T> = (step: RunStep) => Promise<T> | Observable<T> | T;
 
 /** Options of `run.step`. */
@@ -63,7 +63,7 @@ export interface StepOptions<T = unknown> {
   codec?: ResultCodec;
   /**
    * Former names of the step, the oldest first: a run that an earlier version of the application
-   * began goes on with them.
+   * began continues with them.
    * @default []
    */
   aliases?: readonly string[];
@@ -73,7 +73,7 @@ export interface StepOptions<T = unknown> {
 const MAX_NAME = 256;
 
 export function checkStepName(path: string, value: unknown): void {
-  check.nonEmptyString(path, value);
+  check.text(path, value);
   check.integer(1, MAX_NAME)(`${path}.length`, (value as string).length);
 }
 

@@ -7,14 +7,16 @@ import {
   OutcomeUnknownError,
 } from '../../atomic-redis.errors.js';
 import { Deadline } from '../../runtime/deadline.js';
-import { copyDurability } from '../../connection/durability.js';
+import { copyDurability, type DurabilityOptions } from '../../connection/durability.js';
+import type { ResolvedOptions } from '../../atomic-redis.options.js';
 import { OperationRunner } from '../../operations/operation-runner.js';
+import type { ResolvedDefaults } from '../../operations/operation.options.js';
 import { RedisConnection } from '../../connection/redis-connection.js';
 import { assertOutsideTransaction } from '../../runtime/transaction-scope.js';
 import { WorkInFlight } from '../../runtime/work-in-flight.js';
 import { TransferPendingError } from '../transfer.errors.js';
+import type { Balances } from '../transfer.options.js';
 import type {
-  AcrossSlotsBalances,
   AcrossSlotsOptions,
   AcrossSlotsTransfer,
   PendingTransfers,
@@ -34,6 +36,7 @@ const MOST_ERRORS = 100;
 /** Transfers between balances that no single script can reach, and their recovery. */
 @Injectable()
 export class AcrossSlotsTransfers {
+  private readonly defaults: ResolvedDefaults;
   private readonly steps: TransferSteps;
   private readonly list: PendingTransferList;
 
@@ -41,8 +44,9 @@ export class AcrossSlotsTransfers {
     connection: RedisConnection,
     private readonly operations: OperationRunner,
     private readonly inFlight: WorkInFlight,
-    @Inject(OPTIONS) private readonly defaults: { readonly timeoutMs: number },
+    @Inject(OPTIONS) { services }: ResolvedOptions,
   ) {
+    this.defaults = services.transfers;
     this.steps = new TransferSteps(connection, operations);
     this.list = new PendingTransferList(connection, operations);
   }
@@ -51,9 +55,9 @@ export class AcrossSlotsTransfers {
   async transfer(
     transfer: AcrossSlotsTransfer,
     { timeoutMs = this.defaults.timeoutMs, durability: given, propagation }: AcrossSlotsOptions,
-  ): Promise<AcrossSlotsBalances> {
+  ): Promise<Balances & { readonly id: string }> {
     assertOutsideTransaction('Moving an amount across slots', propagation);
-    const durability = copyDurability(given);
+    const durability = copyDurability(given ?? this.defaults.durability);
     return await this.inFlight.track(async () => {
       const { to, amount } = transfer;
       const options = { deadline: Deadline.in(timeoutMs), durability };
@@ -61,7 +65,7 @@ export class AcrossSlotsTransfers {
       const begun = await this.begin(transfer, { timeoutMs, durability, propagation });
       const pending = { ...transfer, id: begun.id };
       const convert = typeof amount === 'bigint' ? BigInt : Number;
-      const resultOf = (balance: string): AcrossSlotsBalances => ({
+      const resultOf = (balance: string): Balances & { readonly id: string } => ({
         id: begun.id,
         from: convert(begun.balance),
         to: convert(balance),
@@ -106,7 +110,7 @@ export class AcrossSlotsTransfers {
     propagation,
   }: RecoverOptions): Promise<Recovery> {
     assertOutsideTransaction('Recovering transfers', propagation);
-    const durability = copyDurability(given);
+    const durability = copyDurability(given ?? this.defaults.durability);
     const count = { credited: 0, refunded: 0, failed: 0 };
     const errors: TransferPendingError[] = [];
     const settle = async (transfer: PendingTransfer): Promise<void> => {
@@ -164,7 +168,7 @@ export class AcrossSlotsTransfers {
   private async settle(
     listed: PendingTransfer,
     timeoutMs: number,
-    durability: AcrossSlotsOptions['durability'],
+    durability: DurabilityOptions | undefined,
   ): Promise<Exclude<TransferState, 'open'> | undefined> {
     const options = { deadline: Deadline.in(timeoutMs), durability };
     const validUntilMs = await this.steps.validUntilMs(listed.to, timeoutMs);
@@ -182,7 +186,7 @@ export class AcrossSlotsTransfers {
 
   /**
    * Asks the target for its decision. If the target says that the time is over, asks once more with
-   * a clock that was read anew.
+   * a new reading of the clock.
    * @returns undefined if the time is over
    */
   private async decide(

@@ -1,7 +1,7 @@
 import { UnsafeIntegerError, NotAnIntegerError } from '../../atomic-redis.errors.js';
 import { defineOperation, defineStep } from '../../operations/operation.js';
 import { luaInt64 } from '../../scripting/lua-int64.js';
-import { luaNow } from '../../scripting/lua.js';
+import { luaNow, luaOtherType } from '../../scripting/lua.js';
 import { randomId } from '../../runtime/random-id.js';
 import { Answer } from '../transfer-answer.js';
 import { insufficientFunds } from '../transfer.errors.js';
@@ -44,7 +44,10 @@ export const begin = defineOperation({
   uses: [luaInt64],
   lua: `
 local text = redis.pcall('GET', KEYS.from)
-if type(text) == 'table' then return remember('${Answer.WrongType}') end
+if type(text) == 'table' then
+  ${luaOtherType('string', 'KEYS.from', "redis.call('GET', KEYS.from)")}
+  return remember('${Answer.WrongType}')
+end
 local balance = INT64_ZERO
 if text then balance = int64_parse(text) end
 if not balance then return remember('${Answer.NotAnInteger}') end
@@ -57,7 +60,7 @@ if ARGV.exact == 'n' and not int64_is_safe(left) then return remember('${Answer.
 redis.call('HLEN', KEYS.intents)
 redis.call('ZCARD', KEYS.order)
 
-local id = string.format('%.0f', now_ms()) .. '-' .. ARGV.nonce
+local id = string.format('%.0f', time_ms) .. '-' .. ARGV.nonce
 local answer = '${BEGUN},' .. id .. ',' .. int64_format(left)
 remember(answer)
 redis.call('HSET', KEYS.intents, id, 'open,' .. ARGV.amount .. ',' .. ARGV.details)
@@ -127,7 +130,10 @@ local function decide(answer)
 end
 
 local text = redis.pcall('GET', KEYS.to)
-if type(text) == 'table' then return decide('${Decision.Refused},${Answer.WrongType}') end
+if type(text) == 'table' then
+  ${luaOtherType('string', 'KEYS.to', "redis.call('GET', KEYS.to)")}
+  return decide('${Decision.Refused},${Answer.WrongType}')
+end
 local balance = INT64_ZERO
 if text then balance = int64_parse(text) end
 if not balance then return decide('${Decision.Refused},${Answer.NotAnInteger}') end
@@ -181,7 +187,10 @@ if state ~= 'open' then return state end
 local balance
 if ARGV.became == 'refunded' then
   local text = redis.pcall('GET', KEYS.from)
-  if type(text) == 'table' then return '${Answer.WrongType}' end
+  if type(text) == 'table' then
+    ${luaOtherType('string', 'KEYS.from', "redis.call('GET', KEYS.from)")}
+    return '${Answer.WrongType}'
+  end
   balance = INT64_ZERO
   if text then balance = int64_parse(text) end
   if not balance then return '${Answer.NotAnInteger}' end

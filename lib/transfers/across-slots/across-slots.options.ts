@@ -1,6 +1,6 @@
 import * as check from '../../atomic-redis.validation.js';
 import { operationOptionChecks, type OperationOptions } from '../../operations/operation.options.js';
-import type { Balances, Transfer } from '../transfer.options.js';
+import type { Transfer } from '../transfer.options.js';
 import { assertTwoBalances, positive } from '../transfer.options.js';
 import type { TransferPendingError } from '../transfer.errors.js';
 import type { PendingTransfer } from './pending-transfer.js';
@@ -14,15 +14,10 @@ export interface AcrossSlotsTransfer<N extends number | bigint = number | bigint
   reference?: string;
 }
 
-/** Options of every call about transfers across slots. */
-export type AcrossSlotsOptions = Omit<OperationOptions, 'deduplicate'>;
+/** Options of every call about transfers across slots. @inline */
+export interface AcrossSlotsOptions extends Omit<OperationOptions, 'deduplicate'> {}
 
-/** Each balance right after its own change. The two changes are not made at the same time. */
-export interface AcrossSlotsBalances<N extends number | bigint = number | bigint> extends Balances<N> {
-  readonly id: string;
-}
-
-/** Options of `TransferService.pending`. */
+/** Options of `TransferService.pending`. @inline */
 export interface PendingTransfersOptions {
   /**
    * Only transfers that take from balances in the slot of this key, by one round trip. Default: all
@@ -42,15 +37,18 @@ export interface PendingTransfersOptions {
   timeoutMs?: number;
 }
 
-/** A page of transfers that are under way. */
-export interface PendingTransfers {
+/** A page of transfers that are under way. @inline */
+type Page = {
   /** Oldest first, of each slot. */
   readonly transfers: readonly PendingTransfer[];
   /** For the next page; absent when there is none. */
   readonly cursor?: string;
-}
+};
 
-/** Options of `TransferService.recover`. */
+/** @inline */
+export type PendingTransfers = Page;
+
+/** Options of `TransferService.recover`. @inline */
 export interface RecoverOptions extends AcrossSlotsOptions {
   /** Only transfers that take from balances in the slot of this key. Default: all slots. */
   from?: string;
@@ -66,8 +64,8 @@ export interface RecoverOptions extends AcrossSlotsOptions {
   timeoutMs?: number;
 }
 
-/** Outcome of a recovery. */
-export interface Recovery {
+/** Outcome of a recovery. @inline */
+type Outcome = {
   /** Number of transfers that it found credited, or credited itself. */
   readonly credited: number;
   /** Number of transfers that it gave back, or found given back. */
@@ -76,7 +74,10 @@ export interface Recovery {
   readonly failed: number;
   /** Errors of the first 100 open ones. */
   readonly errors: readonly TransferPendingError[];
-}
+};
+
+/** @inline */
+export type Recovery = Outcome;
 
 const { deduplicate: _, ...optionChecks } = operationOptionChecks;
 

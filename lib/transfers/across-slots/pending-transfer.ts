@@ -1,11 +1,5 @@
 import type { KeySpace } from '../../scripting/key-space.js';
 
-/**
- * The state of a transfer: `open`, then `credited` once the amount is known to be in the target, or
- * `refunded` once it was given back.
- */
-export type TransferState = 'open' | 'credited' | 'refunded';
-
 /** A transfer across slots that is under way, or was interrupted. */
 export interface PendingTransfer {
   readonly id: string;
@@ -16,9 +10,14 @@ export interface PendingTransfer {
   readonly reference?: string;
   /** The time at which the amount was taken, in milliseconds since 1970 by Redis's clock. */
   readonly begunAtMs: number;
-  /** If it is not `open`, only the library's own keys are left to be removed. */
-  readonly state: TransferState;
+  /**
+   * `open`, then `credited` once the amount is known to be in the target, or `refunded` once it was
+   * given back. If it is not `open`, only the library's own keys are left to be removed.
+   */
+  readonly state: 'open' | 'credited' | 'refunded';
 }
+
+export type TransferState = PendingTransfer['state'];
 
 type Details = Pick<PendingTransfer, 'from' | 'to' | 'reference'> & { readonly isNumber: boolean };
 

@@ -45,8 +45,8 @@ export class TransferSteps {
   }
 
   /**
-   * Returns the same as {@link validUntilMs}, by a clock that is read anew: the target called a
-   * transfer late that is in time.
+   * Returns the same as {@link validUntilMs}, by a new reading of the clock: the target wrongly
+   * judged a transfer late.
    */
   async validUntilAgainMs(to: string, timeoutMs: number): Promise<number> {
     const { connection } = this;

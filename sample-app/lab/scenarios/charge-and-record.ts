@@ -7,7 +7,7 @@ import { plural, SIDES, type LabRequest, type Scenario } from './scenario.js';
 /** The cart whose process is killed: an early one, so that its customer's patience ends in time. */
 const KILLED = 2;
 
-/** One process is killed when the provider has charged, and nobody has written it down. */
+/** One process is killed after the provider has charged, and before that is recorded. */
 export const chargeAndRecord: Scenario = {
   fault: FAULTS['killed-worker'],
   labels: { told: 'Carts', held: 'Charges at the provider' },
@@ -52,7 +52,7 @@ export const chargeAndRecord: Scenario = {
   callsPerCaller: 4,
 
   async begin({ id, calls, redis, request, closing, provider, victim }) {
-    // Enough for all, also where a side takes it twice.
+    // Enough for all, even if a side takes it twice.
     for (const side of SIDES) await redis.set(stockKey(id(side)), 2 * calls);
     const middle = new Middle(SIDES.map(id), provider, victim.pid);
     closing.addEventListener('abort', () => middle.release(), { once: true });
@@ -63,7 +63,10 @@ export const chargeAndRecord: Scenario = {
       atomic: new Set<string>(),
     };
     return {
-      /** A customer whose client sends the request again until it is confirmed, or no patience is left. */
+      /**
+       * A customer whose client sends the request again until it is confirmed, or no patience is
+       * left.
+       */
       async call(side, index) {
         const sku = id(side);
         const cart = `${sku}-${index}`;

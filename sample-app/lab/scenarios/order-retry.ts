@@ -20,13 +20,17 @@ export const orderRetry: Scenario = {
     byHand: ['by-hand/by-hand.service.ts#createOrder'],
     atomic: ['orders/orders.controller.ts#create', 'orders/orders.service.ts#create'],
   },
-  means: { naive: 'GET, then SET', byHand: 'SET NX', atomic: '@Idempotent, with the order in the same EXEC' },
+  means: {
+    naive: 'GET, then SET',
+    byHand: 'SET NX',
+    atomic: '@Idempotent, with the order and its mail in the same EXEC',
+  },
   latency: {
     naive: 'GET, the order, SET. Both requests of a pair do all of the work.',
     byHand:
       'SET NX, the order, SET. The second request of a pair gets 409 at once and asks again after 200 ms.',
     atomic:
-      'The claim, the order, and one EXEC that keeps the order and marks its key as used; then the response is kept, so that a repeat gets the same bytes. That is more round trips than by hand. The second request of a pair gets 409 with Retry-After and asks again after 200 ms.',
+      'The claim, the order’s number, and one EXEC that keeps the order with its mail and marks its key as used; then the response is kept, so that a repeat gets the same bytes. That is more round trips than by hand. The second request of a pair gets 409 with Retry-After and asks again after 200 ms.',
   },
   page: 'idempotency',
   callsPerCaller: 5,

@@ -18,8 +18,8 @@ export function confirmationOf({ outcome, body }: Answer): Confirmation {
 }
 
 /**
- * Asks again until the answer is a confirmation. Returns true where patience ran out. Out of time is
- * not refused: the page says that the run was cut short.
+ * Asks again until the answer is a confirmation. Returns true where patience ran out. Out of time
+ * is not refused: the page says that the run was cut short.
  */
 export async function isGivenUp(
   answer: Confirmation,

@@ -5,7 +5,7 @@ import type { LabFault } from '../faults.js';
 export const SIDES = ['naive', 'byHand', 'atomic'] as const;
 export type Side = (typeof SIDES)[number];
 
-/** What one request of a caller came to. */
+/** The outcome of one request of a caller. */
 export type Outcome = 'accepted' | 'conflict' | 'failed' | 'unanswered';
 
 export interface Answer {

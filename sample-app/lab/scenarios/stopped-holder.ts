@@ -53,7 +53,10 @@ export const stoppedHolder: Scenario = {
     }
 
     return {
-      /** All but one are made by the process that is not stopped, so that its lock is all that is in the way. */
+      /**
+       * All but one are made by the process that is not stopped, so that its lock is all that is in
+       * the way.
+       */
       async call(side, index) {
         if (index !== STOPPED) await publish(side, 'last process');
         else await middle.hold(id(side), () => publish(side, 'first process'));
@@ -61,7 +64,10 @@ export const stoppedHolder: Scenario = {
       async inTheMiddle() {
         return middle.isReached;
       },
-      /** The stopped process finds the provider's answer when it wakes, and another's statement in Redis. */
+      /**
+       * The stopped process finds the provider's answer when it wakes, and another's statement in
+       * Redis.
+       */
       async struck() {
         middle.release();
         await Promise.all(SIDES.map((side) => publish(side, 'last process')));

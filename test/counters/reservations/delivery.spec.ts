@@ -1,6 +1,5 @@
-import { Test, type TestingModule } from '@nestjs/testing';
+import type { TestingModule } from '@nestjs/testing';
 import {
-  AtomicRedisModule,
   CounterLimitError,
   CounterService,
   OutcomeUnknownError,
@@ -8,6 +7,7 @@ import {
   ReservationService,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
+import { useApp } from '../../support/app.js';
 import { startCluster, type TestCluster } from '../../support/cluster.js';
 import { useRedis } from '../../support/redis.js';
 import { waitFor } from '../../support/wait-for.js';
@@ -15,10 +15,10 @@ import { waitFor } from '../../support/wait-for.js';
 const scripts = { match: ({ name }: { name: string }): boolean => name === 'EVALSHA' };
 const LONG = { ttlMs: 600_000 };
 
-describe('reservations over connections that fail', () => {
+describe('a reservation whose connection fails', () => {
+  const boot = useApp();
   const redis = useRedis();
   let proxy: FaultProxy;
-  let apps: TestingModule[];
   /** Reaches Redis through the proxy. */
   let reservations: ReservationService;
   /** Another process, straight to Redis. */
@@ -28,14 +28,7 @@ describe('reservations over connections that fail', () => {
   beforeEach(async () => {
     await redis.client.set('stock', 10);
     proxy = await startFaultProxy({ target: redis.server });
-    apps = await Promise.all(
-      [proxy.url, redis.server.url].map((connection) =>
-        Test.createTestingModule({
-          imports: [AtomicRedisModule.forRoot({ connection, namespace: 'atomic:' })],
-        }).compile(),
-      ),
-    );
-    await Promise.all(apps.map((app) => app.init()));
+    const apps = await Promise.all([proxy.url, redis.server.url].map((connection) => boot({ connection })));
     [reservations, others] = apps.map((app) => app.get(ReservationService)) as [
       ReservationService,
       ReservationService,
@@ -44,10 +37,7 @@ describe('reservations over connections that fail', () => {
     await reservations.list('stock');
   });
 
-  afterEach(async () => {
-    await Promise.all(apps.map((app) => app.close()));
-    await proxy.stop();
-  });
+  afterEach(() => proxy.stop());
 
   const stored = async (): Promise<number> => Number(await redis.client.get('stock'));
 
@@ -68,7 +58,7 @@ describe('reservations over connections that fail', () => {
     return await settled;
   };
 
-  it('[RS-4] holds once when the reply is lost, and tells what was left then', async () => {
+  it('[RS-4] holds once when the reply is lost, and returns the availability of that time', async () => {
     const hold = await unanswered(
       () => reservations.hold('stock', 3, LONG),
       async () => (await stored()) === 7,
@@ -81,7 +71,7 @@ describe('reservations over connections that fail', () => {
     expect(await stored()).toBe(110);
   });
 
-  it('[RS-4] refuses once too, though a copy would find enough', async () => {
+  it('[RS-4] refuses once too, even if a copy would find enough', async () => {
     const holding = unanswered(
       () => reservations.hold('stock', 11, LONG),
       async () => (await redis.client.keys('atomic:operation:*')).length === 1,
@@ -94,21 +84,24 @@ describe('reservations over connections that fail', () => {
   it.each<['confirm' | 'release', number]>([
     ['confirm', 7],
     ['release', 10],
-  ])('[RS-4] gives the first answer to a %s that is sent again, and counts it once', async (action, left) => {
-    const { id } = await others.hold('stock', 3, LONG);
-    const settled = await unanswered(
-      () => reservations[action](id),
-      async () => (await others.list('stock')).length === 0,
-      async () => {
-        expect(await others.release(id)).toBe(false);
-        expect(await others.confirm(id)).toBe(false);
-      },
-    );
-    expect(settled).toBe(true);
-    expect(await stored()).toBe(left);
-  });
+  ])(
+    '[RS-4] repeats the first answer to a %s that is sent again, and counts it once',
+    async (action, left) => {
+      const { id } = await others.hold('stock', 3, LONG);
+      const settled = await unanswered(
+        () => reservations[action](id),
+        async () => (await others.list('stock')).length === 0,
+        async () => {
+          expect(await others.release(id)).toBe(false);
+          expect(await others.confirm(id)).toBe(false);
+        },
+      );
+      expect(settled).toBe(true);
+      expect(await stored()).toBe(left);
+    },
+  );
 
-  it('[RS-4] confirms what expired after that, though the answer came later', async () => {
+  it('[RS-4] confirms a hold that expired afterwards, even if the reply came later', async () => {
     const { id } = await others.hold('stock', 3, { ttlMs: 2_000 });
     const confirmed = await unanswered(
       () => reservations.confirm(id),
@@ -118,7 +111,7 @@ describe('reservations over connections that fail', () => {
     expect(confirmed).toBe(true);
   });
 
-  it('[RS-4] changes nothing by a copy that arrives late', async () => {
+  it('[RS-4] changes nothing when a copy arrives late', async () => {
     const late = proxy.deliverLate(300, scripts);
     const { id } = await reservations.hold('stock', 3, LONG);
     await others.release(id);
@@ -141,7 +134,7 @@ describe('reservations over connections that fail', () => {
     expect(await stored()).toBe(10);
   });
 
-  it('[RS-4] gives back by itself what was held by a caller that never heard of it', async () => {
+  it('[RS-4] takes back by itself a hold whose caller never got the reply', async () => {
     proxy.blackHole({ ...scripts, deliver: true });
     await expect(reservations.hold('stock', 3, { ttlMs: 400, timeoutMs: 200 })).rejects.toThrow(
       OutcomeUnknownError,
@@ -150,7 +143,7 @@ describe('reservations over connections that fail', () => {
     await waitFor('the expiry', async () => (await others.available('stock')) === 10);
   });
 
-  it('[RS-4] says that nothing was done where nothing was sent', async () => {
+  it('[RS-4] reports that nothing was done when nothing was sent', async () => {
     proxy.refuseConnections(true);
     proxy.disconnectAll();
     const timeoutMs = 100;
@@ -169,7 +162,7 @@ describe('reservations over connections that fail', () => {
     expect(await stored()).toBe(10);
   });
 
-  it('[RS-4] without a marker reports a lost reply as unknown, and sends nothing again', async () => {
+  it('[RS-4] reports a lost reply as unknown without a marker, and sends nothing again', async () => {
     const fault = proxy.loseReplies(scripts);
     await expect(reservations.hold('stock', 3, { ...LONG, deduplicate: false })).rejects.toThrow(
       OutcomeUnknownError,
@@ -179,7 +172,7 @@ describe('reservations over connections that fail', () => {
     expect(await redis.client.keys('atomic:operation:*')).toEqual([]);
   });
 
-  it('[RS-4] does not show that the scripts were flushed', async () => {
+  it('[RS-4] runs normally after SCRIPT FLUSH', async () => {
     await redis.client.script('FLUSH');
     const { id } = await reservations.hold('stock', 3, LONG);
     await redis.client.script('FLUSH');
@@ -191,28 +184,18 @@ describe('reservations over connections that fail', () => {
   });
 });
 
-describe('reservations on a Cluster', () => {
+describe('a reservation on a Cluster', () => {
+  const boot = useApp();
   let cluster: TestCluster;
   let app: TestingModule;
 
   beforeAll(async () => {
     cluster = await startCluster({ masters: 2, replicasPerMaster: 0 });
     const nodes = cluster.nodes.map(({ host, port }) => ({ host, port }));
-    app = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({
-          connection: { nodes, options: { redisOptions: { keyPrefix: 'shop:' } } },
-          namespace: 'atomic:',
-        }),
-      ],
-    }).compile();
-    await app.init();
+    app = await boot({ connection: { nodes, options: { redisOptions: { keyPrefix: 'shop:' } } } });
   });
 
-  afterAll(async () => {
-    await app?.close();
-    await cluster?.stop();
-  });
+  afterAll(() => cluster?.stop());
 
   it.each(['plain', '{a}:stock', 'x{b}y', '{}z', 'a}b', 'a{b', 'ключ'])(
     '[RS-1] works for a counter named %j, in its slot',
@@ -229,7 +212,7 @@ describe('reservations on a Cluster', () => {
     },
   );
 
-  it('[RS-1] goes on when the slot moves', async () => {
+  it('[RS-1] continues when the slot moves', async () => {
     const reservations = app.get(ReservationService);
     await app.get(CounterService).add('moving', 10);
     const { id } = await reservations.hold('moving', 3, LONG);

@@ -1,8 +1,8 @@
-import { Test } from '@nestjs/testing';
-import { AtomicRedisModule, CounterLimitError, ReservationService } from '../../../lib/index.js';
+import { CounterLimitError, ReservationService } from '../../../lib/index.js';
+import { startApp } from '../../support/app.js';
 import { worker } from '../../support/worker.js';
 
-/** What a holder reports of each purchase: before it confirms, and when it has. */
+/** The reports of a holder on each purchase: before and after it confirms. */
 export interface Report {
   step: 'confirming' | 'confirmed' | 'not-confirmed';
   purchase: string;
@@ -11,10 +11,7 @@ export interface Report {
 
 /** Holds, thinks, and confirms, releases or forgets, until it is killed. */
 worker<{ url: string; ttlMs: number }>(async ({ data, index, send }) => {
-  const app = await Test.createTestingModule({
-    imports: [AtomicRedisModule.forRoot({ connection: data.url, namespace: 'atomic:' })],
-  }).compile();
-  await app.init();
+  const app = await startApp({ connection: data.url });
   const reservations = app.get(ReservationService);
   for (let n = 0; ; n++) {
     const quantity = (n % 3) + 1;

@@ -1,13 +1,8 @@
-import { Test, type TestingModule } from '@nestjs/testing';
-import * as fc from 'fast-check';
-import {
-  AtomicRedisModule,
-  CounterLimitError,
-  CounterService,
-  ReservationService,
-  type Hold,
-} from 'nestjs-atomic-redis';
+import type { TestingModule } from '@nestjs/testing';
+import { CounterLimitError, CounterService, ReservationService, type Hold } from 'nestjs-atomic-redis';
+import { fc } from '../../support/property.js';
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
+import { useApp } from '../../support/app.js';
 import { useRedis } from '../../support/redis.js';
 
 const LONG = { ttlMs: 600_000 };
@@ -42,7 +37,7 @@ const done = new Set<string>();
 
 type Command = fc.AsyncCommand<Model, Real>;
 
-/** Whatever was done, the answers to all questions are those of the model. */
+/** Compares all answers with those of the model. */
 async function verify(model: Model, { key, reservations, counters }: Real): Promise<void> {
   const live = model.holds.filter(({ live: is }) => is);
   const [available, value, listed] = await Promise.all([
@@ -73,7 +68,7 @@ const command = (
 
 const lost = (isLost: boolean): string => (isLost ? ' (reply lost)' : '');
 
-/** What is applied to a counter that does not exist begins another one. */
+/** An addition to a counter that does not exist begins another one. */
 const move = (model: Model, by: number): void => {
   if (by !== 0) model.available = (model.available ?? 0) + by;
 };
@@ -159,26 +154,21 @@ const reset = (): Command =>
   });
 
 describe('reservations, against a model', () => {
+  const boot = useApp();
   const redis = useRedis();
   let proxy: FaultProxy;
   let app: TestingModule;
 
   beforeAll(async () => {
     proxy = await startFaultProxy({ target: redis.server });
-    app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'atomic:' })],
-    }).compile();
-    await app.init();
+    app = await boot({ connection: proxy.url });
   });
 
-  afterAll(async () => {
-    await app.close();
-    await proxy.stop();
-  });
+  afterAll(() => proxy.stop());
 
-  it('[RS-1] [RS-2] [RS-3] [RS-4] whatever is done in whatever order, available is stock less what is held', async () => {
+  it('[RS-1] [RS-2] [RS-3] [RS-4] in any order of operations, available is stock less the held amount', async () => {
     const quantity = fc.integer({ min: 1, max: 6 });
-    // A connection costs some milliseconds to make anew.
+    // A new connection costs some milliseconds.
     const isLost = fc.nat(9).map((n) => n === 0);
     const which = fc.nat(50);
     const commands = fc.commands(

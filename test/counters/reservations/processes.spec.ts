@@ -1,5 +1,6 @@
-import { Test, type TestingModule } from '@nestjs/testing';
-import { AtomicRedisModule, ReservationService } from 'nestjs-atomic-redis';
+import type { TestingModule } from '@nestjs/testing';
+import { ReservationService } from 'nestjs-atomic-redis';
+import { useApp } from '../../support/app.js';
 import { useRedis } from '../../support/redis.js';
 import { waitFor } from '../../support/wait-for.js';
 import { startWorker, type WorkerProcess } from '../../support/workers.js';
@@ -9,22 +10,18 @@ const STOCK = 3_000;
 const HOLDERS = 4;
 
 describe('holders that are killed', () => {
+  const boot = useApp();
   const redis = useRedis();
   let app: TestingModule;
   let holders: WorkerProcess[] = [];
 
   beforeAll(async () => {
-    app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
-    }).compile();
-    await app.init();
+    app = await boot({ connection: redis.server.url });
   });
 
   afterEach(() => Promise.all(holders.map((holder) => holder.kill())));
 
-  afterAll(() => app.close());
-
-  it('[RS-2] lose nothing and gain nothing: after expiry, what is missing of the stock is what was confirmed', async () => {
+  it('[RS-2] lose nothing and gain nothing: after expiry, the stock lacks exactly the confirmed amounts', async () => {
     await redis.client.set('stock', STOCK);
     const reservations = app.get(ReservationService);
     const reports = new Map<string, Report>();

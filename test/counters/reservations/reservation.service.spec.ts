@@ -1,6 +1,5 @@
-import { Test, type TestingModule } from '@nestjs/testing';
+import type { TestingModule } from '@nestjs/testing';
 import {
-  AtomicRedisModule,
   CounterLimitError,
   CounterOverflowError,
   CounterService,
@@ -12,6 +11,7 @@ import {
   IllegalTransactionStateError,
   TransactionService,
 } from 'nestjs-atomic-redis';
+import { useApp } from '../../support/app.js';
 import { countCommands } from '../../support/command-stats.js';
 import { useRedis } from '../../support/redis.js';
 import { waitFor } from '../../support/wait-for.js';
@@ -20,6 +20,7 @@ const HOLDS = 'atomic:holds:{stock}:stock';
 const LONG = { ttlMs: 600_000 };
 
 describe('ReservationService', () => {
+  const boot = useApp();
   const redis = useRedis();
   let apps: TestingModule[];
   let reservations: ReservationService;
@@ -27,12 +28,8 @@ describe('ReservationService', () => {
   let counters: CounterService;
 
   beforeAll(async () => {
-    const start = (): Promise<TestingModule> =>
-      Test.createTestingModule({
-        imports: [AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:' })],
-      }).compile();
+    const start = () => boot({ connection: redis.server.url });
     apps = await Promise.all([start(), start()]);
-    await Promise.all(apps.map((app) => app.init()));
     [reservations, others] = apps.map((app) => app.get(ReservationService)) as [
       ReservationService,
       ReservationService,
@@ -42,18 +39,16 @@ describe('ReservationService', () => {
 
   beforeEach(() => redis.client.set('stock', 10));
 
-  afterAll(() => Promise.all(apps.map((app) => app.close())));
-
   const stored = async (): Promise<number> => Number(await redis.client.get('stock'));
 
-  /** As if its time had come. */
+  /** Moves the hold's expiry into the past. */
   const expire = async (id: string): Promise<void> => {
     const hold = Buffer.from(id, 'base64url').toString().split(':').slice(0, 2).join(':');
     expect(await redis.client.zadd(HOLDS, 'XX', 'CH', 1, hold)).toBe(1);
   };
 
   describe('a hold', () => {
-    it('[RS-1] takes from what is available, and tells what is left and until when', async () => {
+    it('[RS-1] takes from the available amount, and returns the remainder and its expiry', async () => {
       const before = Date.now();
       const hold = await reservations.hold('stock', 3, LONG);
       expect(hold).toEqual({
@@ -71,7 +66,7 @@ describe('ReservationService', () => {
       ]);
     });
 
-    it('[RS-1] is refused where too little would be left, with nothing taken', async () => {
+    it('[RS-1] is refused when too little would remain, and takes nothing', async () => {
       const holding = reservations.hold('stock', 11, LONG);
       await expect(holding).rejects.toThrow(CounterLimitError);
       await expect(holding).rejects.toMatchObject({ key: 'stock', current: 10, requested: -11, bound: 0 });
@@ -82,7 +77,7 @@ describe('ReservationService', () => {
       expect(await reservations.available('none')).toBe(0);
     });
 
-    it('[RS-1] may go below zero where that is allowed, also of a counter that does not exist', async () => {
+    it('[RS-1] may go below zero when allowed, even on a counter that does not exist', async () => {
       expect(await reservations.hold('stock', 12, { ...LONG, min: -2 })).toMatchObject({ available: -2 });
       const { id } = await reservations.hold('none', 2, { ...LONG, min: -2n });
       expect(await reservations.available('none')).toBe(-2);
@@ -90,7 +85,7 @@ describe('ReservationService', () => {
       expect(await redis.client.get('none')).toBe('0');
     });
 
-    it('[RS-1] of one is had by exactly 100 of 400 concurrent callers of a stock of 100', async () => {
+    it('[RS-1] of one unit is granted to exactly 100 of 400 concurrent callers of a stock of 100', async () => {
       await redis.client.set('stock', 100);
       const results = await Promise.allSettled(
         Array.from({ length: 400 }, (_, i) => (i % 2 ? reservations : others).hold('stock', 1, LONG)),
@@ -100,7 +95,7 @@ describe('ReservationService', () => {
       expect(await reservations.list('stock')).toHaveLength(100);
     });
 
-    it('[RS-3] stays taken once confirmed, which counts once', async () => {
+    it('[RS-3] stays taken once confirmed, and the confirmation counts once', async () => {
       const { id } = await reservations.hold('stock', 3, LONG);
       expect(await others.confirm(id)).toBe(true);
       expect(await reservations.confirm(id)).toBe(false);
@@ -118,7 +113,7 @@ describe('ReservationService', () => {
       expect(await stored()).toBe(10);
     });
 
-    it('[RS-3] is extended from now on, never cut short', async () => {
+    it('[RS-3] is extended from the moment of the call, and never shortened', async () => {
       const { id, expiresAtMs } = await reservations.hold('stock', 3, { ttlMs: 60_000 });
       const until = async (): Promise<number> => (await reservations.list('stock'))[0]!.expiresAtMs;
       expect(await reservations.extend(id, 1_000)).toBe(true);
@@ -127,7 +122,7 @@ describe('ReservationService', () => {
       expect(await until()).toBeGreaterThan(expiresAtMs + 500_000);
     });
 
-    it('[RS-2] gives itself back when its time has come', async () => {
+    it('[RS-2] returns its amount when it expires', async () => {
       const kept = await reservations.hold('stock', 1, LONG);
       const { id } = await reservations.hold('stock', 3, { ttlMs: 50 });
       await waitFor('the expiry', async () => (await reservations.available('stock')) === 9);
@@ -147,7 +142,7 @@ describe('ReservationService', () => {
       ['several adds', () => counters.addAll([{ key: 'stock', amount: -10, min: 0 }]), 0],
       ['another hold', () => reservations.hold('stock', 10, LONG), 0],
       ['a hold that is refused', () => reservations.hold('stock', 11, LONG).catch(() => undefined), 10],
-    ])('[RS-2] is given back, once expired, by %s', async (_, touch, left) => {
+    ])('[RS-2] is returned, once expired, by %s', async (_, touch, left) => {
       await redis.client.pexpire('stock', 500_000);
       const { id } = await reservations.hold('stock', 3, LONG);
       await expire(id);
@@ -161,7 +156,7 @@ describe('ReservationService', () => {
     });
 
     it.each(['release', 'confirm', 'extend'] as const)(
-      '[RS-2] is gone at its expiry for %s',
+      '[RS-2] is invisible from its expiry to %s',
       async (action) => {
         const { id } = await reservations.hold('stock', 3, LONG);
         await expire(id);
@@ -188,7 +183,7 @@ describe('ReservationService', () => {
         () => redis.client.del('stock').then(() => counters.addAll([{ key: 'stock', amount: 50 }])),
         50,
       ],
-    ])('[RS-5] takes its holds with it: %s', async (_, end, value) => {
+    ])('[RS-5] ends its holds too: %s', async (_, end, value) => {
       const ids = [];
       for (let i = 0; i < 4; i++) ids.push((await reservations.hold('stock', 1, LONG)).id);
       await expire(ids[3]!);
@@ -202,12 +197,12 @@ describe('ReservationService', () => {
       expect(await redis.client.exists(HOLDS)).toBe(0);
     });
 
-    it('[RS-5] returns on reset what it was with its expired holds', async () => {
+    it('[RS-5] includes the amount of its expired holds in the result of reset()', async () => {
       await expire((await reservations.hold('stock', 3, LONG)).id);
       expect(await counters.reset('stock')).toBe(10);
     });
 
-    it('[RS-5] keeps nothing without a time to live that could have one', async () => {
+    it('[RS-5] gives its time to live to the set of its holds', async () => {
       await reservations.hold('stock', 1, LONG);
       expect(await redis.client.pttl(HOLDS)).toBe(-1);
       await redis.client.pexpire('stock', 500_000);
@@ -231,7 +226,7 @@ describe('ReservationService', () => {
       await counters.get('warm');
     });
 
-    it('[RS-6] are counted by a read in steps of at most 1,000, and given back by none', async () => {
+    it('[RS-6] are counted by a read in steps of at most 1,000, and a read returns none', async () => {
       const counts = await countCommands(redis.client, async () => {
         expect(await reservations.available('stock')).toBe(2 * MANY);
       });
@@ -240,7 +235,7 @@ describe('ReservationService', () => {
       expect(await redis.client.zcard(HOLDS)).toBe(MANY);
     });
 
-    it('[RS-6] are given back in steps of at most 1,000', async () => {
+    it('[RS-6] are returned in steps of at most 1,000', async () => {
       const counts = await countCommands(redis.client, async () => {
         expect(await counters.add('stock', 0)).toMatchObject({ value: 2 * MANY });
       });
@@ -262,13 +257,13 @@ describe('ReservationService', () => {
           ]),
       ],
       ['hold', () => reservations.hold('stock', 2 * MANY, LONG)],
-    ])('[RS-6] are all there for %s', async (_, take) => {
+    ])('[RS-6] are all counted by %s', async (_, take) => {
       const counts = await countCommands(redis.client, take);
       expect(counts.zremrangebyrank).toBe(3);
       expect(await stored()).toBe(0);
     });
 
-    it('[RS-6] are given back once, whoever does it at the same time', async () => {
+    it('[RS-6] are returned once by concurrent callers', async () => {
       await Promise.all(
         Array.from({ length: 40 }, (_, i) =>
           i % 2 ? counters.add('stock', 1) : (i % 4 ? reservations : others).available('stock'),
@@ -289,7 +284,7 @@ describe('ReservationService', () => {
       expect(await far).toMatchObject({ available: -1 });
     });
 
-    it('[RS-1] keeps held what cannot be given back, until there is room for it', async () => {
+    it('[RS-1] keeps an amount held while returning it would overflow', async () => {
       const { id } = await reservations.hold('stock', 3, LONG);
       const expired = await reservations.hold('stock', 4, LONG);
       await redis.client.set('stock', String(2n ** 63n - 2n));
@@ -304,7 +299,7 @@ describe('ReservationService', () => {
     });
   });
 
-  it.each(['abc', '1.5'])('[RS-7] leaves what is no counter as it was (%j)', async (garbage) => {
+  it.each(['abc', '1.5'])('[RS-7] leaves a value that is no counter unchanged (%j)', async (garbage) => {
     const { id } = await reservations.hold('stock', 3, LONG);
     await redis.client.set('stock', garbage);
     for (const call of [
@@ -317,7 +312,7 @@ describe('ReservationService', () => {
     expect(await redis.client.get('stock')).toBe(garbage);
   });
 
-  it('[RS-3] knows no hold by an id that it did not give', async () => {
+  it('[RS-3] rejects an id of a hold that it did not issue', async () => {
     const { id } = await reservations.hold('stock', 3, LONG);
     const text = Buffer.from(id, 'base64url').toString();
     const encode = (forged: string): string => Buffer.from(forged).toString('base64url');
@@ -360,7 +355,7 @@ describe('ReservationService', () => {
     }
   });
 
-  it('[RS-7] does nothing where memory has run out', async () => {
+  it('[RS-7] does nothing when Redis is out of memory', async () => {
     const { id } = await reservations.hold('stock', 1, LONG);
     await redis.client.config('SET', 'maxmemory', '1');
     try {
@@ -378,7 +373,7 @@ describe('ReservationService', () => {
     expect(await reservations.release(id)).toBe(true);
   });
 
-  it('[RS-7] is refused inside a transaction, where reads are not', async () => {
+  it('[RS-7] is refused inside a transaction, except for reads', async () => {
     const transactions = apps[0]!.get(TransactionService);
     const { id } = await reservations.hold('stock', 1, LONG);
     const calls: (() => Promise<unknown>)[] = [

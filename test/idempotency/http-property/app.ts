@@ -86,7 +86,7 @@ export async function startPropertyApp(
         connection,
         namespace: 'atomic:',
         shutdownTimeoutMs: 100,
-        // A busy machine may take long to answer: no case is about that.
+        // Long enough for a busy machine, whose delays are not under test.
         timeoutMs: 60_000,
         idempotency: { maxResultBytes: MAX_RESULT_BYTES, timeoutMs: 10_000 },
       }),
@@ -142,10 +142,7 @@ function enter(request: AnyRequest, raw: ServerResponse): void {
   });
 }
 
-/**
- * Has what middleware would do before the handler is reached done behind Fastify's hooks, which
- * would not go on.
- */
+/** Does the work of middleware behind Fastify's hooks, which would not continue. */
 class BeforeGuard implements CanActivate {
   canActivate(context: ExecutionContext): boolean {
     const script = scriptOf(context.switchToHttp().getRequest<AnyRequest>().headers)!;
@@ -180,7 +177,7 @@ class ScriptInterceptor implements NestInterceptor {
   }
 }
 
-/** As code has it that calls back from a pool it made at its start. */
+/** Imitates code that calls back from a pool created at start-up. */
 const elsewhere = new AsyncResource('elsewhere');
 
 const failing = (error: Error) =>

@@ -10,7 +10,7 @@ const SIZES = [0, 1, 700, 16_384] as const;
 export const POLICIES = ['replay', 'release', 'hold'] as const;
 export type Policy = (typeof POLICIES)[number];
 
-/** How the decorated method takes the response, and which options its decorator has. */
+/** The decorated method's use of the response, and the options of its decorator. */
 export interface RouteShape {
   readonly takes: 'nothing' | 'response' | 'passthrough';
   readonly stream: boolean;
@@ -107,7 +107,7 @@ export interface Attempt {
   /** Turns of the event loop before anything else. */
   readonly turns: number;
   /**
-   * Whether it tells the surroundings that now is the time: to time out, to answer for it, to
+   * True if it tells the surroundings that the moment has come to time out, to answer for it, or to
    * leave.
    */
   readonly reachesPoint: boolean;
@@ -138,12 +138,12 @@ export type InterceptorKind = (typeof INTERCEPTORS)[number];
 export interface Surroundings {
   /** From the outermost to the innermost. */
   readonly interceptors: readonly InterceptorKind[];
-  /** What a filter makes of a domain error. */
+  /** A filter's conversion of a domain error. */
   readonly filterStatus: number | undefined;
   readonly compress: boolean;
   /** Middleware that answers while the handler is at its point. */
   readonly answersAtPoint: boolean;
-  /** What middleware does before the handler is reached, or right after the route was entered. */
+  /** The act of middleware before the handler is reached, or right after the route was entered. */
   readonly before: 'nothing' | 'ends' | 'ends-soon' | 'begins';
 }
 
@@ -158,7 +158,7 @@ export interface ClientShape {
 
 export interface Case {
   readonly route: RouteShape;
-  /** Of the first call of the handler, the second, …; the last one for all that follow. */
+  /** Plans for the first call of the handler, the second, …; the last one repeats. */
   readonly attempts: readonly Attempt[];
   readonly around: Surroundings;
   readonly client: ClientShape;

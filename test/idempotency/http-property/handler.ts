@@ -19,10 +19,10 @@ import { EMPTY, from, of, throwError } from 'rxjs';
 import type { Attempt, Ending, ErrorKind, Source, ValueKind } from './cases.js';
 import type { Script } from './script.js';
 
-/** What an application throws that knows nothing of HTTP; a filter may map it. */
+/** An error of an application that knows nothing of HTTP; a filter may map it. */
 export class DomainError extends Error {}
 
-/** Of Express, or of Fastify, which has the raw one beside it. */
+/** The reply of Express, or of Fastify, which has the raw one beside it. */
 export interface AnyReply {
   readonly raw?: ServerResponse;
   status(code: number): AnyReply;
@@ -40,7 +40,7 @@ const DIGITS = Array.from({ length: 1_024 }, (_, index) =>
 
 export const textOf = (size: number): string => DIGITS.slice(0, size);
 
-/** Where the files are that `sendFile` sends: `SIZE.txt`. */
+/** Folder of the files that `sendFile` sends: `SIZE.txt`. */
 export const FILES = mkdtempSync(join(tmpdir(), 'http-property-'));
 for (const size of [0, 1, 700, 16_384]) writeFileSync(join(FILES, `${size}.txt`), textOf(size));
 

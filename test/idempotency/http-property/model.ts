@@ -11,8 +11,8 @@ import {
 import type { WireAnswer } from './wire.js';
 
 /**
- * What a repeated request gets: the first response, "done, no answer to replay", "outcome unknown",
- * a run of its own, or "the first one still runs".
+ * The result of a repeated request: the first response, "done, no answer to replay", "outcome
+ * unknown", a run of its own, or "the first one still runs".
  */
 export type Fate = 'kept' | 'done' | 'held' | 'released' | 'running';
 
@@ -21,17 +21,17 @@ export interface Prediction {
   readonly fates: ReadonlySet<Fate>;
   /** The rule they follow from. */
   readonly because: string;
-  /** Whether the handler resolves and never answers. */
+  /** True if the handler resolves and never answers. */
   readonly mayHang: boolean;
-  /** Whether the first client sees what it would see without the decorator. */
+  /** True if the first client sees the same as without the decorator. */
   readonly sameWire: boolean;
-  /** Whether a kept response is the one that the first client saw. */
+  /** True if a kept response equals the one that the first client saw. */
   readonly replaysFirst: boolean;
 }
 
-/** What becomes of the first request, as far as interceptors decide it. */
+/** The end of the first request, as far as interceptors decide it. */
 interface Story {
-  /** Of the handler's last call. */
+  /** The end of the handler's last call. */
   last: Attempt;
   settled: Settlement;
   calls: number;
@@ -40,13 +40,13 @@ interface Story {
    * ran.
    */
   askedAgain: 'never' | 'after' | 'over' | 'beside';
-  /** Whether the last call rejected for another reason than planned. */
+  /** True if the last call rejected for another reason than planned. */
   isBroken: boolean;
-  /** Whether a call, not only the last one, sent a part of a response. */
+  /** True if any call, not only the last, sent a part of a response. */
   hasSentPart: boolean;
   /** An interceptor answered while the handler ran. */
   timedOut: boolean;
-  /** What an interceptor made of the handler's outcome. */
+  /** An interceptor's conversion of the handler's outcome. */
   afterwards: 'nothing' | 'failed' | 'fell back';
   /** Calls that rejected with an unknown outcome, and whether another call came after one. */
   unknowns: number;
@@ -56,26 +56,26 @@ interface Story {
 /** The statuses after which a key is free again. */
 const frees = (status: number): boolean => [408, 412, 425, 429].includes(status) || status >= 500;
 
-/** Which statuses have no representation to give to another request. */
+/** Statuses whose response has no representation for another request. */
 const isPartial = (status: number): boolean => [206, 304, 412].includes(status);
 
-/** What the same route without the decorator does for a client that stays. */
+/** The behaviour of the same route without the decorator for a client that stays. */
 export interface Twin {
   readonly answer: WireAnswer | undefined;
-  /** Of the handler. */
+  /** Calls of the handler. */
   readonly calls: number;
-  /** Those that rejected for another reason than planned. */
+  /** Calls that rejected for another reason than planned. */
   readonly brokenCalls: ReadonlySet<number>;
   /**
-   * Whether a call never settles, though it was not to hang: it waits for a response that somebody
-   * else ended.
+   * True if a call never settles though it was not planned to hang: it waits for a response that
+   * another component ended.
    */
   readonly goesOn: boolean;
-  /** Whether the response never ended. */
+  /** True if the response never ended. */
   readonly neverEnds: boolean;
 }
 
-/** Whether nothing may ever end the response to such a call. */
+/** True if nothing may ever end the response to such a call. */
 export const mayNeverEnd = (ending: Ending): boolean =>
   ending.do === 'hang' ||
   ending.do === 'answer-nothing' ||
@@ -88,20 +88,20 @@ export function predict(
   const { around, client, route } = plan;
   if (calls === 0) return always('released', 'the handler was never reached');
   const story = tell(plan, brokenCalls);
-  // What never ends is held for ever.
+  // A call that never ends is held for ever.
   const { ending } = story.last;
-  // A late answer to a response that middleware has begun fails, and nobody ends it.
+  // A late answer to a response that middleware has begun fails, and nothing ends it.
   const isLate = ending.do === 'respond' && ending.late && around.before !== 'nothing';
-  // Where several calls went on at once without us, another one's outcome may count with us.
+  // If several calls ran at once without the decorator, another one's outcome may decide with it.
   const lasts = story.askedAgain === 'never' ? [story.last] : plan.attempts;
-  // Calls at once share a run. Where it fails, and an interceptor has a value in place of the error,
-  // nobody answers a handler that sends by itself.
+  // Calls at once share a run. If it fails, and an interceptor has a value in place of the error,
+  // nothing answers a handler that sends by itself.
   const isSwallowed =
     story.askedAgain === 'beside' && route.takes === 'response' && around.interceptors.includes('catch');
   const mayHang = lasts.some((attempt) => mayNeverEnd(attempt.ending)) || isLate || isSwallowed;
   const isHeld =
     ending.do === 'respond-partly' && ending.next === 'nothing' && (!route.stream || client.http === '1.0');
-  // A promise goes on below a time-out, and those below it may ask again.
+  // A promise continues below a time-out, and interceptors below it may call again.
   const goesOnBelow = story.timedOut && around.interceptors.some((kind) => kind.startsWith('promise'));
   const sameWire = story.askedAgain === 'never' && client.leaves === 'never' && !isHeld && !goesOnBelow;
   const answeredBefore = around.before !== 'nothing';
@@ -116,13 +116,13 @@ export function predict(
         ? rejected(context, settled.error)
         : resolved(context);
   const asksAgain = story.askedAgain !== 'never' && settled.kind !== 'never';
-  // What a handler sees that writes to a response which somebody else ended depends on when the
+  // A handler writes to a response that another component ended: its error depends on when the
   // client left.
   const mayFareOtherwise = isOthers && client.leaves !== 'never';
   const late: readonly Fate[] = mayFareOtherwise
     ? ['done', 'running', ...judgedAs(plannedError(ending))]
     : [];
-  // Who asks again gets its answer or a refusal, which another interceptor may map.
+  // A repeated request gets its answer or a refusal, which another interceptor may map.
   const more: readonly Fate[] =
     !asksAgain || story.askedAgain === 'over'
       ? []
@@ -157,7 +157,7 @@ interface Context {
   readonly plan: Case;
   readonly story: Story;
   readonly twin: WireAnswer | undefined;
-  /** Whether somebody else answered before the handler, or while it ran. */
+  /** True if another component answered before the handler, or while it ran. */
   readonly isOthers: boolean;
   readonly neverEnds: boolean;
 }
@@ -166,8 +166,8 @@ interface Ruled {
   readonly fates: ReadonlySet<Fate>;
   readonly because: string;
   /**
-   * Whether what is replayed may be the error as a whole response, where the first client got a
-   * part of one.
+   * True if the replay may be the error as a whole response, though the first client got a part of
+   * one.
    */
   readonly mayReplayError?: boolean;
 }
@@ -223,8 +223,8 @@ function rejected({ plan, story, twin, isOthers, neverEnds }: Context, error: Er
     const status = isErrorOnWire ? twin.status : statusOf(error);
     if (error.kind === 'domain')
       return several(['released', 'kept', 'done'], 'rule 4: a domain error nobody mapped');
-    // What an interceptor made of the failure may stand as the response: GAP, the design names no
-    // status below 400 here.
+    // An interceptor's conversion of the failure may stand as the response: GAP, the design names
+    // no status below 400 here.
     const fallen: readonly Fate[] = isOthers ? [] : ['kept', 'done'];
     if (frees(status)) return several(['released', ...fallen], `rule 4 judges its error: ${status}`);
     return several(['kept', 'done', 'held'], `rule 4 judges its error: ${status}`);
@@ -238,7 +238,7 @@ function rejected({ plan, story, twin, isOthers, neverEnds }: Context, error: Er
       'rule 4: nothing is on the wire, so its error is judged',
     );
   if (!hasWhole) {
-    // Of a response that breaks off at once, a client that has gone has nothing: the error decides.
+    // A client that has left gets nothing of a response that breaks off at once: the error decides.
     const unseen = plan.client.leaves === 'never' ? [] : judgedAs(error);
     const because = `GAP: rejected after a part of its own ${twin.status}`;
     return several(['done', 'held', 'released', ...unseen], because);
@@ -346,7 +346,7 @@ function settlementOf({ ending }: Attempt): Settlement {
   return ending.thenThrows ? rejects(ending.thenThrows) : RESOLVES;
 }
 
-/** Whether the source of the answer fails, or the handler breaks it off. */
+/** True if the source of the answer fails, or the handler breaks it off. */
 export function fails({ ending }: Attempt): boolean {
   if (ending.do === 'stream') return ending.source !== 'ends';
   if (ending.do === 'respond') return ['pipe', 'pipeline'].includes(ending.style) && ending.source !== 'ends';
@@ -364,7 +364,7 @@ function meantStatus({ ending, status }: Attempt): number | undefined {
 const plannedError = (ending: Ending): ErrorKind | undefined =>
   ending.do === 'respond' ? ending.thenThrows : undefined;
 
-/** What rule 4 makes of an error by itself. */
+/** Returns the fates that rule 4 gives an error by itself. */
 function judgedAs(error: ErrorKind | undefined): readonly Fate[] {
   if (!error) return [];
   if (isUnknown(error)) return ['held'];
@@ -409,7 +409,7 @@ function tell(plan: Case, brokenCalls: ReadonlySet<number>): Story {
   let hasResolved = false;
   let isOver = false;
   let isRunning = false;
-  /** How many time-outs are armed around the call. */
+  /** Number of time-outs armed around the call. */
   let armed = 0;
 
   const hasOthersAnswer = () =>
@@ -449,7 +449,7 @@ function tell(plan: Case, brokenCalls: ReadonlySet<number>): Story {
       hasResolved = true;
     }
     if (kind === 'rejects' && isUnknown(settled.error)) story.unknowns++;
-    // What rejects before it has sent a part does not come to its point behind it.
+    // A call that rejects before it sends a part does not reach the point behind it.
     const reaches = story.last.reachesPoint && !(story.isBroken && story.last.ending.do === 'respond-partly');
     if (armed > 0 && reaches) {
       story.timedOut = true;
@@ -472,7 +472,7 @@ function tell(plan: Case, brokenCalls: ReadonlySet<number>): Story {
     catch: (inner) => {
       const result = inner();
       if (result !== 'error') return result;
-      // What a route sends that has the response, Nest does not.
+      // A route that takes the response answers itself; Nest does not.
       if (plan.route.takes === 'response') story.timedOut = false;
       else if (!story.timedOut) story.afterwards = 'fell back';
       return 'value';
@@ -491,7 +491,7 @@ function tell(plan: Case, brokenCalls: ReadonlySet<number>): Story {
     const result = inner();
     if (result !== 'value') return result;
     story.afterwards = 'failed';
-    // Of a call that goes on: the error is answered while it does.
+    // The error is answered while the call continues.
     story.timedOut ||= isRunning;
     return 'error';
   }

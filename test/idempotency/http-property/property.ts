@@ -32,12 +32,12 @@ export async function judgeTwins({ app, twin }: Apps, plan: Case): Promise<strin
 const HANG_MS = 8_000;
 const QUIET_MS = 400;
 
-/** How long a client waits at most: nothing but a busy machine keeps it where each call ends. */
+/** Longest wait of a client: only a busy machine makes it that long if each call ends. */
 const patienceMsOf = ({ attempts }: Case): number =>
   attempts.some(({ ending }) => mayNeverEnd(ending)) ? HANG_MS : 30_000;
 
 /**
- * How long nothing comes from a response that never ends: on a busy machine one that ends may be as
+ * Silence after which a response counts as never ending; on a busy machine one that ends may be as
  * quiet for a while.
  */
 const quietMsOf = ({ plan: { attempts, around }, starts }: Script): number =>
@@ -153,13 +153,13 @@ async function untilStill(script: Script, startsWithinMs: number): Promise<void>
     await sleep(1);
 }
 
-/** What differs between the two, of what must not. */
+/** Returns the differences between the two that must not exist. */
 function compared(plan: Case, expected: Seen, seen: Seen, calls: number, twinCalls: number): string[] {
   const problems: string[] = [];
   // A held response that never ends is never sent.
   if (expected.gaveUp === 'quiet' && seen.gaveUp === 'quiet' && seen.answers.length === 0) return problems;
-  // What a compressor has given before its response breaks depends on its threads; also whether anything is sent by
-  // then, so that the framework cannot answer with an error any more.
+  // The output of a compressor before its response breaks depends on its threads. So does the
+  // question if anything was sent by then, after which the framework cannot answer with an error.
   const isBroken = [expected, seen].map(({ answers: [first], isClosed }) => {
     return isClosed && (!first?.isComplete || first.framing === 'close');
   });

@@ -1,5 +1,6 @@
 import 'reflect-metadata';
 import * as fc from 'fast-check';
+import { recordOperation } from '../../histories/recorder.js';
 import { worker } from '../../support/worker.js';
 import { startPropertyApp, type Platform } from './app.js';
 import { anyCase, type Case } from './cases.js';
@@ -11,7 +12,7 @@ export interface PropertyJob {
   readonly url: string;
   readonly seed: number;
   readonly cases: number;
-  /** How many at a time. */
+  /** Number of concurrent cases. */
   readonly abreast: number;
   /** Failing cases after which it stops. */
   readonly enough: number;
@@ -28,10 +29,10 @@ export interface PropertyFailure {
 
 export interface PropertyResult {
   readonly cases: number;
-  /** How many failed; `failures` has one of each kind, made as simple as it can be. */
+  /** Number of failures; `failures` has one of each kind, as simple as possible. */
   readonly failed: number;
   readonly failures: readonly PropertyFailure[];
-  /** Rejections and exceptions that nobody caught. */
+  /** Unhandled rejections and exceptions. */
   readonly stray: readonly string[];
 }
 
@@ -69,7 +70,9 @@ worker<PropertyJob>(async ({ data }): Promise<PropertyResult> => {
     const lane = async () => {
       while (index < plans.length && failures.length < enough) {
         const plan = plans[index++]!;
-        const problems = await judgeOne({ app, twin }, plan);
+        const problems = await recordOperation({ name: 'case', args: plan }, () =>
+          judgeOne({ app, twin }, plan),
+        );
         if (problems.length > 0) failures.push({ plan, problems });
       }
     };
@@ -104,8 +107,8 @@ worker<PropertyJob>(async ({ data }): Promise<PropertyResult> => {
   }
 });
 
-/** How long failing cases are made simpler, all in all. */
+/** Total time for simplifying failing cases. */
 const SHRINK_MS = 30_000;
 
-/** What two failures of one kind have in common. */
+/** The common text of two failures of one kind. */
 const kindOf = (problem: string): string => problem.replace(/\[HTTP.*|\d+|".*?"/g, '').slice(0, 120);

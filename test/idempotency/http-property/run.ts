@@ -22,7 +22,7 @@ export async function runProperty(
   }
 }
 
-/** What went wrong, for people: nothing when all went right. */
+/** The errors in words, or an empty text. */
 export function renderProperty(platform: string, { failed, failures, stray }: PropertyResult): string {
   const errors = [...new Set(stray)].map((stack) => stack.split('\n').slice(0, 6).join('\n'));
   return [

@@ -12,20 +12,17 @@ export const SCRIPT_HEADER = 'x-script';
 export const scriptOf = (headers: Readonly<Record<string, unknown>>): Script | undefined =>
   scripts.get(String(headers[SCRIPT_HEADER]));
 
-/**
- * What the handler and its surroundings do for the requests of one case, and what has happened so
- * far.
- */
+/** Plays the handler and its surroundings for the requests of one case, and records the events. */
 export class Script {
   /** Surroundings that answer in the handler's place do so for the first request only. */
   phase: 'first' | 'retry' = 'first';
   /** Calls of the handler so far: its effects. */
   starts = 0;
-  /** Calls that began while another one went on, or after one had resolved. */
+  /** Calls that began while another one ran, or after one had resolved. */
   readonly wrongStarts: string[] = [];
   /**
-   * Calls that rejected for another reason than planned: an answer that somebody else gave before,
-   * say.
+   * Calls that rejected for another reason than planned: for example an earlier answer of another
+   * component.
    */
   readonly brokenCalls = new Set<number>();
   /** Errors that the handler was to throw. */
@@ -89,7 +86,7 @@ export class Script {
       .finally(() => this.active--);
   }
 
-  /** Never settles while the case goes on. */
+  /** Never settles during the case. */
   async hang(): Promise<void> {
     this.hung++;
     await this.released;
@@ -97,7 +94,7 @@ export class Script {
   }
 
   onPoint(listener: () => unknown): void {
-    // As a timer of its own would: not in the name of the handler.
+    // Runs like a timer's callback: outside the handler's async context.
     this.listeners.push(AsyncResource.bind(async () => listener()));
   }
 
@@ -117,12 +114,12 @@ export class Script {
     await turn();
   }
 
-  /** Whether nothing goes on in the handler, or what goes on never ends. */
+  /** True if nothing runs in the handler, or only work that never ends. */
   get isStill(): boolean {
     return this.active === this.hung;
   }
 
-  /** Whether a call of the handler has not settled. */
+  /** True if a call of the handler has not settled. */
   get isHandling(): boolean {
     return this.handling > 0;
   }

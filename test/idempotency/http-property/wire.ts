@@ -13,7 +13,7 @@ export interface WireAnswer {
   readonly isComplete: boolean;
 }
 
-/** What one client saw on one connection. */
+/** The observations of one client on one connection. */
 export interface Seen {
   readonly answers: readonly WireAnswer[];
   /** Bytes behind the last answer that are no answer. */
@@ -28,12 +28,12 @@ export interface Visit {
   /** Requests; those but the first follow at once or once the one before is answered. */
   readonly requests: readonly string[];
   readonly pipelined: boolean;
-  /** Whether the server closes the connection behind the answer. */
+  /** True if the server closes the connection behind the answer. */
   readonly closes: boolean;
   /** Resolves when the client is to go. */
   readonly leave?: { readonly at: 'once' | 'head' | 'soon' | 'called'; readonly called: Promise<unknown> };
   /**
-   * Whether nothing goes on any more on the server; then the client waits a little longer and goes.
+   * True if nothing runs on the server any more; then the client waits a little longer and leaves.
    */
   readonly isStill?: () => boolean;
   readonly quietMs: () => number;
@@ -108,7 +108,7 @@ export async function visit({
                 ? 'quiet'
                 : 'deadline';
       if (gaveUp === 'quiet' || gaveUp === 'deadline') {
-        // What has arrived meanwhile comes first: a machine that stalls lets timers fire before it
+        // Bytes that have arrived come first: on a machine that stalls, timers fire before it
         // reads.
         for (let turns = 0; turns < 5; turns++) await turn();
         if (arrivals !== seenArrivals) continue;

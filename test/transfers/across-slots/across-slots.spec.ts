@@ -10,8 +10,6 @@ import {
   TransactionService,
   TransferPendingError,
   TransferService,
-  type AcrossSlotsOptions,
-  type RecoverOptions,
 } from 'nestjs-atomic-redis';
 import { startRedisServer } from 'nestjs-atomic-redis/testing';
 import { SERVERS, useTarget } from '../../support/target.js';
@@ -27,7 +25,7 @@ describe.each(SERVERS)('transfers across slots on %s', (kind) => {
   const balances = async (...keys: string[]) =>
     await Promise.all(keys.map(async (key) => await env.client.get(key)));
 
-  it('[TR-12] moves between any two slots, returns both balances, and leaves only a decision that expires', async () => {
+  it('[TR-12] move between any two slots, return both balances, and leave only a decision that expires', async () => {
     for (const tag of ['1', '2', '3', 'x', 'y', 'z']) {
       await env.client.set(`{${tag}}a`, 100);
       const moved = await transfers().acrossSlots({
@@ -52,7 +50,7 @@ describe.each(SERVERS)('transfers across slots on %s', (kind) => {
     }
   });
 
-  it('[TR-12] refuses what would leave less than the minimum, and notes nothing', async () => {
+  it('[TR-12] refuse a transfer that would leave less than the minimum, and record nothing', async () => {
     await env.client.set('a', 10);
     const transfer = { from: 'a', to: 'b', amount: 8, min: 3 };
     await expect(transfers().acrossSlots(transfer)).rejects.toMatchObject({
@@ -71,7 +69,7 @@ describe.each(SERVERS)('transfers across slots on %s', (kind) => {
     });
   });
 
-  it('[TR-13] gives the amount back when the target cannot take it, and says why', async () => {
+  it('[TR-13] return the amount when the target cannot take it, and give the reason', async () => {
     const refused: [target: string, amount: number | bigint, error: object][] = [
       [String(MAX), 1n, { constructor: BalanceOverflowError, key: 'b', amount: 1n }],
       [String(2n ** 53n - 5n), 5, { constructor: UnsafeIntegerError, key: 'b' }],
@@ -105,7 +103,7 @@ describe.each(SERVERS)('transfers across slots on %s', (kind) => {
     expect(decisions.filter(({ ttlMs }) => ttlMs < 0)).toEqual([]);
   });
 
-  it('[TR-13] is exact over 64 bits', async () => {
+  it('[TR-13] are exact over 64 bits', async () => {
     await env.client.set('a', String(MAX));
     expect(await transfers().acrossSlots({ from: 'a', to: 'b', amount: MAX - 1n })).toMatchObject({
       from: 1n,
@@ -119,7 +117,7 @@ describe.each(SERVERS)('transfers across slots on %s', (kind) => {
     expect(await balances('a')).toEqual([String(2n ** 53n + 10n)]);
   });
 
-  it('[TR-13] stays open while the amount can be given back to nobody, and is given back once it can', async () => {
+  it('[TR-13] stay pending while the amount cannot be returned either, and return it once possible', async () => {
     await env.client.set('a', 10);
     await env.client.set('b', 'garbage');
     const other = await env.another();
@@ -148,7 +146,7 @@ describe.each(SERVERS)('transfers across slots on %s', (kind) => {
     expect(await balances('a', 'b')).toEqual(['5', 'garbage']);
   });
 
-  it('[TR-12] takes five round trips, and what a crash leaves is listed by one of its slot', async () => {
+  it('[TR-12] take five round trips, and can be listed by slot after a crash', async () => {
     if (kind === 'a Cluster') return;
     await env.client.set('a', 10);
     const transfer = { from: 'a', to: 'b', amount: 1 };
@@ -160,7 +158,7 @@ describe.each(SERVERS)('transfers across slots on %s', (kind) => {
     expect(listing['evalsha_ro']).toBe(1);
   });
 
-  it('[TR-12] is refused inside a transaction, unless told', async () => {
+  it('[TR-12] are refused inside a transaction by default', async () => {
     await env.client.set('a', 10);
     const inside = (propagation?: 'outside') =>
       env.app
@@ -194,18 +192,18 @@ describe.each(SERVERS)('transfers across slots on %s', (kind) => {
       /transfer\.reference/,
     ],
     [
-      'going without a marker',
+      'deduplicate: false',
       () => transfers().acrossSlots(transfer, { deduplicate: false } as never),
       /options\.deduplicate must be absent/,
     ],
     ['a limit of 0', () => transfers().pending({ limit: 0 }), /options\.limit/],
     ['a limit above 1,000', () => transfers().pending({ limit: 1_001 }), /options\.limit/],
     ['a wrong cursor', () => transfers().pending({ cursor: 'x' }), /options\.cursor must be the cursor/],
-    ['a slot that there is not', () => transfers().pending({ cursor: `16384:1-a` }), /options\.cursor/],
+    ['a slot that does not exist', () => transfers().pending({ cursor: `16384:1-a` }), /options\.cursor/],
     ["another slot's cursor", () => transfers().pending({ from: 'a', cursor: '1:1-a' }), /options\.cursor/],
     ['a negative age', () => transfers().recover({ minAgeMs: -1 }), /options\.minAgeMs/],
     ['timeoutMs 0', () => transfers().recover({ timeoutMs: 0 }), /options\.timeoutMs/],
-  ])('[ARG-1] refuses %s before any command', async (_, call, message) => {
+  ])('[ARG-1] refuse %s before any command', async (_, call, message) => {
     const error = await Promise.resolve()
       .then(call)
       .catch((e: unknown) => e);
@@ -224,7 +222,7 @@ describe('transfers across slots', () => {
   const transferWith = async (
     before: (step: Step) => unknown,
     to: string,
-    options?: AcrossSlotsOptions,
+    options?: Parameters<TransferService['acrossSlots']>[1],
   ): Promise<unknown> => {
     const app = await env.another();
     hookSteps(app, async (step, run) => {
@@ -239,10 +237,10 @@ describe('transfers across slots', () => {
       await app.close();
     }
   };
-  const recover = async (options?: RecoverOptions) =>
+  const recover = async (options?: Parameters<TransferService['recover']>[0]) =>
     await env.app.get(TransferService).recover({ from: 'a', minAgeMs: 0, ...options });
 
-  it('[TR-16] each step does all or nothing when memory is full, and recovery goes on from there', async () => {
+  it('[TR-16] complete each step or nothing when memory is full, and recovery continues from there', async () => {
     for (const full of ['begin', 'decide', 'close'] as const) {
       for (const to of ['b', 'full']) {
         await env.client.mset('a', 100, 'b', 0);
@@ -270,7 +268,7 @@ describe('transfers across slots', () => {
     expect((await left(env)).others).toEqual([]);
   });
 
-  it('[TR-18] a closing that a failover loses is made again, and no amount with it, whatever was done after it', async () => {
+  it('[TR-18] repeat a closing that a failover loses, without moving an amount, whatever happened since', async () => {
     for (const to of ['b', 'full']) {
       await env.client.mset('a', 100, 'b', 0);
       let open: Record<string, string> = {};
@@ -291,7 +289,7 @@ describe('transfers across slots', () => {
     expect((await left(env)).others).toEqual([]);
   });
 
-  it('[TR-18] with durability, goes on from a step only when replicas have it', async () => {
+  it('[TR-18] with durability, continue from a step only when replicas have it', async () => {
     const durability = { replicas: 1, timeoutMs: 50 };
     const steps: Step[] = [];
     expect(await transferWith((step) => steps.push(step), 'b', { durability })).toMatchObject({
@@ -307,7 +305,7 @@ describe('transfers across slots', () => {
     expect(await balances()).toEqual(['70', '30', String(Number.MAX_SAFE_INTEGER)]);
   });
 
-  it('[TR-18] tells what the target decided when its replicas did not have that in time', async () => {
+  it('[TR-18] report the target’s decision when its replicas did not have it in time', async () => {
     for (const to of ['b', 'full']) {
       await env.client.mset('a', 100, 'b', 0);
       const { host, port } = env.client.options as { host: string; port: number };

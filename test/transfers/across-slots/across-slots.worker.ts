@@ -1,12 +1,12 @@
-import { Test } from '@nestjs/testing';
-import { AtomicRedisModule, TransferService, type ConnectionOption } from '../../../lib/index.js';
+import { TransferService, type ConnectionOption } from '../../../lib/index.js';
 import { TransferSteps } from '../../../lib/transfers/across-slots/transfer-steps.js';
+import { startApp } from '../../support/app.js';
 import { worker } from '../../support/worker.js';
 import { hookSteps, type Step } from './support.js';
 
 /**
  * Makes one transfer, or recovers what is under way from `from`, and stops before or after one step
- * until it is told to go on.
+ * until its message to continue.
  */
 export interface StepJob {
   connection: ConnectionOption;
@@ -17,16 +17,12 @@ export interface StepJob {
   stopAt: { step: Step; when: 'before' | 'after' };
   /** For how long after it was seen open it asks the target to decide. Default: as ever. */
   validForMs?: number;
-  /** Of the transfer; stopped time counts. Default: as ever. */
+  /** Time-out of the transfer; stopped time counts. Default: the service's. */
   timeoutMs?: number;
 }
 
 worker<StepJob>(async ({ data, send, next }) => {
-  const app = await Test.createTestingModule({
-    imports: [AtomicRedisModule.forRoot({ connection: data.connection, namespace: 'atomic:' })],
-  }).compile();
-  app.useLogger(false);
-  await app.init();
+  const app = await startApp({ connection: data.connection });
   let hasStopped = false;
   // Once: a step may be made again.
   const stop = async (): Promise<void> => {

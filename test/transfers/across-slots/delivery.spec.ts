@@ -1,13 +1,13 @@
-import { Test, type TestingModule } from '@nestjs/testing';
+import type { TestingModule } from '@nestjs/testing';
 import {
-  AtomicRedisModule,
   UnsafeIntegerError,
   RedisUnavailableError,
   TransferPendingError,
   TransferService,
 } from 'nestjs-atomic-redis';
-import { startFaultProxy, type Fault, type FaultProxy, type LateFault } from 'nestjs-atomic-redis/testing';
+import { startFaultProxy, type Fault, type FaultProxy } from 'nestjs-atomic-redis/testing';
 import { RedisConnection } from '../../../lib/connection/redis-connection.js';
+import { useApp } from '../../support/app.js';
 import { useRedis } from '../../support/redis.js';
 import { waitFor } from '../../support/wait-for.js';
 import { left, STEPS, type Step } from './support.js';
@@ -26,6 +26,7 @@ const only = (step: Step) => {
 };
 
 describe('transfers across slots over connections that fail', () => {
+  const boot = useApp();
   const redis = useRedis();
   let proxy: FaultProxy;
   let app: TestingModule;
@@ -33,29 +34,20 @@ describe('transfers across slots over connections that fail', () => {
 
   beforeAll(async () => {
     proxy = await startFaultProxy({ target: redis.server });
-    app = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({ connection: proxy.url, namespace: 'atomic:', timeoutMs: 20_000 }),
-      ],
-    }).compile();
-    app.useLogger(false);
-    await app.init();
+    app = await boot({ connection: proxy.url, timeoutMs: 20_000 });
     transfers = app.get(TransferService);
   });
 
   beforeEach(async () => {
     proxy.reset();
     await waitFor('the connection is back', () => app.get(RedisConnection).isReady);
-    // So that each step is one script.
+    // Warms up, so that each step is one script call.
     await redis.client.set('warm', 1);
     await transfers.acrossSlots({ from: 'warm', to: 'up', amount: 1 });
     await redis.client.mset('a', 100, 'b', 0, 'full', FULL);
   });
 
-  afterAll(async () => {
-    await app.close();
-    await proxy.stop();
-  });
+  afterAll(() => proxy.stop());
 
   const balances = async () => await redis.client.mget('a', 'b', 'full');
   const expectTidy = async (): Promise<void> => {
@@ -71,26 +63,29 @@ describe('transfers across slots over connections that fail', () => {
       ['the reply is cut', () => proxy.deliverPartOfReply(3, only(step))],
       ['the request is lost', () => proxy.cutBeforeServer(only(step))],
       ['the request arrives late, after its copy', () => proxy.deliverLate(300, only(step))],
-    ])('[TR-16] %s: moved or returned once, and the caller is told', async (what, strike) => {
-      for (const fits of [true, false]) {
-        const fault = strike();
-        const moving = transfers.acrossSlots({ from: 'a', to: fits ? 'b' : 'full', amount: 30 });
-        if (fits) expect(await moving).toMatchObject({ from: 70, to: 30 });
-        else await expect(moving).rejects.toThrow(UnsafeIntegerError);
-        expect(fault.count).toBe(1);
-        if (what.includes('late')) await (fault as LateFault).delivered;
-        expect(await balances()).toEqual(['70', '30', FULL]);
-        await transfers.recover({ from: 'a', minAgeMs: 0 });
-        await expectTidy();
-      }
-    });
+    ])(
+      '[TR-16] %s: the amount is moved or returned once, and the caller learns which',
+      async (what, strike) => {
+        for (const fits of [true, false]) {
+          const fault = strike();
+          const moving = transfers.acrossSlots({ from: 'a', to: fits ? 'b' : 'full', amount: 30 });
+          if (fits) expect(await moving).toMatchObject({ from: 70, to: 30 });
+          else await expect(moving).rejects.toThrow(UnsafeIntegerError);
+          expect(fault.count).toBe(1);
+          if (what.includes('late')) await (fault as ReturnType<FaultProxy['deliverLate']>).delivered;
+          expect(await balances()).toEqual(['70', '30', FULL]);
+          await transfers.recover({ from: 'a', minAgeMs: 0 });
+          await expectTidy();
+        }
+      },
+    );
   });
 
-  it('[TR-16] is pending when the target does not answer in time, and what asked it then does nothing; recovery completes it', async () => {
-    const late = proxy.deliverLate(2_000, only('decide'));
+  it('[TR-16] are pending when the target does not answer in time, and its late request does nothing; recovery completes them', async () => {
+    const late = proxy.deliverLate(3_500, only('decide'));
     void late.triggered.then(() => proxy.refuseConnections(true));
     const error = await transfers
-      .acrossSlots({ from: 'a', to: 'b', amount: 30, reference: 'p-7' }, { timeoutMs: 1_000 })
+      .acrossSlots({ from: 'a', to: 'b', amount: 30, reference: 'p-7' }, { timeoutMs: 2_000 })
       .catch((e: unknown) => e);
     expect(error).toMatchObject({
       constructor: TransferPendingError,
@@ -111,10 +106,10 @@ describe('transfers across slots over connections that fail', () => {
     await expectTidy();
   });
 
-  it('[TR-16] may be pending when it is not known whether it was begun, and recovery finds out', async () => {
+  it('[TR-16] may be pending when it is unknown whether they began, and recovery finds out', async () => {
     const lost = proxy.loseReplies(only('begin'));
     void lost.triggered.then(() => proxy.refuseConnections(true));
-    const moving = transfers.acrossSlots({ from: 'a', to: 'b', amount: 30 }, { timeoutMs: 1_000 });
+    const moving = transfers.acrossSlots({ from: 'a', to: 'b', amount: 30 }, { timeoutMs: 2_000 });
     const error = await moving.catch((e: unknown) => e);
     expect(error).toBeInstanceOf(TransferPendingError);
     expect((error as TransferPendingError).transfer).toEqual({ from: 'a', to: 'b', amount: 30 });
@@ -124,10 +119,10 @@ describe('transfers across slots over connections that fail', () => {
     await expectTidy();
   });
 
-  it('[TR-16] was paid in when what follows the decision cannot be done in time', async () => {
+  it('[TR-16] are reported as paid in when the steps after the decision cannot be done in time', async () => {
     const cut = proxy.cutBeforeServer(only('close'));
     void cut.triggered.then(() => proxy.refuseConnections(true));
-    const moving = transfers.acrossSlots({ from: 'a', to: 'b', amount: 30 }, { timeoutMs: 1_000 });
+    const moving = transfers.acrossSlots({ from: 'a', to: 'b', amount: 30 }, { timeoutMs: 2_000 });
     expect(await moving).toMatchObject({ from: 70, to: 30 });
     proxy.refuseConnections(false);
     expect(await transfers.recover({ from: 'a', minAgeMs: 0 })).toMatchObject({ credited: 1 });
@@ -135,10 +130,10 @@ describe('transfers across slots over connections that fail', () => {
     await expectTidy();
   });
 
-  it('[TR-16] is pending when the amount cannot be given back in time', async () => {
+  it('[TR-16] are pending when the amount cannot be returned in time', async () => {
     const cut = proxy.cutBeforeServer(only('close'));
     void cut.triggered.then(() => proxy.refuseConnections(true));
-    const moving = transfers.acrossSlots({ from: 'a', to: 'full', amount: 30 }, { timeoutMs: 1_000 });
+    const moving = transfers.acrossSlots({ from: 'a', to: 'full', amount: 30 }, { timeoutMs: 2_000 });
     await expect(moving).rejects.toThrow(TransferPendingError);
     proxy.refuseConnections(false);
     expect(await transfers.recover({ from: 'a', minAgeMs: 0 })).toMatchObject({ refunded: 1 });
@@ -146,7 +141,7 @@ describe('transfers across slots over connections that fail', () => {
     await expectTidy();
   });
 
-  it('[TR-16] was not applied when Redis was never reached', async () => {
+  it('[TR-16] are not applied when Redis was never reached', async () => {
     proxy.refuseConnections(true);
     proxy.disconnectAll();
     await waitFor('the connection is gone', () => !app.get(RedisConnection).isReady);

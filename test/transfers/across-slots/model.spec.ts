@@ -1,29 +1,25 @@
-import { Test, type TestingModule } from '@nestjs/testing';
-import * as fc from 'fast-check';
-import {
-  AtomicRedisModule,
-  UnsafeIntegerError,
-  TransferPendingError,
-  TransferService,
-} from 'nestjs-atomic-redis';
+import type { TestingModule } from '@nestjs/testing';
+import { UnsafeIntegerError, TransferPendingError, TransferService } from 'nestjs-atomic-redis';
+import { fc } from '../../support/property.js';
 import { parseTransfer } from '../../../lib/transfers/across-slots/pending-transfer.js';
 import { TransferSteps } from '../../../lib/transfers/across-slots/transfer-steps.js';
+import { useApp } from '../../support/app.js';
 import { useRedis } from '../../support/redis.js';
 import { hookSteps, left, never, type Step } from './support.js';
 
 const DAY_MS = 86_400_000;
 const KEYS = ['a', 'b', 'c'];
 
-/** What may happen next. Numbers choose among what there is. */
+/** The possible next events. Numbers choose among the existing transfers. */
 type Event =
   | { readonly kind: 'transfer'; from: number; by: number; amount: number }
   | { readonly kind: 'recover'; from: number }
   /** Makes one of the steps that are asked for. */
   | { readonly kind: 'step'; which: number }
-  /** The same, but its reply is lost, and whoever asked for it is gone; or it asks again. */
+  /** The same, but its reply is lost, and its process is gone; or it asks again. */
   | { readonly kind: 'lose'; which: number }
   | { readonly kind: 'resend'; which: number }
-  /** Whoever asks for one of the steps ends before it is sent. */
+  /** The process that requests one of the steps dies before it is sent. */
   | { readonly kind: 'crash'; which: number }
   /** One of the steps that were made long ago is delivered once more. */
   | { readonly kind: 'late copy'; which: number }
@@ -56,23 +52,19 @@ interface Asked {
 }
 
 describe('transfers across slots and their model', () => {
+  const boot = useApp();
   const redis = useRedis();
   let app: TestingModule;
   let transfers: TransferService;
   let asked: Asked[] = [];
   let made: Asked['make'][] = [];
-  /** How many days have passed. */
+  /** Number of days that have passed. */
   let day = 0;
   let free = false;
   const contradictions: string[][] = [];
 
   beforeAll(async () => {
-    app = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({ connection: redis.server.url, namespace: 'atomic:', timeoutMs: 60_000 }),
-      ],
-    }).compile();
-    await app.init();
+    app = await boot({ connection: redis.server.url, timeoutMs: 60_000 });
     transfers = app.get(TransferService);
     // The clock is Redis's own, which cannot be set: what a step is given as its time limit counts
     // the days, and is held against the day on which it is made.
@@ -109,12 +101,9 @@ describe('transfers across slots and their model', () => {
 
   afterAll(async () => {
     jest.restoreAllMocks();
-    await app.close();
   });
 
-  /**
-   * What Redis answered, by the id of the transfer: the amount was taken, and the target decided.
-   */
+  /** Redis's answers, by the id of the transfer: the amount was taken, and the target decided. */
   const begun = new Map<string, { from: string; amount: number }>();
   const decided = new Map<string, { to: string; answer: string }>();
 
@@ -156,12 +145,12 @@ describe('transfers across slots and their model', () => {
     return sum;
   };
 
-  it('[TR-17] conserve money at every moment, and do what their callers were told, in any order of steps, crashes, copies and time', async () => {
+  it('[TR-17] conserve money at every moment, and match the callers’ results, in any order of steps, crashes, copies and time', async () => {
     const seen = { credited: 0, returned: 0, pending: 0, late: 0, recovered: 0 };
     await fc.assert(
       fc.asyncProperty(
         fc.array(event, { minLength: 30, maxLength: 150, size: 'max' }),
-        // What fits into c: it may refuse.
+        // The room in c, which may refuse.
         fc.integer({ min: 0, max: 40 }),
         async (events, room) => {
           await redis.client.flushdb();
@@ -214,7 +203,7 @@ describe('transfers across slots and their model', () => {
                 asked.splice(i, 1);
               }
             }
-            // Those who were answered go on to what they ask for next.
+            // Callers with an answer continue to their next request.
             await new Promise((resolve) => setTimeout(resolve, 2));
             expect(await total()).toBe(before);
           }
@@ -226,8 +215,8 @@ describe('transfers across slots and their model', () => {
           expect(others).toEqual([]);
           expect(decisions.filter(({ ttlMs }) => ttlMs < 0)).toEqual([]);
 
-          // Every transfer that was begun ended as its target decided, once, and its caller was
-          // told nothing else.
+          // Every transfer that was begun ended as its target decided, once, and its caller got
+          // that answer.
           expect(contradictions).toEqual([]);
           const expected = new Map(KEYS.map((key, i) => [key, BigInt(start[i]!)]));
           for (const [id, { from, amount }] of begun) {
@@ -247,7 +236,7 @@ describe('transfers across slots and their model', () => {
       ),
       { numRuns: 50 },
     );
-    // That the property was not true for want of cases.
+    // The property must not hold for want of cases.
     for (const count of Object.values(seen)) expect(count).toBeGreaterThan(0);
   }, 240_000);
 });

@@ -34,7 +34,7 @@ describe.each(SERVERS)('recovery of transfers across slots on %s', (kind) => {
     return found;
   };
 
-  it('[TR-19] lists each transfer that is under way once, page by page, of all slots or of one', async () => {
+  it('[TR-19] lists each pending transfer once, page by page, of all slots or of one', async () => {
     const sources = ['{x}1', '{x}2', '{y}', '{z}'].flatMap((key) => Array<string>(7).fill(key));
     await env.client.set('{x}1', 100).then(() => env.client.set('{x}2', 100));
     await env.client.set('{y}', 100).then(() => env.client.set('{z}', 100));
@@ -61,7 +61,7 @@ describe.each(SERVERS)('recovery of transfers across slots on %s', (kind) => {
     expect(Math.abs(begunAtMs - Number(seconds) * 1_000)).toBeLessThan(60_000);
   });
 
-  it('[TR-19] leaves young ones to those who began them, unless told', async () => {
+  it('[TR-19] leaves recent transfers to their own callers by default', async () => {
     await env.client.set('{x}', 10);
     await abandon(['{x}'], 'to');
     expect(await transfers().pending({ from: '{x}', minAgeMs: 60_000 })).toEqual({ transfers: [] });
@@ -74,7 +74,7 @@ describe.each(SERVERS)('recovery of transfers across slots on %s', (kind) => {
     expect(await env.client.get('to')).toBe('1');
   });
 
-  it('[TR-14] several that recover at the same time complete each transfer once', async () => {
+  it('[TR-14] completes each transfer once, with several recoverers at the same time', async () => {
     const sources = Array.from({ length: 40 }, (_, i) => `{s${i % 4}}`);
     for (const from of new Set(sources)) await env.client.set(from, 10);
     await env.client.set('full', String(2n ** 63n - 6n));
@@ -101,7 +101,7 @@ describe.each(SERVERS)('recovery of transfers across slots on %s', (kind) => {
     expect(decisions.filter(({ ttlMs }) => ttlMs < 0)).toEqual([]);
   });
 
-  it('[TR-14] one that is stuck does not keep others from their end', async () => {
+  it('[TR-14] completes the others when one transfer is stuck', async () => {
     await env.client.set('{x}', 10);
     await env.client.set('garbage', 'x');
     await abandon(['{x}'], 'garbage');
@@ -116,7 +116,7 @@ describe.each(SERVERS)('recovery of transfers across slots on %s', (kind) => {
     expect(await env.client.get('to')).toBe('1');
   });
 
-  it('[TR-19] keeps keys and references of any text', async () => {
+  it('[TR-19] supports keys and references of any text', async () => {
     const [from, to] = ['a,}"\n😀{', '{"to"},\u0000 \'x\''];
     await env.client.set(from, 3);
     await abandon([from], to);

@@ -1,12 +1,13 @@
 import { TransferPendingError, TransferService } from 'nestjs-atomic-redis';
-import { Test, type TestingModule } from '@nestjs/testing';
+import type { TestingModule } from '@nestjs/testing';
 import type { Cluster } from 'ioredis';
-import { AtomicRedisModule } from 'nestjs-atomic-redis';
+import { useApp } from '../../support/app.js';
 import { startCluster, type TestCluster } from '../../support/cluster.js';
 import { waitFor } from '../../support/wait-for.js';
 import { left } from './support.js';
 
 describe('transfers across slots that move', () => {
+  const boot = useApp();
   let cluster: TestCluster;
   let client: Cluster;
   let app: TestingModule;
@@ -14,25 +15,18 @@ describe('transfers across slots that move', () => {
   beforeAll(async () => {
     cluster = await startCluster({ replicasPerMaster: 0 });
     client = cluster.connect();
-    app = await Test.createTestingModule({
-      imports: [
-        AtomicRedisModule.forRoot({
-          connection: { nodes: cluster.nodes.map(({ host, port }) => ({ host, port })) },
-          namespace: 'atomic:',
-          timeoutMs: 20_000,
-        }),
-      ],
-    }).compile();
-    await app.init();
+    app = await boot({
+      connection: { nodes: cluster.nodes.map(({ host, port }) => ({ host, port })) },
+      timeoutMs: 20_000,
+    });
   });
 
   afterAll(async () => {
-    await app?.close();
     client?.disconnect();
     await cluster?.stop();
   });
 
-  it('[TR-20] conserve money while the slots of both balances, their lists and decisions go from node to node', async () => {
+  it('[TR-20] conserve money while the slots of both balances, their lists and decisions move from node to node', async () => {
     const transfers = app.get(TransferService);
     const accounts = ['{a}', '{b}', '{c}'];
     for (const account of accounts) await client.set(account, 1_000);
@@ -76,7 +70,7 @@ describe('transfers across slots that move', () => {
     for (const from of accounts) await transfers.recover({ from, minAgeMs: 0 });
     const balances = await Promise.all(accounts.map(async (account) => Number(await client.get(account))));
     expect(balances.reduce((a, b) => a + b, 0)).toBe(3_000);
-    // Each as its caller was told; Redis was never away for long.
+    // Each matches its caller's answer; Redis was never away for long.
     expect(pending).toBe(0);
     expect(balances).toEqual(accounts.map((account) => moved.get(account)));
     const { decisions, others } = await left({ client });

@@ -3,8 +3,8 @@ import type { Cluster, Redis } from 'ioredis';
 import { ScriptRunner } from '../../../lib/scripting/script-runner.js';
 
 /**
- * What transfers across slots have left: decisions with what they live for yet (-1: for ever), and
- * other keys of the library's, operations' markers aside.
+ * Returns the leftovers of transfers across slots: decisions with their remaining time to live (-1:
+ * for ever), and other keys of the library except operations' markers.
  */
 export async function left({
   client,
@@ -25,7 +25,7 @@ export async function left({
 export const STEPS = ['begin', 'decide', 'close', 'expire-decision', 'forget'] as const;
 export type Step = (typeof STEPS)[number] | 'read';
 
-/** What happens at a step: `run` makes it. */
+/** Replaces a step: `run` executes it. */
 export type StepHook = (
   step: Step,
   run: () => Promise<unknown>,

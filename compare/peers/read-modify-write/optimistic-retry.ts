@@ -1,0 +1,21 @@
+import { Injectable } from '@nestjs/common';
+import { InjectTransaction, OptimisticRetry, type Transaction } from 'nestjs-atomic-redis';
+import type { Place, Update } from '../../tool.js';
+import { startApp } from '../atomic-redis.js';
+
+@Injectable()
+class Documents {
+  constructor(@InjectTransaction() private readonly tx: Transaction) {}
+
+  @OptimisticRetry({ watch: (key: string) => key })
+  async update(key: string, change: (value: string | null) => Promise<string>): Promise<void> {
+    this.tx.write.set(key, await change(await this.tx.read.get(key)));
+  }
+}
+
+export async function start({ url }: Place): Promise<Update> {
+  const { provider: documents, close } = await startApp(url, Documents);
+  return { update: (key, change) => documents.update(key, change), close };
+}
+
+export { notApplied } from '../atomic-redis.js';
