@@ -85,7 +85,8 @@ describe('a connection is ready only after its checks', () => {
         expect(reason).toMatchObject({ outcome: 'not-applied', retryable: true });
       const [{ reason: ofCounter }] = refused as [PromiseRejectedResult, ...unknown[]];
       expect(ofCounter).toBeInstanceOf(RedisUnavailableError);
-      expect(String(ofCounter)).toMatch(/database 3.*NOPERM/);
+      // In words of ours or of the client, whichever was refused last.
+      expect(String(ofCounter)).toMatch(/NOPERM/);
       expect(await redis.client.keys('*')).toEqual([]);
       await redis.client.call('ACL', 'SETUSER', 'app', '+select');
       await waitFor('it works again', () => services.counters.add('c', 1).then(({ value }) => value === 2));

@@ -4,8 +4,11 @@ import { useRedis } from '../support/redis.js';
 import { clocked, WrappedLimits } from './wrapped-limits.js';
 import { LimitModel } from './limit-model.js';
 
-/** Far from the real time, and at no border. */
-const START_US = 1_600_000_000_123_457n;
+/**
+ * At no border, and so long ago that the longest walk from here, 28 years, ends in the past: a
+ * script that reads a time past its limit is refused as late.
+ */
+const START_US = 900_000_000_123_457n;
 
 /**
  * Amounts that divide a time without and with a rest, and such that no double holds their products.

@@ -16,6 +16,9 @@ const report = <Ts>(run: fc.RunDetails<Ts>): void => {
 
 fc.configureGlobal({
   reporter: report,
+  // A failure is told after this time at the latest, with the smallest case found until then.
+  interruptAfterTimeLimit: 100_000,
+  markInterruptAsFailure: true,
   ...(seed !== undefined && { seed: Number(seed) }),
   ...(path !== undefined && { path }),
 });
