@@ -4,7 +4,6 @@ import {
   InvalidUtf8Error,
   OutcomeUnknownError,
   IllegalTransactionStateError,
-  TransactionService,
   WrongTypeError,
 } from '../../lib/index.js';
 import { startFaultProxy, type FaultProxy } from '../../lib/testing/index.js';
@@ -13,19 +12,19 @@ import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
 import { expectWrongArguments } from '../support/refused-calls.js';
 import { waitFor } from '../support/wait-for.js';
+import { inTransaction } from '../support/in-transaction.js';
 
 describe('ListService', () => {
   const boot = useApp();
   const redis = useRedis();
   let proxy: FaultProxy;
   let lists: ListService;
-  let transactions: TransactionService;
   let close: () => Promise<void>;
 
   beforeEach(async () => {
     proxy = await startFaultProxy({ target: redis.server });
     const app = await boot({ connection: proxy.url });
-    [lists, transactions] = [app.get(ListService), app.get(TransactionService)];
+    lists = app.get(ListService);
     let closed: Promise<void> | undefined;
     close = () => (closed ??= app.close());
   });
@@ -181,7 +180,6 @@ describe('ListService', () => {
       await expect(lists.move('a', 'b')).rejects.toBeInstanceOf(IllegalTransactionStateError);
       expect(await lists.move('a', 'b', { propagation: 'outside' })).toBe('1');
     };
-    // An attempt whose WATCH was answered late is made again, with what it does outside.
-    await transactions.run(['k'], work, { timeoutMs: 60_000 });
+    await inTransaction(work);
   });
 });

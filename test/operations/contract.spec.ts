@@ -9,7 +9,7 @@ import {
 import { startFaultProxy, type FaultProxy } from 'nestjs-atomic-redis/testing';
 import { ALL_OPERATIONS } from '../../lib/atomic-redis.operations.js';
 import type { ScriptedOperationType } from '../../lib/observability/event-types.js';
-import { runInTransactionScope } from '../../lib/runtime/transaction-scope.js';
+import { inTransaction } from '../support/in-transaction.js';
 import { useApp } from '../support/app.js';
 import { countCommands } from '../support/command-stats.js';
 import { isScript } from '../support/is-script.js';
@@ -254,7 +254,7 @@ describe('the contract of scripted calls', () => {
       const prepared = await prepare(one);
       const before = await contents();
       const inside = (options: EnforceableOptions): Promise<unknown> =>
-        runInTransactionScope({}, { isOpen: true }, () => one.call(atomic, options, prepared));
+        inTransaction(() => one.call(atomic, options, prepared));
       await expect(inside({})).rejects.toThrow(IllegalTransactionStateError);
       expect(await contents()).toEqual(before);
       expect(await inside({ propagation: 'outside' })).toEqual(expected.result);
@@ -312,7 +312,7 @@ describe('the contract of scripted calls', () => {
   it.each(QUERIES)('[READ-1] %s is sent by EVALSHA_RO, also inside a transaction', async (_, one) => {
     const prepared = await prepare(one);
     const counts = await countCommands(redis.client, () =>
-      runInTransactionScope({}, { isOpen: true }, () => one.call(atomic, {}, prepared)),
+      inTransaction(() => one.call(atomic, {}, prepared)),
     );
     expect(counts['evalsha_ro']).toBe(1);
     expect(counts['evalsha']).toBeUndefined();

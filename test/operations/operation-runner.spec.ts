@@ -7,7 +7,7 @@ import { defineOperation } from '../../lib/operations/operation.js';
 import { OperationRunner } from '../../lib/operations/operation-runner.js';
 import type { OperationOptions } from '../../lib/operations/operation.options.js';
 import type { RedisConnection } from '../../lib/connection/redis-connection.js';
-import { runInTransactionScope } from '../../lib/runtime/transaction-scope.js';
+import { inTransaction } from '../support/in-transaction.js';
 import { ScriptRunner } from '../../lib/scripting/script-runner.js';
 import { WorkInFlight } from '../../lib/runtime/work-in-flight.js';
 import { startFaultProxy, type FaultProxy } from '../../lib/testing/index.js';
@@ -115,8 +115,7 @@ describe('OperationRunner', () => {
   });
 
   it('is refused inside a transaction, where it would run once for each attempt', async () => {
-    const inside = (options?: OperationOptions) =>
-      runInTransactionScope({}, { isOpen: true }, () => add('n', options));
+    const inside = (options?: OperationOptions) => inTransaction(() => add('n', options));
     await expect(inside()).rejects.toThrow(IllegalTransactionStateError);
     expect(await inside({ propagation: 'outside' })).toBe(1);
   });

@@ -13,6 +13,7 @@ import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
 import { expectWrongArguments } from '../support/refused-calls.js';
 import { waitFor } from '../support/wait-for.js';
+import { inTransaction } from '../support/in-transaction.js';
 import { openQueues, type TestQueues } from './queues.js';
 
 interface Email {
@@ -549,8 +550,6 @@ describe('ReliableQueue', () => {
     const queue = own.get(ReliableQueueService).get<Email>('emails');
     await queue.push({ to: 'a' });
     const job = (await queue.take())!;
-    // Two transactions, for each may repeat its work: a job that has ended answers any end that it
-    // had.
     await own.get(TransactionService).run(['k'], async () => {
       for (const call of [
         () => queue.push({ to: 'b' }),
@@ -562,7 +561,7 @@ describe('ReliableQueue', () => {
       ])
         await expect(call()).rejects.toBeInstanceOf(IllegalTransactionStateError);
     });
-    await own.get(TransactionService).run(['k'], async () => {
+    await inTransaction(async () => {
       await queue.push({ to: 'c' }, { propagation: 'outside' });
       expect((await queue.take({ propagation: 'outside' }))?.payload).toEqual({ to: 'c' });
       expect(await job.ack({ propagation: 'outside' })).toBe(true);

@@ -11,7 +11,7 @@ export const append = defineScript({
 
 export interface Operation {
   /** Made before each round, while Redis refuses nothing. Its result is given to the call. */
-  readonly before?: (redis: AtomicRedis, key: string) => Promise<unknown>;
+  readonly before?: (redis: AtomicRedis, key: string, options?: Options) => Promise<unknown>;
   readonly call: (redis: AtomicRedis, key: string, options: Options, prepared: never) => Promise<unknown>;
   /** Its keys are the library's own. */
   readonly ownKeys?: boolean;
@@ -71,7 +71,8 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
   },
   'counters.add': { call: ({ counters }, key, options) => counters.add(key, 1, options) },
   'counters.undo': {
-    before: ({ counters }, key) => counters.addUndoable(key, 1, { timeoutMs: TIME_MS }),
+    // Its time-out is that of the addition.
+    before: ({ counters }, key, options) => counters.addUndoable(key, 1, options),
     call: (_, __, ___, { undo }: { undo: () => Promise<boolean> }) => undo(),
   },
   'counters.reset': { before: stock, call: ({ counters }, key, options) => counters.reset(key, options) },
@@ -124,8 +125,7 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
   },
   'lists.move': {
     before: ({ scripts }, key) => scripts.run(append, { keys: { list: key }, args: { value: 'x' } }),
-    // Its time-out is that of the wait.
-    call: ({ lists }, key) => lists.move(key, `${key}:to`),
+    call: ({ lists }, key, options) => lists.move(key, `${key}:to`, options),
   },
   'scripts.run': {
     call: ({ scripts }, key, options) =>

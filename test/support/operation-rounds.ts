@@ -48,8 +48,10 @@ export async function callAll(
   { timeoutMs, keysOf, refuse }: Round,
 ): Promise<Answers> {
   const prepared = new Map<string, unknown[]>();
-  for (const [name, { before }, atomic] of apps)
-    prepared.set(name, await Promise.all(keysOf(name).map(async (key) => await before?.(atomic, key))));
+  for (const [name, { before }, atomic] of apps) {
+    const all = keysOf(name).map(async (key) => await before?.(atomic, key, { timeoutMs }));
+    prepared.set(name, await Promise.all(all));
+  }
   await refuse();
   const answers: Answers = {};
   await Promise.all(

@@ -10,7 +10,6 @@ import {
   NotReplicatedError,
   RedisReplyError,
   IllegalTransactionStateError,
-  TransactionService,
   TransferService,
   WrongTypeError,
   type TransferOptions,
@@ -19,6 +18,7 @@ import { useApp } from '../support/app.js';
 import { startCluster } from '../support/cluster.js';
 import { countCommands } from '../support/command-stats.js';
 import { useRedis } from '../support/redis.js';
+import { inTransaction } from '../support/in-transaction.js';
 
 const MAX = 2n ** 63n - 1n;
 const MIN = -(2n ** 63n);
@@ -349,9 +349,7 @@ describe('TransferService', () => {
   it('[TR-9] is refused inside a transaction by default', async () => {
     await redis.client.set('a', 10);
     const inside = (options?: TransferOptions) =>
-      app
-        .get(TransactionService)
-        .run(['x'], () => transfers.transfer({ from: 'a', to: 'b', amount: 1 }, options));
+      inTransaction(() => transfers.transfer({ from: 'a', to: 'b', amount: 1 }, options));
     await expect(inside()).rejects.toThrow(IllegalTransactionStateError);
     expect(await inside({ propagation: 'outside' })).toEqual({ from: 9, to: 1 });
   });

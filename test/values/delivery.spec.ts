@@ -6,7 +6,6 @@ import {
   OutcomeUnknownError,
   RedisReplyError,
   IllegalTransactionStateError,
-  TransactionService,
   ValueService,
   WrongTypeError,
 } from 'nestjs-atomic-redis';
@@ -17,6 +16,7 @@ import { countCommands } from '../support/command-stats.js';
 import { isScript } from '../support/is-script.js';
 import { useRedis } from '../support/redis.js';
 import { waitFor } from '../support/wait-for.js';
+import { inTransaction } from '../support/in-transaction.js';
 
 /**
  * A call, its expected answer, and a later change by another client that a copy must leave alone.
@@ -281,11 +281,9 @@ describe('a value whose connection fails', () => {
   });
 
   it('is refused inside a transaction, whose attempts would each repeat it', async () => {
-    const inside = app.get(TransactionService).run(['k'], () => values.getAndSet('k', 'b'));
+    const inside = inTransaction(() => values.getAndSet('k', 'b'));
     await expect(inside).rejects.toThrow(IllegalTransactionStateError);
-    const outside = app
-      .get(TransactionService)
-      .run(['k'], () => values.getAndSet('k', 'b', { propagation: 'outside' }));
+    const outside = inTransaction(() => values.getAndSet('k', 'b', { propagation: 'outside' }));
     expect(await outside).toBeNull();
   });
 

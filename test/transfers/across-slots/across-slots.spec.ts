@@ -7,7 +7,6 @@ import {
   NotReplicatedError,
   RedisReplyError,
   IllegalTransactionStateError,
-  TransactionService,
   TransferPendingError,
   TransferService,
 } from 'nestjs-atomic-redis';
@@ -15,6 +14,7 @@ import { startRedisServer } from 'nestjs-atomic-redis/testing';
 import { SERVERS, useTarget } from '../../support/target.js';
 import { countCommands } from '../../support/command-stats.js';
 import { waitFor } from '../../support/wait-for.js';
+import { inTransaction } from '../../support/in-transaction.js';
 import { hookSteps, left, type Step } from './support.js';
 
 const MAX = 2n ** 63n - 1n;
@@ -161,13 +161,11 @@ describe.each(SERVERS)('transfers across slots on %s', (kind) => {
   it('[TR-12] are refused inside a transaction by default', async () => {
     await env.client.set('a', 10);
     const inside = (propagation?: 'outside') =>
-      env.app
-        .get(TransactionService)
-        .run(['x'], () =>
-          transfers().acrossSlots({ from: 'a', to: 'b', amount: 1 }, propagation && { propagation }),
-        );
+      inTransaction(() =>
+        transfers().acrossSlots({ from: 'a', to: 'b', amount: 1 }, propagation && { propagation }),
+      );
     await expect(inside()).rejects.toThrow(IllegalTransactionStateError);
-    const recovering = env.app.get(TransactionService).run(['x'], () => transfers().recover());
+    const recovering = inTransaction(() => transfers().recover());
     await expect(recovering).rejects.toThrow(IllegalTransactionStateError);
     expect(await inside('outside')).toMatchObject({ from: 9, to: 1 });
   });
