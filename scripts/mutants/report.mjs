@@ -24,7 +24,15 @@ export async function writeReport() {
     '',
     ...folders.flatMap(survivors(reasons)),
   ].join('\n');
-  writeFileSync(page, await format(text, { ...(await resolveConfig(page)), parser: 'markdown' }));
+  writeFileSync(
+    page,
+    await format(text, {
+      ...(await resolveConfig(page)),
+      parser: 'markdown',
+      proseWrap: 'always',
+      printWidth: 100,
+    }),
+  );
 }
 
 function countsOf(all, reasons) {
