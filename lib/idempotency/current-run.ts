@@ -1,5 +1,6 @@
-import { Inject, Injectable } from '@nestjs/common';
+import { Injectable } from '@nestjs/common';
 import { getRunToken } from '../atomic-redis.constants.js';
+import { injection } from '../injection.js';
 import { RedisConnection } from '../connection/redis-connection.js';
 import { currentParticipant, type Participant } from '../scripting/commit-participant.js';
 import { IllegalRunStateError } from './idempotency.errors.js';
@@ -58,4 +59,5 @@ export class CurrentRun extends IdempotentRun {
  *
  * @param name of the registration. Default: the unnamed one.
  */
-export const InjectRun = (name?: string): PropertyDecorator & ParameterDecorator => Inject(getRunToken(name));
+export const InjectRun = (name?: string): PropertyDecorator & ParameterDecorator =>
+  injection('InjectRun', getRunToken(name));

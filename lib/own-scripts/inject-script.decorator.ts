@@ -1,5 +1,5 @@
-import { Inject } from '@nestjs/common';
 import { getScriptToken } from '../atomic-redis.constants.js';
+import { injection } from '../injection.js';
 import type { Script } from '../scripting/script.js';
 
 /**
@@ -11,4 +11,4 @@ import type { Script } from '../scripting/script.js';
  * ```
  */
 export const InjectScript = (script: Script, name?: string): PropertyDecorator & ParameterDecorator =>
-  Inject(getScriptToken(script, name));
+  injection('InjectScript', getScriptToken(script, name));

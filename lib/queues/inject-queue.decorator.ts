@@ -1,5 +1,5 @@
-import { Inject } from '@nestjs/common';
 import { getQueueToken } from '../atomic-redis.constants.js';
+import { injection } from '../injection.js';
 import type { QueueDefinition } from './queue-definition.js';
 
 /**
@@ -13,4 +13,4 @@ import type { QueueDefinition } from './queue-definition.js';
 export const InjectQueue = (
   definition: QueueDefinition,
   name?: string,
-): PropertyDecorator & ParameterDecorator => Inject(getQueueToken(definition, name));
+): PropertyDecorator & ParameterDecorator => injection('InjectQueue', getQueueToken(definition, name));

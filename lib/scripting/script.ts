@@ -94,7 +94,7 @@ export function defineScript<
   specification: Pick<Script<Keys, Args, Reply>, 'name' | 'keys' | 'args' | 'lua' | 'reply'> &
     Partial<Pick<Script, 'opening' | 'binary' | 'readOnly'>>,
 ): Script<Keys, Args, Reply> {
-  const { name, lua, opening = '', keys, args } = specification;
+  const { name, lua, opening = '', keys, args, reply } = specification;
   if (typeof name !== 'string' || name === '' || typeof lua !== 'string' || lua.trim() === '') {
     throw new ConfigurationError(
       'defineScript needs a name and the Lua text: defineScript({ name, lua, … })',
@@ -109,10 +109,14 @@ export function defineScript<
   }
   const problem = blocksProblem(lua) ?? blocksProblem(opening);
   if (problem) throw new ConfigurationError(`Script ${name} is not valid Lua: ${problem}`);
-  for (const [what, names] of [
-    ['key', keys],
-    ['argument', args],
+  if (typeof reply !== 'function')
+    throw new ConfigurationError(`Script ${name} needs reply, a function that reads what Redis answers`);
+  for (const [what, part, names] of [
+    ['key', 'keys', keys],
+    ['argument', 'args', args],
   ] as const) {
+    if (!Array.isArray(names) || !names.every(check.isText))
+      throw new ConfigurationError(`Script ${name} needs ${part}, a list of names: [] if it has none`);
     const bare = names.map((one) => one.replace(/^\.\.\./, ''));
     if (new Set(bare).size !== bare.length)
       throw new ConfigurationError(`Script ${name} names a ${what} twice: ${names.join(', ')}`);

@@ -1,5 +1,6 @@
-import { Inject, Injectable } from '@nestjs/common';
+import { Injectable } from '@nestjs/common';
 import { getTransactionToken } from '../atomic-redis.constants.js';
+import { injection } from '../injection.js';
 import type { PushTarget, QueuedPushOptions } from '../scripting/queued-push.js';
 import type { TransactionReads, TransactionWrites } from './transaction-commands.js';
 import { TransactionService } from './transaction.service.js';
@@ -46,4 +47,4 @@ export class CurrentTransaction extends Transaction {
 
 /** Injects the {@link Transaction} that the calling `@OptimisticRetry` method runs in. */
 export const InjectTransaction = (name?: string): PropertyDecorator & ParameterDecorator =>
-  Inject(getTransactionToken(name));
+  injection('InjectTransaction', getTransactionToken(name));

@@ -1,5 +1,6 @@
 import { ConflictException } from '@nestjs/common';
 import {
+  IdempotencyInFlightError,
   IdempotencyResultUnavailableError,
   InvalidArgumentError,
   OutcomeUnknownError,
@@ -305,12 +306,18 @@ describe('a run that died', () => {
     expect(await readRecord(redis.client, record)).toMatchObject({ state: 'lasting' });
     expect(await redis.client.zscore('atomic:held:index', record)).not.toBeNull();
     expect(await redis.client.pttl(record)).toBeGreaterThan(600_000);
-    await damageRecord(redis.client, record, { aliveUntil: '1' });
     const work = jest.fn();
     const { idempotency: other } = await instances.start();
-    await expect(other.run('k', (run) => run.step('charge', work, hold))).rejects.toThrow(
-      StepInterruptedError,
-    );
+    let outcome: unknown;
+    // The first process goes on renewing its lease.
+    await waitFor('a call while the lease has ended', async () => {
+      await damageRecord(redis.client, record, { aliveUntil: '1' });
+      outcome = await other
+        .run('k', (run) => run.step('charge', work, hold))
+        .catch((error: unknown) => error);
+      return !(outcome instanceof IdempotencyInFlightError);
+    });
+    expect(outcome).toBeInstanceOf(StepInterruptedError);
     expect(work).not.toHaveBeenCalled();
   });
 

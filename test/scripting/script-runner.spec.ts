@@ -229,4 +229,19 @@ describe('defineScript', () => {
     );
     expect(() => defineScript({ ...script, lua: ' ', keys: [], args: [] })).toThrow(/Lua text/);
   });
+
+  it.each([
+    ['name', undefined, /needs a name/],
+    ['lua', undefined, /Lua text/],
+    ['keys', undefined, /needs keys, a list of names/],
+    ['keys', 'stock', /needs keys, a list of names/],
+    ['keys', [1], /needs keys, a list of names/],
+    ['args', undefined, /needs args, a list of names/],
+    ['args', [''], /needs args, a list of names/],
+    ['reply', undefined, /needs reply, a function/],
+  ])('[ARG-1] refuses a script whose %s is %p', (part, value, message) => {
+    const define = (): unknown => defineScript({ ...script, keys: [], args: [], [part]: value } as never);
+    expect(define).toThrow(ConfigurationError);
+    expect(define).toThrow(message);
+  });
 });
