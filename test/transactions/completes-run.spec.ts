@@ -195,16 +195,16 @@ describe('a transaction that completes the idempotent run around it', () => {
         await new Promise((resolve) => setTimeout(resolve, workMs));
         tx.write.incr('k');
       };
-      await completing(work, { maxAttempts: 1 }, 3_000);
+      await completing(work, { maxAttempts: 1, timeoutMs: 30_000 }, 3_000);
       expect(await redis.client.get('k')).toBe('1');
       expect(renewed.count).toBe(1);
     },
   );
 
   it.each([
-    ['extends a lease that could end before the transaction', 3_000, 1],
-    ['leaves a lease unchanged that outlasts the transaction', 60_000, 0],
-  ])('[TX-14] %s, before WATCH', async (_, leaseMs, renewals) => {
+    ['extends a lease that could end before the transaction', 3_000, true],
+    ['leaves a lease unchanged that outlasts the transaction', 60_000, false],
+  ])('[TX-14] %s, before WATCH', async (_, leaseMs, isExtended) => {
     const renewed = proxy.delay({ ...on(renewScript, Infinity), replyMs: 0 });
     let lasts = 0;
     const work = async (tx: Transaction): Promise<void> => {
@@ -213,7 +213,8 @@ describe('a transaction that completes the idempotent run around it', () => {
       tx.write.incr('k');
     };
     await completing(work, { timeoutMs: 10_000 }, leaseMs);
-    expect(renewed.count).toBe(renewals);
+    // Once for each attempt.
+    expect(renewed.count > 0).toBe(isExtended);
     // Of the transaction’s ten seconds, less what the machine stalls; a lease has three.
     expect(lasts).toBeGreaterThan(5_000);
   });

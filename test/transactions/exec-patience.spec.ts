@@ -65,10 +65,10 @@ describe('an EXEC that is not answered at once', () => {
   }, 60_000);
 
   it('[TX-19] is not given up beyond half of its time while bytes move', async () => {
-    proxy.limitSpeed(BYTES_PER_SECOND);
+    proxy.limitSpeed(BYTES_PER_SECOND / 2);
     const counts = await countCommands(redis.client, async () => {
-      // They need three seconds.
-      expect(await set(LARGE, 5_000)).toEqual([['before']]);
+      // They need six seconds.
+      expect(await set(LARGE, 10_000)).toEqual([['before']]);
     });
     expect(counts['exec']).toBe(1);
   }, 60_000);
