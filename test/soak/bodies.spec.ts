@@ -8,7 +8,7 @@ describe('transactions with bodies of any kind, under faults', () => {
     judge: (report: BodiesReport) => void,
   ): Promise<boolean> =>
     reproducibly('bodies', given, async () => {
-      const report = await soakBodies({ ...given, limitMs: 60_000 });
+      const report = await soakBodies({ ...given, limitMs: 150_000 });
       expect(report).toMatchObject({ broken: 0, missing: 0, doubled: 0, stray: 0, examples: [] });
       expect(wrongInHistory(report.history, { 'list-append': 300 })).toEqual([]);
       judge(report);
@@ -18,12 +18,12 @@ describe('transactions with bodies of any kind, under faults', () => {
     await soak({ transactions: 600, faults: 25, restarts: 1, seed: 3 }, ({ applied }) => {
       expect(applied).toBeGreaterThan(300);
     });
-  }, 150_000);
+  }, 250_000);
 
   it('[TX-16] leave no outcome unknown where the server is healthy', async () => {
     await soak({ transactions: 1_500, faults: 0, restarts: 0, seed: 4 }, ({ unknowns, notApplied }) => {
       expect(unknowns).toEqual([]);
       expect(notApplied).toBeGreaterThan(0);
     });
-  }, 150_000);
+  }, 250_000);
 });

@@ -16,7 +16,7 @@ describe('calls on a Cluster whose nodes change', () => {
       expect(wrongInHistory(report.history, LEAST)).toEqual([]);
       expect(report.verdict.run.applied).toBeGreaterThan(50);
     });
-  }, 120_000);
+  }, 250_000);
 
   it('[CL-2] with durability survive the death of a master that its replicas had not heard from', async () => {
     const given = { moves: 1, failovers: 0, kills: 1, stalls: 0, seed: 2 };
@@ -27,7 +27,7 @@ describe('calls on a Cluster whose nodes change', () => {
       expect(wrongInHistory(report.history, LEAST)).toEqual([]);
       expect(report.verdict.run.applied).toBeGreaterThan(50);
     });
-  }, 120_000);
+  }, 250_000);
 
   it('[CL-3] without durability lose at most the last acknowledged writes of a dead master, whole within one slot', async () => {
     const given = { moves: 0, failovers: 0, kills: 1, stalls: 0, seed: 3 };
@@ -38,5 +38,5 @@ describe('calls on a Cluster whose nodes change', () => {
       // The kill cuts the replica off first: without a loss, nothing was tried.
       expect(report.verdict.pair.lost + report.verdict.run.lost).toBeGreaterThan(0);
     });
-  }, 120_000);
+  }, 250_000);
 });

@@ -5,7 +5,7 @@ describe('work that is handed over with its effects, under faults', () => {
   it('[QU-34] exists exactly if its transaction was applied, and takes effect once', async () => {
     const given = { jobs: 1_500, kills: 5, pauses: 3, 'strike-every': 1_500, seed: 1 };
     await reproducibly('handover', given, async () => {
-      const report = await soakHandover({ ...given, strikeEveryMs: 1_500, limitMs: 100_000 });
+      const report = await soakHandover({ ...given, strikeEveryMs: 1_500, limitMs: 150_000 });
       expect(report).toMatchObject({
         placedTwice: 0,
         wronglyShipped: 0,
@@ -21,5 +21,5 @@ describe('work that is handed over with its effects, under faults', () => {
       expect(report.kills).toBeGreaterThanOrEqual(5);
       expect(report.lostReplies).toBeGreaterThan(0);
     });
-  }, 200_000);
+  }, 250_000);
 });

@@ -40,5 +40,5 @@ describe('histories of several processes, judged by an independent checker', () 
       // The master dies after 20 transactions that its replica did not hear of.
       expect(history.lost).toBeGreaterThan(0);
     });
-  }, 150_000);
+  }, 250_000);
 });
