@@ -28,9 +28,10 @@ const REALMS = new Set(
 /**
  * Properties under which a principal without an id of its own has the one that counts, best first.
  */
-const INNER = (
-  'user passport payload claims profile _json jwt lambda ' + 'iam credentials principal data'
-).split(' ');
+const INNER = [
+  ...['user', 'passport', 'payload', 'claims', 'profile', '_json'],
+  ...['jwt', 'lambda', 'iam', 'credentials', 'principal', 'data'],
+];
 
 /** Properties that hold realms beside the id. */
 const REALM_HOLDERS = new Set(['firebase', 'appmetadata']);
