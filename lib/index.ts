@@ -148,7 +148,8 @@ export type { SchemaIssue, SchemaResult, StandardSchema } from './queues/standar
 export { ReliableQueueService } from './queues/reliable-queue.service.js';
 export type { PushOptions, ReliableQueue } from './queues/reliable-queue.js';
 export type { QueueJob } from './queues/queue-job.js';
-export type { DeadLetter, DeadLetters } from './queues/dead-letters.js';
+export type { DeadLetter } from './queues/dead-letter.js';
+export type { DeadLetters } from './queues/dead-letters.js';
 export type { RunningConsumer } from './queues/running-consumer.js';
 export type { QueueOptions } from './queues/queue.options.js';
 

@@ -1,6 +1,7 @@
 import { isMainThread } from 'node:worker_threads';
 import { Logger } from '@nestjs/common';
-import { MetadataScanner, type HttpAdapterHost, type ModulesContainer } from '@nestjs/core';
+import type { HttpAdapterHost, ModulesContainer } from '@nestjs/core';
+import { methodsOfControllers } from './problem-details/route-edge.js';
 import type { DeclaredConsumers } from './queues/declared-consumers.js';
 
 /** Applications call `enableShutdownHooks` before they listen, or soon after. */
@@ -51,14 +52,6 @@ export class ShutdownNotice {
   }
 
   private takesMessages(): boolean {
-    const scanner = new MetadataScanner();
-    return [...this.modules.values()]
-      .flatMap(({ controllers }) => [...controllers.values()])
-      .some(({ metatype }) => {
-        const prototype = (metatype as { prototype?: Record<string, object> } | null)?.prototype ?? {};
-        return scanner
-          .getAllMethodNames(prototype)
-          .some((name) => Reflect.hasMetadata(PATTERN, prototype[name]!));
-      });
+    return methodsOfControllers(this.modules).some(({ method }) => Reflect.hasMetadata(PATTERN, method));
   }
 }

@@ -205,7 +205,9 @@ function writtenOut(given, headingOf, checker) {
   if (ts.isTypeAliasDeclaration(declaration) && !declaration.typeParameters)
     return typeTextOf(declaration.type, headingOf, checker);
   const properties = checker.getPropertiesOfType(checker.getDeclaredTypeOfSymbol(symbol));
-  return `{ ${properties.map(({ name }) => name).join(', ')} }`;
+  // The compiler numbers names that are symbols, and counts on with each change of the code.
+  const names = properties.map(({ name }) => name).filter((name) => !name.startsWith('__@'));
+  return `{ ${names.join(', ')} }`;
 }
 
 /** One paragraph; a program in a description stays in the reference. */

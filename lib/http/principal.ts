@@ -1,32 +1,11 @@
 import { ConfigurationError, describe } from '../atomic-redis.errors.js';
 
 /** Properties that identify a principal, best first; as {@link plainName} writes them. */
-const IDS = [
-  'id',
-  'sub',
-  'userid',
-  'uid',
-  '_id',
-  'useruuid',
-  'uuid',
-  'guid',
-  'oid',
-  'objectidentifier',
-  'nameid',
-  'nameidentifier',
-  'username',
-  'preferredusername',
-  'login',
-  'upn',
-  'userprincipalname',
-  'samaccountname',
-  'email',
-  'emailaddress',
-  'mail',
-  'dn',
-  'userarn',
-  'principalid',
-];
+const IDS = (
+  'id sub userid uid _id useruuid uuid guid oid objectidentifier nameid nameidentifier ' +
+  'username preferredusername login upn userprincipalname samaccountname ' +
+  'email emailaddress mail dn userarn principalid'
+).split(' ');
 
 /** Ids that mean the session itself where a session has them. */
 const IDS_OF_SESSION = new Set(['id', '_id', 'uuid', 'guid', 'oid']);
@@ -50,18 +29,8 @@ const REALMS = new Set(
  * Properties under which a principal without an id of its own has the one that counts, best first.
  */
 const INNER = [
-  'user',
-  'passport',
-  'payload',
-  'claims',
-  'profile',
-  '_json',
-  'jwt',
-  'lambda',
-  'iam',
-  'credentials',
-  'principal',
-  'data',
+  ...['user', 'passport', 'payload', 'claims', 'profile', '_json'],
+  ...['jwt', 'lambda', 'iam', 'credentials', 'principal', 'data'],
 ];
 
 /** Properties that hold realms beside the id. */

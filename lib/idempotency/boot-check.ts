@@ -15,7 +15,7 @@ import {
   ownNameOf,
   type IdempotentMark,
 } from './idempotent-mark.js';
-import { eachMethodOfControllers, giveRoutesAnEdge } from '../problem-details/route-edge.js';
+import { methodsOfControllers, giveRoutesAnEdge } from '../problem-details/route-edge.js';
 import type { OperationRegistry } from './operation-registry.js';
 
 /**
@@ -46,7 +46,7 @@ export function checkIdempotentMethods(
  */
 export function arrangeRoutes(modules: ModulesContainer): void {
   giveRoutesAnEdge(modules, (method) => idempotentMarkOf(method)?.interceptor.aroundRoute);
-  eachIdempotentOfControllers(modules, (method, { interceptor }) => moveInnermost(method, interceptor));
+  for (const { method, mark } of idempotentOfControllers(modules)) moveInnermost(method, mark.interceptor);
 }
 
 /**
@@ -56,7 +56,7 @@ export function arrangeRoutes(modules: ModulesContainer): void {
  */
 export function spareInterceptors(modules: ModulesContainer, creator: ExternalContextCreator): void {
   const hasGlobal = hasGlobalInterceptors(creator);
-  eachIdempotentOfControllers(modules, (method, _, type) => spareInterceptor(method, type, hasGlobal));
+  for (const { method, type } of idempotentOfControllers(modules)) spareInterceptor(method, type, hasGlobal);
 }
 
 /** Nest hands out no configuration of the application. Where it cannot be reached, there may be some. */
@@ -68,16 +68,11 @@ function hasGlobalInterceptors(creator: ExternalContextCreator): boolean {
   return !config || config.getGlobalInterceptors().length + config.getGlobalRequestInterceptors().length > 0;
 }
 
-function eachIdempotentOfControllers(
-  modules: ModulesContainer,
-  visit: (method: object, mark: IdempotentMark, type: object) => void,
-): void {
-  eachMethodOfControllers(modules, (type, prototype, name) => {
-    const method = prototype[name]!;
+const idempotentOfControllers = (modules: ModulesContainer) =>
+  methodsOfControllers(modules).flatMap(({ type, method }) => {
     const mark = idempotentMarkOf(method);
-    if (mark) visit(method, mark, type);
+    return mark ? [{ type, method, mark }] : [];
   });
-}
 
 interface FoundClass {
   readonly type: object;

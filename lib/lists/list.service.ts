@@ -54,15 +54,13 @@ export interface MoveOptions<E extends Encoding = Encoding>
  */
 const BLOCK_MS = 1_000;
 
+const { durability: _, ...commonOptionChecks } = enforceableOptionChecks;
 const checkMoveOptions = check.options({
   from: check.oneOf('left', 'right'),
   to: check.oneOf('left', 'right'),
   waitMs: check.waitMs(0),
   ...encodingOptionChecks,
-  timeoutMs: enforceableOptionChecks.timeoutMs,
-  deduplicate: enforceableOptionChecks.deduplicate,
-  propagation: enforceableOptionChecks.propagation,
-  permit: enforceableOptionChecks.permit,
+  ...commonOptionChecks,
 } satisfies Record<keyof MoveOptions, check.Check>);
 
 const MOVED = { changed: (element: unknown): boolean => element !== null };

@@ -6,29 +6,13 @@ import type { Outcome } from '../atomic-redis.errors.js';
  * get do not carry the definitions. @inline
  */
 type Scripted =
-  | 'reservations.hold'
-  | 'reservations.confirm'
-  | 'reservations.release'
-  | 'reservations.extend'
-  | 'reservations.list'
-  | 'values.compareAndSet'
-  | 'values.compareAndDelete'
-  | 'values.compareAndSetField'
-  | 'values.compareAndDeleteField'
-  | 'values.getAndSet'
-  | 'values.getAndDelete'
-  | 'values.getAndExpire'
-  | 'auditedHashes.set'
-  | 'auditedHashes.delete'
-  | 'auditedHashes.update'
-  | 'auditedHashes.history'
-  | 'transfers.transfer'
-  | 'transfers.transferAll'
+  | `reservations.${'hold' | 'confirm' | 'release' | 'extend' | 'list'}`
+  | `values.${'compareAndSet' | 'compareAndDelete' | 'compareAndSetField' | 'compareAndDeleteField'}`
+  | `values.${'getAndSet' | 'getAndDelete' | 'getAndExpire'}`
+  | `auditedHashes.${'set' | 'delete' | 'update' | 'history'}`
+  | `transfers.${'transfer' | 'transferAll'}`
   | 'lists.move'
-  | 'limits.peek'
-  | 'limits.reset'
-  | 'limits.reserve'
-  | 'limits.settle';
+  | `limits.${'peek' | 'reset' | 'reserve' | 'settle'}`;
 
 /**
  * One call of a service, as `<field of the façade>.<method>`; what differs only in the type of its
@@ -37,38 +21,16 @@ type Scripted =
 type Operation =
   | Scripted
   | 'transactions.run'
-  | 'idempotency.inspect'
-  | 'idempotency.forget'
-  | 'idempotency.held'
-  | 'idempotency.settle'
-  | 'counters.add'
-  | 'counters.addAll'
-  | 'counters.undo'
-  | 'counters.get'
-  | 'counters.reset'
+  | `idempotency.${'inspect' | 'forget' | 'held' | 'settle'}`
+  | `counters.${'add' | 'addAll' | 'undo' | 'get' | 'reset'}`
   | 'limits.take'
-  | 'transfers.acrossSlots'
-  | 'transfers.pending'
-  | 'transfers.recover'
+  | `transfers.${'acrossSlots' | 'pending' | 'recover'}`
   | 'scripts.run'
-  | 'shadowKeys.replace'
-  | 'shadowKeys.replaceAll'
-  | 'shadowKeys.rollback'
-  | 'queues.push'
-  | 'queues.pushMany'
-  | 'queues.take'
-  | 'queues.ack'
-  | 'queues.ackAndTakeNext'
-  | 'queues.retry'
-  | 'queues.extend'
-  | 'queues.process'
-  | 'queues.counts'
-  | 'queues.listDead'
-  | 'queues.requeueDead'
-  | 'queues.purgeDead'
-  | 'permits.acquire'
-  | 'permits.tryAcquire'
-  | 'permits.release';
+  | `shadowKeys.${'replace' | 'replaceAll' | 'rollback'}`
+  | `queues.${'push' | 'pushMany' | 'take' | 'process' | 'counts'}`
+  | `queues.${'ack' | 'ackAndTakeNext' | 'retry' | 'extend'}`
+  | `queues.${'listDead' | 'requeueDead' | 'purgeDead'}`
+  | `permits.${'acquire' | 'tryAcquire' | 'release'}`;
 
 /** @inline */
 type OfRegistration = {

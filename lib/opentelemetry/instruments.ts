@@ -4,83 +4,74 @@ import type { Counter, Histogram, Meter } from '@opentelemetry/api';
 const DURATIONS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10];
 const COUNTS = [1, 2, 3, 5, 10, 20, 50, 100, 200, 512];
 
-/** The metrics, with the names and units of docs/telemetry.md. */
-export class Instruments {
-  readonly operationDuration: Histogram;
-  readonly roundTripDuration: Histogram;
-  readonly poolWait: Histogram;
-  readonly attempts: Histogram;
-  readonly conflicts: Counter;
-  readonly replays: Counter;
-  readonly duplicates: Counter;
-  readonly leaseLosses: Counter;
-  readonly outcomesResolved: Counter;
-  readonly batchSize: Histogram;
+export type Instruments = ReturnType<typeof instrumentsOf>;
 
-  constructor(meter: Meter) {
-    const histogram = (name: string, unit: string, description: string, boundaries: number[]): Histogram =>
-      meter.createHistogram(name, {
-        unit,
-        description,
-        advice: { explicitBucketBoundaries: boundaries },
-      });
-    const counter = (name: string, unit: string, description: string): Counter =>
-      meter.createCounter(name, { unit, description });
+/** Makes the metrics, with the names and units of docs/telemetry.md. */
+export function instrumentsOf(meter: Meter) {
+  const histogram = (name: string, unit: string, description: string, boundaries: number[]): Histogram =>
+    meter.createHistogram(name, {
+      unit,
+      description,
+      advice: { explicitBucketBoundaries: boundaries },
+    });
+  const counter = (name: string, unit: string, description: string): Counter =>
+    meter.createCounter(name, { unit, description });
 
-    this.operationDuration = histogram(
+  return {
+    operationDuration: histogram(
       'atomic_redis.operation.duration',
       's',
       'Time of one operation, from its call to its end',
       DURATIONS,
-    );
-    this.roundTripDuration = histogram(
+    ),
+    roundTripDuration: histogram(
       'db.client.operation.duration',
       's',
       'Time from sending a command or script to its reply',
       DURATIONS,
-    );
-    this.poolWait = histogram(
+    ),
+    poolWait: histogram(
       'db.client.connection.wait_time',
       's',
       'Time a transaction waited for a connection of its own',
       DURATIONS,
-    );
-    this.attempts = histogram(
+    ),
+    attempts: histogram(
       'atomic_redis.transaction.attempts',
       '{attempt}',
       'Attempts of one transaction',
       COUNTS,
-    );
-    this.conflicts = counter(
+    ),
+    conflicts: counter(
       'atomic_redis.transaction.conflicts',
       '{conflict}',
       'Attempts that failed because a watched key had changed',
-    );
-    this.replays = counter(
+    ),
+    replays: counter(
       'atomic_redis.idempotency.replays',
       '{call}',
       'Calls that were given the result of an earlier one',
-    );
-    this.duplicates = counter(
+    ),
+    duplicates: counter(
       'atomic_redis.idempotency.duplicates',
       '{call}',
       'Calls that were refused because their key was taken',
-    );
-    this.leaseLosses = counter(
+    ),
+    leaseLosses: counter(
       'atomic_redis.lease.losses',
       '{lease}',
       'Leases of runs and jobs that were lost while their work was running',
-    );
-    this.outcomesResolved = counter(
+    ),
+    outcomesResolved: counter(
       'atomic_redis.outcome.resolved',
       '{command}',
       'Commands whose reply was lost and whose outcome was then found',
-    );
-    this.batchSize = histogram(
+    ),
+    batchSize: histogram(
       'atomic_redis.counter.batch.size',
       '{operation}',
       'Operations on counters that were sent as one batch',
       COUNTS,
-    );
-  }
+    ),
+  };
 }

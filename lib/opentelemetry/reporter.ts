@@ -17,7 +17,7 @@ import {
   operationOf,
   SYSTEM,
 } from './attributes.js';
-import { Instruments } from './instruments.js';
+import { instrumentsOf, type Instruments } from './instruments.js';
 import { linkOf, traceTextOf } from './trace-text.js';
 
 /** Operations that run the application's code. All others are calls of a client. */
@@ -48,7 +48,7 @@ export class OpenTelemetryReporter implements TelemetryReporter {
     { registration, namespace, isDeclaredQueue }: TelemetrySource,
   ) {
     this.isDeclaredQueue = isDeclaredQueue;
-    this.instruments = new Instruments(meter);
+    this.instruments = instrumentsOf(meter);
     this.registration = { 'atomic_redis.registration': registration };
     this.namespace = { 'atomic_redis.namespace': namespace };
   }

@@ -157,38 +157,31 @@ export class OperationRunner {
       args: Record<string, ScriptArgument | readonly ScriptArgument[]>;
       callersKeys?: readonly string[];
     };
-    const ownKeys = permit && { ...keys };
+    // On a Cluster, marker and permit must be in the slot of these.
+    const colocated = this.connection.isCluster ? (callersKeys ?? Object.values(keys).flat()) : [];
     // 5. Deduplicate: give the call a marker of its own, in the slot of its keys.
     if (hasMarker) {
-      keys['marker'] = this.markerFor(callersKeys ?? keys, script.name);
+      keys['marker'] = this.markerFor(colocated, script.name);
       args[KEEP_MARKER] = deduplicate && !marksCopiesOnly ? '1' : '';
     }
+    const how = { resend: deduplicate, durability };
     // 6. Enforce the permit: the script does nothing unless it is held.
     if (permit) {
-      this.assertColocated(permit, callersKeys ?? ownKeys!);
+      this.assertColocated(permit, colocated);
       const all = { permit: permit.key, ...keys };
       const given = { permitToken: permit.token, ...args };
-      return this.scripts.run(enforcedScript(script), all, given, deadline, {
-        resend: deduplicate,
-        durability,
-      }) as Promise<Reply>;
+      return this.scripts.run(enforcedScript(script), all, given, deadline, how) as Promise<Reply>;
     }
     // 7. and 8. Batch, send and replicate. Calls of one script and one turn share an EVALSHA, and
     // each is sent until it is answered.
-    return this.scripts.run(script, keys as never, args as never, deadline, {
-      resend: deduplicate,
-      durability,
-    });
+    return this.scripts.run(script, keys as never, args as never, deadline, how);
   }
 
   /** @throws CrossSlotError on a Cluster when the permit does not share the slot of the keys */
-  private assertColocated(
-    { key }: Enforcement,
-    of: Readonly<Record<string, string | readonly string[]>> | readonly string[],
-  ): void {
+  private assertColocated({ key }: Enforcement, callersKeys: readonly string[]): void {
     const { keys, isCluster } = this.connection;
     if (!isCluster) return;
-    const all = [...keyListOf(of), key];
+    const all = [...callersKeys, key];
     const slots = all.map((one) => keys.slotOf(one));
     if (slots.some((slot) => slot !== slots[0])) throw new CrossSlotError(all, slots, PERMIT_COLOCATION);
   }
@@ -196,19 +189,11 @@ export class OperationRunner {
   /**
    * @throws CrossSlotError when the keys do not share a slot; the error does not name the marker
    */
-  private markerFor(
-    of: Readonly<Record<string, string | readonly string[]>> | readonly string[],
-    name: string,
-  ): string {
+  private markerFor(callersKeys: readonly string[], name: string): string {
     const id = randomId('base64url');
     const { keys, isCluster } = this.connection;
     if (!isCluster) return keys.global('operation', id);
-    const given = keyListOf(of);
-    const slot = given.length > 0 ? keys.commonSlotOf(given) : keys.slotOf(name);
+    const slot = callersKeys.length > 0 ? keys.commonSlotOf(callersKeys) : keys.slotOf(name);
     return keys.pinned('operation', slot, id);
   }
 }
-
-const keyListOf = (
-  of: Readonly<Record<string, string | readonly string[]>> | readonly string[],
-): readonly string[] => (Array.isArray(of) ? (of as readonly string[]) : Object.values(of).flat());

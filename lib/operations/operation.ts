@@ -117,15 +117,8 @@ const nothing = (): undefined => undefined;
 const always = (): boolean => true;
 const never = (): boolean => false;
 
-/**
- * Defines an operation that changes something, and takes effect once. The answer is kept in a
- * marker for copies of the call, and a late copy does nothing.
- *
- * Its Lua judges first and writes last. It calls `remember(answer)` ahead of its first write. That
- * needs memory, so a full Redis refuses the script before it has done anything. A refusal is
- * remembered too: otherwise a late copy could apply a call that was reported as refused.
- */
-export function defineOperation<
+/** Defines an operation that changes something. `Own` is what the kind of operation adds. */
+type DefineChange<Own> = <
   const Type extends string,
   const Keys extends Described,
   const Args extends Described,
@@ -136,20 +129,25 @@ export function defineOperation<
   Result,
 >(
   statement: ScriptStatement<Keys, Args, Reply> &
-    KeepingStatement &
     CallStatement<Type, Given, Options, Call, Encoded<Keys, Args>, Reply, Result> &
-    ChangeStatement<Call, Reply>,
-): Operation<Type, Given, Options, Call, Reply, Result> {
-  const {
-    type,
-    name = type,
-    keeping = keptText,
-    onCopy = 'return stored',
-    marksCopiesOnly = false,
-  } = statement;
+    ChangeStatement<Call, Reply> &
+    Own,
+) => Operation<Type, Given, Options, Call, Reply, Result>;
+
+/**
+ * Defines an operation that changes something, and takes effect once. The answer is kept in a
+ * marker for copies of the call, and a late copy does nothing.
+ *
+ * Its Lua judges first and writes last. It calls `remember(answer)` ahead of its first write. That
+ * needs memory, so a full Redis refuses the script before it has done anything. A refusal is
+ * remembered too: otherwise a late copy could apply a call that was reported as refused.
+ */
+export const defineOperation: DefineChange<KeepingStatement> = (statement) => {
+  const { type, name = type, keeping = keptText, onCopy = 'return stored' } = statement;
+  const { marksCopiesOnly = false } = statement;
   const text = operationText({ ...statement, name }, keeping, onCopy);
   return operationOf(statement, text, { writes: true, hasMarker: true, marksCopiesOnly });
-}
+};
 
 /**
  * Defines an operation with the script of `base`. It differs from `base` in the given parts only.
@@ -172,27 +170,14 @@ export function defineVariant<
 }
 
 /** Defines an operation whose script needs no marker, since a copy does no harm at any time. */
-export function defineStep<
-  const Type extends string,
-  const Keys extends Described,
-  const Args extends Described,
-  Reply,
-  Given,
-  Options,
-  Call,
-  Result,
->(
-  statement: ScriptStatement<Keys, Args, Reply> &
-    CallStatement<Type, Given, Options, Call, Encoded<Keys, Args>, Reply, Result> &
-    ChangeStatement<Call, Reply> & {
-      /** The reason why a copy does no harm, for the header. */
-      readonly copies: string;
-    },
-): Operation<Type, Given, Options, Call, Reply, Result> {
+export const defineStep: DefineChange<{
+  /** The reason why a copy does no harm, for the header. */
+  readonly copies: string;
+}> = (statement) => {
   const { type, name = type, copies } = statement;
   const text = plainText({ ...statement, name }, [`-- Copies: ${copies}`]);
   return operationOf(statement, text, { writes: true, hasMarker: false, marksCopiesOnly: false });
-}
+};
 
 /** Defines an operation that only reads. It is sent by EVALSHA_RO, and needs no right to write. */
 export function defineQuery<

@@ -47,24 +47,29 @@ export function giveRoutesAnEdge(
   modules: ModulesContainer,
   aroundOf: (handler: object) => AroundRoute | undefined,
 ): void {
-  eachMethodOfControllers(modules, (type, prototype, name) => {
-    if (Reflect.getMetadata(PATH, prototype[name]!) !== undefined) wrap(type, prototype, name, aroundOf);
-  });
+  for (const { type, prototype, name, method } of methodsOfControllers(modules))
+    if (Reflect.getMetadata(PATH, method) !== undefined) wrap(type, prototype, name, aroundOf);
 }
 
-/** Visits the methods of each controller, also those that it inherits. */
-export function eachMethodOfControllers(
-  modules: ModulesContainer,
-  visit: (type: Handler, prototype: Record<string, Handler>, name: string) => void,
-): void {
+interface ControllerMethod {
+  readonly type: Handler;
+  readonly prototype: Record<string, Handler>;
+  readonly name: string;
+  readonly method: Handler;
+}
+
+/** Lists the methods of each controller, also those that it inherits. */
+export function methodsOfControllers(modules: ModulesContainer): ControllerMethod[] {
   const scanner = new MetadataScanner();
-  for (const { controllers } of modules.values()) {
-    for (const { metatype } of controllers.values()) {
-      const prototype = (metatype as { prototype?: Record<string, Handler> } | null)?.prototype;
-      if (!prototype) continue;
-      for (const name of scanner.getAllMethodNames(prototype)) visit(metatype as Handler, prototype, name);
-    }
-  }
+  const types = [...modules.values()].flatMap(({ controllers }) =>
+    [...controllers.values()].map(({ metatype }) => metatype as Handler | null),
+  );
+  return types.flatMap((type) => {
+    const prototype = type?.prototype as Record<string, Handler> | undefined;
+    if (!type || !prototype) return [];
+    const names = scanner.getAllMethodNames(prototype);
+    return names.map((name) => ({ type, prototype, name, method: prototype[name]! }));
+  });
 }
 
 /**

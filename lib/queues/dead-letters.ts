@@ -1,23 +1,10 @@
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import * as check from '../atomic-redis.validation.js';
 import { copyOperationOptions } from '../operations/operation.options.js';
+import type { DeadLetter } from './dead-letter.js';
 import type { PayloadFormat } from './payload-format.js';
 import type { QueueCommands } from './queue-commands.js';
 import { queueCallOptionChecks, type QueueCallOptions } from './queue.options.js';
-
-/** A job that was given up. */
-export interface DeadLetter<T = unknown> {
-  readonly id: string;
-  /** Undefined when the bytes cannot be read, or do not fit the queue's schema. */
-  readonly payload: T | undefined;
-  /** As they are in Redis. */
-  readonly bytes: Buffer;
-  readonly deliveries: number;
-  /** Why its last delivery failed. */
-  readonly reason: string;
-  /** By Redis's clock. */
-  readonly diedAt: Date;
-}
 
 /** A page of dead letters. @inline */
 export interface ListOptions {

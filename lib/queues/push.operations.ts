@@ -62,13 +62,6 @@ return remember('PUSHED')
   check: (call: { to: QueueAccess; jobs: readonly Job[] }) => call,
   does: ({ to }) => `Pushing to ${to.title}`,
   encode: ({ to, jobs: pushed }) => {
-    const {
-      pending: pendingKey,
-      jobs: jobsKey,
-      history: historyKey,
-      wake: wakeKey,
-      delayed: delayedKey,
-    } = to.keys;
     const idsAndPayloads: (string | Buffer)[] = [];
     let hasContext = false;
     let isDelayed = false;
@@ -78,7 +71,7 @@ return remember('PUSHED')
       isDelayed ||= delayMs > 0;
     }
     return {
-      keys: { pending: pendingKey, jobs: jobsKey, history: historyKey, wake: wakeKey, delayed: delayedKey },
+      keys: { ...to.keys },
       args: {
         contexts: hasContext ? listOf(pushed, contextOf) : '',
         delays: isDelayed ? listOf(pushed, ({ delayMs }) => delayMs || '') : '',

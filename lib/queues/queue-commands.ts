@@ -4,26 +4,23 @@ import type { OperationType } from '../observability/event-types.js';
 import type { ObservedCall } from '../observability/observer.js';
 import type { Operation } from '../operations/operation.js';
 import type { OperationOptions, QueryOptions } from '../operations/operation.options.js';
-import type { PreparedPush } from '../scripting/prepared-push.js';
 import type { SettleAndTakeTerms, Settlement } from './settle-and-take-terms.js';
 import { SettleAndTake, type SettledAndTaken, type Take } from './settle-and-take.js';
 import type { Delivery } from './delivery.js';
 import type { RawDeadLetter } from './dead-letter.js';
-import type { PayloadLimits } from './payload-limits.js';
 import type { Job } from './pushed-job.js';
 import { Pushes } from './pushes.js';
 import type { QueueAccess, RedisAccess } from './queue-access.js';
 import { queueKeys, type QueueKeys } from './queue-keys.js';
 import type { QueueCallOptions } from './queue.options.js';
 import * as operation from './queue.operations.js';
-import { transactionPush } from './transaction-push.js';
 
 /** For passing on that there are jobs; closing has to wait for it. */
 const WAKE_TIMEOUT_MS = 1_000;
 
 /** The scripts on one queue. */
 export class QueueCommands {
-  private readonly access: QueueAccess;
+  readonly access: QueueAccess;
   private readonly pushes: Pushes;
   private readonly advances: SettleAndTake;
 
@@ -76,20 +73,6 @@ export class QueueCommands {
   /** All or none of them. */
   push(jobs: readonly Job[], options: OperationOptions): Promise<void> {
     return this.pushes.push(jobs, options);
-  }
-
-  /**
-   * Makes the push part of a transaction.
-   * @param checking the check of the payload, where it takes its time
-   * @throws IllegalTransactionStateError for a transaction of another registration
-   */
-  pushBy(
-    transaction: RedisConnection,
-    job: Job,
-    limits: PayloadLimits,
-    checking: Promise<unknown> | undefined,
-  ): PreparedPush {
-    return transactionPush(this.access, transaction, job, limits, checking);
   }
 
   /** Ends a delivery, takes jobs, or both, in one round trip. */

@@ -5,6 +5,7 @@ import { TakeMode, Verdict, type Delivery, type NextTake, type Taker } from './d
 import type { SettleAndTakeTerms, End, Settlement } from './settle-and-take-terms.js';
 import { MAX_SETTLE_AND_TAKE, type SettledAndTaken as AdvancedRaw, type Take } from './settle-and-take.js';
 import type { Hands } from './hands.js';
+import { keepRenewed } from './job-lease.js';
 import type { JobWaiters } from './job-waiters.js';
 import type { LargePayloads } from './large-payloads.js';
 import type { PayloadFormat } from './payload-format.js';
@@ -99,7 +100,7 @@ export class QueueReader<T> implements JobReader<T> {
   /** Waits for a large payload. The lease is renewed meanwhile. */
   async arrived(taken: TakenJob<T>): Promise<void> {
     if (taken.hasArrived) return;
-    const stopRenewing = taken.keepRenewed();
+    const stopRenewing = keepRenewed(taken);
     try {
       await taken.arrive();
     } finally {
@@ -171,10 +172,6 @@ export class QueueReader<T> implements JobReader<T> {
   /** True if a consumer may take the next job with an end: no suspect waits for the process. */
   get mayTakeNext(): boolean {
     return !this.hands.isTakenAlone && !this.share.suspects;
-  }
-
-  async extend(delivery: Delivery, leaseMs: number, options: QueueCallOptions): Promise<boolean> {
-    return await this.commands.extend(delivery, leaseMs, options);
   }
 
   /** Ends a delivery, takes jobs without waiting for them, or both. */

@@ -30,10 +30,7 @@ return remember('EXTENDED')
   reply: (raw) => raw === 'EXTENDED',
   check: (call: Pick<Delivery, 'id' | 'fence'> & { of: QueueAccess; leaseMs: number }) => call,
   does: ({ of }) => `Extending a lease of ${of.title}`,
-  encode: ({ of, id, fence, leaseMs }) => ({
-    keys: { history: of.keys.history, leases: of.keys.leases },
-    args: { id, fence, leaseMs },
-  }),
+  encode: ({ of, ...args }) => ({ keys: { ...of.keys }, args }),
   decode: (isExtended) => isExtended,
   changed: (isExtended) => isExtended,
 });
@@ -55,10 +52,7 @@ return {
 `,
   reply: (raw) => (raw as string[]).map(Number),
   check: (of: QueueAccess) => of,
-  encode: ({ keys }) => ({
-    keys: { pending: keys.pending, jobs: keys.jobs, dead: keys.dead, delayed: keys.delayed },
-    args: {},
-  }),
+  encode: ({ keys }) => ({ keys: { ...keys }, args: {} }),
   decode: ([ready = 0, waiting = 0, all = 0, died = 0]) => {
     const toCome = ready + waiting;
     return { pending: toCome, delayed: waiting, processing: Math.max(0, all - toCome - died), dead: died };
@@ -88,10 +82,7 @@ return letters
   binary: true,
   reply: (raw) => raw as Buffer[][],
   check: (call: { of: QueueAccess; offset: number; limit: number }) => call,
-  encode: ({ of: { keys }, offset, limit }) => ({
-    keys: { dead: keys.dead, jobs: keys.jobs, history: keys.history },
-    args: { offset, limit },
-  }),
+  encode: ({ of, ...args }) => ({ keys: { ...of.keys }, args }),
   decode: (letters): RawDeadLetter[] =>
     letters.map(([id, died, deliveries, reason, payload]) => ({
       id: String(id),
@@ -150,7 +141,7 @@ return remember(digits(taken))
   check: (call: { of: QueueAccess; action: 'requeue' | 'purge'; which: readonly string[] | number }) => call,
   does: ({ of }) => `Taking from the dead letters of ${of.title}`,
   encode: ({ of: { keys }, action, which }) => ({
-    keys: { dead: keys.dead, pending: keys.pending, jobs: keys.jobs, history: keys.history, wake: keys.wake },
+    keys: { ...keys },
     args: {
       action,
       limit: typeof which === 'number' ? which : '',
@@ -178,10 +169,7 @@ if redis.call('LLEN', KEYS.pending) > 0 or redis.call('ZCARD', KEYS.delayed) > 0
   reply: () => undefined,
   check: (of: QueueAccess) => of,
   does: ({ title }) => `Waking ${title}`,
-  encode: ({ keys }) => ({
-    keys: { pending: keys.pending, wake: keys.wake, delayed: keys.delayed },
-    args: {},
-  }),
+  encode: ({ keys }) => ({ keys: { ...keys }, args: {} }),
   decode: () => undefined,
 });
 

@@ -93,13 +93,8 @@ export const queueOptionChecks: Record<keyof QueueOptions, Check> = {
 /** Options of calls on jobs and dead letters. @inline */
 export interface QueueCallOptions extends Omit<OperationOptions, 'durability'> {}
 
-const { timeoutMs, deduplicate, propagation } = operationOptionChecks;
-
-export const queueCallOptionChecks: Record<keyof QueueCallOptions, Check> = {
-  timeoutMs,
-  deduplicate,
-  propagation,
-};
+const { durability: _, ...callOptionChecks } = operationOptionChecks;
+export const queueCallOptionChecks: Record<keyof QueueCallOptions, Check> = callOptionChecks;
 
 /** Stands for the options of a call that has none. */
 export const NO_OPTIONS: OperationOptions = Object.freeze({});

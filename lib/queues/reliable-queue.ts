@@ -16,6 +16,7 @@ import type { QueueReader } from './queue-reader.js';
 import { copyCallOptions, leaseMsCheck, NO_OPTIONS } from './queue.options.js';
 import type { PayloadLimits } from './payload-limits.js';
 import type { JobHandler, RunningConsumer } from './running-consumer.js';
+import { transactionPush } from './transaction-push.js';
 
 /** Options of `ReliableQueue.take`. @inline */
 export interface TakeOptions {
@@ -236,7 +237,7 @@ export class ReliableQueue<T = unknown, Pushed = T> {
     // The work may throw, and nothing waits for it then.
     checking?.catch(() => undefined);
     const job = { id: newId(), payload: bytes, trace: this.commands.trace, delayMs, retry };
-    return this.commands.pushBy(transaction, job, this.limits, checking);
+    return transactionPush(this.commands.access, transaction, job, this.limits, checking);
   }
 
   private async pushAll(payloads: readonly Pushed[], options: PushOptions): Promise<string[]> {

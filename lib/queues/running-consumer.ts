@@ -10,6 +10,7 @@ import type { End } from './settle-and-take-terms.js';
 import { insideHandler, type QueueReader } from './queue-reader.js';
 import { retryAfterOf } from './refusal.js';
 import type { TakenJob } from './taken-job.js';
+import { keepRenewed } from './job-lease.js';
 
 /**
  * The handler of a job. When it settles the job is acknowledged, when it throws it is retried,
@@ -180,7 +181,7 @@ export class RunningConsumer<T = unknown> {
   }
 
   private async processAs(operation: ObservedCall, taken: TakenJob<T>): Promise<TakenJob<T> | undefined> {
-    const stopRenewing = taken.keepRenewed();
+    const stopRenewing = keepRenewed(taken);
     this.running.set(taken, { operation, stopRenewing });
     let failure: { error: unknown } | undefined;
     try {
@@ -192,10 +193,10 @@ export class RunningConsumer<T = unknown> {
       taken.isHandled = true;
       await insideHandler.run(taken, () => this.handler(taken.job));
       // A transaction that is to end the job is part of its handler, awaited or not.
-      if (taken.isAnyLeft) await taken.untilOver();
+      if (taken.begunCommit?.isAnyLeft) await taken.begunCommit.untilOver();
     } catch (error) {
       failure = { error };
-      if (taken.isAnyLeft) await taken.untilOver().catch(() => undefined);
+      if (taken.begunCommit?.isAnyLeft) await taken.begunCommit.untilOver().catch(() => undefined);
     } finally {
       taken.isHandled = false;
       stopRenewing();
@@ -260,7 +261,7 @@ export class RunningConsumer<T = unknown> {
     try {
       const options = { timeoutMs: RELEASE_TIMEOUT_MS, propagation: 'outside' } as const;
       await Deadline.in(RELEASE_TIMEOUT_MS).race(
-        taken.revokeCommit(),
+        Promise.resolve(taken.begunCommit?.revoke()),
         () => new Error('a transaction with completesJob was not answered in time'),
       );
       await taken.end({ verdict: Verdict.Release }, options);

@@ -10,24 +10,12 @@ export const MAX_REPLY_BYTES = 256 * 1_024;
 /** Reads what the script that ends and takes jobs answers, as its header has it. */
 export function readSettledAndTaken(raw: unknown) {
   const [answer, ...payloads] = raw as [Buffer, ...Buffer[]];
-  const [settled, taken, left, suspects, next] = answer.toString().split('|') as [
-    string,
-    string,
-    string,
-    string,
-    string,
-  ];
+  const [settled = '', taken = '', left, suspects, next = ''] = answer.toString().split('|');
   const deliveries = taken.split(',');
   return {
     settled: settled.split(',') as Settled[],
     taken: payloads.map((payload, i): Delivery => {
-      const [id, ended, forgiven, bytes, context] = deliveries[i]!.split(':') as [
-        string,
-        string,
-        string,
-        string,
-        string,
-      ];
+      const [id = '', ended = '', forgiven, bytes, context = ''] = deliveries[i]!.split(':');
       const size = Number(bytes);
       return {
         id,

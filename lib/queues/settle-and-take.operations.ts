@@ -249,7 +249,6 @@ return reply
   check: (call: SettleAndTakeArguments) => call,
   does: ({ of }) => `Working on ${of.title}`,
   encode: ({ of, settlements, maxDeliveries, leaseMs, wanted, mode, hasNeighbours, isWaiting }) => {
-    const { pending, jobs, history, leases, dead, delayed, wake } = of.keys;
     const ends: string[] = [];
     for (const { verdict, delivery, failure = '', delayMs } of settlements) {
       // A cut may leave half of a character.
@@ -257,7 +256,7 @@ return reply
       ends.push(verdict, delivery.id, delivery.fence, reason, delayMs ? String(delayMs) : '');
     }
     return {
-      keys: { pending, jobs, history, leases, dead, delayed, wake },
+      keys: { ...of.keys },
       args: {
         maxDeliveries,
         leaseMs,

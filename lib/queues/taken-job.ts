@@ -5,7 +5,7 @@ import type { SettleAndTakeTerms, End, Settlement } from './settle-and-take-term
 import type { SettledAndTaken as AdvancedRaw } from './settle-and-take.js';
 import type { Alone, HeldByHand, Hands } from './hands.js';
 import { JobCommit, type CommittedJob } from './job-commit.js';
-import { keepRenewed, type RenewedJob } from './job-lease.js';
+import type { RenewedJob } from './job-lease.js';
 import type { QueueCommands } from './queue-commands.js';
 import { QueueJob, type JobDelivery } from './queue-job.js';
 import type { QueueCallOptions } from './queue.options.js';
@@ -40,7 +40,6 @@ export interface JobReader<T> {
   fetch(delivery: Delivery): Promise<Buffer>;
   /** The end of a failed delivery. */
   failed(delivery: Delivery, failure: string | undefined, delayMs?: number): End;
-  extend(delivery: Delivery, leaseMs: number, options: QueueCallOptions): Promise<boolean>;
   /** Ends a delivery, takes jobs without waiting for them, or both. */
   advance(
     settlement: Settlement | undefined,
@@ -56,15 +55,18 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand, Comm
   /** The right to the process, where the job was taken alone. */
   alone: Alone | undefined;
   private readonly abort = new LazyAbort();
-  private current: Ending | undefined;
-  private endsAt: number;
+  /** The end of the delivery, done or under way. */
+  ending: Ending | undefined;
+  /** Monotonic time at which the lease ends, as far as Redis has confirmed it. */
+  leaseEndsAt: number;
   private arrived: { readonly payload: T } | undefined;
   /** The check by the queue's schema, if it takes its time. */
   private decoding: Promise<T> | undefined;
   private public: QueueJob<T> | undefined;
   /** The error of an acknowledgement that was not answered. */
   private unknownAck: OutcomeUnknownError | undefined;
-  private jobCommit: JobCommit | undefined;
+  /** The transactions that may end the delivery, if one was begun. */
+  begunCommit: JobCommit | undefined;
   isHandled = false;
   /** Settles when the extensions that are under way are answered. */
   extending: Promise<unknown> | undefined;
@@ -76,7 +78,7 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand, Comm
     /** Monotonic time at which it was asked for: the lease began no earlier. */
     askedAt: number,
   ) {
-    this.endsAt = askedAt + leaseMs;
+    this.leaseEndsAt = askedAt + leaseMs;
     if (!delivery.payload) return;
     const payload = reader.decode(delivery.payload);
     if (!(payload instanceof Promise)) this.arrived = { payload };
@@ -113,39 +115,16 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand, Comm
     return this.reader.commands;
   }
 
-  /** Monotonic time at which the lease ends, as far as Redis has confirmed it. */
-  get leaseEndsAt(): number {
-    return this.endsAt;
-  }
-
   get hasEnded(): boolean {
-    return this.current !== undefined || this.unknownAck !== undefined;
+    return this.ending !== undefined || this.unknownAck !== undefined;
   }
 
   get commit(): JobCommit {
-    return (this.jobCommit ??= new JobCommit(this));
+    return (this.begunCommit ??= new JobCommit(this));
   }
 
   get isBeingCompleted(): boolean {
-    return this.jobCommit?.isOpen ?? false;
-  }
-
-  /** True if transactions were begun to end the delivery, and not awaited. */
-  get isAnyLeft(): boolean {
-    return this.jobCommit?.isAnyLeft ?? false;
-  }
-
-  /**
-   * Resolves once these are over.
-   * @throws the error of one that failed, and that the handler did not ask for
-   */
-  async untilOver(): Promise<void> {
-    await this.jobCommit?.untilOver();
-  }
-
-  /** Keeps transactions from ending the delivery. Resolves when none can any more. */
-  async revokeCommit(): Promise<void> {
-    await this.jobCommit?.revoke();
+    return this.begunCommit?.isOpen ?? false;
   }
 
   committed(unknown?: OutcomeUnknownError): void {
@@ -154,13 +133,8 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand, Comm
       return;
     }
     const advanced = Promise.resolve({ settled: Settled.Done });
-    this.current = { verdict: Verdict.Ack, delayMs: undefined, advanced };
+    this.ending = { verdict: Verdict.Ack, delayMs: undefined, advanced };
     this.letGo();
-  }
-
-  /** The end of the delivery, done or under way. */
-  get ending(): Ending | undefined {
-    return this.current;
   }
 
   /**
@@ -201,11 +175,6 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand, Comm
     return this.reader.failed(this.delivery, failure, delayMs);
   }
 
-  /** Renews the lease until the returned function is called. */
-  keepRenewed(): () => void {
-    return keepRenewed(this);
-  }
-
   renew(): Promise<boolean> {
     const { leaseMs } = this;
     return this.extend(leaseMs, { timeoutMs: Math.ceil(leaseMs / 3), propagation: 'outside' });
@@ -223,8 +192,10 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand, Comm
    */
   async end(end: End, options: QueueCallOptions): Promise<Settled> {
     this.assertFree();
-    if (this.ending) return await this.endedAlready(end.verdict, this.ending);
-    return (await this.endBy(end, undefined, options)).settled;
+    const { ending } = this;
+    if (!ending) return (await this.endBy(end, undefined, options)).settled;
+    const { settled } = await ending.advanced;
+    return end.verdict === ending.verdict ? settled : Settled.Lost;
   }
 
   /** As {@link end}, and takes the next one, if there is one and the process may. */
@@ -277,8 +248,8 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand, Comm
 
   private async extendBy(ms: number, options: QueueCallOptions): Promise<boolean> {
     const sentAt = performance.now();
-    const isHeld = await this.reader.extend(this.delivery, ms, options);
-    if (isHeld) this.endsAt = Math.max(this.endsAt, sentAt + ms);
+    const isHeld = await this.commands.extend(this.delivery, ms, options);
+    if (isHeld) this.leaseEndsAt = Math.max(this.leaseEndsAt, sentAt + ms);
     return isHeld;
   }
 
@@ -302,7 +273,7 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand, Comm
   ): Promise<SettledAndTakenJobs<T>> {
     const { verdict, delayMs } = end;
     const advanced = this.reader.advance({ ...end, delivery: this.delivery }, take, options);
-    const ending = (this.current = { verdict, delayMs, advanced });
+    const ending = (this.ending = { verdict, delayMs, advanced });
     try {
       const answer = await advanced;
       if (answer.settled === Settled.Lost) {
@@ -314,7 +285,7 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand, Comm
       this.letGo();
       return answer;
     } catch (error) {
-      if (this.current === ending) this.current = undefined;
+      if (this.ending === ending) this.ending = undefined;
       if (verdict === Verdict.Ack && error instanceof OutcomeUnknownError) this.unknownAck = error;
       throw error;
     }
@@ -331,11 +302,6 @@ export class TakenJob<T> implements JobDelivery<T>, RenewedJob, HeldByHand, Comm
   private letGo(): void {
     this.reader.hands.letGo(this);
     this.alone?.end();
-  }
-
-  private async endedAlready(verdict: Verdict, ending: Ending): Promise<Settled> {
-    const { settled } = await ending.advanced;
-    return verdict === ending.verdict ? settled : Settled.Lost;
   }
 }
 

@@ -15,6 +15,7 @@ import type { QueueAccess } from './queue-access.js';
  * As the script of a push does, they wake a process that waits. A delayed job always does, since
  * only Redis could tell whether it is due next; a process that is woken for nothing waits on.
  *
+ * @param checking the check of the payload, if it takes its time
  * @throws IllegalTransactionStateError for a transaction of another registration, which would write
  * to another Redis
  */

@@ -69,12 +69,10 @@ const version: check.Check = (path, value) => {
   if (!fits) throw new InvalidArgumentError(path, 'a safe integer or a bigint, from 0 to 2^63 - 1', value);
 };
 
-const { timeoutMs, propagation, durability } = operationOptionChecks;
+const { deduplicate: _, ...commonOptionChecks } = operationOptionChecks;
 
 export const checkReplaceOptions = check.options({
-  timeoutMs,
-  propagation,
-  durability,
+  ...commonOptionChecks,
   ttlMs: check.milliseconds(),
   onEmpty: check.oneOf('refuse', 'delete'),
   version,

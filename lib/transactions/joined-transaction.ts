@@ -3,7 +3,7 @@ import type { QueuedPushOptions } from '../scripting/queued-push.js';
 import { untilAborted } from '../runtime/deadline.js';
 import type { Lease } from './lease.js';
 import { repliesTo } from './exec-replies.js';
-import { OpenTransaction, type OwnedCommand } from './open-transaction.js';
+import { OpenTransaction, type WholeTransaction } from './open-transaction.js';
 import type { TransactionOptions } from './transaction.options.js';
 import { anySignal } from '../runtime/any-signal.js';
 
@@ -48,6 +48,7 @@ export class JoinedTransaction extends OpenTransaction {
    */
   async run<T>(keys: readonly string[], work: (tx: JoinedTransaction) => Promise<T> | T): Promise<T> {
     const { signal, onReplies, requireReplies, validateReads } = this.options;
+    const { whole } = this;
     const wholeWork = async (): Promise<T> => {
       await this.outer.watchAll(keys);
       signal?.throwIfAborted();
@@ -59,12 +60,12 @@ export class JoinedTransaction extends OpenTransaction {
       signal?.throwIfAborted();
       const value = signal ? await untilAborted(wholeWork(), signal) : await wholeWork();
       if (onReplies)
-        this.onCommitted((all) => {
+        whole.onCommitted((all) => {
           // One around it, which has joined as well, may have failed since.
-          if (!this.isDropped) onReplies(repliesTo(this.commands, all));
+          if (!this.isDropped) onReplies(repliesTo(whole.commandsOf(this), all));
         });
-      if (requireReplies) this.needReplies();
-      if (validateReads) this.needValidReads();
+      if (requireReplies) whole.requireReplies = true;
+      if (validateReads) whole.validateReads = true;
       return value;
     } catch (error) {
       this.hasFailed = true;
@@ -95,12 +96,8 @@ export class JoinedTransaction extends OpenTransaction {
     return signal ? anySignal(signal, this.outer.signal) : this.outer.signal;
   }
 
-  get commands(): readonly OwnedCommand[] {
-    return this.outer.commandsOf(this);
-  }
-
-  override commandsOf(part: OpenTransaction): readonly OwnedCommand[] {
-    return this.outer.commandsOf(part);
+  override get whole(): WholeTransaction {
+    return this.outer.whole;
   }
 
   override sendRead(name: string, args: unknown[]): Promise<unknown> {
@@ -126,18 +123,6 @@ export class JoinedTransaction extends OpenTransaction {
   override async watchAll(keys: readonly string[]): Promise<void> {
     this.assertOpen('watch');
     await this.outer.watchAll(keys);
-  }
-
-  override onCommitted(listener: (replies: readonly unknown[] | null) => void): void {
-    this.outer.onCommitted(listener);
-  }
-
-  override needReplies(): void {
-    this.outer.needReplies();
-  }
-
-  override needValidReads(): void {
-    this.outer.needValidReads();
   }
 
   private assertOpen(what: string): void {

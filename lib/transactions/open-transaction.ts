@@ -21,6 +21,16 @@ export interface OwnedCommand extends QueuedCommand {
 
 const NO_OPTIONS: QueuedPushOptions = Object.freeze({});
 
+/** An attempt, for the transactions that have joined it. */
+export interface WholeTransaction {
+  requireReplies: boolean;
+  validateReads: boolean;
+  /** Returns the commands to be committed that belong to `part`, or to what has joined that. */
+  commandsOf(part: OpenTransaction): readonly OwnedCommand[];
+  /** Receives what EXEC answered; null where that was lost. */
+  onCommitted(listener: (replies: readonly unknown[] | null) => void): void;
+}
+
 /** The transaction that a work sees: an attempt, or one that has joined an attempt. */
 export abstract class OpenTransaction extends Transaction {
   readonly read: TransactionReads;
@@ -43,6 +53,9 @@ export abstract class OpenTransaction extends Transaction {
   /** The transaction that it has joined. */
   abstract readonly outer: OpenTransaction | undefined;
 
+  /** The attempt that commits it. */
+  abstract readonly whole: WholeTransaction;
+
   /** The connection that it holds, or will have to wait for. */
   abstract readonly lease: Lease | undefined;
 
@@ -60,17 +73,7 @@ export abstract class OpenTransaction extends Transaction {
     owner: OpenTransaction,
   ): string;
 
-  /** The commands to be committed that belong to `part`, or to what has joined that. */
-  abstract commandsOf(part: OpenTransaction): readonly OwnedCommand[];
-
   abstract watchAll(keys: readonly string[]): Promise<void>;
-
-  /** Receives what EXEC answered; null where that was lost. */
-  abstract onCommitted(listener: (replies: readonly unknown[] | null) => void): void;
-
-  abstract needReplies(): void;
-
-  abstract needValidReads(): void;
 
   override watch(...keys: string[]): Promise<void> {
     return handled(this.watchAll(keys));

@@ -1,9 +1,8 @@
 import * as check from '../atomic-redis.validation.js';
 import type { CompletableJob } from '../scripting/completable-job.js';
-import { Propagation } from '../runtime/transaction-scope.js';
 import { wrapMethod, type CheckedMethodDecorator } from '../method-wrapping/wrap-method.js';
 import { markOptimistic } from './optimistic-methods.js';
-import { transactionOptionChecks, type TransactionOptions } from './transaction.options.js';
+import { commonOptionChecks, type TransactionOptions } from './transaction.options.js';
 
 /** Options of `@OptimisticRetry`. */
 export interface OptimisticRetryOptions<Args extends unknown[], Result = unknown> extends Omit<
@@ -32,15 +31,7 @@ export interface OptimisticRetryOptions<Args extends unknown[], Result = unknown
 const checkRetryOptions = check.options({
   watch: check.either('a key, a non-empty array of keys or a function', check.key, arrayOfKeys, check.func),
   name: check.nonEmptyString,
-  maxAttempts: transactionOptionChecks.maxAttempts,
-  timeoutMs: transactionOptionChecks.timeoutMs,
-  backoff: transactionOptionChecks.backoff,
-  durability: transactionOptionChecks.durability,
-  requireReplies: check.boolean,
-  validateReads: check.boolean,
-  propagation: check.oneOf(Propagation.Join, Propagation.New),
-  completesRun: check.func,
-  completesStep: check.func,
+  ...commonOptionChecks,
   completesJob: check.func,
   permit: check.oneOf('current'),
 } satisfies Record<keyof OptimisticRetryOptions<unknown[]>, check.Check>);

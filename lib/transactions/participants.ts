@@ -1,8 +1,87 @@
-import { AtomicRedisError, RedisUnavailableError, type Outcome } from '../atomic-redis.errors.js';
-import type { CommitParticipant, QueuedCommand } from '../scripting/commit-participant.js';
+import {
+  AtomicRedisError,
+  IllegalTransactionStateError,
+  RedisUnavailableError,
+  type Outcome,
+} from '../atomic-redis.errors.js';
+import type { RedisConnection } from '../connection/redis-connection.js';
+import { enforcementOf } from '../leases/permit.js';
+import {
+  currentParticipant,
+  participantOf,
+  Unprotected,
+  type CommitParticipant,
+  type QueuedCommand,
+} from '../scripting/commit-participant.js';
 import { again, type AttemptResult } from './attempt-result.js';
 import type { TransactionRun } from './transaction-run.js';
 import { PartialCommitError } from './transaction.errors.js';
+import type { TransactionOptions } from './transaction.options.js';
+
+const NONE: readonly CommitParticipant[] = [];
+
+/**
+ * Returns what the transaction's EXEC commits beside its writes, or is refused without.
+ * @throws IllegalTransactionStateError for one that belongs to another registration, or is not
+ * there
+ */
+export function participantsOf(
+  options: TransactionOptions,
+  connection: RedisConnection,
+): readonly CommitParticipant[] {
+  const { completesRun, completesStep, completesJob, permit } = options;
+  if (!completesRun && !completesStep && !completesJob && !permit) return NONE;
+  const participants: CommitParticipant[] = [];
+  const run = currentRun(options, connection);
+  if (run) participants.push(run);
+  if (completesJob) {
+    const job = participantOf(completesJob)!;
+    if (job.connection !== connection)
+      throw new IllegalTransactionStateError(
+        `completesJob: job ${completesJob.id} was taken by another registration than the transaction's, so it lies elsewhere`,
+      );
+    participants.push(job);
+  }
+  if (permit) participants.push(enforcementOf(permit, connection).participant());
+  return participants;
+}
+
+/**
+ * The idempotent run or the step that the calling code is part of; none when that runs without
+ * protection.
+ */
+function currentRun(
+  { completesRun, completesStep }: TransactionOptions,
+  connection: RedisConnection,
+): CommitParticipant | undefined {
+  if (!completesRun && !completesStep) return undefined;
+  if (completesRun && completesStep)
+    throw new IllegalTransactionStateError(
+      'A transaction has completesRun or completesStep, not both: the commit of a run ends its steps too',
+    );
+  const participant = currentParticipant();
+  if (participant instanceof Unprotected) return undefined;
+  if (participant?.connection === connection && participant.commits === (completesRun ? 'run' : 'step'))
+    return participant;
+  throw new IllegalTransactionStateError(
+    completesRun
+      ? 'completesRun needs an idempotent run around the transaction, of the same registration: ' +
+          'use it inside @Idempotent() or IdempotencyService.run(), and not inside a step of the run, where completesStep has its place'
+      : 'completesStep needs a step of an idempotent run around the transaction, of the same registration: use it inside run.step()',
+  );
+}
+
+/**
+ * Has what a transaction is to commit wait for it, and fail with it, also with one that is refused:
+ * the part of a run that the calling code is in, and the job.
+ */
+export function enlist(
+  running: Promise<unknown>,
+  { completesRun, completesStep, completesJob }: TransactionOptions,
+): void {
+  if (completesRun || completesStep) currentParticipant()?.enlist?.(running);
+  participantOf(completesJob)?.enlist?.(running);
+}
 
 /**
  * The commands of the participants, behind those of the work.

@@ -13,7 +13,7 @@ import type { RedisConnection } from '../connection/redis-connection.js';
 import { keysOf, ownArguments } from './command-arguments.js';
 import type { Lease } from './lease.js';
 import { UnavailableUntilExec } from './exec-replies.js';
-import { OpenTransaction, type OwnedCommand } from './open-transaction.js';
+import { OpenTransaction, type OwnedCommand, type WholeTransaction } from './open-transaction.js';
 import type { CancellationToken } from './cancellation-token.js';
 
 /**
@@ -36,7 +36,7 @@ export interface AttemptScope {
 }
 
 /** One attempt of a transaction: what its work sees, and the writes queued for EXEC. */
-export abstract class TransactionAttempt extends OpenTransaction {
+export abstract class TransactionAttempt extends OpenTransaction implements WholeTransaction {
   /** Includes the commands of joined transactions that failed. */
   private readonly queued: OwnedCommand[] = [];
   /** True if a transaction that joined this one needs the replies. */
@@ -48,6 +48,7 @@ export abstract class TransactionAttempt extends OpenTransaction {
   override isOpen = true;
   override readonly isDropped = false;
   override readonly outer = undefined;
+  override readonly whole = this;
   private readonly replyListeners: ((replies: readonly unknown[] | null) => void)[] = [];
   private pushes: { readonly push: PreparedPush; readonly owner: OpenTransaction }[] | undefined;
   private watched: number;
@@ -104,20 +105,12 @@ export abstract class TransactionAttempt extends OpenTransaction {
     if (this.pushes) for (const { push, owner } of this.pushes) if (!owner.isDropped) push.applied();
   }
 
-  override commandsOf(part: OpenTransaction): readonly OwnedCommand[] {
+  commandsOf(part: OpenTransaction): readonly OwnedCommand[] {
     return this.queued.filter(({ owner, at }) => at !== -1 && owner.isPartOf(part));
   }
 
-  override onCommitted(listener: (replies: readonly unknown[] | null) => void): void {
+  onCommitted(listener: (replies: readonly unknown[] | null) => void): void {
     this.replyListeners.push(listener);
-  }
-
-  override needReplies(): void {
-    this.requireReplies = true;
-  }
-
-  override needValidReads(): void {
-    this.validateReads = true;
   }
 
   /** Tells those that joined what EXEC answered to their part. */

@@ -170,18 +170,23 @@ const job: Check = (path, value) => {
   if (!participantOf(value)) throw new InvalidArgumentError(path, 'a job that was taken from a queue', value);
 };
 
-export const checkTransactionOptions = options({
+/** The checks of options that a call and the decorator take alike. */
+export const commonOptionChecks = {
   maxAttempts: transactionOptionChecks.maxAttempts,
   timeoutMs: transactionOptionChecks.timeoutMs,
   backoff: transactionOptionChecks.backoff,
   durability: checkDurability,
-  signal: instanceOf(AbortSignal),
-  onReplies: func,
   requireReplies: boolean,
   validateReads: boolean,
   propagation: oneOf(Propagation.Join, Propagation.New),
   completesRun: func,
   completesStep: func,
+};
+
+export const checkTransactionOptions = options({
+  ...commonOptionChecks,
+  signal: instanceOf(AbortSignal),
+  onReplies: func,
   completesJob: job,
   permit: checkPermit,
 } satisfies Record<keyof TransactionOptions, Check>);

@@ -8,13 +8,7 @@ import {
 import type { ResolvedOptions } from '../atomic-redis.options.js';
 import * as check from '../atomic-redis.validation.js';
 import { Observer } from '../observability/observer.js';
-import {
-  currentParticipant,
-  participantOf,
-  Unprotected,
-  type CommitParticipant,
-} from '../scripting/commit-participant.js';
-import type { CompletableJob } from '../scripting/completable-job.js';
+import type { CommitParticipant } from '../scripting/commit-participant.js';
 import {
   runInTransactionScope,
   openTransactionScope,
@@ -22,7 +16,6 @@ import {
   transactionScopeOf,
 } from '../runtime/transaction-scope.js';
 import { RedisConnection } from '../connection/redis-connection.js';
-import { enforcementOf } from '../leases/permit.js';
 import { ScriptRunner } from '../scripting/script-runner.js';
 import { WorkInFlight } from '../runtime/work-in-flight.js';
 import { Committer } from './commit.js';
@@ -31,6 +24,7 @@ import { UnavailableUntilExec } from './exec-replies.js';
 import { handled } from './handled.js';
 import { checkJoinOptions, JoinedTransaction } from './joined-transaction.js';
 import { OpenTransaction } from './open-transaction.js';
+import { enlist, participantsOf } from './participants.js';
 import { assertFewKeys } from './transaction-attempt.js';
 import {
   checkTransactionOptions,
@@ -45,7 +39,6 @@ import type { Transaction } from './transaction.js';
 const logger = new Logger('TransactionService');
 
 const NONE: TransactionOptions = {};
-const NO_PARTICIPANTS: readonly CommitParticipant[] = [];
 
 /**
  * Optimistic transactions: WATCH, read, MULTI/EXEC, and again from the start when a watched key was
@@ -67,12 +60,8 @@ export class TransactionService {
     @Inject(OPTIONS) options: ResolvedOptions,
   ) {
     this.defaults = options.transactions;
-    const { maxConnections, idleTimeoutMs } = options.transactions;
-    this.pools = new ConnectionPools(connection, {
-      maxConnections,
-      idleTimeoutMs,
-      openTimeoutMs: options.timeoutMs,
-    });
+    const pools = { ...options.transactions, openTimeoutMs: options.timeoutMs };
+    this.pools = new ConnectionPools(connection, pools);
     this.runner = new TransactionRunner(connection, this.pools, new Committer(connection, scripts), inFlight);
   }
 
@@ -192,9 +181,7 @@ export class TransactionService {
     options: TransactionOptions,
     tally: TransactionTally,
   ): Promise<T> {
-    const { completesRun, completesStep, completesJob, permit } = options;
-    const participants =
-      completesRun || completesStep || completesJob || permit ? this.participants(options) : NO_PARTICIPANTS;
+    const participants = participantsOf(options, this.connection);
     const sameSlot = this.connection.isCluster || this.defaults.requireSameSlot;
     const slot = sameSlot ? this.commonSlot(keys, participants) : 0;
     const around = openTransactionScope();
@@ -230,49 +217,6 @@ export class TransactionService {
     return slot;
   }
 
-  private participants(options: TransactionOptions): readonly CommitParticipant[] {
-    const { completesJob, permit } = options;
-    const participants: CommitParticipant[] = [];
-    const run = this.currentRun(options);
-    if (run) participants.push(run);
-    if (completesJob) participants.push(this.participantOfJob(completesJob));
-    if (permit) participants.push(enforcementOf(permit, this.connection).participant());
-    return participants;
-  }
-
-  private participantOfJob(job: CompletableJob): CommitParticipant {
-    const participant = participantOf(job)!;
-    if (participant.connection === this.connection) return participant;
-    throw new IllegalTransactionStateError(
-      `completesJob: job ${job.id} was taken by another registration than the transaction's, so it lies elsewhere`,
-    );
-  }
-
-  /**
-   * The idempotent run or the step that the calling code is part of; none when that runs without
-   * protection.
-   */
-  private currentRun({ completesRun, completesStep }: TransactionOptions): CommitParticipant | undefined {
-    if (!completesRun && !completesStep) return undefined;
-    if (completesRun && completesStep)
-      throw new IllegalTransactionStateError(
-        'A transaction has completesRun or completesStep, not both: the commit of a run ends its steps too',
-      );
-    const participant = currentParticipant();
-    if (participant instanceof Unprotected) return undefined;
-    if (
-      participant?.connection === this.connection &&
-      participant.commits === (completesRun ? 'run' : 'step')
-    )
-      return participant;
-    throw new IllegalTransactionStateError(
-      completesRun
-        ? 'completesRun needs an idempotent run around the transaction, of the same registration: ' +
-            'use it inside @Idempotent() or IdempotencyService.run(), and not inside a step of the run, where completesStep has its place'
-        : 'completesStep needs a step of an idempotent run around the transaction, of the same registration: use it inside run.step()',
-    );
-  }
-
   /** The innermost transaction that the calling code was started in; it may have ended. */
   private innermost(): OpenTransaction | undefined {
     return transactionScopeOf(this) as OpenTransaction | undefined;
@@ -281,18 +225,6 @@ export class TransactionService {
 
 const isPartOfItsSurroundings = (options: TransactionOptions | undefined): boolean =>
   (options?.completesRun ?? options?.completesStep ?? options?.completesJob) !== undefined;
-
-/**
- * Has what a transaction is to commit wait for it, and fail with it, also with one that is refused:
- * the part of a run that the calling code is in, and the job.
- */
-function enlist(
-  running: Promise<unknown>,
-  { completesRun, completesStep, completesJob }: TransactionOptions,
-): void {
-  if (completesRun || completesStep) currentParticipant()?.enlist?.(running);
-  participantOf(completesJob)?.enlist?.(running);
-}
 
 /** The innermost that is open, of a transaction and those that it has joined. */
 function openPartOf(transaction: OpenTransaction | undefined): OpenTransaction | undefined {

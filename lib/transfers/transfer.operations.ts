@@ -6,9 +6,8 @@ import {
 } from '../atomic-redis.errors.js';
 import { luaCreate } from '../operations/lua-operation.js';
 import { defineOperation, defineVariant } from '../operations/operation.js';
-import { luaInt64 } from '../scripting/lua-int64.js';
-import { luaOtherType, luaTypeOf } from '../scripting/lua.js';
-import { Answer } from './transfer-answer.js';
+import { luaTypeOf } from '../scripting/lua.js';
+import { Answer, luaBalance } from './transfer-answer.js';
 import { BalanceOverflowError, insufficientFunds } from './transfer.errors.js';
 import {
   checkedTransfer,
@@ -66,22 +65,16 @@ export const transferAll = defineOperation({
   returns: `a string: moved,<from>:<to>,… (the balances after each leg)
 | insufficient,<leg from 0>,<balance> | overflow,<leg> | inexact,<leg>,<from or to>
 | not-an-integer,<which key> | wrong-type,<which key>`,
-  uses: [luaCreate, luaInt64, luaTypeOf],
+  uses: [luaCreate, luaBalance, luaTypeOf],
   lua: `
 local first = KEYS.keys - 1
 local count = tonumber(ARGV.balanceCount)
 local log = KEYS[first + count + 1]
 local balances, is_new = {}, {}
 for i = 1, count do
-  local text = redis.pcall('GET', KEYS[first + i])
-  if type(text) == 'table' then
-    ${luaOtherType('string', 'KEYS[first + i]', "redis.call('GET', KEYS[first + i])")}
-    return remember('${Answer.WrongType},' .. i)
-  end
-  local balance = INT64_ZERO
-  if text then balance = int64_parse(text) else is_new[i] = true end
-  if not balance then return remember('${Answer.NotAnInteger},' .. i) end
-  balances[i] = balance
+  local problem
+  balances[i], is_new[i], problem = balance_at(KEYS[first + i])
+  if problem then return remember(problem .. ',' .. i) end
 end
 local log_type = log and type_of(log)
 if log and log_type ~= 'stream' and log_type ~= 'none' then

@@ -25,30 +25,28 @@ interface Swap {
   readonly after: BinaryValue | null;
   readonly encoding: Encoding | undefined;
 }
-interface ValueSwap extends Swap {
-  readonly ttl: string;
-}
-interface FieldSwap extends Swap {
-  readonly field: BinaryValue;
-}
-interface Found {
-  readonly key: string;
-  readonly encoding: Encoding | undefined;
-}
 
 /** @throws InvalidArgumentError */
 function checkedSwap(
-  key: string,
-  expected: BinaryValue | null,
-  next: BinaryValue | null,
+  { key, expected, next }: Pick<Swap, 'key' | 'expected' | 'next'>,
   options: ValueOptions,
 ): Swap {
   check.key('key', key);
+  if (expected !== null) check.bytes('expected', expected);
   const after = next === null ? null : asReturned('next', next, options);
   return { key, expected, next, after, encoding: options.encoding };
 }
 
-const isSwapped = ({ answer }: ValueAnswer): boolean => answer === Answer.Swapped;
+/** @throws InvalidArgumentError */
+function checkedFieldSwap(
+  { field, ...swap }: Pick<Swap, 'key' | 'expected' | 'next'> & { field: BinaryValue },
+  options: ValueOptions,
+): Swap & { readonly field: BinaryValue } {
+  check.bytes('field', field);
+  checkValueOptions('options', options);
+  return { ...checkedSwap(swap, options), field };
+}
+
 const isFound = ({ answer }: ValueAnswer): boolean => answer === Answer.Value;
 const toSet = (done: boolean, current: BinaryValue | null): CompareAndSetResult<BinaryValue> => ({
   swapped: done,
@@ -62,7 +60,6 @@ const SWAP_ARGS = {
   hasNext: "'1', or '' to delete",
   next: 'bytes',
 } as const;
-const SWAP_RETURNS = 'an array: SWAPPED | REFUSED, what is there if there is something | WRONG_TYPE';
 
 /** Reads the present value as `current`, and defines `refused()`. */
 const luaCurrent = (key: string, kind: string, read: string): string => `
@@ -77,10 +74,6 @@ local function refused()
   return {'${Answer.Refused}', current}
 end
 `;
-const luaSwapCopy = `
-  if stored == '${Answer.Swapped}' then return {stored} end
-  return refused()
-`;
 const luaSwap = (kind: string, write: string): string => `
 local expected = ARGV.hasExpected == '1' and ARGV.expected
 if current ~= expected or (kind ~= '${kind}' and kind ~= 'none') then
@@ -92,40 +85,69 @@ ${write.trim()}
 return {'${Answer.Swapped}'}
 `;
 
+/** What operations that compare have in common. */
+const COMPARING = {
+  returns: 'an array: SWAPPED | REFUSED, what is there if there is something | WRONG_TYPE',
+  uses: [luaTypeOf],
+  onCopy: `
+  if stored == '${Answer.Swapped}' then return {stored} end
+  return refused()
+`,
+  binary: true,
+  reply: toValueAnswer,
+  changed: ({ answer }: ValueAnswer): boolean => answer === Answer.Swapped,
+};
+
+/** What operations that answer with the value before have in common. */
+const GETTING = {
+  keys: { value: 'a string' },
+  keeping: keptValue,
+  binary: true,
+  reply: toValueAnswer,
+  decode: found,
+};
+
+/**
+ * Defines `write(key, value, ttl)`: sets the value, with a time to live as {@link TtlChange} says.
+ */
+const luaWrite = `
+local function write(key, value, ttl)
+  if ttl == '${TtlChange.Keep}' then
+    redis.call('SET', key, value, 'KEEPTTL')
+  elseif ttl == '${TtlChange.None}' then
+    redis.call('SET', key, value)
+  else
+    redis.call('SET', key, value, 'PX', ttl)
+  end
+end
+`;
+
 /** Replaces or deletes a value if it is the expected one. */
 export const compareAndSet = defineOperation({
+  ...COMPARING,
   type: 'values.compareAndSet',
   name: 'values.compareAndSwap',
   keys: { value: 'a string' },
   args: { ...SWAP_ARGS, ttl: 'keep | none | milliseconds' },
-  returns: SWAP_RETURNS,
-  uses: [luaTypeOf],
+  uses: [luaTypeOf, luaWrite],
   prepare: luaCurrent('KEYS.value', 'string', "redis.call('GET', KEYS.value)"),
-  onCopy: luaSwapCopy,
   lua: luaSwap(
     'string',
     `
 if ARGV.hasNext == '' then
   redis.call('DEL', KEYS.value)
-elseif ARGV.ttl == '${TtlChange.Keep}' then
-  redis.call('SET', KEYS.value, ARGV.next, 'KEEPTTL')
-elseif ARGV.ttl == '${TtlChange.None}' then
-  redis.call('SET', KEYS.value, ARGV.next)
 else
-  redis.call('SET', KEYS.value, ARGV.next, 'PX', ARGV.ttl)
+  write(KEYS.value, ARGV.next, ARGV.ttl)
 end
 `,
   ),
-  binary: true,
-  reply: toValueAnswer,
   check: (
-    { key, expected, next }: { key: string; expected: BinaryValue | null; next: BinaryValue },
+    given: { key: string; expected: BinaryValue | null; next: BinaryValue },
     options: ValueWriteOptions,
-  ): ValueSwap => {
+  ) => {
     const ttl = checkWriteOptions('options', options);
-    if (expected !== null) check.bytes('expected', expected);
-    check.bytes('next', next);
-    return { ...checkedSwap(key, expected, next, options), ttl };
+    check.bytes('next', given.next);
+    return { ...checkedSwap(given, options), ttl };
   },
   does: ({ key }) => `Changing ${describe(key)}`,
   encode: ({ key, expected, next, ttl }) => ({
@@ -133,29 +155,26 @@ end
     args: { ...swapArguments(expected, next), ttl },
   }),
   decode: (answer, call) => swapped(answer, call, 'string', toSet),
-  changed: isSwapped,
 });
 
 export const compareAndDelete = defineVariant(compareAndSet, {
   type: 'values.compareAndDelete',
-  check: ({ key, expected }: { key: string; expected: BinaryValue }, options: ValueOptions): ValueSwap => {
+  check: (given: { key: string; expected: BinaryValue }, options: ValueOptions) => {
     checkValueOptions('options', options);
-    check.bytes('expected', expected);
-    return { ...checkedSwap(key, expected, null, options), ttl: '' };
+    check.bytes('expected', given.expected);
+    return { ...checkedSwap({ ...given, next: null }, options), ttl: '' };
   },
   decode: (answer, call) => swapped(answer, call, 'string', toDeleted),
 });
 
 /** Replaces or deletes a field of a hash if it is the expected one. */
 export const compareAndSetField = defineOperation({
+  ...COMPARING,
   type: 'values.compareAndSetField',
   name: 'values.compareAndSwapField',
   keys: { hash: 'a hash' },
   args: { field: 'bytes', ...SWAP_ARGS },
-  returns: SWAP_RETURNS,
-  uses: [luaTypeOf],
   prepare: luaCurrent('KEYS.hash', 'hash', "redis.call('HGET', KEYS.hash, ARGV.field)"),
-  onCopy: luaSwapCopy,
   lua: luaSwap(
     'hash',
     `
@@ -166,19 +185,12 @@ else
 end
 `,
   ),
-  binary: true,
-  reply: toValueAnswer,
   check: (
     given: { key: string; field: BinaryValue; expected: BinaryValue | null; next: BinaryValue },
     options: ValueOptions,
-  ): FieldSwap => {
-    const { key, field, expected, next } = given;
-    if (expected !== null) check.bytes('expected', expected);
-    check.bytes('next', next);
-    check.key('key', key);
-    check.bytes('field', field);
-    checkValueOptions('options', options);
-    return { ...checkedSwap(key, expected, next, options), field };
+  ) => {
+    check.bytes('next', given.next);
+    return checkedFieldSwap(given, options);
   },
   does: ({ key }) => `Changing a field of ${describe(key)}`,
   encode: ({ key, field, expected, next }) => ({
@@ -186,32 +198,24 @@ end
     args: { field, ...swapArguments(expected, next) },
   }),
   decode: (answer, call) => swapped(answer, call, 'hash', toSet),
-  changed: isSwapped,
 });
 
 export const compareAndDeleteField = defineVariant(compareAndSetField, {
   type: 'values.compareAndDeleteField',
-  check: (
-    { key, field, expected }: { key: string; field: BinaryValue; expected: BinaryValue },
-    options: ValueOptions,
-  ): FieldSwap => {
-    check.bytes('expected', expected);
-    check.key('key', key);
-    check.bytes('field', field);
-    checkValueOptions('options', options);
-    return { ...checkedSwap(key, expected, null, options), field };
+  check: (given: { key: string; field: BinaryValue; expected: BinaryValue }, options: ValueOptions) => {
+    check.bytes('expected', given.expected);
+    return checkedFieldSwap({ ...given, next: null }, options);
   },
   decode: (answer, call) => swapped(answer, call, 'hash', toDeleted),
 });
 
 /** Replaces a value and answers with the one before. */
 export const getAndSet = defineOperation({
+  ...GETTING,
   type: 'values.getAndSet',
-  keys: { value: 'a string' },
   args: { next: 'bytes', ttl: 'keep | none | milliseconds' },
   returns: 'an array: VALUE, value before | ABSENT | WRONG_TYPE',
-  keeping: keptValue,
-  uses: [luaNoValue],
+  uses: [luaNoValue, luaWrite],
   lua: `
 local answer = no_value(KEYS.value)
 local ttl = ARGV.ttl
@@ -232,17 +236,9 @@ else
     take(KEYS.value)
   end
 end
-if ttl == '${TtlChange.Keep}' then
-  redis.call('SET', KEYS.value, ARGV.next, 'KEEPTTL')
-elseif ttl == '${TtlChange.None}' then
-  redis.call('SET', KEYS.value, ARGV.next)
-else
-  redis.call('SET', KEYS.value, ARGV.next, 'PX', ttl)
-end
+write(KEYS.value, ARGV.next, ttl)
 return answer
 `,
-  binary: true,
-  reply: toValueAnswer,
   check: ({ key, next }: { key: string; next: BinaryValue }, options: ValueWriteOptions) => {
     check.key('key', key);
     check.bytes('next', next);
@@ -250,16 +246,14 @@ return answer
   },
   does: ({ key }) => `Setting ${describe(key)}`,
   encode: ({ key, next, ttl }) => ({ keys: { value: key }, args: { next, ttl } }),
-  decode: found,
 });
 
 /** Deletes a value and answers with it. */
 export const getAndDelete = defineOperation({
+  ...GETTING,
   type: 'values.getAndDelete',
-  keys: { value: 'a string' },
   args: {},
   returns: 'an array: VALUE, the value | ABSENT | WRONG_TYPE',
-  keeping: keptValue,
   uses: [luaNoValue],
   lua: `
 local none = no_value(KEYS.value)
@@ -269,16 +263,13 @@ local value = redis.call('GET', KEYS.value)
 take(KEYS.value)
 return {'${Answer.Value}', value}
 `,
-  binary: true,
-  reply: toValueAnswer,
-  check: ({ key }: { key: string }, options: ValueOptions): Found => {
+  check: ({ key }: { key: string }, options: ValueOptions) => {
     check.key('key', key);
     checkValueOptions('options', options);
     return { key, encoding: options.encoding };
   },
   does: ({ key }) => `Deleting ${describe(key)}`,
   encode: ({ key }) => ({ keys: { value: key }, args: {} }),
-  decode: found,
   changed: isFound,
 });
 
@@ -287,14 +278,13 @@ return {'${Answer.Value}', value}
  * which may have expired when a copy of the operation arrives.
  */
 export const getAndExpire = defineOperation({
+  ...GETTING,
   type: 'values.getAndExpire',
-  keys: { value: 'a string' },
   args: {
     command: 'PEXPIRE | PEXPIREAT | PERSIST',
     timeMs: "milliseconds from now | milliseconds of Redis’s clock | ''",
   },
   returns: 'an array: VALUE, the value | ABSENT | WRONG_TYPE',
-  keeping: keptValue,
   uses: [luaNoValue],
   lua: `
 local none = no_value(KEYS.value)
@@ -309,14 +299,11 @@ else
 end
 return answer
 `,
-  binary: true,
-  reply: toValueAnswer,
   check: ({ key }: { key: string }, options: Expiry & ValueOptions) => {
     check.key('key', key);
     return { key, expiry: checkExpiry('options', options), encoding: options.encoding };
   },
   does: ({ key }) => `Expiring ${describe(key)}`,
   encode: ({ key, expiry }) => ({ keys: { value: key }, args: expiry }),
-  decode: found,
   changed: isFound,
 });

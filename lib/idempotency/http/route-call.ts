@@ -19,49 +19,31 @@ export function claimOnce(
   optionsOf: () => RouteOptions | Promise<RouteOptions>,
   capture: CaptureOptions,
 ): Promise<ExchangeClaim> {
-  if (!exchange.claim) {
-    const options = optionsOf();
-    exchange.claim =
-      options instanceof Promise
-        ? claimLater(idempotency, exchange, key, options, capture)
-        : claim(idempotency, exchange, key, options, capture);
-  }
+  exchange.claim ??= claim(idempotency, exchange, key, optionsOf(), capture);
   return exchange.claim;
-}
-
-async function claimLater(
-  idempotency: IdempotencyService,
-  exchange: HttpExchange,
-  key: string,
-  options: Promise<RouteOptions>,
-  capture: CaptureOptions,
-): Promise<ExchangeClaim> {
-  try {
-    return await claim(idempotency, exchange, key, await options, capture);
-  } catch (error) {
-    exchange.claim = undefined;
-    throw error;
-  }
 }
 
 async function claim(
   idempotency: IdempotencyService,
   exchange: HttpExchange,
   key: string,
-  options: RouteOptions,
+  given: RouteOptions | Promise<RouteOptions>,
   capture: CaptureOptions,
 ): Promise<ExchangeClaim> {
-  idempotency.inFlight.enter();
   try {
-    const claimed = await idempotency.claim(key, options);
-    if (claimed.kind === 'replay') return claimed;
-    return { kind: 'run', run: new ExchangeRun(idempotency, exchange, key, options, capture, claimed.run) };
+    const options = given instanceof Promise ? await given : given;
+    idempotency.inFlight.enter();
+    try {
+      const claimed = await idempotency.claim(key, options);
+      if (claimed.kind === 'replay') return claimed;
+      return { kind: 'run', run: new ExchangeRun(idempotency, exchange, key, options, capture, claimed.run) };
+    } finally {
+      idempotency.inFlight.leave();
+    }
   } catch (error) {
     // Nothing was claimed: a repeated call of the handler may try again.
     exchange.claim = undefined;
     throw error;
-  } finally {
-    idempotency.inFlight.leave();
   }
 }
 

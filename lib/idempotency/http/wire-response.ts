@@ -15,39 +15,21 @@ export interface WireResponse {
  * The headers that every replay repeats. Cookies, dates, request ids and CORS headers belong to the
  * exchange at hand and are never kept.
  */
-export const REPLAYED_HEADERS: readonly string[] = [
-  'content-type',
-  'content-language',
-  'content-disposition',
-  'content-encoding',
-  'content-location',
-  'cache-control',
-  'etag',
-  'last-modified',
-  'link',
-  'location',
-  'retry-after',
-  'vary',
-];
+export const REPLAYED_HEADERS: readonly string[] = (
+  'content-type content-language content-disposition content-encoding content-location ' +
+  'cache-control etag last-modified link location retry-after vary'
+).split(' ');
 
 /**
  * Headers that no application may have replayed: they frame one message, or belong to one caller or
  * exchange.
  */
-export const NEVER_REPLAYED: ReadonlySet<string> = new Set([
-  'connection',
-  'content-length',
-  'date',
-  'keep-alive',
-  'proxy-authenticate',
-  'set-cookie',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-  'x-correlation-id',
-  'x-request-id',
-]);
+export const NEVER_REPLAYED: ReadonlySet<string> = new Set(
+  (
+    'connection content-length date keep-alive proxy-authenticate set-cookie te trailer ' +
+    'transfer-encoding upgrade x-correlation-id x-request-id'
+  ).split(' '),
+);
 
 /**
  * Layout: length of the head in decimal, a newline, the head as JSON, the body. Text, where the body

@@ -1,9 +1,8 @@
 import { UnsafeIntegerError, NotAnIntegerError } from '../../atomic-redis.errors.js';
 import { defineOperation, defineStep } from '../../operations/operation.js';
-import { luaInt64 } from '../../scripting/lua-int64.js';
-import { luaNow, luaOtherType } from '../../scripting/lua.js';
+import { luaNow } from '../../scripting/lua.js';
 import { randomId } from '../../runtime/random-id.js';
-import { Answer } from '../transfer-answer.js';
+import { Answer, luaBalance } from '../transfer-answer.js';
 import { insufficientFunds } from '../transfer.errors.js';
 import type { AcrossSlotsTransfer } from './across-slots.options.js';
 import {
@@ -41,16 +40,10 @@ export const begin = defineOperation({
   },
   returns: `a string: begun,<id>,<balance> with an id of "<milliseconds>-<nonce>"
 | insufficient,<balance> | inexact | not-an-integer | wrong-type`,
-  uses: [luaInt64],
+  uses: [luaBalance],
   lua: `
-local text = redis.pcall('GET', KEYS.from)
-if type(text) == 'table' then
-  ${luaOtherType('string', 'KEYS.from', "redis.call('GET', KEYS.from)")}
-  return remember('${Answer.WrongType}')
-end
-local balance = INT64_ZERO
-if text then balance = int64_parse(text) end
-if not balance then return remember('${Answer.NotAnInteger}') end
+local balance, _, problem = balance_at(KEYS.from)
+if problem then return remember(problem) end
 local left = int64_subtract(balance, int64_parse(ARGV.amount))
 if int64_compare(left, int64_parse(ARGV.min)) < 0 then
   return remember('${Answer.InsufficientFunds},' .. int64_format(balance))
@@ -117,7 +110,7 @@ closed long enough for its decision to be forgotten, so nothing is decided`,
   },
   returns:
     'a string: late | credited,<balance> | refused,wrong-type | refused,not-an-integer | refused,overflow | refused,inexact',
-  uses: [luaNow, luaInt64],
+  uses: [luaNow, luaBalance],
   lua: `
 local stored = redis.call('GET', KEYS.decision)
 if stored then return stored end
@@ -129,14 +122,8 @@ local function decide(answer)
   return answer
 end
 
-local text = redis.pcall('GET', KEYS.to)
-if type(text) == 'table' then
-  ${luaOtherType('string', 'KEYS.to', "redis.call('GET', KEYS.to)")}
-  return decide('${Decision.Refused},${Answer.WrongType}')
-end
-local balance = INT64_ZERO
-if text then balance = int64_parse(text) end
-if not balance then return decide('${Decision.Refused},${Answer.NotAnInteger}') end
+local balance, _, problem = balance_at(KEYS.to)
+if problem then return decide('${Decision.Refused},' .. problem) end
 local reached = int64_add(balance, int64_parse(ARGV.amount))
 if not int64_fits(reached) then return decide('${Decision.Refused},${Answer.Overflow}') end
 if ARGV.exact == 'n' and not int64_is_safe(reached) then return decide('${Decision.Refused},${Answer.Inexact}') end
@@ -177,23 +164,17 @@ export const close = defineStep({
   },
   returns:
     'a string: TOO_LATE | gone | credited | refunded (what it became, now or before) | wrong-type | not-an-integer | overflow',
-  uses: [luaNow, luaInt64],
+  uses: [luaNow, luaBalance],
   lua: `${luaLimit}
 local intent = redis.call('HGET', KEYS.intents, ARGV.id)
 if not intent then return '${GONE}' end
 local state, amount, details = string.match(intent, '^(%a+),(%d+),(.*)$')
 if state ~= 'open' then return state end
 
-local balance
+local balance, _, problem
 if ARGV.became == 'refunded' then
-  local text = redis.pcall('GET', KEYS.from)
-  if type(text) == 'table' then
-    ${luaOtherType('string', 'KEYS.from', "redis.call('GET', KEYS.from)")}
-    return '${Answer.WrongType}'
-  end
-  balance = INT64_ZERO
-  if text then balance = int64_parse(text) end
-  if not balance then return '${Answer.NotAnInteger}' end
+  balance, _, problem = balance_at(KEYS.from)
+  if problem then return problem end
   balance = int64_add(balance, int64_parse(amount))
   if not int64_fits(balance) then return '${Answer.Overflow}' end
 end

@@ -40,9 +40,10 @@ export class PendingTransferList {
       const deadline = Deadline.in(timeoutMs);
       const most = Math.min(limit - transfers.length, MOST_OF_SLOT);
       const lists = await Promise.all(
-        Array.from({ length: count }, (_, i) =>
-          this.read(first + i, i === 0 ? after : '', minAgeMs, most, deadline),
-        ),
+        Array.from({ length: count }, (_, i) => {
+          const page = { slot: first + i, after: i === 0 ? after : '', minAgeMs, limit: most };
+          return this.operations.part(list, page, { deadline });
+        }),
       );
       for (const [i, page] of lists.entries()) {
         transfers.push(...page.slice(0, limit - transfers.length));
@@ -52,16 +53,6 @@ export class PendingTransferList {
       }
     }
     return { transfers };
-  }
-
-  private read(
-    slot: number,
-    after: string,
-    minAgeMs: number,
-    limit: number,
-    deadline: Deadline,
-  ): Promise<PendingTransfer[]> {
-    return this.operations.part(list, { slot, after, minAgeMs, limit }, { deadline });
   }
 }
 
