@@ -347,6 +347,7 @@ describe('Dragonfly, as imitated by a test double', () => {
   describe('at boot', () => {
     it('[DFLY-4] a user with the documented rights gets no error, and one line of the log says what to configure', async () => {
       await run.boot({ namespace: 'atomic:', connection: target.connection() });
+      await waitFor('both lines', () => run.lines.length >= 2);
       expect(run.lines).toEqual([
         expect.stringMatching(/^log: Connected to Dragonfly 1\.40\.1 at /),
         expect.stringMatching(/^warn: Dragonfly at .* Keep headroom/),
