@@ -12,6 +12,7 @@ import { MAX_PARTS } from '../support/dragonfly-double.js';
 import { leastRights, leastRightsAndShadowKeys, PASSWORD, USER } from '../support/least-rights.js';
 import { expectOutOfMemory } from '../support/refused-calls.js';
 import { DOUBLE, useTarget } from '../support/target.js';
+import { waitFor } from '../support/wait-for.js';
 
 /** Writes that TypeScript would not allow. */
 type Loose = Record<string, (...args: unknown[]) => unknown>;

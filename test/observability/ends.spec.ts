@@ -37,7 +37,7 @@ describe('the final events of operations', () => {
     // An attempt whose WATCH was answered late is made again without a conflict.
     const applied = { type: 'transactions.run', outcome: 'applied', attempts, conflicts: expect.any(Number) };
     expect(events).toEqual([expect.objectContaining(applied)]);
-    const [{ conflicts }] = events as [{ conflicts: number }];
+    const [{ conflicts }] = events as unknown as [{ conflicts: number }];
     expect([1, 2]).toContain(conflicts);
     const exhausted = await during(() =>
       redis.transactions.run(
