@@ -152,10 +152,13 @@ export class RedisConnection {
     }
   }
 
-  /** Returns the result of {@link inServerTime} if it is known without waiting. */
-  knownServerTime(deadline: Deadline, slot: number): number | undefined {
+  /**
+   * Returns the result of {@link inServerTime} if it is known without waiting.
+   * @param now on the scale of `performance.now()`
+   */
+  knownServerTime(deadline: Deadline, slot: number, now = performance.now()): number | undefined {
     const node = this.isReady ? this.connections.topology.ownerOf(slot) : undefined;
-    return node && this.clocks.of(node).at(deadline);
+    return node && this.clocks.of(node).at(deadline, now);
   }
 
   /** Reads the clock of the slot's server again, which may have been stepped. */

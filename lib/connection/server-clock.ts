@@ -80,10 +80,11 @@ export class ServerClock {
   /**
    * Returns the deadline in the server's time, in whole milliseconds; undefined until the clock was
    * read.
+   * @param now on the scale of `performance.now()`
    */
-  at(deadline: Deadline): number | undefined {
+  at(deadline: Deadline, now = performance.now()): number | undefined {
     if (this.offsetMs === undefined) return undefined;
-    if (performance.now() > this.refreshAt) this.learn().catch(() => undefined);
+    if (now > this.refreshAt) this.learn().catch(() => undefined);
     return Math.floor(this.offsetMs + deadline.at);
   }
 

@@ -102,7 +102,7 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
   step<T>(name: string, work: StepWork<T>, options: StepOptions<T> = {}): Promise<T> {
     const step = (this.steps ??= this.firstStep()).step(name, work, options);
     // A method need not wait for what it has begun.
-    step.catch(() => undefined);
+    step.catch(ignore);
     return step;
   }
 
@@ -159,10 +159,10 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
 
   /** Tells of steps that predecessors had finished, and this run never asked for. */
   private tellUnused(): void {
-    const steps = [...(this.steps?.log.unused ?? [])];
-    if (steps.length === 0) return;
-    const { operation } = this.request;
-    this.surroundings.connection.observer.occurred({ type: 'steps.unused', name: operation, steps });
+    const unused = this.steps?.log.unused;
+    if (!unused || unused.size === 0) return;
+    const { operation: name } = this.request;
+    this.surroundings.connection.observer.occurred({ type: 'steps.unused', name, steps: [...unused] });
   }
 
   /** Returns the keys of a run that may have steps. */
@@ -266,6 +266,8 @@ export class OwnedRun extends IdempotentRun implements ClaimedRun {
     }));
   }
 }
+
+const ignore = (): void => undefined;
 
 /**
  * For how long a run's companions are kept, in milliseconds. With twice the retention, an index

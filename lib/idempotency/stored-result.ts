@@ -147,8 +147,14 @@ function notSerializable(error: unknown, { operation = '', isMissed = true }: De
 }
 
 export function limited(result: StoredResult, maxBytes: number): StoredResult {
-  return Buffer.byteLength(result.bytes) > maxBytes ? tombstone('too-large') : result;
+  const { bytes } = result;
+  // Not counted where it surely is short enough: nearly always.
+  if (bytes.length * MAX_BYTES_OF_UNIT <= maxBytes) return result;
+  return Buffer.byteLength(bytes) > maxBytes ? tombstone('too-large') : result;
 }
+
+/** The most bytes of UTF-8 that one UTF-16 code unit comes to. */
+const MAX_BYTES_OF_UNIT = 3;
 
 /**
  * Gives a value back, or throws again what was thrown.

@@ -43,14 +43,12 @@ export type AttemptOutcome =
   | { readonly answer: Acknowledged; readonly error?: undefined }
   | { readonly answer?: undefined; readonly error: unknown };
 
-/** The ends of a call. One of them is called, once. */
-interface CallEnds {
-  resolve(reply: unknown): void;
-  reject(error: unknown): void;
-  /** Continues by further attempts. */
-  goOn(first: AttemptOutcome): void;
-  /** Tells that it was not answered by its deadline. */
-  late(): void;
+/** Sees to the calls that their first attempt does not end. */
+export interface CallKeeper {
+  /** Continues by further attempts, and settles the call. */
+  goOn(call: ScriptCall, first: AttemptOutcome): void;
+  /** Rejects the call, which was not answered by its deadline. */
+  late(call: ScriptCall): void;
 }
 
 /** One call of a script, and its state. It is also the alarm that rings at its deadline. */
@@ -73,6 +71,11 @@ export class ScriptCall implements Sendable, ScheduledCall {
   notReplicated: NotReplicatedError | undefined;
   readonly at: number;
   index = -1;
+  /**
+   * Runs a function in the asynchronous context of the call; undefined where nobody would see
+   * another.
+   */
+  inOwnContext: (<T>(work: () => T) => T) | undefined;
   private isArmed = false;
 
   constructor(
@@ -82,7 +85,10 @@ export class ScriptCall implements Sendable, ScheduledCall {
     readonly slot: number,
     readonly deadline: Deadline,
     { resend = true, durability, notAfter = deadline, progress }: SendOptions,
-    private readonly ends: CallEnds,
+    private readonly keeper: CallKeeper,
+    /** Exactly one of `resolve` and `reject` is called, once. */
+    readonly resolve: (reply: unknown) => void,
+    readonly reject: (error: unknown) => void,
   ) {
     this.notAfterAt = script.args.indexOf(NOT_AFTER);
     this.notAfter = notAfter;
@@ -105,22 +111,22 @@ export class ScriptCall implements Sendable, ScheduledCall {
   answered(reply: unknown): void {
     // After the deadline the caller has had its error already.
     if (!unschedule(this)) return;
-    if (isTooLate(reply)) return this.ends.goOn({ answer: { reply, replicas: 0 } });
+    if (isTooLate(reply)) return this.keeper.goOn(this, { answer: { reply, replicas: 0 } });
     let result: unknown;
     try {
       result = this.script.reply(reply);
     } catch (error) {
-      return this.ends.reject(error);
+      return this.reject(error);
     }
-    this.ends.resolve(result);
+    this.resolve(result);
   }
 
   failed(error: unknown): void {
-    if (!this.isArmed || unschedule(this)) this.ends.goOn({ error });
+    if (!this.isArmed || unschedule(this)) this.keeper.goOn(this, { error });
   }
 
   onDue(): void {
-    this.ends.late();
+    this.keeper.late(this);
   }
 }
 

@@ -24,7 +24,13 @@ import {
   type NamedValues,
   type Script,
 } from './script.js';
-import { isTooLate, ScriptCall, type AttemptOutcome, type SendOptions } from './script-call.js';
+import {
+  isTooLate,
+  ScriptCall,
+  type AttemptOutcome,
+  type CallKeeper,
+  type SendOptions,
+} from './script-call.js';
 import { NOT_SENT, ScriptSender } from './script-sender.js';
 
 /**
@@ -41,7 +47,7 @@ export const MIN_REPLY_MS = 50;
  * number in its arguments, and by doing nothing past its `notAfterMs`, which the runner derives
  * from the deadline.
  */
-export class ScriptRunner {
+export class ScriptRunner implements CallKeeper {
   private readonly sender: ScriptSender;
 
   constructor(private readonly connection: RedisConnection) {
@@ -90,24 +96,32 @@ export class ScriptRunner {
     resolve: (reply: unknown) => void,
     reject: (error: unknown) => void,
   ): void {
+    const call = new ScriptCall(script, keys, args, slot, deadline, options, this, resolve, reject);
     // Calls that leave together are answered in the asynchronous context of the first. Events on
     // the way belong to the context of each.
-    const inOwn: typeof here = this.connection.observer.isWatching ? AsyncLocalStorage.snapshot() : here;
-    const goOn = (first?: AttemptOutcome): void =>
-      void inOwn(() => this.persist(call, first)).then(resolve, reject);
-    const late = (): void => reject(this.unknown(call));
-    const call = new ScriptCall(script, keys, args, slot, deadline, options, { resolve, reject, goOn, late });
-    if (call.durability || !this.canSendNow(call)) return goOn();
+    if (this.connection.observer.isWatching) call.inOwnContext = AsyncLocalStorage.snapshot();
+    if (call.durability || !this.canSendNow(call)) return this.goOn(call);
     // The way of nearly all calls: sent at once and answered, without a further promise.
     if (call.progress) call.progress.mayBeDone = true;
     this.sender.send(call);
   }
 
+  goOn(call: ScriptCall, first?: AttemptOutcome): void {
+    const persist = (): Promise<unknown> => this.persist(call, first);
+    const { inOwnContext } = call;
+    void (inOwnContext ? inOwnContext(persist) : persist()).then(call.resolve, call.reject);
+  }
+
+  late(call: ScriptCall): void {
+    call.reject(this.unknown(call));
+  }
+
   /** Returns true if it can be written in this turn, and fills in its time limit. */
   private canSendNow({ args, notAfterAt, slot, deadline, notAfter }: ScriptCall): boolean {
-    if (deadline.passed) return false;
+    const now = performance.now();
+    if (now >= deadline.at) return false;
     if (notAfterAt === -1) return this.connection.isReady;
-    const notAfterMs = this.connection.knownServerTime(notAfter, slot);
+    const notAfterMs = this.connection.knownServerTime(notAfter, slot, now);
     if (notAfterMs === undefined) return false;
     args[notAfterAt] = String(notAfterMs);
     return true;
@@ -282,5 +296,3 @@ function keepMarker({ script, args }: ScriptCall): void {
   const at = script.args.indexOf(KEEP_MARKER);
   if (at !== -1) args[at] = '1';
 }
-
-const here = <R>(body: () => R): R => body();

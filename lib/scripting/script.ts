@@ -182,17 +182,19 @@ function inOrder(
   given: Readonly<Record<string, unknown>>,
 ): unknown[] {
   const ordered: unknown[] = [];
-  for (const name of names) {
-    if (!name.startsWith('...')) {
-      ordered.push(name === NOT_AFTER ? '' : given[name]);
-      continue;
-    }
-    const rest = name.slice(3);
-    const values = given[rest];
-    if (!Array.isArray(values)) throw new InvalidArgumentError(`${script.name}.${rest}`, 'an array', values);
-    // Holes of a sparse array are values too, and refused.
-    for (let i = 0; i < values.length; i++) ordered.push(values[i]);
+  const lastName = names.at(-1);
+  const listName = lastName?.startsWith('...') ? lastName.slice(3) : undefined;
+  const single = listName === undefined ? names.length : names.length - 1;
+  for (let i = 0; i < single; i++) {
+    const name = names[i]!;
+    ordered.push(name === NOT_AFTER ? '' : given[name]);
   }
+  if (listName === undefined) return ordered;
+  const values = given[listName];
+  if (!Array.isArray(values))
+    throw new InvalidArgumentError(`${script.name}.${listName}`, 'an array', values);
+  // Holes of a sparse array are values too, and refused.
+  for (let i = 0; i < values.length; i++) ordered.push(values[i]);
   return ordered;
 }
 

@@ -12,6 +12,8 @@ import { checkStep, type StepOptions, type StepWork } from './step.options.js';
 import type { StepEntry, StepStore } from './step-store.js';
 import type { StepLimits, SteppedRun } from './stepped-run.js';
 
+const NO_ALIASES: readonly string[] = [];
+
 /** The steps of one run. */
 export class RunSteps {
   readonly log: StepLog;
@@ -47,7 +49,7 @@ export class RunSteps {
   async step<T>(name: string, work: StepWork<T>, options: StepOptions<T>): Promise<T> {
     checkStep(name, work, options);
     const { log, run } = this;
-    const { onInterrupted = 'run', aliases = [] } = options;
+    const { onInterrupted = 'run', aliases = NO_ALIASES } = options;
     this.ask(name, aliases);
     this.unsettled++;
     try {
@@ -103,11 +105,11 @@ export class RunSteps {
     const { objection } = this.log;
     if (objection) throw objection;
     // Two steps with one former name would share its result and its key for third parties.
-    for (const one of aliases.length === 0 ? [name] : [name, ...aliases])
-      if (this.asked.has(one))
-        throw new IllegalRunStateError(
-          `This run has a step ${JSON.stringify(one)} already. Each step needs a name of its own, such as one with a number in a loop, and no two may share a former name`,
-        );
+    const taken = this.asked.has(name) ? name : aliases.find((alias) => this.asked.has(alias));
+    if (taken !== undefined)
+      throw new IllegalRunStateError(
+        `This run has a step ${JSON.stringify(taken)} already. Each step needs a name of its own, such as one with a number in a loop, and no two may share a former name`,
+      );
     this.asked.add(name);
     for (const alias of aliases) this.asked.add(alias);
   }
