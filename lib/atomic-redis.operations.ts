@@ -11,6 +11,7 @@ import type { ScriptedOperationType } from './observability/event-types.js';
 import type { Operation } from './operations/operation.js';
 import * as permits from './permits/permit.operations.js';
 import * as permitAcquiring from './permits/acquire.operations.js';
+import * as permitTaking from './permits/take-free.operation.js';
 import * as queueAdvance from './queues/settle-and-take.operations.js';
 import * as queuePush from './queues/push.operations.js';
 import * as queues from './queues/queue.operations.js';
@@ -30,6 +31,7 @@ const PARTS = {
   limitSweeps,
   pendingTransfers,
   permitAcquiring,
+  permitTaking,
   permits,
   queueAdvance,
   queuePush,

@@ -8,42 +8,50 @@ import { luaTime } from '../scripting/lua.js';
  * since a script pays for each of them at every call.
  */
 const luaLoneTake = `
+-- A short number is written as an integer, which costs far less. An integer has 32 bits on some servers.
+local function digits(n) return string.format(n < 2147483648 and '%d' or '%.0f', n) end
+
 local function take_alone()
-  local n, answer, texts, ends, lets_through = 1, '', {}, {}, true
+  local n, answer, texts, ends, lets_through = 0, '', {}, {}, true
   for kind, modulus, room, room_rest, price, price_rest in string.gmatch(ARGV[4], '|([fg]),(%d+),(%d+),(%d+),(%d+),(%d+)') do
     n = n + 1
-    local text, used, rest = redis.pcall('GET', KEYS[n]), 0, 0
+    local text = redis.pcall('GET', KEYS[n + 1])
     if type(text) ~= 'string' then return nil end
-    modulus, room, room_rest, price, price_rest = modulus + 0, room + 0, room_rest + 0, price + 0, price_rest + 0
+    modulus, price = modulus + 0, price + 0
     if kind == 'f' then
       local start, count = string.match(text, '^(%d+):(%d+)$')
-      if not start or start + 0 < time_ms - math.fmod(time_ms, modulus) then return nil end
-      used = count + 0
-      answer = answer .. '|' .. count .. ':' .. string.format('%.0f', start + modulus - time_ms)
-      texts[n] = start .. ':' .. string.format('%.0f', used + price)
+      local left = start and start + modulus - time_ms
+      -- The window is over.
+      if not left or left <= 0 then return nil end
+      local used = count + price
+      answer = answer .. '|' .. count .. ':' .. digits(left)
+      texts[n] = start .. ':' .. digits(used)
+      lets_through = lets_through and used <= room + 0
     else
       local arrival, its_rest, parts = string.match(text, '^(%d+):(%d+):(%d+)$')
       if not arrival or parts + 0 ~= modulus then return nil end
-      if arrival + 0 >= time_us then used, rest = arrival - time_us, its_rest + 0 end
-      answer = answer .. string.format('|%.0f:%.0f', used, rest)
+      local used, rest = arrival - time_us, its_rest + 0
+      if used < 0 then used, rest = 0, 0 end
+      price_rest = price_rest + 0
+      answer = answer .. '|' .. digits(used) .. ':' .. digits(rest)
       local next_arrival, next_rest = time_us + used + price, rest + price_rest
       if next_rest >= modulus then next_arrival, next_rest = next_arrival + 1, next_rest - modulus end
-      texts[n] = string.format('%.0f:%.0f:%.0f', next_arrival, next_rest, modulus)
-      ends[n] = string.format('%.0f', math.floor(next_arrival / 1000) + 1)
+      texts[n] = digits(next_arrival) .. ':' .. digits(next_rest) .. ':' .. parts
+      ends[n] = digits(math.floor(next_arrival / 1000) + 1)
+      room, room_rest = room - used, room_rest - rest
+      if room_rest < 0 then room, room_rest = room - 1, room_rest + modulus end
+      lets_through = lets_through and (room > price or (room == price and room_rest >= price_rest))
     end
-    room, room_rest = room - used, room_rest - rest
-    if room_rest < 0 then room, room_rest = room - 1, room_rest + modulus end
-    lets_through = lets_through and (room > price or (room == price and room_rest >= price_rest))
   end
-  if n ~= #KEYS then return nil end
+  if n + 1 ~= #KEYS then return nil end
   answer = (lets_through and '1' or '0') .. answer
   if ARGV[3] ~= '' then
     local kept = redis.pcall('SET', KEYS[1], ARGV[2] .. '|' .. answer, 'PX', ARGV[3])
     if kept.err then return kept end
   end
   if lets_through then
-    for i = 2, n do
-      if ends[i] then redis.call('SET', KEYS[i], texts[i], 'PXAT', ends[i]) else redis.call('SET', KEYS[i], texts[i], 'KEEPTTL') end
+    for i = 1, n do
+      if ends[i] then redis.call('SET', KEYS[i + 1], texts[i], 'PXAT', ends[i]) else redis.call('SET', KEYS[i + 1], texts[i], 'KEEPTTL') end
     end
   end
   return answer

@@ -4,12 +4,13 @@ import { Deadline, sleep, untilAborted } from '../runtime/deadline.js';
 import { assertOutsideTransaction, isInTransaction } from '../runtime/transaction-scope.js';
 import { schedule, unschedule } from '../runtime/timer-queue.js';
 import type { WorkInFlight } from '../runtime/work-in-flight.js';
-import { lookForAny, lookForOne, stay, takeFree, type Seen } from './acquire.operations.js';
+import { lookForAny, lookForOne, stay, type Seen } from './acquire.operations.js';
 import { HeldPermit, keptMsOf, type PermitAccess } from './held-permit.js';
 import { PermitUnavailableError } from './permit.errors.js';
 import { permitKeys } from './permit-keys.js';
 import * as operation from './permit.operations.js';
 import type { Claim } from './permit.operations.js';
+import { takeFree } from './take-free.operation.js';
 import type { Grant, WaitingRoom } from './waiting-rooms.js';
 import { anySignal } from '../runtime/any-signal.js';
 

@@ -83,9 +83,11 @@ export const release = defineStep({
   keys: { ...LINE_KEYS, slot: 'the token of the holder' },
   args: {
     token: 'of the holder',
-    fence: 'of its permit, the last of its row',
-    slot: 'number of the slot',
-    row: 'the most that may stand in a row behind the one that it is handed to, and the tokens of those of its own that have left, each behind a comma',
+    row: `<fence>:<slot>:<max_row>,<token>,…
+fence    of its permit, the last of its row
+slot     number of the slot
+max_row  the most that may stand in a row behind the one that it is handed to
+token    of each of its own row that has left`,
     keepMarker: "'1' where it may have been made before, else ''",
     keptMs: 'how long a copy may come and ask',
   },
@@ -93,7 +95,7 @@ export const release = defineStep({
     'released | released:<token>:<slot>:<last fence of the row>:<tokens behind it, joined by commas>, handed to one that waits in the same process, with its whole lease | released:<token>, by a copy, who has it now | lost, where the token had lost the slot',
   uses: [leaveFree, luaPermit, luaHandOn],
   lua: `
-local max_row, left = string.match(ARGV.row, '^(%d+)(.*)$')
+local own_fence, slot, max_row, left = string.match(ARGV.row, '^(%d+):(%d+):(%d+)(.*)$')
 if left ~= '' then
   local tokens, waits = {}, {}
   for token in string.gmatch(left, '[^,]+') do
@@ -103,13 +105,13 @@ if left ~= '' then
   redis.call('HDEL', KEYS.state, spread(waits))
 end
 if holder == ARGV.token then
-  return hand_on(KEYS.slot, ARGV.slot, ARGV.token, KEYS.state, KEYS.line, ARGV.keptMs, tonumber(max_row))
+  return hand_on(KEYS.slot, slot, ARGV.token, KEYS.state, KEYS.line, ARGV.keptMs, tonumber(max_row))
 end
 if holder and string.sub(holder, 2) == ARGV.token and is_free(holder) then return 'released' end
 -- Not given back before. What a flush or a failover takes leaves no note.
 if ARGV.keepMarker == '' then return 'lost' end
-local last = redis.call('HGET', KEYS.state, 'f' .. ARGV.slot)
-if not last or tonumber(last) <= tonumber(ARGV.fence) or is_lost(KEYS.state, ARGV.slot, ARGV.fence) then return 'lost' end
+local last = redis.call('HGET', KEYS.state, 'f' .. slot)
+if not last or tonumber(last) <= tonumber(own_fence) or is_lost(KEYS.state, slot, own_fence) then return 'lost' end
 if is_free(holder) then return 'released' end
 return 'released:' .. holder
 `,
@@ -120,9 +122,7 @@ return 'released:' .. holder
     keys: { state: keys.state, line: keys.line, slot: keys.slots[slot]! },
     args: {
       token,
-      fence,
-      slot,
-      row: left.length === 0 ? maxRow : `${maxRow},${left.join(',')}`,
+      row: `${fence}:${slot}:${maxRow}${left.length === 0 ? '' : `,${left.join(',')}`}`,
       keepMarker: isRepeated ? '1' : '',
       keptMs,
     },

@@ -53,7 +53,7 @@ local state = ARGV[3] ~= '' and redis.call('GET', KEYS[1])
 if state then
   local last = string.match(state, '^%d+')
   if last == ARGV[2] then return string.sub(state, #last + 2) end
-  if tonumber(last) > tonumber(ARGV[2]) then return '${STALE}' end
+  if #last > #ARGV[2] or (#last == #ARGV[2] and last > ARGV[2]) then return '${STALE}' end
 end
 ${lua.trim()}
 `,

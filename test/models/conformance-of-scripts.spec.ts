@@ -2,7 +2,8 @@ import { Redis } from 'ioredis';
 import { LeaseLostError } from '../../lib/atomic-redis.errors.js';
 import { applyScript } from '../../lib/counters/apply.script.js';
 import { enforcedScript } from '../../lib/operations/enforced-script.js';
-import { lookForOne, takeFree } from '../../lib/permits/acquire.operations.js';
+import { lookForOne } from '../../lib/permits/acquire.operations.js';
+import { takeFree } from '../../lib/permits/take-free.operation.js';
 import { leave, release, renew } from '../../lib/permits/permit.operations.js';
 import { JobCommit, type CommittedJob } from '../../lib/queues/job-commit.js';
 import { extend } from '../../lib/queues/queue.operations.js';
@@ -319,11 +320,10 @@ describe('the models of spec/, replayed step by step:', () => {
         [
           /^Redis: release of (\d), fence (\d+), left (\d+), copy (\d), rows (\d): (\w+) to (\d), behind (\d); (.*)$/,
           async (i, fence, left, isCopy, hasRows, answer, heir, behind, rest) => {
+            const terms = `${fences.get(fence)!}:0:${hasRows === '1' ? 16 : 0}`;
             const args = {
               token: tokenOf(i),
-              fence: fences.get(fence)!,
-              slot: 0,
-              row: [hasRows === '1' ? 16 : 0, ...bitsOf(left).map(tokenOf)].join(','),
+              row: [terms, ...bitsOf(left).map(tokenOf)].join(','),
               keepMarker: isCopy === '1' ? '1' : '',
               keptMs: LONG_MS,
             };

@@ -13,7 +13,7 @@ import {
   type Permit,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy, type RedisCommand } from 'nestjs-atomic-redis/testing';
-import { takeFree } from '../../lib/permits/acquire.operations.js';
+import { takeFree } from '../../lib/permits/take-free.operation.js';
 import { CLAIM_MS } from '../../lib/permits/lua-permit.js';
 import { release } from '../../lib/permits/permit.operations.js';
 import { countCommands } from '../support/command-stats.js';
@@ -489,7 +489,7 @@ describe('PermitService', () => {
       const { served, fences, waiting } = await standInLine(upTo(20).map(() => ({ permits })));
       // One that tells who of its row has left.
       const endsRow = ({ name, args }: RedisCommand): boolean =>
-        name === 'EVALSHA' && args[0]?.toString() === release.script.sha && args[8]!.toString().includes(',');
+        name === 'EVALSHA' && args[0]?.toString() === release.script.sha && args[6]!.toString().includes(',');
       const lost = proxy.loseReplies({ match: endsRow });
       await first.release();
       await Promise.all(waiting);
