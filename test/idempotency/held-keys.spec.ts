@@ -11,6 +11,7 @@ import {
   type IdempotencyOptions,
   type IdempotentRun,
   type AtomicRedisEvent,
+  type SettledResponse,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type RedisCommand } from 'nestjs-atomic-redis/testing';
 import { releaseLastingScript } from '../../lib/idempotency/steps/release-lasting.script.js';
@@ -24,6 +25,9 @@ const never = (): Promise<never> => new Promise(() => undefined);
 const boom = (): never => {
   throw new Error('boom');
 };
+
+const responding = (parts: Partial<SettledResponse>) => ({ response: { status: 201, ...parts } });
+const withHeaders = (headers: object) => responding({ headers: headers as Record<string, string> });
 
 describe('held keys, whose outcome is unknown', () => {
   const boot = useApp();
@@ -329,7 +333,25 @@ describe('held keys, whose outcome is unknown', () => {
     ['options.limit', (idempotency) => idempotency.held({ limit: 0 })],
     ['settlement', (idempotency) => idempotency.settle('k', {} as never)],
     ['settlement.result', (idempotency) => idempotency.settle('k', { result: new Map() })],
+    ['settlement', (idempotency) => idempotency.settle('k', { result: 1, response: { status: 201 } })],
+    ['settlement', (idempotency) => idempotency.settle('k', { response: undefined as never })],
     ['settlement.response.status', (idempotency) => idempotency.settle('k', { response: {} as never })],
+    ['settlement.response.body', (idempotency) => idempotency.settle('k', responding({ body: 10n }))],
+    ['settlement.response.body', (idempotency) => idempotency.settle('k', responding({ body: boom }))],
+    ['settlement.response', (idempotency) => idempotency.settle('k', responding({ body: 'x'.repeat(2e6) }))],
+    ['settlement.response.headers', (idempotency) => idempotency.settle('k', withHeaders(new Headers()))],
+    [
+      'settlement.response.headers.link',
+      (idempotency) => idempotency.settle('k', withHeaders({ link: '\n' })),
+    ],
+    [
+      'settlement.response.headers.link',
+      (idempotency) => idempotency.settle('k', withHeaders({ link: '€' })),
+    ],
+    [
+      'settlement.response.headers.a b',
+      (idempotency) => idempotency.settle('k', withHeaders({ 'a b': 'c' })),
+    ],
     ['options.newKeys', (idempotency) => idempotency.forget('k', { newKeys: 1 as never })],
   ])('[ARG-1] refuse a wrong %s', async (argument, call) => {
     const { idempotency } = await instances.start();
