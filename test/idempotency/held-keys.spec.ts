@@ -167,6 +167,18 @@ describe('held keys, whose outcome is unknown', () => {
     expect((await all(idempotency)).map((one) => one.record)).toContain(record);
   });
 
+  it('[ID-56] are all listed to an operator even if another one lists them meanwhile', async () => {
+    const { idempotency } = await instances.start();
+    const keys = Array.from({ length: 9 }, (_, i) => `key ${i}`);
+    await Promise.all(keys.map((key) => hold(idempotency, key, 'orders.create')));
+    await sleep(2);
+    const first = await idempotency.held({ limit: 2 });
+    await hold(idempotency, 'new', 'orders.create');
+    expect(await all(idempotency)).toHaveLength(10);
+    const rest = await all(idempotency, { limit: 20, cursor: first.cursor! });
+    expect(new Set([...first.keys, ...rest].map(({ record }) => record)).size).toBe(9);
+  });
+
   it('[ID-56] are counted behind any number of live or finished runs', async () => {
     const { idempotency, module } = await instances.start();
     const count = async (of = module): Promise<number | undefined> =>
