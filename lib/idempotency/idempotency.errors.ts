@@ -159,7 +159,7 @@ export class IdempotencyRecordError extends AtomicRedisError {
 
   constructor(options?: ErrorOptions) {
     super(
-      'The idempotency record holds something this version cannot read; it was left untouched and the method was not run',
+      'The idempotency record holds something this version cannot read; it was left untouched and the work was not run',
       options,
     );
   }

@@ -23,8 +23,8 @@ import { recordId, recordOf } from './record-key.js';
 import type { RecordStore } from './record-store.js';
 import type { RecordSummary } from './record-summary.js';
 import type { RunClaimer } from './run-claimer.js';
-import { storedResponse } from './settled-response.js';
-import { storedValue, type StoredResult } from './stored-result.js';
+import { storedResponse, type SettledResponse } from './settled-response.js';
+import { limited, storedValue } from './stored-result.js';
 
 interface Dependencies {
   readonly connection: RedisConnection;
@@ -65,17 +65,17 @@ export class KeyAdministration {
   async settle(key: string | KeyReference, settlement: Settlement, options: SettleOptions): Promise<boolean> {
     checkSettlement('settlement', settlement);
     checkSettleOptions('options', options);
-    if (!('result' in settlement) && !('response' in settlement))
+    const { response } = settlement as { response?: SettledResponse };
+    if ('result' in settlement === (response !== undefined))
       throw new InvalidArgumentError('settlement', '{ result } or { response }', settlement);
     const { defaults, store, claimer } = this.parts;
     const { ttlMs = defaults.ttlMs, codec = defaults.codec } = options;
-    const result: StoredResult =
-      'response' in settlement
-        ? storedResponse(settlement.response)
-        : storedValue(settlement.result, codec, defaults.maxResultBytes);
+    const result = response
+      ? limited(storedResponse(response), defaults.maxResultBytes)
+      : storedValue((settlement as { result: unknown }).result, codec, defaults.maxResultBytes);
     if (result.kind === 'tombstone')
       throw new InvalidArgumentError(
-        'settlement.result',
+        response ? 'settlement.response' : 'settlement.result',
         'a value that the codec carries, within maxResultBytes',
         settlement,
       );

@@ -259,7 +259,10 @@ local held_ms = tonumber(ARGV.heldMs)
 if held_ms > 0 then
   if redis.call('PTTL', KEYS.record) < held_ms then redis.call('PEXPIRE', KEYS.record, ARGV.heldMs) end
   if redis.call('PTTL', KEYS.steps) < held_ms then redis.call('PEXPIRE', KEYS.steps, ARGV.heldMs) end
-  index_record(KEYS.index, KEYS.record, 2 * held_ms, now)
+  -- An entry that moves is behind the end of every listing that has begun. So it moves only where it
+  -- could leave the index before its record expires.
+  local put_at = tonumber(redis.call('ZSCORE', KEYS.index, KEYS.record) or 0)
+  if put_at < now - held_ms / 2 then index_record(KEYS.index, KEYS.record, 2 * held_ms, now) end
 end
 return summary_of(record, { record = KEYS.record, steps = KEYS.steps })
 `,

@@ -26,7 +26,7 @@ import type { Claim, ClaimedRun, Replay } from './idempotent-run.js';
 import type { Found, LastingClaim, RecordStore } from './record-store.js';
 import { ReplayCache } from './replay-cache.js';
 import { memoryMsOf, type Owner, type RunLease } from './run-lease.js';
-import { storedValue, tombstone, type StoredResult } from './stored-result.js';
+import { limited, storedValue, tombstone, type StoredResult } from './stored-result.js';
 import { UsualDurations } from './usual-durations.js';
 import { firstTrace, keepMsOf, OwnedRun, type RunDependencies, type RunLimits } from './claimed-run.js';
 import { storedResponse } from './settled-response.js';
@@ -216,7 +216,7 @@ export class RunClaimer {
     if (finding === 'hold') return await hold('abandoned');
     const result =
       'response' in finding
-        ? storedResponse(finding.response)
+        ? limited(storedResponse(finding.response), maxResultBytes)
         : storedValue(finding.result, codec, maxResultBytes, { operation: request.operation });
     await run.complete(result);
     return { kind: 'replay', result };

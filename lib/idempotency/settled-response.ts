@@ -1,9 +1,13 @@
+import { validateHeaderName, validateHeaderValue } from 'node:http';
 import * as check from '../atomic-redis.validation.js';
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
 import { encodeWire, NEVER_REPLAYED } from './http/wire-response.js';
 import type { StoredResult } from './stored-result.js';
 
-/** A response that a route's calls get in place of the one that its run did not come to. */
+/**
+ * A response that a route's calls get in place of the one that its run did not come to. Within
+ * `maxResultBytes`, headers included.
+ */
 export interface SettledResponse {
   /** From 200 to 599. */
   status: number;
@@ -18,11 +22,27 @@ export interface SettledResponse {
 }
 
 function checkHeaders(path: string, value: unknown): void {
-  if (typeof value !== 'object' || value === null) throw new InvalidArgumentError(path, 'an object', value);
+  // A Map or a Headers object has its fields elsewhere.
+  if (typeof value !== 'object' || value === null || Symbol.iterator in value)
+    throw new InvalidArgumentError(path, 'an object', value);
   for (const [name, text] of Object.entries(value)) {
     if (NEVER_REPLAYED.has(name.toLowerCase()))
       throw new InvalidArgumentError(path, 'without headers that belong to one exchange', name);
     check.nonEmptyString(`${path}.${name}`, text);
+    try {
+      validateHeaderName(name);
+      validateHeaderValue(name, text as string);
+    } catch {
+      throw new InvalidArgumentError(`${path}.${name}`, 'a header that HTTP can carry', text);
+    }
+  }
+}
+
+function checkBody(path: string, value: unknown): void {
+  try {
+    bytesOfBody(value);
+  } catch {
+    throw new InvalidArgumentError(path, 'text, bytes or a JSON value', value);
   }
 }
 
@@ -30,18 +50,21 @@ export const checkSettledResponse = check.options(
   {
     status: check.integer(200, 599),
     headers: checkHeaders,
-    body: () => undefined,
+    body: checkBody,
   } satisfies Record<keyof SettledResponse, check.Check>,
   'status',
 );
 
-/** @throws TypeError for a body that is no JSON value */
+const isRaw = (body: unknown): body is string | Uint8Array | undefined =>
+  body === undefined || typeof body === 'string' || body instanceof Uint8Array;
+
+const bytesOfBody = (body: unknown): Buffer => Buffer.from(isRaw(body) ? (body ?? '') : JSON.stringify(body));
+
+/** Stores a response that {@link checkSettledResponse} has accepted. */
 export function storedResponse({ status, headers = {}, body }: SettledResponse): StoredResult {
-  const isRaw = body === undefined || typeof body === 'string' || body instanceof Uint8Array;
   const lowerCased = Object.fromEntries(
     Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]),
   );
-  const all = isRaw ? lowerCased : { 'content-type': 'application/json; charset=utf-8', ...lowerCased };
-  const bytes = isRaw ? Buffer.from(body ?? '') : Buffer.from(JSON.stringify(body));
-  return { kind: 'http', bytes: encodeWire({ status, headers: all, body: bytes }) };
+  const all = isRaw(body) ? lowerCased : { 'content-type': 'application/json; charset=utf-8', ...lowerCased };
+  return { kind: 'http', bytes: encodeWire({ status, headers: all, body: bytesOfBody(body) }) };
 }

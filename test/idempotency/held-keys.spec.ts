@@ -11,6 +11,7 @@ import {
   type IdempotencyOptions,
   type IdempotentRun,
   type AtomicRedisEvent,
+  type SettledResponse,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type RedisCommand } from 'nestjs-atomic-redis/testing';
 import { releaseLastingScript } from '../../lib/idempotency/steps/release-lasting.script.js';
@@ -24,6 +25,9 @@ const never = (): Promise<never> => new Promise(() => undefined);
 const boom = (): never => {
   throw new Error('boom');
 };
+
+const responding = (parts: Partial<SettledResponse>) => ({ response: { status: 201, ...parts } });
+const withHeaders = (headers: object) => responding({ headers: headers as Record<string, string> });
 
 describe('held keys, whose outcome is unknown', () => {
   const boot = useApp();
@@ -161,6 +165,18 @@ describe('held keys, whose outcome is unknown', () => {
     await redis.client.zadd('atomic:held:index', Date.now() - 1.5 * heldTtlMs, record);
     await hold(idempotency, 'other', 'orders.create');
     expect((await all(idempotency)).map((one) => one.record)).toContain(record);
+  });
+
+  it('[ID-56] are all listed to an operator even if another one lists them meanwhile', async () => {
+    const { idempotency } = await instances.start();
+    const keys = Array.from({ length: 9 }, (_, i) => `key ${i}`);
+    await Promise.all(keys.map((key) => hold(idempotency, key, 'orders.create')));
+    await sleep(2);
+    const first = await idempotency.held({ limit: 2 });
+    await hold(idempotency, 'new', 'orders.create');
+    expect(await all(idempotency)).toHaveLength(10);
+    const rest = await all(idempotency, { limit: 20, cursor: first.cursor! });
+    expect(new Set([...first.keys, ...rest].map(({ record }) => record)).size).toBe(9);
   });
 
   it('[ID-56] are counted behind any number of live or finished runs', async () => {
@@ -329,7 +345,25 @@ describe('held keys, whose outcome is unknown', () => {
     ['options.limit', (idempotency) => idempotency.held({ limit: 0 })],
     ['settlement', (idempotency) => idempotency.settle('k', {} as never)],
     ['settlement.result', (idempotency) => idempotency.settle('k', { result: new Map() })],
+    ['settlement', (idempotency) => idempotency.settle('k', { result: 1, response: { status: 201 } })],
+    ['settlement', (idempotency) => idempotency.settle('k', { response: undefined as never })],
     ['settlement.response.status', (idempotency) => idempotency.settle('k', { response: {} as never })],
+    ['settlement.response.body', (idempotency) => idempotency.settle('k', responding({ body: 10n }))],
+    ['settlement.response.body', (idempotency) => idempotency.settle('k', responding({ body: boom }))],
+    ['settlement.response', (idempotency) => idempotency.settle('k', responding({ body: 'x'.repeat(2e6) }))],
+    ['settlement.response.headers', (idempotency) => idempotency.settle('k', withHeaders(new Headers()))],
+    [
+      'settlement.response.headers.link',
+      (idempotency) => idempotency.settle('k', withHeaders({ link: '\n' })),
+    ],
+    [
+      'settlement.response.headers.link',
+      (idempotency) => idempotency.settle('k', withHeaders({ link: '€' })),
+    ],
+    [
+      'settlement.response.headers.a b',
+      (idempotency) => idempotency.settle('k', withHeaders({ 'a b': 'c' })),
+    ],
     ['options.newKeys', (idempotency) => idempotency.forget('k', { newKeys: 1 as never })],
   ])('[ARG-1] refuse a wrong %s', async (argument, call) => {
     const { idempotency } = await instances.start();

@@ -436,6 +436,44 @@ describe('a run that died', () => {
     expect(probe).toHaveBeenCalledTimes(4);
   });
 
+  it.each<[string, () => unknown]>([
+    ['no response', () => ({ response: null })],
+    ['a response without a status', () => ({ response: {} })],
+    ['a status that is none', () => ({ response: { status: 1_000 } })],
+    ['a body that JSON does not carry', () => ({ response: { status: 201, body: 10n } })],
+    [
+      'a header that HTTP does not carry',
+      () => ({ response: { status: 201, headers: { location: '/é€' } } }),
+    ],
+    [
+      'a result that throws when it is read',
+      () => ({
+        get result() {
+          return boom();
+        },
+      }),
+    ],
+    ['nothing', () => undefined],
+  ])('[ID-55] stays abandoned if the probe found %s, and the next call probes again', async (_, probe) => {
+    const options = { onAbandoned: probe, operation: 'o' } as IdempotencyOptions;
+    await abandoned(options);
+    const { idempotency } = await instances.start();
+    for (let i = 0; i < 2; i++)
+      await expect(idempotency.run('k', boom, options)).rejects.toMatchObject({ code: 'PROBE_FAILED' });
+    const found = idempotency.run('k', boom, { ...options, onAbandoned: () => ({ result: 'found' }) });
+    expect(await found).toBe('found');
+  });
+
+  it('[ID-55] is done, without a result, if the probe found a response larger than maxResultBytes', async () => {
+    const body = 'x'.repeat(200);
+    const options = { onAbandoned: () => ({ response: { status: 201, body } }), operation: 'o' };
+    await abandoned(options);
+    const { idempotency } = await instances.start({ idempotency: { maxResultBytes: 100 } });
+    const done = { code: 'IDEMPOTENCY_RESULT_UNAVAILABLE', outcome: 'applied' };
+    await expect(idempotency.run('k', boom, options)).rejects.toMatchObject(done);
+    await expect(idempotency.run('k', boom, options)).rejects.toMatchObject(done);
+  });
+
   it('[ID-55] frees its key when it failed without a step, without an extra round trip', async () => {
     const { idempotency } = await instances.start();
     const options = { onAbandoned: 'hold', fingerprint: 'a' } as const;

@@ -1,3 +1,4 @@
+import { createCipheriv, createDecipheriv, hash, randomBytes } from 'node:crypto';
 import { Controller, Injectable, Post, type Type } from '@nestjs/common';
 import {
   AtomicRedis,
@@ -6,6 +7,7 @@ import {
   Idempotent,
   IdempotencyMismatchError,
   IdempotencyResultUnavailableError,
+  IdempotencyService,
   IdempotentRun,
   IllegalRunStateError,
   IllegalTransactionStateError,
@@ -44,6 +46,38 @@ class Charging {
   passes = 0;
   charges = 0;
   constructor(@InjectRun() protected readonly run: IdempotentRun) {}
+}
+
+/** Encrypts with the first secret, and decrypts with each. */
+function encryptionWith(secrets: readonly string[]): ResultEncryption {
+  const keyOf = (secret: string): Buffer => hash('sha256', secret, 'buffer');
+  const opened = (bytes: Uint8Array, place: string, secret: string): Buffer => {
+    const decipher = createDecipheriv('aes-256-gcm', keyOf(secret), bytes.subarray(0, 12), {
+      authTagLength: 16,
+    });
+    decipher.setAAD(Buffer.from(place)).setAuthTag(bytes.subarray(12, 28));
+    return Buffer.concat([decipher.update(bytes.subarray(28)), decipher.final()]);
+  };
+  return {
+    encrypt: (bytes, place) => {
+      const nonce = randomBytes(12);
+      const cipher = createCipheriv('aes-256-gcm', keyOf(secrets[0]!), nonce);
+      cipher.setAAD(Buffer.from(place));
+      const text = Buffer.concat([cipher.update(bytes), cipher.final()]);
+      return Buffer.concat([nonce, cipher.getAuthTag(), text]);
+    },
+    decrypt: (bytes, place) => {
+      let failure: unknown;
+      for (const secret of secrets) {
+        try {
+          return opened(bytes, place, secret);
+        } catch (error) {
+          failure = error;
+        }
+      }
+      throw failure;
+    },
+  };
 }
 
 describe('the steps of a run', () => {
@@ -473,6 +507,95 @@ describe('the steps of a run', () => {
     });
     await redis.client.hset(steps!, 'x', x);
     await expect(idempotency.run('k', (run) => run.step('x', boom))).resolves.toBe('secret');
+  });
+
+  it('[ID-53] are read with an earlier encryption key, and without it keep their results and their key', async () => {
+    const startWith = async (...secrets: string[]): Promise<IdempotencyService> =>
+      (await instances.start({ idempotency: { encryption: encryptionWith(secrets) } })).idempotency;
+    const old = await startWith('old');
+    const renewed = await startWith('new', 'old');
+    const wrong = await startWith('other');
+    const { idempotency: plain } = await instances.start();
+    const ran: string[] = [];
+    const work =
+      (last: () => unknown) =>
+      async (run: IdempotentRun): Promise<unknown> => {
+        const text = await run.step('text', () => (ran.push('text'), 'secret'));
+        const both = await Promise.all(
+          ['', undefined].map((value, i) => run.step(`${i}`, () => (ran.push(`${i}`), value))),
+        );
+        return [text, ...both, last()];
+      };
+    await expect(old.run('k', work(boom))).rejects.toThrow('boom');
+    for (const other of [wrong, plain])
+      await expect(
+        other.run(
+          'k',
+          work(() => 1),
+        ),
+      ).rejects.toMatchObject({ code: 'IDEMPOTENCY_RECORD' });
+    await expect(renewed.run('k', work(boom))).rejects.toThrow('boom');
+    expect(
+      await renewed.run(
+        'k',
+        work(() => 1),
+      ),
+    ).toEqual(['secret', '', undefined, 1]);
+    expect(ran).toEqual(['text', '0', '1']);
+  });
+
+  it('[ID-51] report their work as done if their codec cannot read the result that it made', async () => {
+    const { idempotency, module } = await instances.start();
+    const { transactions } = module.get(AtomicRedis);
+    const codec = { encode: () => 'bytes', decode: boom };
+    const charge = jest.fn(() => 1);
+    const commit = (): Promise<number> => transactions.run(['a'], charge, { completesStep: (one) => one });
+    for (const work of [charge, commit]) {
+      charge.mockClear();
+      const attempt = () => idempotency.run(work.name, (run) => run.step('charge', work, { codec }));
+      await expect(attempt()).rejects.toBeInstanceOf(OutcomeUnknownError);
+      await expect(attempt()).rejects.toMatchObject({ code: 'IDEMPOTENCY_OUTCOME_UNKNOWN' });
+      const calls = charge.mock.calls.length;
+      await expect(attempt()).rejects.toMatchObject({ code: 'IDEMPOTENCY_OUTCOME_UNKNOWN' });
+      expect(charge).toHaveBeenCalledTimes(calls);
+    }
+  });
+
+  it('[ID-50] keep their results whatever their names, and inside each other', async () => {
+    const { idempotency } = await instances.start();
+    const names = [
+      '__proto__',
+      'constructor',
+      'done|value|0|x',
+      'a\0b',
+      ' ',
+      '\n',
+      '\u{1f600}'.repeat(128),
+      '\u00e9',
+      'e\u0301',
+    ];
+    const work = (of: (name: string) => string, last: () => unknown) => (run: IdempotentRun) =>
+      run.step('around', async () => {
+        const results: string[] = [];
+        for (const name of names)
+          results.push(await run.step(name, () => of(name), { onInterrupted: 'hold' }));
+        await expect(run.step('around', boom)).rejects.toThrow(IllegalRunStateError);
+        last();
+        return results;
+      });
+    await expect(
+      idempotency.run(
+        'k',
+        work((name) => `of ${name}`, boom),
+      ),
+    ).rejects.toThrow('boom');
+    const { steps } = (await idempotency.inspect('k'))!;
+    expect(steps!.map(({ name }) => name).toSorted()).toEqual(names.toSorted());
+    const resumed = idempotency.run(
+      'k',
+      work(boom, () => 1),
+    );
+    expect(await resumed).toEqual(names.map((name) => `of ${name}`));
   });
 
   it('[ID-51] report their work as done if Redis refuses to store the result', async () => {

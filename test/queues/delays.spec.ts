@@ -14,6 +14,11 @@ const NONE = { pending: 0, delayed: 0, processing: 0, dead: 0 };
 /** Processes look by themselves every ten seconds. */
 const BEFORE_A_LOOK_MS = 8_000;
 
+const deaths: [step: Step, deliveries: number][] = [
+  ['pushed for later', 1],
+  ['failed, waits for its retry', 2],
+];
+
 describe('delayed jobs', () => {
   const redis = useRedis();
   const apps: TestQueues[] = [];
@@ -180,10 +185,6 @@ describe('delayed jobs', () => {
     expect(commands['bzpopmin'] ?? 0).toBeLessThanOrEqual(3);
   });
 
-  const deaths: [step: Step, deliveries: number][] = [
-    ['pushed for later', 1],
-    ['failed, waits for its retry', 2],
-  ];
   it.each(deaths)('[QU-27] are not lost when their process is killed: %s', async (step, deliveries) => {
     const survivor = await open();
     const data = { url: redis.server.url, step, leaseMs: 30_000 };
@@ -253,4 +254,42 @@ describe('delayed jobs', () => {
     });
     expect(commands['evalsha'] ?? 0).toBe(0);
   });
+});
+
+describe('delayed jobs of a Redis that is killed', () => {
+  const redis = useRedis({ args: ['--appendonly', 'yes', '--appendfsync', 'always'] });
+
+  it.each(deaths)(
+    '[QU-27] keep their time, and are taken by those that waited and those that come: %s',
+    async (step, deliveries) => {
+      const { url } = redis.server;
+      const waits = await openQueues(url);
+      const data = { url, step, leaseMs: 30_000 };
+      const process = startWorker({ script: require.resolve('./steps.worker.ts'), data });
+      try {
+        if (deliveries > 1) {
+          expect(await process.next()).toBe('ready');
+          await waits.queues.get('q').push('a');
+        }
+        expect(await process.next()).toBe('there');
+      } finally {
+        await process.kill();
+      }
+      await waits.queues.get('q').push('later', { delayMs: 6_000 });
+      const taken = waits.queues.get<string>('q').take({ waitMs: 60_000 });
+      const due = await redis.client.zrange(DELAYED, '0', '-1', 'WITHSCORES');
+      await redis.server.kill();
+      await redis.server.restart();
+      const after = await waitFor('the jobs', () => redis.client.zrange(DELAYED, '0', '-1', 'WITHSCORES'));
+      expect(after.slice(-2)).toEqual(due.slice(-2));
+      const comes = await openQueues(url);
+      const jobs = [await taken, await comes.queues.get<string>('q').take({ waitMs: 60_000 })];
+      const [seconds, micros] = (await redis.client.time()) as [number, number];
+      expect(seconds * 1_000 + micros / 1_000).toBeGreaterThanOrEqual(Number(due.at(-1)));
+      expect(jobs.map((job) => job?.deliveries)).toEqual([deliveries, 1]);
+      for (const job of jobs) expect(await job!.ack()).toBe(true);
+      expect(await comes.queues.get('q').counts()).toEqual(NONE);
+      await Promise.all([waits.close(), comes.close()]);
+    },
+  );
 });

@@ -2,6 +2,7 @@ import { describe } from '../../atomic-redis.errors.js';
 import { untilAborted } from '../../runtime/deadline.js';
 import { ProbeFailedError } from '../idempotency.errors.js';
 import type { AbandonedFinding, AbandonedProbe, AbandonedRun } from '../abandoned.options.js';
+import { checkSettledResponse } from '../settled-response.js';
 import type { ProbedStep, ProbeFinding, StepProbe } from './step.options.js';
 import { anySignal } from '../../runtime/any-signal.js';
 
@@ -30,7 +31,7 @@ export const abandonedFinding = (
   run: AbandonedRun,
   timeoutMs: number,
 ): Promise<AbandonedFinding> =>
-  findingOf(undefined, run.signal, timeoutMs, ['result', 'response'], (signal) =>
+  findingOf(undefined, run.signal, timeoutMs, ['response', 'result'], (signal) =>
     probe({ attempt: run.attempt, keyFor: (name) => run.keyFor(name), signal }),
   ) as Promise<AbandonedFinding>;
 
@@ -50,9 +51,15 @@ async function findingOf(
   try {
     const asked = (async () => await probe(signal))();
     const finding = await untilAborted(asked, signal);
-    const isAnswer =
-      typeof finding === 'object' && finding !== null && answers.some((answer) => answer in finding);
-    if (finding === 'run' || finding === 'hold' || isAnswer) return finding;
+    if (finding === 'run' || finding === 'hold') return finding;
+    const answer =
+      typeof finding === 'object' && finding !== null ? answers.find((one) => one in finding) : undefined;
+    if (answer !== undefined) {
+      // Read here, so that a getter that throws is a probe that fails.
+      const value = (finding as Readonly<Record<string, unknown>>)[answer];
+      if (answer === 'response') checkSettledResponse(answer, value);
+      return { [answer]: value };
+    }
     throw new TypeError(
       `a probe returns 'run', 'hold' or { ${answers.join(' } or { ')} }, and this one returned ${describe(finding)}`,
     );

@@ -85,7 +85,7 @@ export class RunSteps {
       }
       if (!commit.kept) return await log.keep(known, value, options);
       log.noteKept(known, commit.kept.sealed);
-      return log.given(value, commit.kept.result, options.codec);
+      return log.given(known, value, commit.kept.result, options.codec);
     } catch (error) {
       this.asked.delete(name);
       for (const alias of aliases) this.asked.delete(alias);

@@ -177,7 +177,7 @@ export class StepLog {
     const { result, sealed } = kept!;
     this.opened();
     this.entries.set(name, { state: 'done', sealed });
-    return this.given(value, result, codec);
+    return this.given(name, value, result, codec);
   }
 
   /** Makes of a value what is kept, and what is stored of that. */
@@ -192,9 +192,17 @@ export class StepLog {
     return { result, sealed: this.store.seal(keys.record, name, result) };
   }
 
-  /** The result as a later attempt gets it; the value itself where it could not be kept. */
-  given<T>(value: T, result: StoredResult, codec: ResultCodec | undefined): T {
-    return result.kind === 'tombstone' ? value : (replayed(result, codec ?? this.run.request.codec) as T);
+  /**
+   * The result as a later attempt gets it; the value itself where it could not be kept.
+   * @throws OutcomeUnknownError when the codec cannot read it: the work is done all the same
+   */
+  given<T>(name: string, value: T, result: StoredResult, codec: ResultCodec | undefined): T {
+    if (result.kind === 'tombstone') return value;
+    try {
+      return replayed(result, codec ?? this.run.request.codec) as T;
+    } catch (error) {
+      throw this.notKept(name, error as Error);
+    }
   }
 
   private async readOnce(): Promise<boolean> {
