@@ -157,7 +157,7 @@ export class OperationRunner {
       args: Record<string, ScriptArgument | readonly ScriptArgument[]>;
       callersKeys?: readonly string[];
     };
-    const ownKeys = permit && { ...keys };
+    if (permit) this.assertColocated(permit, callersKeys ?? keys);
     // 5. Deduplicate: give the call a marker of its own, in the slot of its keys.
     if (hasMarker) {
       keys['marker'] = this.markerFor(callersKeys ?? keys, script.name);
@@ -165,7 +165,6 @@ export class OperationRunner {
     }
     // 6. Enforce the permit: the script does nothing unless it is held.
     if (permit) {
-      this.assertColocated(permit, callersKeys ?? ownKeys!);
       const all = { permit: permit.key, ...keys };
       const given = { permitToken: permit.token, ...args };
       return this.scripts.run(enforcedScript(script), all, given, deadline, {
