@@ -159,6 +159,7 @@ export class OperationRunner {
     };
     // On a Cluster, marker and permit must be in the slot of these.
     const colocated = this.connection.isCluster ? (callersKeys ?? Object.values(keys).flat()) : [];
+    if (permit) this.assertColocated(permit, colocated);
     // 5. Deduplicate: give the call a marker of its own, in the slot of its keys.
     if (hasMarker) {
       keys['marker'] = this.markerFor(colocated, script.name);
@@ -167,7 +168,6 @@ export class OperationRunner {
     const how = { resend: deduplicate, durability };
     // 6. Enforce the permit: the script does nothing unless it is held.
     if (permit) {
-      this.assertColocated(permit, colocated);
       const all = { permit: permit.key, ...keys };
       const given = { permitToken: permit.token, ...args };
       return this.scripts.run(enforcedScript(script), all, given, deadline, how) as Promise<Reply>;

@@ -36,7 +36,7 @@ export async function graceAfterAsking(
   try {
     await stop.until(connection.client.ping().catch(() => undefined));
   } catch (error) {
-    const isRedisSlow = stop.isTimedOut && isUnanswered(connection, askedAt);
+    const isRedisSlow = stop.isTimedOut && connection.owesAnswers;
     lease.forgetWatches(true);
     throw isRedisSlow ? unanswered() : error;
   }
@@ -46,10 +46,3 @@ export async function graceAfterAsking(
   if (graceMs === undefined) throw stop.timeOut();
   return graceMs;
 }
-
-/**
- * True if an attempt that runs out of time has waited for Redis for long enough to blame it;
- * otherwise the work takes the time.
- */
-export const isUnanswered = (connection: TransactionConnection, since: number): boolean =>
-  connection.owesAnswers && performance.now() - since >= 2 * MIN_GRACE_MS;

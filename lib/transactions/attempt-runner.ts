@@ -5,7 +5,7 @@ import type { RedisConnection } from '../connection/redis-connection.js';
 import { finalRefusal, isConnectionLoss, toReplyError } from '../connection/reply-errors.js';
 import type { Committer, CommitResult } from './commit.js';
 import type { Sent } from './exec-answer.js';
-import { graceAfterAsking, graceOf, isUnanswered } from './answer-grace.js';
+import { graceAfterAsking, graceOf } from './answer-grace.js';
 import { again, applied, type AttemptResult } from './attempt-result.js';
 import { FollowingAttempt } from './following-attempt.js';
 import { GroupCommit } from './group-commit.js';
@@ -122,7 +122,8 @@ export class AttemptRunner {
       if (run.participants.length > 0 && !attempt.failure) accompanying = writesOf(run, value);
     } catch (error) {
       attempt.end();
-      const isRedisSlow = stop.isTimedOut && error === stop.reason && isUnanswered(connection, now);
+      // An attempt begins only with time for an answer: Redis had it, unless it owes none.
+      const isRedisSlow = stop.isTimedOut && error === stop.reason && connection.owesAnswers;
       lease.forgetWatches(stop.isCancelled);
       if (attempt.failure && error === attempt.failure) return await this.failed(attempt, run);
       throw isRedisSlow ? this.connection.unavailable(new Error('a connection gave no reply')) : error;

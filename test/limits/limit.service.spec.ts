@@ -214,6 +214,8 @@ describe('LimitService', () => {
       expect(left).toBeGreaterThan(0);
       expect(left).toBeLessThanOrEqual(ttlMs + 1);
       if (algorithm === 'gcra') expect(left).toBeGreaterThan(ttlMs - 5_000);
+      await limits.take(of({ algorithm, ...more }), { deduplicate: false });
+      expect(await redis.client.pttl(key!)).toBeGreaterThan(0);
     },
   );
 

@@ -142,6 +142,18 @@ const BATCHED: readonly [string, Case][] = [
   ['limits.take', { before: ({ limits }) => limits.take(minute), call: ({ limits }) => limits.take(minute) }],
 ];
 
+/** Calls that copy their options, since calls of one turn leave together behind it. */
+const COPYING: readonly [string, Case][] = [
+  [
+    'queues.push',
+    { call: async ({ queues }, options) => (await queues.get('q').push('job', options)).length },
+  ],
+  [
+    'queues.deadLetters.requeue',
+    { call: ({ queues }, options) => queues.get('q').deadLetters.requeue(['none'], options) },
+  ],
+];
+
 const isQuery = (type: string): boolean => ALL_OPERATIONS.some((one) => one.type === type && !one.writes);
 const ALL = Object.entries(CASES) as [ScriptedOperationType, Case][];
 const QUERIES = ALL.filter(([type]) => isQuery(type));
@@ -247,7 +259,7 @@ describe('the contract of scripted calls', () => {
     },
   );
 
-  it.each(CHANGES)(
+  it.each([...CHANGES, ...COPYING])(
     '[SC-4] %s is refused inside a transaction, and runs with propagation "outside"',
     async (_, one) => {
       const expected = await undisturbed(one);
@@ -341,6 +353,14 @@ describe('the contract of scripted calls', () => {
     expect(await eventsOf(() => one.call(atomic, {}, prepared))).toEqual([
       expect.objectContaining({ type, outcome: 'not-applied' }),
     ]);
+  });
+
+  it('[RS-3] [LM-9] an id that was never given changes nothing and says so, without a command', async () => {
+    const counts = await countCommands(redis.client, async () => {
+      expect(await atomic.reservations.confirm('never given')).toBe(false);
+      expect(await atomic.limits.settle('never given', 1)).toBe(false);
+    });
+    expect(counts).toEqual({});
   });
 
   it.each<[string, Case]>([

@@ -193,6 +193,11 @@ describe('an option of the module, of a service or of a call', () => {
     },
   );
 
+  it('[DUR-2] a call that changed nothing is answered, whether or not replicas have what it found', async () => {
+    const { values } = await start({ durability: unreachable });
+    expect(await values.compareAndSet('value', 'another', 'v')).toMatchObject({ swapped: false });
+  });
+
   it('[MOD-13] deduplicate of queues is that of pushes: a take whose reply is lost is sent again', async () => {
     const { queues } = await start({ deduplicate: false });
     const queue = queues.get('q');

@@ -7,6 +7,7 @@ import { defineOperation } from '../../lib/operations/operation.js';
 import { OperationRunner } from '../../lib/operations/operation-runner.js';
 import type { OperationOptions } from '../../lib/operations/operation.options.js';
 import type { RedisConnection } from '../../lib/connection/redis-connection.js';
+import { Deadline } from '../../lib/runtime/deadline.js';
 import { inTransaction } from '../support/in-transaction.js';
 import { ScriptRunner } from '../../lib/scripting/script-runner.js';
 import { WorkInFlight } from '../../lib/runtime/work-in-flight.js';
@@ -73,6 +74,17 @@ describe('OperationRunner', () => {
     const ttl = await redis.client.pttl(marker!);
     expect(ttl).toBeGreaterThan(59_000);
     expect(ttl).toBeLessThan(63_000);
+  });
+
+  it('[SC-1] sends no text of a script to a server that forgot it before the connection was made', async () => {
+    await redis.client.script('FLUSH');
+    const fresh = connectionTo(proxy.url);
+    const first = operationsOn(fresh);
+    await fresh.ready(Deadline.in(20_000));
+    const counts = await countCommands(redis.client, () => first());
+    await fresh.close();
+    expect(counts['evalsha']).toBe(1);
+    expect(counts['eval']).toBeUndefined();
   });
 
   it('[SC-4] takes effect once when its reply is lost, and returns that first answer', async () => {

@@ -45,7 +45,10 @@ describe('a permit on a Cluster', () => {
     await expect(run).rejects.toThrow('hash tag');
     const set = values.getAndSet('{7}:name', 'a', { permit });
     await expect(set).rejects.toThrow(CrossSlotError);
-    await expect(set).rejects.toThrow('hash tag');
+    await expect(set).rejects.toMatchObject({
+      keys: ['{7}:name', expect.stringContaining('{8}') as string],
+      message: expect.stringContaining('The last is the permit') as string,
+    });
     expect(await client.get('{7}:sold')).toBeNull();
   });
 });

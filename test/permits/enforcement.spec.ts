@@ -7,6 +7,7 @@ import {
   type Permit,
 } from 'nestjs-atomic-redis';
 import { startFaultProxy, type FaultProxy, type RedisCommand } from 'nestjs-atomic-redis/testing';
+import { countCommands } from '../support/command-stats.js';
 import { holdRequest } from '../support/hold-request.js';
 import { isScript } from '../support/is-script.js';
 import { useRedis } from '../support/redis.js';
@@ -190,6 +191,15 @@ describe('a permit that Redis enforces', () => {
       await passOn();
       expect(await failureOf(add())).toMatchObject(NOTHING_APPLIED);
       expect(await redis.client.get('n')).toBe('2');
+    });
+
+    it('[PM-7] [SC-6] are one EVALSHA if they are made together', async () => {
+      const permit = await atomic.permits.acquire('p');
+      const set = (value: string) => atomic.values.getAndSet('k', value, { permit });
+      await set('first');
+      const counts = await countCommands(redis.client, () => Promise.all(['a', 'b', 'c'].map(set)));
+      expect(counts['evalsha']).toBe(1);
+      expect(await redis.client.get('k')).toBe('c');
     });
 
     it('[PM-7] [PM-4] returns the result of a call that was applied under the permit, even if it was lost since', async () => {

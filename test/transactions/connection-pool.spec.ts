@@ -63,6 +63,17 @@ describe('the queue for a connection', () => {
     expect(await second.granted).toBe(connection);
   });
 
+  it('[TX-6] gives out no connection that was lost while it was idle, and closes it', async () => {
+    const pool = new ConnectionPool(open, 2, 60_000);
+    const [good, lost] = await Promise.all([pool.queue().granted, pool.queue().granted]);
+    giveBack(pool, good);
+    giveBack(pool, lost);
+    lost.discard();
+    expect(pool.take()).toBe(good);
+    expect(pool.take()).toBeUndefined();
+    expect(pool.size).toBe(1);
+  });
+
   it('[TX-6] reports a connection that could not be opened to its first caller', async () => {
     let failures = 1;
     const opening = (): Promise<TransactionConnection> =>

@@ -21,22 +21,29 @@ describe('transactions of several processes on one key', () => {
 });
 
 describe('a turn on a key', () => {
-  it('lasts as long as its round trips take, while other turns keep the usual length', async () => {
-    const locks = new KeyedQueueLock<never>();
-    const takes = (): boolean => false;
-    const slow = await locks.take(['far'], takes);
-    slow.lastAtLeast(60_000);
-    let isTaken = false;
-    const behindSlow = Promise.resolve(locks.take(['far'], takes)).then((turn) => {
-      isTaken = true;
-      return turn;
-    });
-    await locks.take(['near'], takes);
-    // This one begins when the time of a usual turn has passed, which began after the slow one.
-    const behindUsual = await locks.take(['near'], takes);
-    expect(isTaken).toBe(false);
-    slow.end();
-    (await behindSlow).end();
-    behindUsual.end();
-  });
+  it.each([
+    ['before', true],
+    ['after', false],
+  ])(
+    'lasts as long as its round trips take, told %s others wait, while other turns keep the usual length',
+    async (_, isToldBefore) => {
+      const locks = new KeyedQueueLock<never>();
+      const takes = (): boolean => false;
+      const slow = await locks.take(['far'], takes);
+      if (isToldBefore) slow.lastAtLeast(60_000);
+      let isTaken = false;
+      const behindSlow = Promise.resolve(locks.take(['far'], takes)).then((turn) => {
+        isTaken = true;
+        return turn;
+      });
+      if (!isToldBefore) slow.lastAtLeast(60_000);
+      await locks.take(['near'], takes);
+      // This one begins when the time of a usual turn has passed, which began after the slow one.
+      const behindUsual = await locks.take(['near'], takes);
+      expect(isTaken).toBe(false);
+      slow.end();
+      (await behindSlow).end();
+      behindUsual.end();
+    },
+  );
 });

@@ -10,7 +10,7 @@ import { startFaultProxy, type FaultProxy, type RedisCommand } from 'nestjs-atom
 import { Deadline } from '../../lib/runtime/deadline.js';
 import { RedisConnection } from '../../lib/connection/redis-connection.js';
 import { ScriptRunner } from '../../lib/scripting/script-runner.js';
-import { CommitMarker } from '../../lib/transactions/commit-marker.js';
+import { ARMED, CommitMarker } from '../../lib/transactions/commit-marker.js';
 import { Committer, type CommitResult } from '../../lib/transactions/commit.js';
 import { DeadlineKey, lifetimeOf } from '../../lib/transactions/deadline-key.js';
 import { resolveScript } from '../../lib/transactions/resolve.script.js';
@@ -64,6 +64,8 @@ describe('the outcome of an EXEC', () => {
   };
   const value = (): Promise<string | null> => redis.client.get('k');
 
+  let lent: TransactionConnection;
+  let isKept: boolean;
   /** An EXEC behind a WATCH of a deadline key with that time to live, once `meanwhile` is over. */
   const exec = async (ttlMs: number, meanwhile: (key: string) => Promise<unknown>): Promise<CommitResult> => {
     const connection = app.get(RedisConnection);
@@ -71,13 +73,14 @@ describe('the outcome of an EXEC', () => {
     const client = new Redis(redis.server.url);
     const server = new TransactionServer(() => Promise.resolve({ kind: 'fit' }), 0);
     const deadlineKey = new DeadlineKey(connection.keys);
-    const lent = new TransactionConnection(client, new CommitMarker(connection.keys), deadlineKey, server);
+    lent = new TransactionConnection(client, new CommitMarker(connection.keys), deadlineKey, server);
     const key = deadlineKey.keyIn(0);
     const deadline = Deadline.in(30_000);
     try {
       const sentAt = performance.now();
       await client.set(key, '', 'PX', ttlMs);
-      await client.watch('k', key);
+      await client.set(lent.marker.keyIn(0), ARMED);
+      await client.watch('k', key, lent.marker.keyIn(0));
       const lifetime = lifetimeOf(sentAt, performance.now(), ttlMs);
       await meanwhile(key);
       const queued = [{ name: 'incr', args: ['k'] }];
@@ -90,6 +93,7 @@ describe('the outcome of an EXEC', () => {
         durability: undefined,
       });
     } finally {
+      isKept = lent.isReady;
       client.disconnect();
     }
   };
@@ -174,6 +178,16 @@ describe('the outcome of an EXEC', () => {
     proxy.loseReplies({ match: ({ name, args }) => name === 'SET' && args[0]?.toString() === 'k' });
     await expect(increment(10_000, revoke('multi'))).rejects.toThrow(OutcomeUnknownError);
     expect([attempts, await value()]).toEqual([[1], '1']);
+  });
+
+  it('[TX-17] is not applied if the server refuses EXEC itself, and what it may have queued goes with the connection', async () => {
+    const refusal = Object.assign(new Error('NOPERM no EXEC'), { name: 'ReplyError' });
+    const running = exec(60_000, async () => {
+      const send = lent.send.bind(lent);
+      lent.send = (command) => (command.name === 'exec' ? Promise.reject(refusal) : send(command));
+    });
+    await expect(running).rejects.toMatchObject({ reply: 'NOPERM', outcome: 'not-applied' });
+    expect([isKept, await value()]).toEqual([false, '0']);
   });
 
   it('[TX-17] is not applied if the command EXEC was refused', async () => {

@@ -1,8 +1,11 @@
 import {
   CrossSlotError,
+  defineQueue,
   IllegalTransactionStateError,
   InvalidArgumentError,
+  InvalidPayloadError,
   type ReliableQueue,
+  type StandardSchema,
   type TransactionOptions,
 } from 'nestjs-atomic-redis';
 import { countCommands } from '../support/command-stats.js';
@@ -140,6 +143,26 @@ describe.each(SERVERS)('tx.push on %s', (kind) => {
     for (const member of await target.client.zrange(delayed, '0', '-1'))
       await target.client.zadd(delayed, 1, member);
     expect(await drain()).toHaveLength(16);
+  });
+
+  it('[QU-29] refuses a job of a group that an asynchronous schema refuses, and its transaction alone', async () => {
+    const validate = async (value: unknown) =>
+      (value as Email).to === '' ? { issues: [{ message: 'is missing' }] } : { value: value as Email };
+    const schema: StandardSchema<Email> = { '~standard': { version: 1, vendor: 'test', validate } };
+    const checked = target.redis.queues.get(defineQueue('{shop}:checked', { schema }));
+    await run([KEY], (tx) => void tx.write.set(KEY, 0));
+    const results = await Promise.allSettled(
+      Array.from({ length: 16 }, (_, i) =>
+        run([KEY], async (tx) => {
+          tx.write.set(KEY, Number(await tx.read.get(KEY)) + 1);
+          tx.push(checked, to(i % 2 === 0 ? `${i}` : ''));
+        }),
+      ),
+    );
+    for (const [i, result] of results.entries())
+      if (i % 2 === 0) expect(result.status).toBe('fulfilled');
+      else expect((result as PromiseRejectedResult).reason).toBeInstanceOf(InvalidPayloadError);
+    expect([await target.client.get(KEY), (await checked.counts()).pending]).toEqual(['8', 8]);
   });
 
   it('[QU-29] keeps the replies of pushes out of the replies of EXEC', async () => {
