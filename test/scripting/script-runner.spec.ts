@@ -240,7 +240,7 @@ describe('defineScript', () => {
     ['args', [''], /needs args, a list of names/],
     ['reply', undefined, /needs reply, a function/],
   ])('[ARG-1] refuses a script whose %s is %p', (part, value, message) => {
-    const define = (): unknown => defineScript({ ...script, keys: [], args: [], [part]: value } as never);
+    const define = (): unknown => defineScript({ ...script, keys: [], args: [], [part]: value });
     expect(define).toThrow(ConfigurationError);
     expect(define).toThrow(message);
   });
