@@ -262,7 +262,7 @@ if held_ms > 0 then
   -- An entry that moves is behind the end of every listing that has begun. So it moves only where it
   -- could leave the index before its record expires.
   local put_at = tonumber(redis.call('ZSCORE', KEYS.index, KEYS.record) or 0)
-  if put_at < now - held_ms / 2 then index_record(KEYS.index, KEYS.record, 2 * held_ms, now) end
+  if held_ms < 2 * (now - put_at) then index_record(KEYS.index, KEYS.record, 2 * held_ms, now) end
 end
 return summary_of(record, { record = KEYS.record, steps = KEYS.steps })
 `,
