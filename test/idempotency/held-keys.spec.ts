@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Controller, Post } from '@nestjs/common';
+import { Controller, Post, Res } from '@nestjs/common';
+import { FastifyAdapter } from '@nestjs/platform-fastify';
 import {
   AtomicRedis,
   AtomicRedisEvents,
@@ -314,6 +315,42 @@ describe('held keys, whose outcome is unknown', () => {
     expect(answer.headers.get('idempotency-replayed')).toBe('true');
     expect(await answer.json()).toEqual({ id: 7 });
     expect((await app.get(AtomicRedis).status()).heldKeys).toBe(0);
+  });
+
+  it.each([
+    ['returned', 'Express', undefined],
+    ['sent', 'Express', undefined],
+    ['returned', 'Fastify', new FastifyAdapter()],
+    ['sent', 'Fastify', new FastifyAdapter()],
+  ])('[ID-56] of a route whose answer is %s are settled with a result on %s', async (path, _, adapter) => {
+    @Controller('orders')
+    class Orders {
+      @Post('returned')
+      @Idempotent({ onError: 'hold' })
+      returned(): never {
+        return boom();
+      }
+
+      @Post('sent')
+      @Idempotent({ onError: 'hold' })
+      sent(@Res() response: unknown): never {
+        expect(response).toBeDefined();
+        return boom();
+      }
+    }
+    const parts = { controllers: [Orders], ...(adapter && { adapter }) };
+    const app = await boot.http({ connection: redis.server.url }, parts);
+    const idempotency = app.get(IdempotencyService);
+    const url = await app.getUrl();
+    const post = () =>
+      fetch(`${url}/orders/${path}`, { method: 'POST', headers: { 'idempotency-key': 'k' } });
+    expect((await post()).status).toBe(500);
+    const [{ record }] = (await idempotency.held()).keys as [HeldKey];
+    expect(await idempotency.settle({ record }, { result: { id: 7 } })).toBe(true);
+    const answer = await post();
+    expect(answer.status).toBe(201);
+    expect(answer.headers.get('idempotency-replayed')).toBe('true');
+    expect(await answer.json()).toEqual({ id: 7 });
   });
 
   it('[ID-56] and finished steps that a resumed run never requests are reported by events', async () => {

@@ -1,5 +1,6 @@
 import type { IdempotencyService } from '../idempotency.service.js';
 import type { ResultCodec } from '../result-codec.js';
+import { storedResponse } from '../settled-response.js';
 import { bytesOf, replayed, type StoredResult } from '../stored-result.js';
 import type { ExchangeClaim, HttpExchange } from './exchange.js';
 import { ExchangeRun, type CaptureOptions, type RouteOptions } from './exchange-run.js';
@@ -55,6 +56,9 @@ const STORED_ERRORS: ReadonlySet<StoredResult['kind']> = new Set([
   'thrown-undefined',
 ]);
 
+/** The kinds of result that a replay returns. */
+const VALUES: ReadonlySet<StoredResult['kind']> = new Set(['value', 'undefined']);
+
 /**
  * Answers a request with the response of the first run, or with the error that stands for it.
  * @returns the value that the method's wrapper returns in place of the handler's
@@ -71,9 +75,16 @@ export function replay(
       ? recorded.then((decoded) => sendRecorded(exchange, markReplayed(decoded, headers)))
       : sendRecorded(exchange, markReplayed(recorded, headers));
   }
-  if (STORED_ERRORS.has(result.kind) && !isBegun(response)) {
-    noteReplay(exchange);
-    if (headers.replayed) response.setHeader(headers.replayed, 'true');
-  }
-  return replayed(result, codec);
+  const isFree = !isBegun(response);
+  const isError = STORED_ERRORS.has(result.kind);
+  if (isFree && isError) noteReplay(exchange);
+  if (isFree && (isError || VALUES.has(result.kind)) && headers.replayed)
+    response.setHeader(headers.replayed, 'true');
+  const value = replayed(result, codec);
+  // Settled by an operator or a probe. Nest sends nothing for a handler that sends by itself.
+  if (!exchange.sendsByItself) return value;
+  return sendRecorded(
+    exchange,
+    decodeWire(bytesOf(storedResponse({ status: response.statusCode, body: value }))),
+  );
 }
