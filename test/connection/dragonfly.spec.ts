@@ -125,13 +125,14 @@ describe('Dragonfly, as imitated by a test double', () => {
           runs++;
           tx.write.incrby(key, 1);
         });
-        expect(runs).toBeLessThan(5);
+        const before = runs;
         proxy.cutBeforeServer({ match: ({ name }) => name === 'MULTI' });
         await redis.transactions.run([key], (tx) => {
           runs++;
           tx.write.incrby(key, 1);
         });
-        expect(runs).toBe(3);
+        // Nothing of its first attempt arrived, so there was another.
+        expect(runs).toBeGreaterThan(before + 1);
         expect(await valuesOf()).toEqual(['2', null]);
       } finally {
         await proxy.stop();
