@@ -87,7 +87,10 @@ describe('duplicates that wait while their connection fails', () => {
     const questions = proxy.delay({ ...on(claimScript), times: 2 });
     const call = idempotency.run('k', () => 'ran').catch((error: unknown) => error);
     await waitFor('the questions', () => questions.count === 2);
+    // From now on it asks once a second, so that no question is on its way when the rule begins.
+    await subscriptions(1);
     const late = proxy.delay({ ...on(claimScript), replyMs: 5_000, times: Infinity });
+    await holding.idempotency.inspect('k');
     reject(new Error('failed'));
     await expect(holder).rejects.toThrow('failed');
     expect(await call).toBeInstanceOf(IdempotencyInFlightError);

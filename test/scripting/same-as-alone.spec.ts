@@ -94,9 +94,23 @@ describe('calls that share an EVALSHA', () => {
     },
   };
 
+  /** Answered by a replica, up to the moment at which the library notices that it is one. */
+  const READS = [
+    'auditedHashes.history',
+    'counters.get',
+    'reservations.list',
+    'transfers.pending',
+    'idempotency.inspect',
+    'queues.counts',
+  ];
+  const withoutReads = (answers: Answers): Answers =>
+    Object.fromEntries(Object.entries(answers).filter(([name]) => !READS.includes(name)));
+
   it.each(Object.entries(passing))(
     '[SC-7] refused with %s until their time-out, each end like a single call',
-    async (_, refusing) => {
+    async (reply, refusing) => {
+      const compared = (answers: Answers) =>
+        refusedInTime(reply === 'READONLY' ? withoutReads(answers) : answers);
       const { begin, end } = refusing();
       const alone = await during(end, () => round(1, TIME_MS, begin));
       const again = refusing();
@@ -104,7 +118,7 @@ describe('calls that share an EVALSHA', () => {
         () => again.end(),
         () => round(3, TIME_MS, () => again.begin()),
       );
-      expectSameForAll(refusedInTime(alone), refusedInTime(together));
+      expectSameForAll(compared(alone), compared(together));
       const changes = Object.values(refusedInTime(alone))
         .flat()
         .filter((answer) => answer !== 'done');
