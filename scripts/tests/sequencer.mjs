@@ -6,16 +6,17 @@ import { slowSpecs, specPath } from './slow-specs.mjs';
 const WORKER_BYTES = 2 ** 30;
 
 /**
- * Workers of a run of everything, three for each processor if memory lasts: while some wait with
- * slow specs, the others use the processors.
+ * Workers of a run of everything, five for each two processors if memory lasts: while some wait with
+ * slow specs, the others use the processors. With more, processes stand still for so long that tests
+ * of short times fail.
  */
 export const WORKERS = Math.max(
   2,
-  Math.min(3 * availableParallelism(), Math.floor(totalmem() / WORKER_BYTES)),
+  Math.min(Math.floor(2.5 * availableParallelism()), Math.floor(totalmem() / WORKER_BYTES)),
 );
 
 /** Slow specs mostly wait: two of them together need less than one processor. */
-const SLOW_AT_ONCE = Math.floor((2 * WORKERS) / 3);
+const SLOW_AT_ONCE = Math.ceil(WORKERS / 2);
 
 /**
  * Orders specs as they would start if slow ones had workers of their own. Those begin with the
