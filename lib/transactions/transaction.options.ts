@@ -37,7 +37,7 @@ export interface TransactionModuleOptions {
   maxConnections?: number;
   /** A connection unused this long is closed, in milliseconds. @default 30000 */
   idleTimeoutMs?: number;
-  /** Attempts before a `TransactionConflictError`, the deadline permitting. @default 50 */
+  /** Attempts in conflict before a `TransactionConflictError`, the deadline permitting. @default 50 */
   maxAttempts?: number;
   /**
    * Time for all attempts together, in milliseconds; nothing takes effect later. Two answers' time
