@@ -170,7 +170,7 @@ describe('IdempotencyService', () => {
         await opened;
         return 'stale';
       },
-      { leaseMs: 1_200 },
+      { leaseMs: 6_000 },
     );
     while (!signal) await new Promise((resolve) => setImmediate(resolve));
     const aborted = new Promise<void>((resolve) => signal!.addEventListener('abort', () => resolve()));

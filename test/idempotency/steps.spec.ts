@@ -300,7 +300,7 @@ describe('the steps of a run', () => {
         const ended = await errorOf(step);
         return [ended, await errorOf(run.step('next', boom))];
       },
-      { leaseMs: 1_200 },
+      { leaseMs: 6_000 },
     );
     await begun.promise;
     // Acts like the end of a stopped process's lease.
