@@ -126,7 +126,7 @@ function compile(app, version, { type, module, moduleResolution }) {
     skipLibCheck: false,
     experimentalDecorators: true,
     emitDecoratorMetadata: true,
-    // What a user's code infers, its declarations must be able to say.
+    // The declarations of a user's code must be able to name each type that it infers.
     declaration: true,
     emitDeclarationOnly: true,
     outDir: 'declarations',

@@ -1,7 +1,7 @@
 import { validateHeaderName, validateHeaderValue } from 'node:http';
 import * as check from '../atomic-redis.validation.js';
 import { InvalidArgumentError } from '../atomic-redis.errors.js';
-import { encodeWire, NEVER_REPLAYED } from './http/wire-response.js';
+import { encodeWire, NEVER_REPLAYED, type WireResponse } from './http/wire-response.js';
 import type { StoredResult } from './stored-result.js';
 
 /**
@@ -60,11 +60,16 @@ const isRaw = (body: unknown): body is string | Uint8Array | undefined =>
 
 const bytesOfBody = (body: unknown): Buffer => Buffer.from(isRaw(body) ? (body ?? '') : JSON.stringify(body));
 
-/** Stores a response that {@link checkSettledResponse} has accepted. */
-export function storedResponse({ status, headers = {}, body }: SettledResponse): StoredResult {
+/** A response that {@link checkSettledResponse} has accepted, as it goes over the wire. */
+export function wireOf({ status, headers = {}, body }: SettledResponse): WireResponse {
   const lowerCased = Object.fromEntries(
     Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]),
   );
   const all = isRaw(body) ? lowerCased : { 'content-type': 'application/json; charset=utf-8', ...lowerCased };
-  return { kind: 'http', bytes: encodeWire({ status, headers: all, body: bytesOfBody(body) }) };
+  return { status, headers: all, body: bytesOfBody(body) };
 }
+
+export const storedResponse = (response: SettledResponse): StoredResult => ({
+  kind: 'http',
+  bytes: encodeWire(wireOf(response)),
+});

@@ -85,7 +85,7 @@ ${write.trim()}
 return {'${Answer.Swapped}'}
 `;
 
-/** What operations that compare have in common. */
+/** The parts that comparing operations share. */
 const COMPARING = {
   returns: 'an array: SWAPPED | REFUSED, what is there if there is something | WRONG_TYPE',
   uses: [luaTypeOf],
@@ -98,7 +98,7 @@ const COMPARING = {
   changed: ({ answer }: ValueAnswer): boolean => answer === Answer.Swapped,
 };
 
-/** What operations that answer with the value before have in common. */
+/** The parts that operations share which answer with the value before. */
 const GETTING = {
   keys: { value: 'a string' },
   keeping: keptValue,

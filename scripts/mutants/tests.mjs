@@ -14,7 +14,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { output, root, ScriptError } from '../setup/process.mjs';
 
-/** What a broken test leaves behind (timers, clients) goes with the process. */
+/** Timers and clients that a broken test leaves behind end with the process. */
 const RUNS_PER_PROCESS = 40;
 const LARGEST_BYTES = 1.2e9;
 /** It stands still while it loads modules, which takes long on a busy machine. */

@@ -1,6 +1,6 @@
 import type { IdempotencyService } from '../idempotency.service.js';
 import type { ResultCodec } from '../result-codec.js';
-import { storedResponse } from '../settled-response.js';
+import { wireOf } from '../settled-response.js';
 import { bytesOf, replayed, type StoredResult } from '../stored-result.js';
 import type { ExchangeClaim, HttpExchange } from './exchange.js';
 import { ExchangeRun, type CaptureOptions, type RouteOptions } from './exchange-run.js';
@@ -83,8 +83,5 @@ export function replay(
   const value = replayed(result, codec);
   // Settled by an operator or a probe. Nest sends nothing for a handler that sends by itself.
   if (!exchange.sendsByItself) return value;
-  return sendRecorded(
-    exchange,
-    decodeWire(bytesOf(storedResponse({ status: response.statusCode, body: value }))),
-  );
+  return sendRecorded(exchange, wireOf({ status: response.statusCode, body: value }));
 }
